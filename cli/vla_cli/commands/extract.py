@@ -1,0 +1,88 @@
+"""`vla extract`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vla_cli import options as o
+
+if TYPE_CHECKING:
+    from vla.cache.build import ExtractReport
+
+_FIELDS = ("video_id", "status", "reason", "frames", "duration_seconds", "coverage", "codec")
+
+
+def extract(
+    paths: Annotated[list[str], typer.Argument(help="Videos, folders (searched recursively) and glob patterns.")],
+    captions: o.Captions = None,
+    model: o.Model = None,
+    pretrained: o.Pretrained = None,
+    fps: o.Fps = None,
+    encoder: o.EncoderName = None,
+    device: o.Device = "auto",
+    dtype: o.Dtype = "auto",
+    decoder: Annotated[str, typer.Option("--decoder", help="Decoder plug-in.")] = "pyav",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Decoding threads (default: one a core).", show_default=False)
+    ] = None,
+    sidecars: Annotated[
+        bool, typer.Option(help="Also read captions beside videos: x.srt, x.vtt, x.txt, x.json.")
+    ] = True,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed or came out partial.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Extract everything anew.")] = False,
+    switch: Annotated[
+        bool, typer.Option("--switch", help="Go on with another encoder; old features are kept.")
+    ] = False,
+    video_column: o.VideoColumn = "",
+    caption_column: o.CaptionColumn = "",
+    start_column: o.StartColumn = "",
+    end_column: o.EndColumn = "",
+    split_column: o.SplitColumn = "",
+    workspace: o.Workspace = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Cache frozen features of videos and captions. Does only what is new; a killed run goes on where it was."""
+    from vla import api
+    from vla_cli.render import print_json, progress_bars
+
+    choice = api.EncoderChoice(model, pretrained, encoder, fps, device, dtype)
+    with progress_bars(quiet) as progress:
+        report = api.extract(
+            paths, captions=captions, workspace=workspace, choice=choice, decoder=decoder, sidecars=sidecars, switch=switch,
+            columns=o.columns(video_column, caption_column, start_column, end_column, split_column),
+            retry_failed=retry_failed, overwrite=overwrite, workers=workers, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        rows = [{k: r.to_json()[k] for k in _FIELDS} for r in report.receipts]
+        print_json(
+            {"videos": rows, "frames": report.frames, "captions": report.captions, "unknown": report.unknown_videos}
+        )
+    else:
+        _summary(report, quiet)
+    if report.problems:
+        raise typer.Exit(3)
+
+
+def _summary(report: ExtractReport, quiet: bool) -> None:
+    """What was done, and a line for each problem."""
+    from vla_cli.render import clock, out, print_table, shown
+
+    good = len(report.receipts) - len(report.problems)
+    if report.problems:
+        rows = [(r.status, r.video_id, r.reason) for r in report.problems]
+        print_table(("status", "video", "reason"), rows, title=f"{len(rows)} videos with problems")
+    if quiet:
+        return
+    rate = f", {report.frames / report.seconds:.0f} frames/s" if report.extracted and report.seconds > 0 else ""
+    done = f"{report.extracted} extracted now ({report.frames} frames{rate}), " if report.extracted else "nothing new, "
+    out().print(f"{len(report.receipts)} videos: {done}{good} ok, {clock(report.video_seconds)} of video with features")
+    if report.captions:
+        out().print(f"{report.captions} captions known, {report.texts} texts encoded now")
+    if report.unknown_videos:
+        some = ", ".join(shown(v) for v in report.unknown_videos[:5])
+        out().print(f"{len(report.unknown_videos)} names in the captions have no video here: {some}")

@@ -1,0 +1,46 @@
+"""`vla search`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vla_cli import options as o
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Extract and index what is new in these first.", show_default=False)
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="How many moments.")] = 10,
+    per_video: Annotated[int, typer.Option(min=1, help="At most this many of one video.")] = 3,
+    model: o.Model = None,
+    pretrained: o.Pretrained = None,
+    fps: o.Fps = None,
+    device: o.Device = "auto",
+    workspace: o.Workspace = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Find moments by words. With folders, what is new in them is extracted and indexed first."""
+    from vla import api
+    from vla_cli.render import clock, print_json, print_table, progress_bars
+
+    choice = api.EncoderChoice(model=model, pretrained=pretrained, fps=fps, device=device)
+    with progress_bars(quiet) as progress:
+        hits = api.search(
+            query, paths or (), k=k, per_video=per_video, workspace=workspace, choice=choice, progress=progress
+        )
+    if as_json:
+        print_json([hit.to_json() for hit in hits])
+    elif hits:
+        rows = [
+            (hit.rank, f"{hit.score:.3f}", hit.video_id + (" (missing)" if hit.is_missing else ""),
+             f"{clock(hit.start)} - {clock(hit.end)}", clock(hit.peak))
+            for hit in hits
+        ]  # fmt: skip
+        print_table(("rank", "score", "video", "moment", "peak"), rows, numeric=("rank", "score", "peak"))
+    if not hits:
+        raise typer.Exit(1)

@@ -1,0 +1,99 @@
+"""`vla train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vla.train.config import TrainConfig
+from vla_cli import options as o
+
+if TYPE_CHECKING:
+    from vla.train.checkpoint import Run
+
+_DEFAULTS = TrainConfig()
+
+
+def train(
+    captions: o.Captions = None,
+    levels: Annotated[str, typer.Option(help="Alignment losses: both, global or segment.")] = _DEFAULTS.levels,
+    projector: Annotated[str, typer.Option(help="Projector plug-in.")] = _DEFAULTS.projector,
+    epochs: Annotated[int, typer.Option(min=1)] = _DEFAULTS.epochs,
+    batch_videos: Annotated[int, typer.Option(min=1, help="Videos in a step.")] = _DEFAULTS.batch_videos,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = _DEFAULTS.learning_rate,
+    held_out: Annotated[float, typer.Option(help="Share of videos to choose by.")] = _DEFAULTS.held_out,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Epochs without improvement before stopping.")
+    ] = _DEFAULTS.patience,
+    seed: Annotated[int, typer.Option()] = _DEFAULTS.seed,
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML file of settings; options given here win.", show_default=False)
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the run.")] = "default",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train anew even if this run is finished.")] = False,
+    device: o.Device = "auto",
+    video_column: o.VideoColumn = "",
+    caption_column: o.CaptionColumn = "",
+    start_column: o.StartColumn = "",
+    end_column: o.EndColumn = "",
+    split_column: o.SplitColumn = "",
+    workspace: o.Workspace = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Train small projectors on cached features and captions. A killed run goes on where it was, to the same result."""
+    from vla import api
+    from vla_cli.render import print_json, progress_bars
+
+    asked = {
+        "levels": levels, "projector": projector, "epochs": epochs, "batch_videos": batch_videos,
+        "learning_rate": learning_rate, "held_out": held_out, "patience": patience, "seed": seed,
+    }  # fmt: skip
+    # A recipe's value stands unless the option was given, that is, differs from the default.
+    settings: dict[str, Any] = {k: v for k, v in asked.items() if recipe is None or v != getattr(_DEFAULTS, k)}
+    with progress_bars(quiet) as progress:
+        run = api.train(
+            captions=captions, workspace=workspace, settings=settings, recipe=recipe, name=name, overwrite=overwrite,
+            device=device, columns=o.columns(video_column, caption_column, start_column, end_column, split_column),
+            progress=progress,
+        )  # fmt: skip
+    if as_json:
+        print_json({"name": run.name, "digest": run.digest, "spec": run.spec.to_json(), **run.record})
+    else:
+        _tables(run)
+
+
+def _tables(run: Run) -> None:
+    """Metrics epoch by epoch, then before and after."""
+    from vla_cli.render import out, print_table
+
+    history = run.record["history"]
+    losses = list(history[-1]["losses"]) if history else []
+    tasks = {"text to video": "R@1", "moment to video": "R@1", "moment in its video": "R1@0.5"}
+    shown_tasks = [t for t in tasks if history and t in history[-1]["metrics"]]
+    columns = ["epoch", *losses, "score", *(f"{t} {tasks[t]}" for t in shown_tasks)]
+    rows = [
+        [h["epoch"], *(f"{h['losses'].get(n, 0):.3f}" for n in losses), f"{h['score']:.3f}",
+         *(f"{h['metrics'][t][tasks[t]]:.1f}" for t in shown_tasks)]
+        for h in history
+    ]  # fmt: skip
+    print_table(columns, rows, numeric=columns)
+    before, after = run.record["before"]["metrics"], run.record["after"]["metrics"]
+    compared = [
+        (task, measure, f"{before[task][measure]:.1f}", f"{value:.1f}")
+        for task, measures in after.items()
+        for measure, value in measures.items()
+    ]
+    videos = run.record["videos"]
+    print_table(("task", "measure", "frozen", "trained"), compared, numeric=("frozen", "trained"),
+                title=f"held-out videos: {videos['held out']} (trained on {videos['train']})")  # fmt: skip
+    if run.is_better:
+        out().print(
+            f"run {run.name!r} beats the frozen encoder (alpha {run.record['alpha']:g}); 'vla index' will use it"
+        )
+    else:
+        out().print(
+            f"run {run.name!r} is NOT better than the frozen encoder on the held-out videos; it is kept, and not used by default"
+        )

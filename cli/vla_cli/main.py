@@ -1,0 +1,95 @@
+"""The command `vla`: one app, one file for each command, and one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from vla import __version__
+from vla.errors import (
+    AnnotationError,
+    CacheError,
+    EnvironmentUnfitError,
+    MissingError,
+    ResourceError,
+    ShapeError,
+    SpecMismatchError,
+    UnknownNameError,
+    UsageError,
+    VlaError,
+)
+from vla_cli.commands import demo, extract, index, models, search, train
+
+NOTHING_FOUND, USAGE, PARTIAL, UNFIT, RESOURCE, INTERRUPTED = 1, 2, 3, 4, 5, 130
+_CODES: tuple[tuple[type[VlaError], int], ...] = (
+    (ResourceError, RESOURCE),
+    (UsageError, USAGE),
+    (UnknownNameError, USAGE),
+    (AnnotationError, USAGE),
+    (SpecMismatchError, UNFIT),
+    (MissingError, UNFIT),
+    (CacheError, UNFIT),
+    (EnvironmentUnfitError, UNFIT),
+    (ShapeError, UNFIT),
+)
+
+app = typer.Typer(
+    name="vla",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Video-language alignment: cache frozen features once, train small projectors on them, search videos for moments.",
+    epilog="Exit codes: 0 done, 1 nothing found, 2 wrong usage, 3 some videos failed, 4 something is missing or does not fit, "
+    "5 disk full or not writable, 130 interrupted.",
+)
+app.command("extract")(extract.extract)
+app.command("train")(train.train)
+app.command("index")(index.index)
+app.command("search")(search.search)
+app.command("demo")(demo.demo)
+app.command("models")(models.models)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"vla {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one message on stderr and its exit code, never a traceback."""
+    try:
+        app()
+    except VlaError as error:
+        sys.exit(_fail(str(error), next((code for kind, code in _CODES if isinstance(error, kind)), UNFIT)))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted; what was finished is kept: run the same command again to go on", INTERRUPTED))
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; without this, Python complains once more on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if os.environ.get("VLA_DEBUG"):
+            raise
+        sys.exit(
+            _fail(f"unexpected {type(error).__name__}: {error}\nThis is a defect of vla. VLA_DEBUG=1 shows where.", 70)
+        )
+
+
+def _fail(message: str, code: int) -> int:
+    from vla_cli.render import say
+
+    say(f"error: {message}", style="red")
+    return code

@@ -1,0 +1,58 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Workspace = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace", "-w", help="Folder that holds .vla/ (default: $VLA_WORKSPACE, or found upwards from here).",
+        show_default=False,
+    ),
+]  # fmt: skip
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes; errors only.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16 or fp16.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m",
+        help="Preset (demo, fast, balanced, best), open_clip model, hf-hub:ORG/REPO or local-dir:PATH "
+        "(default: as before in this workspace, else balanced).",
+        show_default=False,
+    ),
+]  # fmt: skip
+Pretrained = Annotated[str | None, typer.Option("--pretrained", help="Tag or file of the weights.", show_default=False)]
+EncoderName = Annotated[
+    str | None, typer.Option("--encoder", help="Encoder plug-in (default: open_clip).", show_default=False)
+]
+Fps = Annotated[
+    float | None,
+    typer.Option("--fps", help="Frames to sample per second (default: as before, else 2).", show_default=False),
+]
+Captions = Annotated[
+    Path | None,
+    typer.Option("--captions", "-c", help="Captions: CSV, TSV, JSONL, JSON, SRT or VTT.", show_default=False),
+]
+VideoColumn = Annotated[str, typer.Option("--video-column", help="Column that names the video.", show_default=False)]
+CaptionColumn = Annotated[
+    str, typer.Option("--caption-column", help="Column that holds the caption.", show_default=False)
+]
+StartColumn = Annotated[
+    str, typer.Option("--start-column", help="Column with the start in seconds.", show_default=False)
+]
+EndColumn = Annotated[str, typer.Option("--end-column", help="Column with the end in seconds.", show_default=False)]
+SplitColumn = Annotated[str, typer.Option("--split-column", help="Column that names the split.", show_default=False)]
+
+
+def columns(video: str, caption: str, start: str, end: str, split: str) -> dict[str, str]:
+    """The column options that were given, under the names the library has for them."""
+    given = {
+        "video_column": video, "caption_column": caption, "start_column": start, "end_column": end, "split_column": split,
+    }  # fmt: skip
+    return {k: v for k, v in given.items() if v}

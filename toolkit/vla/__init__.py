@@ -1,0 +1,58 @@
+"""Video-language alignment: cache frozen features once, train small projectors on them, search videos for moments.
+
+`import vla` loads neither torch nor numpy: every public name is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vla.api import demo as demo
+    from vla.api import extract as extract
+    from vla.api import index as index
+    from vla.api import open_workspace as open_workspace
+    from vla.api import search as search
+    from vla.api import train as train
+    from vla.errors import VlaError as VlaError
+    from vla.features import FeatureSpec as FeatureSpec
+    from vla.features import FrameFeatures as FrameFeatures
+    from vla.features import TextFeatures as TextFeatures
+    from vla.registry import Registry as Registry
+    from vla.search.hits import Hit as Hit
+    from vla.video import Frames as Frames
+    from vla.video import Video as Video
+    from vla.workspace import Workspace as Workspace
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "demo": "vla.api",
+    "extract": "vla.api",
+    "index": "vla.api",
+    "open_workspace": "vla.api",
+    "search": "vla.api",
+    "train": "vla.api",
+    "VlaError": "vla.errors",
+    "FeatureSpec": "vla.features",
+    "FrameFeatures": "vla.features",
+    "TextFeatures": "vla.features",
+    "Registry": "vla.registry",
+    "Hit": "vla.search.hits",
+    "Frames": "vla.video",
+    "Video": "vla.video",
+    "Workspace": "vla.workspace",
+}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vla' has no attribute {name!r}; it has {', '.join(sorted(_HOME))}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,83 @@
+"""Captions of a workspace: what is known about which cached video, and how names in files meet videos on disk."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+from vla import durable
+from vla.datasets.base import Annotation
+from vla.errors import AnnotationError, CacheError
+from vla.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Annotations whose videos are known, and the names for which there is no video."""
+
+    annotations: list[Annotation]
+    unknown: list[str]
+
+
+def match(annotations: Iterable[Annotation], video_ids: Iterable[str], workspace: Workspace, folder: Path) -> Matched:
+    """Annotations with `video` set to the id of the cached video that their file means.
+
+    A name is tried as a path from the file's `folder`, as an id or a path from the workspace, then as a file name, then as
+    a file name without suffix; a name that several videos share is an error, never a guess.
+
+    Raises:
+        AnnotationError: a name fits several videos.
+    """
+    known = set(video_ids)
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for video_id in sorted(known):
+        name = PurePath(video_id).name
+        by_name[name].append(video_id)
+        if PurePath(name).stem != name:
+            by_name[PurePath(name).stem].append(video_id)
+    found, unknown, ambiguous = [], {}, {}
+    for annotation in annotations:
+        name = annotation.video
+        exact = [
+            c
+            for c in (workspace.video_id(folder / name), name, workspace.video_id(workspace.root / name))
+            if c in known
+        ]
+        candidates = exact[:1] or by_name.get(PurePath(name).name, [])
+        if len(candidates) > 1:
+            ambiguous[name] = candidates
+        elif candidates:
+            found.append(replace(annotation, video=candidates[0]))
+        else:
+            unknown[name] = True
+    if ambiguous:
+        name, candidates = next(iter(ambiguous.items()))
+        raise AnnotationError(
+            f"{len(ambiguous)} video names are ambiguous, e.g. {name!r} fits {', '.join(candidates[:3])}: "
+            "write paths relative to the captions file"
+        )
+    return Matched(found, list(unknown))
+
+
+def load(workspace: Workspace) -> list[Annotation]:
+    """Every annotation of the workspace; raises CacheError if the file is damaged."""
+    if not workspace.captions.is_file():
+        return []
+    try:
+        lines = workspace.captions.read_text("ascii").splitlines()
+        return [Annotation.from_json(json.loads(line)) for line in lines]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{workspace.captions} is damaged ({error}): delete it and give the captions again") from error
+
+
+def add(workspace: Workspace, annotations: Iterable[Annotation]) -> int:
+    """Keep `annotations`; all of a source given before are replaced by its new ones. Returns how many there are now."""
+    new = list(annotations)
+    sources = {a.source for a in new}
+    kept = [a for a in load(workspace) if a.source not in sources] + new
+    lines = [json.dumps(a.to_json(), sort_keys=True) + "\n" for a in kept]
+    durable.write_bytes(workspace.captions, "".join(lines).encode("ascii"))
+    return len(kept)

@@ -1,0 +1,113 @@
+"""What there is to extract: found without decoding anything, so that it can be shown before it is done."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vla.cache.receipts import Receipt, content_digest
+from vla.cache.store import FeatureCache
+from vla.errors import UsageError
+from vla.video import SUFFIXES
+from vla.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Work to do.
+
+    Attributes:
+        todo: videos to extract, with the name each has in the workspace.
+        refreshed: receipts of files that were touched or copied but hold the same content.
+        done: receipts of files that need no work, whatever their status.
+    """
+
+    todo: list[tuple[str, Path]]
+    refreshed: list[Receipt]
+    done: list[Receipt]
+
+
+def find_videos(paths: Iterable[str | Path]) -> list[Path]:
+    """Video files in files, folders (recursively) and glob patterns; each once, in order.
+
+    In folders only files with a video suffix count and hidden entries are passed over; a file that is named is taken
+    whatever it is called. Links to folders are not followed, so loops cannot arise.
+
+    Raises:
+        UsageError: a path or pattern matches nothing; all such are named.
+    """
+    found: dict[Path, None] = {}
+    missing: list[str] = []
+    for given in paths:
+        text = str(given)
+        path = Path(text).expanduser()
+        if os.path.lexists(path):
+            matches = [path]
+        elif any(c in text for c in "*?["):
+            matches = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - absolute patterns
+        else:
+            matches = []
+        if not matches:
+            missing.append(text)
+        for match in matches:
+            if match.is_dir():
+                found.update(dict.fromkeys(_in_folder(match)))
+            elif match == path or match.suffix.lower() in SUFFIXES:
+                found[match] = None
+    if missing:
+        raise UsageError(f"no such file, folder or pattern: {', '.join(missing)}")
+    return list(found)
+
+
+def make_plan(
+    cache: FeatureCache,
+    videos: Iterable[Path],
+    workspace: Workspace,
+    *,
+    retry_failed: bool = False,
+    overwrite: bool = False,
+) -> Plan:
+    """Sort `videos` into those that need work and those that do not."""
+    plan = Plan([], [], [])
+    seen: set[str] = set()
+    for path in videos:
+        video_id = workspace.video_id(path)
+        if video_id in seen:
+            continue
+        seen.add(video_id)
+        receipt = cache.receipts.get(video_id)
+        if receipt is None or overwrite or (retry_failed and receipt.status != "ok"):
+            plan.todo.append((video_id, path))
+            continue
+        refreshed = _unchanged(path, receipt)
+        if refreshed is None:
+            plan.todo.append((video_id, path))
+        elif refreshed != receipt:
+            plan.refreshed.append(refreshed)
+        else:
+            plan.done.append(receipt)
+    return plan
+
+
+def _unchanged(path: Path, receipt: Receipt) -> Receipt | None:
+    """The receipt, brought up to date, if the file still holds what it tells of; None if it must be extracted anew."""
+    try:
+        status = path.stat()
+        if (status.st_size, status.st_mtime_ns) == (receipt.size, receipt.mtime_ns):
+            return receipt
+        if status.st_size == receipt.size and content_digest(path, receipt.size) == receipt.content:
+            return replace(receipt, mtime_ns=status.st_mtime_ns)
+    except OSError:
+        return None
+    return None
+
+
+def _in_folder(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder, followlinks=False):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(parent) / name

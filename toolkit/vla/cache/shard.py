@@ -1,0 +1,115 @@
+"""Shards: one HDF5 file of features, built in memory, written once, never changed. The only file that imports h5py.
+
+A shard may come from somebody else, and HDF5 can name other files to be read in its place. So every object is looked at
+before it is opened: hard links only, no external or virtual storage, plain numbers, no filters, sizes within reason.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import h5py
+import numpy as np
+
+from vla.errors import CacheError
+from vla.features import FrameFeatures, TextFeatures
+
+_LIMIT_BYTES = 16 << 30
+
+
+def frames_image(features: FrameFeatures) -> bytes:
+    """The shard of one video: `values` `(T, D)` float16 and `timestamps_seconds` `(T,)`, each contiguous."""
+    values = features.values.astype(np.float16)
+    if not np.isfinite(values).all():
+        raise CacheError(f"{features.video_id}: features are too large for float16")
+    return _image({"values": values, "timestamps_seconds": features.timestamps_seconds.astype(np.float64)})
+
+
+def read_frames(content: bytes, video_id: str, duration_seconds: float) -> FrameFeatures:
+    """The features in a shard that `frames_image` made; raises CacheError for anything else."""
+    arrays = _read(content, {"values": (2, "f2"), "timestamps_seconds": (1, "f8")}, video_id)
+    return FrameFeatures(video_id, arrays["values"], arrays["timestamps_seconds"], duration_seconds)
+
+
+def texts_image(features: TextFeatures) -> bytes:
+    """The shard of some texts: pooled vectors, the real tokens of all texts end to end, and where each text's end."""
+    lengths = features.mask.sum(1)
+    encoded = [t.encode("utf-8", "surrogatepass") for t in features.texts]
+    return _image(
+        {
+            "pooled": features.pooled.astype(np.float16),
+            "tokens": features.tokens[features.mask].astype(np.float16),
+            "token_ends": np.cumsum(lengths).astype(np.int64),
+            "text_bytes": np.frombuffer(b"".join(encoded), np.uint8),
+            "text_ends": np.cumsum([len(b) for b in encoded]).astype(np.int64),
+        }
+    )
+
+
+def read_texts(content: bytes, name: str) -> TextFeatures:
+    """The features in a shard that `texts_image` made; raises CacheError for anything else."""
+    kinds = {
+        "pooled": (2, "f2"),
+        "tokens": (2, "f2"),
+        "token_ends": (1, "i8"),
+        "text_bytes": (1, "u1"),
+        "text_ends": (1, "i8"),
+    }
+    arrays = _read(content, kinds, name)
+    token_starts, token_ends = _bounds(arrays["token_ends"], len(arrays["tokens"]), name)
+    text_starts, text_ends = _bounds(arrays["text_ends"], len(arrays["text_bytes"]), name)
+    raw = arrays["text_bytes"].tobytes()
+    texts = tuple(raw[a:b].decode("utf-8", "surrogatepass") for a, b in zip(text_starts, text_ends, strict=True))
+    lengths = token_ends - token_starts
+    longest = int(lengths.max(initial=1))
+    tokens = np.zeros((len(texts), longest, arrays["tokens"].shape[1]), np.float16)
+    mask = np.arange(longest)[None] < lengths[:, None]
+    tokens[mask] = arrays["tokens"]
+    return TextFeatures(texts, arrays["pooled"], tokens, mask)
+
+
+def _bounds(ends: np.ndarray, total: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    if len(ends) and ((ends < starts).any() or ends[-1] != total):
+        raise CacheError(f"{name} is not a shard of vla: its offsets do not fit its content")
+    return starts, ends
+
+
+def _image(arrays: Mapping[str, np.ndarray]) -> bytes:
+    # In memory, so that the checksum is known before anything touches the disk and a full disk cannot tear HDF5's own
+    # bookkeeping; without backing store nothing is written on close.
+    with h5py.File("shard", "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, track_times=False)
+        file.flush()
+        return bytes(file.id.get_file_image())
+
+
+def _read(content: bytes, kinds: Mapping[str, tuple[int, str]], name: str) -> dict[str, np.ndarray]:
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            return {key: _dataset(file, key, ndim, kind, name) for key, (ndim, kind) in kinds.items()}
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, CacheError):
+            raise
+        raise CacheError(f"{name} is not a shard of vla: {error}") from error
+
+
+def _dataset(file: h5py.File, key: str, ndim: int, kind: str, name: str) -> np.ndarray:
+    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
+        raise CacheError(f"{name} is not a shard of vla: {key!r} is missing or points elsewhere")
+    found = file[key]
+    if not isinstance(found, h5py.Dataset):
+        raise CacheError(f"{name} is not a shard of vla: {key!r} is no array")
+    properties = found.id.get_create_plist()
+    plain = (
+        properties.get_external_count() == 0
+        and not found.is_virtual
+        and properties.get_nfilters() == 0
+        and found.dtype == np.dtype(kind)
+        and found.ndim == ndim
+    )
+    if not plain or found.nbytes > _LIMIT_BYTES or found.nbytes > max(found.id.get_storage_size(), 64):
+        raise CacheError(f"{name} is not a shard of vla: {key!r} is not stored as vla stores it")
+    return found[()]

@@ -1,0 +1,56 @@
+"""JSON whose faults and elements can be told by their lines."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from vla.errors import AnnotationError
+
+_DECODER = json.JSONDecoder()
+_SOLID = re.compile(r"[^\s,:]")
+
+
+class NotJSONError(AnnotationError):
+    """A text that is not JSON; `line` counts from 1."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def parse(text: str) -> Any:
+    """The value that `text` holds.
+
+    Raises:
+        NotJSONError: the text is not JSON, is nested beyond reason, or holds a number of thousands of digits.
+    """
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise NotJSONError(f"not JSON: {error.msg} (column {error.colno})", error.lineno) from error
+    except (RecursionError, ValueError) as error:
+        raise NotJSONError(f"not usable as JSON: {error}", 1) from error
+
+
+def elements(text: str, opening: int = 0) -> Iterator[tuple[int, int, Any]]:
+    """`(position, line, value)` of each element of the array at `opening`, or of each key and value of the object.
+
+    The text must have gone through `parse`: nothing is checked here.
+    """
+    opening = _solid(text, opening)
+    close = {"[": "]", "{": "}"}[text[opening]]
+    line, counted = 1, 0
+    position = _solid(text, opening + 1)
+    while text[position] != close:
+        value, end = _DECODER.raw_decode(text, position)
+        line, counted = line + text.count("\n", counted, position), position
+        yield position, line, value
+        position = _solid(text, end)
+
+
+def _solid(text: str, position: int) -> int:
+    found = _SOLID.search(text, position)
+    return found.start() if found else len(text)

@@ -1,0 +1,146 @@
+"""Captions that lie beside a video under its name: `x.srt`, `x.en.vtt`, `x.txt` or `x.json` for `x.mp4`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vla.datasets import _cues
+from vla.datasets._json import NotJSONError, elements, parse
+from vla.datasets.base import Annotation, Problems, read_text, spans_of
+from vla.errors import AnnotationError
+from vla.video import SUFFIXES as VIDEO_SUFFIXES
+
+SUFFIXES = (*_cues.SUFFIXES, ".txt", ".json")
+
+_CAPTION_KEYS = ("caption", "captions", "description", "text")
+_LANGUAGE = re.compile(r"(.+)\.[A-Za-z]{2,3}", re.DOTALL)
+
+# Line, texts, and (start, end) where it is to be a moment: what a file holds, before any of it has been checked.
+_Found = tuple[int, Any, tuple[Any, Any] | None]
+
+
+class Dataset:
+    """Reads the captions beside one video.
+
+    Subtitles give a moment for each cue, a `.txt` one caption of the whole video for each line. A `.json` holds a
+    caption, or a list of captions, or an object with `caption`, `captions`, `description` or `text`, and, if it likes,
+    with `moments`, which are objects with `start`, `end` and `caption`; or a list of such moments.
+
+    Args:
+        video: the video's name; by default the file's name without suffix and language (`x` for `x.en.srt`).
+    """
+
+    def __init__(self, *, video: str = "") -> None:
+        self._video = video
+
+    def read(self, path: Path) -> list[Annotation]:
+        """Every annotation of the file, in its order.
+
+        Raises:
+            AnnotationError: the file cannot be read, has no captions, or holds faults; one error names them all.
+        """
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES:
+            raise AnnotationError(f"{path}: captions beside a video are {', '.join(SUFFIXES)}, not {path.suffix!r}")
+        video = self._video or _without_language(path.stem)
+        if suffix in _cues.SUFFIXES:
+            return _cues.read_cues(path, video)
+        text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+        problems = Problems()
+        found = _in_text(text) if suffix == ".txt" else _in_json(text, path)
+        annotations = list(_annotations(path, video, found, problems))
+        problems.raise_if_any(path)
+        if not annotations:
+            raise AnnotationError(f"{path} has no captions; write one, or delete the file")
+        return annotations
+
+
+def find_sidecars(video: Path) -> list[Path]:
+    """The files beside `video` that hold its captions, sorted: `<stem>.<suffix>` and `<stem>.<language>.<suffix>`.
+
+    A file that has the very name of another video there (`x.one.srt`, where `x.one.mp4` is) is that one's.
+    """
+    if not video.parent.is_dir():
+        return []
+    near = [path for path in video.parent.iterdir() if path.name.startswith(f"{video.stem}.")]
+    other_videos = {path.stem for path in near if path.suffix.lower() in VIDEO_SUFFIXES} - {video.stem}
+    return sorted(
+        path
+        for path in near
+        if path.suffix.lower() in SUFFIXES
+        and video.stem in (path.stem, _without_language(path.stem))
+        and path.stem not in other_videos
+        and path.is_file()
+    )
+
+
+def _without_language(stem: str) -> str:
+    match = _LANGUAGE.fullmatch(stem)
+    return match[1] if match else stem
+
+
+def _in_text(text: str) -> Iterator[_Found]:
+    return ((line, written, None) for line, written in enumerate(text.split("\n"), 1))
+
+
+def _in_json(text: str, path: Path) -> Iterator[_Found]:
+    try:
+        whole = parse(text)
+    except NotJSONError as error:
+        raise AnnotationError(f"{path} line {error.line}: {error}") from error
+    if isinstance(whole, list):
+        yield from _in_list(text, 0)
+    elif isinstance(whole, dict):
+        yield from _in_object(text, path)
+    else:
+        yield 1, whole, None
+
+
+def _in_list(text: str, opening: int) -> Iterator[_Found]:
+    for _, line, value in elements(text, opening):
+        if isinstance(value, dict):
+            key = next((key for key in _CAPTION_KEYS if key in value), "caption")
+            yield line, value.get(key), (value.get("start"), value.get("end"))
+        else:
+            yield line, value, None
+
+
+def _in_object(text: str, path: Path) -> Iterator[_Found]:
+    flat = list(elements(text))
+    members = {key: found for (_, _, key), found in zip(flat[::2], flat[1::2], strict=True)}
+    if not members.keys() & {*_CAPTION_KEYS, "moments"}:
+        raise AnnotationError(
+            f"{path} has none of the keys {', '.join(_CAPTION_KEYS)}, moments; it has: {', '.join(members) or 'none'}"
+        )
+    is_moment = bool(members.keys() & {"start", "end"})
+    start, end = (members[key][2] if key in members else None for key in ("start", "end"))
+    for key in _CAPTION_KEYS:
+        if key in members:
+            _, line, value = members[key]
+            yield line, value, (start, end) if is_moment else None
+    if "moments" in members:
+        position, line, value = members["moments"]
+        if not isinstance(value, list):
+            raise AnnotationError(f"{path} line {line}: moments must be a list of objects, not {value!r:.60}")
+        yield from _in_list(text, position)
+
+
+def _annotations(path: Path, video: str, found: Iterator[_Found], problems: Problems) -> Iterator[Annotation]:
+    number = 0
+    for line, texts, times in found:
+        try:
+            spans = spans_of(*times) if times else ()
+            if times and not spans:
+                raise AnnotationError("a moment needs start and end")
+            for text in texts if isinstance(texts, list) else [texts]:
+                if not isinstance(text, str):
+                    raise AnnotationError(f"a caption must be text, not {text!r:.60}")
+                if not text.strip():
+                    continue
+                number += 1
+                yield Annotation(f"{path.name}#{number}", text.strip(), video, spans, source=f"{path.name}:{line}")
+        except AnnotationError as error:
+            problems.add(line, str(error))

@@ -1,0 +1,171 @@
+"""Captions in a table of any origin: CSV, TSV, JSONL, or JSON that is a list of objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vla.datasets._rows import Row, Rows, read_rows
+from vla.datasets.base import Annotation, Problems, Spans, seconds, spans_of
+from vla.errors import AnnotationError
+
+# The first of each that a file has is taken. Narrow names of an id come first: a bare `id` may number the videos.
+_KNOWN = {
+    "video": ("video", "video_id", "vid", "path", "file", "filename", "url", "name", "video_name"),
+    "caption": ("caption", "text", "sentence", "description", "query", "desc"),
+    "start": ("start", "start_time", "st"),
+    "end": ("end", "end_time", "et"),
+    "split": ("split", "subset"),
+    "id": ("query_id", "qid", "sen_id", "id"),
+}
+_REQUIRED = ("video", "caption")
+_WINDOWS = ("relevant_windows", "spans")
+
+
+class Dataset:
+    """Reads a table with a row for each caption; columns are found by their usual names unless they are named here.
+
+    A row without start and end tells of the whole video. JSON rows may have `relevant_windows` or `spans`, a list of
+    `[start, end]`, instead, and a list of captions. Rows that say the same are one annotation.
+
+    Attributes:
+        dropped_empty: how many captions of the file last read were empty and left out.
+    """
+
+    def __init__(
+        self,
+        *,
+        video_column: str = "",
+        caption_column: str = "",
+        start_column: str = "",
+        end_column: str = "",
+        split_column: str = "",
+    ) -> None:
+        self.dropped_empty = 0
+        self._named = {
+            "video": video_column,
+            "caption": caption_column,
+            "start": start_column,
+            "end": end_column,
+            "split": split_column,
+            "id": "",
+        }
+
+    def read(self, path: Path) -> list[Annotation]:
+        """Every annotation of the file, in its order.
+
+        Raises:
+            AnnotationError: the file cannot be read, has no captions, or holds faults; one error names them all.
+        """
+        self.dropped_empty = 0
+        problems = Problems()
+        rows = read_rows(path, problems)
+        if not rows.rows and not problems:
+            header = f"a header ({', '.join(rows.columns):.500}) but " if rows.columns else ""
+            raise AnnotationError(f"{path} has {header}no rows: it needs one for each caption")
+        columns = self._columns(rows, problems) if rows.rows else {}
+        found = list(self._annotations(path, rows, columns, problems)) if columns else []
+        annotations = _distinct(found, problems)
+        problems.raise_if_any(path)
+        if not annotations:
+            raise AnnotationError(f"{path} has no captions: all {self.dropped_empty} are empty")
+        return annotations
+
+    def _columns(self, rows: Rows, problems: Problems) -> dict[str, str]:
+        """The column of each role that the file has; nothing at all if it lacks one that it must have."""
+        by_name = {name.casefold(): name for name in reversed(rows.columns)} | {name: name for name in rows.columns}
+        there = f"the columns are: {', '.join(rows.columns):.500}"
+        columns: dict[str, str] = {}
+        for role, usual in _KNOWN.items():
+            wanted = self._named[role]
+            names = (wanted, wanted.casefold()) if wanted else usual
+            found = next((by_name[name] for name in names if name in by_name), "")
+            if found:
+                columns[role] = found
+            elif wanted:
+                problems.add(rows.header_line, f"there is no column {wanted!r}; {there}")
+            elif role in _REQUIRED:
+                problems.add(
+                    rows.header_line, f"no {role} column ({', '.join(usual)}); name it by {role}_column; {there}"
+                )
+        for role, other in (("start", "end"), ("end", "start")):
+            if role in columns and other not in columns:
+                problems.add(rows.header_line, f"column {columns.pop(role)!r} but no {other} column; {there}")
+        return columns if all(role in columns for role in _REQUIRED) else {}
+
+    def _annotations(
+        self, path: Path, rows: Rows, columns: dict[str, str], problems: Problems
+    ) -> Iterator[tuple[int, Annotation]]:
+        for row in rows.rows:
+            try:
+                yield from [(row.line, annotation) for annotation in self._of_row(path, row, columns)]
+            except AnnotationError as error:
+                problems.add(row.line, str(error))
+
+    def _of_row(self, path: Path, row: Row, columns: dict[str, str]) -> list[Annotation]:
+        for role in _REQUIRED:
+            if columns[role] not in row.cells:
+                raise AnnotationError(f"no {columns[role]!r} here")
+        video = _cell(row, columns, "video")
+        if not video:
+            raise AnnotationError(f"{columns['video']!r} is empty: which video does the caption belong to?")
+        spans, split = _spans(row, columns), _cell(row, columns, "split")
+        query_id = _cell(row, columns, "id") or f"{path.stem}:{row.place}"
+        written = row.cells[columns["caption"]]
+        listed = (written or [None]) if isinstance(written, list) else [written]
+        captions = [_text(columns["caption"], caption) for caption in listed]
+        self.dropped_empty += captions.count("")
+        return [
+            Annotation(
+                query_id=query_id if len(captions) == 1 else f"{query_id}#{number}",
+                query=caption,
+                video=video,
+                spans=spans,
+                split=split,
+                source=f"{path.name}:{row.line}",
+            )
+            for number, caption in enumerate(captions, 1)
+            if caption
+        ]
+
+
+def _spans(row: Row, columns: dict[str, str]) -> Spans:
+    start, end = (row.cells.get(columns[role]) if role in columns else None for role in ("start", "end"))
+    span = spans_of(start, end)
+    given = [name for name in _WINDOWS if row.cells.get(name) not in (None, "") and name not in columns.values()]
+    if not given:
+        return span
+    if span or len(given) > 1:
+        raise AnnotationError(f"times are given twice: {', '.join(given)}{' and start, end' if span else ''}")
+    windows = row.cells[given[0]]
+    if not isinstance(windows, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in windows):
+        raise AnnotationError(f"{given[0]!r} must be a list of [start, end], not {windows!r:.60}")
+    return tuple((seconds(first), seconds(last)) for first, last in windows)
+
+
+def _cell(row: Row, columns: dict[str, str], role: str) -> str:
+    return _text(columns[role], row.cells.get(columns[role])) if role in columns else ""
+
+
+def _text(column: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool | list | dict):
+        raise AnnotationError(f"{column!r} must be text, not {value!r:.60}")
+    return str(value).strip()
+
+
+def _distinct(found: list[tuple[int, Annotation]], problems: Problems) -> list[Annotation]:
+    distinct: dict[tuple[object, ...], Annotation] = {}
+    line_of: dict[str, int] = {}
+    for line, annotation in found:
+        said = (annotation.video, annotation.query, annotation.spans, annotation.split)
+        if said in distinct:
+            continue
+        distinct[said] = annotation
+        if annotation.query_id in line_of:
+            first = line_of[annotation.query_id]
+            problems.add(line, f"id {annotation.query_id!r} is already on line {first}; ids must be unique")
+        line_of.setdefault(annotation.query_id, line)
+    return list(distinct.values())

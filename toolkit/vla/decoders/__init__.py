@@ -1,0 +1,5 @@
+"""Decoders: a video file in, upright frames with true times out."""
+
+from vla.registry import Registry
+
+registry = Registry("vla.decoders", "Decoder")

@@ -1,0 +1,78 @@
+"""What every decoder is, and the rule by which frames are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+
+from vla.video import Frames, Video
+
+
+@dataclass(frozen=True)
+class DecodeReport:
+    """How decoding went; complete once the iterator that made it is exhausted.
+
+    Attributes:
+        end_seconds: where the last decoded frame ends.
+        declared_seconds: what the container promised; 0.0 where it promises nothing.
+        errors: packets that did not decode.
+        first_error: what the first of them said.
+        synthetic_times: the file carries no times, so they were counted from its frame rate.
+    """
+
+    end_seconds: float
+    declared_seconds: float
+    errors: int
+    first_error: str
+    synthetic_times: bool
+
+    @property
+    def coverage(self) -> float:
+        """Share of the declared duration that was decoded, at most 1; 1 where nothing is declared."""
+        return min(1.0, self.end_seconds / self.declared_seconds) if self.declared_seconds > 0 else 1.0
+
+    @property
+    def is_whole(self) -> bool:
+        """False if packets failed, or less than 90 % of what was declared could be decoded."""
+        return self.errors == 0 and self.coverage >= 0.9
+
+
+class Reader(Protocol):
+    """One open video."""
+
+    video: Video
+
+    def sample(self, fps: float, chunk: int = 32) -> Iterator[Frames]:
+        """The frames on screen at 0, 1/fps, 2/fps ... seconds, each frame once, in order, `chunk` at a time.
+
+        A frame is on screen from its own time until the next frame's. Each comes with its *own* time, not with the
+        time it was asked for, so what is cached is true whatever the frame rate did.
+        """
+
+    def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:
+        """The frame on screen at each of the times (ascending); its own time beside it."""
+
+    @property
+    def report(self) -> DecodeReport:
+        """How the last `sample` or `frames_at` went."""
+
+    def __enter__(self) -> Reader: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Decoder(Protocol):
+    """Opens files. Raises `DecodeError`, with a `reason`, for whatever is not a video it can decode."""
+
+    def open(self, path: Path) -> Reader:
+        """A reader of the video at `path`."""
+
+    def probe(self, path: Path) -> Video:
+        """What the file says of itself, without decoding it through."""

@@ -1,0 +1,132 @@
+"""Writing files so that they are either there and whole or not there at all: the one seam for everything we keep.
+
+A file is written under a temporary name in its own folder, synced, and renamed; then the folder is synced. A reader never
+sees half a file, a kill leaves at most a stray `.tmp-*`, and whoever lists a folder ignores those.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vla.errors import CacheError, ResourceError
+
+TEMPORARY = ".tmp-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, whole or not at all, replacing what is there.
+
+    Raises:
+        ResourceError: it could not be written; says why, with the bytes needed and free where the disk is full.
+    """
+    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(6)}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(handle, view) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        _forget(temporary)
+        raise _resource_error(path, len(content), error) from error
+    except BaseException:
+        _forget(temporary)
+        raise
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Put `record` at `path` as JSON, whole or not at all."""
+    write_bytes(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode("ascii"))
+
+
+def read_json(path: Path) -> Any:
+    """The JSON at `path`.
+
+    Raises:
+        CacheError: it is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise CacheError(f"{path} is damaged ({error}): delete it and run the command that made it again") from error
+
+
+def sha256(content: bytes) -> str:
+    """64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_checked(path: Path, digest: str) -> bytes:
+    """The bytes at `path`, which have this sha256: checked before anything parses them.
+
+    Raises:
+        CacheError: the file is gone or altered.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CacheError(f"{path} is gone: run the command that made it again") from error
+    if sha256(content) != digest:
+        raise CacheError(f"{path} was altered since it was written (its checksum differs): run 'vla extract' again")
+    return content
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock at `path`; waits for whoever has it, calling `on_wait` once. The lock dies with its process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            import fcntl
+        except ImportError:  # no such locks on Windows: writes are atomic there too, only politeness is lost
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _forget(temporary: Path) -> None:
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:
+        pass  # a stray temporary file is harmless, and the first error is the one to report
+
+
+def _resource_error(path: Path, size: int, error: OSError) -> ResourceError:
+    if error.errno in _FULL:
+        try:
+            status = os.statvfs(path.parent)
+            free = f"{status.f_bavail * status.f_frsize / 1e6:.1f} MB are free"
+        except OSError:
+            free = "the disk is full"
+        return ResourceError(f"cannot write {path}: {size / 1e6:.1f} MB are needed, {free}. What was finished is kept")
+    return ResourceError(f"cannot write {path}: {error.strerror or error}")

@@ -1,0 +1,60 @@
+"""open_clip's image transform without PIL: vectorised, on uint8, equal to it within one grey level."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from vla.errors import EnvironmentUnfitError
+
+
+class Preprocess:
+    """Resize and crop as an open_clip preprocessing configuration says.
+
+    PIL filters with fixed-point weights, and so does torch for uint8 with `antialias=True`; float filtering and OpenCV
+    are both further away from the reference. The colours are normalised later, on the encoder's device.
+
+    Args:
+        config: keys `size`, `interpolation`, `resize_mode`, `mean`, `std` as in `open_clip.transform.PreprocessCfg`.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        size = config["size"]
+        self.height, self.width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        self.mode = str(config["interpolation"])
+        self.squash = config["resize_mode"] == "squash"
+        self.mean = tuple(float(v) for v in config["mean"])
+        self.std = tuple(float(v) for v in config["std"])
+        if config["resize_mode"] not in ("shortest", "squash") or self.mode not in ("bicubic", "bilinear"):
+            raise EnvironmentUnfitError(
+                f"preprocessing {config['resize_mode']!r} with {self.mode!r} interpolation is not supported; "
+                "'shortest' and 'squash' with 'bicubic' or 'bilinear' are"
+            )
+        if not self.squash and self.height != self.width:
+            raise EnvironmentUnfitError(f"'shortest' needs a square input, not {self.height}x{self.width}")
+
+    def __str__(self) -> str:
+        kind = "squash" if self.squash else "shortest+crop"
+        mean, std = ("/".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
+        return f"{self.height}x{self.width} {kind} {self.mode} antialias uint8 mean {mean} std {std}"
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """`(T, H, W, 3)` uint8 in, `(T, 3, height, width)` uint8 out."""
+        t, h, w, _ = pixels.shape
+        if t == 0:
+            return np.zeros((0, 3, self.height, self.width), np.uint8)
+        rows, columns = (self.height, self.width) if self.squash else self._shortest(h, w)
+        frames = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        if (rows, columns) != (h, w):
+            frames = functional.interpolate(frames, (rows, columns), mode=self.mode, antialias=True)
+        top, left = round((rows - self.height) / 2), round((columns - self.width) / 2)
+        cropped = frames[:, :, top : top + self.height, left : left + self.width]
+        return cropped.contiguous().numpy()
+
+    def _shortest(self, h: int, w: int) -> tuple[int, int]:
+        """Size after bringing the shorter side to the input size; torchvision cuts the longer one to an integer."""
+        side = self.height
+        return (int(side * h / w), side) if w <= h else (side, int(side * w / h))

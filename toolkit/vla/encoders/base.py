@@ -1,0 +1,45 @@
+"""What every encoder is. It never normalises and never trains: the projector normalises, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from vla.features import FeatureSpec, TextFeatures
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """The part of a FeatureSpec that the encoder decides; see there."""
+
+    encoder: str
+    model: str
+    weights: str
+    preprocessing: str
+    dim: int
+
+    def spec(self, sampling: str) -> FeatureSpec:
+        """The full spec of features made with this encoder from frames chosen by `sampling`."""
+        return FeatureSpec(self.encoder, self.model, self.weights, self.preprocessing, sampling, self.dim)
+
+
+class Encoder(Protocol):
+    """A frozen encoder. Its constructor takes `model`, `pretrained`, `device` and `dtype`, each with a default."""
+
+    identity: EncoderIdentity
+    scale: float
+    """What the encoder was trained to multiply cosines by (CLIP's `logit_scale.exp()`)."""
+
+    def prepare(self, pixels: np.ndarray) -> np.ndarray:
+        """`(T, H, W, 3)` uint8 frames brought to the encoder's input size: `(T, 3, h, w)` uint8. Cheap, thread-safe."""
+
+    def encode_frames(self, prepared: np.ndarray) -> np.ndarray:
+        """Features of prepared frames: `(T, D)` float32, not normalised, the same for any batch size (cosine > .99999)."""
+
+    def encode_text(self, texts: list[str]) -> TextFeatures:
+        """Pooled and token features of texts that fit; order kept."""
+
+    def fits(self, text: str) -> bool:
+        """True if the encoder reads the whole of `text`; longer texts are split before they come here."""

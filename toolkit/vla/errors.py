@@ -1,0 +1,63 @@
+"""What can go wrong, one class for each thing a caller may want to catch.
+
+Every message says what happened, with the values, and what to do next. Each class is also the standard library's kind
+for it, so `except KeyError` and `except vla.VlaError` both work.
+"""
+
+from __future__ import annotations
+
+
+class VlaError(Exception):
+    """Anything that `vla` refuses or cannot do; `str(error)` is fit to be shown to a person."""
+
+    def __str__(self) -> str:
+        # KeyError quotes its argument, which would put quotes round a whole sentence.
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+class UsageError(VlaError, ValueError):
+    """The caller asked for something that makes no sense: a bad option, a bad value."""
+
+
+class UnknownNameError(VlaError, KeyError):
+    """A name that no plug-in has; the message lists the names there are."""
+
+
+class ShapeError(VlaError, ValueError):
+    """Arrays that belong together do not fit together."""
+
+
+class AnnotationError(VlaError, ValueError):
+    """A captions file that cannot be used; the message names the lines."""
+
+
+class DecodeError(VlaError, ValueError):
+    """A file that is not a video we can decode. `reason` is a short word for receipts, e.g. `not-a-video`."""
+
+    def __init__(self, message: str, reason: str = "undecodable") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class SpecMismatchError(VlaError, ValueError):
+    """Features, a run or an index of two different encoders were about to be mixed."""
+
+
+class CacheError(VlaError, OSError):
+    """A cache, run or index on disk that is damaged, too new, or not what it says."""
+
+
+class MissingError(VlaError, FileNotFoundError):
+    """Something an earlier step makes is not there yet; the message names the command that makes it."""
+
+
+class EnvironmentUnfitError(VlaError, RuntimeError):
+    """This machine lacks something: a package, a GPU, weights, a network."""
+
+
+class ResourceError(VlaError, OSError):
+    """The disk is full or the output cannot be written."""
+
+
+class InterruptedRunError(VlaError, RuntimeError):
+    """The person asked to stop; what was finished is saved, and the message says how to go on."""

@@ -1,0 +1,81 @@
+"""A model measured on captions: which video, and which part of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vla.batch import Corpus
+from vla.errors import MissingError
+from vla.evaluate.moments import moment_metrics
+from vla.evaluate.retrieval import ranks, retrieval_metrics
+from vla.model import AlignmentModel, segments_of
+from vla.spans import nms
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out.
+
+    Attributes:
+        metrics: by task and measure, e.g. `{"text to video": {"R@1": 41.2, ...}}`; percentages from 0 to 100.
+        score: one number from 0 to 1 for choosing between models: the mean, over the tasks there are, of the mean
+            reciprocal rank (retrieval) or the mean IoU (moments).
+        ranks: rank of the right video for each untimed query, in order of the corpus.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    score: float
+    ranks: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def to_json(self) -> dict[str, object]:
+        """Metrics and score."""
+        return {"metrics": self.metrics, "score": self.score}
+
+
+def evaluate(model: AlignmentModel, corpus: Corpus) -> Evaluation:
+    """Measure `model` on every query of `corpus`.
+
+    Untimed captions are searched among whole videos (and videos among captions). Timed captions are searched among the
+    videos by their best segment, and located in their own video, as `vla search` does it: the best segment, then the
+    best that does not overlap it.
+
+    Raises:
+        MissingError: the corpus holds no query.
+    """
+    if not corpus.queries:
+        raise MissingError("there are no captions to evaluate on")
+    frames = [model.align_frames(v) for v in corpus.videos]
+    texts = model.align_texts(np.stack([corpus.text_vector(q) for q in corpus.queries]))
+    owner = np.array([q.video for q in corpus.queries])
+    timed = np.array([q.is_timed for q in corpus.queries])
+    metrics: dict[str, dict[str, float]] = {}
+    parts: list[float] = []
+    text_ranks = np.zeros(0)
+    if (~timed).any():
+        means = np.stack([f.mean(0) for f in frames])
+        videos = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
+        similarity = texts[~timed] @ videos.T
+        relevant = owner[~timed][:, None] == np.arange(len(frames))[None]
+        text_ranks = ranks(similarity, relevant)
+        metrics["text to video"] = retrieval_metrics(similarity, relevant)
+        told = relevant.any(0)  # a video without a caption of its own has no right answer
+        back = ranks(similarity.T[told], relevant.T[told])
+        metrics["video to text"] = retrieval_metrics(similarity.T[told], relevant.T[told])
+        parts += [float((1 / text_ranks).mean()), float((1 / back).mean())]
+    if timed.any():
+        cut = [segments_of(f, v) for f, v in zip(frames, corpus.videos, strict=True)]
+        best = np.stack([(texts[timed] @ s.vectors.T).max(1) for s in cut], 1)
+        relevant = owner[timed][:, None] == np.arange(len(frames))[None]
+        metrics["moment to video"] = retrieval_metrics(best, relevant)
+        predictions, truths = [], []
+        for text, query in zip(texts[timed], [q for q in corpus.queries if q.is_timed], strict=True):
+            segments = cut[query.video]
+            scores = segments.vectors @ text
+            kept = nms(segments.spans, scores, 0.5)[:10]
+            predictions.append(np.column_stack([segments.spans[kept], scores[kept]]))
+            truths.append(query.spans)
+        metrics["moment in its video"] = moment_metrics(predictions, truths)
+        parts += [float((1 / ranks(best, relevant)).mean()), metrics["moment in its video"]["mIoU"] / 100]
+    return Evaluation(metrics, float(np.mean(parts)), text_ranks)

@@ -1,0 +1,149 @@
+"""What a frozen encoder made of a video or of texts, and the identity of the space it lies in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from vla.errors import CacheError, ShapeError, SpecMismatchError
+
+LAYOUT = 1
+"""Version of what the numbers of a feature mean. Raised whenever the same input would give other numbers."""
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Everything that decides which numbers a frame or a text turns into.
+
+    Two caches may be mixed if and only if their fingerprints agree.
+
+    Attributes:
+        encoder: plug-in name, e.g. `open_clip`.
+        model: the encoder's own name for the model, free of machine-specific paths.
+        weights: sha256 of the weights, 16 hexadecimal digits.
+        preprocessing: canonical description of resize, crop and normalisation.
+        sampling: how frames were chosen, e.g. `fps=2`.
+        dim: width of a feature.
+        layout: see LAYOUT.
+    """
+
+    encoder: str
+    model: str
+    weights: str
+    preprocessing: str
+    sampling: str
+    dim: int
+    layout: int = LAYOUT
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that change whenever any field does."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object, with the fingerprint beside the fields."""
+        return {**asdict(self), "fingerprint": self.fingerprint}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any], source: str = "spec") -> FeatureSpec:
+        """The spec in `record`.
+
+        Raises:
+            CacheError: fields are missing, of the wrong type, of a newer layout, or disagree with the fingerprint.
+        """
+        try:
+            spec = cls(**{f.name: record[f.name] for f in fields(cls)})
+        except (KeyError, TypeError) as error:
+            raise CacheError(f"{source} does not describe features: {error!r} is missing or wrong") from error
+        if not isinstance(spec.layout, int) or spec.layout > LAYOUT:
+            raise CacheError(f"{source} has feature layout {spec.layout!r}; this vla knows up to {LAYOUT}: upgrade vla")
+        if record.get("fingerprint", spec.fingerprint) != spec.fingerprint:
+            raise CacheError(
+                f"{source} was altered: its fingerprint is {record['fingerprint']}, not {spec.fingerprint}"
+            )
+        return spec
+
+    def require_same(self, other: FeatureSpec, mine: str, theirs: str, way_out: str) -> None:
+        """Nothing, if both are one space.
+
+        Raises:
+            SpecMismatchError: they differ; the message names each differing field and `way_out`.
+        """
+        if self.fingerprint == other.fingerprint:
+            return
+        a, b = asdict(self), asdict(other)
+        lines = [f"  {k}: {a[k]!r} in {mine}, {b[k]!r} in {theirs}" for k in a if a[k] != b[k]]
+        raise SpecMismatchError(
+            f"{mine} and {theirs} lie in different feature spaces and cannot be mixed:\n"
+            + "\n".join(lines)
+            + f"\n{way_out}"
+        )
+
+
+@dataclass(frozen=True)
+class FrameFeatures:
+    """Raw encoder output for the sampled frames of one video.
+
+    Attributes:
+        video_id: the video's name in its cache.
+        values: `(T, D)` float16 or float32, not normalised.
+        timestamps_seconds: `(T,)` float64, when each frame is shown; 0 is the first displayed frame.
+        duration_seconds: length of the video.
+    """
+
+    video_id: str
+    values: np.ndarray
+    timestamps_seconds: np.ndarray
+    duration_seconds: float
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.timestamps_seconds.shape != self.values.shape[:1]:
+            raise ShapeError(
+                f"{self.video_id}: values {self.values.shape} and timestamps {self.timestamps_seconds.shape} disagree"
+            )
+        if not np.isfinite(self.values).all():
+            raise ShapeError(f"{self.video_id}: features hold values that are not finite")
+        if (np.diff(self.timestamps_seconds) < 0).any():
+            raise ShapeError(f"{self.video_id}: timestamps decrease")
+
+    def __repr__(self) -> str:
+        t, d = self.values.shape
+        return f"FrameFeatures({self.video_id!r}, {t} x {d} {self.values.dtype}, {self.duration_seconds:.2f} s)"
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """Raw encoder output for `Q` texts, each short enough for the encoder's context.
+
+    Attributes:
+        texts: the `Q` texts.
+        pooled: `(Q, D)`, what the encoder compares with images; not normalised.
+        tokens: `(Q, L, D)`, each token in the same space.
+        mask: `(Q, L)` bool, True for real tokens, which come first.
+    """
+
+    texts: tuple[str, ...]
+    pooled: np.ndarray
+    tokens: np.ndarray
+    mask: np.ndarray
+
+    def __post_init__(self) -> None:
+        q = len(self.texts)
+        if self.pooled.shape[:1] != (q,) or self.tokens.shape[:1] != (q,) or self.mask.shape != self.tokens.shape[:2]:
+            raise ShapeError(
+                f"{q} texts, pooled {self.pooled.shape}, tokens {self.tokens.shape}, mask {self.mask.shape} disagree"
+            )
+        if self.pooled.shape[-1] != self.tokens.shape[-1]:
+            raise ShapeError(f"pooled width {self.pooled.shape[-1]} is not token width {self.tokens.shape[-1]}")
+        if (np.diff(self.mask.astype(np.int8), axis=1) > 0).any():
+            raise ShapeError("a mask must be True first and False after: real tokens come first")
+        if not (np.isfinite(self.pooled).all() and np.isfinite(self.tokens).all()):
+            raise ShapeError("text features hold values that are not finite")
+
+    def __repr__(self) -> str:
+        return f"TextFeatures({len(self.texts)} texts, tokens {self.tokens.shape}, dim {self.pooled.shape[-1]})"

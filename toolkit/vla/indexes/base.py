@@ -1,0 +1,59 @@
+"""What every index is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from vla.errors import ShapeError
+
+NOTHING = -1
+"""The id where there are fewer rows than were asked for; its score is -inf."""
+
+
+class Index(Protocol):
+    """Inner-product search. The constructor takes the width of the vectors."""
+
+    dim: int
+
+    def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
+        """Keep `vectors` `(N, E)` under `ids` `(N,)` int64; an id that is there already is replaced."""
+
+    def remove(self, ids: np.ndarray) -> int:
+        """Forget `ids`; those that are not there are passed over. Returns how many were."""
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The `k` rows with the largest inner product for each of `queries` `(Q, E)`.
+
+        Returns scores `(Q, k)` float32, never increasing, and ids `(Q, k)` int64; equal scores are in order of id.
+        Where there are fewer than `k` rows, the rest is NOTHING with score -inf. Nothing is normalised.
+        """
+
+    def __len__(self) -> int:
+        """Rows."""
+
+    def to_bytes(self) -> bytes:
+        """The whole index."""
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Index:
+        """The index that `to_bytes` gave; raises CacheError for anything else. `content` was checked by its checksum."""
+
+
+def checked(ids: np.ndarray, vectors: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """`ids` as int64 and `vectors` as contiguous float32; raises ShapeError where they do not fit."""
+    ids, vectors = np.asarray(ids, np.int64), np.ascontiguousarray(vectors, np.float32)
+    if vectors.ndim != 2 or vectors.shape[1] != dim or ids.shape != vectors.shape[:1]:
+        raise ShapeError(f"the index takes (N,) ids and (N, {dim}) vectors, not {ids.shape} and {vectors.shape}")
+    if len(np.unique(ids)) != len(ids) or (ids < 0).any():
+        raise ShapeError("ids must be different from each other and not negative")
+    if not np.isfinite(vectors).all():
+        raise ShapeError("vectors hold values that are not finite")
+    return ids, vectors
+
+
+def by_score_then_id(scores: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each row of `scores` and `ids` `(Q, k)` sorted by falling score, equal scores by id."""
+    order = np.lexsort((ids, -scores), axis=1)
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)

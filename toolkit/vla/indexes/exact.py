@@ -1,0 +1,69 @@
+"""Every row compared with every query, in numpy: what the other indexes are measured against."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla.errors import CacheError
+from vla.indexes.base import NOTHING, by_score_then_id, checked
+
+_HEADER = np.dtype([("magic", "S4"), ("dim", "<i8"), ("rows", "<i8")])
+
+
+class Index:
+    """Exact search by one matrix product.
+
+    Args:
+        dim: width of the vectors.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self._ids = np.zeros(0, np.int64)
+        self._vectors = np.zeros((0, dim), np.float32)
+
+    def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
+        """See the base class."""
+        ids, vectors = checked(ids, vectors, self.dim)
+        self.remove(ids)
+        self._ids = np.concatenate([self._ids, ids])
+        self._vectors = np.concatenate([self._vectors, vectors])
+
+    def remove(self, ids: np.ndarray) -> int:
+        """See the base class."""
+        gone = np.isin(self._ids, ids)
+        self._ids, self._vectors = self._ids[~gone], self._vectors[~gone]
+        return int(gone.sum())
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See the base class."""
+        _, queries = checked(np.arange(len(queries)), queries, self.dim)
+        similarity = queries @ self._vectors.T
+        scores, ids = by_score_then_id(similarity, np.broadcast_to(self._ids, similarity.shape))
+        short = max(0, k - len(self._ids))
+        scores = np.pad(scores[:, :k], ((0, 0), (0, short)), constant_values=-np.inf)
+        return scores, np.pad(ids[:, :k], ((0, 0), (0, short)), constant_values=NOTHING)
+
+    def __len__(self) -> int:
+        """Rows."""
+        return len(self._ids)
+
+    def to_bytes(self) -> bytes:
+        """Header, ids, vectors."""
+        header = np.array([(b"VLAX", self.dim, len(self._ids))], _HEADER)
+        return header.tobytes() + self._ids.astype("<i8").tobytes() + self._vectors.astype("<f4").tobytes()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Index:
+        """See the base class."""
+        head = np.frombuffer(content[: _HEADER.itemsize], _HEADER) if len(content) >= _HEADER.itemsize else None
+        if head is None or head[0]["magic"] != b"VLAX":
+            raise CacheError("this is not an exact index of vla: run 'vla index' again")
+        dim, rows = int(head[0]["dim"]), int(head[0]["rows"])
+        if dim < 1 or rows < 0 or len(content) != _HEADER.itemsize + rows * (8 + 4 * dim):
+            raise CacheError("the index is not as long as it says: run 'vla index' again")
+        index = cls(dim)
+        middle = _HEADER.itemsize + 8 * rows
+        index._ids = np.frombuffer(content[_HEADER.itemsize : middle], "<i8").astype(np.int64)
+        index._vectors = np.frombuffer(content[middle:], "<f4").reshape(rows, dim).astype(np.float32)
+        return index

@@ -1,0 +1,60 @@
+"""FAISS's exact inner-product index."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla.errors import CacheError
+from vla.indexes import _faiss
+from vla.indexes.base import NOTHING, by_score_then_id, checked
+
+
+class Index:
+    """Exact search, blocked and threaded by FAISS.
+
+    Args:
+        dim: width of the vectors.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self._index = _faiss.flat(dim)
+
+    def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
+        """See the base class."""
+        ids, vectors = checked(ids, vectors, self.dim)
+        self.remove(ids)
+        if len(ids):
+            self._index.add_with_ids(vectors, ids)
+
+    def remove(self, ids: np.ndarray) -> int:
+        """See the base class."""
+        ids = np.asarray(ids, np.int64)
+        return int(self._index.remove_ids(_faiss.selector(ids))) if len(ids) and len(self) else 0
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See the base class."""
+        _, queries = checked(np.arange(len(queries)), queries, self.dim)
+        if not len(queries) or not len(self):
+            return np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), NOTHING, np.int64)
+        scores, ids = self._index.search(queries, k)
+        scores[ids == NOTHING] = -np.inf
+        return by_score_then_id(scores, ids)
+
+    def __len__(self) -> int:
+        """Rows."""
+        return int(self._index.ntotal)
+
+    def to_bytes(self) -> bytes:
+        """FAISS's own format."""
+        return _faiss.serialized(self._index)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Index:
+        """See the base class."""
+        found = _faiss.deserialized(content)
+        if found.d < 1 or found.metric_type != 0:  # 0 is METRIC_INNER_PRODUCT
+            raise CacheError("this FAISS index does not hold inner products: run 'vla index' again")
+        index = cls(int(found.d))
+        index._index = found
+        return index

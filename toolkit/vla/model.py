@@ -1,0 +1,117 @@
+"""The alignment model: a projector and its temperature, and how both are kept on disk."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from vla.batch import Aligned, AlignmentBatch
+from vla.errors import CacheError, ShapeError, VlaError
+from vla.features import FrameFeatures
+from vla.projectors import registry as projectors
+from vla.projectors.base import ResidualProjector
+from vla.spans import windows
+
+MAX_SCALE = 100.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """How to build the model: projector by name, its options, the width of the features, and the first temperature."""
+
+    dim: int
+    projector: str = "identity"
+    options: dict[str, Any] = field(default_factory=dict)
+    scale: float = 20.0
+
+
+class AlignmentModel(nn.Module):
+    """Frames and texts in a shared space. Untrained it is exactly the frozen encoder."""
+
+    projector: ResidualProjector
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.projector = projectors.build(config.projector, config.options, dim=config.dim)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """What cosines are multiplied with; kept at or below 100, as CLIP does, or it grows without end."""
+        return self.log_scale.exp().clamp(max=MAX_SCALE)
+
+    def forward(self, batch: AlignmentBatch) -> Aligned:
+        """The batch in the shared space."""
+        frames = self.projector.project_frames(batch.frames, batch.frame_mask, batch.seconds)
+        queries = self.projector.project_text(batch.queries)
+        told = self.projector.project_text(batch.sentences)
+        return Aligned(frames, batch.frame_mask, queries, told, self.scale)
+
+    @torch.no_grad()
+    def align_frames(self, features: FrameFeatures) -> np.ndarray:
+        """`(T, E)` float32 unit frames of one video."""
+        if features.values.shape[1] != self.config.dim:
+            raise ShapeError(f"features are {features.values.shape[1]} wide, the model takes {self.config.dim}")
+        device = self.log_scale.device
+        values = torch.from_numpy(features.values.astype(np.float32))[None].to(device)
+        seconds = torch.from_numpy(features.timestamps_seconds.astype(np.float32))[None].to(device)
+        mask = torch.ones(values.shape[:2], dtype=torch.bool, device=device)
+        return self.projector.project_frames(values, mask, seconds)[0].cpu().numpy()
+
+    @torch.no_grad()
+    def align_texts(self, vectors: np.ndarray) -> np.ndarray:
+        """`(Q, E)` float32 unit texts from raw pooled features `(Q, D)`."""
+        device = self.log_scale.device
+        return self.projector.project_text(torch.from_numpy(vectors.astype(np.float32)).to(device)).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Candidate moments of one video, the whole video first.
+
+    Attributes:
+        vectors: `(N, E)` float32 unit vectors, the direction of the mean of the segment's frames.
+        spans: `(N, 2)` seconds.
+    """
+
+    vectors: np.ndarray
+    spans: np.ndarray
+
+
+def segments_of(frames: np.ndarray, features: FrameFeatures) -> Segments:
+    """Multi-scale windows over aligned `frames` `(T, E)` of the video that `features` came from."""
+    cut = windows(features.timestamps_seconds, features.duration_seconds)
+    first, last = np.array([w[0] for w in cut]), np.array([w[1] for w in cut])
+    # float64 sums: differences of long prefix sums lose float32's digits.
+    sums = np.concatenate([np.zeros((1, frames.shape[1])), np.cumsum(frames, 0, dtype=np.float64)])
+    means = sums[last] - sums[first]
+    vectors = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
+    return Segments(vectors.astype(np.float32), np.array([(w[2], w[3]) for w in cut], np.float64))
+
+
+def weights_of(model: AlignmentModel) -> dict[str, torch.Tensor]:
+    """The model's tensors, on the CPU and contiguous, as safetensors wants them."""
+    return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+
+
+def restore(config: ModelConfig, weights: dict[str, torch.Tensor], source: str) -> AlignmentModel:
+    """The model with these weights, in evaluation mode; raises CacheError if they do not fit `config`."""
+    try:
+        model = AlignmentModel(config)
+        model.load_state_dict(weights)
+    except VlaError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise CacheError(f"{source} does not fit its own description: {str(error).splitlines()[0]}") from error
+    return model.eval()
+
+
+def frozen(dim: int, scale: float) -> AlignmentModel:
+    """The frozen encoder as a model."""
+    return AlignmentModel(ModelConfig(dim, scale=min(scale, MAX_SCALE))).eval()

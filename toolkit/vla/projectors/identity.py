@@ -1,0 +1,23 @@
+"""The frozen encoder itself."""
+
+from __future__ import annotations
+
+import torch
+
+from vla.projectors.base import ResidualProjector
+
+
+class Projector(ResidualProjector):
+    """Normalises and changes nothing: the baseline that every trained run is compared with.
+
+    Args:
+        dim: width of the features.
+    """
+
+    def change_frames(self, unit: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
+        """Zero."""
+        return torch.zeros_like(unit)
+
+    def change_text(self, unit: torch.Tensor) -> torch.Tensor:
+        """Zero."""
+        return torch.zeros_like(unit)

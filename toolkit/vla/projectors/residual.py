@@ -1,0 +1,30 @@
+"""A bottleneck adapter on every frame and every text, each by itself."""
+
+from __future__ import annotations
+
+import torch
+
+from vla.projectors.base import Bottleneck, ResidualProjector
+
+
+class Projector(ResidualProjector):
+    """Each frame and each text is moved by a small network of its own kind; time plays no part.
+
+    Args:
+        dim: width of the features.
+        width: hidden units of each network.
+        dropout: of the hidden units.
+    """
+
+    def __init__(self, dim: int, width: int = 128, dropout: float = 0.1) -> None:
+        super().__init__(dim)
+        self.frames = Bottleneck(dim, width, dropout)
+        self.text = Bottleneck(dim, width, dropout)
+
+    def change_frames(self, unit: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
+        """The frame network, frame by frame."""
+        return self.frames(unit)
+
+    def change_text(self, unit: torch.Tensor) -> torch.Tensor:
+        """The text network."""
+        return self.text(unit)

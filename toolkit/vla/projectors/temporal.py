@@ -1,0 +1,82 @@
+"""Frames see their neighbours and the whole video, so that motion, which no frame shows, can be named."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vla.projectors.base import Bottleneck, ResidualProjector, zero_linear
+
+
+class Projector(ResidualProjector):
+    """Blocks of short convolution, attention over the video and a small network, between two linear maps.
+
+    The convolution compares neighbouring frames (what moves), attention with true timestamps as positions tells before
+    from after. Texts go through a bottleneck adapter.
+
+    Args:
+        dim: width of the features.
+        width: width inside the blocks.
+        blocks: how many.
+        heads: attention heads of each block.
+        dropout: of hidden units.
+    """
+
+    def __init__(self, dim: int, width: int = 256, blocks: int = 2, heads: int = 4, dropout: float = 0.1) -> None:
+        super().__init__(dim)
+        self.enter = nn.Linear(dim, width)
+        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.leave = zero_linear(width, dim)
+        self.text = Bottleneck(dim, width, dropout)
+
+    def change_frames(self, unit: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
+        """What the blocks make of the video."""
+        # Unit vectors have entries of about dim ** -0.5; the layers expect about 1.
+        hidden = self.enter(unit * math.sqrt(self.dim)) + _time_waves(seconds, self.enter.out_features).to(unit.dtype)
+        for block in self.blocks:
+            hidden = block(hidden, mask)
+        return self.leave(self.norm(hidden))
+
+    def change_text(self, unit: torch.Tensor) -> torch.Tensor:
+        """The text network."""
+        return self.text(unit)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.near = nn.Conv1d(width, width, kernel_size=5, padding=2)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.mix = nn.Linear(width, width)
+        self.network = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        # Padding is zeroed before the convolution, so it looks like the end of the video that it is.
+        near = self.near((self.norms[0](hidden) * mask.unsqueeze(-1)).transpose(1, 2)).transpose(1, 2)
+        hidden = hidden + self.dropout(functional.gelu(near))
+        hidden = hidden + self.dropout(self._attend(self.norms[1](hidden), mask))
+        return hidden + self.dropout(self.network(self.norms[2](hidden)))
+
+    def _attend(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        b, t, w = hidden.shape
+        q, k, v = self.query_key_value(hidden).view(b, t, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        return self.mix(mixed.transpose(1, 2).reshape(b, t, w))
+
+
+def _time_waves(seconds: torch.Tensor, width: int) -> torch.Tensor:
+    """Sines and cosines of `seconds` `(B, T)` with periods from 2 s to 2,000 s: `(B, T, width)`."""
+    half = width // 2
+    periods = 2.0 * 1000.0 ** (torch.arange(half, device=seconds.device, dtype=torch.float32) / max(1, half - 1))
+    phase = 2 * math.pi * seconds.float().unsqueeze(-1) / periods
+    waves = torch.cat([phase.sin(), phase.cos()], -1)
+    return functional.pad(waves, (0, width - 2 * half))

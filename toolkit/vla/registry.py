@@ -1,0 +1,89 @@
+"""Plug-ins by name: a shelf is a package, a plug-in is a file of it, and the file's agreed symbol is the plug-in."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from typing import Any
+
+from vla.errors import EnvironmentUnfitError, UnknownNameError, UsageError
+
+SHELVES = ("decoders", "encoders", "datasets", "projectors", "heads", "losses", "indexes")
+
+# Extras that bring what a plug-in of ours may lack; third parties' packages are named as they are.
+_PIP_NAME = {"av": "av", "faiss": "faiss-cpu", "open_clip": "open_clip_torch", "cv2": "opencv-python"}
+
+
+class Registry:
+    """The plug-ins of one shelf: `Registry("vla.encoders", "Encoder")`.
+
+    Every module of the package without a leading underscore, `base` excepted, is one plug-in, named like its file.
+    Other distributions add theirs under the entry-point group of the package's name; a file of ours wins over them.
+    """
+
+    def __init__(self, package: str, symbol: str) -> None:
+        self.package = package
+        self.symbol = symbol
+
+    def names(self) -> tuple[str, ...]:
+        """Every plug-in's name, sorted; none of them is imported."""
+        return tuple(sorted({*self._own(), *self._foreign()}))
+
+    def get(self, name: str) -> Any:
+        """The plug-in's symbol, importing its module.
+
+        Raises:
+            UnknownNameError: no plug-in has that name; the message lists those there are.
+            EnvironmentUnfitError: the plug-in needs a package that is not installed; the message has the pip line.
+        """
+        if name in self._own():
+            target = f"{self.package}.{name}"
+            try:
+                return getattr(import_module(target), self.symbol)
+            except ModuleNotFoundError as error:
+                missing = (error.name or "").split(".")[0]
+                if missing == self.package.split(".")[0]:
+                    raise
+                raise EnvironmentUnfitError(
+                    f"{self._kind} {name!r} needs the package {missing!r}, which is not installed: "
+                    f"pip install {_PIP_NAME.get(missing, missing)}"
+                ) from error
+        foreign = self._foreign()
+        if name in foreign:
+            return foreign[name].load()
+        near = difflib.get_close_matches(name, self.names(), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UnknownNameError(f"no {self._kind} is called {name!r}; there are {', '.join(self.names())}.{hint}")
+
+    def build(self, name: str, options: Mapping[str, Any] | None = None, **given: Any) -> Any:
+        """`get(name)(**options, **given)`.
+
+        Raises:
+            UsageError: an option that the constructor does not have; the message lists those it has.
+        """
+        factory = self.get(name)
+        accepted = inspect.signature(factory).parameters
+        for key in options or {}:
+            if key not in accepted:
+                known = ", ".join(k for k in accepted if k not in given) or "none"
+                raise UsageError(f"{self._kind} {name!r} has no option {key!r}; it has: {known}")
+        return factory(**{**(options or {}), **given})
+
+    @property
+    def _kind(self) -> str:
+        return self.package.rsplit(".", 1)[-1].rstrip("s").replace("indexe", "index").replace("losse", "loss")
+
+    def _own(self) -> frozenset[str]:
+        spec = find_spec(self.package)
+        if spec is None or spec.submodule_search_locations is None:
+            return frozenset()
+        modules = pkgutil.iter_modules(spec.submodule_search_locations)
+        return frozenset(m.name for m in modules if not m.name.startswith("_") and m.name != "base")
+
+    def _foreign(self) -> dict[str, Any]:
+        return {e.name: e for e in entry_points(group=self.package)}

@@ -1,0 +1,1 @@
+"""Stage 3: from aligned vectors to an index, and from words to moments."""

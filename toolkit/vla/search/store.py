@@ -1,0 +1,125 @@
+"""The index on disk: vectors, what each row means, and which features and run they came from.
+
+index/
+  index.json              what it was built from; names the two files, with their checksums
+  vectors-<sha>.bin       the index plug-in's bytes
+  rows-<sha>.safetensors  video number, start and end of each row
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla import durable
+from vla.errors import CacheError, MissingError
+from vla.features import FeatureSpec
+from vla.indexes import registry as indexes
+from vla.indexes.base import Index
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class SearchIndex:
+    """Segments of videos, ready to be searched.
+
+    Attributes:
+        vectors: the index; its ids are rows of the arrays below.
+        video_of_row: `(N,)` int32, positions in `videos`.
+        spans: `(N, 2)` float64 seconds.
+        videos: names of the videos, in order.
+        spec: the feature space.
+        run: name of the trained run whose projector made the vectors; empty for the frozen encoder.
+        run_digest: digest of its weights.
+        cache_state: `FeatureCache.state()` when it was built.
+        backend: name of the index plug-in.
+    """
+
+    vectors: Index
+    video_of_row: np.ndarray
+    spans: np.ndarray
+    videos: list[str]
+    spec: FeatureSpec
+    run: str
+    run_digest: str
+    cache_state: str
+    backend: str
+
+
+def save_index(folder: Path, index: SearchIndex) -> None:
+    """Commit `index` to `folder`; searches see the old one until the new one is whole."""
+    from safetensors.numpy import save
+
+    content = index.vectors.to_bytes()
+    rows = save({"video_of_row": index.video_of_row.astype(np.int32), "spans": index.spans.astype(np.float64)})
+    names = [f"vectors-{durable.sha256(content)[:16]}.bin", f"rows-{durable.sha256(rows)[:16]}.safetensors"]
+    durable.write_bytes(folder / names[0], content)
+    durable.write_bytes(folder / names[1], rows)
+    durable.write_json(
+        folder / "index.json",
+        {
+            "schema": SCHEMA,
+            "vectors": names[0],
+            "vectors_sha256": durable.sha256(content),
+            "rows": names[1],
+            "rows_sha256": durable.sha256(rows),
+            "videos": index.videos,
+            "spec": index.spec.to_json(),
+            "run": index.run,
+            "run_digest": index.run_digest,
+            "cache_state": index.cache_state,
+            "backend": index.backend,
+        },
+    )
+    for old in [*folder.glob("vectors-*"), *folder.glob("rows-*")]:
+        if old.name not in names:
+            old.unlink(missing_ok=True)
+
+
+def open_index(folder: Path) -> SearchIndex:
+    """The index in `folder`; raises MissingError if there is none, CacheError if it is damaged or too new."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = folder / "index.json"
+    if not path.is_file():
+        raise MissingError("there is no index yet: run 'vla index' first")
+    record = durable.read_json(path)
+    try:
+        if record["schema"] > SCHEMA:
+            raise CacheError(f"{path} was written by a newer vla (schema {record['schema']}): upgrade vla")
+        spec = FeatureSpec.from_json(record["spec"], str(path))
+        vectors = durable.read_checked(_beside(path, record, "vectors"), record["vectors_sha256"])
+        rows = load(durable.read_checked(_beside(path, record, "rows"), record["rows_sha256"]))
+        index = SearchIndex(
+            indexes.get(record["backend"]).from_bytes(vectors),
+            rows["video_of_row"],
+            rows["spans"],
+            [str(v) for v in record["videos"]],
+            spec,
+            record["run"],
+            record["run_digest"],
+            record["cache_state"],
+            record["backend"],
+        )
+    except (KeyError, TypeError, SafetensorError) as error:
+        if isinstance(error, CacheError):
+            raise
+        raise CacheError(f"{path} is damaged ({error!r}): run 'vla index' again") from error
+    fits = len(index.vectors) == len(index.video_of_row) == len(index.spans)
+    if not fits or (
+        len(index.video_of_row) and not 0 <= index.video_of_row.min() <= index.video_of_row.max() < len(index.videos)
+    ):
+        raise CacheError(f"{path}: vectors, rows and videos do not fit together: run 'vla index' again")
+    return index
+
+
+def _beside(path: Path, record: dict[str, Any], key: str) -> Path:
+    name = str(record[key])
+    if Path(name).name != name:
+        raise CacheError(f"{path} names a file outside its folder: {name!r}")
+    return path.parent / name

@@ -1,0 +1,1 @@
+"""Stage 2: small projectors trained on cached features."""

@@ -1,0 +1,97 @@
+"""What a step minimises: the head's loss on whole videos, the segment losses, and the pull towards the frozen encoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from vla.batch import Aligned, AlignmentBatch, normalized
+from vla.heads import registry as heads
+from vla.losses import registry as losses
+from vla.train.config import TrainConfig
+
+_SEGMENTS = 8
+"""Equal parts into which a video is cut where its captions carry no times."""
+
+
+class Objective(nn.Module):
+    """The losses that `config` asks for, by name."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.levels = config.levels
+        self.pull = config.pull
+        self.head = heads.build("retrieval")
+        self.whole = losses.build(config.global_loss)
+        self.timed = losses.build(config.segment_loss)
+        self.untimed = losses.build(config.untimed_loss)
+
+    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
+        """`{name: scalar}`; their sum is what is minimised. A level for which the batch has no captions is left out."""
+        parts: dict[str, torch.Tensor] = {}
+        plain = ~batch.is_timed
+        if self.levels != "segment" and plain.any():
+            parts["global"] = self._global(aligned, batch, plain)
+        if self.levels != "global":
+            if batch.is_timed.any():
+                parts["segment"] = self._segments(aligned, batch, batch.is_timed)
+            # Where a video has timed captions these say more than any soft alignment could find out.
+            untold = torch.ones(len(batch.frames), dtype=torch.bool, device=plain.device)
+            untold[batch.video_of_query[batch.is_timed]] = False
+            loose = plain & untold[batch.video_of_query]
+            if loose.any():
+                parts["alignment"] = self._alignment(aligned, batch, loose)
+        if self.pull > 0:
+            parts["pull"] = self.pull * self._pull(aligned, batch)
+        return parts
+
+    def _global(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
+        scores = self.head(aligned, batch)[rows] * aligned.scale
+        return self.whole(scores, self.head.positives(batch)[rows])
+
+    def _segments(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
+        """Every timed caption against every annotated segment of the batch, those of its own video included."""
+        inside, videos = batch.inside[rows], batch.video_of_query[rows]
+        segments = aligned.pooled(videos, inside)
+        scores = aligned.queries[rows] @ segments.T * aligned.scale
+        return self.timed(scores, _same_moment(inside, videos) | _same_text(batch.queries[rows]))
+
+    def _alignment(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
+        """Sentences without times against equal parts of their video, softly matched."""
+        # One text a video: several would be each other's negatives.
+        first = torch.unique(batch.video_of_query[rows], return_inverse=True)
+        chosen = torch.full((len(first[0]),), -1, dtype=torch.int64, device=rows.device)
+        index = rows.nonzero(as_tuple=True)[0].flip(0)
+        chosen[first[1].flip(0)] = index
+        videos = batch.video_of_query[chosen]
+        segments, mask = _equal_parts(aligned, videos)
+        similarity = torch.einsum("vne,tme->vtnm", segments, aligned.sentences[chosen])
+        return self.untimed(similarity, mask, batch.sentence_mask[chosen], aligned.scale)
+
+    def _pull(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
+        moved = (aligned.frames - normalized(batch.frames)).square().sum(-1)
+        texts = (aligned.queries - normalized(batch.queries)).square().sum(-1)
+        return moved[batch.frame_mask].mean() + texts.mean()
+
+
+def _same_moment(inside: torch.Tensor, videos: torch.Tensor) -> torch.Tensor:
+    """`(Q, Q)` bool: spans of one video that share more than half of their frames; each caption's own among them."""
+    frames = inside.float()
+    common = frames @ frames.T
+    either = frames.sum(1)[:, None] + frames.sum(1)[None] - common
+    return (common / either.clamp_min(1) > 0.5) & (videos[:, None] == videos[None])
+
+
+def _same_text(queries: torch.Tensor) -> torch.Tensor:
+    """`(Q, Q)` bool: the very same words, which cannot be wrong for each other's segments."""
+    return torch.cdist(queries, queries) < 1e-4
+
+
+def _equal_parts(aligned: Aligned, videos: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`(V, N, E)` mean directions of equal parts of each video, and `(V, N)` which of them hold a frame."""
+    mask = aligned.frame_mask[videos]
+    position = mask.cumsum(1) - 1
+    part = (position * _SEGMENTS).div(mask.sum(1, keepdim=True), rounding_mode="floor").clamp(0, _SEGMENTS - 1)
+    member = torch.nn.functional.one_hot(part, _SEGMENTS).to(aligned.frames.dtype) * mask.unsqueeze(-1)
+    sums = torch.einsum("vtn,vte->vne", member, aligned.frames[videos])
+    return normalized(sums), member.sum(1) > 0

@@ -1,0 +1,190 @@
+"""Telling scenes: true sentences with their times, descriptions, paraphrases, and questions with their answers.
+
+Every text is drawn from a grammar with synonyms, so that two tellings of one scene rarely agree word for word, and
+every text is true of its scene. A thing is named by at least its colour and its shape, which no other thing of the scene
+shares; colour is the one it has when the scene opens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla.world.scene import Event, Scene, Thing
+
+_SHAPE = {
+    "circle": ("circle", "disc", "ball"), "square": ("square", "box", "block"), "triangle": ("triangle",),
+    "star": ("star",), "cross": ("cross", "plus sign"), "ring": ("ring", "hoop", "donut"),
+    "crescent": ("crescent", "moon"), "heart": ("heart",),
+}  # fmt: skip
+_SIZE = {"small": ("small", "little", "tiny"), "medium": ("medium-sized",), "large": ("large", "big", "huge")}
+_TEXTURE = {"striped": ("striped", "stripy"), "dotted": ("dotted", "spotted"), "checkered": ("checkered", "chequered")}
+_GROUND = {
+    "black": ("on a black background", "in the dark"), "grey": ("on a grey background", "before a grey wall"),
+    "sand": ("on sand", "on a sandy ground"), "grass": ("on grass", "on a lawn"),
+    "bricks": ("in front of a brick wall", "on bricks"), "night sky": ("in the night sky", "among the stars"),
+}  # fmt: skip
+_MOVE = {
+    "left": ("moves left", "slides to the left", "travels towards the left", "glides leftwards"),
+    "right": ("moves right", "slides to the right", "travels towards the right", "glides rightwards"),
+    "up": ("moves up", "rises", "goes upwards", "climbs"),
+    "down": ("moves down", "sinks", "goes downwards", "descends"),
+}
+_TOWARDS = {
+    "left": ("to the left", "leftwards"), "right": ("to the right", "rightwards"),
+    "up": ("up", "upwards"), "down": ("down", "downwards"),
+}  # fmt: skip
+_SOLO = {
+    "grow": ("grows", "gets bigger", "expands"), "shrink": ("shrinks", "gets smaller", "contracts"),
+    "spin": ("spins", "rotates", "turns around"), "appear": ("appears", "shows up", "fades in"),
+    "disappear": ("disappears", "vanishes", "fades out"), "jump": ("jumps", "hops", "bounces up and down"),
+}  # fmt: skip
+_RECOLOR = ("turns {}", "becomes {}", "changes its colour to {}")
+_PAIR = {
+    "hit": ("hits {}", "bumps into {}", "collides with {}"),
+    "follow": ("follows {}", "chases {}"),
+    "orbit": ("circles around {}", "orbits {}", "goes around {}"),
+}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One event in words: `text` is true of `[start, end)` seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about one scene, its answer, and for multiple choice the choices (the answer among them)."""
+
+    kind: str
+    text: str
+    answer: str
+    choices: tuple[str, ...] = ()
+
+
+def moments(scene: Scene, rng: np.random.Generator) -> list[Moment]:
+    """One timed sentence for each event, in order."""
+    return [Moment(_sentence(_clause(scene, e, rng)), e.start, e.end) for e in scene.events]
+
+
+def description(scene: Scene, rng: np.random.Generator) -> str:
+    """What happens in the whole scene, in order, in one sentence or two; who keeps still is named now and then."""
+    clauses = [_clause(scene, e, rng) for e in scene.events]
+    ground = _pick(rng, _GROUND[scene.background])
+    style = int(rng.integers(5))
+    if style == 0:
+        text = _sentence(", then ".join(clauses) + " " + ground)
+    elif style == 1:
+        text = _sentence(f"{ground}, {clauses[0]}" + "".join(f" and then {c}" for c in clauses[1:]))
+    elif style == 2 and len(clauses) > 1:
+        text = _sentence(f"after {clauses[0]}, {', and later '.join(clauses[1:])} {ground}")
+    else:
+        # One sentence an event, as people write when they take their time.
+        told = [f"first, {clauses[0]} {ground}"]
+        told += [f"{_pick(rng, ('then', 'next', 'after that'))}, {c}" for c in clauses[1:]]
+        text = " ".join(_sentence(t) for t in told)
+    still = [i for i in range(len(scene.things)) if i not in scene.movers]
+    if still and rng.random() < 0.5:
+        text += " " + _sentence(_stillness(scene.things[int(rng.choice(still))], rng))
+    return text
+
+
+def appearance(scene: Scene, rng: np.random.Generator) -> str:
+    """What is to be seen, with no word about time; things that keep still are said to be where they are."""
+    parts = []
+    for i, thing in enumerate(scene.things):
+        where = f" {_place(thing)}" if i not in scene.movers and rng.random() < 0.7 else ""
+        parts.append(_noun(thing, rng, "a") + where)
+    rng.shuffle(parts)
+    listing = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+    return _sentence(f"{listing} {_pick(rng, _GROUND[scene.background])}")
+
+
+def questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
+    """Questions that the scene answers: multiple choice, open-ended and counting."""
+    found: list[Question] = []
+    clauses = [_sentence(_clause(scene, e, rng)) for e in scene.events]
+    if len(clauses) > 1:
+        options = list(clauses)
+        rng.shuffle(options)
+        found.append(Question("choice", "What happens first?", clauses[0], tuple(options)))
+        found.append(Question("choice", "What happens last?", clauses[-1], tuple(options)))
+        k = int(rng.integers(1, len(clauses)))
+        before = _clause(scene, scene.events[k - 1], rng)
+        found.append(Question("choice", f"What happens right after {before}?", clauses[k], tuple(options)))
+    for e in scene.events:
+        thing = scene.things[e.actor]
+        if e.kind == "move":
+            text = f"In which direction does {_noun(thing, rng)} move?"
+            if sum(o.actor == e.actor and o.kind == "move" for o in scene.events) == 1:
+                found.append(Question("open", text, e.direction))
+        if e.kind in _SOLO and sum(o.kind == e.kind for o in scene.events) == 1:
+            verb = {"grow": "grows", "shrink": "shrinks", "spin": "spins", "jump": "jumps"}.get(e.kind)
+            if verb:
+                found.append(Question("open", f"What colour is the shape that {verb}?", _color_at(scene, e)))
+    found.append(Question("open", "What is in the background?", scene.background))
+    found.append(Question("count", "How many shapes are there?", str(len(scene.things))))
+    found.append(Question("count", "How many things happen?", str(len(scene.events))))
+    moves = sum(e.kind in ("move", "follow") for e in scene.events)
+    found.append(Question("count", "How many times does a shape move in a straight line?", str(moves)))
+    return found
+
+
+def _clause(scene: Scene, e: Event, rng: np.random.Generator) -> str:
+    actor = _noun(scene.things[e.actor], rng)
+    if e.kind == "move":
+        return f"{actor} {_pick(rng, _MOVE[e.direction])}"
+    if e.kind == "recolor":
+        return f"{actor} {_pick(rng, _RECOLOR).format(e.color)}"
+    if e.kind in _SOLO:
+        return f"{actor} {_pick(rng, _SOLO[e.kind])}"
+    phrase = _pick(rng, _PAIR[e.kind]).format(_noun(scene.things[e.target], rng))
+    return f"{actor} {phrase} {_pick(rng, _TOWARDS[e.direction])}" if e.kind == "follow" else f"{actor} {phrase}"
+
+
+def _noun(thing: Thing, rng: np.random.Generator, article: str = "the") -> str:
+    words = [thing.color, _pick(rng, _SHAPE[thing.shape])]
+    if thing.texture != "plain" and rng.random() < 0.5:
+        words.insert(0, _pick(rng, _TEXTURE[thing.texture]))
+    if rng.random() < 0.35:
+        words.insert(0, _pick(rng, _SIZE[thing.size]))
+    if article == "a" and words[0][0] in "aeiou":
+        article = "an"
+    return " ".join([article, *words])
+
+
+def _stillness(thing: Thing, rng: np.random.Generator) -> str:
+    return f"{_noun(thing, rng, 'a')} {_pick(rng, ('stays', 'rests', 'sits', 'keeps still'))} {_place(thing)}"
+
+
+def _place(thing: Thing) -> str:
+    """The ninth of the canvas that holds the thing's centre."""
+    column = ("left", "", "right")[min(2, int(thing.x * 3))]
+    row = ("top", "", "bottom")[min(2, int(thing.y * 3))]
+    if row and column:
+        return f"in the {row} {column} corner"
+    if column:
+        return f"on the {column} side"
+    return f"at the {row}" if row else "in the centre"
+
+
+def _color_at(scene: Scene, e: Event) -> str:
+    """The colour that the actor of `e` has when `e` begins."""
+    color = scene.things[e.actor].color
+    for o in scene.events:
+        if o.kind == "recolor" and o.actor == e.actor and o.end <= e.start:
+            color = o.color
+    return color
+
+
+def _pick(rng: np.random.Generator, phrases: tuple[str, ...]) -> str:
+    return phrases[int(rng.integers(len(phrases)))]
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
