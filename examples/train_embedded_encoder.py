@@ -3,7 +3,10 @@
     python examples/train_embedded_encoder.py OUT [--scenes 24000] [--minutes 30]
 
 As in web-scale training, a frame is paired with a text about its whole clip, so words for motion enter the text space
-although no single frame shows motion. Combinations of colour and shape that `vla.world` holds out are never shown.
+although no single frame shows motion. A batch holds groups of look-alikes, without which colours and shapes alone would
+tell all texts apart. Beside the contrastive loss, a small decoder tells the caption from the frame's embedding and from the
+text's own, and is thrown away afterwards (as in CoCa and SigLIP 2): it brings words for places, which contrast alone is very
+slow to learn, into the frames, and keeps every word of a caption, those for motion too, in its text vector. Combinations of colour and shape that `vla.world` holds out are never shown.
 Writes open_clip's `local-dir:` layout: `open_clip_config.json`, `open_clip_model.safetensors` (float16), `bpe.txt.gz`.
 """
 
@@ -21,17 +24,24 @@ import numpy as np
 import torch
 from open_clip import CLIP
 from open_clip.tokenizer import SimpleTokenizer, bytes_to_unicode
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from vla.world.language import appearance, description, moments
 from vla.world.render import draw
-from vla.world.scene import sample_scene
+from vla.world.sampling import sample_scene, twin
 
-SIDE, FRAMES, TEXTS = 64, 4, 6
+SIDE, FRAMES, TEXTS, GROUP = 64, 2, 4, 4
 MODEL = {
     "embed_dim": 128,
-    "vision_cfg": {"image_size": SIDE, "layers": 4, "width": 128, "head_width": 32, "patch_size": 8},
+    "vision_cfg": {
+        "image_size": SIDE,
+        "layers": 4,
+        "width": 128,
+        "head_width": 32,
+        "patch_size": 8,
+        "pool_type": "avg",
+    },
     "text_cfg": {"context_length": 56, "vocab_size": 0, "width": 128, "heads": 4, "layers": 3},
 }
 PREPROCESS = {
@@ -40,19 +50,32 @@ PREPROCESS = {
 }  # fmt: skip
 
 
-def render_scene(seed: int) -> tuple[np.ndarray, list[str]]:
-    """Frames `(FRAMES, SIDE, SIDE, 3)` uint8 of one scene, and TEXTS texts that are true of it."""
+def render_group(seed: int) -> list[tuple[np.ndarray, list[str]]]:
+    """GROUP look-alikes: each frames `(FRAMES, SIDE, SIDE, 3)` uint8 of one scene and TEXTS texts that are true of it.
+
+    All show the same colours and shapes before the same background, so that telling them apart takes more than naming
+    them: where things are, how large, what they do.
+    """
     rng = np.random.default_rng(seed)
-    # Every third scene is still, as photographs are: from these the encoder learns words for places.
-    still = rng.random() < 0.33
-    scene = sample_scene(rng, events=(0, 0) if still else (1, 4))
-    pixels = torch.from_numpy(draw(scene, rng.uniform(0, scene.duration, FRAMES))).permute(0, 3, 1, 2)
-    small = functional.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True).permute(0, 2, 3, 1).numpy()
-    texts = [appearance(scene, rng) for _ in range(TEXTS if still else 2)]
-    while len(texts) < TEXTS:
-        timed = [m.text for m in moments(scene, rng)]
-        texts += [description(scene, rng), str(rng.choice(timed))]
-    return small, texts[:TEXTS]
+    # Most of the groups are still, as photographs are: from these the encoder learns words for places.
+    still = rng.random() < 0.6
+    events = (0, 0) if still else (1, 4)
+    # Most still lives show one thing: with several, a word for a place must first be tied to its thing.
+    scenes = [sample_scene(rng, events=events, things=1 if still and rng.random() < 0.7 else None)]
+    other = None if still else twin(scenes[0], rng)
+    scenes += [other] if other else []
+    scenes += [sample_scene(rng, events=events, like=scenes[0]) for _ in range(GROUP - len(scenes))]
+    group = []
+    for scene in scenes:
+        pixels = torch.from_numpy(draw(scene, rng.uniform(0, scene.duration, FRAMES))).permute(0, 3, 1, 2)
+        small = functional.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True).permute(0, 2, 3, 1).numpy()
+        if still:
+            texts = [appearance(scene, rng, places=1.0) for _ in range(TEXTS)]
+        else:
+            texts = [appearance(scene, rng)] + [description(scene, rng) for _ in range(TEXTS - 2)]
+            texts.append(str(rng.choice([m.text for m in moments(scene, rng)])))
+        group.append((small, texts))
+    return group
 
 
 def learn_bpe(texts: list[str], merges: int) -> list[str]:
@@ -90,20 +113,26 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--init", type=Path, help="go on from the weights and vocabulary in this folder")
+    parser.add_argument("--first-seed", type=int, default=10_000_000)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     began = time.time()
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        rendered = pool.map(render_scene, range(10_000_000, 10_000_000 + arguments.scenes), chunksize=64)
+        seeds = range(arguments.first_seed, arguments.first_seed + arguments.scenes // GROUP)
+        rendered = [scene for group in pool.map(render_group, seeds, chunksize=32) for scene in group]
     frames = torch.from_numpy(np.stack([f for f, _ in rendered]))
     texts = [t for _, t in rendered]
-    print(f"{arguments.scenes} scenes drawn in {time.time() - began:.0f} s", flush=True)
+    print(f"{len(frames)} scenes drawn in {time.time() - began:.0f} s", flush=True)
 
-    merges = learn_bpe([t for row in texts for t in row], 600)
     vocabulary = arguments.out / "bpe.txt.gz"
-    # mtime=0: the same merges give the same bytes.
-    vocabulary.write_bytes(gzip.compress("\n".join(["#version: 0.2", *merges]).encode(), mtime=0))
+    if arguments.init:
+        vocabulary.write_bytes((arguments.init / "bpe.txt.gz").read_bytes())
+    else:
+        merges = learn_bpe([t for row in texts for t in row], 600)
+        # mtime=0: the same merges give the same bytes.
+        vocabulary.write_bytes(gzip.compress("\n".join(["#version: 0.2", *merges]).encode(), mtime=0))
     tokenizer = SimpleTokenizer(str(vocabulary), context_length=MODEL["text_cfg"]["context_length"])
     MODEL["text_cfg"]["vocab_size"] = tokenizer.vocab_size
     tokens = torch.stack([tokenizer(row) for row in texts]).to(torch.int32)
@@ -116,18 +145,26 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     model = CLIP(**MODEL)
-    decay = [p for p in model.parameters() if p.ndim >= 2]
-    free = [p for p in model.parameters() if p.ndim < 2]
+    if arguments.init:
+        model.load_state_dict(
+            {k: v.float() for k, v in load_file(arguments.init / "open_clip_model.safetensors").items()}
+        )
+    teller = Teller(MODEL["embed_dim"], tokenizer.vocab_size, MODEL["text_cfg"]["context_length"])
+    parameters = [*model.parameters(), *teller.parameters()]
+    decay = [p for p in parameters if p.ndim >= 2]
+    free = [p for p in parameters if p.ndim < 2]
     optimizer = torch.optim.AdamW(
         [{"params": decay, "weight_decay": 0.1}, {"params": free, "weight_decay": 0.0}],
         lr=arguments.lr, betas=(0.9, 0.98),
     )  # fmt: skip
     mean, std = (torch.tensor(PREPROCESS[k]).view(1, 3, 1, 1) * 255 for k in ("mean", "std"))
-    held_back = min(512, arguments.scenes // 8)
+    held_back = min(512, len(frames) // 8 // GROUP * GROUP)
     order_rng = torch.Generator().manual_seed(0)
     step, trained, began, report = 0, 0.0, time.time(), 0.0
     while trained < 1.0:
-        order = torch.randperm(arguments.scenes - held_back, generator=order_rng)
+        # Whole groups stay together: a batch of look-alikes is a batch of hard negatives.
+        groups = torch.randperm((len(frames) - held_back) // GROUP, generator=order_rng)
+        order = (groups[:, None] * GROUP + torch.arange(GROUP)).flatten()
         for rows in order.split(arguments.batch):
             if len(rows) < arguments.batch and step:
                 continue
@@ -140,10 +177,11 @@ def main() -> None:
             which = torch.randint(FRAMES, (len(rows),), generator=order_rng)
             told = torch.randint(TEXTS, (len(rows),), generator=order_rng)
             with torch.autocast("cpu", torch.bfloat16):
-                loss = contrast(model, frames[rows, which], tokens[rows, told], mean, std)
+                parts = losses_of(model, teller, frames[rows, which], tokens[rows, told], mean, std)
+            loss = parts[0] + parts[1] + 0.5 * parts[2]
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             model.logit_scale.data.clamp_(0, np.log(100))
             step += 1
@@ -151,7 +189,7 @@ def main() -> None:
                 report = time.time()
                 save(model, arguments.out)
                 print(
-                    f"{trained:5.1%} step {step} loss {loss.item():.3f}  {evaluate(model, frames, tokens, held_back, mean, std)}",
+                    f"{trained:5.1%} step {step} losses {', '.join(f'{float(p.detach()):.3f}' for p in parts)}  {evaluate(model, frames, tokens, held_back, mean, std)}",
                     flush=True,
                 )
     print(f"{step} steps, {evaluate(model, frames, tokens, held_back, mean, std)}")
@@ -167,10 +205,35 @@ def save(model: CLIP, out: Path) -> None:
     (out / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def contrast(
-    model: CLIP, pixels: torch.Tensor, tokens: torch.Tensor, mean: torch.Tensor, std: torch.Tensor
-) -> torch.Tensor:
-    """Symmetric InfoNCE of frames and texts, row by row."""
+class Teller(torch.nn.Module):
+    """Predicts the words of a caption from one embedding; trained beside the model and not kept."""
+
+    def __init__(self, dim: int, vocabulary: int, context: int, width: int = 128, prefix: int = 2) -> None:
+        super().__init__()
+        self.prefix, self.width = prefix, width
+        self.enter = torch.nn.Linear(dim, prefix * width)
+        self.words = torch.nn.Embedding(vocabulary, width)
+        self.places = torch.nn.Parameter(torch.randn(prefix + context, width) * 0.02)
+        layer = torch.nn.TransformerEncoderLayer(
+            width, 4, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.leave = torch.nn.Linear(width, vocabulary)
+
+    def forward(self, embedding: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of each next token of `tokens` `(B, L)`, padding left out, given unit `embedding` `(B, D)`."""
+        start = self.enter(embedding * embedding.shape[1] ** 0.5).view(len(embedding), self.prefix, self.width)
+        hidden = torch.cat([start, self.words(tokens[:, :-1])], 1)
+        length = hidden.shape[1]
+        mask = torch.ones(length, length, dtype=torch.bool).triu(1)
+        hidden = self.layers(hidden + self.places[:length], mask=mask)[:, self.prefix :]
+        return functional.cross_entropy(self.leave(hidden).float().transpose(1, 2), tokens[:, 1:], ignore_index=0)
+
+
+def losses_of(
+    model: CLIP, teller: Teller, pixels: torch.Tensor, tokens: torch.Tensor, mean: torch.Tensor, std: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Symmetric InfoNCE of frames and texts, row by row, and the teller's losses from frames and from texts."""
     # Padding is most of a row: causal attention lets the batch be cut at its longest text.
     longest = int(tokens.argmax(-1).max()) + 1
     image = model.encode_image((pixels.permute(0, 3, 1, 2).float() - mean) / std, normalize=True)
@@ -178,7 +241,9 @@ def contrast(
     image, text = image.float(), text.float()
     logits = model.logit_scale.exp() * image @ text.T
     target = torch.arange(len(logits))
-    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+    matched = (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+    words = tokens[:, :longest].long()
+    return matched, teller(image, words), teller(text, words)
 
 
 def encode_cut(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:

@@ -103,7 +103,7 @@ def test_video_to_text_is_the_naive_loop(seed):
     assert video_to_text(similarity, video_of_query)["MnR"] == pytest.approx(np.mean(place))
 
 
-@pytest.mark.skipif(not PUBLISHED.exists(), reason=f"the published similarity matrix is not at {PUBLISHED}")
+@pytest.mark.skipif(not PUBLISHED.exists(), reason=f"shared data: no published similarity matrix at {PUBLISHED}")
 def test_published_figures_of_dgl_on_msrvtt():
     """DGL's own matrix gives the figures that it prints; where it holds exact ties, those took the query's side."""
     similarity, own = np.load(PUBLISHED).astype(np.float64), np.arange(1000)

@@ -3,8 +3,10 @@
 `import vla` loads neither torch nor numpy: every public name is imported when it is first used.
 """
 
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vla.api import demo as demo
@@ -56,3 +58,21 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Verb(ModuleType):
+    """A package that is called like the function of its name: `vla.search("a dog")` and `vla.search.query`."""
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        return getattr(import_module("vla.api"), self.__name__.rpartition(".")[2])(*given, **named)
+
+
+class _Facade(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        # Importing `vla.search.query` binds the package `vla.search` here and would hide the function of that name.
+        if name in _HOME and isinstance(value, ModuleType):
+            value.__class__ = _Verb
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Facade

@@ -58,10 +58,12 @@ def read_json(path: Path) -> Any:
     """The JSON at `path`.
 
     Raises:
-        CacheError: it is not JSON.
+        CacheError: it is not JSON, or cannot be read.
     """
     try:
         return json.loads(path.read_bytes())
+    except OSError as error:
+        raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise CacheError(f"{path} is damaged ({error}): delete it and run the command that made it again") from error
 
@@ -75,22 +77,35 @@ def read_checked(path: Path, digest: str) -> bytes:
     """The bytes at `path`, which have this sha256: checked before anything parses them.
 
     Raises:
-        CacheError: the file is gone or altered.
+        CacheError: the file is gone or altered, or cannot be read.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise CacheError(f"{path} is gone: run the command that made it again") from error
+    except OSError as error:
+        raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
     if sha256(content) != digest:
-        raise CacheError(f"{path} was altered since it was written (its checksum differs): run 'vla extract' again")
+        raise CacheError(
+            f"{path} was altered since it was written (its checksum differs): "
+            "delete it and run the command that made it again"
+        )
     return content
 
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock at `path`; waits for whoever has it, calling `on_wait` once. The lock dies with its process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    """Hold the lock at `path`; waits for whoever has it, calling `on_wait` once. The lock dies with its process.
+
+    Raises:
+        ResourceError: there is nowhere to write it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.open("a")
+    except OSError as error:
+        raise _resource_error(path, 0, error) from error
+    with opened as file:
         try:
             import fcntl
         except ImportError:  # no such locks on Windows: writes are atomic there too, only politeness is lost

@@ -58,9 +58,12 @@ class FeatureSpec:
         """
         try:
             spec = cls(**{f.name: record[f.name] for f in fields(cls)})
+            for f in fields(cls):
+                if not isinstance(record[f.name], {"str": str, "int": int}[str(f.type)]):
+                    raise TypeError(f.name)
         except (KeyError, TypeError) as error:
             raise CacheError(f"{source} does not describe features: {error!r} is missing or wrong") from error
-        if not isinstance(spec.layout, int) or spec.layout > LAYOUT:
+        if spec.layout > LAYOUT:
             raise CacheError(f"{source} has feature layout {spec.layout!r}; this vla knows up to {LAYOUT}: upgrade vla")
         if record.get("fingerprint", spec.fingerprint) != spec.fingerprint:
             raise CacheError(

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vla import durable
 from vla.errors import CacheError, MissingError, UsageError
+from vla.progress import Progress, ProgressCallback
 
 SCHEMA = 1
 FOLDER = ".vla"
@@ -55,6 +57,11 @@ class Workspace:
     def index(self) -> Path:
         """The index that searches read."""
         return self.home / "index"
+
+    def locked(self, progress: ProgressCallback) -> AbstractContextManager[None]:
+        """Hold the workspace while writing to it; waits for another vla that does, and says so."""
+        note = Progress("wait", message="another vla is working in this workspace; waiting for it", level="note")
+        return durable.locked(self.home / "lock", lambda: progress(note))
 
     def video_id(self, path: Path) -> str:
         """The name of the video at `path` in this workspace: relative to `root` if it lies below, else absolute."""
@@ -117,12 +124,7 @@ class Workspace:
             raise UsageError(f"a workspace is a folder, and {folder} is a file")
         description = workspace.home / "workspace.json"
         if not description.is_file():
-            workspace.home.mkdir(parents=True, exist_ok=True)
-            # Two commands may start here at once: whoever renames last writes the same bytes.
-            handle, name = tempfile.mkstemp(dir=workspace.home, prefix=".tmp-")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump({"schema": SCHEMA, "made_by": "vla"}, file)
-            Path(name).replace(description)
+            durable.write_json(description, {"schema": SCHEMA})
         workspace._check()
         return workspace
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vla_cli import options as o
 
+if TYPE_CHECKING:
+    from vla.demo import DemoReport
+
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("vla-demo"),
-    clips: Annotated[int, typer.Option(min=12, help="Clips to render and train on.")] = 96,
+    clips: Annotated[int, typer.Option(min=12, help="Clips to render; a third of them is held back for tests.")] = 240,
     seed: Annotated[int, typer.Option(help="Which world.")] = 0,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -25,3 +28,32 @@ def demo(
         report = api.demo(folder, clips=clips, seed=seed, progress=progress)
     if as_json:
         print_json(report.to_json())
+    else:
+        _show(report)
+
+
+def _show(report: DemoReport) -> None:
+    """Metrics against the known truth, searches with their answers, and where everything lies."""
+    from vla_cli.render import clock, out, print_table
+
+    rows = [
+        (task, measure, f"{value:.1f}", f"{report.after[task][measure]:.1f}")
+        for task, measures in report.before.items()
+        for measure, value in measures.items()
+    ]
+    title = f"{report.clips['test']} test clips, never trained on, most of them twins that no single frame tells apart"
+    print_table(("task", "measure", "frozen", "trained"), rows, title=title, numeric=("frozen", "trained"))
+    searches = [
+        (e.query, f"{Path(e.truth[0]).name} {clock(e.truth[1])} - {clock(e.truth[2])}",
+         f"{Path(e.found[0]).name} {clock(e.found[1])} - {clock(e.found[2])}", e.rank or "not in ten")
+        for e in report.examples
+    ]  # fmt: skip
+    print_table(("search", "written for", "found first", "rank of the right moment"), searches)
+    verdict = "beats" if report.used else "does not beat"
+    out().print(
+        f"trained on {report.clips['train']} clips; the run {verdict} the frozen encoder on others (alpha {report.alpha:g})"
+    )
+    out().print("  ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()))
+    out().print(
+        f'everything lies in {report.folder}; go on with: vla search -w {report.folder} "a red circle moves left"'
+    )

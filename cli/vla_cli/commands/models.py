@@ -14,7 +14,7 @@ def models(as_json: o.Json = False) -> None:
         print_json({name: preset.__dict__ for name, preset in PRESETS.items()})
         return
     rows = [
-        (name, p.model if p.model != "demo" else "(embedded)", p.pretrained, p.licence, f"{p.megabytes:,} MB", p.remark)
+        (name, p.model if p.model != "demo" else "(embedded)", p.pretrained, p.licence, f"{p.parameters:g} M", p.remark)
         for name, p in PRESETS.items()
     ]
-    print_table(("preset", "open_clip model", "weights", "licence", "size", "remark"), rows, numeric=("size",))
+    print_table(("preset", "open_clip model", "weights", "licence", "parameters", "remark"), rows, numeric=("parameters",))

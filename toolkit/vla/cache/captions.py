@@ -33,11 +33,11 @@ def match(annotations: Iterable[Annotation], video_ids: Iterable[str], workspace
     """
     known = set(video_ids)
     by_name: dict[str, list[str]] = defaultdict(list)
+    by_stem: dict[str, list[str]] = defaultdict(list)
     for video_id in sorted(known):
         name = PurePath(video_id).name
         by_name[name].append(video_id)
-        if PurePath(name).stem != name:
-            by_name[PurePath(name).stem].append(video_id)
+        by_stem[PurePath(name).stem].append(video_id)
     found, unknown, ambiguous = [], {}, {}
     for annotation in annotations:
         name = annotation.video
@@ -46,7 +46,8 @@ def match(annotations: Iterable[Annotation], video_ids: Iterable[str], workspace
             for c in (workspace.video_id(folder / name), name, workspace.video_id(workspace.root / name))
             if c in known
         ]
-        candidates = exact[:1] or by_name.get(PurePath(name).name, [])
+        last = PurePath(name).name
+        candidates = exact[:1] or by_name.get(last) or by_stem.get(last, [])
         if len(candidates) > 1:
             ambiguous[name] = candidates
         elif candidates:

@@ -82,7 +82,8 @@ def make_plan(
         if receipt is None or overwrite or (retry_failed and receipt.status != "ok"):
             plan.todo.append((video_id, path))
             continue
-        refreshed = _unchanged(path, receipt)
+        lost = receipt.has_features and not (cache.folder / "shards" / receipt.shard).is_file()
+        refreshed = None if lost else _unchanged(path, receipt)
         if refreshed is None:
             plan.todo.append((video_id, path))
         elif refreshed != receipt:

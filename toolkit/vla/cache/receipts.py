@@ -64,6 +64,10 @@ class Receipt:
             if record["schema"] > SCHEMA:
                 raise CacheError(f"{source} was written by a newer vla (schema {record['schema']}): upgrade vla")
             receipt = cls(**{f.name: record[f.name] for f in fields(cls)})
+            for f in fields(cls):  # a number in JSON may lack its point
+                wanted = {"str": str, "int": int, "float": (int, float)}.get(str(f.type), str)
+                if not isinstance(record[f.name], wanted):
+                    raise TypeError(f"{f.name} is {record[f.name]!r}")
         except (KeyError, TypeError) as error:
             raise CacheError(f"{source} is damaged ({error!r}): delete it and run 'vla extract' again") from error
         if "/" in receipt.shard or receipt.shard.startswith("."):

@@ -12,34 +12,43 @@ from collections.abc import Mapping
 import h5py
 import numpy as np
 
-from vla.errors import CacheError
+from vla.errors import CacheError, ShapeError
 from vla.features import FrameFeatures, TextFeatures
 
 _LIMIT_BYTES = 16 << 30
 
 
 def frames_image(features: FrameFeatures) -> bytes:
-    """The shard of one video: `values` `(T, D)` float16 and `timestamps_seconds` `(T,)`, each contiguous."""
-    values = features.values.astype(np.float16)
-    if not np.isfinite(values).all():
-        raise CacheError(f"{features.video_id}: features are too large for float16")
+    """The shard of one video: `values` `(T, D)` float16 and `timestamps_seconds` `(T,)`, each contiguous.
+
+    Raises:
+        ShapeError: a value is too large for float16.
+    """
+    values = _halved(features.values, features.video_id)
     return _image({"values": values, "timestamps_seconds": features.timestamps_seconds.astype(np.float64)})
 
 
 def read_frames(content: bytes, video_id: str, duration_seconds: float) -> FrameFeatures:
     """The features in a shard that `frames_image` made; raises CacheError for anything else."""
     arrays = _read(content, {"values": (2, "f2"), "timestamps_seconds": (1, "f8")}, video_id)
-    return FrameFeatures(video_id, arrays["values"], arrays["timestamps_seconds"], duration_seconds)
+    try:
+        return FrameFeatures(video_id, arrays["values"], arrays["timestamps_seconds"], duration_seconds)
+    except ShapeError as error:
+        raise CacheError(f"{video_id} is not a shard of vla: {error}") from error
 
 
 def texts_image(features: TextFeatures) -> bytes:
-    """The shard of some texts: pooled vectors, the real tokens of all texts end to end, and where each text's end."""
+    """The shard of some texts: pooled vectors, the real tokens of all texts end to end, and where each text's end.
+
+    Raises:
+        ShapeError: a value is too large for float16.
+    """
     lengths = features.mask.sum(1)
     encoded = [t.encode("utf-8", "surrogatepass") for t in features.texts]
     return _image(
         {
-            "pooled": features.pooled.astype(np.float16),
-            "tokens": features.tokens[features.mask].astype(np.float16),
+            "pooled": _halved(features.pooled, "texts"),
+            "tokens": _halved(features.tokens[features.mask], "texts"),
             "token_ends": np.cumsum(lengths).astype(np.int64),
             "text_bytes": np.frombuffer(b"".join(encoded), np.uint8),
             "text_ends": np.cumsum([len(b) for b in encoded]).astype(np.int64),
@@ -57,8 +66,17 @@ def read_texts(content: bytes, name: str) -> TextFeatures:
         "text_ends": (1, "i8"),
     }
     arrays = _read(content, kinds, name)
+    try:
+        return _texts(arrays, name)
+    except (ShapeError, UnicodeDecodeError) as error:
+        raise CacheError(f"{name} is not a shard of vla: {error}") from error
+
+
+def _texts(arrays: Mapping[str, np.ndarray], name: str) -> TextFeatures:
     token_starts, token_ends = _bounds(arrays["token_ends"], len(arrays["tokens"]), name)
     text_starts, text_ends = _bounds(arrays["text_ends"], len(arrays["text_bytes"]), name)
+    if not len(token_ends) == len(text_ends) == len(arrays["pooled"]):
+        raise ShapeError(f"{len(text_ends)} texts, {len(token_ends)} rows of tokens, {len(arrays['pooled'])} vectors")
     raw = arrays["text_bytes"].tobytes()
     texts = tuple(raw[a:b].decode("utf-8", "surrogatepass") for a, b in zip(text_starts, text_ends, strict=True))
     lengths = token_ends - token_starts
@@ -70,10 +88,19 @@ def read_texts(content: bytes, name: str) -> TextFeatures:
 
 
 def _bounds(ends: np.ndarray, total: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-    if len(ends) and ((ends < starts).any() or ends[-1] != total):
+    edges = np.concatenate([[0], ends]).astype(np.int64)
+    starts = edges[:-1]
+    if (ends < starts).any() or edges[-1] != total:
         raise CacheError(f"{name} is not a shard of vla: its offsets do not fit its content")
     return starts, ends
+
+
+def _halved(values: np.ndarray, name: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ShapeError(f"{name}: features are too large for float16")
+    return half
 
 
 def _image(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -90,7 +117,7 @@ def _read(content: bytes, kinds: Mapping[str, tuple[int, str]], name: str) -> di
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             return {key: _dataset(file, key, ndim, kind, name) for key, (ndim, kind) in kinds.items()}
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         if isinstance(error, CacheError):
             raise
         raise CacheError(f"{name} is not a shard of vla: {error}") from error

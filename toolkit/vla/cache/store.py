@@ -132,9 +132,13 @@ class FeatureCache:
                 continue
             record = durable.read_json(path)
             try:
+                if "/" in record["shard"] or record["shard"].startswith("."):
+                    raise CacheError(f"{path} names a shard outside its cache: {record['shard']!r}")
+                if not (self.folder / "shards" / record["shard"]).exists():
+                    continue  # lost: its texts count as not cached, and are encoded again
                 where.update(dict.fromkeys(record["texts"], (record["shard"], record["sha256"])))
                 self._pieces.update(record["pieces"])
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise CacheError(f"{path} is damaged ({error!r}): delete it and run the command again") from error
         return where
 
@@ -149,7 +153,8 @@ class FeatureCache:
     def pieces(self, text: str) -> list[str]:
         """The parts in which a cached text was encoded: itself, or several where it is longer than the context."""
         known = self._batches
-        return self._pieces.get(text) or ([text] if text in known else [])
+        parts = self._pieces.get(text) or [text]
+        return parts if all(p in known for p in parts) else []
 
     def missing_texts(self, texts: Iterable[str]) -> list[str]:
         """Those of `texts` that are not cached, each once, in order."""

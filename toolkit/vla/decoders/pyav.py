@@ -83,6 +83,7 @@ class PyavReader:
             self._container.close()
             raise
         self._end, self._errors, self._first_error, self._synthetic = Fraction(0), 0, "", False
+        self._before = 0.0
 
     def sample(self, fps: float, chunk: int = 32) -> Iterator[Frames]:
         """Frames on screen at 0, 1/fps, 2/fps ... seconds, each once; see the base class."""
@@ -117,7 +118,8 @@ class PyavReader:
     @property
     def report(self) -> DecodeReport:
         """How the last decoding went."""
-        return DecodeReport(float(self._end), self._declared, self._errors, self._first_error, self._synthetic)
+        declared = max(0.0, self._declared - self._before)
+        return DecodeReport(float(self._end), declared, self._errors, self._first_error, self._synthetic)
 
     def __enter__(self) -> PyavReader:
         return self
@@ -160,6 +162,8 @@ class PyavReader:
                 time = frame.pts * base
             if origin is None:
                 origin = time
+                # Where the start is not stated, what was declared is where the video ends, counted from 0.
+                self._before = float(origin) if self._stream.start_time is None else 0.0
             time -= origin
             if time <= latest:  # a repeated or backward time shows nothing new
                 continue

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders._preprocess import Preprocess
+from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders.base import EncoderIdentity
 from vla.errors import EnvironmentUnfitError, MissingError, UsageError
 from vla.features import TextFeatures
@@ -79,6 +79,8 @@ class Encoder:
 
     def encode_frames(self, prepared: np.ndarray) -> np.ndarray:
         """`(T, D)` float32, not normalised."""
+        if not len(prepared):
+            return np.zeros((0, self.identity.dim), np.float32)
         with torch.inference_mode():
             images = torch.from_numpy(prepared).to(self._device, torch.float32)
             images = ((images - self._mean) / self._std).to(self._dtype)
@@ -110,7 +112,7 @@ class Encoder:
     def _lengths(self, ids: torch.Tensor) -> np.ndarray:
         """Tokens of each row up to the last that is not padding, at least 1."""
         real = (ids != self._padding).numpy()
-        return np.maximum(1, real.shape[1] - real[:, ::-1].argmax(1) * real.any(1))
+        return np.where(real.any(1), real.shape[1] - real[:, ::-1].argmax(1), 1)
 
 
 def choose_device(device: str) -> torch.device:
@@ -143,9 +145,10 @@ def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def _cpu_flags() -> str:
     try:
-        return next((line for line in Path("/proc/cpuinfo").open() if line.startswith("flags")), "")
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         return ""
+    return next((line for line in lines if line.startswith("flags")), "")
 
 
 def _import_open_clip() -> Any:
@@ -180,6 +183,8 @@ def _resolve(model: str, pretrained: str) -> tuple[str, str]:
 
 def _load(open_clip: Any, name: str, tag: str) -> tuple[Any, dict[str, Any]]:
     """The network in float32 and its preprocessing configuration."""
+    from safetensors import SafetensorError
+
     if name.startswith("hf-hub:"):
         _require_hub(open_clip, name, "")
     elif not name.startswith("local-dir:"):
@@ -189,7 +194,7 @@ def _load(open_clip: Any, name: str, tag: str) -> tuple[Any, dict[str, Any]]:
         network = open_clip.create_model(name, pretrained=tag or None, device="cpu", require_pretrained=True)
     except FileNotFoundError as error:
         raise MissingError(f"{name}: {error}") from error
-    except (RuntimeError, ValueError, OSError, KeyError) as error:
+    except (RuntimeError, ValueError, OSError, KeyError, SafetensorError) as error:
         raise EnvironmentUnfitError(
             f"{name} {tag}: the weights could not be loaded ({str(error).strip().splitlines()[0]}). {_ways_on()}"
         ) from error
@@ -291,7 +296,7 @@ def _portable_name(model: str, name: str, tag: str) -> str:
     return f"{name} {tag}" if tag and not Path(tag).is_file() else name
 
 
-class _quiet:  # noqa: N801 - used as a keyword would be
+class _quiet:
     """Silence open_clip's root-level log lines while a model loads; what matters comes back as an error."""
 
     def __enter__(self) -> None:

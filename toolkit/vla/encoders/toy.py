@@ -47,7 +47,7 @@ class Encoder:
 
     def encode_frames(self, prepared: np.ndarray) -> np.ndarray:
         """`(T, D)` float32."""
-        flat = prepared.reshape(len(prepared), -1).astype(np.float32) / 255 - 0.5
+        flat = prepared.reshape(len(prepared), 48).astype(np.float32) / 255 - 0.5
         # One row at a time: matrix products round differently for different batch sizes.
         return np.stack([row @ self._mix for row in flat]) if len(flat) else np.zeros((0, self.dim), np.float32)
 

@@ -23,11 +23,13 @@ class Evaluation:
         score: one number from 0 to 1 for choosing between models: the mean, over the tasks there are, of the mean
             reciprocal rank (retrieval) or the mean IoU (moments).
         ranks: rank of the right video for each untimed query, in order of the corpus.
+        similarity: `(untimed queries, videos)` cosines, in order of the corpus.
     """
 
     metrics: dict[str, dict[str, float]]
     score: float
     ranks: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    similarity: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def to_json(self) -> dict[str, object]:
         """Metrics and score."""
@@ -52,7 +54,7 @@ def evaluate(model: AlignmentModel, corpus: Corpus) -> Evaluation:
     timed = np.array([q.is_timed for q in corpus.queries])
     metrics: dict[str, dict[str, float]] = {}
     parts: list[float] = []
-    text_ranks = np.zeros(0)
+    text_ranks, similarity = np.zeros(0), np.zeros((0, len(frames)))
     if (~timed).any():
         means = np.stack([f.mean(0) for f in frames])
         videos = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
@@ -78,4 +80,4 @@ def evaluate(model: AlignmentModel, corpus: Corpus) -> Evaluation:
             truths.append(query.spans)
         metrics["moment in its video"] = moment_metrics(predictions, truths)
         parts += [float((1 / ranks(best, relevant)).mean()), metrics["moment in its video"]["mIoU"] / 100]
-    return Evaluation(metrics, float(np.mean(parts)), text_ranks)
+    return Evaluation(metrics, float(np.mean(parts)), text_ranks, similarity)

@@ -14,7 +14,7 @@ _KINDS = {b"IxM2": "IndexIDMap2"}
 
 
 def serialized(index: Any) -> bytes:
-    """faiss's own format."""
+    """Faiss's own format."""
     return faiss.serialize_index(index).tobytes()
 
 

@@ -37,9 +37,21 @@ class Index:
         _, queries = checked(np.arange(len(queries)), queries, self.dim)
         if not len(queries) or not len(self):
             return np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), NOTHING, np.int64)
-        scores, ids = self._index.search(queries, k)
+        # One more than asked for, to see whether rows tie for the last place: FAISS takes any of those.
+        scores, ids = self._index.search(queries, k + 1)
         scores[ids == NOTHING] = -np.inf
-        return by_score_then_id(scores, ids)
+        tied = (scores[:, k - 1] == scores[:, k]) & (ids[:, k] != NOTHING)
+        scores, ids = by_score_then_id(scores[:, :k], ids[:, :k])
+        for row in np.flatnonzero(tied):
+            scores[row], ids[row] = self._at_least(queries[row], scores[row, -1], k)
+        return scores, ids
+
+    def _at_least(self, query: np.ndarray, score: float, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best `k` of all rows that come up to `score`, of which there are more than `k`."""
+        # The margin: FAISS rounds a product differently in a batch of many queries than alone.
+        _, scores, ids = self._index.range_search(query[None], float(score) - 1e-5 * max(1.0, abs(float(score))))
+        scores, ids = by_score_then_id(scores[None], ids[None])
+        return scores[0, :k], ids[0, :k]
 
     def __len__(self) -> int:
         """Rows."""

@@ -22,6 +22,8 @@ from vla.features import FeatureSpec
 from vla.model import AlignmentModel, ModelConfig, restore, weights_of
 
 SCHEMA = 1
+FROZEN = "none"
+"""Name that stands for no run at all: the frozen encoder."""
 
 
 @dataclass(frozen=True)

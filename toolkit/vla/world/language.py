@@ -94,11 +94,11 @@ def description(scene: Scene, rng: np.random.Generator) -> str:
     return text
 
 
-def appearance(scene: Scene, rng: np.random.Generator) -> str:
-    """What is to be seen, with no word about time; things that keep still are said to be where they are."""
+def appearance(scene: Scene, rng: np.random.Generator, places: float = 0.7) -> str:
+    """What is to be seen, with no word about time; things that keep still are said to be where they are, as often as `places`."""
     parts = []
     for i, thing in enumerate(scene.things):
-        where = f" {_place(thing)}" if i not in scene.movers and rng.random() < 0.7 else ""
+        where = f" {_place(thing)}" if i not in scene.movers and rng.random() < places else ""
         parts.append(_noun(thing, rng, "a") + where)
     rng.shuffle(parts)
     listing = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

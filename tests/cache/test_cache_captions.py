@@ -1,0 +1,144 @@
+"""Captions of a workspace: which video a name means, never by guessing, and what is kept."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vla import api
+from vla.cache import captions
+from vla.cache.store import current_cache
+from vla.datasets.base import Annotation
+from vla.errors import AnnotationError, CacheError
+from vla.workspace import Workspace
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Workspace.open_or_create(tmp_path)
+
+
+def matched(place, name, ids, folder=None):
+    """The id that `name` is matched with, or None."""
+    found = captions.match([Annotation("1", "a dog", name)], ids, place, folder or place.root)
+    assert len(found.annotations) + len(found.unknown) == 1
+    return found.annotations[0].video if found.annotations else None
+
+
+@pytest.mark.parametrize(
+    ("name", "ids", "wanted"),
+    [
+        ("a.mp4", ["a.mp4", "b.mp4"], "a.mp4"),
+        ("a.mp4", ["videos/a.mp4"], "videos/a.mp4"),  # by file name
+        ("a", ["videos/a.mp4"], "videos/a.mp4"),  # by stem
+        ("videos/a.mp4", ["videos/a.mp4", "other/a.mp4"], "videos/a.mp4"),
+        ("./videos/../videos/a.mp4", ["videos/a.mp4"], "videos/a.mp4"),
+        ("a.avi", ["a.mp4"], None),  # another suffix is another file
+        ("b", ["a.mp4"], None),
+        ("a", ["a", "x/a.mp4"], "a"),
+        ("a", ["x/a", "x/a.mp4"], "x/a"),  # a file name goes before a stem
+        ("clip.1", ["x/clip.1.mp4", "x/clip.2.mp4"], "x/clip.1.mp4"),
+        ("clip", ["x/clip.1.mp4"], None),
+        ("A.mp4", ["a.mp4"], None),
+        ("/elsewhere/a.mp4", ["/elsewhere/a.mp4", "a.mp4"], "/elsewhere/a.mp4"),
+        ("/elsewhere/a.mp4", ["videos/a.mp4"], "videos/a.mp4"),  # a dataset's own paths
+        ("ünï.mp4", ["v/ünï.mp4"], "v/ünï.mp4"),
+        ("mp4", ["a.mp4"], None),
+        ("..", ["a.mp4"], None),
+        ("/", ["a.mp4"], None),
+    ],
+)
+def test_what_a_name_means(place, name, ids, wanted):
+    assert matched(place, name, ids) == wanted
+
+
+def test_the_folder_of_the_file_goes_first(place):
+    ids = ["a.mp4", "sets/a.mp4"]
+    assert matched(place, "a.mp4", ids, place.root / "sets") == "sets/a.mp4"
+    assert matched(place, "a.mp4", ids, place.root) == "a.mp4"
+    assert matched(place, "a.mp4", ids, place.root / "other") == "a.mp4"  # a path from the workspace
+    assert matched(place, "../a.mp4", ids, place.root / "sets") == "a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [("a.mp4", ["x/a.mp4", "y/a.mp4"]), ("a", ["x/a.mp4", "y/a.mkv"]), ("z/a.mp4", ["x/a.mp4", "y/a.mp4"])],
+)
+def test_a_name_that_fits_several_is_an_error(place, name, ids):
+    with pytest.raises(AnnotationError, match=f"1 video names are ambiguous, e.g. '{name}' fits {ids[0]}, {ids[1]}"):
+        matched(place, name, ids)
+
+
+def test_everything_else_of_an_annotation_is_kept(place):
+    given_ = Annotation("q7", "a dog", "a", ((0.5, 2.0),), "val", "f.csv")
+    found = captions.match([given_], ["v/a.mp4"], place, place.root)
+    assert found.annotations == [Annotation("q7", "a dog", "v/a.mp4", ((0.5, 2.0),), "val", "f.csv")]
+
+
+def test_unknown_names_are_listed_once_in_order(place):
+    rows = [Annotation(str(i), "x", name) for i, name in enumerate(["z", "a", "z", "k.mp4", "b", "a"])]
+    found = captions.match(rows, ["k.mp4"], place, place.root)
+    assert found.unknown == ["z", "a", "b"] and [a.query_id for a in found.annotations] == ["3"]
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).filter(str.strip)
+ANNOTATIONS = st.lists(
+    st.builds(
+        Annotation,
+        WORDS,
+        WORDS,
+        st.sampled_from(["a.mp4", "b/c.mkv", "caf\udce9.mp4"]),
+        st.lists(st.tuples(st.floats(0, 10), st.floats(10.5, 99)), max_size=3).map(tuple),
+        st.sampled_from(["", "val"]),
+        st.sampled_from(["one.csv", "two.srt"]),
+    ),
+    max_size=6,
+)
+
+
+@given(ANNOTATIONS)
+@settings(deadline=None, max_examples=30)
+def test_captions_come_back(tmp_path_factory, annotations):
+    place = Workspace.open_or_create(tmp_path_factory.mktemp("w"))
+    assert captions.load(place) == []
+    assert captions.add(place, annotations) == len(annotations)
+    assert captions.load(place) == annotations
+
+
+def test_a_source_that_is_given_again_replaces_its_old_captions(place):
+    def rows(source, *texts):
+        return [Annotation(str(i), t, "a.mp4", source=source) for i, t in enumerate(texts)]
+
+    assert captions.add(place, rows("one", "a", "b")) == 2
+    assert captions.add(place, rows("two", "c")) == 3
+    assert captions.add(place, rows("one", "d")) == 2
+    assert [(a.source, a.query) for a in captions.load(place)] == [("two", "c"), ("one", "d")]
+    assert captions.add(place, []) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "3", '{"query": "x"}', '{"query_id": 1, "query": "x", "video": "v"}', "\xe9"]
+)
+def test_damaged_captions_say_so(place, text):
+    place.captions.write_bytes(text.encode("latin-1"))
+    with pytest.raises(CacheError, match=r"captions.jsonl is damaged .*delete it and give the captions again"):
+        captions.load(place)
+
+
+def test_extraction_matches_and_caches(toy_workspace):
+    """From the CSV to cached texts; sidecars beside the videos count, too."""
+    root: Path = toy_workspace.root
+    assert [(a.video, a.query, a.spans) for a in captions.load(toy_workspace)] == [
+        ("videos/v2.mp4", "a red door opens", ()),
+        ("videos/v3.mp4", "a dog runs over the grass", ((0.5, 2.0),)),
+        ("videos/v4.mp4", "someone pours green tea", ((1.0, 3.0),)),
+    ]
+    assert current_cache(toy_workspace.caches).missing_texts(["a red door opens", "new"]) == ["new"]
+    (root / "videos" / "v4.srt").write_text("1\n00:00:00,500 --> 00:00:01,500\nthe kettle sings\n")
+    (root / "more.csv").write_text("video,caption\nnowhere.mp4,nothing\nv2,the door again\n")
+    report = api.extract([root / "videos"], captions=root / "more.csv", workspace=root, workers=1)
+    assert (report.captions, report.texts, report.unknown_videos) == (5, 2, ["nowhere.mp4"])
+    found = {(a.video, a.query): a.spans for a in captions.load(toy_workspace)}
+    assert found["videos/v4.mp4", "the kettle sings"] == ((0.5, 1.5),)
+    assert ("videos/v2.mp4", "the door again") in found

@@ -1,0 +1,351 @@
+"""The cache of one feature space: by name in, by name out; nothing altered, nothing newer, nothing of another space."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vla.cache.receipts import SCHEMA, Receipt, content_digest, key_of
+from vla.cache.store import EncoderSource, FeatureCache, current_cache, make_current
+from vla.encoders.toy import Encoder
+from vla.errors import CacheError, MissingError
+from vla.features import FrameFeatures
+
+ENCODER = Encoder("6")
+SPEC = ENCODER.identity.spec("fps=2")
+SOURCE = EncoderSource("toy", "6", "")
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return FeatureCache.create(tmp_path, SPEC, SOURCE)
+
+
+def features(video_id, seed=0, frames=5, dim=6):
+    values = np.random.default_rng(seed).standard_normal((frames, dim)).astype(np.float16)
+    return FrameFeatures(video_id, values, np.arange(frames) / 2, frames / 2)
+
+
+def receipt(video_id, status="ok", **more):
+    return Receipt(video_id, status, "", 10, 20, "abc", **{"duration_seconds": 2.5, **more})
+
+
+def reopened(cache):
+    return FeatureCache.open(cache.folder)
+
+
+# Videos
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=40), min_size=1, max_size=5, unique=True))
+@settings(deadline=None, max_examples=25)
+def test_videos_come_back_under_any_name(tmp_path_factory, names):
+    cache = FeatureCache.create(tmp_path_factory.mktemp("c"), SPEC, SOURCE)
+    for seed, name in enumerate(names):
+        cache.add_video(features(name, seed, seed + 1), receipt(name))
+    again = reopened(cache)
+    assert again.video_ids() == sorted(names)
+    for seed, name in enumerate(names):
+        found = again.frames(name)
+        np.testing.assert_array_equal(found.values, features(name, seed, seed + 1).values)
+        np.testing.assert_array_equal(found.timestamps_seconds, np.arange(seed + 1) / 2)
+        assert (found.video_id, found.duration_seconds) == (name, 2.5)
+        assert again.receipts[name].frames == seed + 1
+    assert len(list((cache.folder / "shards").iterdir())) == len(names)
+
+
+def test_a_name_of_odd_bytes(cache):
+    name = "caf\udce9/\n../x.mp4"
+    cache.add_video(features(name), receipt(name))
+    assert reopened(cache).frames(name).video_id == name
+    assert len(reopened(cache).state()) == 16
+
+
+def test_a_receipt_is_returned_with_its_shard(cache):
+    whole = cache.add_video(features("v"), receipt("v"))
+    assert whole == cache.receipts["v"] == reopened(cache).receipts["v"]
+    assert whole.frames == 5 and (cache.folder / "shards" / whole.shard).is_file()
+    assert whole.shard.startswith(key_of("v")) and len(whole.sha256) == 64
+
+
+def test_new_features_replace_the_old_ones(cache):
+    first = cache.add_video(features("v", 1), receipt("v"))
+    second = cache.add_video(features("v", 2), receipt("v"))
+    assert first.shard != second.shard
+    np.testing.assert_array_equal(reopened(cache).frames("v").values, features("v", 2).values)
+    assert [p.name for p in (cache.folder / "shards").iterdir()] == [second.shard]
+    cache.add_receipt(receipt("v", "failed"))
+    assert list((cache.folder / "shards").iterdir()) == [] and reopened(cache).video_ids() == []
+
+
+def test_the_same_features_again_keep_their_shard(cache):
+    first = cache.add_video(features("v"), receipt("v"))
+    assert cache.add_video(features("v"), receipt("v")) == first
+    assert reopened(cache).frames("v").values.shape == (5, 6)
+
+
+def test_only_ok_and_partial_have_features(cache):
+    for status in ("ok", "partial"):
+        cache.add_video(features(status), receipt(status, status))
+    for status in ("skipped", "failed"):
+        cache.add_receipt(dataclasses.replace(receipt(status, status), reason="it is a song"))
+    again = reopened(cache)
+    assert again.video_ids() == ["ok", "partial"] and list(again.receipts) == ["failed", "ok", "partial", "skipped"]
+    with pytest.raises(MissingError, match="no features of 'skipped': it is a song"):
+        again.frames("skipped")
+    with pytest.raises(MissingError, match="no features of 'other': it was never extracted"):
+        again.frames("other")
+
+
+def test_the_state_changes_with_the_features_alone(cache):
+    states = [cache.state()]
+    cache.add_video(features("a"), receipt("a"))
+    states.append(cache.state())
+    cache.add_receipt(dataclasses.replace(receipt("b"), status="failed"))
+    assert cache.state() == states[-1]
+    cache.add_receipt(dataclasses.replace(cache.receipts["a"], mtime_ns=99))  # touched, not changed
+    assert cache.state() == states[-1] == reopened(cache).state()
+    cache.add_video(features("b", 1), receipt("b"))
+    states.append(cache.state())
+    cache.add_video(features("a", 2), receipt("a"))
+    states.append(cache.state())
+    cache.add_receipt(dataclasses.replace(cache.receipts["a"], duration_seconds=9.0))
+    states.append(cache.state())
+    assert len(set(states)) == len(states)
+
+
+def test_the_order_of_adding_does_not_matter(tmp_path):
+    one, other = (FeatureCache.create(tmp_path / n, SPEC, SOURCE) for n in "ab")
+    for cache, order in ((one, "xyz"), (other, "zxy")):
+        for name in order:
+            cache.add_video(features(name, ord(name)), receipt(name))
+    assert one.state() == other.state()
+    for path in (one.folder / "shards").iterdir():
+        assert path.read_bytes() == (other.folder / "shards" / path.name).read_bytes()
+
+
+def test_an_altered_shard_is_refused(cache):
+    whole = cache.add_video(features("v"), receipt("v"))
+    path = cache.folder / "shards" / whole.shard
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CacheError, match="was altered since it was written"):
+        reopened(cache).frames("v")
+    path.unlink()
+    with pytest.raises(CacheError, match="is gone"):
+        reopened(cache).frames("v")
+
+
+def test_features_of_another_width_are_refused(cache):
+    cache.add_video(features("v", dim=5), receipt("v"))
+    with pytest.raises(CacheError, match="features are 5 wide, the cache's are 6"):
+        reopened(cache).frames("v")
+
+
+def changed(path, **fields):
+    record = json.loads(path.read_text())
+    record.update(fields)
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"schema": SCHEMA + 1}, "written by a newer vla"),
+        ({"schema": "1"}, "damaged"),
+        ({"shard": "../../etc/passwd"}, "outside its cache"),
+        ({"shard": "/etc/passwd"}, "outside its cache"),
+        ({"shard": ".hidden"}, "outside its cache"),
+        ({"shard": None}, "damaged"),
+        ({"shard": ["x"]}, "damaged"),
+        ({"duration_seconds": "long"}, "damaged"),
+        ({"video_id": 3}, "damaged"),
+        ({"size": None}, "damaged"),
+    ],
+    ids=str,
+)
+def test_receipts_that_are_newer_or_damaged_are_refused(cache, fields, message):
+    cache.add_video(features("v"), receipt("v"))
+    path = next((cache.folder / "videos").iterdir())
+    changed(path, **fields)
+    with pytest.raises(CacheError, match=message):
+        reopened(cache).video_ids()
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{}", "3", "{"])
+def test_receipts_that_are_none_are_refused(cache, text):
+    cache.add_video(features("v"), receipt("v"))
+    next((cache.folder / "videos").iterdir()).write_text(text)
+    with pytest.raises(CacheError, match="damaged"):
+        reopened(cache).video_ids()
+
+
+def test_a_whole_number_of_seconds_is_a_number(cache):
+    """JSON writes 3.0 as it likes."""
+    cache.add_video(features("v"), receipt("v"))
+    changed(next((cache.folder / "videos").iterdir()), duration_seconds=3)
+    assert reopened(cache).frames("v").duration_seconds == 3
+
+
+# Texts
+
+LONG = "first a man opens the door of an old house. then he walks in, looks round and sits down by the fire; " * 3
+
+
+def test_texts_come_back_whatever_the_batch(tmp_path):
+    texts = [f"text number {i} of many" for i in range(23)] + ["naïve ☕", "x"]
+    wanted = ENCODER.encode_text(texts)
+    for batch in (1, 4, 100):
+        cache = FeatureCache.create(tmp_path / str(batch), SPEC, SOURCE)
+        counted = []
+        assert cache.add_texts(texts, ENCODER, batch, counted.append) == 25
+        assert counted[-1] == 25 and len(counted) == -(-25 // batch)
+        for source in (cache, reopened(cache)):
+            found = source.texts(texts[::-1])
+            assert found.texts == tuple(texts[::-1])
+            np.testing.assert_array_equal(found.pooled, wanted.pooled[::-1].astype(np.float16))
+            for row, text in enumerate(texts[::-1]):
+                own = ENCODER.encode_text([text])
+                n = int(found.mask[row].sum())
+                assert n == own.mask.sum() == len(text.split())
+                np.testing.assert_array_equal(found.tokens[row, :n], own.tokens[0].astype(np.float16))
+                assert not found.tokens[row, n:].any()
+        assert cache.add_texts(texts, ENCODER) == 0
+
+
+def test_a_long_text_is_split_and_nothing_is_cut(cache):
+    assert not ENCODER.fits(LONG)
+    assert cache.add_texts(["short", LONG], ENCODER) == 2
+    again = reopened(cache)
+    pieces = again.pieces(LONG)
+    assert len(pieces) > 2 and all(ENCODER.fits(p) for p in pieces)
+    assert " ".join(pieces).split() == LONG.split()
+    assert again.pieces("short") == ["short"] and again.pieces("unknown") == []
+    found = again.texts(pieces)
+    np.testing.assert_array_equal(found.pooled, ENCODER.encode_text(pieces).pooled.astype(np.float16))
+    assert again.missing_texts(["short", LONG, "new", "new"]) == ["new"]
+    assert found.mask.sum() == len(LONG.split())
+
+
+def test_pieces_that_are_known_already_are_not_encoded_twice(cache):
+    piece = "then he walks in, looks round and sits down by the fire;"
+    cache.add_texts([piece], ENCODER)
+    cache.add_texts([LONG], ENCODER)
+    assert piece in cache.pieces(LONG)
+    held = [t for p in (cache.folder / "texts").glob("*.json") for t in json.loads(p.read_text())["texts"]]
+    assert len(held) == len(set(held)) and held.count(piece) == 1
+    np.testing.assert_array_equal(
+        reopened(cache).texts([piece]).pooled, ENCODER.encode_text([piece]).pooled.astype(np.float16)
+    )
+
+
+def test_texts_with_spaces_to_spare(cache):
+    texts = ["a  dog", " a dog ", "a\ndog", "a dog"]
+    cache.add_texts(texts, ENCODER)
+    again = reopened(cache)
+    for text in texts:
+        assert again.pieces(text) and " ".join(again.pieces(text)).split() == ["a", "dog"]
+        again.texts(again.pieces(text))
+
+
+def test_texts_that_are_not_there(cache):
+    cache.add_texts(["a"], ENCODER)
+    with pytest.raises(MissingError, match="2 texts have no features, e.g. 'b'"):
+        cache.texts(["a", "b", "c"])
+
+
+def test_an_altered_text_shard_is_refused(cache):
+    cache.add_texts(["a dog"], ENCODER)
+    path = next((cache.folder / "shards").glob("t-*"))
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(CacheError, match="was altered"):
+        reopened(cache).texts(["a dog"])
+
+
+def test_texts_whose_shard_is_lost_are_encoded_again(cache):
+    cache.add_texts(["a dog", LONG], ENCODER)
+    for path in (cache.folder / "shards").glob("t-*"):
+        path.unlink()
+    again = reopened(cache)
+    assert again.missing_texts(["a dog", LONG]) == ["a dog", LONG]
+    assert again.add_texts(["a dog", LONG], ENCODER) == 2
+    for source in (again, reopened(cache)):
+        pieces = source.pieces(LONG)
+        np.testing.assert_array_equal(
+            source.texts(["a dog", *pieces]).pooled, ENCODER.encode_text(["a dog", *pieces]).pooled.astype(np.float16)
+        )
+
+
+@pytest.mark.parametrize(
+    "record", ["[]", "{}", "3", '{"texts": 3, "shard": "", "sha256": "", "pieces": {}}', '{"texts": [], "shard": 3}',
+               '{"texts": ["a"], "shard": "../x", "sha256": "", "pieces": {}}']
+)  # fmt: skip
+def test_text_receipts_that_are_damaged_are_refused(cache, record):
+    cache.add_texts(["a dog"], ENCODER)
+    (cache.folder / "texts" / "z.json").write_text(record)
+    with pytest.raises(CacheError, match=r"damaged|outside its cache"):
+        reopened(cache).missing_texts(["b"])
+
+
+# The cache itself
+
+
+def test_a_cache_is_found_by_its_fingerprint(tmp_path):
+    cache = FeatureCache.create(tmp_path, SPEC, SOURCE)
+    other = FeatureCache.create(tmp_path, ENCODER.identity.spec("fps=4"), SOURCE)
+    assert cache.folder.name == SPEC.fingerprint != other.folder.name
+    assert reopened(cache).spec == SPEC and reopened(cache).source == SOURCE
+    FeatureCache.create(tmp_path, SPEC, EncoderSource("toy", "6", "elsewhere"))
+    assert reopened(cache).source.pretrained == "elsewhere"
+
+
+def test_current_and_missing(tmp_path):
+    with pytest.raises(MissingError, match="run 'vla extract PATH...' first"):
+        current_cache(tmp_path)
+    with pytest.raises(MissingError, match="run 'vla extract PATH...' first"):
+        FeatureCache.open(tmp_path / "x")
+    cache = FeatureCache.create(tmp_path, SPEC, SOURCE)
+    make_current(tmp_path, cache)
+    assert current_cache(tmp_path).spec == SPEC
+    for text in ('{"fingerprint": "../../x"}', "[]", "{}", '{"fingerprint": 3}', '{"fingerprint": ""}'):
+        (tmp_path / "current.json").write_text(text)
+        with pytest.raises(CacheError, match="damaged"):
+            current_cache(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", '{"spec": {}, "source": {}}', '{"spec": 3, "source": {"encoder": "toy"}}']
+)
+def test_a_description_that_is_damaged_is_refused(cache, text):
+    (cache.folder / "spec.json").write_text(text)
+    with pytest.raises(CacheError):
+        reopened(cache)
+
+
+def test_an_altered_spec_is_refused(cache):
+    record = json.loads((cache.folder / "spec.json").read_text())
+    record["spec"]["weights"] = "other"
+    (cache.folder / "spec.json").write_text(json.dumps(record))
+    with pytest.raises(CacheError, match="was altered: its fingerprint is"):
+        reopened(cache)
+
+
+def test_the_digest_of_content_sees_head_and_tail_and_size(tmp_path):
+    def digest(content):
+        (tmp_path / "f").write_bytes(content)
+        return content_digest(tmp_path / "f", len(content))
+
+    quarter = 1 << 18
+    for size in (0, 1, 1000, quarter, quarter + 1, 2 * quarter, 2 * quarter + 1, 5 * quarter):
+        content = bytearray(np.random.default_rng(size).bytes(size))
+        plain = digest(bytes(content))
+        assert plain == digest(bytes(content)) and plain != digest(bytes(content) + b"x")
+        places = {0, size // 3, size - 1} if size <= 2 * quarter else {0, quarter - 1, size - quarter, size - 1}
+        for place in places if size else ():
+            other = bytearray(content)
+            other[place] ^= 255
+            assert digest(bytes(other)) != plain, (size, place)

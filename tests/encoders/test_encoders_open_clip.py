@@ -1,0 +1,276 @@
+"""The open_clip encoder against open_clip itself, and what it says where a model cannot be had."""
+
+import json
+import time
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from vla.encoders import registry
+from vla.encoders._presets import DEFAULT, PRESETS
+from vla.encoders.open_clip import Encoder, choose_device
+from vla.errors import EnvironmentUnfitError, MissingError, UsageError
+
+SMALL = {
+    "embed_dim": 48,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+    "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+}
+CUSTOM = {**SMALL, "custom_text": True}
+TEXTS = ["a photo of a dog", "rain on a roof", "two people play chess in a park, and a third one looks on"]
+
+
+def saved(folder, model_config, seed=0):
+    """A freshly initialised model as open_clip keeps it in a folder."""
+    torch.manual_seed(seed)
+    cls = open_clip.CustomTextCLIP if model_config.get("custom_text") else open_clip.CLIP
+    network = cls(**{k: v for k, v in model_config.items() if k != "custom_text"})
+    with torch.no_grad():
+        for parameter in (
+            network.parameters() if model_config["embed_dim"] < 100 else ()
+        ):  # fresh biases are zero, which would hide a bias that is left out
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    folder.mkdir()
+    save_file(network.state_dict(), folder / "open_clip_model.safetensors")
+    side = model_config["vision_cfg"]["image_size"]
+    preprocess = {"size": side, "mode": "RGB", "interpolation": "bicubic", "resize_mode": "shortest",
+                  "mean": [0.48, 0.45, 0.4], "std": [0.27, 0.26, 0.28]}  # fmt: skip
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_config, "preprocess_cfg": preprocess}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("models") / "small", SMALL)
+
+
+def photographs(count=3, size=(90, 120)):
+    rng = np.random.default_rng(1)
+    coarse = rng.integers(0, 256, (count, 6, 8, 3), np.uint8)
+    return np.stack([np.asarray(Image.fromarray(c).resize(size[::-1], Image.Resampling.BICUBIC)) for c in coarse])
+
+
+def cosine(a, b):
+    return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+
+
+def compare(folder):
+    """The encoder of `folder` gives what open_clip's own loading, transform and two calls give."""
+    encoder = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
+    network, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    network.eval()
+    frames = photographs()
+    network.requires_grad_(False)
+    with torch.no_grad():
+        images = network.encode_image(torch.stack([transform(Image.fromarray(f)) for f in frames])).numpy()
+        texts = network.encode_text(tokenizer(TEXTS)).numpy()
+    ours = encoder.encode_frames(encoder.prepare(frames))
+    assert (cosine(ours, images) > 0.9999).all()
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), np.linalg.norm(images, axis=1), rtol=0.01)
+    pooled = encoder.encode_text(TEXTS)
+    assert (cosine(pooled.pooled, texts) > 0.9999).all()
+    np.testing.assert_allclose(pooled.pooled, texts, rtol=1e-3, atol=1e-4)
+    assert encoder.scale == pytest.approx(float(network.logit_scale.exp()))
+    return encoder, network, tokenizer
+
+
+def test_a_local_folder_equals_open_clip(folder):
+    encoder, network, tokenizer = compare(folder)
+    assert encoder.identity.dim == 48
+    # The last real token is the end of text: brought into the joint space, it is the pooled feature.
+    texts = encoder.encode_text(TEXTS)
+    ends = texts.mask.sum(1) - 1
+    assert ends.tolist() == [int(i) for i in tokenizer(TEXTS).argmax(1)]
+    last = texts.tokens[np.arange(3), ends]
+    assert (cosine(last, texts.pooled) > 0.9999).all()
+
+
+def test_a_model_with_a_text_tower_of_its_own_equals_open_clip(tmp_path):
+    compare(saved(tmp_path / "custom", CUSTOM))
+
+
+def test_the_embedded_model_equals_open_clip():
+    """Its vocabulary lies beside it; open_clip finds it by the path that we give."""
+    from vla.encoders import open_clip as ours
+
+    encoder = Encoder("demo", device="cpu", dtype="fp32")
+    network, _, transform = open_clip.create_model_and_transforms(f"local-dir:{ours._EMBEDDED}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{ours._EMBEDDED}", bpe_path=str(ours._EMBEDDED / ours._VOCABULARY))
+    texts = ["a red circle moves left", "the green star vanishes"]
+    frames = photographs()
+    with torch.no_grad():
+        images = network.eval().encode_image(torch.stack([transform(Image.fromarray(f)) for f in frames])).numpy()
+        wanted = network.encode_text(tokenizer(texts)).numpy()
+    assert (cosine(encoder.encode_frames(encoder.prepare(frames)), images) > 0.9999).all()
+    assert (cosine(encoder.encode_text(texts).pooled, wanted) > 0.9999).all()
+
+
+@pytest.mark.slow
+def test_a_full_vit_b_32_equals_open_clip(tmp_path):
+    model_config = open_clip.get_model_config("ViT-B-32")
+    encoder, _, _ = compare(saved(tmp_path / "b32", model_config))
+    assert encoder.identity.dim == 512
+    for weights in (tmp_path / "b32").glob("*.safetensors"):
+        weights.unlink()  # 600 MB
+
+
+def test_the_identity_follows_the_weights_and_not_the_place(folder, tmp_path):
+    import shutil
+
+    here = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").identity
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    assert Encoder(f"local-dir:{tmp_path / 'elsewhere'}", device="cpu", dtype="fp32").identity == here
+    other = Encoder(f"local-dir:{saved(tmp_path / 'other', SMALL, seed=1)}", device="cpu", dtype="fp32").identity
+    assert other.weights != here.weights and other.model == here.model
+    assert str(folder) not in str(here)
+
+
+def test_bf16_is_near_fp32(folder):
+    exact = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
+    rough = Encoder(f"local-dir:{folder}", device="cpu", dtype="bf16")
+    prepared = exact.prepare(photographs())
+    assert (cosine(exact.encode_frames(prepared), rough.encode_frames(prepared)) > 0.995).all()
+    assert (cosine(exact.encode_text(TEXTS).pooled, rough.encode_text(TEXTS).pooled) > 0.995).all()
+    # A cache made in one precision is read in the other: the weights are the same.
+    assert exact.identity == rough.identity
+
+
+def test_fits_is_what_the_tokenizer_says(folder):
+    encoder = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
+    tokenizer = open_clip.SimpleTokenizer()
+    for n in range(1, 30):
+        text = " ".join(["a dog, barking"] * n)
+        assert encoder.fits(text) == (len(tokenizer.encode(text)) + 2 <= 20), n
+
+
+def test_a_row_of_padding_alone_has_one_token(folder):
+    """T5-like tokenizers write nothing but padding for a text without words."""
+    encoder = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
+    encoder._padding = 1
+    assert encoder._lengths(torch.tensor([[1, 1, 1], [5, 1, 1], [5, 1, 7], [1, 6, 1]])).tolist() == [1, 1, 3, 2]
+
+
+def test_no_text_is_a_mistake_of_the_caller(folder):
+    with pytest.raises(UsageError, match="no text"):
+        Encoder(f"local-dir:{folder}", device="cpu").encode_text([])
+
+
+# What cannot be loaded
+
+
+def test_an_unknown_model_lists_the_nearest():
+    with pytest.raises(UsageError, match=r"no model called 'ViT-B-23'. Did you mean .*ViT-B-32.* Presets: demo, fast"):
+        Encoder("ViT-B-23", "openai")
+    with pytest.raises(UsageError, match=r"no model called 'balancd'. Did you mean balanced"):
+        Encoder("balancd")
+
+
+def test_an_unknown_tag_lists_the_tags():
+    with pytest.raises(
+        UsageError, match=r"'ViT-B-32' needs weights: --pretrained TAG with one of openai, .*got 'opnai'"
+    ):
+        Encoder("ViT-B-32", "opnai")
+    with pytest.raises(UsageError, match="got ''"):
+        Encoder("ViT-B-32")
+
+
+@pytest.fixture
+def no_hub(monkeypatch, tmp_path):
+    """No cached weights, and a hub that refuses the connection."""
+    from huggingface_hub import constants
+
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
+@pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize(
+    ("model", "tag"), [("ViT-B-32", "laion2b_s34b_b79k"), ("hf-hub:some/where", ""), (DEFAULT, "")]
+)
+def test_without_weights_and_network_it_says_what_to_do_at_once(model, tag, offline, no_hub, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    began = time.monotonic()
+    with pytest.raises(EnvironmentUnfitError) as error:
+        Encoder(model, tag)
+    assert time.monotonic() - began < 10
+    message = str(error.value)
+    assert ("HF_HUB_OFFLINE is set" if offline else "127.0.0.1 cannot be reached") in message
+    assert "Two ways on" in message and "with a network" in message and "--model local-dir:FOLDER" in message
+    assert "--model demo" in message
+
+
+def test_a_local_folder_that_is_not_one(tmp_path, folder):
+    with pytest.raises(MissingError, match="has no open_clip_config.json"):
+        Encoder(f"local-dir:{tmp_path / 'nowhere'}")
+    with pytest.raises(MissingError, match="has no open_clip_config.json"):
+        Encoder(f"local-dir:{tmp_path}")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "open_clip_config.json").write_bytes((folder / "open_clip_config.json").read_bytes())
+    with pytest.raises((MissingError, EnvironmentUnfitError), match="bare"):
+        Encoder(f"local-dir:{bare}")
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "other shapes", "no configuration", "half a configuration"])
+def test_a_local_folder_that_is_damaged(damage, tmp_path, folder):
+    import shutil
+
+    bad = tmp_path / "bad"
+    shutil.copytree(folder, bad)
+    weights, description = bad / "open_clip_model.safetensors", bad / "open_clip_config.json"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif damage == "noise":
+        weights.write_bytes(np.random.default_rng(0).bytes(5000))
+    elif damage == "other shapes":
+        config = json.loads(description.read_text())
+        config["model_cfg"]["embed_dim"] = 64
+        description.write_text(json.dumps(config))
+    elif damage == "no configuration":
+        description.write_text("{}")
+    else:
+        description.write_text(description.read_text()[:40])
+    with pytest.raises((EnvironmentUnfitError, MissingError), match="bad"):
+        Encoder(f"local-dir:{bad}", device="cpu")
+
+
+def test_devices_and_dtypes(folder):
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    with pytest.raises(UsageError, match="no device called 'gpu'"):
+        choose_device("gpu")
+    with pytest.raises(EnvironmentUnfitError, match=r"torch sees none|cuda:99"):
+        choose_device("cuda:99")
+    with pytest.raises(UsageError, match="no dtype called 'int8'; use auto, fp32, bf16, fp16"):
+        Encoder(f"local-dir:{folder}", device="cpu", dtype="int8")
+
+
+def test_presets_are_models_that_open_clip_has():
+    assert DEFAULT in PRESETS and "demo" in PRESETS
+    for name, preset in PRESETS.items():
+        assert preset.licence
+        if name != "demo":
+            assert preset.pretrained in open_clip.list_pretrained_tags_by_model(preset.model), name
+
+
+def test_loading_leaves_logging_as_it_was(folder):
+    import logging
+
+    before = logging.root.manager.disable
+    Encoder(f"local-dir:{folder}", device="cpu")
+    assert logging.root.manager.disable == before
+
+
+def test_the_registry_builds_it(folder):
+    built = registry.build("open_clip", {"model": f"local-dir:{folder}"}, device="cpu", dtype="fp32")
+    assert isinstance(built, Encoder)

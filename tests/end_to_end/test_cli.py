@@ -1,0 +1,233 @@
+"""The four commands as a person runs them: in sequence, without a path between them, and with every mistake they make."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vla.world.clips import plan_clips, write_captions
+from vla.world.render import write_clip
+
+TOY = ("--encoder", "toy", "--model", "48")
+
+
+def vla(*arguments, cwd, env=None, timeout=120):
+    """Run the command in a process of its own; nothing of ours may ever end in a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "vla_cli", *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
+        env={**os.environ, "COLUMNS": "200", **(env or {})},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder with twelve clips and captions, and the four commands run over it."""
+    folder = tmp_path_factory.mktemp("world")
+    clips = plan_clips("train", 12, 0)
+    (folder / "clips").mkdir()
+    for clip in clips:
+        write_clip(clip.scene, folder / "clips" / clip.name)
+    write_captions(clips, folder / "captions.jsonl", 0)
+    (folder / "clips" / "broken.mp4").write_bytes(b"not a video at all")
+    runs = {
+        "extract": vla("extract", "clips", "--captions", "captions.jsonl", *TOY, cwd=folder),
+        "train": vla("train", "--epochs", 2, cwd=folder),
+        "index": vla("index", cwd=folder),
+        "search": vla("search", "a red circle moves left", "--json", cwd=folder),
+    }
+    return folder, runs
+
+
+def test_the_four_commands_work_in_sequence(world):
+    _, runs = world
+    assert runs["extract"].returncode == 3  # one file is broken
+    assert "broken.mp4" in runs["extract"].stdout and "not a video" in runs["extract"].stdout
+    assert "12 ok" in runs["extract"].stdout
+    assert runs["train"].returncode == 0 and "frozen" in runs["train"].stdout and "epoch" in runs["train"].stdout
+    assert runs["index"].returncode == 0 and "segments of 12 videos" in runs["index"].stdout
+    hits = json.loads(runs["search"].stdout)
+    assert runs["search"].returncode == 0 and len(hits) == 10
+    assert [h["rank"] for h in hits] == list(range(1, 11))
+    assert all(a["score"] >= b["score"] for a, b in zip(hits, hits[1:], strict=False))
+    assert {"rank", "score", "video", "start", "end", "peak", "path", "query", "missing"} == set(hits[0])
+    assert all(h["start"] <= h["peak"] < h["end"] for h in hits)
+
+
+def test_running_extract_again_does_nothing_new(world):
+    folder, _ = world
+    before = {p: p.stat().st_mtime_ns for p in (folder / ".vla" / "cache").rglob("*.h5")}
+    again = vla("extract", "clips", cwd=folder)
+    assert "nothing new" in again.stdout and again.returncode == 3
+    assert {p: p.stat().st_mtime_ns for p in (folder / ".vla" / "cache").rglob("*.h5")} == before
+
+
+def test_the_workspace_is_found_from_below_and_by_variable(world, tmp_path):
+    folder, _ = world
+    below = vla("search", "a star", "-k", 1, "--json", cwd=folder / "clips")
+    variable = vla("search", "a star", "-k", 1, "--json", cwd=tmp_path, env={"VLA_WORKSPACE": str(folder)})
+    option = vla("search", "a star", "-k", 1, "--json", "--workspace", folder, cwd=tmp_path)
+    assert json.loads(below.stdout) == json.loads(variable.stdout) == json.loads(option.stdout)
+
+
+def test_search_with_a_folder_extracts_and_indexes_first(tmp_path):
+    for clip in plan_clips("train", 3, 1):
+        write_clip(clip.scene, tmp_path / clip.name)
+    done = vla("search", "anything", tmp_path, *("--model", "demo"), "--json", cwd=tmp_path)
+    assert done.returncode == 0
+    assert {Path(h["path"]).parent for h in json.loads(done.stdout)} == {tmp_path}
+    write_clip(plan_clips("train", 4, 2)[0].scene, tmp_path / "new.mp4")
+    again = vla("search", "anything", tmp_path, "-k", 50, "--json", cwd=tmp_path)
+    assert any(h["video"] == "new.mp4" for h in json.loads(again.stdout))
+
+
+def test_a_stale_index_is_named(tmp_path):
+    clips = plan_clips("train", 2, 1)
+    write_clip(clips[0].scene, tmp_path / "a.mp4")
+    assert vla("extract", "a.mp4", *TOY, cwd=tmp_path).returncode == 0
+    assert vla("index", cwd=tmp_path).returncode == 0
+    write_clip(clips[1].scene, tmp_path / "b.mp4")
+    assert vla("extract", "b.mp4", cwd=tmp_path).returncode == 0
+    found = vla("search", "x", cwd=tmp_path)
+    assert "out of date (1 videos are missing" in found.stderr and found.returncode == 0
+
+
+def test_another_encoder_is_refused_with_the_difference_and_the_way_out(world):
+    folder, _ = world
+    refused = vla("extract", "clips", "--encoder", "toy", "--model", "32", cwd=folder)
+    assert refused.returncode == 4
+    assert "model: '48' in this workspace, '32' in what was asked for" in refused.stderr
+    assert "--switch" in refused.stderr
+    slower = vla("extract", "clips", "--fps", "1", cwd=folder)
+    assert slower.returncode == 4 and "sampling: 'fps=2' in this workspace, 'fps=1'" in slower.stderr
+
+
+def test_a_run_of_another_encoder_is_refused(tmp_path):
+    clips = plan_clips("train", 4, 1)
+    for clip in clips:
+        write_clip(clip.scene, tmp_path / clip.name)
+    write_captions(clips, tmp_path / "c.jsonl", 0)
+    assert vla("extract", ".", "-c", "c.jsonl", *TOY, cwd=tmp_path).returncode == 0
+    assert vla("train", "--epochs", 1, "--name", "mine", cwd=tmp_path).returncode == 0
+    switched = vla("extract", ".", "--encoder", "toy", "--model", "32", "--switch", cwd=tmp_path)
+    assert switched.returncode == 0
+    refused = vla("index", "--run", "mine", cwd=tmp_path)
+    assert refused.returncode == 4 and "different feature spaces" in refused.stderr and "--run none" in refused.stderr
+    assert vla("index", "--run", "none", cwd=tmp_path).returncode == 0
+
+
+MISTAKES = [
+    (("search", "x"), 4, "no workspace"),
+    (("index",), 4, "no workspace"),
+    (("train",), 4, "no workspace"),
+    (("extract",), 2, "Missing argument"),
+    (("extract", "nowhere.mp4", *TOY), 2, "no such file, folder or pattern: nowhere.mp4"),
+    (("extract", ".", "--encoder", "nope"), 2, "no encoder is called 'nope'; there are open_clip, toy"),
+    (("extract", ".", "--model", "ViT-Q-99"), 2, "open_clip has no model called 'ViT-Q-99'"),
+    (("extract", ".", "--model", "local-dir:nowhere"), 4, "open_clip_config.json"),
+    (("extract", ".", *TOY, "--fps", "0"), 2, "--fps must be above 0"),
+    (("extract", ".", *TOY, "--decoder", "nope"), 2, "no decoder is called 'nope'"),
+    (("extract", ".", *TOY, "-c", "nowhere.csv"), 2, "nowhere.csv"),
+    (("extract", ".", "--device", "cuda:7", "--model", "demo"), 4, "cuda:7"),
+    (("extract", ".", "--device", "abacus", "--model", "demo"), 2, "abacus"),
+    (("frobnicate",), 2, "No such command"),
+    (("search", "x", "--bogus"), 2, "No such option"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"), MISTAKES, ids=lambda v: " ".join(v)[:40] if isinstance(v, tuple) else None
+)
+def test_mistakes_get_one_clear_line_and_their_exit_code(tmp_path, arguments, code, message):
+    done = vla(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+def test_bad_captions_stop_before_anything_is_extracted(tmp_path):
+    write_clip(plan_clips("train", 2, 1)[0].scene, tmp_path / "a.mp4")
+    (tmp_path / "c.csv").write_text("video,caption,start,end\na.mp4,good,0,1\na.mp4,bad,5,2\na.mp4,worse,x,2\n")
+    done = vla("extract", "a.mp4", "-c", "c.csv", *TOY, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "line 3" in done.stderr and "line 4" in done.stderr
+    assert not list((tmp_path / ".vla").rglob("*.h5"))
+
+
+def test_training_without_captions_says_what_to_do(tmp_path):
+    write_clip(plan_clips("train", 2, 1)[0].scene, tmp_path / "a.mp4")
+    assert vla("extract", "a.mp4", *TOY, cwd=tmp_path).returncode == 0
+    done = vla("train", cwd=tmp_path)
+    assert done.returncode == 4 and "--captions FILE" in done.stderr
+    (tmp_path / "c.csv").write_text("video,caption\nother.mp4,hello\n")
+    assert "names none of the 1 extracted videos" in vla("train", "-c", "c.csv", cwd=tmp_path).stderr
+
+
+def test_captions_beside_videos_are_found(tmp_path):
+    for i, clip in enumerate(plan_clips("train", 2, 1)):
+        write_clip(clip.scene, tmp_path / f"v{i}.mp4")
+    (tmp_path / "v0.srt").write_text("1\n00:00:00,000 --> 00:00:01,500\nA thing moves.\n")
+    (tmp_path / "v1.txt").write_text("A quiet clip.\n")
+    done = vla("extract", ".", *TOY, cwd=tmp_path)
+    assert done.returncode == 0 and "2 captions known" in done.stdout
+    kept = [json.loads(line) for line in (tmp_path / ".vla" / "captions.jsonl").read_text().splitlines()]
+    assert {(k["video"], k["query"]) for k in kept} == {("v0.mp4", "A thing moves."), ("v1.mp4", "A quiet clip.")}
+
+
+def test_long_captions_are_split_and_nothing_is_cut(tmp_path):
+    from vla.cache.store import current_cache
+
+    write_clip(plan_clips("train", 2, 1)[0].scene, tmp_path / "a.mp4")
+    long = " ".join(f"Sentence number {i} says that something happens here." for i in range(9))
+    (tmp_path / "c.jsonl").write_text(json.dumps({"video": "a.mp4", "caption": long}) + "\n")
+    assert vla("extract", "a.mp4", "-c", "c.jsonl", *TOY, cwd=tmp_path).returncode == 0
+    pieces = current_cache(tmp_path / ".vla" / "cache").pieces(long)
+    assert len(pieces) == 9 and " ".join(pieces) == long
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named: such names cannot exist on Windows")
+def test_hostile_names_do_not_reach_the_terminal(tmp_path):
+    names = ["\x1b]0;owned\x07.mp4", "a\nb.mp4", "[/red].mp4", "-n.mp4", "\u202egnp.mp4"]
+    clip = plan_clips("train", 2, 1)[0]
+    for name in names[:-1]:
+        write_clip(clip.scene, tmp_path / "x.mp4")
+        (tmp_path / "x.mp4").rename(tmp_path / name)
+    (tmp_path / names[-1]).write_bytes(b"broken")
+    done = vla("extract", ".", *TOY, cwd=tmp_path)
+    assert done.returncode == 3
+    assert vla("index", cwd=tmp_path).returncode == 0
+    table = vla("search", "x", "-k", 20, cwd=tmp_path)
+    printed = done.stdout + done.stderr + table.stdout + table.stderr
+    assert not any(ord(c) < 32 and c != "\n" for c in printed) and "\u202e" not in printed
+    assert "[/red].mp4" in table.stdout
+    hits = json.loads(vla("search", "x", "-k", 20, "--json", cwd=tmp_path).stdout)
+    assert {h["video"] for h in hits} == set(names[:-1])
+
+
+def test_help_is_quick_because_it_loads_nothing_heavy():
+    code = "import sys, vla_cli.main; print([m for m in ('torch', 'numpy', 'pandas', 'open_clip', 'h5py') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version_and_models(tmp_path):
+    import vla as package
+
+    assert vla("--version", cwd=tmp_path).stdout == f"vla {package.__version__}\n"
+    presets = json.loads(vla("models", "--json", cwd=tmp_path).stdout)
+    assert {"demo", "fast", "balanced", "best"} == set(presets)
+    assert all(p["licence"] for p in presets.values())
+
+
+def test_json_of_every_command_parses(world):
+    folder, _ = world
+    assert len(json.loads(vla("extract", "clips", "--json", cwd=folder).stdout)["videos"]) == 13
+    trained = json.loads(vla("train", "--epochs", 2, "--json", cwd=folder).stdout)
+    assert np.isfinite(trained["after"]["score"]) and trained["config"]["epochs"] == 2
+    assert json.loads(vla("index", "--json", cwd=folder).stdout)["videos"] == 12

@@ -1,0 +1,306 @@
+"""Killed at any moment: what was acknowledged is there, nothing is half there, and doing it again ends the same.
+
+A child process does the work and is killed (SIGKILL) at its Nth operation on the disk, for every N; a write that is
+killed has written half. Then the parent opens what is left.
+"""
+
+import os
+import shutil
+import signal
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vla import durable
+from vla.cache.receipts import Receipt
+from vla.cache.store import EncoderSource, FeatureCache
+from vla.encoders.toy import Encoder
+from vla.features import FrameFeatures
+from vla.model import AlignmentModel, ModelConfig
+from vla.search.build import build_index
+from vla.search.query import Searcher
+from vla.search.store import open_index, save_index
+from vla.train.checkpoint import load_model, load_state, open_run, save_run, save_state
+from vla.workspace import Workspace
+
+ENCODER = Encoder("6")
+SPEC = ENCODER.identity.spec("fps=2")
+SOURCE = EncoderSource("toy", "6", "")
+OPERATIONS = ("open", "write", "fsync", "replace", "unlink", "mkdir")
+
+
+def killed(work, point):
+    """Run `work(acknowledge)` in a child that is killed at its disk operation number `point`.
+
+    Returns what it acknowledged, and whether it was killed (False: it finished with fewer operations).
+    """
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer Pythons warn of forks in programs with threads; the child uses none
+        child = os.fork()
+    if not child:
+        try:
+            os.close(reader)
+            _die_at(point)
+            work(lambda name: os.write(writer, f"{name}\n".encode()))
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        acknowledged = pipe.read().split("\n")[:-1]
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return acknowledged, True
+    assert os.WEXITSTATUS(status) == 0
+    return acknowledged, False
+
+
+def _die_at(point):
+    """In the child: the operation number `point`, of all that `durable` and its callers do, is the last thing."""
+    count = iter(range(10**9))
+
+    def mortal(real, torn=False):
+        def operation(*given, **named):
+            if next(count) == point:
+                if torn:
+                    real(given[0], bytes(given[1])[: len(given[1]) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*given, **named)
+
+        return operation
+
+    class Os:
+        open, fsync = staticmethod(mortal(os.open)), staticmethod(mortal(os.fsync))
+        write = staticmethod(mortal(os.write, torn=True))
+
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+    durable.os = Os()
+    for name in ("replace", "unlink", "mkdir"):
+        setattr(Path, name, mortal(getattr(Path, name)))
+
+
+def sweep(tmp_path, prepare, work, check):
+    """Kill `work` at every point; `prepare(folder)` first, `check(folder, acknowledged)` afterwards."""
+    point, alive = 0, True
+    while alive:
+        folder = tmp_path / "here"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        prepare(folder)
+        acknowledged, alive = killed(lambda acknowledge, f=folder: work(f, acknowledge), point)
+        check(folder, acknowledged)
+        point += 1
+    return point
+
+
+def features(video_id, seed, frames=5):
+    values = np.random.default_rng(seed).standard_normal((frames, 6)).astype(np.float16)
+    return FrameFeatures(video_id, values, np.arange(frames) / 2, frames / 2)
+
+
+def receipt(video_id, seed, frames=5):
+    return Receipt(
+        video_id, "ok", "", 100 + seed, seed, f"c{seed}", duration_seconds=frames / 2, coverage=1.0, codec="x"
+    )
+
+
+VIDEOS = [("a", "a.mp4", 1), ("again", "a.mp4", 3)]
+"""Name of the step, video, seed; the last replaces what the first wrote."""
+
+
+def add_videos(folder, acknowledge):
+    cache = FeatureCache.create(folder, SPEC, SOURCE)
+    acknowledge("created")
+    for step, video, seed in VIDEOS:
+        cache.add_video(features(video, seed), receipt(video, seed))
+        acknowledge(step)
+
+
+def state_of(cache):
+    return {v: (cache.receipts[v].content, cache.frames(v).values.tolist()) for v in cache.video_ids()}
+
+
+def test_videos_survive_a_kill_at_any_point(tmp_path):
+    possible = {(v, f"c{s}", str(features(v, s).values.tolist())) for _, v, s in VIDEOS}
+
+    def check(folder, acknowledged):
+        home = folder / SPEC.fingerprint
+        if "created" not in acknowledged:
+            assert not (home / "spec.json").exists() or FeatureCache.open(home).spec == SPEC
+        else:
+            found = state_of(FeatureCache.open(home))
+            # Whatever is there is one of the things that were written, whole.
+            assert {(v, content, str(values)) for v, (content, values) in found.items()} <= possible
+            for step, video, seed in VIDEOS:
+                if step in acknowledged:
+                    assert found[video][0] in (f"c{seed}", "c3")
+            if "again" in acknowledged:
+                assert found["a.mp4"][0] == "c3"
+        add_videos(folder, lambda _: None)
+        again = FeatureCache.open(home)
+        assert again.state() == wanted.state() and state_of(again) == state_of(wanted)
+        assert again.receipts == wanted.receipts
+
+    add_videos(tmp_path / "plain", lambda _: None)
+    wanted = FeatureCache.open(tmp_path / "plain" / SPEC.fingerprint)
+    assert sweep(tmp_path, lambda folder: None, add_videos, check) > 25
+
+
+TEXTS = ["a red dog runs", "rain", " ".join(f"word{i}" for i in range(40)), "green tea is poured"]
+
+
+def add_texts(folder, acknowledge):
+    cache = FeatureCache.create(folder, SPEC, SOURCE)
+    cache.add_texts(TEXTS, ENCODER, batch=2, on_batch=lambda n: acknowledge(str(n)))
+
+
+def test_texts_survive_a_kill_at_any_point(tmp_path):
+    parts = [" ".join(f"word{i}" for i in range(a, b)) for a, b in ((0, 16), (16, 32), (32, 40))]
+    plain = ENCODER.encode_text([t for t in TEXTS if len(t) < 50] + parts)
+    vectors = dict(zip(plain.texts, plain.pooled.astype(np.float16), strict=True))
+
+    def complete(cache):
+        assert cache.missing_texts(TEXTS) == []
+        assert cache.pieces(TEXTS[2]) == parts
+        found = cache.texts([p for t in TEXTS for p in cache.pieces(t)])
+        for text, row in zip(found.texts, found.pooled, strict=True):
+            np.testing.assert_array_equal(row, vectors[text])
+
+    def check(folder, acknowledged):
+        if acknowledged:
+            cache = FeatureCache.open(folder / SPEC.fingerprint)
+            there = TEXTS[: int(acknowledged[-1])]
+            assert cache.missing_texts(there) == []
+            cache.texts([p for t in there for p in cache.pieces(t)])
+        add_texts(folder, lambda _: None)
+        complete(FeatureCache.open(folder / SPEC.fingerprint))
+
+    assert sweep(tmp_path, lambda folder: None, add_texts, check) > 20
+
+
+def model(seed):
+    built = AlignmentModel(ModelConfig(6, "residual", {"width": 4}))
+    rng = np.random.default_rng(seed)
+    state = {k: rng.standard_normal(v.shape).astype(np.float32) for k, v in built.state_dict().items()}
+    import torch
+
+    built.load_state_dict({k: torch.from_numpy(np.asarray(v)) for k, v in state.items()})
+    return built.eval()
+
+
+QUERY = np.random.default_rng(0).standard_normal((2, 6)).astype(np.float32)
+
+
+def test_a_run_survives_a_kill_at_any_point(tmp_path):
+    old, new = model(1), model(2)
+    answers = {"old": old.align_texts(QUERY).tolist(), "new": new.align_texts(QUERY).tolist()}
+    tensors = {"x": old.log_scale.detach()}
+
+    def prepare(folder):
+        save_run(folder / "run", old, SPEC, "old", {"better": True})
+        save_state(folder / "run", "new", tensors, {"epoch": 3})
+
+    def work(folder, acknowledge):
+        save_run(folder / "run", new, SPEC, "new", {"better": False})
+        acknowledge("new")
+
+    def check(folder, acknowledged):
+        loaded, run = load_model(folder / "run")
+        assert run.identity == ("new" if acknowledged else run.identity)
+        assert loaded.align_texts(QUERY).tolist() == answers[run.identity]
+        assert run.is_better == (run.identity == "old")
+        state = load_state(folder / "run", "new")  # either still there, whole, or gone
+        assert state is None or state[1] == {"epoch": 3}
+        assert state is not None or run.identity == "new"
+        work(folder, lambda _: None)
+        again, run = load_model(folder / "run")
+        assert run.identity == "new" and again.align_texts(QUERY).tolist() == answers["new"]
+        kept = sorted(p.name for p in (folder / "run").iterdir() if not p.name.startswith(durable.TEMPORARY))
+        assert kept == sorted(["run.json", f"model-{run.digest}.safetensors"])
+
+    assert sweep(tmp_path, prepare, work, check) > 12
+
+
+def test_the_first_run_is_there_or_not(tmp_path):
+    from vla.errors import MissingError
+
+    new = model(2)
+
+    def work(folder, acknowledge):
+        save_run(folder / "run", new, SPEC, "new", {})
+        acknowledge("new")
+
+    def check(folder, acknowledged):
+        try:
+            assert open_run(folder / "run").identity == "new"
+        except MissingError:
+            assert not acknowledged
+
+    sweep(tmp_path, lambda folder: None, work, check)
+
+
+def test_the_state_of_training_survives_a_kill_at_any_point(tmp_path):
+    tensors = {name: model(seed).log_scale.detach() for name, seed in (("one", 1), ("two", 2))}
+
+    def prepare(folder):
+        save_state(folder, "id", {"x": tensors["one"]}, {"epoch": 1})
+
+    def work(folder, acknowledge):
+        save_state(folder, "id", {"x": tensors["two"]}, {"epoch": 2})
+        acknowledge("2")
+
+    def check(folder, acknowledged):
+        found, record = load_state(folder, "id")
+        assert record["epoch"] in ((2,) if acknowledged else (1, 2))
+        assert float(found["x"]) == float(tensors["one" if record["epoch"] == 1 else "two"])
+        assert load_state(folder, "other settings") is None
+
+    assert sweep(tmp_path, prepare, work, check) > 10
+
+
+@pytest.mark.parametrize("backend", ["exact", "faiss_flat"])
+def test_an_index_survives_a_kill_at_any_point(tmp_path, backend):
+    cache = FeatureCache.create(tmp_path / "cache", SPEC, SOURCE)
+    cache.add_video(features("a.mp4", 1), receipt("a.mp4", 1))
+    frozen = AlignmentModel(ModelConfig(6)).eval()
+    old = build_index(cache, frozen, backend=backend)
+    cache.add_video(features("b.mp4", 2, 9), receipt("b.mp4", 2, 9))
+    new = build_index(cache, frozen, backend=backend)
+    place = Workspace(tmp_path)
+
+    def hits(index):
+        return Searcher(index, ENCODER, frozen, cache, place).search("a red dog", 5)
+
+    answers = {1: hits(old), 2: hits(new)}
+    assert answers[1] != answers[2]
+
+    def work(folder, acknowledge):
+        save_index(folder, new)
+        acknowledge("new")
+
+    def check(folder, acknowledged):
+        found = open_index(folder)
+        assert len(found.videos) in ((2,) if acknowledged else (1, 2))
+        assert hits(found) == answers[len(found.videos)]
+        work(folder, lambda _: None)
+        assert hits(open_index(folder)) == answers[2]
+        assert len([p for p in folder.iterdir() if not p.name.startswith(durable.TEMPORARY)]) == 3
+
+    assert sweep(tmp_path, lambda folder: save_index(folder, old), work, check) > 15
+
+
+def test_strays_of_a_kill_are_never_read(tmp_path):
+    """What begins with `.tmp-` is passed over, whatever its name ends with."""
+    add_videos(tmp_path, lambda _: None)
+    add_texts(tmp_path, lambda _: None)
+    home = tmp_path / SPEC.fingerprint
+    for folder in ("videos", "texts", "shards"):
+        (home / folder / f"{durable.TEMPORARY}1.json").write_bytes(b"{half")
+    cache = FeatureCache.open(home)
+    assert cache.video_ids() == ["a.mp4"] and cache.missing_texts(TEXTS) == []

@@ -1,0 +1,318 @@
+"""Search: what a loop over all segments finds; and the index on disk, which nobody may alter."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from vla import api
+from vla.cache.receipts import Receipt
+from vla.cache.store import EncoderSource, FeatureCache
+from vla.encoders.toy import Encoder
+from vla.errors import CacheError, MissingError, UsageError
+from vla.features import FrameFeatures
+from vla.indexes import registry as indexes
+from vla.model import AlignmentModel, ModelConfig
+from vla.search.build import build_index
+from vla.search.query import Searcher
+from vla.search.store import SCHEMA, open_index, save_index
+from vla.spans import windows
+from vla.workspace import Workspace
+
+ENCODER = Encoder("12")
+SPEC = ENCODER.identity.spec("fps=2")
+
+
+def filled(folder, lengths, seed=0):
+    """A cache of videos whose frames drift at random."""
+    cache = FeatureCache.create(folder, SPEC, EncoderSource("toy", "12", ""))
+    for number, frames in enumerate(lengths):
+        rng = np.random.default_rng([seed, number])
+        values = (rng.standard_normal((frames, 12)).cumsum(0) + rng.standard_normal(12)).astype(np.float16)
+        times = np.arange(frames) / 2
+        name = f"v/{number}.mp4"
+        cache.add_video(
+            FrameFeatures(name, values, times, frames / 2),
+            Receipt(name, "ok", "", 1, 1, "", duration_seconds=frames / 2),
+        )
+    return cache
+
+
+def searcher(cache, root, backend="faiss_flat", model=None):
+    model = model or AlignmentModel(ModelConfig(12)).eval()
+    return Searcher(build_index(cache, model, backend=backend), ENCODER, model, cache, Workspace(root))
+
+
+def unit(rows):
+    rows = np.asarray(rows, np.float64)
+    return rows / np.sqrt((rows**2).sum(-1, keepdims=True))
+
+
+def overlap(a, b):
+    shared = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
+    return shared / (a[1] - a[0] + b[1] - b[0] - shared)
+
+
+def naive(cache, query, k, per_video):
+    """Every segment of every video, one after the other, best first, kept if no better one of its video overlaps it."""
+    vector = unit(ENCODER.encode_text([query]).pooled[0])
+    found = []
+    for video_id in cache.video_ids():
+        features = cache.frames(video_id)
+        frames = unit(features.values.astype(np.float64))
+        for first, last, start, end in windows(features.timestamps_seconds, features.duration_seconds):
+            score = float(unit(frames[first:last].mean(0)) @ vector)
+            inside = [i for i, t in enumerate(features.timestamps_seconds) if start <= t < end]
+            peak = features.timestamps_seconds[max(inside, key=lambda i: frames[i] @ vector)]
+            found.append((score, video_id, start, end, float(peak)))
+    found.sort(key=lambda f: -f[0])
+    kept = []
+    for hit in found:
+        same = [h for h in kept if h[1] == hit[1]]
+        if len(same) < per_video and all(overlap(h[2:4], hit[2:4]) <= 0.3 for h in same):
+            kept.append(hit)
+    return kept[:k]
+
+
+@pytest.mark.parametrize("backend", indexes.names())
+@pytest.mark.parametrize(("k", "per_video"), [(1, 1), (5, 1), (5, 3), (10, 2), (40, 50), (500, 3)])
+def test_the_hits_are_those_of_a_loop(tmp_path, backend, k, per_video):
+    cache = filled(tmp_path / "c", [9, 40, 1, 25, 120, 60])
+    search = searcher(cache, tmp_path, backend).search
+    for query in ("a red dog", "rain on a roof", "someone opens the door and leaves"):
+        hits, wanted = search(query, k, per_video), naive(cache, query, k, per_video)
+        assert [(h.video_id, h.start, h.end) for h in hits] == [w[1:4] for w in wanted]
+        np.testing.assert_allclose([h.score for h in hits], [w[0] for w in wanted], atol=2e-6)
+        assert [h.peak for h in hits] == [w[4] for w in wanted]
+
+
+@pytest.mark.parametrize(("k", "per_video"), [(1, 1), (10, 2), (30, 3)])
+def test_what_holds_for_all_hits(tmp_path, k, per_video):
+    cache = filled(tmp_path / "c", [30] * 12, seed=3)
+    hits = searcher(cache, tmp_path).search("  a dog\0 runs ", k, per_video)
+    assert [h.rank for h in hits] == list(range(1, len(hits) + 1)) and len(hits) == min(k, 12 * per_video)
+    scores = [h.score for h in hits]
+    assert scores == sorted(scores, reverse=True)
+    assert max(sum(h.video_id == v for h in hits) for v in cache.video_ids()) <= per_video
+    for h in hits:
+        assert 0 <= h.start <= h.peak < h.end <= 15 and -1 <= h.score <= 1
+        assert h.query == "a dog  runs" and h.path == str(tmp_path / h.video_id) and h.is_missing
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "0.mp4").touch()
+    again = searcher(cache, tmp_path).search("a dog", 12, 1)
+    assert {h.video_id for h in again if not h.is_missing} == {"v/0.mp4"}
+
+
+def test_more_is_asked_for_until_there_is_enough(tmp_path):
+    """One long video holds all of the best segments; `per_video` must still let the others through."""
+    cache = filled(tmp_path / "c", [600, 3, 3, 3], seed=1)
+    vector = ENCODER.encode_text(["a dog"]).pooled[0]
+    values = np.tile(vector.astype(np.float16), (600, 1))
+    cache.add_video(
+        FrameFeatures("v/0.mp4", values, np.arange(600) / 2, 300.0),
+        Receipt("v/0.mp4", "ok", "", 1, 1, "", duration_seconds=300.0),
+    )
+    hits = searcher(cache, tmp_path).search("a dog", 4, 1)
+    assert len(hits) == 4 and hits[0].video_id == "v/0.mp4" and len({h.video_id for h in hits}) == 4
+
+
+def test_a_planted_moment_is_found(tmp_path):
+    """Frames 20 to 27 of the third video look like the query: 10 to 14 seconds."""
+    cache = filled(tmp_path / "c", [60] * 5, seed=2)
+    features = cache.frames("v/2.mp4")
+    values = features.values.copy()
+    values[20:28] = ENCODER.encode_text(["a blue bird sings"]).pooled[0] * 3
+    values[20:24, 0] += 4  # only all eight together are the query exactly
+    values[24:28, 0] -= 4
+    cache.add_video(dataclasses.replace(features, values=values), cache.receipts["v/2.mp4"])
+    best = searcher(cache, tmp_path).search("a blue bird sings", 1)[0]
+    assert (best.video_id, best.start, best.end) == ("v/2.mp4", 10.0, 14.0)
+    assert best.score == pytest.approx(1.0, abs=1e-3) and 10 <= best.peak < 14
+
+
+def test_a_query_longer_than_the_context_is_the_mean_of_its_parts(tmp_path):
+    cache = filled(tmp_path / "c", [20, 30])
+    find = searcher(cache, tmp_path)
+    parts = ["first a man opens the door and looks round the room for a long time.", "rain falls on the roof."]
+    query = " ".join(parts)
+    assert not ENCODER.fits(query)
+    vector = unit(unit(ENCODER.encode_text(parts).pooled).mean(0))
+    hits = find.search(query, 3)
+    for h in hits:
+        frames = unit(cache.frames(h.video_id).values)
+        rows = np.arange(len(frames)) / 2
+        inside = frames[(rows >= h.start) & (rows < h.end)]
+        assert h.score == pytest.approx(float(unit(inside.mean(0)) @ vector), abs=2e-6)
+
+
+@pytest.mark.parametrize("query", ["", "   ", "\0", "\n\t", "x" * 2001])
+def test_queries_that_are_none(tmp_path, query):
+    with pytest.raises(UsageError, match="a query has 1 to 2000 characters"):
+        searcher(filled(tmp_path / "c", [3]), tmp_path).search(query)
+
+
+@pytest.mark.parametrize(("k", "per_video"), [(0, 1), (1, 0), (-1, 3)])
+def test_numbers_that_are_none(tmp_path, k, per_video):
+    with pytest.raises(UsageError, match="must be at least 1"):
+        searcher(filled(tmp_path / "c", [3]), tmp_path).search("a", k, per_video)
+
+
+def test_a_video_that_left_the_cache_still_has_its_moment(tmp_path):
+    cache = filled(tmp_path / "c", [8])
+    find = searcher(cache, tmp_path)
+    cache.add_receipt(dataclasses.replace(cache.receipts["v/0.mp4"], status="failed", shard="", sha256=""))
+    hit = find.search("a dog", 1)[0]
+    assert hit.peak == hit.start
+
+
+def test_nothing_to_index(tmp_path):
+    cache = FeatureCache.create(tmp_path, SPEC, EncoderSource("toy", "12", ""))
+    with pytest.raises(MissingError, match="no features to index"):
+        build_index(cache, AlignmentModel(ModelConfig(12)))
+
+
+def test_a_hit_as_json():
+    from vla.search.hits import Hit
+
+    assert Hit(1, 0.5, "a.mp4", "/x/a.mp4", 1.0, 2.0, 1.5, "dog").to_json() == {
+        "rank": 1, "score": 0.5, "video": "a.mp4", "path": "/x/a.mp4", "start": 1.0, "end": 2.0, "peak": 1.5,
+        "query": "dog", "missing": False,
+    }  # fmt: skip
+
+
+# The index on disk
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """An index in `tmp_path / "index"` and the one that was saved."""
+    cache = filled(tmp_path / "c", [9, 30, 4])
+    index = build_index(cache, AlignmentModel(ModelConfig(12)).eval(), run="r", run_digest="d" * 16)
+    save_index(tmp_path / "index", index)
+    return tmp_path / "index", index
+
+
+@pytest.mark.parametrize("backend", indexes.names())
+def test_the_index_comes_back(tmp_path, backend):
+    cache = filled(tmp_path / "c", [9, 30, 4])
+    model = AlignmentModel(ModelConfig(12)).eval()
+    index = build_index(cache, model, run="r", run_digest="d" * 16, backend=backend)
+    save_index(tmp_path / "i", index)
+    back = open_index(tmp_path / "i")
+    for name in ("videos", "spec", "run", "run_digest", "cache_state", "backend"):
+        assert getattr(back, name) == getattr(index, name), name
+    assert back.cache_state == cache.state() and back.videos == ["v/0.mp4", "v/1.mp4", "v/2.mp4"]
+    np.testing.assert_array_equal(back.video_of_row, index.video_of_row)
+    np.testing.assert_array_equal(back.spans, index.spans)
+    place = Workspace(tmp_path)
+    assert Searcher(back, ENCODER, model, cache, place).search("a dog", 9) == Searcher(
+        index, ENCODER, model, cache, place
+    ).search("a dog", 9)
+    assert len(list((tmp_path / "i").iterdir())) == 3
+
+
+def test_saving_again_leaves_only_the_new_files(tmp_path, kept):
+    folder, index = kept
+    save_index(folder, index)
+    assert len(list(folder.iterdir())) == 3
+    smaller = build_index(filled(tmp_path / "d", [5]), AlignmentModel(ModelConfig(12)).eval())
+    save_index(folder, smaller)
+    assert len(list(folder.iterdir())) == 3 and open_index(folder).videos == ["v/0.mp4"]
+
+
+@pytest.mark.parametrize("pattern", ["vectors-*", "rows-*"])
+@pytest.mark.parametrize("how", ["flip", "cut", "longer", "gone"])
+def test_altered_files_are_refused(kept, pattern, how):
+    path = next(kept[0].glob(pattern))
+    content = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    else:
+        flipped = content[:-1] + bytes([content[-1] ^ 1])
+        path.write_bytes({"flip": flipped, "cut": content[:-1], "longer": content + b"\0"}[how])
+    with pytest.raises(CacheError, match=r"was altered|is gone"):
+        open_index(kept[0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"schema": SCHEMA + 1}, "newer vla"),
+        ({"schema": None}, "damaged"),
+        ({"vectors": "../secret"}, "outside its folder"),
+        ({"rows": "/etc/passwd"}, "outside its folder"),
+        ({"rows": ".."}, "cannot be read"),
+        ({"videos": ["only one"]}, "do not fit together"),
+        ({"videos": None}, "damaged"),
+        ({"backend": "nothing"}, "damaged"),
+        ({"backend": "exact"}, "not an exact index"),
+        ({"spec": {}}, "does not describe features"),
+        ({"vectors_sha256": "0" * 64}, "altered"),
+    ],
+    ids=str,
+)
+def test_altered_descriptions_are_refused(kept, fields, message):
+    path = kept[0] / "index.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    with pytest.raises(CacheError, match=message):
+        open_index(kept[0])
+
+
+def test_rows_of_another_index_are_refused(tmp_path, kept):
+    """Each file may be whole and the two still not belong together."""
+    from vla import durable
+
+    folder, index = kept
+    other = dataclasses.replace(index, video_of_row=index.video_of_row[:-1], spans=index.spans[:-1])
+    save_index(tmp_path / "other", other)
+    record, theirs = (json.loads((f / "index.json").read_text()) for f in (folder, tmp_path / "other"))
+    (folder / theirs["rows"]).write_bytes((tmp_path / "other" / theirs["rows"]).read_bytes())
+    durable.write_json(folder / "index.json", {**record, "rows": theirs["rows"], "rows_sha256": theirs["rows_sha256"]})
+    with pytest.raises(CacheError, match="do not fit together"):
+        open_index(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}"])
+def test_descriptions_that_are_none(kept, text):
+    (kept[0] / "index.json").write_text(text)
+    with pytest.raises(CacheError, match="damaged"):
+        open_index(kept[0])
+
+
+def test_no_index_yet(tmp_path):
+    with pytest.raises(MissingError, match="run 'vla index' first"):
+        open_index(tmp_path)
+
+
+# From the outside
+
+
+def test_the_librarys_verbs(toy_workspace, monkeypatch):
+    root = toy_workspace.root
+    with pytest.raises(MissingError, match="run 'vla index' first"):
+        api.search("a dog", workspace=root)
+    report = api.index(workspace=root, backend="exact")
+    assert (report.videos, report.run, report.backend) == (3, "", "exact")
+    hits = api.search("someone pours tea", workspace=root, k=5, per_video=1)
+    assert {h.video_id for h in hits} == {"videos/v2.mp4", "videos/v3.mp4", "videos/v4.mp4"} and not any(
+        h.is_missing for h in hits
+    )
+    opened = api.open_workspace(root)
+    assert opened.search("someone pours tea", 5, 1) == hits and opened.notes() == []
+    (root / "videos" / "v2.mp4").unlink()
+    assert [h.is_missing for h in opened.search("x", 3, 1) if h.video_id == "videos/v2.mp4"] == [True]
+    monkeypatch.chdir(root / "videos")  # found upwards
+    assert [h.video_id for h in api.search("someone pours tea", k=5, per_video=1)] == [h.video_id for h in hits]
+
+
+def test_an_index_that_is_out_of_date_says_so(toy_workspace, clip):
+    root = toy_workspace.root
+    api.index(workspace=root)
+    clip("videos/new.mp4", frames=10)
+    api.extract([root / "videos"], workspace=root, workers=1)
+    notes = []
+    api.search("a dog", workspace=root, progress=lambda p: notes.append(p.message))
+    assert any("out of date (1 videos are missing in it, 0 are gone or changed): run 'vla index'" in n for n in notes)
+    hits = api.search("a dog", [root / "videos"], workspace=root, k=20, per_video=1)  # with paths it mends itself
+    assert "videos/new.mp4" in {h.video_id for h in hits}

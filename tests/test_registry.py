@@ -1,0 +1,140 @@
+"""Plug-ins: names without importing, and errors that say what to do."""
+
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from vla import registry as registry_module
+from vla.errors import EnvironmentUnfitError, UnknownNameError, UsageError, VlaError
+from vla.registry import SHELVES, Registry
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A shelf of a package of its own: `plain` works, `heavy` needs what is not installed, `broken` cannot be parsed."""
+    folder = tmp_path / "thirdparty" / "widgets"
+    folder.mkdir(parents=True)
+    (tmp_path / "thirdparty" / "__init__.py").touch()
+    files = {
+        "__init__": "",
+        "base": "raise SystemExit('base is no plug-in')",
+        "_private": "raise SystemExit('private')",
+        "plain": "class Widget:\n    def __init__(self, size, colour='red', *, depth=1):\n        self.given = (size, colour, depth)\n",
+        "heavy": "import module_that_nobody_has.inner\nclass Widget: pass\n",
+        "broken": "this is no Python",
+        "torn": "import thirdparty.gone\n",
+    }
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield Registry("thirdparty.widgets", "Widget")
+    for name in [m for m in sys.modules if m.split(".")[0] == "thirdparty"]:
+        del sys.modules[name]
+
+
+def test_names_come_without_importing(shelf):
+    assert shelf.names() == ("broken", "heavy", "plain", "torn")
+    assert not {m for m in sys.modules if m.startswith("thirdparty.widgets.")}
+
+
+def test_get_imports_that_one_alone(shelf):
+    assert shelf.get("plain") is sys.modules["thirdparty.widgets.plain"].Widget
+    assert {m for m in sys.modules if m.startswith("thirdparty.widgets.")} == {"thirdparty.widgets.plain"}
+
+
+@pytest.mark.parametrize(("name", "hint"), [("plian", "Did you mean 'plain'?"), ("zzz", "")])
+def test_an_unknown_name_lists_the_names_and_the_nearest(shelf, name, hint):
+    with pytest.raises(UnknownNameError) as error:
+        shelf.get(name)
+    assert (
+        str(error.value)
+        == f"no widget is called {name!r}; there are broken, heavy, plain, torn.{' ' * bool(hint)}{hint}"
+    )
+    assert isinstance(error.value, KeyError)
+
+
+@pytest.mark.parametrize("name", ["base", "_private", "", "../plain", "plain.Widget", "__init__"])
+def test_what_is_no_plug_in_is_an_unknown_name(shelf, name):
+    with pytest.raises(UnknownNameError):
+        shelf.get(name)
+
+
+def test_a_missing_package_comes_with_its_pip_line(shelf):
+    with pytest.raises(
+        EnvironmentUnfitError, match="widget 'heavy' needs the package 'module_that_nobody_has'"
+    ) as error:
+        shelf.get("heavy")
+    assert str(error.value).endswith("pip install module_that_nobody_has")
+
+
+def test_the_pip_name_may_differ_from_the_package(shelf, tmp_path, monkeypatch):
+    (tmp_path / "thirdparty" / "widgets" / "seen.py").write_text("import cv2\n")
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(EnvironmentUnfitError, match="pip install opencv-python$"):
+        shelf.get("seen")
+
+
+def test_our_own_defects_are_not_called_missing_packages(shelf):
+    with pytest.raises(ModuleNotFoundError, match="thirdparty.gone") as error:
+        shelf.get("torn")
+    assert not isinstance(error.value, VlaError)
+
+
+def test_build_hands_options_on(shelf):
+    assert shelf.build("plain", {"colour": "blue"}, size=3).given == (3, "blue", 1)
+    assert shelf.build("plain", size=1, depth=2).given == (1, "red", 2)
+
+
+def test_what_is_given_wins_over_options(shelf):
+    assert shelf.build("plain", {"size": 1, "depth": 5}, size=3).given == (3, "red", 5)
+
+
+def test_an_unknown_option_lists_those_there_are(shelf):
+    with pytest.raises(UsageError, match=r"widget 'plain' has no option 'color'; it has: colour, depth$"):
+        shelf.build("plain", {"color": "blue"}, size=3)
+
+
+def test_other_distributions_add_plug_ins(shelf, monkeypatch):
+    asked = []
+
+    def entry_points(group):
+        asked.append(group)
+        found = {"far": "collections:OrderedDict", "plain": "collections:Counter"}
+        return [EntryPoint(n, v, group) for n, v in found.items()] if group == "thirdparty.widgets" else []
+
+    monkeypatch.setattr(registry_module, "entry_points", entry_points)
+    assert shelf.names() == ("broken", "far", "heavy", "plain", "torn")
+    assert shelf.get("far").__name__ == "OrderedDict"
+    assert shelf.get("plain").__name__ == "Widget"  # a file of ours wins
+    assert set(asked) == {"thirdparty.widgets"}
+    with pytest.raises(UnknownNameError, match="Did you mean 'far'"):
+        shelf.get("farr")
+
+
+def test_a_package_that_is_not_there_has_no_plug_ins():
+    assert Registry("vla.nothing_here", "X").names() == ()
+
+
+SYMBOL = {
+    "decoders": "Decoder", "encoders": "Encoder", "datasets": "Dataset", "projectors": "Projector", "heads": "Head",
+    "losses": "Loss", "indexes": "Index",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shelf_name", SHELVES)
+def test_every_plug_in_of_ours_has_its_symbol(shelf_name):
+    package = __import__(f"vla.{shelf_name}", fromlist=["registry"])
+    assert (package.registry.package, package.registry.symbol) == (f"vla.{shelf_name}", SYMBOL[shelf_name])
+    assert package.registry.names()
+    for name in package.registry.names():
+        assert callable(package.registry.get(name))
+
+
+@pytest.mark.parametrize(
+    ("shelf_name", "kind"), [("indexes", "index"), ("losses", "loss"), ("encoders", "encoder"), ("heads", "head")]
+)
+def test_shelves_are_called_by_their_singular(shelf_name, kind):
+    package = __import__(f"vla.{shelf_name}", fromlist=["registry"])
+    with pytest.raises(UnknownNameError, match=f"^no {kind} is called 'nothing'"):
+        package.registry.get("nothing")

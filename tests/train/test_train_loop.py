@@ -1,0 +1,217 @@
+"""Training is exact: it starts at the frozen encoder, resumes to the same bits, and never hides that it did not help."""
+
+import numpy as np
+import pytest
+import torch
+
+from vla.batch import Corpus, Query, collate
+from vla.errors import MissingError, UsageError
+from vla.evaluate.run import evaluate
+from vla.features import FeatureSpec, FrameFeatures
+from vla.model import AlignmentModel, ModelConfig, frozen
+from vla.train.checkpoint import load_model, open_run
+from vla.train.config import TrainConfig
+from vla.train.loop import split_rows, train
+from vla.train.objective import Objective
+
+DIM = 16
+SPEC = FeatureSpec("toy", "16", "none", "none", "fps=2", DIM)
+
+
+def corpus(count=24, seed=0):
+    """Videos that drift along a direction which their caption names; single frames do not show the direction's sign."""
+    rng = np.random.default_rng(seed)
+    words = rng.standard_normal((2, DIM)).astype(np.float32)
+    way = rng.standard_normal(DIM)
+    videos, queries, vectors = [], [], {"forth": words[0], "back": words[1]}
+    for i in range(count):
+        length = int(rng.integers(6, 12))
+        ramp = np.linspace(-1, 1, length)[:, None] * way * (1 if i % 2 else -1)
+        values = (ramp + 0.05 * rng.standard_normal((length, DIM)) + 1).astype(np.float16)
+        videos.append(FrameFeatures(f"v{i}", values, np.arange(length) / 2, length / 2))
+        text = f"{'forth' if i % 2 else 'back'} {i}"
+        vectors[text] = words[0 if i % 2 else 1] + 0.1 * rng.standard_normal(DIM).astype(np.float32)
+        queries.append(Query(text, (text,), (text,), i, np.zeros((0, 2))))
+        queries.append(Query(text, (text,), (text,), i, np.array([[0.0, 1.5]])))
+    return Corpus(videos, queries, vectors)
+
+
+SETTINGS = {"projector_options": {"width": 16, "heads": 2}, "epochs": 4, "batch_videos": 8, "patience": 10}
+
+
+def run(folder, data, config, progress=lambda p: None, identity="same"):
+    split = split_rows(len(data.videos), {}, config.held_out, config.seed)
+    return train(data, split, SPEC, 20.0, config, folder, identity, progress=progress)
+
+
+def test_the_untrained_model_scores_as_the_frozen_encoder_does():
+    data = corpus()
+    options = SETTINGS["projector_options"]
+    for projector in ("temporal", "residual"):
+        chosen = options if projector == "temporal" else {"width": 8}
+        untrained = AlignmentModel(ModelConfig(DIM, projector, chosen)).eval()
+        np.testing.assert_allclose(
+            evaluate(untrained, data).similarity, evaluate(frozen(DIM, 1.0), data).similarity, atol=1e-5
+        )
+    # and the frozen score is the plain one: cosine of the text and the mean of the unit frames
+    values = data.videos[3].values.astype(np.float64)
+    mean = (values / np.linalg.norm(values, axis=1, keepdims=True)).mean(0)
+    text = data.vectors["forth 1"].astype(np.float64)
+    expected = text @ mean / np.linalg.norm(text) / np.linalg.norm(mean)
+    assert evaluate(frozen(DIM, 1.0), data).similarity[1, 3] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_a_run_that_is_stopped_resumes_to_the_same_bits(tmp_path, monkeypatch, stop_after):
+    monkeypatch.setattr("vla.train.loop._SAVE_SECONDS", -1.0)
+    data, config = corpus(), TrainConfig(**SETTINGS)
+    whole = run(tmp_path / "whole", data, config)
+
+    class Stop(Exception):
+        pass
+
+    def stopping(progress):
+        if progress.values and progress.done == stop_after + 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(tmp_path / "parts", data, config, stopping)
+    notes = []
+    resumed = run(tmp_path / "parts", data, config, lambda p: notes.append(p.message))
+    assert f"resumed after epoch {stop_after}" in notes
+    assert resumed.digest == whole.digest
+    assert resumed.record == whole.record
+    assert not list((tmp_path / "parts").glob("state-*"))
+
+
+def test_a_state_of_other_settings_or_captions_is_not_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr("vla.train.loop._SAVE_SECONDS", -1.0)
+    data, config = corpus(), TrainConfig(**SETTINGS)
+
+    class Stop(Exception):
+        pass
+
+    def stopping(progress):
+        if progress.values and progress.done == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(tmp_path / "r", data, config, stopping, identity="one")
+    notes = []
+    run(tmp_path / "r", data, config, lambda p: notes.append(p.message), identity="another")
+    assert not any("resumed" in n for n in notes)
+
+
+def test_a_damaged_state_costs_time_and_not_the_result(tmp_path, monkeypatch):
+    monkeypatch.setattr("vla.train.loop._SAVE_SECONDS", -1.0)
+    data, config = corpus(), TrainConfig(**SETTINGS)
+    whole = run(tmp_path / "whole", data, config)
+
+    class Stop(Exception):
+        pass
+
+    def stopping(progress):
+        if progress.values and progress.done == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(tmp_path / "r", data, config, stopping)
+    state = next((tmp_path / "r").glob("state-*"))
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    assert run(tmp_path / "r", data, config).digest == whole.digest
+
+
+def test_the_callers_random_state_is_left_alone(tmp_path):
+    data = corpus(12)
+    first = run(tmp_path / "a", data, TrainConfig(**SETTINGS))
+    torch.rand(7)
+    assert run(tmp_path / "b", data, TrainConfig(**SETTINGS)).digest == first.digest
+
+
+def test_what_only_time_shows_is_learned(tmp_path):
+    """Mean vectors cannot tell forth from back; a temporal projector can, on videos that it was not trained on."""
+    data = corpus(80)
+    config = TrainConfig(**{**SETTINGS, "epochs": 25, "levels": "global"})
+    done = run(tmp_path / "r", data, config)
+    model, _ = load_model(tmp_path / "r")
+    fresh = corpus(40, seed=0)  # the same directions and words
+    text = np.stack([fresh.vectors["forth 1"], fresh.vectors["back 0"]])
+    aligned = model.align_texts(text)
+    wins = []
+    for i, video in enumerate(fresh.videos):
+        mean = model.align_frames(video).mean(0)
+        scores = aligned @ mean
+        wins.append(scores[0] > scores[1] if i % 2 else scores[1] > scores[0])
+    assert done.is_better
+    assert np.mean(wins) > 0.9
+
+
+def test_a_run_that_does_not_help_says_so(tmp_path):
+    """Captions that are right already: nothing beats the frozen encoder, so the run must not be used by default."""
+    rng = np.random.default_rng(0)
+    videos, queries, vectors = [], [], {}
+    for i in range(12):
+        direction = rng.standard_normal(DIM)
+        videos.append(FrameFeatures(f"v{i}", np.tile(direction, (4, 1)).astype(np.float16), np.arange(4.0), 4.0))
+        vectors[f"t{i}"] = direction.astype(np.float32)
+        queries.append(Query(f"t{i}", (f"t{i}",), (f"t{i}",), i, np.zeros((0, 2))))
+    done = run(tmp_path / "r", Corpus(videos, queries, vectors), TrainConfig(**SETTINGS))
+    assert not done.is_better
+    assert not open_run(tmp_path / "r").is_better
+
+
+def test_splits_never_share_a_video_and_leave_test_alone():
+    named = {0: "test", 1: "val", 2: "train", 3: "validation"}
+    split = split_rows(6, named, 0.5, 0)
+    assert split.held_out.tolist() == [1, 3]
+    assert split.train.tolist() == [2, 4, 5]
+    random = split_rows(20, {0: "test"}, 0.2, 1)
+    assert len(random.held_out) == 4 and 0 not in random.train and 0 not in random.held_out
+    assert not set(random.train) & set(random.held_out)
+    with pytest.raises(MissingError, match="at least 3 videos"):
+        split_rows(2, {}, 0.5, 0)
+
+
+@pytest.mark.parametrize(
+    ("levels", "parts"),
+    [("global", {"global", "pull"}), ("segment", {"segment", "pull"}), ("both", {"global", "segment", "pull"})],
+)
+def test_levels_choose_their_losses(levels, parts):
+    data = corpus(6)
+    batch = collate(data, np.arange(6), data.queries)
+    model = AlignmentModel(ModelConfig(DIM, "identity"))
+    found = Objective(TrainConfig(levels=levels))(model(batch), batch)
+    assert set(found) == parts
+    assert all(torch.isfinite(v) for v in found.values())
+
+
+def test_captions_without_times_are_softly_aligned():
+    data = corpus(6)
+    untimed = [q for q in data.queries if not q.is_timed]
+    batch = collate(data, np.arange(6), untimed)
+    model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8}))
+    found = Objective(TrainConfig(levels="segment"))(model(batch), batch)
+    assert set(found) == {"alignment", "pull"}
+    found["alignment"].backward()
+    assert model.projector.text.layers[-1].weight.grad.abs().sum() > 0
+
+
+def test_the_pull_is_zero_at_the_start_and_grows_with_distance():
+    data = corpus(6)
+    batch = collate(data, np.arange(6), data.queries)
+    model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
+    objective = Objective(TrainConfig(pull=1.0))
+    assert float(objective(model(batch), batch)["pull"].detach()) == pytest.approx(0, abs=1e-9)
+    with torch.no_grad():
+        model.projector.text.layers[-1].bias += 1.0
+    expected = (model(batch).queries - batch.queries / batch.queries.norm(dim=1, keepdim=True)).square().sum(1).mean()
+    assert float(objective(model(batch), batch)["pull"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_unknown_settings_are_named():
+    with pytest.raises(UsageError, match="no setting is called speed; there are batch_videos"):
+        TrainConfig.from_mapping({"speed": 3}, "recipe.toml")
+    with pytest.raises(UsageError, match="levels is one of both, global, segment"):
+        TrainConfig(levels="neither")

@@ -1,0 +1,168 @@
+"""The rendered world is what it says: scenes that can be drawn, words that are true, twins that only time tells apart."""
+
+import numpy as np
+import pytest
+
+from vla.world.clips import plan_clips, write_captions
+from vla.world.language import appearance, description, moments, questions
+from vla.world.render import CANVAS, draw
+from vla.world.sampling import OPPOSITE, sample_scene, twin
+from vla.world.scene import COLORS, RADIUS, SHAPES, Event, Scene, Thing, is_held_out, states_at
+
+
+def scenes(count, seed=0, **options):
+    rng = np.random.default_rng(seed)
+    return [sample_scene(rng, **options) for _ in range(count)]
+
+
+def test_equal_seeds_give_equal_scenes_and_pixels():
+    first, second = scenes(3, 5), scenes(3, 5)
+    assert first == second
+    np.testing.assert_array_equal(draw(first[0], np.array([0.0, 1.0])), draw(second[0], np.array([0.0, 1.0])))
+    assert scenes(3, 6) != first
+
+
+def test_held_out_pairs_are_one_in_six_and_only_where_asked_for():
+    pairs = [(c, s) for c in COLORS for s in SHAPES]
+    assert sum(is_held_out(*p) for p in pairs) == len(pairs) // 6
+    for scene in scenes(40):
+        assert not any(is_held_out(t.color, t.shape) for t in scene.things)
+    for scene in scenes(40, novel=True):
+        assert any(is_held_out(t.color, t.shape) for t in scene.things)
+
+
+def test_nothing_leaves_the_canvas_or_overlaps():
+    for scene in scenes(40):
+        s = states_at(scene, np.linspace(0, scene.duration, 50))
+        radius = np.array([[RADIUS[t.size]] for t in scene.things]) * s.scale
+        assert (s.x - radius > 0).all() and (s.x + radius < 1).all()
+        assert (s.y - radius > 0).all() and (s.y + radius < 1).all()
+        for i in range(len(scene.things)):
+            for j in range(i):
+                gap = np.hypot(s.x[i] - s.x[j], s.y[i] - s.y[j])
+                assert (gap > 0.9 * (radius[i] + radius[j])).all()
+
+
+@pytest.mark.parametrize(
+    ("direction", "axis", "sign"), [("left", "x", -1), ("right", "x", 1), ("up", "y", -1), ("down", "y", 1)]
+)
+def test_moves_go_where_the_words_say(direction, axis, sign):
+    thing = Thing("circle", "red", "small", "plain", 0.5, 0.5)
+    scene = Scene((thing,), "black", (Event("move", 0, 1.0, 2.0, direction, distance=0.3),), 3.0, 0)
+    s = getattr(states_at(scene, np.array([0.0, 1.0, 1.5, 2.0, 3.0])), axis)[0]
+    np.testing.assert_allclose(s, [0.5, 0.5, 0.5 + sign * 0.15, 0.5 + sign * 0.3, 0.5 + sign * 0.3])
+    words = moments(scene, np.random.default_rng(0))[0].text.lower()
+    synonyms = {
+        "left": ("left",),
+        "right": ("right",),
+        "up": ("up", "rises", "climbs"),
+        "down": ("down", "sinks", "descends"),
+    }
+    assert any(w in words for w in synonyms[direction])
+    assert "red" in words
+
+
+def test_a_hit_stops_at_the_target_and_pushes_it_on():
+    a, b = Thing("circle", "red", "small", "plain", 0.2, 0.5), Thing("star", "blue", "small", "plain", 0.6, 0.5)
+    gap = 0.4 - 2 * RADIUS["small"]
+    scene = Scene((a, b), "black", (Event("hit", 0, 0.0, 2.0, "right", target=1, distance=gap),), 2.0, 0)
+    s = states_at(scene, np.array([0.0, 1.0, 2.0]))
+    np.testing.assert_allclose(s.x[0], [0.2, 0.2 + gap, 0.2 + gap])
+    np.testing.assert_allclose(s.x[1], [0.6, 0.6, 0.8])
+
+
+def test_what_is_drawn_has_the_colour_and_place_of_the_thing():
+    thing = Thing("square", "green", "large", "plain", 0.3, 0.7)
+    frame = draw(Scene((thing,), "black", (), 1.0, 0), np.array([0.0]))[0].astype(int)
+    centre = frame[round(0.7 * CANVAS), round(0.3 * CANVAS)]
+    assert centre[1] > centre[0] + 80 and centre[1] > centre[2] + 60
+    assert frame[round(0.2 * CANVAS), round(0.8 * CANVAS)].max() < 40
+
+
+def test_twins_show_the_same_things_and_differ_in_events_only():
+    rng = np.random.default_rng(1)
+    pairs = [(s, twin(s, rng)) for s in scenes(60, 2)]
+    found = [(a, b) for a, b in pairs if b is not None]
+    assert len(found) > 25
+    for a, b in found:
+        assert a.background == b.background and a.duration == b.duration and a.seed == b.seed
+        assert [(t.shape, t.color, t.size, t.texture) for t in a.things] == [
+            (t.shape, t.color, t.size, t.texture) for t in b.things
+        ]
+        assert a.events != b.events
+
+
+def test_a_mirrored_move_passes_the_same_places():
+    rng = np.random.default_rng(3)
+    checked = 0
+    for scene in scenes(80, 4, events=(1, 1)):
+        other = twin(scene, rng) if scene.events[0].kind == "move" else None
+        if other is None:
+            continue
+        e, f = scene.events[0], other.events[0]
+        assert f.direction == OPPOSITE[e.direction]
+        start, end = np.array([0.0]), np.array([scene.duration])
+        np.testing.assert_allclose(states_at(scene, start).x[e.actor], states_at(other, end).x[e.actor], atol=1e-9)
+        np.testing.assert_allclose(states_at(scene, end).y[e.actor], states_at(other, start).y[e.actor], atol=1e-9)
+        checked += 1
+    assert checked > 5
+
+
+def test_the_world_is_rich():
+    rng = np.random.default_rng(7)
+    told = {description(s, rng) for s in scenes(400, 8)}
+    assert len(told) > 390
+    kinds = {e.kind for s in scenes(400, 8) for e in s.events}
+    assert kinds == {
+        "move",
+        "grow",
+        "shrink",
+        "spin",
+        "appear",
+        "disappear",
+        "recolor",
+        "jump",
+        "hit",
+        "follow",
+        "orbit",
+    }
+
+
+def test_sentences_name_things_by_colour_and_carry_their_events_times():
+    rng = np.random.default_rng(9)
+    for scene in scenes(30, 10):
+        for moment, event in zip(moments(scene, rng), scene.events, strict=True):
+            assert (moment.start, moment.end) == (event.start, event.end)
+            assert scene.things[event.actor].color in moment.text.lower()
+        assert all(t.color in appearance(scene, rng).lower() for t in scene.things)
+
+
+def test_answers_are_among_the_choices_and_counts_are_right():
+    rng = np.random.default_rng(11)
+    for scene in scenes(30, 12):
+        for q in questions(scene, rng):
+            if q.kind == "choice":
+                assert q.answer in q.choices
+            if q.text == "How many shapes are there?":
+                assert q.answer == str(len(scene.things))
+
+
+def test_plans_are_exact_in_number_and_name_their_twins_both_ways():
+    clips = plan_clips("test", 25, 0)
+    assert len(clips) == 25 and len({c.name for c in clips}) == 25
+    by_name = {c.name: c for c in clips}
+    assert any(c.twin for c in clips)
+    for clip in clips:
+        if clip.twin:
+            assert by_name[clip.twin].twin == clip.name
+
+
+def test_captions_are_written_as_the_table_reader_wants_them(tmp_path):
+    from vla.datasets._open import read_annotations
+
+    clips = plan_clips("val", 6, 3)
+    write_captions(clips, tmp_path / "c.jsonl", 0, descriptions=2)
+    read = read_annotations(tmp_path / "c.jsonl")
+    assert {a.video for a in read} == {c.name for c in clips}
+    assert {a.split for a in read} == {"val"}
+    assert sum(bool(a.spans) for a in read) == sum(len(c.scene.events) for c in clips)

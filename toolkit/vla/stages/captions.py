@@ -1,0 +1,88 @@
+"""Captions on their way from files into the workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from vla.batch import texts_to_cache
+from vla.cache import captions as caption_store
+from vla.cache.build import ExtractReport
+from vla.cache.store import FeatureCache
+from vla.datasets import registry as datasets
+from vla.datasets._open import read_annotations
+from vla.datasets.base import Annotation
+from vla.datasets.sidecar import find_sidecars
+from vla.encoders.base import Encoder
+from vla.errors import AnnotationError, MissingError
+from vla.progress import Progress, ProgressCallback
+from vla.workspace import Workspace
+
+
+def read_captions(path: Path | None, columns: Mapping[str, str] | None) -> list[Annotation]:
+    """The captions in the file at `path`, each naming it as its source; none where there is no file."""
+    if path is None:
+        return []
+    source = str(path.absolute())
+    return [replace(a, source=source) for a in read_annotations(path, **(columns or {}))]
+
+
+def sidecar_captions(report: ExtractReport, place: Workspace, progress: ProgressCallback) -> list[Annotation]:
+    """Captions that lie beside the videos of `report`; a file that cannot be read is reported and passed over."""
+    found: list[Annotation] = []
+    for receipt in report.receipts:
+        if not receipt.has_features:
+            continue
+        video = place.video_path(receipt.video_id)
+        for path in find_sidecars(video):
+            try:
+                some = datasets.build("sidecar", {"video": video.stem}).read(path)
+            except AnnotationError as error:
+                progress(Progress("captions", message=str(error), level="warning"))
+                continue
+            found += [replace(a, video=receipt.video_id, source=place.video_id(path)) for a in some]
+    return found
+
+
+def keep_captions(
+    place: Workspace,
+    cache: FeatureCache,
+    annotations: list[Annotation],
+    encoder: Encoder,
+    report: ExtractReport,
+    progress: ProgressCallback,
+) -> None:
+    """Keep `annotations` in the workspace and encode their texts; says in `report` how many there are."""
+    if annotations:
+        report.captions = caption_store.add(place, annotations)
+        texts = texts_to_cache(annotations)
+        report.texts = cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
+
+
+def training_captions(
+    place: Workspace,
+    cache: FeatureCache,
+    path: Path | None,
+    columns: Mapping[str, str] | None,
+    progress: ProgressCallback,
+) -> list[Annotation]:
+    """Captions of cached videos, from the file or, without one, from the workspace."""
+    have = set(cache.video_ids())
+    if path is None:
+        known = caption_store.load(place)
+        usable = [a for a in known if a.video in have]
+        left_out = len({a.video for a in known} - have)
+    else:
+        matched = caption_store.match(read_captions(path, columns), have, place, path.parent)
+        usable, left_out = matched.annotations, len(matched.unknown)
+        if usable:
+            caption_store.add(place, usable)
+    if left_out:
+        progress(
+            Progress("captions", message=f"{left_out} videos with captions have no features; left out", level="warning")
+        )
+    if not usable:
+        where = f"{path} names none of the {len(have)} extracted videos" if path else "the workspace knows no captions"
+        raise MissingError(f"{where}: give captions of extracted videos with --captions FILE")
+    return usable

@@ -1,0 +1,85 @@
+"""Which encoder a workspace goes on with, and the refusal to mix two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vla.cache.store import EncoderSource, FeatureCache, current_cache
+from vla.encoders import registry as encoders
+from vla.encoders._presets import DEFAULT
+from vla.encoders.base import Encoder
+from vla.errors import MissingError, UsageError
+from vla.workspace import Workspace
+
+DEFAULT_FPS = 2.0
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """Which encoder to extract with. What is left at None is what the workspace used before, or else the default.
+
+    Attributes:
+        model: a preset, an open_clip name, `hf-hub:...` or `local-dir:...`.
+        pretrained: tag or file of the weights.
+        encoder: plug-in name.
+        fps: frames a second to sample.
+        device: where to run it.
+        dtype: precision to run it in.
+    """
+
+    model: str | None = None
+    pretrained: str | None = None
+    encoder: str | None = None
+    fps: float | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+AS_BEFORE = EncoderChoice()
+"""What the workspace used before, or the defaults."""
+
+
+def encoder_and_cache(place: Workspace, choice: EncoderChoice, switch: bool) -> tuple[Encoder, FeatureCache]:
+    """The encoder that is asked for, or that was used before, and its cache; refuses to mix without `switch`."""
+    try:
+        before: FeatureCache | None = current_cache(place.caches)
+    except MissingError:
+        before = None
+    source = before.source if before else EncoderSource("open_clip", DEFAULT, "")
+    if choice.encoder is not None and choice.encoder != source.encoder:
+        source = EncoderSource(choice.encoder, choice.model or "", choice.pretrained or "")
+    elif choice.model is not None:
+        source = EncoderSource(source.encoder, choice.model, choice.pretrained or "")
+    elif choice.pretrained is not None:
+        source = replace(source, pretrained=choice.pretrained)
+    fps = choice.fps if choice.fps is not None else float(before.spec.sampling[4:]) if before else DEFAULT_FPS
+    if not 0 < fps <= 240:
+        raise UsageError(f"--fps must be above 0 and at most 240, not {fps:g}")
+    options = {"model": source.model} if source.model else {}
+    encoder: Encoder = encoders.build(
+        source.encoder, options, pretrained=source.pretrained, device=choice.device, dtype=choice.dtype
+    )
+    spec = encoder.identity.spec(f"fps={fps:g}")
+    if before is not None and not switch:
+        before.spec.require_same(
+            spec,
+            "this workspace",
+            "what was asked for",
+            "Ways on: leave out --model, --pretrained, --encoder and --fps to go on as before; use another --workspace; or give "
+            "--switch to let this workspace go on with the new features (the old ones are kept)",
+        )
+    return encoder, FeatureCache.create(place.caches, spec, source)
+
+
+def encoder_of(cache: FeatureCache, device: str, dtype: str) -> Encoder:
+    """The encoder of `cache`; raises SpecMismatchError if what loads today is another one."""
+    source = cache.source
+    options = {"model": source.model} if source.model else {}
+    encoder: Encoder = encoders.build(source.encoder, options, pretrained=source.pretrained, device=device, dtype=dtype)
+    cache.spec.require_same(
+        encoder.identity.spec(cache.spec.sampling),
+        "the cache",
+        f"the encoder {source.model or source.encoder!r} as it loads now",
+        "The weights or the configuration changed since the features were made: bring them back, or extract anew with --switch",
+    )
+    return encoder

@@ -1,0 +1,74 @@
+"""`extract`: the frozen features of videos and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vla.cache import captions as caption_store
+from vla.cache.build import ExtractReport, default_workers, extract_videos
+from vla.cache.plan import find_videos, make_plan
+from vla.cache.store import make_current
+from vla.decoders import registry as decoders
+from vla.progress import Progress, ProgressCallback, silent
+from vla.stages.captions import keep_captions, read_captions, sidecar_captions
+from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_and_cache
+from vla.workspace import Workspace
+
+
+def extract(
+    paths: Iterable[str | Path],
+    *,
+    captions: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    workspace: Path | None = None,
+    choice: EncoderChoice = AS_BEFORE,
+    decoder: str = "pyav",
+    sidecars: bool = True,
+    switch: bool = False,
+    retry_failed: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: ProgressCallback = silent,
+) -> ExtractReport:
+    """Cache the frozen features of every video in `paths` and of its captions; does only what is not done yet.
+
+    Args:
+        paths: files, folders and glob patterns.
+        captions: a captions file (CSV, TSV, JSONL, JSON, SRT, VTT).
+        columns: names of its columns where they cannot be guessed, e.g. `{"video_column": "clip"}`.
+        workspace: the folder that holds `.vla/`; found upwards from the current one, or made there, when None.
+        choice: which encoder, and how often to sample.
+        decoder: plug-in name.
+        sidecars: also read captions that lie beside a video (`x.srt`, `x.vtt`, `x.txt`, `x.json`).
+        switch: let the workspace go on with another encoder than before; the old features are kept.
+        retry_failed: try again what failed or came out partial before.
+        overwrite: extract everything anew.
+        workers: decoding threads; one for each core when None.
+        progress: called often.
+
+    Raises:
+        UsageError: a path matches nothing.
+        AnnotationError: the captions file cannot be used; nothing was extracted.
+        SpecMismatchError: the workspace holds features of another encoder, and `switch` is False.
+    """
+    place = Workspace.open_or_create(workspace)
+    annotations = read_captions(captions, columns)
+    videos = find_videos(paths)
+    progress(Progress("load", message="loading the encoder"))
+    encoder, cache = encoder_and_cache(place, choice, switch)
+    with place.locked(progress):
+        make_current(place.caches, cache)
+        plan = make_plan(cache, videos, place, retry_failed=retry_failed, overwrite=overwrite)
+        fps = float(cache.spec.sampling.removeprefix("fps="))
+        report = extract_videos(
+            cache, encoder, decoders.build(decoder), plan, fps, workers=workers or default_workers(), progress=progress
+        )
+        if sidecars:
+            annotations = [*annotations, *sidecar_captions(report, place, progress)]
+        matched = caption_store.match(
+            annotations, cache.video_ids(), place, captions.parent if captions else place.root
+        )
+        report.unknown_videos = matched.unknown
+        keep_captions(place, cache, matched.annotations, encoder, report, progress)
+    return report

@@ -1,0 +1,105 @@
+"""`search`: from words to moments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from vla.cache.store import FeatureCache, current_cache
+from vla.errors import CacheError
+from vla.model import frozen
+from vla.progress import Progress, ProgressCallback, silent
+from vla.search.hits import Hit
+from vla.search.query import Searcher
+from vla.search.store import open_index
+from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_of
+from vla.stages.extraction import extract
+from vla.stages.indexing import index_if_needed
+from vla.train.checkpoint import load_model
+from vla.workspace import Workspace
+
+
+@dataclass
+class OpenWorkspace:
+    """A workspace kept open: the encoder and the index are loaded once, at the first search.
+
+    Attributes:
+        workspace: where it is.
+        device: where queries are encoded.
+    """
+
+    workspace: Workspace
+    device: str = "auto"
+
+    def search(self, query: str, k: int = 10, per_video: int = 3) -> list[Hit]:
+        """The `k` moments that match `query` best; see `vla.search.query.Searcher.search`."""
+        return self.searcher.search(query, k, per_video)
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """The loaded index, encoder and projector."""
+        return _open_searcher(self.workspace, self.device)
+
+    def notes(self) -> list[str]:
+        """What a person should know of the index: videos it does not hold, or that it is of another encoder."""
+        held = self.searcher.index
+        cache = current_cache(self.workspace.caches)
+        if cache.spec.fingerprint != held.spec.fingerprint:
+            return ["the index is of an earlier encoder of this workspace: run 'vla index' to search the new features"]
+        if cache.state() == held.cache_state:
+            return []
+        new, gone = set(cache.video_ids()) - set(held.videos), set(held.videos) - set(cache.video_ids())
+        return [
+            f"the index is out of date ({len(new)} videos are missing in it, {len(gone)} are gone or changed): run 'vla index'"
+        ]
+
+
+def open_workspace(path: Path | str | None = None, device: str = "auto") -> OpenWorkspace:
+    """The workspace of `path` (found upwards from the current folder when None), ready to be searched."""
+    return OpenWorkspace(Workspace.open(Path(path) if path is not None else None), device)
+
+
+def search(
+    query: str,
+    paths: Iterable[str | Path] = (),
+    *,
+    k: int = 10,
+    per_video: int = 3,
+    workspace: Path | None = None,
+    choice: EncoderChoice = AS_BEFORE,
+    progress: ProgressCallback = silent,
+) -> list[Hit]:
+    """The `k` moments that match `query` best.
+
+    Args:
+        query: what to look for, in words.
+        paths: extract and index what is new in these first.
+        k: how many.
+        per_video: at most this many of one video.
+        workspace: as for `extract`.
+        choice: encoder for `paths`, and the device for the query.
+        progress: called while extracting; also with notes on the index.
+    """
+    given = list(paths)
+    if given:
+        extract(given, workspace=workspace, choice=choice, progress=progress)
+    opened = open_workspace(workspace, choice.device)
+    if given:
+        index_if_needed(opened.workspace, progress)
+    for note in opened.notes():
+        progress(Progress("search", message=note, level="warning"))
+    return opened.search(query, k, per_video)
+
+
+def _open_searcher(place: Workspace, device: str) -> Searcher:
+    held = open_index(place.index)
+    cache = FeatureCache.open(place.caches / held.spec.fingerprint)
+    held.spec.require_same(cache.spec, "the index", "the cache", "Run 'vla index' again")
+    model = frozen(held.spec.dim, 1.0)
+    if held.run:
+        model, run = load_model(place.runs / held.run)
+        if run.digest != held.run_digest:
+            raise CacheError(f"run {held.run!r} was trained anew since the index was built: run 'vla index' again")
+    return Searcher(held, encoder_of(cache, device, "auto"), model, cache, place)

@@ -1,0 +1,104 @@
+"""`train`: projectors on cached features."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vla import durable
+from vla.batch import load_corpus, texts_to_cache
+from vla.cache.store import FeatureCache, current_cache
+from vla.encoders.base import Encoder
+from vla.encoders.open_clip import choose_device
+from vla.errors import CacheError, UsageError
+from vla.progress import Progress, ProgressCallback, silent
+from vla.stages.captions import training_captions
+from vla.stages.encoder import encoder_of
+from vla.train.checkpoint import FROZEN, Run, load_state, open_run
+from vla.train.config import TrainConfig, read_recipe
+from vla.train.loop import split_rows
+from vla.train.loop import train as run_training
+from vla.workspace import Workspace
+
+DEFAULT_RUN = "default"
+
+
+def train(
+    *,
+    captions: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    workspace: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    recipe: Path | None = None,
+    name: str = DEFAULT_RUN,
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: ProgressCallback = silent,
+) -> Run:
+    """Train projectors on the workspace's features and captions; resumes a run that was interrupted.
+
+    Args:
+        captions: train on the captions of this file; on all that the workspace knows when None.
+        columns: as for `extract`.
+        workspace: as for `extract`, but it must exist.
+        settings: fields of `vla.train.config.TrainConfig`; they win over the recipe's.
+        recipe: a TOML file of such settings.
+        name: of the run; one that is finished with the same settings and captions is returned as it is.
+        overwrite: train anew even then, and forget an interrupted one.
+        device: where to train.
+        progress: called after each epoch.
+
+    Raises:
+        MissingError: no features, no captions of cached videos, or too few videos.
+        UsageError: unknown or impossible settings.
+    """
+    if name == FROZEN or Path(name).name != name or name.startswith("."):
+        raise UsageError(f"a run cannot be called {name!r}")
+    values = {**(read_recipe(recipe) if recipe else {}), **(settings or {})}
+    config = TrainConfig.from_mapping(values, str(recipe or "settings"))
+    place = Workspace.open(workspace)
+    cache = current_cache(place.caches)
+    annotations = training_captions(place, cache, captions, columns, progress)
+    with place.locked(progress):
+        texts = texts_to_cache(annotations)
+        encoder = None
+        if cache.missing_texts(texts):
+            progress(Progress("load", message="loading the encoder for captions that are not cached"))
+            encoder = encoder_of(cache, device, "auto")
+            cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
+        folder = place.runs / name
+        told = json.dumps([a.to_json() for a in annotations], sort_keys=True)
+        identity = config.identity(cache.spec.fingerprint, cache.state(), durable.sha256(told.encode()))
+        if overwrite:
+            (folder / "progress.json").unlink(missing_ok=True)
+        elif (folder / "run.json").is_file() and load_state(folder, identity) is None:
+            try:
+                finished = open_run(folder)
+            except CacheError as error:
+                progress(Progress("train", message=f"{error}; training anew", level="warning"))
+            else:
+                if finished.identity == identity:
+                    progress(
+                        Progress("train", message=f"run {name!r} is already trained with these settings", level="note")
+                    )
+                    return finished
+        corpus = load_corpus(cache, annotations)
+        rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
+        named = {rows[a.video]: a.split for a in annotations if a.split}
+        split = split_rows(len(corpus.videos), named, config.held_out, config.seed)
+        scale = _remembered_scale(cache, encoder, device)
+        return run_training(
+            corpus, split, cache.spec, scale, config, folder, identity, device=choose_device(device), progress=progress
+        )
+
+
+def _remembered_scale(cache: FeatureCache, encoder: Encoder | None, device: str) -> float:
+    """The encoder's own temperature; kept beside the cache so that training need not load the encoder for it."""
+    path = cache.folder / "scale.json"
+    if path.is_file():
+        return float(durable.read_json(path)["scale"])
+    scale = (encoder or encoder_of(cache, device, "auto")).scale
+    durable.write_json(path, {"scale": scale})
+    return scale
