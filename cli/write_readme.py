@@ -1,7 +1,4 @@
-"""Write cli/README.md: every command with its help. A test fails when the file is out of date.
-
-    python cli/write_readme.py [--check]
-"""
+"""Write cli/README.md: every command with its help; with `--check`, fail if it is out of date."""
 
 from __future__ import annotations
 
@@ -40,7 +37,9 @@ def _argument(parameter: click.Parameter) -> str:
 def _row(parameter: click.Parameter, command: click.Command) -> str:
     names = _argument(parameter) if parameter.param_type_name == "argument" else ", ".join(parameter.opts)
     default = parameter.default
-    shown = "" if default in (None, "", False) or callable(default) or "Unset" in type(default).__name__ else f"`{default}`"
+    shown = (
+        "" if default in (None, "", False) or callable(default) or "Unset" in type(default).__name__ else f"`{default}`"
+    )
     return f"| `{names}` | {getattr(parameter, 'help', '') or ''} | {shown} |"
 
 

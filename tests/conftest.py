@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Small arrays only: threads cost more than they bring, many times more where other work shares the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -171,6 +175,14 @@ def _silence(output) -> None:
     frame.sample_rate, frame.pts = 8000, 0
     output.mux(sound.encode(frame))
     output.mux(sound.encode(None))
+
+
+@pytest.fixture(scope="module")
+def no_sync():
+    """Writes without waiting for the disk: only a power cut would tell the difference, and fsync is slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from vla.datasets.base import Annotation
 from vla.errors import AnnotationError, CacheError
 from vla.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("no_sync")
+
 
 @pytest.fixture
 def place(tmp_path):

@@ -10,18 +10,17 @@ bicubic overshoots at hard edges then differ by up to 26 levels, between Pillow'
 with Pillow told to filter rows first.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from open_clip.transform import image_transform
 from PIL import Image
 
+from shared_data import SHARED
 from vla.encoders._preprocess import Preprocess
 from vla.errors import EnvironmentUnfitError
 
-REFERENCE = Path(__file__).parents[3] / "shared" / "data" / "preprocess"
+REFERENCE = SHARED / "preprocess"
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIZES = [(240, 320), (320, 240), (64, 64), (224, 224), (100, 333), (481, 123), (37, 53), (720, 404), (225, 223)]
 

@@ -193,7 +193,7 @@ def test_long_captions_are_split_and_nothing_is_cut(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named: such names cannot exist on Windows")
 def test_hostile_names_do_not_reach_the_terminal(tmp_path):
-    names = ["\x1b]0;owned\x07.mp4", "a\nb.mp4", "[/red].mp4", "-n.mp4", "\u202egnp.mp4"]
+    names = ["\x1b]0;owned\x07.mp4", "a\nb.mp4", "[red]x[bold].mp4", "-n.mp4", "\u202egnp.mp4"]
     clip = plan_clips("train", 2, 1)[0]
     for name in names[:-1]:
         write_clip(clip.scene, tmp_path / "x.mp4")
@@ -205,7 +205,7 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path):
     table = vla("search", "x", "-k", 20, cwd=tmp_path)
     printed = done.stdout + done.stderr + table.stdout + table.stderr
     assert not any(ord(c) < 32 and c != "\n" for c in printed) and "\u202e" not in printed
-    assert "[/red].mp4" in table.stdout
+    assert "[red]x[bold].mp4" in table.stdout
     hits = json.loads(vla("search", "x", "-k", 20, "--json", cwd=tmp_path).stdout)
     assert {h["video"] for h in hits} == set(names[:-1])
 

@@ -1,18 +1,18 @@
 """Retrieval metrics: by hand, at chance, against every order of the ties, and against a published similarity matrix."""
 
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared_data import SHARED
 from vla.errors import ShapeError, UsageError
 from vla.evaluate.bootstrap import interval
 from vla.evaluate.retrieval import ranks, recall, retrieval_metrics, text_to_video, video_to_text
 
-PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "eval" / "dgl" / "msrvtt_1ka_sim_matrix.npy"
+PUBLISHED = SHARED / "eval" / "dgl" / "msrvtt_1ka_sim_matrix.npy"
 
 SIMILARITY = np.array([[0.9, 0.1, 0.5, 0.3], [0.2, 0.4, 0.8, 0.4], [0.7, 0.7, 0.1, 0.7]])
 

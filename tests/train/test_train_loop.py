@@ -126,8 +126,12 @@ def test_a_damaged_state_costs_time_and_not_the_result(tmp_path, monkeypatch):
 def test_the_callers_random_state_is_left_alone(tmp_path):
     data = corpus(12)
     first = run(tmp_path / "a", data, TrainConfig(**SETTINGS))
+    before = torch.get_rng_state()
     torch.rand(7)
     assert run(tmp_path / "b", data, TrainConfig(**SETTINGS)).digest == first.digest
+    torch.set_rng_state(before)
+    run(tmp_path / "c", data, TrainConfig(**SETTINGS))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_what_only_time_shows_is_learned(tmp_path):

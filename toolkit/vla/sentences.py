@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 # From the best place to cut to the worst: after a sentence, after a clause, before a conjunction, between words.
 _CUTS = (
-    re.compile(r"(?<=[.!?;\n])\s+"),
+    re.compile(r"(?<=[.!?;])\s+|\s*\n\s*"),
     re.compile(r"(?<=[,:\u2014])\s+"),
     re.compile(r"\s+(?=(?:and|then|but|while|before|after|or)\b)", re.IGNORECASE),
     re.compile(r"\s+"),

@@ -17,4 +17,6 @@ def models(as_json: o.Json = False) -> None:
         (name, p.model if p.model != "demo" else "(embedded)", p.pretrained, p.licence, f"{p.parameters:g} M", p.remark)
         for name, p in PRESETS.items()
     ]
-    print_table(("preset", "open_clip model", "weights", "licence", "parameters", "remark"), rows, numeric=("parameters",))
+    print_table(
+        ("preset", "open_clip model", "weights", "licence", "parameters", "remark"), rows, numeric=("parameters",)
+    )

@@ -19,7 +19,9 @@ def search(
     model: o.Model = None,
     pretrained: o.Pretrained = None,
     fps: o.Fps = None,
+    encoder: o.EncoderName = None,
     device: o.Device = "auto",
+    dtype: o.Dtype = "auto",
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -28,7 +30,7 @@ def search(
     from vla import api
     from vla_cli.render import clock, print_json, print_table, progress_bars
 
-    choice = api.EncoderChoice(model=model, pretrained=pretrained, fps=fps, device=device)
+    choice = api.EncoderChoice(model, pretrained, encoder, fps, device, dtype)
     with progress_bars(quiet) as progress:
         hits = api.search(
             query, paths or (), k=k, per_video=per_video, workspace=workspace, choice=choice, progress=progress

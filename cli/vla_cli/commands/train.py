@@ -17,6 +17,7 @@ _DEFAULTS = TrainConfig()
 
 
 def train(
+    context: typer.Context,
     captions: o.Captions = None,
     levels: Annotated[str, typer.Option(help="Alignment losses: both, global or segment.")] = _DEFAULTS.levels,
     projector: Annotated[str, typer.Option(help="Projector plug-in.")] = _DEFAULTS.projector,
@@ -51,8 +52,8 @@ def train(
         "levels": levels, "projector": projector, "epochs": epochs, "batch_videos": batch_videos,
         "learning_rate": learning_rate, "held_out": held_out, "patience": patience, "seed": seed,
     }  # fmt: skip
-    # A recipe's value stands unless the option was given, that is, differs from the default.
-    settings: dict[str, Any] = {k: v for k, v in asked.items() if recipe is None or v != getattr(_DEFAULTS, k)}
+    # What was not given is left to the recipe, and without one to the library's own defaults.
+    settings: dict[str, Any] = {k: v for k, v in asked.items() if _was_given(context, k)}
     with progress_bars(quiet) as progress:
         run = api.train(
             captions=captions, workspace=workspace, settings=settings, recipe=recipe, name=name, overwrite=overwrite,
@@ -63,6 +64,11 @@ def train(
         print_json({"name": run.name, "digest": run.digest, "spec": run.spec.to_json(), **run.record})
     else:
         _tables(run)
+
+
+def _was_given(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name != "DEFAULT"
 
 
 def _tables(run: Run) -> None:

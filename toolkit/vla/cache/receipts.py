@@ -12,6 +12,8 @@ from vla.errors import CacheError
 
 SCHEMA = 1
 Status = Literal["ok", "partial", "skipped", "failed"]
+# JSON writes 3.0 as it likes.
+_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float)}
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,8 @@ class Receipt:
             if record["schema"] > SCHEMA:
                 raise CacheError(f"{source} was written by a newer vla (schema {record['schema']}): upgrade vla")
             receipt = cls(**{f.name: record[f.name] for f in fields(cls)})
-            for f in fields(cls):  # a number in JSON may lack its point
-                wanted = {"str": str, "int": int, "float": (int, float)}.get(str(f.type), str)
-                if not isinstance(record[f.name], wanted):
+            for f in fields(cls):
+                if not isinstance(record[f.name], _KINDS.get(str(f.type), (str,))):
                     raise TypeError(f"{f.name} is {record[f.name]!r}")
         except (KeyError, TypeError) as error:
             raise CacheError(f"{source} is damaged ({error!r}): delete it and run 'vla extract' again") from error

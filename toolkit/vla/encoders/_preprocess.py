@@ -1,4 +1,4 @@
-"""open_clip's image transform without PIL: vectorised, on uint8, within one grey level of it (two, for a few pixels in 100,000)."""
+"""open_clip's image transform without PIL: vectorised, on uint8, within one grey level (two, for a few pixels in 100,000)."""
 
 from __future__ import annotations
 

@@ -81,9 +81,7 @@ def train(
     better, so that it is reported and not used by default.
     """
     device = device or torch.device("cpu")
-    torch.manual_seed(config.seed)
-    options = dict(config.projector_options)
-    model = AlignmentModel(ModelConfig(corpus.dim, config.projector, options, min(scale, 100.0))).to(device)
+    model = _initial_model(corpus.dim, scale, config).to(device)
     objective = Objective(config).to(device)
     optimizer = _optimizer(model, config)
     held_out = corpus.subset(split.held_out)
@@ -165,11 +163,17 @@ def _finish(
     return save_run(folder, model, spec, identity, record)
 
 
+def _initial_model(dim: int, scale: float, config: TrainConfig) -> AlignmentModel:
+    # The caller's random state is given back, here and in every step: a library must not reseed its user's program.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return AlignmentModel(ModelConfig(dim, config.projector, dict(config.projector_options), min(scale, 100.0)))
+
+
 def _step(
     model: AlignmentModel, objective: Objective, optimizer: torch.optim.Optimizer, batch: AlignmentBatch, seed: int
 ) -> dict[str, float]:
     model.train()
-    # The caller's random state is given back: a library must not reseed its user's program.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts = objective(model(batch), batch)
