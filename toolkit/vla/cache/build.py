@@ -142,16 +142,17 @@ def _commit(
         cache.add_receipt(receipt)
         return receipt
     whole = decoded.is_whole
-    reason = "" if whole else f"{decoded.coverage:.0%} decoded"
+    remarks = [f"{decoded.coverage:.0%} decoded"] if decoded.coverage < 0.9 else []
     if decoded.errors:
-        reason += f", {decoded.errors} damaged packets ({decoded.first_error})"
+        packets = "1 damaged packet" if decoded.errors == 1 else f"{decoded.errors} damaged packets"
+        remarks.append(f"{packets} ({decoded.first_error})")
     if decoded.synthetic_times:
-        reason = f"{reason}; no times in the file, counted from its frame rate".lstrip("; ")
+        remarks.append("no times in the file, counted from its frame rate")
     duration = decoded.end_seconds if whole else max(decoded.end_seconds, decoded.declared_seconds)
     receipt = replace(
         receipt,
         status="ok" if whole else "partial",
-        reason=reason,
+        reason="; ".join(remarks),
         duration_seconds=duration,
         coverage=decoded.coverage,
     )

@@ -194,7 +194,7 @@ class PyavReader:
 
     def _note(self, error: BaseException) -> None:
         self._errors += 1
-        self._first_error = self._first_error or str(error).split(":")[0]
+        self._first_error = self._first_error or _said(error)
 
     def _aspect(self) -> Fraction:
         aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
@@ -228,9 +228,12 @@ def _open(path: Path) -> av.container.InputContainer:
     except PermissionError as error:
         raise DecodeError(f"{path.name}: permission denied", "permission") from error
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise DecodeError(
-            f"{path.name}: not a video that can be read ({str(error).split(':')[0]})", "not-a-video"
-        ) from error
+        raise DecodeError(f"{path.name}: not a video that can be read ({_said(error)})", "not-a-video") from error
+
+
+def _said(error: BaseException) -> str:
+    """What libav says, without its number and without the path, in one phrase."""
+    return getattr(error, "strerror", None) or str(error).split(":")[0] or type(error).__name__
 
 
 def _is_cover(stream: av.VideoStream) -> bool:
