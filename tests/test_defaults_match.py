@@ -22,7 +22,6 @@ def command(name):
 
 
 def demo_function():
-    pytest.importorskip("vla.demo", reason="named: vla.demo is being written")
     return import_module("vla.demo").run_demo
 
 

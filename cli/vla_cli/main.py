@@ -75,8 +75,11 @@ def main() -> None:
         app()
     except VlaError as error:
         sys.exit(_fail(str(error), next((code for kind, code in _CODES if isinstance(error, kind)), UNFIT)))
-    except KeyboardInterrupt:
-        sys.exit(_fail("interrupted; what was finished is kept: run the same command again to go on", INTERRUPTED))
+    except SystemExit as leaving:
+        # typer turns Ctrl-C into this code and says nothing.
+        if leaving.code == INTERRUPTED:
+            _fail("interrupted; what was finished is kept: run the same command again to go on", INTERRUPTED)
+        raise
     except BrokenPipeError:
         # The reader (head, less) has seen enough; without this, Python complains once more on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

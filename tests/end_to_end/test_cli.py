@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +210,29 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path):
     assert "[red]x[bold].mp4" in table.stdout
     hits = json.loads(vla("search", "x", "-k", 20, "--json", cwd=tmp_path).stdout)
     assert {h["video"] for h in hits} == set(names[:-1])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named: no SIGINT to send on Windows")
+def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
+    clips = plan_clips("train", 30, 1)
+    (tmp_path / "clips").mkdir()
+    for i in range(60):
+        write_clip(clips[i % 2].scene, tmp_path / "clips" / f"{i}.mp4")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vla_cli", "extract", "clips", "--model", "demo", "--workers", "1"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list((tmp_path / ".vla").glob("cache/*/videos/*.json")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    done = list((tmp_path / ".vla").glob("cache/*/videos/*.json"))
+    assert process.returncode == 130 and "Traceback" not in err
+    assert "run the same command again to go on" in err
+    assert 0 < len(done) < 60
+    again = vla("extract", "clips", cwd=tmp_path)
+    assert again.returncode == 0 and f"{60 - len(done)} extracted now" in again.stdout
 
 
 def test_help_is_quick_because_it_loads_nothing_heavy():
