@@ -7,6 +7,10 @@ although no single frame shows motion. A batch holds groups of look-alikes, with
 tell all texts apart. Beside the contrastive loss, a small decoder tells the caption from the frame's embedding and from the
 text's own, and is thrown away afterwards (as in CoCa and SigLIP 2): it brings words for places, which contrast alone is very
 slow to learn, into the frames, and keeps every word of a caption, those for motion too, in its text vector. Combinations of colour and shape that `vla.world` holds out are never shown.
+The weights that `vla` ships came from three runs, each from the last one's weights (`--init`), 9 to 26 minutes long on two CPU
+cores shared with other work, about 3,100 steps of 128 in all; in the first the decoder was not there yet. One run of this script
+gives a like model, not the same one.
+
 Writes open_clip's `local-dir:` layout: `open_clip_config.json`, `open_clip_model.safetensors` (float16), `bpe.txt.gz`.
 """
 

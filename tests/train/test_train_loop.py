@@ -44,6 +44,20 @@ def run(folder, data, config, progress=lambda p: None, identity="same"):
     return train(data, split, SPEC, 20.0, config, folder, identity, progress=progress)
 
 
+class Stop(Exception):
+    pass
+
+
+def stopping_at(epoch):
+    """A progress callback that breaks the run off after this epoch, before its state is saved."""
+
+    def stop(progress):
+        if progress.values and progress.done == epoch:
+            raise Stop
+
+    return stop
+
+
 def test_the_untrained_model_scores_as_the_frozen_encoder_does():
     data = corpus()
     options = SETTINGS["projector_options"]
@@ -67,15 +81,8 @@ def test_a_run_that_is_stopped_resumes_to_the_same_bits(tmp_path, monkeypatch, s
     data, config = corpus(), TrainConfig(**SETTINGS)
     whole = run(tmp_path / "whole", data, config)
 
-    class Stop(Exception):
-        pass
-
-    def stopping(progress):
-        if progress.values and progress.done == stop_after + 1:
-            raise Stop
-
     with pytest.raises(Stop):
-        run(tmp_path / "parts", data, config, stopping)
+        run(tmp_path / "parts", data, config, stopping_at(stop_after + 1))
     notes = []
     resumed = run(tmp_path / "parts", data, config, lambda p: notes.append(p.message))
     assert f"resumed after epoch {stop_after}" in notes
@@ -88,15 +95,8 @@ def test_a_state_of_other_settings_or_captions_is_not_resumed(tmp_path, monkeypa
     monkeypatch.setattr("vla.train.loop._SAVE_SECONDS", -1.0)
     data, config = corpus(), TrainConfig(**SETTINGS)
 
-    class Stop(Exception):
-        pass
-
-    def stopping(progress):
-        if progress.values and progress.done == 2:
-            raise Stop
-
     with pytest.raises(Stop):
-        run(tmp_path / "r", data, config, stopping, identity="one")
+        run(tmp_path / "r", data, config, stopping_at(2), identity="one")
     notes = []
     run(tmp_path / "r", data, config, lambda p: notes.append(p.message), identity="another")
     assert not any("resumed" in n for n in notes)
@@ -107,15 +107,8 @@ def test_a_damaged_state_costs_time_and_not_the_result(tmp_path, monkeypatch):
     data, config = corpus(), TrainConfig(**SETTINGS)
     whole = run(tmp_path / "whole", data, config)
 
-    class Stop(Exception):
-        pass
-
-    def stopping(progress):
-        if progress.values and progress.done == 3:
-            raise Stop
-
     with pytest.raises(Stop):
-        run(tmp_path / "r", data, config, stopping)
+        run(tmp_path / "r", data, config, stopping_at(3))
     state = next((tmp_path / "r").glob("state-*"))
     content = bytearray(state.read_bytes())
     content[len(content) // 2] ^= 1
