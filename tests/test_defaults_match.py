@@ -22,7 +22,7 @@ def command(name):
 
 
 def demo_function():
-    return import_module("vla.demo").run_demo
+    return import_module("vla.demo").demo
 
 
 def library_defaults(name):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vla.demo import run_demo
+from vla.demo import demo as run_demo
 from vla.errors import UsageError
 
 ROOT = Path(__file__).parents[2]

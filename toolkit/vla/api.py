@@ -4,7 +4,7 @@ Importing this module loads torch; `import vla` does not, and has the same names
 """
 
 from vla.cache.build import ExtractReport
-from vla.demo import run_demo as demo
+from vla.demo import demo
 from vla.search.hits import Hit
 from vla.stages.encoder import DEFAULT_FPS, EncoderChoice
 from vla.stages.extraction import extract

@@ -74,7 +74,7 @@ class DemoReport:
         return asdict(self)
 
 
-def run_demo(
+def demo(
     folder: Path = Path("vla-demo"), *, clips: int = 240, seed: int = 0, progress: ProgressCallback = silent
 ) -> DemoReport:
     """Render `clips` clips into `folder` and run every stage over them; a second call goes on where the first was.
