@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 
 import av
 import numpy as np
 
+from vla.decoders._index import DROP, JUMP, SHOW, PacketIndex, read_index
 from vla.decoders.base import DecodeReport
 from vla.errors import DecodeError
 from vla.video import Frames, Video
@@ -31,10 +33,13 @@ class Decoder:
 
     Args:
         max_pixels: a picture larger than this is refused before memory is taken for it.
+        whole: decode every frame, even those that nothing asked for and nothing refers to. The frames are the same;
+            damage is then found wherever it is, not only where it matters.
     """
 
-    def __init__(self, max_pixels: int = 8192 * 8192) -> None:
+    def __init__(self, max_pixels: int = 8192 * 8192, whole: bool = False) -> None:
         self.max_pixels = max_pixels
+        self.whole = whole
 
     def open(self, path: Path) -> PyavReader:
         """A reader of the video at `path`.
@@ -43,7 +48,7 @@ class Decoder:
             DecodeError: `missing`, `permission`, `not-a-file`, `empty-file`, `not-a-video`, `no-video-stream`,
                 `too-large` or `undecodable`.
         """
-        return PyavReader(path, self.max_pixels)
+        return PyavReader(path, self.max_pixels, self.whole)
 
     def probe(self, path: Path) -> Video:
         """What the file says of itself."""
@@ -54,13 +59,16 @@ class Decoder:
 class PyavReader:
     """One open file; see `vla.decoders.base.Reader`."""
 
-    def __init__(self, path: Path, max_pixels: int) -> None:
+    def __init__(self, path: Path, max_pixels: int, whole: bool = False) -> None:
+        self._path, self._max_pixels, self._whole = path, max_pixels, whole
         self._container = _open(path)
+        self._used = False
         try:
             streams = [s for s in self._container.streams.video if not _is_cover(s)]
             if not streams:
                 raise DecodeError(f"{path.name}: no video stream (audio, or a cover picture only)", "no-video-stream")
             self._stream = streams[0]
+            self._number = self._stream.index
             context = self._stream.codec_context
             if context is None:
                 raise DecodeError(f"{path.name}: no decoder for its video codec", "undecodable")
@@ -71,10 +79,7 @@ class PyavReader:
                 )
             if context.width <= 0 or context.height <= 0:
                 raise DecodeError(f"{path.name}: declares no picture size", "undecodable")
-            # The size may also change in mid-stream: libav checks it there.
-            context.options = {"max_pixels": str(max_pixels)}
-            # One decoder per core beats several threads in one decoder, and is deterministic.
-            context.thread_count = 1
+            self._prepare()
             self._declared = _declared_seconds(self._container, self._stream)
             rate = self._stream.average_rate or self._stream.guessed_rate or 0
             self.video = Video(path, self._declared, float(rate), context.width, context.height, context.name)
@@ -92,9 +97,9 @@ class PyavReader:
         times: list[float] = []
         last = None
         for frame, time in self._on_screen(k * step for k in count()):
-            if frame is last:
+            if time == last:
                 continue
-            last = frame
+            last = time
             pixels.append(self._upright(frame))
             times.append(float(time))
             if len(pixels) == chunk:
@@ -132,6 +137,19 @@ class PyavReader:
     def _on_screen(self, wanted: Iterable[Fraction]) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """For each wanted time, the frame on screen then, until the video ends."""
         queue = iter(wanted)
+        pending: deque[Fraction] = deque()
+        index = None if self._whole else self._read_index()
+        if index is not None:
+            try:
+                yield from self._planned(index, queue, pending)
+                return
+            except _UnplannedError:
+                pass  # the packets do not tell the whole truth about the frames: decode them all
+        yield from self._through(chain(pending, queue))
+
+    def _through(self, wanted: Iterable[Fraction]) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+        """`_on_screen` by decoding every frame."""
+        queue = iter(wanted)
         target = next(queue, None)
         current: av.VideoFrame | None = None
         shown = Fraction(0)
@@ -146,11 +164,122 @@ class PyavReader:
             yield current, shown
             target = next(queue, None)
 
+    def _planned(
+        self, index: PacketIndex, queue: Iterator[Fraction], pending: deque[Fraction]
+    ) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+        """`_on_screen` by decoding only what the wanted frames need.
+
+        Raises:
+            _UnplannedError: something did not come out as the packets promised; what was yielded is right, and the times
+                that were taken from `queue` but not served are in `pending`.
+        """
+        last = len(index.order) - 1
+        ranks: list[int] = []
+        for target in queue:
+            pending.append(target)
+            ranks.append(index.rank_at(target + _SLACK))
+            if ranks[-1] == last:  # how long it stays on screen shows only once it is decoded
+                break
+        if not ranks:
+            return
+        number = 0
+        for rank, frame in self._decode_planned(index, np.unique(ranks)):
+            time = index.seconds(rank)
+            self._end = time + self._length(frame)
+            while rank < last and number < len(ranks) and ranks[number] == rank:
+                number += 1
+                pending.popleft()
+                yield frame, time
+            if rank == last:
+                for target in chain(tuple(pending), queue):
+                    if target >= self._end:
+                        break
+                    yield frame, time
+
+    def _decode_planned(self, index: PacketIndex, ranks: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The frames `ranks` (ascending) in order of presentation."""
+        steps = index.steps(ranks)
+        if steps is None:
+            raise _UnplannedError
+        self._begin()
+        self._before = self._start_of(int(index.shown_pts[0]) * index.base)
+        waiting = {int(index.shown_pts[r]): int(r) for r in ranks}
+        order = deque(waiting)
+        ready: dict[int, av.VideoFrame] = {}
+        try:
+            for frame in self._frames_of(index, steps):
+                if frame.pts not in waiting:
+                    continue
+                if frame.is_corrupt:
+                    raise _UnplannedError
+                ready[frame.pts] = frame
+                while order and order[0] in ready:
+                    pts = order.popleft()
+                    yield waiting[pts], ready.pop(pts)
+                if not order:
+                    return
+        except (av.FFmpegError, EOFError, ValueError) as error:
+            raise _UnplannedError from error
+        if order:
+            raise _UnplannedError
+
+    def _frames_of(self, index: PacketIndex, steps: np.ndarray) -> Iterator[av.VideoFrame]:
+        """What the decoder gives back for the packets that are not dropped."""
+        context = self._stream.codec_context
+        final = int(np.flatnonzero(steps)[-1])
+        for number, packet in enumerate(self._container.demux(self._stream)):
+            if packet.size == 0 or number > final:
+                break
+            if number >= len(steps) or packet.pts != index.pts[number]:
+                raise _UnplannedError
+            step = int(steps[number])
+            if step == DROP:
+                continue
+            if step & JUMP and number:
+                yield from self._stream.decode(None)
+                context.flush_buffers()
+            context.skip_frame = "DEFAULT" if step & SHOW else "NONREF"
+            yield from packet.decode()
+        yield from self._stream.decode(None)
+
+    def _read_index(self) -> PacketIndex | None:
+        """The packets' index, by a handle of its own: the reader's stays where it is."""
+        with _open(self._path) as container:
+            streams = [s for s in container.streams.video if s.index == self._number]
+            return read_index(container, streams[0]) if streams else None
+
+    def _begin(self) -> None:
+        """A handle at the beginning of the file and a decoder that has seen nothing."""
+        self._end, self._errors, self._first_error, self._synthetic = Fraction(0), 0, "", False
+        if self._used:
+            self._container.close()
+            self._container = _open(self._path)
+            self._stream = next(s for s in self._container.streams.video if s.index == self._number)
+            self._prepare()
+        self._used = True
+
+    def _prepare(self) -> None:
+        context = self._stream.codec_context
+        # The size may also change in mid-stream: libav checks it there.
+        context.options = {"max_pixels": str(self._max_pixels)}
+        # One decoder per core beats several threads in one decoder, and is deterministic.
+        context.thread_count = 1
+
+    def _start_of(self, origin: Fraction) -> float:
+        """What the declared duration counts before the first frame.
+
+        Where the start is not stated, what was declared is where the video ends, counted from 0.
+        """
+        return float(origin) if self._stream.start_time is None else 0.0
+
+    def _length(self, frame: av.VideoFrame) -> Fraction:
+        # Frames that come out at the end carry no unit: it is the stream's.
+        base = frame.time_base or self._stream.time_base
+        return frame.duration * base if frame.duration and base else 1 / self._rate
+
     def _decode(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """Every frame in order of presentation with its time since the first one."""
-        self._end, self._errors, self._first_error, self._synthetic = Fraction(0), 0, "", False
-        if self._stream.codec_context.is_open:
-            self._container.seek(0)
+        self._begin()
         origin: Fraction | None = None
         latest, number = Fraction(-1), 0
         for frame in self._frames():
@@ -162,14 +291,12 @@ class PyavReader:
                 time = frame.pts * base
             if origin is None:
                 origin = time
-                # Where the start is not stated, what was declared is where the video ends, counted from 0.
-                self._before = float(origin) if self._stream.start_time is None else 0.0
+                self._before = self._start_of(origin)
             time -= origin
             if time <= latest:  # a repeated or backward time shows nothing new
                 continue
             latest, number = time, number + 1
-            length = frame.duration * base if frame.duration and base else 1 / self._rate
-            self._end = time + length
+            self._end = time + self._length(frame)
             yield frame, time
         if origin is None:
             why = f": {self._first_error}" if self._first_error else ""
@@ -206,6 +333,10 @@ class PyavReader:
         pixels = frame.to_ndarray(format="rgb24", width=width, height=frame.height)
         quarter = round((frame.rotation or 0) / 90) % 4
         return np.ascontiguousarray(np.rot90(pixels, quarter)) if quarter else pixels
+
+
+class _UnplannedError(Exception):
+    """The planned way does not lead to the frames."""
 
 
 def _open(path: Path) -> av.container.InputContainer:

@@ -1,0 +1,162 @@
+"""Decoding only what is needed gives the very frames, bit for bit, that decoding everything gives."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from vla.decoders._index import DROP, JUMP, PASS, SHOW, PacketIndex
+from vla.decoders.pyav import Decoder, PyavReader
+
+ENCODERS = {
+    "h264 with b-frames": ("a.mp4", "libx264", {"g": "24", "bf": "3"}),
+    "h264 b-pyramid": ("a.mkv", "libx264", {"g": "30", "x264-params": "bframes=5:b-pyramid=normal:keyint=30"}),
+    "h264 open groups": ("a.mp4", "libx264", {"x264-params": "keyint=20:open-gop=1:bframes=3:scenecut=0"}),
+    "h264 in a transport stream": ("a.ts", "libx264", {"g": "24", "bf": "2"}),
+    "h264 one keyframe": ("a.mp4", "libx264", {"g": "1000"}),
+    "h264 intra refresh": ("a.mp4", "libx264", {"x264-params": "intra-refresh=1:keyint=20"}),
+    "h264 only keyframes": ("a.mp4", "libx264", {"g": "1"}),
+    "hevc open groups": ("a.mp4", "libx265", {"x265-params": "keyint=20:open-gop=1:bframes=3:log-level=none"}),
+    "hevc closed groups": ("a.mkv", "libx265", {"x265-params": "keyint=20:open-gop=0:bframes=4:log-level=none"}),
+    "vp8": ("a.webm", "libvpx", {"g": "20", "auto-alt-ref": "1", "deadline": "realtime"}),
+    "vp9 with alt-refs": ("a.webm", "libvpx-vp9", {"g": "20", "auto-alt-ref": "1", "lag-in-frames": "12", "cpu-used": "8"}),
+    "av1": ("a.mkv", "libsvtav1", {"g": "20", "preset": "12"}),
+    "mpeg4": ("a.mp4", "mpeg4", {"g": "15", "bf": "2"}),
+    "mpeg2 in a transport stream": ("a.ts", "mpeg2video", {"g": "15", "bf": "2"}),
+    "mpeg4 in avi": ("a.avi", "mpeg4", {"g": "15"}),
+    "mjpeg": ("a.mov", "mjpeg", {}),
+}  # fmt: skip
+
+
+def write(path, codec, options, frames=75, pts=None, rate=25):
+    """A moving picture with noise: every frame differs from its neighbours."""
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 255, (64, 96, 3), np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        if pts is not None:
+            stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.roll(base, 3 * i, 1) // 2 + rng.integers(0, 90, base.shape, np.uint8))
+            if pts is not None:
+                frame.pts, frame.time_base = pts[i], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def sampled(path, fps, whole):
+    """Times, pixels and report of `sample`, and how often every frame had to be decoded."""
+    fell_back = []
+    through = PyavReader._through
+
+    class Watched(PyavReader):
+        def _through(self, wanted):
+            fell_back.append(1)
+            return through(self, wanted)
+
+    with Watched(path, 10**8, whole) as reader:
+        chunks = list(reader.sample(fps))
+        times = np.concatenate([c.timestamps_seconds for c in chunks])
+        return times, np.concatenate([c.pixels for c in chunks]), reader.report, len(fell_back)
+
+
+def require_same(path, fps):
+    planned, whole = sampled(path, fps, False), sampled(path, fps, True)
+    np.testing.assert_array_equal(planned[0], whole[0])
+    np.testing.assert_array_equal(planned[1], whole[1])
+    assert planned[2] == whole[2]
+    return planned[3] == 0
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("fps", [0.7, 2, 9])
+def test_planned_frames_are_those_of_a_full_decode(kind, fps, tmp_path):
+    name, codec, options = ENCODERS[kind]
+    if codec not in av.codecs_available:
+        pytest.skip(f"named: this PyAV has no encoder {codec}")
+    was_planned = require_same(write(tmp_path / name, codec, options), fps)
+    # MPEG-4 in AVI is never planned; a decoder that needs twenty frames to recover gives no frame at its "keyframe".
+    assert was_planned or kind in ("mpeg4 in avi", "h264 intra refresh")
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_uneven_times(codec, seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    pts = np.cumsum(rng.choice([1, 5, 33, 40, 400, 1500], 60)).tolist()
+    options = {"g": "12", "bf": "3", "x265-params": "log-level=none:keyint=12"}
+    path = write(tmp_path / "a.mp4", codec, options if codec == "libx265" else {"g": "12", "bf": "3"}, 60, pts)
+    assert require_same(path, float(rng.choice([0.5, 1, 2, 10])))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_damage_changes_nothing_either(seed, tmp_path):
+    """Bytes in the middle of the file are altered: what comes out, and what is said of it, is as after a full decode."""
+    rng = np.random.default_rng(seed)
+    name, codec, options = list(ENCODERS.values())[seed % 3]
+    path = write(tmp_path / name, codec, options)
+    content = bytearray(path.read_bytes())
+    for place in rng.integers(len(content) // 4, len(content) * 3 // 4, int(rng.integers(1, 40))):
+        content[place] ^= int(rng.integers(1, 256))
+    path.write_bytes(content)
+    planned, whole = sampled(path, 2, False), sampled(path, 2, True)
+    np.testing.assert_array_equal(planned[0], whole[0])
+
+
+def test_a_file_that_begins_within_a_group_is_decoded_whole(tmp_path):
+    path = write(tmp_path / "a.ts", "libx264", {"g": "24", "bf": "2"})
+    content = path.read_bytes()
+    path.write_bytes(content[188 * 60 :])
+    require_same(path, 5)
+
+
+def test_frames_at_any_times(tmp_path):
+    path = write(tmp_path / "a.mp4", "libx264", {"g": "12", "bf": "3"})
+    times = np.sort(np.random.default_rng(0).uniform(0, 2.99, 40))
+    found = [Decoder(whole=whole).open(path).frames_at(times) for whole in (False, True)]
+    np.testing.assert_array_equal(found[0].pixels, found[1].pixels)
+    np.testing.assert_array_equal(found[0].timestamps_seconds, found[1].timestamps_seconds)
+
+
+def naive_needed(index, rank):
+    """Packets that frame `rank` may refer to: from the last keyframe in the file that is not shown after it."""
+    place = int(index.order[rank])
+    keys = [k for k in range(place + 1) if index.is_key[k] and index.pts[k] <= index.pts[place]]
+    return {p for p in range(max(keys), place + 1) if index.pts[p] >= index.pts[max(keys)]}
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_every_frame_gets_what_it_needs(seed):
+    """Random groups, open and closed: nothing that a wanted frame may refer to is dropped or lies before a new start."""
+    rng = np.random.default_rng(seed)
+    pts, is_key, time = [], [], 0
+    for group in range(int(rng.integers(1, 6))):
+        length, lead = int(rng.integers(1, 9)), int(rng.integers(0, 3)) * (group > 0)
+        inside = rng.permutation(length - 1) + 1 if length > 1 else np.array([], int)
+        pts += [time + lead, *(time + rng.permutation(lead)), *(time + lead + inside)]
+        is_key += [True] + [False] * (lead + length - 1)
+        time += lead + length
+    index = PacketIndex(np.array(pts), np.array(is_key), np.ones(len(pts), bool), Fraction(1, 25))
+    ranks = np.flatnonzero(rng.random(len(pts)) < rng.choice([0.1, 0.3, 0.8]))
+    if not len(ranks):
+        return
+    steps = index.steps(ranks)
+    for rank in ranks:
+        place = int(index.order[rank])
+        assert steps[place] & SHOW
+        jump = max(p for p in range(place + 1) if steps[p] & JUMP)
+        needed = naive_needed(index, rank)
+        assert all(steps[p] & (PASS | SHOW) for p in needed)
+        assert jump <= min(needed), "the decoder forgot what the frame refers to"
+    assert (steps[: int(np.flatnonzero(steps)[0])] == DROP).all()
+
+
+def test_what_no_wanted_frame_needs_is_not_decoded():
+    """Four closed groups of ten, one frame wanted in the first and the fourth: the two between are dropped."""
+    index = PacketIndex(np.arange(40), np.arange(40) % 10 == 0, np.ones(40, bool), Fraction(1, 10))
+    steps = index.steps(np.array([2, 33]))
+    expected = [JUMP | PASS, PASS, SHOW] + [DROP] * 27 + [JUMP | PASS, PASS, PASS, SHOW] + [DROP] * 6
+    assert steps.tolist() == expected
