@@ -23,7 +23,7 @@ def extract(
     encoder: o.EncoderName = None,
     device: o.Device = "auto",
     dtype: o.Dtype = "auto",
-    decoder: Annotated[str, typer.Option("--decoder", help="Decoder plug-in.")] = "pyav",
+    decoder: Annotated[str | None, typer.Option("--decoder", help="Decoder: isolated (own processes), pyav.")] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Decoding threads (default: one a core).", show_default=False)
     ] = None,

@@ -20,14 +20,16 @@ import numpy as np
 from vla.cache.plan import Plan
 from vla.cache.receipts import Receipt, content_digest
 from vla.cache.store import FeatureCache
-from vla.decoders.base import Decoder, DecodeReport
+from vla.decoders.base import Decoder, DecodeReport, Reader
 from vla.encoders.base import Encoder
 from vla.errors import DecodeError, VlaError
 from vla.features import FrameFeatures
 from vla.progress import Progress, ProgressCallback, silent
 
 CHUNK = 32
-"""Frames that are decoded, prepared and encoded together."""
+"""Frames that are encoded together."""
+_DECODED = 4
+"""Frames that are decoded together: whole pictures, so few; divides CHUNK."""
 
 
 @dataclass
@@ -227,8 +229,7 @@ def _decode_one(
             # Digested only after the decoder has made sure that it is a regular file: a FIFO would never end.
             blank = replace(blank, content=content_digest(path, before.st_size))
             yield _Opened(reader.video.codec, int(reader.video.duration_seconds * fps))
-            for frames in reader.sample(fps, CHUNK):
-                yield _Prepared(encoder.prepare(frames.pixels), frames.timestamps_seconds)
+            yield from _prepared(reader, encoder, fps)
             decoded = reader.report
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
@@ -245,6 +246,20 @@ def _decode_one(
         yield _Finished(None, replace(blank, reason=f"cannot be read: {error.strerror or error}"))
     except MemoryError:
         yield _Finished(None, replace(blank, reason="not enough memory to decode it"))
+
+
+def _prepared(reader: Reader, encoder: Encoder, fps: float) -> Iterator[_Prepared]:
+    """The sampled frames at the encoder's size, CHUNK at a time; few whole pictures are in memory at once."""
+    pixels: list[np.ndarray] = []
+    times: list[np.ndarray] = []
+    for frames in reader.sample(fps, _DECODED):
+        pixels.append(encoder.prepare(frames.pixels))
+        times.append(frames.timestamps_seconds)
+        if sum(map(len, pixels)) == CHUNK:
+            yield _Prepared(np.concatenate(pixels), np.concatenate(times))
+            pixels, times = [], []
+    if pixels:
+        yield _Prepared(np.concatenate(pixels), np.concatenate(times))
 
 
 def default_workers() -> int:

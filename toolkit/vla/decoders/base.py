@@ -76,3 +76,6 @@ class Decoder(Protocol):
 
     def probe(self, path: Path) -> Video:
         """What the file says of itself, without decoding it through."""
+
+    def close(self) -> None:
+        """Give back what is held between videos; the decoder may be used again all the same."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 from vla.cache import captions as caption_store
 from vla.cache.build import ExtractReport, default_workers, extract_videos
 from vla.cache.plan import find_videos, make_plan
 from vla.cache.store import make_current
+from vla.decoders import DEFAULT
 from vla.decoders import registry as decoders
 from vla.progress import Progress, ProgressCallback, silent
 from vla.stages.captions import keep_captions, read_captions, sidecar_captions
@@ -23,7 +25,7 @@ def extract(
     columns: Mapping[str, str] | None = None,
     workspace: Path | None = None,
     choice: EncoderChoice = AS_BEFORE,
-    decoder: str = "pyav",
+    decoder: str | None = None,
     sidecars: bool = True,
     switch: bool = False,
     retry_failed: bool = False,
@@ -39,7 +41,7 @@ def extract(
         columns: names of its columns where they cannot be guessed, e.g. `{"video_column": "clip"}`.
         workspace: the folder that holds `.vla/`; found upwards from the current one, or made there, when None.
         choice: which encoder, and how often to sample.
-        decoder: plug-in name.
+        decoder: plug-in name; `isolated` when None, where the system can do that.
         sidecars: also read captions that lie beside a video (`x.srt`, `x.vtt`, `x.txt`, `x.json`).
         switch: let the workspace go on with another encoder than before; the old features are kept.
         retry_failed: try again what failed or came out partial before.
@@ -61,9 +63,10 @@ def extract(
         make_current(place.caches, cache)
         plan = make_plan(cache, videos, place, retry_failed=retry_failed, overwrite=overwrite)
         fps = float(cache.spec.sampling.removeprefix("fps="))
-        report = extract_videos(
-            cache, encoder, decoders.build(decoder), plan, fps, workers=workers or default_workers(), progress=progress
-        )
+        with closing(decoders.build(decoder or DEFAULT)) as opener:
+            report = extract_videos(
+                cache, encoder, opener, plan, fps, workers=workers or default_workers(), progress=progress
+            )
         if sidecars:
             annotations = [*annotations, *sidecar_captions(report, place, progress)]
         matched = caption_store.match(

@@ -1,0 +1,174 @@
+"""What a hostile video can do to the decoder's process, and that it costs that video alone."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+
+from vla.decoders.isolated import Decoder
+from vla.errors import DecodeError
+
+EVIL = """
+import ctypes, os, signal, sys, time
+from pathlib import Path
+import numpy as np
+from vla.decoders.base import DecodeReport
+from vla.errors import DecodeError
+from vla.video import Frames, Video
+
+
+class Reader:
+    tick = staticmethod(lambda: None)
+    report = DecodeReport(1.0, 1.0, 0, "", False)
+
+    def __init__(self, path):
+        self.path, self.video = path, Video(path, 1.0, 1.0, 4, 4, "evil")
+
+    def sample(self, fps, chunk):
+        for i in range(20):
+            side = 4 if i < 10 else 300
+            yield Frames(np.full((1, side, side, 3), i, np.uint8), np.array([float(i)]))
+            if i == 3:
+                getattr(self, self.path.stem)()
+
+    def fine(self): pass
+    def segfault(self): ctypes.string_at(0)
+    def abort(self): os.abort()
+    def leave(self): os._exit(0)
+    def hang(self): time.sleep(600)
+    def slow(self):
+        for _ in range(30):
+            time.sleep(0.1)
+            self.tick()
+    def hoard(self): self.kept = [np.empty(1 << 30, np.uint8) for _ in range(10)]
+    def chatter(self): print("[\\"frame\\", [0, 9, 9, 0]]", flush=True); os.write(1, b"nonsense\\n")
+    def raise_other(self): raise ZeroDivisionError("odd\\x1b[31m")
+    def refuse(self): raise DecodeError("evil: is no video", "no-frames")
+    def fill(self): open(self.path.parent / "filled", "wb").truncate(3 << 30)
+    def __exit__(self, *_): pass
+
+
+class Decoder:
+    def __init__(self, max_pixels=0): pass
+    def open(self, path): return Reader(path)
+"""
+
+
+@pytest.fixture(scope="module")
+def evil(tmp_path_factory):
+    """The search path of a distribution whose plug-in does whatever the file is called."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "evil_decoder.py").write_text(EVIL)
+    info = folder / "evil-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[vla.decoders]\nevil = evil_decoder:Decoder\n")
+    return folder
+
+
+@pytest.fixture
+def decoder(evil, monkeypatch):
+    monkeypatch.syspath_prepend(str(evil))
+    made = Decoder(inner="evil", memory=3 << 30, patience=2.0)
+    yield made
+    made.close()
+
+
+def sampled(decoder, folder, name):
+    """First pixel of every picture; all pictures of a chunk have one size here."""
+    with decoder.open(folder / f"{name}.mp4") as reader:
+        return [int(f.pixels[0, 0, 0, 0]) for f in reader.sample(1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "says"),
+    [
+        ("segfault", "crashed", "SIGSEGV"), ("abort", "crashed", "SIGABRT"), ("leave", "crashed", "exit 0"),
+        ("hang", "hung", "no sign of life for 2 s"), ("hoard", "memory", "more memory than"),
+        ("raise_other", "crashed", "ZeroDivisionError"), ("refuse", "no-frames", "is no video"),
+        ("fill", "crashed", "File too large|SIGXFSZ"),
+    ],
+)  # fmt: skip
+def test_it_costs_one_video(decoder, tmp_path, name, reason, says):
+    with pytest.raises(DecodeError, match=says) as error:
+        sampled(decoder, tmp_path, name)
+    assert error.value.reason == reason
+    assert str(error.value).startswith(f"{name}.mp4: ")
+    assert sampled(decoder, tmp_path, "fine") == list(range(20))
+
+
+def test_what_a_library_prints_is_no_message(decoder, tmp_path):
+    assert sampled(decoder, tmp_path, "chatter") == list(range(20))
+
+
+def test_slow_is_not_hung(decoder, tmp_path):
+    """Three seconds without a picture but with signs of life, where two seconds of silence are too many."""
+    assert sampled(decoder, tmp_path, "slow") == list(range(20))
+
+
+def test_pictures_that_grow_get_more_room(decoder, tmp_path):
+    with decoder.open(tmp_path / "fine.mp4") as reader:
+        for i, frames in enumerate(reader.sample(1, 1)):
+            assert (frames.pixels == i).all()
+            assert frames.pixels.shape[1] == (4 if i < 10 else 300)
+
+
+def test_one_process_serves_many_videos(decoder, tmp_path):
+    for _ in range(5):
+        assert len(sampled(decoder, tmp_path, "fine")) == 20
+    assert len(decoder._idle) == 1
+
+
+def test_two_videos_at_once(decoder, tmp_path):
+    with decoder.open(tmp_path / "fine.mp4") as a, decoder.open(tmp_path / "fine.mp4") as b:
+        pairs = list(zip(a.sample(1, 1), b.sample(1, 1), strict=True))
+    assert all(np.array_equal(x.pixels, y.pixels) for x, y in pairs)
+    assert len(decoder._idle) == 2
+
+
+def test_no_process_is_left_behind(decoder, tmp_path):
+    with decoder.open(tmp_path / "fine.mp4") as reader:
+        process = reader._child._process
+        next(reader.sample(1, 1))
+    decoder.close()
+    assert process.poll() is not None
+
+
+def test_a_child_ends_with_its_parent(tmp_path, evil):
+    """Killed without a chance to clean up: the child notices that its pipe is closed."""
+    import subprocess
+    import sys
+
+    script = (
+        "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from vla.decoders.isolated import Decoder\n"
+        "reader = Decoder(inner='evil').open(Path('fine.mp4'))\n"
+        "print(reader._child._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    paths = os.pathsep.join(p for p in sys.path if p)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(evil)],
+        capture_output=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    child = int(done.stdout)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and not _is_gone(child):
+        time.sleep(0.05)
+    assert _is_gone(child)
+
+
+def _is_gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

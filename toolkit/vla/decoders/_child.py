@@ -1,0 +1,161 @@
+"""The other side of `isolated.py`: a process that decodes what it is told to, within limits."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_ROOM = 64 << 20
+"""Bytes of pictures that may wait to be fetched; two pictures always may."""
+
+
+def main() -> None:
+    """Serve the commands on standard input until it ends; `argv` holds the settings and the shared file."""
+    settings, ring = json.loads(sys.argv[1]), int(sys.argv[2])
+    from vla.decoders import registry
+    from vla.errors import DecodeError
+
+    # Before the limits: an import under a limit fails in odd ways.
+    decoder = registry.build(settings["inner"], {"max_pixels": settings["max_pixels"]})
+    _limit(settings["memory"])
+    # Messages have their own handle: whatever a library prints must not look like one.
+    messages, commands = os.dup(1), os.dup(0)
+    os.dup2(2, 1)
+    line = _Line(messages, commands)
+    room = _Room(ring)
+    reader: Any = None
+    while True:
+        command, value = next(iter(line.command().items()))
+        try:
+            if command == "open":
+                if reader is not None:
+                    reader.__exit__(None, None, None)
+                    reader = None
+                reader = decoder.open(Path(os.fsdecode(bytes.fromhex(value))))
+                reader.tick = line.alive
+                v = reader.video
+                line.say("video", [v.duration_seconds, v.fps, v.width, v.height, v.codec])
+            else:
+                try:
+                    frames = reader.sample(value, 1) if command == "sample" else [reader.frames_at(np.array(value))]
+                    _stream(frames, line, room)
+                    line.say("end", None)
+                except DecodeError as error:
+                    line.say("error", _plain(error, reader.video.path))
+                except _Stop:
+                    line.say("stopped", astuple(reader.report))
+                    continue
+                while line.byte() != b"s":
+                    pass
+                line.say("stopped", astuple(reader.report))
+        except DecodeError as error:
+            line.say("error", _plain(error, Path(os.fsdecode(bytes.fromhex(value)))))
+
+
+def _plain(error: Any, path: Path) -> list[str]:
+    return [str(error).removeprefix(f"{path.name}: "), error.reason]
+
+
+class _Stop(Exception):
+    """Whoever asked for frames has seen enough."""
+
+
+class _Line:
+    """Messages out, commands in."""
+
+    def __init__(self, messages: int, commands: int) -> None:
+        self._messages, self._commands = messages, commands
+        self._spoke = time.monotonic()
+
+    def say(self, kind: str, value: Any) -> None:
+        content = memoryview(json.dumps([kind, value]).encode("ascii") + b"\n")
+        while content:
+            content = content[os.write(self._messages, content) :]
+        self._spoke = time.monotonic()
+
+    def alive(self) -> None:
+        """A sign of life, at most one a second."""
+        if time.monotonic() - self._spoke > 1:
+            self.say("alive", None)
+
+    def byte(self) -> bytes:
+        found = os.read(self._commands, 1)
+        if not found:
+            os._exit(0)  # whom we work for is gone
+        return found
+
+    def command(self) -> dict[str, Any]:
+        content = b""
+        while not content.endswith(b"\n"):
+            content += self.byte()
+        found: dict[str, Any] = json.loads(content)
+        return found
+
+
+class _Room:
+    """The shared file as a ring of equal places for pictures."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._shared = mmap.mmap(-1, 1)
+        self.place, self.places = 0, 0
+
+    def fit(self, size: int) -> None:
+        """Make places of `size` bytes; none may be in use."""
+        self.places = max(2, min(8, _ROOM // size))
+        self.place = size
+        total = self.place * self.places
+        if os.fstat(self._file).st_size < total:
+            os.ftruncate(self._file, total)
+            with suppress(AttributeError):  # where it exists it fails cleanly; writing to a full file system does not
+                os.posix_fallocate(self._file, 0, total)
+        self._shared = mmap.mmap(self._file, os.fstat(self._file).st_size)
+
+    def put(self, number: int, pixels: np.ndarray) -> int:
+        """Where `pixels` were put, in bytes from the beginning."""
+        offset = number % self.places * self.place
+        np.frombuffer(self._shared, np.uint8, pixels.size, offset)[:] = pixels.reshape(-1)
+        return offset
+
+
+def _stream(chunks: Iterable[Any], line: _Line, room: _Room) -> None:
+    """Send the pictures of `chunks`, no more ahead than there is room for."""
+    sent = free = 0
+
+    def wait() -> None:
+        nonlocal free
+        if line.byte() == b"s":
+            raise _Stop
+        free += 1
+
+    for frames in chunks:
+        for pixels, seconds in zip(frames.pixels, frames.timestamps_seconds, strict=True):
+            if pixels.size > room.place:
+                while free < sent:
+                    wait()
+                room.fit(pixels.size)
+            while sent - free >= room.places:
+                wait()
+            height, width, _ = pixels.shape
+            line.say("frame", [room.put(sent, pixels), height, width, float(seconds)])
+            sent += 1
+
+
+def _limit(memory: int) -> None:
+    """No more memory than this, no core files, no new files of size, few open ones."""
+    import resource
+
+    wanted = {"RLIMIT_AS": memory, "RLIMIT_CORE": 0, "RLIMIT_NOFILE": 64, "RLIMIT_FSIZE": 2 << 30}
+    for name, value in wanted.items():
+        with suppress(AttributeError, ValueError, OSError):  # a system without it, or with a stricter limit
+            resource.setrlimit(getattr(resource, name), (value, value))
