@@ -1,15 +1,19 @@
 """Train the small open_clip model that `vla` ships, on frames of the rendered world paired with captions of their clips.
 
-    python examples/train_embedded_encoder.py OUT [--scenes 24000] [--minutes 30]
+    python examples/train_embedded_encoder.py OUT [--scenes 32000] [--minutes 60]
 
 As in web-scale training, a frame is paired with a text about its whole clip, so words for motion enter the text space
 although no single frame shows motion. A batch holds groups of look-alikes, without which colours and shapes alone would
-tell all texts apart. Beside the contrastive loss, a small decoder tells the caption from the frame's embedding and from the
-text's own, and is thrown away afterwards (as in CoCa and SigLIP 2): it brings words for places, which contrast alone is very
-slow to learn, into the frames, and keeps every word of a caption, those for motion too, in its text vector. Combinations of colour and shape that `vla.world` holds out are never shown.
-The weights that `vla` ships came from three runs, each from the last one's weights (`--init`), 9 to 26 minutes long on two CPU
-cores shared with other work, about 3,100 steps of 128 in all; in the first the decoder was not there yet. One run of this script
-gives a like model, not the same one.
+tell all texts apart. Two helpers are trained beside the contrastive loss and thrown away afterwards:
+
+- A linear map finds in the frame's embedding which colours and shapes there are, where, and how large (as LocCa and
+  SigLIP 2 let boxes be told). In the first part of the time it is the only loss: places come first, and words for them are
+  then learned within minutes. By contrast alone they are not learned in hours. It sees single frames, never motion.
+- A small decoder tells the caption from the frame's embedding and from the text's own (as CoCa), which keeps every word of
+  a caption, those for motion and order too, in its text vector.
+
+Combinations of colour and shape that `vla.world` holds out are never shown. The weights that `vla` ships came from one run:
+@@RUN@@
 
 Writes open_clip's `local-dir:` layout: `open_clip_config.json`, `open_clip_model.safetensors` (float16), `bpe.txt.gz`.
 """
@@ -34,9 +38,11 @@ from torch.nn import functional
 from vla.world.language import appearance, description, moments
 from vla.world.render import draw
 from vla.world.sampling import sample_scene, twin
+from vla.world.scene import COLORS, RADIUS, SHAPES, Scene, states_at
 
 SIDE, FRAMES, TEXTS, GROUP = 64, 2, 4, 4
 LONGEST, TOLD = 40, 28
+WEIGHTS = {"find": 1.0, "match": 1.0, "tell frame": 0.5, "tell text": 0.5}
 MODEL = {
     "embed_dim": 128,
     "vision_cfg": {
@@ -55,32 +61,49 @@ PREPROCESS = {
 }  # fmt: skip
 
 
-def render_group(seed: int) -> list[tuple[np.ndarray, list[str]]]:
-    """GROUP look-alikes: each frames `(FRAMES, SIDE, SIDE, 3)` uint8 of one scene and TEXTS texts that are true of it.
+def render_group(seed: int) -> list[tuple[np.ndarray, np.ndarray, list[str]]]:
+    """GROUP look-alikes: of each scene frames `(FRAMES, SIDE, SIDE, 3)` uint8, where things are in them (see
+    `whereabouts`), and TEXTS texts that are true of it.
 
     All show the same colours and shapes before the same background, so that telling them apart takes more than naming
     them: where things are, how large, what they do.
     """
     rng = np.random.default_rng(seed)
-    # Most of the groups are still, as photographs are: from these the encoder learns words for places.
-    still = rng.random() < 0.6
+    # Half of the groups are still, as photographs are: from these the encoder learns words for places.
+    still = rng.random() < 0.5
     events = (0, 0) if still else (1, 4)
-    # Most still lives show one thing: with several, a word for a place must first be tied to its thing.
-    scenes = [sample_scene(rng, events=events, things=1 if still and rng.random() < 0.7 else None)]
+    scenes = [sample_scene(rng, events=events)]
     other = None if still else twin(scenes[0], rng)
     scenes += [other] if other else []
     scenes += [sample_scene(rng, events=events, like=scenes[0]) for _ in range(GROUP - len(scenes))]
     group = []
     for scene in scenes:
-        pixels = torch.from_numpy(draw(scene, rng.uniform(0, scene.duration, FRAMES))).permute(0, 3, 1, 2)
+        times = rng.uniform(0, scene.duration, FRAMES)
+        pixels = torch.from_numpy(draw(scene, times)).permute(0, 3, 1, 2)
         small = functional.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True).permute(0, 2, 3, 1).numpy()
         if still:
             texts = [appearance(scene, rng, places=1.0) for _ in range(TEXTS)]
         else:
             texts = [appearance(scene, rng)] + [description(scene, rng) for _ in range(TEXTS - 2)]
             texts.append(str(rng.choice([m.text for m in moments(scene, rng)])))
-        group.append((small, texts))
+        group.append((small, whereabouts(scene, times), texts))
     return group
+
+
+def whereabouts(scene: Scene, times: np.ndarray) -> np.ndarray:
+    """For each of `times`, each colour and then each shape: is it there, x, y (-1 to 1), size (about -1 to 1).
+
+    Returns `(T, 9 + 8, 4)` float32, zeros where it is not there.
+    """
+    states = states_at(scene, times)
+    found = np.zeros((len(times), len(COLORS) + len(SHAPES), 4), np.float32)
+    for i, thing in enumerate(scene.things):
+        for t in np.flatnonzero(states.opacity[i] > 0.3):
+            color = (states.color_from if states.color_mix[i, t] < 0.5 else states.color_to)[i, t]
+            size = 5 * RADIUS[thing.size] * states.scale[i, t] - 0.7
+            row = (1.0, 2 * states.x[i, t] - 1, 2 * states.y[i, t] - 1, size)
+            found[t, color] = found[t, len(COLORS) + SHAPES.index(thing.shape)] = row
+    return found
 
 
 def learn_bpe(texts: list[str], merges: int) -> list[str]:
@@ -114,12 +137,18 @@ def learn_bpe(texts: list[str], merges: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--scenes", type=int, default=24_000)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--scenes", type=int, default=32_000)
+    parser.add_argument("--minutes", type=float, default=60.0, help="of training, after the scenes are drawn")
+    parser.add_argument(
+        "--alone",
+        type=float,
+        default=0.25,
+        help="share of the time in which the frames' side learns alone where things are",
+    )
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--init", type=Path, help="go on from the weights and vocabulary in this folder")
-    parser.add_argument("--first-seed", type=int, default=10_000_000)
+    parser.add_argument("--first-seed", type=int, default=90_000_000)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -127,8 +156,9 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         seeds = range(arguments.first_seed, arguments.first_seed + arguments.scenes // GROUP)
         rendered = [scene for group in pool.map(render_group, seeds, chunksize=32) for scene in group]
-    frames = torch.from_numpy(np.stack([f for f, _ in rendered]))
-    texts = [t for _, t in rendered]
+    frames = torch.from_numpy(np.stack([f for f, _, _ in rendered]))
+    places = torch.from_numpy(np.stack([w for _, w, _ in rendered]))
+    texts = [t for _, _, t in rendered]
     print(f"{len(frames)} scenes drawn in {time.time() - began:.0f} s", flush=True)
 
     vocabulary = arguments.out / "bpe.txt.gz"
@@ -154,8 +184,13 @@ def main() -> None:
         model.load_state_dict(
             {k: v.float() for k, v in load_file(arguments.init / "open_clip_model.safetensors").items()}
         )
+    else:
+        model.visual.positional_embedding.data[1:] += 0.5 * grid_waves(
+            SIDE // MODEL["vision_cfg"]["patch_size"], MODEL["vision_cfg"]["width"]
+        )
     teller = Teller(MODEL["embed_dim"], tokenizer.vocab_size, MODEL["text_cfg"]["context_length"])
-    parameters = [*model.parameters(), *teller.parameters()]
+    finder = torch.nn.Linear(MODEL["embed_dim"], places[0, 0].numel())
+    parameters = [*model.parameters(), *teller.parameters(), *finder.parameters()]
     decay = [p for p in parameters if p.ndim >= 2]
     free = [p for p in parameters if p.ndim < 2]
     optimizer = torch.optim.AdamW(
@@ -165,7 +200,7 @@ def main() -> None:
     mean, std = (torch.tensor(PREPROCESS[k]).view(1, 3, 1, 1) * 255 for k in ("mean", "std"))
     held_back = min(512, len(frames) // 8 // GROUP * GROUP)
     order_rng = torch.Generator().manual_seed(0)
-    step, trained, began, report = 0, 0.0, time.time(), 0.0
+    step, joined, trained, began, report = 0, 0, 0.0, time.time(), 0.0
     while trained < 1.0:
         # Whole groups stay together: a batch of look-alikes is a batch of hard negatives.
         groups = torch.randperm((len(frames) - held_back) // GROUP, generator=order_rng)
@@ -176,16 +211,20 @@ def main() -> None:
             trained = (time.time() - began) / (60 * arguments.minutes)
             if trained >= 1.0:
                 break
-            warm = min(1.0, (step + 1) / 200)
+            joined += trained >= arguments.alone
+            # The texts' side starts cold when it joins.
+            warm = min(1.0, ((joined or step) + 1) / 200)
             for group in optimizer.param_groups:
                 group["lr"] = arguments.lr * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * trained)))
             which = torch.randint(FRAMES, (len(rows),), generator=order_rng)
             told = torch.randint(TEXTS, (len(rows),), generator=order_rng)
             # One long text would pad the whole batch: where it is drawn, the first, which is short, takes its place.
             told[lengths[rows, told] > LONGEST] = 0
-            with torch.autocast("cpu", torch.bfloat16):
-                parts = losses_of(model, teller, frames[rows, which], tokens[rows, told], mean, std)
-            loss = parts[0] + parts[1] + 0.5 * parts[2]
+            image = model.encode_image((frames[rows, which].permute(0, 3, 1, 2).float() - mean) / std, normalize=True)
+            parts = {"find": find_loss(finder, image, places[rows, which])}
+            if trained >= arguments.alone:
+                parts |= text_losses(model, teller, image, tokens[rows, told])
+            loss = sum(WEIGHTS[name] * part for name, part in parts.items())
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -196,7 +235,7 @@ def main() -> None:
                 report = time.time()
                 save(model, arguments.out)
                 print(
-                    f"{trained:5.1%} step {step} losses {', '.join(f'{float(p.detach()):.3f}' for p in parts)}  {evaluate(model, frames, tokens, held_back, mean, std)}",
+                    f"{trained:5.1%} step {step} losses {', '.join(f'{name} {float(part.detach()):.3f}' for name, part in parts.items())}  {evaluate(model, frames, tokens, held_back, mean, std)}",
                     flush=True,
                 )
     print(f"{step} steps, {evaluate(model, frames, tokens, held_back, mean, std)}")
@@ -237,22 +276,40 @@ class Teller(torch.nn.Module):
         return functional.cross_entropy(self.leave(hidden).float().transpose(1, 2), tokens[:, 1:], ignore_index=0)
 
 
-def losses_of(
-    model: CLIP, teller: Teller, pixels: torch.Tensor, tokens: torch.Tensor, mean: torch.Tensor, std: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def grid_waves(side: int, width: int) -> torch.Tensor:
+    """Sines and cosines of the rows and columns of a grid, `(side * side, width)`: a ViT that starts with them learns places
+    within hundreds of steps instead of thousands."""
+    grid = torch.arange(side) / side
+    cells = torch.cartesian_prod(grid, grid)
+    rates = torch.pi * torch.tensor([0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0])
+    waves = torch.cat([f(cells[:, [axis]] * rates) for axis in (0, 1) for f in (torch.sin, torch.cos)], 1)
+    return functional.pad(waves, (0, width - waves.shape[1]))
+
+
+def find_loss(finder: torch.nn.Linear, image: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """How badly a linear map of the embedding finds which colours and shapes there are, and where and how large each is."""
+    found = finder(image * image.shape[1] ** 0.5).view(places.shape)
+    there = places[..., 0]
+    missed = functional.binary_cross_entropy_with_logits(found[..., 0], there)
+    off = (found[..., 1:] - places[..., 1:]).square() * there.unsqueeze(-1)
+    return 3 * missed + off.sum() / there.sum()
+
+
+def text_losses(model: CLIP, teller: Teller, image: torch.Tensor, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
     """Symmetric InfoNCE of frames and texts, row by row, and the teller's losses from frames and from texts."""
     # Padding is most of a row: causal attention lets the batch be cut at its longest text.
     longest = int(tokens.argmax(-1).max()) + 1
-    image = model.encode_image((pixels.permute(0, 3, 1, 2).float() - mean) / std, normalize=True)
     text = encode_cut(model, tokens[:, :longest].long())
-    image, text = image.float(), text.float()
     logits = model.logit_scale.exp() * image @ text.T
     target = torch.arange(len(logits))
     matched = (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
-    # Half of the rows and the first words are enough to learn from, and in float32: odd sizes are slow in bfloat16.
+    # Half of the rows and the first words are enough to learn from.
     half, words = len(tokens) // 2, tokens[:, : min(longest, TOLD)].long()
-    with torch.autocast("cpu", enabled=False):
-        return matched, teller(image[:half], words[:half]), teller(text[half:], words[half:])
+    return {
+        "match": matched,
+        "tell frame": teller(image[:half], words[:half]),
+        "tell text": teller(text[half:], words[half:]),
+    }
 
 
 def encode_cut(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:

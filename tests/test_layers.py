@@ -12,7 +12,7 @@ SOURCES = {"vla": ROOT / "toolkit" / "vla", "vla_cli": ROOT / "cli" / "vla_cli"}
 MAX_LINES = 320
 
 RANKS = (
-    ("errors", "registry", "progress", "workspace", "spans", "video", "features", "sentences", "durable"),
+    ("errors", "registry", "progress", "workspace", "spans", "video", "features", "sentences", "sampling", "durable"),
     ("decoders", "encoders", "datasets", "indexes", "world"),
     ("cache",),
     ("batch",),

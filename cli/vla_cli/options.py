@@ -35,6 +35,12 @@ Fps = Annotated[
     float | None,
     typer.Option("--fps", help="Frames to sample per second (default: as before, else 2).", show_default=False),
 ]
+NumFrames = Annotated[
+    int | None,
+    typer.Option("--num-frames", min=1, help="Instead: so many frames evenly over each video.", show_default=False),
+]
+Keyframes = Annotated[bool, typer.Option("--keyframes", help="Instead: keyframes only. Fast, irregular, approximate.")]
+Scenes = Annotated[bool, typer.Option("--scenes", help="Instead: the middle of each shot.")]
 Captions = Annotated[
     Path | None,
     typer.Option("--captions", "-c", help="Captions: CSV, TSV, JSONL, JSON, SRT or VTT.", show_default=False),
@@ -48,6 +54,17 @@ StartColumn = Annotated[
 ]
 EndColumn = Annotated[str, typer.Option("--end-column", help="Column with the end in seconds.", show_default=False)]
 SplitColumn = Annotated[str, typer.Option("--split-column", help="Column that names the split.", show_default=False)]
+
+
+def sampling(
+    fps: float | None, num_frames: int | None = None, keyframes: bool = False, scenes: bool = False
+) -> str | None:
+    """The rule that the options ask for, as the library writes it; None where they ask for none."""
+    rules = [f"fps={fps!r}"] * (fps is not None) + [f"frames={num_frames}"] * (num_frames is not None)
+    rules += ["keyframes"] * keyframes + ["scenes"] * scenes
+    if len(rules) > 1:
+        raise typer.BadParameter("give one of --fps, --num-frames, --keyframes and --scenes")
+    return rules[0] if rules else None
 
 
 def columns(video: str, caption: str, start: str, end: str, split: str) -> dict[str, str]:

@@ -235,12 +235,15 @@ def test_features_do_not_depend_on_the_company(tmp_path, clip, workers):
     for i in range(4):
         clip(f"many/{i}.mp4", fps=5, frames=10 + 7 * i, bframes=i % 3)
     together = api.extract(
-        [tmp_path / "many"], workspace=tmp_path / "w", choice=api.EncoderChoice(encoder="toy", fps=5.0), workers=workers
+        [tmp_path / "many"],
+        workspace=tmp_path / "w",
+        choice=api.EncoderChoice(encoder="toy", sampling="fps=5"),
+        workers=workers,
     )
     for i in range(4):
         alone = api.extract(
             [tmp_path / "many" / f"{i}.mp4"], workspace=tmp_path / f"w{i}",
-            choice=api.EncoderChoice(encoder="toy", fps=5.0), workers=1,
+            choice=api.EncoderChoice(encoder="toy", sampling="fps=5"), workers=1,
         )  # fmt: skip
         assert alone.receipts[0] == next(r for r in together.receipts if r.video_id.endswith(f"{i}.mp4"))
         assert alone.receipts[0].frames == 10 + 7 * i

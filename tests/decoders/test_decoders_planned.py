@@ -8,6 +8,7 @@ import pytest
 
 from vla.decoders._index import DROP, JUMP, PASS, SHOW, PacketIndex
 from vla.decoders.pyav import Decoder, PyavReader
+from vla.sampling import Sampling, every
 
 ENCODERS = {
     "h264 with b-frames": ("a.mp4", "libx264", {"g": "24", "bf": "3"}),
@@ -47,24 +48,24 @@ def write(path, codec, options, frames=75, pts=None, rate=25):
     return path
 
 
-def sampled(path, fps, whole):
+def sampled(path, sampling, whole):
     """Times, pixels and report of `sample`, and how often every frame had to be decoded."""
     fell_back = []
     through = PyavReader._through
 
     class Watched(PyavReader):
-        def _through(self, wanted):
+        def _through(self, *given):
             fell_back.append(1)
-            return through(self, wanted)
+            return through(self, *given)
 
     with Watched(path, 10**8, whole) as reader:
-        chunks = list(reader.sample(fps))
+        chunks = list(reader.sample(sampling))
         times = np.concatenate([c.timestamps_seconds for c in chunks])
         return times, np.concatenate([c.pixels for c in chunks]), reader.report, len(fell_back)
 
 
-def require_same(path, fps):
-    planned, whole = sampled(path, fps, False), sampled(path, fps, True)
+def require_same(path, sampling):
+    planned, whole = sampled(path, sampling, False), sampled(path, sampling, True)
     np.testing.assert_array_equal(planned[0], whole[0])
     np.testing.assert_array_equal(planned[1], whole[1])
     assert planned[2] == whole[2]
@@ -72,12 +73,14 @@ def require_same(path, fps):
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-@pytest.mark.parametrize("fps", [0.7, 2, 9])
-def test_planned_frames_are_those_of_a_full_decode(kind, fps, tmp_path):
+@pytest.mark.parametrize("sampling", ["fps=0.7", "fps=2", "fps=9", "frames=5", "keyframes", "scenes"])
+def test_planned_frames_are_those_of_a_full_decode(kind, sampling, tmp_path):
     name, codec, options = ENCODERS[kind]
     if codec not in av.codecs_available:
         pytest.skip(f"named: this PyAV has no encoder {codec}")
-    was_planned = require_same(write(tmp_path / name, codec, options), fps)
+    if (kind, sampling) == ("h264 intra refresh", "keyframes"):
+        pytest.skip("named: container and decoder disagree about which frames are keyframes")
+    was_planned = require_same(write(tmp_path / name, codec, options), Sampling.parse(sampling))
     # MPEG-4 in AVI is never planned; a decoder that needs twenty frames to recover gives no frame at its "keyframe".
     assert was_planned or kind in ("mpeg4 in avi", "h264 intra refresh")
 
@@ -89,7 +92,7 @@ def test_uneven_times(codec, seed, tmp_path):
     pts = np.cumsum(rng.choice([1, 5, 33, 40, 400, 1500], 60)).tolist()
     options = {"g": "12", "bf": "3", "x265-params": "log-level=none:keyint=12"}
     path = write(tmp_path / "a.mp4", codec, options if codec == "libx265" else {"g": "12", "bf": "3"}, 60, pts)
-    assert require_same(path, float(rng.choice([0.5, 1, 2, 10])))
+    assert require_same(path, every(float(rng.choice([0.5, 1, 2, 10]))))
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -102,7 +105,7 @@ def test_damage_changes_nothing_either(seed, tmp_path):
     for place in rng.integers(len(content) // 4, len(content) * 3 // 4, int(rng.integers(1, 40))):
         content[place] ^= int(rng.integers(1, 256))
     path.write_bytes(content)
-    planned, whole = sampled(path, 2, False), sampled(path, 2, True)
+    planned, whole = sampled(path, every(2), False), sampled(path, every(2), True)
     np.testing.assert_array_equal(planned[0], whole[0])
 
 
@@ -110,7 +113,7 @@ def test_a_file_that_begins_within_a_group_is_decoded_whole(tmp_path):
     path = write(tmp_path / "a.ts", "libx264", {"g": "24", "bf": "2"})
     content = path.read_bytes()
     path.write_bytes(content[188 * 60 :])
-    require_same(path, 5)
+    require_same(path, every(5))
 
 
 def test_frames_at_any_times(tmp_path):
@@ -119,6 +122,45 @@ def test_frames_at_any_times(tmp_path):
     found = [Decoder(whole=whole).open(path).frames_at(times) for whole in (False, True)]
     np.testing.assert_array_equal(found[0].pixels, found[1].pixels)
     np.testing.assert_array_equal(found[0].timestamps_seconds, found[1].timestamps_seconds)
+
+
+def test_even_frames_by_hand(tmp_path):
+    """40 frames at 25 a second, the last at 1.56 s: five parts of .312 s, frames on screen at .156, .468 ... seconds."""
+    path = write(tmp_path / "a.mp4", "libx264", {"g": "12"}, frames=40)
+    times, _, report, _ = sampled(path, Sampling("frames", 5), False)
+    assert times.tolist() == [0.12, 0.44, 0.76, 1.08, 1.4]
+    assert report.end_seconds == 1.6
+
+
+def test_more_frames_than_there_are(tmp_path):
+    path = write(tmp_path / "a.mp4", "libx264", {}, frames=6)
+    assert sampled(path, Sampling("frames", 100), False)[0].tolist() == [0.0, 0.04, 0.08, 0.12, 0.16]
+
+
+def test_keyframes_by_hand(tmp_path):
+    path = write(tmp_path / "a.mp4", "libx264", {"g": "10", "sc_threshold": "0", "bf": "2"}, frames=35)
+    times, _, report, _ = sampled(path, Sampling("keyframes"), False)
+    assert times.tolist() == [0.0, 0.4, 0.8, 1.2]
+    assert report.is_whole and report.end_seconds == pytest.approx(1.4)
+
+
+def test_one_frame_a_scene(tmp_path):
+    """Three shots of 3, 25 and 2 seconds: the long one gives the middle of each of its three thirds."""
+    path = tmp_path / "a.mp4"
+    lengths, rate = (3, 25, 2), 10
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.width = stream.height = 64
+        for length in lengths:
+            ground = rng.integers(0, 255, (4, 4, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+            for i in range(length * rate):
+                pixels = ground.copy()
+                pixels[20:30, (i * 2) % 50 : (i * 2) % 50 + 10] = 255  # something moves, all the time
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        container.mux(stream.encode(None))
+    times, *_ = sampled(path, Sampling("scenes"), False)
+    assert times == pytest.approx([1.5, 3 + 25 / 6, 3 + 25 / 2, 3 + 125 / 6, 29.0], abs=0.3)
 
 
 def naive_needed(index, rank):

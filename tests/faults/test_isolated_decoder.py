@@ -8,6 +8,7 @@ import pytest
 
 from vla.decoders.isolated import Decoder
 from vla.errors import DecodeError
+from vla.sampling import every
 
 EVIL = """
 import ctypes, os, signal, sys, time
@@ -78,7 +79,7 @@ def decoder(evil, monkeypatch):
 def sampled(decoder, folder, name):
     """First pixel of every picture; all pictures of a chunk have one size here."""
     with decoder.open(folder / f"{name}.mp4") as reader:
-        return [int(f.pixels[0, 0, 0, 0]) for f in reader.sample(1, 1)]
+        return [int(f.pixels[0, 0, 0, 0]) for f in reader.sample(every(1), 1)]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_slow_is_not_hung(decoder, tmp_path):
 
 def test_pictures_that_grow_get_more_room(decoder, tmp_path):
     with decoder.open(tmp_path / "fine.mp4") as reader:
-        for i, frames in enumerate(reader.sample(1, 1)):
+        for i, frames in enumerate(reader.sample(every(1), 1)):
             assert (frames.pixels == i).all()
             assert frames.pixels.shape[1] == (4 if i < 10 else 300)
 
@@ -122,7 +123,7 @@ def test_one_process_serves_many_videos(decoder, tmp_path):
 
 def test_two_videos_at_once(decoder, tmp_path):
     with decoder.open(tmp_path / "fine.mp4") as a, decoder.open(tmp_path / "fine.mp4") as b:
-        pairs = list(zip(a.sample(1, 1), b.sample(1, 1), strict=True))
+        pairs = list(zip(a.sample(every(1), 1), b.sample(every(1), 1), strict=True))
     assert all(np.array_equal(x.pixels, y.pixels) for x, y in pairs)
     assert len(decoder._idle) == 2
 
@@ -130,7 +131,7 @@ def test_two_videos_at_once(decoder, tmp_path):
 def test_no_process_is_left_behind(decoder, tmp_path):
     with decoder.open(tmp_path / "fine.mp4") as reader:
         process = reader._child._process
-        next(reader.sample(1, 1))
+        next(reader.sample(every(1), 1))
     decoder.close()
     assert process.poll() is not None
 

@@ -6,7 +6,7 @@ Importing this module loads torch; `import vla` does not, and has the same names
 from vla.cache.build import ExtractReport
 from vla.demo import demo
 from vla.search.hits import Hit
-from vla.stages.encoder import DEFAULT_FPS, EncoderChoice
+from vla.stages.encoder import DEFAULT_SAMPLING, EncoderChoice
 from vla.stages.extraction import extract
 from vla.stages.indexing import IndexReport, index
 from vla.stages.searching import OpenWorkspace, open_workspace, search
@@ -15,8 +15,8 @@ from vla.train.checkpoint import FROZEN, Run
 from vla.workspace import Workspace
 
 __all__ = [
-    "DEFAULT_FPS",
     "DEFAULT_RUN",
+    "DEFAULT_SAMPLING",
     "FROZEN",
     "EncoderChoice",
     "ExtractReport",

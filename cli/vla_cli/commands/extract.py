@@ -20,6 +20,9 @@ def extract(
     model: o.Model = None,
     pretrained: o.Pretrained = None,
     fps: o.Fps = None,
+    num_frames: o.NumFrames = None,
+    keyframes: o.Keyframes = False,
+    scenes: o.Scenes = False,
     encoder: o.EncoderName = None,
     device: o.Device = "auto",
     dtype: o.Dtype = "auto",
@@ -50,7 +53,9 @@ def extract(
     from vla import api
     from vla_cli.render import print_json, progress_bars
 
-    choice = api.EncoderChoice(model, pretrained, encoder, fps, device, dtype)
+    choice = api.EncoderChoice(
+        model, pretrained, encoder, o.sampling(fps, num_frames, keyframes, scenes), device, dtype
+    )
     with progress_bars(quiet) as progress:
         report = api.extract(
             paths, captions=captions, workspace=workspace, choice=choice, decoder=decoder, sidecars=sidecars, switch=switch,

@@ -30,7 +30,7 @@ def search(
     from vla import api
     from vla_cli.render import clock, print_json, print_table, progress_bars
 
-    choice = api.EncoderChoice(model, pretrained, encoder, fps, device, dtype)
+    choice = api.EncoderChoice(model, pretrained, encoder, o.sampling(fps), device, dtype)
     with progress_bars(quiet) as progress:
         hits = api.search(
             query, paths or (), k=k, per_video=per_video, workspace=workspace, choice=choice, progress=progress

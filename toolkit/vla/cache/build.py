@@ -25,6 +25,7 @@ from vla.encoders.base import Encoder
 from vla.errors import DecodeError, VlaError
 from vla.features import FrameFeatures
 from vla.progress import Progress, ProgressCallback, silent
+from vla.sampling import Sampling
 
 CHUNK = 32
 """Frames that are encoded together."""
@@ -67,10 +68,9 @@ class ExtractReport:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A worker's message: this file holds a video of that many seconds."""
+    """A worker's message: this file holds a video."""
 
     codec: str
-    expected_frames: int
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def extract_videos(
     encoder: Encoder,
     decoder: Decoder,
     plan: Plan,
-    fps: float,
+    sampling: Sampling,
     *,
     workers: int = 2,
     progress: ProgressCallback = silent,
@@ -105,7 +105,7 @@ def extract_videos(
         cache.add_receipt(receipt)
     report = ExtractReport(receipts=[*plan.done, *plan.refreshed])
     open_videos: dict[str, tuple[list[np.ndarray], list[np.ndarray], str]] = {}
-    for video_id, message in _decoded(plan.todo, encoder, decoder, fps, workers):
+    for video_id, message in _decoded(plan.todo, encoder, decoder, sampling, workers):
         if isinstance(message, _Opened):
             open_videos[video_id] = ([], [], message.codec)
         elif isinstance(message, _Prepared):
@@ -176,7 +176,7 @@ def _remark(receipt: Receipt) -> tuple[str, str]:
 
 
 def _decoded(
-    todo: list[tuple[str, Path]], encoder: Encoder, decoder: Decoder, fps: float, workers: int
+    todo: list[tuple[str, Path]], encoder: Encoder, decoder: Decoder, sampling: Sampling, workers: int
 ) -> Iterator[tuple[str, _Opened | _Prepared | _Finished]]:
     """Messages of all videos, each video's in order. At most a few chunks wait, whatever the number of videos."""
     messages: queue.Queue[tuple[str, _Opened | _Prepared | _Finished] | BaseException] = queue.Queue(2 * workers + 2)
@@ -194,7 +194,7 @@ def _decoded(
         if stop.is_set():
             return
         try:
-            for message in _decode_one(video_id, path, encoder, decoder, fps):
+            for message in _decode_one(video_id, path, encoder, decoder, sampling):
                 put((video_id, message))
                 if stop.is_set():
                     return
@@ -218,7 +218,7 @@ def _decoded(
 
 
 def _decode_one(
-    video_id: str, path: Path, encoder: Encoder, decoder: Decoder, fps: float
+    video_id: str, path: Path, encoder: Encoder, decoder: Decoder, sampling: Sampling
 ) -> Iterator[_Opened | _Prepared | _Finished]:
     """Messages of one video; a failure becomes its receipt."""
     blank = Receipt(video_id, "failed", "", 0, 0, "")
@@ -228,8 +228,8 @@ def _decode_one(
         with decoder.open(path) as reader:
             # Digested only after the decoder has made sure that it is a regular file: a FIFO would never end.
             blank = replace(blank, content=content_digest(path, before.st_size))
-            yield _Opened(reader.video.codec, int(reader.video.duration_seconds * fps))
-            yield from _prepared(reader, encoder, fps)
+            yield _Opened(reader.video.codec)
+            yield from _prepared(reader, encoder, sampling)
             decoded = reader.report
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
@@ -248,11 +248,11 @@ def _decode_one(
         yield _Finished(None, replace(blank, reason="not enough memory to decode it"))
 
 
-def _prepared(reader: Reader, encoder: Encoder, fps: float) -> Iterator[_Prepared]:
+def _prepared(reader: Reader, encoder: Encoder, sampling: Sampling) -> Iterator[_Prepared]:
     """The sampled frames at the encoder's size, CHUNK at a time; few whole pictures are in memory at once."""
     pixels: list[np.ndarray] = []
     times: list[np.ndarray] = []
-    for frames in reader.sample(fps, _DECODED):
+    for frames in reader.sample(sampling, _DECODED):
         pixels.append(encoder.prepare(frames.pixels))
         times.append(frames.timestamps_seconds)
         if sum(map(len, pixels)) == CHUNK:

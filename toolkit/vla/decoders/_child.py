@@ -24,6 +24,7 @@ def main() -> None:
     settings, ring = json.loads(sys.argv[1]), int(sys.argv[2])
     from vla.decoders import registry
     from vla.errors import DecodeError
+    from vla.sampling import Sampling
 
     # Before the limits: an import under a limit fails in odd ways.
     decoder = registry.build(settings["inner"], {"max_pixels": settings["max_pixels"]})
@@ -47,7 +48,11 @@ def main() -> None:
                 line.say("video", [v.duration_seconds, v.fps, v.width, v.height, v.codec])
             else:
                 try:
-                    frames = reader.sample(value, 1) if command == "sample" else [reader.frames_at(np.array(value))]
+                    frames = (
+                        reader.sample(Sampling.parse(value), 1)
+                        if command == "sample"
+                        else [reader.frames_at(np.array(value))]
+                    )
                     _stream(frames, line, room)
                     line.say("end", None)
                 except DecodeError as error:

@@ -23,12 +23,14 @@ class PacketIndex:
         is_key: `(N,)` bool, where a decoder can start.
         is_shown: `(N,)` bool, False for what an edit list hides: it is decoded for others to refer to.
         base: seconds in a unit of time.
+        last: how long the last shown packet is to stay on screen, in units of `base`; 0 where that is not said.
     """
 
     pts: np.ndarray
     is_key: np.ndarray
     is_shown: np.ndarray
     base: Fraction
+    last: int = 0
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -49,6 +51,10 @@ class PacketIndex:
     def seconds(self, rank: int) -> Fraction:
         """When frame `rank` comes up, after the first one."""
         return int(self.shown_pts[rank] - self.shown_pts[0]) * self.base
+
+    def end_seconds(self, length: Fraction) -> Fraction:
+        """When the last frame ends, which stays for `length` seconds if the file does not say how long."""
+        return self.seconds(len(self.order) - 1) + (self.last * self.base or length)
 
     def steps(self, ranks: np.ndarray) -> np.ndarray | None:
         """What to do with each packet, `(N,)` uint8, so that the frames `ranks` come out as a full decode would make them.
@@ -101,6 +107,7 @@ def read_index(container: av.container.InputContainer, stream: av.VideoStream) -
     pts: list[int] = []
     is_key: list[bool] = []
     is_shown: list[bool] = []
+    latest = (-(1 << 63), 0)
     try:
         for packet in container.demux(stream):
             if packet.size == 0:  # the end
@@ -110,9 +117,12 @@ def read_index(container: av.container.InputContainer, stream: av.VideoStream) -
             pts.append(packet.pts)
             is_key.append(packet.is_keyframe)
             is_shown.append(not packet.is_discard)
+            if is_shown[-1]:
+                latest = max(latest, (packet.pts, packet.duration or 0))
     except (av.FFmpegError, EOFError):
         return None
-    index = PacketIndex(np.array(pts, np.int64), np.array(is_key), np.array(is_shown), Fraction(stream.time_base or 0))
+    base = Fraction(stream.time_base or 0)
+    index = PacketIndex(np.array(pts, np.int64), np.array(is_key), np.array(is_shown), base, latest[1])
     if not pts or not index.base or not is_key[0] or index.pts.min() < index.pts[0] or not any(is_shown):
         return None
     return index if (np.diff(index.shown_pts) > 0).all() else None

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from vla.sampling import Sampling
 from vla.video import Frames, Video
 
 
@@ -47,11 +48,12 @@ class Reader(Protocol):
 
     video: Video
 
-    def sample(self, fps: float, chunk: int = 32) -> Iterator[Frames]:
-        """The frames on screen at 0, 1/fps, 2/fps ... seconds, each frame once, in order, `chunk` at a time.
+    def sample(self, sampling: Sampling, chunk: int = 32) -> Iterator[Frames]:
+        """The frames that `sampling` chooses, each frame once, in order, `chunk` at a time.
 
-        A frame is on screen from its own time until the next frame's. Each comes with its *own* time, not with the
-        time it was asked for, so what is cached is true whatever the frame rate did.
+        `fps=R` means those on screen at 0, 1/R, 2/R ... seconds; `frames=N`, in the middle of N equal parts of the time from
+        the first frame to the last. A frame is on screen from its own time until the next frame's. Each comes with its *own*
+        time, not with the time it was asked for, so what is cached is true whatever the frame rate did.
         """
 
     def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:

@@ -27,6 +27,7 @@ import numpy as np
 
 from vla.decoders.base import DecodeReport
 from vla.errors import DecodeError, EnvironmentUnfitError
+from vla.sampling import Sampling
 from vla.video import Frames, Video
 
 _NOTHING = DecodeReport(0.0, 0.0, 0, "", False)
@@ -102,9 +103,9 @@ class IsolatedReader:
         )
         self.report = _NOTHING
 
-    def sample(self, fps: float, chunk: int = 32) -> Iterator[Frames]:
-        """Frames on screen at 0, 1/fps, 2/fps ... seconds, each once; see the base class."""
-        return self._stream({"sample": fps}, chunk)
+    def sample(self, sampling: Sampling, chunk: int = 32) -> Iterator[Frames]:
+        """The frames that `sampling` chooses, each once; see the base class."""
+        return self._stream({"sample": str(sampling)}, chunk)
 
     def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:
         """The frame on screen at each of the ascending times."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain, count
 from pathlib import Path
@@ -15,8 +15,10 @@ import numpy as np
 from vla.decoders._container import Source, declared_seconds, said
 from vla.decoders._index import DROP, JUMP, SHOW, PacketIndex
 from vla.decoders._picture import aspect_of, stack, upright
+from vla.decoders._scenes import RATE, scene_times, thumbnail
 from vla.decoders.base import DecodeReport
 from vla.errors import DecodeError
+from vla.sampling import Sampling, every
 from vla.video import Frames, Video
 
 _CORRUPT_LIMIT = 500
@@ -61,7 +63,7 @@ class PyavReader:
     def __init__(self, path: Path, max_pixels: int, whole: bool = False) -> None:
         self._source = Source(path, max_pixels)
         self._whole = whole
-        self.tick: Callable[[], None] = _nothing
+        self.tick: Callable[[], None] = lambda: None
         stream = self._source.stream
         context = stream.codec_context
         self._declared = declared_seconds(self._source.container, stream)
@@ -72,14 +74,14 @@ class PyavReader:
         self._end, self._errors, self._first_error, self._synthetic = Fraction(0), 0, "", False
         self._before = 0.0
 
-    def sample(self, fps: float, chunk: int = 32) -> Iterator[Frames]:
-        """Frames on screen at 0, 1/fps, 2/fps ... seconds, each once; see the base class."""
-        step = 1 / Fraction(fps).limit_denominator(100_000)
+    def sample(self, sampling: Sampling, chunk: int = 32) -> Iterator[Frames]:
+        """The frames that `sampling` chooses, each once; see the base class."""
+        index = None if self._whole else self._source.read_index()
         pixels: list[np.ndarray] = []
         times: list[float] = []
         last = None
         shape: tuple[int, ...] | None = None
-        for frame, time in self._on_screen(k * step for k in count()):
+        for frame, time in self._on_screen(self._times(sampling, index), index, to_end=True):
             if time == last:
                 continue
             last = time
@@ -95,7 +97,8 @@ class PyavReader:
     def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:
         """The frame on screen at each of the ascending times."""
         wanted = [Fraction(float(t)) for t in timestamps_seconds]
-        found = [(upright(f, self._aspect), float(t)) for f, t in self._on_screen(wanted)]
+        index = None if self._whole else self._source.read_index()
+        found = [(upright(f, self._aspect), float(t)) for f, t in self._on_screen(wanted, index)]
         if len(found) < len(wanted):
             raise DecodeError(
                 f"{self.video.path.name}: nothing is on screen at {float(wanted[len(found)]):.3f} s; it ends at "
@@ -119,20 +122,46 @@ class PyavReader:
     ) -> None:
         self._source.container.close()
 
-    def _on_screen(self, wanted: Iterable[Fraction]) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """For each wanted time, the frame on screen then, until the video ends."""
+    def _times(self, sampling: Sampling, index: PacketIndex | None) -> Iterable[Fraction]:
+        """When `sampling` looks at the screen."""
+        if sampling.kind == "fps":
+            step = 1 / Fraction(sampling.value).limit_denominator(100_000)
+            return (k * step for k in count())
+        if sampling.kind == "scenes":
+            looks = self._on_screen(self._times(every(RATE), index), index)
+            return scene_times((time, thumbnail(frame)) for frame, time in looks)
+        if index is not None:
+            found = [(index.seconds(rank), bool(index.is_key[place])) for rank, place in enumerate(index.order)]
+        else:
+            found = [(time, frame.key_frame) for frame, time in self._decode()]
+        if sampling.kind == "keyframes":
+            return [time for time, is_key in found if is_key]
+        parts = int(sampling.value)
+        return [found[-1][0] * (2 * k + 1) / (2 * parts) for k in range(parts)]
+
+    def _on_screen(
+        self, wanted: Iterable[Fraction], index: PacketIndex | None, *, to_end: bool = False
+    ) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+        """For each wanted time, the frame on screen then, until the video ends.
+
+        Args:
+            wanted: ascending times, possibly without end.
+            index: of the packets, to decode only what is needed; None to decode everything.
+            to_end: find out where the video ends, even if nothing is wanted there.
+        """
         queue = iter(wanted)
         pending: deque[Fraction] = deque()
-        index = None if self._whole else self._source.read_index()
         if index is not None:
             try:
-                yield from self._planned(index, queue, pending)
+                saw_last = yield from self._planned(index, queue, pending)
+                if to_end and not saw_last:
+                    self._end = index.end_seconds(1 / self._rate)
                 return
             except _UnplannedError:
                 pass  # the packets do not tell the whole truth about the frames: decode them all
-        yield from self._through(chain(pending, queue))
+        yield from self._through(chain(pending, queue), to_end)
 
-    def _through(self, wanted: Iterable[Fraction]) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+    def _through(self, wanted: Iterable[Fraction], to_end: bool) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """`_on_screen` by decoding every frame."""
         queue = iter(wanted)
         target = next(queue, None)
@@ -142,7 +171,7 @@ class PyavReader:
             while current is not None and target is not None and target + _SLACK < time:
                 yield current, shown
                 target = next(queue, None)
-            if target is None:
+            if target is None and not to_end:
                 return
             current, shown = frame, time
         while current is not None and target is not None and target < self._end:
@@ -151,8 +180,8 @@ class PyavReader:
 
     def _planned(
         self, index: PacketIndex, queue: Iterator[Fraction], pending: deque[Fraction]
-    ) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """`_on_screen` by decoding only what the wanted frames need.
+    ) -> Generator[tuple[av.VideoFrame, Fraction], None, bool]:
+        """`_on_screen` by decoding only what the wanted frames need; returns whether the last frame was among them.
 
         Raises:
             _UnplannedError: something did not come out as the packets promised; what was yielded is right, and the times
@@ -166,7 +195,7 @@ class PyavReader:
             if ranks[-1] == last:  # how long it stays on screen shows only once it is decoded
                 break
         if not ranks:
-            return
+            return False
         number = 0
         for rank, frame in self._decode_planned(index, np.unique(ranks)):
             time = index.seconds(rank)
@@ -180,6 +209,7 @@ class PyavReader:
                     if target >= self._end:
                         break
                     yield frame, time
+        return ranks[-1] == last
 
     def _decode_planned(self, index: PacketIndex, ranks: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
         """The frames `ranks` (ascending) in order of presentation."""
@@ -224,7 +254,8 @@ class PyavReader:
                 yield from self._source.stream.decode(None)
                 context.flush_buffers()
             self.tick()
-            context.skip_frame = "DEFAULT" if step & SHOW else "NONREF"
+            # Some decoders read this only when they open, which they do for the first packet.
+            context.skip_frame = "DEFAULT" if step & SHOW or not number else "NONREF"
             yield from packet.decode()
         yield from self._source.stream.decode(None)
 
@@ -287,7 +318,3 @@ class PyavReader:
 
 class _UnplannedError(Exception):
     """The planned way does not lead to the frames."""
-
-
-def _nothing() -> None:
-    pass

@@ -8,10 +8,11 @@ from vla.cache.store import EncoderSource, FeatureCache, current_cache
 from vla.encoders import registry as encoders
 from vla.encoders._presets import DEFAULT
 from vla.encoders.base import Encoder
-from vla.errors import MissingError, UsageError
+from vla.errors import MissingError
+from vla.sampling import Sampling
 from vla.workspace import Workspace
 
-DEFAULT_FPS = 2.0
+DEFAULT_SAMPLING = "fps=2"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class EncoderChoice:
         model: a preset, an open_clip name, `hf-hub:...` or `local-dir:...`.
         pretrained: tag or file of the weights.
         encoder: plug-in name.
-        fps: frames a second to sample.
+        sampling: which frames to take: `fps=2`, `frames=16`, `keyframes` or `scenes`; see `vla.sampling`.
         device: where to run it.
         dtype: precision to run it in.
     """
@@ -30,7 +31,7 @@ class EncoderChoice:
     model: str | None = None
     pretrained: str | None = None
     encoder: str | None = None
-    fps: float | None = None
+    sampling: str | None = None
     device: str = "auto"
     dtype: str = "auto"
 
@@ -52,21 +53,19 @@ def encoder_and_cache(place: Workspace, choice: EncoderChoice, switch: bool) -> 
         source = EncoderSource(source.encoder, choice.model, choice.pretrained or "")
     elif choice.pretrained is not None:
         source = replace(source, pretrained=choice.pretrained)
-    fps = choice.fps if choice.fps is not None else float(before.spec.sampling[4:]) if before else DEFAULT_FPS
-    if not 0 < fps <= 240:
-        raise UsageError(f"--fps must be above 0 and at most 240, not {fps:g}")
+    sampling = Sampling.parse(choice.sampling or (before.spec.sampling if before else DEFAULT_SAMPLING))
     options = {"model": source.model} if source.model else {}
     encoder: Encoder = encoders.build(
         source.encoder, options, pretrained=source.pretrained, device=choice.device, dtype=choice.dtype
     )
-    spec = encoder.identity.spec(f"fps={fps:g}")
+    spec = encoder.identity.spec(str(sampling))
     if before is not None and not switch:
         before.spec.require_same(
             spec,
             "this workspace",
             "what was asked for",
-            "Ways on: leave out --model, --pretrained, --encoder and --fps to go on as before; use another --workspace; or give "
-            "--switch to let this workspace go on with the new features (the old ones are kept)",
+            "Ways on: leave out --model, --pretrained, --encoder and the sampling to go on as before; use another --workspace; "
+            "or give --switch to let this workspace go on with the new features (the old ones are kept)",
         )
     return encoder, FeatureCache.create(place.caches, spec, source)
 

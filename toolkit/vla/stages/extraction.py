@@ -13,6 +13,7 @@ from vla.cache.store import make_current
 from vla.decoders import DEFAULT
 from vla.decoders import registry as decoders
 from vla.progress import Progress, ProgressCallback, silent
+from vla.sampling import Sampling
 from vla.stages.captions import keep_captions, read_captions, sidecar_captions
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_and_cache
 from vla.workspace import Workspace
@@ -62,10 +63,10 @@ def extract(
     with place.locked(progress):
         make_current(place.caches, cache)
         plan = make_plan(cache, videos, place, retry_failed=retry_failed, overwrite=overwrite)
-        fps = float(cache.spec.sampling.removeprefix("fps="))
+        sampling = Sampling.parse(cache.spec.sampling)
         with closing(decoders.build(decoder or DEFAULT)) as opener:
             report = extract_videos(
-                cache, encoder, opener, plan, fps, workers=workers or default_workers(), progress=progress
+                cache, encoder, opener, plan, sampling, workers=workers or default_workers(), progress=progress
             )
         if sidecars:
             annotations = [*annotations, *sidecar_captions(report, place, progress)]
