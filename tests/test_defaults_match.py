@@ -14,6 +14,7 @@ from vla.train.config import TrainConfig
 RENAMED = {("search", "paths"): None}
 CLI_ONLY = {"as_json", "quiet"}
 COLUMNS = {"video_column", "caption_column", "start_column", "end_column", "split_column"}
+SAMPLING = {"fps", "num_frames", "keyframes", "scenes"}
 COMMANDS = ("extract", "train", "index", "search", "demo")
 
 
@@ -51,6 +52,10 @@ def test_every_default_of_the_command_line_is_the_librarys(name):
         if option in COLUMNS:
             # They become entries of `columns`; empty ones are left out, which is what None means there.
             assert parameter.default == "" and library["columns"] is None
+            continue
+        if option in SAMPLING:
+            # At most one of them becomes `sampling`.
+            assert not parameter.default and library["sampling"] is None
             continue
         assert option in library, f"vla {name}: {option} feeds nothing of that name"
         theirs, ours = library[option], parameter.default

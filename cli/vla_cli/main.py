@@ -21,7 +21,7 @@ from vla.errors import (
     UsageError,
     VlaError,
 )
-from vla_cli.commands import demo, extract, index, models, search, train
+from vla_cli.commands import demo, doctor, extract, gc, index, info, ls, models, rm, search, train, verify
 
 NOTHING_FOUND, USAGE, PARTIAL, UNFIT, RESOURCE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 _CODES: tuple[tuple[type[VlaError], int], ...] = (
@@ -51,7 +51,13 @@ app.command("train")(train.train)
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("demo")(demo.demo)
+app.command("info")(info.info)
+app.command("ls")(ls.ls)
+app.command("verify")(verify.verify)
+app.command("rm")(rm.rm)
+app.command("gc")(gc.gc)
 app.command("models")(models.models)
+app.command("doctor")(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:

@@ -21,6 +21,7 @@ from vla.progress import Progress, ProgressCallback
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _LABELS = {
     "extract": "extracting", "captions": "captions", "train": "training", "index": "indexing", "render": "rendering",
+    "verify": "verifying",
 }  # fmt: skip
 
 
@@ -62,6 +63,16 @@ def print_table(
     for row in rows:
         table.add_row(*[Text(shown(cell)) for cell in row])
     console.print(table)
+
+
+def size(count: int) -> str:
+    """Bytes as people say them."""
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
 
 
 def clock(seconds: float) -> str:

@@ -6,11 +6,13 @@ Importing this module loads torch; `import vla` does not, and has the same names
 from vla.cache.build import ExtractReport
 from vla.demo import demo
 from vla.search.hits import Hit
+from vla.stages.doctor import doctor
 from vla.stages.encoder import DEFAULT_SAMPLING, EncoderChoice
 from vla.stages.extraction import extract
 from vla.stages.indexing import IndexReport, index
 from vla.stages.searching import OpenWorkspace, open_workspace, search
 from vla.stages.training import DEFAULT_RUN, train
+from vla.stages.upkeep import collect, info, list_videos, remove, verify
 from vla.train.checkpoint import FROZEN, Run
 from vla.workspace import Workspace
 
@@ -25,10 +27,16 @@ __all__ = [
     "OpenWorkspace",
     "Run",
     "Workspace",
+    "collect",
     "demo",
+    "doctor",
     "extract",
     "index",
+    "info",
+    "list_videos",
     "open_workspace",
+    "remove",
     "search",
     "train",
+    "verify",
 ]

@@ -68,6 +68,18 @@ def read_json(path: Path) -> Any:
         raise CacheError(f"{path} is damaged ({error}): delete it and run the command that made it again") from error
 
 
+def remove(path: Path) -> None:
+    """Delete the file at `path` if it is there.
+
+    Raises:
+        ResourceError: it could not be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot delete {path}: {error.strerror or error}") from error
+
+
 def sha256(content: bytes) -> str:
     """64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()

@@ -45,6 +45,7 @@ class ExtractReport:
         texts: texts encoded now.
         captions: annotations known to the workspace afterwards.
         unknown_videos: names in captions for which there is no video.
+        renamed: new names of videos that were found under another one, by the old.
     """
 
     receipts: list[Receipt] = field(default_factory=list)
@@ -54,6 +55,7 @@ class ExtractReport:
     texts: int = 0
     captions: int = 0
     unknown_videos: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
 
     @property
     def problems(self) -> list[Receipt]:
@@ -103,7 +105,12 @@ def extract_videos(
     began = time.monotonic()
     for receipt in plan.refreshed:
         cache.add_receipt(receipt)
-    report = ExtractReport(receipts=[*plan.done, *plan.refreshed])
+    for receipt in plan.copied:
+        cache.add_receipt(receipt)
+    for old, receipt in plan.renamed.items():
+        cache.rename(old, receipt)
+    known = [*plan.done, *plan.refreshed, *plan.copied, *plan.renamed.values()]
+    report = ExtractReport(receipts=known, renamed={old: r.video_id for old, r in plan.renamed.items()})
     open_videos: dict[str, tuple[list[np.ndarray], list[np.ndarray], str]] = {}
     for video_id, message in _decoded(plan.todo, encoder, decoder, sampling, workers):
         if isinstance(message, _Opened):

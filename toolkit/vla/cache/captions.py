@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -74,11 +74,22 @@ def load(workspace: Workspace) -> list[Annotation]:
         raise CacheError(f"{workspace.captions} is damaged ({error}): delete it and give the captions again") from error
 
 
+def rename(workspace: Workspace, names: Mapping[str, str]) -> None:
+    """Let captions of a video that was renamed follow it: `names` maps old to new."""
+    known = load(workspace)
+    if any(a.video in names for a in known):
+        _write(workspace, [replace(a, video=names.get(a.video, a.video)) for a in known])
+
+
 def add(workspace: Workspace, annotations: Iterable[Annotation]) -> int:
     """Keep `annotations`; all of a source given before are replaced by its new ones. Returns how many there are now."""
     new = list(annotations)
     sources = {a.source for a in new}
     kept = [a for a in load(workspace) if a.source not in sources] + new
-    lines = [json.dumps(a.to_json(), sort_keys=True) + "\n" for a in kept]
-    durable.write_bytes(workspace.captions, "".join(lines).encode("ascii"))
+    _write(workspace, kept)
     return len(kept)
+
+
+def _write(workspace: Workspace, annotations: Iterable[Annotation]) -> None:
+    lines = [json.dumps(a.to_json(), sort_keys=True) + "\n" for a in annotations]
+    durable.write_bytes(workspace.captions, "".join(lines).encode("ascii"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +22,16 @@ class Plan:
 
     Attributes:
         todo: videos to extract, with the name each has in the workspace.
+        renamed: receipts for files that hold what another name held, by that name; it is no longer there.
+        copied: receipts for files that hold what another file holds, too.
         refreshed: receipts of files that were touched or copied but hold the same content.
         done: receipts of files that need no work, whatever their status.
     """
 
     todo: list[tuple[str, Path]]
     refreshed: list[Receipt]
+    renamed: dict[str, Receipt]
+    copied: list[Receipt]
     done: list[Receipt]
 
 
@@ -71,14 +76,18 @@ def make_plan(
     overwrite: bool = False,
 ) -> Plan:
     """Sort `videos` into those that need work and those that do not."""
-    plan = Plan([], [], [])
+    plan = Plan([], [], {}, [], [])
     seen: set[str] = set()
+    twins = _by_content(cache)
     for path in videos:
         video_id = workspace.video_id(path)
         if video_id in seen:
             continue
         seen.add(video_id)
         receipt = cache.receipts.get(video_id)
+        if receipt is None and not overwrite and (known := _same_content(path, twins)) is not None:
+            _take_over(plan, known, video_id, path, workspace)
+            continue
         if receipt is None or overwrite or (retry_failed and receipt.status != "ok"):
             plan.todo.append((video_id, path))
             continue
@@ -104,6 +113,37 @@ def _unchanged(path: Path, receipt: Receipt) -> Receipt | None:
     except OSError:
         return None
     return None
+
+
+def _by_content(cache: FeatureCache) -> dict[int, list[Receipt]]:
+    """Receipts with features that are there, by the size of their files."""
+    found: dict[int, list[Receipt]] = {}
+    for receipt in cache.receipts.values():
+        if receipt.has_features and (cache.folder / "shards" / receipt.shard).is_file():
+            found.setdefault(receipt.size, []).append(receipt)
+    return found
+
+
+def _same_content(path: Path, twins: dict[int, list[Receipt]]) -> Receipt | None:
+    """The receipt of a file with this content under another name, if there is one."""
+    try:
+        status = path.stat()
+        # Only regular files are read: a FIFO would never end.
+        if not stat.S_ISREG(status.st_mode) or status.st_size not in twins:
+            return None
+        content = content_digest(path, status.st_size)
+    except OSError:
+        return None
+    return next((r for r in twins[status.st_size] if r.content == content), None)
+
+
+def _take_over(plan: Plan, known: Receipt, video_id: str, path: Path, workspace: Workspace) -> None:
+    receipt = replace(known, video_id=video_id, mtime_ns=path.stat().st_mtime_ns)
+    gone = known.video_id not in plan.renamed and not os.path.lexists(workspace.video_path(known.video_id))
+    if gone:
+        plan.renamed[known.video_id] = receipt
+    else:
+        plan.copied.append(receipt)
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:

@@ -113,8 +113,30 @@ class FeatureCache:
         before = self.receipts.get(receipt.video_id)
         durable.write_json(self.folder / "videos" / f"{key_of(receipt.video_id)}.json", receipt.to_json())
         self.receipts[receipt.video_id] = receipt
-        if before is not None and before.shard and before.shard != receipt.shard:
-            (self.folder / "shards" / before.shard).unlink(missing_ok=True)
+        if before is not None:
+            self._drop_shard(before.shard)
+
+    def forget(self, video_id: str) -> None:
+        """Drop what is known of a video and its features; the video itself is never touched."""
+        receipt = self.receipts.pop(video_id, None)
+        if receipt is not None:
+            # The receipt first: features without a receipt are waste, a receipt without features is damage.
+            durable.remove(self.folder / "videos" / f"{key_of(video_id)}.json")
+            self._drop_shard(receipt.shard)
+
+    def rename(self, video_id: str, receipt: Receipt) -> None:
+        """Give the features of `video_id` to the name in `receipt`: the same file under another name."""
+        self.add_receipt(receipt)
+        self.forget(video_id)
+
+    def _drop_shard(self, shard: str) -> None:
+        # A file that was renamed or copied has the shard of its first name.
+        if shard and all(r.shard != shard for r in self.receipts.values()):
+            durable.remove(self.folder / "shards" / shard)
+
+    def shards_in_use(self) -> set[str]:
+        """File names of all shards that a receipt names."""
+        return {r.shard for r in self.receipts.values() if r.shard} | set(self.text_shards())
 
     def state(self) -> str:
         """16 hexadecimal digits that change whenever a video is added, changed or lost."""
@@ -155,6 +177,14 @@ class FeatureCache:
         known = self._batches
         parts = self._pieces.get(text) or [text]
         return parts if all(p in known for p in parts) else []
+
+    def text_shards(self) -> dict[str, str]:
+        """The shards of texts by file name, with their sha256."""
+        return {name: digest for name, digest in self._batches.values() if name}
+
+    def check_texts(self, name: str, digest: str) -> None:
+        """Read a shard of texts; raises CacheError if it is not what was written."""
+        shard.read_texts(durable.read_checked(self.folder / "shards" / name, digest), name)
 
     def missing_texts(self, texts: Iterable[str]) -> list[str]:
         """Those of `texts` that are not cached, each once, in order."""

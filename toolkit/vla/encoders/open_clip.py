@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from vla.encoders._device import choose_device, choose_dtype
 from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders.base import EncoderIdentity
@@ -24,7 +25,6 @@ from vla.features import TextFeatures
 
 _EMBEDDED = Path(__file__).parent / "_embedded"
 _VOCABULARY = "bpe.txt.gz"
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Encoder:
@@ -47,7 +47,7 @@ class Encoder:
         open_clip = _import_open_clip()
         name, tag = _resolve(model, pretrained)
         self._device = choose_device(device)
-        self._dtype = _choose_dtype(dtype, self._device)
+        self._dtype, _ = choose_dtype(dtype, self._device)
         with _quiet():
             network, config = _load(open_clip, name, tag)
             self._tokenizer = _tokenizer(open_clip, name)
@@ -113,42 +113,6 @@ class Encoder:
         """Tokens of each row up to the last that is not padding, at least 1."""
         real = (ids != self._padding).numpy()
         return np.where(real.any(1), real.shape[1] - real[:, ::-1].argmax(1), 1)
-
-
-def choose_device(device: str) -> torch.device:
-    """The device called `device`; `auto` is CUDA, else Apple's GPU, else the CPU."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"there is no device called {device!r}; use auto, cpu, cuda, cuda:1 or mps") from error
-    absent = (
-        chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count())
-    ) or (chosen.type == "mps" and not torch.backends.mps.is_available())
-    if absent:
-        raise EnvironmentUnfitError(f"device {device!r} was asked for, but torch sees none: use --device cpu or auto")
-    return chosen
-
-
-def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    if dtype != "auto":
-        if dtype not in _DTYPES:
-            raise UsageError(f"there is no dtype called {dtype!r}; use auto, {', '.join(_DTYPES)}")
-        return _DTYPES[dtype]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    # On a CPU bf16 pays only where matrix products have hardware for it (AMX): elsewhere it is slower than fp32.
-    has_amx = device.type == "cpu" and "amx_bf16" in _cpu_flags()
-    return torch.bfloat16 if has_amx else torch.float32
-
-
-def _cpu_flags() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    return next((line for line in lines if line.startswith("flags")), "")
 
 
 def _import_open_clip() -> Any:

@@ -68,6 +68,7 @@ def extract(
             report = extract_videos(
                 cache, encoder, opener, plan, sampling, workers=workers or default_workers(), progress=progress
             )
+        caption_store.rename(place, report.renamed)
         if sidecars:
             annotations = [*annotations, *sidecar_captions(report, place, progress)]
         matched = caption_store.match(

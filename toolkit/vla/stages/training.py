@@ -10,8 +10,8 @@ from typing import Any
 from vla import durable
 from vla.batch import load_corpus, texts_to_cache
 from vla.cache.store import FeatureCache, current_cache
+from vla.encoders._device import choose_device
 from vla.encoders.base import Encoder
-from vla.encoders.open_clip import choose_device
 from vla.errors import CacheError, UsageError
 from vla.progress import Progress, ProgressCallback, silent
 from vla.stages.captions import training_captions

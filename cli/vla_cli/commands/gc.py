@@ -1,0 +1,25 @@
+"""`vla gc`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vla_cli import options as o
+
+
+def gc(
+    all_caches: Annotated[
+        bool, typer.Option("--all-caches", help="Also delete features of encoders that are no longer used here.")
+    ] = False,
+    workspace: o.Workspace = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Delete what nothing refers to: what killed runs and newer extractions left behind."""
+    from vla import api
+    from vla_cli.render import out, size
+
+    files, freed = api.collect(workspace=workspace, all_caches=all_caches)
+    if not quiet:
+        out().print(f"{files} files deleted, {size(freed)} freed" if files else "nothing to delete")

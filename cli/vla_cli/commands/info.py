@@ -1,0 +1,54 @@
+"""`vla info`."""
+
+from __future__ import annotations
+
+from vla_cli import options as o
+
+
+def info(workspace: o.Workspace = None, as_json: o.Json = False) -> None:
+    """Say what this workspace holds: features, captions, runs, index."""
+    from vla import api
+    from vla_cli.render import clock, out, print_json, shown, size
+
+    found = api.info(workspace=workspace)
+    if as_json:
+        print_json(found)
+        return
+    lines = [("workspace", f"{found['workspace']}  ({size(found['bytes'])} in .vla/)")]
+    features = found["features"]
+    if features is None:
+        lines.append(("features", "none yet: run 'vla extract PATH...'"))
+    else:
+        states = ", ".join(f"{n} {state}" for state, n in sorted(features["videos"].items()))
+        missing = f", {features['missing']} of them no longer where they were" if features["missing"] else ""
+        model = f"{features['model']} {features['pretrained']}".strip()
+        length = clock(features["seconds"])
+        lines += [
+            ("encoder", f"{model}, {features['dim']} wide, {features['sampling']}"),
+            ("videos", f"{states or 'none'}{missing}"),
+            ("features", f"{features['frames']} frames of {length} of video, {size(features['bytes'])}"),
+        ]
+        if features["other_caches"]:
+            lines.append(
+                ("", f"{features['other_caches']} caches of other encoders: 'vla gc --all-caches' deletes them")
+            )
+    captions = found["captions"]
+    lines.append(("captions", f"{captions['total']} ({captions['timed']} with times) of {captions['videos']} videos"))
+    for name, run in found["runs"].items():
+        better = {True: ", beats the frozen encoder", False: ", does not beat the frozen encoder"}.get(
+            run.get("beats frozen"), ""
+        )
+        lines.append((f"run {name}", run["state"] + better))
+    index = found["index"]
+    if index is None:
+        lines.append(("index", "none yet: run 'vla index'"))
+    elif "segments" not in index:
+        lines.append(("index", index["state"]))
+    else:
+        made = f"run {index['run']}" if index["run"] else "the frozen encoder"
+        lines.append(
+            ("index", f"{index['segments']} segments of {index['videos']} videos, by {made}; {index['state']}")
+        )
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        out().print(f"{name:<{width}}  {shown(text)}")

@@ -1,0 +1,41 @@
+"""`vla rm`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from vla_cli import options as o
+
+
+def rm(
+    patterns: Annotated[
+        list[str] | None, typer.Argument(help="Names, paths or glob patterns of extracted videos.", show_default=False)
+    ] = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Also every video whose file is gone.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    workspace: o.Workspace = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Forget videos: their features go; the videos themselves and their captions stay."""
+    from vla import api
+    from vla_cli.render import out, say
+
+    if not patterns and not missing:
+        raise typer.BadParameter("say which videos, or --missing")
+    doomed = api.list_videos(patterns, workspace=workspace) if patterns else []
+    names = {e.receipt.video_id for e in doomed}
+    if missing:
+        names |= {e.receipt.video_id for e in api.list_videos(workspace=workspace) if e.is_missing}
+    if not names:
+        raise typer.Exit(1)
+    if not yes:
+        say(f"the features of {len(names)} videos are to be deleted, e.g. {min(names)}")
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("nobody is there to ask: give --yes")
+        typer.confirm("Go on?", abort=True, err=True)
+    removed = api.remove(patterns or (), workspace=workspace, missing=missing)
+    if not quiet:
+        out().print(f"{len(removed)} videos forgotten; 'vla index' brings the index up to date")

@@ -1,0 +1,208 @@
+"""`info`, `ls`, `verify`, `rm`, `gc`: what a workspace holds, whether it is sound, and how to be rid of parts of it."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vla import durable
+from vla.cache import captions as caption_store
+from vla.cache.receipts import Receipt
+from vla.cache.store import FeatureCache, current_cache
+from vla.cache.upkeep import Damage, repair, waste
+from vla.cache.upkeep import verify as verify_cache
+from vla.errors import CacheError, MissingError, VlaError
+from vla.progress import Progress, ProgressCallback, silent
+from vla.search.store import open_index
+from vla.train.checkpoint import open_run
+from vla.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A video of the workspace.
+
+    Attributes:
+        receipt: what became of it.
+        captions: annotations that are about it.
+        is_missing: its file is no longer where it was; its features still are.
+    """
+
+    receipt: Receipt
+    captions: int
+    is_missing: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        r = self.receipt
+        return {
+            "video": r.video_id, "status": r.status, "reason": r.reason, "seconds": r.duration_seconds, "frames": r.frames,
+            "coverage": r.coverage, "codec": r.codec, "captions": self.captions, "missing": self.is_missing,
+        }  # fmt: skip
+
+
+def list_videos(patterns: Iterable[str] = (), *, workspace: Path | None = None) -> list[Entry]:
+    """The workspace's videos, all or those that a name, a path or a glob pattern in `patterns` fits; by name.
+
+    Raises:
+        MissingError: there are no features, or a pattern fits no video.
+    """
+    place = Workspace.open(workspace)
+    cache = current_cache(place.caches)
+    captions = Counter(a.video for a in caption_store.load(place))
+    return [
+        Entry(cache.receipts[v], captions[v], not os.path.lexists(place.video_path(v)))
+        for v in _chosen(cache, place, list(patterns))
+    ]
+
+
+def remove(patterns: Iterable[str], *, workspace: Path | None = None, missing: bool = False) -> list[str]:
+    """Forget videos: their features go, the videos themselves and their captions stay. Returns their names.
+
+    Args:
+        patterns: as for `list_videos`.
+        workspace: as for `search`.
+        missing: also forget every video whose file is gone.
+    """
+    place = Workspace.open(workspace)
+    given = list(patterns)
+    with place.locked(silent):
+        cache = current_cache(place.caches)
+        names = _chosen(cache, place, given) if given else []
+        if missing:
+            names += [v for v in cache.receipts if v not in names and not os.path.lexists(place.video_path(v))]
+        for name in names:
+            cache.forget(name)
+    return names
+
+
+def verify(
+    *, workspace: Path | None = None, read_data: bool = False, mend: bool = False, progress: ProgressCallback = silent
+) -> list[Damage]:
+    """What is damaged in the workspace's features.
+
+    Args:
+        workspace: as for `search`.
+        read_data: read everything and compare checksums, not only look whether it is there.
+        mend: forget what is damaged, so that the next `extract` makes it anew.
+        progress: called for each video.
+    """
+    place = Workspace.open(workspace)
+    with place.locked(progress):
+        cache = current_cache(place.caches)
+        found = verify_cache(
+            cache, read_data=read_data, on_item=lambda n, total: progress(Progress("verify", n, total))
+        )
+        if mend:
+            repair(cache, found)
+    return found
+
+
+def collect(*, workspace: Path | None = None, all_caches: bool = False) -> tuple[int, int]:
+    """Delete what nothing refers to. Returns how many files, and how many bytes.
+
+    Args:
+        workspace: as for `search`.
+        all_caches: also delete the features of encoders that the workspace no longer uses.
+    """
+    place = Workspace.open(workspace)
+    with place.locked(silent):
+        current = current_cache(place.caches)
+        doomed = waste(current)
+        for folder in sorted(p for p in place.caches.iterdir() if p.is_dir() and p != current.folder):
+            if all_caches:
+                doomed += [p for p in folder.rglob("*") if p.is_file()]
+            else:
+                doomed += waste(FeatureCache.open(folder))
+        doomed += [p for p in place.home.rglob(f"{durable.TEMPORARY}*") if p not in doomed]
+        freed = sum(p.stat().st_size for p in doomed)
+        for path in doomed:
+            durable.remove(path)
+        for folder in sorted((p for p in place.caches.rglob("*") if p.is_dir()), reverse=True):
+            if all_caches and current.folder not in (folder, *folder.parents) and not any(folder.iterdir()):
+                folder.rmdir()
+    return len(doomed), freed
+
+
+def info(*, workspace: Path | None = None) -> dict[str, Any]:
+    """What the workspace holds, as a JSON object: features, captions, runs and index."""
+    place = Workspace.open(workspace)
+    found: dict[str, Any] = {"workspace": str(place.root), "bytes": _size(place.home)}
+    annotations = caption_store.load(place)
+    found["captions"] = {
+        "total": len(annotations),
+        "timed": sum(bool(a.spans) for a in annotations),
+        "videos": len({a.video for a in annotations}),
+    }
+    try:
+        cache = current_cache(place.caches)
+    except MissingError:
+        return {**found, "features": None, "runs": {}, "index": None}
+    receipts = list(cache.receipts.values())
+    found["features"] = {
+        "model": cache.source.model or cache.spec.model,
+        "pretrained": cache.source.pretrained,
+        "sampling": cache.spec.sampling,
+        "dim": cache.spec.dim,
+        "fingerprint": cache.spec.fingerprint,
+        "videos": dict(Counter(r.status for r in receipts)),
+        "missing": sum(not os.path.lexists(place.video_path(r.video_id)) for r in receipts),
+        "frames": sum(r.frames for r in receipts),
+        "seconds": sum(r.duration_seconds for r in receipts if r.has_features),
+        "bytes": _size(cache.folder),
+        "other_caches": sum(p.is_dir() and p != cache.folder for p in place.caches.iterdir()),
+    }
+    found["runs"] = {p.name: _run(p, cache) for p in sorted(place.runs.glob("*")) if p.is_dir()}
+    found["index"] = _index(place, cache)
+    return found
+
+
+def _run(folder: Path, cache: FeatureCache) -> dict[str, Any]:
+    try:
+        run = open_run(folder)
+    except MissingError:
+        return {"state": "unfinished"}
+    except CacheError as error:
+        return {"state": f"damaged: {error}"}
+    fits = run.spec.fingerprint == cache.spec.fingerprint
+    return {"state": "finished" if fits else "of other features", "beats frozen": run.is_better, "digest": run.digest}
+
+
+def _index(place: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
+    try:
+        index = open_index(place.index)
+    except MissingError:
+        return None
+    except VlaError as error:
+        return {"state": f"damaged: {error}"}
+    fresh = index.spec.fingerprint == cache.spec.fingerprint and index.cache_state == cache.state()
+    return {
+        "state": "up to date" if fresh else "out of date: run 'vla index'",
+        "videos": len(index.videos), "segments": len(index.video_of_row), "run": index.run, "backend": index.backend,
+    }  # fmt: skip
+
+
+def _chosen(cache: FeatureCache, place: Workspace, patterns: list[str]) -> list[str]:
+    known = list(cache.receipts)
+    if not patterns:
+        return known
+    chosen: dict[str, None] = {}
+    unknown = []
+    for pattern in patterns:
+        path = place.video_id(Path(pattern))
+        fits = [v for v in known if v in (pattern, path) or v.startswith(f"{path}/") or fnmatch.fnmatchcase(v, pattern)]
+        if not fits:
+            unknown.append(pattern)
+        chosen.update(dict.fromkeys(fits))
+    if unknown:
+        raise MissingError(f"no extracted video fits {', '.join(unknown)}: 'vla ls' lists those there are")
+    return [v for v in known if v in chosen]
+
+
+def _size(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
