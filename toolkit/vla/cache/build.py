@@ -1,4 +1,4 @@
-"""Stage 1 at work: decode in threads, encode here, commit video by video.
+"""Stage 1 at work: decode and encode side by side, commit video by video.
 
 What is in a batch depends on one video alone, so a video's features are the same bits whatever was extracted before,
 beside or after it, and whatever was interrupted in between.
@@ -10,8 +10,9 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -69,22 +70,20 @@ class ExtractReport:
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """A worker's message: this file holds a video."""
+class _Worked:
+    """What became of one video.
 
-    codec: str
+    Attributes:
+        receipt: so far; without what the commit adds.
+        decoded: how decoding went; None if it failed.
+        values: features, chunk by chunk.
+        times: when each of their frames is shown.
+    """
 
-
-@dataclass(frozen=True)
-class _Prepared:
-    pixels: np.ndarray
-    timestamps_seconds: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Finished:
-    report: DecodeReport | None
     receipt: Receipt
+    decoded: DecodeReport | None = None
+    values: tuple[np.ndarray, ...] = ()
+    times: tuple[np.ndarray, ...] = ()
 
 
 def extract_videos(
@@ -111,41 +110,28 @@ def extract_videos(
         cache.rename(old, receipt)
     known = [*plan.done, *plan.refreshed, *plan.copied, *plan.renamed.values()]
     report = ExtractReport(receipts=known, renamed={old: r.video_id for old, r in plan.renamed.items()})
-    open_videos: dict[str, tuple[list[np.ndarray], list[np.ndarray], str]] = {}
-    for video_id, message in _decoded(plan.todo, encoder, decoder, sampling, workers):
-        if isinstance(message, _Opened):
-            open_videos[video_id] = ([], [], message.codec)
-        elif isinstance(message, _Prepared):
-            values, times, _ = open_videos[video_id]
-            values.append(encoder.encode_frames(message.pixels))
-            times.append(message.timestamps_seconds)
-            report.frames += len(message.pixels)
-        else:
-            values, times, codec = open_videos.pop(video_id, ([], [], ""))
-            receipt = _commit(cache, video_id, values, times, replace(message.receipt, codec=codec), message.report)
-            report.receipts.append(receipt)
-            report.extracted += 1
-        elapsed = max(1e-9, time.monotonic() - began)
-        text, level = _remark(report.receipts[-1]) if isinstance(message, _Finished) else ("", "info")
-        progress(
-            Progress("extract", report.extracted, len(plan.todo), text, level, {"frames/s": report.frames / elapsed})
-        )
+    # Closed at once when something goes wrong here: threads must not go on decoding behind an error message.
+    with closing(_Workers(encoder, decoder, sampling, workers).run(plan.todo)) as messages:
+        for message in messages:
+            text, level = "", "info"
+            if isinstance(message, int):
+                report.frames += message
+            else:
+                report.receipts.append(_commit(cache, message))
+                report.extracted += 1
+                text, level = _remark(report.receipts[-1])
+            rate = {"frames/s": report.frames / max(1e-9, time.monotonic() - began)}
+            progress(Progress("extract", report.extracted, len(plan.todo), text, level, rate))
     order = {v: i for i, v in enumerate([v for v, _ in plan.todo])}
     report.receipts.sort(key=lambda r: (order.get(r.video_id, -1), r.video_id))
     report.seconds = time.monotonic() - began
     return report
 
 
-def _commit(
-    cache: FeatureCache,
-    video_id: str,
-    values: list[np.ndarray],
-    times: list[np.ndarray],
-    receipt: Receipt,
-    decoded: DecodeReport | None,
-) -> Receipt:
+def _commit(cache: FeatureCache, worked: _Worked) -> Receipt:
     """Write what came of one video, and return its receipt."""
-    if receipt.status == "ok" and decoded is not None and not values:
+    receipt, decoded = worked.receipt, worked.decoded
+    if receipt.status == "ok" and decoded is not None and not worked.values:
         receipt = replace(receipt, status="failed", reason="no frame could be decoded")
     if receipt.status != "ok" or decoded is None:
         cache.add_receipt(receipt)
@@ -166,7 +152,9 @@ def _commit(
         coverage=decoded.coverage,
     )
     try:
-        features = FrameFeatures(video_id, np.concatenate(values), np.concatenate(times), duration)
+        features = FrameFeatures(
+            receipt.video_id, np.concatenate(worked.values), np.concatenate(worked.times), duration
+        )
         return cache.add_video(features, receipt)
     except VlaError as error:
         if isinstance(error, OSError):  # the disk, not the video
@@ -182,91 +170,127 @@ def _remark(receipt: Receipt) -> tuple[str, str]:
     return f"{receipt.video_id}: {receipt.status}, {receipt.reason}", "warning"
 
 
-def _decoded(
-    todo: list[tuple[str, Path]], encoder: Encoder, decoder: Decoder, sampling: Sampling, workers: int
-) -> Iterator[tuple[str, _Opened | _Prepared | _Finished]]:
-    """Messages of all videos, each video's in order. At most a few chunks wait, whatever the number of videos."""
-    messages: queue.Queue[tuple[str, _Opened | _Prepared | _Finished] | BaseException] = queue.Queue(2 * workers + 2)
-    stop = threading.Event()
+class _Workers:
+    """A thread for each video that is decoded, and as many threads that encode as the encoder can make use of.
 
-    def put(item: tuple[str, _Opened | _Prepared | _Finished] | BaseException) -> None:
-        while not stop.is_set():
+    Chunks of one long video are encoded side by side as well as those of many short ones. Memory grows with neither.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, sampling: Sampling, workers: int) -> None:
+        self._encoder, self._decoder, self._sampling, self._workers = encoder, decoder, sampling, workers
+        self._messages: queue.Queue[int | _Worked | BaseException] = queue.Queue(4 * workers)
+        self._stop = threading.Event()
+        self._room = threading.Semaphore(encoder.lanes + workers)
+        self._encoding = ThreadPoolExecutor(max_workers=encoder.lanes, thread_name_prefix="encode")
+
+    def run(self, todo: list[tuple[str, Path]]) -> Generator[int | _Worked, None, None]:
+        """Numbers of frames as they are encoded, and each video when it is done."""
+        left = len(todo)
+        with (
+            self._encoder.side_by_side(),
+            self._encoding,
+            ThreadPoolExecutor(max_workers=self._workers, thread_name_prefix="decode") as decoding,
+        ):
+            for video_id, path in todo:
+                decoding.submit(self._work, video_id, path)
             try:
-                messages.put(item, timeout=0.2)
+                while left:
+                    item = self._messages.get()
+                    if isinstance(item, BaseException):
+                        raise item
+                    left -= isinstance(item, _Worked)
+                    yield item
+            finally:
+                self._stop.set()
+                decoding.shutdown(wait=True, cancel_futures=True)
+
+    def _work(self, video_id: str, path: Path) -> None:
+        if self._stop.is_set():
+            return
+        try:
+            self._put(_work_on(video_id, path, self._encoder, self._decoder, self._sampling, self._submit))
+        except _StoppedError:
+            pass
+        except BaseException as error:
+            self._put(error)
+
+    def _submit(self, pixels: np.ndarray) -> Future[np.ndarray]:
+        while not self._room.acquire(timeout=0.2):
+            if self._stop.is_set():
+                raise _StoppedError
+        return self._encoding.submit(self._encode, pixels)
+
+    def _encode(self, pixels: np.ndarray) -> np.ndarray:
+        try:
+            if self._stop.is_set():
+                raise _StoppedError
+            values = self._encoder.encode_frames(pixels)
+        finally:
+            self._room.release()
+        self._put(len(pixels))
+        return values
+
+    def _put(self, item: int | _Worked | BaseException) -> None:
+        while not self._stop.is_set():
+            try:
+                self._messages.put(item, timeout=0.2)
                 return
             except queue.Full:
                 continue
 
-    def work(video_id: str, path: Path) -> None:
-        if stop.is_set():
-            return
-        try:
-            for message in _decode_one(video_id, path, encoder, decoder, sampling):
-                put((video_id, message))
-                if stop.is_set():
-                    return
-        except BaseException as error:
-            put(error)
 
-    left = len(todo)
-    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decode") as pool:
-        for video_id, path in todo:
-            pool.submit(work, video_id, path)
-        try:
-            while left:
-                item = messages.get()
-                if isinstance(item, BaseException):
-                    raise item
-                left -= isinstance(item[1], _Finished)
-                yield item
-        finally:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+class _StoppedError(Exception):
+    """The extraction ends before this video does."""
 
 
-def _decode_one(
-    video_id: str, path: Path, encoder: Encoder, decoder: Decoder, sampling: Sampling
-) -> Iterator[_Opened | _Prepared | _Finished]:
-    """Messages of one video; a failure becomes its receipt."""
+def _work_on(
+    video_id: str,
+    path: Path,
+    encoder: Encoder,
+    decoder: Decoder,
+    sampling: Sampling,
+    submit: Callable[[np.ndarray], Future[np.ndarray]],
+) -> _Worked:
+    """Decode one video and have it encoded; a failure becomes its receipt."""
     blank = Receipt(video_id, "failed", "", 0, 0, "")
     try:
         before = path.stat()
         blank = replace(blank, size=before.st_size, mtime_ns=before.st_mtime_ns)
+        values: list[Future[np.ndarray]] = []
+        times: list[np.ndarray] = []
         with decoder.open(path) as reader:
             # Digested only after the decoder has made sure that it is a regular file: a FIFO would never end.
-            blank = replace(blank, content=content_digest(path, before.st_size))
-            yield _Opened(reader.video.codec)
-            yield from _prepared(reader, encoder, sampling)
+            blank = replace(blank, content=content_digest(path, before.st_size), codec=reader.video.codec)
+            for pixels, seconds in _prepared(reader, encoder, sampling):
+                values.append(submit(pixels))
+                times.append(seconds)
             decoded = reader.report
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            yield _Finished(
-                None, replace(blank, status="skipped", reason="the file changed while it was read: run again")
-            )
-            return
-        yield _Finished(decoded, replace(blank, status="ok"))
+            return _Worked(replace(blank, status="skipped", reason="the file changed while it was read: run again"))
+        return _Worked(replace(blank, status="ok"), decoded, tuple(v.result() for v in values), tuple(times))
     except DecodeError as error:
         skipped = error.reason in ("no-video-stream", "not-a-video", "not-a-file", "empty-file", "too-large")
         reason = str(error).removeprefix(f"{path.name}: ")
-        yield _Finished(None, replace(blank, status="skipped" if skipped else "failed", reason=reason))
+        return _Worked(replace(blank, status="skipped" if skipped else "failed", reason=reason))
     except OSError as error:
-        yield _Finished(None, replace(blank, reason=f"cannot be read: {error.strerror or error}"))
+        return _Worked(replace(blank, reason=f"cannot be read: {error.strerror or error}"))
     except MemoryError:
-        yield _Finished(None, replace(blank, reason="not enough memory to decode it"))
+        return _Worked(replace(blank, reason="not enough memory to decode it"))
 
 
-def _prepared(reader: Reader, encoder: Encoder, sampling: Sampling) -> Iterator[_Prepared]:
-    """The sampled frames at the encoder's size, CHUNK at a time; few whole pictures are in memory at once."""
+def _prepared(reader: Reader, encoder: Encoder, sampling: Sampling) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The sampled frames at the encoder's size with their times, CHUNK at a time; few whole pictures are in memory at once."""
     pixels: list[np.ndarray] = []
     times: list[np.ndarray] = []
     for frames in reader.sample(sampling, _DECODED):
         pixels.append(encoder.prepare(frames.pixels))
         times.append(frames.timestamps_seconds)
         if sum(map(len, pixels)) == CHUNK:
-            yield _Prepared(np.concatenate(pixels), np.concatenate(times))
+            yield np.concatenate(pixels), np.concatenate(times)
             pixels, times = [], []
     if pixels:
-        yield _Prepared(np.concatenate(pixels), np.concatenate(times))
+        yield np.concatenate(pixels), np.concatenate(times)
 
 
 def default_workers() -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -59,3 +61,14 @@ def _speed_in(dtype: torch.dtype) -> float:
         a @ b
         best = min(best, time.perf_counter() - began)
     return best
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Threads that begin to use torch inside this use one core each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +32,12 @@ class Encoder(Protocol):
     identity: EncoderIdentity
     scale: float
     """What the encoder was trained to multiply cosines by (CLIP's `logit_scale.exp()`)."""
+
+    lanes: int
+    """How many threads may usefully call `encode_frames` at once."""
+
+    def side_by_side(self) -> AbstractContextManager[None]:
+        """While this is held, `encode_frames` is called by `lanes` threads, and each call is to use one core's worth."""
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """`(T, H, W, 3)` uint8 frames brought to the encoder's input size: `(T, 3, h, w)` uint8. Cheap, thread-safe."""

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from vla.encoders._device import choose_device, choose_dtype
+from vla.encoders._device import choose_device, choose_dtype, one_core
 from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders.base import EncoderIdentity
@@ -72,6 +73,18 @@ class Encoder:
         )
         # Tokenizers cache words in a plain dict, and searches may come from several threads.
         self._lock = threading.Lock()
+
+    @property
+    def lanes(self) -> int:
+        """A thread for each core; on a GPU two, so that one copies while the other computes."""
+        return os.cpu_count() or 1 if self._device.type == "cpu" else 2
+
+    def side_by_side(self) -> AbstractContextManager[None]:
+        """On a CPU each call keeps to one core: threads of one call would wait for cores that other calls and decoders use.
+
+        One core also makes the same bits whatever machine it is of and whatever number of threads there are.
+        """
+        return one_core() if self._device.type == "cpu" else nullcontext()
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """`(T, 3, h, w)` uint8."""

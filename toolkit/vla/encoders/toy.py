@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class Encoder:
     """
 
     context = 16
+    lanes = 2
 
     def __init__(self, model: str = "48", pretrained: str = "", device: str = "cpu", dtype: str = "fp32") -> None:
         if not model.isdigit() or int(model) < 1:
@@ -32,6 +34,10 @@ class Encoder:
         self.scale = 10.0
         self.identity = EncoderIdentity("toy", model, "none", "4x4 means", self.dim)
         self._mix = np.random.default_rng(0).standard_normal((48, self.dim)).astype(np.float32)
+
+    def side_by_side(self) -> AbstractContextManager[None]:
+        """Nothing to settle: numpy's products are too small to use several cores."""
+        return nullcontext()
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """`(T, 3, 4, 4)` uint8: mean colour of each cell."""
