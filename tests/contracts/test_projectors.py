@@ -93,8 +93,48 @@ def test_alpha_is_a_dial(name):
     with torch.no_grad():
         unit = normalized(texts())
         projector.alpha.fill_(0.5)
-        wanted = naive_unit(unit.double() + 0.5 * projector.change_text(unit).double())
+        wanted = naive_unit(unit.double() + 0.5 * projector.change_text(projector.texts_seen(unit)).double())
         torch.testing.assert_close(projector.project_text(texts()).double(), wanted, rtol=0, atol=1e-6)
+
+
+def test_learning_what_is_usual_changes_no_score(name):
+    projector = built(name)
+    frames, mask, seconds = videos()
+    projector.fit(frames[mask], texts(200))
+    with torch.no_grad():
+        ours = projector.project_frames(frames, mask, seconds)
+        queries = projector.project_text(texts())
+    torch.testing.assert_close(ours[mask].double(), naive_unit(frames[mask]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(queries.double(), naive_unit(texts()), rtol=0, atol=1e-6)
+
+
+def test_after_learning_what_is_usual_everything_is_equally_loud(name):
+    """Features with a strong common direction and one that is a hundred times fainter than the rest."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((60_000, DIM))
+    rows[:, 0] += 12
+    rows[:, 1] *= 0.01
+    projector = built(name)
+    raw = torch.from_numpy(rows.astype(np.float32))
+    projector.fit(raw, raw)
+    white = projector.frames_seen(normalized(raw)).double().numpy()
+    spread = np.cov(white.T)
+    assert np.abs(white.mean(0)).max() < 1e-3
+    # All but the faint direction have spread 1; that one's is held down, since 1 / 1000 of the mean is added to each.
+    values = np.linalg.eigvalsh(spread)
+    assert values[1:] == pytest.approx(np.ones(DIM - 1), abs=0.05)
+    assert 0.02 < values[0] < 0.5
+
+
+def test_a_few_rows_say_little_about_what_is_usual(name):
+    """Directions that three rows do not show must not be blown up."""
+    projector = built(name)
+    projector.fit(texts(3), texts(3))
+    seen = projector.texts_seen(normalized(texts(50, seed=9)))
+    assert seen.isfinite().all() and seen.square().mean() < 30
+    before = projector.texts_seen.matrix.clone()
+    projector.fit(texts(1), texts(1))  # one row: nothing is usual
+    torch.testing.assert_close(projector.texts_seen.matrix, before)
 
 
 @pytest.mark.parametrize("garbage", [0.0, 1e3, -7.0, 3e4])

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
 from vla.batch import normalized
 
+_LEAST_SHRINKAGE = 1e-3
+_ROWS_PER_DIRECTION = 10
+"""A direction of the features is taken at its word when there are so many rows for each."""
+
 
 class ResidualProjector(nn.Module):
-    """`normalized(unit + alpha * change(unit))`, for frames and for texts, where `unit` is the normalised feature.
+    """`normalized(unit + alpha * change(seen))`, for frames and for texts, where `unit` is the normalised feature.
+
+    `seen` is the same feature whitened: what the frozen encoder says faintly (of two captions that differ in one word for a
+    direction, say) is as loud as the rest, and can be learned from. In training it is seen through noise, or a few hundred
+    videos would be learned by heart.
 
     Subclasses define `change_frames` and `change_text`, whose last layer starts at zero: the projector is then exactly the
     identity at step 0, and scores are the frozen encoder's. `alpha` in [0, 1] is a dial between frozen and trained; 0 is
@@ -18,16 +28,22 @@ class ResidualProjector(nn.Module):
 
     alpha: torch.Tensor
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, noise: float = 0.0) -> None:
         super().__init__()
         self.dim = dim
         self.register_buffer("alpha", torch.tensor(1.0))
+        self.frames_seen, self.texts_seen = Whitening(dim, noise), Whitening(dim, noise)
 
-    def change_frames(self, unit: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
+    def fit(self, frames: torch.Tensor, texts: torch.Tensor) -> None:
+        """Learn what is usual from raw features `(N, D)` of frames and of texts to be trained on; nothing else changes."""
+        self.frames_seen.fit(normalized(frames))
+        self.texts_seen.fit(normalized(texts))
+
+    def change_frames(self, seen: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
         """`(B, T, D)` what is added to the frames; padding is ignored afterwards and must not leak into the rest."""
         raise TypeError(f"{type(self).__name__} does not say how it changes its input")
 
-    def change_text(self, unit: torch.Tensor) -> torch.Tensor:
+    def change_text(self, seen: torch.Tensor) -> torch.Tensor:
         """`(Q, D)` what is added to the texts."""
         raise TypeError(f"{type(self).__name__} does not say how it changes its input")
 
@@ -40,14 +56,51 @@ class ResidualProjector(nn.Module):
             seconds: `(B, T)` when each frame is shown.
         """
         unit = normalized(frames) * mask.unsqueeze(-1)
-        moved = normalized(unit + self.alpha * self.change_frames(unit, mask, seconds))
+        seen = self.frames_seen(unit) * mask.unsqueeze(-1)
+        moved = normalized(unit + self.alpha * self.change_frames(seen, mask, seconds))
         return moved * mask.unsqueeze(-1)
 
     def project_text(self, texts: torch.Tensor) -> torch.Tensor:
         """Unit texts of the shape of `texts` `(..., D)` raw features; zero vectors stay zero."""
         real = (texts.abs().sum(-1, keepdim=True) > 0).to(texts.dtype)
         unit = normalized(texts)
-        return normalized(unit + self.alpha * self.change_text(unit)) * real
+        return normalized(unit + self.alpha * self.change_text(self.texts_seen(unit))) * real
+
+
+class Whitening(nn.Module):
+    """`(x - center) @ matrix`: features without their common direction, spread equally over all directions.
+
+    In training, `noise` of that standard deviation is added. Until it is fitted it only brings unit vectors, whose entries
+    are about `dim ** -0.5`, to entries of about 1.
+    """
+
+    center: torch.Tensor
+    matrix: torch.Tensor
+
+    def __init__(self, dim: int, noise: float) -> None:
+        super().__init__()
+        self.noise = noise
+        self.register_buffer("center", torch.zeros(dim))
+        self.register_buffer("matrix", torch.eye(dim) * math.sqrt(dim))
+
+    def fit(self, rows: torch.Tensor) -> None:
+        """Take center and spread from `rows` `(N, D)`; directions that few rows can tell little about are spread less."""
+        count, dim = rows.shape
+        exact = rows.detach().double().cpu()
+        center = exact.mean(0)
+        values, vectors = torch.linalg.eigh((exact - center).T @ (exact - center) / max(1, count))
+        mean = float(values.clamp_min(0).mean())
+        if count < 2 or mean <= 0:
+            return
+        shrink = min(1.0, max(_LEAST_SHRINKAGE, dim / (_ROWS_PER_DIRECTION * count)))
+        spread = (1 - shrink) * values.clamp_min(0) + shrink * mean
+        self.center.copy_(center)
+        self.matrix.copy_(vectors / spread.sqrt() @ vectors.T)
+
+    def forward(self, unit: torch.Tensor) -> torch.Tensor:
+        """The whitened vectors, of the same shape."""
+        white = (unit - self.center) @ self.matrix
+        return white + self.noise * torch.randn_like(white) if self.training and self.noise else white
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:

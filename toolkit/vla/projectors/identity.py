@@ -14,10 +14,10 @@ class Projector(ResidualProjector):
         dim: width of the features.
     """
 
-    def change_frames(self, unit: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
+    def change_frames(self, seen: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
         """Zero."""
-        return torch.zeros_like(unit)
+        return torch.zeros_like(seen)
 
-    def change_text(self, unit: torch.Tensor) -> torch.Tensor:
+    def change_text(self, seen: torch.Tensor) -> torch.Tensor:
         """Zero."""
-        return torch.zeros_like(unit)
+        return torch.zeros_like(seen)

@@ -14,17 +14,18 @@ class Projector(ResidualProjector):
         dim: width of the features.
         width: hidden units of each network.
         dropout: of the hidden units.
+        noise: standard deviation of what is added to the whitened features in training.
     """
 
-    def __init__(self, dim: int, width: int = 128, dropout: float = 0.1) -> None:
-        super().__init__(dim)
+    def __init__(self, dim: int, width: int = 128, dropout: float = 0.1, noise: float = 0.5) -> None:
+        super().__init__(dim, noise)
         self.frames = Bottleneck(dim, width, dropout)
         self.text = Bottleneck(dim, width, dropout)
 
-    def change_frames(self, unit: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
+    def change_frames(self, seen: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
         """The frame network, frame by frame."""
-        return self.frames(unit)
+        return self.frames(seen)
 
-    def change_text(self, unit: torch.Tensor) -> torch.Tensor:
+    def change_text(self, seen: torch.Tensor) -> torch.Tensor:
         """The text network."""
-        return self.text(unit)
+        return self.text(seen)

@@ -23,27 +23,29 @@ class Projector(ResidualProjector):
         blocks: how many.
         heads: attention heads of each block.
         dropout: of hidden units.
+        noise: standard deviation of what is added to the whitened features in training.
     """
 
-    def __init__(self, dim: int, width: int = 256, blocks: int = 2, heads: int = 4, dropout: float = 0.1) -> None:
-        super().__init__(dim)
+    def __init__(
+        self, dim: int, width: int = 256, blocks: int = 2, heads: int = 4, dropout: float = 0.1, noise: float = 0.5
+    ) -> None:
+        super().__init__(dim, noise)
         self.enter = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.leave = zero_linear(width, dim)
         self.text = Bottleneck(dim, width, dropout)
 
-    def change_frames(self, unit: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
+    def change_frames(self, seen: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
         """What the blocks make of the video."""
-        # Unit vectors have entries of about dim ** -0.5; the layers expect about 1.
-        hidden = self.enter(unit * math.sqrt(self.dim)) + _time_waves(seconds, self.enter.out_features).to(unit.dtype)
+        hidden = self.enter(seen) + _time_waves(seconds, self.enter.out_features).to(seen.dtype)
         for block in self.blocks:
             hidden = block(hidden, mask)
         return self.leave(self.norm(hidden))
 
-    def change_text(self, unit: torch.Tensor) -> torch.Tensor:
+    def change_text(self, seen: torch.Tensor) -> torch.Tensor:
         """The text network."""
-        return self.text(unit)
+        return self.text(seen)
 
 
 class _Block(nn.Module):

@@ -26,6 +26,7 @@ class TrainConfig:
         untimed_loss: plug-in name for captions without times, of the kind that takes sets.
         epochs: passes over the videos, at most.
         batch_videos: videos in a step.
+        look_alikes: videos in a group of neighbours in the frozen space that share a step; 1 draws each by itself.
         captions_per_video: at most this many captions of a video in a step, chosen anew each time.
         learning_rate: after warm-up; falls to 1 % along a cosine.
         weight_decay: AdamW's, on matrices only.
@@ -45,6 +46,7 @@ class TrainConfig:
     untimed_loss: str = "segment_transport"
     epochs: int = 40
     batch_videos: int = 64
+    look_alikes: int = 4
     captions_per_video: int = 4
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -57,7 +59,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.levels not in LEVELS:
             raise UsageError(f"levels is one of {', '.join(LEVELS)}, not {self.levels!r}")
-        for name in ("epochs", "batch_videos", "captions_per_video", "patience"):
+        for name in ("epochs", "batch_videos", "look_alikes", "captions_per_video", "patience"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.held_out < 1:

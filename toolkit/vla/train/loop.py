@@ -24,8 +24,10 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.train.checkpoint import Run, load_state, save_run, save_state
 from vla.train.config import TrainConfig
 from vla.train.objective import Objective
+from vla.train.order import batches, neighbours
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
+_ENOUGH = 50_000
 _SAVE_SECONDS = 5.0
 
 
@@ -81,7 +83,9 @@ def train(
     better, so that it is reported and not used by default.
     """
     device = device or torch.device("cpu")
-    model = _initial_model(corpus.dim, scale, config).to(device)
+    model = _initial_model(corpus.dim, scale, config)
+    model.projector.fit(*_usual(corpus.subset(split.train), config.seed))
+    model = model.to(device)
     objective = Objective(config).to(device)
     optimizer = _optimizer(model, config)
     held_out = corpus.subset(split.held_out)
@@ -93,10 +97,13 @@ def train(
         state = _restore(restored, model, optimizer)
         progress(Progress("train", state.epoch, config.epochs, f"resumed after epoch {state.epoch}", "note"))
     captions = _by_video(corpus)
+    near = neighbours(corpus, split.train, config.seed)
     saved = time.monotonic()
     while state.epoch < config.epochs and state.stale < config.patience:
         sums: dict[str, float] = {}
-        for step, rows in enumerate(_order(split.train, config, state.epoch)):
+        for step, rows in enumerate(
+            batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, state.epoch)
+        ):
             number = state.epoch * steps + step
             _set_rate(optimizer, config, number, steps * config.epochs)
             batch = _batch(corpus, captions, rows, config, number).to(device)
@@ -163,6 +170,15 @@ def _finish(
     return save_run(folder, model, spec, identity, record)
 
 
+def _usual(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Raw frames and texts of `corpus`, no more than are needed to know what is usual among them."""
+    frames = np.concatenate([v.values for v in corpus.videos])
+    if len(frames) > _ENOUGH:
+        frames = frames[np.sort(np.random.default_rng([seed, 6]).permutation(len(frames))[:_ENOUGH])]
+    texts = np.stack([corpus.text_vector(q) for q in corpus.queries][:_ENOUGH])
+    return torch.from_numpy(frames.astype(np.float32)), torch.from_numpy(texts)
+
+
 def _initial_model(dim: int, scale: float, config: TrainConfig) -> AlignmentModel:
     # The caller's random state is given back, here and in every step: a library must not reseed its user's program.
     with torch.random.fork_rng(devices=[]):
@@ -199,11 +215,6 @@ def _set_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, 
     share = (step + 1) / warm if step < warm else 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * share
-
-
-def _order(rows: np.ndarray, config: TrainConfig, epoch: int) -> list[np.ndarray]:
-    order = np.random.default_rng([config.seed, 2, epoch]).permutation(rows)
-    return [order[i : i + config.batch_videos] for i in range(0, len(order), config.batch_videos)]
 
 
 def _by_video(corpus: Corpus) -> dict[int, tuple[list[Query], list[Query]]]:
