@@ -62,9 +62,8 @@ def _grouped(order: np.ndarray, near: np.ndarray, group: int, rng: np.random.Gen
             continue
         free[first] = False
         candidates = near[first][free[near[first]]]
-        # Twice as many as are needed, so that the groups of one epoch are not those of the next.
-        candidates = np.array(list(dict.fromkeys(candidates.tolist()))[: 2 * (group - 1)], np.int64)
-        chosen = candidates[np.sort(rng.permutation(len(candidates))[: group - 1])]
+        # The very nearest: what tells two videos apart is learned where nothing else does.
+        chosen = np.array(list(dict.fromkeys(candidates.tolist()))[: group - 1], np.int64)
         free[chosen] = False
         groups.append(np.concatenate([[first], chosen]))
     return np.concatenate([groups[i] for i in rng.permutation(len(groups))])
