@@ -86,7 +86,8 @@ def test_extract_survives_kills(clips, tmp_path):
     rng, hit = random.Random(0), 0
     broken = fresh(clips, tmp_path / "broken")
     for number in range(KILLS):
-        if number % 5 == 0:
+        # Begun anew every other time: what is left to do after several kills is done too soon to be hit.
+        if number % 2 == 0:
             shutil.rmtree(broken / ".vla", ignore_errors=True)
         hit += kill_at_random(broken, arguments, rng, took)
         assert features(broken).items() <= expected.items()
