@@ -107,7 +107,7 @@ def test_train_survives_kills(clips, tmp_path):
     shutil.rmtree(folder / ".vla" / "runs")
     rng, hit = random.Random(1), 0
     for number in range(KILLS):
-        if number % 5 == 0:
+        if number % 2 == 0:
             shutil.rmtree(folder / ".vla" / "runs", ignore_errors=True)
         hit += kill_at_random(folder, arguments, rng, took)
     again = json.loads(finish(folder, *arguments))

@@ -45,6 +45,12 @@ class Reader:
     def hoard(self): self.kept = [np.empty(1 << 30, np.uint8) for _ in range(10)]
     def chatter(self): print("[\\"frame\\", [0, 9, 9, 0]]", flush=True); os.write(1, b"nonsense\\n")
     def raise_other(self): raise ZeroDivisionError("odd\\x1b[31m")
+    def lie(self):
+        for fd in range(3, 64):
+            try:
+                os.write(fd, b'["frame", [99999999999, 5, 5, 0.0]]\\n')
+            except OSError:
+                pass
     def refuse(self): raise DecodeError("evil: is no video", "no-frames")
     def fill(self): open(self.path.parent / "filled", "wb").truncate(3 << 30)
     def __exit__(self, *_): pass
@@ -88,7 +94,7 @@ def sampled(decoder, folder, name):
         ("segfault", "crashed", "SIGSEGV"), ("abort", "crashed", "SIGABRT"), ("leave", "crashed", "exit 0"),
         ("hang", "hung", "no sign of life for 2 s"), ("hoard", "memory", "more memory than"),
         ("raise_other", "crashed", "ZeroDivisionError"), ("refuse", "no-frames", "is no video"),
-        ("fill", "crashed", "File too large|SIGXFSZ"),
+        ("fill", "crashed", "File too large|SIGXFSZ"), ("lie", "crashed", "answered nonsense"),
     ],
 )  # fmt: skip
 def test_it_costs_one_video(decoder, tmp_path, name, reason, says):
@@ -119,6 +125,27 @@ def test_one_process_serves_many_videos(decoder, tmp_path):
     for _ in range(5):
         assert len(sampled(decoder, tmp_path, "fine")) == 20
     assert len(decoder._idle) == 1
+
+
+def test_a_reader_that_is_left_in_the_middle_does_not_spoil_the_next(decoder, tmp_path):
+    """Frames may still be asked for after the reader is closed: the next video must not get them."""
+    with decoder.open(tmp_path / "fine.mp4") as reader:
+        kept = reader.sample(every(1), 1)
+        next(kept)
+    assert sampled(decoder, tmp_path, "fine") == list(range(20))
+    kept.close()
+    assert sampled(decoder, tmp_path, "fine") == list(range(20))
+
+
+def test_sampling_anew_while_the_old_sampling_is_still_held(decoder, tmp_path):
+    with decoder.open(tmp_path / "fine.mp4") as reader:
+        kept = reader.sample(every(1), 1)
+        next(kept)
+        fresh = reader.sample(every(1), 1)
+        found = [int(next(fresh).pixels[0, 0, 0, 0])]
+        kept.close()
+        found += [int(f.pixels[0, 0, 0, 0]) for f in fresh]
+    assert found == list(range(20))
 
 
 def test_two_videos_at_once(decoder, tmp_path):

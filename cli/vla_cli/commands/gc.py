@@ -17,9 +17,9 @@ def gc(
     quiet: o.Quiet = False,
 ) -> None:
     """Delete what nothing refers to: what killed runs and newer extractions left behind."""
-    from vla import api
+    from vla.stages import upkeep
     from vla_cli.render import out, size
 
-    files, freed = api.collect(workspace=workspace, all_caches=all_caches)
+    files, freed = upkeep.collect(workspace=workspace, all_caches=all_caches)
     if not quiet:
         out().print(f"{files} files deleted, {size(freed)} freed" if files else "nothing to delete")

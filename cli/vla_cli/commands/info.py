@@ -7,10 +7,10 @@ from vla_cli import options as o
 
 def info(workspace: o.Workspace = None, as_json: o.Json = False) -> None:
     """Say what this workspace holds: features, captions, runs, index."""
-    from vla import api
+    from vla.stages import upkeep
     from vla_cli.render import clock, out, print_json, shown, size
 
-    found = api.info(workspace=workspace)
+    found = upkeep.info(workspace=workspace)
     if as_json:
         print_json(found)
         return

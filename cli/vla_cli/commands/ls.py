@@ -20,14 +20,14 @@ def ls(
     as_json: o.Json = False,
 ) -> None:
     """List the videos of this workspace."""
-    from vla import api
+    from vla.stages import upkeep
     from vla_cli.render import clock, print_json, print_table
 
     if status not in ("", "ok", "partial", "skipped", "failed", "missing"):
         raise typer.BadParameter(f"--status is ok, partial, skipped, failed or missing, not {status!r}")
     entries = [
         e
-        for e in api.list_videos(patterns or (), workspace=workspace)
+        for e in upkeep.list_videos(patterns or (), workspace=workspace)
         if not status or (e.is_missing if status == "missing" else e.receipt.status == status)
     ]
     if as_json:

@@ -20,15 +20,12 @@ def rm(
     quiet: o.Quiet = False,
 ) -> None:
     """Forget videos: their features go; the videos themselves and their captions stay."""
-    from vla import api
+    from vla.stages import upkeep
     from vla_cli.render import out, say
 
     if not patterns and not missing:
         raise typer.BadParameter("say which videos, or --missing")
-    doomed = api.list_videos(patterns, workspace=workspace) if patterns else []
-    names = {e.receipt.video_id for e in doomed}
-    if missing:
-        names |= {e.receipt.video_id for e in api.list_videos(workspace=workspace) if e.is_missing}
+    names = upkeep.remove(patterns or (), workspace=workspace, missing=missing, dry_run=True)
     if not names:
         raise typer.Exit(1)
     if not yes:
@@ -36,6 +33,6 @@ def rm(
         if not sys.stdin.isatty():
             raise typer.BadParameter("nobody is there to ask: give --yes")
         typer.confirm("Go on?", abort=True, err=True)
-    removed = api.remove(patterns or (), workspace=workspace, missing=missing)
+    removed = upkeep.remove(patterns or (), workspace=workspace, missing=missing)
     if not quiet:
         out().print(f"{len(removed)} videos forgotten; 'vla index' brings the index up to date")

@@ -21,11 +21,11 @@ def verify(
     quiet: o.Quiet = False,
 ) -> None:
     """Check that all features are there and as they were written."""
-    from vla import api
+    from vla.stages import upkeep
     from vla_cli.render import out, print_json, print_table, progress_bars
 
     with progress_bars(quiet) as progress:
-        found = api.verify(workspace=workspace, read_data=read_data, mend=mend, progress=progress)
+        found = upkeep.verify(workspace=workspace, read_data=read_data, mend=mend, progress=progress)
     if as_json:
         print_json([{"name": d.name, "reason": d.reason} for d in found])
     elif found:

@@ -85,13 +85,13 @@ def make_plan(
             continue
         seen.add(video_id)
         receipt = cache.receipts.get(video_id)
-        if receipt is None and not overwrite and (known := _same_content(path, twins)) is not None:
-            _take_over(plan, known, video_id, path, workspace)
+        if receipt is None and not overwrite and (known := _same_content(cache, path, twins)) is not None:
+            _take_over(plan, known, video_id, workspace)
             continue
         if receipt is None or overwrite or (retry_failed and receipt.status != "ok"):
             plan.todo.append((video_id, path))
             continue
-        lost = receipt.has_features and not (cache.folder / "shards" / receipt.shard).is_file()
+        lost = receipt.has_features and not _is_there(cache, receipt)
         refreshed = None if lost else _unchanged(path, receipt)
         if refreshed is None:
             plan.todo.append((video_id, path))
@@ -116,16 +116,16 @@ def _unchanged(path: Path, receipt: Receipt) -> Receipt | None:
 
 
 def _by_content(cache: FeatureCache) -> dict[int, list[Receipt]]:
-    """Receipts with features that are there, by the size of their files."""
+    """Receipts with features, by the size of their files."""
     found: dict[int, list[Receipt]] = {}
     for receipt in cache.receipts.values():
-        if receipt.has_features and (cache.folder / "shards" / receipt.shard).is_file():
+        if receipt.has_features:
             found.setdefault(receipt.size, []).append(receipt)
     return found
 
 
-def _same_content(path: Path, twins: dict[int, list[Receipt]]) -> Receipt | None:
-    """The receipt of a file with this content under another name, if there is one."""
+def _same_content(cache: FeatureCache, path: Path, twins: dict[int, list[Receipt]]) -> Receipt | None:
+    """The receipt of a file with this content under another name, brought up to date, if its features are there."""
     try:
         status = path.stat()
         # Only regular files are read: a FIFO would never end.
@@ -134,11 +134,16 @@ def _same_content(path: Path, twins: dict[int, list[Receipt]]) -> Receipt | None
         content = content_digest(path, status.st_size)
     except OSError:
         return None
-    return next((r for r in twins[status.st_size] if r.content == content), None)
+    same = [r for r in twins[status.st_size] if r.content == content and _is_there(cache, r)]
+    return replace(same[0], mtime_ns=status.st_mtime_ns) if same else None
 
 
-def _take_over(plan: Plan, known: Receipt, video_id: str, path: Path, workspace: Workspace) -> None:
-    receipt = replace(known, video_id=video_id, mtime_ns=path.stat().st_mtime_ns)
+def _is_there(cache: FeatureCache, receipt: Receipt) -> bool:
+    return (cache.folder / "shards" / receipt.shard).is_file()
+
+
+def _take_over(plan: Plan, known: Receipt, video_id: str, workspace: Workspace) -> None:
+    receipt = replace(known, video_id=video_id)
     gone = known.video_id not in plan.renamed and not os.path.lexists(workspace.video_path(known.video_id))
     if gone:
         plan.renamed[known.video_id] = receipt

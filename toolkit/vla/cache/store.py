@@ -111,9 +111,9 @@ class FeatureCache:
     def add_receipt(self, receipt: Receipt) -> None:
         """Commit what became of a video; a shard that an older receipt named is dropped afterwards."""
         before = self.receipts.get(receipt.video_id)
-        durable.write_json(self.folder / "videos" / f"{key_of(receipt.video_id)}.json", receipt.to_json())
+        durable.write_json(self._receipt_path(receipt.video_id), receipt.to_json())
         self.receipts[receipt.video_id] = receipt
-        if before is not None:
+        if before is not None and before.shard != receipt.shard:
             self._drop_shard(before.shard)
 
     def forget(self, video_id: str) -> None:
@@ -121,13 +121,17 @@ class FeatureCache:
         receipt = self.receipts.pop(video_id, None)
         if receipt is not None:
             # The receipt first: features without a receipt are waste, a receipt without features is damage.
-            durable.remove(self.folder / "videos" / f"{key_of(video_id)}.json")
+            durable.remove(self._receipt_path(video_id))
             self._drop_shard(receipt.shard)
 
     def rename(self, video_id: str, receipt: Receipt) -> None:
-        """Give the features of `video_id` to the name in `receipt`: the same file under another name."""
+        """Give the features of `video_id` to the name in `receipt`: the same file under another name, the same shard."""
         self.add_receipt(receipt)
-        self.forget(video_id)
+        del self.receipts[video_id]
+        durable.remove(self._receipt_path(video_id))
+
+    def _receipt_path(self, video_id: str) -> Path:
+        return self.folder / "videos" / f"{key_of(video_id)}.json"
 
     def _drop_shard(self, shard: str) -> None:
         # A file that was renamed or copied has the shard of its first name.
@@ -182,9 +186,9 @@ class FeatureCache:
         """The shards of texts by file name, with their sha256."""
         return {name: digest for name, digest in self._batches.values() if name}
 
-    def check_texts(self, name: str, digest: str) -> None:
-        """Read a shard of texts; raises CacheError if it is not what was written."""
-        shard.read_texts(durable.read_checked(self.folder / "shards" / name, digest), name)
+    def read_texts(self, name: str, digest: str) -> TextFeatures:
+        """What a shard of texts holds; raises CacheError if it is not what was written."""
+        return shard.read_texts(durable.read_checked(self.folder / "shards" / name, digest), name)
 
     def missing_texts(self, texts: Iterable[str]) -> list[str]:
         """Those of `texts` that are not cached, each once, in order."""
@@ -246,8 +250,7 @@ class FeatureCache:
     def _row(self, text: str) -> tuple[TextFeatures, int]:
         name, digest = self._batches[text]
         if name not in self._loaded:
-            content = durable.read_checked(self.folder / "shards" / name, digest)
-            features = shard.read_texts(content, name)
+            features = self.read_texts(name, digest)
             self._loaded[name] = (features, {t: i for i, t in enumerate(features.texts)})
         features, positions = self._loaded[name]
         if text not in positions:

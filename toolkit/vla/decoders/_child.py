@@ -37,34 +37,44 @@ def main() -> None:
     reader: Any = None
     while True:
         command, value = next(iter(line.command().items()))
+        if command == "open":
+            if reader is not None:
+                reader.__exit__(None, None, None)
+            reader = _open(decoder, Path(os.fsdecode(bytes.fromhex(value))), line)
+            continue
         try:
-            if command == "open":
-                if reader is not None:
-                    reader.__exit__(None, None, None)
-                    reader = None
-                reader = decoder.open(Path(os.fsdecode(bytes.fromhex(value))))
-                reader.tick = line.alive
-                v = reader.video
-                line.say("video", [v.duration_seconds, v.fps, v.width, v.height, v.codec])
+            if command == "sample":
+                _stream(reader.sample(Sampling.parse(value), 1), line, room)
             else:
-                try:
-                    frames = (
-                        reader.sample(Sampling.parse(value), 1)
-                        if command == "sample"
-                        else [reader.frames_at(np.array(value))]
-                    )
-                    _stream(frames, line, room)
-                    line.say("end", None)
-                except DecodeError as error:
-                    line.say("error", _plain(error, reader.video.path))
-                except _Stop:
-                    line.say("stopped", astuple(reader.report))
-                    continue
-                while line.byte() != b"s":
-                    pass
-                line.say("stopped", astuple(reader.report))
+                _stream([reader.frames_at(np.array(value))], line, room)
+            line.say("end", None)
+            _wait_for_stop(line)
         except DecodeError as error:
-            line.say("error", _plain(error, Path(os.fsdecode(bytes.fromhex(value)))))
+            line.say("error", _plain(error, reader.video.path))
+            _wait_for_stop(line)
+        except _Stop:
+            pass
+        line.say("stopped", astuple(reader.report))
+
+
+def _open(decoder: Any, path: Path, line: _Line) -> Any:
+    """A reader of the video at `path`, told of; None if it cannot be opened, and the reason told."""
+    from vla.errors import DecodeError
+
+    try:
+        reader = decoder.open(path)
+    except DecodeError as error:
+        line.say("error", _plain(error, path))
+        return None
+    reader.tick = line.alive
+    video = reader.video
+    line.say("video", [video.duration_seconds, video.fps, video.width, video.height, video.codec])
+    return reader
+
+
+def _wait_for_stop(line: _Line) -> None:
+    while line.byte() != b"s":  # pictures that were fetched meanwhile
+        pass
 
 
 def _plain(error: Any, path: Path) -> list[str]:

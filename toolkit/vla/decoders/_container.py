@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -59,11 +60,11 @@ class Source:
             self._prepare()
         self._used = True
 
-    def read_index(self) -> PacketIndex | None:
-        """The packets' index, by a handle of its own: `container` stays where it is."""
+    def read_index(self, tick: Callable[[], None]) -> PacketIndex | None:
+        """The packets' index, by a handle of its own: `container` stays where it is; `tick` is called for every packet."""
         with open_container(self._path) as container:
             streams = [s for s in container.streams.video if s.index == self._number]
-            return read_index(container, streams[0]) if streams else None
+            return read_index(container, streams[0], tick) if streams else None
 
     def start_of(self, origin: Fraction) -> float:
         """What the declared duration counts before the first frame, which comes up at `origin`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -46,7 +47,7 @@ class PacketIndex:
     def rank_at(self, seconds: Fraction) -> int:
         """Which frame (0 is the first shown) is on screen `seconds` after the first one came up."""
         ticks = seconds // self.base  # whole ticks: what is shown later is not on screen yet
-        return int(np.searchsorted(self.shown_pts - self.shown_pts[0], ticks, "right")) - 1
+        return int(np.searchsorted(self.shown_pts, ticks + int(self.shown_pts[0]), "right")) - 1
 
     def seconds(self, rank: int) -> Fraction:
         """When frame `rank` comes up, after the first one."""
@@ -86,16 +87,31 @@ class PacketIndex:
         """For each of the ascending places, the keyframe to decode it from, such that all later ones can be decoded too."""
         keys = np.flatnonzero(self.is_key)
         starts = np.empty(len(wanted), np.int64)
-        for i, place in enumerate(wanted):
-            before = keys[: np.searchsorted(keys, place, "right")]
-            before = before[self.pts[before] <= self.pts[place]]
-            if not len(before):
+        nearest = np.searchsorted(keys, wanted, "right") - 1
+        for i, (place, key) in enumerate(zip(wanted, nearest, strict=True)):
+            while key >= 0 and self.pts[keys[key]] > self.pts[place]:
+                key -= 1
+            if key < 0:
                 return None
-            starts[i] = before[-1]
+            starts[i] = keys[key]
         return np.minimum.accumulate(starts[::-1])[::-1]
 
 
-def read_index(container: av.container.InputContainer, stream: av.VideoStream) -> PacketIndex | None:
+def demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    """The packets of `stream`, and an empty one at the end."""
+    while True:
+        try:
+            yield from container.demux(stream)
+            return
+        except IndexError:
+            # A packet of a stream that PyAV did not see when it opened the file, as a damaged transport stream announces
+            # them. It is passed over; reading goes on behind it.
+            continue
+
+
+def read_index(
+    container: av.container.InputContainer, stream: av.VideoStream, tick: Callable[[], None]
+) -> PacketIndex | None:
     """The index of `stream`, read through once without decoding; None where its times do not name its frames.
 
     That is so for packets without a time or with the same one twice, for damaged ones, for streams that begin in the
@@ -109,7 +125,8 @@ def read_index(container: av.container.InputContainer, stream: av.VideoStream) -
     is_shown: list[bool] = []
     latest = (-(1 << 63), 0)
     try:
-        for packet in container.demux(stream):
+        for packet in demuxed(container, stream):
+            tick()
             if packet.size == 0:  # the end
                 continue
             if packet.pts is None or packet.is_corrupt:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable
 from fractions import Fraction
 
+import av
 import numpy as np
 
 RATE = 4
@@ -16,9 +17,9 @@ _TIMES = 3.0  # how much larger than the changes around it a cut is
 _LONGEST = Fraction(10)
 
 
-def thumbnail(frame: object) -> np.ndarray:
+def thumbnail(frame: av.VideoFrame) -> np.ndarray:
     """`(16, 16, 3)` float32 of a libav frame, averaged over areas."""
-    small = frame.reformat(width=_SIDE, height=_SIDE, format="rgb24", interpolation="AREA")  # type: ignore[attr-defined]
+    small = frame.reformat(width=_SIDE, height=_SIDE, format="rgb24", interpolation="AREA")
     return np.asarray(small.to_ndarray(), np.float32)
 
 

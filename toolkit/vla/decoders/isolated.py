@@ -6,25 +6,18 @@ lines of JSON and puts pictures into shared memory; nothing it says is trusted b
 
 from __future__ import annotations
 
-import json
-import math
-import mmap
 import os
-import queue
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
-import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from vla.decoders._process import Child, GoneError
 from vla.decoders.base import DecodeReport
 from vla.errors import DecodeError, EnvironmentUnfitError
 from vla.sampling import Sampling
@@ -53,7 +46,7 @@ class Decoder:
             raise EnvironmentUnfitError("decoding in processes of their own needs a POSIX system: use --decoder pyav")
         self._settings = {"inner": inner, "max_pixels": max_pixels, "memory": memory}
         self._patience = patience
-        self._idle: list[_Child] = []
+        self._idle: list[Child] = []
         self._lock = threading.Lock()
 
     def open(self, path: Path) -> IsolatedReader:
@@ -64,7 +57,7 @@ class Decoder:
         """
         with self._lock:
             child = self._idle.pop() if self._idle else None
-        child = child or _Child(self._settings, self._patience)
+        child = child or Child(self._settings, self._patience)
         try:
             return IsolatedReader(self, child, path)
         except BaseException:
@@ -83,8 +76,9 @@ class Decoder:
         for child in idle:
             child.end()
 
-    def _take_back(self, child: _Child) -> None:
-        if child.is_well:
+    def _take_back(self, child: Child) -> None:
+        # One that is still sending would send the next video this one's frames.
+        if child.is_well and not child.is_streaming:
             with self._lock:
                 self._idle.append(child)
         else:
@@ -94,13 +88,16 @@ class Decoder:
 class IsolatedReader:
     """One open file in a child process; see `vla.decoders.base.Reader`."""
 
-    def __init__(self, owner: Decoder, child: _Child, path: Path) -> None:
+    def __init__(self, owner: Decoder, child: Child, path: Path) -> None:
         self._owner, self._child, self._path = owner, child, path
+        self._turn = 0
         child.send({"open": os.fsencode(os.path.abspath(path)).hex()})  # noqa: PTH100 - links in the name are the user's
         record = self._receive("video")
-        self.video = Video(
-            path, float(record[0]), float(record[1]), int(record[2]), int(record[3]), str(record[4])[:40]
-        )
+        try:
+            seconds, fps, width, height, codec = record
+            self.video = Video(path, float(seconds), float(fps), int(width), int(height), str(codec)[:40])
+        except (TypeError, ValueError, OverflowError) as error:
+            raise self._nonsense() from error
         self.report = _NOTHING
 
     def sample(self, sampling: Sampling, chunk: int = 32) -> Iterator[Frames]:
@@ -121,9 +118,13 @@ class IsolatedReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._turn += 1
         self._owner._take_back(self._child)
 
     def _stream(self, command: dict[str, Any], chunk: int) -> Iterator[Frames]:
+        self._stop()  # an earlier sampling may still be held
+        self._turn += 1
+        turn = self._turn
         self.report = _NOTHING
         pixels: list[np.ndarray] = []
         times: list[float] = []
@@ -131,18 +132,21 @@ class IsolatedReader:
         self._child.is_streaming = True
         try:
             while True:
+                if turn != self._turn:
+                    raise ValueError(f"{self._path.name} was closed or sampled anew while its frames were being read")
                 kind, value = self._next()
                 if kind == "end":
                     break
                 if kind != "frame":
                     raise self._nonsense()
-                pixels.append(self._child.picture(value))
+                pixels.append(self._ask(partial(self._child.picture, value)))
                 times.append(float(value[3]))
                 if len(pixels) == chunk:
                     yield self._frames(pixels, times)
                     pixels, times = [], []
         finally:
-            self._stop()
+            if turn == self._turn:
+                self._stop()
         if pixels:
             yield self._frames(pixels, times)
 
@@ -174,128 +178,23 @@ class IsolatedReader:
         return value
 
     def _next(self, stopping: bool = False) -> tuple[str, Any]:
-        try:
-            kind, value = self._child.receive()
-        except _GoneError as error:
-            self._child.is_well = False
-            raise DecodeError(f"{self._path.name}: {error}", error.reason) from None
+        kind, value = self._ask(self._child.receive)
         if kind == "error" and not stopping:
-            message, reason = (str(v)[:2000] for v in value)
+            try:
+                message, reason = (str(v)[:2000] for v in value)
+            except (TypeError, ValueError):
+                raise self._nonsense() from None
             raise DecodeError(f"{self._path.name}: {message}", reason)
         return kind, value
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        """The child's answer; if there is none, a DecodeError, and the child is not used again."""
+        try:
+            return question()
+        except GoneError as error:
+            self._child.is_well = False
+            raise DecodeError(f"{self._path.name}: {error}", error.reason) from None
 
     def _nonsense(self) -> DecodeError:
         self._child.is_well = False
         return DecodeError(f"{self._path.name}: the decoder's process answered nonsense", "crashed")
-
-
-class _GoneError(Exception):
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class _Child:
-    """A process that decodes, and the memory it shares with us."""
-
-    def __init__(self, settings: dict[str, Any], patience: float) -> None:
-        self.is_well, self.is_streaming = True, False
-        self._patience = patience
-        self._ring = _anonymous_file()
-        self._shared: mmap.mmap | None = None
-        self._errors = tempfile.TemporaryFile()
-        paths = os.pathsep.join(p for p in sys.path if p)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from vla.decoders._child import main; main()", json.dumps(settings), str(self._ring)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, pass_fds=[self._ring], bufsize=0,
-            # Ctrl-C is for us to answer: the child is told to stop, or ends when its pipe does.
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        self._lines: queue.Queue[bytes] = queue.Queue()
-        # A thread reads, because only a queue can be waited for with a time limit on every system.
-        threading.Thread(target=_read_lines, args=(self._process.stdout, self._lines), daemon=True).start()
-        self._finalizer = weakref.finalize(self, _end, self._process, self._ring, self._errors)
-
-    def send(self, command: dict[str, Any]) -> None:
-        self.tell(json.dumps(command).encode("ascii") + b"\n")
-
-    def tell(self, content: bytes) -> None:
-        with suppress(OSError):  # it is gone: the next `receive` says so
-            assert self._process.stdin is not None
-            self._process.stdin.write(content)
-
-    def receive(self) -> tuple[str, Any]:
-        """The next message that is not a mere sign of life."""
-        while True:
-            try:
-                line = self._lines.get(timeout=self._patience)
-            except queue.Empty:
-                self._process.kill()
-                raise _GoneError(f"the decoder hung: no sign of life for {self._patience:g} s", "hung") from None
-            if not line:
-                raise self._obituary()
-            try:
-                kind, value = json.loads(line)
-            except ValueError:
-                raise _GoneError("the decoder's process answered nonsense", "crashed") from None
-            if kind != "alive":
-                return str(kind), value
-
-    def picture(self, place: Any) -> np.ndarray:
-        """A copy of the `(h, w, 3)` picture at `place` (offset, height, width, seconds); frees its room."""
-        try:
-            offset, height, width, seconds = place
-            size = height * width * 3
-            sound = all(isinstance(v, int) and v >= 0 for v in (offset, height, width)) and math.isfinite(seconds)
-            end = offset + size
-        except (TypeError, ValueError):
-            sound = False
-        if not sound or not 0 < size <= 1 << 31:
-            raise _GoneError("the decoder's process answered nonsense", "crashed")
-        if self._shared is None or len(self._shared) < end:
-            length = os.fstat(self._ring).st_size
-            if length < end:
-                raise _GoneError("the decoder's process answered nonsense", "crashed")
-            self._shared = mmap.mmap(self._ring, length)
-        found = np.frombuffer(self._shared, np.uint8, size, offset).reshape(height, width, 3).copy()
-        self.tell(b"f")
-        return found
-
-    def end(self) -> None:
-        """Kill it; nothing it holds is of worth."""
-        self._finalizer()
-
-    def _obituary(self) -> _GoneError:
-        code = self._process.wait()
-        self._errors.seek(0)
-        said = self._errors.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
-        if "MemoryError" in "".join(said[-1:]):
-            return _GoneError("it needs more memory than a decoder may have", "memory")
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit {code}"
-        return _GoneError(f"the decoder crashed ({name}{': ' + said[-1] if said else ''})", "crashed")
-
-
-def _anonymous_file() -> int:
-    """A file without a name: in memory where the system has such, so that nothing is left behind."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("vla-pictures")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
-
-
-def _read_lines(stream: Any, lines: queue.Queue[bytes]) -> None:
-    with suppress(OSError, ValueError), os.fdopen(os.dup(stream.fileno()), "rb") as buffered:
-        while line := buffered.readline(1 << 20):
-            lines.put(line)
-    lines.put(b"")
-
-
-def _end(process: subprocess.Popen[bytes], ring: int, errors: IO[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
-    errors.close()
-    os.close(ring)

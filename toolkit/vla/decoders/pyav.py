@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain, count
 from pathlib import Path
@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from vla.decoders._container import Source, declared_seconds, said
-from vla.decoders._index import DROP, JUMP, SHOW, PacketIndex
+from vla.decoders._index import DROP, JUMP, SHOW, PacketIndex, demuxed
 from vla.decoders._picture import aspect_of, stack, upright
 from vla.decoders._scenes import RATE, scene_times, thumbnail
 from vla.decoders.base import DecodeReport
@@ -76,11 +76,10 @@ class PyavReader:
 
     def sample(self, sampling: Sampling, chunk: int = 32) -> Iterator[Frames]:
         """The frames that `sampling` chooses, each once; see the base class."""
-        index = None if self._whole else self._source.read_index()
+        index = None if self._whole else self._source.read_index(self.tick)
         pixels: list[np.ndarray] = []
         times: list[float] = []
-        last = None
-        shape: tuple[int, ...] | None = None
+        last, shape = None, None
         for frame, time in self._on_screen(self._times(sampling, index), index, to_end=True):
             if time == last:
                 continue
@@ -97,7 +96,7 @@ class PyavReader:
     def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:
         """The frame on screen at each of the ascending times."""
         wanted = [Fraction(float(t)) for t in timestamps_seconds]
-        index = None if self._whole else self._source.read_index()
+        index = None if self._whole else self._source.read_index(self.tick)
         found = [(upright(f, self._aspect), float(t)) for f, t in self._on_screen(wanted, index)]
         if len(found) < len(wanted):
             raise DecodeError(
@@ -151,15 +150,17 @@ class PyavReader:
         """
         queue = iter(wanted)
         pending: deque[Fraction] = deque()
+        latest: tuple[av.VideoFrame, Fraction] | None = None
         if index is not None:
             try:
-                saw_last = yield from self._planned(index, queue, pending)
-                if to_end and not saw_last:
-                    self._end = index.end_seconds(1 / self._rate)
+                for latest in self._planned(index, queue, pending, to_end):
+                    yield latest
                 return
             except _UnplannedError:
                 pass  # the packets do not tell the whole truth about the frames: decode them all
-        yield from self._through(chain(pending, queue), to_end)
+        for found in self._through(chain(pending, queue), to_end):
+            # Of a damaged file a full decode may know less than was shown already: time does not run backwards.
+            yield found if latest is None or found[1] >= latest[1] else latest
 
     def _through(self, wanted: Iterable[Fraction], to_end: bool) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """`_on_screen` by decoding every frame."""
@@ -179,9 +180,9 @@ class PyavReader:
             target = next(queue, None)
 
     def _planned(
-        self, index: PacketIndex, queue: Iterator[Fraction], pending: deque[Fraction]
-    ) -> Generator[tuple[av.VideoFrame, Fraction], None, bool]:
-        """`_on_screen` by decoding only what the wanted frames need; returns whether the last frame was among them.
+        self, index: PacketIndex, queue: Iterator[Fraction], pending: deque[Fraction], to_end: bool
+    ) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+        """`_on_screen` by decoding only what the wanted frames need.
 
         Raises:
             _UnplannedError: something did not come out as the packets promised; what was yielded is right, and the times
@@ -194,10 +195,8 @@ class PyavReader:
             ranks.append(index.rank_at(target + _SLACK))
             if ranks[-1] == last:  # how long it stays on screen shows only once it is decoded
                 break
-        if not ranks:
-            return False
         number = 0
-        for rank, frame in self._decode_planned(index, np.unique(ranks)):
+        for rank, frame in self._decode_planned(index, np.unique(ranks)) if ranks else ():
             time = index.seconds(rank)
             self._end = time + self._length(frame)
             while rank < last and number < len(ranks) and ranks[number] == rank:
@@ -209,7 +208,8 @@ class PyavReader:
                     if target >= self._end:
                         break
                     yield frame, time
-        return ranks[-1] == last
+        if to_end and (not ranks or ranks[-1] != last):
+            self._end = index.end_seconds(1 / self._rate)
 
     def _decode_planned(self, index: PacketIndex, ranks: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
         """The frames `ranks` (ascending) in order of presentation."""
@@ -242,18 +242,18 @@ class PyavReader:
         """What the decoder gives back for the packets that are not dropped."""
         context = self._source.stream.codec_context
         final = int(np.flatnonzero(steps)[-1])
-        for number, packet in enumerate(self._source.container.demux(self._source.stream)):
+        for number, packet in enumerate(demuxed(self._source.container, self._source.stream)):
             if packet.size == 0 or number > final:
                 break
             if number >= len(steps) or packet.pts != index.pts[number]:
                 raise _UnplannedError
+            self.tick()
             step = int(steps[number])
             if step == DROP:
                 continue
             if step & JUMP and number:
                 yield from self._source.stream.decode(None)
                 context.flush_buffers()
-            self.tick()
             # Some decoders read this only when they open, which they do for the first packet.
             context.skip_frame = "DEFAULT" if step & SHOW or not number else "NONREF"
             yield from packet.decode()
@@ -294,7 +294,7 @@ class PyavReader:
             raise DecodeError(f"{self.video.path.name}: no frame could be decoded{why}", "no-frames")
 
     def _frames(self) -> Iterator[av.VideoFrame]:
-        packets = self._source.container.demux(self._source.stream)
+        packets = demuxed(self._source.container, self._source.stream)
         while True:
             try:
                 packet = next(packets, None)

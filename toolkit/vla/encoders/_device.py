@@ -45,14 +45,14 @@ def choose_dtype(dtype: str, device: torch.device) -> tuple[torch.dtype, str]:
     if device.type != "cpu":
         return torch.float32, "the safe choice on this device"
     # A processor may know bfloat16 and still be slower in it, many times so where it only emulates it: measured, not asked.
-    gain = _speed_in(torch.float32) / _speed_in(torch.bfloat16)
+    gain = _seconds_in(torch.float32) / _seconds_in(torch.bfloat16)
     if gain >= _WORTHWHILE:
         return torch.bfloat16, f"{gain:.1f} times as fast as float32 here"
     return torch.float32, f"bfloat16 is {gain:.1f} times as fast here"
 
 
 @functools.cache
-def _speed_in(dtype: torch.dtype) -> float:
+def _seconds_in(dtype: torch.dtype) -> float:
     """Seconds that a product of matrices as large as a small encoder's takes at best, a few tens of milliseconds in all."""
     a, b = torch.ones(1024, 768, dtype=dtype), torch.ones(768, 3072, dtype=dtype)
     best = float("inf")

@@ -82,7 +82,7 @@ class Encoder:
     def side_by_side(self) -> AbstractContextManager[None]:
         """On a CPU each call keeps to one core: threads of one call would wait for cores that other calls and decoders use.
 
-        One core also makes the same bits whatever machine it is of and whatever number of threads there are.
+        One core also makes the same bits however many cores and threads the machine has.
         """
         return one_core() if self._device.type == "cpu" else nullcontext()
 

@@ -68,6 +68,7 @@ def save_index(folder: Path, index: SearchIndex) -> None:
             "rows": names[1],
             "rows_sha256": durable.sha256(rows),
             "videos": index.videos,
+            "segments": len(index.video_of_row),
             "spec": index.spec.to_json(),
             "run": index.run,
             "run_digest": index.run_digest,
@@ -80,11 +81,29 @@ def save_index(folder: Path, index: SearchIndex) -> None:
             old.unlink(missing_ok=True)
 
 
-def open_index(folder: Path) -> SearchIndex:
-    """The index in `folder`; raises MissingError if there is none, CacheError if it is damaged or too new."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+@dataclass(frozen=True)
+class IndexSummary:
+    """What an index says of itself; the attributes are those of `SearchIndex`, and `segments` the number of its rows."""
 
+    spec: FeatureSpec
+    videos: int
+    segments: int
+    run: str
+    cache_state: str
+    backend: str
+
+
+def summary(folder: Path) -> IndexSummary:
+    """Of the index in `folder`, without reading its vectors; raises as `open_index` does."""
+    record, spec = _read_record(folder)
+    try:
+        run, state, backend = (str(record[k]) for k in ("run", "cache_state", "backend"))
+        return IndexSummary(spec, len(record["videos"]), int(record["segments"]), run, state, backend)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _read_record(folder: Path) -> tuple[dict[str, Any], FeatureSpec]:
     path = folder / "index.json"
     if not path.is_file():
         raise MissingError("there is no index yet: run 'vla index' first")
@@ -92,7 +111,23 @@ def open_index(folder: Path) -> SearchIndex:
     try:
         if record["schema"] > SCHEMA:
             raise CacheError(f"{path} was written by a newer vla (schema {record['schema']}): upgrade vla")
-        spec = FeatureSpec.from_json(record["spec"], str(path))
+        return record, FeatureSpec.from_json(record["spec"], str(path))
+    except (KeyError, TypeError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> CacheError:
+    return CacheError(f"{folder / 'index.json'} is damaged ({error!r}): run 'vla index' again")
+
+
+def open_index(folder: Path) -> SearchIndex:
+    """The index in `folder`; raises MissingError if there is none, CacheError if it is damaged or too new."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = folder / "index.json"
+    record, spec = _read_record(folder)
+    try:
         vectors = durable.read_checked(_beside(path, record, "vectors"), record["vectors_sha256"])
         rows = load(durable.read_checked(_beside(path, record, "rows"), record["rows_sha256"]))
         index = SearchIndex(
@@ -107,9 +142,7 @@ def open_index(folder: Path) -> SearchIndex:
             record["backend"],
         )
     except (KeyError, TypeError, SafetensorError) as error:
-        if isinstance(error, CacheError):
-            raise
-        raise CacheError(f"{path} is damaged ({error!r}): run 'vla index' again") from error
+        raise _damaged(folder, error) from error
     fits = len(index.vectors) == len(index.video_of_row) == len(index.spans)
     if not fits or (
         len(index.video_of_row) and not 0 <= index.video_of_row.min() <= index.video_of_row.max() < len(index.videos)

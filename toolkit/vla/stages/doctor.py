@@ -86,7 +86,11 @@ def _decoders() -> Check:
 
     ffmpeg = ".".join(map(str, av.library_versions.get("libavcodec", ())))
     others = ", ".join(n for n in decoders.registry.names() if n != decoders.DEFAULT)
-    why = "in a process of its own with limits, so that no video can do harm" if decoders.DEFAULT == "isolated" else ""
+    why = (
+        "in a process of its own with limits on memory and time: a video that crashes or hangs it costs that video"
+        if decoders.DEFAULT == "isolated"
+        else ""
+    )
     # Opened and closed: that the package can be imported does not mean that it works.
     decoders.registry.build(decoders.DEFAULT).close()
     return Check(
@@ -110,8 +114,9 @@ def _disk() -> Check:
     if not writable:
         return Check("disk", f"{folder} is not writable: use --workspace or VLA_WORKSPACE", False)
     hours = free / (2 * 3600 * 512 * 2)
-    return Check(
-        "disk",
-        f"{where}: room for the features of about {hours:.2g} hours of video at 2 frames/s, 512 wide",
-        free > _LOW,
-    )
+    room = f"room for the features of about {hours:.2g} hours of video at 2 frames/s, 512 wide"
+    if free < _LOW:
+        return Check(
+            "disk", f"{where}, {room}: free some ('vla gc' deletes what is not used), or use --workspace", False
+        )
+    return Check("disk", f"{where}: {room}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,12 +15,11 @@ from vla import durable
 from vla.cache import captions as caption_store
 from vla.cache.receipts import Receipt
 from vla.cache.store import FeatureCache, current_cache
-from vla.cache.upkeep import Damage, repair, waste
+from vla.cache.upkeep import Damage, repair, unused_shards
 from vla.cache.upkeep import verify as verify_cache
 from vla.errors import CacheError, MissingError, VlaError
 from vla.progress import Progress, ProgressCallback, silent
-from vla.search.store import open_index
-from vla.train.checkpoint import open_run
+from vla.search.store import summary
 from vla.workspace import Workspace
 
 
@@ -61,13 +61,16 @@ def list_videos(patterns: Iterable[str] = (), *, workspace: Path | None = None) 
     ]
 
 
-def remove(patterns: Iterable[str], *, workspace: Path | None = None, missing: bool = False) -> list[str]:
+def remove(
+    patterns: Iterable[str], *, workspace: Path | None = None, missing: bool = False, dry_run: bool = False
+) -> list[str]:
     """Forget videos: their features go, the videos themselves and their captions stay. Returns their names.
 
     Args:
         patterns: as for `list_videos`.
         workspace: as for `search`.
         missing: also forget every video whose file is gone.
+        dry_run: only say which.
     """
     place = Workspace.open(workspace)
     given = list(patterns)
@@ -76,7 +79,7 @@ def remove(patterns: Iterable[str], *, workspace: Path | None = None, missing: b
         names = _chosen(cache, place, given) if given else []
         if missing:
             names += [v for v in cache.receipts if v not in names and not os.path.lexists(place.video_path(v))]
-        for name in names:
+        for name in () if dry_run else names:
             cache.forget(name)
     return names
 
@@ -113,19 +116,19 @@ def collect(*, workspace: Path | None = None, all_caches: bool = False) -> tuple
     place = Workspace.open(workspace)
     with place.locked(silent):
         current = current_cache(place.caches)
-        doomed = waste(current)
-        for folder in sorted(p for p in place.caches.iterdir() if p.is_dir() and p != current.folder):
+        others = [p for p in place.caches.iterdir() if p.is_dir() and p != current.folder]
+        # Temporary files of every writer: all of them hold the lock that is held here.
+        doomed = {*place.home.rglob(f"{durable.TEMPORARY}*"), *unused_shards(current)}
+        for folder in others:
             if all_caches:
-                doomed += [p for p in folder.rglob("*") if p.is_file()]
-            else:
-                doomed += waste(FeatureCache.open(folder))
-        doomed += [p for p in place.home.rglob(f"{durable.TEMPORARY}*") if p not in doomed]
-        freed = sum(p.stat().st_size for p in doomed)
-        for path in doomed:
+                doomed |= {p for p in folder.rglob("*") if p.is_file()}
+            elif (folder / "spec.json").is_file():
+                doomed |= set(unused_shards(FeatureCache.open(folder)))
+        freed = sum(p.lstat().st_size for p in doomed)
+        for path in sorted(doomed):
             durable.remove(path)
-        for folder in sorted((p for p in place.caches.rglob("*") if p.is_dir()), reverse=True):
-            if all_caches and current.folder not in (folder, *folder.parents) and not any(folder.iterdir()):
-                folder.rmdir()
+        for folder in others if all_caches else ():
+            shutil.rmtree(folder, ignore_errors=True)  # empty folders by now
     return len(doomed), freed
 
 
@@ -163,6 +166,8 @@ def info(*, workspace: Path | None = None) -> dict[str, Any]:
 
 
 def _run(folder: Path, cache: FeatureCache) -> dict[str, Any]:
+    from vla.train.checkpoint import open_run  # loads torch, which nothing else here needs
+
     try:
         run = open_run(folder)
     except MissingError:
@@ -175,7 +180,7 @@ def _run(folder: Path, cache: FeatureCache) -> dict[str, Any]:
 
 def _index(place: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
     try:
-        index = open_index(place.index)
+        index = summary(place.index)
     except MissingError:
         return None
     except VlaError as error:
@@ -183,7 +188,7 @@ def _index(place: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
     fresh = index.spec.fingerprint == cache.spec.fingerprint and index.cache_state == cache.state()
     return {
         "state": "up to date" if fresh else "out of date: run 'vla index'",
-        "videos": len(index.videos), "segments": len(index.video_of_row), "run": index.run, "backend": index.backend,
+        "videos": index.videos, "segments": index.segments, "run": index.run, "backend": index.backend,
     }  # fmt: skip
 
 
