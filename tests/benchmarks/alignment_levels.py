@@ -25,6 +25,7 @@ from vla.train.checkpoint import load_model
 from vla.workspace import Workspace
 from vla.world.clips import Clip, plan_clips, write_captions, write_clips
 
+FILES = {"train": ("train", "val"), "test": ("test",), "novel": ("novel",)}
 COLUMNS = (
     "R@1", "R@1 needs time", "R@1 others", "twin choice", "v2t R@1", "moment R1@0.5", "moment mIoU", "moment to video R@1",
 )  # fmt: skip
@@ -52,18 +53,27 @@ def measure(model: AlignmentModel, corpus: Corpus, twins: dict[str, str]) -> dic
     return dict(zip(COLUMNS, (float(v) for v in values), strict=True))
 
 
+def plan(train: int, test: int) -> list[Clip]:
+    """The clips: to train on (three in four of the scenes have a twin), to choose by, to test with, and with new combinations.
+
+    Scenes that are chosen by come in pairs of twins, as those of the test do: what time gains must show in the choice.
+    """
+    clips = plan_clips("train", train, 0, twins=0.75) + plan_clips("val", train // 6, 0)
+    return clips + plan_clips("test", test, 0) + plan_clips("novel", test // 2, 0, novel=True)
+
+
 def prepare(folder: Path, clips: list[Clip]) -> None:
     began = time.monotonic()
     write_clips(clips, folder / "clips")
-    for split in ("train", "test", "novel"):
-        some = [c for c in clips if c.split == split]
-        write_captions(some, folder / f"captions-{split}.jsonl", 0, descriptions=2 if split == "train" else 1)
+    for name, splits in FILES.items():
+        some = [c for c in clips if c.split in splits]
+        write_captions(some, folder / f"captions-{name}.jsonl", 0, descriptions=2 if name == "train" else 1)
     print(f"rendered in {time.monotonic() - began:.0f} s", flush=True)
     began = time.monotonic()
     report = None
-    for split in ("train", "test", "novel"):
-        paths = [folder / "clips" / c.name for c in clips if c.split == split]
-        captions = folder / f"captions-{split}.jsonl"
+    for name, splits in FILES.items():
+        paths = [folder / "clips" / c.name for c in clips if c.split in splits]
+        captions = folder / f"captions-{name}.jsonl"
         report = api.extract(paths, captions=captions, workspace=folder, choice=api.EncoderChoice(model="demo"))
     print(f"extracted in {time.monotonic() - began:.0f} s, {report.captions} captions\n", flush=True)
 
@@ -77,8 +87,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=0)
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
-    clips = plan_clips("train", arguments.train, 0, twins=0.5) + plan_clips("test", arguments.test, 0)
-    clips += plan_clips("novel", arguments.test // 2, 0, novel=True)
+    clips = plan(arguments.train, arguments.test)
     Workspace.open_or_create(folder)
     prepare(folder, clips)
     place = Workspace(folder)

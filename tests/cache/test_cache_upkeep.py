@@ -120,6 +120,13 @@ def test_a_copied_file_shares_its_features(place):
     assert damaged(place, read_data=True) == []
 
 
+def test_a_copy_of_a_file_whose_features_are_lost_is_extracted(place):
+    shutil.copy(place.root / "v2.mp4", place.root / "copy.mp4")
+    shard_of(place, "v2.mp4").unlink()
+    assert extract(place.root).extracted == 2
+    assert damaged(place, read_data=True) == []
+
+
 def test_two_copies_of_a_file_that_is_gone(place):
     """One takes the old name's place, the other is its copy."""
     shutil.copy(place.root / "v0.mp4", place.root / "x.mp4")

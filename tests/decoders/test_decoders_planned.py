@@ -1,13 +1,14 @@
 """Decoding only what is needed gives the very frames, bit for bit, that decoding everything gives."""
 
 from fractions import Fraction
+from itertools import islice
 
 import av
 import numpy as np
 import pytest
 
 from vla.decoders._index import DROP, JUMP, PASS, SHOW, PacketIndex, demuxed
-from vla.decoders.pyav import Decoder, PyavReader
+from vla.decoders.pyav import Decoder, PyavReader, _UnplannedError
 from vla.sampling import Sampling, every
 
 ENCODERS = {
@@ -124,6 +125,26 @@ def test_damage(seed, tmp_path):
     assert (np.diff(found.timestamps_seconds) >= 0).all()
 
 
+def test_time_does_not_run_backwards_where_the_plan_fails_half_way(tmp_path, monkeypatch):
+    def misled(self, index, queue, pending, to_end):
+        frame, time = next(islice(self._decode(), 30, None))
+        yield frame, time
+        pending += [Fraction(0), Fraction(1, 2), Fraction(2)]
+        raise _UnplannedError
+
+    monkeypatch.setattr(PyavReader, "_planned", misled)
+    times, *_ = sampled(write(tmp_path / "a.mp4", "libx264", {"g": "12"}), every(1), False)
+    assert times.tolist() == [1.2, 2.0]
+
+
+def test_every_packet_is_a_sign_of_life(tmp_path):
+    signs = []
+    reader = PyavReader(write(tmp_path / "a.mp4", "libx264", {"g": "12"}), 10**8)
+    reader.tick = lambda: signs.append(1)
+    index = reader._source.read_index(reader.tick)
+    assert len(signs) >= len(index.pts) == 75
+
+
 def test_a_stream_that_begins_later_is_passed_over():
     """PyAV's demuxer fails at a packet of a stream that was not there when the file was opened, and can be asked again."""
 
@@ -233,3 +254,11 @@ def test_what_no_wanted_frame_needs_is_not_decoded():
     steps = index.steps(np.array([2, 33]))
     expected = [JUMP | PASS, PASS, SHOW] + [DROP] * 27 + [JUMP | PASS, PASS, PASS, SHOW] + [DROP] * 6
     assert steps.tolist() == expected
+
+
+def test_steps_leave_out_what_an_open_group_shows_before_its_keyframe():
+    """In order of decoding, shown at: 0 3 1 2, then a keyframe at 6 with 4 and 5 that refer to the group before it, then 9 7 8."""
+    pts = np.array([0, 3, 1, 2, 6, 4, 5, 9, 7, 8])
+    index = PacketIndex(pts, np.isin(pts, (0, 6)), np.ones(10, bool), Fraction(1, 10))
+    assert index.steps(np.array([8])).tolist() == [DROP] * 4 + [JUMP | PASS, DROP, DROP, PASS, PASS, SHOW]
+    assert index.steps(np.array([5, 8])).tolist() == [JUMP | PASS, *[PASS] * 5, SHOW, PASS, PASS, SHOW]

@@ -116,6 +116,21 @@ def test_a_damaged_state_costs_time_and_not_the_result(tmp_path, monkeypatch):
     assert run(tmp_path / "r", data, config).digest == whole.digest
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("patience", [1, 3])
+def test_training_stops_when_nothing_gets_better_but_not_in_its_first_half(tmp_path, patience, seed):
+    data = corpus(seed=seed)
+    config = TrainConfig(**{**SETTINGS, "epochs": 10, "patience": patience, "learning_rate": 0.02, "seed": seed})
+    record = run(tmp_path, data, config).record
+    scores = [row["score"] for row in record["history"]]
+    expected = 10
+    for epoch in range(5, 10):
+        if epoch - 1 - int(np.argmax(scores[:epoch])) >= patience:
+            expected = epoch
+            break
+    assert record["epochs"] == len(scores) == expected
+
+
 def test_the_callers_random_state_is_left_alone(tmp_path):
     data = corpus(12)
     first = run(tmp_path / "a", data, TrainConfig(**SETTINGS))

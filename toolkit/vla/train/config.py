@@ -33,7 +33,8 @@ class TrainConfig:
         warmup: share of all steps.
         pull: weight of the mean squared distance between trained and frozen vectors, against forgetting what the
             frozen encoder knows of things that the captions do not mention.
-        patience: epochs without a better score on the held-out videos before training stops.
+        patience: epochs without a better score on the held-out videos before training stops; never in the first half of
+            `epochs`.
         held_out: share of videos to hold out where the captions name no split.
         seed: of everything random.
     """

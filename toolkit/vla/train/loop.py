@@ -99,7 +99,7 @@ def train(
     captions = _by_video(corpus)
     near = neighbours(corpus, split.train, config.seed)
     saved = time.monotonic()
-    while state.epoch < config.epochs and state.stale < config.patience:
+    while state.epoch < config.epochs and not _is_over(state, config):
         sums: dict[str, float] = {}
         for step, rows in enumerate(
             batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, state.epoch)
@@ -139,6 +139,11 @@ class _State:
 
     def record(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "best": self.best, "stale": self.stale, "history": self.history}
+
+
+def _is_over(state: _State, config: TrainConfig) -> bool:
+    # At a high rate scores may fall for some epochs before they rise: the first half is never the time to give up.
+    return state.stale >= config.patience and state.epoch >= config.epochs / 2
 
 
 def _finish(
