@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -99,19 +100,34 @@ def test_all_faults_are_told_at_once(tmp_path):
     assert [line.split(":")[0] for line in str(caught.value).split("\n")[1:]] == ["  line 1", "  line 4", "  line 5"]
 
 
+def beside(video):
+    return find_sidecars([video])[video]
+
+
+def test_a_folder_is_listed_once_however_many_videos_it_holds(tmp_path, monkeypatch):
+    videos = [tmp_path / f"v{i}.mp4" for i in range(5)]
+    for video in videos:
+        video.with_suffix(".txt").write_text("")
+    listings = []
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: listings.append(self) or listed(self))
+    assert find_sidecars(videos) == {v: [v.with_suffix(".txt")] for v in videos}
+    assert listings == [tmp_path]
+
+
 def test_find_sidecars(tmp_path):
     own = ["x.srt", "x.en.vtt", "x.deu.txt", "x.json", "x.DE.SRT"]
     others = ["x.mp4", "xy.srt", "x.info.json", "x.csv", "y.srt", "x.a.srt", "x.one.mp4", "x.one.srt", "x"]
     for name in own + others:
         (tmp_path / name).write_text("")
     (tmp_path / "x.fr.srt").mkdir()
-    assert find_sidecars(tmp_path / "x.mp4") == sorted(tmp_path / name for name in own)
-    assert find_sidecars(tmp_path / "x.one.mp4") == [tmp_path / "x.one.srt"]
-    assert find_sidecars(tmp_path / "z.mp4") == []
-    assert find_sidecars(tmp_path / "nowhere" / "x.mp4") == []
+    assert beside(tmp_path / "x.mp4") == sorted(tmp_path / name for name in own)
+    assert beside(tmp_path / "x.one.mp4") == [tmp_path / "x.one.srt"]
+    assert beside(tmp_path / "z.mp4") == []
+    assert beside(tmp_path / "nowhere" / "x.mp4") == []
 
 
 def test_find_sidecars_takes_names_as_they_are(tmp_path):
     for name in ("a[b]*.mp4", "a[b]*.txt", "ab.txt"):
         (tmp_path / name).write_text("")
-    assert find_sidecars(tmp_path / "a[b]*.mp4") == [tmp_path / "a[b]*.txt"]
+    assert beside(tmp_path / "a[b]*.mp4") == [tmp_path / "a[b]*.txt"]

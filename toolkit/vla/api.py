@@ -8,6 +8,7 @@ from vla.demo import demo
 from vla.search.hits import Hit
 from vla.stages.doctor import doctor
 from vla.stages.encoder import DEFAULT_SAMPLING, EncoderChoice
+from vla.stages.estimate import Estimate, estimate
 from vla.stages.extraction import extract
 from vla.stages.indexing import IndexReport, index
 from vla.stages.searching import OpenWorkspace, open_workspace, search
@@ -21,6 +22,7 @@ __all__ = [
     "DEFAULT_SAMPLING",
     "FROZEN",
     "EncoderChoice",
+    "Estimate",
     "ExtractReport",
     "Hit",
     "IndexReport",
@@ -30,6 +32,7 @@ __all__ = [
     "collect",
     "demo",
     "doctor",
+    "estimate",
     "extract",
     "index",
     "info",

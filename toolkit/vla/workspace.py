@@ -112,8 +112,8 @@ class Workspace:
         return found
 
     @classmethod
-    def open_or_create(cls, folder: Path | None = None) -> Workspace:
-        """The workspace of `folder` (found upwards when None), made where there is none yet."""
+    def choose(cls, folder: Path | None = None) -> Workspace:
+        """The workspace that `open_or_create` opens or makes; nothing is written, and it need not be there."""
         if folder is None:
             found = cls.find()
             if found is not None:
@@ -122,10 +122,17 @@ class Workspace:
         workspace = cls(folder.absolute())
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"a workspace is a folder, and {folder} is a file")
+        if (workspace.home / "workspace.json").is_file():
+            workspace._check()
+        return workspace
+
+    @classmethod
+    def open_or_create(cls, folder: Path | None = None) -> Workspace:
+        """The workspace of `folder` (found upwards when None), made where there is none yet."""
+        workspace = cls.choose(folder)
         description = workspace.home / "workspace.json"
         if not description.is_file():
             durable.write_json(description, {"schema": SCHEMA})
-        workspace._check()
         return workspace
 
     def _check(self) -> None:

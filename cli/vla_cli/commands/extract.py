@@ -10,6 +10,7 @@ from vla_cli import options as o
 
 if TYPE_CHECKING:
     from vla.cache.build import ExtractReport
+    from vla.stages.estimate import Estimate
 
 _FIELDS = ("video_id", "status", "reason", "frames", "duration_seconds", "coverage", "codec")
 
@@ -37,6 +38,10 @@ def extract(
         bool, typer.Option("--retry-failed", help="Try again what failed or came out partial.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Extract everything anew.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", "-n", help="Only say what would be done, how long it may take, and how many bytes."),
+    ] = False,
     switch: Annotated[
         bool, typer.Option("--switch", help="Go on with another encoder; old features are kept.")
     ] = False,
@@ -56,6 +61,17 @@ def extract(
     choice = api.EncoderChoice(
         model, pretrained, encoder, o.sampling(fps, num_frames, keyframes, scenes), device, dtype
     )
+    if dry_run:
+        with progress_bars(quiet) as progress:
+            planned = api.estimate(
+                paths, workspace=workspace, choice=choice, decoder=decoder, switch=switch, retry_failed=retry_failed,
+                overwrite=overwrite, progress=progress,
+            )  # fmt: skip
+        if as_json:
+            print_json(planned.to_json())
+        else:
+            _outlook(planned)
+        return
     with progress_bars(quiet) as progress:
         report = api.extract(
             paths, captions=captions, workspace=workspace, choice=choice, decoder=decoder, sidecars=sidecars, switch=switch,
@@ -71,6 +87,23 @@ def extract(
         _summary(report, quiet)
     if report.problems:
         raise typer.Exit(3)
+
+
+def _outlook(planned: Estimate) -> None:
+    """What would be done."""
+    from vla_cli.render import clock, out, print_table, size
+
+    if planned.unreadable:
+        print_table(("video", "cannot be read because"), list(planned.unreadable.items()))
+    known = f"{planned.done} need no work" + (f", {planned.taken_over} keep features" if planned.taken_over else "")
+    if not planned.todo:
+        out().print(f"nothing to extract; {known}")
+        return
+    good = len(planned.todo) - len(planned.unreadable)
+    out().print(f"{good} videos to extract, {clock(planned.video_seconds)} of video; {known}")
+    out().print(
+        f"about {planned.frames} frames, {size(planned.bytes)} of features, {clock(planned.seconds)} on this machine"
+    )
 
 
 def _summary(report: ExtractReport, quiet: bool) -> None:

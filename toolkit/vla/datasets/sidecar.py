@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,23 +59,37 @@ class Dataset:
         return annotations
 
 
-def find_sidecars(video: Path) -> list[Path]:
-    """The files beside `video` that hold its captions, sorted: `<stem>.<suffix>` and `<stem>.<language>.<suffix>`.
+def find_sidecars(videos: Iterable[Path]) -> dict[Path, list[Path]]:
+    """For each video the files beside it that hold its captions, sorted: `<stem>.<suffix>` and `<stem>.<language>.<suffix>`.
 
     A file that has the very name of another video there (`x.one.srt`, where `x.one.mp4` is) is that one's.
     """
-    if not video.parent.is_dir():
-        return []
-    near = [path for path in video.parent.iterdir() if path.name.startswith(f"{video.stem}.")]
-    other_videos = {path.stem for path in near if path.suffix.lower() in VIDEO_SUFFIXES} - {video.stem}
-    return sorted(
-        path
-        for path in near
-        if path.suffix.lower() in SUFFIXES
-        and video.stem in (path.stem, _without_language(path.stem))
-        and path.stem not in other_videos
-        and path.is_file()
-    )
+    folders: dict[Path, _Folder] = {}
+    found = {}
+    for video in videos:
+        if video.parent not in folders:
+            folders[video.parent] = _Folder(video.parent)
+        found[video] = folders[video.parent].captions_of(video.stem)
+    return found
+
+
+class _Folder:
+    """What lies in a folder, listed once however many videos there are."""
+
+    def __init__(self, folder: Path) -> None:
+        self._video_stems: set[str] = set()
+        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            suffix = path.suffix.lower()
+            if suffix in VIDEO_SUFFIXES:
+                self._video_stems.add(path.stem)
+            elif suffix in SUFFIXES:
+                for stem in {path.stem, _without_language(path.stem)}:
+                    self._by_stem[stem].append(path)
+
+    def captions_of(self, stem: str) -> list[Path]:
+        near = self._by_stem.get(stem, ())
+        return sorted(p for p in near if (p.stem == stem or p.stem not in self._video_stems) and p.is_file())
 
 
 def _without_language(stem: str) -> str:

@@ -31,17 +31,15 @@ def read_captions(path: Path | None, columns: Mapping[str, str] | None) -> list[
 def sidecar_captions(report: ExtractReport, place: Workspace, progress: ProgressCallback) -> list[Annotation]:
     """Captions that lie beside the videos of `report`; a file that cannot be read is reported and passed over."""
     found: list[Annotation] = []
-    for receipt in report.receipts:
-        if not receipt.has_features:
-            continue
-        video = place.video_path(receipt.video_id)
-        for path in find_sidecars(video):
+    names = {place.video_path(r.video_id): r.video_id for r in report.receipts if r.has_features}
+    for video, beside in find_sidecars(names).items():
+        for path in beside:
             try:
                 some = datasets.build("sidecar", {"video": video.stem}).read(path)
             except AnnotationError as error:
                 progress(Progress("captions", message=str(error), level="warning"))
                 continue
-            found += [replace(a, video=receipt.video_id, source=place.video_id(path)) for a in some]
+            found += [replace(a, video=names[video], source=place.video_id(path)) for a in some]
     return found
 
 

@@ -40,8 +40,13 @@ AS_BEFORE = EncoderChoice()
 """What the workspace used before, or the defaults."""
 
 
-def encoder_and_cache(place: Workspace, choice: EncoderChoice, switch: bool) -> tuple[Encoder, FeatureCache]:
-    """The encoder that is asked for, or that was used before, and its cache; refuses to mix without `switch`."""
+def encoder_and_cache(
+    place: Workspace, choice: EncoderChoice, switch: bool, *, create: bool = True
+) -> tuple[Encoder, FeatureCache]:
+    """The encoder that is asked for, or that was used before, and its cache; refuses to mix without `switch`.
+
+    Without `create` nothing is written: a cache that is not there yet is empty.
+    """
     try:
         before: FeatureCache | None = current_cache(place.caches)
     except MissingError:
@@ -67,6 +72,8 @@ def encoder_and_cache(place: Workspace, choice: EncoderChoice, switch: bool) -> 
             "Ways on: leave out --model, --pretrained, --encoder and the sampling to go on as before; use another --workspace; "
             "or give --switch to let this workspace go on with the new features (the old ones are kept)",
         )
+    if not create:
+        return encoder, FeatureCache(place.caches / spec.fingerprint, spec, source)
     return encoder, FeatureCache.create(place.caches, spec, source)
 
 
