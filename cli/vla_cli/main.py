@@ -21,9 +21,10 @@ from vla.errors import (
     UsageError,
     VlaError,
 )
+from vla_cli import interrupt
 from vla_cli.commands import demo, doctor, extract, gc, index, info, ls, models, rm, search, train, verify
 
-NOTHING_FOUND, USAGE, PARTIAL, UNFIT, RESOURCE, INTERRUPTED = 1, 2, 3, 4, 5, 130
+NOTHING_FOUND, USAGE, PARTIAL, UNFIT, RESOURCE, INTERRUPTED = 1, 2, 3, 4, 5, interrupt.CODE
 _CODES: tuple[tuple[type[VlaError], int], ...] = (
     (ResourceError, RESOURCE),
     (UsageError, USAGE),
@@ -77,6 +78,7 @@ def _global(
 
 def main() -> None:
     """Run the command line; an error of ours is one message on stderr and its exit code, never a traceback."""
+    interrupt.answer_interrupts()
     try:
         app()
     except VlaError as error:

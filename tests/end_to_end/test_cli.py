@@ -213,6 +213,34 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named: no SIGINT to send on Windows")
+def test_a_second_control_c_stops_at_once():
+    """Whatever the first one waits for: here, a thread that will not end."""
+    code = """
+import threading, time
+from vla_cli.interrupt import answer_interrupts
+answer_interrupts()
+stuck = threading.Thread(target=time.sleep, args=(60,))
+stuck.start()
+print("ready", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("first", flush=True)
+    stuck.join()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "first\n" and process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 130
+        assert process.stderr.read() == "stopping; Ctrl-C again stops at once\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named: no SIGINT to send on Windows")
 def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     clips = plan_clips("train", 30, 1)
     (tmp_path / "clips").mkdir()

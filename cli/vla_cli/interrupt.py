@@ -1,0 +1,40 @@
+"""Ctrl-C: the first ends the command in good order, a second one at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+CODE = 130
+_AGAIN = b"stopping; Ctrl-C again stops at once\n"
+_SHOW_CURSOR = b"\x1b[?25h"
+
+
+def answer_interrupts() -> None:
+    """From now on SIGINT raises KeyboardInterrupt once and then ends the process; nothing that is finished is lost by either.
+
+    Left alone where SIGINT is ignored, as it is for what a shell runs in the background.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _first)
+
+
+def _first(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, _second)
+    _write(_AGAIN)
+    raise KeyboardInterrupt
+
+
+def _second(number: int, frame: FrameType | None) -> None:
+    # Progress bars hide the cursor, and nobody else will bring it back.
+    _write(_SHOW_CURSOR if sys.stderr.isatty() else b"")
+    os._exit(CODE)
+
+
+def _write(content: bytes) -> None:
+    try:
+        os.write(2, content)
+    except OSError:
+        pass  # nobody is there to read it
