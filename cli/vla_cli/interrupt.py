@@ -22,19 +22,11 @@ def answer_interrupts() -> None:
 
 
 def _first(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, _second)
-    _write(_AGAIN)
-    raise KeyboardInterrupt
-
-
-def _second(number: int, frame: FrameType | None) -> None:
-    # Progress bars hide the cursor, and nobody else will bring it back.
-    _write(_SHOW_CURSOR if sys.stderr.isatty() else b"")
-    os._exit(CODE)
-
-
-def _write(content: bytes) -> None:
+    # The system's own way: a handler of ours would have to wait for whatever Python waits for. Shells report it as 130, too.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        os.write(2, content)
+        # Progress bars hide the cursor, and after a second one nobody will bring it back.
+        os.write(2, (_SHOW_CURSOR if sys.stderr.isatty() else b"") + _AGAIN)
     except OSError:
         pass  # nobody is there to read it
+    raise KeyboardInterrupt

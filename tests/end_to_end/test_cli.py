@@ -236,7 +236,7 @@ except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "first\n" and process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 130
+        assert process.wait(timeout=10) == -signal.SIGINT
         assert process.stderr.read() == "stopping; Ctrl-C again stops at once\n"
 
 
