@@ -221,8 +221,8 @@ from vla_cli.interrupt import answer_interrupts
 answer_interrupts()
 stuck = threading.Thread(target=time.sleep, args=(60,))
 stuck.start()
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("first", flush=True)
