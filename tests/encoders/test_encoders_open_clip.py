@@ -290,3 +290,33 @@ def test_side_by_side_calls_use_one_core_each_and_give_equal_bits(folder):
     finally:
         torch.set_num_threads(before)
     assert all((f == found[0]).all() for f in found)
+
+
+def test_where_memory_is_short_fewer_at_once_give_the_same(folder, monkeypatch):
+    """A stand-in for a GPU with room for three inputs: this one has none."""
+    encoder = registry.build("open_clip", {"model": f"local-dir:{folder}", "device": "cpu"})
+    pixels = np.random.default_rng(0).integers(0, 255, (10, 3, 32, 32), np.uint8)
+    frames, texts = encoder.encode_frames(pixels), encoder.encode_text([f"a dog {i}" for i in range(10)])
+    sizes = []
+
+    def short(method, room=3):
+        def run(*given, **named):
+            sizes.append(len(given[0] if given else named["text"]))
+            if sizes[-1] > room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return method(*given, **named)
+
+        return run
+
+    network = encoder._network
+    monkeypatch.setattr(network, "encode_image", short(network.encode_image))
+    monkeypatch.setattr(network, "forward_intermediates", short(network.forward_intermediates))
+    np.testing.assert_allclose(encoder.encode_frames(pixels), frames, atol=1e-5)
+    assert sizes == [10, 5, 2, 2, 2, 2, 2]
+    again = encoder.encode_text([f"a dog {i}" for i in range(10)])
+    np.testing.assert_allclose(again.pooled, texts.pooled, atol=1e-5)
+    np.testing.assert_allclose(again.tokens, texts.tokens, atol=1e-5)
+    assert sizes[7:] == [2] * 5
+    monkeypatch.setattr(network, "encode_image", short(network.encode_image, room=0))
+    with pytest.raises(EnvironmentUnfitError, match="no memory left for a single input"):
+        encoder.encode_frames(pixels)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
 from vla.errors import EnvironmentUnfitError, UsageError
+
+T = TypeVar("T")
 
 # Below this the lower precision is not worth it, and the choice would hang on what else the machine does.
 _WORTHWHILE = 1.5
@@ -61,6 +65,38 @@ def _seconds_in(dtype: torch.dtype) -> float:
         a @ b
         best = min(best, time.perf_counter() - began)
     return best
+
+
+class Pieces:
+    """Work on as many rows at once as there is memory for: where there is not, half as many, from then on."""
+
+    def __init__(self) -> None:
+        self._most = sys.maxsize
+
+    def run(self, rows: torch.Tensor, work: Callable[[torch.Tensor], T]) -> list[T]:
+        """What `work` makes of `rows`, a piece at a time and in order.
+
+        Raises:
+            EnvironmentUnfitError: there is no memory for a single row.
+        """
+        done: list[T] = []
+        start = 0
+        while start < len(rows):
+            piece = rows[start : start + self._most]
+            try:
+                done.append(work(piece))
+                start += len(piece)
+                continue
+            except torch.OutOfMemoryError as error:
+                if len(piece) == 1:
+                    raise EnvironmentUnfitError(
+                        "the GPU has no memory left for a single input of this model: use --device cpu, a smaller model, or "
+                        "end what else is using the GPU"
+                    ) from error
+                self._most = max(1, len(piece) // 2)
+            # Not within the handler: what failed is let go of only now.
+            torch.cuda.empty_cache()
+        return done
 
 
 @contextmanager

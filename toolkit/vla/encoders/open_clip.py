@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from vla.encoders._device import choose_device, choose_dtype, one_core
+from vla.encoders._device import Pieces, choose_device, choose_dtype, one_core
 from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders.base import EncoderIdentity
@@ -64,6 +64,7 @@ class Encoder:
             torch.tensor(v, device=self._device).view(1, 3, 1, 1) * 255
             for v in (self._preprocess.mean, self._preprocess.std)
         )
+        self._pieces = Pieces()
         with torch.inference_mode():
             dim = self.encode_frames(np.zeros((1, 3, self._preprocess.height, self._preprocess.width), np.uint8)).shape[
                 1
@@ -95,9 +96,7 @@ class Encoder:
         if not len(prepared):
             return np.zeros((0, self.identity.dim), np.float32)
         with torch.inference_mode():
-            images = torch.from_numpy(prepared).to(self._device, torch.float32)
-            images = ((images - self._mean) / self._std).to(self._dtype)
-            return self._network.encode_image(images).float().cpu().numpy()
+            return np.concatenate(self._pieces.run(torch.from_numpy(prepared), self._encode_images))
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
         """Pooled and token features; each token is brought into the joint space by the text projection."""
@@ -106,15 +105,26 @@ class Encoder:
         with self._lock:
             ids = self._tokenizer(texts)
         lengths = self._lengths(ids)
+        longest = int(lengths.max())
         with torch.inference_mode():
-            out = self._network.forward_intermediates(
-                text=ids.to(self._device), text_indices=1, normalize=False, normalize_intermediates=True
-            )
-            last = out["text_intermediates"][-1][:, : int(lengths.max())]
-            tokens = _project(self._network, last)
-        mask = np.arange(tokens.shape[1])[None] < lengths[:, None]
-        values = tokens.float().cpu().numpy() * mask[..., None]
-        return TextFeatures(tuple(texts), out["text_features"].float().cpu().numpy(), values, mask)
+            made = self._pieces.run(ids, lambda some: self._encode_ids(some, longest))
+        pooled, tokens = (np.concatenate(parts) for parts in zip(*made, strict=True))
+        mask = np.arange(longest)[None] < lengths[:, None]
+        return TextFeatures(tuple(texts), pooled, tokens * mask[..., None], mask)
+
+    def _encode_images(self, pixels: torch.Tensor) -> np.ndarray:
+        images = pixels.to(self._device, torch.float32)
+        images = ((images - self._mean) / self._std).to(self._dtype)
+        values: np.ndarray = self._network.encode_image(images).float().cpu().numpy()
+        return values
+
+    def _encode_ids(self, ids: torch.Tensor, longest: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pooled `(Q, D)` and token features `(Q, longest, D)`."""
+        out = self._network.forward_intermediates(
+            text=ids.to(self._device), text_indices=1, normalize=False, normalize_intermediates=True
+        )
+        tokens = _project(self._network, out["text_intermediates"][-1][:, :longest])
+        return out["text_features"].float().cpu().numpy(), tokens.float().cpu().numpy()
 
     def fits(self, text: str) -> bool:
         """True if no token of `text` would be cut off."""
