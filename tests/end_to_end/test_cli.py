@@ -1,7 +1,6 @@
 """The four commands as a person runs them: in sequence, without a path between them, and with every mistake they make."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,22 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import vla
 
 from vla.world.clips import plan_clips, write_captions
 from vla.world.render import write_clip
 
 TOY = ("--encoder", "toy", "--model", "48")
-
-
-def vla(*arguments, cwd, env=None, timeout=120):
-    """Run the command in a process of its own; nothing of ours may ever end in a traceback."""
-    done = subprocess.run(
-        [sys.executable, "-m", "vla_cli", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
-        env={**os.environ, "COLUMNS": "200", **(env or {})},
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr + done.stdout, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import json
 
 import av
 import pytest
-from test_cli import TOY, vla
+from command import vla
+from test_cli import TOY
 
 from vla.cache.store import current_cache
 from vla.workspace import Workspace
