@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("vla-demo"),
-    clips: Annotated[int, typer.Option(min=12, help="Clips to render; a third of them is held back for tests.")] = 240,
+    clips: Annotated[
+        int, typer.Option(min=12, help="Clips to render; a quarter of them is held back for tests.")
+    ] = 640,
     seed: Annotated[int, typer.Option(help="Which world.")] = 0,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -45,10 +47,10 @@ def _show(report: DemoReport) -> None:
     print_table(("task", "measure", "frozen", "trained"), rows, title=title, numeric=("frozen", "trained"))
     searches = [
         (e.query, f"{Path(e.truth[0]).name} {clock(e.truth[1])} - {clock(e.truth[2])}",
-         f"{Path(e.found[0]).name} {clock(e.found[1])} - {clock(e.found[2])}", e.rank or "not in ten")
+         f"{Path(e.found[0]).name} {clock(e.found[1])} - {clock(e.found[2])}", e.right, e.rank or "not in ten")
         for e in report.examples
     ]  # fmt: skip
-    print_table(("search", "written for", "found first", "rank of the right moment"), searches)
+    print_table(("search", "written for", "found first", "right moments", "rank of the first right one"), searches)
     verdict = "beats" if report.used else "does not beat"
     out().print(
         f"trained on {report.clips['train']} clips; the run {verdict} the frozen encoder on others (alpha {report.alpha:g})"

@@ -72,6 +72,12 @@ def moments(scene: Scene, rng: np.random.Generator) -> list[Moment]:
     return [Moment(_sentence(_clause(scene, e, rng)), e.start, e.end) for e in scene.events]
 
 
+def tells_looks(text: str) -> bool:
+    """True if a text of ours tells the size or the texture of something."""
+    words = set(text.lower().replace(".", " ").split())
+    return any(not words.isdisjoint(phrases) for known in (_SIZE, _TEXTURE) for phrases in known.values())
+
+
 def description(scene: Scene, rng: np.random.Generator) -> str:
     """What happens in the whole scene, in order, in one sentence or two; who keeps still is named now and then."""
     clauses = [_clause(scene, e, rng) for e in scene.events]
