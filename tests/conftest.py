@@ -45,6 +45,14 @@ def _strict(name, report):
     return report
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Counts that a test kept with `record_property("counts", ...)`: how much was tried is part of the result."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties if report.when == "call" else ():
+            if name == "counts":
+                terminalreporter.write_line(value)
+
+
 BITS = 8
 
 

@@ -75,7 +75,7 @@ def fresh(clips: Path, folder: Path) -> Path:
     return folder
 
 
-def test_extract_survives_kills(clips, tmp_path):
+def test_extract_survives_kills(clips, tmp_path, record_property):
     arguments = ("extract", "clips", "--captions", "captions.jsonl", "--model", "demo")
     whole = fresh(clips, tmp_path / "whole")
     began = time.monotonic()
@@ -94,10 +94,10 @@ def test_extract_survives_kills(clips, tmp_path):
     finish(broken, *arguments)
     assert features(broken) == expected
     assert hit >= KILLS // 2
-    print(f"{KILLS} kills of extract, {hit} of them while it ran: nothing lost, equal result")
+    record_property("counts", f"{KILLS} kills of extract, {hit} of them while it ran: lost 0, equal result")
 
 
-def test_train_survives_kills(clips, tmp_path):
+def test_train_survives_kills(clips, tmp_path, record_property):
     folder = fresh(clips, tmp_path / "train")
     finish(folder, "extract", "clips", "--captions", "captions.jsonl", "--model", "demo")
     arguments = ("train", "--epochs", "60", "--patience", "60", "--json")
@@ -114,4 +114,4 @@ def test_train_survives_kills(clips, tmp_path):
     assert again["digest"] == whole["digest"]
     assert again == whole
     assert hit >= KILLS // 2
-    print(f"{KILLS} kills of train, {hit} of them while it ran: equal weights and metrics")
+    record_property("counts", f"{KILLS} kills of train, {hit} of them while it ran: equal weights and metrics")

@@ -1,13 +1,17 @@
-"""Killed at any moment: what was acknowledged is there, nothing is half there, and doing it again ends the same.
+"""Killed at any moment, or let down by the disk: what was acknowledged is there, nothing is half there, and doing it again ends
+the same.
 
-A child process does the work and is killed (SIGKILL) at its Nth operation on the disk, for every N; a write that is
-killed has written half. Then the parent opens what is left.
+The work is struck at its Nth operation on the disk, for every N: a child process that does it is killed (SIGKILL), or the
+operation fails with an error of the disk; a write has then written half. Afterwards what is left is opened.
 """
 
+import errno
 import os
 import shutil
 import signal
 import warnings
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,7 @@ from vla import durable
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
 from vla.encoders.toy import Encoder
+from vla.errors import MissingError, VlaError
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, ModelConfig
 from vla.search.build import build_index
@@ -30,7 +35,9 @@ pytestmark = pytest.mark.usefixtures("no_sync")
 ENCODER = Encoder("6")
 SPEC = ENCODER.identity.spec("fps=2")
 SOURCE = EncoderSource("toy", "6", "")
-OPERATIONS = ("open", "write", "fsync", "replace", "unlink", "mkdir")
+
+
+FAULTS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EINTR, errno.EROFS)
 
 
 def killed(work, point):
@@ -45,8 +52,8 @@ def killed(work, point):
     if not child:
         try:
             os.close(reader)
-            _die_at(point)
-            work(lambda name: os.write(writer, f"{name}\n".encode()))
+            with struck(point, lambda: os.kill(os.getpid(), signal.SIGKILL)):
+                work(lambda name: os.write(writer, f"{name}\n".encode()))
             os._exit(0)
         except BaseException:
             os._exit(1)
@@ -61,8 +68,28 @@ def killed(work, point):
     return acknowledged, False
 
 
-def _die_at(point):
-    """In the child: the operation number `point`, of all that `durable` and its callers do, is the last thing."""
+def failed(work, point, code):
+    """Run `work(acknowledge)`, whose disk operation number `point` fails with `code`; returns as `killed` does."""
+    acknowledged = []
+
+    def fail():
+        raise OSError(code, os.strerror(code))
+
+    hit = []
+    try:
+        with struck(point, lambda: (hit.append(1), fail())):
+            work(acknowledged.append)
+    except VlaError:  # and nothing else: whoever calls gets one clear error
+        assert hit
+        return acknowledged, True
+    # Tidying up may fail without harm: then the work is done all the same.
+    return acknowledged, bool(hit)
+
+
+@contextmanager
+def struck(point, blow):
+    """Within this, `blow()` comes instead of operation number `point` of all that `durable` and its callers do on the disk;
+    a write has then written half."""
     count = iter(range(10**9))
 
     def mortal(real, torn=False):
@@ -70,7 +97,7 @@ def _die_at(point):
             if next(count) == point:
                 if torn:
                     real(given[0], bytes(given[1])[: len(given[1]) // 2])
-                os.kill(os.getpid(), signal.SIGKILL)
+                blow()
             return real(*given, **named)
 
         return operation
@@ -82,23 +109,42 @@ def _die_at(point):
         def __getattr__(self, name):
             return getattr(os, name)
 
+    before = {name: getattr(Path, name) for name in ("replace", "unlink", "mkdir")}
     durable.os = Os()
-    for name in ("replace", "unlink", "mkdir"):
-        setattr(Path, name, mortal(getattr(Path, name)))
+    for name, real in before.items():
+        setattr(Path, name, mortal(real))
+    try:
+        yield
+    finally:
+        durable.os = os
+        for name, real in before.items():
+            setattr(Path, name, real)
 
 
-def sweep(tmp_path, prepare, work, check):
-    """Kill `work` at every point; `prepare(folder)` first, `check(folder, acknowledged)` afterwards."""
-    point, alive = 0, True
-    while alive:
-        folder = tmp_path / "here"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        prepare(folder)
-        acknowledged, alive = killed(lambda acknowledge, f=folder: work(f, acknowledge), point)
-        check(folder, acknowledged)
-        point += 1
-    return point
+@pytest.fixture
+def sweep(tmp_path, record_property, request):
+    """`sweep(prepare, work, check)` strikes `work` at every point in every way; `prepare(folder)` goes before,
+    `check(folder, acknowledged)` comes after. Returns the number of points."""
+
+    def run(prepare, work, check):
+        counts = []
+        for fault in ("kill", *FAULTS):
+            point, alive = 0, True
+            while alive:
+                folder = tmp_path / "here"
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                prepare(folder)
+                start = partial(work, folder)
+                acknowledged, alive = killed(start, point) if fault == "kill" else failed(start, point, fault)
+                check(folder, acknowledged)
+                point += 1
+            counts.append(point - 1)
+        name = request.node.name.removeprefix("test_")
+        record_property("counts", f"{name}: {counts[0]} points x kill, {sum(counts[1:])} x disk errors; lost 0")
+        return counts[0]
+
+    return run
 
 
 def features(video_id, seed, frames=5):
@@ -128,7 +174,7 @@ def state_of(cache):
     return {v: (cache.receipts[v].content, cache.frames(v).values.tolist()) for v in cache.video_ids()}
 
 
-def test_videos_survive_a_kill_at_any_point(tmp_path):
+def test_videos_survive_a_kill_at_any_point(tmp_path, sweep):
     possible = {(v, f"c{s}", str(features(v, s).values.tolist())) for _, v, s in VIDEOS}
 
     def check(folder, acknowledged):
@@ -151,7 +197,7 @@ def test_videos_survive_a_kill_at_any_point(tmp_path):
 
     add_videos(tmp_path / "plain", lambda _: None)
     wanted = FeatureCache.open(tmp_path / "plain" / SPEC.fingerprint)
-    assert sweep(tmp_path, lambda folder: None, add_videos, check) > 25
+    assert sweep(lambda folder: None, add_videos, check) > 25
 
 
 TEXTS = ["a red dog runs", "rain", " ".join(f"word{i}" for i in range(40)), "green tea is poured"]
@@ -162,7 +208,7 @@ def add_texts(folder, acknowledge):
     cache.add_texts(TEXTS, ENCODER, batch=2, on_batch=lambda n: acknowledge(str(n)))
 
 
-def test_texts_survive_a_kill_at_any_point(tmp_path):
+def test_texts_survive_a_kill_at_any_point(tmp_path, sweep):
     parts = [" ".join(f"word{i}" for i in range(a, b)) for a, b in ((0, 16), (16, 32), (32, 40))]
     plain = ENCODER.encode_text([t for t in TEXTS if len(t) < 50] + parts)
     vectors = dict(zip(plain.texts, plain.pooled.astype(np.float16), strict=True))
@@ -183,7 +229,7 @@ def test_texts_survive_a_kill_at_any_point(tmp_path):
         add_texts(folder, lambda _: None)
         complete(FeatureCache.open(folder / SPEC.fingerprint))
 
-    assert sweep(tmp_path, lambda folder: None, add_texts, check) > 20
+    assert sweep(lambda folder: None, add_texts, check) > 20
 
 
 def model(seed):
@@ -199,7 +245,7 @@ def model(seed):
 QUERY = np.random.default_rng(0).standard_normal((2, 6)).astype(np.float32)
 
 
-def test_a_run_survives_a_kill_at_any_point(tmp_path):
+def test_a_run_survives_a_kill_at_any_point(tmp_path, sweep):
     old, new = model(1), model(2)
     answers = {"old": old.align_texts(QUERY).tolist(), "new": new.align_texts(QUERY).tolist()}
     tensors = {"x": old.log_scale.detach()}
@@ -226,12 +272,10 @@ def test_a_run_survives_a_kill_at_any_point(tmp_path):
         kept = sorted(p.name for p in (folder / "run").iterdir() if not p.name.startswith(durable.TEMPORARY))
         assert kept == sorted(["run.json", f"model-{run.digest}.safetensors"])
 
-    assert sweep(tmp_path, prepare, work, check) > 12
+    assert sweep(prepare, work, check) > 12
 
 
-def test_the_first_run_is_there_or_not(tmp_path):
-    from vla.errors import MissingError
-
+def test_the_first_run_is_there_or_not(tmp_path, sweep):
     new = model(2)
 
     def work(folder, acknowledge):
@@ -244,10 +288,10 @@ def test_the_first_run_is_there_or_not(tmp_path):
         except MissingError:
             assert not acknowledged
 
-    sweep(tmp_path, lambda folder: None, work, check)
+    sweep(lambda folder: None, work, check)
 
 
-def test_the_state_of_training_survives_a_kill_at_any_point(tmp_path):
+def test_the_state_of_training_survives_a_kill_at_any_point(tmp_path, sweep):
     tensors = {name: model(seed).log_scale.detach() for name, seed in (("one", 1), ("two", 2))}
 
     def prepare(folder):
@@ -263,11 +307,11 @@ def test_the_state_of_training_survives_a_kill_at_any_point(tmp_path):
         assert float(found["x"]) == float(tensors["one" if record["epoch"] == 1 else "two"])
         assert load_state(folder, "other settings") is None
 
-    assert sweep(tmp_path, prepare, work, check) > 10
+    assert sweep(prepare, work, check) > 10
 
 
 @pytest.mark.parametrize("backend", ["exact", "faiss_flat"])
-def test_an_index_survives_a_kill_at_any_point(tmp_path, backend):
+def test_an_index_survives_a_kill_at_any_point(tmp_path, backend, sweep):
     cache = FeatureCache.create(tmp_path / "cache", SPEC, SOURCE)
     cache.add_video(features("a.mp4", 1), receipt("a.mp4", 1))
     frozen = AlignmentModel(ModelConfig(6)).eval()
@@ -294,7 +338,7 @@ def test_an_index_survives_a_kill_at_any_point(tmp_path, backend):
         assert hits(open_index(folder)) == answers[2]
         assert len([p for p in folder.iterdir() if not p.name.startswith(durable.TEMPORARY)]) == 3
 
-    assert sweep(tmp_path, lambda folder: save_index(folder, old), work, check) > 15
+    assert sweep(lambda folder: save_index(folder, old), work, check) > 15
 
 
 def test_strays_of_a_kill_are_never_read(tmp_path):

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,10 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        _forget(temporary)
+        discard(temporary)
         raise _resource_error(path, len(content), error) from error
     except BaseException:
-        _forget(temporary)
+        discard(temporary)
         raise
 
 
@@ -78,6 +78,12 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise ResourceError(f"cannot delete {path}: {error.strerror or error}") from error
+
+
+def discard(path: Path) -> None:
+    """Delete what nothing refers to any more. Where that fails it stays as waste: what replaced it counts all the same."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def sha256(content: bytes) -> str:
@@ -139,13 +145,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _forget(temporary: Path) -> None:
-    try:
-        temporary.unlink(missing_ok=True)
-    except OSError:
-        pass  # a stray temporary file is harmless, and the first error is the one to report
 
 
 def _resource_error(path: Path, size: int, error: OSError) -> ResourceError:

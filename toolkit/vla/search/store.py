@@ -78,7 +78,7 @@ def save_index(folder: Path, index: SearchIndex) -> None:
     )
     for old in [*folder.glob("vectors-*"), *folder.glob("rows-*")]:
         if old.name not in names:
-            old.unlink(missing_ok=True)
+            durable.discard(old)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def train(
         told = json.dumps([a.to_json() for a in annotations], sort_keys=True)
         identity = config.identity(cache.spec.fingerprint, cache.state(), durable.sha256(told.encode()))
         if overwrite:
-            (folder / "progress.json").unlink(missing_ok=True)
+            durable.remove(folder / "progress.json")
         elif (folder / "run.json").is_file() and load_state(folder, identity) is None:
             try:
                 finished = open_run(folder)

@@ -68,7 +68,7 @@ def save_run(folder: Path, model: AlignmentModel, spec: FeatureSpec, identity: s
          "model": config, "record": record},
     )  # fmt: skip
     _drop(folder, "model-*", keep=name)
-    (folder / "progress.json").unlink(missing_ok=True)
+    durable.discard(folder / "progress.json")
     _drop(folder, "state-*", keep="")
     return Run(folder.name, identity, digest[:16], spec, model.config, record)
 
@@ -146,4 +146,4 @@ def _read_run(folder: Path) -> tuple[Run, str, str]:
 def _drop(folder: Path, pattern: str, keep: str) -> None:
     for old in folder.glob(pattern):
         if old.name != keep:
-            old.unlink(missing_ok=True)
+            durable.discard(old)
