@@ -126,10 +126,9 @@ def test_damage(seed, tmp_path):
 
 
 def test_time_does_not_run_backwards_where_the_plan_fails_half_way(tmp_path, monkeypatch):
-    def misled(self, index, queue, pending, to_end):
+    def misled(self, index, wanted, to_end):
         frame, time = next(islice(self._decode(), 30, None))
         yield frame, time
-        pending += [Fraction(0), Fraction(1, 2), Fraction(2)]
         raise _UnplannedError
 
     monkeypatch.setattr(PyavReader, "_planned", misled)
@@ -159,6 +158,18 @@ def test_a_stream_that_begins_later_is_passed_over():
                 yield item
 
     assert list(demuxed(Container(), None)) == ["a", "b", "c", "end"]
+
+
+@pytest.mark.parametrize("sampling", ["fps=2", "fps=240", "scenes", "frames=3"])
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_frame_that_stays_for_years_is_looked_at_once(place, sampling, tmp_path):
+    pts = [0, 400, 800]
+    pts[place:] = [t + 10**12 for t in pts[place:]]
+    path = write(tmp_path / "a.mkv", "libx264", {"g": "12"}, 3, pts)
+    with Decoder().open(path) as reader:
+        times = np.concatenate([c.timestamps_seconds for c in reader.sample(Sampling.parse(sampling))])
+    assert set(times) <= {t / 1000 for t in pts} and len(times) == len(set(times)) >= 1
+    require_same(path, Sampling.parse(sampling))
 
 
 def test_a_file_that_begins_within_a_group_is_decoded_whole(tmp_path):

@@ -40,10 +40,11 @@ def scene_times(looks: Iterable[tuple[Fraction, np.ndarray]]) -> list[Fraction]:
     if not times:
         return []
     cuts = [0, *(i for i in range(1, len(times)) if _is_cut(changes, i))]
-    edges = [times[c] for c in cuts] + [times[-1]]
     found: list[Fraction] = []
-    for start, end in itertools.pairwise(edges):
-        parts = max(1, -(-(end - start) // _LONGEST))
+    for first, last in itertools.pairwise([*cuts, len(times) - 1]):
+        start, end = times[first], times[last]
+        # There is no more to see than was looked at: a file may claim to show one frame for a thousand years.
+        parts = max(1, min(-(-(end - start) // _LONGEST), last - first))
         found += [start + (end - start) * (2 * k + 1) / (2 * parts) for k in range(int(parts))]
     return sorted(set(found))
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
-from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +15,7 @@ from vla.decoders._container import Source, declared_seconds, said
 from vla.decoders._index import DROP, JUMP, SHOW, PacketIndex, demuxed
 from vla.decoders._picture import aspect_of, stack, upright
 from vla.decoders._scenes import RATE, scene_times, thumbnail
+from vla.decoders._wanted import Regular, Wanted
 from vla.decoders.base import DecodeReport
 from vla.errors import DecodeError
 from vla.sampling import Sampling, every
@@ -95,12 +95,12 @@ class PyavReader:
 
     def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:
         """The frame on screen at each of the ascending times."""
-        wanted = [Fraction(float(t)) for t in timestamps_seconds]
+        asked = [Fraction(float(t)) for t in timestamps_seconds]
         index = None if self._whole else self._source.read_index(self.tick)
-        found = [(upright(f, self._aspect), float(t)) for f, t in self._on_screen(wanted, index)]
-        if len(found) < len(wanted):
+        found = [(upright(f, self._aspect), float(t)) for f, t in self._on_screen(Wanted(asked), index)]
+        if len(found) < len(asked):
             raise DecodeError(
-                f"{self.video.path.name}: nothing is on screen at {float(wanted[len(found)]):.3f} s; it ends at "
+                f"{self.video.path.name}: nothing is on screen at {float(asked[len(found)]):.3f} s; it ends at "
                 f"{float(self._end):.3f} s",
                 "past-the-end",
             )
@@ -121,93 +121,93 @@ class PyavReader:
     ) -> None:
         self._source.container.close()
 
-    def _times(self, sampling: Sampling, index: PacketIndex | None) -> Iterable[Fraction]:
+    def _times(self, sampling: Sampling, index: PacketIndex | None) -> Wanted:
         """When `sampling` looks at the screen."""
         if sampling.kind == "fps":
             step = 1 / Fraction(sampling.value).limit_denominator(100_000)
-            return (k * step for k in count())
+            return Regular(step)
         if sampling.kind == "scenes":
             looks = self._on_screen(self._times(every(RATE), index), index)
-            return scene_times((time, thumbnail(frame)) for frame, time in looks)
+            return Wanted(scene_times((time, thumbnail(frame)) for frame, time in looks))
         if index is not None:
             found = [(index.seconds(rank), bool(index.is_key[place])) for rank, place in enumerate(index.order)]
         else:
             found = [(time, frame.key_frame) for frame, time in self._decode()]
         if sampling.kind == "keyframes":
-            return [time for time, is_key in found if is_key]
+            return Wanted(time for time, is_key in found if is_key)
         parts = int(sampling.value)
-        return [found[-1][0] * (2 * k + 1) / (2 * parts) for k in range(parts)]
+        return Wanted(found[-1][0] * (2 * k + 1) / (2 * parts) for k in range(parts))
 
     def _on_screen(
-        self, wanted: Iterable[Fraction], index: PacketIndex | None, *, to_end: bool = False
+        self, wanted: Wanted, index: PacketIndex | None, *, to_end: bool = False
     ) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """For each wanted time, the frame on screen then, until the video ends.
+        """For each wanted time that is not passed over, the frame on screen then, until the video ends.
 
         Args:
-            wanted: ascending times, possibly without end.
+            wanted: possibly without end.
             index: of the packets, to decode only what is needed; None to decode everything.
             to_end: find out where the video ends, even if nothing is wanted there.
         """
-        queue = iter(wanted)
-        pending: deque[Fraction] = deque()
         latest: tuple[av.VideoFrame, Fraction] | None = None
         if index is not None:
             try:
-                for latest in self._planned(index, queue, pending, to_end):
+                for latest in self._planned(index, wanted, to_end):
                     yield latest
                 return
             except _UnplannedError:
                 pass  # the packets do not tell the whole truth about the frames: decode them all
-        for found in self._through(chain(pending, queue), to_end):
+        for found in self._through(wanted, to_end):
             # Of a damaged file a full decode may know less than was shown already: time does not run backwards.
             yield found if latest is None or found[1] >= latest[1] else latest
 
-    def _through(self, wanted: Iterable[Fraction], to_end: bool) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+    def _through(self, wanted: Wanted, to_end: bool) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """`_on_screen` by decoding every frame."""
-        queue = iter(wanted)
-        target = next(queue, None)
+        target = next(wanted, None)
         current: av.VideoFrame | None = None
         shown = Fraction(0)
         for frame, time in self._decode():
             while current is not None and target is not None and target + _SLACK < time:
                 yield current, shown
-                target = next(queue, None)
+                wanted.pass_over(time - _SLACK)
+                target = next(wanted, None)
             if target is None and not to_end:
                 return
             current, shown = frame, time
         while current is not None and target is not None and target < self._end:
             yield current, shown
-            target = next(queue, None)
+            wanted.pass_over(self._end)
+            target = next(wanted, None)
 
-    def _planned(
-        self, index: PacketIndex, queue: Iterator[Fraction], pending: deque[Fraction], to_end: bool
-    ) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+    def _planned(self, index: PacketIndex, wanted: Wanted, to_end: bool) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """`_on_screen` by decoding only what the wanted frames need.
 
         Raises:
-            _UnplannedError: something did not come out as the packets promised; what was yielded is right, and the times
-                that were taken from `queue` but not served are in `pending`.
+            _UnplannedError: something did not come out as the packets promised; what was yielded is right, and what was taken
+                from `wanted` but not served is put back.
         """
         last = len(index.order) - 1
+        targets: list[Fraction] = []
         ranks: list[int] = []
-        for target in queue:
-            pending.append(target)
+        for target in wanted:
+            targets.append(target)
             ranks.append(index.rank_at(target + _SLACK))
             if ranks[-1] == last:  # how long it stays on screen shows only once it is decoded
                 break
-        number = 0
-        for rank, frame in self._decode_planned(index, np.unique(ranks)) if ranks else ():
-            time = index.seconds(rank)
-            self._end = time + self._length(frame)
-            while rank < last and number < len(ranks) and ranks[number] == rank:
-                number += 1
-                pending.popleft()
-                yield frame, time
-            if rank == last:
-                for target in chain(tuple(pending), queue):
-                    if target >= self._end:
-                        break
+            wanted.pass_over(index.seconds(ranks[-1] + 1) - _SLACK)
+        served = 0
+        try:
+            for rank, frame in self._decode_planned(index, np.unique(ranks)) if ranks else ():
+                time = index.seconds(rank)
+                self._end = time + self._length(frame)
+                while served < len(ranks) and ranks[served] == rank and (rank < last or targets[served] < self._end):
+                    served += 1
                     yield frame, time
+            while ranks and ranks[-1] == last and (target := next(wanted, self._end)) < self._end:
+                yield frame, time
+                wanted.pass_over(self._end)
+        except _UnplannedError:
+            wanted.put_back(targets[served:])
+            raise
         if to_end and (not ranks or ranks[-1] != last):
             self._end = index.end_seconds(1 / self._rate)
 
