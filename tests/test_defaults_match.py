@@ -12,7 +12,7 @@ from vla.train.config import TrainConfig
 
 # Options of a command that are named otherwise in the library, or that exist on the command line alone.
 RENAMED = {("search", "paths"): None}
-CLI_ONLY = {"as_json", "quiet"}
+CLI_ONLY = {"as_json", "quiet", "dry_run"}
 COLUMNS = {"video_column", "caption_column", "start_column", "end_column", "split_column"}
 SAMPLING = {"fps", "num_frames", "keyframes", "scenes"}
 COMMANDS = ("extract", "train", "index", "search", "demo")
