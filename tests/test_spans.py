@@ -72,6 +72,7 @@ def test_nms_keeps_what_nothing_better_overlaps(spans, threshold, data):
         if all(naive_iou(spans[i], spans[k]) <= threshold for k in kept):
             kept.append(i)
     assert nms(spans, scores, threshold).tolist() == kept
+    assert nms(spans, scores, threshold, most=2).tolist() == kept[:2]
 
 
 def test_merge_by_hand():

@@ -98,7 +98,7 @@ def progress_bars(quiet: bool = False) -> Iterator[ProgressCallback]:
             if p.stage not in tasks:
                 tasks[p.stage] = bars.add_task(_LABELS.get(p.stage, p.stage), total=p.total, values="")
             values = "  ".join(f"{shown(k)} {v:.4g}" for k, v in p.values.items())
-            bars.update(tasks[p.stage], completed=p.done, total=p.total, values=values)
+            bars.update(tasks[p.stage], completed=p.done + p.part, total=p.total, values=values)
         if p.message and not quiet and p.level in ("warning", "note"):
             style = "yellow" if p.level == "warning" else ""
             bars.console.print(Text(shown(p.message), style=style))

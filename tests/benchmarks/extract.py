@@ -137,9 +137,10 @@ def common_loop(paths: list[Path], fps: float, model_folder: Path) -> tuple[dict
 
 def measure(kind: str, paths: list[Path], folder: Path, model_folder: Path, fps: float) -> dict[str, float]:
     """Everything about one kind of video, in seconds."""
-    from vla.cache.build import default_workers, extract_videos
+    from vla.cache.build import extract_videos
     from vla.cache.plan import make_plan
     from vla.cache.store import EncoderSource, FeatureCache
+    from vla.cache.workers import default_workers
     from vla.decoders import DEFAULT, registry
     from vla.encoders.open_clip import Encoder
     from vla.sampling import every

@@ -4,6 +4,8 @@ A server that has imported what the command imports is forked for each run. What
 tested with processes from scratch.
 """
 
+import hashlib
+import json
 import multiprocessing
 import os
 import sys
@@ -25,23 +27,61 @@ class Done:
     stderr: str
 
 
+class Running:
+    """The command, started in `cwd`."""
+
+    def __init__(self, *arguments, cwd, env=None):
+        environment = {**os.environ, "COLUMNS": "200", **(env or {})}
+        self.what = " ".join(map(str, arguments))
+        self._folder = tempfile.TemporaryDirectory()
+        self._said = [Path(self._folder.name, name) for name in ("out", "err")]
+        context = _SERVER or multiprocessing.get_context("spawn")
+        self.process = context.Process(
+            target=_run, args=([*map(str, arguments)], str(cwd), environment, *map(str, self._said))
+        )
+        self.process.start()
+
+    def kill(self):
+        """SIGKILL; True if it was still running."""
+        was_running = self.process.is_alive()
+        self.process.kill()
+        self._end()
+        return was_running
+
+    def wait(self, timeout):
+        """How it ended; it is killed if that takes more than `timeout` seconds."""
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            self.kill()
+            raise TimeoutError(f"vla {self.what} took more than {timeout} s")
+        out, err = (path.read_text("utf-8", "surrogateescape") for path in self._said)
+        done = Done(self.process.exitcode, out, err)
+        self._end()
+        return done
+
+    def _end(self):
+        self.process.join()
+        self.process.close()
+        self._folder.cleanup()
+
+
 def vla(*arguments, cwd, env=None, timeout=120):
     """Run the command in `cwd`; nothing of ours may ever end in a traceback."""
-    environment = {**os.environ, "COLUMNS": "200", **(env or {})}
-    with tempfile.TemporaryDirectory() as folder:
-        said = [Path(folder, name) for name in ("out", "err")]
-        context = _SERVER or multiprocessing.get_context("spawn")
-        process = context.Process(target=_run, args=([*map(str, arguments)], str(cwd), environment, *map(str, said)))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            raise TimeoutError(f"vla {' '.join(map(str, arguments))} took more than {timeout} s")
-        out, err = (path.read_text("utf-8", "surrogateescape") for path in said)
-        done = Done(process.exitcode, out, err)
-        process.close()
+    done = Running(*arguments, cwd=cwd, env=env).wait(timeout)
     assert "Traceback" not in done.stderr + done.stdout, done.stderr
     return done
+
+
+def acknowledged(folder):
+    """Everything acknowledged: name and checksum of every shard that a receipt in `folder` names; the file must have it."""
+    found = {}
+    for path in sorted((folder / ".vla" / "cache").glob("*/*/*.json")):
+        record = json.loads(path.read_text())
+        if record.get("shard"):
+            content = (path.parents[1] / "shards" / record["shard"]).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == record["sha256"]
+            found[record.get("video_id", path.name)] = record["sha256"]
+    return found
 
 
 def _run(arguments, cwd, environment, out, err):

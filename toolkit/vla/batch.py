@@ -6,6 +6,7 @@ once, all its captions are its positives, and no caption of it is anyone's negat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -123,7 +124,7 @@ class AlignmentBatch:
         video_of_query: `(Q,)` int64 rows of `frames`.
         is_timed: `(Q,)` bool.
         inside: `(Q, T)` bool, the frames of the query's video that its spans touch; all real frames where it is untimed.
-        sentences: `(Q, S, D)` float32 sentence features; zero at padding.
+        sentences: `(Q, S, D)` float32 sentence features; zero at padding, and for videos that have timed captions here.
         sentence_mask: `(Q, S)` bool.
     """
 
@@ -161,18 +162,17 @@ def collate(corpus: Corpus, rows: np.ndarray, queries: list[Query]) -> Alignment
     """A batch of the videos `rows` of `corpus` and those `queries` (each of which tells of one of these videos)."""
     videos = [corpus.videos[int(i)] for i in rows]
     place = {int(row): i for i, row in enumerate(rows)}
-    b, t, d = len(videos), max(len(v.values) for v in videos), corpus.dim
-    frames, seconds = np.zeros((b, t, d), np.float32), np.zeros((b, t), np.float32)
-    mask = np.zeros((b, t), bool)
-    for i, video in enumerate(videos):
-        n = len(video.values)
-        frames[i, :n], seconds[i, :n], mask[i, :n] = video.values, video.timestamps_seconds, True
-    most = max((len(q.sentences) for q in queries), default=1)
+    frames, mask, seconds = collate_frames(videos)
+    t, d = frames.shape[1:]
+    # Only a video without timed captions has its sentences aligned; the others' need not be brought along.
+    timed = {q.video for q in queries if q.is_timed}
+    told_of = [() if q.video in timed else q.sentences for q in queries]
+    most = max(map(len, told_of), default=0)
     told, told_mask = np.zeros((len(queries), most, d), np.float32), np.zeros((len(queries), most), bool)
     inside = np.zeros((len(queries), t), bool)
     for i, query in enumerate(queries):
         video = corpus.videos[query.video]
-        for k, sentence in enumerate(query.sentences):
+        for k, sentence in enumerate(told_of[i]):
             told[i, k], told_mask[i, k] = corpus.vectors[sentence], True
         inside[i, : len(video.values)] = not query.is_timed
         for span in query.spans:
@@ -180,9 +180,9 @@ def collate(corpus: Corpus, rows: np.ndarray, queries: list[Query]) -> Alignment
             inside[i, first:last] = True
     text = np.stack([corpus.text_vector(q) for q in queries]) if queries else np.zeros((0, d), np.float32)
     return AlignmentBatch(
-        torch.from_numpy(frames),
-        torch.from_numpy(mask),
-        torch.from_numpy(seconds),
+        frames,
+        mask,
+        seconds,
         torch.tensor([v.duration_seconds for v in videos], dtype=torch.float32),
         torch.from_numpy(text),
         torch.tensor([place[q.video] for q in queries], dtype=torch.int64),
@@ -191,6 +191,17 @@ def collate(corpus: Corpus, rows: np.ndarray, queries: list[Query]) -> Alignment
         torch.from_numpy(told),
         torch.from_numpy(told_mask),
     )
+
+
+def collate_frames(videos: Sequence[FrameFeatures]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Frames `(B, T, D)` float32, their mask `(B, T)` and times `(B, T)`, padded with zeros to the longest video."""
+    b, t, d = len(videos), max(len(v.values) for v in videos), videos[0].values.shape[1]
+    frames, seconds = np.zeros((b, t, d), np.float32), np.zeros((b, t), np.float32)
+    mask = np.zeros((b, t), bool)
+    for i, video in enumerate(videos):
+        n = len(video.values)
+        frames[i, :n], seconds[i, :n], mask[i, :n] = video.values, video.timestamps_seconds, True
+    return torch.from_numpy(frames), torch.from_numpy(mask), torch.from_numpy(seconds)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class DemoReport:
 
 
 def demo(
-    folder: Path = Path("vla-demo"), *, clips: int = 640, seed: int = 0, progress: ProgressCallback = silent
+    folder: Path = Path("vla-demo"), *, clips: int = 400, seed: int = 0, progress: ProgressCallback = silent
 ) -> DemoReport:
     """Render `clips` clips into `folder` and run every stage over them; a second call goes on where the first was.
 
@@ -105,18 +105,14 @@ def demo(
     report.clips = {"train": len(train_clips), "test": len(test_clips)}
     with world("render"):
         write_clips([*train_clips, *test_clips], folder / "clips", progress)
-        write_captions(train_clips, folder / "captions-train.jsonl", seed, descriptions=2)
-        write_captions(test_clips, folder / "captions-test.jsonl", seed)
+        write_captions([*train_clips, *test_clips], folder / "captions.jsonl", seed, descriptions=2)
     with world("extract"):
         choice = EncoderChoice(model="demo")
-        for split in ("train", "test"):
-            captions = folder / f"captions-{split}.jsonl"
-            paths = [folder / "clips" / c.name for c in (*train_clips, *test_clips) if c.split == split]
-            extract(paths, captions=captions, workspace=folder, choice=choice, progress=progress)
+        paths = [folder / "clips" / c.name for c in (*train_clips, *test_clips)]
+        extract(paths, captions=folder / "captions.jsonl", workspace=folder, choice=choice, progress=progress)
     with world("train"):
-        run = train(
-            captions=folder / "captions-train.jsonl", workspace=folder, settings={"seed": seed}, progress=progress
-        )
+        # The captions name the split, and what is called `test` is left alone.
+        run = train(workspace=folder, settings={"seed": seed}, progress=progress)
         report.alpha, report.used = run.record["alpha"], run.is_better
     with world("evaluate"):
         _measure(folder, report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vla.batch import Aligned, AlignmentBatch
+from vla.batch import Aligned, AlignmentBatch, collate_frames
 from vla.errors import CacheError, ShapeError, VlaError
 from vla.features import FrameFeatures
 from vla.projectors import registry as projectors
@@ -18,6 +19,7 @@ from vla.projectors.base import ResidualProjector
 from vla.spans import windows
 
 MAX_SCALE = 100.0
+_TOGETHER = 2048
 
 
 @dataclass(frozen=True)
@@ -53,22 +55,41 @@ class AlignmentModel(nn.Module):
         told = self.projector.project_text(batch.sentences)
         return Aligned(frames, batch.frame_mask, queries, told, self.scale)
 
-    @torch.no_grad()
     def align_frames(self, features: FrameFeatures) -> np.ndarray:
         """`(T, E)` float32 unit frames of one video."""
-        if features.values.shape[1] != self.config.dim:
-            raise ShapeError(f"features are {features.values.shape[1]} wide, the model takes {self.config.dim}")
-        device = self.log_scale.device
-        values = torch.from_numpy(features.values.astype(np.float32))[None].to(device)
-        seconds = torch.from_numpy(features.timestamps_seconds.astype(np.float32))[None].to(device)
-        mask = torch.ones(values.shape[:2], dtype=torch.bool, device=device)
-        return self.projector.project_frames(values, mask, seconds)[0].cpu().numpy()
+        return self.align_videos([features])[0]
+
+    @torch.no_grad()
+    def align_videos(self, videos: Sequence[FrameFeatures]) -> list[np.ndarray]:
+        """`(T, E)` float32 unit frames of each video; videos of about the same length are worked on together."""
+        for video in videos:
+            if video.values.shape[1] != self.config.dim:
+                raise ShapeError(f"features are {video.values.shape[1]} wide, the model takes {self.config.dim}")
+        found: list[np.ndarray] = [np.zeros((0, 0), np.float32)] * len(videos)
+        for rows in _of_like_length([len(v.values) for v in videos]):
+            batch = collate_frames([videos[i] for i in rows])
+            moved = self.projector.project_frames(*(part.to(self.log_scale.device) for part in batch)).cpu().numpy()
+            for i, values in zip(rows, moved, strict=True):
+                found[i] = values[: len(videos[i].values)]
+        return found
 
     @torch.no_grad()
     def align_texts(self, vectors: np.ndarray) -> np.ndarray:
         """`(Q, E)` float32 unit texts from raw pooled features `(Q, D)`."""
         device = self.log_scale.device
         return self.projector.project_text(torch.from_numpy(vectors.astype(np.float32)).to(device)).cpu().numpy()
+
+
+def _of_like_length(lengths: list[int]) -> Iterator[list[int]]:
+    """All places of `lengths`, in groups of at most `_TOGETHER` frames with padding, of which less than a quarter is padding."""
+    group: list[int] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if group and (lengths[place] * (len(group) + 1) > _TOGETHER or lengths[place] * 3 > lengths[group[0]] * 4):
+            yield group
+            group = []
+        group.append(place)
+    if group:
+        yield group
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ class Progress:
         message: one line for a person, or empty.
         level: `info`, `warning` (something was left out) or `note` (worth keeping on screen).
         values: named figures, e.g. losses or frames per second.
+        part: how much of the units that are being worked on is done, in units.
     """
 
     stage: str
@@ -25,6 +26,7 @@ class Progress:
     message: str = ""
     level: str = "info"
     values: Mapping[str, float] = field(default_factory=dict)
+    part: float = 0.0
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -30,13 +30,14 @@ def iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     return _overlap(_checked(a), _checked(b))
 
 
-def nms(spans: ArrayLike, scores: ArrayLike, threshold: float) -> np.ndarray:
+def nms(spans: ArrayLike, scores: ArrayLike, threshold: float, most: int | None = None) -> np.ndarray:
     """Indices of the spans that no better kept span overlaps by more than `threshold` IoU, best first.
 
     Args:
         spans: `(N, 2)` seconds.
         scores: `(N,)`, higher is better; of equal scores the lower index is the better one.
         threshold: in [0, 1]; 0 keeps only spans that share no time, 1 keeps all.
+        most: stop at so many.
 
     Returns:
         `(K,)` int64.
@@ -51,8 +52,8 @@ def nms(spans: ArrayLike, scores: ArrayLike, threshold: float) -> np.ndarray:
     if np.isnan(scores).any() or not 0 <= threshold <= 1:
         raise UsageError(f"scores must be numbers and the IoU threshold {threshold} must lie in [0, 1]")
     order = np.argsort(-scores, kind="stable")
-    kept = []
-    while len(order):
+    kept: list[np.intp] = []
+    while len(order) and (most is None or len(kept) < most):
         best, rest = order[0], order[1:]
         kept.append(best)
         order = rest[_overlap(spans[[best]], spans[rest])[0] <= threshold]

@@ -80,9 +80,10 @@ def extract(
         )  # fmt: skip
     if as_json:
         rows = [{k: r.to_json()[k] for k in _FIELDS} for r in report.receipts]
-        print_json(
-            {"videos": rows, "frames": report.frames, "captions": report.captions, "unknown": report.unknown_videos}
-        )
+        print_json({
+            "videos": rows, "extracted": report.extracted, "frames": report.frames, "seconds": round(report.seconds, 3),
+            "captions": report.captions, "texts": report.texts, "unknown": report.unknown_videos, "renamed": report.renamed,
+        })  # fmt: skip
     else:
         _summary(report, quiet)
     if report.problems:

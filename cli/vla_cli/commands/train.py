@@ -92,9 +92,9 @@ def _tables(run: Run) -> None:
         for task, measures in after.items()
         for measure, value in measures.items()
     ]
-    videos = run.record["videos"]
-    print_table(("task", "measure", "frozen", "trained"), compared, numeric=("frozen", "trained"),
-                title=f"held-out videos: {videos['held out']} (trained on {videos['train']})")  # fmt: skip
+    videos = {"searched": run.record["videos"]["held out"], **run.record["videos"]}
+    title = f"{videos['held out']} held-out videos, searched among {videos['searched']} (trained on {videos['train']})"
+    print_table(("task", "measure", "frozen", "trained"), compared, numeric=("frozen", "trained"), title=title)
     if run.is_better:
         out().print(
             f"run {run.name!r} beats the frozen encoder (alpha {run.record['alpha']:g}); 'vla index' will use it"

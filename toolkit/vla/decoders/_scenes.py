@@ -19,7 +19,7 @@ _LONGEST = Fraction(10)
 
 def thumbnail(frame: av.VideoFrame) -> np.ndarray:
     """`(16, 16, 3)` float32 of a libav frame, averaged over areas."""
-    small = frame.reformat(width=_SIDE, height=_SIDE, format="rgb24", interpolation="AREA")
+    small = frame.reformat(width=_SIDE, height=_SIDE, format="rgb24", interpolation="AREA", threads=1)
     return np.asarray(small.to_ndarray(), np.float32)
 
 

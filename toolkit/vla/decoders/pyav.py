@@ -13,7 +13,7 @@ import numpy as np
 
 from vla.decoders._container import Source, declared_seconds, said
 from vla.decoders._index import DROP, JUMP, SHOW, PacketIndex, demuxed
-from vla.decoders._picture import aspect_of, stack, upright
+from vla.decoders._picture import Upright
 from vla.decoders._scenes import RATE, scene_times, thumbnail
 from vla.decoders._wanted import Regular, Wanted
 from vla.decoders.base import DecodeReport
@@ -67,7 +67,7 @@ class PyavReader:
         stream = self._source.stream
         context = stream.codec_context
         self._declared = declared_seconds(self._source.container, stream)
-        self._aspect = aspect_of(stream)
+        self._upright = Upright(stream)
         rate = stream.average_rate or stream.guessed_rate or 0
         self._rate = Fraction(rate) if rate else Fraction(25)
         self.video = Video(path, self._declared, float(rate), context.width, context.height, context.name)
@@ -84,20 +84,20 @@ class PyavReader:
             if time == last:
                 continue
             last = time
-            pixels.append(upright(frame, self._aspect))
+            pixels.append(self._upright(frame))
             times.append(float(time))
             shape = shape or pixels[0].shape
             if len(pixels) == chunk:
-                yield Frames(stack(pixels, shape), np.array(times))
+                yield Frames(self._upright.stack(pixels, shape), np.array(times))
                 pixels, times = [], []
         if pixels:
-            yield Frames(stack(pixels, shape), np.array(times))
+            yield Frames(self._upright.stack(pixels, shape), np.array(times))
 
     def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:
         """The frame on screen at each of the ascending times."""
         asked = [Fraction(float(t)) for t in timestamps_seconds]
         index = None if self._whole else self._source.read_index(self.tick)
-        found = [(upright(f, self._aspect), float(t)) for f, t in self._on_screen(Wanted(asked), index)]
+        found = [(self._upright(f), float(t)) for f, t in self._on_screen(Wanted(asked), index)]
         if len(found) < len(asked):
             raise DecodeError(
                 f"{self.video.path.name}: nothing is on screen at {float(asked[len(found)]):.3f} s; it ends at "
@@ -105,7 +105,7 @@ class PyavReader:
                 "past-the-end",
             )
         pixels = [f for f, _ in found]
-        return Frames(stack(pixels, pixels[0].shape if pixels else None), np.array([t for _, t in found]))
+        return Frames(self._upright.stack(pixels, pixels[0].shape if pixels else None), np.array([t for _, t in found]))
 
     @property
     def report(self) -> DecodeReport:

@@ -128,6 +128,9 @@ class Encoder:
 
     def fits(self, text: str) -> bool:
         """True if no token of `text` would be cut off."""
+        # No tokenizer makes more tokens than there are ASCII characters; some add one or two at the ends, and one in front.
+        if text.isascii() and len(text) + 3 <= self._context:
+            return True
         with self._lock:
             long = self._tokenizer([text], context_length=max(4096, 2 * len(text) + 16))
         return int(self._lengths(long)[0]) <= self._context

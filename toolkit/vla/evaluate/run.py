@@ -22,8 +22,8 @@ class Evaluation:
         metrics: by task and measure, e.g. `{"text to video": {"R@1": 41.2, ...}}`; percentages from 0 to 100.
         score: one number from 0 to 1 for choosing between models: the mean, over the tasks there are, of the mean
             reciprocal rank (retrieval) or the mean IoU (moments).
-        ranks: rank of the right video for each untimed query, in order of the corpus.
-        similarity: `(untimed queries, videos)` cosines, in order of the corpus.
+        ranks: rank of the right video for each untimed query that was judged, in order of the corpus.
+        similarity: `(those queries, videos)` cosines, in order of the corpus.
     """
 
     metrics: dict[str, dict[str, float]]
@@ -36,48 +36,58 @@ class Evaluation:
         return {"metrics": self.metrics, "score": self.score}
 
 
-def evaluate(model: AlignmentModel, corpus: Corpus) -> Evaluation:
-    """Measure `model` on every query of `corpus`.
+def evaluate(model: AlignmentModel, corpus: Corpus, judged: int | None = None) -> Evaluation:
+    """Measure `model` on the queries of the first `judged` videos of `corpus`; all of them when None.
 
     Untimed captions are searched among whole videos (and videos among captions). Timed captions are searched among the
     videos by their best segment, and located in their own video, as `vla search` does it: the best segment, then the
-    best that does not overlap it.
+    best that does not overlap it. What is searched is always all of `corpus`: among few others, everything is found.
 
     Raises:
-        MissingError: the corpus holds no query.
+        MissingError: those videos have no query.
     """
-    if not corpus.queries:
+    asked = np.arange(len(corpus.videos)) < (len(corpus.videos) if judged is None else judged)
+    owner = np.array([q.video for q in corpus.queries], np.int64)
+    counts = asked[owner]
+    if not counts.any():
         raise MissingError("there are no captions to evaluate on")
-    frames = [model.align_frames(v) for v in corpus.videos]
-    texts = model.align_texts(np.stack([corpus.text_vector(q) for q in corpus.queries]))
-    owner = np.array([q.video for q in corpus.queries])
     timed = np.array([q.is_timed for q in corpus.queries])
+    frames = model.align_videos(corpus.videos)
+    texts = model.align_texts(np.stack([corpus.text_vector(q) for q in corpus.queries]))
     metrics: dict[str, dict[str, float]] = {}
     parts: list[float] = []
     text_ranks, similarity = np.zeros(0), np.zeros((0, len(frames)))
-    if (~timed).any():
+    if (~timed & counts).any():
         means = np.stack([f.mean(0) for f in frames])
         videos = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
-        similarity = texts[~timed] @ videos.T
+        among = texts[~timed] @ videos.T
         relevant = owner[~timed][:, None] == np.arange(len(frames))[None]
-        text_ranks = ranks(similarity, relevant)
-        metrics["text to video"] = retrieval_metrics(similarity, relevant)
-        told = relevant.any(0)  # a video without a caption of its own has no right answer
-        back = ranks(similarity.T[told], relevant.T[told])
-        metrics["video to text"] = retrieval_metrics(similarity.T[told], relevant.T[told])
-        parts += [float((1 / text_ranks).mean()), float((1 / back).mean())]
-    if timed.any():
+        there, back = (
+            counts[~timed],
+            asked & relevant.any(0),
+        )  # a video without a caption of its own has no right answer
+        similarity, text_ranks = among[there], ranks(among[there], relevant[there])
+        metrics["text to video"] = retrieval_metrics(similarity, relevant[there])
+        metrics["video to text"] = retrieval_metrics(among.T[back], relevant.T[back])
+        parts += [_reciprocal(text_ranks), _reciprocal(ranks(among.T[back], relevant.T[back]))]
+    if (timed & counts).any():
+        told = [q for q, is_timed in zip(corpus.queries, timed & counts, strict=True) if is_timed]
+        vectors = texts[timed & counts]
         cut = [segments_of(f, v) for f, v in zip(frames, corpus.videos, strict=True)]
-        best = np.stack([(texts[timed] @ s.vectors.T).max(1) for s in cut], 1)
-        relevant = owner[timed][:, None] == np.arange(len(frames))[None]
+        best = np.stack([(vectors @ s.vectors.T).max(1) for s in cut], 1)
+        relevant = owner[timed & counts][:, None] == np.arange(len(frames))[None]
         metrics["moment to video"] = retrieval_metrics(best, relevant)
         predictions, truths = [], []
-        for text, query in zip(texts[timed], [q for q in corpus.queries if q.is_timed], strict=True):
+        for text, query in zip(vectors, told, strict=True):
             segments = cut[query.video]
             scores = segments.vectors @ text
-            kept = nms(segments.spans, scores, 0.5)[:10]
+            kept = nms(segments.spans, scores, 0.5, most=10)
             predictions.append(np.column_stack([segments.spans[kept], scores[kept]]))
             truths.append(query.spans)
         metrics["moment in its video"] = moment_metrics(predictions, truths)
-        parts += [float((1 / ranks(best, relevant)).mean()), metrics["moment in its video"]["mIoU"] / 100]
+        parts += [_reciprocal(ranks(best, relevant)), metrics["moment in its video"]["mIoU"] / 100]
     return Evaluation(metrics, float(np.mean(parts)), text_ranks, similarity)
+
+
+def _reciprocal(found: np.ndarray) -> float:
+    return float((1 / found).mean())

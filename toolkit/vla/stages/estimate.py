@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from vla.cache.build import CHUNK
 from vla.cache.plan import find_videos, make_plan
+from vla.cache.workers import CHUNK
 from vla.decoders import DEFAULT
 from vla.decoders import registry as decoders
 from vla.decoders.base import Decoder

@@ -7,9 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 from vla.cache import captions as caption_store
-from vla.cache.build import ExtractReport, default_workers, extract_videos
+from vla.cache.build import ExtractReport, extract_videos
 from vla.cache.plan import find_videos, make_plan
 from vla.cache.store import make_current
+from vla.cache.workers import default_workers
 from vla.decoders import DEFAULT
 from vla.decoders import registry as decoders
 from vla.progress import Progress, ProgressCallback, silent

@@ -52,7 +52,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.05
-    pull: float = 0.02
+    pull: float = 1.0
     patience: int = 8
     held_out: float = 0.15
     seed: int = 0

@@ -26,7 +26,11 @@ from vla.train.config import TrainConfig
 from vla.train.objective import Objective
 from vla.train.order import batches, neighbours
 
-ALPHAS = (0.25, 0.5, 0.75, 1.0)
+ALPHAS = (0.125, 0.25, 0.5, 0.75, 1.0)
+_HALFWAY = 0.5
+"""Where epochs are compared. What few captions taught goes too far at 1: there, every epoch would look worse than none."""
+_GALLERY = 400
+"""Videos that were trained on and are searched beside those held out: among a few dozen everything is found."""
 _ENOUGH = 50_000
 _SAVE_SECONDS = 5.0
 
@@ -88,8 +92,8 @@ def train(
     model = model.to(device)
     objective = Objective(config).to(device)
     optimizer = _optimizer(model, config)
-    held_out = corpus.subset(split.held_out)
-    before = evaluate(model.eval(), held_out)
+    judge = _Judge(corpus, split, config.seed)
+    before = judge(model)
     steps = math.ceil(len(split.train) / config.batch_videos)
     state = _State(0, -math.inf, 0, [], weights_of(model))
     restored = load_state(folder, identity)
@@ -110,14 +114,31 @@ def train(
             parts = _step(model, objective, optimizer, batch, config.seed + number)
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value / steps
-        result = evaluate(model.eval(), held_out)
+        result = judge(model, _HALFWAY)
         state = state.after(result, sums, weights_of(model))
         values = {**sums, "score": result.score, "rate": optimizer.param_groups[0]["lr"]}
         progress(Progress("train", state.epoch, config.epochs, "", "info", {**values, **_headline(result)}))
         if time.monotonic() - saved > _SAVE_SECONDS:
             save_state(folder, identity, _tensors(state, model, optimizer), state.record())
             saved = time.monotonic()
-    return _finish(model, state, before, held_out, spec, config, folder, identity, split)
+    return _finish(model, state, before, judge, spec, config, folder, identity, split)
+
+
+class _Judge:
+    """Measures a model on the held-out videos, searched for among `searched` videos."""
+
+    def __init__(self, corpus: Corpus, split: Split, seed: int) -> None:
+        others = np.random.default_rng([seed, 7]).permutation(split.train)[:_GALLERY]
+        self._corpus = corpus.subset(np.concatenate([split.held_out, np.sort(others)]))
+        self._judged = len(split.held_out)
+        self.searched = len(self._corpus.videos)
+
+    def __call__(self, model: AlignmentModel, alpha: float = 1.0) -> Evaluation:
+        """The model with its dial at `alpha`; leaves it in evaluation mode and the dial at 1."""
+        model.eval().projector.alpha.fill_(alpha)
+        result = evaluate(model, self._corpus, self._judged)
+        model.projector.alpha.fill_(1.0)
+        return result
 
 
 @dataclass(frozen=True)
@@ -147,27 +168,25 @@ def _is_over(state: _State, config: TrainConfig) -> bool:
 
 
 def _finish(
-    model: AlignmentModel, state: _State, before: Evaluation, held_out: Corpus, spec: FeatureSpec,
+    model: AlignmentModel, state: _State, before: Evaluation, judge: _Judge, spec: FeatureSpec,
     config: TrainConfig, folder: Path, identity: str, split: Split,
 ) -> Run:  # fmt: skip
     """Choose alpha on the held-out videos and commit."""
     model.load_state_dict(state.best_weights)
-    model.eval()
     best, after = None, before
     for alpha in ALPHAS:
-        model.projector.alpha.fill_(alpha)
-        result = evaluate(model, held_out)
+        result = judge(model, alpha)
         if result.score > after.score:
             best, after = alpha, result
-    model.projector.alpha.fill_(1.0 if best is None else best)
     if best is None:
-        after = evaluate(model, held_out)
+        after = judge(model, 1.0)
+    model.projector.alpha.fill_(1.0 if best is None else best)
     record = {
         "config": config.to_json(),
         "epochs": state.epoch,
         "alpha": float(model.projector.alpha),
         "better": best is not None,
-        "videos": {"train": len(split.train), "held out": len(split.held_out)},
+        "videos": {"train": len(split.train), "held out": len(split.held_out), "searched": judge.searched},
         "before": before.to_json(),
         "after": after.to_json(),
         "history": state.history,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,10 @@ def draw(scene: Scene, times: np.ndarray, side: int = CANVAS) -> np.ndarray:
     """Frames of `scene` at `times` seconds: `(T, side, side, 3)` uint8."""
     s = states_at(scene, times)
     ground = _background(scene.background, scene.seed, side)
-    frames = np.repeat(ground[None], len(times), 0)
+    frames = np.repeat(_levels(ground)[None], len(times), 0)
     grid = (np.arange(side, dtype=np.float32) + 0.5) / side
     for t in range(len(times)):
+        canvas, touched = ground.copy(), []
         for i, thing in enumerate(scene.things):
             if s.opacity[i, t] <= 0:
                 continue
@@ -38,20 +40,26 @@ def draw(scene: Scene, times: np.ndarray, side: int = CANVAS) -> np.ndarray:
             v = (grid[y0:y1][:, None] - cy) / radius
             angle = float(s.angle[i, t])
             if angle:
-                cos, sin = np.cos(angle), np.sin(angle)
+                cos, sin = math.cos(angle), math.sin(angle)
                 u, v = cos * u + sin * v, cos * v - sin * u
             else:
                 u, v = np.broadcast_arrays(u, v)
-            distance = _distance(thing.shape, u, v) * radius * side
+            distance = _distance(thing.shape, u, v) * (radius * side)
             mix = float(s.color_mix[i, t])
             color = (1 - mix) * _PALETTE[s.color_from[i, t]] + mix * _PALETTE[s.color_to[i, t]]
-            paint = color[None, None] * _texture(thing.texture, u, v)[..., None]
             # A dark rim keeps a green heart on grass a heart.
-            paint = paint * np.clip(-distance * 0.6 + 0.15, 0.25, 1.0)[..., None]
-            cover = (np.clip(0.5 - distance, 0, 1) * float(s.opacity[i, t]))[..., None]
-            patch = frames[t, y0:y1, x0:x1]
-            patch[:] = patch * (1 - cover) + paint * cover
-    return np.clip(frames + 0.5, 0, 255).astype(np.uint8)
+            paint = _texture(thing.texture, u, v) * (0.15 - distance * 0.6).clip(0.25, 1.0)
+            cover = (0.5 - distance).clip(0, 1) * float(s.opacity[i, t])
+            touched.append(np.s_[y0:y1, x0:x1])
+            patch = canvas[touched[-1]]
+            patch += (paint[..., None] * color - patch) * cover[..., None]
+        for part in touched:
+            frames[t][part] = _levels(canvas[part])
+    return frames
+
+
+def _levels(colors: np.ndarray) -> np.ndarray:
+    return (colors + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def write_clip(scene: Scene, path: Path, *, fps: int = FRAMES_PER_SECOND, side: int = CANVAS) -> None:
@@ -99,13 +107,16 @@ def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 def _texture(texture: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Brightness factor at each point of the thing."""
     if texture == "striped":
-        return np.where(np.sin(u * 9) > 0, 1.0, 0.35)
+        return _bright_or(0.35, np.sin(u * 9) > 0)
     if texture == "dotted":
-        near = np.hypot((u * 2.2) % 1.0 - 0.5, (v * 2.2) % 1.0 - 0.5)
-        return np.where(near < 0.28, 0.2, 1.0)
+        return _bright_or(0.2, np.hypot((u * 2.2) % 1.0 - 0.5, (v * 2.2) % 1.0 - 0.5) >= 0.28)
     if texture == "checkered":
-        return np.where((np.floor(u * 2.6) + np.floor(v * 2.6)) % 2 == 0, 1.0, 0.4)
-    return np.ones(np.broadcast(u, v).shape)
+        return _bright_or(0.4, (np.floor(u * 2.6) + np.floor(v * 2.6)) % 2 == 0)
+    return np.ones(u.shape, np.float32)
+
+
+def _bright_or(dark: float, is_bright: np.ndarray) -> np.ndarray:
+    return np.where(is_bright, np.float32(1), np.float32(dark))
 
 
 def _background(name: str, seed: int, side: int) -> np.ndarray:
