@@ -64,7 +64,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CacheError(f"{path} is damaged ({error}): delete it and run the command that made it again") from error
 
 

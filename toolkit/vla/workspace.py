@@ -139,7 +139,7 @@ class Workspace:
         description = self.home / "workspace.json"
         try:
             schema = json.loads(description.read_text("utf-8"))["schema"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CacheError(f"{description} is damaged ({error}): delete it and run the command again") from error
         if not isinstance(schema, int) or schema > SCHEMA:
             raise CacheError(f"{self.home} has schema {schema!r}; this vla knows up to {SCHEMA}: upgrade vla")

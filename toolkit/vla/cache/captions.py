@@ -70,7 +70,7 @@ def load(workspace: Workspace) -> list[Annotation]:
     try:
         lines = workspace.captions.read_text("ascii").splitlines()
         return [Annotation.from_json(json.loads(line)) for line in lines]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CacheError(f"{workspace.captions} is damaged ({error}): delete it and give the captions again") from error
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from vla.errors import CacheError
 
-# The four letters a serialised index begins with, for the kinds we build: nothing else is handed to the parser.
-_KINDS = {b"IxM2": "IndexIDMap2"}
+# The four letters that a serialised IndexIDMap2 and the flat index inside it begin with, and how far apart they are (the
+# header of any index): nothing else is handed to the parser, which knows dozens of kinds and believes what they say.
+_OUTER, _INNER, _HEADER = b"IxM2", b"IxFI", 37
 
 
 def serialized(index: Any) -> bytes:
@@ -20,7 +21,7 @@ def serialized(index: Any) -> bytes:
 
 def deserialized(content: bytes) -> Any:
     """The index in `content`; raises CacheError for kinds that we do not build and for whatever faiss refuses."""
-    if content[:4] not in _KINDS:
+    if content[:4] != _OUTER or content[_HEADER : _HEADER + 4] != _INNER:
         raise CacheError("this is not a FAISS index of vla: run 'vla index' again")
     try:
         # faiss believes the sizes it reads; the limit keeps a small file from claiming a terabyte.

@@ -8,7 +8,7 @@ import numpy as np
 
 from vla.cache.store import FeatureCache
 from vla.encoders.base import Encoder
-from vla.errors import UsageError
+from vla.errors import CacheError, UsageError
 from vla.model import AlignmentModel
 from vla.search.hits import Hit
 from vla.search.store import SearchIndex
@@ -62,6 +62,9 @@ class Searcher:
     def _moments(self, scores: np.ndarray, ids: np.ndarray, per_video: int) -> list[tuple[int, float]]:
         """Rows with their scores, best first, without those that repeat a better one of their video."""
         ids, scores = ids[ids >= 0], scores[: int((ids >= 0).sum())]
+        # The index may be somebody else's, with numbers in it that no extraction made.
+        if (ids >= len(self.index.spans)).any() or not np.isfinite(scores).all():
+            raise CacheError("the index holds rows or values that fit nothing: run 'vla index' again")
         owners = self.index.video_of_row[ids]
         kept: list[int] = []
         for video in np.unique(owners):

@@ -143,10 +143,17 @@ def open_index(folder: Path) -> SearchIndex:
         )
     except (KeyError, TypeError, SafetensorError) as error:
         raise _damaged(folder, error) from error
-    fits = len(index.vectors) == len(index.video_of_row) == len(index.spans)
-    if not fits or (
-        len(index.video_of_row) and not 0 <= index.video_of_row.min() <= index.video_of_row.max() < len(index.videos)
-    ):
+    owners, spans = index.video_of_row, index.spans
+    fits = (
+        owners.dtype == np.int32
+        and spans.dtype == np.float64
+        and owners.shape == (len(index.vectors),)
+        and spans.shape == (len(owners), 2)
+        and np.isfinite(spans).all()
+        and (spans[:, 0] <= spans[:, 1]).all()
+        and (not len(owners) or 0 <= owners.min() <= owners.max() < len(index.videos))
+    )
+    if not fits:
         raise CacheError(f"{path}: vectors, rows and videos do not fit together: run 'vla index' again")
     return index
 

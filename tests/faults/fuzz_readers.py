@@ -1,0 +1,196 @@
+"""Damages good files at random and has our readers read them: `python fuzz_readers.py READER SEED SECONDS`.
+
+A process of its own, with limited memory: what a reader does to it must be nothing. It prints how many files were refused and
+how many were read all the same; it ends with an error if a reader raised anything but an error of ours.
+"""
+
+import random
+import struct
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+EDGES = [
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    1 << 40,
+    (1 << 63) - 1,
+    1 << 63,
+    (1 << 64) - 1,
+]
+WORDS = [b'"', b"{", b"[", b"}", b"]", b",", b"\n", b"\r", b"\0", b"\t", b"-", b"1e999", b"NaN", b"null", b"-->", b"\xff\xfe",
+         b"\xef\xbb\xbf", b"00:00:01,000 --> 00:00:00,000", b"9" * 400, b"\xed\xa0\x80", b"[" * 3000, b'{"a":' * 2000]  # fmt: skip
+
+
+def damaged(good: bytes, rng: random.Random) -> bytes:
+    content = bytearray(good)
+    for _ in range(rng.choice((1, 1, 2, 4, 8, 30))):
+        size = len(content)
+        if not size:
+            break
+        place = rng.randrange(size)
+        kind = rng.randrange(8)
+        if kind == 0:
+            content[place] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            content[place] = rng.randrange(256)
+        elif kind == 2:
+            width = rng.choice((1, 2, 4, 8))
+            edge = (rng.choice(EDGES) + rng.randrange(-2, 3)) % (1 << (8 * width))
+            content[place : place + width] = edge.to_bytes(width, rng.choice(("little", "big")))
+        elif kind == 3:
+            del content[place:]
+        elif kind == 4:
+            del content[place : place + rng.randrange(1, 64)]
+        elif kind == 5:
+            other = rng.randrange(size)
+            content[place:place] = content[other : other + rng.randrange(1, 256)]
+        elif kind == 6:
+            content[place:place] = rng.choice(WORDS)
+        else:
+            content[place : place + 8] = struct.pack("<d", rng.choice((float("nan"), float("inf"), -1.0, 1e308)))
+    return bytes(content)
+
+
+def shard_frames():
+    from vla.cache.shard import frames_image, read_frames
+    from vla.features import FrameFeatures
+
+    values = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float16)
+    return [frames_image(FrameFeatures("v", values, np.arange(20.0), 20.0))], lambda c: read_frames(c, "v", 20.0)
+
+
+def shard_texts():
+    from vla.cache.shard import read_texts, texts_image
+    from vla.features import TextFeatures
+
+    rng = np.random.default_rng(0)
+    mask = np.arange(5)[None] < np.array([[3], [5], [1]])
+    tokens = rng.standard_normal((3, 5, 8)).astype(np.float16) * mask[..., None]
+    features = TextFeatures(("a", "bä", "c d"), rng.standard_normal((3, 8)).astype(np.float16), tokens, mask)
+    return [texts_image(features)], lambda c: read_texts(c, "t")
+
+
+def index():
+    from vla.indexes import registry
+
+    kinds = {}
+    for name in registry.names():
+        made = registry.build(name, {}, dim=8)
+        made.add(np.arange(30), np.random.default_rng(0).standard_normal((30, 8)).astype(np.float32))
+        kinds[made.to_bytes()] = name
+    current = [""]
+
+    def read(content):
+        found = registry.get(current[0]).from_bytes(content)
+        with np.errstate(all="ignore"):
+            found.search(np.ones((1, found.dim), np.float32), 5)
+
+    def choose(good):
+        current[0] = kinds[good]
+
+    read.choose = choose
+    return list(kinds), read
+
+
+def captions():
+    from vla.datasets._open import read_annotations
+
+    goods = {
+        ".csv": b'video,caption,start,end\na.mp4,"a dog, a cat",0,2.5\nb.mp4,rain,1:02,1:05\n',
+        ".tsv": b"video\tcaption\tsplit\na.mp4\ta dog\ttrain\n",
+        ".jsonl": b'{"video": "a.mp4", "caption": "a dog", "spans": [[0, 2.5]]}\n{"video": "b", "caption": "rain", "start": 1, "end": 2}\n',
+        ".json": b'[{"video": "a.mp4", "caption": "a dog", "start": 0, "end": 2}, {"video": "b", "caption": "rain"}]',
+        ".srt": b"1\n00:00:01,000 --> 00:00:02,500\na dog\n\n2\n00:00:03,000 --> 00:00:04,000\n<i>rain</i>\n",
+        ".vtt": b"WEBVTT\n\n00:01.000 --> 00:02.500 line:0\na dog\n\nNOTE x\n\n00:03.000 --> 00:04.000\nrain\n",
+    }  # fmt: skip
+    folder = Path(tempfile.mkdtemp())
+    kinds = {content: suffix for suffix, content in goods.items()}
+    current = [".csv"]
+
+    def read(content):
+        path = folder / f"c{current[0]}"
+        path.write_bytes(content)
+        read_annotations(path)
+
+    def choose(good):
+        current[0] = kinds[good]
+
+    read.choose = choose
+    return list(goods.values()), read
+
+
+def records():
+    """JSON beside shards: receipts, the cache's own description, an index's."""
+    import json
+
+    from vla.cache.receipts import Receipt
+    from vla.durable import read_json
+
+    receipt = Receipt(
+        "a/b.mp4", "ok", "", 123, 456, "c0ffee", frames=20, duration_seconds=9.5, coverage=1.0, codec="h264"
+    )
+    folder = Path(tempfile.mkdtemp())
+
+    def read(content):
+        path = folder / "r.json"
+        path.write_bytes(content)
+        Receipt.from_json(read_json(path), str(path))
+
+    return [json.dumps(receipt.to_json()).encode()], read
+
+
+def _ours(error):
+    from vla.errors import VlaError
+
+    if not isinstance(error, VlaError | MemoryError):
+        raise error
+
+
+def main():
+    reader, seed, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    goods, read = globals()[reader]()
+    for good in goods:
+        getattr(read, "choose", lambda g: None)(good)
+        read(good)
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+    refused = accepted = number = 0
+    slowest = 0.0
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        rng = random.Random(f"{reader} {seed} {number}")
+        good = rng.choice(goods)
+        getattr(read, "choose", lambda g: None)(good)
+        content = damaged(good, rng)
+        Path(sys.argv[4]).write_bytes(content)  # what killed us can be looked at
+        began = time.monotonic()
+        try:
+            read(content)
+            accepted += 1
+        except Exception as error:
+            try:
+                _ours(error)
+            except Exception:
+                print(f"{reader} seed {seed} number {number}", file=sys.stderr)
+                raise
+            refused += 1
+        slowest = max(slowest, time.monotonic() - began)
+        number += 1
+    print(f"{reader}: {number} damaged files, {refused} refused, {accepted} read, slowest {slowest * 1000:.0f} ms")
+    assert slowest < 5
+
+
+if __name__ == "__main__":
+    main()
