@@ -11,6 +11,7 @@ from vla.cache import captions
 from vla.cache.store import current_cache
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError, CacheError
+from vla.stages.captions import training_captions
 from vla.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("no_sync")
@@ -144,3 +145,17 @@ def test_extraction_matches_and_caches(toy_workspace):
     found = {(a.video, a.query): a.spans for a in captions.load(toy_workspace)}
     assert found["videos/v4.mp4", "the kettle sings"] == ((0.5, 1.5),)
     assert ("videos/v2.mp4", "the door again") in found
+
+
+def test_a_caption_that_several_files_have_is_trained_on_once(toy_workspace):
+
+    root = toy_workspace.root
+    (root / "again.csv").write_text("video,caption,split\nvideos/v2.mp4,a red door opens,val\nvideos/v2.mp4,another,\n")
+    api.extract([root / "videos"], captions=root / "again.csv", workspace=root, workers=1)
+    cache = current_cache(toy_workspace.caches)
+    found = training_captions(toy_workspace, cache, None, None, lambda p: None)
+    assert [(a.query, a.split) for a in found if a.video.endswith("v2.mp4")] == [
+        ("a red door opens", "val"),
+        ("another", ""),
+    ]
+    assert len(captions.load(toy_workspace)) == 5, "the workspace keeps what each file said"

@@ -69,7 +69,7 @@ def training_captions(
     have = set(cache.video_ids())
     if path is None:
         known = caption_store.load(place)
-        usable = [a for a in known if a.video in have]
+        usable = _each_once([a for a in known if a.video in have])
         left_out = len({a.video for a in known} - have)
     else:
         matched = caption_store.match(read_captions(path, columns), have, place, path.parent)
@@ -84,3 +84,13 @@ def training_captions(
         where = f"{path} names none of the {len(have)} extracted videos" if path else "the workspace knows no captions"
         raise MissingError(f"{where}: give captions of extracted videos with --captions FILE")
     return usable
+
+
+def _each_once(annotations: list[Annotation]) -> list[Annotation]:
+    """Captions without those that several files have of one video and time; of equal ones, the one that names its split."""
+    found: dict[tuple[object, ...], Annotation] = {}
+    for a in annotations:
+        same = (a.video, a.query, a.spans)
+        if same not in found or (a.split and not found[same].split):
+            found[same] = a
+    return list(found.values())
