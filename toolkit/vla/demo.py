@@ -82,7 +82,7 @@ class DemoReport:
 
 
 def demo(
-    folder: Path = Path("vla-demo"), *, clips: int = 400, seed: int = 0, progress: ProgressCallback = silent
+    folder: Path = Path("vla-demo"), *, clips: int = 320, seed: int = 0, progress: ProgressCallback = silent
 ) -> DemoReport:
     """Render `clips` clips into `folder` and run every stage over them; a second call goes on where the first was.
 

@@ -17,7 +17,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("vla-demo"),
     clips: Annotated[
         int, typer.Option(min=12, help="Clips to render; a quarter of them is held back for tests.")
-    ] = 400,
+    ] = 320,
     seed: Annotated[int, typer.Option(help="Which world.")] = 0,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
