@@ -22,6 +22,12 @@ SMALL = {
     "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
 }
 CUSTOM = {**SMALL, "custom_text": True}
+RESNET = {**SMALL, "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16}}
+FASTVIT = {
+    **CUSTOM,
+    "vision_cfg": {"timm_model_name": "fastvit_t8", "timm_model_pretrained": False, "timm_pool": "avg",
+                   "timm_proj": "linear", "image_size": 64},
+}  # fmt: skip
 TEXTS = ["a photo of a dog", "rain on a roof", "two people play chess in a park, and a third one looks on"]
 
 
@@ -93,6 +99,16 @@ def test_a_local_folder_equals_open_clip(folder):
 
 def test_a_model_with_a_text_tower_of_its_own_equals_open_clip(tmp_path):
     compare(saved(tmp_path / "custom", CUSTOM))
+
+
+@pytest.mark.parametrize("config", [RESNET, FASTVIT], ids=["resnet", "fastvit"])
+def test_convolutional_towers_are_reshaped_and_compute_the_same(tmp_path, config):
+    encoder, network, _ = compare(saved(tmp_path / "conv", config))
+    convolutions = [
+        sum(isinstance(m, torch.nn.Conv2d) for m in n.visual.modules()) for n in (encoder._network, network)
+    ]
+    assert encoder._layout is torch.channels_last and convolutions[0] <= convolutions[1]
+    assert config is RESNET or convolutions[0] < convolutions[1], "branches that were trained side by side are one now"
 
 
 def test_the_embedded_model_equals_open_clip():

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from vla.encoders._convolutions import fused, layout_of
 from vla.encoders._device import Pieces, choose_device, choose_dtype, one_core
 from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
@@ -59,6 +60,9 @@ class Encoder:
         self._padding = int(self._tokenizer([""])[0, -1])
         weights = _digest(self._network)
         self.scale = float(self._network.logit_scale.exp())
+        self._layout = layout_of(network)
+        if self._layout is not torch.contiguous_format:
+            self._network = fused(self._network)
         self._network.to(self._device, self._dtype)
         self._mean, self._std = (
             torch.tensor(v, device=self._device).view(1, 3, 1, 1) * 255
@@ -113,7 +117,7 @@ class Encoder:
         return TextFeatures(tuple(texts), pooled, tokens * mask[..., None], mask)
 
     def _encode_images(self, pixels: torch.Tensor) -> np.ndarray:
-        images = pixels.to(self._device, torch.float32)
+        images = pixels.to(self._device, torch.float32, memory_format=self._layout)
         images = ((images - self._mean) / self._std).to(self._dtype)
         values: np.ndarray = self._network.encode_image(images).float().cpu().numpy()
         return values
