@@ -88,7 +88,7 @@ def naive_grounding(questions):
 
 
 @given(st.lists(QUESTION, min_size=1, max_size=6))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_grounding_is_the_naive_loop(questions):
     right, spans = [q[0] for q in questions], np.array([q[1] for q in questions])
     truths = [np.array(q[2]) for q in questions]

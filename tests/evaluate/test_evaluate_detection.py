@@ -62,7 +62,7 @@ def test_a_prediction_takes_the_next_span_where_its_best_is_gone():
 
 
 @given(st.lists(PREDICTION, max_size=12), st.lists(SPAN, min_size=1, max_size=3))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_is_the_naive_loop(predicted, true):
     rows = np.array(predicted).reshape(-1, 3)
     got = average_precisions([rows], [np.array(true)])[0]

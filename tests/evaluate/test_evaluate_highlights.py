@@ -61,7 +61,7 @@ def test_ratings_of_every_clip():
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.lists(LEVEL, min_size=3, max_size=3)), min_size=1, max_size=12), LEVEL)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_is_the_naive_loop(clips, least):
     scores, ratings = np.array([c[0] for c in clips], float), np.array([c[1] for c in clips])
     got = highlight_precisions([scores], [ratings], least)[0]

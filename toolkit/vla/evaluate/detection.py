@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vla.errors import UsageError
-from vla.evaluate.moments import check_pairs, check_predictions
-from vla.spans import iou
+from vla.evaluate.moments import check_pairs, check_predictions, overlaps, padded, padded_predictions
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 """IoU to reach, of QVHighlights."""
@@ -45,30 +44,27 @@ def average_precisions(
     levels = np.asarray(thresholds, dtype=np.float64)
     if not len(levels) or not ((levels > 0) & (levels <= 1)).all() or (most is not None and most < 1):
         raise UsageError(f"IoU thresholds {list(thresholds)} must lie in (0, 1] and most {most} be at least 1")
-    return np.stack(
-        [
-            _average_precision(check_predictions(p)[:most], np.asarray(t), levels)
-            for p, t in zip(predictions, truths, strict=True)
-        ]
-    )
+    rows = [check_predictions(p)[:most] for p in predictions]
+    ranked = padded_predictions([r[np.argsort(-r[:, 2], kind="stable")] for r in rows])
+    right = _matched(overlaps(ranked[:, :, :2], padded(truths)), levels)
+    counts = right.cumsum(axis=2)
+    # What is missing at the end of a shorter list is wrong here, which costs no area.
+    precision = counts / np.arange(1, ranked.shape[1] + 1)
+    interpolated = np.maximum.accumulate(precision[:, :, ::-1], axis=2)[:, :, ::-1]
+    recall = counts / np.array([len(t) for t in truths])[:, None, None]
+    return (np.diff(recall, axis=2, prepend=0) * interpolated).sum(axis=2)
 
 
-def _average_precision(predicted: np.ndarray, true: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    predicted = predicted[np.argsort(-predicted[:, 2], kind="stable")]
-    right = _matched(iou(predicted[:, :2], true), levels)
-    counts = right.cumsum(axis=1)
-    precision = counts / np.arange(1, len(predicted) + 1)
-    interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    return (np.diff(counts / len(true), axis=1, prepend=0) * interpolated).sum(axis=1)
-
-
-def _matched(overlaps: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """`(levels, N)` bool: whether each prediction, the best first, gets a true span of its own. overlaps: `(N, M)`."""
-    free = np.ones((len(levels), overlaps.shape[1]), dtype=bool)
-    right = np.zeros((len(levels), len(overlaps)), dtype=bool)
-    for place, row in enumerate(overlaps):
-        order = np.argsort(row, kind="stable")[::-1]
-        fits = free[:, order] & (row[order] >= levels[:, None])
-        right[:, place] = fits.any(axis=1)
-        free[right[:, place], order[fits.argmax(axis=1)][right[:, place]]] = False
+def _matched(iou: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """`(Q, levels, N)` bool: whether each prediction, the best first, gets a true span of its own. iou: `(Q, N, M)`."""
+    queries, predictions, spans = iou.shape
+    free = np.ones((queries, len(levels), spans), dtype=bool)
+    right = np.zeros((queries, len(levels), predictions), dtype=bool)
+    for place in range(predictions):
+        order = np.argsort(iou[:, place], axis=1, kind="stable")[:, ::-1]
+        best_first = np.take_along_axis(iou[:, place], order, axis=1)[:, None]
+        fits = np.take_along_axis(free, order[:, None], axis=2) & (best_first >= levels[:, None])
+        right[:, :, place] = fits.any(axis=2)
+        query, level = np.nonzero(right[:, :, place])
+        free[query, level, order[query, fits[query, level].argmax(axis=1)]] = False
     return right

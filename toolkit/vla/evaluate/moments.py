@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from vla.errors import ShapeError, UsageError
-from vla.spans import iou
 
 RECALLS = ((1, 0.3), (1, 0.5), (1, 0.7), (5, 0.5), (5, 0.7))
 """`(among the first so many predictions, IoU to reach)`, as Charades-STA and ActivityNet Captions are reported."""
@@ -43,7 +42,8 @@ def best_ious(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], n
     check_pairs(predictions, truths)
     if n < 1:
         raise UsageError(f"recall is of the first 1 or more predictions, not of {n}")
-    return np.array([_best_iou(p, t, n) for p, t in zip(predictions, truths, strict=True)])
+    first = padded_predictions([check_predictions(rows)[:n] for rows in predictions])
+    return overlaps(first[:, :, :2], padded(truths)).max(axis=(1, 2), initial=0.0)
 
 
 def check_pairs(predictions: Sequence[object], truths: Sequence[np.ndarray]) -> None:
@@ -92,17 +92,38 @@ def padded(truths: Sequence[np.ndarray]) -> np.ndarray:
     for number, spans in enumerate(rows):
         if spans.size and (spans.ndim != 2 or spans.shape[1] != 2):
             raise ShapeError(f"the true spans of query {number} are rows of (start, end), not of shape {spans.shape}")
-    counts = np.array([len(spans) for spans in rows], dtype=np.int64)
-    flat = np.concatenate([np.zeros((0, 2)), *(spans.reshape(-1, 2) for spans in rows)])
-    wrong = np.flatnonzero(~np.isfinite(flat).all(axis=1) | (flat[:, 0] > flat[:, 1]))
-    if len(wrong):
-        raise UsageError(f"a true span must be finite and end after it starts, not {flat[wrong[0]].tolist()}")
-    filled = np.full((len(rows), counts.max(initial=0), 2), np.nan)
-    filled[np.arange(filled.shape[1]) < counts[:, None]] = flat
+    filled = _filled([spans.reshape(-1, 2) for spans in rows], 2)
+    wrong = filled[np.isinf(filled).any(axis=-1) | (filled[..., 0] > filled[..., 1])]
+    if len(wrong) or any(np.isnan(spans).any() for spans in rows):
+        example = wrong[0].tolist() if len(wrong) else "NaN"
+        raise UsageError(f"a true span must be finite and not end before it starts, not {example}")
     return filled
 
 
-def _best_iou(predicted: np.ndarray, true: np.ndarray, n: int) -> float:
-    if not len(predicted):
-        return 0.0
-    return float(iou(check_predictions(predicted)[:n, :2], true).max())
+def padded_predictions(predictions: Sequence[np.ndarray]) -> np.ndarray:
+    """`(Q, N, 3)`: every query's rows of `check_predictions`, in order; NaN where a query has fewer than the most."""
+    return _filled(predictions, 3)
+
+
+def overlaps(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """IoU of every prediction with every true span of its query, as `vla.spans.iou` has it; 0 where one is missing.
+
+    Args:
+        predicted: `(Q, N, 2)` seconds, NaN where there is none.
+        true: `(Q, M, 2)` seconds, NaN where there is none.
+
+    Returns:
+        `(Q, N, M)` in [0, 1].
+    """
+    start, end = predicted[:, :, None, 0], predicted[:, :, None, 1]
+    low, high = true[:, None, :, 0], true[:, None, :, 1]
+    shared = np.maximum(np.minimum(end, high) - np.maximum(start, low), 0.0)
+    covered = (end - start) + (high - low) - shared
+    return np.divide(shared, covered, out=np.zeros_like(shared), where=covered > 0)
+
+
+def _filled(rows: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    counts = np.array([len(r) for r in rows], dtype=np.int64)
+    filled = np.full((len(rows), counts.max(initial=0), columns), np.nan)
+    filled[np.arange(filled.shape[1]) < counts[:, None]] = np.concatenate([np.zeros((0, columns)), *rows])
+    return filled

@@ -14,8 +14,7 @@ import numpy as np
 from vla.errors import ShapeError
 from vla.evaluate.detection import THRESHOLDS, average_precisions
 from vla.evaluate.highlights import LEVELS, highlight_hits, highlight_precisions
-from vla.evaluate.moments import check_pairs, check_predictions, padded
-from vla.spans import iou
+from vla.evaluate.moments import check_pairs, check_predictions, overlaps, padded, padded_predictions
 
 LENGTHS = {"short": (0.0, 10.0), "middle": (10.0, 30.0), "long": (30.0, 150.0)}
 """Seconds of a true window: longer than the first, up to and including the second."""
@@ -77,7 +76,16 @@ def first_ious(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray]) 
     Errors as `qvhighlights_metrics`.
     """
     check_pairs(predictions, truths)
-    return np.array([_first_iou(check_predictions(p), np.asarray(t)) for p, t in zip(predictions, truths, strict=True)])
+    first = padded_predictions([check_predictions(rows)[:1] for rows in predictions])
+    true = padded(truths)
+    if not first.shape[1]:
+        return np.zeros(len(true))
+    best = overlaps(first[:, :, :2], true)[:, 0].argmax(axis=1)
+    (start, end), (low, high) = first[:, 0, :2].T, true[np.arange(len(true)), best].T
+    # The evaluator divides by the time from first to last here, which for spans that overlap is what either covers,
+    # but may differ from the usual sum in the last bit, and so at a threshold.
+    shared, across = np.minimum(end, high) - np.maximum(start, low), np.maximum(end, high) - np.minimum(start, low)
+    return np.divide(np.maximum(shared, 0), across, out=np.zeros(len(true)), where=across > 0)
 
 
 def _subsets(truths: Sequence[np.ndarray]) -> dict[str, dict[int, np.ndarray]]:
@@ -101,16 +109,6 @@ def _precisions(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray])
 def _recalls(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> dict[str, float]:
     found = first_ious(predictions, truths)
     return {str(x): _printed(found >= x) for x in THRESHOLDS}
-
-
-def _first_iou(predicted: np.ndarray, true: np.ndarray) -> float:
-    if not len(predicted):
-        return 0.0
-    (start, end), (low, high) = predicted[0, :2], true[iou(predicted[:1, :2], true)[0].argmax()]
-    # The evaluator divides by the time from first to last here, which for spans that overlap is what either covers,
-    # but may differ from `iou` in the last bit, and so at a threshold.
-    across = max(end, high) - min(start, low)
-    return max(0.0, min(end, high) - max(start, low)) / across if across else 0.0
 
 
 def _brief(table: dict[str, dict[str, float]], name: str) -> float:
