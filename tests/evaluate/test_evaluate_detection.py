@@ -61,12 +61,16 @@ def test_a_prediction_takes_the_next_span_where_its_best_is_gone():
     assert average_precisions([same], true, [0.8, 0.9]).tolist() == [[1.0, 0.5]]
 
 
-@given(st.lists(PREDICTION, max_size=12), st.lists(SPAN, min_size=1, max_size=3))
+@given(
+    st.lists(
+        st.tuples(st.lists(PREDICTION, max_size=12), st.lists(SPAN, min_size=1, max_size=3)), min_size=1, max_size=3
+    )
+)
 @settings(deadline=None, max_examples=60)
-def test_is_the_naive_loop(predicted, true):
-    rows = np.array(predicted).reshape(-1, 3)
-    got = average_precisions([rows], [np.array(true)])[0]
-    assert got == pytest.approx([naive(predicted, true, x) for x in THRESHOLDS])
+def test_is_the_naive_loop(queries):
+    got = average_precisions([np.array(p).reshape(-1, 3) for p, _ in queries], [np.array(t) for _, t in queries])
+    for row, (predicted, true) in zip(got, queries, strict=True):
+        assert row == pytest.approx([naive(predicted, true, x) for x in THRESHOLDS])
 
 
 @given(st.lists(PREDICTION, max_size=8), st.lists(SPAN, min_size=1, max_size=3), st.randoms())

@@ -1,11 +1,14 @@
 """Highlight metrics by hand and against loops over the thresholds."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla.errors import ShapeError, UsageError
+from vla.evaluate import highlights
 from vla.evaluate.highlights import clip_ratings, highlight_hits, highlight_metrics, highlight_precisions
 
 LEVEL = st.integers(0, 4)
@@ -60,18 +63,26 @@ def test_ratings_of_every_clip():
     assert got.tolist() == [[0, 0, 0], [1, 2, 3], [0, 0, 0], [4, 4, 4]]
 
 
-@given(st.lists(st.tuples(st.integers(-3, 3), st.lists(LEVEL, min_size=3, max_size=3)), min_size=1, max_size=12), LEVEL)
+CLIPS = st.lists(st.tuples(st.integers(-3, 3), st.lists(LEVEL, min_size=3, max_size=3)), min_size=1, max_size=12)
+
+
+@given(st.lists(CLIPS, min_size=1, max_size=4), LEVEL)
 @settings(deadline=None, max_examples=60)
-def test_is_the_naive_loop(clips, least):
-    scores, ratings = np.array([c[0] for c in clips], float), np.array([c[1] for c in clips])
-    got = highlight_precisions([scores], [ratings], least)[0]
-    for annotator in range(3):
-        expected = naive(scores.tolist(), (ratings[:, annotator] >= least).tolist())
-        assert got[annotator] == pytest.approx(expected)
-    assert highlight_precisions([scores * 7 - 2], [ratings], least)[0] == pytest.approx(got)
+def test_is_the_naive_loop(queries, least):
+    scores = [np.array([c[0] for c in clips], float) for clips in queries]
+    ratings = [np.array([c[1] for c in clips]) for clips in queries]
+    got = highlight_precisions(scores, ratings, least)
+    for row, predicted, rated in zip(got, scores, ratings, strict=True):
+        for annotator in range(3):
+            expected = naive(predicted.tolist(), (rated[:, annotator] >= least).tolist())
+            assert row[annotator] == pytest.approx(expected)
+    with mock.patch.object(highlights, "_TOGETHER", 2):
+        assert (highlight_precisions(scores, ratings, least) == got).all()
+    assert highlight_precisions([s * 7 - 2 for s in scores], ratings, least) == pytest.approx(got)
     # Each annotator's own ratings as scores find all of theirs first.
-    own = [highlight_precisions([ratings[:, a].astype(float)], [ratings], least)[0, a] for a in range(3)]
-    assert own == [float((ratings[:, a] >= least).any()) for a in range(3)]
+    for annotator in range(3):
+        own = highlight_precisions([rated[:, annotator].astype(float) for rated in ratings], ratings, least)
+        assert own[:, annotator].tolist() == [float((rated[:, annotator] >= least).any()) for rated in ratings]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +94,7 @@ def test_is_the_naive_loop(clips, least):
         (lambda: highlight_hits([np.ones(2)] * 2, [np.ones((2, 3)), np.ones((2, 2))], 4), ShapeError, "query 1"),
         (lambda: highlight_hits([np.array([])], [np.ones((2, 3))], 4), UsageError, "0 scores for 2 clips"),
         (lambda: highlight_hits([np.array([np.inf])], [np.ones((2, 3))], 4), UsageError, "finite"),
+        (lambda: highlight_hits([np.ones(1)], [np.full((1, 3), np.nan)], 4), UsageError, "no number"),
         (lambda: clip_ratings(2, [2], [[1]]), UsageError, "the video has 2"),
         (lambda: clip_ratings(2, [1, 0], [[1]]), ShapeError, "(1, 1)"),
     ],

@@ -91,6 +91,7 @@ def test_highlights_of_two_clips():
         (lambda: qvhighlights_metrics([], []), UsageError, "0 of 0"),
         (lambda: qvhighlights_metrics([np.ones((1, 3))], [np.array([0.0, 2.0])]), ShapeError, "(2,)"),
         (lambda: qvhighlights_metrics([np.ones((1, 3))], [np.array([[2.0, 0.0]])]), UsageError, "[2.0, 0.0]"),
+        (lambda: qvhighlights_metrics([np.ones((1, 3))], [np.ones((1, 2))], []), UsageError, "or neither"),
         (lambda: qvhighlights_metrics([np.ones((1, 3))], [np.ones((1, 2))], [], []), ShapeError, "but 0 have scores"),
     ],
 )

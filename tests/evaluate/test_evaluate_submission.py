@@ -38,7 +38,7 @@ def question(**changed):
 @given(
     st.lists(st.tuples(st.lists(WINDOW, min_size=1, max_size=12), st.lists(SCORE, min_size=1)), min_size=1, max_size=4)
 )
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 def test_qvhighlights_round_trip(tmp_path_factory, queries):
     path = tmp_path_factory.mktemp("hl") / "hl_val_submission.jsonl"
     records = [

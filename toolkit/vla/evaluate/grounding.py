@@ -59,6 +59,6 @@ def overlaps(spans: ArrayLike, truths: Sequence[np.ndarray]) -> tuple[np.ndarray
     across = np.maximum(given[:, None, 1], true[:, :, 1]) - np.minimum(given[:, None, 0], true[:, :, 0])
     length = (given[:, 1] - given[:, 0])[:, None]
     inside = np.where(length > 0, shared / np.where(length > 0, length, 1), low <= high)
-    iou = np.divide(shared, across, out=np.zeros_like(shared), where=(across > 0) & (length > 0))
+    iou = np.divide(shared, across, out=np.zeros_like(shared), where=across > 0)
     # Where a question has fewer true spans than another, the rest is NaN.
     return iou.max(axis=1), np.nan_to_num(inside).max(axis=1)

@@ -12,6 +12,9 @@ from vla.errors import ShapeError, UsageError
 LEVELS = {"Fair": 2.0, "Good": 3.0, "VeryGood": 4.0}
 """QVHighlights: the least rating, of 0 to 4, that makes a clip a highlight. Tables quote Very Good."""
 
+# Queries looked at together: they bound the memory.
+_TOGETHER = 1024
+
 
 def clip_ratings(num_clips: int, clips: ArrayLike, ratings: ArrayLike) -> np.ndarray:
     """`(num_clips, annotators)`: the ratings of every clip of a video, 0 for the clips that nobody rated.
@@ -73,29 +76,32 @@ def highlight_precisions(scores: Sequence[np.ndarray], ratings: Sequence[np.ndar
 
     Raises:
         ShapeError: scores and ratings are not as many, or not of those shapes.
-        UsageError: no queries, a query without clips or scores, or a score that is not finite.
+        UsageError: no queries, a query without clips or scores, a score that is not finite, or a rating that is NaN.
     """
-    return np.stack(
-        [
-            _interpolated_precision(_fitted(predicted, len(rated)), rated >= least)
-            for predicted, rated in _checked(scores, ratings)
-        ]
-    )
+    pairs = _checked(scores, ratings)
+    parts = (pairs[start : start + _TOGETHER] for start in range(0, len(pairs), _TOGETHER))
+    return np.concatenate([_interpolated_precisions(part, least) for part in parts])
 
 
-def _interpolated_precision(scores: np.ndarray, highlight: np.ndarray) -> np.ndarray:
-    """`(annotators,)`. scores: `(clips,)`; highlight: `(clips, annotators)` bool."""
-    order = np.argsort(-scores, kind="stable")
-    last_of_score = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
-    found = highlight[order].cumsum(axis=0)[last_of_score]
-    precision = found / (last_of_score + 1)[:, None]
-    interpolated = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    steps = np.diff(found, axis=0, prepend=0) > 0
-    return (interpolated * steps).sum(axis=0) / np.maximum(steps.sum(axis=0), 1)
-
-
-def _fitted(scores: np.ndarray, clips: int) -> np.ndarray:
-    return np.append(scores[:clips], np.zeros(max(0, clips - len(scores))))
+def _interpolated_precisions(pairs: list[tuple[np.ndarray, np.ndarray]], least: float) -> np.ndarray:
+    """`(Q, annotators)`. pairs: `(clips,)` scores and `(clips, annotators)` ratings of every query."""
+    lengths = np.array([len(rated) for _, rated in pairs])
+    values = np.full((len(pairs), lengths.max()), -np.inf)
+    highlight = np.zeros((*values.shape, pairs[0][1].shape[1]), dtype=bool)
+    for query, (predicted, rated) in enumerate(pairs):
+        values[query, : len(rated)] = 0.0
+        values[query, : min(len(predicted), len(rated))] = predicted[: len(rated)]
+        highlight[query, : len(rated)] = rated >= least
+    order = np.argsort(-values, axis=1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=1)
+    # Clips of one score are one step: only what is found up to the last of them counts.
+    last = np.append(ordered[:, 1:] != ordered[:, :-1], np.full((len(pairs), 1), True), axis=1)
+    last &= np.isfinite(ordered)
+    found = np.take_along_axis(highlight, order[:, :, None], axis=1).cumsum(axis=1) * last[:, :, None]
+    precision = found / np.arange(1, values.shape[1] + 1)[:, None]
+    interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    steps = np.diff(np.maximum.accumulate(found, axis=1), axis=1, prepend=0) > 0
+    return (interpolated * steps).sum(axis=1) / np.maximum(steps.sum(axis=1), 1)
 
 
 def _checked(scores: Sequence[np.ndarray], ratings: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -111,8 +117,10 @@ def _checked(scores: Sequence[np.ndarray], ratings: Sequence[np.ndarray]) -> lis
             raise ShapeError(
                 f"query {number} has scores {predicted.shape} and ratings {rated.shape}, not (clips,) and (clips, annotators)"
             )
-        if not predicted.size or not rated.size or not np.isfinite(predicted).all():
+        if not predicted.size or not rated.size:
             raise UsageError(
-                f"query {number} has {len(predicted)} scores for {len(rated)} clips: it needs some, and finite ones"
+                f"query {number} has {len(predicted)} scores for {len(rated)} clips: it needs some of both"
             )
+        if not np.isfinite(predicted).all() or np.isnan(rated).any():
+            raise UsageError(f"query {number} has a score that is not finite, or a rating that is no number")
     return pairs

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.errors import ShapeError
+from vla.errors import ShapeError, UsageError
 from vla.evaluate.detection import THRESHOLDS, average_precisions
 from vla.evaluate.highlights import LEVELS, highlight_hits, highlight_precisions
 from vla.evaluate.moments import check_pairs, check_predictions, overlaps, padded, padded_predictions
@@ -31,7 +31,7 @@ def qvhighlights_metrics(
     """The official output: `brief`, `full`, `long`, `middle`, `short`, and `HL-min-...`; percent with two digits.
 
     Within a range of lengths only true windows of such a length count, and only queries that have one; predictions of
-    any other length stay, and count as wrong.
+    any other length stay, and count as wrong. A query without predictions counts 0 everywhere; the evaluator fails on it.
 
     Args:
         predictions: for every query `(N, 3)`, rows of start, end (seconds) and score, best first.
@@ -47,6 +47,8 @@ def qvhighlights_metrics(
         UsageError: no queries, a query without a true window, or a number that makes no sense.
     """
     check_pairs(predictions, truths)
+    if (scores is None) != (ratings is None):
+        raise UsageError("highlights need both scores and ratings of clips, or neither to leave them out")
     padded(truths)  # refuses what is not rows of start and end
     table: dict[str, Any] = {}
     for name, subset in _subsets(truths).items():

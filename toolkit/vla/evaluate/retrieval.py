@@ -72,7 +72,8 @@ def retrieval_metrics(
 ) -> dict[str, float]:
     """`R@1`, `R@5`, `R@10` (or those of `recalls`) in percent, `MedR` and `MnR`, the median and mean rank.
 
-    The recalls are those of `recall`, the ranks those of `ranks`; arguments and errors as there.
+    The recalls are those of `recall`, the ranks those of `ranks`; arguments and errors as there. `MedR` lies between the
+    two middle ranks of an even number of queries; CLIP4Clip's for several captions (`torch.median`) is the lower one.
     """
     return _metrics(_rows(similarity, relevant), recalls)
 

@@ -77,10 +77,15 @@ def fit_constant_window(
     check_pairs(list(seconds), truths)
     if not 0 < threshold <= 1 or steps < 1:
         raise UsageError(f"the IoU threshold {threshold} must lie in (0, 1] and steps {steps} be at least 1")
-    true = padded(truths) / seconds[:, None, None]
+    padded(truths)  # refuses what is not rows of start and end
+    counts = np.array([len(spans) for spans in truths])
+    true = (
+        np.concatenate([np.asarray(spans, dtype=np.float64) for spans in truths]) / np.repeat(seconds, counts)[:, None]
+    )
+    first = counts.cumsum() - counts
     ends = np.arange(steps + 1) / steps
     parts = np.array([(start, end) for start in ends for end in ends if start < end])
-    reached = np.stack([_best_iou(part, true) >= threshold for part in parts])
+    reached = np.stack([np.logical_or.reduceat(_iou(part, true) >= threshold, first) for part in parts])
     groups = _members(positions, len(seconds))
     best = {place: int(reached[:, members].mean(axis=1).argmax()) for place, members in groups.items()}
     overall = int(reached.mean(axis=1).argmax())
@@ -113,11 +118,10 @@ def window_grid(durations: ArrayLike, ways: Sequence[int] = (1, 2, 3, 4)) -> lis
     return [np.column_stack([parts * seconds, scores]) for seconds in _checked_durations(durations)]
 
 
-def _best_iou(part: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """`(Q,)`. true: `(Q, M, 2)`, NaN where a query has fewer spans."""
-    shared = np.clip(np.minimum(true[..., 1], part[1]) - np.maximum(true[..., 0], part[0]), 0, None)
-    across = np.maximum(true[..., 1], part[1]) - np.minimum(true[..., 0], part[0])
-    return np.nan_to_num(shared / across).max(axis=1)
+def _iou(part: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """`(N,)` with each of the spans `(N, 2)`."""
+    shared = np.maximum(0, np.minimum(true[:, 1], part[1]) - np.maximum(true[:, 0], part[0]))
+    return shared / (np.maximum(true[:, 1], part[1]) - np.minimum(true[:, 0], part[0]))
 
 
 def _part(bounds: np.ndarray) -> Part:
