@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla.errors import ShapeError, UsageError
-from vla.evaluate.moments import best_ious, moment_metrics
+from vla.evaluate.moments import best_ious, moment_metrics, padded
 
 KEYS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.5", "R5@0.7", "mIoU")
 QUARTER = st.integers(0, 40).map(lambda n: n / 4)
@@ -49,6 +49,21 @@ def test_thresholds_are_reached_not_passed():
     assert moment_metrics([rows((0, 7))], [np.array([[0.0, 10.0]])])["R1@0.7"] == 100.0
 
 
+def test_other_recalls():
+    got = moment_metrics([rows((0, 2), (0, 9))], [np.array([[0.0, 10.0]])], ((1, 0.1), (1, 0.3), (2, 0.9)))
+    assert got == pytest.approx({"R1@0.1": 100, "R1@0.3": 0, "R2@0.9": 100, "mIoU": 20})
+
+
+def test_padding():
+    got = padded([np.array([[0, 1], [2, 3]]), np.array([[4.0, 5.0]])])
+    assert got[0].tolist() == [[0, 1], [2, 3]] and got[1, 0].tolist() == [4, 5] and np.isnan(got[1, 1]).all()
+    assert padded([]).shape == (0, 0, 2)
+    with pytest.raises(ShapeError, match="query 1"):
+        padded([np.ones((1, 2)), np.ones((1, 3))])
+    with pytest.raises(UsageError, match=r"\[3.0, 2.0\]"):
+        padded([np.array([[3, 2]])])
+
+
 @given(st.lists(st.tuples(st.lists(SPAN, max_size=7), st.lists(SPAN, min_size=1, max_size=3)), min_size=1, max_size=4))
 @settings(deadline=None)
 def test_metrics_are_the_naive_loop(queries):
@@ -79,6 +94,7 @@ def test_metrics_are_the_naive_loop(queries):
         ([rows()] * 2, [np.ones((1, 2)), np.zeros((0, 2))], UsageError, "1 of 2 queries have no true span"),
         ([np.ones((4, 2))], [np.ones((1, 2))], ShapeError, "(4, 2)"),
         ([rows((2, 1))], [np.ones((1, 2))], UsageError, "[2.0, 1.0]"),
+        ([rows((0, np.nan))], [np.ones((1, 2))], UsageError, "nan"),
     ],
 )
 def test_what_makes_no_sense_is_refused(predictions, truths, kind, message):

@@ -1,6 +1,7 @@
 """Retrieval metrics: by hand, at chance, against every order of the ties, and against a published similarity matrix."""
 
 from itertools import permutations
+from math import comb
 
 import numpy as np
 import pytest
@@ -9,8 +10,16 @@ from hypothesis import strategies as st
 
 from shared_data import SHARED
 from vla.errors import ShapeError, UsageError
-from vla.evaluate.bootstrap import interval
-from vla.evaluate.retrieval import ranks, recall, retrieval_metrics, text_to_video, video_to_text
+from vla.evaluate import retrieval
+from vla.evaluate.retrieval import (
+    partially_relevant,
+    ranks,
+    recall,
+    retrieval_metrics,
+    text_to_video,
+    video_to_captions,
+    video_to_text,
+)
 
 PUBLISHED = SHARED / "eval" / "dgl" / "msrvtt_1ka_sim_matrix.npy"
 
@@ -118,17 +127,104 @@ def test_published_figures_of_dgl_on_msrvtt():
     assert video_to_text(similarity, own) == pytest.approx(fair, abs=1e-9)
 
 
-def test_interval_holds_the_mean_and_narrows():
-    hits = (np.random.default_rng(0).random(400) < 0.3).astype(float)
-    low, high = interval(hits)
-    error = np.sqrt(hits.mean() * (1 - hits.mean()) / 400)
-    assert low == pytest.approx(hits.mean() - 1.96 * error, abs=0.2 * error)
-    assert high == pytest.approx(hits.mean() + 1.96 * error, abs=0.2 * error)
-    narrow = interval(hits, confidence=0.5)
-    assert low < narrow[0] < hits.mean() < narrow[1] < high
-    assert interval(hits) == (low, high)
-    assert interval(hits, seed=1) != (low, high)
-    assert interval(np.full(7, 0.25)) == (0.25, 0.25)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def several_captions(seed, captions=9, videos=4, levels=None):
+    """Scores (with ties where `levels` says how many there are) and each caption's video."""
+    draw = np.random.default_rng(seed)
+    scores = (
+        draw.standard_normal((captions, videos)) if levels is None else draw.integers(0, levels, (captions, videos))
+    )
+    return scores / 7, draw.integers(0, videos, captions)
+
+
+@given(SEEDS)
+@settings(deadline=None, max_examples=30)
+def test_video_to_captions_is_the_published_loop(seed):
+    """Rank of the closest of the video's captions, sorted by distance, as collaborative-experts counts it."""
+    scores, video_of_query = several_captions(seed)
+    places = []
+    for video in sorted(set(video_of_query.tolist())):
+        order = sorted(range(9), key=lambda q: -scores[q, video])
+        places.append(min(order.index(q) + 1 for q in range(9) if video_of_query[q] == video))
+    got = video_to_captions(scores, video_of_query)
+    assert got["MnR"] == pytest.approx(np.mean(places)) and got["MedR"] == np.median(places)
+    for k in (1, 5, 10):
+        assert got[f"R@{k}"] == pytest.approx(100 * np.mean([place <= k for place in places]))
+
+
+def test_twenty_better_captions_of_one_video_cost_twenty_places_or_one():
+    video_of_query = np.repeat([0, 1], 20)
+    similarity = np.zeros((40, 2))
+    similarity[:, 0] = np.repeat([0.3, 0.9], 20) + np.arange(40) / 1000
+    similarity[:, 1] = np.repeat([0.1, 0.8], 20) + np.arange(40) / 1000
+    assert video_to_captions(similarity, video_of_query)["MnR"] == (21 + 1) / 2
+    assert video_to_text(similarity, video_of_query)["MnR"] == (2 + 1) / 2
+
+
+def test_equal_captions_are_at_chance():
+    """Three captions each of four videos: what five of twelve drawn without looking hold."""
+    got = video_to_captions(np.zeros((12, 4)), np.repeat(np.arange(4), 3))
+    assert got["R@5"] == pytest.approx(100 * (1 - comb(9, 5) / comb(12, 5)))
+    assert video_to_text(np.zeros((12, 4)), np.repeat(np.arange(4), 3))["R@1"] == pytest.approx(25)
+
+
+def test_a_caption_that_several_videos_fulfil():
+    similarity = np.array([[0.2, 0.9, 0.5, 0.4]])
+    both = np.array([[True, False, False, True]])
+    assert ranks(similarity, both).tolist() == [3.0]
+    assert retrieval_metrics(similarity, both, (2, 3)) == {"R@2": 0, "R@3": 100, "MedR": 3, "MnR": 3}
+
+
+def test_paragraphs_are_one_row_each_and_both_directions_agree_on_the_rule():
+    similarity = np.random.default_rng(3).standard_normal((7, 7))
+    own = np.arange(7)
+    assert video_to_text(similarity, own) == video_to_captions(similarity, own) == text_to_video(similarity.T, own)
+
+
+def test_sum_of_recalls():
+    """120 videos, three moments told of: found first, seventh and last."""
+    similarity = np.zeros((3, 120))
+    similarity[:] = -np.arange(120)
+    got = partially_relevant(similarity, np.array([0, 6, 119]))
+    assert got == pytest.approx({"R@1": 100 / 3, "R@5": 100 / 3, "R@10": 200 / 3, "R@100": 200 / 3, "SumR": 200})
+    assert partially_relevant(np.zeros((3, 200)), np.arange(3))["SumR"] == pytest.approx((1 + 5 + 10 + 100) / 2)
+
+
+@given(SEEDS, st.sampled_from([None, 4]))
+@settings(deadline=None, max_examples=30)
+def test_order_and_scale_do_not_matter(seed, levels):
+    scores, video_of_query = several_captions(seed, levels=levels)
+    draw = np.random.default_rng(seed)
+    captions, videos = draw.permutation(9), draw.permutation(4)
+    place = np.argsort(videos)
+    for metrics in (text_to_video, video_to_text, video_to_captions):
+        expected = metrics(scores, video_of_query)
+        assert metrics(scores[captions][:, videos], place[video_of_query[captions]]) == pytest.approx(expected)
+        assert metrics(scores * 3 - 5, video_of_query) == pytest.approx(expected)
+        assert metrics(np.float32(scores), video_of_query) == pytest.approx(expected)
+
+
+@given(SEEDS)
+@settings(deadline=None, max_examples=30)
+def test_a_better_score_for_what_is_right_never_costs(seed):
+    scores, video_of_query = several_captions(seed, levels=4)
+    right = video_of_query[:, None] == np.arange(4)
+    for metrics in (text_to_video, video_to_text, video_to_captions):
+        before, after = (metrics(scores + bonus * right, video_of_query) for bonus in (0, 0.2))
+        assert after["MnR"] <= before["MnR"] and all(after[f"R@{k}"] >= before[f"R@{k}"] - 1e-9 for k in (1, 5, 10))
+        perfect = metrics(scores + 10 * right, video_of_query)
+        assert perfect == {"R@1": 100, "R@5": 100, "R@10": 100, "MedR": 1, "MnR": 1}
+
+
+@pytest.mark.parametrize("block", [1, 10, 23])
+def test_blocks_change_nothing(monkeypatch, block):
+    scores, video_of_query = several_captions(5, captions=30, videos=6, levels=5)
+    every = (text_to_video, video_to_text, video_to_captions, partially_relevant)
+    expected = [metrics(scores, video_of_query) for metrics in every]
+    monkeypatch.setattr(retrieval, "_BLOCK", block)
+    assert [metrics(scores, video_of_query) for metrics in every] == expected
 
 
 @pytest.mark.parametrize(
@@ -141,11 +237,10 @@ def test_interval_holds_the_mean_and_narrows():
         (lambda: recall(np.zeros((1, 1)), np.ones((1, 1)), 0), UsageError, "not of 0"),
         (lambda: text_to_video(np.zeros((2, 2)), np.array([0])), ShapeError, "one video for each row"),
         (lambda: text_to_video(np.zeros((2, 2)), np.array([0, 2])), UsageError, "videos 0 to 2 of 2"),
+        (lambda: text_to_video(np.zeros((2, 2)), np.array([0.0, 1.0])), UsageError, "float64"),
+        (lambda: video_to_captions(np.full((1, 1), np.nan), np.array([0])), UsageError, "NaN"),
+        (lambda: retrieval_metrics(np.zeros((1, 1)), np.ones((1, 1)), (1, -5)), UsageError, "not of -5"),
         (lambda: video_to_text(np.zeros((0, 2)), np.array([], dtype=int)), UsageError, "no captions"),
-        (lambda: interval(np.array([])), UsageError, "at least one"),
-        (lambda: interval(np.array([np.nan])), UsageError, "finite"),
-        (lambda: interval(np.zeros((2, 2))), ShapeError, "(2, 2)"),
-        (lambda: interval(np.zeros(2), confidence=95), UsageError, "95"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, kind, message):

@@ -1,27 +1,83 @@
-"""How far a metric could have moved had the queries been others of the same kind."""
+"""How far a metric could have moved had the queries, or the videos, been others of the same kind."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vla.errors import ShapeError, UsageError
 
+METHODS = ("percentile", "bca")
+
+# Draws kept at once.
+_BLOCK = 1 << 21
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with the interval it may be trusted to.
+
+    Attributes:
+        mean: over the queries.
+        low: end of the interval.
+        high: other end.
+        n: number of queries.
+        clusters: number of videos that were drawn as a whole; `n` where queries were drawn one by one.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    clusters: int
+
+    def percent(self) -> str:
+        """In percent, e.g. `41.2 [38.9, 43.5], n = 1,000` or `..., n = 1,000 of 120 videos`."""
+        of = "" if self.clusters == self.n else f" of {self.clusters:,} videos"
+        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}], n = {self.n:,}{of}"
+
 
 def interval(
-    per_query: np.ndarray, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+    per_query: np.ndarray,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    clusters: ArrayLike | None = None,
+    method: str = "percentile",
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval `(low, high)` of the mean; the same arguments give the same interval.
+    """Bootstrap interval `(low, high)` of the mean; the same arguments give the same interval.
 
     Args:
         per_query: `(Q,)`, one value for each query, e.g. of `recall` or `best_ious`.
         confidence: in (0, 1).
         resamples: how many times the queries are drawn again, with replacement.
         seed: of the generator that draws.
+        clusters: `(Q,)`, the video of each query: then whole videos are drawn, with all their queries. Queries of one
+            video succeed and fail together, so an interval that takes them for independent is too narrow.
+        method: `percentile`, or `bca`: corrected for bias and skewness (Efron 1987), better where n is small or the
+            mean near 0 or 1.
 
     Raises:
-        ShapeError: not one row of values.
+        ShapeError: not one row of values, or clusters that do not fit it.
         UsageError: no values, a value that is not finite, or an option out of range.
     """
+    found = estimate(per_query, confidence, resamples, seed, clusters, method)
+    return found.low, found.high
+
+
+def estimate(
+    per_query: np.ndarray,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    clusters: ArrayLike | None = None,
+    method: str = "percentile",
+) -> Estimate:
+    """The mean with its interval and with what it counts. Arguments and errors as `interval`."""
     values = np.asarray(per_query, dtype=np.float64)
     if values.ndim != 1:
         raise ShapeError(f"an interval is of one value for each query, not of an array of shape {values.shape}")
@@ -29,7 +85,64 @@ def interval(
         raise UsageError(f"an interval needs finite values, at least one; got {len(values)}")
     if not 0 < confidence < 1 or resamples < 1:
         raise UsageError(f"confidence {confidence} must lie in (0, 1) and resamples {resamples} be at least 1")
-    draw = np.random.default_rng(seed)
-    means = [values[draw.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    if method not in METHODS:
+        raise UsageError(f"an interval is made by one of {', '.join(METHODS)}, not by {method!r}")
+    sums, sizes = _by_cluster(values, clusters)
+    means = np.concatenate(list(_resampled_means(sums, sizes, resamples, seed)))
+    ends = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+    if method == "bca":
+        ends = _corrected(ends, means, sums, sizes)
+    low, high = np.quantile(means, ends)
+    return Estimate(float(values.mean()), float(low), float(high), len(values), len(sums))
+
+
+def difference(
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    clusters: ArrayLike | None = None,
+    method: str = "percentile",
+) -> Estimate:
+    """How much better `ours` is than `theirs` on the same queries, each query compared with itself.
+
+    Pairing takes out what makes queries easy or hard for both, so the interval is narrower than two separate ones
+    suggest. It lies above 0 where ours is better beyond what the choice of queries explains. Arguments and errors as
+    `interval`, and ShapeError where the two are not of the same queries.
+    """
+    a, b = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
+    if a.shape != b.shape:
+        raise ShapeError(f"a paired difference is of the same queries twice, not of {a.shape} and {b.shape} values")
+    return estimate(a - b, confidence, resamples, seed, clusters, method)
+
+
+def _by_cluster(values: np.ndarray, clusters: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+    if clusters is None:
+        return values, np.ones(len(values))
+    names = np.asarray(clusters)
+    if names.shape != values.shape:
+        raise ShapeError(f"{len(values)} values need a video each, not clusters of shape {names.shape}")
+    _, inverse = np.unique(names, return_inverse=True)
+    return np.bincount(inverse, weights=values), np.bincount(inverse).astype(np.float64)
+
+
+def _resampled_means(sums: np.ndarray, sizes: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    draw, step = np.random.default_rng(seed), max(1, _BLOCK // len(sums))
+    for start in range(0, resamples, step):
+        drawn = draw.integers(len(sums), size=(min(step, resamples - start), len(sums)))
+        yield sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+
+
+def _corrected(ends: np.ndarray, means: np.ndarray, sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Quantiles to read instead of `ends`: bias-corrected and accelerated (Efron and Tibshirani 1993, eq. 14.9-14.15)."""
+    normal, mean = NormalDist(), sums.sum() / sizes.sum()
+    # Half of what equals the mean is below it: hits are few distinct numbers. Never all or nothing: no infinite bias.
+    below = ((means < mean).sum() + (means == mean).sum() / 2) / len(means)
+    bias = normal.inv_cdf(float(np.clip(below, 0.5 / len(means), 1 - 0.5 / len(means))))
+    left_out = (sums.sum() - sums) / np.maximum(sizes.sum() - sizes, 1)
+    off = left_out.mean() - left_out
+    spread = (off**2).sum() ** 1.5
+    skew = float((off**3).sum() / (6 * spread)) if spread > 0 else 0.0
+    shifted = [bias + normal.inv_cdf(float(end)) for end in ends]
+    return np.array([normal.cdf(bias + z / max(1 - skew * z, 1e-9)) for z in shifted])

@@ -1,12 +1,26 @@
-"""Retrieval metrics that ties cannot flatter: equal scores count as a draw by lot."""
+"""Retrieval metrics that ties cannot flatter: equal scores count as a draw by lot.
+
+Every metric takes a matrix of scores, so paragraph retrieval (DiDeMo, ActivityNet: all sentences of a video as one query)
+is `text_to_video` with one row for each video; how sentences become that row is the caller's business. Rows are taken in
+blocks: beside the matrix itself a few dozen MB are needed, whatever its size.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from vla.errors import ShapeError, UsageError
 
 RECALLS = (1, 5, 10)
+"""Of the tables of CLIP4Clip and its kind."""
+PARTIAL_RECALLS = (1, 5, 10, 100)
+"""Of partially relevant video retrieval (MS-SL)."""
+
+# Scores looked at together: enough that numpy's own work dominates.
+_BLOCK = 1 << 22
+_Around = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def ranks(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
@@ -18,7 +32,7 @@ def ranks(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 
     Args:
         similarity: `(Q, V)`, higher is better.
-        relevant: `(Q, V)` bool.
+        relevant: `(Q, V)` bool; a query may have several relevant items, of which the best counts.
 
     Returns:
         `(Q,)` float64.
@@ -27,8 +41,7 @@ def ranks(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
         ShapeError: the two disagree.
         UsageError: no queries, a query without relevant items, or a NaN.
     """
-    better, equal, _ = _around_best(similarity, relevant)
-    return 1.0 + better + equal / 2
+    return _ranks(_around_best(_rows(similarity, relevant)))
 
 
 def recall(similarity: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
@@ -50,66 +63,136 @@ def recall(similarity: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
         ShapeError: the two disagree.
         UsageError: as `ranks`, or k < 1.
     """
-    if k < 1:
-        raise UsageError(f"recall is of the first 1 or more items, not of {k}")
-    return _expected_recall(*_around_best(similarity, relevant), k)
+    _check_recalls((k,))
+    return _expected_recall(_around_best(_rows(similarity, relevant)), k)
 
 
-def retrieval_metrics(similarity: np.ndarray, relevant: np.ndarray) -> dict[str, float]:
-    """`R@1`, `R@5`, `R@10` in percent, `MedR` and `MnR`, the median and mean rank.
+def retrieval_metrics(
+    similarity: np.ndarray, relevant: np.ndarray, recalls: Sequence[int] = RECALLS
+) -> dict[str, float]:
+    """`R@1`, `R@5`, `R@10` (or those of `recalls`) in percent, `MedR` and `MnR`, the median and mean rank.
 
-    The recalls are those of `recall`, the ranks those of `ranks`; arguments and errors as there.
+    The recalls are those of `recall`, the ranks those of `ranks`; arguments and errors as there. `MedR` lies between the
+    two middle ranks of an even number of queries; CLIP4Clip's for several captions (`torch.median`) is the lower one.
     """
-    better, equal, tied = _around_best(similarity, relevant)
-    rank = 1.0 + better + equal / 2
-    metrics = {f"R@{k}": 100 * float(_expected_recall(better, equal, tied, k).mean()) for k in RECALLS}
-    return {**metrics, "MedR": float(np.median(rank)), "MnR": float(rank.mean())}
+    return _metrics(_rows(similarity, relevant), recalls)
 
 
-def text_to_video(similarity: np.ndarray, video_of_query: np.ndarray) -> dict[str, float]:
-    """Metrics of finding each caption's video; every caption is a query of its own.
+def text_to_video(
+    similarity: np.ndarray, video_of_query: np.ndarray, recalls: Sequence[int] = RECALLS
+) -> dict[str, float]:
+    """Metrics of finding each caption's video; every caption is a query of its own, on every benchmark.
 
     Args:
         similarity: `(Q, V)` of captions and videos.
         video_of_query: `(Q,)` int, the column of each caption's video.
+        recalls: the k of R@k.
 
     Raises:
         ShapeError: the two disagree.
         UsageError: no captions, a column that does not exist, or a NaN.
     """
     videos = _checked_videos(similarity, video_of_query)
-    return retrieval_metrics(similarity, videos[:, None] == np.arange(similarity.shape[1]))
+    columns = np.arange(similarity.shape[1])
+    return _metrics(
+        ((similarity[part], videos[part, None] == columns) for part in _parts(*similarity.shape)),
+        recalls,
+    )
 
 
-def video_to_text(similarity: np.ndarray, video_of_query: np.ndarray) -> dict[str, float]:
+def video_to_text(
+    similarity: np.ndarray, video_of_query: np.ndarray, recalls: Sequence[int] = RECALLS
+) -> dict[str, float]:
     """Metrics of finding each video's captions, which count as one item that scores as the best of them.
 
-    This is the rule of MSVD and VATEX (CLIP4Clip). Videos without captions are neither queries nor candidates.
-    Arguments and errors as `text_to_video`.
+    This is the rule of MSVD and VATEX (CLIP4Clip, `tensor_video_to_text_sim`); with one caption a video (MSR-VTT 1k-A,
+    LSMDC, paragraphs) it is the transposed matrix, and equals `video_to_captions`. Videos without captions are neither
+    queries nor candidates. Arguments and errors as `text_to_video`.
     """
     videos = _checked_videos(similarity, video_of_query)
     captioned, starts = np.unique(np.sort(videos), return_index=True)
-    in_order = similarity[np.argsort(videos, kind="stable")][:, captioned]
-    best = np.maximum.reduceat(in_order, starts, axis=0)
-    return retrieval_metrics(best.T, np.eye(len(captioned), dtype=bool))
+    order = np.argsort(videos, kind="stable")
+
+    def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for part in _parts(len(captioned), len(similarity)):
+            asking = captioned[part]
+            scores = similarity[np.ix_(order, asking)]
+            best = scores if len(starts) == len(order) else np.maximum.reduceat(scores, starts, axis=0)
+            yield best.T, asking[:, None] == captioned
+
+    return _metrics(rows(), recalls)
 
 
-def _around_best(similarity: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`(Q,)` each: items strictly better than the best relevant one, others equal to it, relevant ones equal to it."""
+def video_to_captions(
+    similarity: np.ndarray, video_of_query: np.ndarray, recalls: Sequence[int] = RECALLS
+) -> dict[str, float]:
+    """Metrics of finding any caption of each video among all captions, each an item of its own: the best placed counts.
+
+    This is the rule of the full MSR-VTT test, 20 captions a video (collaborative-experts, `v2t_metrics`, after VSE).
+    Twenty captions of another video that are all better cost twenty places here, and one in `video_to_text`; say which.
+    Videos without captions are not asked for. Arguments and errors as `text_to_video`.
+    """
+    videos = _checked_videos(similarity, video_of_query)
+    captioned = np.unique(videos)
+    parts = (captioned[part] for part in _parts(len(captioned), len(similarity)))
+    return _metrics(((similarity[:, asking].T, asking[:, None] == videos) for asking in parts), recalls)
+
+
+def partially_relevant(similarity: np.ndarray, video_of_query: np.ndarray) -> dict[str, float]:
+    """`R@1`, `R@5`, `R@10`, `R@100` in percent and `SumR`, their sum: partially relevant video retrieval (MS-SL).
+
+    The query tells one moment of a long video, so a row of `similarity` is most often the best over the video's
+    segments. Arguments and errors as `text_to_video`.
+    """
+    metrics = text_to_video(similarity, video_of_query, PARTIAL_RECALLS)
+    found = {f"R@{k}": metrics[f"R@{k}"] for k in PARTIAL_RECALLS}
+    return {**found, "SumR": sum(found.values())}
+
+
+def _parts(rows: int, columns: int) -> Iterator[slice]:
+    step = max(1, _BLOCK // max(1, columns))
+    return (slice(start, start + step) for start in range(0, rows, step))
+
+
+def _rows(similarity: np.ndarray, relevant: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if similarity.ndim != 2 or similarity.shape != relevant.shape:
         raise ShapeError(f"similarity {similarity.shape} and relevant {relevant.shape} must be one 2-D shape")
-    relevant = relevant.astype(bool)
-    lost = int((~relevant.any(axis=1)).sum())
-    if lost or not len(similarity):
-        raise UsageError(f"{lost} of {len(similarity)} queries have no relevant item: leave them out, or mark theirs")
-    if np.isnan(similarity).any():
-        raise UsageError("the similarity holds NaN: nothing can be ranked")
-    best = np.where(relevant, similarity, -np.inf).max(axis=1, keepdims=True)
-    same = similarity == best
-    return (similarity > best).sum(axis=1), (same & ~relevant).sum(axis=1), (same & relevant).sum(axis=1)
+    return ((similarity[part], relevant[part].astype(bool)) for part in _parts(*similarity.shape))
 
 
-def _expected_recall(better: np.ndarray, equal: np.ndarray, tied: np.ndarray, k: int) -> np.ndarray:
+def _around_best(rows: Iterable[tuple[np.ndarray, np.ndarray]]) -> _Around:
+    """`(Q,)` each: items strictly better than the best relevant one, others equal to it, relevant ones equal to it."""
+    found, lost, asked = [], 0, 0
+    for scores, relevant in rows:
+        scores = scores if scores.dtype.kind == "f" else scores.astype(np.float64)
+        lost, asked = lost + int((~relevant.any(axis=1)).sum()), asked + len(scores)
+        if scores.size and np.isnan(scores.max()):
+            raise UsageError("the similarity holds NaN: nothing can be ranked")
+        best = scores.max(axis=1, keepdims=True, where=relevant, initial=-np.inf)
+        same = scores == best
+        tied = np.count_nonzero(same & relevant, axis=1)
+        found.append((np.count_nonzero(scores > best, axis=1), np.count_nonzero(same, axis=1) - tied, tied))
+    if lost or not found:
+        raise UsageError(f"{lost} of {asked} queries have no relevant item: leave them out, or mark theirs")
+    better, equal, tied = (np.concatenate(counts) for counts in zip(*found, strict=True))
+    return better, equal, tied
+
+
+def _metrics(rows: Iterable[tuple[np.ndarray, np.ndarray]], recalls: Sequence[int]) -> dict[str, float]:
+    _check_recalls(recalls)
+    around = _around_best(rows)
+    found = {f"R@{k}": 100 * float(_expected_recall(around, k).mean()) for k in recalls}
+    rank = _ranks(around)
+    return {**found, "MedR": float(np.median(rank)), "MnR": float(rank.mean())}
+
+
+def _ranks(around: _Around) -> np.ndarray:
+    better, equal, _ = around
+    return 1.0 + better + equal / 2
+
+
+def _expected_recall(around: _Around, k: int) -> np.ndarray:
+    better, equal, tied = around
     missed = np.ones(len(better))
     for drawn in range(k):
         left = np.maximum(equal - drawn, 0)
@@ -118,12 +201,20 @@ def _expected_recall(better: np.ndarray, equal: np.ndarray, tied: np.ndarray, k:
     return 1.0 - missed
 
 
+def _check_recalls(recalls: Sequence[int]) -> None:
+    for k in recalls:
+        if k < 1:
+            raise UsageError(f"recall is of the first 1 or more items, not of {k}")
+
+
 def _checked_videos(similarity: np.ndarray, video_of_query: np.ndarray) -> np.ndarray:
     videos = np.asarray(video_of_query)
     if similarity.ndim != 2 or videos.shape != similarity.shape[:1]:
         raise ShapeError(f"similarity {similarity.shape} needs one video for each row, not {videos.shape}")
     if not len(videos):
         raise UsageError("there are no captions to evaluate with")
+    if not np.issubdtype(videos.dtype, np.integer):
+        raise UsageError(f"captions name their videos by column, a whole number, not by {videos.dtype}")
     if videos.min() < 0 or videos.max() >= similarity.shape[1]:
         raise UsageError(f"captions belong to videos {videos.min()} to {videos.max()} of {similarity.shape[1]}")
     return videos
