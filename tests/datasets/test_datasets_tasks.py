@@ -56,7 +56,7 @@ in_paragraphs = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(annotations, in_paragraphs), min_size=1, max_size=4, unique_by=lambda a: a.query_id))
 def test_nothing_is_lost_in_json_nor_in_a_file_that_the_table_reads(tmp_path_factory, written):
     lines = [json.dumps(a.to_json()) for a in written]

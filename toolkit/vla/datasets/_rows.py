@@ -71,6 +71,13 @@ class Row:
         """The time there; None where there is none."""
         return seconds(self.cells[name]) if self.cells.get(name) not in (None, "") else None
 
+    def span(self, name: str) -> Spans:
+        """The one `[start, end]` there."""
+        pair = self.cells.get(name)
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise AnnotationError(f"{name!r} must be [start, end], not {pair!r:.60}")
+        return _spans([pair])
+
     def spans(self, name: str) -> Spans:
         """The list of `[start, end]` there; no spans where there is none."""
         windows = self.cells.get(name)
@@ -78,10 +85,7 @@ class Row:
             return ()
         if not isinstance(windows, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in windows):
             raise AnnotationError(f"{name!r} must be a list of [start, end], not {windows!r:.60}")
-        spans = tuple((seconds(first), seconds(last)) for first, last in windows)
-        for span in spans:
-            check_span(*span)
-        return spans
+        return _spans(windows)
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,18 @@ def annotations_of(
     if not found:
         raise AnnotationError(f"{path} holds no annotations")
     return found
+
+
+def reader(
+    annotate: Callable[[Row], Iterable[Annotation]], suffixes: Sequence[str], **form: Any
+) -> Callable[[Path], list[Annotation]]:
+    """What reads one file of a benchmark: `annotations_of` its `read_rows`, with the same errors. `form` is for those."""
+
+    def read(path: Path) -> list[Annotation]:
+        problems = Problems()
+        return annotations_of(path, problems, read_rows(path, problems, suffixes, **form).rows, annotate)
+
+    return read
 
 
 def read_rows(
@@ -216,6 +232,13 @@ def text_of(name: str, value: object) -> str:
     return str(value).strip()
 
 
+def _spans(pairs: list[list[object]]) -> Spans:
+    spans = tuple((seconds(first), seconds(last)) for first, last in pairs)
+    for span in spans:
+        check_span(*span)
+    return spans
+
+
 def _with_split(annotation: Annotation, split: str) -> Annotation:
     return annotation if annotation.split == split else replace(annotation, split=split)
 
@@ -246,7 +269,8 @@ def _from_csv(
             rows.append(Row(path, line, str(line), dict(zip(columns, fields, strict=True))))
         else:
             wanted = f"{len(columns)} fields are wanted" if is_named else f"the header has {len(columns)} fields"
-            problems.add(line, f"{wanted} and this row {len(fields)}; quote those that hold {delimiter!r}")
+            advice = f"; quote those that hold {delimiter!r}" if quoted else ""
+            problems.add(line, f"{wanted} and this row {len(fields)}{advice}")
     return Rows(columns, header_line, rows)
 
 
