@@ -116,8 +116,8 @@ class Dataset:
                     own_id = _cell(row, columns, "id")
                     yield from [(row.line, own_id, annotation) for annotation in self._of_row(row, columns)]
                 else:
-                    annotation = Annotation.from_json(row.cells)
-                    yield row.line, annotation.query_id, replace(annotation, source=row.source)
+                    annotation = Annotation.from_json({**row.cells, "source": row.source})
+                    yield row.line, annotation.query_id, annotation
             except AnnotationError as error:
                 problems.add(row.line, f"{row.item}: {error}" if row.item else str(error))
 
@@ -164,16 +164,18 @@ def _cell(row: Row, columns: dict[str, str], role: str) -> str:
 
 
 def _distinct(found: list[_Found], problems: Problems) -> list[Annotation]:
-    distinct: dict[Annotation, Annotation] = {}
-    line_of: dict[str, int] = {}
+    said: set[Annotation] = set()
+    by_id: dict[str, tuple[int, Annotation]] = {}
     for line, own_id, annotation in found:
-        said = replace(annotation, query_id=own_id or "-", source="")
-        if said in distinct:
+        if not own_id:
+            without_id = replace(annotation, query_id="-", source="")
+            if without_id in said:
+                continue
+            said.add(without_id)
+        if annotation.query_id not in by_id:
+            by_id[annotation.query_id] = line, annotation
             continue
-        if annotation.query_id in line_of:
-            first = line_of[annotation.query_id]
+        first, same_id = by_id[annotation.query_id]
+        if replace(annotation, source="") != replace(same_id, source=""):
             problems.add(line, f"id {annotation.query_id!r} is already on line {first}; ids must be unique")
-        else:
-            distinct[said] = annotation
-            line_of[annotation.query_id] = line
-    return list(distinct.values())
+    return [annotation for _, annotation in by_id.values()]
