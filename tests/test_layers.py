@@ -186,6 +186,7 @@ def test_no_file_is_too_long():
     [
         ("import vla", ("torch", "numpy", "av", "h5py", "open_clip", "typer")),
         ("import vla; vla.VlaError; dir(vla)", ("torch", "numpy")),
+        ("import vla; vla.import_annotations", ("torch", "av", "open_clip", "faiss")),
         ("import vla_cli.main", ("torch", "av", "h5py", "open_clip", "pandas")),
     ],
 )

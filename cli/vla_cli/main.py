@@ -22,7 +22,21 @@ from vla.errors import (
     VlaError,
 )
 from vla_cli import interrupt
-from vla_cli.commands import demo, doctor, extract, gc, index, info, ls, models, rm, search, train, verify
+from vla_cli.commands import (
+    demo,
+    doctor,
+    extract,
+    gc,
+    import_annotations,
+    index,
+    info,
+    ls,
+    models,
+    rm,
+    search,
+    train,
+    verify,
+)
 
 NOTHING_FOUND, USAGE, PARTIAL, UNFIT, RESOURCE, INTERRUPTED = 1, 2, 3, 4, 5, interrupt.CODE
 _CODES: tuple[tuple[type[VlaError], int], ...] = (
@@ -52,6 +66,7 @@ app.command("train")(train.train)
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("demo")(demo.demo)
+app.command("import")(import_annotations.import_annotations)
 app.command("info")(info.info)
 app.command("ls")(ls.ls)
 app.command("verify")(verify.verify)

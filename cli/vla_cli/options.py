@@ -45,6 +45,10 @@ Captions = Annotated[
     Path | None,
     typer.Option("--captions", "-c", help="Captions: CSV, TSV, JSONL, JSON, SRT or VTT.", show_default=False),
 ]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="What the captions file is, if not a table ('vla import --list').", show_default=False),
+]  # fmt: skip
 VideoColumn = Annotated[str, typer.Option("--video-column", help="Column that names the video.", show_default=False)]
 CaptionColumn = Annotated[
     str, typer.Option("--caption-column", help="Column that holds the caption.", show_default=False)

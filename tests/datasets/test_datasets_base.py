@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla.datasets._open import dataset_for, read_annotations
-from vla.datasets.base import Annotation, Problems, parse_seconds, read_text, spans_of
+from vla.datasets._reading import Problems, read_text
+from vla.datasets._times import parse_seconds, spans_of
+from vla.datasets.base import Annotation
 from vla.errors import AnnotationError, UsageError
 
 

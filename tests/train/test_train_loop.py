@@ -194,9 +194,9 @@ def test_a_run_that_does_not_help_says_so(tmp_path):
 
 
 def test_splits_never_share_a_video_and_leave_test_alone():
-    named = {0: "test", 1: "val", 2: "train", 3: "validation"}
-    split = split_rows(6, named, 0.5, 0)
-    assert split.held_out.tolist() == [1, 3]
+    named = {0: "test", 1: "val", 2: "train", 3: "validation", 6: "val_1", 7: "Dev", 8: "test_public"}
+    split = split_rows(9, named, 0.5, 0)
+    assert split.held_out.tolist() == [1, 3, 6, 7]
     assert split.train.tolist() == [2, 4, 5]
     random = split_rows(20, {0: "test"}, 0.2, 1)
     assert len(random.held_out) == 4 and 0 not in random.train and 0 not in random.held_out

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vla.features import TextFeatures as TextFeatures
     from vla.registry import Registry as Registry
     from vla.search.hits import Hit as Hit
+    from vla.stages.annotations import import_annotations as import_annotations
     from vla.video import Frames as Frames
     from vla.video import Video as Video
     from vla.workspace import Workspace as Workspace
@@ -40,6 +41,7 @@ _HOME = {
     "TextFeatures": "vla.features",
     "Registry": "vla.registry",
     "Hit": "vla.search.hits",
+    "import_annotations": "vla.stages.annotations",
     "Frames": "vla.video",
     "Video": "vla.video",
     "Workspace": "vla.workspace",

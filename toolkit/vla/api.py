@@ -6,6 +6,7 @@ Importing this module loads torch; `import vla` does not, and has the same names
 from vla.cache.build import ExtractReport
 from vla.demo import demo
 from vla.search.hits import Hit
+from vla.stages.annotations import ImportReport, formats, import_annotations
 from vla.stages.doctor import doctor
 from vla.stages.encoder import DEFAULT_SAMPLING, EncoderChoice
 from vla.stages.estimate import Estimate, estimate
@@ -25,6 +26,7 @@ __all__ = [
     "Estimate",
     "ExtractReport",
     "Hit",
+    "ImportReport",
     "IndexReport",
     "OpenWorkspace",
     "Run",
@@ -34,6 +36,8 @@ __all__ = [
     "doctor",
     "estimate",
     "extract",
+    "formats",
+    "import_annotations",
     "index",
     "info",
     "list_videos",

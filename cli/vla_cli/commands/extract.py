@@ -45,6 +45,7 @@ def extract(
     switch: Annotated[
         bool, typer.Option("--switch", help="Go on with another encoder; old features are kept.")
     ] = False,
+    format: o.Format = None,
     video_column: o.VideoColumn = "",
     caption_column: o.CaptionColumn = "",
     start_column: o.StartColumn = "",
@@ -75,7 +76,7 @@ def extract(
     with progress_bars(quiet) as progress:
         report = api.extract(
             paths, captions=captions, workspace=workspace, choice=choice, decoder=decoder, sidecars=sidecars, switch=switch,
-            columns=o.columns(video_column, caption_column, start_column, end_column, split_column),
+            columns=o.columns(video_column, caption_column, start_column, end_column, split_column), format=format,
             retry_failed=retry_failed, overwrite=overwrite, workers=workers, progress=progress,
         )  # fmt: skip
     if as_json:

@@ -35,6 +35,7 @@ def train(
     name: Annotated[str, typer.Option(help="Name of the run.")] = "default",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train anew even if this run is finished.")] = False,
     device: o.Device = "auto",
+    format: o.Format = None,
     video_column: o.VideoColumn = "",
     caption_column: o.CaptionColumn = "",
     start_column: o.StartColumn = "",
@@ -58,7 +59,7 @@ def train(
         run = api.train(
             captions=captions, workspace=workspace, settings=settings, recipe=recipe, name=name, overwrite=overwrite,
             device=device, columns=o.columns(video_column, caption_column, start_column, end_column, split_column),
-            progress=progress,
+            format=format, progress=progress,
         )  # fmt: skip
     if as_json:
         print_json({"name": run.name, "digest": run.digest, "spec": run.spec.to_json(), **run.record})

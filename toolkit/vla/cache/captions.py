@@ -22,14 +22,37 @@ class Matched:
     unknown: list[str]
 
 
-def match(annotations: Iterable[Annotation], video_ids: Iterable[str], workspace: Workspace, folder: Path) -> Matched:
-    """Annotations with `video` set to the id of the cached video that their file means.
+@dataclass(frozen=True)
+class Found:
+    """What names mean: the id of a video by name, the names for which there is none, and those that fit several ids."""
 
-    A name is tried as a path from the file's `folder`, as an id or a path from the workspace, then as a file name, then as
-    a file name without suffix; a name that several videos share is an error, never a guess.
+    ids: dict[str, str]
+    unknown: list[str]
+    ambiguous: dict[str, list[str]]
+
+
+def match(annotations: Iterable[Annotation], video_ids: Iterable[str], workspace: Workspace, folder: Path) -> Matched:
+    """Annotations with `video` set to the id of the cached video that their file means, as `find` finds it.
 
     Raises:
         AnnotationError: a name fits several videos.
+    """
+    listed = list(annotations)
+    found = find((a.video for a in listed), video_ids, workspace, folder)
+    if found.ambiguous:
+        name, candidates = next(iter(found.ambiguous.items()))
+        raise AnnotationError(
+            f"{len(found.ambiguous)} video names are ambiguous, e.g. {name!r} fits {', '.join(candidates[:3])}: "
+            "write paths relative to the captions file"
+        )
+    return Matched([replace(a, video=found.ids[a.video]) for a in listed if a.video in found.ids], found.unknown)
+
+
+def find(names: Iterable[str], video_ids: Iterable[str], workspace: Workspace, folder: Path) -> Found:
+    """The videos that names in a file mean.
+
+    A name is tried as a path from the file's `folder`, as an id or a path from the workspace, then as a file name, then as
+    a file name without suffix; a name that several videos share is never guessed at.
     """
     known = set(video_ids)
     by_name: dict[str, list[str]] = defaultdict(list)
@@ -38,9 +61,8 @@ def match(annotations: Iterable[Annotation], video_ids: Iterable[str], workspace
         name = PurePath(video_id).name
         by_name[name].append(video_id)
         by_stem[PurePath(name).stem].append(video_id)
-    found, unknown, ambiguous = [], {}, {}
-    for annotation in annotations:
-        name = annotation.video
+    found = Found({}, [], {})
+    for name in dict.fromkeys(names):
         exact = [
             c
             for c in (workspace.video_id(folder / name), name, workspace.video_id(workspace.root / name))
@@ -49,18 +71,12 @@ def match(annotations: Iterable[Annotation], video_ids: Iterable[str], workspace
         last = PurePath(name).name
         candidates = exact[:1] or by_name.get(last) or by_stem.get(last, [])
         if len(candidates) > 1:
-            ambiguous[name] = candidates
+            found.ambiguous[name] = candidates
         elif candidates:
-            found.append(replace(annotation, video=candidates[0]))
+            found.ids[name] = candidates[0]
         else:
-            unknown[name] = True
-    if ambiguous:
-        name, candidates = next(iter(ambiguous.items()))
-        raise AnnotationError(
-            f"{len(ambiguous)} video names are ambiguous, e.g. {name!r} fits {', '.join(candidates[:3])}: "
-            "write paths relative to the captions file"
-        )
-    return Matched(found, list(unknown))
+            found.unknown.append(name)
+    return found
 
 
 def load(workspace: Workspace) -> list[Annotation]:

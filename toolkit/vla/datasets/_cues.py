@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vla.datasets.base import Annotation, Problems, Spans, read_text, spans_of
+from vla.datasets._reading import Problems, read_text
+from vla.datasets._times import Spans, spans_of
+from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
 
 SUFFIXES = (".srt", ".vtt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from vla.errors import AnnotationError
@@ -35,6 +36,14 @@ def parse(text: str) -> Any:
         raise NotJSONError(f"not usable as JSON: {error}", 1) from error
 
 
+def parse_file(text: str, path: Path) -> Any:
+    """The value that the `text` of the file at `path` holds; raises AnnotationError with the file and line if none."""
+    try:
+        return parse(text)
+    except NotJSONError as error:
+        raise AnnotationError(f"{path} line {error.line}: {error}") from error
+
+
 def elements(text: str, opening: int = 0) -> Iterator[tuple[int, int, Any]]:
     """`(position, line, value)` of each element of the array at `opening`, or of each key and value of the object.
 
@@ -49,6 +58,19 @@ def elements(text: str, opening: int = 0) -> Iterator[tuple[int, int, Any]]:
         line, counted = line + text.count("\n", counted, position), position
         yield position, line, value
         position = _solid(text, end)
+
+
+def members(text: str, opening: int = 0) -> Iterator[tuple[str, int, int, Any]]:
+    """`(key, position, line, value)` of each member of the object at `opening`; the place is the value's."""
+    flat = elements(text, opening)
+    for (_, _, key), found in zip(flat, flat, strict=True):
+        yield key, *found
+
+
+def kind_of(value: object) -> str:
+    """What JSON calls the value: `object`, `list`, `text`, `number`, `truth value` or `null`."""
+    names = {dict: "object", list: "list", str: "text", bool: "truth value", type(None): "null"}
+    return names.get(type(value), "number")
 
 
 def _solid(text: str, position: int) -> int:

@@ -1,36 +1,133 @@
-"""What a captions file says, one record for each caption, and what all its readers need."""
+"""What an annotations file says: one record for each caption or question, whatever the task."""
 
 from __future__ import annotations
 
-import codecs
-import math
-import os
-import re
-import stat
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
+from vla.datasets._times import Spans, check_span, seconds
 from vla.errors import AnnotationError
 
-Spans = tuple[tuple[float, float], ...]
+_LARGEST = 2**31
 
-_REPORTED = 20
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_CLOCK = re.compile(r"(-?)(?:([0-9]{1,6}):)?([0-9]{1,6}):([0-9]{1,2}(?:\.[0-9]*)?)")
+
+@dataclass(frozen=True)
+class Question:
+    """What answers a query that is a question; no answer at all where the file keeps it back.
+
+    Attributes:
+        choices: what is to be chosen from; two or more, or none where the question is open.
+        right: index of the right choice, from 0.
+        answers: to an open question; all are right, and several annotators may say the same.
+        count: how often, where that is asked.
+    """
+
+    choices: tuple[str, ...] = ()
+    right: int | None = None
+    answers: tuple[str, ...] = ()
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, texts in (("choice", self.choices), ("answer", self.answers)):
+            if not isinstance(texts, tuple):
+                raise AnnotationError(f"{name}s must be a list of texts, not {texts!r:.60}")
+            for text in texts:
+                _check_words(name, text)
+        if len(self.choices) == 1:
+            raise AnnotationError(f"one choice, {self.choices[0]!r:.60}, is none: two or more are needed")
+        if (bool(self.choices) + bool(self.answers) + (self.count is not None)) > 1:
+            raise AnnotationError("a question has choices, or answers, or a count: one of them")
+        if self.right is not None:
+            _check_whole("the right choice", self.right)
+            if self.right >= len(self.choices):
+                raise AnnotationError(f"the right choice is {self.right}, counted from 0, of {len(self.choices)}")
+        if self.count is not None:
+            _check_whole("count", self.count)
+
+    @property
+    def kind(self) -> str:
+        """`choice`, `count` or `open`."""
+        return "choice" if self.choices else "open" if self.count is None else "count"
+
+    @property
+    def answer(self) -> str:
+        """The right choice, the first answer or the count, as text; empty where it is not known."""
+        if self.right is not None:
+            return self.choices[self.right]
+        return self.answers[0] if self.answers else "" if self.count is None else str(self.count)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object of what there is."""
+        return _without_blanks(vars(self))
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Question:
+        """The question that `to_json` wrote."""
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        return cls(**given)
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """How well parts of a video show what a query says, as annotators saw it; what is not named was not rated.
+
+    Attributes:
+        clip_seconds: length of a clip; clip `n` begins at `n * clip_seconds`.
+        clips: which were rated, ascending.
+        scores: `(clips, annotators)`, higher is better.
+    """
+
+    clip_seconds: float
+    clips: tuple[int, ...]
+    scores: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        _check_length("clip_seconds", self.clip_seconds)
+        for clip in self.clips:
+            _check_whole("clip", clip)
+        if any(first >= second for first, second in zip(self.clips, self.clips[1:], strict=False)):
+            raise AnnotationError(f"clips must ascend, not {list(self.clips)!r:.60}")
+        if len(self.clips) != len(self.scores) or len({len(of_clip) for of_clip in self.scores}) > 1:
+            raise AnnotationError(
+                f"{len(self.clips)} clips and {len(self.scores)} lists of scores: one for each clip is needed, "
+                "each with a score by every annotator"
+            )
+        for score in (score for of_clip in self.scores for score in of_clip):
+            if not _is_number(score) or not -_LARGEST < score < _LARGEST:
+                raise AnnotationError(f"a score must be a finite number, not {score!r:.60}")
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {"clip_seconds": self.clip_seconds, "clips": [*self.clips], "scores": [[*s] for s in self.scores]}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Saliency:
+        """The saliency that `to_json` wrote."""
+        return cls(record["clip_seconds"], tuple(record["clips"]), tuple(map(tuple, record["scores"])))
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One caption and what it tells of.
+    """One caption or question and what it tells of.
 
     Attributes:
         query_id: unique within its file.
-        query: the caption.
+        query: the caption, or the question.
         video: the video's name as the file has it; it may be a path, a file name, a stem or an id.
-        spans: `(start, end)` in seconds, half-open, for the moments the caption tells of; empty: the whole video.
+        spans: `(start, end)` in seconds, half-open, for the moments the query tells of, or that answer it; empty: the
+            whole video.
         split: `train`, `val` or whatever the file says; empty where it says nothing.
         source: `file:line`, for messages.
+        duration: seconds of the video as the file has it; spans may end a little later.
+        category: the file's own word for the kind of query, e.g. `CW` of NExT-QA, by which results are told apart.
+        paragraph: name of the paragraph that the query is a sentence of; empty where it stands alone.
+        sentence: its place in the paragraph, from 0.
+        votes: a span by each annotator, where several marked the same moment; `spans` is then what they agree on.
+        saliency: how well each part of the video shows it.
+        question: choices and answers; None where the query is a caption.
     """
 
     query_id: str
@@ -39,21 +136,39 @@ class Annotation:
     spans: Spans = ()
     split: str = ""
     source: str = ""
+    duration: float | None = None
+    category: str = ""
+    paragraph: str = ""
+    sentence: int | None = None
+    votes: Spans = ()
+    saliency: Saliency | None = None
+    question: Question | None = None
 
     def __post_init__(self) -> None:
-        for name in ("query_id", "query", "video"):
+        for name in ("query_id", "video"):
             _check_text(name, getattr(self, name))
-        for start, end in self.spans:
-            _check_span(start, end)
-        try:
-            self.query.encode()
-        except UnicodeEncodeError as error:
-            # JSON may hold half a surrogate pair; tokenizers and files choke on it much later.
-            raise AnnotationError(f"query {self.query!r:.60} holds half a character (a lone surrogate)") from error
+        _check_words("query", self.query)
+        for name in ("split", "source", "category", "paragraph"):
+            if not isinstance(getattr(self, name), str):
+                raise AnnotationError(f"{name} must be text, not {getattr(self, name)!r:.60}")
+        for start, end in (*self.spans, *self.votes):
+            check_span(start, end)
+        if self.duration is not None:
+            _check_length("duration", self.duration)
+        if bool(self.paragraph) != (self.sentence is not None):
+            raise AnnotationError(
+                f"paragraph {self.paragraph!r:.60} and sentence {self.sentence!r:.60} need each other"
+            )
+        if self.sentence is not None:
+            _check_whole("sentence", self.sentence)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with every field."""
-        return {**asdict(self), "spans": [list(span) for span in self.spans]}
+        """A JSON object with the first six fields always, and of the others what there is."""
+        always = ("query_id", "query", "video", "spans", "split", "source")
+        plain = {**vars(self), **{name: [[*span] for span in getattr(self, name)] for name in ("spans", "votes")}}
+        for name in ("saliency", "question"):
+            plain[name] = None if getattr(self, name) is None else getattr(self, name).to_json()
+        return {name: plain.pop(name) for name in always} | _without_blanks(plain)
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Annotation:
@@ -63,14 +178,14 @@ class Annotation:
             AnnotationError: fields are missing or hold what they cannot.
         """
         try:
-            return cls(
-                query_id=record["query_id"],
-                query=record["query"],
-                video=record["video"],
-                spans=tuple((seconds(start), seconds(end)) for start, end in record.get("spans", ())),
-                split=record.get("split", ""),
-                source=record.get("source", ""),
-            )
+            given = {name: record[name] for name in ("query_id", "query", "video")}
+            given |= {name: record.get(name, "") for name in ("split", "source", "category", "paragraph")}
+            given |= {name: record.get(name) for name in ("sentence", "duration")}
+            for name in ("spans", "votes"):
+                given[name] = tuple((seconds(start), seconds(end)) for start, end in record.get(name, ()))
+            for name, kind in (("saliency", Saliency), ("question", Question)):
+                given[name] = kind.from_json(record[name]) if record.get(name) is not None else None
+            return cls(**given)
         except AnnotationError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -78,150 +193,35 @@ class Annotation:
 
 
 class Dataset(Protocol):
-    """A reader of one kind of captions file; its options are arguments of its constructor."""
+    """A reader of one kind of annotations file; its options are arguments of its constructor.
 
-    def read(self, path: Path) -> list[Annotation]:
-        """Every annotation of the file, in its order; query ids are unique.
+    Attributes:
+        files: what it reads, for a person who has the files at hand.
+    """
+
+    files: ClassVar[str]
+
+    def read(self, *paths: Path) -> list[Annotation]:
+        """Every annotation of the files, in their order; query ids are unique.
 
         Raises:
-            AnnotationError: the file cannot be read or holds faults; one error names them all, by line.
+            AnnotationError: a file cannot be read or holds faults; one error names them all, by line.
         """
         ...
 
 
-class Problems:
-    """The faults of one file, gathered so that a person can mend them in one go."""
-
-    def __init__(self) -> None:
-        self._found: list[tuple[int, str]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
-    def add(self, line: int, message: str) -> None:
-        """Notes a fault; lines count from 1."""
-        self._found.append((line, message))
-
-    def raise_if_any(self, path: Path) -> None:
-        """Nothing, if no fault was noted.
-
-        Raises:
-            AnnotationError: the first 20 faults in the order of their lines, and how many more there are.
-        """
-        if not self._found:
-            return
-        ordered = sorted(self._found, key=lambda fault: fault[0])
-        lines = [f"  line {line}: {message}" for line, message in ordered[:_REPORTED]]
-        if len(ordered) > _REPORTED:
-            lines.append(f"  and {len(ordered) - _REPORTED} more")
-        count = "1 fault" if len(ordered) == 1 else f"{len(ordered)} faults"
-        raise AnnotationError(f"{path} has {count}; mend the file and try again:\n" + "\n".join(lines))
-
-
-def parse_seconds(text: str) -> float:
-    """Seconds of a time: `12.5`, `mm:ss` or `hh:mm:ss.mmm`, with a dot or a comma before the decimals.
-
-    A negative time is parsed as such; whether it makes sense is for the span to say.
-
-    Raises:
-        AnnotationError: the text is none of these, or not finite.
-    """
-    plain = text.strip().replace(",", ".")
-    if _NUMBER.fullmatch(plain) and math.isfinite(float(plain)):
-        return float(plain)
-    clock = _CLOCK.fullmatch(plain)
-    if clock:
-        sign, hours, minutes, rest = clock[1], int(clock[2] or 0), int(clock[3]), float(clock[4])
-        if rest < 60 and (clock[2] is None or minutes < 60):
-            return (hours * 3600 + minutes * 60 + rest) * (-1 if sign else 1)
-    raise AnnotationError(f"{text!r:.60} is not a time; write seconds (12.5), mm:ss or hh:mm:ss.mmm")
-
-
-def seconds(value: object) -> float:
-    """Seconds of what a file holds for a time: a number, or a text that `parse_seconds` takes.
-
-    Raises:
-        AnnotationError: it is neither.
-    """
-    if isinstance(value, str):
-        return parse_seconds(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            pass
-    raise AnnotationError(f"{value!r:.60} is not a time; write seconds (12.5), mm:ss or hh:mm:ss.mmm")
-
-
-def spans_of(start: object, end: object) -> Spans:
-    """The one span from `start` to `end`, or none where both are None or blank: the caption tells of the whole video.
-
-    Raises:
-        AnnotationError: only one of them is there, one is not a time, or they are not a span.
-    """
-    has_start, has_end = not _is_blank(start), not _is_blank(end)
-    if has_start != has_end:
-        there, lacking = ("start", "end") if has_start else ("end", "start")
-        raise AnnotationError(f"{there} {(start if has_start else end)!r:.60} without {lacking}; give both or neither")
-    if not has_start:
-        return ()
-    span = seconds(start), seconds(end)
-    _check_span(*span)
-    return (span,)
-
-
-def read_text(path: Path, limit_bytes: int = 256 * 2**20) -> str:
-    """The text of a regular file: UTF-8 with or without a mark, or UTF-16 with one. Line ends stay as they are.
-
-    Raises:
-        AnnotationError: the file is missing, not regular, not readable, larger than `limit_bytes`, not in one of these
-            encodings (the message has the byte offset), or holds a NUL (the message has the line).
-    """
-    raw = _read_bytes(path, limit_bytes)
-    encoding, mark = "utf-8", b""
-    for name, bom in (
-        ("utf-8", codecs.BOM_UTF8),
-        ("utf-16-le", codecs.BOM_UTF16_LE),
-        ("utf-16-be", codecs.BOM_UTF16_BE),
-    ):
-        if raw.startswith(bom):
-            encoding, mark = name, bom
-    try:
-        text = raw[len(mark) :].decode(encoding)
-    except UnicodeDecodeError as error:
-        offset = len(mark) + error.start
-        raise AnnotationError(
-            f"{path} is not {encoding.upper()}: byte 0x{raw[offset]:02x} at offset {offset} cannot be decoded; "
-            "save the file as UTF-8"
-        ) from error
-    if "\0" in text:
-        before = text[: text.index("\0")].replace("\r\n", "\n").replace("\r", "\n")
-        raise AnnotationError(f"{path} line {before.count(chr(10)) + 1} holds a NUL character: the file is not text")
-    return text
-
-
-def _read_bytes(path: Path, limit_bytes: int) -> bytes:
-    try:
-        # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError as error:
-        raise AnnotationError(f"there is no file {path}") from error
-    except (OSError, ValueError) as error:
-        raise AnnotationError(f"{path} cannot be opened: {error}") from error
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise AnnotationError(f"{path} is not a regular file, so it cannot hold captions")
-        if status.st_size > limit_bytes:
-            raise AnnotationError(
-                f"{path} has {status.st_size} bytes, more than the {limit_bytes} a captions file may have; split it"
-            )
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(status.st_size)
-    except OSError as error:
-        raise AnnotationError(f"{path} cannot be read: {error}") from error
-    finally:
-        os.close(handle)
+def paragraphs(annotations: Iterable[Annotation]) -> list[Annotation]:
+    """One annotation of a whole video for each paragraph: its sentences in order. Those of no paragraph are left out."""
+    gathered: dict[tuple[str, str], list[Annotation]] = defaultdict(list)
+    for annotation in annotations:
+        if annotation.paragraph:
+            gathered[annotation.video, annotation.paragraph].append(annotation)
+    found = []
+    for (video, name), sentences in gathered.items():
+        sentences.sort(key=lambda a: a.sentence or 0)
+        first, text = sentences[0], " ".join(a.query for a in sentences)
+        found.append(Annotation(name, text, video, (), first.split, first.source, first.duration))
+    return found
 
 
 def _check_text(name: str, value: object) -> None:
@@ -233,14 +233,29 @@ def _check_text(name: str, value: object) -> None:
         raise AnnotationError(f"{name} {value!r:.60} holds a NUL character")
 
 
-def _check_span(start: float, end: float) -> None:
-    if not (math.isfinite(start) and math.isfinite(end)):
-        raise AnnotationError(f"span {start} to {end} s: both must be finite")
-    if start < 0:
-        raise AnnotationError(f"span {start} to {end} s starts before 0")
-    if end <= start:
-        raise AnnotationError(f"span {start} to {end} s must end after its start")
+def _check_words(name: str, value: object) -> None:
+    _check_text(name, value)
+    try:
+        str(value).encode()
+    except UnicodeEncodeError as error:
+        # JSON may hold half a surrogate pair; tokenizers and files choke on it much later.
+        raise AnnotationError(f"{name} {value!r:.60} holds half a character (a lone surrogate)") from error
 
 
-def _is_blank(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+def _check_length(name: str, value: object) -> None:
+    if not _is_number(value) or not 0 < value < _LARGEST:  # type: ignore[operator]
+        raise AnnotationError(f"{name} must be seconds above 0, not {value!r:.60}")
+
+
+def _check_whole(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _LARGEST:
+        raise AnnotationError(f"{name} must be a whole number from 0, not {value!r:.60}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _without_blanks(fields: dict[str, Any]) -> dict[str, Any]:
+    listed = {name: [*value] if isinstance(value, tuple) else value for name, value in fields.items()}
+    return {name: value for name, value in listed.items() if value not in (None, "", [])}

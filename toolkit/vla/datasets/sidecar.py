@@ -6,11 +6,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vla.datasets import _cues
-from vla.datasets._json import NotJSONError, elements, parse
-from vla.datasets.base import Annotation, Problems, read_text, spans_of
+from vla.datasets._json import elements, members, parse_file
+from vla.datasets._reading import Problems, read_each, read_text
+from vla.datasets._times import spans_of
+from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
 from vla.video import SUFFIXES as VIDEO_SUFFIXES
 
@@ -34,15 +36,20 @@ class Dataset:
         video: the video's name; by default the file's name without suffix and language (`x` for `x.en.srt`).
     """
 
+    files: ClassVar[str] = "x.srt, x.vtt, x.txt or x.json with the captions of the video x"
+
     def __init__(self, *, video: str = "") -> None:
         self._video = video
 
-    def read(self, path: Path) -> list[Annotation]:
-        """Every annotation of the file, in its order.
+    def read(self, *paths: Path) -> list[Annotation]:
+        """Every annotation of the files, in their order.
 
         Raises:
-            AnnotationError: the file cannot be read, has no captions, or holds faults; one error names them all.
+            AnnotationError: a file cannot be read, has no captions, or holds faults; one error names them all.
         """
+        return read_each(paths, self._read)
+
+    def _read(self, path: Path) -> list[Annotation]:
         suffix = path.suffix.lower()
         if suffix not in SUFFIXES:
             raise AnnotationError(f"{path}: captions beside a video are {', '.join(SUFFIXES)}, not {path.suffix!r}")
@@ -102,10 +109,7 @@ def _in_text(text: str) -> Iterator[_Found]:
 
 
 def _in_json(text: str, path: Path) -> Iterator[_Found]:
-    try:
-        whole = parse(text)
-    except NotJSONError as error:
-        raise AnnotationError(f"{path} line {error.line}: {error}") from error
+    whole = parse_file(text, path)
     if isinstance(whole, list):
         yield from _in_list(text, 0)
     elif isinstance(whole, dict):
@@ -124,20 +128,19 @@ def _in_list(text: str, opening: int) -> Iterator[_Found]:
 
 
 def _in_object(text: str, path: Path) -> Iterator[_Found]:
-    flat = list(elements(text))
-    members = {key: found for (_, _, key), found in zip(flat[::2], flat[1::2], strict=True)}
-    if not members.keys() & {*_CAPTION_KEYS, "moments"}:
+    by_key = {key: found for key, *found in members(text)}
+    if not by_key.keys() & {*_CAPTION_KEYS, "moments"}:
         raise AnnotationError(
-            f"{path} has none of the keys {', '.join(_CAPTION_KEYS)}, moments; it has: {', '.join(members) or 'none'}"
+            f"{path} has none of the keys {', '.join(_CAPTION_KEYS)}, moments; it has: {', '.join(by_key) or 'none'}"
         )
-    is_moment = bool(members.keys() & {"start", "end"})
-    start, end = (members[key][2] if key in members else None for key in ("start", "end"))
+    is_moment = bool(by_key.keys() & {"start", "end"})
+    start, end = (by_key[key][2] if key in by_key else None for key in ("start", "end"))
     for key in _CAPTION_KEYS:
-        if key in members:
-            _, line, value = members[key]
+        if key in by_key:
+            _, line, value = by_key[key]
             yield line, value, (start, end) if is_moment else None
-    if "moments" in members:
-        position, line, value = members["moments"]
+    if "moments" in by_key:
+        position, line, value = by_key["moments"]
         if not isinstance(value, list):
             raise AnnotationError(f"{path} line {line}: moments must be a list of objects, not {value!r:.60}")
         yield from _in_list(text, position)

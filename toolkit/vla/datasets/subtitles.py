@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from vla.datasets._cues import SUFFIXES, read_cues
+from vla.datasets._reading import read_each
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
 
@@ -12,12 +14,18 @@ from vla.errors import AnnotationError
 class Dataset:
     """Reads SubRip (`.srt`) and WebVTT (`.vtt`)."""
 
-    def read(self, path: Path) -> list[Annotation]:
+    files: ClassVar[str] = "x.srt or x.vtt of the video x"
+
+    def read(self, *paths: Path) -> list[Annotation]:
         """One annotation for each cue that has text.
 
         Raises:
-            AnnotationError: the file is not subtitles, or holds faults; one error names them all.
+            AnnotationError: a file is not subtitles, or holds faults; one error names them all.
         """
-        if path.suffix.lower() not in SUFFIXES:
-            raise AnnotationError(f"{path}: subtitles are {' or '.join(SUFFIXES)}, not {path.suffix!r}")
-        return read_cues(path, video=path.stem)
+        return read_each(paths, _read)
+
+
+def _read(path: Path) -> list[Annotation]:
+    if path.suffix.lower() not in SUFFIXES:
+        raise AnnotationError(f"{path}: subtitles are {' or '.join(SUFFIXES)}, not {path.suffix!r}")
+    return read_cues(path, video=path.stem)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from vla.datasets._rows import Row, Rows, read_rows
-from vla.datasets.base import Annotation, Problems, Spans, seconds, spans_of
+from vla.datasets._reading import Problems, read_each
+from vla.datasets._rows import Row, Rows, read_rows, text_of
+from vla.datasets._times import Spans, spans_of
+from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
 
 # The first of each that a file has is taken. Narrow names of an id come first: a bare `id` may number the videos.
@@ -21,17 +24,25 @@ _KNOWN = {
 }
 _REQUIRED = ("video", "caption")
 _WINDOWS = ("relevant_windows", "spans")
+# What `vla import` writes has all of these, and whatever else an annotation holds.
+_OURS = frozenset(("query_id", "query", "video", "spans", "split", "source"))
+
+# Line, the id that the row itself has, and what it says.
+_Found = tuple[int, str, Annotation]
 
 
 class Dataset:
     """Reads a table with a row for each caption; columns are found by their usual names unless they are named here.
 
     A row without start and end tells of the whole video. JSON rows may have `relevant_windows` or `spans`, a list of
-    `[start, end]`, instead, and a list of captions. Rows that say the same are one annotation.
+    `[start, end]`, instead, and a list of captions. Rows that say the same, under no id or the same, are one annotation.
+    Rows as `Annotation.to_json` writes them come back whole, only with where they were read for a `source`.
 
     Attributes:
         dropped_empty: how many captions of the file last read were empty and left out.
     """
+
+    files: ClassVar[str] = "any CSV, TSV, JSONL or JSON list with a row for each caption; what `vla import` wrote"
 
     def __init__(
         self,
@@ -52,22 +63,26 @@ class Dataset:
             "id": "",
         }
 
-    def read(self, path: Path) -> list[Annotation]:
-        """Every annotation of the file, in its order.
+    def read(self, *paths: Path) -> list[Annotation]:
+        """Every annotation of the files, in their order.
 
         Raises:
-            AnnotationError: the file cannot be read, has no captions, or holds faults; one error names them all.
+            AnnotationError: a file cannot be read, has no captions, or holds faults; one error names them all.
         """
         self.dropped_empty = 0
+        return read_each(paths, self._read)
+
+    def _read(self, path: Path) -> list[Annotation]:
         problems = Problems()
         rows = read_rows(path, problems)
         if not rows.rows and not problems:
             header = f"a header ({', '.join(rows.columns):.500}) but " if rows.columns else ""
             raise AnnotationError(f"{path} has {header}no rows: it needs one for each caption")
-        columns = self._columns(rows, problems) if rows.rows else {}
-        found = list(self._annotations(path, rows, columns, problems)) if columns else []
+        is_ours = not any(self._named.values()) and any(row.cells.keys() >= _OURS for row in rows.rows)
+        columns = self._columns(rows, problems) if rows.rows and not is_ours else {}
+        found = list(self._annotations(rows, columns, problems)) if columns or is_ours else []
         annotations = _distinct(found, problems)
-        problems.raise_if_any(path)
+        problems.raise_if_any(path, annotations)
         if not annotations:
             raise AnnotationError(f"{path} has no captions: all {self.dropped_empty} are empty")
         return annotations
@@ -94,16 +109,19 @@ class Dataset:
                 problems.add(rows.header_line, f"column {columns.pop(role)!r} but no {other} column; {there}")
         return columns if all(role in columns for role in _REQUIRED) else {}
 
-    def _annotations(
-        self, path: Path, rows: Rows, columns: dict[str, str], problems: Problems
-    ) -> Iterator[tuple[int, Annotation]]:
+    def _annotations(self, rows: Rows, columns: dict[str, str], problems: Problems) -> Iterator[_Found]:
         for row in rows.rows:
             try:
-                yield from [(row.line, annotation) for annotation in self._of_row(path, row, columns)]
+                if columns:
+                    own_id = _cell(row, columns, "id")
+                    yield from [(row.line, own_id, annotation) for annotation in self._of_row(row, columns)]
+                else:
+                    annotation = Annotation.from_json({**row.cells, "source": row.source})
+                    yield row.line, annotation.query_id, annotation
             except AnnotationError as error:
-                problems.add(row.line, str(error))
+                problems.add(row.line, f"{row.item}: {error}" if row.item else str(error))
 
-    def _of_row(self, path: Path, row: Row, columns: dict[str, str]) -> list[Annotation]:
+    def _of_row(self, row: Row, columns: dict[str, str]) -> list[Annotation]:
         for role in _REQUIRED:
             if columns[role] not in row.cells:
                 raise AnnotationError(f"no {columns[role]!r} here")
@@ -111,10 +129,10 @@ class Dataset:
         if not video:
             raise AnnotationError(f"{columns['video']!r} is empty: which video does the caption belong to?")
         spans, split = _spans(row, columns), _cell(row, columns, "split")
-        query_id = _cell(row, columns, "id") or f"{path.stem}:{row.place}"
+        query_id = _cell(row, columns, "id") or row.id
         written = row.cells[columns["caption"]]
         listed = (written or [None]) if isinstance(written, list) else [written]
-        captions = [_text(columns["caption"], caption) for caption in listed]
+        captions = ["" if caption is None else text_of(columns["caption"], caption) for caption in listed]
         self.dropped_empty += captions.count("")
         return [
             Annotation(
@@ -123,7 +141,7 @@ class Dataset:
                 video=video,
                 spans=spans,
                 split=split,
-                source=f"{path.name}:{row.line}",
+                source=row.source,
             )
             for number, caption in enumerate(captions, 1)
             if caption
@@ -138,34 +156,26 @@ def _spans(row: Row, columns: dict[str, str]) -> Spans:
         return span
     if span or len(given) > 1:
         raise AnnotationError(f"times are given twice: {', '.join(given)}{' and start, end' if span else ''}")
-    windows = row.cells[given[0]]
-    if not isinstance(windows, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in windows):
-        raise AnnotationError(f"{given[0]!r} must be a list of [start, end], not {windows!r:.60}")
-    return tuple((seconds(first), seconds(last)) for first, last in windows)
+    return row.spans(given[0])
 
 
 def _cell(row: Row, columns: dict[str, str], role: str) -> str:
-    return _text(columns[role], row.cells.get(columns[role])) if role in columns else ""
+    return row.text(columns[role], "") if role in columns else ""
 
 
-def _text(column: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool | list | dict):
-        raise AnnotationError(f"{column!r} must be text, not {value!r:.60}")
-    return str(value).strip()
-
-
-def _distinct(found: list[tuple[int, Annotation]], problems: Problems) -> list[Annotation]:
-    distinct: dict[tuple[object, ...], Annotation] = {}
-    line_of: dict[str, int] = {}
-    for line, annotation in found:
-        said = (annotation.video, annotation.query, annotation.spans, annotation.split)
-        if said in distinct:
+def _distinct(found: list[_Found], problems: Problems) -> list[Annotation]:
+    said: set[Annotation] = set()
+    by_id: dict[str, tuple[int, Annotation]] = {}
+    for line, own_id, annotation in found:
+        if not own_id:
+            without_id = replace(annotation, query_id="-", source="")
+            if without_id in said:
+                continue
+            said.add(without_id)
+        if annotation.query_id not in by_id:
+            by_id[annotation.query_id] = line, annotation
             continue
-        distinct[said] = annotation
-        if annotation.query_id in line_of:
-            first = line_of[annotation.query_id]
+        first, same_id = by_id[annotation.query_id]
+        if replace(annotation, source="") != replace(same_id, source=""):
             problems.add(line, f"id {annotation.query_id!r} is already on line {first}; ids must be unique")
-        line_of.setdefault(annotation.query_id, line)
-    return list(distinct.values())
+    return [annotation for _, annotation in by_id.values()]

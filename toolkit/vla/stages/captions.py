@@ -20,12 +20,14 @@ from vla.progress import Progress, ProgressCallback
 from vla.workspace import Workspace
 
 
-def read_captions(path: Path | None, columns: Mapping[str, str] | None) -> list[Annotation]:
+def read_captions(
+    path: Path | None, columns: Mapping[str, str] | None = None, format: str | None = None
+) -> list[Annotation]:
     """The captions in the file at `path`, each naming it as its source; none where there is no file."""
     if path is None:
         return []
     source = str(path.absolute())
-    return [replace(a, source=source) for a in read_annotations(path, **(columns or {}))]
+    return [replace(a, source=source) for a in read_annotations(path, format, **(columns or {}))]
 
 
 def sidecar_captions(report: ExtractReport, place: Workspace, progress: ProgressCallback) -> list[Annotation]:
@@ -64,15 +66,16 @@ def training_captions(
     path: Path | None,
     columns: Mapping[str, str] | None,
     progress: ProgressCallback,
+    format: str | None = None,
 ) -> list[Annotation]:
-    """Captions of cached videos, from the file or, without one, from the workspace."""
+    """Captions of cached videos, from the file or, without one, from the workspace; questions are none."""
     have = set(cache.video_ids())
     if path is None:
         known = caption_store.load(place)
         usable = _each_once([a for a in known if a.video in have])
         left_out = len({a.video for a in known} - have)
     else:
-        matched = caption_store.match(read_captions(path, columns), have, place, path.parent)
+        matched = caption_store.match(read_captions(path, columns, format), have, place, path.parent)
         usable, left_out = matched.annotations, len(matched.unknown)
         if usable:
             caption_store.add(place, usable)
@@ -80,6 +83,12 @@ def training_captions(
         progress(
             Progress("captions", message=f"{left_out} videos with captions have no features; left out", level="warning")
         )
+    questions = sum(a.question is not None for a in usable)
+    if questions:
+        usable = [a for a in usable if a.question is None]
+        progress(Progress("captions", message=f"{questions} questions left out: they are no captions", level="warning"))
+        if not usable:
+            raise MissingError("there are only questions, and training needs captions: give some with --captions FILE")
     if not usable:
         where = f"{path} names none of the {len(have)} extracted videos" if path else "the workspace knows no captions"
         raise MissingError(f"{where}: give captions of extracted videos with --captions FILE")

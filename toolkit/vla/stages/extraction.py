@@ -25,6 +25,7 @@ def extract(
     *,
     captions: Path | None = None,
     columns: Mapping[str, str] | None = None,
+    format: str | None = None,
     workspace: Path | None = None,
     choice: EncoderChoice = AS_BEFORE,
     decoder: str | None = None,
@@ -41,6 +42,7 @@ def extract(
         paths: files, folders and glob patterns.
         captions: a captions file (CSV, TSV, JSONL, JSON, SRT, VTT).
         columns: names of its columns where they cannot be guessed, e.g. `{"video_column": "clip"}`.
+        format: what the captions file is, where its suffix does not tell: a name on the shelf `datasets`.
         workspace: the folder that holds `.vla/`; found upwards from the current one, or made there, when None.
         choice: which encoder, and how often to sample.
         decoder: plug-in name; `isolated` when None, where the system can do that.
@@ -57,7 +59,7 @@ def extract(
         SpecMismatchError: the workspace holds features of another encoder, and `switch` is False.
     """
     place = Workspace.open_or_create(workspace)
-    annotations = read_captions(captions, columns)
+    annotations = read_captions(captions, columns, format)
     videos = find_videos(paths)
     progress(Progress("load", message="loading the encoder"))
     encoder, cache = encoder_and_cache(place, choice, switch)

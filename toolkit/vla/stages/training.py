@@ -29,6 +29,7 @@ def train(
     *,
     captions: Path | None = None,
     columns: Mapping[str, str] | None = None,
+    format: str | None = None,
     workspace: Path | None = None,
     settings: Mapping[str, Any] | None = None,
     recipe: Path | None = None,
@@ -42,6 +43,7 @@ def train(
     Args:
         captions: train on the captions of this file; on all that the workspace knows when None.
         columns: as for `extract`.
+        format: as for `extract`.
         workspace: as for `extract`, but it must exist.
         settings: fields of `vla.train.config.TrainConfig`; they win over the recipe's.
         recipe: a TOML file of such settings.
@@ -60,7 +62,7 @@ def train(
     config = TrainConfig.from_mapping(values, str(recipe or "settings"))
     place = Workspace.open(workspace)
     cache = current_cache(place.caches)
-    annotations = training_captions(place, cache, captions, columns, progress)
+    annotations = training_captions(place, cache, captions, columns, progress, format)
     with place.locked(progress):
         texts = texts_to_cache(annotations)
         encoder = None

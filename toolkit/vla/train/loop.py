@@ -46,15 +46,15 @@ class Split:
 def split_rows(count: int, named: dict[int, str], held_out: float, seed: int) -> Split:
     """Rows to train on and to hold out, by video.
 
-    Where captions name splits (`named`), rows of `val`, `valid`, `validation` or `dev` are held out, rows of `test` are
-    left alone, the rest is trained on. Otherwise a random share is held out.
+    Where captions name splits (`named`), rows of those that begin with `val` or `dev` are held out (`validation`, `val_1`),
+    rows of those that begin with `test` are left alone, the rest is trained on. Otherwise a random share is held out.
 
     Raises:
         MissingError: there are too few videos to hold any out, or to train on the others.
     """
-    kinds = np.array([named.get(i, "").lower() for i in range(count)])
-    val = np.isin(kinds, ("val", "valid", "validation", "dev"))
-    train = ~val & (kinds != "test")
+    kinds = [named.get(i, "").lower() for i in range(count)]
+    val = np.array([kind.startswith(("val", "dev")) for kind in kinds], bool)
+    train = ~val & np.array([not kind.startswith("test") for kind in kinds], bool)
     if not val.any():
         rows = np.flatnonzero(train)
         order = np.random.default_rng([seed, 1]).permutation(rows)

@@ -1,0 +1,165 @@
+"""How files become annotations: their text, their faults gathered, several files as one."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from vla.datasets.base import Annotation
+from vla.errors import AnnotationError
+
+_REPORTED = 20
+_SPLITS = {"training": "train", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "testing": "test"}
+
+
+class FaultyRowsError(AnnotationError):
+    """Files of which some rows cannot be used.
+
+    Attributes:
+        faults: how many rows those are.
+        sound: what the other rows say.
+    """
+
+    def __init__(self, message: str, faults: int, sound: list[Annotation]) -> None:
+        super().__init__(message)
+        self.faults = faults
+        self.sound = sound
+
+
+class Problems:
+    """The faults of one file, gathered so that a person can mend them in one go."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[int, str]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, line: int, message: str) -> None:
+        """Notes a fault; lines count from 1."""
+        self._found.append((line, message))
+
+    def raise_if_any(self, path: Path, sound: Iterable[Annotation] = ()) -> None:
+        """Nothing, if no fault was noted.
+
+        Raises:
+            FaultyRowsError: the first 20 faults in the order of their lines, and how many more there are.
+        """
+        if not self._found:
+            return
+        ordered = sorted(self._found, key=lambda fault: fault[0])
+        lines = [f"  line {line}: {message}" for line, message in ordered[:_REPORTED]]
+        if len(ordered) > _REPORTED:
+            lines.append(f"  and {len(ordered) - _REPORTED} more")
+        count = "1 fault" if len(ordered) == 1 else f"{len(ordered)} faults"
+        message = f"{path} has {count}; mend the file and try again:\n" + "\n".join(lines)
+        raise FaultyRowsError(message, len(ordered), list(sound))
+
+
+def read_each(paths: Iterable[Path], read_one: Callable[[Path], list[Annotation]]) -> list[Annotation]:
+    """What `read_one` finds in each file, in their order; an id that several files use gets the file's name before it.
+
+    Raises:
+        AnnotationError: no file, or one twice, or of what `read_one` raised, all; it is a FaultyRowsError if they are.
+    """
+    found: dict[Path, list[Annotation]] = {}
+    errors: list[AnnotationError] = []
+    for path in paths:
+        if path in found:
+            raise AnnotationError(f"{path} is given twice")
+        try:
+            found[path] = read_one(path)
+        except AnnotationError as error:
+            errors.append(error)
+            found[path] = error.sound if isinstance(error, FaultyRowsError) else []
+    if not found:
+        raise AnnotationError("no file of annotations was given")
+    files_of = Counter(query_id for some in found.values() for query_id in {a.query_id for a in some})
+    annotations = [
+        a if files_of[a.query_id] == 1 else replace(a, query_id=f"{path.stem}:{a.query_id}")
+        for path, some in found.items()
+        for a in some
+    ]
+    if len({a.query_id for a in annotations}) < len(annotations):
+        raise AnnotationError(
+            f"{', '.join(map(str, found))}: files with the same ids need names that differ; rename one"
+        )
+    if errors:
+        message = "\n".join(map(str, errors))
+        faulty = [error for error in errors if isinstance(error, FaultyRowsError)]
+        if len(faulty) == len(errors):
+            raise FaultyRowsError(message, sum(error.faults for error in faulty), annotations)
+        raise AnnotationError(message)
+    return annotations
+
+
+def split_of(path: Path) -> str:
+    """The split that the name of a file tells: `train`, `val` or `test`; empty where it tells none, or two."""
+    words = (_SPLITS.get(word, word) for word in re.split("[^a-z]+", path.stem.lower()))
+    told = {word for word in words if word in ("train", "val", "test")}
+    return told.pop() if len(told) == 1 else ""
+
+
+def split_named(word: str) -> str:
+    """`train`, `val` or `test` for the other words there are for them, any other word as it is."""
+    return _SPLITS.get(word.lower(), word)
+
+
+def read_text(path: Path, limit_bytes: int = 256 * 2**20) -> str:
+    """The text of a regular file: UTF-8 with or without a mark, or UTF-16 with one. Line ends stay as they are.
+
+    Raises:
+        AnnotationError: the file is missing, not regular, not readable, larger than `limit_bytes`, not in one of these
+            encodings (the message has the byte offset), or holds a NUL (the message has the line).
+    """
+    raw = _read_bytes(path, limit_bytes)
+    encoding, mark = "utf-8", b""
+    for name, bom in (
+        ("utf-8", codecs.BOM_UTF8),
+        ("utf-16-le", codecs.BOM_UTF16_LE),
+        ("utf-16-be", codecs.BOM_UTF16_BE),
+    ):
+        if raw.startswith(bom):
+            encoding, mark = name, bom
+    try:
+        text = raw[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        offset = len(mark) + error.start
+        raise AnnotationError(
+            f"{path} is not {encoding.upper()}: byte 0x{raw[offset]:02x} at offset {offset} cannot be decoded; "
+            "save the file as UTF-8"
+        ) from error
+    if "\0" in text:
+        before = text[: text.index("\0")].replace("\r\n", "\n").replace("\r", "\n")
+        raise AnnotationError(f"{path} line {before.count(chr(10)) + 1} holds a NUL character: the file is not text")
+    return text
+
+
+def _read_bytes(path: Path, limit_bytes: int) -> bytes:
+    try:
+        # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        raise AnnotationError(f"there is no file {path}") from error
+    except (OSError, ValueError) as error:
+        raise AnnotationError(f"{path} cannot be opened: {error}") from error
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise AnnotationError(f"{path} is not a regular file, so it cannot hold captions")
+        if status.st_size > limit_bytes:
+            raise AnnotationError(
+                f"{path} has {status.st_size} bytes, more than the {limit_bytes} a captions file may have; split it"
+            )
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(status.st_size)
+    except OSError as error:
+        raise AnnotationError(f"{path} cannot be read: {error}") from error
+    finally:
+        os.close(handle)

@@ -1,0 +1,59 @@
+"""QVHighlights: moments of a query, and how well each clip of two seconds shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from vla.datasets._reading import read_each
+from vla.datasets._rows import Row, reader
+from vla.datasets.base import Annotation, Saliency
+from vla.errors import AnnotationError
+
+CLIP_SECONDS = 2
+
+
+class Dataset:
+    """Reads Moment-DETR's JSONL, also as Lighthouse and UniVTG write other sets: without saliency.
+
+    A query has all its windows as spans, and the scores (0 to 4) of three annotators for each relevant clip. The public
+    test file has neither; its queries then seem to tell of the whole video. A clip of the video `ID_60.0_210.0` is
+    counted from second 60 of the source.
+
+    Source: Lei et al. 2021, github.com/jayleicn/moment_detr; the annotations are CC BY-NC-SA 4.0.
+    """
+
+    files: ClassVar[str] = "highlight_{train,val}_release.jsonl; any JSONL with qid, query, vid, relevant_windows"
+
+    def read(self, *paths: Path) -> list[Annotation]:
+        """One annotation for each query, with the file's `qid` for an id.
+
+        Raises:
+            AnnotationError: a file cannot be read or holds faults; one error names them all.
+        """
+        return read_each(paths, reader(_annotations, (".jsonl",)))
+
+
+def _annotations(row: Row) -> list[Annotation]:
+    return [
+        Annotation(
+            query_id=row.text("qid"),
+            query=row.text("query"),
+            video=row.text("vid"),
+            spans=row.spans("relevant_windows"),
+            source=row.source,
+            duration=row.seconds("duration"),
+            saliency=_saliency(row),
+        )
+    ]
+
+
+def _saliency(row: Row) -> Saliency | None:
+    clips, scores = (row.cells.get(name) for name in ("relevant_clip_ids", "saliency_scores"))
+    if clips is None and scores is None:
+        return None
+    if not isinstance(clips, list) or not isinstance(scores, list) or not all(isinstance(s, list) for s in scores):
+        raise AnnotationError(
+            "'relevant_clip_ids' and 'saliency_scores' must be lists, with a list of scores for each clip"
+        )
+    return Saliency(CLIP_SECONDS, tuple(clips), tuple(tuple(of_clip) for of_clip in scores))

@@ -1,0 +1,61 @@
+"""TGIF-QA: what is repeated, what comes before and after, how often, and what a frame shows, in short GIFs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from vla.datasets._reading import read_each
+from vla.datasets._rows import Row, reader
+from vla.datasets.base import Annotation, Question
+from vla.errors import AnnotationError
+
+_CHOICES = ("a1", "a2", "a3", "a4", "a5")
+_FRAME_CATEGORIES = ("object", "number", "color", "location")
+
+
+class Dataset:
+    """Reads the four tasks of TGIF-QA, told apart by their columns; fields are between tabs, though the suffix is `.csv`.
+
+    `action` and `transition` are to choose from, `count` is a number, and a question about a frame is open. The category is
+    the task's name, or of a question about a frame `object`, `number`, `color` or `location`. The caption that such a
+    question was made of (`description`) holds its answer, and is left out.
+
+    Source: Jang et al. 2017, github.com/YunseokJANG/tgif-qa.
+    """
+
+    files: ClassVar[str] = "{Train,Test}_{action,transition,count,frameqa}_question.csv"
+
+    def read(self, *paths: Path) -> list[Annotation]:
+        """One annotation for each question, with the file's `vid_id` for an id; `key` numbers the GIFs.
+
+        Raises:
+            AnnotationError: a file cannot be read or holds faults; one error names them all.
+        """
+        return read_each(paths, reader(_annotations, (".csv", ".tsv"), delimiter="\t"))
+
+
+def _annotations(row: Row) -> list[Annotation]:
+    question, category = _question(row)
+    return [
+        Annotation(
+            query_id=row.text("vid_id"),
+            query=row.text("question"),
+            video=row.text("gif_name"),
+            source=row.source,
+            category=category,
+            question=question,
+        )
+    ]
+
+
+def _question(row: Row) -> tuple[Question, str]:
+    if "a1" in row.cells:
+        category = "transition" if row.text("vid_id").startswith("TRANS") else "action"
+        return Question(tuple(row.text(name) for name in _CHOICES), row.whole("answer")), category
+    if "type" not in row.cells:
+        return Question(count=row.whole("answer")), "count"
+    number = row.whole("type")
+    if number >= len(_FRAME_CATEGORIES):
+        raise AnnotationError(f"'type' is 0 to {len(_FRAME_CATEGORIES) - 1}, not {number}")
+    return Question(answers=(row.text("answer"),)), _FRAME_CATEGORIES[number]
