@@ -126,7 +126,11 @@ def common_loop(paths: list[Path], fps: float, model_folder: Path) -> tuple[dict
                     images.append(transform(latest.to_image()))
                     wanted += step
                 latest = frame
-            if latest is not None and wanted < latest.pts * stream.time_base - origin + 1 / stream.average_rate:
+            # WebM rounds times to milliseconds: the end is not known better than that.
+            if (
+                latest is not None
+                and wanted < latest.pts * stream.time_base - origin + 1 / stream.average_rate - Fraction(1, 500)
+            ):
                 images.append(transform(latest.to_image()))
         with torch.no_grad():
             for start in range(0, len(images), 32):
