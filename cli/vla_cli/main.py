@@ -13,6 +13,7 @@ from vla.errors import (
     AnnotationError,
     CacheError,
     EnvironmentUnfitError,
+    FormatError,
     MissingError,
     ResourceError,
     ShapeError,
@@ -28,6 +29,7 @@ from vla_cli.commands import (
     extract,
     gc,
     import_annotations,
+    import_features,
     index,
     info,
     ls,
@@ -44,6 +46,7 @@ _CODES: tuple[tuple[type[VlaError], int], ...] = (
     (UsageError, USAGE),
     (UnknownNameError, USAGE),
     (AnnotationError, USAGE),
+    (FormatError, USAGE),
     (SpecMismatchError, UNFIT),
     (MissingError, UNFIT),
     (CacheError, UNFIT),
@@ -67,6 +70,7 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("demo")(demo.demo)
 app.command("import")(import_annotations.import_annotations)
+app.command("import-features")(import_features.import_features)
 app.command("info")(info.info)
 app.command("ls")(ls.ls)
 app.command("verify")(verify.verify)

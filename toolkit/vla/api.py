@@ -11,6 +11,7 @@ from vla.stages.doctor import doctor
 from vla.stages.encoder import DEFAULT_SAMPLING, EncoderChoice
 from vla.stages.estimate import Estimate, estimate
 from vla.stages.extraction import extract
+from vla.stages.importing import ImportFeaturesReport, import_features
 from vla.stages.indexing import IndexReport, index
 from vla.stages.searching import OpenWorkspace, open_workspace, search
 from vla.stages.training import DEFAULT_RUN, train
@@ -26,6 +27,7 @@ __all__ = [
     "Estimate",
     "ExtractReport",
     "Hit",
+    "ImportFeaturesReport",
     "ImportReport",
     "IndexReport",
     "OpenWorkspace",
@@ -38,6 +40,7 @@ __all__ = [
     "extract",
     "formats",
     "import_annotations",
+    "import_features",
     "index",
     "info",
     "list_videos",
