@@ -26,6 +26,7 @@ from vla_cli import interrupt
 from vla_cli.commands import (
     demo,
     doctor,
+    export,
     extract,
     gc,
     import_annotations,
@@ -71,6 +72,7 @@ app.command("search")(search.search)
 app.command("demo")(demo.demo)
 app.command("import")(import_annotations.import_annotations)
 app.command("import-features")(import_features.import_features)
+app.command("export")(export.export)
 app.command("info")(info.info)
 app.command("ls")(ls.ls)
 app.command("verify")(verify.verify)

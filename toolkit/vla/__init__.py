@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vla.api import demo as demo
+    from vla.api import export as export
     from vla.api import extract as extract
     from vla.api import import_features as import_features
     from vla.api import index as index
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "demo": "vla.api",
+    "export": "vla.api",
     "extract": "vla.api",
     "import_features": "vla.api",
     "index": "vla.api",

@@ -10,6 +10,7 @@ from vla.stages.annotations import ImportReport, formats, import_annotations
 from vla.stages.doctor import doctor
 from vla.stages.encoder import DEFAULT_SAMPLING, EncoderChoice
 from vla.stages.estimate import Estimate, estimate
+from vla.stages.exporting import RAW, ExportReport, export
 from vla.stages.extraction import extract
 from vla.stages.importing import ImportFeaturesReport, import_features
 from vla.stages.indexing import IndexReport, index
@@ -23,8 +24,10 @@ __all__ = [
     "DEFAULT_RUN",
     "DEFAULT_SAMPLING",
     "FROZEN",
+    "RAW",
     "EncoderChoice",
     "Estimate",
+    "ExportReport",
     "ExtractReport",
     "Hit",
     "ImportFeaturesReport",
@@ -37,6 +40,7 @@ __all__ = [
     "demo",
     "doctor",
     "estimate",
+    "export",
     "extract",
     "formats",
     "import_annotations",
