@@ -52,6 +52,43 @@ def test_what_is_written_is_there_and_nothing_else(tmp_path, old):
     assert [p.name for p in path.parent.iterdir()] == ["file.bin"]
 
 
+@pytest.mark.parametrize("old", [None, OLD])
+def test_what_is_written_piece_by_piece_is_there_when_it_is_whole(tmp_path, old):
+    path = tmp_path / "a" / "file.bin"
+    if old is not None:
+        path.parent.mkdir()
+        path.write_bytes(old)
+    with durable.written(path) as file:
+        for start in range(0, len(NEW), 100):
+            file.write(NEW[start : start + 100])
+        assert (path.read_bytes() if path.exists() else None) == old
+    assert path.read_bytes() == NEW
+    assert [p.name for p in path.parent.iterdir()] == ["file.bin"]
+
+
+@pytest.mark.parametrize("old", [None, OLD])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), ValueError("x"), CacheError("gone"), OSError(errno.ENOSPC, "full")]
+)
+def test_what_does_not_become_whole_leaves_what_was_there(tmp_path, old, error):
+    path = tmp_path / "file.bin"
+    if old is not None:
+        path.write_bytes(old)
+    # Errors of ours and others pass; those of the disk are told as what cannot be written.
+    with pytest.raises(ResourceError if type(error) is OSError else type(error)), durable.written(path) as file:
+        file.write(NEW)
+        raise error
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [old] * (old is not None)
+
+
+@pytest.mark.parametrize("fail", ["open", "fsync"])
+def test_a_disk_that_fails_while_pieces_are_written(tmp_path, monkeypatch, fail):
+    monkeypatch.setattr(durable, "os", Faults(fail))
+    with pytest.raises(ResourceError, match="cannot write"), durable.written(tmp_path / "file.bin") as file:
+        file.write(NEW)
+    assert list(tmp_path.iterdir()) == []
+
+
 @given(st.binary(max_size=3000), st.integers(1, 700))
 @settings(deadline=None, max_examples=30)
 def test_short_writes_are_gone_on_with(tmp_path_factory, content, most):

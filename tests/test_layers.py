@@ -13,7 +13,7 @@ MAX_LINES = 320
 
 RANKS = (
     ("errors", "registry", "progress", "workspace", "spans", "video", "features", "sentences", "sampling", "durable"),
-    ("decoders", "encoders", "datasets", "indexes", "world"),
+    ("decoders", "encoders", "datasets", "indexes", "formats", "world"),
     ("cache",),
     ("batch",),
     ("projectors", "heads", "losses"),
@@ -154,7 +154,8 @@ def test_no_cycles():
     ("library", "homes"),
     [
         ("faiss", {"vla.indexes._faiss"}),
-        ("h5py", {"vla.cache.shard"}),
+        ("h5py", {"vla.cache.shard", "vla.formats.hdf5"}),
+        ("pyarrow", {"vla.formats._parquet_child"}),
         ("typer", {m for m in MODULES if unit(m) == "vla_cli"}),
         ("rich", {m for m in MODULES if unit(m) == "vla_cli"}),
     ],

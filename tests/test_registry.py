@@ -118,7 +118,7 @@ def test_a_package_that_is_not_there_has_no_plug_ins():
 
 SYMBOL = {
     "decoders": "Decoder", "encoders": "Encoder", "datasets": "Dataset", "projectors": "Projector", "heads": "Head",
-    "losses": "Loss", "indexes": "Index",
+    "losses": "Loss", "indexes": "Index", "formats": "Format",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from vla.errors import (
     AnnotationError,
     CacheError,
     EnvironmentUnfitError,
+    FormatError,
     MissingError,
     ResourceError,
     ShapeError,
@@ -25,9 +26,11 @@ from vla_cli import interrupt
 from vla_cli.commands import (
     demo,
     doctor,
+    export,
     extract,
     gc,
     import_annotations,
+    import_features,
     index,
     info,
     ls,
@@ -44,6 +47,7 @@ _CODES: tuple[tuple[type[VlaError], int], ...] = (
     (UsageError, USAGE),
     (UnknownNameError, USAGE),
     (AnnotationError, USAGE),
+    (FormatError, USAGE),
     (SpecMismatchError, UNFIT),
     (MissingError, UNFIT),
     (CacheError, UNFIT),
@@ -67,6 +71,8 @@ app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("demo")(demo.demo)
 app.command("import")(import_annotations.import_annotations)
+app.command("import-features")(import_features.import_features)
+app.command("export")(export.export)
 app.command("info")(info.info)
 app.command("ls")(ls.ls)
 app.command("verify")(verify.verify)

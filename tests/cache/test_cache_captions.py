@@ -39,6 +39,11 @@ def matched(place, name, ids, folder=None):
         ("./videos/../videos/a.mp4", ["videos/a.mp4"], "videos/a.mp4"),
         ("a.avi", ["a.mp4"], None),  # another suffix is another file
         ("b", ["a.mp4"], None),
+        ("a.mp4", ["a"], "a"),  # imported features are called like their file, which has no video's suffix
+        ("clips/a.MP4", ["x/a"], "x/a"),
+        ("a.mp4", ["a", "x/a.mp4"], "x/a.mp4"),
+        ("clip.1", ["clip"], None),
+        ("clip.1.mp4", ["clip.1"], "clip.1"),
         ("a", ["a", "x/a.mp4"], "a"),
         ("a", ["x/a", "x/a.mp4"], "x/a"),  # a file name goes before a stem
         ("clip.1", ["x/clip.1.mp4", "x/clip.2.mp4"], "x/clip.1.mp4"),

@@ -130,6 +130,102 @@ def captions():
     return list(goods.values()), read
 
 
+def released_features():
+    """Files of features in every format."""
+    import io
+    import json
+    import tarfile
+
+    import h5py
+    import torch
+
+    values, times = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32), np.arange(20.0)
+    made = {suffix: io.BytesIO() for suffix in (".npy", ".npz", ".pt", ".h5", ".tar")}
+    np.save(made[".npy"], values)
+    np.savez_compressed(made[".npz"], features=values, timestamps=times)
+    torch.save({"features": torch.from_numpy(values), "times": torch.from_numpy(times)}, made[".pt"])
+    with h5py.File(made[".h5"], "w") as file:
+        file["a/features"], file["a/timestamps"] = values, times
+        file.create_dataset("b", data=values, chunks=(7, 8), compression="gzip", shuffle=True)
+    with tarfile.open(fileobj=made[".tar"], mode="w") as archive:
+        record = json.dumps({"video": "v", "timestamps_seconds": times.tolist()}).encode()
+        for name, content in {
+            "a.npy": made[".npy"].getvalue(),
+            "a.json": record,
+            "b.npy": made[".npy"].getvalue(),
+        }.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return _released({buffer.getvalue(): suffix for suffix, buffer in made.items()})
+
+
+def parquet():
+    """What reads it may crash, in a process of its own; ours must not."""
+    import pandas
+
+    values, times = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32), np.arange(20.0)
+    frame = pandas.DataFrame({"video": ["a"] * 12 + ["b"] * 8, "timestamp_seconds": times, "feature": list(values)})
+    return _released({frame.to_parquet(): ".parquet"})
+
+
+def _released(kinds):
+    from vla.errors import FormatError
+    from vla.formats import registry
+    from vla.formats.base import Wanted
+
+    formats = {s: registry.build(n) for n in registry.names() for s in registry.get(n).suffixes}
+    folder = Path(tempfile.mkdtemp())
+    current = [".npy"]
+
+    def read(content):
+        path = folder / f"v{current[0]}"
+        path.write_bytes(content)
+        faults = []
+        for stored in formats[current[0]].contents(path, Wanted()):
+            try:
+                found = stored.read()
+                assert found.values.ndim == 2 and np.isfinite(found.values).all() and found.values.nbytes < 1 << 20
+            except FormatError as error:
+                faults.append(error)
+        if faults:
+            raise faults[0]
+
+    def choose(good):
+        current[0] = kinds[good]
+
+    read.choose = choose
+    return list(kinds), read
+
+
+def texts_with_vectors():
+    """Files of texts with their vectors."""
+    import io
+    import json
+
+    from vla.formats._texts import read_texts
+
+    vectors = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32)
+    texts = ["a dog", "b", "ü", "rain falls"]
+    npz = io.BytesIO()
+    np.savez_compressed(npz, texts=np.array(texts), pooled=vectors)
+    rows = [json.dumps({"text": t, "vector": v.tolist()}) for t, v in zip(texts, vectors, strict=True)]
+    kinds = {npz.getvalue(): ".npz", "\n".join(rows).encode(): ".jsonl", f"[{','.join(rows)}]".encode(): ".json"}
+    folder = Path(tempfile.mkdtemp())
+    current = [".npz"]
+
+    def read(content):
+        path = folder / f"t{current[0]}"
+        path.write_bytes(content)
+        read_texts(path)
+
+    def choose(good):
+        current[0] = kinds[good]
+
+    read.choose = choose
+    return list(kinds), read
+
+
 def records():
     """JSON beside shards: receipts, the cache's own description, an index's."""
     import json

@@ -10,7 +10,9 @@ from vla.stages.annotations import ImportReport, formats, import_annotations
 from vla.stages.doctor import doctor
 from vla.stages.encoder import DEFAULT_SAMPLING, EncoderChoice
 from vla.stages.estimate import Estimate, estimate
+from vla.stages.exporting import RAW, ExportReport, export
 from vla.stages.extraction import extract
+from vla.stages.importing import ImportFeaturesReport, import_features
 from vla.stages.indexing import IndexReport, index
 from vla.stages.searching import OpenWorkspace, open_workspace, search
 from vla.stages.training import DEFAULT_RUN, train
@@ -22,10 +24,13 @@ __all__ = [
     "DEFAULT_RUN",
     "DEFAULT_SAMPLING",
     "FROZEN",
+    "RAW",
     "EncoderChoice",
     "Estimate",
+    "ExportReport",
     "ExtractReport",
     "Hit",
+    "ImportFeaturesReport",
     "ImportReport",
     "IndexReport",
     "OpenWorkspace",
@@ -35,9 +40,11 @@ __all__ = [
     "demo",
     "doctor",
     "estimate",
+    "export",
     "extract",
     "formats",
     "import_annotations",
+    "import_features",
     "index",
     "info",
     "list_videos",

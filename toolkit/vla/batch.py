@@ -71,12 +71,16 @@ class Corpus:
 
     def text_vector(self, query: Query) -> np.ndarray:
         """`(D,)` float32 raw text feature; of a split text, the mean direction of its parts at their mean length."""
-        if len(query.parts) == 1:
-            return self.vectors[query.parts[0]]
-        rows = np.stack([self.vectors[p] for p in query.parts])
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
-        mean = (rows / lengths).mean(0)
-        return (mean / max(1e-12, float(np.linalg.norm(mean))) * lengths.mean()).astype(np.float32)
+        return joined(np.stack([self.vectors[p] for p in query.parts]))
+
+
+def joined(parts: np.ndarray) -> np.ndarray:
+    """`(D,)` float32: the mean direction of the text features `parts` `(P, D)` at their mean length; of one, itself."""
+    if len(parts) == 1:
+        return parts[0]
+    lengths = np.linalg.norm(parts, axis=1, keepdims=True).clip(1e-12)
+    mean = (parts / lengths).mean(0)
+    return (mean / max(1e-12, float(np.linalg.norm(mean))) * lengths.mean()).astype(np.float32)
 
 
 def texts_to_cache(annotations: list[Annotation]) -> list[str]:

@@ -14,9 +14,9 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from vla.errors import CacheError, ResourceError
+from vla.errors import CacheError, ResourceError, VlaError
 
 TEMPORARY = ".tmp-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -44,6 +44,37 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         discard(temporary)
         raise _resource_error(path, len(content), error) from error
+    except BaseException:
+        discard(temporary)
+        raise
+
+
+@contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that lies at `path` when the block ends, and nowhere if it does not end well.
+
+    For what is too large to be held in memory; everything else goes through `write_bytes`.
+
+    Raises:
+        ResourceError: it could not be written.
+    """
+    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(6)}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(handle)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except VlaError:
+        discard(temporary)
+        raise
+    except OSError as error:
+        size = temporary.stat().st_size if temporary.is_file() else 0
+        discard(temporary)
+        raise _resource_error(path, size, error) from error
     except BaseException:
         discard(temporary)
         raise

@@ -31,6 +31,10 @@ class AnnotationError(VlaError, ValueError):
     """A captions file that cannot be used; the message names the lines."""
 
 
+class FormatError(VlaError, ValueError):
+    """A file of released features that cannot be used; the message says why."""
+
+
 class DecodeError(VlaError, ValueError):
     """A file that is not a video we can decode. `reason` is a short word for receipts, e.g. `not-a-video`."""
 

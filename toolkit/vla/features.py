@@ -15,6 +15,10 @@ LAYOUT = 1
 """Version of what the numbers of a feature mean. Raised whenever the same input would give other numbers."""
 
 
+IMPORTED = "imported"
+"""Stands for the encoder where features were not made here: nothing that is extracted is ever of the same space."""
+
+
 @dataclass(frozen=True)
 class FeatureSpec:
     """Everything that decides which numbers a frame or a text turns into.
@@ -22,9 +26,10 @@ class FeatureSpec:
     Two caches may be mixed if and only if their fingerprints agree.
 
     Attributes:
-        encoder: plug-in name, e.g. `open_clip`.
-        model: the encoder's own name for the model, free of machine-specific paths.
-        weights: sha256 of the weights, 16 hexadecimal digits.
+        encoder: plug-in name, e.g. `open_clip`; IMPORTED for features that others released.
+        model: the encoder's own name for the model, free of machine-specific paths; of imported features, the name that
+            their space was given.
+        weights: sha256 of the weights, 16 hexadecimal digits; of imported features, what they say of their origin.
         preprocessing: canonical description of resize, crop and normalisation.
         sampling: how frames were chosen, e.g. `fps=2`.
         dim: width of a feature.
@@ -44,6 +49,11 @@ class FeatureSpec:
         """12 hexadecimal digits that change whenever any field does."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    @property
+    def is_imported(self) -> bool:
+        """True if others made the features, and with what is not known for certain."""
+        return self.encoder == IMPORTED
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object, with the fingerprint beside the fields."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from vla.errors import EnvironmentUnfitError, UnknownNameError, UsageError
 
-SHELVES = ("decoders", "encoders", "datasets", "projectors", "heads", "losses", "indexes")
+SHELVES = ("decoders", "encoders", "datasets", "projectors", "heads", "losses", "indexes", "formats")
 
 # Extras that bring what a plug-in of ours may lack; third parties' packages are named as they are.
 _PIP_NAME = {"av": "av", "faiss": "faiss-cpu", "open_clip": "open_clip_torch", "cv2": "opencv-python"}

@@ -22,6 +22,8 @@ def info(workspace: o.Workspace = None, as_json: o.Json = False) -> None:
         states = ", ".join(f"{n} {state}" for state, n in sorted(features["videos"].items()))
         missing = f", {features['missing']} of them no longer where they were" if features["missing"] else ""
         model = f"{features['model']} {features['pretrained']}".strip()
+        if features["imported"]:
+            model += f" (imported; new texts by {features['text_encoder'] or 'nobody: no encoder was named'})"
         length = clock(features["seconds"])
         lines += [
             ("encoder", f"{model}, {features['dim']} wide, {features['sampling']}"),

@@ -31,9 +31,9 @@ def verify(
     elif found:
         print_table(("damaged", "what is wrong"), [(d.name, d.reason) for d in found])
         done = (
-            "forgotten: run 'vla extract' again"
+            "forgotten: run 'vla extract' (or 'vla import-features') again"
             if mend
-            else "'vla verify --mend' forgets them, 'vla extract' makes them anew"
+            else "'vla verify --mend' forgets them, 'vla extract' (or 'vla import-features') makes them anew"
         )
         out().print(f"{len(found)} damaged; {done}")
     elif not quiet:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from vla import durable
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError, CacheError
+from vla.video import SUFFIXES
 from vla.workspace import Workspace
 
 
@@ -52,7 +53,8 @@ def find(names: Iterable[str], video_ids: Iterable[str], workspace: Workspace, f
     """The videos that names in a file mean.
 
     A name is tried as a path from the file's `folder`, as an id or a path from the workspace, then as a file name, then as
-    a file name without suffix; a name that several videos share is never guessed at.
+    a file name without suffix; a file name also means the video that is called so without its suffix, as imported ones are.
+    A name that several videos share is never guessed at.
     """
     known = set(video_ids)
     by_name: dict[str, list[str]] = defaultdict(list)
@@ -70,6 +72,8 @@ def find(names: Iterable[str], video_ids: Iterable[str], workspace: Workspace, f
         ]
         last = PurePath(name).name
         candidates = exact[:1] or by_name.get(last) or by_stem.get(last, [])
+        if not candidates and PurePath(last).suffix.lower() in SUFFIXES:
+            candidates = by_name.get(PurePath(last).stem, [])
         if len(candidates) > 1:
             found.ambiguous[name] = candidates
         elif candidates:

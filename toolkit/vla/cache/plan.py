@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,9 +36,14 @@ class Plan:
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path]:
-    """Video files in files, folders (recursively) and glob patterns; each once, in order.
+    """Video files in files, folders (recursively) and glob patterns; see `find_files`."""
+    return find_files(paths, SUFFIXES)
 
-    In folders only files with a video suffix count and hidden entries are passed over; a file that is named is taken
+
+def find_files(paths: Iterable[str | Path], suffixes: Collection[str]) -> list[Path]:
+    """Files in files, folders (recursively) and glob patterns; each once, in order.
+
+    In folders only files with one of `suffixes` count and hidden entries are passed over; a file that is named is taken
     whatever it is called. Links to folders are not followed, so loops cannot arise.
 
     Raises:
@@ -59,8 +64,8 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
             missing.append(text)
         for match in matches:
             if match.is_dir():
-                found.update(dict.fromkeys(_in_folder(match)))
-            elif match == path or match.suffix.lower() in SUFFIXES:
+                found.update(dict.fromkeys(_in_folder(match, suffixes)))
+            elif match == path or match.suffix.lower() in suffixes:
                 found[match] = None
     if missing:
         raise UsageError(f"no such file, folder or pattern: {', '.join(missing)}")
@@ -151,9 +156,9 @@ def _take_over(plan: Plan, known: Receipt, video_id: str, workspace: Workspace) 
         plan.copied.append(receipt)
 
 
-def _in_folder(folder: Path) -> Iterator[Path]:
+def _in_folder(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, followlinks=False):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
                 yield Path(parent) / name

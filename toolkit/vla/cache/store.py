@@ -20,7 +20,7 @@ import numpy as np
 from vla import durable
 from vla.cache import shard
 from vla.cache.receipts import Receipt, key_of
-from vla.encoders.base import Encoder
+from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, MissingError
 from vla.features import FeatureSpec, FrameFeatures, TextFeatures
 from vla.sentences import split_to_fit
@@ -190,12 +190,20 @@ class FeatureCache:
         """What a shard of texts holds; raises CacheError if it is not what was written."""
         return shard.read_texts(durable.read_checked(self.folder / "shards" / name, digest), name)
 
+    def known_texts(self) -> list[str]:
+        """Every text that is cached whole, parts of longer ones among them."""
+        return sorted(self._batches)
+
     def missing_texts(self, texts: Iterable[str]) -> list[str]:
         """Those of `texts` that are not cached, each once, in order."""
         return [t for t in dict.fromkeys(texts) if not self.pieces(t)]
 
     def add_texts(
-        self, texts: Iterable[str], encoder: Encoder, batch: int = 256, on_batch: Callable[[int], None] = lambda n: None
+        self,
+        texts: Iterable[str],
+        encoder: TextEncoder,
+        batch: int = 256,
+        on_batch: Callable[[int], None] = lambda n: None,
     ) -> int:
         """Encode and keep those of `texts` that are not cached yet; returns how many there were.
 
@@ -212,7 +220,7 @@ class FeatureCache:
             on_batch(start + len(some))
         return len(missing)
 
-    def _commit_texts(self, texts: list[str], long: dict[str, list[str]], encoder: Encoder) -> None:
+    def _commit_texts(self, texts: list[str], long: dict[str, list[str]], encoder: TextEncoder) -> None:
         record: dict[str, object] = {"shard": "", "sha256": "", "texts": texts, "pieces": long}
         name = digest = ""
         if texts:

@@ -26,13 +26,23 @@ class EncoderIdentity:
         return FeatureSpec(self.encoder, self.model, self.weights, self.preprocessing, sampling, self.dim)
 
 
-class Encoder(Protocol):
-    """A frozen encoder. Its constructor takes `model`, `pretrained`, `device` and `dtype`, each with a default."""
+class TextEncoder(Protocol):
+    """The half of an encoder that training and searching need once the frames are cached."""
 
-    identity: EncoderIdentity
     scale: float
     """What the encoder was trained to multiply cosines by (CLIP's `logit_scale.exp()`)."""
 
+    def encode_text(self, texts: list[str]) -> TextFeatures:
+        """Pooled and token features of texts that fit; order kept."""
+
+    def fits(self, text: str) -> bool:
+        """True if the encoder reads the whole of `text`; longer texts are split before they come here."""
+
+
+class Encoder(TextEncoder, Protocol):
+    """A frozen encoder. Its constructor takes `model`, `pretrained`, `device` and `dtype`, each with a default."""
+
+    identity: EncoderIdentity
     lanes: int
     """How many threads may usefully call `encode_frames` at once."""
 
@@ -44,9 +54,3 @@ class Encoder(Protocol):
 
     def encode_frames(self, prepared: np.ndarray) -> np.ndarray:
         """Features of prepared frames: `(T, D)` float32, not normalised, the same for any batch size (cosine > .99999)."""
-
-    def encode_text(self, texts: list[str]) -> TextFeatures:
-        """Pooled and token features of texts that fit; order kept."""
-
-    def fits(self, text: str) -> bool:
-        """True if the encoder reads the whole of `text`; longer texts are split before they come here."""

@@ -14,7 +14,7 @@ class Hit:
         rank: from 1.
         score: cosine of query and segment in the shared space; never increases from one hit to the next.
         video_id: the video's name in its workspace.
-        path: where the video lies.
+        path: where the video lies; empty where features were imported and the video is not here.
         start: seconds.
         end: seconds.
         peak: when, within the moment, a single frame matches best, in seconds.

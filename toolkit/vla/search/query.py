@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla.cache.store import FeatureCache
-from vla.encoders.base import Encoder
+from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, UsageError
 from vla.model import AlignmentModel
 from vla.search.hits import Hit
@@ -26,7 +26,7 @@ class Searcher:
     """Everything a search needs, loaded once. Reads only, so it may be shared between threads."""
 
     index: SearchIndex
-    encoder: Encoder
+    encoder: TextEncoder
     model: AlignmentModel
     cache: FeatureCache
     workspace: Workspace
@@ -78,7 +78,11 @@ class Searcher:
         start, end = (float(t) for t in self.index.spans[row])
         path = self.workspace.video_path(video_id)
         peak = self._peak(video_id, start, end, vector)
-        return Hit(rank, score, video_id, str(path), start, end, peak, query, not path.exists())
+        is_there = path.exists()
+        # Of imported features the videos need never have been here.
+        if not is_there and self.index.spec.is_imported:
+            return Hit(rank, score, video_id, "", start, end, peak, query)
+        return Hit(rank, score, video_id, str(path), start, end, peak, query, not is_there)
 
     def _peak(self, video_id: str, start: float, end: float, vector: np.ndarray) -> float:
         receipt = self.cache.receipts.get(video_id)

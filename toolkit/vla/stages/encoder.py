@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from vla.cache.store import EncoderSource, FeatureCache, current_cache
 from vla.encoders import registry as encoders
 from vla.encoders._presets import DEFAULT
-from vla.encoders.base import Encoder
-from vla.errors import MissingError
+from vla.encoders.base import Encoder, TextEncoder
+from vla.errors import MissingError, SpecMismatchError
 from vla.sampling import Sampling
+from vla.stages.texts import ImportedTexts
 from vla.workspace import Workspace
 
 DEFAULT_SAMPLING = "fps=2"
@@ -51,6 +52,14 @@ def encoder_and_cache(
         before: FeatureCache | None = current_cache(place.caches)
     except MissingError:
         before = None
+    if before is not None and before.spec.is_imported:
+        if not switch:
+            raise SpecMismatchError(
+                f"the features of this workspace were imported ({before.spec.model!r}), and what is extracted is never of the "
+                "same space. Ways on: import what is new, too ('vla import-features'); use another --workspace; or give "
+                "--switch to let this workspace go on with the new features (the imported ones are kept)"
+            )
+        before = None
     source = before.source if before else EncoderSource("open_clip", DEFAULT, "")
     if choice.encoder is not None and choice.encoder != source.encoder:
         source = EncoderSource(choice.encoder, choice.model or "", choice.pretrained or "")
@@ -77,8 +86,13 @@ def encoder_and_cache(
     return encoder, FeatureCache.create(place.caches, spec, source)
 
 
-def encoder_of(cache: FeatureCache, device: str, dtype: str) -> Encoder:
-    """The encoder of `cache`; raises SpecMismatchError if what loads today is another one."""
+def encoder_of(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
+    """The encoder of `cache`; raises SpecMismatchError if what loads today is another one.
+
+    For imported features nothing is loaded before a text asks for it; see `ImportedTexts`.
+    """
+    if cache.spec.is_imported:
+        return ImportedTexts(cache, device, dtype)
     source = cache.source
     options = {"model": source.model} if source.model else {}
     encoder: Encoder = encoders.build(source.encoder, options, pretrained=source.pretrained, device=device, dtype=dtype)

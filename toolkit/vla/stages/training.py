@@ -11,11 +11,12 @@ from vla import durable
 from vla.batch import load_corpus, texts_to_cache
 from vla.cache.store import FeatureCache, current_cache
 from vla.encoders._device import choose_device
-from vla.encoders.base import Encoder
+from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, UsageError
 from vla.progress import Progress, ProgressCallback, silent
 from vla.stages.captions import training_captions
 from vla.stages.encoder import encoder_of
+from vla.stages.texts import has_encoder
 from vla.train.checkpoint import FROZEN, Run, load_state, open_run
 from vla.train.config import TrainConfig, read_recipe
 from vla.train.loop import split_rows
@@ -64,7 +65,9 @@ def train(
     cache = current_cache(place.caches)
     annotations = training_captions(place, cache, captions, columns, progress, format)
     with place.locked(progress):
-        texts = texts_to_cache(annotations)
+        # Where nobody can encode single sentences, training does with whole captions.
+        can_encode = not cache.spec.is_imported or has_encoder(cache)
+        texts = texts_to_cache(annotations) if can_encode else [a.query for a in annotations]
         encoder = None
         if cache.missing_texts(texts):
             progress(Progress("load", message="loading the encoder for captions that are not cached"))
@@ -96,7 +99,7 @@ def train(
         )
 
 
-def _remembered_scale(cache: FeatureCache, encoder: Encoder | None, device: str) -> float:
+def _remembered_scale(cache: FeatureCache, encoder: TextEncoder | None, device: str) -> float:
     """The encoder's own temperature; kept beside the cache so that training need not load the encoder for it."""
     path = cache.folder / "scale.json"
     if path.is_file():

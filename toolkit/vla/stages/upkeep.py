@@ -20,6 +20,7 @@ from vla.cache.upkeep import verify as verify_cache
 from vla.errors import CacheError, MissingError, VlaError
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.store import summary
+from vla.stages.texts import has_encoder
 from vla.workspace import Workspace
 
 
@@ -56,8 +57,8 @@ def list_videos(patterns: Iterable[str] = (), *, workspace: Path | None = None) 
     cache = current_cache(place.caches)
     captions = Counter(a.video for a in caption_store.load(place))
     return [
-        Entry(cache.receipts[v], captions[v], not os.path.lexists(place.video_path(v)))
-        for v in _chosen(cache, place, list(patterns))
+        Entry(cache.receipts[v], captions[v], _is_missing(cache, place, v))
+        for v in chosen_videos(cache, place, list(patterns))
     ]
 
 
@@ -76,9 +77,9 @@ def remove(
     given = list(patterns)
     with place.locked(silent):
         cache = current_cache(place.caches)
-        names = _chosen(cache, place, given) if given else []
+        names = chosen_videos(cache, place, given) if given else []
         if missing:
-            names += [v for v in cache.receipts if v not in names and not os.path.lexists(place.video_path(v))]
+            names += [v for v in cache.receipts if v not in names and _is_missing(cache, place, v)]
         for name in () if dry_run else names:
             cache.forget(name)
     return names
@@ -148,13 +149,15 @@ def info(*, workspace: Path | None = None) -> dict[str, Any]:
         return {**found, "features": None, "runs": {}, "index": None}
     receipts = list(cache.receipts.values())
     found["features"] = {
-        "model": cache.source.model or cache.spec.model,
-        "pretrained": cache.source.pretrained,
+        "model": cache.spec.model if cache.spec.is_imported else cache.source.model or cache.spec.model,
+        "pretrained": "" if cache.spec.is_imported else cache.source.pretrained,
+        "imported": cache.spec.is_imported,
+        "text_encoder": cache.source.model if has_encoder(cache) else None,
         "sampling": cache.spec.sampling,
         "dim": cache.spec.dim,
         "fingerprint": cache.spec.fingerprint,
         "videos": dict(Counter(r.status for r in receipts)),
-        "missing": sum(not os.path.lexists(place.video_path(r.video_id)) for r in receipts),
+        "missing": sum(_is_missing(cache, place, r.video_id) for r in receipts),
         "frames": sum(r.frames for r in receipts),
         "seconds": sum(r.duration_seconds for r in receipts if r.has_features),
         "bytes": _size(cache.folder),
@@ -192,7 +195,17 @@ def _index(place: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _chosen(cache: FeatureCache, place: Workspace, patterns: list[str]) -> list[str]:
+def _is_missing(cache: FeatureCache, place: Workspace, video_id: str) -> bool:
+    """True if the video is gone. Of imported features the videos need never have been here."""
+    return not cache.spec.is_imported and not os.path.lexists(place.video_path(video_id))
+
+
+def chosen_videos(cache: FeatureCache, place: Workspace, patterns: list[str]) -> list[str]:
+    """Names of the cached videos that `patterns` fit, all without patterns; in order of name.
+
+    Raises:
+        MissingError: a pattern fits none.
+    """
     known = list(cache.receipts)
     if not patterns:
         return known

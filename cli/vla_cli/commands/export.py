@@ -1,0 +1,48 @@
+"""`vla export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vla_cli import options as o
+
+
+def export(
+    dest: Annotated[Path, typer.Argument(help="Folder to write to.", show_default=False)],
+    patterns: Annotated[
+        list[str] | None, typer.Argument(help="Names, paths or glob patterns; all videos without.", show_default=False)
+    ] = None,
+    format: Annotated[str, typer.Option("--format", "-f", help="npy, parquet or webdataset.")] = "npy",
+    run: Annotated[
+        str,
+        typer.Option("--run", help="raw: as they are cached; none: the frozen encoder's; or a run that aligns them."),
+    ] = "raw",
+    per_shard: Annotated[int, typer.Option("--per-shard", min=1, help="Videos in a file of several, at most.")] = 1000,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    workspace: o.Workspace = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Write features, and what is known to be told of the videos, to files that others read."""
+    from vla import api
+    from vla_cli.render import out, print_json, print_table, progress_bars
+
+    with progress_bars(quiet) as progress:
+        report = api.export(
+            dest, patterns or (), format=format, run=run, per_shard=per_shard, overwrite=overwrite, workspace=workspace,
+            progress=progress,
+        )  # fmt: skip
+    if as_json:
+        print_json({**report.__dict__, "folder": str(report.folder)})
+    else:
+        if report.damaged:
+            print_table(("damaged", "what is wrong"), list(report.damaged.items()))
+        if not quiet:
+            out().print(
+                f"{len(report.videos)} videos ({report.frames} frames) and {report.texts} texts in {len(report.files)} files"
+            )
+    if report.damaged:
+        raise typer.Exit(3)

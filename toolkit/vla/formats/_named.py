@@ -1,0 +1,63 @@
+"""Arrays by name, as archives and dictionaries hold them: which are the features, which their times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from vla.errors import FormatError
+from vla.formats.base import Released, Wanted, released
+
+FEATURES = ("features", "feats", "frame_features", "video_features", "values", "embeddings", "arr_0")
+_TIMES = ("timestamps_seconds", "timestamps_ms", "timestamps", "times")
+_DURATIONS = ("duration_seconds", "duration")
+_NAMED = 8
+
+
+def features_key(shapes: Mapping[str, tuple[int, ...]], wanted: Wanted, place: object) -> str:
+    """The name of the features among arrays of these shapes: the one that is wanted, that has a usual name, or is `(T, D)`.
+
+    Raises:
+        FormatError: none, or several; the message lists what there is.
+    """
+    there = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:_NAMED])
+    there += f" and {len(shapes) - _NAMED} more" if len(shapes) > _NAMED else ""
+    if wanted.key:
+        if wanted.key not in shapes:
+            raise FormatError(f"{place} has no array {wanted.key!r}; it has {there or 'none'}")
+        return wanted.key
+    usual = [name for name in FEATURES if name in shapes]
+    found = usual or [name for name, shape in shapes.items() if len(shape) == 2]
+    if len(found) != 1:
+        raise FormatError(
+            f"{place}: which of its arrays holds the features? It has {there or 'none'}: name it by --key"
+        )
+    return found[0]
+
+
+def unit_of(times_key: str) -> float:
+    """Seconds in a unit of the times of that name: a thousandth where `ms` is a part of it, as in `timestamps_ms_5fps`."""
+    return 0.001 if "ms" in times_key.lower().split("_") else 1.0
+
+
+def from_named(
+    shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray], wanted: Wanted, place: object
+) -> Released:
+    """The features among the arrays of a file; `read(name)` is called for those that are needed.
+
+    Raises:
+        FormatError: see `features_key` and `released`.
+    """
+    key = features_key(shapes, wanted, place)
+    if wanted.times_key and wanted.times_key not in shapes:
+        raise FormatError(f"{place} has no array {wanted.times_key!r} with times; it has {', '.join(shapes)}")
+    times_key = wanted.times_key or next((name for name in _TIMES if name in shapes), "")
+    duration_key = next((name for name in _DURATIONS if shapes.get(name) in ((), (1,))), "")
+    return released(
+        f"{place} [{key}]",
+        read(key),
+        read(times_key) if times_key else None,
+        seconds=unit_of(times_key),
+        duration=float(read(duration_key).reshape(-1)[0]) if duration_key else None,
+    )

@@ -1,0 +1,151 @@
+"""`.h5`: a dataset or a group for each video, in a file of its own or many in one.
+
+HDF5 can name other files to be read in place of itself, and claim sizes that nothing stands behind. So every object is looked
+at before it is opened: hard links only, no external or virtual storage, known filters, sizes that the file can hold.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from vla.errors import FormatError
+from vla.formats._named import FEATURES, from_named
+from vla.formats._record import checked_name
+from vla.formats.base import (
+    Outgoing,
+    Released,
+    Stored,
+    Wanted,
+    blaming,
+    released,
+    require_plausible,
+    size_of,
+    unreadable,
+)
+
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+_DEEPEST = 16
+
+
+class Format:
+    """One video or many a file.
+
+    A group that has an array of a usual name (or of the one that is wanted) is a video; if the file's root is such a group,
+    the file is. Every other array is a video, named by its path; alone in a file, it has the file's name if its own is usual.
+    """
+
+    suffixes = (".h5", ".hdf5", ".hdf")
+    written = ()
+    holds_many = True
+    any_name = True
+
+    def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
+        """See the base class."""
+        size_of(path)
+        with blaming(path):
+            # Nothing is written, so no lock is needed; but who writes to it right now is to be told.
+            file = h5py.File(path, "r", locking="best-effort")
+        with file:
+            yield from _videos(file, path, wanted)
+
+    def write(self, folder: Path, name: str, videos: Iterable[Outgoing]) -> None:
+        """Never called: `written` is empty."""
+        raise NotImplementedError
+
+
+def _videos(file: h5py.File, path: Path, wanted: Wanted) -> Iterator[Stored]:
+    if _is_video(file, wanted):
+        yield Stored(checked_name(path.stem, path), partial(_read, file, wanted, path))
+        return
+    yield from _within(file, "", path, wanted, {_address(file)})
+
+
+def _within(group: h5py.Group, prefix: str, path: Path, wanted: Wanted, seen: set[int]) -> Iterator[Stored]:
+    for name in _names(group):
+        full, place = checked_name(prefix + name, path), f"{path} [{prefix}{name}]"
+        try:
+            found = _linked(group, name)
+            is_video = isinstance(found, h5py.Group) and _is_video(found, wanted)
+        except FormatError as error:
+            yield unreadable(full, error)
+            continue
+        if found is None:
+            yield unreadable(
+                full, FormatError(f"{place} is a link to elsewhere; links are not followed: copy what it points at")
+            )
+        elif is_video:
+            yield Stored(full, partial(_read, found, wanted, place))
+        elif isinstance(found, h5py.Dataset):
+            # Where an array is asked for by name, the others are not what is meant.
+            if not wanted.key:
+                yield Stored(full, partial(_read_alone, found, place))
+        # Hard links can make a group lie within itself, and in very many places.
+        elif isinstance(found, h5py.Group) and prefix.count("/") < _DEEPEST and _address(found) not in seen:
+            seen.add(_address(found))
+            yield from _within(found, f"{full}/", path, wanted, seen)
+
+
+def _is_video(group: h5py.Group, wanted: Wanted) -> bool:
+    keys = (wanted.key,) if wanted.key else FEATURES
+    return any(isinstance(_linked(group, key), h5py.Dataset) for key in keys)
+
+
+def _names(group: h5py.Group) -> list[str]:
+    """Of all links; h5py gives names that are no UTF-8 as bytes."""
+    with blaming(group.file.filename):
+        return [os.fsdecode(name) for name in group]
+
+
+def _linked(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
+    """The object of that name, if it lies in this very file; None for a link to elsewhere, and where there is nothing."""
+    with blaming(f"{group.file.filename} [{name}]"):
+        # A path would be followed through whatever links it crosses.
+        link = os.fsencode(name)
+        if "/" in name or not group.id.links.exists(link):
+            return None
+        return group[link] if isinstance(group.get(link, getlink=True), h5py.HardLink) else None
+
+
+def _address(group: h5py.Group) -> int:
+    with blaming(group.file.filename):
+        return int(h5py.h5o.get_info(group.id).addr)
+
+
+def _read_alone(dataset: h5py.Dataset, place: object) -> Released:
+    return released(place, _array(dataset, place))
+
+
+def _read(group: h5py.Group, wanted: Wanted, place: object) -> Released:
+    found = {name: _linked(group, name) for name in _names(group)}
+    shapes = {name: d.shape for name, d in found.items() if isinstance(d, h5py.Dataset) and d.shape is not None}
+    return from_named(shapes, lambda name: _array(found[name], f"{place} [{name}]"), wanted, place)
+
+
+def _array(dataset: h5py.Dataset, place: object) -> np.ndarray:
+    with blaming(place):
+        properties = dataset.id.get_create_plist()
+        filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
+        if properties.get_external_count() or dataset.is_virtual:
+            raise FormatError(
+                f"{place} keeps its numbers in another file; no other file is read: copy them into this one"
+            )
+        if filters - _FILTERS:
+            raise FormatError(
+                f"{place} is packed by HDF5 filters {sorted(filters - _FILTERS)}: save it with gzip or none"
+            )
+        if dataset.shape is None or dataset.dtype.kind not in "fiu":
+            raise FormatError(f"{place} holds {dataset.dtype} of shape {dataset.shape}, no plain numbers")
+        stored = int(dataset.id.get_storage_size())
+        size = require_plausible(dataset.shape, dataset.dtype.itemsize, stored, place, packed=bool(filters))
+        if dataset.chunks is not None:
+            require_plausible(dataset.chunks, dataset.dtype.itemsize, stored, f"a piece of {place}", packed=True)
+        if size and not stored:
+            raise FormatError(f"{place} was declared, but nothing was ever written to it")
+        values: np.ndarray = dataset[()]
+        return values

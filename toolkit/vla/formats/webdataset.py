@@ -1,0 +1,126 @@
+"""`.tar`: for each video `key.npy`, with `key.json` and `key.txt` beside it, in shards; as clip-video-encode and webdataset do.
+
+What belongs to one video has one name up to the first dot.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from vla import durable
+from vla.errors import FormatError
+from vla.formats._array import read_array
+from vla.formats._record import Record, checked_name
+from vla.formats.base import Outgoing, Released, Stored, Wanted, blaming, released, size_of, unreadable
+from vla.formats.npy import array_bytes
+
+_LIMIT_RECORD = 64 << 20
+
+
+class Format:
+    """Many videos a file."""
+
+    suffixes = (".tar",)
+    written = (".tar",)
+    holds_many = True
+    any_name = True
+
+    def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
+        """See the base class."""
+        size_of(path)
+        with blaming(path):
+            archive = tarfile.open(path, "r:")
+        with archive:
+            samples, fault = _samples(archive, path)
+            for key, members in samples.items():
+                yield from _stored(archive, key, members, path, wanted)
+            if fault is not None:
+                yield unreadable(checked_name(path.stem, path), fault)
+
+    def write(self, folder: Path, name: str, videos: Iterable[Outgoing]) -> None:
+        """See the base class. The same videos make the same bytes: no times, no owners."""
+        with durable.written(folder / f"{name}.tar") as file, tarfile.open(fileobj=file, mode="w") as archive:
+            for video in videos:
+                _add(archive, f"{video.key}.npy", array_bytes(video.features.values))
+                _add(archive, f"{video.key}.json", json.dumps(video.record, sort_keys=True).encode("ascii"))
+                if video.captions:
+                    lines = [" ".join(c.split()) + "\n" for c in video.captions]
+                    _add(archive, f"{video.key}.txt", "".join(lines).encode())
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def _samples(archive: tarfile.TarFile, path: Path) -> tuple[dict[str, dict[str, tarfile.TarInfo]], FormatError | None]:
+    """For each key its members, by what follows its first dot; and what is wrong with the rest, if something is."""
+    found: dict[str, dict[str, tarfile.TarInfo]] = {}
+    try:
+        with blaming(path):
+            for member in archive:
+                whole = PurePosixPath(member.name)
+                stem, dot, kind = whole.name.partition(".")
+                if dot and member.isreg() and not member.issparse():
+                    sample = found.setdefault(str(whole.parent / stem), {})
+                    if kind in sample:
+                        raise FormatError(f"{path} holds {member.name!r} twice")
+                    sample[kind] = member
+        # A damaged header ends an archive as its proper end does, without a word.
+        with blaming(path), path.open("rb") as file:
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE).strip(b"\0") or file.tell() < archive.offset + tarfile.BLOCKSIZE:
+                raise FormatError(f"{path} is damaged or cut off after {len(found)} samples")
+    except FormatError as error:
+        return found, error
+    return found, None
+
+
+def _stored(
+    archive: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo], path: Path, wanted: Wanted
+) -> Iterator[Stored]:
+    place = f"{path} [{key}]"
+    arrays = [kind for kind in members if kind == "npy" or kind.endswith(".npy")]
+    kind = f"{wanted.key}.npy" if wanted.key else "npy" if "npy" in arrays else "".join(arrays[:1])
+    if not arrays:
+        return
+    try:
+        if kind not in arrays or (kind != "npy" and len(arrays) > 1 and not wanted.key):
+            raise FormatError(
+                f"{place}: which of {', '.join(arrays)} holds the features? Name it by --key, without .npy"
+            )
+        record = _record(archive, members.get("json"), place)
+    except FormatError as error:
+        yield unreadable(checked_name(key, path), error)
+        return
+
+    def read() -> Released:
+        content = _content(archive, members[kind], place)
+        values = read_array(io.BytesIO(content), len(content), place)
+        if record is None:
+            return released(place, values)
+        return released(
+            place, values, record.timestamps_seconds, duration=record.duration_seconds, origin=record.origin
+        )
+
+    yield Stored(record.video if record else checked_name(key, path), read)
+
+
+def _record(archive: tarfile.TarFile, member: tarfile.TarInfo | None, place: str) -> Record | None:
+    if member is None:
+        return None
+    if member.size > _LIMIT_RECORD:
+        raise FormatError(f"{place} has a record of {member.size} bytes, too many for one video")
+    return Record.parse(_content(archive, member, place), place)
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, place: str) -> bytes:
+    """What there is of the member; it may be less than its header says."""
+    with blaming(place):
+        file = archive.extractfile(member)
+        return file.read() if file is not None else b""
