@@ -33,6 +33,7 @@ def kill_at_random(folder, arguments, rng, longest):
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
+    vla("--version", cwd=folder)  # starts the server, which imports torch: no part of how long a run takes
     some = plan_clips("train", 40, 0)
     write_clips(some, folder / "clips")
     write_captions(some, folder / "captions.jsonl", 0)
