@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import vla
+from shared_data import SHARED
 from vla import api
 from vla.cache.store import current_cache
 from vla.encoders import registry as encoders
@@ -522,3 +523,28 @@ def test_what_is_taken_off_the_end_of_names(folder):
     report = imported(strip="_clip")
     assert set(statuses(report)) == {"a", "b", "c", "d.mp4", "v_1", "_clip"} and not report.problems
     assert imported(strip="_clip").imported == 0
+
+
+REAL = SHARED / "features"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="named: the shared data is not here")
+def test_features_and_texts_that_were_really_released(folder, no_encoder):
+    """Frames of a video at 5 a second; of the texts, 51 are in both files, made in other batches."""
+    report = api.import_features(
+        [REAL / "v_GGSY1Qvo990_clip_vitb32.npz"], model="clip", key="feats_5fps", times_key="timestamps_ms_5fps",
+        strip="_clip_vitb32", texts=REAL / "text_lvis1203_a_clip_vitb32.npz",
+    )  # fmt: skip
+    assert (report.frames, report.texts, report.problems) == (90, 1203, [])
+    more = api.import_features(texts=REAL / "text_coco80_a_clip_vitb32.npz")
+    assert (more.texts, more.other_texts) == (29, [])
+    with (
+        np.load(REAL / "v_GGSY1Qvo990_clip_vitb32.npz") as published,
+        np.load(REAL / "text_coco80_a_clip_vitb32.npz") as texts,
+    ):
+        frames, words = published["feats_5fps"], texts["feats"][texts["prompts"].tolist().index("a surfboard")]
+    api.index(run="none")
+    hit = api.search("a surfboard", k=1)[0]
+    inside = (np.arange(90) / 5 >= hit.start - 1e-9) & (np.arange(90) / 5 < hit.end - 1e-9)
+    mean = (frames / np.linalg.norm(frames, axis=1, keepdims=True))[inside].mean(0)
+    assert hit.score == pytest.approx(float(mean @ words / np.linalg.norm(mean) / np.linalg.norm(words)), abs=1e-3)

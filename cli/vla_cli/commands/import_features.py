@@ -115,13 +115,13 @@ def _summary(report: ImportFeaturesReport, quiet: bool, dry_run: bool) -> None:
         say(f"{some}, e.g. {report.other_texts[0]!r}; what was here stays", style="yellow")
     if quiet:
         return
-    good = [r for r in report.receipts if r.has_features]
-    length = clock(sum(r.duration_seconds for r in good))
     verb = "to import" if dry_run else "imported now"
-    new = f"{report.imported} {verb} ({report.frames} frames, {len(report.replaced)} of them replaced)"
-    out().print(
-        f"{len(report.receipts)} videos: {new if report.imported else 'nothing new'}, {len(good)} ok, {length} in all"
-    )
+    if report.receipts:
+        good = [r for r in report.receipts if r.has_features]
+        new = f"{report.imported} {verb} ({report.frames} frames, {len(report.replaced)} of them replaced)"
+        length = clock(sum(r.duration_seconds for r in good))
+        done = new if report.imported else "nothing new"
+        out().print(f"{len(report.receipts)} videos: {done}, {len(good)} ok, {length} in all")
     if report.texts:
         out().print(f"{report.texts} texts {verb}")
     if report.spec:

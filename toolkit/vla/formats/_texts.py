@@ -57,6 +57,12 @@ def as_encoded(text: str) -> str:
     return split_to_fit(text, lambda _: True)[0]
 
 
+def alike(a: np.ndarray, b: np.ndarray) -> bool:
+    """True if two vectors `(D,)` differ by no more than precision and batches make of one text (cosine at least .99)."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return bool(a @ b >= 0.99 * np.linalg.norm(a) * np.linalg.norm(b))
+
+
 def npz_of(texts: Sequence[str], pooled: np.ndarray) -> bytes:
     """The `.npz` that `read_texts` reads; the same texts make the same bytes."""
     buffer = io.BytesIO()
@@ -157,8 +163,7 @@ def _distinct(path: Path, texts: list[str], pooled: np.ndarray) -> list[int]:
     first: dict[str, int] = {}
     for row, text in enumerate(texts):
         before = first.setdefault(as_encoded(text), row)
-        a, b = (pooled[i].astype(np.float64) for i in (before, row))
-        if before != row and a @ b < 0.99 * np.linalg.norm(a) * np.linalg.norm(b):
+        if before != row and not alike(pooled[before], pooled[row]):
             raise FormatError(f"{path} gives the text {text[:80]!r} two different vectors (rows {before} and {row})")
     return list(first.values())
 

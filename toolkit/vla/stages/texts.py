@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import numpy as np
-
 from vla.cache.store import FeatureCache
 from vla.encoders import registry as encoders
 from vla.encoders.base import Encoder, TextEncoder
 from vla.errors import MissingError, SpecMismatchError
 from vla.features import IMPORTED, TextFeatures
-from vla.formats._texts import as_encoded
+from vla.formats._texts import alike, as_encoded
 
 _SCALE = 100.0
 """CLIP's, which most released features are of; training goes on from there."""
@@ -96,9 +94,9 @@ def keep_texts(cache: FeatureCache, given: TextFeatures) -> tuple[int, list[str]
     rows = {t: row for row, t in enumerate(given.texts)}
     other = []
     if known:
-        held = cache.texts([as_encoded(t) for t in known]).pooled.astype(np.float32)
+        held = cache.texts([as_encoded(t) for t in known]).pooled
         for text, vector in zip(known, held, strict=True):
-            if not np.allclose(vector, given.pooled[rows[text]].astype(np.float32), rtol=1e-2, atol=1e-3):
+            if not alike(vector, given.pooled[rows[text]]):
                 other.append(text)
     return cache.add_texts(given.texts, GivenTexts(given)), other
 
