@@ -86,7 +86,7 @@ def require_same(path, sampling):
 def test_planned_frames_are_those_of_a_full_decode(kind, sampling, tmp_path):
     name, codec, options = ENCODERS[kind]
     if codec not in av.codecs_available:
-        pytest.skip(f"named: this PyAV has no encoder {codec}")
+        pytest.skip(f"this PyAV has no encoder {codec}")
     was_planned = require_same(write(tmp_path / name, codec, options), Sampling.parse(sampling))
     # MPEG-4 in AVI is never planned; a decoder that needs twenty frames to recover gives no frame at its "keyframe".
     assert was_planned or kind in ("mpeg4 in avi", "h264 intra refresh")

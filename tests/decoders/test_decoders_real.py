@@ -10,7 +10,7 @@ from vla.sampling import every
 VIDEO = SHARED / "videos" / "v_GGSY1Qvo990.mp4"
 
 
-@pytest.mark.skipif(not VIDEO.is_file(), reason="named: the shared data is not here")
+@pytest.mark.skipif(not VIDEO.is_file(), reason="shared data: not here")
 def test_native_timestamps_are_those_that_others_published():
     """CLIP features of ActivityNet videos came with the times of their frames, at the video's own 19.62 a second."""
     published = np.load(SHARED / "features" / "v_GGSY1Qvo990_clip_vitb32.npz")

@@ -41,12 +41,15 @@ class Running:
         )
         self.process.start()
 
+    def ends_within(self, seconds):
+        """Wait so long for it to end; True if it did."""
+        self.process.join(seconds)
+        return self.process.exitcode is not None
+
     def kill(self):
-        """SIGKILL; True if it was still running."""
-        was_running = self.process.is_alive()
+        """SIGKILL."""
         self.process.kill()
         self._end()
-        return was_running
 
     def wait(self, timeout):
         """How it ended; it is killed if that takes more than `timeout` seconds."""

@@ -23,11 +23,29 @@ def finish(folder, *arguments):
     return done.stdout
 
 
-def kill_at_random(folder, arguments, rng, longest):
-    """Start the command, kill it within `longest` seconds; True if it was still running."""
-    running = Running(*arguments, cwd=folder)
-    time.sleep(rng.uniform(0.0, longest))
-    return running.kill()
+class Killer:
+    """Kills the same command again and again, at moments spread over the time that it takes here and now.
+
+    Every other time it begins anew: what is left to do after several kills is done too soon to be hit.
+    """
+
+    def __init__(self, arguments, took, seed):
+        self._arguments, self._rng = arguments, random.Random(seed)
+        self._longest, self._done = took, 0.0
+        self.kills = self.hits = 0
+
+    def strike(self, folder, begins_anew):
+        left = self._longest - (0.0 if begins_anew else self._done)
+        began = time.monotonic()
+        running = Running(*self._arguments, cwd=folder)
+        ended = running.ends_within(self._rng.uniform(0.0, max(left, 0.1)))
+        took = time.monotonic() - began
+        running.kill()
+        self.kills += 1
+        self.hits += not ended
+        if ended and begins_anew:
+            self._longest = took  # whatever slowed it before does so no more
+        self._done = took if begins_anew and not ended else self._done
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +73,17 @@ def test_extract_survives_kills(clips, tmp_path, record_property):
     took = time.monotonic() - began
     expected = acknowledged(whole)
     assert len(expected) >= 41
-    rng, hit = random.Random(0), 0
+    killer = Killer(arguments, took, seed=0)
     broken = fresh(clips, tmp_path / "broken")
     for number in range(KILLS):
-        # Begun anew every other time: what is left to do after several kills is done too soon to be hit.
         if number % 2 == 0:
             shutil.rmtree(broken / ".vla", ignore_errors=True)
-        hit += kill_at_random(broken, arguments, rng, took)
+        killer.strike(broken, begins_anew=number % 2 == 0)
         assert acknowledged(broken).items() <= expected.items()
     finish(broken, *arguments)
     assert acknowledged(broken) == expected
-    assert hit >= KILLS // 2
-    record_property("counts", f"{KILLS} kills of extract, {hit} of them while it ran: lost 0, equal result")
+    assert killer.hits >= KILLS // 2
+    record_property("counts", f"{KILLS} kills of extract, {killer.hits} of them while it ran: lost 0, equal result")
 
 
 def test_train_survives_kills(clips, tmp_path, record_property):
@@ -77,13 +94,13 @@ def test_train_survives_kills(clips, tmp_path, record_property):
     whole = json.loads(finish(folder, *arguments))
     took = time.monotonic() - began
     shutil.rmtree(folder / ".vla" / "runs")
-    rng, hit = random.Random(1), 0
+    killer = Killer(arguments, took, seed=1)
     for number in range(KILLS):
         if number % 2 == 0:
             shutil.rmtree(folder / ".vla" / "runs", ignore_errors=True)
-        hit += kill_at_random(folder, arguments, rng, took)
+        killer.strike(folder, begins_anew=number % 2 == 0)
     again = json.loads(finish(folder, *arguments))
     assert again["digest"] == whole["digest"]
     assert again == whole
-    assert hit >= KILLS // 2
-    record_property("counts", f"{KILLS} kills of train, {hit} of them while it ran: equal weights and metrics")
+    assert killer.hits >= KILLS // 2
+    record_property("counts", f"{KILLS} kills of train, {killer.hits} of them while it ran: equal weights and metrics")

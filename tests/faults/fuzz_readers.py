@@ -246,6 +246,10 @@ def records():
     return [json.dumps(receipt.to_json()).encode()], read
 
 
+HANGS_SECONDS = 60
+"""Nothing that is read here takes a second; beside other work, starting the process that reads Parquet may take several."""
+
+
 def _ours(error):
     from vla.errors import VlaError
 
@@ -285,7 +289,7 @@ def main():
         slowest = max(slowest, time.monotonic() - began)
         number += 1
     print(f"{reader}: {number} damaged files, {refused} refused, {accepted} read, slowest {slowest * 1000:.0f} ms")
-    assert slowest < 5
+    assert slowest < HANGS_SECONDS
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ SEED = os.environ.get("VLA_FUZZ_SEED", "0")
 @pytest.mark.parametrize("reader", READERS)
 def test_damaged_files_are_refused(reader, tmp_path, record_property):
     if reader == "parquet" and find_spec("pyarrow") is None:
-        pytest.skip("named: pyarrow is not installed")
+        pytest.skip("pyarrow is not installed")
     last = tmp_path / "last"
     command = [sys.executable, Path(__file__).with_name("fuzz_readers.py"), reader, SEED, SECONDS, last]
     done = subprocess.run(command, capture_output=True, text=True, timeout=float(SECONDS) + 120)

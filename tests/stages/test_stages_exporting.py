@@ -25,11 +25,11 @@ WRITTEN = [
     pytest.param(
         n,
         marks=pytest.mark.skipif(
-            n == "parquet" and importlib.util.find_spec("pyarrow") is None, reason="named: pyarrow is not installed"
+            n == "parquet" and importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed"
         ),
     )
     for n in registry.names()
-    if registry.get(n).written
+    if hasattr(registry.get(n), "write")
 ]
 every = pytest.mark.parametrize("format", WRITTEN)
 SUFFIX = {"npy": ".npy", "parquet": ".parquet", "webdataset": ".tar"}

@@ -528,7 +528,7 @@ def test_what_is_taken_off_the_end_of_names(folder):
 REAL = SHARED / "features"
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="named: the shared data is not here")
+@pytest.mark.skipif(not REAL.is_dir(), reason="shared data: not here")
 def test_features_and_texts_that_were_really_released(folder, no_encoder):
     """Frames of a video at 5 a second; of the texts, 51 are in both files, made in other batches."""
     report = api.import_features(

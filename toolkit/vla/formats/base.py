@@ -93,14 +93,8 @@ class Format(Protocol):
     suffixes: tuple[str, ...]
     """Of the files that are read, in lower case."""
 
-    written: tuple[str, ...]
-    """What `write` appends to the name it is given, one for each file; empty where the format is only read."""
-
     holds_many: bool
     """True if a file may hold several videos."""
-
-    any_name: bool
-    """True if every name comes back from what was written, names that are no text among them."""
 
     def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
         """The videos in the file, in its order; none for a file that only belongs to others.
@@ -109,6 +103,16 @@ class Format(Protocol):
             FormatError: it is not such a file; the message has its name.
             EnvironmentUnfitError: a package is lacking.
         """
+
+
+class WritableFormat(Format, Protocol):
+    """A format that can be written, too."""
+
+    written: tuple[str, ...]
+    """What `write` appends to the name it is given, one for each file."""
+
+    any_name: bool
+    """True if every name comes back from what was written, names that are no text among them."""
 
     def write(self, folder: Path, name: str, videos: Iterable[Outgoing]) -> None:
         """Put `videos` (one, unless `holds_many`) into `folder`, each file whole or not at all, replacing what is there.

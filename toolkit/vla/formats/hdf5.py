@@ -7,7 +7,7 @@ at before it is opened: hard links only, no external or virtual storage, known f
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from vla.errors import FormatError
 from vla.formats._named import FEATURES, from_named
 from vla.formats._record import checked_name
 from vla.formats.base import (
-    Outgoing,
     Released,
     Stored,
     Wanted,
@@ -41,9 +40,7 @@ class Format:
     """
 
     suffixes = (".h5", ".hdf5", ".hdf")
-    written = ()
     holds_many = True
-    any_name = True
 
     def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
         """See the base class."""
@@ -53,10 +50,6 @@ class Format:
             file = h5py.File(path, "r", locking="best-effort")
         with file:
             yield from _videos(file, path, wanted)
-
-    def write(self, folder: Path, name: str, videos: Iterable[Outgoing]) -> None:
-        """Never called: `written` is empty."""
-        raise NotImplementedError
 
 
 def _videos(file: h5py.File, path: Path, wanted: Wanted) -> Iterator[Stored]:

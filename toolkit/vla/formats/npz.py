@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from vla.errors import FormatError
 from vla.formats._array import header, read_array
 from vla.formats._named import from_named
 from vla.formats._record import checked_name
-from vla.formats.base import Outgoing, Released, Stored, Wanted, blaming, size_of
+from vla.formats.base import Released, Stored, Wanted, blaming, size_of
 
 TEXTS = ("texts.npz", "texts.jsonl")
 """Two files that lie beside exported features, and are none themselves."""
@@ -23,19 +23,13 @@ class Format:
     """One video a file."""
 
     suffixes = (".npz",)
-    written = ()
     holds_many = False
-    any_name = True
 
     def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
         """See the base class."""
         if path.name == TEXTS[0] and path.with_name(TEXTS[1]).is_file():
             return
         yield Stored(checked_name(path.stem, path), lambda: _read(path, wanted))
-
-    def write(self, folder: Path, name: str, videos: Iterable[Outgoing]) -> None:
-        """Never called: `written` is empty."""
-        raise NotImplementedError
 
 
 class Archive:

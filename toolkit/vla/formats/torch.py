@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from vla.errors import FormatError
 from vla.formats._named import from_named
 from vla.formats._record import checked_name
-from vla.formats.base import Outgoing, Released, Stored, Wanted, blaming, released, require_plausible, size_of
+from vla.formats.base import Released, Stored, Wanted, blaming, released, require_plausible, size_of
 
 _LIMIT_STRUCTURE = 64 << 20
 
@@ -22,17 +22,11 @@ class Format:
     """One video a file."""
 
     suffixes = (".pt", ".pth")
-    written = ()
     holds_many = False
-    any_name = True
 
     def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
         """See the base class."""
         yield Stored(checked_name(path.stem, path), lambda: _read(path, wanted))
-
-    def write(self, folder: Path, name: str, videos: Iterable[Outgoing]) -> None:
-        """Never called: `written` is empty."""
-        raise NotImplementedError
 
 
 def _read(path: Path, wanted: Wanted) -> Released:

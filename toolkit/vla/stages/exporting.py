@@ -23,7 +23,7 @@ from vla.formats import registry as formats
 from vla.formats._names import file_names
 from vla.formats._record import record_of, space_of
 from vla.formats._texts import npz_of
-from vla.formats.base import Format, Outgoing
+from vla.formats.base import Outgoing, WritableFormat
 from vla.formats.npz import TEXTS
 from vla.model import AlignmentModel, frozen
 from vla.progress import Progress, ProgressCallback, silent
@@ -144,10 +144,10 @@ def export(
     return report
 
 
-def _writer(name: str) -> Format:
-    writer: Format = formats.build(name)
-    if not writer.written:
-        able = ", ".join(n for n in formats.names() if formats.get(n).written)
+def _writer(name: str) -> WritableFormat:
+    writer: WritableFormat = formats.build(name)
+    if not hasattr(writer, "write"):
+        able = ", ".join(n for n in formats.names() if hasattr(formats.get(n), "write"))
         raise UsageError(f"{name!r} is only read; features are written as {able}")
     return writer
 
@@ -163,7 +163,7 @@ def _aligner(place: Workspace, cache: FeatureCache, run: str) -> _Aligner:
 
 
 def _files(
-    cache: FeatureCache, names: list[str], keys: dict[str, str], writer: Format, per_shard: int
+    cache: FeatureCache, names: list[str], keys: dict[str, str], writer: WritableFormat, per_shard: int
 ) -> dict[str, list[str]]:
     """The videos of each file, by its name without suffix."""
     if not writer.holds_many:
@@ -181,7 +181,7 @@ def _files(
 
 
 def _require_room(
-    place: Workspace, folder: Path, files: Iterable[str], writer: Format, has_texts: bool, overwrite: bool
+    place: Workspace, folder: Path, files: Iterable[str], writer: WritableFormat, has_texts: bool, overwrite: bool
 ) -> None:
     """Nothing, if the folder can take the files and they will be all that is of their kind in it.
 
@@ -211,7 +211,7 @@ def _outgoing(
     keys: Mapping[str, str],
     captions: Mapping[str, Iterable[str]],
     aligner: _Aligner,
-    writer: Format,
+    writer: WritableFormat,
     report: ExportReport,
 ) -> Iterator[Outgoing]:
     """The videos with all that is written of them; those that cannot be are told of in `report`."""
