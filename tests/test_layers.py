@@ -15,6 +15,7 @@ RANKS = (
     ("errors", "registry", "progress", "workspace", "spans", "video", "features", "sentences", "sampling", "durable"),
     ("decoders", "encoders", "datasets", "indexes", "formats", "world"),
     ("cache",),
+    ("corpus",),
     ("batch",),
     ("projectors", "heads", "losses"),
     ("model",),
@@ -30,9 +31,10 @@ VOCABULARY = set(RANKS[0])
 # Where a rank may not use all that is below it. Modules after a dot: only these of that package.
 NARROW = {
     "cache": VOCABULARY | {"decoders", "decoders.base", "encoders", "encoders.base", "datasets", "datasets.base"},
-    "batch": VOCABULARY | {"cache", "cache.*", "datasets", "datasets.base"},
-    **dict.fromkeys(RANKS[4], VOCABULARY | {"batch"}),
-    "train": set().union(*RANKS[:7]) | {f"{u}.*" for u in set().union(*RANKS[:7])} - {"search", "search.*"},
+    "corpus": VOCABULARY | {"cache", "cache.*", "datasets", "datasets.base"},
+    "batch": VOCABULARY | {"corpus"},
+    **dict.fromkeys(RANKS[5], VOCABULARY | {"corpus", "batch"}),
+    "train": set().union(*RANKS[:8]) | {f"{u}.*" for u in set().union(*RANKS[:8])} - {"search", "search.*"},
 }
 
 

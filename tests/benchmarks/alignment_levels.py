@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from vla import api
-from vla.batch import Corpus, load_corpus
 from vla.cache import captions as caption_store
 from vla.cache.store import current_cache
+from vla.corpus import Corpus, load_corpus
 from vla.evaluate.run import evaluate
 from vla.model import AlignmentModel, frozen
 from vla.train.checkpoint import load_model

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.batch import Corpus, load_corpus
 from vla.cache import captions as caption_store
 from vla.cache.store import current_cache
+from vla.corpus import Corpus, load_corpus
 from vla.spans import frames_in
 from vla.workspace import Workspace
 from vla.world.clips import Clip

@@ -1,97 +1,214 @@
-"""Every head: blind to padding and to the order of a batch, and right on perfect inputs."""
+"""Every head: blind to padding and to the order of a batch, of use to what trains it, and the frozen encoder's at the start."""
+
+import math
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 
-from vla.batch import Aligned, AlignmentBatch
+from made_corpus import DIM, made_corpus
+from vla.batch import Aligned, collate, normalized
 from vla.heads import registry
+from vla.heads.base import Head
+from vla.model import AlignmentModel, ModelConfig
 
-pytestmark = pytest.mark.parametrize("name", registry.names())
-
-DIM = 8
-
-
-def unit(rows):
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+every = pytest.mark.parametrize("name", registry.names())
+trained = pytest.mark.parametrize("name", [n for n in registry.names() if n != "retrieval"])
+choosing = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).asks == "choice"])
 
 
-def case(lengths=(4, 2, 3), owners=(0, 2, 1, 0, 2), pad=None, garbage=0.0, seed=0):
-    """A batch and its aligned vectors, at random."""
-    rng = np.random.default_rng(seed)
-    longest = pad or max(lengths)
-    frames, mask = np.zeros((len(lengths), longest, DIM), np.float32), np.zeros((len(lengths), longest), bool)
-    for i, n in enumerate(lengths):
-        frames[i, :n], mask[i, :n] = unit(rng.standard_normal((n, DIM))), True
-    frames[~mask] = garbage
-    queries = unit(rng.standard_normal((len(owners), DIM))).astype(np.float32)
-    rows = np.array(owners)
-    t = torch.from_numpy
-    aligned = Aligned(t(frames), t(mask), t(queries), t(queries[:, None]), torch.tensor(10.0))
-    batch = AlignmentBatch(
-        t(frames), t(mask), torch.zeros(mask.shape), torch.ones(len(lengths)), t(queries), t(rows),
-        torch.zeros(len(rows), dtype=torch.bool), t(mask[rows]), t(queries[:, None]),
-        torch.ones(len(rows), 1, dtype=torch.bool),
-    )  # fmt: skip
-    return aligned, batch
+def built(name, corpus=None, shake=True, seed=0):
+    """A model with this head alone, its weights moved away from where they start."""
+    corpus = corpus or made_corpus()
+    options = registry.get(name).planned(corpus, {})
+    torch.manual_seed(seed)
+    model = AlignmentModel(ModelConfig(DIM, "identity", heads={name: options}))
+    for head in (*model.heads.values(), *model.blind.values()):
+        head.fit(corpus)
+    if shake:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
+    return model.eval()
 
 
-def test_padding_does_not_matter(name):
-    head = registry.build(name)
-    plain = head(*case())
-    torch.testing.assert_close(head(*case(pad=9)), plain, rtol=0, atol=1e-6)
-    torch.testing.assert_close(head(*case(pad=9, garbage=50.0)), plain, rtol=0, atol=1e-6)
-
-
-def test_positives_fit_the_predictions(name):
-    head = registry.build(name)
-    aligned, batch = case()
-    positives = head.positives(batch)
-    assert positives.shape == head(aligned, batch).shape and positives.dtype == torch.bool
-    assert positives.any(1).all()
-
-
-def test_the_order_of_queries_does_not_matter(name):
-    head = registry.build(name)
-    order = [3, 1, 4, 0, 2]
-    aligned, batch = case()
-    owners = tuple(np.array((0, 2, 1, 0, 2))[order].tolist())
-    moved = AlignmentBatch(**{
-        **batch.__dict__, "queries": batch.queries[order], "video_of_query": torch.tensor(owners),
-        "inside": batch.inside[order], "sentences": batch.sentences[order],
-    })  # fmt: skip
-    turned = Aligned(
-        aligned.frames, aligned.frame_mask, aligned.queries[order], aligned.sentences[order], aligned.scale
+def batch_of(corpus, rows=None):
+    rows = np.arange(len(corpus.videos)) if rows is None else np.asarray(rows)
+    there = set(rows.tolist())
+    return collate(
+        corpus, rows, [q for q in corpus.queries if q.video in there], [q for q in corpus.questions if q.video in there]
     )
-    torch.testing.assert_close(head(turned, moved), head(aligned, batch)[order], rtol=0, atol=1e-6)
-    assert torch.equal(head.positives(moved), head.positives(batch)[order])
 
 
-def test_perfect_inputs_rank_the_right_answer_first(name):
-    """Each video shows one direction and its captions are that direction."""
-    head = registry.build(name)
-    aligned, batch = case()
-    axes = torch.eye(DIM)[:3]
-    perfect = Aligned(
-        axes[:, None].expand(3, 4, DIM) * batch.frame_mask[..., None], batch.frame_mask, axes[batch.video_of_query],
-        axes[batch.video_of_query][:, None], torch.tensor(10.0),
-    )  # fmt: skip
-    scores, positives = head(perfect, batch), head.positives(batch)
-    worst_right = scores.masked_fill(~positives, torch.inf).min(1).values
-    best_wrong = scores.masked_fill(positives, -torch.inf).max(1).values
-    assert (worst_right > best_wrong).all()
-    torch.testing.assert_close(scores[positives], torch.ones(int(positives.sum())), rtol=0, atol=1e-6)
+def decoded(model, batch, name, aligned=None):
+    head = model.heads[name]
+    with torch.no_grad():
+        return head.decode(head(aligned or model(batch), batch), batch)
 
 
-def test_retrieval_is_the_naive_loop(name):
-    if name != "retrieval":
+def same(one, other):
+    assert len(one) == len(other) > 0
+    for a, b in zip(one, other, strict=True):
+        if isinstance(a, np.ndarray | float):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
+        else:
+            assert a == b
+
+
+@every
+def test_it_is_a_head(name):
+    assert issubclass(registry.get(name), Head)
+    assert registry.get(name).asks in ("videos", "moments", "choice", "open", "count")
+
+
+@trained
+def test_padding_does_not_matter(name):
+    """A video's answers are those it gets alone, whatever longer video shares its batch."""
+    corpus = made_corpus()
+    model = built(name, corpus)
+    together = batch_of(corpus)
+    dirty = replace(together, frames=together.frames.masked_fill(~together.frame_mask.unsqueeze(-1), 50.0))
+    same(decoded(model, dirty, name), decoded(model, together, name))
+    alone = [item for row in range(len(corpus.videos)) for item in decoded(model, batch_of(corpus, [row]), name)]
+    same(alone, decoded(model, together, name))
+
+
+@trained
+def test_the_order_of_questions_does_not_matter(name):
+    corpus = made_corpus()
+    model = built(name, corpus)
+    turned = replace(corpus, queries=corpus.queries[::-1], questions=corpus.questions[::-1])
+    same(decoded(model, batch_of(turned), name)[::-1], decoded(model, batch_of(corpus), name))
+
+
+@trained
+def test_what_is_decoded_is_what_the_base_says(name):
+    corpus = made_corpus()
+    asks, found = registry.get(name).asks, decoded(built(name, corpus), batch_of(corpus), name)
+    assert len(found) == len(corpus.videos)
+    for item, video in zip(found, corpus.videos, strict=True):
+        if asks == "choice":
+            assert type(item) is int and 0 <= item < 3
+        elif asks == "open":
+            assert item and set(item) <= {"red", "green", "blue"} and len(set(item)) == len(item)
+        elif asks == "count":
+            assert isinstance(item, float) and math.isfinite(item)
+        else:
+            assert item.dtype == np.float64 and item.shape[1] == 3 and len(item) > 0
+            assert (item[:, 0] >= 0).all() and (item[:, 0] < item[:, 1]).all()
+            assert (item[:, 1] <= video.duration_seconds + 1e-6).all()
+            assert (np.diff(item[:, 2]) <= 0).all()
+
+
+@trained
+def test_descent_reaches_every_parameter_and_lowers_the_loss(name):
+    corpus = made_corpus(seed=3)
+    model = built(name, corpus, shake=False)
+    batch = batch_of(corpus)
+    own = [p for p in model.heads[name].parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(own, 0.01)
+    losses = []
+    for _ in range(60):
+        loss = model.heads[name].loss(model(batch), batch)
+        assert loss.ndim == 0 and torch.isfinite(loss)
+        losses.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.7 * losses[0]
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() and p.grad.abs().sum() > 0 for p in own)
+
+
+@trained
+def test_nothing_asked_is_no_loss(name):
+    corpus = replace(made_corpus(), questions=())
+    batch = collate(corpus, np.arange(4), [q for q in corpus.queries if not q.is_timed])
+    model = built(name)
+    assert model.heads[name].loss(model(batch), batch) is None
+    assert decoded(model, batch, name) == []
+
+
+@trained
+def test_what_has_no_answer_teaches_nothing(name):
+    corpus = made_corpus()
+    kept = tuple(
+        replace(q, annotation=replace(q.annotation, question=replace(q.question, right=None, answers=(), count=None)))
+        for q in corpus.questions
+    )
+    corpus = replace(corpus, questions=kept, queries=[q for q in corpus.queries if not q.is_timed])
+    model, batch = built(name), batch_of(corpus)
+    assert model.heads[name].loss(model(batch), batch) is None
+
+
+@trained
+def test_a_blind_twin_sees_nothing(name):
+    """Where there is one, its answers and its gradients do not depend on the videos."""
+    corpus = made_corpus()
+    model = built(name, corpus)
+    assert (name in model.blind) == registry.get(name).has_blind
+    if name not in model.blind:
         return
-    aligned, batch = case(seed=4)
-    scores = registry.build(name)(aligned, batch)
-    for q in range(5):
-        for v in range(3):
-            frames = [f.double().numpy() for f, m in zip(aligned.frames[v], aligned.frame_mask[v], strict=True) if m]
-            mean = sum(frames) / len(frames)
-            wanted = float(aligned.queries[q].double().numpy() @ (mean / np.sqrt((mean**2).sum())))
-            assert float(scores[q, v]) == pytest.approx(wanted, abs=1e-6)
-    assert registry.build(name).positives(batch).int().argmax(1).tolist() == [0, 2, 1, 0, 2]
+    batch = batch_of(corpus)
+    other = replace(batch, frames=torch.randn_like(batch.frames))
+    head = model.blind[name]
+    with torch.no_grad():
+        same(
+            head.decode(head(model(batch).blind(), batch), batch), head.decode(head(model(other).blind(), other), other)
+        )
+    model.head_losses(model(batch), batch)[f"blind {name}"].backward()
+    assert all(p.grad is None for p in (*model.projector.parameters(), model.log_scale))
+    assert all(p.grad is None for p in model.heads[name].parameters())
+
+
+@trained
+def test_weights_come_back(name):
+    from safetensors.torch import load, save
+
+    from vla.model import restore, weights_of
+
+    corpus = made_corpus()
+    model = built(name, corpus)
+    back = restore(model.config, load(save(weights_of(model))), "test")
+    same(decoded(back, batch_of(corpus), name), decoded(model, batch_of(corpus), name))
+
+
+@choosing
+def test_untrained_it_is_retrieval_among_the_choices(name):
+    corpus = made_corpus()
+    model, batch = built(name, corpus, shake=False), batch_of(corpus)
+    with torch.no_grad():
+        scores = model.heads[name](model(batch), batch)
+    choices = [q for q in corpus.questions if q.question.kind == "choice"]
+    for row, asked in zip(scores, choices, strict=True):
+        frames = corpus.videos[asked.video].values.astype(np.float64)
+        mean = (frames / np.linalg.norm(frames, axis=1, keepdims=True)).mean(0)
+        for score, parts in zip(row, asked.choices, strict=True):
+            text = corpus.vector(parts).astype(np.float64)
+            cosine = text @ mean / np.linalg.norm(text) / np.linalg.norm(mean)
+            assert float(score) == pytest.approx(20.0 * cosine, abs=1e-3)
+
+
+def test_retrieval_is_the_naive_loop():
+    corpus = made_corpus((4, 2, 3), seed=4)
+    model, batch = built("retrieval", corpus), batch_of(corpus)
+    head = model.heads["retrieval"]
+    scores = head(model(batch), batch).detach()
+    for q, query in enumerate(corpus.queries):
+        for v, video in enumerate(corpus.videos):
+            frames = video.values.astype(np.float64)
+            mean = (frames / np.linalg.norm(frames, axis=1, keepdims=True)).mean(0)
+            text = corpus.text_vector(query).astype(np.float64)
+            wanted = text @ mean / np.linalg.norm(text) / np.linalg.norm(mean)
+            assert float(scores[q, v]) == pytest.approx(wanted, abs=1e-5)
+    assert head.positives(batch).int().argmax(1).tolist() == [0, 0, 1, 1, 2, 2]
+    assert [order[0] for order in head.decode(scores, batch)] == scores.argmax(1).tolist()
+
+
+def test_nothing_is_seen_blindly():
+    corpus = made_corpus()
+    aligned = built("choice_qa", corpus)(batch_of(corpus))
+    unseen = aligned.blind()
+    assert unseen.frames.shape == (4, 1, DIM) and not unseen.frames.any() and unseen.frame_mask.all()
+    assert not any(getattr(unseen, f.name).requires_grad for f in fields(Aligned))
+    torch.testing.assert_close(normalized(unseen.choices), unseen.choices)

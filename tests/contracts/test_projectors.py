@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from vla.batch import AlignmentBatch, normalized
+from made_corpus import made_corpus
+from vla.batch import collate, normalized
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, ModelConfig, frozen, restore, weights_of
 from vla.projectors import registry
@@ -247,19 +248,16 @@ def test_evaluation_is_the_training_forward_without_chance(name):
     model = AlignmentModel(config)
     model.projector = shaken(name)
     model.eval()
-    frames, mask, seconds = videos((8, 5))
-    q = texts(2)
-    batch = AlignmentBatch(
-        frames, mask, seconds, torch.tensor([9.0, 9.0]), q, torch.tensor([0, 1]), torch.tensor([False, False]), mask,
-        q[:, None], torch.ones(2, 1, dtype=torch.bool),
-    )  # fmt: skip
+    corpus = made_corpus((8, 5), dim=DIM)
+    batch = collate(corpus, np.arange(2), corpus.queries, corpus.questions)
     with torch.no_grad():
         aligned = model(batch)
     for i, n in enumerate((8, 5)):
-        features = FrameFeatures("v", frames[i, :n].numpy(), seconds[i, :n].double().numpy(), 30.0)
-        np.testing.assert_allclose(model.align_frames(features), aligned.frames[i, :n].numpy(), atol=2e-6)
-    np.testing.assert_allclose(model.align_texts(q.numpy()), aligned.queries.numpy(), atol=2e-6)
-    np.testing.assert_allclose(aligned.sentences[:, 0].numpy(), aligned.queries.numpy(), atol=2e-6)
+        np.testing.assert_allclose(model.align_frames(corpus.videos[i]), aligned.frames[i, :n].numpy(), atol=2e-6)
+    np.testing.assert_allclose(model.align_texts(batch.queries.numpy()), aligned.queries.numpy(), atol=2e-6)
+    np.testing.assert_allclose(model.align_texts(batch.questions.vectors.numpy()), aligned.questions.numpy(), atol=2e-6)
+    choice = batch.questions.choices[0].numpy()
+    np.testing.assert_allclose(model.align_texts(choice), aligned.choices[0].numpy(), atol=2e-6)
     assert float(aligned.scale) == pytest.approx(20.0, rel=1e-5)
 
 

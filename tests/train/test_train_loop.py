@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from vla.batch import Corpus, Query, collate
+from vla.batch import collate
+from vla.corpus import Corpus, Query
 from vla.errors import MissingError, UsageError
 from vla.evaluate.run import evaluate
 from vla.features import FeatureSpec, FrameFeatures
@@ -213,7 +214,7 @@ def test_levels_choose_their_losses(levels, parts):
     data = corpus(6)
     batch = collate(data, np.arange(6), data.queries)
     model = AlignmentModel(ModelConfig(DIM, "identity"))
-    found = Objective(TrainConfig(levels=levels))(model(batch), batch)
+    found = Objective(TrainConfig(levels=levels))(model, batch)
     assert set(found) == parts
     assert all(torch.isfinite(v) for v in found.values())
 
@@ -223,7 +224,7 @@ def test_captions_without_times_are_softly_aligned():
     untimed = [q for q in data.queries if not q.is_timed]
     batch = collate(data, np.arange(6), untimed)
     model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8}))
-    found = Objective(TrainConfig(levels="segment"))(model(batch), batch)
+    found = Objective(TrainConfig(levels="segment"))(model, batch)
     assert set(found) == {"alignment", "pull"}
     found["alignment"].backward()
     assert model.projector.text.layers[-1].weight.grad.abs().sum() > 0
@@ -234,11 +235,11 @@ def test_the_pull_is_zero_at_the_start_and_grows_with_distance():
     batch = collate(data, np.arange(6), data.queries)
     model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
     objective = Objective(TrainConfig(pull=1.0))
-    assert float(objective(model(batch), batch)["pull"].detach()) == pytest.approx(0, abs=1e-9)
+    assert float(objective(model, batch)["pull"].detach()) == pytest.approx(0, abs=1e-9)
     with torch.no_grad():
         model.projector.text.layers[-1].bias += 1.0
     expected = (model(batch).queries - batch.queries / batch.queries.norm(dim=1, keepdim=True)).square().sum(1).mean()
-    assert float(objective(model(batch), batch)["pull"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert float(objective(model, batch)["pull"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
 def test_unknown_settings_are_named():

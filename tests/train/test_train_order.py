@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vla.batch import Corpus, Query
+from vla.corpus import Corpus, Query
 from vla.features import FrameFeatures
 from vla.train import order
 from vla.train.order import batches, neighbours

@@ -1,4 +1,4 @@
-"""Training and evaluation batches: videos as padded frame features, queries that point at them.
+"""Training and evaluation batches: videos as padded frame features, queries and questions that point at them.
 
 Queries index videos (`video_of_query`) instead of being paired with them row by row: a video with twenty captions is held
 once, all its captions are its positives, and no caption of it is anyone's negative.
@@ -7,117 +7,60 @@ once, all its captions are its positives, and no caption of it is anyone's negat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from vla.cache.store import FeatureCache
-from vla.datasets.base import Annotation
-from vla.errors import MissingError, ShapeError
+from vla.corpus import Asked, Corpus, Query
+from vla.errors import ShapeError
 from vla.features import FrameFeatures
-from vla.sentences import sentences
 from vla.spans import frames_in
 
-
-@dataclass(frozen=True)
-class Query:
-    """One text and what it tells of.
-
-    Attributes:
-        text: the caption.
-        parts: how it is cached; several where it is longer than the encoder's context.
-        sentences: its sentences, each cached; what the untimed segment loss aligns.
-        video: row of the video it tells of.
-        spans: `(S, 2)` seconds; `(0, 2)` where it tells of the whole video.
-    """
-
-    text: str
-    parts: tuple[str, ...]
-    sentences: tuple[str, ...]
-    video: int
-    spans: np.ndarray
-
-    @property
-    def is_timed(self) -> bool:
-        """True if it tells of part of its video."""
-        return len(self.spans) > 0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """Everything that training or evaluation reads, in memory.
+class Questions:
+    """Questions about the videos of a batch.
 
     Attributes:
-        videos: features of each video.
-        queries: each query's `video` is a row of `videos`.
-        vectors: pooled text features of every part and sentence, `(D,)` float32 by text.
+        vectors: `(K, D)` float32 raw text features of the questions.
+        video_of_question: `(K,)` int64 rows of the batch's frames.
+        choices: `(K, C, D)` float32 raw text features of each choice said after its question; zero at padding.
+        choice_mask: `(K, C)` bool; all False where the question has no choices.
+        right: `(K,)` int64, the right choice; -1 where there is none or it is not known.
+        counts: `(K,)` float32, how often; NaN where that is not asked or not known.
+        answers: of open questions, all that are right; empty where that is not asked or not known.
+        kinds: `choice`, `open` or `count`.
     """
 
-    videos: list[FrameFeatures]
-    queries: list[Query]
-    vectors: dict[str, np.ndarray]
+    vectors: torch.Tensor
+    video_of_question: torch.Tensor
+    choices: torch.Tensor
+    choice_mask: torch.Tensor
+    right: torch.Tensor
+    counts: torch.Tensor
+    answers: tuple[tuple[str, ...], ...]
+    kinds: tuple[str, ...]
 
-    @property
-    def dim(self) -> int:
-        """Width of the features."""
-        return self.videos[0].values.shape[1]
+    def __len__(self) -> int:
+        return len(self.kinds)
 
-    def subset(self, rows: np.ndarray) -> Corpus:
-        """The videos of `rows`, in that order, with their queries."""
-        new_row = {int(old): new for new, old in enumerate(rows)}
-        queries = [replace(q, video=new_row[q.video]) for q in self.queries if q.video in new_row]
-        return Corpus([self.videos[int(i)] for i in rows], queries, self.vectors)
+    def of_kind(self, kind: str) -> torch.Tensor:
+        """`(N,)` int64: which questions are of that kind."""
+        rows = [i for i, k in enumerate(self.kinds) if k == kind]
+        return torch.tensor(rows, dtype=torch.int64, device=self.vectors.device)
 
-    def text_vector(self, query: Query) -> np.ndarray:
-        """`(D,)` float32 raw text feature; of a split text, the mean direction of its parts at their mean length."""
-        return joined(np.stack([self.vectors[p] for p in query.parts]))
-
-
-def joined(parts: np.ndarray) -> np.ndarray:
-    """`(D,)` float32: the mean direction of the text features `parts` `(P, D)` at their mean length; of one, itself."""
-    if len(parts) == 1:
-        return parts[0]
-    lengths = np.linalg.norm(parts, axis=1, keepdims=True).clip(1e-12)
-    mean = (parts / lengths).mean(0)
-    return (mean / max(1e-12, float(np.linalg.norm(mean))) * lengths.mean()).astype(np.float32)
-
-
-def texts_to_cache(annotations: list[Annotation]) -> list[str]:
-    """Every text that `load_corpus` will look up: captions, and the sentences of those that have several."""
-    texts = [a.query for a in annotations]
-    return list(dict.fromkeys([*texts, *(s for t in texts for s in sentences(t))]))
-
-
-def load_corpus(cache: FeatureCache, annotations: list[Annotation]) -> Corpus:
-    """The annotated videos and their captions, read from `cache`.
-
-    Raises:
-        MissingError: a video or text is not cached, or there is nothing at all.
-    """
-    if not annotations:
-        raise MissingError("there are no captions of cached videos: give some with --captions FILE")
-    ids = list(dict.fromkeys(a.video for a in annotations))
-    row = {v: i for i, v in enumerate(ids)}
-    videos = [cache.frames(v) for v in ids]
-    queries = []
-    for a in annotations:
-        parts = tuple(cache.pieces(a.query))
-        if not parts:
-            raise MissingError(
-                f"the caption {a.query[:80]!r} is not cached: run 'vla extract --captions' or 'vla train' again"
-            )
-        told = tuple(p for s in sentences(a.query) for p in cache.pieces(s))
-        spans = np.array(a.spans, np.float64).reshape(-1, 2)
-        queries.append(Query(a.query, parts, told or parts, row[a.video], spans))
-    texts = list(dict.fromkeys(t for q in queries for t in (*q.parts, *q.sentences)))
-    pooled = cache.texts(texts).pooled.astype(np.float32)
-    return Corpus(videos, queries, dict(zip(texts, pooled, strict=True)))
+    def to(self, device: torch.device) -> Questions:
+        """The same questions on `device`."""
+        return _moved(self, device)
 
 
 @dataclass(frozen=True)
 class AlignmentBatch:
-    """Videos padded to the longest, and queries that point at them.
+    """Videos padded to the longest, and what points at them.
 
     Attributes:
         frames: `(B, T, D)` float32 raw features; zero at padding.
@@ -130,6 +73,11 @@ class AlignmentBatch:
         inside: `(Q, T)` bool, the frames of the query's video that its spans touch; all real frames where it is untimed.
         sentences: `(Q, S, D)` float32 sentence features; zero at padding, and for videos that have timed captions here.
         sentence_mask: `(Q, S)` bool.
+        spans: `(Q, P, 2)` float32 seconds, what each timed query tells of; zero at padding.
+        span_mask: `(Q, P)` bool; all False where the query is untimed.
+        saliency: `(Q, T)` float32, how well each frame of the query's video shows it, by its annotators' mean; NaN where
+            nobody rated it.
+        questions: about these videos.
     """
 
     frames: torch.Tensor
@@ -142,6 +90,10 @@ class AlignmentBatch:
     inside: torch.Tensor
     sentences: torch.Tensor
     sentence_mask: torch.Tensor
+    spans: torch.Tensor
+    span_mask: torch.Tensor
+    saliency: torch.Tensor
+    questions: Questions
 
     def __post_init__(self) -> None:
         b, t, d = self.frames.shape
@@ -151,19 +103,30 @@ class AlignmentBatch:
             and self.queries.shape == (q, d)
             and self.inside.shape == (q, t)
             and self.video_of_query.shape == (q,)
+            and self.spans.shape == (*self.span_mask.shape, 2)
+            and self.saliency.shape == (q, t)
         )
         if not fits:
             raise ShapeError(f"batch parts disagree: frames {(b, t, d)}, queries {tuple(self.queries.shape)}")
-        if q and not 0 <= int(self.video_of_query.min()) <= int(self.video_of_query.max()) < b:
-            raise ShapeError("a query points at a video that is not in the batch")
+        for rows in (self.video_of_query, self.questions.video_of_question):
+            if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < b:
+                raise ShapeError("a query or a question points at a video that is not in the batch")
 
     def to(self, device: torch.device) -> AlignmentBatch:
         """The same batch on `device`."""
-        return AlignmentBatch(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+        return _moved(self, device)
 
 
-def collate(corpus: Corpus, rows: np.ndarray, queries: list[Query]) -> AlignmentBatch:
-    """A batch of the videos `rows` of `corpus` and those `queries` (each of which tells of one of these videos)."""
+def _moved(parts: T, device: torch.device) -> T:
+    """A dataclass with everything that has a device on `device`."""
+    values = {f.name: getattr(parts, f.name) for f in fields(parts)}  # type: ignore[arg-type]
+    return type(parts)(**{k: v.to(device) if hasattr(v, "to") else v for k, v in values.items()})
+
+
+def collate(
+    corpus: Corpus, rows: np.ndarray, queries: Sequence[Query], questions: Sequence[Asked] = ()
+) -> AlignmentBatch:
+    """A batch of the videos `rows` of `corpus`, and of `queries` and `questions` about them."""
     videos = [corpus.videos[int(i)] for i in rows]
     place = {int(row): i for i, row in enumerate(rows)}
     frames, mask, seconds = collate_frames(videos)
@@ -174,6 +137,8 @@ def collate(corpus: Corpus, rows: np.ndarray, queries: list[Query]) -> Alignment
     most = max(map(len, told_of), default=0)
     told, told_mask = np.zeros((len(queries), most, d), np.float32), np.zeros((len(queries), most), bool)
     inside = np.zeros((len(queries), t), bool)
+    spans = np.zeros((len(queries), max((len(q.spans) for q in queries), default=0), 2), np.float32)
+    span_mask, saliency = np.zeros(spans.shape[:2], bool), np.full((len(queries), t), np.nan, np.float32)
     for i, query in enumerate(queries):
         video = corpus.videos[query.video]
         for k, sentence in enumerate(told_of[i]):
@@ -182,6 +147,8 @@ def collate(corpus: Corpus, rows: np.ndarray, queries: list[Query]) -> Alignment
         for span in query.spans:
             first, last = frames_in(video.timestamps_seconds, video.duration_seconds, span)
             inside[i, first:last] = True
+        spans[i, : len(query.spans)], span_mask[i, : len(query.spans)] = query.spans, True
+        _rate(saliency[i], query, video)
     text = np.stack([corpus.text_vector(q) for q in queries]) if queries else np.zeros((0, d), np.float32)
     return AlignmentBatch(
         frames,
@@ -194,6 +161,43 @@ def collate(corpus: Corpus, rows: np.ndarray, queries: list[Query]) -> Alignment
         torch.from_numpy(inside),
         torch.from_numpy(told),
         torch.from_numpy(told_mask),
+        torch.from_numpy(spans),
+        torch.from_numpy(span_mask),
+        torch.from_numpy(saliency),
+        _questions(corpus, place, questions),
+    )
+
+
+def _rate(row: np.ndarray, query: Query, video: FrameFeatures) -> None:
+    """Write into `row` `(T,)` what annotators gave to the clip that each frame lies in."""
+    rated = query.annotation.saliency if query.annotation else None
+    if rated is None:
+        return
+    means = {clip: float(np.mean(of_clip)) for clip, of_clip in zip(rated.clips, rated.scores, strict=True)}
+    for i, second in enumerate(video.timestamps_seconds):
+        row[i] = means.get(int(second // rated.clip_seconds), np.nan)
+
+
+def _questions(corpus: Corpus, place: dict[int, int], asked: Sequence[Asked]) -> Questions:
+    k, d, most = len(asked), corpus.dim, max((len(q.choices) for q in asked), default=0)
+    vectors, choices = np.zeros((k, d), np.float32), np.zeros((k, most, d), np.float32)
+    mask, right = np.zeros((k, most), bool), np.full(k, -1, np.int64)
+    counts = np.full(k, np.nan, np.float32)
+    for i, one in enumerate(asked):
+        vectors[i] = corpus.vector(one.parts)
+        for c, parts in enumerate(one.choices):
+            choices[i, c], mask[i, c] = corpus.vector(parts), True
+        right[i] = -1 if one.question.right is None else one.question.right
+        counts[i] = np.nan if one.question.count is None else one.question.count
+    return Questions(
+        torch.from_numpy(vectors),
+        torch.tensor([place[q.video] for q in asked], dtype=torch.int64),
+        torch.from_numpy(choices),
+        torch.from_numpy(mask),
+        torch.from_numpy(right),
+        torch.from_numpy(counts),
+        tuple(q.question.answers for q in asked),
+        tuple(q.question.kind for q in asked),
     )
 
 
@@ -217,6 +221,8 @@ class Aligned:
         frame_mask: `(B, T)` bool.
         queries: `(Q, E)`.
         sentences: `(Q, S, E)`.
+        questions: `(K, E)`.
+        choices: `(K, C, E)`, each said after its question.
         scale: what cosines are multiplied with before a softmax.
     """
 
@@ -224,6 +230,8 @@ class Aligned:
     frame_mask: torch.Tensor
     queries: torch.Tensor
     sentences: torch.Tensor
+    questions: torch.Tensor
+    choices: torch.Tensor
     scale: torch.Tensor
 
     @property
@@ -235,6 +243,15 @@ class Aligned:
         """`(Q, E)` the direction of the mean of those frames of video `rows[i]` for which `inside[i]` `(Q, T)` holds."""
         weights = (inside & self.frame_mask[rows]).to(self.frames.dtype)
         return normalized(torch.einsum("qt,qte->qe", weights, self.frames[rows]))
+
+    def blind(self) -> Aligned:
+        """The same words with nothing to be seen: one frame a video, and that is zero. No gradient flows through it."""
+        nothing = torch.zeros_like(self.frames[:, :1])
+        shown = Aligned(
+            nothing, torch.ones_like(self.frame_mask[:, :1]), self.queries, self.sentences, self.questions,
+            self.choices, self.scale,
+        )  # fmt: skip
+        return Aligned(**{f.name: getattr(shown, f.name).detach() for f in fields(shown)})
 
 
 def normalized(vectors: torch.Tensor) -> torch.Tensor:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from vla.batch import load_corpus
 from vla.cache import captions as caption_store
 from vla.cache.store import current_cache
+from vla.corpus import load_corpus
 from vla.errors import UsageError
 from vla.evaluate.run import evaluate
 from vla.model import frozen

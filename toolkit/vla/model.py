@@ -1,9 +1,10 @@
-"""The alignment model: a projector and its temperature, and how both are kept on disk."""
+"""The alignment model: a projector, its temperature and the heads of its tasks, and how they are kept on disk."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import nn
 from vla.batch import Aligned, AlignmentBatch, collate_frames
 from vla.errors import CacheError, ShapeError, VlaError
 from vla.features import FrameFeatures
+from vla.heads import registry as heads
+from vla.heads.base import Head
 from vla.projectors import registry as projectors
 from vla.projectors.base import ResidualProjector
 from vla.spans import windows
@@ -24,24 +27,44 @@ _TOGETHER = 2048
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """How to build the model: projector by name, its options, the width of the features, and the first temperature."""
+    """How to build the model.
+
+    Attributes:
+        dim: width of the features.
+        projector: plug-in name.
+        options: of the projector's constructor.
+        scale: the first temperature.
+        heads: options of the heads' constructors, by plug-in name.
+    """
 
     dim: int
     projector: str = "identity"
     options: dict[str, Any] = field(default_factory=dict)
     scale: float = 20.0
+    heads: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class AlignmentModel(nn.Module):
-    """Frames and texts in a shared space. Untrained it is exactly the frozen encoder."""
+    """Frames and texts in a shared space, and heads upon it. Untrained it is exactly the frozen encoder.
+
+    Heads are trained with the projector's dial at 1, and want it there: see `at`. Those in `blind` are twins of heads that
+    learn from the words alone.
+    """
 
     projector: ResidualProjector
+    heads: dict[str, Head]
+    blind: dict[str, Head]
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.projector = projectors.build(config.projector, config.options, dim=config.dim)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
+        built = {name: heads.build(name, options, dim=config.dim) for name, options in config.heads.items()}
+        twins = {
+            name: heads.build(name, config.heads[name], dim=config.dim) for name, h in built.items() if h.has_blind
+        }
+        self.heads, self.blind = nn.ModuleDict(built), nn.ModuleDict(twins)  # type: ignore[assignment]
 
     @property
     def scale(self) -> torch.Tensor:
@@ -52,8 +75,29 @@ class AlignmentModel(nn.Module):
         """The batch in the shared space."""
         frames = self.projector.project_frames(batch.frames, batch.frame_mask, batch.seconds)
         queries = self.projector.project_text(batch.queries)
-        told = self.projector.project_text(batch.sentences)
-        return Aligned(frames, batch.frame_mask, queries, told, self.scale)
+        told, asked, choices = (
+            self.projector.project_text(texts)
+            for texts in (batch.sentences, batch.questions.vectors, batch.questions.choices)
+        )
+        return Aligned(frames, batch.frame_mask, queries, told, asked, choices, self.scale)
+
+    @contextmanager
+    def at(self, alpha: float) -> Iterator[AlignmentModel]:
+        """The model with its projector's dial at `alpha`, for the time being."""
+        before = self.projector.alpha.clone()
+        self.projector.alpha.fill_(alpha)
+        try:
+            yield self
+        finally:
+            self.projector.alpha.copy_(before)
+
+    def head_losses(self, aligned: Aligned, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
+        """`{name: scalar}` of every head that `batch` asks something, and of the blind twins."""
+        pairs = [(name, head.loss(aligned, batch)) for name, head in self.heads.items()]
+        if self.blind:
+            unseen = aligned.blind()
+            pairs += [(f"blind {name}", head.loss(unseen, batch)) for name, head in self.blind.items()]
+        return {name: loss for name, loss in pairs if loss is not None}
 
     def align_frames(self, features: FrameFeatures) -> np.ndarray:
         """`(T, E)` float32 unit frames of one video."""

@@ -19,7 +19,10 @@ _DEFAULTS = TrainConfig()
 def train(
     context: typer.Context,
     captions: o.Captions = None,
-    levels: Annotated[str, typer.Option(help="Alignment losses: both, global or segment.")] = _DEFAULTS.levels,
+    levels: Annotated[str, typer.Option(help="Alignment losses: both, global, segment or none.")] = _DEFAULTS.levels,
+    heads: Annotated[
+        str, typer.Option(help="Heads to train too, with commas between; auto: one for each kind of question.")
+    ] = _DEFAULTS.heads,
     projector: Annotated[str, typer.Option(help="Projector plug-in.")] = _DEFAULTS.projector,
     epochs: Annotated[int, typer.Option(min=1)] = _DEFAULTS.epochs,
     batch_videos: Annotated[int, typer.Option(min=1, help="Videos in a step.")] = _DEFAULTS.batch_videos,
@@ -50,7 +53,8 @@ def train(
     from vla_cli.render import print_json, progress_bars
 
     asked = {
-        "levels": levels, "projector": projector, "epochs": epochs, "batch_videos": batch_videos,
+        "levels": levels, "heads": heads,
+        "projector": projector, "epochs": epochs, "batch_videos": batch_videos,
         "learning_rate": learning_rate, "held_out": held_out, "patience": patience, "seed": seed,
     }  # fmt: skip
     # What was not given is left to the recipe, and without one to the library's own defaults.
@@ -67,6 +71,10 @@ def train(
         _tables(run)
 
 
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
 def _was_given(context: typer.Context, option: str) -> bool:
     source = context.get_parameter_source(option)
     return source is not None and source.name != "DEFAULT"
@@ -78,7 +86,10 @@ def _tables(run: Run) -> None:
 
     history = run.record["history"]
     losses = list(history[-1]["losses"]) if history else []
-    tasks = {"text to video": "R@1", "moment to video": "R@1", "moment in its video": "R1@0.5"}
+    tasks = {
+        "text to video": "R@1", "moment to video": "R@1", "moment in its video": "R1@0.5", "moment by head": "R1@0.5",
+        "multiple choice": "accuracy", "open answers": "accuracy", "counting": "MSE",
+    }  # fmt: skip
     shown_tasks = [t for t in tasks if history and t in history[-1]["metrics"]]
     columns = ["epoch", *losses, "score", *(f"{t} {tasks[t]}" for t in shown_tasks)]
     rows = [
@@ -87,19 +98,26 @@ def _tables(run: Run) -> None:
         for h in history
     ]  # fmt: skip
     print_table(columns, rows, numeric=columns)
-    before, after = run.record["before"]["metrics"], run.record["after"]["metrics"]
+    record = run.record
+    sources = {
+        "frozen": record["before"]["metrics"], "trained": record["after"]["metrics"],
+        "blind": record["after"].get("blind", {}), "floor": record.get("floors", {}),
+    }  # fmt: skip
+    shown = [name for name, found in sources.items() if any(found.values())]
     compared = [
-        (task, measure, f"{before[task][measure]:.1f}", f"{value:.1f}")
-        for task, measures in after.items()
-        for measure, value in measures.items()
+        (task, measure, *(_figure(sources[name].get(task, {}).get(measure)) for name in shown))
+        for task, measures in sources["trained"].items()
+        for measure in measures
     ]
     videos = {"searched": run.record["videos"]["held out"], **run.record["videos"]}
     title = f"{videos['held out']} held-out videos, searched among {videos['searched']} (trained on {videos['train']})"
-    print_table(("task", "measure", "frozen", "trained"), compared, numeric=("frozen", "trained"), title=title)
+    print_table(("task", "measure", *shown), compared, numeric=shown, title=title)
     if run.is_better:
         out().print(
             f"run {run.name!r} beats the frozen encoder (alpha {run.record['alpha']:g}); 'vla index' will use it"
         )
+    elif run.record["after"].get("search") is None:
+        out().print(f"run {run.name!r} had no captions to search for: it answers, and 'vla index' will not use it")
     else:
         out().print(
             f"run {run.name!r} is NOT better than the frozen encoder on the held-out videos; it is kept, and not used by default"

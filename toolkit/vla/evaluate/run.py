@@ -1,4 +1,4 @@
-"""A model measured on captions: which video, and which part of it."""
+"""A model measured: which video, which part of it, and what its heads answer."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vla.batch import Corpus
+from vla.corpus import Corpus, Query
 from vla.errors import MissingError
+from vla.evaluate.heads import answer, measure, score
 from vla.evaluate.moments import moment_metrics
 from vla.evaluate.retrieval import ranks, retrieval_metrics
+from vla.features import FrameFeatures
 from vla.model import AlignmentModel, segments_of
 from vla.spans import nms
 
@@ -21,19 +23,24 @@ class Evaluation:
     Attributes:
         metrics: by task and measure, e.g. `{"text to video": {"R@1": 41.2, ...}}`; percentages from 0 to 100.
         score: one number from 0 to 1 for choosing between models: the mean, over the tasks there are, of the mean
-            reciprocal rank (retrieval) or the mean IoU (moments).
+            reciprocal rank (retrieval), the mean IoU (moments) or the like (heads).
+        search: the same of what needs no head; None where there are no captions.
+        blind: what the heads' blind twins score, by task; like `metrics`.
         ranks: rank of the right video for each untimed query that was judged, in order of the corpus.
         similarity: `(those queries, videos)` cosines, in order of the corpus.
     """
 
     metrics: dict[str, dict[str, float]]
     score: float
+    search: float | None = None
     ranks: np.ndarray = field(default_factory=lambda: np.zeros(0))
     similarity: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    blind: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
-        """Metrics and score."""
-        return {"metrics": self.metrics, "score": self.score}
+        """Metrics and scores."""
+        found = {"metrics": self.metrics, "score": self.score, "search": self.search}
+        return found | ({"blind": self.blind} if self.blind else {})
 
 
 def evaluate(model: AlignmentModel, corpus: Corpus, judged: int | None = None) -> Evaluation:
@@ -44,23 +51,51 @@ def evaluate(model: AlignmentModel, corpus: Corpus, judged: int | None = None) -
     best that does not overlap it. What is searched is always all of `corpus`: among few others, everything is found.
 
     Raises:
-        MissingError: those videos have no query.
+        MissingError: those videos have no caption, and no question that is answered by a head.
     """
-    asked = np.arange(len(corpus.videos)) < (len(corpus.videos) if judged is None else judged)
-    owner = np.array([q.video for q in corpus.queries], np.int64)
+    count = len(corpus.videos) if judged is None else judged
+    said = answer(model, corpus, count)
+    metrics = {task: measure(answers) for task, answers in said.items()}
+    by_heads = [score(task, figures) for task, figures in metrics.items()]
+    blind = {task: measure(answers, unseen=True) for task, answers in said.items() if answers.unseen}
+    captions = [q for q in corpus.queries if q.is_caption]
+    by_search: list[float] = []
+    text_ranks, similarity = np.zeros(0), np.zeros((0, len(corpus.videos)))
+    if any(q.video < count for q in captions):
+        found = _search(model, corpus.videos, captions, corpus, count)
+        metrics, text_ranks, similarity = found.metrics | metrics, found.ranks, found.similarity
+        by_search = found.parts
+    if not by_search + by_heads:
+        raise MissingError("there are no captions and no answered questions to evaluate on")
+    search = float(np.mean(by_search)) if by_search else None
+    return Evaluation(metrics, float(np.mean(by_search + by_heads)), search, text_ranks, similarity, blind)
+
+
+@dataclass(frozen=True)
+class _Found:
+    metrics: dict[str, dict[str, float]]
+    parts: list[float]
+    ranks: np.ndarray
+    similarity: np.ndarray
+
+
+def _search(
+    model: AlignmentModel, videos: list[FrameFeatures], captions: list[Query], corpus: Corpus, judged: int
+) -> _Found:
+    """Captions of the first `judged` videos searched for by cosines of aligned vectors."""
+    asked = np.arange(len(videos)) < judged
+    owner = np.array([q.video for q in captions], np.int64)
     counts = asked[owner]
-    if not counts.any():
-        raise MissingError("there are no captions to evaluate on")
-    timed = np.array([q.is_timed for q in corpus.queries])
-    frames = model.align_videos(corpus.videos)
-    texts = model.align_texts(np.stack([corpus.text_vector(q) for q in corpus.queries]))
+    timed = np.array([q.is_timed for q in captions])
+    frames = model.align_videos(videos)
+    texts = model.align_texts(np.stack([corpus.text_vector(q) for q in captions]))
     metrics: dict[str, dict[str, float]] = {}
     parts: list[float] = []
     text_ranks, similarity = np.zeros(0), np.zeros((0, len(frames)))
     if (~timed & counts).any():
         means = np.stack([f.mean(0) for f in frames])
-        videos = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
-        among = texts[~timed] @ videos.T
+        whole = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
+        among = texts[~timed] @ whole.T
         relevant = owner[~timed][:, None] == np.arange(len(frames))[None]
         there, back = (
             counts[~timed],
@@ -71,9 +106,9 @@ def evaluate(model: AlignmentModel, corpus: Corpus, judged: int | None = None) -
         metrics["video to text"] = retrieval_metrics(among.T[back], relevant.T[back])
         parts += [_reciprocal(text_ranks), _reciprocal(ranks(among.T[back], relevant.T[back]))]
     if (timed & counts).any():
-        told = [q for q, is_timed in zip(corpus.queries, timed & counts, strict=True) if is_timed]
+        told = [q for q, is_timed in zip(captions, timed & counts, strict=True) if is_timed]
         vectors = texts[timed & counts]
-        cut = [segments_of(f, v) for f, v in zip(frames, corpus.videos, strict=True)]
+        cut = [segments_of(f, v) for f, v in zip(frames, videos, strict=True)]
         best = np.stack([(vectors @ s.vectors.T).max(1) for s in cut], 1)
         relevant = owner[timed & counts][:, None] == np.arange(len(frames))[None]
         metrics["moment to video"] = retrieval_metrics(best, relevant)
@@ -86,7 +121,7 @@ def evaluate(model: AlignmentModel, corpus: Corpus, judged: int | None = None) -
             truths.append(query.spans)
         metrics["moment in its video"] = moment_metrics(predictions, truths)
         parts += [_reciprocal(ranks(best, relevant)), metrics["moment in its video"]["mIoU"] / 100]
-    return Evaluation(metrics, float(np.mean(parts)), text_ranks, similarity)
+    return _Found(metrics, parts, text_ranks, similarity)
 
 
 def _reciprocal(found: np.ndarray) -> float:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from vla.batch import texts_to_cache
 from vla.cache import captions as caption_store
 from vla.cache.build import ExtractReport
 from vla.cache.store import FeatureCache
+from vla.corpus import texts_to_cache
 from vla.datasets import registry as datasets
 from vla.datasets._open import read_annotations
 from vla.datasets.base import Annotation
@@ -68,7 +68,7 @@ def training_captions(
     progress: ProgressCallback,
     format: str | None = None,
 ) -> list[Annotation]:
-    """Captions of cached videos, from the file or, without one, from the workspace; questions are none."""
+    """Captions of cached videos and questions about them, from the file or, without one, from the workspace."""
     have = set(cache.video_ids())
     if path is None:
         known = caption_store.load(place)
@@ -83,12 +83,6 @@ def training_captions(
         progress(
             Progress("captions", message=f"{left_out} videos with captions have no features; left out", level="warning")
         )
-    questions = sum(a.question is not None for a in usable)
-    if questions:
-        usable = [a for a in usable if a.question is None]
-        progress(Progress("captions", message=f"{questions} questions left out: they are no captions", level="warning"))
-        if not usable:
-            raise MissingError("there are only questions, and training needs captions: give some with --captions FILE")
     if not usable:
         where = f"{path} names none of the {len(have)} extracted videos" if path else "the workspace knows no captions"
         raise MissingError(f"{where}: give captions of extracted videos with --captions FILE")
@@ -99,7 +93,7 @@ def _each_once(annotations: list[Annotation]) -> list[Annotation]:
     """Captions without those that several files have of one video and time; of equal ones, the one that names its split."""
     found: dict[tuple[object, ...], Annotation] = {}
     for a in annotations:
-        same = (a.video, a.query, a.spans)
+        same = (a.video, a.query, a.spans, a.question)
         if same not in found or (a.split and not found[same].split):
             found[same] = a
     return list(found.values())

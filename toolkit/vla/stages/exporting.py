@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from vla import durable
-from vla.batch import joined
 from vla.cache import captions as caption_store
 from vla.cache.store import FeatureCache, current_cache
+from vla.corpus import joined
 from vla.datasets.base import Annotation
 from vla.errors import CacheError, MissingError, UsageError
 from vla.features import FrameFeatures

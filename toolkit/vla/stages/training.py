@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vla import durable
-from vla.batch import load_corpus, texts_to_cache
 from vla.cache.store import FeatureCache, current_cache
+from vla.corpus import load_corpus, texts_to_cache
 from vla.encoders._device import choose_device
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, UsageError
@@ -67,7 +67,7 @@ def train(
     with place.locked(progress):
         # Where nobody can encode single sentences, training does with whole captions.
         can_encode = not cache.spec.is_imported or has_encoder(cache)
-        texts = texts_to_cache(annotations) if can_encode else [a.query for a in annotations]
+        texts = texts_to_cache(annotations, single=can_encode)
         encoder = None
         if cache.missing_texts(texts):
             progress(Progress("load", message="loading the encoder for captions that are not cached"))

@@ -61,7 +61,7 @@ def save_run(folder: Path, model: AlignmentModel, spec: FeatureSpec, identity: s
     name = f"model-{digest[:16]}.safetensors"
     durable.write_bytes(folder / name, content)
     config = {"dim": model.config.dim, "projector": model.config.projector, "options": model.config.options,
-              "scale": model.config.scale}  # fmt: skip
+              "scale": model.config.scale, "heads": model.config.heads}  # fmt: skip
     durable.write_json(
         folder / "run.json",
         {"schema": SCHEMA, "identity": identity, "weights": name, "sha256": digest, "spec": spec.to_json(),

@@ -10,7 +10,9 @@ from typing import Any
 from vla.durable import sha256
 from vla.errors import UsageError
 
-LEVELS = ("both", "global", "segment")
+LEVELS = ("both", "global", "segment", "none")
+HEADS_BY_QUESTION = {"choice": "choice_qa", "open": "open_qa", "count": "counting"}
+"""The head for each kind of question, where nobody names one."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,12 @@ class TrainConfig:
     """Settings of one run; the defaults are `vla train`'s.
 
     Attributes:
-        levels: which alignment losses: `global` (video and description), `segment` (span and sentence) or `both`.
+        levels: which alignment losses: `global` (video and description), `segment` (span and sentence), `both`, or
+            `none`: only the heads' own.
+        heads: plug-in names with commas between, or a list of them, trained together with the alignment; `auto`: one for
+            each kind of question there is.
+        head_options: options of their constructors, by name.
+        head_weights: what their losses are multiplied with, by name; 1 where nothing is said.
         projector: plug-in name.
         projector_options: its constructor's options.
         global_loss: plug-in name, of the kind that takes pairs.
@@ -28,6 +35,7 @@ class TrainConfig:
         batch_videos: videos in a step.
         look_alikes: videos in a group of neighbours in the frozen space that share a step; 1 draws each by itself.
         captions_per_video: at most this many captions of a video in a step, chosen anew each time.
+        questions_per_video: at most this many questions about a video in a step, likewise.
         learning_rate: after warm-up; falls to 1 % along a cosine.
         weight_decay: AdamW's, on matrices only.
         warmup: share of all steps.
@@ -40,6 +48,9 @@ class TrainConfig:
     """
 
     levels: str = "both"
+    heads: str = "auto"
+    head_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    head_weights: dict[str, float] = field(default_factory=dict)
     projector: str = "temporal"
     projector_options: dict[str, Any] = field(default_factory=dict)
     global_loss: str = "infonce"
@@ -49,6 +60,7 @@ class TrainConfig:
     batch_videos: int = 64
     look_alikes: int = 4
     captions_per_video: int = 4
+    questions_per_video: int = 8
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.05
@@ -60,13 +72,26 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.levels not in LEVELS:
             raise UsageError(f"levels is one of {', '.join(LEVELS)}, not {self.levels!r}")
-        for name in ("epochs", "batch_videos", "look_alikes", "captions_per_video", "patience"):
+        if isinstance(self.heads, list | tuple):  # in a recipe
+            object.__setattr__(self, "heads", ",".join(map(str, self.heads)))
+        if "auto" in self.head_names and len(self.head_names) > 1:
+            raise UsageError(f"heads is auto or names, not {self.heads}")
+        for name in sorted({*self.head_options, *self.head_weights} - {*self.head_names, *HEADS_BY_QUESTION.values()}):
+            raise UsageError(f"{name!r} has options or a weight, and is none of the heads {self.heads}")
+        for name in (
+            "epochs", "batch_videos", "look_alikes", "captions_per_video", "questions_per_video", "patience",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.held_out < 1:
             raise UsageError(f"held_out is a share between 0 and 1, not {self.held_out}")
         if self.learning_rate <= 0:
             raise UsageError(f"learning_rate must be positive, not {self.learning_rate}")
+
+    @property
+    def head_names(self) -> list[str]:
+        """The names in `heads`, each once."""
+        return list(dict.fromkeys(name.strip() for name in self.heads.split(",") if name.strip()))
 
     def to_json(self) -> dict[str, Any]:
         """All settings."""

@@ -15,16 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from vla.batch import AlignmentBatch, Corpus, Query, collate
+from vla.batch import AlignmentBatch
+from vla.corpus import Corpus
 from vla.errors import MissingError
+from vla.evaluate.heads import answer, floor
 from vla.evaluate.run import Evaluation, evaluate
 from vla.features import FeatureSpec
+from vla.heads import registry as heads
 from vla.model import AlignmentModel, ModelConfig, weights_of
 from vla.progress import Progress, ProgressCallback, silent
 from vla.train.checkpoint import Run, load_state, save_run, save_state
-from vla.train.config import TrainConfig
+from vla.train.config import HEADS_BY_QUESTION, TrainConfig
+from vla.train.draw import by_video, draw
 from vla.train.objective import Objective
 from vla.train.order import batches, neighbours
+from vla.train.state import State, restored, tensors
 
 ALPHAS = (0.125, 0.25, 0.5, 0.75, 1.0)
 _HALFWAY = 0.5
@@ -87,20 +92,19 @@ def train(
     better, so that it is reported and not used by default.
     """
     device = device or torch.device("cpu")
-    model = _initial_model(corpus.dim, scale, config)
-    model.projector.fit(*_usual(corpus.subset(split.train), config.seed))
+    model = _initial_model(corpus.subset(split.train), scale, config)
     model = model.to(device)
     objective = Objective(config).to(device)
     optimizer = _optimizer(model, config)
     judge = _Judge(corpus, split, config.seed)
     before = judge(model)
     steps = math.ceil(len(split.train) / config.batch_videos)
-    state = _State(0, -math.inf, 0, [], weights_of(model))
-    restored = load_state(folder, identity)
-    if restored is not None:
-        state = _restore(restored, model, optimizer)
+    state = State(0, -math.inf, 0, [], weights_of(model))
+    kept = load_state(folder, identity)
+    if kept is not None:
+        state = restored(kept, model, optimizer)
         progress(Progress("train", state.epoch, config.epochs, f"resumed after epoch {state.epoch}", "note"))
-    captions = _by_video(corpus)
+    told = by_video(corpus)
     near = neighbours(corpus, split.train, config.seed)
     saved = time.monotonic()
     while state.epoch < config.epochs and not _is_over(state, config):
@@ -110,7 +114,7 @@ def train(
         ):
             number = state.epoch * steps + step
             _set_rate(optimizer, config, number, steps * config.epochs)
-            batch = _batch(corpus, captions, rows, config, number).to(device)
+            batch = draw(corpus, told, rows, config, number).to(device)
             parts = _step(model, objective, optimizer, batch, config.seed + number)
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value / steps
@@ -119,7 +123,7 @@ def train(
         values = {**sums, "score": result.score, "rate": optimizer.param_groups[0]["lr"]}
         progress(Progress("train", state.epoch, config.epochs, "", "info", {**values, **_headline(result)}))
         if time.monotonic() - saved > _SAVE_SECONDS:
-            save_state(folder, identity, _tensors(state, model, optimizer), state.record())
+            save_state(folder, identity, tensors(state, model, optimizer), state.record())
             saved = time.monotonic()
     return _finish(model, state, before, judge, spec, config, folder, identity, split)
 
@@ -131,44 +135,28 @@ class _Judge:
         others = np.random.default_rng([seed, 7]).permutation(split.train)[:_GALLERY]
         self._corpus = corpus.subset(np.concatenate([split.held_out, np.sort(others)]))
         self._judged = len(split.held_out)
+        self._trained_on = corpus.subset(split.train)
         self.searched = len(self._corpus.videos)
 
     def __call__(self, model: AlignmentModel, alpha: float = 1.0) -> Evaluation:
-        """The model with its dial at `alpha`; leaves it in evaluation mode and the dial at 1."""
-        model.eval().projector.alpha.fill_(alpha)
-        result = evaluate(model, self._corpus, self._judged)
-        model.projector.alpha.fill_(1.0)
-        return result
+        """The model with its dial at `alpha`; leaves it in evaluation mode."""
+        model.eval()
+        with model.at(alpha):
+            return evaluate(model, self._corpus, self._judged)
+
+    def floors(self, model: AlignmentModel) -> dict[str, dict[str, float]]:
+        """What not looking scores in the tasks of the heads."""
+        said = answer(model, self._corpus, self._judged)
+        return {task: floor(answers, self._trained_on) for task, answers in said.items()}
 
 
-@dataclass(frozen=True)
-class _State:
-    """Where a run stands after `epoch` epochs."""
-
-    epoch: int
-    best: float
-    stale: int
-    history: list[dict[str, Any]]
-    best_weights: dict[str, torch.Tensor]
-
-    def after(self, result: Evaluation, losses: dict[str, float], weights: dict[str, torch.Tensor]) -> _State:
-        improved = result.score > self.best
-        row = {"epoch": self.epoch + 1, "losses": losses, **result.to_json()}
-        copy = {k: v.clone() for k, v in weights.items()} if improved else self.best_weights
-        best = max(self.best, result.score)
-        return _State(self.epoch + 1, best, 0 if improved else self.stale + 1, [*self.history, row], copy)
-
-    def record(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "best": self.best, "stale": self.stale, "history": self.history}
-
-
-def _is_over(state: _State, config: TrainConfig) -> bool:
+def _is_over(state: State, config: TrainConfig) -> bool:
     # At a high rate scores may fall for some epochs before they rise: the first half is never the time to give up.
     return state.stale >= config.patience and state.epoch >= config.epochs / 2
 
 
 def _finish(
-    model: AlignmentModel, state: _State, before: Evaluation, judge: _Judge, spec: FeatureSpec,
+    model: AlignmentModel, state: State, before: Evaluation, judge: _Judge, spec: FeatureSpec,
     config: TrainConfig, folder: Path, identity: str, split: Split,
 ) -> Run:  # fmt: skip
     """Choose alpha on the held-out videos and commit."""
@@ -176,7 +164,8 @@ def _finish(
     best, after = None, before
     for alpha in ALPHAS:
         result = judge(model, alpha)
-        if result.score > after.score:
+        # The heads have no part in this: they see the projector as it was trained.
+        if result.search is not None and result.search > (after.search or 0.0):
             best, after = alpha, result
     if best is None:
         after = judge(model, 1.0)
@@ -189,6 +178,7 @@ def _finish(
         "videos": {"train": len(split.train), "held out": len(split.held_out), "searched": judge.searched},
         "before": before.to_json(),
         "after": after.to_json(),
+        "floors": judge.floors(model),
         "history": state.history,
     }
     return save_run(folder, model, spec, identity, record)
@@ -199,15 +189,36 @@ def _usual(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     frames = np.concatenate([v.values for v in corpus.videos])
     if len(frames) > _ENOUGH:
         frames = frames[np.sort(np.random.default_rng([seed, 6]).permutation(len(frames))[:_ENOUGH])]
-    texts = np.stack([corpus.text_vector(q) for q in corpus.queries][:_ENOUGH])
+    told = [*(q.parts for q in corpus.queries), *(q.parts for q in corpus.questions)][:_ENOUGH]
+    texts = np.stack([corpus.vector(parts) for parts in told])
     return torch.from_numpy(frames.astype(np.float32)), torch.from_numpy(texts)
 
 
-def _initial_model(dim: int, scale: float, config: TrainConfig) -> AlignmentModel:
+def _initial_model(corpus: Corpus, scale: float, config: TrainConfig) -> AlignmentModel:
+    """The frozen encoder with what it needs to become another, from `corpus`, which is trained on."""
+    heads = {name: _planned(name, corpus, config) for name in chosen_heads(config, corpus)}
+    sizes = ModelConfig(corpus.dim, config.projector, dict(config.projector_options), min(scale, 100.0), heads)
     # The caller's random state is given back, here and in every step: a library must not reseed its user's program.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return AlignmentModel(ModelConfig(dim, config.projector, dict(config.projector_options), min(scale, 100.0)))
+        model = AlignmentModel(sizes)
+    model.projector.fit(*_usual(corpus, config.seed))
+    for head in (*model.heads.values(), *model.blind.values()):
+        head.fit(corpus)
+    return model
+
+
+def chosen_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
+    """The heads to train: those named, or one for each kind of question that is asked."""
+    if config.heads != "auto":
+        return config.head_names
+    kinds = {q.question.kind for q in corpus.questions}
+    return [head for kind, head in HEADS_BY_QUESTION.items() if kind in kinds]
+
+
+def _planned(name: str, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
+    options: dict[str, Any] = heads.get(name).planned(corpus, config.head_options.get(name, {}))
+    return options
 
 
 def _step(
@@ -216,7 +227,7 @@ def _step(
     model.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        parts = objective(model(batch), batch)
+        parts = objective(model, batch)
     if not parts:
         return {}
     optimizer.zero_grad(set_to_none=True)
@@ -241,56 +252,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, 
         group["lr"] = config.learning_rate * share
 
 
-def _by_video(corpus: Corpus) -> dict[int, tuple[list[Query], list[Query]]]:
-    """Untimed and timed captions of each video."""
-    found: dict[int, tuple[list[Query], list[Query]]] = {}
-    for query in corpus.queries:
-        found.setdefault(query.video, ([], []))[query.is_timed].append(query)
-    return found
-
-
-def _batch(
-    corpus: Corpus,
-    captions: dict[int, tuple[list[Query], list[Query]]],
-    rows: np.ndarray,
-    config: TrainConfig,
-    step: int,
-) -> AlignmentBatch:
-    """The videos `rows` with up to `captions_per_video` untimed and as many timed captions of each."""
-    rng = np.random.default_rng([config.seed, 3, step])
-    queries: list[Query] = []
-    for row in rows:
-        for some in captions.get(int(row), ([], [])):
-            chosen = rng.permutation(len(some))[: config.captions_per_video]
-            queries += [some[i] for i in sorted(chosen)]
-    # Untimed first or timed first makes no difference to any loss; a fixed order makes the bits repeatable.
-    return collate(corpus, rows, queries)
-
-
 def _headline(result: Evaluation) -> dict[str, float]:
     """The one figure of each task that a progress line has room for."""
     chosen = {"text to video": "R@1", "moment to video": "R@1", "moment in its video": "R1@0.5"}
     return {f"{task} {m}": result.metrics[task][m] for task, m in chosen.items() if task in result.metrics}
-
-
-def _tensors(state: _State, model: AlignmentModel, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    tensors = {f"model.{k}": v for k, v in weights_of(model).items()}
-    tensors |= {f"best.{k}": v for k, v in state.best_weights.items()}
-    for i, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": v.detach().cpu().contiguous() for k, v in values.items()}
-    return tensors
-
-
-def _restore(
-    restored: tuple[dict[str, torch.Tensor], dict[str, Any]], model: AlignmentModel, optimizer: torch.optim.Optimizer
-) -> _State:
-    tensors, record = restored
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            moments.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
-    return _State(record["epoch"], record["best"], record["stale"], record["history"], best)

@@ -1,4 +1,4 @@
-"""What a step minimises: the head's loss on whole videos, the segment losses, and the pull towards the frozen encoder."""
+"""What a step minimises: alignment on whole videos and on segments, the heads' losses, and the pull to the frozen encoder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import nn
 from vla.batch import Aligned, AlignmentBatch, normalized
 from vla.heads import registry as heads
 from vla.losses import registry as losses
+from vla.model import AlignmentModel
 from vla.train.config import TrainConfig
 
 _SEGMENTS = 8
@@ -21,18 +22,21 @@ class Objective(nn.Module):
         super().__init__()
         self.levels = config.levels
         self.pull = config.pull
+        self.weights = dict(config.head_weights)
         self.head = heads.build("retrieval")
         self.whole = losses.build(config.global_loss)
         self.timed = losses.build(config.segment_loss)
         self.untimed = losses.build(config.untimed_loss)
 
-    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
-        """`{name: scalar}`; their sum is what is minimised. A level for which the batch has no captions is left out."""
+    def forward(self, model: AlignmentModel, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
+        """`{name: scalar}`; their sum is what is minimised. What the batch has no captions or questions for is left out."""
+        aligned: Aligned = model(batch)
         parts: dict[str, torch.Tensor] = {}
         plain = ~batch.is_timed
-        if self.levels != "segment" and plain.any():
+        # Retrieval's own loss is that of the global level.
+        if (self.levels in ("both", "global") or "retrieval" in model.heads) and plain.any():
             parts["global"] = self._global(aligned, batch, plain)
-        if self.levels != "global":
+        if self.levels in ("both", "segment"):
             if batch.is_timed.any():
                 parts["segment"] = self._segments(aligned, batch, batch.is_timed)
             # Where a video has timed captions these say more than any soft alignment could find out.
@@ -41,13 +45,17 @@ class Objective(nn.Module):
             loose = plain & untold[batch.video_of_query]
             if loose.any():
                 parts["alignment"] = self._alignment(aligned, batch, loose)
-        if self.pull > 0:
+        parts |= {k: self.weights.get(k, 1.0) * v for k, v in model.head_losses(aligned, batch).items()}
+        if self.pull > 0 and parts:
             parts["pull"] = self.pull * self._pull(aligned, batch)
         return parts
 
     def _global(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
         scores = self.head(aligned, batch)[rows] * aligned.scale
-        return self.whole(scores, self.head.positives(batch)[rows])
+        positives = self.head.positives(batch)[rows]
+        # A video that has the very same caption is not a wrong answer to it, and not its own right one either.
+        shared = (_same_text(batch.queries[rows]).float() @ positives.float()) > 0
+        return self.whole(scores.masked_fill(shared & ~positives, -torch.inf), positives)
 
     def _segments(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
         """Every timed caption against every annotated segment of the batch, those of its own video included."""
@@ -70,8 +78,9 @@ class Objective(nn.Module):
 
     def _pull(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
         moved = (aligned.frames - normalized(batch.frames)).square().sum(-1)
-        texts = (aligned.queries - normalized(batch.queries)).square().sum(-1)
-        return moved[batch.frame_mask].mean() + texts.mean()
+        pairs = ((aligned.queries, batch.queries), (aligned.questions, batch.questions.vectors))
+        texts = torch.cat([(a - normalized(b)).square().sum(-1) for a, b in pairs])
+        return moved[batch.frame_mask].mean() + (texts.mean() if len(texts) else 0.0)
 
 
 def _same_moment(inside: torch.Tensor, videos: torch.Tensor) -> torch.Tensor:

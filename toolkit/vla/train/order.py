@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vla.batch import Corpus
+from vla.corpus import Corpus
 
 _NEAREST = 24
 _BLOCK = 8192

@@ -1,0 +1,180 @@
+"""What is trained and evaluated on: cached videos, captions and questions that point at them, and the vectors of all texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vla.cache.store import FeatureCache
+from vla.datasets.base import Annotation, Question
+from vla.errors import MissingError
+from vla.features import FrameFeatures
+from vla.sentences import sentences
+
+
+@dataclass(frozen=True)
+class Query:
+    """One text that is true of a video or of a part of it.
+
+    Attributes:
+        text: the caption, or a question with its right answer.
+        parts: how it is cached; several where it is longer than the encoder's context.
+        sentences: its sentences, each cached; what the untimed segment loss aligns.
+        video: row of the video it tells of.
+        spans: `(S, 2)` seconds; `(0, 2)` where it tells of the whole video.
+        annotation: where it comes from; None where it was made otherwise.
+    """
+
+    text: str
+    parts: tuple[str, ...]
+    sentences: tuple[str, ...]
+    video: int
+    spans: np.ndarray
+    annotation: Annotation | None = None
+
+    @property
+    def is_timed(self) -> bool:
+        """True if it tells of part of its video."""
+        return len(self.spans) > 0
+
+    @property
+    def is_caption(self) -> bool:
+        """False for a question with its answer: it is learned from, and nobody would search for it."""
+        return self.annotation is None or self.annotation.question is None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question about a video.
+
+    Attributes:
+        annotation: the question, its choices and answers.
+        parts: how the question is cached.
+        choices: how each choice, said after the question, is cached.
+        video: row of the video it is about.
+    """
+
+    annotation: Annotation
+    parts: tuple[str, ...]
+    choices: tuple[tuple[str, ...], ...]
+    video: int
+
+    @property
+    def question(self) -> Question:
+        """Choices and answers."""
+        return self.annotation.question or Question()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Everything that training or evaluation reads, in memory.
+
+    Attributes:
+        videos: features of each video.
+        queries: each query's `video` is a row of `videos`.
+        vectors: pooled text features of every part and sentence, `(D,)` float32 by text.
+        questions: each one's `video` is a row of `videos`, too.
+        answers: how each answer to an open question is cached.
+    """
+
+    videos: list[FrameFeatures]
+    queries: list[Query]
+    vectors: dict[str, np.ndarray]
+    questions: tuple[Asked, ...] = ()
+    answers: dict[str, tuple[str, ...]] | None = None
+
+    @property
+    def dim(self) -> int:
+        """Width of the features."""
+        return self.videos[0].values.shape[1]
+
+    def subset(self, rows: np.ndarray) -> Corpus:
+        """The videos of `rows`, in that order, with their queries and questions."""
+        new_row = {int(old): new for new, old in enumerate(rows)}
+        queries = [replace(q, video=new_row[q.video]) for q in self.queries if q.video in new_row]
+        questions = tuple(replace(q, video=new_row[q.video]) for q in self.questions if q.video in new_row)
+        return replace(self, videos=[self.videos[int(i)] for i in rows], queries=queries, questions=questions)
+
+    def text_vector(self, query: Query) -> np.ndarray:
+        """`(D,)` float32 raw text feature of the query."""
+        return self.vector(query.parts)
+
+    def vector(self, parts: tuple[str, ...]) -> np.ndarray:
+        """`(D,)` float32 raw text feature; of a split text, the mean direction of its parts at their mean length."""
+        return joined(np.stack([self.vectors[p] for p in parts]))
+
+
+def joined(parts: np.ndarray) -> np.ndarray:
+    """`(D,)` float32: the mean direction of the text features `parts` `(P, D)` at their mean length; of one, itself."""
+    if len(parts) == 1:
+        return parts[0]
+    lengths = np.linalg.norm(parts, axis=1, keepdims=True).clip(1e-12)
+    mean = (parts / lengths).mean(0)
+    return (mean / max(1e-12, float(np.linalg.norm(mean))) * lengths.mean()).astype(np.float32)
+
+
+def stated(question: str, answer: str) -> str:
+    """A question and an answer as one text, which an encoder of texts can compare with a video."""
+    return f"{question.strip()} {answer.strip()}"
+
+
+def texts_to_cache(annotations: list[Annotation], *, single: bool = True) -> list[str]:
+    """Every text that `load_corpus` will look up, each once.
+
+    Captions, and the sentences of those that have several; questions, each with every choice or its first answer, and
+    all answers by themselves. Where `single` is False sentences are left out, and `load_corpus` does without them.
+    """
+    texts: list[str] = []
+    for a in annotations:
+        texts += [a.query, *(sentences(a.query) if single and a.question is None else ()), *_told(a)]
+    return list(dict.fromkeys(texts))
+
+
+def load_corpus(cache: FeatureCache, annotations: list[Annotation]) -> Corpus:
+    """The annotated videos with their captions and questions, read from `cache`.
+
+    Raises:
+        MissingError: a video or text is not cached, or there is nothing at all.
+    """
+    if not annotations:
+        raise MissingError("there are no captions of cached videos: give some with --captions FILE")
+    ids = list(dict.fromkeys(a.video for a in annotations))
+    row = {v: i for i, v in enumerate(ids)}
+    videos = [cache.frames(v) for v in ids]
+    captions, questions = [], []
+    for a in annotations:
+        if a.question is None:
+            captions.append(_query(cache, a, a.query, row[a.video]))
+            continue
+        choices = tuple(_parts(cache, stated(a.query, c)) for c in a.question.choices)
+        questions.append(Asked(a, _parts(cache, a.query), choices, row[a.video]))
+        if a.question.kind != "count" and a.question.answer:
+            captions.append(_query(cache, a, stated(a.query, a.question.answer), row[a.video]))
+    answers = {w: _parts(cache, w) for q in questions for w in q.question.answers}
+    used = [q.parts for q in questions] + [c for q in questions for c in q.choices] + list(answers.values())
+    used += [(*q.parts, *q.sentences) for q in captions]
+    texts = list(dict.fromkeys(t for parts in used for t in parts))
+    pooled = cache.texts(texts).pooled.astype(np.float32)
+    return Corpus(videos, captions, dict(zip(texts, pooled, strict=True)), tuple(questions), answers)
+
+
+def _told(a: Annotation) -> list[str]:
+    """The further texts of a question."""
+    if a.question is None:
+        return []
+    with_answer = a.question.choices or a.question.answers[:1]
+    return [*(stated(a.query, text) for text in with_answer), *a.question.answers]
+
+
+def _query(cache: FeatureCache, a: Annotation, text: str, row: int) -> Query:
+    parts = _parts(cache, text)
+    told = tuple(p for s in sentences(text) for p in cache.pieces(s)) if a.question is None else ()
+    return Query(text, parts, told or parts, row, np.array(a.spans, np.float64).reshape(-1, 2), a)
+
+
+def _parts(cache: FeatureCache, text: str) -> tuple[str, ...]:
+    parts = tuple(cache.pieces(text))
+    if not parts:
+        raise MissingError(f"the text {text[:80]!r} is not cached: run 'vla extract --captions' or 'vla train' again")
+    return parts

@@ -1,0 +1,67 @@
+"""Where an unfinished run stands, as tensors and numbers, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vla.evaluate.run import Evaluation
+from vla.model import AlignmentModel, weights_of
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands after `epoch` epochs.
+
+    Attributes:
+        epoch: passes made.
+        best: score of the best of them.
+        stale: passes since then.
+        history: a row for each pass.
+        best_weights: the model's after the best pass.
+    """
+
+    epoch: int
+    best: float
+    stale: int
+    history: list[dict[str, Any]]
+    best_weights: dict[str, torch.Tensor]
+
+    def after(self, result: Evaluation, losses: dict[str, float], weights: dict[str, torch.Tensor]) -> State:
+        """One epoch later, with what was measured then."""
+        improved = result.score > self.best
+        row = {"epoch": self.epoch + 1, "losses": losses, **result.to_json()}
+        copy = {k: v.clone() for k, v in weights.items()} if improved else self.best_weights
+        best = max(self.best, result.score)
+        return State(self.epoch + 1, best, 0 if improved else self.stale + 1, [*self.history, row], copy)
+
+    def record(self) -> dict[str, Any]:
+        """All but the weights, as JSON."""
+        return {"epoch": self.epoch, "best": self.best, "stale": self.stale, "history": self.history}
+
+
+def tensors(state: State, model: AlignmentModel, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Everything that has to be kept, on the CPU, by name."""
+    found = {f"model.{k}": v for k, v in weights_of(model).items()}
+    found |= {f"best.{k}": v for k, v in state.best_weights.items()}
+    for i, values in optimizer.state_dict()["state"].items():
+        found |= {f"optimizer.{i}.{k}": v.detach().cpu().contiguous() for k, v in values.items()}
+    return found
+
+
+def restored(
+    kept: tuple[dict[str, torch.Tensor], dict[str, Any]], model: AlignmentModel, optimizer: torch.optim.Optimizer
+) -> State:
+    """Where the run stands, its model and optimizer put into that state."""
+    found, record = kept
+    model.load_state_dict({k.removeprefix("model."): v for k, v in found.items() if k.startswith("model.")})
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in found.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            moments.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    best = {k.removeprefix("best."): v for k, v in found.items() if k.startswith("best.")}
+    return State(record["epoch"], record["best"], record["stale"], record["history"], best)
