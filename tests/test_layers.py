@@ -15,7 +15,7 @@ RANKS = (
     ("errors", "registry", "progress", "workspace", "spans", "video", "features", "sentences", "sampling", "durable"),
     ("decoders", "encoders", "datasets", "indexes", "formats", "world"),
     ("cache",),
-    ("batch",),
+    ("batch", "interaction"),
     ("projectors", "heads", "losses"),
     ("model",),
     ("evaluate", "search"),
@@ -31,7 +31,8 @@ VOCABULARY = set(RANKS[0])
 NARROW = {
     "cache": VOCABULARY | {"decoders", "decoders.base", "encoders", "encoders.base", "datasets", "datasets.base"},
     "batch": VOCABULARY | {"cache", "cache.*", "datasets", "datasets.base"},
-    **dict.fromkeys(RANKS[4], VOCABULARY | {"batch"}),
+    "interaction": VOCABULARY,
+    **dict.fromkeys(RANKS[4], VOCABULARY | {"batch", "interaction"}),
     "train": set().union(*RANKS[:7]) | {f"{u}.*" for u in set().union(*RANKS[:7])} - {"search", "search.*"},
 }
 
