@@ -59,14 +59,15 @@ def summed(
     blocks = _Blocks(queries, videos, positives, left_out, elements)
     factor, shift = blocks.number(scale), blocks.number(bias)
 
-    def made(queries: Tensor, videos: Tensor, factor: Tensor, shift: Tensor, first: int, last: int) -> Tensor:
-        scores = blocks.scores(queries, videos, factor, first, last) + shift
+    def made(some: Tensor, videos: Tensor, factor: Tensor, shift: Tensor, first: int, last: int) -> Tensor:
+        scores = blocks.scores(some, videos, factor, first, last) + shift
         return block_loss(scores, *_within(blocks.rows, blocks.columns, first, last))
 
     total = 0.0 * (queries.sum() + videos.sum())
-    for first, last in blocks.runs:
+    # Split at once rather than sliced one by one: the gradient of a slice is as large as the whole.
+    for some, (first, last) in zip(queries.split(blocks.step), blocks.runs, strict=bool(blocks.runs)):
         part = checkpoint(
-            made, queries, videos, factor, shift, first, last, use_reentrant=False, preserve_rng_state=False
+            made, some, videos, factor, shift, first, last, use_reentrant=False, preserve_rng_state=False
         )  # fmt: skip
         total = total + part
     return total
@@ -89,19 +90,19 @@ class _Blocks:
         self.rows, self.columns = own // max(1, width), own % max(1, width)
         self._out = out // max(1, width), out % max(1, width)
         self._like = torch.empty((), dtype=queries.dtype, device=queries.device)
-        step = max(1, elements // max(1, width))
-        self.runs = [(i, min(i + step, count)) for i in range(0, count, step)] if width else []
+        self.step = max(1, elements // max(1, width))
+        self.runs = [(i, min(i + self.step, count)) for i in range(0, count, self.step)] if width else []
 
     def number(self, value: Tensor | float) -> Tensor:
         """`value` as a tensor of the type that is computed in."""
         return torch.as_tensor(value, dtype=widened(self._like).dtype, device=self._like.device)
 
-    def scores(self, queries: Tensor, videos: Tensor, factor: Tensor, first: int, last: int) -> Tensor:
-        """`(last - first, V)`, the lowest finite score where a pair is left out.
+    def scores(self, some: Tensor, videos: Tensor, factor: Tensor, first: int, last: int) -> Tensor:
+        """`(last - first, V)` of those queries, the lowest finite score where a pair is left out.
 
         Its part of any sum is 0 and so is its gradient; -inf gives NaN where a whole row or column is left out.
         """
-        found = widened(queries[first:last]) @ widened(videos).T * factor
+        found = widened(some) @ widened(videos).T * factor
         barred = _within(*self._out, first, last)
         return found.index_put(barred, found.new_tensor(torch.finfo(found.dtype).min / 4)) if len(barred[0]) else found
 
@@ -120,7 +121,7 @@ class _LogSums(torch.autograd.Function):
         across, own = [], []
         down = factor.new_full((len(videos),), -torch.inf)
         for first, last in blocks.runs:
-            scores = blocks.scores(queries, videos, factor, first, last)
+            scores = blocks.scores(queries[first:last], videos, factor, first, last)
             across.append(scores.logsumexp(1))
             down = torch.logaddexp(down, scores.logsumexp(0))
             own.append(scores[_within(blocks.rows, blocks.columns, first, last)])
@@ -134,9 +135,9 @@ class _LogSums(torch.autograd.Function):
     def backward(ctx: Any, of_across: Tensor, of_down: Tensor, of_own: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         queries, videos, factor, across, down = ctx.saved_tensors
         wide = widened(videos)
-        to_queries, to_videos, to_factor = [], torch.zeros_like(wide), torch.zeros_like(factor)
+        to_queries, to_videos, to_factor = torch.empty_like(queries), torch.zeros_like(wide), torch.zeros_like(factor)
         for first, last in ctx.blocks.runs:
-            scores = ctx.blocks.scores(queries, videos, factor, first, last)
+            scores = ctx.blocks.scores(queries[first:last], videos, factor, first, last)
             slope = (scores - down).exp_().mul_(of_down)
             slope += (scores - across[first:last, None]).exp_().mul_(of_across[first:last, None])
             place = _within(ctx.blocks.rows, ctx.blocks.columns, first, last)
@@ -144,9 +145,9 @@ class _LogSums(torch.autograd.Function):
             some = widened(queries[first:last])
             moved = slope @ wide
             to_factor += (moved * some).sum()
-            to_queries.append(moved * factor)
-            to_videos += slope.T @ some
-        return torch.cat(to_queries).to(queries.dtype), (to_videos * factor).to(videos.dtype), to_factor, None
+            to_queries[first:last] = moved * factor
+            to_videos.addmm_(slope.T, some)
+        return to_queries, to_videos.mul_(factor).to(videos.dtype), to_factor, None
 
 
 def _keys(given: Tensor, rows: int, columns: int) -> Tensor:

@@ -93,7 +93,7 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 def both_ways(row_loss: RowLoss, scores: Tensor, positives: Tensor) -> Tensor:
     """Mean of `row_loss` over the rows that have a positive, and over such columns, averaged; arguments as PairLoss."""
     scores, weights = checked(scores, positives)
-    return (_over_rows(row_loss, scores, weights) + _over_rows(row_loss, scores.T, weights.T)) / 2
+    return (over_rows(row_loss, scores, weights) + over_rows(row_loss, scores.T, weights.T)) / 2
 
 
 def cross_entropy(scores: Tensor, weights: Tensor) -> Tensor:
@@ -139,12 +139,29 @@ def same_text_pairs(video_of_query: Tensor, text_of_query: Tensor) -> Tensor:
     return torch.stack([query[other], found[other]], 1)
 
 
+def check_sets(similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor) -> None:
+    """Nothing, if these are as `SetLoss` wants them; else ShapeError."""
+    shape = tuple(similarity.shape)
+    fits = (
+        similarity.ndim == 4
+        and shape[0] == shape[1]
+        and segment_mask.shape == (shape[0], shape[2])
+        and sentence_mask.shape == (shape[1], shape[3])
+    )
+    if not fits:
+        raise ShapeError(
+            f"similarity is (B, B, N, M) with masks (B, N) and (B, M), not {shape}, {tuple(segment_mask.shape)} and "
+            f"{tuple(sentence_mask.shape)}"
+        )
+
+
 def widened(values: Tensor) -> Tensor:
     """The same values in float32 at least: at scale 100, bf16 keeps steps of 0.5."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def _over_rows(row_loss: RowLoss, scores: Tensor, weights: Tensor) -> Tensor:
+def over_rows(row_loss: RowLoss, scores: Tensor, weights: Tensor) -> Tensor:
+    """Mean of `row_loss` over the rows that have a positive weight; scores and weights as `checked` gives them."""
     # Rows without positives are taken out rather than masked: log-softmax of a row of -inf has a NaN gradient.
     answered = weights.sum(dim=1) > 0
     if not answered.all():
