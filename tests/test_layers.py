@@ -12,7 +12,20 @@ SOURCES = {"vla": ROOT / "toolkit" / "vla", "vla_cli": ROOT / "cli" / "vla_cli"}
 MAX_LINES = 320
 
 RANKS = (
-    ("errors", "registry", "progress", "workspace", "spans", "video", "features", "sentences", "sampling", "durable"),
+    (
+        "errors",
+        "registry",
+        "progress",
+        "workspace",
+        "spans",
+        "video",
+        "features",
+        "sentences",
+        "phrases",
+        "_lexicon",
+        "sampling",
+        "durable",
+    ),
     ("decoders", "encoders", "datasets", "indexes", "formats", "world"),
     ("cache",),
     ("batch", "interaction"),
