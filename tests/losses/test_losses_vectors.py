@@ -175,3 +175,19 @@ def test_the_same_text_of_another_video_is_found(name):
         }
         found = [tuple(p) for p in same_text_pairs(videos, texts).tolist()]
         assert len(found) == len(set(found)) and set(found) == wanted
+
+
+@pytest.mark.parametrize("elements", [12, 10_000])
+def test_the_bias_of_the_sigmoid_loss(name, elements):
+    """It is added to every score, and learned."""
+    if name != "sigmoid":
+        return
+    positives, left_out = CASES["left out"]
+    loss, (queries, videos) = registry.build(name), vectors()
+    bias = torch.tensor(-2.0, dtype=torch.float64, requires_grad=True)
+    got = loss.of_vectors(queries, videos, 5.0, positives, left_out, bias=bias, elements=elements)
+    scores, wanted = as_matrix(queries, videos, 5.0, positives, left_out)
+    assert got.item() == pytest.approx(reference(name)((scores - 2).tolist(), wanted.tolist()), abs=1e-12)
+    assert torch.autograd.gradcheck(
+        lambda b: loss.of_vectors(queries, videos, 5.0, positives, left_out, bias=b, elements=elements), (bias,)
+    )

@@ -30,15 +30,16 @@ _CLASSES = {
 CLOSED = {word: tag for tag, text in _CLASSES.items() for word in text.split()}
 
 ADJECTIVES = _words(
-    "red green blue yellow orange purple pink brown black white grey gray golden silver dark light bright pale colorful "
-    "colourful big small large little tiny huge long short tall wide narrow thick thin high low deep old young new fresh hot "
-    "cold warm cool wet dry clean dirty full empty open closed fast slow quick happy sad angry funny scary beautiful pretty "
-    "cute ugly nice good bad great best same different various own whole main front back left right upper lower top bottom "
-    "rough smooth wooden plastic metal electric acoustic digital animated live male female elderly blonde blond bald shirtless barefoot "
-    "asleep awake alone busy ready tired excited nervous surprised local public professional foreign american asian indian "
-    "chinese japanese korean african european striped stripy dotted spotted checkered chequered medium-sized sandy snowy grassy "
-    "rocky muddy sunny rainy cloudy soft hard heavy loud quiet delicious raw healthy sick dead alive famous popular modern "
-    "ancient traditional virtual sharp flat round square steep crowded outdoor indoor second third last final next"
+    "red green blue yellow orange purple pink brown black white grey gray golden silver dark light bright pale "
+    "colorful colourful big small large little tiny huge long short tall wide narrow thick thin high low deep old "
+    "young new fresh hot cold warm cool wet dry clean dirty full empty open closed fast slow quick happy sad angry "
+    "funny scary beautiful pretty cute ugly nice good bad great best same different various own whole main front back "
+    "left right upper lower top bottom rough smooth wooden plastic metal electric acoustic digital animated live male "
+    "female elderly blonde blond bald shirtless barefoot asleep awake alone busy ready tired excited nervous "
+    "surprised local public professional foreign american asian indian chinese japanese korean african european "
+    "striped stripy dotted spotted checkered chequered medium-sized sandy snowy grassy rocky muddy sunny rainy cloudy "
+    "soft hard heavy loud quiet delicious raw healthy sick dead alive famous popular modern ancient traditional "
+    "virtual sharp flat round square steep crowded outdoor indoor second third last final next"
 )
 
 VERBS = _words(

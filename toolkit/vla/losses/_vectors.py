@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 from vla.errors import ShapeError, UsageError
 from vla.losses.base import widened
@@ -57,19 +56,7 @@ def summed(
 ) -> Tensor:
     """The sum of what `block_loss` makes of each run of rows; arguments as `PairLoss.of_vectors`."""
     blocks = _Blocks(queries, videos, positives, left_out, elements)
-    factor, shift = blocks.number(scale), blocks.number(bias)
-
-    def made(some: Tensor, videos: Tensor, factor: Tensor, shift: Tensor, first: int, last: int) -> Tensor:
-        scores = blocks.scores(some, videos, factor, first, last) + shift
-        return block_loss(scores, *_within(blocks.rows, blocks.columns, first, last))
-
-    total = 0.0 * (queries.sum() + videos.sum())
-    # Split at once rather than sliced one by one: the gradient of a slice is as large as the whole.
-    for some, (first, last) in zip(queries.split(blocks.step), blocks.runs, strict=bool(blocks.runs)):
-        part = checkpoint(
-            made, some, videos, factor, shift, first, last, use_reentrant=False, preserve_rng_state=False
-        )  # fmt: skip
-        total = total + part
+    total: Tensor = _Sum.apply(queries, videos, blocks.number(scale), blocks.number(bias), blocks, block_loss)
     return total
 
 
@@ -90,8 +77,8 @@ class _Blocks:
         self.rows, self.columns = own // max(1, width), own % max(1, width)
         self._out = out // max(1, width), out % max(1, width)
         self._like = torch.empty((), dtype=queries.dtype, device=queries.device)
-        self.step = max(1, elements // max(1, width))
-        self.runs = [(i, min(i + self.step, count)) for i in range(0, count, self.step)] if width else []
+        step = max(1, elements // max(1, width))
+        self.runs = [(i, min(i + step, count)) for i in range(0, count, step)] if width else []
 
     def number(self, value: Tensor | float) -> Tensor:
         """`value` as a tensor of the type that is computed in."""
@@ -105,10 +92,6 @@ class _Blocks:
         found = widened(some) @ widened(videos).T * factor
         barred = _within(*self._out, first, last)
         return found.index_put(barred, found.new_tensor(torch.finfo(found.dtype).min / 4)) if len(barred[0]) else found
-
-    def own(self, first: int, last: int) -> slice:
-        """Which of the positives lie in these rows."""
-        return _between(self.rows, first, last)
 
 
 class _LogSums(torch.autograd.Function):
@@ -134,20 +117,66 @@ class _LogSums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_across: Tensor, of_down: Tensor, of_own: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         queries, videos, factor, across, down = ctx.saved_tensors
-        wide = widened(videos)
-        to_queries, to_videos, to_factor = torch.empty_like(queries), torch.zeros_like(wide), torch.zeros_like(factor)
-        for first, last in ctx.blocks.runs:
-            scores = ctx.blocks.scores(queries[first:last], videos, factor, first, last)
-            slope = (scores - down).exp_().mul_(of_down)
-            slope += (scores - across[first:last, None]).exp_().mul_(of_across[first:last, None])
-            place = _within(ctx.blocks.rows, ctx.blocks.columns, first, last)
-            slope.index_put_(place, of_own[ctx.blocks.own(first, last)], accumulate=True)
-            some = widened(queries[first:last])
-            moved = slope @ wide
-            to_factor += (moved * some).sum()
-            to_queries[first:last] = moved * factor
-            to_videos.addmm_(slope.T, some)
-        return to_queries, to_videos.mul_(factor).to(videos.dtype), to_factor, None
+        blocks = ctx.blocks
+
+        def slope(scores: Tensor, first: int, last: int) -> Tensor:
+            found = (scores - down).exp_().mul_(of_down)
+            found += (scores - across[first:last, None]).exp_().mul_(of_across[first:last, None])
+            own = of_own[_between(blocks.rows, first, last)]
+            return found.index_put_(_within(blocks.rows, blocks.columns, first, last), own, accumulate=True)
+
+        return *_gradients(blocks, queries, videos, factor, slope)[:3], None
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a loss of each block of scores, to which a number is added first."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, videos: Tensor, factor: Tensor, shift: Tensor, blocks: _Blocks, loss: BlockLoss
+    ) -> Tensor:
+        total = torch.zeros_like(factor)
+        for first, last in blocks.runs:
+            scores = blocks.scores(queries[first:last], videos, factor, first, last) + shift
+            total += loss(scores, *_within(blocks.rows, blocks.columns, first, last))
+        ctx.save_for_backward(queries, videos, factor, shift)
+        ctx.blocks, ctx.loss = blocks, loss
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_total: Tensor) -> tuple[Tensor | None, ...]:
+        queries, videos, factor, shift = ctx.saved_tensors
+        blocks = ctx.blocks
+
+        def slope(scores: Tensor, first: int, last: int) -> Tensor:
+            with torch.enable_grad():
+                given = (scores + shift).requires_grad_()
+                made = ctx.loss(given, *_within(blocks.rows, blocks.columns, first, last))
+                (found,) = torch.autograd.grad(made, given)
+            return found * of_total
+
+        return *_gradients(blocks, queries, videos, factor, slope), None, None
+
+
+def _gradients(
+    blocks: _Blocks, queries: Tensor, videos: Tensor, factor: Tensor, slope: Callable[[Tensor, int, int], Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of queries, videos, the scale and what is added, from that of each block of scores."""
+    wide = widened(videos)
+    to_queries, to_videos = torch.empty_like(queries), torch.zeros_like(wide)
+    to_factor, to_shift = torch.zeros_like(factor), torch.zeros_like(factor)
+    for first, last in blocks.runs:
+        some = widened(queries[first:last])
+        found = slope(blocks.scores(some, videos, factor, first, last), first, last)
+        to_shift += found.sum()
+        moved = found @ wide
+        to_factor += (moved * some).sum()
+        to_queries[first:last] = moved * factor
+        to_videos.addmm_(found.T, some)
+    if not blocks.runs:
+        to_queries.zero_()
+    return to_queries, to_videos.mul_(factor).to(videos.dtype), to_factor, to_shift
 
 
 def _keys(given: Tensor, rows: int, columns: int) -> Tensor:
