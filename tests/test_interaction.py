@@ -130,6 +130,8 @@ def test_an_empty_side_is_not_compared_and_harms_no_gradient():
     assert all(p.grad.isfinite().all() for p in net.parameters())
     for some in (words[:0], word_mask[:0], frames, frame_mask), (words, word_mask, frames[:0], frame_mask[:0]):
         assert interaction(*some).shape == (len(some[0]), len(some[2]))
+    nothing = interaction(words[:, :0], word_mask[:, :0], frames, frame_mask)
+    assert nothing.shape == (3, 2) and (nothing == -math.inf).all()
 
 
 def test_of_single_vectors_it_is_the_cosine():

@@ -51,24 +51,21 @@ def interaction(
     _check(words, word_mask, frames, frame_mask, word_weights, frame_weights)
     a = uniform(word_mask, words.dtype) if word_weights is None else word_weights
     b = uniform(frame_mask, frames.dtype) if frame_weights is None else frame_weights
+    if not words.shape[1] or not frames.shape[1]:
+        return a.new_full((len(words), len(frames)), -torch.inf)
     # Padding may hold NaN, and 0 * NaN is NaN.
     words, frames = (x.masked_fill(~m.unsqueeze(-1), 0.0) for x, m in ((words, word_mask), (frames, frame_mask)))
     a, b = a.masked_fill(~word_mask, 0.0), b.masked_fill(~frame_mask, 0.0)
     each = max(1, words.shape[1] * frames.shape[1])
     across = min(max(1, len(frames)), max(1, elements // each))
     down = max(1, elements // (each * across))
+    # Split at once rather than sliced block by block: the gradient of a slice is as large as the whole.
+    columns = list(zip(*(x.split(across) for x in (frames, frame_mask, b)), strict=True))
     rows = []
-    for i in range(0, len(words), down):
-        text = words[i : i + down], word_mask[i : i + down], a[i : i + down]
-        parts = [
-            checkpoint(
-                _block, *text, frames[j : j + across], frame_mask[j : j + across], b[j : j + across],
-                use_reentrant=False, preserve_rng_state=False,
-            )
-            for j in range(0, len(frames), across)
-        ]  # fmt: skip
-        rows.append(torch.cat(parts, 1) if parts else words.new_zeros(len(text[0]), 0))
-    scores = torch.cat(rows) if rows else words.new_zeros(0, len(frames))
+    for text in zip(*(x.split(down) for x in (words, word_mask, a)), strict=True):
+        parts = [checkpoint(_block, *text, *some, use_reentrant=False, preserve_rng_state=False) for some in columns]
+        rows.append(torch.cat(parts, 1))
+    scores = torch.cat(rows)
     return scores.masked_fill(~(word_mask.any(1)[:, None] & frame_mask.any(1)[None]), -torch.inf)
 
 
