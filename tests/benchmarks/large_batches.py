@@ -38,7 +38,7 @@ def step(name: str, way: str, pairs: int, dim: int, device: str) -> tuple[float,
     else:
         made = loss.of_vectors(queries, videos, 20.0, positive_pairs(owner))
     made.backward()
-    value = float(made)
+    value = float(made.detach())
     return value, _peak(device) - before, time.perf_counter() - began
 
 
