@@ -15,7 +15,7 @@ _ROWS_PER_DIRECTION = 10
 
 
 class ResidualProjector(nn.Module):
-    """`normalized(unit + alpha * change(seen))`, for frames and for texts, where `unit` is the normalised feature.
+    """`normalized(start + alpha * change(seen))`, for frames and for texts, where `start` is the normalised feature.
 
     `seen` is the same feature whitened: what the frozen encoder says faintly (of two captions that differ in one word for a
     direction, say) is as loud as the rest, and can be learned from. In training it is seen through noise, or a few hundred
@@ -24,14 +24,19 @@ class ResidualProjector(nn.Module):
     Subclasses define `change_frames` and `change_text`, whose last layer starts at zero: the projector is then exactly the
     identity at step 0, and scores are the frozen encoder's. `alpha` in [0, 1] is a dial between frozen and trained; 0 is
     the frozen encoder whatever was trained.
+
+    `centring` in [0, 1] is a dial of its own, 0 at first: so much of what all frames have in common is taken from each, and
+    of what all texts have in common from each text, before anything is added. Nothing but means is learned for that.
     """
 
     alpha: torch.Tensor
+    centring: torch.Tensor
 
     def __init__(self, dim: int, noise: float = 0.0) -> None:
         super().__init__()
         self.dim = dim
         self.register_buffer("alpha", torch.tensor(1.0))
+        self.register_buffer("centring", torch.tensor(0.0))
         self.frames_seen, self.texts_seen = Whitening(dim, noise), Whitening(dim, noise)
 
     def fit(self, frames: torch.Tensor, texts: torch.Tensor) -> None:
@@ -47,6 +52,14 @@ class ResidualProjector(nn.Module):
         """`(Q, D)` what is added to the texts."""
         raise TypeError(f"{type(self).__name__} does not say how it changes its input")
 
+    def start_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """`(..., D)` unit vectors that changes are added to: raw `frames`, normalised and centred as far as `centring` says."""
+        return normalized(normalized(frames) - self.centring * self.frames_seen.center)
+
+    def start_text(self, texts: torch.Tensor) -> torch.Tensor:
+        """The same of raw `texts`."""
+        return normalized(normalized(texts) - self.centring * self.texts_seen.center)
+
     def project_frames(self, frames: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
         """Unit frames `(B, T, D)`, zero at padding.
 
@@ -57,14 +70,14 @@ class ResidualProjector(nn.Module):
         """
         unit = normalized(frames) * mask.unsqueeze(-1)
         seen = self.frames_seen(unit) * mask.unsqueeze(-1)
-        moved = normalized(unit + self.alpha * self.change_frames(seen, mask, seconds))
+        moved = normalized(self.start_frames(frames) + self.alpha * self.change_frames(seen, mask, seconds))
         return moved * mask.unsqueeze(-1)
 
     def project_text(self, texts: torch.Tensor) -> torch.Tensor:
         """Unit texts of the shape of `texts` `(..., D)` raw features; zero vectors stay zero."""
         real = (texts.abs().sum(-1, keepdim=True) > 0).to(texts.dtype)
         unit = normalized(texts)
-        return normalized(unit + self.alpha * self.change_text(self.texts_seen(unit))) * real
+        return normalized(self.start_text(texts) + self.alpha * self.change_text(self.texts_seen(unit))) * real
 
 
 class Whitening(nn.Module):
