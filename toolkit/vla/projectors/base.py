@@ -11,7 +11,7 @@ from vla.projectors._tokens import TokenReader
 
 
 class ResidualProjector(nn.Module):
-    """`normalized(unit + alpha * change(seen))`, for frames and for texts, where `unit` is the normalised feature.
+    """`normalized(start + alpha * change(seen))`, for frames and for texts, where `start` is the normalised feature.
 
     `seen` is the same feature whitened: what the frozen encoder says faintly (of two captions that differ in one word for a
     direction, say) is as loud as the rest, and can be learned from. In training it is seen through noise, or a few hundred
@@ -23,9 +23,13 @@ class ResidualProjector(nn.Module):
 
     Where a subclass sets `reader`, texts are also changed by what their tokens say, and tokens have a change of their own;
     elsewhere tokens are only normalised. The same holds for them: no change at step 0, none at alpha 0.
+
+    `centring` in [0, 1] is a dial of its own, 0 at first: so much of what all frames have in common is taken from each, and
+    of what all texts have in common from each text, before anything is added. Nothing but means is learned for that.
     """
 
     alpha: torch.Tensor
+    centring: torch.Tensor
     reader: TokenReader | None
 
     def __init__(self, dim: int, noise: float = 0.0) -> None:
@@ -33,6 +37,7 @@ class ResidualProjector(nn.Module):
         self.dim = dim
         self.reader = None
         self.register_buffer("alpha", torch.tensor(1.0))
+        self.register_buffer("centring", torch.tensor(0.0))
         self.frames_seen, self.texts_seen = Whitening(dim, noise), Whitening(dim, noise)
 
     def fit(self, frames: torch.Tensor, texts: torch.Tensor, tokens: torch.Tensor | None = None) -> None:
@@ -50,6 +55,14 @@ class ResidualProjector(nn.Module):
         """`(Q, D)` what is added to the texts."""
         raise TypeError(f"{type(self).__name__} does not say how it changes its input")
 
+    def start_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """`(..., D)` unit vectors that changes are added to: raw `frames`, normalised and centred as far as `centring` says."""
+        return normalized(normalized(frames) - self.centring * self.frames_seen.center)
+
+    def start_text(self, texts: torch.Tensor) -> torch.Tensor:
+        """The same of raw `texts`."""
+        return normalized(normalized(texts) - self.centring * self.texts_seen.center)
+
     def project_frames(self, frames: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
         """Unit frames `(B, T, D)`, zero at padding.
 
@@ -60,7 +73,7 @@ class ResidualProjector(nn.Module):
         """
         unit = normalized(frames) * mask.unsqueeze(-1)
         seen = self.frames_seen(unit) * mask.unsqueeze(-1)
-        moved = normalized(unit + self.alpha * self.change_frames(seen, mask, seconds))
+        moved = normalized(self.start_frames(frames) + self.alpha * self.change_frames(seen, mask, seconds))
         return moved * mask.unsqueeze(-1)
 
     def project_text(
@@ -80,7 +93,7 @@ class ResidualProjector(nn.Module):
         change = self.change_text(seen)
         if self.reader is not None and tokens is not None and token_mask is not None:
             change = change + self.reader.change_text(seen, _unit(tokens, token_mask), token_mask)
-        return normalized(unit + self.alpha * change) * real
+        return normalized(self.start_text(texts) + self.alpha * change) * real
 
     def project_tokens(self, tokens: torch.Tensor, token_mask: torch.Tensor) -> torch.Tensor:
         """Unit tokens `(..., L, D)` from raw ones, zero where `token_mask` `(..., L)` says padding; to compare with frames."""
