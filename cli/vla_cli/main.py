@@ -26,6 +26,7 @@ from vla_cli import interrupt
 from vla_cli.commands import (
     demo,
     doctor,
+    evaluate,
     export,
     extract,
     gc,
@@ -67,6 +68,7 @@ app = typer.Typer(
 )
 app.command("extract")(extract.extract)
 app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("demo")(demo.demo)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vla.api import demo as demo
+    from vla.api import evaluate as evaluate
     from vla.api import export as export
     from vla.api import extract as extract
     from vla.api import import_features as import_features
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "demo": "vla.api",
+    "evaluate": "vla.api",
     "export": "vla.api",
     "extract": "vla.api",
     "import_features": "vla.api",

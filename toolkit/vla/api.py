@@ -5,11 +5,13 @@ Importing this module loads torch; `import vla` does not, and has the same names
 
 from vla.cache.build import ExtractReport
 from vla.demo import demo
+from vla.evaluate.kept import Evaluated
 from vla.search.hits import Hit
 from vla.stages.annotations import ImportReport, formats, import_annotations
 from vla.stages.doctor import doctor
 from vla.stages.encoder import DEFAULT_SAMPLING, EncoderChoice
 from vla.stages.estimate import Estimate, estimate
+from vla.stages.evaluating import evaluate
 from vla.stages.exporting import RAW, ExportReport, export
 from vla.stages.extraction import extract
 from vla.stages.importing import ImportFeaturesReport, import_features
@@ -27,6 +29,7 @@ __all__ = [
     "RAW",
     "EncoderChoice",
     "Estimate",
+    "Evaluated",
     "ExportReport",
     "ExtractReport",
     "Hit",
@@ -40,6 +43,7 @@ __all__ = [
     "demo",
     "doctor",
     "estimate",
+    "evaluate",
     "export",
     "extract",
     "formats",
