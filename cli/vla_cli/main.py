@@ -36,6 +36,7 @@ from vla_cli.commands import (
     info,
     ls,
     models,
+    report,
     rm,
     search,
     train,
@@ -69,6 +70,7 @@ app = typer.Typer(
 app.command("extract")(extract.extract)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("report")(report.report)
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("demo")(demo.demo)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vla.api import import_features as import_features
     from vla.api import index as index
     from vla.api import open_workspace as open_workspace
+    from vla.api import report as report
     from vla.api import search as search
     from vla.api import train as train
     from vla.errors import VlaError as VlaError
@@ -39,6 +40,7 @@ _HOME = {
     "import_features": "vla.api",
     "index": "vla.api",
     "open_workspace": "vla.api",
+    "report": "vla.api",
     "search": "vla.api",
     "train": "vla.api",
     "VlaError": "vla.errors",

@@ -16,6 +16,7 @@ from vla.stages.exporting import RAW, ExportReport, export
 from vla.stages.extraction import extract
 from vla.stages.importing import ImportFeaturesReport, import_features
 from vla.stages.indexing import IndexReport, index
+from vla.stages.reporting import report
 from vla.stages.searching import OpenWorkspace, open_workspace, search
 from vla.stages.training import DEFAULT_RUN, train
 from vla.stages.upkeep import collect, info, list_videos, remove, verify
@@ -54,6 +55,7 @@ __all__ = [
     "list_videos",
     "open_workspace",
     "remove",
+    "report",
     "search",
     "train",
     "verify",
