@@ -17,7 +17,7 @@ from vla.spans import frames_in, iou, nms
 _OVERLAP = 0.5
 """Moments of one video that overlap more than this (IoU) are one moment found twice."""
 _IN_VIDEO = 10
-_IN_CORPUS, _LISTED = 300, 100
+_IN_CORPUS, _LISTED = 1000, 100
 """So many segments of all videos are looked at for a list of so many moments: what TVR's evaluator reads."""
 # Scores of queries with segments held at once.
 _BLOCK = 1 << 24
@@ -136,15 +136,14 @@ def _listed(scores: np.ndarray, owner: np.ndarray, spans: np.ndarray) -> np.ndar
     # Rows in order first: what ties is listed as it lies, whatever the partition did with it.
     rows = np.sort(some)
     rows = rows[np.argsort(-scores[rows], kind="stable")]
-    # What `corpus_moments.suppressed` leaves, with all overlaps worked out at once: there are as many lists as queries.
-    close = (iou(spans[rows], spans[rows]) > _OVERLAP) & (owner[rows][:, None] == owner[rows])
+    # What `corpus_moments.suppressed` leaves, with no more overlaps worked out than a list of its length needs: there are
+    # as many lists as queries.
     free, kept = np.ones(len(rows), dtype=bool), []
-    for place in range(len(rows)):
-        if free[place]:
-            kept.append(rows[place])
-            free &= ~close[place]
-    best = kept[:_LISTED]
-    return np.column_stack([owner[best], spans[best], scores[best]])
+    for place, row in enumerate(rows):
+        if free[place] and len(kept) < _LISTED:
+            kept.append(row)
+            free &= ~((iou(spans[[row]], spans[rows])[0] > _OVERLAP) & (owner[rows] == owner[row]))
+    return np.column_stack([owner[kept], spans[kept], scores[kept]])
 
 
 def _frames(video: FrameFeatures, clip: int, clip_seconds: float) -> tuple[int, int]:
