@@ -138,10 +138,11 @@ def _listed(scores: np.ndarray, owner: np.ndarray, spans: np.ndarray) -> np.ndar
     rows = rows[np.argsort(-scores[rows], kind="stable")]
     # What `corpus_moments.suppressed` leaves, with no more overlaps worked out than a list of its length needs: there are
     # as many lists as queries.
-    free, kept = np.ones(len(rows), dtype=bool), []
+    kept: list[int] = []
+    free = np.ones(len(rows), dtype=bool)
     for place, row in enumerate(rows):
         if free[place] and len(kept) < _LISTED:
-            kept.append(row)
+            kept.append(int(row))
             free &= ~((iou(spans[[row]], spans[rows])[0] > _OVERLAP) & (owner[rows] == owner[row]))
     return np.column_stack([owner[kept], spans[kept], scores[kept]])
 
