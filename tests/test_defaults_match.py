@@ -17,7 +17,9 @@ CLI_ONLY = {"as_json", "quiet", "dry_run", "list_formats"}
 NOT_WITH_LIST = {("import_annotations", "format"), ("import_annotations", "files")}
 COLUMNS = {"video_column", "caption_column", "start_column", "end_column", "split_column"}
 SAMPLING = {"fps", "num_frames", "keyframes", "scenes"}
-COMMANDS = ("extract", "train", "index", "search", "demo", "import_annotations", "import_features", "export")
+COMMANDS = (
+    "extract", "train", "evaluate", "report", "index", "search", "demo", "import_annotations", "import_features", "export",
+)  # fmt: skip
 
 
 def command(name):
