@@ -144,6 +144,7 @@ def test_without_training_annotations_the_missing_floor_is_named():
         assert figure.floor is not None or figure.no_floor
         assert figure.frozen is None
         assert "+QB-Norm" not in figure.tricks
+    assert all(f.no_floor.startswith("no constant window") for f in found if f.task == "grounded answers")
     moments = [f for f in found if f.task == "moment in its video"]
     assert all("no constant window" in f.no_floor and set(f.floors) == {"whole video", "window grid"} for f in moments)
 
@@ -275,6 +276,15 @@ def test_questions_are_the_official_tables(all_measured):
         spans.append(segments.spans[int(np.argmax([unit(v) @ text for v in segments.vectors]))])
     official = grounding_metrics(right, np.array(spans), [np.array(q.annotation.spans) for q in said.asked])
     assert values(tasks["grounded answers"]) == official
+    truths = [np.array(q.annotation.spans) for q in said.asked]
+    whole = np.array([(0.0, corpus.videos[q.video].duration_seconds) for q in said.asked])
+    floor = grounding_metrics(np.ones(5), whole, truths)
+    found = {m: f.floors["whole video and chance"] for m, f in tasks["grounded answers"].items()}
+    # A third of the answers are right by lot.
+    assert found["mIoP"] == pytest.approx(floor["mIoP"], abs=0.051) and found["Acc@QA"] == pytest.approx(100 / 3)
+    assert found["Acc@GQA"] == pytest.approx(floor["Acc@GQA"] / 3, abs=0.02)
+    # Everywhere in the bank an answer is shown from 0.5 to 1.5 s.
+    assert tasks["grounded answers"]["mIoU"].floors["constant window and chance"] > 2 * floor["mIoU"] / 3
 
 
 def asked_of(kind, answers, categories):

@@ -14,9 +14,11 @@ from vla.evaluate.floors import best_count, most_frequent
 from vla.evaluate.grounding import overlaps
 from vla.evaluate.heads import Answered, right
 from vla.evaluate.seen import Seen
+from vla.evaluate.trivial_moments import fit_constant_window, whole_video
 
 GROUNDED = "grounded answers"
 NO_TRAINING = "no most frequent answer: the annotations that were trained on are not known"
+NO_SPANS = "no constant window: no spans of answers are known that were trained on"
 
 _REACHED = (0.3, 0.5)
 
@@ -76,11 +78,21 @@ def grounded(seen: Seen, answered: Answered) -> Measures:
     return _grounding(shown(answered), evidence(seen, answered), correct, digits=1)
 
 
-def grounded_floors(asked: Sequence[Asked], corpus: Corpus) -> Floors:
-    """The whole video as evidence for an answer by lot."""
-    ends = [max(corpus.videos[q.video].duration_seconds, 1e-3) for q in asked]
-    spans = np.array([(0.0, end) for end in ends])
-    return Floors({"whole video and chance": _plain(_grounding(asked, spans, _chances(asked) / 100, digits=None))})
+def grounded_floors(asked: Sequence[Asked], corpus: Corpus, trained_on: Corpus | None) -> Floors:
+    """An answer by lot, with the whole video for evidence, or the part of it that fits what was trained on best."""
+    lengths = _lengths(asked, corpus)
+    windows = {"whole video": whole_video(lengths)}
+    known = [q for q in trained_on.questions if q.annotation.spans] if trained_on else []
+    if trained_on is not None and known:
+        truths = [np.array(q.annotation.spans, np.float64) for q in known]
+        windows["constant window"] = fit_constant_window(truths, _lengths(known, trained_on)).predict(lengths)
+    values = {
+        f"{name} and chance": _plain(
+            _grounding(asked, np.concatenate(found)[:, :2], _chances(asked) / 100, digits=None)
+        )
+        for name, found in windows.items()
+    }
+    return Floors(values, "" if known else NO_SPANS)
 
 
 def _grounding(asked: Sequence[Asked], spans: np.ndarray, correct: np.ndarray, digits: int | None) -> Measures:
@@ -108,6 +120,11 @@ def _by_type(asked: Sequence[Asked], by_query: np.ndarray, videos: np.ndarray, r
         if of_type.any():
             found[f"accuracy {name}"] = Values(by_query[of_type], videos[of_type], digits=digits)
     return found
+
+
+def _lengths(asked: Sequence[Asked], corpus: Corpus) -> np.ndarray:
+    # A video of one frame may say that it takes no time.
+    return np.array([max(corpus.videos[q.video].duration_seconds, 1e-3) for q in asked])
 
 
 def _chances(asked: Sequence[Asked]) -> np.ndarray:

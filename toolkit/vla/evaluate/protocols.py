@@ -81,7 +81,8 @@ class _Beside:
             trivial = {name: [found[i] for i in some] for name, found in self._windows.items()}
             return locating.highlight_floors([seen.timed[i] for i in some], seen.corpus, trivial)
         if task == answering.GROUNDED:
-            return answering.grounded_floors(answering.shown(seen.answers[TASKS["choice"]]), seen.corpus)
+            shown = answering.shown(seen.answers[TASKS["choice"]])
+            return answering.grounded_floors(shown, seen.corpus, self._known)
         return answering.question_floors(seen.answers[task], self._known)
 
     def blind(self, task: str) -> Plain:
