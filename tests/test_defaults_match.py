@@ -95,6 +95,13 @@ def test_column_options_reach_the_library_under_its_names():
     assert set(columns("a", "b", "c", "d", "e")) <= set(accepted)
 
 
+def test_the_tasks_that_eval_names_are_those_there_are():
+    from vla.evaluate.protocols import GROUPS
+    from vla_cli.commands.evaluate import _TASKS
+
+    assert _TASKS.split(", ") == list(GROUPS)
+
+
 def test_a_recipe_may_hold_every_setting_and_nothing_else(tmp_path):
     from vla.errors import UsageError
     from vla.train.config import read_recipe

@@ -19,6 +19,7 @@ _OVERLAP = 0.5
 _IN_VIDEO = 10
 _IN_CORPUS, _LISTED = 1000, 100
 """So many segments of all videos are looked at for a list of so many moments: what TVR's evaluator reads."""
+_VIDEOS = 256
 # Scores of queries with segments held at once.
 _BLOCK = 1 << 24
 
@@ -64,8 +65,10 @@ class Seen:
         return _directions(self.frames)
 
     def whole_of(self, rows: Sequence[int]) -> np.ndarray:
-        """`(N, E)` the same of some videos; the others are not even looked at."""
-        return _directions(self.model.align_videos([self.corpus.videos[int(i)] for i in rows]))
+        """`(N, E)` the same of some videos; no frames are kept, and the other videos are not even looked at."""
+        parts = [rows[i : i + _VIDEOS] for i in range(0, len(rows), _VIDEOS)]
+        aligned = (self.model.align_videos([self.corpus.videos[i] for i in part]) for part in parts)
+        return np.concatenate([_directions(frames) for frames in aligned])
 
     @cached_property
     def segments(self) -> list[Segments]:
