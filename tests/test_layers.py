@@ -223,14 +223,14 @@ def test_the_facade_holds_what_it_promises():
         vla.serch  # noqa: B018
 
 
-@pytest.mark.parametrize("verb", ["train", "search"])
-def test_a_verb_stays_callable_when_the_package_of_its_name_is_imported(verb):
+@pytest.mark.parametrize(("verb", "module"), [("train", "loop"), ("search", "query"), ("evaluate", "seen")])
+def test_a_verb_stays_callable_when_the_package_of_its_name_is_imported(verb, module):
     """Importing `vla.search.query` binds `vla.search` to the package: the second `vla.search(...)` would be an error."""
     code = f"""
 import vla, vla.api
 vla.api.{verb} = lambda *given, **named: (given, named)
 assert vla.{verb}(1, k=2) == ((1,), {{"k": 2}})
-import vla.{verb}.{"loop" if verb == "train" else "query"} as inner
+import vla.{verb}.{module} as inner
 assert vla.{verb}(1, k=2) == ((1,), {{"k": 2}})
 assert inner.__name__.startswith("vla.{verb}.")
 """
