@@ -25,13 +25,10 @@ NAMES = ("video R@1", "video MRR", "VCMR R@1, IoU .5", "VCMR R@10, IoU .5", "mom
 
 @dataclass(frozen=True)
 class Values:
-    """What a model scores, by query: of every name in `NAMES` an array, in the order of `texts` or of (text, video)."""
+    """What a model scores: of every name in `NAMES` an array by text, or by text and video; then `texts` says of which text."""
 
     by_query: dict[str, np.ndarray]
-
-    def means(self) -> np.ndarray:
-        """In percent, in the order of `NAMES`."""
-        return np.array([100 * self.by_query[name].mean() for name in NAMES])
+    texts: dict[str, np.ndarray]
 
 
 def make(tool: Path, folder: Path, classes: str, videos: int, scenes: tuple[int, int], seed: int) -> Path:
@@ -93,15 +90,9 @@ def measure(model: AlignmentModel, corpus: Corpus) -> Values:
     own = places([lists[i] for i in asked], [q.video for q in corpus.queries], [q.spans for q in corpus.queries])
     first = np.full(len(texts), np.inf)
     np.minimum.at(first, asked, own[:, 0])
-    return Values(
-        dict(
-            zip(
-                NAMES,
-                (found <= 1, 1 / found, first <= 1, first <= 10, _precisions(corpus, asked, cut, scores)),
-                strict=True,
-            )
-        )
-    )
+    precisions, of_text = _precisions(corpus, asked, cut, scores)
+    values = (found <= 1, 1 / found, first <= 1, first <= 10, precisions)
+    return Values(dict(zip(NAMES, values, strict=True)), {NAMES[-1]: of_text})
 
 
 def _lists(cut: list[Segments], scores: list[np.ndarray], texts: int) -> list[np.ndarray]:
@@ -115,8 +106,10 @@ def _lists(cut: list[Segments], scores: list[np.ndarray], texts: int) -> list[np
     return found
 
 
-def _precisions(corpus: Corpus, asked: np.ndarray, cut: list[Segments], scores: list[np.ndarray]) -> np.ndarray:
-    """Average precision over QVHighlights' thresholds of every text in every video that shows it."""
+def _precisions(
+    corpus: Corpus, asked: np.ndarray, cut: list[Segments], scores: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Average precision over QVHighlights' thresholds of every text in every video that shows it, and which text that is."""
     truths: dict[tuple[int, int], list[np.ndarray]] = {}
     for text, query in zip(asked, corpus.queries, strict=True):
         truths.setdefault((int(text), query.video), []).append(query.spans)
@@ -125,4 +118,5 @@ def _precisions(corpus: Corpus, asked: np.ndarray, cut: list[Segments], scores: 
         spans, of_text = cut[video].spans, scores[video][:, text]
         kept = nms(spans, of_text, 0.5, most=10)
         predictions.append(np.column_stack([spans[kept], of_text[kept]]))
-    return average_precisions(predictions, [np.concatenate(t) for t in truths.values()]).mean(1)
+    found = average_precisions(predictions, [np.concatenate(t) for t in truths.values()]).mean(1)
+    return found, np.array([text for text, _ in truths])

@@ -10,7 +10,7 @@ trained on with one half of the classes, named "a photo of a X", and searched wi
 of its words, rare ones louder, so the frozen pair knows nothing and everything is learned; 200 videos are held out.
 
 Prints Markdown: frozen, then the mean over seeds with the 95 % interval of Student's t, then the difference with the 95 %
-interval of a paired bootstrap over queries (of each query the mean over seeds; collages by query, moments by video too).
+interval of a paired bootstrap over texts (of each the mean over seeds), all videos that show a text together.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def collages(folder: Path, arguments: argparse.Namespace, settings: dict[str, An
         print(f"\nCollages, {title}: {len(corpus.videos)} videos, {len({q.text for q in corpus.queries})} texts\n")
         header()
         for name in NAMES:
-            line(name, before.by_query[name], [a.by_query[name] for a in after])
+            line(name, before.by_query[name], [a.by_query[name] for a in after], before.texts.get(name))
 
 
 def msrvtt(folder: Path, seeds: int, settings: dict[str, Any]) -> None:
@@ -155,12 +155,15 @@ def header() -> None:
     print("| | frozen | trained, mean over seeds | difference |\n|---|---|---|---|", flush=True)
 
 
-def line(name: str, before: np.ndarray, after: list[np.ndarray]) -> None:
+def line(name: str, before: np.ndarray, after: list[np.ndarray], clusters: np.ndarray | None = None) -> None:
     means = np.array([100 * a.mean() for a in after])
     half = T95[len(means)] * means.std(ddof=1) / np.sqrt(len(means)) if len(means) in T95 else float("nan")
-    gain = difference(np.mean(after, 0), before)
+    gain = difference(np.mean(after, 0), before, clusters=clusters)
     spread = "" if np.isnan(half) else f" ± {half:.1f}"
-    print(f"| {name} | {100 * before.mean():.1f} | {means.mean():.1f}{spread} | {gain.percent()} |", flush=True)
+    print(
+        f"| {name} | {100 * before.mean():.1f} | {means.mean():.1f}{spread} | {gain.percent().replace(' videos', ' texts')} |",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

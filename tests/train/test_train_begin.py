@@ -80,6 +80,10 @@ def test_the_gap_goes_where_that_helps_and_stays_where_it_does_not():
     assert float(model.projector.centring) == 0
     centre(model, lambda m: 0.5)  # all the same: nothing is taken away without a gain
     assert float(model.projector.centring) == 0
+    centre(model, lambda m: 0.5 + 0.009 * (m.projector.centring > 0))  # nor for what may be chance
+    assert float(model.projector.centring) == 0
+    assert centre(model, lambda m: 0.5 + 0.011 * float(m.projector.centring == 0.5))
+    assert float(model.projector.centring) == 0.5
     centre(model, lambda m: None)  # nothing to be judged by
     assert float(model.projector.centring) == 0
 

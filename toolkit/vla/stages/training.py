@@ -93,7 +93,9 @@ def train(
         rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
         named = {rows[a.video]: a.split for a in annotations if a.split}
         split = split_rows(len(corpus.videos), named, config.held_out, config.seed)
-        split = withhold(split, corpus, config.withheld, config.seed)
+        if not any(kind.lower().startswith(("val", "dev")) for kind in named.values()):
+            # Who names videos to choose by has said what matters, and wants all the others' captions learned.
+            split = withhold(split, corpus, config.withheld, config.seed)
         scale = _remembered_scale(cache, encoder, device)
         return run_training(
             corpus, split, cache.spec, scale, config, folder, identity, device=choose_device(device), progress=progress

@@ -14,22 +14,25 @@ from vla.model import MAX_SCALE, AlignmentModel
 from vla.train.objective import Objective
 
 CENTRINGS = (0.0, 0.5, 1.0)
+_WORTH = 1.02
+"""So many times the score of the frozen encoder, or the gap stays: less is chance, and what the means told would be lost."""
 _SCALES = np.geomspace(5.0, MAX_SCALE, 25)
 
 
-def centre(model: AlignmentModel, score: Callable[[AlignmentModel], float | None]) -> None:
-    """Set `model.projector.centring` to that of `CENTRINGS` at which the untrained model has the best `score`.
+def centre(model: AlignmentModel, score: Callable[[AlignmentModel], float | None]) -> bool:
+    """Set `model.projector.centring` to that of `CENTRINGS` at which the untrained model has the best `score`; True if not 0.
 
     An encoder's images share a direction, its texts another: this gap hides what tells them apart. Taking it away teaches
-    nothing about the captions, so it helps what they do not mention too. Where it does not help, nothing is taken away.
+    nothing about the captions, so it helps what they do not mention too. Where it does not clearly help, nothing is taken away.
     """
     best, best_score = 0.0, -math.inf
     for centring in CENTRINGS:
         model.projector.centring.fill_(centring)
         found = score(model)
         if found is not None and found > best_score:
-            best, best_score = centring, found
+            best, best_score = centring, max(found, found * _WORTH if centring == 0 else found)
     model.projector.centring.fill_(best)
+    return best > 0
 
 
 @torch.no_grad()

@@ -45,7 +45,8 @@ class TrainConfig:
             `epochs`.
         held_out: share of videos to hold out where the captions name no split.
         withheld: share of the captions' content that training is not told of, by which it is seen what becomes of
-            everything that the captions do not mention; at 0 nothing guards that.
+            everything that the captions do not mention; at 0, or where the captions name videos to hold out, nothing
+            guards that.
         seed: of everything random.
     """
 

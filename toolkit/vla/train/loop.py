@@ -68,8 +68,8 @@ def train(
     before = judge(model), judge.untaught(model)
     told = by_video(corpus)
     near = neighbours(corpus, split.train, config.seed)
-    if config.projector != "identity":
-        centre(model, lambda m: judge(m).search)
+    if config.projector != "identity" and centre(model, lambda m: judge(m).search):
+        # The encoder's own temperature fits its own vectors; these are others now.
         first = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, 0)[:_FITTED]
         warm(model, objective, (draw(corpus, told, rows, config, i).to(device) for i, rows in enumerate(first)))
     steps = math.ceil(len(split.train) / config.batch_videos)
@@ -188,8 +188,7 @@ def _usual(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     frames = np.concatenate([v.values for v in corpus.videos])
     if len(frames) > _ENOUGH:
         frames = frames[np.sort(np.random.default_rng([seed, 6]).permutation(len(frames))[:_ENOUGH])]
-    # Each text once: a hundred captions of the same words say no more than one about what texts are like.
-    told = list(dict.fromkeys([*(q.parts for q in corpus.queries), *(q.parts for q in corpus.questions)]))[:_ENOUGH]
+    told = [*(q.parts for q in corpus.queries), *(q.parts for q in corpus.questions)][:_ENOUGH]
     texts = np.stack([corpus.vector(parts) for parts in told])
     return torch.from_numpy(frames.astype(np.float32)), torch.from_numpy(texts)
 
