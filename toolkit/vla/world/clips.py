@@ -87,10 +87,10 @@ def write_questions(clips: list[Clip], path: Path, seed: int) -> None:
     The category of a question is its first three words: they tell what happens first from how many shapes there are.
     """
     rng = np.random.default_rng([seed, 5])
-    lines = []
+    lines: list[dict[str, object]] = []
     for clip in clips:
         for asked in questions(clip.scene, rng):
-            head = {"query_id": str(len(lines)), "query": asked.text, "video": clip.name, "spans": []}
+            head: dict[str, object] = {"query_id": str(len(lines)), "query": asked.text, "video": clip.name, "spans": []}
             category = " ".join(asked.text.rstrip("?").split()[:3])
             lines.append({**head, "split": clip.split, "source": "", "category": category, "question": _answer(asked)})
     path.parent.mkdir(parents=True, exist_ok=True)
