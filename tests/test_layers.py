@@ -12,10 +12,24 @@ SOURCES = {"vla": ROOT / "toolkit" / "vla", "vla_cli": ROOT / "cli" / "vla_cli"}
 MAX_LINES = 320
 
 RANKS = (
-    ("errors", "registry", "progress", "workspace", "spans", "video", "features", "sentences", "sampling", "durable"),
+    (
+        "errors",
+        "registry",
+        "progress",
+        "workspace",
+        "spans",
+        "video",
+        "features",
+        "sentences",
+        "sampling",
+        "durable",
+        "layout",
+        "unit",
+    ),
     ("decoders", "encoders", "datasets", "indexes", "formats", "world"),
     ("cache",),
     ("corpus",),
+    ("table",),
     ("batch",),
     ("projectors", "heads", "losses"),
     ("model",),
@@ -32,9 +46,10 @@ VOCABULARY = set(RANKS[0])
 NARROW = {
     "cache": VOCABULARY | {"decoders", "decoders.base", "encoders", "encoders.base", "datasets", "datasets.base"},
     "corpus": VOCABULARY | {"cache", "cache.*", "datasets", "datasets.base"},
-    "batch": VOCABULARY | {"corpus"},
-    **dict.fromkeys(RANKS[5], VOCABULARY | {"corpus", "batch"}),
-    "train": set().union(*RANKS[:8]) | {f"{u}.*" for u in set().union(*RANKS[:8])} - {"search", "search.*"},
+    "table": VOCABULARY | {"corpus"},
+    "batch": VOCABULARY | {"corpus", "table"},
+    **dict.fromkeys(RANKS[6], VOCABULARY | {"corpus", "batch"}),
+    "train": set().union(*RANKS[:9]) | {f"{u}.*" for u in set().union(*RANKS[:9])} - {"search", "search.*"},
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from vla.batch import normalized
+from vla.layout import Layout
 
 _LEAST_SHRINKAGE = 1e-3
 _ROWS_PER_DIRECTION = 10
@@ -39,8 +40,8 @@ class ResidualProjector(nn.Module):
         self.frames_seen.fit(normalized(frames))
         self.texts_seen.fit(normalized(texts))
 
-    def change_frames(self, seen: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
-        """`(B, T, D)` what is added to the frames; padding is ignored afterwards and must not leak into the rest."""
+    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """`(N, D)` what is added to the frames `seen` `(N, D)`, shown at `seconds` `(N,)`; `layout` says whose each is."""
         raise TypeError(f"{type(self).__name__} does not say how it changes its input")
 
     def change_text(self, seen: torch.Tensor) -> torch.Tensor:
@@ -55,10 +56,13 @@ class ResidualProjector(nn.Module):
             mask: `(B, T)` bool, True for real frames.
             seconds: `(B, T)` when each frame is shown.
         """
-        unit = normalized(frames) * mask.unsqueeze(-1)
-        seen = self.frames_seen(unit) * mask.unsqueeze(-1)
-        moved = normalized(unit + self.alpha * self.change_frames(seen, mask, seconds))
-        return moved * mask.unsqueeze(-1)
+        layout = Layout(mask)
+        return layout.padded(self.project_rows(layout.rows(frames), layout.rows(seconds), layout))
+
+    def project_rows(self, frames: torch.Tensor, seconds: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """Unit frames `(N, D)` of raw `frames` `(N, D)`, shown at `seconds` `(N,)`: those of `layout`, one after the other."""
+        unit = normalized(frames)
+        return normalized(unit + self.alpha * self.change_frames(self.frames_seen(unit), seconds, layout))
 
     def project_text(self, texts: torch.Tensor) -> torch.Tensor:
         """Unit texts of the shape of `texts` `(..., D)` raw features; zero vectors stay zero."""
@@ -100,7 +104,18 @@ class Whitening(nn.Module):
     def forward(self, unit: torch.Tensor) -> torch.Tensor:
         """The whitened vectors, of the same shape."""
         white = (unit - self.center) @ self.matrix
-        return white + self.noise * torch.randn_like(white) if self.training and self.noise else white
+        return noisy(white, self.noise) if self.training and self.noise else white
+
+
+def noisy(values: torch.Tensor, deviation: float) -> torch.Tensor:
+    """`values` with noise of mean 0 and that standard deviation, equally spread.
+
+    Normal numbers take a CPU several times as long, more than the product with the matrix, and sums over hundreds of either
+    are alike.
+    """
+    words = torch.empty((values.numel() + 3) // 4, dtype=torch.int64, device=values.device).random_(-(2**63), None)
+    noise = words.view(torch.int16)[: values.numel()].view(values.shape)
+    return torch.add(values, noise, alpha=deviation * math.sqrt(12) / 2**16)
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:

@@ -45,6 +45,9 @@ class TrainConfig:
             `epochs`.
         held_out: share of videos to hold out where the captions name no split.
         seed: of everything random.
+        precision: of the projector while it learns: `fp32`, `bf16`, or `auto`: bf16 where the processor has matrix hardware for
+            it. Weights and losses are always float32.
+        deterministic: the same bits from run to run on a GPU, too, at some cost; on a CPU they always are.
     """
 
     levels: str = "both"
@@ -68,6 +71,8 @@ class TrainConfig:
     patience: int = 8
     held_out: float = 0.15
     seed: int = 0
+    precision: str = "auto"
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if self.levels not in LEVELS:
@@ -85,6 +90,8 @@ class TrainConfig:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.held_out < 1:
             raise UsageError(f"held_out is a share between 0 and 1, not {self.held_out}")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise UsageError(f"precision is auto, fp32 or bf16, not {self.precision!r}")
         if self.learning_rate <= 0:
             raise UsageError(f"learning_rate must be positive, not {self.learning_rate}")
 
