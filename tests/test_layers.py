@@ -21,6 +21,8 @@ RANKS = (
         "video",
         "features",
         "sentences",
+        "phrases",
+        "_lexicon",
         "sampling",
         "durable",
         "layout",
@@ -30,7 +32,7 @@ RANKS = (
     ("cache",),
     ("corpus",),
     ("table",),
-    ("batch",),
+    ("batch", "interaction"),
     ("projectors", "heads", "losses"),
     ("model",),
     ("evaluate", "search"),
@@ -48,7 +50,8 @@ NARROW = {
     "corpus": VOCABULARY | {"cache", "cache.*", "datasets", "datasets.base"},
     "table": VOCABULARY | {"corpus"},
     "batch": VOCABULARY | {"corpus", "table"},
-    **dict.fromkeys(RANKS[6], VOCABULARY | {"corpus", "batch"}),
+    "interaction": VOCABULARY,
+    **dict.fromkeys(RANKS[6], VOCABULARY | {"corpus", "batch", "interaction"}),
     "train": set().union(*RANKS[:9]) | {f"{u}.*" for u in set().union(*RANKS[:9])} - {"search", "search.*"},
 }
 

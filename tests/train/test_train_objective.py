@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla.projectors.base import noisy
+from vla.projectors._layers import noisy
 from vla.train.objective import _same_text
 
 

@@ -15,9 +15,10 @@ from vla.batch import collate
 from vla.heads import registry as heads
 from vla.model import AlignmentModel, ModelConfig
 from vla.train.config import TrainConfig
-from vla.train.loop import Split, train
+from vla.train.loop import train
 from vla.train.objective import Objective
 from vla.train.ranks import Ranks
+from vla.train.split import Split
 from vla.train.step import Step
 
 SETTINGS = {"projector_options": {"width": 8, "heads": 2, "dropout": 0.0, "noise": 0.0}}

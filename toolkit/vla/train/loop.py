@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from vla.corpus import Corpus
-from vla.errors import MissingError
 from vla.evaluate.heads import answer, floor
 from vla.evaluate.run import Evaluation, evaluate
 from vla.features import FeatureSpec
@@ -25,6 +24,7 @@ from vla.heads import registry as heads
 from vla.model import AlignmentModel, ModelConfig, weights_of
 from vla.progress import Progress, ProgressCallback, silent
 from vla.table import starts_of
+from vla.train.begin import centre, warm
 from vla.train.checkpoint import Run, load_state, open_run, save_run, save_state
 from vla.train.config import HEADS_BY_QUESTION, TrainConfig
 from vla.train.draw import Draws
@@ -32,6 +32,7 @@ from vla.train.objective import Objective
 from vla.train.order import batches, neighbours
 from vla.train.pace import Pace
 from vla.train.ranks import Ranks
+from vla.train.split import Split
 from vla.train.state import State, restored, tensors
 from vla.train.step import Step, deterministic
 from vla.train.stop import on_interrupt
@@ -42,40 +43,8 @@ _HALFWAY = 0.5
 _GALLERY = 400
 """Videos that were trained on and are searched beside those held out: among a few dozen everything is found."""
 _ENOUGH = 50_000
-
-
-@dataclass(frozen=True)
-class Split:
-    """Rows of a corpus: what is trained on, and what is held out to choose by. Never the same video in both."""
-
-    train: np.ndarray
-    held_out: np.ndarray
-
-
-def split_rows(count: int, named: dict[int, str], held_out: float, seed: int) -> Split:
-    """Rows to train on and to hold out, by video.
-
-    Where captions name splits (`named`), rows of those that begin with `val` or `dev` are held out (`validation`, `val_1`),
-    rows of those that begin with `test` are left alone, the rest is trained on. Otherwise a random share is held out.
-
-    Raises:
-        MissingError: there are too few videos to hold any out, or to train on the others.
-    """
-    kinds = [named.get(i, "").lower() for i in range(count)]
-    val = np.array([kind.startswith(("val", "dev")) for kind in kinds], bool)
-    train = ~val & np.array([not kind.startswith("test") for kind in kinds], bool)
-    if not val.any():
-        rows = np.flatnonzero(train)
-        order = np.random.default_rng([seed, 1]).permutation(rows)
-        val[order[: max(1, round(len(rows) * held_out))]] = True
-        train &= ~val
-    split = Split(np.flatnonzero(train), np.flatnonzero(val))
-    if len(split.train) < 2 or len(split.held_out) < 1:
-        raise MissingError(
-            f"{len(split.train)} videos to train on and {len(split.held_out)} to hold out are too few: "
-            "captions of at least 3 videos are needed, and hundreds to learn from"
-        )
-    return split
+_FITTED = 4
+"""Batches that the first temperature is fitted to."""
 
 
 def train(
@@ -100,18 +69,27 @@ def train(
     better, so that it is reported and not used by default.
     """
     ranks = ranks or Ranks(device)
+    first = ranks.rank == 0
+    judge, corpus = _Judge(corpus, split, config.seed), split.taught(corpus)
     model = _initial_model(corpus.subset(split.train), scale, config).to(ranks.device)
+    objective = Objective(config).to(ranks.device)
+    before = (judge(model), judge.untaught(model)) if first else (Evaluation({}, 0.0), 0.0)
+    draws, near = Draws(corpus, config), neighbours(corpus, split.train, config.seed)
+    if config.projector != "identity":
+        if first:
+            centre(model, lambda m: judge(m).search)
+            some = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, 0)[:_FITTED]
+            warm(model, objective, (draws(rows, i).to(ranks.device) for i, rows in enumerate(some)))
+        for found in (model.projector.centring, model.log_scale.data):
+            found.fill_(ranks.told(float(found)))
     steps = math.ceil(len(split.train) / config.batch_videos)
-    step = Step(model, Objective(config).to(ranks.device), config, steps * config.epochs, ranks)
-    judge = _Judge(corpus, split, config.seed)
-    before = judge(model) if ranks.rank == 0 else Evaluation({}, 0.0)
+    step = Step(model, objective, config, steps * config.epochs, ranks)
     state = State(0, 0, {}, -1.0, 0, [], {})
     kept = load_state(folder, identity)
     ranks.wait()
     if kept is not None:
         state = restored(kept, model, step.optimizer)
         progress(Progress("train", state.epoch, config.epochs, f"resumed after {_place(state, steps)}", "note"))
-    draws, near = Draws(corpus, config), neighbours(corpus, split.train, config.seed)
     pace = Pace(state.epoch * steps + state.step, steps * config.epochs)
 
     def keep() -> None:
@@ -133,18 +111,18 @@ def train(
                 state = state.stepped(parts, steps)
                 pace.step(len(rows))
                 stopped = ranks.any(stop.asked)
-                if ranks.rank == 0 and (stopped or pace.should_save()):
+                if first and (stopped or pace.should_save()):
                     keep()
                 if stopped:
                     progress(Progress("train", state.epoch, config.epochs, _farewell(state, steps, config), "note"))
                     raise KeyboardInterrupt
                 if state.step < steps and pace.should_show():
                     show({name: float(value) for name, value in parts.items()})
-            result = judge(model, _HALFWAY) if ranks.rank == 0 else Evaluation({}, 0.0)
+            result = judge(model, _HALFWAY) if first else Evaluation({}, 0.0)
             result = replace(result, score=ranks.told(result.score))
             state = state.after(result, weights_of(model))
             show({**state.history[-1]["losses"], "score": result.score, **_headline(result)})
-    if ranks.rank == 0:
+    if first:
         _finish(model, state, before, judge, spec, config, folder, identity, split)
     ranks.wait()
     return open_run(folder)
@@ -164,20 +142,32 @@ def _farewell(state: State, steps: int, config: TrainConfig) -> str:
 
 
 class _Judge:
-    """Measures a model on the held-out videos, searched for among `searched` videos."""
+    """Measures a model on the held-out videos and on the captions that were withheld, among `searched` videos."""
 
     def __init__(self, corpus: Corpus, split: Split, seed: int) -> None:
         others = np.random.default_rng([seed, 7]).permutation(split.train)[:_GALLERY]
-        self._corpus = corpus.subset(np.concatenate([split.held_out, np.sort(others)]))
+        rows = np.concatenate([split.held_out, np.sort(others)])
+        shown, hidden = set(rows.tolist()), set(split.withheld.tolist())
+        self._corpus = corpus.subset(rows)
         self._judged = len(split.held_out)
         self._trained_on = corpus.subset(split.train)
+        self._withheld = np.array([i in hidden for i, q in enumerate(corpus.queries) if q.video in shown], bool)
+        held_out = np.array([q.video < self._judged for q in self._corpus.queries], bool)
+        self._chosen_by = held_out | self._withheld
         self.searched = len(self._corpus.videos)
 
     def __call__(self, model: AlignmentModel, alpha: float = 1.0) -> Evaluation:
         """The model with its dial at `alpha`; leaves it in evaluation mode."""
         model.eval()
         with model.at(alpha):
-            return evaluate(model, self._corpus, self._judged)
+            return evaluate(model, self._corpus, self._judged, self._chosen_by)
+
+    def untaught(self, model: AlignmentModel, alpha: float = 1.0) -> float:
+        """How well content that nobody told the model of is found, from 0 to 1; 0 where nothing was withheld."""
+        if not self._withheld.any():
+            return 0.0
+        with model.at(alpha):
+            return evaluate(model, self._corpus, 0, self._withheld).search or 0.0
 
     def floors(self, model: AlignmentModel) -> dict[str, dict[str, float]]:
         """What not looking scores in the tasks of the heads."""
@@ -191,17 +181,12 @@ def _is_over(state: State, config: TrainConfig) -> bool:
 
 
 def _finish(
-    model: AlignmentModel, state: State, before: Evaluation, judge: _Judge, spec: FeatureSpec,
+    model: AlignmentModel, state: State, before: tuple[Evaluation, float], judge: _Judge, spec: FeatureSpec,
     config: TrainConfig, folder: Path, identity: str, split: Split,
 ) -> None:  # fmt: skip
-    """Choose alpha on the held-out videos and commit."""
+    """Choose alpha, and commit."""
     model.load_state_dict(state.best_weights)
-    best, after = None, before
-    for alpha in ALPHAS:
-        result = judge(model, alpha)
-        # The heads have no part in this: they see the projector as it was trained.
-        if result.search is not None and result.search > (after.search or 0.0):
-            best, after = alpha, result
+    best, after = _chosen(model, judge, *before)
     if best is None:
         after = judge(model, 1.0)
     model.projector.alpha.fill_(1.0 if best is None else best)
@@ -209,14 +194,34 @@ def _finish(
         "config": config.to_json(),
         "epochs": state.epoch,
         "alpha": float(model.projector.alpha),
+        "centring": float(model.projector.centring),
+        "scale": float(model.scale.detach()),
         "better": best is not None,
         "videos": {"train": len(split.train), "held out": len(split.held_out), "searched": judge.searched},
-        "before": before.to_json(),
+        "before": before[0].to_json(),
         "after": after.to_json(),
+        "untaught": {"before": before[1], "after": judge.untaught(model, float(model.projector.alpha))},
         "floors": judge.floors(model),
         "history": state.history,
     }
     save_run(folder, model, spec, identity, record)
+
+
+def _chosen(model: AlignmentModel, judge: _Judge, before: Evaluation, least: float) -> tuple[float | None, Evaluation]:
+    """The alpha that does best on what was held out, of those that keep to `least` what was withheld; None if none does.
+
+    This guards what the captions do not mention: it is found no worse than by the frozen encoder, and of what centring
+    gained for it no more than half is given back.
+    """
+    best, after = None, before
+    for alpha in (0.0, *ALPHAS) if model.projector.centring > 0 else ALPHAS:
+        result, untaught = judge(model, alpha), judge.untaught(model, alpha)
+        if alpha == 0:
+            least = max(least, (least + untaught) / 2)
+        # The heads have no part in this: they see the projector as it was trained.
+        if result.search is not None and result.search > (after.search or 0.0) and untaught >= least:
+            best, after = alpha, result
+    return best, after
 
 
 def _usual(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -225,7 +230,8 @@ def _usual(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     chosen = np.sort(np.random.default_rng([seed, 6]).permutation(starts[-1])[:_ENOUGH])
     of_video = np.split(chosen, np.searchsorted(chosen, starts[1:-1]))
     frames = np.concatenate([v.values[i - a] for v, i, a in zip(corpus.videos, of_video, starts, strict=False)])
-    told = [*(q.parts for q in corpus.queries), *(q.parts for q in corpus.questions)][:_ENOUGH]
+    # Each text once: a hundred captions of the same words say no more than one about what texts are like.
+    told = list(dict.fromkeys([*(q.parts for q in corpus.queries), *(q.parts for q in corpus.questions)]))[:_ENOUGH]
     texts = np.stack([corpus.vector(parts) for parts in told])
     return torch.from_numpy(frames.astype(np.float32)), torch.from_numpy(texts)
 
