@@ -25,10 +25,13 @@ RANKS = (
         "_lexicon",
         "sampling",
         "durable",
+        "layout",
+        "unit",
     ),
     ("decoders", "encoders", "datasets", "indexes", "formats", "world"),
     ("cache",),
     ("corpus",),
+    ("table",),
     ("batch", "interaction"),
     ("projectors", "heads", "losses"),
     ("model",),
@@ -45,10 +48,11 @@ VOCABULARY = set(RANKS[0])
 NARROW = {
     "cache": VOCABULARY | {"decoders", "decoders.base", "encoders", "encoders.base", "datasets", "datasets.base"},
     "corpus": VOCABULARY | {"cache", "cache.*", "datasets", "datasets.base"},
-    "batch": VOCABULARY | {"corpus"},
+    "table": VOCABULARY | {"corpus"},
+    "batch": VOCABULARY | {"corpus", "table"},
     "interaction": VOCABULARY,
-    **dict.fromkeys(RANKS[5], VOCABULARY | {"corpus", "batch", "interaction"}),
-    "train": set().union(*RANKS[:8]) | {f"{u}.*" for u in set().union(*RANKS[:8])} - {"search", "search.*"},
+    **dict.fromkeys(RANKS[6], VOCABULARY | {"corpus", "batch", "interaction"}),
+    "train": set().union(*RANKS[:9]) | {f"{u}.*" for u in set().union(*RANKS[:9])} - {"search", "search.*"},
 }
 
 

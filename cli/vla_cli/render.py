@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,9 +84,17 @@ def clock(seconds: float) -> str:
     return f"{head}:{rest // 10:02d}.{rest % 10}"
 
 
+def _figures(values: Mapping[str, float]) -> str:
+    """Named figures in one line; what remains to be done as a clock."""
+    said = (f"ETA {clock(v)}" if k == "eta" else f"{shown(k)} {v:.4g}" for k, v in values.items())
+    return "  ".join(said)
+
+
 @contextmanager
 def progress_bars(quiet: bool = False) -> Iterator[ProgressCallback]:
-    """A callback that draws bars on a terminal and prints warnings and notes anywhere; nothing at all when quiet."""
+    """A callback that draws bars on a terminal, or prints a line for each epoch elsewhere; warnings and notes anywhere; nothing
+    at all when quiet.
+    """
     console = err()
     columns = (TextColumn("{task.description:<11}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                TextColumn("{task.fields[values]}", markup=False))  # fmt: skip
@@ -97,7 +105,9 @@ def progress_bars(quiet: bool = False) -> Iterator[ProgressCallback]:
         if p.total:
             if p.stage not in tasks:
                 tasks[p.stage] = bars.add_task(_LABELS.get(p.stage, p.stage), total=p.total, values="")
-            values = "  ".join(f"{shown(k)} {v:.4g}" for k, v in p.values.items())
+            values = _figures(p.values)
+            if p.stage == "train" and p.values and not p.part and not (quiet or console.is_terminal):
+                console.print(Text(f"epoch {p.done}/{p.total}  {values}"))
             bars.update(tasks[p.stage], completed=p.done + p.part, total=p.total, values=values)
         if p.message and not quiet and p.level in ("warning", "note"):
             style = "yellow" if p.level == "warning" else ""

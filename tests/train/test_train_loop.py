@@ -46,20 +46,6 @@ def run(folder, data, config, progress=lambda p: None, identity="same"):
     return train(data, split, SPEC, 20.0, config, folder, identity, progress=progress)
 
 
-class Stop(Exception):
-    pass
-
-
-def stopping_at(epoch):
-    """A progress callback that breaks the run off after this epoch, before its state is saved."""
-
-    def stop(progress):
-        if progress.values and progress.done == epoch:
-            raise Stop
-
-    return stop
-
-
 def test_the_untrained_model_scores_as_the_frozen_encoder_does():
     data = corpus()
     options = SETTINGS["projector_options"]
@@ -75,47 +61,6 @@ def test_the_untrained_model_scores_as_the_frozen_encoder_does():
     text = data.vectors["forth 1"].astype(np.float64)
     expected = text @ mean / np.linalg.norm(text) / np.linalg.norm(mean)
     assert evaluate(frozen(DIM, 1.0), data).similarity[1, 3] == pytest.approx(expected, abs=1e-5)
-
-
-@pytest.mark.parametrize("stop_after", [1, 2, 3])
-def test_a_run_that_is_stopped_resumes_to_the_same_bits(tmp_path, monkeypatch, stop_after):
-    monkeypatch.setattr("vla.train.loop._SAVE_SECONDS", -1.0)
-    data, config = corpus(), TrainConfig(**SETTINGS)
-    whole = run(tmp_path / "whole", data, config)
-
-    with pytest.raises(Stop):
-        run(tmp_path / "parts", data, config, stopping_at(stop_after + 1))
-    notes = []
-    resumed = run(tmp_path / "parts", data, config, lambda p: notes.append(p.message))
-    assert f"resumed after epoch {stop_after}" in notes
-    assert resumed.digest == whole.digest
-    assert resumed.record == whole.record
-    assert not list((tmp_path / "parts").glob("state-*"))
-
-
-def test_a_state_of_other_settings_or_captions_is_not_resumed(tmp_path, monkeypatch):
-    monkeypatch.setattr("vla.train.loop._SAVE_SECONDS", -1.0)
-    data, config = corpus(), TrainConfig(**SETTINGS)
-
-    with pytest.raises(Stop):
-        run(tmp_path / "r", data, config, stopping_at(2), identity="one")
-    notes = []
-    run(tmp_path / "r", data, config, lambda p: notes.append(p.message), identity="another")
-    assert not any("resumed" in n for n in notes)
-
-
-def test_a_damaged_state_costs_time_and_not_the_result(tmp_path, monkeypatch):
-    monkeypatch.setattr("vla.train.loop._SAVE_SECONDS", -1.0)
-    data, config = corpus(), TrainConfig(**SETTINGS)
-    whole = run(tmp_path / "whole", data, config)
-
-    with pytest.raises(Stop):
-        run(tmp_path / "r", data, config, stopping_at(3))
-    state = next((tmp_path / "r").glob("state-*"))
-    content = bytearray(state.read_bytes())
-    content[len(content) // 2] ^= 1
-    state.write_bytes(content)
-    assert run(tmp_path / "r", data, config).digest == whole.digest
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -7,16 +7,20 @@ once, all its captions are its positives, and no caption of it is anyone's negat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from vla.corpus import Asked, Corpus, Query
 from vla.errors import ShapeError
 from vla.features import FrameFeatures
-from vla.spans import frames_in
+from vla.layout import Layout
+from vla.table import Ragged, Table
+from vla.unit import normalized as normalized
 
 T = TypeVar("T")
 
@@ -114,6 +118,16 @@ class AlignmentBatch:
             if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < b:
                 raise ShapeError("a query or a question points at a video that is not in the batch")
 
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the real frames lie."""
+        return Layout(self.frame_mask)
+
+    @cached_property
+    def rows(self) -> torch.Tensor:
+        """`(N, D)` the real frames, one after the other."""
+        return self.layout.rows(self.frames)
+
     def to(self, device: torch.device) -> AlignmentBatch:
         """The same batch on `device`."""
         return _moved(self, device)
@@ -129,90 +143,98 @@ def collate(
     corpus: Corpus, rows: np.ndarray, queries: Sequence[Query], questions: Sequence[Asked] = ()
 ) -> AlignmentBatch:
     """A batch of the videos `rows` of `corpus`, and of `queries` and `questions` about them."""
-    videos = [corpus.videos[int(i)] for i in rows]
     place = {int(row): i for i, row in enumerate(rows)}
-    frames, mask, seconds = collate_frames(videos)
-    t, d = frames.shape[1:]
+    mine = Corpus(
+        [corpus.videos[int(i)] for i in rows],
+        [replace(q, video=place[q.video]) for q in queries],
+        corpus.vectors,
+        tuple(replace(q, video=place[q.video]) for q in questions),
+    )
+    return gathered(Table(mine), *(np.arange(len(some)) for some in (mine.videos, mine.queries, mine.questions)))
+
+
+def gathered(table: Table, rows: np.ndarray, queries: np.ndarray, questions: np.ndarray) -> AlignmentBatch:
+    """A batch of the videos `rows` of `table`, each once, and of the rows `queries` and `questions`, which are about them."""
+    place = np.full(len(table.durations), -1, np.int64)
+    place[rows] = np.arange(len(rows))
+    frames, mask, seconds = _padded_frames(table, rows)
+    video, timed = place[table.query_video[queries]], table.is_timed[queries]
     # Only a video without timed captions has its sentences aligned; the others' need not be brought along.
-    timed = {q.video for q in queries if q.is_timed}
-    told_of = [() if q.video in timed else q.sentences for q in queries]
-    most = max(map(len, told_of), default=0)
-    told, told_mask = np.zeros((len(queries), most, d), np.float32), np.zeros((len(queries), most), bool)
-    inside = np.zeros((len(queries), t), bool)
-    spans = np.zeros((len(queries), max((len(q.spans) for q in queries), default=0), 2), np.float32)
-    span_mask, saliency = np.zeros(spans.shape[:2], bool), np.full((len(queries), t), np.nan, np.float32)
+    told_of = np.where(np.isin(video, video[timed]), -1, queries)
+    told, told_mask = _padded_texts(table, table.sentences, told_of)
+    spans, span_mask, inside = _padded_spans(table, queries, mask[video], timed)
+    saliency = np.full(inside.shape, np.nan, np.float32)
     for i, query in enumerate(queries):
-        video = corpus.videos[query.video]
-        for k, sentence in enumerate(told_of[i]):
-            told[i, k], told_mask[i, k] = corpus.vectors[sentence], True
-        inside[i, : len(video.values)] = not query.is_timed
-        for span in query.spans:
-            first, last = frames_in(video.timestamps_seconds, video.duration_seconds, span)
-            inside[i, first:last] = True
-        spans[i, : len(query.spans)], span_mask[i, : len(query.spans)] = query.spans, True
-        _rate(saliency[i], query, video)
-    text = np.stack([corpus.text_vector(q) for q in queries]) if queries else np.zeros((0, d), np.float32)
+        if int(query) in table.rated:
+            rated = table.rated[int(query)]
+            saliency[i, : len(rated)] = rated
+    choices, choice_mask = _padded_texts(table, table.choices, questions)
+    alone, _ = _padded_texts(table, table.alone, questions)
+    asked = Questions(
+        torch.from_numpy(table.texts[table.question_text[questions]]),
+        torch.from_numpy(place[table.question_video[questions]]),
+        choices,
+        alone,
+        choice_mask,
+        torch.from_numpy(table.right[questions]),
+        torch.from_numpy(table.counts[questions]),
+        tuple(table.answers[i] for i in questions),
+        tuple(table.kinds[i] for i in questions),
+    )
     return AlignmentBatch(
-        frames,
-        mask,
-        seconds,
-        torch.tensor([v.duration_seconds for v in videos], dtype=torch.float32),
-        torch.from_numpy(text),
-        torch.tensor([place[q.video] for q in queries], dtype=torch.int64),
-        torch.tensor([q.is_timed for q in queries], dtype=torch.bool),
-        torch.from_numpy(inside),
-        torch.from_numpy(told),
-        torch.from_numpy(told_mask),
-        torch.from_numpy(spans),
-        torch.from_numpy(span_mask),
-        torch.from_numpy(saliency),
-        _questions(corpus, place, questions),
-    )
+        frames, torch.from_numpy(mask), seconds, torch.from_numpy(table.durations[rows]),
+        torch.from_numpy(table.texts[table.query_text[queries]]), torch.from_numpy(video), torch.from_numpy(timed),
+        torch.from_numpy(inside), told, told_mask, torch.from_numpy(spans), torch.from_numpy(span_mask),
+        torch.from_numpy(saliency), asked,
+    )  # fmt: skip
 
 
-def _rate(row: np.ndarray, query: Query, video: FrameFeatures) -> None:
-    """Write into `row` `(T,)` what annotators gave to the clip that each frame lies in."""
-    rated = query.annotation.saliency if query.annotation else None
-    if rated is None:
-        return
-    means = {clip: float(np.mean(of_clip)) for clip, of_clip in zip(rated.clips, rated.scores, strict=True)}
-    for i, second in enumerate(video.timestamps_seconds):
-        row[i] = means.get(int(second // rated.clip_seconds), np.nan)
+def _padded_frames(table: Table, rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray, torch.Tensor]:
+    count = table.videos[rows + 1] - table.videos[rows]
+    longest = int(count.max(initial=1))
+    values = torch.from_numpy(table.frames)
+    frames = torch.empty(len(rows), longest, values.shape[1])
+    # One copy for each video, which widens as it goes: faster than any gathering of rows.
+    for i, (start, n) in enumerate(zip(table.videos[rows].tolist(), count.tolist(), strict=True)):
+        frames[i, :n] = values[start : start + n]
+        frames[i, n:] = 0
+    mask = np.arange(longest) < count[:, None]
+    seconds = np.zeros(mask.shape, np.float32)
+    seconds[mask] = table.seconds[Ragged(table.seconds, table.videos).places(rows)[0]]
+    return frames, mask, torch.from_numpy(seconds)
 
 
-def _questions(corpus: Corpus, place: dict[int, int], asked: Sequence[Asked]) -> Questions:
-    k, d, most = len(asked), corpus.dim, max((len(q.choices) for q in asked), default=0)
-    vectors, choices, alone = (np.zeros((k, *n, d), np.float32) for n in ((), (most,), (most,)))
-    mask, right = np.zeros((k, most), bool), np.full(k, -1, np.int64)
-    counts = np.full(k, np.nan, np.float32)
-    for i, one in enumerate(asked):
-        vectors[i] = corpus.vector(one.parts)
-        for c, (stated, by_itself) in enumerate(zip(one.choices, one.alone, strict=True)):
-            choices[i, c], alone[i, c], mask[i, c] = corpus.vector(stated), corpus.vector(by_itself), True
-        right[i] = -1 if one.question.right is None else one.question.right
-        counts[i] = np.nan if one.question.count is None else one.question.count
-    return Questions(
-        torch.from_numpy(vectors),
-        torch.tensor([place[q.video] for q in asked], dtype=torch.int64),
-        torch.from_numpy(choices),
-        torch.from_numpy(alone),
-        torch.from_numpy(mask),
-        torch.from_numpy(right),
-        torch.from_numpy(counts),
-        tuple(q.question.answers for q in asked),
-        tuple(q.question.kind for q in asked),
-    )
+def _padded_texts(table: Table, texts: Ragged, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """`(R, S, D)` texts of each of `rows` of `texts`, none where a row is -1, and `(R, S)` which there are."""
+    real = np.flatnonzero(rows >= 0)
+    index, owner, position = texts.places(rows[real])
+    found = torch.zeros(len(rows), int(position.max(initial=-1)) + 1, table.texts.shape[1])
+    mask = torch.zeros(found.shape[:2], dtype=torch.bool)
+    place = torch.from_numpy(real[owner]), torch.from_numpy(position)
+    found[place], mask[place] = torch.from_numpy(table.texts[texts.values[index]]), True
+    return found, mask
+
+
+def _padded_spans(
+    table: Table, queries: np.ndarray, real: np.ndarray, timed: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Spans `(Q, P, 2)` and `(Q, P)` which there are; `(Q, T)` the frames inside, of those that are `real` `(Q, T)`."""
+    index, owner, position = table.spans.places(queries)
+    spans = np.zeros((len(queries), int(position.max(initial=-1)) + 1, 2), np.float32)
+    mask = np.zeros(spans.shape[:2], bool)
+    spans[owner, position], mask[owner, position] = table.spans.values[index], True
+    inside = real & ~timed[:, None]
+    if len(index):
+        at, of_span = np.arange(real.shape[1]), table.inside[index]
+        covered = (at >= of_span[:, :1]) & (at < of_span[:, 1:])
+        inside[timed] = np.logical_or.reduceat(covered, np.flatnonzero(position == 0))
+    return spans, mask, inside
 
 
 def collate_frames(videos: Sequence[FrameFeatures]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Frames `(B, T, D)` float32, their mask `(B, T)` and times `(B, T)`, padded with zeros to the longest video."""
-    b, t, d = len(videos), max(len(v.values) for v in videos), videos[0].values.shape[1]
-    frames, seconds = np.zeros((b, t, d), np.float32), np.zeros((b, t), np.float32)
-    mask = np.zeros((b, t), bool)
-    for i, video in enumerate(videos):
-        n = len(video.values)
-        frames[i, :n], seconds[i, :n], mask[i, :n] = video.values, video.timestamps_seconds, True
-    return torch.from_numpy(frames), torch.from_numpy(mask), torch.from_numpy(seconds)
+    frames, mask, seconds = _padded_frames(Table(Corpus(list(videos), [], {})), np.arange(len(videos)))
+    return frames, torch.from_numpy(mask), seconds
 
 
 @dataclass(frozen=True)
@@ -239,26 +261,63 @@ class Aligned:
     alone: torch.Tensor
     scale: torch.Tensor
 
+    @classmethod
+    def of_rows(cls, rows: torch.Tensor, layout: Layout, **others: torch.Tensor) -> Aligned:
+        """Of the real frames `(N, E)`, one after the other; `frames` is made of them when somebody asks for it."""
+        made = object.__new__(cls)
+        made.__dict__.update(others, frame_mask=layout.mask, layout=layout, rows=rows)
+        return made
+
+    def __getattr__(self, name: str) -> torch.Tensor:
+        if name != "frames" or "rows" not in self.__dict__:
+            raise AttributeError(name)
+        return self.__dict__.setdefault("frames", self.layout.padded(self.rows))
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the real frames lie."""
+        return Layout(self.frame_mask)
+
+    @cached_property
+    def rows(self) -> torch.Tensor:
+        """`(N, E)` the real frames, one after the other."""
+        return self.layout.rows(self.frames)
+
     @property
     def videos(self) -> torch.Tensor:
         """`(B, E)` the direction of the mean of each video's frames."""
-        return normalized((self.frames * self.frame_mask.unsqueeze(-1)).sum(1))
+        video, position = self.frame_mask.nonzero(as_tuple=True)
+        return self._directions(video, position, len(self.frame_mask))
 
     def pooled(self, rows: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
         """`(Q, E)` the direction of the mean of those frames of video `rows[i]` for which `inside[i]` `(Q, T)` holds."""
-        weights = (inside & self.frame_mask[rows]).to(self.frames.dtype)
-        return normalized(torch.einsum("qt,qte->qe", weights, self.frames[rows]))
+        query, position = (inside & self.frame_mask[rows]).nonzero(as_tuple=True)
+        return self._directions(query, position, len(rows), rows[query])
+
+    def parts(self, rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """`(V, N, E)` directions of the means of N equal parts of each of the videos `rows`, and `(V, N)` which hold a frame."""
+        mask = self.frame_mask[rows]
+        video, position = mask.nonzero(as_tuple=True)
+        part = (position * count).div(mask.sum(1)[video], rounding_mode="floor")
+        owner = video * count + part
+        found = self._directions(owner, position, len(rows) * count, rows[video])
+        held = torch.bincount(owner, minlength=len(found)) > 0
+        return found.view(len(rows), count, -1), held.view(len(rows), count)
+
+    def _directions(
+        self, owner: torch.Tensor, position: torch.Tensor, count: int, video: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`(count, E)` the direction of the sum of the frames that each owns; `owner` ascends. No frame is copied for it."""
+        index = self.layout.starts[owner if video is None else video] + position
+        lengths = torch.bincount(owner, minlength=count)
+        sums = functional.embedding_bag(index, self.rows, lengths.cumsum(0) - lengths, mode="sum")
+        return normalized(sums)
 
     def blind(self) -> Aligned:
         """The same words with nothing to be seen: one frame a video, and that is zero. No gradient flows through it."""
-        nothing = torch.zeros_like(self.frames[:, :1])
+        nothing = self.queries.new_zeros(len(self.frame_mask), 1, self.queries.shape[1])
         shown = Aligned(
             nothing, torch.ones_like(self.frame_mask[:, :1]), self.queries, self.sentences, self.questions,
             self.choices, self.alone, self.scale,
         )  # fmt: skip
         return Aligned(**{f.name: getattr(shown, f.name).detach() for f in fields(shown)})
-
-
-def normalized(vectors: torch.Tensor) -> torch.Tensor:
-    """`vectors` with unit norm along the last axis; a zero vector stays zero."""
-    return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(1e-12)

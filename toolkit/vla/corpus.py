@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from tempfile import TemporaryFile
 
 import numpy as np
 
 from vla.cache.store import FeatureCache
 from vla.datasets.base import Annotation, Question
-from vla.errors import MissingError
+from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
 from vla.sentences import sentences
+
+_LARGEST = 0.5
+"""Features that take more than this part of the machine's memory are not held in it."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ def load_corpus(cache: FeatureCache, annotations: list[Annotation]) -> Corpus:
         raise MissingError("there are no captions of cached videos: give some with --captions FILE")
     ids = list(dict.fromkeys(a.video for a in annotations))
     row = {v: i for i, v in enumerate(ids)}
-    videos = [cache.frames(v) for v in ids]
+    videos = _end_to_end(cache, ids)
     captions, questions = [], []
     for a in annotations:
         if a.question is None:
@@ -162,6 +167,38 @@ def load_corpus(cache: FeatureCache, annotations: list[Annotation]) -> Corpus:
     texts = list(dict.fromkeys(t for parts in used for t in parts))
     pooled = cache.texts(texts).pooled.astype(np.float32)
     return Corpus(videos, captions, dict(zip(texts, pooled, strict=True)), tuple(questions), answers)
+
+
+def _end_to_end(cache: FeatureCache, ids: list[str]) -> list[FrameFeatures]:
+    """The videos' features, all in one array: in memory, or where they would take half of it, in a file that nobody sees."""
+    counts = [cache.receipts[v].frames if v in cache.receipts else 0 for v in ids]
+    shape = (sum(counts), cache.spec.dim)
+    values: np.ndarray
+    if shape[0] and 2 * shape[0] * shape[1] > _LARGEST * _memory_bytes():
+        # Gone with the process: features are read through it, and the shards stay what is kept.
+        with TemporaryFile(dir=cache.folder) as file:
+            values = np.memmap(file, np.float16, "w+", shape=shape)
+    else:
+        values = np.empty(shape, np.float16)
+    videos, first = [], 0
+    for video_id, count in zip(ids, counts, strict=True):
+        features = cache.frames(video_id)
+        if len(features.values) != count:
+            raise CacheError(
+                f"{video_id}: {len(features.values)} frames are cached, its receipt says {count}: run 'vla verify'"
+            )
+        values[first : first + count] = features.values
+        videos.append(replace(features, values=values[first : first + count]))
+        first += count
+    return videos
+
+
+def _memory_bytes() -> float:
+    """Of this machine; without bound where it does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return float("inf")
 
 
 def _told(a: Annotation) -> list[str]:

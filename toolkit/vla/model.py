@@ -17,6 +17,7 @@ from vla.errors import CacheError, ShapeError, VlaError
 from vla.features import FrameFeatures
 from vla.heads import registry as heads
 from vla.heads.base import Head
+from vla.layout import Layout
 from vla.projectors import registry as projectors
 from vla.projectors.base import ResidualProjector
 from vla.spans import windows
@@ -73,14 +74,18 @@ class AlignmentModel(nn.Module):
 
     def forward(self, batch: AlignmentBatch) -> Aligned:
         """The batch in the shared space."""
-        frames = self.projector.project_frames(batch.frames, batch.frame_mask, batch.seconds)
-        queries = self.projector.project_text(batch.queries)
-        questions = batch.questions
-        told, asked, choices, alone = (
-            self.projector.project_text(texts)
-            for texts in (batch.sentences, questions.vectors, questions.choices, questions.alone)
-        )
-        return Aligned(frames, batch.frame_mask, queries, told, asked, choices, alone, self.scale)
+        frames = self.projector.project_rows(batch.rows, batch.layout.rows(batch.seconds), batch.layout)
+        return self.aligned(batch, frames, self.projector.project_text(texts_of(batch)))
+
+    def aligned(self, batch: AlignmentBatch, frames: torch.Tensor, texts: torch.Tensor) -> Aligned:
+        """The batch, of which the real frames `(N, E)` and the texts `(M, E)` that `texts_of` names are in the shared space."""
+        told, choices = Layout(batch.sentence_mask), Layout(batch.questions.choice_mask)
+        sizes = [len(batch.queries), len(told.index), len(batch.questions), len(choices.index), len(choices.index)]
+        queries, sentences, asked, said, alone = texts.split(sizes)
+        return Aligned.of_rows(
+            frames, batch.layout, queries=queries, sentences=told.padded(sentences), questions=asked,
+            choices=choices.padded(said), alone=choices.padded(alone), scale=self.scale,
+        )  # fmt: skip
 
     @contextmanager
     def at(self, alpha: float) -> Iterator[AlignmentModel]:
@@ -123,6 +128,13 @@ class AlignmentModel(nn.Module):
         """`(Q, E)` float32 unit texts from raw pooled features `(Q, D)`."""
         device = self.log_scale.device
         return self.projector.project_text(torch.from_numpy(vectors.astype(np.float32)).to(device)).cpu().numpy()
+
+
+def texts_of(batch: AlignmentBatch) -> torch.Tensor:
+    """`(M, D)` raw: queries, real sentences, questions, real choices said after them and by themselves, one after the other."""
+    sentences = Layout(batch.sentence_mask).rows(batch.sentences)
+    choices, asked = Layout(batch.questions.choice_mask), batch.questions
+    return torch.cat([batch.queries, sentences, asked.vectors, choices.rows(asked.choices), choices.rows(asked.alone)])
 
 
 def _of_like_length(lengths: list[int]) -> Iterator[list[int]]:

@@ -32,6 +32,16 @@ def train(
         int, typer.Option(min=1, help="Epochs without improvement before stopping.")
     ] = _DEFAULTS.patience,
     seed: Annotated[int, typer.Option()] = _DEFAULTS.seed,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Of the projector while it learns: fp32, bf16, or auto: bf16 where there is hardware for it."
+        ),
+    ] = _DEFAULTS.precision,
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="The same bits on a GPU, too, at some cost; on a CPU they always are."),
+    ] = _DEFAULTS.deterministic,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file of settings; options given here win.", show_default=False)
     ] = None,
@@ -48,23 +58,32 @@ def train(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Train small projectors on cached features and captions. A killed run goes on where it was, to the same result."""
+    """Train small projectors on cached features and captions. A run that was stopped goes on at its step, to the same result.
+
+    Ctrl-C finishes the step and keeps the state (exit code 130). Several processes share every step:
+    torchrun --nproc_per_node=2 -m vla_cli train
+    """
     from vla import api
+    from vla.train.ranks import rank_here
     from vla_cli.render import print_json, progress_bars
 
     asked = {
         "levels": levels, "heads": heads,
         "projector": projector, "epochs": epochs, "batch_videos": batch_videos,
         "learning_rate": learning_rate, "held_out": held_out, "patience": patience, "seed": seed,
+        "precision": precision, "deterministic": deterministic,
     }  # fmt: skip
     # What was not given is left to the recipe, and without one to the library's own defaults.
     settings: dict[str, Any] = {k: v for k, v in asked.items() if _was_given(context, k)}
-    with progress_bars(quiet) as progress:
+    speaks = rank_here() == 0
+    with progress_bars(quiet or not speaks) as progress:
         run = api.train(
             captions=captions, workspace=workspace, settings=settings, recipe=recipe, name=name, overwrite=overwrite,
             device=device, columns=o.columns(video_column, caption_column, start_column, end_column, split_column),
             format=format, progress=progress,
         )  # fmt: skip
+    if not speaks:
+        return
     if as_json:
         print_json({"name": run.name, "digest": run.digest, "spec": run.spec.to_json(), **run.record})
     else:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from vla.batch import normalized
+from vla.layout import Layout
 from vla.projectors._layers import Whitening
 from vla.projectors._tokens import TokenReader
 
@@ -47,8 +48,8 @@ class ResidualProjector(nn.Module):
         if self.reader is not None and tokens is not None:
             self.reader.seen.fit(normalized(tokens))
 
-    def change_frames(self, seen: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
-        """`(B, T, D)` what is added to the frames; padding is ignored afterwards and must not leak into the rest."""
+    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """`(N, D)` what is added to the frames `seen` `(N, D)`, shown at `seconds` `(N,)`; `layout` says whose each is."""
         raise TypeError(f"{type(self).__name__} does not say how it changes its input")
 
     def change_text(self, seen: torch.Tensor) -> torch.Tensor:
@@ -57,11 +58,14 @@ class ResidualProjector(nn.Module):
 
     def start_frames(self, frames: torch.Tensor) -> torch.Tensor:
         """`(..., D)` unit vectors that changes are added to: raw `frames`, normalised and centred as far as `centring` says."""
-        return normalized(normalized(frames) - self.centring * self.frames_seen.center)
+        return self._centred(normalized(frames), self.frames_seen)
 
     def start_text(self, texts: torch.Tensor) -> torch.Tensor:
         """The same of raw `texts`."""
-        return normalized(normalized(texts) - self.centring * self.texts_seen.center)
+        return self._centred(normalized(texts), self.texts_seen)
+
+    def _centred(self, unit: torch.Tensor, seen: Whitening) -> torch.Tensor:
+        return normalized(unit - self.centring * seen.center)
 
     def project_frames(self, frames: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
         """Unit frames `(B, T, D)`, zero at padding.
@@ -71,10 +75,14 @@ class ResidualProjector(nn.Module):
             mask: `(B, T)` bool, True for real frames.
             seconds: `(B, T)` when each frame is shown.
         """
-        unit = normalized(frames) * mask.unsqueeze(-1)
-        seen = self.frames_seen(unit) * mask.unsqueeze(-1)
-        moved = normalized(self.start_frames(frames) + self.alpha * self.change_frames(seen, mask, seconds))
-        return moved * mask.unsqueeze(-1)
+        layout = Layout(mask)
+        return layout.padded(self.project_rows(layout.rows(frames), layout.rows(seconds), layout))
+
+    def project_rows(self, frames: torch.Tensor, seconds: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """Unit frames `(N, D)` of raw `frames` `(N, D)`, shown at `seconds` `(N,)`: those of `layout`, one after the other."""
+        unit = normalized(frames)
+        start = self._centred(unit, self.frames_seen)
+        return normalized(start + self.alpha * self.change_frames(self.frames_seen(unit), seconds, layout))
 
     def project_text(
         self, texts: torch.Tensor, tokens: torch.Tensor | None = None, token_mask: torch.Tensor | None = None
@@ -93,7 +101,7 @@ class ResidualProjector(nn.Module):
         change = self.change_text(seen)
         if self.reader is not None and tokens is not None and token_mask is not None:
             change = change + self.reader.change_text(seen, _unit(tokens, token_mask), token_mask)
-        return normalized(self.start_text(texts) + self.alpha * change) * real
+        return normalized(self._centred(unit, self.texts_seen) + self.alpha * change) * real
 
     def project_tokens(self, tokens: torch.Tensor, token_mask: torch.Tensor) -> torch.Tensor:
         """Unit tokens `(..., L, D)` from raw ones, zero where `token_mask` `(..., L)` says padding; to compare with frames."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from vla.layout import Layout
 from vla.projectors.base import ResidualProjector
 
 
@@ -14,7 +15,7 @@ class Projector(ResidualProjector):
         dim: width of the features.
     """
 
-    def change_frames(self, seen: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
+    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Layout) -> torch.Tensor:
         """Zero."""
         return torch.zeros_like(seen)
 

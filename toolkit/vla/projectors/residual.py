@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from vla.layout import Layout
 from vla.projectors._layers import Bottleneck
 from vla.projectors._tokens import TokenReader
 from vla.projectors.base import ResidualProjector
@@ -28,7 +29,7 @@ class Projector(ResidualProjector):
         self.frames = Bottleneck(dim, width, dropout)
         self.text = Bottleneck(dim, width, dropout)
 
-    def change_frames(self, seen: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
+    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Layout) -> torch.Tensor:
         """The frame network, frame by frame."""
         return self.frames(seen)
 

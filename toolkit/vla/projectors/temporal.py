@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vla.layout import Layout
 from vla.projectors._layers import Dropout, zero_linear
 from vla.projectors._tokens import TokenReader
 from vla.projectors.base import ResidualProjector
@@ -47,11 +48,11 @@ class Projector(ResidualProjector):
         self.text = zero_linear(dim, dim)
         self.reader = TokenReader(dim, width, dropout, noise) if tokens else None
 
-    def change_frames(self, seen: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
+    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Layout) -> torch.Tensor:
         """What the blocks make of the video."""
         hidden = self.enter(seen) + _time_waves(seconds, self.enter.out_features).to(seen.dtype)
         for block in self.blocks:
-            hidden = block(hidden, mask)
+            hidden = block(hidden, layout)
         return self.leave(self.norm(hidden))
 
     def change_text(self, seen: torch.Tensor) -> torch.Tensor:
@@ -73,22 +74,24 @@ class _Block(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        # Padding is zeroed before the convolution, so it looks like the end of the video that it is.
-        near = self.near((self.norms[0](hidden) * mask.unsqueeze(-1)).transpose(1, 2)).transpose(1, 2)
+    def forward(self, hidden: torch.Tensor, layout: Layout) -> torch.Tensor:
+        # The ends of a video look like what they are: beyond them there is zero.
+        near = layout.convolved(self.norms[0](hidden), self.near.weight, self.near.bias)
         hidden = hidden + self.dropout(functional.gelu(near))
-        hidden = hidden + self.dropout(self._attend(self.norms[1](hidden), mask))
+        hidden = hidden + self.dropout(self._attend(self.norms[1](hidden), layout))
         return hidden + self.dropout(self.network(self.norms[2](hidden)))
 
-    def _attend(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        b, t, w = hidden.shape
-        q, k, v = self.query_key_value(hidden).view(b, t, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
-        return self.mix(mixed.transpose(1, 2).reshape(b, t, w))
+    def _attend(self, hidden: torch.Tensor, layout: Layout) -> torch.Tensor:
+        # Only here videos lie side by side, padded, and only as wide as the block is.
+        b, t = layout.mask.shape
+        together = layout.padded(self.query_key_value(hidden)).view(b, t, 3, self.heads, -1)
+        q, k, v = together.permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=layout.mask[:, None, None, :])
+        return self.mix(layout.rows(mixed.transpose(1, 2).reshape(b, t, -1)))
 
 
 def _time_waves(seconds: torch.Tensor, width: int) -> torch.Tensor:
-    """Sines and cosines of `seconds` `(B, T)` with periods from 2 s to 2,000 s: `(B, T, width)`."""
+    """Sines and cosines of `seconds` `(N,)` with periods from 2 s to 2,000 s: `(N, width)`."""
     half = width // 2
     periods = 2.0 * 1000.0 ** (torch.arange(half, device=seconds.device, dtype=torch.float32) / max(1, half - 1))
     phase = 2 * math.pi * seconds.float().unsqueeze(-1) / periods

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from vla import durable
 from vla.cache.store import FeatureCache, current_cache
 from vla.corpus import load_corpus, texts_to_cache
+from vla.datasets.base import Annotation
 from vla.encoders._device import choose_device
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, UsageError
@@ -20,6 +22,7 @@ from vla.stages.texts import has_encoder
 from vla.train.checkpoint import FROZEN, Run, load_state, open_run
 from vla.train.config import TrainConfig, read_recipe
 from vla.train.loop import train as run_training
+from vla.train.ranks import Ranks
 from vla.train.split import split_rows, withhold
 from vla.workspace import Workspace
 
@@ -39,7 +42,9 @@ def train(
     device: str = "auto",
     progress: ProgressCallback = silent,
 ) -> Run:
-    """Train projectors on the workspace's features and captions; resumes a run that was interrupted.
+    """Train projectors on the workspace's features and captions; resumes a run that was interrupted at the step it was at.
+
+    Started by torchrun in several processes, these share every step, and the first of them writes and reports.
 
     Args:
         captions: train on the captions of this file; on all that the workspace knows when None.
@@ -51,7 +56,7 @@ def train(
         name: of the run; one that is finished with the same settings and captions is returned as it is.
         overwrite: train anew even then, and forget an interrupted one.
         device: where to train.
-        progress: called after each epoch.
+        progress: called after each epoch, and now and then between.
 
     Raises:
         MissingError: no features, no captions of cached videos, or too few videos.
@@ -63,32 +68,23 @@ def train(
     config = TrainConfig.from_mapping(values, str(recipe or "settings"))
     place = Workspace.open(workspace)
     cache = current_cache(place.caches)
+    ranks = Ranks(choose_device(device))
+    # One of the processes that share a run writes and speaks; the others wait until what they read is there.
+    first = ranks.rank == 0
+    progress = progress if first else silent
     annotations = training_captions(place, cache, captions, columns, progress, format)
-    with place.locked(progress):
-        # Where nobody can encode single sentences, training does with whole captions.
-        can_encode = not cache.spec.is_imported or has_encoder(cache)
-        texts = texts_to_cache(annotations, single=can_encode)
-        encoder = None
-        if cache.missing_texts(texts):
-            progress(Progress("load", message="loading the encoder for captions that are not cached"))
-            encoder = encoder_of(cache, device, "auto")
-            cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
+    with place.locked(progress) if first else nullcontext():
         folder = place.runs / name
+        scale = _prepared(cache, annotations, device, progress) if first else 1.0
+        if overwrite and first:
+            durable.remove(folder / "progress.json")
+        scale = ranks.told(scale)
+        cache = cache if first else current_cache(place.caches)
         told = json.dumps([a.to_json() for a in annotations], sort_keys=True)
         identity = config.identity(cache.spec.fingerprint, cache.state(), durable.sha256(told.encode()))
-        if overwrite:
-            durable.remove(folder / "progress.json")
-        elif (folder / "run.json").is_file() and load_state(folder, identity) is None:
-            try:
-                finished = open_run(folder)
-            except CacheError as error:
-                progress(Progress("train", message=f"{error}; training anew", level="warning"))
-            else:
-                if finished.identity == identity:
-                    progress(
-                        Progress("train", message=f"run {name!r} is already trained with these settings", level="note")
-                    )
-                    return finished
+        finished = None if overwrite else _finished(folder, identity, progress)
+        if finished is not None:
+            return finished
         corpus = load_corpus(cache, annotations)
         rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
         named = {rows[a.video]: a.split for a in annotations if a.split}
@@ -96,10 +92,35 @@ def train(
         if not any(kind.lower().startswith(("val", "dev")) for kind in named.values()):
             # Who names videos to choose by has said what matters, and wants all the others' captions learned.
             split = withhold(split, corpus, config.withheld, config.seed)
-        scale = _remembered_scale(cache, encoder, device)
-        return run_training(
-            corpus, split, cache.spec, scale, config, folder, identity, device=choose_device(device), progress=progress
-        )
+        return run_training(corpus, split, cache.spec, scale, config, folder, identity, ranks=ranks, progress=progress)
+
+
+def _prepared(cache: FeatureCache, annotations: list[Annotation], device: str, progress: ProgressCallback) -> float:
+    """The encoder's own temperature; every text that training looks up is in the cache then."""
+    # Where nobody can encode single sentences, training does with whole captions.
+    can_encode = not cache.spec.is_imported or has_encoder(cache)
+    texts = texts_to_cache(annotations, single=can_encode)
+    encoder = None
+    if cache.missing_texts(texts):
+        progress(Progress("load", message="loading the encoder for captions that are not cached"))
+        encoder = encoder_of(cache, device, "auto")
+        cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
+    return _remembered_scale(cache, encoder, device)
+
+
+def _finished(folder: Path, identity: str, progress: ProgressCallback) -> Run | None:
+    """The run in `folder`, if it is finished and of this identity, and none of the same is under way."""
+    if not (folder / "run.json").is_file() or load_state(folder, identity) is not None:
+        return None
+    try:
+        finished = open_run(folder)
+    except CacheError as error:
+        progress(Progress("train", message=f"{error}; training anew", level="warning"))
+        return None
+    if finished.identity != identity:
+        return None
+    progress(Progress("train", message=f"run {folder.name!r} is already trained with these settings", level="note"))
+    return finished
 
 
 def _remembered_scale(cache: FeatureCache, encoder: TextEncoder | None, device: str) -> float:

@@ -48,6 +48,9 @@ class TrainConfig:
             everything that the captions do not mention; at 0, or where the captions name videos to hold out, nothing
             guards that.
         seed: of everything random.
+        precision: of the projector while it learns: `fp32`, `bf16`, or `auto`: bf16 where the processor has matrix hardware for
+            it. Weights and losses are always float32.
+        deterministic: the same bits from run to run on a GPU, too, at some cost; on a CPU they always are.
     """
 
     levels: str = "both"
@@ -72,6 +75,8 @@ class TrainConfig:
     held_out: float = 0.15
     withheld: float = 0.1
     seed: int = 0
+    precision: str = "auto"
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if self.levels not in LEVELS:
@@ -89,6 +94,8 @@ class TrainConfig:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.held_out < 1:
             raise UsageError(f"held_out is a share between 0 and 1, not {self.held_out}")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise UsageError(f"precision is auto, fp32 or bf16, not {self.precision!r}")
         if not 0 <= self.withheld < 1:
             raise UsageError(f"withheld is a share from 0 to below 1, not {self.withheld}")
         if self.learning_rate <= 0:

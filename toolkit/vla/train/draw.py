@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 
-from vla.batch import AlignmentBatch, collate
-from vla.corpus import Asked, Corpus, Query
+from vla.batch import AlignmentBatch, gathered
+from vla.corpus import Corpus
+from vla.table import Ragged, Table, starts_of
 from vla.train.config import TrainConfig
 
-_Item = TypeVar("_Item")
-Told = dict[int, tuple[list[Query], list[Query], list[Asked]]]
+
+class Draws:
+    """The batches of a run: a function of the videos and the step's number alone."""
+
+    def __init__(self, corpus: Corpus, config: TrainConfig) -> None:
+        self._table, self._config = Table(corpus), config
+        table, count = self._table, len(corpus.videos)
+        everything = np.arange(len(table.query_video))
+        self._plain, self._timed = (
+            _by_video(everything[kind], table.query_video[kind], count) for kind in (~table.is_timed, table.is_timed)
+        )
+        self._asked = _by_video(np.arange(len(table.question_video)), table.question_video, count)
+
+    def __call__(self, rows: np.ndarray, step: int) -> AlignmentBatch:
+        """The videos `rows`, with up to `captions_per_video` untimed and as many timed captions of each, and its questions."""
+        rng = np.random.default_rng([self._config.seed, 3, step])
+        captions, questions = self._config.captions_per_video, self._config.questions_per_video
+        # Untimed first or timed first makes no difference to any loss; a fixed order makes the bits repeatable.
+        queries = np.concatenate([_some(of_video, rows, captions, rng) for of_video in (self._plain, self._timed)])
+        return gathered(self._table, rows, queries, _some(self._asked, rows, questions, rng))
 
 
-def by_video(corpus: Corpus) -> Told:
-    """Untimed captions, timed captions and questions of each video."""
-    found: Told = {i: ([], [], []) for i in range(len(corpus.videos))}
-    for query in corpus.queries:
-        (found[query.video][1] if query.is_timed else found[query.video][0]).append(query)
-    for question in corpus.questions:
-        found[question.video][2].append(question)
-    return found
+def _by_video(items: np.ndarray, video: np.ndarray, count: int) -> Ragged:
+    """The items of each of `count` videos, of which `video` says whose each is."""
+    return Ragged(items[np.argsort(video, kind="stable")], starts_of(np.bincount(video, minlength=count)))
 
 
-def draw(corpus: Corpus, told: Told, rows: np.ndarray, config: TrainConfig, step: int) -> AlignmentBatch:
-    """The videos `rows`, with up to `captions_per_video` untimed and as many timed captions of each, and its questions."""
-    rng = np.random.default_rng([config.seed, 3, step])
-    queries: list[Query] = []
-    questions: list[Asked] = []
-    for row in rows:
-        plain, timed, asked = told[int(row)]
-        for some in (plain, timed):
-            # Untimed first or timed first makes no difference to any loss; a fixed order makes the bits repeatable.
-            queries += _some(some, config.captions_per_video, rng)
-        questions += _some(asked, config.questions_per_video, rng)
-    return collate(corpus, rows, queries, questions)
-
-
-def _some(items: list[_Item], most: int, rng: np.random.Generator) -> list[_Item]:
-    return [items[i] for i in sorted(rng.permutation(len(items))[:most])]
+def _some(of_video: Ragged, rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """At most so many items of each of the videos `rows`, by lot, in their own order."""
+    index, owner, position = of_video.places(rows)
+    lots = np.lexsort((rng.random(len(index)), owner))
+    return of_video.values[index[np.sort(lots[position < most])]]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from vla.batch import AlignmentBatch
 from vla.corpus import Corpus
 from vla.evaluate.heads import answer, floor
 from vla.evaluate.run import Evaluation, evaluate
@@ -22,14 +23,19 @@ from vla.features import FeatureSpec
 from vla.heads import registry as heads
 from vla.model import AlignmentModel, ModelConfig, weights_of
 from vla.progress import Progress, ProgressCallback, silent
+from vla.table import starts_of
 from vla.train.begin import centre, warm
-from vla.train.checkpoint import Run, load_state, save_run, save_state
+from vla.train.checkpoint import Run, load_state, open_run, save_run, save_state
 from vla.train.config import HEADS_BY_QUESTION, TrainConfig
-from vla.train.draw import by_video, draw
+from vla.train.draw import Draws
 from vla.train.objective import Objective
 from vla.train.order import batches, neighbours
+from vla.train.pace import Pace
+from vla.train.ranks import Ranks
 from vla.train.split import Split
 from vla.train.state import State, restored, tensors
+from vla.train.step import Step, deterministic
+from vla.train.stop import on_interrupt
 
 ALPHAS = (0.125, 0.25, 0.5, 0.75, 1.0)
 _HALFWAY = 0.5
@@ -37,7 +43,6 @@ _HALFWAY = 0.5
 _GALLERY = 400
 """Videos that were trained on and are searched beside those held out: among a few dozen everything is found."""
 _ENOUGH = 50_000
-_SAVE_SECONDS = 5.0
 _FITTED = 4
 """Batches that the first temperature is fitted to."""
 
@@ -52,52 +57,88 @@ def train(
     identity: str,
     *,
     device: torch.device | None = None,
+    ranks: Ranks | None = None,
     progress: ProgressCallback = silent,
 ) -> Run:
-    """Train on `split.train`, choose by `split.held_out`, commit the run to `folder`; resumes where it was left.
+    """Train on `split.train`, choose by `split.held_out`, commit the run to `folder`; resumes at the step where it was left.
+
+    Ctrl-C finishes the step, saves, says so by a note, and then raises KeyboardInterrupt. `ranks` share every step; the first
+    of them alone judges and writes.
 
     Whatever is chosen, alpha 0 is the frozen encoder: a run that never beats it is kept with alpha 1 and marked as not
     better, so that it is reported and not used by default.
     """
-    device = device or torch.device("cpu")
+    ranks = ranks or Ranks(device)
+    first = ranks.rank == 0
     judge, corpus = _Judge(corpus, split, config.seed), split.taught(corpus)
-    model = _initial_model(corpus.subset(split.train), scale, config)
-    model = model.to(device)
-    objective = Objective(config).to(device)
-    optimizer = _optimizer(model, config)
-    before = judge(model), judge.untaught(model)
-    told = by_video(corpus)
-    near = neighbours(corpus, split.train, config.seed)
-    if config.projector != "identity" and centre(model, lambda m: judge(m).search):
-        # The encoder's own temperature fits its own vectors; these are others now.
-        first = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, 0)[:_FITTED]
-        warm(model, objective, (draw(corpus, told, rows, config, i).to(device) for i, rows in enumerate(first)))
+    model = _initial_model(corpus.subset(split.train), scale, config).to(ranks.device)
+    objective = Objective(config).to(ranks.device)
+    before = (judge(model), judge.untaught(model)) if first else (Evaluation({}, 0.0), 0.0)
+    draws, near = Draws(corpus, config), neighbours(corpus, split.train, config.seed)
+    if config.projector != "identity":
+        # The encoder's own temperature fits its own vectors; once they are centred these are others.
+        if first and centre(model, lambda m: judge(m).search):
+            some = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, 0)[:_FITTED]
+            warm(model, objective, (draws(rows, i).to(ranks.device) for i, rows in enumerate(some)))
+        for found in (model.projector.centring, model.log_scale.data):
+            found.fill_(ranks.told(float(found)))
     steps = math.ceil(len(split.train) / config.batch_videos)
-    state = State(0, -math.inf, 0, [], weights_of(model))
+    step = Step(model, objective, config, steps * config.epochs, ranks)
+    state = State(0, 0, {}, -1.0, 0, [], {})
     kept = load_state(folder, identity)
+    ranks.wait()
     if kept is not None:
-        state = restored(kept, model, optimizer)
-        progress(Progress("train", state.epoch, config.epochs, f"resumed after epoch {state.epoch}", "note"))
-    saved = time.monotonic()
-    while state.epoch < config.epochs and not _is_over(state, config):
-        sums: dict[str, float] = {}
-        for step, rows in enumerate(
-            batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, state.epoch)
-        ):
-            number = state.epoch * steps + step
-            _set_rate(optimizer, config, number, steps * config.epochs)
-            batch = draw(corpus, told, rows, config, number).to(device)
-            parts = _step(model, objective, optimizer, batch, config.seed + number)
-            for name, value in parts.items():
-                sums[name] = sums.get(name, 0.0) + value / steps
-        result = judge(model, _HALFWAY)
-        state = state.after(result, sums, weights_of(model))
-        values = {**sums, "score": result.score, "rate": optimizer.param_groups[0]["lr"]}
-        progress(Progress("train", state.epoch, config.epochs, "", "info", {**values, **_headline(result)}))
-        if time.monotonic() - saved > _SAVE_SECONDS:
-            save_state(folder, identity, tensors(state, model, optimizer), state.record())
-            saved = time.monotonic()
-    return _finish(model, state, before, judge, spec, config, folder, identity, split)
+        state = restored(kept, model, step.optimizer)
+        progress(Progress("train", state.epoch, config.epochs, f"resumed after {_place(state, steps)}", "note"))
+    pace = Pace(state.epoch * steps + state.step, steps * config.epochs)
+
+    def keep() -> None:
+        began = time.monotonic()
+        save_state(folder, identity, tensors(state, model, step.optimizer), state.record())
+        pace.saved(began)
+
+    def show(figures: Mapping[str, float]) -> None:
+        rate = step.rate(max(0, state.epoch * steps + state.step - 1))
+        values = {**figures, "rate": rate, **pace.values()}
+        progress(Progress("train", state.epoch, config.epochs, "", "info", values, state.step / steps))
+
+    with on_interrupt(patient=ranks.count > 1) as stop, deterministic(config.deterministic):
+        while state.epoch < config.epochs and not _is_over(state, config):
+            order = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, state.epoch)
+            for rows in order[state.step :]:
+                number = state.epoch * steps + state.step
+                parts = step(draws(rows, number).to(ranks.device), number)
+                state = state.stepped(parts, steps)
+                pace.step(len(rows))
+                stopped = ranks.any(stop.asked)
+                if first and (stopped or pace.should_save()):
+                    keep()
+                if stopped:
+                    progress(Progress("train", state.epoch, config.epochs, _farewell(state, steps, config), "note"))
+                    raise KeyboardInterrupt
+                if state.step < steps and pace.should_show():
+                    show({name: float(value) for name, value in parts.items()})
+            result = judge(model, _HALFWAY) if first else Evaluation({}, 0.0)
+            result = replace(result, score=ranks.told(result.score))
+            state = state.after(result, weights_of(model))
+            show({**state.history[-1]["losses"], "score": result.score, **_headline(result)})
+    if first:
+        _finish(model, state, before, judge, spec, config, folder, identity, split)
+    ranks.wait()
+    return open_run(folder)
+
+
+def _place(state: State, steps: int) -> str:
+    """Where a run stands, in words."""
+    inside = f"step {state.step} of {steps} in epoch {state.epoch + 1}"
+    return inside if state.step else f"epoch {state.epoch}"
+
+
+def _farewell(state: State, steps: int, config: TrainConfig) -> str:
+    return (
+        f"stopped after {_place(state, steps)} ({config.epochs} epochs in all); its state is kept: the same command goes on "
+        "from there, to the same result"
+    )
 
 
 class _Judge:
@@ -142,7 +183,7 @@ def _is_over(state: State, config: TrainConfig) -> bool:
 def _finish(
     model: AlignmentModel, state: State, before: tuple[Evaluation, float], judge: _Judge, spec: FeatureSpec,
     config: TrainConfig, folder: Path, identity: str, split: Split,
-) -> Run:  # fmt: skip
+) -> None:  # fmt: skip
     """Choose alpha, and commit."""
     model.load_state_dict(state.best_weights)
     best, after = _chosen(model, judge, *before)
@@ -163,7 +204,7 @@ def _finish(
         "floors": judge.floors(model),
         "history": state.history,
     }
-    return save_run(folder, model, spec, identity, record)
+    save_run(folder, model, spec, identity, record)
 
 
 def _chosen(model: AlignmentModel, judge: _Judge, before: Evaluation, least: float) -> tuple[float | None, Evaluation]:
@@ -185,9 +226,10 @@ def _chosen(model: AlignmentModel, judge: _Judge, before: Evaluation, least: flo
 
 def _usual(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Raw frames and texts of `corpus`, no more than are needed to know what is usual among them."""
-    frames = np.concatenate([v.values for v in corpus.videos])
-    if len(frames) > _ENOUGH:
-        frames = frames[np.sort(np.random.default_rng([seed, 6]).permutation(len(frames))[:_ENOUGH])]
+    starts = starts_of(len(v.values) for v in corpus.videos)
+    chosen = np.sort(np.random.default_rng([seed, 6]).permutation(starts[-1])[:_ENOUGH])
+    of_video = np.split(chosen, np.searchsorted(chosen, starts[1:-1]))
+    frames = np.concatenate([v.values[i - a] for v, i, a in zip(corpus.videos, of_video, starts, strict=False)])
     told = [*(q.parts for q in corpus.queries), *(q.parts for q in corpus.questions)][:_ENOUGH]
     texts = np.stack([corpus.vector(parts) for parts in told])
     return torch.from_numpy(frames.astype(np.float32)), torch.from_numpy(texts)
@@ -218,37 +260,6 @@ def chosen_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
 def _planned(name: str, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
     options: dict[str, Any] = heads.get(name).planned(corpus, config.head_options.get(name, {}))
     return options
-
-
-def _step(
-    model: AlignmentModel, objective: Objective, optimizer: torch.optim.Optimizer, batch: AlignmentBatch, seed: int
-) -> dict[str, float]:
-    model.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        parts = objective(model, batch)
-    if not parts:
-        return {}
-    optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(parts.values())).sum().backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    return {k: float(v.detach()) for k, v in parts.items()}
-
-
-def _optimizer(model: AlignmentModel, config: TrainConfig) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=(0.9, 0.98))
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, total: int) -> None:
-    warm = max(1, round(config.warmup * total))
-    done = (step - warm) / max(1, total - warm)
-    share = (step + 1) / warm if step < warm else 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
-    for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate * share
 
 
 def _headline(result: Evaluation) -> dict[str, float]:

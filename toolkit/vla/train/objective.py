@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from vla.batch import Aligned, AlignmentBatch, normalized
+from vla.batch import Aligned, AlignmentBatch
 from vla.heads import registry as heads
 from vla.losses import registry as losses
 from vla.model import AlignmentModel
@@ -28,9 +29,14 @@ class Objective(nn.Module):
         self.timed = losses.build(config.segment_loss)
         self.untimed = losses.build(config.untimed_loss)
 
-    def forward(self, model: AlignmentModel, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
-        """`{name: scalar}`; their sum is what is minimised. What the batch has no captions or questions for is left out."""
-        aligned: Aligned = model(batch)
+    def forward(
+        self, model: AlignmentModel, batch: AlignmentBatch, aligned: Aligned | None = None
+    ) -> dict[str, torch.Tensor]:
+        """`{name: scalar}`; their sum is what is minimised. What the batch has no captions or questions for is left out.
+
+        `aligned` is the batch in the shared space, where somebody has it already.
+        """
+        aligned = model(batch) if aligned is None else aligned
         parts = self.alignment(aligned, batch, "retrieval" in model.heads)
         parts |= {k: self.weights.get(k, 1.0) * v for k, v in model.head_losses(aligned, batch).items()}
         if self.pull > 0 and parts:
@@ -77,16 +83,16 @@ class Objective(nn.Module):
         index = rows.nonzero(as_tuple=True)[0].flip(0)
         chosen[first[1].flip(0)] = index
         videos = batch.video_of_query[chosen]
-        segments, mask = _equal_parts(aligned, videos)
+        segments, mask = aligned.parts(videos, _SEGMENTS)
         similarity = torch.einsum("vne,tme->vtnm", segments, aligned.sentences[chosen])
         return self.untimed(similarity, mask, batch.sentence_mask[chosen], aligned.scale)
 
     def _pull(self, model: AlignmentModel, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
         start = model.projector
-        moved = (aligned.frames - start.start_frames(batch.frames)).square().sum(-1)
+        moved = functional.mse_loss(aligned.rows, start.start_frames(batch.rows), reduction="sum") / len(batch.rows)
         pairs = ((aligned.queries, batch.queries), (aligned.questions, batch.questions.vectors))
         texts = torch.cat([(a - start.start_text(b)).square().sum(-1) for a, b in pairs])
-        return moved[batch.frame_mask].mean() + (texts.mean() if len(texts) else 0.0)
+        return moved + (texts.mean() if len(texts) else 0.0)
 
 
 def _same_moment(inside: torch.Tensor, videos: torch.Tensor) -> torch.Tensor:
@@ -99,14 +105,9 @@ def _same_moment(inside: torch.Tensor, videos: torch.Tensor) -> torch.Tensor:
 
 def _same_text(queries: torch.Tensor) -> torch.Tensor:
     """`(Q, Q)` bool: the very same words, which cannot be wrong for each other's segments."""
-    return torch.cdist(queries, queries) < 1e-4
-
-
-def _equal_parts(aligned: Aligned, videos: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """`(V, N, E)` mean directions of equal parts of each video, and `(V, N)` which of them hold a frame."""
-    mask = aligned.frame_mask[videos]
-    position = mask.cumsum(1) - 1
-    part = (position * _SEGMENTS).div(mask.sum(1, keepdim=True), rounding_mode="floor").clamp(0, _SEGMENTS - 1)
-    member = torch.nn.functional.one_hot(part, _SEGMENTS).to(aligned.frames.dtype) * mask.unsqueeze(-1)
-    sums = torch.einsum("vtn,vte->vne", member, aligned.frames[videos])
-    return normalized(sums), member.sum(1) > 0
+    # Distances from a product of matrices are off by more than what different texts differ by; whole numbers are exact.
+    bits = queries.contiguous().view(torch.int32).long()
+    chance = torch.Generator().manual_seed(0)
+    factors = torch.randint(-(2**62), 2**62, bits.shape[1:], generator=chance).to(bits.device)
+    keys = (bits * factors).sum(1)
+    return keys[:, None] == keys[None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,33 +13,50 @@ from vla.model import AlignmentModel, weights_of
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands after `epoch` epochs.
+    """Where a run stands, `step` steps into the epoch after `epoch` whole ones.
 
     Attributes:
         epoch: passes made.
-        best: score of the best of them.
+        step: steps of the next pass made.
+        losses: float32 scalars, of these steps: what they add to the means over the pass.
+        best: score of the best pass.
         stale: passes since then.
         history: a row for each pass.
-        best_weights: the model's after the best pass.
+        best_weights: the model's after the best pass; none before there is one.
     """
 
     epoch: int
+    step: int
+    losses: dict[str, torch.Tensor]
     best: float
     stale: int
     history: list[dict[str, Any]]
     best_weights: dict[str, torch.Tensor]
 
-    def after(self, result: Evaluation, losses: dict[str, float], weights: dict[str, torch.Tensor]) -> State:
-        """One epoch later, with what was measured then."""
+    def stepped(self, losses: dict[str, torch.Tensor], steps: int) -> State:
+        """One step later, which is one of `steps` of its pass."""
+        # In float32 on their device: nothing waits for them, and what is kept as text comes back with the same bits.
+        added = {k: self.losses.get(k, torch.zeros_like(v)).to(v.device) + v / steps for k, v in losses.items()}
+        return replace(self, step=self.step + 1, losses=self.losses | added)
+
+    def mean_losses(self) -> dict[str, float]:
+        """The losses as numbers."""
+        return {name: float(value) for name, value in self.losses.items()}
+
+    def after(self, result: Evaluation, weights: dict[str, torch.Tensor]) -> State:
+        """The pass ended, with what was measured then."""
         improved = result.score > self.best
-        row = {"epoch": self.epoch + 1, "losses": losses, **result.to_json()}
+        row = {"epoch": self.epoch + 1, "losses": self.mean_losses(), **result.to_json()}
         copy = {k: v.clone() for k, v in weights.items()} if improved else self.best_weights
         best = max(self.best, result.score)
-        return State(self.epoch + 1, best, 0 if improved else self.stale + 1, [*self.history, row], copy)
+        return State(self.epoch + 1, 0, {}, best, 0 if improved else self.stale + 1, [*self.history, row], copy)
 
     def record(self) -> dict[str, Any]:
         """All but the weights, as JSON."""
-        return {"epoch": self.epoch, "best": self.best, "stale": self.stale, "history": self.history}
+        return {
+            "epoch": self.epoch, "step": self.step, "losses": self.mean_losses(), "best": self.best,
+            "stale": self.stale, "history": self.history,
+        }  # fmt: skip
 
 
 def tensors(state: State, model: AlignmentModel, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -64,4 +81,5 @@ def restored(
             moments.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     best = {k.removeprefix("best."): v for k, v in found.items() if k.startswith("best.")}
-    return State(record["epoch"], record["best"], record["stale"], record["history"], best)
+    losses = {k: torch.tensor(v, dtype=torch.float32) for k, v in record["losses"].items()}
+    return State(record["epoch"], record["step"], losses, record["best"], record["stale"], record["history"], best)

@@ -1,0 +1,103 @@
+"""One step of descent: AdamW along a warm-up and a cosine, dropout a function of seed and step."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from vla.batch import AlignmentBatch
+from vla.model import AlignmentModel
+from vla.train.config import TrainConfig
+from vla.train.objective import Objective
+from vla.train.ranks import Ranks
+
+
+class Step:
+    """What moves a model's weights; it keeps AdamW's moments and nothing else.
+
+    Attributes:
+        optimizer: AdamW; weight decay on matrices only.
+    """
+
+    def __init__(
+        self, model: AlignmentModel, objective: Objective, config: TrainConfig, total: int, ranks: Ranks
+    ) -> None:
+        self._model, self._objective, self._config, self._total = model, objective, config, total
+        self._ranks = ranks
+        self._half = config.precision == "bf16" or (config.precision == "auto" and is_fast_in_half(ranks.device))
+        matrices = [p for p in model.parameters() if p.ndim >= 2]
+        others = [p for p in model.parameters() if p.ndim < 2]
+        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(
+            [g for g in groups if g["params"]], lr=config.learning_rate, betas=(0.9, 0.98), fused=True
+        )
+
+    def __call__(self, batch: AlignmentBatch, number: int) -> dict[str, torch.Tensor]:
+        """Take step `number` on `batch`; `{name: scalar}` of the losses before it, empty if there was nothing to learn from."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(number)
+        parts = self.gradients(batch, self._config.seed + number)
+        if parts:
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+            self.optimizer.step()
+        return {name: value.detach() for name, value in parts.items()}
+
+    def gradients(self, batch: AlignmentBatch, seed: int) -> dict[str, torch.Tensor]:
+        """The losses on `batch`; the model's gradients are those of their sum, the same in every process that shares the step."""
+        self._model.train()
+        parts = self._losses(batch, seed)
+        if parts:
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(parts.values())).sum().backward()
+            if self._ranks.count > 1:
+                self._ranks.average_gradients(self._model.parameters())
+        return parts
+
+    def rate(self, number: int) -> float:
+        """The learning rate of step `number`: up along a line, then down along a cosine to 1 %."""
+        warm = max(1, round(self._config.warmup * self._total))
+        done = (number - warm) / max(1, self._total - warm)
+        share = (number + 1) / warm if number < warm else 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+        return self._config.learning_rate * share
+
+    def _losses(self, batch: AlignmentBatch, seed: int) -> dict[str, torch.Tensor]:
+        device = batch.frames.device
+        # The caller's random state is given back: a library must not reseed its user's program.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            # Each process has noise of its own for its own videos, and what all compute is the same for all.
+            torch.manual_seed(seed + (self._ranks.rank << 40))
+            with torch.autocast(device.type, torch.bfloat16, enabled=self._half):
+                alone = self._ranks.count == 1
+                aligned = self._model(batch) if alone else self._ranks.aligned(self._model, batch)
+            if not alone:
+                torch.manual_seed(seed)
+            losses: dict[str, torch.Tensor] = self._objective(self._model, batch, aligned)
+        return losses
+
+
+def is_fast_in_half(device: torch.device) -> bool:
+    """True where products of bfloat16 matrices have hardware of their own. By kind and not by a measurement, which the load
+    of the machine would decide: a run must go on in the precision that it began in.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    tiles = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return device.type == "cpu" and tiles is not None and bool(tiles())
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """If `wanted`, operations of torch whose results vary from run to run are replaced by ones whose do not, or refused."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        # Read when CUDA's library of products is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
