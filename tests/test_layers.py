@@ -12,11 +12,24 @@ SOURCES = {"vla": ROOT / "toolkit" / "vla", "vla_cli": ROOT / "cli" / "vla_cli"}
 MAX_LINES = 320
 
 RANKS = (
-    ("errors", "registry", "progress", "workspace", "spans", "video", "features", "sentences", "sampling", "durable"),
+    (
+        "errors",
+        "registry",
+        "progress",
+        "workspace",
+        "spans",
+        "video",
+        "features",
+        "sentences",
+        "phrases",
+        "_lexicon",
+        "sampling",
+        "durable",
+    ),
     ("decoders", "encoders", "datasets", "indexes", "formats", "world"),
     ("cache",),
     ("corpus",),
-    ("batch",),
+    ("batch", "interaction"),
     ("projectors", "heads", "losses"),
     ("model",),
     ("evaluate", "search"),
@@ -33,7 +46,8 @@ NARROW = {
     "cache": VOCABULARY | {"decoders", "decoders.base", "encoders", "encoders.base", "datasets", "datasets.base"},
     "corpus": VOCABULARY | {"cache", "cache.*", "datasets", "datasets.base"},
     "batch": VOCABULARY | {"corpus"},
-    **dict.fromkeys(RANKS[5], VOCABULARY | {"corpus", "batch"}),
+    "interaction": VOCABULARY,
+    **dict.fromkeys(RANKS[5], VOCABULARY | {"corpus", "batch", "interaction"}),
     "train": set().union(*RANKS[:8]) | {f"{u}.*" for u in set().union(*RANKS[:8])} - {"search", "search.*"},
 }
 
