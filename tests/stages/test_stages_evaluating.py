@@ -16,6 +16,9 @@ from vla.encoders.toy import Encoder
 from vla.errors import MissingError, UnknownNameError
 from vla.evaluate.kept import kept
 from vla.features import FrameFeatures
+from vla.stages.judged import annotations_of
+from vla.stages.known import trained_on
+from vla.train.checkpoint import open_run
 from vla.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("no_sync")
@@ -133,6 +136,24 @@ def test_the_run_is_known_by_its_digest_where_no_split_is_named(world):
     other = write(folder / "other.jsonl", annotations(lambda i: "")[:9])
     unknown = api.evaluate(run="none", captions=other, workspace=folder, tasks=["moments"])
     assert unknown.floors_from == "annotations whose split begins with 'train'"
+
+
+def test_what_was_withheld_from_training_is_not_what_was_trained_on(world):
+    """Floors are fitted to what the run was told, and to nothing that it was judged by."""
+    folder, _ = world
+    some = [
+        Annotation(f"{i}.{k}", f"{THINGS[i // 2]} number {k} of {i}", f"v{i}.mp4", ((k / 2, k / 2 + 1.0),))
+        for i in range(VIDEOS)
+        for k in range(6)
+    ]
+    path = write(folder / "many.jsonl", some)
+    run = api.train(captions=path, workspace=folder, settings={**SETTINGS, "withheld": 0.3}, name="many")
+    place = Workspace.open(folder)
+    given = annotations_of(place, current_cache(place.caches), path, None, None, "").annotations
+    known = trained_on(place, current_cache(place.caches), open_run(place.runs / "many"), given)
+    assert known.how == "what the run was trained on" and len(known.videos) == run.record["videos"]["train"]
+    of_those_videos = [a for a in given if a.video in known.videos]
+    assert 0 < len(of_those_videos) - len(known.annotations) <= round(0.3 * len(some))
 
 
 def test_an_older_run_without_its_captions_has_floors_left_out(tmp_path, world):

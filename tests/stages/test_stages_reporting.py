@@ -70,7 +70,7 @@ def run_of(name="mine", task="text to video", better=True, epochs=3):
         "before": {"metrics": {task: {"R@1": 39.0, "MedR": 3.0}}, "score": 0.4, "search": 0.4},
         "after": {"metrics": {task: {"R@1": 42.0, "R@10": 80.0, "R@5": 70.0, "MedR": 4.0}}, "score": 0.6, "search": 0.5,
                   "blind": {task: {"R@1": 12.0}}},
-        "floors": {task: {"R@1": 11.0}}, "history": history,
+        "floors": {task: {"R@1": 11.0}}, "history": history, "centring": 0.5, "untaught": {"before": 0.25, "after": 0.375},
     }  # fmt: skip
     return Run(
         name, "i" * 16, "d" * 16, FeatureSpec("toy", HOSTILE, "none", "none", "fps=2", 16), ModelConfig(16), record
@@ -101,6 +101,7 @@ def test_the_page_is_well_formed_and_complete():
         "+1.0",
         "12.0",
         "11.0",
+        "0.250 before training, 0.375 after",
     ):
         assert told in text, told
     assert (

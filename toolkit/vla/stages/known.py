@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vla import durable
 from vla.cache import captions as caption_store
 from vla.cache.store import FeatureCache
+from vla.corpus import load_corpus
 from vla.datasets.base import Annotation
 from vla.errors import MissingError, UsageError
 from vla.stages.captions import each_once
 from vla.train.checkpoint import Run
 from vla.train.config import TrainConfig
-from vla.train.split import split_rows
+from vla.train.split import split_rows, withhold
 from vla.workspace import Workspace
 
 
@@ -71,18 +72,16 @@ def _if_of_run(annotations: list[Annotation], run: Run, cache: FeatureCache) -> 
     told = json.dumps([a.to_json() for a in annotations], sort_keys=True)
     if config.identity(cache.spec.fingerprint, cache.state(), durable.sha256(told.encode())) != run.identity:
         return None
-    names = list(_names(annotations))
-    rows = {video: row for row, video in enumerate(names)}
     try:
-        split = split_rows(
-            len(names), {rows[a.video]: a.split for a in annotations if a.split}, config.held_out, config.seed
-        )
+        corpus = load_corpus(cache, annotations)
+        names = [video.video_id for video in corpus.videos]
+        rows = {name: row for row, name in enumerate(names)}
+        named = {rows[a.video]: a.split for a in annotations if a.split}
+        split = split_rows(len(names), named, config.held_out, config.seed)
     except MissingError:
         return None
+    split = withhold(split, corpus, config.withheld, config.seed)
     videos = {names[row] for row in split.train}
-    return Known([a for a in annotations if a.video in videos], "what the run was trained on")
-
-
-def _names(annotations: Iterable[Annotation]) -> dict[str, None]:
-    """Videos in the order in which `load_corpus` numbers them."""
-    return dict.fromkeys(a.video for a in annotations)
+    hidden = {id(corpus.queries[row].annotation) for row in split.withheld}
+    told_of = [a for a in annotations if a.video in videos and id(a) not in hidden]
+    return Known(told_of, "what the run was trained on")

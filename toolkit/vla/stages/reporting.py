@@ -81,6 +81,7 @@ def _head(run: Run) -> list[str]:
         ("heads", ", ".join(run.model.heads) or "none"),
         ("epochs", record["epochs"]),
         ("alpha", f"{record['alpha']:g}: how far the projector goes from frozen (0) to as it was trained (1)"),
+        *_guard(record),
         ("weights", run.digest),
     ]  # fmt: skip
     default = TrainConfig()
@@ -92,6 +93,17 @@ def _head(run: Run) -> list[str]:
         facts([*told, ("not as usual", ", ".join(f"{k} {v}" for k, v in changed) or "nothing: all settings are the defaults")]),
         folded("All settings", facts(list(record["config"].items()))),
     ]  # fmt: skip
+
+
+def _guard(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What became of all that the captions do not mention, where a run was judged by that, too."""
+    found = []
+    if "centring" in record:
+        found.append(("centring", f"{record['centring']:g}: so much of what all features share is taken away"))
+    if any(record.get("untaught", {}).values()):
+        before, after = (record["untaught"][when] for when in ("before", "after"))
+        found.append(("content withheld", f"found with a score of {before:.3f} before training, {after:.3f} after"))
+    return found
 
 
 def _course(run: Run) -> list[str]:
