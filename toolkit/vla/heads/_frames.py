@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from vla.batch import Aligned, AlignmentBatch
@@ -61,3 +62,9 @@ def apart(batch: AlignmentBatch, rows: torch.Tensor, most: int) -> list[torch.Te
     """`rows` in groups of which each has at most `most` frames to look at, or one query: they bound the memory."""
     together = max(1, most // max(1, batch.frame_mask.shape[1]))
     return list(rows.split(together)) if len(rows) else []
+
+
+def of_real_frames(saliency: torch.Tensor, batch: AlignmentBatch) -> list[np.ndarray]:
+    """Of each timed query `(T,)` float32, its row of `saliency` `(N, T)` as long as its video."""
+    counts = batch.frame_mask.sum(1)[batch.video_of_query[batch.is_timed]].tolist()
+    return [row[:n] for row, n in zip(saliency.float().cpu().numpy(), counts, strict=True)]

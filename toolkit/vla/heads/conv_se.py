@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from vla.batch import Aligned, AlignmentBatch
 from vla.corpus import Corpus
+from vla.errors import UsageError
 from vla.heads import base
-from vla.heads._frames import apart, curves, edges, to_frames
+from vla.heads._frames import apart, curves, edges, of_real_frames, to_frames
 from vla.spans import nms
 
 _TOGETHER = 65536
@@ -66,10 +67,7 @@ class Head(base.Head):
     ) -> None:  # fmt: skip
         super().__init__()
         self.shortest, self.longest, self.overlap = shortest, longest, overlap
-        self.filters = nn.ModuleList(nn.Conv1d(1, 2, size, bias=False) for size in sizes)
-        for layer, size in zip(self.filters, sizes, strict=True):
-            rise = torch.cat([-torch.ones(size // 2), torch.ones(size // 2)]) / (size // 2) / len(sizes)
-            layer.weight.data.copy_(torch.stack([rise, -rise])[:, None])  # type: ignore[operator, union-attr]
+        self.filters = nn.ParameterList(_edges(size) / len(sizes) for size in sizes)
 
     @classmethod
     def planned(cls, corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,6 +103,10 @@ class Head(base.Head):
         parts = (predictions.starts, predictions.ends, predictions.seconds)
         return [self._listed(*row) for row in zip(*(part.double().cpu().numpy() for part in parts), strict=True)]
 
+    def shown(self, predictions: Any, batch: AlignmentBatch) -> list[np.ndarray]:
+        """The curve itself."""
+        return of_real_frames(predictions.saliency, batch)
+
     def _listed(self, starts: np.ndarray, ends: np.ndarray, seconds: np.ndarray) -> np.ndarray:
         """`(N, 3)`. Of one query `(T + 1,)` log-probabilities and seconds."""
         first = np.argsort(-starts, kind="stable")[:_STARTS]
@@ -125,8 +127,18 @@ class Head(base.Head):
         """`(N, 2, T + 1)` of start and end. Beyond the video the curve goes on as it ends: that is no edge."""
         last = mask.sum(1, keepdim=True).sub(1).clamp_min(0)
         total = curve.new_zeros(len(curve), 2, curve.shape[1] + 1)
-        for layer in self.filters:
-            size = layer.weight.shape[-1]  # type: ignore[union-attr]
-            places = torch.arange(-(size // 2), curve.shape[1] + size // 2, device=curve.device)
-            total = total + layer(curve.gather(1, torch.minimum(places[None].clamp_min(0), last))[:, None])
+        for weights in self.filters:
+            half = weights.shape[-1] // 2
+            places = torch.arange(-half, curve.shape[1] + half, device=curve.device)[None].clamp_min(0)
+            total = total + functional.conv1d(curve.gather(1, torch.minimum(places, last))[:, None], weights)
         return total
+
+
+def _edges(size: int) -> torch.Tensor:
+    """`(2, 1, size)`: the mean of a curve after a place less that before it, and the same turned around."""
+    if size < 2 or size % 2:
+        raise UsageError(
+            f"the convolutions see an even number of frames, half before a place and half after, not {size}"
+        )
+    rise = torch.cat([-torch.ones(size // 2), torch.ones(size // 2)]) / (size // 2)
+    return torch.stack([rise, -rise])[:, None]

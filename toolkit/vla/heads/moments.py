@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from vla.batch import Aligned, AlignmentBatch
 from vla.corpus import Corpus
 from vla.heads import base
-from vla.heads._frames import apart, curves, edges, rated, to_frames, to_seconds
+from vla.heads._frames import apart, curves, edges, of_real_frames, rated, to_frames, to_seconds
 from vla.heads._pyramid import Block, Pyramid
 from vla.spans import frames_in, nms
 
@@ -32,7 +32,7 @@ class Located:
 
     Attributes:
         spans: `(N, K, 2)` seconds, best first, within the video.
-        scores: `(N, K)`, 0 to 1; -1 where there are fewer.
+        scores: `(N, K)` logits; -inf where there are fewer.
         saliency: `(N, T)` how well each frame shows the query; of no meaning at padding.
     """
 
@@ -110,26 +110,13 @@ class Head(base.Head):
     def forward(self, aligned: Aligned, batch: AlignmentBatch) -> Located:
         """The moments of every timed query, and how well each frame shows it."""
         rows = batch.is_timed.nonzero()[:, 0]
-        bounds = edges(batch)
-        seen = self._seen(aligned)
+        bounds, seen = edges(batch), self._seen(aligned)
+        none = Located(bounds.new_zeros(0, 1, 2), bounds.new_zeros(0, 1), bounds.new_zeros(0, bounds.shape[1] - 1))
         found = [
             self._best(self._points(aligned, batch, seen, some), batch, bounds, some)
-            for some in self._parts(batch, rows)
-        ]
-        if not found:
-            none = torch.zeros(0, batch.frames.shape[1], device=bounds.device)
-            return Located(none.new_zeros(0, 1, 2), none.new_zeros(0, 1), none)
-        most = max(part.scores.shape[1] for part in found)
-        return Located(
-            torch.cat([functional.pad(part.spans, (0, 0, 0, most - part.spans.shape[1])) for part in found]),
-            torch.cat([functional.pad(part.scores, (0, most - part.scores.shape[1]), value=-1.0) for part in found]),
-            torch.cat([part.saliency for part in found]),
-        )
-
-    def saliency(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
-        """`(Q, T)` how well each frame of its video shows each timed query; 0 for the others."""
-        found = self(aligned, batch).saliency
-        return found.new_zeros(len(batch.queries), found.shape[1]).index_copy(0, batch.is_timed.nonzero()[:, 0], found)
+            for some in apart(batch, rows, self.together)
+        ] or [none]
+        return Located(*(torch.cat([getattr(part, f.name) for part in found]) for f in fields(Located)))
 
     def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
         """Scores, ends and saliency of the timed queries."""
@@ -138,7 +125,7 @@ class Head(base.Head):
             return None
         bounds = edges(batch)
         seen = self._seen(aligned)
-        parts = self._parts(batch, rows)
+        parts = apart(batch, rows, self.together)
         sums = []
         for some in parts:
             if len(parts) == 1:
@@ -150,14 +137,20 @@ class Head(base.Head):
 
     def decode(self, predictions: Any, batch: AlignmentBatch) -> list[Any]:
         """`(N, 3)` moments of each timed query, of those that overlap the best."""
-        spans, scores = predictions.spans.double().cpu().numpy(), predictions.scores.double().cpu().numpy()
+        scores = predictions.scores.double()
         found = []
-        for places, values in zip(spans, scores, strict=True):
-            real = (values >= 0) & (places[:, 0] < places[:, 1])
-            places, values = places[real], values[real]
-            kept = nms(places, values, self.overlap, most=_LISTED)
-            found.append(np.column_stack([places[kept], values[kept]]))
+        # Sorted before they are squashed: all that is certain would be equally so.
+        for spans, values, chances in zip(
+            *(_array(part) for part in (predictions.spans, scores, scores.sigmoid())), strict=True
+        ):
+            real = np.isfinite(values) & (spans[:, 0] < spans[:, 1])
+            kept = np.flatnonzero(real)[nms(spans[real], values[real], self.overlap, most=_LISTED)]
+            found.append(np.column_stack([spans[kept], chances[kept]]))
         return found
+
+    def shown(self, predictions: Any, batch: AlignmentBatch) -> list[np.ndarray]:
+        """Trained to stand out where annotators saw the query; untrained, its cosines."""
+        return of_real_frames(predictions.saliency, batch)
 
     def _seen(self, aligned: Aligned) -> torch.Tensor:
         """`(B, T, 2 * width)`: frames that know their neighbours, once for all queries."""
@@ -166,9 +159,6 @@ class Head(base.Head):
             hidden = block(hidden, aligned.frame_mask)
         seen: torch.Tensor = self.seen(hidden)
         return seen
-
-    def _parts(self, batch: AlignmentBatch, rows: torch.Tensor) -> list[torch.Tensor]:
-        return apart(batch, rows, self.together)
 
     def _points(self, aligned: Aligned, batch: AlignmentBatch, seen: torch.Tensor, rows: torch.Tensor) -> _Points:
         videos = batch.video_of_query[rows]
@@ -207,9 +197,8 @@ class Head(base.Head):
         return said
 
     def _best(self, points: _Points, batch: AlignmentBatch, bounds: torch.Tensor, rows: torch.Tensor) -> Located:
-        chances = points.scores.sigmoid().masked_fill(~points.there, -1.0)
-        scores, best = torch.sort(chances, dim=1, descending=True, stable=True)
-        scores, best = scores[:, :_CONSIDERED], best[:, :_CONSIDERED]
+        ranked = torch.sort(points.scores.masked_fill(~points.there, -torch.inf), dim=1, descending=True, stable=True)
+        scores, best = ranked.values[:, :_CONSIDERED], ranked.indices[:, :_CONSIDERED]
         of_query = bounds[batch.video_of_query[rows]]
         places = points.bounds.gather(1, best[..., None].expand(-1, -1, 2)).flatten(1)
         seconds = to_seconds(places, of_query)
@@ -238,6 +227,11 @@ class Head(base.Head):
         logs = points.saliency.masked_fill(~batch.frame_mask[batch.video_of_query[rows]], -torch.inf).log_softmax(1)
         shows = -(shown / shown.sum(1, keepdim=True) * logs.masked_fill(shown == 0, 0.0)).sum()
         return torch.stack([scores, ends, shows, finds.sum().to(scores)])
+
+
+def _array(values: torch.Tensor) -> np.ndarray:
+    found: np.ndarray = values.double().cpu().numpy()
+    return found
 
 
 def _raised(curve: torch.Tensor, counts: torch.Tensor, centers: torch.Tensor, strides: torch.Tensor) -> torch.Tensor:
