@@ -18,7 +18,7 @@ from vla.heads import base
 from vla.heads._frames import apart, curves, edges, of_real_frames, to_frames
 from vla.spans import nms
 
-_TOGETHER = 65536
+_TOGETHER = 32768
 _STARTS = 128
 """So many of the likeliest starts are tried with every end: all starts would be the square of a video's frames."""
 _CONSIDERED = 1000
@@ -101,7 +101,7 @@ class Head(base.Head):
     def decode(self, predictions: Any, batch: AlignmentBatch) -> list[Any]:
         """`(N, 3)` moments of each timed query, of those that overlap the best; the whole video where none is long enough."""
         parts = (predictions.starts, predictions.ends, predictions.seconds)
-        return [self._listed(*row) for row in zip(*(part.double().cpu().numpy() for part in parts), strict=True)]
+        return [self._listed(*row) for row in zip(*(part.cpu().double().numpy() for part in parts), strict=True)]
 
     def shown(self, predictions: Any, batch: AlignmentBatch) -> list[np.ndarray]:
         """The curve itself."""

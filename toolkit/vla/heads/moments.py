@@ -17,13 +17,15 @@ from vla.batch import Aligned, AlignmentBatch
 from vla.corpus import Corpus
 from vla.heads import base
 from vla.heads._frames import apart, curves, edges, of_real_frames, rated, to_frames, to_seconds
+from vla.heads._points import HALF, Points, assigned, ious, listwise, raised
 from vla.heads._pyramid import Block, Pyramid
 from vla.spans import frames_in, nms
 
-_HALF = 2.0
-"""Strides from a point to either end of the window that it begins with."""
 _CONSIDERED = 1000
 _LISTED = 50
+_FLAT = 1e-3
+_ABSOLUTE = 0.2
+"""Weight of how many strides an end is off, beside GIoU, of which a brief moment has most."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,6 @@ class Located:
 
     spans: torch.Tensor
     scores: torch.Tensor
-    saliency: torch.Tensor
-
-
-@dataclass(frozen=True)
-class _Points:
-    """Where a moment may be: `(N, K)` of all levels. `bounds` `(N, K, 2)` are counted in frames."""
-
-    centers: torch.Tensor
-    strides: torch.Tensor
-    there: torch.Tensor
-    scores: torch.Tensor
-    bounds: torch.Tensor
     saliency: torch.Tensor
 
 
@@ -104,7 +94,7 @@ class Head(base.Head):
             for span in query.spans:
                 first, last = frames_in(video.timestamps_seconds, video.duration_seconds, span)
                 lengths.append(last - first)
-        needed = 2 + max(0, math.ceil(math.log2(max(lengths) / (2 * _HALF))))
+        needed = 2 + max(0, math.ceil(math.log2(max(lengths) / (2 * HALF))))
         return {"levels": needed, "width": min(256, corpus.dim), **options}
 
     def forward(self, aligned: Aligned, batch: AlignmentBatch) -> Located:
@@ -137,7 +127,7 @@ class Head(base.Head):
 
     def decode(self, predictions: Any, batch: AlignmentBatch) -> list[Any]:
         """`(N, 3)` moments of each timed query, of those that overlap the best."""
-        scores = predictions.scores.double()
+        scores = predictions.scores.cpu().double()
         found = []
         # Sorted before they are squashed: all that is certain would be equally so.
         for spans, values, chances in zip(
@@ -160,35 +150,33 @@ class Head(base.Head):
         seen: torch.Tensor = self.seen(hidden)
         return seen
 
-    def _points(self, aligned: Aligned, batch: AlignmentBatch, seen: torch.Tensor, rows: torch.Tensor) -> _Points:
+    def _points(self, aligned: Aligned, batch: AlignmentBatch, seen: torch.Tensor, rows: torch.Tensor) -> Points:
         videos = batch.video_of_query[rows]
         mask = aligned.frame_mask[videos]
         curve = curves(aligned, batch, rows)
-        hidden = self._fused(aligned, seen, rows, videos, curve, mask)
+        count = mask.sum(1)
+        centered = (curve - curve.sum(1, keepdim=True) / count[:, None]).masked_fill(~mask, 0.0)
+        hidden = self._fused(aligned.queries[rows], seen[videos], aligned.scale * centered, mask)
         found = self.pyramid(hidden, mask, self.levels)
         said = torch.cat([self._read(level, there) for level, there in found], 1)
         saliency = aligned.scale * curve + self.shows(self.norm(found[0][0])).squeeze(-1)
         strides = torch.cat([torch.full((there.shape[1],), 2.0**k) for k, (_, there) in enumerate(found)]).to(curve)
         places = torch.cat([torch.arange(there.shape[1]) for _, there in found]).to(curve)
         centers = (places + 0.5) * strides
-        reach = strides[:, None] * _HALF * functional.softplus(said[..., 1:] + math.log(math.e - 1))
+        reach = strides[:, None] * HALF * functional.softplus(said[..., 1:] + math.log(math.e - 1))
         bounds = centers[:, None] + reach * reach.new_tensor([-1.0, 1.0])
-        raised = aligned.scale * _raised(curve, mask.sum(1), centers, strides)
-        there = torch.cat([there for _, there in found], 1)
-        return _Points(centers, strides, there, self.slope * raised + self.offset + said[..., 0], bounds, saliency)
+        scores = self.slope * aligned.scale * raised(centered, count, centers, strides) + self.offset + said[..., 0]
+        return Points(centers, strides, torch.cat([there for _, there in found], 1), scores, bounds, saliency)
 
     def _fused(
-        self, aligned: Aligned, seen: torch.Tensor, rows: torch.Tensor, videos: torch.Tensor, curve: torch.Tensor,
-        mask: torch.Tensor,
-    ) -> torch.Tensor:  # fmt: skip
+        self, queries: torch.Tensor, seen: torch.Tensor, curve: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
         """`(N, T, width)` frames, query, what they have in common, and how the cosine stands out."""
-        plain, gate = seen[videos].chunk(2, -1)
-        asked, key = self.queries(aligned.queries[rows] * self.spread)[:, None].chunk(2, -1)
-        count = mask.sum(1, keepdim=True)
-        from_mean = (curve - curve.sum(1, keepdim=True) / count).masked_fill(~mask, 0.0)
-        spread = (from_mean.square().sum(1, keepdim=True) / count).sqrt().clamp_min(1e-4)
-        shape = self.curve(torch.stack([aligned.scale * from_mean, from_mean / spread], -1))
-        return self.dropout(plain + asked + gate * key + shape) * mask.unsqueeze(-1)
+        plain, gate = seen.chunk(2, -1)
+        asked, key = self.queries(queries * self.spread)[:, None].chunk(2, -1)
+        deviation = (curve.square().sum(1, keepdim=True) / mask.sum(1, keepdim=True)).sqrt().clamp_min(_FLAT)
+        both = self.curve(torch.stack([curve, curve / deviation], -1))
+        return self.dropout(plain + asked + gate * key + both) * mask.unsqueeze(-1)
 
     def _read(self, level: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
         """`(N, K, 3)`: what a level adds to the score, and to the distances to start and end, of its points."""
@@ -196,7 +184,7 @@ class Head(base.Head):
         said: torch.Tensor = self.says(self.dropout(functional.gelu(self.tower(hidden)).transpose(1, 2)))
         return said
 
-    def _best(self, points: _Points, batch: AlignmentBatch, bounds: torch.Tensor, rows: torch.Tensor) -> Located:
+    def _best(self, points: Points, batch: AlignmentBatch, bounds: torch.Tensor, rows: torch.Tensor) -> Located:
         ranked = torch.sort(points.scores.masked_fill(~points.there, -torch.inf), dim=1, descending=True, stable=True)
         scores, best = ranked.values[:, :_CONSIDERED], ranked.indices[:, :_CONSIDERED]
         of_query = bounds[batch.video_of_query[rows]]
@@ -212,65 +200,20 @@ class Head(base.Head):
         points = self._points(aligned, batch, seen, rows)
         of_query = bounds[batch.video_of_query[rows]]
         wanted = to_frames(batch.spans[rows].flatten(1), of_query).unflatten(1, (-1, 2))
-        moment, finds = _assigned(points, wanted, batch.span_mask[rows], self.radius)
-        target = batch.spans[rows].gather(1, moment[..., None].expand(-1, -1, 2))
+        moment, finds = assigned(points, wanted, batch.span_mask[rows], self.radius)
+        mine = moment[..., None].expand(-1, -1, 2)
         found = to_seconds(points.bounds.flatten(1), of_query).unflatten(1, (-1, 2))
-        iou, generous = _ious(found[finds], target[finds])
+        iou, generous = ious(found[finds], batch.spans[rows].gather(1, mine)[finds])
+        off = ((points.bounds - wanted.gather(1, mine)) / points.strides[:, None])[finds]
         quality = torch.zeros_like(points.scores)
         quality[finds] = iou.detach()
-        near = functional.binary_cross_entropy_with_logits(points.scores, quality, reduction="none")
-        scores = ((points.scores.sigmoid() - quality).square() * near)[points.there].sum()
-        told = wanted.gather(1, moment[..., None].expand(-1, -1, 2))
-        off = (points.bounds - told)[finds] / (points.strides[:, None].expand(len(rows), -1, 2)[finds])
-        ends = (1 - generous).sum() + 0.2 * functional.smooth_l1_loss(off, torch.zeros_like(off), reduction="sum")
-        shown = rated(batch, rows)
-        logs = points.saliency.masked_fill(~batch.frame_mask[batch.video_of_query[rows]], -torch.inf).log_softmax(1)
-        shows = -(shown / shown.sum(1, keepdim=True) * logs.masked_fill(shown == 0, 0.0)).sum()
+        surprise = functional.binary_cross_entropy_with_logits(points.scores, quality, reduction="none")
+        scores = ((points.scores.sigmoid() - quality).square() * surprise)[points.there].sum()
+        ends = (1 - generous).sum() + _ABSOLUTE * functional.smooth_l1_loss(off, torch.zeros_like(off), reduction="sum")
+        shows = listwise(points.saliency, batch.frame_mask[batch.video_of_query[rows]], rated(batch, rows)).sum()
         return torch.stack([scores, ends, shows, finds.sum().to(scores)])
 
 
 def _array(values: torch.Tensor) -> np.ndarray:
-    found: np.ndarray = values.double().cpu().numpy()
+    found: np.ndarray = values.cpu().double().numpy()
     return found
-
-
-def _raised(curve: torch.Tensor, counts: torch.Tensor, centers: torch.Tensor, strides: torch.Tensor) -> torch.Tensor:
-    """`(N, K)` mean of the curve in a point's window less that of the whole video, times the root of its length."""
-    sums = functional.pad(curve.double().cumsum(1), (1, 0))
-    end = counts[:, None].to(sums)
-    low = (centers - _HALF * strides)[None].double().clamp_min(0).expand(len(curve), -1)
-    high = torch.minimum((centers + _HALF * strides)[None].double(), end)
-    length = (high - torch.minimum(low, high)).clamp_min(1e-6)
-    mean = sums[:, -1:] / end.clamp_min(1)
-    inside = (_at(sums, high) - _at(sums, torch.minimum(low, high))) / length
-    return ((inside - mean) * length.sqrt()).to(curve.dtype)
-
-
-def _at(sums: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    below = places.floor().long().clamp(0, sums.shape[1] - 2)
-    first, second = sums.gather(1, below), sums.gather(1, below + 1)
-    return first + (places - below) * (second - first)
-
-
-def _assigned(
-    points: _Points, wanted: torch.Tensor, real: torch.Tensor, radius: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which moment `(N, K)` each point is to find, and whether it is to find any. wanted: `(N, P, 2)` in frames."""
-    middle, length = wanted.mean(-1), wanted[..., 1] - wanted[..., 0]
-    away = (points.centers[None, :, None] - middle[:, None]).abs() / points.strides[None, :, None]
-    ratio = length[:, None] / (2 * _HALF * points.strides[None, :, None])
-    coarsest = (points.strides[None] * points.there).amax(1)[:, None, None] == points.strides[None, :, None]
-    finest = (points.strides == 1)[None, :, None]
-    fits = ((ratio >= 0.5) | finest) & ((ratio < 2) | coarsest) & (away <= radius)
-    fits &= points.there[..., None] & real[:, None]
-    moment = away.masked_fill(~fits, torch.inf).argmin(2)
-    return moment, fits.any(2)
-
-
-def _ious(found: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """IoU, and that less the share of the time from first to last that neither covers (GIoU), of spans `(M, 2)`."""
-    shared = (torch.minimum(found[:, 1], target[:, 1]) - torch.maximum(found[:, 0], target[:, 0])).clamp_min(0)
-    across = (torch.maximum(found[:, 1], target[:, 1]) - torch.minimum(found[:, 0], target[:, 0])).clamp_min(1e-6)
-    covered = (found[:, 1] - found[:, 0] + target[:, 1] - target[:, 0] - shared).clamp_min(1e-6)
-    iou = shared / covered
-    return iou, iou - (across - covered).clamp_min(0) / across
