@@ -36,6 +36,8 @@ def made_corpus(lengths=(4, 2, 3, 7), seed=0, dim=DIM):
         )
         for k, (text, question) in enumerate(asked):
             choices = tuple(said(f"{text} {c}") for c in question.choices)
-            questions.append(Asked(Annotation(f"q{i}.{k}", text, name, question=question), said(text), choices, i))
+            alone = tuple(said(c) for c in question.choices)
+            asked_of = Annotation(f"q{i}.{k}", text, name, question=question)
+            questions.append(Asked(asked_of, said(text), choices, alone, i))
     answers = {c: said(c) for c in COLORS}
     return Corpus(videos, queries, vectors, tuple(questions), answers)

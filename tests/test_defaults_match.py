@@ -17,7 +17,9 @@ CLI_ONLY = {"as_json", "quiet", "dry_run", "list_formats"}
 NOT_WITH_LIST = {("import_annotations", "format"), ("import_annotations", "files")}
 COLUMNS = {"video_column", "caption_column", "start_column", "end_column", "split_column"}
 SAMPLING = {"fps", "num_frames", "keyframes", "scenes"}
-COMMANDS = ("extract", "train", "index", "search", "demo", "import_annotations", "import_features", "export")
+COMMANDS = (
+    "extract", "train", "evaluate", "report", "index", "search", "demo", "import_annotations", "import_features", "export",
+)  # fmt: skip
 
 
 def command(name):
@@ -91,6 +93,13 @@ def test_column_options_reach_the_library_under_its_names():
     assert columns("", "", "", "d", "") == {"end_column": "d"}
     accepted = inspect.signature(Dataset).parameters
     assert set(columns("a", "b", "c", "d", "e")) <= set(accepted)
+
+
+def test_the_tasks_that_eval_names_are_those_there_are():
+    from vla.evaluate.protocols import GROUPS
+    from vla_cli.commands.evaluate import _TASKS
+
+    assert _TASKS.split(", ") == list(GROUPS)
 
 
 def test_a_recipe_may_hold_every_setting_and_nothing_else(tmp_path):

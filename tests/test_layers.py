@@ -12,11 +12,24 @@ SOURCES = {"vla": ROOT / "toolkit" / "vla", "vla_cli": ROOT / "cli" / "vla_cli"}
 MAX_LINES = 320
 
 RANKS = (
-    ("errors", "registry", "progress", "workspace", "spans", "video", "features", "sentences", "sampling", "durable"),
+    (
+        "errors",
+        "registry",
+        "progress",
+        "workspace",
+        "spans",
+        "video",
+        "features",
+        "sentences",
+        "phrases",
+        "_lexicon",
+        "sampling",
+        "durable",
+    ),
     ("decoders", "encoders", "datasets", "indexes", "formats", "world"),
     ("cache",),
     ("corpus",),
-    ("batch",),
+    ("batch", "interaction"),
     ("projectors", "heads", "losses"),
     ("model",),
     ("evaluate", "search"),
@@ -33,7 +46,8 @@ NARROW = {
     "cache": VOCABULARY | {"decoders", "decoders.base", "encoders", "encoders.base", "datasets", "datasets.base"},
     "corpus": VOCABULARY | {"cache", "cache.*", "datasets", "datasets.base"},
     "batch": VOCABULARY | {"corpus"},
-    **dict.fromkeys(RANKS[5], VOCABULARY | {"corpus", "batch"}),
+    "interaction": VOCABULARY,
+    **dict.fromkeys(RANKS[5], VOCABULARY | {"corpus", "batch", "interaction"}),
     "train": set().union(*RANKS[:8]) | {f"{u}.*" for u in set().union(*RANKS[:8])} - {"search", "search.*"},
 }
 
@@ -209,14 +223,14 @@ def test_the_facade_holds_what_it_promises():
         vla.serch  # noqa: B018
 
 
-@pytest.mark.parametrize("verb", ["train", "search"])
-def test_a_verb_stays_callable_when_the_package_of_its_name_is_imported(verb):
+@pytest.mark.parametrize(("verb", "module"), [("train", "loop"), ("search", "query"), ("evaluate", "seen")])
+def test_a_verb_stays_callable_when_the_package_of_its_name_is_imported(verb, module):
     """Importing `vla.search.query` binds `vla.search` to the package: the second `vla.search(...)` would be an error."""
     code = f"""
 import vla, vla.api
 vla.api.{verb} = lambda *given, **named: (given, named)
 assert vla.{verb}(1, k=2) == ((1,), {{"k": 2}})
-import vla.{verb}.{"loop" if verb == "train" else "query"} as inner
+import vla.{verb}.{module} as inner
 assert vla.{verb}(1, k=2) == ((1,), {{"k": 2}})
 assert inner.__name__.startswith("vla.{verb}.")
 """

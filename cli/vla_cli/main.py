@@ -26,6 +26,7 @@ from vla_cli import interrupt
 from vla_cli.commands import (
     demo,
     doctor,
+    evaluate,
     export,
     extract,
     gc,
@@ -35,6 +36,7 @@ from vla_cli.commands import (
     info,
     ls,
     models,
+    report,
     rm,
     search,
     train,
@@ -67,6 +69,8 @@ app = typer.Typer(
 )
 app.command("extract")(extract.extract)
 app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("report")(report.report)
 app.command("index")(index.index)
 app.command("search")(search.search)
 app.command("demo")(demo.demo)

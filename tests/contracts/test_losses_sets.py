@@ -40,14 +40,25 @@ def naive_quantile(values, q):
     return values[low] + (at - low) * (values[high] - values[low])
 
 
-def naive_plans(similarity, segments, sentences, temperature=0.03, quantile=0.3, iterations=50):
+def naive_dustbin(similarity, segments, sentences, quantile=0.3):
     videos = range(len(segments))
     best = [max(similarity[v][v][i][j] for i in range(segments[v])) for v in videos for j in range(sentences[v])]
-    dustbin = naive_quantile(best, quantile)
+    return naive_quantile(best, quantile)
+
+
+def naive_plans(similarity, segments, sentences, temperature=0.03, iterations=50):
+    videos = range(len(segments))
+    dustbin = naive_dustbin(similarity, segments, sentences)
     return [
         [naive_plan(similarity[v][t], segments[v], sentences[t], temperature, dustbin, iterations) for t in videos]
         for v in videos
     ]
+
+
+def naive_both_ways(scores):
+    own = sum(scores[v][v] for v in range(len(scores)))
+    columns = list(zip(*scores, strict=True))
+    return (sum(map(log_sum_exp, [*scores, *columns])) / 2 - own) / len(scores)
 
 
 def naive_segment_transport(similarity, segments, sentences, scale, plans=None):
@@ -61,12 +72,47 @@ def naive_segment_transport(similarity, segments, sentences, scale, plans=None):
             mass = sum(plan[i][j] for i in range(n) for j in range(m))
             matched = sum(plan[i][j] * similarity[v][t][i][j] for i in range(n) for j in range(m))
             scores[v].append(scale * matched / mass)
-    own = sum(scores[v][v] for v in range(len(scores)))
-    rows, columns = scores, list(zip(*scores, strict=True))
-    return (sum(map(log_sum_exp, [*rows, *columns])) / 2 - own) / len(scores)
+    return naive_both_ways(scores)
 
 
-REFERENCES = {"segment_transport": naive_segment_transport}
+def naive_mil_nce_sets(similarity, segments, sentences, scale, plans=None):
+    """Every pair of a segment and a sentence by itself; `plans` plays no part."""
+    videos = range(len(segments))
+    return naive_both_ways([
+        [log_sum_exp([scale * similarity[v][t][i][j] for i in range(segments[v]) for j in range(sentences[t])]) for t in videos]
+        for v in videos
+    ])  # fmt: skip
+
+
+def alignments(n, m, first=0):
+    """All ways to give m sentences segments of n that never go back."""
+    if m == 0:
+        return [()]
+    return [(i, *rest) for i in range(first, n) for rest in alignments(n, m - 1, i)]
+
+
+def naive_in_order(similarity, n, m, temperature=0.03):
+    """Every alignment by itself."""
+    ways = alignments(n, m)
+    total = log_sum_exp([sum(similarity[i][j] for j, i in enumerate(way)) / temperature for way in ways])
+    return temperature * (total - math.log(len(ways))) / m
+
+
+def naive_segment_order(similarity, segments, sentences, scale, plans=None):
+    videos = range(len(segments))
+    scores = [[scale * naive_in_order(similarity[v][t], segments[v], sentences[t]) for t in videos] for v in videos]
+    return naive_both_ways(scores)
+
+
+REFERENCES = {
+    "segment_order": naive_segment_order,
+    "mil_nce_sets": naive_mil_nce_sets,
+    "segment_transport": naive_segment_transport,
+}
+
+
+KNOW_ORDER = {"segment_order"}
+"""Of these, segments and sentences may not be shuffled; that they notice is tested with them."""
 
 
 def reference(name):
@@ -131,7 +177,8 @@ def test_set_loss_ignores_order(name):
     similarity, segment_mask, sentence_mask, _, _ = sets()
     loss = registry.build(name)
     expected = loss(similarity, segment_mask, sentence_mask, 10.0).item()
-    videos, segments, sentences = (torch.tensor(p) for p in ([2, 0, 1], [3, 1, 0, 2], [1, 2, 0]))
+    moves = ([2, 0, 1], [0, 1, 2, 3], [0, 1, 2]) if name in KNOW_ORDER else ([2, 0, 1], [3, 1, 0, 2], [1, 2, 0])
+    videos, segments, sentences = map(torch.tensor, moves)
     shuffled = similarity[videos][:, videos][:, :, segments][..., sentences]
     got = loss(shuffled, segment_mask[videos][:, segments], sentence_mask[videos][:, sentences], 10.0)
     assert got.item() == pytest.approx(expected, abs=1e-12)
@@ -186,5 +233,19 @@ def test_set_loss_refuses_what_does_not_fit(name):
     loss = registry.build(name)
     with pytest.raises(ShapeError, match=r"\(2, 3, 1, 1\)"):
         loss(torch.zeros(2, 3, 1, 1), torch.ones(2, 1).bool(), torch.ones(3, 1).bool(), 1.0)
-    with pytest.raises(UsageError, match="quantile"):
-        registry.build(name, {"quantile": 1.5})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quantile": 1.5},
+        {"temperature": 0.0},
+        {"iterations": 0},
+        {"order": -1.0},
+        {"order": math.nan},
+        {"backwards": True},
+    ],
+)
+def test_segment_transport_refuses_options_that_make_no_sense(options):
+    with pytest.raises(UsageError, match=next(iter(options))):
+        registry.build("segment_transport", options)

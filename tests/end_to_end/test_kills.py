@@ -14,7 +14,7 @@ from vla.world.clips import plan_clips, write_captions, write_clips
 
 KILLS = int(os.environ.get("VLA_KILLS", "20"))
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(max(900, 45 * KILLS))]
 
 
 def finish(folder, *arguments):

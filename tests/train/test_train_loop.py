@@ -12,8 +12,9 @@ from vla.features import FeatureSpec, FrameFeatures
 from vla.model import AlignmentModel, ModelConfig, frozen
 from vla.train.checkpoint import load_model, open_run
 from vla.train.config import TrainConfig
-from vla.train.loop import split_rows, train
+from vla.train.loop import train
 from vla.train.objective import Objective
+from vla.train.split import split_rows
 
 DIM = 16
 SPEC = FeatureSpec("toy", "16", "none", "none", "fps=2", DIM)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vla.api import demo as demo
+    from vla.api import evaluate as evaluate
     from vla.api import export as export
     from vla.api import extract as extract
     from vla.api import import_features as import_features
     from vla.api import index as index
     from vla.api import open_workspace as open_workspace
+    from vla.api import report as report
     from vla.api import search as search
     from vla.api import train as train
     from vla.errors import VlaError as VlaError
@@ -32,11 +34,13 @@ __version__ = "0.1.0"
 
 _HOME = {
     "demo": "vla.api",
+    "evaluate": "vla.api",
     "export": "vla.api",
     "extract": "vla.api",
     "import_features": "vla.api",
     "index": "vla.api",
     "open_workspace": "vla.api",
+    "report": "vla.api",
     "search": "vla.api",
     "train": "vla.api",
     "VlaError": "vla.errors",

@@ -5,15 +5,18 @@ Importing this module loads torch; `import vla` does not, and has the same names
 
 from vla.cache.build import ExtractReport
 from vla.demo import demo
+from vla.evaluate.kept import Evaluated
 from vla.search.hits import Hit
 from vla.stages.annotations import ImportReport, formats, import_annotations
 from vla.stages.doctor import doctor
 from vla.stages.encoder import DEFAULT_SAMPLING, EncoderChoice
 from vla.stages.estimate import Estimate, estimate
+from vla.stages.evaluating import evaluate
 from vla.stages.exporting import RAW, ExportReport, export
 from vla.stages.extraction import extract
 from vla.stages.importing import ImportFeaturesReport, import_features
 from vla.stages.indexing import IndexReport, index
+from vla.stages.reporting import report
 from vla.stages.searching import OpenWorkspace, open_workspace, search
 from vla.stages.training import DEFAULT_RUN, train
 from vla.stages.upkeep import collect, info, list_videos, remove, verify
@@ -27,6 +30,7 @@ __all__ = [
     "RAW",
     "EncoderChoice",
     "Estimate",
+    "Evaluated",
     "ExportReport",
     "ExtractReport",
     "Hit",
@@ -40,6 +44,7 @@ __all__ = [
     "demo",
     "doctor",
     "estimate",
+    "evaluate",
     "export",
     "extract",
     "formats",
@@ -50,6 +55,7 @@ __all__ = [
     "list_videos",
     "open_workspace",
     "remove",
+    "report",
     "search",
     "train",
     "verify",

@@ -29,6 +29,7 @@ class Questions:
         vectors: `(K, D)` float32 raw text features of the questions.
         video_of_question: `(K,)` int64 rows of the batch's frames.
         choices: `(K, C, D)` float32 raw text features of each choice said after its question; zero at padding.
+        alone: `(K, C, D)` likewise of each choice by itself.
         choice_mask: `(K, C)` bool; all False where the question has no choices.
         right: `(K,)` int64, the right choice; -1 where there is none or it is not known.
         counts: `(K,)` float32, how often; NaN where that is not asked or not known.
@@ -39,6 +40,7 @@ class Questions:
     vectors: torch.Tensor
     video_of_question: torch.Tensor
     choices: torch.Tensor
+    alone: torch.Tensor
     choice_mask: torch.Tensor
     right: torch.Tensor
     counts: torch.Tensor
@@ -180,19 +182,20 @@ def _rate(row: np.ndarray, query: Query, video: FrameFeatures) -> None:
 
 def _questions(corpus: Corpus, place: dict[int, int], asked: Sequence[Asked]) -> Questions:
     k, d, most = len(asked), corpus.dim, max((len(q.choices) for q in asked), default=0)
-    vectors, choices = np.zeros((k, d), np.float32), np.zeros((k, most, d), np.float32)
+    vectors, choices, alone = (np.zeros((k, *n, d), np.float32) for n in ((), (most,), (most,)))
     mask, right = np.zeros((k, most), bool), np.full(k, -1, np.int64)
     counts = np.full(k, np.nan, np.float32)
     for i, one in enumerate(asked):
         vectors[i] = corpus.vector(one.parts)
-        for c, parts in enumerate(one.choices):
-            choices[i, c], mask[i, c] = corpus.vector(parts), True
+        for c, (stated, by_itself) in enumerate(zip(one.choices, one.alone, strict=True)):
+            choices[i, c], alone[i, c], mask[i, c] = corpus.vector(stated), corpus.vector(by_itself), True
         right[i] = -1 if one.question.right is None else one.question.right
         counts[i] = np.nan if one.question.count is None else one.question.count
     return Questions(
         torch.from_numpy(vectors),
         torch.tensor([place[q.video] for q in asked], dtype=torch.int64),
         torch.from_numpy(choices),
+        torch.from_numpy(alone),
         torch.from_numpy(mask),
         torch.from_numpy(right),
         torch.from_numpy(counts),
@@ -223,6 +226,7 @@ class Aligned:
         sentences: `(Q, S, E)`.
         questions: `(K, E)`.
         choices: `(K, C, E)`, each said after its question.
+        alone: `(K, C, E)`, each by itself.
         scale: what cosines are multiplied with before a softmax.
     """
 
@@ -232,6 +236,7 @@ class Aligned:
     sentences: torch.Tensor
     questions: torch.Tensor
     choices: torch.Tensor
+    alone: torch.Tensor
     scale: torch.Tensor
 
     @property
@@ -249,7 +254,7 @@ class Aligned:
         nothing = torch.zeros_like(self.frames[:, :1])
         shown = Aligned(
             nothing, torch.ones_like(self.frame_mask[:, :1]), self.queries, self.sentences, self.questions,
-            self.choices, self.scale,
+            self.choices, self.alone, self.scale,
         )  # fmt: skip
         return Aligned(**{f.name: getattr(shown, f.name).detach() for f in fields(shown)})
 

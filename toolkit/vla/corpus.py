@@ -52,12 +52,14 @@ class Asked:
         annotation: the question, its choices and answers.
         parts: how the question is cached.
         choices: how each choice, said after the question, is cached.
+        alone: how each choice by itself is cached: what it looks for in the video, whatever is asked.
         video: row of the video it is about.
     """
 
     annotation: Annotation
     parts: tuple[str, ...]
     choices: tuple[tuple[str, ...], ...]
+    alone: tuple[tuple[str, ...], ...]
     video: int
 
     @property
@@ -123,7 +125,7 @@ def texts_to_cache(annotations: list[Annotation], *, single: bool = True) -> lis
     """Every text that `load_corpus` will look up, each once.
 
     Captions, and the sentences of those that have several; questions, each with every choice or its first answer, and
-    all answers by themselves. Where `single` is False sentences are left out, and `load_corpus` does without them.
+    all choices and answers by themselves. Where `single` is False sentences are left out, and `load_corpus` does without them.
     """
     texts: list[str] = []
     for a in annotations:
@@ -148,11 +150,14 @@ def load_corpus(cache: FeatureCache, annotations: list[Annotation]) -> Corpus:
             captions.append(_query(cache, a, a.query, row[a.video]))
             continue
         choices = tuple(_parts(cache, stated(a.query, c)) for c in a.question.choices)
-        questions.append(Asked(a, _parts(cache, a.query), choices, row[a.video]))
+        alone = tuple(_parts(cache, c) for c in a.question.choices)
+        questions.append(Asked(a, _parts(cache, a.query), choices, alone, row[a.video]))
         if a.question.kind != "count" and a.question.answer:
             captions.append(_query(cache, a, stated(a.query, a.question.answer), row[a.video]))
     answers = {w: _parts(cache, w) for q in questions for w in q.question.answers}
-    used = [q.parts for q in questions] + [c for q in questions for c in q.choices] + list(answers.values())
+    used = (
+        [q.parts for q in questions] + [c for q in questions for c in (*q.choices, *q.alone)] + list(answers.values())
+    )
     used += [(*q.parts, *q.sentences) for q in captions]
     texts = list(dict.fromkeys(t for parts in used for t in parts))
     pooled = cache.texts(texts).pooled.astype(np.float32)
@@ -164,7 +169,7 @@ def _told(a: Annotation) -> list[str]:
     if a.question is None:
         return []
     with_answer = a.question.choices or a.question.answers[:1]
-    return [*(stated(a.query, text) for text in with_answer), *a.question.answers]
+    return [*(stated(a.query, text) for text in with_answer), *a.question.choices, *a.question.answers]
 
 
 def _query(cache: FeatureCache, a: Annotation, text: str, row: int) -> Query:

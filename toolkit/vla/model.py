@@ -75,11 +75,12 @@ class AlignmentModel(nn.Module):
         """The batch in the shared space."""
         frames = self.projector.project_frames(batch.frames, batch.frame_mask, batch.seconds)
         queries = self.projector.project_text(batch.queries)
-        told, asked, choices = (
+        questions = batch.questions
+        told, asked, choices, alone = (
             self.projector.project_text(texts)
-            for texts in (batch.sentences, batch.questions.vectors, batch.questions.choices)
+            for texts in (batch.sentences, questions.vectors, questions.choices, questions.alone)
         )
-        return Aligned(frames, batch.frame_mask, queries, told, asked, choices, self.scale)
+        return Aligned(frames, batch.frame_mask, queries, told, asked, choices, alone, self.scale)
 
     @contextmanager
     def at(self, alpha: float) -> Iterator[AlignmentModel]:

@@ -27,7 +27,9 @@ def extract(
     encoder: o.EncoderName = None,
     device: o.Device = "auto",
     dtype: o.Dtype = "auto",
-    decoder: Annotated[str | None, typer.Option("--decoder", help="Decoder: isolated (own processes), pyav.")] = None,
+    decoder: Annotated[
+        str | None, typer.Option(help="isolated (own processes), pyav, torchcodec, or fastest (tried).")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Decoding threads (default: one a core).", show_default=False)
     ] = None,

@@ -114,7 +114,8 @@ def _tables(run: Run) -> None:
     print_table(("task", "measure", *shown), compared, numeric=shown, title=title)
     if run.is_better:
         out().print(
-            f"run {run.name!r} beats the frozen encoder (alpha {run.record['alpha']:g}); 'vla index' will use it"
+            f"run {run.name!r} beats the frozen encoder (alpha {run.record['alpha']:g}, centring "
+            f"{run.record.get('centring', 0.0):g}); 'vla index' will use it"
         )
     elif run.record["after"].get("search") is None:
         out().print(f"run {run.name!r} had no captions to search for: it answers, and 'vla index' will not use it")

@@ -154,7 +154,7 @@ class PyavReader:
                 for latest in self._planned(index, wanted, to_end):
                     yield latest
                 return
-            except _UnplannedError:
+            except UnplannedError:
                 pass  # the packets do not tell the whole truth about the frames: decode them all
         for found in self._through(wanted, to_end):
             # Of a damaged file a full decode may know less than was shown already: time does not run backwards.
@@ -182,7 +182,7 @@ class PyavReader:
         """`_on_screen` by decoding only what the wanted frames need.
 
         Raises:
-            _UnplannedError: something did not come out as the packets promised; what was yielded is right, and what was taken
+            UnplannedError: something did not come out as the packets promised; what was yielded is right, and what was taken
                 from `wanted` but not served is put back.
         """
         last = len(index.order) - 1
@@ -205,7 +205,7 @@ class PyavReader:
             while ranks and ranks[-1] == last and (target := next(wanted, self._end)) < self._end:
                 yield frame, time
                 wanted.pass_over(self._end)
-        except _UnplannedError:
+        except UnplannedError:
             wanted.put_back(targets[served:])
             raise
         if to_end and (not ranks or ranks[-1] != last):
@@ -215,7 +215,7 @@ class PyavReader:
         """The frames `ranks` (ascending) in order of presentation."""
         steps = index.steps(ranks)
         if steps is None:
-            raise _UnplannedError
+            raise UnplannedError
         self._begin()
         self._before = self._source.start_of(int(index.shown_pts[0]) * index.base)
         waiting = {int(index.shown_pts[r]): int(r) for r in ranks}
@@ -226,7 +226,7 @@ class PyavReader:
                 if frame.pts not in waiting:
                     continue
                 if frame.is_corrupt:
-                    raise _UnplannedError
+                    raise UnplannedError
                 ready[frame.pts] = frame
                 while order and order[0] in ready:
                     pts = order.popleft()
@@ -234,9 +234,9 @@ class PyavReader:
                 if not order:
                     return
         except (av.FFmpegError, EOFError, ValueError) as error:
-            raise _UnplannedError from error
+            raise UnplannedError from error
         if order:
-            raise _UnplannedError
+            raise UnplannedError
 
     def _frames_of(self, index: PacketIndex, steps: np.ndarray) -> Iterator[av.VideoFrame]:
         """What the decoder gives back for the packets that are not dropped."""
@@ -246,7 +246,7 @@ class PyavReader:
             if packet.size == 0 or number > final:
                 break
             if number >= len(steps) or packet.pts != index.pts[number]:
-                raise _UnplannedError
+                raise UnplannedError
             self.tick()
             step = int(steps[number])
             if step == DROP:
@@ -316,5 +316,5 @@ class PyavReader:
         self._first_error = self._first_error or said(error)
 
 
-class _UnplannedError(Exception):
+class UnplannedError(Exception):
     """The planned way does not lead to the frames."""

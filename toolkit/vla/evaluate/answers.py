@@ -15,9 +15,10 @@ from vla.errors import ShapeError, UsageError
 COUNTS = (1, 10)
 """TGIF-QA: a count is from 1 to 10."""
 
-_NEXTQA = {"CW": "C", "CH": "C", "TN": "T", "TC": "T", "DC": "D", "DL": "D", "DO": "D"}
+NEXTQA = {"CW": "C", "CH": "C", "TN": "T", "TC": "T", "DC": "D", "DL": "D", "DO": "D"}
+"""The group of each type of question."""
 # What happens before is counted with what happens next.
-_MERGED = {"TP": "TN"}
+NEXTQA_MERGED = {"TP": "TN"}
 
 
 def matches(predicted: Sequence[object], answers: Sequence[object]) -> np.ndarray:
@@ -93,14 +94,14 @@ def nextqa_accuracy(right: ArrayLike, types: Sequence[str]) -> dict[str, float]:
     `DL` where, `DO` other). Source: Xiao et al., CVPR 2021; doc-doc/NExT-QA, `eval_mc.py`. A type without questions is
     left out. Arguments and errors as `accuracy_by_type`, and UsageError for an unknown type.
     """
-    kinds = [_MERGED.get(kind, kind) for kind in types]
-    unknown = sorted(set(kinds) - set(_NEXTQA))
+    kinds = [NEXTQA_MERGED.get(kind, kind) for kind in types]
+    unknown = sorted(set(kinds) - set(NEXTQA))
     if unknown:
         raise UsageError(
-            f"NExT-QA has no question of type {unknown[0]!r}: its types are {', '.join([*_NEXTQA, *_MERGED])}"
+            f"NExT-QA has no question of type {unknown[0]!r}: its types are {', '.join([*NEXTQA, *NEXTQA_MERGED])}"
         )
     by_type = accuracy_by_type(right, kinds)
-    by_group = accuracy_by_type(right, [_NEXTQA[kind] for kind in kinds])
+    by_group = accuracy_by_type(right, [NEXTQA[kind] for kind in kinds])
     return {name: round(value, 2) for name, value in {**by_type, **by_group}.items()}
 
 
@@ -123,8 +124,14 @@ def count_metrics(predicted: ArrayLike, answers: ArrayLike) -> dict[str, float]:
         raise ShapeError(f"predictions {guessed.shape} and answers {true.shape} must be one row of numbers each")
     if not len(true) or not (np.isfinite(guessed) & np.isfinite(true)).all():
         raise UsageError(f"counts must be finite numbers, at least one; got {len(true)}")
-    told = np.clip(np.rint(guessed), *COUNTS)
+    told = told_counts(guessed)
     return {"MSE": float(((told - true) ** 2).mean()), "accuracy": 100 * float((told == true).mean())}
+
+
+def told_counts(predicted: ArrayLike) -> np.ndarray:
+    """`(Q,)` whole numbers from 1 to 10: what `count_metrics` takes the predicted numbers for."""
+    found: np.ndarray = np.clip(np.rint(np.asarray(predicted, dtype=np.float64)), *COUNTS)
+    return found
 
 
 def _checked(right: ArrayLike) -> np.ndarray:

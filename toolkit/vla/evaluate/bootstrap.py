@@ -117,6 +117,33 @@ def difference(
     return estimate(a - b, confidence, resamples, seed, clusters, method)
 
 
+def median_interval(
+    per_query: np.ndarray,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    clusters: ArrayLike | None = None,
+) -> tuple[float, float]:
+    """Bootstrap percentile interval `(low, high)` of the median, e.g. of ranks. Arguments and errors as `interval`."""
+    estimate(per_query, confidence, 1, seed, clusters)  # refuses what an interval of the mean refuses
+    values = np.asarray(per_query, dtype=np.float64)
+    names = np.arange(len(values)) if clusters is None else np.asarray(clusters)
+    order = np.argsort(values, kind="stable")
+    group, count = np.unique(names[order], return_inverse=True)[1], len(np.unique(names))
+    draw, step, medians = np.random.default_rng(seed), max(1, _BLOCK // len(values)), []
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = draw.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
+        # How many of a draw's values stand up to each place: the two in the middle are where that passes half.
+        upto = times[:, group].cumsum(axis=1)
+        total = upto[:, -1:]
+        middle = [values[order][(upto > place).argmax(axis=1)] for place in ((total - 1) // 2, total // 2)]
+        medians.append((middle[0] + middle[1]) / 2)
+    low, high = np.quantile(np.concatenate(medians), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
 def _by_cluster(values: np.ndarray, clusters: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
     if clusters is None:
         return values, np.ones(len(values))

@@ -51,7 +51,7 @@ def qvhighlights_metrics(
         raise UsageError("highlights need both scores and ratings of clips, or neither to leave them out")
     padded(truths)  # refuses what is not rows of start and end
     table: dict[str, Any] = {}
-    for name, subset in _subsets(truths).items():
+    for name, subset in subsets(truths).items():
         chosen = [predictions[query] for query in subset]
         table[name] = {
             "MR-mAP": _precisions(chosen, list(subset.values())),
@@ -90,8 +90,8 @@ def first_ious(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray]) 
     return np.divide(np.maximum(shared, 0), across, out=np.zeros(len(true)), where=across > 0)
 
 
-def _subsets(truths: Sequence[np.ndarray]) -> dict[str, dict[int, np.ndarray]]:
-    """By range: the queries that count, with the windows that count."""
+def subsets(truths: Sequence[np.ndarray]) -> dict[str, dict[int, np.ndarray]]:
+    """By range of lengths, `full` the first: the queries that count, with the windows that count; ranges without any left out."""
     found = {"full": {query: np.asarray(windows, dtype=np.float64) for query, windows in enumerate(truths)}}
     for name, (above, upto) in LENGTHS.items():
         kept = {}

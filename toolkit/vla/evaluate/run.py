@@ -43,8 +43,12 @@ class Evaluation:
         return found | ({"blind": self.blind} if self.blind else {})
 
 
-def evaluate(model: AlignmentModel, corpus: Corpus, judged: int | None = None) -> Evaluation:
-    """Measure `model` on the queries of the first `judged` videos of `corpus`; all of them when None.
+def evaluate(
+    model: AlignmentModel, corpus: Corpus, judged: int | None = None, queries: np.ndarray | None = None
+) -> Evaluation:
+    """Measure `model` on what is told and asked of the first `judged` videos of `corpus`; of all of them when None.
+
+    With `queries` `(Q,)` bool, those captions are judged for which it holds, whichever their videos are.
 
     Untimed captions are searched among whole videos (and videos among captions). Timed captions are searched among the
     videos by their best segment, and located in their own video, as `vla search` does it: the best segment, then the
@@ -58,11 +62,13 @@ def evaluate(model: AlignmentModel, corpus: Corpus, judged: int | None = None) -
     metrics = {task: measure(answers) for task, answers in said.items()}
     by_heads = [score(task, figures) for task, figures in metrics.items()]
     blind = {task: measure(answers, unseen=True) for task, answers in said.items() if answers.unseen}
+    chosen = np.array([q.video < count for q in corpus.queries], bool) if queries is None else queries
     captions = [q for q in corpus.queries if q.is_caption]
+    counts = np.array([c for q, c in zip(corpus.queries, chosen, strict=True) if q.is_caption], bool)
     by_search: list[float] = []
     text_ranks, similarity = np.zeros(0), np.zeros((0, len(corpus.videos)))
-    if any(q.video < count for q in captions):
-        found = _search(model, corpus.videos, captions, corpus, count)
+    if counts.any():
+        found = _search(model, corpus.videos, captions, corpus, counts)
         metrics, text_ranks, similarity = found.metrics | metrics, found.ranks, found.similarity
         by_search = found.parts
     if not by_search + by_heads:
@@ -80,12 +86,10 @@ class _Found:
 
 
 def _search(
-    model: AlignmentModel, videos: list[FrameFeatures], captions: list[Query], corpus: Corpus, judged: int
+    model: AlignmentModel, videos: list[FrameFeatures], captions: list[Query], corpus: Corpus, counts: np.ndarray
 ) -> _Found:
-    """Captions of the first `judged` videos searched for by cosines of aligned vectors."""
-    asked = np.arange(len(videos)) < judged
+    """Those captions for which `counts` `(Q,)` holds searched for by cosines of aligned vectors."""
     owner = np.array([q.video for q in captions], np.int64)
-    counts = asked[owner]
     timed = np.array([q.is_timed for q in captions])
     frames = model.align_videos(videos)
     texts = model.align_texts(np.stack([corpus.text_vector(q) for q in captions]))
@@ -97,10 +101,8 @@ def _search(
         whole = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
         among = texts[~timed] @ whole.T
         relevant = owner[~timed][:, None] == np.arange(len(frames))[None]
-        there, back = (
-            counts[~timed],
-            asked & relevant.any(0),
-        )  # a video without a caption of its own has no right answer
+        there = counts[~timed]
+        back = relevant[there].any(0)  # a video without a caption of its own has no right answer
         similarity, text_ranks = among[there], ranks(among[there], relevant[there])
         metrics["text to video"] = retrieval_metrics(similarity, relevant[there])
         metrics["video to text"] = retrieval_metrics(among.T[back], relevant.T[back])

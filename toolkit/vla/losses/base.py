@@ -37,6 +37,34 @@ class PairLoss(Protocol):
         """
         ...
 
+    def of_vectors(
+        self,
+        queries: Tensor,
+        videos: Tensor,
+        scale: Tensor | float,
+        positives: Tensor,
+        left_out: Tensor | None = None,
+        *,
+        elements: int = ...,
+    ) -> Tensor:
+        """The scalar that `forward` gives for `queries @ videos.T * scale`, and its gradient, without holding that matrix.
+
+        Memory beside the vectors and their gradients is a few times `elements`, whatever their number.
+
+        Args:
+            queries: `(Q, E)`.
+            videos: `(V, E)`.
+            scale: positive; multiplies the products.
+            positives: `(K, 2)` int64, query and video of each pair that belongs together; `positive_pairs` makes them.
+            left_out: `(X, 2)` int64, pairs that are not to be compared at all.
+            elements: scores that are held at once, at least one row of them.
+
+        Raises:
+            ShapeError: the vectors differ in width, or pairs are no pairs.
+            UsageError: a pair points outside.
+        """
+        ...
+
 
 class SetLoss(Protocol):
     """A loss over videos and texts that are sets of segments and of sentences."""
@@ -65,7 +93,7 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 def both_ways(row_loss: RowLoss, scores: Tensor, positives: Tensor) -> Tensor:
     """Mean of `row_loss` over the rows that have a positive, and over such columns, averaged; arguments as PairLoss."""
     scores, weights = checked(scores, positives)
-    return (_over_rows(row_loss, scores, weights) + _over_rows(row_loss, scores.T, weights.T)) / 2
+    return (over_rows(row_loss, scores, weights) + over_rows(row_loss, scores.T, weights.T)) / 2
 
 
 def cross_entropy(scores: Tensor, weights: Tensor) -> Tensor:
@@ -85,12 +113,55 @@ def checked(scores: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
     return scores, positives.to(scores.dtype).masked_fill(scores == -torch.inf, 0.0)
 
 
+def positive_pairs(video_of_query: Tensor) -> Tensor:
+    """`(Q, 2)` int64: every query with its own video; what `PairLoss.of_vectors` takes as positives."""
+    return torch.stack([torch.arange(len(video_of_query), device=video_of_query.device), video_of_query], 1)
+
+
+def same_text_pairs(video_of_query: Tensor, text_of_query: Tensor) -> Tensor:
+    """`(X, 2)` int64: every query with those other videos of which another query says the very same.
+
+    Such a video is no wrong answer: these pairs are left out, or are positives, too.
+
+    Args:
+        video_of_query: `(Q,)` int64.
+        text_of_query: `(Q,)` int64, equal where the texts are.
+    """
+    videos = int(video_of_query.max()) + 1 if len(video_of_query) else 1
+    told = torch.unique(text_of_query * videos + video_of_query)
+    text, video = told.div(videos, rounding_mode="floor"), told % videos
+    first = torch.searchsorted(text, text_of_query.contiguous())
+    count = torch.searchsorted(text, text_of_query.contiguous(), right=True) - first
+    query = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
+    step = torch.arange(len(query), device=count.device) - (count.cumsum(0) - count)[query]
+    found = video[first[query] + step]
+    other = found != video_of_query[query]
+    return torch.stack([query[other], found[other]], 1)
+
+
+def check_sets(similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor) -> None:
+    """Nothing, if these are as `SetLoss` wants them; else ShapeError."""
+    shape = tuple(similarity.shape)
+    fits = (
+        similarity.ndim == 4
+        and shape[0] == shape[1]
+        and segment_mask.shape == (shape[0], shape[2])
+        and sentence_mask.shape == (shape[1], shape[3])
+    )
+    if not fits:
+        raise ShapeError(
+            f"similarity is (B, B, N, M) with masks (B, N) and (B, M), not {shape}, {tuple(segment_mask.shape)} and "
+            f"{tuple(sentence_mask.shape)}"
+        )
+
+
 def widened(values: Tensor) -> Tensor:
     """The same values in float32 at least: at scale 100, bf16 keeps steps of 0.5."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def _over_rows(row_loss: RowLoss, scores: Tensor, weights: Tensor) -> Tensor:
+def over_rows(row_loss: RowLoss, scores: Tensor, weights: Tensor) -> Tensor:
+    """Mean of `row_loss` over the rows that have a positive weight; scores and weights as `checked` gives them."""
     # Rows without positives are taken out rather than masked: log-softmax of a row of -inf has a NaN gradient.
     answered = weights.sum(dim=1) > 0
     if not answered.all():

@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from vla.losses import _vectors
+from vla.losses._vectors import ELEMENTS
 from vla.losses.base import Kind, both_ways, cross_entropy
 
 
@@ -26,3 +28,21 @@ class Loss(nn.Module):
     def forward(self, scores: Tensor, positives: Tensor) -> Tensor:
         """A scalar from 0 up; log(rows) where one positive each hides among equal scores. Arguments as `PairLoss`."""
         return both_ways(cross_entropy, scores, positives)
+
+    def of_vectors(
+        self,
+        queries: Tensor,
+        videos: Tensor,
+        scale: Tensor | float,
+        positives: Tensor,
+        left_out: Tensor | None = None,
+        *,
+        elements: int = ELEMENTS,
+    ) -> Tensor:
+        """The same scalar and gradient from vectors, in little memory. Arguments as `PairLoss.of_vectors`."""
+        return _vectors.both_ways(_mean_positive, queries, videos, scale, positives, left_out, elements)
+
+
+def _mean_positive(everything: Tensor, place: Tensor, scores: Tensor) -> Tensor:
+    total = scores.new_zeros(everything.shape).index_add(0, place, scores)
+    return everything - total / place.bincount(minlength=len(everything)).clamp_min(1)

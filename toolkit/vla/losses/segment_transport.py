@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vla.errors import ShapeError, UsageError
+from vla.errors import UsageError
 from vla.losses._transport import log_plan
-from vla.losses.base import Kind, both_ways, cross_entropy, widened
+from vla.losses.base import Kind, both_ways, check_sets, cross_entropy, widened
 
 
 class Loss(nn.Module):
@@ -45,7 +45,7 @@ class Loss(nn.Module):
 
     def forward(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float) -> Tensor:
         """A scalar from 0 up; log(videos) where all pairs score alike. Arguments as `SetLoss`."""
-        _check(similarity, segment_mask, sentence_mask)
+        check_sets(similarity, segment_mask, sentence_mask)
         real = segment_mask[:, None, :, None] & sentence_mask[None, :, None, :]
         similarity = widened(similarity).masked_fill(~real, 0.0)
         shares = self._shares(similarity.detach(), segment_mask, sentence_mask, real)
@@ -72,18 +72,3 @@ class Loss(nn.Module):
         best = own.amax(dim=0)
         best = best[best > -torch.inf]
         return best.quantile(self.quantile) if len(best) else similarity.new_zeros(())
-
-
-def _check(similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor) -> None:
-    shape = tuple(similarity.shape)
-    fits = (
-        similarity.ndim == 4
-        and shape[0] == shape[1]
-        and segment_mask.shape == (shape[0], shape[2])
-        and sentence_mask.shape == (shape[1], shape[3])
-    )
-    if not fits:
-        raise ShapeError(
-            f"similarity is (B, B, N, M) with masks (B, N) and (B, M), not {shape}, {tuple(segment_mask.shape)} and "
-            f"{tuple(sentence_mask.shape)}"
-        )

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vla.losses._vectors import ELEMENTS, summed
 from vla.losses.base import Kind, checked
 
 
@@ -33,3 +34,25 @@ class Loss(nn.Module):
         finite = scores.masked_fill(~candidates, 0.0)
         terms = -F.logsigmoid(torch.where(weights > 0, finite, -finite))
         return (terms * candidates).sum() / max(len(scores), 1)
+
+    def of_vectors(
+        self,
+        queries: Tensor,
+        videos: Tensor,
+        scale: Tensor | float,
+        positives: Tensor,
+        left_out: Tensor | None = None,
+        *,
+        elements: int = ELEMENTS,
+        bias: Tensor | float = 0.0,
+    ) -> Tensor:
+        """The same scalar and gradient from vectors, in little memory. Arguments as `PairLoss.of_vectors`; `bias` is added
+        to every score.
+        """
+        total = summed(_belong, queries, videos, scale, bias, positives, left_out, elements)
+        return total / max(len(queries), 1)
+
+
+def _belong(scores: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    sign = torch.ones_like(scores).index_put((rows, columns), scores.new_tensor(-1.0))
+    return -F.logsigmoid(-sign * scores).sum()

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 
 from vla.batch import normalized
-
-_LEAST_SHRINKAGE = 1e-3
-_ROWS_PER_DIRECTION = 10
-"""A direction of the features is taken at its word when there are so many rows for each."""
+from vla.projectors._layers import Whitening
+from vla.projectors._tokens import TokenReader
 
 
 class ResidualProjector(nn.Module):
-    """`normalized(unit + alpha * change(seen))`, for frames and for texts, where `unit` is the normalised feature.
+    """`normalized(start + alpha * change(seen))`, for frames and for texts, where `start` is the normalised feature.
 
     `seen` is the same feature whitened: what the frozen encoder says faintly (of two captions that differ in one word for a
     direction, say) is as loud as the rest, and can be learned from. In training it is seen through noise, or a few hundred
@@ -24,20 +20,32 @@ class ResidualProjector(nn.Module):
     Subclasses define `change_frames` and `change_text`, whose last layer starts at zero: the projector is then exactly the
     identity at step 0, and scores are the frozen encoder's. `alpha` in [0, 1] is a dial between frozen and trained; 0 is
     the frozen encoder whatever was trained.
+
+    Where a subclass sets `reader`, texts are also changed by what their tokens say, and tokens have a change of their own;
+    elsewhere tokens are only normalised. The same holds for them: no change at step 0, none at alpha 0.
+
+    `centring` in [0, 1] is a dial of its own, 0 at first: so much of what all frames have in common is taken from each, and
+    of what all texts have in common from each text, before anything is added. Nothing but means is learned for that.
     """
 
     alpha: torch.Tensor
+    centring: torch.Tensor
+    reader: TokenReader | None
 
     def __init__(self, dim: int, noise: float = 0.0) -> None:
         super().__init__()
         self.dim = dim
+        self.reader = None
         self.register_buffer("alpha", torch.tensor(1.0))
+        self.register_buffer("centring", torch.tensor(0.0))
         self.frames_seen, self.texts_seen = Whitening(dim, noise), Whitening(dim, noise)
 
-    def fit(self, frames: torch.Tensor, texts: torch.Tensor) -> None:
-        """Learn what is usual from raw features `(N, D)` of frames and of texts to be trained on; nothing else changes."""
+    def fit(self, frames: torch.Tensor, texts: torch.Tensor, tokens: torch.Tensor | None = None) -> None:
+        """Learn what is usual from raw features `(N, D)` of frames, texts and real tokens to be trained on; no more."""
         self.frames_seen.fit(normalized(frames))
         self.texts_seen.fit(normalized(texts))
+        if self.reader is not None and tokens is not None:
+            self.reader.seen.fit(normalized(tokens))
 
     def change_frames(self, seen: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
         """`(B, T, D)` what is added to the frames; padding is ignored afterwards and must not leak into the rest."""
@@ -46,6 +54,14 @@ class ResidualProjector(nn.Module):
     def change_text(self, seen: torch.Tensor) -> torch.Tensor:
         """`(Q, D)` what is added to the texts."""
         raise TypeError(f"{type(self).__name__} does not say how it changes its input")
+
+    def start_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """`(..., D)` unit vectors that changes are added to: raw `frames`, normalised and centred as far as `centring` says."""
+        return normalized(normalized(frames) - self.centring * self.frames_seen.center)
+
+    def start_text(self, texts: torch.Tensor) -> torch.Tensor:
+        """The same of raw `texts`."""
+        return normalized(normalized(texts) - self.centring * self.texts_seen.center)
 
     def project_frames(self, frames: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
         """Unit frames `(B, T, D)`, zero at padding.
@@ -57,69 +73,37 @@ class ResidualProjector(nn.Module):
         """
         unit = normalized(frames) * mask.unsqueeze(-1)
         seen = self.frames_seen(unit) * mask.unsqueeze(-1)
-        moved = normalized(unit + self.alpha * self.change_frames(seen, mask, seconds))
+        moved = normalized(self.start_frames(frames) + self.alpha * self.change_frames(seen, mask, seconds))
         return moved * mask.unsqueeze(-1)
 
-    def project_text(self, texts: torch.Tensor) -> torch.Tensor:
-        """Unit texts of the shape of `texts` `(..., D)` raw features; zero vectors stay zero."""
+    def project_text(
+        self, texts: torch.Tensor, tokens: torch.Tensor | None = None, token_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Unit texts of the shape of `texts` `(..., D)` raw features; zero vectors stay zero.
+
+        Args:
+            texts: pooled features.
+            tokens: `(..., L, D)` raw features of their tokens; not read without a `reader`. A text without any is changed
+                as if none were given.
+            token_mask: `(..., L)` bool, True for real tokens.
+        """
         real = (texts.abs().sum(-1, keepdim=True) > 0).to(texts.dtype)
         unit = normalized(texts)
-        return normalized(unit + self.alpha * self.change_text(self.texts_seen(unit))) * real
+        seen = self.texts_seen(unit)
+        change = self.change_text(seen)
+        if self.reader is not None and tokens is not None and token_mask is not None:
+            change = change + self.reader.change_text(seen, _unit(tokens, token_mask), token_mask)
+        return normalized(self.start_text(texts) + self.alpha * change) * real
+
+    def project_tokens(self, tokens: torch.Tensor, token_mask: torch.Tensor) -> torch.Tensor:
+        """Unit tokens `(..., L, D)` from raw ones, zero where `token_mask` `(..., L)` says padding; to compare with frames."""
+        unit = _unit(tokens, token_mask)
+        if self.reader is None:
+            return unit
+        moved = normalized(unit + self.alpha * self.reader.change_tokens(unit))
+        return moved * token_mask.unsqueeze(-1)
 
 
-class Whitening(nn.Module):
-    """`(x - center) @ matrix`: features without their common direction, spread equally over all directions.
-
-    In training, `noise` of that standard deviation is added. Until it is fitted it only brings unit vectors, whose entries
-    are about `dim ** -0.5`, to entries of about 1.
-    """
-
-    center: torch.Tensor
-    matrix: torch.Tensor
-
-    def __init__(self, dim: int, noise: float) -> None:
-        super().__init__()
-        self.noise = noise
-        self.register_buffer("center", torch.zeros(dim))
-        self.register_buffer("matrix", torch.eye(dim) * math.sqrt(dim))
-
-    def fit(self, rows: torch.Tensor) -> None:
-        """Take center and spread from `rows` `(N, D)`; directions that few rows can tell little about are spread less."""
-        count, dim = rows.shape
-        exact = rows.detach().double().cpu()
-        center = exact.mean(0)
-        values, vectors = torch.linalg.eigh((exact - center).T @ (exact - center) / max(1, count))
-        mean = float(values.clamp_min(0).mean())
-        if count < 2 or mean <= 0:
-            return
-        shrink = min(1.0, max(_LEAST_SHRINKAGE, dim / (_ROWS_PER_DIRECTION * count)))
-        spread = (1 - shrink) * values.clamp_min(0) + shrink * mean
-        self.center.copy_(center)
-        self.matrix.copy_(vectors / spread.sqrt() @ vectors.T)
-
-    def forward(self, unit: torch.Tensor) -> torch.Tensor:
-        """The whitened vectors, of the same shape."""
-        white = (unit - self.center) @ self.matrix
-        return white + self.noise * torch.randn_like(white) if self.training and self.noise else white
-
-
-def zero_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer that starts as zero."""
-    layer = nn.Linear(inputs, outputs)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-class Bottleneck(nn.Module):
-    """`(..., D)` to `(..., D)` through `width` hidden units; starts as zero."""
-
-    def __init__(self, dim: int, width: int, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, width), nn.GELU(), nn.Dropout(dropout), zero_linear(width, dim)
-        )
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """The change for each vector by itself."""
-        return self.layers(values)
+def _unit(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    # Replaced, not multiplied by 0: padding may hold anything.
+    return normalized(tokens.masked_fill(~mask.unsqueeze(-1), 0.0))

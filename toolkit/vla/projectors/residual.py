@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from vla.projectors.base import Bottleneck, ResidualProjector
+from vla.projectors._layers import Bottleneck
+from vla.projectors._tokens import TokenReader
+from vla.projectors.base import ResidualProjector
 
 
 class Projector(ResidualProjector):
@@ -15,10 +17,14 @@ class Projector(ResidualProjector):
         width: hidden units of each network.
         dropout: of the hidden units.
         noise: standard deviation of what is added to the whitened features in training.
+        tokens: read the texts' tokens, too, where they are given.
     """
 
-    def __init__(self, dim: int, width: int = 128, dropout: float = 0.1, noise: float = 0.5) -> None:
+    def __init__(
+        self, dim: int, width: int = 128, dropout: float = 0.1, noise: float = 0.5, tokens: bool = False
+    ) -> None:
         super().__init__(dim, noise)
+        self.reader = TokenReader(dim, width, dropout, noise) if tokens else None
         self.frames = Bottleneck(dim, width, dropout)
         self.text = Bottleneck(dim, width, dropout)
 

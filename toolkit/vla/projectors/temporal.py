@@ -8,7 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.projectors.base import ResidualProjector, zero_linear
+from vla.projectors._layers import Dropout, zero_linear
+from vla.projectors._tokens import TokenReader
+from vla.projectors.base import ResidualProjector
 
 
 class Projector(ResidualProjector):
@@ -24,10 +26,18 @@ class Projector(ResidualProjector):
         heads: attention heads of each block.
         dropout: of hidden units.
         noise: standard deviation of what is added to the whitened features in training.
+        tokens: read the texts' tokens, too, where they are given.
     """
 
     def __init__(
-        self, dim: int, width: int = 128, blocks: int = 1, heads: int = 4, dropout: float = 0.3, noise: float = 0.5
+        self,
+        dim: int,
+        width: int = 128,
+        blocks: int = 1,
+        heads: int = 4,
+        dropout: float = 0.3,
+        noise: float = 0.5,
+        tokens: bool = False,
     ) -> None:
         super().__init__(dim, noise)
         self.enter = nn.Linear(dim, width)
@@ -35,6 +45,7 @@ class Projector(ResidualProjector):
         self.norm = nn.LayerNorm(width)
         self.leave = zero_linear(width, dim)
         self.text = zero_linear(dim, dim)
+        self.reader = TokenReader(dim, width, dropout, noise) if tokens else None
 
     def change_frames(self, seen: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
         """What the blocks make of the video."""
@@ -58,9 +69,9 @@ class _Block(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width)
         self.mix = nn.Linear(width, width)
         self.network = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+            nn.Linear(width, 2 * width), nn.GELU(), Dropout(dropout), nn.Linear(2 * width, width)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         # Padding is zeroed before the convolution, so it looks like the end of the video that it is.

@@ -72,7 +72,7 @@ def training_captions(
     have = set(cache.video_ids())
     if path is None:
         known = caption_store.load(place)
-        usable = _each_once([a for a in known if a.video in have])
+        usable = each_once([a for a in known if a.video in have])
         left_out = len({a.video for a in known} - have)
     else:
         matched = caption_store.match(read_captions(path, columns, format), have, place, path.parent)
@@ -89,7 +89,7 @@ def training_captions(
     return usable
 
 
-def _each_once(annotations: list[Annotation]) -> list[Annotation]:
+def each_once(annotations: list[Annotation]) -> list[Annotation]:
     """Captions without those that several files have of one video and time; of equal ones, the one that names its split."""
     found: dict[tuple[object, ...], Annotation] = {}
     for a in annotations:

@@ -14,6 +14,7 @@ from pathlib import Path
 from vla import decoders, indexes
 from vla.encoders._device import choose_device, choose_dtype
 from vla.errors import VlaError
+from vla.stages.decoding import candidates
 from vla.workspace import Workspace
 
 _LOW = 2e9
@@ -85,7 +86,12 @@ def _decoders() -> Check:
     import av
 
     ffmpeg = ".".join(map(str, av.library_versions.get("libavcodec", ())))
-    others = ", ".join(n for n in decoders.registry.names() if n != decoders.DEFAULT)
+    others = []
+    for name, candidate in candidates().items():
+        if name != decoders.DEFAULT:
+            others.append(
+                f"{name}: {candidate if isinstance(candidate, str) else 'usable, --decoder fastest tries it'}"
+            )
     why = (
         "in a process of its own with limits on memory and time: a video that crashes or hangs it costs that video"
         if decoders.DEFAULT == "isolated"
@@ -95,7 +101,7 @@ def _decoders() -> Check:
     decoders.registry.build(decoders.DEFAULT).close()
     return Check(
         "decoders",
-        f"{decoders.DEFAULT} is used ({why or 'the one that works here'}); also {others}; libavcodec {ffmpeg}",
+        f"{decoders.DEFAULT} is used ({why or 'the one that works here'}); libavcodec {ffmpeg}; {'; '.join(others)}",
     )
 
 

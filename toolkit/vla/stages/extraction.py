@@ -11,11 +11,10 @@ from vla.cache.build import ExtractReport, extract_videos
 from vla.cache.plan import find_videos, make_plan
 from vla.cache.store import make_current
 from vla.cache.workers import default_workers
-from vla.decoders import DEFAULT
-from vla.decoders import registry as decoders
 from vla.progress import Progress, ProgressCallback, silent
 from vla.sampling import Sampling
 from vla.stages.captions import keep_captions, read_captions, sidecar_captions
+from vla.stages.decoding import open_decoder
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_and_cache
 from vla.workspace import Workspace
 
@@ -45,7 +44,7 @@ def extract(
         format: what the captions file is, where its suffix does not tell: a name on the shelf `datasets`.
         workspace: the folder that holds `.vla/`; found upwards from the current one, or made there, when None.
         choice: which encoder, and how often to sample.
-        decoder: plug-in name; `isolated` when None, where the system can do that.
+        decoder: plug-in name; `isolated` when None, where the system can do that; `fastest`: whichever is, by trying.
         sidecars: also read captions that lie beside a video (`x.srt`, `x.vtt`, `x.txt`, `x.json`).
         switch: let the workspace go on with another encoder than before; the old features are kept.
         retry_failed: try again what failed or came out partial before.
@@ -67,7 +66,7 @@ def extract(
         make_current(place.caches, cache)
         plan = make_plan(cache, videos, place, retry_failed=retry_failed, overwrite=overwrite)
         sampling = Sampling.parse(cache.spec.sampling)
-        with closing(decoders.build(decoder or DEFAULT)) as opener:
+        with closing(open_decoder(decoder, [path for _, path in plan.todo], sampling, progress)) as opener:
             report = extract_videos(
                 cache, encoder, opener, plan, sampling, workers=workers or default_workers(), progress=progress
             )

@@ -19,8 +19,8 @@ from vla.stages.encoder import encoder_of
 from vla.stages.texts import has_encoder
 from vla.train.checkpoint import FROZEN, Run, load_state, open_run
 from vla.train.config import TrainConfig, read_recipe
-from vla.train.loop import split_rows
 from vla.train.loop import train as run_training
+from vla.train.split import split_rows, withhold
 from vla.workspace import Workspace
 
 DEFAULT_RUN = "default"
@@ -93,6 +93,9 @@ def train(
         rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
         named = {rows[a.video]: a.split for a in annotations if a.split}
         split = split_rows(len(corpus.videos), named, config.held_out, config.seed)
+        if not any(kind.lower().startswith(("val", "dev")) for kind in named.values()):
+            # Who names videos to choose by has said what matters, and wants all the others' captions learned.
+            split = withhold(split, corpus, config.withheld, config.seed)
         scale = _remembered_scale(cache, encoder, device)
         return run_training(
             corpus, split, cache.spec, scale, config, folder, identity, device=choose_device(device), progress=progress

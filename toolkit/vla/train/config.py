@@ -44,6 +44,9 @@ class TrainConfig:
         patience: epochs without a better score on the held-out videos before training stops; never in the first half of
             `epochs`.
         held_out: share of videos to hold out where the captions name no split.
+        withheld: share of the captions' content that training is not told of, by which it is seen what becomes of
+            everything that the captions do not mention; at 0, or where the captions name videos to hold out, nothing
+            guards that.
         seed: of everything random.
     """
 
@@ -67,6 +70,7 @@ class TrainConfig:
     pull: float = 1.0
     patience: int = 8
     held_out: float = 0.15
+    withheld: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -85,6 +89,8 @@ class TrainConfig:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.held_out < 1:
             raise UsageError(f"held_out is a share between 0 and 1, not {self.held_out}")
+        if not 0 <= self.withheld < 1:
+            raise UsageError(f"withheld is a share from 0 to below 1, not {self.withheld}")
         if self.learning_rate <= 0:
             raise UsageError(f"learning_rate must be positive, not {self.learning_rate}")
 

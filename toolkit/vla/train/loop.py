@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,19 @@ import torch
 
 from vla.batch import AlignmentBatch
 from vla.corpus import Corpus
-from vla.errors import MissingError
 from vla.evaluate.heads import answer, floor
 from vla.evaluate.run import Evaluation, evaluate
 from vla.features import FeatureSpec
 from vla.heads import registry as heads
 from vla.model import AlignmentModel, ModelConfig, weights_of
 from vla.progress import Progress, ProgressCallback, silent
+from vla.train.begin import centre, warm
 from vla.train.checkpoint import Run, load_state, save_run, save_state
 from vla.train.config import HEADS_BY_QUESTION, TrainConfig
 from vla.train.draw import by_video, draw
 from vla.train.objective import Objective
 from vla.train.order import batches, neighbours
+from vla.train.split import Split
 from vla.train.state import State, restored, tensors
 
 ALPHAS = (0.125, 0.25, 0.5, 0.75, 1.0)
@@ -38,40 +38,8 @@ _GALLERY = 400
 """Videos that were trained on and are searched beside those held out: among a few dozen everything is found."""
 _ENOUGH = 50_000
 _SAVE_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Split:
-    """Rows of a corpus: what is trained on, and what is held out to choose by. Never the same video in both."""
-
-    train: np.ndarray
-    held_out: np.ndarray
-
-
-def split_rows(count: int, named: dict[int, str], held_out: float, seed: int) -> Split:
-    """Rows to train on and to hold out, by video.
-
-    Where captions name splits (`named`), rows of those that begin with `val` or `dev` are held out (`validation`, `val_1`),
-    rows of those that begin with `test` are left alone, the rest is trained on. Otherwise a random share is held out.
-
-    Raises:
-        MissingError: there are too few videos to hold any out, or to train on the others.
-    """
-    kinds = [named.get(i, "").lower() for i in range(count)]
-    val = np.array([kind.startswith(("val", "dev")) for kind in kinds], bool)
-    train = ~val & np.array([not kind.startswith("test") for kind in kinds], bool)
-    if not val.any():
-        rows = np.flatnonzero(train)
-        order = np.random.default_rng([seed, 1]).permutation(rows)
-        val[order[: max(1, round(len(rows) * held_out))]] = True
-        train &= ~val
-    split = Split(np.flatnonzero(train), np.flatnonzero(val))
-    if len(split.train) < 2 or len(split.held_out) < 1:
-        raise MissingError(
-            f"{len(split.train)} videos to train on and {len(split.held_out)} to hold out are too few: "
-            "captions of at least 3 videos are needed, and hundreds to learn from"
-        )
-    return split
+_FITTED = 4
+"""Batches that the first temperature is fitted to."""
 
 
 def train(
@@ -92,20 +60,24 @@ def train(
     better, so that it is reported and not used by default.
     """
     device = device or torch.device("cpu")
+    judge, corpus = _Judge(corpus, split, config.seed), split.taught(corpus)
     model = _initial_model(corpus.subset(split.train), scale, config)
     model = model.to(device)
     objective = Objective(config).to(device)
     optimizer = _optimizer(model, config)
-    judge = _Judge(corpus, split, config.seed)
-    before = judge(model)
+    before = judge(model), judge.untaught(model)
+    told = by_video(corpus)
+    near = neighbours(corpus, split.train, config.seed)
+    if config.projector != "identity" and centre(model, lambda m: judge(m).search):
+        # The encoder's own temperature fits its own vectors; these are others now.
+        first = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, 0)[:_FITTED]
+        warm(model, objective, (draw(corpus, told, rows, config, i).to(device) for i, rows in enumerate(first)))
     steps = math.ceil(len(split.train) / config.batch_videos)
     state = State(0, -math.inf, 0, [], weights_of(model))
     kept = load_state(folder, identity)
     if kept is not None:
         state = restored(kept, model, optimizer)
         progress(Progress("train", state.epoch, config.epochs, f"resumed after epoch {state.epoch}", "note"))
-    told = by_video(corpus)
-    near = neighbours(corpus, split.train, config.seed)
     saved = time.monotonic()
     while state.epoch < config.epochs and not _is_over(state, config):
         sums: dict[str, float] = {}
@@ -129,20 +101,32 @@ def train(
 
 
 class _Judge:
-    """Measures a model on the held-out videos, searched for among `searched` videos."""
+    """Measures a model on the held-out videos and on the captions that were withheld, among `searched` videos."""
 
     def __init__(self, corpus: Corpus, split: Split, seed: int) -> None:
         others = np.random.default_rng([seed, 7]).permutation(split.train)[:_GALLERY]
-        self._corpus = corpus.subset(np.concatenate([split.held_out, np.sort(others)]))
+        rows = np.concatenate([split.held_out, np.sort(others)])
+        shown, hidden = set(rows.tolist()), set(split.withheld.tolist())
+        self._corpus = corpus.subset(rows)
         self._judged = len(split.held_out)
         self._trained_on = corpus.subset(split.train)
+        self._withheld = np.array([i in hidden for i, q in enumerate(corpus.queries) if q.video in shown], bool)
+        held_out = np.array([q.video < self._judged for q in self._corpus.queries], bool)
+        self._chosen_by = held_out | self._withheld
         self.searched = len(self._corpus.videos)
 
     def __call__(self, model: AlignmentModel, alpha: float = 1.0) -> Evaluation:
         """The model with its dial at `alpha`; leaves it in evaluation mode."""
         model.eval()
         with model.at(alpha):
-            return evaluate(model, self._corpus, self._judged)
+            return evaluate(model, self._corpus, self._judged, self._chosen_by)
+
+    def untaught(self, model: AlignmentModel, alpha: float = 1.0) -> float:
+        """How well content that nobody told the model of is found, from 0 to 1; 0 where nothing was withheld."""
+        if not self._withheld.any():
+            return 0.0
+        with model.at(alpha):
+            return evaluate(model, self._corpus, 0, self._withheld).search or 0.0
 
     def floors(self, model: AlignmentModel) -> dict[str, dict[str, float]]:
         """What not looking scores in the tasks of the heads."""
@@ -156,17 +140,12 @@ def _is_over(state: State, config: TrainConfig) -> bool:
 
 
 def _finish(
-    model: AlignmentModel, state: State, before: Evaluation, judge: _Judge, spec: FeatureSpec,
+    model: AlignmentModel, state: State, before: tuple[Evaluation, float], judge: _Judge, spec: FeatureSpec,
     config: TrainConfig, folder: Path, identity: str, split: Split,
 ) -> Run:  # fmt: skip
-    """Choose alpha on the held-out videos and commit."""
+    """Choose alpha, and commit."""
     model.load_state_dict(state.best_weights)
-    best, after = None, before
-    for alpha in ALPHAS:
-        result = judge(model, alpha)
-        # The heads have no part in this: they see the projector as it was trained.
-        if result.search is not None and result.search > (after.search or 0.0):
-            best, after = alpha, result
+    best, after = _chosen(model, judge, *before)
     if best is None:
         after = judge(model, 1.0)
     model.projector.alpha.fill_(1.0 if best is None else best)
@@ -174,14 +153,34 @@ def _finish(
         "config": config.to_json(),
         "epochs": state.epoch,
         "alpha": float(model.projector.alpha),
+        "centring": float(model.projector.centring),
+        "scale": float(model.scale.detach()),
         "better": best is not None,
         "videos": {"train": len(split.train), "held out": len(split.held_out), "searched": judge.searched},
-        "before": before.to_json(),
+        "before": before[0].to_json(),
         "after": after.to_json(),
+        "untaught": {"before": before[1], "after": judge.untaught(model, float(model.projector.alpha))},
         "floors": judge.floors(model),
         "history": state.history,
     }
     return save_run(folder, model, spec, identity, record)
+
+
+def _chosen(model: AlignmentModel, judge: _Judge, before: Evaluation, least: float) -> tuple[float | None, Evaluation]:
+    """The alpha that does best on what was held out, of those that keep to `least` what was withheld; None if none does.
+
+    This guards what the captions do not mention: it is found no worse than by the frozen encoder, and of what centring
+    gained for it no more than half is given back.
+    """
+    best, after = None, before
+    for alpha in (0.0, *ALPHAS) if model.projector.centring > 0 else ALPHAS:
+        result, untaught = judge(model, alpha), judge.untaught(model, alpha)
+        if alpha == 0:
+            least = max(least, (least + untaught) / 2)
+        # The heads have no part in this: they see the projector as it was trained.
+        if result.search is not None and result.search > (after.search or 0.0) and untaught >= least:
+            best, after = alpha, result
+    return best, after
 
 
 def _usual(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -31,10 +31,18 @@ class Objective(nn.Module):
     def forward(self, model: AlignmentModel, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
         """`{name: scalar}`; their sum is what is minimised. What the batch has no captions or questions for is left out."""
         aligned: Aligned = model(batch)
+        parts = self.alignment(aligned, batch, "retrieval" in model.heads)
+        parts |= {k: self.weights.get(k, 1.0) * v for k, v in model.head_losses(aligned, batch).items()}
+        if self.pull > 0 and parts:
+            parts["pull"] = self.pull * self._pull(model, aligned, batch)
+        return parts
+
+    def alignment(self, aligned: Aligned, batch: AlignmentBatch, whole: bool = False) -> dict[str, torch.Tensor]:
+        """The losses of the levels alone; with `whole` that of whole videos, whatever the levels are."""
         parts: dict[str, torch.Tensor] = {}
         plain = ~batch.is_timed
         # Retrieval's own loss is that of the global level.
-        if (self.levels in ("both", "global") or "retrieval" in model.heads) and plain.any():
+        if (self.levels in ("both", "global") or whole) and plain.any():
             parts["global"] = self._global(aligned, batch, plain)
         if self.levels in ("both", "segment"):
             if batch.is_timed.any():
@@ -45,9 +53,6 @@ class Objective(nn.Module):
             loose = plain & untold[batch.video_of_query]
             if loose.any():
                 parts["alignment"] = self._alignment(aligned, batch, loose)
-        parts |= {k: self.weights.get(k, 1.0) * v for k, v in model.head_losses(aligned, batch).items()}
-        if self.pull > 0 and parts:
-            parts["pull"] = self.pull * self._pull(aligned, batch)
         return parts
 
     def _global(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
@@ -76,10 +81,11 @@ class Objective(nn.Module):
         similarity = torch.einsum("vne,tme->vtnm", segments, aligned.sentences[chosen])
         return self.untimed(similarity, mask, batch.sentence_mask[chosen], aligned.scale)
 
-    def _pull(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
-        moved = (aligned.frames - normalized(batch.frames)).square().sum(-1)
+    def _pull(self, model: AlignmentModel, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
+        start = model.projector
+        moved = (aligned.frames - start.start_frames(batch.frames)).square().sum(-1)
         pairs = ((aligned.queries, batch.queries), (aligned.questions, batch.questions.vectors))
-        texts = torch.cat([(a - normalized(b)).square().sum(-1) for a, b in pairs])
+        texts = torch.cat([(a - start.start_text(b)).square().sum(-1) for a, b in pairs])
         return moved[batch.frame_mask].mean() + (texts.mean() if len(texts) else 0.0)
 
 

@@ -72,17 +72,18 @@ def _grouped(order: np.ndarray, near: np.ndarray, group: int, rng: np.random.Gen
 def _described(corpus: Corpus) -> np.ndarray:
     """`(V, 2 D)` float32 unit rows: direction of the mean frame beside that of the mean caption."""
     dim = corpus.dim
-    frames = np.stack([_direction(_directions(v.values.astype(np.float32)).mean(0)) for v in corpus.videos])
+    frames = np.stack([_direction(directions(v.values.astype(np.float32)).mean(0)) for v in corpus.videos])
     texts = np.zeros((len(corpus.videos), dim), np.float32)
     for query in corpus.queries:
         texts[query.video] += _direction(corpus.text_vector(query))
-    both = np.concatenate([_directions(frames), _directions(texts)], 1)
-    return _directions(both)
+    both = np.concatenate([directions(frames), directions(texts)], 1)
+    return directions(both)
 
 
 def _direction(vector: np.ndarray) -> np.ndarray:
     return vector / max(1e-12, float(np.linalg.norm(vector)))
 
 
-def _directions(rows: np.ndarray) -> np.ndarray:
+def directions(rows: np.ndarray) -> np.ndarray:
+    """`rows` with unit norm each; a row of zeros stays zero."""
     return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)

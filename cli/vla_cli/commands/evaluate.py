@@ -1,0 +1,119 @@
+"""`vla eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vla_cli import options as o
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vla.evaluate.figures import Figure
+    from vla.evaluate.kept import Evaluated
+
+_TASKS = "retrieval, paragraphs, moments, partial, corpus, highlights, questions, grounding"
+
+
+def evaluate(
+    captions: o.Captions = None,
+    split: Annotated[
+        str, typer.Option(help="Split to measure on; held-out: what the run was not trained on; all without.")
+    ] = "",
+    run: Annotated[
+        str | None,
+        typer.Option(
+            help="Trained run; 'none' for the frozen encoder (default: what 'vla index' would use).", show_default=False
+        ),
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option("--tasks", "-t", help=f"Only these: {_TASKS}; several with commas.", show_default=False),
+    ] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write the files to that official evaluators read.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    device: o.Device = "auto",
+    format: o.Format = None,
+    video_column: o.VideoColumn = "",
+    caption_column: o.CaptionColumn = "",
+    start_column: o.StartColumn = "",
+    end_column: o.EndColumn = "",
+    split_column: o.SplitColumn = "",
+    workspace: o.Workspace = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Measure a run by the official protocols: each figure with its interval, its floor and the frozen encoder beside it."""
+    from vla import api
+    from vla_cli.render import print_json, progress_bars
+
+    wanted = [name.strip() for given in tasks or () for name in given.split(",") if name.strip()]
+    with progress_bars(quiet) as progress:
+        found = api.evaluate(
+            captions=captions, split=split, run=run, tasks=wanted, submission=submission, seed=seed, device=device,
+            columns=o.columns(video_column, caption_column, start_column, end_column, split_column), format=format,
+            workspace=workspace, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _tables(found)
+
+
+def _tables(found: Evaluated) -> None:
+    """A table for all tasks, then what has to be read with it."""
+    from vla_cli.render import out, print_table, shown
+
+    columns: dict[str, Callable[[Figure], str]] = {
+        "95 %": lambda f: f"{f.low:.1f} - {f.high:.1f}",
+        "frozen": lambda f: _number(f.frozen),
+        "floor": lambda f: f"{_number(f.floor[1])} {f.floor[0]}" if f.floor else f"({f.no_floor})",
+        "blind": lambda f: _number(f.blind),
+        **{name: _trick(name) for name in _tricks(found.figures)},
+    }
+    used = {name: cell for name, cell in columns.items() if any(cell(f) for f in found.figures)}
+    model = f"run {found.run}" if found.run else "frozen encoder"
+    rows = [
+        (f.task if first else "", f.measure, f"{f.value:.1f}", *(cell(f) for cell in used.values()))
+        for figures in found.by_task.values()
+        for first, f in ((i == 0, f) for i, f in enumerate(figures))
+    ]
+    numeric = [model, *(name for name in used if name != "floor")]
+    counts = found.counts
+    title = f"{counts['captions']} captions and {counts['questions']} questions of {counts['videos']} videos" + (
+        f", split {shown(found.split)}" if found.split else ""
+    )
+    print_table(("task", "measure", model, *used), rows, numeric=numeric, title=title)
+    for line in _legend(found, list(used)):
+        out().print(line)
+
+
+def _legend(found: Evaluated, columns: list[str]) -> list[str]:
+    from vla.evaluate.figures import TRICKS
+
+    lines = [
+        "percent but for MedR, MnR and MSE, where less is better; intervals: bootstrap over videos with all their queries"
+    ]
+    if any(f.no_floor and f.floor for f in found.figures):
+        lines += sorted({f"floors: {f.no_floor}" for f in found.figures if f.no_floor and f.floor})
+    if found.floors_from:
+        lines.append(f"floors that need training annotations: {found.floors_from}")
+    return lines + [f"{name}: {TRICKS[name]}" for name in columns if name in TRICKS]
+
+
+def _tricks(figures: list[Figure]) -> list[str]:
+    return list(dict.fromkeys(name for f in figures for name in f.tricks))
+
+
+def _trick(name: str) -> Callable[[Figure], str]:
+    return lambda figure: _number(figure.tricks.get(name))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

@@ -1,0 +1,30 @@
+"""`vla report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vla_cli import options as o
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="Name of the run.")] = "default",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write (default: RUN.html here).", show_default=False)
+    ] = None,
+    workspace: o.Workspace = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Write a page about a run: what it was trained on, its curves, and its evaluations. One HTML file, no network."""
+    from vla import api
+    from vla_cli.render import out, print_json, shown
+
+    path = api.report(run, output=output, workspace=workspace)
+    if as_json:
+        print_json({"path": str(path)})
+    elif not quiet:
+        out().print(f"wrote {shown(path)}")

@@ -1,0 +1,138 @@
+"""What do the heads for questions answer, beside chance, their blind twins and the frozen encoder, in the rendered world?
+
+    python tests/benchmarks/questions.py [FOLDER] [--train 1200] [--test 400] [--seeds 1] [--epochs 20] [--variants alone joint]
+
+Renders clips into FOLDER (kept and reused; that of `alignment_levels.py` will do), extracts them with the embedded encoder,
+asks about them, and trains the heads *alone* (questions only) and *joint* with alignment at both levels on timed captions.
+Prints a table in Markdown for the test clips: intervals are over whole clips, `over blind` is the paired difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from alignment_levels import plan, prepare
+
+from vla import api
+from vla.cache.store import current_cache
+from vla.corpus import Corpus, load_corpus
+from vla.datasets._open import read_annotations
+from vla.datasets.base import Annotation
+from vla.evaluate.answers import COUNTS
+from vla.evaluate.bootstrap import difference, estimate
+from vla.evaluate.heads import Answered, answer, by_category, floor, measure, right
+from vla.model import AlignmentModel
+from vla.stages.encoder import encoder_of
+from vla.stages.training import texts_to_cache
+from vla.train.checkpoint import load_model
+from vla.workspace import Workspace
+from vla.world.clips import Clip, write_questions
+
+HEADS = "choice_qa,open_qa,counting"
+
+
+def write_lines(annotations: list[Annotation], path: Path) -> None:
+    lines = (replace(a, query_id=str(i)).to_json() for i, a in enumerate(annotations))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+def ask(folder: Path, clips: list[Clip]) -> dict[str, list[Annotation]]:
+    """Questions about all clips but the novel ones; `joint` has the captions of those that are trained on, too."""
+    some = [c for c in clips if c.split != "novel"]
+    write_questions(some, folder / "questions.jsonl", 0)
+    asked = [replace(a, video=f"clips/{a.video}") for a in read_annotations(folder / "questions.jsonl")]
+    told = [replace(a, video=f"clips/{a.video}") for a in read_annotations(folder / "captions-train.jsonl")]
+    found = {"alone": asked, "joint": [*told, *asked]}
+    for name, lines in found.items():
+        write_lines(lines, folder / f"questions-{name}.jsonl")
+    return found
+
+
+def untrained(model: AlignmentModel, trained_on: Corpus) -> AlignmentModel:
+    """The frozen encoder with the same heads before their first step."""
+    fresh = AlignmentModel(model.config).eval()
+    for head in (*fresh.heads.values(), *fresh.blind.values()):
+        head.fit(trained_on)
+    return fresh
+
+
+def by_question(said: Answered, predicted: list[object]) -> np.ndarray:
+    """`(Q,)` from 0 to 1, how right each answer is: of counts, 1 where the rounded one is right."""
+    if said.asks != "count":
+        return right(said, predicted)
+    told = np.clip(np.rint(np.array(predicted, np.float64)), *COUNTS)
+    return (told == np.array([q.question.count for q in said.asked])).astype(np.float64)
+
+
+def rows(name: str, seed: int, model: AlignmentModel, corpus: Corpus, trained_on: Corpus) -> list[str]:
+    """One row of the table for each task, and what each category comes to."""
+    frozen = answer(untrained(model, trained_on), corpus)
+    found = []
+    for task, said in answer(model, corpus).items():
+        clips = np.array([q.video for q in said.asked])
+        ours, blind = by_question(said, said.predicted), by_question(said, said.unseen)
+        intervals = [
+            f"{100 * e.mean:.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]"
+            for e in (estimate(ours, clusters=clips), difference(ours, blind, clusters=clips))
+        ]
+        known = floor(said, trained_on)
+        plain = [f"{known['accuracy']:.1f}", f"{100 * blind.mean():.1f}"]
+        plain.append(f"{100 * by_question(frozen[task], frozen[task].predicted).mean():.1f}")
+        errors = [measure(said, unseen=True), measure(frozen[task]), measure(said)]
+        squared = [f"{m['MSE']:.2f}" for m in (known, *errors)] if said.asks == "count" else []
+        found.append(
+            f"| {name} {seed} | {task} | {len(ours)} | {' | '.join([*plain, *intervals])} | {' / '.join(squared)} |"
+        )
+        seen, unseen = by_category(said), by_category(replace(said, predicted=said.unseen))
+        told = (f"{kind} {value:.1f} (blind {unseen[kind]:.1f})" for kind, value in seen.items() if kind != "all")
+        print(f"{name} {seed}, {task}: " + (", ".join(told) or "no categories"), flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("world-benchmark"))
+    parser.add_argument("--train", type=int, default=1200)
+    parser.add_argument("--test", type=int, default=400)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--variants", nargs="*", default=["alone", "joint"], choices=["alone", "joint"])
+    arguments = parser.parse_args()
+    folder = arguments.folder.absolute()
+    clips = plan(arguments.train, arguments.test)
+    place = Workspace.open_or_create(folder)
+    prepare(folder, clips)
+    asked = ask(folder, clips)
+    cache = current_cache(place.caches)
+    texts = texts_to_cache(asked["joint"])
+    if cache.missing_texts(texts):
+        cache.add_texts(texts, encoder_of(cache, "auto", "auto"))
+    questions = {s: [a for a in asked["alone"] if a.split == s] for s in ("train", "test")}
+    corpora = {split: load_corpus(cache, some) for split, some in questions.items()}
+    table = []
+    for name in arguments.variants:
+        for seed in range(arguments.seeds):
+            settings = {"levels": "none" if name == "alone" else "both", "heads": HEADS, "epochs": arguments.epochs}
+            began = time.monotonic()
+            run = api.train(
+                captions=folder / f"questions-{name}.jsonl", workspace=folder, settings={**settings, "seed": seed},
+                name=f"questions-{name}-{seed}",
+            )  # fmt: skip
+            print(f"{name} {seed}: {run.record['epochs']} epochs, {time.monotonic() - began:.0f} s", flush=True)
+            model = load_model(place.runs / f"questions-{name}-{seed}")[0]
+            table += rows(name, seed, model, corpora["test"], corpora["train"])
+    print(f"\n{len(corpora['test'].videos)} test clips; accuracy in percent, then the mean squared error of counts\n")
+    print(
+        "| variant | task | n | floor | blind | frozen | trained | over blind | MSE floor / blind / frozen / trained |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    print("\n".join(table))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Attention to tokens is its naive loops; dropout drops the share it says, keeps the mean, and follows the seed."""
+
+import math
+
+import pytest
+import torch
+
+from vla.errors import UsageError
+from vla.projectors._layers import Dropout
+from vla.projectors._tokens import TokenReader
+
+
+def test_a_text_is_changed_by_its_tokens_as_naive_loops_say():
+    torch.manual_seed(0)
+    reader = TokenReader(6, 4, 0.3, 0.5).double().eval()
+    torch.nn.init.normal_(reader.leave.weight)
+    torch.nn.init.normal_(reader.leave.bias)
+    counts = (3, 0, 1)
+    mask = torch.arange(4) < torch.tensor(counts)[:, None]
+    text, tokens = torch.randn(3, 6).double(), torch.randn(3, 4, 6).double()
+    found = reader.change_text(text, tokens, mask)
+    seen = (tokens * reader.seen.matrix[0, 0]).tolist()  # whitening that was not fitted, to float32's digits
+    key_value, ask = reader.key_value.weight.tolist(), reader.ask
+
+    def dot(a, b):
+        return sum(x * y for x, y in zip(a, b, strict=True))
+
+    for q, n in enumerate(counts):
+        if n == 0:
+            assert (found[q] == 0).all()
+            continue
+        asked = [dot(row, text[q].tolist()) + b for row, b in zip(ask.weight.tolist(), ask.bias.tolist(), strict=True)]
+        shares = [math.exp(dot([dot(row, seen[q][i]) for row in key_value[:4]], asked) / 2) for i in range(n)]
+        told = [sum(shares[i] * dot(row, seen[q][i]) for i in range(n)) / sum(shares) for row in key_value[4:]]
+        active = [x * (1 + math.erf(x / math.sqrt(2))) / 2 for x in told]
+        leave = zip(reader.leave.weight.tolist(), reader.leave.bias.tolist(), strict=True)
+        wanted = [dot(row, active) + b for row, b in leave]
+        assert found[q].tolist() == pytest.approx(wanted, abs=1e-12)
+    given = text.requires_grad_(), tokens.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, t: reader.change_text(x, t, mask), given)
+    low = TokenReader(6, 4, 0.3, 0.5).bfloat16()
+    made = low.change_text(text.detach().bfloat16(), tokens.detach().bfloat16(), mask)
+    made.sum().backward()
+    assert made.isfinite().all() and all(p.grad.isfinite().all() for p in low.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.9])
+def test_dropout_drops_its_share_at_random_and_keeps_the_mean(share):
+    torch.manual_seed(0)
+    count = 1_000_003  # no multiple of eight
+    found = Dropout(share).train()(torch.ones(count))
+    exact = round(share * 256) / 256
+    assert found.unique().tolist() == [0.0, pytest.approx(1 / (1 - exact))]
+    spread = math.sqrt(exact * (1 - exact) / count)
+    kept = (found > 0).double()
+    assert abs(1 - kept.mean().item() - exact) < 5 * spread
+    assert found.double().mean().item() == pytest.approx(1, abs=5 * spread / (1 - exact))
+    # Neighbours, bytes of one word among them, know nothing of each other.
+    for apart in (1, 2, 4, 7, 8):
+        both = (kept[:-apart] * kept[apart:]).mean().item()
+        assert both == pytest.approx((1 - exact) ** 2, abs=6 * spread)
+    for place in range(8):
+        assert kept[place::8].mean().item() == pytest.approx(1 - exact, abs=5 * spread * math.sqrt(8))
+
+
+def test_every_byte_is_as_likely_as_any_other():
+    """The lowest share that is not 0, and the highest."""
+    torch.manual_seed(1)
+    ones = torch.ones(2_000_000)
+    assert (Dropout(1 / 256).train()(ones) == 0).double().mean().item() == pytest.approx(1 / 256, abs=3e-4)
+    assert (Dropout(0.9999).train()(ones) > 0).double().mean().item() == pytest.approx(1 / 256, abs=3e-4)
+
+
+def test_dropout_follows_the_seed_and_its_gradient_what_was_kept():
+    layer = Dropout(0.3).train()
+    torch.manual_seed(5)
+    values = torch.randn(7, 3, 11, requires_grad=True)
+    state = torch.get_rng_state()
+    one, other = layer(values), layer(values)
+    torch.set_rng_state(state)
+    assert torch.equal(layer(values), one) and not torch.equal(one == 0, other == 0)
+    one.sum().backward()
+    assert torch.equal(values.grad == 0, one == 0)
+    torch.testing.assert_close(values.grad * values, one)
+
+
+def test_dropout_leaves_alone_what_it_should():
+    values = torch.randn(5, 4)
+    assert torch.equal(Dropout(0.5).eval()(values), values)
+    assert torch.equal(Dropout(0.0).train()(values), values)
+    assert Dropout(0.5).train()(torch.zeros(0, 4)).shape == (0, 4)
+    low = Dropout(0.5).train()(values.bfloat16())
+    assert low.dtype == torch.bfloat16 and low.isfinite().all()
+    for wrong in (-0.1, 1.0, math.nan):
+        with pytest.raises(UsageError, match="dropout is a share"):
+            Dropout(wrong)

@@ -1,0 +1,155 @@
+"""A figure with what it has to be read beside: its interval, the frozen encoder, what not looking scores, and tricks apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vla.evaluate.bootstrap import interval, median_interval
+
+LOWER = ("MedR", "MnR", "MSE")
+"""Measures of which less is better."""
+TRICKS = {
+    "+DSL": "dual softmax: looks at all queries of the test at once, which no search can",
+    "+QB-Norm": "a bank of training captions tells which items are everybody's answer",
+}
+"""Columns of their own, with what they need that plain figures do not."""
+
+Plain = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Values:
+    """One measure, query by query.
+
+    Attributes:
+        by_query: `(Q,)` in the unit that is printed: percent, ranks, squares.
+        videos: `(Q,)` the video of each: queries of one video succeed and fail together, so videos are drawn as a whole.
+        median: the figure is the middle value, not the mean.
+        digits: so many are printed by the official evaluator; None for all.
+    """
+
+    by_query: np.ndarray
+    videos: np.ndarray
+    median: bool = False
+    digits: int | None = None
+
+    @property
+    def value(self) -> float:
+        """The figure."""
+        found = float(np.median(self.by_query) if self.median else np.mean(self.by_query))
+        return found if self.digits is None else float(f"{found:.{self.digits}f}")
+
+    def interval(self, seed: int) -> tuple[float, float]:
+        """Ends of its 95 % bootstrap interval."""
+        if self.median:
+            return median_interval(self.by_query, seed=seed, clusters=self.videos)
+        return interval(self.by_query, seed=seed, clusters=self.videos)
+
+
+Measures = dict[str, Values]
+
+
+@dataclass(frozen=True)
+class Floors:
+    """What not looking scores in one task, by the name of what does not look, then by measure.
+
+    Attributes:
+        values: e.g. `{"whole video": {"R1@0.5": 12.3}}`.
+        missing: why a floor that there might be is not among them; empty where none is missing.
+    """
+
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of the report.
+
+    Attributes:
+        task: what was asked, e.g. `text to video`.
+        measure: how it was counted, e.g. `R@1`.
+        value: percent, a rank or a squared error.
+        low: end of its 95 % bootstrap interval over videos with all their queries.
+        high: other end.
+        queries: how many.
+        videos: of how many videos they are.
+        frozen: what the frozen encoder scores; None where the figure is the frozen encoder's, or it has no answer.
+        floors: what not looking scores, by the name of what does not look.
+        no_floor: why there is no floor, or not every one; empty where none is missing.
+        blind: what a head scores that learned from the words alone; None where the task has no such twin.
+        tricks: by the names of `TRICKS`.
+    """
+
+    task: str
+    measure: str
+    value: float
+    low: float
+    high: float
+    queries: int
+    videos: int
+    frozen: float | None = None
+    floors: Plain = field(default_factory=dict)
+    no_floor: str = ""
+    blind: float | None = None
+    tricks: Plain = field(default_factory=dict)
+
+    @property
+    def lower_is_better(self) -> bool:
+        """True of ranks and errors."""
+        return self.measure in LOWER
+
+    @property
+    def floor(self) -> tuple[str, float] | None:
+        """The name and value of the best floor; None where there is none."""
+        if not self.floors:
+            return None
+        name = (min if self.lower_is_better else max)(self.floors, key=lambda k: self.floors[k])
+        return name, self.floors[name]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object of all fields, and whether less is better."""
+        return {**vars(self), "lower_is_better": self.lower_is_better}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Figure:
+        """The figure that `to_json` wrote; raises KeyError, TypeError or ValueError where it is none."""
+        numbers = {name: float(record[name]) for name in ("value", "low", "high")}
+        optional = {name: None if record[name] is None else float(record[name]) for name in ("frozen", "blind")}
+        maps = {name: {str(k): float(v) for k, v in record[name].items()} for name in ("floors", "tricks")}
+        texts = {name: str(record[name]) for name in ("task", "measure", "no_floor")}
+        counts = {name: int(record[name]) for name in ("queries", "videos")}
+        return cls(**numbers, **optional, **maps, **texts, **counts)  # type: ignore[arg-type]
+
+
+def figures(
+    task: str,
+    ours: Measures,
+    frozen: Measures | None,
+    floors: Floors,
+    blind: Mapping[str, float],
+    tricks: Mapping[str, Mapping[str, float]],
+    seed: int,
+) -> list[Figure]:
+    """A figure for every measure of `ours`, each with what stands beside it."""
+    return [
+        Figure(
+            task,
+            measure,
+            values.value,
+            *values.interval(seed),
+            len(values.by_query),
+            len(np.unique(values.videos)),
+            frozen[measure].value if frozen and measure in frozen else None,
+            {name: float(of[measure]) for name, of in floors.values.items() if measure in of},
+            floors.missing
+            or ("" if any(measure in of for of in floors.values.values()) else "nothing to compare with"),
+            blind.get(measure),
+            {name: of[measure] for name, of in tricks.items() if measure in of},
+        )
+        for measure, values in ours.items()
+    ]

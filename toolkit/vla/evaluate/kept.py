@@ -1,0 +1,104 @@
+"""An evaluation as it is kept beside its run, and read again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vla import durable
+from vla.errors import CacheError
+from vla.evaluate.figures import Figure
+
+SCHEMA = 1
+PREFIX = "eval-"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was measured, on what.
+
+    Attributes:
+        run: its name; empty for the frozen encoder.
+        digest: of its weights; empty for the frozen encoder.
+        fingerprint: of the feature space.
+        captions: the file of annotations; empty for those that the workspace knows.
+        split: of them; empty for all.
+        counts: `videos` searched, `captions` and `questions` about them, `left out` (annotated videos that are not cached),
+            `trained on` (videos of those searched).
+        floors_from: which annotations floors were fitted to; empty where there were none.
+        figures: in the order in which they are to be read.
+        notes: what a person should know.
+        seed: of the bootstrap.
+    """
+
+    run: str
+    digest: str
+    fingerprint: str
+    captions: str
+    split: str
+    counts: dict[str, int]
+    floors_from: str
+    figures: list[Figure]
+    notes: list[str] = field(default_factory=list)
+    seed: int = 0
+
+    @property
+    def by_task(self) -> dict[str, list[Figure]]:
+        """The figures of each task."""
+        found: dict[str, list[Figure]] = {}
+        for figure in self.figures:
+            found.setdefault(figure.task, []).append(figure)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object of all fields and the version of their form."""
+        return {"schema": SCHEMA, **vars(self), "figures": [figure.to_json() for figure in self.figures]}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any], source: str) -> Evaluated:
+        """The evaluation that `to_json` wrote.
+
+        Raises:
+            CacheError: it is damaged, or a newer vla wrote it.
+        """
+        try:
+            if record["schema"] > SCHEMA:
+                raise CacheError(f"{source} was written by a newer vla (schema {record['schema']}): upgrade vla")
+            texts = ("run", "digest", "fingerprint", "captions", "split", "floors_from")
+            return cls(
+                **{name: str(record[name]) for name in texts},
+                counts={str(name): int(count) for name, count in record["counts"].items()},
+                figures=[Figure.from_json(figure) for figure in record["figures"]],
+                notes=[str(note) for note in record["notes"]],
+                seed=int(record["seed"]),
+            )
+        except CacheError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CacheError(f"{source} is damaged ({error!r}): delete it and run 'vla eval' again") from error
+
+
+def keep(folder: Path, evaluated: Evaluated, told: str = "") -> Path:
+    """Put `evaluated` into the folder of its run; what was measured there on the same before is replaced.
+
+    Args:
+        folder: of the run.
+        evaluated: what to keep.
+        told: what else tells it from others on the same captions.
+    """
+    stem = Path(evaluated.captions).stem if evaluated.captions else "workspace"
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{stem}-{evaluated.split}" if evaluated.split else stem).strip("-")[:60]
+    # Two files of one name, or two choices of tasks, are two evaluations.
+    digest = durable.sha256("\0".join((evaluated.captions, evaluated.split, told)).encode("utf-8", "surrogatepass"))
+    path = folder / f"{PREFIX}{safe}-{digest[:8]}.json"
+    durable.write_json(path, evaluated.to_json())
+    return path
+
+
+def kept(folder: Path) -> list[Evaluated]:
+    """Every evaluation in the folder of a run, by name of its file; raises CacheError for one that is damaged."""
+    paths = sorted(folder.glob(f"{PREFIX}*.json"))
+    return [Evaluated.from_json(durable.read_json(path), str(path)) for path in paths]

@@ -1,0 +1,177 @@
+"""Late interaction: how alike two sets of vectors are, every member of each answered by the best of the other.
+
+A text as its words (or phrases), a video as its frames. What a mean would blur, a word that only one frame shows, counts.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vla.errors import ShapeError
+
+ELEMENTS = 1 << 24
+"""Products of a word and a frame in a block: 64 MiB of float32, of which a few copies are alive at once."""
+
+
+def interaction(
+    words: Tensor,
+    word_mask: Tensor,
+    frames: Tensor,
+    frame_mask: Tensor,
+    word_weights: Tensor | None = None,
+    frame_weights: Tensor | None = None,
+    *,
+    elements: int = ELEMENTS,
+) -> Tensor:
+    """`(Q, V)`: half of each word's best frame, weighted and summed, and half of each frame's best word.
+
+    Without weights every word counts the same and so does every frame: ColBERT's mean-max, in both directions. Exact
+    whatever `elements` is: blocks of pairs are worked on one after another and made again for the gradient.
+
+    Args:
+        words: `(Q, L, E)` unit vectors; what lies at padding is not read.
+        word_mask: `(Q, L)` bool, True for real ones.
+        frames: `(V, T, E)`, likewise.
+        frame_mask: `(V, T)` bool.
+        word_weights: `(Q, L)`, each row of sum 1 and 0 at padding, as `Weights` gives them.
+        frame_weights: `(V, T)`, likewise.
+        elements: products held at once, at least those of one pair.
+
+    Returns:
+        In [-1, 1] for unit vectors; -inf where a side has no member, as `PairLoss` wants what is not to be compared.
+
+    Raises:
+        ShapeError: masks, weights or widths do not fit.
+
+    Source: weighted token-wise interaction of DRL (Wang et al., "Disentangled Representation Learning for Text-Video
+    Retrieval", 2022); mean-max of ColBERT (Khattab and Zaharia 2020), both ways as FILIP (Yao et al. 2021).
+    """
+    _check(words, word_mask, frames, frame_mask, word_weights, frame_weights)
+    a = uniform(word_mask, words.dtype) if word_weights is None else word_weights
+    b = uniform(frame_mask, frames.dtype) if frame_weights is None else frame_weights
+    if not words.shape[1] or not frames.shape[1]:
+        return a.new_full((len(words), len(frames)), -torch.inf)
+    # Padding may hold NaN, and 0 * NaN is NaN.
+    words, frames = (x.masked_fill(~m.unsqueeze(-1), 0.0) for x, m in ((words, word_mask), (frames, frame_mask)))
+    a, b = a.masked_fill(~word_mask, 0.0), b.masked_fill(~frame_mask, 0.0)
+    each = max(1, words.shape[1] * frames.shape[1])
+    across = min(max(1, len(frames)), max(1, elements // each))
+    down = max(1, elements // (each * across))
+    # Split at once rather than sliced block by block: the gradient of a slice is as large as the whole.
+    columns = list(zip(*(x.split(across) for x in (frames, frame_mask, b)), strict=True))
+    rows = []
+    for text in zip(*(x.split(down) for x in (words, word_mask, a)), strict=True):
+        parts = [checkpoint(_block, *text, *some, use_reentrant=False, preserve_rng_state=False) for some in columns]
+        rows.append(torch.cat(parts, 1))
+    scores = torch.cat(rows)
+    return scores.masked_fill(~(word_mask.any(1)[:, None] & frame_mask.any(1)[None]), -torch.inf)
+
+
+def means(vectors: Tensor, members: Tensor) -> Tensor:
+    """`(Q, P, E)` unit vectors: the direction of the mean of the members of each phrase; zero where it has none.
+
+    Args:
+        vectors: `(Q, L, E)` of words; what lies where nothing is a member is not read.
+        members: `(Q, P, L)` bool, which words each phrase has; `members.any(-1)` is the phrases' mask.
+    """
+    used = members.any(1).unsqueeze(-1)
+    sums = members.to(vectors.dtype) @ vectors.masked_fill(~used, 0.0)
+    return sums / sums.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+
+
+def members(ranges: Tensor, length: int) -> Tensor:
+    """`(..., L)` bool from `(..., 2)` first place and the place after the last; an empty range has no member."""
+    places = torch.arange(length, device=ranges.device)
+    return (places >= ranges[..., :1]) & (places < ranges[..., 1:])
+
+
+def uniform(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weights of sum 1 over what `mask` says is real; all 0 in a row of nothing."""
+    real = mask.to(torch.promote_types(dtype, torch.float32))
+    return real / real.sum(-1, keepdim=True).clamp_min(1.0)
+
+
+class Weights(nn.Module):
+    """How much each member of a set counts, learned from the vectors; at first all count the same, exactly.
+
+    Args:
+        dim: width of the vectors.
+        width: hidden units.
+    """
+
+    def __init__(self, dim: int, width: int = 128) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(dim, width), nn.Linear(width, 1, bias=False)
+        nn.init.zeros_(self.leave.weight)
+
+    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """`(..., L)` of sum 1 over what `mask` `(..., L)` says is real, from `vectors` `(..., L, dim)`; 0 at padding."""
+        real = vectors.masked_fill(~mask.unsqueeze(-1), 0.0)
+        logits = self.leave(nn.functional.gelu(self.enter(real))).squeeze(-1)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        # The lowest finite number rather than -inf: a row of nothing would have a NaN gradient.
+        shares = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(-1)
+        return shares.masked_fill(~mask, 0.0)
+
+
+class TokenInteraction(nn.Module):
+    """Scores of whole vectors, moved towards those of words and frames by a share that is learned and starts at 0.
+
+    `whole + share * (interaction - whole)`: at step 0 exactly `whole`, because frozen encoders never compared a word with a
+    frame. The share gets a gradient at once, the weights as soon as it is not 0.
+
+    Args:
+        dim: width of the vectors.
+        width: hidden units of each side's weights.
+    """
+
+    def __init__(self, dim: int, width: int = 128) -> None:
+        super().__init__()
+        self.words, self.frames = Weights(dim, width), Weights(dim, width)
+        self.share = nn.Parameter(torch.zeros(()))
+
+    def forward(
+        self,
+        whole: Tensor,
+        words: Tensor,
+        word_mask: Tensor,
+        frames: Tensor,
+        frame_mask: Tensor,
+        *,
+        elements: int = ELEMENTS,
+    ) -> Tensor:
+        """`(Q, V)` from `whole` `(Q, V)`; the rest as `interaction`. Where a side is empty, `whole` as it is."""
+        a, b = self.words(words, word_mask), self.frames(frames, frame_mask)
+        found = interaction(words, word_mask, frames, frame_mask, a, b, elements=elements)
+        return whole + self.share * torch.where(found > -torch.inf, found - whole, 0.0)
+
+
+def _block(words: Tensor, word_mask: Tensor, a: Tensor, frames: Tensor, frame_mask: Tensor, b: Tensor) -> Tensor:
+    q, n, e = words.shape
+    v, m, _ = frames.shape
+    alike = words.reshape(q * n, e) @ frames.reshape(v * m, e).T
+    alike = alike.to(torch.promote_types(alike.dtype, torch.float32)).view(q, n, v, m)
+    lowest = torch.finfo(alike.dtype).min
+    frame = alike.masked_fill(~frame_mask, lowest).max(3).values  # (q, n, v)
+    word = alike.masked_fill(~word_mask[:, :, None, None], lowest).max(1).values  # (q, v, m)
+    frame = frame.masked_fill(~frame_mask.any(1), 0.0)
+    word = word.masked_fill(~word_mask.any(1)[:, None, None], 0.0)
+    return (
+        torch.einsum("qn,qnv->qv", a.to(frame.dtype), frame) + torch.einsum("vm,qvm->qv", b.to(word.dtype), word)
+    ) / 2
+
+
+def _check(
+    words: Tensor, word_mask: Tensor, frames: Tensor, frame_mask: Tensor, a: Tensor | None, b: Tensor | None
+) -> None:
+    for name, vectors, mask, weights in (("words", words, word_mask, a), ("frames", frames, frame_mask, b)):
+        shape = tuple(vectors.shape)
+        if vectors.ndim != 3 or mask.shape != shape[:2] or (weights is not None and weights.shape != shape[:2]):
+            given = "" if weights is None else f" and weights {tuple(weights.shape)}"
+            raise ShapeError(
+                f"{name} are (N, L, E) with a mask (N, L), weights likewise; not {shape}, {tuple(mask.shape)}{given}"
+            )
+    if words.shape[2] != frames.shape[2]:
+        raise ShapeError(f"words are {words.shape[2]} wide, frames {frames.shape[2]}: two spaces were mixed")

@@ -1,0 +1,100 @@
+"""Pictures for a page, as SVG within it: one curve over epochs, and where a figure stands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from vla.stages.page import safe
+
+_WIDTH, _HEIGHT = 300, 150
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 8, 22
+
+
+def curve(title: str, values: Sequence[float], before: float | None = None) -> str:
+    """A figure of `values`, one for each epoch from 1, with a dashed line at `before`; empty where none is a number.
+
+    `title` is text. What is not finite is a gap.
+    """
+    finite = [v for v in [*values, *([] if before is None else [before])] if math.isfinite(v)]
+    if not any(math.isfinite(v) for v in values):
+        return ""
+    ticks = _ticks(min(finite), max(finite))
+    low, high = min(ticks[0], *finite), max(ticks[-1], *finite)
+
+    def x(epoch: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * ((epoch - 1) / (len(values) - 1) if len(values) > 1 else 0.5)
+
+    def y(value: float) -> float:
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
+
+    parts = [_level(y(tick), f"{tick:g}") for tick in ticks]
+    parts += [
+        f'<text x="{x(epoch):.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{epoch}</text>'
+        for epoch in _epochs(len(values))
+    ]
+    if before is not None and math.isfinite(before):
+        parts.append(f'<path class="base" d="M{_LEFT} {y(before):.1f}H{_WIDTH - _RIGHT}"/>')
+    path = "".join(
+        f"{'L' if i and math.isfinite(values[i - 1]) else 'M'}{x(i + 1):.1f} {y(v):.1f}"
+        for i, v in enumerate(values)
+        if math.isfinite(v)
+    )
+    parts.append(f'<path class="curve" d="{path}"/>')
+    last = max(i for i, v in enumerate(values) if math.isfinite(v))
+    parts.append(f'<circle class="dot" cx="{x(last + 1):.1f}" cy="{y(values[last]):.1f}" r="3"/>')
+    told = f"{title}, epoch 1 to {len(values)}: from {_number(values[0])} to {_number(values[-1])}"
+    told += "" if before is None else f"; frozen {_number(before)}"
+    drawn = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{safe(told)}">{"".join(parts)}</svg>'
+    frozen = "" if before is None else f", frozen {_number(before)}"
+    return (
+        f"<figure>{drawn}<figcaption><b>{safe(title)}</b><br>last {_number(values[last])}{frozen}</figcaption></figure>"
+    )
+
+
+def standing(value: float, low: float, high: float, frozen: float | None, floor: float | None) -> str:
+    """Where a percentage stands between 0 and 100: its interval, the frozen encoder (a ring), and its floor (a bar)."""
+
+    def x(percent: float) -> str:
+        return f"{4 + 1.92 * min(max(percent, 0), 100):.1f}"
+
+    parts = ['<path class="track" d="M4 12H196"/>', f'<path class="range" d="M{x(low)} 12H{x(high)}"/>']
+    if floor is not None:
+        parts.append(f'<path class="floor" d="M{x(floor)} 3V21"/>')
+    if frozen is not None:
+        parts.append(f'<circle class="before" cx="{x(frozen)}" cy="12" r="5"/>')
+    parts.append(f'<circle class="dot" cx="{x(value)}" cy="12" r="4.5"/>')
+    return f'<svg viewBox="0 0 200 24" aria-hidden="true">{"".join(parts)}</svg>'
+
+
+def _level(y: float, label: str) -> str:
+    return (
+        f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>'
+        f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
+    )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers, about four, from below `low` to above `high`."""
+    if high <= low:
+        low, high = low - abs(low) * 0.1 - 1e-6, high + abs(high) * 0.1 + 1e-6
+    raw = (high - low) / 3
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
+    first = math.floor(low / step + 1e-9)
+    last = math.ceil(high / step - 1e-9)
+    return [round(k * step, 12) for k in range(first, max(last, first + 1) + 1)]
+
+
+def _epochs(count: int) -> list[int]:
+    """A few epochs to name: the first, the last, some between them."""
+    step = max(1, math.ceil((count - 1) / 4))
+    found = list(range(1, count + 1, step))
+    if found[-1] != count:
+        # Not where it would touch the number before it.
+        found = [e for e in found if count - e >= step / 2] + [count]
+    return found
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "no number"

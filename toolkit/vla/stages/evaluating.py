@@ -1,0 +1,144 @@
+"""`eval`: a run, or the frozen encoder, measured by the protocols that annotations ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vla.cache.store import current_cache
+from vla.corpus import Corpus
+from vla.encoders._device import choose_device
+from vla.evaluate.kept import Evaluated, keep
+from vla.evaluate.protocols import measured
+from vla.evaluate.seen import Seen
+from vla.evaluate.untrained import untrained
+from vla.progress import Progress, ProgressCallback, silent
+from vla.stages.indexing import choose_run
+from vla.stages.judged import HELD_OUT, annotations_of, cache_texts, cached_only, corpus_of, of_split
+from vla.stages.known import Known, trained_on
+from vla.stages.submitting import submit
+from vla.stages.training import DEFAULT_RUN
+from vla.train.checkpoint import load_model
+from vla.train.config import HEADS_BY_QUESTION
+from vla.workspace import Workspace
+
+
+def evaluate(
+    *,
+    captions: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    format: str | None = None,
+    split: str = "",
+    run: str | None = None,
+    tasks: Iterable[str] = (),
+    submission: Path | None = None,
+    workspace: Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    progress: ProgressCallback = silent,
+) -> Evaluated:
+    """Measure a run by the official protocols, each figure beside its floor and the frozen encoder.
+
+    What is searched is the annotated videos of the split. Captions are not kept in the workspace: nothing is ever trained
+    on them because they were measured with. The result is kept beside the run.
+
+    Args:
+        captions: annotations to measure with; those that the workspace knows when None.
+        columns: as for `extract`.
+        format: as for `extract`.
+        split: the one to measure on, e.g. `test`; `held-out` for what the run was not trained on; all when empty.
+        run: a run's name; `none` for the frozen encoder; None for the run that search would use.
+        tasks: of `vla.evaluate.protocols.GROUPS`; all that the annotations allow when empty.
+        submission: folder for the files that official evaluators read.
+        workspace: as for `train`.
+        device: where to run the model, and the encoder for texts that are not cached.
+        seed: of the bootstrap.
+        progress: called with notes, and while texts are encoded.
+
+    Raises:
+        MissingError: no features, no such run or split, or nothing that can be measured.
+        SpecMismatchError: the run was trained on features of another encoder.
+        UnknownNameError: a task that there is not.
+    """
+    place, groups = Workspace.open(workspace), sorted(tasks)
+    cache = current_cache(place.caches)
+    with place.locked(progress):
+        name = choose_run(place, cache, run)[0]
+        trained, found = load_model(place.runs / name) if name else (None, None)
+        given = annotations_of(place, cache, captions, columns, format, split)
+        known = trained_on(place, cache, found, given.annotations)
+        chosen = of_split(given.annotations, split, known)
+        cache_texts(cache, chosen, device, progress)
+        corpus, paragraphs = corpus_of(cache, chosen)
+        taught = cached_only(cache, known.annotations) if known else []
+        bank = corpus_of(cache, taught) if taught else None
+        plain = untrained(corpus, trained, bank[0] if bank else None, HEADS_BY_QUESTION).to(choose_device(device))
+        model = plain if trained is None else trained.to(choose_device(device))
+        seen = Seen(model, corpus, paragraphs)
+        figures = measured(
+            seen,
+            None if trained is None else Seen(plain, corpus, paragraphs),
+            Seen(model, *bank) if bank else None,
+            groups,
+            seed,
+        )
+        counts = _counts(corpus, given.missing, known if found else None)
+        evaluated = Evaluated(
+            name,
+            found.digest if found else "",
+            cache.spec.fingerprint,
+            str(captions.absolute()) if captions else "",
+            split,
+            counts,
+            known.how if known and bank else "",
+            figures,
+            _notes(counts, known, len(taught), place, name, run),
+            seed,
+        )
+        for note in evaluated.notes:
+            progress(Progress("evaluate", message=note, level="warning"))
+        if found:
+            keep(place.runs / name, evaluated, ",".join(groups))
+        written = [] if submission is None else submit(submission, seen, given.names, format, split)
+    for path in written:
+        progress(Progress("evaluate", message=f"wrote {path}", level="note"))
+    return evaluated
+
+
+def _counts(corpus: Corpus, missing: int, known: Known | None) -> dict[str, int]:
+    found = {
+        "videos": len(corpus.videos),
+        "captions": sum(q.is_caption for q in corpus.queries),
+        "questions": len(corpus.questions),
+        "left out": missing,
+    }
+    if known is not None:
+        found["trained on"] = sum(video.video_id in known.videos for video in corpus.videos)
+    return found
+
+
+def _notes(
+    counts: dict[str, int], known: Known | None, taught: int, place: Workspace, name: str, run: str | None
+) -> list[str]:
+    """What a person should know of the figures."""
+    found = []
+    if counts["left out"]:
+        found.append(
+            f"{counts['left out']} annotated videos have no features: the figures are of the other {counts['videos']}, "
+            "and not those of the whole split"
+        )
+    if counts.get("trained on"):
+        found.append(
+            f"{counts['trained on']} of the {counts['videos']} videos were trained on: figures of them promise nothing for "
+            f"others (--split {HELD_OUT}, or a split of the annotations)"
+        )
+    if known is not None and taught < len(known.annotations):
+        found.append(
+            f"{len(known.annotations) - taught} of {len(known.annotations)} training annotations have texts that are not "
+            "cached: floors are fitted to the others"
+        )
+    if not name and run is None and (place.runs / DEFAULT_RUN / "run.json").is_file():
+        found.append(
+            f"search would not use the trained run: these are the frozen encoder's figures (--run {DEFAULT_RUN})"
+        )
+    return found

@@ -1,0 +1,133 @@
+"""What is measured with: annotations of one split, their texts cached, and the corpus that they make."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vla.cache import captions as caption_store
+from vla.cache.store import FeatureCache
+from vla.corpus import Corpus, Query, load_corpus, texts_to_cache
+from vla.datasets.base import Annotation, paragraphs
+from vla.errors import MissingError
+from vla.progress import Progress, ProgressCallback
+from vla.stages.captions import each_once, read_captions
+from vla.stages.encoder import encoder_of
+from vla.stages.known import Known
+from vla.stages.texts import has_encoder
+from vla.workspace import Workspace
+
+HELD_OUT = "held-out"
+"""Stands for the videos that the run was not trained on."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Annotations that can be measured with.
+
+    Attributes:
+        annotations: of cached videos, all splits.
+        names: what the file calls each video.
+        missing: how many annotated videos of the split have no features.
+    """
+
+    annotations: list[Annotation]
+    names: dict[str, str]
+    missing: int
+
+
+def annotations_of(
+    place: Workspace,
+    cache: FeatureCache,
+    path: Path | None,
+    columns: Mapping[str, str] | None,
+    format: str | None,
+    split: str,
+) -> Given:
+    """The annotations of cached videos in the file at `path`, or of those that the workspace knows.
+
+    Raises:
+        MissingError: there are none.
+    """
+    have = set(cache.video_ids())
+    if path is None:
+        stored = caption_store.load(place)
+        usable = each_once([a for a in stored if a.video in have])
+        lost = {a.video for a in stored if _is_of(a, split)} - have
+        names = {a.video: a.video for a in usable}
+    else:
+        listed = read_captions(path, columns, format)
+        matched = caption_store.match(listed, have, place, path.parent)
+        usable, absent = matched.annotations, set(matched.unknown)
+        lost = {a.video for a in listed if _is_of(a, split)} & absent
+        own = [a.video for a in listed if a.video not in absent]
+        names = {a.video: name for a, name in zip(usable, own, strict=True)}
+    if not usable:
+        where = f"{path} names none of the {len(have)} extracted videos" if path else "the workspace knows no captions"
+        raise MissingError(f"{where}: give annotations of extracted videos with --captions FILE")
+    return Given(usable, names, len(lost))
+
+
+def _is_of(annotation: Annotation, split: str) -> bool:
+    return split in ("", HELD_OUT) or annotation.split.lower() == split.lower()
+
+
+def of_split(annotations: list[Annotation], split: str, known: Known | None) -> list[Annotation]:
+    """Those of the split that is asked for; raises MissingError where there is none."""
+    if split == HELD_OUT:
+        if known is None:
+            raise MissingError(
+                "which videos were held out is not known: the captions that the run was trained on are no longer those "
+                "of this workspace, and no split is called train. Name a split with --split"
+            )
+        found = [a for a in annotations if a.video not in known.videos]
+    else:
+        found = [a for a in annotations if _is_of(a, split)]
+    if not found:
+        there = Counter(a.split or "(none)" for a in annotations)
+        raise MissingError(
+            f"no annotation of a cached video is of the split {split!r}; there are "
+            + ", ".join(f"{name} ({count})" for name, count in there.most_common(8))
+        )
+    return found
+
+
+def cache_texts(cache: FeatureCache, annotations: list[Annotation], device: str, progress: ProgressCallback) -> None:
+    """Cache every text that is looked up; paragraphs as one text where there is an encoder for that."""
+    texts = texts_to_cache(annotations, single=False)
+    if not cache.spec.is_imported or has_encoder(cache):
+        texts += [p.query for p in paragraphs(annotations)]
+    if cache.missing_texts(texts):
+        progress(Progress("load", message="loading the encoder for texts that are not cached"))
+        encoder = encoder_of(cache, device, "auto")
+        cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
+
+
+def corpus_of(cache: FeatureCache, annotations: list[Annotation]) -> tuple[Corpus, list[Query]]:
+    """The annotated videos with what is told and asked of them, and each paragraph as one query.
+
+    A paragraph is looked up as one text; where it is not cached so, its sentences stand for it.
+    """
+    corpus = load_corpus(cache, annotations)
+    rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
+    sentences: dict[tuple[str, str], list[Annotation]] = {}
+    for a in annotations:
+        if a.paragraph:
+            sentences.setdefault((a.video, a.paragraph), []).append(a)
+    queries = []
+    for told in paragraphs(annotations):
+        own = sorted(sentences[told.video, told.query_id], key=lambda a: a.sentence or 0)
+        parts = tuple(cache.pieces(told.query) or (p for a in own for p in cache.pieces(a.query)))
+        queries.append(Query(told.query, parts, parts, rows[told.video], np.zeros((0, 2)), told))
+    texts = list(dict.fromkeys(p for q in queries for p in q.parts))
+    vectors = cache.texts(texts).pooled.astype(np.float32) if texts else ()
+    return replace(corpus, vectors={**corpus.vectors, **dict(zip(texts, vectors, strict=True))}), queries
+
+
+def cached_only(cache: FeatureCache, annotations: list[Annotation]) -> list[Annotation]:
+    """Those whose every text is cached."""
+    return [a for a in annotations if not cache.missing_texts(texts_to_cache([a], single=False))]

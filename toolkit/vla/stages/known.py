@@ -1,0 +1,88 @@
+"""What a run was trained on, found again: floors are fitted to it, and figures of it are to be told from others."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from vla import durable
+from vla.cache import captions as caption_store
+from vla.cache.store import FeatureCache
+from vla.datasets.base import Annotation
+from vla.errors import MissingError, UsageError
+from vla.stages.captions import each_once
+from vla.train.checkpoint import Run
+from vla.train.config import TrainConfig
+from vla.train.loop import split_rows
+from vla.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Known:
+    """Annotations that a run was trained on.
+
+    Attributes:
+        annotations: of the videos that were trained on.
+        how: where they come from, for a person.
+    """
+
+    annotations: list[Annotation]
+    how: str
+
+    @property
+    def videos(self) -> set[str]:
+        """Names of the videos."""
+        return {a.video for a in self.annotations}
+
+
+def trained_on(place: Workspace, cache: FeatureCache, run: Run | None, given: list[Annotation]) -> Known | None:
+    """What `run` was trained on, among `given` and what the workspace knows; None where that cannot be told.
+
+    A run names what it was trained on by a digest. Where nothing here has that digest (captions were added since, or the
+    frozen encoder is asked about), it is the annotations whose split begins with `train`.
+    """
+    have = set(cache.video_ids())
+    stored = [a for a in caption_store.load(place) if a.video in have]
+    if run is not None:
+        for annotations in _candidates(given, stored):
+            found = _if_of_run(annotations, run, cache)
+            if found is not None:
+                return found
+    named = [a for a in each_once([*given, *stored]) if a.split.lower().startswith("train")]
+    return Known(named, "annotations whose split begins with 'train'") if named else None
+
+
+def _candidates(given: list[Annotation], stored: list[Annotation]) -> Iterator[list[Annotation]]:
+    yield given
+    yield each_once(stored)
+    by_source: dict[str, list[Annotation]] = defaultdict(list)
+    for annotation in stored:
+        by_source[annotation.source].append(annotation)
+    yield from by_source.values()
+
+
+def _if_of_run(annotations: list[Annotation], run: Run, cache: FeatureCache) -> Known | None:
+    try:
+        config = TrainConfig.from_mapping(run.record["config"], f"run {run.name}")
+    except (UsageError, KeyError):
+        return None  # settings of another version: its digest would be another one, too
+    told = json.dumps([a.to_json() for a in annotations], sort_keys=True)
+    if config.identity(cache.spec.fingerprint, cache.state(), durable.sha256(told.encode())) != run.identity:
+        return None
+    names = list(_names(annotations))
+    rows = {video: row for row, video in enumerate(names)}
+    try:
+        split = split_rows(
+            len(names), {rows[a.video]: a.split for a in annotations if a.split}, config.held_out, config.seed
+        )
+    except MissingError:
+        return None
+    videos = {names[row] for row in split.train}
+    return Known([a for a in annotations if a.video in videos], "what the run was trained on")
+
+
+def _names(annotations: Iterable[Annotation]) -> dict[str, None]:
+    """Videos in the order in which `load_corpus` numbers them."""
+    return dict.fromkeys(a.video for a in annotations)
