@@ -90,7 +90,12 @@ def write_questions(clips: list[Clip], path: Path, seed: int) -> None:
     lines: list[dict[str, object]] = []
     for clip in clips:
         for asked in questions(clip.scene, rng):
-            head: dict[str, object] = {"query_id": str(len(lines)), "query": asked.text, "video": clip.name, "spans": []}
+            head: dict[str, object] = {
+                "query_id": str(len(lines)),
+                "query": asked.text,
+                "video": clip.name,
+                "spans": [],
+            }
             category = " ".join(asked.text.rstrip("?").split()[:3])
             lines.append({**head, "split": clip.split, "source": "", "category": category, "question": _answer(asked)})
     path.parent.mkdir(parents=True, exist_ok=True)
