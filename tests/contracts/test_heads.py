@@ -9,12 +9,16 @@ import torch
 
 from made_corpus import DIM, made_corpus
 from vla.batch import Aligned, collate, normalized
+from vla.evaluate.moments import moment_metrics
+from vla.features import FrameFeatures
 from vla.heads import registry
 from vla.heads.base import Head
 from vla.model import AlignmentModel, ModelConfig
+from vla.spans import iou
 
 every = pytest.mark.parametrize("name", registry.names())
 trained = pytest.mark.parametrize("name", [n for n in registry.names() if n != "retrieval"])
+locating = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).asks == "moments"])
 choosing = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).asks == "choice"])
 
 
@@ -174,6 +178,95 @@ def test_weights_come_back(name):
     model = built(name, corpus)
     back = restore(model.config, load(save(weights_of(model))), "test")
     same(decoded(back, batch_of(corpus), name), decoded(model, batch_of(corpus), name))
+
+
+def timed(corpus, spans, seconds=None):
+    """Of `corpus` the timed captions alone, each with `spans[video]`; `seconds(t)` is when what was at `t` is shown."""
+    seconds = seconds or (lambda t: t)
+    videos = [
+        replace(
+            v, timestamps_seconds=seconds(v.timestamps_seconds), duration_seconds=float(seconds(v.duration_seconds))
+        )
+        for v in corpus.videos
+    ]
+    queries = [replace(q, spans=seconds(np.array(spans[q.video], float))) for q in corpus.queries if q.is_timed]
+    return replace(corpus, videos=videos, queries=queries, questions=())
+
+
+def planted(seed, count=24, dim=DIM):
+    """Videos in which a moment or two are frames that the query is least like: no cosine finds them."""
+    rng = np.random.default_rng(seed)
+    corpus = made_corpus(tuple(rng.integers(12, 25, count)), seed=seed, dim=dim)
+    spans = {}
+    for i, (video, query) in enumerate(zip(corpus.videos, [q for q in corpus.queries if q.is_timed], strict=True)):
+        starts = rng.permutation(len(video.values) // 6)[: 1 + i % 2] * 6
+        spans[i] = [(s / 2, (s + rng.integers(3, 6)) / 2) for s in sorted(starts)]
+        frames = 0.4 * video.values.astype(np.float32)
+        for start, end in spans[i]:
+            frames[int(2 * start) : int(2 * end)] -= corpus.text_vector(query)
+        corpus.videos[i] = replace(video, values=frames.astype(np.float16))
+    return timed(corpus, spans)
+
+
+@locating
+def test_it_learns_where_moments_are_and_how_many(name):
+    known, new = planted(0, 48), planted(1)
+    model = built(name, known, shake=False)
+    head, batch, other = model.heads[name], batch_of(known), batch_of(new)
+    truths = [q.spans for q in new.queries]
+    before = moment_metrics(decoded(model, other, name), truths)["R1@0.5"]
+    optimizer = torch.optim.Adam(head.parameters(), 0.01)
+    for _ in range(80):
+        optimizer.zero_grad()
+        head.loss(model(batch), batch).backward()
+        optimizer.step()
+    found = decoded(model, other, name)
+    assert before < 20 and moment_metrics(found, truths)["R1@0.5"] > 75
+    both = [i for i, spans in enumerate(truths) if len(spans) == 2]
+    assert len(both) > 8
+    reached = [(iou(found[i][:2, :2], truths[i]).max(0) > 0.4).all() for i in both]
+    assert np.mean(reached) > 0.6
+
+
+@locating
+def test_times_are_those_of_the_frames(name):
+    """What is shown three times as slowly is found at three times the seconds."""
+    spans = {i: [(0.5, 1.0)] for i in range(4)}
+    corpus = made_corpus((4, 9, 3, 14), seed=5)
+    plain, slow = timed(corpus, spans), timed(corpus, spans, lambda t: 3 * t)
+    at_once = decoded(built(name, plain), batch_of(plain), name)
+    slowly = decoded(built(name, slow), batch_of(slow), name)
+    same([rows * [3, 3, 1] for rows in at_once], slowly)
+
+
+@locating
+def test_hours_are_no_other_matter(name):
+    """A raised stretch of a video of three hours, two frames a second."""
+    rng = np.random.default_rng(0)
+    corpus = timed(made_corpus((4,)), {0: [(7000.0, 7012.0)]})
+    text = corpus.text_vector(corpus.queries[0])
+    frames = rng.standard_normal((21600, DIM)).astype(np.float32)
+    frames[14000:14024] += 3 * text / np.linalg.norm(text) * np.sqrt(DIM)
+    long = FrameFeatures("long", frames.astype(np.float16), np.arange(21600) / 2, 10800.0)
+    corpus = replace(corpus, videos=[long], queries=[corpus.queries[0]] * 3)
+    model, batch = built(name, corpus, shake=False), batch_of(corpus)
+    found = decoded(model, batch, name)
+    assert len(found) == 3 and len(found[0]) <= 100
+    assert moment_metrics(found, [q.spans for q in corpus.queries])["R1@0.5"] == 100
+
+
+@locating
+def test_what_is_shown_is_one_number_a_frame(name):
+    corpus = made_corpus()
+    model, batch = built(name, corpus, shake=False), batch_of(corpus)
+    head = model.heads[name]
+    with torch.no_grad():
+        shown = head.shown(head(model(batch), batch), batch)
+    for row, query in zip(shown, [q for q in corpus.queries if q.is_timed], strict=True):
+        frames = corpus.videos[query.video].values.astype(np.float64)
+        text = corpus.text_vector(query).astype(np.float64)
+        cosines = frames @ text / np.linalg.norm(frames, axis=1) / np.linalg.norm(text)
+        np.testing.assert_allclose(row, 20 * cosines, atol=1e-3)
 
 
 @choosing

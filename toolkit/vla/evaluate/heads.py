@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from vla.batch import AlignmentBatch, collate
 from vla.corpus import Asked, Corpus, Query
 from vla.evaluate.answers import accuracy_by_type, agreement, count_metrics, matches
 from vla.evaluate.floors import best_count, choice_chance, most_frequent
-from vla.evaluate.moments import moment_metrics
+from vla.evaluate.located import highlighted, located, unlooked
+from vla.features import FrameFeatures
 from vla.heads.base import Head
 from vla.model import AlignmentModel
 
@@ -36,12 +37,16 @@ class Answered:
         asked: the questions, or the timed queries.
         predicted: by the head, as its `decode` has it.
         unseen: by its blind twin; empty where it has none.
+        videos: of each timed query, its video.
+        shown: of each timed query `(T,)`, how well each frame of its video shows it; empty where the head does not say.
     """
 
     asks: str
     asked: list[Any]
     predicted: list[Any]
     unseen: list[Any]
+    videos: list[FrameFeatures] = field(default_factory=list)
+    shown: list[np.ndarray] = field(default_factory=list)
 
 
 @torch.no_grad()
@@ -67,7 +72,11 @@ def answer(model: AlignmentModel, corpus: Corpus, judged: int | None = None) -> 
                 if not asked:
                     continue
                 said.asked.extend(asked)
-                said.predicted.extend(_said(head, aligned, batch))
+                predictions = head(aligned, batch)
+                said.predicted.extend(head.decode(predictions, batch))
+                if head.asks == "moments":
+                    said.videos.extend(corpus.videos[q.video] for q in queries)
+                    said.shown.extend(head.shown(predictions, batch))
                 if name in model.blind:
                     said.unseen.extend(_said(model.blind[name], aligned.blind(), batch))
     return {task: said for task, said in found.items() if said.asked}
@@ -77,7 +86,8 @@ def measure(answered: Answered, *, unseen: bool = False) -> Metrics:
     """The figures of the task; with `unseen`, those of the blind twin."""
     predicted = answered.unseen if unseen else answered.predicted
     if answered.asks == "moments":
-        return moment_metrics([np.asarray(p) for p in predicted], [q.spans for q in answered.asked])
+        rated = highlighted(answered.asked, answered.videos, answered.shown)
+        return located(answered.asked, [np.asarray(p) for p in predicted]) | rated
     if answered.asks == "count":
         return count_metrics(np.array(predicted), np.array([q.question.count for q in answered.asked]))
     return {"accuracy": 100 * float(np.mean(right(answered, predicted)))}
@@ -106,10 +116,13 @@ def by_category(answered: Answered) -> Metrics:
 
 
 def floor(answered: Answered, trained_on: Corpus) -> Metrics:
-    """What not looking scores: chance among choices, the most frequent answer or the best single count of `trained_on`.
+    """What not looking scores: chance among choices, the most frequent answer or the best single count of `trained_on`,
+    the whole video or the window that suits the moments of `trained_on`.
 
     Empty where `trained_on` says nothing of it.
     """
+    if answered.asks == "moments":
+        return unlooked(answered.asked, answered.videos, trained_on)
     if answered.asks == "choice":
         return {"accuracy": choice_chance([len(q.question.choices) for q in answered.asked])}
     known = [q.question for q in trained_on.questions]

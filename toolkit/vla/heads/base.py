@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -50,3 +51,10 @@ class Head(nn.Module):
         start and end in seconds and score, best first.
         """
         raise TypeError(f"{type(self).__name__} does not say what its predictions mean")
+
+    def shown(self, predictions: Any, batch: AlignmentBatch) -> list[np.ndarray]:
+        """Of a head for `moments`: for each timed query `(T,)`, how well each frame of its video shows it; or an empty list.
+
+        Higher is better; on no scale.
+        """
+        return []

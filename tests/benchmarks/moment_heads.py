@@ -1,0 +1,151 @@
+"""Do heads find moments that cosines of windows do not? In the rendered world, beside what not looking scores.
+
+    python tests/benchmarks/moment_heads.py [FOLDER] [--train 1200] [--test 400] [--seeds 1] [--heads moments,conv_se] [--epochs 20]
+
+Uses the clips and features of `alignment_levels.py`, which it makes if they are not there. Each head is trained with the
+projector by `vla.train`; a run that is there is used again. Prints a table in Markdown for the test clips, and one for long
+videos, each of `--joined` test clips one after the other with the captions that no other of its clips has.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from alignment_levels import plan, prepare
+
+from vla import api
+from vla.cache import captions as caption_store
+from vla.cache.store import current_cache
+from vla.corpus import Corpus, Query, load_corpus
+from vla.evaluate.heads import answer
+from vla.evaluate.located import located
+from vla.evaluate.trivial_moments import fit_constant_window, whole_video
+from vla.features import FrameFeatures
+from vla.model import AlignmentModel, ModelConfig, frozen, segments_of
+from vla.spans import nms
+from vla.train.checkpoint import load_model
+from vla.workspace import Workspace
+
+FIGURES = ("R1@0.5", "R1@0.7", "R5@0.5", "mIoU", "mAP")
+SCALE = 20.0
+Table = dict[str, list[dict[str, float]]]
+
+
+def by_windows(model: AlignmentModel, corpus: Corpus) -> list[np.ndarray]:
+    """For each timed caption the windows of its video by their cosine, as `vla search` takes them."""
+    cut = [segments_of(f, v) for f, v in zip(model.align_videos(corpus.videos), corpus.videos, strict=True)]
+    queries = timed(corpus)
+    texts = model.align_texts(np.stack([corpus.text_vector(q) for q in queries]))
+    found = []
+    for query, text in zip(queries, texts, strict=True):
+        scores = cut[query.video].vectors @ text
+        kept = nms(cut[query.video].spans, scores, 0.5, most=10)
+        found.append(np.column_stack([cut[query.video].spans[kept], scores[kept]]))
+    return found
+
+
+def by_head(model: AlignmentModel, corpus: Corpus) -> dict[str, float]:
+    said = answer(model, corpus)["moment by head"]
+    return located(said.asked, said.predicted)
+
+
+def timed(corpus: Corpus) -> list[Query]:
+    return [q for q in corpus.queries if q.is_timed]
+
+
+def lengths(corpus: Corpus) -> list[float]:
+    return [corpus.videos[q.video].duration_seconds for q in timed(corpus)]
+
+
+def joined(corpus: Corpus, many: int, seed: int) -> Corpus:
+    """Videos of `many` clips each; a caption that is told of two of its clips is left out."""
+    order = np.random.default_rng(seed).permutation(len(corpus.videos))
+    videos, queries = [], []
+    for start in range(0, len(order) - many + 1, many):
+        rows = order[start : start + many]
+        parts = [corpus.videos[int(i)] for i in rows]
+        begins = np.cumsum([0.0, *(v.duration_seconds for v in parts)])
+        told = [[q for q in timed(corpus) if q.video == i] for i in rows]
+        for k, own in enumerate(told):
+            others = {q.text for i, some in enumerate(told) if i != k for q in some}
+            queries += [replace(q, video=len(videos), spans=q.spans + begins[k]) for q in own if q.text not in others]
+        times = np.concatenate([v.timestamps_seconds + b for v, b in zip(parts, begins, strict=False)])
+        values = np.concatenate([v.values for v in parts])
+        videos.append(FrameFeatures(f"joined-{len(videos)}", values, times, float(begins[-1])))
+    return replace(corpus, videos=videos, queries=queries, questions=())
+
+
+def floors(corpus: Corpus, known: Corpus) -> Table:
+    truths = [q.spans for q in timed(known)]
+    window = fit_constant_window(truths, lengths(known)).predict(lengths(corpus))
+    whole = whole_video(lengths(corpus))
+    return {name: [located(timed(corpus), p)] for name, p in (("whole video", whole), ("constant window", window))}
+
+
+def measure(corpus: Corpus, known: Corpus, runs: dict[str, list[AlignmentModel]]) -> Table:
+    """By row of the table: the figures, of each seed."""
+    table = floors(corpus, known)
+    table["frozen, windows"] = [located(timed(corpus), by_windows(frozen(corpus.dim, SCALE), corpus))]
+    for head, models in runs.items():
+        options = models[0].config.heads
+        untrained = AlignmentModel(ModelConfig(corpus.dim, scale=SCALE, heads=options)).eval()
+        table[f"frozen, {head} untrained"] = [by_head(untrained, corpus)]
+        whole = [dial(m) for m in models]
+        table[f"trained with {head}, windows"] = [located(timed(corpus), by_windows(m, corpus)) for m in whole]
+        table[f"trained with {head}, head"] = [by_head(m, corpus) for m in models]
+    return table
+
+
+def dial(model: AlignmentModel) -> AlignmentModel:
+    """The projector as it was trained, which is what heads see."""
+    model.projector.alpha.fill_(1.0)
+    return model
+
+
+def show(title: str, table: Table) -> None:
+    print(f"\n{title}\n\n| | " + " | ".join(FIGURES) + " |\n|---|" + "---|" * len(FIGURES))
+    for name, rows in table.items():
+        cells = []
+        for figure in FIGURES:
+            values = np.array([row[figure] for row in rows])
+            cells.append(f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""))
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("world-benchmark"))
+    parser.add_argument("--train", type=int, default=1200)
+    parser.add_argument("--test", type=int, default=400)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--heads", default="moments,conv_se")
+    parser.add_argument("--joined", type=int, default=20)
+    parser.add_argument("--split", default="test")
+    arguments = parser.parse_args()
+    folder = arguments.folder.absolute()
+    place = Workspace.open_or_create(folder)
+    if not (folder / "captions-train.jsonl").exists():
+        prepare(folder, plan(arguments.train, arguments.test))
+    cache = current_cache(place.caches)
+    known = caption_store.load(place)
+    corpora = {s: load_corpus(cache, [a for a in known if a.split == s]) for s in {"train", arguments.split}}
+    runs: dict[str, list[AlignmentModel]] = {}
+    for head in arguments.heads.split(","):
+        for seed in range(arguments.seeds):
+            name, settings = f"{head}-{seed}", {"heads": head, "seed": seed, "epochs": arguments.epochs}
+            api.train(captions=folder / "captions-train.jsonl", workspace=folder, settings=settings, name=name)
+            runs.setdefault(head, []).append(load_model(place.runs / name)[0])
+    told = corpora[arguments.split]
+    long = joined(told, arguments.joined, 0)
+    show(f"{len(told.videos)} clips, {len(timed(told))} moments", measure(told, corpora["train"], runs))
+    minutes = np.mean([v.duration_seconds for v in long.videos]) / 60
+    title = f"{len(long.videos)} videos of {arguments.joined} clips ({minutes:.1f} minutes), {len(timed(long))} moments"
+    show(title, measure(long, corpora["train"], runs))
+
+
+if __name__ == "__main__":
+    main()
