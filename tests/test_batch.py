@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from made_corpus import made_corpus
-from vla.batch import Aligned, collate, gathered, normalized
+from vla.batch import Aligned, normalized
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
+from vla.collate import collate, gathered
 from vla.corpus import Query, load_corpus
 from vla.datasets.base import Annotation, Saliency
 from vla.features import FeatureSpec, TextFeatures

@@ -33,6 +33,7 @@ RANKS = (
     ("corpus",),
     ("table",),
     ("batch", "interaction"),
+    ("collate",),
     ("projectors", "heads", "losses"),
     ("model",),
     ("evaluate", "search"),
@@ -49,10 +50,11 @@ NARROW = {
     "cache": VOCABULARY | {"decoders", "decoders.base", "encoders", "encoders.base", "datasets", "datasets.base"},
     "corpus": VOCABULARY | {"cache", "cache.*", "datasets", "datasets.base"},
     "table": VOCABULARY | {"corpus"},
-    "batch": VOCABULARY | {"corpus", "table"},
+    "batch": VOCABULARY | {"corpus"},
+    "collate": VOCABULARY | {"corpus", "table", "batch"},
     "interaction": VOCABULARY,
-    **dict.fromkeys(RANKS[6], VOCABULARY | {"corpus", "batch", "interaction"}),
-    "train": set().union(*RANKS[:9]) | {f"{u}.*" for u in set().union(*RANKS[:9])} - {"search", "search.*"},
+    **dict.fromkeys(RANKS[7], VOCABULARY | {"corpus", "batch", "interaction"}),
+    "train": set().union(*RANKS[:10]) | {f"{u}.*" for u in set().union(*RANKS[:10])} - {"search", "search.*"},
 }
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from made_corpus import DIM, made_corpus
-from vla.batch import Aligned, collate, normalized
+from vla.batch import Aligned, normalized
+from vla.collate import collate
 from vla.evaluate.moments import moment_metrics
 from vla.features import FrameFeatures
 from vla.heads import registry

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from made_corpus import made_corpus
-from vla.batch import collate, normalized
+from vla.batch import normalized
+from vla.collate import collate
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, ModelConfig, frozen, restore, weights_of
 from vla.projectors import registry

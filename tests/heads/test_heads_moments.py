@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from made_corpus import DIM, made_corpus
-from vla.batch import collate
+from vla.collate import collate
 from vla.datasets.base import Saliency
 from vla.heads._frames import edges, rated, to_frames, to_seconds
 from vla.model import AlignmentModel, ModelConfig

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from made_corpus import DIM, made_corpus
-from vla.batch import collate
+from vla.collate import collate
 from vla.corpus import Asked, Corpus
 from vla.datasets.base import Annotation, Question
 from vla.errors import MissingError, UsageError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla.batch import collate
+from vla.collate import collate
 from vla.corpus import Corpus, Query
 from vla.evaluate.run import evaluate
 from vla.features import FeatureSpec, FrameFeatures

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla.batch import collate
+from vla.collate import collate
 from vla.corpus import Corpus, Query
 from vla.errors import MissingError, UsageError
 from vla.evaluate.run import evaluate

@@ -11,7 +11,7 @@ import torch
 from test_train_loop import SPEC
 
 from made_corpus import made_corpus
-from vla.batch import collate
+from vla.collate import collate
 from vla.heads import registry as heads
 from vla.model import AlignmentModel, ModelConfig
 from vla.train.config import TrainConfig

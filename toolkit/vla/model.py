@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from vla.batch import Aligned, AlignmentBatch, collate_frames
+from vla.batch import Aligned, AlignmentBatch
+from vla.collate import collate_frames
 from vla.errors import CacheError, ShapeError, VlaError
 from vla.features import FrameFeatures
 from vla.heads import registry as heads

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from vla.batch import AlignmentBatch, collate
+from vla.batch import AlignmentBatch
+from vla.collate import collate
 from vla.corpus import Asked, Corpus, Query
 from vla.evaluate.answers import accuracy_by_type, agreement, count_metrics, matches
 from vla.evaluate.floors import best_count, choice_chance, most_frequent

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vla.batch import AlignmentBatch, gathered
+from vla.batch import AlignmentBatch
+from vla.collate import gathered
 from vla.corpus import Corpus
 from vla.table import Ragged, Table, starts_of
 from vla.train.config import TrainConfig
