@@ -15,7 +15,7 @@ from vla.errors import MissingError, UsageError
 from vla.stages.captions import each_once
 from vla.train.checkpoint import Run
 from vla.train.config import TrainConfig
-from vla.train.loop import split_rows
+from vla.train.split import split_rows
 from vla.workspace import Workspace
 
 
