@@ -91,14 +91,14 @@ def right(corpus, predicted, kind):
 
 def test_choices_are_told_apart_by_when_they_are_found():
     known, new = staged(0, 80), staged(1, 60)
-    seeing, blind = said(trained("choice_qa", known), new, "choice_qa")
+    seeing, blind = said(trained("choice_qa", known, steps=40, width=64), new, "choice_qa")
     assert right(new, seeing, "choice") > 0.85
     assert right(new, blind, "choice") < 0.6
 
 
 def test_an_open_answer_is_read_off_the_right_frames():
     known, new = staged(0, 120), staged(1, 60)
-    seeing, blind = said(trained("open_qa", known), new, "open_qa")
+    seeing, blind = said(trained("open_qa", known, width=64), new, "open_qa")
     assert right(new, seeing, "open") > 0.6
     assert right(new, blind, "open") < 0.4
 

@@ -69,6 +69,7 @@ class _Order(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.pair = nn.Linear(3 * heads + 2, width)
+        self.norm = nn.LayerNorm(width)
         self.choice, self.question = nn.Linear(width, width), nn.Linear(width, width)
         self.sums = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width))
         self.last = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width), nn.GELU())
@@ -82,6 +83,8 @@ class _Order(nn.Module):
         is_question = torch.zeros_like(alike)
         is_question[:, :, 0] = 1
         pair = self.pair(torch.cat([apart, (8 * apart).tanh(), (-(8 * apart).square()).exp(), alike, is_question], -1))
+        # What is read is faint at first: as it is, the question would decide late what being earlier means.
+        content = self.norm(content)
         own, question = self.choice(content[:, 1:]), self.question(content[:, :1])
         each = self.sums(pair + (own + question).unsqueeze(2))
         c = there.shape[1] - 1
