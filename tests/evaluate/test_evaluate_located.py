@@ -7,11 +7,13 @@ import pytest
 
 from made_corpus import made_corpus
 from vla.datasets.base import Saliency
+from vla.evaluate import locating
 from vla.evaluate.detection import average_precisions
 from vla.evaluate.heads import Answered, answer, floor, measure
 from vla.evaluate.highlights import highlight_metrics
 from vla.evaluate.located import clip_scores, highlighted, unlooked
 from vla.evaluate.moments import moment_metrics
+from vla.evaluate.seen import Seen
 from vla.evaluate.trivial_moments import fit_constant_window
 from vla.model import AlignmentModel, ModelConfig
 
@@ -68,6 +70,21 @@ def test_what_nobody_looked_for():
     assert found["HL-Hit1"] == pytest.approx(100 * (1 / 3 + 1 / 2) / 2)
     untold = unlooked(queries, videos, replace(corpus, queries=[]))
     assert {k: untold[k] for k in measured[0]} == pytest.approx(measured[0])
+
+
+def test_the_official_table_takes_what_a_head_says_of_frames():
+    corpus = rated_corpus()
+    model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"conv_se": {}})).eval()
+    said = answer(model, corpus)["moment by head"]
+    seen = Seen(model, corpus)
+    some = locating.rated(said.asked)
+    asked, predicted = [said.asked[i] for i in some], [said.predicted[i] for i in some]
+    # The best clip is the first of the one video, the last of the other; a second annotator saw one in one of them only.
+    sign = {0: -1, 1: 1}
+    shown = [sign[q.video] * np.arange(len(corpus.videos[q.video].values)) for q in asked]
+    found = locating.highlights(seen, asked, predicted, shown)
+    assert (found["HL-min-VeryGood-mAP"].value, found["HL-min-VeryGood-Hit1"].value) == (75, 100)
+    assert locating.highlights(seen, asked, predicted)["HL-min-VeryGood-mAP"].value < 75
 
 
 @pytest.mark.parametrize("name", ["moments", "conv_se"])

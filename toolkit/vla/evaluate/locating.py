@@ -17,6 +17,7 @@ from vla.evaluate.figures import Floors, Measures, Values
 from vla.evaluate.floors import corpus_chance, hit_chance
 from vla.evaluate.heads import TASKS
 from vla.evaluate.highlights import LEVELS, clip_ratings, highlight_hits, highlight_metrics, highlight_precisions
+from vla.evaluate.located import clip_scores
 from vla.evaluate.moments import RECALLS, best_ious
 from vla.evaluate.qvhighlights import LENGTHS, first_ious, qvhighlights_metrics, subsets
 from vla.evaluate.seen import Seen
@@ -101,12 +102,21 @@ def rated(queries: Sequence[Query]) -> list[int]:
     return [i for i, n in zip(found, annotators, strict=True) if n == max(annotators)]
 
 
-def highlights(seen: Seen, queries: Sequence[Query], predictions: Predictions) -> Measures:
-    """QVHighlights' `brief` table: windows as predicted, and clips by their cosine with the query."""
+def highlights(
+    seen: Seen, queries: Sequence[Query], predictions: Predictions, shown: Sequence[np.ndarray] = ()
+) -> Measures:
+    """QVHighlights' `brief` table: windows as predicted, and clips by their cosine with the query.
+
+    Where a head says how well each frame shows each query, `shown` `(T,)` each, clips go by that.
+    """
     truths, videos = [q.spans for q in queries], _videos(queries)
     scores, ratings = [], _ratings(queries, seen.corpus)
-    for query, of_clips in zip(queries, ratings, strict=True):
-        scores.append(seen.clip_scores(query, len(of_clips), _saliency(query).clip_seconds))
+    for i, (query, of_clips) in enumerate(zip(queries, ratings, strict=True)):
+        clips, seconds = len(of_clips), _saliency(query).clip_seconds
+        if len(shown):
+            scores.append(clip_scores(shown[i], seen.corpus.videos[query.video], clips, seconds))
+        else:
+            scores.append(seen.clip_scores(query, clips, seconds))
     precisions, first = average_precisions(predictions, truths), first_ious(predictions, truths)
     found = {"MR-full-mAP": _printed(precisions.mean(axis=1), videos)}
     for x in (0.5, 0.75):

@@ -127,7 +127,8 @@ def _located(seen: Seen, wanted: Collection[str]) -> dict[str, Measures]:
         if by_head is not None:
             rated = locating.rated(by_head.asked)
             asked, said = ([of[i] for i in rated] for of in (by_head.asked, by_head.predicted))
-            found[locating.HIGHLIGHTS_BY_HEAD] = locating.highlights(seen, asked, said)
+            shown = [by_head.shown[i] for i in rated] if by_head.shown else []
+            found[locating.HIGHLIGHTS_BY_HEAD] = locating.highlights(seen, asked, said, shown)
     return found
 
 
