@@ -193,3 +193,29 @@ def test_unknown_settings_are_named():
         TrainConfig.from_mapping({"speed": 3}, "recipe.toml")
     with pytest.raises(UsageError, match="levels is one of both, global, segment"):
         TrainConfig(levels="neither")
+
+
+def test_large_batches_lose_the_same(monkeypatch):
+    """From vectors, block by block, as from the whole matrix: value and gradients, with captions that several videos share."""
+    data = corpus(12)
+    for i in (3, 5):
+        data.vectors[data.queries[2 * i].text] = data.vectors[data.queries[2].text].copy()
+    batch = collate(data, np.arange(12), data.queries)
+    found = []
+    for most in (1 << 22, 1):
+        monkeypatch.setattr("vla.train.objective._AT_ONCE", most)
+        torch.manual_seed(0)
+        model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
+        loss = Objective(TrainConfig(levels="global", pull=0.0))(model, batch)["global"]
+        loss.backward()
+        found.append((float(loss.detach()), model.projector.text.layers[-1].weight.grad.clone()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
+
+
+def test_mining_by_clusters_trains_too(tmp_path):
+    data = corpus()
+    done = run(tmp_path, data, TrainConfig(**SETTINGS, mining="clusters"))
+    assert done.record["config"]["mining"] == "clusters" and done.record["epochs"] == 4
+    with pytest.raises(UsageError, match="mining is one of neighbours, clusters"):
+        TrainConfig(mining="gold")

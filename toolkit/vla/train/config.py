@@ -11,6 +11,7 @@ from vla.durable import sha256
 from vla.errors import UsageError
 
 LEVELS = ("both", "global", "segment", "none")
+MINING = ("neighbours", "clusters")
 HEADS_BY_QUESTION = {"choice": "choice_qa", "open": "open_qa", "count": "counting"}
 """The head for each kind of question, where nobody names one."""
 
@@ -34,6 +35,8 @@ class TrainConfig:
         epochs: passes over the videos, at most.
         batch_videos: videos in a step.
         look_alikes: videos in a group of neighbours in the frozen space that share a step; 1 draws each by itself.
+        mining: how these are found: `neighbours` compares videos and captions, all with all; `clusters` compares captions
+            within clusters of theirs, which costs less where there are very many.
         captions_per_video: at most this many captions of a video in a step, chosen anew each time.
         questions_per_video: at most this many questions about a video in a step, likewise.
         learning_rate: after warm-up; falls to 1 % along a cosine.
@@ -65,6 +68,7 @@ class TrainConfig:
     epochs: int = 40
     batch_videos: int = 64
     look_alikes: int = 4
+    mining: str = "neighbours"
     captions_per_video: int = 4
     questions_per_video: int = 8
     learning_rate: float = 1e-3
@@ -81,6 +85,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.levels not in LEVELS:
             raise UsageError(f"levels is one of {', '.join(LEVELS)}, not {self.levels!r}")
+        if self.mining not in MINING:
+            raise UsageError(f"mining is one of {', '.join(MINING)}, not {self.mining!r}")
         if isinstance(self.heads, list | tuple):  # in a recipe
             object.__setattr__(self, "heads", ",".join(map(str, self.heads)))
         if "auto" in self.head_names and len(self.head_names) > 1:

@@ -24,12 +24,13 @@ from vla.heads import registry as heads
 from vla.model import AlignmentModel, ModelConfig, weights_of
 from vla.progress import Progress, ProgressCallback, silent
 from vla.table import starts_of
+from vla.train import clusters, order
 from vla.train.begin import centre, warm
 from vla.train.checkpoint import Run, load_state, open_run, save_run, save_state
 from vla.train.config import HEADS_BY_QUESTION, TrainConfig
 from vla.train.draw import Draws
 from vla.train.objective import Objective
-from vla.train.order import batches, neighbours
+from vla.train.order import batches
 from vla.train.pace import Pace
 from vla.train.ranks import Ranks
 from vla.train.split import Split
@@ -38,6 +39,7 @@ from vla.train.step import Step, deterministic
 from vla.train.stop import on_interrupt
 
 ALPHAS = (0.125, 0.25, 0.5, 0.75, 1.0)
+_MINED = {"neighbours": order.neighbours, "clusters": clusters.neighbours}
 _HALFWAY = 0.5
 """Where epochs are compared. What few captions taught goes too far at 1: there, every epoch would look worse than none."""
 _GALLERY = 400
@@ -74,7 +76,7 @@ def train(
     model = _initial_model(corpus.subset(split.train), scale, config).to(ranks.device)
     objective = Objective(config).to(ranks.device)
     before = (judge(model), judge.untaught(model)) if first else (Evaluation({}, 0.0), 0.0)
-    draws, near = Draws(corpus, config), neighbours(corpus, split.train, config.seed)
+    draws, near = Draws(corpus, config), _MINED[config.mining](corpus, split.train, config.seed)
     if config.projector != "identity":
         # The encoder's own temperature fits its own vectors; once they are centred these are others.
         if first and centre(model, lambda m: judge(m).search):
@@ -104,8 +106,8 @@ def train(
 
     with on_interrupt(patient=ranks.count > 1) as stop, deterministic(config.deterministic):
         while state.epoch < config.epochs and not _is_over(state, config):
-            order = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, state.epoch)
-            for rows in order[state.step :]:
+            rows_of = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, state.epoch)
+            for rows in rows_of[state.step :]:
                 number = state.epoch * steps + state.step
                 parts = step(draws(rows, number).to(ranks.device), number)
                 state = state.stepped(parts, steps)

@@ -9,9 +9,12 @@ from torch.nn import functional
 from vla.batch import Aligned, AlignmentBatch
 from vla.heads import registry as heads
 from vla.losses import registry as losses
+from vla.losses.base import positive_pairs, same_text_pairs
 from vla.model import AlignmentModel
 from vla.train.config import TrainConfig
 
+_AT_ONCE = 1 << 22
+"""Scores of texts and videos that are held as one matrix; with more the loss is taken from the vectors, block by block."""
 _SEGMENTS = 8
 """Equal parts into which a video is cut where its captions carry no times."""
 
@@ -62,6 +65,16 @@ class Objective(nn.Module):
         return parts
 
     def _global(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
+        videos = batch.video_of_query[rows]
+        if len(videos) * len(batch.frames) > _AT_ONCE and hasattr(self.whole, "of_vectors"):
+            texts = torch.unique(batch.queries[rows], dim=0, return_inverse=True)[1]
+            return self.whole.of_vectors(
+                aligned.queries[rows],
+                aligned.videos,
+                aligned.scale,
+                positive_pairs(videos),
+                same_text_pairs(videos, texts),
+            )
         scores = self.head(aligned, batch)[rows] * aligned.scale
         positives = self.head.positives(batch)[rows]
         # A video that has the very same caption is not a wrong answer to it, and not its own right one either.
