@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vla.decoders._index import DROP, JUMP, PASS, SHOW, PacketIndex, demuxed
-from vla.decoders.pyav import Decoder, PyavReader, _UnplannedError
+from vla.decoders.pyav import Decoder, PyavReader, UnplannedError
 from vla.sampling import Sampling, every
 
 ENCODERS = {
@@ -129,7 +129,7 @@ def test_time_does_not_run_backwards_where_the_plan_fails_half_way(tmp_path, mon
     def misled(self, index, wanted, to_end):
         frame, time = next(islice(self._decode(), 30, None))
         yield frame, time
-        raise _UnplannedError
+        raise UnplannedError
 
     monkeypatch.setattr(PyavReader, "_planned", misled)
     times, *_ = sampled(write(tmp_path / "a.mp4", "libx264", {"g": "12"}), every(1), False)

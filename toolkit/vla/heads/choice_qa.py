@@ -91,7 +91,7 @@ class _Order(nn.Module):
         other = there[:, None].expand(-1, c, -1) & ~functional.pad(
             torch.eye(c, dtype=torch.bool, device=there.device), (1, 0)
         )
-        shares = other / other.sum(-1, keepdim=True).clamp_min(1)
+        shares = (other / other.sum(-1, keepdim=True).clamp_min(1)).to(each.dtype)
         found: torch.Tensor = self.last(torch.cat([own + question, torch.einsum("nco,ncow->ncw", shares, each)], -1))
         return found
 
