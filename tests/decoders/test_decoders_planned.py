@@ -7,8 +7,8 @@ import av
 import numpy as np
 import pytest
 
-from vla.decoders._index import DROP, JUMP, PASS, SHOW, PacketIndex, demuxed
-from vla.decoders.pyav import Decoder, PyavReader, UnplannedError
+from vla.decoders._index import DROP, JUMP, PASS, SHOW, PacketIndex, UnplannedError, demuxed
+from vla.decoders.pyav import Decoder, PyavReader
 from vla.sampling import Sampling, every
 
 ENCODERS = {
@@ -273,3 +273,16 @@ def test_steps_leave_out_what_an_open_group_shows_before_its_keyframe():
     index = PacketIndex(pts, np.isin(pts, (0, 6)), np.ones(10, bool), Fraction(1, 10))
     assert index.steps(np.array([8])).tolist() == [DROP] * 4 + [JUMP | PASS, DROP, DROP, PASS, PASS, SHOW]
     assert index.steps(np.array([5, 8])).tolist() == [JUMP | PASS, *[PASS] * 5, SHOW, PASS, PASS, SHOW]
+
+
+@pytest.mark.parametrize("bframes", [0, 1, 3])
+def test_avi_shows_frames_in_order_though_it_knows_no_times(bframes, clip):
+    """libav guesses times of reordered frames in AVI, some of them twice or backwards: every frame still has its own."""
+    path = clip(name="c.avi", bframes=bframes, fps=25, frames=60)
+    for decoder in (Decoder(), Decoder(whole=True)):
+        with decoder.open(path) as reader:
+            frames = list(reader.sample(every(25)))
+        times = np.concatenate([f.timestamps_seconds for f in frames])
+        numbers = [clip.number(p) for f in frames for p in f.pixels]
+        assert numbers == list(range(60))
+        np.testing.assert_allclose(times, np.arange(60) / 25, atol=1e-6)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -165,13 +166,23 @@ class Segments:
 
 def segments_of(frames: np.ndarray, features: FrameFeatures) -> Segments:
     """Multi-scale windows over aligned `frames` `(T, E)` of the video that `features` came from."""
-    cut = windows(features.timestamps_seconds, features.duration_seconds)
-    first, last = np.array([w[0] for w in cut]), np.array([w[1] for w in cut])
+    times = np.ascontiguousarray(features.timestamps_seconds, np.float64)
+    first, last, spans = _windows(times.tobytes(), features.duration_seconds)
     # float64 sums: differences of long prefix sums lose float32's digits.
     sums = np.concatenate([np.zeros((1, frames.shape[1])), np.cumsum(frames, 0, dtype=np.float64)])
     means = sums[last] - sums[first]
     vectors = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
-    return Segments(vectors.astype(np.float32), np.array([(w[2], w[3]) for w in cut], np.float64))
+    return Segments(vectors.astype(np.float32), spans)
+
+
+@lru_cache(maxsize=4096)
+def _windows(times: bytes, duration: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First frames, last ones (exclusive) and spans; kept, since a model in training is measured on the same videos often."""
+    cut = windows(np.frombuffer(times, np.float64), duration)
+    found = (np.array([w[0] for w in cut]), np.array([w[1] for w in cut]), np.array([w[2:] for w in cut], np.float64))
+    for part in found:
+        part.setflags(write=False)
+    return found
 
 
 def weights_of(model: AlignmentModel) -> dict[str, torch.Tensor]:

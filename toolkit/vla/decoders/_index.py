@@ -15,6 +15,10 @@ DROP, PASS, SHOW, JUMP = 0, 1, 2, 4
 starts anew, so that nothing before is needed."""
 
 
+class UnplannedError(Exception):
+    """The planned way does not lead to the frames."""
+
+
 @dataclass(frozen=True)
 class PacketIndex:
     """The packets of one stream in order of decoding.
@@ -97,6 +101,15 @@ class PacketIndex:
         return np.minimum.accumulate(starts[::-1])[::-1]
 
 
+def knows_no_times(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
+    """True for AVI with frames that are shown in another order than they are decoded in: what libav says of it are guesses.
+
+    MPEG-4 is left out: of its packed frames libav knows the times.
+    """
+    context = stream.codec_context
+    return container.format.name == "avi" and bool(context.has_b_frames) and context.name != "mpeg4"
+
+
 def demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
     """The packets of `stream`, and an empty one at the end."""
     while True:
@@ -115,10 +128,10 @@ def read_index(
     """The index of `stream`, read through once without decoding; None where its times do not name its frames.
 
     That is so for packets without a time or with the same one twice, for damaged ones, for streams that begin in the
-    middle of a group of pictures, and for MPEG-4 in AVI, which may pack two frames into one packet and leave the next one
-    empty: such videos are decoded whole.
+    middle of a group of pictures, and in AVI, which says only in which order packets are decoded, for codecs that show them in
+    another, or, as MPEG-4 does, pack two frames into one packet and leave the next one empty: such videos are decoded whole.
     """
-    if stream.codec_context.name == "mpeg4" and container.format.name == "avi":
+    if container.format.name == "avi" and (stream.codec_context.name == "mpeg4" or knows_no_times(container, stream)):
         return None
     pts: list[int] = []
     is_key: list[bool] = []

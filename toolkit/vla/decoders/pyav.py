@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from vla.decoders._container import Source, declared_seconds, said
-from vla.decoders._index import DROP, JUMP, SHOW, PacketIndex, demuxed
+from vla.decoders._index import DROP, JUMP, SHOW, PacketIndex, UnplannedError, demuxed, knows_no_times
 from vla.decoders._picture import Upright
 from vla.decoders._scenes import RATE, scene_times, thumbnail
 from vla.decoders._wanted import Regular, Wanted
@@ -273,9 +273,13 @@ class PyavReader:
         self._begin()
         origin: Fraction | None = None
         latest, number = Fraction(-1), 0
+        blind = knows_no_times(self._source.container, self._source.stream)
         for frame in self._frames():
             base = frame.time_base or self._source.stream.time_base
-            if frame.pts is None or base is None:
+            if blind and base is not None:
+                # They come out in the order in which they are shown, one for each packet that goes in, and a few at the end.
+                time = frame.dts * base if frame.dts is not None else (origin or 0) + latest + 1 / self._rate
+            elif frame.pts is None or base is None:
                 self._synthetic = True
                 time = number / self._rate
             else:
@@ -314,7 +318,3 @@ class PyavReader:
     def _note(self, error: BaseException) -> None:
         self._errors += 1
         self._first_error = self._first_error or said(error)
-
-
-class UnplannedError(Exception):
-    """The planned way does not lead to the frames."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vla.decoders import pyav
-from vla.decoders._index import PacketIndex
+from vla.decoders._index import PacketIndex, UnplannedError
 from vla.decoders._picture import Upright
 from vla.errors import EnvironmentUnfitError
 
@@ -69,13 +69,13 @@ class _Reader(pyav.PyavReader):
             try:
                 found = self._decoder().get_frames_at(np.searchsorted(every, index.shown_pts[some]).tolist())
             except (RuntimeError, ValueError, IndexError) as error:
-                raise pyav.UnplannedError from error
+                raise UnplannedError from error
             lies = round((self._decoder().metadata.rotation or 0) / 90) % 2 == 1
             pixels, lengths = found.data.cpu().numpy(), found.duration_seconds.tolist()
             for k, (rank, shown) in enumerate(zip(some.tolist(), found.pts_seconds.tolist(), strict=True)):
                 # Its numbering may know of frames that an edit list hides, or that never come out: the time tells.
                 if abs(shown - float(int(index.shown_pts[rank]) * index.base)) > 1e-6:
-                    raise pyav.UnplannedError
+                    raise UnplannedError
                 self.tick()
                 yield rank, _Picture(pixels[k], lengths[k], lies)
 
