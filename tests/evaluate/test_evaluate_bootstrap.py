@@ -7,7 +7,7 @@ import pytest
 
 from vla.errors import ShapeError, UsageError
 from vla.evaluate import bootstrap
-from vla.evaluate.bootstrap import difference, estimate, interval
+from vla.evaluate.bootstrap import difference, estimate, interval, median_interval
 
 
 def test_interval_holds_the_mean_and_narrows():
@@ -118,6 +118,8 @@ def test_percent_says_how_many():
         (lambda: interval(np.zeros(2), confidence=95), UsageError, "95"),
         (lambda: interval(np.zeros(2), method="t"), UsageError, "percentile, bca, not by 't'"),
         (lambda: interval(np.zeros(2), clusters=[1]), ShapeError, "(1,)"),
+        (lambda: median_interval(np.zeros(2), resamples=0), UsageError, "resamples"),
+        (lambda: median_interval(np.zeros(2), clusters=[1]), ShapeError, "(1,)"),
         (lambda: difference(np.zeros(2), np.zeros(3)), ShapeError, "(2,) and (3,)"),
     ],
 )

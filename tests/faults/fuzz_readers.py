@@ -114,20 +114,7 @@ def captions():
         ".srt": b"1\n00:00:01,000 --> 00:00:02,500\na dog\n\n2\n00:00:03,000 --> 00:00:04,000\n<i>rain</i>\n",
         ".vtt": b"WEBVTT\n\n00:01.000 --> 00:02.500 line:0\na dog\n\nNOTE x\n\n00:03.000 --> 00:04.000\nrain\n",
     }  # fmt: skip
-    folder = Path(tempfile.mkdtemp())
-    kinds = {content: suffix for suffix, content in goods.items()}
-    current = [".csv"]
-
-    def read(content):
-        path = folder / f"c{current[0]}"
-        path.write_bytes(content)
-        read_annotations(path)
-
-    def choose(good):
-        current[0] = kinds[good]
-
-    read.choose = choose
-    return list(goods.values()), read
+    return _by_suffix({content: suffix for suffix, content in goods.items()}, read_annotations)
 
 
 def released_features():
@@ -175,14 +162,10 @@ def _released(kinds):
     from vla.formats.base import Wanted
 
     formats = {s: registry.build(n) for n in registry.names() for s in registry.get(n).suffixes}
-    folder = Path(tempfile.mkdtemp())
-    current = [".npy"]
 
-    def read(content):
-        path = folder / f"v{current[0]}"
-        path.write_bytes(content)
+    def read_all(path):
         faults = []
-        for stored in formats[current[0]].contents(path, Wanted()):
+        for stored in formats[path.suffix].contents(path, Wanted()):
             try:
                 found = stored.read()
                 assert found.values.ndim == 2 and np.isfinite(found.values).all() and found.values.nbytes < 1 << 20
@@ -191,8 +174,20 @@ def _released(kinds):
         if faults:
             raise faults[0]
 
+    return _by_suffix(kinds, read_all)
+
+
+def _by_suffix(kinds, read_file):
+    """Contents with the suffix that each is read under, and what reads one of them as a file."""
+    path = Path(tempfile.mkdtemp()) / "v"
+    current = [path]
+
+    def read(content):
+        current[0].write_bytes(content)
+        read_file(current[0])
+
     def choose(good):
-        current[0] = kinds[good]
+        current[0] = path.with_suffix(kinds[good])
 
     read.choose = choose
     return list(kinds), read
@@ -211,19 +206,7 @@ def texts_with_vectors():
     np.savez_compressed(npz, texts=np.array(texts), pooled=vectors)
     rows = [json.dumps({"text": t, "vector": v.tolist()}) for t, v in zip(texts, vectors, strict=True)]
     kinds = {npz.getvalue(): ".npz", "\n".join(rows).encode(): ".jsonl", f"[{','.join(rows)}]".encode(): ".json"}
-    folder = Path(tempfile.mkdtemp())
-    current = [".npz"]
-
-    def read(content):
-        path = folder / f"t{current[0]}"
-        path.write_bytes(content)
-        read_texts(path)
-
-    def choose(good):
-        current[0] = kinds[good]
-
-    read.choose = choose
-    return list(kinds), read
+    return _by_suffix(kinds, read_texts)
 
 
 def records():
@@ -246,8 +229,16 @@ def records():
     return [json.dumps(receipt.to_json()).encode()], read
 
 
-HANGS_SECONDS = 60
-"""Nothing that is read here takes a second; beside other work, starting the process that reads Parquet may take several."""
+MOST_SECONDS = 5
+"""Of processor time, child processes included: what else the machine does is no fault of the reader. The test that runs this
+sees to it that nothing waits for ever."""
+
+
+def _seconds():
+    import resource
+
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def _ours(error):
@@ -275,7 +266,7 @@ def main():
         getattr(read, "choose", lambda g: None)(good)
         content = damaged(good, rng)
         Path(sys.argv[4]).write_bytes(content)  # what killed us can be looked at
-        began = time.monotonic()
+        began = _seconds()
         try:
             read(content)
             accepted += 1
@@ -286,10 +277,10 @@ def main():
                 print(f"{reader} seed {seed} number {number}", file=sys.stderr)
                 raise
             refused += 1
-        slowest = max(slowest, time.monotonic() - began)
+        slowest = max(slowest, _seconds() - began)
         number += 1
     print(f"{reader}: {number} damaged files, {refused} refused, {accepted} read, slowest {slowest * 1000:.0f} ms")
-    assert slowest < HANGS_SECONDS
+    assert slowest < MOST_SECONDS
 
 
 if __name__ == "__main__":

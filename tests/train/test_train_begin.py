@@ -150,7 +150,7 @@ def test_what_would_cost_the_untaught_is_not_taken(tmp_path):
         queries.append(Query(f"t{i}", (f"t{i}",), (f"t{i}",), i, np.zeros((0, 2))))
     data = Corpus(videos, queries, vectors)
     odd, even = np.arange(1, 200, 2), np.arange(0, 200, 2)
-    settings = TrainConfig(**SETTINGS, epochs=12, learning_rate=1e-2, pull=0.0)
+    settings = TrainConfig(**SETTINGS, epochs=12, learning_rate=2e-2, pull=0.0)
     unguarded = train(data, Split(odd[:80], odd[80:]), SPEC, 20.0, settings, tmp_path / "a", "x")
     assert unguarded.is_better
     guarded = train(
@@ -160,6 +160,6 @@ def test_what_would_cost_the_untaught_is_not_taken(tmp_path):
     assert not guarded.is_better or told["after"] >= told["before"]
     rest = data.subset(even)
     cost = evaluate(load_model(tmp_path / "a")[0], rest).score - evaluate(begun(rest), rest).score
-    assert cost < -0.02  # without the guard it does harm
+    assert cost < -0.05  # without the guard it does harm
     if guarded.is_better:
         assert evaluate(load_model(tmp_path / "b")[0], rest).score >= evaluate(begun(rest), rest).score - 1e-6

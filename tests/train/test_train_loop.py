@@ -1,5 +1,7 @@
 """Training is exact: it starts at the frozen encoder, resumes to the same bits, and never hides that it did not help."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from vla.corpus import Corpus, Query
 from vla.errors import MissingError, UsageError
 from vla.evaluate.run import evaluate
 from vla.features import FeatureSpec, FrameFeatures
+from vla.losses.infonce import Loss
 from vla.model import AlignmentModel, ModelConfig, frozen
 from vla.train.checkpoint import load_model, open_run
 from vla.train.config import TrainConfig
@@ -201,7 +204,9 @@ def test_large_batches_lose_the_same(monkeypatch):
     for i in (3, 5):
         data.vectors[data.queries[2 * i].text] = data.vectors[data.queries[2].text].copy()
     batch = collate(data, np.arange(12), data.queries)
-    found = []
+    found, blocks = [], []
+    from_vectors = Loss.of_vectors
+    monkeypatch.setattr(Loss, "of_vectors", lambda *given, **named: blocks.append(0) or from_vectors(*given, **named))
     for most in (1 << 22, 1):
         monkeypatch.setattr("vla.train.objective._AT_ONCE", most)
         torch.manual_seed(0)
@@ -209,13 +214,28 @@ def test_large_batches_lose_the_same(monkeypatch):
         loss = Objective(TrainConfig(levels="global", pull=0.0))(model, batch)["global"]
         loss.backward()
         found.append((float(loss.detach()), model.projector.text.layers[-1].weight.grad.clone()))
+    assert len(blocks) == 1
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
 
 
 def test_mining_by_clusters_trains_too(tmp_path):
     data = corpus()
+    # Videos that are near where their captions are not: what differs is which of the two is mined.
+    rng = np.random.default_rng(1)
+    far = [v.values + 9 * rng.standard_normal(DIM).astype(np.float16) for v in data.videos]
+    videos = [replace(v, values=f) for v, f in zip(data.videos, far, strict=True)]
+    data = Corpus(videos, data.queries, data.vectors)
     done = run(tmp_path, data, TrainConfig(**SETTINGS, mining="clusters"))
     assert done.record["config"]["mining"] == "clusters" and done.record["epochs"] == 4
+    other = run(tmp_path / "b", data, TrainConfig(**SETTINGS))
+    assert [e["losses"] for e in done.record["history"]] != [e["losses"] for e in other.record["history"]]
     with pytest.raises(UsageError, match="mining is one of neighbours, clusters"):
         TrainConfig(mining="gold")
+
+
+def test_two_heads_for_one_kind_are_refused_before_anything_is_trained(tmp_path):
+    """Their figures would be one."""
+    with pytest.raises(UsageError, match="heads moments and conv_se are asked the same"):
+        run(tmp_path, corpus(), TrainConfig(**SETTINGS, heads="moments,conv_se"))
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from tempfile import TemporaryFile
 
 import numpy as np
@@ -13,6 +14,10 @@ from vla.datasets.base import Annotation, Question
 from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
 from vla.sentences import sentences
+from vla.spans import windows
+
+Cut = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Windows of a video: first frames `(N,)`, last ones, exclusive, `(N,)`, and spans `(N, 2)` in seconds."""
 
 _LARGEST = 0.5
 """Features that take more than this part of the machine's memory are not held in it."""
@@ -96,6 +101,11 @@ class Corpus:
         """Width of the features."""
         return self.videos[0].values.shape[1]
 
+    @cached_property
+    def cuts(self) -> list[Cut]:
+        """The windows of each video; made once, since a model in training is measured on the same videos after every epoch."""
+        return [cut_of(video) for video in self.videos]
+
     def subset(self, rows: np.ndarray) -> Corpus:
         """The videos of `rows`, in that order, with their queries and questions."""
         new_row = {int(old): new for new, old in enumerate(rows)}
@@ -110,6 +120,12 @@ class Corpus:
     def vector(self, parts: tuple[str, ...]) -> np.ndarray:
         """`(D,)` float32 raw text feature; of a split text, the mean direction of its parts at their mean length."""
         return joined(np.stack([self.vectors[p] for p in parts]))
+
+
+def cut_of(video: FrameFeatures) -> Cut:
+    """The windows of `video`, the whole of it first."""
+    cut = windows(video.timestamps_seconds, video.duration_seconds)
+    return np.array([w[0] for w in cut]), np.array([w[1] for w in cut]), np.array([w[2:] for w in cut], np.float64)
 
 
 def joined(parts: np.ndarray) -> np.ndarray:

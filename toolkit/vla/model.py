@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import nn
 
 from vla.batch import Aligned, AlignmentBatch
 from vla.collate import collate_frames
+from vla.corpus import Cut, cut_of
 from vla.errors import CacheError, ShapeError, VlaError
 from vla.features import FrameFeatures
 from vla.heads import registry as heads
@@ -22,7 +22,6 @@ from vla.heads.base import Head
 from vla.layout import Layout
 from vla.projectors import registry as projectors
 from vla.projectors.base import ResidualProjector
-from vla.spans import windows
 
 MAX_SCALE = 100.0
 _TOGETHER = 2048
@@ -118,7 +117,7 @@ class AlignmentModel(nn.Module):
             if video.values.shape[1] != self.config.dim:
                 raise ShapeError(f"features are {video.values.shape[1]} wide, the model takes {self.config.dim}")
         found: list[np.ndarray] = [np.zeros((0, 0), np.float32)] * len(videos)
-        for rows in _of_like_length([len(v.values) for v in videos]):
+        for rows in of_like_length([len(v.values) for v in videos]):
             batch = collate_frames([videos[i] for i in rows])
             moved = self.projector.project_frames(*(part.to(self.log_scale.device) for part in batch)).cpu().numpy()
             for i, values in zip(rows, moved, strict=True):
@@ -139,7 +138,7 @@ def texts_of(batch: AlignmentBatch) -> torch.Tensor:
     return torch.cat([batch.queries, sentences, asked.vectors, choices.rows(asked.choices), choices.rows(asked.alone)])
 
 
-def _of_like_length(lengths: list[int]) -> Iterator[list[int]]:
+def of_like_length(lengths: list[int]) -> Iterator[list[int]]:
     """All places of `lengths`, in groups of at most `_TOGETHER` frames with padding, of which less than a quarter is padding."""
     group: list[int] = []
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -164,25 +163,14 @@ class Segments:
     spans: np.ndarray
 
 
-def segments_of(frames: np.ndarray, features: FrameFeatures) -> Segments:
-    """Multi-scale windows over aligned `frames` `(T, E)` of the video that `features` came from."""
-    times = np.ascontiguousarray(features.timestamps_seconds, np.float64)
-    first, last, spans = _windows(times.tobytes(), features.duration_seconds)
+def segments_of(frames: np.ndarray, features: FrameFeatures, cut: Cut | None = None) -> Segments:
+    """Multi-scale windows over aligned `frames` `(T, E)` of the video that `features` came from; `cut`, if it is known."""
+    first, last, spans = cut or cut_of(features)
     # float64 sums: differences of long prefix sums lose float32's digits.
     sums = np.concatenate([np.zeros((1, frames.shape[1])), np.cumsum(frames, 0, dtype=np.float64)])
     means = sums[last] - sums[first]
     vectors = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
     return Segments(vectors.astype(np.float32), spans)
-
-
-@lru_cache(maxsize=4096)
-def _windows(times: bytes, duration: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First frames, last ones (exclusive) and spans; kept, since a model in training is measured on the same videos often."""
-    cut = windows(np.frombuffer(times, np.float64), duration)
-    found = (np.array([w[0] for w in cut]), np.array([w[1] for w in cut]), np.array([w[2:] for w in cut], np.float64))
-    for part in found:
-        part.setflags(write=False)
-    return found
 
 
 def weights_of(model: AlignmentModel) -> dict[str, torch.Tensor]:

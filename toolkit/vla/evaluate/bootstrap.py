@@ -78,13 +78,7 @@ def estimate(
     method: str = "percentile",
 ) -> Estimate:
     """The mean with its interval and with what it counts. Arguments and errors as `interval`."""
-    values = np.asarray(per_query, dtype=np.float64)
-    if values.ndim != 1:
-        raise ShapeError(f"an interval is of one value for each query, not of an array of shape {values.shape}")
-    if not len(values) or not np.isfinite(values).all():
-        raise UsageError(f"an interval needs finite values, at least one; got {len(values)}")
-    if not 0 < confidence < 1 or resamples < 1:
-        raise UsageError(f"confidence {confidence} must lie in (0, 1) and resamples {resamples} be at least 1")
+    values = _checked(per_query, confidence, resamples)
     if method not in METHODS:
         raise UsageError(f"an interval is made by one of {', '.join(METHODS)}, not by {method!r}")
     sums, sizes = _by_cluster(values, clusters)
@@ -125,9 +119,8 @@ def median_interval(
     clusters: ArrayLike | None = None,
 ) -> tuple[float, float]:
     """Bootstrap percentile interval `(low, high)` of the median, e.g. of ranks. Arguments and errors as `interval`."""
-    estimate(per_query, confidence, 1, seed, clusters)  # refuses what an interval of the mean refuses
-    values = np.asarray(per_query, dtype=np.float64)
-    names = np.arange(len(values)) if clusters is None else np.asarray(clusters)
+    values = _checked(per_query, confidence, resamples)
+    names = np.arange(len(values)) if clusters is None else _names(values, clusters)
     order = np.argsort(values, kind="stable")
     group, count = np.unique(names[order], return_inverse=True)[1], len(np.unique(names))
     draw, step, medians = np.random.default_rng(seed), max(1, _BLOCK // len(values)), []
@@ -144,13 +137,28 @@ def median_interval(
     return float(low), float(high)
 
 
-def _by_cluster(values: np.ndarray, clusters: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
-    if clusters is None:
-        return values, np.ones(len(values))
+def _checked(per_query: np.ndarray, confidence: float, resamples: int) -> np.ndarray:
+    values = np.asarray(per_query, dtype=np.float64)
+    if values.ndim != 1:
+        raise ShapeError(f"an interval is of one value for each query, not of an array of shape {values.shape}")
+    if not len(values) or not np.isfinite(values).all():
+        raise UsageError(f"an interval needs finite values, at least one; got {len(values)}")
+    if not 0 < confidence < 1 or resamples < 1:
+        raise UsageError(f"confidence {confidence} must lie in (0, 1) and resamples {resamples} be at least 1")
+    return values
+
+
+def _names(values: np.ndarray, clusters: ArrayLike) -> np.ndarray:
     names = np.asarray(clusters)
     if names.shape != values.shape:
         raise ShapeError(f"{len(values)} values need a video each, not clusters of shape {names.shape}")
-    _, inverse = np.unique(names, return_inverse=True)
+    return names
+
+
+def _by_cluster(values: np.ndarray, clusters: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+    if clusters is None:
+        return values, np.ones(len(values))
+    _, inverse = np.unique(_names(values, clusters), return_inverse=True)
     return np.bincount(inverse, weights=values), np.bincount(inverse).astype(np.float64)
 
 

@@ -17,7 +17,7 @@ from vla.evaluate.floors import best_count, choice_chance, most_frequent
 from vla.evaluate.located import highlighted, located, unlooked
 from vla.features import FrameFeatures
 from vla.heads.base import Head
-from vla.model import AlignmentModel
+from vla.model import AlignmentModel, of_like_length
 
 TASKS = {
     "choice": "multiple choice",
@@ -25,7 +25,6 @@ TASKS = {
     "count": "counting",
     "moments": "moment by head",
 }
-_TOGETHER = 64
 Metrics = dict[str, float]
 
 
@@ -155,9 +154,7 @@ def _groups(corpus: Corpus, count: int) -> Iterator[tuple[np.ndarray, list[Query
     for asked in corpus.questions:
         if asked.video < count and (asked.question.answer or asked.question.count is not None):
             questions[asked.video].append(asked)
-    rows = sorted(
-        (i for i in range(count) if queries[i] or questions[i]), key=lambda i: len(corpus.videos[i].timestamps_seconds)
-    )
-    for start in range(0, len(rows), _TOGETHER):
-        some = rows[start : start + _TOGETHER]
+    asked_of = [i for i in range(count) if queries[i] or questions[i]]
+    for places in of_like_length([len(corpus.videos[i].values) for i in asked_of]):
+        some = [asked_of[place] for place in places]
         yield np.array(some), [q for i in some for q in queries[i]], [q for i in some for q in questions[i]]

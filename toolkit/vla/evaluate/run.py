@@ -44,11 +44,17 @@ class Evaluation:
 
 
 def evaluate(
-    model: AlignmentModel, corpus: Corpus, judged: int | None = None, queries: np.ndarray | None = None
+    model: AlignmentModel,
+    corpus: Corpus,
+    judged: int | None = None,
+    queries: np.ndarray | None = None,
+    *,
+    heads: bool = True,
 ) -> Evaluation:
     """Measure `model` on what is told and asked of the first `judged` videos of `corpus`; of all of them when None.
 
-    With `queries` `(Q,)` bool, those captions are judged for which it holds, whichever their videos are.
+    With `queries` `(Q,)` bool, those captions are judged for which it holds, whichever their videos are. Without `heads` only
+    what needs none is measured.
 
     Untimed captions are searched among whole videos (and videos among captions). Timed captions are searched among the
     videos by their best segment, and located in their own video, as `vla search` does it: the best segment, then the
@@ -58,7 +64,7 @@ def evaluate(
         MissingError: those videos have no caption, and no question that is answered by a head.
     """
     count = len(corpus.videos) if judged is None else judged
-    said = answer(model, corpus, count)
+    said = answer(model, corpus, count) if heads else {}
     metrics = {task: measure(answers) for task, answers in said.items()}
     by_heads = [score(task, figures) for task, figures in metrics.items()]
     blind = {task: measure(answers, unseen=True) for task, answers in said.items() if answers.unseen}
@@ -110,7 +116,7 @@ def _search(
     if (timed & counts).any():
         told = [q for q, is_timed in zip(captions, timed & counts, strict=True) if is_timed]
         vectors = texts[timed & counts]
-        cut = [segments_of(f, v) for f, v in zip(frames, videos, strict=True)]
+        cut = [segments_of(f, v, c) for f, v, c in zip(frames, videos, corpus.cuts, strict=True)]
         best = np.stack([(vectors @ s.vectors.T).max(1) for s in cut], 1)
         relevant = owner[timed & counts][:, None] == np.arange(len(frames))[None]
         metrics["moment to video"] = retrieval_metrics(best, relevant)

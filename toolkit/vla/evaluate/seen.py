@@ -73,7 +73,7 @@ class Seen:
     @cached_property
     def segments(self) -> list[Segments]:
         """Candidate moments of each video."""
-        return [segments_of(f, v) for f, v in zip(self.frames, self.corpus.videos, strict=True)]
+        return [segments_of(f, v, c) for f, v, c in zip(self.frames, self.corpus.videos, self.corpus.cuts, strict=True)]
 
     def texts(self, queries: Sequence[Query]) -> np.ndarray:
         """`(Q, E)` unit vectors."""

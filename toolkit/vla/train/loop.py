@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from vla.corpus import Corpus
+from vla.errors import UsageError
 from vla.evaluate.heads import answer, floor
 from vla.evaluate.run import Evaluation, evaluate
 from vla.features import FeatureSpec
@@ -67,8 +68,8 @@ def train(
     Ctrl-C finishes the step, saves, says so by a note, and then raises KeyboardInterrupt. `ranks` share every step; the first
     of them alone judges and writes.
 
-    Whatever is chosen, alpha 0 is the frozen encoder: a run that never beats it is kept with alpha 1 and marked as not
-    better, so that it is reported and not used by default.
+    A run that never beats the frozen encoder, whatever its alpha, is kept with alpha 1 and marked as not better, so that it is
+    reported and not used by default.
     """
     ranks = ranks or Ranks(device)
     first = ranks.rank == 0
@@ -79,7 +80,7 @@ def train(
     draws, near = Draws(corpus, config), _MINED[config.mining](corpus, split.train, config.seed)
     if config.projector != "identity":
         # The encoder's own temperature fits its own vectors; once they are centred these are others.
-        if first and centre(model, lambda m: judge(m).search):
+        if first and before[0].search is not None and centre(model, lambda m: judge(m, heads=False).search):
             some = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, 0)[:_FITTED]
             warm(model, objective, (draws(rows, i).to(ranks.device) for i, rows in enumerate(some)))
         for found in (model.projector.centring, model.log_scale.data):
@@ -158,18 +159,18 @@ class _Judge:
         self._chosen_by = held_out | self._withheld
         self.searched = len(self._corpus.videos)
 
-    def __call__(self, model: AlignmentModel, alpha: float = 1.0) -> Evaluation:
-        """The model with its dial at `alpha`; leaves it in evaluation mode."""
+    def __call__(self, model: AlignmentModel, alpha: float = 1.0, *, heads: bool = True) -> Evaluation:
+        """The model with its dial at `alpha`; leaves it in evaluation mode. `heads` answer the same at every alpha."""
         model.eval()
         with model.at(alpha):
-            return evaluate(model, self._corpus, self._judged, self._chosen_by)
+            return evaluate(model, self._corpus, self._judged, self._chosen_by, heads=heads)
 
     def untaught(self, model: AlignmentModel, alpha: float = 1.0) -> float:
         """How well content that nobody told the model of is found, from 0 to 1; 0 where nothing was withheld."""
         if not self._withheld.any():
             return 0.0
         with model.at(alpha):
-            return evaluate(model, self._corpus, 0, self._withheld).search or 0.0
+            return evaluate(model, self._corpus, 0, self._withheld, heads=False).search or 0.0
 
     def floors(self, model: AlignmentModel) -> dict[str, dict[str, float]]:
         """What not looking scores in the tasks of the heads."""
@@ -188,9 +189,8 @@ def _finish(
 ) -> None:  # fmt: skip
     """Choose alpha, and commit."""
     model.load_state_dict(state.best_weights)
-    best, after = _chosen(model, judge, *before)
-    if best is None:
-        after = judge(model, 1.0)
+    best = _chosen(model, judge, *before)
+    after = judge(model, 1.0 if best is None else best)
     model.projector.alpha.fill_(1.0 if best is None else best)
     record = {
         "config": config.to_json(),
@@ -209,21 +209,23 @@ def _finish(
     save_run(folder, model, spec, identity, record)
 
 
-def _chosen(model: AlignmentModel, judge: _Judge, before: Evaluation, least: float) -> tuple[float | None, Evaluation]:
+def _chosen(model: AlignmentModel, judge: _Judge, before: Evaluation, least: float) -> float | None:
     """The alpha that does best on what was held out, of those that keep to `least` what was withheld; None if none does.
 
     This guards what the captions do not mention: it is found no worse than by the frozen encoder, and of what centring
     gained for it no more than half is given back.
     """
-    best, after = None, before
+    if before.search is None:
+        return None
+    best, most = None, before.search
     for alpha in (0.0, *ALPHAS) if model.projector.centring > 0 else ALPHAS:
-        result, untaught = judge(model, alpha), judge.untaught(model, alpha)
+        found, untaught = judge(model, alpha, heads=False).search or 0.0, judge.untaught(model, alpha)
         if alpha == 0:
             least = max(least, (least + untaught) / 2)
         # The heads have no part in this: they see the projector as it was trained.
-        if result.search is not None and result.search > (after.search or 0.0) and untaught >= least:
-            best, after = alpha, result
-    return best, after
+        if found > most and untaught >= least:
+            best, most = alpha, found
+    return best
 
 
 def _usual(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -254,6 +256,11 @@ def _initial_model(corpus: Corpus, scale: float, config: TrainConfig) -> Alignme
 def chosen_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
     """The heads to train: those named, or one for each kind of question that is asked."""
     if config.heads != "auto":
+        asks: dict[str, str] = {}
+        for name in config.head_names:
+            other = asks.setdefault(heads.get(name).asks, name)
+            if other != name:
+                raise UsageError(f"heads {other} and {name} are asked the same: train them in runs of their own")
         return config.head_names
     kinds = {q.question.kind for q in corpus.questions}
     return [head for kind, head in HEADS_BY_QUESTION.items() if kind in kinds]

@@ -66,7 +66,7 @@ class Objective(nn.Module):
 
     def _global(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
         videos = batch.video_of_query[rows]
-        if len(videos) * len(batch.frames) > _AT_ONCE and hasattr(self.whole, "of_vectors"):
+        if len(videos) * len(batch.frames) > _AT_ONCE:
             texts = torch.unique(batch.queries[rows], dim=0, return_inverse=True)[1]
             return self.whole.of_vectors(
                 aligned.queries[rows],
