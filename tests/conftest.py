@@ -45,6 +45,25 @@ def _strict(name, report):
     return report
 
 
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_AtOnce(config))
+
+
+class _AtOnce:
+    """Failures are told when they happen: a session that is ended before its summary has told them too."""
+
+    def __init__(self, config):
+        self._config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+            last = report.longreprtext.splitlines()[-12:]
+            terminal.write("\n".join(["", f"failed in {report.duration:.1f} s: {report.nodeid}", *last, ""]))
+
+
 def pytest_terminal_summary(terminalreporter):
     """Counts that a test kept with `record_property("counts", ...)`: how much was tried is part of the result."""
     for report in terminalreporter.getreports("passed"):

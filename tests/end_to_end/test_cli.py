@@ -225,7 +225,7 @@ except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "first\n" and process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == -signal.SIGINT
+        assert process.wait(timeout=50) == -signal.SIGINT
         assert process.stderr.read() == "stopping; Ctrl-C again stops at once\n"
 
 
@@ -243,11 +243,11 @@ def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
         # Whoever runs the tests in the background of a shell has told its children to ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline and not list((tmp_path / ".vla").glob("cache/*/videos/*.json")):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=180)
     done = list((tmp_path / ".vla").glob("cache/*/videos/*.json"))
     assert process.returncode == 130 and "Traceback" not in err
     assert "run the same command again to go on" in err

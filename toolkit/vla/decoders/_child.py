@@ -33,6 +33,7 @@ def main() -> None:
     messages, commands = os.dup(1), os.dup(0)
     os.dup2(2, 1)
     line = _Line(messages, commands)
+    line.say("alive", None)  # from now on, silence counts
     room = _Room(ring)
     reader: Any = None
     while True:

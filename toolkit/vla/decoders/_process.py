@@ -20,6 +20,8 @@ import numpy as np
 
 _MOST_LINES, _LONGEST_LINE = 256, 1 << 16
 """What a child may say before it is listened to; the longest honest line is an error's message."""
+_STARTING = 120.0
+"""Seconds in which a child says that it is there: a process that imports what decodes may wait long for a busy machine."""
 
 
 class GoneError(Exception):
@@ -40,7 +42,7 @@ class Child:
 
     def __init__(self, settings: dict[str, Any], patience: float) -> None:
         self.is_well, self.is_streaming = True, False
-        self._patience = patience
+        self._patience, self._waits = patience, max(patience, _STARTING)
         self._ring = _anonymous_file()
         self._shared: mmap.mmap | None = None
         self._errors = tempfile.TemporaryFile()
@@ -69,10 +71,11 @@ class Child:
         """The next message that is not a mere sign of life."""
         while True:
             try:
-                line = self._lines.get(timeout=self._patience)
+                line = self._lines.get(timeout=self._waits)
             except queue.Empty:
                 self._process.kill()
-                raise GoneError(f"the decoder hung: no sign of life for {self._patience:g} s", "hung") from None
+                raise GoneError(f"the decoder hung: no sign of life for {self._waits:g} s", "hung") from None
+            self._waits = self._patience
             if not line:
                 raise self._obituary()
             try:

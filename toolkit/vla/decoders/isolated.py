@@ -33,7 +33,7 @@ class Decoder:
         inner: name of the decoder that works inside.
         max_pixels: passed on to it.
         memory: bytes of address space a child may have.
-        patience: seconds without any sign of life after which a child counts as hung.
+        patience: seconds without any sign of life after which a child that has started counts as hung.
 
     Raises:
         EnvironmentUnfitError: this system cannot hand a file over to a child (Windows).
