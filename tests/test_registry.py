@@ -95,6 +95,35 @@ def test_an_unknown_option_lists_those_there_are(shelf):
         shelf.build("plain", {"color": "blue"}, size=3)
 
 
+@pytest.fixture
+def typed(shelf, tmp_path):
+    options = "width: int = 4, share: float = 0.5, shift: float = -1.0, seed: int = 0, name: str = 'x', on: bool = False, other=()"
+    text = f"class Widget:\n    def __init__(self, {options}):\n        self.given = locals()\n"
+    (tmp_path / "thirdparty" / "widgets" / "typed.py").write_text(text)
+    return shelf
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("width", "4", "a whole number of at least 1"), ("width", 0, "a whole number of at least 1"),
+        ("width", True, "a whole number of at least 1"), ("width", 2.0, "a whole number of at least 1"),
+        ("share", -0.1, "a number of at least 0"), ("share", float("nan"), "a number of at least 0"),
+        ("shift", float("inf"), "a number"), ("seed", -1, "a whole number of at least 0"),
+        ("name", 3, "a text"), ("on", 1, "true or false"),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_none_for_its_option_is_refused(typed, option, value, wanted):
+    with pytest.raises(UsageError) as error:
+        typed.build("typed", {option: value})
+    assert str(error.value) == f"widget 'typed': its option {option} is {wanted}, not {value!r}"
+
+
+def test_values_that_fit_are_handed_on(typed):
+    values = {"width": 1, "share": 0, "shift": -7, "seed": 0, "name": "", "on": True, "other": "anything"}
+    assert typed.build("typed", values).given.items() >= values.items()
+
+
 def test_other_distributions_add_plug_ins(shelf, monkeypatch):
     asked = []
 

@@ -91,7 +91,9 @@ def test_extract_survives_kills(clips, tmp_path, record_property):
     finish(broken, *arguments)
     assert acknowledged(broken) == expected
     assert killer.hits >= killer.kills // 2
-    record_property("counts", f"{killer.kills} kills of extract, {killer.hits} of them while it ran: lost 0, equal result")
+    record_property(
+        "counts", f"{killer.kills} kills of extract, {killer.hits} of them while it ran: lost 0, equal result"
+    )
 
 
 def test_train_survives_kills(clips, tmp_path, record_property):
@@ -111,4 +113,6 @@ def test_train_survives_kills(clips, tmp_path, record_property):
     assert again["digest"] == whole["digest"]
     assert again == whole
     assert killer.hits >= killer.kills // 2
-    record_property("counts", f"{killer.kills} kills of train, {killer.hits} of them while it ran: equal weights and metrics")
+    record_property(
+        "counts", f"{killer.kills} kills of train, {killer.hits} of them while it ran: equal weights and metrics"
+    )

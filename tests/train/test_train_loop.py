@@ -198,6 +198,46 @@ def test_unknown_settings_are_named():
         TrainConfig(levels="neither")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("learning_rate", float("nan"), "learning_rate must be a positive number, not nan"),
+        ("learning_rate", float("inf"), "learning_rate must be a positive number, not inf"),
+        ("weight_decay", -1.0, "weight_decay must be 0 or a positive number, not -1.0"),
+        ("pull", float("nan"), "pull must be 0 or a positive number, not nan"),
+        ("epochs", "ten", "epochs is a whole number, not 'ten'"),
+        ("batch_videos", 2.5, "batch_videos is a whole number, not 2.5"),
+        ("seed", -1, "seed must be 0 or a positive number, not -1"),
+        ("deterministic", "yes", "deterministic is true or false, not 'yes'"),
+        ("head_weights", {"moments": "1"}, "head_weights.moments is a number, not '1'"),
+        ("head_options", {"moments": 1}, "head_options.moments is a table of options, not 1"),
+        ("warmup", 1.5, "warmup is a share from 0 to 1, not 1.5"),
+        ("head_weights", {"moments": float("inf")}, "head_weights.moments must be 0 or a positive number, not inf"),
+    ],
+)
+def test_settings_are_numbers_that_make_sense(name, value, says):
+    with pytest.raises(UsageError, match=says):
+        TrainConfig(**{"heads": "moments", name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"width": -1}, "its option width is a whole number of at least 1, not -1"),
+        ({"width": 10, "heads": 3}, "10 is no multiple of 3"),
+    ],
+)
+def test_a_projector_that_cannot_be_is_refused(tmp_path, options, says):
+    with pytest.raises(UsageError, match=says):
+        run(tmp_path, corpus(), TrainConfig(projector_options=options))
+
+
+def test_where_nothing_would_learn_nothing_is_trained(tmp_path):
+    with pytest.raises(UsageError, match="nothing to train: levels is none, and heads 'auto'"):
+        run(tmp_path, corpus(), TrainConfig(**SETTINGS, levels="none"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_large_batches_lose_the_same(monkeypatch):
     """From vectors, block by block, as from the whole matrix: value and gradients, with captions that several videos share."""
     data = corpus(12)

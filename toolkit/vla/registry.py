@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
@@ -63,15 +64,20 @@ class Registry:
     def build(self, name: str, options: Mapping[str, Any] | None = None, **given: Any) -> Any:
         """`get(name)(**options, **given)`.
 
+        Options come from recipes and files of others. On every shelf a whole number is at least 1 and any other number at least
+        0, unless its default is less.
+
         Raises:
-            UsageError: an option that the constructor does not have; the message lists those it has.
+            UsageError: an option that the constructor does not have, with those it has; or a value that is none for it.
         """
         factory = self.get(name)
         accepted = inspect.signature(factory).parameters
-        for key in options or {}:
+        for key, value in (options or {}).items():
             if key not in accepted:
                 known = ", ".join(k for k in accepted if k not in given) or "none"
                 raise UsageError(f"{self._kind} {name!r} has no option {key!r}; it has: {known}")
+            if wanted := _unfit(accepted[key], value):
+                raise UsageError(f"{self._kind} {name!r}: its option {key} is {wanted}, not {value!r}")
         return factory(**{**(options or {}), **given})
 
     @property
@@ -87,3 +93,18 @@ class Registry:
 
     def _foreign(self) -> dict[str, Any]:
         return {e.name: e for e in entry_points(group=self.package)}
+
+
+def _unfit(option: inspect.Parameter, value: Any) -> str:
+    """What `value` should have been for `option`; empty where it fits, or where its annotation is none of the plain types."""
+    kind = option.annotation if isinstance(option.annotation, str) else getattr(option.annotation, "__name__", "")
+    if kind in ("str", "bool"):
+        wanted = {"str": "a text", "bool": "true or false"}[kind]
+        return "" if isinstance(value, {"str": str, "bool": bool}[kind]) else wanted
+    if kind not in ("int", "float"):
+        return ""
+    default = option.default if isinstance(option.default, int | float) else 1
+    least = min(default, 1 if kind == "int" else 0)
+    wanted = f"a {'whole ' if kind == 'int' else ''}number" + (f" of at least {least}" if default >= 0 else "")
+    is_number = isinstance(value, int if kind == "int" else int | float) and not isinstance(value, bool)
+    return "" if is_number and math.isfinite(value) and (value >= least or default < 0) else wanted

@@ -146,7 +146,8 @@ def _listed(scores: np.ndarray, owner: np.ndarray, spans: np.ndarray) -> np.ndar
     for place, row in enumerate(rows):
         if free[place] and len(kept) < _LISTED:
             kept.append(int(row))
-            free &= ~((iou(spans[[row]], spans[rows])[0] > _OVERLAP) & (owner[rows] == owner[row]))
+            others = np.flatnonzero(free & (owner[rows] == owner[row]))
+            free[others[iou(spans[[row]], spans[rows[others]])[0] > _OVERLAP]] = False
     return np.column_stack([owner[kept], spans[kept], scores[kept]])
 
 

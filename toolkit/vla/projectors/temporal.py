@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vla.errors import UsageError
 from vla.layout import Layout
 from vla.projectors._layers import Dropout, zero_linear
 from vla.projectors._tokens import TokenReader
@@ -64,6 +65,8 @@ class Projector(ResidualProjector):
 class _Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
+        if width % heads:
+            raise UsageError(f"projector 'temporal' divides its width by its heads: {width} is no multiple of {heads}")
         self.heads = heads
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.near = nn.Conv1d(width, width, kernel_size=5, padding=2)

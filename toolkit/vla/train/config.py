@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,15 @@ LEVELS = ("both", "global", "segment", "none")
 MINING = ("neighbours", "clusters")
 HEADS_BY_QUESTION = {"choice": "choice_qa", "open": "open_qa", "count": "counting"}
 """The head for each kind of question, where nobody names one."""
+
+
+_KINDS: dict[str, tuple[Any, str]] = {
+    "str": (str, "a text"),
+    "int": (int, "a whole number"),
+    "float": (int | float, "a number"),
+    "bool": (bool, "true or false"),
+    "dict": (dict, "a table"),
+}
 
 
 @dataclass(frozen=True)
@@ -83,12 +93,13 @@ class TrainConfig:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.heads, list | tuple):  # in a recipe
+            object.__setattr__(self, "heads", ",".join(map(str, self.heads)))
+        self._check_kinds()
         if self.levels not in LEVELS:
             raise UsageError(f"levels is one of {', '.join(LEVELS)}, not {self.levels!r}")
         if self.mining not in MINING:
             raise UsageError(f"mining is one of {', '.join(MINING)}, not {self.mining!r}")
-        if isinstance(self.heads, list | tuple):  # in a recipe
-            object.__setattr__(self, "heads", ",".join(map(str, self.heads)))
         if "auto" in self.head_names and len(self.head_names) > 1:
             raise UsageError(f"heads is auto or names, not {self.heads}")
         for name in sorted({*self.head_options, *self.head_weights} - {*self.head_names, *HEADS_BY_QUESTION.values()}):
@@ -98,14 +109,9 @@ class TrainConfig:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 < self.held_out < 1:
-            raise UsageError(f"held_out is a share between 0 and 1, not {self.held_out}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UsageError(f"precision is auto, fp32 or bf16, not {self.precision!r}")
-        if not 0 <= self.withheld < 1:
-            raise UsageError(f"withheld is a share from 0 to below 1, not {self.withheld}")
-        if self.learning_rate <= 0:
-            raise UsageError(f"learning_rate must be positive, not {self.learning_rate}")
+        self._check_measures()
 
     @property
     def head_names(self) -> list[str]:
@@ -129,6 +135,36 @@ class TrainConfig:
             return cls(**values)
         except TypeError as error:
             raise UsageError(f"{source}: {error}") from error
+
+    def _check_kinds(self) -> None:
+        """Recipes are written by hand: a text where a number belongs is told of by name."""
+        for setting in fields(self):
+            value, kind = getattr(self, setting.name), str(setting.type).split("[")[0]
+            accepted, wanted = _KINDS[kind]
+            if not isinstance(value, accepted) or (isinstance(value, bool) and kind != "bool"):
+                raise UsageError(f"{setting.name} is {wanted}, not {value!r}")
+        for name, weight in self.head_weights.items():
+            if not isinstance(weight, int | float):
+                raise UsageError(f"head_weights.{name} is a number, not {weight!r}")
+        for name, options in self.head_options.items():
+            if not isinstance(options, dict):
+                raise UsageError(f"head_options.{name} is a table of options, not {options!r}")
+
+    def _check_measures(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise UsageError(f"held_out is a share between 0 and 1, not {self.held_out}")
+        if not 0 <= self.withheld < 1:
+            raise UsageError(f"withheld is a share from 0 to below 1, not {self.withheld}")
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"learning_rate must be a positive number, not {self.learning_rate}")
+        weights = {f"head_weights.{name}": weight for name, weight in self.head_weights.items()}
+        for name, value in {"weight_decay": self.weight_decay, "pull": self.pull, **weights}.items():
+            if not 0 <= value < math.inf:
+                raise UsageError(f"{name} must be 0 or a positive number, not {value}")
+        if self.seed < 0:
+            raise UsageError(f"seed must be 0 or a positive number, not {self.seed}")
+        if not 0 <= self.warmup <= 1:
+            raise UsageError(f"warmup is a share from 0 to 1, not {self.warmup}")
 
     def identity(self, *data: str) -> str:
         """16 hexadecimal digits that change with any setting or with `data` (fingerprints of what is trained on)."""

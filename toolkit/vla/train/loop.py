@@ -75,6 +75,10 @@ def train(
     first = ranks.rank == 0
     judge, corpus = _Judge(corpus, split, config.seed), split.taught(corpus)
     model = _initial_model(corpus.subset(split.train), scale, config).to(ranks.device)
+    if config.levels == "none" and not any(True for head in model.heads.values() for _ in head.parameters()):
+        raise UsageError(
+            f"there is nothing to train: levels is none, and heads {config.heads!r} are none with weights of their own here"
+        )
     objective = Objective(config).to(ranks.device)
     before = (judge(model), judge.untaught(model)) if first else (Evaluation({}, 0.0), 0.0)
     draws, near = Draws(corpus, config), _MINED[config.mining](corpus, split.train, config.seed)
