@@ -6,8 +6,9 @@ Needs the shared files: $VLA_SHARED_DATA, or shared/ beside the repository; says
 
 Collages are untrimmed "videos" of real CLIP image features with timed captions that are real CLIP text features. They are
 trained on with one half of the classes, named "a photo of a X", and searched with the other half, named "a X". MSR-VTT are
-1,000 real videos (VGG16 features, one human caption each); a caption's vector is the sum of a fixed random vector for each
-of its words, rare ones louder, so the frozen pair knows nothing and everything is learned; 200 videos are held out.
+1,000 real videos (VGG16 features, one human caption each); 200 are held out. The frozen pair knows nothing, and everything is
+learned: a caption's vector is the sum of a fixed random vector for each of its words, rare ones louder, or with `--texts FILE.npz`
+(`texts`, and their `vectors` by any encoder of sentences) what lies along the main axes of those of the captions trained on.
 
 Prints Markdown: frozen, then the mean over seeds with the 95 % interval of Student's t, then the difference with the 95 %
 interval of a paired bootstrap over texts (of each the mean over seeds), all videos that show a text together.
@@ -54,6 +55,8 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=80)
     parser.add_argument("--projector", default="")
     parser.add_argument("--epochs", type=int, default=0)
+    parser.add_argument("--texts", type=Path)
+    parser.add_argument("--pull", type=float, default=0.0)
     parser.add_argument("--only", choices=("collages", "msrvtt"))
     arguments = parser.parse_args()
     for needed in (TOOL, MSRVTT):
@@ -67,7 +70,8 @@ def main() -> None:
     if arguments.only != "msrvtt":
         collages(folder, arguments, settings)
     if arguments.only != "collages":
-        msrvtt(folder, arguments.seeds, settings)
+        # What knows nothing is nothing to stay near to.
+        msrvtt(folder, arguments.seeds, {**settings, "pull": arguments.pull}, arguments.texts)
 
 
 def collages(folder: Path, arguments: argparse.Namespace, settings: dict[str, Any]) -> None:
@@ -93,7 +97,7 @@ def collages(folder: Path, arguments: argparse.Namespace, settings: dict[str, An
             line(name, before.by_query[name], [a.by_query[name] for a in after], before.texts.get(name))
 
 
-def msrvtt(folder: Path, seeds: int, settings: dict[str, Any]) -> None:
+def msrvtt(folder: Path, seeds: int, settings: dict[str, Any], texts: Path | None) -> None:
     """1,000 videos, the last 200 of a fixed random order held out; what is trained on and what it is chosen by, of the rest."""
     workspace, found = folder / "msrvtt", np.load(MSRVTT)
     names, captions = [str(i) for i in found["ids"]], [str(c) for c in found["captions"]]
@@ -102,7 +106,8 @@ def msrvtt(folder: Path, seeds: int, settings: dict[str, Any]) -> None:
     (folder / "vgg").mkdir(exist_ok=True)
     for name, values in zip(names, found["feats"], strict=True):
         np.save(folder / "vgg" / f"{name}.npy", values)
-    vectors = word_sums(captions, [captions[i] for i in rest], found["feats"].shape[2])
+    known, width = [captions[i] for i in rest], found["feats"].shape[2]
+    vectors = word_sums(captions, known, width) if texts is None else along_axes(captions, known, width, texts)
     np.savez(folder / "captions.npz", texts=np.array(captions), vectors=vectors)
     # When its frames are shown is not said anywhere: 50 of each video, evenly.
     api.import_features(
@@ -135,6 +140,16 @@ def word_sums(captions: list[str], known: list[str], width: int) -> np.ndarray:
         return np.random.default_rng(seed).standard_normal(width) * np.log((1 + len(known)) / (1 + often[word]))
 
     return np.stack([np.sum([vector(w) for w in c.lower().split()], 0) for c in captions]).astype(np.float32)
+
+
+def along_axes(captions: list[str], known: list[str], width: int, file: Path) -> np.ndarray:
+    """`(N, width)` float32: the vectors in `file` along the axes that those of `known` spread along most."""
+    with np.load(file) as given:
+        vectors = dict(zip(map(str, given["texts"]), given["vectors"], strict=True))
+    all_of_them, those = np.stack([vectors[c] for c in captions]), np.stack([vectors[c] for c in known])
+    axes = np.linalg.svd(those - those.mean(0), full_matrices=False)[2][:width]
+    found: np.ndarray = ((all_of_them - those.mean(0)) @ axes.T).astype(np.float32)
+    return found
 
 
 def trained(workspace: Path, captions: Path, settings: dict[str, Any], name: str) -> AlignmentModel:

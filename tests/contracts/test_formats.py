@@ -396,6 +396,16 @@ def test_parquet_reads_single_videos_of_large_files(tmp_path):
             np.testing.assert_array_equal(released.timestamps_seconds, videos[video][1])
 
 
+@pytest.mark.skipif(not HAS_PYARROW, reason="pyarrow is not installed")
+def test_parquet_whose_videos_are_scattered_is_refused(tmp_path):
+    import pandas
+
+    rows = [{"video": v, "feature": [1.0, 2.0]} for v in ("a", "a", "b", "a")]
+    pandas.DataFrame(rows).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(FormatError, match="rows of 'a' do not lie together"):
+        list(registry.build("parquet").contents(tmp_path / "x.parquet", Wanted()))
+
+
 def test_without_pyarrow_the_pip_line_is_told(tmp_path, monkeypatch):
     import sys
 
