@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from made_corpus import made_corpus
+from made_corpus import made_corpus, with_tokens
 from vla.batch import Aligned, normalized
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
 from vla.collate import collate, gathered
-from vla.corpus import Query, load_corpus
+from vla.corpus import Query, load_corpus, texts_to_cache
 from vla.datasets.base import Annotation, Saliency
+from vla.encoders.toy import Encoder
 from vla.features import FeatureSpec, TextFeatures
 from vla.layout import Layout
+from vla.model import texts_of
+from vla.phrases import phrases
 from vla.spans import frames_in
 from vla.table import Table
 
@@ -90,6 +93,52 @@ def test_a_batch_is_what_a_loop_makes(rows, whole):
     assert found.questions.right.tolist() == [-1 if q.question.right is None else q.question.right for q in questions]
 
 
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 1], [3]])
+def test_tokens_and_phrases_are_those_of_the_texts(rows):
+    """Every text that `texts_of` names has its own tokens; of a text in parts, those of all parts."""
+    data, rows = with_tokens(corpus()), np.array(rows)
+    queries = [q for q in data.queries if q.video in rows]
+    questions = [q for q in data.questions if q.video in rows]
+    found = collate(data, rows, queries, questions)
+    for i, q in enumerate(queries):
+        assert found.phrases[i][found.phrase_mask[i]].tolist() == [data.vectors[p].tolist() for p in q.phrases]
+    timed = {q.video for q in queries if q.is_timed}
+    told = [(s,) for q in queries if q.video not in timed for s in q.sentences]
+    texts = [*(q.parts for q in queries), *told, *(q.parts for q in questions)]
+    texts += [c for q in questions for c in q.choices] + [c for q in questions for c in q.alone]
+    texts += [(p,) for q in queries for p in q.phrases]
+    np.testing.assert_array_equal(texts_of(found), np.stack([data.vector(parts) for parts in texts]))
+    each = [[data.tokens.values[slice(*data.tokens.places[p])] for p in parts] for parts in texts]
+    each = [np.concatenate(some) for some in each]
+    assert found.token_mask.sum(1).tolist() == [len(some) for some in each]
+    assert found.token_mask.shape[1] == max(map(len, each))
+    np.testing.assert_array_equal(found.tokens, np.concatenate(each).astype(np.float32))
+    for mine, some in zip(data.tokens_of(texts), each, strict=True):
+        np.testing.assert_array_equal(mine, some)
+
+
+def test_tokens_are_not_copied_and_are_not_there_unless_they_are_read():
+    data = with_tokens(corpus())
+    assert np.shares_memory(Table(data).tokens, data.tokens.values)
+    plain = corpus()
+    assert Table(plain).tokens is None and plain.tokens_of([("s0",)]) is None
+    found = collate(plain, np.arange(5), plain.queries, plain.questions)
+    assert found.tokens.shape == (0, 8) and found.token_mask.shape == (len(texts_of(found)), 0)
+    assert not found.phrase_mask.numel()
+
+
+def test_frames_inside_are_taken_in_their_order():
+    mask = torch.arange(5)[None] < torch.tensor([5, 2, 3])[:, None]
+    frames = torch.randn(3, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * mask.unsqueeze(-1)
+    aligned = Aligned.of_rows(Layout(mask).rows(frames), Layout(mask))
+    videos, inside = torch.tensor([2, 0, 0, 1]), torch.rand(4, 5, generator=torch.Generator().manual_seed(2)) > 0.4
+    inside[3] = False
+    taken, real = aligned.taken(videos, inside)
+    for i, v in enumerate(videos.tolist()):
+        assert torch.equal(taken[i][real[i]], frames[v][inside[i] & mask[v]])
+    assert (taken[~real] == 0).all() and not real[3].any()
+
+
 def test_frames_that_lie_end_to_end_are_not_copied():
     data = made_corpus(LENGTHS)
     values = np.concatenate([v.values for v in data.videos])
@@ -153,3 +202,31 @@ def test_features_larger_than_memory_are_read_through_a_file(tmp_path, monkeypat
 
 
 TEXTS = TextFeatures(("a",), np.ones((1, 8)), np.ones((1, 1, 8)), np.ones((1, 1), bool))
+
+
+@pytest.mark.parametrize("largest", [0.5, 0.0])
+def test_tokens_larger_than_memory_are_read_through_a_file(tmp_path, monkeypatch, largest):
+    """What the cache holds of each text, whichever shard that is in; nothing of it where nobody asks."""
+    monkeypatch.setattr("vla.corpus._LARGEST", largest)
+    spec, encoder = FeatureSpec("toy", "8", "none", "none", "fps=2", 8), Encoder("8")
+    cache = FeatureCache.create(tmp_path, spec, EncoderSource("toy", "8", ""))
+    told = ["a small red ball rolls", "two dogs run. They bark at a man.", " ".join(f"word{i}" for i in range(40))]
+    annotations = []
+    for i, video in enumerate(made_corpus((4, 2, 3)).videos):
+        cache.add_video(video, Receipt(video.video_id, "ok", "", 1, 1, "x", duration_seconds=video.duration_seconds))
+        annotations.append(Annotation(f"{i}", told[i], video.video_id))
+    cache.add_texts(texts_to_cache(annotations, phrases=True), encoder, batch=2)
+    cache = FeatureCache.open(cache.folder)
+    assert load_corpus(cache, annotations).tokens is None
+    assert all(q.phrases == () for q in load_corpus(cache, annotations).queries)
+    loaded = load_corpus(cache, annotations, tokens=True, phrases=True)
+    assert isinstance(loaded.tokens.values, np.memmap) == (largest == 0)
+    assert [q.phrases for q in loaded.queries][:2] == [
+        tuple(dict.fromkeys(p.text for p in phrases(text))) for text in told[:2]
+    ]
+    assert len(loaded.queries[2].parts) > 1  # longer than the encoder's context
+    for parts in [q.parts for q in loaded.queries] + [(s,) for s in loaded.queries[1].sentences]:
+        words = " ".join(parts).split()
+        (found,) = loaded.tokens_of([parts])
+        wanted = np.stack([encoder.encode_text([w]).pooled[0] for w in words])
+        np.testing.assert_allclose(found, wanted, atol=2e-3)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vla.errors import ShapeError
-from vla.interaction import TokenInteraction, Weights, interaction, means, members, uniform
+from vla.interaction import TokenInteraction, Weights, attended, interaction, means, members, uniform
 
 WORDS, FRAMES = (3, 1, 5, 2), (4, 6, 1)
 
@@ -230,3 +230,49 @@ def test_what_does_not_fit_is_refused():
         interaction(words, word_mask, frames, frame_mask, None, torch.ones(3, 2))
     with pytest.raises(ShapeError, match="two spaces were mixed"):
         interaction(words[..., :4], word_mask, frames, frame_mask)
+
+
+def attended_naive(texts, frames, mask, temperature):
+    rows = []
+    for text in texts.tolist():
+        row = []
+        for shown, real in zip(frames.tolist(), mask.tolist(), strict=True):
+            cosines = [dot(text, f) for f, r in zip(shown, real, strict=True) if r]
+            weights = [math.exp((c - max(cosines)) / temperature) for c in cosines]
+            row.append(
+                sum(w * c for w, c in zip(weights, cosines, strict=True)) / sum(weights) if cosines else -math.inf
+            )
+        rows.append(row)
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("elements", [1, 7, 13, 10**6])
+@pytest.mark.parametrize("temperature", [0.01, 1.0])
+def test_attention_to_frames_is_the_naive_loops(temperature, elements):
+    words, _, frames, mask = case(frames=(3, 1, 0, 6))
+    got = attended(words[:, 0], frames, mask, temperature, elements=elements)
+    torch.testing.assert_close(got, attended_naive(words[:, 0], frames, mask, temperature), rtol=0, atol=1e-13)
+
+
+def test_attention_lies_between_the_mean_and_the_best_frame():
+    words, _, frames, mask = case()
+    cosines = torch.einsum("qe,vte->qvt", words[:, 0], frames)
+    mean = (cosines * mask).sum(2) / mask.sum(1)
+    torch.testing.assert_close(attended(words[:, 0], frames, mask, 1e6), mean, rtol=0, atol=1e-5)
+    best = cosines.masked_fill(~mask, -math.inf).max(2).values
+    torch.testing.assert_close(attended(words[:, 0], frames, mask, 1e-4), best, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("elements", [5, 10**6])
+def test_attention_has_its_gradient_and_reads_no_padding(elements):
+    words, _, frames, mask = case(words=(1, 1), frames=(3, 0, 2))
+    given = [words[:, 0].clone().requires_grad_(), frames.requires_grad_()]
+    finite = mask.any(1)
+    assert torch.autograd.gradcheck(lambda t, f: attended(t, f, mask, 0.3, elements=elements)[:, finite], given)
+    dirty = frames.detach().masked_fill(~mask.unsqueeze(-1), math.nan).requires_grad_()
+    found = attended(words[:, 0], dirty, mask, 0.3, elements=elements)
+    torch.testing.assert_close(found, attended(words[:, 0], frames, mask, 0.3), rtol=0, atol=1e-13)
+    found[:, finite].sum().backward()
+    assert dirty.grad.isfinite().all() and (dirty.grad[~mask] == 0).all()
+    nothing = attended(words[:, 0], frames[:, :0], mask[:, :0], 0.3)
+    assert nothing.shape == (2, 3) and (nothing == -math.inf).all()

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/moment_heads.py [FOLDER] [--train 1200] [--test 400] [--seeds 1] [--heads moments,conv_se] [--epochs 20]
 
-Uses the clips and features of `alignment_levels.py`, which it makes if they are not there. Each head is trained with the
+Uses the clips and features of `ablation.py`, which it makes if they are not there. Each head is trained with the
 projector by `vla.train`; a run that is there is used again. Prints a table in Markdown for the test clips, and one for long
 videos, each of `--joined` test clips one after the other with the captions that no other of its clips has.
 """
@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from alignment_levels import plan, prepare
+from ablation import plan, prepare, windows
 
 from vla import api
 from vla.cache import captions as caption_store
@@ -22,10 +22,10 @@ from vla.cache.store import current_cache
 from vla.corpus import Corpus, Query, load_corpus
 from vla.evaluate.heads import answer
 from vla.evaluate.located import located
+from vla.evaluate.seen import Seen
 from vla.evaluate.trivial_moments import fit_constant_window, whole_video
 from vla.features import FrameFeatures
-from vla.model import AlignmentModel, ModelConfig, frozen, segments_of
-from vla.spans import nms
+from vla.model import AlignmentModel, ModelConfig, frozen
 from vla.train.checkpoint import load_model
 from vla.workspace import Workspace
 
@@ -36,15 +36,8 @@ Table = dict[str, list[dict[str, float]]]
 
 def by_windows(model: AlignmentModel, corpus: Corpus) -> list[np.ndarray]:
     """For each timed caption the windows of its video by their cosine, as `vla search` takes them."""
-    cut = [segments_of(f, v) for f, v in zip(model.align_videos(corpus.videos), corpus.videos, strict=True)]
-    queries = timed(corpus)
-    texts = model.align_texts(np.stack([corpus.text_vector(q) for q in queries]))
-    found = []
-    for query, text in zip(queries, texts, strict=True):
-        scores = cut[query.video].vectors @ text
-        kept = nms(cut[query.video].spans, scores, 0.5, most=10)
-        found.append(np.column_stack([cut[query.video].spans[kept], scores[kept]]))
-    return found
+    seen = Seen(model, corpus)
+    return windows(seen, seen.texts(seen.timed))
 
 
 def by_head(model: AlignmentModel, corpus: Corpus) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/questions.py [FOLDER] [--train 1200] [--test 400] [--seeds 1] [--epochs 40] [--variants alone joint]
 
-Renders clips into FOLDER (kept and reused; that of `alignment_levels.py` will do), extracts them with the embedded encoder,
+Renders clips into FOLDER (kept and reused; that of `ablation.py` will do), extracts them with the embedded encoder,
 asks about them, and trains the heads *alone* (questions only) and *joint* with alignment at both levels on timed captions.
 Prints a table in Markdown for the test clips: intervals are over whole clips, `over blind` is the paired difference. What
 happens first can be read only once frames have words for what happens: choices need some ten epochs of captions before
@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from alignment_levels import plan, prepare
+from ablation import plan, prepare
 
 from vla import api
 from vla.cache.store import current_cache

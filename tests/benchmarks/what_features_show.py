@@ -1,6 +1,6 @@
 """What can be read off the frozen features of the rendered world by a linear map: what training on them could know at best.
 
-    python tests/benchmarks/alignment_levels.py FOLDER      # renders and extracts
+    python tests/benchmarks/ablation.py FOLDER      # renders and extracts
     python tests/benchmarks/what_features_show.py FOLDER
 
 Ridge regression, fitted to the training clips and measured on the test clips (R2, 1 is perfect, 0 is the mean): where things
@@ -114,7 +114,7 @@ def whole(corpus: Corpus, scenes: dict[str, Scene]) -> tuple[np.ndarray, np.ndar
 
 
 def main() -> None:
-    from alignment_levels import plan
+    from ablation import plan
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_train_loop import SPEC
 
-from made_corpus import made_corpus
+from made_corpus import made_corpus, with_tokens
 from vla.collate import collate
 from vla.heads import registry as heads
 from vla.model import AlignmentModel, ModelConfig
@@ -33,11 +33,13 @@ def exact(value):
 
 def gradients(videos, ranks):
     """Of one step on so many videos with captions and questions of all kinds, with weights that are nowhere zero."""
-    data = made_corpus([2 + (5 * i) % 7 for i in range(videos)])
-    config = TrainConfig(**SETTINGS)
+    data = with_tokens(made_corpus([2 + (5 * i) % 7 for i in range(videos)]))
+    options = SETTINGS["projector_options"]
+    config = TrainConfig(projector_options={**options, "tokens": True}, score="tokens", phrases=0.5)
     quiet = {"dropout": 0.0}
     chosen = {
-        name: heads.get(name).planned(data, quiet if name != "retrieval" else {}) for name in ("retrieval", "choice_qa")
+        name: heads.get(name).planned(data, quiet if name != "retrieval" else {"score": "tokens", "phrases": True})
+        for name in ("retrieval", "choice_qa")
     }
     model = AlignmentModel(ModelConfig(8, "temporal", config.projector_options, heads=chosen)).double()
     generator = torch.Generator().manual_seed(0)
@@ -48,7 +50,7 @@ def gradients(videos, ranks):
     batch = exact(collate(data, np.arange(videos), data.queries, data.questions))
     step = Step(model, Objective(config), config, 10, ranks)
     parts = step.gradients(batch, 0)
-    assert {"global", "segment", "pull", "choice_qa", "blind choice_qa"} <= set(parts)
+    assert {"global", "segment", "phrases", "pull", "choice_qa", "blind choice_qa"} <= set(parts)
     found = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
     return found, {k: float(v.detach()) for k, v in parts.items()}
 

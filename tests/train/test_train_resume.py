@@ -9,7 +9,9 @@ import pytest
 import torch
 from test_train_loop import SETTINGS, corpus, run
 
+from made_corpus import with_tokens
 from vla.train import loop
+from vla.train.checkpoint import load_model
 from vla.train.config import TrainConfig
 from vla.train.stop import on_interrupt
 
@@ -79,6 +81,22 @@ def test_resuming_again_and_again_comes_to_the_same(tmp_path):
             run(tmp_path / "parts", data, CONFIG, breaking_off_after(6))
     assert json.loads((tmp_path / "parts" / "progress.json").read_text())["record"]["epoch"] >= 2
     assert run(tmp_path / "parts", data, CONFIG).digest == whole.digest
+
+
+def test_a_run_that_reads_tokens_and_phrases_resumes_to_the_same_bits(tmp_path):
+    data = with_tokens(corpus())
+    options = {**SETTINGS["projector_options"], "tokens": True}
+    config = TrainConfig(**{**SETTINGS, "projector_options": options, "score": "tokens", "phrases": 0.5})
+    whole = run(tmp_path / "whole", data, config)
+    for _ in range(2):
+        with pytest.raises(Broken):
+            run(tmp_path / "parts", data, config, breaking_off_after(5))
+    again = run(tmp_path / "parts", data, config)
+    assert again.digest == whole.digest and again.record == whole.record
+    last = whole.record["history"][-1]
+    assert {"global", "segment", "phrases"} <= set(last["losses"])
+    assert {"text to video", "text to video reranked", "video to text reranked"} <= set(last["metrics"])
+    assert float(load_model(tmp_path / "whole")[0].heads["retrieval"].interaction.share.detach()) != 0
 
 
 def test_a_state_of_other_settings_or_captions_is_not_resumed(tmp_path):

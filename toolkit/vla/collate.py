@@ -24,6 +24,7 @@ def collate(
         [replace(q, video=place[q.video]) for q in queries],
         corpus.vectors,
         tuple(replace(q, video=place[q.video]) for q in questions),
+        tokens=corpus.tokens,
     )
     return gathered(Table(mine), *(np.arange(len(some)) for some in (mine.videos, mine.queries, mine.questions)))
 
@@ -43,6 +44,7 @@ def gathered(table: Table, rows: np.ndarray, queries: np.ndarray, questions: np.
         if int(query) in table.rated:
             rated = table.rated[int(query)]
             saliency[i, : len(rated)] = rated
+    phrases, phrase_mask = _padded_texts(table, table.phrases, queries)
     choices, choice_mask = _padded_texts(table, table.choices, questions)
     alone, _ = _padded_texts(table, table.alone, questions)
     asked = Questions(
@@ -56,12 +58,30 @@ def gathered(table: Table, rows: np.ndarray, queries: np.ndarray, questions: np.
         tuple(table.answers[i] for i in questions),
         tuple(table.kinds[i] for i in questions),
     )
+    texts = [table.query_text[queries], _of(table.sentences, told_of), table.question_text[questions]]
+    texts += [_of(table.choices, questions), _of(table.alone, questions), _of(table.phrases, queries)]
     return AlignmentBatch(
         frames, torch.from_numpy(mask), seconds, torch.from_numpy(table.durations[rows]),
         torch.from_numpy(table.texts[table.query_text[queries]]), torch.from_numpy(video), torch.from_numpy(timed),
         torch.from_numpy(inside), told, told_mask, torch.from_numpy(spans), torch.from_numpy(span_mask),
-        torch.from_numpy(saliency), asked,
+        phrases, phrase_mask, torch.from_numpy(saliency), asked, *_tokens(table, np.concatenate(texts)),
     )  # fmt: skip
+
+
+def _of(texts: Ragged, rows: np.ndarray) -> np.ndarray:
+    """`(N,)` the texts of each of `rows`, one row after the other; none where a row is -1."""
+    found: np.ndarray = texts.values[texts.places(rows[rows >= 0])[0]]
+    return found
+
+
+def _tokens(table: Table, texts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """`(N, D)` tokens of `texts` `(M,)`, one text after the other, and `(M, L)` which of their places are tokens."""
+    index, owner, position = table.token_rows.places(texts)
+    mask = torch.zeros(len(texts), int(position.max(initial=-1)) + 1, dtype=torch.bool)
+    mask[torch.from_numpy(owner), torch.from_numpy(position)] = True
+    if table.tokens is None:
+        return torch.zeros(0, table.texts.shape[1]), mask
+    return torch.from_numpy(table.tokens[table.token_rows.values[index]].astype(np.float32)), mask
 
 
 def _padded_frames(table: Table, rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray, torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from tempfile import TemporaryFile
@@ -13,6 +14,7 @@ from vla.cache.store import FeatureCache
 from vla.datasets.base import Annotation, Question
 from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
+from vla.phrases import phrases as phrases_in
 from vla.sentences import sentences
 from vla.spans import windows
 
@@ -34,6 +36,7 @@ class Query:
         video: row of the video it tells of.
         spans: `(S, 2)` seconds; `(0, 2)` where it tells of the whole video.
         annotation: where it comes from; None where it was made otherwise.
+        phrases: its noun and verb phrases, each cached; empty where no setting asks for them.
     """
 
     text: str
@@ -42,6 +45,7 @@ class Query:
     video: int
     spans: np.ndarray
     annotation: Annotation | None = None
+    phrases: tuple[str, ...] = ()
 
     @property
     def is_timed(self) -> bool:
@@ -79,6 +83,23 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """Raw features of the tokens of texts, one text after the other.
+
+    Attributes:
+        values: `(N, D)` float16; in memory, or where they would take half of it, in a file.
+        places: by text, the row of its first token and the one after its last.
+    """
+
+    values: np.ndarray
+    places: dict[str, tuple[int, int]]
+
+    def rows(self, parts: Sequence[str]) -> list[int]:
+        """The rows of `values` that the tokens of all of `parts` are; none of a part that is not known."""
+        return [row for part in parts for row in range(*self.places.get(part, (0, 0)))]
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Everything that training or evaluation reads, in memory.
 
@@ -88,6 +109,7 @@ class Corpus:
         vectors: pooled text features of every part and sentence, `(D,)` float32 by text.
         questions: each one's `video` is a row of `videos`, too.
         answers: how each answer to an open question is cached.
+        tokens: of every part and sentence; None where no setting reads them.
     """
 
     videos: list[FrameFeatures]
@@ -95,6 +117,7 @@ class Corpus:
     vectors: dict[str, np.ndarray]
     questions: tuple[Asked, ...] = ()
     answers: dict[str, tuple[str, ...]] | None = None
+    tokens: Tokens | None = None
 
     @property
     def dim(self) -> int:
@@ -121,6 +144,12 @@ class Corpus:
         """`(D,)` float32 raw text feature; of a split text, the mean direction of its parts at their mean length."""
         return joined(np.stack([self.vectors[p] for p in parts]))
 
+    def tokens_of(self, texts: Iterable[tuple[str, ...]]) -> list[np.ndarray] | None:
+        """`(L, D)` raw token features of each text, which is cached as these parts; None where they were not read."""
+        if self.tokens is None:
+            return None
+        return [self.tokens.values[self.tokens.rows(parts)] for parts in texts]
+
 
 def cut_of(video: FrameFeatures) -> Cut:
     """The windows of `video`, the whole of it first."""
@@ -142,20 +171,36 @@ def stated(question: str, answer: str) -> str:
     return f"{question.strip()} {answer.strip()}"
 
 
-def texts_to_cache(annotations: list[Annotation], *, single: bool = True) -> list[str]:
+def texts_to_cache(annotations: list[Annotation], *, single: bool = True, phrases: bool = False) -> list[str]:
     """Every text that `load_corpus` will look up, each once.
 
     Captions, and the sentences of those that have several; questions, each with every choice or its first answer, and
-    all choices and answers by themselves. Where `single` is False sentences are left out, and `load_corpus` does without them.
+    all choices and answers by themselves. Where `single` is False sentences are left out, and `load_corpus` does without
+    them. With `phrases` those of the captions, too.
     """
     texts: list[str] = []
     for a in annotations:
         texts += [a.query, *(sentences(a.query) if single and a.question is None else ()), *_told(a)]
+        texts += _phrases(a) if phrases else ()
     return list(dict.fromkeys(texts))
 
 
-def load_corpus(cache: FeatureCache, annotations: list[Annotation]) -> Corpus:
+def load_corpus(
+    cache: FeatureCache,
+    annotations: list[Annotation],
+    *,
+    tokens: bool = False,
+    phrases: bool = False,
+    also: Iterable[str] = (),
+) -> Corpus:
     """The annotated videos with their captions and questions, read from `cache`.
+
+    Args:
+        cache: it holds what `texts_to_cache` names.
+        annotations: of cached videos.
+        tokens: read the texts' tokens, too, several times as much as the texts themselves.
+        phrases: of the captions, too.
+        also: further cached texts to have vectors of.
 
     Raises:
         MissingError: a video or text is not cached, or there is nothing at all.
@@ -168,7 +213,7 @@ def load_corpus(cache: FeatureCache, annotations: list[Annotation]) -> Corpus:
     captions, questions = [], []
     for a in annotations:
         if a.question is None:
-            captions.append(_query(cache, a, a.query, row[a.video]))
+            captions.append(_query(cache, a, a.query, row[a.video], phrases))
             continue
         choices = tuple(_parts(cache, stated(a.query, c)) for c in a.question.choices)
         alone = tuple(_parts(cache, c) for c in a.question.choices)
@@ -179,23 +224,17 @@ def load_corpus(cache: FeatureCache, annotations: list[Annotation]) -> Corpus:
     used = (
         [q.parts for q in questions] + [c for q in questions for c in (*q.choices, *q.alone)] + list(answers.values())
     )
-    used += [(*q.parts, *q.sentences) for q in captions]
-    texts = list(dict.fromkeys(t for parts in used for t in parts))
+    used += [(*q.parts, *q.sentences, *q.phrases) for q in captions]
+    texts = list(dict.fromkeys([*(t for parts in used for t in parts), *also]))
     pooled = cache.texts(texts).pooled.astype(np.float32)
-    return Corpus(videos, captions, dict(zip(texts, pooled, strict=True)), tuple(questions), answers)
+    read = _tokens(cache, texts) if tokens else None
+    return Corpus(videos, captions, dict(zip(texts, pooled, strict=True)), tuple(questions), answers, read)
 
 
 def _end_to_end(cache: FeatureCache, ids: list[str]) -> list[FrameFeatures]:
     """The videos' features, all in one array: in memory, or where they would take half of it, in a file that nobody sees."""
     counts = [cache.receipts[v].frames if v in cache.receipts else 0 for v in ids]
-    shape = (sum(counts), cache.spec.dim)
-    values: np.ndarray
-    if shape[0] and 2 * shape[0] * shape[1] > _LARGEST * _memory_bytes():
-        # Gone with the process: features are read through it, and the shards stay what is kept.
-        with TemporaryFile(dir=cache.folder) as file:
-            values = np.memmap(file, np.float16, "w+", shape=shape)
-    else:
-        values = np.empty(shape, np.float16)
+    values = _room(cache, sum(counts))
     videos, first = [], 0
     for video_id, count in zip(ids, counts, strict=True):
         features = cache.frames(video_id)
@@ -207,6 +246,26 @@ def _end_to_end(cache: FeatureCache, ids: list[str]) -> list[FrameFeatures]:
         videos.append(replace(features, values=values[first : first + count]))
         first += count
     return videos
+
+
+def _tokens(cache: FeatureCache, texts: list[str]) -> Tokens:
+    counts = {text: len(tokens) for text, tokens in cache.tokens(texts)}
+    ends = np.cumsum([counts[t] for t in texts]).tolist()
+    places = {t: (end - counts[t], end) for t, end in zip(texts, ends, strict=True)}
+    values = _room(cache, sum(counts.values()))
+    for text, tokens in cache.tokens(texts):
+        values[slice(*places[text])] = tokens
+    return Tokens(values, places)
+
+
+def _room(cache: FeatureCache, rows: int) -> np.ndarray:
+    """`(rows, D)` float16 for features of `cache`: in memory, or where they would take half of it, in a file."""
+    shape = (rows, cache.spec.dim)
+    if not rows or 2 * rows * cache.spec.dim <= _LARGEST * _memory_bytes():
+        return np.empty(shape, np.float16)
+    # Gone with the process: features are read through it, and the shards stay what is kept.
+    with TemporaryFile(dir=cache.folder) as file:
+        return np.memmap(file, np.float16, "w+", shape=shape)
 
 
 def _memory_bytes() -> float:
@@ -225,10 +284,15 @@ def _told(a: Annotation) -> list[str]:
     return [*(stated(a.query, text) for text in with_answer), *a.question.choices, *a.question.answers]
 
 
-def _query(cache: FeatureCache, a: Annotation, text: str, row: int) -> Query:
+def _phrases(a: Annotation) -> list[str]:
+    return [p.text for p in phrases_in(a.query)] if a.question is None else []
+
+
+def _query(cache: FeatureCache, a: Annotation, text: str, row: int, phrases: bool = False) -> Query:
     parts = _parts(cache, text)
     told = tuple(p for s in sentences(text) for p in cache.pieces(s)) if a.question is None else ()
-    return Query(text, parts, told or parts, row, np.array(a.spans, np.float64).reshape(-1, 2), a)
+    some = tuple(part for p in dict.fromkeys(_phrases(a)) for part in _parts(cache, p)) if phrases else ()
+    return Query(text, parts, told or parts, row, np.array(a.spans, np.float64).reshape(-1, 2), a, some)
 
 
 def _parts(cache: FeatureCache, text: str) -> tuple[str, ...]:

@@ -5,6 +5,9 @@ A text as its words (or phrases), a video as its frames. What a mean would blur,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -13,6 +16,10 @@ from vla.errors import ShapeError
 
 ELEMENTS = 1 << 24
 """Products of a word and a frame in a block: 64 MiB of float32, of which a few copies are alive at once."""
+
+
+_GROUPS = 4
+"""Sets of like length are worked on together: one long caption would lengthen all others by padding."""
 
 
 def interaction(
@@ -28,7 +35,7 @@ def interaction(
     """`(Q, V)`: half of each word's best frame, weighted and summed, and half of each frame's best word.
 
     Without weights every word counts the same and so does every frame: ColBERT's mean-max, in both directions. Exact
-    whatever `elements` is: blocks of pairs are worked on one after another and made again for the gradient.
+    whatever `elements` is: blocks of pairs are worked on one after another; if there are several, the gradient makes them anew.
 
     Args:
         words: `(Q, L, E)` unit vectors; what lies at padding is not read.
@@ -56,17 +63,48 @@ def interaction(
     # Padding may hold NaN, and 0 * NaN is NaN.
     words, frames = (x.masked_fill(~m.unsqueeze(-1), 0.0) for x, m in ((words, word_mask), (frames, frame_mask)))
     a, b = a.masked_fill(~word_mask, 0.0), b.masked_fill(~frame_mask, 0.0)
-    each = max(1, words.shape[1] * frames.shape[1])
-    across = min(max(1, len(frames)), max(1, elements // each))
-    down = max(1, elements // (each * across))
-    # Split at once rather than sliced block by block: the gradient of a slice is as large as the whole.
-    columns = list(zip(*(x.split(across) for x in (frames, frame_mask, b)), strict=True))
-    rows = []
-    for text in zip(*(x.split(down) for x in (words, word_mask, a)), strict=True):
-        parts = [checkpoint(_block, *text, *some, use_reentrant=False, preserve_rng_state=False) for some in columns]
-        rows.append(torch.cat(parts, 1))
-    scores = torch.cat(rows)
+    scores = _by_length(_block, (words, word_mask, a), (frames, frame_mask, b), elements)
     return scores.masked_fill(~(word_mask.any(1)[:, None] & frame_mask.any(1)[None]), -torch.inf)
+
+
+def attended(
+    texts: Tensor, frames: Tensor, frame_mask: Tensor, temperature: float, *, elements: int = ELEMENTS
+) -> Tensor:
+    """`(Q, V)`: the mean of a text's cosines with a video's frames, weighted by the softmax of these very cosines.
+
+    Between their mean, at a high temperature, and the best of them, at a low one. Exact whatever `elements` is.
+
+    Args:
+        texts: `(Q, E)` unit vectors.
+        frames: `(V, T, E)` unit vectors; what lies at padding is not read.
+        frame_mask: `(V, T)` bool, True for real ones.
+        temperature: what cosines are divided by before the softmax.
+        elements: products held at once, at least those of one pair.
+
+    Returns:
+        In [-1, 1]; -inf where a video has no frame.
+
+    Raises:
+        ShapeError: masks or widths do not fit.
+
+    Source: attention over the similarity matrix of X-CLIP (Ma et al., "X-CLIP: End-to-End Multi-grained Contrastive
+    Learning for Video-Text Retrieval", 2022), of a sentence and frames, with padding left out.
+    """
+    _check(texts.unsqueeze(1), texts.new_ones(len(texts), 1, dtype=torch.bool), frames, frame_mask, None, None)
+    if not frames.shape[1]:
+        return texts.new_full((len(texts), len(frames)), -torch.inf)
+
+    def block(some: Tensor, shown: Tensor, mask: Tensor) -> Tensor:
+        v, t, e = shown.shape
+        alike = (some @ shown.reshape(v * t, e).T).view(len(some), v, t)
+        alike = alike.to(torch.promote_types(alike.dtype, torch.float32))
+        logits = (alike / temperature).masked_fill(~mask, torch.finfo(alike.dtype).min)
+        return (logits.softmax(2) * alike).sum(2)
+
+    # Padding may hold NaN, and 0 * NaN is NaN.
+    frames = frames.masked_fill(~frame_mask.unsqueeze(-1), 0.0)
+    scores = _in_blocks(block, (texts,), (frames, frame_mask), frames.shape[1], elements)
+    return scores.masked_fill(~frame_mask.any(1)[None], -torch.inf)
 
 
 def means(vectors: Tensor, members: Tensor) -> Tensor:
@@ -108,11 +146,11 @@ class Weights(nn.Module):
 
     def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """`(..., L)` of sum 1 over what `mask` `(..., L)` says is real, from `vectors` `(..., L, dim)`; 0 at padding."""
-        real = vectors.masked_fill(~mask.unsqueeze(-1), 0.0)
-        logits = self.leave(nn.functional.gelu(self.enter(real))).squeeze(-1)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        real = self.leave(nn.functional.gelu(self.enter(vectors[mask]))).squeeze(-1)
+        real = real.to(torch.promote_types(real.dtype, torch.float32))
         # The lowest finite number rather than -inf: a row of nothing would have a NaN gradient.
-        shares = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(-1)
+        logits = real.new_full(mask.shape, torch.finfo(real.dtype).min).masked_scatter(mask, real)
+        shares = logits.softmax(-1)
         return shares.masked_fill(~mask, 0.0)
 
 
@@ -146,6 +184,45 @@ class TokenInteraction(nn.Module):
         a, b = self.words(words, word_mask), self.frames(frames, frame_mask)
         found = interaction(words, word_mask, frames, frame_mask, a, b, elements=elements)
         return whole + self.share * torch.where(found > -torch.inf, found - whole, 0.0)
+
+
+def _by_length(block: Callable[..., Tensor], left: Sequence[Tensor], right: Sequence[Tensor], elements: int) -> Tensor:
+    """`(Q, V)` as `_in_blocks`, of vectors, mask and weights `(Q, L, ...)`: those of like length together, cut to the longest."""
+    (texts, back), (videos, forth) = _groups(left[1]), _groups(right[1])
+    rows = []
+    for some, length in texts:
+        told = [x.index_select(0, some)[:, :length] for x in left]
+        parts = []
+        for others, width in videos:
+            shown = [x.index_select(0, others)[:, :width] for x in right]
+            parts.append(_in_blocks(block, told, shown, length * width, elements // (len(texts) * len(videos))))
+        rows.append(torch.cat(parts, 1))
+    return torch.cat(rows).index_select(0, back).index_select(1, forth)
+
+
+def _groups(mask: Tensor) -> tuple[list[tuple[Tensor, int]], Tensor]:
+    """Rows `(N,)` of a few groups of like length, with the longest of each, and the place of each row among all of them."""
+    lengths = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1)
+    order = lengths.argsort(stable=True)
+    groups = [(rows, max(1, int(lengths[rows].max()) if len(rows) else 1)) for rows in order.chunk(_GROUPS)]
+    return groups, order.argsort()
+
+
+def _in_blocks(
+    block: Callable[..., Tensor], left: Sequence[Tensor], right: Sequence[Tensor], each: int, elements: int
+) -> Tensor:
+    """`(Q, V)` of what `block` makes of some of `left`, `(Q, ...)` each, and of `right`, `(V, ...)`.
+
+    A pair holds `each` products, a block about `elements`. Several blocks are made again for the gradient, rather than held.
+    """
+    across = min(max(1, len(right[0])), max(1, elements // max(1, each)))
+    down = max(1, elements // max(1, each * across))
+    # Split at once rather than sliced block by block: the gradient of a slice is as large as the whole.
+    columns = list(zip(*(x.split(across) for x in right), strict=True))
+    texts = list(zip(*(x.split(down) for x in left), strict=True))
+    if torch.is_grad_enabled() and len(columns) * len(texts) > 1:
+        block = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([torch.cat([block(*some, *other) for other in columns], 1) for some in texts])
 
 
 def _block(words: Tensor, word_mask: Tensor, a: Tensor, frames: Tensor, frame_mask: Tensor, b: Tensor) -> Tensor:

@@ -64,6 +64,7 @@ class Table:
         query_video: `(Q,)` int64.
         is_timed: `(Q,)` bool.
         sentences: rows of `texts` of each query.
+        phrases: likewise.
         spans: of each query, in seconds `(P, 2)` float32.
         inside: `(P, 2)` int64, the frames of its video that each span touches, the last exclusive.
         rated: `(T,)` float32 what annotators gave to each frame, of the queries that were rated.
@@ -75,6 +76,8 @@ class Table:
         counts: `(K,)` float32; NaN where that is not asked or not known.
         answers: of each question.
         kinds: of each question.
+        tokens: `(N, D)` raw features of tokens; None where the corpus has none.
+        token_rows: rows of `tokens` of each of `texts`.
     """
 
     def __init__(self, corpus: Corpus) -> None:
@@ -86,6 +89,9 @@ class Table:
         self.durations = np.array([v.duration_seconds for v in corpus.videos], np.float32)
         self._take_queries(corpus)
         self._take_questions(corpus)
+        self.tokens = None if corpus.tokens is None else corpus.tokens.values
+        some = [] if corpus.tokens is None else [corpus.tokens.rows(parts) for parts in self._rows]
+        self.token_rows = Ragged.of(some or [()] * len(self._rows))
         found = [corpus.vector(parts) for parts in self._rows]
         self.texts = np.stack(found).astype(np.float32) if found else np.zeros((0, corpus.dim), np.float32)
 
@@ -95,6 +101,7 @@ class Table:
         self.query_video = np.array([q.video for q in queries], np.int64)
         self.is_timed = np.array([q.is_timed for q in queries], bool)
         self.sentences = Ragged.of([[self._row((s,)) for s in q.sentences] for q in queries])
+        self.phrases = Ragged.of([[self._row((p,)) for p in q.phrases] for q in queries])
         spans = np.concatenate([q.spans for q in queries]) if queries else np.zeros((0, 2))
         self.spans = Ragged(spans.astype(np.float32), starts_of(len(q.spans) for q in queries))
         inside = [_touched(corpus.videos[q.video], span) for q in queries for span in q.spans]

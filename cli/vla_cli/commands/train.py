@@ -20,6 +20,15 @@ def train(
     context: typer.Context,
     captions: o.Captions = None,
     levels: Annotated[str, typer.Option(help="Alignment losses: both, global, segment or none.")] = _DEFAULTS.levels,
+    score: Annotated[
+        str,
+        typer.Option(
+            help="How the global level compares caption and video: mean, attention (to frames) or tokens (with frames)."
+        ),
+    ] = _DEFAULTS.score,
+    phrases: Annotated[
+        float, typer.Option(min=0, help="Weight of the phrase level: noun and verb phrases against frames.")
+    ] = _DEFAULTS.phrases,
     heads: Annotated[
         str, typer.Option(help="Heads to train too, with commas between; auto: one for each kind of question.")
     ] = _DEFAULTS.heads,
@@ -68,7 +77,7 @@ def train(
     from vla_cli.render import print_json, progress_bars
 
     asked = {
-        "levels": levels, "heads": heads,
+        "levels": levels, "score": score, "phrases": phrases, "heads": heads,
         "projector": projector, "epochs": epochs, "batch_videos": batch_videos,
         "learning_rate": learning_rate, "held_out": held_out, "patience": patience, "seed": seed,
         "precision": precision, "deterministic": deterministic,
@@ -106,7 +115,8 @@ def _tables(run: Run) -> None:
     history = run.record["history"]
     losses = list(history[-1]["losses"]) if history else []
     tasks = {
-        "text to video": "R@1", "moment to video": "R@1", "moment in its video": "R1@0.5", "moment by head": "R1@0.5",
+        "text to video": "R@1", "text to video reranked": "R@1",
+        "moment to video": "R@1", "moment in its video": "R1@0.5", "moment by head": "R1@0.5",
         "multiple choice": "accuracy", "open answers": "accuracy", "counting": "MSE",
     }  # fmt: skip
     shown_tasks = [t for t in tasks if history and t in history[-1]["metrics"]]

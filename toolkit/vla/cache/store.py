@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -236,11 +236,7 @@ class FeatureCache:
 
     def texts(self, texts: list[str]) -> TextFeatures:
         """Features of `texts` (see `pieces`), in order; raises MissingError for texts that are not cached."""
-        missing = [t for t in texts if t not in self._batches]
-        if missing:
-            raise MissingError(
-                f"{len(missing)} texts have no features, e.g. {missing[0][:80]!r}: run 'vla extract --captions'"
-            )
+        self._require(texts)
         rows = [self._row(t) for t in texts]
         longest = max((f.mask.shape[1] for f, _ in rows), default=1)
         pooled = np.zeros((len(texts), self.spec.dim), np.float16)
@@ -255,6 +251,32 @@ class FeatureCache:
             )
         return TextFeatures(tuple(texts), pooled, tokens, mask)
 
+    def tokens(self, texts: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Each of `texts` (see `pieces`) with its real tokens `(L, D)` float16, shard by shard: no more than one is held.
+
+        Raises:
+            MissingError: a text is not cached.
+            CacheError: a shard was altered.
+        """
+        by_shard: dict[tuple[str, str], list[str]] = {}
+        for text in self._require(list(texts)):
+            by_shard.setdefault(self._batches[text], []).append(text)
+        for (name, digest), some in by_shard.items():
+            features = self.read_texts(name, digest)
+            rows = {t: i for i, t in enumerate(features.texts)}
+            for text in some:
+                if text not in rows:
+                    raise _lacks(name, text)
+                yield text, features.tokens[rows[text]][features.mask[rows[text]]]
+
+    def _require(self, texts: list[str]) -> list[str]:
+        missing = [t for t in texts if t not in self._batches]
+        if missing:
+            raise MissingError(
+                f"{len(missing)} texts have no features, e.g. {missing[0][:80]!r}: run 'vla extract --captions'"
+            )
+        return texts
+
     def _row(self, text: str) -> tuple[TextFeatures, int]:
         name, digest = self._batches[text]
         if name not in self._loaded:
@@ -262,8 +284,12 @@ class FeatureCache:
             self._loaded[name] = (features, {t: i for i, t in enumerate(features.texts)})
         features, positions = self._loaded[name]
         if text not in positions:
-            raise CacheError(f"{name} lacks {text[:80]!r}, which its receipt promises: delete texts/ and run again")
+            raise _lacks(name, text)
         return features, positions[text]
+
+
+def _lacks(name: str, text: str) -> CacheError:
+    return CacheError(f"{name} lacks {text[:80]!r}, which its receipt promises: delete texts/ and run again")
 
 
 def current_cache(caches: Path) -> FeatureCache:

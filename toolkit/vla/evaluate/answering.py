@@ -67,8 +67,8 @@ def evidence(seen: Seen, answered: Answered) -> np.ndarray:
     """`(Q, 2)` seconds: for each of `shown` the best segment for the question with the choice that was taken."""
     asked = shown(answered)
     taken = {id(q): int(choice) for q, choice in zip(answered.asked, answered.predicted, strict=True)}
-    texts = np.stack([seen.corpus.vector(q.choices[taken[id(q)]]) for q in asked])
-    return seen.moment_for(seen.model.align_texts(texts), [q.video for q in asked])
+    texts = seen.aligned([q.choices[taken[id(q)]] for q in asked])
+    return seen.moment_for(texts, [q.video for q in asked])
 
 
 def grounded(seen: Seen, answered: Answered) -> Measures:

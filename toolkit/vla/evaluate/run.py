@@ -10,6 +10,7 @@ from vla.corpus import Corpus, Query
 from vla.errors import MissingError
 from vla.evaluate.heads import answer, measure, score
 from vla.evaluate.moments import moment_metrics
+from vla.evaluate.reranking import reranked, reranks
 from vla.evaluate.retrieval import ranks, retrieval_metrics
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, segments_of
@@ -60,6 +61,9 @@ def evaluate(
     videos by their best segment, and located in their own video, as `vla search` does it: the best segment, then the
     best that does not overlap it. What is searched is always all of `corpus`: among few others, everything is found.
 
+    A model that was trained to compare by more than mean vectors has its own score beside these, `reranked`: of the
+    `RERANKED` best that the vectors find. Like a head's answers it is no part of `search`, which is what an index does.
+
     Raises:
         MissingError: those videos have no caption, and no question that is answered by a head.
     """
@@ -74,9 +78,9 @@ def evaluate(
     by_search: list[float] = []
     text_ranks, similarity = np.zeros(0), np.zeros((0, len(corpus.videos)))
     if counts.any():
-        found = _search(model, corpus.videos, captions, corpus, counts)
+        found = _search(model, corpus.videos, captions, corpus, counts, heads and reranks(model))
         metrics, text_ranks, similarity = found.metrics | metrics, found.ranks, found.similarity
-        by_search = found.parts
+        by_search, by_heads = found.parts, [*found.reranked, *by_heads]
     if not by_search + by_heads:
         raise MissingError("there are no captions and no answered questions to evaluate on")
     search = float(np.mean(by_search)) if by_search else None
@@ -87,20 +91,28 @@ def evaluate(
 class _Found:
     metrics: dict[str, dict[str, float]]
     parts: list[float]
+    reranked: list[float]
     ranks: np.ndarray
     similarity: np.ndarray
 
 
 def _search(
-    model: AlignmentModel, videos: list[FrameFeatures], captions: list[Query], corpus: Corpus, counts: np.ndarray
+    model: AlignmentModel,
+    videos: list[FrameFeatures],
+    captions: list[Query],
+    corpus: Corpus,
+    counts: np.ndarray,
+    anew: bool,
 ) -> _Found:
     """Those captions for which `counts` `(Q,)` holds searched for by cosines of aligned vectors."""
     owner = np.array([q.video for q in captions], np.int64)
     timed = np.array([q.is_timed for q in captions])
     frames = model.align_videos(videos)
-    texts = model.align_texts(np.stack([corpus.text_vector(q) for q in captions]))
+    told_by = [q.parts for q in captions]
+    texts = model.align_texts(np.stack([corpus.vector(parts) for parts in told_by]), corpus.tokens_of(told_by))
     metrics: dict[str, dict[str, float]] = {}
     parts: list[float] = []
+    by_own: list[float] = []
     text_ranks, similarity = np.zeros(0), np.zeros((0, len(frames)))
     if (~timed & counts).any():
         means = np.stack([f.mean(0) for f in frames])
@@ -113,6 +125,13 @@ def _search(
         metrics["text to video"] = retrieval_metrics(similarity, relevant[there])
         metrics["video to text"] = retrieval_metrics(among.T[back], relevant.T[back])
         parts += [_reciprocal(text_ranks), _reciprocal(ranks(among.T[back], relevant.T[back]))]
+        if anew:
+            raw = corpus.tokens_of(q.parts for q in captions if not q.is_timed) if model.compares_tokens else None
+            tokens = None if raw is None else model.align_tokens(raw)
+            to_video, to_text = reranked(model, among, texts[~timed], tokens, frames, (there, back))
+            metrics["text to video reranked"] = retrieval_metrics(to_video, relevant[there])
+            metrics["video to text reranked"] = retrieval_metrics(to_text, relevant.T[back])
+            by_own = [_reciprocal(ranks(to_video, relevant[there])), _reciprocal(ranks(to_text, relevant.T[back]))]
     if (timed & counts).any():
         told = [q for q, is_timed in zip(captions, timed & counts, strict=True) if is_timed]
         vectors = texts[timed & counts]
@@ -129,7 +148,7 @@ def _search(
             truths.append(query.spans)
         metrics["moment in its video"] = moment_metrics(predictions, truths)
         parts += [_reciprocal(ranks(best, relevant)), metrics["moment in its video"]["mIoU"] / 100]
-    return _Found(metrics, parts, text_ranks, similarity)
+    return _Found(metrics, parts, by_own, text_ranks, similarity)
 
 
 def _reciprocal(found: np.ndarray) -> float:

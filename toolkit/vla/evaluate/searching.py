@@ -11,6 +11,7 @@ from vla.corpus import Query
 from vla.evaluate.figures import Floors, Measures, Plain, Values
 from vla.evaluate.floors import retrieval_chance
 from vla.evaluate.normalisation import dual_softmax, querybank
+from vla.evaluate.reranking import reranked, reranks
 from vla.evaluate.retrieval import PARTIAL_RECALLS, RECALLS, ranks, recall
 from vla.evaluate.seen import Seen
 
@@ -32,6 +33,7 @@ class Search:
         bank: `(B, N)` scores of queries that nothing is tested with; None where there are none.
         recalls: the k of R@k.
         partial: SumR stands instead of ranks.
+        plain: scores are of one kind, as the tricks want them.
     """
 
     similarity: np.ndarray
@@ -40,6 +42,7 @@ class Search:
     bank: np.ndarray | None = None
     recalls: Sequence[int] = RECALLS
     partial: bool = False
+    plain: bool = True
 
 
 def searches(
@@ -50,7 +53,7 @@ def searches(
     `text to video` and back: a video's captions count as one item that scores as the best of them (the rule of MSVD and
     VATEX). Where a video has several, `video to captions` takes each for an item (the rule of the full MSR-VTT).
     `paragraph to video` and back: all sentences of a video as one query. `moment to video`: timed captions find videos by
-    their best segment (partially relevant video retrieval).
+    their best segment (partially relevant video retrieval). What a model with a score of its own ranks anew is `reranked`.
     """
     found: dict[str, Search] = {}
     if seen.untimed and "retrieval" in kinds:
@@ -87,7 +90,7 @@ def floors(search: Search) -> Floors:
 
 def tricks(search: Search) -> dict[str, Plain]:
     """The figures of scores that have seen other queries, by the name of the trick; empty where it cannot be done."""
-    if search.similarity.size > _MOST_SCORES:
+    if search.similarity.size > _MOST_SCORES or not search.plain:
         return {}
     found = {"+DSL": dual_softmax(search.similarity)}
     if search.bank is not None and len(search.bank):
@@ -123,6 +126,14 @@ def _both_ways(
             by_video(back), np.eye(len(captioned), dtype=bool), captioned, None if shown is None else by_video(shown)
         ),
     }
+    if reranks(seen.model):
+        to_video, to_text = reranked(seen.model, similarity, texts, seen.tokens(queries), seen.frames)
+        found[f"{name} to video reranked"] = replace(
+            found[f"{name} to video"], similarity=to_video, bank=None, plain=False
+        )
+        found[f"video to {name} reranked"] = replace(
+            found[f"video to {name}"], similarity=by_video(to_text[captioned]), bank=None, plain=False
+        )
     if len(captioned) < len(owner):
         found[f"video to {name}s"] = Search(back, captioned[:, None] == owner, captioned, shown)
     return found

@@ -77,7 +77,17 @@ class Seen:
 
     def texts(self, queries: Sequence[Query]) -> np.ndarray:
         """`(Q, E)` unit vectors."""
-        return self.model.align_texts(np.stack([self.corpus.text_vector(q) for q in queries]))
+        return self.aligned([q.parts for q in queries])
+
+    def tokens(self, queries: Sequence[Query]) -> list[np.ndarray] | None:
+        """`(L, E)` unit tokens of each query; None where no head compares them."""
+        raw = self.corpus.tokens_of(q.parts for q in queries) if self.model.compares_tokens else None
+        return None if raw is None else self.model.align_tokens(raw)
+
+    def aligned(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """`(Q, E)` unit vectors of texts that are cached as these parts."""
+        vectors = np.stack([self.corpus.vector(parts) for parts in texts])
+        return self.model.align_texts(vectors, self.corpus.tokens_of(texts))
 
     @cached_property
     def found(self) -> Found:

@@ -22,10 +22,12 @@ class Head(nn.Module):
 
     Attributes:
         asks: what of a batch it is asked: `videos` (untimed queries), `moments` (timed ones), or questions by their kind.
+        reads_tokens: True if it compares the tokens of queries, which have to be read and projected for it.
         has_blind: True if a twin is trained that sees no video, to tell what the words alone give away.
     """
 
     asks: ClassVar[Asks]
+    reads_tokens: bool = False
     has_blind: ClassVar[bool] = False
 
     @classmethod

@@ -32,20 +32,25 @@ class TokenReader(nn.Module):
         self.each = Bottleneck(dim, width, dropout)
 
     def change_text(self, text: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """`(..., D)` what is added to texts; 0 where no token is real.
+        """`(M, D)` what is added to texts; 0 where no token is real.
 
         Args:
-            text: `(..., D)` whitened.
-            tokens: `(..., L, D)` unit vectors, zero at padding.
-            mask: `(..., L)` bool.
+            text: `(M, D)` whitened.
+            tokens: `(N, D)` unit vectors, the real ones alone: one long text costs all others no padding.
+            mask: `(M, L)` bool, which places of each text they stand at.
         """
         key, value = self.key_value(self.seen(tokens)).chunk(2, -1)
-        logits = (key @ self.ask(text).unsqueeze(-1)).squeeze(-1) / math.sqrt(key.shape[-1])
+        value = value.to(torch.promote_types(value.dtype, torch.float32))
+        count = mask.sum(1)
+        asked = self.ask(text).repeat_interleave(count, 0)
+        logits = (key * asked).sum(-1).to(value.dtype) / math.sqrt(key.shape[-1])
         # The lowest finite number rather than -inf: of a text without tokens the softmax would be NaN.
-        shares = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(-1)
-        told = (shares.unsqueeze(-2) @ value).squeeze(-2)
-        change: torch.Tensor = self.leave(self.dropout(functional.gelu(told)))
-        return change * mask.any(-1, keepdim=True)
+        each = logits.new_full(mask.shape, torch.finfo(logits.dtype).min).masked_scatter(mask, logits)
+        shares = each.softmax(-1)[mask]
+        index = torch.arange(len(tokens), device=tokens.device)
+        told = functional.embedding_bag(index, value, count.cumsum(0) - count, mode="sum", per_sample_weights=shares)
+        change: torch.Tensor = self.leave(self.dropout(functional.gelu(told.to(key.dtype))))
+        return change * mask.any(1, keepdim=True)
 
     def change_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
         """`(..., L, D)` what is added to unit tokens, each by itself."""

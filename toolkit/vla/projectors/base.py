@@ -95,12 +95,21 @@ class ResidualProjector(nn.Module):
                 as if none were given.
             token_mask: `(..., L)` bool, True for real tokens.
         """
+        if self.reader is None or tokens is None or token_mask is None:
+            return self.project_text_rows(texts)
+        found = self.project_text_rows(texts.flatten(0, -2), tokens[token_mask], token_mask.flatten(0, -2))
+        return found.view(texts.shape)
+
+    def project_text_rows(
+        self, texts: torch.Tensor, tokens: torch.Tensor | None = None, token_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The same of texts `(M, D)`, of whose tokens only the real ones `(N, D)` are given, one text after the other."""
         real = (texts.abs().sum(-1, keepdim=True) > 0).to(texts.dtype)
         unit = normalized(texts)
         seen = self.texts_seen(unit)
         change = self.change_text(seen)
         if self.reader is not None and tokens is not None and token_mask is not None:
-            change = change + self.reader.change_text(seen, _unit(tokens, token_mask), token_mask)
+            change = change + self.reader.change_text(seen, normalized(tokens), token_mask)
         return normalized(self._centred(unit, self.texts_seen) + self.alpha * change) * real
 
     def project_tokens(self, tokens: torch.Tensor, token_mask: torch.Tensor) -> torch.Tensor:

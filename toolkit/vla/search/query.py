@@ -55,8 +55,9 @@ class Searcher:
 
     def _embed(self, query: str) -> np.ndarray:
         """`(E,)` unit vector; of a query longer than the encoder's context, the mean direction of its parts."""
-        pooled = self.encoder.encode_text(split_to_fit(query, self.encoder.fits)).pooled
-        vectors = self.model.align_texts(pooled).mean(0)
+        told = self.encoder.encode_text(split_to_fit(query, self.encoder.fits))
+        tokens = [rows[real] for rows, real in zip(told.tokens, told.mask, strict=True)]
+        vectors = self.model.align_texts(told.pooled, tokens).mean(0)
         return (vectors / max(1e-12, float(np.linalg.norm(vectors)))).astype(np.float32)
 
     def _moments(self, scores: np.ndarray, ids: np.ndarray, per_video: int) -> list[tuple[int, float]]:

@@ -69,9 +69,10 @@ def evaluate(
         known = trained_on(place, cache, found, given.annotations)
         chosen = of_split(given.annotations, split, known)
         cache_texts(cache, chosen, device, progress)
-        corpus, paragraphs = corpus_of(cache, chosen)
+        tokens = trained is not None and trained.reads_tokens
+        corpus, paragraphs = corpus_of(cache, chosen, tokens)
         taught = cached_only(cache, known.annotations) if known else []
-        bank = corpus_of(cache, taught) if taught else None
+        bank = corpus_of(cache, taught, tokens) if taught else None
         plain = untrained(corpus, trained, bank[0] if bank else None, HEADS_BY_QUESTION).to(choose_device(device))
         model = plain if trained is None else trained.to(choose_device(device))
         seen = Seen(model, corpus, paragraphs)

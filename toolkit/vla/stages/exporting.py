@@ -75,8 +75,11 @@ class _Aligner:
         values = self.model.align_frames(features)
         return FrameFeatures(features.video_id, values, features.timestamps_seconds, features.duration_seconds)
 
-    def texts(self, pooled: np.ndarray) -> np.ndarray:
-        return pooled.astype(np.float16) if self.model is None else self.model.align_texts(pooled)
+    def texts(self, cache: FeatureCache, texts: list[str]) -> np.ndarray:
+        pooled = _pooled(cache, texts)
+        if self.model is None:
+            return pooled.astype(np.float16)
+        return self.model.align_texts(pooled, _tokens(cache, texts) if self.model.projector.reader else None)
 
 
 def export(
@@ -247,7 +250,7 @@ def _write_texts(
     report: ExportReport,
 ) -> None:
     """`texts.npz`, the vector of each text, and `texts.jsonl`, the captions, which `--captions` reads again."""
-    rows = [aligner.texts(_pooled(cache, texts[i : i + _TOGETHER])) for i in range(0, len(texts), _TOGETHER)]
+    rows = [aligner.texts(cache, texts[i : i + _TOGETHER]) for i in range(0, len(texts), _TOGETHER)]
     if rows:
         durable.write_bytes(folder / TEXTS[0], npz_of(texts, np.concatenate(rows)))
         report.files.append(TEXTS[0])
@@ -258,6 +261,13 @@ def _write_texts(
     lines = [json.dumps(replace(a, query_id=i, source="").to_json()) + "\n" for i, a in zip(ids, told, strict=True)]
     durable.write_bytes(folder / TEXTS[1], "".join(lines).encode("ascii"))
     report.files.append(TEXTS[1])
+
+
+def _tokens(cache: FeatureCache, texts: list[str]) -> list[np.ndarray]:
+    """`(L, D)` raw tokens of each text, of all its parts."""
+    parts = [cache.pieces(t) for t in texts]
+    found = dict(cache.tokens(dict.fromkeys(p for ps in parts for p in ps)))
+    return [np.concatenate([found[p] for p in ps]) for ps in parts]
 
 
 def _pooled(cache: FeatureCache, texts: list[str]) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -107,25 +107,25 @@ def cache_texts(cache: FeatureCache, annotations: list[Annotation], device: str,
         cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
 
 
-def corpus_of(cache: FeatureCache, annotations: list[Annotation]) -> tuple[Corpus, list[Query]]:
-    """The annotated videos with what is told and asked of them, and each paragraph as one query.
+def corpus_of(cache: FeatureCache, annotations: list[Annotation], tokens: bool = False) -> tuple[Corpus, list[Query]]:
+    """The annotated videos with what is told and asked of them, and each paragraph as one query; `tokens` as `load_corpus`.
 
     A paragraph is looked up as one text; where it is not cached so, its sentences stand for it.
     """
-    corpus = load_corpus(cache, annotations)
-    rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
     sentences: dict[tuple[str, str], list[Annotation]] = {}
     for a in annotations:
         if a.paragraph:
             sentences.setdefault((a.video, a.paragraph), []).append(a)
-    queries = []
-    for told in paragraphs(annotations):
+    told_of, parts_of = paragraphs(annotations), []
+    for told in told_of:
         own = sorted(sentences[told.video, told.query_id], key=lambda a: a.sentence or 0)
-        parts = tuple(cache.pieces(told.query) or (p for a in own for p in cache.pieces(a.query)))
-        queries.append(Query(told.query, parts, parts, rows[told.video], np.zeros((0, 2)), told))
-    texts = list(dict.fromkeys(p for q in queries for p in q.parts))
-    vectors = cache.texts(texts).pooled.astype(np.float32) if texts else ()
-    return replace(corpus, vectors={**corpus.vectors, **dict(zip(texts, vectors, strict=True))}), queries
+        parts_of.append(tuple(cache.pieces(told.query) or (p for a in own for p in cache.pieces(a.query))))
+    corpus = load_corpus(cache, annotations, tokens=tokens, also=[p for parts in parts_of for p in parts])
+    rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
+    return corpus, [
+        Query(told.query, parts, parts, rows[told.video], np.zeros((0, 2)), told)
+        for told, parts in zip(told_of, parts_of, strict=True)
+    ]
 
 
 def cached_only(cache: FeatureCache, annotations: list[Annotation]) -> list[Annotation]:

@@ -47,7 +47,7 @@ def warm(model: AlignmentModel, objective: Objective, batches: Iterable[Alignmen
     for batch in batches:
         aligned = model(batch)
         for i, scale in enumerate(_SCALES):
-            parts = objective.alignment(replace(aligned, scale=aligned.scale.new_tensor(scale)), batch)
+            parts = objective.alignment(model, replace(aligned, scale=aligned.scale.new_tensor(scale)), batch)
             losses[i] += sum(float(loss) for loss in parts.values())
     if losses.any():
         model.log_scale.fill_(math.log(_SCALES[int(losses.argmin())]))

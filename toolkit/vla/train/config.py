@@ -11,6 +11,7 @@ from typing import Any
 from vla.durable import sha256
 from vla.errors import UsageError
 
+SCORES = ("mean", "attention", "tokens")
 LEVELS = ("both", "global", "segment", "none")
 MINING = ("neighbours", "clusters")
 HEADS_BY_QUESTION = {"choice": "choice_qa", "open": "open_qa", "count": "counting"}
@@ -33,6 +34,10 @@ class TrainConfig:
     Attributes:
         levels: which alignment losses: `global` (video and description), `segment` (span and sentence), `both`, or
             `none`: only the heads' own.
+        score: how the global level compares a caption with a video: `mean` by the mean frame, as the index does; `attention`
+            also by the frames that are most like it; `tokens` also by its tokens, as far as that is learned to help. See
+            `vla.heads.retrieval`, whose other options are `head_options.retrieval`.
+        phrases: weight of the phrase level: noun and verb phrases of captions against frames; 0 for none.
         heads: plug-in names with commas between, or a list of them, trained together with the alignment; `auto`: one for
             each kind of question there is.
         head_options: options of their constructors, by name.
@@ -67,6 +72,8 @@ class TrainConfig:
     """
 
     levels: str = "both"
+    score: str = "mean"
+    phrases: float = 0.0
     heads: str = "auto"
     head_options: dict[str, dict[str, Any]] = field(default_factory=dict)
     head_weights: dict[str, float] = field(default_factory=dict)
@@ -102,7 +109,9 @@ class TrainConfig:
             raise UsageError(f"mining is one of {', '.join(MINING)}, not {self.mining!r}")
         if "auto" in self.head_names and len(self.head_names) > 1:
             raise UsageError(f"heads is auto or names, not {self.heads}")
-        for name in sorted({*self.head_options, *self.head_weights} - {*self.head_names, *HEADS_BY_QUESTION.values()}):
+        self._check_comparison()
+        known = {*self.head_names, *HEADS_BY_QUESTION.values(), *(("retrieval",) if self.compares else ())}
+        for name in sorted({*self.head_options, *self.head_weights} - known):
             raise UsageError(f"{name!r} has options or a weight, and is none of the heads {self.heads}")
         for name in (
             "epochs", "batch_videos", "look_alikes", "captions_per_video", "questions_per_video", "patience",
@@ -112,6 +121,29 @@ class TrainConfig:
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UsageError(f"precision is auto, fp32 or bf16, not {self.precision!r}")
         self._check_measures()
+
+    def _check_comparison(self) -> None:
+        if self.score not in SCORES:
+            raise UsageError(f"score is one of {', '.join(SCORES)}, not {self.score!r}")
+        if not 0 <= self.phrases < float("inf"):
+            raise UsageError(f"phrases is a weight from 0 up, not {self.phrases}")
+        if self.score != "mean" and self.levels not in ("both", "global") and "retrieval" not in self.head_names:
+            raise UsageError(
+                f"score {self.score} is of the global level, which levels {self.levels} leaves out: take both or global"
+            )
+        given = {"score", "phrases"} & set(self.head_options.get("retrieval", {}))
+        if given:
+            raise UsageError(f"{', '.join(sorted(given))} of the head retrieval: set it by the setting of that name")
+
+    @property
+    def compares(self) -> bool:
+        """True if captions are compared with videos by more than one vector of each."""
+        return self.score != "mean" or self.phrases > 0
+
+    @property
+    def reads_tokens(self) -> bool:
+        """True if tokens of texts are read, by the score or by the projector."""
+        return self.score == "tokens" or bool(self.projector_options.get("tokens"))
 
     @property
     def head_names(self) -> list[str]:

@@ -243,6 +243,16 @@ def _usual(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(frames.astype(np.float32)), torch.from_numpy(texts)
 
 
+def _usual_tokens(corpus: Corpus, seed: int) -> torch.Tensor | None:
+    """Raw tokens, likewise; None where none were read."""
+    if corpus.tokens is None:
+        return None
+    told = [*(q.parts for q in corpus.queries), *(q.parts for q in corpus.questions)]
+    rows = np.array([row for parts in dict.fromkeys(told) for row in corpus.tokens.rows(parts)], np.int64)
+    chosen = np.sort(np.random.default_rng([seed, 8]).permutation(len(rows))[:_ENOUGH])
+    return torch.from_numpy(corpus.tokens.values[rows[chosen]].astype(np.float32))
+
+
 def _initial_model(corpus: Corpus, scale: float, config: TrainConfig) -> AlignmentModel:
     """The frozen encoder with what it needs to become another, from `corpus`, which is trained on."""
     heads = {name: _planned(name, corpus, config) for name in chosen_heads(config, corpus)}
@@ -251,14 +261,19 @@ def _initial_model(corpus: Corpus, scale: float, config: TrainConfig) -> Alignme
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = AlignmentModel(sizes)
-    model.projector.fit(*_usual(corpus, config.seed))
+    model.projector.fit(*_usual(corpus, config.seed), _usual_tokens(corpus, config.seed))
     for head in (*model.heads.values(), *model.blind.values()):
         head.fit(corpus)
     return model
 
 
 def chosen_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
-    """The heads to train: those named, or one for each kind of question that is asked."""
+    """The heads to train: those named, or one for each kind of question that is asked; and what compares captions and videos."""
+    found = _asked_heads(config, corpus)
+    return [*found, "retrieval"] if config.compares and "retrieval" not in found else found
+
+
+def _asked_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
     if config.heads != "auto":
         asks: dict[str, str] = {}
         for name in config.head_names:
@@ -271,7 +286,10 @@ def chosen_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
 
 
 def _planned(name: str, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
-    options: dict[str, Any] = heads.get(name).planned(corpus, config.head_options.get(name, {}))
+    given = config.head_options.get(name, {})
+    if name == "retrieval" and config.compares:
+        given = {**given, "score": config.score, "phrases": config.phrases > 0}
+    options: dict[str, Any] = heads.get(name).planned(corpus, given)
     return options
 
 

@@ -1,6 +1,10 @@
-"""What a step minimises: alignment on whole videos and on segments, the heads' losses, and the pull to the frozen encoder."""
+"""What a step minimises: alignment on whole videos, on segments and on phrases, the heads' losses, and the pull to the frozen
+encoder.
+"""
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import nn
@@ -8,6 +12,7 @@ from torch.nn import functional
 
 from vla.batch import Aligned, AlignmentBatch
 from vla.heads import registry as heads
+from vla.heads.retrieval import Head as Retrieval
 from vla.losses import registry as losses
 from vla.losses.base import positive_pairs, same_text_pairs
 from vla.model import AlignmentModel
@@ -24,7 +29,10 @@ class Objective(nn.Module):
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
-        self.levels = config.levels
+        # Retrieval's own loss is that of the global level.
+        self.is_global = config.levels in ("both", "global") or "retrieval" in config.head_names
+        self.is_segment = config.levels in ("both", "segment")
+        self.phrases = config.phrases
         self.pull = config.pull
         self.weights = dict(config.head_weights)
         self.head = heads.build("retrieval")
@@ -40,20 +48,21 @@ class Objective(nn.Module):
         `aligned` is the batch in the shared space, where somebody has it already.
         """
         aligned = model(batch) if aligned is None else aligned
-        parts = self.alignment(aligned, batch, "retrieval" in model.heads)
+        parts = self.alignment(model, aligned, batch)
         parts |= {k: self.weights.get(k, 1.0) * v for k, v in model.head_losses(aligned, batch).items()}
         if self.pull > 0 and parts:
             parts["pull"] = self.pull * self._pull(model, aligned, batch)
         return parts
 
-    def alignment(self, aligned: Aligned, batch: AlignmentBatch, whole: bool = False) -> dict[str, torch.Tensor]:
-        """The losses of the levels alone; with `whole` that of whole videos, whatever the levels are."""
+    def alignment(self, model: AlignmentModel, aligned: Aligned, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
+        """The losses of the levels alone."""
         parts: dict[str, torch.Tensor] = {}
-        plain = ~batch.is_timed
-        # Retrieval's own loss is that of the global level.
-        if (self.levels in ("both", "global") or whole) and plain.any():
-            parts["global"] = self._global(aligned, batch, plain)
-        if self.levels in ("both", "segment"):
+        plain, head = ~batch.is_timed, self._head(model)
+        if self.is_global and plain.any():
+            parts["global"] = self._global(head, aligned, batch, plain)
+        if self.phrases > 0 and batch.phrase_mask.any():
+            parts["phrases"] = self.phrases * self._phrases(head, aligned, batch)
+        if self.is_segment:
             if batch.is_timed.any():
                 parts["segment"] = self._segments(aligned, batch, batch.is_timed)
             # Where a video has timed captions these say more than any soft alignment could find out.
@@ -64,9 +73,13 @@ class Objective(nn.Module):
                 parts["alignment"] = self._alignment(aligned, batch, loose)
         return parts
 
-    def _global(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
+    def _head(self, model: AlignmentModel) -> Retrieval:
+        """What compares captions with videos: the model's own, or the one that nothing is learned for."""
+        return cast(Retrieval, model.heads["retrieval"] if "retrieval" in model.heads else self.head)
+
+    def _global(self, head: Retrieval, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
         videos = batch.video_of_query[rows]
-        if len(videos) * len(batch.frames) > _AT_ONCE:
+        if head.is_product and len(videos) * len(batch.frames) > _AT_ONCE:
             texts = torch.unique(batch.queries[rows], dim=0, return_inverse=True)[1]
             return self.whole.of_vectors(
                 aligned.queries[rows],
@@ -75,11 +88,30 @@ class Objective(nn.Module):
                 positive_pairs(videos),
                 same_text_pairs(videos, texts),
             )
-        scores = self.head(aligned, batch)[rows] * aligned.scale
-        positives = self.head.positives(batch)[rows]
-        # A video that has the very same caption is not a wrong answer to it, and not its own right one either.
-        shared = (_same_text(batch.queries[rows]).float() @ positives.float()) > 0
+        same = _same_text(batch.queries[rows])
+        return self._among_videos(head.scores(aligned, rows) * aligned.scale, head.positives(batch)[rows], same)
+
+    def _among_videos(self, scores: torch.Tensor, positives: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+        # A video of which the very same is told is not a wrong answer, and not the right one either.
+        shared = (same.float() @ positives.float()) > 0
         return self.whole(scores.masked_fill(shared & ~positives, -torch.inf), positives)
+
+    def _phrases(self, head: Retrieval, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
+        """The phrases of captions against the frames of videos, or of annotated segments where they are timed."""
+        told, losses = batch.phrase_mask.any(1), []
+        same = _same_phrases(batch.phrases, batch.phrase_mask)
+        for rows in (told & ~batch.is_timed, told & batch.is_timed):
+            if not rows.any():
+                continue
+            videos, alike = batch.video_of_query[rows], same[rows][:, rows]
+            timed = bool(batch.is_timed[rows].any())
+            shown = aligned.taken(videos, batch.inside[rows]) if timed else (aligned.frames, aligned.frame_mask)
+            scores = head.of_phrases(aligned.phrases[rows], batch.phrase_mask[rows], *shown) * aligned.scale
+            if timed:
+                losses.append(self.timed(scores, _same_moment(batch.inside[rows], videos) | alike))
+            else:
+                losses.append(self._among_videos(scores, head.positives(batch)[rows], alike))
+        return torch.stack(losses).mean()
 
     def _segments(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
         """Every timed caption against every annotated segment of the batch, those of its own video included."""
@@ -118,9 +150,20 @@ def _same_moment(inside: torch.Tensor, videos: torch.Tensor) -> torch.Tensor:
 
 def _same_text(queries: torch.Tensor) -> torch.Tensor:
     """`(Q, Q)` bool: the very same words, which cannot be wrong for each other's segments."""
+    keys = _keys(queries)
+    return keys[:, None] == keys[None]
+
+
+def _same_phrases(phrases: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`(Q, Q)` bool: the very same phrases, in any order: who speaks of them in another one tells of the same things."""
+    keys = (_keys(phrases.flatten(0, 1)).view(mask.shape) * mask).sum(1)
+    return keys[:, None] == keys[None]
+
+
+def _keys(texts: torch.Tensor) -> torch.Tensor:
+    """`(N,)` whole numbers of raw texts `(N, D)`: the same for the same."""
     # Distances from a product of matrices are off by more than what different texts differ by; whole numbers are exact.
-    bits = queries.contiguous().view(torch.int32).long()
+    bits = texts.contiguous().view(torch.int32).long()
     chance = torch.Generator().manual_seed(0)
     factors = torch.randint(-(2**62), 2**62, bits.shape[1:], generator=chance).to(bits.device)
-    keys = (bits * factors).sum(1)
-    return keys[:, None] == keys[None]
+    return (bits * factors).sum(1)
