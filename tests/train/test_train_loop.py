@@ -232,6 +232,27 @@ def test_a_projector_that_cannot_be_is_refused(tmp_path, options, says):
         run(tmp_path, corpus(), TrainConfig(projector_options=options))
 
 
+@pytest.mark.parametrize(
+    ("setting", "name", "says"),
+    [
+        (
+            "global_loss",
+            "segment_transport",
+            "global_loss is a loss over pairs, one of infonce, mil_nce, sigmoid; 'segment_transport'",
+        ),
+        ("segment_loss", "mil_nce_sets", "segment_loss is a loss over pairs"),
+        (
+            "untimed_loss",
+            "infonce",
+            "untimed_loss is a loss over sets, one of mil_nce_sets, segment_order, segment_transport;",
+        ),
+    ],
+)
+def test_a_loss_of_another_kind_is_refused(tmp_path, setting, name, says):
+    with pytest.raises(UsageError, match=says):
+        run(tmp_path, corpus(), TrainConfig(**SETTINGS, **{setting: name}))
+
+
 def test_where_nothing_would_learn_nothing_is_trained(tmp_path):
     with pytest.raises(UsageError, match="nothing to train: levels is none, and heads 'auto'"):
         run(tmp_path, corpus(), TrainConfig(**SETTINGS, levels="none"))

@@ -4,17 +4,18 @@ encoder.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from vla.batch import Aligned, AlignmentBatch
+from vla.errors import UsageError
 from vla.heads import registry as heads
 from vla.heads.retrieval import Head as Retrieval
 from vla.losses import registry as losses
-from vla.losses.base import positive_pairs, same_text_pairs
+from vla.losses.base import Kind, positive_pairs, same_text_pairs
 from vla.model import AlignmentModel
 from vla.train.config import TrainConfig
 
@@ -36,9 +37,9 @@ class Objective(nn.Module):
         self.pull = config.pull
         self.weights = dict(config.head_weights)
         self.head = heads.build("retrieval")
-        self.whole = losses.build(config.global_loss)
-        self.timed = losses.build(config.segment_loss)
-        self.untimed = losses.build(config.untimed_loss)
+        self.whole = _built("global_loss", config.global_loss, "pairs")
+        self.timed = _built("segment_loss", config.segment_loss, "pairs")
+        self.untimed = _built("untimed_loss", config.untimed_loss, "sets")
 
     def forward(
         self, model: AlignmentModel, batch: AlignmentBatch, aligned: Aligned | None = None
@@ -146,6 +147,15 @@ def _same_moment(inside: torch.Tensor, videos: torch.Tensor) -> torch.Tensor:
     common = frames @ frames.T
     either = frames.sum(1)[:, None] + frames.sum(1)[None] - common
     return (common / either.clamp_min(1) > 0.5) & (videos[:, None] == videos[None])
+
+
+def _built(setting: str, name: str, kind: Kind) -> Any:
+    """The loss `name`; raises UsageError if it compares other things than `setting` asks for."""
+    found = losses.build(name)
+    if found.kind != kind:
+        fit = ", ".join(n for n in losses.names() if losses.get(n).kind == kind)
+        raise UsageError(f"{setting} is a loss over {kind}, one of {fit}; {name!r} is one over {found.kind}")
+    return found
 
 
 def _same_text(queries: torch.Tensor) -> torch.Tensor:
