@@ -23,7 +23,7 @@ from vla.search.changes import Changes, changes, key_of, without_what_is_gone
 from vla.search.measured import Asked
 from vla.search.merging import FLAT, FLAT_BYTES, is_exact, merge
 from vla.search.parts import Part
-from vla.search.store import SearchIndex, keep_part, save_index
+from vla.search.store import SearchIndex, drop_unused, keep_part, save_index
 
 _DEPTH = 200
 
@@ -117,12 +117,15 @@ def bring_up_to_date(
         if (held or is_first) and done < len(new):
             save_index(folder, index)
     merged = merge(folder, index, was, queries, compact=compact, progress=progress)
-    index, notes = merged.index, list(merged.notes)
+    notes = list(merged.notes)
     if done < len(new):
         notes.append(f"{len(new) - done} videos changed while they were read: run 'vla index' again for them")
     state = cache.state() if done == len(new) else ""
+    index = replace(merged.index, cache_state=state)
     if held is None or not found.is_none or merged.count or asked != was or held.cache_state != state:
-        index = save_index(folder, replace(index, cache_state=state))
+        index = save_index(folder, index)
+    else:
+        drop_unused(folder)  # a kill may have come between a commit and its tidying up
     return Brought(index, found, merged.count, notes)
 
 

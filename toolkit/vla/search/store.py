@@ -157,9 +157,14 @@ def save_index(folder: Path, index: SearchIndex) -> SearchIndex:
             "measured": [row.__dict__ for row in kept.measured],
         },
     )  # fmt: skip
+    drop_unused(folder)
+    return kept
+
+
+def drop_unused(folder: Path) -> None:
+    """Delete what the index in `folder` does not name. Whoever calls holds the index, so nobody else is about to name it."""
     for old in unused_files(folder):
         durable.discard(old)
-    return kept
 
 
 def keep_part(folder: Path, part: Part, dim: int) -> Part:

@@ -119,7 +119,8 @@ def _why_anew(held: SearchIndex, cache: FeatureCache, model: Model) -> str:
     """Why nothing of `held` can be used; empty if it can."""
     if held.spec.fingerprint != cache.spec.fingerprint:
         mine, theirs = held.spec.to_json(), cache.spec.to_json()
-        differ = ", ".join(f"{k}: {mine[k]!r}, now {theirs[k]!r}" for k in mine if mine[k] != theirs.get(k))
+        fields = [k for k in mine if k != "fingerprint" and mine[k] != theirs[k]]
+        differ = ", ".join(f"{k}: {mine[k]!r}, now {theirs[k]!r}" for k in fields)
         return f"built anew, because the index was of other features ({differ})"
     if held.run != model.run:
         names = [f"run {name!r}" if name else "the frozen encoder" for name in (held.run, model.run)]
