@@ -14,9 +14,10 @@ import numpy as np
 from vla.indexes import registry as indexes
 from vla.indexes.base import Index
 from vla.progress import ProgressCallback, silent
+from vla.search._files import check_vectors, keep_vectors, mapped
 from vla.search.measured import AUTO, Asked, Measured
 from vla.search.parts import Part, blocks
-from vla.search.store import SearchIndex, check_vectors, keep_part, keep_vectors, mapped
+from vla.search.store import SearchIndex, keep_part
 from vla.search.tune import choose, made_queries
 
 FLAT = "faiss_flat"

@@ -9,7 +9,6 @@ index/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,11 +22,11 @@ from vla.features import FeatureSpec
 from vla.indexes import registry as indexes
 from vla.indexes.base import Index
 from vla.search import _rows
+from vla.search._files import beside, check_vectors, keep, keep_vectors, mapped
 from vla.search.measured import Asked, Measured
 from vla.search.parts import Part, Parts, blocks
 
 SCHEMA = 2
-_KINDS = ("float32", "float16")
 _TRIES = 5
 
 
@@ -93,58 +92,6 @@ class SearchIndex:
         return max(self.parts, key=lambda p: len(p.spans)).backend if self.parts else ""
 
 
-def keep_vectors(folder: Path, vectors: Callable[[], Iterable[np.ndarray]], kind: str) -> dict[str, Any]:
-    """Write what `vectors()` gives, block by block, as numbers of `kind`. Returns what the index says of the file.
-
-    `vectors` is called twice: for the name, which is the content's, and for the content.
-    """
-    import hashlib
-
-    digest = hashlib.sha256()
-    for block in vectors():
-        digest.update(np.ascontiguousarray(block.astype(kind)).data)
-    name = f"vectors-{digest.hexdigest()[:16]}.bin"
-    with durable.written(folder / name) as file:
-        for block in vectors():
-            file.write(np.ascontiguousarray(block.astype(kind)).data)
-    return {"vectors": name, "vectors_sha256": digest.hexdigest(), "kind": kind}
-
-
-def check_vectors(folder: Path, files: Mapping[str, Any]) -> None:
-    """Raises CacheError unless the vectors in `files` are those that were written. Searches map them, and look at few."""
-    import hashlib
-
-    path = beside(folder, files["vectors"])
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CacheError(f"{path} cannot be read ({error.strerror or error}): run 'vla index' again") from error
-    if digest != files["vectors_sha256"]:
-        raise CacheError(f"{path} was altered since it was written (its checksum differs): run 'vla index' again")
-
-
-def mapped(folder: Path, files: Mapping[str, Any], segments: int, dim: int) -> np.ndarray:
-    """`(segments, dim)`: the vectors in `files`, which stay on the disk; raises CacheError if there are not as many."""
-    path = beside(folder, files["vectors"])
-    if files["kind"] not in _KINDS or segments < 1 or dim < 1:
-        raise CacheError(
-            f"{folder / 'index.json'} is damaged (vectors of kind {files['kind']!r}): run 'vla index' again"
-        )
-    size = segments * dim * np.dtype(files["kind"]).itemsize
-    try:
-        there = path.stat().st_size
-        if there != size:
-            raise CacheError(
-                f"{path} was altered since it was written ({there} bytes, not {size}): run 'vla index' again"
-            )
-        return np.memmap(path, files["kind"], "r", shape=(segments, dim))
-    except FileNotFoundError as error:
-        raise CacheError(f"{path} is gone: run 'vla index' again") from error
-    except (OSError, ValueError) as error:
-        raise CacheError(f"{path} cannot be read: {error}") from error
-
-
 def save_index(folder: Path, index: SearchIndex) -> SearchIndex:
     """Commit `index` to `folder`; searches see the old one until the new one is whole. Returns it as it lies there."""
     kept = replace(index, parts=tuple(keep_part(folder, part, index.dim) for part in index.parts))
@@ -173,11 +120,11 @@ def keep_part(folder: Path, part: Part, dim: int) -> Part:
     if "vectors" not in files:
         files |= keep_vectors(folder, lambda: (block for _, block in blocks(part.vectors)), part.vectors.dtype.name)
     if "rows" not in files:
-        files |= _keep(folder, "rows", ".safetensors", _rows.to_bytes(part))
+        files |= keep(folder, "rows", ".safetensors", _rows.to_bytes(part))
         # An exact index is its vectors, and made of them when it is loaded.
         is_exact = indexes.get(part.backend).is_exact
         content = b"" if is_exact else part.index.to_bytes()
-        files |= {"lists": "", "lists_sha256": ""} if is_exact else _keep(folder, "lists", ".bin", content)
+        files |= {"lists": "", "lists_sha256": ""} if is_exact else keep(folder, "lists", ".bin", content)
         files["bytes"] = len(content) or len(part.spans) * dim * 4
     if files == part.files:
         return part
@@ -190,13 +137,6 @@ def _record(part: Part) -> dict[str, Any]:
     """What the index says of `part`."""
     state = {"backend": part.backend, "depth": part.depth, "segments": len(part.spans), "gone": sorted(part.gone)}
     return {**part.files, **state, "renamed": {str(place): name for place, name in sorted(part.renamed.items())}}
-
-
-def _keep(folder: Path, kind: str, suffix: str, content: bytes) -> dict[str, str]:
-    digest = durable.sha256(content)
-    name = f"{kind}-{digest[:16]}{suffix}"
-    durable.write_bytes(folder / name, content)
-    return {kind: name, f"{kind}_sha256": digest}
 
 
 @dataclass(frozen=True)
@@ -328,10 +268,3 @@ def _loaded(folder: Path, record: dict[str, Any], segments: int, dim: int) -> In
             f"not {segments} of {dim}): run 'vla index' again"
         )
     return index
-
-
-def beside(folder: Path, name: Any) -> Path:
-    """The file called `name` in `folder`; raises CacheError for a name that leads elsewhere."""
-    if not isinstance(name, str) or not name or Path(name).name != name:
-        raise CacheError(f"{folder / 'index.json'} names a file outside its folder: {name!r}")
-    return folder / name
