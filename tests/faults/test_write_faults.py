@@ -25,7 +25,7 @@ from vla.encoders.toy import Encoder
 from vla.errors import MissingError, VlaError
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, ModelConfig, segments_of
-from vla.search import build
+from vla.search import build, tune
 from vla.search.build import Model, bring_up_to_date, build_index
 from vla.search.measured import Asked
 from vla.search.query import Searcher
@@ -382,6 +382,8 @@ def is_an_index_of(index, states):
 def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monkeypatch, how, backend):
     """Videos come, go, change and are renamed; a search finds what was there before, or after, or, bit by bit, between."""
     monkeypatch.setattr(build, "FLAT_BYTES", 1 if "bit" in how else 50_000_000)
+    for name, few in (("_QUERIES", 10), ("_TIMED", 1), ("_DEPTHS", (50,))):  # what is measured is no matter here
+        monkeypatch.setattr(tune, name, few)
     cache = FeatureCache.create(tmp_path / "cache", SPEC, SOURCE)
     for seed, name in enumerate(("gone", "changed", "old name", "same")):
         cache.add_video(features(name, seed, 40), receipt(name, seed, 40))
