@@ -292,3 +292,13 @@ def test_the_lock_is_given_back_after_an_error(tmp_path):
         raise ZeroDivisionError
     with durable.locked(tmp_path / "lock", lambda: pytest.fail("still held")):
         assert json.dumps([]) == "[]"
+
+
+def test_a_lock_is_seen_while_it_is_held(tmp_path):
+    path = tmp_path / "lock"
+    assert not durable.is_locked(path)
+    with durable.locked(path):
+        assert durable.is_locked(path)
+    assert not durable.is_locked(path) and path.is_file()
+    with durable.locked(path):  # looking does not hold it
+        assert durable.is_locked(path)

@@ -22,6 +22,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff
 _LABELS = {
     "extract": "extracting", "captions": "captions", "train": "training", "index": "indexing", "render": "rendering",
     "verify": "verifying", "look": "looking", "import": "importing", "export": "exporting",
+    "measure": "measuring",
 }  # fmt: skip
 
 

@@ -1,4 +1,6 @@
-"""Every index: what `exact` finds, and `exact` itself against a loop."""
+"""Every index: what `exact` finds, and `exact` itself against a loop. Those that are not exact find candidates: among enough of
+them are the best rows, and their estimates are near the truth.
+"""
 
 import math
 
@@ -10,9 +12,14 @@ from hypothesis import strategies as st
 from vla.errors import CacheError, ShapeError
 from vla.indexes import registry
 from vla.indexes.base import NOTHING
+from vla.search.parts import rescored
 
 DIM = 6
 every = pytest.mark.parametrize("name", registry.names())
+EXACT = [name for name in registry.names() if registry.get(name).is_exact]
+ESTIMATING = [name for name in registry.names() if name not in EXACT]
+exact_ones = pytest.mark.parametrize("name", EXACT)
+estimating_ones = pytest.mark.parametrize("name", ESTIMATING)
 
 
 def rows(count, seed=0, scale=3.0):
@@ -44,8 +51,26 @@ def naive(table, queries, k):
     return np.array(scores), np.array(ids)
 
 
+def found_by(index, table, queries, k):
+    """What the index finds; where it estimates, what comes of scoring all that it can find anew."""
+    if index.is_exact:
+        return index.search(queries, k)
+    index.probes = max(1, index.lists)
+    _, candidates = index.search(queries, max(k, len(table)))
+    assert candidates.shape == (len(queries), max(k, len(table)))
+    for row in candidates:
+        assert sorted(row[row != NOTHING].tolist()) == sorted(table)
+    order = {i: place for place, i in enumerate(table)}
+    rows = np.vectorize(lambda i: order.get(i, NOTHING), otypes=[np.int64])(candidates)
+    scores, places = rescored(
+        np.array(list(table.values()), np.float32).reshape(len(table), index.dim), queries, rows, k
+    )
+    return scores, np.array([*table, NOTHING], np.int64)[places]  # NOTHING is the last place, too
+
+
 def agree(index, table, queries, k):
-    scores, ids = index.search(queries, k)
+    table = dict(sorted(table.items()))  # places in order of id, so that equal scores are too
+    scores, ids = found_by(index, table, queries, k)
     wanted_scores, wanted_ids = naive(table, queries, k)
     assert scores.shape == ids.shape == (len(queries), k)
     assert scores.dtype == np.float32 and ids.dtype == np.int64
@@ -62,7 +87,7 @@ def test_it_finds_what_a_loop_finds(name, queries, k):
     agree(built(name, ids, vectors), dict(zip(ids.tolist(), vectors, strict=True)), rows(queries, 9), k)
 
 
-@every
+@exact_ones
 def test_it_finds_what_exact_finds(name):
     ids, vectors, queries = np.arange(3000), rows(3000, 1), rows(20, 2)
     scores, found = built(name, ids, vectors).search(queries, 25)
@@ -81,7 +106,7 @@ def test_equal_scores_are_in_order_of_id_at_the_end_of_the_list_too(name, seed, 
     agree(built(name, ids, vectors), dict(zip(ids.tolist(), vectors, strict=True)), whole(4, seed + 1), k)
 
 
-@every
+@exact_ones
 @pytest.mark.parametrize("k", [1, 2, 120])
 def test_copies_of_one_vector_come_in_order_of_id(name, k):
     ids = np.random.default_rng(0).permutation(300)
@@ -90,7 +115,7 @@ def test_copies_of_one_vector_come_in_order_of_id(name, k):
     assert (scores == DIM).all()
 
 
-@every
+@exact_ones
 def test_longer_vectors_score_higher(name):
     """Inner product, not cosine."""
     vectors = np.array([[1, 0], [5, 0], [0.5, 0.5]], np.float32)
@@ -101,7 +126,8 @@ def test_longer_vectors_score_higher(name):
 @every
 def test_more_than_there_is(name):
     index = built(name, [3, 1], np.array([[1, 0], [0, 1]], np.float32))
-    scores, ids = index.search(np.array([[1, 0.5], [-1, 0]], np.float32), 4)
+    table = {1: np.array([0.0, 1.0]), 3: np.array([1.0, 0.0])}
+    scores, ids = found_by(index, table, np.array([[1, 0.5], [-1, 0]], np.float32), 4)
     assert ids.tolist() == [[3, 1, NOTHING, NOTHING], [1, 3, NOTHING, NOTHING]]
     assert scores.tolist() == [[1.0, 0.5, -math.inf, -math.inf], [0.0, -1.0, -math.inf, -math.inf]]
 
@@ -226,6 +252,127 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(name, ids, vectors):
     agree(index, {1: kept[0], 2: kept[1], 3: kept[2]}, rows(2, 1), 3)
     with pytest.raises(ShapeError):
         index.search(np.zeros((1, DIM + 1), np.float32), 1)
+
+
+def clustered(count, dim=32, seed=0):
+    """Vectors round fifty directions, of different lengths."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((50, dim))
+    found = centres[rng.integers(50, size=count)] + 0.5 * rng.standard_normal((count, dim))
+    return (found * rng.uniform(0.5, 2, (count, 1))).astype(np.float32)
+
+
+def best_of(vectors, queries, k):
+    """Ids of the best `k` rows, in float64."""
+    return np.argsort(-(queries.astype(np.float64) @ vectors.astype(np.float64).T), axis=1, kind="stable")[:, :k]
+
+
+@estimating_ones
+def test_the_best_rows_are_among_enough_candidates(name):
+    vectors, queries = clustered(4000, 128), clustered(100, 128, seed=1)
+    index = registry.build(name, dim=128)
+    index.add(np.arange(4000), vectors)
+    best, depth = best_of(vectors, queries, 10), {"faiss_ivf": 10, "faiss_ivf_sq8": 20}.get(name, 800)
+
+    def recall(probes):
+        index.probes = probes
+        _, found = index.search(queries, depth)
+        return np.mean([len(set(f) & set(b)) / 10 for f, b in zip(found.tolist(), best.tolist(), strict=True)])
+
+    assert index.lists > 20 and not index.is_exact
+    assert recall(index.lists) >= 0.99  # nothing is lost but by the estimate
+    assert recall(16) >= 0.75 and recall(1) < recall(index.lists)
+
+
+@estimating_ones
+def test_estimates_are_near_the_truth(name):
+    """Within what a byte, or a bit of which there are many, can say: the error of an estimate is small beside the spread of scores."""
+    rng = np.random.default_rng(3)
+    vectors, queries = (
+        rng.standard_normal((500, 256)).astype(np.float32),
+        rng.standard_normal((20, 256)).astype(np.float32),
+    )
+    index = registry.build(name, dim=256)
+    index.add(np.arange(500), vectors)
+    index.probes = index.lists
+    scores, ids = index.search(queries, 500)
+    true = np.take_along_axis(queries.astype(np.float64) @ vectors.T.astype(np.float64), ids, 1)
+    share = np.std(scores - true) / np.std(true)
+    assert share < {"faiss_ivf": 1e-5, "faiss_ivf_sq8": 0.02, "faiss_ivf_rabitq": 1.0}[name]
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+@estimating_ones
+def test_centres_are_a_function_of_the_seed(name):
+    vectors = clustered(2000)
+
+    def saved(seed):
+        index = registry.build(name, {"seed": seed}, dim=32)
+        index.add(np.arange(2000), vectors)
+        return index.to_bytes()
+
+    assert saved(1) == saved(1) != saved(2)
+
+
+@estimating_ones
+def test_what_is_learned_from_some_serves_for_all(name):
+    vectors = clustered(3000)
+    index = registry.build(name, {"lists": 30}, dim=32)
+    index.learn(vectors[:1500])
+    assert len(index) == 0 and index.lists == 30
+    for first in range(0, 3000, 700):
+        ids = np.arange(first, min(3000, first + 700))
+        index.add(ids, vectors[ids])
+    index.probes = 30
+    assert sorted(index.search(vectors[:1], 3000)[1][0].tolist()) == list(range(3000))
+
+
+def forged(name, change):
+    """The bytes of an index with its arrays changed, as a stranger might write them."""
+    from safetensors.numpy import load, save
+
+    index = registry.build(name, dim=32)
+    index.add(np.arange(500), clustered(500))
+    arrays = {key: value.copy() for key, value in load(index.to_bytes()).items()}
+    change(arrays)
+    return save({key: np.ascontiguousarray(value) for key, value in arrays.items()})
+
+
+def put(key, value):
+    return lambda arrays: arrays.__setitem__(key, value(arrays[key]))
+
+
+FORGERIES = {
+    "a list too long": put("sizes", lambda a: a + np.eye(1, len(a), dtype=np.int64)[0]),
+    "a list of less than nothing": put("sizes", lambda a: a - 1000 * np.eye(1, len(a), dtype=np.int64)[0]),
+    "a list that is as long as memory": put("sizes", lambda a: a + np.int64(2**62)),
+    "short codes": put("codes", lambda a: a[:, :-1]),
+    "codes of fewer rows": put("codes", lambda a: a[:-1]),
+    "fewer ids": put("ids", lambda a: a[:-1]),
+    "ids twice": put("ids", lambda a: np.zeros_like(a)),
+    "ids below nothing": put("ids", lambda a: a - 5),
+    "centres of another width": put("centres", lambda a: a[:, :-1]),
+    "centres that are no numbers": put("centres", lambda a: a * np.nan),
+    "fewer centres": put("centres", lambda a: a[:-1]),
+    "centres as doubles": put("centres", lambda a: a.astype(np.float64)),
+    "no lists at all": put("settings", lambda a: np.array([0, 1, 0])),
+    "no probes": put("settings", lambda a: np.array([a[0], 0, 0])),
+    "settings missing": lambda arrays: arrays.pop("settings"),
+    "another kind": put("kind", lambda a: np.frombuffer(b"pq", np.uint8)),
+    "learned too much": put("learned", lambda a: np.full(len(a) + 64, np.nan, np.float32)),
+    "turned strangely": put("turn", lambda a: np.full((7, 32), 1, np.float32)),
+}
+
+
+@estimating_ones
+@pytest.mark.parametrize("change", FORGERIES.values(), ids=FORGERIES)
+def test_arrays_that_do_not_fit_are_refused(name, change):
+    try:
+        found = registry.get(name).from_bytes(forged(name, change))
+    except CacheError as error:
+        assert "run 'vla index' again" in str(error)
+    else:  # kinds that learn nothing have nothing to be wrong there
+        assert change is FORGERIES["learned too much"] and name != "faiss_ivf_sq8" and len(found) == 500
 
 
 @every

@@ -5,6 +5,7 @@ The work is struck at its Nth operation on the disk, for every N: a child proces
 operation fails with an error of the disk; a write has then written half. Afterwards what is left is opened.
 """
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -23,10 +24,12 @@ from vla.cache.store import EncoderSource, FeatureCache
 from vla.encoders.toy import Encoder
 from vla.errors import MissingError, VlaError
 from vla.features import FrameFeatures
-from vla.model import AlignmentModel, ModelConfig
-from vla.search.build import build_index
+from vla.model import AlignmentModel, ModelConfig, segments_of
+from vla.search import build, tune
+from vla.search.build import Model, bring_up_to_date, build_index
+from vla.search.measured import Asked
 from vla.search.query import Searcher
-from vla.search.store import open_index, save_index
+from vla.search.store import open_index, save_index, unused_files
 from vla.train.checkpoint import load_model, load_state, open_run, save_run, save_state
 from vla.workspace import Workspace
 
@@ -339,6 +342,87 @@ def test_an_index_survives_a_kill_at_any_point(tmp_path, backend, sweep):
         assert len([p for p in folder.iterdir() if not p.name.startswith(durable.TEMPORARY)]) == 3
 
     assert sweep(lambda folder: save_index(folder, old), work, check) > 15
+
+
+FROZEN = Model(AlignmentModel(ModelConfig(6)).eval())
+
+
+def segments(cache):
+    """`{video: {(start, end): vector}}` of all that an index of `cache` holds."""
+    found = {}
+    for name in cache.video_ids():
+        frames = cache.frames(name)
+        cut = segments_of(FROZEN.aligned.align_frames(frames), frames)
+        found[name] = {tuple(span): v for span, v in zip(cut.spans.tolist(), cut.vectors, strict=True)}
+    return found
+
+
+def is_an_index_of(index, states):
+    """Every segment of every video that `index` names is found with its true score, and belongs to one of `states`, whole."""
+    scores, rows = index.vectors.search(QUERY[:1], len(index.vectors))
+    found = {name: {} for name in index.videos}
+    for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True):
+        found[index.videos[index.video_of_row[row]]][tuple(index.spans[row].tolist())] = score
+    for state in states:
+        known = {name: {span: float(v @ QUERY[0]) for span, v in state.get(name, {}).items()} for name in found}
+        if all(found[n].keys() == known[n].keys() and found[n] == pytest.approx(known[n], abs=1e-5) for n in found):
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("how", "backend"),
+    [
+        ("grown", "faiss_flat"),
+        ("grown bit by bit", "faiss_flat"),
+        ("first", "faiss_flat"),
+        ("compacted", "faiss_ivf_sq8"),
+    ],
+)
+def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monkeypatch, how, backend):
+    """Videos come, go, change and are renamed; a search finds what was there before, or after, or, bit by bit, between."""
+    monkeypatch.setattr(build, "FLAT_BYTES", 1 if "bit" in how else 50_000_000)
+    for name, few in (("_QUERIES", 10), ("_TIMED", 1), ("_DEPTHS", (50,))):  # what is measured is no matter here
+        monkeypatch.setattr(tune, name, few)
+    cache = FeatureCache.create(tmp_path / "cache", SPEC, SOURCE)
+    for seed, name in enumerate(("gone", "changed", "old name", "same")):
+        cache.add_video(features(name, seed, 40), receipt(name, seed, 40))
+    before = segments(cache)
+    if how != "first":
+        bring_up_to_date(tmp_path / "before", None, cache, FROZEN, Asked(backend))
+    cache.forget("gone")
+    cache.add_video(features("changed", 7, 40), receipt("changed", 7, 40))
+    cache.rename("old name", dataclasses.replace(cache.receipts["old name"], video_id="new name"))
+    for seed, name in ((8, "new"), (9, "newer")):
+        cache.add_video(features(name, seed, 40), receipt(name, seed, 40))
+    after = segments(cache)
+
+    def prepare(folder):
+        if how != "first":
+            shutil.copytree(tmp_path / "before", folder / "index")
+
+    def work(folder, acknowledge):
+        held = (
+            None if how == "first" and not (folder / "index" / "index.json").exists() else open_index(folder / "index")
+        )
+        bring_up_to_date(folder / "index", held, cache, FROZEN, Asked(backend), compact=how == "compacted")
+        acknowledge("new")
+
+    def check(folder, acknowledged):
+        try:
+            found = open_index(folder / "index")
+        except MissingError:
+            assert how == "first" and not acknowledged
+        else:
+            assert is_an_index_of(found, (after,) if acknowledged or how == "first" else (before, after))
+            if acknowledged or how in ("grown", "compacted"):  # there is nothing between
+                assert set(found.videos) in ([set(after)] if acknowledged else [set(before), set(after)])
+        work(folder, lambda _: None)
+        found = open_index(folder / "index")
+        assert set(found.videos) == set(after) and is_an_index_of(found, (after,))
+        assert found.cache_state == cache.state() and unused_files(folder / "index") == []
+
+    assert sweep(prepare, work, check) > 12
 
 
 def test_strays_of_a_kill_are_never_read(tmp_path):

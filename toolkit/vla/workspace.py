@@ -61,7 +61,23 @@ class Workspace:
     def locked(self, progress: ProgressCallback) -> AbstractContextManager[None]:
         """Hold the workspace while writing to it; waits for another vla that does, and says so."""
         note = Progress("wait", message="another vla is working in this workspace; waiting for it", level="note")
-        return durable.locked(self.home / "lock", lambda: progress(note))
+        return durable.locked(self._lock, lambda: progress(note))
+
+    def locked_index(self, progress: ProgressCallback) -> AbstractContextManager[None]:
+        """Hold the index while writing to it. Features may be added meanwhile: an index is of what was there when it was begun.
+
+        Whoever needs both locks takes this one last.
+        """
+        note = Progress("wait", message="another vla is indexing this workspace; waiting for it", level="note")
+        return durable.locked(self.home / "index.lock", lambda: progress(note))
+
+    def is_busy(self) -> bool:
+        """Whether a vla holds the workspace just now."""
+        return durable.is_locked(self._lock)
+
+    @property
+    def _lock(self) -> Path:
+        return self.home / "lock"
 
     def video_id(self, path: Path) -> str:
         """The name of the video at `path` in this workspace: relative to `root` if it lies below, else absolute."""

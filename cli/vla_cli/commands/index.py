@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vla_cli import options as o
+
+if TYPE_CHECKING:
+    from vla import api
 
 
 def index(
@@ -17,23 +20,70 @@ def index(
             show_default=False,
         ),
     ] = None,
-    backend: Annotated[str, typer.Option(help="Index plug-in.")] = "faiss_flat",
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="Index plug-in, or 'auto' for the fastest by measurement (default: as last time; at first 'auto').",
+            show_default=False,
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory that the index may take, like 2GB (default: as last time; at first half of what is free).",
+            show_default=False,
+        ),
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the ten best segments to be found, on average (default: as last time; at first 0.99).",
+            show_default=False,
+        ),
+    ] = None,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Make one part of what was added bit by bit, and choose its index anew.")
+    ] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Build the index that 'vla search' reads."""
+    """Bring the index that 'vla search' reads up to date: only what is new, changed, renamed or gone is worked on."""
     from vla import api
-    from vla_cli.render import out, print_json, progress_bars, say
+    from vla_cli.render import print_json, progress_bars, say
 
     with progress_bars(quiet) as progress:
-        report = api.index(workspace=workspace, run=run, backend=backend, progress=progress)
+        report = api.index(
+            workspace=workspace, run=run, backend=backend, memory=memory, recall=recall, compact=compact, progress=progress
+        )  # fmt: skip
     if as_json:
         print_json(report.__dict__)
         return
     for note in report.notes:
         say(note, style="yellow")
+    _show(report)
+
+
+def _show(report: api.IndexReport) -> None:
+    from vla_cli.render import out, print_table
+
+    columns = ("index", "recall@10", "bytes/vector", "p50 ms", "p95 ms", "build s", "")
+    rows = []
+    for m in report.measured:
+        small = (m["backend"], "", f"{m['bytes_per_vector']:.0f}", "", "", "", m["why_not"])
+        figures = (
+            f"{m['recall']:.3f}",
+            small[2],
+            f"{m['p50_ms']:.2f}",
+            f"{m['p95_ms']:.2f}",
+            f"{m['build_seconds']:.1f}",
+        )
+        rows.append((m["backend"], *figures, "chosen" if m["chosen"] else m["why_not"]) if m["p50_ms"] else small)
+    if rows:
+        print_table(columns, rows, "measured on this machine", numeric=columns[1:6])
     made = f"with run {report.run!r}" if report.run else "with the frozen encoder"
+    done = f"{report.added} added, {report.renamed} renamed, {report.removed} left out"
     out().print(
-        f"{report.segments} segments of {report.videos} videos indexed {made} ({report.backend}, {report.megabytes:.1f} MB)"
+        f"{report.segments} segments of {report.videos} videos indexed {made} ({report.backend}, {report.megabytes:.1f} MB); "
+        + (done if report.added or report.renamed or report.removed else "no video has changed")
     )

@@ -40,3 +40,94 @@ def flat(dim: int) -> Any:
 def selector(ids: np.ndarray) -> Any:
     """What `remove_ids` takes."""
     return faiss.IDSelectorBatch(ids)
+
+
+def inverted(kind: str, centres: np.ndarray) -> Any:
+    """An empty index of lists round `centres` `(L, E)`; `kind` is `flat`, `sq8` (a byte for each number) or `rabitq` (a bit)."""
+    dim = centres.shape[1]
+    nearest = faiss.IndexFlatIP(dim)
+    nearest.add(np.ascontiguousarray(centres, np.float32))
+    given = (nearest, dim, len(centres))
+    if kind == "flat":
+        return faiss.IndexIVFFlat(*given, faiss.METRIC_INNER_PRODUCT)
+    if kind == "sq8":
+        bytes_ = faiss.ScalarQuantizer.QT_8bit
+        return faiss.IndexIVFScalarQuantizer(*given, bytes_, faiss.METRIC_INNER_PRODUCT, True)
+    bits = faiss.IndexIVFRaBitQ(*given, faiss.METRIC_INNER_PRODUCT)
+    bits.qb = 8  # bits of a query's numbers: with 4, the default, it is no faster, and estimates are worse
+    return bits
+
+
+def centres_of(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """`(count, E)` unit vectors round which `vectors` gather."""
+    if not count < len(vectors):
+        raise ValueError(f"{len(vectors)} vectors have no {count} centres")
+    with_few = {"min_points_per_centroid": 1, "max_points_per_centroid": 64}
+    found = faiss.Kmeans(vectors.shape[1], count, niter=8, spherical=True, seed=seed, **with_few)
+    found.train(np.ascontiguousarray(vectors, np.float32))
+    return np.asarray(found.centroids, np.float32)
+
+
+def nearest(index: Any, vectors: np.ndarray) -> np.ndarray:
+    """`(N,)` int64: which list of an inverted index each of `vectors` belongs to."""
+    return np.ascontiguousarray(index.quantizer.search(vectors, 1)[1][:, 0])
+
+
+def add_near(index: Any, ids: np.ndarray, vectors: np.ndarray, near: np.ndarray) -> None:
+    """Put `vectors` into the lists `near` `(N,)` of an inverted index."""
+    ids, vectors, near = (
+        np.ascontiguousarray(a, t) for a, t in ((ids, np.int64), (vectors, np.float32), (near, np.int64))
+    )
+    if not len(ids) == len(vectors) == len(near) or (len(near) and not 0 <= near.min() <= near.max() < index.nlist):
+        raise ValueError(f"{len(near)} list numbers for {len(vectors)} vectors, of {index.nlist} lists")
+    index.add_core(len(ids), faiss.swig_ptr(vectors), faiss.swig_ptr(ids), faiss.swig_ptr(near))
+
+
+def ranges(index: Any) -> np.ndarray:
+    """What a scalar quantiser learned; nothing for other kinds."""
+    found = faiss.vector_to_array(index.sq.trained) if hasattr(index, "sq") else np.zeros(0)
+    return np.asarray(found, np.float32)
+
+
+def filled(index: Any, learned: np.ndarray, sizes: np.ndarray, ids: np.ndarray, codes: np.ndarray) -> Any:
+    """`index`, an `inverted` one, with rows: `sizes` `(L,)` of lists, and `ids` `(N,)` and `codes` `(N, code)`, list by list.
+
+    Raises:
+        ValueError: what is given does not fit the index.
+    """
+    width = index.code_size
+    # Each size by itself, too: a sum of large ones wraps round.
+    counts = sizes.shape == (index.nlist,) and bool(((sizes >= 0) & (sizes <= len(ids))).all())
+    if not counts or sizes.sum() != len(ids) or codes.shape != (len(ids), width):
+        raise ValueError(f"{codes.shape} codes do not make {index.nlist} lists of {width} bytes a row")
+    if hasattr(index, "sq"):
+        if learned.shape != (2 * index.d,) or not np.isfinite(learned).all():
+            raise ValueError("the quantiser's ranges do not fit")
+        faiss.copy_array_to_vector(learned, index.sq.trained)
+    index.is_trained = True
+    ends = np.cumsum(sizes)
+    for number, (size, end) in enumerate(zip(sizes.tolist(), ends.tolist(), strict=True)):
+        if size:
+            mine, bytes_ = np.ascontiguousarray(ids[end - size : end]), np.ascontiguousarray(codes[end - size : end])
+            index.invlists.add_entries(number, size, faiss.swig_ptr(mine), faiss.swig_ptr(bytes_))
+    index.ntotal = len(ids)
+    return index
+
+
+def listed(index: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`sizes`, `ids` and `codes` of an inverted index, as `filled` takes them."""
+    lists, width = index.invlists, index.code_size
+    sizes = np.array([lists.list_size(i) for i in range(index.nlist)], np.int64)
+    ids, codes = np.empty(index.ntotal, np.int64), np.empty((index.ntotal, width), np.uint8)
+    end = 0
+    for number, size in enumerate(sizes.tolist()):
+        if size:
+            ids[end : end + size] = faiss.rev_swig_ptr(lists.get_ids(number), size)
+            codes[end : end + size] = faiss.rev_swig_ptr(lists.get_codes(number), size * width).reshape(size, width)
+        end += size
+    return sizes, ids, codes
+
+
+def threads(count: int) -> None:
+    """Let FAISS use `count` threads in this process."""
+    faiss.omp_set_num_threads(count)

@@ -13,9 +13,23 @@ NOTHING = -1
 
 
 class Index(Protocol):
-    """Inner-product search. The constructor takes the width of the vectors."""
+    """Inner-product search. The constructor takes the width of the vectors.
+
+    Attributes:
+        dim: that width.
+        is_exact: what `search` returns is what `exact` returns. Where not, some of the best rows may be missing, and scores
+            and order are an estimate: whoever has the vectors scores the rows anew.
+        lists: into how many lists rows are sorted; 1 where every query looks at every row.
+        probes: how many of the lists, those nearest to the query, a search looks into.
+    """
 
     dim: int
+    is_exact: bool
+    lists: int
+    probes: int
+
+    def learn(self, vectors: np.ndarray) -> None:
+        """Find out from some `vectors` `(N, E)` how rows are best kept. Without this, the first `add` does it with its own."""
 
     def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
         """Keep `vectors` `(N, E)` under `ids` `(N,)` int64; an id that is there already is replaced."""
@@ -51,6 +65,22 @@ def checked(ids: np.ndarray, vectors: np.ndarray, dim: int) -> tuple[np.ndarray,
     if not np.isfinite(vectors).all():
         raise ShapeError("vectors hold values that are not finite")
     return ids, vectors
+
+
+class LooksAtAll:
+    """What is the same for every index that compares each query with each row."""
+
+    is_exact = True
+    lists = 1
+    probes = 1
+
+    def learn(self, vectors: np.ndarray) -> None:
+        """Nothing is to be learned."""
+
+
+def nothing(queries: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a search of no rows returns."""
+    return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), NOTHING, np.int64)
 
 
 def by_score_then_id(scores: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

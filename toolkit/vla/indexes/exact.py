@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from vla.errors import CacheError
-from vla.indexes.base import NOTHING, by_score_then_id, checked
+from vla.indexes.base import NOTHING, LooksAtAll, by_score_then_id, checked
 
 _HEADER = np.dtype([("magic", "S4"), ("dim", "<i8"), ("rows", "<i8")])
 
 
-class Index:
+class Index(LooksAtAll):
     """Exact search by one matrix product.
 
     Args:

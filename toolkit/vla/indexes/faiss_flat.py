@@ -6,10 +6,10 @@ import numpy as np
 
 from vla.errors import CacheError
 from vla.indexes import _faiss
-from vla.indexes.base import NOTHING, by_score_then_id, checked
+from vla.indexes.base import NOTHING, LooksAtAll, by_score_then_id, checked, nothing
 
 
-class Index:
+class Index(LooksAtAll):
     """Exact search, blocked and threaded by FAISS.
 
     Args:
@@ -36,7 +36,7 @@ class Index:
         """See the base class."""
         _, queries = checked(np.arange(len(queries)), queries, self.dim)
         if not len(queries) or not len(self):
-            return np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), NOTHING, np.int64)
+            return nothing(len(queries), k)
         # One more than asked for, to see whether rows tie for the last place: FAISS takes any of those.
         scores, ids = self._index.search(queries, k + 1)
         scores[ids == NOTHING] = -np.inf

@@ -1,84 +1,142 @@
-"""The index on disk: vectors, what each row means, and which features and run they came from.
+"""The index on disk: parts, what each row means, and which features and run they came from.
 
 index/
-  index.json              what it was built from; names the two files, with their checksums
-  vectors-<sha>.bin       the index plug-in's bytes
-  rows-<sha>.safetensors  video number, start and end of each row
+  index.json               what it was built from; names the files of each part, with their checksums and lost videos
+  vectors-<sha>.bin        the vectors of a part, row by row, as they lie in memory
+  rows-<sha>.safetensors   video number, start and end of each row; names and keys of the videos
+  lists-<sha>.bin          the index plug-in's bytes, where the index is more than its vectors
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vla import durable
-from vla.errors import CacheError, MissingError
+from vla.errors import CacheError, MissingError, UsageError, VlaError
 from vla.features import FeatureSpec
 from vla.indexes import registry as indexes
 from vla.indexes.base import Index
+from vla.search import _rows
+from vla.search._files import beside, check_vectors, keep, keep_vectors, mapped
+from vla.search.measured import Asked, Measured
+from vla.search.parts import Part, Parts, blocks
 
-SCHEMA = 1
+SCHEMA = 2
+_TRIES = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SearchIndex:
     """Segments of videos, ready to be searched.
 
     Attributes:
-        vectors: the index; its ids are rows of the arrays below.
-        video_of_row: `(N,)` int32, positions in `videos`.
-        spans: `(N, 2)` float64 seconds.
-        videos: names of the videos, in order.
+        parts: the segments.
+        dim: width of their vectors.
         spec: the feature space.
         run: name of the trained run whose projector made the vectors; empty for the frozen encoder.
         run_digest: digest of its weights.
-        cache_state: `FeatureCache.state()` when it was built.
-        backend: name of the index plug-in.
+        cache_state: `FeatureCache.state()` when it was brought up to date; empty while that goes on.
+        asked: what it is to be.
+        measured: what was measured of its largest part and of what that could have been.
     """
 
-    vectors: Index
-    video_of_row: np.ndarray
-    spans: np.ndarray
-    videos: list[str]
+    parts: tuple[Part, ...]
+    dim: int
     spec: FeatureSpec
     run: str
     run_digest: str
     cache_state: str
-    backend: str
+    asked: Asked = Asked()  # noqa: RUF009 - it is frozen
+    measured: tuple[Measured, ...] = ()
+
+    @cached_property
+    def vectors(self) -> Parts:
+        """All parts as one index; its ids are rows of the arrays below."""
+        return Parts(self.parts, self.dim)
+
+    @cached_property
+    def video_of_row(self) -> np.ndarray:
+        """`(N,)` int32, positions in `videos`; -1 for rows that are never found, because their video is gone."""
+        found, first = [], 0
+        for part in self.parts:
+            number = np.full(len(part.videos), -1, np.int32)
+            for place, (position, _, _) in enumerate(part.held(), first):
+                number[position] = place
+            first += int((number >= 0).sum())
+            found.append(number[part.video_of_row])
+        return np.concatenate(found) if found else np.zeros(0, np.int32)
+
+    @cached_property
+    def spans(self) -> np.ndarray:
+        """`(N, 2)` float64 seconds."""
+        return np.concatenate([np.zeros((0, 2)), *(p.spans for p in self.parts)])
+
+    @cached_property
+    def videos(self) -> list[str]:
+        """Names of the videos."""
+        return [name for part in self.parts for _, name, _ in part.held()]
+
+    @property
+    def bytes_loaded(self) -> int:
+        """What its indexes take in memory once they are loaded; vectors that are only mapped do not count."""
+        return sum(int(p.files["bytes"]) for p in self.parts)
+
+    @property
+    def backend(self) -> str:
+        """Name of the plug-in of the largest part."""
+        return max(self.parts, key=lambda p: len(p.spans)).backend if self.parts else ""
 
 
-def save_index(folder: Path, index: SearchIndex) -> None:
-    """Commit `index` to `folder`; searches see the old one until the new one is whole."""
-    from safetensors.numpy import save
-
-    content = index.vectors.to_bytes()
-    rows = save({"video_of_row": index.video_of_row.astype(np.int32), "spans": index.spans.astype(np.float64)})
-    names = [f"vectors-{durable.sha256(content)[:16]}.bin", f"rows-{durable.sha256(rows)[:16]}.safetensors"]
-    durable.write_bytes(folder / names[0], content)
-    durable.write_bytes(folder / names[1], rows)
+def save_index(folder: Path, index: SearchIndex) -> SearchIndex:
+    """Commit `index` to `folder`; searches see the old one until the new one is whole. Returns it as it lies there."""
+    kept = replace(index, parts=tuple(keep_part(folder, part, index.dim) for part in index.parts))
     durable.write_json(
         folder / "index.json",
         {
-            "schema": SCHEMA,
-            "vectors": names[0],
-            "vectors_sha256": durable.sha256(content),
-            "rows": names[1],
-            "rows_sha256": durable.sha256(rows),
-            "videos": index.videos,
-            "segments": len(index.video_of_row),
-            "spec": index.spec.to_json(),
-            "run": index.run,
-            "run_digest": index.run_digest,
-            "cache_state": index.cache_state,
-            "backend": index.backend,
+            "schema": SCHEMA, "dim": kept.dim, "videos": len(kept.videos), "segments": len(kept.vectors),
+            "spec": kept.spec.to_json(), "run": kept.run, "run_digest": kept.run_digest, "backend": kept.backend,
+            "cache_state": kept.cache_state, "asked": kept.asked.__dict__, "parts": [_record(part) for part in kept.parts],
+            "measured": [row.__dict__ for row in kept.measured],
         },
-    )
-    for old in [*folder.glob("vectors-*"), *folder.glob("rows-*")]:
-        if old.name not in names:
-            durable.discard(old)
+    )  # fmt: skip
+    drop_unused(folder)
+    return kept
+
+
+def drop_unused(folder: Path) -> None:
+    """Delete what the index in `folder` does not name. Whoever calls holds the index, so nobody else is about to name it."""
+    for old in unused_files(folder):
+        durable.discard(old)
+
+
+def keep_part(folder: Path, part: Part, dim: int) -> Part:
+    """`part` with its files in `folder`, written where they are not there yet. No search sees it before `save_index`."""
+    files = dict(part.files)
+    if "vectors" not in files:
+        files |= keep_vectors(folder, lambda: (block for _, block in blocks(part.vectors)), part.vectors.dtype.name)
+    if "rows" not in files:
+        files |= keep(folder, "rows", ".safetensors", _rows.to_bytes(part))
+        # An exact index is its vectors, and made of them when it is loaded.
+        is_exact = indexes.get(part.backend).is_exact
+        content = b"" if is_exact else part.index.to_bytes()
+        files |= {"lists": "", "lists_sha256": ""} if is_exact else keep(folder, "lists", ".bin", content)
+        files["bytes"] = len(content) or len(part.spans) * dim * 4
+    if files == part.files:
+        return part
+    whole = replace(part, files=files)
+    make = partial(_loaded, folder, _record(whole), len(part.spans), dim)
+    return replace(whole, make=make, vectors=mapped(folder, files, len(part.spans), dim))
+
+
+def _record(part: Part) -> dict[str, Any]:
+    """What the index says of `part`."""
+    state = {"backend": part.backend, "depth": part.depth, "segments": len(part.spans), "gone": sorted(part.gone)}
+    return {**part.files, **state, "renamed": {str(place): name for place, name in sorted(part.renamed.items())}}
 
 
 @dataclass(frozen=True)
@@ -98,9 +156,18 @@ def summary(folder: Path) -> IndexSummary:
     record, spec = _read_record(folder)
     try:
         run, state, backend = (str(record[k]) for k in ("run", "cache_state", "backend"))
-        return IndexSummary(spec, len(record["videos"]), int(record["segments"]), run, state, backend)
+        return IndexSummary(spec, int(record["videos"]), int(record["segments"]), run, state, backend)
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder, error) from error
+
+
+def unused_files(folder: Path) -> list[Path]:
+    """Files in `folder` that its index does not name: what a kill left."""
+    try:
+        named = {part[kind] for part in _read_record(folder)[0]["parts"] for kind in ("vectors", "rows", "lists")}
+    except (VlaError, KeyError, TypeError):  # nobody knows what is needed
+        return []
+    return [p for pattern in ("vectors-*", "rows-*", "lists-*") for p in folder.glob(pattern) if p.name not in named]
 
 
 def _read_record(folder: Path) -> tuple[dict[str, Any], FeatureSpec]:
@@ -111,6 +178,8 @@ def _read_record(folder: Path) -> tuple[dict[str, Any], FeatureSpec]:
     try:
         if record["schema"] > SCHEMA:
             raise CacheError(f"{path} was written by a newer vla (schema {record['schema']}): upgrade vla")
+        if record["schema"] < SCHEMA:
+            raise CacheError(f"{path} was written by an older vla (schema {record['schema']}): run 'vla index' again")
         return record, FeatureSpec.from_json(record["spec"], str(path))
     except (KeyError, TypeError) as error:
         raise _damaged(folder, error) from error
@@ -120,46 +189,82 @@ def _damaged(folder: Path, error: Exception) -> CacheError:
     return CacheError(f"{folder / 'index.json'} is damaged ({error!r}): run 'vla index' again")
 
 
-def open_index(folder: Path) -> SearchIndex:
-    """The index in `folder`; raises MissingError if there is none, CacheError if it is damaged or too new."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+def open_index(folder: Path, *, load: bool = True) -> SearchIndex:
+    """The index in `folder`; raises MissingError if there is none, CacheError if it is damaged, too old or too new.
 
-    path = folder / "index.json"
-    record, spec = _read_record(folder)
+    Args:
+        folder: where it lies.
+        load: have everything in memory that a search needs. Else it is read when it is first needed, for those who only want
+            to know what the index holds.
+    """
+    for _ in range(_TRIES):
+        record, spec = _read_record(folder)
+        try:
+            index = _opened(folder, record, spec)
+            for part in index.parts if load else ():
+                _ = part.index
+            return index
+        except CacheError:
+            # Another process may have put a new index in the place of the one whose files were being read.
+            if _read_record(folder)[0] == record:
+                raise
+    raise CacheError(f"{folder} changes faster than it can be read: search again when 'vla index' is done")
+
+
+def check_index(folder: Path) -> None:
+    """Raises as `open_index` does unless every byte of the index in `folder` is as it was written."""
+    for part in open_index(folder).parts:
+        check_vectors(folder, part.files)
+
+
+def _opened(folder: Path, record: dict[str, Any], spec: FeatureSpec) -> SearchIndex:
     try:
-        vectors = durable.read_checked(_beside(path, record, "vectors"), record["vectors_sha256"])
-        rows = load(durable.read_checked(_beside(path, record, "rows"), record["rows_sha256"]))
-        index = SearchIndex(
-            indexes.get(record["backend"]).from_bytes(vectors),
-            rows["video_of_row"],
-            rows["spans"],
-            [str(v) for v in record["videos"]],
-            spec,
-            record["run"],
-            record["run_digest"],
-            record["cache_state"],
-            record["backend"],
-        )
-    except (KeyError, TypeError, SafetensorError) as error:
+        dim = int(record["dim"])
+        parts = tuple(_part(folder, part, dim) for part in record["parts"])
+        asked = Asked.from_json(record["asked"])
+        measured = tuple(Measured(**row) for row in record["measured"])
+        run, digest, state = (str(record[k]) for k in ("run", "run_digest", "cache_state"))
+        return SearchIndex(parts, dim, spec, run, digest, state, asked, measured)
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise _damaged(folder, error) from error
-    owners, spans = index.video_of_row, index.spans
-    fits = (
-        owners.dtype == np.int32
-        and spans.dtype == np.float64
-        and owners.shape == (len(index.vectors),)
-        and spans.shape == (len(owners), 2)
-        and np.isfinite(spans).all()
-        and (spans[:, 0] <= spans[:, 1]).all()
-        and (not len(owners) or 0 <= owners.min() <= owners.max() < len(index.videos))
-    )
-    if not fits:
-        raise CacheError(f"{path}: vectors, rows and videos do not fit together: run 'vla index' again")
+
+
+def _part(folder: Path, record: dict[str, Any], dim: int) -> Part:
+    segments, backend, depth = int(record["segments"]), str(record["backend"]), int(record["depth"])
+    vectors = mapped(folder, record, segments, dim)
+    content = durable.read_checked(beside(folder, record["rows"]), record["rows_sha256"])
+    rows = _rows.from_bytes(content, folder / record["rows"])
+    gone, renamed = frozenset(record["gone"]), {int(place): str(name) for place, name in record["renamed"].items()}
+    known = range(len(rows.videos))
+    if len(rows.spans) != segments or not all(isinstance(place, int) and place in known for place in {*gone, *renamed}):
+        raise CacheError(
+            f"{folder / 'index.json'}: vectors, rows and videos do not fit together: run 'vla index' again"
+        )
+    make = partial(_loaded, folder, record, segments, dim)
+    held = (rows.video_of_row, rows.spans, rows.videos, rows.keys)
+    kept = ("vectors", "vectors_sha256", "kind", "rows", "rows_sha256", "lists", "lists_sha256", "bytes")
+    return Part(backend, make, vectors, *held, depth, gone, renamed, {name: record[name] for name in kept})
+
+
+def _loaded(folder: Path, record: dict[str, Any], segments: int, dim: int) -> Index:
+    """The index of a part; what it is made of is checked first."""
+    try:
+        if record["lists"]:
+            content = durable.read_checked(beside(folder, record["lists"]), record["lists_sha256"])
+            index: Index = indexes.get(record["backend"]).from_bytes(content)
+        else:
+            content = durable.read_checked(beside(folder, record["vectors"]), record["vectors_sha256"])
+            index = indexes.build(record["backend"], dim=dim)
+            index.add(
+                np.arange(segments), np.frombuffer(content, record["kind"]).reshape(segments, dim).astype(np.float32)
+            )
+    except CacheError:
+        raise
+    except (VlaError, ValueError) as error:
+        raise _damaged(folder, error) from error
+    if index.dim != dim or len(index) != segments:
+        raise CacheError(
+            f"{folder / 'index.json'}: vectors, rows and videos do not fit together ({len(index)} rows of {index.dim} numbers, "
+            f"not {segments} of {dim}): run 'vla index' again"
+        )
     return index
-
-
-def _beside(path: Path, record: dict[str, Any], key: str) -> Path:
-    name = str(record[key])
-    if Path(name).name != name:
-        raise CacheError(f"{path} names a file outside its folder: {name!r}")
-    return path.parent / name

@@ -11,6 +11,7 @@ from vla.cache.store import FeatureCache, current_cache
 from vla.errors import CacheError
 from vla.model import frozen
 from vla.progress import Progress, ProgressCallback, silent
+from vla.search.changes import changes
 from vla.search.hits import Hit
 from vla.search.query import Searcher
 from vla.search.store import open_index
@@ -48,12 +49,10 @@ class OpenWorkspace:
         cache = current_cache(self.workspace.caches)
         if cache.spec.fingerprint != held.spec.fingerprint:
             return ["the index is of an earlier encoder of this workspace: run 'vla index' to search the new features"]
-        if cache.state() == held.cache_state:
-            return []
-        new, gone = set(cache.video_ids()) - set(held.videos), set(held.videos) - set(cache.video_ids())
-        return [
-            f"the index is out of date ({len(new)} videos are missing in it, {len(gone)} are gone or changed): run 'vla index'"
-        ]
+        found = changes(held, cache)
+        if not found.is_none:
+            return [f"the index is out of date ({found}): run 'vla index'; {found.covered}"]
+        return [f"features are still being added; {found.covered} so far"] if self.workspace.is_busy() else []
 
 
 def open_workspace(path: Path | str | None = None, device: str = "auto") -> OpenWorkspace:

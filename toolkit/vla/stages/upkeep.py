@@ -19,7 +19,7 @@ from vla.cache.upkeep import Damage, repair, unused_shards
 from vla.cache.upkeep import verify as verify_cache
 from vla.errors import CacheError, MissingError, VlaError
 from vla.progress import Progress, ProgressCallback, silent
-from vla.search.store import summary
+from vla.search.store import check_index, summary, unused_files
 from vla.stages.texts import has_encoder
 from vla.workspace import Workspace
 
@@ -88,12 +88,12 @@ def remove(
 def verify(
     *, workspace: Path | None = None, read_data: bool = False, mend: bool = False, progress: ProgressCallback = silent
 ) -> list[Damage]:
-    """What is damaged in the workspace's features.
+    """What is damaged in the workspace's features and, where everything is read, in its index.
 
     Args:
         workspace: as for `search`.
         read_data: read everything and compare checksums, not only look whether it is there.
-        mend: forget what is damaged, so that the next `extract` makes it anew.
+        mend: forget what is damaged, so that the next `extract` (or `index`) makes it anew.
         progress: called for each video.
     """
     place = Workspace.open(workspace)
@@ -104,7 +104,21 @@ def verify(
         )
         if mend:
             repair(cache, found)
-    return found
+    return found + (_damaged_index(place, mend) if read_data else [])
+
+
+def _damaged_index(place: Workspace, mend: bool) -> list[Damage]:
+    """What is wrong with the index, if there is one; with `mend` it is forgotten."""
+    with place.locked_index(silent):
+        try:
+            check_index(place.index)
+        except MissingError:
+            return []
+        except CacheError as error:
+            if mend:
+                durable.remove(place.index / "index.json")
+            return [Damage("the index", str(error))]
+    return []
 
 
 def collect(*, workspace: Path | None = None, all_caches: bool = False) -> tuple[int, int]:
@@ -115,11 +129,11 @@ def collect(*, workspace: Path | None = None, all_caches: bool = False) -> tuple
         all_caches: also delete the features of encoders that the workspace no longer uses.
     """
     place = Workspace.open(workspace)
-    with place.locked(silent):
+    with place.locked(silent), place.locked_index(silent):
         current = current_cache(place.caches)
         others = [p for p in place.caches.iterdir() if p.is_dir() and p != current.folder]
-        # Temporary files of every writer: all of them hold the lock that is held here.
-        doomed = {*place.home.rglob(f"{durable.TEMPORARY}*"), *unused_shards(current)}
+        # Temporary files of every writer: all of them hold a lock that is held here.
+        doomed = {*place.home.rglob(f"{durable.TEMPORARY}*"), *unused_shards(current), *unused_files(place.index)}
         for folder in others:
             if all_caches:
                 doomed |= {p for p in folder.rglob("*") if p.is_file()}

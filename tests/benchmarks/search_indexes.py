@@ -1,0 +1,185 @@
+"""Indexes of many segments side by side: build time, bytes for a vector, recall@10 and how long a search takes.
+
+    python tests/benchmarks/search_indexes.py [FOLDER] [--rows 100000] [--dim 512] [--recall 0.99] [--peers hnswlib usearch]
+
+Vectors are made to be like segments of videos: all in one cone, topics, videos within topics, shots within videos, neighbours
+nearly the same, few directions that matter much. Queries are like texts: in a cone of their own, with a weak share of a
+segment's direction. Ours and the peers (`pip install hnswlib usearch`) are set up with the least effort that comes to the same
+recall on either half of the queries. Every query goes to all of them in turn before the next one, so that whatever else the
+machine does, it does to all.
+
+FOLDER keeps the vectors, as float16, as an index has them. Bytes are those in memory; ours score their candidates anew from the
+mapped file, which the operating system may keep in memory, too (2 bytes a number).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from vla.indexes import _faiss
+from vla.search import tune
+from vla.search.parts import exhaustive
+
+K = 10
+Search = Callable[[np.ndarray], np.ndarray]
+"""Ids `(10,)` of one query `(E,)`."""
+
+
+def rows_like_segments(path: Path, count: int, dim: int, seed: int = 0, per_video: int = 200) -> np.ndarray:
+    """`(count, dim)` float16 unit vectors in the file at `path`."""
+    rng = np.random.default_rng(seed)
+    cone = unit(rng.standard_normal(dim, np.float32))
+    spread = rng.standard_normal((dim, dim), np.float32) * (np.arange(1, dim + 1, dtype=np.float32) ** -0.5)[:, None]
+    topics = rng.standard_normal((300, dim), np.float32)
+    found = np.memmap(path, np.float16, "w+", shape=(count, dim))
+    for first in range(0, count, per_video):
+        rows = min(per_video, count - first)
+        video = topics[rng.integers(300)] + rng.standard_normal(dim, np.float32)
+        shots = video + 0.8 * rng.standard_normal((rows // 10 + 1, dim), np.float32)
+        frames = shots[np.arange(rows) // 10] + 0.4 * rng.standard_normal((rows, dim), np.float32)
+        found[first : first + rows] = unit(1.2 * cone + unit(frames @ spread))
+    return found
+
+
+def queries_like_texts(vectors: np.ndarray, count: int, seed: int = 1) -> np.ndarray:
+    """`(count, dim)` float32 unit vectors."""
+    rng = np.random.default_rng(seed)
+    dim = vectors.shape[1]
+    some = vectors[np.sort(rng.choice(len(vectors), min(len(vectors), 20_000), replace=False))].astype(np.float32)
+    away = unit(some - some.mean(0))
+    noise = unit(away[rng.integers(len(away), size=count)] + rng.standard_normal((count, dim), np.float32) / dim**0.5)
+    cone = unit(rng.standard_normal(dim, np.float32))
+    return unit(1.2 * cone + 0.6 * away[rng.integers(len(away), size=count)] + 0.8 * noise)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def ours(name: str, source: tune._Source, truth: tune._Truth, recall: float) -> tuple[Search, float, float, str]:
+    """A search, seconds to build, bytes for a vector, and how it was set up."""
+    index, row = tune._candidate(name, source, truth, recall, None)
+    part = tune._as_part(index, source.vectors, row.depth)
+    how = f"{row.lists} lists, {row.probes} probed, {row.depth} scored anew" if row.depth else ""
+    return (lambda q: part.search(q[None], K)[1][0]), row.build_seconds, row.bytes_per_vector, how
+
+
+def hnswlib_index(vectors: np.ndarray, threads: int) -> tuple[Callable[[int], Search], float, float]:
+    import hnswlib
+
+    began = time.perf_counter()
+    index = hnswlib.Index("ip", vectors.shape[1])
+    index.init_index(len(vectors), ef_construction=200, M=16, random_seed=0)
+    index.set_num_threads(threads)
+    for first in range(0, len(vectors), 50_000):
+        index.add_items(
+            vectors[first : first + 50_000].astype(np.float32), np.arange(first, min(len(vectors), first + 50_000))
+        )
+    seconds = time.perf_counter() - began
+
+    def at(effort: int) -> Search:
+        def search(q: np.ndarray) -> np.ndarray:
+            index.set_ef(effort)
+            return index.knn_query(q, K)[0][0].astype(np.int64)
+
+        return search
+
+    return at, seconds, index.index_file_size() / len(vectors)
+
+
+def usearch_index(vectors: np.ndarray, threads: int) -> tuple[Callable[[int], Search], float, float]:
+    from usearch.index import Index
+
+    began = time.perf_counter()
+    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=16, expansion_add=200)
+    for first in range(0, len(vectors), 50_000):
+        block = np.asarray(vectors[first : first + 50_000])
+        index.add(np.arange(first, first + len(block)), block, threads=threads)
+    seconds = time.perf_counter() - began
+
+    def at(effort: int) -> Search:
+        def search(q: np.ndarray) -> np.ndarray:
+            index.expansion_search = effort
+            return np.asarray(index.search(q, K).keys).astype(np.int64)
+
+        return search
+
+    return at, seconds, index.memory_usage / len(vectors)
+
+
+def found_by(search: Search, truth: tune._Truth, vectors: np.ndarray) -> float:
+    """Recall@10."""
+    ids = [search(q) for q in truth.queries]
+    return truth.recall(np.stack([vectors[i].astype(np.float32) @ q for i, q in zip(ids, truth.queries, strict=True)]))
+
+
+def peer(at: Callable[[int], Search], truth: tune._Truth, vectors: np.ndarray, recall: float) -> tuple[Search, str]:
+    """The least effort that comes to `recall`."""
+    for effort in (20, 40, 80, 160, 320, 640, 1280, 2560):
+        if min(found_by(at(effort), truth.half(half), vectors) for half in (0, 1)) >= recall:
+            break
+    return at(effort), f"ef {effort}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("index-benchmark"))
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--recall", type=float, default=0.99)
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=2, help="to build with; searches are measured with 1 and with 2")
+    parser.add_argument("--ours", nargs="*", default=list(tune.CANDIDATES))
+    parser.add_argument("--peers", nargs="*", default=[])
+    a = parser.parse_args()
+    a.folder.mkdir(parents=True, exist_ok=True)
+    vectors = rows_like_segments(a.folder / "vectors.f16", a.rows, a.dim)
+    queries = queries_like_texts(vectors, a.queries)
+    truth = tune._Truth(queries, exhaustive(vectors, queries, K)[0][:, -1])
+    print(
+        f"{a.rows} vectors of {a.dim}; best cosine of a query {np.mean(exhaustive(vectors, queries, 1)[0]):.2f}",
+        flush=True,
+    )
+    _faiss.threads(a.threads)
+    source = tune._Source(vectors)
+    began = time.perf_counter()
+    _ = source.near
+    print(f"centres, shared by ours in lists: {time.perf_counter() - began:.0f} s", flush=True)
+    searches: dict[str, tuple[Search, float, float, str]] = {}
+    for name in a.ours:
+        searches[name] = ours(name, source, truth, a.recall)
+        print(name, *searches[name][1:], flush=True)
+    for name in a.peers:
+        at, seconds, size = {"hnswlib": hnswlib_index, "usearch": usearch_index}[name](vectors, a.threads)
+        search, how = peer(at, truth, vectors, a.recall)
+        searches[name] = (search, seconds, size, how)
+        print(name, *searches[name][1:], flush=True)
+    print(f"{'':18} build s  bytes/vector  recall@10   1 thread p50  p95 ms   2 threads p50  p95 ms")
+    times = {threads: in_turn({n: s[0] for n, s in searches.items()}, queries, threads) for threads in (1, 2)}
+    for name, (search, seconds, size, how) in searches.items():
+        figures = "   ".join("{:10.2f} {:7.2f}".format(*np.percentile(times[t][name], [50, 95])) for t in (1, 2))
+        print(
+            f"{name:18} {seconds:7.0f}  {size:12.0f}  {found_by(search, truth.half(1), vectors):9.3f}   {figures}   {how}"
+        )
+
+
+def in_turn(searches: dict[str, Search], queries: np.ndarray, threads: int) -> dict[str, list[float]]:
+    """Milliseconds of each query by each search; every query goes to all before the next."""
+    _faiss.threads(threads)
+    taken: dict[str, list[float]] = {name: [] for name in searches}
+    for number, query in enumerate(queries):
+        for name, search in searches.items():
+            began = time.perf_counter()
+            search(query)
+            if number:
+                taken[name].append((time.perf_counter() - began) * 1e3)
+    return taken
+
+
+if __name__ == "__main__":
+    main()

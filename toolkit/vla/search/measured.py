@@ -1,0 +1,100 @@
+"""What is asked of an index, and what was measured of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vla.errors import UsageError
+
+AUTO = "auto"
+RECALL = 0.99
+_UNITS = {
+    "kb": 1e3,
+    "mb": 1e6,
+    "gb": 1e9,
+    "tb": 1e12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+    "b": 1,
+    "": 1,
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an index is to be.
+
+    Attributes:
+        backend: name of an index plug-in; `auto` for the one that measurements speak for.
+        memory: bytes that the index may hold in memory, None for any number. Vectors that are mapped from a file do not count.
+        recall: share of the ten best segments that must be among the ten that are found.
+    """
+
+    backend: str = AUTO
+    memory: int | None = None
+    recall: float = RECALL
+
+    def __post_init__(self) -> None:
+        if not 0 < self.recall <= 1:
+            raise UsageError(f"recall is a share, above 0 and at most 1, not {self.recall}")
+
+    @classmethod
+    def from_json(cls, record: Any) -> Asked:
+        """What its fields made; raises TypeError or KeyError for anything else."""
+        backend, memory, recall = (record[name] for name in ("backend", "memory", "recall"))
+        if not (isinstance(backend, str) and isinstance(memory, int | None) and isinstance(recall, int | float)):
+            raise TypeError(f"this asks for nothing: {record!r}")
+        return cls(backend, memory, float(recall))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An index as it was measured, on its user's own vectors and machine.
+
+    Attributes:
+        backend: name of the plug-in.
+        lists: see `vla.indexes.base.Index`.
+        probes: likewise.
+        depth: how many rows of its result were scored anew.
+        recall: share of the ten best segments that it found, on queries that it was not set up with.
+        bytes_per_vector: of the index in memory.
+        p50_ms: half of all searches for ten segments took less, milliseconds.
+        p95_ms: 95 % did.
+        build_seconds: what making it took, without the centres that all kinds share.
+        queries: what was asked: `captions` of the workspace, or `noise`, which is segments with noise.
+        chosen: whether it was taken.
+        why_not: why it was not; empty where it could have been.
+    """
+
+    backend: str
+    lists: int
+    probes: int
+    depth: int
+    recall: float
+    bytes_per_vector: float
+    p50_ms: float
+    p95_ms: float
+    build_seconds: float
+    queries: str = ""
+    chosen: bool = False
+    why_not: str = ""
+
+
+def bytes_of(size: str) -> int:
+    """`2GB` is 2e9 bytes, `2GiB` 2 ** 31; without a unit, bytes.
+
+    Raises:
+        UsageError: it is no size above 0.
+    """
+    text = size.strip().lower().replace(" ", "")
+    number = text.rstrip("bikmgt")
+    try:
+        count = int(float(number) * _UNITS[text[len(number) :]])
+    except (ValueError, KeyError, OverflowError):
+        count = 0
+    if count < 1:
+        raise UsageError(f"a size is a number and a unit, like 2GB or 500MB, not {size!r}")
+    return count
