@@ -158,7 +158,7 @@ def calibration(place: Place, searcher: Searcher, draws: int = 5) -> None:
     vectors = np.concatenate([c.vectors for c in place.cut])
     seen: dict[str, list[list[float]]] = {"absent": [], "present": []}
     areas: list[tuple[float, float]] = []
-    for seed in range(draws):
+    for seed in range(draws if place.searched.bank[1] is None else 1):
         rng = np.random.default_rng(seed)
         some = place.searched.drawn(rng)
         background = place.background(some)
@@ -174,7 +174,7 @@ def calibration(place: Place, searcher: Searcher, draws: int = 5) -> None:
         areas.append((area(scores), area(cosines)))
     ours, plain = np.mean(areas, 0)
     count = len(texts["absent"])
-    print(f"\n{len(texts['present'])} present, {count} absent, {len(background.chance)} to compare with, {draws} draws: "
+    print(f"\n{len(texts['present'])} present, {count} absent, {len(background.chance)} to compare with, {len(areas)} draws: "
           f"area under ROC {plain:.3f}; of scores less bias {ours:.3f}\n")  # fmt: skip
     print("| rate asked for | absent found, by draw | 95 % of binomial | present found |\n|---|---|---|---|")
     for column, rate in enumerate(RATES):
@@ -208,6 +208,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--run", default="search-0")
     parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--models", default="frozen,trained", help="of the rendered world")
     arguments = parser.parse_args()
     folder = (arguments.folder or Path(f"{arguments.which}-benchmark")).absolute()
     made = (
@@ -216,7 +217,7 @@ def main() -> None:
         else collages(folder, arguments.queries)
     )
     with TemporaryDirectory() as temporary:
-        table(made[0], Path(temporary), made[1])
+        table(made[0], Path(temporary), {n: m for n, m in made[1].items() if n in arguments.models.split(",")})
 
 
 if __name__ == "__main__":

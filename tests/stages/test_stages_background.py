@@ -1,5 +1,7 @@
 """What an index is compared with: which queries, when anew, and that a search goes on without."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -80,6 +82,26 @@ def test_where_nothing_can_be_written_one_searches_all_the_same(toy_workspace, m
     hits = api.search("a dog", workspace=toy_workspace.root)
     assert hits and all(h.confidence is not None for h in hits)
     assert not list((toy_workspace.root / ".vla" / "index").glob("background*"))
+
+
+def test_the_rows_of_an_index_may_lie_in_any_order(toy_workspace):
+    """Of each video in the order of its windows, the videos mixed."""
+    api.index(workspace=toy_workspace.root)
+    searcher = api.open_workspace(toy_workspace.root).searcher
+    index, given = searcher.index, searcher.background
+    place = np.concatenate([np.arange(np.sum(index.video_of_row == v)) for v in range(len(index.videos))])
+    order = np.lexsort((-index.video_of_row, place))
+    mixed = dataclasses.replace(index, video_of_row=index.video_of_row[order], spans=index.spans[order])
+    found = stage.background_of(toy_workspace, mixed, searcher.cache, searcher.model, searcher.encoder)
+    assert (np.diff(mixed.video_of_row) < 0).any()
+    np.testing.assert_array_equal(found.bias, given.bias[order])
+    np.testing.assert_array_equal(found.chance, given.chance)
+    notes = []
+    other = dataclasses.replace(index, spans=index.spans + 0.5)
+    found = stage.background_of(
+        toy_workspace, other, searcher.cache, searcher.model, searcher.encoder, lambda p: notes.append(p.message)
+    )
+    assert found is None and "does not hold the segments of 'videos/v2.mp4'" in notes[-1]
 
 
 def test_an_index_that_is_out_of_date_has_none(toy_workspace, clip):

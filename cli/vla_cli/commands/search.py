@@ -54,7 +54,7 @@ def search(
                 hit.rank,
                 f"{hit.score:.3f}",
                 "" if hit.confidence is None else f"{hit.confidence:.3f}",
-                hit.video_id + (" (missing)" if hit.is_missing else ""),
+                hit.video_id + (" (missing)" if hit.is_missing else "") + _copies(len(hit.copies)),
                 f"{clock(hit.start)} - {clock(hit.end)}",
                 clock(hit.peak),
             )
@@ -64,3 +64,7 @@ def search(
         print_table(heads, rows, numeric=("rank", "score", "confidence", "peak"))
     if not hits:
         raise typer.Exit(1)
+
+
+def _copies(count: int) -> str:
+    return f" (and {count} cop{'y' if count == 1 else 'ies'})" if count else ""

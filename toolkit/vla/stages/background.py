@@ -47,9 +47,15 @@ def background_of(
         return None
     progress(Progress("search", message=f"comparing the index with {len(bank.texts)} queries, once", level="note"))
     vectors = _vectors(bank, cache, model, encoder)
-    left_out = bank.left_out(index.videos)
     try:
-        found = measured(_segments(index, cache, model, progress), vectors, left_out)
+        by_video = measured(_segments(index, cache, model, progress), vectors, bank.left_out(index.videos))
+    except CacheError as error:
+        progress(Progress("search", message=f"{error}; results are not compared with other queries", level="warning"))
+        return None
+    bias = np.empty_like(by_video.bias)
+    bias[np.argsort(index.video_of_row, kind="stable")] = by_video.bias
+    found = Background(bias, by_video.chance)
+    try:
         with place.locked(progress):
             save_background(place.index, found, of)
     except ResourceError:
@@ -93,12 +99,13 @@ def _vectors(bank: Bank, cache: FeatureCache, model: AlignmentModel, encoder: Te
 def _segments(
     index: SearchIndex, cache: FeatureCache, model: AlignmentModel, progress: ProgressCallback
 ) -> Iterator[np.ndarray]:
-    """`(n, E)` of each video in the order of the index's rows, which are those of a build."""
-    counts = np.bincount(index.video_of_row, minlength=len(index.videos))
+    """`(n, E)` of each video in turn; raises CacheError where the index holds other segments than a build of it would."""
+    order = np.argsort(index.video_of_row, kind="stable")
+    begins = np.searchsorted(index.video_of_row[order], np.arange(len(index.videos) + 1))
     for number, name in enumerate(index.videos):
         features = cache.frames(name)
         segments = segments_of(model.align_frames(features), features)
-        if len(segments.spans) != counts[number] or (np.diff(index.video_of_row) < 0).any():
+        if not np.array_equal(segments.spans, index.spans[order[begins[number] : begins[number + 1]]]):
             raise CacheError(f"the index does not hold the segments of {name!r}: run 'vla index' again")
         progress(Progress("search", number + 1, len(index.videos)))
         yield segments.vectors
