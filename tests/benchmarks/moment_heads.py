@@ -10,21 +10,20 @@ videos, each of `--joined` test clips one after the other with the captions that
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from _long_videos import joined, timed
 from ablation import plan, prepare, windows
 
 from vla import api
 from vla.cache import captions as caption_store
 from vla.cache.store import current_cache
-from vla.corpus import Corpus, Query, load_corpus
+from vla.corpus import Corpus, load_corpus
 from vla.evaluate.heads import answer
 from vla.evaluate.located import located
 from vla.evaluate.seen import Seen
 from vla.evaluate.trivial_moments import fit_constant_window, whole_video
-from vla.features import FrameFeatures
 from vla.model import AlignmentModel, ModelConfig, frozen
 from vla.train.checkpoint import load_model
 from vla.workspace import Workspace
@@ -45,30 +44,8 @@ def by_head(model: AlignmentModel, corpus: Corpus) -> dict[str, float]:
     return located(said.asked, said.predicted)
 
 
-def timed(corpus: Corpus) -> list[Query]:
-    return [q for q in corpus.queries if q.is_timed]
-
-
 def lengths(corpus: Corpus) -> list[float]:
     return [corpus.videos[q.video].duration_seconds for q in timed(corpus)]
-
-
-def joined(corpus: Corpus, many: int, seed: int) -> Corpus:
-    """Videos of `many` clips each; a caption that is told of two of its clips is left out."""
-    order = np.random.default_rng(seed).permutation(len(corpus.videos))
-    videos, queries = [], []
-    for start in range(0, len(order) - many + 1, many):
-        rows = order[start : start + many]
-        parts = [corpus.videos[int(i)] for i in rows]
-        begins = np.cumsum([0.0, *(v.duration_seconds for v in parts)])
-        told = [[q for q in timed(corpus) if q.video == i] for i in rows]
-        for k, own in enumerate(told):
-            others = {q.text for i, some in enumerate(told) if i != k for q in some}
-            queries += [replace(q, video=len(videos), spans=q.spans + begins[k]) for q in own if q.text not in others]
-        times = np.concatenate([v.timestamps_seconds + b for v, b in zip(parts, begins, strict=False)])
-        values = np.concatenate([v.values for v in parts])
-        videos.append(FrameFeatures(f"joined-{len(videos)}", values, times, float(begins[-1])))
-    return replace(corpus, videos=videos, queries=queries, questions=())
 
 
 def floors(corpus: Corpus, known: Corpus) -> Table:

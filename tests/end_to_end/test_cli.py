@@ -47,8 +47,25 @@ def test_the_four_commands_work_in_sequence(world):
     assert runs["search"].returncode == 0 and len(hits) == 10
     assert [h["rank"] for h in hits] == list(range(1, 11))
     assert all(a["score"] >= b["score"] for a, b in zip(hits, hits[1:], strict=False))
-    assert {"rank", "score", "video", "start", "end", "peak", "path", "query", "missing"} == set(hits[0])
+    said = {"rank", "score", "video", "start", "end", "peak", "path", "query", "missing", "confidence", "copies"}
+    assert said == set(hits[0])
     assert all(h["start"] <= h["peak"] < h["end"] for h in hits)
+
+
+def test_a_rate_leaves_out_what_chance_finds_and_nothing_left_is_exit_code_1(world):
+    folder, _ = world
+    every = json.loads(vla("search", "a red circle moves left", "-k", 36, "--json", cwd=folder).stdout)
+    sure = sorted({h["confidence"] for h in every})
+    assert 0 <= sure[0] < sure[-1] < 1
+    fpr = round(1 - sure[-1] + 1e-6, 6)
+    some = vla("search", "a red circle moves left", "-k", 36, "--json", "--fpr", fpr, cwd=folder)
+    assert some.returncode == 0 and json.loads(some.stdout) == [h for h in every if h["confidence"] == sure[-1]]
+    table = vla("search", "a red circle moves left", "--fpr", fpr, cwd=folder)
+    assert table.returncode == 0 and f"{sure[-1]:.3f}" in table.stdout
+    less = 1 - sure[-1] - 0.001
+    none = vla("search", "a red circle moves left", "--json", "--fpr", less, cwd=folder)
+    assert (none.returncode, json.loads(none.stdout)) == (1, [])
+    assert vla("search", "a red circle moves left", "--fpr", 2, cwd=folder).returncode == 2
 
 
 def test_running_extract_again_does_nothing_new(world):
@@ -203,8 +220,7 @@ def test_long_captions_are_split_and_nothing_is_cut(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="named: such names cannot exist on Windows")
 def test_hostile_names_do_not_reach_the_terminal(tmp_path):
     names = ["\x1b]0;owned\x07.mp4", "a\nb.mp4", "[red]x[bold].mp4", "-n.mp4", "\u202egnp.mp4"]
-    clip = plan_clips("train", 2, 1)[0]
-    for name in names[:-1]:
+    for clip, name in zip(plan_clips("train", 4, 1), names[:-1], strict=True):
         write_clip(clip.scene, tmp_path / "x.mp4")
         (tmp_path / "x.mp4").rename(tmp_path / name)
     (tmp_path / names[-1]).write_bytes(b"broken")

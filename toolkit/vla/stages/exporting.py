@@ -15,7 +15,6 @@ import numpy as np
 from vla import durable
 from vla.cache import captions as caption_store
 from vla.cache.store import FeatureCache, current_cache
-from vla.corpus import joined
 from vla.datasets.base import Annotation
 from vla.errors import CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
@@ -28,6 +27,7 @@ from vla.formats.npz import TEXTS
 from vla.model import AlignmentModel, frozen
 from vla.progress import Progress, ProgressCallback, silent
 from vla.stages.indexing import choose_run
+from vla.stages.texts import aligned_texts, pooled
 from vla.stages.upkeep import chosen_videos
 from vla.train.checkpoint import FROZEN, load_model
 from vla.workspace import Workspace
@@ -76,10 +76,9 @@ class _Aligner:
         return FrameFeatures(features.video_id, values, features.timestamps_seconds, features.duration_seconds)
 
     def texts(self, cache: FeatureCache, texts: list[str]) -> np.ndarray:
-        pooled = _pooled(cache, texts)
-        if self.model is None:
-            return pooled.astype(np.float16)
-        return self.model.align_texts(pooled, _tokens(cache, texts) if self.model.projector.reader else None)
+        return (
+            pooled(cache, texts).astype(np.float16) if self.model is None else aligned_texts(cache, self.model, texts)
+        )
 
 
 def export(
@@ -261,17 +260,3 @@ def _write_texts(
     lines = [json.dumps(replace(a, query_id=i, source="").to_json()) + "\n" for i, a in zip(ids, told, strict=True)]
     durable.write_bytes(folder / TEXTS[1], "".join(lines).encode("ascii"))
     report.files.append(TEXTS[1])
-
-
-def _tokens(cache: FeatureCache, texts: list[str]) -> list[np.ndarray]:
-    """`(L, D)` raw tokens of each text, of all its parts."""
-    parts = [cache.pieces(t) for t in texts]
-    found = dict(cache.tokens(dict.fromkeys(p for ps in parts for p in ps)))
-    return [np.concatenate([found[p] for p in ps]) for ps in parts]
-
-
-def _pooled(cache: FeatureCache, texts: list[str]) -> np.ndarray:
-    """`(Q, D)` float32 raw text features; see `vla.batch.joined` for texts that are longer than the encoder's context."""
-    parts = [cache.pieces(t) for t in texts]
-    found = iter(cache.texts([p for ps in parts for p in ps]).pooled.astype(np.float32))
-    return np.stack([joined(np.stack([next(found) for _ in ps])) for ps in parts])

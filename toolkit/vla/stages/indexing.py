@@ -16,6 +16,7 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.search.build import Brought, Model, bring_up_to_date
 from vla.search.measured import AUTO, Asked, bytes_of
 from vla.search.store import SearchIndex, open_index
+from vla.stages.texts import aligned_texts
 from vla.stages.training import DEFAULT_RUN
 from vla.train.checkpoint import FROZEN, load_model, open_run
 from vla.workspace import Workspace
@@ -145,7 +146,7 @@ def _queries(cache: FeatureCache, model: AlignmentModel) -> np.ndarray:
     chosen = np.random.default_rng(0).permutation(len(texts))[:_QUERIES]
     if not len(chosen):
         return np.zeros((0, cache.spec.dim), np.float32)
-    return model.align_texts(cache.texts([texts[i] for i in chosen]).pooled)
+    return aligned_texts(cache, model, [texts[i] for i in chosen])
 
 
 def _report(brought: Brought, notes: list[str]) -> IndexReport:

@@ -15,6 +15,7 @@ from vla.search.changes import changes
 from vla.search.hits import Hit
 from vla.search.query import Searcher
 from vla.search.store import open_index
+from vla.stages.background import background_of
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_of
 from vla.stages.extraction import extract
 from vla.stages.indexing import index_if_needed
@@ -29,19 +30,21 @@ class OpenWorkspace:
     Attributes:
         workspace: where it is.
         device: where queries are encoded.
+        progress: called while the index is compared with other queries, which is done once.
     """
 
     workspace: Workspace
     device: str = "auto"
+    progress: ProgressCallback = silent
 
-    def search(self, query: str, k: int = 10, per_video: int = 3) -> list[Hit]:
+    def search(self, query: str, k: int = 10, per_video: int = 3, fpr: float | None = None) -> list[Hit]:
         """The `k` moments that match `query` best; see `vla.search.query.Searcher.search`."""
-        return self.searcher.search(query, k, per_video)
+        return self.searcher.search(query, k, per_video, fpr)
 
     @cached_property
     def searcher(self) -> Searcher:
         """The loaded index, encoder and projector."""
-        return _open_searcher(self.workspace, self.device)
+        return _open_searcher(self.workspace, self.device, self.progress)
 
     def notes(self) -> list[str]:
         """What a person should know of the index: videos it does not hold, or that it is of another encoder."""
@@ -66,6 +69,7 @@ def search(
     *,
     k: int = 10,
     per_video: int = 3,
+    fpr: float | None = None,
     workspace: Path | None = None,
     choice: EncoderChoice = AS_BEFORE,
     progress: ProgressCallback = silent,
@@ -77,6 +81,8 @@ def search(
         paths: extract and index what is new in these first.
         k: how many.
         per_video: at most this many of one video.
+        fpr: leave out what queries that nothing here matches find at a higher rate than this, in (0, 1]; with 0.05, one in
+            twenty of such queries finds something. None leaves nothing out.
         workspace: as for `extract`.
         choice: encoder for `paths`, and the device for the query.
         progress: called while extracting; also with notes on the index.
@@ -85,14 +91,15 @@ def search(
     if given:
         extract(given, workspace=workspace, choice=choice, progress=progress)
     opened = open_workspace(workspace, choice.device)
+    opened.progress = progress
     if given:
         index_if_needed(opened.workspace, progress)
     for note in opened.notes():
         progress(Progress("search", message=note, level="warning"))
-    return opened.search(query, k, per_video)
+    return opened.search(query, k, per_video, fpr)
 
 
-def _open_searcher(place: Workspace, device: str) -> Searcher:
+def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) -> Searcher:
     held = open_index(place.index)
     cache = FeatureCache.open(place.caches / held.spec.fingerprint)
     held.spec.require_same(cache.spec, "the index", "the cache", "Run 'vla index' again")
@@ -101,4 +108,6 @@ def _open_searcher(place: Workspace, device: str) -> Searcher:
         model, run = load_model(place.runs / held.run)
         if run.digest != held.run_digest:
             raise CacheError(f"run {held.run!r} was trained anew since the index was built: run 'vla index' again")
-    return Searcher(held, encoder_of(cache, device, "auto"), model, cache, place)
+    encoder = encoder_of(cache, device, "auto")
+    background = background_of(place, held, cache, model, encoder, progress)
+    return Searcher(held, encoder, model, cache, place, background)

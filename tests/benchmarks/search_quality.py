@@ -1,0 +1,224 @@
+"""Does each stage of a search earn its place, and is its confidence what it says? On long videos, in two worlds.
+
+    python tests/benchmarks/search_quality.py world [FOLDER] [--run NAME] [--queries 100]
+    python tests/benchmarks/search_quality.py collages [FOLDER] [--queries 150]
+
+`world`: the clips and features of `ablation.py` (made if they are not there), 20 clips of one split after one another
+to a video; searched for are timed sentences of test clips, right is every moment in which just that happens. `--run` names a
+run of that workspace, trained with `--heads moments` if it is not there. Half of the videos that were trained on are left out:
+queries that nothing matches tell of what happens in these alone. `collages`: real CLIP features of test classes, searched with paraphrases; needs the shared
+files ($VLA_SHARED_DATA). What nothing matches are names of other categories: half are compared with, the other half is tested.
+
+Prints Markdown: moments in the corpus, percent, as `vla search` lists them (k 10, 3 a video); SumR of its video scores
+(R@1 + 5 + 10 + 100); then the false-positive rate that was asked for and that was seen, with its 95 % binomial interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from _searched import Searched, collages, world
+
+from vla.cache.receipts import Receipt
+from vla.cache.store import EncoderSource, FeatureCache
+from vla.evaluate.corpus_moments import places
+from vla.evaluate.retrieval import PARTIAL_RECALLS, ranks
+from vla.features import FeatureSpec, TextFeatures
+from vla.model import AlignmentModel, segments_of
+from vla.search.background import Background, measured
+from vla.search.build import build_index
+from vla.search.query import Searcher
+from vla.spans import nms
+from vla.stages.texts import GivenTexts
+from vla.workspace import Workspace
+
+RATES = (0.05, 0.1, 0.2)
+
+
+class Place:
+    """The videos in a cache of their own, with an index by one model."""
+
+    def __init__(self, searched: Searched, folder: Path, model: AlignmentModel) -> None:
+        self.searched, self.model = searched, model
+        dim = searched.videos[0].values.shape[1]
+        spec = FeatureSpec("benchmark", "", "", "", "", dim)
+        cache = FeatureCache.create(folder, spec, EncoderSource("benchmark", "", ""))
+        for video in searched.videos:
+            if video.video_id not in cache.receipts:
+                receipt = Receipt(video.video_id, "ok", "", 0, 0, "", duration_seconds=video.duration_seconds)
+                cache.add_video(video, receipt)
+        pooled = np.stack(list(searched.vectors.values()))
+        nothing = np.zeros((len(pooled), 1, dim), np.float32)
+        given = TextFeatures(tuple(searched.vectors), pooled, nothing, np.ones((len(pooled), 1), bool))
+        self.index = build_index(cache, model)
+        self.row = {name: i for i, name in enumerate(self.index.videos)}
+        self.searcher = Searcher(self.index, GivenTexts(given), model, cache, Workspace(folder))
+        self.cut = [segments_of(model.align_frames(cache.frames(v)), cache.frames(v)) for v in self.index.videos]
+        self.frames = [model.align_frames(cache.frames(v)) for v in self.index.videos]
+
+    def text(self, texts: list[str]) -> np.ndarray:
+        return self.model.align_texts(np.stack([self.searched.vectors[t] for t in texts]))
+
+    def background(self, searched: Searched | None = None) -> Background:
+        texts, told_of = (searched or self.searched).bank
+        by_name = (
+            None if told_of is None else {v.video_id: t for v, t in zip(self.searched.videos, told_of, strict=True)}
+        )
+        left_out = by_name and [by_name[name] for name in self.index.videos]
+        return measured((c.vectors for c in self.cut), self.text(texts), left_out)
+
+    def hits(self, searcher: Searcher) -> Callable[[str], np.ndarray]:
+        def found(text: str) -> np.ndarray:
+            return np.array([(self.row[h.video_id], h.start, h.end, h.score) for h in searcher.search(text)])
+
+        return found
+
+    def ten_of(self, scores: list[np.ndarray]) -> np.ndarray:
+        """As hits, of the scores of all segments of each video: the best, at most three a video."""
+        rows = []
+        for video, values in enumerate(scores):
+            kept = nms(self.cut[video].spans[: len(values)], values, 0.3, most=3)
+            rows += [(video, *self.cut[video].spans[i], values[i]) for i in kept]
+        return np.array(sorted(rows, key=lambda r: -r[3])[:10])
+
+
+def attention(curve: np.ndarray, temperature: float = 0.01) -> float:
+    """Sentence-to-frame attention (X-CLIP): the mean of the curve, weighted by the softmax of itself."""
+    weights = np.exp((curve - curve.max()) / temperature)
+    return float(weights @ curve / weights.sum())
+
+
+def measure(place: Place, name: str, found: Callable[[str], np.ndarray], videos: np.ndarray) -> None:
+    """A row of the table. videos: `(Q, V)` scores."""
+    queries = place.searched.queries
+    old = {v.video_id: i for i, v in enumerate(place.searched.videos)}
+    new = {old[v]: i for i, v in enumerate(place.index.videos)}
+    first, began = [], time.monotonic()
+    lists = [found(text) for text in queries]
+    spent = 1000 * (time.monotonic() - began) / len(lists)
+    for predictions, truth in zip(lists, queries.values(), strict=True):
+        asked = places([predictions] * len(truth), [new[v] for v, _, _ in truth], [np.array([t[1:]]) for t in truth])
+        first.append(asked.min(0))
+    cells = [100 * (np.array(first)[:, column] <= k).mean() for column in (0, 1) for k in (1, 10)]
+    relevant = np.zeros(videos.shape, bool)
+    for i, truth in enumerate(queries.values()):
+        relevant[i, [new[v] for v, _, _ in truth]] = True
+    rank = ranks(videos, relevant)
+    cells += [100 * (rank <= 1).mean(), sum(100 * (rank <= k).mean() for k in PARTIAL_RECALLS)]
+    print(f"| {name} | " + " | ".join(f"{c:.1f}" for c in cells) + f" | {spent:.0f} |", flush=True)
+
+
+def table(searched: Searched, folder: Path, models: dict[str, AlignmentModel]) -> None:
+    print(f"\n{len(searched.videos)} videos of {np.mean([v.duration_seconds for v in searched.videos]):.0f} s, "
+          f"{len(searched.queries)} queries with {np.mean([len(t) for t in searched.queries.values()]):.1f} right moments each\n")  # fmt: skip
+    names = ("R@1 .5", "R@10 .5", "R@1 .7", "R@10 .7", "video R@1", "video SumR", "ms a query")
+    print("| | " + " | ".join(names) + " |\n|---|" + "---|" * len(names), flush=True)
+    for title, model in models.items():
+        stages(Place(searched, folder, replace_heads(model)), title, model)
+
+
+def stages(place: Place, title: str, model: AlignmentModel) -> None:
+    texts = place.text(list(place.searched.queries))
+    row = {t: i for i, t in enumerate(place.searched.queries)}
+    scores = [texts @ c.vectors.T for c in place.cut]
+    whole, best = np.stack([s[:, 0] for s in scores], 1), np.stack([s.max(1) for s in scores], 1)
+    shown = np.array([[attention(f @ t) for f in place.frames] for t in texts])
+    again = [s + (shown - best)[:, [i]] for i, s in enumerate(scores)]
+    background = place.background()
+    ends = np.cumsum([len(c.spans) for c in place.cut])[:-1]
+    biased = np.stack([(s - b).max(1) for s, b in zip(scores, np.split(background.bias, ends), strict=True)], 1)
+    plain, full = place.searcher, replace(place.searcher, background=background)
+    measure(place, f"{title}: video means", lambda t: place.ten_of([s[row[t], :1] for s in scores]), whole)
+    measure(place, f"{title}: segments", lambda t: place.ten_of([s[row[t]] for s in scores]), best)
+    measure(place, f"{title}: segments, frames rescored", lambda t: place.ten_of([s[row[t]] for s in again]), shown)
+    measure(place, f"{title}: + localiser", place.hits(plain), best)
+    measure(place, f"{title}: + localiser, bias", place.hits(full), biased)
+    if model.heads:
+        measure(place, f"{title}: + head", place.hits(replace(plain, model=model)), best)
+        measure(place, f"{title}: + head, bias", place.hits(replace(full, model=model)), biased)
+    calibration(place, full)
+
+
+def calibration(place: Place, searcher: Searcher, draws: int = 5) -> None:
+    """At each rate, how often something was found for texts that nothing matches and for such that something does.
+
+    Where there is one pool of texts that nothing matches, each draw takes half of it to compare with and tests with the rest.
+    """
+    vectors = np.concatenate([c.vectors for c in place.cut])
+    seen: dict[str, list[list[float]]] = {"absent": [], "present": []}
+    areas: list[tuple[float, float]] = []
+    for seed in range(draws if place.searched.bank[1] is None else 1):
+        rng = np.random.default_rng(seed)
+        some = place.searched.drawn(rng)
+        background = place.background(some)
+        asked = replace(searcher, background=background)
+        texts = {"present": list(some.queries), "absent": some.absent}
+        texts = {name: [t[i] for i in rng.permutation(len(t))[:200]] for name, t in texts.items()}
+        hits = {name: [asked.search(t) for t in these] for name, these in texts.items()}
+        for name, found in hits.items():
+            sure = np.array([max(h.confidence for h in some) for some in found])
+            seen[name].append([100 * float((sure >= 1 - rate - 1e-9).mean()) for rate in RATES])
+        cosines = {name: (place.text(these) @ vectors.T).max(1) for name, these in texts.items()}
+        scores = {name: np.array([some[0].score for some in found]) for name, found in hits.items()}
+        areas.append((area(scores), area(cosines)))
+    ours, plain = np.mean(areas, 0)
+    count = len(texts["absent"])
+    print(f"\n{len(texts['present'])} present, {count} absent, {len(background.chance)} to compare with, {len(areas)} draws: "
+          f"area under ROC {plain:.3f}; of scores less bias {ours:.3f}\n")  # fmt: skip
+    print("| rate asked for | absent found, by draw | 95 % of binomial | present found |\n|---|---|---|---|")
+    for column, rate in enumerate(RATES):
+        absent = ", ".join(f"{row[column]:.1f}" for row in seen["absent"])
+        low, high = binomial(count, rate)
+        present = np.mean([row[column] for row in seen["present"]])
+        print(f"| {100 * rate:.0f} % | {absent} | {low:.1f} to {high:.1f} | {present:.1f} |")
+
+
+def area(values: dict[str, np.ndarray]) -> float:
+    gaps = values["present"][:, None] - values["absent"][None]
+    return float((gaps > 0).mean() + (gaps == 0).mean() / 2)
+
+
+def binomial(n: int, rate: float) -> tuple[float, float]:
+    """Between which percentages 95 % of the counts of `n` draws at `rate` lie."""
+    total = np.cumsum([math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(n + 1)])
+    return 100 * int(np.searchsorted(total, 0.025)) / n, 100 * int(np.searchsorted(total, 0.975)) / n
+
+
+def replace_heads(model: AlignmentModel) -> AlignmentModel:
+    """The same projector without heads."""
+    plain = AlignmentModel(replace(model.config, heads={}))
+    plain.projector.load_state_dict(model.projector.state_dict())
+    return plain.eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("which", choices=("world", "collages"))
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--run", default="search-0")
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--models", default="frozen,trained", help="of the rendered world")
+    arguments = parser.parse_args()
+    folder = (arguments.folder or Path(f"{arguments.which}-benchmark")).absolute()
+    made = (
+        world(folder, arguments.run, arguments.queries)
+        if arguments.which == "world"
+        else collages(folder, arguments.queries)
+    )
+    with TemporaryDirectory() as temporary:
+        table(made[0], Path(temporary), {n: m for n, m in made[1].items() if n in arguments.models.split(",")})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""What an index is compared with: which queries, when anew, and that a search goes on without."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from vla import api
+from vla.cache.store import current_cache
+from vla.corpus import joined
+from vla.errors import MissingError, ResourceError, UsageError
+from vla.model import frozen, segments_of
+from vla.search.background import measured
+from vla.search.bank import everyday
+from vla.stages import background as stage
+
+pytestmark = pytest.mark.usefixtures("no_sync")
+
+
+def captions(root, count):
+    """A captions file of `count` different sentences, one video after another."""
+    lines = [f"videos/v{2 + i % 3}.mp4,number {i} of many things" for i in range(count)]
+    (root / "more.csv").write_text("video,caption\n" + "\n".join(lines) + "\n")
+    api.extract([root / "videos"], captions=root / "more.csv", workspace=root, workers=1)
+
+
+def by_hand(place, searcher, texts, told_of):
+    cache = current_cache(place.caches)
+    model = frozen(cache.spec.dim, 1.0)
+    vectors = model.align_texts(np.stack([joined(searcher.encoder.encode_text([t]).pooled) for t in texts]))
+    segments = [
+        segments_of(model.align_frames(cache.frames(v)), cache.frames(v)).vectors for v in searcher.index.videos
+    ]
+    return measured(
+        segments, vectors, [[i for i, v in enumerate(told_of) if v == name] for name in searcher.index.videos]
+    )
+
+
+def test_with_few_captions_it_is_everyday_queries(toy_workspace):
+    api.index(workspace=toy_workspace.root)
+    searcher = api.open_workspace(toy_workspace.root).searcher
+    wanted = by_hand(toy_workspace, searcher, everyday().texts, [None] * len(everyday().texts))
+    np.testing.assert_allclose(searcher.background.chance, wanted.chance, atol=1e-5)
+    np.testing.assert_allclose(searcher.background.bias, wanted.bias, atol=1e-5)
+
+
+def test_with_enough_captions_it_is_these_and_none_meets_its_own_video(toy_workspace):
+    captions(toy_workspace.root, 120)
+    api.index(workspace=toy_workspace.root)
+    searcher = api.open_workspace(toy_workspace.root).searcher
+    told = [("a red door opens", 2), ("a dog runs over the grass", 3), ("someone pours green tea", 4)]
+    told += [(f"number {i} of many things", 2 + i % 3) for i in range(120)]
+    wanted = by_hand(toy_workspace, searcher, [t for t, _ in told], [f"videos/v{n}.mp4" for _, n in told])
+    np.testing.assert_allclose(searcher.background.chance, wanted.chance, atol=2e-3)  # cached texts are float16
+    np.testing.assert_allclose(searcher.background.bias, wanted.bias, atol=2e-3)
+
+
+def test_it_is_measured_once_and_again_when_captions_or_index_change(toy_workspace, monkeypatch):
+    calls = []
+    monkeypatch.setattr(stage, "measured", lambda *given: calls.append(1) or measured(*given))
+    root = toy_workspace.root
+    api.index(workspace=root)
+    first = api.search("a dog", workspace=root)
+    assert api.search("a dog", workspace=root) == first and len(calls) == 1
+    assert all(0 <= h.confidence < 1 for h in first)
+    captions(root, 5)
+    assert api.search("a dog", workspace=root) == first and len(calls) == 2
+    captions(root, 120)
+    assert api.search("a dog", workspace=root) != first and len(calls) == 3
+    (next((root / ".vla" / "index").glob("background-*"))).write_bytes(b"x")
+    api.search("a dog", workspace=root)
+    api.search("a dog", workspace=root)
+    assert len(calls) == 4
+
+
+def test_where_nothing_can_be_written_one_searches_all_the_same(toy_workspace, monkeypatch):
+    def full(*given):
+        raise ResourceError("disk full")
+
+    monkeypatch.setattr(stage, "save_background", full)
+    api.index(workspace=toy_workspace.root)
+    hits = api.search("a dog", workspace=toy_workspace.root)
+    assert hits and all(h.confidence is not None for h in hits)
+    assert not list((toy_workspace.root / ".vla" / "index").glob("background*"))
+
+
+def test_the_rows_of_an_index_may_lie_in_any_order(toy_workspace):
+    """Of each video in the order of its windows, the videos mixed."""
+    api.index(workspace=toy_workspace.root)
+    searcher = api.open_workspace(toy_workspace.root).searcher
+    index, given = searcher.index, searcher.background
+    place = np.concatenate([np.arange(np.sum(index.video_of_row == v)) for v in range(len(index.videos))])
+    order = np.lexsort((-index.video_of_row, place))
+    mixed = dataclasses.replace(index, video_of_row=index.video_of_row[order], spans=index.spans[order])
+    found = stage.background_of(toy_workspace, mixed, searcher.cache, searcher.model, searcher.encoder)
+    assert (np.diff(mixed.video_of_row) < 0).any()
+    np.testing.assert_array_equal(found.bias, given.bias[order])
+    np.testing.assert_array_equal(found.chance, given.chance)
+    notes = []
+    other = dataclasses.replace(index, spans=index.spans + 0.5)
+    found = stage.background_of(
+        toy_workspace, other, searcher.cache, searcher.model, searcher.encoder, lambda p: notes.append(p.message)
+    )
+    assert found is None and "does not hold the segments of 'videos/v2.mp4'" in notes[-1]
+
+
+def test_an_index_that_is_out_of_date_has_none(toy_workspace, clip):
+    root = toy_workspace.root
+    api.index(workspace=root)
+    clip("videos/new.mp4", frames=10)
+    api.extract([root / "videos"], workspace=root, workers=1)
+    assert {h.confidence for h in api.search("a dog", workspace=root)} == {None}
+    with pytest.raises(MissingError, match="run 'vla index'"):
+        api.search("a dog", workspace=root, fpr=0.1)
+
+
+def test_imported_features_without_an_encoder_have_what_captions_there_are(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "features").mkdir()
+    for i in range(3):
+        np.save(tmp_path / "features" / f"v{i}.npy", rng.standard_normal((6, 8)).astype(np.float32))
+    texts = [f"text {i}" for i in range(12)]
+    np.savez(tmp_path / "texts.npz", texts=np.array(texts), vectors=rng.standard_normal((12, 8)).astype(np.float32))
+    api.import_features(
+        [tmp_path / "features"], model="x", clip_length=1.0, texts=tmp_path / "texts.npz", workspace=tmp_path
+    )
+    api.index(workspace=tmp_path)
+    assert {h.confidence for h in api.search("text 0", workspace=tmp_path)} == {None}
+    with pytest.raises(MissingError, match="no false-positive rate is known here"):
+        api.search("text 0", workspace=tmp_path, fpr=0.1)
+
+
+@pytest.mark.parametrize("fpr", [0.0, -0.1, 1.5, 0.001])
+def test_rates_that_cannot_be_told(toy_workspace, fpr):
+    api.index(workspace=toy_workspace.root)
+    with pytest.raises(UsageError, match="330 queries to compare with can tell no rate below 0.0030"):
+        api.search("a dog", workspace=toy_workspace.root, fpr=fpr)

@@ -1,0 +1,75 @@
+"""A background on disk, beside the index that it was measured on.
+
+index/
+  background.json               what it is of; names the file, with its checksum
+  background-<sha>.safetensors  bias of each row, best scores of the bank
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from vla import durable
+from vla.errors import CacheError
+from vla.search.background import Background
+from vla.search.store import SearchIndex
+
+SCHEMA = 1
+_NAME = "background.json"
+
+
+def identity(index: SearchIndex, bank: str) -> dict[str, str]:
+    """What a background depends on: features, run, state of the cache, rows of the index, and `bank`, a digest of its queries."""
+    rows = index.video_of_row.astype("<i4").tobytes() + index.spans.astype("<f8").tobytes()
+    names = "\n".join(index.videos).encode("utf-8", "surrogatepass")
+    return {
+        "fingerprint": index.spec.fingerprint,
+        "run": index.run_digest,
+        "cache_state": index.cache_state,
+        "rows": durable.sha256(rows + names),
+        "bank": bank,
+    }
+
+
+def save_background(folder: Path, background: Background, of: dict[str, str]) -> None:
+    """Commit `background`, measured on what `of` says, to `folder`; what was there before goes."""
+    from safetensors.numpy import save
+
+    content = save({"bias": background.bias.astype(np.float32), "chance": background.chance.astype(np.float32)})
+    name = f"background-{durable.sha256(content)[:16]}.safetensors"
+    durable.write_bytes(folder / name, content)
+    record = {"schema": SCHEMA, "of": of, "file": name, "sha256": durable.sha256(content)}
+    durable.write_json(folder / _NAME, record)
+    for old in folder.glob("background-*"):
+        if old.name != name:
+            durable.discard(old)
+
+
+def open_background(folder: Path, of: dict[str, str], rows: int) -> Background | None:
+    """The background in `folder`; None if there is none, if it is of something else, or if it is not whole: it is made anew."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = folder / _NAME
+    if not path.is_file():
+        return None
+    try:
+        record = durable.read_json(path)
+        if record["schema"] != SCHEMA or record["of"] != of or Path(record["file"]).name != record["file"]:
+            return None
+        arrays = load(durable.read_checked(folder / record["file"], record["sha256"]))
+        found = Background(arrays["bias"], arrays["chance"])
+    except (CacheError, SafetensorError, KeyError, TypeError):
+        return None
+    fits = (
+        found.bias.dtype == found.chance.dtype == np.float32
+        and found.bias.shape == (rows,)
+        and found.chance.ndim == 1
+        and len(found.chance) > 1
+        and np.isfinite(found.bias).all()
+        and np.isfinite(found.chance).all()
+        and (np.diff(found.chance) >= 0).all()
+    )
+    return found if fits else None

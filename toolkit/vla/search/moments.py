@@ -1,0 +1,154 @@
+"""The moments of one video for one query, by the best means there is: a trained head, the curve of its frames, or windows."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla.corpus import Corpus, Query
+from vla.features import FrameFeatures
+from vla.model import AlignmentModel
+from vla.search.localise import localise
+from vla.spans import nms
+
+_FEW = 32
+"""A curve of fewer frames has no background that a moment could stand out from: its windows are compared instead."""
+_SHARPNESS = 20.0
+"""`exp(20 s) * p`: what a moment's share `p` weighs against its video's cosine `s`. Source: XML (Lei et al., ECCV 2020)."""
+_HEAD_SHARPNESS = 5.0
+"""The same for a head's `p`, which one may compare between videos."""
+_LEAST = 1e-3
+_OVERLAP = 0.3
+
+
+@dataclass(frozen=True)
+class Segments:
+    """What an index knows of a video for one query, best first.
+
+    Attributes:
+        spans: `(N, 2)` seconds.
+        scores: `(N,)` cosines less bias.
+        cosine: the best of the cosines.
+    """
+
+    spans: np.ndarray
+    scores: np.ndarray
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Moments of one video, best first; no two overlap by an IoU of more than 0.3.
+
+    Attributes:
+        spans: `(N, 2)` seconds.
+        scores: `(N,)` what moments of all videos are ordered by; at most the score of the video's best segment.
+        certain: `(N,)` the video's best cosine, less what the moment stands behind the best of its video.
+        peaks: `(N,)` seconds.
+    """
+
+    spans: np.ndarray
+    scores: np.ndarray
+    certain: np.ndarray
+    peaks: np.ndarray
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Finds moments in one video at a time, so that what is found in a video depends on no other video.
+
+    Attributes:
+        model: as it is searched with; its heads are not asked.
+        trained: the same with its dial where heads want it; None where it has no head for moments.
+    """
+
+    model: AlignmentModel
+    trained: AlignmentModel | None
+
+    @classmethod
+    def of(cls, model: AlignmentModel) -> Finder:
+        """With the head for moments of `model`, if it has one."""
+        if all(head.asks != "moments" for head in model.heads.values()):
+            return cls(model, None)
+        trained = copy.deepcopy(model).eval()
+        trained.projector.alpha.fill_(1.0)
+        return cls(model, trained)
+
+    def find(
+        self,
+        features: FrameFeatures,
+        frames: np.ndarray,
+        raw: np.ndarray,
+        query: np.ndarray,
+        held: Segments,
+        windows: np.ndarray,
+        most: int,
+    ) -> Moments:
+        """Up to `most` moments.
+
+        Args:
+            features: of the video.
+            frames: `(T, E)` its unit frames.
+            raw: `(D,)` raw text feature of the query, for a head.
+            query: `(E,)` unit vector.
+            held: segments of the video with their scores; the best is enough where the curve is read.
+            windows: `(M, 2)` seconds, all segments of the video.
+            most: moments to return.
+        """
+        curve = frames @ query
+        if self.trained is not None:
+            spans, chances = _by_head(self.trained, features, raw, most)
+            if len(spans):
+                scores = float(held.scores[0]) + np.log(np.maximum(chances, _LEAST)) / _HEAD_SHARPNESS
+                return Moments(spans, scores, held.cosine + _behind(chances), peaks_of(features, curve, spans))
+        if len(curve) < _FEW:
+            return of_segments(features, curve, held, most)
+        found = localise(curve, features.timestamps_seconds, features.duration_seconds, windows, most)
+        behind = _behind(found.scores)
+        return Moments(found.spans, float(held.scores[0]) + behind, held.cosine + behind, found.peaks)
+
+
+def of_segments(features: FrameFeatures | None, curve: np.ndarray, held: Segments, most: int) -> Moments:
+    """The segments themselves, as the index scores them; without the video's frames a peak is where its segment starts."""
+    kept = nms(held.spans, held.scores, _OVERLAP, most=most)
+    spans, scores = held.spans[kept], held.scores[kept]
+    peaks = spans[:, 0] if features is None else peaks_of(features, curve, spans)
+    return Moments(spans, scores, held.cosine + scores - scores[0], peaks)
+
+
+def _by_head(
+    model: AlignmentModel, features: FrameFeatures, raw: np.ndarray, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Spans `(N, 2)` and the probabilities `(N,)` that the head of `model` gives them."""
+    import torch
+
+    from vla.collate import collate
+
+    whole = np.array([[0.0, features.duration_seconds]])
+    corpus = Corpus([features], [Query("query", ("query",), ("query",), 0, whole)], {"query": raw.astype(np.float32)})
+    with torch.no_grad():
+        batch = collate(corpus, np.arange(1), corpus.queries)
+        head = next(h for h in model.heads.values() if h.asks == "moments")
+        rows = np.asarray(head.decode(head(model(batch), batch), batch)[0], np.float64).reshape(-1, 3)
+    kept = nms(rows[:, :2], rows[:, 2], _OVERLAP, most=most)
+    return rows[kept, :2], rows[kept, 2]
+
+
+def peaks_of(features: FrameFeatures, curve: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """`(N,)` seconds: when the frame of each span is shown whose value in `curve` `(T,)` is highest; its start if it has none."""
+    times = features.timestamps_seconds
+    found = []
+    for start, end in spans:
+        inside = np.flatnonzero((times >= start) & (times < end))
+        found.append(float(times[inside[curve[inside].argmax()]]) if len(inside) else float(start))
+    return np.array(found)
+
+
+def _behind(values: np.ndarray) -> np.ndarray:
+    """`(N,)` at most 0: in units of a cosine, how many times the best of `values` `(N,)` each of them is."""
+    best = float(values.max(initial=0.0))
+    shares = values / best if best > 0 else np.ones(len(values))
+    found: np.ndarray = np.log(np.maximum(shares, _LEAST)) / _SHARPNESS
+    return found

@@ -1,0 +1,113 @@
+"""What searches in a workspace are compared with: measured once for each index, kept beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from vla import durable
+from vla.cache import captions as caption_store
+from vla.cache.store import FeatureCache
+from vla.encoders.base import TextEncoder
+from vla.errors import CacheError, ResourceError
+from vla.model import AlignmentModel, segments_of
+from vla.progress import Progress, ProgressCallback, silent
+from vla.search.background import Background, measured
+from vla.search.bank import ENOUGH, Bank, everyday, of_captions
+from vla.search.kept_background import identity, open_background, save_background
+from vla.search.store import SearchIndex
+from vla.stages.texts import aligned_texts, has_encoder
+from vla.workspace import Workspace
+
+_TOGETHER = 64
+
+
+def background_of(
+    place: Workspace,
+    index: SearchIndex,
+    cache: FeatureCache,
+    model: AlignmentModel,
+    encoder: TextEncoder,
+    progress: ProgressCallback = silent,
+) -> Background | None:
+    """The background of `index`, made where there is none that fits; None where there is nothing to compare with.
+
+    Also None while the index is out of date: what it was built from is not there any more to be measured.
+    """
+    if index.cache_state != cache.state() or not len(index.video_of_row):
+        return None
+    of = identity(index, _digest(place))
+    found = open_background(place.index, of, len(index.video_of_row))
+    if found is not None:
+        return found
+    bank = _bank(place, index, cache)
+    if len(bank.texts) < 2:
+        return None
+    progress(Progress("search", message=f"comparing the index with {len(bank.texts)} queries, once", level="note"))
+    vectors = _vectors(bank, cache, model, encoder)
+    try:
+        by_video = measured(_segments(index, cache, model, progress), vectors, bank.left_out(index.videos))
+    except CacheError as error:
+        progress(Progress("search", message=f"{error}; results are not compared with other queries", level="warning"))
+        return None
+    # Rows of videos that are gone are never found, and come first in this order.
+    bias = np.zeros(len(index.video_of_row), by_video.bias.dtype)
+    bias[np.argsort(index.video_of_row, kind="stable")[len(bias) - len(by_video.bias) :]] = by_video.bias
+    found = Background(bias, by_video.chance)
+    try:
+        with place.locked_index(progress):
+            save_background(place.index, found, of)
+    except ResourceError:
+        # A workspace that cannot be written can be searched all the same.
+        pass
+    return found
+
+
+def _digest(place: Workspace) -> str:
+    """Of the queries that there are to compare with, without reading them one by one."""
+    captions = place.captions.read_bytes() if place.captions.is_file() else b""
+    return durable.sha256(captions + "\n".join(everyday().texts).encode())
+
+
+def _bank(place: Workspace, index: SearchIndex, cache: FeatureCache) -> Bank:
+    """Captions that are cached, where there are enough; else everyday queries; without an encoder, what captions there are.
+
+    A caption of all videos of the index has none that it could be compared with.
+    """
+    cached = [a for a in caption_store.load(place) if cache.pieces(a.query)]
+    bank = of_captions(cached)
+    videos = set(index.videos)
+    useful = [i for i, names in enumerate(bank.told_of) if not videos <= names]
+    bank = Bank(tuple(bank.texts[i] for i in useful), tuple(bank.told_of[i] for i in useful))
+    if len(bank.texts) >= ENOUGH or (cache.spec.is_imported and not has_encoder(cache)):
+        return bank
+    return everyday()
+
+
+def _vectors(bank: Bank, cache: FeatureCache, model: AlignmentModel, encoder: TextEncoder) -> np.ndarray:
+    """`(B, E)` unit vectors of its texts."""
+    missing = cache.missing_texts(bank.texts)
+    known = sorted({*bank.texts} - {*missing})
+    found = dict(zip(known, aligned_texts(cache, model, known), strict=True)) if known else {}
+    for start in range(0, len(missing), _TOGETHER):
+        some = missing[start : start + _TOGETHER]
+        told = encoder.encode_text(some)
+        tokens = [rows[real] for rows, real in zip(told.tokens, told.mask, strict=True)]
+        found.update(zip(some, model.align_texts(told.pooled, tokens), strict=True))
+    return np.stack([found[text] for text in bank.texts])
+
+
+def _segments(
+    index: SearchIndex, cache: FeatureCache, model: AlignmentModel, progress: ProgressCallback
+) -> Iterator[np.ndarray]:
+    """`(n, E)` of each video in turn; raises CacheError where the index holds other segments than a build of it would."""
+    order = np.argsort(index.video_of_row, kind="stable")
+    begins = np.searchsorted(index.video_of_row[order], np.arange(len(index.videos) + 1))
+    for number, name in enumerate(index.videos):
+        features = cache.frames(name)
+        segments = segments_of(model.align_frames(features), features)
+        if not np.array_equal(segments.spans, index.spans[order[begins[number] : begins[number + 1]]]):
+            raise CacheError(f"the index does not hold the segments of {name!r}: run 'vla index' again")
+        progress(Progress("search", number + 1, len(index.videos)))
+        yield segments.vectors
