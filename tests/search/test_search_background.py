@@ -1,5 +1,7 @@
 """Hubs and chance: what loops over a bank find, and rates that are kept."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
@@ -9,11 +11,9 @@ from vla import durable
 from vla.datasets.base import Annotation, Question
 from vla.encoders.toy import Encoder
 from vla.errors import ShapeError, UsageError
-from vla.indexes import registry as indexes
 from vla.search.background import Background, measured, popularity
 from vla.search.bank import everyday, of_captions
 from vla.search.kept_background import identity, open_background, save_background
-from vla.search.store import SearchIndex
 
 pytestmark = pytest.mark.usefixtures("no_sync")
 
@@ -140,9 +140,9 @@ def test_everyday_queries_are_several_hundred_different_short_ones():
 
 @pytest.fixture
 def kept(tmp_path):
-    index = SearchIndex(
-        indexes.build("exact", dim=4), np.array([0, 0, 1], np.int32), np.array([[0.0, 1], [0, 2], [0, 3]]), ["a", "b"],
-        Encoder("4").identity.spec("fps=2"), "r", "d" * 16, "s" * 16, "exact",
+    index = SimpleNamespace(
+        video_of_row=np.array([0, 0, 1], np.int32), spans=np.array([[0.0, 1], [0, 2], [0, 3]]), videos=["a", "b"],
+        spec=Encoder("4").identity.spec("fps=2"), run_digest="d" * 16, cache_state="s" * 16,
     )  # fmt: skip
     of = identity(index, "b" * 64)
     background = Background(np.array([0.5, -0.25, -0.25], np.float32), np.array([0.1, 0.2], np.float32))

@@ -1,6 +1,6 @@
 """What an index is compared with: which queries, when anew, and that a search goes on without."""
 
-import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,6 +84,28 @@ def test_where_nothing_can_be_written_one_searches_all_the_same(toy_workspace, m
     assert not list((toy_workspace.root / ".vla" / "index").glob("background*"))
 
 
+def test_rows_of_videos_that_are_gone_change_nothing(toy_workspace):
+    root = toy_workspace.root
+    api.index(workspace=root)
+    before = api.open_workspace(root).searcher
+    api.remove(["videos/v3.mp4"], workspace=root)
+    api.index(workspace=root)
+    after = api.open_workspace(root).searcher
+    lost = np.flatnonzero(after.index.video_of_row < 0)
+    assert len(lost) and len(after.index.video_of_row) == len(before.index.video_of_row)
+    assert not after.background.bias[lost].any()
+    texts = everyday().texts
+    wanted = by_hand(toy_workspace, after, texts, [None] * len(texts))
+    np.testing.assert_allclose(after.background.chance, wanted.chance, atol=1e-5)
+    np.testing.assert_allclose(np.delete(after.background.bias, lost), wanted.bias, atol=1e-5)
+    assert {h.video_id for h in after.search("a dog")} == {"videos/v2.mp4", "videos/v4.mp4"}
+
+
+def index_with(index, **other):
+    names = ("parts", "vectors", "spans", "video_of_row", "videos", "spec", "run_digest", "cache_state")
+    return SimpleNamespace(**{**{n: getattr(index, n) for n in names}, **other})
+
+
 def test_the_rows_of_an_index_may_lie_in_any_order(toy_workspace):
     """Of each video in the order of its windows, the videos mixed."""
     api.index(workspace=toy_workspace.root)
@@ -91,13 +113,13 @@ def test_the_rows_of_an_index_may_lie_in_any_order(toy_workspace):
     index, given = searcher.index, searcher.background
     place = np.concatenate([np.arange(np.sum(index.video_of_row == v)) for v in range(len(index.videos))])
     order = np.lexsort((-index.video_of_row, place))
-    mixed = dataclasses.replace(index, video_of_row=index.video_of_row[order], spans=index.spans[order])
+    mixed = index_with(index, video_of_row=index.video_of_row[order], spans=index.spans[order])
     found = stage.background_of(toy_workspace, mixed, searcher.cache, searcher.model, searcher.encoder)
     assert (np.diff(mixed.video_of_row) < 0).any()
     np.testing.assert_array_equal(found.bias, given.bias[order])
     np.testing.assert_array_equal(found.chance, given.chance)
     notes = []
-    other = dataclasses.replace(index, spans=index.spans + 0.5)
+    other = index_with(index, spans=index.spans + 0.5)
     found = stage.background_of(
         toy_workspace, other, searcher.cache, searcher.model, searcher.encoder, lambda p: notes.append(p.message)
     )
