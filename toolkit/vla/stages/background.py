@@ -11,7 +11,7 @@ from vla.cache import captions as caption_store
 from vla.cache.store import FeatureCache
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, ResourceError
-from vla.model import AlignmentModel, segments_of
+from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.background import Background, measured
 from vla.search.bank import ENOUGH, Bank, everyday, of_captions
@@ -47,7 +47,7 @@ def background_of(
     progress(Progress("search", message=f"comparing the index with {len(bank.texts)} queries, once", level="note"))
     vectors = _vectors(bank, cache, model, encoder)
     try:
-        by_video = measured(_segments(index, cache, model, progress), vectors, bank.left_out(index.videos))
+        by_video = measured(_segments(index, progress), vectors, bank.left_out(index.videos))
     except CacheError as error:
         progress(Progress("search", message=f"{error}; results are not compared with other queries", level="warning"))
         return None
@@ -98,16 +98,16 @@ def _vectors(bank: Bank, cache: FeatureCache, model: AlignmentModel, encoder: Te
     return np.stack([found[text] for text in bank.texts])
 
 
-def _segments(
-    index: SearchIndex, cache: FeatureCache, model: AlignmentModel, progress: ProgressCallback
-) -> Iterator[np.ndarray]:
-    """`(n, E)` of each video in turn; raises CacheError where the index holds other segments than a build of it would."""
-    order = np.argsort(index.video_of_row, kind="stable")
-    begins = np.searchsorted(index.video_of_row[order], np.arange(len(index.videos) + 1))
-    for number, name in enumerate(index.videos):
-        features = cache.frames(name)
-        segments = segments_of(model.align_frames(features), features)
-        if not np.array_equal(segments.spans, index.spans[order[begins[number] : begins[number + 1]]]):
-            raise CacheError(f"the index does not hold the segments of {name!r}: run 'vla index' again")
-        progress(Progress("search", number + 1, len(index.videos)))
-        yield segments.vectors
+def _segments(index: SearchIndex, progress: ProgressCallback) -> Iterator[np.ndarray]:
+    """`(n, E)` of each video in turn, as the index has them; raises CacheError where these are no numbers."""
+    done = 0
+    for part in index.parts:
+        order = np.argsort(part.video_of_row, kind="stable")
+        begins = np.searchsorted(part.video_of_row[order], np.arange(len(part.videos) + 1))
+        for position, name, _ in part.held():
+            found = np.asarray(part.vectors[order[begins[position] : begins[position + 1]]], np.float32)
+            if not np.isfinite(found).all():
+                raise CacheError(f"the index holds no numbers for {name!r}: run 'vla index' again")
+            done += 1
+            progress(Progress("search", done, len(index.videos)))
+            yield found
