@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vla.errors import ShapeError
-from vla.interaction import TokenInteraction, Weights, attended, interaction, means, members, uniform
+from vla.interaction import TokenInteraction, Weights, attended, interaction, uniform
 
 WORDS, FRAMES = (3, 1, 5, 2), (4, 6, 1)
 
@@ -194,32 +194,6 @@ def test_token_interaction_starts_as_what_it_was_given_and_learns_throughout():
         torch.nn.init.zeros_(net.words.leave.weight)
         torch.nn.init.zeros_(net.frames.leave.weight)
     torch.testing.assert_close(net(whole, *given), naive(*given), rtol=0, atol=1e-13)
-
-
-def test_a_phrase_is_the_mean_of_its_words():
-    words, mask = vectors((5, 3), 5, 6)
-    ranges = torch.tensor([[[0, 2], [3, 4], [2, 2]], [[1, 3], [0, 3], [0, 0]]])
-    which = members(ranges, 5)
-    assert which[0].int().tolist() == [[1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0] * 5]
-    found = means(words.masked_fill(~mask.unsqueeze(-1), math.nan), which)
-    for q in range(2):
-        for p, (first, last) in enumerate(ranges[q].tolist()):
-            if first == last:
-                assert (found[q, p] == 0).all()
-                continue
-            mean = [sum(column) / (last - first) for column in zip(*words[q, first:last].tolist(), strict=True)]
-            length = math.sqrt(dot(mean, mean))
-            assert found[q, p].tolist() == pytest.approx([x / length for x in mean], abs=1e-12)
-    # Phrases against frames is the same interaction.
-    frames, frame_mask = vectors(FRAMES, 6, 1)
-    got = interaction(found, which.any(-1), frames, frame_mask)
-    torch.testing.assert_close(got, naive(found, which.any(-1), frames, frame_mask), rtol=0, atol=1e-13)
-
-
-def test_a_phrase_has_its_gradient():
-    words, _ = vectors((4, 4), 4, 6)
-    which = members(torch.tensor([[[0, 2], [1, 4]], [[1, 3], [0, 1]]]), 4)
-    assert torch.autograd.gradcheck(lambda w: means(w, which), (words.requires_grad_(),))
 
 
 def test_what_does_not_fit_is_refused():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from phrase_captions import MARKED
 from vla.errors import EnvironmentUnfitError, UsageError
-from vla.phrases import phrases, spacy_tagger, token_ranges
+from vla.phrases import phrases, spacy_tagger
 
 CAPTIONS = st.lists(
     st.sampled_from(
@@ -74,19 +74,6 @@ def test_any_text_has_phrases_of_whole_words(text):
 )
 def test_by_hand(caption, nouns, verbs):
     assert (texts(caption, "noun"), texts(caption, "verb")) == (nouns, verbs)
-
-
-def test_tokens_of_a_phrase_are_counted():
-    """A tokenizer that cuts every word into pairs of letters."""
-    caption = "a little girl sings"
-    cut = [w[i : i + 2] for w in caption.split() for i in range(0, len(w), 2)]
-
-    def count(text):
-        return sum(-(-len(w) // 2) for w in text.split())
-
-    found = phrases(caption)
-    ranges = token_ranges(caption, found, count)
-    assert ["".join(cut[a:b]) for a, b in ranges] == [p.text.replace(" ", "") for p in found] == ["littlegirl", "sings"]
 
 
 def fake_spacy(monkeypatch, words):

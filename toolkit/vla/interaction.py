@@ -107,24 +107,6 @@ def attended(
     return scores.masked_fill(~frame_mask.any(1)[None], -torch.inf)
 
 
-def means(vectors: Tensor, members: Tensor) -> Tensor:
-    """`(Q, P, E)` unit vectors: the direction of the mean of the members of each phrase; zero where it has none.
-
-    Args:
-        vectors: `(Q, L, E)` of words; what lies where nothing is a member is not read.
-        members: `(Q, P, L)` bool, which words each phrase has; `members.any(-1)` is the phrases' mask.
-    """
-    used = members.any(1).unsqueeze(-1)
-    sums = members.to(vectors.dtype) @ vectors.masked_fill(~used, 0.0)
-    return sums / sums.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-
-
-def members(ranges: Tensor, length: int) -> Tensor:
-    """`(..., L)` bool from `(..., 2)` first place and the place after the last; an empty range has no member."""
-    places = torch.arange(length, device=ranges.device)
-    return (places >= ranges[..., :1]) & (places < ranges[..., 1:])
-
-
 def uniform(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Weights of sum 1 over what `mask` says is real; all 0 in a row of nothing."""
     real = mask.to(torch.promote_types(dtype, torch.float32))

@@ -87,17 +87,6 @@ def tagged(text: str) -> list[Word]:
     return [(tag, a, b) for tag, (a, b) in zip(tags, places, strict=True)]
 
 
-def token_ranges(text: str, found: Sequence[Phrase], count: Callable[[str], int]) -> list[tuple[int, int]]:
-    """First token of each phrase and the one after the last, for tokenizers that treat every word by itself, as CLIP's do.
-
-    Args:
-        text: the caption.
-        found: its phrases.
-        count: tokens of a text, without those that are added at its ends.
-    """
-    return [(count(text[: p.start]), count(text[: p.end])) for p in found]
-
-
 def spacy_tagger(model: str = "en_core_web_sm") -> Callable[[str], list[Word]]:
     """A tagger for `phrases` that asks spaCy's `model`, which must be installed.
 
