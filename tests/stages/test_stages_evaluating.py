@@ -122,7 +122,7 @@ def test_a_run_that_reads_tokens_is_measured_and_searched_as_it_was_trained(worl
     corpus = load_corpus(cache, annotations()[:1], tokens=True)
     told = [corpus.queries[0].parts]
     wanted = model.align_texts(corpus.vector(told[0])[None], corpus.tokens_of(told))[0]
-    np.testing.assert_allclose(searcher._embed(corpus.queries[0].text), wanted, atol=2e-3)
+    np.testing.assert_allclose(searcher._asked(corpus.queries[0].text).vector, wanted, atol=2e-3)
     assert np.abs(model.align_texts(corpus.vector(told[0])[None])[0] - wanted).max() > 0.02
 
 

@@ -17,7 +17,7 @@ from vla.search.background import Background, measured
 from vla.search.bank import ENOUGH, Bank, everyday, of_captions
 from vla.search.kept_background import identity, open_background, save_background
 from vla.search.store import SearchIndex
-from vla.stages.texts import aligned_texts, has_encoder
+from vla.stages.texts import aligned_texts
 from vla.workspace import Workspace
 
 _TOGETHER = 64
@@ -71,7 +71,8 @@ def _digest(place: Workspace) -> str:
 
 
 def _bank(place: Workspace, index: SearchIndex, cache: FeatureCache) -> Bank:
-    """Captions that are cached, where there are enough; else everyday queries; without an encoder, what captions there are.
+    """Captions that are cached, where there are enough; else everyday queries; of imported features, what captions there are: the
+    encoder that may be named for them is asked for a query that needs it, and for nothing else.
 
     A caption of all videos of the index has none that it could be compared with.
     """
@@ -80,7 +81,7 @@ def _bank(place: Workspace, index: SearchIndex, cache: FeatureCache) -> Bank:
     videos = set(index.videos)
     useful = [i for i, names in enumerate(bank.told_of) if not videos <= names]
     bank = Bank(tuple(bank.texts[i] for i in useful), tuple(bank.told_of[i] for i in useful))
-    if len(bank.texts) >= ENOUGH or (cache.spec.is_imported and not has_encoder(cache)):
+    if len(bank.texts) >= ENOUGH or cache.spec.is_imported:
         return bank
     return everyday()
 
