@@ -262,6 +262,26 @@ def test_more_dead_rows_than_live_ones_are_cleared_away(tmp_path):
     holds(found, expected(cache))
 
 
+def test_who_asks_for_lists_no_more_has_few_rows_flat_again(tmp_path):
+    cache, index = cache_in(tmp_path / "c"), tmp_path / "i"
+    for number in range(12):
+        add(cache, f"v{number}", number, 60)
+    update(index, cache, Asked("faiss_ivf_sq8"))
+    assert open_index(index).backend == "faiss_ivf_sq8"
+    assert update(index, cache, Asked()).merged == 1
+    found = open_index(index)
+    assert found.backend == "faiss_flat" and not found.measured
+    holds(found, expected(cache))
+
+
+def test_memory_that_few_rows_do_not_keep_to_is_told(tmp_path):
+    cache = cache_in(tmp_path / "c")
+    add(cache, "v", 1, 60)
+    told = update(tmp_path / "i", cache, Asked(memory=100)).notes
+    assert len(told) == 1 and "MB, and 0.0001 MB was asked for" in told[0]
+    assert update(tmp_path / "i", cache, Asked(memory=1 << 20)).notes == []
+
+
 def test_damaged_vectors_are_not_merged(tmp_path):
     cache, index = cache_in(tmp_path / "c"), tmp_path / "i"
     for name in "ab":

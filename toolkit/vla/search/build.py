@@ -120,6 +120,9 @@ def bring_up_to_date(
     notes = list(merged.notes)
     if done < len(new):
         notes.append(f"{len(new) - done} videos changed while they were read: run 'vla index' again for them")
+    if asked.memory and merged.index.bytes_loaded > asked.memory and not merged.notes:
+        takes, room = (f"{n / 1e6:.3g} MB" for n in (merged.index.bytes_loaded, asked.memory))
+        notes.append(f"the index takes {takes}, and {room} was asked for: so few vectors are kept as they are")
     state = cache.state() if done == len(new) else ""
     index = replace(merged.index, cache_state=state)
     if held is None or not found.is_none or merged.count or asked != was or held.cache_state != state:

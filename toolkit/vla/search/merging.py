@@ -99,9 +99,10 @@ def _to_be_one(index: SearchIndex, was: Asked, compact: bool) -> Sequence[Part]:
     dead = sum(int((~p.is_live).sum()) for p in index.parts)
     lists = _wants_lists(index)
     is_other = is_exact(index.asked.backend) and any(p.backend != index.asked.backend for p in index.parts)
+    is_more = not lists and index.asked != was and len(flat) < len(index.parts)
     is_untuned = lists and (len(flat) == len(index.parts) or index.asked != was)
     has_outgrown = lists and 4 * sum(len(p.spans) for p in flat) > len(index.vectors)
-    if is_other or is_untuned or has_outgrown or dead > len(index.vectors):
+    if is_other or is_more or is_untuned or has_outgrown or dead > len(index.vectors):
         return index.parts
     if compact and (len(index.parts) > 1 or dead):
         return index.parts
