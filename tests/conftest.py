@@ -204,9 +204,9 @@ def _silence(output) -> None:
     output.mux(sound.encode(None))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def no_sync():
-    """Writes without waiting for the disk: only a power cut would tell the difference, and fsync is slow."""
+    """Writes without waiting for the disk: only a power cut would tell the difference, and disks that others use are slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield

@@ -14,8 +14,6 @@ from vla.errors import AnnotationError, CacheError
 from vla.stages.captions import training_captions
 from vla.workspace import Workspace
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 
 @pytest.fixture
 def place(tmp_path):

@@ -7,8 +7,6 @@ import pytest
 from vla import api
 from vla.errors import UsageError
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 
 @pytest.fixture
 def folder(tmp_path, clip):

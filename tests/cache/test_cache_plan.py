@@ -13,8 +13,6 @@ from vla.encoders.toy import Encoder
 from vla.errors import CacheError, UsageError
 from vla.workspace import Workspace
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 
 @pytest.fixture
 def tree(tmp_path):

@@ -14,8 +14,6 @@ from vla.encoders.toy import Encoder
 from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 ENCODER = Encoder("6")
 SPEC = ENCODER.identity.spec("fps=2")
 SOURCE = EncoderSource("toy", "6", "")

@@ -12,8 +12,6 @@ from vla.datasets.base import Annotation
 from vla.errors import MissingError
 from vla.workspace import Workspace
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 
 @pytest.fixture
 def place(tmp_path, clip):

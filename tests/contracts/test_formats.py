@@ -29,8 +29,6 @@ every = pytest.mark.parametrize("name", NAMES)
 holding_many = pytest.mark.parametrize("name", [p for p in NAMES if registry.get(p.values[0]).holds_many])
 writing = pytest.mark.parametrize("name", [p for p in NAMES if hasattr(registry.get(p.values[0]), "write")])
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 
 def values(frames=5, dim=3, dtype=np.float32, seed=0):
     return np.random.default_rng(seed).standard_normal((frames, dim)).astype(dtype)

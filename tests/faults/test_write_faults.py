@@ -33,8 +33,6 @@ from vla.search.store import open_index, save_index, unused_files
 from vla.train.checkpoint import load_model, load_state, open_run, save_run, save_state
 from vla.workspace import Workspace
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 ENCODER = Encoder("6")
 SPEC = ENCODER.identity.spec("fps=2")
 SOURCE = EncoderSource("toy", "6", "")

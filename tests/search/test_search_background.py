@@ -15,8 +15,6 @@ from vla.search.background import Background, measured, popularity
 from vla.search.bank import everyday, of_captions
 from vla.search.kept_background import identity, open_background, save_background
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 
 def unit(rows):
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)

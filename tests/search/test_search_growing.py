@@ -21,8 +21,6 @@ from vla.search.changes import changes
 from vla.search.measured import Asked
 from vla.search.store import open_index, save_index, unused_files
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 DIM = 12
 SPEC = Encoder("12").identity.spec("fps=2")
 MODEL = Model(AlignmentModel(ModelConfig(DIM)).eval())

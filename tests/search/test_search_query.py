@@ -26,8 +26,6 @@ from vla.search.store import SCHEMA, open_index, save_index
 from vla.spans import nms, windows
 from vla.workspace import Workspace
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 ENCODER = Encoder("12")
 SPEC = ENCODER.identity.spec("fps=2")
 

@@ -14,8 +14,6 @@ from vla.datasets.table import Dataset as Table
 from vla.errors import AnnotationError, MissingError, ResourceError, UnknownNameError, UsageError
 from vla.stages.annotations import formats, import_annotations
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 CHARADES = "AO8RW 0.0 6.9##a person sits.\nY6R7T 20 29.5##person begins.\n"
 
 

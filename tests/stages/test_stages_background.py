@@ -14,8 +14,6 @@ from vla.search.background import measured
 from vla.search.bank import everyday
 from vla.stages import background as stage
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 
 def captions(root, count):
     """A captions file of `count` different sentences, one video after another."""

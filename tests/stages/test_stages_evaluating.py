@@ -24,8 +24,6 @@ from vla.stages.known import trained_on
 from vla.train.checkpoint import load_model, open_run
 from vla.workspace import Workspace
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 VIDEOS = 14
 THINGS = ("door", "dog", "boat", "bell", "tree", "car", "cat")
 SETTINGS = {"projector_options": {"width": 16, "heads": 2}, "epochs": 1, "batch_videos": 8}
@@ -52,7 +50,7 @@ def write(path, some):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, no_sync):
+def world(tmp_path_factory):
     """A workspace of fourteen videos, a file of annotations with three splits, and a run trained on it."""
     folder = tmp_path_factory.mktemp("world")
     place, encoder = Workspace.open_or_create(folder), Encoder("32")

@@ -34,8 +34,6 @@ WRITTEN = [
 every = pytest.mark.parametrize("format", WRITTEN)
 SUFFIX = {"npy": ".npy", "parquet": ".parquet", "webdataset": ".tar"}
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 
 @pytest.fixture
 def workspace(tmp_path):

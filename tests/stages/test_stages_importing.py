@@ -16,8 +16,6 @@ from vla.encoders.toy import Encoder
 from vla.errors import AnnotationError, FormatError, MissingError, SpecMismatchError, UsageError
 from vla.workspace import Workspace
 
-pytestmark = pytest.mark.usefixtures("no_sync")
-
 
 def array(frames=6, dim=4, seed=0):
     return np.random.default_rng(seed).standard_normal((frames, dim)).astype(np.float32)
