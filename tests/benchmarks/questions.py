@@ -1,10 +1,12 @@
 """What do the heads for questions answer, beside chance, their blind twins and the frozen encoder, in the rendered world?
 
-    python tests/benchmarks/questions.py [FOLDER] [--train 1200] [--test 400] [--seeds 1] [--epochs 40] [--variants alone joint]
+    python tests/benchmarks/questions.py [FOLDER] [--train 1200] [--test 400] [--seeds 3] [--epochs 40]
+        [--levels none global segment both]
 
 Renders clips into FOLDER (kept and reused; that of `ablation.py` will do), extracts them with the embedded encoder,
-asks about them, and trains the heads *alone* (questions only) and *joint* with alignment at both levels on timed captions.
-Prints a table in Markdown for the test clips: intervals are over whole clips, `over blind` is the paired difference. What
+asks about them, and trains the heads alone (levels `none`: questions only) and jointly with alignment of the captions at the levels named.
+Prints a table in Markdown for the test clips: means and standard deviations over seeds; intervals are over whole clips, `over blind`
+is the paired difference. What
 happens first can be read only once frames have words for what happens: choices need some ten epochs of captions before
 they rise above their blind twin, and alone they may not.
 """
@@ -32,6 +34,7 @@ from vla.model import AlignmentModel
 from vla.stages.encoder import encoder_of
 from vla.stages.training import texts_to_cache
 from vla.train.checkpoint import load_model
+from vla.train.config import LEVELS
 from vla.workspace import Workspace
 from vla.world.clips import Clip, write_questions
 
@@ -71,33 +74,42 @@ def by_question(said: Answered, predicted: list[object]) -> np.ndarray:
     return (told == np.array([q.question.count for q in said.asked])).astype(np.float64)
 
 
-def rows(name: str, seed: int, model: AlignmentModel, corpus: Corpus, trained_on: Corpus) -> list[str]:
-    """One row of the table for each task, and what each category comes to."""
-    frozen = answer(untrained(model, trained_on), corpus)
-    found = []
-    for task, said in answer(model, corpus).items():
-        clips = np.array([q.video for q in said.asked])
-        ours, blind = by_question(said, said.predicted), by_question(said, said.unseen)
-        intervals = [
-            f"{100 * e.mean:.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]"
-            for e in (estimate(ours, clusters=clips), difference(ours, blind, clusters=clips))
-        ]
-        lowest = floor(said, trained_on)
-        plain = [f"{lowest['accuracy']:.1f}", f"{100 * blind.mean():.1f}"]
-        plain.append(f"{100 * by_question(frozen[task], frozen[task].predicted).mean():.1f}")
-        errors = [measure(said, unseen=True), measure(frozen[task]), measure(said)]
-        squared = [f"{m['MSE']:.2f}" for m in (lowest, *errors)] if said.asks == "count" else []
-        found.append(
-            f"| {name} {seed} | {task} | {len(ours)} | {' | '.join([*plain, *intervals])} | {' / '.join(squared)} |"
-        )
-        seen, unseen = by_category(said), by_category(replace(said, predicted=said.unseen))
-        if said.asks == "open":
-            head = next(h for h in model.heads.values() if h.asks == "open")
-            within = known([q.question.answers[0].lower() for q in said.asked], head.answers)
-            print(f"{name} {seed}, {task}: {100 * within.mean():.1f} % of the answers can be predicted at all")
-        told = (f"{kind} {value:.1f} (blind {unseen[kind]:.1f})" for kind, value in seen.items() if kind != "all")
-        print(f"{name} {seed}, {task}: " + (", ".join(told) or "no categories"), flush=True)
-    return found
+def told(task: str, seeds: list[Answered], before: Answered, trained_on: Corpus) -> str:
+    """The row of one task: means over seeds, each question's share of them for the intervals."""
+    clips = np.array([q.video for q in before.asked])
+    each = np.stack([by_question(s, s.predicted) for s in seeds])
+    blind = np.stack([by_question(s, s.unseen) for s in seeds])
+    ours = estimate(each.mean(0), clusters=clips)
+    gain = difference(each.mean(0), blind.mean(0), clusters=clips)
+    lowest = floor(before, trained_on)
+    cells = [
+        f"{lowest['accuracy']:.1f}",
+        spread(100 * blind.mean(1)),
+        f"{100 * by_question(before, before.predicted).mean():.1f}",
+    ]
+    cells.append(f"{spread(100 * each.mean(1))} [{100 * ours.low:.1f}, {100 * ours.high:.1f}]")
+    cells.append(f"{100 * gain.mean:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]")
+    if before.asks != "count":
+        return f"| {task} | {len(clips)} | {' | '.join(cells)} | |"
+    errors = [[lowest["MSE"]], [measure(s, unseen=True)["MSE"] for s in seeds], [measure(before)["MSE"]]]
+    errors.append([measure(s)["MSE"] for s in seeds])
+    return f"| {task} | {len(clips)} | {' | '.join(cells)} | {' / '.join(spread(np.array(e), 2) for e in errors)} |"
+
+
+def spread(values: np.ndarray, digits: int = 1) -> str:
+    """Mean and, of several, the standard deviation."""
+    return f"{values.mean():.{digits}f}" + (f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else "")
+
+
+def categories(name: str, task: str, said: Answered, model: AlignmentModel) -> None:
+    """What each category of questions comes to, and how many answers are known at all."""
+    seen, unseen = by_category(said), by_category(replace(said, predicted=said.unseen))
+    if said.asks == "open":
+        head = next(h for h in model.heads.values() if h.asks == "open")
+        within = known([q.question.answers[0].lower() for q in said.asked], head.answers)
+        print(f"{name}, {task}: {100 * within.mean():.1f} % of the answers can be predicted at all")
+    parts = (f"{kind} {value:.1f} (blind {unseen[kind]:.1f})" for kind, value in seen.items() if kind != "all")
+    print(f"{name}, {task}: " + (", ".join(parts) or "no categories"), flush=True)
 
 
 def main() -> None:
@@ -105,9 +117,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("world-benchmark"))
     parser.add_argument("--train", type=int, default=1200)
     parser.add_argument("--test", type=int, default=400)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--variants", nargs="*", default=["alone", "joint"], choices=["alone", "joint"])
+    parser.add_argument("--levels", nargs="*", default=["none", "global", "segment", "both"], choices=LEVELS)
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
     clips = plan(arguments.train, arguments.test)
@@ -121,20 +133,25 @@ def main() -> None:
     questions = {s: [a for a in asked["alone"] if a.split == s] for s in ("train", "test")}
     corpora = {split: load_corpus(cache, some) for split, some in questions.items()}
     table = []
-    for name in arguments.variants:
+    for name in arguments.levels:
+        models = []
         for seed in range(arguments.seeds):
-            settings = {"levels": "none" if name == "alone" else "both", "heads": HEADS, "epochs": arguments.epochs}
-            began = time.monotonic()
-            run = api.train(
-                captions=folder / f"questions-{name}.jsonl", workspace=folder, settings={**settings, "seed": seed},
-                name=f"questions-{name}-{seed}",
-            )  # fmt: skip
+            settings = {"levels": name, "heads": HEADS, "epochs": arguments.epochs, "seed": seed}
+            began, run_name = time.monotonic(), f"questions-{name}-{seed}"
+            captions = folder / f"questions-{'alone' if name == 'none' else 'joint'}.jsonl"
+            run = api.train(captions=captions, workspace=folder, settings=settings, name=run_name)
             print(f"{name} {seed}: {run.record['epochs']} epochs, {time.monotonic() - began:.0f} s", flush=True)
-            model = load_model(place.runs / f"questions-{name}-{seed}")[0]
-            table += rows(name, seed, model, corpora["test"], corpora["train"])
+            models.append(load_model(place.runs / run_name)[0])
+        answers = [answer(model, corpora["test"]) for model in models]
+        before = answer(untrained(models[0], corpora["train"]), corpora["test"])
+        for task in before:
+            row = told(task, [a[task] for a in answers], before[task], corpora["train"])
+            table.append(f"| {name} {row}")
+            for seed, (said, model) in enumerate(zip(answers, models, strict=True)):
+                categories(f"{name} {seed}", task, said[task], model)
     print(f"\n{len(corpora['test'].videos)} test clips; accuracy in percent, then the mean squared error of counts\n")
     print(
-        "| variant | task | n | floor | blind | frozen | trained | over blind | MSE floor / blind / frozen / trained |"
+        "| levels | task | n | floor | blind | frozen | trained | over blind | MSE floor / blind / frozen / trained |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     print("\n".join(table))

@@ -114,7 +114,7 @@ def train(
             rows_of = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, state.epoch)
             for rows in rows_of[state.step :]:
                 number = state.epoch * steps + state.step
-                parts = step(draws(rows, number).to(ranks.device), number)
+                parts = step(draws.drawn(rows, number), number)
                 state = state.stepped(parts, steps)
                 pace.step(len(rows))
                 stopped = ranks.any(stop.asked)

@@ -15,9 +15,10 @@ from vla.errors import UsageError
 from vla.heads import registry as heads
 from vla.heads.retrieval import Head as Retrieval
 from vla.losses import registry as losses
-from vla.losses.base import Kind, positive_pairs, same_text_pairs
+from vla.losses.base import Kind
 from vla.model import AlignmentModel
 from vla.train.config import TrainConfig
+from vla.train.pooled import Pooled, Told, keys
 
 _AT_ONCE = 1 << 22
 """Scores of texts and videos that are held as one matrix; with more the loss is taken from the vectors, block by block."""
@@ -52,7 +53,8 @@ class Objective(nn.Module):
         parts = self.alignment(model, aligned, batch)
         parts |= {k: self.weights.get(k, 1.0) * v for k, v in model.head_losses(aligned, batch).items()}
         if self.pull > 0 and parts:
-            parts["pull"] = self.pull * self._pull(model, aligned, batch)
+            texts = len(batch.queries) + len(batch.questions)
+            parts["pull"] = self.pull * self.pulled(model, aligned, batch, len(batch.rows), texts)
         return parts
 
     def alignment(self, model: AlignmentModel, aligned: Aligned, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
@@ -78,17 +80,26 @@ class Objective(nn.Module):
         """What compares captions with videos: the model's own, or the one that nothing is learned for."""
         return cast(Retrieval, model.heads["retrieval"] if "retrieval" in model.heads else self.head)
 
-    def _global(self, head: Retrieval, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
-        videos = batch.video_of_query[rows]
-        if head.is_product and len(videos) * len(batch.frames) > _AT_ONCE:
-            texts = torch.unique(batch.queries[rows], dim=0, return_inverse=True)[1]
-            return self.whole.of_vectors(
-                aligned.queries[rows],
-                aligned.videos,
-                aligned.scale,
-                positive_pairs(videos),
-                same_text_pairs(videos, texts),
+    def of_vectors(self, vectors: Pooled, told: Told, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The losses of both levels from vectors alone, block by block, equal to those of whole matrices."""
+        parts: dict[str, torch.Tensor] = {}
+        plain = ~told.is_timed
+        if self.is_global and plain.any():
+            parts["global"] = self.whole.of_vectors(vectors.queries[plain], vectors.videos, scale, *told.whole())
+        if self.is_segment and told.is_timed.any():
+            parts["segment"] = self.timed.of_vectors(
+                vectors.queries[told.is_timed], vectors.moments, scale, told.alike()
             )
+        return parts
+
+    def is_of_vectors(self, model: AlignmentModel) -> bool:
+        """True if `of_vectors` is all there is to be learned from, but for the soft alignment of captions without times."""
+        return set(model.heads) <= {"retrieval"} and self._head(model).is_product and self.phrases == 0
+
+    def _global(self, head: Retrieval, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
+        if head.is_product and int(rows.sum()) * len(batch.frames) > _AT_ONCE:
+            pairs = Told.of(batch).whole()
+            return self.whole.of_vectors(aligned.queries[rows], aligned.videos, aligned.scale, *pairs)
         same = _same_text(batch.queries[rows])
         return self._among_videos(head.scores(aligned, rows) * aligned.scale, head.positives(batch)[rows], same)
 
@@ -118,6 +129,8 @@ class Objective(nn.Module):
         """Every timed caption against every annotated segment of the batch, those of its own video included."""
         inside, videos = batch.inside[rows], batch.video_of_query[rows]
         segments = aligned.pooled(videos, inside)
+        if len(videos) ** 2 > _AT_ONCE:
+            return self.timed.of_vectors(aligned.queries[rows], segments, aligned.scale, Told.of(batch).alike())
         scores = aligned.queries[rows] @ segments.T * aligned.scale
         return self.timed(scores, _same_moment(inside, videos) | _same_text(batch.queries[rows]))
 
@@ -133,12 +146,15 @@ class Objective(nn.Module):
         similarity = torch.einsum("vne,tme->vtnm", segments, aligned.sentences[chosen])
         return self.untimed(similarity, mask, batch.sentence_mask[chosen], aligned.scale)
 
-    def _pull(self, model: AlignmentModel, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
+    def pulled(
+        self, model: AlignmentModel, aligned: Aligned, batch: AlignmentBatch, frames: int, texts: int
+    ) -> torch.Tensor:
+        """Mean squared distance between trained and frozen vectors, or the batch's part of it among so many in all."""
         start = model.projector
-        moved = functional.mse_loss(aligned.rows, start.start_frames(batch.rows), reduction="sum") / len(batch.rows)
+        moved = functional.mse_loss(aligned.rows, start.start_frames(batch.rows), reduction="sum") / max(1, frames)
         pairs = ((aligned.queries, batch.queries), (aligned.questions, batch.questions.vectors))
-        texts = torch.cat([(a - start.start_text(b)).square().sum(-1) for a, b in pairs])
-        return moved + (texts.mean() if len(texts) else 0.0)
+        away = torch.cat([(a - start.start_text(b)).square().sum(-1) for a, b in pairs])
+        return moved + away.sum() / max(1, texts)
 
 
 def _same_moment(inside: torch.Tensor, videos: torch.Tensor) -> torch.Tensor:
@@ -160,20 +176,11 @@ def _built(setting: str, name: str, kind: Kind) -> Any:
 
 def _same_text(queries: torch.Tensor) -> torch.Tensor:
     """`(Q, Q)` bool: the very same words, which cannot be wrong for each other's segments."""
-    keys = _keys(queries)
-    return keys[:, None] == keys[None]
+    found = keys(queries)
+    return found[:, None] == found[None]
 
 
 def _same_phrases(phrases: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """`(Q, Q)` bool: the very same phrases, in any order: who speaks of them in another one tells of the same things."""
-    keys = (_keys(phrases.flatten(0, 1)).view(mask.shape) * mask).sum(1)
-    return keys[:, None] == keys[None]
-
-
-def _keys(texts: torch.Tensor) -> torch.Tensor:
-    """`(N,)` whole numbers of raw texts `(N, D)`: the same for the same."""
-    # Distances from a product of matrices are off by more than what different texts differ by; whole numbers are exact.
-    bits = texts.contiguous().view(torch.int32).long()
-    chance = torch.Generator().manual_seed(0)
-    factors = torch.randint(-(2**62), 2**62, bits.shape[1:], generator=chance).to(bits.device)
-    return (bits * factors).sum(1)
+    found = (keys(phrases.flatten(0, 1)).view(mask.shape) * mask).sum(1)
+    return found[:, None] == found[None]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
 from vla.batch import AlignmentBatch
 from vla.model import AlignmentModel
+from vla.train import pieces
 from vla.train.config import TrainConfig
+from vla.train.draw import Drawn
 from vla.train.objective import Objective
 from vla.train.ranks import Ranks
 
@@ -36,11 +38,21 @@ class Step:
             [g for g in groups if g["params"]], lr=config.learning_rate, betas=(0.9, 0.98), fused=True
         )
 
-    def __call__(self, batch: AlignmentBatch, number: int) -> dict[str, torch.Tensor]:
-        """Take step `number` on `batch`; `{name: scalar}` of the losses before it, empty if there was nothing to learn from."""
+    def __call__(self, drawn: Drawn, number: int) -> dict[str, torch.Tensor]:
+        """Take step `number` on `drawn`; `{name: scalar}` of the losses before it, empty if there was nothing to learn from.
+
+        A large step is taken in pieces, where its losses allow it and no other processes share it.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(number)
-        parts = self.gradients(batch, self._config.seed + number)
+        seed, device = self._config.seed + number, self._ranks.device
+        if self._ranks.count == 1 and pieces.fits(self._model, self._objective, drawn):
+            self._model.train()
+            self.optimizer.zero_grad(set_to_none=True)
+            with _own_random(device):
+                parts = pieces.gradients(self._model, self._objective, drawn, seed, self._precision, device)
+        else:
+            parts = self.gradients(drawn.batch().to(device), seed)
         if parts:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
             self.optimizer.step()
@@ -65,18 +77,24 @@ class Step:
         return self._config.learning_rate * share
 
     def _losses(self, batch: AlignmentBatch, seed: int) -> dict[str, torch.Tensor]:
-        device = batch.frames.device
-        # The caller's random state is given back: a library must not reseed its user's program.
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with _own_random(self._ranks.device):
             # Each process has noise of its own for its own videos, and what all compute is the same for all.
             torch.manual_seed(seed + (self._ranks.rank << 40))
-            with torch.autocast(device.type, torch.bfloat16, enabled=self._half):
+            with self._precision():
                 alone = self._ranks.count == 1
                 aligned = self._model(batch) if alone else self._ranks.aligned(self._model, batch)
             if not alone:
                 torch.manual_seed(seed)
             losses: dict[str, torch.Tensor] = self._objective(self._model, batch, aligned)
         return losses
+
+    def _precision(self) -> AbstractContextManager[None]:
+        return torch.autocast(self._ranks.device.type, torch.bfloat16, enabled=self._half)
+
+
+def _own_random(device: torch.device) -> AbstractContextManager[None]:
+    """The caller's random state is given back at the end: a library must not reseed its user's program."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def is_fast_in_half(device: torch.device) -> bool:
