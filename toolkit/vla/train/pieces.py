@@ -22,7 +22,7 @@ from vla.train.pooled import Pooled, Told
 
 MOST_FRAMES = 1 << 15
 """Frames of a step that are worked on as a whole; each takes some 40 KB until its gradient is known."""
-_PIECE = 1 << 14
+_PIECE = 1 << 13
 
 
 def fits(model: AlignmentModel, objective: Objective, drawn: Drawn) -> bool:
@@ -60,6 +60,8 @@ def gradients(
             with precision():
                 aligned = model(moved)
             yield moved, aligned
+            # Or it would be held while the next is made.
+            del batch, moved, aligned
 
     with torch.no_grad():
         made = [(Pooled.of(aligned, batch), Told.of(batch), len(batch.frames)) for batch, aligned in pieces()]
@@ -81,4 +83,5 @@ def gradients(
             own, pull = own + share, pull + share.detach()
         if own.requires_grad:
             own.backward()
+        del batch, aligned, vectors, own
     return {**parts, "pull": pull} if objective.pull > 0 else parts
