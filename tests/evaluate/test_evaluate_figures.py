@@ -65,7 +65,7 @@ def test_what_is_kept_comes_back(tmp_path):
     assert set(record) == {"schema", "run", "digest", "fingerprint", "captions", "split", "counts", "floors_from",
                            "figures", "notes", "seed"}  # fmt: skip
     assert set(record["figures"][0]) == {"task", "measure", "value", "low", "high", "queries", "videos", "frozen", "floors",
-                                         "no_floor", "blind", "tricks", "lower_is_better"}  # fmt: skip
+                                         "no_floor", "blind", "tricks", "gain", "lower_is_better"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,29 @@ def test_what_is_damaged_is_refused_with_the_way_out(change):
     record = {**EVALUATED.to_json(), **change}
     with pytest.raises(CacheError, match=r"f\.json (is damaged|was written by a newer)"):
         Evaluated.from_json(record, "f.json")
+
+
+def test_a_gain_is_that_of_each_query_with_itself():
+    rng = np.random.default_rng(1)
+    hard, videos = rng.random(60) * 80, rng.integers(0, 12, 60)
+    ours, frozen = Values(hard + 2 + rng.random(60), videos), Values(hard, videos)
+    found = figures("t", {"R@1": ours}, {"R@1": frozen}, Floors(), {}, {}, 3)[0]
+    assert found.gain == interval(ours.by_query - hard, seed=3, clusters=videos)
+    # what makes queries hard for both is in neither end
+    assert 2 < found.gain[0] < found.gain[1] < 3 < found.high - found.low
+    assert (found.gained, replace(found, measure="MnR").gained) == (1, -1)
+    assert replace(found, gain=(-3.0, -1.0)).gained == -1 and replace(found, gain=(-3.0, 1.0)).gained == 0
+    assert Figure.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_medians_and_other_queries_have_no_gain():
+    plain, median = Values(np.arange(4.0), np.arange(4)), Values(np.arange(4.0), np.arange(4), median=True)
+    for ours, theirs in ((median, median), (plain, Values(np.arange(3.0), np.arange(3)))):
+        assert figures("t", {"x": ours}, {"x": theirs}, Floors(), {}, {}, 0)[0].gain is None
+    assert figures("t", {"x": plain}, None, Floors(), {}, {}, 0)[0].gain is None
+
+
+def test_what_an_older_version_kept_has_no_gain():
+    record = FIGURE.to_json()
+    del record["gain"]
+    assert Figure.from_json(record) == FIGURE

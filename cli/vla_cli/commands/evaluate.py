@@ -73,6 +73,7 @@ def _tables(found: Evaluated) -> None:
     columns: dict[str, Callable[[Figure], str]] = {
         "95 %": lambda f: f"{f.low:.1f} - {f.high:.1f}",
         "frozen": lambda f: _number(f.frozen),
+        "gain, 95 %": lambda f: "" if f.gain is None else f"{f.gain[0]:+.1f} to {f.gain[1]:+.1f}",
         "floor": lambda f: f"{_number(f.floor[1])} {f.floor[0]}" if f.floor else f"({f.no_floor})",
         "blind": lambda f: _number(f.blind),
         **{name: _trick(name) for name in _tricks(found.figures)},
@@ -98,7 +99,8 @@ def _legend(found: Evaluated, columns: list[str]) -> list[str]:
     from vla.evaluate.figures import TRICKS
 
     lines = [
-        "percent but for MedR, MnR and MSE, where less is better; intervals: bootstrap over videos with all their queries"
+        "percent but for MedR, MnR and MSE, where less is better; intervals: bootstrap over videos with all their queries; "
+        "gain: each query compared with itself"
     ]
     if any(f.no_floor and f.floor for f in found.figures):
         lines += sorted({f"floors: {f.no_floor}" for f in found.figures if f.no_floor and f.floor})

@@ -110,7 +110,7 @@ class Encoder:
             ids = self._tokenizer(texts)
         lengths = self._lengths(ids)
         longest = int(lengths.max())
-        # One at a time: threads that computed together have been seen to spin for ever, and a processor gains nothing by it.
+        # One at a time: each computes on all cores, so threads together would only wait for each other.
         with self._lock, torch.inference_mode():
             made = self._pieces.run(ids, lambda some: self._encode_ids(some, longest))
         pooled, tokens = (np.concatenate(parts) for parts in zip(*made, strict=True))

@@ -49,6 +49,12 @@ class Values:
             return median_interval(self.by_query, seed=seed, clusters=self.videos)
         return interval(self.by_query, seed=seed, clusters=self.videos)
 
+    def gain_over(self, others: Values, seed: int) -> tuple[float, float] | None:
+        """Ends of the 95 % interval of the difference, each query compared with itself; None of medians and of other queries."""
+        if self.median or self.by_query.shape != others.by_query.shape:
+            return None
+        return interval(self.by_query - others.by_query, seed=seed, clusters=self.videos)
+
 
 Measures = dict[str, Values]
 
@@ -83,6 +89,8 @@ class Figure:
         no_floor: why there is no floor, or not every one; empty where none is missing.
         blind: what a head scores that learned from the words alone; None where the task has no such twin.
         tricks: by the names of `TRICKS`.
+        gain: ends of the 95 % interval of `value` less `frozen`, by a bootstrap that compares each query with itself; None where
+            there is nothing to compare with, and of medians.
     """
 
     task: str
@@ -97,6 +105,14 @@ class Figure:
     no_floor: str = ""
     blind: float | None = None
     tricks: Plain = field(default_factory=dict)
+    gain: tuple[float, float] | None = None
+
+    @property
+    def gained(self) -> int:
+        """1 where the figure is better than the frozen encoder's beyond chance, -1 where it is worse, else 0."""
+        if self.gain is None or self.gain[0] <= 0 <= self.gain[1]:
+            return 0
+        return 1 if (self.gain[0] > 0) != self.lower_is_better else -1
 
     @property
     def lower_is_better(self) -> bool:
@@ -123,7 +139,9 @@ class Figure:
         maps = {name: {str(k): float(v) for k, v in record[name].items()} for name in ("floors", "tricks")}
         texts = {name: str(record[name]) for name in ("task", "measure", "no_floor")}
         counts = {name: int(record[name]) for name in ("queries", "videos")}
-        return cls(**numbers, **optional, **maps, **texts, **counts)  # type: ignore[arg-type]
+        ends = record.get("gain")  # not there in what older versions wrote
+        gain = None if ends is None else (float(ends[0]), float(ends[1]))
+        return cls(**numbers, **optional, **maps, **texts, **counts, gain=gain)  # type: ignore[arg-type]
 
 
 def figures(
@@ -150,6 +168,7 @@ def figures(
             or ("" if any(measure in of for of in floors.values.values()) else "nothing to compare with"),
             blind.get(measure),
             {name: of[measure] for name, of in tricks.items() if measure in of},
+            values.gain_over(frozen[measure], seed) if frozen and measure in frozen else None,
         )
         for measure, values in ours.items()
     ]

@@ -192,21 +192,23 @@ def _evaluation(run: Run, found: Evaluated) -> list[str]:
 _KEY = (
     '<p class="soft">Percent but for MedR, MnR and MSE, where less is better. Between 0 and 100: the dot is the figure, the '
     "band its 95 % bootstrap interval (over videos with all their queries), the ring the frozen encoder, the upright bar "
-    "the floor.</p>"
+    "the floor. <b>gain</b>: the interval of the difference to the frozen encoder, each query compared with itself.</p>"
 )
 
 
 def _task(task: str, figures: Sequence[Figure]) -> str:
     tricks = list(dict.fromkeys(name for f in figures for name in f.tricks))
     has_blind = any(f.blind is not None for f in figures)
-    beside = ["frozen", "floor", *["blind"] * has_blind, *tricks]
+    has_gain = any(f.gain for f in figures)
+    beside = ["frozen", *["gain, 95 %"] * has_gain, "floor", *["blind"] * has_blind, *tricks]
     rows = []
     for f in figures:
         floor = f.floor
         is_share = f.measure not in _NOT_PERCENT
         picture = standing(f.value, f.low, f.high, f.frozen, floor[1] if floor else None) if is_share else ""
         least = f"{floor[1]:.1f} {safe(floor[0])}" if floor else f'<span class="reason">{safe(f.no_floor)}</span>'
-        cells = [safe(f.measure), f"<b>{f.value:.1f}</b>", f"{f.low:.1f} – {f.high:.1f}", _figure(f.frozen), least]
+        cells = [safe(f.measure), f"<b>{f.value:.1f}</b>", f"{f.low:.1f} – {f.high:.1f}", _figure(f.frozen)]
+        cells += [*[_interval(f)] * has_gain, least]
         rows.append(
             [*cells, *[_figure(f.blind)] * has_blind, *(_figure(f.tricks.get(name)) for name in tricks), picture]
         )
@@ -221,6 +223,14 @@ def _gain(measure: str, trained: float, frozen: float | None) -> str:
     better = gain < 0 if measure in LOWER else gain > 0
     kind = "" if abs(gain) < 0.05 else ' class="up"' if better else ' class="down"'
     return f"<span{kind}>{gain:+.1f}</span>" if kind else "0.0"
+
+
+def _interval(figure: Figure) -> str:
+    """Of the gain; marked where it does not hold 0."""
+    if figure.gain is None:
+        return ""
+    kind = {1: ' class="up"', -1: ' class="down"', 0: ""}[figure.gained]
+    return f"<span{kind}>{figure.gain[0]:+.1f} – {figure.gain[1]:+.1f}</span>"
 
 
 def _figure(value: float | None) -> str:
