@@ -16,11 +16,12 @@ from vla.train import pieces
 from vla.train.config import TrainConfig
 from vla.train.draw import Drawn, Draws
 from vla.train.objective import Objective
-from vla.train.pooled import Told
+from vla.train.pooled import PARTS, Told, softly_told
 from vla.train.ranks import Ranks
 from vla.train.step import Step
 
 LENGTHS = [2 + (5 * i) % 7 for i in range(11)]
+UNTIMED = (2, 3, 8)
 EVERY = tuple(range(len(LENGTHS)))
 CPU = torch.device("cpu")
 
@@ -37,7 +38,15 @@ def corpus():
             (f"moment of {i}", i, np.array([[n / 4, n / 2]])),
         ):
             more.append(Query(text, (text,), (text,), video, spans))
-    return replace(data, queries=[*data.queries, *more])
+    queries = [q for q in (*data.queries, *more) if not (q.is_timed and q.video in UNTIMED)]
+    return replace(data, queries=[_in_sentences(q, data.vectors) for q in queries])
+
+
+def _in_sentences(query, vectors):
+    """Every third of them has two, so that pieces differ in how many there are."""
+    parts = (query.text, "What happens?") if len(query.text) % 3 == 0 and not query.is_timed else query.sentences
+    assert all(part in vectors for part in parts)
+    return replace(query, sentences=parts)
 
 
 class Exact(Drawn):
@@ -76,6 +85,7 @@ def taken(model):
 @pytest.mark.parametrize("loss", ["infonce", "sigmoid", "mil_nce"])
 @pytest.mark.parametrize("levels", ["both", "global", "segment"])
 def test_pieces_have_the_gradient_of_the_whole(most, loss, levels):
+    """Moments, and videos of which nothing is timed."""
     config = TrainConfig(levels=levels, global_loss=loss, segment_loss=loss, pull=0.7, captions_per_video=3)
     model, objective, some = model_of(dropout=0.0, noise=0.0).double(), Objective(config), drawn(config, Exact)
     whole = objective(model, some.batch())
@@ -84,7 +94,12 @@ def test_pieces_have_the_gradient_of_the_whole(most, loss, levels):
     parts = pieces.gradients(model, objective, some, 0, nullcontext, CPU, most)
     found = taken(model)
     assert {k: v.item() for k, v in parts.items()} == pytest.approx({k: v.item() for k, v in whole.items()}, rel=1e-12)
-    assert set(parts) == {"pull", *{"both": ("global", "segment")}.get(levels, (levels,))}
+    wanted_parts = {
+        "both": {"global", "segment", "alignment"},
+        "global": {"global"},
+        "segment": {"segment", "alignment"},
+    }
+    assert set(parts) == {"pull", *wanted_parts[levels]}
     for name, gradient in wanted.items():
         assert (gradient is None) == (found[name] is None), name
         if gradient is not None:
@@ -112,7 +127,7 @@ def test_moments_that_fit_are_those_of_the_matrix():
             of_one = batch.video_of_query[i] == batch.video_of_query[j] and common > either / 2
             if of_one or torch.equal(batch.queries[i], batch.queries[j]):
                 wanted.add((a, b))
-    assert set(map(tuple, Told.of(batch).alike().tolist())) == wanted
+    assert set(map(tuple, Told.of(batch, True).alike().tolist())) == wanted
     assert len(wanted) > len(timed) + 10  # there is more to be found than each with itself
 
 
@@ -152,11 +167,25 @@ def test_what_is_compared_by_more_than_vectors_is_never_cut(monkeypatch):
     assert not is_cut(phrases=0.5)
     for name, options in (("retrieval", {"score": "attention"}), ("choice_qa", {})):
         assert not is_cut(AlignmentModel(ModelConfig(DIM, "identity", heads={name: options})))
-    data = replace(corpus(), queries=[q for q in corpus().queries if q.video or not q.is_timed])
-    for levels, wanted in (("both", False), ("global", True)):
-        config = TrainConfig(levels=levels)
-        some = Draws(data, config).drawn(np.arange(len(LENGTHS)), 0)
-        assert pieces.fits(model_of(), Objective(config), some) is wanted, "a video has captions without times alone"
+
+
+def test_soft_alignments_are_compared_so_many_at_a_time(monkeypatch):
+    """Their mean, weighed by how many there are: a large batch must not take the square of its videos."""
+    config = TrainConfig(levels="segment", captions_per_video=3)
+    model, objective, batch = model_of(dropout=0.0, noise=0.0), Objective(config), drawn(config).batch()
+    with torch.no_grad():
+        softly = softly_told(batch, True)
+        aligned = model(batch)
+        segments, mask = aligned.parts(batch.video_of_query[softly], PARTS)
+        wanted = 0.0
+        for some in ([0, 1], [2]):
+            rows = softly[some]
+            similarity = torch.einsum("vne,tme->vtnm", segments[some], aligned.sentences[rows])
+            wanted += len(some) * float(
+                objective.untimed(similarity, mask[some], batch.sentence_mask[rows], aligned.scale)
+            )
+        monkeypatch.setattr(objectives, "_AT_A_TIME", 2)
+        assert float(objective(model, batch)["alignment"]) == pytest.approx(wanted / 3, rel=1e-6)
 
 
 @pytest.mark.parametrize("projector", ["temporal", "identity"])
@@ -171,7 +200,7 @@ def test_a_large_step_is_taken_in_pieces(monkeypatch, projector):
         step = Step(model, Objective(config), config, 10, Ranks())
         losses = [step(drawn(config), number) for number in range(3)]
         assert torch.equal(torch.get_rng_state(), random), "the caller's random numbers go on as they were"
-        assert all(set(parts) == {"global", "segment", "pull"} for parts in losses)
+        assert all(set(parts) == {"global", "segment", "alignment", "pull"} for parts in losses)
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
         lost.append([float(value) for parts in losses for _, value in sorted(parts.items())])
     assert lost[1] == pytest.approx(lost[0], rel=1e-4)

@@ -225,7 +225,7 @@ class Aligned:
         owner = video * count + part
         found = self._directions(owner, position, len(rows) * count, rows[video])
         held = torch.bincount(owner, minlength=len(found)) > 0
-        return found.view(len(rows), count, -1), held.view(len(rows), count)
+        return found.view(len(rows), count, found.shape[1]), held.view(len(rows), count)
 
     def _directions(
         self, owner: torch.Tensor, position: torch.Tensor, count: int, video: torch.Tensor | None = None

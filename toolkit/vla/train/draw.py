@@ -40,12 +40,6 @@ class Drawn:
         """How many captions and questions there are."""
         return len(self.queries) + len(self.questions)
 
-    @property
-    def has_untimed_alone(self) -> bool:
-        """True if some video has captions here, and none of them is timed."""
-        timed, video = self.table.is_timed[self.queries], self.table.query_video[self.queries]
-        return not np.isin(video, video[timed]).all()
-
     def batch(self) -> AlignmentBatch:
         """All of it."""
         return gathered(self.table, self.rows, self.queries, self.questions)

@@ -18,12 +18,12 @@ from vla.losses import registry as losses
 from vla.losses.base import Kind
 from vla.model import AlignmentModel
 from vla.train.config import TrainConfig
-from vla.train.pooled import Pooled, Told, keys
+from vla.train.pooled import PARTS, Pooled, Told, keys, softly_told
 
 _AT_ONCE = 1 << 22
 """Scores of texts and videos that are held as one matrix; with more the loss is taken from the vectors, block by block."""
-_SEGMENTS = 8
-"""Equal parts into which a video is cut where its captions carry no times."""
+_AT_A_TIME = 256
+"""Videos whose soft alignments are compared with each other's captions; of more, so many at a time."""
 
 
 class Objective(nn.Module):
@@ -68,12 +68,11 @@ class Objective(nn.Module):
         if self.is_segment:
             if batch.is_timed.any():
                 parts["segment"] = self._segments(aligned, batch, batch.is_timed)
-            # Where a video has timed captions these say more than any soft alignment could find out.
-            untold = torch.ones(len(batch.frames), dtype=torch.bool, device=plain.device)
-            untold[batch.video_of_query[batch.is_timed]] = False
-            loose = plain & untold[batch.video_of_query]
-            if loose.any():
-                parts["alignment"] = self._alignment(aligned, batch, loose)
+            softly = softly_told(batch, self.is_segment)
+            if len(softly):
+                segments, mask = aligned.parts(batch.video_of_query[softly], PARTS)
+                told = aligned.sentences[softly], batch.sentence_mask[softly]
+                parts["alignment"] = self._alignment(segments, mask, *told, aligned.scale)
         return parts
 
     def _head(self, model: AlignmentModel) -> Retrieval:
@@ -90,15 +89,18 @@ class Objective(nn.Module):
             parts["segment"] = self.timed.of_vectors(
                 vectors.queries[told.is_timed], vectors.moments, scale, told.alike()
             )
+        if self.is_segment and len(vectors.parts):
+            soft = vectors.parts, told.part_mask, vectors.sentences, told.sentence_mask
+            parts["alignment"] = self._alignment(*soft, scale)
         return parts
 
     def is_of_vectors(self, model: AlignmentModel) -> bool:
-        """True if `of_vectors` is all there is to be learned from, but for the soft alignment of captions without times."""
+        """True if `of_vectors` is all there is to be learned from: no head, and no score of more than one vector."""
         return set(model.heads) <= {"retrieval"} and self._head(model).is_product and self.phrases == 0
 
     def _global(self, head: Retrieval, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
         if head.is_product and int(rows.sum()) * len(batch.frames) > _AT_ONCE:
-            pairs = Told.of(batch).whole()
+            pairs = Told.of(batch, False).whole()
             return self.whole.of_vectors(aligned.queries[rows], aligned.videos, aligned.scale, *pairs)
         same = _same_text(batch.queries[rows])
         return self._among_videos(head.scores(aligned, rows) * aligned.scale, head.positives(batch)[rows], same)
@@ -130,21 +132,24 @@ class Objective(nn.Module):
         inside, videos = batch.inside[rows], batch.video_of_query[rows]
         segments = aligned.pooled(videos, inside)
         if len(videos) ** 2 > _AT_ONCE:
-            return self.timed.of_vectors(aligned.queries[rows], segments, aligned.scale, Told.of(batch).alike())
+            return self.timed.of_vectors(aligned.queries[rows], segments, aligned.scale, Told.of(batch, False).alike())
         scores = aligned.queries[rows] @ segments.T * aligned.scale
         return self.timed(scores, _same_moment(inside, videos) | _same_text(batch.queries[rows]))
 
-    def _alignment(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
+    def _alignment(
+        self,
+        segments: torch.Tensor,
+        mask: torch.Tensor,
+        sentences: torch.Tensor,
+        told: torch.Tensor,
+        scale: torch.Tensor,
+    ) -> torch.Tensor:
         """Sentences without times against equal parts of their video, softly matched."""
-        # One text a video: several would be each other's negatives.
-        first = torch.unique(batch.video_of_query[rows], return_inverse=True)
-        chosen = torch.full((len(first[0]),), -1, dtype=torch.int64, device=rows.device)
-        index = rows.nonzero(as_tuple=True)[0].flip(0)
-        chosen[first[1].flip(0)] = index
-        videos = batch.video_of_query[chosen]
-        segments, mask = aligned.parts(videos, _SEGMENTS)
-        similarity = torch.einsum("vne,tme->vtnm", segments, aligned.sentences[chosen])
-        return self.untimed(similarity, mask, batch.sentence_mask[chosen], aligned.scale)
+        total = torch.zeros((), device=segments.device)
+        for some in torch.arange(len(segments), device=segments.device).split(_AT_A_TIME):
+            similarity = torch.einsum("vne,tme->vtnm", segments[some], sentences[some])
+            total = total + len(some) * self.untimed(similarity, mask[some], told[some], scale)
+        return total / len(segments)
 
     def pulled(
         self, model: AlignmentModel, aligned: Aligned, batch: AlignmentBatch, frames: int, texts: int

@@ -1,6 +1,6 @@
 """A step over more videos than fit into memory at once, with the gradient of the whole.
 
-The losses of both levels compare one vector of each video, text and moment. These are made piece by piece, without a graph;
+The losses of both levels compare vectors of videos, texts, moments and parts. These are made piece by piece, without a graph;
 the losses and their gradients are taken from all of them; then each piece is made again, with a graph, and handed its part of
 the gradient. That is the gradient of the whole step, neither estimated nor delayed, for one more pass forward.
 
@@ -26,10 +26,8 @@ _PIECE = 1 << 13
 
 
 def fits(model: AlignmentModel, objective: Objective, drawn: Drawn) -> bool:
-    """True if the step is large, and its losses are of single vectors, as no head's and no soft alignment's are."""
-    if drawn.frames <= MOST_FRAMES or not objective.is_of_vectors(model):
-        return False
-    return not (objective.is_segment and drawn.has_untimed_alone)
+    """True if the step is large, and no loss asks for frames, as heads do."""
+    return drawn.frames > MOST_FRAMES and objective.is_of_vectors(model)
 
 
 def gradients(
@@ -63,25 +61,31 @@ def gradients(
             # Or it would be held while the next is made.
             del batch, moved, aligned
 
+    timed = objective.is_segment
     with torch.no_grad():
-        made = [(Pooled.of(aligned, batch), Told.of(batch), len(batch.frames)) for batch, aligned in pieces()]
-    leaves = Pooled(*(torch.cat(some).requires_grad_() for some in zip(*(p.each for p, _, _ in made), strict=True)))
-    told = Told.joined([t for _, t, _ in made], [n for _, _, n in made])
-    parts = objective.of_vectors(leaves, told, model.scale)
+        made = [
+            (Pooled.of(aligned, batch, timed), Told.of(batch, timed), len(batch.frames)) for batch, aligned in pieces()
+        ]
+    vectors, told, videos = zip(*made, strict=True)
+    leaves = Pooled(*(some.requires_grad_() for some in Pooled.joined(vectors).each))
+    del made, vectors
+    parts = objective.of_vectors(leaves, Told.joined(told, videos), model.scale)
     if not parts:
         return parts
     torch.stack(list(parts.values())).sum().backward()
-    pull, reached = torch.zeros((), device=device), [0, 0, 0]
+    pull, reached = torch.zeros((), device=device), [0] * len(leaves.each)
     for batch, aligned in pieces():
         own = torch.zeros((), device=device)
-        for i, (vectors, leaf) in enumerate(zip(Pooled.of(aligned, batch).each, leaves.each, strict=True)):
-            if leaf.grad is not None:
-                own = own + (vectors * leaf.grad[reached[i] : reached[i] + len(vectors)]).sum()
-            reached[i] += len(vectors)
+        for i, (some, leaf) in enumerate(zip(Pooled.of(aligned, batch, timed).each, leaves.each, strict=True)):
+            if leaf.grad is not None and len(some):
+                gradient = leaf.grad[reached[i] : reached[i] + len(some)]
+                # Sentences were padded to those of all pieces.
+                own = own + (some * gradient[tuple(map(slice, some.shape))]).sum()
+            reached[i] += len(some)
         if objective.pull > 0:
             share = objective.pull * objective.pulled(model, aligned, batch, drawn.frames, drawn.texts)
             own, pull = own + share, pull + share.detach()
         if own.requires_grad:
             own.backward()
-        del batch, aligned, vectors, own
+        del batch, aligned, some, own
     return {**parts, "pull": pull} if objective.pull > 0 else parts
