@@ -1,5 +1,7 @@
 """The four commands as a person runs them: in sequence, without a path between them, and with every mistake they make."""
 
+import csv
+import io
 import json
 import signal
 import subprocess
@@ -66,6 +68,62 @@ def test_a_rate_leaves_out_what_chance_finds_and_nothing_left_is_exit_code_1(wor
     none = vla("search", "a red circle moves left", "--json", "--fpr", less, cwd=folder)
     assert (none.returncode, json.loads(none.stdout)) == (1, [])
     assert vla("search", "a red circle moves left", "--fpr", 2, cwd=folder).returncode == 2
+
+
+def test_hits_are_printed_as_they_are_asked_for(world):
+    folder, _ = world
+    asked = ("search", "a star", "-k", 5)
+    every = json.loads(vla(*asked, "--json", cwd=folder).stdout)
+    lines = vla(*asked, "--jsonl", cwd=folder).stdout.splitlines()
+    assert [json.loads(line) for line in lines] == every
+    rows = list(csv.DictReader(io.StringIO(vla(*asked, "--csv", cwd=folder).stdout)))
+    assert [(r["query"], int(r["rank"]), float(r["score"]), r["video"], float(r["start"])) for r in rows] == [
+        ("a star", h["rank"], h["score"], h["video"], h["start"]) for h in every
+    ]
+    paths = list(dict.fromkeys(h["path"] for h in every))
+    assert vla(*asked, "--paths", cwd=folder).stdout.splitlines() == paths and len(paths) < 5
+    assert vla(*asked, "--paths", "-0", cwd=folder).stdout == "".join(f"{path}\0" for path in paths)
+    two = vla(*asked, "--json", "--csv", cwd=folder)
+    assert two.returncode == 2 and "one of" in two.stderr
+
+
+def test_a_filter_and_a_file_of_queries(world):
+    folder, _ = world
+    some = [h["video"] for h in json.loads(vla("search", "a star", "-k", 36, "--json", cwd=folder).stdout)]
+    name = some[-1]
+    found = vla(
+        "search",
+        "a star",
+        "--in",
+        name,
+        "--longer",
+        "0:01",
+        "--shorter",
+        "1h",
+        "--since",
+        "2020-01-01",
+        "--json",
+        cwd=folder,
+    )
+    assert {h["video"] for h in json.loads(found.stdout)} == {name}
+    none = vla("search", "a star", "--in", "elsewhere", "--json", cwd=folder)
+    assert (none.returncode, json.loads(none.stdout)) == (1, []) and "no video of the index" in none.stderr
+    (folder / "queries.txt").write_text("\ufeffa star\n\n  a red circle \n", "utf-8")
+    batch = json.loads(vla("search", "--queries", "queries.txt", "-k", 3, "--json", cwd=folder).stdout)
+    single = [json.loads(vla("search", q, "-k", 3, "--json", cwd=folder).stdout) for q in ("a star", "a red circle")]
+    assert batch == [h for hits in single for h in hits]
+    table = vla("search", "--queries", "queries.txt", "-k", 3, cwd=folder).stdout
+    assert table.index("a star") < table.index("a red circle") and table.count("rank") == 2
+    (folder / "nothing.txt").write_text("\n \n", "utf-8")
+    (folder / "latin.txt").write_bytes(b"caf\xe9\n")
+    for bad, words in (
+        (("--queries", "nothing.txt"), "no query"), (("--queries", "missing.txt"), "cannot be read"),
+        (("--queries", "latin.txt"), "UTF-8"), ((), "what to look for"), (("x", "--longer", "soon"), "no length"),
+        (("x", "--since", "yesterday"), "no day"), (("x", "--longer", "2m", "--shorter", "60"), "no video is at least"),
+        (("x", "--in", ""), "no pattern"),
+    ):  # fmt: skip
+        done = vla("search", *bad, cwd=folder)
+        assert done.returncode == 2 and words in " ".join(done.stderr.replace("│", " ").split()), (bad, done.stderr)
 
 
 def test_running_extract_again_does_nothing_new(world):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from vla.features import TextFeatures as TextFeatures
     from vla.registry import Registry as Registry
     from vla.search.hits import Hit as Hit
+    from vla.search.hits import Hits as Hits
+    from vla.search.limits import Limits as Limits
     from vla.stages.annotations import import_annotations as import_annotations
     from vla.video import Frames as Frames
     from vla.video import Video as Video
@@ -49,6 +51,8 @@ _HOME = {
     "TextFeatures": "vla.features",
     "Registry": "vla.registry",
     "Hit": "vla.search.hits",
+    "Hits": "vla.search.hits",
+    "Limits": "vla.search.limits",
     "import_annotations": "vla.stages.annotations",
     "Frames": "vla.video",
     "Video": "vla.video",

@@ -6,7 +6,8 @@ Importing this module loads torch; `import vla` does not, and has the same names
 from vla.cache.build import ExtractReport
 from vla.demo import demo
 from vla.evaluate.kept import Evaluated
-from vla.search.hits import Hit
+from vla.search.hits import Hit, Hits
+from vla.search.limits import Limits
 from vla.stages.annotations import ImportReport, formats, import_annotations
 from vla.stages.doctor import doctor
 from vla.stages.encoder import DEFAULT_SAMPLING, EncoderChoice
@@ -34,9 +35,11 @@ __all__ = [
     "ExportReport",
     "ExtractReport",
     "Hit",
+    "Hits",
     "ImportFeaturesReport",
     "ImportReport",
     "IndexReport",
+    "Limits",
     "OpenWorkspace",
     "Run",
     "Workspace",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,14 @@ class Hit:
         record["missing"] = record.pop("is_missing")
         record["copies"] = list(self.copies)
         return record
+
+
+class Hits(list[Hit]):
+    """The moments of one search or of several, best first within each."""
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each moment, with the columns that `Hit` has; also where there is none."""
+        import pandas
+
+        names = [f.name for f in fields(Hit)]
+        return pandas.DataFrame([[getattr(hit, name) for name in names] for hit in self], columns=names)

@@ -15,7 +15,8 @@ from vla.errors import CacheError, MissingError, UsageError
 from vla.model import AlignmentModel
 from vla.search.background import Background
 from vla.search.frames import SearchedFrames
-from vla.search.hits import Hit
+from vla.search.hits import Hit, Hits
+from vla.search.limits import Limits
 from vla.search.moments import Finder, Moments, Segments, of_segments
 from vla.search.store import SearchIndex
 from vla.sentences import split_to_fit
@@ -58,7 +59,9 @@ class Searcher:
     workspace: Workspace
     background: Background | None = None
 
-    def search(self, query: str, k: int = 10, per_video: int = 3, fpr: float | None = None) -> list[Hit]:
+    def search(
+        self, query: str, k: int = 10, per_video: int = 3, fpr: float | None = None, limits: Limits | None = None
+    ) -> Hits:
         """The `k` moments that match `query` best, at most `per_video` of one video; copies of a video count as one.
 
         Videos are looked into in the order of their best segments, until none that is left can have a better moment: the
@@ -70,6 +73,7 @@ class Searcher:
             k: how many.
             per_video: of one video.
             fpr: leave out what queries that nothing here matches find at a higher rate; None leaves nothing out.
+            limits: which videos to look at; all when None. What is found in these is what a search of all finds there.
 
         Raises:
             UsageError: the query is blank or longer than 2,000 characters, a number is not positive, or the rate is lower
@@ -83,15 +87,24 @@ class Searcher:
             raise UsageError(f"k and per_video must be at least 1, not {k} and {per_video}")
         self._check_rate(fpr)
         asked = self._asked(query)
+        allowed = self._allowed(limits)
         rows = min(len(self.index.vectors), max(_FIRST_ROWS, _ROWS_PER_HIT * k, 1))
         seen: dict[tuple[int, int], Moments] = {}
         while True:
-            best, is_whole = self._best(asked, self._nearest(asked.vector, rows), k, per_video, seen)
+            best, is_whole = self._best(asked, self._nearest(asked.vector, rows, allowed), k, per_video, seen)
             if is_whole or rows >= len(self.index.vectors):
                 break
             rows = min(len(self.index.vectors), 4 * rows)
-        hits = [self._hit(rank, video, moments, i, query) for rank, (video, moments, i) in enumerate(best, 1)]
-        return hits if fpr is None else [h for h in hits if (h.confidence or 0.0) >= 1 - fpr - _ROUNDING]
+        hits = Hits(
+            self._hit(rank, video, moments, i, query, allowed) for rank, (video, moments, i) in enumerate(best, 1)
+        )
+        return hits if fpr is None else Hits(h for h in hits if (h.confidence or 0.0) >= 1 - fpr - _ROUNDING)
+
+    def _allowed(self, limits: Limits | None) -> np.ndarray | None:
+        """`(V,)` bool, which videos of the index to look at; None for all."""
+        if limits is None or limits.is_none:
+            return None
+        return np.array([limits.allow(name, self.cache.receipts.get(name)) for name in self.index.videos], bool)
 
     def _check_rate(self, fpr: float | None) -> None:
         if fpr is None:
@@ -111,8 +124,8 @@ class Searcher:
         vector = (mean / max(1e-12, float(np.linalg.norm(mean)))).astype(np.float32)
         return _Asked(query, joined(told.pooled.astype(np.float32)), vector)
 
-    def _nearest(self, vector: np.ndarray, count: int) -> _Rows:
-        """Rows among the `count` with the highest cosines."""
+    def _nearest(self, vector: np.ndarray, count: int, allowed: np.ndarray | None = None) -> _Rows:
+        """Rows among the `count` with the highest cosines, those of videos that are `allowed`."""
         found, ids = self.index.vectors.search(vector[None], count)
         there = ids[0] >= 0
         ids, cosines = ids[0][there], found[0][there].astype(np.float64)
@@ -122,6 +135,9 @@ class Searcher:
         # Where an index gives fewer rows than it was asked for, it has no more to give.
         is_all = len(ids) < count or count >= len(self.index.vectors)
         bound = -np.inf if is_all else float(cosines.min())
+        if allowed is not None:
+            some = allowed[self.index.video_of_row[ids]]
+            ids, cosines = ids[some], cosines[some]
         scores = cosines if self.background is None else cosines - self.background.bias[ids]
         order = np.lexsort((ids, -scores))
         return _Rows(ids[order], scores[order], cosines[order], bound)
@@ -160,8 +176,8 @@ class Searcher:
         windows = self.index.spans[self._by_video[first:last]]
         return self._finder.find(features, frames, asked.raw, asked.vector, held, windows, most)
 
-    def _hit(self, rank: int, video: int, moments: Moments, place: int, query: str) -> Hit:
-        names = [self.index.videos[v] for v in self._copies[video]]
+    def _hit(self, rank: int, video: int, moments: Moments, place: int, query: str, allowed: np.ndarray | None) -> Hit:
+        names = [self.index.videos[v] for v in self._copies[video] if allowed is None or allowed[v]]
         paths = [self.workspace.video_path(name) for name in names]
         there = next((i for i, path in enumerate(paths) if path.exists()), None)
         name, path = names[there or 0], paths[there or 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,8 @@ from vla.errors import CacheError
 from vla.model import frozen
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.changes import changes
-from vla.search.hits import Hit
+from vla.search.hits import Hits
+from vla.search.limits import Limits
 from vla.search.query import Searcher
 from vla.search.store import open_index
 from vla.stages.background import background_of
@@ -37,14 +38,21 @@ class OpenWorkspace:
     device: str = "auto"
     progress: ProgressCallback = silent
 
-    def search(self, query: str, k: int = 10, per_video: int = 3, fpr: float | None = None) -> list[Hit]:
+    def search(
+        self, query: str, k: int = 10, per_video: int = 3, fpr: float | None = None, limits: Limits | None = None
+    ) -> Hits:
         """The `k` moments that match `query` best; see `vla.search.query.Searcher.search`."""
-        return self.searcher.search(query, k, per_video, fpr)
+        return self.searcher.search(query, k, per_video, fpr, limits)
 
     @cached_property
     def searcher(self) -> Searcher:
         """The loaded index, encoder and projector."""
         return _open_searcher(self.workspace, self.device, self.progress)
+
+    def fitting(self, limits: Limits) -> int:
+        """How many videos of the index `limits` allow."""
+        receipts = self.searcher.cache.receipts
+        return sum(limits.allow(name, receipts.get(name)) for name in self.searcher.index.videos)
 
     def notes(self) -> list[str]:
         """What a person should know of the index: videos it does not hold, or that it is of another encoder."""
@@ -64,25 +72,27 @@ def open_workspace(path: Path | str | None = None, device: str = "auto") -> Open
 
 
 def search(
-    query: str,
+    query: str | Sequence[str],
     paths: Iterable[str | Path] = (),
     *,
     k: int = 10,
     per_video: int = 3,
     fpr: float | None = None,
+    limits: Limits | None = None,
     workspace: Path | None = None,
     choice: EncoderChoice = AS_BEFORE,
     progress: ProgressCallback = silent,
-) -> list[Hit]:
-    """The `k` moments that match `query` best.
+) -> Hits:
+    """The `k` moments that match `query` best, or each of several queries.
 
     Args:
-        query: what to look for, in words.
+        query: what to look for, in words; of several, the hits of one after the other.
         paths: extract and index what is new in these first.
         k: how many.
         per_video: at most this many of one video.
         fpr: leave out what queries that nothing here matches find at a higher rate than this, in (0, 1]; with 0.05, one in
             twenty of such queries finds something. None leaves nothing out.
+        limits: which videos to look at; all when None.
         workspace: as for `extract`.
         choice: encoder for `paths`, and the device for the query.
         progress: called while extracting; also with notes on the index.
@@ -96,7 +106,14 @@ def search(
         index_if_needed(opened.workspace, progress)
     for note in opened.notes():
         progress(Progress("search", message=note, level="warning"))
-    return opened.search(query, k, per_video, fpr)
+    if limits is not None and not opened.fitting(limits):
+        progress(
+            Progress(
+                "search", message="no video of the index is as it was asked for: nothing is searched", level="warning"
+            )
+        )
+    asked = [query] if isinstance(query, str) else query
+    return Hits(hit for text in asked for hit in opened.search(text, k, per_video, fpr, limits))
 
 
 def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) -> Searcher:
