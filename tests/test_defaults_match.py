@@ -12,9 +12,11 @@ from vla.train.config import TrainConfig
 
 # Options of a command that are named otherwise in the library, or that exist on the command line alone.
 RENAMED = {("search", "paths"): None}
-CLI_ONLY = {"as_json", "quiet", "dry_run", "list_formats"}
-# Arguments that --list needs none of, and that the library cannot do without.
-NOT_WITH_LIST = {("import_annotations", "format"), ("import_annotations", "files")}
+CLI_ONLY = {"as_json", "as_jsonl", "as_csv", "as_paths", "null", "quiet", "dry_run", "list_formats"}
+# Arguments that --list, or --queries, needs none of, and that the library cannot do without.
+NOT_WITH_LIST = {("import_annotations", "format"), ("import_annotations", "files"), ("search", "query")}
+# What they are put into, and that is None where none of them is given.
+PARTS = dict.fromkeys(("inside", "outside", "longer", "shorter", "since", "before"), "limits") | {"queries": "query"}
 COLUMNS = {"video_column", "caption_column", "start_column", "end_column", "split_column"}
 SAMPLING = {"fps", "num_frames", "keyframes", "scenes"}
 COMMANDS = (
@@ -55,6 +57,9 @@ def test_every_default_of_the_command_line_is_the_librarys(name):
             continue
         if (name, option) in NOT_WITH_LIST:
             assert parameter.default is None
+            continue
+        if name == "search" and option in PARTS:
+            assert parameter.default is None and PARTS[option] in library
             continue
         if option in COLUMNS:
             # They become entries of `columns`; empty ones are left out, which is what None means there.
