@@ -13,8 +13,8 @@ from vla.train.config import TrainConfig
 # Options of a command that are named otherwise in the library, or that exist on the command line alone.
 RENAMED = {("search", "paths"): None}
 CLI_ONLY = {"as_json", "as_jsonl", "as_csv", "as_paths", "null", "quiet", "dry_run", "list_formats"}
-# Arguments that --list, or --queries, needs none of, and that the library cannot do without.
-NOT_WITH_LIST = {("import_annotations", "format"), ("import_annotations", "files"), ("search", "query")}
+# Arguments that --list needs none of, and that the library cannot do without.
+NOT_WITH_LIST = {("import_annotations", "format"), ("import_annotations", "files")}
 # What they are put into, and that is None where none of them is given.
 PARTS = dict.fromkeys(("inside", "outside", "longer", "shorter", "since", "before"), "limits") | {"queries": "query"}
 COLUMNS = {"video_column", "caption_column", "start_column", "end_column", "split_column"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import vla
+from PIL import Image
 
 from vla.world.clips import plan_clips, write_captions
 from vla.world.render import write_clip
@@ -124,6 +125,29 @@ def test_a_filter_and_a_file_of_queries(world):
     ):  # fmt: skip
         done = vla("search", *bad, cwd=folder)
         assert done.returncode == 2 and words in " ".join(done.stderr.replace("│", " ").split()), (bad, done.stderr)
+
+
+def test_a_picture_and_a_moment_are_searched_with(world):
+    folder, runs = world
+    first = json.loads(runs["search"].stdout)[0]
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(folder / "picture.png")
+    done = vla("search", "--image", "picture.png", "-k", 4, "--json", cwd=folder)
+    hits = json.loads(done.stdout)
+    assert done.returncode == 0 and not done.stderr
+    assert {(h["query"], h["confidence"]) for h in hits} == {("picture.png", None)} and len(hits) == 4
+    name, at = first["video"], first["peak"]
+    like = json.loads(vla("search", "--like", f"{name}@{at}", "-k", 5, "--json", cwd=folder).stdout)
+    assert len(like) == 5 and not any(h["video"] == name and h["start"] <= at < h["end"] for h in like)
+    by_path = vla("search", "--like", f"{Path(name).name}@0:{at:04.1f}", "-k", 5, "--json", cwd=folder / "clips")
+    assert json.loads(by_path.stdout) == like
+    for bad, code, words in (
+        (("--image", "captions.jsonl"), 2, "no picture"), (("--like", name), 2, "no moment"), (("--like", f"{name}@9e9"), 2, "long"),
+        (("--like", "nope.mp4@1"), 4, "never extracted"), (("--image", "picture.png", "--fpr", "0.1"), 2, "in words"),
+        (("--image", "picture.png", "--like", f"{name}@1"), 2, "one of"),
+    ):  # fmt: skip
+        done = vla("search", *bad, cwd=folder)
+        assert done.returncode == code and words in " ".join(done.stderr.split()), (bad, done.stderr)
 
 
 def test_running_extract_again_does_nothing_new(world):

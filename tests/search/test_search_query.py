@@ -55,12 +55,12 @@ def unit(rows):
     return rows / np.sqrt((rows**2).sum(-1, keepdims=True))
 
 
-def naive(cache, query, k, per_video, background=None):
+def naive(cache, query, k, per_video, background=None, vector=None):
     """Every video in its own: the moments of its curve, or its windows where it has few frames; then the best of all.
 
     Rows of score, video, start, end, peak.
     """
-    vector = unit(ENCODER.encode_text([query]).pooled[0])
+    vector = unit(ENCODER.encode_text([query]).pooled[0]) if vector is None else vector
     row, found = 0, []
     for video_id in cache.video_ids():
         features = cache.frames(video_id)

@@ -44,6 +44,16 @@ def search(
             show_default=False,
         ),
     ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", help="Instead of QUERY: a picture to find the like of.", show_default=False),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like", help="Instead of QUERY: a moment to find the like of.", metavar="VIDEO@TIME", show_default=False
+        ),
+    ] = None,
     inside: Annotated[
         list[str] | None,
         typer.Option(
@@ -109,20 +119,21 @@ def search(
     shapes = [as_json, as_jsonl, as_csv, as_paths or null]
     if sum(shapes) > 1:
         raise typer.BadParameter("give one of --json, --jsonl, --csv and --paths")
-    if queries is not None:
+    instead = [option for option in (queries, image, like) if option is not None]
+    if len(instead) > 1:
+        raise typer.BadParameter("give one of --queries, --image and --like")
+    if not instead and query is None:
+        raise typer.BadParameter("say what to look for, or give --queries, --image or --like", param_hint="QUERY")
+    asked = _lines(queries) if queries is not None else [query] if query is not None and not instead else []
+    if instead and query is not None:
         # Then there is no query in front of the folders.
-        paths = [*([query] if query is not None else []), *(paths or [])]
-        asked = _lines(queries)
-    elif query is None:
-        raise typer.BadParameter("say what to look for, or name a file with --queries", param_hint="QUERY")
-    else:
-        asked = [query]
+        paths = [query, *(paths or [])]
     limits = _limits(inside, outside, longer, shorter, since, before)
     choice = api.EncoderChoice(model, pretrained, encoder, o.sampling(fps), device, dtype)
     with progress_bars(quiet) as progress:
         hits = api.search(
-            asked, paths or (), k=k, per_video=per_video, fpr=fpr, limits=limits, workspace=workspace, choice=choice,
-            progress=progress,
+            asked, paths or (), k=k, per_video=per_video, fpr=fpr, limits=limits, image=image, like=like,
+            workspace=workspace, choice=choice, progress=progress,
         )  # fmt: skip
     if as_json:
         print_json([hit.to_json() for hit in hits])
@@ -132,9 +143,11 @@ def search(
         _print_csv(hits)
     elif as_paths or null:
         _print_paths(hits, b"\0" if null else b"\n")
+    elif queries is None:
+        _print_table(hits, "")
     else:
         for text in dict.fromkeys(asked):
-            _print_table([hit for hit in hits if hit.query == _stripped(text)], text if queries is not None else "")
+            _print_table([hit for hit in hits if hit.query == _stripped(text)], text)
     if not hits:
         raise typer.Exit(1)
 

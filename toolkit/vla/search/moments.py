@@ -80,7 +80,7 @@ class Finder:
         self,
         features: FrameFeatures,
         frames: np.ndarray,
-        raw: np.ndarray,
+        raw: np.ndarray | None,
         query: np.ndarray,
         held: Segments,
         windows: np.ndarray,
@@ -91,14 +91,14 @@ class Finder:
         Args:
             features: of the video.
             frames: `(T, E)` its unit frames.
-            raw: `(D,)` raw text feature of the query, for a head.
+            raw: `(D,)` raw text feature of the query, for a head; None of a picture, which heads were not trained on.
             query: `(E,)` unit vector.
             held: segments of the video with their scores; the best is enough where the curve is read.
             windows: `(M, 2)` seconds, all segments of the video.
             most: moments to return.
         """
         curve = frames @ query
-        if self.trained is not None:
+        if self.trained is not None and raw is not None:
             spans, chances = _by_head(self.trained, features, raw, most)
             if len(spans):
                 scores = float(held.scores[0]) + np.log(np.maximum(chances, _LEAST)) / _HEAD_SHARPNESS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +18,7 @@ from vla.search.frames import SearchedFrames
 from vla.search.hits import Hit, Hits
 from vla.search.limits import Limits
 from vla.search.moments import Finder, Moments, Segments, of_segments
+from vla.search.pictures import vector_of
 from vla.search.store import SearchIndex
 from vla.sentences import split_to_fit
 from vla.workspace import Workspace
@@ -27,14 +28,19 @@ _FIRST_ROWS = 1_000
 """Segments asked for at first; many belong to the same few videos, so more are asked for until there are enough."""
 _ROWS_PER_HIT = 20
 _ROUNDING = 1e-9
+_NESTED = 8
+"""So many moments of a video may hold the same time: as they overlap by at most 0.3, each is three times as long as the next."""
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A query: its raw text feature `(D,)`, and its unit vector `(E,)` in the shared space."""
+    """A query: its raw text feature `(D,)`, None of a picture, and its unit vector `(E,)` in the shared space.
+
+    What was measured with texts, bias and confidence, holds for texts alone.
+    """
 
     text: str
-    raw: np.ndarray
+    raw: np.ndarray | None
     vector: np.ndarray
 
 
@@ -83,22 +89,86 @@ class Searcher:
         query = query.replace("\0", " ").strip()
         if not query or len(query) > _MAX_QUERY:
             raise UsageError(f"a query has 1 to {_MAX_QUERY} characters, not {len(query)}")
+        self._check_counts(k, per_video)
+        self._check_rate(fpr)
+        hits = self._found(self._asked(query), k, per_video, limits)
+        return hits if fpr is None else Hits(h for h in hits if (h.confidence or 0.0) >= 1 - fpr - _ROUNDING)
+
+    def search_picture(
+        self, pixels: np.ndarray, name: str, k: int = 10, per_video: int = 3, limits: Limits | None = None
+    ) -> Hits:
+        """The `k` moments that look most like a picture, as `search` finds them by words; no confidence is known of them.
+
+        Args:
+            pixels: `(1, H, W, 3)` uint8.
+            name: what the hits have as their query.
+            k: how many.
+            per_video: of one video.
+            limits: which videos to look at.
+
+        Raises:
+            UsageError: a number is not positive.
+            MissingError: the features were imported.
+        """
+        self._check_counts(k, per_video)
+        return self._found(_Asked(name, None, vector_of(pixels, self.encoder, self.model)), k, per_video, limits)
+
+    def search_like(
+        self, video_id: str, seconds: float, k: int = 10, per_video: int = 3, limits: Limits | None = None
+    ) -> Hits:
+        """The `k` moments that are most like what a video shows then; the moment itself, also in copies, is not among them.
+
+        Args:
+            video_id: name of a video in the cache.
+            seconds: when, from 0 to its end.
+            k: how many.
+            per_video: of one video.
+            limits: which videos to look at.
+
+        Raises:
+            MissingError: there are no features of that video.
+            UsageError: the time is outside of it, or a number is not positive.
+        """
+        self._check_counts(k, per_video)
+        features = self.cache.frames(video_id)
+        if not 0 <= seconds <= features.duration_seconds:
+            raise UsageError(
+                f"{video_id} is {features.duration_seconds:.1f} s long: there is nothing like what it shows at {seconds:g} s"
+            )
+        times = features.timestamps_seconds
+        frame = max(0, int(np.searchsorted(times, seconds, side="right")) - 1)
+        vector = self.model.align_frames(features)[frame]
+        key = self.cache.receipts[video_id].sha256
+        every = self._found(_Asked(f"{video_id}@{seconds:g}", None, vector), k + _NESTED, per_video + _NESTED, limits)
+
+        def is_itself(hit: Hit) -> bool:
+            same = video_id == hit.video_id or bool(key and key == self.cache.receipts[hit.video_id].sha256)
+            return same and hit.start <= times[frame] < hit.end
+
+        count: dict[str, int] = defaultdict(int)
+        kept = Hits()
+        for hit in every:
+            count[hit.video_id] += not is_itself(hit)
+            if not is_itself(hit) and count[hit.video_id] <= per_video and len(kept) < k:
+                kept.append(replace(hit, rank=len(kept) + 1))
+        return kept
+
+    def _check_counts(self, k: int, per_video: int) -> None:
         if k < 1 or per_video < 1:
             raise UsageError(f"k and per_video must be at least 1, not {k} and {per_video}")
-        self._check_rate(fpr)
-        asked = self._asked(query)
+
+    def _found(self, asked: _Asked, k: int, per_video: int, limits: Limits | None) -> Hits:
         allowed = self._allowed(limits)
         rows = min(len(self.index.vectors), max(_FIRST_ROWS, _ROWS_PER_HIT * k, 1))
         seen: dict[tuple[int, int], Moments] = {}
         while True:
-            best, is_whole = self._best(asked, self._nearest(asked.vector, rows, allowed), k, per_video, seen)
+            best, is_whole = self._best(asked, self._nearest(asked, rows, allowed), k, per_video, seen)
             if is_whole or rows >= len(self.index.vectors):
                 break
             rows = min(len(self.index.vectors), 4 * rows)
-        hits = Hits(
-            self._hit(rank, video, moments, i, query, allowed) for rank, (video, moments, i) in enumerate(best, 1)
+        return Hits(
+            self._hit(rank, video, moments, i, asked, allowed) for rank, (video, moments, i) in enumerate(best, 1)
         )
-        return hits if fpr is None else Hits(h for h in hits if (h.confidence or 0.0) >= 1 - fpr - _ROUNDING)
 
     def _allowed(self, limits: Limits | None) -> np.ndarray | None:
         """`(V,)` bool, which videos of the index to look at; None for all."""
@@ -124,9 +194,9 @@ class Searcher:
         vector = (mean / max(1e-12, float(np.linalg.norm(mean)))).astype(np.float32)
         return _Asked(query, joined(told.pooled.astype(np.float32)), vector)
 
-    def _nearest(self, vector: np.ndarray, count: int, allowed: np.ndarray | None = None) -> _Rows:
+    def _nearest(self, asked: _Asked, count: int, allowed: np.ndarray | None = None) -> _Rows:
         """Rows among the `count` with the highest cosines, those of videos that are `allowed`."""
-        found, ids = self.index.vectors.search(vector[None], count)
+        found, ids = self.index.vectors.search(asked.vector[None], count)
         there = ids[0] >= 0
         ids, cosines = ids[0][there], found[0][there].astype(np.float64)
         # The index may be somebody else's, with numbers in it that no extraction made.
@@ -138,7 +208,8 @@ class Searcher:
         if allowed is not None:
             some = allowed[self.index.video_of_row[ids]]
             ids, cosines = ids[some], cosines[some]
-        scores = cosines if self.background is None else cosines - self.background.bias[ids]
+        compared = None if asked.raw is None else self.background
+        scores = cosines if compared is None else cosines - compared.bias[ids]
         order = np.lexsort((ids, -scores))
         return _Rows(ids[order], scores[order], cosines[order], bound)
 
@@ -176,7 +247,9 @@ class Searcher:
         windows = self.index.spans[self._by_video[first:last]]
         return self._finder.find(features, frames, asked.raw, asked.vector, held, windows, most)
 
-    def _hit(self, rank: int, video: int, moments: Moments, place: int, query: str, allowed: np.ndarray | None) -> Hit:
+    def _hit(
+        self, rank: int, video: int, moments: Moments, place: int, asked: _Asked, allowed: np.ndarray | None
+    ) -> Hit:
         names = [self.index.videos[v] for v in self._copies[video] if allowed is None or allowed[v]]
         paths = [self.workspace.video_path(name) for name in names]
         there = next((i for i, path in enumerate(paths) if path.exists()), None)
@@ -184,11 +257,11 @@ class Searcher:
         # Of imported features the videos need never have been here.
         is_elsewhere = there is None and self.index.spec.is_imported
         confidence = None
-        if self.background is not None:
+        if self.background is not None and asked.raw is not None:
             confidence = float(self.background.confidence(moments.certain[[place]])[0])
         (start, end), peak = moments.spans[place].tolist(), float(moments.peaks[place])
         return Hit(
-            rank, float(moments.scores[place]), name, "" if is_elsewhere else str(path), start, end, peak, query,
+            rank, float(moments.scores[place]), name, "" if is_elsewhere else str(path), start, end, peak, asked.text,
             there is None and not is_elsewhere, confidence, tuple(n for n in names if n != name),
         )  # fmt: skip
 

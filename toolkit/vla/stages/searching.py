@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from vla.cache.store import FeatureCache, current_cache
-from vla.errors import CacheError
+from vla.errors import CacheError, UsageError
 from vla.model import frozen
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.changes import changes
 from vla.search.hits import Hits
 from vla.search.limits import Limits
+from vla.search.pictures import pixels_of
 from vla.search.query import Searcher
 from vla.search.store import open_index
 from vla.stages.background import background_of
@@ -49,6 +51,19 @@ class OpenWorkspace:
         """The loaded index, encoder and projector."""
         return _open_searcher(self.workspace, self.device, self.progress)
 
+    def search_image(self, image: Path | str, k: int = 10, per_video: int = 3, limits: Limits | None = None) -> Hits:
+        """The `k` moments that look most like the picture in a file; see `vla.search.query.Searcher.search_picture`."""
+        return self.searcher.search_picture(pixels_of(Path(image)), str(image), k, per_video, limits)
+
+    def search_like(
+        self, video: Path | str, seconds: float, k: int = 10, per_video: int = 3, limits: Limits | None = None
+    ) -> Hits:
+        """The `k` moments most like what `video`, a name or a path, shows then; see `vla.search.query.Searcher.search_like`."""
+        name = str(video)
+        if name not in self.searcher.cache.receipts:
+            name = self.workspace.video_id(Path(video).absolute())
+        return self.searcher.search_like(name, seconds, k, per_video, limits)
+
     def fitting(self, limits: Limits) -> int:
         """How many videos of the index `limits` allow."""
         receipts = self.searcher.cache.receipts
@@ -72,18 +87,20 @@ def open_workspace(path: Path | str | None = None, device: str = "auto") -> Open
 
 
 def search(
-    query: str | Sequence[str],
+    query: str | Sequence[str] = (),
     paths: Iterable[str | Path] = (),
     *,
     k: int = 10,
     per_video: int = 3,
     fpr: float | None = None,
     limits: Limits | None = None,
+    image: Path | None = None,
+    like: str | None = None,
     workspace: Path | None = None,
     choice: EncoderChoice = AS_BEFORE,
     progress: ProgressCallback = silent,
 ) -> Hits:
-    """The `k` moments that match `query` best, or each of several queries.
+    """The `k` moments that match best what is asked: a query, each of several, a picture, or a moment of a video.
 
     Args:
         query: what to look for, in words; of several, the hits of one after the other.
@@ -93,11 +110,18 @@ def search(
         fpr: leave out what queries that nothing here matches find at a higher rate than this, in (0, 1]; with 0.05, one in
             twenty of such queries finds something. None leaves nothing out.
         limits: which videos to look at; all when None.
+        image: a picture; then the moments that look most like it.
+        like: `VIDEO@TIME`, a name or path and seconds or `M:SS`; then the moments that are most like what it shows then.
         workspace: as for `extract`.
         choice: encoder for `paths`, and the device for the query.
         progress: called while extracting; also with notes on the index.
     """
-    given = list(paths)
+    given, asked = list(paths), [query] if isinstance(query, str) else list(query)
+    moment = None if like is None else _moment(like)
+    if bool(asked) + (image is not None) + (moment is not None) != 1:
+        raise UsageError("say what to look for: words, a picture, or a moment of a video, one of them")
+    if fpr is not None and not asked:
+        raise UsageError("a false-positive rate is known of queries in words alone: leave it out, or ask in words")
     if given:
         extract(given, workspace=workspace, choice=choice, progress=progress)
     opened = open_workspace(workspace, choice.device)
@@ -112,8 +136,23 @@ def search(
                 "search", message="no video of the index is as it was asked for: nothing is searched", level="warning"
             )
         )
-    asked = [query] if isinstance(query, str) else query
+    if image is not None:
+        return opened.search_image(image, k, per_video, limits)
+    if moment is not None:
+        return opened.search_like(*moment, k, per_video, limits)
     return Hits(hit for text in asked for hit in opened.search(text, k, per_video, fpr, limits))
+
+
+def _moment(text: str) -> tuple[str, float]:
+    """Video and seconds of `VIDEO@TIME`."""
+    video, at, time = text.rpartition("@")
+    try:
+        seconds = sum(float(part) * 60**i for i, part in enumerate(reversed(time.split(":"))))
+    except ValueError:
+        seconds = math.nan
+    if not at or not video or not math.isfinite(seconds):
+        raise UsageError(f"{text!r} is no moment of a video: write VIDEO@TIME, e.g. clips/a.mp4@1:30")
+    return video, seconds
 
 
 def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) -> Searcher:
