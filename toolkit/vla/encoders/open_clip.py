@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from vla.encoders._convolutions import fused, layout_of
 from vla.encoders._device import Pieces, choose_device, choose_dtype, one_core
+from vla.encoders._imports import import_open_clip
 from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders.base import EncoderIdentity
@@ -46,7 +47,7 @@ class Encoder:
     """
 
     def __init__(self, model: str = DEFAULT, pretrained: str = "", device: str = "auto", dtype: str = "auto") -> None:
-        open_clip = _import_open_clip()
+        open_clip = import_open_clip()
         name, tag = _resolve(model, pretrained)
         self._device = choose_device(device)
         self._dtype, _ = choose_dtype(dtype, self._device)
@@ -144,21 +145,6 @@ class Encoder:
         """Tokens of each row up to the last that is not padding, at least 1."""
         real = (ids != self._padding).numpy()
         return np.where(real.any(1), real.shape[1] - real[:, ::-1].argmax(1), 1)
-
-
-def _import_open_clip() -> Any:
-    try:
-        import open_clip
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        raise EnvironmentUnfitError(
-            f"torch {torch.__version__} and the installed torchvision come from different builds and cannot work together "
-            "(operator torchvision::nms does not exist). Install both from one place: for the CPU build, "
-            "'pip install --force-reinstall torch torchvision --index-url' with PyTorch's CPU index; for the plain build, "
-            "'pip install --force-reinstall torch torchvision'"
-        ) from error
-    return open_clip
 
 
 def _resolve(model: str, pretrained: str) -> tuple[str, str]:
