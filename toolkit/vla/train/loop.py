@@ -46,8 +46,8 @@ _HALFWAY = 0.5
 _GALLERY = 400
 """Videos that were trained on and are searched beside those held out: among a few dozen everything is found."""
 _ENOUGH = 50_000
-_FITTED = 4
-"""Batches that the first temperature is fitted to."""
+_FITTED = 4, 256
+"""Batches that the first temperature is fitted to, and at most so many videos of each."""
 
 
 def train(
@@ -85,8 +85,9 @@ def train(
     if config.projector != "identity":
         # The encoder's own temperature fits its own vectors; once they are centred these are others.
         if first and before[0].search is not None and centre(model, lambda m: judge(m, heads=False).search):
-            some = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, 0)[:_FITTED]
-            warm(model, objective, (draws(rows, i).to(ranks.device) for i, rows in enumerate(some)))
+            count, most = _FITTED
+            some = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, 0)[:count]
+            warm(model, objective, (draws(rows[:most], i).to(ranks.device) for i, rows in enumerate(some)))
         for found in (model.projector.centring, model.log_scale.data):
             found.fill_(ranks.told(float(found)))
     steps = math.ceil(len(split.train) / config.batch_videos)
