@@ -51,6 +51,8 @@ VARIANTS: dict[str, dict | None] = {
     "segment timed": {"levels": "segment"},
     "segment untimed": {"levels": "segment"},
     "global + segment": {},
+    "global + segment at .5": {"segment_weight": 0.5},
+    "global + segment at .25": {"segment_weight": 0.25},
     "+ attention": {"score": "attention"},
     "+ token reader": {"projector_options": {"tokens": True}},
     "+ tokens": {"score": "tokens", "projector_options": {"tokens": True}},

@@ -149,3 +149,19 @@ def test_who_compares_by_more_than_means_has_a_head_for_it():
     assert TrainConfig(score="tokens").reads_tokens and not TrainConfig(score="attention", phrases=1.0).reads_tokens
     assert TrainConfig(projector_options={"tokens": True}).reads_tokens
     TrainConfig(score="attention", head_options={"retrieval": {"temperature": 0.1}})
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_the_segment_level_has_a_weight(timed):
+    corpus = made_corpus()
+    if not timed:
+        corpus = replace(corpus, queries=[q for q in corpus.queries if not q.is_timed])
+    whole, half, none = (told({}, corpus, segment_weight=weight)[2] for weight in (1.0, 0.5, 0.0))
+    name = "segment" if timed else "alignment"
+    assert float(half[name]) == pytest.approx(float(whole[name]) / 2) and float(half["global"]) == float(
+        whole["global"]
+    )
+    assert set(whole) == {"global", name} and set(none) == {"global"}
+    for weight in (-1.0, float("nan")):
+        with pytest.raises(UsageError, match="segment_weight"):
+            TrainConfig(segment_weight=weight)

@@ -86,7 +86,9 @@ def taken(model):
 @pytest.mark.parametrize("levels", ["both", "global", "segment"])
 def test_pieces_have_the_gradient_of_the_whole(most, loss, levels):
     """Moments, and videos of which nothing is timed."""
-    config = TrainConfig(levels=levels, global_loss=loss, segment_loss=loss, pull=0.7, captions_per_video=3)
+    config = TrainConfig(
+        levels=levels, global_loss=loss, segment_loss=loss, pull=0.7, captions_per_video=3, segment_weight=0.6
+    )
     model, objective, some = model_of(dropout=0.0, noise=0.0).double(), Objective(config), drawn(config, Exact)
     whole = objective(model, some.batch())
     torch.stack(list(whole.values())).sum().backward()

@@ -34,6 +34,7 @@ class TrainConfig:
     Attributes:
         levels: which alignment losses: `global` (video and description), `segment` (span and sentence), `both`, or
             `none`: only the heads' own.
+        segment_weight: what the losses of the segment level are multiplied with; the global level's weight is 1.
         score: how the global level compares a caption with a video: `mean` by the mean frame, as the index does; `attention`
             also by the frames that are most like it; `tokens` also by its tokens, as far as that is learned to help. See
             `vla.heads.retrieval`, whose other options are `head_options.retrieval`.
@@ -72,6 +73,7 @@ class TrainConfig:
     """
 
     levels: str = "both"
+    segment_weight: float = 1.0
     score: str = "mean"
     phrases: float = 0.0
     heads: str = "auto"
@@ -190,7 +192,12 @@ class TrainConfig:
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate must be a positive number, not {self.learning_rate}")
         weights = {f"head_weights.{name}": weight for name, weight in self.head_weights.items()}
-        for name, value in {"weight_decay": self.weight_decay, "pull": self.pull, **weights}.items():
+        for name, value in {
+            "weight_decay": self.weight_decay,
+            "pull": self.pull,
+            "segment_weight": self.segment_weight,
+            **weights,
+        }.items():
             if not 0 <= value < math.inf:
                 raise UsageError(f"{name} must be 0 or a positive number, not {value}")
         if self.seed < 0:

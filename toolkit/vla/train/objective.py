@@ -33,7 +33,8 @@ class Objective(nn.Module):
         super().__init__()
         # Retrieval's own loss is that of the global level.
         self.is_global = config.levels in ("both", "global") or "retrieval" in config.head_names
-        self.is_segment = config.levels in ("both", "segment")
+        self.is_segment = config.levels in ("both", "segment") and config.segment_weight > 0
+        self.segment_weight = config.segment_weight
         self.phrases = config.phrases
         self.pull = config.pull
         self.weights = dict(config.head_weights)
@@ -67,12 +68,12 @@ class Objective(nn.Module):
             parts["phrases"] = self.phrases * self._phrases(head, aligned, batch)
         if self.is_segment:
             if batch.is_timed.any():
-                parts["segment"] = self._segments(aligned, batch, batch.is_timed)
+                parts["segment"] = self.segment_weight * self._segments(aligned, batch, batch.is_timed)
             softly = softly_told(batch, self.is_segment)
             if len(softly):
                 segments, mask = aligned.parts(batch.video_of_query[softly], PARTS)
                 told = aligned.sentences[softly], batch.sentence_mask[softly]
-                parts["alignment"] = self._alignment(segments, mask, *told, aligned.scale)
+                parts["alignment"] = self.segment_weight * self._alignment(segments, mask, *told, aligned.scale)
         return parts
 
     def _head(self, model: AlignmentModel) -> Retrieval:
@@ -86,12 +87,11 @@ class Objective(nn.Module):
         if self.is_global and plain.any():
             parts["global"] = self.whole.of_vectors(vectors.queries[plain], vectors.videos, scale, *told.whole())
         if self.is_segment and told.is_timed.any():
-            parts["segment"] = self.timed.of_vectors(
-                vectors.queries[told.is_timed], vectors.moments, scale, told.alike()
-            )
+            timed = vectors.queries[told.is_timed], vectors.moments
+            parts["segment"] = self.segment_weight * self.timed.of_vectors(*timed, scale, told.alike())
         if self.is_segment and len(vectors.parts):
             soft = vectors.parts, told.part_mask, vectors.sentences, told.sentence_mask
-            parts["alignment"] = self._alignment(*soft, scale)
+            parts["alignment"] = self.segment_weight * self._alignment(*soft, scale)
         return parts
 
     def is_of_vectors(self, model: AlignmentModel) -> bool:
