@@ -20,7 +20,7 @@ PARTS = dict.fromkeys(("inside", "outside", "longer", "shorter", "since", "befor
 COLUMNS = {"video_column", "caption_column", "start_column", "end_column", "split_column"}
 SAMPLING = {"fps", "num_frames", "keyframes", "scenes"}
 COMMANDS = (
-    "extract", "train", "evaluate", "report", "index", "search", "demo", "import_annotations", "import_features", "export",
+    "extract", "train", "evaluate", "report", "index", "search", "ask", "demo", "import_annotations", "import_features", "export",
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from vla.errors import (
 )
 from vla_cli import interrupt
 from vla_cli.commands import (
+    ask,
     demo,
     doctor,
     evaluate,
@@ -73,6 +74,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("index")(index.index)
 app.command("search")(search.search)
+app.command("ask")(ask.ask)
 app.command("demo")(demo.demo)
 app.command("import")(import_annotations.import_annotations)
 app.command("import-features")(import_features.import_features)

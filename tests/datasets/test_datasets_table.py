@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vla.datasets.base import Question
 from vla.datasets.table import Dataset
 from vla.errors import AnnotationError
 
@@ -249,3 +250,38 @@ def test_what_csv_writes_is_read_back(rows, delimiter, style, tmp_path_factory):
     }
     found = _read(tmp_path_factory.mktemp("csv"), written.getvalue())
     assert _said(found) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"choices": ["it moves", "it stays"], "right": 1}, Question(choices=("it moves", "it stays"), right=1)),
+        ({"answers": ["red", "Red"]}, Question(answers=("red", "Red"))),
+        ({"count": 3}, Question(count=3)),
+        (None, None),
+        ("what?", None),
+    ],
+)
+def test_rows_of_json_may_ask(told, expected, tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"video": "a.mp4", "caption": "What is it?", "question": told}) + "\n")
+    found = Dataset().read(tmp_path / "a.jsonl")[0]
+    assert (found.query, found.question) == ("What is it?", expected)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"chioces": ["a", "b"]}, "'chioces', and not some of choices, right, answers, count"),
+        ({"choices": ["a"]}, "one choice"),
+        ({"choices": ["a", "b"], "right": 2}, "right choice is 2"),
+        ({"choices": "ab"}, "list of texts"),
+        ({"count": "three"}, "count"),
+        ({"answers": [3]}, "answer"),
+    ],
+)
+def test_what_no_question_is_has_a_line(told, message, tmp_path):
+    rows = [{"video": "a.mp4", "caption": "fine"}, {"video": "a.mp4", "caption": "What is it?", "question": told}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(AnnotationError, match=message) as caught:
+        Dataset().read(tmp_path / "a.jsonl")
+    assert "line 2" in str(caught.value)

@@ -150,6 +150,27 @@ def test_a_picture_and_a_moment_are_searched_with(world):
         assert done.returncode == code and words in " ".join(done.stderr.split()), (bad, done.stderr)
 
 
+def test_a_question_is_answered_by_a_trained_head(world):
+    folder, _ = world
+    clips = sorted(p.name for p in (folder / "clips").glob("train-*.mp4"))
+    lines = [
+        {"video": f"clips/{name}", "caption": "Which colour?", "question": {"answers": [("red", "blue")[i % 2]]}}
+        for i, name in enumerate(clips)
+    ]
+    (folder / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    trained = vla("train", "--captions", "questions.jsonl", "--epochs", 1, "--name", "asked", cwd=folder)
+    assert trained.returncode == 0, trained.stderr
+    done = vla("ask", "Which colour?", f"clips/{clips[0]}", "--json", cwd=folder)
+    reply = json.loads(done.stdout)[0]
+    assert reply["answer"] in ("red", "blue") and reply["kind"] == "open" and reply["run"] == "asked"
+    assert len(reply["moments"]) >= 1 and {o["answer"] for o in reply["others"]} == {"red", "blue"}
+    table = vla("ask", "Which colour?", "--all", cwd=folder)
+    assert table.returncode == 0 and table.stdout.count("clips/") == len(clips) and "without looking" in table.stdout
+    none = vla("ask", "Which?", clips[0], "--choice", "a", "--choice", "b", cwd=folder / "clips")
+    assert none.returncode == 4 and "choice_qa" in none.stderr
+    assert vla("ask", "Which colour?", cwd=folder).returncode == 2
+
+
 def test_running_extract_again_does_nothing_new(world):
     folder, _ = world
     before = {p: p.stat().st_mtime_ns for p in (folder / ".vla" / "cache").rglob("*.h5")}

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vla.api import ask as ask
     from vla.api import demo as demo
     from vla.api import evaluate as evaluate
     from vla.api import export as export
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "ask": "vla.api",
     "demo": "vla.api",
     "evaluate": "vla.api",
     "export": "vla.api",

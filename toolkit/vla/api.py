@@ -9,6 +9,7 @@ from vla.evaluate.kept import Evaluated
 from vla.search.hits import Hit, Hits
 from vla.search.limits import Limits
 from vla.stages.annotations import ImportReport, formats, import_annotations
+from vla.stages.asking import Reply, ask
 from vla.stages.doctor import doctor
 from vla.stages.encoder import DEFAULT_SAMPLING, EncoderChoice
 from vla.stages.estimate import Estimate, estimate
@@ -41,8 +42,10 @@ __all__ = [
     "IndexReport",
     "Limits",
     "OpenWorkspace",
+    "Reply",
     "Run",
     "Workspace",
+    "ask",
     "collect",
     "demo",
     "doctor",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import ClassVar
 
 from vla.datasets._reading import Problems, read_each
 from vla.datasets._rows import Row, Rows, read_rows, text_of
 from vla.datasets._times import Spans, spans_of
-from vla.datasets.base import Annotation
+from vla.datasets.base import Annotation, Question
 from vla.errors import AnnotationError
 
 # The first of each that a file has is taken. Narrow names of an id come first: a bare `id` may number the videos.
@@ -35,7 +35,8 @@ class Dataset:
     """Reads a table with a row for each caption; columns are found by their usual names unless they are named here.
 
     A row without start and end tells of the whole video. JSON rows may have `relevant_windows` or `spans`, a list of
-    `[start, end]`, instead, and a list of captions. Rows that say the same, under no id or the same, are one annotation.
+    `[start, end]`, instead, and a list of captions; with an object `question` (`choices` and `right`, or `answers`, or
+    `count`) what is in the caption's column is a question. Rows that say the same, under no id or the same, are one annotation.
     Rows as `Annotation.to_json` writes them come back whole, only with where they were read for a `source`.
 
     Attributes:
@@ -132,6 +133,7 @@ class Dataset:
         query_id = _cell(row, columns, "id") or row.id
         written = row.cells[columns["caption"]]
         listed = (written or [None]) if isinstance(written, list) else [written]
+        question = _question(row, columns)
         captions = ["" if caption is None else text_of(columns["caption"], caption) for caption in listed]
         self.dropped_empty += captions.count("")
         return [
@@ -142,6 +144,7 @@ class Dataset:
                 spans=spans,
                 split=split,
                 source=row.source,
+                question=question,
             )
             for number, caption in enumerate(captions, 1)
             if caption
@@ -157,6 +160,18 @@ def _spans(row: Row, columns: dict[str, str]) -> Spans:
     if span or len(given) > 1:
         raise AnnotationError(f"times are given twice: {', '.join(given)}{' and start, end' if span else ''}")
     return row.spans(given[0])
+
+
+def _question(row: Row, columns: dict[str, str]) -> Question | None:
+    """What a row of JSON says in `question`: choices and the right one, or answers, or a count. Its text is the caption."""
+    told = row.cells.get("question")
+    if not isinstance(told, dict) or "question" in columns.values():
+        return None
+    try:
+        return Question.from_json(told)
+    except TypeError as error:
+        names = ", ".join(f.name for f in fields(Question))
+        raise AnnotationError(f"'question' holds {', '.join(map(repr, told))}, and not some of {names}") from error
 
 
 def _cell(row: Row, columns: dict[str, str], role: str) -> str:
