@@ -161,6 +161,9 @@ def test_the_segment_level_has_a_weight(timed):
     name = "segment" if timed else "alignment"
     assert half[name] == pytest.approx(whole[name] / 2) and half["global"] == whole["global"]
     assert set(whole) == {"global", name} and set(none) == {"global"}
+    # where nothing else is learned from it counts as it is
+    alone = [told({}, corpus, levels="segment", segment_weight=weight)[2] for weight in (1.0, 0.5)]
+    assert float(alone[0][name].detach()) == float(alone[1][name].detach()) == whole[name]
     for weight in (-1.0, float("nan")):
         with pytest.raises(UsageError, match="segment_weight"):
             TrainConfig(segment_weight=weight)

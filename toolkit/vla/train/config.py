@@ -34,7 +34,8 @@ class TrainConfig:
     Attributes:
         levels: which alignment losses: `global` (video and description), `segment` (span and sentence), `both`, or
             `none`: only the heads' own.
-        segment_weight: what the losses of the segment level are multiplied with; the global level's weight is 1.
+        segment_weight: what the losses of the segment level are multiplied with in steps in which the global level has one, too,
+            whose weight is 1.
         score: how the global level compares a caption with a video: `mean` by the mean frame, as the index does; `attention`
             also by the frames that are most like it; `tokens` also by its tokens, as far as that is learned to help. See
             `vla.heads.retrieval`, whose other options are `head_options.retrieval`.
@@ -73,7 +74,7 @@ class TrainConfig:
     """
 
     levels: str = "both"
-    segment_weight: float = 1.0
+    segment_weight: float = 0.5
     score: str = "mean"
     phrases: float = 0.0
     heads: str = "auto"

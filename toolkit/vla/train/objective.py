@@ -67,14 +67,19 @@ class Objective(nn.Module):
         if self.phrases > 0 and batch.phrase_mask.any():
             parts["phrases"] = self.phrases * self._phrases(head, aligned, batch)
         if self.is_segment:
+            weight = self._weight(parts)
             if batch.is_timed.any():
-                parts["segment"] = self.segment_weight * self._segments(aligned, batch, batch.is_timed)
+                parts["segment"] = weight * self._segments(aligned, batch, batch.is_timed)
             softly = softly_told(batch, self.is_segment)
             if len(softly):
                 segments, mask = aligned.parts(batch.video_of_query[softly], PARTS)
                 told = aligned.sentences[softly], batch.sentence_mask[softly]
-                parts["alignment"] = self.segment_weight * self._alignment(segments, mask, *told, aligned.scale)
+                parts["alignment"] = weight * self._alignment(segments, mask, *told, aligned.scale)
         return parts
+
+    def _weight(self, parts: dict[str, torch.Tensor]) -> float:
+        # Alone it would only be weighed against the pull.
+        return self.segment_weight if "global" in parts else 1.0
 
     def _head(self, model: AlignmentModel) -> Retrieval:
         """What compares captions with videos: the model's own, or the one that nothing is learned for."""
@@ -86,12 +91,13 @@ class Objective(nn.Module):
         plain = ~told.is_timed
         if self.is_global and plain.any():
             parts["global"] = self.whole.of_vectors(vectors.queries[plain], vectors.videos, scale, *told.whole())
+        weight = self._weight(parts)
         if self.is_segment and told.is_timed.any():
             timed = vectors.queries[told.is_timed], vectors.moments
-            parts["segment"] = self.segment_weight * self.timed.of_vectors(*timed, scale, told.alike())
+            parts["segment"] = weight * self.timed.of_vectors(*timed, scale, told.alike())
         if self.is_segment and len(vectors.parts):
             soft = vectors.parts, told.part_mask, vectors.sentences, told.sentence_mask
-            parts["alignment"] = self.segment_weight * self._alignment(*soft, scale)
+            parts["alignment"] = weight * self._alignment(*soft, scale)
         return parts
 
     def is_of_vectors(self, model: AlignmentModel) -> bool:
