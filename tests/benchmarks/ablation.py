@@ -51,12 +51,13 @@ VARIANTS: dict[str, dict | None] = {
     "segment timed": {"levels": "segment"},
     "segment untimed": {"levels": "segment"},
     "global + segment": {},
-    "global + segment, weight 1": {"segment_weight": 1.0},
-    "global + segment, weight .25": {"segment_weight": 0.25},
+    "global + segment at 1": {"segment_weight": 1.0},
+    "global + segment at .25": {"segment_weight": 0.25},
     "+ attention": {"score": "attention"},
     "+ token reader": {"projector_options": {"tokens": True}},
     "+ tokens": {"score": "tokens", "projector_options": {"tokens": True}},
     "+ phrases": {"phrases": 0.5},
+    "+ phrases at 1": {"phrases": 0.5, "segment_weight": 1.0},
 }
 UNTIMED = ("segment untimed",)
 COLUMNS = (

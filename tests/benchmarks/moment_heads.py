@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--heads", default="moments,conv_se")
+    parser.add_argument("--segment-weight", type=float, default=0.5)
     parser.add_argument("--joined", type=int, default=20)
     parser.add_argument("--split", default="test")
     arguments = parser.parse_args()
@@ -107,6 +108,7 @@ def main() -> None:
     for head in arguments.heads.split(","):
         for seed in range(arguments.seeds):
             name, settings = f"{head}-{seed}", {"heads": head, "seed": seed, "epochs": arguments.epochs}
+            settings["segment_weight"] = arguments.segment_weight
             api.train(captions=folder / "captions-train.jsonl", workspace=folder, settings=settings, name=name)
             runs.setdefault(head, []).append(load_model(place.runs / name)[0])
     told = corpora[arguments.split]

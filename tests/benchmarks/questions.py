@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--segment-weight", type=float, default=0.5)
     parser.add_argument("--levels", nargs="*", default=["none", "global", "segment", "both"], choices=LEVELS)
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
@@ -137,6 +138,7 @@ def main() -> None:
         models = []
         for seed in range(arguments.seeds):
             settings = {"levels": name, "heads": HEADS, "epochs": arguments.epochs, "seed": seed}
+            settings["segment_weight"] = arguments.segment_weight
             began, run_name = time.monotonic(), f"questions-{name}-{seed}"
             captions = folder / f"questions-{'alone' if name == 'none' else 'joint'}.jsonl"
             run = api.train(captions=captions, workspace=folder, settings=settings, name=run_name)

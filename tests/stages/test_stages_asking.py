@@ -142,3 +142,10 @@ def test_runs_of_other_features_are_not_asked(trained):
         ask("what happens?", ["videos/v2.mp4"], choices=CHOICES, workspace=root)
     with pytest.raises(SpecMismatchError, match="run 'plain'"):
         ask("what happens?", ["videos/v2.mp4"], choices=CHOICES, run="plain", workspace=root)
+
+
+def test_a_damaged_run_does_not_stop_another_from_answering(trained):
+    (trained.runs / "reads" / "run.json").write_text("{")
+    told = []
+    reply = ask("what happens?", ["videos/v2.mp4"], choices=CHOICES, workspace=trained.root, progress=told.append)[0]
+    assert reply.run == "plain" and any("reads" in p.message and p.level == "warning" for p in told)

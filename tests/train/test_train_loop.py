@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from made_corpus import made_corpus
 from vla.collate import collate
 from vla.corpus import Corpus, Query
 from vla.errors import MissingError, UsageError
@@ -17,7 +18,7 @@ from vla.train.checkpoint import load_model, open_run
 from vla.train.config import TrainConfig
 from vla.train.loop import train
 from vla.train.objective import Objective
-from vla.train.split import split_rows
+from vla.train.split import Split, split_rows
 
 DIM = 16
 SPEC = FeatureSpec("toy", "16", "none", "none", "fps=2", DIM)
@@ -300,3 +301,17 @@ def test_two_heads_for_one_kind_are_refused_before_anything_is_trained(tmp_path)
     with pytest.raises(UsageError, match="heads moments and conv_se are asked the same"):
         run(tmp_path, corpus(), TrainConfig(**SETTINGS, heads="moments,conv_se"))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_first_temperature_is_fitted_to_some_videos_of_some_batches(tmp_path, monkeypatch):
+    """A step of thousands of videos is not gone through at 25 temperatures."""
+    seen = []
+    monkeypatch.setattr("vla.train.loop._FITTED", (2, 3))
+    monkeypatch.setattr("vla.train.loop.centre", lambda *_: True)
+    monkeypatch.setattr(
+        "vla.train.loop.warm", lambda model, objective, found: seen.extend(len(b.frames) for b in found)
+    )
+    data = made_corpus([3 + i % 5 for i in range(18)], dim=16)
+    config = TrainConfig(epochs=1, batch_videos=5, projector_options={"width": 8, "heads": 2}, heads="")
+    train(data, Split(np.arange(15), np.arange(15, 18)), SPEC, 20.0, config, tmp_path, "same")
+    assert seen == [3, 3]

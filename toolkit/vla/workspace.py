@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Container
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,10 @@ class Workspace:
             return absolute.relative_to(self.root).as_posix()
         except ValueError:
             return absolute.as_posix()
+
+    def video_named(self, given: Path | str, known: Container[str]) -> str:
+        """The name of a video that is given by its name, if that is among `known`, or else by its path."""
+        return str(given) if str(given) in known else self.video_id(Path(given).absolute())
 
     def video_path(self, video_id: str) -> Path:
         """Where the video called `video_id` lies."""

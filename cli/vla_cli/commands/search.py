@@ -240,19 +240,15 @@ def _limits(
 
 def _seconds(text: str, option: str) -> float:
     """Seconds of `90`, `1:30`, `1:02:03`, `90s`, `5m` or `2h`."""
-    import math
+    from vla.datasets._times import parse_seconds
+    from vla.errors import AnnotationError
 
-    units = {"s": 1, "m": 60, "h": 3600}
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:].lower())
     try:
-        if text[-1:].lower() in units:
-            found = float(text[:-1]) * units[text[-1].lower()]
-        else:
-            found = 0.0
-            for part in text.split(":"):
-                found = found * 60 + float(part)
-    except ValueError:
-        found = math.nan
-    if not 0 <= found < math.inf:
+        found = parse_seconds(text) if unit is None else parse_seconds(text[:-1]) * unit
+    except AnnotationError:
+        found = -1.0
+    if found < 0:
         raise typer.BadParameter(f"{text!r} is no length: give seconds, or e.g. 1:30, 5m, 2h", param_hint=option)
     return found
 

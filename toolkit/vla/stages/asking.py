@@ -14,7 +14,7 @@ from vla.collate import collate
 from vla.corpus import Asked, Corpus, Query, Tokens, joined, stated
 from vla.datasets.base import Annotation, Question
 from vla.encoders.base import TextEncoder
-from vla.errors import AnnotationError, MissingError, UsageError
+from vla.errors import AnnotationError, CacheError, MissingError, UsageError
 from vla.evaluate.answers import told_counts
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, segments_of
@@ -111,9 +111,9 @@ def ask(
         raise UsageError(str(error)) from error
     place = Workspace.open(workspace)
     cache = current_cache(place.caches)
-    wanted = [_name(place, cache, name) for name in names] if names else cache.video_ids()
+    wanted = [place.video_named(name, cache.receipts) for name in names] if names else cache.video_ids()
     kinds = ["choice"] if choices else ["count", "open"] if asked.lower().startswith(_HOW_MANY) else ["open"]
-    model, found, kind = _answering(place, cache, run, kinds)
+    model, found, kind = _answering(place, cache, run, kinds, progress)
     if kind == "count":
         told = Question(count=0)
     elif kind != kinds[0]:
@@ -124,13 +124,8 @@ def ask(
         return [_reply(model, found, texts, cache.frames(name), place, kind, moments) for name in wanted]
 
 
-def _name(place: Workspace, cache: FeatureCache, given: str | Path) -> str:
-    name = str(given)
-    return name if name in cache.receipts else place.video_id(Path(given).absolute())
-
-
 def _answering(
-    place: Workspace, cache: FeatureCache, run: str | None, kinds: list[str]
+    place: Workspace, cache: FeatureCache, run: str | None, kinds: list[str], progress: ProgressCallback
 ) -> tuple[AlignmentModel, Run, str]:
     """A run with a head for the first of `kinds` that some run answers, and which kind that is."""
     if run is not None:
@@ -143,8 +138,13 @@ def _answering(
                 return model, found, kind
         heads = ", ".join(model.heads) or "none"
         raise MissingError(f"run {run!r} has heads {heads}, and none that answers this: {_way(kinds[0])}")
-    paths = sorted(place.runs.glob("*/run.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
-    runs = [r for r in (open_run(path.parent) for path in paths) if r.spec.fingerprint == cache.spec.fingerprint]
+    runs = []
+    for path in sorted(place.runs.glob("*/run.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True):
+        try:
+            runs.append(open_run(path.parent))
+        except CacheError as error:  # another run may answer
+            progress(Progress("ask", message=str(error), level="warning"))
+    runs = [r for r in runs if r.spec.fingerprint == cache.spec.fingerprint]
     for kind in kinds:
         for found in runs:
             if HEADS_BY_QUESTION[kind] in found.model.heads:

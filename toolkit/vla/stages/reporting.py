@@ -230,7 +230,7 @@ def _interval(figure: Figure) -> str:
     if figure.gain is None:
         return ""
     kind = {1: ' class="up"', -1: ' class="down"', 0: ""}[figure.gained]
-    return f"<span{kind}>{figure.gain[0]:+.1f} – {figure.gain[1]:+.1f}</span>"
+    return f"<span{kind}>{figure.gain[0]:+.1f} to {figure.gain[1]:+.1f}</span>"
 
 
 def _figure(value: float | None) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from vla.cache.store import FeatureCache, current_cache
-from vla.errors import CacheError, UsageError
+from vla.datasets._times import parse_seconds
+from vla.errors import AnnotationError, CacheError, UsageError
 from vla.model import frozen
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.changes import changes
@@ -59,9 +59,7 @@ class OpenWorkspace:
         self, video: Path | str, seconds: float, k: int = 10, per_video: int = 3, limits: Limits | None = None
     ) -> Hits:
         """The `k` moments most like what `video`, a name or a path, shows then; see `vla.search.query.Searcher.search_like`."""
-        name = str(video)
-        if name not in self.searcher.cache.receipts:
-            name = self.workspace.video_id(Path(video).absolute())
+        name = self.workspace.video_named(video, self.searcher.cache.receipts)
         return self.searcher.search_like(name, seconds, k, per_video, limits)
 
     def fitting(self, limits: Limits) -> int:
@@ -147,10 +145,10 @@ def _moment(text: str) -> tuple[str, float]:
     """Video and seconds of `VIDEO@TIME`."""
     video, at, time = text.rpartition("@")
     try:
-        seconds = sum(float(part) * 60**i for i, part in enumerate(reversed(time.split(":"))))
-    except ValueError:
-        seconds = math.nan
-    if not at or not video or not math.isfinite(seconds):
+        seconds = parse_seconds(time)
+    except AnnotationError:
+        at = ""
+    if not at or not video:
         raise UsageError(f"{text!r} is no moment of a video: write VIDEO@TIME, e.g. clips/a.mp4@1:30")
     return video, seconds
 
