@@ -130,3 +130,19 @@ def test_what_is_no_picture_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "_MOST_PIXELS", 500)
     with pytest.raises(UsageError, match="32 x 24 pixels, more than 500"):
         pixels_of(tmp_path / "whole.png")
+
+
+def test_copies_are_searched_and_named_as_they_are_asked_for(tmp_path):
+    """The like of a moment in a copy is that of the first; a filter for the copy's folder names the copy, and it alone."""
+    cache = filled(tmp_path / "c", LENGTHS)
+    cache.add_video(
+        dataclasses.replace(cache.frames("v/4.mp4"), video_id="w/copy.mp4"),
+        dataclasses.replace(cache.receipts["v/4.mp4"], video_id="w/copy.mp4"),
+    )
+    find = searcher(cache, tmp_path)
+    first, copy = (find.search_like(name, 31.7, 500, 50) for name in ("v/4.mp4", "w/copy.mp4"))
+    assert [dataclasses.replace(h, query="") for h in copy] == [dataclasses.replace(h, query="") for h in first]
+    whole = [h for h in find.search("a red dog", 500, 50) if h.video_id == "v/4.mp4"]
+    some = find.search("a red dog", 500, 50, limits=Limits(inside=("w",)))
+    assert {(h.video_id, h.copies) for h in some} == {("w/copy.mp4", ())}
+    assert [(h.score, h.start) for h in some] == [(h.score, h.start) for h in whole]

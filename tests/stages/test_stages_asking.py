@@ -149,3 +149,16 @@ def test_a_damaged_run_does_not_stop_another_from_answering(trained):
     told = []
     reply = ask("what happens?", ["videos/v2.mp4"], choices=CHOICES, workspace=trained.root, progress=told.append)[0]
     assert reply.run == "plain" and any("reads" in p.message and p.level == "warning" for p in told)
+
+
+def test_heads_see_the_projector_as_it_was_trained(trained, monkeypatch):
+    given = {"choices": CHOICES, "every": True, "run": "plain", "workspace": trained.root}
+    wanted = ask("what happens?", **given)
+
+    def turned_down(folder):
+        model, run = load_model(folder)
+        model.projector.alpha.fill_(0.25)
+        return model, run
+
+    monkeypatch.setattr("vla.stages.asking.load_model", turned_down)
+    assert ask("what happens?", **given) == wanted
