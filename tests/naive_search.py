@@ -44,9 +44,10 @@ def localised(curve, times, duration, others=(), most=10):
     curve, times = [curve[i] for i in real], [times[i] for i in real]
     edges = [*times, duration]
     values = smoothed(curve, times)
-    middle, peak = float(np.median(values)), max(values)
-    level = middle + 0.7 * (peak - middle)
-    candidates = set()
+    lowest, peak = min(values), max(values)
+    background = float(np.median([v for v in values if v <= (lowest + peak) / 2]))
+    level = background + 0.7 * (peak - background)
+    candidates, given = set(), []
     for above in [*np.quantile(values, np.linspace(0.3, 0.98, 18)), level]:
         stretches, start = [], None
         for i, value in enumerate([*values, -math.inf]):
@@ -66,17 +67,21 @@ def localised(curve, times, duration, others=(), most=10):
     for start, end in others:
         shown = [i for i in range(len(times)) if max(edges[i], start) < min(edges[i + 1], end)]
         if shown:
-            candidates.add((shown[0], shown[-1] + 1))
+            given.append((shown[0], shown[-1] + 1))
     found = []
-    for first, last in sorted(candidates):
+    for first, last in sorted(candidates | set(given)):
         score = sum((values[i] - level) * (edges[i + 1] - edges[i]) for i in range(first, last))
         best = max(range(first, last), key=lambda i: curve[i])
         found.append((score, edges[first], edges[last], times[best]))
-    found = [f for f in found if f[0] > 0 and peak > middle]
-    if not found:
+    if not any(f[0] > 0 for f in found) or peak == lowest:
         best = max(range(len(curve)), key=lambda i: curve[i])
         return [(0.0, edges[0], edges[-1], times[best])]
-    return apart(found, most)
+    found = [f for f in found if f[0] > 0]
+    for first, last in given:
+        mean = sum(curve[i] * (edges[i + 1] - edges[i]) for i in range(first, last)) / (edges[last] - edges[first])
+        best = max(range(first, last), key=lambda i: curve[i])
+        found.append((mean - max(curve), edges[first], edges[last], times[best]))
+    return [(max(f[0], 0.0), *f[1:]) for f in apart(found, most)]
 
 
 def popularity(row, beta=40.0):

@@ -127,13 +127,14 @@ def plan(train: int, test: int) -> list[Clip]:
 def prepare(folder: Path, clips: list[Clip]) -> None:
     began = time.monotonic()
     write_clips(clips, folder / "clips")
-    for name, splits in FILES.items():
+    files = {n: splits for n, splits in FILES.items() if any(c.split in splits for c in clips)}
+    for name, splits in files.items():
         some = [c for c in clips if c.split in splits]
         write_captions(some, folder / f"captions-{name}.jsonl", 0, descriptions=2 if name == "train" else 1)
     print(f"rendered in {time.monotonic() - began:.0f} s", flush=True)
     began = time.monotonic()
     report = None
-    for name, splits in FILES.items():
+    for name, splits in files.items():
         paths = [folder / "clips" / c.name for c in clips if c.split in splits]
         captions = folder / f"captions-{name}.jsonl"
         report = api.extract(paths, captions=captions, workspace=folder, choice=api.EncoderChoice(model="demo"))

@@ -90,6 +90,21 @@ def test_two_stretches_are_two_spans_the_longer_first():
     assert found.spans[:2].tolist() == [[100.0, 130.0], [20.0, 30.0]]
 
 
+def test_a_moment_that_takes_most_of_a_short_video_is_found_whole():
+    curve = np.full(20, 0.2)
+    curve[4:18] = [0.3, 0.31] * 7
+    assert localise(curve, np.arange(20.0), 20.0).spans[0].tolist() == [4.0, 18.0]
+
+
+def test_what_does_not_rise_follows_what_does_by_its_mean():
+    curve = np.full(60, 0.1)
+    curve[10:20], curve[30:40], curve[50:55] = 0.5, 0.3, 0.2
+    others = [(50.0, 55.0), (30.0, 40.0)]
+    found = localise(curve, np.arange(60.0), 60.0, others, most=3)
+    assert found.spans.tolist() == [[10.0, 20.0], [30.0, 40.0], [50.0, 55.0]]
+    assert found.scores[0] > 0 and found.scores[1:].tolist() == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("frames", [1, 2, 50])
 def test_a_flat_curve_is_the_whole_video_with_score_0(frames):
     found = localise(np.full(frames, 0.3), np.arange(frames) / 2, frames / 2)

@@ -17,7 +17,7 @@ _GAP = 1.0
 _SMOOTH = 0.5
 """Standard deviation, in seconds, of the Gaussian that the curve is smoothed with."""
 _LEVEL = 0.7
-"""How far the level that counts as shown lies from the curve's median (0) to its peak (1)."""
+"""How far the level that counts as shown lies from the curve's background (0) to its peak (1)."""
 _OVERLAP = 0.3
 
 
@@ -27,7 +27,7 @@ class Spans:
 
     Attributes:
         spans: `(N, 2)` seconds, at least one; their bounds are bounds of frames.
-        scores: `(N,)` positive, on no scale that other videos or queries share; all 0 where nothing stands out.
+        scores: `(N,)` on no scale that other videos or queries share; 0 of what does not rise above the level.
         peaks: `(N,)` seconds: when the frame with the highest value in the span is shown.
     """
 
@@ -42,10 +42,12 @@ def localise(
     """The spans over which the curve rises highest above its level for longest.
 
     A span's score is the time integral, over the span, of what the smoothed curve exceeds a level by; the level lies between
-    the curve's median and its peak. Longer spans gain while what they add is above the level, so both ends are decided.
-    Candidates are the stretches above that level and above many quantiles of the curve, with and without its short dips
-    (the watershed of zero-shot temporal grounding: Diwan et al. 2023, TAG), and `others`. Adding a number to the curve
-    changes nothing; multiplying it multiplies the scores; a shift in time shifts the spans.
+    the curve's background and its peak. The background is the median of what lies in the lower half of the curve's range: the
+    median of all would lie within a moment that takes most of a short video. Longer spans gain while what they add is above
+    the level, so both ends are decided. Candidates are the stretches above that level and above many quantiles of the curve,
+    with and without its short dips (the watershed of zero-shot temporal grounding: Diwan et al. 2023, TAG), and `others`.
+    Where fewer than `most` rise, those of `others` with the highest mean follow. Adding a number to the curve changes nothing;
+    multiplying it multiplies the scores; a shift in time shifts the spans.
 
     Args:
         curve: `(T,)` cosines, one for each frame.
@@ -72,21 +74,25 @@ def localise(
     values, times = values[shown], times[shown]
     edges = np.append(times, duration_seconds)
     smoothed = smooth(values, times)
-    middle, peak = float(np.median(smoothed)), float(smoothed.max())
-    level = middle + _LEVEL * (peak - middle)
+    lowest, peak = float(smoothed.min()), float(smoothed.max())
+    background = float(np.median(smoothed[smoothed <= (lowest + peak) / 2]))
+    level = background + _LEVEL * (peak - background)
     gained = np.append(0.0, np.cumsum(np.diff(edges) * (smoothed - level)))
     levels = np.append(np.quantile(smoothed, _LEVELS), level)
-    ranges = np.concatenate([_stretches(smoothed, edges, levels), _ranges(times, float(duration_seconds), others)])
+    given = _ranges(times, float(duration_seconds), others)
+    ranges = np.concatenate([_stretches(smoothed, edges, levels), given])
     scores = gained[ranges[:, 1]] - gained[ranges[:, 0]]
-    rising = (scores > 0) & (peak > middle)
+    rising = (scores > 0) & (peak > lowest)
     if not rising.any():
         ranges, scores = np.array([[0, len(values)]]), np.zeros(1)
     else:
-        ranges, scores = ranges[rising], scores[rising]
+        summed = np.append(0.0, np.cumsum(np.diff(edges) * (values - values.max())))
+        means = (summed[given[:, 1]] - summed[given[:, 0]]) / (edges[given[:, 1]] - edges[given[:, 0]])
+        ranges, scores = np.concatenate([ranges[rising], given]), np.append(scores[rising], np.minimum(means, 0.0))
     kept = nms(edges[ranges], scores, _OVERLAP, most=most)
     ranges = ranges[kept]
     peaks = np.array([times[first + int(values[first:last].argmax())] for first, last in ranges])
-    return Spans(edges[ranges], scores[kept], peaks)
+    return Spans(edges[ranges], np.maximum(scores[kept], 0.0), peaks)
 
 
 def smooth(curve: np.ndarray, timestamps_seconds: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from vla.model import AlignmentModel
 from vla.search.localise import localise
 from vla.spans import nms
 
-_FEW = 32
+_FEW = 4
 """A curve of fewer frames has no background that a moment could stand out from: its windows are compared instead."""
 _SHARPNESS = 20.0
 """`exp(20 s) * p`: what a moment's share `p` weighs against its video's cosine `s`. Source: XML (Lei et al., ECCV 2020)."""
