@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 from importlib import import_module
 from pathlib import Path
 
@@ -16,7 +17,13 @@ CLI_ONLY = {"as_json", "as_jsonl", "as_csv", "as_paths", "null", "quiet", "dry_r
 # Arguments that --list needs none of, and that the library cannot do without.
 NOT_WITH_LIST = {("import_annotations", "format"), ("import_annotations", "files")}
 # What they are put into, and that is None where none of them is given.
-PARTS = dict.fromkeys(("inside", "outside", "longer", "shorter", "since", "before"), "limits") | {"queries": "query"}
+PARTS = dict.fromkeys(("inside", "outside", "longer", "shorter", "since", "before", "where"), "limits") | {
+    "queries": "query"
+}
+WORDS = {"also": "also", "without": "without", "then": "then", "within": "within"} | {
+    "templates": "use_templates",
+    "literal": "is_literal",
+}
 COLUMNS = {"video_column", "caption_column", "start_column", "end_column", "split_column"}
 SAMPLING = {"fps", "num_frames", "keyframes", "scenes"}
 COMMANDS = (
@@ -57,6 +64,11 @@ def test_every_default_of_the_command_line_is_the_librarys(name):
             continue
         if (name, option) in NOT_WITH_LIST:
             assert parameter.default is None
+            continue
+        if name == "search" and option in WORDS:
+            # They make a `Query` of each text.
+            field = {f.name: f.default for f in dataclasses.fields(api.Query)}[WORDS[option]]
+            assert parameter.default == (None if field in ((), math.inf) else field)
             continue
         if name == "search" and option in PARTS:
             assert parameter.default is None and PARTS[option] in library

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla.datasets.base import Question
+from vla.datasets.base import Annotation, Question
 from vla.datasets.table import Dataset
 from vla.errors import AnnotationError
 
@@ -285,3 +285,33 @@ def test_what_no_question_is_has_a_line(told, message, tmp_path):
     with pytest.raises(AnnotationError, match=message) as caught:
         Dataset().read(tmp_path / "a.jsonl")
     assert "line 2" in str(caught.value)
+
+
+def test_other_columns_are_kept_as_metadata(tmp_path):
+    """Also those of rows that say the same, which are one annotation; what is blank, a list or an object is not."""
+    path = tmp_path / "c.csv"
+    path.write_text(
+        "video,caption,camera,year,note\na.mp4,a dog,front,2020,\na.mp4,a dog,rear,2020,x\nb.mp4,a cat,,,\n"
+    )
+    first, second = Dataset().read(path)
+    assert first.metadata == (("camera", "front"), ("year", "2020"), ("camera", "rear"), ("note", "x"))
+    assert second.metadata == ()
+    again = Annotation.from_json(json.loads(json.dumps(first.to_json())))
+    assert again == first
+    lines = tmp_path / "c.jsonl"
+    lines.write_text(
+        json.dumps(
+            {
+                "video": "a.mp4",
+                "caption": "x",
+                "id": 7,
+                "relevant_windows": [[0, 1]],
+                "n": 3,
+                "ok": True,
+                "l": [1],
+                "o": {},
+            }
+        )
+    )
+    (only,) = Dataset().read(lines)
+    assert only.metadata == (("n", "3"), ("ok", "True"))

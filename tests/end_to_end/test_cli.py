@@ -14,6 +14,7 @@ import pytest
 from command import vla
 from PIL import Image
 
+import vla as vla_library
 from vla.world.clips import plan_clips, write_captions
 from vla.world.render import write_clip
 
@@ -51,7 +52,7 @@ def test_the_four_commands_work_in_sequence(world):
     assert [h["rank"] for h in hits] == list(range(1, 11))
     assert all(a["score"] >= b["score"] for a, b in zip(hits, hits[1:], strict=False))
     said = {"rank", "score", "video", "start", "end", "peak", "path", "query", "missing", "confidence", "copies"}
-    assert said == set(hits[0])
+    assert said | {"similar", "steps"} == set(hits[0])
     assert all(h["start"] <= h["peak"] < h["end"] for h in hits)
 
 
@@ -127,6 +128,46 @@ def test_a_filter_and_a_file_of_queries(world):
         assert done.returncode == 2 and words in " ".join(done.stderr.replace("│", " ").split()), (bad, done.stderr)
 
 
+def test_several_texts_and_what_follows(world):
+    folder, _ = world
+
+    def found(*arguments):
+        done = vla("search", *arguments, "-k", 5, "--json", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout), done.stderr
+
+    hits, said = found("a star", "--also", "a red star^0.5", "--not", "a circle", "--not", "grey^0.1")
+    assert {h["query"] for h in hits} == {"a star + a red star^0.5 - a circle - grey^0.1"} and not said
+    library = vla_library.search(
+        vla_library.Query("a star", also=(("a red star", 0.5),), without=(("a circle", 0.25), ("grey", 0.1))),
+        k=5,
+        workspace=folder,
+    )
+    assert [h.to_json() for h in library] == hits
+    follows, _ = found("a star", "--then", "a circle", "--then", "a square", "--within", "0:05")
+    for hit in follows:
+        assert [s["query"] for s in hit["steps"]] == ["a star", "a circle", "a square"]
+        peaks = [s["peak"] for s in hit["steps"]]
+        assert all(0 < b - a <= 5 for a, b in zip(peaks, peaks[1:], strict=False))
+    table = vla("search", "a star", "--then", "a circle", "-k", 2, cwd=folder)
+    assert "steps" in table.stdout and "peak" not in table.stdout
+    asked, said = found("when does a star grow?")
+    assert "looking for 'a star grows' for 'when does a star grow?'" in said
+    assert [{**h, "query": ""} for h in found("a star grows")[0]] == [{**h, "query": ""} for h in asked]
+    literal, said = found("when does a star grow?", "--literal")
+    assert literal != asked and not said
+    train, _ = found("a star", "--where", "split=train")
+    assert train and all("train" in h["video"] for h in train)
+    for bad, words in (
+        (("a", "--within", "3"), "give --then"), (("a", "--then", "b", "--within", "soon"), "no length"),
+        (("a", "--not", "b^much"), "no weight"), (("a", "--also", "b^0"), "above 0"), (("a", "--not", ""), "1 to 2000"),
+        (("a", "--where", "x"), "is no condition"), (("a", "--where", "colour=x"), "have a column 'colour'"),
+        (("--like", "clips/a@1", "--then", "b"), "go with words"),
+    ):  # fmt: skip
+        done = vla("search", *bad, cwd=folder)
+        assert done.returncode == 2 and words in " ".join(done.stderr.replace("│", " ").split()), (bad, done.stderr)
+
+
 def test_a_picture_and_a_moment_are_searched_with(world):
     folder, runs = world
     first = json.loads(runs["search"].stdout)[0]
@@ -135,6 +176,8 @@ def test_a_picture_and_a_moment_are_searched_with(world):
     done = vla("search", "--image", "picture.png", "-k", 4, "--json", cwd=folder)
     hits = json.loads(done.stdout)
     assert done.returncode == 0 and not done.stderr
+    less = vla("search", "--image", "picture.png", "--not", "a star^0.9", "-k", 4, "--json", cwd=folder)
+    assert less.returncode == 0 and json.loads(less.stdout)[0]["score"] != hits[0]["score"]
     assert {(h["query"], h["confidence"]) for h in hits} == {("picture.png", None)} and len(hits) == 4
     name, at = first["video"], first["peak"]
     like = json.loads(vla("search", "--like", f"{name}@{at}", "-k", 5, "--json", cwd=folder).stdout)

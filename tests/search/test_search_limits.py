@@ -6,11 +6,13 @@ import math
 import pytest
 from test_search_query import compared, filled, searcher
 
+from vla.cache import captions as caption_store
 from vla.cache.receipts import Receipt
+from vla.datasets.base import Annotation
 from vla.errors import UsageError
 from vla.indexes import registry as indexes
 from vla.search.hits import Hit, Hits
-from vla.search.limits import Limits
+from vla.search.limits import Condition, Limits, check_columns, told_of
 
 LENGTHS = [9, 40, 1, 25, 120, 60]
 DAY = 86_400
@@ -86,8 +88,8 @@ def test_a_filter_changes_no_score_of_what_it_keeps(tmp_path, backend, is_compar
 
 def test_far_fewer_rows_than_were_asked_for_are_enough(tmp_path, monkeypatch):
     """What fits may stand behind thousands of rows that do not."""
-    monkeypatch.setattr("vla.search.query._FIRST_ROWS", 5)
-    monkeypatch.setattr("vla.search.query._ROWS_PER_HIT", 1)
+    monkeypatch.setattr("vla.search.ranking.FIRST_ROWS", 5)
+    monkeypatch.setattr("vla.search.ranking.ROWS_PER_HIT", 1)
     find = compared(searcher(filled(tmp_path / "c", LENGTHS), tmp_path))
     for name in find.index.videos:
         every = [h for h in find.search("a red dog", 500, 50) if h.video_id == name]
@@ -103,3 +105,68 @@ def test_hits_are_a_table():
     assert list(table.columns) == [f.name for f in dataclasses.fields(Hit)]
     assert [Hit(**row) for row in table.astype(object).where(table.notna(), None).to_dict("records")] == hits
     assert list(Hits().to_pandas().columns) == list(table.columns) and len(Hits().to_pandas()) == 0
+
+
+ROWS = [
+    Annotation("1", "a dog", "v/1.mp4", split="train", metadata=(("Camera", "front"), ("year", "2019"))),
+    Annotation("2", "a cat", "v/1.mp4", metadata=(("Camera", "rear"), ("year", "2021"), ("day", "2021-03-05"))),
+    Annotation(
+        "3",
+        "a cow",
+        "v/4.mp4",
+        category="animal",
+        metadata=(("Camera", "Front"), ("year", "900"), ("tag", "x"), ("tag", "y")),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "videos"),
+    [
+        (("camera=front",), {"v/1.mp4", "v/4.mp4"}),
+        (("CAMERA = FRONT",), {"v/1.mp4", "v/4.mp4"}),
+        (("camera=re*",), {"v/1.mp4"}),
+        (("camera!=front",), {"v/1.mp4"}),
+        (("camera=front", "year>2020"), set()),  # of one row, not of two
+        (("camera=rear", "year>2020"), {"v/1.mp4"}),
+        (("year<2000",), {"v/4.mp4"}),  # as numbers: as texts 900 would be greater
+        (("year>=2019", "year<=2019"), {"v/1.mp4"}),
+        (("day>=2021-03-01", "day<2021-04"), {"v/1.mp4"}),  # as texts
+        (("tag=x", "tag=y"), {"v/4.mp4"}),
+        (("tag!=x",), {"v/1.mp4"}),  # and what lacks the column
+        (("split=train",), {"v/1.mp4"}),
+        (("category=animal",), {"v/4.mp4"}),
+        (("caption=*cow*",), {"v/4.mp4"}),
+        (("day=",), set()),
+    ],
+)
+def test_columns_of_captions_are_asked(conditions, videos):
+    told, where = told_of(ROWS), tuple(map(Condition.of, conditions))
+    check_columns(where, told)
+    found = {
+        f"v/{n}.mp4" for n in range(6) if Limits(where=where).allow(f"v/{n}.mp4", None, told.get(f"v/{n}.mp4", ()))
+    }
+    assert found == videos
+
+
+def test_columns_limit_a_search_and_change_no_score(tmp_path):
+    find = searcher(filled(tmp_path / "c", LENGTHS), tmp_path)
+    find.workspace.captions.parent.mkdir(exist_ok=True, parents=True)
+    caption_store.add(find.workspace, ROWS)
+    every = find.search("a red dog", 500, 50)
+    found = find.search(
+        "a red dog", 500, 50, limits=Limits(where=(Condition.of("camera=front"), Condition.of("year<2000")))
+    )
+    assert found and [dataclasses.replace(h, rank=0) for h in found] == [
+        dataclasses.replace(h, rank=0) for h in every if h.video_id == "v/4.mp4"
+    ]
+    with pytest.raises(
+        UsageError, match="no captions of this workspace have a column 'colour'; they have: camera, caption, "
+    ):
+        find.search("a red dog", limits=Limits(where=(Condition.of("colour=red"),)))
+
+
+@pytest.mark.parametrize("text", ["", "camera", "=front", "  = x", "<3"])
+def test_what_is_no_condition_is_refused(text):
+    with pytest.raises(UsageError, match="is no condition: write COLUMN=VALUE"):
+        Condition.of(text)

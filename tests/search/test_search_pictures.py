@@ -34,7 +34,7 @@ def test_a_head_that_learned_from_texts_is_not_asked(tmp_path, monkeypatch):
     find = searcher(filled(tmp_path / "c", LENGTHS), tmp_path)
     wanted = find.search_picture(picture(), "x.png")
     monkeypatch.setattr("vla.search.moments._by_head", lambda *_: pytest.fail("it was asked"))
-    finder = dataclasses.replace(find._finder, trained=find.model)
+    finder = dataclasses.replace(find._ranking._finder, trained=find.model)
     again = dataclasses.replace(find)
     again.__dict__["_finder"] = finder
     assert again.search_picture(picture(), "x.png") == wanted

@@ -209,7 +209,7 @@ def test_what_holds_for_all_hits(tmp_path, frames, k, per_video):
 
 def test_more_is_asked_for_until_there_is_enough(tmp_path, monkeypatch):
     """One long video holds all of the best segments; `per_video` must still let the others through."""
-    monkeypatch.setattr("vla.search.query._FIRST_ROWS", 20)
+    monkeypatch.setattr("vla.search.ranking.FIRST_ROWS", 20)
     cache = filled(tmp_path / "c", [600, 3, 3, 3], seed=1)
     vector = ENCODER.encode_text(["a dog"]).pooled[0]
     values = np.tile(vector.astype(np.float16), (600, 1))
@@ -225,8 +225,8 @@ def test_more_is_asked_for_until_there_is_enough(tmp_path, monkeypatch):
 def test_how_many_rows_are_asked_for_at_first_changes_nothing(tmp_path, monkeypatch, rows):
     cache = filled(tmp_path / "c", [9, 40, 1, 25, 120, 60, 33])
     wanted = searcher(cache, tmp_path).search("a red dog", 4, 2)
-    monkeypatch.setattr("vla.search.query._FIRST_ROWS", rows)
-    monkeypatch.setattr("vla.search.query._ROWS_PER_HIT", 0)
+    monkeypatch.setattr("vla.search.ranking.FIRST_ROWS", rows)
+    monkeypatch.setattr("vla.search.ranking.ROWS_PER_HIT", 0)
     assert searcher(cache, tmp_path).search("a red dog", 4, 2) == wanted
 
 
@@ -291,6 +291,7 @@ def test_a_hit_as_json():
     assert Hit(1, 0.5, "a.mp4", "/x/a.mp4", 1.0, 2.0, 1.5, "dog").to_json() == {
         "rank": 1, "score": 0.5, "video": "a.mp4", "path": "/x/a.mp4", "start": 1.0, "end": 2.0, "peak": 1.5,
         "query": "dog", "missing": False, "confidence": None, "copies": [],
+        "similar": [], "steps": [],
     }  # fmt: skip
 
 

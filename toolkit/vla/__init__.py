@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from vla.features import FrameFeatures as FrameFeatures
     from vla.features import TextFeatures as TextFeatures
     from vla.registry import Registry as Registry
+    from vla.search.asked import Query as Query
     from vla.search.hits import Hit as Hit
     from vla.search.hits import Hits as Hits
+    from vla.search.limits import Condition as Condition
     from vla.search.limits import Limits as Limits
     from vla.stages.annotations import import_annotations as import_annotations
     from vla.video import Frames as Frames
@@ -52,8 +54,10 @@ _HOME = {
     "FrameFeatures": "vla.features",
     "TextFeatures": "vla.features",
     "Registry": "vla.registry",
+    "Query": "vla.search.asked",
     "Hit": "vla.search.hits",
     "Hits": "vla.search.hits",
+    "Condition": "vla.search.limits",
     "Limits": "vla.search.limits",
     "import_annotations": "vla.stages.annotations",
     "Frames": "vla.video",

@@ -6,8 +6,9 @@ Importing this module loads torch; `import vla` does not, and has the same names
 from vla.cache.build import ExtractReport
 from vla.demo import demo
 from vla.evaluate.kept import Evaluated
+from vla.search.asked import NOT_WEIGHT, Query
 from vla.search.hits import Hit, Hits
-from vla.search.limits import Limits
+from vla.search.limits import Condition, Limits
 from vla.stages.annotations import ImportReport, formats, import_annotations
 from vla.stages.asking import Reply, ask
 from vla.stages.doctor import doctor
@@ -29,7 +30,9 @@ __all__ = [
     "DEFAULT_RUN",
     "DEFAULT_SAMPLING",
     "FROZEN",
+    "NOT_WEIGHT",
     "RAW",
+    "Condition",
     "EncoderChoice",
     "Estimate",
     "Evaluated",
@@ -42,6 +45,7 @@ __all__ = [
     "IndexReport",
     "Limits",
     "OpenWorkspace",
+    "Query",
     "Reply",
     "Run",
     "Workspace",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from datetime import datetime
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vla_cli import options as o
+from vla_cli.asked import limits, lines, seconds, weighted
+from vla_cli.hits import print_csv, print_hits, print_lines, print_paths
+from vla_cli.render import print_json, progress_bars
 
-if TYPE_CHECKING:
-    from vla.search.hits import Hit
-    from vla.search.limits import Limits
-
+_MORE = "More than one text"
 _FILTER = "Which videos"
 _SHAPE = "What is printed"
 
@@ -54,6 +53,60 @@ def search(
             "--like", help="Instead of QUERY: a moment to find the like of.", metavar="VIDEO@TIME", show_default=False
         ),
     ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also",
+            help="Another text that counts as much as QUERY, or as TEXT^WEIGHT says; may be repeated.",
+            metavar="TEXT",
+            show_default=False,
+            rich_help_panel=_MORE,
+        ),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--not",
+            help="What it should not be; TEXT^WEIGHT for another weight than 0.25; may be repeated.",
+            metavar="TEXT",
+            show_default=False,
+            rich_help_panel=_MORE,
+        ),
+    ] = None,
+    then: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--then",
+            help="What comes after it in the same video; repeated, one after the other.",
+            metavar="TEXT",
+            show_default=False,
+            rich_help_panel=_MORE,
+        ),
+    ] = None,
+    within: Annotated[
+        str | None,
+        typer.Option(
+            "--within",
+            help="How long after, from best frame to best frame: 30s, 1:30 (default: any time).",
+            metavar="TIME",
+            show_default=False,
+            rich_help_panel=_MORE,
+        ),
+    ] = None,
+    templates: Annotated[
+        bool,
+        typer.Option(
+            "--templates", help="Average with 'a photo of' and 'a video of' what is asked.", rich_help_panel=_MORE
+        ),
+    ] = False,
+    literal: Annotated[
+        bool,
+        typer.Option(
+            "--literal",
+            help="Take questions as they are written ('when does a dog jump?' is looked for as 'a dog jumps').",
+            rich_help_panel=_MORE,
+        ),
+    ] = False,
     inside: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,6 +142,16 @@ def search(
             "--before", help="Files last changed before this day.", show_default=False, rich_help_panel=_FILTER
         ),
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            help="What a column of the captions says: camera=front, year>=2020, place='*beach*'; may be repeated.",
+            metavar="CONDITION",
+            show_default=False,
+            rich_help_panel=_FILTER,
+        ),
+    ] = None,
     model: o.Model = None,
     pretrained: o.Pretrained = None,
     fps: o.Fps = None,
@@ -114,7 +177,6 @@ def search(
     Exits with 1 when nothing is found, as grep does: with --fpr 0.05, in 19 of 20 searches for what is not here.
     """
     from vla import api
-    from vla_cli.render import print_json, progress_bars
 
     shapes = [as_json, as_jsonl, as_csv, as_paths or null]
     if sum(shapes) > 1:
@@ -124,142 +186,41 @@ def search(
         raise typer.BadParameter("give one of --queries, --image and --like")
     if not instead and query is None:
         raise typer.BadParameter("say what to look for, or give --queries, --image or --like", param_hint="QUERY")
-    asked = _lines(queries) if queries is not None else [query] if query is not None and not instead else []
+    if within is not None and not then:
+        raise typer.BadParameter("give --then TEXT, too: what comes within that time", param_hint="--within")
+    texts = lines(queries) if queries is not None else [query] if query is not None and not instead else []
     if instead and query is not None:
         # Then there is no query in front of the folders.
         paths = [query, *(paths or [])]
-    limits = _limits(inside, outside, longer, shorter, since, before)
+    if not texts and (also or then or templates or literal):
+        raise typer.BadParameter("--also, --then, --templates and --literal go with words, not with --image or --like")
+    unwanted = weighted(without, api.NOT_WEIGHT, "--not")
+    asked = [
+        api.Query(
+            text, weighted(also, 1.0, "--also"), unwanted, tuple(then or ()),
+            math.inf if within is None else seconds(within, "--within"), templates, literal,
+        )
+        for text in texts
+    ]  # fmt: skip
+    limited = limits(inside, outside, longer, shorter, since, before, where)
     choice = api.EncoderChoice(model, pretrained, encoder, o.sampling(fps), device, dtype)
     with progress_bars(quiet) as progress:
         hits = api.search(
-            asked, paths or (), k=k, per_video=per_video, fpr=fpr, limits=limits, image=image, like=like,
-            workspace=workspace, choice=choice, progress=progress,
+            asked, paths or (), k=k, per_video=per_video, fpr=fpr, limits=limited, image=image, like=like,
+            without=() if texts else unwanted, workspace=workspace, choice=choice, progress=progress,
         )  # fmt: skip
     if as_json:
         print_json([hit.to_json() for hit in hits])
     elif as_jsonl:
-        _print_lines(hits)
+        print_lines(hits)
     elif as_csv:
-        _print_csv(hits)
+        print_csv(hits)
     elif as_paths or null:
-        _print_paths(hits, b"\0" if null else b"\n")
+        print_paths(hits, b"\0" if null else b"\n")
     elif queries is None:
-        _print_table(hits, "")
+        print_hits(hits, "")
     else:
-        for text in dict.fromkeys(asked):
-            _print_table([hit for hit in hits if hit.query == _stripped(text)], text)
+        for title in dict.fromkeys(one.title for one in asked):
+            print_hits([hit for hit in hits if hit.query == title], title)
     if not hits:
         raise typer.Exit(1)
-
-
-def _stripped(query: str) -> str:
-    """As hits have it."""
-    return query.replace("\0", " ").strip()
-
-
-def _print_table(hits: list[Hit], title: str) -> None:
-    from vla_cli.render import clock, out, print_table, shown
-
-    rows = [
-        (
-            hit.rank,
-            f"{hit.score:.3f}",
-            "" if hit.confidence is None else f"{hit.confidence:.3f}",
-            hit.video_id + (" (missing)" if hit.is_missing else "") + _copies(len(hit.copies)),
-            f"{clock(hit.start)} - {clock(hit.end)}",
-            clock(hit.peak),
-        )
-        for hit in hits
-    ]
-    heads = ("rank", "score", "confidence", "video", "moment", "peak")
-    if rows:
-        print_table(heads, rows, title=title, numeric=("rank", "score", "confidence", "peak"))
-    elif title:
-        out().print(f"{shown(title)}: nothing")
-
-
-def _print_lines(hits: list[Hit]) -> None:
-    import json
-
-    for hit in hits:
-        sys.stdout.write(json.dumps(hit.to_json(), ensure_ascii=True, allow_nan=False) + "\n")
-
-
-def _print_csv(hits: list[Hit]) -> None:
-    import csv
-
-    columns = ("query", "rank", "score", "confidence", "video", "start", "end", "peak", "path", "missing")
-    # Names of any bytes, as the file system has them.
-    sys.stdout.reconfigure(errors="surrogateescape", newline="")  # type: ignore[union-attr]
-    table = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
-    table.writeheader()
-    table.writerows(hit.to_json() for hit in hits)
-
-
-def _print_paths(hits: list[Hit], end: bytes) -> None:
-    import os
-
-    # Of imported features there may be no file, only a name.
-    found = dict.fromkeys(hit.path or hit.video_id for hit in hits)
-    sys.stdout.flush()
-    sys.stdout.buffer.write(b"".join(os.fsencode(path) + end for path in found))
-    sys.stdout.buffer.flush()
-
-
-def _lines(path: Path) -> list[str]:
-    """The queries in a file, one a line; blank lines are none."""
-    from vla.errors import UsageError
-
-    try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        lines = data.decode("utf-8-sig").splitlines()
-    except OSError as error:
-        raise UsageError(f"the queries cannot be read from {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"the queries in {path} are no UTF-8 text (byte {error.start}): save them as UTF-8") from error
-    found = [line.strip() for line in lines if line.strip()]
-    if not found:
-        raise UsageError(f"there is no query in {path}: write one on each line")
-    return found
-
-
-def _limits(
-    inside: list[str] | None, outside: list[str] | None, longer: str | None, shorter: str | None, since: str | None,
-    before: str | None,
-) -> Limits:  # fmt: skip
-    from vla.search.limits import Limits
-
-    given = {
-        "least_seconds": None if longer is None else _seconds(longer, "--longer"),
-        "most_seconds": None if shorter is None else _seconds(shorter, "--shorter"),
-        "since": None if since is None else _day(since, "--since"),
-        "before": None if before is None else _day(before, "--before"),
-    }
-    return Limits(tuple(inside or ()), tuple(outside or ()), **{k: v for k, v in given.items() if v is not None})
-
-
-def _seconds(text: str, option: str) -> float:
-    """Seconds of `90`, `1:30`, `1:02:03`, `90s`, `5m` or `2h`."""
-    from vla.datasets._times import parse_seconds
-    from vla.errors import AnnotationError
-
-    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:].lower())
-    try:
-        found = parse_seconds(text) if unit is None else parse_seconds(text[:-1]) * unit
-    except AnnotationError:
-        found = -1.0
-    if found < 0:
-        raise typer.BadParameter(f"{text!r} is no length: give seconds, or e.g. 1:30, 5m, 2h", param_hint=option)
-    return found
-
-
-def _day(text: str, option: str) -> float:
-    """Seconds since 1970 when that day began here."""
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError) as error:
-        raise typer.BadParameter(f"{text!r} is no day: write it like 2024-05-01", param_hint=option) from error
-
-
-def _copies(count: int) -> str:
-    return f" (and {count} cop{'y' if count == 1 else 'ies'})" if count else ""

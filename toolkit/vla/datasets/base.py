@@ -128,6 +128,8 @@ class Annotation:
         votes: a span by each annotator, where several marked the same moment; `spans` is then what they agree on.
         saliency: how well each part of the video shows it.
         question: choices and answers; None where the query is a caption.
+        metadata: `(column, value)` of whatever else the file's row says; searches can be limited by it. A column may be
+            there several times, where several rows said the same.
     """
 
     query_id: str
@@ -143,6 +145,7 @@ class Annotation:
     votes: Spans = ()
     saliency: Saliency | None = None
     question: Question | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("query_id", "video"):
@@ -161,11 +164,15 @@ class Annotation:
             )
         if self.sentence is not None:
             _check_whole("sentence", self.sentence)
+        for pair in self.metadata:
+            if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+                raise AnnotationError(f"metadata must be pairs of texts, a column and a value, not {pair!r:.60}")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with the first six fields always, and of the others what there is."""
         always = ("query_id", "query", "video", "spans", "split", "source")
-        plain = {**vars(self), **{name: [[*span] for span in getattr(self, name)] for name in ("spans", "votes")}}
+        pairs = ("spans", "votes", "metadata")
+        plain = {**vars(self), **{name: [[*pair] for pair in getattr(self, name)] for name in pairs}}
         for name in ("saliency", "question"):
             plain[name] = None if getattr(self, name) is None else getattr(self, name).to_json()
         return {name: plain.pop(name) for name in always} | _without_blanks(plain)
@@ -183,6 +190,7 @@ class Annotation:
             given |= {name: record.get(name) for name in ("sentence", "duration")}
             for name in ("spans", "votes"):
                 given[name] = tuple((seconds(start), seconds(end)) for start, end in record.get(name, ()))
+            given["metadata"] = tuple((column, value) for column, value in record.get("metadata", ()))
             for name, kind in (("saliency", Saliency), ("question", Question)):
                 given[name] = kind.from_json(record[name]) if record.get(name) is not None else None
             return cls(**given)

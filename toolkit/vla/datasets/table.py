@@ -37,6 +37,7 @@ class Dataset:
     A row without start and end tells of the whole video. JSON rows may have `relevant_windows` or `spans`, a list of
     `[start, end]`, instead, and a list of captions; with an object `question` (`choices` and `right`, or `answers`, or
     `count`) what is in the caption's column is a question. Rows that say the same, under no id or the same, are one annotation.
+    Texts and numbers in other columns are its metadata.
     Rows as `Annotation.to_json` writes them come back whole, only with where they were read for a `source`.
 
     Attributes:
@@ -133,7 +134,7 @@ class Dataset:
         query_id = _cell(row, columns, "id") or row.id
         written = row.cells[columns["caption"]]
         listed = (written or [None]) if isinstance(written, list) else [written]
-        question = _question(row, columns)
+        question, metadata = _question(row, columns), _metadata(row, columns)
         captions = ["" if caption is None else text_of(columns["caption"], caption) for caption in listed]
         self.dropped_empty += captions.count("")
         return [
@@ -145,6 +146,7 @@ class Dataset:
                 split=split,
                 source=row.source,
                 question=question,
+                metadata=metadata,
             )
             for number, caption in enumerate(captions, 1)
             if caption
@@ -174,23 +176,32 @@ def _question(row: Row, columns: dict[str, str]) -> Question | None:
         raise AnnotationError(f"'question' holds {', '.join(map(repr, told))}, and not some of {names}") from error
 
 
+def _metadata(row: Row, columns: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """What is in the columns that say nothing else, as text; lists and objects are left out, and so is what is blank."""
+    used = {*columns.values(), *_WINDOWS}
+    plain = ((name, value) for name, value in row.cells.items() if name and name not in used)
+    pairs = ((name, str(value).strip()) for name, value in plain if isinstance(value, str | int | float))
+    return tuple((name, text) for name, text in pairs if text)
+
+
 def _cell(row: Row, columns: dict[str, str], role: str) -> str:
     return row.text(columns[role], "") if role in columns else ""
 
 
 def _distinct(found: list[_Found], problems: Problems) -> list[Annotation]:
-    said: set[Annotation] = set()
+    said: dict[Annotation, str] = {}
     by_id: dict[str, tuple[int, Annotation]] = {}
     for line, own_id, annotation in found:
+        query_id = annotation.query_id
         if not own_id:
-            without_id = replace(annotation, query_id="-", source="")
-            if without_id in said:
-                continue
-            said.add(without_id)
-        if annotation.query_id not in by_id:
-            by_id[annotation.query_id] = line, annotation
+            query_id = said.setdefault(replace(annotation, query_id="-", source="", metadata=()), query_id)
+        if query_id not in by_id:
+            by_id[query_id] = line, annotation
             continue
-        first, same_id = by_id[annotation.query_id]
-        if replace(annotation, source="") != replace(same_id, source=""):
-            problems.add(line, f"id {annotation.query_id!r} is already on line {first}; ids must be unique")
+        first, same = by_id[query_id]
+        if replace(annotation, query_id=query_id, source="", metadata=()) != replace(same, source="", metadata=()):
+            problems.add(line, f"id {query_id!r} is already on line {first}; ids must be unique")
+            continue
+        both = tuple(dict.fromkeys((*same.metadata, *annotation.metadata)))
+        by_id[query_id] = first, replace(same, metadata=both)
     return [annotation for _, annotation in by_id.values()]

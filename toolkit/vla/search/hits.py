@@ -28,6 +28,10 @@ class Hit:
         confidence: 1 less the rate at which queries that nothing here matches find something as good; None where no such
             queries are known. At 0.95, one in twenty of them does. It is right for queries like those it was measured with.
         copies: names of other videos with the same content.
+        similar: `(video, start, end)` of moments in other videos that show the same (`vla.search.same`), as of a video that was
+            encoded anew; they are no results of their own.
+        steps: of a sequence, `(text, start, end, peak)` of what follows each other; `start` and `end` are of the whole,
+            and `peak` is that of the first.
     """
 
     rank: int
@@ -41,6 +45,8 @@ class Hit:
     is_missing: bool = False
     confidence: float | None = None
     copies: tuple[str, ...] = ()
+    similar: tuple[tuple[str, float, float], ...] = ()
+    steps: tuple[tuple[str, float, float, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object: `video` for the name, times in seconds."""
@@ -48,6 +54,8 @@ class Hit:
         record["video"] = record.pop("video_id")
         record["missing"] = record.pop("is_missing")
         record["copies"] = list(self.copies)
+        record["similar"] = [{"video": video, "start": start, "end": end} for video, start, end in self.similar]
+        record["steps"] = [{"query": q, "start": a, "end": b, "peak": p} for q, a, b, p in self.steps]
         return record
 
 

@@ -75,8 +75,7 @@ def localise(
     edges = np.append(times, duration_seconds)
     smoothed = smooth(values, times)
     lowest, peak = float(smoothed.min()), float(smoothed.max())
-    background = float(np.median(smoothed[smoothed <= (lowest + peak) / 2]))
-    level = background + _LEVEL * (peak - background)
+    level = level_of(smoothed, peak)
     gained = np.append(0.0, np.cumsum(np.diff(edges) * (smoothed - level)))
     levels = np.append(np.quantile(smoothed, _LEVELS), level)
     given = _ranges(times, float(duration_seconds), others)
@@ -93,6 +92,13 @@ def localise(
     ranges = ranges[kept]
     peaks = np.array([times[first + int(values[first:last].argmax())] for first, last in ranges])
     return Spans(edges[ranges], np.maximum(scores[kept], 0.0), peaks)
+
+
+def level_of(smoothed: np.ndarray, peak: float) -> float:
+    """What counts as shown where the curve comes up to `peak`: so far from its background, as `localise` has it, to that."""
+    lowest, highest = float(smoothed.min()), float(smoothed.max())
+    background = float(np.median(smoothed[smoothed <= (lowest + highest) / 2]))
+    return background + _LEVEL * (peak - background)
 
 
 def smooth(curve: np.ndarray, timestamps_seconds: np.ndarray) -> np.ndarray:

@@ -81,6 +81,16 @@ class SearchIndex:
         """Names of the videos."""
         return [name for part in self.parts for _, name, _ in part.held()]
 
+    def vectors_of(self, rows: np.ndarray) -> np.ndarray:
+        """`(n, E)` float32: the vectors of these rows; of float16 precision, as they are kept."""
+        found = np.empty((len(rows), self.dim), np.float32)
+        first = 0
+        for part in self.parts:
+            mine = (rows >= first) & (rows < first + len(part.spans))
+            found[mine] = part.vectors[rows[mine] - first]
+            first += len(part.spans)
+        return found
+
     @property
     def bytes_loaded(self) -> int:
         """What its indexes take in memory once they are loaded; vectors that are only mapped do not count."""

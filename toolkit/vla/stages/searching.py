@@ -12,11 +12,13 @@ from vla.datasets._times import parse_seconds
 from vla.errors import AnnotationError, CacheError, UsageError
 from vla.model import frozen
 from vla.progress import Progress, ProgressCallback, silent
+from vla.search.asked import Query, Weighted, cleaned
 from vla.search.changes import changes
 from vla.search.hits import Hits
 from vla.search.limits import Limits
 from vla.search.pictures import pixels_of
 from vla.search.query import Searcher
+from vla.search.statements import as_statement
 from vla.search.store import open_index
 from vla.stages.background import background_of
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_of
@@ -41,7 +43,12 @@ class OpenWorkspace:
     progress: ProgressCallback = silent
 
     def search(
-        self, query: str, k: int = 10, per_video: int = 3, fpr: float | None = None, limits: Limits | None = None
+        self,
+        query: str | Query,
+        k: int = 10,
+        per_video: int = 3,
+        fpr: float | None = None,
+        limits: Limits | None = None,
     ) -> Hits:
         """The `k` moments that match `query` best; see `vla.search.query.Searcher.search`."""
         return self.searcher.search(query, k, per_video, fpr, limits)
@@ -51,21 +58,34 @@ class OpenWorkspace:
         """The loaded index, encoder and projector."""
         return _open_searcher(self.workspace, self.device, self.progress)
 
-    def search_image(self, image: Path | str, k: int = 10, per_video: int = 3, limits: Limits | None = None) -> Hits:
+    def search_image(
+        self,
+        image: Path | str,
+        k: int = 10,
+        per_video: int = 3,
+        limits: Limits | None = None,
+        without: Sequence[Weighted] = (),
+    ) -> Hits:
         """The `k` moments that look most like the picture in a file; see `vla.search.query.Searcher.search_picture`."""
-        return self.searcher.search_picture(pixels_of(Path(image)), str(image), k, per_video, limits)
+        return self.searcher.search_picture(pixels_of(Path(image)), str(image), k, per_video, limits, without)
 
     def search_like(
-        self, video: Path | str, seconds: float, k: int = 10, per_video: int = 3, limits: Limits | None = None
+        self,
+        video: Path | str,
+        seconds: float,
+        k: int = 10,
+        per_video: int = 3,
+        limits: Limits | None = None,
+        without: Sequence[Weighted] = (),
     ) -> Hits:
         """The `k` moments most like what `video`, a name or a path, shows then; see `vla.search.query.Searcher.search_like`."""
         name = self.workspace.video_named(video, self.searcher.cache.receipts)
-        return self.searcher.search_like(name, seconds, k, per_video, limits)
+        return self.searcher.search_like(name, seconds, k, per_video, limits, without)
 
     def fitting(self, limits: Limits) -> int:
         """How many videos of the index `limits` allow."""
-        receipts = self.searcher.cache.receipts
-        return sum(limits.allow(name, receipts.get(name)) for name in self.searcher.index.videos)
+        allowed = self.searcher.allowed(limits)
+        return len(self.searcher.index.videos) if allowed is None else int(allowed.sum())
 
     def notes(self) -> list[str]:
         """What a person should know of the index: videos it does not hold, or that it is of another encoder."""
@@ -85,7 +105,7 @@ def open_workspace(path: Path | str | None = None, device: str = "auto") -> Open
 
 
 def search(
-    query: str | Sequence[str] = (),
+    query: str | Query | Sequence[str | Query] = (),
     paths: Iterable[str | Path] = (),
     *,
     k: int = 10,
@@ -94,6 +114,7 @@ def search(
     limits: Limits | None = None,
     image: Path | None = None,
     like: str | None = None,
+    without: Sequence[Weighted] = (),
     workspace: Path | None = None,
     choice: EncoderChoice = AS_BEFORE,
     progress: ProgressCallback = silent,
@@ -101,7 +122,7 @@ def search(
     """The `k` moments that match best what is asked: a query, each of several, a picture, or a moment of a video.
 
     Args:
-        query: what to look for, in words; of several, the hits of one after the other.
+        query: what to look for, in words, or a `vla.Query` of several texts; of several queries, the hits of one after the other.
         paths: extract and index what is new in these first.
         k: how many.
         per_video: at most this many of one video.
@@ -110,14 +131,17 @@ def search(
         limits: which videos to look at; all when None.
         image: a picture; then the moments that look most like it.
         like: `VIDEO@TIME`, a name or path and seconds or `M:SS`; then the moments that are most like what it shows then.
+        without: with a picture or a moment, texts that tell of what is not wanted, with weights.
         workspace: as for `extract`.
         choice: encoder for `paths`, and the device for the query.
         progress: called while extracting; also with notes on the index.
     """
-    given, asked = list(paths), [query] if isinstance(query, str) else list(query)
+    given, asked = list(paths), [query] if isinstance(query, str | Query) else list(query)
     moment = None if like is None else _moment(like)
     if bool(asked) + (image is not None) + (moment is not None) != 1:
         raise UsageError("say what to look for: words, a picture, or a moment of a video, one of them")
+    if without and asked:
+        raise UsageError("what is not wanted beside words belongs to the query: vla.Query(text, without=...)")
     if fpr is not None and not asked:
         raise UsageError("a false-positive rate is known of queries in words alone: leave it out, or ask in words")
     if given:
@@ -135,10 +159,23 @@ def search(
             )
         )
     if image is not None:
-        return opened.search_image(image, k, per_video, limits)
+        return opened.search_image(image, k, per_video, limits, without)
     if moment is not None:
-        return opened.search_like(*moment, k, per_video, limits)
-    return Hits(hit for text in asked for hit in opened.search(text, k, per_video, fpr, limits))
+        return opened.search_like(*moment, k, per_video, limits, without)
+    for one in asked:
+        if (told := reworded(one)) is not None:
+            progress(Progress("search", message=told, level="note"))
+    return Hits(hit for one in asked for hit in opened.search(one, k, per_video, fpr, limits))
+
+
+def reworded(query: str | Query) -> str | None:
+    """What a person should know of how a question or a request is understood; None where all is taken as it is written."""
+    asked = Query(query) if isinstance(query, str) else query
+    if asked.is_literal:
+        return None
+    texts = [cleaned(text) for text in (asked.text, *asked.then, *(text for text, _ in (*asked.also, *asked.without)))]
+    changed = [f"{as_statement(text)!r} for {text!r}" for text in texts if as_statement(text) != text]
+    return f"looking for {', '.join(changed)} (--literal takes it as it is written)" if changed else None
 
 
 def _moment(text: str) -> tuple[str, float]:

@@ -1,0 +1,67 @@
+"""How hits are printed: as a table, JSON lines, CSV or paths."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vla_cli.render import clock, out, print_table, shown
+
+if TYPE_CHECKING:
+    from vla.search.hits import Hit
+
+
+def print_hits(hits: Sequence[Hit], title: str) -> None:
+    """A table; of sequences, with a column for when each step is best."""
+    has_steps = any(hit.steps for hit in hits)
+    rows = [
+        (
+            hit.rank,
+            f"{hit.score:.3f}",
+            "" if hit.confidence is None else f"{hit.confidence:.3f}",
+            hit.video_id + (" (missing)" if hit.is_missing else "") + _copies(hit),
+            f"{clock(hit.start)} - {clock(hit.end)}",
+            ", ".join(clock(peak) for _, _, _, peak in hit.steps) if has_steps else clock(hit.peak),
+        )
+        for hit in hits
+    ]
+    heads = ("rank", "score", "confidence", "video", "moment", "steps" if has_steps else "peak")
+    if rows:
+        print_table(heads, rows, title=title, numeric=("rank", "score", "confidence", heads[-1]))
+    elif title:
+        out().print(f"{shown(title)}: nothing")
+
+
+def print_lines(hits: Sequence[Hit]) -> None:
+    """A JSON object on each line."""
+    for hit in hits:
+        sys.stdout.write(json.dumps(hit.to_json(), ensure_ascii=True, allow_nan=False) + "\n")
+
+
+def print_csv(hits: Sequence[Hit]) -> None:
+    """A table with commas, its columns named in the first line."""
+    columns = ("query", "rank", "score", "confidence", "video", "start", "end", "peak", "path", "missing")
+    # Names of any bytes, as the file system has them.
+    sys.stdout.reconfigure(errors="surrogateescape", newline="")  # type: ignore[union-attr]
+    table = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(hit.to_json() for hit in hits)
+
+
+def print_paths(hits: Sequence[Hit], end: bytes) -> None:
+    """The path of each video, once, each with `end` after it."""
+    # Of imported features there may be no file, only a name.
+    found = dict.fromkeys(hit.path or hit.video_id for hit in hits)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(b"".join(os.fsencode(path) + end for path in found))
+    sys.stdout.buffer.flush()
+
+
+def _copies(hit: Hit) -> str:
+    """How many other videos have the same content, or show the same there."""
+    count = len(hit.copies) + len(hit.similar)
+    return f" (and {count} cop{'y' if count == 1 else 'ies'})" if count else ""

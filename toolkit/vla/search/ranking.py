@@ -1,0 +1,260 @@
+"""The best moments of all videos: videos in the order of what an index finds, and what is found in them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from vla.cache.store import FeatureCache
+from vla.errors import CacheError
+from vla.features import FrameFeatures
+from vla.model import AlignmentModel
+from vla.search.asked import Sought
+from vla.search.background import Background
+from vla.search.found import Found, looked_into
+from vla.search.frames import SearchedFrames
+from vla.search.moments import Finder, Moments, Segments, of_segments
+from vla.search.same import is_same
+from vla.search.sequences import Chain, chains
+from vla.search.store import SearchIndex
+from vla.spans import frames_in
+
+FIRST_ROWS = 1_000
+"""Segments asked for at first; many belong to the same few videos, so more are asked for until there are enough."""
+ROWS_PER_HIT = 20
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of the index, best first: ids, cosines less bias, and cosines `(n,)`. No other row's cosine is above `bound`."""
+
+    ids: np.ndarray
+    scores: np.ndarray
+    cosines: np.ndarray
+    bound: float
+
+
+_Look = Callable[[int, int], tuple[list[Found], bool]]
+"""With so many rows of the index, the best so many; and whether no row that was not looked at could change them."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What is compared, and how. Threads may share it.
+
+    Attributes:
+        index: the segments.
+        model: as the index was made with; its head for moments finds these, if it has one.
+        cache: the frames.
+        background: bias and confidence; None where there is none.
+    """
+
+    index: SearchIndex
+    model: AlignmentModel
+    cache: FeatureCache
+    background: Background | None = None
+
+    def moments(
+        self, asked: Sought, k: int, per_video: int, allowed: np.ndarray | None, *, merge: bool = True
+    ) -> list[list[Found]]:
+        """The `k` best moments, at most `per_video` of one video; each followed by those of other videos that show the same.
+
+        Args:
+            asked: what is looked for.
+            k: how many.
+            per_video: of one video.
+            allowed: `(V,)` bool, which videos to look at; None for all.
+            merge: False leaves moments that show the same apart.
+        """
+        seen: dict[tuple[int, int], Moments] = {}
+
+        def look(rows: int, most: int) -> tuple[list[Found], bool]:
+            return self._best(asked, self._nearest(asked, rows, allowed), most, per_video, seen)
+
+        return self._grown(look, k, merge)
+
+    def sequences(
+        self, steps: list[Sought], within: float, k: int, per_video: int, allowed: np.ndarray | None
+    ) -> list[list[Found]]:
+        """The `k` best ways in which `steps` follow each other within so many seconds; else as `moments`.
+
+        A way scores the mean, over its steps, of the score of the video's best segment for the step less what the way's frame is
+        below the video's best one; so no way scores more than the mean of the video's best segments.
+        """
+        tops: dict[int, float] = {}
+        seen: dict[int, list[Chain]] = {}
+
+        def look(rows: int, most: int) -> tuple[list[Found], bool]:
+            near = [self._nearest(step, rows, allowed) for step in steps]
+            videos = np.unique(np.concatenate([self._first[self.index.video_of_row[n.ids]] for n in near])).tolist()
+            for video in videos:
+                if video not in tops:
+                    tops[video] = float(np.mean([self._best_score(step, video) for step in steps]))
+            order = sorted(videos, key=lambda v: (-tops[v], v))
+
+            def of(video: int) -> list[Found]:
+                if video not in seen:
+                    seen[video] = self._chains(steps, video, within, per_video)
+                return [Found.of_chain(video, tops[video], chain) for chain in seen[video]]
+
+            return looked_into([(v, tops[v]) for v in order], of, most, float(np.mean([n.bound for n in near])))
+
+        return self._grown(look, k, True)
+
+    def confidence(self, asked: Sought, found: Found, span: np.ndarray | None = None) -> float | None:
+        """How sure it is that a moment is no chance: of one text by `certain`, of several that of the least sure one.
+
+        Args:
+            asked: what was looked for.
+            found: where.
+            span: `(2,)` seconds, where that is not the span of `found`; then, as with several texts, the span's mean frame is
+                compared: no better than the best segment of all, which is what a text by chance is known by.
+        """
+        if self.background is None or not asked.is_of_texts:
+            return None
+        if asked.is_one_text and found.certain is not None:
+            return float(self.background.confidence(np.array([found.certain]))[0])
+        known = self.frames_of(found.video)
+        if known is None:
+            return None
+        where = (found.span if span is None else span).tolist()
+        first, last = frames_in(known[0].timestamps_seconds, known[0].duration_seconds, where)
+        mean = known[1][first:last].mean(0)
+        cosines = asked.wanted @ (mean / max(1e-12, float(np.linalg.norm(mean))))
+        return float(self.background.confidence(cosines).min())
+
+    def frames_of(self, video: int) -> tuple[FrameFeatures, np.ndarray] | None:
+        """Raw features and unit frames `(T, E)` of a video of the index; None if it left the cache."""
+        return self._frames.of(self.index.videos[video])
+
+    @cached_property
+    def copies(self) -> dict[int, list[int]]:
+        """The videos of the index with the same content, by the first of them."""
+        groups: dict[str, list[int]] = defaultdict(list)
+        for video, name in enumerate(self.index.videos):
+            receipt = self.cache.receipts.get(name)
+            groups[receipt.sha256 if receipt and receipt.sha256 else name].append(video)
+        return {videos[0]: videos for videos in groups.values()}
+
+    def _grown(self, look: _Look, k: int, merge: bool) -> list[list[Found]]:
+        """Looks with more rows, and for more of them, until there are `k` that nothing could change."""
+        most = k
+        rows = min(len(self.index.vectors), max(FIRST_ROWS, ROWS_PER_HIT * k, 1))
+        while True:
+            found, is_whole = look(rows, most)
+            if not is_whole and rows < len(self.index.vectors):
+                rows = min(len(self.index.vectors), 4 * rows)
+                continue
+            groups = self._merged(found) if merge else [[one] for one in found]
+            if len(groups) >= k or len(found) < most:
+                return groups[:k]
+            most += k
+
+    def _merged(self, found: list[Found]) -> list[list[Found]]:
+        """What is `found`, best first, those of different videos that show the same together."""
+        groups: list[list[Found]] = []
+        for one in found:
+            mine = self.frames_of(one.video)
+            for group in groups:
+                its = self.frames_of(group[0].video)
+                apart = not mine or not its or group[0].video == one.video
+                if not apart and is_same(mine[0], one.span, one.peak, its[0], group[0].span, group[0].peak):  # type: ignore[index]
+                    group.append(one)
+                    break
+            else:
+                groups.append([one])
+        return groups
+
+    def _nearest(self, asked: Sought, count: int, allowed: np.ndarray | None = None) -> _Rows:
+        """Rows among the `count` with the highest cosines, those of videos that are `allowed`."""
+        found, ids = self.index.vectors.search(asked.vector[None], count)
+        there = ids[0] >= 0
+        ids, cosines = ids[0][there], found[0][there].astype(np.float64)
+        # The index may be somebody else's, with numbers in it that no extraction made.
+        if (ids >= len(self.index.spans)).any() or not np.isfinite(cosines).all():
+            raise CacheError("the index holds rows or values that fit nothing: run 'vla index' again")
+        # Where an index gives fewer rows than it was asked for, it has no more to give.
+        is_all = len(ids) < count or count >= len(self.index.vectors)
+        bound = -np.inf if is_all else float(cosines.min())
+        if allowed is not None:
+            some = allowed[self.index.video_of_row[ids]]
+            ids, cosines = ids[some], cosines[some]
+        compared = self.background if asked.is_of_texts else None
+        scores = cosines if compared is None else cosines - compared.bias[ids]
+        order = np.lexsort((ids, -scores))
+        return _Rows(ids[order], scores[order], cosines[order], bound)
+
+    def _best(
+        self, asked: Sought, rows: _Rows, most: int, per_video: int, seen: dict[tuple[int, int], Moments]
+    ) -> tuple[list[Found], bool]:
+        owners = self._first[self.index.video_of_row[rows.ids]]
+        starts = np.sort(np.unique(owners, return_index=True)[1])
+
+        def of(video: int) -> list[Found]:
+            places = np.flatnonzero(owners == video)
+            key = (video, len(places))
+            if key not in seen:
+                best = float(rows.cosines[places].max())
+                held = Segments(self.index.spans[rows.ids[places]], rows.scores[places], best)
+                seen[key] = self._moments(video, asked, held, per_video)
+            m = seen[key]
+            return [
+                Found(video, float(score), span, float(peak), float(certain))
+                for score, span, peak, certain in zip(m.scores, m.spans, m.peaks, m.certain, strict=True)
+            ]
+
+        return looked_into([(int(owners[i]), float(rows.scores[i])) for i in starts], of, most, rows.bound)
+
+    def _moments(self, video: int, asked: Sought, held: Segments, most: int) -> Moments:
+        known = self.frames_of(video)
+        if known is None:
+            return of_segments(None, np.zeros(0), held, most)
+        features, frames = known
+        windows = self.index.spans[self._rows_of(video)]
+        return self._finder.find(features, frames, asked.raw, asked.vector, held, windows, most)
+
+    def _best_score(self, step: Sought, video: int) -> float:
+        rows = self._rows_of(video)
+        scores = self.index.vectors_of(rows) @ step.vector
+        if self.background is not None and step.is_of_texts:
+            scores = scores - self.background.bias[rows]
+        return float(scores.max())
+
+    def _chains(self, steps: list[Sought], video: int, within: float, most: int) -> list[Chain]:
+        known = self.frames_of(video)
+        if known is None:
+            return []
+        features, frames = known
+        curves = [frames @ step.vector for step in steps]
+        return chains(curves, features.timestamps_seconds, features.duration_seconds, within, most)
+
+    def _rows_of(self, video: int) -> np.ndarray:
+        order, begins = self._by_video
+        rows: np.ndarray = order[begins[video] : begins[video + 1]]
+        return rows
+
+    @cached_property
+    def _frames(self) -> SearchedFrames:
+        return SearchedFrames(self.cache, self.model)
+
+    @cached_property
+    def _finder(self) -> Finder:
+        return Finder.of(self.model)
+
+    @cached_property
+    def _by_video(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the index by video; where those of each begin, and where the last ones end."""
+        order = np.argsort(self.index.video_of_row, kind="stable")
+        return order, np.searchsorted(self.index.video_of_row[order], np.arange(len(self.index.videos) + 1))
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        """`(V,)` of each video the first with the same content."""
+        found = np.arange(len(self.index.videos))
+        for first, videos in self.copies.items():
+            found[videos] = first
+        return found
