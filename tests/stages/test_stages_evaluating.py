@@ -78,8 +78,9 @@ def test_a_split_is_measured_and_kept_and_nothing_is_taught(world):
     assert found.counts == {"videos": 4, "captions": 8, "questions": 4, "left out": 0, "trained on": 0}
     assert found.floors_from == "what the run was trained on" and found.notes == []
     assert set(found.by_task) == {
-        "text to video", "video to text", "moment to video", "moment in its video", "moment in the corpus", "highlights",
-        "multiple choice", "grounded answers",
+        "text to video", "text to video by search", "video to text", "moment to video", "moment to video by search",
+        "moment in its video", "moment in its video by search", "moment in the corpus", "moment in the corpus by search",
+        "highlights", "multiple choice", "grounded answers",
     }  # fmt: skip
     assert all(f.floor and f.frozen is not None for f in found.figures)
     assert found.by_task["multiple choice"][0].blind is not None
