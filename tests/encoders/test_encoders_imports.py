@@ -69,23 +69,3 @@ def test_functions_are_disabled_as_soon_as_there_is_a_compiler(monkeypatch):
     assert [(fn.__name__, *rest) for fn, *rest in seen] == [("plain", True, None), ("told", False, "why")]
     layer = torch.nn.Identity()
     assert later(layer) is layer and seen[-1][0] is layer
-
-
-def test_bfloat16_that_is_emulated_is_found_out_with_few_rows(monkeypatch):
-    """A product of full size takes seconds on a processor that only emulates it; one that is fast in it is measured in full."""
-    import torch
-
-    from vla.encoders import _device
-
-    for slowdown, wanted in ((10.0, torch.float32), (0.4, torch.bfloat16)):
-        asked = []
-
-        def seconds(dtype, rows, slowdown=slowdown, asked=asked):
-            asked.append(rows)
-            return slowdown * rows if dtype == torch.bfloat16 else rows
-
-        monkeypatch.setattr(_device, "_seconds_in", seconds)
-        _device._gain.cache_clear()
-        assert _device.choose_dtype("auto", torch.device("cpu"))[0] == wanted
-        assert (max(asked) == _device._ROWS) == (slowdown < 1)
-    _device._gain.cache_clear()

@@ -52,7 +52,7 @@ def test_the_table_has_everything_that_belongs_beside_a_figure(world):
     _, runs = world
     shown = runs["eval"].stdout
     for word in ("run mine", "95 %", "frozen", "floor", "+DSL", "+QB-Norm", "text to video", "video to text", "moment to video",
-                 "moment in its video", "moment in the corpus", "SumR", "mIoU", "33.3 chance", "constant window",
+                 "moment in its video", "moment in the corpus", "moment in the corpus by search", "none of them asked here", "SumR", "mIoU", "33.3 chance", "constant window",
                  "what the run was trained on", "no search can", "6 captions and 0 questions of 3 videos, split test"):  # fmt: skip
         assert word in shown, word
     assert "1 annotated videos have no features" in runs["eval"].stderr
@@ -62,7 +62,7 @@ def test_the_json_is_stable_and_what_is_kept(world):
     folder, runs = world
     record = json.loads(runs["json"].stdout)
     assert set(record) == {"schema", "run", "digest", "fingerprint", "captions", "split", "counts", "floors_from", "figures",
-                           "notes", "seed"}  # fmt: skip
+                           "notes", "seed", "compared"}  # fmt: skip
     assert record["schema"] == 1 and record["run"] == "mine" and record["split"] == "test"
     assert record["counts"] == {"videos": 3, "captions": 6, "questions": 0, "left out": 1, "trained on": 0}
     assert all(set(f) == FIGURE for f in record["figures"])
@@ -81,7 +81,7 @@ def test_training_never_sees_what_was_measured_with(world):
     folder, _ = world
     before = (folder / ".vla" / "captions.jsonl").read_bytes()
     (folder / "new.csv").write_text("video,caption\nv1,a blue bell\nv2,a red dog\n")
-    done = vla("eval", "-c", "new.csv", "--run", "none", "-t", "retrieval", "--json", cwd=folder)
+    done = vla("eval", "-c", "new.csv", "--run", "none", "-t", "retrieval", "--no-search", "--json", cwd=folder)
     assert done.returncode == 0 and {f["task"] for f in json.loads(done.stdout)["figures"]} == {
         "text to video",
         "video to text",

@@ -12,6 +12,7 @@ from vla.errors import MissingError, UnknownNameError
 from vla.evaluate import answering, locating, searching
 from vla.evaluate.answers import count_metrics, nextqa_accuracy
 from vla.evaluate.corpus_moments import corpus_metrics, suppressed
+from vla.evaluate.detection import average_precisions
 from vla.evaluate.figures import LOWER
 from vla.evaluate.floors import choice_chance, retrieval_chance
 from vla.evaluate.grounding import grounding_metrics
@@ -204,10 +205,12 @@ def test_moments_are_the_official_functions_of_plain_segments(all_measured):
         everywhere.append(suppressed(rows[np.argsort(-rows[:, 3], kind="stable")], 0.5))
     owner, truths = np.array([q.video for q in timed]), [q.spans for q in timed]
     assert values(tasks["moment to video"]) == pytest.approx(partially_relevant(np.array(best), owner))
-    assert values(tasks["moment in its video"]) == pytest.approx(moment_metrics(own, truths))
+    precision = 100 * average_precisions(own, truths).mean()
+    assert values(tasks["moment in its video"]) == pytest.approx({**moment_metrics(own, truths), "mAP": precision})
     assert values(tasks["moment in the corpus"]) == pytest.approx(corpus_metrics(everywhere, owner, truths))
     lengths = [corpus.videos[v].duration_seconds for v in owner]
     floor = moment_metrics(whole_video(lengths), truths)
+    floor["mAP"] = 100 * average_precisions(whole_video(lengths), truths).mean()
     assert {m: f.floors["whole video"] for m, f in tasks["moment in its video"].items()} == pytest.approx(floor)
 
 

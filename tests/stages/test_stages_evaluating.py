@@ -18,6 +18,7 @@ from vla.encoders.toy import Encoder
 from vla.errors import MissingError, UnknownNameError
 from vla.evaluate.kept import kept
 from vla.features import FrameFeatures
+from vla.search.asked import Query, sought
 from vla.search.query import Searcher
 from vla.stages.judged import annotations_of
 from vla.stages.known import trained_on
@@ -78,8 +79,9 @@ def test_a_split_is_measured_and_kept_and_nothing_is_taught(world):
     assert found.counts == {"videos": 4, "captions": 8, "questions": 4, "left out": 0, "trained on": 0}
     assert found.floors_from == "what the run was trained on" and found.notes == []
     assert set(found.by_task) == {
-        "text to video", "video to text", "moment to video", "moment in its video", "moment in the corpus", "highlights",
-        "multiple choice", "grounded answers",
+        "text to video", "text to video by search", "video to text", "moment to video", "moment to video by search",
+        "moment in its video", "moment in its video by search", "moment in the corpus", "moment in the corpus by search",
+        "highlights", "multiple choice", "grounded answers",
     }  # fmt: skip
     assert all(f.floor and f.frozen is not None for f in found.figures)
     assert found.by_task["multiple choice"][0].blind is not None
@@ -120,7 +122,9 @@ def test_a_run_that_reads_tokens_is_measured_and_searched_as_it_was_trained(worl
     corpus = load_corpus(cache, annotations()[:1], tokens=True)
     told = [corpus.queries[0].parts]
     wanted = model.align_texts(corpus.vector(told[0])[None], corpus.tokens_of(told))[0]
-    np.testing.assert_allclose(searcher._asked(corpus.queries[0].text).vector, wanted, atol=2e-3)
+    np.testing.assert_allclose(
+        sought(Query(corpus.queries[0].text), searcher.encoder, model)[0].vector, wanted, atol=2e-3
+    )
     assert np.abs(model.align_texts(corpus.vector(told[0])[None])[0] - wanted).max() > 0.02
 
 

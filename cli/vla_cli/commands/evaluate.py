@@ -37,6 +37,10 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder to write the files to that official evaluators read.", show_default=False),
     ] = None,
+    search: Annotated[
+        bool,
+        typer.Option("--search/--no-search", help="Also measure what 'vla search' lists; without, it is quicker."),
+    ] = True,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     device: o.Device = "auto",
     format: o.Format = None,
@@ -56,7 +60,7 @@ def evaluate(
     wanted = [name.strip() for given in tasks or () for name in given.split(",") if name.strip()]
     with progress_bars(quiet) as progress:
         found = api.evaluate(
-            captions=captions, split=split, run=run, tasks=wanted, submission=submission, seed=seed, device=device,
+            captions=captions, split=split, run=run, tasks=wanted, submission=submission, search=search, seed=seed, device=device,
             columns=o.columns(video_column, caption_column, start_column, end_column, split_column), format=format,
             workspace=workspace, progress=progress,
         )  # fmt: skip
@@ -97,6 +101,7 @@ def _tables(found: Evaluated) -> None:
 
 def _legend(found: Evaluated, columns: list[str]) -> list[str]:
     from vla.evaluate.figures import TRICKS
+    from vla.evaluate.listed import BY_SEARCH, searched
 
     lines = [
         "percent but for MedR, MnR and MSE, where less is better; intervals: bootstrap over videos with all their queries; "
@@ -106,6 +111,8 @@ def _legend(found: Evaluated, columns: list[str]) -> list[str]:
         lines += sorted({f"floors: {f.no_floor}" for f in found.figures if f.no_floor and f.floor})
     if found.floors_from:
         lines.append(f"floors that need training annotations: {found.floors_from}")
+    if found.compared:
+        lines.append(f"{BY_SEARCH}: {searched(found.compared)}")
     return lines + [f"{name}: {TRICKS[name]}" for name in columns if name in TRICKS]
 
 

@@ -84,6 +84,12 @@ class FeatureCache:
         """Names of the videos that have features."""
         return [v for v, r in self.receipts.items() if r.has_features]
 
+    def only(self, video_ids: Iterable[str]) -> FeatureCache:
+        """The same cache to read from, as if these were all its videos; texts stay."""
+        some = FeatureCache(self.folder, self.spec, self.source)
+        some.receipts = {v: self.receipts[v] for v in sorted(video_ids)}
+        return some
+
     def frames(self, video_id: str) -> FrameFeatures:
         """Features of one video; raises MissingError if there are none, CacheError if they were altered."""
         receipt = self.receipts.get(video_id)

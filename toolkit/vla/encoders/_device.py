@@ -17,7 +17,9 @@ T = TypeVar("T")
 
 # Below this the lower precision is not worth it, and the choice would hang on what else the machine does.
 _WORTHWHILE = 1.5
-_FEW_ROWS, _ROWS = 16, 1024
+_SMALL, _LARGE = (32, 256, 256), (1024, 768, 3072)
+"""Of products; the large one is as in a small encoder, a few tens of milliseconds."""
+_EMULATED = 8.0
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -49,27 +51,24 @@ def choose_dtype(dtype: str, device: torch.device) -> tuple[torch.dtype, str]:
         return torch.float16, "the GPU has none for bfloat16"
     if device.type != "cpu":
         return torch.float32, "the safe choice on this device"
-    # A processor may know bfloat16 and still be slower in it, many times so where it only emulates it: measured, not asked. With
-    # a few rows first: where it is emulated, a product of full size takes seconds.
-    gain = _gain(_FEW_ROWS)
-    if gain >= 1:
-        gain = _gain(_ROWS)
+    # A processor may know bfloat16 and still be slower in it: measured, not asked. Where it only emulates it, that is up to a
+    # hundred times slower, and the large product would take half a minute: a small one tells.
+    with one_core():  # threads that wait for a busy core would be all that is seen of a product as small as that
+        slowdown = _seconds_in(torch.bfloat16, *_SMALL) / _seconds_in(torch.float32, *_SMALL)
+    if slowdown > _EMULATED:
+        return torch.float32, "bfloat16 is only emulated here"
+    gain = _seconds_in(torch.float32, *_LARGE) / _seconds_in(torch.bfloat16, *_LARGE)
     if gain >= _WORTHWHILE:
         return torch.bfloat16, f"{gain:.1f} times as fast as float32 here"
     return torch.float32, f"bfloat16 is {gain:.1f} times as fast here"
 
 
 @functools.cache
-def _gain(rows: int) -> float:
-    """How many times as fast as float32 bfloat16 is here."""
-    return _seconds_in(torch.float32, rows) / _seconds_in(torch.bfloat16, rows)
-
-
-def _seconds_in(dtype: torch.dtype, rows: int) -> float:
-    """Seconds that a product of matrices as wide as a small encoder's takes at best."""
-    a, b = torch.ones(rows, 768, dtype=dtype), torch.ones(768, 3072, dtype=dtype)
+def _seconds_in(dtype: torch.dtype, rows: int, inner: int, columns: int) -> float:
+    """Seconds that a product of matrices `(rows, inner)` and `(inner, columns)` takes at best of four."""
+    a, b = torch.ones(rows, inner, dtype=dtype), torch.ones(inner, columns, dtype=dtype)
     best = float("inf")
-    for _ in range(2 if rows == _FEW_ROWS else 4):
+    for _ in range(4):
         began = time.perf_counter()
         a @ b
         best = min(best, time.perf_counter() - began)

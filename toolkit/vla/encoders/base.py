@@ -40,7 +40,11 @@ class TextEncoder(Protocol):
 
 
 class Encoder(TextEncoder, Protocol):
-    """A frozen encoder. Its constructor takes `model`, `pretrained`, `device` and `dtype`, each with a default."""
+    """A frozen encoder. Its constructor takes `model`, `pretrained`, `device` and `dtype`, each with a default.
+
+    One whose text half can be loaded by itself also has `remembered()`, which gives a JSON object or None, and a static
+    `texts_alone(record, device, dtype)`, which makes a `TextEncoder` of that, with the same bits, or gives None.
+    """
 
     identity: EncoderIdentity
     lanes: int

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import socket
-import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,29 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from vla.encoders._alone import TextsAlone, remembered
 from vla.encoders._convolutions import fused, layout_of
-from vla.encoders._device import Pieces, choose_device, choose_dtype, one_core
+from vla.encoders._device import choose_device, choose_dtype, one_core
 from vla.encoders._imports import import_open_clip
 from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
-from vla.encoders.base import EncoderIdentity
+from vla.encoders._texts import Texts
+from vla.encoders.base import EncoderIdentity, TextEncoder
 from vla.errors import EnvironmentUnfitError, MissingError, UsageError
-from vla.features import TextFeatures
 
 _EMBEDDED = Path(__file__).parent / "_embedded"
 _VOCABULARY = "bpe.txt.gz"
+_LOCAL_WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+)
+"""In the order in which open_clip prefers them."""
 
 
-class Encoder:
+class Encoder(Texts):
     """A frozen open_clip model.
 
     Args:
@@ -53,12 +62,9 @@ class Encoder:
         self._dtype, _ = choose_dtype(dtype, self._device)
         with _quiet():
             network, config = _load(open_clip, name, tag)
-            self._tokenizer = _tokenizer(open_clip, name)
+            super().__init__(_tokenizer(open_clip, name))
         self._network = network.eval().requires_grad_(False)
         self._preprocess = Preprocess(config)
-        self._context = int(self._tokenizer.context_length)
-        # The token that fills a row is whatever an empty text ends with; CLIP pads with 0, SigLIP with 1.
-        self._padding = int(self._tokenizer([""])[0, -1])
         weights = _digest(self._network)
         self.scale = float(self._network.logit_scale.exp())
         self._layout = layout_of(network)
@@ -69,7 +75,6 @@ class Encoder:
             torch.tensor(v, device=self._device).view(1, 3, 1, 1) * 255
             for v in (self._preprocess.mean, self._preprocess.std)
         )
-        self._pieces = Pieces()
         with torch.inference_mode():
             dim = self.encode_frames(np.zeros((1, 3, self._preprocess.height, self._preprocess.width), np.uint8)).shape[
                 1
@@ -77,8 +82,7 @@ class Encoder:
         self.identity = EncoderIdentity(
             "open_clip", _portable_name(model, name, tag), weights, str(self._preprocess), dim
         )
-        # Tokenizers cache words in a plain dict, and searches may come from several threads.
-        self._lock = threading.Lock()
+        self._source = name, tag
 
     @property
     def lanes(self) -> int:
@@ -103,21 +107,6 @@ class Encoder:
         with torch.inference_mode():
             return np.concatenate(self._pieces.run(torch.from_numpy(prepared), self._encode_images))
 
-    def encode_text(self, texts: list[str]) -> TextFeatures:
-        """Pooled and token features; each token is brought into the joint space by the text projection."""
-        if not texts:
-            raise UsageError("there is no text to encode")
-        with self._lock:
-            ids = self._tokenizer(texts)
-        lengths = self._lengths(ids)
-        longest = int(lengths.max())
-        # One at a time: each computes on all cores, so threads together would only wait for each other.
-        with self._lock, torch.inference_mode():
-            made = self._pieces.run(ids, lambda some: self._encode_ids(some, longest))
-        pooled, tokens = (np.concatenate(parts) for parts in zip(*made, strict=True))
-        mask = np.arange(longest)[None] < lengths[:, None]
-        return TextFeatures(tuple(texts), pooled, tokens * mask[..., None], mask)
-
     def _encode_images(self, pixels: torch.Tensor) -> np.ndarray:
         images = pixels.to(self._device, torch.float32, memory_format=self._layout)
         images = ((images - self._mean) / self._std).to(self._dtype)
@@ -132,19 +121,48 @@ class Encoder:
         tokens = _project(self._network, out["text_intermediates"][-1][:, :longest])
         return out["text_features"].float().cpu().numpy(), tokens.float().cpu().numpy()
 
-    def fits(self, text: str) -> bool:
-        """True if no token of `text` would be cut off."""
-        # No tokenizer makes more tokens than there are ASCII characters; some add one or two at the ends, and one in front.
-        if text.isascii() and len(text) + 3 <= self._context:
-            return True
-        with self._lock:
-            long = self._tokenizer([text], context_length=max(4096, 2 * len(text) + 16))
-        return int(self._lengths(long)[0]) <= self._context
+    def remembered(self) -> dict[str, Any] | None:
+        """What `texts_alone` needs to read texts as this does; None where only the whole model can."""
+        if self._dtype != torch.float32 or self._device.type != "cpu":
+            return None
+        open_clip = import_open_clip()
+        name, tag = self._source
+        with _quiet():
+            config = open_clip.get_model_config(name.replace("/", "-") if ":" not in name else name)
+            file = _weights_file(open_clip, name, tag)
+        text_cfg = config["text_cfg"]
+        given = dict(text_cfg.get("tokenizer_kwargs") or {})
+        vocabulary = Path(given.pop("bpe_path", "") or Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz")
+        if name.startswith("local-dir:"):
+            beside = Path(name.removeprefix("local-dir:")) / _VOCABULARY
+            vocabulary = beside if beside.is_file() else vocabulary
+        if given or type(self._tokenizer) is not open_clip.SimpleTokenizer:
+            return None
+        quick = bool(config.get("quick_gelu", False))
+        return remembered(self, self._network, file, vocabulary, text_cfg, quick, self.identity.weights)
 
-    def _lengths(self, ids: torch.Tensor) -> np.ndarray:
-        """Tokens of each row up to the last that is not padding, at least 1."""
-        real = (ids != self._padding).numpy()
-        return np.where(real.any(1), real.shape[1] - real[:, ::-1].argmax(1), 1)
+    @staticmethod
+    def texts_alone(record: Mapping[str, Any], device: str, dtype: str) -> TextEncoder | None:
+        """An encoder of texts alone by what was `remembered`; None where the file of the weights is not what it was."""
+        try:
+            return TextsAlone(record, device, dtype)
+        except (KeyError, TypeError, ValueError, OSError):
+            return None
+
+
+def _weights_file(open_clip: Any, name: str, tag: str) -> Path | None:
+    """Where the weights lie that were loaded; None where that cannot be told."""
+    if name.startswith("local-dir:"):
+        files = [Path(name.removeprefix("local-dir:")) / file for file in _LOCAL_WEIGHTS]
+        return next((file for file in files if file.is_file()), None)
+    if Path(tag).is_file():
+        return Path(tag)
+    try:
+        if name.startswith("hf-hub:"):
+            return Path(open_clip.factory.download_pretrained_from_hf(name.removeprefix("hf-hub:")))
+        return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(name.replace("/", "-"), tag)))
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _resolve(model: str, pretrained: str) -> tuple[str, str]:

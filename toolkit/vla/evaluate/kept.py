@@ -32,6 +32,7 @@ class Evaluated:
         figures: in the order in which they are to be read.
         notes: what a person should know.
         seed: of the bootstrap.
+        compared: with which queries the index was compared that figures `by search` are of; empty where nothing was searched.
     """
 
     run: str
@@ -44,6 +45,7 @@ class Evaluated:
     figures: list[Figure]
     notes: list[str] = field(default_factory=list)
     seed: int = 0
+    compared: str = ""
 
     @property
     def by_task(self) -> dict[str, list[Figure]]:
@@ -74,6 +76,7 @@ class Evaluated:
                 figures=[Figure.from_json(figure) for figure in record["figures"]],
                 notes=[str(note) for note in record["notes"]],
                 seed=int(record["seed"]),
+                compared=str(record.get("compared", "")),  # not there in what older versions wrote
             )
         except CacheError:
             raise

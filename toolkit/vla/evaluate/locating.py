@@ -32,11 +32,12 @@ Windows = dict[str, Predictions]
 
 
 def in_video(queries: Sequence[Query], predictions: Predictions) -> Measures:
-    """`R1@0.3` to `R5@0.7` and `mIoU` in percent."""
+    """`R1@0.3` to `R5@0.7`, `mIoU` and `mAP`, the mean over QVHighlights' thresholds of IoU, in percent."""
     truths, videos = [q.spans for q in queries], _videos(queries)
     best = {n: best_ious(predictions, truths, n) for n, _ in RECALLS}
     found = {f"R{n}@{x}": Values(100.0 * (best[n] >= x), videos) for n, x in RECALLS}
-    return {**found, "mIoU": Values(100 * best[1], videos)}
+    precisions = average_precisions(predictions, truths).mean(axis=1)
+    return {**found, "mIoU": Values(100 * best[1], videos), "mAP": Values(100 * precisions, videos)}
 
 
 def windows(queries: Sequence[Query], corpus: Corpus, trained_on: Corpus | None) -> Windows:

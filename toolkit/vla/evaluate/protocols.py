@@ -8,6 +8,7 @@ from vla.errors import MissingError, UnknownNameError
 from vla.evaluate import answering, locating, searching
 from vla.evaluate.figures import Figure, Floors, Measures, Plain, figures
 from vla.evaluate.heads import TASKS
+from vla.evaluate.listed import BY_SEARCH, video_floors, video_measures
 from vla.evaluate.seen import Seen
 
 GROUPS = {
@@ -22,6 +23,9 @@ GROUPS = {
 }
 """What can be asked for, and what of."""
 
+TEXT_BY_SEARCH, MOMENT_BY_SEARCH = f"text to video {BY_SEARCH}", f"{searching.MOMENT_TO_VIDEO} {BY_SEARCH}"
+IN_VIDEO_BY_SEARCH, IN_CORPUS_BY_SEARCH = f"{locating.IN_VIDEO} {BY_SEARCH}", f"{locating.IN_CORPUS} {BY_SEARCH}"
+
 
 def measured(
     ours: Seen, frozen: Seen | None, trained_on: Seen | None, groups: Collection[str] = (), seed: int = 0
@@ -29,7 +33,7 @@ def measured(
     """Every figure that the annotations of `ours` allow, in the order of `GROUPS`.
 
     Args:
-        ours: the corpus as the model has it.
+        ours: the corpus as the model has it; where it has a search, what that lists is measured, too.
         frozen: the same corpus as the frozen encoder has it; None where that is `ours`.
         trained_on: what the model was trained on, as the model has it; None where it is not known. Floors are fitted to
             it, and its captions are the bank of QB-Norm.
@@ -72,9 +76,11 @@ class _Beside:
         seen = self._seen
         if task in self._searches:
             return searching.floors(self._searches[task])
-        if task == locating.IN_CORPUS:
+        if task in (TEXT_BY_SEARCH, MOMENT_BY_SEARCH):
+            return video_floors(len(seen.corpus.videos))
+        if task in (locating.IN_CORPUS, IN_CORPUS_BY_SEARCH):
             return locating.in_corpus_floors(seen.timed, seen.corpus, self._windows)
-        if task in (locating.IN_VIDEO, locating.BY_HEAD):
+        if task in (locating.IN_VIDEO, locating.BY_HEAD, IN_VIDEO_BY_SEARCH):
             return locating.in_video_floors(seen.timed, seen.corpus, self._windows)
         if task in (locating.HIGHLIGHTS, locating.HIGHLIGHTS_BY_HEAD):
             some = locating.rated(seen.timed)
@@ -103,7 +109,13 @@ class _Beside:
 
 def _measures(seen: Seen, wanted: Collection[str]) -> dict[str, Measures]:
     """The figures alone, by task."""
-    found = {task: searching.measures(search) for task, search in searching.searches(seen, None, wanted).items()}
+    found: dict[str, Measures] = {}
+    for task, search in searching.searches(seen, None, wanted).items():
+        found[task] = searching.measures(search)
+        if task == "text to video" and seen.listed_for_untimed:
+            found[TEXT_BY_SEARCH] = video_measures(seen.untimed, seen.listed_for_untimed)
+        if task == searching.MOMENT_TO_VIDEO and seen.listed:
+            found[MOMENT_BY_SEARCH] = video_measures(seen.timed, seen.listed)
     if seen.timed:
         found |= _located(seen, wanted)
     if seen.corpus.questions and {"questions", "grounding"} & set(wanted):
@@ -118,8 +130,12 @@ def _located(seen: Seen, wanted: Collection[str]) -> dict[str, Measures]:
         found[locating.IN_VIDEO] = locating.in_video(seen.timed, seen.found.own)
         if by_head is not None:
             found[locating.BY_HEAD] = locating.in_video(by_head.asked, by_head.predicted)
+        if seen.listed_in_own:
+            found[IN_VIDEO_BY_SEARCH] = locating.in_video(seen.timed, seen.listed_in_own)
     if "corpus" in wanted:
         found[locating.IN_CORPUS] = locating.in_corpus(seen.timed, seen.found.everywhere)
+        if seen.listed:
+            found[IN_CORPUS_BY_SEARCH] = locating.in_corpus(seen.timed, seen.listed)
     some = locating.rated(seen.timed) if "highlights" in wanted else []
     if some:
         chosen = [seen.timed[i] for i in some]

@@ -10,6 +10,7 @@ import numpy as np
 
 from vla.corpus import Corpus, Query
 from vla.evaluate.heads import Answered, answer
+from vla.evaluate.listed import Searching
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, Segments, segments_of
 from vla.spans import frames_in, iou, nms
@@ -19,6 +20,7 @@ _OVERLAP = 0.5
 _IN_VIDEO = 10
 _IN_CORPUS, _LISTED = 1000, 100
 """So many segments of all videos are looked at for a list of so many moments: what TVR's evaluator reads."""
+_PER_VIDEO = 3
 _VIDEOS = 256
 # Scores of queries with segments held at once.
 _BLOCK = 1 << 24
@@ -46,10 +48,17 @@ class Seen:
         model: in evaluation mode, its dial where it is used.
         corpus: videos, captions, questions.
         paragraphs: all sentences of a video as one query, each.
+        search: lists what a search for captions finds in these videos; None where that is not asked for.
     """
 
-    def __init__(self, model: AlignmentModel, corpus: Corpus, paragraphs: Sequence[Query] = ()) -> None:
-        self.model, self.corpus, self.paragraphs = model, corpus, list(paragraphs)
+    def __init__(
+        self,
+        model: AlignmentModel,
+        corpus: Corpus,
+        paragraphs: Sequence[Query] = (),
+        search: Searching | None = None,
+    ) -> None:
+        self.model, self.corpus, self.paragraphs, self.search = model, corpus, list(paragraphs), search
         captions = [q for q in corpus.queries if q.is_caption]
         self.untimed = [q for q in captions if not q.is_timed]
         self.timed = [q for q in captions if q.is_timed]
@@ -107,6 +116,21 @@ class Seen:
                 everywhere.append(_listed(row, owner, spans))
                 place += 1
         return Found(np.concatenate(best), own, everywhere)
+
+    @cached_property
+    def listed_for_untimed(self) -> list[np.ndarray]:
+        """For each of `untimed` `(V, 4)`, the videos that `search` lists, each by its best moment; none without a search."""
+        return self.search.everywhere(self.untimed, 1) if self.search and self.untimed else []
+
+    @cached_property
+    def listed(self) -> list[np.ndarray]:
+        """For each of `timed` `(N, 4)`, what `search` lists of all videos, at most as many of one as a search lists."""
+        return self.search.everywhere(self.timed, _PER_VIDEO) if self.search and self.timed else []
+
+    @cached_property
+    def listed_in_own(self) -> list[np.ndarray]:
+        """For each of `timed` `(N, 3)`, what `search` lists of its own video."""
+        return self.search.in_own(self.timed) if self.search and self.timed else []
 
     def best_of(self, texts: np.ndarray) -> np.ndarray:
         """`(Q, V)` the best score of a segment of each video for any unit vectors `texts` `(Q, E)`."""

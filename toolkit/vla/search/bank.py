@@ -43,7 +43,7 @@ def of_captions(annotations: Sequence[Annotation], most: int = MOST) -> Bank:
     videos: dict[str, set[str]] = defaultdict(set)
     first: dict[str, str] = {}
     for a in annotations:
-        words = " ".join(a.query.lower().split()).rstrip(".!? ")
+        words = words_of(a.query)
         if a.question is None and words:
             videos[words].add(a.video)
             first.setdefault(words, a.query)
@@ -51,6 +51,11 @@ def of_captions(annotations: Sequence[Annotation], most: int = MOST) -> Bank:
     if len(every) > most:
         every = [every[i] for i in np.sort(np.random.default_rng(0).permutation(len(every))[:most])]
     return Bank(tuple(first[w] for w in every), tuple(frozenset(videos[w]) for w in every))
+
+
+def words_of(text: str) -> str:
+    """What two captions share that say the same, however it is written."""
+    return " ".join(text.lower().split()).rstrip(".!? ")
 
 
 def everyday() -> Bank:

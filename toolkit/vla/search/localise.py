@@ -117,14 +117,16 @@ def smooth(curve: np.ndarray, timestamps_seconds: np.ndarray) -> np.ndarray:
 
 def _stretches(curve: np.ndarray, edges: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """`(N, 2)` first frames and last ones, exclusive, of what lies above one of `levels`, each once."""
-    found = []
-    for level in levels:
-        change = np.diff(np.concatenate([[0], (curve >= level).astype(np.int8), [0]]))
-        first, last = np.flatnonzero(change == 1), np.flatnonzero(change == -1)
-        found.append(np.column_stack([first, last]))
-        apart = edges[first[1:]] - edges[last[:-1]] > _GAP
-        found.append(np.column_stack([first[np.append(True, apart)], last[np.append(apart, True)]]))
-    return np.unique(np.concatenate(found), axis=0)
+    above = np.zeros((len(levels), len(curve) + 2), np.int8)
+    above[:, 1:-1] = curve >= levels[:, None]
+    change = np.diff(above, axis=1)
+    (level, first), last = np.nonzero(change == 1), np.nonzero(change == -1)[1]
+    apart = (level[1:] != level[:-1]) | (edges[first[1:]] - edges[last[:-1]] > _GAP)
+    begins, ends = first[np.append(True, apart)], last[np.append(apart, True)]
+    # As one number each, first frame before last: rows are sorted many times slower.
+    width = len(curve) + 1
+    each = np.unique(np.concatenate([first * width + last, begins * width + ends]))
+    return np.column_stack([each // width, each % width])
 
 
 def _ranges(times: np.ndarray, duration: float, spans: ArrayLike) -> np.ndarray:

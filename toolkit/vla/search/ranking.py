@@ -18,7 +18,7 @@ from vla.search.background import Background
 from vla.search.found import Found, looked_into
 from vla.search.frames import SearchedFrames
 from vla.search.moments import Finder, Moments, Segments, of_segments
-from vla.search.same import is_same
+from vla.search.same import NEARLY_ALIKE, is_same, mean_of
 from vla.search.sequences import Chain, chains
 from vla.search.store import SearchIndex
 from vla.spans import frames_in
@@ -156,17 +156,21 @@ class Ranking:
 
     def _merged(self, found: list[Found]) -> list[list[Found]]:
         """What is `found`, best first, those of different videos that show the same together."""
+        known = [self.frames_of(one.video) for one in found]
+        means = [mean_of(mine[0], one.span) if mine else np.zeros(0) for one, mine in zip(found, known, strict=True)]
         groups: list[list[Found]] = []
-        for one in found:
-            mine = self.frames_of(one.video)
-            for group in groups:
-                its = self.frames_of(group[0].video)
-                apart = not mine or not its or group[0].video == one.video
-                if not apart and is_same(mine[0], one.span, one.peak, its[0], group[0].span, group[0].peak):  # type: ignore[index]
+        heads: list[int] = []
+        for number, one in enumerate(found):
+            for group, head in zip(groups, heads, strict=True):
+                mine, its, video = known[number], known[head], found[head].video
+                if mine is None or its is None or video == one.video or means[number] @ means[head] < NEARLY_ALIKE:
+                    continue
+                if is_same(mine[0], one.span, one.peak, its[0], found[head].span, found[head].peak):
                     group.append(one)
                     break
             else:
                 groups.append([one])
+                heads.append(number)
         return groups
 
     def _nearest(self, asked: Sought, count: int, allowed: np.ndarray | None = None) -> _Rows:

@@ -21,7 +21,7 @@ from vla.model import AlignmentModel, segments_of
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.moments import Finder, Segments
 from vla.sentences import split_to_fit
-from vla.stages.encoder import encoder_of
+from vla.stages.encoder import query_encoder
 from vla.train.checkpoint import Run, load_model, open_run
 from vla.train.config import HEADS_BY_QUESTION
 from vla.workspace import Workspace
@@ -118,7 +118,7 @@ def ask(
         told = Question(count=0)
     elif kind != kinds[0]:
         progress(Progress("ask", message="no run here counts: it is answered in words", level="note"))
-    encoder = encoder_of(cache, device, "auto")
+    encoder = query_encoder(cache, device, "auto")
     texts = _Texts(asked, told, encoder, model.reads_tokens)
     with model.at(1.0):
         return [_reply(model, found, texts, cache.frames(name), place, kind, moments) for name in wanted]

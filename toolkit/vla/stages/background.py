@@ -45,7 +45,7 @@ def background_of(
     if len(bank.texts) < 2:
         return None
     progress(Progress("search", message=f"comparing the index with {len(bank.texts)} queries, once", level="note"))
-    vectors = _vectors(bank, cache, model, encoder)
+    vectors = bank_vectors(bank, cache, model, encoder)
     try:
         by_video = measured(_segments(index, progress), vectors, bank.left_out(index.videos))
     except CacheError as error:
@@ -86,7 +86,7 @@ def _bank(place: Workspace, index: SearchIndex, cache: FeatureCache) -> Bank:
     return everyday()
 
 
-def _vectors(bank: Bank, cache: FeatureCache, model: AlignmentModel, encoder: TextEncoder) -> np.ndarray:
+def bank_vectors(bank: Bank, cache: FeatureCache, model: AlignmentModel, encoder: TextEncoder) -> np.ndarray:
     """`(B, E)` unit vectors of its texts."""
     missing = cache.missing_texts(bank.texts)
     known = sorted({*bank.texts} - {*missing})

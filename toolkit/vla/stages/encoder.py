@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from vla import durable
 from vla.cache.store import EncoderSource, FeatureCache, current_cache
 from vla.encoders import registry as encoders
 from vla.encoders._presets import DEFAULT
 from vla.encoders.base import Encoder, TextEncoder
-from vla.errors import MissingError, SpecMismatchError
+from vla.errors import CacheError, MissingError, ResourceError, SpecMismatchError
+from vla.features import TextFeatures
 from vla.sampling import Sampling
 from vla.stages.texts import ImportedTexts
 from vla.workspace import Workspace
 
 DEFAULT_SAMPLING = "fps=2"
+_REMEMBERED = "text-tower.json"
 
 
 @dataclass(frozen=True)
@@ -91,8 +100,72 @@ def encoder_of(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
 
     For imported features nothing is loaded before a text asks for it; see `ImportedTexts`.
     """
+    return ImportedTexts(cache, device, dtype) if cache.spec.is_imported else _whole(cache, device, dtype)
+
+
+def query_encoder(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
+    """The encoder of `cache` for a few texts: its text tower alone, where that was loaded whole before; else as `encoder_of`.
+
+    What is remembered of the tower is kept beside the features, and holds as long as the file of the weights is what it was.
+    """
     if cache.spec.is_imported:
         return ImportedTexts(cache, device, dtype)
+    path = cache.folder / _REMEMBERED
+    plugin = encoders.get(cache.source.encoder)
+    if not hasattr(plugin, "texts_alone"):
+        return _whole(cache, device, dtype)
+    record = _record(path)
+    if record and record.get("weights") == cache.spec.weights:
+        texts: TextEncoder | None = plugin.texts_alone(record, device, dtype)
+        if texts is not None:
+            return WordsFirst(texts, cache, device, dtype)
+    encoder = _whole(cache, device, dtype)
+    found = encoder.remembered()  # type: ignore[attr-defined]
+    if found != record:
+        # A workspace that cannot be written can be searched all the same.
+        with suppress(ResourceError):
+            durable.write_json(path, found or {})
+    return encoder
+
+
+class WordsFirst:
+    """A text tower alone; the whole encoder is loaded when a picture asks for it."""
+
+    def __init__(self, texts: TextEncoder, cache: FeatureCache, device: str, dtype: str) -> None:
+        self._texts, self._cache, self._device, self._dtype = texts, cache, device, dtype
+        self.scale = texts.scale
+
+    def encode_text(self, texts: list[str]) -> TextFeatures:
+        """Pooled and token features, order kept."""
+        return self._texts.encode_text(texts)
+
+    def fits(self, text: str) -> bool:
+        """True if the encoder reads the whole of `text`."""
+        return self._texts.fits(text)
+
+    def prepare(self, pixels: np.ndarray) -> np.ndarray:
+        """As the whole encoder does."""
+        return self._all.prepare(pixels)
+
+    def encode_frames(self, prepared: np.ndarray) -> np.ndarray:
+        """As the whole encoder does."""
+        return self._all.encode_frames(prepared)
+
+    @cached_property
+    def _all(self) -> Encoder:
+        return _whole(self._cache, self._device, self._dtype)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What is remembered; nothing where that cannot be read."""
+    try:
+        found = durable.read_json(path) if path.is_file() else {}
+    except CacheError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _whole(cache: FeatureCache, device: str, dtype: str) -> Encoder:
     source = cache.source
     options = {"model": source.model} if source.model else {}
     encoder: Encoder = encoders.build(source.encoder, options, pretrained=source.pretrained, device=device, dtype=dtype)

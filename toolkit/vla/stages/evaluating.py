@@ -12,10 +12,12 @@ from vla.evaluate.kept import Evaluated, keep
 from vla.evaluate.protocols import measured
 from vla.evaluate.seen import Seen
 from vla.evaluate.untrained import untrained
+from vla.model import frozen
 from vla.progress import Progress, ProgressCallback, silent
 from vla.stages.indexing import choose_run
 from vla.stages.judged import HELD_OUT, annotations_of, cache_texts, cached_only, corpus_of, of_split
 from vla.stages.known import Known, trained_on
+from vla.stages.listing import Listing, compared_with
 from vla.stages.submitting import submit
 from vla.stages.training import DEFAULT_RUN
 from vla.train.checkpoint import load_model
@@ -32,6 +34,7 @@ def evaluate(
     run: str | None = None,
     tasks: Iterable[str] = (),
     submission: Path | None = None,
+    search: bool = True,
     workspace: Path | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -50,6 +53,7 @@ def evaluate(
         run: a run's name; `none` for the frozen encoder; None for the run that search would use.
         tasks: of `vla.evaluate.protocols.GROUPS`; all that the annotations allow when empty.
         submission: folder for the files that official evaluators read.
+        search: also measure what `vla search` lists among these videos; it takes longest where there are many captions.
         workspace: as for `train`.
         device: where to run the model, and the encoder for texts that are not cached.
         seed: of the bootstrap.
@@ -75,10 +79,15 @@ def evaluate(
         bank = corpus_of(cache, taught, tokens) if taught else None
         plain = untrained(corpus, trained, bank[0] if bank else None, HEADS_BY_QUESTION).to(choose_device(device))
         model = plain if trained is None else trained.to(choose_device(device))
-        seen = Seen(model, corpus, paragraphs)
+        compared = compared_with(cache, corpus, taught, device) if search and _searches(corpus, groups) else None
+        ours, theirs = (
+            None if compared is None else Listing(cache, corpus, searched_with, compared, place, progress)
+            for searched_with in (trained or frozen(cache.spec.dim, 1.0), frozen(cache.spec.dim, 1.0))
+        )
+        seen = Seen(model, corpus, paragraphs, ours)
         figures = measured(
             seen,
-            None if trained is None else Seen(plain, corpus, paragraphs),
+            None if trained is None else Seen(plain, corpus, paragraphs, theirs),
             Seen(model, *bank) if bank else None,
             groups,
             seed,
@@ -95,6 +104,7 @@ def evaluate(
             figures,
             _notes(counts, known, len(taught), place, name, run),
             seed,
+            compared.told if compared else "",
         )
         for note in evaluated.notes:
             progress(Progress("evaluate", message=note, level="warning"))
@@ -104,6 +114,12 @@ def evaluate(
     for path in written:
         progress(Progress("evaluate", message=f"wrote {path}", level="note"))
     return evaluated
+
+
+def _searches(corpus: Corpus, groups: list[str]) -> bool:
+    """True if figures are asked for that a search could have."""
+    is_asked = not groups or {"retrieval", "partial", "moments", "corpus"} & set(groups)
+    return bool(is_asked) and any(q.is_caption for q in corpus.queries)
 
 
 def _counts(corpus: Corpus, missing: int, known: Known | None) -> dict[str, int]:

@@ -12,6 +12,7 @@ from vla import __version__, durable
 from vla.errors import CacheError
 from vla.evaluate.figures import LOWER, TRICKS, Figure
 from vla.evaluate.kept import Evaluated, kept
+from vla.evaluate.listed import BY_SEARCH, searched
 from vla.stages.curves import curve, standing
 from vla.stages.page import facts, folded, page, safe, table
 from vla.stages.training import DEFAULT_RUN
@@ -182,6 +183,8 @@ def _evaluation(run: Run, found: Evaluated) -> list[str]:
         notes.insert(0, "This was measured before the run was trained anew: the figures are of other weights.")
     if found.floors_from:
         notes.append(f"Floors that need training annotations: {found.floors_from}.")
+    if found.compared:
+        notes.append(f"{BY_SEARCH}: {searched(found.compared)}.".capitalize())
     notes += sorted({f"Floors: {f.no_floor}." for f in found.figures if f.no_floor and f.floor})
     body = [f"<h3>{safe(title)}</h3>", f"<p>{safe(told)}.</p>", *(f"<p>{safe(note)}</p>" for note in notes), _KEY]
     body += [_task(task, figures) for task, figures in found.by_task.items()]

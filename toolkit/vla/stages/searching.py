@@ -21,9 +21,7 @@ from vla.search.query import Searcher
 from vla.search.statements import as_statement
 from vla.search.store import open_index
 from vla.stages.background import background_of
-from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_of
-from vla.stages.extraction import extract
-from vla.stages.indexing import index_if_needed
+from vla.stages.encoder import AS_BEFORE, EncoderChoice, query_encoder
 from vla.train.checkpoint import load_model
 from vla.workspace import Workspace
 
@@ -145,6 +143,10 @@ def search(
     if fpr is not None and not asked:
         raise UsageError("a false-positive rate is known of queries in words alone: leave it out, or ask in words")
     if given:
+        # A search alone needs nothing of what extracts and indexes, and waits for no import of it.
+        from vla.stages.extraction import extract
+        from vla.stages.indexing import index_if_needed
+
         extract(given, workspace=workspace, choice=choice, progress=progress)
     opened = open_workspace(workspace, choice.device)
     opened.progress = progress
@@ -199,6 +201,6 @@ def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) ->
         model, run = load_model(place.runs / held.run)
         if run.digest != held.run_digest:
             raise CacheError(f"run {held.run!r} was trained anew since the index was built: run 'vla index' again")
-    encoder = encoder_of(cache, device, "auto")
+    encoder = query_encoder(cache, device, "auto")
     background = background_of(place, held, cache, model, encoder, progress)
     return Searcher(held, encoder, model, cache, place, background)

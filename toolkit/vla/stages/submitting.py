@@ -13,6 +13,7 @@ from vla.corpus import Query
 from vla.datasets.qvhighlights import CLIP_SECONDS
 from vla.errors import MissingError
 from vla.evaluate.heads import TASKS
+from vla.evaluate.listed import videos_of
 from vla.evaluate.locating import rated
 from vla.evaluate.seen import Seen
 from vla.evaluate.submission import MOST_IN_CORPUS, write_nextqa, write_qvhighlights, write_tvr
@@ -22,6 +23,7 @@ def submit(folder: Path, seen: Seen, names: Mapping[str, str], format: str | Non
     """The files that were written: QVHighlights' where clips were rated or the format is its, else TVR's of timed captions,
     and NExT-QA's of choices.
 
+    Moments are those of the head that was trained for them, else those that a search lists, where `seen` has one, else windows.
     Queries that carry no times (a test set whose answers are kept back) are located, too, where the format says that times
     are asked for.
 
@@ -57,7 +59,7 @@ def _asking(seen: Seen, everything: bool) -> Seen:
     if not everything or not seen.untimed:
         return seen
     queries = [q if q.is_timed or not q.is_caption else _spanning(q, seen) for q in seen.corpus.queries]
-    return Seen(seen.model, replace(seen.corpus, queries=queries))
+    return Seen(seen.model, replace(seen.corpus, queries=queries), search=seen.search)
 
 
 def _spanning(query: Query, seen: Seen) -> Query:
@@ -66,9 +68,8 @@ def _spanning(query: Query, seen: Seen) -> Query:
 
 def _highlights(seen: Seen, names: Mapping[str, str]) -> list[dict[str, Any]]:
     by_head = seen.answers.get(TASKS["moments"])
-    pairs = (
-        zip(by_head.asked, by_head.predicted, strict=True) if by_head else zip(seen.timed, seen.found.own, strict=True)
-    )
+    own = seen.listed_in_own or seen.found.own
+    pairs = zip(by_head.asked, by_head.predicted, strict=True) if by_head else zip(seen.timed, own, strict=True)
     records = []
     for query, windows in pairs:
         clips = max(1, int(_seconds(seen, query) / CLIP_SECONDS))
@@ -87,18 +88,27 @@ def _highlights(seen: Seen, names: Mapping[str, str]) -> list[dict[str, Any]]:
 def _write_tvr(path: Path, seen: Seen, names: Mapping[str, str]) -> None:
     numbers = {_name(seen, row, names): row for row in range(len(seen.corpus.videos))}
     tasks: dict[str, list[dict[str, Any]]] = {"VCMR": [], "SVMR": [], "VR": []}
+    everywhere, own = seen.listed or seen.found.everywhere, seen.listed_in_own or seen.found.own
     for i, query in enumerate(seen.timed):
-        best = seen.found.best[i].astype(np.float64)
-        rows = np.argsort(-best, kind="stable")[:MOST_IN_CORPUS]
         found = {
-            "VCMR": seen.found.everywhere[i],
-            "SVMR": np.insert(seen.found.own[i], 0, query.video, axis=1),
-            "VR": np.column_stack([rows, np.zeros((len(rows), 2)), best[rows]]),
+            "VCMR": everywhere[i],
+            "SVMR": np.insert(own[i], 0, query.video, axis=1),
+            "VR": _videos(seen, i),
         }
         told = {"desc_id": _number(_query_id(query)), "desc": query.text}
         for task, predictions in found.items():
             tasks[task].append({**told, "predictions": predictions})
     write_tvr(path, numbers, tasks)
+
+
+def _videos(seen: Seen, number: int) -> np.ndarray:
+    """`(N, 4)` the best videos for the timed query of that number, with times of 0."""
+    if seen.listed:
+        found = videos_of(seen.listed[number])[:MOST_IN_CORPUS]
+        return np.column_stack([found[:, 0], np.zeros((len(found), 2)), found[:, 3]])
+    best = seen.found.best[number].astype(np.float64)
+    rows = np.argsort(-best, kind="stable")[:MOST_IN_CORPUS]
+    return np.column_stack([rows, np.zeros((len(rows), 2)), best[rows]])
 
 
 def _choices(seen: Seen, names: Mapping[str, str]) -> list[dict[str, Any]]:

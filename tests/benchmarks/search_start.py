@@ -1,0 +1,148 @@
+"""Where the time of a search goes: from a cold shell, by part, and in a process that stays.
+
+    python tests/benchmarks/search_start.py WORKSPACE [--repeats 7] [--queries 50]
+
+WORKSPACE is any with an index and captions, e.g. what `vla demo` leaves. Prints Markdown, in seconds: an empty Python, `import torch`,
+`vla --help`, `import vla` and the whole command `vla search`, one after the other in each round, so that they share whatever else the
+machine does; their medians and lowest, and the median of the difference to torch. Then the parts of one cold search, each in a new
+process, and the time of queries in one process that has searched before. The bars are in toolkit/README.md's terms: less than torch
+and 0.6 s, 0.4 s for the help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from vla.cache import captions as caption_store
+from vla.workspace import Workspace
+
+PARTS = """
+import json, sys, time
+began = time.perf_counter()
+found = {}
+def done(name):
+    global began
+    found[name] = time.perf_counter() - began
+    began = time.perf_counter()
+import torch
+done("import torch")
+import vla_cli.main
+done("import of the command")
+from vla import api
+from vla.stages import searching
+done("import of the search")
+opened = api.open_workspace(sys.argv[1])
+opened.notes()
+done("what has changed since")
+from vla.search.store import open_index
+from vla.cache.store import FeatureCache
+held = open_index(opened.workspace.index)
+cache = FeatureCache.open(opened.workspace.caches / held.spec.fingerprint)
+done("index")
+from vla.stages.encoder import query_encoder
+encoder = query_encoder(cache, "auto", "auto")
+done("text tower")
+encoder.encode_text([sys.argv[2]])
+done("query encoded")
+opened.searcher
+done("run, background, index and tower again")
+hits = opened.search(sys.argv[2])
+done("search, with frames of what it looks into")
+from vla_cli.commands.search import _print_table
+_print_table(hits, "")
+done("table")
+print(json.dumps(found), file=sys.stderr)
+"""
+
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def seconds(*command: str) -> float:
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)[:200]} ended with {done.returncode}: {done.stderr}")
+    return time.perf_counter() - began
+
+
+def cold(folder: Path, query: str, repeats: int) -> None:
+    commands = {
+        "empty Python": ("-c", "pass"),
+        "`import vla`": ("-c", "import vla"),
+        "`import torch`": ("-c", "import torch"),
+        "`vla --help`": ("-m", "vla_cli", "--help"),
+        "`vla search`": ("-m", "vla_cli", "search", query, "--workspace", str(folder)),
+    }
+    for command in commands.values():
+        seconds(*command)  # files are read from the disk once, and what the first search keeps is kept
+    taken: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(repeats):
+        for name, command in commands.items():
+            taken[name].append(seconds(*command))
+    print("| | median s | lowest s | less `import torch`, median s |\n|---|---|---|---|")
+    for name, each in taken.items():
+        less = np.subtract(each, taken["`import torch`"])
+        over = f"{np.median(less):.2f}" if name == "`vla search`" else ""
+        print(f"| {name} | {np.median(each):.2f} | {min(each):.2f} | {over} |")
+
+
+def parts(folder: Path, query: str, repeats: int) -> None:
+    rounds = []
+    for _ in range(repeats):
+        done = subprocess.run(
+            [sys.executable, "-c", PARTS, str(folder), query],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=ENVIRONMENT,
+        )
+        rounds.append(json.loads(done.stderr.splitlines()[-1]))
+    print("\n| part | median s |\n|---|---|")
+    for name in rounds[0]:
+        print(f"| {name} | {np.median([r[name] for r in rounds]):.3f} |")
+
+
+def resident(folder: Path, queries: list[str]) -> None:
+    from vla import api
+
+    opened = api.open_workspace(folder)
+    for name in ("first", "again"):
+        taken = []
+        for query in queries:
+            began = time.perf_counter()
+            opened.search(query)
+            taken.append(1000 * (time.perf_counter() - began))
+        if name == "first":
+            print(f"\nin one process, {len(queries)} queries: the very first takes {taken[0]:.0f} ms;", end=" ")
+            taken = taken[1:]
+        p50, p95 = np.quantile(taken, [0.5, 0.95])
+        print(f"{name} p50 {p50:.1f} ms, p95 {p95:.1f} ms;", end=" ")
+    print(f"{len(opened.searcher.index.videos)} videos, {len(opened.searcher.index.spans)} segments")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--queries", type=int, default=50)
+    arguments = parser.parse_args()
+    texts = list(dict.fromkeys(a.query for a in caption_store.load(Workspace.open(arguments.workspace))))
+    if len(texts) < arguments.queries:
+        sys.exit(f"{arguments.workspace} has {len(texts)} captions to ask with, not {arguments.queries}")
+    picked = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[: arguments.queries]]
+    cold(arguments.workspace, picked[0], arguments.repeats)
+    parts(arguments.workspace, picked[0], arguments.repeats)
+    resident(arguments.workspace, picked)
+
+
+if __name__ == "__main__":
+    main()

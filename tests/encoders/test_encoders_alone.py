@@ -1,0 +1,194 @@
+"""A text tower by itself makes the bits that the whole open_clip model makes, or is not used."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_encoders_open_clip import CUSTOM, FASTVIT, SMALL, TEXTS, saved
+
+from vla.encoders import _device
+from vla.encoders._alone import _PROBES
+from vla.encoders._bpe import Tokenizer
+from vla.encoders.open_clip import _EMBEDDED, _VOCABULARY, Encoder
+
+VOCABULARY = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+ASKED = [*TEXTS, "", "x", "Zo\u00eb &amp; co", "a dog " * 40]
+
+
+def with_texts(base, **changes):
+    return {**base, "text_cfg": {**base["text_cfg"], **changes}}
+
+
+CONFIGS = {
+    "plain": SMALL,
+    "custom": CUSTOM,
+    "fastvit": FASTVIT,
+    "quick": {**SMALL, "quick_gelu": True},
+    "both ways, last": with_texts(CUSTOM, no_causal_mask=True, pool_type="last", proj_bias=True),
+    "first": with_texts(CUSTOM, no_causal_mask=True, pool_type="first"),
+    "end": with_texts(CUSTOM, pool_type="eos", eos_id=49407),
+    "tanh": with_texts(CUSTOM, act_kwargs={"approximate": "tanh"}, norm_kwargs={"eps": 1e-3}),
+    "no projection": with_texts(CUSTOM, width=48, proj_type="none"),
+}
+
+
+def network_of(folder):
+    network = open_clip.create_model(f"local-dir:{folder}")
+    return network.eval(), open_clip.get_tokenizer(f"local-dir:{folder}")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_same_bits_as_open_clip(name, tmp_path):
+    folder = saved(tmp_path / "model", CONFIGS[name])
+    whole = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
+    record = json.loads(json.dumps(whole.remembered()))
+    alone = Encoder.texts_alone(record, "cpu", "auto")
+    network, tokenizer = network_of(folder)
+    with torch.inference_mode():
+        for text in ASKED:
+            wanted = network.encode_text(tokenizer([text])).numpy()
+            np.testing.assert_array_equal(alone.encode_text([text]).pooled, wanted)
+    ours, theirs = alone.encode_text(ASKED), whole.encode_text(ASKED)
+    np.testing.assert_array_equal(ours.pooled, theirs.pooled)
+    np.testing.assert_array_equal(ours.tokens, theirs.tokens)
+    np.testing.assert_array_equal(ours.mask, theirs.mask)
+    assert alone.scale == whole.scale
+    assert [alone.fits(t) for t in ASKED] == [whole.fits(t) for t in ASKED] and not alone.fits(ASKED[-1])
+    assert np.abs(ours.pooled[0] - ours.pooled[1]).max() > 1e-3
+
+
+def test_the_same_bits_of_the_embedded_model():
+    whole = Encoder("demo", device="cpu", dtype="fp32")
+    alone = Encoder.texts_alone(whole.remembered(), "cpu", "auto")
+    for text in ("a red circle moves left", *_PROBES):
+        np.testing.assert_array_equal(alone.encode_text([text]).pooled, whole.encode_text([text]).pooled)
+
+
+@pytest.mark.slow
+def test_the_same_bits_of_a_full_vit_b_32(tmp_path):
+    folder = saved(tmp_path / "b32", open_clip.get_model_config("ViT-B-32"))
+    whole = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
+    alone = Encoder.texts_alone(whole.remembered(), "cpu", "auto")
+    np.testing.assert_array_equal(alone.encode_text(TEXTS).pooled, whole.encode_text(TEXTS).pooled)
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()  # 600 MB
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        with_texts(CUSTOM, embed_cls=True),
+        with_texts(CUSTOM, ls_init_value=0.1),
+        with_texts(CUSTOM, qk_norm=True),
+        with_texts(SMALL, tokenizer_kwargs={"clean": "canonicalize"}),
+    ],
+)
+def test_what_it_does_not_do_is_left_to_the_whole(config, tmp_path):
+    folder = saved(tmp_path / "model", config)
+    assert Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").remembered() is None
+
+
+def test_another_operation_would_be_noticed(tmp_path, monkeypatch):
+    folder = saved(tmp_path / "model", {**SMALL, "quick_gelu": True})
+    whole = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
+    assert whole.remembered() is not None
+    monkeypatch.setattr("vla.encoders._alone.Shape.of", lambda text_cfg, quick: shape_of(text_cfg, False))
+    assert whole.remembered() is None
+
+
+def shape_of(text_cfg, quick):
+    from vla.encoders._tower import Shape
+
+    return Shape(
+        **{k: v for k, v in text_cfg.items() if k in ("context_length", "vocab_size", "width", "heads", "layers")}
+    )
+
+
+def test_weights_that_are_made_fit_or_rounded_are_left_to_the_whole(tmp_path):
+    """open_clip stretches positions where a file has others: then the file is not what the model has."""
+    folder = saved(tmp_path / "model", SMALL)
+    description = folder / "open_clip_config.json"
+    config = json.loads(description.read_text())
+    config["model_cfg"]["text_cfg"]["context_length"] = 24
+    description.write_text(json.dumps(config))
+    assert Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").remembered() is None
+
+
+def test_a_file_that_changed_is_not_taken_for_what_it_was(tmp_path):
+    folder = saved(tmp_path / "model", SMALL)
+    record = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").remembered()
+    assert Encoder.texts_alone(record, "cpu", "auto") is not None
+    for damage in ({**record, "schema": 99}, {}, {**record, "names": ["nothing"]}, {**record, "shape": {"x": 1}}):
+        assert Encoder.texts_alone(damage, "cpu", "auto") is None
+    saved(tmp_path / "other", SMALL, seed=1)
+    (tmp_path / "other" / "open_clip_model.safetensors").rename(folder / "open_clip_model.safetensors")
+    assert Encoder.texts_alone(record, "cpu", "auto") is None
+    (folder / "open_clip_model.safetensors").unlink()
+    assert Encoder.texts_alone(record, "cpu", "auto") is None
+
+
+@given(
+    st.lists(st.text(max_size=60) | st.text("abcdEF '&;<>!?09.\u00e9\u4e2d\u2019", max_size=60), min_size=1, max_size=3)
+)
+@settings(max_examples=150, deadline=None)
+def test_tokens_are_open_clips(texts):
+    ours, theirs = tokenizers()
+    assert torch.equal(ours(texts), theirs(texts))
+    assert torch.equal(ours(texts, context_length=200), theirs(texts, context_length=200))
+
+
+KEPT = []
+
+
+def tokenizers():
+    if not KEPT:
+        KEPT.extend((Tokenizer(VOCABULARY, 30), open_clip.SimpleTokenizer(context_length=30)))
+    return KEPT
+
+
+def test_tokens_of_a_small_vocabulary_and_of_sentences():
+    path = _EMBEDDED / _VOCABULARY
+    ours, theirs = Tokenizer(path, 56), open_clip.SimpleTokenizer(str(path), context_length=56)
+    some = [
+        "A red circle moves left.",
+        "the green star   vanishes\n",
+        "don't &lt;b&gt;",
+        "<start_of_text> x <end_of_text>",
+    ]
+    assert torch.equal(ours(some), theirs(some))
+    ours, theirs = tokenizers()
+    assert torch.equal(ours([*some, *ASKED]), theirs([*some, *ASKED]))
+
+
+def test_nothing_that_pictures_need_is_loaded(tmp_path):
+    record = Encoder("demo", device="cpu", dtype="fp32").remembered()
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    code = (
+        "import json, sys\nfrom vla.encoders.open_clip import Encoder\n"
+        f"record = json.load(open({str(tmp_path / 'record.json')!r}))\n"
+        "assert Encoder.texts_alone(record, 'cpu', 'auto').encode_text(['a red circle moves left']).pooled.shape == (1, 128)\n"
+        "for name in ('open_clip', 'timm', 'torchvision', 'huggingface_hub', 'ftfy', 'PIL', 'pandas', 'scipy', 'torch._dynamo'):\n"
+        "    assert name not in sys.modules, name\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("small", "large", "wanted"), [(50, None, "fp32"), (2, 0.9, "fp32"), (2, 0.25, "bf16")])
+def test_where_bfloat16_is_emulated_no_large_product_is_tried(small, large, wanted, monkeypatch):
+    """Seconds in bfloat16, where float32 takes one; None: it must not be asked for."""
+
+    def seconds(dtype, rows, inner, columns):
+        taken = small if rows == _device._SMALL[0] else large
+        assert taken is not None
+        return taken if dtype == torch.bfloat16 else 1.0
+
+    monkeypatch.setattr(_device, "_seconds_in", seconds)
+    assert _device.choose_dtype("auto", torch.device("cpu"))[0] == _device._DTYPES[wanted]

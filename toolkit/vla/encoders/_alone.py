@@ -1,0 +1,123 @@
+"""A text tower that was loaded with its model once, and is loaded without it from then on: what is remembered of it, and checked.
+
+What is remembered names the file of the weights with its size and time, so that no digest of it has to be made anew: whoever
+changes the file changes these, and then the whole model is loaded and looked at again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vla.encoders._bpe import Tokenizer
+from vla.encoders._device import choose_device, choose_dtype
+from vla.encoders._texts import Texts
+from vla.encoders._tower import Shape, Tower, names_of
+
+SCHEMA = 1
+_PROBES = [
+    "a dog jumps over a fence",
+    "",
+    "It's 12:30 &amp; Zo\u00eb's caf\u00e9 \u2014 \u201cna\u00efve\u201d \u65e5\u672c <end_of_text>",
+    "two people play chess in a park, and a third one looks on " * 9,
+]
+
+
+class TextsAlone(Texts):
+    """A text tower by itself, over its weights in a mapped file.
+
+    Args:
+        record: as `remembered` made it.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        dtype: `fp32`, `bf16`, `fp16`, or `auto`, which is float32 on a CPU: a query is short, and whether another is faster would
+            have to be measured first.
+
+    Raises:
+        KeyError, TypeError, ValueError or OSError: the record does not say what is needed, or no longer fits its file.
+    """
+
+    def __init__(self, record: Mapping[str, Any], device: str, dtype: str) -> None:
+        if record["schema"] != SCHEMA or _looks(Path(record["file"])) != record["looks"]:
+            raise ValueError(f"{record['file']} is not what it was")
+        self._device = choose_device(device)
+        on_cpu = self._device.type == "cpu" and dtype == "auto"
+        chosen = torch.float32 if on_cpu else choose_dtype(dtype, self._device)[0]
+        shape = Shape(**record["shape"])
+        weights = {
+            # In a file tensors lie at any address, and products round by the address; of the words only a few rows are looked at.
+            name: tensor.to(self._device, chosen, copy=name != "token_embedding.weight")
+            for name, tensor in _tensors(Path(record["file"]), record["prefix"], record["names"]).items()
+        }
+        self.scale = float(record["scale"])
+        self._tower = Tower(shape, weights)
+        super().__init__(Tokenizer(Path(record["vocabulary"]), shape.context_length))
+
+    def _encode_ids(self, ids: torch.Tensor, longest: int) -> tuple[np.ndarray, np.ndarray]:
+        pooled, tokens = self._tower(ids.to(self._device), longest)
+        return pooled.float().cpu().numpy(), tokens.float().cpu().numpy()
+
+
+def remembered(
+    whole: Texts,
+    network: Any,
+    file: Path | None,
+    vocabulary: Path,
+    text_cfg: Mapping[str, Any],
+    quick_gelu: bool,
+    weights: str,
+) -> dict[str, Any] | None:
+    """A JSON object by which `TextsAlone` makes what `whole` makes; None where it would not, to the last bit.
+
+    Args:
+        whole: the encoder with all of its model, in float32 on a CPU.
+        network: its model.
+        file: of the weights; None where that is not known.
+        vocabulary: of the tokenizer.
+        text_cfg: of the model's configuration.
+        quick_gelu: likewise.
+        weights: digest of all weights.
+    """
+    shape = Shape.of(text_cfg, quick_gelu)
+    own = network.state_dict()
+    prefix = "text." if hasattr(network, "text") else ""
+    names = shape and names_of(shape, {name.removeprefix(prefix) for name in own})
+    if shape is None or file is None or file.suffix != ".safetensors" or not names or not vocabulary.is_file():
+        return None
+    record = {
+        "schema": SCHEMA, "file": str(file.absolute()), "looks": _looks(file), "weights": weights, "prefix": prefix,
+        "names": names, "shape": shape.to_json(), "vocabulary": str(vocabulary.absolute()),
+        "scale": float(network.logit_scale.exp()),
+    }  # fmt: skip
+    try:
+        kept = _tensors(file, prefix, names)
+        if any(not torch.equal(kept[name].float(), own[prefix + name]) for name in names):
+            return None  # made fit when it was loaded: other positions, say
+        alone = TextsAlone(record, "cpu", "fp32")
+        for text in _PROBES:
+            ours, theirs = alone.encode_text([text]), whole.encode_text([text])
+            if not (np.array_equal(ours.pooled, theirs.pooled) and np.array_equal(ours.tokens, theirs.tokens)):
+                return None
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError):
+        return None
+    return record
+
+
+def _looks(file: Path) -> list[int]:
+    """Size and time of a file."""
+    found = file.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _tensors(file: Path, prefix: str, names: list[str]) -> dict[str, torch.Tensor]:
+    """By name, mapped from `file`: what is not looked at is not read. Raises ValueError where some are not there."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as held:
+            return {name: held.get_tensor(prefix + name) for name in names}
+    except SafetensorError as error:
+        raise ValueError(f"{file}: {error}") from error
