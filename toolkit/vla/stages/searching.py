@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vla.cache.store import FeatureCache, current_cache
 from vla.datasets._times import parse_seconds
+from vla.encoders._device import one_core
 from vla.errors import AnnotationError, CacheError, UsageError
 from vla.model import frozen
 from vla.progress import Progress, ProgressCallback, silent
@@ -140,7 +141,10 @@ def search(
         return opened.search_image(image, k, per_video, limits)
     if moment is not None:
         return opened.search_like(*moment, k, per_video, limits)
-    return Hits(hit for text in asked for hit in opened.search(text, k, per_video, fpr, limits))
+    searcher = opened.searcher
+    # A query is hundreds of small products: where others use the cores, threads wait for each other longer than they compute.
+    with one_core():
+        return Hits(hit for text in asked for hit in searcher.search(text, k, per_video, fpr, limits))
 
 
 def _moment(text: str) -> tuple[str, float]:
