@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vla.cache.store import FeatureCache, current_cache
 from vla.datasets._times import parse_seconds
+from vla.encoders._device import one_core
 from vla.errors import AnnotationError, CacheError, UsageError
 from vla.model import frozen
 from vla.progress import Progress, ProgressCallback, silent
@@ -167,7 +168,10 @@ def search(
     for one in asked:
         if (told := reworded(one)) is not None:
             progress(Progress("search", message=told, level="note"))
-    return Hits(hit for one in asked for hit in opened.search(one, k, per_video, fpr, limits))
+    searcher = opened.searcher
+    # A query is hundreds of small products: where others use the cores, threads wait for each other longer than they compute.
+    with one_core():
+        return Hits(hit for one in asked for hit in searcher.search(one, k, per_video, fpr, limits))
 
 
 def reworded(query: str | Query) -> str | None:
