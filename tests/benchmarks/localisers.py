@@ -220,7 +220,7 @@ def held_out(folder: Path, classes: str) -> dict[str, list[tuple[Curve, np.ndarr
     return {name: sample(frozen(corpus.dim, 1.0), corpus) for name, corpus in made.items()}
 
 
-def sample(model: AlignmentModel, corpus: Corpus, many: int = 400) -> list[tuple[Curve, np.ndarray]]:
+def sample(model: AlignmentModel, corpus: Corpus, many: int = 150) -> list[tuple[Curve, np.ndarray]]:
     found = list(zip(curves(model, corpus), (q.spans for q in timed(corpus)), strict=True))
     return [found[i] for i in np.random.default_rng(0).permutation(len(found))[:many]]
 
