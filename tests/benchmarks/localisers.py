@@ -1,24 +1,29 @@
 """Where in a video: fixed windows, watersheds, our localiser and a trained head, for the same queries in the same videos.
 
     python tests/benchmarks/localisers.py collages [FOLDER] [--classes test]
+    python tests/benchmarks/localisers.py lengths [--classes test] [--videos 80]
+    python tests/benchmarks/localisers.py choose [--world FOLDER] [--run NAME]
     python tests/benchmarks/localisers.py world [FOLDER] [--run NAME]
 
 `collages`: real CLIP features of scenes one after the other (2 to 3, 3 to 5 and 8 to 20 of them, one feature a second), asked
-for in other words than they were told in, frozen; needs the shared files ($VLA_SHARED_DATA). The localiser's numbers were chosen
-with `--classes train`; no class is in both. `world`: clips of `ablation.py` (made if they are not there), alone and 20 one after
+for in other words than they were told in, frozen; needs the shared files ($VLA_SHARED_DATA). `lengths`: the same scenes, but from
+1 s to 2 minutes long, by their length. `choose`: the localiser's numbers, by the IoU of its first span on collages and lengths of
+train classes (and long videos of the world's val clips), beside the present ones on test classes (and clips); no class is in
+both. `world`: clips of `ablation.py` (made if they are not there), alone and 20 one after
 the other, with a projector and a head of 20 epochs (`moment_heads.py` makes such runs; trained if it is not there).
 
 Every method has the same curves, of a query's cosines with the video's frames, and returns up to ten spans that overlap by an
-IoU of at most 0.3. *Windows*: of 2 to 128 s, by the cosine of their mean frame, as an index has them. *Watershed*: the
+IoU of at most 0.3. *Windows*: of 2 to 128 s, by the cosine of their mean frame. *Changes*: what lies between changes, and unions
+of that, as an index has them (`vla.search.boundaries`). *Watershed*: the
 stretches above each of ten quantiles of the curve, by their mean (Diwan et al. 2023). *Static contrast*: the same stretches, by
-their mean less that of the rest (TFVTG, Zheng et al., ECCV 2024). *Localiser*: `vla.search.localise`.
+their mean less that of the rest (TFVTG, Zheng et al., ECCV 2024). *Localiser*: `vla.search.localise`, with nothing, windows, changes or both as its further candidates.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +31,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from _choosing import chosen, even, numbers, present
 from _collages import make
+from _lengths import LENGTHS, of_all_lengths
 from _long_videos import joined, timed
 from ablation import plan, prepare
 
@@ -34,13 +41,14 @@ from shared_data import SHARED
 from vla import api
 from vla.cache import captions as caption_store
 from vla.cache.store import current_cache
-from vla.corpus import Corpus, load_corpus
+from vla.corpus import Corpus, cut_of, load_corpus
 from vla.datasets._open import read_annotations
 from vla.evaluate.heads import answer
 from vla.evaluate.located import located
 from vla.model import AlignmentModel, frozen, segments_of
+from vla.search.cuts import Cutter, cut_at_changes, windows_and_changes
 from vla.search.localise import localise, smooth
-from vla.spans import nms
+from vla.spans import iou, nms
 from vla.train.checkpoint import load_model
 from vla.workspace import Workspace
 
@@ -49,19 +57,21 @@ QUANTILES = np.linspace(0.5, 0.95, 10)
 MOST, OVERLAP = 10, 0.3
 
 
+Method = Callable[["Curve"], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Curve:
-    """One query in one video: a value, a time and a length in seconds of each frame; the windows, and their cosines."""
+    """One query in one video: a value and a time of each frame; by kind of cut the spans of the segments and their cosines."""
 
     values: np.ndarray
     times: np.ndarray
     duration: float
-    windows: np.ndarray
-    cosines: np.ndarray
+    rows: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def by_windows(curve: Curve) -> np.ndarray:
-    return best(curve.windows, curve.cosines)
+def by_rows(kind: str) -> Method:
+    return lambda curve: best(*curve.rows[kind])
 
 
 def by_watershed(curve: Curve) -> np.ndarray:
@@ -74,16 +84,22 @@ def by_contrast(curve: Curve) -> np.ndarray:
     return best(spans, inside - outside)
 
 
-def by_localiser(curve: Curve) -> np.ndarray:
-    found = localise(curve.values, curve.times, curve.duration, curve.windows, MOST)
-    return np.column_stack([found.spans, -np.arange(len(found.spans))])
+def by_localiser(kind: str | None) -> Method:
+    def found(curve: Curve) -> np.ndarray:
+        others = curve.rows[kind][0] if kind else ()
+        spans = localise(curve.values, curve.times, curve.duration, others, MOST).spans
+        return np.column_stack([spans, -np.arange(len(spans))])
+
+    return found
 
 
-METHODS: dict[str, Callable[[Curve], np.ndarray]] = {
-    "windows": by_windows,
+CUTS: dict[str, Cutter] = {"windows": cut_of, "changes": cut_at_changes, "both": windows_and_changes}
+METHODS: dict[str, Method] = {
+    **{kind: by_rows(kind) for kind in CUTS},
     "watershed": by_watershed,
     "static contrast": by_contrast,
-    "localiser": by_localiser,
+    "localiser alone": by_localiser(None),
+    **{f"localiser, {kind}": by_localiser(kind) for kind in CUTS},
 }
 
 
@@ -110,18 +126,17 @@ def stretches(curve: Curve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def curves(model: AlignmentModel, corpus: Corpus) -> list[Curve]:
     frames = model.align_videos(corpus.videos)
-    cut = [segments_of(f, v) for f, v in zip(frames, corpus.videos, strict=True)]
+    cut = [
+        {kind: segments_of(f, v, cutter(v)) for kind, cutter in CUTS.items()}
+        for f, v in zip(frames, corpus.videos, strict=True)
+    ]
     asked = timed(corpus)
     texts = model.align_texts(np.stack([corpus.text_vector(q) for q in asked]))
     found = []
     for query, text in zip(asked, texts, strict=True):
         video, own = corpus.videos[query.video], cut[query.video]
-        found.append(
-            Curve(
-                frames[query.video] @ text, video.timestamps_seconds, video.duration_seconds, own.spans,
-                own.vectors @ text,
-            )
-        )  # fmt: skip
+        rows = {kind: (segments.spans, segments.vectors @ text) for kind, segments in own.items()}
+        found.append(Curve(frames[query.video] @ text, video.timestamps_seconds, video.duration_seconds, rows))
     return found
 
 
@@ -138,10 +153,85 @@ def show(title: str, model: AlignmentModel, corpus: Corpus, head: AlignmentModel
         print(f"| {name} | " + " | ".join(f"{row[figure]:.1f}" for figure in FIGURES) + " |", flush=True)
 
 
-def collages(folder: Path, classes: str) -> None:
+def tool_of_collages() -> Path:
     tool = SHARED.parent / "tools" / "make_collage.py"
     if not tool.is_file():
         sys.exit(f"{tool} is not there, and the collages are made by it: set VLA_SHARED_DATA")
+    return tool
+
+
+def lengths(classes: str, videos: int) -> None:
+    """By the length of what is looked for: R1 and R5 at an IoU of 0.5."""
+    corpus = of_all_lengths(tool_of_collages(), classes, videos, 0)
+    found = curves(frozen(corpus.dim, 1.0), corpus)
+    hours = sum(v.duration_seconds for v in corpus.videos) / 3600
+    rows = {kind: sum(len(cut(v)[0]) for v in corpus.videos) / hours for kind, cut in CUTS.items()}
+    seconds = np.array([float(q.spans[0, 1] - q.spans[0, 0]) for q in corpus.queries])
+    print(f"\n{len(corpus.videos)} videos of {60 * hours / videos:.1f} minutes of {classes} classes; R1@0.5 / R5@0.5\n")
+    for kind, count in rows.items():
+        print(f"{kind}: {count / 60:.1f} rows a minute, {4 * corpus.dim * count / 1e6:.2f} MB an hour")
+    print("\n| | " + " | ".join(f"{a} to {b} s" for a, b in LENGTHS) + " |\n|---|" + "---|" * len(LENGTHS))
+    for name, method in METHODS.items():
+        cells = []
+        for low, high in LENGTHS:
+            some = np.flatnonzero((seconds >= low) & (seconds < high))
+            row = located([corpus.queries[i] for i in some], [method(found[i]) for i in some])
+            cells.append(f"{row['R1@0.5']:.0f} / {row['R5@0.5']:.0f}")
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def choose(folder: Path, of_world: Path | None, run: str) -> None:
+    """The localiser's numbers by what they find in one half; what they and the present ones find in the other."""
+    worlds = {split: held_out(folder, classes) for split, classes in (("val", "train"), ("test", "test"))}
+    if of_world is not None:
+        place = Workspace.open_or_create(of_world)
+        for split, some in worlds.items():
+            told = [a for a in caption_store.load(place) if a.split == split and a.question is None]
+            corpus = load_corpus(current_cache(place.caches), told)
+            some["world"] = sample(load_model(place.runs / run)[0], joined(corpus, 20, 0))
+
+    def first(split: str) -> dict[str, np.ndarray]:
+        return {
+            name: np.array([iou(METHODS["localiser, changes"](c)[:1, :2], spans).max() for c, spans in some])
+            for name, some in worlds[split].items()
+        }
+
+    every = chosen(lambda: even(list(first("val").values())))
+    print("| level, smoothing, gap, quantiles | mean IoU, chosen by |\n|---|---|")
+    for score, point in every[:5] + [row for row in every[5:] if row[1] == present()]:
+        print(f"| {point} | {100 * score:.2f} |")
+    print("\n| held out, mean IoU / R1@0.5 / R1@0.7 | " + " | ".join(worlds["test"]) + " |")
+    print("|---|" + "---|" * len(worlds["test"]))
+    for name, point in (("present", present()), ("chosen", every[0][1])):
+        with numbers(point):
+            row = first("test")
+        cells = [
+            f"{100 * v.mean():.1f} / {100 * (v >= 0.5).mean():.1f} / {100 * (v >= 0.7).mean():.1f}"
+            for v in row.values()
+        ]
+        print(f"| {name} {point} | " + " | ".join(cells) + " |", flush=True)
+
+
+def held_out(folder: Path, classes: str) -> dict[str, list[tuple[Curve, np.ndarray]]]:
+    """Curves and what they should find, of collages of every kind and of scenes of all lengths."""
+    made = {f"{scenes[0]} to {scenes[1]}": corpus for scenes, corpus in collage_corpora(folder, classes)}
+    made["lengths"] = of_all_lengths(tool_of_collages(), classes, 40, 0)
+    return {name: sample(frozen(corpus.dim, 1.0), corpus) for name, corpus in made.items()}
+
+
+def sample(model: AlignmentModel, corpus: Corpus, many: int = 150) -> list[tuple[Curve, np.ndarray]]:
+    found = list(zip(curves(model, corpus), (q.spans for q in timed(corpus)), strict=True))
+    return [found[i] for i in np.random.default_rng(0).permutation(len(found))[:many]]
+
+
+def collages(folder: Path, classes: str) -> None:
+    for scenes, corpus in collage_corpora(folder, classes):
+        show(f"{scenes[0]} to {scenes[1]} scenes of {classes} classes", frozen(corpus.dim, 1.0), corpus)
+
+
+def collage_corpora(folder: Path, classes: str) -> Iterator[tuple[tuple[int, int], Corpus]]:
+    tool = tool_of_collages()
+    folder.mkdir(parents=True, exist_ok=True)
     for seed, scenes in enumerate(((2, 3), (3, 5), (8, 20)), 10):
         out = make(tool, folder, classes, 200, scenes, seed)
         place = folder / f"workspace-{classes}-{seed}"
@@ -149,8 +239,7 @@ def collages(folder: Path, classes: str) -> None:
         api.import_features([out / "seconds"], model="clip-vit-b32", clip_length=1.0, workspace=place, **texts)
         cache = current_cache(Workspace(place).caches)
         told = read_annotations(out / "annotations.jsonl", None, caption_column="paraphrase")
-        corpus = load_corpus(cache, told)
-        show(f"{scenes[0]} to {scenes[1]} scenes of {classes} classes", frozen(corpus.dim, 1.0), corpus)
+        yield scenes, load_corpus(cache, told)
 
 
 def world(folder: Path, run: str, split: str) -> None:
@@ -170,17 +259,24 @@ def world(folder: Path, run: str, split: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("which", choices=("collages", "world"))
+    parser.add_argument("which", choices=("collages", "lengths", "choose", "world"))
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--classes", choices=("train", "test"), default="test")
     parser.add_argument("--run", default="moments-0")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--videos", type=int, default=80)
+    parser.add_argument("--world", type=Path, help="a workspace of it with the run, to choose by, too")
     arguments = parser.parse_args()
-    folder = (arguments.folder or Path(f"{arguments.which}-benchmark")).absolute()
+    folder = (
+        arguments.folder or Path("world-benchmark" if arguments.which == "world" else "collages-benchmark")
+    ).absolute()
     if arguments.which == "world":
         world(folder, arguments.run, arguments.split)
+    elif arguments.which == "lengths":
+        lengths(arguments.classes, arguments.videos)
+    elif arguments.which == "choose":
+        choose(folder, arguments.world, arguments.run)
     else:
-        folder.mkdir(parents=True, exist_ok=True)
         collages(folder, arguments.classes)
 
 

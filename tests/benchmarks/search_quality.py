@@ -32,24 +32,27 @@ from _searched import Searched, collages, world
 
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
+from vla.corpus import cut_of
 from vla.evaluate.corpus_moments import places
 from vla.evaluate.retrieval import PARTIAL_RECALLS, ranks
 from vla.features import FeatureSpec, TextFeatures
 from vla.model import AlignmentModel, segments_of
 from vla.search.background import Background, measured
 from vla.search.build import build_index
+from vla.search.cuts import Cutter, cut_at_changes, windows_and_changes
 from vla.search.query import Searcher
 from vla.spans import nms
 from vla.stages.texts import GivenTexts
 from vla.workspace import Workspace
 
 RATES = (0.05, 0.1, 0.2)
+CUTS: dict[str, Cutter] = {"windows": cut_of, "changes": cut_at_changes, "both": windows_and_changes}
 
 
 class Place:
     """The videos in a cache of their own, with an index by one model."""
 
-    def __init__(self, searched: Searched, folder: Path, model: AlignmentModel) -> None:
+    def __init__(self, searched: Searched, folder: Path, model: AlignmentModel, cut: Cutter) -> None:
         self.searched, self.model = searched, model
         dim = searched.videos[0].values.shape[1]
         spec = FeatureSpec("benchmark", "", "", "", "", dim)
@@ -61,11 +64,12 @@ class Place:
         pooled = np.stack(list(searched.vectors.values()))
         nothing = np.zeros((len(pooled), 1, dim), np.float32)
         given = TextFeatures(tuple(searched.vectors), pooled, nothing, np.ones((len(pooled), 1), bool))
-        self.index = build_index(cache, model)
+        self.index = build_index(cache, model, cut=cut)
         self.row = {name: i for i, name in enumerate(self.index.videos)}
         self.searcher = Searcher(self.index, GivenTexts(given), model, cache, Workspace(folder))
-        self.cut = [segments_of(model.align_frames(cache.frames(v)), cache.frames(v)) for v in self.index.videos]
-        self.frames = [model.align_frames(cache.frames(v)) for v in self.index.videos]
+        features = [cache.frames(v) for v in self.index.videos]
+        self.frames = [model.align_frames(f) for f in features]
+        self.cut = [segments_of(a, f, cut(f)) for a, f in zip(self.frames, features, strict=True)]
 
     def text(self, texts: list[str]) -> np.ndarray:
         return self.model.align_texts(np.stack([self.searched.vectors[t] for t in texts]))
@@ -119,13 +123,23 @@ def measure(place: Place, name: str, found: Callable[[str], np.ndarray], videos:
     print(f"| {name} | " + " | ".join(f"{c:.1f}" for c in cells) + f" | {spent:.0f} |", flush=True)
 
 
-def table(searched: Searched, folder: Path, models: dict[str, AlignmentModel]) -> None:
+def table(searched: Searched, folder: Path, models: dict[str, AlignmentModel], rows: list[str]) -> None:
     print(f"\n{len(searched.videos)} videos of {np.mean([v.duration_seconds for v in searched.videos]):.0f} s, "
           f"{len(searched.queries)} queries with {np.mean([len(t) for t in searched.queries.values()]):.1f} right moments each\n")  # fmt: skip
     names = ("R@1 .5", "R@10 .5", "R@1 .7", "R@10 .7", "video R@1", "video SumR", "ms a query")
     print("| | " + " | ".join(names) + " |\n|---|" + "---|" * len(names), flush=True)
     for title, model in models.items():
-        stages(Place(searched, folder, replace_heads(model)), title, model)
+        for kind in rows:
+            place = Place(searched, folder, replace_heads(model), CUTS[kind])
+            print(f"| {title}, {kind}: {density(place)} |" + " |" * len(names))
+            stages(place, title, model)
+
+
+def density(place: Place) -> str:
+    """Rows of the index by time of video, with the bytes of their vectors."""
+    hours = sum(v.duration_seconds for v in place.searched.videos) / 3600
+    rows = len(place.index.spans) / hours
+    return f"{rows / 60:.1f} rows a minute, {4 * rows * place.index.dim / 1e6:.1f} MB an hour"
 
 
 def stages(place: Place, title: str, model: AlignmentModel) -> None:
@@ -209,6 +223,7 @@ def main() -> None:
     parser.add_argument("--run", default="search-0")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--models", default="frozen,trained", help="of the rendered world")
+    parser.add_argument("--rows", default="changes", help="of the index: windows, changes, both")
     arguments = parser.parse_args()
     folder = (arguments.folder or Path(f"{arguments.which}-benchmark")).absolute()
     made = (
@@ -217,7 +232,12 @@ def main() -> None:
         else collages(folder, arguments.queries)
     )
     with TemporaryDirectory() as temporary:
-        table(made[0], Path(temporary), {n: m for n, m in made[1].items() if n in arguments.models.split(",")})
+        table(
+            made[0],
+            Path(temporary),
+            {n: m for n, m in made[1].items() if n in arguments.models.split(",")},
+            arguments.rows.split(","),
+        )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from vla.features import FrameFeatures
 from vla.model import AlignmentModel, ModelConfig, segments_of
 from vla.search import build, tune
 from vla.search.build import Model, bring_up_to_date, build_index
+from vla.search.cuts import windows_and_changes
 from vla.search.measured import Asked
 from vla.search.query import Searcher
 from vla.search.store import open_index, save_index, unused_files
@@ -350,7 +351,7 @@ def segments(cache):
     found = {}
     for name in cache.video_ids():
         frames = cache.frames(name)
-        cut = segments_of(FROZEN.aligned.align_frames(frames), frames)
+        cut = segments_of(FROZEN.aligned.align_frames(frames), frames, windows_and_changes(frames))
         found[name] = {tuple(span): v for span, v in zip(cut.spans.tolist(), cut.vectors, strict=True)}
     return found
 

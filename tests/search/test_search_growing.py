@@ -18,6 +18,7 @@ from vla.model import AlignmentModel, ModelConfig, segments_of
 from vla.search import build, merging
 from vla.search.build import Model, bring_up_to_date, build_index
 from vla.search.changes import changes
+from vla.search.cuts import CUT, windows_and_changes
 from vla.search.measured import Asked
 from vla.search.store import open_index, save_index, unused_files
 
@@ -44,7 +45,7 @@ def expected(cache, names=None):
     found = {}
     for name in cache.video_ids() if names is None else names:
         features = cache.frames(name)
-        segments = segments_of(MODEL.aligned.align_frames(features), features)
+        segments = segments_of(MODEL.aligned.align_frames(features), features, windows_and_changes(features))
         found |= {(name, *span): v for span, v in zip(segments.spans.tolist(), segments.vectors, strict=True)}
     return found
 
@@ -347,8 +348,11 @@ def test_an_index_of_another_run_is_built_anew_and_says_why(toy_workspace):
         ({"spec": other.to_json()}, "other features (sampling: 'fps=1', now 'fps=2')"),
         ({"schema": 1}, "could not be read"),
         ({"parts": 3}, "could not be read"),
+        ({"cut": "other"}, f"other segments now ({CUT!r}; in the index 'other')"),
+        ({"cut": None}, f"other segments now ({CUT!r}; in the index 'windows')"),  # older versions said nothing
     ):
-        path.write_text(json.dumps({**record, **fields}))
+        changed = {**record, **fields}
+        path.write_text(json.dumps({k: v for k, v in changed.items() if v is not None}))
         report = api.index(workspace=root, run="none")
         assert why in " ".join(report.notes) and report.added == 3
         assert json.loads(path.read_text()) == record

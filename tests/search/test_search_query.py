@@ -21,9 +21,10 @@ from vla.indexes import registry as indexes
 from vla.model import AlignmentModel, ModelConfig, segments_of
 from vla.search.background import measured
 from vla.search.build import build_index
+from vla.search.cuts import windows_and_changes
 from vla.search.query import Searcher
 from vla.search.store import SCHEMA, open_index, save_index
-from vla.spans import nms, windows
+from vla.spans import nms
 from vla.workspace import Workspace
 
 ENCODER = Encoder("12")
@@ -67,7 +68,7 @@ def naive(cache, query, k, per_video, background=None, vector=None):
         frames = unit(features.values.astype(np.float64))
         times, duration = features.timestamps_seconds, features.duration_seconds
         segments = []
-        for first, last, start, end in windows(times, duration):
+        for first, last, (start, end) in zip(*windows_and_changes(features), strict=True):
             bias = 0.0 if background is None else float(background.bias[row])
             score = float(unit(frames[first:last].mean(0)) @ vector) - bias
             inside = [i for i, t in enumerate(times) if start <= t < end]
@@ -103,7 +104,10 @@ def same(hits, wanted):
 def compared(find, queries=60, seed=0):
     """The searcher with a background of random queries."""
     bank = unit(np.random.default_rng(seed).standard_normal((queries, 12))).astype(np.float32)
-    vectors = [segments_of(find.model.align_frames(f), f).vectors for f in map(find.cache.frames, find.index.videos)]
+    vectors = [
+        segments_of(find.model.align_frames(f), f, windows_and_changes(f)).vectors
+        for f in map(find.cache.frames, find.index.videos)
+    ]
     return dataclasses.replace(find, background=measured(vectors, bank))
 
 
@@ -117,7 +121,10 @@ def test_the_hits_with_a_background_are_those_of_a_loop(tmp_path, k, per_video):
         vector = unit(ENCODER.encode_text([query]).pooled[0])
         for video in {h.video_id for h in hits}:
             features = cache.frames(video)
-            cosine = (segments_of(unit(features.values.astype(np.float64)), features).vectors @ vector).max()
+            cosine = (
+                segments_of(unit(features.values.astype(np.float64)), features, windows_and_changes(features)).vectors
+                @ vector
+            ).max()
             reached = int((find.background.chance >= np.float32(cosine)).sum())
             sure = [h.confidence for h in hits if h.video_id == video]
             # The best of a video has the video's own cosine; the others are less sure.
@@ -182,7 +189,10 @@ def test_a_head_for_moments_is_asked_where_there_is_one(tmp_path):
         assert mine
         np.testing.assert_allclose([(h.start, h.end) for h in mine], kept[: len(mine), :2], atol=1e-9)
         best = max(
-            float(v @ unit(raw)) for v in segments_of(unit(features.values.astype(np.float64)), features).vectors
+            float(v @ unit(raw))
+            for v in segments_of(
+                unit(features.values.astype(np.float64)), features, windows_and_changes(features)
+            ).vectors
         )
         wanted = [best + np.log(p) / 5 for p in kept[: len(mine), 2]]
         np.testing.assert_allclose([h.score for h in mine], wanted, atol=1e-4)

@@ -13,6 +13,7 @@ from naive_search import overlap, smoothed
 from vla.indexes import registry as indexes
 from vla.model import segments_of
 from vla.search.asked import Query
+from vla.search.cuts import windows_and_changes
 from vla.search.limits import Limits
 from vla.search.sequences import chains
 
@@ -92,7 +93,7 @@ def naive(cache, texts, within, bias=None):
     for video_id in cache.video_ids():
         features = cache.frames(video_id)
         frames = unit(features.values.astype(np.float64))
-        rows = segments_of(frames, features).vectors.astype(np.float64)
+        rows = segments_of(frames, features, windows_and_changes(features)).vectors.astype(np.float64)
         lowered = np.zeros(len(rows)) if bias is None else bias[row : row + len(rows)]
         row += len(rows)
         top = np.mean([(rows @ v - lowered).max() for v in vectors])

@@ -12,6 +12,7 @@ from vla.errors import MissingError, ResourceError, UsageError
 from vla.model import frozen, segments_of
 from vla.search.background import measured
 from vla.search.bank import everyday
+from vla.search.cuts import windows_and_changes
 from vla.stages import background as stage
 
 
@@ -27,7 +28,8 @@ def by_hand(place, searcher, texts, told_of):
     model = frozen(cache.spec.dim, 1.0)
     vectors = model.align_texts(np.stack([joined(searcher.encoder.encode_text([t]).pooled) for t in texts]))
     segments = [
-        segments_of(model.align_frames(cache.frames(v)), cache.frames(v)).vectors for v in searcher.index.videos
+        segments_of(model.align_frames(f), f, windows_and_changes(f)).vectors
+        for f in map(cache.frames, searcher.index.videos)
     ]
     return measured(
         segments, vectors, [[i for i, v in enumerate(told_of) if v == name] for name in searcher.index.videos]

@@ -20,6 +20,7 @@ from vla.indexes import registry as indexes
 from vla.model import AlignmentModel, segments_of
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.changes import Changes, changes, key_of, without_what_is_gone
+from vla.search.cuts import CUT, Cutter, windows_and_changes
 from vla.search.measured import Asked
 from vla.search.merging import FLAT, FLAT_BYTES, is_exact, merge
 from vla.search.parts import Part
@@ -61,17 +62,18 @@ def build_index(
     run: str = "",
     run_digest: str = "",
     backend: str = FLAT,
+    cut: Cutter = windows_and_changes,
     progress: ProgressCallback = silent,
 ) -> SearchIndex:
-    """An index of the segments of every cached video, in one part and in memory: windows of several lengths, and the whole video.
+    """An index of the segments of every cached video, as `cut` gives them, in one part and in memory.
 
     Raises:
         MissingError: the cache holds no video.
     """
     videos = _videos(cache)
-    batches = list(_batches(cache, model, videos, backend, float("inf"), progress))
+    batches = list(_batches(cache, model, videos, backend, float("inf"), progress, cut))
     dim = batches[0].vectors.shape[1]
-    return SearchIndex(tuple(batches), dim, cache.spec, run, run_digest, cache.state(), Asked(backend))
+    return SearchIndex(tuple(batches), dim, cache.spec, run, run_digest, cache.state(), Asked(backend), cut=CUT)
 
 
 def bring_up_to_date(
@@ -102,7 +104,7 @@ def bring_up_to_date(
     """
     videos = _videos(cache)
     is_first = not (folder / "index.json").is_file()
-    empty = SearchIndex((), 1, cache.spec, model.run, model.run_digest, "", asked)
+    empty = SearchIndex((), 1, cache.spec, model.run, model.run_digest, "", asked, cut=CUT)
     found = changes(held or empty, cache)
     index = without_what_is_gone(held, found) if held else empty
     was, index = index.asked, replace(index, asked=asked, cache_state="")
@@ -140,7 +142,13 @@ def _videos(cache: FeatureCache) -> list[str]:
 
 
 def _batches(
-    cache: FeatureCache, model: AlignmentModel, videos: list[str], backend: str, size: float, progress: ProgressCallback
+    cache: FeatureCache,
+    model: AlignmentModel,
+    videos: list[str],
+    backend: str,
+    size: float,
+    progress: ProgressCallback,
+    cut: Cutter = windows_and_changes,
 ) -> Iterator[Part]:
     """Parts of `videos`, in order, each of about `size` bytes of vectors; videos that are just being changed are left out."""
     batch: list[tuple[str, np.ndarray, np.ndarray]] = []
@@ -148,7 +156,7 @@ def _batches(
     for number, video_id in enumerate(videos, 1):
         features = _frames(cache, video_id)
         if features is not None:
-            segments = segments_of(model.align_frames(features), features)
+            segments = segments_of(model.align_frames(features), features, cut(features))
             batch.append((video_id, segments.vectors, segments.spans))
             held += segments.vectors.nbytes
         progress(Progress("index", number, len(videos)))

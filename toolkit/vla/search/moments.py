@@ -1,4 +1,4 @@
-"""The moments of one video for one query, by the best means there is: a trained head, the curve of its frames, or windows."""
+"""The moments of one video for one query, by the best means there is: a trained head, the curve of its frames, or segments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vla.search.localise import localise
 from vla.spans import nms
 
 _FEW = 4
-"""A curve of fewer frames has no background that a moment could stand out from: its windows are compared instead."""
+"""A curve of fewer frames has no background that a moment could stand out from: its segments are compared instead."""
 _SHARPNESS = 20.0
 """`exp(20 s) * p`: what a moment's share `p` weighs against its video's cosine `s`. Source: XML (Lei et al., ECCV 2020)."""
 _HEAD_SHARPNESS = 5.0

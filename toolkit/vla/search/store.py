@@ -43,6 +43,7 @@ class SearchIndex:
         cache_state: `FeatureCache.state()` when it was brought up to date; empty while that goes on.
         asked: what it is to be.
         measured: what was measured of its largest part and of what that could have been.
+        cut: how videos were cut into segments, see `vla.search.cuts`; empty where an older version did.
     """
 
     parts: tuple[Part, ...]
@@ -53,6 +54,7 @@ class SearchIndex:
     cache_state: str
     asked: Asked = Asked()  # noqa: RUF009 - it is frozen
     measured: tuple[Measured, ...] = ()
+    cut: str = ""
 
     @cached_property
     def vectors(self) -> Parts:
@@ -111,7 +113,7 @@ def save_index(folder: Path, index: SearchIndex) -> SearchIndex:
             "schema": SCHEMA, "dim": kept.dim, "videos": len(kept.videos), "segments": len(kept.vectors),
             "spec": kept.spec.to_json(), "run": kept.run, "run_digest": kept.run_digest, "backend": kept.backend,
             "cache_state": kept.cache_state, "asked": kept.asked.__dict__, "parts": [_record(part) for part in kept.parts],
-            "measured": [row.__dict__ for row in kept.measured],
+            "measured": [row.__dict__ for row in kept.measured], "cut": kept.cut,
         },
     )  # fmt: skip
     drop_unused(folder)
@@ -234,7 +236,7 @@ def _opened(folder: Path, record: dict[str, Any], spec: FeatureSpec) -> SearchIn
         asked = Asked.from_json(record["asked"])
         measured = tuple(Measured(**row) for row in record["measured"])
         run, digest, state = (str(record[k]) for k in ("run", "run_digest", "cache_state"))
-        return SearchIndex(parts, dim, spec, run, digest, state, asked, measured)
+        return SearchIndex(parts, dim, spec, run, digest, state, asked, measured, str(record.get("cut", "")))
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise _damaged(folder, error) from error
 

@@ -14,6 +14,7 @@ from vla.indexes import registry as indexes
 from vla.model import AlignmentModel, frozen
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.build import Brought, Model, bring_up_to_date
+from vla.search.cuts import CUT
 from vla.search.measured import AUTO, Asked, bytes_of
 from vla.search.store import SearchIndex, open_index
 from vla.stages.texts import aligned_texts
@@ -128,6 +129,8 @@ def _why_anew(held: SearchIndex, cache: FeatureCache, model: Model) -> str:
         return f"built anew with {names[1]}, because the index was made with {names[0]}"
     if held.run_digest != model.run_digest:
         return f"built anew, because run {model.run!r} was trained anew since the index was made"
+    if held.cut != CUT:
+        return f"built anew, because videos are cut into other segments now ({CUT!r}; in the index {held.cut or 'windows'!r})"
     return ""
 
 
