@@ -1,4 +1,4 @@
-"""Long videos made of clips, one after the other, with the times of what they show; for moment_heads.py and search_quality.py."""
+"""Long videos made of clips, one after the other, with the times of what they show; for moment_heads.py and search_world.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What search_quality.py searches: long videos of the rendered world, and collages of real CLIP features."""
+"""What is searched, and asked, by search_quality.py and search_world.py; collages of real CLIP features."""
 
 from __future__ import annotations
 
@@ -10,20 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from _collages import make
-from _long_videos import end_to_end
-from ablation import plan, prepare
 
 from shared_data import SHARED
-from vla import api
-from vla.cache import captions as caption_store
-from vla.cache.store import current_cache
-from vla.corpus import load_corpus
-from vla.demo import _gist
 from vla.features import FrameFeatures
-from vla.model import AlignmentModel, ModelConfig, frozen
-from vla.train.checkpoint import load_model
-from vla.workspace import Workspace
-from vla.world.language import tells_looks
+from vla.model import AlignmentModel, ModelConfig
 
 Truth = list[tuple[int, float, float]]
 
@@ -53,65 +43,6 @@ class Searched:
         pool = [*self.bank[0], *self.absent]
         pool = [pool[i] for i in rng.permutation(len(pool))]
         return replace(self, bank=(pool[: len(pool) // 2], None), absent=pool[len(pool) // 2 :])
-
-
-def world(folder: Path, run: str, count: int, many: int = 20) -> tuple[Searched, dict[str, AlignmentModel]]:
-    place = Workspace.open_or_create(folder)
-    clips = plan(1200, 400)
-    if not (folder / "captions-train.jsonl").exists():
-        prepare(folder, clips)
-    api.train(
-        captions=folder / "captions-train.jsonl",
-        workspace=folder,
-        name=run,
-        settings={"heads": "moments", "epochs": 20},
-    )
-    cache = current_cache(place.caches)
-    corpus = load_corpus(cache, [a for a in caption_store.load(place) if a.question is None])
-    clip_of = {f"clips/{c.name}": c for c in clips}
-    rng = np.random.default_rng(0)
-    rows, videos, where = defaultdict(list), [], {}
-    for i, video in enumerate(corpus.videos):
-        rows[clip_of[video.video_id].split].append(i)
-    happening: dict[tuple[object, ...], Truth] = defaultdict(list)
-    for split in ("test", "val", "train"):
-        order = rng.permutation(rows[split])
-        order = order[: len(order) // 2] if split == "train" else order
-        for start in range(0, len(order) - many + 1, many):
-            parts = [corpus.videos[int(i)] for i in order[start : start + many]]
-            video, begins = end_to_end(f"{split}-{len(videos):03d}", parts)
-            for part, begin in zip(parts, begins[:-1], strict=True):
-                where[part.video_id] = len(videos)
-                scene = clip_of[part.video_id].scene
-                for event in scene.events:
-                    happening[_gist(scene, event)].append((len(videos), event.start + begin, event.end + begin))
-            videos.append(video)
-    queries, vectors, absent, bank = {}, {}, [], {}
-    for q in corpus.queries:
-        clip = clip_of[corpus.videos[q.video].video_id]
-        if not q.is_timed or tells_looks(q.text):
-            continue
-        vectors[q.text] = corpus.text_vector(q)
-        event = min(clip.scene.events, key=lambda e: abs(e.start - q.spans[0][0]))
-        gist = _gist(clip.scene, event)
-        if gist not in happening:
-            if clip.split == "train":
-                absent.append(q.text)
-        elif clip.split == "test":
-            queries[q.text] = happening[gist]
-        elif f"clips/{clip.name}" in where:
-            bank.setdefault(q.text, set()).update(v for v, _, _ in happening[gist])
-    bank = {t: v for t, v in bank.items() if t not in queries}
-    drawn = {list(bank)[i]: None for i in rng.permutation(len(bank))[:1000]}
-    told_of = [[i for i, t in enumerate(drawn) if row in bank[t]] for row in range(len(videos))]
-    picked = {list(queries)[i]: None for i in rng.permutation(len(queries))[:count]}
-    texts = dict.fromkeys([*picked, *drawn, *absent])
-    model = load_model(place.runs / run)[0]
-    return (
-        Searched(videos, {t: vectors[t] for t in texts}, {t: queries[t] for t in picked}, list(dict.fromkeys(absent)),
-                 (list(drawn), told_of)),
-        {"frozen": frozen(corpus.dim, 1.0), "trained": model},
-    )  # fmt: skip
 
 
 def collages(folder: Path, count: int) -> tuple[Searched, dict[str, AlignmentModel]]:

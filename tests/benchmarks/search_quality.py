@@ -1,13 +1,9 @@
-"""Does each stage of a search earn its place, and is its confidence what it says? On long videos, in two worlds.
+"""Does each stage of a search earn its place, and is its confidence what it says? On collages; in the world: `search_world.py`.
 
-    python tests/benchmarks/search_quality.py world [FOLDER] [--run NAME] [--queries 100]
     python tests/benchmarks/search_quality.py collages [FOLDER] [--queries 150]
 
-`world`: the clips and features of `ablation.py` (made if they are not there), 20 clips of one split after one another
-to a video; searched for are timed sentences of test clips, right is every moment in which just that happens. `--run` names a
-run of that workspace, trained with `--heads moments` if it is not there. Half of the videos that were trained on are left out:
-queries that nothing matches tell of what happens in these alone. `collages`: real CLIP features of test classes, searched with paraphrases; needs the shared
-files ($VLA_SHARED_DATA). What nothing matches are names of other categories: half are compared with, the other half is tested.
+Real CLIP features of test classes, searched with paraphrases; needs the shared files ($VLA_SHARED_DATA). What nothing matches
+are names of other categories: half are compared with, the other half is tested.
 
 Prints Markdown: moments in the corpus, percent, as `vla search` lists them (k 10, 3 a video); SumR of its video scores
 (R@1 + 5 + 10 + 100); then the false-positive rate that was asked for and that was seen, with its 95 % binomial interval.
@@ -28,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from _searched import Searched, collages, world
+from _searched import Searched, collages
 
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
@@ -52,7 +48,9 @@ CUTS: dict[str, Cutter] = {"windows": cut_of, "changes": cut_at_changes, "both":
 class Place:
     """The videos in a cache of their own, with an index by one model."""
 
-    def __init__(self, searched: Searched, folder: Path, model: AlignmentModel, cut: Cutter) -> None:
+    def __init__(
+        self, searched: Searched, folder: Path, model: AlignmentModel, cut: Cutter = windows_and_changes
+    ) -> None:
         self.searched, self.model = searched, model
         dim = searched.videos[0].values.shape[1]
         spec = FeatureSpec("benchmark", "", "", "", "", dim)
@@ -218,26 +216,15 @@ def replace_heads(model: AlignmentModel) -> AlignmentModel:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("which", choices=("world", "collages"))
+    parser.add_argument("which", choices=("collages",))
     parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--run", default="search-0")
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--models", default="frozen,trained", help="of the rendered world")
-    parser.add_argument("--rows", default="changes", help="of the index: windows, changes, both")
+    parser.add_argument("--rows", default="both", help="of the index: windows, changes, both")
     arguments = parser.parse_args()
     folder = (arguments.folder or Path(f"{arguments.which}-benchmark")).absolute()
-    made = (
-        world(folder, arguments.run, arguments.queries)
-        if arguments.which == "world"
-        else collages(folder, arguments.queries)
-    )
+    made = collages(folder, arguments.queries)
     with TemporaryDirectory() as temporary:
-        table(
-            made[0],
-            Path(temporary),
-            {n: m for n, m in made[1].items() if n in arguments.models.split(",")},
-            arguments.rows.split(","),
-        )
+        table(made[0], Path(temporary), made[1], arguments.rows.split(","))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from PIL import Image
 from test_search_query import ENCODER, compared, filled, naive, same, searcher, unit
 
 from vla.errors import MissingError, UsageError
+from vla.model import AlignmentModel, ModelConfig
 from vla.search import pictures
 from vla.search.limits import Limits
 from vla.search.pictures import pixels_of
@@ -31,13 +32,11 @@ def test_the_hits_of_a_picture_are_those_of_a_loop(tmp_path, k, per_video):
 
 
 def test_a_head_that_learned_from_texts_is_not_asked(tmp_path, monkeypatch):
-    find = searcher(filled(tmp_path / "c", LENGTHS), tmp_path)
-    wanted = find.search_picture(picture(), "x.png")
+    cache = filled(tmp_path / "c", LENGTHS)
+    model = AlignmentModel(ModelConfig(12, heads={"moments": {"width": 8, "levels": 4}})).eval()
+    wanted = searcher(cache, tmp_path).search_picture(picture(), "x.png")
     monkeypatch.setattr("vla.search.moments._by_head", lambda *_: pytest.fail("it was asked"))
-    finder = dataclasses.replace(find._ranking._finder, trained=find.model)
-    again = dataclasses.replace(find)
-    again.__dict__["_finder"] = finder
-    assert again.search_picture(picture(), "x.png") == wanted
+    assert searcher(cache, tmp_path, model=model).search_picture(picture(), "x.png") == wanted
 
 
 @pytest.mark.parametrize(

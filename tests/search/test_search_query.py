@@ -198,6 +198,63 @@ def test_a_head_for_moments_is_asked_where_there_is_one(tmp_path):
         np.testing.assert_allclose([h.score for h in mine], wanted, atol=1e-4)
 
 
+def with_a_head():
+    """A model whose projector and head for moments say something of their own, searched with its dial at a half."""
+    torch.manual_seed(1)
+    model = AlignmentModel(ModelConfig(12, "temporal", heads={"moments": {"width": 8, "levels": 4}})).eval()
+    with torch.no_grad():
+        for values in model.parameters():
+            if values.ndim > 1:
+                values.add_(0.3 * torch.randn_like(values))
+    model.projector.alpha.fill_(0.5)
+    return model
+
+
+def told_alone(model, features, raw, most):
+    """What the head says of one video by itself."""
+    corpus = Corpus([features], [Query("q", ("q",), ("q",), 0, np.array([[0.0, 1.0]]))], {"q": raw})
+    with torch.no_grad(), model.at(1.0):
+        batch = collate(corpus, np.arange(1), corpus.queries)
+        rows = model.heads["moments"].decode(model.heads["moments"](model(batch), batch), batch)[0]
+    return rows[nms(rows[:, :2], rows[:, 2], 0.3, most=most)]
+
+
+@pytest.mark.parametrize("together", [1, 3, 64])
+def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path, monkeypatch, together):
+    monkeypatch.setattr("vla.search.ranking.TOGETHER", together)
+    model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 9, 2, 300, 41, 38, 65, 1])
+    raw = ENCODER.encode_text(["a dog"]).pooled[0]
+    vector = model.align_texts(raw[None])[0]
+    wanted = []
+    for name in cache.video_ids():
+        features = cache.frames(name)
+        best = (segments_of(model.align_frames(features), features).vectors @ vector).max()
+        for start, end, chance in told_alone(model, features, raw, 3):
+            wanted.append((best + np.log(max(chance, 1e-3)) / 5, name, start, end))
+    wanted.sort(key=lambda w: -w[0])
+    hits = searcher(cache, tmp_path, model=model).search("a dog", 20, 3)
+    np.testing.assert_allclose([h.score for h in hits], [w[0] for w in wanted[:20]], atol=1e-5)
+    assert [h.video_id for h in hits] == [w[1] for w in wanted[:20]]
+    np.testing.assert_allclose([(h.start, h.end) for h in hits], [w[2:] for w in wanted[:20]], atol=1e-4)
+
+
+def test_a_head_looks_into_the_videos_whose_segments_are_best(tmp_path, monkeypatch):
+    monkeypatch.setattr("vla.search.ranking.VIDEOS", 3)
+    model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 30, 50, 60])
+    raw = ENCODER.encode_text(["a dog"]).pooled[0]
+    vector = model.align_texts(raw[None])[0]
+
+    def best(name):
+        features = cache.frames(name)
+        return (segments_of(model.align_frames(features), features).vectors @ vector).max()
+
+    find, first = searcher(cache, tmp_path, model=model), sorted(cache.video_ids(), key=best, reverse=True)[:3]
+    assert {h.video_id for h in find.search("a dog", 3, 50)} <= set(first)
+    assert {h.video_id for h in find.search("a dog", 2, 1)} <= set(first)
+    # who wants more is shown more
+    assert {h.video_id for h in find.search("a dog", 500, 1)} == set(cache.video_ids())
+
+
 @pytest.mark.parametrize("frames", [30, 60])
 @pytest.mark.parametrize(("k", "per_video"), [(1, 1), (10, 2), (30, 3)])
 def test_what_holds_for_all_hits(tmp_path, frames, k, per_video):

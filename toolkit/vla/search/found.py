@@ -38,7 +38,11 @@ class Found:
 
 
 def looked_into(
-    tops: list[tuple[int, float]], of: Callable[[int], list[Found]], most: int, bound: float
+    tops: list[tuple[int, float]],
+    of: Callable[[int], list[Found]],
+    most: int,
+    bound: float,
+    videos: int | None = None,
 ) -> tuple[list[Found], bool]:
     """The best `most` that `of` finds in videos, and whether no video that was not looked into could change them.
 
@@ -47,10 +51,13 @@ def looked_into(
         of: what is in a video.
         most: how many.
         bound: nothing in a video that is not named scores more.
+        videos: only so many, the first, are looked into; None for all.
     """
     found: list[Found] = []
     is_whole = True
-    for video, top in tops:
+    for count, (video, top) in enumerate(tops):
+        if count == videos:
+            return found[:most], True
         if len(found) >= most and found[most - 1].score >= top:
             break
         if top < bound:

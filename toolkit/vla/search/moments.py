@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vla.corpus import Corpus, Query
 from vla.features import FrameFeatures
-from vla.model import AlignmentModel
+from vla.model import AlignmentModel, of_like_length
 from vla.search.localise import localise
 from vla.spans import nms
 
@@ -19,6 +20,10 @@ _SHARPNESS = 20.0
 """`exp(20 s) * p`: what a moment's share `p` weighs against its video's cosine `s`. Source: XML (Lei et al., ECCV 2020)."""
 _HEAD_SHARPNESS = 5.0
 """The same for a head's `p`, which one may compare between videos."""
+TOGETHER = 16
+"""Videos that a head is asked about at a time, the best ones first; no result depends on it."""
+VIDEOS = 100
+"""A head looks into so many videos, those whose segments are best, or as many as moments are wanted. Source: XML."""
 _LEAST = 1e-3
 _OVERLAP = 0.3
 
@@ -56,8 +61,21 @@ class Moments:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a head says of one video for one query, best first; no two spans overlap by an IoU of more than 0.3.
+
+    Attributes:
+        spans: `(N, 2)` seconds; none where it finds nothing.
+        chances: `(N,)` probabilities.
+    """
+
+    spans: np.ndarray
+    chances: np.ndarray
+
+
+@dataclass(frozen=True)
 class Finder:
-    """Finds moments in one video at a time, so that what is found in a video depends on no other video.
+    """Finds moments in videos; what is found in a video depends on no other video, whatever it is looked at together with.
 
     Attributes:
         model: as it is searched with; its heads are not asked.
@@ -76,33 +94,50 @@ class Finder:
         trained.projector.alpha.fill_(1.0)
         return cls(model, trained)
 
+    def told(self, videos: Sequence[tuple[FrameFeatures, np.ndarray]], raw: np.ndarray, most: int) -> list[Told]:
+        """What the head says of each of `videos`, those of about the same length together.
+
+        Args:
+            videos: features, and their unit frames `(T, E)` as `trained` aligns them.
+            raw: `(D,)` raw text feature of the query.
+            most: moments of a video to return.
+        """
+        found: list[Told] = [Told(np.zeros((0, 2)), np.zeros(0))] * len(videos)
+        if self.trained is None:
+            return found
+        for places in of_like_length([len(frames) for _, frames in videos]):
+            rows = _by_head(self.trained, [videos[i] for i in places], raw)
+            for place, listed in zip(places, rows, strict=True):
+                kept = nms(listed[:, :2], listed[:, 2], _OVERLAP, most=most)
+                found[place] = Told(listed[kept, :2], listed[kept, 2])
+        return found
+
     def find(
         self,
         features: FrameFeatures,
         frames: np.ndarray,
-        raw: np.ndarray | None,
         query: np.ndarray,
         held: Segments,
         windows: np.ndarray,
         most: int,
+        told: Told | None = None,
     ) -> Moments:
         """Up to `most` moments.
 
         Args:
             features: of the video.
             frames: `(T, E)` its unit frames.
-            raw: `(D,)` raw text feature of the query, for a head; None of a picture, which heads were not trained on.
             query: `(E,)` unit vector.
             held: segments of the video with their scores; the best is enough where the curve is read.
             windows: `(M, 2)` seconds, all segments of the video.
             most: moments to return.
+            told: what the head says of the video; None where it was not asked.
         """
         curve = frames @ query
-        if self.trained is not None and raw is not None:
-            spans, chances = _by_head(self.trained, features, raw, most)
-            if len(spans):
-                scores = float(held.scores[0]) + np.log(np.maximum(chances, _LEAST)) / _HEAD_SHARPNESS
-                return Moments(spans, scores, held.cosine + _behind(chances), peaks_of(features, curve, spans))
+        if told is not None and len(told.spans):
+            scores = float(held.scores[0]) + np.log(np.maximum(told.chances, _LEAST)) / _HEAD_SHARPNESS
+            certain = held.cosine + _behind(told.chances)
+            return Moments(told.spans, scores, certain, peaks_of(features, curve, told.spans))
         if len(curve) < _FEW:
             return of_segments(features, curve, held, most)
         found = localise(curve, features.timestamps_seconds, features.duration_seconds, windows, most)
@@ -119,21 +154,25 @@ def of_segments(features: FrameFeatures | None, curve: np.ndarray, held: Segment
 
 
 def _by_head(
-    model: AlignmentModel, features: FrameFeatures, raw: np.ndarray, most: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Spans `(N, 2)` and the probabilities `(N,)` that the head of `model` gives them."""
+    model: AlignmentModel, videos: Sequence[tuple[FrameFeatures, np.ndarray]], raw: np.ndarray
+) -> list[np.ndarray]:
+    """`(N, 3)` of each video, whose frames are aligned: start, end and the probability that the head of `model` gives them."""
     import torch
 
     from vla.collate import collate
 
-    whole = np.array([[0.0, features.duration_seconds]])
-    corpus = Corpus([features], [Query("query", ("query",), ("query",), 0, whole)], {"query": raw.astype(np.float32)})
+    queries = [
+        Query("query", ("query",), ("query",), i, np.array([[0.0, features.duration_seconds]]))
+        for i, (features, _) in enumerate(videos)
+    ]
+    corpus = Corpus([features for features, _ in videos], queries, {"query": raw.astype(np.float32)})
+    frames = np.concatenate([frames for _, frames in videos])
     with torch.no_grad():
-        batch = collate(corpus, np.arange(1), corpus.queries)
+        batch = collate(corpus, np.arange(len(videos)), queries)
+        texts, tokens = model.project_texts(batch), model.project_tokens(batch)
         head = next(h for h in model.heads.values() if h.asks == "moments")
-        rows = np.asarray(head.decode(head(model(batch), batch), batch)[0], np.float64).reshape(-1, 3)
-    kept = nms(rows[:, :2], rows[:, 2], _OVERLAP, most=most)
-    return rows[kept, :2], rows[kept, 2]
+        aligned = model.aligned(batch, torch.from_numpy(frames), texts, tokens)
+        return [np.asarray(rows, np.float64).reshape(-1, 3) for rows in head.decode(head(aligned, batch), batch)]
 
 
 def peaks_of(features: FrameFeatures, curve: np.ndarray, spans: np.ndarray) -> np.ndarray:

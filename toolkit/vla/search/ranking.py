@@ -17,7 +17,7 @@ from vla.search.asked import Sought
 from vla.search.background import Background
 from vla.search.found import Found, looked_into
 from vla.search.frames import SearchedFrames
-from vla.search.moments import Finder, Moments, Segments, of_segments
+from vla.search.moments import TOGETHER, VIDEOS, Finder, Moments, Segments, Told, of_segments
 from vla.search.same import NEARLY_ALIKE, is_same, mean_of
 from vla.search.sequences import Chain, chains
 from vla.search.store import SearchIndex
@@ -71,9 +71,10 @@ class Ranking:
             merge: False leaves moments that show the same apart.
         """
         seen: dict[tuple[int, int], Moments] = {}
+        told: dict[int, Told | None] = {}
 
         def look(rows: int, most: int) -> tuple[list[Found], bool]:
-            return self._best(asked, self._nearest(asked, rows, allowed), most, per_video, seen)
+            return self._best(asked, self._nearest(asked, rows, allowed), most, per_video, seen, told)
 
         return self._grown(look, k, merge)
 
@@ -193,33 +194,51 @@ class Ranking:
         return _Rows(ids[order], scores[order], cosines[order], bound)
 
     def _best(
-        self, asked: Sought, rows: _Rows, most: int, per_video: int, seen: dict[tuple[int, int], Moments]
+        self,
+        asked: Sought,
+        rows: _Rows,
+        most: int,
+        per_video: int,
+        seen: dict[tuple[int, int], Moments],
+        told: dict[int, Told | None],
     ) -> tuple[list[Found], bool]:
         owners = self._first[self.index.video_of_row[rows.ids]]
         starts = np.sort(np.unique(owners, return_index=True)[1])
+        tops = [(int(owners[i]), float(rows.scores[i])) for i in starts]
+        raw = None if self._finder.trained is None else asked.raw
+        videos = None if raw is None else max(VIDEOS, most)
 
         def of(video: int) -> list[Found]:
             places = np.flatnonzero(owners == video)
             key = (video, len(places))
             if key not in seen:
+                if raw is not None and video not in told:
+                    self._tell([v for v, _ in tops[:videos] if v not in told][:TOGETHER], raw, per_video, told)
                 best = float(rows.cosines[places].max())
                 held = Segments(self.index.spans[rows.ids[places]], rows.scores[places], best)
-                seen[key] = self._moments(video, asked, held, per_video)
+                seen[key] = self._moments(video, asked, held, per_video, told.get(video))
             m = seen[key]
             return [
                 Found(video, float(score), span, float(peak), float(certain))
                 for score, span, peak, certain in zip(m.scores, m.spans, m.peaks, m.certain, strict=True)
             ]
 
-        return looked_into([(int(owners[i]), float(rows.scores[i])) for i in starts], of, most, rows.bound)
+        return looked_into(tops, of, most, rows.bound, videos)
 
-    def _moments(self, video: int, asked: Sought, held: Segments, most: int) -> Moments:
+    def _tell(self, videos: list[int], raw: np.ndarray, most: int, told: dict[int, Told | None]) -> None:
+        """What the head says of `videos`, put into `told`; None of one that left the cache."""
+        known = {v: self._frames_of_head.of(self.index.videos[v]) for v in videos}
+        there = {v: held for v, held in known.items() if held is not None}
+        told.update(dict.fromkeys(videos))
+        told.update(zip(there, self._finder.told(list(there.values()), raw, most), strict=True))
+
+    def _moments(self, video: int, asked: Sought, held: Segments, most: int, told: Told | None) -> Moments:
         known = self.frames_of(video)
         if known is None:
             return of_segments(None, np.zeros(0), held, most)
         features, frames = known
         windows = self.index.spans[self._rows_of(video)]
-        return self._finder.find(features, frames, asked.raw, asked.vector, held, windows, most)
+        return self._finder.find(features, frames, asked.vector, held, windows, most, told)
 
     def _best_score(self, step: Sought, video: int) -> float:
         rows = self._rows_of(video)
@@ -244,6 +263,13 @@ class Ranking:
     @cached_property
     def _frames(self) -> SearchedFrames:
         return SearchedFrames(self.cache, self.model)
+
+    @cached_property
+    def _frames_of_head(self) -> SearchedFrames:
+        trained = self._finder.trained
+        if trained is None or bool(self.model.projector.alpha == trained.projector.alpha):
+            return self._frames
+        return SearchedFrames(self.cache, trained)
 
     @cached_property
     def _finder(self) -> Finder:

@@ -235,7 +235,7 @@ def _reply(
     scores = windows.vectors @ vector
     order = np.argsort(-scores, kind="stable")
     held = Segments(windows.spans[order], scores[order], float(scores[order[0]]))
-    spans = Finder(model, None).find(video, frames, None, vector, held, windows.spans, moments)
+    spans = Finder(model, None).find(video, frames, vector, held, windows.spans, moments)
     where = tuple((float(a), float(b), float(p)) for (a, b), p in zip(spans.spans, spans.peaks, strict=True))
     path = "" if run.spec.is_imported else str(place.video_path(video.video_id))
     return Reply(video.video_id, path, texts.asked, kind, answer, others, unseen, where, run.name)

@@ -1,0 +1,218 @@
+"""Does each stage of a search earn its place in the rendered world, and is its confidence what it says there?
+
+    python tests/benchmarks/search_world.py [FOLDER] [--run NAME] [--queries 400] [--parts table,sharpness,confidence]
+        [--models frozen,trained] [--train 1200] [--test 4000]
+
+Long videos of 16 held-out clips each (`_rendered.py`), in which nothing of 6 % of all that can be told ever happens. Asked for
+are timed sentences of test clips; right is every moment in which just that happens. The run is trained with `--heads moments`, by
+default settings, if it is not there. Prints Markdown.
+
+`table`: moments in the corpus, percent, as `vla search` lists them (k 10, 3 a video), with the video's own R@1 and SumR. Below
+it, differences between rows with the interval of a paired bootstrap. `sharpness`: what a head's probability should weigh
+against the video's cosine, on videos of other clips. `confidence`: how often something is found for what never happens (200
+texts, 200 of what does), at the rates asked for, by what the index is compared with; and at a cosine that was fixed on
+videos of clips that were used for choosing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from _rendered import Rendered, World, rendered
+from _searched import Searched
+from search_quality import RATES, Place, area, attention, binomial, replace_heads
+
+from vla.cache.store import current_cache
+from vla.evaluate.bootstrap import interval
+from vla.evaluate.corpus_moments import places
+from vla.evaluate.retrieval import PARTIAL_RECALLS, ranks
+from vla.model import AlignmentModel
+from vla.search import moments as search_moments
+from vla.search.background import Background
+from vla.search.bank import MOST, everyday
+from vla.search.query import Searcher
+from vla.stages.encoder import encoder_of
+from vla.workspace import Workspace
+
+Find = Callable[[str], np.ndarray]
+COLUMNS = ("R@1 .5", "R@10 .5", "R@1 .7", "R@10 .7", "video R@1", "video SumR")
+
+
+def searched(world: World, made: Rendered, count: int, others: list[str], told: dict[str, np.ndarray]) -> Searched:
+    """What is asked of `made`, compared with texts of `others` that tell of nothing in it, or leaving out what they tell of."""
+    queries = dict(list(made.present.items())[:count])
+    bank = [t for t in others if t not in queries][:MOST]
+    left_out: list[list[int]] = [[] for _ in made.videos]
+    for i, text in enumerate(bank):
+        for video in {v for v, _, _ in made.happening.get(world.gists.get(text, ""), [])}:
+            left_out[video].append(i)
+    texts = dict.fromkeys([*queries, *bank, *made.absent])
+    vectors = {t: told[t] if t in told else world.vectors[t] for t in texts}
+    return Searched(made.videos, vectors, queries, made.absent, (bank, left_out))
+
+
+def values(place: Place, found: Find, videos: np.ndarray) -> tuple[np.ndarray, float]:
+    """`(Q, 6)` of each query the columns, in percent, and milliseconds that a query took."""
+    row = [place.row[v.video_id] for v in place.searched.videos]
+    queries = place.searched.queries
+    found(next(iter(queries)))
+    began = time.perf_counter()
+    lists = [found(text) for text in queries]
+    spent = 1000 * (time.perf_counter() - began) / len(lists)
+    relevant, first = np.zeros(videos.shape, bool), []
+    for i, (listed, truth) in enumerate(zip(lists, queries.values(), strict=True)):
+        asked = places([listed] * len(truth), [row[v] for v, _, _ in truth], [np.array([t[1:]]) for t in truth])
+        first.append(asked.min(0))
+        relevant[i, [row[v] for v, _, _ in truth]] = True
+    rank = ranks(videos, relevant)
+    cells = [np.array(first)[:, column] <= k for column in (0, 1) for k in (1, 10)]
+    cells += [rank <= 1, sum((rank <= k).astype(int) for k in PARTIAL_RECALLS)]
+    return 100 * np.stack(cells, 1).astype(float), spent
+
+
+def rows(place: Place, model: AlignmentModel) -> dict[str, tuple[Find, np.ndarray]]:
+    """Of each stage how it searches, and `(Q, V)` scores of videos."""
+    texts = place.text(list(place.searched.queries))
+    row = {t: i for i, t in enumerate(place.searched.queries)}
+    scores = [texts @ c.vectors.T for c in place.cut]
+    whole, best = np.stack([s[:, 0] for s in scores], 1), np.stack([s.max(1) for s in scores], 1)
+    shown = np.array([[attention(f @ t) for f in place.frames] for t in texts])
+    again = [s + (shown - best)[:, [i]] for i, s in enumerate(scores)]
+    background = place.background()
+    ends = np.cumsum([len(c.spans) for c in place.cut])[:-1]
+    biased = np.stack([(s - b).max(1) for s, b in zip(scores, np.split(background.bias, ends), strict=True)], 1)
+    plain, full = place.searcher, replace(place.searcher, background=background)
+    found: dict[str, tuple[Find, np.ndarray]] = {
+        "means of videos": (lambda t: place.ten_of([s[row[t], :1] for s in scores]), whole),
+        "segments": (lambda t: place.ten_of([s[row[t]] for s in scores]), best),
+        "segments, frames rescored by attention": (lambda t: place.ten_of([s[row[t]] for s in again]), shown),
+        "segments, then localiser": (place.hits(plain), best),
+        "segments, then localiser, bias": (place.hits(full), biased),
+    }
+    if model.heads:
+        found["segments, then head"] = place.hits(replace(plain, model=model)), best
+        found["segments, then head, bias"] = place.hits(replace(full, model=model)), biased
+    return found
+
+
+def table(place: Place, title: str, model: AlignmentModel) -> None:
+    truths = np.mean([len(t) for t in place.searched.queries.values()])
+    lengths = np.mean([v.duration_seconds for v in place.searched.videos])
+    print(f"\n{title}: {len(place.searched.videos)} videos of {lengths:.0f} s, {len(place.searched.queries)} queries with "
+          f"{truths:.1f} right moments each\n\n| | " + " | ".join(COLUMNS) + " | ms a query |\n|---|" + "---|" * 7)  # fmt: skip
+    known: dict[str, np.ndarray] = {}
+    for name, (find, videos) in rows(place, model).items():
+        known[name], spent = values(place, find, videos)
+        print(f"| {name} | " + " | ".join(f"{c:.1f}" for c in known[name].mean(0)) + f" | {spent:.0f} |", flush=True)
+    names = list(known)
+    print()
+    for later, earlier in [(1, 0), (2, 1), (3, 1), (4, 3), (5, 3), (6, 4), (6, 5)]:
+        if later < len(names):
+            gains = known[names[later]] - known[names[earlier]]
+            cells = [f"{COLUMNS[c]} {gains[:, c].mean():+.1f} {_between(gains[:, c])}" for c in (0, 1, 3, 5)]
+            print(f"- {names[later]} less {names[earlier]}: " + ", ".join(cells), flush=True)
+
+
+def _between(gains: np.ndarray) -> str:
+    low, high = interval(gains)
+    return f"[{low:+.1f}, {high:+.1f}]"
+
+
+def sharpness(place: Place, model: AlignmentModel) -> None:
+    print("\n| sharpness | bias | " + " | ".join(COLUMNS) + " |\n|---|---|" + "---|" * 6)
+    full, videos = replace(place.searcher, background=place.background())
+    videos = np.zeros((len(place.searched.queries), len(place.searched.videos)))
+    before = search_moments._HEAD_SHARPNESS
+    for sharp in (2.0, 5.0, 10.0, 20.0, 40.0, 80.0):
+        for name, searcher in (("no", place.searcher), ("yes", full)):
+            search_moments._HEAD_SHARPNESS = sharp
+            cells = values(place, place.hits(replace(searcher, model=model)), videos)[0].mean(0)[:4]
+            print(f"| {sharp:g} | {name} | " + " | ".join(f"{c:.1f}" for c in cells) + " |", flush=True)
+    search_moments._HEAD_SHARPNESS = before
+
+
+def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, float], model: AlignmentModel) -> None:
+    """By bank; then at a fixed cosine. The areas are of the best score of a list, with and without bias, and by a head."""
+    vectors = np.concatenate([c.vectors for c in place.cut])
+    some = place.searched
+    texts = {"present": list(some.queries)[:200], "absent": some.absent[:200]}
+    cosines = {name: (place.text(these) @ vectors.T).max(1) for name, these in texts.items()}
+    low = {r: binomial(len(texts["absent"]), r) for r in RATES}
+    print(f"\n{len(texts['present'])} present, {len(texts['absent'])} absent\n\n| compared with | queries | "
+          + " | ".join(f"absent found at {100 * r:.0f} % ({low[r][0]:.1f} to {low[r][1]:.1f}) | present" for r in RATES)
+          + " |\n|---|---|" + "---|" * 6)  # fmt: skip
+    backgrounds: dict[str, Background] = {}
+    for name, bank in banks.items():
+        backgrounds[name] = place.background(bank)
+        sure = {n: backgrounds[name].confidence(c) for n, c in cosines.items()}
+        cells = [f"{100 * (sure[n] >= 1 - r - 1e-9).mean():.1f}" for r in RATES for n in ("absent", "present")]
+        print(f"| {name} | {len(backgrounds[name].chance)} | " + " | ".join(cells) + " |", flush=True)
+    cells = [f"{100 * (cosines[n] >= fixed[r]).mean():.1f}" for r in RATES for n in ("absent", "present")]
+    print("| a cosine fixed on other videos | | " + " | ".join(cells) + " |")
+    full = replace(place.searcher, background=next(iter(backgrounds.values())))
+    areas = {"best cosine": area(cosines), "best score less bias": area(_best(full, texts))}
+    if model.heads:
+        areas["best score with the head"] = area(_best(replace(place.searcher, model=model), texts))
+        areas["best score with head and bias"] = area(_best(replace(full, model=model), texts))
+    print("\nArea under ROC: " + ", ".join(f"{name} {value:.3f}" for name, value in areas.items()), flush=True)
+
+
+def _best(searcher: Searcher, texts: dict[str, list[str]]) -> dict[str, np.ndarray]:
+    return {name: np.array([searcher.search(t, 1)[0].score for t in these]) for name, these in texts.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("world-search-benchmark"))
+    parser.add_argument("--run", default="search-0")
+    parser.add_argument("--queries", type=int, default=400)
+    parser.add_argument("--parts", default="table,sharpness,confidence")
+    parser.add_argument("--models", default="frozen,trained")
+    parser.add_argument("--train", type=int, default=1200)
+    parser.add_argument("--test", type=int, default=4000)
+    arguments = parser.parse_args()
+    folder = arguments.folder.absolute()
+    world = rendered(folder, arguments.run, arguments.train, arguments.test)
+    cache = current_cache(Workspace(folder).caches)
+    ours = everyday().texts
+    told = dict(zip(ours, encoder_of(cache, "cpu", "auto").encode_text(list(ours)).pooled, strict=True))
+    test, spare = world.joined("test"), world.spare()
+    rng = np.random.default_rng(0)
+    taught, own, chosen = ([world.told[s][i] for i in rng.permutation(len(world.told[s]))] for s in ("train", "test", "val"))  # fmt: skip
+    own = [t for t in own if t in test.present]
+    parts = arguments.parts.split(",")
+    for title in arguments.models.split(","):
+        model = world.models[title]
+        with TemporaryDirectory() as temporary:
+            place = Place(searched(world, test, arguments.queries, taught, told), Path(temporary), replace_heads(model))
+            other = Place(searched(world, spare, arguments.queries, taught, told), Path(temporary) / "spare", replace_heads(model))  # fmt: skip
+            if "sharpness" in parts and model.heads:
+                sharpness(other, model)
+            if "table" in parts:
+                table(place, title, model)
+            if "confidence" in parts:
+                print(f"\n{title}:")
+                of = {
+                    "captions that were trained on": searched(world, test, 200, taught, told),
+                    "captions of these videos": searched(world, test, 200, own, told),
+                    "captions that were chosen by": searched(world, test, 200, chosen, told),
+                    "everyday.txt": searched(world, test, 200, list(ours), told),
+                }
+                for bank in of.values():
+                    place.searched.vectors.update(bank.vectors)
+                threshold = other.background().chance
+                confidence(place, of, {r: float(np.quantile(threshold, 1 - r)) for r in RATES}, model)
+
+
+if __name__ == "__main__":
+    main()
