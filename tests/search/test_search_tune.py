@@ -36,9 +36,12 @@ def true_recall(vectors, queries, index, depth):
 
 @pytest.mark.parametrize("backend", [n for n in registry.names() if not registry.get(n).is_exact])
 @pytest.mark.parametrize("recall", [0.8, 0.99])
-def test_the_recall_that_is_stated_is_the_recall_there_is(backend, recall):
+@pytest.mark.parametrize("is_unit", [True, False])
+def test_the_recall_that_is_stated_is_the_recall_there_is(backend, recall, is_unit):
     """On queries that nothing was set up with: the stated figure is an estimate from two hundred others."""
     vectors = clustered(6000, kind=np.float16)
+    if not is_unit:
+        vectors = (vectors * np.random.default_rng(6).uniform(0.2, 5, (6000, 1))).astype(np.float16)
     chosen = choose(vectors, clustered(400, seed=2), Asked(backend, recall=recall))
     (row,) = chosen.measured
     assert row.chosen and (row.backend, row.probes, row.depth) == (backend, chosen.index.probes, chosen.depth)
