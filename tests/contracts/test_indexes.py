@@ -51,12 +51,12 @@ def naive(table, queries, k):
     return np.array(scores), np.array(ids)
 
 
-def found_by(index, table, queries, k):
+def found_by(index, table, queries, k, allowed=None):
     """What the index finds; where it estimates, what comes of scoring all that it can find anew."""
     if index.is_exact:
-        return index.search(queries, k)
+        return index.search(queries, k, allowed)
     index.probes = max(1, index.lists)
-    _, candidates = index.search(queries, max(k, len(table)))
+    _, candidates = index.search(queries, max(k, len(table)), allowed)
     assert candidates.shape == (len(queries), max(k, len(table)))
     for row in candidates:
         assert sorted(row[row != NOTHING].tolist()) == sorted(table)
@@ -104,6 +104,55 @@ def test_equal_scores_are_in_order_of_id_at_the_end_of_the_list_too(name, seed, 
     ids = np.random.default_rng(seed).permutation(1000)[:count]
     vectors = whole(count, seed)
     agree(built(name, ids, vectors), dict(zip(ids.tolist(), vectors, strict=True)), whole(4, seed + 1), k)
+
+
+@every
+@given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.integers(1, 70), st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+@settings(deadline=None, max_examples=40)
+def test_only_what_is_allowed_is_found(name, seed, count, k, share):
+    """Ids beyond the last that is spoken of are not allowed; with as many equal scores as whole numbers have."""
+    rng = np.random.default_rng(seed)
+    ids, vectors, queries = rng.permutation(100)[:count], whole(count, seed), whole(3, seed + 1)
+    allowed = rng.random(rng.integers(0, 120)) < share
+    index = built(name, ids, vectors)
+    table = {i: v for i, v in zip(ids.tolist(), vectors, strict=True) if i < len(allowed) and allowed[i]}
+    table = dict(sorted(table.items()))
+    scores, found = found_by(index, table, queries, k, allowed)
+    wanted_scores, wanted = naive(table, queries, k)
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(scores, wanted_scores)
+
+
+@every
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
+def test_what_is_allowed_keeps_its_score_to_the_bit(name, share):
+    rng = np.random.default_rng(4)
+    vectors, query = rng.standard_normal((2000, 67)).astype(np.float32), rng.standard_normal((1, 67)).astype(np.float32)
+    index, allowed = built(name, np.arange(2000), vectors), rng.random(2000) < share
+    index.probes = index.lists
+    scores, ids = index.search(query, 2000)
+    kept = allowed[ids[0]]
+    some, found = index.search(query, int(allowed.sum()), allowed)
+    assert found[0].tolist() == ids[0, kept].tolist()
+    assert some[0].tobytes() == scores[0, kept].tobytes()
+
+
+@estimating_ones
+def test_of_few_that_are_allowed_more_lists_are_looked_into(name):
+    """So that as many rows are compared as without: with the same lists there would be none left to find in most."""
+    vectors, queries = clustered(4000, 128), clustered(100, 128, seed=1)
+    index = registry.build(name, dim=128)
+    index.add(np.arange(4000), vectors)
+    index.probes = 8
+    allowed = np.random.default_rng(0).random(4000) < 0.1
+    wanted = np.flatnonzero(allowed)[best_of(vectors[allowed], queries, 10)]
+
+    def recall(found):
+        return np.mean([len(set(f) & set(w)) / 10 for f, w in zip(found.tolist(), wanted.tolist(), strict=True)])
+
+    assert recall(index.search(queries, 300, allowed)[1]) >= 0.97
+    index.probes = 1
+    assert recall(index.search(queries, 300, allowed)[1]) < 0.97
 
 
 @exact_ones

@@ -375,7 +375,9 @@ def is_an_index_of(index, states):
         ("grown", "faiss_flat"),
         ("grown bit by bit", "faiss_flat"),
         ("first", "faiss_flat"),
+        pytest.param("compacted", "faiss_ivf", marks=pytest.mark.slow),
         ("compacted", "faiss_ivf_sq8"),
+        pytest.param("compacted", "faiss_ivf_rabitq", marks=pytest.mark.slow),
     ],
 )
 def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monkeypatch, how, backend):

@@ -14,6 +14,7 @@ from vla.cache.store import EncoderSource, FeatureCache
 from vla.encoders.toy import Encoder
 from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
+from vla.indexes import registry
 from vla.model import AlignmentModel, ModelConfig, segments_of
 from vla.search import build, merging
 from vla.search.build import Model, bring_up_to_date, build_index
@@ -93,7 +94,7 @@ ACTIONS = st.one_of(
 )
 
 
-@pytest.mark.parametrize("backend", ["exact", "faiss_flat", "auto", "faiss_ivf_sq8", "faiss_ivf_rabitq"])
+@pytest.mark.parametrize("backend", ["auto", *registry.names()])
 @given(st.lists(ACTIONS, max_size=12), st.sampled_from([1, 10_000, 50_000_000]))
 @settings(deadline=None, max_examples=20)
 def test_after_any_history_it_is_as_if_built_at_once(tmp_path_factory, backend, history, batch):

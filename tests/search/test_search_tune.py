@@ -36,9 +36,12 @@ def true_recall(vectors, queries, index, depth):
 
 @pytest.mark.parametrize("backend", [n for n in registry.names() if not registry.get(n).is_exact])
 @pytest.mark.parametrize("recall", [0.8, 0.99])
-def test_the_recall_that_is_stated_is_the_recall_there_is(backend, recall):
+@pytest.mark.parametrize("is_unit", [True, False])
+def test_the_recall_that_is_stated_is_the_recall_there_is(backend, recall, is_unit):
     """On queries that nothing was set up with: the stated figure is an estimate from two hundred others."""
     vectors = clustered(6000, kind=np.float16)
+    if not is_unit:
+        vectors = (vectors * np.random.default_rng(6).uniform(0.2, 5, (6000, 1))).astype(np.float16)
     chosen = choose(vectors, clustered(400, seed=2), Asked(backend, recall=recall))
     (row,) = chosen.measured
     assert row.chosen and (row.backend, row.probes, row.depth) == (backend, chosen.index.probes, chosen.depth)
@@ -154,6 +157,56 @@ def part(vectors, owners, gone, backend, depth=10_000):
     index.probes = index.lists
     spans = np.zeros((len(vectors), 2))
     return Part(backend, lambda: index, vectors, owners, spans, ("a", "b", "c"), ("1", "2", "3"), depth, gone)
+
+
+@pytest.mark.parametrize("backend", registry.names())
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 40), st.sampled_from([0, 5, 10_000]))
+@settings(deadline=None, max_examples=40)
+def test_a_filter_is_a_search_of_all_of_which_some_is_left_out(backend, seed, count, k, few):
+    """Whichever way it is done (`few`: up to how many rows are compared without the index), with what is gone gone."""
+    rng = np.random.default_rng(seed)
+    blocks = [rng.integers(-2, 3, (rng.integers(1, 60), 4)).astype(np.float32) for _ in range(count)]
+    gone = [frozenset(np.flatnonzero(rng.random(3) < 0.3).tolist()) for _ in blocks]
+    owners = [rng.integers(0, 3, len(b)).astype(np.int32) for b in blocks]
+    allowed = [rng.random(len(b)) < rng.random() for b in blocks]
+    parts = Parts([part(b, o, g, backend) for b, o, g in zip(blocks, owners, gone, strict=True)], 4)
+    queries = rng.integers(-2, 3, (2, 4)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vla.search.parts._FEW", few)
+        scores, ids = parts.search(queries, k, np.concatenate(allowed))
+    rows = [
+        (v, a and o not in g)
+        for b, os, g, mine in zip(blocks, owners, gone, allowed, strict=True)
+        for v, o, a in zip(b, os.tolist(), mine.tolist(), strict=True)
+    ]
+    for number, query in enumerate(queries):
+        wanted = sorted((-float(v @ query), i) for i, (v, there) in enumerate(rows) if there)[:k]
+        missing = k - len(wanted)
+        assert ids[number].tolist() == [i for _, i in wanted] + [NOTHING] * missing
+        assert scores[number].tolist() == [-s for s, _ in wanted] + [-np.inf] * missing
+
+
+@pytest.mark.parametrize("backend", registry.names())
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_a_filter_changes_no_bit_of_a_score(monkeypatch, backend, kind):
+    """Whether rows are scored with or without the index, few at once or all."""
+    vectors, query = clustered(900, 61, kind=kind), clustered(1, 61, seed=2)
+    rng = np.random.default_rng(3)
+    # What an exact index holds is what lies in the file.
+    parts = Parts(
+        [part(b, np.zeros(len(b), np.int32), frozenset(), backend) for b in (vectors[:400], vectors[400:])], 61
+    )
+    scores, ids = (found[0] for found in parts.search(query, 900))
+    true = dict(zip(ids.tolist(), scores.tolist(), strict=True))
+    for few in (0, 10_000):
+        monkeypatch.setattr("vla.search.parts._FEW", few)
+        for share in (0.02, 0.4, 0.95):
+            for k in (1, 10, 900):
+                allowed = rng.random(900) < share
+                some, rows = (found[0] for found in parts.search(query, k, allowed))
+                wanted = [i for i in ids.tolist() if allowed[i]][:k]
+                assert rows[: len(wanted)].tolist() == wanted and (rows[len(wanted) :] == NOTHING).all()
+                assert some[: len(wanted)].tolist() == [true[i] for i in wanted]
 
 
 def test_no_parts():

@@ -42,6 +42,16 @@ def selector(ids: np.ndarray) -> Any:
     return faiss.IDSelectorBatch(ids)
 
 
+def only(allowed: np.ndarray, probes: int | None = None) -> Any:
+    """Of a search: only ids for which `allowed` `(M,)` bool says so, and `probes` of an inverted index's lists."""
+    bits = np.packbits(allowed, bitorder="little")
+    # FAISS's own annotations know of neither argument.
+    given: dict[str, Any] = {"sel": faiss.IDSelectorBitmap(bits)}  # type: ignore[call-arg,arg-type]
+    if probes is None:
+        return faiss.SearchParameters(**given)
+    return faiss.SearchParametersIVF(**given | {"nprobe": probes})
+
+
 def inverted(kind: str, centres: np.ndarray) -> Any:
     """An empty index of lists round `centres` `(L, E)`; `kind` is `flat`, `sq8` (a byte for each number) or `rabitq` (a bit)."""
     dim = centres.shape[1]

@@ -6,6 +6,7 @@ Saved, an index is plain arrays, and FAISS's objects are made anew from them: no
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -93,13 +94,18 @@ class Inverted:
         ids = np.unique(np.asarray(ids, np.int64))
         return int(self._index.remove_ids(_faiss.selector(ids))) if len(ids) and len(self) else 0
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See the base class."""
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """See the base class. With `allowed`, as many more lists are looked into as there are fewer rows to find."""
         _, queries = checked(np.arange(len(queries)), queries, self.dim)
         if not len(queries) or not len(self):
             return nothing(len(queries), k)
-        self._index.nprobe = min(self.probes, self.lists)
-        scores, ids = self._index.search(self._turned(queries), k)
+        probes = min(self.probes, self.lists)
+        if allowed is None:
+            self._index.nprobe = probes
+            scores, ids = self._index.search(self._turned(queries), k)
+        else:
+            wider = min(self.lists, math.ceil(probes * len(self) / max(1, int(allowed.sum()))))
+            scores, ids = self._index.search(self._turned(queries), k, params=_faiss.only(allowed, wider))
         scores[ids == NOTHING] = -np.inf
         return by_score_then_id(scores, ids)
 

@@ -37,8 +37,14 @@ class Index(Protocol):
     def remove(self, ids: np.ndarray) -> int:
         """Forget `ids`; those that are not there are passed over. Returns how many were."""
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The `k` rows with the largest inner product for each of `queries` `(Q, E)`.
+
+        Args:
+            queries: what is looked for.
+            k: how many.
+            allowed: `(M,)` bool: only ids for which it says so are found, none from M on; all when None. Of a query that is
+                searched alone, the scores of what is found are bit for bit those without it.
 
         Returns scores `(Q, k)` float32, never increasing, and ids `(Q, k)` int64; equal scores are in order of id.
         Where there are fewer than `k` rows, the rest is NOTHING with score -inf. Nothing is normalised.

@@ -35,12 +35,15 @@ class Index(LooksAtAll):
         self._ids, self._vectors = self._ids[~gone], self._vectors[~gone]
         return int(gone.sum())
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """See the base class."""
         _, queries = checked(np.arange(len(queries)), queries, self.dim)
-        similarity = queries @ self._vectors.T
-        scores, ids = by_score_then_id(similarity, np.broadcast_to(self._ids, similarity.shape))
-        short = max(0, k - len(self._ids))
+        similarity, known = queries @ self._vectors.T, self._ids
+        if allowed is not None:
+            mine = np.isin(known, np.flatnonzero(allowed))
+            similarity, known = similarity[:, mine], known[mine]
+        scores, ids = by_score_then_id(similarity, np.broadcast_to(known, similarity.shape))
+        short = max(0, k - len(known))
         scores = np.pad(scores[:, :k], ((0, 0), (0, short)), constant_values=-np.inf)
         return scores, np.pad(ids[:, :k], ((0, 0), (0, short)), constant_values=NOTHING)
 

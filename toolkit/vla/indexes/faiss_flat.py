@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from vla.errors import CacheError
@@ -32,24 +34,26 @@ class Index(LooksAtAll):
         ids = np.asarray(ids, np.int64)
         return int(self._index.remove_ids(_faiss.selector(ids))) if len(ids) and len(self) else 0
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """See the base class."""
         _, queries = checked(np.arange(len(queries)), queries, self.dim)
         if not len(queries) or not len(self):
             return nothing(len(queries), k)
         # One more than asked for, to see whether rows tie for the last place: FAISS takes any of those.
-        scores, ids = self._index.search(queries, k + 1)
+        only = {} if allowed is None else {"params": _faiss.only(allowed)}
+        scores, ids = self._index.search(queries, k + 1, **only)
         scores[ids == NOTHING] = -np.inf
         tied = (scores[:, k - 1] == scores[:, k]) & (ids[:, k] != NOTHING)
         scores, ids = by_score_then_id(scores[:, :k], ids[:, :k])
         for row in np.flatnonzero(tied):
-            scores[row], ids[row] = self._at_least(queries[row], scores[row, -1], k)
+            scores[row], ids[row] = self._at_least(queries[row], scores[row, -1], k, only)
         return scores, ids
 
-    def _at_least(self, query: np.ndarray, score: float, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def _at_least(self, query: np.ndarray, score: float, k: int, only: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """The best `k` of all rows that come up to `score`, of which there are more than `k`."""
         # The margin: FAISS rounds a product differently in a batch of many queries than alone.
-        _, scores, ids = self._index.range_search(query[None], float(score) - 1e-5 * max(1.0, abs(float(score))))
+        lowest = float(score) - 1e-5 * max(1.0, abs(float(score)))
+        _, scores, ids = self._index.range_search(query[None], lowest, **only)
         scores, ids = by_score_then_id(scores[None], ids[None])
         return scores[0, :k], ids[0, :k]
 

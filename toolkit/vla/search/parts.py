@@ -18,6 +18,10 @@ from vla.indexes.base import NOTHING, Index, by_score_then_id, nothing
 
 _BLOCK = 1 << 24
 """Numbers that are turned into float32 at once."""
+_FEW = 10_000
+"""Up to so many rows that a filter leaves are read in a few milliseconds, which is what lists of a million take."""
+_MANY_QUERIES = 20
+"""From so many on, a product of matrices is worth scores that differ in the last bit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,17 +73,25 @@ class Part:
             if position not in self.gone:
                 yield position, self.renamed.get(position, name), key
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The `k` best rows, as `Index.search` has it; scores are true whatever the index.
+
+        Where few rows are `allowed` `(N,)`, an index that estimates is not asked: these are compared with the query, all of them.
 
         Raises:
             CacheError: rows or values fit nothing; the index may be somebody else's.
         """
         if self.index.is_exact:
-            return self._whole(*self.index.search(queries, k))
-        if 2 * k >= len(self.index):  # of nearly everything, an estimate saves nothing
-            return self._whole(*exhaustive(self.vectors, queries, k, self.is_live))
-        _, found = self.index.search(queries, min(max(self.depth, 2 * k), len(self.index)))
+            return self._whole(*self.index.search(queries, k, allowed))
+        live = self.is_live if allowed is None else self.is_live & allowed
+        count = len(self.index) if allowed is None else int(live.sum())
+        if allowed is not None and count <= _FEW:
+            few = np.broadcast_to(np.flatnonzero(live), (len(queries), count))
+            return self._whole(*rescored(self.vectors, queries, few, k))
+        if 2 * k >= count:  # of nearly everything, an estimate saves nothing
+            return self._whole(*exhaustive(self.vectors, queries, k, live))
+        depth = min(max(self.depth, 2 * k), count)
+        _, found = self.index.search(queries, depth, None if allowed is None else live)
         if (found >= len(self.vectors)).any():
             raise CacheError("the index holds rows that fit nothing: run 'vla index' again")
         return self._whole(*rescored(self.vectors, queries, found, k))
@@ -97,11 +109,14 @@ class Parts:
         self.parts, self.dim = list(parts), dim
         self._first = np.cumsum([0, *(len(p.spans) for p in self.parts)])
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `vla.indexes.base.Index.search`; raises CacheError as `Part.search` does."""
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """See `vla.indexes.base.Index.search`; `allowed` `(N,)` is of all rows. Raises CacheError as `Part.search` does."""
         found = [nothing(len(queries), k)]
         for part, first in zip(self.parts, self._first.tolist(), strict=False):
-            scores, rows = part.search(queries, k)
+            some = None if allowed is None else allowed[first : first + len(part.spans)]
+            if some is not None and not some.any():
+                continue
+            scores, rows = part.search(queries, k, some)
             found.append((scores, np.where(rows == NOTHING, NOTHING, rows + first)))
         scores, ids = (np.concatenate(columns, 1) for columns in zip(*found, strict=True))
         scores, ids = by_score_then_id(scores, ids)
@@ -121,7 +136,7 @@ def rescored(vectors: np.ndarray, queries: np.ndarray, rows: np.ndarray, k: int)
     for number, query in enumerate(np.asarray(queries, np.float32)):
         mine = np.sort(rows[number][rows[number] != NOTHING])  # in the order in which they lie in the file
         ids[number, : len(mine)] = mine
-        scores[number, : len(mine)] = vectors[mine].astype(np.float32) @ query
+        scores[number, : len(mine)] = _by_row(vectors[mine].astype(np.float32), query)
     scores, ids = by_score_then_id(scores, ids)
     return scores[:, :k], ids[:, :k]
 
@@ -134,7 +149,8 @@ def exhaustive(
     best, ids = nothing(len(queries), k)
     for first, block in blocks(vectors):
         live = np.arange(len(block)) if is_live is None else np.flatnonzero(is_live[first : first + len(block)])
-        found = queries @ block.T
+        is_few = len(queries) < _MANY_QUERIES
+        found = np.stack([_by_row(block, query) for query in queries]) if is_few else queries @ block.T
         if not np.isfinite(found).all():
             raise CacheError("the index holds values that are no numbers: run 'vla index' again")
         for number, scores in enumerate(found):
@@ -146,6 +162,12 @@ def exhaustive(
             merged = by_score_then_id(both[0][None], both[1][None])
             best[number], ids[number] = merged[0][0, :k], merged[1][0, :k]
     return best, ids
+
+
+def _by_row(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """`(N,)` inner products of which each is the same to the bit whatever other rows there are; a product of matrices is not."""
+    found: np.ndarray = np.einsum("ij,j->i", vectors, query)
+    return found
 
 
 def blocks(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

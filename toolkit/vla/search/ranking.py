@@ -175,8 +175,9 @@ class Ranking:
         return groups
 
     def _nearest(self, asked: Sought, count: int, allowed: np.ndarray | None = None) -> _Rows:
-        """Rows among the `count` with the highest cosines, those of videos that are `allowed`."""
-        found, ids = self.index.vectors.search(asked.vector[None], count)
+        """The `count` rows with the highest cosines, of videos that are `allowed`."""
+        may = None if allowed is None else (self.index.video_of_row >= 0) & allowed[self.index.video_of_row]
+        found, ids = self.index.vectors.search(asked.vector[None], count, may)
         there = ids[0] >= 0
         ids, cosines = ids[0][there], found[0][there].astype(np.float64)
         # The index may be somebody else's, with numbers in it that no extraction made.
@@ -185,9 +186,6 @@ class Ranking:
         # Where an index gives fewer rows than it was asked for, it has no more to give.
         is_all = len(ids) < count or count >= len(self.index.vectors)
         bound = -np.inf if is_all else float(cosines.min())
-        if allowed is not None:
-            some = allowed[self.index.video_of_row[ids]]
-            ids, cosines = ids[some], cosines[some]
         compared = self.background if asked.is_of_texts else None
         scores = cosines if compared is None else cosines - compared.bias[ids]
         order = np.lexsort((ids, -scores))
