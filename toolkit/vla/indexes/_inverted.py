@@ -49,6 +49,7 @@ class Inverted:
     """
 
     is_exact = False
+    layouts = 1
     kind: ClassVar[str]
     turns: ClassVar[bool] = False
     """Whether vectors are turned at random first, so that every number of a vector matters about equally."""
@@ -101,13 +102,18 @@ class Inverted:
             return nothing(len(queries), k)
         probes = min(self.probes, self.lists)
         if allowed is None:
-            self._index.nprobe = probes
-            scores, ids = self._index.search(self._turned(queries), k)
+            index = self._searched()
+            index.nprobe = probes
+            scores, ids = index.search(self._turned(queries), k)
         else:
             wider = min(self.lists, math.ceil(probes * len(self) / max(1, int(allowed.sum()))))
-            scores, ids = self._index.search(self._turned(queries), k, params=_faiss.only(allowed, wider))
+            scores, ids = self._searched().search(self._turned(queries), k, params=_faiss.only(allowed, wider))
         scores[ids == NOTHING] = -np.inf
         return by_score_then_id(scores, ids)
+
+    def _searched(self) -> Any:
+        """FAISS's index that queries are given to."""
+        return self._index
 
     def _turned(self, vectors: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(vectors @ self._turn.T) if len(self._turn) else vectors

@@ -21,12 +21,14 @@ class Index(Protocol):
             and order are an estimate: whoever has the vectors scores the rows anew.
         lists: into how many lists rows are sorted; 1 where every query looks at every row.
         probes: how many of the lists, those nearest to the query, a search looks into.
+        layouts: how often what `to_bytes` gives is in memory once the index has been searched.
     """
 
     dim: int
     is_exact: bool
     lists: int
     probes: int
+    layouts: int
 
     def learn(self, vectors: np.ndarray) -> None:
         """Find out from some `vectors` `(N, E)` how rows are best kept. Without this, the first `add` does it with its own."""
@@ -79,6 +81,7 @@ class LooksAtAll:
     is_exact = True
     lists = 1
     probes = 1
+    layouts = 1
 
     def learn(self, vectors: np.ndarray) -> None:
         """Nothing is to be learned."""

@@ -137,7 +137,7 @@ def keep_part(folder: Path, part: Part, dim: int) -> Part:
         is_exact = indexes.get(part.backend).is_exact
         content = b"" if is_exact else part.index.to_bytes()
         files |= {"lists": "", "lists_sha256": ""} if is_exact else keep(folder, "lists", ".bin", content)
-        files["bytes"] = len(content) or len(part.spans) * dim * 4
+        files["bytes"] = len(content) * indexes.get(part.backend).layouts or len(part.spans) * dim * 4
     if files == part.files:
         return part
     whole = replace(part, files=files)

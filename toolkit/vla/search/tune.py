@@ -180,7 +180,7 @@ def _built(name: str, source: _Source, room: float | None) -> tuple[Index | None
         index.begin(source.sample, source.centres)
     else:
         index.learn(source.sample)
-    size = empty = len(index.to_bytes())
+    size = empty = len(index.to_bytes()) * index.layouts
     for first, block in blocks(source.vectors):
         ids = np.arange(first, first + len(block))
         if isinstance(index, Inverted):
@@ -188,7 +188,7 @@ def _built(name: str, source: _Source, room: float | None) -> tuple[Index | None
         else:
             index.add(ids, block)
         if not first:
-            size = round(empty + (len(index.to_bytes()) - empty) / len(block) * rows)
+            size = round(empty + (len(index.to_bytes()) * index.layouts - empty) / len(block) * rows)
             if room is not None and size > room:
                 return None, size / rows
     return index, size / rows
