@@ -70,10 +70,21 @@ def inverted(kind: str, centres: np.ndarray) -> Any:
 
 def scanned_fast(index: Any) -> Any:
     """The rows of a `rabitq` index laid out for comparing 32 at once; it needs `index` as long as it lives, and has its ids."""
-    found = faiss.IndexIVFRaBitQFastScan(index, 32)
-    # A query is one thread's: to split it, FAISS waits for all threads, which takes longer than the search where one is held up.
-    found.implem = 13
-    return found
+    return faiss.IndexIVFRaBitQFastScan(index, 32)
+
+
+def searched(index: Any, queries: np.ndarray, k: int, limits: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """What FAISS finds, of that which `limits` (see `only`) allow; one query alone is searched for by one thread."""
+    count = faiss.omp_get_max_threads()
+    try:
+        # Else FAISS splits one query and waits for all threads, where one is held up for longer than the search takes.
+        # The number is the calling thread's own: searches at the same time do not see it.
+        if len(queries) == 1:
+            faiss.omp_set_num_threads(1)
+        found: tuple[np.ndarray, np.ndarray] = index.search(queries, k, params=limits)
+        return found
+    finally:
+        faiss.omp_set_num_threads(count)
 
 
 def centres_of(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -100,14 +100,12 @@ class Inverted:
         _, queries = checked(np.arange(len(queries)), queries, self.dim)
         if not len(queries) or not len(self):
             return nothing(len(queries), k)
-        probes = min(self.probes, self.lists)
-        if allowed is None:
-            index = self._searched()
-            index.nprobe = probes
-            scores, ids = index.search(self._turned(queries), k)
-        else:
+        index, probes, limits = self._searched(), min(self.probes, self.lists), None
+        index.nprobe = probes
+        if allowed is not None:
             wider = min(self.lists, math.ceil(probes * len(self) / max(1, int(allowed.sum()))))
-            scores, ids = self._searched().search(self._turned(queries), k, params=_faiss.only(allowed, wider))
+            limits = _faiss.only(allowed, wider)
+        scores, ids = _faiss.searched(index, self._turned(queries), k, limits)
         scores[ids == NOTHING] = -np.inf
         return by_score_then_id(scores, ids)
 
