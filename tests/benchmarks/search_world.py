@@ -3,7 +3,7 @@
     python tests/benchmarks/search_world.py [FOLDER] [--run NAME] [--queries 400] [--parts table,sharpness,confidence]
         [--models frozen,trained] [--train 1200] [--test 4000]
 
-Long videos of 16 held-out clips each (`_rendered.py`), in which nothing of 6 % of all that can be told ever happens. Asked for
+Long videos of 16 held-out clips each (`_rendered.py`), in which nothing of 7 % of all that can be told ever happens. Asked for
 are timed sentences of test clips; right is every moment in which just that happens. The run is trained with `--heads moments`, by
 default settings, if it is not there. Prints Markdown.
 
@@ -37,9 +37,9 @@ from vla.evaluate.bootstrap import interval
 from vla.evaluate.corpus_moments import places
 from vla.evaluate.retrieval import PARTIAL_RECALLS, ranks
 from vla.model import AlignmentModel
-from vla.search import moments as search_moments
 from vla.search.background import Background
 from vla.search.bank import MOST, everyday
+from vla.search.moments import Finder
 from vla.search.query import Searcher
 from vla.stages.encoder import encoder_of
 from vla.workspace import Workspace
@@ -129,16 +129,30 @@ def _between(gains: np.ndarray) -> str:
 
 
 def sharpness(place: Place, model: AlignmentModel) -> None:
-    print("\n| sharpness | bias | " + " | ".join(COLUMNS) + " |\n|---|---|" + "---|" * 6)
-    full, videos = replace(place.searcher, background=place.background())
-    videos = np.zeros((len(place.searched.queries), len(place.searched.videos)))
-    before = search_moments._HEAD_SHARPNESS
-    for sharp in (2.0, 5.0, 10.0, 20.0, 40.0, 80.0):
-        for name, searcher in (("no", place.searcher), ("yes", full)):
-            search_moments._HEAD_SHARPNESS = sharp
-            cells = values(place, place.hits(replace(searcher, model=model)), videos)[0].mean(0)[:4]
-            print(f"| {sharp:g} | {name} | " + " | ".join(f"{c:.1f}" for c in cells) + " |", flush=True)
-    search_moments._HEAD_SHARPNESS = before
+    """By how much a head's probability weighs, and how many videos it looks into; the head is asked about all of them once."""
+    print("\n| sharpness | videos | bias | " + " | ".join(COLUMNS[:4]) + " |\n|---|---|---|" + "---|" * 4)
+    finder = Finder.of(model)
+    features = [place.searcher.cache.frames(v) for v in place.index.videos]
+    videos = [(f, finder.trained.align_frames(f)) for f in features]
+    texts = list(place.searched.queries)
+    told = {t: finder.told(videos, place.searched.vectors[t], 3) for t in texts}
+    starts = np.cumsum([len(c.spans) for c in place.cut])[:-1]
+    cosines = place.text(texts) @ np.concatenate([c.vectors for c in place.cut]).T
+    none = np.zeros((len(texts), len(videos)))
+    for name, bias in (("no", 0.0), ("yes", place.background().bias)):
+        tops = np.stack([part.max(1) for part in np.split(cosines - bias, starts, axis=1)], 1)
+        for sharp in (2.0, 5.0, 10.0, 20.0, 40.0):
+            for most in (10, 20, 40, len(videos)):
+                lists = {}
+                for text, scores in zip(texts, tops, strict=True):
+                    rows = [
+                        (v, *span, scores[v] + np.log(max(chance, 1e-3)) / sharp)
+                        for v in np.argsort(-scores, kind="stable")[:most]
+                        for span, chance in zip(told[text][v].spans, told[text][v].chances, strict=True)
+                    ]
+                    lists[text] = np.array(sorted(rows, key=lambda r: -r[3])[:10])
+                cells = values(place, lists.__getitem__, none)[0].mean(0)[:4]
+                print(f"| {sharp:g} | {most} | {name} | " + " | ".join(f"{c:.1f}" for c in cells) + " |", flush=True)
 
 
 def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, float], model: AlignmentModel) -> None:
@@ -182,7 +196,8 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=4000)
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
-    world = rendered(folder, arguments.run, arguments.train, arguments.test)
+    models = arguments.models.split(",")
+    world = rendered(folder, arguments.run, arguments.train, arguments.test, models)
     cache = current_cache(Workspace(folder).caches)
     ours = everyday().texts
     told = dict(zip(ours, encoder_of(cache, "cpu", "auto").encode_text(list(ours)).pooled, strict=True))
@@ -191,7 +206,7 @@ def main() -> None:
     taught, own, chosen = ([world.told[s][i] for i in rng.permutation(len(world.told[s]))] for s in ("train", "test", "val"))  # fmt: skip
     own = [t for t in own if t in test.present]
     parts = arguments.parts.split(",")
-    for title in arguments.models.split(","):
+    for title in models:
         model = world.models[title]
         with TemporaryDirectory() as temporary:
             place = Place(searched(world, test, arguments.queries, taught, told), Path(temporary), replace_heads(model))

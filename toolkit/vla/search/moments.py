@@ -22,8 +22,9 @@ _HEAD_SHARPNESS = 5.0
 """The same for a head's `p`, which one may compare between videos."""
 TOGETHER = 16
 """Videos that a head is asked about at a time, the best ones first; no result depends on it."""
-VIDEOS = 100
-"""A head looks into so many videos, those whose segments are best, or as many as moments are wanted. Source: XML."""
+VIDEOS = 32
+"""A head looks into so many videos, those whose segments are best, or as many as moments are wanted; XML takes 100.
+With bias 10 of 61 were enough (`tests/benchmarks/search_world.py --parts sharpness`)."""
 _LEAST = 1e-3
 _OVERLAP = 0.3
 
