@@ -1,7 +1,7 @@
 """Does each stage of a search earn its place in the rendered world, and is its confidence what it says there?
 
     python tests/benchmarks/search_world.py [FOLDER] [--run NAME] [--queries 400] [--parts table,sharpness,confidence]
-        [--models frozen,trained] [--train 1200] [--test 4000]
+        [--models frozen,trained] [--rows both] [--train 1200] [--test 4000]
 
 Long videos of 16 held-out clips each (`_rendered.py`), in which nothing of 7 % of all that can be told ever happens. Asked for
 are timed sentences of test clips; right is every moment in which just that happens. The run is trained with `--heads moments`, by
@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _rendered import Rendered, World, rendered
 from _searched import Searched
-from search_quality import RATES, Place, area, attention, binomial, replace_heads
+from search_quality import CUTS, RATES, Place, area, attention, binomial, replace_heads
 
 from vla.cache.store import current_cache
 from vla.evaluate.bootstrap import interval
@@ -192,6 +192,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=400)
     parser.add_argument("--parts", default="table,sharpness,confidence")
     parser.add_argument("--models", default="frozen,trained")
+    parser.add_argument("--rows", default="both", help="of the index: windows, changes, both")
     parser.add_argument("--train", type=int, default=1200)
     parser.add_argument("--test", type=int, default=4000)
     arguments = parser.parse_args()
@@ -209,8 +210,9 @@ def main() -> None:
     for title in models:
         model = world.models[title]
         with TemporaryDirectory() as temporary:
-            place = Place(searched(world, test, arguments.queries, taught, told), Path(temporary), replace_heads(model))
-            other = Place(searched(world, spare, arguments.queries, taught, told), Path(temporary) / "spare", replace_heads(model))  # fmt: skip
+            plain, cut, top = replace_heads(model), CUTS[arguments.rows], Path(temporary)
+            place = Place(searched(world, test, arguments.queries, taught, told), top, plain, cut)
+            other = Place(searched(world, spare, arguments.queries, taught, told), top / "spare", plain, cut)
             if "sharpness" in parts and model.heads:
                 sharpness(other, model)
             if "table" in parts:

@@ -228,7 +228,9 @@ def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path,
     wanted = []
     for name in cache.video_ids():
         features = cache.frames(name)
-        best = (segments_of(model.align_frames(features), features, windows_and_changes(features)).vectors @ vector).max()
+        best = (
+            segments_of(model.align_frames(features), features, windows_and_changes(features)).vectors @ vector
+        ).max()
         for start, end, chance in told_alone(model, features, raw, 3):
             wanted.append((best + np.log(max(chance, 1e-3)) / 5, name, start, end))
     wanted.sort(key=lambda w: -w[0])
@@ -246,7 +248,9 @@ def test_a_head_looks_into_the_videos_whose_segments_are_best(tmp_path, monkeypa
 
     def best(name):
         features = cache.frames(name)
-        return (segments_of(model.align_frames(features), features, windows_and_changes(features)).vectors @ vector).max()
+        return (
+            segments_of(model.align_frames(features), features, windows_and_changes(features)).vectors @ vector
+        ).max()
 
     find, first = searcher(cache, tmp_path, model=model), sorted(cache.video_ids(), key=best, reverse=True)[:3]
     assert {h.video_id for h in find.search("a dog", 3, 50)} <= set(first)
