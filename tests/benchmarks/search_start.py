@@ -61,8 +61,8 @@ encoder.encode_text([sys.argv[2]])
 done("query encoded")
 hits = opened.search(sys.argv[2])
 done("search, with frames of what it looks into")
-from vla_cli.commands.search import _print_table
-_print_table(hits, "")
+from vla_cli.hits import print_hits
+print_hits(hits, "")
 done("table")
 print(json.dumps(found), file=sys.stderr)
 """
