@@ -5,47 +5,49 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
+from types import ModuleType
 
 import numpy as np
 
-from vla.search import localise as localiser
+from vla.search import localise, moments
 
-LEVELS, SMOOTH, GAPS = (0.5, 0.6, 0.7, 0.8), (0.25, 0.5, 1.0, 2.0), (0.0, 1.0, 2.0)
-QUANTILES = (np.linspace(0.3, 0.98, 18), np.linspace(0.5, 0.95, 10), np.linspace(0.1, 0.99, 40))
-Point = tuple[float, float, float, int]
-"""How far up the level lies, seconds of smoothing, seconds of a dip, number of quantiles."""
+NUMBERS: list[tuple[ModuleType, str, tuple[float, ...]]] = [
+    (localise, "_LEVEL", (0.4, 0.5, 0.6, 0.7)),
+    (localise, "_SMOOTH", (0.25, 0.5, 1.0)),
+    (localise, "_LENGTH", (0.0, 0.25, 0.5, 0.75)),
+    (moments, "_CONTRAST", (0.02, 0.05, 0.07, 0.1, 0.2, 0.5)),
+]
+Point = tuple[float, ...]
+"""How far up the level lies, seconds of smoothing, power of the length, weight of the contrast beside the cosine."""
 
 
 def present() -> Point:
-    return (localiser._LEVEL, localiser._SMOOTH, localiser._GAP, len(localiser._LEVELS))
+    return tuple(getattr(module, name) for module, name, _ in NUMBERS)
 
 
 @contextmanager
 def numbers(point: Point) -> Iterator[None]:
     """The localiser has these numbers meanwhile."""
-    names = ("_LEVEL", "_SMOOTH", "_GAP", "_LEVELS")
-    before = [getattr(localiser, name) for name in names]
-    quantiles = {len(q): q for q in (*QUANTILES, before[-1])}[point[3]]
+    before = present()
     try:
-        for name, value in zip(names, (*point[:3], quantiles), strict=True):
-            setattr(localiser, name, value)
+        _set(point)
         yield
     finally:
-        for name, value in zip(names, before, strict=True):
-            setattr(localiser, name, value)
+        _set(before)
+
+
+def _set(point: Point) -> None:
+    for (module, name, _), value in zip(NUMBERS, point, strict=True):
+        setattr(module, name, value)
 
 
 def chosen(score: Callable[[], float]) -> list[tuple[float, Point]]:
-    """Every point with its score, best first: first the grid at the present quantiles, then other quantiles at the best."""
-    found = [(_at(score, (*point, present()[3])), (*point, present()[3])) for point in product(LEVELS, SMOOTH, GAPS)]
-    best = max(found)[1]
-    found += [(_at(score, (*best[:3], len(q))), (*best[:3], len(q))) for q in QUANTILES if len(q) != best[3]]
+    """Every point with its score, best first."""
+    found = []
+    for point in product(*(values for *_, values in NUMBERS)):
+        with numbers(point):
+            found.append((score(), point))
     return sorted(found, reverse=True)
-
-
-def _at(score: Callable[[], float], point: Point) -> float:
-    with numbers(point):
-        return score()
 
 
 def even(values: Sequence[np.ndarray]) -> float:

@@ -14,9 +14,10 @@ the other, with a projector and a head of 20 epochs (`moment_heads.py` makes suc
 
 Every method has the same curves, of a query's cosines with the video's frames, and returns up to ten spans that overlap by an
 IoU of at most 0.3. *Windows*: of 2 to 128 s, by the cosine of their mean frame. *Changes*: what lies between changes, and unions
-of that, as an index has them (`vla.search.boundaries`). *Watershed*: the
-stretches above each of ten quantiles of the curve, by their mean (Diwan et al. 2023). *Static contrast*: the same stretches, by
-their mean less that of the rest (TFVTG, Zheng et al., ECCV 2024). *Localiser*: `vla.search.localise`, with nothing, windows, changes or both as its further candidates.
+of that, as an index has them (`vla.search.boundaries`). *Both*: as an index has them. *Watershed*: the stretches above each of
+ten quantiles of the curve, by their mean (Diwan et al. 2023). *Static contrast*: the same stretches, by their mean less that of
+the rest (TFVTG, Zheng et al., ECCV 2024). *Contrast*: windows and changes by `vla.search.localise.contrast`. *Cosine and
+contrast*: by both, as `vla search` has it.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ from vla.datasets._open import read_annotations
 from vla.evaluate.heads import answer
 from vla.evaluate.located import located
 from vla.model import AlignmentModel, frozen, segments_of
+from vla.search import moments
 from vla.search.cuts import Cutter, cut_at_changes, windows_and_changes
-from vla.search.localise import localise, smooth
+from vla.search.localise import contrast, smooth
 from vla.spans import iou, nms
 from vla.train.checkpoint import load_model
 from vla.workspace import Workspace
@@ -84,11 +86,11 @@ def by_contrast(curve: Curve) -> np.ndarray:
     return best(spans, inside - outside)
 
 
-def by_localiser(kind: str | None) -> Method:
+def by_cosine_and_contrast(kind: str, weight: float | None = None) -> Method:
     def found(curve: Curve) -> np.ndarray:
-        others = curve.rows[kind][0] if kind else ()
-        spans = localise(curve.values, curve.times, curve.duration, others, MOST).spans
-        return np.column_stack([spans, -np.arange(len(spans))])
+        spans, cosines = curve.rows[kind]
+        stands = contrast(curve.values, curve.times, curve.duration, spans)
+        return best(spans, cosines + (moments._CONTRAST if weight is None else weight) * stands)
 
     return found
 
@@ -98,8 +100,8 @@ METHODS: dict[str, Method] = {
     **{kind: by_rows(kind) for kind in CUTS},
     "watershed": by_watershed,
     "static contrast": by_contrast,
-    "localiser alone": by_localiser(None),
-    **{f"localiser, {kind}": by_localiser(kind) for kind in CUTS},
+    "contrast": by_cosine_and_contrast("both", 1e6),
+    **{f"cosine and contrast, {kind}": by_cosine_and_contrast(kind) for kind in CUTS},
 }
 
 
@@ -188,16 +190,17 @@ def choose(folder: Path, of_world: Path | None, run: str) -> None:
         for split, some in worlds.items():
             told = [a for a in caption_store.load(place) if a.split == split and a.question is None]
             corpus = load_corpus(current_cache(place.caches), told)
-            some["world"] = sample(load_model(place.runs / run)[0], joined(corpus, 20, 0))
+            some["world, trained"] = sample(load_model(place.runs / run)[0], joined(corpus, 20, 0))
+            some["world, frozen"] = sample(frozen(corpus.dim, 1.0), joined(corpus, 20, 0))
 
     def first(split: str) -> dict[str, np.ndarray]:
         return {
-            name: np.array([iou(METHODS["localiser, changes"](c)[:1, :2], spans).max() for c, spans in some])
+            name: np.array([iou(METHODS["cosine and contrast, both"](c)[:1, :2], spans).max() for c, spans in some])
             for name, some in worlds[split].items()
         }
 
     every = chosen(lambda: even(list(first("val").values())))
-    print("| level, smoothing, gap, quantiles | mean IoU, chosen by |\n|---|---|")
+    print("| level, smoothing, power of the length, weight | mean IoU, chosen by |\n|---|---|")
     for score, point in every[:5] + [row for row in every[5:] if row[1] == present()]:
         print(f"| {point} | {100 * score:.2f} |")
     print("\n| held out, mean IoU / R1@0.5 / R1@0.7 | " + " | ".join(worlds["test"]) + " |")

@@ -42,6 +42,7 @@ from vla.stages.texts import GivenTexts
 from vla.workspace import Workspace
 
 RATES = (0.05, 0.1, 0.2)
+SEGMENTS, LOCALISED, HEAD = "segments by cosine", "segments by cosine and contrast", "by head"
 CUTS: dict[str, Cutter] = {"windows": cut_of, "changes": cut_at_changes, "both": windows_and_changes}
 
 
@@ -140,26 +141,44 @@ def density(place: Place) -> str:
     return f"{rows / 60:.1f} rows a minute, {4 * rows * place.index.dim / 1e6:.1f} MB an hour"
 
 
-def stages(place: Place, title: str, model: AlignmentModel) -> None:
+def rows(place: Place, model: AlignmentModel) -> dict[str, tuple[Callable[[str], np.ndarray], np.ndarray]]:
+    """Of each stage how it searches, and `(Q, V)` scores of videos."""
     texts = place.text(list(place.searched.queries))
     row = {t: i for i, t in enumerate(place.searched.queries)}
     scores = [texts @ c.vectors.T for c in place.cut]
-    whole, best = np.stack([s[:, 0] for s in scores], 1), np.stack([s.max(1) for s in scores], 1)
-    shown = np.array([[attention(f @ t) for f in place.frames] for t in texts])
-    again = [s + (shown - best)[:, [i]] for i, s in enumerate(scores)]
     background = place.background()
     ends = np.cumsum([len(c.spans) for c in place.cut])[:-1]
-    biased = np.stack([(s - b).max(1) for s, b in zip(scores, np.split(background.bias, ends), strict=True)], 1)
+    lowered = [s - b for s, b in zip(scores, np.split(background.bias, ends), strict=True)]
+    best, biased = (np.stack([s.max(1) for s in some], 1) for some in (scores, lowered))
+    shown = np.array([[attention(f @ t) for f in place.frames] for t in texts])
+    # The bias of a video's frames is that of its best segment.
+    lower = np.stack([(s - low)[np.arange(len(s)), low.argmax(1)] for s, low in zip(scores, lowered, strict=True)], 1)
+    again = [s + (shown - best)[:, [i]] for i, s in enumerate(scores)]
+    again_lowered = [low + (shown - lower - biased)[:, [i]] for i, low in enumerate(lowered)]
     plain, full = place.searcher, replace(place.searcher, background=background)
-    measure(place, f"{title}: video means", lambda t: place.ten_of([s[row[t], :1] for s in scores]), whole)
-    measure(place, f"{title}: segments", lambda t: place.ten_of([s[row[t]] for s in scores]), best)
-    measure(place, f"{title}: segments, frames rescored", lambda t: place.ten_of([s[row[t]] for s in again]), shown)
-    measure(place, f"{title}: + localiser", place.hits(plain), best)
-    measure(place, f"{title}: + localiser, bias", place.hits(full), biased)
+
+    def by(some: list[np.ndarray]) -> Callable[[str], np.ndarray]:
+        return lambda text: place.ten_of([s[row[text]] for s in some])
+
+    found: dict[str, tuple[Callable[[str], np.ndarray], np.ndarray]] = {
+        "means of videos": (by([s[:, :1] for s in scores]), np.stack([s[:, 0] for s in scores], 1)),
+        SEGMENTS: (by(scores), best),
+        f"{SEGMENTS}, rescored on frames by attention": (by(again), shown),
+        f"{SEGMENTS}, bias": (by(lowered), biased),
+        f"{SEGMENTS}, bias, rescored on frames": (by(again_lowered), shown - lower),
+        LOCALISED: (place.hits(plain), best),
+        f"{LOCALISED}, bias (`vla search`)": (place.hits(full), biased),
+    }
     if model.heads:
-        measure(place, f"{title}: + head", place.hits(replace(plain, model=model)), best)
-        measure(place, f"{title}: + head, bias", place.hits(replace(full, model=model)), biased)
-    calibration(place, full)
+        found[HEAD] = place.hits(replace(plain, model=model)), best
+        found[f"{HEAD}, bias (`vla search` with a head)"] = place.hits(replace(full, model=model)), biased
+    return found
+
+
+def stages(place: Place, title: str, model: AlignmentModel) -> None:
+    for name, (find, videos) in rows(place, model).items():
+        measure(place, f"{title}: {name}", find, videos)
+    calibration(place, replace(place.searcher, background=place.background()))
 
 
 def calibration(place: Place, searcher: Searcher, draws: int = 5) -> None:

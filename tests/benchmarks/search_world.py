@@ -1,6 +1,6 @@
 """Does each stage of a search earn its place in the rendered world, and is its confidence what it says there?
 
-    python tests/benchmarks/search_world.py [FOLDER] [--run NAME] [--queries 400] [--parts table,sharpness,confidence]
+    python tests/benchmarks/search_world.py [FOLDER] [--run NAME] [--queries 400] [--parts table,weights,sharpness,confidence]
         [--models frozen,trained] [--rows both] [--train 1200] [--test 4000]
 
 Long videos of 16 held-out clips each (`_rendered.py`), in which nothing of 7 % of all that can be told ever happens. Asked for
@@ -8,10 +8,10 @@ are timed sentences of test clips; right is every moment in which just that happ
 default settings, if it is not there. Prints Markdown.
 
 `table`: moments in the corpus, percent, as `vla search` lists them (k 10, 3 a video), with the video's own R@1 and SumR. Below
-it, differences between rows with the interval of a paired bootstrap. `sharpness`: what a head's probability should weigh
-against the video's cosine, on videos of other clips. `confidence`: how often something is found for what never happens (200
-texts, 200 of what does), at the rates asked for, by what the index is compared with; and at a cosine that was fixed on
-videos of clips that were used for choosing.
+it, differences between rows with the interval of a paired bootstrap. On videos of other clips, `sharpness`: what a head's
+probability should weigh against the video's cosine; `weights`: what the contrast of a segment should. `confidence`: how often
+something is found for what never happens (200 texts, 200 of what does), at the rates asked for, by what the index is compared
+with; and at a cosine that was fixed on videos of clips that were used for choosing.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _rendered import Rendered, World, rendered
 from _searched import Searched
-from search_quality import CUTS, RATES, Place, area, attention, binomial, replace_heads
+from search_quality import CUTS, RATES, Place, area, binomial, replace_heads, rows
 
 from vla.cache.store import current_cache
 from vla.evaluate.bootstrap import interval
 from vla.evaluate.corpus_moments import places
 from vla.evaluate.retrieval import PARTIAL_RECALLS, ranks
 from vla.model import AlignmentModel
+from vla.search import moments
 from vla.search.background import Background
 from vla.search.bank import MOST, everyday
 from vla.search.moments import Finder
@@ -80,31 +81,6 @@ def values(place: Place, found: Find, videos: np.ndarray) -> tuple[np.ndarray, f
     return 100 * np.stack(cells, 1).astype(float), spent
 
 
-def rows(place: Place, model: AlignmentModel) -> dict[str, tuple[Find, np.ndarray]]:
-    """Of each stage how it searches, and `(Q, V)` scores of videos."""
-    texts = place.text(list(place.searched.queries))
-    row = {t: i for i, t in enumerate(place.searched.queries)}
-    scores = [texts @ c.vectors.T for c in place.cut]
-    whole, best = np.stack([s[:, 0] for s in scores], 1), np.stack([s.max(1) for s in scores], 1)
-    shown = np.array([[attention(f @ t) for f in place.frames] for t in texts])
-    again = [s + (shown - best)[:, [i]] for i, s in enumerate(scores)]
-    background = place.background()
-    ends = np.cumsum([len(c.spans) for c in place.cut])[:-1]
-    biased = np.stack([(s - b).max(1) for s, b in zip(scores, np.split(background.bias, ends), strict=True)], 1)
-    plain, full = place.searcher, replace(place.searcher, background=background)
-    found: dict[str, tuple[Find, np.ndarray]] = {
-        "means of videos": (lambda t: place.ten_of([s[row[t], :1] for s in scores]), whole),
-        "segments": (lambda t: place.ten_of([s[row[t]] for s in scores]), best),
-        "segments, frames rescored by attention": (lambda t: place.ten_of([s[row[t]] for s in again]), shown),
-        "segments, then localiser": (place.hits(plain), best),
-        "segments, then localiser, bias": (place.hits(full), biased),
-    }
-    if model.heads:
-        found["segments, then head"] = place.hits(replace(plain, model=model)), best
-        found["segments, then head, bias"] = place.hits(replace(full, model=model)), biased
-    return found
-
-
 def table(place: Place, title: str, model: AlignmentModel) -> None:
     truths = np.mean([len(t) for t in place.searched.queries.values()])
     lengths = np.mean([v.duration_seconds for v in place.searched.videos])
@@ -116,7 +92,7 @@ def table(place: Place, title: str, model: AlignmentModel) -> None:
         print(f"| {name} | " + " | ".join(f"{c:.1f}" for c in known[name].mean(0)) + f" | {spent:.0f} |", flush=True)
     names = list(known)
     print()
-    for later, earlier in [(1, 0), (2, 1), (3, 1), (4, 3), (5, 3), (6, 4), (6, 5)]:
+    for later, earlier in [(1, 0), (2, 1), (3, 1), (4, 3), (5, 1), (6, 5), (6, 3), (7, 5), (8, 7), (8, 6)]:
         if later < len(names):
             gains = known[names[later]] - known[names[earlier]]
             cells = [f"{COLUMNS[c]} {gains[:, c].mean():+.1f} {_between(gains[:, c])}" for c in (0, 1, 3, 5)]
@@ -126,6 +102,18 @@ def table(place: Place, title: str, model: AlignmentModel) -> None:
 def _between(gains: np.ndarray) -> str:
     low, high = interval(gains)
     return f"[{low:+.1f}, {high:+.1f}]"
+
+
+def weights(place: Place) -> None:
+    """What the contrast of a segment weighs beside its cosine, with bias."""
+    full = replace(place.searcher, background=place.background())
+    none = np.zeros((len(place.searched.queries), len(place.cut)))
+    print("\n| weight | " + " | ".join(COLUMNS[:4]) + " |\n|---|" + "---|" * 4)
+    before = moments._CONTRAST
+    for moments._CONTRAST in (0.0, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5):
+        cells = values(place, place.hits(full), none)[0].mean(0)[:4]
+        print(f"| {moments._CONTRAST:g} | " + " | ".join(f"{c:.1f}" for c in cells) + " |", flush=True)
+    moments._CONTRAST = before
 
 
 def sharpness(place: Place, model: AlignmentModel) -> None:
@@ -215,6 +203,8 @@ def main() -> None:
             other = Place(searched(world, spare, arguments.queries, taught, told), top / "spare", plain, cut)
             if "sharpness" in parts and model.heads:
                 sharpness(other, model)
+            if "weights" in parts:
+                weights(other)
             if "table" in parts:
                 table(place, title, model)
             if "confidence" in parts:

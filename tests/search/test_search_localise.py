@@ -1,4 +1,4 @@
-"""Where a curve stands out: what a loop finds, and what must hold for any curve."""
+"""Which spans stand out in a curve: what a loop finds, and what must hold for any curve."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import naive_search
 from vla.errors import ShapeError, UsageError
-from vla.search.localise import localise
-from vla.spans import iou, windows
+from vla.search.localise import contrast
+from vla.spans import windows
 
 
 def drawn(seed, frames):
@@ -22,120 +22,108 @@ def drawn(seed, frames):
     return curve, times, float(times[-1] + rng.uniform(0, 1))
 
 
+def grid(times, duration):
+    """Every span between two of some seconds."""
+    edges = np.unique([*times[:: max(1, len(times) // 12)], duration])
+    return [(a, b) for i, a in enumerate(edges) for b in edges[i + 1 :]]
+
+
 @pytest.mark.parametrize("seed", range(24))
-@pytest.mark.parametrize("with_windows", [False, True])
-def test_the_spans_are_those_of_a_loop(seed, with_windows):
+def test_spans_stand_out_as_in_a_loop(seed):
     curve, times, duration = drawn(seed, [1, 2, 3, 17, 60, 140][seed % 6])
-    others = [w[2:] for w in windows(times, duration) if w[3] > w[2]] if with_windows else []
-    found, wanted = localise(curve, times, duration, others), naive_search.localised(curve, times, duration, others)
-    np.testing.assert_allclose(found.scores, [w[0] for w in wanted], atol=1e-9)
-    # Two spans may have one score but for rounding; where they do not, they are the same.
-    if len(set(np.round(found.scores, 7))) == len(found.scores):
-        np.testing.assert_allclose(found.spans, [w[1:3] for w in wanted], atol=1e-9)
-        np.testing.assert_allclose(found.peaks, [w[3] for w in wanted], atol=1e-9)
+    spans = [w[2:] for w in windows(times, duration) if w[3] > w[2]] + grid(times, duration)
+    found = contrast(curve, times, duration, spans)
+    np.testing.assert_allclose(found, naive_search.contrast(curve, times, duration, spans), atol=1e-9)
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.integers(-50, 50), min_size=1, max_size=50), st.integers(1, 12))
-def test_what_holds_for_any_curve(values, most):
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=50))
+def test_what_holds_for_any_curve(values):
     curve, times = np.array(values) / 64, np.arange(len(values)) / 2
-    duration = len(values) / 2
-    found = localise(curve, times, duration, most=most)
-    assert 1 <= len(found.spans) <= most and len(found.spans) == len(found.scores) == len(found.peaks)
-    assert (np.diff(found.scores) <= 0).all() and (found.scores >= 0).all()
-    assert (found.spans[:, 0] < found.spans[:, 1]).all() and found.spans.min() >= 0 and found.spans.max() <= duration
-    assert set(found.spans.ravel()) <= {*times, duration}
-    assert ((found.spans[:, 0] <= found.peaks) & (found.peaks < found.spans[:, 1])).all()
-    overlaps = iou(found.spans, found.spans) - np.eye(len(found.spans))
-    assert (overlaps <= 0.3 + 1e-12).all()
-    for (start, end), peak in zip(found.spans, found.peaks, strict=True):
-        inside = curve[(times >= start) & (times < end)]
-        assert curve[times == peak][0] == inside.max()
+    spans = grid(times, len(values) / 2)
+    found = contrast(curve, times, len(values) / 2, spans)
+    assert found.shape == (len(spans),) and (np.abs(found) <= 1).all()
+    assert found.max() == 1 or not found.any()
+    # In any order, and each by itself as often as wanted.
+    assert contrast(curve, times, len(values) / 2, [*spans[::-1], *spans]).tolist() == [*found[::-1], *found]
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_shift_of_the_curve_changes_nothing_and_a_factor_only_the_scores(seed):
+def test_neither_a_number_added_nor_a_factor_nor_a_shift_in_time_changes_anything(seed):
     curve, times, duration = drawn(seed, 80)
-    curve = np.round(curve * 1024) / 1024  # sums of these are exact, so ties stay ties
-    plain, shifted, scaled = (localise(c, times, duration) for c in (curve, curve + 2.0, curve * 4.0))
-    np.testing.assert_allclose(shifted.scores, plain.scores, atol=1e-9)
-    np.testing.assert_allclose(scaled.scores, 4 * plain.scores, atol=1e-9)
-    for other in (shifted, scaled):
-        np.testing.assert_array_equal(other.spans, plain.spans)
-        np.testing.assert_array_equal(other.peaks, plain.peaks)
+    spans = np.array(grid(times, duration))
+    plain = contrast(curve, times, duration, spans)
+    np.testing.assert_allclose(contrast(curve + 2.0, times, duration, spans), plain, atol=1e-9)
+    np.testing.assert_allclose(contrast(curve * 4.0, times, duration, spans), plain, atol=1e-9)
+    np.testing.assert_allclose(contrast(curve, times + 64, duration + 64, spans + 64), plain, atol=1e-9)
 
 
-def test_a_shift_in_time_shifts_the_spans():
-    curve, times, duration = drawn(3, 90)
-    plain, later = localise(curve, times, duration), localise(curve, times + 64, duration + 64)
-    np.testing.assert_allclose(later.spans, plain.spans + 64)
-    np.testing.assert_allclose(later.scores, plain.scores, atol=1e-9)
+def best(curve, times, duration):
+    spans = [(a, b) for a in times for b in [*times, duration] if a < b]
+    return spans[int(contrast(curve, times, duration, spans).argmax())]
 
 
-def test_a_planted_stretch_is_found():
-    """Seconds 30 to 37.5 of two minutes, and a dip of half a second within does not break it."""
-    times = np.arange(240) / 2
-    curve = np.random.default_rng(0).normal(0.2, 0.004, 240)
+def test_of_all_spans_a_planted_one_stands_out_most():
+    """Seconds 30 to 37.5 of a minute, and a dip of half a second within does not break it."""
+    times = np.arange(120) / 2
+    curve = np.random.default_rng(0).normal(0.2, 0.004, 120)
     curve[60:75] += 0.1
     curve[66] -= 0.1
-    best = localise(curve, times, 120.0)
-    # Smoothing may cost the frames at both ends.
-    assert iou(best.spans[:1], [[30.0, 37.5]])[0, 0] >= 6.5 / 7.5 and 30 <= best.peaks[0] < 37.5
+    assert best(curve, times, 60.0) == (30.0, 37.5)
 
 
-def test_two_stretches_are_two_spans_the_longer_first():
-    curve = np.full(200, 0.2)
-    curve[20:30] = curve[100:130] = 0.3
-    found = localise(curve, np.arange(200.0), 200.0)
-    assert found.spans[:2].tolist() == [[100.0, 130.0], [20.0, 30.0]]
+def test_of_two_equal_heights_the_longer_one_stands_out_more():
+    curve = np.full(60, 0.2)
+    curve[5:10] = curve[30:45] = 0.3
+    spans = [(5.0, 10.0), (30.0, 45.0), (5.0, 45.0), (46.0, 59.0)]
+    found = contrast(curve, np.arange(60.0), 60.0, spans)
+    # Height times root of length, but for what is smoothed away: 0.58 of the longer one.
+    assert (
+        found[1] == 1
+        and found[0] == pytest.approx((5 / 15) ** 0.5, abs=0.02)
+        and found[3] == pytest.approx(-((13 / 15) ** 0.5), abs=0.02)
+    )
+    assert found[3] < found[2] < 0
 
 
 def test_a_moment_that_takes_most_of_a_short_video_is_found_whole():
     curve = np.full(20, 0.2)
     curve[4:18] = [0.3, 0.31] * 7
-    assert localise(curve, np.arange(20.0), 20.0).spans[0].tolist() == [4.0, 18.0]
-
-
-def test_what_does_not_rise_follows_what_does_by_its_mean():
-    curve = np.full(60, 0.1)
-    curve[10:20], curve[30:40], curve[50:55] = 0.5, 0.3, 0.2
-    others = [(50.0, 55.0), (30.0, 40.0)]
-    found = localise(curve, np.arange(60.0), 60.0, others, most=3)
-    assert found.spans.tolist() == [[10.0, 20.0], [30.0, 40.0], [50.0, 55.0]]
-    assert found.scores[0] > 0 and found.scores[1:].tolist() == [0.0, 0.0]
+    assert best(curve, np.arange(20.0), 20.0) == (4.0, 18.0)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 50])
-def test_a_flat_curve_is_the_whole_video_with_score_0(frames):
-    found = localise(np.full(frames, 0.3), np.arange(frames) / 2, frames / 2)
-    assert found.spans.tolist() == [[0.0, frames / 2]] and found.scores.tolist() == [0.0]
+@pytest.mark.parametrize("value", [0.3, 0.0, -1 / 3])
+def test_in_a_flat_curve_nothing_stands_out(frames, value):
+    spans = grid(np.arange(frames) / 2, frames / 2)
+    assert not contrast(np.full(frames, value), np.arange(frames) / 2, frames / 2, spans).any()
 
 
 def test_frames_that_are_never_shown_count_for_nothing():
     curve = np.full(60, 0.2)
     curve[30:36] = 0.4
     times = np.arange(60) / 2
-    plain = localise(curve, times, 30.0)
+    spans = grid(times, 30.0)
+    plain = contrast(curve, times, 30.0, spans)
     for where, value in ((30, 0.4), (10, 9.0), (0, -9.0)):
-        more = localise(np.insert(curve, where, value), np.insert(times, where, times[where]), 30.0)
-        np.testing.assert_array_equal(more.spans, plain.spans)
-        np.testing.assert_allclose(more.scores, plain.scores, atol=1e-12)
-    np.testing.assert_array_equal(localise(np.append(curve, 9.0), np.append(times, 30.0), 30.0).spans, plain.spans)
+        more = contrast(np.insert(curve, where, value), np.insert(times, where, times[where]), 30.0, spans)
+        np.testing.assert_allclose(more, plain, atol=1e-12)
+    np.testing.assert_allclose(contrast(np.append(curve, 9.0), np.append(times, 30.0), 30.0, spans), plain, atol=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("curve", "times", "duration", "most", "error"),
+    ("curve", "times", "duration", "spans", "error"),
     [
-        ([], [], 0.0, 1, ShapeError),
-        ([1.0], [0.0, 1.0], 2.0, 1, ShapeError),
-        ([[1.0]], [0.0], 2.0, 1, ShapeError),
-        ([np.nan], [0.0], 1.0, 1, UsageError),
-        ([1.0, 2.0], [1.0, 0.0], 2.0, 1, UsageError),
-        ([1.0], [3.0], 2.0, 1, UsageError),
-        ([1.0], [0.0], np.inf, 1, UsageError),
-        ([1.0], [0.0], 1.0, 0, UsageError),
+        ([], [], 0.0, [], ShapeError),
+        ([1.0], [0.0, 1.0], 2.0, [], ShapeError),
+        ([[1.0]], [0.0], 2.0, [], ShapeError),
+        ([np.nan], [0.0], 1.0, [], UsageError),
+        ([1.0, 2.0], [1.0, 0.0], 2.0, [], UsageError),
+        ([1.0], [3.0], 2.0, [], UsageError),
+        ([1.0], [0.0], np.inf, [], UsageError),
+        ([1.0], [0.0], 1.0, [(1.0, 0.0)], UsageError),
     ],
 )
-def test_what_is_no_curve(curve, times, duration, most, error):
+def test_what_is_no_curve(curve, times, duration, spans, error):
     with pytest.raises(error):
-        localise(curve, times, duration, most=most)
+        contrast(curve, times, duration, spans)

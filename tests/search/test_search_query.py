@@ -75,13 +75,12 @@ def naive(cache, query, k, per_video, background=None, vector=None):
             segments.append((score, start, end, float(times[max(inside, key=lambda i: frames[i] @ vector)])))
             row += 1
         best = max(s[0] for s in segments)
-        if len(frames) < 4:
-            moments = naive_search.apart(segments, per_video)
-        else:
+        if len(frames) >= 4:
             curve = [float(f @ vector) for f in frames]
-            moments = naive_search.localised(curve, times, duration, [s[1:3] for s in segments], per_video)
-            top = moments[0][0]
-            moments = [(best + np.log(max(m[0] / top if top else 1.0, 1e-3)) / 20, *m[1:]) for m in moments]
+            stands = naive_search.contrast(curve, times, duration, [s[1:3] for s in segments])
+            segments = [(s[0] + 0.07 * more, *s[1:]) for s, more in zip(segments, stands, strict=True)]
+        moments = naive_search.apart(segments, per_video)
+        moments = [(best + m[0] - moments[0][0], *m[1:]) for m in moments]
         found += [(m[0], video_id, *m[1:]) for m in moments]
     return sorted(found, key=lambda f: -f[0])[:k]
 

@@ -11,6 +11,7 @@ from vla.features import FrameFeatures
 from vla.search.asked import Query
 from vla.search.limits import Limits
 from vla.search.same import ALIKE, is_same
+from vla.spans import iou
 
 
 def video(name, values, times=None, step=0.5):
@@ -90,7 +91,8 @@ def test_a_video_that_was_encoded_anew_is_no_result_of_its_own(find):
     both = [h for h in hits if h.video_id in ("v/2.mp4", "again.mkv")]
     assert len(both) == 1 and len(hits) == 6 and [h.rank for h in hits] == [1, 2, 3, 4, 5, 6]
     ((other, start, end),) = both[0].similar
-    assert {other, both[0].video_id} == {"v/2.mp4", "again.mkv"} and (start, end) == (both[0].start, both[0].end)
+    assert {other, both[0].video_id} == {"v/2.mp4", "again.mkv"}
+    assert iou([(start, end)], [(both[0].start, both[0].end)])[0, 0] >= 0.5, "noise may choose another segment"
     assert all(h.similar == () for h in hits if h not in both)
     assert [dataclasses.replace(h, similar=()) for h in find.search("a dog", 6, 1)] == [
         dataclasses.replace(h, similar=()) for h in hits

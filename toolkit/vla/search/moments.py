@@ -11,15 +11,19 @@ import numpy as np
 from vla.corpus import Corpus, Query
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, of_like_length
-from vla.search.localise import localise
+from vla.search.localise import contrast
 from vla.spans import nms
 
 _FEW = 4
 """A curve of fewer frames has no background that a moment could stand out from: its segments are compared instead."""
+_CONTRAST = 0.07
+"""What standing out best in a video's curve weighs, in units of a cosine. Cosines alone prefer what is brief, standing out alone
+looks past what a projector was trained on. More finds more in collages, in their video; less finds more in the corpus of the
+rendered world (`tests/benchmarks/localisers.py choose`, `search_world.py --parts weights`)."""
 _SHARPNESS = 20.0
-"""`exp(20 s) * p`: what a moment's share `p` weighs against its video's cosine `s`. Source: XML (Lei et al., ECCV 2020)."""
 _HEAD_SHARPNESS = 5.0
-"""The same for a head's `p`, which one may compare between videos."""
+"""`exp(5 s) * p`: what the probability `p` that a head gives a moment weighs against its video's cosine `s`; with 20 for how
+sure a moment is. Source: XML (Lei et al., ECCV 2020), which has 20 to rank."""
 TOGETHER = 16
 """Videos that a head is asked about at a time, the best ones first; no result depends on it."""
 VIDEOS = 32
@@ -31,7 +35,7 @@ _OVERLAP = 0.3
 
 @dataclass(frozen=True)
 class Segments:
-    """What an index knows of a video for one query, best first.
+    """The segments of a video, as an index scores them for one query.
 
     Attributes:
         spans: `(N, 2)` seconds.
@@ -115,43 +119,44 @@ class Finder:
 
     def find(
         self,
-        features: FrameFeatures,
+        features: FrameFeatures | None,
         frames: np.ndarray,
         query: np.ndarray,
         held: Segments,
-        windows: np.ndarray,
         most: int,
         told: Told | None = None,
     ) -> Moments:
-        """Up to `most` moments.
+        """Up to `most` moments; the best has the score of the video's best segment, if no head was asked.
 
         Args:
-            features: of the video.
+            features: of the video; None if it left the cache.
             frames: `(T, E)` its unit frames.
             query: `(E,)` unit vector.
-            held: segments of the video with their scores; the best is enough where the curve is read.
-            windows: `(M, 2)` seconds, all segments of the video.
+            held: all segments of the video.
             most: moments to return.
             told: what the head says of the video; None where it was not asked.
         """
-        curve = frames @ query
+        if features is None:
+            return _of_segments(held, held.scores, None, np.zeros(0), most)
+        curve, top = frames @ query, float(held.scores.max())
         if told is not None and len(told.spans):
-            scores = float(held.scores[0]) + np.log(np.maximum(told.chances, _LEAST)) / _HEAD_SHARPNESS
+            scores = top + np.log(np.maximum(told.chances, _LEAST)) / _HEAD_SHARPNESS
             certain = held.cosine + _behind(told.chances)
             return Moments(told.spans, scores, certain, peaks_of(features, curve, told.spans))
         if len(curve) < _FEW:
-            return of_segments(features, curve, held, most)
-        found = localise(curve, features.timestamps_seconds, features.duration_seconds, windows, most)
-        behind = _behind(found.scores)
-        return Moments(found.spans, float(held.scores[0]) + behind, held.cosine + behind, found.peaks)
+            return _of_segments(held, held.scores, features, curve, most)
+        stands = contrast(curve, features.timestamps_seconds, features.duration_seconds, held.spans)
+        return _of_segments(held, held.scores + _CONTRAST * stands, features, curve, most)
 
 
-def of_segments(features: FrameFeatures | None, curve: np.ndarray, held: Segments, most: int) -> Moments:
-    """The segments themselves, as the index scores them; without the video's frames a peak is where its segment starts."""
-    kept = nms(held.spans, held.scores, _OVERLAP, most=most)
-    spans, scores = held.spans[kept], held.scores[kept]
+def _of_segments(
+    held: Segments, scores: np.ndarray, features: FrameFeatures | None, curve: np.ndarray, most: int
+) -> Moments:
+    """The best segments by `scores` `(N,)`; without the video's frames a peak is where its segment starts."""
+    kept = nms(held.spans, scores, _OVERLAP, most=most)
+    spans, behind = held.spans[kept], scores[kept] - scores[kept[0]]
     peaks = spans[:, 0] if features is None else peaks_of(features, curve, spans)
-    return Moments(spans, scores, held.cosine + scores - scores[0], peaks)
+    return Moments(spans, float(held.scores.max()) + behind, held.cosine + behind, peaks)
 
 
 def _by_head(

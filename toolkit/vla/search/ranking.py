@@ -17,7 +17,7 @@ from vla.search.asked import Sought
 from vla.search.background import Background
 from vla.search.found import Found, looked_into
 from vla.search.frames import SearchedFrames
-from vla.search.moments import TOGETHER, VIDEOS, Finder, Moments, Segments, Told, of_segments
+from vla.search.moments import TOGETHER, VIDEOS, Finder, Moments, Segments, Told
 from vla.search.same import NEARLY_ALIKE, is_same, mean_of
 from vla.search.sequences import Chain, chains
 from vla.search.store import SearchIndex
@@ -70,7 +70,7 @@ class Ranking:
             allowed: `(V,)` bool, which videos to look at; None for all.
             merge: False leaves moments that show the same apart.
         """
-        seen: dict[tuple[int, int], Moments] = {}
+        seen: dict[int, Moments] = {}
         told: dict[int, Told | None] = {}
 
         def look(rows: int, most: int) -> tuple[list[Found], bool]:
@@ -94,7 +94,7 @@ class Ranking:
             videos = np.unique(np.concatenate([self._first[self.index.video_of_row[n.ids]] for n in near])).tolist()
             for video in videos:
                 if video not in tops:
-                    tops[video] = float(np.mean([self._best_score(step, video) for step in steps]))
+                    tops[video] = float(np.mean([self._segments(step, video).scores.max() for step in steps]))
             order = sorted(videos, key=lambda v: (-tops[v], v))
 
             def of(video: int) -> list[Found]:
@@ -197,7 +197,7 @@ class Ranking:
         rows: _Rows,
         most: int,
         per_video: int,
-        seen: dict[tuple[int, int], Moments],
+        seen: dict[int, Moments],
         told: dict[int, Told | None],
     ) -> tuple[list[Found], bool]:
         owners = self._first[self.index.video_of_row[rows.ids]]
@@ -207,15 +207,11 @@ class Ranking:
         videos = None if raw is None else max(VIDEOS, most)
 
         def of(video: int) -> list[Found]:
-            places = np.flatnonzero(owners == video)
-            key = (video, len(places))
-            if key not in seen:
+            if video not in seen:
                 if raw is not None and video not in told:
                     self._tell([v for v, _ in tops[:videos] if v not in told][:TOGETHER], raw, per_video, told)
-                best = float(rows.cosines[places].max())
-                held = Segments(self.index.spans[rows.ids[places]], rows.scores[places], best)
-                seen[key] = self._moments(video, asked, held, per_video, told.get(video))
-            m = seen[key]
+                seen[video] = self._moments(video, asked, per_video, told.get(video))
+            m = seen[video]
             return [
                 Found(video, float(score), span, float(peak), float(certain))
                 for score, span, peak, certain in zip(m.scores, m.spans, m.peaks, m.certain, strict=True)
@@ -230,20 +226,18 @@ class Ranking:
         told.update(dict.fromkeys(videos))
         told.update(zip(there, self._finder.told(list(there.values()), raw, most), strict=True))
 
-    def _moments(self, video: int, asked: Sought, held: Segments, most: int, told: Told | None) -> Moments:
-        known = self.frames_of(video)
-        if known is None:
-            return of_segments(None, np.zeros(0), held, most)
-        features, frames = known
-        windows = self.index.spans[self._rows_of(video)]
-        return self._finder.find(features, frames, asked.vector, held, windows, most, told)
+    def _moments(self, video: int, asked: Sought, most: int, told: Told | None) -> Moments:
+        features, frames = self.frames_of(video) or (None, np.zeros((0, self.index.dim), np.float32))
+        return self._finder.find(features, frames, asked.vector, self._segments(asked, video), most, told)
 
-    def _best_score(self, step: Sought, video: int) -> float:
+    def _segments(self, asked: Sought, video: int) -> Segments:
         rows = self._rows_of(video)
-        scores = self.index.vectors_of(rows) @ step.vector
-        if self.background is not None and step.is_of_texts:
-            scores = scores - self.background.bias[rows]
-        return float(scores.max())
+        scores = cosines = (self.index.vectors_of(rows) @ asked.vector).astype(np.float64)
+        if not np.isfinite(cosines).all():
+            raise CacheError("the index holds values that are no numbers: run 'vla index' again")
+        if self.background is not None and asked.is_of_texts:
+            scores = cosines - self.background.bias[rows]
+        return Segments(self.index.spans[rows], scores, float(cosines.max()))
 
     def _chains(self, steps: list[Sought], video: int, within: float, most: int) -> list[Chain]:
         known = self.frames_of(video)

@@ -19,6 +19,7 @@ from vla.evaluate.answers import told_counts
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, segments_of
 from vla.progress import Progress, ProgressCallback, silent
+from vla.search.cuts import windows_and_changes
 from vla.search.moments import Finder, Segments
 from vla.sentences import split_to_fit
 from vla.stages.encoder import query_encoder
@@ -231,11 +232,10 @@ def _reply(
         others = tuple(zip(labels, map(float, best.values), strict=False))
     vector = texts.aligned(model, stated(texts.asked, answer))
     frames = aligned.rows.float().cpu().numpy()
-    windows = segments_of(frames, video, corpus.cuts[0])
-    scores = windows.vectors @ vector
-    order = np.argsort(-scores, kind="stable")
-    held = Segments(windows.spans[order], scores[order], float(scores[order[0]]))
-    spans = Finder(model, None).find(video, frames, vector, held, windows.spans, moments)
+    segments = segments_of(frames, video, windows_and_changes(video))
+    scores = (segments.vectors @ vector).astype(np.float64)
+    held = Segments(segments.spans, scores, float(scores.max()))
+    spans = Finder(model, None).find(video, frames, vector, held, moments)
     where = tuple((float(a), float(b), float(p)) for (a, b), p in zip(spans.spans, spans.peaks, strict=True))
     path = "" if run.spec.is_imported else str(place.video_path(video.video_id))
     return Reply(video.video_id, path, texts.asked, kind, answer, others, unseen, where, run.name)
