@@ -38,23 +38,41 @@ def smoothed(curve, times):
     return found
 
 
-def contrast(curve, times, duration, spans):
-    """How well each span stands out, the best 1."""
-    real = [i for i, (a, b) in enumerate(zip(times, [*times[1:], duration], strict=True)) if b > a] or [len(times) - 1]
-    curve, times = [curve[i] for i in real], [times[i] for i in real]
-    edges = [*times, duration]
-    values = smoothed(curve, times)
-    lowest, peak = min(values), max(values)
-    background = float(np.median([v for v in values if v <= (lowest + peak) / 2]))
-    level = (background + peak) / 2
-    found = []
-    for start, end in spans:
-        shown = [i for i in range(len(times)) if max(edges[i], start) < min(edges[i + 1], end)]
-        total = sum((values[i] - level) * (edges[i + 1] - edges[i]) for i in shown)
-        length = edges[shown[-1] + 1] - edges[shown[0]]
-        found.append(total / math.sqrt(length) if length else 0.0)
-    best = max(found)
-    return [max(f / best, -1.0) if best > 1e-9 else 0.0 for f in found]
+class Curve:
+    """How well spans stand out, by loops."""
+
+    def __init__(self, curve, times, duration):
+        real = [i for i, (a, b) in enumerate(zip(times, [*times[1:], duration], strict=True)) if b > a]
+        real = real or [len(times) - 1]
+        curve, times = [curve[i] for i in real], [times[i] for i in real]
+        self.edges = [*times, duration]
+        values = smoothed(curve, times)
+        lowest, peak = min(values), max(values)
+        background = float(np.median([v for v in values if v <= (lowest + peak) / 2]))
+        self.above = [v - (background + peak) / 2 for v in values]
+
+    def shown(self, span):
+        edges = self.edges
+        some = [i for i in range(len(edges) - 1) if max(edges[i], span[0]) < min(edges[i + 1], span[1])]
+        return edges[some[0]], edges[some[-1] + 1]
+
+    def contrast(self, span):
+        start, end = self.shown(span)
+        edges = self.edges
+        total = sum(a * (edges[i + 1] - edges[i]) for i, a in enumerate(self.above) if start <= edges[i] < end)
+        return total / math.sqrt(end - start)
+
+    def refined(self, span, gain):
+        start, end = span = self.shown(span)
+        reach = (end - start) / 2 + 1e-9
+        others = [
+            (a, b)
+            for a in self.edges
+            for b in self.edges
+            if a < b and abs(a - start) <= reach and abs(b - end) <= reach
+        ]
+        best = max(others, key=self.contrast)
+        return best if self.contrast(best) - self.contrast(span) >= gain else span
 
 
 def popularity(row, beta=40.0):

@@ -16,7 +16,7 @@ Every method has the same curves, of a query's cosines with the video's frames, 
 IoU of at most 0.3. *Windows*: of 2 to 128 s, by the cosine of their mean frame. *Changes*: what lies between changes, and unions
 of that, as an index has them (`vla.search.boundaries`). *Both*: as an index has them. *Watershed*: the stretches above each of
 ten quantiles of the curve, by their mean (Diwan et al. 2023). *Static contrast*: the same stretches, by their mean less that of
-the rest (TFVTG, Zheng et al., ECCV 2024). *Contrast*: windows and changes by `vla.search.localise.contrast`. *Cosine and
+the rest (TFVTG, Zheng et al., ECCV 2024). *Contrast*: windows and changes by `vla.search.localise.Curve`. *Cosine and
 contrast*: by both, as `vla search` has it.
 """
 
@@ -46,10 +46,11 @@ from vla.corpus import Corpus, cut_of, load_corpus
 from vla.datasets._open import read_annotations
 from vla.evaluate.heads import answer
 from vla.evaluate.located import located
+from vla.features import FrameFeatures
 from vla.model import AlignmentModel, frozen, segments_of
-from vla.search import moments
+from vla.search import localise, moments
 from vla.search.cuts import Cutter, cut_at_changes, windows_and_changes
-from vla.search.localise import contrast, smooth
+from vla.search.localise import smooth
 from vla.spans import iou, nms
 from vla.train.checkpoint import load_model
 from vla.workspace import Workspace
@@ -86,13 +87,23 @@ def by_contrast(curve: Curve) -> np.ndarray:
     return best(spans, inside - outside)
 
 
-def by_cosine_and_contrast(kind: str, weight: float | None = None) -> Method:
+def by_cosine_and_contrast(kind: str) -> Method:
+    finder = moments.Finder(frozen(1, 1.0), None)
+
     def found(curve: Curve) -> np.ndarray:
+        # Frames of one number, which is their cosine with the query.
+        features = FrameFeatures("", curve.values[:, None], curve.times, curve.duration)
         spans, cosines = curve.rows[kind]
-        stands = contrast(curve.values, curve.times, curve.duration, spans)
-        return best(spans, cosines + (moments._CONTRAST if weight is None else weight) * stands)
+        held = moments.Segments(spans, np.asarray(cosines, np.float64), float(cosines.max()))
+        located = finder.find(features, curve.values[:, None], np.ones(1, np.float32), held, MOST)
+        return np.column_stack([located.spans, located.scores])
 
     return found
+
+
+def by_contrast_of_rows(curve: Curve) -> np.ndarray:
+    spans = curve.rows["both"][0]
+    return best(spans, localise.Curve(curve.values, curve.times, curve.duration).contrast(spans))
 
 
 CUTS: dict[str, Cutter] = {"windows": cut_of, "changes": cut_at_changes, "both": windows_and_changes}
@@ -100,7 +111,7 @@ METHODS: dict[str, Method] = {
     **{kind: by_rows(kind) for kind in CUTS},
     "watershed": by_watershed,
     "static contrast": by_contrast,
-    "contrast": by_cosine_and_contrast("both", 1e6),
+    "contrast": by_contrast_of_rows,
     **{f"cosine and contrast, {kind}": by_cosine_and_contrast(kind) for kind in CUTS},
 }
 

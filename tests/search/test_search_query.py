@@ -76,9 +76,18 @@ def naive(cache, query, k, per_video, background=None, vector=None):
             row += 1
         best = max(s[0] for s in segments)
         if len(frames) >= 4:
-            curve = [float(f @ vector) for f in frames]
-            stands = naive_search.contrast(curve, times, duration, [s[1:3] for s in segments])
-            segments = [(s[0] + 0.07 * more, *s[1:]) for s, more in zip(segments, stands, strict=True)]
+            cosines = [float(f @ vector) for f in frames]
+            curve = naive_search.Curve(cosines, times, duration)
+            stands = [curve.contrast(s[1:3]) for s in segments]
+            most = max(stands)
+            if most > 0:
+                segments = [(s[0] + 0.07 * max(c / most, -1.0), *s[1:]) for s, c in zip(segments, stands, strict=True)]
+                refined = []
+                for score, *span, _ in naive_search.apart(segments, 2 * per_video):
+                    start, end = curve.refined(span, 0.1 * most)
+                    inside = [i for i, t in enumerate(times) if start <= t < end]
+                    refined.append((score, start, end, float(times[max(inside, key=lambda i: cosines[i])])))
+                segments = refined
         moments = naive_search.apart(segments, per_video)
         moments = [(best + m[0] - moments[0][0], *m[1:]) for m in moments]
         found += [(m[0], video_id, *m[1:]) for m in moments]
@@ -169,8 +178,15 @@ def test_copies_of_a_video_are_one_result(tmp_path):
     assert {h.copies for h in again if h.video_id == "w/copy.mp4" and not h.is_missing} == {("v/1.mp4", "a/copy.mp4")}
 
 
+def of_the_nearest(span, segments, cosines):
+    """The best cosine of what shares half with `span`, or of what shares most."""
+    shares = [overlap(span, tuple(s)) for s in segments.tolist()]
+    least = min(0.5, max(shares))
+    return max(c for c, share in zip(cosines, shares, strict=True) if share >= least)
+
+
 def test_a_head_for_moments_is_asked_where_there_is_one(tmp_path):
-    """Its spans and its order within a video; the video's own score bounds what it says."""
+    """Its spans and probabilities; the segment that shows a span bounds what it says."""
     torch.manual_seed(0)
     model = AlignmentModel(ModelConfig(12, heads={"moments": {"width": 8, "levels": 4}})).eval()
     cache = filled(tmp_path / "c", [40, 70])
@@ -185,16 +201,13 @@ def test_a_head_for_moments_is_asked_where_there_is_one(tmp_path):
             rows = model.heads["moments"].decode(model.heads["moments"](model(batch), batch), batch)[0]
         kept = rows[nms(rows[:, :2], rows[:, 2], 0.3, most=3)]
         mine = [h for h in hits if h.video_id == name]
+        segments = segments_of(unit(features.values.astype(np.float64)), features, windows_and_changes(features))
+        cosines = segments.vectors @ unit(raw)
+        wanted = [(of_the_nearest((a, b), segments.spans, cosines) + np.log(p) / 20, a, b) for a, b, p in kept]
+        wanted = sorted(wanted, reverse=True)[: len(mine)]
         assert mine
-        np.testing.assert_allclose([(h.start, h.end) for h in mine], kept[: len(mine), :2], atol=1e-9)
-        best = max(
-            float(v @ unit(raw))
-            for v in segments_of(
-                unit(features.values.astype(np.float64)), features, windows_and_changes(features)
-            ).vectors
-        )
-        wanted = [best + np.log(p) / 5 for p in kept[: len(mine), 2]]
-        np.testing.assert_allclose([h.score for h in mine], wanted, atol=1e-4)
+        np.testing.assert_allclose([(h.start, h.end) for h in mine], [w[1:] for w in wanted], atol=1e-9)
+        np.testing.assert_allclose([h.score for h in mine], [w[0] for w in wanted], atol=1e-4)
 
 
 def with_a_head():
@@ -227,11 +240,10 @@ def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path,
     wanted = []
     for name in cache.video_ids():
         features = cache.frames(name)
-        best = (
-            segments_of(model.align_frames(features), features, windows_and_changes(features)).vectors @ vector
-        ).max()
+        segments = segments_of(model.align_frames(features), features, windows_and_changes(features))
         for start, end, chance in told_alone(model, features, raw, 3):
-            wanted.append((best + np.log(max(chance, 1e-3)) / 5, name, start, end))
+            near = of_the_nearest((start, end), segments.spans, segments.vectors @ vector)
+            wanted.append((near + np.log(max(chance, 1e-3)) / 20, name, start, end))
     wanted.sort(key=lambda w: -w[0])
     hits = searcher(cache, tmp_path, model=model).search("a dog", 20, 3)
     np.testing.assert_allclose([h.score for h in hits], [w[0] for w in wanted[:20]], atol=1e-5)

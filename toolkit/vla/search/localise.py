@@ -18,47 +18,69 @@ choose` measures these numbers."""
 _LEAST = 1e-9
 
 
-def contrast(curve: ArrayLike, timestamps_seconds: ArrayLike, duration_seconds: float, spans: ArrayLike) -> np.ndarray:
-    """How well each span stands out, as a share of the one that does best.
+class Curve:
+    """The curve of one query in one video, with a level above which its frames count as showing it.
 
-    What the smoothed curve exceeds a level by is integrated over the span, and divided by the root of its length: by that much
-    the integral of noise would spread, so this is what a matched filter says of a raised stretch of a noisy curve. A span that is
-    too short lacks excess, one that is too long takes in what is below the level: both ends are decided. The level lies half way
-    between the curve's background and its peak. The background is the median of what lies in the lower half of the curve's
-    range: the median of all would lie within a moment that takes most of a short video. (Static scores of zero-shot temporal
-    grounding compare a span with all that is outside of it: Zheng et al., ECCV 2024.) Adding a number to the curve, multiplying
-    it by a positive one or a shift in time changes nothing.
+    The level lies half way between the curve's background and its peak. The background is the median of what lies in the lower
+    half of the curve's range: the median of all would lie within a moment that takes most of a short video.
 
     Args:
-        curve: `(T,)` cosines, one for each frame.
+        cosines: `(T,)`, one for each frame.
         timestamps_seconds: `(T,)` when each frame is shown, non-decreasing; it is on screen until the next one.
         duration_seconds: when the last frame ends.
-        spans: `(N, 2)` seconds; they are brought to bounds of frames.
-
-    Returns:
-        `(N,)` in [-1, 1]; the best is 1. All 0 where none rises above the level.
 
     Raises:
-        ShapeError: curve and timestamps disagree, or there is no frame.
-        UsageError: a value is not finite, timestamps decrease, or a span is malformed.
+        ShapeError: cosines and timestamps disagree, or there is no frame.
+        UsageError: a value is not finite, or timestamps decrease.
     """
-    values, times = np.asarray(curve, np.float64), np.asarray(timestamps_seconds, np.float64)
-    if values.ndim != 1 or values.shape != times.shape or not len(values):
-        raise ShapeError(f"a curve has one value for each frame, not {values.shape} for timestamps {times.shape}")
-    edges = np.append(times, duration_seconds)
-    if not np.isfinite(values).all() or not np.isfinite(edges).all() or (np.diff(edges) < 0).any():
-        raise UsageError("a curve is finite, and its times ascend to the end")
-    # Frames without time on screen, of which the last is shown, count for nothing.
-    shown = np.diff(edges) > 0 if edges[-1] > edges[0] else np.arange(len(times)) == len(times) - 1
-    values, times = values[shown], times[shown]
-    edges = np.append(times, duration_seconds)
-    smoothed = smooth(values, times)
-    gained = np.append(0.0, np.cumsum(np.diff(edges) * (smoothed - level_of(smoothed, float(smoothed.max())))))
-    first, last = _ranges(times, float(duration_seconds), spans).T
-    found: np.ndarray = (gained[last] - gained[first]) / np.maximum(edges[last] - edges[first], _LEAST) ** _LENGTH
-    best = float(found.max(initial=0.0))
-    # Of a flat curve only rounding is left.
-    return np.clip(found / best, -1.0, 1.0) if best > _LEAST else np.zeros(len(found))
+
+    def __init__(self, cosines: ArrayLike, timestamps_seconds: ArrayLike, duration_seconds: float) -> None:
+        values, times = np.asarray(cosines, np.float64), np.asarray(timestamps_seconds, np.float64)
+        if values.ndim != 1 or values.shape != times.shape or not len(values):
+            raise ShapeError(f"a curve has one value for each frame, not {values.shape} for timestamps {times.shape}")
+        edges = np.append(times, duration_seconds)
+        if not np.isfinite(values).all() or not np.isfinite(edges).all() or (np.diff(edges) < 0).any():
+            raise UsageError("a curve is finite, and its times ascend to the end")
+        # Frames without time on screen, of which the last is shown, count for nothing.
+        shown = np.diff(edges) > 0 if edges[-1] > edges[0] else np.arange(len(times)) == len(times) - 1
+        self._times, self._edges = times[shown], np.append(times[shown], duration_seconds)
+        smoothed = smooth(values[shown], self._times)
+        above = smoothed - level_of(smoothed, float(smoothed.max()))
+        self._gained = np.append(0.0, np.cumsum(np.diff(self._edges) * above))
+
+    def contrast(self, spans: ArrayLike) -> np.ndarray:
+        """`(N,)`: how well each of `spans` `(N, 2)`, in seconds, stands out.
+
+        What the smoothed curve exceeds the level by is integrated over the span, and divided by the root of its length: by that
+        much the integral of noise would spread, so this is what a matched filter says of a raised stretch of a noisy curve. A
+        span that is too short lacks excess, one that is too long takes in what is below the level: both ends are decided.
+        (Static scores of zero-shot temporal grounding compare a span with all that is outside of it: Zheng et al., ECCV 2024.)
+        Adding a number to the curve or a shift in time changes nothing, and of a flat curve all is 0.
+        """
+        first, last = _ranges(self._times, float(self._edges[-1]), spans).T
+        return self._of(first, last)
+
+    def refined(self, span: ArrayLike, gain: float) -> np.ndarray:
+        """`(2,)` the bounds of frames, each at most half the length of `span` `(2,)` away, between which `contrast` is highest.
+
+        `span` itself, brought to bounds of frames, where it gains less than `gain` by that.
+        """
+        times, edges = self._times, self._edges
+        first, last = _ranges(times, float(edges[-1]), span)[0]
+        reach = (edges[last] - edges[first]) / 2 + _LEAST
+        firsts = np.flatnonzero(np.abs(times - edges[first]) <= reach)
+        lasts = np.flatnonzero(np.abs(edges - edges[last]) <= reach)
+        found = np.where(firsts[:, None] < lasts, self._of(firsts[:, None], lasts[None]), -np.inf)
+        if found.max() - self._of(first, last) >= max(gain, _LEAST):
+            row, column = np.unravel_index(found.argmax(), found.shape)
+            first, last = firsts[row], lasts[column]
+        return np.array([edges[first], edges[last]])
+
+    def _of(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        seconds = np.maximum(self._edges[last] - self._edges[first], _LEAST)
+        found = (self._gained[last] - self._gained[first]) / seconds**_LENGTH
+        # Of a flat curve only rounding is left.
+        return np.where(np.abs(found) > _LEAST, found, 0.0)
 
 
 def level_of(smoothed: np.ndarray, peak: float) -> float:

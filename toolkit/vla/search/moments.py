@@ -11,8 +11,8 @@ import numpy as np
 from vla.corpus import Corpus, Query
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, of_like_length
-from vla.search.localise import contrast
-from vla.spans import nms
+from vla.search.localise import Curve
+from vla.spans import iou, nms
 
 _FEW = 4
 """A curve of fewer frames has no background that a moment could stand out from: its segments are compared instead."""
@@ -20,15 +20,18 @@ _CONTRAST = 0.07
 """What standing out best in a video's curve weighs, in units of a cosine. Cosines alone prefer what is brief, standing out alone
 looks past what a projector was trained on. More finds more in collages, in their video; less finds more in the corpus of the
 rendered world (`tests/benchmarks/localisers.py choose`, `search_world.py --parts weights`)."""
+_GAIN = 0.1
+"""Ends are moved where a segment then stands out better by this share of the best: a grid of windows has no row that fits, and
+where nothing cuts from one thing to another, changes have none either."""
 _SHARPNESS = 20.0
-_HEAD_SHARPNESS = 5.0
-"""`exp(5 s) * p`: what the probability `p` that a head gives a moment weighs against its video's cosine `s`; with 20 for how
-sure a moment is. Source: XML (Lei et al., ECCV 2020), which has 20 to rank."""
+"""`exp(20 s) p`: what the probability `p` that a head gives a moment weighs against the cosine `s` of the segment that shows it.
+Source: XML (Lei et al., ECCV 2020), where `s` is the video's; with the segment's a third more are found
+(`tests/benchmarks/search_world.py`)."""
 TOGETHER = 16
 """Videos that a head is asked about at a time, the best ones first; no result depends on it."""
-VIDEOS = 32
+VIDEOS = 16
 """A head looks into so many videos, those whose segments are best, or as many as moments are wanted; XML takes 100.
-With bias 10 of 61 were enough (`tests/benchmarks/search_world.py --parts sharpness`)."""
+With bias ten were enough (`tests/benchmarks/search_world.py --parts sharpness`)."""
 _LEAST = 1e-3
 _OVERLAP = 0.3
 
@@ -126,7 +129,7 @@ class Finder:
         most: int,
         told: Told | None = None,
     ) -> Moments:
-        """Up to `most` moments; the best has the score of the video's best segment, if no head was asked.
+        """Up to `most` moments; none has a higher score than the video's best segment, whose score the best has without a head.
 
         Args:
             features: of the video; None if it left the cache.
@@ -137,26 +140,33 @@ class Finder:
             told: what the head says of the video; None where it was not asked.
         """
         if features is None:
-            return _of_segments(held, held.scores, None, np.zeros(0), most)
+            return _of_segments(held, held.scores, held.spans[:, 0], most)
         curve, top = frames @ query, float(held.scores.max())
         if told is not None and len(told.spans):
-            scores = top + np.log(np.maximum(told.chances, _LEAST)) / _HEAD_SHARPNESS
-            certain = held.cosine + _behind(told.chances)
-            return Moments(told.spans, scores, certain, peaks_of(features, curve, told.spans))
-        if len(curve) < _FEW:
-            return _of_segments(held, held.scores, features, curve, most)
-        stands = contrast(curve, features.timestamps_seconds, features.duration_seconds, held.spans)
-        return _of_segments(held, held.scores + _CONTRAST * stands, features, curve, most)
+            scores = _of_the_nearest(told.spans, held) + np.log(np.maximum(told.chances, _LEAST)) / _SHARPNESS
+            order = np.argsort(-scores, kind="stable")
+            spans, scores = told.spans[order], scores[order]
+            return Moments(spans, scores, held.cosine + scores - scores[0], peaks_of(features, curve, spans))
+        scores = held.scores
+        if len(curve) >= _FEW:
+            shown = Curve(curve, features.timestamps_seconds, features.duration_seconds)
+            stands = shown.contrast(held.spans)
+            best = float(stands.max())
+            if best > 0:
+                scores = scores + _CONTRAST * np.clip(stands / best, -1.0, 1.0)
+                # Segments that lie apart may come to lie upon each other, so a few more are looked at.
+                few = nms(held.spans, scores, _OVERLAP, most=2 * most)
+                spans = np.stack([shown.refined(span, _GAIN * best) for span in held.spans[few]])
+                held, scores = Segments(spans, held.scores[few], held.cosine), scores[few]
+        return _of_segments(held, scores, peaks_of(features, curve, held.spans), most, top)
 
 
-def _of_segments(
-    held: Segments, scores: np.ndarray, features: FrameFeatures | None, curve: np.ndarray, most: int
-) -> Moments:
-    """The best segments by `scores` `(N,)`; without the video's frames a peak is where its segment starts."""
+def _of_segments(held: Segments, scores: np.ndarray, peaks: np.ndarray, most: int, top: float | None = None) -> Moments:
+    """The best by `scores` `(N,)`, the first of which is worth `top`, as the best segment of the video is."""
     kept = nms(held.spans, scores, _OVERLAP, most=most)
-    spans, behind = held.spans[kept], scores[kept] - scores[kept[0]]
-    peaks = spans[:, 0] if features is None else peaks_of(features, curve, spans)
-    return Moments(spans, float(held.scores.max()) + behind, held.cosine + behind, peaks)
+    behind = scores[kept] - scores[kept[0]]
+    top = float(held.scores.max()) if top is None else top
+    return Moments(held.spans[kept], top + behind, held.cosine + behind, peaks[kept])
 
 
 def _by_head(
@@ -191,9 +201,9 @@ def peaks_of(features: FrameFeatures, curve: np.ndarray, spans: np.ndarray) -> n
     return np.array(found)
 
 
-def _behind(values: np.ndarray) -> np.ndarray:
-    """`(N,)` at most 0: in units of a cosine, how many times the best of `values` `(N,)` each of them is."""
-    best = float(values.max(initial=0.0))
-    shares = values / best if best > 0 else np.ones(len(values))
-    found: np.ndarray = np.log(np.maximum(shares, _LEAST)) / _SHARPNESS
+def _of_the_nearest(spans: np.ndarray, held: Segments) -> np.ndarray:
+    """`(N,)` for each of `spans` the best score of a segment that it shares half with, or of those that it shares most with."""
+    shared = iou(spans, held.spans)
+    near = shared >= np.minimum(0.5, shared.max(axis=1, keepdims=True))
+    found: np.ndarray = np.where(near, held.scores, -np.inf).max(axis=1)
     return found
