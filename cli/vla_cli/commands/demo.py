@@ -38,11 +38,12 @@ def _show(report: DemoReport) -> None:
     """Metrics against the known truth, searches with their answers, and where everything lies."""
     from vla_cli.render import clock, out, print_table
 
-    rows = [
-        (task, measure, f"{value:.1f}", f"{report.after[task][measure]:.1f}")
-        for task, measures in report.before.items()
-        for measure, value in measures.items()
-    ]
+    rows = []
+    for task, measures in report.after.items():
+        for measure, value in measures.items():
+            # The frozen encoder has no head.
+            before = report.before.get(task, {}).get(measure)
+            rows.append((task, measure, "" if before is None else f"{before:.1f}", f"{value:.1f}"))
     title = f"{report.clips['test']} test clips, never trained on, most of them twins that no single frame tells apart"
     print_table(("task", "measure", "frozen", "trained"), rows, title=title, numeric=("frozen", "trained"))
     searches = [
