@@ -49,7 +49,7 @@ def test_the_same_bits_as_open_clip(name, tmp_path):
     folder = saved(tmp_path / "model", CONFIGS[name])
     whole = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
     record = json.loads(json.dumps(whole.remembered()))
-    alone = Encoder.texts_alone(record, "cpu", "auto")
+    alone = Encoder.texts_alone(record, "cpu", "fp32")
     network, tokenizer = network_of(folder)
     with torch.inference_mode():
         for text in ASKED:
@@ -66,16 +66,32 @@ def test_the_same_bits_as_open_clip(name, tmp_path):
 
 def test_the_same_bits_of_the_embedded_model():
     whole = Encoder("demo", device="cpu", dtype="fp32")
-    alone = Encoder.texts_alone(whole.remembered(), "cpu", "auto")
+    alone = Encoder.texts_alone(whole.remembered(), "cpu", "fp32")
     for text in ("a red circle moves left", *_PROBES):
         np.testing.assert_array_equal(alone.encode_text([text]).pooled, whole.encode_text([text]).pooled)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_on_its_own_it_chooses_what_the_whole_model_chose_on_this_machine(monkeypatch, dtype):
+    """Captions of a cache and a query have the same bits, and nothing is measured anew."""
+    monkeypatch.setattr("vla.encoders.open_clip.choose_dtype", lambda asked, device: (_device._DTYPES[dtype], ""))
+    whole = Encoder("demo", device="cpu", dtype="auto")
+    record = json.loads(json.dumps(whole.remembered()))
+    alone = Encoder.texts_alone(record, "cpu", "auto")
+    texts = ["a red circle moves left", *_PROBES]
+    np.testing.assert_array_equal(alone.encode_text(texts).pooled, whole.encode_text(texts).pooled)
+    assert Encoder.texts_alone({**record, "machine": "another"}, "cpu", "auto") is None
+    asked = Encoder("demo", device="cpu", dtype=dtype).remembered()
+    assert Encoder.texts_alone(asked, "cpu", "auto") is None, "nobody knows what would have been chosen"
+    other = Encoder.texts_alone(record, "cpu", {"fp32": "bf16", "bf16": "fp32"}[dtype])
+    assert np.abs(other.encode_text(texts).pooled - whole.encode_text(texts).pooled).max() > 0
 
 
 @pytest.mark.slow
 def test_the_same_bits_of_a_full_vit_b_32(tmp_path):
     folder = saved(tmp_path / "b32", open_clip.get_model_config("ViT-B-32"))
     whole = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
-    alone = Encoder.texts_alone(whole.remembered(), "cpu", "auto")
+    alone = Encoder.texts_alone(whole.remembered(), "cpu", "fp32")
     np.testing.assert_array_equal(alone.encode_text(TEXTS).pooled, whole.encode_text(TEXTS).pooled)
     for weights in folder.glob("*.safetensors"):
         weights.unlink()  # 600 MB
@@ -124,14 +140,14 @@ def test_weights_that_are_made_fit_or_rounded_are_left_to_the_whole(tmp_path):
 def test_a_file_that_changed_is_not_taken_for_what_it_was(tmp_path):
     folder = saved(tmp_path / "model", SMALL)
     record = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").remembered()
-    assert Encoder.texts_alone(record, "cpu", "auto") is not None
+    assert Encoder.texts_alone(record, "cpu", "fp32") is not None
     for damage in ({**record, "schema": 99}, {}, {**record, "names": ["nothing"]}, {**record, "shape": {"x": 1}}):
-        assert Encoder.texts_alone(damage, "cpu", "auto") is None
+        assert Encoder.texts_alone(damage, "cpu", "fp32") is None
     saved(tmp_path / "other", SMALL, seed=1)
     (tmp_path / "other" / "open_clip_model.safetensors").rename(folder / "open_clip_model.safetensors")
-    assert Encoder.texts_alone(record, "cpu", "auto") is None
+    assert Encoder.texts_alone(record, "cpu", "fp32") is None
     (folder / "open_clip_model.safetensors").unlink()
-    assert Encoder.texts_alone(record, "cpu", "auto") is None
+    assert Encoder.texts_alone(record, "cpu", "fp32") is None
 
 
 @given(
@@ -173,7 +189,7 @@ def test_nothing_that_pictures_need_is_loaded(tmp_path):
     code = (
         "import json, sys\nfrom vla.encoders.open_clip import Encoder\n"
         f"record = json.load(open({str(tmp_path / 'record.json')!r}))\n"
-        "assert Encoder.texts_alone(record, 'cpu', 'auto').encode_text(['a red circle moves left']).pooled.shape == (1, 128)\n"
+        "assert Encoder.texts_alone(record, 'cpu', 'fp32').encode_text(['a red circle moves left']).pooled.shape == (1, 128)\n"
         "for name in ('open_clip', 'timm', 'torchvision', 'huggingface_hub', 'ftfy', 'PIL', 'pandas', 'scipy', 'torch._dynamo'):\n"
         "    assert name not in sys.modules, name\n"
     )

@@ -6,6 +6,7 @@ changes the file changes these, and then the whole model is loaded and looked at
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from vla.encoders._device import choose_device, choose_dtype
 from vla.encoders._texts import Texts
 from vla.encoders._tower import Shape, Tower, names_of
 
-SCHEMA = 1
+SCHEMA = 2
 _PROBES = [
     "a dog jumps over a fence",
     "",
@@ -33,8 +34,8 @@ class TextsAlone(Texts):
     Args:
         record: as `remembered` made it.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        dtype: `fp32`, `bf16`, `fp16`, or `auto`, which is float32 on a CPU: a query is short, and whether another is faster would
-            have to be measured first.
+        dtype: `fp32`, `bf16`, `fp16`, or `auto`: on a CPU what the whole model chose on this machine, since it takes long to
+            measure that; a query has the bits that the captions of a cache have.
 
     Raises:
         KeyError, TypeError, ValueError or OSError: the record does not say what is needed, or no longer fits its file.
@@ -44,8 +45,11 @@ class TextsAlone(Texts):
         if record["schema"] != SCHEMA or _looks(Path(record["file"])) != record["looks"]:
             raise ValueError(f"{record['file']} is not what it was")
         self._device = choose_device(device)
-        on_cpu = self._device.type == "cpu" and dtype == "auto"
-        chosen = torch.float32 if on_cpu else choose_dtype(dtype, self._device)[0]
+        if dtype == "auto" and self._device.type == "cpu":
+            if record["machine"] != platform.node() or not record["auto"]:
+                raise ValueError("nobody has seen what is fast on this machine")
+            dtype = record["auto"]
+        chosen = choose_dtype(dtype, self._device)[0]
         shape = Shape(**record["shape"])
         weights = {
             # In a file tensors lie at any address, and products round by the address; of the words only a few rows are looked at.
@@ -69,17 +73,19 @@ def remembered(
     text_cfg: Mapping[str, Any],
     quick_gelu: bool,
     weights: str,
+    dtype: tuple[str, bool],
 ) -> dict[str, Any] | None:
     """A JSON object by which `TextsAlone` makes what `whole` makes; None where it would not, to the last bit.
 
     Args:
-        whole: the encoder with all of its model, in float32 on a CPU.
+        whole: the encoder with all of its model, on a CPU.
         network: its model.
         file: of the weights; None where that is not known.
         vocabulary: of the tokenizer.
         text_cfg: of the model's configuration.
         quick_gelu: likewise.
         weights: digest of all weights.
+        dtype: name of its precision, and whether it is what `auto` chose.
     """
     shape = Shape.of(text_cfg, quick_gelu)
     own = network.state_dict()
@@ -90,13 +96,13 @@ def remembered(
     record = {
         "schema": SCHEMA, "file": str(file.absolute()), "looks": _looks(file), "weights": weights, "prefix": prefix,
         "names": names, "shape": shape.to_json(), "vocabulary": str(vocabulary.absolute()),
-        "scale": float(network.logit_scale.exp()),
+        "scale": whole.scale, "machine": platform.node(), "auto": dtype[0] if dtype[1] else "",
     }  # fmt: skip
     try:
         kept = _tensors(file, prefix, names)
-        if any(not torch.equal(kept[name].float(), own[prefix + name]) for name in names):
+        if any(not torch.equal(kept[name].to(own[prefix + name].dtype), own[prefix + name]) for name in names):
             return None  # made fit when it was loaded: other positions, say
-        alone = TextsAlone(record, "cpu", "fp32")
+        alone = TextsAlone(record, "cpu", dtype[0])
         for text in _PROBES:
             ours, theirs = alone.encode_text([text]), whole.encode_text([text])
             if not (np.array_equal(ours.pooled, theirs.pooled) and np.array_equal(ours.tokens, theirs.tokens)):

@@ -18,7 +18,12 @@ class Texts:
 
     Args:
         tokenizer: as open_clip has them.
+
+    Attributes:
+        scale: what cosines are multiplied with, as the model learned it.
     """
+
+    scale: float
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer

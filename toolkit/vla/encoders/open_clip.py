@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from vla.encoders._alone import TextsAlone, remembered
 from vla.encoders._convolutions import fused, layout_of
-from vla.encoders._device import choose_device, choose_dtype, one_core
+from vla.encoders._device import _DTYPES, choose_device, choose_dtype, one_core
 from vla.encoders._imports import import_open_clip
 from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
@@ -60,6 +60,7 @@ class Encoder(Texts):
         name, tag = _resolve(model, pretrained)
         self._device = choose_device(device)
         self._dtype, _ = choose_dtype(dtype, self._device)
+        self._is_auto = dtype == "auto"
         with _quiet():
             network, config = _load(open_clip, name, tag)
             super().__init__(_tokenizer(open_clip, name))
@@ -123,7 +124,7 @@ class Encoder(Texts):
 
     def remembered(self) -> dict[str, Any] | None:
         """What `texts_alone` needs to read texts as this does; None where only the whole model can."""
-        if self._dtype != torch.float32 or self._device.type != "cpu":
+        if self._device.type != "cpu":
             return None
         open_clip = import_open_clip()
         name, tag = self._source
@@ -139,7 +140,8 @@ class Encoder(Texts):
         if given or type(self._tokenizer) is not open_clip.SimpleTokenizer:
             return None
         quick = bool(config.get("quick_gelu", False))
-        return remembered(self, self._network, file, vocabulary, text_cfg, quick, self.identity.weights)
+        dtype = next(name for name, kind in _DTYPES.items() if kind == self._dtype), self._is_auto
+        return remembered(self, self._network, file, vocabulary, text_cfg, quick, self.identity.weights, dtype)
 
     @staticmethod
     def texts_alone(record: Mapping[str, Any], device: str, dtype: str) -> TextEncoder | None:

@@ -114,11 +114,6 @@ def query_encoder(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
     plugin = encoders.get(cache.source.encoder)
     if not hasattr(plugin, "texts_alone"):
         return _whole(cache, device, dtype)
-    from vla.encoders._device import choose_device
-
-    # A query is short, so a lower precision gains nothing, whatever this processor has for frames; and what is found does not
-    # depend on whether the whole model was loaded or its text tower.
-    dtype = "fp32" if dtype == "auto" and choose_device(device).type == "cpu" else dtype
     record = _record(path)
     if record and record.get("weights") == cache.spec.weights:
         texts: TextEncoder | None = plugin.texts_alone(record, device, dtype)
