@@ -35,7 +35,7 @@ from vla import api
 from vla.decoders.pyav import Decoder
 from vla.evaluate.floors import retrieval_chance
 from vla.sampling import every
-from vla.search.hits import Hits
+from vla.search.hits import Hit, Hits
 from vla.spans import iou
 
 RECALLS = (1, 5, 10)
@@ -69,27 +69,35 @@ def read(name: str) -> list[dict[str, str]]:
 
 def asked(opened: api.OpenWorkspace, annotations: Path, groups: dict[str, str], judged: set[str]) -> dict[str, float]:
     """What a user's search finds, in percent; a file counts as itself, and with `any variant` as all of its content."""
-    count = len(opened.searcher.index.videos)
     found: dict[str, list[float]] = defaultdict(list)
     for line in annotations.read_text().splitlines():
         told = json.loads(line)
         own = Path(told["video"]).name
-        hits = opened.search(told["caption"], k=PER_VIDEO * count, per_video=PER_VIDEO)
-        files = list(dict.fromkeys(name(h.video_id) for h in hits))
-        places = {name(h.video_id): {name(h.video_id), *map(name, h.copies)} for h in hits}
         kind = "moment" if "start" in told else "caption"
+        # As `vla eval`: what one video is found by does not depend on it, but which results show the same does.
+        per_video = PER_VIDEO if kind == "moment" else 1
+        hits = opened.search(told["caption"], k=100 * per_video, per_video=per_video)
+        # A result that stands for the file counts as the file.
+        of_hits = [own if own in {n for n, *_ in shown(h)} else name(h.video_id) for h in hits]
+        files = list(dict.fromkeys(of_hits))
         for k in RECALLS:
             first = files[:k]
-            found[f"{kind}: video R@{k}"].append(any(own in places[f] for f in first))
+            found[f"{kind}: video R@{k}"].append(own in first)
             if kind == "caption" and own in judged:
                 found[f"caption: any variant R@{k}"].append(any(groups[f] == groups[own] for f in first))
         if kind == "moment":
             span = [(float(told["start"]), float(told["end"]))]
-            right = [own in places[name(h.video_id)] and iou([(h.start, h.end)], span)[0, 0] for h in hits]
+            right = [max((iou([s], span)[0, 0] for n, *s in shown(h) if n == own), default=0.0) for h in hits]
             for x in (0.5, 0.7):
                 for k in (1, 10):
                     found[f"moment: {x} R@{k}"].append(any(value >= x for value in right[:k]))
     return {key: 100 * float(np.mean(values)) for key, values in found.items()}
+
+
+def shown(hit: Hit) -> list[tuple[str, float, float]]:
+    """Files that show what was found, and when: copies, and moments that show the same, are no results of their own."""
+    own = [(name(v), hit.start, hit.end) for v in (hit.video_id, *hit.copies)]
+    return own + [(name(v), start, end) for v, start, end in hit.similar]
 
 
 def name(video_id: str) -> str:
@@ -170,7 +178,7 @@ def place(hits: Hits, own: str, variants: set[str]) -> int:
     """Of the first variant among the other files that were found, from 1; copies of the file are variants of it, too."""
     files: list[str] = []
     for hit in hits:
-        files += [f for f in map(name, (hit.video_id, *hit.copies)) if f != own and f not in files]
+        files += [f for f, *_ in shown(hit) if f != own and f not in files]
     return next((i for i, f in enumerate(files, 1) if f in variants), len(files) + 1)
 
 
