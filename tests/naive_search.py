@@ -11,13 +11,20 @@ def overlap(a, b):
     return shared / both if shared > 0 else 0.0
 
 
-def apart(found, most, threshold=0.3):
-    """Of `(score, start, end, ...)` rows, in order, the best that no better one overlaps by more."""
+def apart(found, most, threshold=0.3, nested=0.5):
+    """Of `(score, start, end, ...)` rows, in order, the best that no better one overlaps by more, or by more of the shorter."""
     kept = []
     for row in sorted(found, key=lambda f: -f[0]):
-        if len(kept) < most and all(overlap(k[1:3], row[1:3]) <= threshold for k in kept):
+        if len(kept) < most and all(
+            overlap(k[1:3], row[1:3]) <= threshold and shared(k[1:3], row[1:3]) <= nested for k in kept
+        ):
             kept.append(row)
     return kept
+
+
+def shared(a, b):
+    """Part of the shorter of two spans."""
+    return max(0.0, min(a[1], b[1]) - max(a[0], b[0])) / min(a[1] - a[0], b[1] - b[0])
 
 
 def smoothed(curve, times):

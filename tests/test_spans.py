@@ -61,16 +61,24 @@ def test_nms_by_hand():
     assert nms([], [], 0.5).tolist() == []
 
 
-@given(SPANS, st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]), st.data())
+def shared_of_shorter(a, b):
+    shared = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
+    shorter = min(a[1] - a[0], b[1] - b[0])
+    return shared / shorter if shorter else 0.0
+
+
+@given(SPANS, st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]), st.sampled_from([0.0, 0.5, 1.0]), st.data())
 @settings(deadline=None)
-def test_nms_keeps_what_nothing_better_overlaps(spans, threshold, data):
+def test_nms_keeps_what_nothing_better_overlaps(spans, threshold, nested, data):
     scores = data.draw(st.lists(st.integers(0, 4), min_size=len(spans), max_size=len(spans)))
     kept = []
     for i in sorted(range(len(spans)), key=lambda i: (-scores[i], i)):
-        if all(naive_iou(spans[i], spans[k]) <= threshold for k in kept):
+        if all(naive_iou(spans[i], spans[k]) <= threshold for k in kept) and all(
+            shared_of_shorter(spans[i], spans[k]) <= nested for k in kept
+        ):
             kept.append(i)
-    assert nms(spans, scores, threshold).tolist() == kept
-    assert nms(spans, scores, threshold, most=2).tolist() == kept[:2]
+    assert nms(spans, scores, threshold, nested=nested).tolist() == kept
+    assert nms(spans, scores, threshold, most=2, nested=nested).tolist() == kept[:2]
 
 
 def test_merge_by_hand():

@@ -378,7 +378,8 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path):
     assert not any(ord(c) < 32 and c != "\n" for c in printed) and "\u202e" not in printed
     assert "[red]x[bold].mp4" in table.stdout
     hits = json.loads(vla("search", "x", "-k", 20, "--json", cwd=tmp_path).stdout)
-    assert {h["video"] for h in hits} == set(names[:-1])
+    # To this encoder some of the clips look the same.
+    assert {name["video"] for h in hits for name in (h, *h["similar"])} == set(names[:-1])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named: no SIGINT to send on Windows")

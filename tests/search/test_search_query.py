@@ -199,7 +199,7 @@ def test_a_head_for_moments_is_asked_where_there_is_one(tmp_path):
         with torch.no_grad():
             batch = collate(corpus, np.arange(1), corpus.queries)
             rows = model.heads["moments"].decode(model.heads["moments"](model(batch), batch), batch)[0]
-        kept = rows[nms(rows[:, :2], rows[:, 2], 0.3, most=3)]
+        kept = rows[nms(rows[:, :2], rows[:, 2], 0.3, 3, 0.5)]
         mine = [h for h in hits if h.video_id == name]
         segments = segments_of(unit(features.values.astype(np.float64)), features, windows_and_changes(features))
         cosines = segments.vectors @ unit(raw)
@@ -228,7 +228,7 @@ def told_alone(model, features, raw, most):
     with torch.no_grad(), model.at(1.0):
         batch = collate(corpus, np.arange(1), corpus.queries)
         rows = model.heads["moments"].decode(model.heads["moments"](model(batch), batch), batch)[0]
-    return rows[nms(rows[:, :2], rows[:, 2], 0.3, most=most)]
+    return rows[nms(rows[:, :2], rows[:, 2], 0.3, most, 0.5)]
 
 
 @pytest.mark.parametrize("together", [1, 3, 64])

@@ -30,7 +30,9 @@ def iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     return _overlap(_checked(a), _checked(b))
 
 
-def nms(spans: ArrayLike, scores: ArrayLike, threshold: float, most: int | None = None) -> np.ndarray:
+def nms(
+    spans: ArrayLike, scores: ArrayLike, threshold: float, most: int | None = None, nested: float = 1.0
+) -> np.ndarray:
     """Indices of the spans that no better kept span overlaps by more than `threshold` IoU, best first.
 
     Args:
@@ -38,25 +40,31 @@ def nms(spans: ArrayLike, scores: ArrayLike, threshold: float, most: int | None 
         scores: `(N,)`, higher is better; of equal scores the lower index is the better one.
         threshold: in [0, 1]; 0 keeps only spans that share no time, 1 keeps all.
         most: stop at so many.
+        nested: nor may it share more than this part of the shorter of the two; 1 allows one within the other.
 
     Returns:
         `(K,)` int64.
 
     Raises:
         ShapeError: spans and scores disagree.
-        UsageError: a span is malformed, a score is NaN, or the threshold is out of range.
+        UsageError: a span is malformed, a score is NaN, or a threshold is out of range.
     """
     spans, scores = _checked(spans), np.asarray(scores, dtype=np.float64)
     if scores.shape != spans.shape[:1]:
         raise ShapeError(f"{len(spans)} spans need as many scores, not {scores.shape}")
-    if np.isnan(scores).any() or not 0 <= threshold <= 1:
-        raise UsageError(f"scores must be numbers and the IoU threshold {threshold} must lie in [0, 1]")
+    if np.isnan(scores).any() or not (0 <= threshold <= 1 and 0 <= nested <= 1):
+        raise UsageError(f"scores must be numbers and thresholds {threshold} and {nested} must lie in [0, 1]")
     order = np.argsort(-scores, kind="stable")
     kept: list[np.intp] = []
     while len(order) and (most is None or len(kept) < most):
         best, rest = order[0], order[1:]
         kept.append(best)
-        order = rest[_overlap(spans[[best]], spans[rest])[0] <= threshold]
+        apart = _overlap(spans[[best]], spans[rest])[0] <= threshold
+        if nested < 1:
+            shared = np.minimum(spans[rest, 1], spans[best, 1]) - np.maximum(spans[rest, 0], spans[best, 0])
+            shorter = np.minimum(spans[rest, 1] - spans[rest, 0], spans[best, 1] - spans[best, 0])
+            apart &= shared <= nested * shorter
+        order = rest[apart]
     return np.array(kept, dtype=np.int64)
 
 

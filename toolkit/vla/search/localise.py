@@ -16,6 +16,7 @@ _LENGTH = 0.5
 """Power of a span's seconds that its excess is divided by; 0 prefers long spans, 1 brief ones. `tests/benchmarks/localisers.py
 choose` measures these numbers."""
 _LEAST = 1e-9
+_BOUNDS = 500
 
 
 class Curve:
@@ -63,13 +64,14 @@ class Curve:
     def refined(self, span: ArrayLike, gain: float) -> np.ndarray:
         """`(2,)` the bounds of frames, each at most half the length of `span` `(2,)` away, between which `contrast` is highest.
 
-        `span` itself, brought to bounds of frames, where it gains less than `gain` by that.
+        `span` itself, brought to bounds of frames, where it gains less than `gain` by that. Of a span so long that there would be
+        more than 500 bounds at either end, some of them are tried.
         """
         times, edges = self._times, self._edges
         first, last = _ranges(times, float(edges[-1]), span)[0]
         reach = (edges[last] - edges[first]) / 2 + _LEAST
-        firsts = np.flatnonzero(np.abs(times - edges[first]) <= reach)
-        lasts = np.flatnonzero(np.abs(edges - edges[last]) <= reach)
+        firsts = _some(np.flatnonzero(np.abs(times - edges[first]) <= reach), int(first))
+        lasts = _some(np.flatnonzero(np.abs(edges - edges[last]) <= reach), int(last))
         found = np.where(firsts[:, None] < lasts, self._of(firsts[:, None], lasts[None]), -np.inf)
         if found.max() - self._of(first, last) >= max(gain, _LEAST):
             row, column = np.unravel_index(found.argmax(), found.shape)
@@ -81,6 +83,12 @@ class Curve:
         found = (self._gained[last] - self._gained[first]) / seconds**_LENGTH
         # Of a flat curve only rounding is left.
         return np.where(np.abs(found) > _LEAST, found, 0.0)
+
+
+def _some(places: np.ndarray, own: int) -> np.ndarray:
+    """At most `_BOUNDS` of `places`, evenly, and `own`, which is one of them: all pairs of bounds are compared."""
+    step = -(-len(places) // _BOUNDS)
+    return places if step <= 1 else np.union1d(places[::step], [own])
 
 
 def level_of(smoothed: np.ndarray, peak: float) -> float:

@@ -33,7 +33,8 @@ VIDEOS = 16
 """A head looks into so many videos, those whose segments are best, or as many as moments are wanted; XML takes 100.
 With bias ten were enough (`tests/benchmarks/search_world.py --parts sharpness`)."""
 _LEAST = 1e-3
-_OVERLAP = 0.3
+_OVERLAP, _NESTED = 0.3, 0.5
+"""Of two moments of a video that share more than this IoU, or this part of the shorter one, the better is listed."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Segments:
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments of one video, best first; no two overlap by an IoU of more than 0.3.
+    """Moments of one video, best first; no two overlap by an IoU of more than 0.3, or by more than half of the shorter one.
 
     Attributes:
         spans: `(N, 2)` seconds.
@@ -70,7 +71,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Told:
-    """What a head says of one video for one query, best first; no two spans overlap by an IoU of more than 0.3.
+    """What a head says of one video for one query, best first; spans overlap no more than those of `Moments`.
 
     Attributes:
         spans: `(N, 2)` seconds; none where it finds nothing.
@@ -116,7 +117,7 @@ class Finder:
         for places in of_like_length([len(frames) for _, frames in videos]):
             rows = _by_head(self.trained, [videos[i] for i in places], raw)
             for place, listed in zip(places, rows, strict=True):
-                kept = nms(listed[:, :2], listed[:, 2], _OVERLAP, most=most)
+                kept = nms(listed[:, :2], listed[:, 2], _OVERLAP, most, _NESTED)
                 found[place] = Told(listed[kept, :2], listed[kept, 2])
         return found
 
@@ -155,7 +156,7 @@ class Finder:
             if best > 0:
                 scores = scores + _CONTRAST * np.clip(stands / best, -1.0, 1.0)
                 # Segments that lie apart may come to lie upon each other, so a few more are looked at.
-                few = nms(held.spans, scores, _OVERLAP, most=2 * most)
+                few = nms(held.spans, scores, _OVERLAP, 2 * most, _NESTED)
                 spans = np.stack([shown.refined(span, _GAIN * best) for span in held.spans[few]])
                 held, scores = Segments(spans, held.scores[few], held.cosine), scores[few]
         return _of_segments(held, scores, peaks_of(features, curve, held.spans), most, top)
@@ -163,7 +164,7 @@ class Finder:
 
 def _of_segments(held: Segments, scores: np.ndarray, peaks: np.ndarray, most: int, top: float | None = None) -> Moments:
     """The best by `scores` `(N,)`, the first of which is worth `top`, as the best segment of the video is."""
-    kept = nms(held.spans, scores, _OVERLAP, most=most)
+    kept = nms(held.spans, scores, _OVERLAP, most, _NESTED)
     behind = scores[kept] - scores[kept[0]]
     top = float(held.scores.max()) if top is None else top
     return Moments(held.spans[kept], top + behind, held.cosine + behind, peaks[kept])
