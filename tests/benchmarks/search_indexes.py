@@ -91,9 +91,8 @@ class Peer:
 def hnswlib_index(vectors: np.ndarray, threads: int, file: Path) -> Peer:
     import hnswlib
 
-    index = hnswlib.Index("ip", vectors.shape[1])
-
     def build() -> None:
+        index = hnswlib.Index("ip", vectors.shape[1])
         index.init_index(len(vectors), ef_construction=200, M=16, random_seed=0)
         index.set_num_threads(threads)
         for first, block in _in_turn(vectors):

@@ -128,15 +128,25 @@ def sharpness(place: Place, model: AlignmentModel) -> None:
     cosines = place.text(texts) @ np.concatenate([c.vectors for c in place.cut]).T
     none = np.zeros((len(texts), len(videos)))
     for name, bias in (("no", 0.0), ("yes", place.background().bias)):
-        tops = np.stack([part.max(1) for part in np.split(cosines - bias, starts, axis=1)], 1)
-        for sharp in (2.0, 5.0, 10.0, 20.0, 40.0):
-            for most in (10, 20, 40, len(videos)):
+        lowered = np.split(cosines - bias, starts, axis=1)
+        tops = np.stack([part.max(1) for part in lowered], 1)
+        near = [
+            [
+                moments._of_the_nearest(of.spans, moments.Segments(cut.spans, part[i], 0.0))
+                for of, cut, part in zip(told[text], place.cut, lowered, strict=True)
+            ]
+            for i, text in enumerate(texts)
+        ]
+        for sharp in (5.0, 10.0, 20.0, 40.0, 80.0):
+            for most in (5, 10, 16, 40, len(videos)):
                 lists = {}
-                for text, scores in zip(texts, tops, strict=True):
+                for i, text in enumerate(texts):
                     rows = [
-                        (v, *span, scores[v] + np.log(max(chance, 1e-3)) / sharp)
-                        for v in np.argsort(-scores, kind="stable")[:most]
-                        for span, chance in zip(told[text][v].spans, told[text][v].chances, strict=True)
+                        (v, *span, score + np.log(max(chance, 1e-3)) / sharp)
+                        for v in np.argsort(-tops[i], kind="stable")[:most]
+                        for span, chance, score in zip(
+                            told[text][v].spans, told[text][v].chances, near[i][v], strict=True
+                        )
                     ]
                     lists[text] = np.array(sorted(rows, key=lambda r: -r[3])[:10])
                 cells = values(place, lists.__getitem__, none)[0].mean(0)[:4]

@@ -74,13 +74,14 @@ def test_the_same_bits_of_the_embedded_model():
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_on_its_own_it_chooses_what_the_whole_model_chose_on_this_machine(monkeypatch, dtype):
     """Captions of a cache and a query have the same bits, and nothing is measured anew."""
-    monkeypatch.setattr("vla.encoders.open_clip.choose_dtype", lambda asked, device: (_device._DTYPES[dtype], ""))
+    monkeypatch.setattr("vla.encoders.open_clip.choose_dtype", lambda asked, device: (_device.DTYPES[dtype], ""))
     whole = Encoder("demo", device="cpu", dtype="auto")
     record = json.loads(json.dumps(whole.remembered()))
     alone = Encoder.texts_alone(record, "cpu", "auto")
     texts = ["a red circle moves left", *_PROBES]
     np.testing.assert_array_equal(alone.encode_text(texts).pooled, whole.encode_text(texts).pooled)
-    assert Encoder.texts_alone({**record, "machine": "another"}, "cpu", "auto") is None
+    for damage in ({"machine": "another"}, {"auto": "fp8"}, {"auto": "auto"}, {"auto": 3}, {"auto": []}):
+        assert Encoder.texts_alone({**record, **damage}, "cpu", "auto") is None
     asked = Encoder("demo", device="cpu", dtype=dtype).remembered()
     assert Encoder.texts_alone(asked, "cpu", "auto") is None, "nobody knows what would have been chosen"
     other = Encoder.texts_alone(record, "cpu", {"fp32": "bf16", "bf16": "fp32"}[dtype])
@@ -207,4 +208,4 @@ def test_where_bfloat16_is_emulated_no_large_product_is_tried(small, large, want
         return taken if dtype == torch.bfloat16 else 1.0
 
     monkeypatch.setattr(_device, "_seconds_in", seconds)
-    assert _device.choose_dtype("auto", torch.device("cpu"))[0] == _device._DTYPES[wanted]
+    assert _device.choose_dtype("auto", torch.device("cpu"))[0] == _device.DTYPES[wanted]

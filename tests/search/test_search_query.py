@@ -135,7 +135,11 @@ def test_the_hits_with_a_background_are_those_of_a_loop(tmp_path, k, per_video):
             ).max()
             reached = int((find.background.chance >= np.float32(cosine)).sum())
             sure = [h.confidence for h in hits if h.video_id == video]
-            # The best of a video has the video's own cosine; the others are less sure.
+            # The best of a video has the video's own cosine; the others are less sure by as much as their scores are lower.
+            mine = [h.score for h in hits if h.video_id == video]
+            for score, confidence in zip(mine, sure, strict=True):
+                as_high = int((find.background.chance >= np.float32(cosine + score - mine[0])).sum())
+                assert confidence == pytest.approx(1 - (1 + as_high) / 61, abs=1 / 61 + 1e-9)
             assert sure[0] == pytest.approx(1 - (1 + reached) / 61, abs=1 / 61 + 1e-9)
             assert sure == sorted(sure, reverse=True) and 0 <= sure[-1] <= sure[0] < 1
 
@@ -208,6 +212,33 @@ def test_a_head_for_moments_is_asked_where_there_is_one(tmp_path):
         assert mine
         np.testing.assert_allclose([(h.start, h.end) for h in mine], [w[1:] for w in wanted], atol=1e-9)
         np.testing.assert_allclose([h.score for h in mine], [w[0] for w in wanted], atol=1e-4)
+
+
+def test_by_a_head_a_moment_is_less_sure_by_as_much_as_its_score_is_lower(tmp_path):
+    model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 30, 50, 60])
+    find = compared(searcher(cache, tmp_path, model=model), queries=400)
+    hits = find.search("a dog", 15, 3)
+    vector = model.align_texts(ENCODER.encode_text(["a dog"]).pooled)[0]
+    assert len({h.confidence for h in hits}) > len({h.video_id for h in hits})
+    for name in {h.video_id for h in hits}:
+        features, mine = cache.frames(name), [h for h in hits if h.video_id == name]
+        segments = segments_of(model.align_frames(features), features, windows_and_changes(features))
+        for hit in mine:
+            cosine = float((segments.vectors @ vector).max()) + hit.score - mine[0].score
+            reached = int((find.background.chance >= np.float32(cosine)).sum())
+            assert hit.confidence == pytest.approx(1 - (1 + reached) / 401, abs=1 / 401 + 1e-9)
+
+
+@pytest.mark.parametrize("backend", ["exact", "faiss_flat"])
+def test_vectors_that_are_no_numbers_are_somebody_elses(tmp_path, backend):
+    """In a row that the index does not find, of a video that it does."""
+    find = searcher(filled(tmp_path / "c", [40, 60]), tmp_path, backend)
+    (part,) = find.index.parts
+    vectors = np.array(part.vectors)
+    vectors[-1] = np.nan
+    held = dataclasses.replace(find.index, parts=(dataclasses.replace(part, vectors=vectors, make=lambda: part.index),))
+    with pytest.raises(CacheError, match="run 'vla index' again"):
+        dataclasses.replace(find, index=held).search("a dog", 10, 3)
 
 
 def with_a_head():

@@ -151,3 +151,13 @@ def test_bias_and_confidence_are_those_of_the_steps(tmp_path):
             cosine = unit(frames[inside].mean(0)) @ unit(ENCODER.encode_text([text]).pooled[0])
             sure.append(1 - (1 + int((find.background.chance >= cosine).sum())) / 61)
         assert hit.confidence == pytest.approx(min(sure), abs=1 / 61 + 1e-9)
+
+
+def test_a_step_lasts_while_its_curve_is_in_the_upper_half():
+    """From its background to its peak; what is smoothed away of a second's plateau is less than the margins here."""
+    times = np.arange(60.0)
+    first, second = np.full(60, 0.2), np.full(60, 0.2)
+    first[10:14], first[14:17], first[17:20] = 0.30, 0.26, 0.24
+    second[40:45] = 0.30
+    (chain,) = chains([first, second], times, 60.0)
+    assert chain.spans.tolist() == [[10.0, 17.0], [40.0, 45.0]]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from vla.encoders._bpe import Tokenizer
-from vla.encoders._device import choose_device, choose_dtype
+from vla.encoders._device import DTYPES, choose_device, choose_dtype
 from vla.encoders._texts import Texts
 from vla.encoders._tower import Shape, Tower, names_of
 
@@ -46,10 +46,11 @@ class TextsAlone(Texts):
             raise ValueError(f"{record['file']} is not what it was")
         self._device = choose_device(device)
         if dtype == "auto" and self._device.type == "cpu":
-            if record["machine"] != platform.node() or not record["auto"]:
+            if record["machine"] != platform.node():
                 raise ValueError("nobody has seen what is fast on this machine")
-            dtype = record["auto"]
-        chosen = choose_dtype(dtype, self._device)[0]
+            chosen = DTYPES[record["auto"]]
+        else:
+            chosen = choose_dtype(dtype, self._device)[0]
         shape = Shape(**record["shape"])
         weights = {
             # In a file tensors lie at any address, and products round by the address; of the words only a few rows are looked at.

@@ -20,7 +20,7 @@ _WORTHWHILE = 1.5
 _SMALL, _LARGE = (32, 256, 256), (1024, 768, 3072)
 """Of products; the large one is as in a small encoder, a few tens of milliseconds."""
 _EMULATED = 8.0
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(device: str) -> torch.device:
@@ -42,9 +42,9 @@ def choose_device(device: str) -> torch.device:
 def choose_dtype(dtype: str, device: torch.device) -> tuple[torch.dtype, str]:
     """The precision called `dtype`, and why; `auto` is what `device` is fast in."""
     if dtype != "auto":
-        if dtype not in _DTYPES:
-            raise UsageError(f"there is no dtype called {dtype!r}; use auto, {', '.join(_DTYPES)}")
-        return _DTYPES[dtype], "as asked for"
+        if dtype not in DTYPES:
+            raise UsageError(f"there is no dtype called {dtype!r}; use auto, {', '.join(DTYPES)}")
+        return DTYPES[dtype], "as asked for"
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported():
             return torch.bfloat16, "the GPU has hardware for it"

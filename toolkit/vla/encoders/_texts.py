@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from vla.errors import UsageError
 from vla.features import TextFeatures
 
 
-class Texts:
+class Texts(ABC):
     """Encodes texts. What is derived from it says how (`_encode_ids`).
 
     Args:
@@ -58,9 +59,9 @@ class Texts:
             long = self._tokenizer([text], context_length=max(4096, 2 * len(text) + 16))
         return int(self._lengths(long)[0]) <= self._context
 
+    @abstractmethod
     def _encode_ids(self, ids: torch.Tensor, longest: int) -> tuple[np.ndarray, np.ndarray]:
         """Pooled `(Q, D)` and token features `(Q, longest, D)`."""
-        raise NotImplementedError
 
     def _lengths(self, ids: torch.Tensor) -> np.ndarray:
         """Tokens of each row up to the last that is not padding, at least 1."""

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from vla.encoders._alone import TextsAlone, remembered
 from vla.encoders._convolutions import fused, layout_of
-from vla.encoders._device import _DTYPES, choose_device, choose_dtype, one_core
+from vla.encoders._device import DTYPES, choose_device, choose_dtype, one_core
 from vla.encoders._imports import import_open_clip
 from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
@@ -140,7 +140,7 @@ class Encoder(Texts):
         if given or type(self._tokenizer) is not open_clip.SimpleTokenizer:
             return None
         quick = bool(config.get("quick_gelu", False))
-        dtype = next(name for name, kind in _DTYPES.items() if kind == self._dtype), self._is_auto
+        dtype = next(name for name, kind in DTYPES.items() if kind == self._dtype), self._is_auto
         return remembered(self, self._network, file, vocabulary, text_cfg, quick, self.identity.weights, dtype)
 
     @staticmethod

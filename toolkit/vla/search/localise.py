@@ -70,8 +70,8 @@ class Curve:
         times, edges = self._times, self._edges
         first, last = _ranges(times, float(edges[-1]), span)[0]
         reach = (edges[last] - edges[first]) / 2 + _LEAST
-        firsts = _some(np.flatnonzero(np.abs(times - edges[first]) <= reach), int(first))
-        lasts = _some(np.flatnonzero(np.abs(edges - edges[last]) <= reach), int(last))
+        firsts = _some(np.flatnonzero(np.abs(times - edges[first]) <= reach))
+        lasts = _some(np.flatnonzero(np.abs(edges - edges[last]) <= reach))
         found = np.where(firsts[:, None] < lasts, self._of(firsts[:, None], lasts[None]), -np.inf)
         if found.max() - self._of(first, last) >= max(gain, _LEAST):
             row, column = np.unravel_index(found.argmax(), found.shape)
@@ -85,10 +85,9 @@ class Curve:
         return np.where(np.abs(found) > _LEAST, found, 0.0)
 
 
-def _some(places: np.ndarray, own: int) -> np.ndarray:
-    """At most `_BOUNDS` of `places`, evenly, and `own`, which is one of them: all pairs of bounds are compared."""
-    step = -(-len(places) // _BOUNDS)
-    return places if step <= 1 else np.union1d(places[::step], [own])
+def _some(places: np.ndarray) -> np.ndarray:
+    """At most `_BOUNDS` of `places`, evenly: all pairs of bounds are compared."""
+    return places[:: max(1, -(-len(places) // _BOUNDS))]
 
 
 def level_of(smoothed: np.ndarray, peak: float) -> float:

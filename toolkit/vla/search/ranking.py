@@ -30,11 +30,10 @@ ROWS_PER_HIT = 20
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of the index, best first: ids, cosines less bias, and cosines `(n,)`. No other row's cosine is above `bound`."""
+    """Rows of the index, best first: ids and cosines less bias `(n,)`. No other row's cosine is above `bound`."""
 
     ids: np.ndarray
     scores: np.ndarray
-    cosines: np.ndarray
     bound: float
 
 
@@ -189,7 +188,7 @@ class Ranking:
         compared = self.background if asked.is_of_texts else None
         scores = cosines if compared is None else cosines - compared.bias[ids]
         order = np.lexsort((ids, -scores))
-        return _Rows(ids[order], scores[order], cosines[order], bound)
+        return _Rows(ids[order], scores[order], bound)
 
     def _best(
         self,
