@@ -69,16 +69,21 @@ class Curve:
         total = sum(a * (edges[i + 1] - edges[i]) for i, a in enumerate(self.above) if start <= edges[i] < end)
         return total / math.sqrt(end - start)
 
-    def refined(self, span, gain):
+    def refined(self, span, gain, lasting=(0.0, math.inf)):
         start, end = span = self.shown(span)
         reach = (end - start) / 2 + 1e-9
         others = [
             (a, b)
             for a in self.edges
             for b in self.edges
-            if a < b and abs(a - start) <= reach and abs(b - end) <= reach
+            if a < b
+            and abs(a - start) <= reach
+            and abs(b - end) <= reach
+            and lasting[0] - 1e-9 <= b - a <= lasting[1] + 1e-9
         ]
-        best = max(others, key=self.contrast)
+        best = max(others, key=self.contrast, default=span)
+        if not lasting[0] - 1e-9 <= end - start <= lasting[1] + 1e-9:
+            return best
         return best if self.contrast(best) - self.contrast(span) >= gain else span
 
 

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from vla.search.asked import Weighted
+    from vla.search.lasting import Lasting
     from vla.search.limits import Limits
 
 
@@ -76,6 +77,20 @@ def seconds(text: str, option: str) -> float:
     if found < 0:
         raise typer.BadParameter(f"{text!r} is no length: give seconds, or e.g. 1:30, 5m, 2h", param_hint=option)
     return found
+
+
+def length(text: str, option: str) -> Lasting:
+    """Seconds at least and at most of `2-10`, `30s-2m`, `5-`, `-10` or `any`."""
+    from vla.search.lasting import ANY
+
+    if text.strip().lower() == "any":
+        return ANY
+    least, mark, most = (part.strip() for part in text.partition("-"))
+    if not mark or not (least or most):
+        raise typer.BadParameter(
+            f"{text!r} is no range of lengths: write e.g. 2-10, 30s-2m, 5- or any", param_hint=option
+        )
+    return seconds(least, option) if least else ANY[0], seconds(most, option) if most else ANY[1]
 
 
 def day(text: str, option: str) -> float:

@@ -19,6 +19,7 @@ from vla.corpus import Corpus, Query, load_corpus
 from vla.demo import _gist
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, frozen
+from vla.search.lasting import Lasting, lasting_of
 from vla.train.checkpoint import load_model
 from vla.workspace import Workspace
 from vla.world.language import tells_looks
@@ -57,6 +58,7 @@ class World:
         events: of each clip start, end, what happens.
         splits: of each clip.
         models: to search with.
+        lasting: how long the moments last that are not tested with.
     """
 
     corpus: Corpus
@@ -66,10 +68,11 @@ class World:
     events: list[list[tuple[float, float, str]]]
     splits: list[str]
     models: dict[str, AlignmentModel]
+    lasting: Lasting | None
 
-    def joined(self, split: str) -> Rendered:
-        """Of clips of `split` in which nothing of 7 % of all there is to tell happens."""
-        never = self._never()
+    def joined(self, split: str, draw: int = 0) -> Rendered:
+        """Of clips of `split` in which nothing of 7 % of all there is to tell happens, by draw another 7 %."""
+        never = self._never(draw)
         fits = [i for i, s in enumerate(self.splits) if s == split and all(g not in never for *_, g in self.events[i])]
         return self._of(fits, [split], never)
 
@@ -79,9 +82,9 @@ class World:
         left = [i for i, s in enumerate(self.splits) if s == "test" and any(g in never for *_, g in self.events[i])]
         return self._of([i for i, s in enumerate(self.splits) if s == "val"] + left, ["val", "test"], set())
 
-    def _never(self) -> set[str]:
+    def _never(self, draw: int = 0) -> set[str]:
         every = sorted({g for some in self.events for *_, g in some})
-        return {every[i] for i in np.random.default_rng(0).permutation(len(every))[: round(NEVER * len(every))]}
+        return {every[i] for i in np.random.default_rng(draw).permutation(len(every))[: round(NEVER * len(every))]}
 
     def _of(self, clips: list[int], splits: list[str], never: set[str]) -> Rendered:
         rng = np.random.default_rng(1)
@@ -125,7 +128,8 @@ def rendered(folder: Path, run: str, train: int, test: int, models: Sequence[str
     if "trained" in models:
         made["trained"] = load_model(place.runs / run)[0]
     splits = [clip["split"] for clip in clips]
-    return World(corpus, gists, vectors, {s: list(t) for s, t in told.items()}, events, splits, made)
+    lasting = lasting_of(q.annotation for q in corpus.queries if q.annotation)
+    return World(corpus, gists, vectors, {s: list(t) for s, t in told.items()}, events, splits, made, lasting)
 
 
 def _told_by(query: Query, events: list[tuple[float, float, str]]) -> str:

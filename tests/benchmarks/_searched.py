@@ -14,6 +14,7 @@ from _collages import make
 from shared_data import SHARED
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, ModelConfig
+from vla.search.lasting import Lasting
 
 Truth = list[tuple[int, float, float]]
 
@@ -28,6 +29,7 @@ class Searched:
         queries: with all right moments: row of the video, start, end.
         absent: texts that nothing matches.
         bank: texts to compare with, and for each video which of them tell of it.
+        lasting: how long moments last, as captions that are known tell of them; None where there are none.
     """
 
     videos: list[FrameFeatures]
@@ -35,6 +37,7 @@ class Searched:
     queries: dict[str, Truth]
     absent: list[str]
     bank: tuple[list[str], list[list[int]] | None]
+    lasting: Lasting | None = None
 
     def drawn(self, rng: np.random.Generator) -> Searched:
         """Where the bank tells of no video, bank and what is absent are one pool, and drawn anew; else the same."""

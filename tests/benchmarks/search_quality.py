@@ -36,13 +36,16 @@ from vla.model import AlignmentModel, segments_of
 from vla.search.background import Background, measured
 from vla.search.build import build_index
 from vla.search.cuts import Cutter, cut_at_changes, windows_and_changes
+from vla.search.lasting import Lasting
+from vla.search.moments import Segments
 from vla.search.query import Searcher
 from vla.spans import nms
 from vla.stages.texts import GivenTexts
 from vla.workspace import Workspace
 
 RATES = (0.05, 0.1, 0.2)
-SEGMENTS, LOCALISED, HEAD = "segments by cosine", "segments by cosine and contrast", "by head"
+MEANS, SEGMENTS, LOCALISED, HEAD = "means of videos", "segments by cosine", "segments by cosine and contrast", "by head"
+SHOWN, SO_LONG = "rescored on frames by attention", "as long as captions tell"
 CUTS: dict[str, Cutter] = {"windows": cut_of, "changes": cut_at_changes, "both": windows_and_changes}
 
 
@@ -79,7 +82,8 @@ class Place:
             None if told_of is None else {v.video_id: t for v, t in zip(self.searched.videos, told_of, strict=True)}
         )
         left_out = by_name and [by_name[name] for name in self.index.videos]
-        return measured((c.vectors for c in self.cut), self.text(texts), left_out)
+        found = measured((c.vectors for c in self.cut), self.text(texts), left_out)
+        return replace(found, lasting=self.searched.lasting)
 
     def hits(self, searcher: Searcher) -> Callable[[str], np.ndarray]:
         def found(text: str) -> np.ndarray:
@@ -156,23 +160,37 @@ def rows(place: Place, model: AlignmentModel) -> dict[str, tuple[Callable[[str],
     again = [s + (shown - best)[:, [i]] for i, s in enumerate(scores)]
     again_lowered = [low + (shown - lower - biased)[:, [i]] for i, low in enumerate(lowered)]
     plain, full = place.searcher, replace(place.searcher, background=background)
+    any_length = replace(place.searcher, background=replace(background, lasting=None))
 
     def by(some: list[np.ndarray]) -> Callable[[str], np.ndarray]:
         return lambda text: place.ten_of([s[row[text]] for s in some])
 
     found: dict[str, tuple[Callable[[str], np.ndarray], np.ndarray]] = {
-        "means of videos": (by([s[:, :1] for s in scores]), np.stack([s[:, 0] for s in scores], 1)),
+        MEANS: (by([s[:, :1] for s in scores]), np.stack([s[:, 0] for s in scores], 1)),
         SEGMENTS: (by(scores), best),
-        f"{SEGMENTS}, rescored on frames by attention": (by(again), shown),
+        f"{SEGMENTS}, {SHOWN}": (by(again), shown),
         f"{SEGMENTS}, bias": (by(lowered), biased),
-        f"{SEGMENTS}, bias, rescored on frames": (by(again_lowered), shown - lower),
+        f"{SEGMENTS}, bias, {SHOWN}": (by(again_lowered), shown - lower),
         LOCALISED: (place.hits(plain), best),
-        f"{LOCALISED}, bias (`vla search`)": (place.hits(full), biased),
+        f"{LOCALISED}, bias": (place.hits(any_length), biased),
     }
+    if background.lasting is not None:
+        fits = [so_long(c.spans, background.lasting) for c in place.cut]
+        found[f"{SEGMENTS}, bias, {SO_LONG}"] = (
+            by([np.where(f, s, -np.inf) for f, s in zip(fits, lowered, strict=True)]),
+            biased,
+        )
+        found[f"{LOCALISED}, bias, {SO_LONG}"] = place.hits(full), biased
     if model.heads:
         found[HEAD] = place.hits(replace(plain, model=model)), best
-        found[f"{HEAD}, bias (`vla search` with a head)"] = place.hits(replace(full, model=model)), biased
+        found[f"{HEAD}, bias"] = place.hits(replace(full, model=model)), biased
     return found
+
+
+def so_long(spans: np.ndarray, lasting: Lasting) -> np.ndarray:
+    """`(N,)` bool: which are among those that `vla search` looks at."""
+    held = Segments(spans, np.arange(len(spans)), 0.0, lasting)
+    return np.isin(np.arange(len(spans)), held.fitting()[1])
 
 
 def stages(place: Place, title: str, model: AlignmentModel) -> None:

@@ -11,7 +11,7 @@ default settings, if it is not there. Prints Markdown.
 it, differences between rows with the interval of a paired bootstrap. On videos of other clips, `sharpness`: what a head's
 probability should weigh against the video's cosine; `weights`: what the contrast of a segment should. `confidence`: how often
 something is found for what never happens (200 texts, 200 of what does), at the rates asked for, by what the index is compared
-with; and at a cosine that was fixed on videos of clips that were used for choosing.
+with; and at a cosine that was fixed on videos of clips that were used for choosing; then in six draws of what never happens.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,22 +30,44 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _rendered import Rendered, World, rendered
 from _searched import Searched
-from search_quality import CUTS, RATES, Place, area, binomial, replace_heads, rows
+from search_quality import (
+    CUTS,
+    HEAD,
+    LOCALISED,
+    MEANS,
+    RATES,
+    SEGMENTS,
+    SHOWN,
+    SO_LONG,
+    Place,
+    area,
+    binomial,
+    replace_heads,
+    rows,
+)  # fmt: skip
 
 from vla.cache.store import current_cache
 from vla.evaluate.bootstrap import interval
 from vla.evaluate.corpus_moments import places
 from vla.evaluate.retrieval import PARTIAL_RECALLS, ranks
 from vla.model import AlignmentModel
-from vla.search import moments
+from vla.search import moments, ranking
 from vla.search.background import Background
 from vla.search.bank import MOST, everyday
-from vla.search.moments import Finder
 from vla.search.query import Searcher
 from vla.stages.encoder import encoder_of
 from vla.workspace import Workspace
 
+DRAWS = 6
 Find = Callable[[str], np.ndarray]
+DIFFERENCES = [
+    (SEGMENTS, MEANS), (f"{SEGMENTS}, {SHOWN}", SEGMENTS), (f"{SEGMENTS}, bias", SEGMENTS),
+    (f"{SEGMENTS}, bias, {SHOWN}", f"{SEGMENTS}, bias"), (f"{SEGMENTS}, bias, {SO_LONG}", f"{SEGMENTS}, bias"),
+    (LOCALISED, SEGMENTS), (f"{LOCALISED}, bias", f"{SEGMENTS}, bias"),
+    (f"{LOCALISED}, bias, {SO_LONG}", f"{SEGMENTS}, bias, {SO_LONG}"),
+    (f"{LOCALISED}, bias, {SO_LONG}", f"{LOCALISED}, bias"), (HEAD, LOCALISED), (f"{HEAD}, bias", HEAD),
+    (f"{HEAD}, bias", f"{LOCALISED}, bias, {SO_LONG}"),
+]  # fmt: skip
 COLUMNS = ("R@1 .5", "R@10 .5", "R@1 .7", "R@10 .7", "video R@1", "video SumR")
 
 
@@ -59,7 +81,7 @@ def searched(world: World, made: Rendered, count: int, others: list[str], told: 
             left_out[video].append(i)
     texts = dict.fromkeys([*queries, *bank, *made.absent])
     vectors = {t: told[t] if t in told else world.vectors[t] for t in texts}
-    return Searched(made.videos, vectors, queries, made.absent, (bank, left_out))
+    return Searched(made.videos, vectors, queries, made.absent, (bank, left_out), world.lasting)
 
 
 def values(place: Place, found: Find, videos: np.ndarray) -> tuple[np.ndarray, float]:
@@ -90,13 +112,12 @@ def table(place: Place, title: str, model: AlignmentModel) -> None:
     for name, (find, videos) in rows(place, model).items():
         known[name], spent = values(place, find, videos)
         print(f"| {name} | " + " | ".join(f"{c:.1f}" for c in known[name].mean(0)) + f" | {spent:.0f} |", flush=True)
-    names = list(known)
     print()
-    for later, earlier in [(1, 0), (2, 1), (3, 1), (4, 3), (5, 1), (6, 5), (6, 3), (7, 5), (8, 7), (8, 6)]:
-        if later < len(names):
-            gains = known[names[later]] - known[names[earlier]]
+    for later, earlier in DIFFERENCES:
+        if later in known and earlier in known:
+            gains = known[later] - known[earlier]
             cells = [f"{COLUMNS[c]} {gains[:, c].mean():+.1f} {_between(gains[:, c])}" for c in (0, 1, 3, 5)]
-            print(f"- {names[later]} less {names[earlier]}: " + ", ".join(cells), flush=True)
+            print(f"- {later} less {earlier}: " + ", ".join(cells), flush=True)
 
 
 def _between(gains: np.ndarray) -> str:
@@ -117,40 +138,18 @@ def weights(place: Place) -> None:
 
 
 def sharpness(place: Place, model: AlignmentModel) -> None:
-    """By how much a head's probability weighs, and how many videos it looks into; the head is asked about all of them once."""
-    print("\n| sharpness | videos | bias | " + " | ".join(COLUMNS[:4]) + " |\n|---|---|---|" + "---|" * 4)
-    finder = Finder.of(model)
-    features = [place.searcher.cache.frames(v) for v in place.index.videos]
-    videos = [(f, finder.trained.align_frames(f)) for f in features]
-    texts = list(place.searched.queries)
-    told = {t: finder.told(videos, place.searched.vectors[t], 3) for t in texts}
-    starts = np.cumsum([len(c.spans) for c in place.cut])[:-1]
-    cosines = place.text(texts) @ np.concatenate([c.vectors for c in place.cut]).T
-    none = np.zeros((len(texts), len(videos)))
-    for name, bias in (("no", 0.0), ("yes", place.background().bias)):
-        lowered = np.split(cosines - bias, starts, axis=1)
-        tops = np.stack([part.max(1) for part in lowered], 1)
-        near = [
-            [
-                moments._of_the_nearest(of.spans, moments.Segments(cut.spans, part[i], 0.0))
-                for of, cut, part in zip(told[text], place.cut, lowered, strict=True)
-            ]
-            for i, text in enumerate(texts)
-        ]
-        for sharp in (5.0, 10.0, 20.0, 40.0, 80.0):
-            for most in (5, 10, 16, 40, len(videos)):
-                lists = {}
-                for i, text in enumerate(texts):
-                    rows = [
-                        (v, *span, score + np.log(max(chance, 1e-3)) / sharp)
-                        for v in np.argsort(-tops[i], kind="stable")[:most]
-                        for span, chance, score in zip(
-                            told[text][v].spans, told[text][v].chances, near[i][v], strict=True
-                        )
-                    ]
-                    lists[text] = np.array(sorted(rows, key=lambda r: -r[3])[:10])
-                cells = values(place, lists.__getitem__, none)[0].mean(0)[:4]
-                print(f"| {sharp:g} | {most} | {name} | " + " | ".join(f"{c:.1f}" for c in cells) + " |", flush=True)
+    """What the logarithm of a head's probability weighs beside a cosine, and how many videos it looks into; with bias."""
+    full = replace(place.searcher, background=place.background(), model=model)
+    none = np.zeros((len(place.searched.queries), len(place.cut)))
+    print("\n| 1 / weight | videos | " + " | ".join(COLUMNS[:4]) + " | ms a query |\n|---|---|" + "---|" * 5)
+    before = moments._SHARPNESS, ranking.VIDEOS
+    for moments._SHARPNESS, ranking.VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
+        (before[0], v) for v in (10, 40)
+    ]:
+        cells, spent = values(place, place.hits(full), none)
+        told = " | ".join(f"{c:.1f}" for c in cells.mean(0)[:4])
+        print(f"| {moments._SHARPNESS:g} | {ranking.VIDEOS} | {told} | {spent:.0f} |", flush=True)
+    moments._SHARPNESS, ranking.VIDEOS = before
 
 
 def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, float], model: AlignmentModel) -> None:
@@ -177,6 +176,24 @@ def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, floa
         areas["best score with the head"] = area(_best(replace(place.searcher, model=model), texts))
         areas["best score with head and bias"] = area(_best(replace(full, model=model), texts))
     print("\nArea under ROC: " + ", ".join(f"{name} {value:.3f}" for name, value in areas.items()), flush=True)
+
+
+def draws(places: Iterable[Place]) -> None:
+    """The same where other things never happen, compared with the first bank: texts of one draw tell of some 75 things, so draws
+    differ by more than 200 texts would that have nothing to do with each other."""
+    seen: dict[str, list[list[float]]] = {"absent": [], "present": []}
+    for place in places:
+        vectors = np.concatenate([c.vectors for c in place.cut])
+        background = place.background()
+        texts = {"present": list(place.searched.queries)[:200], "absent": place.searched.absent[:200]}
+        for name, these in texts.items():
+            sure = background.confidence((place.text(these) @ vectors.T).max(1))
+            seen[name].append([100 * float((sure >= 1 - r - 1e-9).mean()) for r in RATES])
+    print("\n| rate asked for | absent found, by draw | mean | present found, mean |\n|---|---|---|---|")
+    for column, rate in enumerate(RATES):
+        absent, present = ([row[column] for row in seen[name]] for name in ("absent", "present"))
+        told = ", ".join(f"{value:.1f}" for value in absent)
+        print(f"| {100 * rate:.0f} % | {told} | {np.mean(absent):.1f} | {np.mean(present):.1f} |", flush=True)
 
 
 def _best(searcher: Searcher, texts: dict[str, list[str]]) -> dict[str, np.ndarray]:
@@ -229,6 +246,11 @@ def main() -> None:
                     place.searched.vectors.update(bank.vectors)
                 threshold = other.background().chance
                 confidence(place, of, {r: float(np.quantile(threshold, 1 - r)) for r in RATES}, model)
+                made = (world.joined("test", draw) for draw in range(DRAWS))
+                draws(
+                    Place(searched(world, some, 200, taught, {}), top / f"draw-{draw}", plain, cut)
+                    for draw, some in enumerate(made)
+                )
 
 
 if __name__ == "__main__":

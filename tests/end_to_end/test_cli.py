@@ -156,13 +156,20 @@ def test_several_texts_and_what_follows(world):
     assert [{**h, "query": ""} for h in found("a star grows")[0]] == [{**h, "query": ""} for h in asked]
     literal, said = found("when does a star grow?", "--literal")
     assert literal != asked and not said
+    for given, least, most in (("1-2s", 1, 2), ("0:03-", 3, 99), ("-1.5", 0, 1.5)):
+        brief, _ = found("a star", "--lasting", given)
+        assert brief and all(least <= h["end"] - h["start"] <= most for h in brief), given
+    assert found("a star", "--lasting", "any")[0] == found("a star", "--lasting", "0-")[0]
     train, _ = found("a star", "--where", "split=train")
     assert train and all("train" in h["video"] for h in train)
     for bad, words in (
         (("a", "--within", "3"), "give --then"), (("a", "--then", "b", "--within", "soon"), "no length"),
         (("a", "--not", "b^much"), "no weight"), (("a", "--also", "b^0"), "above 0"), (("a", "--not", ""), "1 to 2000"),
         (("a", "--where", "x"), "is no condition"), (("a", "--where", "colour=x"), "have a column 'colour'"),
-        (("--like", "clips/a@1", "--then", "b"), "go with words"),
+        (("--like", "clips/a@1", "--then", "b"), "go with words"), (("--like", "clips/a@1", "--lasting", "2-5"), "go with words"),
+        (("a", "--lasting", "2"), "no range of lengths"), (("a", "--lasting", "-"), "no range of lengths"),
+        (("a", "--lasting", "2-x"), "no length"), (("a", "--lasting", "5-2"), "at least and at most, not 5 to 2"),
+        (("a", "--then", "b", "--lasting", "any"), "what comes after another"),
     ):  # fmt: skip
         done = vla("search", *bad, cwd=folder)
         assert done.returncode == 2 and words in " ".join(done.stderr.replace("│", " ").split()), (bad, done.stderr)

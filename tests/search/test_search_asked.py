@@ -100,6 +100,11 @@ def test_a_picture_less_a_text():
         ({"text": "a", "then": ("b",), "within": 0.0}, "above 0, not 0"),
         ({"text": "a", "then": ("b",), "within": math.nan}, "above 0, not nan"),
         ({"text": "a", "within": 5.0}, "needs something that follows"),
+        ({"text": "a", "lasting": (5.0, 2.0)}, "at least and at most, not 5 to 2"),
+        ({"text": "a", "lasting": (-1.0, 2.0)}, "at least and at most, not -1 to 2"),
+        ({"text": "a", "lasting": (0.0, 0.0)}, "at least and at most, not 0 to 0"),
+        ({"text": "a", "lasting": (0.0, math.nan)}, "at least and at most, not 0 to nan"),
+        ({"text": "a", "then": ("b",), "lasting": (1.0, 2.0)}, "not of what comes after another"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(given, said):

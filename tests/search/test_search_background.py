@@ -1,5 +1,6 @@
 """Hubs and chance: what loops over a bank find, and rates that are kept."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -155,6 +156,9 @@ def test_a_background_comes_back_and_replaces_the_one_before(kept):
     np.testing.assert_array_equal(back.chance, background.chance)
     save_background(folder, Background(background.bias, background.chance + 1), of)
     assert len(list(folder.iterdir())) == 2 and open_background(folder, of, 3).chance[0] == np.float32(1.1)
+    assert back.lasting is None
+    save_background(folder, Background(background.bias, background.chance, (0.1, 2.5)), of)
+    assert open_background(folder, of, 3).lasting == (0.1, 2.5)
 
 
 @pytest.mark.parametrize("field", ["fingerprint", "run", "cache_state", "rows", "bank"])
@@ -164,7 +168,12 @@ def test_a_background_of_something_else_is_none(kept, field):
 
 
 @pytest.mark.parametrize(
-    "how", ["altered", "gone", "no json", "outside", "other rows", "not finite", "not sorted", "schema"]
+    "how",
+    ["altered", "gone", "no json", "outside", "other rows", "not finite", "not sorted", "schema", "no lasting"]
+    + [
+        f"lasting {given}"
+        for given in ("[2]", "[1, 2, 3]", "[3, 2]", "[-1, 2]", '["x", 2]', "5", "[0, NaN]", "[0, Infinity]")
+    ],
 )
 def test_a_background_that_is_not_whole_is_none(kept, how):
     folder, of, _ = kept
@@ -184,6 +193,10 @@ def test_a_background_that_is_not_whole_is_none(kept, how):
         durable.write_json(path, {**record, "sha256": durable.sha256(arrays.read_bytes())})
     elif how == "schema":
         durable.write_json(path, {**record, "schema": 99})
+    elif how == "no lasting":
+        durable.write_json(path, {k: v for k, v in record.items() if k != "lasting"})
+    elif how.startswith("lasting"):
+        path.write_text(json.dumps({**record, "lasting": json.loads(how.removeprefix("lasting "))}))
     elif how == "outside":
         durable.write_json(path, {**record, "file": "../x"})
     assert open_background(folder, of, 4 if how == "other rows" else 3) is None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -24,7 +25,6 @@ from vla.search.build import build_index
 from vla.search.cuts import windows_and_changes
 from vla.search.query import Searcher
 from vla.search.store import SCHEMA, open_index, save_index
-from vla.spans import nms
 from vla.workspace import Workspace
 
 ENCODER = Encoder("12")
@@ -56,41 +56,52 @@ def unit(rows):
     return rows / np.sqrt((rows**2).sum(-1, keepdims=True))
 
 
-def naive(cache, query, k, per_video, background=None, vector=None):
+def naive(cache, query, k, per_video, background=None, vector=None, lasting=(0.0, np.inf), told=None, align=None):
     """Every video in its own: the moments of its curve, or its windows where it has few frames; then the best of all.
 
-    Rows of score, video, start, end, peak.
+    Rows of score, video, start, end, peak. `told`: by video what a head says, rows of start, end, probability.
     """
     vector = unit(ENCODER.encode_text([query]).pooled[0]) if vector is None else vector
     row, found = 0, []
     for video_id in cache.video_ids():
         features = cache.frames(video_id)
-        frames = unit(features.values.astype(np.float64))
+        frames = unit(features.values.astype(np.float64) if align is None else align(features))
         times, duration = features.timestamps_seconds, features.duration_seconds
         segments = []
         for first, last, (start, end) in zip(*windows_and_changes(features), strict=True):
             bias = 0.0 if background is None else float(background.bias[row])
-            score = float(unit(frames[first:last].mean(0)) @ vector) - bias
-            inside = [i for i, t in enumerate(times) if start <= t < end]
-            segments.append((score, start, end, float(times[max(inside, key=lambda i: frames[i] @ vector)])))
+            segments.append((float(unit(frames[first:last].mean(0)) @ vector) - bias, start, end))
             row += 1
         best = max(s[0] for s in segments)
+        least, most = lasting[0] / math.sqrt(2), lasting[1] * math.sqrt(2)
+        segments = [s for s in segments if least <= s[2] - s[1] <= most] or segments
+        cosines = [float(f @ vector) for f in frames]
+        curve, highest = None, 0.0
         if len(frames) >= 4:
-            cosines = [float(f @ vector) for f in frames]
             curve = naive_search.Curve(cosines, times, duration)
             stands = [curve.contrast(s[1:3]) for s in segments]
-            most = max(stands)
-            if most > 0:
-                segments = [(s[0] + 0.07 * max(c / most, -1.0), *s[1:]) for s, c in zip(segments, stands, strict=True)]
-                refined = []
-                for score, *span, _ in naive_search.apart(segments, 2 * per_video):
-                    start, end = curve.refined(span, 0.1 * most)
-                    inside = [i for i, t in enumerate(times) if start <= t < end]
-                    refined.append((score, start, end, float(times[max(inside, key=lambda i: cosines[i])])))
-                segments = refined
-        moments = naive_search.apart(segments, per_video)
-        moments = [(best + m[0] - moments[0][0], *m[1:]) for m in moments]
-        found += [(m[0], video_id, *m[1:]) for m in moments]
+            highest = max(stands)
+        rows = []
+        for i, (score, *span) in enumerate(segments):
+            share = max(stands[i] / highest, -1.0) if highest > 0 else 0.0
+            score, by_head = score - 0.07 * (1 - share), None
+            if told is not None:
+                likeliest = max(told[video_id], key=lambda t: t[2] * overlap(t[:2], span), default=None)
+                chance = 0.0 if likeliest is None else likeliest[2] * overlap(likeliest[:2], span)
+                score += math.log(max(chance, 1e-3)) / 40
+                if likeliest is not None and overlap(likeliest[:2], span) >= 0.5:
+                    by_head = tuple(likeliest[:2])
+            rows.append((score, *(by_head or span), by_head is not None))
+        moments = []
+        for score, start, end, is_told in naive_search.apart(rows, 2 * per_video):
+            if highest > 0 and not is_told:
+                start, end = curve.refined((start, end), 0.1 * highest, lasting)
+            inside = [i for i, t in enumerate(times) if start <= t < end]
+            peak = float(times[max(inside, key=lambda i: cosines[i])]) if inside else start
+            moments.append((score, start, end, peak))
+        moments = naive_search.apart(moments, per_video)
+        higher = best - moments[0][0] if told is None else 0.0
+        found += [(m[0] + higher, video_id, *m[1:]) for m in moments]
     return sorted(found, key=lambda f: -f[0])[:k]
 
 
@@ -182,36 +193,14 @@ def test_copies_of_a_video_are_one_result(tmp_path):
     assert {h.copies for h in again if h.video_id == "w/copy.mp4" and not h.is_missing} == {("v/1.mp4", "a/copy.mp4")}
 
 
-def of_the_nearest(span, segments, cosines):
-    """The best cosine of what shares half with `span`, or of what shares most."""
-    shares = [overlap(span, tuple(s)) for s in segments.tolist()]
-    least = min(0.5, max(shares))
-    return max(c for c, share in zip(cosines, shares, strict=True) if share >= least)
-
-
 def test_a_head_for_moments_is_asked_where_there_is_one(tmp_path):
-    """Its spans and probabilities; the segment that shows a span bounds what it says."""
+    """What it says weighs on the segments, and they have the ends of its moments."""
     torch.manual_seed(0)
     model = AlignmentModel(ModelConfig(12, heads={"moments": {"width": 8, "levels": 4}})).eval()
     cache = filled(tmp_path / "c", [40, 70])
-    find = searcher(cache, tmp_path, model=model)
-    hits = find.search("a dog", 6, 3)
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
-    for name in cache.video_ids():
-        features = cache.frames(name)
-        corpus = Corpus([features], [Query("q", ("q",), ("q",), 0, np.array([[0.0, 1.0]]))], {"q": raw})
-        with torch.no_grad():
-            batch = collate(corpus, np.arange(1), corpus.queries)
-            rows = model.heads["moments"].decode(model.heads["moments"](model(batch), batch), batch)[0]
-        kept = rows[nms(rows[:, :2], rows[:, 2], 0.3, 3, 0.5)]
-        mine = [h for h in hits if h.video_id == name]
-        segments = segments_of(unit(features.values.astype(np.float64)), features, windows_and_changes(features))
-        cosines = segments.vectors @ unit(raw)
-        wanted = [(of_the_nearest((a, b), segments.spans, cosines) + np.log(p) / 20, a, b) for a, b, p in kept]
-        wanted = sorted(wanted, reverse=True)[: len(mine)]
-        assert mine
-        np.testing.assert_allclose([(h.start, h.end) for h in mine], [w[1:] for w in wanted], atol=1e-9)
-        np.testing.assert_allclose([h.score for h in mine], [w[0] for w in wanted], atol=1e-4)
+    told = {name: told_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
+    same(searcher(cache, tmp_path, model=model).search("a dog", 6, 3), naive(cache, "a dog", 6, 3, told=told))
 
 
 def test_by_a_head_a_moment_is_less_sure_by_as_much_as_its_score_is_lower(tmp_path):
@@ -253,13 +242,12 @@ def with_a_head():
     return model
 
 
-def told_alone(model, features, raw, most):
+def told_alone(model, features, raw):
     """What the head says of one video by itself."""
     corpus = Corpus([features], [Query("q", ("q",), ("q",), 0, np.array([[0.0, 1.0]]))], {"q": raw})
     with torch.no_grad(), model.at(1.0):
         batch = collate(corpus, np.arange(1), corpus.queries)
-        rows = model.heads["moments"].decode(model.heads["moments"](model(batch), batch), batch)[0]
-    return rows[nms(rows[:, :2], rows[:, 2], 0.3, most, 0.5)]
+        return model.heads["moments"].decode(model.heads["moments"](model(batch), batch), batch)[0].tolist()
 
 
 @pytest.mark.parametrize("together", [1, 3, 64])
@@ -267,19 +255,13 @@ def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path,
     monkeypatch.setattr("vla.search.ranking.TOGETHER", together)
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 9, 2, 300, 41, 38, 65, 1])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
+    told = {name: told_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
     vector = model.align_texts(raw[None])[0]
-    wanted = []
-    for name in cache.video_ids():
-        features = cache.frames(name)
-        segments = segments_of(model.align_frames(features), features, windows_and_changes(features))
-        for start, end, chance in told_alone(model, features, raw, 3):
-            near = of_the_nearest((start, end), segments.spans, segments.vectors @ vector)
-            wanted.append((near + np.log(max(chance, 1e-3)) / 20, name, start, end))
-    wanted.sort(key=lambda w: -w[0])
+    wanted = naive(cache, "a dog", 20, 3, vector=vector, told=told, align=model.align_frames)
     hits = searcher(cache, tmp_path, model=model).search("a dog", 20, 3)
-    np.testing.assert_allclose([h.score for h in hits], [w[0] for w in wanted[:20]], atol=1e-5)
-    assert [h.video_id for h in hits] == [w[1] for w in wanted[:20]]
-    np.testing.assert_allclose([(h.start, h.end) for h in hits], [w[2:] for w in wanted[:20]], atol=1e-4)
+    np.testing.assert_allclose([h.score for h in hits], [w[0] for w in wanted], atol=1e-5)
+    assert [h.video_id for h in hits] == [w[1] for w in wanted]
+    np.testing.assert_allclose([(h.start, h.end) for h in hits], [w[2:4] for w in wanted], atol=1e-4)
 
 
 def test_a_head_looks_into_the_videos_whose_segments_are_best(tmp_path, monkeypatch):

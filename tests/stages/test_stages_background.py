@@ -164,3 +164,28 @@ def test_rates_that_cannot_be_told(toy_workspace, fpr):
     api.index(workspace=toy_workspace.root)
     with pytest.raises(UsageError, match="330 queries to compare with can tell no rate below 0.0030"):
         api.search("a dog", workspace=toy_workspace.root, fpr=fpr)
+
+
+def test_how_long_moments_last_is_told_by_captions_and_said_once(toy_workspace):
+    root, notes = toy_workspace.root, []
+
+    def told(count):
+        lines = [
+            f"videos/v{2 + i % 3}.mp4,thing {i} of many,{i % 5 / 10},{i % 5 / 10 + 1 + i % 2}" for i in range(count)
+        ]
+        (root / "more.csv").write_text("video,caption,start,end\n" + "\n".join(lines) + "\n")
+        api.extract([root / "videos"], captions=root / "more.csv", workspace=root, workers=1)
+        api.index(workspace=root)
+        api.search("a dog", workspace=root, progress=notes.append)
+        return api.open_workspace(root).searcher.background.lasting
+
+    def said():
+        return [n.message for n in notes if "that last" in n.message]
+
+    assert told(40) is None and not said()
+    assert told(60) == pytest.approx((1.0, 2.0))
+    assert said() == [
+        "moments are looked for that last 1.0 to 2.0 s, as those do that captions tell of (--lasting any: all)"
+    ]
+    api.search("a dog", workspace=root, progress=notes.append)
+    assert len(said()) == 1

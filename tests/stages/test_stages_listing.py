@@ -29,8 +29,11 @@ def name(split, i):
 
 
 def annotations():
-    """A caption of each video that was trained on; of each test video a caption and two moments."""
-    found = [Annotation(f"t{i}", f"number {i} is seen", name("train", i), split="train") for i in range(TRAIN)]
+    """A moment of each video that was trained on; of each test video a caption and two moments."""
+    found = [
+        Annotation(f"t{i}", f"number {i} is seen", name("train", i), ((1.0, 3.0 + i % 4),), "train")
+        for i in range(TRAIN)
+    ]
     for i in range(TEST):
         video = name("test", i)
         found.append(Annotation(f"c{i}", f"animal {i} in the wood", video, split="test"))
@@ -91,7 +94,8 @@ def test_figures_by_search_are_those_of_a_users_search(world, tmp_path, bank):
     assert found.compared.startswith(f"{TRAIN} captions" if bank == "captions" else "330 everyday")
     api.index(workspace=place.root)
     opened = api.open_workspace(place.root)
-    assert opened.searcher.background is not None and len(opened.searcher.index.videos) == TEST
+    assert opened.searcher.background.lasting == (None if bank == "everyday" else (2.0, 5.0))
+    assert len(opened.searcher.index.videos) == TEST
     wanted = {"text to video by search": dict.fromkeys((1, 5, 10, 100), 0), "moment to video by search": {}}
     wanted["moment to video by search"] = dict.fromkeys((1, 5, 10, 100), 0)
     corpus = {f"{x}-r{k}": 0 for x in (0.5, 0.7) for k in (1, 5, 10, 100)}

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vla_cli import options as o
-from vla_cli.asked import limits, lines, seconds, weighted
+from vla_cli.asked import length, limits, lines, seconds, weighted
 from vla_cli.hits import print_csv, print_hits, print_lines, print_paths
 from vla_cli.render import print_json, progress_bars
 
@@ -107,6 +107,16 @@ def search(
             rich_help_panel=_MORE,
         ),
     ] = False,
+    lasting: Annotated[
+        str | None,
+        typer.Option(
+            "--lasting",
+            help="Moments that last so long: 2-10, 30s-2m, 5- or any (default: as those that captions tell of, where there are "
+            "50, or as a trained head says).",
+            metavar="LEAST-MOST",
+            show_default=False,
+        ),
+    ] = None,
     inside: Annotated[
         list[str] | None,
         typer.Option(
@@ -192,13 +202,16 @@ def search(
     if instead and query is not None:
         # Then there is no query in front of the folders.
         paths = [query, *(paths or [])]
-    if not texts and (also or then or templates or literal):
-        raise typer.BadParameter("--also, --then, --templates and --literal go with words, not with --image or --like")
+    if not texts and (also or then or templates or literal or lasting):
+        raise typer.BadParameter(
+            "--also, --then, --templates, --literal and --lasting go with words, not with --image or --like"
+        )
     unwanted = weighted(without, api.NOT_WEIGHT, "--not")
+    asked_lasting = None if lasting is None else length(lasting, "--lasting")
     asked = [
         api.Query(
             text, weighted(also, 1.0, "--also"), unwanted, tuple(then or ()),
-            math.inf if within is None else seconds(within, "--within"), templates, literal,
+            math.inf if within is None else seconds(within, "--within"), templates, literal, asked_lasting,
         )
         for text in texts
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vla.errors import UsageError
+from vla.search.lasting import Lasting
 from vla.search.statements import as_statement
 from vla.sentences import split_to_fit
 
@@ -39,10 +40,12 @@ class Query:
         within: seconds between the best frames of two things that follow each other, at most.
         use_templates: average the text with "a photo of TEXT" and "a video of TEXT".
         is_literal: take questions and requests as they are written; else "when does a dog jump?" is "a dog jumps".
+        lasting: how long the moment lasts, in seconds, at least and at most; None for as long as moments that captions of the
+            workspace tell of, or what a trained head says.
 
     Raises:
-        UsageError: a text is blank or longer than 2,000 characters, a weight or `within` is not positive, or `within` is given
-            and nothing comes after.
+        UsageError: a text is blank or longer than 2,000 characters, a weight or `within` is not positive, `within` is given and
+            nothing comes after, or `lasting` is no range or that of a sequence.
     """
 
     text: str
@@ -52,6 +55,7 @@ class Query:
     within: float = math.inf
     use_templates: bool = False
     is_literal: bool = False
+    lasting: Lasting | None = None
 
     def __post_init__(self) -> None:
         texts = (self.text, *self.then, *(text for text, _ in (*self.also, *self.without)))
@@ -65,6 +69,11 @@ class Query:
             raise UsageError(f"what follows does so within a number of seconds above 0, not {self.within:g}")
         if self.within < math.inf and not self.then:
             raise UsageError("a time to follow within needs something that follows")
+        if self.lasting is not None and not 0 <= self.lasting[0] <= self.lasting[1] > 0:
+            least, most = self.lasting
+            raise UsageError(f"a moment lasts so many seconds at least and at most, not {least:g} to {most:g}")
+        if self.lasting is not None and self.then:
+            raise UsageError("how long it lasts can be said of one moment, not of what comes after another")
 
     @property
     def title(self) -> str:
@@ -85,12 +94,14 @@ class Sought:
         raw: `(D,)` raw text feature for a head for moments; None where heads do not know such a thing: pictures, and texts with
             something that is not wanted.
         wanted: `(P, E)` unit vectors of the texts that a hit has to show, for its confidence; none of a picture.
+        lasting: how long it lasts, where that was said.
     """
 
     text: str
     vector: np.ndarray
     raw: np.ndarray | None
     wanted: np.ndarray
+    lasting: Lasting | None = None
 
     @property
     def is_one_text(self) -> bool:
@@ -140,7 +151,7 @@ def sought(query: Query, encoder: TextEncoder, model: AlignmentModel) -> list[So
             raw = _weighted([raw, *(other for other, _, _ in others)], weights)
         title = query.title if len(steps) == 1 else cleaned((query.text, *query.then)[number])
         heard = raw if number or not without else None
-        found.append(Sought(title, vector, heard, np.stack(wanted)))
+        found.append(Sought(title, vector, heard, np.stack(wanted), query.lasting))
     return found
 
 

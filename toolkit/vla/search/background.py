@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla.errors import ShapeError, UsageError
+from vla.search.lasting import Lasting
 
 BETA = 40.0
 """Inverse temperature of the popularity of a segment; the higher, the more only the best of the bank count."""
@@ -25,10 +26,12 @@ class Background:
         bias: `(N,)` float32, of mean 0: how popular each row of the index is among the bank. It is taken from cosines.
         chance: `(B,)` float32, ascending: the best cosine of each bank query among what it does not tell of. Without the
             bias: that lowers what is like the bank, so it would make the most of queries that are unlike it.
+        lasting: how long moments last, as captions tell of them; None where they tell of too few.
     """
 
     bias: np.ndarray
     chance: np.ndarray
+    lasting: Lasting | None = None
 
     def confidence(self, cosines: np.ndarray) -> np.ndarray:
         """How sure it is that such cosines are no chance, in [0, 1]: 1 less the rate at which a bank query finds as high a one.

@@ -1,7 +1,7 @@
 """A background on disk, beside the index that it was measured on.
 
 index/
-  background.json               what it is of; names the file, with its checksum
+  background.json               what it is of, and how long moments last; names the file, with its checksum
   background-<sha>.safetensors  bias of each row, best scores of the bank
 """
 
@@ -16,7 +16,7 @@ from vla.errors import CacheError
 from vla.search.background import Background
 from vla.search.store import SearchIndex
 
-SCHEMA = 1
+SCHEMA = 2
 _NAME = "background.json"
 
 
@@ -40,7 +40,13 @@ def save_background(folder: Path, background: Background, of: dict[str, str]) ->
     content = save({"bias": background.bias.astype(np.float32), "chance": background.chance.astype(np.float32)})
     name = f"background-{durable.sha256(content)[:16]}.safetensors"
     durable.write_bytes(folder / name, content)
-    record = {"schema": SCHEMA, "of": of, "file": name, "sha256": durable.sha256(content)}
+    record = {
+        "schema": SCHEMA,
+        "of": of,
+        "lasting": background.lasting,
+        "file": name,
+        "sha256": durable.sha256(content),
+    }
     durable.write_json(folder / _NAME, record)
     for old in folder.glob("background-*"):
         if old.name != name:
@@ -60,8 +66,12 @@ def open_background(folder: Path, of: dict[str, str], rows: int) -> Background |
         if record["schema"] != SCHEMA or record["of"] != of or Path(record["file"]).name != record["file"]:
             return None
         arrays = load(durable.read_checked(folder / record["file"], record["sha256"]))
-        found = Background(arrays["bias"], arrays["chance"])
-    except (CacheError, SafetensorError, KeyError, TypeError):
+        lasting = None
+        if record["lasting"] is not None:
+            least, most = map(float, record["lasting"])
+            lasting = least, most
+        found = Background(arrays["bias"], arrays["chance"], lasting)
+    except (CacheError, SafetensorError, KeyError, TypeError, ValueError, OverflowError):
         return None
     fits = (
         found.bias.dtype == found.chance.dtype == np.float32
@@ -71,5 +81,6 @@ def open_background(folder: Path, of: dict[str, str], rows: int) -> Background |
         and np.isfinite(found.bias).all()
         and np.isfinite(found.chance).all()
         and (np.diff(found.chance) >= 0).all()
+        and (lasting is None or 0 <= lasting[0] <= lasting[1] < np.inf)
     )
     return found if fits else None

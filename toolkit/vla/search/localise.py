@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vla.errors import ShapeError, UsageError
+from vla.search.lasting import ANY, Lasting
 from vla.spans import frames_in
 
 _SMOOTH = 0.25
@@ -61,22 +62,30 @@ class Curve:
         first, last = _ranges(self._times, float(self._edges[-1]), spans).T
         return self._of(first, last)
 
-    def refined(self, span: ArrayLike, gain: float) -> np.ndarray:
+    def refined(self, span: ArrayLike, gain: float, lasting: Lasting = ANY) -> np.ndarray:
         """`(2,)` the bounds of frames, each at most half the length of `span` `(2,)` away, between which `contrast` is highest.
 
-        `span` itself, brought to bounds of frames, where it gains less than `gain` by that. Of a span so long that there would be
-        more than 500 bounds at either end, some of them are tried.
+        Of those that are apart by `lasting`, in seconds. `span` itself, brought to bounds of frames, where it is one of them and
+        gains less than `gain`, or where there are none. Of a span so long that there would be more than 500 bounds at either
+        end, some of them are tried.
         """
         times, edges = self._times, self._edges
         first, last = _ranges(times, float(edges[-1]), span)[0]
         reach = (edges[last] - edges[first]) / 2 + _LEAST
         firsts = _some(np.flatnonzero(np.abs(times - edges[first]) <= reach))
         lasts = _some(np.flatnonzero(np.abs(edges - edges[last]) <= reach))
-        found = np.where(firsts[:, None] < lasts, self._of(firsts[:, None], lasts[None]), -np.inf)
-        if found.max() - self._of(first, last) >= max(gain, _LEAST):
+        is_right = (firsts[:, None] < lasts) & self._last(firsts[:, None], lasts[None], lasting)
+        found = np.where(is_right, self._of(firsts[:, None], lasts[None]), -np.inf)
+        own = self._of(first, last) if self._last(first, last, lasting) else -np.inf
+        if is_right.any() and found.max() - own >= max(gain, _LEAST):
             row, column = np.unravel_index(found.argmax(), found.shape)
             first, last = firsts[row], lasts[column]
         return np.array([edges[first], edges[last]])
+
+    def _last(self, first: np.ndarray, last: np.ndarray, lasting: Lasting) -> np.ndarray:
+        seconds = self._edges[last] - self._edges[first]
+        found: np.ndarray = (seconds >= lasting[0] - _LEAST) & (seconds <= lasting[1] + _LEAST)
+        return found
 
     def _of(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         seconds = np.maximum(self._edges[last] - self._edges[first], _LEAST)

@@ -11,6 +11,7 @@ import numpy as np
 from vla.corpus import Corpus, Query
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, of_like_length
+from vla.search.lasting import ANY, Lasting
 from vla.search.localise import Curve
 from vla.spans import iou, nms
 
@@ -23,16 +24,21 @@ rendered world (`tests/benchmarks/localisers.py choose`, `search_world.py --part
 _GAIN = 0.1
 """Ends are moved where a segment then stands out better by this share of the best: a grid of windows has no row that fits, and
 where nothing cuts from one thing to another, changes have none either."""
-_SHARPNESS = 20.0
-"""`exp(20 s) p`: what the probability `p` that a head gives a moment weighs against the cosine `s` of the segment that shows it.
-Source: XML (Lei et al., ECCV 2020), where `s` is the video's; with the segment's a quarter more are found in the rendered world
-(43 instead of 34 of 100 among ten, at an IoU of .5)."""
+_SHARPNESS = 40.0
+"""`log(p) / 40`: what the probability `p` of a head weighs beside a cosine. Of a segment it is the highest of the head's
+probabilities, each times the IoU of its moment and the segment, which then has the ends of that moment. Source: XML (Lei et al.,
+ECCV 2020), where the head's moments are listed, with `exp(20 s) p` of their video's score; with the score of the segment that is
+nearest to each, these find 24 of 100 among ten on other videos of the rendered world (IoU .5), and segments weighed by the
+head 33 (`tests/benchmarks/search_world.py --parts sharpness`)."""
+_ENDS = 0.5
+"""A segment that shares this IoU with a moment of a head has its ends."""
 TOGETHER = 16
 """Videos that a head is asked about at a time, the best ones first; no result depends on it."""
 VIDEOS = 16
 """A head looks into so many videos, those whose segments are best, or as many as moments are wanted; XML takes 100.
 With bias ten were enough (`tests/benchmarks/search_world.py --parts sharpness`)."""
 _LEAST = 1e-3
+_ABOUT = 2**0.5
 _OVERLAP, _NESTED = 0.3, 0.5
 """Of two moments of a video that share more than this IoU, or this part of the shorter one, the better is listed."""
 
@@ -45,11 +51,23 @@ class Segments:
         spans: `(N, 2)` seconds.
         scores: `(N,)` cosines less bias.
         cosine: the best of the cosines.
+        lasting: how long what is looked for lasts.
     """
 
     spans: np.ndarray
     scores: np.ndarray
     cosine: float
+    lasting: Lasting = ANY
+
+    def fitting(self) -> tuple[np.ndarray, np.ndarray]:
+        """Spans and scores of those that last about so long, all where none does.
+
+        About, by a factor of the root of two: windows are of lengths that double, so that one of them does.
+        """
+        seconds = self.spans[:, 1] - self.spans[:, 0]
+        least, most = self.lasting
+        fits = (seconds >= least / _ABOUT) & (seconds <= most * _ABOUT)
+        return (self.spans[fits], self.scores[fits]) if fits.any() else (self.spans, self.scores)
 
 
 @dataclass(frozen=True)
@@ -71,7 +89,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Told:
-    """What a head says of one video for one query, best first; spans overlap no more than those of `Moments`.
+    """What a head says of one video for one query, likeliest first.
 
     Attributes:
         spans: `(N, 2)` seconds; none where it finds nothing.
@@ -103,13 +121,15 @@ class Finder:
         trained.projector.alpha.fill_(1.0)
         return cls(model, trained)
 
-    def told(self, videos: Sequence[tuple[FrameFeatures, np.ndarray]], raw: np.ndarray, most: int) -> list[Told]:
+    def told(
+        self, videos: Sequence[tuple[FrameFeatures, np.ndarray]], raw: np.ndarray, lasting: Lasting = ANY
+    ) -> list[Told]:
         """What the head says of each of `videos`, those of about the same length together.
 
         Args:
             videos: features, and their unit frames `(T, E)` as `trained` aligns them.
             raw: `(D,)` raw text feature of the query.
-            most: moments of a video to return.
+            lasting: of moments that last so long, and no others.
         """
         found: list[Told] = [Told(np.zeros((0, 2)), np.zeros(0))] * len(videos)
         if self.trained is None:
@@ -117,8 +137,9 @@ class Finder:
         for places in of_like_length([len(frames) for _, frames in videos]):
             rows = _by_head(self.trained, [videos[i] for i in places], raw)
             for place, listed in zip(places, rows, strict=True):
-                kept = nms(listed[:, :2], listed[:, 2], _OVERLAP, most, _NESTED)
-                found[place] = Told(listed[kept, :2], listed[kept, 2])
+                seconds = listed[:, 1] - listed[:, 0]
+                listed = listed[(seconds >= lasting[0]) & (seconds <= lasting[1])]
+                found[place] = Told(listed[:, :2], listed[:, 2])
         return found
 
     def find(
@@ -140,32 +161,44 @@ class Finder:
             most: moments to return.
             told: what the head says of the video; None where it was not asked.
         """
-        curve = frames @ query
-        if features is not None and told is not None and len(told.spans):
-            scores = _of_the_nearest(told.spans, held) + np.log(np.maximum(told.chances, _LEAST)) / _SHARPNESS
-            order = np.argsort(-scores, kind="stable")
-            spans, scores = told.spans[order], scores[order]
-            return Moments(spans, scores, held.cosine + scores - scores[0], peaks_of(features, curve, spans))
+        curve, top = frames @ query, float(held.scores.max())
         spans, scores = held.spans, held.scores
-        if features is not None and len(curve) >= _FEW:
-            spans, scores = _fitted(features, curve, held, most)
+        if features is not None:
+            spans, scores = _fitted(features, curve, held, most, told)
         kept = nms(spans, scores, _OVERLAP, most, _NESTED)
-        spans, behind = spans[kept], scores[kept] - scores[kept[0]]
+        spans, scores = spans[kept], scores[kept]
+        behind = scores - scores[0]
         peaks = spans[:, 0] if features is None else peaks_of(features, curve, spans)
-        return Moments(spans, float(held.scores.max()) + behind, held.cosine + behind, peaks)
+        return Moments(spans, top + behind if told is None else scores, held.cosine + behind, peaks)
 
 
-def _fitted(features: FrameFeatures, curve: np.ndarray, held: Segments, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Segments that stand out in `curve` `(T,)`, with their ends fitted to it, and their scores; all, where none does."""
-    shown = Curve(curve, features.timestamps_seconds, features.duration_seconds)
-    stands = shown.contrast(held.spans)
-    best = float(stands.max())
-    if best <= 0:
-        return held.spans, held.scores
-    scores = held.scores + _CONTRAST * np.clip(stands / best, -1.0, 1.0)
+def _fitted(
+    features: FrameFeatures, curve: np.ndarray, held: Segments, most: int, told: Told | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best segments of about the length that is looked for, their ends fitted, and scores, of which none is higher."""
+    spans, scores = (values.copy() for values in held.fitting())
+    shown, best, share = None, 0.0, np.zeros(len(spans))
+    if len(curve) >= _FEW:
+        shown = Curve(curve, features.timestamps_seconds, features.duration_seconds)
+        stands = shown.contrast(spans)
+        best = float(stands.max())
+        share = np.clip(stands / best, -1.0, 1.0) if best > 0 else share
+    scores = scores - _CONTRAST * (1 - share)
+    is_told = np.zeros(len(spans), bool)
+    if told is not None:
+        shared = iou(spans, told.spans)
+        weighed = told.chances * shared
+        scores = scores + np.log(weighed.max(axis=1, initial=_LEAST)) / _SHARPNESS
+        if len(told.spans):
+            likeliest = weighed.argmax(axis=1)
+            is_told = shared[np.arange(len(spans)), likeliest] >= _ENDS
+            spans = np.where(is_told[:, None], told.spans[likeliest], spans)
     # Segments that lie apart may come to lie upon each other, so a few more are looked at.
-    few = nms(held.spans, scores, _OVERLAP, 2 * most, _NESTED)
-    return np.stack([shown.refined(span, _GAIN * best) for span in held.spans[few]]), scores[few]
+    few = nms(spans, scores, _OVERLAP, 2 * most, _NESTED)
+    if shown is not None and best > 0:
+        gain = _GAIN * best
+        spans[few] = [spans[i] if is_told[i] else shown.refined(spans[i], gain, held.lasting) for i in few]
+    return spans[few], scores[few]
 
 
 def _by_head(
@@ -198,11 +231,3 @@ def peaks_of(features: FrameFeatures, curve: np.ndarray, spans: np.ndarray) -> n
         inside = np.flatnonzero((times >= start) & (times < end))
         found.append(float(times[inside[curve[inside].argmax()]]) if len(inside) else float(start))
     return np.array(found)
-
-
-def _of_the_nearest(spans: np.ndarray, held: Segments) -> np.ndarray:
-    """`(N,)` for each of `spans` the best score of a segment that it shares half with, or of those that it shares most with."""
-    shared = iou(spans, held.spans)
-    near = shared >= np.minimum(0.5, shared.max(axis=1, keepdims=True))
-    found: np.ndarray = np.where(near, held.scores, -np.inf).max(axis=1)
-    return found

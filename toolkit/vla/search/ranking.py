@@ -17,6 +17,7 @@ from vla.search.asked import Sought
 from vla.search.background import Background
 from vla.search.found import Found, looked_into
 from vla.search.frames import SearchedFrames
+from vla.search.lasting import ANY, Lasting
 from vla.search.moments import TOGETHER, VIDEOS, Finder, Moments, Segments, Told
 from vla.search.same import NEARLY_ALIKE, is_same, mean_of
 from vla.search.sequences import Chain, chains
@@ -208,7 +209,8 @@ class Ranking:
         def of(video: int) -> list[Found]:
             if video not in seen:
                 if raw is not None and video not in told:
-                    self._tell([v for v, _ in tops[:videos] if v not in told][:TOGETHER], raw, per_video, told)
+                    some = [v for v, _ in tops[:videos] if v not in told][:TOGETHER]
+                    self._tell(some, raw, asked.lasting or ANY, told)
                 seen[video] = self._moments(video, asked, per_video, told.get(video))
             m = seen[video]
             return [
@@ -218,12 +220,12 @@ class Ranking:
 
         return looked_into(tops, of, most, rows.bound, videos)
 
-    def _tell(self, videos: list[int], raw: np.ndarray, most: int, told: dict[int, Told | None]) -> None:
+    def _tell(self, videos: list[int], raw: np.ndarray, lasting: Lasting, told: dict[int, Told | None]) -> None:
         """What the head says of `videos`, put into `told`; None of one that left the cache."""
         known = {v: self._frames_of_head.of(self.index.videos[v]) for v in videos}
         there = {v: held for v, held in known.items() if held is not None}
         told.update(dict.fromkeys(videos))
-        told.update(zip(there, self._finder.told(list(there.values()), raw, most), strict=True))
+        told.update(zip(there, self._finder.told(list(there.values()), raw, lasting), strict=True))
 
     def _moments(self, video: int, asked: Sought, most: int, told: Told | None) -> Moments:
         features, frames = self.frames_of(video) or (None, np.zeros((0, self.index.dim), np.float32))
@@ -231,12 +233,14 @@ class Ranking:
 
     def _segments(self, asked: Sought, video: int) -> Segments:
         rows = self._rows_of(video)
+        lasting = asked.lasting
         scores = cosines = (self.index.vectors_of(rows) @ asked.vector).astype(np.float64)
         if not np.isfinite(cosines).all():
             raise CacheError("the index holds values that are no numbers: run 'vla index' again")
         if self.background is not None and asked.is_of_texts:
             scores = cosines - self.background.bias[rows]
-        return Segments(self.index.spans[rows], scores, float(cosines.max()))
+            lasting = lasting or self.background.lasting
+        return Segments(self.index.spans[rows], scores, float(cosines.max()), lasting or ANY)
 
     def _chains(self, steps: list[Sought], video: int, within: float, most: int) -> list[Chain]:
         known = self.frames_of(video)

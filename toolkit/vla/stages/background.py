@@ -16,6 +16,7 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.search.background import Background, measured
 from vla.search.bank import ENOUGH, Bank, everyday, of_captions
 from vla.search.kept_background import identity, open_background, save_background
+from vla.search.lasting import lasting_of
 from vla.search.store import SearchIndex
 from vla.stages.texts import aligned_texts
 from vla.workspace import Workspace
@@ -54,7 +55,10 @@ def background_of(
     # Rows of videos that are gone are never found, and come first in this order.
     bias = np.zeros(len(index.video_of_row), by_video.bias.dtype)
     bias[np.argsort(index.video_of_row, kind="stable")[len(bias) - len(by_video.bias) :]] = by_video.bias
-    found = Background(bias, by_video.chance)
+    found = Background(bias, by_video.chance, lasting_of(caption_store.load(place)))
+    if found.lasting is not None:
+        told = "moments are looked for that last {:.1f} to {:.1f} s, as those do that captions tell of (--lasting any: all)"
+        progress(Progress("search", message=told.format(*found.lasting), level="note"))
     try:
         with place.locked_index(progress):
             save_background(place.index, found, of)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 
 import numpy as np
@@ -21,6 +21,7 @@ from vla.search.background import Background, measured
 from vla.search.bank import ENOUGH, Bank, everyday, of_captions, words_of
 from vla.search.build import build_index
 from vla.search.hits import Hit
+from vla.search.lasting import Lasting, lasting_of
 from vla.search.limits import Limits
 from vla.search.query import Searcher
 from vla.search.store import SearchIndex
@@ -35,7 +36,7 @@ _VIDEOS, _MOMENTS = 100, 10
 
 @dataclass(frozen=True)
 class Compared:
-    """The bank of an evaluation, with an encoder of its texts, and for a person, what it is.
+    """The bank of an evaluation, with an encoder of its texts, for a person what it is, and how long moments last.
 
     It knows nothing of what is asked: no text of the evaluation is in it, whatever video it tells of.
     """
@@ -43,6 +44,7 @@ class Compared:
     bank: Bank
     encoder: TextEncoder
     told: str
+    lasting: Lasting | None = None
 
 
 def compared_with(cache: FeatureCache, corpus: Corpus, taught: Sequence[Annotation], device: str) -> Compared:
@@ -62,8 +64,9 @@ def compared_with(cache: FeatureCache, corpus: Corpus, taught: Sequence[Annotati
         told = f"{len(bank.texts)} everyday queries of ours"
     if len(bank.texts) < 2:
         told = "nothing: no captions that were trained on are known, and no encoder for other queries"
+    lasting = lasting_of(taught)
     is_cached = not cache.missing_texts(bank.texts)
-    return Compared(bank, CachedTexts(cache) if is_cached else encoder_of(cache, device, "auto"), told)
+    return Compared(bank, CachedTexts(cache) if is_cached else encoder_of(cache, device, "auto"), told, lasting)
 
 
 class CachedTexts:
@@ -165,4 +168,5 @@ def _background(
     vectors = bank_vectors(compared.bank, cache, model, compared.encoder)
     ends = np.searchsorted(index.video_of_row, np.arange(1, len(index.videos)))
     every = np.concatenate([part.vectors for part in index.parts])
-    return measured(np.split(every, ends), vectors, compared.bank.left_out(index.videos))
+    found = measured(np.split(every, ends), vectors, compared.bank.left_out(index.videos))
+    return replace(found, lasting=compared.lasting)
