@@ -8,10 +8,12 @@ import pytest
 from test_search_query import ENCODER, compared, filled, naive, same, searcher, told_alone, with_a_head
 
 from vla.datasets.base import Annotation, Question
+from vla.errors import UsageError
 from vla.features import FrameFeatures
 from vla.model import frozen
 from vla.search.asked import Query
 from vla.search.lasting import ANY, ENOUGH, lasting_of
+from vla.search.limits import Limits
 from vla.search.moments import Finder, Segments, Told
 from vla.spans import windows
 
@@ -40,18 +42,23 @@ def test_neither_few_moments_nor_those_of_a_test_nor_questions_tell_anything():
 @pytest.mark.parametrize("lasting", [(2.0, 3.0), (4.9, 5.3), (10.0, math.inf), (0.0, 1.0), (900.0, 901.0), ANY])
 @pytest.mark.parametrize(("k", "per_video"), [(5, 1), (30, 3)])
 def test_what_is_found_lasts_as_long_as_is_asked_for(tmp_path, lasting, k, per_video):
+    """And nothing else is: of a video that has no such moment nothing, but the others are looked into for as many."""
     cache = filled(tmp_path / "c", [9, 40, 1, 25, 120, 60])
     find = compared(searcher(cache, tmp_path))
     hits = find.search(Query("a red dog", lasting=lasting), k, per_video)
-    same(hits, naive(cache, "a red dog", k, per_video, find.background, lasting=lasting))
+    wanted = naive(cache, "a red dog", 100, per_video, find.background, lasting=lasting)
+    least, most = lasting
+    same(hits, [w for w in wanted if least <= w[3] - w[2] <= most][:k])
+    assert bool(hits) == (least < 900)
 
 
 def test_the_background_knows_how_long_unless_it_is_said(tmp_path):
     cache = filled(tmp_path / "c", [9, 40, 25, 120, 60])
     find = compared(searcher(cache, tmp_path))
     knows = dataclasses.replace(find, background=dataclasses.replace(find.background, lasting=(2.0, 3.0)))
-    short = find.search(Query("a dog", lasting=(2.0, 3.0)), 20)
-    assert knows.search("a dog", 20) == short != find.search("a dog", 20)
+    brief = knows.search("a dog", 20)
+    same(brief, naive(cache, "a dog", 20, 3, find.background, lasting=(2.0, 3.0)))
+    assert brief != find.search("a dog", 20)
     assert knows.search(Query("a dog", lasting=ANY), 20) == find.search("a dog", 20)
     # A video's own score, and what a moment like another is, have nothing to do with it.
     assert [h.score for h in knows.search("a dog", 20, 1)] == [h.score for h in find.search("a dog", 20, 1)]
@@ -76,6 +83,16 @@ def test_of_a_scene_a_part_is_found_where_moments_are_brief():
     assert first((2.4, 3.0))[0] <= 33.0 and first((2.4, 3.0))[1] >= 35.0 and np.diff(first((2.4, 3.0))) in (2.5, 3.0)
 
 
+def test_where_captions_tell_of_longer_moments_than_a_video_it_is_found_all_the_same(tmp_path):
+    find = compared(searcher(filled(tmp_path / "c", [9, 40, 25]), tmp_path))
+    knows = dataclasses.replace(find, background=dataclasses.replace(find.background, lasting=(15.0, 30.0)))
+    assert {h.video_id for h in knows.search("a dog")} == {"v/0.mp4", "v/1.mp4", "v/2.mp4"}
+    asked = knows.search(Query("a dog", lasting=(15.0, 30.0)))
+    assert asked and {h.video_id for h in asked} == {"v/1.mp4"}
+    with pytest.raises(UsageError, match="no video is at least 15 s and at most 10 s long"):
+        knows.search(Query("a dog", lasting=(15.0, 30.0)), limits=Limits(most_seconds=10.0))
+
+
 @pytest.mark.parametrize("lasting", [(0.0, 4.0), (4.0, 9.0), (400.0, 500.0)])
 def test_of_what_a_head_says_counts_what_lasts_so_long(tmp_path, lasting):
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 300])
@@ -86,9 +103,12 @@ def test_of_what_a_head_says_counts_what_lasts_so_long(tmp_path, lasting):
     assert any(fits.values()) == (lasting[0] < 400)
     vector = model.align_texts(raw[None])[0]
     wanted = naive(cache, "a dog", 20, 3, vector=vector, lasting=lasting, told=fits, align=model.align_frames)
+    wanted = [w for w in wanted if lasting[0] <= w[3] - w[2] <= lasting[1]]
     hits = searcher(cache, tmp_path, model=model).search(Query("a dog", lasting=lasting), 20, 3)
     np.testing.assert_allclose([h.score for h in hits], [w[0] for w in wanted], atol=1e-5)
-    np.testing.assert_allclose([(h.start, h.end) for h in hits], [w[2:4] for w in wanted], atol=1e-4)
+    np.testing.assert_allclose(
+        np.reshape([(h.start, h.end) for h in hits], (-1, 2)), np.reshape([w[2:4] for w in wanted], (-1, 2)), atol=1e-4
+    )
 
 
 def test_what_a_head_is_sure_of_comes_before_what_fits_the_query_a_little_better():

@@ -111,8 +111,8 @@ def search(
         str | None,
         typer.Option(
             "--lasting",
-            help="Moments that last so long: 2-10, 30s-2m, 5- or any (default: as those that captions tell of, where there are "
-            "50, or as a trained head says).",
+            help="Only moments that last so long: 2-10, 30s-2m, 5- or any (default: about as long as those that captions tell "
+            "of, where there are 50).",
             metavar="LEAST-MOST",
             show_default=False,
         ),

@@ -40,8 +40,8 @@ class Query:
         within: seconds between the best frames of two things that follow each other, at most.
         use_templates: average the text with "a photo of TEXT" and "a video of TEXT".
         is_literal: take questions and requests as they are written; else "when does a dog jump?" is "a dog jumps".
-        lasting: how long the moment lasts, in seconds, at least and at most; None for as long as moments that captions of the
-            workspace tell of, or what a trained head says.
+        lasting: how long the moment lasts, in seconds, at least and at most, and nothing else is found; None for about as long as
+            moments that captions of the workspace tell of.
 
     Raises:
         UsageError: a text is blank or longer than 2,000 characters, a weight or `within` is not positive, `within` is given and

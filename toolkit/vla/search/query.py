@@ -70,6 +70,10 @@ class Searcher:
         self._check_counts(k, per_video)
         self._check_rate(fpr)
         steps = sought(asked, self.encoder, self.model)
+        if asked.lasting is not None:
+            # In a video that is briefer nothing lasts so long.
+            some = limits or Limits()
+            limits = replace(some, least_seconds=max(some.least_seconds, asked.lasting[0]))
         allowed = self.allowed(limits)
         if len(steps) == 1:
             groups = self._ranking.moments(steps[0], k, per_video, allowed)

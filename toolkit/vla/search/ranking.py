@@ -27,6 +27,7 @@ from vla.spans import frames_in
 FIRST_ROWS = 1_000
 """Segments asked for at first; many belong to the same few videos, so more are asked for until there are enough."""
 ROWS_PER_HIT = 20
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -212,10 +213,11 @@ class Ranking:
                     some = [v for v, _ in tops[:videos] if v not in told][:TOGETHER]
                     self._tell(some, raw, asked.lasting or ANY, told)
                 seen[video] = self._moments(video, asked, per_video, told.get(video))
-            m = seen[video]
+            m, (least, longest) = seen[video], asked.lasting or ANY
             return [
                 Found(video, float(score), span, float(peak), float(certain))
                 for score, span, peak, certain in zip(m.scores, m.spans, m.peaks, m.certain, strict=True)
+                if least - _ROUNDING <= span[1] - span[0] <= longest + _ROUNDING
             ]
 
         return looked_into(tops, of, most, rows.bound, videos)
