@@ -9,7 +9,7 @@ default settings, if it is not there. Prints Markdown.
 
 `table`: moments in the corpus, percent, as `vla search` lists them (k 10, 3 a video), with the video's own R@1 and SumR. Below
 it, differences between rows with the interval of a paired bootstrap. On videos of other clips, `sharpness`: what a head's
-probability should weigh against the video's cosine; `weights`: what the contrast of a segment should. `confidence`: how often
+probability should weigh beside cosines; `weights`: what the contrast of a segment should. `confidence`: how often
 something is found for what never happens (200 texts, 200 of what does), at the rates asked for, by what the index is compared
 with; and at a cosine that was fixed on videos of clips that were used for choosing; then in six draws of what never happens.
 """
@@ -32,6 +32,7 @@ from _rendered import Rendered, World, rendered
 from _searched import Searched
 from search_quality import (
     CUTS,
+    DEBIASED,
     HEAD,
     LOCALISED,
     MEANS,
@@ -65,7 +66,8 @@ DIFFERENCES = [
     (f"{SEGMENTS}, bias, {SHOWN}", f"{SEGMENTS}, bias"), (f"{SEGMENTS}, bias, {SO_LONG}", f"{SEGMENTS}, bias"),
     (LOCALISED, SEGMENTS), (f"{LOCALISED}, bias", f"{SEGMENTS}, bias"),
     (f"{LOCALISED}, bias, {SO_LONG}", f"{SEGMENTS}, bias, {SO_LONG}"),
-    (f"{LOCALISED}, bias, {SO_LONG}", f"{LOCALISED}, bias"), (HEAD, LOCALISED), (f"{HEAD}, bias", HEAD),
+    (f"{LOCALISED}, bias, {SO_LONG}", f"{LOCALISED}, bias"),
+    (f"{LOCALISED}, bias, {SO_LONG}, {DEBIASED}", f"{LOCALISED}, bias, {SO_LONG}"), (HEAD, LOCALISED), (f"{HEAD}, bias", HEAD),
     (f"{HEAD}, bias", f"{LOCALISED}, bias, {SO_LONG}"),
 ]  # fmt: skip
 COLUMNS = ("R@1 .5", "R@10 .5", "R@1 .7", "R@10 .7", "video R@1", "video SumR")
