@@ -62,7 +62,8 @@ def _gradients(folder, videos, ranks):
 def _trained(folder, broken, ranks):
     data = made_corpus([3 + i % 5 for i in range(15)], dim=16)
     options = {"width": 8, "heads": 2, "dropout": 0.0, "noise": 0.0}
-    config = TrainConfig(epochs=3, batch_videos=4, projector_options=options, heads="")
+    # In halves, where a processor has hardware for them, sums of parts differ by more than is asked for below.
+    config = TrainConfig(epochs=3, batch_videos=4, projector_options=options, heads="", precision="fp32")
     split = Split(np.arange(13), np.arange(13, 15))
     train(data, split, SPEC, 20.0, config, folder / f"of {ranks.count}", "same", ranks=ranks)
 
