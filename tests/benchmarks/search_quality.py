@@ -33,7 +33,6 @@ from vla.evaluate.corpus_moments import places
 from vla.evaluate.retrieval import PARTIAL_RECALLS, ranks
 from vla.features import FeatureSpec, TextFeatures
 from vla.model import AlignmentModel, segments_of
-from vla.search import moments
 from vla.search.background import Background, measured
 from vla.search.build import build_index
 from vla.search.cuts import Cutter, cut_at_changes, windows_and_changes
@@ -46,11 +45,7 @@ from vla.workspace import Workspace
 
 RATES = (0.05, 0.1, 0.2)
 MEANS, SEGMENTS, LOCALISED, HEAD = "means of videos", "segments by cosine", "segments by cosine and contrast", "by head"
-SHOWN, SO_LONG, DEBIASED = (
-    "rescored on frames by attention",
-    "as long as captions tell",
-    "curve less that of the bank's mean",
-)
+SHOWN, SO_LONG, RAW = "rescored on frames by attention", "as long as captions tell", "curve with its bias"
 CUTS: dict[str, Cutter] = {"windows": cut_of, "changes": cut_at_changes, "both": windows_and_changes}
 
 
@@ -186,26 +181,11 @@ def rows(place: Place, model: AlignmentModel) -> dict[str, tuple[Callable[[str],
             biased,
         )
         found[f"{LOCALISED}, bias, {SO_LONG}"] = place.hits(full), biased
-    found[f"{list(found)[-1]}, {DEBIASED}"] = debiased(place, place.hits(full)), biased
+    raw = replace(place.searcher, background=replace(background, mean=np.zeros_like(background.mean)))
+    found[f"{list(found)[-1]}, {RAW}"] = place.hits(raw), biased
     if model.heads:
         found[HEAD] = place.hits(replace(plain, model=model)), best
         found[f"{HEAD}, bias"] = place.hits(replace(full, model=model)), biased
-    return found
-
-
-def debiased(place: Place, find: Callable[[str], np.ndarray]) -> Callable[[str], np.ndarray]:
-    """The same where curves are less what the mean text of the bank has there, as zero-shot localisers take it out."""
-    mean = place.text(place.searched.bank[0]).mean(0)
-    levels = {name: frames @ mean for name, frames in zip(place.index.videos, place.frames, strict=True)}
-
-    def found(text: str) -> np.ndarray:
-        before = moments._fitted
-        moments._fitted = lambda features, curve, *rest: before(features, curve - levels[features.video_id], *rest)
-        try:
-            return find(text)
-        finally:
-            moments._fitted = before
-
     return found
 
 

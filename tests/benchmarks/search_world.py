@@ -32,11 +32,11 @@ from _rendered import Rendered, World, rendered
 from _searched import Searched
 from search_quality import (
     CUTS,
-    DEBIASED,
     HEAD,
     LOCALISED,
     MEANS,
     RATES,
+    RAW,
     SEGMENTS,
     SHOWN,
     SO_LONG,
@@ -67,7 +67,7 @@ DIFFERENCES = [
     (LOCALISED, SEGMENTS), (f"{LOCALISED}, bias", f"{SEGMENTS}, bias"),
     (f"{LOCALISED}, bias, {SO_LONG}", f"{SEGMENTS}, bias, {SO_LONG}"),
     (f"{LOCALISED}, bias, {SO_LONG}", f"{LOCALISED}, bias"),
-    (f"{LOCALISED}, bias, {SO_LONG}, {DEBIASED}", f"{LOCALISED}, bias, {SO_LONG}"), (HEAD, LOCALISED), (f"{HEAD}, bias", HEAD),
+    (f"{LOCALISED}, bias, {SO_LONG}", f"{LOCALISED}, bias, {SO_LONG}, {RAW}"), (HEAD, LOCALISED), (f"{HEAD}, bias", HEAD),
     (f"{HEAD}, bias", f"{LOCALISED}, bias, {SO_LONG}"),
 ]  # fmt: skip
 COLUMNS = ("R@1 .5", "R@10 .5", "R@1 .7", "R@10 .7", "video R@1", "video SumR")

@@ -16,6 +16,8 @@ from vla.search.background import Background, measured, popularity
 from vla.search.bank import everyday, of_captions
 from vla.search.kept_background import identity, open_background, save_background
 
+NO_MEAN = np.zeros(4, np.float32)
+
 
 def unit(rows):
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
@@ -43,6 +45,7 @@ def test_bias_and_chance_are_those_of_loops(seed, told):
     middle = np.mean(bias)
     np.testing.assert_allclose(found.bias, np.array(bias) - middle, atol=2e-6)
     np.testing.assert_allclose(found.chance, np.sort(best), atol=2e-6)
+    np.testing.assert_allclose(found.mean, [np.mean([float(q[i]) for q in bank]) for i in range(8)], atol=1e-7)
 
 
 def test_the_order_of_videos_does_not_matter():
@@ -75,14 +78,14 @@ def test_queries_like_the_banks_are_found_at_the_rate_that_was_asked_for(rate):
     rng = np.random.default_rng(5)
     through = []
     for _ in range(400):
-        background = Background(np.zeros(1, np.float32), np.sort(rng.gumbel(size=99)).astype(np.float32))
+        background = Background(np.zeros(1, np.float32), np.sort(rng.gumbel(size=99)).astype(np.float32), NO_MEAN)
         through.append((background.confidence(rng.gumbel(size=50)) >= 1 - rate - 1e-9).mean())
     # 400 banks of 99: the mean's standard deviation is below 0.003 at every rate.
     assert rate - 0.012 < np.mean(through) < rate + 0.009
 
 
 def test_confidence_counts_the_bank():
-    background = Background(np.zeros(1, np.float32), np.array([0.1, 0.2, 0.3], np.float32))
+    background = Background(np.zeros(1, np.float32), np.array([0.1, 0.2, 0.3], np.float32), NO_MEAN)
     scores = np.array([0.05, 0.1, 0.15, 0.25, 0.3, 0.4])
     np.testing.assert_allclose(background.confidence(scores), [0, 0, 0.25, 0.5, 0.5, 0.75])
 
@@ -91,7 +94,7 @@ def test_confidence_counts_the_bank():
     ("rate", "fine"), [(0.25, True), (1.0, True), (0.24, False), (0.0, False), (-1.0, False), (1.1, False)]
 )
 def test_rates_that_a_bank_can_tell(rate, fine):
-    background = Background(np.zeros(1, np.float32), np.zeros(3, np.float32))
+    background = Background(np.zeros(1, np.float32), np.zeros(3, np.float32), NO_MEAN)
     if fine:
         background.check_rate(rate)
     else:
@@ -144,32 +147,46 @@ def kept(tmp_path):
         spec=Encoder("4").identity.spec("fps=2"), run_digest="d" * 16, cache_state="s" * 16,
     )  # fmt: skip
     of = identity(index, "b" * 64)
-    background = Background(np.array([0.5, -0.25, -0.25], np.float32), np.array([0.1, 0.2], np.float32))
+    three = ([0.5, -0.25, -0.25], [0.1, 0.2], [0.0, 0.5, -0.5, 1.0])
+    background = Background(*(np.array(values, np.float32) for values in three))
     save_background(tmp_path, background, of)
     return tmp_path, of, background
 
 
 def test_a_background_comes_back_and_replaces_the_one_before(kept):
     folder, of, background = kept
-    back = open_background(folder, of, 3)
+    back = open_background(folder, of, 3, 4)
     np.testing.assert_array_equal(back.bias, background.bias)
     np.testing.assert_array_equal(back.chance, background.chance)
-    save_background(folder, Background(background.bias, background.chance + 1), of)
-    assert len(list(folder.iterdir())) == 2 and open_background(folder, of, 3).chance[0] == np.float32(1.1)
+    np.testing.assert_array_equal(back.mean, background.mean)
+    save_background(folder, Background(background.bias, background.chance + 1, background.mean), of)
+    assert len(list(folder.iterdir())) == 2 and open_background(folder, of, 3, 4).chance[0] == np.float32(1.1)
     assert back.lasting is None
-    save_background(folder, Background(background.bias, background.chance, (0.1, 2.5)), of)
-    assert open_background(folder, of, 3).lasting == (0.1, 2.5)
+    save_background(folder, Background(background.bias, background.chance, background.mean, (0.1, 2.5)), of)
+    assert open_background(folder, of, 3, 4).lasting == (0.1, 2.5)
 
 
 @pytest.mark.parametrize("field", ["fingerprint", "run", "cache_state", "rows", "bank"])
 def test_a_background_of_something_else_is_none(kept, field):
     folder, of, _ = kept
-    assert open_background(folder, {**of, field: "x"}, 3) is None
+    assert open_background(folder, {**of, field: "x"}, 3, 4) is None
 
 
 @pytest.mark.parametrize(
     "how",
-    ["altered", "gone", "no json", "outside", "other rows", "not finite", "not sorted", "schema", "no lasting"]
+    [
+        "altered",
+        "gone",
+        "no json",
+        "outside",
+        "other rows",
+        "not finite",
+        "not sorted",
+        "schema",
+        "no lasting",
+        "other width",
+        "mean not finite",
+    ]
     + [
         f"lasting {given}"
         for given in ("[2]", "[1, 2, 3]", "[3, 2]", "[-1, 2]", '["x", 2]', "5", "[0, NaN]", "[0, Infinity]")
@@ -191,6 +208,11 @@ def test_a_background_that_is_not_whole_is_none(kept, how):
         held["bias" if how == "not finite" else "chance"][0] = np.nan if how == "not finite" else 9.0
         arrays.write_bytes(save(held))
         durable.write_json(path, {**record, "sha256": durable.sha256(arrays.read_bytes())})
+    elif how == "mean not finite":
+        held = load(arrays.read_bytes())
+        held["mean"][1] = np.inf
+        arrays.write_bytes(save(held))
+        durable.write_json(path, {**record, "sha256": durable.sha256(arrays.read_bytes())})
     elif how == "schema":
         durable.write_json(path, {**record, "schema": 99})
     elif how == "no lasting":
@@ -199,4 +221,4 @@ def test_a_background_that_is_not_whole_is_none(kept, how):
         path.write_text(json.dumps({**record, "lasting": json.loads(how.removeprefix("lasting "))}))
     elif how == "outside":
         durable.write_json(path, {**record, "file": "../x"})
-    assert open_background(folder, of, 4 if how == "other rows" else 3) is None
+    assert open_background(folder, of, 4 if how == "other rows" else 3, 5 if how == "other width" else 4) is None

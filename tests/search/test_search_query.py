@@ -78,7 +78,8 @@ def naive(cache, query, k, per_video, background=None, vector=None, lasting=(0.0
         cosines = [float(f @ vector) for f in frames]
         curve, highest = None, 0.0
         if len(frames) >= 4:
-            curve = naive_search.Curve(cosines, times, duration)
+            levels = 0.0 if background is None else frames @ background.mean.astype(np.float64)
+            curve = naive_search.Curve((np.array(cosines) - levels).tolist(), times, duration)
             stands = [curve.contrast(s[1:3]) for s in segments]
             highest = max(stands)
         rows = []

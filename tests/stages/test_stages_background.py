@@ -52,6 +52,7 @@ def test_with_enough_captions_it_is_these_and_none_meets_its_own_video(toy_works
     told += [(f"number {i} of many things", 2 + i % 3) for i in range(120)]
     wanted = by_hand(toy_workspace, searcher, [t for t, _ in told], [f"videos/v{n}.mp4" for _, n in told])
     np.testing.assert_allclose(searcher.background.chance, wanted.chance, atol=2e-3)  # cached texts are float16
+    np.testing.assert_allclose(searcher.background.mean, wanted.mean, atol=2e-3)
     np.testing.assert_allclose(searcher.background.bias, wanted.bias, atol=2e-3)
 
 

@@ -26,11 +26,14 @@ class Background:
         bias: `(N,)` float32, of mean 0: how popular each row of the index is among the bank. It is taken from cosines.
         chance: `(B,)` float32, ascending: the best cosine of each bank query among what it does not tell of. Without the
             bias: that lowers what is like the bank, so it would make the most of queries that are unlike it.
+        mean: `(E,)` float32, the mean of the bank's unit vectors. It is taken from a query before its curve is drawn: what a
+            frame shares with any text makes no moment stand out.
         lasting: how long moments last, as captions tell of them; None where they tell of too few.
     """
 
     bias: np.ndarray
     chance: np.ndarray
+    mean: np.ndarray
     lasting: Lasting | None = None
 
     def confidence(self, cosines: np.ndarray) -> np.ndarray:
@@ -82,7 +85,10 @@ def measured(
     bias = np.concatenate(biases) if biases else np.zeros(0)
     if not np.isfinite(chance).all():
         raise ShapeError(f"{int((~np.isfinite(chance)).sum())} queries of the bank tell of every video of the index")
-    return Background((bias - bias.mean()).astype(np.float32), np.sort(chance).astype(np.float32))
+    mean = bank.mean(axis=0, dtype=np.float64)
+    return Background(
+        (bias - bias.mean()).astype(np.float32), np.sort(chance).astype(np.float32), mean.astype(np.float32)
+    )
 
 
 def popularity(scores: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 index/
   background.json               what it is of, and how long moments last; names the file, with its checksum
-  background-<sha>.safetensors  bias of each row, best scores of the bank
+  background-<sha>.safetensors  bias of each row, best scores of the bank, its mean
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def save_background(folder: Path, background: Background, of: dict[str, str]) ->
     """Commit `background`, measured on what `of` says, to `folder`; what was there before goes."""
     from safetensors.numpy import save
 
-    content = save({"bias": background.bias.astype(np.float32), "chance": background.chance.astype(np.float32)})
+    arrays = {"bias": background.bias, "chance": background.chance, "mean": background.mean}
+    content = save({name: values.astype(np.float32) for name, values in arrays.items()})
     name = f"background-{durable.sha256(content)[:16]}.safetensors"
     durable.write_bytes(folder / name, content)
     record = {
@@ -53,8 +54,11 @@ def save_background(folder: Path, background: Background, of: dict[str, str]) ->
             durable.discard(old)
 
 
-def open_background(folder: Path, of: dict[str, str], rows: int) -> Background | None:
-    """The background in `folder`; None if there is none, if it is of something else, or if it is not whole: it is made anew."""
+def open_background(folder: Path, of: dict[str, str], rows: int, dim: int) -> Background | None:
+    """The background in `folder`, of so many rows and dimensions.
+
+    None, so that it is made anew, if there is none, if it is of something else, or if it is not whole.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -70,16 +74,18 @@ def open_background(folder: Path, of: dict[str, str], rows: int) -> Background |
         if record["lasting"] is not None:
             least, most = map(float, record["lasting"])
             lasting = least, most
-        found = Background(arrays["bias"], arrays["chance"], lasting)
+        found = Background(arrays["bias"], arrays["chance"], arrays["mean"], lasting)
     except (CacheError, SafetensorError, KeyError, TypeError, ValueError, OverflowError):
         return None
     fits = (
-        found.bias.dtype == found.chance.dtype == np.float32
+        found.bias.dtype == found.chance.dtype == found.mean.dtype == np.float32
         and found.bias.shape == (rows,)
+        and found.mean.shape == (dim,)
         and found.chance.ndim == 1
         and len(found.chance) > 1
         and np.isfinite(found.bias).all()
         and np.isfinite(found.chance).all()
+        and np.isfinite(found.mean).all()
         and (np.diff(found.chance) >= 0).all()
         and (lasting is None or 0 <= lasting[0] <= lasting[1] < np.inf)
     )

@@ -150,6 +150,7 @@ class Finder:
         held: Segments,
         most: int,
         told: Told | None = None,
+        mean: np.ndarray | None = None,
     ) -> Moments:
         """Up to `most` moments; none has a higher score than the video's best segment, whose score the best has without a head.
 
@@ -160,11 +161,13 @@ class Finder:
             held: all segments of the video.
             most: moments to return.
             told: what the head says of the video; None where it was not asked.
+            mean: `(E,)` what is taken from the query before its curve is drawn; None for nothing.
         """
         curve, top = frames @ query, float(held.scores.max())
         spans, scores = held.spans, held.scores
         if features is not None:
-            spans, scores = _fitted(features, curve, held, most, told)
+            drawn = curve if mean is None else frames @ (query - mean)
+            spans, scores = _fitted(features, drawn, held, most, told)
         kept = nms(spans, scores, _OVERLAP, most, _NESTED)
         spans, scores = spans[kept], scores[kept]
         behind = scores - scores[0]

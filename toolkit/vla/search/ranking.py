@@ -231,7 +231,8 @@ class Ranking:
 
     def _moments(self, video: int, asked: Sought, most: int, told: Told | None) -> Moments:
         features, frames = self.frames_of(video) or (None, np.zeros((0, self.index.dim), np.float32))
-        return self._finder.find(features, frames, asked.vector, self._segments(asked, video), most, told)
+        mean = self.background.mean if self.background is not None and asked.is_of_texts else None
+        return self._finder.find(features, frames, asked.vector, self._segments(asked, video), most, told, mean)
 
     def _segments(self, asked: Sought, video: int) -> Segments:
         rows = self._rows_of(video)

@@ -39,7 +39,7 @@ def background_of(
     if index.cache_state != cache.state() or not len(index.video_of_row):
         return None
     of = identity(index, _digest(place))
-    found = open_background(place.index, of, len(index.video_of_row))
+    found = open_background(place.index, of, len(index.video_of_row), index.dim)
     if found is not None:
         return found
     bank = _bank(place, index, cache)
@@ -55,7 +55,7 @@ def background_of(
     # Rows of videos that are gone are never found, and come first in this order.
     bias = np.zeros(len(index.video_of_row), by_video.bias.dtype)
     bias[np.argsort(index.video_of_row, kind="stable")[len(bias) - len(by_video.bias) :]] = by_video.bias
-    found = Background(bias, by_video.chance, lasting_of(caption_store.load(place)))
+    found = Background(bias, by_video.chance, by_video.mean, lasting_of(caption_store.load(place)))
     if found.lasting is not None:
         told = "moments are looked for that last {:.1f} to {:.1f} s, as those do that captions tell of (--lasting any: all)"
         progress(Progress("search", message=told.format(*found.lasting), level="note"))
