@@ -68,6 +68,7 @@ DIFFERENCES = [
     (f"{LOCALISED}, bias, {SO_LONG}", f"{SEGMENTS}, bias, {SO_LONG}"),
     (f"{LOCALISED}, bias, {SO_LONG}", f"{LOCALISED}, bias"),
     (f"{LOCALISED}, bias, {SO_LONG}", f"{LOCALISED}, bias, {SO_LONG}, {RAW}"), (HEAD, LOCALISED), (f"{HEAD}, bias", HEAD),
+    (f"{HEAD}, bias", f"{LOCALISED}, bias"),
     (f"{HEAD}, bias", f"{LOCALISED}, bias, {SO_LONG}"),
 ]  # fmt: skip
 COLUMNS = ("R@1 .5", "R@10 .5", "R@1 .7", "R@10 .7", "video R@1", "video SumR")
