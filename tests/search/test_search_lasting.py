@@ -24,19 +24,29 @@ def told(seconds, split="train", **more):
 
 def test_captions_tell_how_long_nine_in_ten_of_their_moments_last():
     seconds = np.linspace(1.0, 5.0, 101)
-    least, most = lasting_of(told(np.random.default_rng(0).permutation(seconds)))
+    least, most = lasting_of(told(np.random.default_rng(0).permutation(seconds)), {})
     assert (least, most) == pytest.approx((1.2, 4.8))
     two = [Annotation("q", "a dog", "v", ((0.0, 2.0), (5.0, 8.0)))] * 25
-    assert lasting_of(two) == pytest.approx((2.0, 3.0))
+    assert lasting_of(two, {}) == pytest.approx((2.0, 3.0))
 
 
 def test_neither_few_moments_nor_those_of_a_test_nor_questions_tell_anything():
-    assert lasting_of(told([2.0] * ENOUGH)) == (2.0, 2.0)
-    assert lasting_of(told([2.0] * (ENOUGH - 1))) is None
-    assert lasting_of([*told([2.0] * (ENOUGH - 1)), *told([2.0] * 50, "test"), *told([], "")]) is None
+    assert lasting_of(told([2.0] * ENOUGH), {}) == (2.0, 2.0)
+    assert lasting_of(told([2.0] * (ENOUGH - 1)), {}) is None
+    assert lasting_of([*told([2.0] * (ENOUGH - 1)), *told([2.0] * 50, "test"), *told([], "")], {}) is None
     asked = told([9.0] * 50, question=Question(answers=("red",)))
-    assert lasting_of([*told([2.0] * (ENOUGH - 1)), *asked]) is None
-    assert lasting_of([Annotation(str(i), "a dog", "v") for i in range(99)]) is None
+    assert lasting_of([*told([2.0] * (ENOUGH - 1)), *asked], {}) is None
+    assert lasting_of([Annotation(str(i), "a dog", "v") for i in range(99)], {}) is None
+
+
+def test_what_is_all_of_its_video_tells_nothing_of_moments():
+    """By the length that is known of the video, or else the file's own."""
+    brief = told([2.0] * ENOUGH)
+    whole = [dataclasses.replace(a, video="w") for a in told([9.9] * 99)]
+    assert lasting_of([*brief, *whole], {"v": 60.0, "w": 10.0}) == (2.0, 2.0)
+    assert lasting_of([*brief, *(dataclasses.replace(a, duration=10.0) for a in whole)], {}) == (2.0, 2.0)
+    assert lasting_of([*brief, *whole], {"w": 11.0}) == pytest.approx((2.0, 9.9))
+    assert lasting_of(whole, {"w": 10.0}) is None
 
 
 @pytest.mark.parametrize("lasting", [(2.0, 3.0), (4.9, 5.3), (10.0, math.inf), (0.0, 1.0), (900.0, 901.0), ANY])

@@ -55,7 +55,9 @@ def background_of(
     # Rows of videos that are gone are never found, and come first in this order.
     bias = np.zeros(len(index.video_of_row), by_video.bias.dtype)
     bias[np.argsort(index.video_of_row, kind="stable")[len(bias) - len(by_video.bias) :]] = by_video.bias
-    found = Background(bias, by_video.chance, by_video.mean, lasting_of(caption_store.load(place)))
+    durations = {name: receipt.duration_seconds for name, receipt in cache.receipts.items()}
+    lasting = lasting_of(caption_store.load(place), durations)
+    found = Background(bias, by_video.chance, by_video.mean, lasting)
     if found.lasting is not None:
         told = "moments are looked for that last {:.1f} to {:.1f} s, as those do that captions tell of (--lasting any: all)"
         progress(Progress("search", message=told.format(*found.lasting), level="note"))
