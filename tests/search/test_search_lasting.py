@@ -39,6 +39,14 @@ def test_neither_few_moments_nor_those_of_a_test_nor_questions_tell_anything():
     assert lasting_of([Annotation(str(i), "a dog", "v") for i in range(99)], {}) is None
 
 
+def test_of_segments_those_are_looked_at_that_last_about_so_long_or_all():
+    """About: by a factor of the root of two, so that of windows whose lengths double one does."""
+    spans = np.array([(0.0, 2.0), (0.0, 4.0), (4.0, 8.0), (0.0, 8.0)])
+    for lasting, fitting in (((2.9, 2.9), [1, 2]), ((2.0, 2.8), [0]), ((6.0, 9.0), [3]), ((20.0, 30.0), [0, 1, 2, 3])):
+        found, scores = Segments(spans, np.arange(4.0), 1.0, lasting).fitting()
+        assert found.tolist() == spans[fitting].tolist() and scores.tolist() == fitting, lasting
+
+
 def test_what_is_all_of_its_video_tells_nothing_of_moments():
     """By the length that is known of the video, or else the file's own."""
     brief = told([2.0] * ENOUGH)
