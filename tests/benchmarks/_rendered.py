@@ -128,8 +128,7 @@ def rendered(folder: Path, run: str, train: int, test: int, models: Sequence[str
     if "trained" in models:
         made["trained"] = load_model(place.runs / run)[0]
     splits = [clip["split"] for clip in clips]
-    durations = {video.video_id: video.duration_seconds for video in corpus.videos}
-    lasting = lasting_of((q.annotation for q in corpus.queries if q.annotation), durations)
+    lasting = lasting_of((q.annotation for q in corpus.queries if q.annotation), cache.receipts)
     return World(corpus, gists, vectors, {s: list(t) for s, t in told.items()}, events, splits, made, lasting)
 
 

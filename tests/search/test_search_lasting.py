@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from test_search_query import ENCODER, compared, filled, naive, same, searcher, told_alone, with_a_head
 
+from vla.cache.receipts import Receipt
 from vla.datasets.base import Annotation, Question
 from vla.errors import UsageError
 from vla.features import FrameFeatures
@@ -20,6 +21,10 @@ from vla.spans import windows
 
 def told(seconds, split="train", **more):
     return [Annotation(f"{split}{i}", "a dog", "v", ((1.0, 1.0 + s),), split, **more) for i, s in enumerate(seconds)]
+
+
+def known(**seconds):
+    return {name: Receipt(name, "ok", "", 1, 1, "", duration_seconds=s) for name, s in seconds.items()}
 
 
 def test_captions_tell_how_long_nine_in_ten_of_their_moments_last():
@@ -51,10 +56,10 @@ def test_what_is_all_of_its_video_tells_nothing_of_moments():
     """By the length that is known of the video, or else the file's own."""
     brief = told([2.0] * ENOUGH)
     whole = [dataclasses.replace(a, video="w") for a in told([9.9] * 99)]
-    assert lasting_of([*brief, *whole], {"v": 60.0, "w": 10.0}) == (2.0, 2.0)
+    assert lasting_of([*brief, *whole], known(v=60.0, w=10.0)) == (2.0, 2.0)
     assert lasting_of([*brief, *(dataclasses.replace(a, duration=10.0) for a in whole)], {}) == (2.0, 2.0)
-    assert lasting_of([*brief, *whole], {"w": 11.0}) == pytest.approx((2.0, 9.9))
-    assert lasting_of(whole, {"w": 10.0}) is None
+    assert lasting_of([*brief, *whole], known(w=11.0)) == pytest.approx((2.0, 9.9))
+    assert lasting_of(whole, known(w=10.0)) is None
 
 
 @pytest.mark.parametrize("lasting", [(2.0, 3.0), (4.9, 5.3), (10.0, math.inf), (0.0, 1.0), (900.0, 901.0), ANY])

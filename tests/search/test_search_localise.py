@@ -46,10 +46,10 @@ def test_spans_stand_out_as_in_a_loop(seed):
             # Two may be as good but for rounding.
             assert loop.contrast(found) == pytest.approx(loop.contrast(wanted), abs=1e-9)
             assert gain < 9 or found.tolist() == list(loop.shown(span))
-            for lasting in ((0.0, 2.0), (2.4, 3.6), (5.0, np.inf), (900.0, 999.0)):
-                found, wanted = ours.refined(span, gain, lasting), loop.refined(span, gain, lasting)
-                assert loop.contrast(found) == pytest.approx(loop.contrast(wanted), abs=1e-9)
-                assert lasting[0] == 900 or abs(np.diff(found) - np.diff(wanted)) <= lasting[1] - lasting[0]
+        for lasting in ((0.0, 2.0), (2.4, 3.6), (5.0, np.inf), (900.0, 999.0)):
+            found, wanted = ours.refined(span, 0.05, lasting), loop.refined(span, 0.05, lasting)
+            assert loop.contrast(found) == pytest.approx(loop.contrast(wanted), abs=1e-9)
+            assert lasting[0] == 900 or abs(np.diff(found) - np.diff(wanted)) <= lasting[1] - lasting[0]
 
 
 @settings(deadline=None, max_examples=60)

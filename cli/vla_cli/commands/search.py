@@ -207,11 +207,11 @@ def search(
             "--also, --then, --templates, --literal and --lasting go with words, not with --image or --like"
         )
     unwanted = weighted(without, api.NOT_WEIGHT, "--not")
-    asked_lasting = None if lasting is None else length(lasting, "--lasting")
+    seconds_long = None if lasting is None else length(lasting, "--lasting")
     asked = [
         api.Query(
             text, weighted(also, 1.0, "--also"), unwanted, tuple(then or ()),
-            math.inf if within is None else seconds(within, "--within"), templates, literal, asked_lasting,
+            math.inf if within is None else seconds(within, "--within"), templates, literal, seconds_long,
         )
         for text in texts
     ]  # fmt: skip

@@ -20,7 +20,8 @@ def searched(compared: str) -> str:
     """For a person, what figures `by search` are of; `compared`: the queries that say what is popular."""
     return (
         "what 'vla search' lists where a workspace holds these videos alone: at most 3 moments of a video, by the curve of its "
-        f"frames or a trained head; what is popular is lowered by {compared}, none of them asked here"
+        "frames and a head for moments, if there is one, about as long as moments that were trained on, if these are 50; "
+        f"what is popular is lowered by {compared}, none of them asked here"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from vla.cache.receipts import Receipt
 from vla.datasets.base import Annotation
 
 Lasting = tuple[float, float]
@@ -19,7 +20,7 @@ _OUTSIDE = 0.05
 """This share of them may be briefer, and this share longer."""
 
 
-def lasting_of(annotations: Iterable[Annotation], durations: Mapping[str, float]) -> Lasting | None:
+def lasting_of(annotations: Iterable[Annotation], receipts: Mapping[str, Receipt]) -> Lasting | None:
     """How long nine in ten of the moments last that captions tell of; None where there are fewer than 50.
 
     Those of a split called `test` do not count, so that what is measured with them is no answer given beforehand. Nor does what
@@ -27,11 +28,12 @@ def lasting_of(annotations: Iterable[Annotation], durations: Mapping[str, float]
 
     Args:
         annotations: captions, and whatever else there is.
-        durations: seconds of each video that is known.
+        receipts: of the videos that are known, by name; of others the length that their captions say is taken.
     """
     told = [a for a in annotations if a.question is None and a.split != "test"]
-    spans = [(end - start, durations.get(a.video, a.duration)) for a in told for start, end in a.spans]
-    seconds = [lasts for lasts, whole in spans if whole is None or lasts < _WHOLE * whole]
+    whole = {name: receipt.duration_seconds for name, receipt in receipts.items()}
+    spans = [(end - start, whole.get(a.video, a.duration)) for a in told for start, end in a.spans]
+    seconds = [lasts for lasts, of in spans if of is None or lasts < _WHOLE * of]
     if len(seconds) < ENOUGH:
         return None
     least, most = np.quantile(seconds, (_OUTSIDE, 1 - _OUTSIDE))

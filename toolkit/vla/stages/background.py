@@ -9,6 +9,7 @@ import numpy as np
 from vla import durable
 from vla.cache import captions as caption_store
 from vla.cache.store import FeatureCache
+from vla.datasets.base import Annotation
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, ResourceError
 from vla.model import AlignmentModel
@@ -42,7 +43,8 @@ def background_of(
     found = open_background(place.index, of, len(index.video_of_row), index.dim)
     if found is not None:
         return found
-    bank = _bank(place, index, cache)
+    captions = caption_store.load(place)
+    bank = _bank(captions, index, cache)
     if len(bank.texts) < 2:
         return None
     progress(Progress("search", message=f"comparing the index with {len(bank.texts)} queries, once", level="note"))
@@ -55,9 +57,7 @@ def background_of(
     # Rows of videos that are gone are never found, and come first in this order.
     bias = np.zeros(len(index.video_of_row), by_video.bias.dtype)
     bias[np.argsort(index.video_of_row, kind="stable")[len(bias) - len(by_video.bias) :]] = by_video.bias
-    durations = {name: receipt.duration_seconds for name, receipt in cache.receipts.items()}
-    lasting = lasting_of(caption_store.load(place), durations)
-    found = Background(bias, by_video.chance, by_video.mean, lasting)
+    found = Background(bias, by_video.chance, by_video.mean, lasting_of(captions, cache.receipts))
     if found.lasting is not None:
         told = "moments are looked for that last {:.1f} to {:.1f} s, as those do that captions tell of (--lasting any: all)"
         progress(Progress("search", message=told.format(*found.lasting), level="note"))
@@ -76,13 +76,13 @@ def _digest(place: Workspace) -> str:
     return durable.sha256(captions + "\n".join(everyday().texts).encode())
 
 
-def _bank(place: Workspace, index: SearchIndex, cache: FeatureCache) -> Bank:
+def _bank(captions: list[Annotation], index: SearchIndex, cache: FeatureCache) -> Bank:
     """Captions that are cached, where there are enough; else everyday queries; of imported features, what captions there are: the
     encoder that may be named for them is asked for a query that needs it, and for nothing else.
 
     A caption of all videos of the index has none that it could be compared with.
     """
-    cached = [a for a in caption_store.load(place) if cache.pieces(a.query)]
+    cached = [a for a in captions if cache.pieces(a.query)]
     bank = of_captions(cached)
     videos = set(index.videos)
     useful = [i for i, names in enumerate(bank.told_of) if not videos <= names]

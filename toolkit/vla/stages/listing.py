@@ -64,7 +64,7 @@ def compared_with(cache: FeatureCache, corpus: Corpus, taught: Sequence[Annotati
         told = f"{len(bank.texts)} everyday queries of ours"
     if len(bank.texts) < 2:
         told = "nothing: no captions that were trained on are known, and no encoder for other queries"
-    lasting = lasting_of(taught, {name: receipt.duration_seconds for name, receipt in cache.receipts.items()})
+    lasting = lasting_of(taught, cache.receipts)
     is_cached = not cache.missing_texts(bank.texts)
     return Compared(bank, CachedTexts(cache) if is_cached else encoder_of(cache, device, "auto"), told, lasting)
 
