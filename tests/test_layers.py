@@ -26,6 +26,7 @@ RANKS = (
         "sampling",
         "durable",
         "layout",
+        "omissions",
         "unit",
     ),
     ("decoders", "encoders", "datasets", "indexes", "formats", "world"),
