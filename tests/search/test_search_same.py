@@ -107,3 +107,15 @@ def test_a_sequence_is_one_result_too_and_what_is_like_a_moment_is_not(find):
     assert len([h for h in hits if h.video_id in ("v/2.mp4", "again.mkv")]) == 1 and len(hits) == 6
     like = find.search_like("v/2.mp4", 3.0, 3, 1)
     assert like[0].video_id == "again.mkv", "that is what was looked for"
+
+
+def test_one_frame_in_common_is_no_copy():
+    """A title card or a black frame that two videos share: one frame of the moment agrees, and no other does."""
+    one, other = walk(40), walk(40, seed=9)
+    other[16] = one[16]
+    span, peak = np.array([5.0, 12.0]), 8.0
+    assert not is_same(video("a", one), span, peak, video("b", other), span, peak)
+    # Nor where the shared frame is the first of both moments, or where both begin with half a second of it.
+    starts = one.copy()
+    starts[11:] = walk(40, seed=11)[11:]
+    assert not is_same(video("a", one), span, 5.0, video("b", starts), span, 5.0)
