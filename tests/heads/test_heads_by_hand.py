@@ -13,6 +13,7 @@ from vla.datasets.base import Annotation, Question
 from vla.features import FrameFeatures
 from vla.heads._points import Points, assigned, ious
 from vla.heads.counting import _lasting
+from vla.heads.moments import Located
 from vla.model import AlignmentModel, ModelConfig
 
 
@@ -168,3 +169,13 @@ def test_of_two_moments_the_nearer_one_is_found():
 def test_generalised_iou(one, other, iou, generous):
     found = ious(torch.tensor([one], dtype=torch.float64), torch.tensor([other], dtype=torch.float64))
     assert [float(v) for v in found] == pytest.approx([iou, generous], abs=1e-5)
+
+
+def test_a_moment_without_length_is_not_listed():
+    """What is cut to nothing at an end of the video is no moment, however sure the head is of it."""
+    corpus = made_corpus((6,))
+    batch = batch_of(replace(corpus, questions=()))
+    spans = torch.tensor([[[3.0, 3.0], [0.5, 1.5], [0.0, 0.0], [2.0, 2.5]]])
+    predictions = Located(spans, torch.tensor([[4.0, 2.0, 1.0, -torch.inf]]), torch.zeros(1, 6))
+    listed = built("moments", corpus).heads["moments"].decode(predictions, batch)
+    np.testing.assert_allclose(listed[0], [[0.5, 1.5, 1 / (1 + np.exp(-2.0))]])
