@@ -50,8 +50,12 @@ def between(least: float, most: float) -> Rule:
 
 
 def is_file_name(name: str) -> bool:
-    """True if `name` stays in its folder on every system: no separator, drive, NUL or dot in front."""
-    return bool(name) and PureWindowsPath(name).name == name and not name.startswith(".") and "\0" not in name
+    """True if `name` stays in its folder on every system, at most 255 bytes: no separator, drive, NUL or dot in front."""
+    try:
+        is_short = 0 < len(name.encode("utf-8", "surrogateescape")) <= 255
+    except UnicodeEncodeError:
+        return False
+    return is_short and PureWindowsPath(name).name == name and not name.startswith(".") and "\0" not in name
 
 
 _HEX = re.compile("[0-9a-f]*")

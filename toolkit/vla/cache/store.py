@@ -44,11 +44,14 @@ class _Description:
     source: EncoderSource
 
 
+_Fingerprint = Annotated[str, Rule(lambda v: v.isalnum() and v.isascii() and len(v) <= 64, "letters and digits")]
+
+
 @dataclass(frozen=True)
 class _Pointer:
     """`current.json`."""
 
-    fingerprint: Annotated[str, Rule(str.isalnum, "letters and digits")]
+    fingerprint: _Fingerprint
 
 
 class FeatureCache(TextCache):

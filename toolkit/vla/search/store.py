@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,13 +21,12 @@ from vla.errors import CacheError, MissingError, VlaError
 from vla.features import FeatureSpec
 from vla.indexes import registry as indexes
 from vla.indexes.base import Index
-from vla.records import LATE, Count, Digest, FileName, FileNameOrEmpty, Hex, Name, Positive, Rule, between
 from vla.search import _rows
 from vla.search._files import beside, check_vectors, keep, keep_vectors, mapped
+from vla.search._record import SCHEMA, IndexRecord, PartRecord
 from vla.search.measured import Asked, Measured
 from vla.search.parts import Part, Parts, blocks
 
-SCHEMA = 2
 _TRIES = 5
 _WAY_ON = "run 'vla index' again"
 _FILES = ("vectors", "vectors_sha256", "kind", "rows", "rows_sha256", "lists", "lists_sha256", "bytes")
@@ -182,47 +181,6 @@ def unused_files(folder: Path) -> list[Path]:
     except VlaError:  # nobody knows what is needed
         return []
     return [p for pattern in ("vectors-*", "rows-*", "lists-*") for p in folder.glob(pattern) if p.name not in named]
-
-
-_Place = Annotated[str, Rule(lambda key: key.isdecimal() and len(key) < 10, "a number")]
-
-
-@dataclass(frozen=True)
-class PartRecord:
-    """What the index says of a part: the attributes of `Part`, and its files with their checksums."""
-
-    backend: Name
-    depth: Count
-    segments: Positive
-    gone: frozenset[Count]
-    renamed: dict[_Place, str]
-    vectors: FileName
-    vectors_sha256: Digest
-    kind: Literal["float32", "float16"]
-    rows: FileName
-    rows_sha256: Digest
-    lists: FileNameOrEmpty
-    lists_sha256: Hex
-    bytes: Count
-
-
-@dataclass(frozen=True)
-class IndexRecord:
-    """`index.json`; the attributes of `SearchIndex`, and what `IndexSummary` says."""
-
-    schema: Literal[SCHEMA]  # type: ignore[valid-type]
-    dim: Annotated[int, between(1, 1 << 20)]
-    videos: Count
-    segments: Count
-    spec: dict[str, Any]
-    run: str
-    run_digest: Hex
-    backend: str
-    cache_state: Hex
-    asked: Asked
-    parts: list[PartRecord]
-    measured: list[Measured]
-    cut: Annotated[str, LATE] = ""
 
 
 def _read_record(folder: Path) -> tuple[IndexRecord, FeatureSpec]:

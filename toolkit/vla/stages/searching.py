@@ -195,7 +195,10 @@ def search(
     searcher = opened.searcher
     # A query is hundreds of small products: where others use the cores, threads wait for each other longer than they compute.
     with one_core():
-        return Hits(hit for one in asked for hit in searcher.search(one, k, per_video, fpr, limits))
+        found = [searcher.search(one, k, per_video, fpr, limits) for one in asked]
+    # Every query leaves out the same files; their number is not that of the queries.
+    most = max((hits.omissions for hits in found), key=lambda o: sum(o.counts.values()), default=None)
+    return Hits((hit for hits in found for hit in hits), most)
 
 
 def reworded(query: str | Query) -> str | None:
@@ -231,4 +234,4 @@ def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) ->
             raise CacheError(f"run {held.run!r} was trained anew since the index was built: run 'vla index' again")
     encoder = query_encoder(cache, device, "auto")
     background = background_of(place, held, cache, model, encoder, progress)
-    return Searcher(held, encoder, model, cache, place, background)
+    return Searcher(held, encoder, model, cache, place, background, lists_missing=False)

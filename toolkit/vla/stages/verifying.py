@@ -81,9 +81,6 @@ def _is_caption(line: bytes) -> bool:
 
 
 def _caches(place: Workspace, read_data: bool) -> Iterator[Check]:
-    pointer = place.caches / "current.json"
-    if pointer.is_file():
-        yield Check("cache/current.json", partial(_current, place), partial(_point_anew, place))
     for folder in sorted(p for p in place.caches.glob("*") if p.is_dir()):
         name = f"cache/{folder.name}/spec.json"
         try:
@@ -99,6 +96,10 @@ def _caches(place: Workspace, read_data: bool) -> Iterator[Check]:
             path = folder / file
             if path.is_file():
                 yield Check(f"cache/{folder.name}/{file}", partial(_kept_beside, path), partial(durable.remove, path))
+    # Last: what is removed before it may be what it points at.
+    pointer = place.caches / "current.json"
+    if pointer.is_file():
+        yield Check("cache/current.json", partial(_current, place), partial(_point_anew, place))
 
 
 def _current(place: Workspace) -> None:
