@@ -158,7 +158,7 @@ class Searcher:
             return same and hit.start <= times[frame] < hit.end
 
         count: dict[str, int] = defaultdict(int)
-        kept = Hits()
+        kept = Hits((), every.omissions)
         for hit in every:
             count[hit.video_id] += not is_itself(hit)
             if not is_itself(hit) and count[hit.video_id] <= per_video and len(kept) < k:
