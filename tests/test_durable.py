@@ -216,7 +216,7 @@ JSON = st.recursive(
 )
 
 
-@given(JSON)
+@given(st.dictionaries(st.text(max_size=8).filter(lambda key: key != "checksum"), JSON, max_size=6))
 @settings(deadline=None, max_examples=40)
 def test_json_comes_back(tmp_path_factory, record):
     path = tmp_path_factory.mktemp("json") / "r.json"

@@ -166,3 +166,22 @@ def test_frames_and_videos():
     for wrong in ((-1.0, 0.0, 1, 1), (0.0, -1.0, 1, 1), (0.0, 0.0, 0, 1), (0.0, 0.0, 1, 0)):
         with pytest.raises(ShapeError, match="a video needs a size and no negative times"):
             Video("v.mp4", *wrong, "h264")
+
+
+@pytest.mark.parametrize(
+    ("times", "duration", "message"),
+    [
+        ([0.0, float("nan")], 5.0, "timestamps are not numbers"),
+        ([0.0, float("inf")], float("inf"), "timestamps are not numbers"),
+        ([-1e300, 0.0], 5.0, "timestamps are not numbers of at most 1e\\+12 s"),
+        ([0.0, 1e13], 1e13, "timestamps are not numbers"),
+        ([0.0, 1.0], 0.5, "its duration is 0.5 s, not between its last frame at 1.0 s"),
+        ([0.0, 1.0], float("nan"), "its duration is nan"),
+        ([0.0, 1.0], 1e300, "its duration is 1e\\+300"),
+    ],
+    ids=str,
+)
+def test_times_that_no_video_has_are_refused(times, duration, message):
+    with pytest.raises(ShapeError, match=message):
+        FrameFeatures("v", np.zeros((2, 3)), np.array(times), duration)
+    FrameFeatures("v", np.zeros((2, 3)), np.array([0.0, 1e12]), 1e12)

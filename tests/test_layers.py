@@ -26,6 +26,7 @@ RANKS = (
         "sampling",
         "durable",
         "layout",
+        "records",
         "omissions",
         "unit",
     ),

@@ -1,5 +1,7 @@
 """Spans against naive loops, and windows against what is promised of them."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -233,3 +235,39 @@ def test_what_makes_no_sense_is_refused(call, kind, message):
     with pytest.raises(kind) as caught:
         call()
     assert message in str(caught.value)
+
+
+def arranged(timestamps, duration, lengths, overlap):
+    """Windows as they were first defined: one for every step of the grid, however many there are."""
+    begin, edges = timestamps[0], np.append(timestamps, duration)
+    found = [(begin, duration)]
+    for length in lengths:
+        if length < duration - begin:
+            starts = np.append(np.arange(begin, duration - length, length * (1 - overlap)), duration - length)
+            for start in starts:
+                near = [edges[np.argmin(np.abs(edges - t) - (edges <= t) * 1e-9)] for t in (start, start + length)]
+                found.append(tuple(near)) if near[1] > near[0] else None
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_windows_are_those_of_a_regular_grid_also_where_frames_are_sparse(seed):
+    rng = np.random.default_rng(seed)
+    times = np.sort(np.concatenate([rng.random(4) * 10, 500 + rng.random(3) * 5, rng.random(2) * 900]))
+    duration = times[-1] + rng.random()
+    overlap, lengths = rng.choice([0.0, 0.5, 0.8]), (1.0, 2.5, 40.0)
+    found = windows(times, duration, lengths, overlap)
+    assert [w[2:] for w in found] == arranged(times, duration, lengths, overlap)
+
+
+@pytest.mark.parametrize("last", [1e6, 1e9, 1e12])
+@pytest.mark.parametrize("between", [[], [1.0, 2.0], [0.4e6, 0.4e6 + 0.5]], ids=str)
+def test_windows_grow_with_frames_and_not_with_seconds(last, between):
+    """1.4 kB of video with a frame at 10^9 s stopped `vla index` and `vla train`: 320 GiB of windows."""
+    times = np.array([0.0, *between, last])
+    tracemalloc.start()
+    found = windows(times, last + 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) <= 4 * len(times) and peak < 1_000_000
+    assert found[0][2:] == (0.0, last + 1) and any(w[2:] == (last, last + 1) for w in found)

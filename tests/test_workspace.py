@@ -67,7 +67,7 @@ def test_a_folder_without_one(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f'{{"schema": {SCHEMA + 1}}}', "upgrade vla"), ('{"schema": "x"}', "upgrade vla"), ("{}", "damaged"),
+        (f'{{"schema": {SCHEMA + 1}}}', "upgrade vla"), ('{"schema": "x"}', "damaged"), ("{}", "damaged"),
         ("", "damaged"), ("[]", "damaged"), ("3", "damaged"),
     ],
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """Captions of a workspace: which video a name means, never by guessing, and what is kept."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -127,8 +128,38 @@ def test_a_source_that_is_given_again_replaces_its_old_captions(place):
     "text", ["{", "[]", "3", '{"query": "x"}', '{"query_id": 1, "query": "x", "video": "v"}', "\xe9"]
 )
 def test_damaged_captions_say_so(place, text):
-    place.captions.write_bytes(text.encode("latin-1"))
-    with pytest.raises(CacheError, match=r"captions.jsonl is damaged .*delete it and give the captions again"):
+    good = place.captions.read_bytes() if captions.add(place, [Annotation("1", "a dog", "a.mp4")]) else b""
+    place.captions.write_bytes(good + text.encode("latin-1"))
+    with pytest.raises(CacheError, match=r"line 2 of .*captions.jsonl is damaged .*'vla verify --repair' drops"):
+        captions.load(place)
+    said = []
+    assert [a.query for a in captions.load(place, said.append)] == ["a dog"] and len(said) == 1
+
+
+def test_every_flipped_bit_of_a_caption_is_noticed(place):
+    captions.add(place, [Annotation("1", "a dog", "a.mp4", ((0.5, 2.0),)), Annotation("2", "rain", "b.mp4")])
+    known = captions.load(place)
+    first, second = captions.lines(place)
+    for bit in range(8 * len(first)):
+        line = bytearray(first)
+        line[bit // 8] ^= 1 << bit % 8
+        try:
+            assert captions.decoded(bytes(line), "x")[0] == known[0], bit
+        except CacheError:
+            pass
+    # Without the newline between them both are lost, and said to be.
+    place.captions.write_bytes(first[:-1] + b"\x0b" + second)
+    said = []
+    assert captions.load(place, said.append) == [] and said
+
+
+def test_captions_of_an_older_version_are_read_and_a_damaged_key_is_noticed(place):
+    line = json.dumps(Annotation("1", "a dog", "a.mp4", split="train").to_json()) + "\n"
+    place.captions.parent.mkdir(exist_ok=True)
+    place.captions.write_text(line)
+    assert [a.split for a in captions.load(place)] == ["train"]
+    place.captions.write_text(line.replace('"split"', '"spliu"'))
+    with pytest.raises(CacheError, match="it has the key 'spliu'"):
         captions.load(place)
 
 

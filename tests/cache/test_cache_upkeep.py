@@ -160,7 +160,7 @@ def test_listing_and_forgetting(place):
 def test_info(place):
     found = api.info(workspace=place.root)
     assert found["features"]["videos"] == {"ok": 3} and found["features"]["missing"] == 0
-    assert found["captions"] == {"total": 3, "timed": 0, "videos": 3}
+    assert found["captions"] == {"total": 3, "timed": 0, "videos": 3, "damaged": 0}
     assert found["index"] is None and found["runs"] == {}
     api.index(workspace=place.root)
     assert api.info(workspace=place.root)["index"]["state"] == "up to date"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vla.errors import ShapeError, UsageError
 from vla.evaluate import highlights
-from vla.evaluate.highlights import clip_ratings, highlight_hits, highlight_metrics, highlight_precisions
+from vla.evaluate.highlights import MOST_CLIPS, clip_count, clip_ratings, highlight_hits, highlight_metrics, highlight_precisions
 
 LEVEL = st.integers(0, 4)
 
@@ -103,3 +103,11 @@ def test_what_makes_no_sense_is_refused(call, kind, message):
     with pytest.raises(kind) as caught:
         call()
     assert message in str(caught.value)
+
+
+def test_clips_are_as_many_as_fit_or_were_rated_up_to_a_limit():
+    assert clip_count(9.9, 2.0, 1) == 4 and clip_count(9.9, 2.0, 7) == 8
+    assert clip_count(2.0 * MOST_CLIPS, 2.0, 0) == MOST_CLIPS
+    for seconds, clip, last in [(1e12, 2.0, 0), (10.0, 1e-9, 0), (10.0, 2.0, 2**31 - 1)]:
+        with pytest.raises(UsageError, match="at most 100,000 can be measured"):
+            clip_count(seconds, clip, last)

@@ -301,7 +301,7 @@ def test_a_reader_that_is_overtaken_reads_the_new_index(tmp_path, monkeypatch):
         update(index, cache)
     real, overtaken = durable.read_checked, []
 
-    def read_checked(path, digest):
+    def read_checked(path, digest, *more):
         if not overtaken:
             overtaken.append(1)
             update(index, cache, compact=True)
@@ -339,6 +339,7 @@ def test_an_index_of_another_run_is_built_anew_and_says_why(toy_workspace):
     assert api.index(workspace=root, run="none").notes == []
     path = toy_workspace.index / "index.json"
     record = json.loads(path.read_text())
+    del record["checksum"]
     other = dataclasses.replace(open_index(toy_workspace.index).spec, sampling="fps=1")
     for fields, why in (
         (
@@ -356,7 +357,7 @@ def test_an_index_of_another_run_is_built_anew_and_says_why(toy_workspace):
         path.write_text(json.dumps({k: v for k, v in changed.items() if v is not None}))
         report = api.index(workspace=root, run="none")
         assert why in " ".join(report.notes) and report.added == 3
-        assert json.loads(path.read_text()) == record
+        assert durable.read_json(path) == record
 
 
 def test_reports_count_what_was_done(toy_workspace, clip):
@@ -391,7 +392,7 @@ def test_indexing_and_searching_do_not_wait_for_an_extraction(toy_workspace):
         opened = api.open_workspace(toy_workspace.root)
         assert len(opened.search("a dog", 3, 1)) == 3
         assert opened.notes() == [
-            "features are still being added; it covers 3 of the 3 videos that have features so far"
+            "another vla is working in this workspace; it covers 3 of the 3 videos that have features so far"
         ]
     assert opened.notes() == []
 

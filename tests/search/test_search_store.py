@@ -44,7 +44,8 @@ def forge(folder, change_rows=None, **files):
     for kind, content in files.items():
         (folder / part[kind]).write_bytes(content)
         part[f"{kind}_sha256"] = durable.sha256(content)
-    path.write_text(json.dumps(record))
+    del record["checksum"]
+    durable.write_json(path, record)
 
 
 def replaced(name, change):

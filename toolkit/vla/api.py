@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from vla.stages.upkeep import info as info
     from vla.stages.upkeep import list_videos as list_videos
     from vla.stages.upkeep import remove as remove
-    from vla.stages.upkeep import verify as verify
+    from vla.stages.verifying import verify as verify
     from vla.train.checkpoint import FROZEN as FROZEN
     from vla.train.checkpoint import Run as Run
     from vla.workspace import Workspace as Workspace
@@ -92,7 +92,7 @@ _HOME = {
     "report": "vla.stages.reporting",
     "search": "vla.stages.searching",
     "train": "vla.stages.training",
-    "verify": "vla.stages.upkeep",
+    "verify": "vla.stages.verifying",
 }
 
 __all__ = sorted(_HOME)

@@ -10,15 +10,18 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from vla.errors import CacheError, ResourceError, VlaError
 
 TEMPORARY = ".tmp-"
+_REDO = "delete it and run the command that made it again"
+_SEAL = re.compile(rb'\{\s*"checksum": "([0-9a-f]{16}|[0-9a-f]{64})",')
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -80,23 +83,78 @@ def written(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_json(path: Path, record: Any) -> None:
-    """Put `record` at `path` as JSON, whole or not at all."""
-    write_bytes(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode("ascii"))
+class Stored(NamedTuple):
+    """What a JSON file holds, and whether a checksum in it vouches for that; records of older versions have none."""
+
+    value: Any
+    is_checked: bool
+
+
+def sealed(record: Mapping[str, Any], *, indent: int | None = 1, digits: int = 64) -> bytes:
+    """`record` as JSON with a newline. Its first key is `checksum`: the sha256 of all bytes after that key's comma.
+
+    Without `indent` it is one line. `digits` hexadecimal digits of the checksum are kept: 16 for a line, 64 for a file.
+    """
+    text = json.dumps(record, indent=indent, sort_keys=True)
+    if not record:
+        return b"{}\n"
+    body = ("" if indent else " ").encode() + text[1:].encode("ascii") + b"\n"
+    head = b"{\n " if indent else b"{"
+    return head + f'"checksum": "{sha256(body)[:digits]}",'.encode() + body
+
+
+def unsealed(content: bytes, source: str, way_on: str) -> Stored:
+    """What `sealed` was given; also JSON without a checksum.
+
+    Raises:
+        CacheError: it is not JSON, or its checksum differs. The message begins with `source` and ends with `way_on`.
+    """
+    head = _SEAL.match(content)
+    if head and head[1].decode() != sha256(content[head.end() :])[: len(head[1])]:
+        raise CacheError(f"{source} was altered since it was written (its checksum differs): {way_on}")
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CacheError(f"{source} is damaged ({error}): {way_on}") from error
+    if isinstance(value, dict) and (value.pop("checksum", None) is not None) != bool(head):
+        raise CacheError(f"{source} was altered since it was written (its checksum is no longer where it was): {way_on}")
+    return Stored(value, bool(head))
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Put `record` at `path` as JSON with a checksum, whole or not at all."""
+    write_bytes(path, sealed(record))
+
+
+def read_record(path: Path, way_on: str = _REDO) -> Stored:
+    """The JSON at `path`, its checksum compared.
+
+    Raises:
+        CacheError: it cannot be read, is not JSON, or was altered; the message ends with `way_on`.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
+    return unsealed(content, str(path), way_on)
 
 
 def read_json(path: Path) -> Any:
-    """The JSON at `path`.
+    """The value of `read_record`; raises as it does."""
+    return read_record(path).value
 
-    Raises:
-        CacheError: it is not JSON, or cannot be read.
-    """
+
+def holds(path: Path, record: Any) -> bool:
+    """True if `path` is a file of `record`; False where it is missing, damaged or of another."""
     try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise CacheError(f"{path} is damaged ({error}): delete it and run the command that made it again") from error
+        return path.is_file() and read_json(path) == record
+    except CacheError:
+        return False
+
+
+def listed(folder: Path, suffix: str = ".json") -> list[Path]:
+    """The files in `folder` with names that end with `suffix`, sorted; not those that are still being written."""
+    return sorted(p for p in folder.glob(f"*{suffix}") if not p.name.startswith(TEMPORARY))
 
 
 def remove(path: Path) -> None:
@@ -122,23 +180,20 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_checked(path: Path, digest: str) -> bytes:
+def read_checked(path: Path, digest: str, way_on: str = "") -> bytes:
     """The bytes at `path`, which have this sha256: checked before anything parses them.
 
     Raises:
-        CacheError: the file is gone or altered, or cannot be read.
+        CacheError: the file is gone or altered, or cannot be read; the message ends with `way_on`.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise CacheError(f"{path} is gone: run the command that made it again") from error
+        raise CacheError(f"{path} is gone: {way_on or 'run the command that made it again'}") from error
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
     if sha256(content) != digest:
-        raise CacheError(
-            f"{path} was altered since it was written (its checksum differs): "
-            "delete it and run the command that made it again"
-        )
+        raise CacheError(f"{path} was altered since it was written (its checksum differs): {way_on or _REDO}")
     return content
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from vla import records
 from vla.errors import CacheError, ShapeError, SpecMismatchError
+from vla.records import Count, Positive
 
 LAYOUT = 1
 """Version of what the numbers of a feature mean. Raised whenever the same input would give other numbers."""
@@ -41,8 +43,8 @@ class FeatureSpec:
     weights: str
     preprocessing: str
     sampling: str
-    dim: int
-    layout: int = LAYOUT
+    dim: Positive
+    layout: Count = LAYOUT
 
     @property
     def fingerprint(self) -> str:
@@ -66,13 +68,7 @@ class FeatureSpec:
         Raises:
             CacheError: fields are missing, of the wrong type, of a newer layout, or disagree with the fingerprint.
         """
-        try:
-            spec = cls(**{f.name: record[f.name] for f in fields(cls)})
-            for f in fields(cls):
-                if not isinstance(record[f.name], {"str": str, "int": int}[str(f.type)]):
-                    raise TypeError(f.name)
-        except (KeyError, TypeError) as error:
-            raise CacheError(f"{source} does not describe features: {error!r} is missing or wrong") from error
+        spec = records.decode(cls, record, f"{source} does not describe features: it", "make them again")
         if spec.layout > LAYOUT:
             raise CacheError(f"{source} has feature layout {spec.layout!r}; this vla knows up to {LAYOUT}: upgrade vla")
         if record.get("fingerprint", spec.fingerprint) != spec.fingerprint:
@@ -98,6 +94,10 @@ class FeatureSpec:
         )
 
 
+LONGEST_SECONDS = 1e12
+"""No video is longer: beyond, neighbouring frames would have the same time in float64."""
+
+
 @dataclass(frozen=True)
 class FrameFeatures:
     """Raw encoder output for the sampled frames of one video.
@@ -106,7 +106,10 @@ class FrameFeatures:
         video_id: the video's name in its cache.
         values: `(T, D)` float16 or float32, not normalised.
         timestamps_seconds: `(T,)` float64, when each frame is shown; 0 is the first displayed frame.
-        duration_seconds: length of the video.
+        duration_seconds: length of the video, not before the last timestamp.
+
+    Raises:
+        ShapeError: values and timestamps disagree, or are not finite; timestamps decrease or pass the duration or LONGEST_SECONDS.
     """
 
     video_id: str
@@ -121,8 +124,16 @@ class FrameFeatures:
             )
         if not np.isfinite(self.values).all():
             raise ShapeError(f"{self.video_id}: features hold values that are not finite")
+        if not (np.abs(self.timestamps_seconds) <= LONGEST_SECONDS).all():
+            raise ShapeError(f"{self.video_id}: timestamps are not numbers of at most {LONGEST_SECONDS:g} s")
         if (np.diff(self.timestamps_seconds) < 0).any():
             raise ShapeError(f"{self.video_id}: timestamps decrease")
+        last = float(self.timestamps_seconds[-1]) if len(self.timestamps_seconds) else 0.0
+        if not last <= self.duration_seconds <= LONGEST_SECONDS:
+            raise ShapeError(
+                f"{self.video_id}: its duration is {self.duration_seconds} s, not between its last frame at {last} s and "
+                f"{LONGEST_SECONDS:g} s"
+            )
 
     def __repr__(self) -> str:
         t, d = self.values.shape

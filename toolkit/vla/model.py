@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from vla.heads.retrieval import Head as Retrieval
 from vla.layout import Layout
 from vla.projectors import registry as projectors
 from vla.projectors.base import ResidualProjector
+from vla.records import Positive, between
 
 MAX_SCALE = 100.0
 _TOGETHER = 2048
@@ -40,10 +41,10 @@ class ModelConfig:
         heads: options of the heads' constructors, by plug-in name.
     """
 
-    dim: int
+    dim: Positive
     projector: str = "identity"
     options: dict[str, Any] = field(default_factory=dict)
-    scale: float = 20.0
+    scale: Annotated[float, between(1e-6, 1e6)] = 20.0
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -278,8 +279,8 @@ def restore(config: ModelConfig, weights: dict[str, torch.Tensor], source: str) 
         model.load_state_dict(weights)
     except VlaError:
         raise
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise CacheError(f"{source} does not fit its own description: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError, AttributeError, LookupError) as error:
+        raise CacheError(f"{source} does not fit its own description: {next(iter(str(error).splitlines()), repr(error))}") from error
     return model.eval()
 
 

@@ -126,7 +126,7 @@ def windows(
     bounds = [np.array([[begin, end]])]
     for length in lengths_seconds:
         if length < end - begin:
-            starts = np.append(np.arange(begin, end - length, length * (1 - overlap)), end - length)
+            starts = np.append(_grid(timestamps, end, length, length * (1 - overlap)), end - length)
             bounds.append(_snapped(np.stack([starts, starts + length], axis=1), np.append(timestamps, end)))
     return _unique_windows(np.concatenate(bounds), timestamps, end)
 
@@ -169,6 +169,28 @@ def checked_timestamps(timestamps: ArrayLike, duration: float) -> np.ndarray:
     if not (np.isfinite(duration) and (np.diff(times, append=duration) >= 0).all() and np.isfinite(times[0])):
         raise UsageError(f"timestamps must not decrease, nor pass the end of the video at {duration} s")
     return times
+
+
+def _grid(timestamps: np.ndarray, end: float, length: float, step: float) -> np.ndarray:
+    """`np.arange(timestamps[0], end - length, step)` without starts whose window snaps to the same frames as the one before.
+
+    Work and memory grow with frames, whatever the timestamps say: a window snaps to other frames only where its start or its end
+    passes the middle between two edges.
+    """
+    begin = timestamps[0]
+    count = np.ceil((end - length - begin) / step)
+    edges = np.append(timestamps, end)
+    middles = (edges[:-1] + edges[1:]) / 2
+    around = np.arange(-1, 3)
+    if count <= 2 * len(around) * len(middles):
+        numbers = np.arange(count)
+    else:
+        passed = np.floor((np.concatenate([middles, middles - length]) - begin) / step)
+        numbers = np.unique(np.clip((passed[:, None] + around).ravel(), 0, count - 1))
+    # As `np.arange` computes them, to the last bit.
+    second = begin + step
+    found: np.ndarray = np.where(numbers == 1, second, begin + numbers * (second - begin))
+    return found
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -151,5 +151,6 @@ def _rated(query: Query, video: FrameFeatures) -> np.ndarray | None:
     if rated is None:
         return None
     means = {clip: float(np.mean(of_clip)) for clip, of_clip in zip(rated.clips, rated.scores, strict=True)}
-    clips = (video.timestamps_seconds // rated.clip_seconds).astype(np.int64)
-    return np.array([means.get(int(clip), np.nan) for clip in clips], np.float32)
+    with np.errstate(over="ignore"):  # a clip that is brief beyond measure has an infinite number, and no ratings
+        clips = (video.timestamps_seconds // rated.clip_seconds).tolist()
+    return np.array([means.get(clip, np.nan) for clip in clips], np.float32)

@@ -12,20 +12,27 @@ Everything in it can be made anew from the videos and captions; nothing of it li
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Container
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vla import durable
-from vla.errors import CacheError, MissingError, UsageError
+from vla import durable, records
+from vla.errors import MissingError, UsageError
 from vla.progress import Progress, ProgressCallback
+from vla.records import Positive
 
 SCHEMA = 1
 FOLDER = ".vla"
 VARIABLE = "VLA_WORKSPACE"
+
+
+@dataclass(frozen=True)
+class _Description:
+    """`workspace.json`."""
+
+    schema: Positive
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ class Workspace:
         return self.root / video_id
 
     @classmethod
-    def find(cls, start: Path | None = None) -> Workspace | None:
+    def find(cls, start: Path | None = None, *, check: bool = True) -> Workspace | None:
         """The workspace of `start` (default: `$VLA_WORKSPACE`, then the current folder) or of a folder above it.
 
         Raises:
@@ -112,18 +119,19 @@ class Workspace:
         for folder in candidates:
             if (folder / FOLDER / "workspace.json").is_file():
                 workspace = cls(folder)
-                workspace._check()
+                if check:
+                    workspace.check()
                 return workspace
         return None
 
     @classmethod
-    def open(cls, start: Path | None = None) -> Workspace:
-        """Like `find`, but there must be one.
+    def open(cls, start: Path | None = None, *, check: bool = True) -> Workspace:
+        """Like `find`, but there must be one. Without `check` its description may be damaged, for those who mend it.
 
         Raises:
             MissingError: there is none; the message says how to make one.
         """
-        found = cls.find(start)
+        found = cls.find(start, check=check)
         if found is None:
             where = start or os.environ.get(VARIABLE) or Path.cwd()
             raise MissingError(
@@ -144,7 +152,7 @@ class Workspace:
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"a workspace is a folder, and {folder} is a file")
         if (workspace.home / "workspace.json").is_file():
-            workspace._check()
+            workspace.check()
         return workspace
 
     @classmethod
@@ -156,11 +164,6 @@ class Workspace:
             durable.write_json(description, {"schema": SCHEMA})
         return workspace
 
-    def _check(self) -> None:
-        description = self.home / "workspace.json"
-        try:
-            schema = json.loads(description.read_text("utf-8"))["schema"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CacheError(f"{description} is damaged ({error}): delete it and run the command again") from error
-        if not isinstance(schema, int) or schema > SCHEMA:
-            raise CacheError(f"{self.home} has schema {schema!r}; this vla knows up to {SCHEMA}: upgrade vla")
+    def check(self) -> None:
+        """Raises CacheError if the workspace was made by a newer version, or its description is damaged."""
+        records.load(_Description, self.home / "workspace.json", "'vla verify --repair' writes it anew", schema=SCHEMA)

@@ -18,8 +18,9 @@ def gc(
 ) -> None:
     """Delete what nothing refers to: what killed runs and newer extractions left behind."""
     from vla.stages import upkeep
-    from vla_cli.render import out, size
+    from vla_cli.render import out, progress_bars, size
 
-    files, freed = upkeep.collect(workspace=workspace, all_caches=all_caches)
+    with progress_bars(quiet) as progress:
+        files, freed = upkeep.collect(workspace=workspace, all_caches=all_caches, progress=progress)
     if not quiet:
         out().print(f"{files} files deleted, {size(freed)} freed" if files else "nothing to delete")

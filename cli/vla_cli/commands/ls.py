@@ -21,13 +21,15 @@ def ls(
 ) -> None:
     """List the videos of this workspace."""
     from vla.stages import upkeep
-    from vla_cli.render import clock, print_json, print_table
+    from vla_cli.render import clock, print_json, print_table, progress_bars
 
     if status not in ("", "ok", "partial", "skipped", "failed", "missing"):
         raise typer.BadParameter(f"--status is ok, partial, skipped, failed or missing, not {status!r}")
+    with progress_bars(False) as progress:
+        listed = upkeep.list_videos(patterns or (), workspace=workspace, progress=progress)
     entries = [
         e
-        for e in upkeep.list_videos(patterns or (), workspace=workspace)
+        for e in listed
         if not status or (e.is_missing if status == "missing" else e.receipt.status == status)
     ]
     if as_json:

@@ -14,26 +14,29 @@ def verify(
         bool, typer.Option("--read-data", help="Read everything and compare checksums, not only look for the files.")
     ] = False,
     mend: Annotated[
-        bool, typer.Option("--mend", help="Forget what is damaged, so that the next extract makes it anew.")
+        bool, typer.Option("--repair", "--mend", help="Remove what is damaged, so that it is made anew.")
     ] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Check that all features are there and as they were written."""
-    from vla.stages import upkeep
+    """Check that all files of the workspace are there and as they were written: features, captions, runs, index.
+
+    Exits with 4 when something is damaged, with 0 when nothing is. Without --repair nothing is written.
+    """
+    from vla.stages import verifying
     from vla_cli.render import out, print_json, print_table, progress_bars
 
     with progress_bars(quiet) as progress:
-        found = upkeep.verify(workspace=workspace, read_data=read_data, mend=mend, progress=progress)
+        found = verifying.verify(workspace=workspace, read_data=read_data, mend=mend, progress=progress)
     if as_json:
         print_json([{"name": d.name, "reason": d.reason} for d in found])
     elif found:
         print_table(("damaged", "what is wrong"), [(d.name, d.reason) for d in found])
         done = (
-            "forgotten: run 'vla extract' (or 'vla import-features') again"
+            "removed: run 'vla extract' (or 'vla import-features'), 'vla train' and 'vla index' again, as far as they were run"
             if mend
-            else "'vla verify --mend' forgets them, 'vla extract' (or 'vla import-features') makes them anew"
+            else "'vla verify --repair' removes what is damaged, and the command that made it makes it anew"
         )
         out().print(f"{len(found)} damaged; {done}")
     elif not quiet:

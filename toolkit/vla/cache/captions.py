@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePath
 
 from vla import durable
@@ -13,6 +12,9 @@ from vla.datasets.base import Annotation
 from vla.errors import AnnotationError, CacheError
 from vla.video import SUFFIXES
 from vla.workspace import Workspace
+
+_WAY_ON = "'vla verify --repair' drops damaged lines, then give their captions again"
+_KEYS = {f.name for f in fields(Annotation)}
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,51 @@ def find(names: Iterable[str], video_ids: Iterable[str], workspace: Workspace, f
     return found
 
 
-def load(workspace: Workspace) -> list[Annotation]:
-    """Every annotation of the workspace; raises CacheError if the file is damaged."""
-    if not workspace.captions.is_file():
-        return []
+def load(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -> list[Annotation]:
+    """Every annotation of the workspace.
+
+    Args:
+        workspace: whose.
+        on_damage: called with the reason for each damaged line, which is then left out; None raises at the first.
+
+    Raises:
+        CacheError: a line is damaged; the message says which, and the way on.
+    """
+    found = []
+    for number, line in enumerate(lines(workspace), 1):
+        try:
+            found.append(decoded(line, f"line {number} of {workspace.captions}")[0])
+        except CacheError as error:
+            if on_damage is None:
+                raise
+            on_damage(str(error))
+    return found
+
+
+def lines(workspace: Workspace) -> list[bytes]:
+    """The lines of the captions file, each with its newline; none where there is no file."""
     try:
-        lines = workspace.captions.read_text("ascii").splitlines()
-        return [Annotation.from_json(json.loads(line)) for line in lines]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CacheError(f"{workspace.captions} is damaged ({error}): delete it and give the captions again") from error
+        return workspace.captions.read_bytes().splitlines(keepends=True) if workspace.captions.is_file() else []
+    except OSError as error:
+        raise CacheError(f"{workspace.captions} cannot be read: {error.strerror or error}") from error
+
+
+def decoded(line: bytes, source: str) -> tuple[Annotation, bool]:
+    """The annotation of a line, and whether it has a checksum; raises CacheError if the line is damaged."""
+    stored = durable.unsealed(line, source, _WAY_ON)
+    try:
+        annotation = Annotation.from_json(stored.value)
+    except AnnotationError as error:
+        raise CacheError(f"{source} is damaged ({error}): {_WAY_ON}") from error
+    # Without a checksum nothing else tells a damaged key from one that is empty.
+    if not stored.is_checked and (unknown := set(stored.value) - _KEYS):
+        raise CacheError(f"{source} is damaged (it has the key {min(unknown)!r}): {_WAY_ON}")
+    return annotation, stored.is_checked
+
+
+def keep_lines(workspace: Workspace, kept: Iterable[bytes]) -> None:
+    """Let the captions file hold these lines and no others."""
+    durable.write_bytes(workspace.captions, b"".join(kept))
 
 
 def rename(workspace: Workspace, names: Mapping[str, str]) -> None:
@@ -111,5 +149,4 @@ def add(workspace: Workspace, annotations: Iterable[Annotation]) -> int:
 
 
 def _write(workspace: Workspace, annotations: Iterable[Annotation]) -> None:
-    lines = [json.dumps(a.to_json(), sort_keys=True) + "\n" for a in annotations]
-    durable.write_bytes(workspace.captions, "".join(lines).encode("ascii"))
+    keep_lines(workspace, (durable.sealed(a.to_json(), indent=None, digits=16) for a in annotations))

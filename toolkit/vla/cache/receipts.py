@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vla.errors import CacheError
+from vla import records
+from vla.records import Count, FileNameOrEmpty, Hex, Seconds, Share
 
 SCHEMA = 1
+WAY_ON = "delete it and run 'vla extract' again"
 Status = Literal["ok", "partial", "skipped", "failed"]
-# JSON writes 3.0 as it likes.
-_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float)}
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Receipt:
     video_id: str
     status: Status
     reason: str
-    size: int
+    size: Count
     mtime_ns: int
     content: str
-    shard: str = ""
-    sha256: str = ""
-    frames: int = 0
-    duration_seconds: float = 0.0
-    coverage: float = 0.0
+    shard: FileNameOrEmpty = ""
+    sha256: Hex = ""
+    frames: Count = 0
+    duration_seconds: Seconds = 0.0
+    coverage: Share = 0.0
     codec: str = ""
     schema: int = SCHEMA
 
@@ -60,20 +60,9 @@ class Receipt:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Any, source: Path) -> Receipt:
+    def from_json(cls, record: Any, source: Path, *, strict: bool = False) -> Receipt:
         """The receipt in `record`; raises CacheError if it is not one, or a newer one."""
-        try:
-            if record["schema"] > SCHEMA:
-                raise CacheError(f"{source} was written by a newer vla (schema {record['schema']}): upgrade vla")
-            receipt = cls(**{f.name: record[f.name] for f in fields(cls)})
-            for f in fields(cls):
-                if not isinstance(record[f.name], _KINDS.get(str(f.type), (str,))):
-                    raise TypeError(f"{f.name} is {record[f.name]!r}")
-        except (KeyError, TypeError) as error:
-            raise CacheError(f"{source} is damaged ({error!r}): delete it and run 'vla extract' again") from error
-        if "/" in receipt.shard or receipt.shard.startswith("."):
-            raise CacheError(f"{source} names a shard outside its cache: {receipt.shard!r}")
-        return receipt
+        return records.decode(cls, record, str(source), WAY_ON, schema=SCHEMA, strict=strict)
 
 
 def key_of(video_id: str) -> str:

@@ -1,8 +1,8 @@
-"""Care of a cache: what is damaged in it, what nothing refers to, and how to be rid of either."""
+"""Care of a cache: which of its files are damaged, which nothing refers to, and how to be rid of either."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,51 +18,66 @@ class Damage:
     """One thing that is not as it was written.
 
     Attributes:
-        name: of the video, or of the shard of texts.
-        reason: what is wrong.
-        is_text: it is a shard of texts.
+        name: of the video, or of the file from the workspace's folder.
+        reason: what is wrong, with the way on.
+        mend: removes it, so that it counts as never made; None where nothing can be removed.
     """
 
     name: str
     reason: str
-    is_text: bool = False
+    mend: Callable[[], object] | None = None
 
 
-def verify(
-    cache: FeatureCache, *, read_data: bool, on_item: Callable[[int, int], None] = lambda n, of: None
-) -> list[Damage]:
-    """What is damaged: files that are gone, and with `read_data` those whose content or checksum is wrong."""
-    checks: list[tuple[str, bool, str, Callable[[], object]]] = [
-        (r.video_id, False, r.shard, partial(_read_video, cache, r)) for r in cache.receipts.values() if r.has_features
-    ]
-    checks += [(n, True, n, partial(cache.read_texts, n, digest)) for n, digest in cache.text_shards().items()]
-    found: list[Damage] = []
-    for number, (name, is_text, shard, read) in enumerate(checks, 1):
-        path = cache.folder / "shards" / shard
+@dataclass(frozen=True)
+class Check:
+    """One thing to look at: `look` raises CacheError if it is damaged, and `mend` removes it then."""
+
+    name: str
+    look: Callable[[], object]
+    mend: Callable[[], object] | None = None
+
+    def damage(self) -> list[Damage]:
+        """What is wrong with it; empty if nothing is."""
         try:
-            if read_data:
-                read()
-            elif not path.is_file():
-                raise CacheError(f"{path} is gone")
+            self.look()
         except CacheError as error:
-            found.append(Damage(name, str(error), is_text))
-        on_item(number, len(checks))
+            return [Damage(self.name, str(error), self.mend)]
+        return []
+
+
+def checks(cache: FeatureCache, home: Path, *, read_data: bool) -> list[Check]:
+    """Every receipt and shard of `cache`; names of files are from `home`. Without `read_data` shards are not read."""
+    receipts, texts = list(cache.receipts.values()), cache.text_shards()
+    found = [
+        Check(str(path.relative_to(home)), partial(_fail, reason), partial(durable.remove, path))
+        for path, reason in cache.damaged.items()
+    ]
+    for receipt in receipts:
+        if receipt.has_features:
+            look: Callable[[], object] = partial(_find, cache, receipt.shard)
+            if read_data:
+                look = partial(_read_video, cache, receipt)
+            found.append(Check(receipt.video_id, look, partial(cache.forget, receipt.video_id)))
+    for name, digest in texts.items():
+        read: Callable[[], object] = partial(cache.read_texts, name, digest)
+        found.append(Check(name, read if read_data else partial(_find, cache, name), partial(durable.remove, cache.folder / "shards" / name)))
     return found
+
+
+def _fail(reason: str) -> None:
+    raise CacheError(reason)
+
+
+def _find(cache: FeatureCache, shard: str) -> None:
+    path = cache.folder / "shards" / shard
+    if not path.is_file():
+        raise CacheError(f"{path} is gone")
 
 
 def _read_video(cache: FeatureCache, receipt: Receipt) -> None:
     rows = len(cache.frames(receipt.video_id).values)
     if rows != receipt.frames:
         raise CacheError(f"{receipt.shard} holds {rows} frames, its receipt says {receipt.frames}")
-
-
-def repair(cache: FeatureCache, damage: Iterable[Damage]) -> None:
-    """Forget what is damaged, so that the next extraction makes it anew."""
-    for item in damage:
-        if item.is_text:
-            durable.remove(cache.folder / "shards" / item.name)
-        else:
-            cache.forget(item.name)
 
 
 def unused_shards(cache: FeatureCache) -> list[Path]:

@@ -8,24 +8,60 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 
+from vla import records
 from vla.encoders._bpe import Tokenizer
 from vla.encoders._device import DTYPES, choose_device, choose_dtype
 from vla.encoders._texts import Texts
 from vla.encoders._tower import Shape, Tower, names_of
+from vla.errors import CacheError
+from vla.records import Count, Name, between
 
 SCHEMA = 2
+WAY_ON = "delete it: the next search loads the whole model once"
 _PROBES = [
     "a dog jumps over a fence",
     "",
     "It's 12:30 &amp; Zo\u00eb's caf\u00e9 \u2014 \u201cna\u00efve\u201d \u65e5\u672c <end_of_text>",
     "two people play chess in a park, and a third one looks on " * 9,
 ]
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """The record of a text tower.
+
+    Attributes:
+        schema: version of this record.
+        file: of the weights.
+        looks: its size and time.
+        weights: digest of all weights.
+        prefix: of the tower's tensors in the file.
+        names: of these tensors.
+        shape: of the tower.
+        vocabulary: file of the tokenizer.
+        scale: the encoder's own temperature.
+        machine: on which `auto` was chosen.
+        auto: precision that was chosen there; empty where it was asked for.
+    """
+
+    schema: Literal[SCHEMA]  # type: ignore[valid-type]
+    file: Name
+    looks: tuple[Count, int]
+    weights: str
+    prefix: Literal["", "text."]
+    names: list[str]
+    shape: Shape
+    vocabulary: Name
+    scale: Annotated[float, between(1e-6, 1e6)]
+    machine: str
+    auto: Literal["", "fp32", "bf16", "fp16"]
 
 
 class TextsAlone(Texts):
@@ -38,28 +74,30 @@ class TextsAlone(Texts):
             measure that; a query has the bits that the captions of a cache have.
 
     Raises:
-        KeyError, TypeError, ValueError or OSError: the record does not say what is needed, or no longer fits its file.
+        CacheError: the record is not one.
+        KeyError, TypeError, ValueError or OSError: it no longer fits its file.
     """
 
     def __init__(self, record: Mapping[str, Any], device: str, dtype: str) -> None:
-        if record["schema"] != SCHEMA or _looks(Path(record["file"])) != record["looks"]:
-            raise ValueError(f"{record['file']} is not what it was")
+        told = records.decode(Remembered, dict(record), "what is remembered of the text tower", WAY_ON)
+        if _looks(Path(told.file)) != told.looks:
+            raise ValueError(f"{told.file} is not what it was")
         self._device = choose_device(device)
         if dtype == "auto" and self._device.type == "cpu":
-            if record["machine"] != platform.node():
+            if told.machine != platform.node() or not told.auto:
                 raise ValueError("nobody has seen what is fast on this machine")
-            chosen = DTYPES[record["auto"]]
+            chosen = DTYPES[told.auto]
         else:
             chosen = choose_dtype(dtype, self._device)[0]
-        shape = Shape(**record["shape"])
+        shape = told.shape
         weights = {
             # In a file tensors lie at any address, and products round by the address; of the words only a few rows are looked at.
             name: tensor.to(self._device, chosen, copy=name != "token_embedding.weight")
-            for name, tensor in _tensors(Path(record["file"]), record["prefix"], record["names"]).items()
+            for name, tensor in _tensors(Path(told.file), told.prefix, told.names).items()
         }
-        self.scale = float(record["scale"])
+        self.scale = told.scale
         self._tower = Tower(shape, weights)
-        super().__init__(Tokenizer(Path(record["vocabulary"]), shape.context_length))
+        super().__init__(Tokenizer(Path(told.vocabulary), shape.context_length))
 
     def _encode_ids(self, ids: torch.Tensor, longest: int) -> tuple[np.ndarray, np.ndarray]:
         pooled, tokens = self._tower(ids.to(self._device), longest)
@@ -95,7 +133,7 @@ def remembered(
     if shape is None or file is None or file.suffix != ".safetensors" or not names or not vocabulary.is_file():
         return None
     record = {
-        "schema": SCHEMA, "file": str(file.absolute()), "looks": _looks(file), "weights": weights, "prefix": prefix,
+        "schema": SCHEMA, "file": str(file.absolute()), "looks": list(_looks(file)), "weights": weights, "prefix": prefix,
         "names": names, "shape": shape.to_json(), "vocabulary": str(vocabulary.absolute()),
         "scale": whole.scale, "machine": platform.node(), "auto": dtype[0] if dtype[1] else "",
     }  # fmt: skip
@@ -108,15 +146,15 @@ def remembered(
             ours, theirs = alone.encode_text([text]), whole.encode_text([text])
             if not (np.array_equal(ours.pooled, theirs.pooled) and np.array_equal(ours.tokens, theirs.tokens)):
                 return None
-    except (KeyError, TypeError, ValueError, OSError, RuntimeError):
+    except (CacheError, KeyError, TypeError, ValueError, OSError, RuntimeError):
         return None
     return record
 
 
-def _looks(file: Path) -> list[int]:
+def _looks(file: Path) -> tuple[int, int]:
     """Size and time of a file."""
     found = file.stat()
-    return [found.st_size, found.st_mtime_ns]
+    return found.st_size, found.st_mtime_ns
 
 
 def _tensors(file: Path, prefix: str, names: list[str]) -> dict[str, torch.Tensor]:

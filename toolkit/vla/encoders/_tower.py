@@ -9,28 +9,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from vla.records import Count, Share, between
+
+Size = Annotated[int, between(1, 1 << 20)]
 
 
 @dataclass(frozen=True)
 class Shape:
     """What open_clip's configuration says of a text tower; names and defaults are its own."""
 
-    context_length: int = 77
-    vocab_size: int = 49408
-    width: int = 512
-    heads: int = 8
-    layers: int = 12
-    eos_id: int = 2
+    context_length: Size = 77
+    vocab_size: Size = 49408
+    width: Size = 512
+    heads: Size = 8
+    layers: Size = 12
+    eos_id: Count = 2
     no_causal_mask: bool = False
     pool_type: str = "argmax"
     quick_gelu: bool = False
-    approximate: str = "none"
-    eps: float = 1e-5
+    approximate: Literal["none", "tanh"] = "none"
+    eps: Share = 1e-5
 
     @classmethod
     def of(cls, text_cfg: Mapping[str, Any], quick_gelu: bool) -> Shape | None:

@@ -25,7 +25,7 @@ from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders._texts import Texts
 from vla.encoders.base import EncoderIdentity, TextEncoder
-from vla.errors import EnvironmentUnfitError, MissingError, UsageError
+from vla.errors import CacheError, EnvironmentUnfitError, MissingError, UsageError
 
 _EMBEDDED = Path(__file__).parent / "_embedded"
 _VOCABULARY = "bpe.txt.gz"
@@ -148,7 +148,7 @@ class Encoder(Texts):
         """An encoder of texts alone by what was `remembered`; None where the file of the weights is not what it was."""
         try:
             return TextsAlone(record, device, dtype)
-        except (KeyError, TypeError, ValueError, OSError):
+        except (CacheError, KeyError, TypeError, ValueError, OSError, RuntimeError):
             return None
 
 

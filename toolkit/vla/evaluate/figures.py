@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from vla import records
 from vla.evaluate.bootstrap import interval, median_interval
+from vla.records import LATE, AnyFloat, Count
 
 LOWER = ("MedR", "MnR", "MSE")
 """Measures of which less is better."""
+DERIVED = "lower_is_better"
+"""A key for other readers: it follows from the measure."""
 TRICKS = {
     "+DSL": "dual softmax: looks at all queries of the test at once, which no search can",
     "+QB-Norm": "a bank of training captions tells which items are everybody's answer",
@@ -72,6 +76,11 @@ class Floors:
     missing: str = ""
 
 
+def without_derived(record: Any) -> Any:
+    """What `Figure.to_json` gave, without what follows from the rest."""
+    return {k: v for k, v in record.items() if k != DERIVED} if isinstance(record, dict) else record
+
+
 @dataclass(frozen=True)
 class Figure:
     """One number of the report.
@@ -95,17 +104,17 @@ class Figure:
 
     task: str
     measure: str
-    value: float
-    low: float
-    high: float
-    queries: int
-    videos: int
-    frozen: float | None = None
-    floors: Plain = field(default_factory=dict)
+    value: AnyFloat
+    low: AnyFloat
+    high: AnyFloat
+    queries: Count
+    videos: Count
+    frozen: AnyFloat | None = None
+    floors: dict[str, AnyFloat] = field(default_factory=dict)
     no_floor: str = ""
-    blind: float | None = None
-    tricks: Plain = field(default_factory=dict)
-    gain: tuple[float, float] | None = None
+    blind: AnyFloat | None = None
+    tricks: dict[str, AnyFloat] = field(default_factory=dict)
+    gain: Annotated[tuple[AnyFloat, AnyFloat] | None, LATE] = None
 
     @property
     def gained(self) -> int:
@@ -129,19 +138,12 @@ class Figure:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object of all fields, and whether less is better."""
-        return {**vars(self), "lower_is_better": self.lower_is_better}
+        return {**vars(self), DERIVED: self.lower_is_better}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Figure:
-        """The figure that `to_json` wrote; raises KeyError, TypeError or ValueError where it is none."""
-        numbers = {name: float(record[name]) for name in ("value", "low", "high")}
-        optional = {name: None if record[name] is None else float(record[name]) for name in ("frozen", "blind")}
-        maps = {name: {str(k): float(v) for k, v in record[name].items()} for name in ("floors", "tricks")}
-        texts = {name: str(record[name]) for name in ("task", "measure", "no_floor")}
-        counts = {name: int(record[name]) for name in ("queries", "videos")}
-        ends = record.get("gain")  # not there in what older versions wrote
-        gain = None if ends is None else (float(ends[0]), float(ends[1]))
-        return cls(**numbers, **optional, **maps, **texts, **counts, gain=gain)  # type: ignore[arg-type]
+    def from_json(cls, record: Any) -> Figure:
+        """The figure that `to_json` wrote; raises CacheError where it is none."""
+        return records.decode(cls, without_derived(record), "a figure")
 
 
 def figures(

@@ -12,8 +12,25 @@ from vla.errors import ShapeError, UsageError
 LEVELS = {"Fair": 2.0, "Good": 3.0, "VeryGood": 4.0}
 """QVHighlights: the least rating, of 0 to 4, that makes a clip a highlight. Tables quote Very Good."""
 
+MOST_CLIPS = 100_000
+"""55 hours in QVHighlights' clips of 2 s."""
 # Queries looked at together: they bound the memory.
 _TOGETHER = 1024
+
+
+def clip_count(duration_seconds: float, clip_seconds: float, last_rated: int) -> int:
+    """How many clips of `clip_seconds` a video has: all whole ones, and at least those up to the last that was rated.
+
+    Raises:
+        UsageError: more than MOST_CLIPS; their number comes from a file, and every clip takes memory and time.
+    """
+    count = max(int(duration_seconds / clip_seconds), last_rated + 1)
+    if count > MOST_CLIPS:
+        raise UsageError(
+            f"{count:,} clips of {clip_seconds:g} s in a video of {duration_seconds:g} s, rated up to clip {last_rated:,}: at most "
+            f"{MOST_CLIPS:,} can be measured; leave this video or its ratings out"
+        )
+    return count
 
 
 def clip_ratings(num_clips: int, clips: ArrayLike, ratings: ArrayLike) -> np.ndarray:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from vla import durable
-from vla.errors import CacheError
-from vla.evaluate.figures import Figure
+from vla import durable, records
+from vla.evaluate.figures import Figure, without_derived
+from vla.records import LATE, Count
 
 SCHEMA = 1
 PREFIX = "eval-"
+WAY_ON = "delete it and run 'vla eval' again"
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Evaluated:
     fingerprint: str
     captions: str
     split: str
-    counts: dict[str, int]
+    counts: dict[str, Count]
     floors_from: str
     figures: list[Figure]
     notes: list[str] = field(default_factory=list)
     seed: int = 0
-    compared: str = ""
+    compared: Annotated[str, LATE] = ""
 
     @property
     def by_task(self) -> dict[str, list[Figure]]:
@@ -60,28 +60,26 @@ class Evaluated:
         return {"schema": SCHEMA, **vars(self), "figures": [figure.to_json() for figure in self.figures]}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any], source: str) -> Evaluated:
+    def from_json(cls, record: Any, source: str, *, strict: bool = False) -> Evaluated:
         """The evaluation that `to_json` wrote.
 
         Raises:
             CacheError: it is damaged, or a newer vla wrote it.
         """
-        try:
-            if record["schema"] > SCHEMA:
-                raise CacheError(f"{source} was written by a newer vla (schema {record['schema']}): upgrade vla")
-            texts = ("run", "digest", "fingerprint", "captions", "split", "floors_from")
-            return cls(
-                **{name: str(record[name]) for name in texts},
-                counts={str(name): int(count) for name, count in record["counts"].items()},
-                figures=[Figure.from_json(figure) for figure in record["figures"]],
-                notes=[str(note) for note in record["notes"]],
-                seed=int(record["seed"]),
-                compared=str(record.get("compared", "")),  # not there in what older versions wrote
-            )
-        except CacheError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CacheError(f"{source} is damaged ({error!r}): delete it and run 'vla eval' again") from error
+        figures = record.get("figures") if isinstance(record, dict) else None
+        if isinstance(figures, list):
+            record = {**record, "figures": [without_derived(figure) for figure in figures]}
+        return records.decode(_Kept, record, source, WAY_ON, schema=SCHEMA, strict=strict).evaluated()
+
+
+@dataclass(frozen=True)
+class _Kept(Evaluated):
+    """An evaluation with the version of its form."""
+
+    schema: int = SCHEMA
+
+    def evaluated(self) -> Evaluated:
+        return Evaluated(**{f.name: getattr(self, f.name) for f in fields(Evaluated)})
 
 
 def keep(folder: Path, evaluated: Evaluated, told: str = "") -> Path:
@@ -103,5 +101,15 @@ def keep(folder: Path, evaluated: Evaluated, told: str = "") -> Path:
 
 def kept(folder: Path) -> list[Evaluated]:
     """Every evaluation in the folder of a run, by name of its file; raises CacheError for one that is damaged."""
-    paths = sorted(folder.glob(f"{PREFIX}*.json"))
-    return [Evaluated.from_json(durable.read_json(path), str(path)) for path in paths]
+    return [opened(path) for path in files(folder)]
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of the evaluations in the folder of a run."""
+    return [path for path in durable.listed(folder) if path.name.startswith(PREFIX)]
+
+
+def opened(path: Path) -> Evaluated:
+    """The evaluation at `path`; raises CacheError if it is damaged."""
+    stored = durable.read_record(path, WAY_ON)
+    return Evaluated.from_json(stored.value, str(path), strict=not stored.is_checked)

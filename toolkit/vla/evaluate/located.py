@@ -9,7 +9,7 @@ import numpy as np
 from vla.corpus import Corpus, Query
 from vla.evaluate.detection import average_precisions
 from vla.evaluate.floors import hit_chance
-from vla.evaluate.highlights import LEVELS, clip_ratings, highlight_metrics
+from vla.evaluate.highlights import LEVELS, clip_count, clip_ratings, highlight_metrics
 from vla.evaluate.moments import moment_metrics
 from vla.evaluate.trivial_moments import fit_constant_window, whole_video
 from vla.features import FrameFeatures
@@ -90,7 +90,7 @@ def _ratings(queries: Sequence[Query], videos: Sequence[FrameFeatures]) -> dict[
     found = {}
     for i, m in marks.items():
         if len(m.scores[0]) == most:
-            clips = max(int(videos[i].duration_seconds / m.clip_seconds), m.clips[-1] + 1)
+            clips = clip_count(videos[i].duration_seconds, m.clip_seconds, m.clips[-1])
             found[i] = clip_ratings(clips, m.clips, m.scores), m.clip_seconds
     return found
 

@@ -16,7 +16,14 @@ from vla.evaluate.detection import THRESHOLDS, average_precisions
 from vla.evaluate.figures import Floors, Measures, Values
 from vla.evaluate.floors import corpus_chance, hit_chance
 from vla.evaluate.heads import TASKS
-from vla.evaluate.highlights import LEVELS, clip_ratings, highlight_hits, highlight_metrics, highlight_precisions
+from vla.evaluate.highlights import (
+    LEVELS,
+    clip_count,
+    clip_ratings,
+    highlight_hits,
+    highlight_metrics,
+    highlight_precisions,
+)
 from vla.evaluate.located import clip_scores
 from vla.evaluate.moments import RECALLS, best_ious
 from vla.evaluate.qvhighlights import LENGTHS, first_ious, qvhighlights_metrics, subsets
@@ -155,7 +162,7 @@ def _ratings(queries: Sequence[Query], corpus: Corpus) -> list[np.ndarray]:
     found = []
     for query, seconds in zip(queries, _lengths(queries, corpus), strict=True):
         marks = _saliency(query)
-        clips = max(int(seconds / marks.clip_seconds), marks.clips[-1] + 1)
+        clips = clip_count(seconds, marks.clip_seconds, marks.clips[-1])
         found.append(clip_ratings(clips, marks.clips, marks.scores))
     return found
 

@@ -8,6 +8,7 @@ from collections import OrderedDict
 import numpy as np
 
 from vla.cache.store import FeatureCache
+from vla.errors import CacheError
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel
 
@@ -31,7 +32,11 @@ class SearchedFrames:
         self._lock = threading.Lock()
 
     def of(self, video_id: str) -> tuple[FrameFeatures, np.ndarray] | None:
-        """Raw features and unit frames `(T, E)` float32; None for a video that left the cache. Raises CacheError as it does."""
+        """Raw features and unit frames `(T, E)` float32; None for a video that left the cache, or was extracted anew since.
+
+        Raises:
+            CacheError: its features are damaged.
+        """
         receipt = self._cache.receipts.get(video_id)
         if receipt is None or not receipt.has_features:
             return None
@@ -39,7 +44,14 @@ class SearchedFrames:
             if video_id in self._held:
                 self._held.move_to_end(video_id)
                 return self._held[video_id]
-        features = self._cache.frames(video_id)
+        try:
+            features = self._cache.frames(video_id)
+        except CacheError:
+            # Another process may have removed or replaced the features since the receipts were read: then the index is still
+            # whole, and new features would be of another video to it.
+            if self._cache.receipt_now(video_id) == receipt:
+                raise
+            return None
         found = features, self._model.align_frames(features)
         with self._lock:
             if video_id not in self._held:

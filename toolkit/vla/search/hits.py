@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
+
+from vla.omissions import Omissions
 
 if TYPE_CHECKING:
     import pandas
@@ -60,7 +63,15 @@ class Hit:
 
 
 class Hits(list[Hit]):
-    """The moments of one search or of several, best first within each."""
+    """The moments of one search or of several, best first within each.
+
+    Attributes:
+        omissions: videos that were left out, because their files are gone.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), omissions: Omissions | None = None) -> None:
+        super().__init__(hits)
+        self.omissions = omissions or Omissions()
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each moment, with the columns that `Hit` has; also where there is none."""

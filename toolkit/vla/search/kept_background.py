@@ -7,17 +7,21 @@ index/
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from vla import durable
+from vla import durable, records
 from vla.errors import CacheError
+from vla.records import Digest, FileName, Seconds
 from vla.search.background import Background
 from vla.search.store import SearchIndex
 
 SCHEMA = 2
 _NAME = "background.json"
+_WAY_ON = "delete it: the next search makes it anew"
 
 
 def identity(index: SearchIndex, bank: str) -> dict[str, str]:
@@ -31,6 +35,29 @@ def identity(index: SearchIndex, bank: str) -> dict[str, str]:
         "rows": durable.sha256(rows + names),
         "bank": bank,
     }
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """`background.json`."""
+
+    schema: Literal[SCHEMA]  # type: ignore[valid-type]
+    of: dict[str, str]
+    lasting: tuple[Seconds, Seconds] | None
+    file: FileName
+    sha256: Digest
+
+
+def check_background(folder: Path) -> None:
+    """Raises CacheError if the background in `folder` is not as it was written; nothing if there is none."""
+    if (folder / _NAME).is_file():
+        record = records.load(_Kept, folder / _NAME, _WAY_ON)
+        durable.read_checked(folder / record.file, record.sha256, _WAY_ON)
+
+
+def forget_background(folder: Path) -> None:
+    """Delete the background in `folder`; the next search makes it anew."""
+    durable.remove(folder / _NAME)
 
 
 def save_background(folder: Path, background: Background, of: dict[str, str]) -> None:
@@ -66,16 +93,13 @@ def open_background(folder: Path, of: dict[str, str], rows: int, dim: int) -> Ba
     if not path.is_file():
         return None
     try:
-        record = durable.read_json(path)
-        if record["schema"] != SCHEMA or record["of"] != of or Path(record["file"]).name != record["file"]:
+        record = records.load(_Kept, path)
+        if record.of != of:
             return None
-        arrays = load(durable.read_checked(folder / record["file"], record["sha256"]))
-        lasting = None
-        if record["lasting"] is not None:
-            least, most = map(float, record["lasting"])
-            lasting = least, most
+        arrays = load(durable.read_checked(folder / record.file, record.sha256))
+        lasting = record.lasting
         found = Background(arrays["bias"], arrays["chance"], arrays["mean"], lasting)
-    except (CacheError, SafetensorError, KeyError, TypeError, ValueError, OverflowError):
+    except (CacheError, SafetensorError, KeyError, ValueError):
         return None
     fits = (
         found.bias.dtype == found.chance.dtype == found.mean.dtype == np.float32

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 from vla.errors import UsageError
+from vla.records import Count, Name, Positive, Share, between
 
+Measurement = Annotated[float, between(0, 1e15)]
 AUTO = "auto"
 RECALL = 0.99
 _UNITS = {
@@ -33,21 +35,13 @@ class Asked:
         recall: share of the ten best segments that must be among the ten that are found.
     """
 
-    backend: str = AUTO
-    memory: int | None = None
+    backend: Name = AUTO
+    memory: Positive | None = None
     recall: float = RECALL
 
     def __post_init__(self) -> None:
         if not 0 < self.recall <= 1:
             raise UsageError(f"recall is a share, above 0 and at most 1, not {self.recall}")
-
-    @classmethod
-    def from_json(cls, record: Any) -> Asked:
-        """What its fields made; raises TypeError or KeyError for anything else."""
-        backend, memory, recall = (record[name] for name in ("backend", "memory", "recall"))
-        if not (isinstance(backend, str) and isinstance(memory, int | None) and isinstance(recall, int | float)):
-            raise TypeError(f"this asks for nothing: {record!r}")
-        return cls(backend, memory, float(recall))
 
 
 @dataclass(frozen=True)
@@ -70,14 +64,14 @@ class Measured:
     """
 
     backend: str
-    lists: int
-    probes: int
-    depth: int
-    recall: float
-    bytes_per_vector: float
-    p50_ms: float
-    p95_ms: float
-    build_seconds: float
+    lists: Count
+    probes: Count
+    depth: Count
+    recall: Share
+    bytes_per_vector: Measurement
+    p50_ms: Measurement
+    p95_ms: Measurement
+    build_seconds: Measurement
     queries: str = ""
     chosen: bool = False
     why_not: str = ""

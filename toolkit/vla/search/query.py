@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -39,6 +39,8 @@ class Searcher:
     cache: FeatureCache
     workspace: Workspace
     background: Background | None = None
+    lists_missing: bool = True
+    """Also moments of videos whose files are gone; else these are left out and counted."""
 
     def search(
         self,
@@ -74,13 +76,18 @@ class Searcher:
             # In a video that is briefer nothing lasts so long.
             some = limits or Limits()
             limits = replace(some, least_seconds=max(some.least_seconds, asked.lasting[0]))
-        allowed = self.allowed(limits)
-        if len(steps) == 1:
-            groups = self._ranking.moments(steps[0], k, per_video, allowed)
-        else:
-            groups = self._ranking.sequences(steps, asked.within, k, per_video, allowed)
-        hits = self._hits(groups, steps, asked.title, allowed)
-        return hits if fpr is None else Hits(h for h in hits if (h.confidence or 0.0) >= 1 - fpr - _ROUNDING)
+
+        def find(allowed: np.ndarray | None) -> Hits:
+            if len(steps) == 1:
+                groups = self._ranking.moments(steps[0], k, per_video, allowed)
+            else:
+                groups = self._ranking.sequences(steps, asked.within, k, per_video, allowed)
+            return self._hits(groups, steps, asked.title, allowed)
+
+        hits = self._there(find, self.allowed(limits))
+        if fpr is None:
+            return hits
+        return Hits((h for h in hits if (h.confidence or 0.0) >= 1 - fpr - _ROUNDING), hits.omissions)
 
     def search_picture(
         self,
@@ -151,7 +158,7 @@ class Searcher:
             return same and hit.start <= times[frame] < hit.end
 
         count: dict[str, int] = defaultdict(int)
-        kept = Hits()
+        kept = Hits((), every.omissions)
         for hit in every:
             count[hit.video_id] += not is_itself(hit)
             if not is_itself(hit) and count[hit.video_id] <= per_video and len(kept) < k:
@@ -169,9 +176,29 @@ class Searcher:
         return less(asked, others, [weight for _, weight in weighted])
 
     def _of_picture(self, asked: Sought, k: int, per_video: int, limits: Limits | None, merge: bool = True) -> Hits:
-        allowed = self.allowed(limits)
-        groups = self._ranking.moments(asked, k, per_video, allowed, merge=merge)
-        return self._hits(groups, [asked], asked.text, allowed)
+        def find(allowed: np.ndarray | None) -> Hits:
+            groups = self._ranking.moments(asked, k, per_video, allowed, merge=merge)
+            return self._hits(groups, [asked], asked.text, allowed)
+
+        return self._there(find, self.allowed(limits))
+
+    def _there(self, find: Callable[[np.ndarray | None], Hits], allowed: np.ndarray | None) -> Hits:
+        """What `find` finds among the videos that are `allowed` `(V,)`, less those whose files are gone, which are counted.
+
+        Files are looked for only once one of those found is gone. Of imported features the videos need never have been here.
+        """
+        hits = find(allowed)
+        if self.lists_missing or not any(hit.is_missing for hit in hits):
+            return hits
+        may = np.ones(len(self.index.videos), bool) if allowed is None else allowed
+        there = np.array([self.workspace.video_path(name).exists() for name in self.index.videos], bool)
+        # A copy that is there stands for one that is gone.
+        for videos in self._ranking.copies.values():
+            there[videos] = there[videos].any()
+        hits = find(may & there)
+        for number in np.flatnonzero(may & ~there):
+            hits.omissions.add("missing-file", self.index.videos[number])
+        return hits
 
     def allowed(self, limits: Limits | None) -> np.ndarray | None:
         """`(V,)` bool, which videos of the index to look at; None for all."""
@@ -228,4 +255,4 @@ class Searcher:
     @cached_property
     def _told(self) -> dict[str, list[Told]]:
         """What captions tables say of each video."""
-        return told_of(caption_store.load(self.workspace))
+        return told_of(caption_store.load(self.workspace, lambda told: None))

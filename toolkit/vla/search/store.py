@@ -16,18 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from vla import durable
-from vla.errors import CacheError, MissingError, UsageError, VlaError
+from vla import durable, records
+from vla.errors import CacheError, MissingError, VlaError
 from vla.features import FeatureSpec
 from vla.indexes import registry as indexes
 from vla.indexes.base import Index
 from vla.search import _rows
 from vla.search._files import beside, check_vectors, keep, keep_vectors, mapped
+from vla.search._record import SCHEMA, IndexRecord, PartRecord
 from vla.search.measured import Asked, Measured
 from vla.search.parts import Part, Parts, blocks
 
-SCHEMA = 2
 _TRIES = 5
+_WAY_ON = "run 'vla index' again"
+_FILES = ("vectors", "vectors_sha256", "kind", "rows", "rows_sha256", "lists", "lists_sha256", "bytes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +161,7 @@ class IndexSummary:
     videos: int
     segments: int
     run: str
+    run_digest: str
     cache_state: str
     backend: str
 
@@ -166,39 +169,36 @@ class IndexSummary:
 def summary(folder: Path) -> IndexSummary:
     """Of the index in `folder`, without reading its vectors; raises as `open_index` does."""
     record, spec = _read_record(folder)
-    try:
-        run, state, backend = (str(record[k]) for k in ("run", "cache_state", "backend"))
-        return IndexSummary(spec, int(record["videos"]), int(record["segments"]), run, state, backend)
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(folder, error) from error
+    return IndexSummary(
+        spec, record.videos, record.segments, record.run, record.run_digest, record.cache_state, record.backend
+    )
 
 
 def unused_files(folder: Path) -> list[Path]:
     """Files in `folder` that its index does not name: what a kill left."""
     try:
-        named = {part[kind] for part in _read_record(folder)[0]["parts"] for kind in ("vectors", "rows", "lists")}
-    except (VlaError, KeyError, TypeError):  # nobody knows what is needed
+        named = {name for part in _read_record(folder)[0].parts for name in (part.vectors, part.rows, part.lists)}
+    except VlaError:  # nobody knows what is needed
         return []
     return [p for pattern in ("vectors-*", "rows-*", "lists-*") for p in folder.glob(pattern) if p.name not in named]
 
 
-def _read_record(folder: Path) -> tuple[dict[str, Any], FeatureSpec]:
+def _read_record(folder: Path) -> tuple[IndexRecord, FeatureSpec]:
     path = folder / "index.json"
     if not path.is_file():
         raise MissingError("there is no index yet: run 'vla index' first")
-    record = durable.read_json(path)
-    try:
-        if record["schema"] > SCHEMA:
-            raise CacheError(f"{path} was written by a newer vla (schema {record['schema']}): upgrade vla")
-        if record["schema"] < SCHEMA:
-            raise CacheError(f"{path} was written by an older vla (schema {record['schema']}): run 'vla index' again")
-        return record, FeatureSpec.from_json(record["spec"], str(path))
-    except (KeyError, TypeError) as error:
-        raise _damaged(folder, error) from error
+    stored = durable.read_record(path, _WAY_ON)
+    version = stored.value.get("schema") if isinstance(stored.value, dict) else None
+    if type(version) is int and version < SCHEMA:
+        raise CacheError(f"{path} was written by an older vla (schema {version}): {_WAY_ON}")
+    record = records.decode(
+        IndexRecord, stored.value, str(path), _WAY_ON, schema=SCHEMA, strict=not stored.is_checked
+    )
+    return record, FeatureSpec.from_json(record.spec, str(path))
 
 
 def _damaged(folder: Path, error: Exception) -> CacheError:
-    return CacheError(f"{folder / 'index.json'} is damaged ({error!r}): run 'vla index' again")
+    return CacheError(f"{folder / 'index.json'} is damaged ({error}): {_WAY_ON}")
 
 
 def open_index(folder: Path, *, load: bool = True) -> SearchIndex:
@@ -229,43 +229,43 @@ def check_index(folder: Path) -> None:
         check_vectors(folder, part.files)
 
 
-def _opened(folder: Path, record: dict[str, Any], spec: FeatureSpec) -> SearchIndex:
-    try:
-        dim = int(record["dim"])
-        parts = tuple(_part(folder, part, dim) for part in record["parts"])
-        asked = Asked.from_json(record["asked"])
-        measured = tuple(Measured(**row) for row in record["measured"])
-        run, digest, state = (str(record[k]) for k in ("run", "run_digest", "cache_state"))
-        return SearchIndex(parts, dim, spec, run, digest, state, asked, measured, str(record.get("cut", "")))
-    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
-        raise _damaged(folder, error) from error
+def _opened(folder: Path, record: IndexRecord, spec: FeatureSpec) -> SearchIndex:
+    parts = tuple(_part(folder, part, record.dim) for part in record.parts)
+    return SearchIndex(
+        parts, record.dim, spec, record.run, record.run_digest, record.cache_state, record.asked,
+        tuple(record.measured), record.cut,
+    )  # fmt: skip
 
 
-def _part(folder: Path, record: dict[str, Any], dim: int) -> Part:
-    segments, backend, depth = int(record["segments"]), str(record["backend"]), int(record["depth"])
-    vectors = mapped(folder, record, segments, dim)
-    content = durable.read_checked(beside(folder, record["rows"]), record["rows_sha256"])
-    rows = _rows.from_bytes(content, folder / record["rows"])
-    gone, renamed = frozenset(record["gone"]), {int(place): str(name) for place, name in record["renamed"].items()}
+def _part(folder: Path, record: PartRecord, dim: int) -> Part:
+    if record.backend not in indexes.names():
+        raise CacheError(
+            f"{folder / 'index.json'} needs the index plug-in {record.backend!r}, which is not here: {_WAY_ON}"
+        )
+    segments = record.segments
+    files = {name: getattr(record, name) for name in _FILES}
+    vectors = mapped(folder, files, segments, dim)
+    content = durable.read_checked(beside(folder, record.rows), record.rows_sha256, _WAY_ON)
+    rows = _rows.from_bytes(content, folder / record.rows)
+    renamed = {int(place): name for place, name in record.renamed.items()}
     known = range(len(rows.videos))
-    if len(rows.spans) != segments or not all(isinstance(place, int) and place in known for place in {*gone, *renamed}):
+    if len(rows.spans) != segments or not all(place in known for place in {*record.gone, *renamed}):
         raise CacheError(
             f"{folder / 'index.json'}: vectors, rows and videos do not fit together: run 'vla index' again"
         )
-    make = partial(_loaded, folder, record, segments, dim)
+    make = partial(_loaded, folder, {**files, "backend": record.backend}, segments, dim)
     held = (rows.video_of_row, rows.spans, rows.videos, rows.keys)
-    kept = ("vectors", "vectors_sha256", "kind", "rows", "rows_sha256", "lists", "lists_sha256", "bytes")
-    return Part(backend, make, vectors, *held, depth, gone, renamed, {name: record[name] for name in kept})
+    return Part(record.backend, make, vectors, *held, record.depth, record.gone, renamed, files)
 
 
 def _loaded(folder: Path, record: dict[str, Any], segments: int, dim: int) -> Index:
     """The index of a part; what it is made of is checked first."""
     try:
         if record["lists"]:
-            content = durable.read_checked(beside(folder, record["lists"]), record["lists_sha256"])
+            content = durable.read_checked(beside(folder, record["lists"]), record["lists_sha256"], _WAY_ON)
             index: Index = indexes.get(record["backend"]).from_bytes(content)
         else:
-            content = durable.read_checked(beside(folder, record["vectors"]), record["vectors_sha256"])
+            content = durable.read_checked(beside(folder, record["vectors"]), record["vectors_sha256"], _WAY_ON)
             index = indexes.build(record["backend"], dim=dim)
             index.add(
                 np.arange(segments), np.frombuffer(content, record["kind"]).reshape(segments, dim).astype(np.float32)

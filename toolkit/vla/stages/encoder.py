@@ -22,7 +22,7 @@ from vla.stages.texts import ImportedTexts
 from vla.workspace import Workspace
 
 DEFAULT_SAMPLING = "fps=2"
-_REMEMBERED = "text-tower.json"
+REMEMBERED = "text-tower.json"
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def query_encoder(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
     """
     if cache.spec.is_imported:
         return ImportedTexts(cache, device, dtype)
-    path = cache.folder / _REMEMBERED
+    path = cache.folder / REMEMBERED
     plugin = encoders.get(cache.source.encoder)
     if not hasattr(plugin, "texts_alone"):
         return _whole(cache, device, dtype)
@@ -157,12 +157,12 @@ class WordsFirst:
 
 
 def _record(path: Path) -> dict[str, Any]:
-    """What is remembered; nothing where that cannot be read."""
+    """What is remembered; nothing where that cannot be read, or no checksum vouches for it: it decides what every query means."""
     try:
-        found = durable.read_json(path) if path.is_file() else {}
+        found = durable.read_record(path) if path.is_file() else durable.Stored({}, False)
     except CacheError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return found.value if found.is_checked and isinstance(found.value, dict) else {}
 
 
 def _whole(cache: FeatureCache, device: str, dtype: str) -> Encoder:

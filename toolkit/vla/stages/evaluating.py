@@ -8,6 +8,7 @@ from pathlib import Path
 from vla.cache.store import current_cache
 from vla.corpus import Corpus
 from vla.encoders._device import choose_device
+from vla.errors import ResourceError
 from vla.evaluate.kept import Evaluated, keep
 from vla.evaluate.protocols import measured
 from vla.evaluate.seen import Seen
@@ -66,51 +67,56 @@ def evaluate(
     """
     place, groups = Workspace.open(workspace), sorted(tasks)
     cache = current_cache(place.caches)
-    with place.locked(progress):
-        name = choose_run(place, cache, run)[0]
-        trained, found = load_model(place.runs / name) if name else (None, None)
-        given = annotations_of(place, cache, captions, columns, format, split)
-        known = trained_on(place, cache, found, given.annotations)
-        chosen = of_split(given.annotations, split, known)
-        cache_texts(cache, chosen, device, progress)
-        tokens = trained is not None and trained.reads_tokens
-        corpus, paragraphs = corpus_of(cache, chosen, tokens)
-        taught = cached_only(cache, known.annotations) if known else []
-        bank = corpus_of(cache, taught, tokens) if taught else None
-        plain = untrained(corpus, trained, bank[0] if bank else None, HEADS_BY_QUESTION).to(choose_device(device))
-        model = plain if trained is None else trained.to(choose_device(device))
-        compared = compared_with(cache, corpus, taught, device) if search and _searches(corpus, groups) else None
-        ours, theirs = (
-            None if compared is None else Listing(cache, corpus, searched_with, compared, place, progress)
-            for searched_with in (trained or frozen(cache.spec.dim, 1.0), frozen(cache.spec.dim, 1.0))
-        )
-        seen = Seen(model, corpus, paragraphs, ours)
-        figures = measured(
-            seen,
-            None if trained is None else Seen(plain, corpus, paragraphs, theirs),
-            Seen(model, *bank) if bank else None,
-            groups,
-            seed,
-        )
-        counts = _counts(corpus, given.missing, known if found else None)
-        evaluated = Evaluated(
-            name,
-            found.digest if found else "",
-            cache.spec.fingerprint,
-            str(captions.absolute()) if captions else "",
-            split,
-            counts,
-            known.how if known and bank else "",
-            figures,
-            _notes(counts, known, len(taught), place, name, run),
-            seed,
-            compared.told if compared else "",
-        )
-        for note in evaluated.notes:
-            progress(Progress("evaluate", message=note, level="warning"))
-        if found:
-            keep(place.runs / name, evaluated, ",".join(groups))
-        written = [] if submission is None else submit(submission, seen, given.names, format, split)
+    # The workspace is held only to add texts and to keep the result. What is measured is read at the start: extraction, training
+    # and search go on beside it.
+    name = choose_run(place, cache, run)[0]
+    trained, found = load_model(place.runs / name) if name else (None, None)
+    given = annotations_of(place, cache, captions, columns, format, split)
+    known = trained_on(place, cache, found, given.annotations)
+    chosen = of_split(given.annotations, split, known)
+    cache_texts(place, cache, chosen, device, progress)
+    tokens = trained is not None and trained.reads_tokens
+    corpus, paragraphs = corpus_of(cache, chosen, tokens)
+    taught = cached_only(cache, known.annotations) if known else []
+    bank = corpus_of(cache, taught, tokens) if taught else None
+    plain = untrained(corpus, trained, bank[0] if bank else None, HEADS_BY_QUESTION).to(choose_device(device))
+    model = plain if trained is None else trained.to(choose_device(device))
+    compared = compared_with(cache, corpus, taught, device) if search and _searches(corpus, groups) else None
+    ours, theirs = (
+        None if compared is None else Listing(cache, corpus, searched_with, compared, place, progress)
+        for searched_with in (trained or frozen(cache.spec.dim, 1.0), frozen(cache.spec.dim, 1.0))
+    )
+    seen = Seen(model, corpus, paragraphs, ours)
+    figures = measured(
+        seen,
+        None if trained is None else Seen(plain, corpus, paragraphs, theirs),
+        Seen(model, *bank) if bank else None,
+        groups,
+        seed,
+    )
+    counts = _counts(corpus, given.missing, known if found else None)
+    evaluated = Evaluated(
+        name,
+        found.digest if found else "",
+        cache.spec.fingerprint,
+        str(captions.absolute()) if captions else "",
+        split,
+        counts,
+        known.how if known and bank else "",
+        figures,
+        _notes(counts, known, len(taught), place, name, run),
+        seed,
+        compared.told if compared else "",
+    )
+    for note in evaluated.notes:
+        progress(Progress("evaluate", message=note, level="warning"))
+    if found:
+        try:
+            with place.locked(progress):
+                keep(place.runs / name, evaluated, ",".join(groups))
+        except ResourceError as error:  # it was measured all the same
+            progress(Progress("evaluate", message=f"not kept beside the run: {error}", level="warning"))
+    written = [] if submission is None else submit(submission, seen, given.names, format, split)
     for path in written:
         progress(Progress("evaluate", message=f"wrote {path}", level="note"))
     return evaluated

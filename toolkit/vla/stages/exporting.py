@@ -118,31 +118,30 @@ def export(
     if per_shard < 1:
         raise UsageError(f"a shard holds at least 1 video, not {per_shard}")
     folder = Path(os.path.abspath(Path(dest).expanduser()))  # noqa: PTH100 - links are left as they are
-    with place.locked(progress):
-        cache = current_cache(place.caches)
-        asked = list(patterns)
-        names = [v for v in chosen_videos(cache, place, asked) if cache.receipts[v].has_features]
-        if not names:
-            raise MissingError("none of these videos has features: 'vla ls' lists what there is")
-        aligner = _aligner(place, cache, run)
-        wanted = set(names)
-        told = [a for a in caption_store.load(place) if a.video in wanted]
-        keys = file_names(cache.video_ids(), dots=not writer.holds_many)
-        texts = dict.fromkeys([*(a.query for a in told), *(() if asked else cache.known_texts())])
-        files = _files(cache, names, keys, writer, per_shard)
-        _require_room(place, folder, files, writer, bool(texts), overwrite)
-        captions: dict[str, dict[str, None]] = defaultdict(dict)
-        for annotation in told:
-            captions[annotation.video][annotation.query] = None
-        report = ExportReport(folder, run)
-        for name, videos in files.items():
-            ready = list(_outgoing(cache, {v: keys[v] for v in videos}, captions, aligner, writer, report))
-            if ready:
-                writer.write(folder, name, ready)
-                report.files += [name + suffix for suffix in writer.written]
-            progress(Progress("export", len(report.videos) + len(report.damaged), len(names)))
-        if texts:
-            _write_texts(folder, cache, [t for t in texts if cache.pieces(t)], told, aligner, report)
+    cache = current_cache(place.caches)
+    asked = list(patterns)
+    names = [v for v in chosen_videos(cache, place, asked) if cache.receipts[v].has_features]
+    if not names:
+        raise MissingError("none of these videos has features: 'vla ls' lists what there is")
+    aligner = _aligner(place, cache, run)
+    wanted = set(names)
+    told = [a for a in caption_store.load(place) if a.video in wanted]
+    keys = file_names(cache.video_ids(), dots=not writer.holds_many)
+    texts = dict.fromkeys([*(a.query for a in told), *(() if asked else cache.known_texts())])
+    files = _files(cache, names, keys, writer, per_shard)
+    _require_room(place, folder, files, writer, bool(texts), overwrite)
+    captions: dict[str, dict[str, None]] = defaultdict(dict)
+    for annotation in told:
+        captions[annotation.video][annotation.query] = None
+    report = ExportReport(folder, run)
+    for name, videos in files.items():
+        ready = list(_outgoing(cache, {v: keys[v] for v in videos}, captions, aligner, writer, report))
+        if ready:
+            writer.write(folder, name, ready)
+            report.files += [name + suffix for suffix in writer.written]
+        progress(Progress("export", len(report.videos) + len(report.damaged), len(names)))
+    if texts:
+        _write_texts(folder, cache, [t for t in texts if cache.pieces(t)], told, aligner, report)
     return report
 
 

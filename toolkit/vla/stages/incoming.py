@@ -15,7 +15,7 @@ import numpy as np
 from vla.cache.plan import find_files
 from vla.cache.receipts import Receipt
 from vla.cache.store import FeatureCache
-from vla.errors import FormatError, UsageError
+from vla.errors import FormatError, ShapeError, UsageError
 from vla.features import FeatureSpec, FrameFeatures
 from vla.formats import registry as formats
 from vla.formats.base import Format, Released, Stored, Wanted, blaming
@@ -205,7 +205,10 @@ def features_of(found: Incoming, spec: FeatureSpec) -> tuple[FrameFeatures, Rece
     times = found.timing.times_of(count) if released.timestamps_seconds is None else released.timestamps_seconds
     duration, remark = _duration(found, times)
     receipt = replace(found.receipt, frames=count, duration_seconds=duration, reason=remark)
-    return FrameFeatures(name, values, times, duration), receipt
+    try:
+        return FrameFeatures(name, values, times, duration), receipt
+    except ShapeError as error:
+        raise FormatError(str(error).removeprefix(f"{name}: ")) from error
 
 
 def _duration(found: Incoming, times: np.ndarray) -> tuple[float, str]:

@@ -104,7 +104,16 @@ def index(
             place.index, held, cache, model, asked,
             queries=lambda: _queries(cache, model.aligned), compact=compact, progress=progress,
         )  # fmt: skip
-    return _report(brought, [*notes, *before, *brought.notes])
+    return _report(brought, [*notes, *before, *brought.notes, *_missing(place, cache)])
+
+
+def _missing(place: Workspace, cache: FeatureCache) -> list[str]:
+    """A note on videos whose files are gone; of imported features they need never have been here."""
+    gone = [] if cache.spec.is_imported else [v for v in cache.video_ids() if not place.video_path(v).exists()]
+    if not gone:
+        return []
+    how_many = "1 video is gone" if len(gone) == 1 else f"{len(gone):,} videos are gone"
+    return [f"the files of {how_many}, e.g. {gone[0]}: search leaves them out ('vla rm --missing' forgets them)"]
 
 
 def _held(folder: Path) -> tuple[SearchIndex | None, list[str]]:

@@ -96,15 +96,21 @@ def of_split(annotations: list[Annotation], split: str, known: Known | None) -> 
     return found
 
 
-def cache_texts(cache: FeatureCache, annotations: list[Annotation], device: str, progress: ProgressCallback) -> None:
-    """Cache every text that is looked up; paragraphs as one text where there is an encoder for that."""
+def cache_texts(
+    place: Workspace, cache: FeatureCache, annotations: list[Annotation], device: str, progress: ProgressCallback
+) -> None:
+    """Cache every text that is looked up; paragraphs as one text where there is an encoder for that.
+
+    The workspace is held only while texts are added, so where all are cached it need not be writable.
+    """
     texts = texts_to_cache(annotations, single=False)
     if not cache.spec.is_imported or has_encoder(cache):
         texts += [p.query for p in paragraphs(annotations)]
     if cache.missing_texts(texts):
         progress(Progress("load", message="loading the encoder for texts that are not cached"))
         encoder = encoder_of(cache, device, "auto")
-        cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
+        with place.locked(progress):
+            cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
 
 
 def corpus_of(cache: FeatureCache, annotations: list[Annotation], tokens: bool = False) -> tuple[Corpus, list[Query]]:

@@ -67,7 +67,7 @@ def _candidates(given: list[Annotation], stored: list[Annotation]) -> Iterator[l
 def _if_of_run(annotations: list[Annotation], run: Run, cache: FeatureCache) -> Known | None:
     try:
         config = TrainConfig.from_mapping(run.record["config"], f"run {run.name}")
-    except (UsageError, KeyError):
+    except (UsageError, KeyError, TypeError):
         return None  # settings of another version: its digest would be another one, too
     told = json.dumps([a.to_json() for a in annotations], sort_keys=True)
     if config.identity(cache.spec.fingerprint, cache.state(), durable.sha256(told.encode())) != run.identity:

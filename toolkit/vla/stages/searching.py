@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from vla.search.limits import Limits
 from vla.search.pictures import pixels_of
 from vla.search.query import Searcher
 from vla.search.statements import as_statement
-from vla.search.store import open_index
+from vla.search.store import SearchIndex, open_index
 from vla.stages.background import background_of
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, query_encoder
 from vla.train.checkpoint import load_model
@@ -50,7 +50,19 @@ class OpenWorkspace:
         limits: Limits | None = None,
     ) -> Hits:
         """The `k` moments that match `query` best; see `vla.search.query.Searcher.search`."""
-        return self.searcher.search(query, k, per_video, fpr, limits)
+        return self._tried(lambda: self.searcher.search(query, k, per_video, fpr, limits))
+
+    def refresh(self) -> None:
+        """Read index, run and encoder anew at the next search. What searches return never mixes old and new."""
+        vars(self).pop("searcher", None)
+
+    def _tried(self, find: Callable[[], Hits]) -> Hits:
+        """What `find` returns; tried once more with everything read anew if a file was replaced while it was searched."""
+        try:
+            return find()
+        except CacheError:
+            self.refresh()
+            return find()
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -66,7 +78,8 @@ class OpenWorkspace:
         without: Sequence[Weighted] = (),
     ) -> Hits:
         """The `k` moments that look most like the picture in a file; see `vla.search.query.Searcher.search_picture`."""
-        return self.searcher.search_picture(pixels_of(Path(image)), str(image), k, per_video, limits, without)
+        pixels = pixels_of(Path(image))
+        return self._tried(lambda: self.searcher.search_picture(pixels, str(image), k, per_video, limits, without))
 
     def search_like(
         self,
@@ -79,7 +92,7 @@ class OpenWorkspace:
     ) -> Hits:
         """The `k` moments most like what `video`, a name or a path, shows then; see `vla.search.query.Searcher.search_like`."""
         name = self.workspace.video_named(video, self.searcher.cache.receipts)
-        return self.searcher.search_like(name, seconds, k, per_video, limits, without)
+        return self._tried(lambda: self.searcher.search_like(name, seconds, k, per_video, limits, without))
 
     def fitting(self, limits: Limits) -> int:
         """How many videos of the index `limits` allow."""
@@ -90,12 +103,23 @@ class OpenWorkspace:
         """What a person should know of the index: videos it does not hold, or that it is of another encoder."""
         held = self.searcher.index
         cache = current_cache(self.workspace.caches)
+        return [*self._stale(held, cache), *_damage(cache)]
+
+    def _stale(self, held: SearchIndex, cache: FeatureCache) -> list[str]:
         if cache.spec.fingerprint != held.spec.fingerprint:
             return ["the index is of an earlier encoder of this workspace: run 'vla index' to search the new features"]
         found = changes(held, cache)
         if not found.is_none:
             return [f"the index is out of date ({found}): run 'vla index'; {found.covered}"]
-        return [f"features are still being added; {found.covered} so far"] if self.workspace.is_busy() else []
+        told = f"another vla is working in this workspace; {found.covered} so far"
+        return [told] if self.workspace.is_busy() else []
+
+
+def _damage(cache: FeatureCache) -> list[str]:
+    _ = cache.receipts, cache.text_shards()
+    if not cache.damaged:
+        return []
+    return [f"{len(cache.damaged)} receipts of features are damaged and count as none: 'vla verify' lists them"]
 
 
 def open_workspace(path: Path | str | None = None, device: str = "auto") -> OpenWorkspace:
@@ -171,7 +195,10 @@ def search(
     searcher = opened.searcher
     # A query is hundreds of small products: where others use the cores, threads wait for each other longer than they compute.
     with one_core():
-        return Hits(hit for one in asked for hit in searcher.search(one, k, per_video, fpr, limits))
+        found = [searcher.search(one, k, per_video, fpr, limits) for one in asked]
+    # Every query leaves out the same files; their number is not that of the queries.
+    most = max((hits.omissions for hits in found), key=lambda o: sum(o.counts.values()), default=None)
+    return Hits((hit for hits in found for hit in hits), most)
 
 
 def reworded(query: str | Query) -> str | None:
@@ -207,4 +234,4 @@ def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) ->
             raise CacheError(f"run {held.run!r} was trained anew since the index was built: run 'vla index' again")
     encoder = query_encoder(cache, device, "auto")
     background = background_of(place, held, cache, model, encoder, progress)
-    return Searcher(held, encoder, model, cache, place, background)
+    return Searcher(held, encoder, model, cache, place, background, lists_missing=False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from vla import durable
+from vla import durable, records
 from vla.cache.store import FeatureCache, current_cache
 from vla.corpus import load_corpus, texts_to_cache
 from vla.datasets.base import Annotation
@@ -16,10 +17,11 @@ from vla.encoders._device import choose_device
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, UsageError
 from vla.progress import Progress, ProgressCallback, silent
+from vla.records import NewerRecordError, between
 from vla.stages.captions import training_captions
 from vla.stages.encoder import encoder_of
 from vla.stages.texts import has_encoder
-from vla.train.checkpoint import FROZEN, Run, load_state, open_run
+from vla.train.checkpoint import FROZEN, Run, check_run, load_state
 from vla.train.config import TrainConfig, read_recipe
 from vla.train.loop import train as run_training
 from vla.train.ranks import Ranks
@@ -27,6 +29,14 @@ from vla.train.split import split_rows, withhold
 from vla.workspace import Workspace
 
 DEFAULT_RUN = "default"
+SCALE_FILE = "scale.json"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The encoder's own temperature, as it is kept beside its features."""
+
+    scale: Annotated[float, between(1e-6, 1e6)]
 
 
 def train(
@@ -115,7 +125,9 @@ def _finished(folder: Path, identity: str, progress: ProgressCallback) -> Run | 
     if not (folder / "run.json").is_file() or load_state(folder, identity) is not None:
         return None
     try:
-        finished = open_run(folder)
+        finished = check_run(folder)
+    except NewerRecordError:
+        raise
     except CacheError as error:
         progress(Progress("train", message=f"{error}; training anew", level="warning"))
         return None
@@ -127,9 +139,10 @@ def _finished(folder: Path, identity: str, progress: ProgressCallback) -> Run | 
 
 def _remembered_scale(cache: FeatureCache, encoder: TextEncoder | None, device: str) -> float:
     """The encoder's own temperature; kept beside the cache so that training need not load the encoder for it."""
-    path = cache.folder / "scale.json"
-    if path.is_file():
-        return float(durable.read_json(path)["scale"])
+    path = cache.folder / SCALE_FILE
+    with suppress(CacheError):  # damaged: it is asked for anew
+        if path.is_file():
+            return records.load(Scale, path).scale
     scale = (encoder or encoder_of(cache, device, "auto")).scale
     durable.write_json(path, {"scale": scale})
     return scale

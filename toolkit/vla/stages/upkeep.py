@@ -1,4 +1,4 @@
-"""`info`, `ls`, `verify`, `rm`, `gc`: what a workspace holds, whether it is sound, and how to be rid of parts of it."""
+"""`info`, `ls`, `rm`, `gc`: what a workspace holds, and how to be rid of parts of it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from vla import durable
 from vla.cache import captions as caption_store
 from vla.cache.receipts import Receipt
 from vla.cache.store import FeatureCache, current_cache
-from vla.cache.upkeep import Damage, repair, unused_shards
-from vla.cache.upkeep import verify as verify_cache
+from vla.cache.upkeep import unused_shards
 from vla.errors import CacheError, MissingError, VlaError
 from vla.progress import Progress, ProgressCallback, silent
-from vla.search.store import check_index, summary, unused_files
+from vla.search.store import summary, unused_files
 from vla.stages.texts import has_encoder
 from vla.workspace import Workspace
 
@@ -47,19 +46,36 @@ class Entry:
         }  # fmt: skip
 
 
-def list_videos(patterns: Iterable[str] = (), *, workspace: Path | None = None) -> list[Entry]:
+def list_videos(
+    patterns: Iterable[str] = (), *, workspace: Path | None = None, progress: ProgressCallback = silent
+) -> list[Entry]:
     """The workspace's videos, all or those that a name, a path or a glob pattern in `patterns` fits; by name.
+
+    `progress` is called with a warning where receipts or captions are damaged; these are left out.
 
     Raises:
         MissingError: there are no features, or a pattern fits no video.
     """
     place = Workspace.open(workspace)
     cache = current_cache(place.caches)
-    captions = Counter(a.video for a in caption_store.load(place))
+    tell_damage(cache, progress)
+
+    def on_damage(told: str) -> None:
+        progress(Progress("captions", message=told, level="warning"))
+
+    captions = Counter(a.video for a in caption_store.load(place, on_damage))
     return [
         Entry(cache.receipts[v], captions[v], _is_missing(cache, place, v))
         for v in chosen_videos(cache, place, list(patterns))
     ]
+
+
+def tell_damage(cache: FeatureCache, progress: ProgressCallback) -> None:
+    """Say how many receipts of `cache` are damaged: their videos count as never extracted."""
+    _ = cache.receipts
+    if cache.damaged:
+        told = f"{len(cache.damaged)} receipts are damaged and count as none: 'vla verify' lists them"
+        progress(Progress("cache", message=told, level="warning"))
 
 
 def remove(
@@ -85,60 +101,39 @@ def remove(
     return names
 
 
-def verify(
-    *, workspace: Path | None = None, read_data: bool = False, mend: bool = False, progress: ProgressCallback = silent
-) -> list[Damage]:
-    """What is damaged in the workspace's features and, where everything is read, in its index.
+def collect(
+    *, workspace: Path | None = None, all_caches: bool = False, progress: ProgressCallback = silent
+) -> tuple[int, int]:
+    """Delete what nothing refers to: in the features of every encoder, the runs and the index. Returns how many files and bytes.
 
-    Args:
-        workspace: as for `search`.
-        read_data: read everything and compare checksums, not only look whether it is there.
-        mend: forget what is damaged, so that the next `extract` (or `index`) makes it anew.
-        progress: called for each video.
-    """
-    place = Workspace.open(workspace)
-    with place.locked(progress):
-        cache = current_cache(place.caches)
-        found = verify_cache(
-            cache, read_data=read_data, on_item=lambda n, total: progress(Progress("verify", n, total))
-        )
-        if mend:
-            repair(cache, found)
-    return found + (_damaged_index(place, mend) if read_data else [])
-
-
-def _damaged_index(place: Workspace, mend: bool) -> list[Damage]:
-    """What is wrong with the index, if there is one; with `mend` it is forgotten."""
-    with place.locked_index(silent):
-        try:
-            check_index(place.index)
-        except MissingError:
-            return []
-        except CacheError as error:
-            if mend:
-                durable.remove(place.index / "index.json")
-            return [Damage("the index", str(error))]
-    return []
-
-
-def collect(*, workspace: Path | None = None, all_caches: bool = False) -> tuple[int, int]:
-    """Delete what nothing refers to. Returns how many files, and how many bytes.
+    What a damaged record may refer to stays.
 
     Args:
         workspace: as for `search`.
         all_caches: also delete the features of encoders that the workspace no longer uses.
+        progress: called with a warning for features whose description is damaged, which are left alone.
     """
+    from vla.train.checkpoint import unused_files as unused_weights  # loads torch, which nothing else here needs
+
     place = Workspace.open(workspace)
     with place.locked(silent), place.locked_index(silent):
         current = current_cache(place.caches)
-        others = [p for p in place.caches.iterdir() if p.is_dir() and p != current.folder]
+        folders = [p for p in place.caches.iterdir() if p.is_dir()]
+        others = [p for p in folders if p != current.folder]
         # Temporary files of every writer: all of them hold a lock that is held here.
-        doomed = {*place.home.rglob(f"{durable.TEMPORARY}*"), *unused_shards(current), *unused_files(place.index)}
-        for folder in others:
-            if all_caches:
+        doomed = {*place.home.rglob(f"{durable.TEMPORARY}*"), *unused_files(place.index)}
+        for folder in place.runs.glob("*"):
+            doomed |= set(unused_weights(folder))
+        for folder in folders:
+            if all_caches and folder in others:
                 doomed |= {p for p in folder.rglob("*") if p.is_file()}
-            elif (folder / "spec.json").is_file():
+                continue
+            try:
                 doomed |= set(unused_shards(FeatureCache.open(folder)))
+            except MissingError:
+                continue
+            except CacheError as error:
+                progress(Progress("gc", message=f"{error}; its features are left alone", level="warning"))
         freed = sum(p.lstat().st_size for p in doomed)
         for path in sorted(doomed):
             durable.remove(path)
@@ -151,11 +146,13 @@ def info(*, workspace: Path | None = None) -> dict[str, Any]:
     """What the workspace holds, as a JSON object: features, captions, runs and index."""
     place = Workspace.open(workspace)
     found: dict[str, Any] = {"workspace": str(place.root), "bytes": _size(place.home)}
-    annotations = caption_store.load(place)
+    damaged_captions: list[str] = []
+    annotations = caption_store.load(place, damaged_captions.append)
     found["captions"] = {
         "total": len(annotations),
         "timed": sum(bool(a.spans) for a in annotations),
         "videos": len({a.video for a in annotations}),
+        "damaged": len(damaged_captions),
     }
     try:
         cache = current_cache(place.caches)
@@ -172,6 +169,7 @@ def info(*, workspace: Path | None = None) -> dict[str, Any]:
         "fingerprint": cache.spec.fingerprint,
         "videos": dict(Counter(r.status for r in receipts)),
         "missing": sum(_is_missing(cache, place, r.video_id) for r in receipts),
+        "damaged": len(cache.damaged),
         "frames": sum(r.frames for r in receipts),
         "seconds": sum(r.duration_seconds for r in receipts if r.has_features),
         "bytes": _size(cache.folder),
@@ -203,10 +201,21 @@ def _index(place: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
     except VlaError as error:
         return {"state": f"damaged: {error}"}
     fresh = index.spec.fingerprint == cache.spec.fingerprint and index.cache_state == cache.state()
+    fresh = fresh and (not index.run or _digest(place.runs / index.run) == index.run_digest)
     return {
         "state": "up to date" if fresh else "out of date: run 'vla index'",
         "videos": index.videos, "segments": index.segments, "run": index.run, "backend": index.backend,
     }  # fmt: skip
+
+
+def _digest(folder: Path) -> str:
+    """Of a run's weights; empty where the run cannot be opened."""
+    from vla.train.checkpoint import open_run
+
+    try:
+        return open_run(folder).digest
+    except VlaError:
+        return ""
 
 
 def _is_missing(cache: FeatureCache, place: Workspace, video_id: str) -> bool:

@@ -9,21 +9,47 @@ runs/<name>/
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vla import durable
+from vla import durable, records
 from vla.errors import CacheError, MissingError
 from vla.features import FeatureSpec
 from vla.model import AlignmentModel, ModelConfig, restore, weights_of
+from vla.records import Digest, FileName, NewerRecordError, Positive
 
 SCHEMA = 1
+_STATE_LOST = "delete it and run 'vla train' again: the run starts anew"
 FROZEN = "none"
 """Name that stands for no run at all: the frozen encoder."""
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """`run.json`."""
+
+    schema: Positive
+    identity: str
+    weights: FileName
+    sha256: Digest
+    spec: dict[str, Any]
+    model: ModelConfig
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """`progress.json`."""
+
+    schema: Positive
+    identity: str
+    state: FileName
+    sha256: Digest
+    record: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -49,7 +75,7 @@ class Run:
     @property
     def is_better(self) -> bool:
         """True if it beat the frozen encoder on the held-out videos; only then is it used without being asked for."""
-        return bool(self.record.get("better"))
+        return self.record.get("better") is True
 
 
 def save_run(folder: Path, model: AlignmentModel, spec: FeatureSpec, identity: str, record: dict[str, Any]) -> Run:
@@ -80,10 +106,15 @@ def open_run(folder: Path) -> Run:
 
 def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
     """The finished run in `folder` and its model, ready for use; raises MissingError or CacheError."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     run, weights, digest = _read_run(folder)
-    tensors = load(durable.read_checked(folder / weights, digest))
+    content = durable.read_checked(folder / weights, digest, _again(folder))
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise CacheError(f"{folder / weights} does not hold weights ({error}): {_again(folder)}") from error
     return restore(run.model, tensors, str(folder / weights)), run
 
 
@@ -102,45 +133,82 @@ def save_state(folder: Path, identity: str, tensors: dict[str, torch.Tensor], re
     _drop(folder, "state-*", keep=name)
 
 
-def load_state(folder: Path, identity: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Where the unfinished run of this identity stands; None if there is none, or one of other settings or captions."""
+def load_state(
+    folder: Path, identity: str, on_damage: Callable[[str], None] = lambda message: None
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """Where the unfinished run of this identity stands; None if there is none, or one of other settings or captions.
+
+    Also None where its state is lost or damaged; then `on_damage` is called with the reason.
+    """
     from safetensors.torch import load
+
+    from safetensors import SafetensorError
 
     path = folder / "progress.json"
     if not path.is_file():
         return None
     try:
-        record = durable.read_json(path)
-        if record["identity"] != identity:
+        found = records.load(_Progress, path, _STATE_LOST, schema=SCHEMA)
+        if found.identity != identity:
             return None
-        return load(durable.read_checked(folder / record["state"], record["sha256"])), record["record"]
-    except (CacheError, KeyError, TypeError):
-        return None  # a damaged state costs the time since the start, never the result
+        return load(durable.read_checked(folder / found.state, found.sha256)), found.record
+    except NewerRecordError:
+        raise
+    except (CacheError, SafetensorError) as error:
+        # A damaged state costs the time since the start, never the result.
+        on_damage(f"the unfinished run {folder.name!r} starts anew, because where it stood is lost ({error})")
+        return None
+
+
+def find_run(folder: Path) -> Run:
+    """The finished run in `folder` if its weights are there, unread; raises MissingError or CacheError."""
+    run, weights, _ = _read_run(folder)
+    if not (folder / weights).is_file():
+        raise CacheError(f"{folder / weights} is gone: {_again(folder)}")
+    return run
+
+
+def check_run(folder: Path) -> Run:
+    """The finished run in `folder` if its weights are as they were written; raises MissingError or CacheError."""
+    run, weights, digest = _read_run(folder)
+    durable.read_checked(folder / weights, digest, _again(folder))
+    return run
+
+
+def check_state(folder: Path) -> None:
+    """Raises CacheError if there is an unfinished run in `folder` whose state is not as it was written."""
+    path = folder / "progress.json"
+    if path.is_file():
+        found = records.load(_Progress, path, _STATE_LOST, schema=SCHEMA)
+        durable.read_checked(folder / found.state, found.sha256, _STATE_LOST)
+
+
+def unused_files(folder: Path) -> list[Path]:
+    """Weights and states in `folder` that neither its run nor its unfinished run names: what a kill left."""
+    named = set()
+    try:
+        if (folder / "run.json").is_file():
+            named.add(_read_run(folder)[1])
+        if (folder / "progress.json").is_file():
+            named.add(records.load(_Progress, folder / "progress.json", schema=SCHEMA).state)
+    except CacheError:  # what is needed is not known
+        return []
+    return [p for pattern in ("model-*", "state-*") for p in folder.glob(pattern) if p.name not in named]
 
 
 def _read_run(folder: Path) -> tuple[Run, str, str]:
     path = folder / "run.json"
     if not path.is_file():
         raise MissingError(f"there is no trained run {folder.name!r}: run 'vla train' first")
-    record = durable.read_json(path)
-    try:
-        if record["schema"] > SCHEMA:
-            raise CacheError(f"{path} was written by a newer vla (schema {record['schema']}): upgrade vla")
-        spec = FeatureSpec.from_json(record["spec"], str(path))
-        run = Run(
-            folder.name,
-            record["identity"],
-            record["sha256"][:16],
-            spec,
-            ModelConfig(**record["model"]),
-            record["record"],
-        )
-        weights = str(record["weights"])
-        if Path(weights).name != weights:
-            raise CacheError(f"{path} names weights outside its folder: {weights!r}")
-        return run, weights, record["sha256"]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise CacheError(f"{path} is damaged ({error!r}): train again with --overwrite") from error
+    found = records.load(_Finished, path, _again(folder), schema=SCHEMA)
+    spec = FeatureSpec.from_json(found.spec, str(path))
+    run = Run(folder.name, found.identity, found.sha256[:16], spec, found.model, found.record)
+    return run, found.weights, found.sha256
+
+
+def _again(folder: Path) -> str:
+    name = "" if folder.name == "default" else f" --name {folder.name}"
+    return f"'vla train{name}' with the captions and settings that it had trains it again (--run none does without)"
 
 
 def _drop(folder: Path, pattern: str, keep: str) -> None:

@@ -93,7 +93,7 @@ def train(
     steps = math.ceil(len(split.train) / config.batch_videos)
     step = Step(model, objective, config, steps * config.epochs, ranks)
     state = State(0, 0, {}, -1.0, 0, [], {})
-    kept = load_state(folder, identity)
+    kept = load_state(folder, identity, lambda told: progress(Progress("train", message=told, level="warning")))
     ranks.wait()
     if kept is not None:
         state = restored(kept, model, step.optimizer)

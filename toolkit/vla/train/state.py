@@ -7,8 +7,13 @@ from typing import Any
 
 import torch
 
+from vla import records
+from vla.errors import CacheError
 from vla.evaluate.run import Evaluation
 from vla.model import AlignmentModel, weights_of
+from vla.records import AnyFloat, Count
+
+_WAY_ON = "'vla train --overwrite' starts anew"
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,18 @@ class State:
         }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Record:
+    """What `State.record` gives."""
+
+    epoch: Count
+    step: Count
+    losses: dict[str, AnyFloat]
+    best: AnyFloat
+    stale: Count
+    history: list[dict[str, Any]]
+
+
 def tensors(state: State, model: AlignmentModel, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """Everything that has to be kept, on the CPU, by name."""
     found = {f"model.{k}": v for k, v in weights_of(model).items()}
@@ -71,8 +88,19 @@ def tensors(state: State, model: AlignmentModel, optimizer: torch.optim.Optimize
 def restored(
     kept: tuple[dict[str, torch.Tensor], dict[str, Any]], model: AlignmentModel, optimizer: torch.optim.Optimizer
 ) -> State:
-    """Where the run stands, its model and optimizer put into that state."""
-    found, record = kept
+    """Where the run stands, its model and optimizer put into that state; raises CacheError where these do not fit."""
+    found, told = kept
+    record = records.decode(_Record, told, "the state of the unfinished run", _WAY_ON)
+    try:
+        _restore(found, model, optimizer)
+    except (RuntimeError, LookupError, ValueError, TypeError) as error:
+        raise CacheError(f"the state of the unfinished run does not fit its settings ({error}): {_WAY_ON}") from error
+    best = {k.removeprefix("best."): v for k, v in found.items() if k.startswith("best.")}
+    losses = {k: torch.tensor(v, dtype=torch.float32) for k, v in record.losses.items()}
+    return State(record.epoch, record.step, losses, record.best, record.stale, record.history, best)
+
+
+def _restore(found: dict[str, torch.Tensor], model: AlignmentModel, optimizer: torch.optim.Optimizer) -> None:
     model.load_state_dict({k.removeprefix("model."): v for k, v in found.items() if k.startswith("model.")})
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in found.items():
@@ -80,6 +108,3 @@ def restored(
             _, index, name = key.split(".", 2)
             moments.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    best = {k.removeprefix("best."): v for k, v in found.items() if k.startswith("best.")}
-    losses = {k: torch.tensor(v, dtype=torch.float32) for k, v in record["losses"].items()}
-    return State(record["epoch"], record["step"], losses, record["best"], record["stale"], record["history"], best)
