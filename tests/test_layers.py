@@ -27,6 +27,7 @@ RANKS = (
         "durable",
         "layout",
         "omissions",
+        "causes",
         "unit",
     ),
     ("decoders", "encoders", "datasets", "indexes", "formats", "world"),
