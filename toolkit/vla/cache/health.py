@@ -39,18 +39,16 @@ def require_health(decoder: Decoder, occasion: DecodeError) -> None:
     except ResourceError:
         raise
     except OSError as error:
-        fault = cannot_read(Path("a clip of our own"), error)
+        fault = cannot_read(Path("clip.mp4"), error)
     if fault is None:
         return
     message = (
-        f"the decoder does not work on this machine now: it fails on a clip of our own ({_said(fault)}), after {occasion}. "
-        "Nothing was recorded against the video"
+        f"the decoder does not work on this machine now: it fails on a test clip, too ({_said(fault)}), after {occasion}. "
+        "No video is marked as failed for that"
     )
     if fault.reason in _OF_THE_MACHINE:
         raise ResourceError(f"{message}. Free memory, files or processes (ulimit -a), then run the same command again")
-    raise EnvironmentUnfitError(
-        f"{message}. 'vla doctor' tells more; 'pip install --upgrade vla-toolkit' mends versions"
-    )
+    raise EnvironmentUnfitError(f"{message}. Run 'vla doctor' for details")
 
 
 def _fault(decoder: Decoder, path: Path) -> DecodeError | None:

@@ -33,7 +33,7 @@ def main() -> None:
     # Messages have their own handle: whatever a library prints must not look like one.
     messages, commands = os.dup(1), os.dup(0)
     os.dup2(2, 1)
-    line = _Line(messages, commands, settings["patience"] / 2)
+    line = _Line(messages, commands, settings["computing"])
     line.say("alive", None)  # from now on, silence counts
     room = _Room(ring)
     reader: Any = None
@@ -59,6 +59,7 @@ def main() -> None:
             _wait_for_stop(line)
         except _Stop:
             pass
+        room.clear()
         line.say("stopped", astuple(reader.report))
 
 
@@ -158,6 +159,14 @@ class _Room:
             self._shared = mmap.mmap(self._file, os.fstat(self._file).st_size)
         except OSError as error:
             raise _ShortageError(error.errno or 0) from error
+
+    def clear(self) -> None:
+        """Give back what large pictures took; none may be in use, on either side."""
+        if self.place * self.places > _ROOM:
+            self._shared = mmap.mmap(-1, 1)
+            self.place = self.places = 0
+            with suppress(OSError):
+                os.ftruncate(self._file, 0)
 
     def put(self, number: int, pixels: np.ndarray) -> int:
         """Where `pixels` were put, in bytes from the beginning."""

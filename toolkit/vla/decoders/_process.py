@@ -15,9 +15,9 @@ import tempfile
 import threading
 import time
 import weakref
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -73,25 +73,22 @@ class Child:
         self._patience, self._memory = patience, int(settings["memory"])
         self._shared: mmap.mmap | None = None
         self._lines: queue.Queue[bytes] = queue.Queue(_MOST_LINES)
-        handles: list[Any] = []
         try:
-            self._ring = _anonymous_file()
-            handles.append(self._ring)
-            self._errors = tempfile.TemporaryFile()
-            handles.append(self._errors)
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, json.dumps(settings), str(self._ring)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, pass_fds=[self._ring], bufsize=0,
-                # Ctrl-C is for us to answer: the child is told to stop, or ends when its pipe does.
-                start_new_session=True, env=environment(),
-            )  # fmt: skip
-            handles.append(self._process)
-            # A thread reads, because only a queue can be waited for with a time limit on every system.
-            threading.Thread(target=_read_lines, args=(os.dup(self._stdout()), self._lines), daemon=True).start()
+            with ExitStack() as started:
+                self._ring = _anonymous_file()
+                started.callback(os.close, self._ring)
+                self._errors = started.enter_context(tempfile.TemporaryFile())
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", _PROGRAM, json.dumps(settings), str(self._ring)],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, pass_fds=[self._ring], bufsize=0,
+                    # Ctrl-C is for us to answer: the child is told to stop, or ends when its pipe does.
+                    start_new_session=True, env=environment(),
+                )  # fmt: skip
+                started.callback(_end, self._process)
+                _listen(self._process, self._lines)
+                self._finalizer = weakref.finalize(self, started.pop_all().close)
         except (OSError, RuntimeError) as error:
-            _close(*handles)
             raise _cannot_start(error) from error
-        self._finalizer = weakref.finalize(self, _end, self._process, self._ring, self._errors)
 
     def send(self, command: dict[str, Any]) -> None:
         self.tell(json.dumps(command).encode("ascii") + b"\n")
@@ -160,6 +157,10 @@ class Child:
         self.tell(b"f")
         return found
 
+    def drop_pictures(self) -> None:
+        """Give back the memory of pictures that were shared; none may be read any more."""
+        self._shared = None
+
     def end(self) -> None:
         """Kill it; nothing it holds is of worth."""
         self.is_well = False
@@ -167,10 +168,6 @@ class Child:
         with suppress(queue.Empty):  # or the thread that reads would wait for room for ever
             while True:
                 self._lines.get_nowait()
-
-    def _stdout(self) -> int:
-        assert self._process.stdout is not None
-        return self._process.stdout.fileno()
 
     def _shortage(self, value: Any) -> Exception:
         """The error for a child that has no room for its pictures; `value` is the system's error number."""
@@ -239,6 +236,17 @@ def _anonymous_file() -> int:
         return os.dup(file.fileno())
 
 
+def _listen(process: subprocess.Popen[bytes], lines: queue.Queue[bytes]) -> None:
+    """Put what `process` says into `lines`: only a queue can be waited for with a time limit on every system."""
+    assert process.stdout is not None
+    handle = os.dup(process.stdout.fileno())
+    try:
+        threading.Thread(target=_read_lines, args=(handle, lines), daemon=True).start()
+    except BaseException:
+        os.close(handle)
+        raise
+
+
 def _read_lines(handle: int, lines: queue.Queue[bytes]) -> None:
     with suppress(OSError, ValueError), os.fdopen(handle, "rb") as buffered:
         while line := buffered.readline(_LONGEST_LINE):
@@ -257,22 +265,10 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     return -signal.SIGKILL
 
 
-def _end(process: subprocess.Popen[bytes], ring: int, errors: IO[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     with suppress(subprocess.TimeoutExpired):
         process.wait(_ENDING)
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             stream.close()
-    _close(errors, ring)
-
-
-def _close(*handles: Any) -> None:
-    for handle in handles:
-        if isinstance(handle, int):
-            os.close(handle)
-        elif isinstance(handle, subprocess.Popen):
-            handle.kill()
-            handle.wait()
-        else:
-            handle.close()

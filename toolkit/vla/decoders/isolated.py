@@ -35,19 +35,25 @@ class Decoder:
         inner: name of the decoder that works inside.
         max_pixels: passed on to it.
         memory: bytes of address space a child may have.
-        patience: seconds without any sign of life after which a child that has started counts as hung; half as many, if it
-            computes all the time. Time in which the machine sleeps, or this process is stopped, does not count.
+        patience: seconds without any sign of life after which a child that has started counts as hung. Time in which the
+            machine sleeps, or this process is stopped, does not count.
+        computing: seconds of processor time without any sign of life after which a child counts as computing for ever.
 
     Raises:
         EnvironmentUnfitError: this system cannot hand a file over to a child (Windows).
     """
 
     def __init__(
-        self, inner: str = "pyav", max_pixels: int = 8192 * 8192, memory: int = 6 << 30, patience: float = 60.0
+        self,
+        inner: str = "pyav",
+        max_pixels: int = 8192 * 8192,
+        memory: int = 6 << 30,
+        patience: float = 60.0,
+        computing: float = 20.0,
     ) -> None:
         if os.name != "posix":
             raise EnvironmentUnfitError("decoding in processes of their own needs a POSIX system: use --decoder pyav")
-        self._settings = {"inner": inner, "max_pixels": max_pixels, "memory": memory, "patience": patience}
+        self._settings = {"inner": inner, "max_pixels": max_pixels, "memory": memory, "computing": computing}
         self._patience = patience
         self._idle: list[Child] = []
         self._lock = threading.Lock()
@@ -167,6 +173,7 @@ class IsolatedReader:
         """Bring the child back to where it waits for a command, whatever it was sending."""
         if not self._child.is_well or not self._child.is_streaming:
             return
+        self._child.drop_pictures()
         self._child.tell(b"s")
         while True:
             kind, value = self._next(stopping=True)
