@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from vla.errors import DecodeError
 
@@ -73,6 +73,6 @@ def cannot_read(path: Path, error: OSError) -> DecodeError:
     return DecodeError(f"{path.name}: cannot be read: {error.strerror or error}", reason_of(error))
 
 
-def is_of_system(error: BaseException) -> bool:
+def is_of_system(error: BaseException) -> TypeGuard[OSError]:
     """True for an error of FFmpeg that no content can cause: it tells what the operating system said."""
     return isinstance(error, OSError) and error.errno in _PASSED_ON

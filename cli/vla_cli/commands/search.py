@@ -11,7 +11,7 @@ import typer
 from vla_cli import options as o
 from vla_cli.asked import length, limits, lines, seconds, weighted
 from vla_cli.hits import print_csv, print_hits, print_lines, print_paths
-from vla_cli.render import print_json, progress_bars
+from vla_cli.render import print_json, progress_bars, say
 
 _MORE = "More than one text"
 _FILTER = "Which videos"
@@ -236,4 +236,10 @@ def search(
         for title in dict.fromkeys(one.title for one in asked):
             print_hits([hit for hit in hits if hit.query == title], title)
     if not hits:
-        raise typer.Exit(1)
+        _end_without_hits(quiet)
+
+
+def _end_without_hits(quiet: bool) -> None:
+    if not quiet:
+        say("nothing found")
+    raise typer.Exit(1)
