@@ -65,8 +65,8 @@ def test_a_path_that_leads_nowhere_leaves_nothing_behind(folder, given):
 
 def test_nothing_at_all(folder):
     (folder / "empty").mkdir()
-    done = vla("extract", "empty", cwd=folder)
-    assert (done.returncode, done.stdout.strip()) == (0, "no videos found")
+    done = vla("extract", "empty", *TOY, cwd=folder)
+    assert (done.returncode, done.stdout.strip()) == (0, "no videos found") and not (folder / ".vla").exists()
 
 
 def test_several_captions_files(folder):

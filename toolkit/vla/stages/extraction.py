@@ -70,6 +70,9 @@ def extract(
     place = Workspace.choose(workspace)
     omissions = _passed_over(files, sources, sidecars)
     if not files.paths and not sources and not place.caches.is_dir():
+        # Nothing to do, and no workspace to do it in: the options are looked at all the same.
+        _, cache = encoder_and_cache(place, choice, switch, create=False)
+        open_decoder(decoder, [], Sampling.parse(cache.spec.sampling), progress).close()
         return ExtractReport(omissions=omissions)
     place = Workspace.open_or_create(workspace)
     progress(Progress("load", message="loading the encoder"))
