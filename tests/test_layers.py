@@ -28,6 +28,7 @@ RANKS = (
         "layout",
         "records",
         "omissions",
+        "causes",
         "unit",
     ),
     ("decoders", "encoders", "datasets", "indexes", "formats", "world"),

@@ -66,7 +66,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Video-language alignment: cache frozen features once, train small projectors on them, search videos for moments.",
     epilog="Exit codes: 0 done, 1 nothing found, 2 wrong usage, 3 some videos failed, 4 something is missing or does not fit, "
-    "5 disk full or not writable, 130 interrupted.",
+    "5 disk full, not readable or not writable, or no memory, files or processes left, 130 interrupted.",
 )
 app.command("extract")(extract.extract)
 app.command("train")(train.train)

@@ -42,7 +42,7 @@ NumFrames = Annotated[
 Keyframes = Annotated[bool, typer.Option("--keyframes", help="Instead: keyframes only. Fast, irregular, approximate.")]
 Scenes = Annotated[bool, typer.Option("--scenes", help="Instead: the middle of each shot.")]
 Captions = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option("--captions", "-c", help="Captions: CSV, TSV, JSONL, JSON, SRT or VTT.", show_default=False),
 ]
 Format = Annotated[
@@ -69,6 +69,16 @@ def sampling(
     if len(rules) > 1:
         raise typer.BadParameter("give one of --fps, --num-frames, --keyframes and --scenes")
     return rules[0] if rules else None
+
+
+def one(captions: list[Path] | None) -> Path | None:
+    """The captions file of a command that takes one; a second would be dropped in silence, so it is refused."""
+    if captions and len(captions) > 1:
+        names = ", ".join(map(str, captions))
+        raise typer.BadParameter(
+            f"one file at a time here, not {names}: 'vla extract -c A -c B' takes several", param_hint="-c"
+        )
+    return captions[0] if captions else None
 
 
 def columns(video: str, caption: str, start: str, end: str, split: str) -> dict[str, str]:

@@ -76,6 +76,11 @@ def size(count: int) -> str:
     return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 video`, `1,200 videos`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def clock(seconds: float) -> str:
     """`H:MM:SS.s`, without hours where there are none."""
     tenths = round(seconds * 10)

@@ -1,5 +1,6 @@
 """What there is to do: which files are meant, and which of them hold what they held."""
 
+import hashlib
 import os
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from vla import api
 from vla.cache.plan import find_videos, make_plan
-from vla.cache.receipts import Receipt, content_digest
+from vla.cache.receipts import Receipt, content_digest, software
 from vla.cache.store import EncoderSource, FeatureCache, current_cache
 from vla.encoders.toy import Encoder
 from vla.errors import CacheError, UsageError
@@ -69,7 +70,7 @@ def test_links_to_folders_are_not_followed(tree):
     (tree / "link.mp4").symlink_to(tree / "b.mp4")
     (tree / "dangling.mp4").symlink_to(tree / "gone")
     names = found(tree, tree)
-    assert "link.mp4" in names and "dangling.mp4" in names and not any("loop" in n for n in names)
+    assert "link.mp4" in names and "dangling.mp4" not in names and not any("loop" in n for n in names)
 
 
 def test_home_and_the_current_folder(tree, monkeypatch):
@@ -99,8 +100,9 @@ def cache(place):
 def remembered(cache, place, path, status="failed", **more):
     """A receipt of the file as it is now."""
     now = path.stat()
+    made = {"digest": hashlib.sha256(path.read_bytes()).hexdigest(), "cause": "content", "software": software()}
     record = Receipt(
-        place.video_id(path), status, "", now.st_size, now.st_mtime_ns, content_digest(path, now.st_size), **more
+        place.video_id(path), status, "", now.st_size, now.st_mtime_ns, content_digest(path, now.st_size), **made | more
     )
     cache.add_receipt(record)
     return record
@@ -245,3 +247,63 @@ def test_features_do_not_depend_on_the_company(tmp_path, clip, workers):
         )  # fmt: skip
         assert alone.receipts[0] == next(r for r in together.receipts if r.video_id.endswith(f"{i}.mp4"))
         assert alone.receipts[0].frames == 10 + 7 * i
+
+
+# What tells one content from another
+
+
+def raw(path, marks, frames=40):
+    """An uncompressed AVI of 64x64 pixels that is dark but for the frames in `marks`: its size does not depend on them."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("rawvideo", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "bgr24"
+        for i in range(frames):
+            picture = np.full((120, 160, 3), marks.get(i, 0), np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = i
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("marks", [{20: 250}, {i: 90 for i in range(14, 26)}, {19: 1}])
+def test_head_tail_and_size_are_no_identity(tmp_path, marks):
+    """Under another name, after a rename, and in place of the old file with another time: never the other's features."""
+    toy = api.EncoderChoice(encoder="toy", sampling="fps=10")
+    dark = raw(tmp_path / "v" / "dark.avi", {})
+    api.extract([tmp_path / "v"], workspace=tmp_path, choice=toy, workers=1, decoder="pyav")
+    other = raw(tmp_path / "v" / "other.avi", marks)
+    size = dark.stat().st_size
+    assert other.stat().st_size == size and content_digest(dark, size) == content_digest(other, size)
+    report = api.extract([tmp_path / "v"], workspace=tmp_path, workers=1, decoder="pyav")
+    assert report.extracted == 1
+    dark.unlink()
+    os.rename(other, tmp_path / "v" / "moved.avi")
+    report = api.extract([tmp_path / "v"], workspace=tmp_path, workers=1, decoder="pyav")
+    assert report.renamed == {"v/other.avi": "v/moved.avi"} and report.extracted == 0
+    raw(tmp_path / "v" / "moved.avi", {})
+    later = report.receipts[0].mtime_ns + 5_000_000_000
+    os.utime(tmp_path / "v" / "moved.avi", ns=(later, later))
+    report = api.extract([tmp_path / "v"], workspace=tmp_path, workers=1, decoder="pyav")
+    assert report.extracted == 1
+
+
+def without_digest(cache, name):
+    """Make a receipt one of an older version."""
+    record = {k: v for k, v in cache.receipts[name].to_json().items() if k not in ("digest", "cause", "software")}
+    cache.add_receipt(Receipt(**record))
+
+
+def test_features_of_older_versions_are_taken_over_where_the_file_is_still_there(toy_workspace):
+    cache, root = current_cache(toy_workspace.caches), toy_workspace.root
+    for name in ("videos/v2.mp4", "videos/v3.mp4", "videos/v4.mp4"):
+        without_digest(cache, name)
+    (root / "videos" / "copy.mp4").write_bytes((root / "videos" / "v2.mp4").read_bytes())
+    (root / "videos" / "v3.mp4").rename(root / "videos" / "moved.mp4")
+    os.utime(root / "videos" / "v4.mp4", (1, 1))
+    plan = make_plan(FeatureCache.open(cache.folder), find_videos([root / "videos"]), toy_workspace)
+    assert sorted_plan(plan) == (["videos/moved.mp4", "videos/v4.mp4"], [], ["videos/v2.mp4"])
+    assert [(r.video_id, len(r.digest)) for r in plan.copied] == [("videos/copy.mp4", 64)]

@@ -1,13 +1,18 @@
 """What a hostile video can do to the decoder's process, and that it costs that video alone."""
 
+import errno
 import os
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
+from vla.causes import cause_of
 from vla.decoders.isolated import Decoder
-from vla.errors import DecodeError
+from vla.errors import DecodeError, EnvironmentUnfitError, ResourceError
 from vla.sampling import every
 
 EVIL = """
@@ -52,6 +57,20 @@ class Reader:
             except OSError:
                 pass
     def refuse(self): raise DecodeError("evil: is no video", "no-frames")
+    def kill(self): os.kill(os.getpid(), signal.SIGKILL)
+    def terminate(self): os.kill(os.getpid(), signal.SIGTERM)
+    def overtime(self): os.kill(os.getpid(), signal.SIGXCPU)
+    def bus(self): os.kill(os.getpid(), signal.SIGBUS)
+    def spin(self):
+        while True: pass
+    def no_room(self): os.posix_fallocate = self._refuse(28)
+    def no_memory(self): os.posix_fallocate = self._refuse(12)
+    def no_quota(self): os.posix_fallocate = self._refuse(122)
+    def vast(self): os.posix_fallocate = self._refuse(27)
+    def _refuse(self, number):
+        def refuse(*given): raise OSError(number, "refused")
+        return refuse
+    def variables(self): raise DecodeError("has " + " ".join(sorted(os.environ)), "no-frames")
     def fill(self): open(self.path.parent / "filled", "wb").truncate(3 << 30)
     def __exit__(self, *_): pass
 
@@ -100,6 +119,10 @@ def sampled(decoder, folder, name):
         ("hoard", "memory", "more memory than"),
         ("raise_other", "crashed", "ZeroDivisionError"), ("refuse", "no-frames", "is no video"),
         ("fill", "crashed", "File too large|SIGXFSZ"), ("lie", "crashed", "answered nonsense"),
+        ("kill", "killed", "SIGKILL, as the system does when memory is short"), ("terminate", "killed", "SIGTERM"),
+        ("overtime", "killed", "SIGXCPU"), ("bus", "crashed", "SIGBUS"),
+        ("no_room", "resources", "No space left"), ("no_memory", "resources", "Cannot allocate memory"),
+        ("no_quota", "resources", "quota"), ("vast", "too-large", "larger than a decoder may make them"),
     ],
 )  # fmt: skip
 def test_it_costs_one_video(decoder, tmp_path, name, reason, says):
@@ -113,6 +136,91 @@ def test_it_costs_one_video(decoder, tmp_path, name, reason, says):
 @pytest.mark.parametrize("patience", [2.0])
 def test_one_that_hangs_costs_one_video(decoder, tmp_path):
     test_it_costs_one_video(decoder, tmp_path, "hang", "hung", "no sign of life for 2 s")
+
+
+def test_endless_computing_is_told_from_waiting(evil, tmp_path, monkeypatch):
+    """Silence may be a disk that does not answer; computing without end is the video's own."""
+    monkeypatch.syspath_prepend(str(evil))
+    test_it_costs_one_video(
+        Decoder(inner="evil", computing=1.0), tmp_path, "spin", "endless", "computed for a long time"
+    )
+    assert cause_of("endless") == "content" and cause_of("hung") == "machine"
+
+
+def test_a_pause_is_not_a_hang(evil, tmp_path):
+    """Everything is stopped for longer than patience lasts, as by suspend or `docker pause`, and goes on."""
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from vla.decoders.isolated import Decoder\n"
+        "from vla.sampling import every\n"
+        "reader = Decoder(inner='evil', patience=2.0).open(Path('slow.mp4'))\n"
+        "frames = reader.sample(every(1), 1)\n"
+        "next(frames), print(reader._child._process.pid, flush=True)\n"
+        "print(1 + sum(1 for _ in frames))\n"
+    )
+    paths = os.pathsep.join([str(evil), *(p for p in sys.path if p)])
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    ) as process:
+        child = int(process.stdout.readline())
+        for stop, proceed in ((process.pid, child), (child, process.pid)):  # whichever wakes up first
+            os.kill(stop, signal.SIGSTOP), os.kill(proceed, signal.SIGSTOP)
+            time.sleep(2.5)
+            os.kill(proceed, signal.SIGCONT), os.kill(stop, signal.SIGCONT)
+        assert process.communicate(timeout=60)[0].strip() == "20"
+
+
+def test_the_child_gets_no_secrets(decoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setenv("HF_TOKEN", "x")
+    monkeypatch.setenv("LC_TIME", "C")
+    with pytest.raises(DecodeError) as error:
+        sampled(decoder, tmp_path, "variables")
+    names = str(error.value).split()
+    assert {"PATH", "LC_TIME", "PYTHONPATH"} <= set(names) and not {"AWS_SECRET_ACCESS_KEY", "HF_TOKEN"} & set(names)
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("what", ["subprocess.Popen", "tempfile.TemporaryFile"])
+def test_no_process_to_be_had_is_no_verdict(decoder, tmp_path, monkeypatch, number, what):
+    def refuse(*given, **named):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(what, refuse)
+    with pytest.raises(ResourceError, match=f"{os.strerror(number)}.*ulimit"):
+        sampled(decoder, tmp_path, "fine")
+
+
+def test_no_thread_to_be_had_leaves_no_process(decoder, tmp_path, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    with pytest.raises(ResourceError, match="can't start new thread"):
+        sampled(decoder, tmp_path, "fine")
+
+
+@pytest.mark.parametrize("program", ["/nowhere/python", os.devnull])
+def test_an_interpreter_that_may_not_start(decoder, tmp_path, monkeypatch, program):
+    monkeypatch.setattr(sys, "executable", program)
+    with pytest.raises(EnvironmentUnfitError, match="no process can be started to decode in: .*--decoder pyav"):
+        sampled(decoder, tmp_path, "fine")
+
+
+def test_a_package_that_is_missing_is_no_verdict(evil, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(evil))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    source = evil / "evil_decoder.py"
+    source.write_text("import nothing_of_this_name\n" + EVIL)
+    try:
+        with pytest.raises(EnvironmentUnfitError, match="cannot start .*nothing_of_this_name"):
+            sampled(Decoder(inner="evil"), tmp_path, "fine")
+    finally:
+        source.write_text(EVIL)
 
 
 def test_what_a_library_prints_is_no_message(decoder, tmp_path):
@@ -188,9 +296,6 @@ def test_no_process_is_left_behind(decoder, tmp_path):
 
 def test_a_child_ends_with_its_parent(tmp_path, evil):
     """Killed without a chance to clean up: the child notices that its pipe is closed."""
-    import subprocess
-    import sys
-
     script = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"

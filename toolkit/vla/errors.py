@@ -36,7 +36,7 @@ class FormatError(VlaError, ValueError):
 
 
 class DecodeError(VlaError, ValueError):
-    """A file that is not a video we can decode. `reason` is a short word for receipts, e.g. `not-a-video`."""
+    """A file that is not a video we can decode. `reason` is a short word, e.g. `not-a-video`; `vla.causes` has its cause."""
 
     def __init__(self, message: str, reason: str = "undecodable") -> None:
         super().__init__(message)

@@ -17,6 +17,7 @@ REASONS: dict[str, tuple[str, str]] = {
     "linked-folder": ("link to a folder not followed", "links to folders not followed"),
     "broken-link": ("broken link", "broken links"),
     "hidden": ("hidden file or folder", "hidden files or folders"),
+    "special-file": ("pipe, socket or device", "pipes, sockets or devices"),
     "no-video": ("file without video", "files without video"),
     # Frames.
     "dropped-frames": ("frame dropped", "frames dropped"),

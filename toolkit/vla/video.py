@@ -13,6 +13,18 @@ from vla.errors import ShapeError
 SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .wmv .flv .3gp .mpg .mpeg .ogv .gif".split())
 
 
+def looks_like_video(path: Path) -> bool:
+    """False for a text file under a suffix that videos share with program code, such as TypeScript's `.ts`."""
+    if path.suffix.lower() not in (".ts", ".mts"):
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return True  # opening it gives the reason
+    return b"\0" in head or head[:1] == b"\x47"
+
+
 @dataclass(frozen=True)
 class Video:
     """A video file and what its container and first frames say.

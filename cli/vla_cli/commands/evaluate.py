@@ -60,7 +60,8 @@ def evaluate(
     wanted = [name.strip() for given in tasks or () for name in given.split(",") if name.strip()]
     with progress_bars(quiet) as progress:
         found = api.evaluate(
-            captions=captions, split=split, run=run, tasks=wanted, submission=submission, search=search, seed=seed, device=device,
+            captions=o.one(captions), split=split, run=run,
+            tasks=wanted, submission=submission, search=search, seed=seed, device=device,
             columns=o.columns(video_column, caption_column, start_column, end_column, split_column), format=format,
             workspace=workspace, progress=progress,
         )  # fmt: skip

@@ -10,9 +10,10 @@ from vla_cli import options as o
 
 if TYPE_CHECKING:
     from vla.cache.build import ExtractReport
+    from vla.omissions import Omissions
     from vla.stages.estimate import Estimate
 
-_FIELDS = ("video_id", "status", "reason", "frames", "duration_seconds", "coverage", "codec")
+_FIELDS = ("video_id", "status", "reason", "cause", "frames", "duration_seconds", "coverage", "codec")
 
 
 def extract(
@@ -86,45 +87,61 @@ def extract(
         print_json({
             "videos": rows, "extracted": report.extracted, "frames": report.frames, "seconds": round(report.seconds, 3),
             "captions": report.captions, "texts": report.texts, "unknown": report.unknown_videos, "renamed": report.renamed,
+            "omissions": report.omissions.to_json(),
         })  # fmt: skip
     else:
         _summary(report, quiet)
-    if report.problems:
+    if report.problems or "unreadable-folder" in report.omissions.counts:
         raise typer.Exit(3)
 
 
 def _outlook(planned: Estimate) -> None:
     """What would be done."""
-    from vla_cli.render import clock, out, print_table, size
+    from vla_cli.render import clock, out, plural, print_table, size
 
     if planned.unreadable:
         print_table(("video", "cannot be read because"), list(planned.unreadable.items()))
+    _left_out(planned.omissions)
     known = f"{planned.done} need no work" + (f", {planned.taken_over} keep features" if planned.taken_over else "")
     if not planned.todo:
         out().print(f"nothing to extract; {known}")
         return
     good = len(planned.todo) - len(planned.unreadable)
-    out().print(f"{good} videos to extract, {clock(planned.video_seconds)} of video; {known}")
+    out().print(f"{plural(good, 'video')} to extract, {clock(planned.video_seconds)} of video; {known}")
     out().print(
-        f"about {planned.frames} frames, {size(planned.bytes)} of features, {clock(planned.seconds)} on this machine"
+        f"about {plural(planned.frames, 'frame')}, {size(planned.bytes)} of features, {clock(planned.seconds)} on this machine"
     )
 
 
 def _summary(report: ExtractReport, quiet: bool) -> None:
     """What was done, and a line for each problem."""
-    from vla_cli.render import clock, out, print_table, shown
+    from vla_cli.render import clock, out, plural, print_table, shown
 
-    good = len(report.receipts) - len(report.problems)
+    good = len(report.videos) - len(report.problems)
     if report.problems:
         rows = [(r.status, r.video_id, r.reason) for r in report.problems]
-        print_table(("status", "video", "reason"), rows, title=f"{len(rows)} videos with problems")
+        print_table(("status", "video", "reason"), rows, title=f"{plural(len(rows), 'video')} with problems")
     if quiet:
         return
-    rate = f", {report.frames / report.seconds:.0f} frames/s" if report.extracted and report.seconds > 0 else ""
-    done = f"{report.extracted} extracted now ({report.frames} frames{rate}), " if report.extracted else "nothing new, "
-    out().print(f"{len(report.receipts)} videos: {done}{good} ok, {clock(report.video_seconds)} of video with features")
+    if report.videos:
+        rate = f", {report.frames / report.seconds:.0f} frames/s" if report.extracted and report.seconds > 0 else ""
+        new = f"{report.extracted} extracted now ({plural(report.frames, 'frame')}{rate}), "
+        done = new if report.extracted else "nothing new, "
+        count = plural(len(report.videos), "video")
+        out().print(f"{count}: {done}{good} ok, {clock(report.video_seconds)} of video with features")
+    else:
+        out().print("no videos found")
+    _left_out(report.omissions)
     if report.captions:
-        out().print(f"{report.captions} captions known, {report.texts} texts encoded now")
+        out().print(f"{plural(report.captions, 'caption')} known, {plural(report.texts, 'text')} encoded now")
     if report.unknown_videos:
         some = ", ".join(shown(v) for v in report.unknown_videos[:5])
-        out().print(f"{len(report.unknown_videos)} names in the captions have no video here: {some}")
+        have = "name in the captions has" if len(report.unknown_videos) == 1 else "names in the captions have"
+        out().print(f"{len(report.unknown_videos)} {have} no video here: {some}")
+
+
+def _left_out(omissions: Omissions) -> None:
+    from vla_cli.render import out, shown
+
+    if omissions:
+        out().print(f"left out: {shown(omissions.summary())}")

@@ -238,4 +238,10 @@ def search(
         for title in dict.fromkeys(one.title for one in asked):
             print_hits([hit for hit in hits if hit.query == title], title)
     if not hits:
-        raise typer.Exit(1)
+        _end_without_hits(quiet)
+
+
+def _end_without_hits(quiet: bool) -> None:
+    if not quiet:
+        say("nothing found")
+    raise typer.Exit(1)

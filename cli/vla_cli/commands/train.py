@@ -87,7 +87,7 @@ def train(
     speaks = rank_here() == 0
     with progress_bars(quiet or not speaks) as progress:
         run = api.train(
-            captions=captions, workspace=workspace, settings=settings, recipe=recipe, name=name, overwrite=overwrite,
+            captions=o.one(captions), workspace=workspace, settings=settings, recipe=recipe, name=name, overwrite=overwrite,
             device=device, columns=o.columns(video_column, caption_column, start_column, end_column, split_column),
             format=format, progress=progress,
         )  # fmt: skip

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from vla.cache.attempt import Encoded, Worked
 from vla.cache.plan import Plan
 from vla.cache.receipts import Receipt
 from vla.cache.store import FeatureCache
-from vla.cache.workers import Encoded, Worked, Workers
+from vla.cache.workers import Workers
 from vla.decoders.base import Decoder
 from vla.encoders.base import Encoder
 from vla.errors import VlaError
 from vla.features import FrameFeatures
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.sampling import Sampling
 
@@ -33,6 +35,7 @@ class ExtractReport:
         captions: annotations known to the workspace afterwards.
         unknown_videos: names in captions for which there is no video.
         renamed: new names of videos that were found under another one, by the old.
+        omissions: what was passed over: files of other kinds, folders that cannot be read, files without video, and so on.
     """
 
     receipts: list[Receipt] = field(default_factory=list)
@@ -43,11 +46,17 @@ class ExtractReport:
     captions: int = 0
     unknown_videos: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
+    omissions: Omissions = field(default_factory=Omissions)
+
+    @property
+    def videos(self) -> list[Receipt]:
+        """Receipts of all files but those that hold no video."""
+        return [r for r in self.receipts if not r.is_no_video]
 
     @property
     def problems(self) -> list[Receipt]:
-        """Receipts that are not `ok`."""
-        return [r for r in self.receipts if r.status != "ok"]
+        """Receipts of videos that are not `ok`."""
+        return [r for r in self.videos if r.status != "ok"]
 
     @property
     def video_seconds(self) -> float:
@@ -68,7 +77,9 @@ def extract_videos(
     """Extract and commit `plan.todo`; one bad file never stops the others.
 
     Raises:
-        ResourceError: the cache cannot be written; what was committed before stays.
+        ResourceError: the cache cannot be written, or the machine has nothing left to decode with; what was committed before
+            stays.
+        EnvironmentUnfitError: the decoder does not work on this machine; the same holds.
     """
     began = time.monotonic()
     for receipt in plan.refreshed:
@@ -99,6 +110,9 @@ def extract_videos(
             progress(Progress("extract", report.extracted, len(plan.todo), text, level, rates, sum(in_hand.values())))
     order = {v: i for i, v in enumerate([v for v, _ in plan.todo])}
     report.receipts.sort(key=lambda r: (order.get(r.video_id, -1), r.video_id))
+    for receipt in report.receipts:
+        if receipt.is_no_video:
+            report.omissions.add("no-video", receipt.video_id)
     report.seconds = time.monotonic() - began
     return report
 
@@ -107,10 +121,9 @@ def _commit(cache: FeatureCache, worked: Worked) -> Receipt:
     """Write what came of one video, and return its receipt."""
     receipt, decoded = worked.receipt, worked.decoded
     if receipt.status == "ok" and decoded is not None and not worked.values:
-        receipt = replace(receipt, status="failed", reason="no frame could be decoded")
+        receipt = replace(receipt, status="failed", reason="no frame could be decoded", cause="content")
     if receipt.status != "ok" or decoded is None:
-        cache.add_receipt(receipt)
-        return receipt
+        return _commit_failure(cache, receipt)
     whole = decoded.is_whole
     remarks = [f"{decoded.coverage:.0%} decoded"] if decoded.coverage < 0.9 else []
     if decoded.errors:
@@ -122,6 +135,7 @@ def _commit(cache: FeatureCache, worked: Worked) -> Receipt:
     receipt = replace(
         receipt,
         status="ok" if whole else "partial",
+        cause="" if whole else "content",
         reason="; ".join(remarks),
         duration_seconds=duration,
         coverage=decoded.coverage,
@@ -134,12 +148,18 @@ def _commit(cache: FeatureCache, worked: Worked) -> Receipt:
     except VlaError as error:
         if isinstance(error, OSError):  # the disk, not the video
             raise
-        receipt = replace(receipt, status="failed", reason=str(error))
+        return _commit_failure(cache, replace(receipt, status="failed", reason=str(error), cause="content"))
+
+
+def _commit_failure(cache: FeatureCache, receipt: Receipt) -> Receipt:
+    """Write that a video has no features; where the machine is to blame, features that it had are not lost for that."""
+    before = cache.receipts.get(receipt.video_id)
+    if before is None or not before.has_features or receipt.cause == "content":
         cache.add_receipt(receipt)
-        return receipt
+    return receipt
 
 
 def _remark(receipt: Receipt) -> tuple[str, str]:
-    if receipt.status == "ok":
+    if receipt.status == "ok" or receipt.is_no_video:
         return "", "info"
     return f"{receipt.video_id}: {receipt.status}, {receipt.reason}", "warning"

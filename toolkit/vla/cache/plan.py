@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vla.cache.receipts import Receipt, content_digest
+from vla.cache.files import find_files as find_files
+from vla.cache.files import find_videos as find_videos
+from vla.cache.receipts import Receipt, content_digest, whole_digest
 from vla.cache.store import FeatureCache
-from vla.errors import UsageError
-from vla.video import SUFFIXES
+from vla.progress import Progress, ProgressCallback, silent
 from vla.workspace import Workspace
 
 
@@ -35,43 +35,6 @@ class Plan:
     done: list[Receipt]
 
 
-def find_videos(paths: Iterable[str | Path]) -> list[Path]:
-    """Video files in files, folders (recursively) and glob patterns; see `find_files`."""
-    return find_files(paths, SUFFIXES)
-
-
-def find_files(paths: Iterable[str | Path], suffixes: Collection[str]) -> list[Path]:
-    """Files in files, folders (recursively) and glob patterns; each once, in order.
-
-    In folders only files with one of `suffixes` count and hidden entries are passed over; a file that is named is taken
-    whatever it is called. Links to folders are not followed, so loops cannot arise.
-
-    Raises:
-        UsageError: a path or pattern matches nothing; all such are named.
-    """
-    found: dict[Path, None] = {}
-    missing: list[str] = []
-    for given in paths:
-        text = str(given)
-        path = Path(text).expanduser()
-        if os.path.lexists(path):
-            matches = [path]
-        elif any(c in text for c in "*?["):
-            matches = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - absolute patterns
-        else:
-            matches = []
-        if not matches:
-            missing.append(text)
-        for match in matches:
-            if match.is_dir():
-                found.update(dict.fromkeys(_in_folder(match, suffixes)))
-            elif match == path or match.suffix.lower() in suffixes:
-                found[match] = None
-    if missing:
-        raise UsageError(f"no such file, folder or pattern: {', '.join(missing)}")
-    return list(found)
-
-
 def make_plan(
     cache: FeatureCache,
     videos: Iterable[Path],
@@ -79,21 +42,28 @@ def make_plan(
     *,
     retry_failed: bool = False,
     overwrite: bool = False,
+    progress: ProgressCallback = silent,
 ) -> Plan:
-    """Sort `videos` into those that need work and those that do not."""
+    """Sort `videos` into those that need work and those that do not.
+
+    A file whose size and time are those of its receipt is taken as unchanged. Where either differs, or the name is new, the
+    whole file is read before features are taken over: head, tail and size of different videos may agree.
+    """
     plan = Plan([], [], {}, [], [])
     seen: set[str] = set()
-    twins = _by_content(cache)
-    for path in videos:
+    twins = _by_size(cache)
+    videos = list(videos)
+    for number, path in enumerate(videos, 1):
+        progress(Progress("look", number, len(videos)))
         video_id = workspace.video_id(path)
         if video_id in seen:
             continue
         seen.add(video_id)
         receipt = cache.receipts.get(video_id)
-        if receipt is None and not overwrite and (known := _same_content(cache, path, twins)) is not None:
+        if receipt is None and not overwrite and (known := _same_content(cache, path, twins, workspace)) is not None:
             _take_over(plan, known, video_id, workspace)
             continue
-        if receipt is None or overwrite or (retry_failed and receipt.status != "ok"):
+        if receipt is None or overwrite or not receipt.holds or (retry_failed and receipt.status != "ok"):
             plan.todo.append((video_id, path))
             continue
         lost = receipt.has_features and not _is_there(cache, receipt)
@@ -113,14 +83,14 @@ def _unchanged(path: Path, receipt: Receipt) -> Receipt | None:
         status = path.stat()
         if (status.st_size, status.st_mtime_ns) == (receipt.size, receipt.mtime_ns):
             return receipt
-        if status.st_size == receipt.size and content_digest(path, receipt.size) == receipt.content:
+        if receipt.digest and status.st_size == receipt.size and _digest(path) == receipt.digest:
             return replace(receipt, mtime_ns=status.st_mtime_ns)
     except OSError:
         return None
     return None
 
 
-def _by_content(cache: FeatureCache) -> dict[int, list[Receipt]]:
+def _by_size(cache: FeatureCache) -> dict[int, list[Receipt]]:
     """Receipts with features, by the size of their files."""
     found: dict[int, list[Receipt]] = {}
     for receipt in cache.receipts.values():
@@ -129,7 +99,9 @@ def _by_content(cache: FeatureCache) -> dict[int, list[Receipt]]:
     return found
 
 
-def _same_content(cache: FeatureCache, path: Path, twins: dict[int, list[Receipt]]) -> Receipt | None:
+def _same_content(
+    cache: FeatureCache, path: Path, twins: dict[int, list[Receipt]], workspace: Workspace
+) -> Receipt | None:
     """The receipt of a file with this content under another name, brought up to date, if its features are there."""
     try:
         status = path.stat()
@@ -137,10 +109,41 @@ def _same_content(cache: FeatureCache, path: Path, twins: dict[int, list[Receipt
         if not stat.S_ISREG(status.st_mode) or status.st_size not in twins:
             return None
         content = content_digest(path, status.st_size)
+        alike = [r for r in twins[status.st_size] if r.content == content and _is_there(cache, r)]
+        digest = _digest(path) if alike else ""
     except OSError:
         return None
-    same = [r for r in twins[status.st_size] if r.content == content and _is_there(cache, r)]
-    return replace(same[0], mtime_ns=status.st_mtime_ns) if same else None
+    for receipt in alike:
+        if digest == (receipt.digest or _digest_of(receipt, workspace)):
+            return replace(receipt, mtime_ns=status.st_mtime_ns, digest=digest)
+    return None
+
+
+def _digest_of(receipt: Receipt, workspace: Workspace) -> str:
+    """Digest of the file that a receipt of an older version tells of; empty if it is not as it was then."""
+    path = workspace.video_path(receipt.video_id)
+    try:
+        status = path.stat()
+        same = (status.st_size, status.st_mtime_ns) == (receipt.size, receipt.mtime_ns)
+        return _digest(path) if same else ""
+    except OSError:
+        return ""
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return whole_digest(file)
+
+
+def missing_files(cache: FeatureCache, workspace: Workspace, folders: Iterable[Path]) -> list[str]:
+    """Names of the videos below `folders` that have features, but no file any more."""
+    roots = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100 - as names are made
+    return [
+        name
+        for name in cache.video_ids()
+        if any(workspace.video_path(name).is_relative_to(root) for root in roots)
+        and not os.path.lexists(workspace.video_path(name))
+    ]
 
 
 def _is_there(cache: FeatureCache, receipt: Receipt) -> bool:
@@ -154,11 +157,3 @@ def _take_over(plan: Plan, known: Receipt, video_id: str, workspace: Workspace) 
         plan.renamed[known.video_id] = receipt
     else:
         plan.copied.append(receipt)
-
-
-def _in_folder(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder, followlinks=False):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
-                yield Path(parent) / name

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from vla import records
-from vla.records import Count, FileNameOrEmpty, Hex, Seconds, Share
+from vla.records import LATE, Count, FileNameOrEmpty, Hex, Seconds, Share
 
 SCHEMA = 1
 WAY_ON = "delete it and run 'vla extract' again"
 Status = Literal["ok", "partial", "skipped", "failed"]
+Cause = Literal["", "content", "machine", "user"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,9 @@ class Receipt:
         video_id: its name in the workspace.
         status: `ok`; `partial` (features of what could be decoded); `skipped` (no video in it); `failed`.
         reason: why it is not `ok`, one line.
-        size: bytes of the file, with `mtime_ns` and `content` what tells a changed file from an old one.
+        size: bytes of the file, with `mtime_ns` what tells a changed file from an old one.
         mtime_ns: time of the last change.
-        content: digest of the file's size, head and tail.
+        content: digest of the file's size, head and tail: cheap, to find files that may hold the same.
         shard: file name of the features; empty without features.
         sha256: of the shard.
         frames: rows of features.
@@ -34,6 +38,9 @@ class Receipt:
         coverage: share of the declared duration that was decoded.
         codec: the video codec.
         schema: version of this record.
+        digest: sha256 of the whole file; empty in records of older versions.
+        cause: `content`, `machine` or `user` of what is not `ok` (see `vla.causes`); empty in records of older versions.
+        software: versions of what read the file, see `software`; empty in records of older versions.
     """
 
     video_id: str
@@ -49,11 +56,24 @@ class Receipt:
     coverage: Share = 0.0
     codec: str = ""
     schema: int = SCHEMA
+    digest: Annotated[Hex, LATE] = ""
+    cause: Annotated[Cause, LATE] = ""
+    software: Annotated[str, LATE] = ""
 
     @property
     def has_features(self) -> bool:
         """True for `ok` and `partial`."""
         return self.status in ("ok", "partial")
+
+    @property
+    def is_no_video(self) -> bool:
+        """True for a file that holds no video, and that nothing is wrong with."""
+        return self.status == "skipped" and self.cause == "user"
+
+    @property
+    def holds(self) -> bool:
+        """False for a failure of the machine, or one that other versions of the software found: it is tried again."""
+        return self.has_features or (self.cause != "machine" and self.software == software())
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object of all fields."""
@@ -62,7 +82,19 @@ class Receipt:
     @classmethod
     def from_json(cls, record: Any, source: Path, *, strict: bool = False) -> Receipt:
         """The receipt in `record`; raises CacheError if it is not one, or a newer one."""
-        return records.decode(cls, record, str(source), WAY_ON, schema=SCHEMA, strict=strict)
+Cause = Literal["", "content", "machine", "user"]
+
+
+@cache
+def software() -> str:
+    """The versions that a verdict depends on, e.g. `vla-toolkit 0.1.0, av 17.1.0`: another may read what this one cannot."""
+    there = []
+    for name in ("vla-toolkit", "av", "torchcodec"):
+        try:
+            there.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(there)
 
 
 def key_of(video_id: str) -> str:
@@ -71,7 +103,10 @@ def key_of(video_id: str) -> str:
 
 
 def content_digest(path: Path, size: int) -> str:
-    """Digest of a file's size, first and last 256 KiB: cheap, and different for any two different videos in practice."""
+    """Digest of a file's size, first and last 256 KiB.
+
+    Cheap, and equal for equal files; different files may have the same, raw recordings with dark ends among them.
+    """
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
         digest.update(file.read(1 << 18))
@@ -79,3 +114,9 @@ def content_digest(path: Path, size: int) -> str:
             file.seek(-(1 << 18), os.SEEK_END)
         digest.update(file.read(1 << 18))
     return digest.hexdigest()[:32]
+
+
+def whole_digest(file: BufferedReader) -> str:
+    """Sha256 of an open file from its beginning, 64 hexadecimal digits."""
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()

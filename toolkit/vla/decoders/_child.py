@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -15,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-_ROOM = 64 << 20
-"""Bytes of pictures that may wait to be fetched; two pictures always may."""
+_ROOM = 32 << 20
+"""Bytes of pictures that may wait to be fetched; one picture always may."""
 
 
 def main() -> None:
@@ -28,11 +29,11 @@ def main() -> None:
 
     # Before the limits: an import under a limit fails in odd ways.
     decoder = registry.build(settings["inner"], {"max_pixels": settings["max_pixels"]})
-    _limit(settings["memory"])
+    _limit(settings["memory"], 3 * settings["max_pixels"])
     # Messages have their own handle: whatever a library prints must not look like one.
     messages, commands = os.dup(1), os.dup(0)
     os.dup2(2, 1)
-    line = _Line(messages, commands)
+    line = _Line(messages, commands, settings["computing"])
     line.say("alive", None)  # from now on, silence counts
     room = _Room(ring)
     reader: Any = None
@@ -50,11 +51,15 @@ def main() -> None:
                 _stream([reader.frames_at(np.array(value))], line, room)
             line.say("end", None)
             _wait_for_stop(line)
+        except _ShortageError as error:
+            line.say("shortage", error.number)
+            _wait_for_stop(line)
         except DecodeError as error:
             line.say("error", _plain(error, reader.video.path))
             _wait_for_stop(line)
         except _Stop:
             pass
+        room.clear()
         line.say("stopped", astuple(reader.report))
 
 
@@ -86,11 +91,22 @@ class _Stop(Exception):
     """Whoever asked for frames has seen enough."""
 
 
-class _Line:
-    """Messages out, commands in."""
+class _ShortageError(Exception):
+    """The system has no room for pictures; `number` is its error."""
 
-    def __init__(self, messages: int, commands: int) -> None:
-        self._messages, self._commands = messages, commands
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.number = number
+
+
+class _Line:
+    """Messages out, commands in. `diligence`: seconds of computing without a word after which the system ends us.
+
+    Time in which the machine sleeps or others compute does not count, so nobody takes a pause for an endless loop.
+    """
+
+    def __init__(self, messages: int, commands: int, diligence: float) -> None:
+        self._messages, self._commands, self._diligence = messages, commands, diligence
         self._spoke = time.monotonic()
 
     def say(self, kind: str, value: Any) -> None:
@@ -98,6 +114,8 @@ class _Line:
         while content:
             content = content[os.write(self._messages, content) :]
         self._spoke = time.monotonic()
+        with suppress(AttributeError, OSError):  # a system without such timers
+            signal.setitimer(signal.ITIMER_PROF, self._diligence)
 
     def alive(self) -> None:
         """A sign of life, at most one a second."""
@@ -128,14 +146,27 @@ class _Room:
 
     def fit(self, size: int) -> None:
         """Make places of `size` bytes; none may be in use."""
-        self.places = max(2, min(8, _ROOM // size))
+        self.places = max(1, min(8, _ROOM // size))
         self.place = size
         total = self.place * self.places
-        if os.fstat(self._file).st_size < total:
-            os.ftruncate(self._file, total)
-            with suppress(AttributeError):  # where it exists it fails cleanly; writing to a full file system does not
-                os.posix_fallocate(self._file, 0, total)
-        self._shared = mmap.mmap(self._file, os.fstat(self._file).st_size)
+        try:
+            if os.fstat(self._file).st_size < total:
+                os.ftruncate(self._file, total)
+                with suppress(
+                    AttributeError
+                ):  # where it exists it fails cleanly; writing to a full file system does not
+                    os.posix_fallocate(self._file, 0, total)
+            self._shared = mmap.mmap(self._file, os.fstat(self._file).st_size)
+        except OSError as error:
+            raise _ShortageError(error.errno or 0) from error
+
+    def clear(self) -> None:
+        """Give back what large pictures took; none may be in use, on either side."""
+        if self.place * self.places > _ROOM:
+            self._shared = mmap.mmap(-1, 1)
+            self.place = self.places = 0
+            with suppress(OSError):
+                os.ftruncate(self._file, 0)
 
     def put(self, number: int, pixels: np.ndarray) -> int:
         """Where `pixels` were put, in bytes from the beginning."""
@@ -167,11 +198,14 @@ def _stream(chunks: Iterable[Any], line: _Line, room: _Room) -> None:
             sent += 1
 
 
-def _limit(memory: int) -> None:
-    """No more memory than this, no core files, no new files of size, few open ones."""
+def _limit(memory: int, picture: int) -> None:
+    """No more memory than this, no core files, no new files larger than the pictures that are shared, few open ones.
+
+    There is no limit on computing in all, since a long video takes long; see `_Line` for computing without a word.
+    """
     import resource
 
-    wanted = {"RLIMIT_AS": memory, "RLIMIT_CORE": 0, "RLIMIT_NOFILE": 64, "RLIMIT_FSIZE": 2 << 30}
-    for name, value in wanted.items():
+    limits = {"RLIMIT_AS": memory, "RLIMIT_CORE": 0, "RLIMIT_NOFILE": 64, "RLIMIT_FSIZE": max(_ROOM, 2 * picture)}
+    for name, value in limits.items():
         with suppress(AttributeError, ValueError, OSError):  # a system without it, or with a stricter limit
             resource.setrlimit(getattr(resource, name), (value, value))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 
+from vla.causes import cannot_read, is_of_system
 from vla.decoders._index import PacketIndex, read_index
 from vla.errors import DecodeError
 
@@ -86,8 +87,7 @@ def open_container(path: Path) -> av.container.InputContainer:
     try:
         status = path.stat()
     except OSError as error:
-        reason = "permission" if isinstance(error, PermissionError) else "missing"
-        raise DecodeError(f"{path.name}: {error.strerror}", reason) from error
+        raise cannot_read(path, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise DecodeError(f"{path.name}: not a regular file", "not-a-file")
     if status.st_size == 0:
@@ -102,6 +102,8 @@ def open_container(path: Path) -> av.container.InputContainer:
     except PermissionError as error:
         raise DecodeError(f"{path.name}: permission denied", "permission") from error
     except (av.FFmpegError, OSError, ValueError) as error:
+        if is_of_system(error):
+            raise cannot_read(path, error) from error
         raise DecodeError(f"{path.name}: not a video that can be read ({said(error)})", "not-a-video") from error
 
 

@@ -2,6 +2,8 @@
 
 Decoders are large and old, and videos come from anywhere. The child process has limits on memory and files, talks in
 lines of JSON and puts pictures into shared memory; nothing it says is trusted beyond its numbers being in range.
+
+What goes wrong in a child is not always the video's fault: `vla.causes` tells the reasons apart.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 
 from vla.decoders._process import Child, GoneError
 from vla.decoders.base import DecodeReport
-from vla.errors import DecodeError, EnvironmentUnfitError
+from vla.errors import DecodeError, EnvironmentUnfitError, ResourceError
 from vla.sampling import Sampling
 from vla.video import Frames, Video
 
@@ -33,18 +35,25 @@ class Decoder:
         inner: name of the decoder that works inside.
         max_pixels: passed on to it.
         memory: bytes of address space a child may have.
-        patience: seconds without any sign of life after which a child that has started counts as hung.
+        patience: seconds without any sign of life after which a child that has started counts as hung. Time in which the
+            machine sleeps, or this process is stopped, does not count.
+        computing: seconds of processor time without any sign of life after which a child counts as computing for ever.
 
     Raises:
         EnvironmentUnfitError: this system cannot hand a file over to a child (Windows).
     """
 
     def __init__(
-        self, inner: str = "pyav", max_pixels: int = 8192 * 8192, memory: int = 6 << 30, patience: float = 60.0
+        self,
+        inner: str = "pyav",
+        max_pixels: int = 8192 * 8192,
+        memory: int = 6 << 30,
+        patience: float = 60.0,
+        computing: float = 20.0,
     ) -> None:
         if os.name != "posix":
             raise EnvironmentUnfitError("decoding in processes of their own needs a POSIX system: use --decoder pyav")
-        self._settings = {"inner": inner, "max_pixels": max_pixels, "memory": memory}
+        self._settings = {"inner": inner, "max_pixels": max_pixels, "memory": memory, "computing": computing}
         self._patience = patience
         self._idle: list[Child] = []
         self._lock = threading.Lock()
@@ -53,7 +62,10 @@ class Decoder:
         """A reader of the video at `path`.
 
         Raises:
-            DecodeError: what the inner decoder raises; and `crashed`, `hung` or `memory` from here or while reading.
+            DecodeError: what the inner decoder raises; and `crashed`, `endless`, `memory`, `hung`, `killed` or `resources`
+                from here or while reading.
+            ResourceError: the system gives no process, or too little for one.
+            EnvironmentUnfitError: the child does not start.
         """
         with self._lock:
             child = self._idle.pop() if self._idle else None
@@ -139,11 +151,18 @@ class IsolatedReader:
                     break
                 if kind != "frame":
                     raise self._nonsense()
-                pixels.append(self._ask(partial(self._child.picture, value)))
-                times.append(float(value[3]))
-                if len(pixels) == chunk:
+                picture = self._ask(partial(self._child.picture, value))
+                if pixels and pixels[0].shape != picture.shape:
                     yield self._frames(pixels, times)
                     pixels, times = [], []
+                pixels.append(picture)
+                times.append(float(value[3]))
+                del picture  # pictures are large: no more are held than were asked for
+                if len(pixels) == chunk:
+                    frames = self._frames(pixels, times)
+                    pixels, times = [], []
+                    yield frames
+                    del frames
         finally:
             if turn == self._turn:
                 self._stop()
@@ -154,6 +173,7 @@ class IsolatedReader:
         """Bring the child back to where it waits for a command, whatever it was sending."""
         if not self._child.is_well or not self._child.is_streaming:
             return
+        self._child.drop_pictures()
         self._child.tell(b"s")
         while True:
             kind, value = self._next(stopping=True)
@@ -167,7 +187,7 @@ class IsolatedReader:
 
     def _frames(self, pixels: list[np.ndarray], times: list[float]) -> Frames:
         try:
-            return Frames(np.stack(pixels), np.array(times))
+            return Frames(pixels[0][None] if len(pixels) == 1 else np.stack(pixels), np.array(times))
         except ValueError as error:
             raise self._nonsense() from error
 
@@ -194,6 +214,9 @@ class IsolatedReader:
         except GoneError as error:
             self._child.is_well = False
             raise DecodeError(f"{self._path.name}: {error}", error.reason) from None
+        except (ResourceError, EnvironmentUnfitError):
+            self._child.is_well = False
+            raise
 
     def _nonsense(self) -> DecodeError:
         self._child.is_well = False

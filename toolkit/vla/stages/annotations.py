@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from vla import durable
 from vla.cache.captions import Found, find
-from vla.cache.plan import find_videos
+from vla.cache.files import find_videos
 from vla.cache.store import current_cache
 from vla.datasets import registry
 from vla.datasets._reading import FaultyRowsError

@@ -13,13 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from vla.cache.plan import find_videos, make_plan
-from vla.cache.workers import CHUNK
+from vla.cache.attempt import CHUNK
+from vla.cache.files import look_for_videos
+from vla.cache.plan import make_plan, missing_files
+from vla.causes import cause_of
+from vla.datasets.sidecar import find_sidecars
 from vla.decoders import DEFAULT
 from vla.decoders import registry as decoders
 from vla.decoders.base import Decoder
 from vla.encoders.base import Encoder
 from vla.errors import DecodeError
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.sampling import Sampling
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_and_cache
@@ -44,6 +48,7 @@ class Estimate:
         frames: frames to encode, about.
         bytes: room for their features, about.
         seconds: time it may take on this machine, from a few frames that were really decoded and encoded.
+        omissions: what would be passed over: files of other kinds, folders that cannot be read, files without video, and so on.
     """
 
     todo: list[str] = field(default_factory=list)
@@ -54,10 +59,11 @@ class Estimate:
     frames: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    omissions: Omissions = field(default_factory=Omissions)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        return asdict(self)
+        return {**asdict(self), "omissions": self.omissions.to_json()}
 
 
 @dataclass(frozen=True)
@@ -91,20 +97,31 @@ def estimate(
         SpecMismatchError: the workspace holds features of another encoder, and `switch` is False.
     """
     place = Workspace.choose(workspace)
-    videos = find_videos(paths)
+    files = look_for_videos(paths)
     progress(Progress("load", message="loading the encoder"))
     encoder, cache = encoder_and_cache(place, choice, switch, create=False)
-    plan = make_plan(cache, videos, place, retry_failed=retry_failed, overwrite=overwrite)
+    plan = make_plan(cache, files.paths, place, retry_failed=retry_failed, overwrite=overwrite, progress=progress)
     found = Estimate(done=len(plan.done), taken_over=len(plan.refreshed) + len(plan.renamed) + len(plan.copied))
+    files.count_others({path.absolute() for beside in find_sidecars(files.paths).values() for path in beside})
+    found.omissions = files.omissions
+    for receipt in plan.done:
+        if receipt.is_no_video:
+            found.omissions.add("no-video", receipt.video_id)
+    for name in missing_files(cache, place, files.folders):
+        if name not in plan.renamed:
+            found.omissions.add("missing-file", name)
     sampling = Sampling.parse(cache.spec.sampling)
     with closing(decoders.build(decoder or DEFAULT)) as opener:
         declared: list[Video] = []
         for number, (video_id, path) in enumerate(plan.todo, 1):
-            found.todo.append(video_id)
             try:
                 declared.append(opener.probe(path))
             except DecodeError as error:
+                if cause_of(error.reason) == "user":
+                    found.omissions.add("no-video", video_id)
+                    continue
                 found.unreadable[video_id] = str(error).removeprefix(f"{path.name}: ")
+            found.todo.append(video_id)
             progress(Progress("look", number, len(plan.todo)))
         if not declared:
             return found

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from vla.cache import captions as caption_store
 from vla.cache.build import ExtractReport, extract_videos
-from vla.cache.plan import find_videos, make_plan
+from vla.cache.files import Files, look_for_videos
+from vla.cache.plan import make_plan, missing_files
 from vla.cache.store import make_current
 from vla.cache.workers import default_workers
+from vla.datasets.base import Annotation
+from vla.datasets.sidecar import find_sidecars
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.sampling import Sampling
 from vla.stages.captions import keep_captions, read_captions, sidecar_captions
@@ -22,7 +26,7 @@ from vla.workspace import Workspace
 def extract(
     paths: Iterable[str | Path],
     *,
-    captions: Path | None = None,
+    captions: Path | Sequence[Path] | None = None,
     columns: Mapping[str, str] | None = None,
     format: str | None = None,
     workspace: Path | None = None,
@@ -39,7 +43,7 @@ def extract(
 
     Args:
         paths: files, folders and glob patterns.
-        captions: a captions file (CSV, TSV, JSONL, JSON, SRT, VTT).
+        captions: a captions file, or several (CSV, TSV, JSONL, JSON, SRT, VTT).
         columns: names of its columns where they cannot be guessed, e.g. `{"video_column": "clip"}`.
         format: what the captions file is, where its suffix does not tell: a name on the shelf `datasets`.
         workspace: the folder that holds `.vla/`; found upwards from the current one, or made there, when None.
@@ -56,26 +60,50 @@ def extract(
         UsageError: a path matches nothing.
         AnnotationError: the captions file cannot be used; nothing was extracted.
         SpecMismatchError: the workspace holds features of another encoder, and `switch` is False.
+        ResourceError: a path cannot be read, the disk is full, or the machine has too little left to decode with.
+        EnvironmentUnfitError: the decoder does not work on this machine; what was finished before is kept.
     """
+    # A path that is mistyped leaves no workspace behind: that would hide one in a folder above.
+    files = look_for_videos(paths)
+    sources = [captions] if isinstance(captions, Path) else list(captions or ())
+    annotations = [(path.parent, read_captions(path, columns, format)) for path in sources]
+    place = Workspace.choose(workspace)
+    omissions = _passed_over(files, sources, sidecars)
+    if not files.paths and not sources and not place.caches.is_dir():
+        # Nothing to do, and no workspace to do it in: the options are looked at all the same.
+        _, cache = encoder_and_cache(place, choice, switch, create=False)
+        open_decoder(decoder, [], Sampling.parse(cache.spec.sampling), progress).close()
+        return ExtractReport(omissions=omissions)
     place = Workspace.open_or_create(workspace)
-    annotations = read_captions(captions, columns, format)
-    videos = find_videos(paths)
     progress(Progress("load", message="loading the encoder"))
     encoder, cache = encoder_and_cache(place, choice, switch)
     with place.locked(progress):
         make_current(place.caches, cache)
-        plan = make_plan(cache, videos, place, retry_failed=retry_failed, overwrite=overwrite)
+        plan = make_plan(cache, files.paths, place, retry_failed=retry_failed, overwrite=overwrite, progress=progress)
         sampling = Sampling.parse(cache.spec.sampling)
         with closing(open_decoder(decoder, [path for _, path in plan.todo], sampling, progress)) as opener:
             report = extract_videos(
                 cache, encoder, opener, plan, sampling, workers=workers or default_workers(), progress=progress
             )
+        report.omissions.merge(omissions)
+        for name in missing_files(cache, place, files.folders):
+            report.omissions.add("missing-file", name)
         caption_store.rename(place, report.renamed)
         if sidecars:
-            annotations = [*annotations, *sidecar_captions(report, place, progress)]
-        matched = caption_store.match(
-            annotations, cache.video_ids(), place, captions.parent if captions else place.root
-        )
-        report.unknown_videos = matched.unknown
-        keep_captions(place, cache, matched.annotations, encoder, report, progress)
+            annotations.append((place.root, sidecar_captions(report, place, progress)))
+        matched: list[Annotation] = []
+        for folder, some in annotations:
+            match = caption_store.match(some, cache.video_ids(), place, folder)
+            report.unknown_videos += match.unknown
+            matched += match.annotations
+        keep_captions(place, cache, matched, encoder, report, progress)
     return report
+
+
+def _passed_over(files: Files, captions: Sequence[Path], sidecars: bool) -> Omissions:
+    """What was passed over among `files`, without those that hold captions."""
+    used = {path.absolute() for path in captions}
+    if sidecars:
+        used |= {path.absolute() for beside in find_sidecars(files.paths).values() for path in beside}
+    files.count_others(used)
+    return files.omissions

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.cache.plan import find_files
+from vla.cache.files import find_files
 from vla.cache.receipts import Receipt
 from vla.cache.store import FeatureCache
 from vla.errors import FormatError, ShapeError, UsageError
