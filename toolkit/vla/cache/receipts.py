@@ -82,7 +82,7 @@ class Receipt:
     @classmethod
     def from_json(cls, record: Any, source: Path, *, strict: bool = False) -> Receipt:
         """The receipt in `record`; raises CacheError if it is not one, or a newer one."""
-Cause = Literal["", "content", "machine", "user"]
+        return records.decode(cls, record, str(source), WAY_ON, schema=SCHEMA, strict=strict)
 
 
 @cache
