@@ -12,11 +12,9 @@ import av
 
 from vla.decoders._index import PacketIndex, read_index
 from vla.errors import DecodeError
+from vla.video import FORMATS
 
-# Playlists, concat scripts and network formats are not videos: they make libav open other files and addresses.
-_FORMATS = (
-    "mov,matroska,webm,avi,mpegts,flv,asf,mpeg,mpegvideo,ogg,gif,h264,hevc,ivf,obu,m4v,mxf,rm,dv,nut,y4m,yuv4mpegpipe"
-)
+_FORMATS = ",".join(FORMATS)
 
 
 class Source:
