@@ -180,7 +180,7 @@ def _prepared(reader: Reader, encoder: Encoder, sampling: Sampling) -> Iterator[
     for frames in reader.sample(sampling, _DECODED):
         pixels.append(encoder.prepare(frames.pixels))
         times.append(frames.timestamps_seconds)
-        if sum(map(len, pixels)) == CHUNK:
+        if sum(map(len, pixels)) >= CHUNK:  # a change of size ends a chunk early
             yield np.concatenate(pixels), np.concatenate(times)
             pixels, times = [], []
     if pixels:

@@ -24,6 +24,7 @@ from vla.sampling import Sampling
 from vla.video import Frames, Video
 
 _NOTHING = DecodeReport(0.0, 0.0, 0, "", False)
+_REPORT = (float, float, int, str, bool, int, int, float, bool)  # types of its fields
 
 
 class Decoder:
@@ -139,11 +140,12 @@ class IsolatedReader:
                     break
                 if kind != "frame":
                     raise self._nonsense()
-                pixels.append(self._ask(partial(self._child.picture, value)))
-                times.append(float(value[3]))
-                if len(pixels) == chunk:
+                picture = self._ask(partial(self._child.picture, value))
+                if pixels and (len(pixels) == chunk or picture.shape != pixels[0].shape):
                     yield self._frames(pixels, times)
                     pixels, times = [], []
+                pixels.append(picture)
+                times.append(float(value[3]))
         finally:
             if turn == self._turn:
                 self._stop()
@@ -160,9 +162,7 @@ class IsolatedReader:
             if kind == "stopped":
                 self._child.is_streaming = False
                 with suppress(TypeError, ValueError):
-                    self.report = DecodeReport(
-                        *(t(v) for t, v in zip((float, float, int, str, bool), value, strict=True))
-                    )
+                    self.report = DecodeReport(*(t(v) for t, v in zip(_REPORT, value, strict=True)))
                 return
 
     def _frames(self, pixels: list[np.ndarray], times: list[float]) -> Frames:

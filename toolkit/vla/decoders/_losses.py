@@ -1,0 +1,70 @@
+"""What a file has lost, by evidence: never by a frame rate or a tag alone, which may be stale or a rule of thumb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import cached_property
+
+from vla.decoders._container import Source
+from vla.decoders._packets import Packets
+
+_ENOUGH = 0.9
+
+
+class Losses:
+    """What is missing of a video that was read to its end.
+
+    Args:
+        source: the open file.
+        packets: those that were read.
+        ends: when the video ends, by each that states it; see `declared_ends`.
+        end: where the last decoded frame ends, in seconds.
+        failed: packets did not decode, or reading ended in an error.
+    """
+
+    def __init__(self, source: Source, packets: Packets, ends: list[float], end: float, failed: bool) -> None:
+        self._source, self._packets, self._end, self._failed = source, packets, end, failed
+        # Lengths of fragments are summed up by libav from those that are there: nothing states the whole.
+        self._is_measured = source.container.format.name.startswith("mov,") and source.stream.frames == 0
+        self._ends = [] if self._is_measured else ends
+
+    def gaps(self, step: Fraction, tick: Callable[[], None]) -> list[float]:
+        """Seconds of each stretch longer than `step` that damage left without frames."""
+        if self._source.stream.frames and self._source.container.format.name.startswith("mov,"):
+            return []  # a table holds every frame and its time
+        gaps = self._packets.gaps(step)
+        stretches = [(start, stop) for *_, start, stop in gaps]
+        held = [0] * len(gaps)
+        if any(start < stop for start, stop in stretches) and len(self._source.container.streams) > 1:
+            held = self._source.bytes_read(stretches, tick)  # sound may fill what looks like a hole
+        base = Fraction(self._source.stream.time_base or 0)
+        usual = float(self._packets.length * base)
+        return [
+            max(0.0, float(after - before) - usual)
+            for (before, after, start, stop), count in zip(gaps, held, strict=True)
+            if count * 2 <= stop - start
+        ]
+
+    @cached_property
+    def is_cut(self) -> bool:
+        """True if the file ends early, and how much is missing is not known from elsewhere."""
+        if any(end * _ENOUGH <= self._end for end in self._ends):
+            return False
+        return self._source.is_cut() is True
+
+    def declared(self, has_gaps: bool) -> float:
+        """When the video should end, in seconds; 0.0 where nothing credible says so.
+
+        Lengths that disagree: one that the frames reach is right. If they reach none, tags are believed unless the file is
+        complete and every packet that its index has was read without an error.
+        """
+        reached = [end for end in self._ends if end * _ENOUGH <= self._end]
+        if reached:
+            return max(reached)
+        if not self._ends:
+            return 0.0
+        indexed = len(self._source.stream.index_entries)
+        lost = self._failed or has_gaps or self.is_cut or len(self._packets.pts) < _ENOUGH * indexed
+        is_complete = not lost and self._source.is_cut() is False
+        return 0.0 if is_complete else min(self._ends)

@@ -1,0 +1,162 @@
+"""The packets of one stream on one timeline, and what their times and places in the file tell of what is lost."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import cached_property
+
+import av
+import numpy as np
+
+_DISCONTINUOUS = 0x0200  # AVFMT_TS_DISCONT: streams of a broadcast, whose clock may start again
+_AGAIN = Fraction(1)  # seconds that a clock runs back by if it starts again anywhere
+_AGAIN_AT_KEY = Fraction(1, 10)  # ... where a picture of its own follows
+_AHEAD = Fraction(10)  # seconds that a broadcast's clock leaps ahead by if it was set anew; FFmpeg's number
+_FEW = 4  # lengths of a frame: times further apart are a gap
+_LEAST_BYTES = 512
+_REORDERED = 16  # frames that may be shown in another order than they are decoded in
+
+
+class Packets:
+    """Reads the packets of `stream` in the order of the file; those of joined recordings follow one another in time.
+
+    A clock that runs back begins a new recording: `cat` joined them, or the camera was stopped and started. Its packets'
+    times are moved behind the end of what came before. So is one that leaps ahead in a broadcast, unless bytes are missing there.
+
+    Attributes:
+        pts: `(N,)` of the packets read so far, moved; `NO_TIME` for one without.
+        corrupt: places of packets that the container calls damaged, first packets of recordings left out.
+        recordings: how many there were.
+    """
+
+    NO_TIME = -(1 << 62)
+
+    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+        self._container, self._stream = container, stream
+        self._base = Fraction(stream.time_base or 1)
+        self._is_broadcast = bool(int(container.format.flags) & _DISCONTINUOUS)
+        self._is_transport = "mpegts" in container.format.name
+        # It keeps the order of decoding only; what libav makes of it as times of presentation may lie behind.
+        self._is_order = container.format.name == "avi" and stream.codec_context.name != "mpeg4"
+        rate = stream.average_rate or stream.guessed_rate or 25
+        self.length = max(1, round(1 / Fraction(rate) / self._base))
+        self.pts, self._start, self._stop = array("q"), array("q"), array("q")
+        self.corrupt: list[int] = []
+        self.recordings = 1
+        self._offset, self._widest = 0, 0
+        self._latest: int | None = None
+        self._end: int | None = None
+        self._top = self._second = self.NO_TIME  # the latest clocks of this recording
+        self._began: tuple[int, int] | None = None  # file position and clock where the recording began
+
+    def __iter__(self) -> Iterator[av.Packet]:
+        """Each packet, moved; an empty one at the end. Raises what libav raises."""
+        while True:
+            try:
+                for packet in self._container.demux(self._stream):
+                    if packet.size:
+                        self._place(packet)
+                    yield packet
+                return
+            except IndexError:
+                # A packet of a stream that PyAV did not see when it opened the file, as a damaged transport stream announces
+                # them. It is passed over; reading goes on behind it.
+                continue
+
+    def gaps(self, longest: Fraction) -> list[tuple[Fraction, Fraction, int, int]]:
+        """Stretches without frames, longer than `longest` seconds and four frames, where the file is damaged.
+
+        A recording may leave out frames while nothing changes; so only what the container calls damaged, or where bytes lie
+        between packets, counts.
+
+        Returns:
+            For each: where it begins and ends in seconds of the stream, and from which byte of the file to which nothing was
+            read (equal where the container said it).
+        """
+        found = []
+        pts, place = self._known
+        wide = np.flatnonzero(np.diff(pts) * self._base > max(longest, _FEW * self.length * self._base))
+        rate, slack = self._bytes_per_tick, _REORDERED * self.length
+        for i in wide:
+            before, after = int(pts[i]), int(pts[i + 1])
+            if self._is_transport:
+                # Packets are damaged in the order of decoding, which is up to some frames off.
+                near = [k for k in self.corrupt if before - slack <= self.pts[k] <= after + slack]
+                hole = (0, 0) if near else None
+            else:
+                hole = self._hole(place[i], place[i + 1], rate * (after - before))
+            if hole is not None:
+                found.append((before * self._base, after * self._base, *hole))
+        return found
+
+    @cached_property
+    def _known(self) -> tuple[np.ndarray, np.ndarray]:
+        """Times, ascending, and which packets have them."""
+        pts = np.frombuffer(self.pts, np.int64)
+        place = np.argsort(pts, kind="stable")
+        place = place[pts[place] > self.NO_TIME]
+        return pts[place], place
+
+    @property
+    def _bytes_per_tick(self) -> float:
+        pts, _ = self._known
+        last = max(self._stop, default=0)
+        return last / max(1, int(pts[-1] - pts[0])) if len(pts) else 0.0
+
+    def _hole(self, one: int, other: int, usual: float) -> tuple[int, int] | None:
+        """Bytes that no packet of ours holds about the two packets; None if there are few for the time that passed."""
+        first, last = max(0, min(one, other) - 1), max(one, other)
+        widest = max(((self._start[k + 1] - self._stop[k], k) for k in range(first, last)), default=(0, 0))
+        if widest[0] < max(_LEAST_BYTES, usual / 10):
+            return None
+        return self._stop[widest[1]], self._start[widest[1] + 1]
+
+    def _place(self, packet: av.Packet) -> None:
+        if self._is_order and packet.dts is not None:
+            packet.pts = packet.dts
+        clock = packet.dts if packet.dts is not None else packet.pts
+        start = packet.pos if packet.pos is not None and packet.pos >= 0 else (self._stop[-1] if self._stop else 0)
+        is_new = clock is not None and self._latest is not None and self._is_new(packet, clock, start)
+        if is_new:
+            assert self._end is not None
+            self._offset = self._end - (packet.pts if packet.pts is not None else clock)
+            self.recordings += 1
+            self._widest, self._began = 0, None
+            self._top = self._second = self.NO_TIME
+        if packet.is_corrupt and not is_new:
+            self.corrupt.append(len(self.pts))
+        if clock is not None:
+            if self._latest is not None and not is_new:
+                self._widest = max(self._widest, clock - self._latest)
+            self._latest = clock
+            self._second = max(self._second, min(self._top, clock))
+            self._top = max(self._top, clock)
+            self._began = self._began or (start, clock)
+        if self._offset:
+            packet.pts = None if packet.pts is None else packet.pts + self._offset
+            packet.dts = None if packet.dts is None else packet.dts + self._offset
+        shown = packet.pts if packet.pts is not None else packet.dts
+        if shown is not None:
+            self._end = max(shown + (packet.duration or self.length), self._end if self._end is not None else shown)
+        self.pts.append(packet.pts if packet.pts is not None else self.NO_TIME)
+        self._start.append(start)
+        self._stop.append(start + packet.size)
+
+    def _is_new(self, packet: av.Packet, clock: int, start: int) -> bool:
+        """True if a recording begins with this packet."""
+        assert self._latest is not None
+        back = (self._latest - clock) * self._base
+        if back > 0:
+            if clock > self._second:
+                return False  # back to where it was before one packet that lay far ahead
+            # Times of reordered frames run back by some frames, however long these are.
+            slow = 0 if packet.dts is not None else 20 * (packet.duration or self.length) * self._base
+            return back > max(_AGAIN, slow) or (packet.is_keyframe and back > max(_AGAIN_AT_KEY, slow))
+        if not self._is_broadcast or -back <= max(_AHEAD, 2 * self._widest * self._base):
+            return False
+        position, began = self._began or (start, clock)
+        usual = (self._stop[-1] - position) / max(1, self._latest - began)
+        # Within a recording that lost a stretch, the bytes of that stretch lie between the packets.
+        return start - self._stop[-1] < usual * (clock - self._latest) / 4
