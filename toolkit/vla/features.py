@@ -105,7 +105,7 @@ class FrameFeatures:
     Attributes:
         video_id: the video's name in its cache.
         values: `(T, D)` float16 or float32, not normalised.
-        timestamps_seconds: `(T,)` float64, when each frame is shown; 0 is the first displayed frame.
+        timestamps_seconds: `(T,)` float64, when each frame is shown; 0 is the container's start.
         duration_seconds: length of the video.
     """
 

@@ -98,7 +98,7 @@ class Video:
 
     Attributes:
         path: where it lies.
-        duration_seconds: from the first displayed frame to the end of the last, as declared; 0.0 where nothing is
+        duration_seconds: from the container's start to the end of the last frame, as declared; 0.0 where nothing is
             declared (it is then known only after decoding).
         fps: average frames per second as declared; 0.0 where nothing is declared.
         width: of the stored picture, before rotation and in the pixels' own shape.
@@ -127,7 +127,7 @@ class Frames:
 
     Attributes:
         pixels: `(T, H, W, 3)` uint8, upright, square pixels, RGB.
-        timestamps_seconds: `(T,)` float64, non-decreasing; 0 is the first displayed frame of the video.
+        timestamps_seconds: `(T,)` float64, non-decreasing; 0 is the container's start, its earliest picture or sound.
     """
 
     pixels: np.ndarray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import av
@@ -14,7 +15,8 @@ class Clock:
         base: seconds in a unit of the stream's clock.
         rate: frames a second, for frames without a time.
         zero: the container's start on the stream's clock, in seconds.
-        blind: the container knows only the order of decoding: its times are those of packets, not of frames.
+        first: gives the first packet's time where the container knows only the order of decoding: frames then come out with
+            the times of packets that went in as they did. None for any other container.
 
     Attributes:
         latest: time of the last frame that was not dropped; None before the first.
@@ -22,8 +24,8 @@ class Clock:
         synthetic: True if times were counted from `rate`, as the file has none.
     """
 
-    def __init__(self, base: Fraction, rate: Fraction, zero: Fraction, blind: bool) -> None:
-        self._base, self._rate, self._zero, self._blind = base, rate, zero, blind
+    def __init__(self, base: Fraction, rate: Fraction, zero: Fraction, first: Callable[[], int] | None) -> None:
+        self._base, self._rate, self._zero, self._first = base, rate, zero, first
         self._guess = _Guess()
         self.latest: Fraction | None = None
         self.dropped, self.synthetic = 0, False
@@ -31,11 +33,12 @@ class Clock:
     def time_of(self, frame: av.VideoFrame) -> Fraction | None:
         """When `frame` comes up; None if it is to be dropped, as it shows nothing new."""
         base = Fraction(frame.time_base) if frame.time_base else self._base
-        ticks = frame.dts if self._blind else self._guess(frame.pts, frame.dts)
+        ticks = frame.dts if self._first else self._guess(frame.pts, frame.dts)
         if ticks is not None and base:
+            if self.latest is None and self._first:
+                self._zero += (ticks - self._first()) * base  # what the decoder held back
             time = ticks * base - self._zero
-            # Frames before the stated start begin the video; packets' times lag by what the decoder holds back.
-            if self.latest is None and (time < 0 or self._blind):
+            if self.latest is None and time < 0:  # frames before the stated start: they begin the video
                 self._zero, time = self._zero + time, Fraction(0)
         elif self.latest is None:
             self.synthetic, time = True, Fraction(0)

@@ -131,7 +131,7 @@ def said(error: BaseException) -> str:
 
 
 def choose_stream(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The video that players show: what the file marks as default, moving rather than a still picture, largest, first.
+    """The video that players show: moving rather than a still picture, what the file marks as default, largest, first.
 
     Cover and preview pictures, and streams that only complete another, are none.
     """
@@ -143,7 +143,7 @@ def choose_stream(container: av.container.InputContainer) -> av.VideoStream | No
         flags, context = int(stream.disposition), stream.codec_context
         size = context.width * context.height if context is not None else 0
         is_still = stream.frames == 1 or (context is not None and context.name in _PICTURES)
-        return not flags & lesser, bool(flags & int(kinds.default)), not is_still, size
+        return not is_still, not flags & lesser, bool(flags & int(kinds.default)), size
 
     streams = [s for s in container.streams.video if not int(s.disposition) & odd]
     return max(streams, key=rank, default=None)

@@ -105,15 +105,6 @@ class PacketIndex:
         return np.minimum.accumulate(starts[::-1])[::-1]
 
 
-def knows_no_times(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
-    """True for AVI with frames that are shown in another order than they are decoded in: what libav says of it are guesses.
-
-    MPEG-4 is left out: of its packed frames libav knows the times.
-    """
-    context = stream.codec_context
-    return container.format.name == "avi" and bool(context.has_b_frames) and context.name != "mpeg4"
-
-
 def read_index(
     container: av.container.InputContainer,
     packets: Packets,
@@ -135,7 +126,8 @@ def read_index(
         zero: the container's start, in seconds of the stream's clock.
         tick: called for every packet.
     """
-    if container.format.name == "avi" and (stream.codec_context.name == "mpeg4" or knows_no_times(container, stream)):
+    context = stream.codec_context
+    if container.format.name == "avi" and (context.name == "mpeg4" or context.has_b_frames):
         return None
     pts: list[int] = []
     is_key: list[bool] = []

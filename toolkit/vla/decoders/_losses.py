@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from vla.decoders._container import Source
-from vla.decoders._packets import Packets
+from vla.decoders._packets import DISCONTINUOUS, Packets
 
 _ENOUGH = 0.9
 
@@ -25,8 +25,10 @@ class Losses:
 
     def __init__(self, source: Source, packets: Packets, ends: list[float], end: float, failed: bool) -> None:
         self._source, self._packets, self._end, self._failed = source, packets, end, failed
-        # Lengths of fragments are summed up by libav from those that are there: nothing states the whole.
-        self._is_measured = source.container.format.name.startswith("mov,") and source.stream.frames == 0
+        # Lengths of fragments and of broadcasts are what libav found in the times of packets: nothing states the whole.
+        container = source.container.format
+        is_fragmented = container.name.startswith("mov,") and source.stream.frames == 0
+        self._is_measured = is_fragmented or bool(int(container.flags) & DISCONTINUOUS)
         self._ends = [] if self._is_measured else ends
 
     def gaps(self, step: Fraction, tick: Callable[[], None]) -> list[float]:

@@ -10,7 +10,7 @@ from functools import cached_property
 import av
 import numpy as np
 
-_DISCONTINUOUS = 0x0200  # AVFMT_TS_DISCONT: streams of a broadcast, whose clock may start again
+DISCONTINUOUS = 0x0200  # AVFMT_TS_DISCONT: streams of a broadcast, whose clock may start again
 _AGAIN = Fraction(1)  # seconds that a clock runs back by if it starts again anywhere
 _AGAIN_AT_KEY = Fraction(1, 10)  # ... where a picture of its own follows
 _AHEAD = Fraction(10)  # seconds that a broadcast's clock leaps ahead by if it was set anew; FFmpeg's number
@@ -36,10 +36,10 @@ class Packets:
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
         self._container, self._stream = container, stream
         self._base = Fraction(stream.time_base or 1)
-        self._is_broadcast = bool(int(container.format.flags) & _DISCONTINUOUS)
+        self._is_broadcast = bool(int(container.format.flags) & DISCONTINUOUS)
         self._is_transport = "mpegts" in container.format.name
         # It keeps the order of decoding only; what libav makes of it as times of presentation may lie behind.
-        self._is_order = container.format.name == "avi" and stream.codec_context.name != "mpeg4"
+        self._is_order = container.format.name == "avi"
         rate = stream.average_rate or stream.guessed_rate or 25
         self.length = max(1, round(1 / Fraction(rate) / self._base))
         self.pts, self._start, self._stop = array("q"), array("q"), array("q")
@@ -48,7 +48,9 @@ class Packets:
         self._offset, self._widest = 0, 0
         self._latest: int | None = None
         self._end: int | None = None
-        self._top = self._second = self.NO_TIME  # the latest clocks of this recording
+        self._top = self._second = self._highest = (
+            self.NO_TIME
+        )  # of this recording: the latest clocks, the latest frame
         self._began: tuple[int, int] | None = None  # file position and clock where the recording began
 
     def __iter__(self) -> Iterator[av.Packet]:
@@ -115,22 +117,25 @@ class Packets:
 
     def _place(self, packet: av.Packet) -> None:
         if self._is_order and packet.dts is not None:
+            if not self.pts and packet.pts is not None and packet.pts - packet.dts > _REORDERED:
+                # A picture that begins after the sound: libav numbers its first packet 0, and the next as it should.
+                packet.dts = packet.pts - int(self._stream.codec_context.has_b_frames)
             packet.pts = packet.dts
         clock = packet.dts if packet.dts is not None else packet.pts
         start = packet.pos if packet.pos is not None and packet.pos >= 0 else (self._stop[-1] if self._stop else 0)
-        is_new = clock is not None and self._latest is not None and self._is_new(packet, clock, start)
+        is_new = clock is not None and self._top > self.NO_TIME and self._is_new(packet, clock, start)
         if is_new:
             assert self._end is not None
             self._offset = self._end - (packet.pts if packet.pts is not None else clock)
             self.recordings += 1
-            self._widest, self._began = 0, None
+            self._widest, self._began, self._latest = 0, None, None
             self._top = self._second = self.NO_TIME
         if packet.is_corrupt and not is_new:
             self.corrupt.append(len(self.pts))
         if clock is not None:
-            if self._latest is not None and not is_new:
-                self._widest = max(self._widest, clock - self._latest)
-            self._latest = clock
+            if self._latest is not None and packet.dts is not None and not is_new:
+                self._widest = max(self._widest, packet.dts - self._latest)
+            self._latest = packet.dts if packet.dts is not None else self._latest
             self._second = max(self._second, min(self._top, clock))
             self._top = max(self._top, clock)
             self._began = self._began or (start, clock)
@@ -139,6 +144,7 @@ class Packets:
             packet.dts = None if packet.dts is None else packet.dts + self._offset
         shown = packet.pts if packet.pts is not None else packet.dts
         if shown is not None:
+            self._highest = max(self._highest, shown - self._offset) if not is_new else shown - self._offset
             self._end = max(shown + (packet.duration or self.length), self._end if self._end is not None else shown)
         self.pts.append(packet.pts if packet.pts is not None else self.NO_TIME)
         self._start.append(start)
@@ -146,17 +152,19 @@ class Packets:
 
     def _is_new(self, packet: av.Packet, clock: int, start: int) -> bool:
         """True if a recording begins with this packet."""
-        assert self._latest is not None
-        back = (self._latest - clock) * self._base
-        if back > 0:
-            if clock > self._second:
-                return False  # back to where it was before one packet that lay far ahead
-            # Times of reordered frames run back by some frames, however long these are.
-            slow = 0 if packet.dts is not None else 20 * (packet.duration or self.length) * self._base
-            return back > max(_AGAIN, slow) or (packet.is_keyframe and back > max(_AGAIN_AT_KEY, slow))
-        if not self._is_broadcast or -back <= max(_AHEAD, 2 * self._widest * self._base):
+        if clock > self._second and clock <= self._top:
+            return False  # back to where it was before one packet that lay far ahead
+        # What refers to nothing before it is shown after all that; other frames may be reordered, over seconds if they are slow.
+        if packet.is_keyframe and packet.pts is not None and (self._highest - packet.pts) * self._base > _AGAIN_AT_KEY:
+            return True
+        if packet.dts is None or self._latest is None:
+            return False
+        if (self._latest - packet.dts) * self._base > _AGAIN:
+            return True
+        ahead = packet.dts - self._latest
+        if not self._is_broadcast or ahead * self._base <= max(_AHEAD, 2 * self._widest * self._base):
             return False
         position, began = self._began or (start, clock)
         usual = (self._stop[-1] - position) / max(1, self._latest - began)
         # Within a recording that lost a stretch, the bytes of that stretch lie between the packets.
-        return start - self._stop[-1] < usual * (clock - self._latest) / 4
+        return start - self._stop[-1] < usual * ahead / 4

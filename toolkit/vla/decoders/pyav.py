@@ -13,7 +13,7 @@ import numpy as np
 
 from vla.decoders._clock import Clock
 from vla.decoders._container import Source, declared_ends, said
-from vla.decoders._index import DROP, JUMP, SHOW, PacketIndex, UnplannedError, knows_no_times
+from vla.decoders._index import DROP, JUMP, SHOW, PacketIndex, UnplannedError
 from vla.decoders._losses import Losses
 from vla.decoders._packets import Packets
 from vla.decoders._picture import Upright
@@ -279,8 +279,8 @@ class PyavReader:
 
     def _new_clock(self) -> Clock:
         stream = self._source.stream
-        blind = knows_no_times(self._source.container, stream)
-        return Clock(Fraction(stream.time_base or 0), self._rate, self._source.zero, blind)
+        first = (lambda: self._packets.pts[0]) if self._source.container.format.name == "avi" else None
+        return Clock(Fraction(stream.time_base or 0), self._rate, self._source.zero, first)
 
     def _length(self, frame: av.VideoFrame) -> Fraction:
         # Frames that come out at the end carry no unit: it is the stream's.
