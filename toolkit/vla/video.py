@@ -55,7 +55,7 @@ SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffi
 # TypeScript and translations; Go modules, lists of kernel objects, GRUB modules and tracker music.
 _SHARED = frozenset([".ts", ".mts", ".mod"])
 _SNIFFED = 4096
-_PACKETS = (188, 192, 204)  # bytes of a transport packet: plain, with a time code (M2TS), with error correction
+PACKETS = (188, 192, 204)  # bytes of a transport packet: plain, with a time code (M2TS), with error correction
 _TEXT = frozenset([*range(0x20, 0x7F), *range(0x80, 0x100), 0x09, 0x0A, 0x0C, 0x0D, 0x1B])
 
 
@@ -84,7 +84,7 @@ def _is_mpeg(head: bytes) -> bool:
     if head[:4] in (b"\0\0\1\xba", b"\0\0\1\xb3"):
         return True
     return any(
-        len(marks := head[start::size]) >= 3 and not marks.strip(b"\x47") for size in _PACKETS for start in range(size)
+        len(marks := head[start::size]) >= 3 and not marks.strip(b"\x47") for size in PACKETS for start in range(size)
     )
 
 

@@ -34,7 +34,7 @@ class Source:
     """
 
     def __init__(self, path: Path, max_pixels: int) -> None:
-        self._path, self._max_pixels = path, max_pixels
+        self.path, self._max_pixels = path, max_pixels
         self._used = False
         self.container = open_container(path)
         try:
@@ -63,7 +63,7 @@ class Source:
         """Stand at the beginning of the file with a decoder that has seen nothing; returns its packets."""
         if self._used:
             self.container.close()
-            self.container = open_container(self._path)
+            self.container = open_container(self.path)
             self.stream = next(s for s in self.container.streams.video if s.index == self._number)
             self._prepare()
         self._used = True
@@ -71,7 +71,7 @@ class Source:
 
     def read_index(self, tick: Callable[[], None]) -> tuple[PacketIndex | None, Packets]:
         """The packets' index, by a handle of its own: `container` stays where it is; `tick` is called for every packet."""
-        with open_container(self._path) as container:
+        with open_container(self.path) as container:
             stream = next(s for s in container.streams.video if s.index == self._number)
             _discard_others(container, stream)
             packets = Packets(container, stream)
@@ -79,12 +79,12 @@ class Source:
 
     def is_cut(self) -> bool | None:
         """True if the file ends within an element of its container; None if that cannot be told."""
-        return is_cut(self._path, self.container.format.name)
+        return is_cut(self.path, self.container.format.name)
 
     def bytes_read(self, stretches: list[tuple[int, int]], tick: Callable[[], None]) -> list[int]:
         """How many bytes of each stretch of the file the packets of all its streams hold."""
         held = [0] * len(stretches)
-        with open_container(self._path) as container, suppress(av.FFmpegError, EOFError, IndexError):
+        with open_container(self.path) as container, suppress(av.FFmpegError, EOFError, IndexError):
             for packet in container.demux():
                 tick()
                 if packet.pos is not None:

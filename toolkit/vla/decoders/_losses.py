@@ -8,6 +8,7 @@ from functools import cached_property
 
 from vla.decoders._container import Source
 from vla.decoders._packets import DISCONTINUOUS, Packets
+from vla.decoders._structure import transported
 
 _ENOUGH = 0.9
 
@@ -38,8 +39,12 @@ class Losses:
         gaps = self._packets.gaps(step)
         stretches = [(start, stop) for *_, start, stop in gaps]
         held = [0] * len(gaps)
-        if any(start < stop for start, stop in stretches) and len(self._source.container.streams) > 1:
-            held = self._source.bytes_read(stretches, tick)  # sound may fill what looks like a hole
+        if not any(start < stop for start, stop in stretches):
+            pass
+        elif "mpegts" in self._source.container.format.name:  # which may be stuffed with packets of no stream
+            held = [transported(self._source.path, *stretch) for stretch in stretches]
+        elif len(self._source.container.streams) > 1:  # sound may fill what looks like a hole
+            held = self._source.bytes_read(stretches, tick)
         base = Fraction(self._source.stream.time_base or 0)
         usual = float(self._packets.length * base)
         return [

@@ -16,6 +16,7 @@ _AGAIN_AT_KEY = Fraction(1, 10)  # ... where a picture of its own follows
 _AHEAD = Fraction(10)  # seconds that a broadcast's clock leaps ahead by if it was set anew; FFmpeg's number
 _FEW = 4  # lengths of a frame: times further apart are a gap
 _LEAST_BYTES = 512
+_RESYNC = 1 << 16  # bytes that libav's demuxer of transport streams looks through at a time
 _REORDERED = 16  # frames that may be shown in another order than they are decoded in
 
 
@@ -37,7 +38,6 @@ class Packets:
         self._container, self._stream = container, stream
         self._base = Fraction(stream.time_base or 1)
         self._is_broadcast = bool(int(container.format.flags) & DISCONTINUOUS)
-        self._is_transport = "mpegts" in container.format.name
         # It keeps the order of decoding only; what libav makes of it as times of presentation may lie behind.
         self._is_order = container.format.name == "avi"
         rate = stream.average_rate or stream.guessed_rate or 25
@@ -55,6 +55,7 @@ class Packets:
 
     def __iter__(self) -> Iterator[av.Packet]:
         """Each packet, moved; an empty one at the end. Raises what libav raises."""
+        tries = 16 + (self._container.size or 0) // _RESYNC
         while True:
             try:
                 for packet in self._container.demux(self._stream):
@@ -66,6 +67,11 @@ class Packets:
                 # A packet of a stream that PyAV did not see when it opened the file, as a damaged transport stream announces
                 # them. It is passed over; reading goes on behind it.
                 continue
+            except BlockingIOError:
+                # A transport stream without packets over a long stretch: libav asks to be called again, behind it.
+                tries -= 1
+                if tries <= 0:
+                    raise
 
     def gaps(self, longest: Fraction) -> list[tuple[Fraction, Fraction, int, int]]:
         """Stretches without frames, longer than `longest` seconds and four frames, where the file is damaged.
@@ -83,10 +89,9 @@ class Packets:
         rate, slack = self._bytes_per_tick, _REORDERED * self.length
         for i in wide:
             before, after = int(pts[i]), int(pts[i + 1])
-            if self._is_transport:
-                # Packets are damaged in the order of decoding, which is up to some frames off.
-                near = [k for k in self.corrupt if before - slack <= self.pts[k] <= after + slack]
-                hole = (0, 0) if near else None
+            # Packets are damaged in the order of decoding, which is up to some frames off.
+            if any(before - slack <= self.pts[k] <= after + slack for k in self.corrupt):
+                hole: tuple[int, int] | None = (0, 0)
             else:
                 hole = self._hole(place[i], place[i + 1], rate * (after - before))
             if hole is not None:
@@ -109,7 +114,7 @@ class Packets:
 
     def _hole(self, one: int, other: int, usual: float) -> tuple[int, int] | None:
         """Bytes that no packet of ours holds about the two packets; None if there are few for the time that passed."""
-        first, last = max(0, min(one, other) - 1), max(one, other)
+        first, last = max(0, min(one, other) - 1), min(max(one, other) + 1, len(self._stop) - 1)
         widest = max(((self._start[k + 1] - self._stop[k], k) for k in range(first, last)), default=(0, 0))
         if widest[0] < max(_LEAST_BYTES, usual / 10):
             return None
@@ -125,7 +130,7 @@ class Packets:
         start = packet.pos if packet.pos is not None and packet.pos >= 0 else (self._stop[-1] if self._stop else 0)
         is_new = clock is not None and self._top > self.NO_TIME and self._is_new(packet, clock, start)
         if is_new:
-            assert self._end is not None
+            assert self._end is not None and clock is not None
             self._offset = self._end - (packet.pts if packet.pts is not None else clock)
             self.recordings += 1
             self._widest, self._began, self._latest = 0, None, None

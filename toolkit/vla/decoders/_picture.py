@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -61,7 +62,7 @@ def matrix_of(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
     """
     if not frame.rotation and "DISPLAYMATRIX" not in frame.side_data:
         return None
-    data = frame.side_data.get("DISPLAYMATRIX")
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return None
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data)[:36])

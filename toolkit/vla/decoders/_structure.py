@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+
+from vla.video import PACKETS
+
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_BLOCK = 188 * 192 * 17  # bytes, whole packets of each size
 _MOST_BOXES = 1 << 20
 
 
@@ -22,6 +27,20 @@ def is_cut(path: Path, container: str) -> bool | None:
         return None
     with path.open("rb") as file:
         return check(file, path.stat().st_size)
+
+
+def transported(path: Path, start: int, stop: int) -> int:
+    """How many of the bytes from `start` to `stop` belong to packets of a transport stream, whatever they hold."""
+    held = 0
+    with path.open("rb") as file:
+        file.seek(start)
+        while block := file.read(min(_BLOCK, stop - file.tell())):
+            marks = np.frombuffer(block, np.uint8) == 0x47
+            counts = (
+                marks[: len(marks) // size * size].reshape(-1, size).sum(0).max(initial=0) * size for size in PACKETS
+            )
+            held += int(max(counts))
+    return held
 
 
 def _matroska(file: IO[bytes], size: int) -> bool | None:

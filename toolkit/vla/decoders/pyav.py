@@ -74,10 +74,10 @@ class PyavReader:
         self._upright = Upright(stream)
         rate = stream.average_rate or stream.guessed_rate or 0
         self._rate = Fraction(rate) if rate else Fraction(25)
-        length = min(self._declared, default=0.0)
-        self.video = Video(path, length, float(rate), context.width, context.height, context.name)
-        self._end, self._errors, self._first_error = Fraction(0), 0, ""
-        self._clock, self._packets, self._step = self._new_clock(), Packets(self._source.container, stream), _STEP
+        size = context.width, context.height
+        self.video = Video(path, min(self._declared, default=0.0), float(rate), *size, context.name)
+        self._end, self._errors, self._first_error, self._step = Fraction(0), 0, "", _STEP
+        self._clock, self._packets = self._new_clock(), Packets(self._source.container, stream)
 
     def sample(self, sampling: Sampling, chunk: int = 32) -> Iterator[Frames]:
         """The frames that `sampling` chooses, each once; see the base class."""
@@ -116,9 +116,9 @@ class PyavReader:
         """How the last decoding went."""
         found = Losses(self._source, self._packets, self._declared, float(self._end), self._errors > 0)
         gaps = found.gaps(self._step, self.tick)
+        seconds, failures = (float(self._end), found.declared(bool(gaps))), (self._errors, self._first_error)
         times = self._clock.synthetic, self._clock.dropped
-        lengths = float(self._end), found.declared(bool(gaps))
-        return DecodeReport(*lengths, self._errors, self._first_error, *times, len(gaps), sum(gaps), found.is_cut)
+        return DecodeReport(*seconds, *failures, *times, len(gaps), sum(gaps), found.is_cut)
 
     def __enter__(self) -> PyavReader:
         return self
@@ -131,8 +131,7 @@ class PyavReader:
     def _times(self, sampling: Sampling, index: PacketIndex | None) -> Wanted:
         """When `sampling` looks at the screen."""
         if sampling.kind == "fps":
-            step = 1 / Fraction(sampling.value).limit_denominator(100_000)
-            return Regular(step)
+            return Regular(1 / Fraction(sampling.value).limit_denominator(100_000))
         if sampling.kind == "scenes":
             looks = self._on_screen(self._times(every(RATE), index), index)
             return Wanted(scene_times((time, thumbnail(frame)) for frame, time in looks))
@@ -290,13 +289,12 @@ class PyavReader:
     def _decode(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """Every frame in order of presentation with its time."""
         self._begin()
-        clock = self._clock
         for frame in self._frames():
-            time = clock.time_of(frame)
+            time = self._clock.time_of(frame)
             if time is not None:
                 self._end = time + self._length(frame)
                 yield frame, time
-        if clock.latest is None:
+        if self._clock.latest is None:
             why = f": {self._first_error}" if self._first_error else ""
             raise DecodeError(f"{self.video.path.name}: no frame could be decoded{why}", "no-frames")
 
@@ -319,5 +317,4 @@ class PyavReader:
                     return
 
     def _note(self, error: BaseException) -> None:
-        self._errors += 1
-        self._first_error = self._first_error or said(error)
+        self._errors, self._first_error = self._errors + 1, self._first_error or said(error)
