@@ -168,3 +168,20 @@ def test_slides_are_no_damage(kind, tmp_path):
     path = write(tmp_path / f"a.{kind}", KINDS[kind][0], 8, [5 * i for i in range(8)], base=Fraction(1, 1))
     found, count = report(path)
     assert found.is_whole and count == 8 and found.gaps == 0
+
+
+@pytest.mark.parametrize(("kind", "times"), [("mp4", 2), ("flv", 2), ("asf", 2), ("mkv", 3), ("webm", 3)])
+def test_a_recording_that_is_never_come_to_is_said(kind, times, tmp_path):
+    """FFmpeg, and so players, show the first alone, of Matroska the first two."""
+    path = write(tmp_path / f"a.{kind}", KINDS[kind][0])
+    assert not report(path)[0].has_more
+    path.write_bytes(path.read_bytes() * times)
+    found, _ = report(path)
+    assert found.has_more and not found.is_whole
+
+
+def test_a_joined_file_that_is_read_whole_has_no_more(tmp_path):
+    for kind in ("mkv", "ts", "avi"):
+        path = write(tmp_path / f"a.{kind}", KINDS[kind][0])
+        path.write_bytes(path.read_bytes() * 2)
+        assert not report(path)[0].has_more

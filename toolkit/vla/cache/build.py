@@ -146,6 +146,8 @@ def _remarks(decoded: DecodeReport) -> Iterator[str]:
         yield f"{decoded.coverage:.0%} decoded"
     if decoded.is_cut:
         yield "the file ends early"
+    if decoded.has_more:
+        yield "another recording follows in the file, which cannot be read: split it"
     if decoded.gaps:
         yield f"{_count(decoded.gaps, 'gap')}, {decoded.gap_seconds:.1f} s without frames"
     if decoded.errors:

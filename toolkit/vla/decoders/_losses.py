@@ -8,7 +8,7 @@ from functools import cached_property
 
 from vla.decoders._container import Source
 from vla.decoders._packets import DISCONTINUOUS, Packets
-from vla.decoders._structure import transported
+from vla.decoders._structure import has_another, transported
 
 _ENOUGH = 0.9
 
@@ -59,6 +59,11 @@ class Losses:
         if any(end * _ENOUGH <= self._end for end in self._ends):
             return False
         return self._source.is_cut() is True
+
+    @cached_property
+    def has_more(self) -> bool:
+        """True if the file goes on with another recording behind the last packet."""
+        return has_another(self._source.path, self._source.container.format.name, self._packets.stop)
 
     def declared(self, has_gaps: bool) -> float:
         """When the video should end, in seconds; 0.0 where nothing credible says so.

@@ -98,6 +98,11 @@ class Packets:
                 found.append((before * self._base, after * self._base, *hole))
         return found
 
+    @property
+    def stop(self) -> int:
+        """The byte of the file where the last packet ends."""
+        return max(self._stop, default=0)
+
     @cached_property
     def _known(self) -> tuple[np.ndarray, np.ndarray]:
         """Times, ascending, and which packets have them."""
@@ -109,8 +114,7 @@ class Packets:
     @property
     def _bytes_per_tick(self) -> float:
         pts, _ = self._known
-        last = max(self._stop, default=0)
-        return last / max(1, int(pts[-1] - pts[0])) if len(pts) else 0.0
+        return self.stop / max(1, int(pts[-1] - pts[0])) if len(pts) else 0.0
 
     def _hole(self, one: int, other: int, usual: float) -> tuple[int, int] | None:
         """Bytes that no packet of ours holds about the two packets; None if there are few for the time that passed."""

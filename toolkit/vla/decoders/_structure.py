@@ -10,6 +10,13 @@ import numpy as np
 from vla.video import PACKETS
 
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_FIRST = {  # bytes that a file begins with, of containers that are read once
+    "matroska": b"\x1a\x45\xdf\xa3",
+    "mov,": b"ftyp",
+    "flv": b"FLV\x01",
+    "asf": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+}
+_NEAR = 4 << 20
 _BLOCK = 188 * 192 * 17  # bytes, whole packets of each size
 _MOST_BOXES = 1 << 20
 
@@ -27,6 +34,16 @@ def is_cut(path: Path, container: str) -> bool | None:
         return None
     with path.open("rb") as file:
         return check(file, path.stat().st_size)
+
+
+def has_another(path: Path, container: str, start: int) -> bool:
+    """True if another file of the same container begins behind byte `start`, as `cat` joins them."""
+    first = next((m for name, m in _FIRST.items() if container.startswith(name)), None)
+    if first is None:
+        return False
+    with path.open("rb") as file:
+        file.seek(start)
+        return first in file.read(_NEAR)
 
 
 def transported(path: Path, start: int, stop: int) -> int:

@@ -29,6 +29,7 @@ class DecodeReport:
         gaps: stretches of damage, longer than the sampling step, without a frame.
         gap_seconds: length of all of them.
         is_cut: the file ends within an element of its container.
+        has_more: another recording follows in the file that the container's reader does not come to.
     """
 
     end_seconds: float
@@ -40,6 +41,7 @@ class DecodeReport:
     gaps: int = 0
     gap_seconds: float = 0.0
     is_cut: bool = False
+    has_more: bool = False
 
     @property
     def coverage(self) -> float:
@@ -49,9 +51,9 @@ class DecodeReport:
 
     @property
     def is_whole(self) -> bool:
-        """False if packets failed, less than 90 % could be decoded, or the file ends early and nothing says by how much."""
+        """False if packets failed, less than 90 % could be decoded, or an unknown part could not."""
         unknown = self.is_cut and self.declared_seconds <= 0
-        return self.errors == 0 and self.coverage >= 0.9 and not unknown
+        return self.errors == 0 and self.coverage >= 0.9 and not unknown and not self.has_more
 
 
 class Reader(Protocol):

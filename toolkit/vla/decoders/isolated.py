@@ -24,7 +24,7 @@ from vla.sampling import Sampling
 from vla.video import Frames, Video
 
 _NOTHING = DecodeReport(0.0, 0.0, 0, "", False)
-_REPORT = (float, float, int, str, bool, int, int, float, bool)  # types of its fields
+_REPORT = (float, float, int, str, bool, int, int, float, bool, bool)  # types of its fields
 
 
 class Decoder:

@@ -118,7 +118,7 @@ class PyavReader:
         gaps = found.gaps(self._step, self.tick)
         seconds, failures = (float(self._end), found.declared(bool(gaps))), (self._errors, self._first_error)
         times = self._clock.synthetic, self._clock.dropped
-        return DecodeReport(*seconds, *failures, *times, len(gaps), sum(gaps), found.is_cut)
+        return DecodeReport(*seconds, *failures, *times, len(gaps), sum(gaps), found.is_cut, found.has_more)
 
     def __enter__(self) -> PyavReader:
         return self
