@@ -153,7 +153,7 @@ def test_a_stream_that_begins_later_is_passed_over():
     left = [SimpleNamespace(size=0, name=item) if isinstance(item, str) else item for item in left]
 
     class Container:
-        format = SimpleNamespace(flags=0, name="mpegts")
+        format, size = SimpleNamespace(flags=0, name="mpegts"), 0
 
         def demux(self, stream):
             while left:
