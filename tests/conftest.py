@@ -92,7 +92,7 @@ def number_in(pixels: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class Shown:
-    """One frame as a plain, complete decode with PyAV finds it."""
+    """One frame as a plain, complete decode with PyAV finds it; times count from the container's start."""
 
     number: int
     time: Fraction
@@ -184,13 +184,13 @@ class ClipMaker:
         found = []
         with av.open(str(path)) as source:
             stream = source.streams.video[0]
+            zero = Fraction(source.start_time or 0, 1_000_000)
             for frame in source.decode(stream):
                 length = frame.duration * frame.time_base if frame.duration else 1 / stream.average_rate
                 time = frame.pts * frame.time_base
                 found.append(Shown(number_in(frame.to_ndarray(format="rgb24")), time, time + length))
         found.sort(key=lambda s: s.time)
-        first = found[0].time
-        return [Shown(s.number, s.time - first, s.end - first) for s in found]
+        return [Shown(s.number, s.time - zero, s.end - zero) for s in found]
 
 
 def _silence(output) -> None:

@@ -65,11 +65,11 @@ def sampled(reader, clip, fps, chunk=32):
 
 
 def on_screen(shown, times):
-    """The last frame whose time is not after each of `times`, as far as the clip goes."""
+    """The last frame whose time is not after each of `times`, as far as the clip goes; before the first, the first."""
     found = []
     for t in times:
         if t < shown[-1].end:
-            found.append([s for s in shown if s.time <= t + SLACK][-1])
+            found.append([shown[0], *(s for s in shown if s.time <= t + SLACK)][-1])
     return found
 
 

@@ -2,12 +2,14 @@
 
 from fractions import Fraction
 from itertools import islice
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
-from vla.decoders._index import DROP, JUMP, PASS, SHOW, PacketIndex, UnplannedError, demuxed
+from vla.decoders._index import DROP, JUMP, PASS, SHOW, PacketIndex, UnplannedError
+from vla.decoders._packets import Packets
 from vla.decoders.pyav import Decoder, PyavReader
 from vla.sampling import Sampling, every
 
@@ -140,7 +142,7 @@ def test_every_packet_is_a_sign_of_life(tmp_path):
     signs = []
     reader = PyavReader(write(tmp_path / "a.mp4", "libx264", {"g": "12"}), 10**8)
     reader.tick = lambda: signs.append(1)
-    index = reader._source.read_index(reader.tick)
+    index, _ = reader._source.read_index(reader.tick)
     assert len(signs) >= len(index.pts) == 75
 
 
@@ -148,8 +150,11 @@ def test_a_stream_that_begins_later_is_passed_over():
     """PyAV's demuxer fails at a packet of a stream that was not there when the file was opened, and can be asked again."""
 
     left = ["a", "b", IndexError, "c", IndexError, "end"]
+    left = [SimpleNamespace(size=0, name=item) if isinstance(item, str) else item for item in left]
 
     class Container:
+        format, size = SimpleNamespace(flags=0, name="mpegts"), 0
+
         def demux(self, stream):
             while left:
                 item = left.pop(0)
@@ -157,7 +162,10 @@ def test_a_stream_that_begins_later_is_passed_over():
                     raise IndexError("list index out of range")
                 yield item
 
-    assert list(demuxed(Container(), None)) == ["a", "b", "c", "end"]
+    stream = SimpleNamespace(
+        time_base=Fraction(1, 90000), average_rate=Fraction(25), codec_context=SimpleNamespace(name="h264")
+    )
+    assert [p.name for p in Packets(Container(), stream)] == ["a", "b", "c", "end"]
 
 
 @pytest.mark.parametrize("sampling", ["fps=2", "fps=240", "scenes", "frames=3"])

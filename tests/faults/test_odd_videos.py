@@ -236,6 +236,22 @@ def test_a_cache_that_may_not_be_written_is_said_before_the_encoder_is_loaded(tm
     assert not loaded
 
 
+def test_a_hole_is_said_and_counted(tmp_path, clip):
+    path = clip("many/a.mkv", pixels=np.random.default_rng(0).integers(0, 255, (100, 64, 64, 3), np.uint8))
+    content = bytearray(path.read_bytes())
+    middle = slice(len(content) * 4 // 10, len(content) * 7 // 10)
+    content[middle] = bytes(middle.stop - middle.start)
+    path.write_bytes(content)
+    clip("many/b.mkv", frames=20)
+    report = api.extract([tmp_path / "many"], workspace=tmp_path, choice=TOY, workers=1)
+    a, b = report.receipts
+    assert (
+        a.status == "partial" and "1 gap, " in a.reason and " s without frames" in a.reason and 0.5 < a.coverage < 0.9
+    )
+    assert (b.status, b.reason) == ("ok", "")
+    assert report.omissions.counts["gap"] == 1 and report.omissions.examples["gap"] == ["many/a.mkv"]
+
+
 # ---------------------------------------------------------------- features
 
 

@@ -1,6 +1,7 @@
 """Search by a picture and by a moment: what a loop finds with that vector; files that are no pictures are refused."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -129,6 +130,54 @@ def test_what_is_no_picture_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "_MOST_PIXELS", 500)
     with pytest.raises(UsageError, match="32 x 24 pixels, more than 500"):
         pixels_of(tmp_path / "whole.png")
+
+
+def test_grey_of_16_bits_is_scaled(tmp_path):
+    """Also dark pictures keep to the range of the file, and floats to theirs."""
+    values = np.linspace(0, 65535, 600).reshape(20, 30)
+    for name, made in (
+        ("a.png", values.astype(np.uint16)),
+        ("a.tiff", values.astype(np.uint16)),
+        ("dark.png", (values / 300).astype(np.uint16)),
+    ):
+        Image.fromarray(made).save(tmp_path / name)
+        assert np.abs(pixels_of(tmp_path / name)[0, ..., 0] - made / 257.0).max() <= 0.51, name
+    Image.fromarray((values / 65535).astype(np.float32)).save(tmp_path / "float.tiff")
+    assert np.abs(pixels_of(tmp_path / "float.tiff")[0, ..., 0] - values / 257.0).max() <= 0.51
+
+
+def test_other_kinds_of_pictures_are_read(tmp_path):
+    whole = Image.fromarray(np.full((20, 30, 3), (204, 51, 0), np.uint8))
+    clear = whole.convert("P")
+    clear.info["transparency"] = 0
+    clear.save(tmp_path / "clear.png")
+    whole.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
+    whole.convert("LA").save(tmp_path / "la.png")
+    whole.save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("RGB", (30, 20))])
+    for name in ("clear.png", "cmyk.jpg", "moving.gif"):
+        assert np.abs(pixels_of(tmp_path / name)[0].astype(int) - (204, 51, 0)).max() <= 30, name
+    assert pixels_of(tmp_path / "la.png").shape == (1, 20, 30, 3)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.eps", "x.jpg"])
+@pytest.mark.parametrize(
+    "content",
+    [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", b"%PDF-1.4\n", b"\xd7\xcd\xc6\x9a" + bytes(80)],
+    ids=["PostScript", "PDF", "WMF"],
+)  # fmt: skip
+def test_formats_that_run_programs_are_refused(name, content, tmp_path, monkeypatch):
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match="no picture that can be read"):
+        pixels_of(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named: no FIFOs here")
+def test_a_pipe_or_device_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", type(tmp_path)(os.devnull)):
+        with pytest.raises(UsageError, match="not a regular file"):
+            pixels_of(path)
 
 
 def test_copies_are_searched_and_named_as_they_are_asked_for(tmp_path):

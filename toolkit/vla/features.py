@@ -105,11 +105,12 @@ class FrameFeatures:
     Attributes:
         video_id: the video's name in its cache.
         values: `(T, D)` float16 or float32, not normalised.
-        timestamps_seconds: `(T,)` float64, when each frame is shown; 0 is the first displayed frame.
+        timestamps_seconds: `(T,)` float64, when each frame is shown; 0 is the container's start.
         duration_seconds: length of the video, not before the last timestamp.
 
     Raises:
-        ShapeError: values and timestamps disagree, or are not finite; timestamps decrease or pass the duration or LONGEST_SECONDS.
+        ShapeError: values and timestamps disagree or are not finite, or timestamps decrease or pass the duration or
+            LONGEST_SECONDS.
     """
 
     video_id: str

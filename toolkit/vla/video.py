@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,86 @@ import numpy as np
 
 from vla.errors import ShapeError
 
-# Containers by the suffixes people use; what is inside is found out by decoding, never by the name.
-SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .wmv .flv .3gp .mpg .mpeg .ogv .gif".split())
+FORMATS: dict[str, str] = {
+    "mov": ".mp4 .m4v .mov .qt .3gp .3gpp .3g2 .3gp2 .f4v .mj2 .mp4v .cmfv .ismv .insv .lrv .lrf .360",
+    "matroska": ".mkv .mk3d",
+    "webm": ".webm",
+    "avi": ".avi .divx .xvid .amv",
+    "mpegts": ".ts .mts .m2ts .m2t .tp .trp .tod",
+    "mpeg": ".mpg .mpeg .mpe .vob .vro .evo .m2p .mod",
+    "mpegvideo": ".m1v .m2v .mpv .mp2v",
+    "asf": ".asf .wmv .wm .dvr-ms",
+    "flv": ".flv",
+    "ogg": ".ogv .ogm .ogx",
+    "rm": ".rm .rmvb",
+    "mxf": ".mxf",
+    "gxf": ".gxf",
+    "dv": ".dv .dif",
+    "nut": ".nut",
+    "nsv": ".nsv",
+    "wtv": ".wtv",
+    "dhav": ".dav",
+    "gif": ".gif",
+    "apng": ".apng",
+    "mjpeg": ".mjpeg .mjpg",
+    "h261": ".h261",
+    "h263": ".h263",
+    "m4v": "",
+    "h264": ".h264 .264 .avc",
+    "hevc": ".hevc .h265 .265",
+    "vvc": ".vvc .h266 .266",
+    "vc1": ".vc1",
+    "vc1test": ".rcv",
+    "dirac": "",
+    "cavsvideo": ".cavs",
+    "dnxhd": ".dnxhd .dnxhr",
+    "ivf": ".ivf",
+    "obu": ".obu",
+    "yuv4mpegpipe": ".y4m",
+}
+"""FFmpeg's names of the containers that are read, each with the suffixes of its files. A suffix only selects files in a folder;
+the content tells the container. Playlists, scripts and network formats are left out: they make FFmpeg open other files and
+addresses."""
+
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes.split())
+# TypeScript and translations; Go modules, lists of kernel objects, GRUB modules and tracker music.
+_SHARED = frozenset([".ts", ".mts", ".mod"])
+_SNIFFED = 4096
+PACKETS = (188, 192, 204)  # bytes of a transport packet: plain, with a time code (M2TS), with error correction
+_TEXT = frozenset([*range(0x20, 0x7F), *range(0x80, 0x100), 0x09, 0x0A, 0x0C, 0x0D, 0x1B])
+
+
+def looks_like_video(path: Path) -> bool:
+    """False for a file that shares its suffix with videos but holds something else, such as TypeScript's `.ts`.
+
+    Only suffixes that other kinds of file use are looked into, 4 kB at most, and only in regular files; True for every
+    other path, also for one that cannot be read: opening it gives the reason.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _SHARED:
+        return True
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return True
+        with path.open("rb") as file:
+            head = file.read(_SNIFFED)
+    except OSError:
+        return True
+    # A camera's `.mod` begins with a pack header; of the others, binary content may be a damaged recording.
+    return _is_mpeg(head) or (suffix != ".mod" and not _is_text(head))
+
+
+def _is_mpeg(head: bytes) -> bool:
+    """True for a program stream, and for packets of a transport stream, whatever comes before the first."""
+    if head[:4] in (b"\0\0\1\xba", b"\0\0\1\xb3"):
+        return True
+    return any(
+        len(marks := head[start::size]) >= 3 and not marks.strip(b"\x47") for size in PACKETS for start in range(size)
+    )
+
+
+def _is_text(head: bytes) -> bool:
+    return head[:2] in (b"\xff\xfe", b"\xfe\xff") or _TEXT.issuperset(head)
 
 
 def looks_like_video(path: Path) -> bool:
@@ -31,7 +110,7 @@ class Video:
 
     Attributes:
         path: where it lies.
-        duration_seconds: from the first displayed frame to the end of the last, as declared; 0.0 where nothing is
+        duration_seconds: from the container's start to the end of the last frame, as declared; 0.0 where nothing is
             declared (it is then known only after decoding).
         fps: average frames per second as declared; 0.0 where nothing is declared.
         width: of the stored picture, before rotation and in the pixels' own shape.
@@ -60,7 +139,7 @@ class Frames:
 
     Attributes:
         pixels: `(T, H, W, 3)` uint8, upright, square pixels, RGB.
-        timestamps_seconds: `(T,)` float64, non-decreasing; 0 is the first displayed frame of the video.
+        timestamps_seconds: `(T,)` float64, non-decreasing; 0 is the container's start, its earliest picture or sound.
     """
 
     pixels: np.ndarray

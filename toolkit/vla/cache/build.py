@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,7 @@ from vla.cache.plan import Plan
 from vla.cache.receipts import Receipt
 from vla.cache.store import FeatureCache
 from vla.cache.workers import Workers
-from vla.decoders.base import Decoder
+from vla.decoders.base import Decoder, DecodeReport
 from vla.encoders.base import Encoder
 from vla.errors import VlaError
 from vla.features import FrameFeatures
@@ -102,6 +103,9 @@ def extract_videos(
                 in_hand[message.video_id] = min(0.99, in_hand.get(message.video_id, 0.0) + message.share)
             else:
                 report.receipts.append(_commit(cache, message))
+                if message.decoded is not None:
+                    report.omissions.add("dropped-frames", message.receipt.video_id, message.decoded.dropped)
+                    report.omissions.add("gap", message.receipt.video_id, message.decoded.gaps)
                 report.extracted += 1
                 in_hand.pop(message.receipt.video_id, None)
                 text, level = _remark(report.receipts[-1])
@@ -125,18 +129,12 @@ def _commit(cache: FeatureCache, worked: Worked) -> Receipt:
     if receipt.status != "ok" or decoded is None:
         return _commit_failure(cache, receipt)
     whole = decoded.is_whole
-    remarks = [f"{decoded.coverage:.0%} decoded"] if decoded.coverage < 0.9 else []
-    if decoded.errors:
-        packets = "1 damaged packet" if decoded.errors == 1 else f"{decoded.errors} damaged packets"
-        remarks.append(f"{packets} ({decoded.first_error})")
-    if decoded.synthetic_times:
-        remarks.append("no times in the file, counted from its frame rate")
     duration = decoded.end_seconds if whole else max(decoded.end_seconds, decoded.declared_seconds)
     receipt = replace(
         receipt,
         status="ok" if whole else "partial",
         cause="" if whole else "content",
-        reason="; ".join(remarks),
+        reason="; ".join(_remarks(decoded)),
         duration_seconds=duration,
         coverage=decoded.coverage,
     )
@@ -157,6 +155,28 @@ def _commit_failure(cache: FeatureCache, receipt: Receipt) -> Receipt:
     if before is None or not before.has_features or receipt.cause == "content":
         cache.add_receipt(receipt)
     return receipt
+
+
+def _remarks(decoded: DecodeReport) -> Iterator[str]:
+    """Each thing about a decoded video that its user should know."""
+    if decoded.coverage < 0.9:
+        yield f"{decoded.coverage:.0%} decoded"
+    if decoded.is_cut:
+        yield "the file ends early"
+    if decoded.has_more:
+        yield "another recording follows in the file, which cannot be read: split it"
+    if decoded.gaps:
+        yield f"{_count(decoded.gaps, 'gap')}, {decoded.gap_seconds:.1f} s without frames"
+    if decoded.errors:
+        yield f"{_count(decoded.errors, 'damaged packet')} ({decoded.first_error})"
+    if decoded.dropped:
+        yield f"{_count(decoded.dropped, 'frame')} dropped: due no later than the frame before"
+    if decoded.synthetic_times:
+        yield "no times in the file, counted from its frame rate"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
 
 
 def _remark(receipt: Receipt) -> tuple[str, str]:

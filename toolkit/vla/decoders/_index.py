@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
 import av
 import numpy as np
+
+from vla.decoders._packets import Packets
 
 DROP, PASS, SHOW, JUMP = 0, 1, 2, 4
 """What is done with a packet: not decoded; decoded only if others refer to it; decoded. JUMP is added where the decoder
@@ -29,6 +31,7 @@ class PacketIndex:
         is_shown: `(N,)` bool, False for what an edit list hides: it is decoded for others to refer to.
         base: seconds in a unit of time.
         last: how long the last shown packet is to stay on screen, in units of `base`; 0 where that is not said.
+        zero: the container's start, in seconds: times count from it.
     """
 
     pts: np.ndarray
@@ -36,6 +39,7 @@ class PacketIndex:
     is_shown: np.ndarray
     base: Fraction
     last: int = 0
+    zero: Fraction = Fraction(0)
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -49,13 +53,13 @@ class PacketIndex:
         return self.pts[self.order]
 
     def rank_at(self, seconds: Fraction) -> int:
-        """Which frame (0 is the first shown) is on screen `seconds` after the first one came up."""
-        ticks = seconds // self.base  # whole ticks: what is shown later is not on screen yet
-        return int(np.searchsorted(self.shown_pts, ticks + int(self.shown_pts[0]), "right")) - 1
+        """Which frame (0 is the first shown) is on screen `seconds` after the container's start; the first, before it came up."""
+        ticks = (seconds + self.zero) // self.base  # whole ticks: what is shown later is not on screen yet
+        return max(0, int(np.searchsorted(self.shown_pts, ticks, "right")) - 1)
 
     def seconds(self, rank: int) -> Fraction:
-        """When frame `rank` comes up, after the first one."""
-        return int(self.shown_pts[rank] - self.shown_pts[0]) * self.base
+        """When frame `rank` comes up, after the container's start."""
+        return int(self.shown_pts[rank]) * self.base - self.zero
 
     def end_seconds(self, length: Fraction) -> Fraction:
         """When the last frame ends, which stays for `length` seconds if the file does not say how long."""
@@ -101,44 +105,36 @@ class PacketIndex:
         return np.minimum.accumulate(starts[::-1])[::-1]
 
 
-def knows_no_times(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
-    """True for AVI with frames that are shown in another order than they are decoded in: what libav says of it are guesses.
-
-    MPEG-4 is left out: of its packed frames libav knows the times.
-    """
-    context = stream.codec_context
-    return container.format.name == "avi" and bool(context.has_b_frames) and context.name != "mpeg4"
-
-
-def demuxed(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-    """The packets of `stream`, and an empty one at the end."""
-    while True:
-        try:
-            yield from container.demux(stream)
-            return
-        except IndexError:
-            # A packet of a stream that PyAV did not see when it opened the file, as a damaged transport stream announces
-            # them. It is passed over; reading goes on behind it.
-            continue
-
-
 def read_index(
-    container: av.container.InputContainer, stream: av.VideoStream, tick: Callable[[], None]
+    container: av.container.InputContainer,
+    packets: Packets,
+    stream: av.VideoStream,
+    zero: Fraction,
+    tick: Callable[[], None],
 ) -> PacketIndex | None:
     """The index of `stream`, read through once without decoding; None where its times do not name its frames.
 
     That is so for packets without a time or with the same one twice, for damaged ones, for streams that begin in the
-    middle of a group of pictures, and in AVI, which says only in which order packets are decoded, for codecs that show them in
-    another, or, as MPEG-4 does, pack two frames into one packet and leave the next one empty: such videos are decoded whole.
+    middle of a group of pictures or before `zero`, and in AVI, which says only in which order packets are decoded, for codecs
+    that show them in another, or, as MPEG-4 does, pack two frames into one packet and leave the next one empty: such videos are
+    decoded whole.
+
+    Args:
+        container: the open file.
+        packets: of `stream`, from its beginning.
+        stream: the video.
+        zero: the container's start, in seconds of the stream's clock.
+        tick: called for every packet.
     """
-    if container.format.name == "avi" and (stream.codec_context.name == "mpeg4" or knows_no_times(container, stream)):
+    context = stream.codec_context
+    if container.format.name == "avi" and (context.name == "mpeg4" or context.has_b_frames):
         return None
     pts: list[int] = []
     is_key: list[bool] = []
     is_shown: list[bool] = []
     latest = (-(1 << 63), 0)
     try:
-        for packet in demuxed(container, stream):
+        for packet in packets:
             tick()
             if packet.size == 0:  # the end
                 continue
@@ -152,7 +148,7 @@ def read_index(
     except (av.FFmpegError, EOFError):
         return None
     base = Fraction(stream.time_base or 0)
-    index = PacketIndex(np.array(pts, np.int64), np.array(is_key), np.array(is_shown), base, latest[1])
+    index = PacketIndex(np.array(pts, np.int64), np.array(is_key), np.array(is_shown), base, latest[1], zero)
     if not pts or not index.base or not is_key[0] or index.pts.min() < index.pts[0] or not any(is_shown):
         return None
-    return index if (np.diff(index.shown_pts) > 0).all() else None
+    return index if (np.diff(index.shown_pts) > 0).all() and index.seconds(0) >= 0 else None

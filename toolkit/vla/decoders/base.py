@@ -19,11 +19,17 @@ class DecodeReport:
     """How decoding went; complete once the iterator that made it is exhausted.
 
     Attributes:
-        end_seconds: where the last decoded frame ends.
-        declared_seconds: what the container promised; 0.0 where it promises nothing.
+        end_seconds: where the last decoded frame ends, counted from the container's start.
+        declared_seconds: when the video should end; 0.0 where nothing tells, or where the file is complete and its tags are
+            stale.
         errors: packets that did not decode.
         first_error: what the first of them said.
         synthetic_times: the file carries no times, so they were counted from its frame rate.
+        dropped: frames passed over because they are due no later than the frame before them.
+        gaps: stretches of damage, longer than the sampling step, without a frame.
+        gap_seconds: length of all of them.
+        is_cut: the file ends within an element of its container.
+        has_more: another recording follows in the file that the container's reader does not come to.
     """
 
     end_seconds: float
@@ -31,16 +37,23 @@ class DecodeReport:
     errors: int
     first_error: str
     synthetic_times: bool
+    dropped: int = 0
+    gaps: int = 0
+    gap_seconds: float = 0.0
+    is_cut: bool = False
+    has_more: bool = False
 
     @property
     def coverage(self) -> float:
-        """Share of the declared duration that was decoded, at most 1; 1 where nothing is declared."""
-        return min(1.0, self.end_seconds / self.declared_seconds) if self.declared_seconds > 0 else 1.0
+        """Share of the video that was decoded, gaps left out, at most 1; 1 where nothing is declared and nothing missing."""
+        whole = max(self.declared_seconds, self.end_seconds)
+        return min(1.0, max(0.0, self.end_seconds - self.gap_seconds) / whole) if whole > 0 else 1.0
 
     @property
     def is_whole(self) -> bool:
-        """False if packets failed, or less than 90 % of what was declared could be decoded."""
-        return self.errors == 0 and self.coverage >= 0.9
+        """False if packets failed, less than 90 % could be decoded, or an unknown part could not."""
+        unknown = self.is_cut and self.declared_seconds <= 0
+        return self.errors == 0 and self.coverage >= 0.9 and not unknown and not self.has_more
 
 
 class Reader(Protocol):
@@ -52,8 +65,10 @@ class Reader(Protocol):
         """The frames that `sampling` chooses, each frame once, in order, `chunk` at a time.
 
         `fps=R` means those on screen at 0, 1/R, 2/R ... seconds; `frames=N`, in the middle of N equal parts of the time from
-        the first frame to the last. A frame is on screen from its own time until the next frame's. Each comes with its *own*
-        time, not with the time it was asked for, so what is cached is true whatever the frame rate did.
+        the first frame to the last. A frame is on screen from its own time until the next frame's; before the first, the first
+        counts. Each comes with its *own* time, not with the time it was asked for, so what is cached is true whatever the frame
+        rate did. 0 is the container's start, from which players count: the first frame's time is above 0 where sound comes
+        before it. Frames of different sizes come in different chunks.
         """
 
     def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:

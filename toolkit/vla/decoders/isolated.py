@@ -26,6 +26,7 @@ from vla.sampling import Sampling
 from vla.video import Frames, Video
 
 _NOTHING = DecodeReport(0.0, 0.0, 0, "", False)
+_REPORT = (float, float, int, str, bool, int, int, float, bool, bool)  # types of its fields
 
 
 class Decoder:
@@ -180,9 +181,7 @@ class IsolatedReader:
             if kind == "stopped":
                 self._child.is_streaming = False
                 with suppress(TypeError, ValueError):
-                    self.report = DecodeReport(
-                        *(t(v) for t, v in zip((float, float, int, str, bool), value, strict=True))
-                    )
+                    self.report = DecodeReport(*(t(v) for t, v in zip(_REPORT, value, strict=True)))
                 return
 
     def _frames(self, pixels: list[np.ndarray], times: list[float]) -> Frames:

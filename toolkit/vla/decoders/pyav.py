@@ -11,8 +11,11 @@ from types import TracebackType
 import av
 import numpy as np
 
-from vla.decoders._container import Source, declared_seconds, said
-from vla.decoders._index import DROP, JUMP, SHOW, PacketIndex, UnplannedError, demuxed, knows_no_times
+from vla.decoders._clock import Clock
+from vla.decoders._container import Source, declared_ends, said
+from vla.decoders._index import DROP, JUMP, SHOW, PacketIndex, UnplannedError
+from vla.decoders._losses import Losses
+from vla.decoders._packets import Packets
 from vla.decoders._picture import Upright
 from vla.decoders._scenes import RATE, scene_times, thumbnail
 from vla.decoders._wanted import Regular, Wanted
@@ -24,6 +27,7 @@ from vla.video import Frames, Video
 _CORRUPT_LIMIT = 500
 # Times are compared with this slack, so that 1/fps sums and container time bases that round apart still meet.
 _SLACK = Fraction(1, 2000)
+_STEP = Fraction(1, 2)  # seconds without a frame that count as a gap, where the sampling has no step
 
 
 class Decoder:
@@ -66,52 +70,55 @@ class PyavReader:
         self.tick: Callable[[], None] = lambda: None
         stream = self._source.stream
         context = stream.codec_context
-        self._declared = declared_seconds(self._source.container, stream)
+        self._declared = declared_ends(self._source.container, stream, self._source.zero)
         self._upright = Upright(stream)
         rate = stream.average_rate or stream.guessed_rate or 0
         self._rate = Fraction(rate) if rate else Fraction(25)
-        self.video = Video(path, self._declared, float(rate), context.width, context.height, context.name)
-        self._end, self._errors, self._first_error, self._synthetic = Fraction(0), 0, "", False
-        self._before = 0.0
+        size = context.width, context.height
+        self.video = Video(path, min(self._declared, default=0.0), float(rate), *size, context.name)
+        self._end, self._errors, self._first_error, self._step = Fraction(0), 0, "", _STEP
+        self._clock, self._packets = self._new_clock(), Packets(self._source.container, stream)
 
     def sample(self, sampling: Sampling, chunk: int = 32) -> Iterator[Frames]:
         """The frames that `sampling` chooses, each once; see the base class."""
-        index = None if self._whole else self._source.read_index(self.tick)
+        index = self._index()
+        self._step = 1 / Fraction(sampling.value).limit_denominator(100_000) if sampling.kind == "fps" else _STEP
         pixels: list[np.ndarray] = []
         times: list[float] = []
-        last, shape = None, None
+        last = None
         for frame, time in self._on_screen(self._times(sampling, index), index, to_end=True):
             if time == last:
                 continue
             last = time
-            pixels.append(self._upright(frame))
-            times.append(float(time))
-            shape = shape or pixels[0].shape
-            if len(pixels) == chunk:
-                yield Frames(self._upright.stack(pixels, shape), np.array(times))
+            upright = self._upright(frame)
+            if pixels and (len(pixels) == chunk or upright.shape != pixels[0].shape):
+                yield Frames(np.stack(pixels), np.array(times))
                 pixels, times = [], []
+            pixels.append(upright)
+            times.append(float(time))
         if pixels:
-            yield Frames(self._upright.stack(pixels, shape), np.array(times))
+            yield Frames(np.stack(pixels), np.array(times))
 
     def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:
         """The frame on screen at each of the ascending times."""
         asked = [Fraction(float(t)) for t in timestamps_seconds]
-        index = None if self._whole else self._source.read_index(self.tick)
-        found = [(self._upright(f), float(t)) for f, t in self._on_screen(Wanted(asked), index)]
+        found = [(self._upright(f), float(t)) for f, t in self._on_screen(Wanted(asked), self._index())]
         if len(found) < len(asked):
             raise DecodeError(
                 f"{self.video.path.name}: nothing is on screen at {float(asked[len(found)]):.3f} s; it ends at "
                 f"{float(self._end):.3f} s",
                 "past-the-end",
             )
-        pixels = [f for f, _ in found]
-        return Frames(self._upright.stack(pixels, pixels[0].shape if pixels else None), np.array([t for _, t in found]))
+        return Frames(self._upright.stack([f for f, _ in found]), np.array([t for _, t in found]))
 
     @property
     def report(self) -> DecodeReport:
         """How the last decoding went."""
-        declared = max(0.0, self._declared - self._before)
-        return DecodeReport(float(self._end), declared, self._errors, self._first_error, self._synthetic)
+        found = Losses(self._source, self._packets, self._declared, float(self._end), self._errors > 0)
+        gaps = found.gaps(self._step, self.tick)
+        seconds, failures = (float(self._end), found.declared(bool(gaps))), (self._errors, self._first_error)
+        times = self._clock.synthetic, self._clock.dropped
+        return DecodeReport(*seconds, *failures, *times, len(gaps), sum(gaps), found.is_cut, found.has_more)
 
     def __enter__(self) -> PyavReader:
         return self
@@ -124,8 +131,7 @@ class PyavReader:
     def _times(self, sampling: Sampling, index: PacketIndex | None) -> Wanted:
         """When `sampling` looks at the screen."""
         if sampling.kind == "fps":
-            step = 1 / Fraction(sampling.value).limit_denominator(100_000)
-            return Regular(step)
+            return Regular(1 / Fraction(sampling.value).limit_denominator(100_000))
         if sampling.kind == "scenes":
             looks = self._on_screen(self._times(every(RATE), index), index)
             return Wanted(scene_times((time, thumbnail(frame)) for frame, time in looks))
@@ -136,7 +142,8 @@ class PyavReader:
         if sampling.kind == "keyframes":
             return Wanted(time for time, is_key in found if is_key)
         parts = int(sampling.value)
-        return Wanted(found[-1][0] * (2 * k + 1) / (2 * parts) for k in range(parts))
+        (first, _), (last, _) = found[0], found[-1]
+        return Wanted(first + (last - first) * (2 * k + 1) / (2 * parts) for k in range(parts))
 
     def _on_screen(
         self, wanted: Wanted, index: PacketIndex | None, *, to_end: bool = False
@@ -217,7 +224,6 @@ class PyavReader:
         if steps is None:
             raise UnplannedError
         self._begin()
-        self._before = self._source.start_of(int(index.shown_pts[0]) * index.base)
         waiting = {int(index.shown_pts[r]): int(r) for r in ranks}
         order = deque(waiting)
         ready: dict[int, av.VideoFrame] = {}
@@ -242,7 +248,7 @@ class PyavReader:
         """What the decoder gives back for the packets that are not dropped."""
         context = self._source.stream.codec_context
         final = int(np.flatnonzero(steps)[-1])
-        for number, packet in enumerate(demuxed(self._source.container, self._source.stream)):
+        for number, packet in enumerate(self._packets):
             if packet.size == 0 or number > final:
                 break
             if number >= len(steps) or packet.pts != index.pts[number]:
@@ -259,9 +265,21 @@ class PyavReader:
             yield from packet.decode()
         yield from self._source.stream.decode(None)
 
+    def _index(self) -> PacketIndex | None:
+        """The packets' index, unless every frame is to be decoded; what it saw of damage is kept."""
+        if self._whole:
+            return None
+        index, self._packets = self._source.read_index(self.tick)
+        return index
+
     def _begin(self) -> None:
-        self._source.begin()
-        self._end, self._errors, self._first_error, self._synthetic = Fraction(0), 0, "", False
+        self._packets = self._source.begin()
+        self._end, self._errors, self._first_error, self._clock = Fraction(0), 0, "", self._new_clock()
+
+    def _new_clock(self) -> Clock:
+        stream = self._source.stream
+        first = (lambda: self._packets.pts[0]) if self._source.container.format.name == "avi" else None
+        return Clock(Fraction(stream.time_base or 0), self._rate, self._source.zero, first)
 
     def _length(self, frame: av.VideoFrame) -> Fraction:
         # Frames that come out at the end carry no unit: it is the stream's.
@@ -269,36 +287,19 @@ class PyavReader:
         return frame.duration * base if frame.duration and base else 1 / self._rate
 
     def _decode(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """Every frame in order of presentation with its time since the first one."""
+        """Every frame in order of presentation with its time."""
         self._begin()
-        origin: Fraction | None = None
-        latest, number = Fraction(-1), 0
-        blind = knows_no_times(self._source.container, self._source.stream)
         for frame in self._frames():
-            base = frame.time_base or self._source.stream.time_base
-            if blind and base is not None:
-                # They come out in the order in which they are shown, one for each packet that goes in, and a few at the end.
-                time = frame.dts * base if frame.dts is not None else (origin or 0) + latest + 1 / self._rate
-            elif frame.pts is None or base is None:
-                self._synthetic = True
-                time = number / self._rate
-            else:
-                time = frame.pts * base
-            if origin is None:
-                origin = time
-                self._before = self._source.start_of(origin)
-            time -= origin
-            if time <= latest:  # a repeated or backward time shows nothing new
-                continue
-            latest, number = time, number + 1
-            self._end = time + self._length(frame)
-            yield frame, time
-        if origin is None:
+            time = self._clock.time_of(frame)
+            if time is not None:
+                self._end = time + self._length(frame)
+                yield frame, time
+        if self._clock.latest is None:
             why = f": {self._first_error}" if self._first_error else ""
             raise DecodeError(f"{self.video.path.name}: no frame could be decoded{why}", "no-frames")
 
     def _frames(self) -> Iterator[av.VideoFrame]:
-        packets = demuxed(self._source.container, self._source.stream)
+        packets = iter(self._packets)
         while True:
             try:
                 packet = next(packets, None)
@@ -316,5 +317,4 @@ class PyavReader:
                     return
 
     def _note(self, error: BaseException) -> None:
-        self._errors += 1
-        self._first_error = self._first_error or said(error)
+        self._errors, self._first_error = self._errors + 1, self._first_error or said(error)

@@ -63,7 +63,6 @@ class _Reader(pyav.PyavReader):
     def _decode_planned(self, index: PacketIndex, ranks: np.ndarray) -> Iterator[tuple[int, Any]]:
         every = np.sort(index.pts)
         self._begin()
-        self._before = self._source.start_of(int(index.shown_pts[0]) * index.base)
         for start in range(0, len(ranks), _TOGETHER):
             some = ranks[start : start + _TOGETHER]
             try:
