@@ -27,6 +27,8 @@ RANKS = (
         "durable",
         "layout",
         "omissions",
+        "names",
+        "paths",
         "unit",
     ),
     ("decoders", "encoders", "datasets", "indexes", "formats", "world"),

@@ -86,6 +86,7 @@ def extract(
         print_json({
             "videos": rows, "extracted": report.extracted, "frames": report.frames, "seconds": round(report.seconds, 3),
             "captions": report.captions, "texts": report.texts, "unknown": report.unknown_videos, "renamed": report.renamed,
+            "omissions": report.omissions.to_json(),
         })  # fmt: skip
     else:
         _summary(report, quiet)
@@ -125,6 +126,5 @@ def _summary(report: ExtractReport, quiet: bool) -> None:
     out().print(f"{len(report.receipts)} videos: {done}{good} ok, {clock(report.video_seconds)} of video with features")
     if report.captions:
         out().print(f"{report.captions} captions known, {report.texts} texts encoded now")
-    if report.unknown_videos:
-        some = ", ".join(shown(v) for v in report.unknown_videos[:5])
-        out().print(f"{len(report.unknown_videos)} names in the captions have no video here: {some}")
+    if report.omissions:
+        out().print(shown(f"left out: {report.omissions.summary()}"))

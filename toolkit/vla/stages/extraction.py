@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from vla.cache import captions as caption_store
 from vla.cache.build import ExtractReport, extract_videos
 from vla.cache.plan import find_videos, make_plan
 from vla.cache.store import make_current
 from vla.cache.workers import default_workers
 from vla.progress import Progress, ProgressCallback, silent
 from vla.sampling import Sampling
-from vla.stages.captions import keep_captions, read_captions, sidecar_captions
+from vla.stages.captions import CaptionFiles, contents_of, encode_captions, read_captions, take_captions
 from vla.stages.decoding import open_decoder
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_and_cache
 from vla.workspace import Workspace
@@ -22,7 +21,7 @@ from vla.workspace import Workspace
 def extract(
     paths: Iterable[str | Path],
     *,
-    captions: Path | None = None,
+    captions: CaptionFiles = None,
     columns: Mapping[str, str] | None = None,
     format: str | None = None,
     workspace: Path | None = None,
@@ -39,7 +38,7 @@ def extract(
 
     Args:
         paths: files, folders and glob patterns.
-        captions: a captions file (CSV, TSV, JSONL, JSON, SRT, VTT).
+        captions: a captions file (CSV, TSV, JSONL, JSON, SRT, VTT), or several.
         columns: names of its columns where they cannot be guessed, e.g. `{"video_column": "clip"}`.
         format: what the captions file is, where its suffix does not tell: a name on the shelf `datasets`.
         workspace: the folder that holds `.vla/`; found upwards from the current one, or made there, when None.
@@ -64,18 +63,13 @@ def extract(
     encoder, cache = encoder_and_cache(place, choice, switch)
     with place.locked(progress):
         make_current(place.caches, cache)
+        before = contents_of(cache)
         plan = make_plan(cache, videos, place, retry_failed=retry_failed, overwrite=overwrite)
         sampling = Sampling.parse(cache.spec.sampling)
         with closing(open_decoder(decoder, [path for _, path in plan.todo], sampling, progress)) as opener:
             report = extract_videos(
                 cache, encoder, opener, plan, sampling, workers=workers or default_workers(), progress=progress
             )
-        caption_store.rename(place, report.renamed)
-        if sidecars:
-            annotations = [*annotations, *sidecar_captions(report, place, progress)]
-        matched = caption_store.match(
-            annotations, cache.video_ids(), place, captions.parent if captions else place.root
-        )
-        report.unknown_videos = matched.unknown
-        keep_captions(place, cache, matched.annotations, encoder, report, progress)
+        told = take_captions(place, cache, annotations, captions, before, sidecars, report, progress)
+        encode_captions(cache, told, encoder, report, progress)
     return report

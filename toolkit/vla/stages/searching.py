@@ -12,6 +12,7 @@ from vla.datasets._times import parse_seconds
 from vla.encoders._device import one_core
 from vla.errors import AnnotationError, CacheError, UsageError
 from vla.model import frozen
+from vla.names import Names
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.asked import Query, Weighted, cleaned
 from vla.search.changes import changes
@@ -86,6 +87,27 @@ class OpenWorkspace:
         allowed = self.searcher.allowed(limits)
         return len(self.searcher.index.videos) if allowed is None else int(allowed.sum())
 
+    def check(self, limits: Limits, progress: ProgressCallback = silent) -> None:
+        """Refuse patterns that fit no video of the index; of `outside`, say so.
+
+        Raises:
+            UsageError: a pattern of `inside` fits none.
+        """
+        names, folders = self.searcher.names, (self.workspace.root, Path.cwd())
+        others = Names(set(self.searcher.cache.receipts) - set(names.ids), self.workspace.root)
+        for pattern in (*limits.inside, *limits.outside):
+            if names.chosen(pattern, *folders):
+                continue
+            where = "'vla ls' lists the videos"
+            if others.chosen(pattern, *folders):
+                where = "run 'vla index' to search the videos that it fits"
+            elif "*" in pattern and "**" not in pattern:
+                where = f"'*' stays within a folder: '**/{pattern}' looks in all of them"
+            message = f"{pattern!r} fits no video of the index; {where}"
+            if pattern in limits.inside:
+                raise UsageError(message)
+            progress(Progress("search", message=message, level="warning"))
+
     def notes(self) -> list[str]:
         """What a person should know of the index: videos it does not hold, or that it is of another encoder."""
         held = self.searcher.index
@@ -155,6 +177,8 @@ def search(
         index_if_needed(opened.workspace, progress)
     for note in opened.notes():
         progress(Progress("search", message=note, level="warning"))
+    if limits is not None:
+        opened.check(limits, progress)
     if limits is not None and not opened.fitting(limits):
         progress(
             Progress(

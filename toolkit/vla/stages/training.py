@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,7 +15,7 @@ from vla.encoders._device import choose_device
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, UsageError
 from vla.progress import Progress, ProgressCallback, silent
-from vla.stages.captions import training_captions
+from vla.stages.captions import CaptionFiles, digest_of, training_captions
 from vla.stages.encoder import encoder_of
 from vla.stages.texts import has_encoder
 from vla.train.checkpoint import FROZEN, Run, load_state, open_run
@@ -31,7 +30,7 @@ DEFAULT_RUN = "default"
 
 def train(
     *,
-    captions: Path | None = None,
+    captions: CaptionFiles = None,
     columns: Mapping[str, str] | None = None,
     format: str | None = None,
     workspace: Path | None = None,
@@ -47,7 +46,7 @@ def train(
     Started by torchrun in several processes, these share every step, and the first of them writes and reports.
 
     Args:
-        captions: train on the captions of this file; on all that the workspace knows when None.
+        captions: train on the captions of this file, or these; on all that the workspace knows when None.
         columns: as for `extract`.
         format: as for `extract`.
         workspace: as for `extract`, but it must exist.
@@ -80,8 +79,7 @@ def train(
             durable.remove(folder / "progress.json")
         scale = ranks.told(scale)
         cache = cache if first else current_cache(place.caches)
-        told = json.dumps([a.to_json() for a in annotations], sort_keys=True)
-        identity = config.identity(cache.spec.fingerprint, cache.state(), durable.sha256(told.encode()))
+        identity = config.identity(cache.spec.fingerprint, cache.state(), digest_of(annotations))
         finished = None if overwrite else _finished(folder, identity, progress)
         if finished is not None:
             return finished
