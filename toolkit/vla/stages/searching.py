@@ -87,26 +87,12 @@ class OpenWorkspace:
         allowed = self.searcher.allowed(limits)
         return len(self.searcher.index.videos) if allowed is None else int(allowed.sum())
 
-    def check(self, limits: Limits, progress: ProgressCallback = silent) -> None:
-        """Refuse patterns that fit no video of the index; of `outside`, say so.
-
-        Raises:
-            UsageError: a pattern of `inside` fits none.
-        """
+    def misses(self, limits: Limits) -> list[str]:
+        """A sentence for each pattern that fits no video of the index."""
         names, folders = self.searcher.names, (self.workspace.root, Path.cwd())
+        missed = [p for p in (*limits.inside, *limits.outside) if not names.chosen(p, *folders)]
         others = Names(set(self.searcher.cache.receipts) - set(names.ids), self.workspace.root)
-        for pattern in (*limits.inside, *limits.outside):
-            if names.chosen(pattern, *folders):
-                continue
-            where = "'vla ls' lists the videos"
-            if others.chosen(pattern, *folders):
-                where = "run 'vla index' to search the videos that it fits"
-            elif "*" in pattern and "**" not in pattern:
-                where = f"'*' stays within a folder: '**/{pattern}' looks in all of them"
-            message = f"{pattern!r} fits no video of the index; {where}"
-            if pattern in limits.inside:
-                raise UsageError(message)
-            progress(Progress("search", message=message, level="warning"))
+        return [f"{p!r} fits no video of the index{_way_on(p, bool(others.chosen(p, *folders)))}" for p in missed]
 
     def notes(self) -> list[str]:
         """What a person should know of the index: videos it does not hold, or that it is of another encoder."""
@@ -177,8 +163,8 @@ def search(
         index_if_needed(opened.workspace, progress)
     for note in opened.notes():
         progress(Progress("search", message=note, level="warning"))
-    if limits is not None:
-        opened.check(limits, progress)
+    for miss in opened.misses(limits) if limits is not None else ():
+        progress(Progress("search", message=miss, level="warning"))
     if limits is not None and not opened.fitting(limits):
         progress(
             Progress(
@@ -206,6 +192,14 @@ def reworded(query: str | Query) -> str | None:
     texts = [cleaned(text) for text in (asked.text, *asked.then, *(text for text, _ in (*asked.also, *asked.without)))]
     changed = [f"{as_statement(text)!r} for {text!r}" for text in texts if as_statement(text) != text]
     return f"looking for {', '.join(changed)} (--literal takes it as it is written)" if changed else None
+
+
+def _way_on(pattern: str, is_extracted: bool) -> str:
+    if is_extracted:
+        return ": run 'vla index' to search the videos that it fits"
+    if "*" in pattern and "**" not in pattern and "/" not in pattern:
+        return f": '*' stays within a folder, and '**/{pattern}' looks in all of them"
+    return ": 'vla ls' lists the videos"
 
 
 def _moment(text: str) -> tuple[str, float]:
