@@ -129,7 +129,7 @@ def test_one_name_or_an_error():
     assert names.one("w/a.mp4", ROOT) == "w/a.mp4"
     with pytest.raises(UsageError, match=r"'a\.mp4' fits several videos, e\.g\. v/a\.mp4, w/a\.mp4: name one"):
         names.one("a.mp4", ROOT)
-    with pytest.raises(MissingError, match="no extracted video is called 'b'"):
+    with pytest.raises(MissingError, match="no features of 'b': it was never extracted"):
         names.one("b", ROOT)
 
 
@@ -257,6 +257,12 @@ def test_folders_behind_links(tmp_path):
 
 PARTS = st.lists(st.sampled_from(["a", "b", "ab"]), min_size=1, max_size=4)
 PATTERNS = st.lists(st.sampled_from(["a", "*", "**", "?", "a*", "[ab]"]), min_size=1, max_size=4)
+
+
+def test_a_pattern_of_file_names_alone():
+    names = Names(["a.mp4", "v/a.mp4", "v/b.mp4"], ROOT)
+    assert names.chosen("b*", ROOT) == [] and names.chosen("b*", ROOT, any_folder=True) == ["v/b.mp4"]
+    assert names.chosen("a*", ROOT, any_folder=True) == ["a.mp4"] and names.chosen("x/b*", ROOT, any_folder=True) == []
 
 
 @given(PARTS, PATTERNS)

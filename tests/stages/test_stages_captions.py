@@ -364,15 +364,18 @@ def test_videos_are_named_as_in_tables_everywhere(root, monkeypatch):
         == ["videos/v3.mp4"]
     )
     assert listed("*") == listed("**/*.mp4") == listed("videos") == listed(str(root)) and len(listed("*")) == 3
-    with pytest.raises(MissingError, match=r"no extracted video fits \*\.mp4"):
-        listed("*.mp4")
+    assert listed("*.mp4") == listed() and listed("v[34]*") == ["videos/v3.mp4", "videos/v4.mp4"], (
+        "file names in any folder"
+    )
+    with pytest.raises(MissingError, match=r"no extracted video fits \*\.mov, x/\*"):
+        listed("*.mov", "x/*")
     monkeypatch.chdir(root / "videos")
     assert listed("*.mp4") == listed() and listed("v3.mp4") == ["videos/v3.mp4"]
     api.index(workspace=root)
     opened = api.open_workspace(root)
     hits = opened.search_like("v3", 0.5)
     assert hits and opened.search_like(str(root / "videos" / "v3.mp4"), 0.5) == hits
-    with pytest.raises(MissingError, match="no extracted video is called 'v9'"):
+    with pytest.raises(MissingError, match="no features of 'v9': it was never extracted"):
         opened.search_like("v9", 0.5)
     limits = api.Limits(inside=("nothing", "v3"), outside=("*.mov",))
     assert [m.split(":")[0] for m in opened.misses(limits)] == [

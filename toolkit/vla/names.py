@@ -128,17 +128,18 @@ class Names:
         """
         found = self.find(name, *folders)
         if not found:
-            raise MissingError(f"no extracted video is called {name!r}: 'vla ls' lists those there are")
+            raise MissingError(f"no features of {name!r}: it was never extracted; 'vla ls' lists the videos")
         if len(found) > 1:
             raise UsageError(f"{name!r} fits several videos, e.g. {', '.join(found)}: name one of them")
         return found[0]
 
-    def chosen(self, pattern: str, *folders: Path) -> list[str]:
+    def chosen(self, pattern: str, *folders: Path, any_folder: bool = False) -> list[str]:
         """The ids that a name, a folder or a glob pattern means, in their order.
 
         A folder, also one that a pattern fits, stands for all that is in it. `*`, `?` and `[...]` stay within a folder, `**` is
         any number of folders. A pattern counts from the first of `folders` from which it fits anything; one that begins with `./`
-        or `../` from the last one first.
+        or `../` from the last one first. With `any_folder`, a pattern without a folder that fits nothing there stands for file
+        names in all folders.
 
         Raises:
             UsageError: no path fits, and several videos are called so.
@@ -156,7 +157,12 @@ class Names:
             ]
             if chosen:
                 return chosen
-        return [self.one(pattern, *folders)] if self.find(pattern, *folders) else []
+        if self.find(pattern, *folders):
+            return [self.one(pattern, *folders)]
+        bare = parse_path(pattern)
+        if not any_folder or bare.is_rooted or len(bare.parts) != 1:
+            return []
+        return [v for v, own in zip(self.ids, self._paths_of_ids, strict=True) if fits_path(own[-1:], bare.parts)]
 
     def _paths(self, name: str, folders: Sequence[Path]) -> list[Parts]:
         """The absolute paths that `name` may stand for."""

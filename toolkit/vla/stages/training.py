@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from vla.datasets.base import Annotation
 from vla.encoders._device import choose_device
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, UsageError
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.stages.captions import CaptionFiles, digest_of, training_captions
 from vla.stages.encoder import encoder_of
@@ -71,7 +73,8 @@ def train(
     # One of the processes that share a run writes and speaks; the others wait until what they read is there.
     first = ranks.rank == 0
     progress = progress if first else silent
-    annotations = training_captions(place, cache, captions, columns, progress, format)
+    omissions = Omissions()
+    annotations = training_captions(place, cache, captions, columns, progress, format, omissions)
     with place.locked(progress) if first else nullcontext():
         folder = place.runs / name
         scale = _prepared(cache, annotations, device, progress, config.phrases > 0) if first else 1.0
@@ -82,7 +85,7 @@ def train(
         identity = config.identity(cache.spec.fingerprint, cache.state(), digest_of(annotations))
         finished = None if overwrite else _finished(folder, identity, progress)
         if finished is not None:
-            return finished
+            return replace(finished, omissions=omissions)
         corpus = load_corpus(cache, annotations, tokens=config.reads_tokens, phrases=config.phrases > 0)
         rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
         named = {rows[a.video]: a.split for a in annotations if a.split}
@@ -90,7 +93,8 @@ def train(
         if not any(kind.lower().startswith(("val", "dev")) for kind in named.values()):
             # Who names videos to choose by has said what matters, and wants all the others' captions learned.
             split = withhold(split, corpus, config.withheld, config.seed)
-        return run_training(corpus, split, cache.spec, scale, config, folder, identity, ranks=ranks, progress=progress)
+        run = run_training(corpus, split, cache.spec, scale, config, folder, identity, ranks=ranks, progress=progress)
+        return replace(run, omissions=omissions)
 
 
 def _prepared(

@@ -225,7 +225,7 @@ def chosen_videos(cache: FeatureCache, place: Workspace, patterns: list[str]) ->
     if not patterns:
         return known
     names = Names(known, place.root)
-    fits = {pattern: names.chosen(pattern, place.root, Path.cwd()) for pattern in patterns}
+    fits = {pattern: names.chosen(pattern, place.root, Path.cwd(), any_folder=True) for pattern in patterns}
     unknown = [pattern for pattern, chosen in fits.items() if not chosen]
     if unknown:
         raise MissingError(f"no extracted video fits {', '.join(unknown)}: 'vla ls' lists those there are")
