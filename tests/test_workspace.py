@@ -64,7 +64,9 @@ def test_a_folder_without_one(tmp_path):
         MissingError, match=r"no workspace \(.vla/\) in .* above it: run 'vla extract PATH...' here first"
     ):
         Workspace.open()
-    with pytest.raises(MissingError, match=r"no workspace \(.vla/\) in .*'vla extract PATH\.\.\. --workspace FOLDER'"):
+    with pytest.raises(
+        MissingError, match=r"no workspace \(.vla/\) in .* run 'vla extract PATH...' here first, or name"
+    ):
         Workspace.open(tmp_path)
 
 
@@ -74,7 +76,7 @@ def test_a_named_folder_is_never_searched_upwards(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     for name in ("typo", "sub", "sub/../typo", "sub/deep/deeper"):
         assert Workspace.find(tmp_path / name) is None and Workspace.find(name) is None
-        with pytest.raises(MissingError, match=rf"name the folder that holds .vla/; there is one in {tmp_path}"):
+        with pytest.raises(MissingError, match=rf"there is one in {tmp_path}, or name the folder that holds .vla/"):
             Workspace.open(name)
         monkeypatch.setenv(VARIABLE, name)
         assert Workspace.find() is None

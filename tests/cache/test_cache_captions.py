@@ -123,10 +123,10 @@ ANNOTATIONS = st.lists(
 def test_captions_come_back(tmp_path_factory, annotations):
     place = Workspace.open_or_create(tmp_path_factory.mktemp("w"))
     assert captions.load(place) == []
+    assert captions.add(place, annotations) == len(annotations)
+    assert captions.load(place) == annotations
     said = {(a.video, a.query, a.spans) for a in annotations}
-    assert captions.add(place, annotations) == len(said)
-    assert captions.rows(place) == annotations
-    assert {(a.video, a.query, a.spans) for a in captions.load(place)} == said and len(captions.load(place)) == len(
+    assert {(a.video, a.query, a.spans) for a in captions.once(place)} == said and len(captions.once(place)) == len(
         said
     )
 
@@ -180,5 +180,5 @@ def test_a_caption_that_several_files_have_is_trained_on_once(toy_workspace):
         ("a red door opens", "val"),
         ("another", ""),
     ]
-    assert len(captions.rows(toy_workspace)) == 5, "the workspace keeps what each file said"
-    assert len(captions.load(toy_workspace)) == 4
+    assert len(captions.load(toy_workspace)) == 5, "the workspace keeps what each file said"
+    assert len(captions.once(toy_workspace)) == 4

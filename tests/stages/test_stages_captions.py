@@ -31,7 +31,7 @@ def root(toy_workspace):
 
 def said(root):
     """`(video, caption)` of everything that is used, by name."""
-    return sorted((a.video.rpartition("/")[2], a.query) for a in store.load(Workspace(root)))
+    return sorted((a.video.rpartition("/")[2], a.query) for a in store.once(Workspace(root)))
 
 
 def sources(root):
@@ -124,7 +124,8 @@ def test_several_files_at_once(root):
     (root / "a.csv").write_text("video,caption\nv2,one\n")
     (root / "b.csv").write_text("video,caption\nv2,one\nv3,two\n")
     report = extract(root, captions=[root / "a.csv", str(root / "b.csv"), root / "." / "a.csv"])
-    assert report.captions == 5 and sources(root) == {"a.csv": 1, "b.csv": 2, "captions.csv": 3}
+    assert report.captions == 6 and sources(root) == {"a.csv": 1, "b.csv": 2, "captions.csv": 3}
+    assert len(said(root)) == 5, "what two of them have counts once"
     assert api.remove_captions(["a.csv"], workspace=root) == {"a.csv": 1}
     assert ("v2.mp4", "one") in said(root), "another file still has it"
 
@@ -144,7 +145,7 @@ def test_what_earlier_versions_wrote_is_read_and_doubled_rows_count_once(root):
     }
     place.captions.write_text("".join(json.dumps(row) + "\n" for row in [*twice, beside]))
     assert said(root) == sorted([*BEFORE, ("v2.mp4", "rain")]) and api.info(workspace=root)["captions"]["total"] == 4
-    assert sources(root) == {"/former/place/captions.csv": 3, "captions.csv": 3, "videos/v2.txt": 1}
+    assert sources(root) == {"captions.csv": 3, "videos/v2.txt": 1}
     report = extract(root, captions=root / "captions.csv")
     assert sources(root) == {"captions.csv": 3}, (
         "what was beside a video is gone, and what the file gave at its old place"

@@ -138,10 +138,8 @@ class Workspace:
                 f"or name one with --workspace or {VARIABLE}"
             )
         above = next((p for p in named.parents if (p / FOLDER / "workspace.json").is_file()), None)
-        raise MissingError(
-            f"no workspace ({FOLDER}/) in {named}: name the folder that holds {FOLDER}/"
-            + (f"; there is one in {above}" if above else ", or make one with 'vla extract PATH... --workspace FOLDER'")
-        )
+        way = f"there is one in {above}" if above else "run 'vla extract PATH...' here first"
+        raise MissingError(f"no workspace ({FOLDER}/) in {named}: {way}, or name the folder that holds {FOLDER}/")
 
     @classmethod
     def choose(cls, folder: Path | str | None = None) -> Workspace:

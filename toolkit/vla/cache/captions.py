@@ -136,20 +136,24 @@ def entries(workspace: Workspace) -> list[Entry]:
     if not workspace.captions.is_file():
         return []
     try:
-        lines = workspace.captions.read_text("ascii").splitlines()
-        return [Entry.from_json(json.loads(line), workspace) for line in lines]
+        records = [json.loads(line) for line in workspace.captions.read_text("ascii").splitlines()]
+        found = [(Entry.from_json(record, workspace), "digest" in record) for record in records]
     except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
         raise CacheError(f"{workspace.captions} is damaged ({error}): delete it and give the captions again") from error
+    # Without digests every move of a workspace doubled its rows.
+    undated = [e.annotation for e, is_dated in found if not is_dated]
+    kept = {id(a) for a in each_once(undated)}
+    return [e for e, is_dated in found if is_dated or id(e.annotation) in kept]
 
 
-def rows(workspace: Workspace) -> list[Annotation]:
+def load(workspace: Workspace) -> list[Annotation]:
     """Annotations of the content that their videos have now, as each file has them; raises CacheError if the file is damaged."""
     return [e.annotation for e in entries(workspace) if not e.is_stale]
 
 
-def load(workspace: Workspace) -> list[Annotation]:
-    """`rows`, those that say the same of the same once; raises CacheError if the file is damaged."""
-    return each_once(rows(workspace))
+def once(workspace: Workspace) -> list[Annotation]:
+    """`load`, of those that several files have the first, or the one that names its split."""
+    return each_once(load(workspace))
 
 
 def each_once(annotations: Iterable[Annotation]) -> list[Annotation]:
@@ -221,7 +225,7 @@ def add(
         sources: paths of files that gave nothing now, and whose rows of before go, too.
 
     Returns:
-        How many captions the workspace has now, each once.
+        How many rows the workspace has now, without stale ones.
     """
     given = list(annotations)
     paths = dict.fromkeys([*(a.source for a in given), *sources])
@@ -237,7 +241,7 @@ def add(
     kept = [e for e in entries(workspace) if e.source not in replaced and (e.digest, e.said) not in said]
     if new or paths:
         _write(workspace, [*kept, *new])
-    return len(each_once(e.annotation for e in (*kept, *new) if not e.is_stale))
+    return sum(not e.is_stale for e in (*kept, *new))
 
 
 def drop(workspace: Workspace, is_gone: Callable[[Entry], bool]) -> list[Entry]:

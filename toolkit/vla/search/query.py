@@ -234,4 +234,4 @@ class Searcher:
     @cached_property
     def _told(self) -> dict[str, list[Told]]:
         """What captions tables say of each video."""
-        return told_of(caption_store.rows(self.workspace))
+        return told_of(caption_store.load(self.workspace))

@@ -163,7 +163,7 @@ def training_captions(
     paths = caption_paths(files)
     if not paths:
         stored = caption_store.entries(place)
-        usable = caption_store.load(place)
+        usable = caption_store.once(place)
         usable = [a for a in usable if a.video in have]
         count_unused(stored, have, counted)
     else:

@@ -59,7 +59,7 @@ def annotations_of(
     paths, omissions = caption_paths(files), Omissions()
     if not paths:
         stored = caption_store.entries(place)
-        usable = [a for a in caption_store.load(place) if a.video in have]
+        usable = [a for a in caption_store.once(place) if a.video in have]
         lost = {e.video for e in stored if _is_of(e.annotation, split)} - have
         names = {a.video: a.video for a in usable}
         count_unused(stored, have, omissions)

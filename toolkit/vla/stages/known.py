@@ -43,7 +43,7 @@ def trained_on(place: Workspace, cache: FeatureCache, run: Run | None, given: li
     frozen encoder is asked about), it is the annotations whose split begins with `train`.
     """
     have = set(cache.video_ids())
-    stored = [a for a in caption_store.rows(place) if a.video in have]
+    stored = [a for a in caption_store.load(place) if a.video in have]
     if run is not None:
         for annotations in _candidates(given, stored):
             found = _if_of_run(annotations, run, cache)
