@@ -73,7 +73,7 @@ class Evaluated:
                 raise CacheError(f"{source} was written by a newer vla (schema {record['schema']}): upgrade vla")
             texts = ("run", "digest", "fingerprint", "captions", "split", "floors_from")
             return cls(
-                **{name: str(record[name]) for name in texts},
+                **{name: str(record[name]) for name in texts},  # type: ignore[arg-type]
                 counts={str(name): int(count) for name, count in record["counts"].items()},
                 figures=[Figure.from_json(figure) for figure in record["figures"]],
                 notes=[str(note) for note in record["notes"]],
