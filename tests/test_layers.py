@@ -29,6 +29,8 @@ RANKS = (
         "records",
         "omissions",
         "causes",
+        "names",
+        "paths",
         "unit",
     ),
     ("decoders", "encoders", "datasets", "indexes", "formats", "world"),

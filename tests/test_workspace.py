@@ -17,7 +17,7 @@ def nowhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_it_is_made_once_and_found_from_below(tmp_path):
+def test_it_is_made_once_and_found_from_below(tmp_path, monkeypatch):
     made = Workspace.open_or_create(tmp_path)
     assert made.root == tmp_path and json.loads((tmp_path / FOLDER / "workspace.json").read_text())["schema"] == SCHEMA
     stamp = (tmp_path / FOLDER / "workspace.json").stat().st_mtime_ns
@@ -26,14 +26,14 @@ def test_it_is_made_once_and_found_from_below(tmp_path):
     assert [p.name for p in (tmp_path / FOLDER).iterdir()] == ["workspace.json"]
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
-    assert Workspace.find(below) == Workspace.open(below) == made
+    monkeypatch.chdir(below)
+    assert Workspace.find() == Workspace.open() == made
 
 
 def test_the_nearest_one_counts(tmp_path, monkeypatch):
     inner = Workspace.open_or_create(tmp_path / "a")
     Workspace.open_or_create(tmp_path)
     (tmp_path / "a" / "b").mkdir()
-    assert Workspace.find(tmp_path / "a" / "b") == inner
     monkeypatch.chdir(tmp_path / "a" / "b")
     assert Workspace.find() == Workspace.open_or_create() == inner
     assert not (tmp_path / "a" / "b" / FOLDER).exists()
@@ -60,8 +60,52 @@ def test_a_folder_without_one(tmp_path):
     assert Workspace.find(tmp_path) is None
     (tmp_path / FOLDER).mkdir()  # without a description it is none
     assert Workspace.find(tmp_path) is None
-    with pytest.raises(MissingError, match=r"no workspace \(.vla/\) in .* run 'vla extract PATH...' here first"):
+    with pytest.raises(
+        MissingError, match=r"no workspace \(.vla/\) in .* above it: run 'vla extract PATH...' here first"
+    ):
+        Workspace.open()
+    with pytest.raises(
+        MissingError, match=r"no workspace \(.vla/\) in .* run 'vla extract PATH...' here first, or name"
+    ):
         Workspace.open(tmp_path)
+
+
+def test_a_named_folder_is_never_searched_upwards(tmp_path, monkeypatch):
+    """`vla rm '*' --yes -w typo` forgot all videos of the parent."""
+    Workspace.open_or_create(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for name in ("typo", "sub", "sub/../typo", "sub/deep/deeper"):
+        assert Workspace.find(tmp_path / name) is None and Workspace.find(name) is None
+        with pytest.raises(MissingError, match=rf"there is one in {tmp_path}, or name the folder that holds .vla/"):
+            Workspace.open(name)
+        monkeypatch.setenv(VARIABLE, name)
+        assert Workspace.find() is None
+        with pytest.raises(MissingError, match="there is one in"):
+            Workspace.open()
+        monkeypatch.delenv(VARIABLE)
+    assert not (tmp_path / "typo").exists()
+
+
+def test_ways_to_name_one(tmp_path, monkeypatch):
+    made = Workspace.open_or_create(tmp_path / "w")
+    (tmp_path / "link").symlink_to(tmp_path / "w")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("w", "./w/", str(tmp_path / "w"), "w/.vla", "w/.vla/", "~/w", "w/x/..", Path("w")):
+        assert Workspace.open(name) == Workspace.open_or_create(name) == made, name
+        monkeypatch.setenv(VARIABLE, str(name))
+        assert Workspace.open() == made, name
+        monkeypatch.delenv(VARIABLE)
+    assert Workspace.open("link").root == tmp_path / "link"
+    assert not (tmp_path / "w" / FOLDER / FOLDER).exists()
+    (tmp_path / "file").write_text("x")
+    for use in (Workspace.find, Workspace.open, Workspace.open_or_create):
+        with pytest.raises(UsageError, match="empty name"):
+            use("")
+        with pytest.raises(UsageError, match="and .*file is a file"):
+            use("file")
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.chdir(tmp_path / "w")
+    assert Workspace.open() == made, "an empty variable is none"
 
 
 @pytest.mark.parametrize(

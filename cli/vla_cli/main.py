@@ -25,6 +25,7 @@ from vla.errors import (
 from vla_cli import interrupt
 from vla_cli.commands import (
     ask,
+    captions,
     demo,
     doctor,
     evaluate,
@@ -79,6 +80,7 @@ app.command("demo")(demo.demo)
 app.command("import")(import_annotations.import_annotations)
 app.command("import-features")(import_features.import_features)
 app.command("export")(export.export)
+app.command("captions")(captions.captions)
 app.command("info")(info.info)
 app.command("ls")(ls.ls)
 app.command("verify")(verify.verify)

@@ -7,11 +7,19 @@ from typing import Annotated
 
 import typer
 
+
+def _folder(text: str) -> Path:
+    # Path("") is the current folder: an unset variable of a script would name another workspace than was meant.
+    if not text.strip():
+        raise typer.BadParameter("the name of the folder is empty")
+    return Path(text)
+
+
 Workspace = Annotated[
     Path | None,
     typer.Option(
         "--workspace", "-w", help="Folder that holds .vla/ (default: $VLA_WORKSPACE, or found upwards from here).",
-        show_default=False,
+        show_default=False, parser=_folder, metavar="<path>",
     ),
 ]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]

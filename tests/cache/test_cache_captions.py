@@ -11,7 +11,8 @@ from vla import api
 from vla.cache import captions
 from vla.cache.store import current_cache
 from vla.datasets.base import Annotation
-from vla.errors import AnnotationError, CacheError
+from vla.errors import CacheError
+from vla.omissions import Omissions
 from vla.stages.captions import training_captions
 from vla.workspace import Workspace
 
@@ -36,10 +37,11 @@ def matched(place, name, ids, folder=None):
         ("a", ["videos/a.mp4"], "videos/a.mp4"),  # by stem
         ("videos/a.mp4", ["videos/a.mp4", "other/a.mp4"], "videos/a.mp4"),
         ("./videos/../videos/a.mp4", ["videos/a.mp4"], "videos/a.mp4"),
-        ("a.avi", ["a.mp4"], None),  # another suffix is another file
+        ("a.avi", ["a.mp4"], "a.mp4"),  # the suffix is ignored, last
         ("b", ["a.mp4"], None),
         ("a.mp4", ["a"], "a"),  # imported features are called like their file, which has no video's suffix
-        ("clips/a.MP4", ["x/a"], "x/a"),
+        ("clips/a.MP4", ["clips/a"], "clips/a"),
+        ("clips/a.MP4", ["x/a"], None),  # another folder is another file
         ("a.mp4", ["a", "x/a.mp4"], "x/a.mp4"),
         ("clip.1", ["clip"], None),
         ("clip.1.mp4", ["clip.1"], "clip.1"),
@@ -70,11 +72,24 @@ def test_the_folder_of_the_file_goes_first(place):
 
 @pytest.mark.parametrize(
     ("name", "ids"),
-    [("a.mp4", ["x/a.mp4", "y/a.mp4"]), ("a", ["x/a.mp4", "y/a.mkv"]), ("z/a.mp4", ["x/a.mp4", "y/a.mp4"])],
+    [("a.mp4", ["x/a.mp4", "y/a.mp4"]), ("a", ["x/a.mp4", "y/a.mkv"]), ("y/a", ["x/y/a.mp4", "z/y/a.mp4"])],
 )
-def test_a_name_that_fits_several_is_an_error(place, name, ids):
-    with pytest.raises(AnnotationError, match=f"1 video names are ambiguous, e.g. '{name}' fits {ids[0]}, {ids[1]}"):
-        matched(place, name, ids)
+def test_a_name_that_fits_several_is_counted_and_the_other_rows_are_kept(place, name, ids):
+    rows = [Annotation("1", "a dog", name), Annotation("2", "a cat", "b.mp4"), Annotation("3", "a cow", name)]
+    found = captions.match(rows, [*ids, "b.mp4"], place, place.root)
+    assert [a.query_id for a in found.annotations] == ["2"] and found.ambiguous == {name: ids} and not found.unknown
+    omissions = Omissions()
+    found.count(omissions)
+    assert omissions.to_json() == [
+        {"reason": "ambiguous-name", "count": 1, "examples": [f"{name}: {ids[0]} or {ids[1]}"]}
+    ]
+
+
+def test_names_count_from_the_folder_of_each_file(place):
+    """Two files that are given together may name different videos alike."""
+    rows = [Annotation(str(i), "x", "a.mp4", source=str(place.root / f / "c.csv")) for i, f in enumerate("pqr")]
+    found = captions.match(rows, ["p/a.mp4", "q/a.mp4", "a.mp4"], place)
+    assert [a.video for a in found.annotations] == ["p/a.mp4", "q/a.mp4", "a.mp4"] and found.names == ["a.mp4"] * 3
 
 
 def test_everything_else_of_an_annotation_is_kept(place):
@@ -111,6 +126,10 @@ def test_captions_come_back(tmp_path_factory, annotations):
     assert captions.load(place) == []
     assert captions.add(place, annotations) == len(annotations)
     assert captions.load(place) == annotations
+    said = {(a.video, a.query, a.spans) for a in annotations}
+    assert {(a.video, a.query, a.spans) for a in captions.once(place)} == said and len(captions.once(place)) == len(
+        said
+    )
 
 
 def test_a_source_that_is_given_again_replaces_its_old_captions(place):
@@ -193,3 +212,4 @@ def test_a_caption_that_several_files_have_is_trained_on_once(toy_workspace):
         ("another", ""),
     ]
     assert len(captions.load(toy_workspace)) == 5, "the workspace keeps what each file said"
+    assert len(captions.once(toy_workspace)) == 4

@@ -25,7 +25,10 @@ DAY = 86_400
         ("2024/may/a.mp4", "2024/", True),
         ("2024/may/a.mp4", "./2024/may", True),
         ("2024/may/a.mp4", "2024/may/a.mp4", True),
-        ("2024/may/a.mp4", "*.mp4", True),
+        ("2024/may/a.mp4", "*.mp4", False),  # `*` stays within a folder
+        ("2024/may/a.mp4", "**/*.mp4", True),
+        ("2024/may/a.mp4", "2024/**", True),
+        ("2024/may/a.mp4", "2024\\may", True),
         ("2024/may/a.mp4", "20??", True),
         ("2024/may/a.mp4", "*/may", True),
         ("2024/may/a.mp4", "may", False),
@@ -164,6 +167,25 @@ def test_columns_limit_a_search_and_change_no_score(tmp_path):
         UsageError, match="no captions of this workspace have a column 'colour'; they have: camera, caption, "
     ):
         find.search("a red dog", limits=Limits(where=(Condition.of("colour=red"),)))
+
+
+def test_patterns_count_from_the_workspace_and_from_here(tmp_path, monkeypatch):
+    find = searcher(filled(tmp_path / "c", LENGTHS), tmp_path)
+    root = find.workspace.root
+    (root / "v").mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(root / "v")
+    one = {"v/1.mp4"}
+    for pattern, videos in (
+        ("v/1.mp4", one), ("1.mp4", one), ("1", one), ("./1.mp4", one), (str(root / "v" / "1.mp4"), one), ("v\\1.mp4", one),
+        ("[0-2].mp4", {"v/0.mp4", "v/1.mp4", "v/2.mp4"}), (f"{root}/*/1.mp4", one), ("*/1.mp4", one), ("x/1.mp4", set()),
+        (".", set(find.index.videos)), (str(root), set(find.index.videos)), ("v", set(find.index.videos)),
+    ):  # fmt: skip
+        for limits, wanted in (
+            (Limits(inside=(pattern,)), videos),
+            (Limits(outside=(pattern,)), set(find.index.videos) - videos),
+        ):
+            allowed = find.allowed(limits)
+            assert {v for v, fits in zip(find.index.videos, allowed, strict=True) if fits} == wanted, pattern
 
 
 @pytest.mark.parametrize("text", ["", "camera", "=front", "  = x", "<3"])

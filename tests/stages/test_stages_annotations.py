@@ -69,6 +69,7 @@ def test_the_summary_counts(mixed):
         "categories": {"CH": 1, "CW": 2}, "paragraphs": 1, "rated": 1,
         "spans": {"annotations": 2, "spans": 3, "with_several": 1, "shortest": 1.0, "median": 2.0, "longest": 4.0,
                   "after_the_end": 1},
+        "omissions": [],
     }  # fmt: skip
     json.dumps(summary, allow_nan=False)
 
@@ -139,6 +140,10 @@ def test_videos_that_are_there(charades, tmp_path):
     (folder / "AO8RW.webm").write_bytes(b"")
     coverage = import_annotations("charades_sta", [charades], videos=tmp_path / "videos").coverage
     assert (coverage.there, coverage.missing, coverage.ambiguous) == (0, ["Y6R7T"], ["AO8RW"])
+    assert import_annotations("charades_sta", [charades], videos=tmp_path / "videos").summary()["omissions"] == [
+        {"reason": "no-such-video", "count": 1, "examples": ["Y6R7T"]},
+        {"reason": "ambiguous-name", "count": 1, "examples": ["AO8RW"]},
+    ]
     with pytest.raises(UsageError, match="there is no folder"):
         import_annotations("charades_sta", [charades], videos=charades)
 

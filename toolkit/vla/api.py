@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from vla.stages.searching import OpenWorkspace as OpenWorkspace
     from vla.stages.searching import open_workspace as open_workspace
     from vla.stages.searching import search as search
+    from vla.stages.sources import CaptionSource as CaptionSource
+    from vla.stages.sources import captions_of as captions_of
+    from vla.stages.sources import list_captions as list_captions
+    from vla.stages.sources import remove_captions as remove_captions
     from vla.stages.training import DEFAULT_RUN as DEFAULT_RUN
     from vla.stages.training import train as train
     from vla.stages.upkeep import collect as collect
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from vla.workspace import Workspace as Workspace
 
 _HOME = {
+    "CaptionSource": "vla.stages.sources",
     "Condition": "vla.search.limits",
     "DEFAULT_RUN": "vla.stages.training",
     "DEFAULT_SAMPLING": "vla.stages.encoder",
@@ -74,6 +79,7 @@ _HOME = {
     "Run": "vla.train.checkpoint",
     "Workspace": "vla.workspace",
     "ask": "vla.stages.asking",
+    "captions_of": "vla.stages.sources",
     "collect": "vla.stages.upkeep",
     "demo": "vla.demo",
     "doctor": "vla.stages.doctor",
@@ -86,9 +92,11 @@ _HOME = {
     "import_features": "vla.stages.importing",
     "index": "vla.stages.indexing",
     "info": "vla.stages.upkeep",
+    "list_captions": "vla.stages.sources",
     "list_videos": "vla.stages.upkeep",
     "open_workspace": "vla.stages.searching",
     "remove": "vla.stages.upkeep",
+    "remove_captions": "vla.stages.sources",
     "report": "vla.stages.reporting",
     "search": "vla.stages.searching",
     "train": "vla.stages.training",

@@ -31,6 +31,9 @@ REASONS: dict[str, tuple[str, str]] = {
     "span-cut": ("span cut at the end of its video", "spans cut at the end of their videos"),
     "no-such-video": ("name in the captions without a video", "names in the captions without a video"),
     "ambiguous-name": ("name that fits several videos", "names that fit several videos"),
+    "stale-caption": ("caption of a video that was replaced", "captions of videos that were replaced"),
+    "lost-caption": ("caption whose file beside the video is gone", "captions whose files beside the videos are gone"),
+    "linked-captions": ("captions file that is a link to elsewhere", "captions files that are links to elsewhere"),
     # Released features.
     "array": ("array that is not a video's features", "arrays that are not a video's features"),
     # Search.

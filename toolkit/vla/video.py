@@ -92,18 +92,6 @@ def _is_text(head: bytes) -> bool:
     return head[:2] in (b"\xff\xfe", b"\xfe\xff") or _TEXT.issuperset(head)
 
 
-def looks_like_video(path: Path) -> bool:
-    """False for a text file under a suffix that videos share with program code, such as TypeScript's `.ts`."""
-    if path.suffix.lower() not in (".ts", ".mts"):
-        return True
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError:
-        return True  # opening it gives the reason
-    return b"\0" in head or head[:1] == b"\x47"
-
-
 @dataclass(frozen=True)
 class Video:
     """A video file and what its container and first frames say.

@@ -1,4 +1,4 @@
-"""The folder a user works in: `.vla/`, found upwards from the current folder as git finds `.git`.
+"""The folder a user works in: `.vla/`, found upwards from the current folder as git finds `.git`, or named.
 
     .vla/
       workspace.json              schema and the version that made it
@@ -13,13 +13,14 @@ Everything in it can be made anew from the videos and captions; nothing of it li
 from __future__ import annotations
 
 import os
-from collections.abc import Container
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vla import durable, records
 from vla.errors import MissingError, UsageError
+from vla.names import Names
 from vla.progress import Progress, ProgressCallback
 from vla.records import Positive
 
@@ -95,27 +96,31 @@ class Workspace:
         except ValueError:
             return absolute.as_posix()
 
-    def video_named(self, given: Path | str, known: Container[str]) -> str:
-        """The name of a video that is given by its name, if that is among `known`, or else by its path."""
-        return str(given) if str(given) in known else self.video_id(Path(given).absolute())
+    def video_named(self, given: Path | str, known: Iterable[str]) -> str:
+        """The video among `known` that a name or a path means; see `vla.names`.
+
+        Raises:
+            MissingError: none is.
+            UsageError: several are.
+        """
+        return Names(known, self.root).one(str(given), self.root, Path.cwd())
 
     def video_path(self, video_id: str) -> Path:
         """Where the video called `video_id` lies."""
         return self.root / video_id
 
     @classmethod
-    def find(cls, start: Path | None = None, *, check: bool = True) -> Workspace | None:
-        """The workspace of `start` (default: `$VLA_WORKSPACE`, then the current folder) or of a folder above it.
+    def find(cls, start: Path | str | None = None, *, check: bool = True) -> Workspace | None:
+        """The workspace of exactly the folder `start` or `$VLA_WORKSPACE`; without these, of the current folder or one above.
+
+        A folder that was named is never searched upwards: a name that is mistyped must not reach another workspace.
 
         Raises:
-            CacheError: it was made by a newer version, or its description is damaged.
+            UsageError: `start` is empty or a file.
+            CacheError: the workspace was made by a newer version, or its description is damaged.
         """
-        explicit = os.environ.get(VARIABLE)
-        if start is None and explicit:
-            candidates = [Path(explicit).expanduser().absolute()]
-        else:
-            here = (start or Path.cwd()).absolute()
-            candidates = [here, *here.parents]
+        named = _named(start)
+        candidates = [named] if named is not None else [here := Path.cwd(), *here.parents]
         for folder in candidates:
             if (folder / FOLDER / "workspace.json").is_file():
                 workspace = cls(folder)
@@ -125,38 +130,41 @@ class Workspace:
         return None
 
     @classmethod
-    def open(cls, start: Path | None = None, *, check: bool = True) -> Workspace:
+    def open(cls, start: Path | str | None = None, *, check: bool = True) -> Workspace:
         """Like `find`, but there must be one. Without `check` its description may be damaged, for those who mend it.
 
         Raises:
-            MissingError: there is none; the message says how to make one.
+            MissingError: there is none; the message tells how to make one.
         """
         found = cls.find(start, check=check)
-        if found is None:
-            where = start or os.environ.get(VARIABLE) or Path.cwd()
+        if found is not None:
+            return found
+        named = _named(start)
+        if named is None:
             raise MissingError(
-                f"no workspace ({FOLDER}/) in {where} or above it: run 'vla extract PATH...' here first, "
+                f"no workspace ({FOLDER}/) in {Path.cwd()} or above it: run 'vla extract PATH...' here first, "
                 f"or name one with --workspace or {VARIABLE}"
             )
-        return found
+        above = next((p for p in named.parents if (p / FOLDER / "workspace.json").is_file()), None)
+        way = f"there is one in {above}" if above else "run 'vla extract PATH...' here first"
+        raise MissingError(f"no workspace ({FOLDER}/) in {named}: {way}, or name the folder that holds {FOLDER}/")
 
     @classmethod
-    def choose(cls, folder: Path | None = None) -> Workspace:
+    def choose(cls, folder: Path | str | None = None) -> Workspace:
         """The workspace that `open_or_create` opens or makes; nothing is written, and it need not be there."""
-        if folder is None:
+        named = _named(folder)
+        if named is None:
             found = cls.find()
             if found is not None:
                 return found
-            folder = Path(os.environ.get(VARIABLE) or Path.cwd()).expanduser()
-        workspace = cls(folder.absolute())
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"a workspace is a folder, and {folder} is a file")
+            named = Path.cwd()
+        workspace = cls(named)
         if (workspace.home / "workspace.json").is_file():
             workspace.check()
         return workspace
 
     @classmethod
-    def open_or_create(cls, folder: Path | None = None) -> Workspace:
+    def open_or_create(cls, folder: Path | str | None = None) -> Workspace:
         """The workspace of `folder` (found upwards when None), made where there is none yet."""
         workspace = cls.choose(folder)
         description = workspace.home / "workspace.json"
@@ -167,3 +175,16 @@ class Workspace:
     def check(self) -> None:
         """Raises CacheError if the workspace was made by a newer version, or its description is damaged."""
         records.load(_Description, self.home / "workspace.json", "'vla verify --repair' writes it anew", schema=SCHEMA)
+
+
+def _named(folder: Path | str | None) -> Path | None:
+    """The folder that is named, here or by the variable; None where neither is. `x/.vla` names `x`."""
+    given = os.environ.get(VARIABLE) or None if folder is None else folder
+    if given is None:
+        return None
+    if not str(given).strip():
+        raise UsageError("the workspace has an empty name: name the folder that holds .vla/, or leave the option out")
+    named = Path(os.path.abspath(Path(given).expanduser()))  # noqa: PTH100 - links keep their names
+    if named.exists() and not named.is_dir():
+        raise UsageError(f"a workspace is a folder, and {named} is a file")
+    return named.parent if named.name == FOLDER else named

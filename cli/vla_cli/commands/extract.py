@@ -115,7 +115,7 @@ def _outlook(planned: Estimate) -> None:
 
 def _summary(report: ExtractReport, quiet: bool) -> None:
     """What was done, and a line for each problem."""
-    from vla_cli.render import clock, out, plural, print_table, shown
+    from vla_cli.render import clock, out, plural, print_table
 
     good = len(report.videos) - len(report.problems)
     if report.problems:
@@ -131,13 +131,9 @@ def _summary(report: ExtractReport, quiet: bool) -> None:
         out().print(f"{count}: {done}{good} ok, {clock(report.video_seconds)} of video with features")
     else:
         out().print("no videos found")
-    _left_out(report.omissions)
     if report.captions:
         out().print(f"{plural(report.captions, 'caption')} known, {plural(report.texts, 'text')} encoded now")
-    if report.unknown_videos:
-        some = ", ".join(shown(v) for v in report.unknown_videos[:5])
-        have = "name in the captions has" if len(report.unknown_videos) == 1 else "names in the captions have"
-        out().print(f"{len(report.unknown_videos)} {have} no video here: {some}")
+    _left_out(report.omissions)
 
 
 def _left_out(omissions: Omissions) -> None:

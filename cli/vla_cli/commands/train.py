@@ -94,7 +94,10 @@ def train(
     if not speaks:
         return
     if as_json:
-        print_json({"name": run.name, "digest": run.digest, "spec": run.spec.to_json(), **run.record})
+        omissions = run.omissions.to_json()
+        print_json(
+            {"name": run.name, "digest": run.digest, "spec": run.spec.to_json(), "omissions": omissions, **run.record}
+        )
     else:
         _tables(run)
 

@@ -33,6 +33,7 @@ class Evaluated:
         notes: what a person should know.
         seed: of the bootstrap.
         compared: with which queries the index was compared that figures `by search` are of; empty where nothing was searched.
+        omissions: what was left out of the annotations, as `Omissions.to_json` has it; not read back.
     """
 
     run: str
@@ -46,6 +47,7 @@ class Evaluated:
     notes: list[str] = field(default_factory=list)
     seed: int = 0
     compared: Annotated[str, LATE] = ""
+    omissions: Annotated[list[dict[str, Any]], LATE] = field(default_factory=list, compare=False)
 
     @property
     def by_task(self) -> dict[str, list[Figure]]:

@@ -7,12 +7,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from vla.cache.receipts import Receipt
 from vla.datasets.base import Annotation
 from vla.errors import UsageError
+from vla.names import Names
+from vla.paths import fits
 
 Told = Mapping[str, Sequence[str]]
 """What one row of a captions table says: values by column, column names case-folded."""
@@ -56,8 +59,9 @@ class Limits:
     """What a video has to be; by default, anything.
 
     Attributes:
-        inside: one of these patterns fits its name (as `vla ls` shows it, folders divided by `/`): a folder, a file, or with
-            `*`, `?` and `[...]`, where `*` also stands for folders. Empty: any name.
+        inside: one of these fits it: a folder, a file, a bare name that is unique, or a pattern with `*`, `?` and `[...]`, which
+            stay within a folder, and `**`, which is any number of folders. Paths count from the workspace's folder, else from the
+            current one, or are absolute. Empty: any video.
         outside: none of these does.
         least_seconds: it is at least so long.
         most_seconds: it is at most so long.
@@ -93,17 +97,41 @@ class Limits:
         """True if every video will do."""
         return self == Limits()
 
+    def allowed(
+        self, names: Names, folders: Sequence[Path], receipts: Mapping[str, Receipt], told: Mapping[str, Sequence[Told]]
+    ) -> list[bool]:
+        """For each video of `names`, in order, whether it will do; `inside` and `outside` as `Names.chosen` has them.
+
+        Args:
+            names: of the videos.
+            folders: that patterns count from.
+            receipts: what the cache knows of each.
+            told: what each row of the captions tables says, by video.
+
+        Raises:
+            UsageError: a bare name fits several videos.
+        """
+        inside = {v for pattern in self.inside for v in names.chosen(pattern, *folders)}
+        outside = {v for pattern in self.outside for v in names.chosen(pattern, *folders)}
+        rest = replace(self, inside=(), outside=())
+        return [
+            (not self.inside or v in inside) and v not in outside and rest.allow(v, receipts.get(v), told.get(v, ()))
+            for v in names.ids
+        ]
+
     def allow(self, name: str, receipt: Receipt | None, told: Sequence[Told] = ()) -> bool:
-        """True if the video will do; what left the cache has neither length nor date, and will not where these are asked for.
+        """True if the video will do, by patterns that count from the workspace's folder alone.
+
+        What left the cache has neither length nor date, and will not do where these are asked for.
 
         Args:
             name: of the video.
             receipt: what the cache knows of it.
             told: what each row of the captions tables that tells of it says.
         """
-        if self.inside and not any(_fits(name, pattern) for pattern in self.inside):
+        if self.inside and not any(fits(name, pattern) for pattern in self.inside):
             return False
-        if any(_fits(name, pattern) for pattern in self.outside):
+        if any(fits(name, pattern) for pattern in self.outside):
             return False
         if self.where and not any(all(c.holds(row) for c in self.where) for row in told):
             return False
@@ -147,9 +175,3 @@ def _compared(value: str, sign: str, wanted: str) -> bool:
     mine, other = pair
     # Either both are numbers or both are texts, which the type checker cannot see.
     return {"<": mine < other, "<=": mine <= other, ">": mine > other, ">=": mine >= other}[sign]  # type: ignore[operator]
-
-
-def _fits(name: str, pattern: str) -> bool:
-    whole = pattern.removeprefix("./").rstrip("/")
-    # A folder stands for all that is in it, and so does a pattern that fits one.
-    return fnmatchcase(name, whole) or fnmatchcase(name, f"{whole}/*") or name == whole or name.startswith(f"{whole}/")

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from vla.cache.store import FeatureCache
 from vla.encoders.base import TextEncoder
 from vla.errors import MissingError, UsageError
 from vla.model import AlignmentModel
+from vla.names import Names
 from vla.search.asked import Query, Sought, Weighted, less, of_picture, sought
 from vla.search.background import Background
 from vla.search.found import Found
@@ -207,8 +209,7 @@ class Searcher:
         if limits.where:
             check_columns(limits.where, self._told)
         told = self._told if limits.where else {}
-        receipts = self.cache.receipts
-        return np.array([limits.allow(v, receipts.get(v), told.get(v, ())) for v in self.index.videos], bool)
+        return np.array(limits.allowed(self.names, (self.workspace.root, Path.cwd()), self.cache.receipts, told), bool)
 
     def _check_rate(self, fpr: float | None) -> None:
         if fpr is None:
@@ -251,6 +252,11 @@ class Searcher:
     @cached_property
     def _ranking(self) -> Ranking:
         return Ranking(self.index, self.model, self.cache, self.background)
+
+    @cached_property
+    def names(self) -> Names:
+        """The videos of the index, by any name that means them."""
+        return Names(self.index.videos, self.workspace.root)
 
     @cached_property
     def _told(self) -> dict[str, list[Told]]:

@@ -12,13 +12,14 @@ from statistics import median
 from typing import Any, cast
 
 from vla import durable
-from vla.cache.captions import Found, find
 from vla.cache.files import find_videos
 from vla.cache.store import current_cache
 from vla.datasets import registry
 from vla.datasets._reading import FaultyRowsError
 from vla.datasets.base import Annotation, Dataset, paragraphs
 from vla.errors import AnnotationError, CacheError, MissingError, UsageError
+from vla.names import Names
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.workspace import Workspace
 
@@ -58,6 +59,17 @@ class ImportReport:
     left_out: int = 0
     coverage: Coverage | None = None
 
+    @property
+    def omissions(self) -> Omissions:
+        """Faulty rows, and names without a video or with several."""
+        found = Omissions()
+        found.add("row", count=self.left_out)
+        for name in self.coverage.missing if self.coverage else ():
+            found.add("no-such-video", name)
+        for name in self.coverage.ambiguous if self.coverage else ():
+            found.add("ambiguous-name", name)
+        return found
+
     def summary(self) -> dict[str, Any]:
         """Counts of what there is, as a JSON object; spans in seconds."""
         found = self.annotations
@@ -80,6 +92,7 @@ class ImportReport:
             "spans": None,
             "output": None if self.output is None else str(self.output),
             "coverage": None if self.coverage is None else vars(self.coverage),
+            "omissions": self.omissions.to_json(),
         }
         if spans:
             summary["spans"] = {
@@ -203,5 +216,5 @@ def _coverage(
             if workspace is not None:
                 raise
             return None  # nobody asked for it
-    found: Found = find((a.video for a in annotations), ids, place, folder)
+    found = Names(ids, place.root).find_all((a.video for a in annotations), folder, place.root)
     return Coverage(where, len(found.ids), found.unknown, list(found.ambiguous))

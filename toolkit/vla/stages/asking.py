@@ -18,6 +18,7 @@ from vla.errors import AnnotationError, CacheError, MissingError, UsageError
 from vla.evaluate.answers import told_counts
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, segments_of
+from vla.names import Names
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.cuts import windows_and_changes
 from vla.search.moments import Finder, Segments
@@ -112,7 +113,8 @@ def ask(
         raise UsageError(str(error)) from error
     place = Workspace.open(workspace)
     cache = current_cache(place.caches)
-    wanted = [place.video_named(name, cache.receipts) for name in names] if names else cache.video_ids()
+    known = Names(cache.receipts, place.root)
+    wanted = [known.one(str(name), place.root, Path.cwd()) for name in names] if names else cache.video_ids()
     kinds = ["choice"] if choices else ["count", "open"] if asked.lower().startswith(_HOW_MANY) else ["open"]
     model, found, kind = _answering(place, cache, run, kinds, progress)
     if kind == "count":

@@ -43,7 +43,7 @@ def background_of(
     found = open_background(place.index, of, len(index.video_of_row), index.dim)
     if found is not None:
         return found
-    captions = caption_store.load(
+    captions = caption_store.once(
         place, lambda told: progress(Progress("search", message=f"{told} (left out)", level="warning"))
     )
     bank = _bank(captions, index, cache)

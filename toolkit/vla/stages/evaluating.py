@@ -104,9 +104,13 @@ def evaluate(
         counts,
         known.how if known and bank else "",
         figures,
-        _notes(counts, known, len(taught), place, name, run),
+        [
+            *([f"left out: {given.omissions.summary()}"] if given.omissions else []),
+            *_notes(counts, known, len(taught), place, name, run),
+        ],
         seed,
         compared.told if compared else "",
+        given.omissions.to_json(),
     )
     for note in evaluated.notes:
         progress(Progress("evaluate", message=note, level="warning"))

@@ -125,7 +125,7 @@ def export(
         raise MissingError("none of these videos has features: 'vla ls' lists what there is")
     aligner = _aligner(place, cache, run)
     wanted = set(names)
-    told = [a for a in caption_store.load(place) if a.video in wanted]
+    told = [a for a in caption_store.once(place) if a.video in wanted]
     keys = file_names(cache.video_ids(), dots=not writer.holds_many)
     texts = dict.fromkeys([*(a.query for a in told), *(() if asked else cache.known_texts())])
     files = _files(cache, names, keys, writer, per_shard)

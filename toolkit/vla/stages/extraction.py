@@ -6,18 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from vla.cache import captions as caption_store
 from vla.cache.build import ExtractReport, extract_videos
 from vla.cache.files import Files, look_for_videos
 from vla.cache.plan import make_plan, missing_files
 from vla.cache.store import make_current
 from vla.cache.workers import default_workers
-from vla.datasets.base import Annotation
 from vla.datasets.sidecar import find_sidecars
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.sampling import Sampling
-from vla.stages.captions import keep_captions, read_captions, sidecar_captions
+from vla.stages.captions import CaptionFiles, caption_paths, contents_of, encode_captions, read_captions, take_captions
 from vla.stages.decoding import open_decoder
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_and_cache
 from vla.workspace import Workspace
@@ -26,7 +24,7 @@ from vla.workspace import Workspace
 def extract(
     paths: Iterable[str | Path],
     *,
-    captions: Path | Sequence[Path] | None = None,
+    captions: CaptionFiles = None,
     columns: Mapping[str, str] | None = None,
     format: str | None = None,
     workspace: Path | None = None,
@@ -65,8 +63,8 @@ def extract(
     """
     # A path that is mistyped leaves no workspace behind: that would hide one in a folder above.
     files = look_for_videos(paths)
-    sources = [captions] if isinstance(captions, Path) else list(captions or ())
-    annotations = [(path.parent, read_captions(path, columns, format)) for path in sources]
+    sources = caption_paths(captions)
+    annotations = read_captions(sources, columns, format)
     place = Workspace.choose(workspace)
     omissions = _passed_over(files, sources, sidecars)
     if not files.paths and not sources and not place.caches.is_dir():
@@ -79,6 +77,7 @@ def extract(
     encoder, cache = encoder_and_cache(place, choice, switch)
     with place.locked(progress):
         make_current(place.caches, cache)
+        before = contents_of(cache)
         plan = make_plan(cache, files.paths, place, retry_failed=retry_failed, overwrite=overwrite, progress=progress)
         sampling = Sampling.parse(cache.spec.sampling)
         with closing(open_decoder(decoder, [path for _, path in plan.todo], sampling, progress)) as opener:
@@ -88,21 +87,14 @@ def extract(
         report.omissions.merge(omissions)
         for name in missing_files(cache, place, files.folders):
             report.omissions.add("missing-file", name)
-        caption_store.rename(place, report.renamed)
-        if sidecars:
-            annotations.append((place.root, sidecar_captions(report, place, progress)))
-        matched: list[Annotation] = []
-        for folder, some in annotations:
-            match = caption_store.match(some, cache.video_ids(), place, folder)
-            report.unknown_videos += match.unknown
-            matched += match.annotations
-        keep_captions(place, cache, matched, encoder, report, progress)
+        new = take_captions(place, cache, annotations, sources, before, sidecars, report, progress)
+        encode_captions(cache, new, encoder, report, progress)
     return report
 
 
 def _passed_over(files: Files, captions: Sequence[Path], sidecars: bool) -> Omissions:
     """What was passed over among `files`, without those that hold captions."""
-    used = {path.absolute() for path in captions}
+    used = set(captions)
     if sidecars:
         used |= {path.absolute() for beside in find_sidecars(files.paths).values() for path in beside}
     files.count_others(used)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,8 +13,9 @@ from vla.cache.store import FeatureCache
 from vla.corpus import Corpus, Query, load_corpus, texts_to_cache
 from vla.datasets.base import Annotation, paragraphs
 from vla.errors import MissingError
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
-from vla.stages.captions import each_once, read_captions
+from vla.stages.captions import CaptionFiles, caption_paths, count_unused, nothing_usable, read_captions
 from vla.stages.encoder import encoder_of
 from vla.stages.known import Known
 from vla.stages.texts import has_encoder
@@ -33,43 +33,48 @@ class Given:
         annotations: of cached videos, all splits.
         names: what the file calls each video.
         missing: how many annotated videos of the split have no features.
+        omissions: names without a video or with several, and captions of videos that were replaced.
     """
 
     annotations: list[Annotation]
     names: dict[str, str]
     missing: int
+    omissions: Omissions = field(default_factory=Omissions)
 
 
 def annotations_of(
     place: Workspace,
     cache: FeatureCache,
-    path: Path | None,
+    files: CaptionFiles,
     columns: Mapping[str, str] | None,
     format: str | None,
     split: str,
 ) -> Given:
-    """The annotations of cached videos in the file at `path`, or of those that the workspace knows.
+    """The annotations of cached videos in the files, or, without any, those that the workspace knows.
 
     Raises:
         MissingError: there are none.
     """
     have = set(cache.video_ids())
-    if path is None:
-        stored = caption_store.load(place)
-        usable = each_once([a for a in stored if a.video in have])
-        lost = {a.video for a in stored if _is_of(a, split)} - have
+    paths, omissions = caption_paths(files), Omissions()
+    if not paths:
+        stored = caption_store.entries(place)
+        usable = [a for a in caption_store.once(place) if a.video in have]
+        lost = {e.video for e in stored if _is_of(e.annotation, split)} - have
         names = {a.video: a.video for a in usable}
+        count_unused(stored, have, omissions)
     else:
-        listed = read_captions(path, columns, format)
-        matched = caption_store.match(listed, have, place, path.parent)
-        usable, absent = matched.annotations, set(matched.unknown)
+        listed = read_captions(paths, columns, format)
+        matched = caption_store.match(listed, have, place)
+        matched.count(omissions)
+        usable, absent = matched.annotations, {*matched.unknown, *matched.ambiguous}
         lost = {a.video for a in listed if _is_of(a, split)} & absent
-        own = [a.video for a in listed if a.video not in absent]
-        names = {a.video: name for a, name in zip(usable, own, strict=True)}
+        names = {a.video: name for a, name in zip(usable, matched.names, strict=True)}
     if not usable:
-        where = f"{path} names none of the {len(have)} extracted videos" if path else "the workspace knows no captions"
-        raise MissingError(f"{where}: give annotations of extracted videos with --captions FILE")
-    return Given(usable, names, len(lost))
+        raise MissingError(
+            f"{nothing_usable(place, paths, len(have))}: give annotations of extracted videos with --captions FILE"
+        )
+    return Given(usable, names, len(lost), omissions)
 
 
 def _is_of(annotation: Annotation, split: str) -> bool:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vla import durable
 from vla.cache import captions as caption_store
 from vla.cache.store import FeatureCache
 from vla.corpus import load_corpus
 from vla.datasets.base import Annotation
 from vla.errors import MissingError, UsageError
-from vla.stages.captions import each_once
+from vla.stages.captions import digest_of
 from vla.train.checkpoint import Run
 from vla.train.config import TrainConfig
 from vla.train.split import split_rows, withhold
@@ -51,13 +49,14 @@ def trained_on(place: Workspace, cache: FeatureCache, run: Run | None, given: li
             found = _if_of_run(annotations, run, cache)
             if found is not None:
                 return found
-    named = [a for a in each_once([*given, *stored]) if a.split.lower().startswith("train")]
+    named = [a for a in caption_store.each_once([*given, *stored]) if a.split.lower().startswith("train")]
     return Known(named, "annotations whose split begins with 'train'") if named else None
 
 
 def _candidates(given: list[Annotation], stored: list[Annotation]) -> Iterator[list[Annotation]]:
     yield given
-    yield each_once(stored)
+    yield caption_store.each_once(stored)
+    yield stored
     by_source: dict[str, list[Annotation]] = defaultdict(list)
     for annotation in stored:
         by_source[annotation.source].append(annotation)
@@ -69,8 +68,7 @@ def _if_of_run(annotations: list[Annotation], run: Run, cache: FeatureCache) -> 
         config = TrainConfig.from_mapping(run.record["config"], f"run {run.name}")
     except (UsageError, KeyError, TypeError):
         return None  # settings of another version: its digest would be another one, too
-    told = json.dumps([a.to_json() for a in annotations], sort_keys=True)
-    if config.identity(cache.spec.fingerprint, cache.state(), durable.sha256(told.encode())) != run.identity:
+    if config.identity(cache.spec.fingerprint, cache.state(), digest_of(annotations)) != run.identity:
         return None
     try:
         corpus = load_corpus(cache, annotations)

@@ -12,6 +12,7 @@ from vla.datasets._times import parse_seconds
 from vla.encoders._device import one_core
 from vla.errors import AnnotationError, CacheError, UsageError
 from vla.model import frozen
+from vla.names import Names
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.asked import Query, Weighted, cleaned
 from vla.search.changes import changes
@@ -99,6 +100,13 @@ class OpenWorkspace:
         allowed = self.searcher.allowed(limits)
         return len(self.searcher.index.videos) if allowed is None else int(allowed.sum())
 
+    def misses(self, limits: Limits) -> list[str]:
+        """A sentence for each pattern that fits no video of the index."""
+        names, folders = self.searcher.names, (self.workspace.root, Path.cwd())
+        missed = [p for p in (*limits.inside, *limits.outside) if not names.chosen(p, *folders)]
+        others = Names(set(self.searcher.cache.receipts) - set(names.ids), self.workspace.root)
+        return [f"{p!r} fits no video of the index{_way_on(p, bool(others.chosen(p, *folders)))}" for p in missed]
+
     def notes(self) -> list[str]:
         """What a person should know of the index: videos it does not hold, or that it is of another encoder."""
         held = self.searcher.index
@@ -179,6 +187,8 @@ def search(
         index_if_needed(opened.workspace, progress)
     for note in opened.notes():
         progress(Progress("search", message=note, level="warning"))
+    for miss in opened.misses(limits) if limits is not None else ():
+        progress(Progress("search", message=miss, level="warning"))
     if limits is not None and not opened.fitting(limits):
         progress(
             Progress(
@@ -209,6 +219,14 @@ def reworded(query: str | Query) -> str | None:
     texts = [cleaned(text) for text in (asked.text, *asked.then, *(text for text, _ in (*asked.also, *asked.without)))]
     changed = [f"{as_statement(text)!r} for {text!r}" for text in texts if as_statement(text) != text]
     return f"looking for {', '.join(changed)} (--literal takes it as it is written)" if changed else None
+
+
+def _way_on(pattern: str, is_extracted: bool) -> str:
+    if is_extracted:
+        return ": run 'vla index' to search the videos that it fits"
+    if "*" in pattern and "**" not in pattern and "/" not in pattern:
+        return f": '*' stays within a folder, and '**/{pattern}' looks in all of them"
+    return ": 'vla ls' lists the videos"
 
 
 def _moment(text: str) -> tuple[str, float]:

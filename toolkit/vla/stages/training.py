@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +15,10 @@ from vla.datasets.base import Annotation
 from vla.encoders._device import choose_device
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, UsageError
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.records import NewerRecordError, between
-from vla.stages.captions import training_captions
+from vla.stages.captions import CaptionFiles, digest_of, training_captions
 from vla.stages.encoder import encoder_of
 from vla.stages.texts import has_encoder
 from vla.train.checkpoint import FROZEN, Run, check_run, load_state
@@ -41,7 +41,7 @@ class Scale:
 
 def train(
     *,
-    captions: Path | None = None,
+    captions: CaptionFiles = None,
     columns: Mapping[str, str] | None = None,
     format: str | None = None,
     workspace: Path | None = None,
@@ -57,7 +57,7 @@ def train(
     Started by torchrun in several processes, these share every step, and the first of them writes and reports.
 
     Args:
-        captions: train on the captions of this file; on all that the workspace knows when None.
+        captions: train on the captions of this file, or these; on all that the workspace knows when None.
         columns: as for `extract`.
         format: as for `extract`.
         workspace: as for `extract`, but it must exist.
@@ -82,7 +82,8 @@ def train(
     # One of the processes that share a run writes and speaks; the others wait until what they read is there.
     first = ranks.rank == 0
     progress = progress if first else silent
-    annotations = training_captions(place, cache, captions, columns, progress, format)
+    omissions = Omissions()
+    annotations = training_captions(place, cache, captions, columns, progress, format, omissions)
     with place.locked(progress) if first else nullcontext():
         folder = place.runs / name
         scale = _prepared(cache, annotations, device, progress, config.phrases > 0) if first else 1.0
@@ -90,11 +91,10 @@ def train(
             durable.remove(folder / "progress.json")
         scale = ranks.told(scale)
         cache = cache if first else current_cache(place.caches)
-        told = json.dumps([a.to_json() for a in annotations], sort_keys=True)
-        identity = config.identity(cache.spec.fingerprint, cache.state(), durable.sha256(told.encode()))
+        identity = config.identity(cache.spec.fingerprint, cache.state(), digest_of(annotations))
         finished = None if overwrite else _finished(folder, identity, progress)
         if finished is not None:
-            return finished
+            return replace(finished, omissions=omissions)
         corpus = load_corpus(cache, annotations, tokens=config.reads_tokens, phrases=config.phrases > 0)
         rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
         named = {rows[a.video]: a.split for a in annotations if a.split}
@@ -102,7 +102,8 @@ def train(
         if not any(kind.lower().startswith(("val", "dev")) for kind in named.values()):
             # Who names videos to choose by has said what matters, and wants all the others' captions learned.
             split = withhold(split, corpus, config.withheld, config.seed)
-        return run_training(corpus, split, cache.spec, scale, config, folder, identity, ranks=ranks, progress=progress)
+        run = run_training(corpus, split, cache.spec, scale, config, folder, identity, ranks=ranks, progress=progress)
+        return replace(run, omissions=omissions)
 
 
 def _prepared(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import shutil
 from collections import Counter
@@ -17,6 +16,7 @@ from vla.cache.receipts import Receipt
 from vla.cache.store import FeatureCache, current_cache
 from vla.cache.upkeep import unused_shards
 from vla.errors import CacheError, MissingError, VlaError
+from vla.names import Names
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.store import summary, unused_files
 from vla.stages.texts import has_encoder
@@ -228,20 +228,17 @@ def chosen_videos(cache: FeatureCache, place: Workspace, patterns: list[str]) ->
 
     Raises:
         MissingError: a pattern fits none.
+        UsageError: a bare name fits several.
     """
     known = list(cache.receipts)
     if not patterns:
         return known
-    chosen: dict[str, None] = {}
-    unknown = []
-    for pattern in patterns:
-        path = place.video_id(Path(pattern))
-        fits = [v for v in known if v in (pattern, path) or v.startswith(f"{path}/") or fnmatch.fnmatchcase(v, pattern)]
-        if not fits:
-            unknown.append(pattern)
-        chosen.update(dict.fromkeys(fits))
+    names = Names(known, place.root)
+    fits = {pattern: names.chosen(pattern, place.root, Path.cwd(), any_folder=True) for pattern in patterns}
+    unknown = [pattern for pattern, chosen in fits.items() if not chosen]
     if unknown:
         raise MissingError(f"no extracted video fits {', '.join(unknown)}: 'vla ls' lists those there are")
+    chosen = {video for some in fits.values() for video in some}
     return [v for v in known if v in chosen]
 
 

@@ -65,16 +65,16 @@ def _workspace(place: Workspace) -> Iterator[Check]:
     description = place.home / "workspace.json"
     yield Check("workspace.json", place.check, partial(durable.write_json, description, {"schema": SCHEMA}))
     lines = caption_store.lines(place)
-    damaged = [n for n, line in enumerate(lines) if not _is_caption(line)]
+    damaged = [n for n, line in enumerate(lines) if not _is_caption(line, place)]
     whole = [line for n, line in enumerate(lines) if n not in set(damaged)]
     mend = partial(caption_store.keep_lines, place, whole)
     for n in damaged:
-        yield Check(f"captions.jsonl, line {n + 1}", partial(caption_store.decoded, lines[n], f"line {n + 1}"), mend)
+        yield Check(f"captions.jsonl, line {n + 1}", partial(caption_store.decoded, lines[n], f"line {n + 1}", place), mend)
 
 
-def _is_caption(line: bytes) -> bool:
+def _is_caption(line: bytes, place: Workspace) -> bool:
     try:
-        caption_store.decoded(line, "")
+        caption_store.decoded(line, "", place)
     except CacheError:
         return False
     return True

@@ -10,7 +10,7 @@ runs/<name>/
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from vla import durable, records
 from vla.errors import CacheError, MissingError
 from vla.features import FeatureSpec
 from vla.model import AlignmentModel, ModelConfig, restore, weights_of
+from vla.omissions import Omissions
 from vla.records import Digest, FileName, NewerRecordError, Positive
 
 SCHEMA = 1
@@ -63,6 +64,7 @@ class Run:
         spec: the feature space it was trained in.
         model: configuration of the model.
         record: everything else: settings, history, metrics before and after.
+        omissions: captions that were given and not trained on; not kept with the run.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Run:
     spec: FeatureSpec
     model: ModelConfig
     record: dict[str, Any]
+    omissions: Omissions = field(default_factory=Omissions, compare=False)
 
     @property
     def is_better(self) -> bool:
