@@ -86,6 +86,7 @@ def extract(
         print_json({
             "videos": rows, "extracted": report.extracted, "frames": report.frames, "seconds": round(report.seconds, 3),
             "captions": report.captions, "texts": report.texts, "unknown": report.unknown_videos, "renamed": report.renamed,
+            "omissions": report.omissions.to_json(),
         })  # fmt: skip
     else:
         _summary(report, quiet)
@@ -128,3 +129,5 @@ def _summary(report: ExtractReport, quiet: bool) -> None:
     if report.unknown_videos:
         some = ", ".join(shown(v) for v in report.unknown_videos[:5])
         out().print(f"{len(report.unknown_videos)} names in the captions have no video here: {some}")
+    if report.omissions:
+        out().print(shown(f"left out: {report.omissions.summary()}"))

@@ -16,6 +16,7 @@ from vla.decoders.base import Decoder
 from vla.encoders.base import Encoder
 from vla.errors import VlaError
 from vla.features import FrameFeatures
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.sampling import Sampling
 
@@ -33,6 +34,7 @@ class ExtractReport:
         captions: annotations known to the workspace afterwards.
         unknown_videos: names in captions for which there is no video.
         renamed: new names of videos that were found under another one, by the old.
+        omissions: what was left out, by reason.
     """
 
     receipts: list[Receipt] = field(default_factory=list)
@@ -43,6 +45,7 @@ class ExtractReport:
     captions: int = 0
     unknown_videos: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
+    omissions: Omissions = field(default_factory=Omissions)
 
     @property
     def problems(self) -> list[Receipt]:

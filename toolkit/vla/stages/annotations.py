@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -16,9 +16,11 @@ from vla.cache.captions import Found, find
 from vla.cache.plan import find_videos
 from vla.cache.store import current_cache
 from vla.datasets import registry
+from vla.datasets._open import read_files
 from vla.datasets._reading import FaultyRowsError
 from vla.datasets.base import Annotation, Dataset, paragraphs
 from vla.errors import AnnotationError, CacheError, MissingError, UsageError
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.workspace import Workspace
 
@@ -49,6 +51,7 @@ class ImportReport:
         annotations: all of them, in the order of the files.
         output: the file that was written; None where none was asked for.
         left_out: rows that were faulty.
+        omissions: what the files have and was not kept, by reason.
         coverage: None where there was nowhere to look for videos.
     """
 
@@ -57,6 +60,7 @@ class ImportReport:
     output: Path | None = None
     left_out: int = 0
     coverage: Coverage | None = None
+    omissions: Omissions = field(default_factory=Omissions)
 
     def summary(self) -> dict[str, Any]:
         """Counts of what there is, as a JSON object; spans in seconds."""
@@ -69,6 +73,7 @@ class ImportReport:
             "annotations": len(found),
             "videos": len({a.video for a in found}),
             "left_out": self.left_out,
+            "omissions": self.omissions.to_json(),
             "kinds": dict(kinds),
             "splits": {
                 split: {"annotations": count, "videos": len({a.video for a in found if a.split == split})}
@@ -168,7 +173,7 @@ def _read(
     dataset: Dataset, files: list[Path], skip_faulty: bool, report: ImportReport, progress: ProgressCallback
 ) -> list[Annotation]:
     try:
-        return dataset.read(*files)
+        return read_files(dataset, files, report.omissions)
     except FaultyRowsError as error:
         if not error.sound:
             raise

@@ -102,7 +102,10 @@ def evaluate(
             counts,
             known.how if known and bank else "",
             figures,
-            _notes(counts, known, len(taught), place, name, run),
+            [
+                *([f"left out: {given.omissions.summary()}"] * bool(given.omissions)),
+                *_notes(counts, known, len(taught), place, name, run),
+            ],
             seed,
             compared.told if compared else "",
         )

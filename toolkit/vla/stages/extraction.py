@@ -11,6 +11,7 @@ from vla.cache.build import ExtractReport, extract_videos
 from vla.cache.plan import find_videos, make_plan
 from vla.cache.store import make_current
 from vla.cache.workers import default_workers
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.sampling import Sampling
 from vla.stages.captions import keep_captions, read_captions, sidecar_captions
@@ -58,7 +59,8 @@ def extract(
         SpecMismatchError: the workspace holds features of another encoder, and `switch` is False.
     """
     place = Workspace.open_or_create(workspace)
-    annotations = read_captions(captions, columns, format)
+    left_out = Omissions()
+    annotations = read_captions(captions, columns, format, left_out)
     videos = find_videos(paths)
     progress(Progress("load", message="loading the encoder"))
     encoder, cache = encoder_and_cache(place, choice, switch)
@@ -70,6 +72,7 @@ def extract(
             report = extract_videos(
                 cache, encoder, opener, plan, sampling, workers=workers or default_workers(), progress=progress
             )
+        report.omissions.merge(left_out)
         caption_store.rename(place, report.renamed)
         if sidecars:
             annotations = [*annotations, *sidecar_captions(report, place, progress)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ import numpy as np
 from vla.cache import captions as caption_store
 from vla.cache.store import FeatureCache
 from vla.corpus import Corpus, Query, load_corpus, texts_to_cache
+from vla.datasets._fitting import fit_spans
 from vla.datasets.base import Annotation, paragraphs
 from vla.errors import MissingError
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
-from vla.stages.captions import each_once, read_captions
+from vla.stages.captions import durations_of, each_once, read_captions
 from vla.stages.encoder import encoder_of
 from vla.stages.known import Known
 from vla.stages.texts import has_encoder
@@ -33,11 +35,13 @@ class Given:
         annotations: of cached videos, all splits.
         names: what the file calls each video.
         missing: how many annotated videos of the split have no features.
+        omissions: what the file has and was not kept.
     """
 
     annotations: list[Annotation]
     names: dict[str, str]
     missing: int
+    omissions: Omissions = field(default_factory=Omissions)
 
 
 def annotations_of(
@@ -54,13 +58,14 @@ def annotations_of(
         MissingError: there are none.
     """
     have = set(cache.video_ids())
+    omissions = Omissions()
     if path is None:
         stored = caption_store.load(place)
         usable = each_once([a for a in stored if a.video in have])
         lost = {a.video for a in stored if _is_of(a, split)} - have
         names = {a.video: a.video for a in usable}
     else:
-        listed = read_captions(path, columns, format)
+        listed = read_captions(path, columns, format, omissions)
         matched = caption_store.match(listed, have, place, path.parent)
         usable, absent = matched.annotations, set(matched.unknown)
         lost = {a.video for a in listed if _is_of(a, split)} & absent
@@ -69,7 +74,7 @@ def annotations_of(
     if not usable:
         where = f"{path} names none of the {len(have)} extracted videos" if path else "the workspace knows no captions"
         raise MissingError(f"{where}: give annotations of extracted videos with --captions FILE")
-    return Given(usable, names, len(lost))
+    return Given(fit_spans(usable, durations_of(cache), omissions), names, len(lost), omissions)
 
 
 def _is_of(annotation: Annotation, split: str) -> bool:

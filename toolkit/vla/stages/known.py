@@ -11,9 +11,11 @@ from vla import durable
 from vla.cache import captions as caption_store
 from vla.cache.store import FeatureCache
 from vla.corpus import load_corpus
+from vla.datasets._fitting import fit_spans
 from vla.datasets.base import Annotation
 from vla.errors import MissingError, UsageError
-from vla.stages.captions import each_once
+from vla.omissions import Omissions
+from vla.stages.captions import durations_of, each_once
 from vla.train.checkpoint import Run
 from vla.train.config import TrainConfig
 from vla.train.split import split_rows, withhold
@@ -47,7 +49,8 @@ def trained_on(place: Workspace, cache: FeatureCache, run: Run | None, given: li
     have = set(cache.video_ids())
     stored = [a for a in caption_store.load(place) if a.video in have]
     if run is not None:
-        for annotations in _candidates(given, stored):
+        fitted = fit_spans(each_once(stored), durations_of(cache), Omissions())
+        for annotations in (*_candidates(given, stored), fitted):
             found = _if_of_run(annotations, run, cache)
             if found is not None:
                 return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vla.datasets.base import Annotation
 from vla.encoders._device import choose_device
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, UsageError
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.stages.captions import training_captions
 from vla.stages.encoder import encoder_of
@@ -72,7 +74,8 @@ def train(
     # One of the processes that share a run writes and speaks; the others wait until what they read is there.
     first = ranks.rank == 0
     progress = progress if first else silent
-    annotations = training_captions(place, cache, captions, columns, progress, format)
+    left_out = Omissions()
+    annotations = training_captions(place, cache, captions, columns, progress, format, left_out)
     with place.locked(progress) if first else nullcontext():
         folder = place.runs / name
         scale = _prepared(cache, annotations, device, progress, config.phrases > 0) if first else 1.0
@@ -92,7 +95,8 @@ def train(
         if not any(kind.lower().startswith(("val", "dev")) for kind in named.values()):
             # Who names videos to choose by has said what matters, and wants all the others' captions learned.
             split = withhold(split, corpus, config.withheld, config.seed)
-        return run_training(corpus, split, cache.spec, scale, config, folder, identity, ranks=ranks, progress=progress)
+        run = run_training(corpus, split, cache.spec, scale, config, folder, identity, ranks=ranks, progress=progress)
+        return replace(run, record={**run.record, "omissions": left_out.to_json()})
 
 
 def _prepared(
