@@ -116,7 +116,7 @@ class Times:
         start, end = cells
         lists = [listed(cell) for cell in cells]
         if lists[0] is not None and lists[1] is not None and len(lists[0]) == len(lists[1]):
-            return [self._span(a, b, last, row) for a, b in zip(*lists, strict=True)]  # type: ignore[arg-type]
+            return [self._span(a, b, last, row) for a, b in zip(*lists, strict=True)]
         if is_missing(start) and is_missing(end):
             return []
         if is_missing(start) or is_missing(end):

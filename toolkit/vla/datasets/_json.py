@@ -12,7 +12,7 @@ from vla.errors import AnnotationError
 
 _DECODER = json.JSONDecoder()
 # Bytes of memory by the mark that begins or follows a value: an empty list, an object with its row, half a text, a number.
-_COSTS = {"[": 64, "{": 600, '"': 28, ",": 24}
+_COSTS = {"[": 120, "{": 600, '"': 28, ",": 24}
 _MOST_MEMORY = 2 << 30
 _SOLID = re.compile(r"[^\s,:]")
 

@@ -250,7 +250,7 @@ def _with_split(annotation: Annotation, split: str) -> Annotation:
 def _from_csv(
     path: Path, text: str, delimiter: str, columns: tuple[str, ...], quoted: bool, problems: Problems
 ) -> Rows:
-    require_room(path, text, {"\n" if "\n" in text else "\r": 1100, delimiter: 60})
+    require_room(path, text, {"\n" if "\n" in text else "\r": 1100, delimiter: 100})
     records = list(records_of(text, delimiter, quoted, problems))
     header_line, is_named = 1, bool(columns)
     if not is_named and records:

@@ -97,7 +97,8 @@ def _within(
             # Where an array is asked for by name, the others are not what is meant.
             if not wanted.key:
                 stored = Stored(full, partial(_read_alone, found, place))
-                if found.shape is None or len(found.shape) < 2 or found.dtype.kind not in "fiu":
+                shape, kind = _shape_and_kind(found)
+                if kind and (len(shape) < 2 or kind not in "fiu"):
                     odd.append(stored)
                 else:
                     yield stored
@@ -132,9 +133,19 @@ def _fields(group: h5py.Group, names: list[str], wanted: Wanted) -> set[str]:
 
 
 def _is_features(found: object) -> bool:
-    return (
-        isinstance(found, h5py.Dataset) and frames_and_width(found.shape or ()) is not None and found.dtype.kind == "f"
-    )
+    if not isinstance(found, h5py.Dataset):
+        return False
+    shape, kind = _shape_and_kind(found)
+    return frames_and_width(shape) is not None and kind == "f"
+
+
+def _shape_and_kind(dataset: h5py.Dataset) -> tuple[tuple[int, ...], str]:
+    """Shape, and numpy's letter of the type; no letter where the file tells lies, which reading will say."""
+    try:
+        with blaming(_Place(dataset)):
+            return tuple(dataset.shape or ()), str(dataset.dtype.kind)
+    except FormatError:
+        return (), ""
 
 
 def _is_video(group: h5py.Group, wanted: Wanted, names: set[str]) -> bool:
