@@ -25,6 +25,7 @@ RANKS = (
         "_lexicon",
         "sampling",
         "durable",
+        "inputs",
         "layout",
         "records",
         "omissions",

@@ -32,12 +32,13 @@ def weighted(texts: list[str] | None, usual: float, option: str) -> tuple[Weight
 def lines(path: Path) -> list[str]:
     """The queries in a file, one a line; blank lines are none."""
     from vla.errors import UsageError
+    from vla.inputs import read_regular
 
     try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        data = (
+            sys.stdin.buffer.read() if str(path) == "-" else read_regular(path, what="file of queries (- reads stdin)")
+        )
         every = data.decode("utf-8-sig").splitlines()
-    except OSError as error:
-        raise UsageError(f"the queries cannot be read from {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"the queries in {path} are no UTF-8 text (byte {error.start}): save them as UTF-8") from error
     found = [line.strip() for line in every if line.strip()]

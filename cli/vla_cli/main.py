@@ -111,7 +111,9 @@ def main() -> None:
     try:
         app()
     except VlaError as error:
-        sys.exit(_fail(str(error), next((code for kind, code in _CODES if isinstance(error, kind)), UNFIT)))
+        sys.exit(
+            _fail(_with_flags(str(error)), next((code for kind, code in _CODES if isinstance(error, kind)), UNFIT))
+        )
     except SystemExit as leaving:
         # typer turns Ctrl-C into this code and says nothing.
         if leaving.code == INTERRUPTED:
@@ -126,6 +128,18 @@ def main() -> None:
         sys.exit(
             _fail(f"unexpected {type(error).__name__}: {error}\nThis is a defect of vla. VLA_DEBUG=1 shows where.", 70)
         )
+
+
+def _with_flags(message: str) -> str:
+    """The message with `caption_column=` written as the option `--caption-column`: the library knows no command line."""
+    if "=" not in message:
+        return message
+    import re
+
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    chosen = [commands[word] for word in sys.argv[1:] if word in commands][:1]
+    flags = {p.name: max(p.opts, key=len) for command in chosen for p in command.params if p.opts[0].startswith("-")}
+    return re.sub(r"(?<![\w.-])([a-z]+(?:_[a-z]+)*)=(?![=\w])", lambda m: flags.get(m[1], m[0]), message)
 
 
 def _fail(message: str, code: int) -> int:

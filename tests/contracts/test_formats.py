@@ -194,7 +194,7 @@ BAD = {
 }
 NOT_IN_A_TABLE = {
     "a row": (values()[0], None, "shape (3,)"),
-    "a block": (values()[None], None, "pooled features are needed"),
+    "a block": (np.stack([values()] * 2), None, "pooled features are needed"),
     "no frames": (values(0), None, "empty"),
     "no width": (values(4, 0), None, "empty"),
     "too few times": (values(3), [0.0, 1.0], "3 frames need as many times"),

@@ -84,7 +84,7 @@ def test_json(value, expected, indent, tmp_path):
         ("x.json", '[\n{"caption": "a", "start": 1}]', "line 2: start 1 without end"),
         ("x.json", '[\n{"caption": "a", "start": 2, "end": 1}]', "line 2: span 2.0 to 1.0 s must end after"),
         ("x.json", '[\n{"caption": "a", "start": -2, "end": 1}]', "line 2: span -2.0 to 1.0 s starts before 0"),
-        ("x.json", '[\n{"caption": "a", "start": NaN, "end": 1}]', "line 2: span nan to 1.0 s: both must be finite"),
+        ("x.json", '[\n{"caption": "a", "start": NaN, "end": 1}]', "line 2: end 1 without start"),
         ("x.en.srt", "1\n00:00:02,000 --> 00:00:01,000\na\n", "line 2: span 2.0 to 1.0 s must end after"),
     ],
 )

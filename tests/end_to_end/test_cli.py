@@ -119,7 +119,7 @@ def test_a_filter_and_a_file_of_queries(world):
     (folder / "nothing.txt").write_text("\n \n", "utf-8")
     (folder / "latin.txt").write_bytes(b"caf\xe9\n")
     for bad, words in (
-        (("--queries", "nothing.txt"), "no query"), (("--queries", "missing.txt"), "cannot be read"),
+        (("--queries", "nothing.txt"), "no query"), (("--queries", "missing.txt"), "there is no file"),
         (("--queries", "latin.txt"), "UTF-8"), ((), "what to look for"), (("x", "--longer", "soon"), "no length"),
         (("x", "--since", "yesterday"), "no day"), (("x", "--longer", "2m", "--shorter", "60"), "no video is at least"),
         (("x", "--in", ""), "no pattern"),

@@ -110,11 +110,33 @@ def captions():
         ".csv": b'video,caption,start,end\na.mp4,"a dog, a cat",0,2.5\nb.mp4,rain,1:02,1:05\n',
         ".tsv": b"video\tcaption\tsplit\na.mp4\ta dog\ttrain\n",
         ".jsonl": b'{"video": "a.mp4", "caption": "a dog", "spans": [[0, 2.5]]}\n{"video": "b", "caption": "rain", "start": 1, "end": 2}\n',
+        ".JSON": b'[{"videoID": "a", "timestamp": [["0:01", "0:02"], [3, 4]], "caption": ["a dog", "rain"]}]',
+        ".JSONL": b'{"video": "a", "question": "what?", "choices": ["a", "b"], "answer": "B"}\n{"video": "b", "question": "n?", "count": 3}',
+        ".CSV": b'sep=;\r\nYoutubeID;Start (ms);End (ms);Caption\r\na;1500;2500;a dog\r\nb;nan;nan;rain\r\n',
+        ".VTT": b"WEBVTT\n\n00:01.000 --> 00:02.000\n \na<00:01.500><c> dog</c>\n\n00:02.000 --> 00:03.000\na dog\nruns\n",
+        ".ass": b"[Events]\nFormat: Layer, Start, End, Text\nDialogue: 0,0:00:01.00,0:00:02.50,{\\b1}a dog\\Nruns\n",
         ".json": b'[{"video": "a.mp4", "caption": "a dog", "start": 0, "end": 2}, {"video": "b", "caption": "rain"}]',
         ".srt": b"1\n00:00:01,000 --> 00:00:02,500\na dog\n\n2\n00:00:03,000 --> 00:00:04,000\n<i>rain</i>\n",
         ".vtt": b"WEBVTT\n\n00:01.000 --> 00:02.500 line:0\na dog\n\nNOTE x\n\n00:03.000 --> 00:04.000\nrain\n",
     }  # fmt: skip
     return _by_suffix({content: suffix for suffix, content in goods.items()}, read_annotations)
+
+
+def beside():
+    """What lies beside a video: JSON of recognisers and players, texts."""
+    from vla.datasets._open import read_beside
+    from vla.omissions import Omissions
+
+    goods = {
+        ".json": b'{"text": "a dog", "segments": [{"start": 0.0, "end": 1.0, "text": " a dog", "tokens": [1]}], "language": "en"}',
+        ".JSON": b'{"transcription": [{"timestamps": {"from": "00:00:00,000", "to": "00:00:01,000"}, "text": " a dog"}]}',
+        ".Json": b'{"events": [{"tStartMs": 0, "dDurationMs": 900}, {"tStartMs": 0, "dDurationMs": 9, "segs": [{"utf8": "a dog"}]}]}',
+        ".txt": b"a dog\nrain\n",
+        ".srt": b"1\n00:00:01,000 --> 00:00:02,500\na dog\n",
+    }
+    return _by_suffix(
+        {content: suffix for suffix, content in goods.items()}, lambda path: read_beside(path, "v", Omissions())
+    )
 
 
 def released_features():
@@ -134,9 +156,16 @@ def released_features():
     with h5py.File(made[".h5"], "w") as file:
         file["a/features"], file["a/timestamps"] = values, times
         file.create_dataset("b", data=values, chunks=(7, 8), compression="gzip", shuffle=True)
+    many = {".NPZ": io.BytesIO(), ".PT": io.BytesIO(), ".H5": io.BytesIO()}
+    np.savez(many[".NPZ"], v_one=values, v_two=values[:5])
+    torch.save({"v_one": torch.from_numpy(values), "v_two": {"c3d": torch.from_numpy(values)}}, many[".PT"])
+    with h5py.File(many[".H5"], "w") as file:
+        file["v_0/c3d_features"], file["v_1/c3d_features"], file["fps"] = values, values[None], 25.0
+    made |= many
     with tarfile.open(fileobj=made[".tar"], mode="w") as archive:
         record = json.dumps({"video": "v", "timestamps_seconds": times.tolist()}).encode()
         for name, content in {
+            "b_1.0_2.5.npy": made[".npy"].getvalue(),
             "a.npy": made[".npy"].getvalue(),
             "a.json": record,
             "b.npy": made[".npy"].getvalue(),
@@ -165,7 +194,7 @@ def _released(kinds):
 
     def read_all(path):
         faults = []
-        for stored in formats[path.suffix].contents(path, Wanted()):
+        for stored in formats[path.suffix.lower()].contents(path, Wanted()):
             try:
                 found = stored.read()
                 assert found.values.ndim == 2 and np.isfinite(found.values).all() and found.values.nbytes < 1 << 20

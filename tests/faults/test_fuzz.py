@@ -14,6 +14,7 @@ READERS = (
     "shard_texts",
     "index",
     "captions",
+    "beside",
     "records",
     "released_features",
     "texts_with_vectors",

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from shared_data import SHARED
+from vla.errors import FormatError
 from vla.formats import registry
 from vla.formats.base import Wanted
 
@@ -99,7 +100,8 @@ def test_hdf5_with_several_models_for_each_video(tmp_path):
         for name, values in (("one", A), ("two", B)):
             file[f"{name}/clip"], file[f"{name}/slowfast"] = values, -values
     check(tmp_path, {"one": (A, None), "two": (B, None)}, key="clip")
-    assert sorted(found_in(tmp_path)) == ["one/clip", "one/slowfast", "two/clip", "two/slowfast"]
+    with pytest.raises(FormatError, match="which of its arrays holds the features.*clip .*slowfast.*--key"):
+        found_in(tmp_path)
 
 
 def test_texts_beside_exported_features_are_no_video(tmp_path):

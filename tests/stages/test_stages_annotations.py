@@ -62,14 +62,14 @@ def test_what_was_read_is_written_and_read_back(charades, tmp_path):
 def test_the_summary_counts(mixed):
     summary = import_annotations("table", [mixed]).summary()
     assert summary == {
-        "format": "table", "annotations": 6, "videos": 3, "left_out": 0, "output": None, "coverage": None,
+        "format": "table", "annotations": 6, "videos": 3, "left_out": 0,
+        "omissions": [], "output": None, "coverage": None,
         "kinds": {"caption": 3, "choice question": 1, "count question": 1, "open question": 1},
         "splits": {"train": {"annotations": 3, "videos": 1}, "val": {"annotations": 1, "videos": 1},
                    "": {"annotations": 2, "videos": 2}},
         "categories": {"CH": 1, "CW": 2}, "paragraphs": 1, "rated": 1,
         "spans": {"annotations": 2, "spans": 3, "with_several": 1, "shortest": 1.0, "median": 2.0, "longest": 4.0,
                   "after_the_end": 1},
-        "omissions": [],
     }  # fmt: skip
     json.dumps(summary, allow_nan=False)
 

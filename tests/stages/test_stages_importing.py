@@ -237,7 +237,7 @@ FAULTS = {
     "large.npy": (lambda p: np.save(p, spoiled(array(), 1e5)), "too large for float16"),
     "huge.npy": (lambda p: np.save(p, array().astype(np.float64) * 1e300), "too large for float16"),
     "row.npy": (lambda p: np.save(p, array()[0]), "shape (4,)"),
-    "block.npy": (lambda p: np.save(p, array()[None]), "shape (1, 6, 4)"),
+    "block.npy": (lambda p: np.save(p, np.stack([array()] * 2)), "shape (2, 6, 4)"),
     "wide.npy": (lambda p: np.save(p, array(dim=5)), "5 wide, those of 'm' are 4"),
     "empty.npy": (lambda p: np.save(p, array(0)), "empty"),
     "nothing.npy": (lambda p: p.touch(), ""),
@@ -246,7 +246,7 @@ FAULTS = {
     "objects.npy": (lambda p: np.save(p, np.array([{}], object), allow_pickle=True), "Python objects"),
     "back.npz": (lambda p: np.savez(p, feats=array(2), times=[1, 0]), "times decrease"),
     "short.npz": (lambda p: np.savez(p, feats=array(2), times=[1]), "2 frames need as many times"),
-    "which.npz": (lambda p: np.savez(p, x=array(), y=array()), "--key"),
+    "which.npz": (lambda p: np.savez(p, clip=array(), resnet=array()), "--key"),
     "whole.npy": (lambda p: np.save(p, np.ones((3, 4), np.uint8)), "uint8"),
     "cut.npy": (lambda p: p.write_bytes(_bytes(array(100))[:700]), "claims an array"),
     "folder.npy": (lambda p: p.mkdir(), None),  # a folder is looked into, not read

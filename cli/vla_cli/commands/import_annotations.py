@@ -81,6 +81,8 @@ def _show(report: ImportReport) -> None:
     print_table(("", "annotations", "videos"), rows, numeric=("annotations", "videos"))
     out().print(f"{found['annotations']} annotations of {found['videos']} videos{left_out}: {shown(report.output)}")
     out().print(shown(_times(found)))
+    if report.omissions:
+        out().print(shown(f"left out: {report.omissions.summary()}"))
     if report.coverage is not None:
         looked = report.coverage
         out().print(shown(f"{looked.there} of {found['videos']} videos are in {looked.where}"))

@@ -95,7 +95,7 @@ def import_features(
         print_json({
             "videos": rows, "imported": report.imported, "replaced": report.replaced, "frames": report.frames,
             "texts": report.texts, "other_texts": report.other_texts, "seconds": round(report.seconds, 3),
-            "spec": report.spec.to_json() if report.spec else None,
+            "spec": report.spec.to_json() if report.spec else None, "omissions": report.omissions.to_json(),
         })  # fmt: skip
     else:
         _summary(report, quiet, dry_run)
@@ -105,7 +105,7 @@ def import_features(
 
 def _summary(report: ImportFeaturesReport, quiet: bool, dry_run: bool) -> None:
     """What was done, and a line for each problem."""
-    from vla_cli.render import clock, out, print_table, say
+    from vla_cli.render import clock, out, print_table, say, shown
 
     if report.problems:
         rows = [(r.video_id, r.codec, r.reason) for r in report.problems]
@@ -126,3 +126,5 @@ def _summary(report: ImportFeaturesReport, quiet: bool, dry_run: bool) -> None:
         out().print(f"{report.texts} texts {verb}")
     if report.spec:
         out().print(f"features of {report.spec.model!r}, {report.spec.dim} wide, {report.spec.sampling}")
+    if report.omissions:
+        out().print(shown(f"left out: {report.omissions.summary()}"))

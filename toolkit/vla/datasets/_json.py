@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vla.errors import AnnotationError
 
 _DECODER = json.JSONDecoder()
+# Bytes of memory by the mark that begins or follows a value: an empty list, an object with its row, half a text, a number.
+_COSTS = {"[": 120, "{": 600, '"': 28, ",": 24}
+_MOST_MEMORY = 2 << 30
 _SOLID = re.compile(r"[^\s,:]")
 
 
@@ -36,8 +39,28 @@ def parse(text: str) -> Any:
         raise NotJSONError(f"not usable as JSON: {error}", 1) from error
 
 
+def require_room(path: Path, text: str, costs: Mapping[str, int] = _COSTS) -> None:
+    """Refuse a text that would take more than 2 GiB of memory once it is taken apart; a valid captions file never does.
+
+    Args:
+        path: the file, for the message.
+        text: all of it.
+        costs: bytes of memory for each occurrence of a character.
+
+    Raises:
+        AnnotationError: it would.
+    """
+    size = sum(cost * text.count(mark) for mark, cost in costs.items())
+    if size > _MOST_MEMORY:
+        raise AnnotationError(
+            f"{path} holds so many values that reading it would take {size / 2**30:.1f} GiB of memory; "
+            f"at most {_MOST_MEMORY >> 30} GiB are used: is it a captions file? Split it if it is"
+        )
+
+
 def parse_file(text: str, path: Path) -> Any:
     """The value that the `text` of the file at `path` holds; raises AnnotationError with the file and line if none."""
+    require_room(path, text)
     try:
         return parse(text)
     except NotJSONError as error:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import codecs
-import os
 import re
-import stat
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
+from vla.inputs import read_regular
 
 _REPORTED = 20
+_NUMBERS = re.compile(r"\d+(?:[.,:/-]\d+)*")
+_WORDS = re.compile(r"[^\W\d_]+")
 _SPLITS = {"training": "train", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "testing": "test"}
 
 
@@ -32,18 +33,37 @@ class FaultyRowsError(AnnotationError):
         self.sound = sound
 
 
+class OtherContentError(AnnotationError):
+    """A sound file of another meaning: telemetry, labels, somebody's metadata. Beside a video it is passed over."""
+
+
+def is_readings(texts: Sequence[str]) -> bool:
+    """True if nine in ten of the texts are readings of instruments or tables of numbers: telemetry, boxes, dates."""
+    there = [text for text in texts if text.strip()]
+    return bool(there) and sum(map(_is_reading, there)) >= 0.9 * len(there)
+
+
+def _is_reading(text: str) -> bool:
+    numbers, words = len(_NUMBERS.findall(text)), len(_WORDS.findall(text))
+    return numbers > 0 and (words == 0 or (numbers >= 4 and 2 * numbers >= words))
+
+
 class Problems:
     """The faults of one file, gathered so that a person can mend them in one go."""
 
     def __init__(self) -> None:
         self._found: list[tuple[int, str]] = []
+        self._count = 0
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
     def add(self, line: int, message: str) -> None:
-        """Notes a fault; lines count from 1."""
+        """Notes a fault; lines count from 1. Of very many only the first are kept, and their count."""
+        self._count += 1
         self._found.append((line, message))
+        if len(self._found) > 1000 * _REPORTED:
+            self._found = sorted(self._found, key=lambda fault: fault[0])[:_REPORTED]
 
     def raise_if_any(self, path: Path, sound: Iterable[Annotation] = ()) -> None:
         """Nothing, if no fault was noted.
@@ -55,11 +75,11 @@ class Problems:
             return
         ordered = sorted(self._found, key=lambda fault: fault[0])
         lines = [f"  line {line}: {message}" for line, message in ordered[:_REPORTED]]
-        if len(ordered) > _REPORTED:
-            lines.append(f"  and {len(ordered) - _REPORTED} more")
-        count = "1 fault" if len(ordered) == 1 else f"{len(ordered)} faults"
+        if self._count > _REPORTED:
+            lines.append(f"  and {self._count - _REPORTED} more")
+        count = "1 fault" if self._count == 1 else f"{self._count} faults"
         message = f"{path} has {count}; mend the file and try again:\n" + "\n".join(lines)
-        raise FaultyRowsError(message, len(ordered), list(sound))
+        raise FaultyRowsError(message, self._count, list(sound))
 
 
 def read_each(paths: Iterable[Path], read_one: Callable[[Path], list[Annotation]]) -> list[Annotation]:
@@ -95,6 +115,8 @@ def read_each(paths: Iterable[Path], read_one: Callable[[Path], list[Annotation]
         faulty = [error for error in errors if isinstance(error, FaultyRowsError)]
         if len(faulty) == len(errors):
             raise FaultyRowsError(message, sum(error.faults for error in faulty), annotations)
+        if all(isinstance(error, OtherContentError) for error in errors):
+            raise OtherContentError(message)
         raise AnnotationError(message)
     return annotations
 
@@ -112,21 +134,14 @@ def split_named(word: str) -> str:
 
 
 def read_text(path: Path, limit_bytes: int = 256 * 2**20) -> str:
-    """The text of a regular file: UTF-8 with or without a mark, or UTF-16 with one. Line ends stay as they are.
+    """Read the text of a regular file: UTF-8 with or without a mark, or UTF-16. Line ends stay as they are.
 
     Raises:
         AnnotationError: the file is missing, not regular, not readable, larger than `limit_bytes`, not in one of these
             encodings (the message has the byte offset), or holds a NUL (the message has the line).
     """
-    raw = _read_bytes(path, limit_bytes)
-    encoding, mark = "utf-8", b""
-    for name, bom in (
-        ("utf-8", codecs.BOM_UTF8),
-        ("utf-16-le", codecs.BOM_UTF16_LE),
-        ("utf-16-be", codecs.BOM_UTF16_BE),
-    ):
-        if raw.startswith(bom):
-            encoding, mark = name, bom
+    raw = read_regular(path, limit_bytes, AnnotationError, "captions file")
+    encoding, mark = _encoding(raw)
     try:
         text = raw[len(mark) :].decode(encoding)
     except UnicodeDecodeError as error:
@@ -141,25 +156,18 @@ def read_text(path: Path, limit_bytes: int = 256 * 2**20) -> str:
     return text
 
 
-def _read_bytes(path: Path, limit_bytes: int) -> bytes:
-    try:
-        # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError as error:
-        raise AnnotationError(f"there is no file {path}") from error
-    except (OSError, ValueError) as error:
-        raise AnnotationError(f"{path} cannot be opened: {error}") from error
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise AnnotationError(f"{path} is not a regular file, so it cannot hold captions")
-        if status.st_size > limit_bytes:
-            raise AnnotationError(
-                f"{path} has {status.st_size} bytes, more than the {limit_bytes} a captions file may have; split it"
-            )
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(status.st_size)
-    except OSError as error:
-        raise AnnotationError(f"{path} cannot be read: {error}") from error
-    finally:
-        os.close(handle)
+def _encoding(raw: bytes) -> tuple[str, bytes]:
+    """Name of the encoding, and the mark in front of the text."""
+    for name, bom in (
+        ("utf-8", codecs.BOM_UTF8),
+        ("utf-16-le", codecs.BOM_UTF16_LE),
+        ("utf-16-be", codecs.BOM_UTF16_BE),
+    ):
+        if raw.startswith(bom):
+            return name, bom
+    # Without a mark: both byte orders of UTF-16 have a NUL beside each ASCII character, and UTF-8 text has none.
+    start = raw[:64]
+    for name, zero, other in (("utf-16-le", 1, 0), ("utf-16-be", 0, 1)):
+        if len(start) >= 2 and not any(start[zero::2]) and all(start[other::2]):
+            return name, b""
+    return "utf-8", b""

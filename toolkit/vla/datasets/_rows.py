@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,16 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vla.datasets._json import NotJSONError, elements, kind_of, members, parse, parse_file
+from vla.datasets._csv import delimiter_of, records_of
+from vla.datasets._json import NotJSONError, elements, kind_of, members, parse, parse_file, require_room
 from vla.datasets._reading import Problems, read_text, split_named, split_of
 from vla.datasets._times import Spans, check_span, seconds
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
 
+_MOST_OTHERS = 1000
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json")
-
-_DELIMITERS = ",;\t"
-_FIELD_LIMIT = 10 * 2**20
 
 
 @dataclass(frozen=True)
@@ -162,14 +159,15 @@ def read_rows(
     text = text_with(path, suffixes)
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv", ".txt"):
-        parted = delimiter or ("\t" if suffix == ".tsv" else _delimiter(text))
+        parted = delimiter or delimiter_of(text, "\t" if suffix == ".tsv" else "")
         return _from_csv(path, text, parted, tuple(columns), quoted, problems)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if suffix == ".jsonl":
+        require_room(path, text)
         return from_objects(path, _jsonl_values(text, problems), problems)
-    whole = parse_file(text, path)
-    if not isinstance(whole, list):
-        raise AnnotationError(f"{path} must hold a list of objects, one for each caption, not one {kind_of(whole)}")
+    kind = kind_of(parse_file(text, path))
+    if kind != "list":
+        raise AnnotationError(f"{path} must hold a list of objects, one for each caption, not one {kind}")
     return from_objects(path, ((line, value) for _, line, value in elements(text)), problems)
 
 
@@ -182,9 +180,9 @@ def read_members(
         AnnotationError: the file cannot be read, is empty, or holds no JSON object.
     """
     text = text_with(path, suffixes).replace("\r\n", "\n").replace("\r", "\n")
-    whole = parse_file(text, path)
-    if not isinstance(whole, dict):
-        raise AnnotationError(f"{path} must hold an object with a member for each video, not one {kind_of(whole)}")
+    kind = kind_of(parse_file(text, path))
+    if kind != "object":
+        raise AnnotationError(f"{path} must hold an object with a member for each video, not one {kind}")
     lines: dict[str, int] = {}
     for name, _, line, value in members(text):
         if name in lines:
@@ -196,7 +194,13 @@ def read_members(
 
 def from_objects(path: Path, values: Iterable[tuple[int, Any]], problems: Problems) -> Rows:
     """Rows of JSON values with their lines; those that are no objects go to `problems`."""
-    listed = list(values)
+    listed: list[tuple[int, Any]] = []
+    is_table = False
+    for line, value in values:
+        listed.append((line, value))
+        is_table = is_table or isinstance(value, dict)
+        if not is_table and len(listed) == _MOST_OTHERS:
+            raise AnnotationError(f"{path} lists no objects: its first {_MOST_OTHERS} elements are not one {{...}}")
     shared = Counter(line for line, _ in listed)
     rows: list[Row] = []
     columns: dict[str, None] = {}
@@ -243,19 +247,11 @@ def _with_split(annotation: Annotation, split: str) -> Annotation:
     return annotation if annotation.split == split else replace(annotation, split=split)
 
 
-def _delimiter(text: str) -> str:
-    header = next(line for line in io.StringIO(text, newline="") if line.strip())
-    return max(_DELIMITERS, key=header.count)
-
-
 def _from_csv(
     path: Path, text: str, delimiter: str, columns: tuple[str, ...], quoted: bool, problems: Problems
 ) -> Rows:
-    limit = csv.field_size_limit(_FIELD_LIMIT)
-    try:
-        records = list(_records(text, delimiter, quoted, problems))
-    finally:
-        csv.field_size_limit(limit)
+    require_room(path, text, {"\n" if "\n" in text else "\r": 1100, delimiter: 100})
+    records = list(records_of(text, delimiter, quoted, problems))
     header_line, is_named = 1, bool(columns)
     if not is_named and records:
         header_line, header = records.pop(0)
@@ -272,29 +268,6 @@ def _from_csv(
             advice = f"; quote those that hold {delimiter!r}" if quoted else ""
             problems.add(line, f"{wanted} and this row {len(fields)}{advice}")
     return Rows(columns, header_line, rows)
-
-
-def _records(text: str, delimiter: str, quoted: bool, problems: Problems) -> Iterator[tuple[int, list[str]]]:
-    # newline="" splits at \n, \r\n and a lone \r as they stand; str.splitlines would also split inside captions.
-    lines = io.StringIO(text, newline="")
-    reader = csv.reader(
-        lines,
-        delimiter=delimiter,
-        strict=True,
-        skipinitialspace=quoted,
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-    )
-    while True:
-        line = reader.line_num + 1
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            problems.add(line, f"{error}; is a quote opened and not closed? What follows could not be read")
-            return
-        if any(field.strip() for field in fields):
-            yield line, fields
 
 
 def _jsonl_values(text: str, problems: Problems) -> Iterator[tuple[int, Any]]:

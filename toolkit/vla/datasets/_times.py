@@ -10,6 +10,8 @@ from vla.errors import AnnotationError
 Spans = tuple[tuple[float, float], ...]
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# Cells that pandas, R and JavaScript write where there is no value.
+_MISSING = frozenset(("", "nan", "none", "null", "nat", "na", "n/a", "<na>", "undefined"))
 _CLOCK = re.compile(r"(-?)(?:([0-9]{1,6}):)?([0-9]{1,6}):([0-9]{1,2}(?:\.[0-9]*)?)")
 
 
@@ -49,12 +51,12 @@ def seconds(value: object) -> float:
 
 
 def spans_of(start: object, end: object) -> Spans:
-    """The one span from `start` to `end`, or none where both are None or blank: the caption tells of the whole video.
+    """The one span from `start` to `end`, or none where both are missing: the caption tells of the whole video.
 
     Raises:
         AnnotationError: only one of them is there, one is not a time, or they are not a span.
     """
-    has_start, has_end = not _is_blank(start), not _is_blank(end)
+    has_start, has_end = not is_missing(start), not is_missing(end)
     if has_start != has_end:
         there, lacking = ("start", "end") if has_start else ("end", "start")
         raise AnnotationError(f"{there} {(start if has_start else end)!r:.60} without {lacking}; give both or neither")
@@ -75,5 +77,8 @@ def check_span(start: float, end: float) -> None:
         raise AnnotationError(f"span {start} to {end} s must end after its start")
 
 
-def _is_blank(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+def is_missing(value: object) -> bool:
+    """True for None, NaN, a blank text, and the words that tools write for no value (`nan`, `None`, `null`, `<NA>`)."""
+    if isinstance(value, str):
+        return value.strip().casefold() in _MISSING
+    return value is None or value != value

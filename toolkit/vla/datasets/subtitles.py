@@ -9,12 +9,20 @@ from vla.datasets._cues import SUFFIXES, read_cues
 from vla.datasets._reading import read_each
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
+from vla.omissions import Omissions
 
 
 class Dataset:
-    """Reads SubRip (`.srt`) and WebVTT (`.vtt`)."""
+    """Reads SubRip (`.srt`), WebVTT (`.vtt`) and SubStation Alpha (`.ass`, `.ssa`).
 
-    files: ClassVar[str] = "x.srt or x.vtt of the video x"
+    Attributes:
+        omissions: of the files last read: cues of no length.
+    """
+
+    files: ClassVar[str] = "x.srt, x.vtt or x.ass of the video x"
+
+    def __init__(self) -> None:
+        self.omissions = Omissions()
 
     def read(self, *paths: Path) -> list[Annotation]:
         """One annotation for each cue that has text.
@@ -22,10 +30,10 @@ class Dataset:
         Raises:
             AnnotationError: a file is not subtitles, or holds faults; one error names them all.
         """
-        return read_each(paths, _read)
+        self.omissions = Omissions()
+        return read_each(paths, self._read)
 
-
-def _read(path: Path) -> list[Annotation]:
-    if path.suffix.lower() not in SUFFIXES:
-        raise AnnotationError(f"{path}: subtitles are {' or '.join(SUFFIXES)}, not {path.suffix!r}")
-    return read_cues(path, video=path.stem)
+    def _read(self, path: Path) -> list[Annotation]:
+        if path.suffix.lower() not in SUFFIXES:
+            raise AnnotationError(f"{path}: subtitles are {' or '.join(SUFFIXES)}, not {path.suffix!r}")
+        return read_cues(path, path.stem, self.omissions)

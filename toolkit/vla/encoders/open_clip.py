@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional
 
 from vla.encoders._alone import TextsAlone, remembered
+from vla.encoders._bpe import vocabulary_text
 from vla.encoders._convolutions import fused, layout_of
 from vla.encoders._device import DTYPES, choose_device, choose_dtype, one_core
 from vla.encoders._imports import import_open_clip
@@ -261,6 +262,7 @@ def _tokenizer(open_clip: Any, name: str) -> Any:
     folder = Path(name.removeprefix("local-dir:"))
     if name.startswith("local-dir:") and (folder / _VOCABULARY).is_file():
         # A configuration can only name its vocabulary relative to the current folder; we know where it lies.
+        vocabulary_text(folder / _VOCABULARY)  # open_clip unpacks it whatever its size
         return open_clip.get_tokenizer(name, bpe_path=str(folder / _VOCABULARY))
     return open_clip.get_tokenizer(name)
 

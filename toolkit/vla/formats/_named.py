@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from vla.errors import FormatError
-from vla.formats.base import Released, Wanted, released
+from vla.formats.base import Released, Wanted, frames_and_width, released
 
 FEATURES = ("features", "feats", "frame_features", "video_features", "values", "embeddings", "arr_0")
 _TIMES = ("timestamps_seconds", "timestamps_ms", "timestamps", "times")
 _DURATIONS = ("duration_seconds", "duration")
 _NAMED = 8
+# Words of the names that arrays of features have: those of models and of what they give, and not of videos.
+_MODEL_WORDS = re.compile(
+    r"feat\w*|emb\w*|vec\w*|values|c3d\w*|i3d\w*|s3d\w*|clip\w*|slowfast\w*|resnet\w*|vit\w*|vgg\w*|dino\w*|siglip\w*|rgb|flow|"
+    r"pool\d*|fc\d*|appearance|motion|objects?|audio|visual|hidden|pooled|last|state|output|tokens?|data|x|arr|\d{1,4}|[bl]\d*|large|base",
+    re.IGNORECASE,
+)
 
 
 def features_key(shapes: Mapping[str, tuple[int, ...]], wanted: Wanted, place: object) -> str:
@@ -28,12 +35,31 @@ def features_key(shapes: Mapping[str, tuple[int, ...]], wanted: Wanted, place: o
             raise FormatError(f"{place} has no array {wanted.key!r}; it has {there or 'none'}")
         return wanted.key
     usual = [name for name in FEATURES if name in shapes]
-    found = usual or [name for name, shape in shapes.items() if len(shape) == 2]
+    found = usual or [name for name, shape in shapes.items() if frames_and_width(shape)]
     if len(found) != 1:
         raise FormatError(
             f"{place}: which of its arrays holds the features? It has {there or 'none'}: name it by --key"
         )
     return found[0]
+
+
+def names_a_model(name: str) -> bool:
+    """True for names like `c3d_features`, `clip_vitb32` and `embeddings`: all their words are those of models and outputs."""
+    words = re.findall(r"[^\W_]+", name)
+    return bool(words) and not all(w.isdigit() for w in words) and all(_MODEL_WORDS.fullmatch(w) for w in words)
+
+
+def videos_in(shapes: Mapping[str, tuple[int, ...]], wanted: Wanted) -> list[str]:
+    """Names of the arrays that are each a video's features; none where the arrays are those of one video.
+
+    They are a video each if there are several of one width, none of a usual name, and not all named after models.
+    """
+    if wanted.key or wanted.times_key or any(name in shapes for name in (*FEATURES, *_TIMES, *_DURATIONS)):
+        return []
+    fitting = {name: width for name, shape in shapes.items() if (width := frames_and_width(shape))}
+    if len(fitting) < 2 or len({width[1] for width in fitting.values()}) > 1 or all(map(names_a_model, fitting)):
+        return []
+    return list(fitting)
 
 
 def unit_of(times_key: str) -> float:

@@ -41,7 +41,7 @@ def main() -> None:
         try:
             with blaming(path):
                 file = parquet.ParquetFile(path)
-            table = _Table(file, path, Wanted(*sys.argv[2:4]))
+            table = _Table(file, path, Wanted(sys.argv[2], sys.argv[3]))
             _say(answers, "videos", table.videos())
         except FormatError as error:
             _say(answers, "error", str(error))

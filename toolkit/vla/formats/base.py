@@ -18,6 +18,7 @@ import numpy as np
 
 from vla.errors import FormatError, VlaError
 from vla.features import FrameFeatures
+from vla.omissions import Omissions
 
 _LIMIT_BYTES = 16 << 30
 _FREE_BYTES = 64 << 20
@@ -32,10 +33,12 @@ class Wanted:
     Attributes:
         key: name of the features; empty: found by the names that are usual.
         times_key: name of their times; in milliseconds where `ms` is a part of it, else in seconds; empty: likewise.
+        omissions: where arrays are counted that are not a video's features.
     """
 
     key: str = ""
     times_key: str = ""
+    omissions: Omissions = field(default_factory=Omissions, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,20 @@ def require_plausible(shape: Iterable[int], item_bytes: int, stored_bytes: int, 
     return size
 
 
+def frames_and_width(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """`(T, D)` of an array of this shape: axes of length 1 beside these two say nothing. None if it holds no features of a video.
+
+    `(1, T, D)`, `(T, 1, D)` and `(T, D, 1, 1)` are `(T, D)`; `(1, 1, D)` is `(1, D)`; `(T, 49, D)` is not pooled.
+    """
+    if len(shape) <= 2:
+        return shape if len(shape) == 2 else None
+    longer = [axis for axis, length in enumerate(shape) if length != 1]
+    if len(longer) == 2:
+        return shape[longer[0]], shape[longer[1]]
+    # One frame: its width comes after the frames' axis.
+    return (1, shape[longer[0]]) if len(longer) == 1 and longer[0] > 0 else None
+
+
 def released(
     place: object,
     values: np.ndarray,
@@ -200,6 +217,10 @@ def released(
     Raises:
         FormatError: one of them is not what it should be.
     """
+    shape = frames_and_width(values.shape)
+    if shape is not None and values.ndim > 2:
+        values = values.reshape(shape)
+        times = times.reshape(-1) if times is not None and times.size == shape[0] else times
     if values.ndim != 2:
         hint = ": pooled features are needed, one row a frame" if values.ndim > 2 else ""
         raise FormatError(f"{place} has shape {values.shape}; features are (frames, width){hint}")

@@ -7,7 +7,9 @@ at before it is opened: hard links only, no external or virtual storage, known f
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,13 +17,14 @@ import h5py
 import numpy as np
 
 from vla.errors import FormatError
-from vla.formats._named import FEATURES, from_named
+from vla.formats._named import FEATURES, from_named, names_a_model
 from vla.formats._record import checked_name
 from vla.formats.base import (
     Released,
     Stored,
     Wanted,
     blaming,
+    frames_and_width,
     released,
     require_plausible,
     size_of,
@@ -30,13 +33,15 @@ from vla.formats.base import (
 
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 _DEEPEST = 16
+_MOST_FIELDS = 32
 
 
 class Format:
     """One video or many a file.
 
     A group that has an array of a usual name (or of the one that is wanted) is a video; if the file's root is such a group,
-    the file is. Every other array is a video, named by its path; alone in a file, it has the file's name if its own is usual.
+    the file is. So is a group whose arrays are named after a model (`v_0/c3d_features`), or all alike in many groups. Every
+    other array is a video, named by its path; alone in a file, it has the file's name if its own is usual.
     """
 
     suffixes = (".h5", ".hdf5", ".hdf")
@@ -53,18 +58,32 @@ class Format:
 
 
 def _videos(file: h5py.File, path: Path, wanted: Wanted) -> Iterator[Stored]:
-    if _is_video(file, wanted):
+    if _is_video(file, wanted, set(_names(file))):
         yield Stored(checked_name(path.stem, path), partial(_read, file, wanted, path))
         return
-    yield from _within(file, "", path, wanted, {_address(file)})
+    odd: list[Stored] = []
+    count = 0
+    for count, stored in enumerate(_within(file, "", path, wanted, {_address(file)}, odd), 1):  # noqa: B007
+        yield stored
+    for stored in odd:
+        # Beside videos an array of another shape is something else; alone it is the fault of the file.
+        if count:
+            wanted.omissions.add("array", stored.name)
+        else:
+            yield stored
 
 
-def _within(group: h5py.Group, prefix: str, path: Path, wanted: Wanted, seen: set[int]) -> Iterator[Stored]:
-    for name in _names(group):
+def _within(
+    group: h5py.Group, prefix: str, path: Path, wanted: Wanted, seen: set[int], odd: list[Stored]
+) -> Iterator[Stored]:
+    names = _names(group)
+    fields = _fields(group, names, wanted)
+    for name in names:
         full, place = checked_name(prefix + name, path), f"{path} [{prefix}{name}]"
         try:
             found = _linked(group, name)
-            is_video = isinstance(found, h5py.Group) and _is_video(found, wanted)
+            inner = _names(found) if isinstance(found, h5py.Group) else []
+            is_video = bool(inner) and (_is_video(found, wanted, set(inner)) or name in fields)
         except FormatError as error:
             yield unreadable(full, error)
             continue
@@ -77,32 +96,89 @@ def _within(group: h5py.Group, prefix: str, path: Path, wanted: Wanted, seen: se
         elif isinstance(found, h5py.Dataset):
             # Where an array is asked for by name, the others are not what is meant.
             if not wanted.key:
-                yield Stored(full, partial(_read_alone, found, place))
+                stored = Stored(full, partial(_read_alone, found, place))
+                shape, kind = _shape_and_kind(found)
+                if kind and (len(shape) < 2 or kind not in "fiu"):
+                    odd.append(stored)
+                else:
+                    yield stored
         # Hard links can make a group lie within itself, and in very many places.
-        elif isinstance(found, h5py.Group) and prefix.count("/") < _DEEPEST and _address(found) not in seen:
+        elif inner and prefix.count("/") < _DEEPEST and _address(found) not in seen:
             seen.add(_address(found))
-            yield from _within(found, f"{full}/", path, wanted, seen)
+            yield from _within(found, f"{full}/", path, wanted, seen, odd)
 
 
-def _is_video(group: h5py.Group, wanted: Wanted) -> bool:
-    keys = (wanted.key,) if wanted.key else FEATURES
-    return any(isinstance(_linked(group, key), h5py.Dataset) for key in keys)
+def _fields(group: h5py.Group, names: list[str], wanted: Wanted) -> set[str]:
+    """The groups within `group` that are a video each, since the names of their arrays are those of features and not of videos.
+
+    They are if an array is named after a model (`c3d_features`), or is called the same in more groups than a group has arrays.
+    """
+    if wanted.key:
+        return set()
+    arrays: dict[str, list[str]] = {}
+    for name in names:
+        try:
+            found = _linked(group, name)
+            inner = _names(found) if isinstance(found, h5py.Group) else []
+            if 0 < len(inner) <= _MOST_FIELDS:
+                arrays[name] = [n for n in inner if _is_features(_linked(found, n))]
+        except FormatError:
+            continue
+    shared = Counter(n for some in arrays.values() for n in some)
+    return {
+        name
+        for name, some in arrays.items()
+        if some and all(names_a_model(n) or (shared[n] > 1 and shared[n] > len(shared)) for n in some)
+    }
+
+
+def _is_features(found: object) -> bool:
+    if not isinstance(found, h5py.Dataset):
+        return False
+    shape, kind = _shape_and_kind(found)
+    return frames_and_width(shape) is not None and kind == "f"
+
+
+def _shape_and_kind(dataset: h5py.Dataset) -> tuple[tuple[int, ...], str]:
+    """Shape, and numpy's letter of the type; no letter where the file tells lies, which reading will say."""
+    try:
+        with blaming(_Place(dataset)):
+            return tuple(dataset.shape or ()), str(dataset.dtype.kind)
+    except FormatError:
+        return (), ""
+
+
+def _is_video(group: h5py.Group, wanted: Wanted, names: set[str]) -> bool:
+    keys = {wanted.key} if wanted.key else set(FEATURES)
+    return any(isinstance(_linked(group, key), h5py.Dataset) for key in keys & names)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an object lies, for messages; written out only when there is one."""
+
+    group: h5py.Group
+    name: str = ""
+
+    def __str__(self) -> str:
+        file = self.group.file.filename
+        return f"{file} [{self.name}]" if self.name else str(file)
 
 
 def _names(group: h5py.Group) -> list[str]:
     """Of all links; h5py gives names that are no UTF-8 as bytes."""
-    with blaming(group.file.filename):
+    with blaming(_Place(group)):
         return [os.fsdecode(name) for name in group]
 
 
 def _linked(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
     """The object of that name, if it lies in this very file; None for a link to elsewhere, and where there is nothing."""
-    with blaming(f"{group.file.filename} [{name}]"):
+    with blaming(_Place(group, name)):
         # A path would be followed through whatever links it crosses.
         link = os.fsencode(name)
         if "/" in name or not group.id.links.exists(link):
             return None
-        return group[link] if isinstance(group.get(link, getlink=True), h5py.HardLink) else None
+        return group[link] if group.id.links.get_info(link).type == h5py.h5l.TYPE_HARD else None
 
 
 def _address(group: h5py.Group) -> int:

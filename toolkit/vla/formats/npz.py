@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from vla.errors import FormatError
 from vla.formats._array import header, read_array
-from vla.formats._named import from_named
+from vla.formats._named import from_named, videos_in
 from vla.formats._record import checked_name
-from vla.formats.base import Released, Stored, Wanted, blaming, size_of
+from vla.formats.base import Released, Stored, Wanted, blaming, released, size_of, unreadable
 
 TEXTS = ("texts.npz", "texts.jsonl")
 """Two files that lie beside exported features, and are none themselves."""
@@ -20,7 +21,7 @@ _MOST_ARRAYS = 10_000
 
 
 class Format:
-    """One video a file."""
+    """One video a file, or an array for each of many, named after them."""
 
     suffixes = (".npz",)
     holds_many = False
@@ -29,7 +30,19 @@ class Format:
         """See the base class."""
         if path.name == TEXTS[0] and path.with_name(TEXTS[1]).is_file():
             return
-        yield Stored(checked_name(path.stem, path), lambda: _read(path, wanted))
+        try:
+            with Archive(path) as archive:
+                names = videos_in(archive.shapes, wanted)
+                for name in names:
+                    yield Stored(checked_name(name, path), partial(_read_one, archive, name, path))
+                for name in archive.shapes if names else ():
+                    if name not in names:
+                        wanted.omissions.add("array", name)
+        except FormatError as error:
+            yield unreadable(checked_name(path.stem, path), error)
+            return
+        if not names:
+            yield Stored(checked_name(path.stem, path), lambda: _read(path, wanted))
 
 
 class Archive:
@@ -70,6 +83,10 @@ class Archive:
                 return header(file, place)[0]
         except FormatError:
             return ()
+
+
+def _read_one(archive: Archive, name: str, path: Path) -> Released:
+    return released(f"{path} [{name}]", archive.read(name))
 
 
 def _read(path: Path, wanted: Wanted) -> Released:

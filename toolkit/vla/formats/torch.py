@@ -5,31 +5,68 @@ from __future__ import annotations
 import warnings
 import zipfile
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vla.errors import FormatError
-from vla.formats._named import from_named
+from vla.formats._named import from_named, names_a_model, videos_in
 from vla.formats._record import checked_name
-from vla.formats.base import Released, Stored, Wanted, blaming, released, require_plausible, size_of
+from vla.formats.base import Released, Stored, Wanted, blaming, released, require_plausible, size_of, unreadable
 
 _LIMIT_STRUCTURE = 64 << 20
 
 
 class Format:
-    """One video a file."""
+    """One video a file, or a dictionary of many: a tensor, or a dictionary of tensors, for each."""
 
     suffixes = (".pt", ".pth")
     holds_many = False
 
     def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
         """See the base class."""
-        yield Stored(checked_name(path.stem, path), lambda: _read(path, wanted))
+        whole = checked_name(path.stem, path)
+        try:
+            found, size = _loaded(path)
+        except FormatError as error:
+            yield unreadable(whole, error)
+            return
+        videos = _videos(found, wanted)
+        for name, value in videos.items():
+            yield Stored(checked_name(name, path), partial(_features, value, size, f"{path} [{name}]", wanted))
+        if not videos:
+            yield Stored(whole, partial(_features, found, size, path, wanted))
 
 
-def _read(path: Path, wanted: Wanted) -> Released:
+def _videos(found: Any, wanted: Wanted) -> dict[str, Any]:
+    """The value of each video by its name; empty where there is one video."""
+    if not isinstance(found, dict):
+        return {}
+    dictionaries = {str(name): value for name, value in found.items() if isinstance(value, dict)}
+    if len(dictionaries) == 1 and not any(_tensor(v) is not None and _tensor(v).ndim > 1 for v in found.values()):
+        # `{"features": {"v1": ...}}`: the name of the dictionary says nothing of a video.
+        ((name, inner),) = dictionaries.items()
+        return _videos(inner, wanted) or (
+            {str(k): v for k, v in inner.items()} if names_a_model(name) else dictionaries
+        )
+    if dictionaries:
+        wanted_only = [str(name) for name in found if str(name) not in dictionaries]
+        for name in wanted_only:
+            wanted.omissions.add("array", name)
+        return dictionaries
+    named = {str(name): _tensor(value) for name, value in found.items()}
+    shapes = {name: tuple(value.shape) for name, value in named.items() if value is not None}
+    names = videos_in(shapes, wanted)
+    for name in named if names else ():
+        if name not in names:
+            wanted.omissions.add("array", name)
+    return {name: named[name] for name in names}
+
+
+def _loaded(path: Path) -> tuple[Any, int]:
+    """What the file holds, mapped into memory, and its size."""
     import torch
 
     size = size_of(path)
@@ -38,7 +75,12 @@ def _read(path: Path, wanted: Wanted) -> Released:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # Mapped, not read: a tensor takes no memory before it is copied below.
-            found = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True), size
+
+
+def _features(found: Any, size: int, path: object, wanted: Wanted) -> Released:
+    import torch
+
     if isinstance(found, torch.Tensor):
         return released(path, _array(found, size, path))
     if not isinstance(found, dict):

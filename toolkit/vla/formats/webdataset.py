@@ -1,24 +1,29 @@
 """`.tar`: for each video `key.npy`, with `key.json` and `key.txt` beside it, in shards; as clip-video-encode and webdataset do.
 
-What belongs to one video has one name up to the first dot.
+What belongs to one video has one name up to the first dot; or up to a later one, where names have dots (`a_60.0_210.0.npy`).
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
+from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from vla import durable
 from vla.errors import FormatError
 from vla.formats._array import read_array
+from vla.formats._named import names_a_model
 from vla.formats._record import Record, checked_name
 from vla.formats.base import Outgoing, Released, Stored, Wanted, blaming, released, size_of, unreadable
 from vla.formats.npy import array_bytes
 
 _LIMIT_RECORD = 64 << 20
+# `clip.npy`, `image_features.json`: no part of a kind begins with a digit, as those of times and dates do.
+_KIND = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*")
 
 
 class Format:
@@ -59,26 +64,63 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _samples(archive: tarfile.TarFile, path: Path) -> tuple[dict[str, dict[str, tarfile.TarInfo]], FormatError | None]:
-    """For each key its members, by what follows its first dot; and what is wrong with the rest, if something is."""
-    found: dict[str, dict[str, tarfile.TarInfo]] = {}
+    """For each key its members, by what follows it; and what is wrong with the rest, if something is."""
+    members: list[tarfile.TarInfo] = []
+    fault = None
     try:
         with blaming(path):
             for member in archive:
-                whole = PurePosixPath(member.name)
-                stem, dot, kind = whole.name.partition(".")
-                if dot and member.isreg() and not member.issparse():
-                    sample = found.setdefault(str(whole.parent / stem), {})
-                    if kind in sample:
-                        raise FormatError(f"{path} holds {member.name!r} twice")
-                    sample[kind] = member
+                if member.isreg() and not member.issparse() and "." in PurePosixPath(member.name).name:
+                    members.append(member)
         # A damaged header ends an archive as its proper end does, without a word.
         with blaming(path), path.open("rb") as file:
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE).strip(b"\0") or file.tell() < archive.offset + tarfile.BLOCKSIZE:
-                raise FormatError(f"{path} is damaged or cut off after {len(found)} samples")
+                raise FormatError(f"{path} is damaged or cut off after {len(members)} files")
     except FormatError as error:
-        return found, error
-    return found, None
+        fault = error
+    found: dict[str, dict[str, tarfile.TarInfo]] = {}
+    for member, key, kind in _keyed(members):
+        sample = found.setdefault(key, {})
+        if kind in sample:
+            return found, fault or FormatError(f"{path} holds {member.name!r} twice")
+        sample[kind] = member
+    return found, fault
+
+
+def _keyed(members: list[tarfile.TarInfo]) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
+    """Each member with the key of its sample and its kind.
+
+    What follows the first dot of an array's name is its kind if it is `npy` or named after a model (`clip.npy`), or if it
+    begins with a letter and is the kind of an array of another key too, or all arrays have one key. Otherwise the dot
+    belongs to the name, and the next one is looked at. Other members belong to the longest key of an array that their name
+    begins with.
+    """
+    parted = [_parted(member) for member in members]
+    arrays = [names for names in parted if names[-1][1] == "npy"]
+    keys_of: dict[str, set[str]] = defaultdict(set)
+    for names in arrays:
+        for key, kind in names:
+            keys_of[kind].add(key)
+    is_one = len({names[0][0] for names in arrays}) == 1
+
+    def is_kind(kind: str) -> bool:
+        if kind == "npy" or not _KIND.fullmatch(kind):
+            return kind == "npy"
+        return is_one or len(keys_of[kind]) > 1 or names_a_model(kind.removesuffix(".npy"))
+
+    chosen = {id(names): next(pair for pair in names if is_kind(pair[1])) for names in arrays}
+    keys = {key for key, _ in chosen.values()}
+    for member, names in zip(members, parted, strict=True):
+        own = next((pair for pair in reversed(names) if pair[0] in keys), names[0])
+        yield member, *chosen.get(id(names), own)
+
+
+def _parted(member: tarfile.TarInfo) -> list[tuple[str, str]]:
+    """`(key, kind)` for each dot of the name, the first first."""
+    whole = PurePosixPath(member.name)
+    parts = whole.name.split(".")
+    return [(str(whole.parent / ".".join(parts[:n])), ".".join(parts[n:])) for n in range(1, len(parts))]
 
 
 def _stored(

@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -15,6 +15,7 @@ from vla import durable
 from vla.cache.files import find_videos
 from vla.cache.store import current_cache
 from vla.datasets import registry
+from vla.datasets._open import read_files
 from vla.datasets._reading import FaultyRowsError
 from vla.datasets.base import Annotation, Dataset, paragraphs
 from vla.errors import AnnotationError, CacheError, MissingError, UsageError
@@ -50,6 +51,7 @@ class ImportReport:
         annotations: all of them, in the order of the files.
         output: the file that was written; None where none was asked for.
         left_out: rows that were faulty.
+        omissions: what the files have and was not kept, by reason.
         coverage: None where there was nowhere to look for videos.
     """
 
@@ -58,17 +60,7 @@ class ImportReport:
     output: Path | None = None
     left_out: int = 0
     coverage: Coverage | None = None
-
-    @property
-    def omissions(self) -> Omissions:
-        """Faulty rows, and names without a video or with several."""
-        found = Omissions()
-        found.add("row", count=self.left_out)
-        for name in self.coverage.missing if self.coverage else ():
-            found.add("no-such-video", name)
-        for name in self.coverage.ambiguous if self.coverage else ():
-            found.add("ambiguous-name", name)
-        return found
+    omissions: Omissions = field(default_factory=Omissions)
 
     def summary(self) -> dict[str, Any]:
         """Counts of what there is, as a JSON object; spans in seconds."""
@@ -81,6 +73,7 @@ class ImportReport:
             "annotations": len(found),
             "videos": len({a.video for a in found}),
             "left_out": self.left_out,
+            "omissions": self.omissions.to_json(),
             "kinds": dict(kinds),
             "splits": {
                 split: {"annotations": count, "videos": len({a.video for a in found if a.split == split})}
@@ -92,7 +85,6 @@ class ImportReport:
             "spans": None,
             "output": None if self.output is None else str(self.output),
             "coverage": None if self.coverage is None else vars(self.coverage),
-            "omissions": self.omissions.to_json(),
         }
         if spans:
             summary["spans"] = {
@@ -159,6 +151,10 @@ def import_annotations(
             raise UsageError(f"{format} has no paragraphs: its annotations stand alone")
     report.annotations = annotations
     report.coverage = _coverage(annotations, files[0].parent, videos, workspace)
+    for name in report.coverage.missing if report.coverage else ():
+        report.omissions.add("no-such-video", name)
+    for name in report.coverage.ambiguous if report.coverage else ():
+        report.omissions.add("ambiguous-name", name)
     if output is not None:
         lines = [json.dumps(a.to_json()) + "\n" for a in annotations]
         durable.write_bytes(output, "".join(lines).encode("ascii"))
@@ -181,7 +177,7 @@ def _read(
     dataset: Dataset, files: list[Path], skip_faulty: bool, report: ImportReport, progress: ProgressCallback
 ) -> list[Annotation]:
     try:
-        return dataset.read(*files)
+        return read_files(dataset, files, report.omissions)
     except FaultyRowsError as error:
         if not error.sound:
             raise
@@ -190,6 +186,7 @@ def _read(
                 f"{error}\nThe {len(error.sound)} others are sound: --skip-faulty leaves these out"
             ) from error
         report.left_out = error.faults
+        report.omissions.add("row", count=error.faults)
         progress(Progress("import", message=f"left out what is faulty: {error}", level="warning"))
         return error.sound
 

@@ -13,8 +13,8 @@ from vla.cache.build import ExtractReport
 from vla.cache.captions import Entry
 from vla.cache.store import FeatureCache
 from vla.corpus import texts_to_cache
-from vla.datasets import registry as datasets
-from vla.datasets._open import read_annotations
+from vla.datasets._fitting import fit_spans
+from vla.datasets._open import read_annotations, read_beside
 from vla.datasets.base import Annotation
 from vla.datasets.sidecar import find_sidecars
 from vla.encoders.base import Encoder
@@ -34,13 +34,16 @@ def caption_paths(files: CaptionFiles) -> list[Path]:
 
 
 def read_captions(
-    files: CaptionFiles, columns: Mapping[str, str] | None = None, format: str | None = None
+    files: CaptionFiles,
+    columns: Mapping[str, str] | None = None,
+    format: str | None = None,
+    omissions: Omissions | None = None,
 ) -> list[Annotation]:
     """The captions in the files, each with the absolute path of its file as its source; none where there is no file."""
     return [
         replace(a, source=str(path))
         for path in caption_paths(files)
-        for a in read_annotations(path, format, **(columns or {}))
+        for a in read_annotations(path, format, omissions, **(columns or {}))
     ]
 
 
@@ -55,19 +58,24 @@ def sidecar_captions(
     found: list[Annotation] = []
     names = {place.video_path(r.video_id): r.video_id for r in report.receipts if r.has_features}
     files: dict[str, set[str]] = {video: set() for video in names.values()}
-    for video, beside in find_sidecars(names).items():
+    for video, beside in find_sidecars(names, omissions).items():
         for path in beside:
             if path.is_symlink() and path.resolve().parent != video.parent.resolve():
                 omissions.add("linked-captions", place.video_id(path))
                 continue
             files[names[video]].add(place.video_id(path))
             try:
-                some = datasets.build("sidecar", {"video": video.stem}).read(path)
+                some = read_beside(path, video.stem, omissions)
             except AnnotationError as error:
                 progress(Progress("captions", message=str(error), level="warning"))
                 continue
             found += [replace(a, video=names[video], source=str(path.absolute())) for a in some]
     return found, files
+
+
+def durations_of(cache: FeatureCache) -> dict[str, float]:
+    """Seconds of each video that has features."""
+    return {name: r.duration_seconds for name, r in cache.receipts.items() if r.has_features}
 
 
 def forget_lost(place: Workspace, files: Mapping[str, set[str]]) -> list[Entry]:
@@ -118,12 +126,15 @@ def take_captions(
     matched = caption_store.match(given, cache.video_ids(), place)
     matched.count(report.omissions)
     report.unknown_videos = matched.unknown
+    lengths = durations_of(cache)
+    beside = fit_spans(beside, lengths, report.omissions)
+    listed = fit_spans(matched.annotations, lengths, report.omissions)
     caption_store.add(place, beside, contents, is_beside=True)
-    report.captions = caption_store.add(place, matched.annotations, contents, sources=map(str, caption_paths(files)))
+    report.captions = caption_store.add(place, listed, contents, sources=map(str, caption_paths(files)))
     for entry in caption_store.entries(place):
         if entry.is_stale:
             report.omissions.add("stale-caption", entry.video)
-    return [*matched.annotations, *beside]
+    return [*listed, *beside]
 
 
 def contents_of(cache: FeatureCache) -> dict[str, str]:
@@ -163,13 +174,12 @@ def training_captions(
     paths = caption_paths(files)
     if not paths:
         stored = caption_store.entries(place)
-        usable = caption_store.once(place)
-        usable = [a for a in usable if a.video in have]
+        usable = fit_spans([a for a in caption_store.once(place) if a.video in have], durations_of(cache), counted)
         count_unused(stored, have, counted)
     else:
-        matched = caption_store.match(read_captions(paths, columns, format), have, place)
+        matched = caption_store.match(read_captions(paths, columns, format, counted), have, place)
         matched.count(counted)
-        usable = matched.annotations
+        usable = fit_spans(matched.annotations, durations_of(cache), counted)
         if usable:
             caption_store.add(place, usable, contents_of(cache))
     if counted:

@@ -64,9 +64,9 @@ def extract(
     # A path that is mistyped leaves no workspace behind: that would hide one in a folder above.
     files = look_for_videos(paths)
     sources = caption_paths(captions)
-    annotations = read_captions(sources, columns, format)
-    place = Workspace.choose(workspace)
     omissions = _passed_over(files, sources, sidecars)
+    annotations = read_captions(sources, columns, format, omissions)
+    place = Workspace.choose(workspace)
     if not files.paths and not sources and not place.caches.is_dir():
         # Nothing to do, and no workspace to do it in: the options are looked at all the same.
         _, cache = encoder_and_cache(place, choice, switch, create=False)

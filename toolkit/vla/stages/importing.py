@@ -15,6 +15,7 @@ from vla.errors import FormatError, MissingError, UsageError
 from vla.features import IMPORTED, FeatureSpec, FrameFeatures
 from vla.formats._texts import read_texts
 from vla.formats.base import Wanted
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.stages.incoming import UNKNOWN, Arrival, Incoming, features_of, incoming
 from vla.stages.texts import keep_texts
@@ -35,6 +36,7 @@ class ImportFeaturesReport:
         other_texts: texts that have another vector here than in the file; it stays.
         spec: the feature space; None if nothing could be read.
         seconds: wall-clock time.
+        omissions: what was left out, by reason.
     """
 
     receipts: list[Receipt] = field(default_factory=list)
@@ -45,6 +47,7 @@ class ImportFeaturesReport:
     other_texts: list[str] = field(default_factory=list)
     spec: FeatureSpec | None = None
     seconds: float = 0.0
+    omissions: Omissions = field(default_factory=Omissions)
 
     @property
     def problems(self) -> list[Receipt]:
@@ -123,6 +126,8 @@ def import_features(
     given = read_texts(texts, texts_key, vectors_key) if texts else None
     arrivals = incoming(some, Wanted(key, times_key), timing, strip)
     report = ImportFeaturesReport()
+    for arrival in arrivals:
+        report.omissions.merge(arrival.omissions)
     spec = _known_space(name, timing, before, switch, bool(some)) or _first_space(name, arrivals, report)
     if spec is None:
         return report

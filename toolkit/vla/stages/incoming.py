@@ -19,6 +19,7 @@ from vla.errors import FormatError, ShapeError, UsageError
 from vla.features import FeatureSpec, FrameFeatures
 from vla.formats import registry as formats
 from vla.formats.base import Format, Released, Stored, Wanted, blaming
+from vla.omissions import Omissions
 from vla.stages.timing import Timing
 
 UNKNOWN = "unknown"
@@ -67,6 +68,7 @@ class Arrival:
         names: of the videos in it; its own where it cannot be read.
         beside: for each video, further files that it is read from.
         fault: why it cannot be read; empty if it can, or can in part.
+        omissions: arrays in it that are not a video's features.
     """
 
     path: Path
@@ -77,11 +79,13 @@ class Arrival:
     names: list[str] = field(default_factory=list)
     beside: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     fault: str = ""
+    omissions: Omissions = field(default_factory=Omissions)
 
     def look(self) -> None:
         """Find out which videos are in the file."""
         try:
-            with closing(self._contents()) as found:
+            # Counted here alone: reading passes by the same arrays again.
+            with closing(self._contents(self.omissions)) as found:
                 for stored in found:
                     self.names.append(self._short(stored.name))
                     self.beside[self.names[-1]] = stored.beside
@@ -131,9 +135,11 @@ class Arrival:
     def _short(self, name: str) -> str:
         return name.removesuffix(self.strip) or name
 
-    def _contents(self) -> Generator[Stored, None, None]:
+    def _contents(self, omissions: Omissions | None = None) -> Generator[Stored, None, None]:
         reader: Format = formats.build(self.format)
-        return reader.contents(self.path, self.wanted)
+        return reader.contents(
+            self.path, replace(self.wanted, omissions=Omissions() if omissions is None else omissions)
+        )
 
     def _failure(self, name: str, reason: str) -> Receipt:
         return Receipt(name, "failed", reason, 0, 0, "", codec=self.format)

@@ -11,11 +11,12 @@ import numpy as np
 from vla.cache import captions as caption_store
 from vla.cache.store import FeatureCache
 from vla.corpus import Corpus, Query, load_corpus, texts_to_cache
+from vla.datasets._fitting import fit_spans
 from vla.datasets.base import Annotation, paragraphs
 from vla.errors import MissingError
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
-from vla.stages.captions import CaptionFiles, caption_paths, count_unused, nothing_usable, read_captions
+from vla.stages.captions import CaptionFiles, caption_paths, count_unused, durations_of, nothing_usable, read_captions
 from vla.stages.encoder import encoder_of
 from vla.stages.known import Known
 from vla.stages.texts import has_encoder
@@ -33,7 +34,7 @@ class Given:
         annotations: of cached videos, all splits.
         names: what the file calls each video.
         missing: how many annotated videos of the split have no features.
-        omissions: names without a video or with several, and captions of videos that were replaced.
+        omissions: what the files have and was not kept, and captions of videos that were replaced.
     """
 
     annotations: list[Annotation]
@@ -64,7 +65,7 @@ def annotations_of(
         names = {a.video: a.video for a in usable}
         count_unused(stored, have, omissions)
     else:
-        listed = read_captions(paths, columns, format)
+        listed = read_captions(paths, columns, format, omissions)
         matched = caption_store.match(listed, have, place)
         matched.count(omissions)
         usable, absent = matched.annotations, {*matched.unknown, *matched.ambiguous}
@@ -74,7 +75,7 @@ def annotations_of(
         raise MissingError(
             f"{nothing_usable(place, paths, len(have))}: give annotations of extracted videos with --captions FILE"
         )
-    return Given(usable, names, len(lost), omissions)
+    return Given(fit_spans(usable, durations_of(cache), omissions), names, len(lost), omissions)
 
 
 def _is_of(annotation: Annotation, split: str) -> bool:

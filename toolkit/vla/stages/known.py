@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from vla.cache import captions as caption_store
 from vla.cache.store import FeatureCache
 from vla.corpus import load_corpus
+from vla.datasets._fitting import fit_spans
 from vla.datasets.base import Annotation
 from vla.errors import MissingError, UsageError
-from vla.stages.captions import digest_of
+from vla.omissions import Omissions
+from vla.stages.captions import digest_of, durations_of
 from vla.train.checkpoint import Run
 from vla.train.config import TrainConfig
 from vla.train.split import split_rows, withhold
@@ -45,7 +47,8 @@ def trained_on(place: Workspace, cache: FeatureCache, run: Run | None, given: li
     have = set(cache.video_ids())
     stored = [a for a in caption_store.load(place) if a.video in have]
     if run is not None:
-        for annotations in _candidates(given, stored):
+        fitted = fit_spans(caption_store.each_once(stored), durations_of(cache), Omissions())
+        for annotations in (*_candidates(given, stored), fitted):
             found = _if_of_run(annotations, run, cache)
             if found is not None:
                 return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from vla.durable import sha256
 from vla.errors import UsageError
+from vla.inputs import read_regular
 
 SCORES = ("mean", "attention", "tokens")
 LEVELS = ("both", "global", "segment", "none")
@@ -216,8 +217,6 @@ def read_recipe(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"recipe {path} cannot be read: {error.strerror}") from error
+        return tomllib.loads(read_regular(path, what="recipe").decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"recipe {path} is not TOML: {error}") from error
