@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from vla.errors import ShapeError, UsageError
 from vla.evaluate import highlights
-from vla.evaluate.highlights import MOST_CLIPS, clip_count, clip_ratings, highlight_hits, highlight_metrics, highlight_precisions
+from vla.evaluate.highlights import (
+    MOST_CLIPS,
+    clip_count,
+    clip_ratings,
+    highlight_hits,
+    highlight_metrics,
+    highlight_precisions,
+)
 
 LEVEL = st.integers(0, 4)
 

@@ -140,9 +140,8 @@ def load_state(
 
     Also None where its state is lost or damaged; then `on_damage` is called with the reason.
     """
-    from safetensors.torch import load
-
     from safetensors import SafetensorError
+    from safetensors.torch import load
 
     path = folder / "progress.json"
     if not path.is_file():
