@@ -9,10 +9,16 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vla_cli.render import clock, out, print_table, shown
+from vla_cli.render import clock, out, print_table, say, shown
 
 if TYPE_CHECKING:
-    from vla.search.hits import Hit
+    from vla.search.hits import Hit, Hits
+
+
+def say_left_out(hits: Hits) -> None:
+    """A line on stderr on what was left out, if anything was."""
+    if hits.omissions:
+        say(f"left out: {hits.omissions.summary()}; 'vla rm --missing' forgets them")
 
 
 def print_hits(hits: Sequence[Hit], title: str) -> None:

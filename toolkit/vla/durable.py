@@ -117,7 +117,9 @@ def unsealed(content: bytes, source: str, way_on: str) -> Stored:
     except (ValueError, RecursionError) as error:
         raise CacheError(f"{source} is damaged ({error}): {way_on}") from error
     if isinstance(value, dict) and (value.pop("checksum", None) is not None) != bool(head):
-        raise CacheError(f"{source} was altered since it was written (its checksum is no longer where it was): {way_on}")
+        raise CacheError(
+            f"{source} was altered since it was written (its checksum is no longer where it was): {way_on}"
+        )
     return Stored(value, bool(head))
 
 

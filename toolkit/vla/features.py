@@ -109,8 +109,7 @@ class FrameFeatures:
         duration_seconds: length of the video, not before the last timestamp.
 
     Raises:
-        ShapeError: values and timestamps disagree or are not finite, or timestamps decrease or pass the duration or
-            LONGEST_SECONDS.
+        ShapeError: values and timestamps disagree, or are not finite; times decrease or pass the duration or LONGEST_SECONDS.
     """
 
     video_id: str

@@ -280,7 +280,9 @@ def restore(config: ModelConfig, weights: dict[str, torch.Tensor], source: str) 
     except VlaError:
         raise
     except (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError, AttributeError, LookupError) as error:
-        raise CacheError(f"{source} does not fit its own description: {next(iter(str(error).splitlines()), repr(error))}") from error
+        raise CacheError(
+            f"{source} does not fit its own description: {next(iter(str(error).splitlines()), repr(error))}"
+        ) from error
     return model.eval()
 
 

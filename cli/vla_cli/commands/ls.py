@@ -27,11 +27,7 @@ def ls(
         raise typer.BadParameter(f"--status is ok, partial, skipped, failed or missing, not {status!r}")
     with progress_bars(False) as progress:
         listed = upkeep.list_videos(patterns or (), workspace=workspace, progress=progress)
-    entries = [
-        e
-        for e in listed
-        if not status or (e.is_missing if status == "missing" else e.receipt.status == status)
-    ]
+    entries = [e for e in listed if not status or (e.is_missing if status == "missing" else e.receipt.status == status)]
     if as_json:
         print_json([e.to_json() for e in entries])
     elif entries:

@@ -10,8 +10,8 @@ import typer
 
 from vla_cli import options as o
 from vla_cli.asked import length, limits, lines, seconds, weighted
-from vla_cli.hits import print_csv, print_hits, print_lines, print_paths
-from vla_cli.render import print_json, progress_bars, say
+from vla_cli.hits import print_csv, print_hits, print_lines, print_paths, say_left_out
+from vla_cli.render import print_json, progress_bars
 
 _MORE = "More than one text"
 _FILTER = "Which videos"
@@ -222,8 +222,7 @@ def search(
             asked, paths or (), k=k, per_video=per_video, fpr=fpr, limits=limited, image=image, like=like,
             without=() if texts else unwanted, workspace=workspace, choice=choice, progress=progress,
         )  # fmt: skip
-    if hits.omissions:
-        say(f"left out: {hits.omissions.summary()}; 'vla rm --missing' forgets them")
+    say_left_out(hits)
     if as_json:
         print_json([hit.to_json() for hit in hits])
     elif as_jsonl:

@@ -193,7 +193,9 @@ def _receipt(path: Path) -> Receipt:
     stored = durable.read_record(path, WAY_ON)
     receipt = Receipt.from_json(stored.value, path, strict=not stored.is_checked)
     if key_of(receipt.video_id) != path.stem:
-        raise CacheError(f"{path} is damaged (it is of the video {receipt.video_id!r}, which has another file): {WAY_ON}")
+        raise CacheError(
+            f"{path} is damaged (it is of the video {receipt.video_id!r}, which has another file): {WAY_ON}"
+        )
     return receipt
 
 

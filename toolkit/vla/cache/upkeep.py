@@ -60,7 +60,13 @@ def checks(cache: FeatureCache, home: Path, *, read_data: bool) -> list[Check]:
             found.append(Check(receipt.video_id, look, partial(cache.forget, receipt.video_id)))
     for name, digest in texts.items():
         read: Callable[[], object] = partial(cache.read_texts, name, digest)
-        found.append(Check(name, read if read_data else partial(_find, cache, name), partial(durable.remove, cache.folder / "shards" / name)))
+        found.append(
+            Check(
+                name,
+                read if read_data else partial(_find, cache, name),
+                partial(durable.remove, cache.folder / "shards" / name),
+            )
+        )
     return found
 
 

@@ -27,8 +27,8 @@ def clip_count(duration_seconds: float, clip_seconds: float, last_rated: int) ->
     count = max(int(duration_seconds / clip_seconds), last_rated + 1)
     if count > MOST_CLIPS:
         raise UsageError(
-            f"{count:,} clips of {clip_seconds:g} s in a video of {duration_seconds:g} s, rated up to clip {last_rated:,}: at most "
-            f"{MOST_CLIPS:,} can be measured; leave this video or its ratings out"
+            f"{count:,} clips of {clip_seconds:g} s in a video of {duration_seconds:g} s, rated up to clip {last_rated:,}: "
+            f"at most {MOST_CLIPS:,} can be measured; leave this video or its ratings out"
         )
     return count
 

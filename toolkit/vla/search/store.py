@@ -191,9 +191,7 @@ def _read_record(folder: Path) -> tuple[IndexRecord, FeatureSpec]:
     version = stored.value.get("schema") if isinstance(stored.value, dict) else None
     if type(version) is int and version < SCHEMA:
         raise CacheError(f"{path} was written by an older vla (schema {version}): {_WAY_ON}")
-    record = records.decode(
-        IndexRecord, stored.value, str(path), _WAY_ON, schema=SCHEMA, strict=not stored.is_checked
-    )
+    record = records.decode(IndexRecord, stored.value, str(path), _WAY_ON, schema=SCHEMA, strict=not stored.is_checked)
     return record, FeatureSpec.from_json(record.spec, str(path))
 
 

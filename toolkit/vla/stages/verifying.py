@@ -138,7 +138,9 @@ def _runs(place: Workspace, read_data: bool) -> Iterator[Check]:
             yield Check(f"{name}/run.json", look, partial(durable.remove, folder / "run.json"))
         if (folder / "progress.json").is_file():
             progress = folder / "progress.json"
-            yield Check(f"{name}/progress.json", partial(checkpoint.check_state, folder), partial(durable.remove, progress))
+            yield Check(
+                f"{name}/progress.json", partial(checkpoint.check_state, folder), partial(durable.remove, progress)
+            )
         for path in kept.files(folder):
             yield Check(f"{name}/{path.name}", partial(kept.opened, path), partial(durable.remove, path))
 
@@ -151,7 +153,9 @@ def _index(place: Workspace, read_data: bool) -> Iterator[Check]:
             return
 
     yield Check("the index", look, partial(durable.remove, place.index / "index.json"))
-    yield Check("index/background.json", partial(check_background, place.index), partial(forget_background, place.index))
+    yield Check(
+        "index/background.json", partial(check_background, place.index), partial(forget_background, place.index)
+    )
 
 
 def _is_unchecked(path: Path) -> bool:
