@@ -146,6 +146,9 @@ def test_a_video_that_was_deleted_is_counted(tmp_path, clip):
     report = api.extract([tmp_path / "v"], workspace=tmp_path, workers=1)
     assert report.omissions.counts == {"missing-file": 1} and report.omissions.examples["missing-file"] == ["v/a.mp4"]
     assert api.estimate([tmp_path], workspace=tmp_path).omissions.counts["missing-file"] == 2
+    assert api.index(workspace=tmp_path).omissions.to_json() == [
+        {"reason": "missing-file", "count": 2, "examples": ["v/a.mp4", "w/c.mp4"]}
+    ]
     (tmp_path / "v" / "b.mp4").rename(tmp_path / "v" / "new.mp4")
     report = api.extract([tmp_path / "v"], workspace=tmp_path, workers=1)
     assert report.omissions.examples["missing-file"] == ["v/a.mp4"] and report.renamed == {"v/b.mp4": "v/new.mp4"}

@@ -60,7 +60,7 @@ def extract(
 ) -> None:
     """Cache frozen features of videos and captions. Does only what is new; a killed run goes on where it was."""
     from vla import api
-    from vla_cli.render import print_json, progress_bars
+    from vla_cli.render import print_json, progress_bars, say
 
     choice = api.EncoderChoice(
         model, pretrained, encoder, o.sampling(fps, num_frames, keyframes, scenes), device, dtype
@@ -91,7 +91,10 @@ def extract(
         })  # fmt: skip
     else:
         _summary(report, quiet)
-    if report.problems or "unreadable-folder" in report.omissions.counts:
+    shut = "unreadable-folder" in report.omissions.counts
+    if shut and quiet:
+        say(f"left out: {report.omissions.summary()}", style="yellow")
+    if report.problems or shut:
         raise typer.Exit(3)
 
 

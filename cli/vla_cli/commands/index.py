@@ -57,10 +57,12 @@ def index(
             workspace=workspace, run=run, backend=backend, memory=memory, recall=recall, compact=compact, progress=progress
         )  # fmt: skip
     if as_json:
-        print_json(report.__dict__)
+        print_json({**report.__dict__, "omissions": report.omissions.to_json()})
         return
     for note in report.notes:
         say(note, style="yellow")
+    if report.omissions and not quiet:
+        say(f"search leaves out {report.omissions.summary()}: 'vla rm --missing' forgets them", style="yellow")
     _show(report)
 
 

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 
 from vla.video import Video
 
-PICTURES = 1 << 30
-"""Bytes that the decoded pictures of all workers may take together: 18 videos at 1920x1080 side by side, 13 at 3840x2160."""
-RING = 32 << 20
-"""Bytes of pictures that a decoding process may hold ready; one picture always may."""
+PICTURES = 512 << 20
+"""Bytes that the decoded pictures of all workers may take together: of nine videos at 1920x1080 or 3840x2160 side by side."""
+_WAITING, _WAITING_BYTES = 8, 32 << 20  # what a decoding process holds ready, or one picture; see `decoders/_child.py`
 _TOGETHER, _TOGETHER_BYTES = 4, 16 << 20
 
 
@@ -49,7 +48,7 @@ def pictures_together(video: Video) -> int:
 def needed(video: Video) -> int:
     """Bytes of pictures that are held at once while `video` is decoded: those together, their copy, and those that wait."""
     picture, count = _picture(video), pictures_together(video)
-    return picture * (count if count == 1 else 2 * count) + max(picture, RING)
+    return picture * (count if count == 1 else 2 * count) + max(picture, min(_WAITING * picture, _WAITING_BYTES))
 
 
 def _picture(video: Video) -> int:

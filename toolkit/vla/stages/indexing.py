@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from vla.cache.plan import missing_files
 from vla.cache.store import FeatureCache, current_cache
 from vla.errors import CacheError, MissingError
 from vla.indexes import registry as indexes
 from vla.model import AlignmentModel, frozen
+from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.build import Brought, Model, bring_up_to_date
 from vla.search.cuts import CUT
@@ -42,6 +44,7 @@ class IndexReport:
         measured: an object for each kind of index that was measured, see `vla.search.measured.Measured`; none where the index is
             so small that every query is compared with all of it.
         notes: what a person should know.
+        omissions: videos that are in the index, but whose files are gone.
     """
 
     videos: int
@@ -55,6 +58,7 @@ class IndexReport:
     parts: int = 0
     measured: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    omissions: Omissions = field(default_factory=Omissions)
 
 
 def index(
@@ -104,16 +108,10 @@ def index(
             place.index, held, cache, model, asked,
             queries=lambda: _queries(cache, model.aligned), compact=compact, progress=progress,
         )  # fmt: skip
-    return _report(brought, [*notes, *before, *brought.notes, *_missing(place, cache)])
-
-
-def _missing(place: Workspace, cache: FeatureCache) -> list[str]:
-    """A note on videos whose files are gone; of imported features they need never have been here."""
-    gone = [] if cache.spec.is_imported else [v for v in cache.video_ids() if not place.video_path(v).exists()]
-    if not gone:
-        return []
-    how_many = "1 video is gone" if len(gone) == 1 else f"{len(gone):,} videos are gone"
-    return [f"the files of {how_many}, e.g. {gone[0]}: search leaves them out ('vla rm --missing' forgets them)"]
+    report = _report(brought, [*notes, *before, *brought.notes])
+    for video in [] if cache.spec.is_imported else missing_files(cache, place, [Path(place.root.anchor)]):
+        report.omissions.add("missing-file", video)
+    return report
 
 
 def _held(folder: Path) -> tuple[SearchIndex | None, list[str]]:
