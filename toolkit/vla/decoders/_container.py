@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -17,6 +18,9 @@ from vla.errors import DecodeError
 _FORMATS = (
     "mov,matroska,webm,avi,mpegts,flv,asf,mpeg,mpegvideo,ogg,gif,h264,hevc,ivf,obu,m4v,mxf,rm,dv,nut,y4m,yuv4mpegpipe"
 )
+
+# Titles need not be UTF-8. Before version 19 PyAV had to be told; since then it takes no such argument, and reads them all.
+_LENIENT: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 class Source:
@@ -97,7 +101,7 @@ def open_container(path: Path) -> av.container.InputContainer:
         return av.open(
             "file:" + os.path.abspath(path),  # noqa: PTH100 - links in the name are the user's
             options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
-            metadata_errors="ignore",
+            **_LENIENT,
         )
     except PermissionError as error:
         raise DecodeError(f"{path.name}: permission denied", "permission") from error
