@@ -141,6 +141,76 @@ def test_other_distributions_add_plug_ins(shelf, monkeypatch):
         shelf.get("farr")
 
 
+BROKEN = {
+    "import": ("import package_that_nobody_has.inner\n", "pip install package_that_nobody_has"),
+    "syntax": ("this is no Python\n", "SyntaxError"),
+    "raise": ("raise ZeroDivisionError('at import')\n", "ZeroDivisionError: at import"),
+    "absent": ("", "AttributeError"),
+    "system": ("raise OSError('libfoo.so.3: cannot open shared object file')\n", "libfoo.so.3"),
+    "no class": ("Widget = 7\n", "is no class"),
+}
+
+
+@pytest.mark.parametrize("way", BROKEN)
+def test_a_plug_in_of_others_that_cannot_be_loaded_is_named_with_its_distribution(shelf, tmp_path, monkeypatch, way):
+    content, said = BROKEN[way]
+    module = f"torn_{way.replace(' ', '_')}"
+    (tmp_path / f"{module}.py").write_text(content)
+    info = tmp_path / "torn_plugin-2.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torn-plugin\nVersion: 2.1\n")
+    points = f"[thirdparty.widgets]\ntorn_one = {module}:Widget\nfar = collections:OrderedDict\n"
+    (info / "entry_points.txt").write_text(points)
+    assert shelf.foreign_names() == ("far", "torn_one")
+    with pytest.raises(EnvironmentUnfitError, match="widget 'torn_one' of torn-plugin 2.1 cannot be loaded") as error:
+        shelf.get("torn_one")
+    assert said in str(error.value) and "pip install" in str(error.value)
+    for name in ("broken", "heavy", "torn"):  # those of the shelf itself, which are broken in this test
+        (tmp_path / "thirdparty" / "widgets" / f"{name}.py").unlink()
+    assert set(shelf.working()) == {"far", "plain"}
+
+
+class Least:
+    """All that an encoder of others needs."""
+
+    def __init__(self, model="m", pretrained="", device="cpu", dtype="fp32"):
+        self.identity = (model, dtype)
+
+    def encode_frames(self, prepared):
+        return prepared
+
+    def encode_text(self, texts):
+        return texts
+
+
+def test_an_encoder_of_others_needs_three_things(monkeypatch):
+    import numpy as np
+
+    from vla.encoders import registry
+
+    monkeypatch.setattr(
+        registry, "_foreign", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
+    )
+    encoder = registry.build("least", pretrained="", device="cpu", dtype="fp16")
+    assert (encoder.scale, encoder.lanes, encoder.fits("x" * 1000)) == (20.0, 1, True)
+    with encoder.side_by_side():
+        pixels = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
+        prepared = encoder.prepare(pixels)
+    assert prepared.shape == (2, 3, 3, 4) and (prepared[1, 2] == pixels[1, :, :, 2]).all()
+
+
+@pytest.mark.parametrize("member", ["encode_frames", "encode_text"])
+def test_an_encoder_that_lacks_one_of_them_is_refused(monkeypatch, member):
+    from vla.encoders import registry
+
+    monkeypatch.setattr(
+        registry, "_foreign", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
+    )
+    monkeypatch.delattr(Least, member)
+    with pytest.raises(EnvironmentUnfitError, match=f"'least' is not complete: it has no {member}"):
+        registry.build("least")
+
+
 def test_a_package_that_is_not_there_has_no_plug_ins():
     assert Registry("vla.nothing_here", "X").names() == ()
 

@@ -8,7 +8,7 @@ import math
 import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,8 +16,9 @@ from vla.errors import EnvironmentUnfitError, UnknownNameError, UsageError
 
 SHELVES = ("decoders", "encoders", "datasets", "projectors", "heads", "losses", "indexes", "formats")
 
-# Extras that bring what a plug-in of ours may lack; third parties' packages are named as they are.
-_PIP_NAME = {"av": "av", "faiss": "faiss-cpu", "open_clip": "open_clip_torch", "cv2": "opencv-python"}
+# Modules whose package has another name.
+_PIP_NAME = {"av": "av", "faiss": "faiss-cpu", "open_clip": "open_clip_torch", "cv2": "opencv-python", "yaml": "pyyaml",
+             "PIL": "pillow", "sklearn": "scikit-learn"}  # fmt: skip
 
 
 class Registry:
@@ -40,7 +41,8 @@ class Registry:
 
         Raises:
             UnknownNameError: no plug-in has that name; the message lists those there are.
-            EnvironmentUnfitError: the plug-in needs a package that is not installed; the message has the pip line.
+            EnvironmentUnfitError: the plug-in needs a package that is not installed (the message has the pip line), or cannot
+                be imported (the message has the distribution it belongs to, and the reason).
         """
         if name in self._own():
             target = f"{self.package}.{name}"
@@ -51,15 +53,29 @@ class Registry:
                 if missing == self.package.split(".")[0]:
                     raise
                 raise EnvironmentUnfitError(
-                    f"{self._kind} {name!r} needs the package {missing!r}, which is not installed: "
-                    f"pip install {_PIP_NAME.get(missing, missing)}"
+                    f"{self._kind} {name!r} needs the package {missing!r}, which is not installed: {pip_line(missing)}"
                 ) from error
         foreign = self._foreign()
         if name in foreign:
-            return foreign[name].load()
+            return self._load(foreign[name])
         near = difflib.get_close_matches(name, self.names(), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UnknownNameError(f"no {self._kind} is called {name!r}; there are {', '.join(self.names())}.{hint}")
+
+    def working(self) -> dict[str, Any]:
+        """Every plug-in by name, but for those of other distributions that cannot be loaded: `vla doctor` names these."""
+        found = {}
+        for name in self.names():
+            try:
+                found[name] = self.get(name)
+            except EnvironmentUnfitError:
+                if name in self._own():
+                    raise
+        return found
+
+    def foreign_names(self) -> tuple[str, ...]:
+        """Names of plug-ins that other distributions add, sorted."""
+        return tuple(sorted(set(self._foreign()) - self._own()))
 
     def build(self, name: str, options: Mapping[str, Any] | None = None, **given: Any) -> Any:
         """`get(name)(**options, **given)`.
@@ -80,6 +96,27 @@ class Registry:
                 raise UsageError(f"{self._kind} {name!r}: its option {key} is {wanted}, not {value!r}")
         return factory(**{**(options or {}), **given})
 
+    def _load(self, entry: EntryPoint) -> Any:
+        try:
+            plugin = entry.load()
+            if not callable(plugin):
+                raise TypeError(f"{entry.value} is no class and no function")
+        except Exception as error:  # whatever the code of others does when it is imported
+            owner = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "another distribution"
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+            way = (
+                pip_line(missing)
+                if missing
+                else f"pip install --upgrade {entry.dist.name}"
+                if entry.dist
+                else "remove it"
+            )
+            raise EnvironmentUnfitError(
+                f"{self._kind} {entry.name!r} of {owner} cannot be loaded ({reason}). Try: {way}"
+            ) from error
+        return plugin
+
     @property
     def _kind(self) -> str:
         return self.package.rsplit(".", 1)[-1].rstrip("s").replace("indexe", "index").replace("losse", "loss")
@@ -91,8 +128,18 @@ class Registry:
         modules = pkgutil.iter_modules(spec.submodule_search_locations)
         return frozenset(m.name for m in modules if not m.name.startswith("_") and m.name != "base")
 
-    def _foreign(self) -> dict[str, Any]:
+    def _foreign(self) -> dict[str, EntryPoint]:
         return {e.name: e for e in entry_points(group=self.package)}
+
+
+def registries() -> tuple[Registry, ...]:
+    """The registry of every shelf."""
+    return tuple(import_module(f"vla.{shelf}").registry for shelf in SHELVES)
+
+
+def pip_line(module: str) -> str:
+    """The command that installs the package with the top-level module `module`."""
+    return f"pip install {_PIP_NAME.get(module, module)}"
 
 
 def _unfit(option: inspect.Parameter, value: Any) -> str:

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from vla_cli import options as o
 
 
 def doctor(device: o.Device = "auto", as_json: o.Json = False) -> None:
-    """Check this machine: packages, device and precision, decoders, room on the disk. Downloads nothing."""
-    from vla import api
-    from vla_cli.render import print_json, print_table
+    """Try what vla does on this machine: decode, read and write, index, encode. Downloads nothing; exit code 4 if one fails."""
+    from dataclasses import asdict
 
-    found = api.doctor(device)
+    from vla import api
+    from vla_cli.render import print_json
+
+    found = []
+    for check in api.doctor(device):
+        found.append(check)
+        if not as_json:
+            _print("ok" if check.is_fine else "FAILS", check.name, check.finding)
     if as_json:
-        print_json([check.__dict__ for check in found])
-    else:
-        print_table(("", "what", "found"), [("ok" if c.is_fine else "!", c.name, c.finding) for c in found])
-    if not all(c.is_fine for c in found):
+        print_json([asdict(check) for check in found])
+    if not all(check.is_fine for check in found):
         raise typer.Exit(4)
+
+
+def _print(mark: str, name: str, finding: str) -> None:
+    """One line, or on a terminal as many as it needs, at once: the next check may take a while."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from vla_cli.render import out, shown
+
+    console = out()
+    if not console.is_terminal:
+        console.print(Text(shown(f"{mark:<6} {name:<9} {finding}")))
+        sys.stdout.flush()
+        return
+    row = Table.grid(padding=(0, 2))
+    row.add_column(width=5)
+    row.add_column(width=9)
+    row.add_column(overflow="fold")
+    row.add_row(Text(mark, style="" if mark == "ok" else "red"), shown(name), shown(finding))
+    console.print(row)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -18,20 +19,29 @@ _TOOLS = "torch._dynamo.utils"
 
 
 def import_open_clip() -> Any:
-    """The module; raises EnvironmentUnfitError where torch and torchvision do not fit each other."""
+    """The module; raises EnvironmentUnfitError where it, torch and torchvision cannot be imported together."""
     try:
         with _compiler_later():
             import open_clip
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        raise EnvironmentUnfitError(
-            f"torch {torch.__version__} and the installed torchvision come from different builds and cannot work together "
-            "(operator torchvision::nms does not exist). Install both from one place: for the CPU build, "
-            "'pip install --force-reinstall torch torchvision --index-url' with PyTorch's CPU index; for the plain build, "
-            "'pip install --force-reinstall torch torchvision'"
-        ) from error
+    except (RuntimeError, OSError, ImportError, AttributeError) as error:
+        raise EnvironmentUnfitError(_misfit(str(error).strip().partition("\n")[0])) from error
     return open_clip
+
+
+def _misfit(reason: str) -> str:
+    """Name the versions that belong together: torchvision 0.N is built for torch 2.(N - 15)."""
+    torch_is, vision_is = torch.__version__, "none"
+    with suppress(PackageNotFoundError):
+        vision_is = version("torchvision")
+    release, _, build = torch_is.partition("+")
+    major, minor = ([*release.split("."), "0"])[:2]
+    pair = f"torch=={release}"
+    pair += f" 'torchvision==0.{int(minor) + 15}.*'" if major == "2" and minor.isdigit() else " torchvision"
+    place = " from PyTorch's CPU index, as the selector on pytorch.org says" if build == "cpu" else ""
+    return (
+        f"torch {torch_is}, torchvision {vision_is} and open_clip cannot be imported together ({reason}). torch and torchvision "
+        f"must be of one build: install both in one command{place}: pip install --force-reinstall {pair}"
+    )
 
 
 @contextmanager

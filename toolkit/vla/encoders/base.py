@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from types import MethodType
+from typing import Any, Protocol
 
 import numpy as np
 
+from vla.errors import EnvironmentUnfitError
 from vla.features import FeatureSpec, TextFeatures
 
 
@@ -42,6 +44,9 @@ class TextEncoder(Protocol):
 class Encoder(TextEncoder, Protocol):
     """A frozen encoder. Its constructor takes `model`, `pretrained`, `device` and `dtype`, each with a default.
 
+    A plug-in needs such a constructor, `identity`, `encode_frames` and `encode_text`. What else it lacks, `completed` adds:
+    `prepare` leaves frames as large as they are, `fits` is True, `scale` is 20, `lanes` is 1, `side_by_side` does nothing.
+
     One whose text half can be loaded by itself also has `remembered()`, which gives a JSON object or None, and a static
     `texts_alone(record, device, dtype)`, which makes a `TextEncoder` of that, with the same bits, or gives None.
     """
@@ -58,3 +63,36 @@ class Encoder(TextEncoder, Protocol):
 
     def encode_frames(self, prepared: np.ndarray) -> np.ndarray:
         """Features of prepared frames: `(T, D)` float32, not normalised, the same for any batch size (cosine > .99999)."""
+
+
+_NEEDED = ("identity", "encode_frames", "encode_text")
+
+
+def completed(encoder: Any, name: str) -> Any:
+    """`encoder` with the defaults of `Encoder` for what it does not have itself.
+
+    Raises:
+        EnvironmentUnfitError: it lacks what has no default; `name` is the plug-in's.
+    """
+    lacking = [member for member in _NEEDED if not hasattr(encoder, member)]
+    if lacking:
+        raise EnvironmentUnfitError(f"the encoder plug-in {name!r} is not complete: it has no {', no '.join(lacking)}")
+    for member, value in _DEFAULTS.items():
+        if not hasattr(encoder, member):
+            setattr(encoder, member, MethodType(value, encoder) if callable(value) else value)
+    return encoder
+
+
+def _as_large_as_it_is(encoder: Any, pixels: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+def _fits(encoder: Any, text: str) -> bool:
+    return True
+
+
+def _alone(encoder: Any) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+_DEFAULTS = {"prepare": _as_large_as_it_is, "fits": _fits, "side_by_side": _alone, "scale": 20.0, "lanes": 1}

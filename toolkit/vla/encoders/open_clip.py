@@ -22,6 +22,7 @@ from vla.encoders._bpe import vocabulary_text
 from vla.encoders._convolutions import fused, layout_of
 from vla.encoders._device import DTYPES, choose_device, choose_dtype, one_core
 from vla.encoders._imports import import_open_clip
+from vla.encoders._packages import packages_named, require_packages
 from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders._texts import Texts
@@ -62,7 +63,7 @@ class Encoder(Texts):
         self._device = choose_device(device)
         self._dtype, _ = choose_dtype(dtype, self._device)
         self._is_auto = dtype == "auto"
-        with _quiet():
+        with _quiet(), packages_named(name):
             network, config = _load(open_clip, name, tag)
             super().__init__(_tokenizer(open_clip, name))
         self._network = network.eval().requires_grad_(False)
@@ -189,8 +190,12 @@ def _load(open_clip: Any, name: str, tag: str) -> tuple[Any, dict[str, Any]]:
 
     if name.startswith("hf-hub:"):
         _require_hub(open_clip, name, "")
-    elif not name.startswith("local-dir:"):
+        require_packages(open_clip, name)
+    elif name.startswith("local-dir:"):
+        require_packages(open_clip, name)
+    else:
         _require_known(open_clip, name, tag)
+        require_packages(open_clip, name)
         _require_hub(open_clip, name, tag)
     try:
         network = open_clip.create_model(name, pretrained=tag or None, device="cpu", require_pretrained=True)

@@ -13,7 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
+from vla.errors import EnvironmentUnfitError
 from vla.indexes import registry as indexes
+from vla.indexes._trial import fault_of
 from vla.indexes.base import Index
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.measured import AUTO, Asked, Measured
@@ -102,10 +104,22 @@ def choose(vectors: np.ndarray, queries: np.ndarray, asked: Asked, progress: Pro
 
     Half of the queries set `probes` and `depth`, the other half says what came of it. If nothing fits into the memory, the
     smallest is taken; if nothing that fits finds enough, what finds most. Either is said in the notes.
+
+    Each kind is tried in a process of its own first (`fault_of`): one that does not work here is passed over, and said.
+
+    Raises:
+        EnvironmentUnfitError: the kind that was named, or every kind, does not work with the FAISS that is installed.
     """
     queries = np.ascontiguousarray(queries[:_QUERIES], np.float32)
     truth = _Truth(queries, exhaustive(vectors, queries, K)[0][:, -1])
-    source, names = _Source(vectors), CANDIDATES if asked.backend == AUTO else (asked.backend,)
+    faults = {name: fault_of(name) for name in (CANDIDATES if asked.backend == AUTO else (asked.backend,))}
+    source, names = _Source(vectors), [name for name, fault in faults.items() if not fault]
+    notes = [f"index kind {name} does not work here and was passed over: {fault} ('vla doctor' says more)"
+             for name, fault in faults.items() if fault]  # fmt: skip
+    if not names:
+        raise EnvironmentUnfitError(
+            f"index kind {', '.join(faults)} does not work here: {next(iter(faults.values()))}. Try 'vla doctor'"
+        )
     # The choice of kinds is ours; who names one has it, however large it is.
     room = (asked.memory or _spare_memory()) if asked.backend == AUTO else None
     best: tuple[Index, Measured] | None = None
@@ -116,7 +130,6 @@ def choose(vectors: np.ndarray, queries: np.ndarray, asked: Asked, progress: Pro
         rows.append(row)
         if index is not None and (best is None or _rank(row, asked) < _rank(best[1], asked)):
             best = index, row
-    notes = []
     if best is None:
         smallest = min(rows, key=lambda m: m.bytes_per_vector)
         notes.append(f"no index fits into {(room or 0) / 1e6:.0f} MB; the smallest was taken")

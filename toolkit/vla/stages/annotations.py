@@ -18,7 +18,7 @@ from vla.datasets import registry
 from vla.datasets._open import read_files
 from vla.datasets._reading import FaultyRowsError
 from vla.datasets.base import Annotation, Dataset, paragraphs
-from vla.errors import AnnotationError, CacheError, MissingError, UsageError
+from vla.errors import AnnotationError, CacheError, EnvironmentUnfitError, MissingError, UsageError
 from vla.names import Names
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
@@ -100,8 +100,15 @@ class ImportReport:
 
 
 def formats() -> dict[str, str]:
-    """What each reader reads, by name."""
-    return {name: str(getattr(registry.get(name), "files", "")) for name in registry.names()}
+    """What each reader reads, by name; of a plug-in of others that cannot be loaded, the reason."""
+    return {name: _files(name) for name in registry.names()}
+
+
+def _files(name: str) -> str:
+    try:
+        return str(getattr(registry.get(name), "files", ""))
+    except EnvironmentUnfitError as error:
+        return str(error)
 
 
 def import_annotations(

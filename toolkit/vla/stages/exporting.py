@@ -148,7 +148,7 @@ def export(
 def _writer(name: str) -> WritableFormat:
     writer: WritableFormat = formats.build(name)
     if not hasattr(writer, "write"):
-        able = ", ".join(n for n in formats.names() if hasattr(formats.get(n), "write"))
+        able = ", ".join(n for n, plugin in formats.working().items() if hasattr(plugin, "write"))
         raise UsageError(f"{name!r} is only read; features are written as {able}")
     return writer
 

@@ -175,7 +175,7 @@ def incoming(paths: Iterable[str | Path], wanted: Wanted, timing: Timing, strip:
         UsageError: a path matches nothing, a file is of no known format, there are no features, or two files (or two places
             in one) hold a video of one name.
     """
-    readers = {suffix: name for name in formats.names() for suffix in formats.get(name).suffixes}
+    readers = {suffix: name for name, plugin in formats.working().items() for suffix in plugin.suffixes}
     given = list(paths)
     found = []
     for path in find_files(given, frozenset(readers)):
