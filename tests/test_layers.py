@@ -26,6 +26,8 @@ RANKS = (
         "sampling",
         "durable",
         "layout",
+        "locking",
+        "naming",
         "omissions",
         "unit",
     ),

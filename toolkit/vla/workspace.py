@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Container
+from collections.abc import Callable, Container
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vla import durable
+from vla import durable, locking
 from vla.errors import CacheError, MissingError, UsageError
 from vla.progress import Progress, ProgressCallback
 
@@ -59,22 +59,20 @@ class Workspace:
         """The index that searches read."""
         return self.home / "index"
 
-    def locked(self, progress: ProgressCallback) -> AbstractContextManager[None]:
-        """Hold the workspace while writing to it; waits for another vla that does, and says so."""
-        note = Progress("wait", message="another vla is working in this workspace; waiting for it", level="note")
-        return durable.locked(self._lock, lambda: progress(note))
+    def locked(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
+        """Hold the workspace; waits for another vla that does, and says so. Who is only `reading` needs no leave to write."""
+        return locking.locked(self._lock, _waits(progress, "workspace"), or_without=reading)
 
-    def locked_index(self, progress: ProgressCallback) -> AbstractContextManager[None]:
+    def locked_index(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
         """Hold the index while writing to it. Features may be added meanwhile: an index is of what was there when it was begun.
 
         Whoever needs both locks takes this one last.
         """
-        note = Progress("wait", message="another vla is indexing this workspace; waiting for it", level="note")
-        return durable.locked(self.home / "index.lock", lambda: progress(note))
+        return locking.locked(self.home / "index.lock", _waits(progress, "index"), or_without=reading)
 
     def is_busy(self) -> bool:
         """Whether a vla holds the workspace just now."""
-        return durable.is_locked(self._lock)
+        return locking.holder(self._lock) is not None
 
     @property
     def _lock(self) -> Path:
@@ -164,3 +162,12 @@ class Workspace:
             raise CacheError(f"{description} is damaged ({error}): delete it and run the command again") from error
         if not isinstance(schema, int) or schema > SCHEMA:
             raise CacheError(f"{self.home} has schema {schema!r}; this vla knows up to {SCHEMA}: upgrade vla")
+
+
+def _waits(progress: ProgressCallback, what: str) -> Callable[[locking.Holder | None], None]:
+    def say(holder: locking.Holder | None) -> None:
+        who = f" ({holder})" if holder else ""
+        message = f"Waiting for another vla process to release the {what} lock{who}."
+        progress(Progress("wait", message=message, level="note"))
+
+    return say
