@@ -27,6 +27,7 @@ RANKS = (
         "durable",
         "layout",
         "locking",
+        "model_config",
         "naming",
         "omissions",
         "unit",

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Container
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vla import durable, locking
-from vla.errors import CacheError, MissingError, UsageError
+from vla.errors import CacheError, MissingError, ResourceError, UsageError
+from vla.naming import require_name
 from vla.progress import Progress, ProgressCallback
 
 SCHEMA = 1
@@ -53,6 +55,10 @@ class Workspace:
     def runs(self) -> Path:
         """One folder for each training run."""
         return self.home / "runs"
+
+    def run(self, name: str) -> Path:
+        """The folder of the run called `name`; raises UsageError for what cannot be a name."""
+        return self.runs / require_name(name, "a run")
 
     @property
     def index(self) -> Path:
@@ -108,7 +114,7 @@ class Workspace:
             here = (start or Path.cwd()).absolute()
             candidates = [here, *here.parents]
         for folder in candidates:
-            if (folder / FOLDER / "workspace.json").is_file():
+            if _is_file(folder / FOLDER / "workspace.json"):
                 workspace = cls(folder)
                 workspace._check()
                 return workspace
@@ -141,7 +147,7 @@ class Workspace:
         workspace = cls(folder.absolute())
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"a workspace is a folder, and {folder} is a file")
-        if (workspace.home / "workspace.json").is_file():
+        if _is_file(workspace.home / "workspace.json"):
             workspace._check()
         return workspace
 
@@ -150,7 +156,7 @@ class Workspace:
         """The workspace of `folder` (found upwards when None), made where there is none yet."""
         workspace = cls.choose(folder)
         description = workspace.home / "workspace.json"
-        if not description.is_file():
+        if not _is_file(description):
             durable.write_json(description, {"schema": SCHEMA})
         return workspace
 
@@ -158,10 +164,22 @@ class Workspace:
         description = self.home / "workspace.json"
         try:
             schema = json.loads(description.read_text("utf-8"))["schema"]
+        except OSError as error:
+            raise ResourceError(f"{description} cannot be read: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CacheError(f"{description} is damaged ({error}): delete it and run the command again") from error
         if not isinstance(schema, int) or schema > SCHEMA:
             raise CacheError(f"{self.home} has schema {schema!r}; this vla knows up to {SCHEMA}: upgrade vla")
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is there; not silent about folders of somebody else that cannot be looked into."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _waits(progress: ProgressCallback, what: str) -> Callable[[locking.Holder | None], None]:

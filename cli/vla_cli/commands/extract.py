@@ -95,36 +95,42 @@ def extract(
 
 def _outlook(planned: Estimate) -> None:
     """What would be done."""
-    from vla_cli.render import clock, out, print_table, size
+    from vla_cli.render import clock, line, plural, print_table, size
 
     if planned.unreadable:
         print_table(("video", "cannot be read because"), list(planned.unreadable.items()))
     known = f"{planned.done} need no work" + (f", {planned.taken_over} keep features" if planned.taken_over else "")
     if not planned.todo:
-        out().print(f"nothing to extract; {known}")
+        line(f"nothing to extract; {known}")
         return
     good = len(planned.todo) - len(planned.unreadable)
-    out().print(f"{good} videos to extract, {clock(planned.video_seconds)} of video; {known}")
-    out().print(
-        f"about {planned.frames} frames, {size(planned.bytes)} of features, {clock(planned.seconds)} on this machine"
+    line(f"{plural(good, 'video')} to extract, {clock(planned.video_seconds)} of video; {known}")
+    line(
+        f"about {plural(planned.frames, 'frame')}, {size(planned.bytes)} of features, {clock(planned.seconds)} on this machine"
     )
 
 
 def _summary(report: ExtractReport, quiet: bool) -> None:
     """What was done, and a line for each problem."""
-    from vla_cli.render import clock, out, print_table, shown
+    from vla_cli.render import clock, line, plural, print_table
 
     good = len(report.receipts) - len(report.problems)
     if report.problems:
         rows = [(r.status, r.video_id, r.reason) for r in report.problems]
-        print_table(("status", "video", "reason"), rows, title=f"{len(rows)} videos with problems")
+        print_table(("status", "video", "reason"), rows, title=f"{plural(len(rows), 'video')} with problems")
     if quiet:
         return
     rate = f", {report.frames / report.seconds:.0f} frames/s" if report.extracted and report.seconds > 0 else ""
-    done = f"{report.extracted} extracted now ({report.frames} frames{rate}), " if report.extracted else "nothing new, "
-    out().print(f"{len(report.receipts)} videos: {done}{good} ok, {clock(report.video_seconds)} of video with features")
+    done = (
+        f"{report.extracted} extracted now ({plural(report.frames, 'frame')}{rate}), "
+        if report.extracted
+        else "nothing new, "
+    )
+    line(
+        f"{plural(len(report.receipts), 'video')}: {done}{good} ok, {clock(report.video_seconds)} of video with features"
+    )
     if report.captions:
-        out().print(f"{report.captions} captions known, {report.texts} texts encoded now")
+        line(f"{plural(report.captions, 'caption')} known, {plural(report.texts, 'text')} encoded now")
     if report.unknown_videos:
-        some = ", ".join(shown(v) for v in report.unknown_videos[:5])
-        out().print(f"{len(report.unknown_videos)} names in the captions have no video here: {some}")
+        some = ", ".join(report.unknown_videos[:5])
+        line(f"{plural(len(report.unknown_videos), 'name')} in the captions without a video here: {some}")

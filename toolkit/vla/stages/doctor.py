@@ -120,7 +120,7 @@ def _disk() -> Check:
     if not writable:
         return Check("disk", f"{folder} is not writable: use --workspace or VLA_WORKSPACE", False)
     hours = free / (2 * 3600 * 512 * 2)
-    room = f"room for the features of about {hours:.2g} hours of video at 2 frames/s, 512 wide"
+    room = f"room for the features of about {hours:,.0f} hours of video at 2 frames/s, 512 wide"
     if free < _LOW:
         return Check(
             "disk", f"{where}, {room}: free some ('vla gc' deletes what is not used), or use --workspace", False

@@ -8,6 +8,7 @@ from pathlib import Path
 from vla.cache.store import current_cache
 from vla.corpus import Corpus
 from vla.encoders._device import choose_device
+from vla.errors import ResourceError
 from vla.evaluate.kept import Evaluated, keep
 from vla.evaluate.protocols import measured
 from vla.evaluate.seen import Seen
@@ -66,7 +67,7 @@ def evaluate(
     """
     place, groups = Workspace.open(workspace), sorted(tasks)
     cache = current_cache(place.caches)
-    with place.locked(progress):
+    with place.locked(progress, reading=True):
         name = choose_run(place, cache, run)[0]
         trained, found = load_model(place.runs / name) if name else (None, None)
         given = annotations_of(place, cache, captions, columns, format, split)
@@ -109,7 +110,11 @@ def evaluate(
         for note in evaluated.notes:
             progress(Progress("evaluate", message=note, level="warning"))
         if found:
-            keep(place.runs / name, evaluated, ",".join(groups))
+            try:
+                keep(place.runs / name, evaluated, ",".join(groups))
+            except ResourceError as error:
+                # The figures are what was asked for.
+                progress(Progress("evaluate", message=f"the evaluation is not kept: {error}", level="warning"))
         written = [] if submission is None else submit(submission, seen, given.names, format, split)
     for path in written:
         progress(Progress("evaluate", message=f"wrote {path}", level="note"))

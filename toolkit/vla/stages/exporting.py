@@ -118,7 +118,7 @@ def export(
     if per_shard < 1:
         raise UsageError(f"a shard holds at least 1 video, not {per_shard}")
     folder = Path(os.path.abspath(Path(dest).expanduser()))  # noqa: PTH100 - links are left as they are
-    with place.locked(progress):
+    with place.locked(progress, reading=True):
         cache = current_cache(place.caches)
         asked = list(patterns)
         names = [v for v in chosen_videos(cache, place, asked) if cache.receipts[v].has_features]

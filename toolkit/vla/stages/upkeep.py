@@ -18,9 +18,10 @@ from vla.cache.store import FeatureCache, current_cache
 from vla.cache.upkeep import Damage, repair, unused_shards
 from vla.cache.upkeep import verify as verify_cache
 from vla.errors import CacheError, MissingError, VlaError
+from vla.features import IMPORTED
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.store import check_index, summary, unused_files
-from vla.stages.texts import has_encoder
+from vla.train.checkpoint import open_run
 from vla.workspace import Workspace
 
 
@@ -63,7 +64,12 @@ def list_videos(patterns: Iterable[str] = (), *, workspace: Path | None = None) 
 
 
 def remove(
-    patterns: Iterable[str], *, workspace: Path | None = None, missing: bool = False, dry_run: bool = False
+    patterns: Iterable[str],
+    *,
+    workspace: Path | None = None,
+    missing: bool = False,
+    dry_run: bool = False,
+    progress: ProgressCallback = silent,
 ) -> list[str]:
     """Forget videos: their features go, the videos themselves and their captions stay. Returns their names.
 
@@ -72,10 +78,11 @@ def remove(
         workspace: as for `search`.
         missing: also forget every video whose file is gone.
         dry_run: only say which.
+        progress: called if another process holds the workspace.
     """
     place = Workspace.open(workspace)
     given = list(patterns)
-    with place.locked(silent):
+    with place.locked(progress, reading=dry_run):
         cache = current_cache(place.caches)
         names = chosen_videos(cache, place, given) if given else []
         if missing:
@@ -97,19 +104,19 @@ def verify(
         progress: called for each video.
     """
     place = Workspace.open(workspace)
-    with place.locked(progress):
+    with place.locked(progress, reading=not mend):
         cache = current_cache(place.caches)
         found = verify_cache(
             cache, read_data=read_data, on_item=lambda n, total: progress(Progress("verify", n, total))
         )
         if mend:
             repair(cache, found)
-    return found + (_damaged_index(place, mend) if read_data else [])
+    return found + (_damaged_index(place, mend, progress) if read_data else [])
 
 
-def _damaged_index(place: Workspace, mend: bool) -> list[Damage]:
+def _damaged_index(place: Workspace, mend: bool, progress: ProgressCallback) -> list[Damage]:
     """What is wrong with the index, if there is one; with `mend` it is forgotten."""
-    with place.locked_index(silent):
+    with place.locked_index(progress, reading=not mend):
         try:
             check_index(place.index)
         except MissingError:
@@ -121,15 +128,18 @@ def _damaged_index(place: Workspace, mend: bool) -> list[Damage]:
     return []
 
 
-def collect(*, workspace: Path | None = None, all_caches: bool = False) -> tuple[int, int]:
+def collect(
+    *, workspace: Path | None = None, all_caches: bool = False, progress: ProgressCallback = silent
+) -> tuple[int, int]:
     """Delete what nothing refers to. Returns how many files, and how many bytes.
 
     Args:
         workspace: as for `search`.
         all_caches: also delete the features of encoders that the workspace no longer uses.
+        progress: called if another process holds the workspace.
     """
     place = Workspace.open(workspace)
-    with place.locked(silent), place.locked_index(silent):
+    with place.locked(progress), place.locked_index(progress):
         current = current_cache(place.caches)
         others = [p for p in place.caches.iterdir() if p.is_dir() and p != current.folder]
         # Temporary files of every writer: all of them hold a lock that is held here.
@@ -166,7 +176,7 @@ def info(*, workspace: Path | None = None) -> dict[str, Any]:
         "model": cache.spec.model if cache.spec.is_imported else cache.source.model or cache.spec.model,
         "pretrained": "" if cache.spec.is_imported else cache.source.pretrained,
         "imported": cache.spec.is_imported,
-        "text_encoder": cache.source.model if has_encoder(cache) else None,
+        "text_encoder": cache.source.model if cache.source.encoder != IMPORTED else None,
         "sampling": cache.spec.sampling,
         "dim": cache.spec.dim,
         "fingerprint": cache.spec.fingerprint,
@@ -183,8 +193,6 @@ def info(*, workspace: Path | None = None) -> dict[str, Any]:
 
 
 def _run(folder: Path, cache: FeatureCache) -> dict[str, Any]:
-    from vla.train.checkpoint import open_run  # loads torch, which nothing else here needs
-
     try:
         run = open_run(folder)
     except MissingError:

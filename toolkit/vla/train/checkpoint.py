@@ -12,14 +12,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from vla import durable
 from vla.errors import CacheError, MissingError
 from vla.features import FeatureSpec
-from vla.model import AlignmentModel, ModelConfig, restore, weights_of
+from vla.model_config import ModelConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from vla.model import AlignmentModel
 
 SCHEMA = 1
 FROZEN = "none"
@@ -56,6 +59,8 @@ def save_run(folder: Path, model: AlignmentModel, spec: FeatureSpec, identity: s
     """Commit a finished run; the state of the unfinished one is dropped."""
     from safetensors.torch import save
 
+    from vla.model import weights_of
+
     content = save(weights_of(model))
     digest = durable.sha256(content)
     name = f"model-{digest[:16]}.safetensors"
@@ -81,6 +86,8 @@ def open_run(folder: Path) -> Run:
 def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
     """The finished run in `folder` and its model, ready for use; raises MissingError or CacheError."""
     from safetensors.torch import load
+
+    from vla.model import restore
 
     run, weights, digest = _read_run(folder)
     tensors = load(durable.read_checked(folder / weights, digest))
