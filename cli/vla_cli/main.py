@@ -128,6 +128,9 @@ def _run() -> int | str | None:
             # typer turns Ctrl-C into this code and says nothing.
             if leaving.code == INTERRUPTED:
                 raise KeyboardInterrupt from None
+            # rich and typer take a closed pipe for exit code 1, which means that nothing was found.
+            if isinstance(leaving.__context__, BrokenPipeError):
+                return READER_GONE
             streams.flush_results()
             return leaving.code
         return None
