@@ -23,7 +23,7 @@ def folder(tmp_path, clip):
 
 def test_info(folder):
     said = vla("info", cwd=folder).stdout
-    assert "2 ok, 1 skipped" in said and "none yet: run 'vla index'" in said and "1 (0 with times) of 1 videos" in said
+    assert "2 ok, 1 skipped" in said and "none yet: run 'vla index'" in said and "1 (0 with times) of 1 video" in said
     found = json.loads(vla("info", "--json", cwd=folder).stdout)
     assert found["features"]["frames"] == 9 and found["features"]["sampling"] == "fps=2"
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("vla-demo"),
     clips: Annotated[
-        int, typer.Option(min=12, help="Clips to render; a quarter of them is held back for tests.")
+        int, typer.Option(min=12, max=100_000, help="Clips to render; a quarter of them is held back for tests.")
     ] = 320,
-    seed: Annotated[int, typer.Option(help="Which world.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Which world.")] = 0,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:

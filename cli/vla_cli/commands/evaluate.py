@@ -41,7 +41,7 @@ def evaluate(
         bool,
         typer.Option("--search/--no-search", help="Also measure what 'vla search' lists; without, it is quicker."),
     ] = True,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     device: o.Device = "auto",
     format: o.Format = None,
     video_column: o.VideoColumn = "",

@@ -54,7 +54,7 @@ def find_files(paths: Iterable[str | Path], suffixes: Collection[str]) -> list[P
     for given in paths:
         text = str(given)
         path = Path(text).expanduser()
-        if os.path.lexists(path):
+        if text and os.path.lexists(path):
             matches = [path]
         elif any(c in text for c in "*?["):
             matches = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - absolute patterns
