@@ -50,7 +50,7 @@ def prepare() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     if not isinstance(sys.stderr, Lossy):
-        sys.stderr = Lossy(sys.stderr)  # type: ignore[assignment]
+        sys.stderr = Lossy(sys.stderr)
 
 
 def flush_results() -> None:

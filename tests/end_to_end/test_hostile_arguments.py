@@ -7,6 +7,7 @@ import typing
 import pytest
 import typer  # noqa: TID251 - every option of the command line is tried
 
+from conftest import ClipMaker
 from vla_cli import main
 
 pytestmark = [pytest.mark.timeout(600)]
@@ -19,10 +20,24 @@ INTEGERS = ["0", "-1", str(10**12), str(10**20), str(-(10**20)), "1.5", "x", "",
 FLOATS = ["nan", "inf", "-inf", "0", "-1", "1e-300", "1e300", "1e400", "x", ""]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A workspace with one video, two captions and an index."""
+    from vla import api
+
+    place = tmp_path_factory.mktemp("hostile")
+    ClipMaker(place / "videos")("v.mp4", frames=10, fps=5)
+    (place / "captions.csv").write_text("video,caption\nvideos/v.mp4,a dog\n")
+    choice = api.EncoderChoice(encoder="toy")
+    api.extract([place / "videos"], captions=place / "captions.csv", workspace=place, choice=choice, workers=1)
+    api.index(workspace=place)
+    return place
+
+
 @pytest.fixture
-def run(toy_workspace, monkeypatch, capsys):
-    """Runs the command line in this process; returns its exit code and what it said on stderr."""
-    monkeypatch.chdir(toy_workspace.root)
+def run(folder, monkeypatch, capsys):
+    """Runs the command line in this process; returns its exit code and what it said."""
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(main.interrupt, "answer_interrupts", lambda: None)
     monkeypatch.setattr(main.streams, "prepare", lambda: None)
     monkeypatch.setattr(main.streams, "abandon", lambda: None)
@@ -52,7 +67,7 @@ def cases():
 
 BASE = {
     "search": ["a dog"], "ask": ["what?", "--all"], "export": ["out"], "rm": ["--missing", "--yes"],
-    "train": ["--epochs", "1"], "extract": ["videos/v2.mp4"], "import": ["captions", "captions.csv"],
+    "train": ["--epochs", "1"], "extract": ["videos/v.mp4"], "import": ["captions", "captions.csv"],
     "import-features": ["videos/none.npy", "--model", "m"], "report": [], "demo": ["captions.csv"],
 }  # fmt: skip
 
