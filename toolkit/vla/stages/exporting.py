@@ -131,6 +131,7 @@ def export(
         texts = dict.fromkeys([*(a.query for a in told), *(() if asked else cache.known_texts())])
         files = _files(cache, names, keys, writer, per_shard)
         _require_room(place, folder, files, writer, bool(texts), overwrite)
+        _clear(folder, files)
         captions: dict[str, dict[str, None]] = defaultdict(dict)
         for annotation in told:
             captions[annotation.video][annotation.query] = None
@@ -180,6 +181,14 @@ def _files(
         shards[-1].append(video)
         size += more
     return {f"{number:05d}": videos for number, videos in enumerate(shards)}
+
+
+def _clear(folder: Path, files: Iterable[str]) -> None:
+    """Delete what exports that were killed left behind; no other export of this workspace runs now."""
+    for place in {folder, *((folder / name).parent for name in files)}:
+        for path in place.glob(f"{durable.TEMPORARY}*"):
+            if re.fullmatch(re.escape(durable.TEMPORARY) + "[0-9a-f]{12}", path.name):
+                durable.discard(path)
 
 
 def _require_room(
