@@ -117,3 +117,26 @@ def test_nothing_that_moves_the_cursor_or_hides_reaches_the_terminal(text):
 def test_plurals():
     assert [words.plural(n, "video") for n in (0, 1, 2, 1224)] == ["0 videos", "1 video", "2 videos", "1,224 videos"]
     assert words.plural(2, "copy", "copies") == "2 copies"
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 120])
+def test_figures_are_never_cut(monkeypatch, width):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=width, color_system=None, legacy_windows=False)
+    monkeypatch.setattr(render, "out", lambda: console)
+    monkeypatch.setattr(render.sys, "stdout", screen)
+    columns = [
+        "epoch",
+        "global",
+        "pull",
+        "segment",
+        "score",
+        "text to video R@1",
+        "moment to video R@1",
+        "moment in its video R1@0.5",
+    ]
+    row = [17, "12.333", "0.027", "1.608", "0.472", "100.0", "16.7", "16.7"]
+    render.print_table(columns, [row, row], numeric=columns)
+    figures = [line.split() for line in screen.getvalue().splitlines()]
+    assert [str(cell) for cell in row] in figures
+    assert width < 80 or max(map(cell_len, screen.getvalue().splitlines())) <= max(width, 80)

@@ -25,6 +25,7 @@ from vla_cli.words import size as size
 _MOST_TEXT = 30
 """Columns that a text column keeps at least, where a table is too wide, before names are shortened further."""
 _LEAST_NAME = 16
+_GAP = 3
 
 
 def print_json(value: Any) -> None:
@@ -54,26 +55,36 @@ def print_table(
     if not console.is_terminal:
         _print_plain(heads, cells, title, [column in numeric for column in columns])
         return
-    widths = [max(map(cell_len, [head, *column])) for head, *column in zip(heads, *cells, strict=True)]
+    least = [_least(head, column, name in numeric) for name, head, *column in zip(columns, heads, *cells, strict=True)]
     shortened = [i for i, column in enumerate(columns) if column in names]
-    others = sum(
-        width if columns[i] in numeric else min(width, _MOST_TEXT)
-        for i, width in enumerate(widths)
-        if i not in shortened
-    )
-    room = (console.width - others - 2 * len(columns)) // max(len(shortened), 1)
+    others = sum(width for i, width in enumerate(least) if i not in shortened)
+    room = (console.width - others - _GAP * len(columns)) // max(len(shortened), 1)
+    if others + len(shortened) * _LEAST_NAME + _GAP * (len(columns) - 1) > console.width:
+        # Better lines that the terminal breaks than figures that are cut.
+        _print_plain(heads, cells, title, [column in numeric for column in columns])
+        return
+    kept = [[shorter(cell, room) if i in shortened else cell for i, cell in enumerate(row)] for row in cells]
     table = Table(
         title=Text(shown(title)) if title else None, title_justify="left", header_style="bold", box=SIMPLE_HEAD
     )
     table.show_edge, table.pad_edge = False, False
-    for column, head in zip(columns, heads, strict=True):
-        is_fixed = column in numeric or column in names
-        justify = "right" if column in numeric else "left"
-        table.add_column(Text(head), justify=justify, overflow="fold", no_wrap=is_fixed)  # type: ignore[arg-type]
-    for row in cells:
-        kept = [shorter(cell, max(room, _LEAST_NAME)) if i in shortened else cell for i, cell in enumerate(row)]
-        table.add_row(*map(Text, kept))
+    for i, (column, head, width) in enumerate(zip(columns, heads, least, strict=True)):
+        # What is whole stays whole: rich would take room from every column.
+        whole = max((cell_len(row[i]) for row in kept), default=0) if i in shortened else width
+        table.add_column(
+            Text(head), justify="right" if column in numeric else "left", overflow="fold", no_wrap=i in shortened,
+            min_width=whole if i in shortened or column in numeric else None,
+        )  # fmt: skip
+    for row in kept:
+        table.add_row(*map(Text, row))
     console.print(table)
+
+
+def _least(head: str, cells: list[str], is_numeric: bool) -> int:
+    """Columns that a column of a table needs: whole figures, whole words of its head, and some of a text."""
+    widths = [cell_len(cell) for cell in cells]
+    words = max((cell_len(word) for word in head.split()), default=0)
+    return max(words, *widths, 0) if is_numeric else max(words, min(max(widths, default=0), _MOST_TEXT))
 
 
 def shorter(name: str, width: int) -> str:
