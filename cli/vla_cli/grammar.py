@@ -10,7 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from vla_cli import streams
 
-_REFUSAL = typer.BadParameter.__mro__[2]
+_REFUSAL: Any = typer.BadParameter.__mro__[2]
 """Typer's base of all errors about arguments, wherever the installed version keeps it."""
 
 

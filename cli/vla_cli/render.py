@@ -93,7 +93,7 @@ def shorter(name: str, width: int) -> str:
         return name
     head, tail = "", ""
     for character in reversed(name):
-        if cell_len(tail) + cell_len(character) > (width - 1) * 2 // 3:
+        if cell_len(tail) + cell_len(character) > (width - 1) * 3 // 4:
             break
         tail = character + tail
     for character in name:

@@ -16,6 +16,9 @@ WORDS = [
     "", " ", ".", "..", ".x", "a/b", "../../x", "a\\b", "CON", "aux.txt", "x.", "x ", "a" * 300, "\x1b[31mred", "\x9bm",
     "\u202egnp.exe", "nan", "-1", "1e400", "fp8", "hf-hub:a/../../b", "local-dir:nowhere", "frames=0", "\udcff", "%s{0}", "-",
 ]  # fmt: skip
+FEW = ["", "../../x", "a" * 300, "\x1b[31m\u202e\x9bm", "nan", "-1"]
+NAMES = {"name", "run", "model", "query", "format", "dtype", "within", "lasting", "longer", "since", "encoder"}
+"""Options whose words mean something; the other texts are names of columns, keys and files, tried with a few."""
 INTEGERS = ["0", "-1", str(10**12), str(10**20), str(-(10**20)), "1.5", "x", "", "nan"]
 FLOATS = ["nan", "inf", "-inf", "0", "-1", "1e-300", "1e300", "1e400", "x", ""]
 
@@ -61,13 +64,21 @@ def cases():
             if parameter.name in ("help", "workspace", "output") or getattr(parameter, "is_flag", False):
                 continue
             kind = str(kinds[name].get(parameter.name))
-            values = INTEGERS if "int" in kind.replace("Annotated", "") else FLOATS if "float" in kind else WORDS
+            values = (
+                INTEGERS
+                if "int" in kind.replace("Annotated", "")
+                else FLOATS
+                if "float" in kind
+                else WORDS
+                if parameter.name in NAMES
+                else FEW
+            )
             yield pytest.param(name, parameter, values, id=f"{name}-{parameter.name}")
 
 
 BASE = {
     "search": ["a dog"], "ask": ["what?", "--all"], "export": ["out"], "rm": ["--missing", "--yes"],
-    "train": ["--epochs", "1"], "extract": ["videos/v.mp4"], "import": ["captions", "captions.csv"],
+    "train": ["--epochs", "1"], "extract": ["videos/v.mp4", "--dry-run"], "import": ["captions", "captions.csv"],
     "import-features": ["videos/none.npy", "--model", "m"], "report": [], "demo": ["captions.csv"],
 }  # fmt: skip
 
