@@ -10,17 +10,17 @@ import typer  # noqa: TID251 - every option of the command line is tried
 from conftest import ClipMaker
 from vla_cli import main
 
-pytestmark = [pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 DOCUMENTED = {0, 1, 2, 3, 4, 5}
 WORDS = [
     "", " ", ".", "..", ".x", "a/b", "../../x", "a\\b", "CON", "aux.txt", "x.", "x ", "a" * 300, "\x1b[31mred", "\x9bm",
     "\u202egnp.exe", "nan", "-1", "1e400", "fp8", "hf-hub:a/../../b", "local-dir:nowhere", "frames=0", "\udcff", "%s{0}", "-",
 ]  # fmt: skip
-FEW = ["", "../../x", "a" * 300, "\x1b[31m\u202e\x9bm", "nan", "-1"]
+FEW = ["", "../../x", "\x1b[31m\u202e\x9bm"]
 NAMES = {"name", "run", "model", "query", "format", "dtype", "within", "lasting", "longer", "since", "encoder"}
 """Options whose words mean something; the other texts are names of columns, keys and files, tried with a few."""
-INTEGERS = ["0", "-1", str(10**12), str(10**20), str(-(10**20)), "1.5", "x", "", "nan"]
-FLOATS = ["nan", "inf", "-inf", "0", "-1", "1e-300", "1e300", "1e400", "x", ""]
+INTEGERS = ["0", "-1", str(10**12), str(10**20), "1.5", ""]
+FLOATS = ["nan", "inf", "-1", "1e-300", "1e300", "x"]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,8 @@ def cases():
     group = typer.main.get_command(main.app)
     kinds = {c.name: typing.get_type_hints(c.callback) for c in main.app.registered_commands}
     for name, command in group.commands.items():
+        if name == "doctor":  # it tries the machine each time, and has a device and nothing else
+            continue
         for parameter in command.params:
             if parameter.name in ("help", "workspace", "output") or getattr(parameter, "is_flag", False):
                 continue
