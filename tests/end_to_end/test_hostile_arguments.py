@@ -91,7 +91,9 @@ def test_hostile_values_end_in_a_documented_code(run, command, parameter, values
     for value in values:
         if not parameter.opts[0].startswith("-"):
             arguments = (
-                [command, "--", value] if parameter.name != "paths" or command != "search" else [command, "x", value]
+                [command, *(["--clips=11"] if command == "demo" else []), "--", value]
+                if parameter.name != "paths" or command != "search"
+                else [command, "x", value]
             )
         else:
             option = max(parameter.opts, key=len)
