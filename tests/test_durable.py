@@ -1,9 +1,10 @@
 """Writing: whole or not at all, whatever the system answers."""
 
 import errno
-import json
-import multiprocessing
 import os
+import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -146,7 +147,7 @@ def test_an_error_leaves_the_old_or_the_new(tmp_path, monkeypatch, operation, nu
     message = str(error.value)
     assert str(path) in message
     if code in (errno.ENOSPC, errno.EDQUOT):
-        assert "0.0 MB are needed" in message and "MB are free" in message and "What was finished is kept" in message
+        assert "13.0 kB are needed" in message and " are free" in message and "What was finished is kept" in message
     else:
         assert os.strerror(code) in message
     assert isinstance(error.value, OSError) and isinstance(error.value, VlaError)
@@ -173,7 +174,7 @@ def test_the_first_error_is_the_one_reported(tmp_path, monkeypatch):
     """Even where the temporary file cannot be removed either."""
     monkeypatch.setattr(durable, "os", Faults("write", code=errno.ENOSPC))
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "second")))
-    with pytest.raises(ResourceError, match="MB are needed"):
+    with pytest.raises(ResourceError, match=r"13\.0 kB are needed"):
         durable.write_bytes(tmp_path / "f", NEW)
 
 
@@ -190,8 +191,6 @@ def test_a_file_where_a_folder_should_be(tmp_path):
     (tmp_path / "f").write_bytes(OLD)
     with pytest.raises(ResourceError, match="cannot write"):
         durable.write_bytes(tmp_path / "f" / "g", NEW)
-    with pytest.raises(ResourceError, match="cannot write"), durable.locked(tmp_path / "f" / "lock"):
-        pytest.fail("not locked")
     (tmp_path / "d").mkdir()
     with pytest.raises(ResourceError, match="cannot write"):
         durable.write_bytes(tmp_path / "d", NEW)
@@ -255,50 +254,59 @@ def test_checked_reading(tmp_path):
             read(tmp_path)
 
 
-def _hold(path, held, release):
-    with durable.locked(Path(path)):
-        held.set()
-        release.wait(20)
+@pytest.mark.parametrize(
+    "kind", ["fifo", "socket", "device", "folder", "link to a fifo", "link to a device", "link to a folder"]
+)
+def test_what_is_no_regular_file_is_never_replaced(tmp_path, kind):
+    path, target = tmp_path / "out", tmp_path / "target"
+    made = target if kind.startswith("link") else path
+    if "fifo" in kind:
+        os.mkfifo(made)
+    elif "folder" in kind:
+        made.mkdir()
+    elif "socket" in kind:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(made))
+    else:
+        made = target = Path("/dev/null")
+        if kind == "device":
+            path = made
+    if kind.startswith("link"):
+        path.symlink_to(target)
+    before = os.lstat(path)
+    for write in (lambda: durable.write_bytes(path, NEW), lambda: _written(path, NEW)):
+        with pytest.raises(ResourceError, match="cannot write .* no regular file"):
+            write()
+    assert os.lstat(path).st_ino == before.st_ino and os.lstat(path).st_mode == before.st_mode
 
 
-def test_a_lock_is_waited_for_and_dies_with_its_process(tmp_path):
-    path = tmp_path / "sub" / "lock"
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(str(path), held, release))
-    other.start()
-    assert held.wait(30)
-    waits, got = [], []
-
-    def take():
-        with durable.locked(path, lambda: waits.append(1)):
-            got.append(1)
-
-    thread = threading.Thread(target=take)
-    thread.start()
-    thread.join(0.3)
-    assert (waits, got) == ([1], [])
-    os.kill(other.pid, 9)
-    thread.join(10)
-    assert got == [1]
-    other.join(10)
-    with durable.locked(path, lambda: waits.append(2)):
-        pass
-    assert waits == [1]
+def _written(path, content):
+    with durable.written(path) as file:
+        file.write(content)
 
 
-def test_the_lock_is_given_back_after_an_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), durable.locked(tmp_path / "lock"):
-        raise ZeroDivisionError
-    with durable.locked(tmp_path / "lock", lambda: pytest.fail("still held")):
-        assert json.dumps([]) == "[]"
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (13_000, "13.0 kB"), (2_500_000, "2.5 MB"), (67.6e9, "67.6 GB"),
+     (3e15, "3000 TB")],
+)  # fmt: skip
+def test_sizes_have_units_that_show_them(count, words):
+    assert durable._bytes(count) == words
 
 
-def test_a_lock_is_seen_while_it_is_held(tmp_path):
-    path = tmp_path / "lock"
-    assert not durable.is_locked(path)
-    with durable.locked(path):
-        assert durable.is_locked(path)
-    assert not durable.is_locked(path) and path.is_file()
-    with durable.locked(path):  # looking does not hold it
-        assert durable.is_locked(path)
+def test_without_what_windows_lacks(tmp_path):
+    """Simulated: no statvfs, no EDQUOT, no fcntl; folders cannot be synced there."""
+    code = f"""
+import errno, os, shutil, sys, types
+sys.modules["fcntl"] = sys.modules["resource"] = None
+del errno.EDQUOT, os.statvfs
+shutil.disk_usage = lambda folder: types.SimpleNamespace(free=7)
+from pathlib import Path
+from vla import durable
+path, other = Path({str(tmp_path)!r}) / "f", Path("f")
+os.name = "nt"
+durable.write_bytes(path, b"x")
+print(durable._resource_error(other, 5, OSError(errno.ENOSPC, "full")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "cannot write f: 5 bytes are needed, 7 bytes are free" in done.stdout, done.stderr

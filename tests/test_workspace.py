@@ -1,5 +1,6 @@
 """The folder a user works in: found upwards, made once, names that do not depend on where one stands."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -172,3 +173,18 @@ def test_a_link_keeps_its_own_name(tmp_path):
 def test_a_sibling_folder_of_similar_name_is_outside(tmp_path):
     place = Workspace(tmp_path / "work")
     assert place.video_id(tmp_path / "work2" / "a.mp4") == (tmp_path / "work2" / "a.mp4").as_posix()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP])
+def test_a_workspace_that_cannot_be_looked_into_is_no_defect(tmp_path, monkeypatch, number):
+    real = Path.stat
+
+    def stat(self, **named):
+        if self.name == "workspace.json":
+            raise OSError(number, os.strerror(number), str(self))
+        return real(self, **named)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    for look in (Workspace.find, Workspace.open, Workspace.choose, Workspace.open_or_create):
+        with pytest.raises(ResourceError, match=r"workspace.json cannot be read: "):
+            look(tmp_path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vla_cli.render import clock, out, print_table, say, shown
+from vla_cli.render import clock, print_table, say
 
 if TYPE_CHECKING:
     from vla.search.hits import Hit, Hits
@@ -19,6 +20,14 @@ def say_left_out(hits: Hits) -> None:
     """A line on stderr on what was left out, if anything was."""
     if hits.omissions:
         say(f"left out: {hits.omissions.summary()}; 'vla rm --missing' forgets them")
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What a text begins with that a spreadsheet takes for a formula."""
+
+_WHY = (
+    "Ranked by score, which also weighs how well a moment stands out in its video. Confidence is of the similarity alone: the "
+    "share of unrelated queries whose best result is less similar."
+)
 
 
 def print_hits(hits: Sequence[Hit], title: str) -> None:
@@ -37,9 +46,13 @@ def print_hits(hits: Sequence[Hit], title: str) -> None:
     ]
     heads = ("rank", "score", "confidence", "video", "moment", "steps" if has_steps else "peak")
     if rows:
-        print_table(heads, rows, title=title, numeric=("rank", "score", "confidence", heads[-1]))
+        numeric = ("rank", "score", "confidence", "moment") + (() if has_steps else ("peak",))
+        print_table(heads, rows, title=title, numeric=numeric)
+        sure = [hit.confidence for hit in hits if hit.confidence is not None]
+        if sure != sorted(sure, reverse=True):
+            say(_WHY)
     elif title:
-        out().print(f"{shown(title)}: nothing")
+        say(f"{title}: nothing found")
 
 
 def print_lines(hits: Sequence[Hit]) -> None:
@@ -49,21 +62,33 @@ def print_lines(hits: Sequence[Hit]) -> None:
 
 
 def print_csv(hits: Sequence[Hit]) -> None:
-    """A table with commas, its columns named in the first line."""
+    """A table with commas in UTF-8, whatever the terminal's encoding is, its columns named in the first line.
+
+    Spreadsheets run what begins like a formula: such texts get an apostrophe in front.
+    """
     columns = ("query", "rank", "score", "confidence", "video", "start", "end", "peak", "path", "missing")
-    # Names of any bytes, as the file system has them.
-    sys.stdout.reconfigure(errors="surrogateescape", newline="")  # type: ignore[union-attr]
-    table = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
-    table.writerows(hit.to_json() for hit in hits)
+    table.writerows({name: _cell(value) for name, value in hit.to_json().items()} for hit in hits)
+    # Names of any bytes, as the file system has them.
+    _write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def print_paths(hits: Sequence[Hit], end: bytes) -> None:
     """The path of each video, once, each with `end` after it."""
     # Of imported features there may be no file, only a name.
     found = dict.fromkeys(hit.path or hit.video_id for hit in hits)
+    _write_bytes(b"".join(os.fsencode(path) + end for path in found))
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _write_bytes(content: bytes) -> None:
     sys.stdout.flush()
-    sys.stdout.buffer.write(b"".join(os.fsencode(path) + end for path in found))
+    sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
 
 

@@ -1,123 +1,115 @@
-"""How things look: tables and JSON on stdout; progress, notes and errors on stderr. Nothing else prints."""
+"""How things look: tables and JSON on stdout; notes, progress and errors on stderr. Nothing else prints."""
 
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from vla.progress import Progress, ProgressCallback
+from vla_cli.bars import progress_bars as progress_bars
+from vla_cli.words import clock as clock
+from vla_cli.words import err as err
+from vla_cli.words import line as line
+from vla_cli.words import out as out
+from vla_cli.words import plural as plural
+from vla_cli.words import say as say
+from vla_cli.words import shown as shown
+from vla_cli.words import size as size
 
-# A file name may hold escape sequences, newlines and marks that turn text around; none of them reaches the terminal.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_LABELS = {
-    "extract": "extracting", "captions": "captions", "train": "training", "index": "indexing", "render": "rendering",
-    "verify": "verifying", "look": "looking", "import": "importing", "export": "exporting",
-    "measure": "measuring",
-}  # fmt: skip
-
-
-def shown(text: object) -> str:
-    """`text` with control characters, lone surrogates and direction marks written out."""
-    return _UNSAFE.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", str(text))
-
-
-def out() -> Console:
-    """Where results go."""
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
-
-
-def err() -> Console:
-    """Where everything else goes."""
-    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
-def say(message: str, style: str = "") -> None:
-    """A line for the person, on stderr."""
-    err().print(Text("\n".join(shown(line) for line in message.split("\n")), style=style))
+_MOST_TEXT = 30
+"""Columns that a text column keeps at least, where a table is too wide, before names are shortened further."""
+_LEAST_NAME = 16
+_GAP = 3
 
 
 def print_json(value: Any) -> None:
-    """`value` as JSON on stdout; names with odd bytes survive as escapes."""
+    """`value` as JSON on stdout, in ASCII: names with odd bytes survive as escapes, in every encoding."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
 
 
 def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "", numeric: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    title: str = "",
+    numeric: Sequence[str] = (),
+    names: Sequence[str] = ("video",),
 ) -> None:
-    """A table on stdout; plain text, no styles, when stdout is not a terminal."""
+    """A table on stdout. Elsewhere than on a terminal: plain text in columns, whole, and without lines.
+
+    Args:
+        columns: their heads.
+        rows: a value for each.
+        title: above it.
+        numeric: columns that are aligned to the right and never cut.
+        names: columns of paths and names: these are shortened in the middle where the table would be wider than the screen.
+    """
     console = out()
+    cells = [[shown(cell) for cell in row] for row in rows]
+    heads = [shown(column) for column in columns]
     if not console.is_terminal:
-        console.width = 160
-    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold", expand=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*[Text(shown(cell)) for cell in row])
+        _print_plain(heads, cells, title, [column in numeric for column in columns])
+        return
+    least = [_least(head, column, name in numeric) for name, head, *column in zip(columns, heads, *cells, strict=True)]
+    shortened = [i for i, column in enumerate(columns) if column in names]
+    others = sum(width for i, width in enumerate(least) if i not in shortened)
+    room = (console.width - others - _GAP * len(columns)) // max(len(shortened), 1)
+    if others + len(shortened) * _LEAST_NAME + _GAP * (len(columns) - 1) > console.width:
+        # Better lines that the terminal breaks than figures that are cut.
+        _print_plain(heads, cells, title, [column in numeric for column in columns])
+        return
+    kept = [[shorter(cell, room) if i in shortened else cell for i, cell in enumerate(row)] for row in cells]
+    table = Table(
+        title=Text(shown(title)) if title else None, title_justify="left", header_style="bold", box=SIMPLE_HEAD
+    )
+    table.show_edge, table.pad_edge = False, False
+    for i, (column, head, width) in enumerate(zip(columns, heads, least, strict=True)):
+        # What is whole stays whole: rich would take room from every column.
+        whole = max((cell_len(row[i]) for row in kept), default=0) if i in shortened else width
+        table.add_column(
+            Text(head), justify="right" if column in numeric else "left", overflow="fold", no_wrap=i in shortened,
+            min_width=whole if i in shortened or column in numeric else None,
+        )  # fmt: skip
+    for row in kept:
+        table.add_row(*map(Text, row))
     console.print(table)
 
 
-def size(count: int) -> str:
-    """Bytes as people say them."""
-    value, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
+def _least(head: str, cells: list[str], is_numeric: bool) -> int:
+    """Columns that a column of a table needs: whole figures, whole words of its head, and some of a text."""
+    widths = [cell_len(cell) for cell in cells]
+    words = max((cell_len(word) for word in head.split()), default=0)
+    return max(words, *widths, 0) if is_numeric else max(words, min(max(widths, default=0), _MOST_TEXT))
+
+
+def shorter(name: str, width: int) -> str:
+    """`name` in at most `width` columns, its middle left out: the end of a path tells files apart."""
+    if cell_len(name) <= width:
+        return name
+    head, tail = "", ""
+    for character in reversed(name):
+        if cell_len(tail) + cell_len(character) > (width - 1) * 3 // 4:
             break
-        value /= 1000
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        tail = character + tail
+    for character in name:
+        if cell_len(head) + cell_len(character) + cell_len(tail) > width - 1:
+            break
+        head += character
+    return f"{head}…{tail}"
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 video`, `1,200 videos`."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def clock(seconds: float) -> str:
-    """`H:MM:SS.s`, without hours where there are none."""
-    tenths = round(seconds * 10)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    head = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
-    return f"{head}:{rest // 10:02d}.{rest % 10}"
-
-
-def _figures(values: Mapping[str, float]) -> str:
-    """Named figures in one line; what remains to be done as a clock."""
-    said = (f"ETA {clock(v)}" if k == "eta" else f"{shown(k)} {v:.4g}" for k, v in values.items())
-    return "  ".join(said)
-
-
-@contextmanager
-def progress_bars(quiet: bool = False) -> Iterator[ProgressCallback]:
-    """A callback that draws bars on a terminal, or prints a line for each epoch elsewhere; warnings and notes anywhere; nothing
-    at all when quiet.
-    """
-    console = err()
-    columns = (TextColumn("{task.description:<11}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-               TextColumn("{task.fields[values]}", markup=False))  # fmt: skip
-    bars = Bars(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
-    tasks: dict[str, TaskID] = {}
-
-    def show(p: Progress) -> None:
-        if p.total:
-            if p.stage not in tasks:
-                tasks[p.stage] = bars.add_task(_LABELS.get(p.stage, p.stage), total=p.total, values="")
-            values = _figures(p.values)
-            if p.stage == "train" and p.values and not p.part and not (quiet or console.is_terminal):
-                console.print(Text(f"epoch {p.done}/{p.total}  {values}"))
-            bars.update(tasks[p.stage], completed=p.done + p.part, total=p.total, values=values)
-        if p.message and not quiet and p.level in ("warning", "note"):
-            style = "yellow" if p.level == "warning" else ""
-            bars.console.print(Text(shown(p.message), style=style))
-
-    with bars:
-        yield show
+def _print_plain(heads: list[str], rows: list[list[str]], title: str, right: list[bool]) -> None:
+    widths = [max(map(cell_len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = [shown(title)] if title else []
+    for row in (heads, *rows):
+        padded = [
+            " " * (width - cell_len(cell)) + cell if is_right else cell + " " * (width - cell_len(cell))
+            for cell, width, is_right in zip(row, widths, right, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    sys.stdout.write("\n".join(lines) + "\n")

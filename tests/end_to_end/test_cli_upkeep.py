@@ -23,7 +23,7 @@ def folder(tmp_path, clip):
 
 def test_info(folder):
     said = vla("info", cwd=folder).stdout
-    assert "2 ok, 1 skipped" in said and "none yet: run 'vla index'" in said and "1 (0 with times) of 1 videos" in said
+    assert "2 ok, 1 skipped" in said and "none yet: run 'vla index'" in said and "1 (0 with times) of 1 video" in said
     found = json.loads(vla("info", "--json", cwd=folder).stdout)
     assert found["features"]["frames"] == 9 and found["features"]["sampling"] == "fps=2"
 
@@ -31,7 +31,7 @@ def test_info(folder):
 def test_ls(folder):
     listed = vla("ls", cwd=folder)
     assert listed.returncode == 0
-    assert [line.split()[1] for line in listed.stdout.splitlines() if ".mp4" in line] == [
+    assert [line.split()[0] for line in listed.stdout.splitlines() if ".mp4" in line] == [
         "a.mp4",
         "b.mp4",
         "broken.mp4",
@@ -59,11 +59,11 @@ def test_rm_asks_and_gc_cleans(folder):
     refused = vla("rm", "a.mp4", cwd=folder)
     assert refused.returncode == 2 and "--yes" in refused.stderr
     assert vla("rm", cwd=folder).returncode == 2
-    assert "1 videos forgotten" in vla("rm", "a.mp4", "--yes", cwd=folder).stdout
+    assert "1 video forgotten" in vla("rm", "a.mp4", "--yes", cwd=folder).stdout
     assert (folder / "a.mp4").is_file()
     assert "nothing to delete" in vla("gc", cwd=folder).stdout
     (Workspace(folder).home / ".tmp-1").write_bytes(bytes(2000))
-    assert "1 files deleted, 2.0 kB freed" in vla("gc", cwd=folder).stdout
+    assert "1 file deleted, 2.0 kB freed" in vla("gc", cwd=folder).stdout
 
 
 def test_without_a_workspace(tmp_path):

@@ -339,3 +339,12 @@ def test_a_full_disk_leaves_whole_files_and_nothing_else(workspace, tmp_path, fo
     assert len(files) == 2 and not any(f.startswith(durable.TEMPORARY) for f in files)
     for path in (tmp_path / "out").glob("*.tar"):
         tarfile.open(path).close()
+
+
+def test_an_export_removes_what_a_killed_one_left(toy_workspace, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".tmp-0123456789ab").write_bytes(b"half")
+    (out / ".tmp-mine").write_bytes(b"somebody's own")
+    api.export(out, workspace=toy_workspace.root)
+    assert sorted(p.name for p in out.glob(".tmp-*")) == [".tmp-mine"]

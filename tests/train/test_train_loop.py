@@ -315,3 +315,11 @@ def test_the_first_temperature_is_fitted_to_some_videos_of_some_batches(tmp_path
     config = TrainConfig(epochs=1, batch_videos=5, projector_options={"width": 8, "heads": 2}, heads="")
     train(data, Split(np.arange(15), np.arange(15, 18)), SPEC, 20.0, config, tmp_path, "same")
     assert seen == [3, 3]
+
+
+@pytest.mark.parametrize("rate", [1e20, 1e30, 1e38])
+def test_diverged_training_says_so_and_keeps_no_run(tmp_path, rate):
+    with pytest.raises(UsageError, match=r"training diverged in epoch \d+.*lower learning rate"):
+        run(tmp_path / "run", corpus(), TrainConfig(**{**SETTINGS, "learning_rate": rate}))
+    with pytest.raises(MissingError):
+        open_run(tmp_path / "run")

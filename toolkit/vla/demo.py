@@ -96,6 +96,8 @@ def demo(
     if clips < 12:
         raise UsageError(f"the demo needs at least 12 clips, not {clips}")
     folder = folder.absolute()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"the demo makes a folder, and {folder} is a file: name another")
     if folder.exists() and not (folder / FOLDER).is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty and holds no demo: name another folder")
     report = DemoReport(str(folder))

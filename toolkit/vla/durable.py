@@ -12,7 +12,9 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -22,7 +24,8 @@ from vla.errors import CacheError, ResourceError, VlaError
 TEMPORARY = ".tmp-"
 _REDO = "delete it and run the command that made it again"
 _SEAL = re.compile(rb'\{\s*"checksum": "([0-9a-f]{16}|[0-9a-f]{64})",')
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_EDQUOT = getattr(errno, "EDQUOT", errno.ENOSPC)  # not there on Windows
+_FULL = (errno.ENOSPC, _EDQUOT, errno.EFBIG)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -32,6 +35,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         ResourceError: it could not be written; says why, with the bytes needed and free where the disk is full.
     """
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(6)}"
+    _require_replaceable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -62,6 +66,7 @@ def written(path: Path) -> Iterator[BinaryIO]:
         ResourceError: it could not be written.
     """
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(6)}"
+    _require_replaceable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -199,44 +204,15 @@ def read_checked(path: Path, digest: str, way_on: str = "") -> bytes:
     return content
 
 
-@contextmanager
-def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock at `path`; waits for whoever has it, calling `on_wait` once. The lock dies with its process.
-
-    Raises:
-        ResourceError: there is nowhere to write it.
-    """
+def _require_replaceable(path: Path) -> None:
+    """Refuse what is there and no regular file: a rename would put a file in the place of a device, and root may do that."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        opened = path.open("a")
-    except OSError as error:
-        raise _resource_error(path, 0, error) from error
-    with opened as file:
-        try:
-            import fcntl
-        except ImportError:  # no such locks on Windows: writes are atomic there too, only politeness is lost
-            yield
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            on_wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock at `path` just now; False where there are no locks."""
-    try:
-        import fcntl
-
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except (ImportError, OSError):
-        return False
-    return False
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return  # nothing is there, or writing will say what is wrong
+    if not stat.S_ISREG(mode):
+        kind = "folder" if stat.S_ISDIR(mode) else "device, pipe or socket"
+        raise ResourceError(f"cannot write {path}: it is a {kind}, and no regular file. Choose another name")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -250,11 +226,23 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _resource_error(path: Path, size: int, error: OSError) -> ResourceError:
-    if error.errno in _FULL:
-        try:
-            status = os.statvfs(path.parent)
-            free = f"{status.f_bavail * status.f_frsize / 1e6:.1f} MB are free"
-        except OSError:
-            free = "the disk is full"
-        return ResourceError(f"cannot write {path}: {size / 1e6:.1f} MB are needed, {free}. What was finished is kept")
-    return ResourceError(f"cannot write {path}: {error.strerror or error}")
+    if error.errno not in _FULL:
+        return ResourceError(f"cannot write {path}: {error.strerror or error}")
+    need = f"{_bytes(size)} are needed" if size else "no file can be made"
+    if error.errno == errno.EFBIG:
+        return ResourceError(
+            f"cannot write {path}: {need}, more than the limit on the size of files allows (ulimit -f)"
+        )
+    try:
+        free = f"{_bytes(shutil.disk_usage(path.parent).free)} are free"
+    except OSError:
+        free = "the disk is full"
+    quota = " (a quota may be reached)" if error.errno == _EDQUOT != errno.ENOSPC else ""
+    return ResourceError(f"cannot write {path}: {need}, {free}{quota}. What was finished is kept")
+
+
+def _bytes(count: float) -> str:
+    units = ["bytes", "kB", "MB", "GB", "TB"]
+    while count >= 1000 and len(units) > 1:
+        count, units = count / 1000, units[1:]
+    return f"{count:.0f} {units[0]}" if units[0] == "bytes" or count >= 100 else f"{count:.1f} {units[0]}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Annotated, Any, cast
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,31 +21,12 @@ from vla.heads import registry as heads
 from vla.heads.base import Head
 from vla.heads.retrieval import Head as Retrieval
 from vla.layout import Layout
+from vla.model_config import ModelConfig as ModelConfig
 from vla.projectors import registry as projectors
 from vla.projectors.base import ResidualProjector
-from vla.records import Positive, between
 
 MAX_SCALE = 100.0
 _TOGETHER = 2048
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """How to build the model.
-
-    Attributes:
-        dim: width of the features.
-        projector: plug-in name.
-        options: of the projector's constructor.
-        scale: the first temperature.
-        heads: options of the heads' constructors, by plug-in name.
-    """
-
-    dim: Positive
-    projector: str = "identity"
-    options: dict[str, Any] = field(default_factory=dict)
-    scale: Annotated[float, between(1e-6, 1e6)] = 20.0
-    heads: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class AlignmentModel(nn.Module):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vla.errors import UsageError
 
+_LEAST = 1e-4
 _MOST = {"fps": 240.0, "frames": 100_000.0, "keyframes": 0.0, "scenes": 0.0}
 
 
@@ -29,8 +30,10 @@ class Sampling:
         most = _MOST[self.kind]
         if not most and self.value:
             raise UsageError(f"sampling {self.kind!r} takes no number")
-        if most and not 0 < self.value <= most:
-            raise UsageError(f"--{self.kind} must be above 0 and at most {most:g}, not {self.value:g}")
+        if most and not _LEAST <= self.value <= most:
+            raise UsageError(
+                f"--{self.kind} must be above 0 (at least {_LEAST:g}) and at most {most:g}, not {self.value:g}"
+            )
         if self.kind == "frames" and self.value != int(self.value):
             raise UsageError(f"--frames must be a whole number, not {self.value:g}")
 

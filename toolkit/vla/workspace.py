@@ -13,14 +13,16 @@ Everything in it can be made anew from the videos and captions; nothing of it li
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vla import durable, records
-from vla.errors import MissingError, UsageError
+from vla import durable, locking, records
+from vla.errors import MissingError, ResourceError, UsageError
 from vla.names import Names
+from vla.naming import require_name
 from vla.progress import Progress, ProgressCallback
 from vla.records import Positive
 
@@ -62,27 +64,29 @@ class Workspace:
         """One folder for each training run."""
         return self.home / "runs"
 
+    def run(self, name: str) -> Path:
+        """The folder of the run called `name`; raises UsageError for what cannot be a name."""
+        return self.runs / require_name(name, "a run")
+
     @property
     def index(self) -> Path:
         """The index that searches read."""
         return self.home / "index"
 
-    def locked(self, progress: ProgressCallback) -> AbstractContextManager[None]:
-        """Hold the workspace while writing to it; waits for another vla that does, and says so."""
-        note = Progress("wait", message="another vla is working in this workspace; waiting for it", level="note")
-        return durable.locked(self._lock, lambda: progress(note))
+    def locked(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
+        """Hold the workspace; waits for another vla that does, and says so. Who is only `reading` needs no leave to write."""
+        return locking.locked(self._lock, _waits(progress, "workspace"), or_without=reading)
 
-    def locked_index(self, progress: ProgressCallback) -> AbstractContextManager[None]:
+    def locked_index(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
         """Hold the index while writing to it. Features may be added meanwhile: an index is of what was there when it was begun.
 
         Whoever needs both locks takes this one last.
         """
-        note = Progress("wait", message="another vla is indexing this workspace; waiting for it", level="note")
-        return durable.locked(self.home / "index.lock", lambda: progress(note))
+        return locking.locked(self.home / "index.lock", _waits(progress, "index"), or_without=reading)
 
     def is_busy(self) -> bool:
         """Whether a vla holds the workspace just now."""
-        return durable.is_locked(self._lock)
+        return locking.holder(self._lock) is not None
 
     @property
     def _lock(self) -> Path:
@@ -122,7 +126,7 @@ class Workspace:
         named = _named(start)
         candidates = [named] if named is not None else [here := Path.cwd(), *here.parents]
         for folder in candidates:
-            if (folder / FOLDER / "workspace.json").is_file():
+            if _is_file(folder / FOLDER / "workspace.json"):
                 workspace = cls(folder)
                 if check:
                     workspace.check()
@@ -159,7 +163,7 @@ class Workspace:
                 return found
             named = Path.cwd()
         workspace = cls(named)
-        if (workspace.home / "workspace.json").is_file():
+        if _is_file(workspace.home / "workspace.json"):
             workspace.check()
         return workspace
 
@@ -168,7 +172,7 @@ class Workspace:
         """The workspace of `folder` (found upwards when None), made where there is none yet."""
         workspace = cls.choose(folder)
         description = workspace.home / "workspace.json"
-        if not description.is_file():
+        if not _is_file(description):
             durable.write_json(description, {"schema": SCHEMA})
         return workspace
 
@@ -188,3 +192,22 @@ def _named(folder: Path | str | None) -> Path | None:
     if named.exists() and not named.is_dir():
         raise UsageError(f"a workspace is a folder, and {named} is a file")
     return named.parent if named.name == FOLDER else named
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is there; not silent about folders of somebody else that cannot be looked into."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _waits(progress: ProgressCallback, what: str) -> Callable[[locking.Holder | None], None]:
+    def say(holder: locking.Holder | None) -> None:
+        who = f" ({holder})" if holder else ""
+        message = f"Waiting for another vla process to release the {what} lock{who}."
+        progress(Progress("wait", message=message, level="note"))
+
+    return say

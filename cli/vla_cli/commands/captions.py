@@ -32,7 +32,7 @@ def captions(
 ) -> None:
     """List the files that captions are from, list the captions of a video, or forget the captions of a file."""
     from vla import api
-    from vla_cli.render import out, print_json, progress_bars, shown
+    from vla_cli.render import line, plural, print_json, progress_bars
 
     if video is not None and remove:
         raise typer.BadParameter("give one of --video and --remove")
@@ -43,7 +43,7 @@ def captions(
             print_json(gone)
         elif not quiet:
             for source, count in gone.items():
-                out().print(shown(f"{source}: {count} captions forgotten; the file stays, and can be given again"))
+                line(f"{source}: {plural(count, 'caption')} forgotten; the file stays, and can be given again")
         return
     if video is not None:
         found = api.captions_of(video, workspace=workspace)

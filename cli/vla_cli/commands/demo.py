@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("vla-demo"),
     clips: Annotated[
-        int, typer.Option(min=12, help="Clips to render; a quarter of them is held back for tests.")
+        int, typer.Option(min=12, max=100_000, help="Clips to render; a quarter of them is held back for tests.")
     ] = 320,
-    seed: Annotated[int, typer.Option(help="Which world.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Which world.")] = 0,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -36,7 +36,7 @@ def demo(
 
 def _show(report: DemoReport) -> None:
     """Metrics against the known truth, searches with their answers, and where everything lies."""
-    from vla_cli.render import clock, out, print_table
+    from vla_cli.render import clock, line, plural, print_table
 
     rows = []
     for task, measures in report.after.items():
@@ -44,19 +44,20 @@ def _show(report: DemoReport) -> None:
             # The frozen encoder has no head.
             before = report.before.get(task, {}).get(measure)
             rows.append((task, measure, "" if before is None else f"{before:.1f}", f"{value:.1f}"))
-    title = f"{report.clips['test']} test clips, never trained on, most of them twins that no single frame tells apart"
+    title = f"{plural(report.clips['test'], 'test clip')}, never trained on, most of them twins that no single frame tells apart"
     print_table(("task", "measure", "frozen", "trained"), rows, title=title, numeric=("frozen", "trained"))
     searches = [
         (e.query, f"{Path(e.truth[0]).name} {clock(e.truth[1])} - {clock(e.truth[2])}",
          f"{Path(e.found[0]).name} {clock(e.found[1])} - {clock(e.found[2])}", e.right, e.rank or "not in ten")
         for e in report.examples
     ]  # fmt: skip
-    print_table(("search", "written for", "found first", "right moments", "rank of the first right one"), searches)
+    print_table(
+        ("search", "written for", "found first", "right moments", "rank of the first right one"), searches, names=()
+    )
     verdict = "beats" if report.used else "does not beat"
-    out().print(
-        f"trained on {report.clips['train']} clips; the run {verdict} the frozen encoder on others (alpha {report.alpha:g})"
+    line(
+        f"trained on {plural(report.clips['train'], 'clip')}; the run {verdict} the frozen encoder on others "
+        f"(alpha {report.alpha:g})"
     )
-    out().print("  ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()))
-    out().print(
-        f'everything lies in {report.folder}; go on with: vla search -w {report.folder} "a red circle moves left"'
-    )
+    line("  ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()))
+    line(f'everything lies in {report.folder}; go on with: vla search -w {report.folder} "a red circle moves left"')

@@ -41,7 +41,7 @@ def evaluate(
         bool,
         typer.Option("--search/--no-search", help="Also measure what 'vla search' lists; without, it is quicker."),
     ] = True,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     device: o.Device = "auto",
     format: o.Format = None,
     video_column: o.VideoColumn = "",
@@ -73,7 +73,7 @@ def evaluate(
 
 def _tables(found: Evaluated) -> None:
     """A table for all tasks, then what has to be read with it."""
-    from vla_cli.render import out, print_table, shown
+    from vla_cli.render import line, plural, print_table
 
     columns: dict[str, Callable[[Figure], str]] = {
         "95 %": lambda f: f"{f.low:.1f} - {f.high:.1f}",
@@ -92,12 +92,13 @@ def _tables(found: Evaluated) -> None:
     ]
     numeric = [model, *(name for name in used if name != "floor")]
     counts = found.counts
-    title = f"{counts['captions']} captions and {counts['questions']} questions of {counts['videos']} videos" + (
-        f", split {shown(found.split)}" if found.split else ""
-    )
+    title = (
+        f"{plural(counts['captions'], 'caption')} and {plural(counts['questions'], 'question')} of "
+        f"{plural(counts['videos'], 'video')}"
+    ) + (f", split {found.split}" if found.split else "")
     print_table(("task", "measure", model, *used), rows, numeric=numeric, title=title)
-    for line in _legend(found, list(used)):
-        out().print(line)
+    for text in _legend(found, list(used)):
+        line(text)
 
 
 def _legend(found: Evaluated, columns: list[str]) -> list[str]:

@@ -28,7 +28,7 @@ def export(
 ) -> None:
     """Write features, and what is known to be told of the videos, to files that others read."""
     from vla import api
-    from vla_cli.render import out, print_json, print_table, progress_bars
+    from vla_cli.render import line, plural, print_json, print_table, progress_bars
 
     with progress_bars(quiet) as progress:
         report = api.export(
@@ -39,10 +39,11 @@ def export(
         print_json({**report.__dict__, "folder": str(report.folder)})
     else:
         if report.damaged:
-            print_table(("damaged", "what is wrong"), list(report.damaged.items()))
+            print_table(("damaged", "what is wrong"), list(report.damaged.items()), names=("damaged",))
         if not quiet:
-            out().print(
-                f"{len(report.videos)} videos ({report.frames} frames) and {report.texts} texts in {len(report.files)} files"
+            line(
+                f"{plural(len(report.videos), 'video')} ({plural(report.frames, 'frame')}) and {plural(report.texts, 'text')} in "
+                f"{plural(len(report.files), 'file')}"
             )
     if report.damaged:
         raise typer.Exit(3)

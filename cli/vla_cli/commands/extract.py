@@ -100,25 +100,25 @@ def extract(
 
 def _outlook(planned: Estimate) -> None:
     """What would be done."""
-    from vla_cli.render import clock, out, plural, print_table, size
+    from vla_cli.render import clock, line, plural, print_table, size
 
     if planned.unreadable:
         print_table(("video", "cannot be read because"), list(planned.unreadable.items()))
     _left_out(planned.omissions)
     known = f"{planned.done} need no work" + (f", {planned.taken_over} keep features" if planned.taken_over else "")
     if not planned.todo:
-        out().print(f"nothing to extract; {known}")
+        line(f"nothing to extract; {known}")
         return
     good = len(planned.todo) - len(planned.unreadable)
-    out().print(f"{plural(good, 'video')} to extract, {clock(planned.video_seconds)} of video; {known}")
-    out().print(
+    line(f"{plural(good, 'video')} to extract, {clock(planned.video_seconds)} of video; {known}")
+    line(
         f"about {plural(planned.frames, 'frame')}, {size(planned.bytes)} of features, {clock(planned.seconds)} on this machine"
     )
 
 
 def _summary(report: ExtractReport, quiet: bool) -> None:
     """What was done, and a line for each problem."""
-    from vla_cli.render import clock, out, plural, print_table
+    from vla_cli.render import clock, line, plural, print_table
 
     good = len(report.videos) - len(report.problems)
     if report.problems:
@@ -131,16 +131,16 @@ def _summary(report: ExtractReport, quiet: bool) -> None:
         new = f"{report.extracted} extracted now ({plural(report.frames, 'frame')}{rate}), "
         done = new if report.extracted else "nothing new, "
         count = plural(len(report.videos), "video")
-        out().print(f"{count}: {done}{good} ok, {clock(report.video_seconds)} of video with features")
+        line(f"{count}: {done}{good} ok, {clock(report.video_seconds)} of video with features")
     else:
-        out().print("no videos found")
+        line("no videos found")
     if report.captions:
-        out().print(f"{plural(report.captions, 'caption')} known, {plural(report.texts, 'text')} encoded now")
+        line(f"{plural(report.captions, 'caption')} known, {plural(report.texts, 'text')} encoded now")
     _left_out(report.omissions)
 
 
 def _left_out(omissions: Omissions) -> None:
-    from vla_cli.render import out, shown
+    from vla_cli.render import line
 
     if omissions:
-        out().print(f"left out: {shown(omissions.summary())}")
+        line(f"left out: {omissions.summary()}")

@@ -69,7 +69,7 @@ def import_annotations(
 
 def _show(report: ImportReport) -> None:
     """What was read, in counts."""
-    from vla_cli.render import out, print_table, shown
+    from vla_cli.render import line, plural, print_table
 
     found = report.summary()
     left_out = f"; {report.left_out} faulty rows left out" if report.left_out else ""
@@ -79,17 +79,19 @@ def _show(report: ImportReport) -> None:
     rows += [(kind, count, "") for kind, count in found["kinds"].items()]
     rows += [(f"  {category}", count, "") for category, count in found["categories"].items()]
     print_table(("", "annotations", "videos"), rows, numeric=("annotations", "videos"))
-    out().print(f"{found['annotations']} annotations of {found['videos']} videos{left_out}: {shown(report.output)}")
-    out().print(shown(_times(found)))
+    line(
+        f"{plural(found['annotations'], 'annotation')} of {plural(found['videos'], 'video')}{left_out}: {report.output}"
+    )
+    line(_times(found))
     if report.omissions:
-        out().print(shown(f"left out: {report.omissions.summary()}"))
+        line(f"left out: {report.omissions.summary()}")
     if report.coverage is not None:
         looked = report.coverage
-        out().print(shown(f"{looked.there} of {found['videos']} videos are in {looked.where}"))
+        line(f"{looked.there} of {plural(found['videos'], 'video')} are in {looked.where}")
         for names, what in ((looked.missing, "missing"), (looked.ambiguous, "named like several")):
             if names:
                 some = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-                out().print(shown(f"{len(names)} {what}: {some}"))
+                line(f"{len(names)} {what}: {some}")
 
 
 def _times(found: dict[str, Any]) -> str:

@@ -105,26 +105,28 @@ def import_features(
 
 def _summary(report: ImportFeaturesReport, quiet: bool, dry_run: bool) -> None:
     """What was done, and a line for each problem."""
-    from vla_cli.render import clock, out, print_table, say, shown
+    from vla_cli.render import clock, line, plural, print_table, say
 
     if report.problems:
         rows = [(r.video_id, r.codec, r.reason) for r in report.problems]
-        print_table(("video", "format", "cannot be used because"), rows, title=f"{len(rows)} videos with problems")
+        print_table(
+            ("video", "format", "cannot be used because"), rows, title=f"{plural(len(rows), 'video')} with problems"
+        )
     if report.other_texts:
-        some = f"{len(report.other_texts)} texts have another vector here than in the file"
+        some = f"another vector here than in the file: {plural(len(report.other_texts), 'text')}"
         say(f"{some}, e.g. {report.other_texts[0]!r}; what was here stays", style="yellow")
     if quiet:
         return
     verb = "to import" if dry_run else "imported now"
     if report.receipts:
         good = [r for r in report.receipts if r.has_features]
-        new = f"{report.imported} {verb} ({report.frames} frames, {len(report.replaced)} of them replaced)"
+        new = f"{report.imported} {verb} ({plural(report.frames, 'frame')}, {len(report.replaced)} of them replaced)"
         length = clock(sum(r.duration_seconds for r in good))
         done = new if report.imported else "nothing new"
-        out().print(f"{len(report.receipts)} videos: {done}, {len(good)} ok, {length} in all")
+        line(f"{plural(len(report.receipts), 'video')}: {done}, {len(good)} ok, {length} in all")
     if report.texts:
-        out().print(f"{report.texts} texts {verb}")
+        line(f"{plural(report.texts, 'text')} {verb}")
     if report.spec:
-        out().print(f"features of {report.spec.model!r}, {report.spec.dim} wide, {report.spec.sampling}")
+        line(f"features of {report.spec.model!r}, {report.spec.dim} wide, {report.spec.sampling}")
     if report.omissions:
-        out().print(shown(f"left out: {report.omissions.summary()}"))
+        line(f"left out: {report.omissions.summary()}")

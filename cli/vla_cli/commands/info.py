@@ -8,7 +8,7 @@ from vla_cli import options as o
 def info(workspace: o.Workspace = None, as_json: o.Json = False) -> None:
     """Say what this workspace holds: features, captions, runs, index."""
     from vla.stages import upkeep
-    from vla_cli.render import clock, out, print_json, shown, size
+    from vla_cli.render import clock, line, plural, print_json, shown, size
 
     found = upkeep.info(workspace=workspace)
     if as_json:
@@ -28,14 +28,19 @@ def info(workspace: o.Workspace = None, as_json: o.Json = False) -> None:
         lines += [
             ("encoder", f"{model}, {features['dim']} wide, {features['sampling']}"),
             ("videos", f"{states or 'none'}{missing}"),
-            ("features", f"{features['frames']} frames of {length} of video, {size(features['bytes'])}"),
+            ("features", f"{plural(features['frames'], 'frame')} of {length} of video, {size(features['bytes'])}"),
         ]
         if features["other_caches"]:
             lines.append(
-                ("", f"{features['other_caches']} caches of other encoders: 'vla gc --all-caches' deletes them")
+                (
+                    "",
+                    f"{plural(features['other_caches'], 'cache')} of other encoders: 'vla gc --all-caches' deletes them",
+                )
             )
     captions = found["captions"]
-    lines.append(("captions", f"{captions['total']} ({captions['timed']} with times) of {captions['videos']} videos"))
+    lines.append(
+        ("captions", f"{captions['total']} ({captions['timed']} with times) of {plural(captions['videos'], 'video')}")
+    )
     for name, run in found["runs"].items():
         better = {True: ", beats the frozen encoder", False: ", does not beat the frozen encoder"}.get(
             run.get("beats frozen"), ""
@@ -49,8 +54,11 @@ def info(workspace: o.Workspace = None, as_json: o.Json = False) -> None:
     else:
         made = f"run {index['run']}" if index["run"] else "the frozen encoder"
         lines.append(
-            ("index", f"{index['segments']} segments of {index['videos']} videos, by {made}; {index['state']}")
+            (
+                "index",
+                f"{plural(index['segments'], 'segment')} of {plural(index['videos'], 'video')}, by {made}; {index['state']}",
+            )
         )
-    width = max(len(name) for name, _ in lines)
+    width = max(len(shown(name)) for name, _ in lines)
     for name, text in lines:
-        out().print(f"{name:<{width}}  {shown(text)}")
+        line(f"{shown(name):<{width}}  {text}")

@@ -21,7 +21,7 @@ def ls(
 ) -> None:
     """List the videos of this workspace."""
     from vla.stages import upkeep
-    from vla_cli.render import clock, print_json, print_table, progress_bars
+    from vla_cli.render import clock, print_json, print_table, progress_bars, say
 
     if status not in ("", "ok", "partial", "skipped", "failed", "missing"):
         raise typer.BadParameter(f"--status is ok, partial, skipped, failed or missing, not {status!r}")
@@ -39,4 +39,5 @@ def ls(
         columns = ("video", "status", "length", "frames", "captions", "codec", "remark")
         print_table(columns, rows, numeric=("length", "frames", "captions"))
     if not entries:
+        say(f"nothing found: no video is {status}" if status else "nothing found: there is no video here yet")
         raise typer.Exit(1)

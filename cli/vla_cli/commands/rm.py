@@ -17,22 +17,30 @@ def rm(
     missing: Annotated[bool, typer.Option("--missing", help="Also every video whose file is gone.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     workspace: o.Workspace = None,
+    as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Forget videos: their features go; the videos themselves and their captions stay."""
     from vla.stages import upkeep
-    from vla_cli.render import out, say
+    from vla_cli.render import line, plural, print_json, progress_bars, say
 
     if not patterns and not missing:
         raise typer.BadParameter("say which videos, or --missing")
-    names = upkeep.remove(patterns or (), workspace=workspace, missing=missing, dry_run=True)
+    with progress_bars(quiet) as progress:
+        names = upkeep.remove(patterns or (), workspace=workspace, missing=missing, dry_run=True, progress=progress)
     if not names:
+        if as_json:
+            print_json({"removed": []})
+        say("nothing found: no video is missing")
         raise typer.Exit(1)
     if not yes:
-        say(f"the features of {len(names)} videos are to be deleted, e.g. {min(names)}")
+        say(f"the features of {plural(len(names), 'video')} are to be deleted, e.g. {min(names)}")
         if not sys.stdin.isatty():
             raise typer.BadParameter("nobody is there to ask: give --yes")
         typer.confirm("Go on?", abort=True, err=True)
-    removed = upkeep.remove(patterns or (), workspace=workspace, missing=missing)
-    if not quiet:
-        out().print(f"{len(removed)} videos forgotten; 'vla index' brings the index up to date")
+    with progress_bars(quiet) as progress:
+        removed = upkeep.remove(patterns or (), workspace=workspace, missing=missing, progress=progress)
+    if as_json:
+        print_json({"removed": removed})
+    elif not quiet:
+        line(f"{plural(len(removed), 'video')} forgotten; 'vla index' brings the index up to date")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vla_cli import options as o
 from vla_cli.asked import length, limits, lines, seconds, weighted
 from vla_cli.hits import print_csv, print_hits, print_lines, print_paths, say_left_out
-from vla_cli.render import print_json, progress_bars
+from vla_cli.render import print_json, progress_bars, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vla.search.hits import Hit
 
 _MORE = "More than one text"
 _FILTER = "Which videos"
@@ -202,6 +208,8 @@ def search(
     if instead and query is not None:
         # Then there is no query in front of the folders.
         paths = [query, *(paths or [])]
+    if not instead:
+        _require_quotes(query or "", paths or [])
     if not texts and (also or then or templates or literal or lasting):
         raise typer.BadParameter(
             "--also, --then, --templates, --literal and --lasting go with words, not with --image or --like"
@@ -223,24 +231,38 @@ def search(
             without=() if texts else unwanted, workspace=workspace, choice=choice, progress=progress,
         )  # fmt: skip
     say_left_out(hits)
+    _print(hits, shapes, b"\0" if null else b"\n", [one.title for one in asked] if queries is not None else None)
+    if not hits:
+        if not quiet:
+            say("nothing found")
+        raise typer.Exit(1)
+
+
+def _print(hits: Sequence[Hit], shapes: list[bool], end: bytes, titles: list[str] | None) -> None:
+    """In the shape that was asked for; as a table for each of `titles`, or one without a title."""
+    as_json, as_jsonl, as_csv, as_paths = shapes
     if as_json:
         print_json([hit.to_json() for hit in hits])
     elif as_jsonl:
         print_lines(hits)
     elif as_csv:
         print_csv(hits)
-    elif as_paths or null:
-        print_paths(hits, b"\0" if null else b"\n")
-    elif queries is None:
+    elif as_paths:
+        print_paths(hits, end)
+    elif titles is None:
         print_hits(hits, "")
     else:
-        for title in dict.fromkeys(one.title for one in asked):
+        for title in dict.fromkeys(titles):
             print_hits([hit for hit in hits if hit.query == title], title)
-    if not hits:
-        _end_without_hits(quiet)
 
 
-def _end_without_hits(quiet: bool) -> None:
-    if not quiet:
-        say("nothing found")
-    raise typer.Exit(1)
+def _require_quotes(query: str, paths: list[str]) -> None:
+    """Refuse words of a query that the shell took apart: they stand where folders do, and no such folder is there."""
+    absent = [path for path in paths if not any(c in path for c in "*?[/\\") and not os.path.lexists(path)]
+    if absent:
+        whole = " ".join([query, *paths])
+        raise typer.BadParameter(
+            f"{absent[0]!r} is no file or folder. If it belongs to the query, put the query in quotes: "
+            f'vla search "{whole}"',
+            param_hint="QUERY",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,7 +74,6 @@ def train(
     torchrun --nproc_per_node=2 -m vla_cli train
     """
     from vla import api
-    from vla.train.ranks import rank_here
     from vla_cli.render import print_json, progress_bars
 
     asked = {
@@ -84,7 +84,8 @@ def train(
     }  # fmt: skip
     # What was not given is left to the recipe, and without one to the library's own defaults.
     settings: dict[str, Any] = {k: v for k, v in asked.items() if _was_given(context, k)}
-    speaks = rank_here() == 0
+    # torchrun's number of this process; the library asks for it when torch is loaded, and that takes a while.
+    speaks = os.environ.get("RANK", "0") == "0"
     with progress_bars(quiet or not speaks) as progress:
         run = api.train(
             captions=o.one(captions), workspace=workspace, settings=settings, recipe=recipe, name=name, overwrite=overwrite,
@@ -113,7 +114,7 @@ def _was_given(context: typer.Context, option: str) -> bool:
 
 def _tables(run: Run) -> None:
     """Metrics epoch by epoch, then before and after."""
-    from vla_cli.render import out, print_table
+    from vla_cli.render import line, print_table
 
     history = run.record["history"]
     losses = list(history[-1]["losses"]) if history else []
@@ -145,13 +146,13 @@ def _tables(run: Run) -> None:
     title = f"{videos['held out']} held-out videos, searched among {videos['searched']} (trained on {videos['train']})"
     print_table(("task", "measure", *shown), compared, numeric=shown, title=title)
     if run.is_better:
-        out().print(
+        line(
             f"run {run.name!r} beats the frozen encoder (alpha {run.record['alpha']:g}, centring "
             f"{run.record.get('centring', 0.0):g}); 'vla index' will use it"
         )
     elif run.record["after"].get("search") is None:
-        out().print(f"run {run.name!r} had no captions to search for: it answers, and 'vla index' will not use it")
+        line(f"run {run.name!r} had no captions to search for: it answers, and 'vla index' will not use it")
     else:
-        out().print(
+        line(
             f"run {run.name!r} is NOT better than the frozen encoder on the held-out videos; it is kept, and not used by default"
         )

@@ -25,21 +25,21 @@ def verify(
     Exits with 4 when something is damaged, with 0 when nothing is. Without --repair nothing is written.
     """
     from vla.stages import verifying
-    from vla_cli.render import out, print_json, print_table, progress_bars
+    from vla_cli.render import line, print_json, print_table, progress_bars
 
     with progress_bars(quiet) as progress:
         found = verifying.verify(workspace=workspace, read_data=read_data, mend=mend, progress=progress)
     if as_json:
         print_json([{"name": d.name, "reason": d.reason} for d in found])
     elif found:
-        print_table(("damaged", "what is wrong"), [(d.name, d.reason) for d in found])
+        print_table(("damaged", "what is wrong"), [(d.name, d.reason) for d in found], names=("damaged",))
         done = (
             "removed: run 'vla extract' (or 'vla import-features'), 'vla train' and 'vla index' again, as far as they were run"
             if mend
             else "'vla verify --repair' removes what is damaged, and the command that made it makes it anew"
         )
-        out().print(f"{len(found)} damaged; {done}")
+        line(f"{len(found)} damaged; {done}")
     elif not quiet:
-        out().print("sound" if read_data else "all files are there ('--read-data' also compares checksums)")
+        line("sound" if read_data else "all files are there ('--read-data' also compares checksums)")
     if found:
         raise typer.Exit(4)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import socket
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -232,6 +233,8 @@ def _require_hub(open_clip: Any, name: str, tag: str) -> None:
         return
     if name.startswith("hf-hub:"):
         repository = name.removeprefix("hf-hub:")
+        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w./-]+)?", repository, re.ASCII) or ".." in repository:
+            raise UsageError(f"{name!r} names no model of the hub: write hf-hub:ORG/REPO")
     else:
         source = open_clip.get_pretrained_cfg(name.replace("/", "-"), tag)
         repository = source.get("hf_hub", "").rpartition("/")[0] if source else ""

@@ -132,7 +132,7 @@ def _answering(
 ) -> tuple[AlignmentModel, Run, str]:
     """A run with a head for the first of `kinds` that some run answers, and which kind that is."""
     if run is not None:
-        model, found = load_model(place.runs / run)
+        model, found = load_model(place.run(run))
         found.spec.require_same(
             cache.spec, f"run {run!r}", "the features of this workspace", "Train a run on these features ('vla train')"
         )

@@ -15,7 +15,7 @@ from vla.cache.store import EncoderSource, FeatureCache, current_cache
 from vla.encoders import registry as encoders
 from vla.encoders._presets import DEFAULT
 from vla.encoders.base import Encoder, TextEncoder
-from vla.errors import CacheError, MissingError, ResourceError, SpecMismatchError
+from vla.errors import CacheError, MissingError, ResourceError, SpecMismatchError, UsageError
 from vla.features import TextFeatures
 from vla.sampling import Sampling
 from vla.stages.texts import ImportedTexts
@@ -23,6 +23,7 @@ from vla.workspace import Workspace
 
 DEFAULT_SAMPLING = "fps=2"
 REMEMBERED = "text-tower.json"
+_DTYPES = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,10 @@ class EncoderChoice:
         encoder: plug-in name.
         sampling: which frames to take: `fps=2`, `frames=16`, `keyframes` or `scenes`; see `vla.sampling`.
         device: where to run it.
-        dtype: precision to run it in.
+        dtype: precision to run it in: `auto`, `fp32`, `bf16` or `fp16`.
+
+    Raises:
+        UsageError: no such precision.
     """
 
     model: str | None = None
@@ -44,6 +48,10 @@ class EncoderChoice:
     sampling: str | None = None
     device: str = "auto"
     dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in _DTYPES:
+            raise UsageError(f"there is no dtype called {self.dtype!r}; use {', '.join(_DTYPES)}")
 
 
 AS_BEFORE = EncoderChoice()

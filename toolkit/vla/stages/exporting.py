@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,8 @@ RAW = "raw"
 _SHARD_BYTES = 512 << 20
 _TOGETHER = 1000
 
+# A temporary file that nothing has written to for so long is what a killed export left.
+_STALE_SECONDS = 3600.0
 
 @dataclass
 class ExportReport:
@@ -130,6 +133,7 @@ def export(
     texts = dict.fromkeys([*(a.query for a in told), *(() if asked else cache.known_texts())])
     files = _files(cache, names, keys, writer, per_shard)
     _require_room(place, folder, files, writer, bool(texts), overwrite)
+    _clear(folder, files)
     captions: dict[str, dict[str, None]] = defaultdict(dict)
     for annotation in told:
         captions[annotation.video][annotation.query] = None
@@ -179,6 +183,15 @@ def _files(
         shards[-1].append(video)
         size += more
     return {f"{number:05d}": videos for number, videos in enumerate(shards)}
+
+
+def _clear(folder: Path, files: Iterable[str]) -> None:
+    """Delete what exports that were killed left behind; a fresh file may be one that another export is writing."""
+    for place in {folder, *((folder / name).parent for name in files)}:
+        for path in place.glob(f"{durable.TEMPORARY}*"):
+            is_ours = re.fullmatch(re.escape(durable.TEMPORARY) + "[0-9a-f]{12}", path.name) is not None
+            if is_ours and time.time() - path.lstat().st_mtime > _STALE_SECONDS:
+                durable.discard(path)
 
 
 def _require_room(

@@ -173,7 +173,7 @@ def choose_run(place: Workspace, cache: FeatureCache, run: str | None) -> tuple[
     if run == FROZEN:
         return "", []
     try:
-        found = open_run(place.runs / (run or DEFAULT_RUN))
+        found = open_run(place.run(run or DEFAULT_RUN))
     except MissingError:
         if run is not None:
             raise

@@ -38,10 +38,16 @@ def report(run: str = DEFAULT_RUN, *, output: Path | None = None, workspace: Pat
         CacheError: the run, or an evaluation of it, is damaged.
         ResourceError: the page could not be written.
     """
-    folder = Workspace.open(workspace).runs / Path(run).name
-    path = Path(f"{folder.name}.html") if output is None else output
-    durable.write_bytes(path, written(open_run(folder), kept(folder)).encode("utf-8"))
+    text = page_of(run, workspace=workspace)
+    path = Path(f"{run}.html") if output is None else Path(output)
+    durable.write_bytes(path, text.encode("utf-8"))
     return path
+
+
+def page_of(run: str = DEFAULT_RUN, *, workspace: Path | None = None) -> str:
+    """The page that `report` writes, as HTML."""
+    folder = Workspace.open(workspace).run(run)
+    return written(open_run(folder), kept(folder))
 
 
 def written(run: Run, evaluations: Sequence[Evaluated]) -> str:

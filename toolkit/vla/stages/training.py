@@ -15,6 +15,7 @@ from vla.datasets.base import Annotation
 from vla.encoders._device import choose_device
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, UsageError
+from vla.naming import require_name
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.records import NewerRecordError, between
@@ -72,8 +73,8 @@ def train(
         MissingError: no features, no captions of cached videos, or too few videos.
         UsageError: unknown or impossible settings.
     """
-    if name == FROZEN or Path(name).name != name or name.startswith("."):
-        raise UsageError(f"a run cannot be called {name!r}")
+    if require_name(name, "a run") == FROZEN:
+        raise UsageError(f"a run cannot be called {name!r}: that stands for the frozen encoder")
     values = {**(read_recipe(recipe) if recipe else {}), **(settings or {})}
     config = TrainConfig.from_mapping(values, str(recipe or "settings"))
     place = Workspace.open(workspace)

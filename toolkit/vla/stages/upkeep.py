@@ -16,10 +16,12 @@ from vla.cache.receipts import Receipt
 from vla.cache.store import FeatureCache, current_cache
 from vla.cache.upkeep import unused_shards
 from vla.errors import CacheError, MissingError, VlaError
+from vla.features import IMPORTED
 from vla.names import Names
 from vla.progress import Progress, ProgressCallback, silent
 from vla.search.store import summary, unused_files
-from vla.stages.texts import has_encoder
+from vla.train.checkpoint import open_run
+from vla.train.checkpoint import unused_files as unused_weights
 from vla.workspace import Workspace
 
 
@@ -79,7 +81,12 @@ def tell_damage(cache: FeatureCache, progress: ProgressCallback) -> None:
 
 
 def remove(
-    patterns: Iterable[str], *, workspace: Path | None = None, missing: bool = False, dry_run: bool = False
+    patterns: Iterable[str],
+    *,
+    workspace: Path | None = None,
+    missing: bool = False,
+    dry_run: bool = False,
+    progress: ProgressCallback = silent,
 ) -> list[str]:
     """Forget videos: their features go, the videos themselves and their captions stay. Returns their names.
 
@@ -88,10 +95,11 @@ def remove(
         workspace: as for `search`.
         missing: also forget every video whose file is gone.
         dry_run: only say which.
+        progress: called if another process holds the workspace.
     """
     place = Workspace.open(workspace)
     given = list(patterns)
-    with place.locked(silent):
+    with place.locked(progress, reading=dry_run):
         cache = current_cache(place.caches)
         names = chosen_videos(cache, place, given) if given else []
         if missing:
@@ -111,12 +119,11 @@ def collect(
     Args:
         workspace: as for `search`.
         all_caches: also delete the features of encoders that the workspace no longer uses.
-        progress: called with a warning for features whose description is damaged, which are left alone.
+        progress: called if another process holds the workspace, and with a warning for features whose description is damaged,
+            which are left alone.
     """
-    from vla.train.checkpoint import unused_files as unused_weights  # loads torch, which nothing else here needs
-
     place = Workspace.open(workspace)
-    with place.locked(silent), place.locked_index(silent):
+    with place.locked(progress), place.locked_index(progress):
         current = current_cache(place.caches)
         folders = [p for p in place.caches.iterdir() if p.is_dir()]
         others = [p for p in folders if p != current.folder]
@@ -163,7 +170,7 @@ def info(*, workspace: Path | None = None) -> dict[str, Any]:
         "model": cache.spec.model if cache.spec.is_imported else cache.source.model or cache.spec.model,
         "pretrained": "" if cache.spec.is_imported else cache.source.pretrained,
         "imported": cache.spec.is_imported,
-        "text_encoder": cache.source.model if has_encoder(cache) else None,
+        "text_encoder": cache.source.model if cache.source.encoder != IMPORTED else None,
         "sampling": cache.spec.sampling,
         "dim": cache.spec.dim,
         "fingerprint": cache.spec.fingerprint,
@@ -181,8 +188,6 @@ def info(*, workspace: Path | None = None) -> dict[str, Any]:
 
 
 def _run(folder: Path, cache: FeatureCache) -> dict[str, Any]:
-    from vla.train.checkpoint import open_run  # loads torch, which nothing else here needs
-
     try:
         run = open_run(folder)
     except MissingError:
@@ -211,6 +216,7 @@ def _index(place: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
 def _digest(folder: Path) -> str:
     """Of a run's weights; empty where the run cannot be opened."""
     from vla.train.checkpoint import open_run
+from vla.train.checkpoint import unused_files as unused_weights
 
     try:
         return open_run(folder).digest

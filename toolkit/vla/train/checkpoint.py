@@ -12,16 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from vla import durable, records
 from vla.errors import CacheError, MissingError
 from vla.features import FeatureSpec
-from vla.model import AlignmentModel, ModelConfig, restore, weights_of
+from vla.model_config import ModelConfig
 from vla.omissions import Omissions
 from vla.records import Digest, FileName, NewerRecordError, Positive
+
+if TYPE_CHECKING:
+    import torch
+
+    from vla.model import AlignmentModel
 
 SCHEMA = 1
 _STATE_LOST = "delete it and run 'vla train' again: the run starts anew"
@@ -85,6 +88,8 @@ def save_run(folder: Path, model: AlignmentModel, spec: FeatureSpec, identity: s
     """Commit a finished run; the state of the unfinished one is dropped."""
     from safetensors.torch import save
 
+    from vla.model import weights_of
+
     content = save(weights_of(model))
     digest = durable.sha256(content)
     name = f"model-{digest[:16]}.safetensors"
@@ -111,6 +116,8 @@ def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
     """The finished run in `folder` and its model, ready for use; raises MissingError or CacheError."""
     from safetensors import SafetensorError
     from safetensors.torch import load
+
+    from vla.model import restore
 
     run, weights, digest = _read_run(folder)
     content = durable.read_checked(folder / weights, digest, _again(folder))

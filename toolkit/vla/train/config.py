@@ -15,6 +15,7 @@ from vla.inputs import read_regular
 SCORES = ("mean", "attention", "tokens")
 LEVELS = ("both", "global", "segment", "none")
 MINING = ("neighbours", "clusters")
+MOST_SEED = 2**32 - 1
 HEADS_BY_QUESTION = {"choice": "choice_qa", "open": "open_qa", "count": "counting"}
 """The head for each kind of question, where nobody names one."""
 
@@ -202,8 +203,8 @@ class TrainConfig:
         }.items():
             if not 0 <= value < math.inf:
                 raise UsageError(f"{name} must be 0 or a positive number, not {value}")
-        if self.seed < 0:
-            raise UsageError(f"seed must be 0 or a positive number, not {self.seed}")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise UsageError(f"seed must be between 0 and {MOST_SEED}, not {self.seed}")
         if not 0 <= self.warmup <= 1:
             raise UsageError(f"warmup is a share from 0 to 1, not {self.warmup}")
 

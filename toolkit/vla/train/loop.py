@@ -126,6 +126,7 @@ def train(
                     raise KeyboardInterrupt
                 if state.step < steps and pace.should_show():
                     show({name: float(value) for name, value in parts.items()})
+            _require_finite(model, state.epoch + 1, config)
             result = judge(model, _HALFWAY) if first else Evaluation({}, 0.0)
             result = replace(result, score=ranks.told(result.score))
             state = state.after(result, weights_of(model))
@@ -140,6 +141,15 @@ def _place(state: State, steps: int) -> str:
     """Where a run stands, in words."""
     inside = f"step {state.step} of {steps} in epoch {state.epoch + 1}"
     return inside if state.step else f"epoch {state.epoch}"
+
+
+def _require_finite(model: AlignmentModel, epoch: int, config: TrainConfig) -> None:
+    """Raise UsageError if training diverged: what no longer holds numbers can neither be measured nor used."""
+    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+        raise UsageError(
+            f"training diverged in epoch {epoch}: the weights are no longer numbers. Take a lower learning rate than "
+            f"{config.learning_rate:g}; the run was not kept"
+        )
 
 
 def _farewell(state: State, steps: int, config: TrainConfig) -> str:

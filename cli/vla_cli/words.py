@@ -1,0 +1,69 @@
+"""Text made fit for the screen: escapes, plurals, sizes and times, and the two consoles it goes to."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from rich.console import Console
+from rich.text import Text
+
+# Names and texts hold escape sequences, newlines, marks that turn text around and characters that nobody sees; none of them
+# reaches the terminal.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def shown(text: object) -> str:
+    """`text` with control characters, lone surrogates, direction marks and tags written out: the edge of everything printed."""
+    return _UNSAFE.sub(_escape, str(text))
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    """`1 video`, `1,224 frames`; `nouns` where the plural is not `noun` with an s."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def out() -> Console:
+    """Where results go."""
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+
+
+def err() -> Console:
+    """Where everything else goes."""
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def line(text: str) -> None:
+    """A line of the result on stdout."""
+    out().print(Text(shown(text)))
+
+
+def say(message: str, style: str = "") -> None:
+    """A line for the person, on stderr."""
+    err().print(Text("\n".join(shown(part) for part in message.split("\n")), style=style))
+
+
+def size(count: int) -> str:
+    """Bytes as people say them."""
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def clock(seconds: float) -> str:
+    """`H:MM:SS.s`, without hours where there are none."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    head = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{head}:{rest // 10:02d}.{rest % 10}"

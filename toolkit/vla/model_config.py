@@ -1,0 +1,27 @@
+"""How an alignment model is built, apart from the model: reading a run loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from vla.records import Positive, between
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """How to build the model.
+
+    Attributes:
+        dim: width of the features.
+        projector: plug-in name.
+        options: of the projector's constructor.
+        scale: the first temperature.
+        heads: options of the heads' constructors, by plug-in name.
+    """
+
+    dim: Positive
+    projector: str = "identity"
+    options: dict[str, Any] = field(default_factory=dict)
+    scale: Annotated[float, between(1e-6, 1e6)] = 20.0
+    heads: dict[str, dict[str, Any]] = field(default_factory=dict)
