@@ -52,10 +52,7 @@ def _show(report: DemoReport) -> None:
         for e in report.examples
     ]  # fmt: skip
     print_table(("search", "written for", "found first", "right moments", "rank of the first right one"), searches)
-    verdict = "beats" if report.used else "does not beat"
-    out().print(
-        f"trained on {report.clips['train']} clips; the run {verdict} the frozen encoder on others (alpha {report.alpha:g})"
-    )
+    out().print(f"trained on {report.clips['train']} clips; {report.verdict} (alpha {report.alpha:g})")
     out().print("  ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()))
     out().print(
         f'everything lies in {report.folder}; go on with: vla search -w {report.folder} "a red circle moves left"'

@@ -159,7 +159,7 @@ def _aligner(place: Workspace, cache: FeatureCache, run: str) -> _Aligner:
         return _Aligner("", "", None)
     if run == FROZEN:
         return _Aligner(FROZEN, "", frozen(cache.spec.dim, 1.0))
-    name, _ = choose_run(place, cache, run)
+    name, *_ = choose_run(place, cache, run)
     model, found = load_model(place.runs / name)
     return _Aligner(name, found.digest, model)
 

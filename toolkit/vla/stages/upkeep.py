@@ -192,7 +192,8 @@ def _run(folder: Path, cache: FeatureCache) -> dict[str, Any]:
     except CacheError as error:
         return {"state": f"damaged: {error}"}
     fits = run.spec.fingerprint == cache.spec.fingerprint
-    return {"state": "finished" if fits else "of other features", "beats frozen": run.is_better, "digest": run.digest}
+    state = "finished" if fits else "of other features"
+    return {"state": state, "beats frozen": run.is_better, "verdict": run.verdict, "digest": run.digest}
 
 
 def _index(place: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
