@@ -28,6 +28,7 @@ RANKS = (
         "layout",
         "omissions",
         "unit",
+        "threads",
     ),
     ("decoders", "encoders", "datasets", "indexes", "formats", "world"),
     ("cache",),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 
 from vla.errors import EnvironmentUnfitError, UsageError
+from vla.threads import one_thread
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ def choose_dtype(dtype: str, device: torch.device) -> tuple[torch.dtype, str]:
         return torch.float32, "the safe choice on this device"
     # A processor may know bfloat16 and still be slower in it: measured, not asked. Where it only emulates it, that is up to a
     # hundred times slower, and the large product would take half a minute: a small one tells.
-    with one_core():  # threads that wait for a busy core would be all that is seen of a product as small as that
+    with one_thread():  # threads that wait for a busy core would be all that is seen of a product as small as that
         slowdown = _seconds_in(torch.bfloat16, *_SMALL) / _seconds_in(torch.float32, *_SMALL)
     if slowdown > _EMULATED:
         return torch.float32, "bfloat16 is only emulated here"
@@ -105,14 +105,3 @@ class Pieces:
             # Not within the handler: what failed is let go of only now.
             torch.cuda.empty_cache()
         return done
-
-
-@contextmanager
-def one_core() -> Iterator[None]:
-    """Threads that begin to use torch inside this use one core each."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

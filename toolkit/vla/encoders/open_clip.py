@@ -19,13 +19,14 @@ from torch.nn import functional
 
 from vla.encoders._alone import TextsAlone, remembered
 from vla.encoders._convolutions import fused, layout_of
-from vla.encoders._device import DTYPES, choose_device, choose_dtype, one_core
+from vla.encoders._device import DTYPES, choose_device, choose_dtype
 from vla.encoders._imports import import_open_clip
 from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders._texts import Texts
 from vla.encoders.base import EncoderIdentity, TextEncoder
 from vla.errors import EnvironmentUnfitError, MissingError, UsageError
+from vla.threads import one_thread
 
 _EMBEDDED = Path(__file__).parent / "_embedded"
 _VOCABULARY = "bpe.txt.gz"
@@ -95,7 +96,7 @@ class Encoder(Texts):
 
         One core also makes the same bits however many cores and threads the machine has.
         """
-        return one_core() if self._device.type == "cpu" else nullcontext()
+        return one_thread() if self._device.type == "cpu" else nullcontext()
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """`(T, 3, h, w)` uint8."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from vla.cache.store import current_cache
@@ -20,6 +21,7 @@ from vla.stages.known import Known, trained_on
 from vla.stages.listing import Listing, compared_with
 from vla.stages.submitting import submit
 from vla.stages.training import DEFAULT_RUN
+from vla.threads import small_work
 from vla.train.checkpoint import load_model
 from vla.train.config import HEADS_BY_QUESTION
 from vla.workspace import Workspace
@@ -66,13 +68,14 @@ def evaluate(
     """
     place, groups = Workspace.open(workspace), sorted(tasks)
     cache = current_cache(place.caches)
-    with place.locked(progress):
+    with place.locked(progress), ExitStack() as threads:
         name = choose_run(place, cache, run)[0]
         trained, found = load_model(place.runs / name) if name else (None, None)
         given = annotations_of(place, cache, captions, columns, format, split)
         known = trained_on(place, cache, found, given.annotations)
         chosen = of_split(given.annotations, split, known)
         cache_texts(cache, chosen, device, progress)
+        threads.enter_context(small_work())
         tokens = trained is not None and trained.reads_tokens
         corpus, paragraphs = corpus_of(cache, chosen, tokens)
         taught = cached_only(cache, known.annotations) if known else []

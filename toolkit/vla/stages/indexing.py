@@ -19,6 +19,7 @@ from vla.search.measured import AUTO, Asked, bytes_of
 from vla.search.store import SearchIndex, open_index
 from vla.stages.texts import aligned_texts
 from vla.stages.training import DEFAULT_RUN
+from vla.threads import small_work
 from vla.train.checkpoint import FROZEN, load_model, open_run
 from vla.workspace import Workspace
 
@@ -103,10 +104,11 @@ def index(
         asked = _asked(held.asked if held else Asked(), backend, memory, recall)
         if held and (reason := _why_anew(held, cache, model)):
             held, before = None, [reason]
-        brought = bring_up_to_date(
-            place.index, held, cache, model, asked,
-            queries=lambda: _queries(cache, model.aligned), compact=compact, progress=progress,
-        )  # fmt: skip
+        with small_work():
+            brought = bring_up_to_date(
+                place.index, held, cache, model, asked,
+                queries=lambda: _queries(cache, model.aligned), compact=compact, progress=progress,
+            )  # fmt: skip
     return _report(brought, [*notes, *before, *brought.notes], reason)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from vla.cache.store import FeatureCache, current_cache
 from vla.datasets._times import parse_seconds
-from vla.encoders._device import one_core
 from vla.errors import AnnotationError, CacheError, UsageError
 from vla.model import frozen
 from vla.progress import Progress, ProgressCallback, silent
@@ -23,6 +22,7 @@ from vla.search.statements import as_statement
 from vla.search.store import open_index
 from vla.stages.background import background_of
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, query_encoder
+from vla.threads import small_work
 from vla.train.checkpoint import load_model
 from vla.workspace import Workspace
 
@@ -41,6 +41,7 @@ class OpenWorkspace:
     device: str = "auto"
     progress: ProgressCallback = silent
 
+    @small_work()
     def search(
         self,
         query: str | Query,
@@ -57,6 +58,7 @@ class OpenWorkspace:
         """The loaded index, encoder and projector."""
         return _open_searcher(self.workspace, self.device, self.progress)
 
+    @small_work()
     def search_image(
         self,
         image: Path | str,
@@ -68,6 +70,7 @@ class OpenWorkspace:
         """The `k` moments that look most like the picture in a file; see `vla.search.query.Searcher.search_picture`."""
         return self.searcher.search_picture(pixels_of(Path(image)), str(image), k, per_video, limits, without)
 
+    @small_work()
     def search_like(
         self,
         video: Path | str,
@@ -170,7 +173,7 @@ def search(
             progress(Progress("search", message=told, level="note"))
     searcher = opened.searcher
     # A query is hundreds of small products: where others use the cores, threads wait for each other longer than they compute.
-    with one_core():
+    with small_work():
         return Hits(hit for one in asked for hit in searcher.search(one, k, per_video, fpr, limits))
 
 
@@ -196,6 +199,7 @@ def _moment(text: str) -> tuple[str, float]:
     return video, seconds
 
 
+@small_work()
 def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) -> Searcher:
     held = open_index(place.index)
     cache = FeatureCache.open(place.caches / held.spec.fingerprint)

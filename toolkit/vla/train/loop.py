@@ -26,6 +26,7 @@ from vla.heads import registry as heads
 from vla.model import AlignmentModel, ModelConfig, weights_of
 from vla.progress import Progress, ProgressCallback, silent
 from vla.table import starts_of
+from vla.threads import small_work
 from vla.train import clusters, order
 from vla.train.begin import centre, warm
 from vla.train.checkpoint import Run, load_state, open_run, save_run, save_state
@@ -52,6 +53,7 @@ _FITTED = 4, 256
 """Batches that the first temperature is fitted to, and at most so many videos of each."""
 
 
+@small_work()
 def train(
     corpus: Corpus,
     split: Split,
