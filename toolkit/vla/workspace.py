@@ -107,7 +107,7 @@ class Workspace:
         if start is None and explicit:
             candidates = [Path(explicit).expanduser().absolute()]
         else:
-            here = (start or Path.cwd()).absolute()
+            here = Path(start or Path.cwd()).absolute()
             candidates = [here, *here.parents]
         for folder in candidates:
             if (folder / FOLDER / "workspace.json").is_file():
@@ -140,6 +140,7 @@ class Workspace:
             if found is not None:
                 return found
             folder = Path(os.environ.get(VARIABLE) or Path.cwd()).expanduser()
+        folder = Path(folder)
         workspace = cls(folder.absolute())
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"a workspace is a folder, and {folder} is a file")

@@ -86,6 +86,7 @@ def extract(
         print_json({
             "videos": rows, "extracted": report.extracted, "frames": report.frames, "seconds": round(report.seconds, 3),
             "captions": report.captions, "texts": report.texts, "unknown": report.unknown_videos, "renamed": report.renamed,
+            "warnings": report.warnings,
         })  # fmt: skip
     else:
         _summary(report, quiet)

@@ -33,6 +33,7 @@ class ExtractReport:
         captions: annotations known to the workspace afterwards.
         unknown_videos: names in captions for which there is no video.
         renamed: new names of videos that were found under another one, by the old.
+        warnings: what makes all results doubtful.
     """
 
     receipts: list[Receipt] = field(default_factory=list)
@@ -43,6 +44,7 @@ class ExtractReport:
     captions: int = 0
     unknown_videos: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def problems(self) -> list[Receipt]:

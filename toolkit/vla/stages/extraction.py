@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from vla.cache import captions as caption_store
 from vla.cache.build import ExtractReport, extract_videos
@@ -12,9 +13,11 @@ from vla.cache.plan import find_videos, make_plan
 from vla.cache.store import make_current
 from vla.cache.workers import default_workers
 from vla.progress import Progress, ProgressCallback, silent
+from vla.public import collected
 from vla.sampling import Sampling
 from vla.stages.captions import keep_captions, read_captions, sidecar_captions
 from vla.stages.decoding import open_decoder
+from vla.stages.demo_world import strangers, warning
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_and_cache
 from vla.workspace import Workspace
 
@@ -34,6 +37,7 @@ def extract(
     overwrite: bool = False,
     workers: int | None = None,
     progress: ProgressCallback = silent,
+    **fields: Any,
 ) -> ExtractReport:
     """Cache the frozen features of every video in `paths` and of its captions; does only what is not done yet.
 
@@ -51,12 +55,17 @@ def extract(
         overwrite: extract everything anew.
         workers: decoding threads; one for each core when None.
         progress: called often.
+        fields: single fields of `choice`, e.g. `model="fast"`, `sampling="fps=4"`, `device="cuda"`.
+
+    Example:
+        >>> report = vla.extract("videos", captions="captions.csv", model="fast")  # doctest: +SKIP
 
     Raises:
         UsageError: a path matches nothing.
         AnnotationError: the captions file cannot be used; nothing was extracted.
         SpecMismatchError: the workspace holds features of another encoder, and `switch` is False.
     """
+    choice = collected(choice, fields)
     place = Workspace.open_or_create(workspace)
     annotations = read_captions(captions, columns, format)
     videos = find_videos(paths)
@@ -77,5 +86,9 @@ def extract(
             annotations, cache.video_ids(), place, captions.parent if captions else place.root
         )
         report.unknown_videos = matched.unknown
+        names = [receipt.video_id for receipt in report.receipts if receipt.has_features]
+        if strange := strangers(place, cache.spec, names):
+            report.warnings.append(warning(len(strange), len(names)))
+            progress(Progress("extract", message=report.warnings[-1], level="warning"))
         keep_captions(place, cache, matched.annotations, encoder, report, progress)
     return report

@@ -17,6 +17,7 @@ from vla.search.build import Brought, Model, bring_up_to_date
 from vla.search.cuts import CUT
 from vla.search.measured import AUTO, Asked, bytes_of
 from vla.search.store import SearchIndex, open_index
+from vla.stages.demo_world import strangers, warning
 from vla.stages.texts import aligned_texts
 from vla.stages.training import DEFAULT_RUN
 from vla.threads import small_work
@@ -109,7 +110,9 @@ def index(
                 place.index, held, cache, model, asked,
                 queries=lambda: _queries(cache, model.aligned), compact=compact, progress=progress,
             )  # fmt: skip
-    return _report(brought, [*notes, *before, *brought.notes], reason)
+    strange = strangers(place, cache.spec, brought.index.videos)
+    warnings = [warning(len(strange), len(brought.index.videos))] if strange else []
+    return _report(brought, [*notes, *before, *brought.notes, *warnings], reason)
 
 
 def _held(folder: Path) -> tuple[SearchIndex | None, list[str]]:
