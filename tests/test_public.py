@@ -167,7 +167,7 @@ def test_features_are_arrays_with_times(tmp_path):
     given = np.arange(12, dtype=np.float16).reshape(4, 3)
     video = tmp_path / "a.mp4"
     video.write_bytes(b"x")
-    cache.add_video(FrameFeatures("a.mp4", given, np.arange(4) / 2, 2.25), Receipt("a.mp4", "ok", "", 1, 0, "c"))
+    cache.add_video(FrameFeatures("a.mp4", given, np.arange(4) / 2, 2.25), Receipt("a.mp4", "ok", "", 1, 0, "c", duration_seconds=2.25))
     make_current(place.caches, cache)
     opened = vla.open_workspace(str(tmp_path))
     assert opened.videos() == ["a.mp4"]

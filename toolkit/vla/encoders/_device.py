@@ -46,7 +46,7 @@ def choose_dtype(dtype: str, device: torch.device) -> tuple[torch.dtype, str]:
             raise UsageError(f"there is no dtype called {dtype!r}; use auto, {', '.join(DTYPES)}")
         return DTYPES[dtype], "as asked for"
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported():
+        if computes_bfloat16(device):
             return torch.bfloat16, "the GPU has hardware for it"
         return torch.float16, "the GPU has none for bfloat16"
     if device.type != "cpu":
@@ -75,6 +75,16 @@ def _seconds_in(dtype: torch.dtype, rows: int, inner: int, columns: int) -> floa
     return best
 
 
+def computes_bfloat16(device: torch.device) -> bool:
+    """True if the GPU `device` has hardware for products of bfloat16; older ones (T4, RTX 20) only emulate it, slowly.
+
+    Asked of that GPU and not of the current one: a machine may have two kinds.
+    """
+    if torch.version.hip:
+        return True
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 class Pieces:
     """Work on as many rows at once as there is memory for: where there is not, half as many, from then on."""
 
@@ -95,13 +105,24 @@ class Pieces:
                 done.append(work(piece))
                 start += len(piece)
                 continue
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if len(piece) == 1:
                     raise EnvironmentUnfitError(
-                        "the GPU has no memory left for a single input of this model: use --device cpu, a smaller model, or "
-                        "end what else is using the GPU"
+                        "the device has no memory left for a single input of this model: use --device cpu, a smaller model, or "
+                        "end what else is using it"
                     ) from error
                 self._most = max(1, len(piece) // 2)
             # Not within the handler: what failed is let go of only now.
             torch.cuda.empty_cache()
+            if torch.backends.mps.is_available():
+                torch.mps.empty_cache()
         return done
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """True if a device had too little memory: libraries of CUDA and Apple's GPU say so in a RuntimeError of no kind of its own."""
+    said = str(error)
+    signs = ("out of memory", "ALLOC_FAILED", "not enough memory", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in said for sign in signs)
