@@ -134,7 +134,10 @@ def test_every_public_function_has_a_docstring_and_hints_that_resolve():
         typing.get_type_hints(getattr(vla, name), vars(sys.modules[getattr(vla, name).__module__]))
 
 
-@pytest.mark.parametrize(("verb", "inner"), [("train", "train.loop"), ("search", "search.query"), ("evaluate", "evaluate.seen"), ("demo", "demo")])
+@pytest.mark.parametrize(
+    ("verb", "inner"),
+    [("train", "train.loop"), ("search", "search.query"), ("evaluate", "evaluate.seen"), ("demo", "demo")],
+)
 def test_a_verb_is_the_same_function_whatever_was_imported(verb, inner):
     """`import vla.search.query` binds `vla.search` to the package: help would show that, and a call would be an error."""
     code = f"""
@@ -150,7 +153,10 @@ if "{inner}" != "{verb}" and sys.argv[1] != "never":
     assert again is sys.modules["vla.{inner}"]
     from vla.{inner.rpartition(".")[0] or "demo"} import {inner.rpartition(".")[2]}
 """
-    said = [subprocess.run([sys.executable, "-c", code, when], capture_output=True, text=True, check=True).stdout for when in ("never", "before", "after")]
+    said = [
+        subprocess.run([sys.executable, "-c", code, when], capture_output=True, text=True, check=True).stdout
+        for when in ("never", "before", "after")
+    ]
     said = [re.sub("0x[0-9a-f]+", "", text) for text in said]
     assert said[0].startswith("True True (") and f"{verb}(" in said[0]
     assert said[0] == said[1] == said[2]
@@ -163,11 +169,16 @@ def test_features_are_arrays_with_times(tmp_path):
     from vla.workspace import Workspace
 
     place = Workspace.open_or_create(tmp_path)
-    cache = FeatureCache.create(place.caches, FeatureSpec("toy", "3", "none", "none", "fps=2", 3), EncoderSource("toy", "3", ""))
+    cache = FeatureCache.create(
+        place.caches, FeatureSpec("toy", "3", "none", "none", "fps=2", 3), EncoderSource("toy", "3", "")
+    )
     given = np.arange(12, dtype=np.float16).reshape(4, 3)
     video = tmp_path / "a.mp4"
     video.write_bytes(b"x")
-    cache.add_video(FrameFeatures("a.mp4", given, np.arange(4) / 2, 2.25), Receipt("a.mp4", "ok", "", 1, 0, "c", duration_seconds=2.25))
+    cache.add_video(
+        FrameFeatures("a.mp4", given, np.arange(4) / 2, 2.25),
+        Receipt("a.mp4", "ok", "", 1, 0, "c", duration_seconds=2.25),
+    )
     make_current(place.caches, cache)
     opened = vla.open_workspace(str(tmp_path))
     assert opened.videos() == ["a.mp4"]

@@ -30,9 +30,9 @@ from unittest import mock
 
 import numpy as np
 import torch
-import train as training_benchmark
 from extract import make_video, measure, save_model
 
+import train as training_benchmark
 import vla
 from vla.corpus import Corpus
 from vla.encoders.open_clip import Encoder
@@ -44,7 +44,12 @@ from vla.train.ranks import Ranks
 from vla.train.step import Step
 
 LEAST_COSINE = 0.9999
-TEXTS = ["a dog jumps over a fence", "two people talk in a kitchen", "a red car", "somebody opens a door and leaves the room"]
+TEXTS = [
+    "a dog jumps over a fence",
+    "two people talk in a kitchen",
+    "a red car",
+    "somebody opens a door and leaves the room",
+]
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,9 @@ def memory(model: str, device: str, sizes: Sizes) -> Iterator[Row]:
         halved = encoder.encode_frames(prepared)
     value = cosine(halved, whole)
     yield Row("memory: features in halves, cosine", value, "> 0.99999", value > 0.99999)
-    yield Row("memory: rows at once of " + str(len(prepared)), max(largest), "a quarter", max(largest) <= len(prepared) // 4)
+    yield Row(
+        "memory: rows at once of " + str(len(prepared)), max(largest), "a quarter", max(largest) <= len(prepared) // 4
+    )
     if device.startswith("cuda"):
         yield from _short_of_memory(model, device, prepared, whole)
 
@@ -275,7 +282,12 @@ def main() -> int:
     name = torch.cuda.get_device_name(arguments.device) if is_cuda else platform.processor() or "CPU"
     print(f"{name}, torch {torch.__version__}, {arguments.model}\n\n| check | value | bound | |\n|---|---|---|---|")
     rows = run(folder, arguments.device, arguments.model, sizes)
-    record = {"device": name, "torch": torch.__version__, "model": arguments.model, "rows": [asdict(row) for row in rows]}
+    record = {
+        "device": name,
+        "torch": torch.__version__,
+        "model": arguments.model,
+        "rows": [asdict(row) for row in rows],
+    }
     arguments.json.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
     return int(any(row.fine is False for row in rows))
 

@@ -32,7 +32,9 @@ SHORT = [
     RuntimeError("MPS backend out of memory (MPS allocated: 9.06 GB, other allocations: 1 MB, max allowed: 9.07 GB)"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
+    ),
 ]
 
 
@@ -57,7 +59,9 @@ def test_too_little_memory_halves_the_batch_on_any_device(error):
         Pieces().run(rows, lambda _: (_ for _ in ()).throw(error))
 
 
-@pytest.mark.parametrize("message", ["CUDA error: an illegal memory access", "shape '[2]' is invalid", "device-side assert"])
+@pytest.mark.parametrize(
+    "message", ["CUDA error: an illegal memory access", "shape '[2]' is invalid", "device-side assert"]
+)
 def test_other_errors_are_not_taken_for_it(message):
     assert not is_out_of_memory(RuntimeError(message))
     with pytest.raises(RuntimeError, match="CUDA|shape|assert"):

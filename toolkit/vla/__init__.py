@@ -9,12 +9,15 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vla.api import DEFAULT_RUN as DEFAULT_RUN
+    from vla.api import DEFAULT_SAMPLING as DEFAULT_SAMPLING
+    from vla.api import FROZEN as FROZEN
+    from vla.api import NOT_WEIGHT as NOT_WEIGHT
+    from vla.api import RAW as RAW
     from vla.api import Annotation as Annotation
     from vla.api import Check as Check
     from vla.api import Condition as Condition
     from vla.api import Coverage as Coverage
-    from vla.api import DEFAULT_RUN as DEFAULT_RUN
-    from vla.api import DEFAULT_SAMPLING as DEFAULT_SAMPLING
     from vla.api import Damage as Damage
     from vla.api import DemoReport as DemoReport
     from vla.api import EncoderChoice as EncoderChoice
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from vla.api import Example as Example
     from vla.api import ExportReport as ExportReport
     from vla.api import ExtractReport as ExtractReport
-    from vla.api import FROZEN as FROZEN
     from vla.api import FeatureSpec as FeatureSpec
     from vla.api import Figure as Figure
     from vla.api import Hit as Hit
@@ -34,14 +36,12 @@ if TYPE_CHECKING:
     from vla.api import IndexReport as IndexReport
     from vla.api import Limits as Limits
     from vla.api import ModelConfig as ModelConfig
-    from vla.api import NOT_WEIGHT as NOT_WEIGHT
     from vla.api import OpenWorkspace as OpenWorkspace
     from vla.api import PathLike as PathLike
     from vla.api import Paths as Paths
     from vla.api import Progress as Progress
     from vla.api import ProgressCallback as ProgressCallback
     from vla.api import Query as Query
-    from vla.api import RAW as RAW
     from vla.api import Receipt as Receipt
     from vla.api import Reply as Reply
     from vla.api import Run as Run

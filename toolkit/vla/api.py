@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from vla.stages.estimate import Estimate as Estimate
     from vla.stages.estimate import estimate as estimate
     from vla.stages.evaluating import evaluate as evaluate
-    from vla.stages.exporting import ExportReport as ExportReport
     from vla.stages.exporting import RAW as RAW
+    from vla.stages.exporting import ExportReport as ExportReport
     from vla.stages.exporting import export as export
     from vla.stages.extraction import extract as extract
     from vla.stages.importing import ImportFeaturesReport as ImportFeaturesReport

@@ -16,7 +16,7 @@ def index(
     run: Annotated[
         str | None,
         typer.Option(
-            help="Trained run to use; 'none' for the frozen encoder (default: the default run, if it plainly beats the frozen encoder).",
+            help="Trained run to use; 'none' for the frozen encoder (default: the default run, if it plainly wins).",
             show_default=False,
         ),
     ] = None,

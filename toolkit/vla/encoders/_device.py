@@ -122,7 +122,7 @@ class Pieces:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """True if a device had too little memory: libraries of CUDA and Apple's GPU say so in a RuntimeError of no kind of its own."""
+    """True if a device had too little memory: libraries of CUDA and Apple's GPU raise a plain RuntimeError."""
     said = str(error)
     signs = ("out of memory", "ALLOC_FAILED", "not enough memory", "can't allocate memory")
     return isinstance(error, torch.OutOfMemoryError) or any(sign in said for sign in signs)

@@ -255,8 +255,8 @@ def _require_hub(open_clip: Any, name: str, tag: str) -> None:
 def _ways_on() -> str:
     return (
         "Two ways on: run the same command once with a network (the weights are kept for later, offline runs), or copy a "
-        "folder that open_clip saved and use --model local-dir:FOLDER. 'vla demo' shows every step on videos of its own, without a "
-        "download"
+        "folder that open_clip saved and use --model local-dir:FOLDER. 'vla demo' shows every step on videos of its own, "
+        "without a download"
     )
 
 

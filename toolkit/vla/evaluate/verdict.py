@@ -124,7 +124,9 @@ def sentence(record: Mapping[str, Any]) -> str:
         return "no gain over the frozen encoder: alpha is 0, so that nothing trained is used"
     if verdict is None:
         if better:
-            return "better than the frozen encoder by a comparison of an earlier version, which has no confidence interval"
+            return (
+                "better than the frozen encoder by a comparison of an earlier version, which has no confidence interval"
+            )
         return "not better than the frozen encoder on the held-out videos"
     videos = "1 held-out video" if verdict.videos == 1 else f"{verdict.videos} held-out videos"
     unseen = f"a difference below ±{verdict.visible:.1f} points cannot be seen"
@@ -135,7 +137,9 @@ def sentence(record: Mapping[str, Any]) -> str:
     if verdict.is_better and not better:
         return f"worse than the frozen encoder at what its captions do not mention, though better on {videos}"
     if verdict.is_better:
-        alone = "" if _number(record, "alpha") > 0 else ", by centring alone: alpha is 0, so that nothing trained is used"
+        alone = (
+            "" if _number(record, "alpha") > 0 else ", by centring alone: alpha is 0, so that nothing trained is used"
+        )
         return f"better than the frozen encoder on {videos} ({verdict.shown}){alone}"
     return f"no measurable difference from the frozen encoder on {videos} ({_WHOLE} {verdict.score}); {unseen}"
 

@@ -192,8 +192,8 @@ class Searcher:
             return
         if self.unsure.issuperset(self.index.videos):
             raise MissingError(
-                "no false-positive rate is known here: the demo encoder knows nothing of these videos. Leave the rate out, or extract "
-                "with another model"
+                "no false-positive rate is known here: the demo encoder knows nothing of these videos. Leave the rate out, or "
+                "extract with another model"
             )
         if self.background is None:
             raise MissingError(

@@ -134,8 +134,7 @@ def train(
             result = replace(result, score=ranks.told(result.score))
             state = state.after(result, weights_of(model))
             show({**state.history[-1]["losses"], "score": result.score, **_headline(result)})
-            if not any(value for name, value in state.history[-1]["losses"].items() if name != "pull"):
-                progress(Progress("train", state.epoch, config.epochs, _NOTHING, "warning"))
+            _warn_if_idle(state, config, progress)
     if first:
         _finish(model, state, before, judge, spec, config, folder, identity, split)
     ranks.wait()
@@ -192,6 +191,11 @@ class _Judge:
         """What not looking scores in the tasks of the heads."""
         said = answer(model, self._corpus, self._judged)
         return {task: floor(answers, self._trained_on) for task, answers in said.items()}
+
+
+def _warn_if_idle(state: State, config: TrainConfig, progress: ProgressCallback) -> None:
+    if not any(value for name, value in state.history[-1]["losses"].items() if name != "pull"):
+        progress(Progress("train", state.epoch, config.epochs, _NOTHING, "warning"))
 
 
 def _is_over(state: State, config: TrainConfig) -> bool:
