@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import vla
-from vla.api import EncoderChoice
 from vla.world.clips import plan_clips
 from vla.world.render import write_clip
 
@@ -18,8 +17,8 @@ def main() -> None:
     for clip in plan_clips("train", 6, seed=0):
         write_clip(clip.scene, folder / clip.name)
 
-    # `model="demo"` is the embedded encoder, for rendered shapes only; leave `choice` out for real videos.
-    report = vla.extract([folder], workspace=folder, choice=EncoderChoice(model="demo"))
+    # `model="demo"` is the embedded encoder, for rendered shapes only; leave it out for real videos.
+    report = vla.extract([folder], workspace=folder, model="demo")
     print(f"{report.frames} frames of {len(report.receipts)} videos")
     vla.index(workspace=folder)
     for hit in vla.open_workspace(folder).search("something moves to the left", k=3):

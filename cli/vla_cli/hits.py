@@ -21,6 +21,7 @@ def say_left_out(hits: Hits) -> None:
     if hits.omissions:
         say(f"left out: {hits.omissions.summary()}; 'vla rm --missing' forgets them")
 
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a text begins with that a spreadsheet takes for a formula."""
 

@@ -118,25 +118,25 @@ class Common(nn.Module):
         seen = self.text_white(functional.normalize(texts, dim=-1))
         said = functional.normalize(texts + self.text(seen + 0.5 * torch.randn_like(seen)), dim=-1)
         whole = functional.normalize(moved.sum(1), dim=-1)
-        at = torch.arange(frames.shape[1]) / FPS
+        at = torch.arange(frames.shape[1], device=frames.device) / FPS
         inside = (at >= spans[..., :1]) & (at < spans[..., 1:]) & mask[:, None]
         parts = functional.normalize(torch.einsum("bkt,btd->bkd", inside.float(), moved), dim=-1).flatten(0, 1)
         loss = self._infonce(said[:, 0], whole) + self._infonce(said[:, 1:].flatten(0, 1), parts)
         return loss + (moved - unit)[mask].square().sum(-1).mean()
 
     def _infonce(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        scores, right = a @ b.T * self.log_scale.exp(), torch.arange(len(a))
+        scores, right = a @ b.T * self.log_scale.exp(), torch.arange(len(a), device=a.device)
         return (functional.cross_entropy(scores, right) + functional.cross_entropy(scores.T, right)) / 2
 
 
-def common_loop(loader: DataLoader, width: int) -> Iterator[None]:
+def common_loop(loader: DataLoader, width: int, device: str = "cpu") -> Iterator[None]:
     """One step after the other."""
-    model = Common(width)
+    model = Common(width).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     while True:
         for batch in loader:
             optimizer.zero_grad()
-            model(*batch).backward()
+            model(*(part.to(device, torch.float32 if part.is_floating_point() else None) for part in batch)).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             yield

@@ -224,7 +224,7 @@ def test_without_weights_and_network_it_says_what_to_do_at_once(model, tag, offl
     message = str(error.value)
     assert ("HF_HUB_OFFLINE is set" if offline else "127.0.0.1 cannot be reached") in message
     assert "Two ways on" in message and "with a network" in message and "--model local-dir:FOLDER" in message
-    assert "--model demo" in message
+    assert "--model demo" not in message and "vla demo" in message
 
 
 def test_a_local_folder_that_is_not_one(tmp_path, folder):

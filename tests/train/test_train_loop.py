@@ -116,7 +116,8 @@ def test_what_only_time_shows_is_learned(tmp_path):
     """Mean vectors cannot tell forth from back; a temporal projector can, for things that it was not trained on."""
     config = TrainConfig(**{**SETTINGS, "epochs": 30, "levels": "global", "learning_rate": 3e-3})
     done = run(tmp_path / "r", twins(60, 1), config)
-    assert done.is_better
+    assert done.record["verdict"]["videos"] == 18 and done.is_better
+    assert "better than the frozen encoder on 18 held-out videos" in done.verdict
     fresh = twins(60, 2)
 
     def choices(model):
@@ -323,3 +324,25 @@ def test_diverged_training_says_so_and_keeps_no_run(tmp_path, rate):
         run(tmp_path / "run", corpus(), TrainConfig(**{**SETTINGS, "learning_rate": rate}))
     with pytest.raises(MissingError):
         open_run(tmp_path / "run")
+
+
+def test_a_run_judged_by_few_videos_is_not_used(tmp_path):
+    few = run(tmp_path / "few", twins(20, 1), TrainConfig(**{**SETTINGS, "epochs": 2, "levels": "global"}))
+    assert few.record["verdict"]["videos"] == 6 and not few.is_better
+    assert "too few videos to tell: with 6 held-out videos" in few.verdict
+
+
+@pytest.mark.parametrize("levels", ["both", "global"])
+def test_a_step_of_one_video_is_refused_where_videos_are_compared(levels):
+    with pytest.raises(UsageError, match="batch_videos must be at least 2"):
+        TrainConfig(batch_videos=1, levels=levels)
+    assert TrainConfig(batch_videos=1, levels="segment").batch_videos == 1
+
+
+def test_a_loss_of_zero_is_said(tmp_path):
+    """Captions in the same words tell no two videos apart."""
+    data = corpus(12)
+    same = [replace(q, parts=("forth 1",)) for q in data.queries if not q.is_timed]
+    said = []
+    run(tmp_path, replace(data, queries=same), TrainConfig(**{**SETTINGS, "levels": "global"}), said.append)
+    assert any("every loss of this epoch is 0" in p.message for p in said if p.level == "warning")

@@ -5,64 +5,148 @@
 
 import sys
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vla.api import DEFAULT_RUN as DEFAULT_RUN
+    from vla.api import DEFAULT_SAMPLING as DEFAULT_SAMPLING
+    from vla.api import FROZEN as FROZEN
+    from vla.api import NOT_WEIGHT as NOT_WEIGHT
+    from vla.api import RAW as RAW
+    from vla.api import Annotation as Annotation
+    from vla.api import Check as Check
+    from vla.api import Condition as Condition
+    from vla.api import Coverage as Coverage
+    from vla.api import Damage as Damage
+    from vla.api import DemoReport as DemoReport
+    from vla.api import EncoderChoice as EncoderChoice
+    from vla.api import Entry as Entry
+    from vla.api import Estimate as Estimate
+    from vla.api import Evaluated as Evaluated
+    from vla.api import Example as Example
+    from vla.api import ExportReport as ExportReport
+    from vla.api import ExtractReport as ExtractReport
+    from vla.api import FeatureSpec as FeatureSpec
+    from vla.api import Figure as Figure
+    from vla.api import Hit as Hit
+    from vla.api import Hits as Hits
+    from vla.api import ImportFeaturesReport as ImportFeaturesReport
+    from vla.api import ImportReport as ImportReport
+    from vla.api import IndexReport as IndexReport
+    from vla.api import Limits as Limits
+    from vla.api import ModelConfig as ModelConfig
+    from vla.api import OpenWorkspace as OpenWorkspace
+    from vla.api import PathLike as PathLike
+    from vla.api import Paths as Paths
+    from vla.api import Progress as Progress
+    from vla.api import ProgressCallback as ProgressCallback
+    from vla.api import Query as Query
+    from vla.api import Receipt as Receipt
+    from vla.api import Reply as Reply
+    from vla.api import Run as Run
+    from vla.api import Texts as Texts
+    from vla.api import TrainConfig as TrainConfig
+    from vla.api import VideoFeatures as VideoFeatures
+    from vla.api import Weighted as Weighted
+    from vla.api import Workspace as Workspace
     from vla.api import ask as ask
+    from vla.api import collect as collect
     from vla.api import demo as demo
+    from vla.api import doctor as doctor
+    from vla.api import estimate as estimate
     from vla.api import evaluate as evaluate
     from vla.api import export as export
     from vla.api import extract as extract
+    from vla.api import formats as formats
+    from vla.api import import_annotations as import_annotations
     from vla.api import import_features as import_features
     from vla.api import index as index
+    from vla.api import info as info
+    from vla.api import list_videos as list_videos
     from vla.api import open_workspace as open_workspace
+    from vla.api import remove as remove
     from vla.api import report as report
     from vla.api import search as search
     from vla.api import train as train
+    from vla.api import verify as verify
     from vla.errors import VlaError as VlaError
-    from vla.features import FeatureSpec as FeatureSpec
     from vla.features import FrameFeatures as FrameFeatures
     from vla.features import TextFeatures as TextFeatures
     from vla.registry import Registry as Registry
-    from vla.search.asked import Query as Query
-    from vla.search.hits import Hit as Hit
-    from vla.search.hits import Hits as Hits
-    from vla.search.limits import Condition as Condition
-    from vla.search.limits import Limits as Limits
-    from vla.stages.annotations import import_annotations as import_annotations
     from vla.video import Frames as Frames
     from vla.video import Video as Video
-    from vla.workspace import Workspace as Workspace
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Annotation": "vla.api",
+    "Check": "vla.api",
+    "Condition": "vla.api",
+    "Coverage": "vla.api",
+    "DEFAULT_RUN": "vla.api",
+    "DEFAULT_SAMPLING": "vla.api",
+    "Damage": "vla.api",
+    "DemoReport": "vla.api",
+    "EncoderChoice": "vla.api",
+    "Entry": "vla.api",
+    "Estimate": "vla.api",
+    "Evaluated": "vla.api",
+    "Example": "vla.api",
+    "ExportReport": "vla.api",
+    "ExtractReport": "vla.api",
+    "FROZEN": "vla.api",
+    "FeatureSpec": "vla.api",
+    "Figure": "vla.api",
+    "FrameFeatures": "vla.features",
+    "Frames": "vla.video",
+    "Hit": "vla.api",
+    "Hits": "vla.api",
+    "ImportFeaturesReport": "vla.api",
+    "ImportReport": "vla.api",
+    "IndexReport": "vla.api",
+    "Limits": "vla.api",
+    "ModelConfig": "vla.api",
+    "NOT_WEIGHT": "vla.api",
+    "OpenWorkspace": "vla.api",
+    "PathLike": "vla.api",
+    "Paths": "vla.api",
+    "Progress": "vla.api",
+    "ProgressCallback": "vla.api",
+    "Query": "vla.api",
+    "RAW": "vla.api",
+    "Receipt": "vla.api",
+    "Registry": "vla.registry",
+    "Reply": "vla.api",
+    "Run": "vla.api",
+    "TextFeatures": "vla.features",
+    "Texts": "vla.api",
+    "TrainConfig": "vla.api",
+    "Video": "vla.video",
+    "VideoFeatures": "vla.api",
+    "VlaError": "vla.errors",
+    "Weighted": "vla.api",
+    "Workspace": "vla.api",
     "ask": "vla.api",
+    "collect": "vla.api",
     "demo": "vla.api",
+    "doctor": "vla.api",
+    "estimate": "vla.api",
     "evaluate": "vla.api",
     "export": "vla.api",
     "extract": "vla.api",
+    "formats": "vla.api",
+    "import_annotations": "vla.api",
     "import_features": "vla.api",
     "index": "vla.api",
+    "info": "vla.api",
+    "list_videos": "vla.api",
     "open_workspace": "vla.api",
+    "remove": "vla.api",
     "report": "vla.api",
     "search": "vla.api",
     "train": "vla.api",
-    "VlaError": "vla.errors",
-    "FeatureSpec": "vla.features",
-    "FrameFeatures": "vla.features",
-    "TextFeatures": "vla.features",
-    "Registry": "vla.registry",
-    "Query": "vla.search.asked",
-    "Hit": "vla.search.hits",
-    "Hits": "vla.search.hits",
-    "Condition": "vla.search.limits",
-    "Limits": "vla.search.limits",
-    "import_annotations": "vla.stages.annotations",
-    "Frames": "vla.video",
-    "Video": "vla.video",
-    "Workspace": "vla.workspace",
+    "verify": "vla.api",
 }
 
 __all__ = ["__version__", *sorted(_HOME)]
@@ -73,6 +157,9 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'vla' has no attribute {name!r}; it has {', '.join(sorted(_HOME))}")
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
+    package = sys.modules.get(f"vla.{name}")
+    if package is not None:
+        _share(package, value)
     return value
 
 
@@ -80,19 +167,32 @@ def __dir__() -> list[str]:
     return __all__
 
 
-class _Verb(ModuleType):
-    """A package that is called like the function of its name: `vla.search("a dog")` and `vla.search.query`."""
-
-    def __call__(self, *given: Any, **named: Any) -> Any:
-        return getattr(import_module("vla.api"), self.__name__.rpartition(".")[2])(*given, **named)
-
-
 class _Facade(ModuleType):
+    """`vla.search` is the function, also where the package `vla.search` was imported, which would bind that name to itself."""
+
     def __setattr__(self, name: str, value: object) -> None:
-        # Importing `vla.search.query` binds the package `vla.search` here and would hide the function of that name.
-        if name in _HOME and isinstance(value, ModuleType):
-            value.__class__ = _Verb
+        if name not in _HOME or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+            return
+        value.__class__ = _Package
+        if name in globals():
+            _share(value, globals()[name])
+
+
+class _Package(ModuleType):
+    """A package with the name of a function. Its modules are attributes of the function, so `vla.search.query` is the module."""
+
+    def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
+        short = self.__name__.rpartition(".")[2]
+        if short in globals():
+            _share(self, globals()[short])
+
+
+def _share(package: ModuleType, function: object) -> None:
+    if isinstance(function, FunctionType):
+        inner = {k: v for k, v in vars(package).items() if isinstance(v, ModuleType)}
+        vars(function).update(inner)
 
 
 sys.modules[__name__].__class__ = _Facade

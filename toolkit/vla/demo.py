@@ -64,7 +64,8 @@ class DemoReport:
         before: metrics of the frozen encoder on the test clips.
         after: metrics with the trained run.
         alpha: how far the run was turned from frozen (0) to trained (1), as chosen on held-out clips.
-        used: whether the run beat the frozen encoder there, and so made the index.
+        used: whether the run plainly beat the frozen encoder there, and so made the index.
+        verdict: how the two compare there, in words.
         examples: searches with known answers.
         seconds: wall-clock time of each stage.
     """
@@ -75,6 +76,7 @@ class DemoReport:
     after: dict[str, dict[str, float]] = field(default_factory=dict)
     alpha: float = 0.0
     used: bool = False
+    verdict: str = ""
     examples: list[Example] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -117,7 +119,7 @@ def demo(
     with world("train"):
         # The captions name the split, and what is called `test` is left alone.
         run = train(workspace=folder, settings={"seed": seed, **_SETTINGS}, progress=progress)
-        report.alpha, report.used = run.record["alpha"], run.is_better
+        report.alpha, report.used, report.verdict = run.record["alpha"], run.is_better, run.verdict
     with world("evaluate"):
         _measure(folder, report)
     with world("index"):

@@ -54,10 +54,6 @@ def _show(report: DemoReport) -> None:
     print_table(
         ("search", "written for", "found first", "right moments", "rank of the first right one"), searches, names=()
     )
-    verdict = "beats" if report.used else "does not beat"
-    line(
-        f"trained on {plural(report.clips['train'], 'clip')}; the run {verdict} the frozen encoder on others "
-        f"(alpha {report.alpha:g})"
-    )
+    line(f"trained on {plural(report.clips['train'], 'clip')}; {report.verdict} (alpha {report.alpha:g})")
     line("  ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()))
     line(f'everything lies in {report.folder}; go on with: vla search -w {report.folder} "a red circle moves left"')

@@ -88,6 +88,7 @@ def extract(
             "videos": rows, "extracted": report.extracted, "frames": report.frames, "seconds": round(report.seconds, 3),
             "captions": report.captions, "texts": report.texts, "unknown": report.unknown_videos, "renamed": report.renamed,
             "omissions": report.omissions.to_json(),
+            "warnings": report.warnings,
         })  # fmt: skip
     else:
         _summary(report, quiet)

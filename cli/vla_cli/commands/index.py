@@ -16,7 +16,7 @@ def index(
     run: Annotated[
         str | None,
         typer.Option(
-            help="Trained run to use; 'none' for the frozen encoder (default: the default run, if it beats the frozen encoder).",
+            help="Trained run to use; 'none' for the frozen encoder (default: the default run, if it plainly wins).",
             show_default=False,
         ),
     ] = None,
@@ -84,6 +84,7 @@ def _show(report: api.IndexReport) -> None:
     if rows:
         print_table(columns, rows, "measured on this machine", numeric=columns[1:6])
     made = f"with run {report.run!r}" if report.run else "with the frozen encoder"
+    made += f" ({report.reason})" if report.reason and not report.notes else ""
     done = f"{report.added} added, {report.renamed} renamed, {report.removed} left out"
     line(
         f"{plural(report.segments, 'segment')} of {plural(report.videos, 'video')} indexed {made} "

@@ -42,10 +42,8 @@ def info(workspace: o.Workspace = None, as_json: o.Json = False) -> None:
         ("captions", f"{captions['total']} ({captions['timed']} with times) of {plural(captions['videos'], 'video')}")
     )
     for name, run in found["runs"].items():
-        better = {True: ", beats the frozen encoder", False: ", does not beat the frozen encoder"}.get(
-            run.get("beats frozen"), ""
-        )
-        lines.append((f"run {name}", run["state"] + better))
+        verdict = f", {run['verdict']}" if "verdict" in run else ""
+        lines.append((f"run {name}", run["state"] + verdict))
     index = found["index"]
     if index is None:
         lines.append(("index", "none yet: run 'vla index'"))

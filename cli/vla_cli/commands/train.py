@@ -145,14 +145,10 @@ def _tables(run: Run) -> None:
     videos = {"searched": run.record["videos"]["held out"], **run.record["videos"]}
     title = f"{videos['held out']} held-out videos, searched among {videos['searched']} (trained on {videos['train']})"
     print_table(("task", "measure", *shown), compared, numeric=shown, title=title)
-    if run.is_better:
-        line(
-            f"run {run.name!r} beats the frozen encoder (alpha {run.record['alpha']:g}, centring "
-            f"{run.record.get('centring', 0.0):g}); 'vla index' will use it"
-        )
-    elif run.record["after"].get("search") is None:
-        line(f"run {run.name!r} had no captions to search for: it answers, and 'vla index' will not use it")
-    else:
-        line(
-            f"run {run.name!r} is NOT better than the frozen encoder on the held-out videos; it is kept, and not used by default"
-        )
+    used = (
+        "'vla index' will use it"
+        if run.is_better
+        else f"'vla index' keeps the frozen encoder; use --run {run.name} to override"
+    )
+    dials = f"alpha {run.record['alpha']:g}, centring {run.record.get('centring', 0.0):g}"
+    line(f"run {run.name!r}: {run.verdict} ({dials}); {used}")

@@ -37,6 +37,7 @@ class ExtractReport:
         unknown_videos: names in captions for which there is no video.
         renamed: new names of videos that were found under another one, by the old.
         omissions: what was left out: files of other kinds, folders that cannot be read, frames, captions without a video, and so on.
+        warnings: what makes all results doubtful.
     """
 
     receipts: list[Receipt] = field(default_factory=list)
@@ -48,6 +49,7 @@ class ExtractReport:
     unknown_videos: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
     omissions: Omissions = field(default_factory=Omissions)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def videos(self) -> list[Receipt]:

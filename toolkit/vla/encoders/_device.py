@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 
 from vla.errors import EnvironmentUnfitError, UsageError
+from vla.threads import one_thread
 
 T = TypeVar("T")
 
@@ -46,14 +46,14 @@ def choose_dtype(dtype: str, device: torch.device) -> tuple[torch.dtype, str]:
             raise UsageError(f"there is no dtype called {dtype!r}; use auto, {', '.join(DTYPES)}")
         return DTYPES[dtype], "as asked for"
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported():
+        if computes_bfloat16(device):
             return torch.bfloat16, "the GPU has hardware for it"
         return torch.float16, "the GPU has none for bfloat16"
     if device.type != "cpu":
         return torch.float32, "the safe choice on this device"
     # A processor may know bfloat16 and still be slower in it: measured, not asked. Where it only emulates it, that is up to a
     # hundred times slower, and the large product would take half a minute: a small one tells.
-    with one_core():  # threads that wait for a busy core would be all that is seen of a product as small as that
+    with one_thread():  # threads that wait for a busy core would be all that is seen of a product as small as that
         slowdown = _seconds_in(torch.bfloat16, *_SMALL) / _seconds_in(torch.float32, *_SMALL)
     if slowdown > _EMULATED:
         return torch.float32, "bfloat16 is only emulated here"
@@ -73,6 +73,16 @@ def _seconds_in(dtype: torch.dtype, rows: int, inner: int, columns: int) -> floa
         a @ b
         best = min(best, time.perf_counter() - began)
     return best
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """True if the GPU `device` has hardware for products of bfloat16; older ones (T4, RTX 20) only emulate it, slowly.
+
+    Asked of that GPU and not of the current one: a machine may have two kinds.
+    """
+    if torch.version.hip:
+        return True
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 class Pieces:
@@ -95,24 +105,24 @@ class Pieces:
                 done.append(work(piece))
                 start += len(piece)
                 continue
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if len(piece) == 1:
                     raise EnvironmentUnfitError(
-                        "the GPU has no memory left for a single input of this model: use --device cpu, a smaller model, or "
-                        "end what else is using the GPU"
+                        "the device has no memory left for a single input of this model: use --device cpu, a smaller model, or "
+                        "end what else is using it"
                     ) from error
                 self._most = max(1, len(piece) // 2)
             # Not within the handler: what failed is let go of only now.
             torch.cuda.empty_cache()
+            if torch.backends.mps.is_available():
+                torch.mps.empty_cache()
         return done
 
 
-@contextmanager
-def one_core() -> Iterator[None]:
-    """Threads that begin to use torch inside this use one core each."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """True if a device had too little memory: libraries of CUDA and Apple's GPU raise a plain RuntimeError."""
+    said = str(error)
+    signs = ("out of memory", "ALLOC_FAILED", "not enough memory", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in said for sign in signs)

@@ -21,7 +21,7 @@ from torch.nn import functional
 from vla.encoders._alone import TextsAlone, remembered
 from vla.encoders._bpe import vocabulary_text
 from vla.encoders._convolutions import fused, layout_of
-from vla.encoders._device import DTYPES, choose_device, choose_dtype, one_core
+from vla.encoders._device import DTYPES, choose_device, choose_dtype
 from vla.encoders._imports import import_open_clip
 from vla.encoders._packages import packages_named, require_packages
 from vla.encoders._preprocess import Preprocess
@@ -29,6 +29,7 @@ from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders._texts import Texts
 from vla.encoders.base import EncoderIdentity, TextEncoder
 from vla.errors import CacheError, EnvironmentUnfitError, MissingError, UsageError
+from vla.threads import one_thread
 
 _EMBEDDED = Path(__file__).parent / "_embedded"
 _VOCABULARY = "bpe.txt.gz"
@@ -98,7 +99,7 @@ class Encoder(Texts):
 
         One core also makes the same bits however many cores and threads the machine has.
         """
-        return one_core() if self._device.type == "cpu" else nullcontext()
+        return one_thread() if self._device.type == "cpu" else nullcontext()
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """`(T, 3, h, w)` uint8."""
@@ -112,7 +113,8 @@ class Encoder(Texts):
             return np.concatenate(self._pieces.run(torch.from_numpy(prepared), self._encode_images))
 
     def _encode_images(self, pixels: torch.Tensor) -> np.ndarray:
-        images = pixels.to(self._device, torch.float32, memory_format=self._layout)
+        # Copied as bytes: converted first, four times as much would go to a GPU.
+        images = pixels.to(self._device).to(torch.float32, memory_format=self._layout)
         images = ((images - self._mean) / self._std).to(self._dtype)
         values: np.ndarray = self._network.encode_image(images).float().cpu().numpy()
         return values
@@ -262,7 +264,8 @@ def _require_hub(open_clip: Any, name: str, tag: str) -> None:
 def _ways_on() -> str:
     return (
         "Two ways on: run the same command once with a network (the weights are kept for later, offline runs), or copy a "
-        "folder that open_clip saved and use --model local-dir:FOLDER. To try vla without any download: --model demo"
+        "folder that open_clip saved and use --model local-dir:FOLDER. 'vla demo' shows every step on videos of its own, "
+        "without a download"
     )
 
 

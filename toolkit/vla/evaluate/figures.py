@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -40,6 +40,10 @@ class Values:
     videos: np.ndarray
     median: bool = False
     digits: int | None = None
+
+    def of(self, rows: np.ndarray) -> Values:
+        """The queries for which `rows` `(Q,)` bool holds."""
+        return replace(self, by_query=self.by_query[rows], videos=self.videos[rows])
 
     @property
     def value(self) -> float:

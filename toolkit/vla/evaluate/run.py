@@ -8,8 +8,9 @@ import numpy as np
 
 from vla.corpus import Corpus, Query
 from vla.errors import MissingError
+from vla.evaluate.figures import Values
 from vla.evaluate.heads import answer, measure, score
-from vla.evaluate.moments import moment_metrics
+from vla.evaluate.moments import best_ious, moment_metrics
 from vla.evaluate.reranking import reranked, reranks
 from vla.evaluate.retrieval import ranks, retrieval_metrics
 from vla.features import FrameFeatures
@@ -27,6 +28,7 @@ class Evaluation:
             reciprocal rank (retrieval), the mean IoU (moments) or the like (heads).
         search: the same of what needs no head; None where there are no captions.
         blind: what the heads' blind twins score, by task; like `metrics`.
+        parts: what `search` is the mean of the means of, by task: query by query, from 0 to 1, with each query's video.
         ranks: rank of the right video for each untimed query that was judged, in order of the corpus.
         similarity: `(those queries, videos)` cosines, in order of the corpus.
     """
@@ -37,6 +39,7 @@ class Evaluation:
     ranks: np.ndarray = field(default_factory=lambda: np.zeros(0))
     similarity: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     blind: dict[str, dict[str, float]] = field(default_factory=dict)
+    parts: dict[str, Values] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Metrics and scores."""
@@ -75,22 +78,23 @@ def evaluate(
     chosen = np.array([q.video < count for q in corpus.queries], bool) if queries is None else queries
     captions = [q for q in corpus.queries if q.is_caption]
     counts = np.array([c for q, c in zip(corpus.queries, chosen, strict=True) if q.is_caption], bool)
-    by_search: list[float] = []
+    parts: dict[str, Values] = {}
     text_ranks, similarity = np.zeros(0), np.zeros((0, len(corpus.videos)))
     if counts.any():
         found = _search(model, corpus.videos, captions, corpus, counts, heads and reranks(model))
         metrics, text_ranks, similarity = found.metrics | metrics, found.ranks, found.similarity
-        by_search, by_heads = found.parts, [*found.reranked, *by_heads]
+        parts, by_heads = found.parts, [*found.reranked, *by_heads]
+    by_search = [part.value for part in parts.values()]
     if not by_search + by_heads:
         raise MissingError("there are no captions and no answered questions to evaluate on")
     search = float(np.mean(by_search)) if by_search else None
-    return Evaluation(metrics, float(np.mean(by_search + by_heads)), search, text_ranks, similarity, blind)
+    return Evaluation(metrics, float(np.mean(by_search + by_heads)), search, text_ranks, similarity, blind, parts)
 
 
 @dataclass(frozen=True)
 class _Found:
     metrics: dict[str, dict[str, float]]
-    parts: list[float]
+    parts: dict[str, Values]
     reranked: list[float]
     ranks: np.ndarray
     similarity: np.ndarray
@@ -111,7 +115,7 @@ def _search(
     told_by = [q.parts for q in captions]
     texts = model.align_texts(np.stack([corpus.vector(parts) for parts in told_by]), corpus.tokens_of(told_by))
     metrics: dict[str, dict[str, float]] = {}
-    parts: list[float] = []
+    parts: dict[str, Values] = {}
     by_own: list[float] = []
     text_ranks, similarity = np.zeros(0), np.zeros((0, len(frames)))
     if (~timed & counts).any():
@@ -124,7 +128,9 @@ def _search(
         similarity, text_ranks = among[there], ranks(among[there], relevant[there])
         metrics["text to video"] = retrieval_metrics(similarity, relevant[there])
         metrics["video to text"] = retrieval_metrics(among.T[back], relevant.T[back])
-        parts += [_reciprocal(text_ranks), _reciprocal(ranks(among.T[back], relevant.T[back]))]
+        back_ranks = ranks(among.T[back], relevant.T[back])
+        parts["text to video"] = Values(1 / text_ranks, owner[~timed][there])
+        parts["video to text"] = Values(1 / back_ranks, np.flatnonzero(back))
         if anew:
             raw = corpus.tokens_of(q.parts for q in captions if not q.is_timed) if model.compares_tokens else None
             tokens = None if raw is None else model.align_tokens(raw)
@@ -147,7 +153,9 @@ def _search(
             predictions.append(np.column_stack([segments.spans[kept], scores[kept]]))
             truths.append(query.spans)
         metrics["moment in its video"] = moment_metrics(predictions, truths)
-        parts += [_reciprocal(ranks(best, relevant)), metrics["moment in its video"]["mIoU"] / 100]
+        of = owner[timed & counts]
+        parts["moment to video"] = Values(1 / ranks(best, relevant), of)
+        parts["moment in its video"] = Values(best_ious(predictions, truths, 1), of)
     return _Found(metrics, parts, by_own, text_ranks, similarity)
 
 

@@ -33,7 +33,10 @@ _NESTED = 8
 
 @dataclass(frozen=True)
 class Searcher:
-    """Everything a search needs, loaded once. Changes nothing that a search depends on, so threads may share it."""
+    """Everything a search needs, loaded once. Changes nothing that a search depends on, so threads may share it.
+
+    Of the videos in `unsure` no confidence is given: the encoder knows nothing of what they show.
+    """
 
     index: SearchIndex
     encoder: TextEncoder
@@ -43,6 +46,7 @@ class Searcher:
     background: Background | None = None
     lists_missing: bool = True
     """Also moments of videos whose files are gone; else these are left out and counted."""
+    unsure: frozenset[str] = frozenset()
 
     def search(
         self,
@@ -214,6 +218,11 @@ class Searcher:
     def _check_rate(self, fpr: float | None) -> None:
         if fpr is None:
             return
+        if self.unsure.issuperset(self.index.videos):
+            raise MissingError(
+                "no false-positive rate is known here: the demo encoder knows nothing of these videos. Leave the rate out, or "
+                "extract with another model"
+            )
         if self.background is None:
             raise MissingError(
                 "no false-positive rate is known here: either the index is out of date (run 'vla index'), or there are neither "
@@ -243,7 +252,7 @@ class Searcher:
         return Hit(
             rank, found.score, name, "" if is_elsewhere else str(path), start, end, found.peak, title,
             is_missing=there is None and not is_elsewhere,
-            confidence=min(known) if len(known) == len(sure) else None,
+            confidence=min(known) if len(known) == len(sure) and name not in self.unsure else None,
             copies=tuple(n for n in names if n != name),
             similar=tuple((self.index.videos[o.video], *o.span.tolist()) for o in same),
             steps=tuple(told),

@@ -24,6 +24,7 @@ from vla.search.cuts import windows_and_changes
 from vla.search.moments import Finder, Segments
 from vla.sentences import split_to_fit
 from vla.stages.encoder import query_encoder
+from vla.threads import small_work
 from vla.train.checkpoint import Run, load_model, open_run
 from vla.train.config import HEADS_BY_QUESTION
 from vla.workspace import Workspace
@@ -123,7 +124,7 @@ def ask(
         progress(Progress("ask", message="no run here counts: it is answered in words", level="note"))
     encoder = query_encoder(cache, device, "auto")
     texts = _Texts(asked, told, encoder, model.reads_tokens)
-    with model.at(1.0):
+    with model.at(1.0), small_work():
         return [_reply(model, found, texts, cache.frames(name), place, kind, moments) for name in wanted]
 
 

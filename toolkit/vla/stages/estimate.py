@@ -25,6 +25,7 @@ from vla.encoders.base import Encoder
 from vla.errors import DecodeError
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
+from vla.public import collected
 from vla.sampling import Sampling
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_and_cache
 from vla.video import Video
@@ -89,6 +90,7 @@ def estimate(
     retry_failed: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback = silent,
+    **fields: Any,
 ) -> Estimate:
     """Look at every video in `paths` without extracting it; the arguments are those of `extract`.
 
@@ -96,6 +98,7 @@ def estimate(
         UsageError: a path matches nothing.
         SpecMismatchError: the workspace holds features of another encoder, and `switch` is False.
     """
+    choice = collected(choice, fields)
     place = Workspace.choose(workspace)
     files = look_for_videos(paths)
     progress(Progress("load", message="loading the encoder"))

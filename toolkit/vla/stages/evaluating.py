@@ -21,6 +21,7 @@ from vla.stages.known import Known, trained_on
 from vla.stages.listing import Listing, compared_with
 from vla.stages.submitting import submit
 from vla.stages.training import DEFAULT_RUN
+from vla.threads import small_work
 from vla.train.checkpoint import load_model
 from vla.train.config import HEADS_BY_QUESTION
 from vla.workspace import Workspace
@@ -75,43 +76,44 @@ def evaluate(
     known = trained_on(place, cache, found, given.annotations)
     chosen = of_split(given.annotations, split, known)
     cache_texts(place, cache, chosen, device, progress)
-    tokens = trained is not None and trained.reads_tokens
-    corpus, paragraphs = corpus_of(cache, chosen, tokens)
-    taught = cached_only(cache, known.annotations) if known else []
-    bank = corpus_of(cache, taught, tokens) if taught else None
-    plain = untrained(corpus, trained, bank[0] if bank else None, HEADS_BY_QUESTION).to(choose_device(device))
-    model = plain if trained is None else trained.to(choose_device(device))
-    compared = compared_with(cache, corpus, taught, device) if search and _searches(corpus, groups) else None
-    ours, theirs = (
-        None if compared is None else Listing(cache, corpus, searched_with, compared, place, progress)
-        for searched_with in (trained or frozen(cache.spec.dim, 1.0), frozen(cache.spec.dim, 1.0))
-    )
-    seen = Seen(model, corpus, paragraphs, ours)
-    figures = measured(
-        seen,
-        None if trained is None else Seen(plain, corpus, paragraphs, theirs),
-        Seen(model, *bank) if bank else None,
-        groups,
-        seed,
-    )
-    counts = _counts(corpus, given.missing, known if found else None)
-    evaluated = Evaluated(
-        name,
-        found.digest if found else "",
-        cache.spec.fingerprint,
-        str(captions.absolute()) if captions else "",
-        split,
-        counts,
-        known.how if known and bank else "",
-        figures,
-        [
-            *([f"left out: {given.omissions.summary()}"] if given.omissions else []),
-            *_notes(counts, known, len(taught), place, name, run),
-        ],
-        seed,
-        compared.told if compared else "",
-        given.omissions.to_json(),
-    )
+    with small_work():
+        tokens = trained is not None and trained.reads_tokens
+        corpus, paragraphs = corpus_of(cache, chosen, tokens)
+        taught = cached_only(cache, known.annotations) if known else []
+        bank = corpus_of(cache, taught, tokens) if taught else None
+        plain = untrained(corpus, trained, bank[0] if bank else None, HEADS_BY_QUESTION).to(choose_device(device))
+        model = plain if trained is None else trained.to(choose_device(device))
+        compared = compared_with(cache, corpus, taught, device) if search and _searches(corpus, groups) else None
+        ours, theirs = (
+            None if compared is None else Listing(cache, corpus, searched_with, compared, place, progress)
+            for searched_with in (trained or frozen(cache.spec.dim, 1.0), frozen(cache.spec.dim, 1.0))
+        )
+        seen = Seen(model, corpus, paragraphs, ours)
+        figures = measured(
+            seen,
+            None if trained is None else Seen(plain, corpus, paragraphs, theirs),
+            Seen(model, *bank) if bank else None,
+            groups,
+            seed,
+        )
+        counts = _counts(corpus, given.missing, known if found else None)
+        evaluated = Evaluated(
+            name,
+            found.digest if found else "",
+            cache.spec.fingerprint,
+            str(captions.absolute()) if captions else "",
+            split,
+            counts,
+            known.how if known and bank else "",
+            figures,
+            [
+                *([f"left out: {given.omissions.summary()}"] if given.omissions else []),
+                *_notes(counts, known, len(taught), place, name, run),
+            ],
+            seed,
+            compared.told if compared else "",
+            given.omissions.to_json(),
+        )
     for note in evaluated.notes:
         progress(Progress("evaluate", message=note, level="warning"))
     if found:

@@ -41,6 +41,7 @@ _TOGETHER = 1000
 # A temporary file that nothing has written to for so long is what a killed export left.
 _STALE_SECONDS = 3600.0
 
+
 @dataclass
 class ExportReport:
     """What an export wrote.
@@ -162,7 +163,7 @@ def _aligner(place: Workspace, cache: FeatureCache, run: str) -> _Aligner:
         return _Aligner("", "", None)
     if run == FROZEN:
         return _Aligner(FROZEN, "", frozen(cache.spec.dim, 1.0))
-    name, _ = choose_run(place, cache, run)
+    name, *_ = choose_run(place, cache, run)
     model, found = load_model(place.runs / name)
     return _Aligner(name, found.digest, model)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from vla.cache.build import ExtractReport, extract_videos
 from vla.cache.files import Files, look_for_videos
@@ -14,9 +15,11 @@ from vla.cache.workers import default_workers
 from vla.datasets.sidecar import find_sidecars
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
+from vla.public import collected
 from vla.sampling import Sampling
 from vla.stages.captions import CaptionFiles, caption_paths, contents_of, encode_captions, read_captions, take_captions
 from vla.stages.decoding import open_decoder
+from vla.stages.demo_world import strangers, warning
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_and_cache
 from vla.workspace import Workspace
 
@@ -36,6 +39,7 @@ def extract(
     overwrite: bool = False,
     workers: int | None = None,
     progress: ProgressCallback = silent,
+    **fields: Any,
 ) -> ExtractReport:
     """Cache the frozen features of every video in `paths` and of its captions; does only what is not done yet.
 
@@ -53,6 +57,10 @@ def extract(
         overwrite: extract everything anew.
         workers: decoding threads; one for each core when None.
         progress: called often.
+        fields: single fields of `choice`, e.g. `model="fast"`, `sampling="fps=4"`, `device="cuda"`.
+
+    Example:
+        >>> report = vla.extract("videos", captions="captions.csv", model="fast")  # doctest: +SKIP
 
     Raises:
         UsageError: a path matches nothing.
@@ -61,6 +69,7 @@ def extract(
         ResourceError: a path cannot be read, the disk is full, or the machine has too little left to decode with.
         EnvironmentUnfitError: the decoder does not work on this machine; what was finished before is kept.
     """
+    choice = collected(choice, fields)
     # A path that is mistyped leaves no workspace behind: that would hide one in a folder above.
     files = look_for_videos(paths)
     sources = caption_paths(captions)
@@ -88,6 +97,10 @@ def extract(
         for name in missing_files(cache, place, files.folders):
             report.omissions.add("missing-file", name)
         new = take_captions(place, cache, annotations, sources, before, sidecars, report, progress)
+        names = [receipt.video_id for receipt in report.receipts if receipt.has_features]
+        if strange := strangers(place, cache.spec, names):
+            report.warnings.append(warning(len(strange), len(names)))
+            progress(Progress("extract", message=report.warnings[-1], level="warning"))
         encode_captions(cache, new, encoder, report, progress)
     return report
 

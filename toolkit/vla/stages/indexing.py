@@ -19,8 +19,10 @@ from vla.search.build import Brought, Model, bring_up_to_date
 from vla.search.cuts import CUT
 from vla.search.measured import AUTO, Asked, bytes_of
 from vla.search.store import SearchIndex, open_index
+from vla.stages.demo_world import strangers, warning
 from vla.stages.texts import aligned_texts
 from vla.stages.training import DEFAULT_RUN
+from vla.threads import small_work
 from vla.train.checkpoint import FROZEN, load_model, open_run
 from vla.workspace import Workspace
 
@@ -35,6 +37,7 @@ class IndexReport:
         videos: how many the index holds.
         segments: rows that can be found.
         run: the trained run whose projector made the vectors; empty for the frozen encoder.
+        reason: why that run, or the frozen encoder, was used.
         backend: index plug-in of most segments.
         megabytes: what a search holds in memory.
         added: videos that were indexed now.
@@ -59,6 +62,7 @@ class IndexReport:
     measured: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     omissions: Omissions = field(default_factory=Omissions)
+    reason: str = ""
 
 
 def index(
@@ -77,7 +81,8 @@ def index(
 
     Args:
         workspace: as for `train`.
-        run: a run's name; `none` for the frozen encoder; None for the default run if it beats the frozen encoder.
+        run: a run's name; `none` for the frozen encoder; None for the default run if it plainly beats the frozen
+            encoder on its held-out videos (`vla.evaluate.verdict`).
         backend: index plug-in, or `auto` for the fastest that measurements find to do; None for what was asked last.
         memory: what the index may take of it, like `2GB`; None for what was asked last, at first for half of what is free.
         recall: share of the ten best segments that are to be found, on average; None for what was asked last, at first 0.99.
@@ -95,7 +100,7 @@ def index(
         indexes.get(backend)
     cache = current_cache(place.caches)
     with place.locked_index(progress):
-        name, notes = choose_run(place, cache, run)
+        name, reason, notes = choose_run(place, cache, run)
         model = Model(frozen(cache.spec.dim, 1.0))
         if name:
             aligned, found = load_model(place.runs / name)
@@ -104,11 +109,14 @@ def index(
         asked = _asked(held.asked if held else Asked(), backend, memory, recall)
         if held and (reason := _why_anew(held, cache, model)):
             held, before = None, [reason]
-        brought = bring_up_to_date(
-            place.index, held, cache, model, asked,
-            queries=lambda: _queries(cache, model.aligned), compact=compact, progress=progress,
-        )  # fmt: skip
-    report = _report(brought, [*notes, *before, *brought.notes])
+        with small_work():
+            brought = bring_up_to_date(
+                place.index, held, cache, model, asked,
+                queries=lambda: _queries(cache, model.aligned), compact=compact, progress=progress,
+            )  # fmt: skip
+    strange = strangers(place, cache.spec, brought.index.videos)
+    warnings = [warning(len(strange), len(brought.index.videos))] if strange else []
+    report = _report(brought, [*notes, *before, *brought.notes, *warnings], reason)
     for video in [] if cache.spec.is_imported else missing_files(cache, place, [Path(place.root.anchor)]):
         report.omissions.add("missing-file", video)
     return report
@@ -159,39 +167,38 @@ def _queries(cache: FeatureCache, model: AlignmentModel) -> np.ndarray:
     return aligned_texts(cache, model, [texts[i] for i in chosen])
 
 
-def _report(brought: Brought, notes: list[str]) -> IndexReport:
+def _report(brought: Brought, notes: list[str], reason: str) -> IndexReport:
     index, found = brought.index, brought.changes
     return IndexReport(
         len(index.videos), len(index.vectors), index.run, index.backend, index.bytes_loaded / 1e6,
         len(found.new), len(found.renamed), len(found.gone), len(index.parts),
-        [row.__dict__ for row in index.measured], notes,
+        [row.__dict__ for row in index.measured], notes, reason,
     )  # fmt: skip
 
 
-def choose_run(place: Workspace, cache: FeatureCache, run: str | None) -> tuple[str, list[str]]:
-    """Which run to index with (empty: the frozen encoder), and what to say about it."""
+def choose_run(place: Workspace, cache: FeatureCache, run: str | None) -> tuple[str, str, list[str]]:
+    """The run to index with (empty: the frozen encoder), the reason, and notes: why a trained run is passed over."""
     if run == FROZEN:
-        return "", []
+        return "", "the frozen encoder was asked for", []
     try:
         found = open_run(place.run(run or DEFAULT_RUN))
     except MissingError:
         if run is not None:
             raise
-        return "", []
+        return "", "there is no trained run", []
     if run is not None:
         found.spec.require_same(
             cache.spec, f"run {run!r}", "the features of this workspace",
             "Train a run on these features ('vla train --name NAME'), or index without one (--run none)",
         )  # fmt: skip
-        return run, []
+        return run, f"run {run!r} was asked for", []
     if found.spec.fingerprint != cache.spec.fingerprint:
-        return "", ["the trained run is of other features than this workspace's; indexed with the frozen encoder"]
+        reason = "the trained run is of other features than this workspace's"
+        return "", reason, [f"{reason}; indexed with the frozen encoder"]
     if not found.is_better:
-        return "", [
-            "the trained run was no better than the frozen encoder on the held-out videos; indexed with the frozen encoder "
-            f"(--run {DEFAULT_RUN} uses it all the same)"
-        ]
-    return DEFAULT_RUN, []
+        reason = f"run {DEFAULT_RUN!r}: {found.verdict}"
+        return "", reason, [f"{reason}. Indexed with the frozen encoder (--run {DEFAULT_RUN} uses the run)"]
+    return DEFAULT_RUN, found.verdict, []
 
 
 def index_if_needed(place: Workspace, progress: ProgressCallback) -> None:

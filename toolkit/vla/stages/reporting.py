@@ -73,13 +73,8 @@ def _head(run: Run) -> list[str]:
     record, spec = run.record, run.spec
     videos = record["videos"]
     searched = videos.get("searched", videos["held out"])
-    if run.is_better:
-        dial = f"with the dial at {record['alpha']:g}"
-        verdict = f"It beats the frozen encoder on the videos that were held out; search uses it, {dial}."
-    elif record["after"].get("search", record["after"]["score"]) is None:
-        verdict = "It had no captions to search for: it answers questions, and search does not use it."
-    else:
-        verdict = "It is not better than the frozen encoder on the videos that were held out; search does not use it."
+    uses = f"search uses it, with the dial at {record['alpha']:g}" if run.is_better else "search does not use it"
+    verdict = f"Verdict: {run.verdict}. By default {uses}."
     told = [
         ("trained on", f"{videos['train']} videos"),
         ("judged by", f"{videos['held out']} videos that were held out, searched for among {searched}"),

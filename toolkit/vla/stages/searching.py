@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from vla.cache.store import FeatureCache, current_cache
 from vla.datasets._times import parse_seconds
-from vla.encoders._device import one_core
 from vla.errors import AnnotationError, CacheError, UsageError
 from vla.model import frozen
 from vla.names import Names
 from vla.progress import Progress, ProgressCallback, silent
+from vla.public import collected
 from vla.search.asked import Query, Weighted, cleaned
 from vla.search.changes import changes
 from vla.search.hits import Hits
@@ -23,7 +24,10 @@ from vla.search.query import Searcher
 from vla.search.statements import as_statement
 from vla.search.store import SearchIndex, open_index
 from vla.stages.background import background_of
+from vla.stages.demo_world import strangers, warning
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, query_encoder
+from vla.stages.opened import VideoFeatures, features_of, names_of
+from vla.threads import small_work
 from vla.train.checkpoint import load_model
 from vla.workspace import Workspace
 
@@ -42,6 +46,7 @@ class OpenWorkspace:
     device: str = "auto"
     progress: ProgressCallback = silent
 
+    @small_work()
     def search(
         self,
         query: str | Query,
@@ -70,6 +75,7 @@ class OpenWorkspace:
         """The loaded index, encoder and projector."""
         return _open_searcher(self.workspace, self.device, self.progress)
 
+    @small_work()
     def search_image(
         self,
         image: Path | str,
@@ -82,6 +88,7 @@ class OpenWorkspace:
         pixels = pixels_of(Path(image))
         return self._tried(lambda: self.searcher.search_picture(pixels, str(image), k, per_video, limits, without))
 
+    @small_work()
     def search_like(
         self,
         video: Path | str,
@@ -94,6 +101,20 @@ class OpenWorkspace:
         """The `k` moments most like what `video`, a name or a path, shows then; see `vla.search.query.Searcher.search_like`."""
         name = self.workspace.video_named(video, self.searcher.cache.receipts)
         return self._tried(lambda: self.searcher.search_like(name, seconds, k, per_video, limits, without))
+
+    def features(self, video: Path | str) -> VideoFeatures:
+        """The features of `video`, a name or a path, as numpy arrays with times; raises MissingError where there are none.
+
+        Example:
+            >>> found = vla.open_workspace("videos").features("clips/a.mp4")  # doctest: +SKIP
+            >>> found.values.shape, found.times_seconds[:2]  # doctest: +SKIP
+            ((120, 512), array([0. , 0.5]))
+        """
+        return features_of(self.workspace, video)
+
+    def videos(self) -> list[str]:
+        """Names of all videos with features, in order."""
+        return names_of(self.workspace)
 
     def fitting(self, limits: Limits) -> int:
         """How many videos of the index `limits` allow."""
@@ -109,6 +130,11 @@ class OpenWorkspace:
 
     def notes(self) -> list[str]:
         """What a person should know of the index: videos it does not hold, or that it is of another encoder."""
+        held = self.searcher.index
+        strange = len(self.searcher.unsure)
+        return [*([warning(strange, len(held.videos))] if strange else []), *self._state()]
+
+    def _state(self) -> list[str]:
         held = self.searcher.index
         cache = current_cache(self.workspace.caches)
         return [*self._stale(held, cache), *_damage(cache)]
@@ -149,6 +175,7 @@ def search(
     workspace: Path | None = None,
     choice: EncoderChoice = AS_BEFORE,
     progress: ProgressCallback = silent,
+    **fields: Any,
 ) -> Hits:
     """The `k` moments that match best what is asked: a query, each of several, a picture, or a moment of a video.
 
@@ -166,7 +193,13 @@ def search(
         workspace: as for `extract`.
         choice: encoder for `paths`, and the device for the query.
         progress: called while extracting; also with notes on the index.
+        fields: single fields of `choice`, as for `extract`.
+
+    Example:
+        >>> for hit in vla.search("a dog jumps", k=3):  # doctest: +SKIP
+        ...     print(hit.video_id, hit.start, hit.end)
     """
+    choice = collected(choice, fields)
     given, asked = list(paths), [query] if isinstance(query, str | Query) else list(query)
     moment = None if like is None else _moment(like)
     if bool(asked) + (image is not None) + (moment is not None) != 1:
@@ -204,7 +237,7 @@ def search(
             progress(Progress("search", message=told, level="note"))
     searcher = opened.searcher
     # A query is hundreds of small products: where others use the cores, threads wait for each other longer than they compute.
-    with one_core():
+    with small_work():
         found = [searcher.search(one, k, per_video, fpr, limits) for one in asked]
     # Every query leaves out the same files; their number is not that of the queries.
     most = max((hits.omissions for hits in found), key=lambda o: sum(o.counts.values()), default=None)
@@ -241,6 +274,7 @@ def _moment(text: str) -> tuple[str, float]:
     return video, seconds
 
 
+@small_work()
 def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) -> Searcher:
     held = open_index(place.index)
     cache = FeatureCache.open(place.caches / held.spec.fingerprint)
@@ -252,4 +286,5 @@ def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) ->
             raise CacheError(f"run {held.run!r} was trained anew since the index was built: run 'vla index' again")
     encoder = query_encoder(cache, device, "auto")
     background = background_of(place, held, cache, model, encoder, progress)
-    return Searcher(held, encoder, model, cache, place, background, lists_missing=False)
+    unsure = frozenset(strangers(place, held.spec, held.videos))
+    return Searcher(held, encoder, model, cache, place, background, lists_missing=False, unsure=unsure)

@@ -52,6 +52,7 @@ def train(
     overwrite: bool = False,
     device: str = "auto",
     progress: ProgressCallback = silent,
+    **fields: Any,
 ) -> Run:
     """Train projectors on the workspace's features and captions; resumes a run that was interrupted at the step it was at.
 
@@ -68,6 +69,11 @@ def train(
         overwrite: train anew even then, and forget an interrupted one.
         device: where to train.
         progress: called after each epoch, and now and then between.
+        fields: single settings, which win over `settings`, e.g. `epochs=3`; see `vla.TrainConfig`.
+
+    Example:
+        >>> run = vla.train(captions="captions.csv", epochs=20)  # doctest: +SKIP
+        >>> print(run.verdict)  # doctest: +SKIP
 
     Raises:
         MissingError: no features, no captions of cached videos, or too few videos.
@@ -75,7 +81,7 @@ def train(
     """
     if require_name(name, "a run") == FROZEN:
         raise UsageError(f"a run cannot be called {name!r}: that stands for the frozen encoder")
-    values = {**(read_recipe(recipe) if recipe else {}), **(settings or {})}
+    values = {**(read_recipe(recipe) if recipe else {}), **(settings or {}), **fields}
     config = TrainConfig.from_mapping(values, str(recipe or "settings"))
     place = Workspace.open(workspace)
     cache = current_cache(place.caches)

@@ -195,7 +195,8 @@ def _run(folder: Path, cache: FeatureCache) -> dict[str, Any]:
     except CacheError as error:
         return {"state": f"damaged: {error}"}
     fits = run.spec.fingerprint == cache.spec.fingerprint
-    return {"state": "finished" if fits else "of other features", "beats frozen": run.is_better, "digest": run.digest}
+    state = "finished" if fits else "of other features"
+    return {"state": state, "beats frozen": run.is_better, "verdict": run.verdict, "digest": run.digest}
 
 
 def _index(place: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
@@ -215,9 +216,6 @@ def _index(place: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
 
 def _digest(folder: Path) -> str:
     """Of a run's weights; empty where the run cannot be opened."""
-    from vla.train.checkpoint import open_run
-from vla.train.checkpoint import unused_files as unused_weights
-
     try:
         return open_run(folder).digest
     except VlaError:

@@ -69,7 +69,9 @@ def _workspace(place: Workspace) -> Iterator[Check]:
     whole = [line for n, line in enumerate(lines) if n not in set(damaged)]
     mend = partial(caption_store.keep_lines, place, whole)
     for n in damaged:
-        yield Check(f"captions.jsonl, line {n + 1}", partial(caption_store.decoded, lines[n], f"line {n + 1}", place), mend)
+        yield Check(
+            f"captions.jsonl, line {n + 1}", partial(caption_store.decoded, lines[n], f"line {n + 1}", place), mend
+        )
 
 
 def _is_caption(line: bytes, place: Workspace) -> bool:

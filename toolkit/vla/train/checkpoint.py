@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vla import durable, records
 from vla.errors import CacheError, MissingError
+from vla.evaluate.verdict import is_better, sentence
 from vla.features import FeatureSpec
 from vla.model_config import ModelConfig
 from vla.omissions import Omissions
@@ -80,8 +81,13 @@ class Run:
 
     @property
     def is_better(self) -> bool:
-        """True if it beat the frozen encoder on the held-out videos; only then is it used without being asked for."""
-        return self.record.get("better") is True
+        """True if it plainly beats the frozen encoder on the held-out videos; only then is it used without being asked for."""
+        return is_better(self.record)
+
+    @property
+    def verdict(self) -> str:
+        """How it compares with the frozen encoder, in words, e.g. `no measurable difference from the frozen encoder on ...`."""
+        return sentence(self.record)
 
 
 def save_run(folder: Path, model: AlignmentModel, spec: FeatureSpec, identity: str, record: dict[str, Any]) -> Run:

@@ -123,6 +123,11 @@ class TrainConfig:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.batch_videos < 2 and self.levels in ("both", "global"):
+            raise UsageError(
+                f"batch_videos must be at least 2 with levels {self.levels}, not {self.batch_videos}: the loss compares the "
+                "videos of a step with each other, and of a single one it is 0"
+            )
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UsageError(f"precision is auto, fp32 or bf16, not {self.precision!r}")
         self._check_measures()

@@ -20,11 +20,13 @@ from vla.corpus import Corpus
 from vla.errors import UsageError
 from vla.evaluate.heads import answer, floor
 from vla.evaluate.run import Evaluation, evaluate
+from vla.evaluate.verdict import Verdict, compared
 from vla.features import FeatureSpec
 from vla.heads import registry as heads
 from vla.model import AlignmentModel, ModelConfig, weights_of
 from vla.progress import Progress, ProgressCallback, silent
 from vla.table import starts_of
+from vla.threads import small_work
 from vla.train import clusters, order
 from vla.train.begin import centre, warm
 from vla.train.checkpoint import Run, load_state, open_run, save_run, save_state
@@ -46,10 +48,12 @@ _HALFWAY = 0.5
 _GALLERY = 400
 """Videos that were trained on and are searched beside those held out: among a few dozen everything is found."""
 _ENOUGH = 50_000
+_NOTHING = "every loss of this epoch is 0: no step had captions of two videos, or of two moments, to tell apart"
 _FITTED = 4, 256
 """Batches that the first temperature is fitted to, and at most so many videos of each."""
 
 
+@small_work()
 def train(
     corpus: Corpus,
     split: Split,
@@ -68,8 +72,8 @@ def train(
     Ctrl-C finishes the step, saves, says so by a note, and then raises KeyboardInterrupt. `ranks` share every step; the first
     of them alone judges and writes.
 
-    A run that never beats the frozen encoder, whatever its alpha, is kept with alpha 1 and marked as not better, so that it is
-    reported and not used by default.
+    A run that never beats the frozen encoder, whatever its alpha, is kept with alpha 1. Unless it wins plainly
+    (`vla.evaluate.verdict`) it is marked as not better, so that it is reported and not used by default.
     """
     ranks = ranks or Ranks(device)
     first = ranks.rank == 0
@@ -131,6 +135,7 @@ def train(
             result = replace(result, score=ranks.told(result.score))
             state = state.after(result, weights_of(model))
             show({**state.history[-1]["losses"], "score": result.score, **_headline(result)})
+            _warn_if_idle(state, config, progress)
     if first:
         _finish(model, state, before, judge, spec, config, folder, identity, split)
     ranks.wait()
@@ -187,10 +192,20 @@ class _Judge:
         with model.at(alpha):
             return evaluate(model, self._corpus, 0, self._withheld, heads=False).search or 0.0
 
+    def verdict(self, ours: Evaluation, frozen: Evaluation) -> Verdict | None:
+        """The two compared on the held-out videos alone: other videos were trained on, whatever was withheld of them."""
+        parts = [{k: v.of(v.videos < self._judged) for k, v in found.parts.items()} for found in (ours, frozen)]
+        return compared(*parts)
+
     def floors(self, model: AlignmentModel) -> dict[str, dict[str, float]]:
         """What not looking scores in the tasks of the heads."""
         said = answer(model, self._corpus, self._judged)
         return {task: floor(answers, self._trained_on) for task, answers in said.items()}
+
+
+def _warn_if_idle(state: State, config: TrainConfig, progress: ProgressCallback) -> None:
+    if not any(value for name, value in state.history[-1]["losses"].items() if name != "pull"):
+        progress(Progress("train", state.epoch, config.epochs, _NOTHING, "warning"))
 
 
 def _is_over(state: State, config: TrainConfig) -> bool:
@@ -207,13 +222,15 @@ def _finish(
     best = _chosen(model, judge, *before)
     after = judge(model, 1.0 if best is None else best)
     model.projector.alpha.fill_(1.0 if best is None else best)
+    verdict = judge.verdict(after, before[0])
     record = {
         "config": config.to_json(),
         "epochs": state.epoch,
         "alpha": float(model.projector.alpha),
         "centring": float(model.projector.centring),
         "scale": float(model.scale.detach()),
-        "better": best is not None,
+        "better": best is not None and verdict is not None and verdict.is_better,
+        "verdict": None if verdict is None else verdict.to_json(),
         "videos": {"train": len(split.train), "held out": len(split.held_out), "searched": judge.searched},
         "before": before[0].to_json(),
         "after": after.to_json(),

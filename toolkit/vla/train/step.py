@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
 from vla.batch import AlignmentBatch
+from vla.encoders._device import computes_bfloat16
 from vla.model import AlignmentModel
 from vla.train import pieces
 from vla.train.config import TrainConfig
@@ -89,7 +90,8 @@ class Step:
         return losses
 
     def _precision(self) -> AbstractContextManager[None]:
-        return torch.autocast(self._ranks.device.type, torch.bfloat16, enabled=self._half)
+        # Not entered where it is off: some devices have none.
+        return torch.autocast(self._ranks.device.type, torch.bfloat16) if self._half else nullcontext()
 
 
 def _own_random(device: torch.device) -> AbstractContextManager[None]:
@@ -102,7 +104,7 @@ def is_fast_in_half(device: torch.device) -> bool:
     of the machine would decide: a run must go on in the precision that it began in.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return computes_bfloat16(device)
     tiles = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return device.type == "cpu" and tiles is not None and bool(tiles())
 

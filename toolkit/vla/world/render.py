@@ -62,12 +62,17 @@ def _levels(colors: np.ndarray) -> np.ndarray:
     return (colors + 0.5).clip(0, 255).astype(np.uint8)
 
 
+RENDERED = "rendered by vla demo"
+"""Comment in the metadata of every clip: the demo encoder knows these and nothing else."""
+
+
 def write_clip(scene: Scene, path: Path, *, fps: int = FRAMES_PER_SECOND, side: int = CANVAS) -> None:
     """Write `scene` as an H.264 file at `path` (its suffix names the container)."""
     import av
 
     frames = draw(scene, np.arange(max(1, round(scene.duration * fps))) / fps, side)
     with av.open(str(path), "w") as container:
+        container.metadata["comment"] = RENDERED
         stream = container.add_stream("libx264", rate=fps, options={"crf": "18", "preset": "veryfast", "g": "24"})
         stream.width = stream.height = side
         stream.pix_fmt = "yuv420p"
