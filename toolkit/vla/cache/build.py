@@ -36,7 +36,7 @@ class ExtractReport:
         captions: annotations known to the workspace afterwards.
         unknown_videos: names in captions for which there is no video.
         renamed: new names of videos that were found under another one, by the old.
-        omissions: what was left out: files of other kinds, folders that cannot be read, frames, captions without a video, and so on.
+        omissions: what was left out: files of other kinds, folders that cannot be read, frames, captions without a video.
         warnings: what makes all results doubtful.
     """
 

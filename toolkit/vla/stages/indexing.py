@@ -172,7 +172,7 @@ def _report(brought: Brought, notes: list[str], reason: str) -> IndexReport:
     return IndexReport(
         len(index.videos), len(index.vectors), index.run, index.backend, index.bytes_loaded / 1e6,
         len(found.new), len(found.renamed), len(found.gone), len(index.parts),
-        [row.__dict__ for row in index.measured], notes, reason,
+        [row.__dict__ for row in index.measured], notes, reason=reason,
     )  # fmt: skip
 
 
