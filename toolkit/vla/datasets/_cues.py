@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,7 +146,10 @@ def _plain(cues: list[_Cue], suffix: str) -> list[list[str]]:
         # pysubs2 takes any line with two times for a cue, a last line of digits for the next cue's number, and a WebVTT
         # name or note for text. So it is given one strictly numbered SubRip cue for each of ours, and none of those.
         written = "".join(f"0\n00:00:00,000 --> 00:00:01,000\n{_fenced(cue)}\n\n" for cue in cues)
-        texts = [event.plaintext for event in pysubs2.SSAFile.from_string(f"{written}0\n", format_="srt").events]
+        with warnings.catch_warnings():
+            # From 1.9 on it takes a time within a text for a cue that it may have missed.
+            warnings.simplefilter("ignore", UserWarning)
+            texts = [event.plaintext for event in pysubs2.SSAFile.from_string(f"{written}0\n", format_="srt").events]
     lines = [[" ".join(line.split()) for line in _unescaped(text, suffix).split("\n")] for text in texts]
     return [[line for line in some if line] for some in lines]
 
