@@ -30,7 +30,12 @@ def test_import_then_extract(folder):
     # The same without the detour: another source, so its captions come to the others.
     direct = vla("extract", "clips", "-c", "charades_sta_train.txt", "--format", "charades_sta", cwd=folder)
     assert direct.returncode == 0 and "4 captions known" in direct.stdout
-    assert json.loads(vla("info", "--json", cwd=folder).stdout)["captions"] == {"total": 4, "timed": 4, "videos": 2}
+    assert json.loads(vla("info", "--json", cwd=folder).stdout)["captions"] == {
+        "total": 4,
+        "timed": 4,
+        "videos": 2,
+        "damaged": 0,
+    }
     inside = json.loads(
         vla("import", "charades_sta", "charades_sta_train.txt", "-o", "o.jsonl", "--json", cwd=folder).stdout
     )

@@ -264,7 +264,7 @@ def test_a_run_survives_a_kill_at_any_point(tmp_path, sweep):
         loaded, run = load_model(folder / "run")
         assert run.identity == ("new" if acknowledged else run.identity)
         assert loaded.align_texts(QUERY).tolist() == answers[run.identity]
-        assert run.is_better == (run.identity == "old")
+        assert run.record["better"] == (run.identity == "old")
         state = load_state(folder / "run", "new")  # either still there, whole, or gone
         assert state is None or state[1] == {"epoch": 3}
         assert state is not None or run.identity == "new"

@@ -274,8 +274,9 @@ def test_moments_of_files_that_are_gone_are_left_out_and_counted(full):
     gone = api.index(workspace=full.root, run="default").omissions
     assert gone.to_json() == [{"reason": "missing-file", "count": 1, "examples": ["videos/v3.mp4"]}]
     shutil.rmtree(full.root / "videos")
+    # Without any of them the folder is elsewhere, as on a disk that is not plugged in: what is known is told, and marked.
     hits = api.search("a dog", workspace=full.root)
-    assert hits == [] and hits.omissions.counts == {"missing-file": 3}
+    assert len(hits) >= 3 and all(h.is_missing for h in hits) and not hits.omissions
 
 
 # Reading needs no writing

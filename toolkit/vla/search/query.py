@@ -201,6 +201,9 @@ class Searcher:
         # A copy that is there stands for one that is gone.
         for videos in self._ranking.copies.values():
             there[videos] = there[videos].any()
+        # Where none is there, a disk is not plugged in or the workspace was copied without its videos: each hit says so.
+        if not there.any():
+            return hits
         hits = find(may & there)
         for number in np.flatnonzero(may & ~there):
             hits.omissions.add("missing-file", self.index.videos[number])
