@@ -11,7 +11,7 @@ from rich.progress import ProgressColumn, Task, TaskID
 from rich.text import Text
 
 from vla.progress import Progress, ProgressCallback
-from vla_cli.words import clock, err, shown
+from vla_cli.words import clock, err, folded, shown
 
 _LABELS = {
     "extract": "extracting", "captions": "captions", "train": "training", "index": "indexing", "render": "rendering",
@@ -110,6 +110,7 @@ def progress_bars(quiet: bool = False) -> Iterator[ProgressCallback]:
     waiting = bars.add_task("loading", total=None)
     tasks: dict[str, TaskID] = {}
     lines = _Lines(lambda text: console.print(Text(text)))
+    told: set[str] = set()
 
     def show(p: Progress) -> None:
         if p.total:
@@ -121,9 +122,11 @@ def progress_bars(quiet: bool = False) -> Iterator[ProgressCallback]:
                 lines(p)
         elif p.message and p.level == "info":
             bars.update(waiting, description=shown(p.message), visible=True)
-        if p.message and not quiet and p.level in ("warning", "note"):
+        if p.message and p.message not in told and not quiet and p.level in ("warning", "note"):
+            # Stages that follow each other in one command warn of the same: once is enough.
+            told.add(p.message)
             style = "yellow" if p.level == "warning" else ""
-            bars.console.print(Text(shown(p.message), style=style))
+            bars.console.print(Text(folded(shown(p.message), console), style=style))
 
     with bars:
         yield show

@@ -10,16 +10,17 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vla_cli.render import clock, print_table, say
+from vla_cli.render import clock, err, print_left_out, print_table, say
 
 if TYPE_CHECKING:
     from vla.search.hits import Hit, Hits
 
 
 def say_left_out(hits: Hits) -> None:
-    """A line on stderr on what was left out, if anything was."""
+    """Say on stderr what was left out, if anything was."""
     if hits.omissions:
-        say(f"left out: {hits.omissions.summary()}; 'vla rm --missing' forgets them")
+        print_left_out(hits.omissions, err())
+        say("'vla rm --missing' forgets videos whose files are gone")
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +16,11 @@ from rich.text import Text
 from vla_cli.bars import progress_bars as progress_bars
 from vla_cli.words import clock as clock
 from vla_cli.words import err as err
+from vla_cli.words import folded as folded
 from vla_cli.words import line as line
 from vla_cli.words import out as out
 from vla_cli.words import plural as plural
+from vla_cli.words import print_left_out as print_left_out
 from vla_cli.words import say as say
 from vla_cli.words import shown as shown
 from vla_cli.words import size as size
@@ -60,8 +63,8 @@ def print_table(
     others = sum(width for i, width in enumerate(least) if i not in shortened)
     room = (console.width - others - _GAP * len(columns)) // max(len(shortened), 1)
     if others + len(shortened) * _LEAST_NAME + _GAP * (len(columns) - 1) > console.width:
-        # Better lines that the terminal breaks than figures that are cut.
-        _print_plain(heads, cells, title, [column in numeric for column in columns])
+        # Lines that the terminal breaks are better than figures that are cut.
+        _print_plain(heads, cells, title, [column in numeric for column in columns], console.width)
         return
     kept = [[shorter(cell, room) if i in shortened else cell for i, cell in enumerate(row)] for row in cells]
     table = Table(
@@ -103,7 +106,10 @@ def shorter(name: str, width: int) -> str:
     return f"{head}…{tail}"
 
 
-def _print_plain(heads: list[str], rows: list[list[str]], title: str, right: list[bool]) -> None:
+def _print_plain(
+    heads: list[str], rows: list[list[str]], title: str, right: list[bool], screen: int | None = None
+) -> None:
+    """Columns of plain text; where `screen` columns are too few for a row, its last text stands below it, indented."""
     widths = [max(map(cell_len, column)) for column in zip(heads, *rows, strict=True)]
     lines = [shown(title)] if title else []
     for row in (heads, *rows):
@@ -111,5 +117,11 @@ def _print_plain(heads: list[str], rows: list[list[str]], title: str, right: lis
             " " * (width - cell_len(cell)) + cell if is_right else cell + " " * (width - cell_len(cell))
             for cell, width, is_right in zip(row, widths, right, strict=True)
         ]
-        lines.append("  ".join(padded).rstrip())
+        text = "  ".join(padded).rstrip()
+        if screen is not None and cell_len(text) > screen and not right[-1] and row is not heads:
+            text = "  ".join(padded[:-1]).rstrip()
+            text += "\n" + textwrap.fill(
+                row[-1], screen, initial_indent="    ", subsequent_indent="    ", break_long_words=False
+            )
+        lines.append(text)
     sys.stdout.write("\n".join(lines) + "\n")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from vla.omissions import Omissions
 
 # Names and texts hold escape sequences, newlines, marks that turn text around and characters that nobody sees; none of them
 # reaches the terminal.
@@ -42,12 +47,43 @@ def err() -> Console:
 
 def line(text: str) -> None:
     """A line of the result on stdout."""
-    out().print(Text(shown(text)))
+    console = out()
+    console.print(Text(folded(shown(text), console)))
 
 
 def say(message: str, style: str = "") -> None:
     """A line for the person, on stderr."""
-    err().print(Text("\n".join(shown(part) for part in message.split("\n")), style=style))
+    console = err()
+    console.print(Text("\n".join(folded(shown(part), console) for part in message.split("\n")), style=style))
+
+
+def folded(text: str, console: Console, indent: str = "") -> str:
+    """`text` in lines as wide as a terminal, broken between words; elsewhere one line.
+
+    Words wider than the terminal, such as paths, stay whole: a path that holds a newline cannot be copied.
+
+    Args:
+        text: one line.
+        console: where it goes.
+        indent: in front of all lines but the first.
+    """
+    if not console.is_terminal or len(text) <= console.width:
+        return text
+    return textwrap.fill(
+        text, console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
+        replace_whitespace=False, drop_whitespace=True,
+    )  # fmt: skip
+
+
+def print_left_out(omissions: Omissions, console: Console, style: str = "") -> None:
+    """Print `left out: ...` if anything was: one line; on a terminal that it does not fit, a line for each reason."""
+    if not omissions:
+        return
+    text = shown(f"left out: {omissions.summary()}")
+    if console.is_terminal and len(text) > console.width:
+        reasons = [folded(f"  {shown(reason)}", console, indent="    ") for reason in omissions.phrases()]
+        text = "\n".join(["left out:", *reasons])
+    console.print(Text(text, style=style))
 
 
 def size(count: int) -> str:

@@ -354,7 +354,7 @@ def test_captions_beside_videos_are_found(tmp_path):
     (tmp_path / "v0.srt").write_text("1\n00:00:00,000 --> 00:00:01,500\nA thing moves.\n")
     (tmp_path / "v1.txt").write_text("A quiet clip.\n")
     done = vla("extract", ".", *TOY, cwd=tmp_path)
-    assert done.returncode == 0 and "2 captions known" in done.stdout
+    assert done.returncode == 0 and "2 captions in the workspace" in done.stdout
     kept = [json.loads(line) for line in (tmp_path / ".vla" / "captions.jsonl").read_text().splitlines()]
     assert {(k["video"], k["query"]) for k in kept} == {("v0.mp4", "A thing moves."), ("v1.mp4", "A quiet clip.")}
 

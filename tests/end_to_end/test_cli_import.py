@@ -26,7 +26,7 @@ def test_import_then_extract(folder):
     assert "3 spans for 3 annotations (0 have several), 1 to 1.5 s" in done.stdout
     assert "2 of 3 videos are in clips" in done.stdout and "1 missing: c" in done.stdout
     extracted = vla("extract", "clips", "-c", "charades_sta.jsonl", *TOY, cwd=folder)
-    assert extracted.returncode == 0 and "2 captions known" in extracted.stdout
+    assert extracted.returncode == 0 and "2 captions in the workspace" in extracted.stdout
     # The same without the detour: another source, so its captions come to the others.
     direct = vla("extract", "clips", "-c", "charades_sta_train.txt", "--format", "charades_sta", cwd=folder)
     assert direct.returncode == 0 and "4 captions known" in direct.stdout

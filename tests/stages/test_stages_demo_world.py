@@ -35,7 +35,7 @@ def test_every_stage_says_it_and_no_confidence_is_given(tmp_path, clip):
         write_clip(clip.scene, tmp_path / f"{number}.mp4")
     said = []
     report = vla.extract(str(tmp_path), workspace=str(tmp_path), model="demo", progress=said.append)
-    assert len(report.warnings) == 1 and "1 of 4 videos were not rendered" in report.warnings[0]
+    assert len(report.warnings) == 1 and "1 of the 4 videos here is something else" in report.warnings[0]
     assert [p.message for p in said if p.level == "warning"].count(report.warnings[0]) == 1
     assert report.warnings[0] in vla.index(workspace=tmp_path).notes
     opened = vla.open_workspace(tmp_path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _EXAMPLES = 5
+_EXAMPLES_IN_SUMMARY = 3
 
 # Each reason: its singular and its plural, as the summary line words them.
 REASONS: dict[str, tuple[str, str]] = {
@@ -82,13 +83,15 @@ class Omissions:
 
     def summary(self) -> str:
         """One line, e.g. `30 files with other suffixes (.txt, .jpg), 1 folder that cannot be read (shut)`; empty if nothing."""
-        return ", ".join(self._phrases())
+        return ", ".join(self.phrases())
 
     def __bool__(self) -> bool:
         return bool(self.counts)
 
-    def _phrases(self) -> Iterator[str]:
+    def phrases(self) -> Iterator[str]:
+        """The parts of `summary`, one a reason, each with at most three examples."""
         for reason, count in self.counts.items():
-            names = self.examples.get(reason, [])
-            more = ", …" if len(names) == _EXAMPLES and count > _EXAMPLES else ""
+            examples = self.examples.get(reason, [])
+            names = examples[:_EXAMPLES_IN_SUMMARY]
+            more = ", …" if len(examples) > len(names) else ""
             yield f"{count:,} {REASONS[reason][count != 1]}" + (f" ({', '.join(names)}{more})" if names else "")

@@ -10,7 +10,6 @@ from vla_cli import options as o
 
 if TYPE_CHECKING:
     from vla.cache.build import ExtractReport
-    from vla.omissions import Omissions
     from vla.stages.estimate import Estimate
 
 _FIELDS = ("video_id", "status", "reason", "cause", "frames", "duration_seconds", "coverage", "codec")
@@ -60,7 +59,7 @@ def extract(
 ) -> None:
     """Cache frozen features of videos and captions. Does only what is new; a killed run goes on where it was."""
     from vla import api
-    from vla_cli.render import print_json, progress_bars, say
+    from vla_cli.render import err, print_json, print_left_out, progress_bars
 
     choice = api.EncoderChoice(
         model, pretrained, encoder, o.sampling(fps, num_frames, keyframes, scenes), device, dtype
@@ -94,32 +93,32 @@ def extract(
         _summary(report, quiet)
     shut = "unreadable-folder" in report.omissions.counts
     if shut and quiet:
-        say(f"left out: {report.omissions.summary()}", style="yellow")
+        print_left_out(report.omissions, err(), style="yellow")
     if report.problems or shut:
         raise typer.Exit(3)
 
 
 def _outlook(planned: Estimate) -> None:
-    """What would be done."""
-    from vla_cli.render import clock, line, plural, print_table, size
+    """Say what would be done."""
+    from vla_cli.render import clock, line, out, plural, print_left_out, print_table, size
 
     if planned.unreadable:
         print_table(("video", "cannot be read because"), list(planned.unreadable.items()))
-    _left_out(planned.omissions)
-    known = f"{planned.done} need no work" + (f", {planned.taken_over} keep features" if planned.taken_over else "")
-    if not planned.todo:
-        line(f"nothing to extract; {known}")
-        return
+    done = f"; {planned.done:,} done already" if planned.done else ""
+    done += f"; {planned.taken_over:,} keep their features" if planned.taken_over else ""
     good = len(planned.todo) - len(planned.unreadable)
-    line(f"{plural(good, 'video')} to extract, {clock(planned.video_seconds)} of video; {known}")
-    line(
-        f"about {plural(planned.frames, 'frame')}, {size(planned.bytes)} of features, {clock(planned.seconds)} on this machine"
-    )
+    if good:
+        line(f"{plural(good, 'video')} to extract, {clock(planned.video_seconds)} of video{done}")
+        amount = f"{plural(planned.frames, 'frame')} and {size(planned.bytes)} of features"
+        line(f"about {amount}, in {clock(planned.seconds)} on this machine")
+    else:
+        line(f"nothing to extract{done}")
+    print_left_out(planned.omissions, out())
 
 
 def _summary(report: ExtractReport, quiet: bool) -> None:
-    """What was done, and a line for each problem."""
-    from vla_cli.render import clock, line, plural, print_table
+    """Say what was done, with a line for each problem."""
+    from vla_cli.render import clock, line, out, plural, print_left_out, print_table
 
     good = len(report.videos) - len(report.problems)
     if report.problems:
@@ -136,12 +135,5 @@ def _summary(report: ExtractReport, quiet: bool) -> None:
     else:
         line("no videos found")
     if report.captions:
-        line(f"{plural(report.captions, 'caption')} known, {plural(report.texts, 'text')} encoded now")
-    _left_out(report.omissions)
-
-
-def _left_out(omissions: Omissions) -> None:
-    from vla_cli.render import line
-
-    if omissions:
-        line(f"left out: {omissions.summary()}")
+        line(f"{plural(report.captions, 'caption')} in the workspace, {plural(report.texts, 'text')} encoded now")
+    print_left_out(report.omissions, out())

@@ -69,7 +69,7 @@ def import_annotations(
 
 def _show(report: ImportReport) -> None:
     """What was read, in counts."""
-    from vla_cli.render import line, plural, print_table
+    from vla_cli.render import line, out, plural, print_left_out, print_table
 
     found = report.summary()
     left_out = f"; {report.left_out} faulty rows left out" if report.left_out else ""
@@ -83,8 +83,6 @@ def _show(report: ImportReport) -> None:
         f"{plural(found['annotations'], 'annotation')} of {plural(found['videos'], 'video')}{left_out}: {report.output}"
     )
     line(_times(found))
-    if report.omissions:
-        line(f"left out: {report.omissions.summary()}")
     if report.coverage is not None:
         looked = report.coverage
         line(f"{looked.there} of {plural(found['videos'], 'video')} are in {looked.where}")
@@ -92,6 +90,7 @@ def _show(report: ImportReport) -> None:
             if names:
                 some = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
                 line(f"{len(names)} {what}: {some}")
+    print_left_out(report.omissions, out())
 
 
 def _times(found: dict[str, Any]) -> str:

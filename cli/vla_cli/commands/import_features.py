@@ -105,7 +105,7 @@ def import_features(
 
 def _summary(report: ImportFeaturesReport, quiet: bool, dry_run: bool) -> None:
     """What was done, and a line for each problem."""
-    from vla_cli.render import clock, line, plural, print_table, say
+    from vla_cli.render import clock, line, out, plural, print_left_out, print_table, say
 
     if report.problems:
         rows = [(r.video_id, r.codec, r.reason) for r in report.problems]
@@ -128,5 +128,4 @@ def _summary(report: ImportFeaturesReport, quiet: bool, dry_run: bool) -> None:
         line(f"{plural(report.texts, 'text')} {verb}")
     if report.spec:
         line(f"features of {report.spec.model!r}, {report.spec.dim} wide, {report.spec.sampling}")
-    if report.omissions:
-        line(f"left out: {report.omissions.summary()}")
+    print_left_out(report.omissions, out())

@@ -67,7 +67,7 @@ def index(
 
 
 def _show(report: api.IndexReport) -> None:
-    from vla_cli.render import line, plural, print_table
+    from vla_cli.render import line, plural, print_table, size
 
     columns = ("index", "recall@10", "bytes/vector", "p50 ms", "p95 ms", "build s", "")
     rows = []
@@ -85,9 +85,12 @@ def _show(report: api.IndexReport) -> None:
         print_table(columns, rows, "measured on this machine", numeric=columns[1:6])
     made = f"with run {report.run!r}" if report.run else "with the frozen encoder"
     made += f" ({report.reason})" if report.reason and not report.notes else ""
-    done = f"{report.added} added, {report.renamed} renamed, {report.removed} left out"
+    done = ", ".join(
+        f"{count:,} {verb}"
+        for count, verb in ((report.added, "added"), (report.renamed, "renamed"), (report.removed, "removed"))
+        if count
+    )
     line(
         f"{plural(report.segments, 'segment')} of {plural(report.videos, 'video')} indexed {made} "
-        f"({report.backend}, {report.megabytes:.1f} MB); "
-        + (done if report.added or report.renamed or report.removed else "no video has changed")
+        f"({report.backend}, {size(round(report.megabytes * 1e6))}); " + (done or "no video has changed")
     )

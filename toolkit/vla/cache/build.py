@@ -29,7 +29,7 @@ class ExtractReport:
 
     Attributes:
         receipts: one for each video that was asked for, in order.
-        extracted: how many of them were worked on now, not found done.
+        extracted: how many of `videos` were read now, whatever came of it.
         frames: frames encoded now.
         seconds: wall-clock time.
         texts: texts encoded now.
@@ -95,7 +95,7 @@ def extract_videos(
     report = ExtractReport(receipts=known, renamed={old: r.video_id for old, r in plan.renamed.items()})
     # Closed at once when something goes wrong here: threads must not go on decoding behind an error message.
     in_hand: dict[str, float] = {}
-    seen = 0.0
+    seen, finished = 0.0, 0
     with closing(Workers(encoder, decoder, sampling, workers).run(plan.todo)) as messages:
         for message in messages:
             text, level = "", "info"
@@ -108,12 +108,13 @@ def extract_videos(
                 if message.decoded is not None:
                     report.omissions.add("dropped-frames", message.receipt.video_id, message.decoded.dropped)
                     report.omissions.add("gap", message.receipt.video_id, message.decoded.gaps)
-                report.extracted += 1
+                finished += 1
+                report.extracted += not message.receipt.is_no_video
                 in_hand.pop(message.receipt.video_id, None)
                 text, level = _remark(report.receipts[-1])
             passed = max(1e-9, time.monotonic() - began)
             rates = {"frames/s": report.frames / passed, "x real time": seen / passed}
-            progress(Progress("extract", report.extracted, len(plan.todo), text, level, rates, sum(in_hand.values())))
+            progress(Progress("extract", finished, len(plan.todo), text, level, rates, sum(in_hand.values())))
     order = {v: i for i, v in enumerate([v for v, _ in plan.todo])}
     report.receipts.sort(key=lambda r: (order.get(r.video_id, -1), r.video_id))
     for receipt in report.receipts:

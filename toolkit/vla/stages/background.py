@@ -49,7 +49,13 @@ def background_of(
     bank = _bank(captions, index, cache)
     if len(bank.texts) < 2:
         return None
-    progress(Progress("search", message=f"comparing the index with {len(bank.texts)} queries, once", level="note"))
+    progress(
+        Progress(
+            "search",
+            message=f"measuring the index with {len(bank.texts):,} queries, for confidences (once)",
+            level="note",
+        )
+    )
     vectors = bank_vectors(bank, cache, model, encoder)
     try:
         by_video = measured(_segments(index, progress), vectors, bank.left_out(index.videos))

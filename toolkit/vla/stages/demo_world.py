@@ -25,9 +25,13 @@ def strangers(place: Workspace, spec: FeatureSpec, names: Iterable[str]) -> list
 
 def warning(count: int, total: int) -> str:
     """The message about `count` strangers among `total` videos."""
+    if count < total:
+        some = f"{count:,} of the {total:,} videos here are" if count > 1 else f"1 of the {total:,} videos here is"
+    else:
+        some = "the videos here are" if total > 1 else "the video here is"
     return (
-        f"{count} of {total} videos were not rendered by 'vla demo', and the demo encoder knows only the shapes rendered there: "
-        "results of other videos mean nothing and get no confidence. For real videos use --model fast or balanced"
+        f"The demo encoder recognises only the shapes that 'vla demo' renders, and {some} something else: such results mean "
+        "nothing and get no confidence. Use --model fast or balanced for real videos."
     )
 
 

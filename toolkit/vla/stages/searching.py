@@ -213,21 +213,19 @@ def search(
         from vla.stages.extraction import extract
         from vla.stages.indexing import index_if_needed
 
-        extract(given, workspace=workspace, choice=choice, progress=progress)
+        if left_out := extract(given, workspace=workspace, choice=choice, progress=progress).omissions.summary():
+            progress(Progress("extract", message=f"left out: {left_out}", level="warning"))
     opened = open_workspace(workspace, choice.device)
     opened.progress = progress
     if given:
         index_if_needed(opened.workspace, progress)
     for note in opened.notes():
         progress(Progress("search", message=note, level="warning"))
-    for miss in opened.misses(limits) if limits is not None else ():
+    misses = opened.misses(limits) if limits is not None else []
+    if limits is not None and not misses and not opened.fitting(limits):
+        misses = ["no video of the index fits all filters"]
+    for miss in misses:
         progress(Progress("search", message=miss, level="warning"))
-    if limits is not None and not opened.fitting(limits):
-        progress(
-            Progress(
-                "search", message="no video of the index is as it was asked for: nothing is searched", level="warning"
-            )
-        )
     if image is not None:
         return opened.search_image(image, k, per_video, limits, without)
     if moment is not None:
