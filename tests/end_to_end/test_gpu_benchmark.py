@@ -22,7 +22,7 @@ def test_the_check_runs_on_a_cpu(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {row["check"]: row for row in json.loads((tmp_path / "gpu.json").read_text())["rows"]}
     assert not [row for row in rows.values() if row["fine"] is False]
-    for check in ("doctor: device", "features: images in bf16, cosine", "features: texts in fp16, cosine",
+    for check in ("doctor: torch", "features: images in bf16, cosine", "features: texts in fp16, cosine",
                   "memory: features in halves, cosine", "extraction: extract s", "training: steps/s of ours",
                   "training: steps/s of the plain loop", "training: largest relative difference of a loss"):  # fmt: skip
         assert check in rows and check in done.stdout

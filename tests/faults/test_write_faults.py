@@ -19,8 +19,11 @@ import numpy as np
 import pytest
 
 from vla import durable
+from vla.cache import captions as caption_store
 from vla.cache.receipts import Receipt
-from vla.cache.store import EncoderSource, FeatureCache
+from vla.cache.store import EncoderSource, FeatureCache, current_cache, make_current
+from vla.cache.upkeep import unused_shards
+from vla.datasets.base import Annotation
 from vla.encoders.toy import Encoder
 from vla.errors import MissingError, VlaError
 from vla.features import FrameFeatures
@@ -31,6 +34,7 @@ from vla.search.cuts import windows_and_changes
 from vla.search.measured import Asked
 from vla.search.query import Searcher
 from vla.search.store import open_index, save_index, unused_files
+from vla.stages.verifying import verify
 from vla.train.checkpoint import load_model, load_state, open_run, save_run, save_state
 from vla.workspace import Workspace
 
@@ -424,6 +428,122 @@ def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monke
         assert found.cache_state == cache.state() and unused_files(folder / "index") == []
 
     assert sweep(prepare, work, check) > 12
+
+
+def kept_whole(cache, expected):
+    """Every receipt of `cache` has its features, as `expected` has them: `{video: (seed)}`."""
+    for video in cache.video_ids():
+        np.testing.assert_array_equal(cache.frames(video).values, features("x", expected[video]).values)
+    return set(cache.video_ids())
+
+
+SEEDS = {"a.mp4": 1, "copy of a.mp4": 1, "b.mp4": 2, "other.mp4": 3}
+
+
+def prepare_videos(folder):
+    cache = FeatureCache.create(folder, SPEC, SOURCE)
+    for video, seed in SEEDS.items():
+        if not video.startswith("copy"):
+            cache.add_video(features(video, seed), receipt(video, seed))
+    cache.add_receipt(dataclasses.replace(cache.receipts["a.mp4"], video_id="copy of a.mp4"))
+
+
+def test_forgetting_survives_a_kill_at_any_point(sweep):
+    """A copy keeps the features that it shares, until it is forgotten too; what nobody named stays."""
+    order = ["a.mp4", "copy of a.mp4", "b.mp4"]
+
+    def work(folder, acknowledge):
+        cache = FeatureCache.open(folder / SPEC.fingerprint)
+        for video in order:
+            cache.forget(video)
+            acknowledge(video)
+
+    def check(folder, acknowledged):
+        found = kept_whole(FeatureCache.open(folder / SPEC.fingerprint), SEEDS)
+        gone = set(SEEDS) - found
+        assert set(acknowledged) <= gone <= set(order[: len(acknowledged) + 1])
+        work(folder, lambda _: None)
+        again = FeatureCache.open(folder / SPEC.fingerprint)
+        assert kept_whole(again, SEEDS) == {"other.mp4"} and not again.damaged
+        assert len(unused_shards(again)) <= 1  # waste that 'vla gc' removes, of the one forgotten when it happened
+
+    assert sweep(prepare_videos, work, check) >= 5
+
+
+@pytest.mark.parametrize(("video", "over"), [("other.mp4", None), ("a.mp4", "b.mp4")], ids=["alone", "with a copy"])
+def test_renaming_survives_a_kill_at_any_point(sweep, video, over):
+    """Its features are under the old name, the new one, or both; a shard is dropped only if nobody has it."""
+    new = over or "new.mp4"
+    seeds = {**SEEDS, "new.mp4": SEEDS[video]}
+
+    def work(folder, acknowledge):
+        cache = FeatureCache.open(folder / SPEC.fingerprint)
+        if video in cache.receipts:
+            cache.rename(video, dataclasses.replace(cache.receipts[video], video_id=new))
+        acknowledge("renamed")
+
+    def check(folder, acknowledged):
+        cache = FeatureCache.open(folder / SPEC.fingerprint)
+        moved = new in cache.receipts and cache.receipts[new].content == f"c{SEEDS[video]}"
+        found = kept_whole(cache, {**seeds, new: SEEDS[video] if moved else seeds[new]})
+        assert found >= set(SEEDS) - {video} and (video in found or moved)
+        assert moved and video not in found if acknowledged else True
+        work(folder, lambda _: None)
+        again = FeatureCache.open(folder / SPEC.fingerprint)
+        found = kept_whole(again, {**seeds, new: SEEDS[video]})
+        assert found == (set(SEEDS) - {video}) | {new} and not again.damaged
+
+    assert sweep(prepare_videos, work, check) >= 4
+
+
+@pytest.fixture(scope="module")
+def damaged_workspace(tmp_path_factory):
+    """Six videos with captions, of which one has a damaged shard, one a damaged receipt; and a damaged line of captions."""
+    place = Workspace.open_or_create(tmp_path_factory.mktemp("damaged"))
+    cache = FeatureCache.create(place.caches, SPEC, SOURCE)
+    make_current(place.caches, cache)
+    for seed in range(6):
+        (place.root / f"{seed}.mp4").write_bytes(b"x")
+        cache.add_video(features(f"{seed}.mp4", seed), receipt(f"{seed}.mp4", seed))
+    caption_store.add(place, [Annotation(f"q{n}", f"caption {n}", f"{n}.mp4", source="c.csv") for n in range(6)])
+    shard = cache.folder / "shards" / cache.receipts["1.mp4"].shard
+    shard.write_bytes(shard.read_bytes()[:-1])
+    path = cache._receipt_path("2.mp4")
+    path.write_bytes(path.read_bytes()[:-9])
+    lines = caption_store.lines(place)
+    caption_store.keep_lines(place, [lines[0][:5] + lines[0][25:], *lines[1:]])
+    return place.root
+
+
+def test_repair_survives_a_kill_at_any_point(sweep, damaged_workspace):
+    whole = {f"{n}.mp4": n for n in (0, 3, 4, 5)}
+
+    def prepare(folder):
+        shutil.copytree(damaged_workspace, folder, dirs_exist_ok=True)
+
+    def work(folder, acknowledge):
+        found = verify(workspace=folder, read_data=True, mend=True)
+        acknowledge(str(len(found)))
+
+    def state(folder):
+        cache = current_cache(Workspace(folder).caches)
+        assert {v: cache.frames(v).values.tolist() for v in whole} == {
+            v: features(v, n).values.tolist() for v, n in whole.items()
+        }
+        captions = [a.video for a in caption_store.load(Workspace(folder), lambda told: None)]
+        assert captions == [f"{n}.mp4" for n in range(1, 6)]
+        return set(cache.video_ids())
+
+    def check(folder, acknowledged):
+        assert state(folder) <= {*whole, "1.mp4"}
+        if acknowledged:
+            assert verify(workspace=folder, read_data=True) == []
+        work(folder, lambda _: None)
+        assert verify(workspace=folder, read_data=True) == []
+        assert state(folder) == set(whole)
+
+    assert len(verify(workspace=damaged_workspace, read_data=True)) == 3
+    assert sweep(prepare, work, check) >= 5
 
 
 def test_strays_of_a_kill_are_never_read(tmp_path):

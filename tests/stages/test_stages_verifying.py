@@ -328,3 +328,20 @@ def test_the_decoder_names_the_place_and_the_value():
 
     with pytest.raises(CacheError, match=r"x is damaged \(schema is missing\): do y"):
         records.decode(IndexRecord, {}, "x", "do y")
+
+
+def test_a_receipt_with_more_frames_than_its_shard_is_damage(toy_workspace):
+    """The shard is whole by its own checksum: only the two together tell."""
+    cache = current_cache(toy_workspace.caches)
+    path = cache._receipt_path("videos/v3.mp4")
+    record = durable.read_json(path)
+    assert record["frames"] == 6
+    durable.write_json(path, {**record, "frames": 60})
+    with pytest.raises(CacheError, match=r"videos/v3\.mp4.*holds 6 frames, its receipt says 60.*vla extract"):
+        current_cache(toy_workspace.caches).frames("videos/v3.mp4")
+    assert names(toy_workspace) == ["videos/v3.mp4"]
+    with pytest.raises(CacheError, match="its receipt says 60"):
+        api.index(workspace=toy_workspace.root)
+    assert names(toy_workspace, mend=True) == ["videos/v3.mp4"] and names(toy_workspace) == []
+    api.index(workspace=toy_workspace.root)
+    assert open_index(toy_workspace.index).videos == ["videos/v2.mp4", "videos/v4.mp4"]

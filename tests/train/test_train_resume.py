@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sys
 import threading
 
 import pytest
@@ -168,6 +169,32 @@ def test_whoever_answered_control_c_before_is_asked_and_may_hand_it_on(answered)
         signal.raise_signal(signal.SIGINT)
     assert stop.asked and said == [signal.SIGINT]
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named: no SIGHUP on Windows")
+@pytest.mark.parametrize("first", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize("second", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_whatever_asks_for_an_end_is_waited_for_once(first, second):
+    """As the command line answers: by KeyboardInterrupt. The second may be another signal."""
+
+    def end(number, frame):
+        raise KeyboardInterrupt
+
+    names = ("SIGTERM", "SIGHUP", "SIGINT")
+    before = {name: signal.signal(getattr(signal, name), end) for name in names}
+    try:
+        with pytest.raises(KeyboardInterrupt), on_interrupt() as stop:
+            signal.raise_signal(getattr(signal, first))
+            assert stop.asked
+            signal.raise_signal(getattr(signal, second))
+        assert {signal.getsignal(getattr(signal, name)) for name in names} == {end}
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with on_interrupt() as stop:
+            signal.raise_signal(signal.SIGHUP)  # as under nohup
+            assert not stop.asked
+    finally:
+        for name, earlier in before.items():
+            signal.signal(getattr(signal, name), earlier)
 
 
 def test_training_in_another_thread_leaves_signals_alone(tmp_path):

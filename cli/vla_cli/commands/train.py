@@ -70,7 +70,7 @@ def train(
 ) -> None:
     """Train small projectors on cached features and captions. A run that was stopped goes on at its step, to the same result.
 
-    Ctrl-C finishes the step and keeps the state (exit code 130). Several processes share every step:
+    Ctrl-C or SIGTERM finishes the step and keeps the state (exit code 130 or 143). Several processes share every step:
     torchrun --nproc_per_node=2 -m vla_cli train
     """
     from vla import api

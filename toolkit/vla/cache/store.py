@@ -130,6 +130,11 @@ class FeatureCache(TextCache):
             return self._given[video_id]
         content = durable.read_checked(self.folder / "shards" / receipt.shard, receipt.sha256)
         features = shard.read_frames(content, video_id, receipt.duration_seconds)
+        if len(features.values) != receipt.frames:
+            raise CacheError(
+                f"{video_id}: {receipt.shard} holds {len(features.values)} frames, its receipt says {receipt.frames}: "
+                "run 'vla verify --read-data --repair', then 'vla extract' again"
+            )
         if features.values.shape[1] != self.spec.dim:
             raise CacheError(
                 f"{video_id}: features are {features.values.shape[1]} wide, the cache's are {self.spec.dim}"

@@ -1,19 +1,22 @@
-"""Ctrl-C while a run is trained: the step at hand is finished and kept before anything ends."""
+"""Ctrl-C, or a signal that asks to end, while a run is trained: the step at hand is finished and kept before anything ends."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Stop:
     """Says whether somebody asked for an end.
 
     Attributes:
-        asked: True since the first Ctrl-C.
+        asked: True since the first signal.
     """
 
     asked = False
@@ -21,33 +24,41 @@ class Stop:
 
 @contextmanager
 def on_interrupt(*, patient: bool = False) -> Iterator[Stop]:
-    """While this is entered the first SIGINT sets `Stop.asked`; a second one ends the program as it would have before.
+    """While this is entered the first SIGINT, SIGTERM or SIGHUP sets `Stop.asked`; a second one ends it as it would have.
 
-    Whoever answers SIGINT so far is asked to, too, and what it raises is held back; so the command line says its word. Nothing
-    changes where SIGINT is ignored, outside the main thread, or where nothing of Python's answers it.
+    Whoever answers a signal so far is asked to, too, and the KeyboardInterrupt that it raises is held back; so the command line
+    says its word. Nothing changes for a signal that is ignored, or that nothing of Python's answers, or outside the main thread.
 
     Args:
         patient: let any number of them set it: launchers of several processes send a second one of their own at once.
     """
-    stop, before = Stop(), signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield stop
-        return
+    stop, before = Stop(), _answered()
 
     def answer(number: int, frame: FrameType | None) -> None:
         again, stop.asked = stop.asked, True
         if patient:
             return
         try:
-            before(number, frame)
+            before[number](number, frame)
         except KeyboardInterrupt:
             if again:
                 raise
 
-    signal.signal(signal.SIGINT, answer)
+    for number in before:
+        signal.signal(number, answer)
     try:
         yield stop
     finally:
-        # Who was asked may have put somebody else in charge.
-        if signal.getsignal(signal.SIGINT) is answer:
-            signal.signal(signal.SIGINT, before)
+        for number, earlier in before.items():
+            # Who was asked may have put somebody else in charge.
+            if signal.getsignal(number) is answer:
+                signal.signal(number, earlier)
+
+
+def _answered() -> dict[int, Callable[[int, FrameType | None], Any]]:
+    """The signals that something of Python's answers, and what does; none outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    there = [int(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name)]  # there is no SIGHUP on Windows
+    found = {number: signal.getsignal(number) for number in there}
+    return {number: earlier for number, earlier in found.items() if callable(earlier)}
