@@ -188,7 +188,7 @@ def test_features_are_arrays_with_times(tmp_path):
         np.testing.assert_array_equal(found.values, given)
         np.testing.assert_array_equal(found.times_seconds, [0, 0.5, 1, 1.5])
         assert found.duration_seconds == 2.25
-    with pytest.raises(MissingError, match="run 'vla extract b.mp4'"):
+    with pytest.raises(MissingError, match="no features of 'b.mp4': it was never extracted"):
         opened.features("b.mp4")
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from vla import api, durable
-from vla.cache import captions as caption_store
+from vla.cache.matching import match
 from vla.cache.store import FeatureCache, current_cache
 from vla.corpus import Corpus, Query, load_corpus, texts_to_cache
 from vla.datasets.base import Annotation
@@ -210,7 +210,7 @@ def main() -> None:
     cache = copied(current_cache(place.caches), runs)
     twins = {f"clips/{c.name}": f"clips/{c.twin}" for c in clips if c.twin}
     known = {
-        s: caption_store.match(
+        s: match(
             read_captions(folder / f"captions-{s}.jsonl", None, None), cache.video_ids(), place, folder
         ).annotations
         for s in ("train", *arguments.splits.split(","))

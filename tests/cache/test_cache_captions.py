@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from vla import api
 from vla.cache import captions
+from vla.cache.matching import match
 from vla.cache.store import current_cache
 from vla.datasets.base import Annotation
 from vla.errors import CacheError
@@ -24,7 +25,7 @@ def place(tmp_path):
 
 def matched(place, name, ids, folder=None):
     """The id that `name` is matched with, or None."""
-    found = captions.match([Annotation("1", "a dog", name)], ids, place, folder or place.root)
+    found = match([Annotation("1", "a dog", name)], ids, place, folder or place.root)
     assert len(found.annotations) + len(found.unknown) == 1
     return found.annotations[0].video if found.annotations else None
 
@@ -76,7 +77,7 @@ def test_the_folder_of_the_file_goes_first(place):
 )
 def test_a_name_that_fits_several_is_counted_and_the_other_rows_are_kept(place, name, ids):
     rows = [Annotation("1", "a dog", name), Annotation("2", "a cat", "b.mp4"), Annotation("3", "a cow", name)]
-    found = captions.match(rows, [*ids, "b.mp4"], place, place.root)
+    found = match(rows, [*ids, "b.mp4"], place, place.root)
     assert [a.query_id for a in found.annotations] == ["2"] and found.ambiguous == {name: ids} and not found.unknown
     omissions = Omissions()
     found.count(omissions)
@@ -88,19 +89,19 @@ def test_a_name_that_fits_several_is_counted_and_the_other_rows_are_kept(place, 
 def test_names_count_from_the_folder_of_each_file(place):
     """Two files that are given together may name different videos alike."""
     rows = [Annotation(str(i), "x", "a.mp4", source=str(place.root / f / "c.csv")) for i, f in enumerate("pqr")]
-    found = captions.match(rows, ["p/a.mp4", "q/a.mp4", "a.mp4"], place)
+    found = match(rows, ["p/a.mp4", "q/a.mp4", "a.mp4"], place)
     assert [a.video for a in found.annotations] == ["p/a.mp4", "q/a.mp4", "a.mp4"] and found.names == ["a.mp4"] * 3
 
 
 def test_everything_else_of_an_annotation_is_kept(place):
     given_ = Annotation("q7", "a dog", "a", ((0.5, 2.0),), "val", "f.csv")
-    found = captions.match([given_], ["v/a.mp4"], place, place.root)
+    found = match([given_], ["v/a.mp4"], place, place.root)
     assert found.annotations == [Annotation("q7", "a dog", "v/a.mp4", ((0.5, 2.0),), "val", "f.csv")]
 
 
 def test_unknown_names_are_listed_once_in_order(place):
     rows = [Annotation(str(i), "x", name) for i, name in enumerate(["z", "a", "z", "k.mp4", "b", "a"])]
-    found = captions.match(rows, ["k.mp4"], place, place.root)
+    found = match(rows, ["k.mp4"], place, place.root)
     assert found.unknown == ["z", "a", "b"] and [a.query_id for a in found.annotations] == ["3"]
 
 
@@ -163,7 +164,7 @@ def test_every_flipped_bit_of_a_caption_is_noticed(place):
         line = bytearray(first)
         line[bit // 8] ^= 1 << bit % 8
         try:
-            assert captions.decoded(bytes(line), "x")[0] == known[0], bit
+            assert captions.decoded(bytes(line), "x", place)[0].annotation == known[0], bit
         except CacheError:
             pass
     # Without the newline between them both are lost, and said to be.

@@ -189,7 +189,9 @@ def test_read_annotations_hands_columns_on(tmp_path):
 
 
 def test_read_annotations_refuses_what_no_reader_takes(tmp_path):
-    with pytest.raises(AnnotationError, match=r"\.csv, \.tsv, \.jsonl, \.json, \.srt, \.vtt, not from '\.xml'"):
+    with pytest.raises(
+        AnnotationError, match=r"\.csv, \.tsv, \.jsonl, \.json, \.srt, \.vtt, \.ass, \.ssa, not from '\.xml'"
+    ):
         read_annotations(tmp_path / "c.xml")
     with pytest.raises(UsageError, match="no option 'video_column'"):
         dataset_for(tmp_path / "c.srt", video_column="clip")

@@ -77,7 +77,7 @@ def test_several_captions_files(folder):
     assert (
         done.returncode == 0
         and "2 captions known" in done.stdout
-        and "1 name in the captions has no video" in done.stdout
+        and "1 name in the captions without a video" in done.stdout
     )
     for command in ("train", "eval"):
         refused = vla(command, "-c", "one.csv", "-c", "c/two.csv", cwd=folder)

@@ -63,7 +63,7 @@ def test_what_is_kept_comes_back(tmp_path):
     assert EVALUATED in kept(tmp_path) and other in kept(tmp_path)
     record = json.loads(path.read_text())
     assert set(record) == {"checksum", "schema", "run", "digest", "fingerprint", "captions", "split", "counts", "floors_from",
-                           "figures", "notes", "seed", "compared"}  # fmt: skip
+                           "figures", "notes", "seed", "compared", "omissions"}  # fmt: skip
     assert set(record["figures"][0]) == {"task", "measure", "value", "low", "high", "queries", "videos", "frozen", "floors",
                                          "no_floor", "blind", "tricks", "gain", "lower_is_better"}  # fmt: skip
 

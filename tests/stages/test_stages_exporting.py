@@ -345,6 +345,8 @@ def test_an_export_removes_what_a_killed_one_left(toy_workspace, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / ".tmp-0123456789ab").write_bytes(b"half")
+    os.utime(out / ".tmp-0123456789ab", (1e9, 1e9))
+    (out / ".tmp-ba9876543210").write_bytes(b"what another export writes just now")
     (out / ".tmp-mine").write_bytes(b"somebody's own")
     api.export(out, workspace=toy_workspace.root)
-    assert sorted(p.name for p in out.glob(".tmp-*")) == [".tmp-mine"]
+    assert sorted(p.name for p in out.glob(".tmp-*")) == [".tmp-ba9876543210", ".tmp-mine"]

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from vla import api, durable, records
+from vla import api, durable, locking, records
 from vla.cache import captions as caption_store
 from vla.cache.store import FeatureCache, current_cache
 from vla.errors import CacheError, VlaError
@@ -282,18 +282,18 @@ def test_moments_of_files_that_are_gone_are_left_out_and_counted(full):
 
 
 def test_what_only_reads_takes_no_lock(full, monkeypatch):
-    def refuse(path, on_wait=None):
+    def refuse(path, *rest, **more):
         raise AssertionError(f"{path} is locked")
 
-    monkeypatch.setattr(durable, "locked", refuse)
+    monkeypatch.setattr(locking, "locked", refuse)
     assert verify(workspace=full.root, read_data=True) == []
     api.export(full.root / "out", workspace=full.root)
     with pytest.raises(AssertionError):
         verify(workspace=full.root, mend=True)
     monkeypatch.undo()
     held = []
-    real = durable.locked
-    monkeypatch.setattr(durable, "locked", lambda path, on_wait=lambda: None: held.append(path) or real(path, on_wait))
+    real = locking.locked
+    monkeypatch.setattr(locking, "locked", lambda path, *rest, **more: held.append(path) or real(path, *rest, **more))
     api.evaluate(workspace=full.root, run="none", device="cpu")
     assert held == []
 

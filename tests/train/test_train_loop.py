@@ -209,7 +209,7 @@ def test_unknown_settings_are_named():
         ("pull", float("nan"), "pull must be 0 or a positive number, not nan"),
         ("epochs", "ten", "epochs is a whole number, not 'ten'"),
         ("batch_videos", 2.5, "batch_videos is a whole number, not 2.5"),
-        ("seed", -1, "seed must be 0 or a positive number, not -1"),
+        ("seed", -1, "seed must be between 0 and 4294967295, not -1"),
         ("deterministic", "yes", "deterministic is true or false, not 'yes'"),
         ("head_weights", {"moments": "1"}, "head_weights.moments is a number, not '1'"),
         ("head_options", {"moments": 1}, "head_options.moments is a table of options, not 1"),

@@ -13,7 +13,7 @@ from vla.losses.infonce import Loss
 from vla.model import AlignmentModel, ModelConfig
 from vla.projectors._layers import noisy
 from vla.train.config import TrainConfig
-from vla.train.loop import chosen_heads
+from vla.train.initial import chosen_heads
 from vla.train.objective import Objective, _same_text
 
 

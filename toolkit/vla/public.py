@@ -120,6 +120,8 @@ def _normal(name: str, value: Any, kind: str, annotation: str) -> Any:
     if kind == "path":
         if not _is_path(value):
             raise UsageError(f"{name} is a path, as text or pathlib.Path; got {value!r}")
+        if not str(value).strip():
+            raise UsageError(f"{name} is an empty path")
         return Path(value)
     if kind in ("paths", "texts"):
         return _several(name, value, kind)

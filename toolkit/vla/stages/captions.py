@@ -12,6 +12,7 @@ from vla import durable
 from vla.cache import captions as caption_store
 from vla.cache.build import ExtractReport
 from vla.cache.captions import Entry
+from vla.cache.matching import match
 from vla.cache.store import FeatureCache
 from vla.corpus import texts_to_cache
 from vla.datasets._fitting import fit_spans
@@ -122,7 +123,7 @@ def take_captions(
         beside, lying = sidecar_captions(report, place, progress, report.omissions)
         for entry in forget_lost(place, lying):
             report.omissions.add("lost-caption", entry.source)
-    matched = caption_store.match(given, cache.video_ids(), place)
+    matched = match(given, cache.video_ids(), place)
     matched.count(report.omissions)
     report.unknown_videos = matched.unknown
     lengths = durations_of(cache)
@@ -176,7 +177,7 @@ def training_captions(
         usable = fit_spans([a for a in caption_store.once(place) if a.video in have], durations_of(cache), counted)
         count_unused(stored, have, counted)
     else:
-        matched = caption_store.match(read_captions(paths, columns, format, counted), have, place)
+        matched = match(read_captions(paths, columns, format, counted), have, place)
         matched.count(counted)
         usable = fit_spans(matched.annotations, durations_of(cache), counted)
         if usable:

@@ -39,7 +39,7 @@ class EncoderChoice:
         dtype: precision to run it in: `auto`, `fp32`, `bf16` or `fp16`.
 
     Raises:
-        UsageError: no such precision.
+        UsageError: no such precision, or a field that is not a text.
     """
 
     model: str | None = None
@@ -50,6 +50,9 @@ class EncoderChoice:
     dtype: str = "auto"
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, str) and (value is not None or name in ("device", "dtype")):
+                raise UsageError(f"{name} is a text, not {value!r}")
         if self.dtype not in _DTYPES:
             raise UsageError(f"there is no dtype called {self.dtype!r}; use {', '.join(_DTYPES)}")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vla.cache import captions as caption_store
+from vla.cache.matching import match
 from vla.cache.store import FeatureCache
 from vla.corpus import Corpus, Query, load_corpus, texts_to_cache
 from vla.datasets._fitting import fit_spans
@@ -67,7 +68,7 @@ def annotations_of(
         count_unused(stored, have, omissions)
     else:
         listed = read_captions(paths, columns, format, omissions)
-        matched = caption_store.match(listed, have, place)
+        matched = match(listed, have, place)
         matched.count(omissions)
         usable, absent = matched.annotations, {*matched.unknown, *matched.ambiguous}
         lost = {a.video for a in listed if _is_of(a, split)} & absent

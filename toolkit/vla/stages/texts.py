@@ -5,6 +5,7 @@ from the encoder that is named for them.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from vla.encoders.base import Encoder, TextEncoder
 from vla.errors import MissingError, SpecMismatchError
 from vla.features import IMPORTED, TextFeatures
 from vla.formats._texts import alike, as_encoded
-from vla.model import AlignmentModel
+
+if TYPE_CHECKING:
+    from vla.model import AlignmentModel
 
 _SCALE = 100.0
 """CLIP's, which most released features are of; training goes on from there."""

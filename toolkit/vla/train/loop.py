@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +21,15 @@ from vla.evaluate.heads import answer, floor
 from vla.evaluate.run import Evaluation, evaluate
 from vla.evaluate.verdict import Verdict, compared
 from vla.features import FeatureSpec
-from vla.heads import registry as heads
-from vla.model import AlignmentModel, ModelConfig, weights_of
+from vla.model import AlignmentModel, weights_of
 from vla.progress import Progress, ProgressCallback, silent
-from vla.table import starts_of
 from vla.threads import small_work
 from vla.train import clusters, order
 from vla.train.begin import centre, warm
 from vla.train.checkpoint import Run, load_state, open_run, save_run, save_state
-from vla.train.config import HEADS_BY_QUESTION, TrainConfig
+from vla.train.config import TrainConfig
 from vla.train.draw import Draws
+from vla.train.initial import initial_model
 from vla.train.objective import Objective
 from vla.train.order import batches
 from vla.train.pace import Pace
@@ -47,7 +45,6 @@ _HALFWAY = 0.5
 """Where epochs are compared. What few captions taught goes too far at 1: there, every epoch would look worse than none."""
 _GALLERY = 400
 """Videos that were trained on and are searched beside those held out: among a few dozen everything is found."""
-_ENOUGH = 50_000
 _NOTHING = "every loss of this epoch is 0: no step had captions of two videos, or of two moments, to tell apart"
 _FITTED = 4, 256
 """Batches that the first temperature is fitted to, and at most so many videos of each."""
@@ -78,7 +75,7 @@ def train(
     ranks = ranks or Ranks(device)
     first = ranks.rank == 0
     judge, corpus = _Judge(corpus, split, config.seed), split.taught(corpus)
-    model = _initial_model(corpus.subset(split.train), scale, config).to(ranks.device)
+    model = initial_model(corpus.subset(split.train), scale, config).to(ranks.device)
     if config.levels == "none" and not any(True for head in model.heads.values() for _ in head.parameters()):
         raise UsageError(
             f"there is nothing to train: levels is none, and heads {config.heads!r} are none with weights of their own here"
@@ -258,67 +255,6 @@ def _chosen(model: AlignmentModel, judge: _Judge, before: Evaluation, least: flo
         if found > most and untaught >= least:
             best, most = alpha, found
     return best
-
-
-def _usual(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Raw frames and texts of `corpus`, no more than are needed to know what is usual among them."""
-    starts = starts_of(len(v.values) for v in corpus.videos)
-    chosen = np.sort(np.random.default_rng([seed, 6]).permutation(starts[-1])[:_ENOUGH])
-    of_video = np.split(chosen, np.searchsorted(chosen, starts[1:-1]))
-    frames = np.concatenate([v.values[i - a] for v, i, a in zip(corpus.videos, of_video, starts, strict=False)])
-    told = [*(q.parts for q in corpus.queries), *(q.parts for q in corpus.questions)][:_ENOUGH]
-    texts = np.stack([corpus.vector(parts) for parts in told])
-    return torch.from_numpy(frames.astype(np.float32)), torch.from_numpy(texts)
-
-
-def _usual_tokens(corpus: Corpus, seed: int) -> torch.Tensor | None:
-    """Raw tokens, likewise; None where none were read."""
-    if corpus.tokens is None:
-        return None
-    told = [*(q.parts for q in corpus.queries), *(q.parts for q in corpus.questions)]
-    rows = np.array([row for parts in dict.fromkeys(told) for row in corpus.tokens.rows(parts)], np.int64)
-    chosen = np.sort(np.random.default_rng([seed, 8]).permutation(len(rows))[:_ENOUGH])
-    return torch.from_numpy(corpus.tokens.values[rows[chosen]].astype(np.float32))
-
-
-def _initial_model(corpus: Corpus, scale: float, config: TrainConfig) -> AlignmentModel:
-    """The frozen encoder with what it needs to become another, from `corpus`, which is trained on."""
-    heads = {name: _planned(name, corpus, config) for name in chosen_heads(config, corpus)}
-    sizes = ModelConfig(corpus.dim, config.projector, dict(config.projector_options), min(scale, 100.0), heads)
-    # The caller's random state is given back, here and in every step: a library must not reseed its user's program.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = AlignmentModel(sizes)
-    model.projector.fit(*_usual(corpus, config.seed), _usual_tokens(corpus, config.seed))
-    for head in (*model.heads.values(), *model.blind.values()):
-        head.fit(corpus)
-    return model
-
-
-def chosen_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
-    """The heads to train: those named, or one for each kind of question that is asked; and what compares captions and videos."""
-    found = _asked_heads(config, corpus)
-    return [*found, "retrieval"] if config.compares and "retrieval" not in found else found
-
-
-def _asked_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
-    if config.heads != "auto":
-        asks: dict[str, str] = {}
-        for name in config.head_names:
-            other = asks.setdefault(heads.get(name).asks, name)
-            if other != name:
-                raise UsageError(f"heads {other} and {name} are asked the same: train them in runs of their own")
-        return config.head_names
-    kinds = {q.question.kind for q in corpus.questions}
-    return [head for kind, head in HEADS_BY_QUESTION.items() if kind in kinds]
-
-
-def _planned(name: str, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
-    given = config.head_options.get(name, {})
-    if name == "retrieval" and config.compares:
-        given = {**given, "score": config.score, "phrases": config.phrases > 0}
-    options: dict[str, Any] = heads.get(name).planned(corpus, given)
-    return options
 
 
 def _headline(result: Evaluation) -> dict[str, float]:
