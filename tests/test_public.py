@@ -21,7 +21,7 @@ TAKEN = [
     (name, parameter.name, parameter.annotation)
     for name in FUNCTIONS
     for parameter in inspect.signature(getattr(vla, name)).parameters.values()
-    if parameter.annotation in (PathLike, PathLike | None, Paths, Texts)
+    if parameter.annotation in (PathLike, PathLike | None, Paths, Paths | None, Texts)
 ]
 
 
@@ -61,7 +61,7 @@ def test_paths_are_texts_or_objects_one_or_several(name, argument, kind):
         for given in ("videos/a.csv", Path("videos/a.csv")):
             assert call(function, argument, given)[argument] == Path("videos/a.csv")
         wrong = [3, ["a", "b"], b"bytes", True]
-    elif kind is Paths:
+    elif kind in (Paths, Paths | None):
         for given in ("vids", Path("vids")):
             assert call(function, argument, given)[argument] == [given]
         assert call(function, argument, ("a", Path("b")))[argument] == ["a", Path("b")]
@@ -194,3 +194,17 @@ def test_features_are_arrays_with_times(tmp_path):
 
 def test_modules_do_not_take_the_place_of_functions():
     assert all(isinstance(getattr(vla, name), types.FunctionType) for name in FUNCTIONS)
+
+
+def test_every_name_of_the_api_is_a_name_of_vla():
+    assert set(vla.api.__all__) <= set(vla.__all__)
+
+
+@pytest.mark.parametrize("name", ["extract", "train"])
+def test_captions_are_paths_one_or_several_or_none(name):
+    function = caught(name)
+    assert call(function, "captions", None)["captions"] is None
+    assert call(function, "captions", Path("c.csv"))["captions"] == [Path("c.csv")]
+    for value in (5, [5], b"c.csv", {"a": 1}.values()):
+        with pytest.raises(UsageError, match="captions are texts or pathlib.Path objects"):
+            call(function, "captions", value)

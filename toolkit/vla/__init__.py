@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vla.api import NOT_WEIGHT as NOT_WEIGHT
     from vla.api import RAW as RAW
     from vla.api import Annotation as Annotation
+    from vla.api import CaptionSource as CaptionSource
     from vla.api import Check as Check
     from vla.api import Condition as Condition
     from vla.api import Coverage as Coverage
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from vla.api import Weighted as Weighted
     from vla.api import Workspace as Workspace
     from vla.api import ask as ask
+    from vla.api import captions_of as captions_of
     from vla.api import collect as collect
     from vla.api import demo as demo
     from vla.api import doctor as doctor
@@ -63,9 +65,11 @@ if TYPE_CHECKING:
     from vla.api import import_features as import_features
     from vla.api import index as index
     from vla.api import info as info
+    from vla.api import list_captions as list_captions
     from vla.api import list_videos as list_videos
     from vla.api import open_workspace as open_workspace
     from vla.api import remove as remove
+    from vla.api import remove_captions as remove_captions
     from vla.api import report as report
     from vla.api import search as search
     from vla.api import train as train
@@ -81,6 +85,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Annotation": "vla.api",
+    "CaptionSource": "vla.api",
     "Check": "vla.api",
     "Condition": "vla.api",
     "Coverage": "vla.api",
@@ -128,6 +133,7 @@ _HOME = {
     "Weighted": "vla.api",
     "Workspace": "vla.api",
     "ask": "vla.api",
+    "captions_of": "vla.api",
     "collect": "vla.api",
     "demo": "vla.api",
     "doctor": "vla.api",
@@ -140,9 +146,11 @@ _HOME = {
     "import_features": "vla.api",
     "index": "vla.api",
     "info": "vla.api",
+    "list_captions": "vla.api",
     "list_videos": "vla.api",
     "open_workspace": "vla.api",
     "remove": "vla.api",
+    "remove_captions": "vla.api",
     "report": "vla.api",
     "search": "vla.api",
     "train": "vla.api",

@@ -87,7 +87,7 @@ def _signature(function: Callable[..., Any], settings: type | None) -> inspect.S
 
 def _kind(annotation: str) -> str:
     """`paths`, `path`, `texts`, the name of a plain type, or nothing."""
-    if re.fullmatch(r"(Iterable|Sequence)\[(str \| Path|Path \| str|Path)\]", annotation):
+    if re.fullmatch(r"(Iterable|Sequence)\[(str \| Path|Path \| str|Path)\]|Paths( \| None)?", annotation):
         return "paths"
     if re.fullmatch(r"(Iterable|Sequence)\[str\]", annotation):
         return "texts"
@@ -99,9 +99,10 @@ def _kind(annotation: str) -> str:
 
 def _widened(kind: str, parameter: inspect.Parameter) -> Any:
     """The annotation of what is taken."""
-    if kind == "path":
-        return PathLike | None if parameter.default is None else PathLike
-    return {"paths": Paths, "texts": Texts}.get(kind, parameter.annotation)
+    widened: Any = {"path": PathLike, "paths": Paths, "texts": Texts}.get(kind)
+    if widened is None:
+        return parameter.annotation
+    return widened | None if parameter.default is None else widened
 
 
 def _check_names(called: str, signature: inspect.Signature, named: dict[str, Any]) -> None:

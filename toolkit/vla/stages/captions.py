@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,20 +23,18 @@ from vla.encoders.base import Encoder
 from vla.errors import AnnotationError, MissingError
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
+from vla.public import Paths
 from vla.workspace import Workspace
 
-CaptionFiles = str | Path | Iterable[str | Path] | None
-"""A captions file, several, or none."""
 
-
-def caption_paths(files: CaptionFiles) -> list[Path]:
+def caption_paths(files: Paths | None) -> list[Path]:
     """Each of the files once, in order."""
-    listed = [] if files is None else [files] if isinstance(files, str | Path) else list(files)
+    listed = [] if files is None else [files] if isinstance(files, str | os.PathLike) else list(files)
     return list(dict.fromkeys(Path(path).expanduser().absolute() for path in listed))
 
 
 def read_captions(
-    files: CaptionFiles,
+    files: Paths | None,
     columns: Mapping[str, str] | None = None,
     format: str | None = None,
     omissions: Omissions | None = None,
@@ -96,7 +95,7 @@ def take_captions(
     place: Workspace,
     cache: FeatureCache,
     given: list[Annotation],
-    files: CaptionFiles,
+    files: Paths | None,
     before: Mapping[str, str],
     sidecars: bool,
     report: ExtractReport,
@@ -160,7 +159,7 @@ def encode_captions(
 def training_captions(
     place: Workspace,
     cache: FeatureCache,
-    files: CaptionFiles,
+    files: Paths | None,
     columns: Mapping[str, str] | None,
     progress: ProgressCallback,
     format: str | None = None,

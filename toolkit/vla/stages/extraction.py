@@ -15,9 +15,9 @@ from vla.cache.workers import default_workers
 from vla.datasets.sidecar import find_sidecars
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
-from vla.public import collected
+from vla.public import Paths, collected
 from vla.sampling import Sampling
-from vla.stages.captions import CaptionFiles, caption_paths, contents_of, encode_captions, read_captions, take_captions
+from vla.stages.captions import caption_paths, contents_of, encode_captions, read_captions, take_captions
 from vla.stages.decoding import open_decoder
 from vla.stages.demo_world import strangers, warning
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, encoder_and_cache
@@ -27,7 +27,7 @@ from vla.workspace import Workspace
 def extract(
     paths: Iterable[str | Path],
     *,
-    captions: CaptionFiles = None,
+    captions: Paths | None = None,
     columns: Mapping[str, str] | None = None,
     format: str | None = None,
     workspace: Path | None = None,

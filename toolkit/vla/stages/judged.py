@@ -17,7 +17,8 @@ from vla.datasets.base import Annotation, paragraphs
 from vla.errors import MissingError
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
-from vla.stages.captions import CaptionFiles, caption_paths, count_unused, durations_of, nothing_usable, read_captions
+from vla.public import Paths
+from vla.stages.captions import caption_paths, count_unused, durations_of, nothing_usable, read_captions
 from vla.stages.encoder import encoder_of
 from vla.stages.known import Known
 from vla.stages.texts import has_encoder
@@ -47,7 +48,7 @@ class Given:
 def annotations_of(
     place: Workspace,
     cache: FeatureCache,
-    files: CaptionFiles,
+    files: Paths | None,
     columns: Mapping[str, str] | None,
     format: str | None,
     split: str,

@@ -18,8 +18,9 @@ from vla.errors import CacheError, UsageError
 from vla.naming import require_name
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
+from vla.public import Paths
 from vla.records import NewerRecordError, between
-from vla.stages.captions import CaptionFiles, digest_of, training_captions
+from vla.stages.captions import digest_of, training_captions
 from vla.stages.encoder import encoder_of
 from vla.stages.texts import has_encoder
 from vla.train.checkpoint import FROZEN, Run, check_run, load_state
@@ -42,7 +43,7 @@ class Scale:
 
 def train(
     *,
-    captions: CaptionFiles = None,
+    captions: Paths | None = None,
     columns: Mapping[str, str] | None = None,
     format: str | None = None,
     workspace: Path | None = None,
