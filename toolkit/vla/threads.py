@@ -43,8 +43,11 @@ def limited(count: int) -> Iterator[None]:
         if not _HELD.inside:
             _HELD.torch, _HELD.blas = mine, _blas("get")()
         _HELD.inside += 1
-        torch.set_num_threads(count)
-        _blas("set")(count)
+        # Numbers that are right already are left alone: others may be in the middle of a product.
+        if mine != count:
+            torch.set_num_threads(count)
+        if _blas("get")() != count:
+            _blas("set")(count)
     try:
         yield
     finally:
@@ -52,8 +55,10 @@ def limited(count: int) -> Iterator[None]:
             _HELD.inside -= 1
             # Torch's number is of the calling thread and of all threads to come: a thread that began inside knows no other than
             # `count`, so the last one out restores that of the first one in.
-            torch.set_num_threads(mine if _HELD.inside else _HELD.torch)
-            if not _HELD.inside:
+            before = mine if _HELD.inside else _HELD.torch
+            if torch.get_num_threads() != before:
+                torch.set_num_threads(before)
+            if not _HELD.inside and _blas("get")() != _HELD.blas:
                 _blas("set")(_HELD.blas)
 
 
