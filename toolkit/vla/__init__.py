@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vla.api import NOT_WEIGHT as NOT_WEIGHT
     from vla.api import RAW as RAW
     from vla.api import Annotation as Annotation
+    from vla.api import CaptionEntry as CaptionEntry
     from vla.api import CaptionSource as CaptionSource
     from vla.api import Check as Check
     from vla.api import Condition as Condition
@@ -85,6 +86,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Annotation": "vla.api",
+    "CaptionEntry": "vla.api",
     "CaptionSource": "vla.api",
     "Check": "vla.api",
     "Condition": "vla.api",

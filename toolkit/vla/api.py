@@ -11,6 +11,7 @@ from vla.public import public
 
 if TYPE_CHECKING:
     from vla.cache.build import ExtractReport as ExtractReport
+    from vla.cache.captions import CaptionEntry as CaptionEntry
     from vla.cache.receipts import Receipt as Receipt
     from vla.cache.upkeep import Damage as Damage
     from vla.datasets.base import Annotation as Annotation
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Annotation": "vla.datasets.base",
+    "CaptionEntry": "vla.cache.captions",
     "CaptionSource": "vla.stages.sources",
     "Check": "vla.stages.doctor",
     "Condition": "vla.search.limits",

@@ -14,7 +14,6 @@ REASONS: dict[str, tuple[str, str]] = {
     # Files and folders.
     "other-suffix": ("file with another suffix", "files with other suffixes"),
     "unreadable-folder": ("folder that cannot be read", "folders that cannot be read"),
-    "unreadable-file": ("file that cannot be read", "files that cannot be read"),
     "linked-folder": ("link to a folder not followed", "links to folders not followed"),
     "broken-link": ("broken link", "broken links"),
     "hidden": ("hidden file or folder", "hidden files or folders"),

@@ -9,7 +9,7 @@ import typer
 from vla_cli import options as o
 
 if TYPE_CHECKING:
-    from vla.cache.captions import Entry
+    from vla.cache.captions import CaptionEntry
     from vla.stages.sources import CaptionSource
 
 
@@ -61,7 +61,7 @@ def captions(
         raise typer.Exit(1)
 
 
-def _rows(found: list[Entry]) -> None:
+def _rows(found: list[CaptionEntry]) -> None:
     from vla_cli.render import clock, print_table
 
     rows = [

@@ -24,7 +24,7 @@ _KEYS = {f.name for f in fields(Annotation)} | {"digest", "content", "beside", "
 
 
 @dataclass(frozen=True)
-class Entry:
+class CaptionEntry:
     """A row as the workspace keeps it.
 
     Attributes:
@@ -63,7 +63,7 @@ class Entry:
         return {**self.annotation.to_json(), "digest": self.digest, **{k: v for k, v in more.items() if v}}
 
     @classmethod
-    def from_json(cls, record: dict[str, Any], workspace: Workspace) -> Entry:
+    def from_json(cls, record: dict[str, Any], workspace: Workspace) -> CaptionEntry:
         """The entry that `to_json` wrote, or the annotation alone, as earlier versions did."""
         annotation = Annotation.from_json(record)
         texts = [record.get(name, "") for name in ("digest", "content")]
@@ -77,7 +77,7 @@ class Entry:
         return cls(annotation, *texts, *flags)
 
 
-def entries(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -> list[Entry]:
+def entries(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -> list[CaptionEntry]:
     """Every row of the workspace, also stale ones and those that several files have.
 
     Args:
@@ -114,7 +114,7 @@ def each_once(annotations: Iterable[Annotation]) -> list[Annotation]:
     """Annotations without those that several files have of one video and time; of equal ones, the one that names its split."""
     found: dict[tuple[object, ...], Annotation] = {}
     for a in annotations:
-        said = Entry(a).said
+        said = CaptionEntry(a).said
         if said not in found or (a.split and not found[said].split):
             found[said] = a
     return list(found.values())
@@ -128,11 +128,11 @@ def lines(workspace: Workspace) -> list[bytes]:
         raise CacheError(f"{workspace.captions} cannot be read: {error.strerror or error}") from error
 
 
-def decoded(line: bytes, source: str, workspace: Workspace) -> tuple[Entry, bool, bool]:
+def decoded(line: bytes, source: str, workspace: Workspace) -> tuple[CaptionEntry, bool, bool]:
     """The entry of a line, whether it has a file's digest, and whether it has a checksum; raises CacheError if it is damaged."""
     stored = durable.unsealed(line, source, _WAY_ON)
     try:
-        entry = Entry.from_json(stored.value, workspace)
+        entry = CaptionEntry.from_json(stored.value, workspace)
     except (AnnotationError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise CacheError(f"{source} is damaged ({error}): {_WAY_ON}") from error
     # Without a checksum nothing else tells a damaged key from one that is empty.
@@ -153,7 +153,7 @@ def rename(workspace: Workspace, names: Mapping[str, str]) -> None:
         _write(workspace, [_moved(e, names.get(e.video, e.video)) for e in stored])
 
 
-def settle(workspace: Workspace, contents: Mapping[str, str], changed: Collection[str] = ()) -> list[Entry]:
+def settle(workspace: Workspace, contents: Mapping[str, str], changed: Collection[str] = ()) -> list[CaptionEntry]:
     """Move every row to the video that has the content that it was given for, or mark it stale where none has.
 
     Args:
@@ -173,8 +173,12 @@ def settle(workspace: Workspace, contents: Mapping[str, str], changed: Collectio
 
 
 def _settled(
-    workspace: Workspace, e: Entry, contents: Mapping[str, str], holders: Mapping[str, str], changed: Collection[str]
-) -> Entry:
+    workspace: Workspace,
+    e: CaptionEntry,
+    contents: Mapping[str, str],
+    holders: Mapping[str, str],
+    changed: Collection[str],
+) -> CaptionEntry:
     now = contents.get(e.video)
     if not e.content:
         if now is None or e.is_stale:
@@ -212,7 +216,9 @@ def add(
     names = {path: _from_root(path if is_beside else _real(path), workspace) for path in paths}
     digests = {path: _digest(path) for path in paths}
     new = [
-        Entry(replace(a, source=names[a.source]), digests[a.source], (contents or {}).get(a.video, ""), is_beside)
+        CaptionEntry(
+            replace(a, source=names[a.source]), digests[a.source], (contents or {}).get(a.video, ""), is_beside
+        )
         for a in given
     ]
     replaced, said = set(names.values()), {(e.digest, e.said) for e in new}
@@ -224,7 +230,7 @@ def add(
     return sum(not e.is_stale for e in (*kept, *new))
 
 
-def drop(workspace: Workspace, is_gone: Callable[[Entry], bool]) -> list[Entry]:
+def drop(workspace: Workspace, is_gone: Callable[[CaptionEntry], bool]) -> list[CaptionEntry]:
     """Forget the rows of which `is_gone` is true, and return them."""
     stored = entries(workspace)
     gone = [e for e in stored if is_gone(e)]
@@ -233,7 +239,7 @@ def drop(workspace: Workspace, is_gone: Callable[[Entry], bool]) -> list[Entry]:
     return gone
 
 
-def _moved(entry: Entry, video: str) -> Entry:
+def _moved(entry: CaptionEntry, video: str) -> CaptionEntry:
     return replace(entry, annotation=replace(entry.annotation, video=video))
 
 
@@ -262,5 +268,5 @@ def _digest(path: str) -> str:
         return ""
 
 
-def _write(workspace: Workspace, stored: Iterable[Entry]) -> None:
+def _write(workspace: Workspace, stored: Iterable[CaptionEntry]) -> None:
     keep_lines(workspace, (durable.sealed(e.to_json(), indent=None, digits=16) for e in stored))

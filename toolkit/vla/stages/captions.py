@@ -11,7 +11,7 @@ from pathlib import Path
 from vla import durable
 from vla.cache import captions as caption_store
 from vla.cache.build import ExtractReport
-from vla.cache.captions import Entry
+from vla.cache.captions import CaptionEntry
 from vla.cache.matching import match
 from vla.cache.store import FeatureCache
 from vla.corpus import texts_to_cache
@@ -20,7 +20,7 @@ from vla.datasets._open import read_annotations, read_beside
 from vla.datasets.base import Annotation
 from vla.datasets.sidecar import find_sidecars
 from vla.encoders.base import Encoder
-from vla.errors import AnnotationError, MissingError
+from vla.errors import AnnotationError, MissingError, UsageError
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
 from vla.public import Paths
@@ -28,8 +28,10 @@ from vla.workspace import Workspace
 
 
 def caption_paths(files: Paths | None) -> list[Path]:
-    """Each of the files once, in order."""
+    """Each of the files once, in order; raises UsageError for an empty name."""
     listed = [] if files is None else [files] if isinstance(files, str | os.PathLike) else list(files)
+    if not all(os.fspath(path).strip() for path in listed):
+        raise UsageError("a captions file has an empty name: name a file, or leave the option out")
     return list(dict.fromkeys(Path(path).expanduser().absolute() for path in listed))
 
 
@@ -78,10 +80,10 @@ def durations_of(cache: FeatureCache) -> dict[str, float]:
     return {name: r.duration_seconds for name, r in cache.receipts.items() if r.has_features}
 
 
-def forget_lost(place: Workspace, files: Mapping[str, set[str]]) -> list[Entry]:
+def forget_lost(place: Workspace, files: Mapping[str, set[str]]) -> list[CaptionEntry]:
     """Forget the rows of files that lay beside videos and do no more; `files` names those that do, for each video looked at."""
 
-    def is_gone(entry: Entry) -> bool:
+    def is_gone(entry: CaptionEntry) -> bool:
         if not entry.is_beside or entry.video not in files or entry.source in files[entry.video]:
             return False
         path = place.video_path(entry.source)
@@ -197,7 +199,7 @@ def digest_of(annotations: Iterable[Annotation]) -> str:
     return durable.sha256(json.dumps(told, sort_keys=True).encode())
 
 
-def count_unused(stored: Iterable[Entry], have: set[str], omissions: Omissions) -> None:
+def count_unused(stored: Iterable[CaptionEntry], have: set[str], omissions: Omissions) -> None:
     """Count what the workspace has of videos without features, and of videos that were replaced."""
     for video in dict.fromkeys(e.video for e in stored if e.video not in have):
         omissions.add("no-such-video", video)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vla.cache import captions as caption_store
-from vla.cache.captions import Entry
+from vla.cache.captions import CaptionEntry
 from vla.errors import MissingError
 from vla.names import Names
 from vla.progress import ProgressCallback, silent
@@ -49,13 +49,13 @@ class CaptionSource:
 def list_captions(*, workspace: Path | str | None = None) -> list[CaptionSource]:
     """The files that the captions of the workspace are from, by name."""
     place = Workspace.open(workspace)
-    by_source: dict[str, list[Entry]] = {}
+    by_source: dict[str, list[CaptionEntry]] = {}
     for entry in caption_store.entries(place):
         by_source.setdefault(entry.source, []).append(entry)
     return [_summary(place, source, by_source[source]) for source in sorted(by_source)]
 
 
-def captions_of(video: str | Path, *, workspace: Path | str | None = None) -> list[Entry]:
+def captions_of(video: str | Path, *, workspace: Path | str | None = None) -> list[CaptionEntry]:
     """Every row about one video, also stale ones.
 
     Args:
@@ -105,7 +105,7 @@ def remove_captions(
     return dict(Counter(e.source for e in gone))
 
 
-def _summary(place: Workspace, source: str, some: list[Entry]) -> CaptionSource:
+def _summary(place: Workspace, source: str, some: list[CaptionEntry]) -> CaptionSource:
     questions = sum(e.annotation.question is not None for e in some)
     return CaptionSource(
         source,

@@ -150,11 +150,11 @@ def save_state(folder: Path, identity: str, tensors: dict[str, torch.Tensor], re
 
 
 def load_state(
-    folder: Path, identity: str, on_damage: Callable[[str], None] = lambda message: None
+    folder: Path, identity: str, on_unusable: Callable[[str], None] = lambda message: None
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
     """Where the unfinished run of this identity stands; None if there is none, or one of other settings or captions.
 
-    Also None where its state is lost or damaged; then `on_damage` is called with the reason.
+    Where it is of others, and where its state is lost or damaged, `on_unusable` is called with the reason.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -165,13 +165,17 @@ def load_state(
     try:
         found = records.load(_Progress, path, _STATE_LOST, schema=SCHEMA)
         if found.identity != identity:
+            on_unusable(
+                f"the unfinished run {folder.name!r} is of other settings, captions or features, or of another version; "
+                "training starts anew"
+            )
             return None
         return load(durable.read_checked(folder / found.state, found.sha256)), found.record
     except NewerRecordError:
         raise
     except (CacheError, SafetensorError) as error:
         # A damaged state costs the time since the start, never the result.
-        on_damage(f"the unfinished run {folder.name!r} starts anew, because where it stood is lost ({error})")
+        on_unusable(f"the unfinished run {folder.name!r} starts anew, because where it stood is lost ({error})")
         return None
 
 
