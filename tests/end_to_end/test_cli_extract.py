@@ -76,7 +76,7 @@ def test_several_captions_files(folder):
     done = vla("extract", "v", "-c", "one.csv", "-c", "c/two.csv", "--no-sidecars", *TOY, cwd=folder)
     assert (
         done.returncode == 0
-        and "2 captions known" in done.stdout
+        and "2 captions in the workspace" in done.stdout
         and "1 name in the captions without a video" in done.stdout
     )
     for command in ("train", "eval"):

@@ -29,7 +29,7 @@ def test_import_then_extract(folder):
     assert extracted.returncode == 0 and "2 captions in the workspace" in extracted.stdout
     # The same without the detour: another source, so its captions come to the others.
     direct = vla("extract", "clips", "-c", "charades_sta_train.txt", "--format", "charades_sta", cwd=folder)
-    assert direct.returncode == 0 and "4 captions known" in direct.stdout
+    assert direct.returncode == 0 and "4 captions in the workspace" in direct.stdout
     assert json.loads(vla("info", "--json", cwd=folder).stdout)["captions"] == {
         "total": 4,
         "timed": 4,
