@@ -175,3 +175,25 @@ except SystemExit as leaving:
     done = subprocess.run([sys.executable, "-c", source], cwd=folder, capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].startswith("[] "), done.stderr
     assert int(done.stderr.split()[-1].replace("None", "0")) == code, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["ls"], ["ls", "--json"], ["search", "x", "--jsonl"], ["info"], ["models"], ["--help"]]
+)
+def test_a_reader_that_is_gone_before_the_first_line_ends_it_without_a_word(folder, command):
+    """As `vla ls | head` does once `head` has seen enough; here no buffer can have taken the rest."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "vla_cli", *command], cwd=folder, stdout=writer, stderr=subprocess.PIPE, timeout=120, check=False
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert done.returncode == 141 and b"rror" not in done.stderr and b"Broken" not in done.stderr
+
+
+def test_head_shows_the_first_line_and_nothing_is_said(folder):
+    for command in ("ls", "ls --json", "info"):
+        code, shown, said = shell(folder, f"vla {command} | head -n 1; exit ${{PIPESTATUS[0]}}")
+        assert code in (0, 141) and len(shown.splitlines()) == 1 and not said

@@ -10,6 +10,8 @@ import errno
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import warnings
 from contextlib import contextmanager
 from functools import partial
@@ -555,3 +557,32 @@ def test_strays_of_a_kill_are_never_read(tmp_path):
         (home / folder / f"{durable.TEMPORARY}1.json").write_bytes(b"{half")
     cache = FeatureCache.open(home)
     assert cache.video_ids() == ["a.mp4"] and cache.missing_texts(TEXTS) == []
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from vla import durable
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+try:
+    durable.write_bytes(Path(sys.argv[1]), bytes(int(sys.argv[2])))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named: no such limit on Windows")
+@pytest.mark.parametrize(
+    ("size", "said"), [(3000, ""), (3001, "3.0 kB are"), (45_678, "45.7 kB are"), (2_500_000, "2.5 MB are")]
+)
+def test_a_file_larger_than_the_limit_says_how_much_is_needed(tmp_path, size, said):
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path / "shard.h5"), str(size)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert bool(said) == done.stdout.startswith("ResourceError cannot write") and said in done.stdout
+    assert not said or "limit on the size of files allows (ulimit -f)" in done.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ([] if said else ["shard.h5"])
