@@ -45,6 +45,17 @@ def _strict(name, report):
     return report
 
 
+@pytest.fixture(autouse=True)
+def normal_scheduling():
+    """Undo what SVT-AV1 does to the thread that encodes with it, if root runs it: SCHED_FIFO at priority 99.
+
+    With it, a busy loop in the test process, or in any process that it starts later, would stop the rest of the machine.
+    """
+    yield
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_AtOnce(config))

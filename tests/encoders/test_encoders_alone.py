@@ -196,20 +196,3 @@ def test_nothing_that_pictures_need_is_loaded(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize(("small", "large", "wanted"), [(50, None, "fp32"), (2, 0.9, "fp32"), (2, 0.25, "bf16")])
-def test_where_bfloat16_is_emulated_no_large_product_is_tried(small, large, wanted, monkeypatch):
-    """Seconds in bfloat16, where float32 takes one; None: it must not be asked for."""
-
-    def seconds(a, b):
-        taken = small if len(a) == _device._SMALL[0] else large
-        assert taken is not None
-        return taken if a.dtype == torch.bfloat16 else 1.0
-
-    monkeypatch.setattr(_device, "_seconds", seconds)
-    _device._gain.cache_clear()
-    try:
-        assert _device.choose_dtype("auto", torch.device("cpu"))[0] == _device.DTYPES[wanted]
-    finally:
-        _device._gain.cache_clear()

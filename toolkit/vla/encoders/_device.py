@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 
 from vla.errors import EnvironmentUnfitError, UsageError
-from vla.threads import one_thread
 
 T = TypeVar("T")
 
-# Below this the lower precision is not worth it.
-_WORTHWHILE = 1.5
-_SMALL, _LARGE = (32, 256, 256), (512, 768, 3072)
-"""Of products; the large one is as in a small encoder, a few tens of milliseconds."""
-_EMULATED = 8.0
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -51,40 +43,11 @@ def choose_dtype(dtype: str, device: torch.device) -> tuple[torch.dtype, str]:
         return torch.float16, "the GPU has none for bfloat16"
     if device.type != "cpu":
         return torch.float32, "the safe choice on this device"
-    # A processor may know bfloat16 and still be slower in it: measured, not asked. Where it only emulates it, that is up to a
-    # hundred times slower, and the large product would take half a minute: a small one tells.
-    if _gain(*_SMALL) < 1 / _EMULATED:
-        return torch.float32, "bfloat16 is only emulated here"
-    gain = _gain(*_LARGE)
-    if gain >= _WORTHWHILE:
-        return torch.bfloat16, f"{gain:.1f} times as fast as float32 here"
-    return torch.float32, f"bfloat16 is {gain:.1f} times as fast here"
-
-
-@functools.cache
-def _gain(rows: int, inner: int, columns: int) -> float:
-    """How many times as fast bfloat16 is as float32 in a product `(rows, inner)` by `(inner, columns)`, at best of four.
-
-    The processor's time of one thread counts, and not the clock's: what else the machine does must not choose, or features of one
-    workspace would be now in this precision and now in that.
-    """
-    dtypes = torch.float32, torch.bfloat16
-    pairs = [(torch.ones(rows, inner, dtype=dtype), torch.ones(inner, columns, dtype=dtype)) for dtype in dtypes]
-    with one_thread():
-        taken = [[_seconds(a, b) for a, b in pairs] for _ in range(4)]
-    full, half = (min(some) for some in zip(*taken, strict=True))
-    return full / half
-
-
-def _seconds(a: torch.Tensor, b: torch.Tensor) -> float:
-    began = _clock()
-    a @ b
-    return max(1e-9, _clock() - began)
-
-
-_TICK = 1e-4
-# Windows counts a thread's time in ticks of 16 ms: a product would take none.
-_clock = time.thread_time if time.get_clock_info("thread_time").resolution < _TICK else time.perf_counter
+    # By the kind of processor, never by a measurement: the load of the machine must not decide the bits of cached features.
+    for instructions, is_supported in (("AMX", "_is_amx_tile_supported"), ("AVX512-BF16", "_is_avx512_bf16_supported")):
+        if hasattr(torch.cpu, is_supported) and getattr(torch.cpu, is_supported)():
+            return torch.bfloat16, f"the CPU has {instructions}"
+    return torch.float32, "the CPU has no instructions for bfloat16"
 
 
 def computes_bfloat16(device: torch.device) -> bool:
