@@ -232,8 +232,8 @@ def clip(tmp_path) -> ClipMaker:
 @pytest.fixture
 def toy_workspace(tmp_path):
     """A workspace with three clips of 2, 3 and 4 seconds in `videos/`, extracted with the toy encoder."""
-    from vla import api
-    from vla.workspace import Workspace
+    import vla
+    from vla.storage.workspace import Workspace
 
     make = ClipMaker(tmp_path / "videos")
     for seconds in (2, 3, 4):
@@ -245,11 +245,11 @@ def toy_workspace(tmp_path):
         "videos/v3.mp4,a dog runs over the grass,0.5,2\n"
         "videos/v4.mp4,someone pours green tea,1,3\n"
     )
-    api.extract(
+    vla.extract(
         [tmp_path / "videos"],
         captions=tmp_path / "captions.csv",
         workspace=tmp_path,
-        choice=api.EncoderChoice(encoder="toy"),
+        choice=vla.EncoderChoice(encoder="toy"),
         workers=1,
     )
     return Workspace.open(tmp_path)

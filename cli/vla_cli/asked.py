@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from vla.search.asked import Weighted
-    from vla.search.lasting import Lasting
-    from vla.search.limits import Limits
+    from vla.retrieval.duration_prior import Lasting
+    from vla.retrieval.filters import Limits
+    from vla.retrieval.query import Weighted
 
 
 def weighted(texts: list[str] | None, usual: float, option: str) -> tuple[Weighted, ...]:
@@ -32,7 +32,7 @@ def weighted(texts: list[str] | None, usual: float, option: str) -> tuple[Weight
 def lines(path: Path) -> list[str]:
     """The queries in a file, one a line; blank lines are none."""
     from vla.errors import UsageError
-    from vla.inputs import read_regular
+    from vla.storage.regular_files import read_regular
 
     try:
         data = (
@@ -52,7 +52,7 @@ def limits(
     before: str | None, where: list[str] | None,
 ) -> Limits:  # fmt: skip
     """Which videos to look at; what is not given limits nothing."""
-    from vla.search.limits import Condition, Limits
+    from vla.retrieval.filters import Condition, Limits
 
     given = {
         "least_seconds": None if longer is None else seconds(longer, "--longer"),
@@ -82,7 +82,7 @@ def seconds(text: str, option: str) -> float:
 
 def length(text: str, option: str) -> Lasting:
     """Seconds at least and at most of `2-10`, `30s-2m`, `5-`, `-10` or `any`."""
-    from vla.search.lasting import ANY
+    from vla.retrieval.duration_prior import ANY
 
     if text.strip().lower() == "any":
         return ANY

@@ -43,7 +43,7 @@ class Command(TyperCommand):
             if ctx.params["workspace"] is None:
                 ctx.params["workspace"] = (ctx.obj or {}).get("workspace")
             if self.needs_workspace and not (ctx.params.get("paths") or ctx.params.get("list_formats")):
-                from vla.workspace import Workspace
+                from vla.storage.workspace import Workspace
 
                 Workspace.open(ctx.params["workspace"])
         return super().invoke(ctx)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vla_cli.render import clock, err, print_left_out, print_table, say
 
 if TYPE_CHECKING:
-    from vla.search.hits import Hit, Hits
+    from vla.retrieval.hits import Hit, Hits
 
 
 def say_left_out(hits: Hits) -> None:

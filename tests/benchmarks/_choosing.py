@@ -9,12 +9,12 @@ from types import ModuleType
 
 import numpy as np
 
-from vla.search import localise, moments
+from vla.retrieval import moments, similarity_curve
 
 NUMBERS: list[tuple[ModuleType, str, tuple[float, ...]]] = [
-    (localise, "_LEVEL", (0.4, 0.5, 0.6, 0.7)),
-    (localise, "_SMOOTH", (0.25, 0.5, 1.0)),
-    (localise, "_LENGTH", (0.0, 0.25, 0.5, 0.75)),
+    (similarity_curve, "_LEVEL", (0.4, 0.5, 0.6, 0.7)),
+    (similarity_curve, "_SMOOTH", (0.25, 0.5, 1.0)),
+    (similarity_curve, "_LENGTH", (0.0, 0.25, 0.5, 0.75)),
     (moments, "_CONTRAST", (0.02, 0.05, 0.07, 0.1, 0.2, 0.5)),
 ]
 Point = tuple[float, ...]

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from vla import api
+import vla
+from vla.batches.corpus import Corpus, load_corpus
 from vla.cache.store import current_cache
-from vla.corpus import Corpus, load_corpus
 from vla.datasets._open import read_annotations
-from vla.evaluate.corpus_moments import places, suppressed
-from vla.evaluate.detection import average_precisions
-from vla.evaluate.retrieval import ranks
+from vla.metrics.average_precision import average_precisions
+from vla.metrics.corpus_moments import places, suppressed
+from vla.metrics.retrieval import ranks
 from vla.model import AlignmentModel, Segments, segments_of
 from vla.spans import nms
-from vla.workspace import Workspace
+from vla.storage.workspace import Workspace
 
 NAMES = ("video R@1", "video MRR", "VCMR R@1, IoU .5", "VCMR R@10, IoU .5", "moment mAP")
 
@@ -60,11 +60,11 @@ def make(tool: Path, folder: Path, classes: str, videos: int, scenes: tuple[int,
 def bring_in(folders: list[Path], workspace: Path) -> None:
     """Features and both ways of naming every class, by the public path."""
     texts = folders[0] / "text.npz"
-    api.import_features(
+    vla.import_features(
         [f / "seconds" for f in folders], model="clip-vit-b32", clip_length=1.0, texts=texts, texts_key="prompts",
         vectors_key="feats", workspace=workspace,
     )  # fmt: skip
-    api.import_features(
+    vla.import_features(
         texts=texts, texts_key="paraphrases", vectors_key="paraphrase_feats", workspace=workspace
     )  # fmt: skip
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from shared_data import SHARED
-from vla.corpus import Corpus, Query
+from support.shared_data import SHARED
+from vla.batches.corpus import Corpus, Query
 from vla.features import FrameFeatures
 
 HERTZ = 2

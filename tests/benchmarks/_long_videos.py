@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vla.corpus import Corpus, Query
+from vla.batches.corpus import Corpus, Query
 from vla.features import FrameFeatures
 
 

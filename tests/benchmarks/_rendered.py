@@ -12,16 +12,17 @@ import numpy as np
 from _long_videos import end_to_end
 from ablation import plan, prepare
 
-from vla import api, durable
-from vla.cache import captions as caption_store
+import vla
+from vla.batches.corpus import Corpus, Query, load_corpus
 from vla.cache.store import current_cache
-from vla.corpus import Corpus, Query, load_corpus
-from vla.demo import _gist
+from vla.captions import store as caption_store
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, frozen
-from vla.search.lasting import Lasting, lasting_of
-from vla.train.checkpoint import load_model
-from vla.workspace import Workspace
+from vla.retrieval.duration_prior import Lasting, lasting_of
+from vla.storage import atomic
+from vla.storage.workspace import Workspace
+from vla.training.checkpoint import load_model
+from vla.workflows.demo import _gist
 from vla.world.language import tells_looks
 
 MANY = 16
@@ -111,7 +112,7 @@ def rendered(folder: Path, run: str, train: int, test: int, models: Sequence[str
     known = _happenings(folder, train, test)
     if "trained" in models and not (place.runs / run / "run.json").is_file():
         settings = {"heads": "moments", "epochs": 20}
-        api.train(captions=folder / "captions-train.jsonl", workspace=folder, name=run, settings=settings)
+        vla.train(captions=folder / "captions-train.jsonl", workspace=folder, name=run, settings=settings)
     cache = current_cache(place.caches)
     corpus = load_corpus(cache, [a for a in caption_store.load(place) if a.question is None])
     clips = [known[v.video_id] for v in corpus.videos]
@@ -150,6 +151,6 @@ def _happenings(folder: Path, train: int, test: int) -> dict[str, dict]:
             }
             for c in clips
         }
-        durable.write_bytes(file, json.dumps(found).encode())
+        atomic.write_bytes(file, json.dumps(found).encode())
     known: dict[str, dict] = json.loads(file.read_text())
     return known

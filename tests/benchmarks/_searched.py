@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from _collages import make
 
-from shared_data import SHARED
+from support.shared_data import SHARED
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, ModelConfig
-from vla.search.lasting import Lasting
+from vla.retrieval.duration_prior import Lasting
 
 Truth = list[tuple[int, float, float]]
 

@@ -18,25 +18,25 @@ from pathlib import Path
 
 import numpy as np
 
-from vla import api
-from vla.cache.matching import match
+import vla
+from vla.batches.corpus import Corpus, Query, load_corpus
 from vla.cache.store import FeatureCache, current_cache
-from vla.corpus import Corpus, Query, load_corpus
+from vla.captions.matching import match
 from vla.datasets.base import Annotation
-from vla.evaluate.located import located
-from vla.evaluate.reranking import RERANKED, reranks
-from vla.evaluate.retrieval import recall
-from vla.evaluate.searching import searches
-from vla.evaluate.seen import Seen
+from vla.evaluation.moment_scores import located
+from vla.evaluation.predictions import Seen
+from vla.evaluation.reranking import RERANKED, reranks
+from vla.evaluation.retrieval_protocol import searches
+from vla.metrics.retrieval import recall
 from vla.model import AlignmentModel, frozen
 from vla.spans import nms
-from vla.stages.captions import read_captions
-from vla.stages.encoder import encoder_of
-from vla.train.checkpoint import load_model
-from vla.train.config import TrainConfig
-from vla.train.loop import train
-from vla.train.split import split_rows
-from vla.workspace import Workspace
+from vla.storage.workspace import Workspace
+from vla.training.checkpoint import load_model
+from vla.training.config import TrainConfig
+from vla.training.loop import train
+from vla.training.split import split_rows
+from vla.workflows.caption_import import read_captions
+from vla.workflows.encoder_choice import encoder_of
 from vla.world.clips import Clip, plan_clips, write_captions, write_clips
 
 FILES = {"train": ("train", "val"), "test": ("test",), "novel": ("novel",)}
@@ -129,7 +129,7 @@ def prepare(folder: Path, clips: list[Clip]) -> None:
     for name, splits in files.items():
         paths = [folder / "clips" / c.name for c in clips if c.split in splits]
         captions = folder / f"captions-{name}.jsonl"
-        report = api.extract(paths, captions=captions, workspace=folder, choice=api.EncoderChoice(model="demo"))
+        report = vla.extract(paths, captions=captions, workspace=folder, choice=vla.EncoderChoice(model="demo"))
     print(f"extracted in {time.monotonic() - began:.0f} s, {report.captions} captions\n", flush=True)
 
 

@@ -26,18 +26,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _collages import make
 
-from shared_data import SHARED
+from support.shared_data import SHARED
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
 from vla.features import FeatureSpec, FrameFeatures, TextFeatures
+from vla.indexing.sync import build_index
 from vla.model import frozen
-from vla.search.asked import Query, sought
-from vla.search.build import build_index
-from vla.search.hits import Hits
-from vla.search.query import Searcher
+from vla.retrieval.hits import Hits
+from vla.retrieval.query import Query, sought
+from vla.retrieval.searcher import Searcher
 from vla.spans import iou
-from vla.stages.texts import GivenTexts
-from vla.workspace import Workspace
+from vla.storage.workspace import Workspace
+from vla.workflows.text_features import GivenTexts
 
 WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)
 

@@ -171,7 +171,7 @@ def measure(kind: str, paths: list[Path], folder: Path, model_folder: Path, fps:
     from vla.decoders import DEFAULT, registry
     from vla.encoders.open_clip import Encoder
     from vla.sampling import every
-    from vla.workspace import Workspace
+    from vla.storage.workspace import Workspace
 
     cores = len(os.sched_getaffinity(0))
     encoder = Encoder(f"local-dir:{model_folder}")

@@ -30,18 +30,18 @@ from unittest import mock
 
 import numpy as np
 import torch
+import train as training_benchmark
 from extract import make_video, measure, save_model
 
-import train as training_benchmark
 import vla
-from vla.corpus import Corpus
+from vla.batches.corpus import Corpus
 from vla.encoders.open_clip import Encoder
 from vla.model import AlignmentModel, ModelConfig
-from vla.train.config import TrainConfig
-from vla.train.draw import Draws
-from vla.train.objective import Objective
-from vla.train.ranks import Ranks
-from vla.train.step import Step
+from vla.training.config import TrainConfig
+from vla.training.distributed import Ranks
+from vla.training.objective import Objective
+from vla.training.sampler import Draws
+from vla.training.step import Step
 
 LEAST_COSINE = 0.9999
 TEXTS = [

@@ -14,9 +14,9 @@ the other, with a projector and a head of 20 epochs (`moment_heads.py` makes suc
 
 Every method has the same curves, of a query's cosines with the video's frames, and returns up to ten spans that overlap by an
 IoU of at most 0.3. *Windows*: of 2 to 128 s, by the cosine of their mean frame. *Changes*: what lies between changes, and unions
-of that, as an index has them (`vla.search.boundaries`). *Both*: as an index has them. *Watershed*: the stretches above each of
+of that, as an index has them (`vla.indexing.kts`). *Both*: as an index has them. *Watershed*: the stretches above each of
 ten quantiles of the curve, by their mean (Diwan et al. 2023). *Static contrast*: the same stretches, by their mean less that of
-the rest (TFVTG, Zheng et al., ECCV 2024). *Contrast*: windows and changes by `vla.search.localise.Curve`. *Cosine and
+the rest (TFVTG, Zheng et al., ECCV 2024). *Contrast*: windows and changes by `vla.retrieval.similarity_curve.Curve`. *Cosine and
 contrast*: by both, as `vla search` has it.
 """
 
@@ -38,22 +38,22 @@ from _lengths import LENGTHS, of_all_lengths
 from _long_videos import joined, timed
 from ablation import plan, prepare
 
-from shared_data import SHARED
-from vla import api
-from vla.cache import captions as caption_store
+import vla
+from support.shared_data import SHARED
+from vla.batches.corpus import Corpus, cut_of, load_corpus
 from vla.cache.store import current_cache
-from vla.corpus import Corpus, cut_of, load_corpus
+from vla.captions import store as caption_store
 from vla.datasets._open import read_annotations
-from vla.evaluate.heads import answer
-from vla.evaluate.located import located
+from vla.evaluation.head_answers import answer
+from vla.evaluation.moment_scores import located
 from vla.features import FrameFeatures
+from vla.indexing.segments import Cutter, cut_at_changes, windows_and_changes
 from vla.model import AlignmentModel, frozen, segments_of
-from vla.search import localise, moments
-from vla.search.cuts import Cutter, cut_at_changes, windows_and_changes
-from vla.search.localise import smooth
+from vla.retrieval import moments, similarity_curve
+from vla.retrieval.similarity_curve import smooth
 from vla.spans import iou, nms
-from vla.train.checkpoint import load_model
-from vla.workspace import Workspace
+from vla.storage.workspace import Workspace
+from vla.training.checkpoint import load_model
 
 FIGURES = ("R1@0.5", "R1@0.7", "R5@0.5", "mIoU", "mAP")
 QUANTILES = np.linspace(0.5, 0.95, 10)
@@ -103,7 +103,7 @@ def by_cosine_and_contrast(kind: str) -> Method:
 
 def by_contrast_of_rows(curve: Curve) -> np.ndarray:
     spans = curve.rows["both"][0]
-    return best(spans, localise.Curve(curve.values, curve.times, curve.duration).contrast(spans))
+    return best(spans, similarity_curve.Curve(curve.values, curve.times, curve.duration).contrast(spans))
 
 
 CUTS: dict[str, Cutter] = {"windows": cut_of, "changes": cut_at_changes, "both": windows_and_changes}
@@ -250,7 +250,7 @@ def collage_corpora(folder: Path, classes: str) -> Iterator[tuple[tuple[int, int
         out = make(tool, folder, classes, 200, scenes, seed)
         place = folder / f"workspace-{classes}-{seed}"
         texts = {"texts": out / "text.npz", "texts_key": "paraphrases", "vectors_key": "paraphrase_feats"}
-        api.import_features([out / "seconds"], model="clip-vit-b32", clip_length=1.0, workspace=place, **texts)
+        vla.import_features([out / "seconds"], model="clip-vit-b32", clip_length=1.0, workspace=place, **texts)
         cache = current_cache(Workspace(place).caches)
         told = read_annotations(out / "annotations.jsonl", None, caption_column="paraphrase")
         yield scenes, load_corpus(cache, told)
@@ -261,7 +261,7 @@ def world(folder: Path, run: str, split: str) -> None:
     if not (folder / "captions-train.jsonl").exists():
         prepare(folder, plan(1200, 400))
     settings = {"heads": "moments", "epochs": 20}
-    api.train(captions=folder / "captions-train.jsonl", workspace=folder, settings=settings, name=run)
+    vla.train(captions=folder / "captions-train.jsonl", workspace=folder, settings=settings, name=run)
     told = [a for a in caption_store.load(place) if a.split == split and a.question is None]
     corpus = load_corpus(current_cache(place.caches), told)
     searched, head = load_model(place.runs / run)[0], load_model(place.runs / run)[0]

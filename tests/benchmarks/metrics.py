@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from vla.evaluate.corpus_moments import corpus_metrics
-from vla.evaluate.qvhighlights import qvhighlights_metrics
-from vla.evaluate.retrieval import partially_relevant, text_to_video, video_to_captions, video_to_text
+from vla.metrics.corpus_moments import corpus_metrics
+from vla.metrics.qvhighlights import qvhighlights_metrics
+from vla.metrics.retrieval import partially_relevant, text_to_video, video_to_captions, video_to_text
 
 
 def peak():

@@ -16,17 +16,17 @@ import numpy as np
 from _long_videos import joined, timed
 from ablation import plan, prepare, windows
 
-from vla import api
-from vla.cache import captions as caption_store
+import vla
+from vla.batches.corpus import Corpus, load_corpus
 from vla.cache.store import current_cache
-from vla.corpus import Corpus, load_corpus
-from vla.evaluate.heads import answer
-from vla.evaluate.located import located
-from vla.evaluate.seen import Seen
-from vla.evaluate.trivial_moments import fit_constant_window, whole_video
+from vla.captions import store as caption_store
+from vla.evaluation.head_answers import answer
+from vla.evaluation.moment_scores import located
+from vla.evaluation.predictions import Seen
+from vla.metrics.moment_baselines import fit_constant_window, whole_video
 from vla.model import AlignmentModel, ModelConfig, frozen
-from vla.train.checkpoint import load_model
-from vla.workspace import Workspace
+from vla.storage.workspace import Workspace
+from vla.training.checkpoint import load_model
 
 FIGURES = ("R1@0.5", "R1@0.7", "R5@0.5", "mIoU", "mAP")
 SCALE = 20.0
@@ -109,7 +109,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             name, settings = f"{head}-{seed}", {"heads": head, "seed": seed, "epochs": arguments.epochs}
             settings["segment_weight"] = arguments.segment_weight
-            api.train(captions=folder / "captions-train.jsonl", workspace=folder, settings=settings, name=name)
+            vla.train(captions=folder / "captions-train.jsonl", workspace=folder, settings=settings, name=name)
             runs.setdefault(head, []).append(load_model(place.runs / name)[0])
     told = corpora[arguments.split]
     long = joined(told, arguments.joined, 0)

@@ -22,20 +22,20 @@ from pathlib import Path
 import numpy as np
 from ablation import plan, prepare
 
-from vla import api
+import vla
+from vla.batches.corpus import Corpus, load_corpus
 from vla.cache.store import current_cache
-from vla.corpus import Corpus, load_corpus
 from vla.datasets._open import read_annotations
 from vla.datasets.base import Annotation
-from vla.evaluate.answers import COUNTS, known
-from vla.evaluate.bootstrap import difference, estimate
-from vla.evaluate.heads import Answered, answer, by_category, floor, measure, right
+from vla.evaluation.head_answers import Answered, answer, by_category, floor, measure, right
+from vla.metrics.bootstrap import difference, estimate
+from vla.metrics.question_answering import COUNTS, known
 from vla.model import AlignmentModel
-from vla.stages.encoder import encoder_of
-from vla.stages.training import texts_to_cache
-from vla.train.checkpoint import load_model
-from vla.train.config import LEVELS
-from vla.workspace import Workspace
+from vla.storage.workspace import Workspace
+from vla.training.checkpoint import load_model
+from vla.training.config import LEVELS
+from vla.workflows.encoder_choice import encoder_of
+from vla.workflows.train import texts_to_cache
 from vla.world.clips import Clip, write_questions
 
 HEADS = "choice_qa,open_qa,counting"
@@ -141,7 +141,7 @@ def main() -> None:
             settings["segment_weight"] = arguments.segment_weight
             began, run_name = time.monotonic(), f"questions-{name}-{seed}"
             captions = folder / f"questions-{'alone' if name == 'none' else 'joint'}.jsonl"
-            run = api.train(captions=captions, workspace=folder, settings=settings, name=run_name)
+            run = vla.train(captions=captions, workspace=folder, settings=settings, name=run_name)
             print(f"{name} {seed}: {run.record['epochs']} epochs, {time.monotonic() - began:.0f} s", flush=True)
             models.append(load_model(place.runs / run_name)[0])
         answers = [answer(model, corpora["test"]) for model in models]

@@ -29,17 +29,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import vla
 from benchmarks._collages import NAMES, bring_in, make, measure, paraphrased
-from shared_data import SHARED
-from vla import api
+from support.shared_data import SHARED
+from vla.batches.corpus import load_corpus
 from vla.cache.store import current_cache
-from vla.corpus import load_corpus
 from vla.datasets._open import read_annotations
-from vla.evaluate.bootstrap import difference
-from vla.evaluate.run import evaluate
+from vla.evaluation.validation import evaluate
+from vla.metrics.bootstrap import difference
 from vla.model import AlignmentModel, frozen
-from vla.train.checkpoint import Run, load_model
-from vla.workspace import Workspace
+from vla.storage.workspace import Workspace
+from vla.training.checkpoint import Run, load_model
 
 TOOL = SHARED.parent / "tools" / "make_collage.py"
 MSRVTT = SHARED / "features" / "msrvtt_video0_999_vgg16_ae128.npz"
@@ -110,7 +110,7 @@ def msrvtt(folder: Path, seeds: int, settings: dict[str, Any], texts: Path | Non
     vectors = word_sums(captions, known, width) if texts is None else along_axes(captions, known, width, texts)
     np.savez(folder / "captions.npz", texts=np.array(captions), vectors=vectors)
     # When its frames are shown is not said anywhere: 50 of each video, evenly.
-    api.import_features(
+    vla.import_features(
         [folder / "vgg"], model="vgg16-ae128", clip_length=0.4, texts=folder / "captions.npz", workspace=workspace
     )
     for part, rows in (("rest", rest), ("test", held_out)):
@@ -154,7 +154,7 @@ def along_axes(captions: list[str], known: list[str], width: int, file: Path) ->
 
 def trained(workspace: Path, captions: Path, settings: dict[str, Any], name: str) -> AlignmentModel:
     began = time.monotonic()
-    run: Run = api.train(captions=captions, workspace=workspace, settings=settings, name=name)
+    run: Run = vla.train(captions=captions, workspace=workspace, settings=settings, name=name)
     record = run.record
     print(
         f"{name}: {record['epochs']} epochs, centring {record['centring']:g}, alpha {record['alpha']:g}, "

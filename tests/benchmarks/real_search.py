@@ -30,12 +30,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from extract import save_model
 
-from shared_data import SHARED
-from vla import api
+import vla
+from support.shared_data import SHARED
 from vla.decoders.pyav import Decoder
-from vla.evaluate.floors import retrieval_chance
+from vla.metrics.baselines import retrieval_chance
+from vla.retrieval.hits import Hit, Hits
 from vla.sampling import every
-from vla.search.hits import Hit, Hits
 from vla.spans import iou
 
 RECALLS = (1, 5, 10)
@@ -55,10 +55,10 @@ def prepared(folder: Path, model: str) -> Path:
         if not weights.is_dir():
             save_model(model, weights)
         model = f"local-dir:{weights}"
-    report = api.extract([SHARED / "videos"], workspace=folder, choice=api.EncoderChoice(model=model))
+    report = vla.extract([SHARED / "videos"], workspace=folder, choice=vla.EncoderChoice(model=model))
     for receipt in report.problems:
         print(f"{receipt.video_id}: {receipt.status}, {receipt.reason}")
-    api.index(workspace=folder)
+    vla.index(workspace=folder)
     return path
 
 
@@ -67,7 +67,7 @@ def read(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def asked(opened: api.OpenWorkspace, annotations: Path, groups: dict[str, str], judged: set[str]) -> dict[str, float]:
+def asked(opened: vla.OpenWorkspace, annotations: Path, groups: dict[str, str], judged: set[str]) -> dict[str, float]:
     """What a user's search finds, in percent; a file counts as itself, and with `any variant` as all of its content."""
     found: dict[str, list[float]] = defaultdict(list)
     for line in annotations.read_text().splitlines():
@@ -104,12 +104,12 @@ def name(video_id: str) -> str:
     return Path(video_id).name
 
 
-def texts(folder: Path, opened: api.OpenWorkspace, annotations: Path) -> None:
+def texts(folder: Path, opened: vla.OpenWorkspace, annotations: Path) -> None:
     rows = read("videos.csv")
     groups = {row["video"]: row["group"] for row in rows}
     judged = {row["video"] for row in rows if row["retrieval"] == "1"}
     ours = asked(opened, annotations, groups, judged)
-    evaluated = api.evaluate(captions=annotations, run="none", workspace=folder)
+    evaluated = vla.evaluate(captions=annotations, run="none", workspace=folder)
     figures = {(f.task, f.measure): f for f in evaluated.figures}
     sizes = [sum(groups[name(v)] == groups[own] for v in opened.searcher.index.videos) for own in sorted(judged)]
     chance = retrieval_chance(len(opened.searcher.index.videos), sizes, RECALLS)
@@ -139,7 +139,7 @@ def texts(folder: Path, opened: api.OpenWorkspace, annotations: Path) -> None:
               f"{figures['moment in its video', measure].value:.1f} |")  # fmt: skip
 
 
-def likeness(opened: api.OpenWorkspace) -> None:
+def likeness(opened: vla.OpenWorkspace) -> None:
     rows = read("videos.csv")
     groups = {row["video"]: row["group"] for row in rows}
     ids = {name(v): v for v in opened.searcher.index.videos}
@@ -207,7 +207,7 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         annotations = prepared(folder, arguments.model)
-        opened = api.open_workspace(folder)
+        opened = vla.open_workspace(folder)
         texts(folder, opened, annotations)
         likeness(opened)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from vla.cache.files import find_videos
+from vla.cache.discovery import find_videos
 from vla.decoders.pyav import Decoder
 from vla.errors import DecodeError
 from vla.sampling import Sampling, every

@@ -26,22 +26,22 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _searched import Searched, collages
 
+from vla.batches.corpus import cut_of
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
-from vla.corpus import cut_of
-from vla.evaluate.corpus_moments import places
-from vla.evaluate.retrieval import PARTIAL_RECALLS, ranks
 from vla.features import FeatureSpec, TextFeatures
+from vla.indexing.segments import Cutter, cut_at_changes, windows_and_changes
+from vla.indexing.sync import build_index
+from vla.metrics.corpus_moments import places
+from vla.metrics.retrieval import PARTIAL_RECALLS, ranks
 from vla.model import AlignmentModel, segments_of
-from vla.search.background import Background, measured
-from vla.search.build import build_index
-from vla.search.cuts import Cutter, cut_at_changes, windows_and_changes
-from vla.search.lasting import Lasting
-from vla.search.moments import Segments
-from vla.search.query import Searcher
+from vla.retrieval.duration_prior import Lasting
+from vla.retrieval.hubness import Background, measured
+from vla.retrieval.moments import Segments
+from vla.retrieval.searcher import Searcher
 from vla.spans import nms
-from vla.stages.texts import GivenTexts
-from vla.workspace import Workspace
+from vla.storage.workspace import Workspace
+from vla.workflows.text_features import GivenTexts
 
 RATES = (0.05, 0.1, 0.2)
 MEANS, SEGMENTS, LOCALISED, HEAD = "means of videos", "segments by cosine", "segments by cosine and contrast", "by head"

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.cache import captions as caption_store
-from vla.workspace import Workspace
+from vla.captions import store as caption_store
+from vla.storage.workspace import Workspace
 
 PARTS = """
 import json, sys, time
@@ -37,13 +37,13 @@ import torch
 done("import torch")
 import vla_cli.main
 done("import of the command")
-from vla import api
-from vla.stages import searching
+import vla
+from vla.workflows import search
 done("import of the search")
 from vla.cache.store import FeatureCache
 from vla.model import frozen
-from vla.search.store import open_index
-opened = api.open_workspace(sys.argv[1])
+from vla.indexing.store import open_index
+opened = vla.open_workspace(sys.argv[1])
 place = opened.workspace
 held = open_index(place.index)
 cache = FeatureCache.open(place.caches / held.spec.fingerprint)
@@ -120,9 +120,9 @@ def parts(folder: Path, query: str, repeats: int) -> None:
 
 
 def resident(folder: Path, queries: list[str]) -> None:
-    from vla import api
+    import vla
 
-    opened = api.open_workspace(folder)
+    opened = vla.open_workspace(folder)
     for name in ("first", "again"):
         taken = []
         for query in queries:

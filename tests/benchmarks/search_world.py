@@ -48,16 +48,16 @@ from search_quality import (
 )  # fmt: skip
 
 from vla.cache.store import current_cache
-from vla.evaluate.bootstrap import interval
-from vla.evaluate.corpus_moments import places
-from vla.evaluate.retrieval import PARTIAL_RECALLS, ranks
+from vla.metrics.bootstrap import interval
+from vla.metrics.corpus_moments import places
+from vla.metrics.retrieval import PARTIAL_RECALLS, ranks
 from vla.model import AlignmentModel
-from vla.search import moments, ranking
-from vla.search.background import Background
-from vla.search.bank import MOST, everyday
-from vla.search.query import Searcher
-from vla.stages.encoder import encoder_of
-from vla.workspace import Workspace
+from vla.retrieval import moments, ranking
+from vla.retrieval.hubness import Background
+from vla.retrieval.query_bank import MOST, everyday
+from vla.retrieval.searcher import Searcher
+from vla.storage.workspace import Workspace
+from vla.workflows.encoder_choice import encoder_of
 
 DRAWS = 6
 Find = Callable[[str], np.ndarray]

@@ -29,14 +29,14 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from vla.corpus import Corpus, Query
+from vla.batches.corpus import Corpus, Query
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, ModelConfig
-from vla.train.config import TrainConfig
-from vla.train.draw import Draws
-from vla.train.objective import Objective
-from vla.train.ranks import Ranks
-from vla.train.step import Step
+from vla.training.config import TrainConfig
+from vla.training.distributed import Ranks
+from vla.training.objective import Objective
+from vla.training.sampler import Draws
+from vla.training.step import Step
 
 DIM, LONGEST, FPS = 512, 64, 2
 CLOCK = time.perf_counter
@@ -143,7 +143,7 @@ def common_loop(loader: DataLoader, width: int, device: str = "cpu") -> Iterator
 
 
 def our_loop(corpus: Corpus, draws: Draws, step: Step, batch: int) -> Iterator[None]:
-    """One step after the other, as `vla.train.loop` takes them."""
+    """One step after the other, as `vla.training.loop` takes them."""
     number = 0
     while True:
         order = np.random.default_rng(number).permutation(len(corpus.videos))

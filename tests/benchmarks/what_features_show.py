@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.cache import captions as caption_store
+from vla.batches.corpus import Corpus, load_corpus
 from vla.cache.store import current_cache
-from vla.corpus import Corpus, load_corpus
+from vla.captions import store as caption_store
 from vla.spans import frames_in
-from vla.workspace import Workspace
+from vla.storage.workspace import Workspace
 from vla.world.clips import Clip
 from vla.world.scene import COLORS, STEP, Scene, states_at
 

@@ -243,7 +243,7 @@ def records():
     import json
 
     from vla.cache.receipts import Receipt
-    from vla.durable import read_json
+    from vla.storage.atomic import read_json
 
     receipt = Receipt(
         "a/b.mp4", "ok", "", 123, 456, "c0ffee", frames=20, duration_seconds=9.5, coverage=1.0, codec="h264"

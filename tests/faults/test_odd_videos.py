@@ -9,19 +9,19 @@ import av
 import numpy as np
 import pytest
 
-from vla import api
+import vla
 from vla.cache.store import current_cache
 from vla.decoders import registry
 from vla.encoders.toy import Encoder
 from vla.errors import ResourceError
 from vla.sampling import every
-from vla.workspace import Workspace
+from vla.storage.workspace import Workspace
 
-TOY = api.EncoderChoice(encoder="toy", sampling="fps=5")
+TOY = vla.EncoderChoice(encoder="toy", sampling="fps=5")
 
 
 def extract(root, *paths, **options):
-    report = api.extract([*paths] or [root], workspace=root, choice=TOY, workers=1, **options)
+    report = vla.extract([*paths] or [root], workspace=root, choice=TOY, workers=1, **options)
     return {os.path.basename(r.video_id): r for r in report.receipts}
 
 
@@ -126,8 +126,8 @@ def test_one_frame_and_the_shortest_of_moments(tmp_path, clip):
     clip("many/one.mp4", frames=1, fps=5)
     found = extract(tmp_path, tmp_path / "many")["one.mp4"]
     assert (found.status, found.frames, found.duration_seconds) == ("ok", 1, pytest.approx(0.2))
-    api.index(workspace=tmp_path)
-    hits = api.open_workspace(tmp_path).search("anything", k=3)
+    vla.index(workspace=tmp_path)
+    hits = vla.open_workspace(tmp_path).search("anything", k=3)
     assert [(h.start, h.end) for h in hits] == [(0.0, pytest.approx(0.2))]
 
 
@@ -157,7 +157,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_acknowledged(tmp_path, clip, 
 def test_a_file_that_vanishes_after_it_was_listed(tmp_path, clip, monkeypatch):
     path = clip("many/a.mp4", frames=10, fps=5)
     clip("many/b.mp4", frames=10, fps=5)
-    import vla.stages.extraction as stage
+    import vla.workflows.extract as stage
 
     real = stage.make_plan
 
@@ -243,7 +243,7 @@ def test_a_hole_is_said_and_counted(tmp_path, clip):
     content[middle] = bytes(middle.stop - middle.start)
     path.write_bytes(content)
     clip("many/b.mkv", frames=20)
-    report = api.extract([tmp_path / "many"], workspace=tmp_path, choice=TOY, workers=1)
+    report = vla.extract([tmp_path / "many"], workspace=tmp_path, choice=TOY, workers=1)
     a, b = report.receipts
     assert (
         a.status == "partial" and "1 gap, " in a.reason and " s without frames" in a.reason and 0.5 < a.coverage < 0.9
@@ -271,16 +271,16 @@ def test_features_that_are_no_numbers_are_refused(tmp_path, clip, monkeypatch, b
     found = extract(tmp_path, tmp_path / "many")
     assert found["a.mp4"].status == "failed" and found["a.mp4"].reason
     assert found["b.mp4"].status == "ok"
-    api.index(workspace=tmp_path)
-    assert {h.video_id for h in api.open_workspace(tmp_path).search("x", k=50)} == {"many/b.mp4"}
+    vla.index(workspace=tmp_path)
+    assert {h.video_id for h in vla.open_workspace(tmp_path).search("x", k=50)} == {"many/b.mp4"}
 
 
 def test_features_that_are_all_zero_are_never_divided_by(tmp_path, clip, monkeypatch):
     clip("many/a.mp4", frames=10, fps=5)
     monkeypatch.setattr(Encoder, "encode_frames", lambda self, p: np.zeros((len(p), self.identity.dim), np.float32))
     assert extract(tmp_path, tmp_path / "many")["a.mp4"].status == "ok"
-    api.index(workspace=tmp_path)
-    assert all(np.isfinite(h.score) for h in api.open_workspace(tmp_path).search("x", k=50))
+    vla.index(workspace=tmp_path)
+    assert all(np.isfinite(h.score) for h in vla.open_workspace(tmp_path).search("x", k=50))
 
 
 # ---------------------------------------------------------------- time
@@ -291,5 +291,5 @@ def test_no_decision_depends_on_the_clock(tmp_path, clip, monkeypatch):
         os.utime(clip(f"many/{i}.mp4", frames=10 + i, fps=5), (time, time))
     monkeypatch.setattr("time.time", lambda: 0.0)
     assert {r.status for r in extract(tmp_path, tmp_path / "many").values()} == {"ok"}
-    report = api.extract([tmp_path / "many"], workspace=tmp_path, choice=TOY, workers=1)
+    report = vla.extract([tmp_path / "many"], workspace=tmp_path, choice=TOY, workers=1)
     assert report.extracted == 0

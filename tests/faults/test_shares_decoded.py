@@ -6,14 +6,14 @@ import av
 import numpy as np
 import pytest
 
+import vla
 from conftest import number_picture
-from vla import api
 from vla.cache.store import current_cache
 from vla.decoders import pyav
 from vla.sampling import every
-from vla.workspace import Workspace
+from vla.storage.workspace import Workspace
 
-TOY = api.EncoderChoice(encoder="toy", sampling="fps=5")
+TOY = vla.EncoderChoice(encoder="toy", sampling="fps=5")
 
 
 def write(path, codec, pixel_format, frames, change):
@@ -47,7 +47,7 @@ def test_a_video_that_is_decoded_in_part_says_which_part(tmp_path, whole, said):
 
     (tmp_path / "v").mkdir()
     write(tmp_path / "v" / "a.mkv", "mjpeg", "yuvj420p", 20, change)
-    (receipt,) = api.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1).receipts
+    (receipt,) = vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1).receipts
     assert receipt.coverage == pytest.approx(whole / 20, abs=0.026)
     assert (said in receipt.reason) if said else ("% decoded" not in receipt.reason)
     assert receipt.status == "partial" if said else receipt.status == "ok" or whole == 19

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from vla import api
+import vla
 from vla.cache import build, receipts
 from vla.cache.plan import make_plan
 from vla.cache.receipts import Receipt, software
@@ -20,9 +20,9 @@ from vla.decoders.pyav import Decoder
 from vla.encoders.toy import Encoder
 from vla.errors import DecodeError, EnvironmentUnfitError, ResourceError
 from vla.sampling import every
-from vla.workspace import Workspace
+from vla.storage.workspace import Workspace
 
-TOY = api.EncoderChoice(encoder="toy", sampling="fps=5")
+TOY = vla.EncoderChoice(encoder="toy", sampling="fps=5")
 
 
 class Scripted(Decoder):
@@ -194,7 +194,7 @@ def test_old_failures_of_the_machine_are_tried_again(tmp_path, clip):
     for i in range(len(REASONS)):
         clip(f"v/{i}.mp4", frames=10 + i, fps=5)
     (tmp_path / "v" / "text.mp4").write_text("no video " * 9)
-    api.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
+    vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
     folder = current_cache(Workspace.open(tmp_path).caches).folder
     for path in (folder / "videos").glob("*.json"):
         record = json.loads(path.read_text())
@@ -204,9 +204,9 @@ def test_old_failures_of_the_machine_are_tried_again(tmp_path, clip):
         if number.isdigit():
             record |= {"status": "failed", "reason": REASONS[int(number)], "shard": "", "sha256": "", "frames": 0}
         path.write_text(json.dumps(record))
-    report = api.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
+    report = vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
     assert report.extracted == len(REASONS) + 1 and [r.video_id for r in report.problems] == ["v/text.mp4"]
-    again = api.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
+    again = vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
     assert again.extracted == 0 and [r.video_id for r in again.problems] == ["v/text.mp4"]
 
 
@@ -216,12 +216,12 @@ OLDER = ("checksum", "digest", "cause", "software")
 
 def test_old_features_stay(tmp_path, clip):
     clip("v/a.mp4", frames=10, fps=5)
-    api.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
+    vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
     folder = current_cache(Workspace.open(tmp_path).caches).folder
     path = next((folder / "videos").glob("*.json"))
     record = json.loads(path.read_text())
     path.write_text(json.dumps({k: v for k, v in record.items() if k not in OLDER}))
-    assert api.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1).extracted == 0
+    assert vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1).extracted == 0
 
 
 def test_receipts_say_whose_fault_it_was(tmp_path, clip):
@@ -230,7 +230,7 @@ def test_receipts_say_whose_fault_it_was(tmp_path, clip):
     torn = tmp_path / "v" / "torn.mkv"
     torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
     (tmp_path / "v" / "empty.mp4").touch()
-    report = api.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
+    report = vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
     assert {r.video_id: r.cause for r in report.receipts} == {
         "v/a.mp4": "", "v/torn.mkv": "content", "v/empty.mp4": "content",
     }  # fmt: skip
@@ -264,12 +264,12 @@ def no_videos(tmp_path, clip):
 
 def test_a_file_without_video_is_no_failure(no_videos):
     for extracted in (1, 0):
-        report = api.extract([no_videos / "v"], workspace=no_videos, choice=TOY, workers=1)
+        report = vla.extract([no_videos / "v"], workspace=no_videos, choice=TOY, workers=1)
         assert report.problems == [] and report.extracted == extracted and len(report.videos) == 1
         assert report.omissions.counts == {"broken-link": 2, "no-video": 3}
-    planned = api.estimate([no_videos / "v"], workspace=no_videos)
+    planned = vla.estimate([no_videos / "v"], workspace=no_videos)
     assert planned.omissions.counts == {"broken-link": 2, "no-video": 3} and planned.todo == []
-    first = api.estimate([no_videos / "v"], workspace=no_videos / "new", choice=TOY)
+    first = vla.estimate([no_videos / "v"], workspace=no_videos / "new", choice=TOY)
     assert first.omissions.counts == {"broken-link": 2, "no-video": 3}
     assert first.unreadable == {} and [os.path.basename(n) for n in first.todo] == ["a.mp4"]
 
@@ -281,11 +281,11 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 limit, value, folder = getattr(resource, sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-from vla import api
+import vla
 import torch
 resource.setrlimit(limit, (value, value))
 try:
-    report = api.extract([folder / "v"], workspace=folder, choice=api.EncoderChoice(encoder="toy", sampling="fps=5"), workers=4)
+    report = vla.extract([folder / "v"], workspace=folder, choice=vla.EncoderChoice(encoder="toy", sampling="fps=5"), workers=4)
     print("done", len(report.problems))
 except Exception as error:
     print(type(error).__name__, error)
@@ -305,7 +305,7 @@ def test_under_a_limit_nothing_is_condemned(tmp_path, clip, limit, value):
         env={**os.environ, "PYTHONPATH": paths},
     )  # fmt: skip
     assert done.stdout.startswith(("ResourceError", "done 0")), done.stdout + done.stderr
-    report = api.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1)
+    report = vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1)
     assert {r.status for r in report.receipts} == {"ok"} and len(report.receipts) == 6
 
 
@@ -341,8 +341,8 @@ def test_a_file_that_changes_while_it_is_read(tmp_path, clip, monkeypatch):
             return real(self, pixels)
 
         monkeypatch.setattr(Encoder, "prepare", prepare)
-        report = api.extract([path.parent], workspace=tmp_path / name, choice=TOY, workers=1)
+        report = vla.extract([path.parent], workspace=tmp_path / name, choice=TOY, workers=1)
         assert [(r.status, r.cause) for r in report.receipts] == [("skipped", "machine")], name
         assert "changed while it was read" in report.receipts[0].reason
-        again = api.extract([path.parent], workspace=tmp_path / name, choice=TOY, workers=1)
+        again = vla.extract([path.parent], workspace=tmp_path / name, choice=TOY, workers=1)
         assert again.extracted == 1 and again.receipts[0].has_features, name

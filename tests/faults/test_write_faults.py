@@ -20,25 +20,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vla import durable
-from vla.cache import captions as caption_store
+from vla.cache.maintenance import unused_shards
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache, current_cache, make_current
-from vla.cache.upkeep import unused_shards
+from vla.captions import store as caption_store
 from vla.datasets.base import Annotation
 from vla.encoders.toy import Encoder
 from vla.errors import MissingError, VlaError
 from vla.features import FrameFeatures
+from vla.indexing import autotune, sync
+from vla.indexing.config import Asked
+from vla.indexing.segments import windows_and_changes
+from vla.indexing.store import open_index, save_index, unused_files
+from vla.indexing.sync import Model, bring_up_to_date, build_index
 from vla.model import AlignmentModel, ModelConfig, segments_of
-from vla.search import build, tune
-from vla.search.build import Model, bring_up_to_date, build_index
-from vla.search.cuts import windows_and_changes
-from vla.search.measured import Asked
-from vla.search.query import Searcher
-from vla.search.store import open_index, save_index, unused_files
-from vla.stages.verifying import verify
-from vla.train.checkpoint import load_model, load_state, open_run, save_run, save_state
-from vla.workspace import Workspace
+from vla.retrieval.searcher import Searcher
+from vla.storage import atomic
+from vla.storage.workspace import Workspace
+from vla.training.checkpoint import load_model, load_state, open_run, save_run, save_state
+from vla.workflows.verify import verify
 
 ENCODER = Encoder("6")
 SPEC = ENCODER.identity.spec("fps=2")
@@ -118,13 +118,13 @@ def struck(point, blow):
             return getattr(os, name)
 
     before = {name: getattr(Path, name) for name in ("replace", "unlink", "mkdir")}
-    durable.os = Os()
+    atomic.os = Os()
     for name, real in before.items():
         setattr(Path, name, mortal(real))
     try:
         yield
     finally:
-        durable.os = os
+        atomic.os = os
         for name, real in before.items():
             setattr(Path, name, real)
 
@@ -277,7 +277,7 @@ def test_a_run_survives_a_kill_at_any_point(tmp_path, sweep):
         work(folder, lambda _: None)
         again, run = load_model(folder / "run")
         assert run.identity == "new" and again.align_texts(QUERY).tolist() == answers["new"]
-        kept = sorted(p.name for p in (folder / "run").iterdir() if not p.name.startswith(durable.TEMPORARY))
+        kept = sorted(p.name for p in (folder / "run").iterdir() if not p.name.startswith(atomic.TEMPORARY))
         assert kept == sorted(["run.json", f"model-{run.digest}.safetensors"])
 
     assert sweep(prepare, work, check) > 12
@@ -344,7 +344,7 @@ def test_an_index_survives_a_kill_at_any_point(tmp_path, backend, sweep):
         assert hits(found) == answers[len(found.videos)]
         work(folder, lambda _: None)
         assert hits(open_index(folder)) == answers[2]
-        assert len([p for p in folder.iterdir() if not p.name.startswith(durable.TEMPORARY)]) == 3
+        assert len([p for p in folder.iterdir() if not p.name.startswith(atomic.TEMPORARY)]) == 3
 
     assert sweep(lambda folder: save_index(folder, old), work, check) > 15
 
@@ -388,9 +388,9 @@ def is_an_index_of(index, states):
 )
 def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monkeypatch, how, backend):
     """Videos come, go, change and are renamed; a search finds what was there before, or after, or, bit by bit, between."""
-    monkeypatch.setattr(build, "FLAT_BYTES", 1 if "bit" in how else 50_000_000)
+    monkeypatch.setattr(sync, "FLAT_BYTES", 1 if "bit" in how else 50_000_000)
     for name, few in (("_QUERIES", 10), ("_TIMED", 1), ("_DEPTHS", (50,))):  # what is measured is no matter here
-        monkeypatch.setattr(tune, name, few)
+        monkeypatch.setattr(autotune, name, few)
     cache = FeatureCache.create(tmp_path / "cache", SPEC, SOURCE)
     for seed, name in enumerate(("gone", "changed", "old name", "same")):
         cache.add_video(features(name, seed, 40), receipt(name, seed, 40))
@@ -554,7 +554,7 @@ def test_strays_of_a_kill_are_never_read(tmp_path):
     add_texts(tmp_path, lambda _: None)
     home = tmp_path / SPEC.fingerprint
     for folder in ("videos", "texts", "shards"):
-        (home / folder / f"{durable.TEMPORARY}1.json").write_bytes(b"{half")
+        (home / folder / f"{atomic.TEMPORARY}1.json").write_bytes(b"{half")
     cache = FeatureCache.open(home)
     assert cache.video_ids() == ["a.mp4"] and cache.missing_texts(TEXTS) == []
 
@@ -562,7 +562,7 @@ def test_strays_of_a_kill_are_never_read(tmp_path):
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from vla import durable
+from vla.storage import atomic
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 try:

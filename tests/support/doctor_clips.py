@@ -6,7 +6,7 @@ Each has FRAMES frames, a quarter of a second each; a frame is four quarters in 
 
 import av
 
-from vla.stages.trials import CLIPS, picture
+from vla.workflows.doctor_trials import CLIPS, picture
 
 ENCODERS = {
     "h264": ("libx264", "mp4", {"preset": "veryslow"}),

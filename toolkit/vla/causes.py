@@ -13,7 +13,7 @@ Cause = Literal["content", "machine", "user"]
 `user`: nothing failed; the file is no video, or is not there."""
 
 _CAUSES: dict[str, Cause] = {
-    # The file's own content. The last three are believed only of a decoder that works: see `vla.cache.health`.
+    # The file's own content. The last three are believed only of a decoder that works: see `vla.cache.decoder_check`.
     "not-a-video": "content",
     "empty-file": "content",
     "too-large": "content",

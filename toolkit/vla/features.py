@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from vla import records
 from vla.errors import CacheError, ShapeError, SpecMismatchError
-from vla.records import Count, Positive
+from vla.storage import records
+from vla.storage.records import Count, Positive
 
 LAYOUT = 1
 """Version of what the numbers of a feature mean. Raised whenever the same input would give other numbers."""

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from vla.batch import Aligned, AlignmentBatch, normalized
-from vla.collate import collate_frames
-from vla.corpus import Cut, cut_of
+from vla.batches.batch import Aligned, AlignmentBatch, normalized
+from vla.batches.collate import collate_frames
+from vla.batches.corpus import Cut, cut_of
 from vla.errors import CacheError, ShapeError, VlaError
 from vla.features import FrameFeatures
 from vla.heads import registry as heads
 from vla.heads.base import Head
 from vla.heads.retrieval import Head as Retrieval
-from vla.layout import Layout
 from vla.model_config import ModelConfig as ModelConfig
+from vla.nn.packing import Layout
 from vla.projectors import registry as projectors
 from vla.projectors.base import ResidualProjector
 

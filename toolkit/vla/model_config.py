@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from vla.records import Positive, between
+from vla.storage.records import Positive, between
 
 
 @dataclass(frozen=True)

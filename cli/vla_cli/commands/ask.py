@@ -34,11 +34,11 @@ def ask(
     The answer without looking is that of a twin that learned from the words alone: where it is the same, the video need not have
     mattered.
     """
-    from vla import api
+    import vla
     from vla_cli.render import clock, print_json, print_table, progress_bars
 
     with progress_bars(quiet) as progress:
-        replies = api.ask(
+        replies = vla.ask(
             question, videos or (), choices=choices or (), every=every, run=run, moments=moments, workspace=workspace,
             device=device, progress=progress,
         )  # fmt: skip

@@ -9,8 +9,8 @@ import typer
 from vla_cli import options as o
 
 if TYPE_CHECKING:
-    from vla.cache.captions import CaptionEntry
-    from vla.stages.sources import CaptionSource
+    from vla.captions.store import CaptionEntry
+    from vla.workflows.captions import CaptionSource
 
 
 def captions(
@@ -31,14 +31,14 @@ def captions(
     quiet: o.Quiet = False,
 ) -> None:
     """List the files that captions are from, list the captions of a video, or forget the captions of a file."""
-    from vla import api
+    import vla
     from vla_cli.render import line, plural, print_json, progress_bars
 
     if video is not None and remove:
         raise typer.BadParameter("give one of --video and --remove")
     if remove:
         with progress_bars(quiet) as progress:
-            gone = api.remove_captions(remove, workspace=workspace, progress=progress)
+            gone = vla.remove_captions(remove, workspace=workspace, progress=progress)
         if as_json:
             print_json(gone)
         elif not quiet:
@@ -46,13 +46,13 @@ def captions(
                 line(f"{source}: {plural(count, 'caption')} forgotten; the file stays, and can be given again")
         return
     if video is not None:
-        found = api.captions_of(video, workspace=workspace)
+        found = vla.captions_of(video, workspace=workspace)
         if as_json:
             print_json([entry.to_json() for entry in found])
         else:
             _rows(found)
         return
-    sources = api.list_captions(workspace=workspace)
+    sources = vla.list_captions(workspace=workspace)
     if as_json:
         print_json([source.to_json() for source in sources])
     elif sources:

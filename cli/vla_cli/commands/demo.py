@@ -10,7 +10,7 @@ import typer
 from vla_cli import options as o
 
 if TYPE_CHECKING:
-    from vla.demo import DemoReport
+    from vla.workflows.demo import DemoReport
 
 
 def demo(
@@ -23,11 +23,11 @@ def demo(
     quiet: o.Quiet = False,
 ) -> None:
     """Render a small world of moving shapes and run extract, train, index and search over it, offline."""
-    from vla import api
+    import vla
     from vla_cli.render import print_json, progress_bars
 
     with progress_bars(quiet) as progress:
-        report = api.demo(folder, clips=clips, seed=seed, progress=progress)
+        report = vla.demo(folder, clips=clips, seed=seed, progress=progress)
     if as_json:
         print_json(report.to_json())
     else:

@@ -13,11 +13,11 @@ def doctor(device: o.Device = "auto", as_json: o.Json = False) -> None:
     """Try what vla does on this machine: decode, read and write, index, encode. Downloads nothing; exit code 4 if one fails."""
     from dataclasses import asdict
 
-    from vla import api
+    import vla
     from vla_cli.render import print_json
 
     found = []
-    for check in api.doctor(device):
+    for check in vla.doctor(device):
         found.append(check)
         if not as_json:
             _print("ok" if check.is_fine else "FAILS", check.name, check.finding)

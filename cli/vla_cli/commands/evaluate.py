@@ -12,8 +12,8 @@ from vla_cli import options as o
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vla.evaluate.figures import Figure
-    from vla.evaluate.kept import Evaluated
+    from vla.evaluation.report_file import Evaluated
+    from vla.evaluation.results import Figure
 
 _TASKS = "retrieval, paragraphs, moments, partial, corpus, highlights, questions, grounding"
 
@@ -54,12 +54,12 @@ def evaluate(
     quiet: o.Quiet = False,
 ) -> None:
     """Measure a run by the official protocols: each figure with its interval, its floor and the frozen encoder beside it."""
-    from vla import api
+    import vla
     from vla_cli.render import print_json, progress_bars
 
     wanted = [name.strip() for given in tasks or () for name in given.split(",") if name.strip()]
     with progress_bars(quiet) as progress:
-        found = api.evaluate(
+        found = vla.evaluate(
             captions=o.one(captions), split=split, run=run,
             tasks=wanted, submission=submission, search=search, seed=seed, device=device,
             columns=o.columns(video_column, caption_column, start_column, end_column, split_column), format=format,
@@ -102,8 +102,8 @@ def _tables(found: Evaluated) -> None:
 
 
 def _legend(found: Evaluated, columns: list[str]) -> list[str]:
-    from vla.evaluate.figures import TRICKS
-    from vla.evaluate.listed import BY_SEARCH, searched
+    from vla.evaluation.results import TRICKS
+    from vla.evaluation.search_metrics import BY_SEARCH, searched
 
     lines = [
         "percent but for MedR, MnR and MSE, where less is better; intervals: bootstrap over videos with all their queries; "

@@ -27,11 +27,11 @@ def export(
     quiet: o.Quiet = False,
 ) -> None:
     """Write features, and what is known to be told of the videos, to files that others read."""
-    from vla import api
+    import vla
     from vla_cli.render import line, plural, print_json, print_table, progress_bars
 
     with progress_bars(quiet) as progress:
-        report = api.export(
+        report = vla.export(
             dest, patterns or (), format=format, run=run, per_shard=per_shard, overwrite=overwrite, workspace=workspace,
             progress=progress,
         )  # fmt: skip

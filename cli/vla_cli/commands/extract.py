@@ -10,7 +10,7 @@ from vla_cli import options as o
 
 if TYPE_CHECKING:
     from vla.cache.build import ExtractReport
-    from vla.stages.estimate import Estimate
+    from vla.workflows.estimate import Estimate
 
 _FIELDS = ("video_id", "status", "reason", "cause", "frames", "duration_seconds", "coverage", "codec")
 
@@ -58,15 +58,15 @@ def extract(
     quiet: o.Quiet = False,
 ) -> None:
     """Cache frozen features of videos and captions. Does only what is new; a killed run goes on where it was."""
-    from vla import api
+    import vla
     from vla_cli.render import err, print_json, print_left_out, progress_bars
 
-    choice = api.EncoderChoice(
+    choice = vla.EncoderChoice(
         model, pretrained, encoder, o.sampling(fps, num_frames, keyframes, scenes), device, dtype
     )
     if dry_run:
         with progress_bars(quiet) as progress:
-            planned = api.estimate(
+            planned = vla.estimate(
                 paths, workspace=workspace, choice=choice, decoder=decoder, switch=switch, retry_failed=retry_failed,
                 overwrite=overwrite, progress=progress,
             )  # fmt: skip
@@ -76,7 +76,7 @@ def extract(
             _outlook(planned)
         return
     with progress_bars(quiet) as progress:
-        report = api.extract(
+        report = vla.extract(
             paths, captions=captions, workspace=workspace, choice=choice, decoder=decoder, sidecars=sidecars, switch=switch,
             columns=o.columns(video_column, caption_column, start_column, end_column, split_column), format=format,
             retry_failed=retry_failed, overwrite=overwrite, workers=workers, progress=progress,

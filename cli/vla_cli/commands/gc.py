@@ -18,11 +18,11 @@ def gc(
     quiet: o.Quiet = False,
 ) -> None:
     """Delete what nothing refers to: what killed runs and newer extractions left behind."""
-    from vla.stages import upkeep
+    from vla.workflows import maintenance
     from vla_cli.render import line, plural, print_json, progress_bars, size
 
     with progress_bars(quiet) as progress:
-        files, freed = upkeep.collect(workspace=workspace, all_caches=all_caches, progress=progress)
+        files, freed = maintenance.collect(workspace=workspace, all_caches=all_caches, progress=progress)
     if as_json:
         print_json({"files": files, "bytes": freed})
     elif not quiet:

@@ -10,7 +10,7 @@ import typer
 from vla_cli import options as o
 
 if TYPE_CHECKING:
-    from vla.stages.annotations import ImportReport
+    from vla.workflows.import_annotations import ImportReport
 
 _NAMED = 5
 
@@ -44,11 +44,11 @@ def import_annotations(
     quiet: o.Quiet = False,
 ) -> None:
     """Turn annotations of any form into one file of captions and questions, and say what is in it."""
-    from vla.stages import annotations
+    from vla.workflows import import_annotations
     from vla_cli.render import print_json, print_table, progress_bars
 
     if list_formats:
-        known = annotations.formats()
+        known = import_annotations.list_formats()
         if as_json:
             print_json(known)
         else:
@@ -57,7 +57,7 @@ def import_annotations(
     if not format or not files:
         raise typer.BadParameter("name a format and its files; 'vla import --list' names the formats")
     with progress_bars(quiet) as progress:
-        report = annotations.import_annotations(
+        report = import_annotations.import_annotations(
             format, files, output=output or Path(f"{format}.jsonl"), split=split, as_paragraphs=as_paragraphs,
             skip_faulty=skip_faulty, videos=videos, workspace=workspace, overwrite=overwrite, progress=progress,
         )  # fmt: skip

@@ -10,7 +10,7 @@ import typer
 from vla_cli import options as o
 
 if TYPE_CHECKING:
-    from vla.api import ImportFeaturesReport
+    from vla import ImportFeaturesReport
 
 _FIELDS = ("video_id", "status", "reason", "frames", "duration_seconds", "codec")
 
@@ -80,11 +80,11 @@ def import_features(
     quiet: o.Quiet = False,
 ) -> None:
     """Cache frame features that others released, to train, index and search with. Does only what is new."""
-    from vla import api
+    import vla
     from vla_cli.render import print_json, progress_bars
 
     with progress_bars(quiet) as progress:
-        report = api.import_features(
+        report = vla.import_features(
             paths or (), model=model, key=key, times_key=times_key, strip=strip, fps=fps, stride=stride, video_fps=video_fps,
             clip_length=clip_length, duration=duration, durations=durations, texts=texts, texts_key=texts_key,
             vectors_key=vectors_key, encoder_model=encoder_model, pretrained=pretrained, encoder=encoder,

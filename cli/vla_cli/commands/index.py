@@ -9,7 +9,7 @@ import typer
 from vla_cli import options as o
 
 if TYPE_CHECKING:
-    from vla import api
+    import vla
 
 
 def index(
@@ -49,11 +49,11 @@ def index(
     quiet: o.Quiet = False,
 ) -> None:
     """Bring the index that 'vla search' reads up to date: only what is new, changed, renamed or gone is worked on."""
-    from vla import api
+    import vla
     from vla_cli.render import print_json, progress_bars, say
 
     with progress_bars(quiet) as progress:
-        report = api.index(
+        report = vla.index(
             workspace=workspace, run=run, backend=backend, memory=memory, recall=recall, compact=compact, progress=progress
         )  # fmt: skip
     if as_json:
@@ -66,7 +66,7 @@ def index(
     _show(report)
 
 
-def _show(report: api.IndexReport) -> None:
+def _show(report: vla.IndexReport) -> None:
     from vla_cli.render import line, plural, print_table, size
 
     columns = ("index", "recall@10", "bytes/vector", "p50 ms", "p95 ms", "build s", "")

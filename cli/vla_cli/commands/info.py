@@ -7,10 +7,10 @@ from vla_cli import options as o
 
 def info(workspace: o.Workspace = None, as_json: o.Json = False) -> None:
     """Say what this workspace holds: features, captions, runs, index."""
-    from vla.stages import upkeep
+    from vla.workflows import maintenance
     from vla_cli.render import clock, line, plural, print_json, shown, size
 
-    found = upkeep.info(workspace=workspace)
+    found = maintenance.info(workspace=workspace)
     if as_json:
         print_json(found)
         return

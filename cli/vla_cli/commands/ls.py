@@ -20,13 +20,13 @@ def ls(
     as_json: o.Json = False,
 ) -> None:
     """List the videos of this workspace."""
-    from vla.stages import upkeep
+    from vla.workflows import maintenance
     from vla_cli.render import clock, print_json, print_table, progress_bars, say
 
     if status not in ("", "ok", "partial", "skipped", "failed", "missing"):
         raise typer.BadParameter(f"--status is ok, partial, skipped, failed or missing, not {status!r}")
     with progress_bars(False) as progress:
-        listed = upkeep.list_videos(patterns or (), workspace=workspace, progress=progress)
+        listed = maintenance.list_videos(patterns or (), workspace=workspace, progress=progress)
     entries = [e for e in listed if not status or (e.is_missing if status == "missing" else e.receipt.status == status)]
     if as_json:
         print_json([e.to_json() for e in entries])

@@ -31,9 +31,9 @@ def report(
 
         sys.stdout.write(page_of(run, workspace=workspace))
         return
-    from vla import api
+    import vla
 
-    path = api.report(run, output=output, workspace=workspace)
+    path = vla.report(run, output=output, workspace=workspace)
     if as_json:
         print_json({"path": str(path)})
     elif not quiet:

@@ -21,13 +21,15 @@ def rm(
     quiet: o.Quiet = False,
 ) -> None:
     """Forget videos: their features go; the videos themselves and their captions stay."""
-    from vla.stages import upkeep
+    from vla.workflows import maintenance
     from vla_cli.render import line, plural, print_json, progress_bars, say
 
     if not patterns and not missing:
         raise typer.BadParameter("say which videos, or --missing")
     with progress_bars(quiet) as progress:
-        names = upkeep.remove(patterns or (), workspace=workspace, missing=missing, dry_run=True, progress=progress)
+        names = maintenance.remove(
+            patterns or (), workspace=workspace, missing=missing, dry_run=True, progress=progress
+        )
     if not names:
         if as_json:
             print_json({"removed": []})
@@ -39,7 +41,7 @@ def rm(
             raise typer.BadParameter("nobody is there to ask: give --yes")
         typer.confirm("Go on?", abort=True, err=True)
     with progress_bars(quiet) as progress:
-        removed = upkeep.remove(patterns or (), workspace=workspace, missing=missing, progress=progress)
+        removed = maintenance.remove(patterns or (), workspace=workspace, missing=missing, progress=progress)
     if as_json:
         print_json({"removed": removed})
     elif not quiet:

@@ -17,7 +17,7 @@ from vla_cli.render import print_json, progress_bars, say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vla.search.hits import Hit
+    from vla.retrieval.hits import Hit
 
 _MORE = "More than one text"
 _FILTER = "Which videos"
@@ -192,7 +192,7 @@ def search(
 
     Exits with 1 when nothing is found, as grep does: with --fpr 0.05, in 19 of 20 searches for what is not here.
     """
-    from vla import api
+    import vla
 
     shapes = [as_json, as_jsonl, as_csv, as_paths or null]
     if sum(shapes) > 1:
@@ -214,19 +214,19 @@ def search(
         raise typer.BadParameter(
             "--also, --then, --templates, --literal and --lasting go with words, not with --image or --like"
         )
-    unwanted = weighted(without, api.NOT_WEIGHT, "--not")
+    unwanted = weighted(without, vla.NOT_WEIGHT, "--not")
     seconds_long = None if lasting is None else length(lasting, "--lasting")
     asked = [
-        api.Query(
+        vla.Query(
             text, weighted(also, 1.0, "--also"), unwanted, tuple(then or ()),
             math.inf if within is None else seconds(within, "--within"), templates, literal, seconds_long,
         )
         for text in texts
     ]  # fmt: skip
     limited = limits(inside, outside, longer, shorter, since, before, where)
-    choice = api.EncoderChoice(model, pretrained, encoder, o.sampling(fps), device, dtype)
+    choice = vla.EncoderChoice(model, pretrained, encoder, o.sampling(fps), device, dtype)
     with progress_bars(quiet) as progress:
-        hits = api.search(
+        hits = vla.search(
             asked, paths or (), k=k, per_video=per_video, fpr=fpr, limits=limited, image=image, like=like,
             without=() if texts else unwanted, workspace=workspace, choice=choice, progress=progress,
         )  # fmt: skip

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vla.train.config import TrainConfig
+from vla.training.config import TrainConfig
 from vla_cli import options as o
 
 if TYPE_CHECKING:
-    from vla.train.checkpoint import Run
+    from vla.training.checkpoint import Run
 
 _DEFAULTS = TrainConfig()
 
@@ -68,7 +68,7 @@ def train(
     Ctrl-C or SIGTERM finishes the step and keeps the state (exit code 130 or 143). Several processes share every step:
     torchrun --nproc_per_node=2 -m vla_cli train
     """
-    from vla import api
+    import vla
     from vla_cli.render import print_json, progress_bars
 
     asked = {
@@ -82,7 +82,7 @@ def train(
     # torchrun's number of this process; the library asks for it when torch is loaded, and that takes a while.
     speaks = os.environ.get("RANK", "0") == "0"
     with progress_bars(quiet or not speaks) as progress:
-        run = api.train(
+        run = vla.train(
             captions=o.one(captions), workspace=workspace, settings=settings, recipe=recipe, name=name, overwrite=overwrite,
             device=device, columns=o.columns(video_column, caption_column, start_column, end_column, split_column),
             format=format, progress=progress,

@@ -24,11 +24,11 @@ def verify(
 
     Exits with 4 when something is damaged, with 0 when nothing is. Without --repair nothing is written.
     """
-    from vla.stages import verifying
+    from vla.workflows import verify
     from vla_cli.render import line, print_json, print_table, progress_bars
 
     with progress_bars(quiet) as progress:
-        found = verifying.verify(workspace=workspace, read_data=read_data, mend=mend, progress=progress)
+        found = verify.verify(workspace=workspace, read_data=read_data, mend=mend, progress=progress)
     if as_json:
         print_json([{"name": d.name, "reason": d.reason} for d in found])
     elif found:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.cache.budget import Budget, needed, pictures_together
+from vla.cache.memory_budget import Budget, needed, pictures_together
 from vla.cache.receipts import Receipt, Status, content_digest, software, whole_digest
 from vla.causes import DOUBTFUL, cannot_read, cause_of
 from vla.decoders.base import Decoder, DecodeReport, Reader

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vla.cache.files import find_files as find_files
-from vla.cache.files import find_videos as find_videos
+from vla.cache.discovery import find_files as find_files
+from vla.cache.discovery import find_videos as find_videos
 from vla.cache.receipts import Receipt, content_digest, whole_digest
 from vla.cache.store import FeatureCache
 from vla.progress import Progress, ProgressCallback, silent
-from vla.workspace import Workspace
+from vla.storage.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from vla import records
-from vla.records import LATE, Count, FileNameOrEmpty, Hex, Seconds, Share
+from vla.storage import records
+from vla.storage.records import LATE, Count, FileNameOrEmpty, Hex, Seconds, Share
 
 SCHEMA = 1
 WAY_ON = "delete it and run 'vla extract' again"

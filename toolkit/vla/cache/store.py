@@ -16,13 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from vla import durable, records
 from vla.cache import shard
 from vla.cache.receipts import WAY_ON, Receipt, key_of
-from vla.cache.texts import TextCache
+from vla.cache.text_store import TextCache
 from vla.errors import CacheError, MissingError
 from vla.features import FeatureSpec, FrameFeatures
-from vla.records import Name, NewerRecordError, Rule
+from vla.storage import atomic, records
+from vla.storage.records import Name, NewerRecordError, Rule
 
 _EXTRACT = "delete it and run 'vla extract' again"
 
@@ -80,8 +80,8 @@ class FeatureCache(TextCache):
         folder = caches / spec.fingerprint
         record = {"spec": spec.to_json(), "source": source.__dict__}
         description = folder / "spec.json"
-        if not durable.holds(description, record):
-            durable.write_json(description, record)
+        if not atomic.holds(description, record):
+            atomic.write_json(description, record)
         return cls(folder, spec, source)
 
     # Videos
@@ -90,7 +90,7 @@ class FeatureCache(TextCache):
     def receipts(self) -> dict[str, Receipt]:
         """Every video's receipt by its name, in order of name; one that is `damaged` counts as none."""
         found = {}
-        for path in durable.listed(self.folder / "videos"):
+        for path in atomic.listed(self.folder / "videos"):
             try:
                 receipt = _receipt(path)
             except NewerRecordError:
@@ -128,7 +128,7 @@ class FeatureCache(TextCache):
             raise MissingError(f"no features of {video_id!r}: {why}")
         if video_id in self._given:
             return self._given[video_id]
-        content = durable.read_checked(self.folder / "shards" / receipt.shard, receipt.sha256)
+        content = atomic.read_checked(self.folder / "shards" / receipt.shard, receipt.sha256)
         features = shard.read_frames(content, video_id, receipt.duration_seconds)
         if len(features.values) != receipt.frames:
             raise CacheError(
@@ -144,9 +144,9 @@ class FeatureCache(TextCache):
     def add_video(self, features: FrameFeatures, receipt: Receipt) -> Receipt:
         """Keep `features`; once this returns, they survive a kill. The receipt comes back with the shard in it."""
         image = shard.frames_image(features)
-        digest = durable.sha256(image)
+        digest = atomic.sha256(image)
         name = f"{key_of(features.video_id)}-{digest[:12]}.h5"
-        durable.write_bytes(self.folder / "shards" / name, image)
+        atomic.write_bytes(self.folder / "shards" / name, image)
         whole = Receipt(**{**receipt.to_json(), "shard": name, "sha256": digest, "frames": len(features.values)})
         self.add_receipt(whole)
         return whole
@@ -154,7 +154,7 @@ class FeatureCache(TextCache):
     def add_receipt(self, receipt: Receipt) -> None:
         """Commit what became of a video; a shard that an older receipt named is dropped afterwards."""
         before = self.receipts.get(receipt.video_id)
-        durable.write_json(self._receipt_path(receipt.video_id), receipt.to_json())
+        atomic.write_json(self._receipt_path(receipt.video_id), receipt.to_json())
         self.receipts[receipt.video_id] = receipt
         if before is not None and before.shard != receipt.shard:
             self._drop_shard(before.shard)
@@ -164,14 +164,14 @@ class FeatureCache(TextCache):
         receipt = self.receipts.pop(video_id, None)
         if receipt is not None:
             # The receipt first: features without a receipt are waste, a receipt without features is damage.
-            durable.remove(self._receipt_path(video_id))
+            atomic.remove(self._receipt_path(video_id))
             self._drop_shard(receipt.shard)
 
     def rename(self, video_id: str, receipt: Receipt) -> None:
         """Give the features of `video_id` to the name in `receipt`: the same file under another name, the same shard."""
         self.add_receipt(receipt)
         del self.receipts[video_id]
-        durable.remove(self._receipt_path(video_id))
+        atomic.remove(self._receipt_path(video_id))
 
     def _receipt_path(self, video_id: str) -> Path:
         return self.folder / "videos" / f"{key_of(video_id)}.json"
@@ -179,23 +179,23 @@ class FeatureCache(TextCache):
     def _drop_shard(self, shard: str) -> None:
         # A file that was renamed or copied has the shard of its first name.
         if shard and all(r.shard != shard for r in self.receipts.values()):
-            durable.remove(self.folder / "shards" / shard)
+            atomic.remove(self.folder / "shards" / shard)
 
     def shards_in_use(self) -> set[str]:
         """File names of all shards that a receipt names, or may name that is damaged."""
         named = {r.shard for r in self.receipts.values() if r.shard} | set(self.text_shards())
-        there = [p.name for p in durable.listed(self.folder / "shards", "")] if self.damaged else []
+        there = [p.name for p in atomic.listed(self.folder / "shards", "")] if self.damaged else []
         keys = tuple("t-" if path.parent.name == "texts" else f"{path.stem}-" for path in self.damaged)
         return named | {name for name in there if name.startswith(keys)}
 
     def state(self) -> str:
         """16 hexadecimal digits that change whenever a video is added, changed or lost."""
         rows = [f"{r.video_id}\0{r.sha256}\0{r.duration_seconds!r}" for r in self.receipts.values() if r.has_features]
-        return durable.sha256("\n".join(sorted(rows)).encode("utf-8", "surrogatepass"))[:16]
+        return atomic.sha256("\n".join(sorted(rows)).encode("utf-8", "surrogatepass"))[:16]
 
 
 def _receipt(path: Path) -> Receipt:
-    stored = durable.read_record(path, WAY_ON)
+    stored = atomic.read_record(path, WAY_ON)
     receipt = Receipt.from_json(stored.value, path, strict=not stored.is_checked)
     if key_of(receipt.video_id) != path.stem:
         raise CacheError(
@@ -216,5 +216,5 @@ def make_current(caches: Path, cache: FeatureCache) -> None:
     """Let the workspace go on with `cache`."""
     record = {"fingerprint": cache.spec.fingerprint}
     pointer = caches / "current.json"
-    if not durable.holds(pointer, record):
-        durable.write_json(pointer, record)
+    if not atomic.holds(pointer, record):
+        atomic.write_json(pointer, record)

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from vla.cache.attempt import Attempt, Encoded, Worked
-from vla.cache.budget import Budget
-from vla.cache.health import require_health
+from vla.cache.decoder_check import require_health
+from vla.cache.memory_budget import Budget
 from vla.decoders.base import Decoder
 from vla.encoders.base import Encoder
 from vla.sampling import Sampling

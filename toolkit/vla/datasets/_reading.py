@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
-from vla.inputs import read_regular
+from vla.storage.regular_files import read_regular
 
 _REPORTED = 20
 _NUMBERS = re.compile(r"\d+(?:[.,:/-]\d+)*")

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from vla.decoders._tone import mapped, needs_mapping
+from vla.decoders._tone_mapping import mapped, needs_mapping
 
 _MAPPED = 720
 """Rows or columns, whichever are fewer, to which HDR pictures are reduced first: encoders see fewer, and mapping takes time."""

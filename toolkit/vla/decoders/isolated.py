@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.decoders._process import Child, GoneError
+from vla.decoders._worker import Child, GoneError
 from vla.decoders.base import DecodeReport
 from vla.errors import DecodeError, EnvironmentUnfitError, ResourceError
 from vla.sampling import Sampling

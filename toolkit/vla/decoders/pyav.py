@@ -18,7 +18,7 @@ from vla.decoders._losses import Losses
 from vla.decoders._packets import Packets
 from vla.decoders._picture import Upright
 from vla.decoders._scenes import RATE, scene_times, thumbnail
-from vla.decoders._wanted import Regular, Wanted
+from vla.decoders._timestamps import Regular, Wanted
 from vla.decoders.base import DecodeReport
 from vla.errors import DecodeError
 from vla.sampling import Sampling, every

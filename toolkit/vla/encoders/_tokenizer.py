@@ -15,7 +15,7 @@ from typing import Any
 
 from vla.encoders._open_clip_import import import_open_clip
 from vla.errors import UsageError
-from vla.inputs import read_regular
+from vla.storage.regular_files import read_regular
 
 _MAX_PACKED, _MAX_TEXT = 8 << 20, 32 << 20  # CLIP's own: 1.4 MB, unpacked 3.2 MB
 

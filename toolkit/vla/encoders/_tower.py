@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.records import Count, Share, between
+from vla.storage.records import Count, Share, between
 
 Size = Annotated[int, between(1, 1 << 20)]
 

@@ -20,7 +20,7 @@ from vla.features import TextFeatures
 from vla.formats._array import read_array
 from vla.formats.base import blaming, size_of
 from vla.formats.npz import Archive
-from vla.sentences import split_to_fit
+from vla.language.sentences import split_to_fit
 
 SUFFIXES = (".npz", ".npy", ".jsonl", ".json")
 TEXTS = ("texts", "text", "captions", "caption", "queries", "query", "sentences", "prompts")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vla import durable
 from vla.formats._array import read_array
 from vla.formats._record import checked_name, read_record
 from vla.formats.base import Outgoing, Released, Stored, Wanted, blaming, released, size_of
+from vla.storage import atomic
 
 _TIMES, _RATE = "_timestamps_ms", "_fps"
 
@@ -57,8 +57,8 @@ class Format:
         """See the base class. The array comes last: what has an array has its times."""
         for video in videos:
             record = json.dumps(video.record, indent=1, sort_keys=True) + "\n"
-            durable.write_bytes(folder / f"{name}.json", record.encode("ascii"))
-            durable.write_bytes(folder / f"{name}.npy", array_bytes(video.features.values))
+            atomic.write_bytes(folder / f"{name}.json", record.encode("ascii"))
+            atomic.write_bytes(folder / f"{name}.npy", array_bytes(video.features.values))
 
 
 def array_bytes(values: np.ndarray) -> bytes:

@@ -20,10 +20,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from vla import durable
 from vla.errors import EnvironmentUnfitError, FormatError
 from vla.formats._record import checked_name
 from vla.formats.base import Outgoing, Released, Stored, Wanted, blaming, released, require_plausible, size_of
+from vla.storage import atomic
 
 _ROWS = 1024
 _PATIENCE = 300.0
@@ -70,7 +70,7 @@ class Format:
             )
         frame = pandas.concat(parts, ignore_index=True)
         frame.attrs = space
-        with durable.written(folder / f"{name}.parquet") as file:
+        with atomic.written(folder / f"{name}.parquet") as file:
             frame.to_parquet(file, engine="pyarrow", index=False, row_group_size=_ROWS)
 
 

@@ -13,13 +13,13 @@ from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from vla import durable
 from vla.errors import FormatError
 from vla.formats._array import read_array
 from vla.formats._named import names_a_model
 from vla.formats._record import Record, checked_name
 from vla.formats.base import Outgoing, Released, Stored, Wanted, blaming, released, size_of, unreadable
 from vla.formats.npy import array_bytes
+from vla.storage import atomic
 
 _LIMIT_RECORD = 64 << 20
 # `clip.npy`, `image_features.json`: no part of a kind begins with a digit, as those of times and dates do.
@@ -48,7 +48,7 @@ class Format:
 
     def write(self, folder: Path, name: str, videos: Iterable[Outgoing]) -> None:
         """See the base class. The same videos make the same bytes: no times, no owners."""
-        with durable.written(folder / f"{name}.tar") as file, tarfile.open(fileobj=file, mode="w") as archive:
+        with atomic.written(folder / f"{name}.tar") as file, tarfile.open(fileobj=file, mode="w") as archive:
             for video in videos:
                 _add(archive, f"{video.key}.npy", array_bytes(video.features.values))
                 _add(archive, f"{video.key}.json", json.dumps(video.record, sort_keys=True).encode("ascii"))

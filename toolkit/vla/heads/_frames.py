@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vla.batch import Aligned, AlignmentBatch
+from vla.batches.batch import Aligned, AlignmentBatch
 
 _SHORTEST = 1e-6
 

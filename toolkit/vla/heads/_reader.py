@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batch import Aligned, AlignmentBatch
+from vla.batches.batch import Aligned, AlignmentBatch
 
 
 @dataclass(frozen=True)

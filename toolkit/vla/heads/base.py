@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from vla.batch import Aligned, AlignmentBatch
-from vla.corpus import Corpus
+from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.corpus import Corpus
 
 Asks = Literal["videos", "moments", "choice", "open", "count"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batch import Aligned, AlignmentBatch
+from vla.batches.batch import Aligned, AlignmentBatch
 from vla.heads import base
 from vla.heads._reader import Reader
 

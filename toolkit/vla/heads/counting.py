@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batch import Aligned, AlignmentBatch
-from vla.corpus import Corpus
+from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.corpus import Corpus
 from vla.heads import base
 from vla.heads._reader import Read, Reader
 

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vla.batch import Aligned, AlignmentBatch
-from vla.corpus import Corpus
+from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.corpus import Corpus
 from vla.heads import base
 from vla.heads._frames import apart, curves, edges, of_real_frames, rated, to_frames, to_seconds
 from vla.heads._points import HALF, Points, assigned, ious, listwise, raised

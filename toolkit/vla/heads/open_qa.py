@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batch import Aligned, AlignmentBatch, normalized
-from vla.corpus import Corpus
+from vla.batches.batch import Aligned, AlignmentBatch, normalized
+from vla.batches.corpus import Corpus
 from vla.errors import MissingError, UsageError
 from vla.heads import base
 from vla.heads._reader import Reader

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from vla.batch import Aligned, AlignmentBatch
+from vla.batches.batch import Aligned, AlignmentBatch
 from vla.errors import UsageError
 from vla.heads import base
-from vla.interaction import TokenInteraction
+from vla.nn.late_interaction import TokenInteraction
 
 SCORES = ("mean", "tokens")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vla.indexes import _faiss
-from vla.indexes._inverted import Inverted
+from vla.indexes._ivf import Inverted
 
 
 class Index(Inverted):

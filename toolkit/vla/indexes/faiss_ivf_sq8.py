@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vla.indexes._inverted import Inverted
+from vla.indexes._ivf import Inverted
 
 
 class Index(Inverted):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vla.batch import normalized
-from vla.layout import Layout
+from vla.batches.batch import normalized
+from vla.nn.packing import Layout
 from vla.projectors._layers import Whitening
 
 

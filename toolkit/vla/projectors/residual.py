@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vla.layout import Layout
+from vla.nn.packing import Layout
 from vla.projectors._layers import Bottleneck
 from vla.projectors.base import ResidualProjector
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from vla.errors import UsageError
-from vla.layout import Layout
+from vla.nn.packing import Layout
 from vla.projectors._layers import Dropout, zero_linear
 from vla.projectors.base import ResidualProjector
 

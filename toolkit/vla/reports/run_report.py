@@ -8,17 +8,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from vla import __version__, durable
+from vla import __version__
 from vla.errors import CacheError
-from vla.evaluate.figures import LOWER, TRICKS, Figure
-from vla.evaluate.kept import Evaluated, kept
-from vla.evaluate.listed import BY_SEARCH, searched
+from vla.evaluation.report_file import Evaluated, kept
+from vla.evaluation.results import LOWER, TRICKS, Figure
+from vla.evaluation.search_metrics import BY_SEARCH, searched
 from vla.reports.html import render
 from vla.reports.svg import Chart, interval_chart, line_chart
-from vla.stages.training import DEFAULT_RUN
-from vla.train.checkpoint import Run, open_run
-from vla.train.config import TrainConfig
-from vla.workspace import Workspace
+from vla.storage import atomic
+from vla.storage.workspace import Workspace
+from vla.training.checkpoint import Run, open_run
+from vla.training.config import TrainConfig
+from vla.workflows.train import DEFAULT_RUN
 
 _CURVES = ("R@1", "R1@0.5", "accuracy", "MSE")
 """The one measure of each task that is drawn: the first of these that it has."""
@@ -40,7 +41,7 @@ def report(run: str = DEFAULT_RUN, *, output: Path | None = None, workspace: Pat
     """
     text = page_of(run, workspace=workspace)
     path = Path(f"{run}.html") if output is None else Path(output)
-    durable.write_bytes(path, text.encode("utf-8"))
+    atomic.write_bytes(path, text.encode("utf-8"))
     return path
 
 

@@ -1,0 +1,311 @@
+"""Every head: blind to padding and to the order of a batch, of use to what trains it, and the frozen encoder's at the start."""
+
+import math
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+
+from support.made_corpus import DIM, made_corpus
+from vla.batches.batch import Aligned, normalized
+from vla.batches.collate import collate
+from vla.features import FrameFeatures
+from vla.heads import registry
+from vla.heads.base import Head
+from vla.metrics.moments import moment_metrics
+from vla.model import AlignmentModel, ModelConfig
+from vla.spans import iou
+
+every = pytest.mark.parametrize("name", registry.names())
+trained = pytest.mark.parametrize("name", [n for n in registry.names() if n != "retrieval"])
+locating = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).asks == "moments"])
+choosing = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).asks == "choice"])
+
+
+def built(name, corpus=None, shake=True, seed=0):
+    """A model with this head alone, its weights moved away from where they start."""
+    corpus = corpus or made_corpus()
+    options = registry.get(name).planned(corpus, {})
+    torch.manual_seed(seed)
+    model = AlignmentModel(ModelConfig(DIM, "identity", heads={name: options}))
+    for head in (*model.heads.values(), *model.blind.values()):
+        head.fit(corpus)
+    if shake:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def batch_of(corpus, rows=None):
+    rows = np.arange(len(corpus.videos)) if rows is None else np.asarray(rows)
+    there = set(rows.tolist())
+    return collate(
+        corpus, rows, [q for q in corpus.queries if q.video in there], [q for q in corpus.questions if q.video in there]
+    )
+
+
+def decoded(model, batch, name, aligned=None):
+    head = model.heads[name]
+    with torch.no_grad():
+        return head.decode(head(aligned or model(batch), batch), batch)
+
+
+def same(one, other):
+    assert len(one) == len(other) > 0
+    for a, b in zip(one, other, strict=True):
+        if isinstance(a, np.ndarray | float):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
+        else:
+            assert a == b
+
+
+@every
+def test_it_is_a_head(name):
+    assert issubclass(registry.get(name), Head)
+    assert registry.get(name).asks in ("videos", "moments", "choice", "open", "count")
+
+
+@trained
+def test_padding_does_not_matter(name):
+    """A video's answers are those it gets alone, whatever longer video shares its batch."""
+    corpus = made_corpus()
+    model = built(name, corpus)
+    together = batch_of(corpus)
+    dirty = replace(together, frames=together.frames.masked_fill(~together.frame_mask.unsqueeze(-1), 50.0))
+    same(decoded(model, dirty, name), decoded(model, together, name))
+    alone = [item for row in range(len(corpus.videos)) for item in decoded(model, batch_of(corpus, [row]), name)]
+    same(alone, decoded(model, together, name))
+
+
+@trained
+def test_the_order_of_questions_does_not_matter(name):
+    corpus = made_corpus()
+    model = built(name, corpus)
+    turned = replace(corpus, queries=corpus.queries[::-1], questions=corpus.questions[::-1])
+    same(decoded(model, batch_of(turned), name)[::-1], decoded(model, batch_of(corpus), name))
+
+
+@trained
+def test_what_is_decoded_is_what_the_base_says(name):
+    corpus = made_corpus()
+    asks, found = registry.get(name).asks, decoded(built(name, corpus), batch_of(corpus), name)
+    assert len(found) == len(corpus.videos)
+    for item, video in zip(found, corpus.videos, strict=True):
+        if asks == "choice":
+            assert type(item) is int and 0 <= item < 3
+        elif asks == "open":
+            assert item and set(item) <= {"red", "green", "blue"} and len(set(item)) == len(item)
+        elif asks == "count":
+            assert isinstance(item, float) and math.isfinite(item)
+        else:
+            assert item.dtype == np.float64 and item.shape[1] == 3 and len(item) > 0
+            assert (item[:, 0] >= 0).all() and (item[:, 0] < item[:, 1]).all()
+            assert (item[:, 1] <= video.duration_seconds + 1e-6).all()
+            assert (np.diff(item[:, 2]) <= 0).all()
+
+
+@trained
+def test_descent_reaches_every_parameter_and_lowers_the_loss(name):
+    corpus = made_corpus(seed=3)
+    model = built(name, corpus, shake=False)
+    batch = batch_of(corpus)
+    own = [p for p in model.heads[name].parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(own, 0.01)
+    losses, reached = [], set()
+    for _ in range(60):
+        loss = model.heads[name].loss(model(batch), batch)
+        assert loss.ndim == 0 and torch.isfinite(loss)
+        losses.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in own)
+        # At the first step nothing is behind a zero layer, at the last one everything may be learned.
+        reached |= {i for i, p in enumerate(own) if p.grad.abs().sum() > 0}
+        optimizer.step()
+    assert losses[-1] < 0.7 * losses[0]
+    assert len(reached) == len(own)
+
+
+@trained
+def test_nothing_asked_is_no_loss(name):
+    corpus = replace(made_corpus(), questions=())
+    batch = collate(corpus, np.arange(4), [q for q in corpus.queries if not q.is_timed])
+    model = built(name)
+    assert model.heads[name].loss(model(batch), batch) is None
+    assert decoded(model, batch, name) == []
+
+
+@trained
+def test_what_has_no_answer_teaches_nothing(name):
+    corpus = made_corpus()
+    kept = tuple(
+        replace(q, annotation=replace(q.annotation, question=replace(q.question, right=None, answers=(), count=None)))
+        for q in corpus.questions
+    )
+    corpus = replace(corpus, questions=kept, queries=[q for q in corpus.queries if not q.is_timed])
+    model, batch = built(name), batch_of(corpus)
+    assert model.heads[name].loss(model(batch), batch) is None
+
+
+@trained
+def test_a_blind_twin_sees_nothing(name):
+    """Where there is one, its answers and its gradients do not depend on the videos."""
+    corpus = made_corpus()
+    model = built(name, corpus)
+    assert (name in model.blind) == registry.get(name).has_blind
+    if name not in model.blind:
+        return
+    batch = batch_of(corpus)
+    other = replace(batch, frames=torch.randn_like(batch.frames))
+    head = model.blind[name]
+    with torch.no_grad():
+        same(
+            head.decode(head(model(batch).blind(), batch), batch), head.decode(head(model(other).blind(), other), other)
+        )
+    model.head_losses(model(batch), batch)[f"blind {name}"].backward()
+    assert all(p.grad is None for p in (*model.projector.parameters(), model.log_scale))
+    assert all(p.grad is None for p in model.heads[name].parameters())
+
+
+@trained
+def test_weights_come_back(name):
+    from safetensors.torch import load, save
+
+    from vla.model import restore, weights_of
+
+    corpus = made_corpus()
+    model = built(name, corpus)
+    back = restore(model.config, load(save(weights_of(model))), "test")
+    same(decoded(back, batch_of(corpus), name), decoded(model, batch_of(corpus), name))
+
+
+def timed(corpus, spans, seconds=None):
+    """Of `corpus` the timed captions alone, each with `spans[video]`; `seconds(t)` is when what was at `t` is shown."""
+    seconds = seconds or (lambda t: t)
+    videos = [
+        replace(
+            v, timestamps_seconds=seconds(v.timestamps_seconds), duration_seconds=float(seconds(v.duration_seconds))
+        )
+        for v in corpus.videos
+    ]
+    queries = [replace(q, spans=seconds(np.array(spans[q.video], float))) for q in corpus.queries if q.is_timed]
+    return replace(corpus, videos=videos, queries=queries, questions=())
+
+
+def planted(seed, count=24, dim=DIM):
+    """Videos in which a moment or two are frames that the query is least like: no cosine finds them."""
+    rng = np.random.default_rng(seed)
+    corpus = made_corpus(tuple(rng.integers(12, 25, count)), seed=seed, dim=dim)
+    spans = {}
+    for i, (video, query) in enumerate(zip(corpus.videos, [q for q in corpus.queries if q.is_timed], strict=True)):
+        starts = rng.permutation(len(video.values) // 6)[: 1 + i % 2] * 6
+        spans[i] = [(s / 2, (s + rng.integers(3, 6)) / 2) for s in sorted(starts)]
+        frames = 0.4 * video.values.astype(np.float32)
+        for start, end in spans[i]:
+            frames[int(2 * start) : int(2 * end)] -= corpus.text_vector(query)
+        corpus.videos[i] = replace(video, values=frames.astype(np.float16))
+    return timed(corpus, spans)
+
+
+@locating
+def test_it_learns_where_moments_are_and_how_many(name):
+    known, new = planted(0, 48), planted(1)
+    model = built(name, known, shake=False)
+    head, batch, other = model.heads[name], batch_of(known), batch_of(new)
+    truths = [q.spans for q in new.queries]
+    before = moment_metrics(decoded(model, other, name), truths)["R1@0.5"]
+    optimizer = torch.optim.Adam(head.parameters(), 0.01)
+    for _ in range(80):
+        optimizer.zero_grad()
+        head.loss(model(batch), batch).backward()
+        optimizer.step()
+    found = decoded(model, other, name)
+    assert before < 20 and moment_metrics(found, truths)["R1@0.5"] > 75
+    both = [i for i, spans in enumerate(truths) if len(spans) == 2]
+    assert len(both) > 8
+    reached = [(iou(found[i][:2, :2], truths[i]).max(0) > 0.4).all() for i in both]
+    assert np.mean(reached) > 0.6
+
+
+@locating
+def test_times_are_those_of_the_frames(name):
+    """What is shown three times as slowly is found at three times the seconds."""
+    spans = {i: [(0.5, 1.0)] for i in range(4)}
+    corpus = made_corpus((4, 9, 3, 14), seed=5)
+    plain, slow = timed(corpus, spans), timed(corpus, spans, lambda t: 3 * t)
+    at_once = decoded(built(name, plain), batch_of(plain), name)
+    slowly = decoded(built(name, slow), batch_of(slow), name)
+    same([rows * [3, 3, 1] for rows in at_once], slowly)
+
+
+@locating
+def test_hours_are_no_other_matter(name):
+    """A raised stretch of a video of three hours, two frames a second."""
+    rng = np.random.default_rng(0)
+    corpus = timed(made_corpus((4,)), {0: [(7000.0, 7012.0)]})
+    text = corpus.text_vector(corpus.queries[0])
+    frames = rng.standard_normal((21600, DIM)).astype(np.float32)
+    frames[14000:14024] += 3 * text / np.linalg.norm(text) * np.sqrt(DIM)
+    long = FrameFeatures("long", frames.astype(np.float16), np.arange(21600) / 2, 10800.0)
+    corpus = replace(corpus, videos=[long], queries=[corpus.queries[0]] * 3)
+    model, batch = built(name, corpus, shake=False), batch_of(corpus)
+    found = decoded(model, batch, name)
+    assert len(found) == 3 and len(found[0]) <= 100
+    assert moment_metrics(found, [q.spans for q in corpus.queries])["R1@0.5"] == 100
+
+
+@locating
+def test_what_is_shown_is_one_number_a_frame(name):
+    corpus = made_corpus()
+    model, batch = built(name, corpus, shake=False), batch_of(corpus)
+    head = model.heads[name]
+    with torch.no_grad():
+        shown = head.shown(head(model(batch), batch), batch)
+    for row, query in zip(shown, [q for q in corpus.queries if q.is_timed], strict=True):
+        frames = corpus.videos[query.video].values.astype(np.float64)
+        text = corpus.text_vector(query).astype(np.float64)
+        cosines = frames @ text / np.linalg.norm(frames, axis=1) / np.linalg.norm(text)
+        np.testing.assert_allclose(row, 20 * cosines, atol=1e-3)
+
+
+@choosing
+def test_untrained_it_is_retrieval_among_the_choices(name):
+    corpus = made_corpus()
+    model, batch = built(name, corpus, shake=False), batch_of(corpus)
+    with torch.no_grad():
+        scores = model.heads[name](model(batch), batch)
+    choices = [q for q in corpus.questions if q.question.kind == "choice"]
+    for row, asked in zip(scores, choices, strict=True):
+        frames = corpus.videos[asked.video].values.astype(np.float64)
+        mean = (frames / np.linalg.norm(frames, axis=1, keepdims=True)).mean(0)
+        for score, parts in zip(row, asked.choices, strict=True):
+            text = corpus.vector(parts).astype(np.float64)
+            cosine = text @ mean / np.linalg.norm(text) / np.linalg.norm(mean)
+            assert float(score) == pytest.approx(20.0 * cosine, abs=1e-3)
+
+
+def test_retrieval_is_the_naive_loop():
+    corpus = made_corpus((4, 2, 3), seed=4)
+    model, batch = built("retrieval", corpus), batch_of(corpus)
+    head = model.heads["retrieval"]
+    scores = head(model(batch), batch).detach()
+    for q, query in enumerate(corpus.queries):
+        for v, video in enumerate(corpus.videos):
+            frames = video.values.astype(np.float64)
+            mean = (frames / np.linalg.norm(frames, axis=1, keepdims=True)).mean(0)
+            text = corpus.text_vector(query).astype(np.float64)
+            wanted = text @ mean / np.linalg.norm(text) / np.linalg.norm(mean)
+            assert float(scores[q, v]) == pytest.approx(wanted, abs=1e-5)
+    assert head.positives(batch).int().argmax(1).tolist() == [0, 0, 1, 1, 2, 2]
+    assert [order[0] for order in head.decode(scores, batch)] == scores.argmax(1).tolist()
+
+
+def test_nothing_is_seen_blindly():
+    corpus = made_corpus()
+    aligned = built("choice_qa", corpus)(batch_of(corpus))
+    unseen = aligned.blind()
+    assert unseen.frames.shape == (4, 1, DIM) and not unseen.frames.any() and unseen.frame_mask.all()
+    assert not any(getattr(unseen, f.name).requires_grad for f in fields(Aligned))
+    torch.testing.assert_close(normalized(unseen.choices), unseen.choices)

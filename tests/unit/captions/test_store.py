@@ -1,0 +1,214 @@
+"""Captions of a workspace: which video a name means, never by guessing, and what is kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vla
+from vla.cache.store import current_cache
+from vla.captions import store
+from vla.captions.matching import match
+from vla.datasets.base import Annotation
+from vla.errors import CacheError
+from vla.omissions import Omissions
+from vla.storage.workspace import Workspace
+from vla.workflows.caption_import import training_captions
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Workspace.open_or_create(tmp_path)
+
+
+def matched(place, name, ids, folder=None):
+    """The id that `name` is matched with, or None."""
+    found = match([Annotation("1", "a dog", name)], ids, place, folder or place.root)
+    assert len(found.annotations) + len(found.unknown) == 1
+    return found.annotations[0].video if found.annotations else None
+
+
+@pytest.mark.parametrize(
+    ("name", "ids", "wanted"),
+    [
+        ("a.mp4", ["a.mp4", "b.mp4"], "a.mp4"),
+        ("a.mp4", ["videos/a.mp4"], "videos/a.mp4"),  # by file name
+        ("a", ["videos/a.mp4"], "videos/a.mp4"),  # by stem
+        ("videos/a.mp4", ["videos/a.mp4", "other/a.mp4"], "videos/a.mp4"),
+        ("./videos/../videos/a.mp4", ["videos/a.mp4"], "videos/a.mp4"),
+        ("a.avi", ["a.mp4"], "a.mp4"),  # the suffix is ignored, last
+        ("b", ["a.mp4"], None),
+        ("a.mp4", ["a"], "a"),  # imported features are called like their file, which has no video's suffix
+        ("clips/a.MP4", ["clips/a"], "clips/a"),
+        ("clips/a.MP4", ["x/a"], None),  # another folder is another file
+        ("a.mp4", ["a", "x/a.mp4"], "x/a.mp4"),
+        ("clip.1", ["clip"], None),
+        ("clip.1.mp4", ["clip.1"], "clip.1"),
+        ("a", ["a", "x/a.mp4"], "a"),
+        ("a", ["x/a", "x/a.mp4"], "x/a"),  # a file name goes before a stem
+        ("clip.1", ["x/clip.1.mp4", "x/clip.2.mp4"], "x/clip.1.mp4"),
+        ("clip", ["x/clip.1.mp4"], None),
+        ("A.mp4", ["a.mp4"], None),
+        ("/elsewhere/a.mp4", ["/elsewhere/a.mp4", "a.mp4"], "/elsewhere/a.mp4"),
+        ("/elsewhere/a.mp4", ["videos/a.mp4"], "videos/a.mp4"),  # a dataset's own paths
+        ("ünï.mp4", ["v/ünï.mp4"], "v/ünï.mp4"),
+        ("mp4", ["a.mp4"], None),
+        ("..", ["a.mp4"], None),
+        ("/", ["a.mp4"], None),
+    ],
+)
+def test_what_a_name_means(place, name, ids, wanted):
+    assert matched(place, name, ids) == wanted
+
+
+def test_the_folder_of_the_file_goes_first(place):
+    ids = ["a.mp4", "sets/a.mp4"]
+    assert matched(place, "a.mp4", ids, place.root / "sets") == "sets/a.mp4"
+    assert matched(place, "a.mp4", ids, place.root) == "a.mp4"
+    assert matched(place, "a.mp4", ids, place.root / "other") == "a.mp4"  # a path from the workspace
+    assert matched(place, "../a.mp4", ids, place.root / "sets") == "a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [("a.mp4", ["x/a.mp4", "y/a.mp4"]), ("a", ["x/a.mp4", "y/a.mkv"]), ("y/a", ["x/y/a.mp4", "z/y/a.mp4"])],
+)
+def test_a_name_that_fits_several_is_counted_and_the_other_rows_are_kept(place, name, ids):
+    rows = [Annotation("1", "a dog", name), Annotation("2", "a cat", "b.mp4"), Annotation("3", "a cow", name)]
+    found = match(rows, [*ids, "b.mp4"], place, place.root)
+    assert [a.query_id for a in found.annotations] == ["2"] and found.ambiguous == {name: ids} and not found.unknown
+    omissions = Omissions()
+    found.count(omissions)
+    assert omissions.to_json() == [
+        {"reason": "ambiguous-name", "count": 1, "examples": [f"{name}: {ids[0]} or {ids[1]}"]}
+    ]
+
+
+def test_names_count_from_the_folder_of_each_file(place):
+    """Two files that are given together may name different videos alike."""
+    rows = [Annotation(str(i), "x", "a.mp4", source=str(place.root / f / "c.csv")) for i, f in enumerate("pqr")]
+    found = match(rows, ["p/a.mp4", "q/a.mp4", "a.mp4"], place)
+    assert [a.video for a in found.annotations] == ["p/a.mp4", "q/a.mp4", "a.mp4"] and found.names == ["a.mp4"] * 3
+
+
+def test_everything_else_of_an_annotation_is_kept(place):
+    given_ = Annotation("q7", "a dog", "a", ((0.5, 2.0),), "val", "f.csv")
+    found = match([given_], ["v/a.mp4"], place, place.root)
+    assert found.annotations == [Annotation("q7", "a dog", "v/a.mp4", ((0.5, 2.0),), "val", "f.csv")]
+
+
+def test_unknown_names_are_listed_once_in_order(place):
+    rows = [Annotation(str(i), "x", name) for i, name in enumerate(["z", "a", "z", "k.mp4", "b", "a"])]
+    found = match(rows, ["k.mp4"], place, place.root)
+    assert found.unknown == ["z", "a", "b"] and [a.query_id for a in found.annotations] == ["3"]
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).filter(str.strip)
+ANNOTATIONS = st.lists(
+    st.builds(
+        Annotation,
+        WORDS,
+        WORDS,
+        st.sampled_from(["a.mp4", "b/c.mkv", "caf\udce9.mp4"]),
+        st.lists(st.tuples(st.floats(0, 10), st.floats(10.5, 99)), max_size=3).map(tuple),
+        st.sampled_from(["", "val"]),
+        st.sampled_from(["one.csv", "two.srt"]),
+    ),
+    max_size=6,
+)
+
+
+@given(ANNOTATIONS)
+@settings(deadline=None, max_examples=30)
+def test_captions_come_back(tmp_path_factory, annotations):
+    place = Workspace.open_or_create(tmp_path_factory.mktemp("w"))
+    assert store.load(place) == []
+    assert store.add(place, annotations) == len(annotations)
+    assert store.load(place) == annotations
+    said = {(a.video, a.query, a.spans) for a in annotations}
+    assert {(a.video, a.query, a.spans) for a in store.once(place)} == said and len(store.once(place)) == len(said)
+
+
+def test_a_source_that_is_given_again_replaces_its_old_captions(place):
+    def rows(source, *texts):
+        return [Annotation(str(i), t, "a.mp4", source=source) for i, t in enumerate(texts)]
+
+    assert store.add(place, rows("one", "a", "b")) == 2
+    assert store.add(place, rows("two", "c")) == 3
+    assert store.add(place, rows("one", "d")) == 2
+    assert [(a.source, a.query) for a in store.load(place)] == [("two", "c"), ("one", "d")]
+    assert store.add(place, []) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "3", '{"query": "x"}', '{"query_id": 1, "query": "x", "video": "v"}', "\xe9"]
+)
+def test_damaged_captions_say_so(place, text):
+    good = place.captions.read_bytes() if store.add(place, [Annotation("1", "a dog", "a.mp4")]) else b""
+    place.captions.write_bytes(good + text.encode("latin-1"))
+    with pytest.raises(CacheError, match=r"line 2 of .*captions.jsonl is damaged .*'vla verify --repair' drops"):
+        store.load(place)
+    said = []
+    assert [a.query for a in store.load(place, said.append)] == ["a dog"] and len(said) == 1
+
+
+def test_every_flipped_bit_of_a_caption_is_noticed(place):
+    store.add(place, [Annotation("1", "a dog", "a.mp4", ((0.5, 2.0),)), Annotation("2", "rain", "b.mp4")])
+    known = store.load(place)
+    first, second = store.lines(place)
+    for bit in range(8 * len(first)):
+        line = bytearray(first)
+        line[bit // 8] ^= 1 << bit % 8
+        try:
+            assert store.decoded(bytes(line), "x", place)[0].annotation == known[0], bit
+        except CacheError:
+            pass
+    # Without the newline between them both are lost, and said to be.
+    place.captions.write_bytes(first[:-1] + b"\x0b" + second)
+    said = []
+    assert store.load(place, said.append) == [] and said
+
+
+def test_captions_of_an_older_version_are_read_and_a_damaged_key_is_noticed(place):
+    line = json.dumps(Annotation("1", "a dog", "a.mp4", split="train").to_json()) + "\n"
+    place.captions.parent.mkdir(exist_ok=True)
+    place.captions.write_text(line)
+    assert [a.split for a in store.load(place)] == ["train"]
+    place.captions.write_text(line.replace('"split"', '"spliu"'))
+    with pytest.raises(CacheError, match="it has the key 'spliu'"):
+        store.load(place)
+
+
+def test_extraction_matches_and_caches(toy_workspace):
+    """From the CSV to cached texts; sidecars beside the videos count, too."""
+    root: Path = toy_workspace.root
+    assert [(a.video, a.query, a.spans) for a in store.load(toy_workspace)] == [
+        ("videos/v2.mp4", "a red door opens", ()),
+        ("videos/v3.mp4", "a dog runs over the grass", ((0.5, 2.0),)),
+        ("videos/v4.mp4", "someone pours green tea", ((1.0, 3.0),)),
+    ]
+    assert current_cache(toy_workspace.caches).missing_texts(["a red door opens", "new"]) == ["new"]
+    (root / "videos" / "v4.srt").write_text("1\n00:00:00,500 --> 00:00:01,500\nthe kettle sings\n")
+    (root / "more.csv").write_text("video,caption\nnowhere.mp4,nothing\nv2,the door again\n")
+    report = vla.extract([root / "videos"], captions=root / "more.csv", workspace=root, workers=1)
+    assert (report.captions, report.texts, report.unknown_videos) == (5, 2, ["nowhere.mp4"])
+    found = {(a.video, a.query): a.spans for a in store.load(toy_workspace)}
+    assert found["videos/v4.mp4", "the kettle sings"] == ((0.5, 1.5),)
+    assert ("videos/v2.mp4", "the door again") in found
+
+
+def test_a_caption_that_several_files_have_is_trained_on_once(toy_workspace):
+
+    root = toy_workspace.root
+    (root / "again.csv").write_text("video,caption,split\nvideos/v2.mp4,a red door opens,val\nvideos/v2.mp4,another,\n")
+    vla.extract([root / "videos"], captions=root / "again.csv", workspace=root, workers=1)
+    cache = current_cache(toy_workspace.caches)
+    found = training_captions(toy_workspace, cache, None, None, lambda p: None)
+    assert [(a.query, a.split) for a in found if a.video.endswith("v2.mp4")] == [
+        ("a red door opens", "val"),
+        ("another", ""),
+    ]
+    assert len(store.load(toy_workspace)) == 5, "the workspace keeps what each file said"
+    assert len(store.once(toy_workspace)) == 4

@@ -1,0 +1,112 @@
+"""What was found best is ranked anew by the model's own score, nothing else moves, and the mean's figures stay beside it."""
+
+import numpy as np
+import pytest
+import torch
+
+from support.made_corpus import DIM, made_corpus, with_tokens
+from vla.batches.corpus import Query
+from vla.evaluation.predictions import Seen
+from vla.evaluation.protocols import measured
+from vla.evaluation.reranking import reranked
+from vla.evaluation.validation import evaluate
+from vla.metrics.retrieval import ranks, retrieval_metrics
+from vla.model import AlignmentModel, ModelConfig, frozen
+
+LENGTHS = (4, 2, 3, 7, 5, 6, 3, 8)
+
+
+def model_of(options, shake=0.5):
+    torch.manual_seed(1)
+    model = AlignmentModel(ModelConfig(DIM, "identity", heads={"retrieval": options})).eval()
+    with torch.no_grad():
+        for parameter in model.heads.parameters():
+            parameter += shake * torch.randn_like(parameter)
+    return model
+
+
+def vectors(model, corpus):
+    queries = [q for q in corpus.queries if not q.is_timed]
+    texts = model.align_texts(np.stack([corpus.text_vector(q) for q in queries]))
+    tokens = model.align_tokens(corpus.tokens_of(q.parts for q in queries)) if model.compares_tokens else None
+    frames = model.align_videos(corpus.videos)
+    means = np.stack([f.mean(0) for f in frames])
+    return texts, tokens, frames, texts @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
+
+
+OPTIONS = {"score": "tokens"}
+
+
+@pytest.mark.parametrize("most", [1, 3, 8, 100])
+def test_the_best_are_ranked_anew_and_the_others_follow_as_they_were(most):
+    corpus = with_tokens(made_corpus(LENGTHS))
+    model = model_of(OPTIONS)
+    texts, tokens, frames, similarity = vectors(model, corpus)
+    own = model.rescored(texts, tokens, frames)
+    found = reranked(model, similarity, texts, tokens, frames, most=most)
+    for scores, plain, wanted in zip(found, (similarity, similarity.T), (own, own.T), strict=True):
+        for row, before, after in zip(scores, plain, wanted, strict=True):
+            order = np.argsort(-before)
+            best, rest = order[:most], order[most:]
+            assert np.argsort(-row).tolist() == [*best[np.argsort(-after[best])], *rest]
+            np.testing.assert_allclose(row[best], after[best], atol=1e-6)
+
+
+def test_only_who_asks_is_looked_at():
+    corpus = with_tokens(made_corpus(LENGTHS))
+    model = model_of(OPTIONS)
+    texts, tokens, frames, similarity = vectors(model, corpus)
+    some, back = np.arange(8) % 3 == 0, np.arange(8) > 5
+    to_video, to_text = reranked(model, similarity, texts, tokens, frames, most=4)
+    found = reranked(model, similarity, texts, tokens, frames, (some, back), most=4)
+    np.testing.assert_allclose(found[0], to_video[some], atol=1e-6)
+    np.testing.assert_allclose(found[1], to_text[back], atol=1e-6)
+    nobody = reranked(model, similarity, texts, tokens, frames, (some & False, back & False))
+    assert nobody[0].shape == (0, 8) and nobody[1].shape == (0, 8)
+
+
+def test_training_is_told_both_and_chooses_an_index_by_the_mean():
+    corpus = with_tokens(made_corpus(LENGTHS))
+    model = model_of(OPTIONS, shake=3.0)
+    plain, own = evaluate(frozen(DIM, 1.0), corpus), evaluate(model, corpus)
+    assert own.search == pytest.approx(plain.search)
+    new = {"text to video reranked", "video to text reranked"}
+    assert set(own.metrics) - set(plain.metrics) == new
+    assert {t: own.metrics[t] for t in plain.metrics} == plain.metrics
+    texts, tokens, frames, similarity = vectors(model, corpus)
+    both = reranked(model, similarity, texts, tokens, frames)
+    right = np.eye(8, dtype=bool)
+    assert own.metrics["text to video reranked"] == retrieval_metrics(both[0], right)
+    assert own.metrics["video to text reranked"] == retrieval_metrics(both[1], right)
+    assert own.metrics["text to video reranked"] != own.metrics["text to video"]
+    parts = [plain.search] * 4 + [float((1 / ranks(scores, right)).mean()) for scores in both]
+    assert own.score == pytest.approx(np.mean(parts))
+    assert set(evaluate(model, corpus, heads=False).metrics) == set(plain.metrics)
+
+
+def test_tokens_that_nothing_was_learned_for_rank_as_the_mean_does():
+    corpus = with_tokens(made_corpus(LENGTHS))
+    metrics = evaluate(model_of(OPTIONS, shake=0.0), corpus).metrics
+    assert metrics["text to video reranked"] == metrics["text to video"]
+    assert metrics["video to text reranked"] == metrics["video to text"]
+
+
+def test_protocols_print_both_and_no_tricks_of_what_was_reranked():
+    corpus = with_tokens(made_corpus(LENGTHS))
+    model = model_of(OPTIONS)
+    whole = [Query(q.text, q.parts, q.parts, q.video, np.zeros((0, 2))) for q in corpus.queries if q.is_timed]
+    figures = measured(
+        Seen(model, corpus, whole), Seen(frozen(DIM, 1.0), corpus, whole), None, ("retrieval", "paragraphs")
+    )
+    by_task = {}
+    for figure in figures:
+        by_task.setdefault(figure.task, []).append(figure)
+    for name in ("text", "paragraph"):
+        for task in (f"{name} to video", f"video to {name}"):
+            assert [f.measure for f in by_task[task]] == [f.measure for f in by_task[f"{task} reranked"]]
+            assert all(f.tricks for f in by_task[task]) and not any(f.tricks for f in by_task[f"{task} reranked"])
+            assert all(f.floors for f in by_task[f"{task} reranked"])
+    texts, tokens, frames, similarity = vectors(model, corpus)
+    wanted = retrieval_metrics(reranked(model, similarity, texts, tokens, frames)[0], np.eye(8, dtype=bool))
+    found = {f.measure: f.value for f in by_task["text to video reranked"]}
+    assert found["R@1"] == pytest.approx(wanted["R@1"]) and found["MnR"] == pytest.approx(wanted["MnR"])

@@ -1,0 +1,136 @@
+"""A verdict on a run: a paired interval over videos, never a point estimate alone."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vla.evaluation.results import Values
+from vla.evaluation.verdict import LEAST_VIDEOS, Gain, Verdict, _students_t, compared, is_better, sentence
+
+
+def values(numbers, videos=None):
+    return Values(np.array(numbers, float), np.arange(len(numbers)) if videos is None else np.array(videos))
+
+
+def gain(gain, low, high):
+    return {"gain": gain, "low": low, "high": high}
+
+
+def one(ours, theirs, videos=None):
+    return compared({"a": values(ours, videos)}, {"a": values(theirs, videos)})
+
+
+def record(alpha=0.5, better=True, after=0.6, centring=0.0, **verdict):
+    found = {"videos": 36, "score": gain(8.3, 1.2, 15.1), "tasks": {}, **verdict}
+    return {"alpha": alpha, "centring": centring, "better": better, "after": {"search": after}, "verdict": found}
+
+
+def test_the_gain_is_the_mean_over_parts_of_the_mean_over_queries():
+    # part 1: (.5 + .25) / 2 - (.5 + 0) / 2 = .125; part 2: 1 - .5 = .5; the mean of both is .3125
+    ours = {"a": values([0.5, 0.25]), "b": values([1.0, 1.0, 1.0], [0, 0, 1])}
+    theirs = {"a": values([0.5, 0.0]), "b": values([0.5, 0.5, 0.5], [0, 0, 1])}
+    found = compared(ours, theirs)
+    assert found.videos == 2 and found.score.gain == pytest.approx(31.25)
+    assert {k: v.gain for k, v in found.tasks.items()} == pytest.approx({"a": 12.5, "b": 50})
+
+
+@pytest.mark.parametrize(
+    ("freedom", "table"), [(5, 4.032), (6, 3.707), (11, 3.106), (35, 2.724), (59, 2.662), (10_000, 2.576)]
+)
+def test_students_t(freedom, table):
+    assert _students_t(freedom) == pytest.approx(table, rel=0.02)
+
+
+def test_the_interval_is_that_of_the_paired_t_test():
+    differences = np.random.default_rng(0).normal(0.1, 0.2, 12)
+    found = one(0.4 + differences, np.full(12, 0.4)).score
+    half = 100 * 3.106 * differences.std(ddof=1) / np.sqrt(12)
+    assert found.gain == pytest.approx(100 * differences.mean())
+    assert found.high - found.gain == pytest.approx(half, rel=0.005)
+    assert found.gain - found.low == pytest.approx(half, rel=0.005)
+
+
+def test_queries_of_one_video_are_drawn_together():
+    """Ten videos of one query each, or ten copies of each query: the same videos tell no more."""
+    differences = np.random.default_rng(0).normal(0, 0.2, 12)
+    once = one(differences, np.zeros(12)).score
+    many = one(np.repeat(differences, 10), np.zeros(120), np.repeat(np.arange(12), 10)).score
+    assert (once.low, once.high) == pytest.approx((many.low, many.high))
+
+
+def test_noise_seldom_wins():
+    rng = np.random.default_rng(0)
+    wins = sum(one(rng.normal(0, 0.3, 15), np.zeros(15)).is_better for _ in range(300))
+    assert wins <= 6  # half a percent is what the interval promises; skew and chance may make it two
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, LEAST_VIDEOS - 1])
+def test_few_videos_never_win_and_the_verdict_says_what_cannot_be_seen(count):
+    found = one(np.full(count, 0.9), np.zeros(count))
+    assert not found.is_better
+    told = sentence(record(**found.to_json(), better=False))
+    assert (
+        f"{count} held-out video" in told
+        and f"below ±{100.0 if count == 1 else 100 / count:.1f} points cannot be seen" in told
+    )
+    assert "better than" not in told
+
+
+def test_parts_that_only_some_videos_have():
+    """Without the only video that has timed captions, that part keeps its mean."""
+    ours = {"a": values([0.5, 0.5, 0.5]), "b": values([1.0], [2])}
+    found = compared(ours, {"a": values([0.0, 0.0, 0.0]), "b": values([0.5], [2])}).score
+    assert found.gain == found.low == found.high == pytest.approx(50)
+    assert one([], []) is None
+
+
+def test_a_run_is_better_only_where_the_interval_says_so():
+    assert is_better(record())
+    assert not is_better(record(score=gain(8, -0.1, 16)))
+    assert not is_better(record(score=gain(8, 0.0, 16)))
+    assert is_better(record(score=gain(2, -4, 8), tasks={"a": gain(9, 1, 17)}))
+    assert not is_better(record(score=gain(2, -4, 8), tasks={"a": gain(9, 1, 17), "b": gain(-5, -9, -1)}))
+    assert not is_better(record(score=gain(-1, -4, 2), tasks={"a": gain(9, 1, 17)}))
+    assert not is_better(record(alpha=0.0))
+    assert is_better(record(alpha=0.0, centring=0.5))
+    assert not is_better(record(better=False))
+    assert not is_better(record(videos=7))
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        {"better": True, "alpha": 0.75, "after": {"search": 0.5}},
+        {"better": True, "alpha": 0.75, "verdict": None},
+        {"better": True, "alpha": 0.75, "verdict": {"videos": 36}},
+        {"better": True, "alpha": 0.75, "verdict": {"videos": 36, "score": gain(1, float("nan"), 2), "tasks": {}}},
+        {"better": True, "alpha": 0.75, "verdict": [1, 2]},
+        {"better": True, "alpha": 0.75, "verdict": {"videos": "many", "score": gain(1, 1, 2), "tasks": {}}},
+        {"better": 1, "alpha": "x", "verdict": {"videos": 36, "score": gain(1, 1, 2), "tasks": []}},
+        {},
+    ],
+)
+def test_records_of_earlier_versions_and_damaged_ones_are_read_conservatively(old):
+    assert not is_better(old) and sentence(old)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (record(), "better than the frozen encoder on 36 held-out videos (search score +8.3 points, 99% CI 1.2 to 15.1)"),
+        (record(score=gain(-40, -71, -14)), "worse than the frozen encoder on 36"),
+        (record(score=gain(1, -2, 4), better=False), "no measurable difference from the frozen encoder on 36"),
+        (record(better=False), "worse than the frozen encoder at what its captions do not mention"),
+        (record(alpha=0.0), "no gain over the frozen encoder: alpha is 0"),
+        (record(alpha=0.0, centring=0.5), "by centring alone: alpha is 0"),
+        (record(after=None), "no captions to search for"),
+    ],
+)  # fmt: skip
+def test_the_sentence(given, told):
+    assert told in sentence(given)
+
+
+def test_json_and_back():
+    found = Verdict(36, Gain(8.3, 1.2, 15.1), {"moment to video": Gain(1.0, -1.0, 3.0)})
+    assert Verdict.of({"verdict": json.loads(json.dumps(found.to_json()))}) == found

@@ -1,0 +1,146 @@
+"""The heads that locate moments: what they say untrained, how they count time, and that pieces of work make no difference."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from support.made_corpus import DIM, made_corpus
+from vla.batches.collate import collate
+from vla.datasets.base import Saliency
+from vla.heads._frames import edges, rated, to_frames, to_seconds
+from vla.model import AlignmentModel, ModelConfig
+from vla.spans import iou
+
+
+def batch_of(corpus):
+    return collate(corpus, np.arange(len(corpus.videos)), [q for q in corpus.queries if q.is_timed])
+
+
+def model_of(name, **options):
+    torch.manual_seed(0)
+    return AlignmentModel(ModelConfig(DIM, "identity", heads={name: options})).eval()
+
+
+def found_by(name, corpus, **options):
+    model, batch = model_of(name, **options), batch_of(corpus)
+    with torch.no_grad():
+        return model.heads[name].decode(model.heads[name](model(batch), batch), batch)
+
+
+def cosines(corpus, query):
+    frames = corpus.videos[query.video].values.astype(np.float64)
+    text = corpus.text_vector(query).astype(np.float64)
+    return frames @ text / np.linalg.norm(frames, axis=1) / np.linalg.norm(text)
+
+
+def listed(spans, scores, overlap=0.5):
+    """Greedy suppression by a naive loop."""
+    kept = []
+    for i in sorted(range(len(spans)), key=lambda i: -scores[i]):
+        if all(float(iou([spans[i]], [spans[j]])[0, 0]) <= overlap for j in kept):
+            kept.append(i)
+    return np.array([spans[i] for i in kept])
+
+
+def test_untrained_moments_are_the_windows_that_stand_out():
+    corpus = made_corpus((13, 6, 1, 24), seed=2)
+    for rows, query in zip(found_by("moments", corpus), (q for q in corpus.queries if q.is_timed), strict=True):
+        curve, video = cosines(corpus, query), corpus.videos[query.video]
+        n, bounds = len(curve), np.append(video.timestamps_seconds, video.duration_seconds)
+        spans, scores = [], []
+        for stride in (1, 2, 4, 8, 16):
+            if stride > 1 and n <= stride:
+                break
+            for k in range(-(-n // stride)):
+                low, high = max(0, (k + 0.5) * stride - 2 * stride), min(n, (k + 0.5) * stride + 2 * stride)
+                shares = [max(0, min(high, t + 1) - max(low, t)) for t in range(n)]
+                scores.append((np.dot(shares, curve) / (high - low) - curve.mean()) * np.sqrt(high - low))
+                spans.append(tuple(np.interp([low, high], np.arange(n + 1), bounds)))
+        np.testing.assert_allclose(rows[:, :2], listed(spans, scores)[:50], atol=1e-5)
+
+
+def test_time_runs_within_frames():
+    """Frames of any length, one of them with no time on screen, against numpy's interpolation."""
+    corpus = made_corpus((5, 3))
+    times = np.array([0.0, 0.5, 2.0, 2.0, 7.0])
+    videos = [replace(corpus.videos[0], timestamps_seconds=times, duration_seconds=7.5), corpus.videos[1]]
+    batch = batch_of(replace(corpus, videos=videos, queries=corpus.queries[:4]))
+    bounds = edges(batch)
+    np.testing.assert_allclose(bounds, [[*times, 7.5], [0, 0.5, 1, 1.5, 1.5, 1.5]])
+    asked = torch.tensor([[0.0, 0.3, 1.9, 2.5, 7.2, 7.5, 99.0]]).expand(2, -1)
+    places = to_frames(asked, bounds)
+    np.testing.assert_allclose(
+        places[0], np.interp(asked[0].numpy(), [0, 0.5, 2, 2 + 1e-9, 7, 7.5], [0, 1, 2, 3, 4, 5]), atol=1e-5
+    )
+    np.testing.assert_allclose(places[1], np.minimum(asked[1].numpy() * 2, 3), atol=1e-5)
+    for row, end in enumerate((7.5, 1.5)):
+        np.testing.assert_allclose(to_seconds(places, bounds)[row], asked[row].clamp(max=end), atol=1e-5)
+
+
+def test_pieces_of_work_make_no_difference():
+    corpus = made_corpus((24, 6, 17, 9), seed=1)
+    batch, model = batch_of(corpus), model_of("moments", dropout=0.0).train()
+    head, outcomes = model.heads["moments"], []
+    for together in (10**6, 1):
+        head.together = together
+        model.zero_grad()
+        loss = head.loss(model(batch), batch)
+        loss.backward()
+        with torch.no_grad():
+            spans = head.decode(head(model(batch), batch), batch)
+        outcomes.append((loss.detach(), [p.grad.clone() for p in head.parameters()], spans))
+    (loss, gradients, spans), (piecewise, others, found) = outcomes
+    torch.testing.assert_close(loss, piecewise)
+    torch.testing.assert_close(gradients, others, rtol=1e-4, atol=1e-5)
+    for one, other in zip(spans, found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_frames_count_as_annotators_rated_them():
+    corpus = made_corpus((6, 6, 6))
+    timed = [q for q in corpus.queries if q.is_timed]
+    marks = (Saliency(1.0, (1, 2), ((3, 4), (1, 1))), None, Saliency(1.0, (0,), ((0, 0),)))
+    queries = [
+        replace(q, spans=np.array([[1.0, 2.0]]), annotation=replace(q.annotation, saliency=m))
+        for q, m in zip(timed, marks, strict=True)
+    ]
+    shown = rated(batch_of(replace(corpus, queries=queries)), torch.arange(3))
+    # The first by its ratings; nobody rated the second, and the third's say nothing: there its moment counts.
+    np.testing.assert_allclose(shown, [[0, 0, 3.5, 3.5, 1, 1], [0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0]])
+
+
+def test_ratings_are_learned():
+    """Of two halves of the moment annotators liked the second, which no cosine tells."""
+    corpus = made_corpus((12,) * 6, seed=4)
+    queries = [
+        replace(
+            q, spans=np.array([[1.0, 5.0]]),
+            annotation=replace(q.annotation, saliency=Saliency(1.0, (1, 2, 3, 4), ((1,), (1,), (4,), (4,)))),
+        )
+        for q in corpus.queries if q.is_timed
+    ]  # fmt: skip
+    batch = batch_of(replace(corpus, queries=queries))
+    model = model_of("moments", width=32)
+    head = model.heads["moments"]
+    optimizer = torch.optim.Adam(head.parameters(), 0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        head.loss(model(batch), batch).backward()
+        optimizer.step()
+    with torch.no_grad():
+        shown = head.shown(head(model(batch), batch), batch)
+    for row in shown:
+        assert row[6:10].min() > row[2:6].max() > row[[0, 1, 10, 11]].max()
+
+
+def test_levels_follow_the_longest_moment():
+    from vla.heads import registry
+
+    head = registry.get("moments")
+    corpus = made_corpus((40, 90))
+    timed = [q for q in corpus.queries if q.is_timed]
+    for frames, levels in ((3, 2), (4, 2), (5, 3), (16, 4), (80, 7)):
+        queries = [replace(timed[1], spans=np.array([[0.0, frames / 2]]))]
+        assert head.planned(replace(corpus, queries=queries), {})["levels"] == levels
+    assert head.planned(replace(corpus, queries=[]), {"width": 32}) == {"levels": 2, "width": 32}

@@ -1,0 +1,60 @@
+"""Real frames end to end and back: what padding holds never matters, and gradients are those of plain indexing."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from vla.nn.l2_normalize import normalized
+from vla.nn.packing import Layout
+
+
+def made(lengths, longest, width=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.arange(longest)[None] < torch.tensor(lengths)[:, None]
+    padded = torch.randn(len(lengths), longest, width, generator=generator, dtype=torch.float64)
+    return mask, padded * mask.unsqueeze(-1)
+
+
+SHAPES = [([3, 1, 5], 5), ([4], 6), ([1, 1], 1), ([2, 2, 2], 3)]
+
+
+@pytest.mark.parametrize(("lengths", "longest"), SHAPES)
+def test_there_and_back(lengths, longest):
+    mask, padded = made(lengths, longest)
+    layout = Layout(mask)
+    rows = layout.rows(padded)
+    assert torch.equal(rows, torch.cat([p[:n] for p, n in zip(padded, lengths, strict=True)]))
+    assert torch.equal(layout.padded(rows), padded)
+    assert layout.starts.tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
+    garbage = padded.masked_fill(~mask.unsqueeze(-1), torch.nan)
+    assert torch.equal(layout.rows(garbage), rows)
+
+
+@pytest.mark.parametrize(("lengths", "longest"), SHAPES)
+@pytest.mark.parametrize("size", [1, 3, 5, 7])
+def test_a_convolution_sees_one_video_with_zeros_around_it(lengths, longest, size):
+    mask, padded = made(lengths, longest)
+    layer = torch.nn.Conv1d(3, 4, size, padding=size // 2).double()
+    found = Layout(mask).convolved(Layout(mask).rows(padded), layer.weight, layer.bias)
+    wanted = torch.cat([layer(p[:n].T).T for p, n in zip(padded, lengths, strict=True)])
+    torch.testing.assert_close(found, wanted)
+
+
+def test_gradients():
+    mask, padded = made([3, 1, 4], 5)
+    layout, rows = Layout(mask), Layout(mask).rows(padded)
+    weight = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layout.rows, padded.requires_grad_(True))
+    assert torch.autograd.gradcheck(layout.padded, rows.detach().requires_grad_(True))
+    bias = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layout.convolved, (rows.detach().requires_grad_(True), weight, bias))
+
+
+def test_unit_vectors_and_their_gradient():
+    vectors = torch.randn(4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    torch.testing.assert_close(normalized(vectors), functional.normalize(vectors, dim=-1))
+    assert torch.autograd.gradcheck(normalized, vectors)
+    (slope,) = torch.autograd.grad(normalized(vectors).pow(3).sum(), vectors, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+    assert (normalized(torch.zeros(2, 3)) == 0).all()

@@ -1,0 +1,577 @@
+"""Search: what a loop over all segments finds; and the index on disk, which nobody may alter."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import vla
+from support import naive_search
+from support.naive_search import overlap
+from vla.batches.collate import collate
+from vla.batches.corpus import Corpus, Query
+from vla.cache.receipts import Receipt
+from vla.cache.store import EncoderSource, FeatureCache
+from vla.encoders.toy import Encoder
+from vla.errors import CacheError, MissingError, UsageError
+from vla.features import FrameFeatures
+from vla.indexes import registry as indexes
+from vla.indexing.segments import windows_and_changes
+from vla.indexing.store import SCHEMA, open_index, save_index
+from vla.indexing.sync import build_index
+from vla.model import AlignmentModel, ModelConfig, segments_of
+from vla.retrieval.hubness import measured
+from vla.retrieval.searcher import Searcher
+from vla.storage.workspace import Workspace
+
+ENCODER = Encoder("12")
+SPEC = ENCODER.identity.spec("fps=2")
+
+
+def filled(folder, lengths, seed=0):
+    """A cache of videos whose frames drift at random."""
+    cache = FeatureCache.create(folder, SPEC, EncoderSource("toy", "12", ""))
+    for number, frames in enumerate(lengths):
+        rng = np.random.default_rng([seed, number])
+        values = (rng.standard_normal((frames, 12)).cumsum(0) + rng.standard_normal(12)).astype(np.float16)
+        times = np.arange(frames) / 2
+        name = f"v/{number}.mp4"
+        cache.add_video(
+            FrameFeatures(name, values, times, frames / 2),
+            Receipt(name, "ok", "", 1, 1, "", duration_seconds=frames / 2),
+        )
+    return cache
+
+
+def searcher(cache, root, backend="faiss_flat", model=None):
+    model = model or AlignmentModel(ModelConfig(12)).eval()
+    return Searcher(build_index(cache, model, backend=backend), ENCODER, model, cache, Workspace(root))
+
+
+def unit(rows):
+    rows = np.asarray(rows, np.float64)
+    return rows / np.sqrt((rows**2).sum(-1, keepdims=True))
+
+
+def naive(cache, query, k, per_video, background=None, vector=None, lasting=(0.0, np.inf), told=None, align=None):
+    """Every video in its own: the moments of its curve, or its windows where it has few frames; then the best of all.
+
+    Rows of score, video, start, end, peak. `told`: by video what a head says, rows of start, end, probability.
+    """
+    vector = unit(ENCODER.encode_text([query]).pooled[0]) if vector is None else vector
+    row, found = 0, []
+    for video_id in cache.video_ids():
+        features = cache.frames(video_id)
+        frames = unit(features.values.astype(np.float64) if align is None else align(features))
+        times, duration = features.timestamps_seconds, features.duration_seconds
+        segments = []
+        for first, last, (start, end) in zip(*windows_and_changes(features), strict=True):
+            bias = 0.0 if background is None else float(background.bias[row])
+            segments.append((float(unit(frames[first:last].mean(0)) @ vector) - bias, start, end))
+            row += 1
+        best = max(s[0] for s in segments)
+        least, most = lasting[0] / math.sqrt(2), lasting[1] * math.sqrt(2)
+        segments = [s for s in segments if least <= s[2] - s[1] <= most] or segments
+        cosines = [float(f @ vector) for f in frames]
+        curve, highest = None, 0.0
+        if len(frames) >= 4:
+            levels = 0.0 if background is None else frames @ background.mean.astype(np.float64)
+            curve = naive_search.Curve((np.array(cosines) - levels).tolist(), times, duration)
+            stands = [curve.contrast(s[1:3]) for s in segments]
+            highest = max(stands)
+        rows = []
+        for i, (score, *span) in enumerate(segments):
+            share = max(stands[i] / highest, -1.0) if highest > 0 else 0.0
+            score, by_head = score - 0.07 * (1 - share), None
+            if told is not None:
+                likeliest = max(told[video_id], key=lambda t: t[2] * overlap(t[:2], span), default=None)
+                chance = 0.0 if likeliest is None else likeliest[2] * overlap(likeliest[:2], span)
+                score += math.log(max(chance, 1e-3)) / 40
+                if likeliest is not None and overlap(likeliest[:2], span) >= 0.5:
+                    by_head = tuple(likeliest[:2])
+            rows.append((score, *(by_head or span), by_head is not None))
+        moments = []
+        for score, start, end, is_told in naive_search.apart(rows, 2 * per_video):
+            if highest > 0 and not is_told:
+                start, end = curve.refined((start, end), 0.1 * highest, lasting)
+            inside = [i for i, t in enumerate(times) if start <= t < end]
+            peak = float(times[max(inside, key=lambda i: cosines[i])]) if inside else start
+            moments.append((score, start, end, peak))
+        moments = naive_search.apart(moments, per_video)
+        higher = best - moments[0][0] if told is None else 0.0
+        found += [(m[0] + higher, video_id, *m[1:]) for m in moments]
+    return sorted(found, key=lambda f: -f[0])[:k]
+
+
+@pytest.mark.parametrize("backend", indexes.names())
+@pytest.mark.parametrize(("k", "per_video"), [(1, 1), (5, 1), (5, 3), (10, 2), (40, 50), (500, 3)])
+def test_the_hits_are_those_of_a_loop(tmp_path, backend, k, per_video):
+    cache = filled(tmp_path / "c", [9, 40, 1, 25, 120, 60])
+    search = searcher(cache, tmp_path, backend).search
+    for query in ("a red dog", "rain on a roof", "someone opens the door and leaves"):
+        same(search(query, k, per_video), naive(cache, query, k, per_video))
+
+
+def same(hits, wanted):
+    np.testing.assert_allclose([h.score for h in hits], [w[0] for w in wanted], atol=2e-5)
+    assert [(h.video_id, h.start, h.end) for h in hits] == [w[1:4] for w in wanted]
+    assert [h.peak for h in hits] == [w[4] for w in wanted]
+
+
+def compared(find, queries=60, seed=0):
+    """The searcher with a background of random queries."""
+    bank = unit(np.random.default_rng(seed).standard_normal((queries, 12))).astype(np.float32)
+    vectors = [
+        segments_of(find.model.align_frames(f), f, windows_and_changes(f)).vectors
+        for f in map(find.cache.frames, find.index.videos)
+    ]
+    return dataclasses.replace(find, background=measured(vectors, bank))
+
+
+@pytest.mark.parametrize(("k", "per_video"), [(1, 1), (8, 2), (30, 3)])
+def test_the_hits_with_a_background_are_those_of_a_loop(tmp_path, k, per_video):
+    cache = filled(tmp_path / "c", [9, 40, 1, 25, 120, 60])
+    find = compared(searcher(cache, tmp_path))
+    for query in ("a red dog", "rain on a roof"):
+        hits = find.search(query, k, per_video)
+        same(hits, naive(cache, query, k, per_video, find.background))
+        vector = unit(ENCODER.encode_text([query]).pooled[0])
+        for video in {h.video_id for h in hits}:
+            features = cache.frames(video)
+            cosine = (
+                segments_of(unit(features.values.astype(np.float64)), features, windows_and_changes(features)).vectors
+                @ vector
+            ).max()
+            reached = int((find.background.chance >= np.float32(cosine)).sum())
+            sure = [h.confidence for h in hits if h.video_id == video]
+            # The best of a video has the video's own cosine; the others are less sure by as much as their scores are lower.
+            mine = [h.score for h in hits if h.video_id == video]
+            for score, confidence in zip(mine, sure, strict=True):
+                as_high = int((find.background.chance >= np.float32(cosine + score - mine[0])).sum())
+                assert confidence == pytest.approx(1 - (1 + as_high) / 61, abs=1 / 61 + 1e-9)
+            assert sure[0] == pytest.approx(1 - (1 + reached) / 61, abs=1 / 61 + 1e-9)
+            assert sure == sorted(sure, reverse=True) and 0 <= sure[-1] <= sure[0] < 1
+
+
+def test_a_rate_leaves_out_what_chance_finds_more_often(tmp_path):
+    find = compared(searcher(filled(tmp_path / "c", [30] * 8, seed=3), tmp_path))
+    every = find.search("a dog", 20)
+    for fpr in (0.02, 0.3, 0.9, 1.0):
+        assert find.search("a dog", 20, fpr=fpr) == [h for h in every if h.confidence >= 1 - fpr - 1e-9]
+    assert find.search("a dog", 20, fpr=1.0) == every
+    with pytest.raises(UsageError, match=r"60 queries to compare with can tell no rate below 0.0164"):
+        find.search("a dog", fpr=0.01)
+    with pytest.raises(MissingError, match="no false-positive rate is known here"):
+        dataclasses.replace(find, background=None).search("a dog", fpr=0.5)
+
+
+def test_a_video_has_the_same_moments_whatever_else_there_is(tmp_path):
+    alone = searcher(filled(tmp_path / "a", [70]), tmp_path).search("a dog", 3)
+    among = searcher(filled(tmp_path / "b", [70, 50, 90, 20]), tmp_path).search("a dog", 99)
+    mine = [h for h in among if h.video_id == "v/0.mp4"]
+    assert [(h.start, h.end, h.peak) for h in mine] == [(h.start, h.end, h.peak) for h in alone]
+    np.testing.assert_allclose([h.score for h in mine], [h.score for h in alone], atol=1e-6)
+
+
+def test_copies_of_a_video_are_one_result(tmp_path):
+    """The same content under three names; the first that is there is named, the others beside it."""
+    cache = filled(tmp_path / "c", [40, 50])
+    features = cache.frames("v/1.mp4")
+    for name in ("w/copy.mp4", "a/copy.mp4"):
+        cache.add_video(
+            dataclasses.replace(features, video_id=name), dataclasses.replace(cache.receipts["v/1.mp4"], video_id=name)
+        )
+    hits = searcher(cache, tmp_path).search("a dog", 50, 2)
+    assert {h.video_id for h in hits} == {"v/0.mp4", "v/1.mp4"} and len(hits) <= 4
+    assert {h.copies for h in hits if h.video_id == "v/1.mp4"} == {("w/copy.mp4", "a/copy.mp4")}
+    assert {h.copies for h in hits if h.video_id == "v/0.mp4"} == {()}
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "copy.mp4").touch()
+    again = searcher(cache, tmp_path).search("a dog", 50, 2)
+    assert {h.copies for h in again if h.video_id == "w/copy.mp4" and not h.is_missing} == {("v/1.mp4", "a/copy.mp4")}
+
+
+def test_a_head_for_moments_is_asked_where_there_is_one(tmp_path):
+    """What it says weighs on the segments, and they have the ends of its moments."""
+    torch.manual_seed(0)
+    model = AlignmentModel(ModelConfig(12, heads={"moments": {"width": 8, "levels": 4}})).eval()
+    cache = filled(tmp_path / "c", [40, 70])
+    raw = ENCODER.encode_text(["a dog"]).pooled[0]
+    told = {name: told_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
+    same(searcher(cache, tmp_path, model=model).search("a dog", 6, 3), naive(cache, "a dog", 6, 3, told=told))
+
+
+def test_by_a_head_a_moment_is_less_sure_by_as_much_as_its_score_is_lower(tmp_path):
+    model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 30, 50, 60])
+    find = compared(searcher(cache, tmp_path, model=model), queries=400)
+    hits = find.search("a dog", 15, 3)
+    vector = model.align_texts(ENCODER.encode_text(["a dog"]).pooled)[0]
+    assert len({h.confidence for h in hits}) > len({h.video_id for h in hits})
+    for name in {h.video_id for h in hits}:
+        features, mine = cache.frames(name), [h for h in hits if h.video_id == name]
+        segments = segments_of(model.align_frames(features), features, windows_and_changes(features))
+        for hit in mine:
+            cosine = float((segments.vectors @ vector).max()) + hit.score - mine[0].score
+            reached = int((find.background.chance >= np.float32(cosine)).sum())
+            assert hit.confidence == pytest.approx(1 - (1 + reached) / 401, abs=1 / 401 + 1e-9)
+
+
+@pytest.mark.parametrize("backend", ["exact", "faiss_flat"])
+def test_vectors_that_are_no_numbers_are_somebody_elses(tmp_path, backend):
+    """In a row that the index does not find, of a video that it does."""
+    find = searcher(filled(tmp_path / "c", [40, 60]), tmp_path, backend)
+    (part,) = find.index.parts
+    vectors = np.array(part.vectors)
+    vectors[-1] = np.nan
+    held = dataclasses.replace(find.index, parts=(dataclasses.replace(part, vectors=vectors, make=lambda: part.index),))
+    with pytest.raises(CacheError, match="run 'vla index' again"):
+        dataclasses.replace(find, index=held).search("a dog", 10, 3)
+
+
+def with_a_head():
+    """A model whose projector and head for moments say something of their own, searched with its dial at a half."""
+    torch.manual_seed(1)
+    model = AlignmentModel(ModelConfig(12, "temporal", heads={"moments": {"width": 8, "levels": 4}})).eval()
+    with torch.no_grad():
+        for values in model.parameters():
+            if values.ndim > 1:
+                values.add_(0.3 * torch.randn_like(values))
+    model.projector.alpha.fill_(0.5)
+    return model
+
+
+def told_alone(model, features, raw):
+    """What the head says of one video by itself."""
+    corpus = Corpus([features], [Query("q", ("q",), ("q",), 0, np.array([[0.0, 1.0]]))], {"q": raw})
+    with torch.no_grad(), model.at(1.0):
+        batch = collate(corpus, np.arange(1), corpus.queries)
+        return model.heads["moments"].decode(model.heads["moments"](model(batch), batch), batch)[0].tolist()
+
+
+@pytest.mark.parametrize("together", [1, 3, 64])
+def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path, monkeypatch, together):
+    monkeypatch.setattr("vla.retrieval.ranking.TOGETHER", together)
+    model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 9, 2, 300, 41, 38, 65, 1])
+    raw = ENCODER.encode_text(["a dog"]).pooled[0]
+    told = {name: told_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
+    vector = model.align_texts(raw[None])[0]
+    wanted = naive(cache, "a dog", 20, 3, vector=vector, told=told, align=model.align_frames)
+    hits = searcher(cache, tmp_path, model=model).search("a dog", 20, 3)
+    np.testing.assert_allclose([h.score for h in hits], [w[0] for w in wanted], atol=1e-5)
+    assert [h.video_id for h in hits] == [w[1] for w in wanted]
+    np.testing.assert_allclose([(h.start, h.end) for h in hits], [w[2:4] for w in wanted], atol=1e-4)
+
+
+def test_a_head_looks_into_the_videos_whose_segments_are_best(tmp_path, monkeypatch):
+    monkeypatch.setattr("vla.retrieval.ranking.VIDEOS", 3)
+    model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 30, 50, 60])
+    raw = ENCODER.encode_text(["a dog"]).pooled[0]
+    vector = model.align_texts(raw[None])[0]
+
+    def best(name):
+        features = cache.frames(name)
+        return (
+            segments_of(model.align_frames(features), features, windows_and_changes(features)).vectors @ vector
+        ).max()
+
+    find, first = searcher(cache, tmp_path, model=model), sorted(cache.video_ids(), key=best, reverse=True)[:3]
+    assert {h.video_id for h in find.search("a dog", 3, 50)} <= set(first)
+    assert {h.video_id for h in find.search("a dog", 2, 1)} <= set(first)
+    # who wants more is shown more
+    assert {h.video_id for h in find.search("a dog", 500, 1)} == set(cache.video_ids())
+
+
+@pytest.mark.parametrize("frames", [30, 60])
+@pytest.mark.parametrize(("k", "per_video"), [(1, 1), (10, 2), (30, 3)])
+def test_what_holds_for_all_hits(tmp_path, frames, k, per_video):
+    cache = filled(tmp_path / "c", [frames] * 12, seed=3)
+    hits = searcher(cache, tmp_path).search("  a dog\0 runs ", k, per_video)
+    assert [h.rank for h in hits] == list(range(1, len(hits) + 1)) and len(hits) <= min(k, 12 * per_video)
+    assert len(hits) >= min(k, 12)
+    scores = [h.score for h in hits]
+    assert scores == sorted(scores, reverse=True)
+    assert max(sum(h.video_id == v for h in hits) for v in cache.video_ids()) <= per_video
+    for h in hits:
+        assert 0 <= h.start <= h.peak < h.end <= frames / 2 and -1.5 <= h.score <= 1 and h.confidence is None
+        assert h.query == "a dog  runs" and h.path == str(tmp_path / h.video_id) and h.is_missing
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "0.mp4").touch()
+    again = searcher(cache, tmp_path).search("a dog", 12, 1)
+    assert {h.video_id for h in again if not h.is_missing} == {"v/0.mp4"}
+
+
+def test_more_is_asked_for_until_there_is_enough(tmp_path, monkeypatch):
+    """One long video holds all of the best segments; `per_video` must still let the others through."""
+    monkeypatch.setattr("vla.retrieval.ranking.FIRST_ROWS", 20)
+    cache = filled(tmp_path / "c", [600, 3, 3, 3], seed=1)
+    vector = ENCODER.encode_text(["a dog"]).pooled[0]
+    values = np.tile(vector.astype(np.float16), (600, 1))
+    cache.add_video(
+        FrameFeatures("v/0.mp4", values, np.arange(600) / 2, 300.0),
+        Receipt("v/0.mp4", "ok", "", 1, 1, "", duration_seconds=300.0),
+    )
+    hits = searcher(cache, tmp_path).search("a dog", 4, 1)
+    assert len(hits) == 4 and hits[0].video_id == "v/0.mp4" and len({h.video_id for h in hits}) == 4
+
+
+@pytest.mark.parametrize("rows", [1, 7, 50])
+def test_how_many_rows_are_asked_for_at_first_changes_nothing(tmp_path, monkeypatch, rows):
+    cache = filled(tmp_path / "c", [9, 40, 1, 25, 120, 60, 33])
+    wanted = searcher(cache, tmp_path).search("a red dog", 4, 2)
+    monkeypatch.setattr("vla.retrieval.ranking.FIRST_ROWS", rows)
+    monkeypatch.setattr("vla.retrieval.ranking.ROWS_PER_HIT", 0)
+    assert searcher(cache, tmp_path).search("a red dog", 4, 2) == wanted
+
+
+def test_a_planted_moment_is_found(tmp_path):
+    """Frames 20 to 27 of the third video look like the query: 10 to 14 seconds."""
+    cache = filled(tmp_path / "c", [60] * 5, seed=2)
+    features = cache.frames("v/2.mp4")
+    values = features.values.copy()
+    values[20:28] = ENCODER.encode_text(["a blue bird sings"]).pooled[0] * 3
+    noise = np.random.default_rng(0).standard_normal((8, 12)) * 3
+    values[20:28] += (noise - noise.mean(0)).astype(np.float16)  # only all eight together are the query exactly
+    cache.add_video(dataclasses.replace(features, values=values), cache.receipts["v/2.mp4"])
+    best = searcher(cache, tmp_path).search("a blue bird sings", 1)[0]
+    assert best.video_id == "v/2.mp4" and overlap((best.start, best.end), (10.0, 14.0)) >= 0.7
+    assert best.score == pytest.approx(1.0, abs=1e-3) and 10 <= best.peak < 14
+
+
+def test_a_query_longer_than_the_context_is_the_mean_of_its_parts(tmp_path):
+    cache = filled(tmp_path / "c", [3, 2])
+    find = searcher(cache, tmp_path)
+    parts = ["first a man opens the door and looks round the room for a long time.", "rain falls on the roof."]
+    query = " ".join(parts)
+    assert not ENCODER.fits(query)
+    vector = unit(unit(ENCODER.encode_text(parts).pooled).mean(0))
+    hits = find.search(query, 3)
+    for h in hits:
+        frames = unit(cache.frames(h.video_id).values)
+        rows = np.arange(len(frames)) / 2
+        inside = frames[(rows >= h.start) & (rows < h.end)]
+        assert h.score == pytest.approx(float(unit(inside.mean(0)) @ vector), abs=2e-6)
+
+
+@pytest.mark.parametrize("query", ["", "   ", "\0", "\n\t", "x" * 2001])
+def test_queries_that_are_none(tmp_path, query):
+    with pytest.raises(UsageError, match="a query has 1 to 2000 characters"):
+        searcher(filled(tmp_path / "c", [3]), tmp_path).search(query)
+
+
+@pytest.mark.parametrize(("k", "per_video"), [(0, 1), (1, 0), (-1, 3)])
+def test_numbers_that_are_none(tmp_path, k, per_video):
+    with pytest.raises(UsageError, match="must be at least 1"):
+        searcher(filled(tmp_path / "c", [3]), tmp_path).search("a", k, per_video)
+
+
+def test_a_video_that_left_the_cache_still_has_its_moment(tmp_path):
+    cache = filled(tmp_path / "c", [8])
+    find = searcher(cache, tmp_path)
+    cache.add_receipt(dataclasses.replace(cache.receipts["v/0.mp4"], status="failed", shard="", sha256=""))
+    hit = find.search("a dog", 1)[0]
+    assert hit.peak == hit.start
+
+
+def test_nothing_to_index(tmp_path):
+    cache = FeatureCache.create(tmp_path, SPEC, EncoderSource("toy", "12", ""))
+    with pytest.raises(MissingError, match="no features to index"):
+        build_index(cache, AlignmentModel(ModelConfig(12)))
+
+
+def test_a_hit_as_json():
+    from vla.retrieval.hits import Hit
+
+    assert Hit(1, 0.5, "a.mp4", "/x/a.mp4", 1.0, 2.0, 1.5, "dog").to_json() == {
+        "rank": 1, "score": 0.5, "video": "a.mp4", "path": "/x/a.mp4", "start": 1.0, "end": 2.0, "peak": 1.5,
+        "query": "dog", "missing": False, "confidence": None, "copies": [],
+        "similar": [], "steps": [],
+    }  # fmt: skip
+
+
+# The index on disk
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """An index in `tmp_path / "index"` and the one that was saved."""
+    cache = filled(tmp_path / "c", [9, 30, 4])
+    index = build_index(cache, AlignmentModel(ModelConfig(12)).eval(), run="r", run_digest="d" * 16)
+    save_index(tmp_path / "index", index)
+    return tmp_path / "index", index
+
+
+@pytest.mark.parametrize("backend", indexes.names())
+def test_the_index_comes_back(tmp_path, backend):
+    cache = filled(tmp_path / "c", [9, 30, 4])
+    model = AlignmentModel(ModelConfig(12)).eval()
+    index = build_index(cache, model, run="r", run_digest="d" * 16, backend=backend)
+    save_index(tmp_path / "i", index)
+    back = open_index(tmp_path / "i")
+    for name in ("videos", "spec", "run", "run_digest", "cache_state", "backend"):
+        assert getattr(back, name) == getattr(index, name), name
+    assert back.cache_state == cache.state() and back.videos == ["v/0.mp4", "v/1.mp4", "v/2.mp4"]
+    np.testing.assert_array_equal(back.video_of_row, index.video_of_row)
+    np.testing.assert_array_equal(back.spans, index.spans)
+    place = Workspace(tmp_path)
+    assert Searcher(back, ENCODER, model, cache, place).search("a dog", 9) == Searcher(
+        index, ENCODER, model, cache, place
+    ).search("a dog", 9)
+    assert len(list((tmp_path / "i").iterdir())) == (3 if indexes.get(backend).is_exact else 4)
+
+
+def test_saving_again_leaves_only_the_new_files(tmp_path, kept):
+    folder, index = kept
+    save_index(folder, index)
+    assert len(list(folder.iterdir())) == 3
+    smaller = build_index(filled(tmp_path / "d", [5]), AlignmentModel(ModelConfig(12)).eval())
+    save_index(folder, smaller)
+    assert len(list(folder.iterdir())) == 3 and open_index(folder).videos == ["v/0.mp4"]
+
+
+@pytest.mark.parametrize("pattern", ["vectors-*", "rows-*"])
+@pytest.mark.parametrize("how", ["flip", "cut", "longer", "gone"])
+def test_altered_files_are_refused(kept, pattern, how):
+    path = next(kept[0].glob(pattern))
+    content = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    else:
+        flipped = content[:-1] + bytes([content[-1] ^ 1])
+        path.write_bytes({"flip": flipped, "cut": content[:-1], "longer": content + b"\0"}[how])
+    with pytest.raises(CacheError, match=r"was altered|is gone"):
+        open_index(kept[0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"schema": SCHEMA + 1}, "newer vla"),
+        ({"schema": None}, "damaged"),
+        ({"schema": 1}, "written by an older vla"),
+        ({"parts": None}, "damaged"),
+        ({"parts": [{}]}, "damaged"),
+        ({"dim": 13}, "was altered"),
+        ({"dim": 0}, "damaged"),
+        ({"asked": {}}, "damaged"),
+        ({"asked": {"backend": "auto", "memory": "much", "recall": 0.9}}, "damaged"),
+        ({"asked": {"backend": "auto", "memory": None, "recall": 7}}, "damaged"),
+        ({"measured": [{"speed": 3}]}, "damaged"),
+        ({"spec": {}}, "does not describe features"),
+    ],
+    ids=str,
+)
+def test_altered_descriptions_are_refused(kept, fields, message):
+    path = kept[0] / "index.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, **fields}))
+    with pytest.raises(CacheError, match="was altered"):
+        open_index(kept[0])
+    del record["checksum"]  # as an older version wrote it
+    path.write_text(json.dumps({**record, **fields}))
+    with pytest.raises(CacheError, match=message):
+        open_index(kept[0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"vectors": "../secret"}, r"parts\[0\].vectors is '../secret', not the name of a file in the same folder"),
+        ({"vectors": 3}, r"vectors is 3, not a text"),
+        ({"rows": "/etc/passwd"}, "rows is '/etc/passwd', not the name of a file"),
+        ({"rows": ".."}, "rows is '..', not the name of a file"),
+        ({"lists": "/etc/passwd"}, "lists is '/etc/passwd', not the name of a file"),
+        ({"lists_sha256": 3}, "lists_sha256 is 3"),
+        ({"segments": 1}, "was altered"),
+        ({"segments": 2**60}, "was altered"),
+        ({"segments": True}, "segments is True, not a whole number"),
+        ({"depth": 1.5}, "depth is 1.5, not a whole number"),
+        ({"kind": "float64"}, "kind is 'float64', not one of 'float32', 'float16'"),
+        ({"kind": "object"}, "kind is 'object'"),
+        ({"gone": [99]}, "do not fit together"),
+        ({"gone": [-1]}, r"gone\[0\] is -1, not a number from 0"),
+        ({"gone": ["v/0.mp4"]}, r"gone\[0\] is 'v/0.mp4', not a whole number"),
+        ({"gone": 1}, "damaged"),
+        ({"renamed": {"99": "x"}}, "do not fit together"),
+        ({"renamed": {"first": "x"}}, "damaged"),
+        ({"renamed": []}, "damaged"),
+        ({"backend": "nothing"}, "needs the index plug-in 'nothing', which is not here"),
+        ({"vectors_sha256": "0" * 64}, "altered"),
+    ],
+    ids=str,
+)
+def test_altered_parts_are_refused(kept, fields, message):
+    path = kept[0] / "index.json"
+    record = json.loads(path.read_text())
+    del record["checksum"]  # as an older version wrote it
+    path.write_text(json.dumps({**record, "parts": [{**record["parts"][0], **fields}]}))
+    with pytest.raises(CacheError, match=message):
+        open_index(kept[0])
+
+
+def test_rows_of_another_index_are_refused(tmp_path, kept):
+    """Each file may be whole and the two still not belong together."""
+    from vla.storage import atomic
+
+    folder, index = kept
+    part = index.parts[0]
+    other = dataclasses.replace(
+        part, vectors=part.vectors[:-1], video_of_row=part.video_of_row[:-1], spans=part.spans[:-1]
+    )
+    save_index(tmp_path / "other", dataclasses.replace(index, parts=(other,)))
+    record, theirs = (json.loads((f / "index.json").read_text()) for f in (folder, tmp_path / "other"))
+    rows = {key: theirs["parts"][0][key] for key in ("rows", "rows_sha256")}
+    (folder / rows["rows"]).write_bytes((tmp_path / "other" / rows["rows"]).read_bytes())
+    record.pop("checksum")
+    atomic.write_json(folder / "index.json", {**record, "parts": [{**record["parts"][0], **rows}]})
+    with pytest.raises(CacheError, match="do not fit together"):
+        open_index(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}"])
+def test_descriptions_that_are_none(kept, text):
+    (kept[0] / "index.json").write_text(text)
+    with pytest.raises(CacheError, match="damaged"):
+        open_index(kept[0])
+
+
+def test_no_index_yet(tmp_path):
+    with pytest.raises(MissingError, match="run 'vla index' first"):
+        open_index(tmp_path)
+
+
+# From the outside
+
+
+def test_the_librarys_verbs(toy_workspace, monkeypatch):
+    root = toy_workspace.root
+    with pytest.raises(MissingError, match="run 'vla index' first"):
+        vla.search("a dog", workspace=root)
+    report = vla.index(workspace=root, backend="exact")
+    assert (report.videos, report.run, report.backend) == (3, "", "exact")
+    hits = vla.search("someone pours tea", workspace=root, k=5, per_video=1)
+    assert {h.video_id for h in hits} == {"videos/v2.mp4", "videos/v3.mp4", "videos/v4.mp4"} and not any(
+        h.is_missing for h in hits
+    )
+    opened = vla.open_workspace(root)
+    assert opened.search("someone pours tea", 5, 1) == hits and opened.notes() == []
+    (root / "videos" / "v2.mp4").unlink()
+    assert "videos/v2.mp4" not in {h.video_id for h in opened.search("x", 3, 1)}
+    monkeypatch.chdir(root / "videos")  # found upwards
+    assert [h.video_id for h in vla.search("someone pours tea", k=5, per_video=1)] == [
+        h.video_id for h in hits if h.video_id != "videos/v2.mp4"
+    ]
+
+
+def test_an_index_that_is_out_of_date_says_so(toy_workspace, clip):
+    root = toy_workspace.root
+    vla.index(workspace=root)
+    clip("videos/new.mp4", frames=10)
+    vla.extract([root / "videos"], workspace=root, workers=1)
+    notes = []
+    vla.search("a dog", workspace=root, progress=lambda p: notes.append(p.message))
+    assert any("out of date (1 videos are missing in it, 0 are gone or changed): run 'vla index'" in n for n in notes)
+    hits = vla.search("a dog", [root / "videos"], workspace=root, k=20, per_video=1)  # with paths it mends itself
+    assert "videos/new.mp4" in {h.video_id for h in hits}

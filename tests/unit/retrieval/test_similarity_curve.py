@@ -1,0 +1,171 @@
+"""Which spans stand out in a curve: what a loop finds, and what must hold for any curve."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support import naive_search
+from vla.errors import ShapeError, UsageError
+from vla.retrieval.similarity_curve import Curve
+from vla.spans import windows
+
+
+def drawn(seed, frames):
+    """A noisy curve with a few raised stretches, over times that are not even."""
+    rng = np.random.default_rng(seed)
+    curve = rng.normal(0.2, 0.02, frames)
+    for _ in range(rng.integers(0, 4)):
+        start = rng.integers(0, frames)
+        curve[start : start + rng.integers(1, 12)] += rng.uniform(0.02, 0.2)
+    times = np.cumsum(rng.choice([0.0, 0.25, 0.5, 0.5, 0.5, 1.0], frames)) if seed % 3 else np.arange(frames) / 2
+    return curve, times, float(times[-1] + rng.uniform(0, 1))
+
+
+def contrast(curve, times, duration, spans):
+    return Curve(curve, times, duration).contrast(spans)
+
+
+def grid(times, duration):
+    """Every span between two of some seconds."""
+    edges = np.unique([*times[:: max(1, len(times) // 12)], duration])
+    return [(a, b) for i, a in enumerate(edges) for b in edges[i + 1 :]]
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_spans_stand_out_as_in_a_loop(seed):
+    curve, times, duration = drawn(seed, [1, 2, 3, 17, 60, 140][seed % 6])
+    spans = [w[2:] for w in windows(times, duration) if w[3] > w[2]] + grid(times, duration)
+    ours, loop = Curve(curve, times, duration), naive_search.Curve(curve, times, duration)
+    np.testing.assert_allclose(ours.contrast(spans), [loop.contrast(s) for s in spans], atol=1e-9)
+    for span in spans[::19]:
+        for gain in (1e-6, 0.05, 9.0):
+            found, wanted = ours.refined(span, gain), loop.refined(span, gain)
+            # Two may be as good but for rounding.
+            assert loop.contrast(found) == pytest.approx(loop.contrast(wanted), abs=1e-9)
+            assert gain < 9 or found.tolist() == list(loop.shown(span))
+        for lasting in ((0.0, 2.0), (2.4, 3.6), (5.0, np.inf), (900.0, 999.0)):
+            found, wanted = ours.refined(span, 0.05, lasting), loop.refined(span, 0.05, lasting)
+            assert loop.contrast(found) == pytest.approx(loop.contrast(wanted), abs=1e-9)
+            assert lasting[0] == 900 or abs(np.diff(found) - np.diff(wanted)) <= lasting[1] - lasting[0]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(-50, 50), min_size=1, max_size=50))
+def test_what_holds_for_any_curve(values):
+    curve, times = np.array(values) / 64, np.arange(len(values)) / 2
+    spans = grid(times, len(values) / 2)
+    found = contrast(curve, times, len(values) / 2, spans)
+    assert found.shape == (len(spans),)
+    # Some single frame is at the peak, which lies above the level.
+    assert found.max() > 0 or not found.any()
+    # In any order, and each by itself as often as wanted.
+    assert contrast(curve, times, len(values) / 2, [*spans[::-1], *spans]).tolist() == [*found[::-1], *found]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_neither_a_number_added_nor_a_shift_in_time_changes_anything_and_a_factor_is_one(seed):
+    curve, times, duration = drawn(seed, 80)
+    spans = np.array(grid(times, duration))
+    plain = contrast(curve, times, duration, spans)
+    np.testing.assert_allclose(contrast(curve + 2.0, times, duration, spans), plain, atol=1e-9)
+    np.testing.assert_allclose(contrast(curve * 4.0, times, duration, spans), 4 * plain, atol=1e-9)
+    np.testing.assert_allclose(contrast(curve, times + 64, duration + 64, spans + 64), plain, atol=1e-9)
+
+
+def best(curve, times, duration):
+    spans = [(a, b) for a in times for b in [*times, duration] if a < b]
+    return spans[int(contrast(curve, times, duration, spans).argmax())]
+
+
+def test_of_all_spans_a_planted_one_stands_out_most():
+    """Seconds 30 to 37.5 of a minute, and a dip of half a second within does not break it."""
+    times = np.arange(120) / 2
+    curve = np.random.default_rng(0).normal(0.2, 0.004, 120)
+    curve[60:75] += 0.1
+    curve[66] -= 0.1
+    assert best(curve, times, 60.0) == (30.0, 37.5)
+
+
+def test_of_two_equal_heights_the_longer_one_stands_out_more():
+    curve = np.full(60, 0.2)
+    curve[5:10] = curve[30:45] = 0.3
+    spans = [(5.0, 10.0), (30.0, 45.0), (5.0, 45.0), (46.0, 59.0)]
+    found = contrast(curve, np.arange(60.0), 60.0, spans)
+    found = found / found[1]
+    # Height times root of length, but for what is smoothed away: 0.58 of the longer one.
+    assert (
+        found[1] == 1
+        and found[0] == pytest.approx((5 / 15) ** 0.5, abs=0.02)
+        and found[3] == pytest.approx(-((13 / 15) ** 0.5), abs=0.02)
+    )
+    assert found[3] < found[2] < 0
+
+
+def test_a_span_that_nearly_fits_is_made_to_fit_and_another_is_left():
+    curve = np.full(60, 0.2)
+    curve[30:45] = 0.3
+    shown = Curve(curve, np.arange(60.0), 60.0)
+    for near in ((28.0, 44.0), (26.0, 50.0), (34.0, 46.0), (30.0, 45.0)):
+        assert shown.refined(near, 0.01).tolist() == [30.0, 45.0]
+    assert shown.refined((28.0, 44.0), 9.0).tolist() == [28.0, 44.0]
+
+
+def test_a_span_of_hours_is_fitted_too():
+    """Nearly: of the bounds at either end one of seventeen is tried, and not all 64 million pairs of them."""
+    times = np.arange(14_400) / 2
+    curve = np.full(14_400, 0.2)
+    curve[4000:9000] = 0.3
+    shown = Curve(curve, times, 7200.0)
+    tracemalloc.start()
+    start, end = shown.refined((1500.0, 5500.0), 1e-6)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 50e6
+    assert abs(start - 2000.0) <= 5 and abs(end - 4500.0) <= 5
+    assert shown.contrast([(start, end)])[0] > shown.contrast([(1500.0, 5500.0)])[0]
+
+
+def test_a_moment_that_takes_most_of_a_short_video_is_found_whole():
+    curve = np.full(20, 0.2)
+    curve[4:18] = [0.3, 0.31] * 7
+    assert best(curve, np.arange(20.0), 20.0) == (4.0, 18.0)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 50])
+@pytest.mark.parametrize("value", [0.3, 0.0, -1 / 3])
+def test_in_a_flat_curve_nothing_stands_out(frames, value):
+    spans = grid(np.arange(frames) / 2, frames / 2)
+    assert not contrast(np.full(frames, value), np.arange(frames) / 2, frames / 2, spans).any()
+
+
+def test_frames_that_are_never_shown_count_for_nothing():
+    curve = np.full(60, 0.2)
+    curve[30:36] = 0.4
+    times = np.arange(60) / 2
+    spans = grid(times, 30.0)
+    plain = contrast(curve, times, 30.0, spans)
+    for where, value in ((30, 0.4), (10, 9.0), (0, -9.0)):
+        more = contrast(np.insert(curve, where, value), np.insert(times, where, times[where]), 30.0, spans)
+        np.testing.assert_allclose(more, plain, atol=1e-12)
+    np.testing.assert_allclose(contrast(np.append(curve, 9.0), np.append(times, 30.0), 30.0, spans), plain, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("curve", "times", "duration", "spans", "error"),
+    [
+        ([], [], 0.0, [], ShapeError),
+        ([1.0], [0.0, 1.0], 2.0, [], ShapeError),
+        ([[1.0]], [0.0], 2.0, [], ShapeError),
+        ([np.nan], [0.0], 1.0, [], UsageError),
+        ([1.0, 2.0], [1.0, 0.0], 2.0, [], UsageError),
+        ([1.0], [3.0], 2.0, [], UsageError),
+        ([1.0], [0.0], np.inf, [], UsageError),
+        ([1.0], [0.0], 1.0, [(1.0, 0.0)], UsageError),
+    ],
+)
+def test_what_is_no_curve(curve, times, duration, spans, error):
+    with pytest.raises(error):
+        contrast(curve, times, duration, spans)

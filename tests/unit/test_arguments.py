@@ -1,0 +1,209 @@
+"""The library's edge: every public function takes paths as texts, names what is wrong, and is the same whatever was imported."""
+
+import inspect
+import re
+import subprocess
+import sys
+import types
+import typing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vla
+from vla.arguments import PathLike, Paths, Texts, public
+from vla.errors import MissingError, UsageError
+
+FUNCTIONS = sorted(name for name in vla.__all__ if inspect.isfunction(getattr(vla, name)))
+TAKEN = [
+    (name, parameter.name, parameter.annotation)
+    for name in FUNCTIONS
+    for parameter in inspect.signature(getattr(vla, name)).parameters.values()
+    if parameter.annotation in (PathLike, PathLike | None, Paths, Paths | None, Texts)
+]
+
+
+def caught(name):
+    """The public function `name` with the stage behind it replaced by one that gives back what it was called with."""
+    function = getattr(vla, name)
+    behind = inspect.unwrap(function)
+
+    def stage(*args, **named):
+        return inspect.signature(behind).bind_partial(*args, **named).arguments
+
+    stage.__signature__ = inspect.signature(behind)
+    stage.__name__ = name
+    settings = getattr(vla, vla._SETTINGS[name]) if name in vla._SETTINGS else None
+    return public(stage, settings)
+
+
+def call(function, argument, value):
+    """Call with that argument, and with something for each other one that has to be given."""
+    due = {
+        p.name: ["x"] if p.annotation in (Paths, Texts) else "x"
+        for p in inspect.signature(function).parameters.values()
+        if p.default is p.empty and p.kind is not p.VAR_KEYWORD
+    }
+    return function(**{**due, argument: value})
+
+
+def test_there_are_functions_and_paths():
+    assert {"extract", "train", "search", "ask", "evaluate", "verify", "demo"} <= set(FUNCTIONS)
+    assert len(TAKEN) > 30
+
+
+@pytest.mark.parametrize(("name", "argument", "kind"), TAKEN)
+def test_paths_are_texts_or_objects_one_or_several(name, argument, kind):
+    function = caught(name)
+    if kind in (PathLike, PathLike | None):
+        for given in ("videos/a.csv", Path("videos/a.csv")):
+            assert call(function, argument, given)[argument] == Path("videos/a.csv")
+        wrong = [3, ["a", "b"], b"bytes", True]
+    elif kind in (Paths, Paths | None):
+        for given in ("vids", Path("vids")):
+            assert call(function, argument, given)[argument] == [given]
+        assert call(function, argument, ("a", Path("b")))[argument] == ["a", Path("b")]
+        wrong = [3, [3], b"bytes", ["a", None]]
+    else:
+        assert call(function, argument, "vids")[argument] == ["vids"]
+        wrong = [3, [3], b"bytes"]
+    for value in wrong:
+        with pytest.raises(UsageError, match=f"^{argument} (is|are) "):
+            call(function, argument, value)
+
+
+def test_no_parameter_of_a_path_is_left_out():
+    """Whatever a stage annotates with Path is widened at the edge."""
+    for name in FUNCTIONS:
+        for p in inspect.signature(inspect.unwrap(getattr(vla, name))).parameters.values():
+            if "Path" in str(p.annotation):
+                assert (name, p.name) in {(n, a) for n, a, _ in TAKEN}, (name, p.name, p.annotation)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [("train", "epoch", "epochs"), ("train", "caption", "captions"), ("extract", "modell", "model"),
+     ("search", "topk", None), ("index", "runs", "run"), ("export", "formatt", "format"), ("evaluate", "splits", "split")],
+)  # fmt: skip
+def test_a_wrong_keyword_is_a_type_error_that_names_the_nearest(name, wrong, right):
+    with pytest.raises(TypeError, match=f"Did you mean '{right}'" if right else "It takes "):
+        getattr(vla, name)(**{wrong: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [("search", {"query": "x", "k": "3"}, "k is a whole number"), ("train", {"epochs": "3"}, "epochs is a whole number"),
+     ("extract", {"paths": "x", "model": 3}, "model is a text"), ("index", {"compact": "yes"}, "compact is True or False"),
+     ("index", {"recall": "all"}, "recall is a number"), ("ask", {"question": 5}, "question is a text"),
+     ("evaluate", {"seed": 1.5}, "seed is a whole number"), ("train", {"epochs": True}, "epochs is a whole number")],
+)  # fmt: skip
+def test_a_value_of_another_type_is_a_usage_error(name, given, message):
+    with pytest.raises(UsageError, match=message):
+        getattr(vla, name)(**given)
+
+
+def test_fields_of_settings_are_keywords(monkeypatch):
+    seen = caught("extract")("v", model="demo", device="cpu")
+    assert seen["paths"] == ["v"] and seen["fields"] == {"model": "demo", "device": "cpu"}
+    assert caught("train")(epochs=3, heads=["counting"])["fields"] == {"epochs": 3, "heads": ["counting"]}
+    assert {"epochs", "levels"} <= set(inspect.signature(vla.train).parameters)
+    assert {"model", "sampling"} <= set(inspect.signature(vla.search).parameters)
+
+
+def names_in(annotation):
+    if inspect.isclass(annotation) and annotation.__module__.split(".")[0] == "vla":
+        yield annotation
+    for inner in typing.get_args(annotation):
+        yield from names_in(inner)
+
+
+def test_what_occurs_in_a_public_signature_can_be_imported_from_vla():
+    public_names = {getattr(vla, name) for name in vla.__all__ if isinstance(getattr(vla, name), type)}
+    for name in FUNCTIONS:
+        function = inspect.unwrap(getattr(vla, name))
+        for argument, annotation in typing.get_type_hints(function, vars(sys.modules[function.__module__])).items():
+            for found in names_in(annotation):
+                assert found in public_names, f"{name}({argument}): {found.__qualname__}"
+
+
+def test_every_public_function_has_a_docstring_and_hints_that_resolve():
+    for name in FUNCTIONS:
+        assert (getattr(vla, name).__doc__ or "").strip(), name
+        typing.get_type_hints(getattr(vla, name), vars(sys.modules[getattr(vla, name).__module__]))
+
+
+@pytest.mark.parametrize(
+    ("verb", "inner"),
+    [("train", "train.loop"), ("search", "search.query"), ("evaluate", "evaluate.seen"), ("demo", "demo")],
+)
+def test_a_verb_is_the_same_function_whatever_was_imported(verb, inner):
+    """`import vla.retrieval.searcher` binds `vla.search` to the package: help would show that, and a call would be an error."""
+    code = f"""
+import inspect, pydoc, sys, types
+import vla
+if sys.argv[1] == "before": import vla.{inner}
+if sys.argv[1] == "after": vla.{verb}; import vla.{inner}
+print(type(vla.{verb}) is types.FunctionType, callable(vla.{verb}), inspect.signature(vla.{verb}))
+print(pydoc.plain(pydoc.render_doc(vla.{verb})))
+if "{inner}" != "{verb}" and sys.argv[1] != "never":
+    assert isinstance(vla.{inner}, types.ModuleType)
+    import vla.{inner} as again
+    assert again is sys.modules["vla.{inner}"]
+    from vla.{inner.rpartition(".")[0] or "demo"} import {inner.rpartition(".")[2]}
+"""
+    said = [
+        subprocess.run([sys.executable, "-c", code, when], capture_output=True, text=True, check=True).stdout
+        for when in ("never", "before", "after")
+    ]
+    said = [re.sub("0x[0-9a-f]+", "", text) for text in said]
+    assert said[0].startswith("True True (") and f"{verb}(" in said[0]
+    assert said[0] == said[1] == said[2]
+
+
+def test_features_are_arrays_with_times(tmp_path):
+    from vla.cache.receipts import Receipt
+    from vla.cache.store import EncoderSource, FeatureCache, make_current
+    from vla.features import FeatureSpec, FrameFeatures
+    from vla.storage.workspace import Workspace
+
+    place = Workspace.open_or_create(tmp_path)
+    cache = FeatureCache.create(
+        place.caches, FeatureSpec("toy", "3", "none", "none", "fps=2", 3), EncoderSource("toy", "3", "")
+    )
+    given = np.arange(12, dtype=np.float16).reshape(4, 3)
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"x")
+    cache.add_video(
+        FrameFeatures("a.mp4", given, np.arange(4) / 2, 2.25),
+        Receipt("a.mp4", "ok", "", 1, 0, "c", duration_seconds=2.25),
+    )
+    make_current(place.caches, cache)
+    opened = vla.open_workspace(str(tmp_path))
+    assert opened.videos() == ["a.mp4"]
+    for name in ("a.mp4", video, str(video)):
+        found = opened.features(name)
+        assert isinstance(found, vla.VideoFeatures) and found.values.dtype == np.float32
+        np.testing.assert_array_equal(found.values, given)
+        np.testing.assert_array_equal(found.times_seconds, [0, 0.5, 1, 1.5])
+        assert found.duration_seconds == 2.25
+    with pytest.raises(MissingError, match="no features of 'b.mp4': it was never extracted"):
+        opened.features("b.mp4")
+
+
+def test_modules_do_not_take_the_place_of_functions():
+    assert all(isinstance(getattr(vla, name), types.FunctionType) for name in FUNCTIONS)
+
+
+def test_every_name_of_the_api_is_a_name_of_vla():
+    assert set(vla.__all__) <= set(vla.__all__)
+
+
+@pytest.mark.parametrize("name", ["extract", "train"])
+def test_captions_are_paths_one_or_several_or_none(name):
+    function = caught(name)
+    assert call(function, "captions", None)["captions"] is None
+    assert call(function, "captions", Path("c.csv"))["captions"] == [Path("c.csv")]
+    for value in (5, [5], b"c.csv", {"a": 1}.values()):
+        with pytest.raises(UsageError, match="captions are texts or pathlib.Path objects"):
+            call(function, "captions", value)

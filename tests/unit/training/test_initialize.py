@@ -1,0 +1,165 @@
+"""Where training begins: the gap between images and texts goes if that helps, and the temperature fits what is left."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from vla.batches.collate import collate
+from vla.batches.corpus import Corpus, Query
+from vla.evaluation.validation import evaluate
+from vla.features import FeatureSpec, FrameFeatures
+from vla.model import AlignmentModel, ModelConfig
+from vla.training.checkpoint import load_model
+from vla.training.config import TrainConfig
+from vla.training.initialize import CENTRINGS, centre, warm
+from vla.training.loop import train
+from vla.training.objective import Objective
+from vla.training.split import Split, split_rows, withhold
+
+DIM = 16
+
+
+def gapped(count=80, gap=3.0, seed=0, noise=0.2):
+    """Frames and texts that agree but for noise, and a direction of its own that each side has in common."""
+    rng = np.random.default_rng(seed)
+    shared = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0][:2] * gap
+    videos, queries, vectors = [], [], {}
+    for i in range(count):
+        thing = rng.standard_normal(DIM)
+        # Noise along the texts' own direction: with the gap it decides who is found, without it hardly anybody.
+        frames = thing + shared[0] + rng.standard_normal((5, DIM)) * 0.2 + rng.normal(0, 0.5) * shared[1]
+        videos.append(FrameFeatures(f"v{i}", frames.astype(np.float16), np.arange(5.0), 5.0))
+        vectors[f"t{i}"] = (thing + shared[1] + noise * rng.standard_normal(DIM)).astype(np.float32)
+        queries.append(Query(f"t{i}", (f"t{i}",), (f"t{i}",), i, np.zeros((0, 2))))
+    return Corpus(videos, queries, vectors)
+
+
+def begun(data):
+    model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
+    frames = torch.from_numpy(np.concatenate([v.values for v in data.videos]).astype(np.float32))
+    model.projector.fit(frames, torch.from_numpy(np.stack(list(data.vectors.values()))))
+    return model
+
+
+def naive_similarity(data, centring):
+    """By hand, in float64: unit vectors, less so much of their mean, made unit again; a video is the mean of its frames."""
+
+    def unit(rows):
+        return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+    frames = [unit(v.values.astype(np.float64)) for v in data.videos]
+    texts = unit(np.stack(list(data.vectors.values())).astype(np.float64))
+    mean = np.concatenate(frames).mean(0)
+    videos = unit(np.stack([unit(f - centring * mean).mean(0) for f in frames]))
+    return unit(texts - centring * texts.mean(0)) @ videos.T
+
+
+@pytest.mark.parametrize("centring", [0.0, 0.5, 1.0])
+def test_centring_takes_the_means_away(centring):
+    data = gapped()
+    model = begun(data)
+    model.projector.centring.fill_(centring)
+    np.testing.assert_allclose(evaluate(model, data).similarity, naive_similarity(data, centring), atol=2e-6)
+
+
+def test_the_gap_goes_where_that_helps_and_stays_where_it_does_not():
+    data = gapped()
+    model = begun(data)
+    tried = []
+
+    def score(m):
+        tried.append((float(m.projector.centring), evaluate(m, data).score))
+        return tried[-1][1]
+
+    centre(model, score)
+    assert [c for c, _ in tried] == list(CENTRINGS)
+    assert float(model.projector.centring) == max(tried, key=lambda pair: pair[1])[0] > 0
+    centre(model, lambda m: 1 - float(m.projector.centring))
+    assert float(model.projector.centring) == 0
+    centre(model, lambda m: 0.5)  # all the same: nothing is taken away without a gain
+    assert float(model.projector.centring) == 0
+    centre(model, lambda m: 0.5 + 0.009 * (m.projector.centring > 0))  # nor for what may be chance
+    assert float(model.projector.centring) == 0
+    assert centre(model, lambda m: 0.5 + 0.011 * float(m.projector.centring == 0.5))
+    assert float(model.projector.centring) == 0.5
+    centre(model, lambda m: None)  # nothing to be judged by
+    assert float(model.projector.centring) == 0
+
+
+@pytest.mark.parametrize("centring", [0.0, 1.0])
+def test_the_temperature_is_that_of_the_least_loss(centring):
+    data = gapped(noise=1.0)
+    model = begun(data)
+    model.projector.centring.fill_(centring)
+    objective = Objective(TrainConfig(levels="global"))
+    parts = [collate(data, rows, [data.queries[i] for i in rows]) for rows in np.arange(80).reshape(2, 40)]
+    warm(model, objective, parts)
+
+    def loss(scale):
+        total = 0.0
+        for rows in np.arange(80).reshape(2, 40):
+            scores = scale * naive_similarity(data, centring)[np.ix_(rows, rows)]
+            for s in (scores, scores.T):
+                total -= (s.diagonal() - np.log(np.exp(s).sum(1))).mean() / 2
+        return total
+
+    found = float(model.scale.detach())
+    grid = np.geomspace(2, 200, 400)
+    best = grid[np.argmin([loss(s) for s in grid])]
+    assert 5 < best < 100  # or the test says nothing
+    assert abs(math.log(found / best)) < 0.1
+
+
+def test_batches_without_captions_leave_the_temperature():
+    data = gapped()
+    model = begun(data)
+    before = float(model.log_scale.detach())
+    warm(model, Objective(TrainConfig()), [collate(data, np.arange(4), [])])
+    assert float(model.log_scale.detach()) == before
+
+
+SPEC = FeatureSpec("toy", "16", "none", "none", "fps=1", DIM)
+SETTINGS = {"projector": "residual", "projector_options": {"width": 8}, "batch_videos": 32, "levels": "global"}
+
+
+def test_a_run_takes_the_gap_away_and_keeps_that(tmp_path):
+    data = gapped(160)
+    split = withhold(split_rows(160, {}, 0.2, 0), data, 0.1, 0)
+    done = train(data, split, SPEC, 100.0, TrainConfig(**SETTINGS, epochs=4), tmp_path, "x")
+    assert done.is_better and done.record["centring"] > 0
+    model = load_model(tmp_path)[0]
+    assert float(model.projector.centring) == done.record["centring"]
+    fresh = gapped(160, seed=0)
+    assert evaluate(model, fresh).score > evaluate(begun(fresh), fresh).score
+
+
+def test_what_would_cost_the_untaught_is_not_taken(tmp_path):
+    """Captions that contradict the encoder: learning them helps the like of them, and costs everything else."""
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0]
+    videos, queries, vectors = [], [], {}
+    for i in range(200):
+        thing = rng.standard_normal(DIM)
+        # Even ones are told as the encoder sees them, odd ones are marked and told in a turned space.
+        thing[0] = 4.0 if i % 2 else -4.0
+        told = np.concatenate([[thing[0]], (turn @ thing)[1:]]) if i % 2 else thing
+        videos.append(FrameFeatures(f"v{i}", np.tile(thing, (3, 1)).astype(np.float16), np.arange(3.0), 3.0))
+        vectors[f"t{i}"] = told.astype(np.float32)
+        queries.append(Query(f"t{i}", (f"t{i}",), (f"t{i}",), i, np.zeros((0, 2))))
+    data = Corpus(videos, queries, vectors)
+    odd, even = np.arange(1, 200, 2), np.arange(0, 200, 2)
+    settings = TrainConfig(**SETTINGS, epochs=12, learning_rate=2e-2, pull=0.0)
+    unguarded = train(data, Split(odd[:80], odd[80:]), SPEC, 20.0, settings, tmp_path / "a", "x")
+    assert unguarded.is_better
+    guarded = train(
+        data, Split(odd[:80], np.concatenate([odd[80:], even]), even), SPEC, 20.0, settings, tmp_path / "b", "x"
+    )
+    told = guarded.record["untaught"]
+    assert not guarded.is_better or told["after"] >= told["before"]
+    rest = data.subset(even)
+    cost = evaluate(load_model(tmp_path / "a")[0], rest).score - evaluate(begun(rest), rest).score
+    assert cost < -0.05  # without the guard it does harm
+    if guarded.is_better:
+        assert evaluate(load_model(tmp_path / "b")[0], rest).score >= evaluate(begun(rest), rest).score - 1e-6

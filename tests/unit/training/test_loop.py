@@ -1,0 +1,347 @@
+"""Training is exact: it starts at the frozen encoder, resumes to the same bits, and never hides that it did not help."""
+
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+
+import numpy as np
+import pytest
+import torch
+
+from support.made_corpus import made_corpus
+from vla.batches.collate import collate
+from vla.batches.corpus import Corpus, Query
+from vla.errors import CacheError, MissingError, UsageError
+from vla.evaluation.validation import evaluate
+from vla.features import FeatureSpec, FrameFeatures
+from vla.losses.infonce import Loss
+from vla.model import AlignmentModel, ModelConfig, frozen
+from vla.training.checkpoint import load_model, open_run, save_run
+from vla.training.config import TrainConfig
+from vla.training.loop import train
+from vla.training.objective import Objective
+from vla.training.split import Split, split_rows
+
+DIM = 16
+SPEC = FeatureSpec("toy", "16", "none", "none", "fps=2", DIM)
+
+
+def corpus(count=24, seed=0):
+    """Videos that drift along a direction which their caption names; single frames do not show the direction's sign."""
+    rng = np.random.default_rng(seed)
+    words = rng.standard_normal((2, DIM)).astype(np.float32)
+    way = rng.standard_normal(DIM)
+    videos, queries, vectors = [], [], {"forth": words[0], "back": words[1]}
+    for i in range(count):
+        length = int(rng.integers(6, 12))
+        ramp = np.linspace(-1, 1, length)[:, None] * way * (1 if i % 2 else -1)
+        values = (ramp + 0.05 * rng.standard_normal((length, DIM)) + 1).astype(np.float16)
+        videos.append(FrameFeatures(f"v{i}", values, np.arange(length) / 2, length / 2))
+        text = f"{'forth' if i % 2 else 'back'} {i}"
+        vectors[text] = words[0 if i % 2 else 1] + 0.1 * rng.standard_normal(DIM).astype(np.float32)
+        queries.append(Query(text, (text,), (text,), i, np.zeros((0, 2))))
+        queries.append(Query(text, (text,), (text,), i, np.array([[0.0, 1.5]])))
+    return Corpus(videos, queries, vectors)
+
+
+SETTINGS = {"projector_options": {"width": 16, "heads": 2}, "epochs": 4, "batch_videos": 8, "patience": 10}
+
+
+def run(folder, data, config, progress=lambda p: None, identity="same"):
+    split = split_rows(len(data.videos), {}, config.held_out, config.seed)
+    return train(data, split, SPEC, 20.0, config, folder, identity, progress=progress)
+
+
+def test_the_untrained_model_scores_as_the_frozen_encoder_does():
+    data = corpus()
+    options = SETTINGS["projector_options"]
+    for projector in ("temporal", "residual"):
+        chosen = options if projector == "temporal" else {"width": 8}
+        untrained = AlignmentModel(ModelConfig(DIM, projector, chosen)).eval()
+        np.testing.assert_allclose(
+            evaluate(untrained, data).similarity, evaluate(frozen(DIM, 1.0), data).similarity, atol=1e-5
+        )
+    # and the frozen score is the plain one: cosine of the text and the mean of the unit frames
+    values = data.videos[3].values.astype(np.float64)
+    mean = (values / np.linalg.norm(values, axis=1, keepdims=True)).mean(0)
+    text = data.vectors["forth 1"].astype(np.float64)
+    expected = text @ mean / np.linalg.norm(text) / np.linalg.norm(mean)
+    assert evaluate(frozen(DIM, 1.0), data).similarity[1, 3] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("patience", [1, 3])
+def test_training_stops_when_nothing_gets_better_but_not_in_its_first_half(tmp_path, patience, seed):
+    data = corpus(seed=seed)
+    config = TrainConfig(**{**SETTINGS, "epochs": 10, "patience": patience, "learning_rate": 0.02, "seed": seed})
+    record = run(tmp_path, data, config).record
+    scores = [row["score"] for row in record["history"]]
+    expected = 10
+    for epoch in range(5, 10):
+        if epoch - 1 - int(np.argmax(scores[:epoch])) >= patience:
+            expected = epoch
+            break
+    assert record["epochs"] == len(scores) == expected
+
+
+def test_the_callers_random_state_is_left_alone(tmp_path):
+    data = corpus(12)
+    first = run(tmp_path / "a", data, TrainConfig(**SETTINGS))
+    before = torch.get_rng_state()
+    torch.rand(7)
+    assert run(tmp_path / "b", data, TrainConfig(**SETTINGS)).digest == first.digest
+    torch.set_rng_state(before)
+    run(tmp_path / "c", data, TrainConfig(**SETTINGS))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def twins(things, seed):
+    """Every thing forth and back: the frozen encoder knows things in frames and texts alike, and the two words only in texts."""
+    rng = np.random.default_rng(seed)
+    way, word = np.eye(DIM)[0], np.eye(DIM)[1]
+    videos, queries, vectors = [], [], {}
+    for i in range(things):
+        thing = rng.standard_normal(DIM)
+        thing[:2] = 0
+        thing /= np.linalg.norm(thing)
+        for sign in (1, -1):
+            name, length = f"{i} {'forth' if sign > 0 else 'back'}", int(rng.integers(6, 12))
+            ramp = np.linspace(-1, 1, length)[:, None] * way * sign
+            values = (thing + 0.5 * ramp + 0.05 * rng.standard_normal((length, DIM))).astype(np.float16)
+            vectors[name] = (thing + 0.3 * sign * word + 0.05 * rng.standard_normal(DIM)).astype(np.float32)
+            queries.append(Query(name, (name,), (name,), len(videos), np.zeros((0, 2))))
+            videos.append(FrameFeatures(name, values, np.arange(length) / 2, length / 2))
+    return Corpus(videos, queries, vectors)
+
+
+def test_what_only_time_shows_is_learned(tmp_path):
+    """Mean vectors cannot tell forth from back; a temporal projector can, for things that it was not trained on."""
+    config = TrainConfig(**{**SETTINGS, "epochs": 30, "levels": "global", "learning_rate": 3e-3})
+    done = run(tmp_path / "r", twins(60, 1), config)
+    assert done.record["verdict"]["videos"] == 18 and done.is_better
+    assert "better than the frozen encoder on 18 held-out videos" in done.verdict
+    fresh = twins(60, 2)
+
+    def choices(model):
+        texts = model.align_texts(np.stack([fresh.vectors[q.text] for q in fresh.queries]))
+        means = np.stack([v.mean(0) / np.linalg.norm(v.mean(0)) for v in model.align_videos(fresh.videos)])
+        scores = texts @ means.T
+        other = np.arange(len(scores)) ^ 1
+        return float((scores.diagonal() > scores[np.arange(len(scores)), other]).mean())
+
+    assert abs(choices(frozen(DIM, 20.0)) - 0.5) < 0.15
+    assert choices(load_model(tmp_path / "r")[0]) > 0.9
+
+
+def test_a_run_that_does_not_help_says_so(tmp_path):
+    """Captions that are right already: nothing beats the frozen encoder, so the run must not be used by default."""
+    rng = np.random.default_rng(0)
+    videos, queries, vectors = [], [], {}
+    for i in range(12):
+        direction = rng.standard_normal(DIM)
+        videos.append(FrameFeatures(f"v{i}", np.tile(direction, (4, 1)).astype(np.float16), np.arange(4.0), 4.0))
+        vectors[f"t{i}"] = direction.astype(np.float32)
+        queries.append(Query(f"t{i}", (f"t{i}",), (f"t{i}",), i, np.zeros((0, 2))))
+    done = run(tmp_path / "r", Corpus(videos, queries, vectors), TrainConfig(**SETTINGS))
+    assert not done.is_better
+    assert not open_run(tmp_path / "r").is_better
+
+
+def test_splits_never_share_a_video_and_leave_test_alone():
+    named = {0: "test", 1: "val", 2: "train", 3: "validation", 6: "val_1", 7: "Dev", 8: "test_public"}
+    split = split_rows(9, named, 0.5, 0)
+    assert split.held_out.tolist() == [1, 3, 6, 7]
+    assert split.train.tolist() == [2, 4, 5]
+    random = split_rows(20, {0: "test"}, 0.2, 1)
+    assert len(random.held_out) == 4 and 0 not in random.train and 0 not in random.held_out
+    assert not set(random.train) & set(random.held_out)
+    with pytest.raises(MissingError, match="at least 3 videos"):
+        split_rows(2, {}, 0.5, 0)
+
+
+@pytest.mark.parametrize(
+    ("levels", "parts"),
+    [("global", {"global", "pull"}), ("segment", {"segment", "pull"}), ("both", {"global", "segment", "pull"})],
+)
+def test_levels_choose_their_losses(levels, parts):
+    data = corpus(6)
+    batch = collate(data, np.arange(6), data.queries)
+    model = AlignmentModel(ModelConfig(DIM, "identity"))
+    found = Objective(TrainConfig(levels=levels))(model, batch)
+    assert set(found) == parts
+    assert all(torch.isfinite(v) for v in found.values())
+
+
+def test_captions_without_times_are_softly_aligned():
+    data = corpus(6)
+    untimed = [q for q in data.queries if not q.is_timed]
+    batch = collate(data, np.arange(6), untimed)
+    model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8}))
+    found = Objective(TrainConfig(levels="segment"))(model, batch)
+    assert set(found) == {"alignment", "pull"}
+    found["alignment"].backward()
+    assert model.projector.text.layers[-1].weight.grad.abs().sum() > 0
+
+
+def test_the_pull_is_zero_at_the_start_and_grows_with_distance():
+    data = corpus(6)
+    batch = collate(data, np.arange(6), data.queries)
+    model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
+    objective = Objective(TrainConfig(pull=1.0))
+    assert float(objective(model, batch)["pull"].detach()) == pytest.approx(0, abs=1e-9)
+    with torch.no_grad():
+        model.projector.text.layers[-1].bias += 1.0
+    expected = (model(batch).queries - batch.queries / batch.queries.norm(dim=1, keepdim=True)).square().sum(1).mean()
+    assert float(objective(model, batch)["pull"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_unknown_settings_are_named():
+    with pytest.raises(UsageError, match="no setting is called speed; there are batch_videos"):
+        TrainConfig.from_mapping({"speed": 3}, "recipe.toml")
+    with pytest.raises(UsageError, match="levels is one of both, global, segment"):
+        TrainConfig(levels="neither")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("learning_rate", float("nan"), "learning_rate must be a positive number, not nan"),
+        ("learning_rate", float("inf"), "learning_rate must be a positive number, not inf"),
+        ("weight_decay", -1.0, "weight_decay must be 0 or a positive number, not -1.0"),
+        ("pull", float("nan"), "pull must be 0 or a positive number, not nan"),
+        ("epochs", "ten", "epochs is a whole number, not 'ten'"),
+        ("batch_videos", 2.5, "batch_videos is a whole number, not 2.5"),
+        ("seed", -1, "seed must be between 0 and 4294967295, not -1"),
+        ("deterministic", "yes", "deterministic is true or false, not 'yes'"),
+        ("head_weights", {"moments": "1"}, "head_weights.moments is a number, not '1'"),
+        ("head_options", {"moments": 1}, "head_options.moments is a table of options, not 1"),
+        ("warmup", 1.5, "warmup is a share from 0 to 1, not 1.5"),
+        ("head_weights", {"moments": float("inf")}, "head_weights.moments must be 0 or a positive number, not inf"),
+    ],
+)
+def test_settings_are_numbers_that_make_sense(name, value, says):
+    with pytest.raises(UsageError, match=says):
+        TrainConfig(**{"heads": "moments", name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"width": -1}, "its option width is a whole number of at least 1, not -1"),
+        ({"width": 10, "heads": 3}, "10 is no multiple of 3"),
+    ],
+)
+def test_a_projector_that_cannot_be_is_refused(tmp_path, options, says):
+    with pytest.raises(UsageError, match=says):
+        run(tmp_path, corpus(), TrainConfig(projector_options=options))
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "says"),
+    [
+        (
+            "global_loss",
+            "segment_transport",
+            "global_loss is a loss over pairs, one of infonce, sigmoid; 'segment_transport'",
+        ),
+        ("segment_loss", "segment_order", "segment_loss is a loss over pairs"),
+        (
+            "untimed_loss",
+            "infonce",
+            "untimed_loss is a loss over sets, one of segment_order, segment_transport;",
+        ),
+    ],
+)
+def test_a_loss_of_another_kind_is_refused(tmp_path, setting, name, says):
+    with pytest.raises(UsageError, match=says):
+        run(tmp_path, corpus(), TrainConfig(**SETTINGS, **{setting: name}))
+
+
+def test_where_nothing_would_learn_nothing_is_trained(tmp_path):
+    with pytest.raises(UsageError, match="nothing to train: levels is none, and heads 'auto'"):
+        run(tmp_path, corpus(), TrainConfig(**SETTINGS, levels="none"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_large_batches_lose_the_same(monkeypatch):
+    """From vectors, block by block, as from the whole matrix: value and gradients, with captions that several videos share."""
+    data = corpus(12)
+    for i in (3, 5):
+        data.vectors[data.queries[2 * i].text] = data.vectors[data.queries[2].text].copy()
+    batch = collate(data, np.arange(12), data.queries)
+    found, blocks = [], []
+    from_vectors = Loss.of_vectors
+    monkeypatch.setattr(Loss, "of_vectors", lambda *given, **named: blocks.append(0) or from_vectors(*given, **named))
+    for most in (1 << 22, 1):
+        monkeypatch.setattr("vla.training.objective._AT_ONCE", most)
+        torch.manual_seed(0)
+        model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
+        loss = Objective(TrainConfig(levels="global", pull=0.0))(model, batch)["global"]
+        loss.backward()
+        found.append((float(loss.detach()), model.projector.text.layers[-1].weight.grad.clone()))
+    assert len(blocks) == 1
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
+
+
+def test_rejects_run_with_removed_head(tmp_path):
+    """The way out is to train again."""
+    model = AlignmentModel(ModelConfig(DIM))
+    model.config = replace(model.config, heads={"conv_se": {}})
+    save_run(tmp_path / "old", model, SPEC, "identity", {})
+    with pytest.raises(
+        CacheError, match="run 'old' needs a part .* removed .*no head is called 'conv_se'.*vla train --name old"
+    ):
+        load_model(tmp_path / "old")
+
+
+def test_two_heads_for_one_kind_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    """Their figures would be one."""
+    other = EntryPoint("other", "vla.heads.moments:Head", "vla.heads")
+    monkeypatch.setattr("vla.registry.entry_points", lambda group: [other] if group == other.group else [])
+    with pytest.raises(UsageError, match="heads moments and other are asked the same"):
+        run(tmp_path, corpus(), TrainConfig(**SETTINGS, heads="moments,other"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_first_temperature_is_fitted_to_some_videos_of_some_batches(tmp_path, monkeypatch):
+    """A step of thousands of videos is not gone through at 25 temperatures."""
+    seen = []
+    monkeypatch.setattr("vla.training.loop._FITTED", (2, 3))
+    monkeypatch.setattr("vla.training.loop.centre", lambda *_: True)
+    monkeypatch.setattr(
+        "vla.training.loop.warm", lambda model, objective, found: seen.extend(len(b.frames) for b in found)
+    )
+    data = made_corpus([3 + i % 5 for i in range(18)], dim=16)
+    config = TrainConfig(epochs=1, batch_videos=5, projector_options={"width": 8, "heads": 2}, heads="")
+    train(data, Split(np.arange(15), np.arange(15, 18)), SPEC, 20.0, config, tmp_path, "same")
+    assert seen == [3, 3]
+
+
+@pytest.mark.parametrize("rate", [1e20, 1e30, 1e38])
+def test_diverged_training_says_so_and_keeps_no_run(tmp_path, rate):
+    with pytest.raises(UsageError, match=r"training diverged in epoch \d+.*lower learning rate"):
+        run(tmp_path / "run", corpus(), TrainConfig(**{**SETTINGS, "learning_rate": rate}))
+    with pytest.raises(MissingError):
+        open_run(tmp_path / "run")
+
+
+def test_a_run_judged_by_few_videos_is_not_used(tmp_path):
+    few = run(tmp_path / "few", twins(20, 1), TrainConfig(**{**SETTINGS, "epochs": 2, "levels": "global"}))
+    assert few.record["verdict"]["videos"] == 6 and not few.is_better
+    assert "too few videos to tell: with 6 held-out videos" in few.verdict
+
+
+@pytest.mark.parametrize("levels", ["both", "global"])
+def test_a_step_of_one_video_is_refused_where_videos_are_compared(levels):
+    with pytest.raises(UsageError, match="batch_videos must be at least 2"):
+        TrainConfig(batch_videos=1, levels=levels)
+    assert TrainConfig(batch_videos=1, levels="segment").batch_videos == 1
+
+
+def test_a_loss_of_zero_is_said(tmp_path):
+    """Captions in the same words tell no two videos apart."""
+    data = corpus(12)
+    same = [replace(q, parts=("forth 1",)) for q in data.queries if not q.is_timed]
+    said = []
+    run(tmp_path, replace(data, queries=same), TrainConfig(**{**SETTINGS, "levels": "global"}), said.append)
+    assert any("every loss of this epoch is 0" in p.message for p in said if p.level == "warning")

@@ -1,0 +1,110 @@
+"""What a step is told: the same words are known as the same, and noise is as loud as was asked for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from support.made_corpus import DIM, made_corpus, with_tokens
+from vla.batches.collate import collate
+from vla.errors import UsageError
+from vla.losses.infonce import Loss
+from vla.model import AlignmentModel, ModelConfig
+from vla.projectors._layers import noisy
+from vla.training.config import TrainConfig
+from vla.training.model_setup import chosen_heads
+from vla.training.objective import Objective, _same_text
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_very_same_texts_are_known_among_many(dtype):
+    """Vectors of CLIP are about 10 long; a distance by a product of matrices is then off by 0.003."""
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 30, 200)
+    vectors = (rng.standard_normal((30, 64)) * 1.2).astype(np.float32)
+    queries = torch.from_numpy(vectors[words]).to(dtype)
+    assert torch.equal(_same_text(queries), torch.from_numpy(words[:, None] == words[None]))
+    nearly = queries.clone()
+    nearly[:, 5] *= 1 + 2e-7
+    assert not _same_text(torch.cat([queries, nearly]))[:200, 200:].any()
+
+
+def test_noise_has_its_deviation_and_no_memory():
+    torch.manual_seed(0)
+    found = noisy(torch.full((300, 401), 2.0), 0.5).double()
+    assert float(found.mean()) == pytest.approx(2.0, abs=0.01)
+    assert float(found.std()) == pytest.approx(0.5, rel=0.01)
+    assert float((found[1:] * found[:-1]).mean()) == pytest.approx(4.0, abs=0.02)
+    # as loud at every place of the words that it is cut from
+    assert found.flatten()[: 4 * 30_000].view(-1, 4).std(0).tolist() == pytest.approx([0.5] * 4, rel=0.02)
+
+
+def told(options, corpus, **settings):
+    """Model, batch and losses of all videos of `corpus`."""
+    torch.manual_seed(0)
+    model = AlignmentModel(ModelConfig(DIM, "identity", scale=5.0, heads={"retrieval": options})).eval()
+    batch = collate(corpus, np.arange(len(corpus.videos)), corpus.queries)
+    return model, batch, Objective(TrainConfig(pull=0.0, **settings))(model, batch)
+
+
+def test_the_global_level_loses_by_the_score_of_the_head():
+    score = "tokens"
+    corpus = with_tokens(made_corpus())
+    model, batch, parts = told({"score": score}, corpus, score=score, levels="global")
+    plain = ~batch.is_timed
+    with torch.no_grad():
+        scores = model.heads["retrieval"](model(batch), batch)[plain] * 5.0
+    wanted = Loss()(scores, torch.eye(4, dtype=torch.bool))
+    assert set(parts) == {"global"}
+    assert float(parts["global"].detach()) == pytest.approx(float(wanted), rel=1e-5)
+    mean = told({}, corpus, levels="global")[2]["global"]
+    assert (float(mean.detach()) == float(parts["global"].detach())) == (score == "tokens")  # whose share is still 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"score": "attention"}, "score is one of mean, tokens, not 'attention'"),
+        (
+            {"score": "tokens", "levels": "segment"},
+            "score tokens is of the global level, which levels segment leaves out",
+        ),
+        (
+            {"heads": "retrieval", "head_options": {"retrieval": {"score": "tokens"}}},
+            "score of the head retrieval: set it",
+        ),
+        ({"head_options": {"retrieval": {"width": 8}}}, "'retrieval' has options or a weight"),
+    ],
+)
+def test_comparisons_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(UsageError, match=message):
+        TrainConfig(**settings)
+
+
+def test_who_compares_by_more_than_means_has_a_head_for_it():
+    corpus = made_corpus()
+    asked = chosen_heads(TrainConfig(), corpus)
+    assert "retrieval" not in asked
+    assert chosen_heads(TrainConfig(score="tokens"), corpus) == [*asked, "retrieval"]
+    assert chosen_heads(TrainConfig(score="tokens", heads="retrieval"), corpus) == ["retrieval"]
+    assert TrainConfig(score="tokens").reads_tokens and not TrainConfig().reads_tokens
+    TrainConfig(score="tokens", head_options={"retrieval": {"width": 8}})
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_the_segment_level_has_a_weight(timed):
+    corpus = made_corpus()
+    if not timed:
+        corpus = replace(corpus, queries=[q for q in corpus.queries if not q.is_timed])
+    every = (told({}, corpus, segment_weight=weight)[2] for weight in (1.0, 0.5, 0.0))
+    whole, half, none = ({name: float(loss.detach()) for name, loss in parts.items()} for parts in every)
+    name = "segment" if timed else "alignment"
+    assert half[name] == pytest.approx(whole[name] / 2) and half["global"] == whole["global"]
+    assert set(whole) == {"global", name} and set(none) == {"global"}
+    # where nothing else is learned from it counts as it is
+    alone = [told({}, corpus, levels="segment", segment_weight=weight)[2] for weight in (1.0, 0.5)]
+    assert float(alone[0][name].detach()) == float(alone[1][name].detach()) == whole[name]
+    for weight in (-1.0, float("nan")):
+        with pytest.raises(UsageError, match="segment_weight"):
+            TrainConfig(segment_weight=weight)

@@ -1,0 +1,63 @@
+"""The decoder that is used: the safe one unless another is named, and the fastest only where that was measured."""
+
+import pytest
+
+from vla.decoders import DEFAULT
+from vla.decoders import registry as decoders
+from vla.decoders.pyav import Decoder
+from vla.errors import UnknownNameError
+from vla.sampling import every
+from vla.workflows import decoder_choice
+
+
+def test_the_safe_one_unless_named(tmp_path):
+    assert type(decoder_choice.open_decoder(None, [], every(1), print)) is decoders.get(DEFAULT)
+    assert type(decoder_choice.open_decoder("pyav", [], every(1), print)) is Decoder
+    with pytest.raises(UnknownNameError, match="torchcodec"):
+        decoder_choice.open_decoder("torchcodecs", [], every(1), print)
+
+
+@pytest.mark.parametrize(("rates", "chosen"), [((10, 50), "quick"), ((50, 55), DEFAULT), ((50, 10), DEFAULT)])
+def test_the_fastest_by_a_fair_margin(rates, chosen, monkeypatch):
+    """The safe one is kept unless another is clearly faster; what was measured is said."""
+    there = {DEFAULT: (DEFAULT, {}), "quick": ("pyav", {"whole": True}), "broken": "not here"}
+    speed = dict(zip((DEFAULT, "pyav"), rates, strict=True))
+    monkeypatch.setattr(decoder_choice, "candidates", lambda: there)
+    monkeypatch.setattr(decoder_choice, "frames_per_second", lambda candidate, videos, sampling: speed[candidate[0]])
+    said = []
+    found = decoder_choice.open_decoder(decoder_choice.FASTEST, [], every(1), said.append)
+    assert type(found) is decoders.get(there[chosen][0])
+    assert said[0].message == f"decoder {chosen} (frames/s: {DEFAULT} {rates[0]}, quick {rates[1]})"
+
+
+def test_speed_is_of_the_first_video_that_can_be_read(clip, tmp_path):
+    torn = tmp_path / "torn.mp4"
+    torn.write_bytes(b"no video")
+    good = clip(fps=10, frames=60)
+    assert decoder_choice.frames_per_second((DEFAULT, {}), [torn, good], every(10)) > 0
+    assert decoder_choice.frames_per_second((DEFAULT, {}), [torn], every(10)) == 0
+
+
+def test_what_cannot_be_used_is_explained():
+    for name, candidate in decoder_choice.candidates().items():
+        if isinstance(candidate, str):
+            assert candidate and name != DEFAULT
+        else:
+            decoders.build(*candidate).close()
+
+
+@pytest.mark.skipif(
+    isinstance(decoder_choice.candidates()["torchcodec"], str), reason="named: torchcodec cannot be used here"
+)
+def test_torchcodec_is_what_decodes_where_it_can(clip, monkeypatch):
+    """Not PyAV, which takes over from it wherever it fails."""
+    from vla.decoders.pyav import PyavReader
+
+    def never(*_):
+        raise AssertionError("PyAV decoded")
+
+    path = clip(fps=10, frames=60, bframes=2)
+    monkeypatch.setattr(PyavReader, "_decode_planned", never)
+    monkeypatch.setattr(PyavReader, "_decode", never)
+    with decoders.build("torchcodec").open(path) as reader:
+        assert sum(len(frames) for frames in reader.sample(every(2))) == 12

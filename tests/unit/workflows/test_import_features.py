@@ -1,0 +1,551 @@
+"""Released features become a cache: as they are, only what is new, one bad file never stops the others."""
+
+import json
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+import vla
+from support.shared_data import SHARED
+from vla.cache.store import current_cache
+from vla.encoders import registry as encoders
+from vla.encoders.toy import Encoder
+from vla.errors import AnnotationError, FormatError, MissingError, SpecMismatchError, UsageError
+from vla.storage.workspace import Workspace
+
+
+def array(frames=6, dim=4, seed=0):
+    return np.random.default_rng(seed).standard_normal((frames, dim)).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Four videos in three formats, in `f/`; the workspace is the folder itself."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f").mkdir()
+    np.save(tmp_path / "f" / "a.npy", array(seed=1))
+    np.savez(tmp_path / "f" / "b.npz", features=array(4, seed=2))
+    with h5py.File(tmp_path / "f" / "more.h5", "w") as file:
+        file["c"], file["d.mp4"] = array(3, seed=3), array(5, seed=4)
+    return tmp_path
+
+
+def load(folder):
+    return current_cache(Workspace.open(folder).caches)
+
+
+def imported(*paths, **options):
+    return vla.import_features(paths or ("f",), **{"model": "m", "fps": 2, **options})
+
+
+def state(folder):
+    return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (folder / ".vla").rglob("*") if p.is_file()}
+
+
+def statuses(report):
+    return {r.video_id: r.status for r in report.receipts}
+
+
+def test_features_become_a_cache_as_they_are(folder):
+    report = imported()
+    assert statuses(report) == dict.fromkeys(("a", "b", "c", "d.mp4"), "ok")
+    assert (report.imported, report.frames, report.problems) == (4, 18, [])
+    cache = load(folder)
+    assert (cache.spec.encoder, cache.spec.model, cache.spec.sampling, cache.spec.dim) == ("imported", "m", "fps=2", 4)
+    for name, (frames, seed) in {"a": (6, 1), "b": (4, 2), "c": (3, 3), "d.mp4": (5, 4)}.items():
+        found = cache.frames(name)
+        np.testing.assert_array_equal(found.values, array(frames, seed=seed).astype(np.float16))
+        assert found.timestamps_seconds.tolist() == [i / 2 for i in range(frames)]
+        assert found.duration_seconds == frames / 2
+    assert {r.codec for r in cache.receipts.values()} == {"npy", "npz", "hdf5"}
+
+
+def test_doing_it_again_does_nothing(folder):
+    imported()
+    before = state(folder)
+    again = imported(model=None)  # the name is as before
+    assert again.imported == 0 and len(again.receipts) == 4
+    assert state(folder) == before
+
+
+def test_only_what_changed_is_read_again(folder):
+    imported()
+    before = state(folder)
+    np.save(folder / "f" / "a.npy", array(seed=9))
+    np.save(folder / "f" / "new.npy", array(seed=8))
+    report = imported()
+    assert (report.imported, report.replaced) == (2, ["a"])
+    cache = load(folder)
+    np.testing.assert_array_equal(cache.frames("a").values, array(seed=9).astype(np.float16))
+    kept = [cache.folder / "shards" / cache.receipts[v].shard for v in ("b", "c", "d.mp4")]
+    after = state(folder)
+    assert all(after[p] == before[p] for p in kept)
+    assert len(list((cache.folder / "shards").iterdir())) == 5
+
+
+def test_a_change_in_the_middle_of_a_large_file_is_seen(folder):
+    large = np.ones((1000, 400), np.float32)
+    np.save(folder / "f" / "a.npy", large)
+    for name in ("b.npz", "more.h5"):
+        (folder / "f" / name).unlink()
+    imported()
+    large[500] = 2
+    np.save(folder / "f" / "a.npy", large)
+    assert imported().imported == 1
+    assert load(folder).frames("a").values[500, 0] == 2
+
+
+def test_a_file_that_was_only_touched_is_not_imported_again(folder):
+    imported()
+    os.utime(folder / "f" / "a.npy", ns=(1, 1))
+    assert imported().imported == 0
+    assert load(folder).receipts["a"].mtime_ns == 1
+
+
+@pytest.mark.parametrize("more", [{"duration": 50.0}, {"key": "y"}])
+def test_another_way_of_reading_reads_again(folder, more):
+    for name in ("a.npy", "more.h5"):
+        (folder / "f" / name).unlink()
+    np.savez(folder / "f" / "b.npz", x=array(seed=1), y=array(seed=2))
+    imported(key="x")
+    assert imported(key="x").imported == 0
+    assert imported(**{"key": "x", **more}).imported == 1
+
+
+def test_times_that_change_beside_the_file_are_seen(folder):
+    (folder / "g").mkdir()
+    np.save(folder / "g" / "v_clip.npy", array())
+    np.save(folder / "g" / "v_timestamps_ms.npy", np.arange(6) * 500.0)
+    imported("g", fps=None)
+    np.save(folder / "g" / "v_timestamps_ms.npy", np.arange(6) * 250.0)
+    assert imported("g", fps=None).imported == 1
+    assert load(folder).frames("v").timestamps_seconds[-1] == 1.25
+
+
+# Times
+
+
+@pytest.mark.parametrize(
+    ("rule", "sampling", "times"),
+    [
+        ({"fps": 3}, "fps=3", [0, 1 / 3, 2 / 3, 1.0, 4 / 3, 5 / 3]),
+        ({"stride": 16, "video_fps": 32}, "fps=2", [0, 0.5, 1, 1.5, 2, 2.5]),
+        ({"clip_length": 2}, "fps=0.5", [0, 2, 4, 6, 8, 10]),
+        ({"stride": 1, "video_fps": 29.97}, "fps=29.97", [i / 29.97 for i in range(6)]),
+    ],
+)
+def test_ways_of_timing(folder, rule, sampling, times):
+    imported("f/a.npy", **{"fps": None, **rule})
+    cache = load(folder)
+    found = cache.frames("a")
+    assert cache.spec.sampling == sampling
+    np.testing.assert_allclose(found.timestamps_seconds, times, rtol=0, atol=1e-12)
+    assert found.duration_seconds == pytest.approx(times[-1] + times[1])
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"fps": 2, "clip_length": 2}, "give one of --fps"),
+        ({"fps": 2, "stride": 2, "video_fps": 25}, "give one of --fps"),
+        ({"stride": 16}, "--stride N goes with --video-fps"),
+        ({"video_fps": 16}, "--stride N goes with --video-fps"),
+        ({"fps": 0}, "--fps must be above 0, not 0"),
+        ({"fps": float("nan")}, "--fps must be above 0"),
+        ({"fps": 1e6}, "at most 240"),
+        ({"clip_length": -1}, "--clip-length must be above 0"),
+        ({"stride": 0, "video_fps": 25}, "--stride must be above 0"),
+        ({"duration": float("inf")}, "--duration must be above 0"),
+    ],
+)
+def test_ways_of_timing_that_make_no_sense(folder, rule, message):
+    with pytest.raises(UsageError, match=message):
+        imported(**{"fps": None, **rule})
+    assert not (folder / ".vla").exists()
+
+
+def test_times_of_the_file_come_first_and_without_any_it_is_told(folder):
+    np.savez(folder / "f" / "b.npz", features=array(4), timestamps=[0.0, 0.1, 0.5, 2.0])
+    report = imported(fps=None)
+    assert statuses(report) == {"a": "failed", "b": "ok", "c": "failed", "d.mp4": "failed"}
+    assert all("--fps" in r.reason for r in report.problems)
+    found = load(folder).frames("b")
+    assert found.timestamps_seconds.tolist() == [0.0, 0.1, 0.5, 2.0]
+    assert found.duration_seconds == 2.4  # as long as the others in the middle
+    assert load(folder).spec.sampling == "as released"
+
+
+def test_where_nothing_can_be_imported_nothing_is_there_afterwards(folder):
+    report = imported(fps=None)
+    assert set(statuses(report).values()) == {"failed"} and report.spec is None
+    assert not (folder / ".vla").exists()
+    assert imported().problems == []
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ("d.csv", "video,duration\na.mp4,100\nclips/b,3.5\nd.mp4,9\nother,1\n"),
+        ("d.jsonl", '{"vid": "a", "duration": 100, "query": "x"}\n{"vid": "b", "duration": 3.5}\n{"vid": "a", "duration": 100}\n'
+                    '{"vid": "d", "duration": 9}\n'),
+    ],
+)  # fmt: skip
+def test_durations_of_single_videos(folder, table, text):
+    (folder / table).write_text(text)
+    imported(durations=folder / table, duration=50)
+    assert {v: r.duration_seconds for v, r in load(folder).receipts.items()} == {
+        "a": 100,
+        "b": 3.5,
+        "c": 50,
+        "d.mp4": 9,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("video,length_of\na,1\n", "columns video and duration"), ("video,duration\na,1\na,2\n", "line 3.*'a' is 1 s and 2 s"),
+     ("video,duration\na,-1\n", "line 2"), ("video,duration\na,x\n", "line 2"), ("", "empty")],
+)  # fmt: skip
+def test_durations_that_make_no_sense(folder, text, message):
+    (folder / "d.csv").write_text(text)
+    with pytest.raises(AnnotationError, match=f"(?s){message}"):
+        imported(durations=folder / "d.csv")
+
+
+def test_a_video_that_ends_before_its_last_frame(folder):
+    report = imported("f/a.npy", duration=2.3)  # the last frame is at 2.5 s
+    assert report.receipts[0].duration_seconds == 2.5 and "said to end at 2.3 s" in report.receipts[0].reason
+    report = imported("f/a.npy", duration=1.9)
+    assert report.problems and "after the video's end at 1.9 s" in report.problems[0].reason
+
+
+# Faults
+
+
+def spoiled(values, how):
+    values = values.copy()
+    values[1, 1] = how
+    return values
+
+
+FAULTS = {
+    "nan.npy": (lambda p: np.save(p, spoiled(array(), np.nan)), "1 of 24 values are not finite"),
+    "inf.npz": (lambda p: np.savez(p, feats=spoiled(array(), np.inf)), "1 of 24 values are not finite"),
+    "large.npy": (lambda p: np.save(p, spoiled(array(), 1e5)), "too large for float16"),
+    "huge.npy": (lambda p: np.save(p, array().astype(np.float64) * 1e300), "too large for float16"),
+    "row.npy": (lambda p: np.save(p, array()[0]), "shape (4,)"),
+    "block.npy": (lambda p: np.save(p, np.stack([array()] * 2)), "shape (2, 6, 4)"),
+    "wide.npy": (lambda p: np.save(p, array(dim=5)), "5 wide, those of 'm' are 4"),
+    "empty.npy": (lambda p: np.save(p, array(0)), "empty"),
+    "nothing.npy": (lambda p: p.touch(), ""),
+    "none.pt": (lambda p: p.touch(), "save it again"),
+    "text.h5": (lambda p: p.write_text("not HDF5"), ""),
+    "objects.npy": (lambda p: np.save(p, np.array([{}], object), allow_pickle=True), "Python objects"),
+    "back.npz": (lambda p: np.savez(p, feats=array(2), times=[1, 0]), "times decrease"),
+    "short.npz": (lambda p: np.savez(p, feats=array(2), times=[1]), "2 frames need as many times"),
+    "which.npz": (lambda p: np.savez(p, clip=array(), resnet=array()), "--key"),
+    "whole.npy": (lambda p: np.save(p, np.ones((3, 4), np.uint8)), "uint8"),
+    "cut.npy": (lambda p: p.write_bytes(_bytes(array(100))[:700]), "claims an array"),
+    "folder.npy": (lambda p: p.mkdir(), None),  # a folder is looked into, not read
+}
+
+
+def _bytes(values):
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
+def test_bad_files_are_told_with_their_reasons_and_stop_nobody(folder):
+    for name, (make, _) in FAULTS.items():
+        make(folder / "f" / name)
+    report = imported()
+    wanted = {n.rsplit(".", 1)[0]: m for n, (_, m) in FAULTS.items() if m is not None}
+    assert {r.video_id for r in report.problems} == set(wanted)
+    for receipt in report.problems:
+        assert receipt.status == "failed" and wanted[receipt.video_id] in receipt.reason and receipt.reason
+    assert (
+        {v for v, s in statuses(report).items() if s == "ok"}
+        == {"a", "b", "c", "d.mp4"}
+        == set(load(folder).video_ids())
+    )
+    # They are tried again, and what was mended is found.
+    np.save(folder / "f" / "nan.npy", array())
+    again = imported()
+    assert again.imported == 1 and len(again.problems) == len(report.problems) - 1
+    assert load(folder).receipts["nan"].status == "ok"
+
+
+def test_features_that_are_there_are_not_lost_to_a_bad_file(folder):
+    imported()
+    before = state(folder)
+    for name in ("a.npy", "b.npz", "more.h5"):
+        (folder / "f" / name).write_bytes(b"spoiled")
+    report = imported()
+    assert {r.video_id for r in report.problems} == {"a", "b", "more"}
+    assert sorted(load(folder).video_ids()) == ["a", "b", "c", "d.mp4"]
+    after = state(folder)
+    assert all(after[p] == before[p] for p in before)
+
+
+@pytest.mark.parametrize("first", ["a.npy", "z.npy"])
+def test_the_width_is_that_of_the_first_good_file_or_of_the_workspace(folder, first):
+    np.save(folder / "f" / "z.npy", array(dim=5))
+    assert [r.video_id for r in imported().problems] == ["z"]
+    assert [r.video_id for r in imported("f/z.npy", "f/a.npy").problems] == ["z"]
+    with pytest.raises(SpecMismatchError, match="dim: 4 in this workspace, 5 in what is to be imported"):
+        imported("f/z.npy", model="other")
+
+
+def test_two_files_for_one_name_are_an_error_that_names_both(folder):
+    np.savez(folder / "f" / "a.npz", features=array())
+    with pytest.raises(UsageError, match=r"features of 'a': f/a\.npy and f/a\.npz"):
+        imported()
+    with h5py.File(folder / "f" / "a.npz", "w") as file:  # and so if one of them cannot be read
+        file["x"] = 1
+    with pytest.raises(UsageError, match=r"features of 'a': f/a\.npy and f/a\.npz"):
+        imported()
+    assert not (folder / ".vla").exists()
+
+
+@pytest.mark.parametrize(
+    ("paths", "options", "message"),
+    [
+        (("f",), {"model": None}, "--model NAME"),
+        (("f",), {"model": " "}, "--model NAME"),
+        (("f",), {"model": "a\nb"}, "--model NAME"),
+        (("nowhere",), {}, "no such file, folder or pattern: nowhere"),
+        (("c.csv",), {}, r"not from '\.csv'"),
+        (("g",), {}, "no features in g"),
+        ((), {}, "nothing to import"),
+        ((), {"encoder_model": "x"}, "no features called 'm' yet"),
+        (("f",), {"pretrained": "openai"}, "give --encoder-model"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_done(folder, paths, options, message):
+    (folder / "c.csv").touch()
+    (folder / "g").mkdir()
+    with pytest.raises(UsageError, match=message):
+        vla.import_features(paths, **{"model": "m", "fps": 2, **options})
+    assert not (folder / ".vla").exists()
+
+
+def test_a_dry_run_says_what_would_be_and_keeps_nothing(folder):
+    np.save(folder / "f" / "bad.npy", array(dim=5))
+    planned = imported(dry_run=True)
+    assert (planned.imported, planned.frames, [r.video_id for r in planned.problems]) == (4, 18, ["bad"])
+    assert not (folder / ".vla").exists()
+    imported()
+    before = state(folder)
+    np.save(folder / "f" / "new.npy", array())
+    assert imported(dry_run=True).imported == 1
+    assert state(folder) == before
+
+
+# Spaces
+
+
+def test_two_names_never_mix(folder):
+    imported()
+    with pytest.raises(
+        SpecMismatchError, match="model: 'm' in this workspace, 'other' in what is to be imported"
+    ) as error:
+        imported(model="other")
+    assert "--switch" in str(error.value)
+    with pytest.raises(SpecMismatchError, match="sampling: 'fps=2' in this workspace, 'fps=1'"):
+        imported(fps=1)
+    imported(model="other", switch=True)
+    assert load(folder).spec.model == "other"
+    imported(switch=True)
+    assert len(load(folder).video_ids()) == 4
+
+
+def test_what_is_extracted_and_what_is_imported_never_mix(toy_workspace, tmp_path):
+    np.save(tmp_path / "a.npy", array(dim=48))
+    with pytest.raises(SpecMismatchError, match="encoder: 'toy' in this workspace, 'imported'"):
+        imported(tmp_path / "a.npy", workspace=tmp_path)
+    imported(tmp_path / "a.npy", workspace=tmp_path, switch=True)
+    with pytest.raises(SpecMismatchError, match=r"features of this workspace were imported \('m'\).*--switch"):
+        vla.extract([tmp_path / "videos"], workspace=tmp_path)
+    with pytest.raises(SpecMismatchError, match="were imported"):
+        vla.search("a dog", [tmp_path / "videos"], workspace=tmp_path)
+    vla.extract([tmp_path / "videos"], workspace=tmp_path, choice=vla.EncoderChoice(encoder="toy"), switch=True)
+    assert load(tmp_path).spec.encoder == "toy"
+
+
+# Texts
+
+WORDS = ["a red door", "a dog runs", "green tea", "rain falls on  the roof", "she said.  He laughed."]
+
+
+@pytest.fixture
+def no_encoder(monkeypatch):
+    """Whoever asks for an encoder gets an error that no user should see."""
+    monkeypatch.setattr(encoders, "build", lambda *given, **named: 1 / 0)
+
+
+def texts_file(folder, dim=4, texts=WORDS):
+    vectors = np.random.default_rng(5).standard_normal((len(texts), dim)).astype(np.float32)
+    np.savez(folder / "t.npz", texts=np.array(texts), pooled=vectors)
+    return dict(zip(texts, vectors, strict=True))
+
+
+def test_texts_come_with_their_vectors(folder, no_encoder):
+    vectors = texts_file(folder)
+    report = imported(texts=folder / "t.npz")
+    assert report.texts == 5
+    cache = load(folder)
+    for text, vector in vectors.items():
+        (part,) = cache.pieces(text)
+        np.testing.assert_array_equal(cache.texts([part]).pooled[0], vector.astype(np.float16))
+        assert part == " ".join(text.split())
+    again = vla.import_features(texts=folder / "t.npz")
+    assert again.texts == 0 and again.other_texts == [] and again.receipts == []
+
+
+def test_a_known_text_is_found_where_its_vector_is(folder, no_encoder):
+    vectors = texts_file(folder)
+    imported(texts=folder / "t.npz")
+    np.save(folder / "f" / "wanted.npy", np.tile(vectors["a dog runs"], (4, 1)))
+    imported()
+    vla.index()
+    hits = vla.search("a dog runs", k=3)
+    assert hits[0].video_id == "wanted" and hits[0].score == pytest.approx(1, abs=1e-3)
+    assert (hits[0].path, hits[0].is_missing) == ("", False)
+    assert vla.search("rain falls on the   roof", k=1)  # white space is evened out, as it is for any encoder
+
+
+def test_an_unknown_text_is_one_clear_error(folder, no_encoder):
+    texts_file(folder)
+    imported(texts=folder / "t.npz")
+    vla.index()
+    with pytest.raises(MissingError) as error:
+        vla.search("a blue door")
+    said = str(error.value)
+    assert "'a blue door' has no vector here" in said and "'m', 4 wide" in said
+    assert "--encoder-model" in said and "--texts" in said
+
+
+def captions(folder, rows):
+    (folder / "c.jsonl").write_text("".join(json.dumps({"video": v, "caption": c}) + "\n" for v, c in rows))
+    return folder / "c.jsonl"
+
+
+def test_training_needs_the_captions_alone_and_says_which_are_missing(folder, no_encoder):
+    """The last of them has two sentences, for which nobody made vectors."""
+    texts_file(folder)
+    imported(texts=folder / "t.npz")
+    rows = [("a.mp4", WORDS[0]), ("clips/b.avi", WORDS[1]), ("c", WORDS[3]), ("d", WORDS[4]), ("elsewhere", "x")]
+    run = vla.train(captions=captions(folder, rows), settings={"epochs": 1})
+    assert run.spec == load(folder).spec
+    assert vla.train(settings={"epochs": 1}).digest == run.digest
+    with pytest.raises(MissingError, match="'a blue door'.*has no vector here"):
+        vla.train(captions=captions(folder, [*rows[:4], ("a", "a blue door")]), settings={"epochs": 1})
+
+
+def test_texts_of_another_width_or_with_faults_stop_before_anything_is_imported(folder):
+    texts_file(folder, dim=5)
+    with pytest.raises(FormatError, match="vectors are 5 wide, the features are 4"):
+        imported(texts=folder / "t.npz")
+    (folder / "t.jsonl").write_text('{"text": "a"}\n')
+    with pytest.raises(FormatError, match=r"t\.jsonl"):
+        imported(texts=folder / "t.jsonl")
+    assert not (folder / ".vla").exists()
+
+
+def test_a_known_text_keeps_its_vector_and_the_difference_is_told(folder):
+    before = texts_file(folder)
+    imported(texts=folder / "t.npz")
+    changed = np.stack(list(before.values()))
+    changed[2] *= -1
+    np.savez(folder / "t.npz", texts=np.array([*WORDS, "new"]), pooled=np.concatenate([changed, changed[:1]]))
+    report = vla.import_features(texts=folder / "t.npz")
+    assert (report.texts, report.other_texts) == (1, ["green tea"])
+    np.testing.assert_array_equal(load(folder).texts(["green tea"]).pooled[0], before["green tea"].astype(np.float16))
+
+
+# The encoder of new texts
+
+
+def test_the_encoder_that_is_named_makes_new_texts_and_only_those(folder, monkeypatch):
+    vectors = texts_file(folder)
+    built = []
+    real = encoders.build
+    monkeypatch.setattr(encoders, "build", lambda *given, **named: built.append(given) or real(*given, **named))
+    imported(texts=folder / "t.npz", encoder_model="4", encoder="toy")
+    wanted = Encoder("4").encode_text(["a blue door"]).pooled[0]
+    np.save(folder / "f" / "known.npy", np.tile(vectors["green tea"], (3, 1)))
+    np.save(folder / "f" / "new.npy", np.tile(wanted, (3, 1)))
+    imported()  # the encoder stays known
+    vla.index()
+    assert vla.search("green tea", k=1)[0].video_id == "known" and built == []
+    assert vla.search("a blue door", k=1)[0].video_id == "new" and built == [("toy", {"model": "4"})]
+
+
+def test_an_encoder_of_another_width_is_told_when_it_is_needed(folder):
+    texts_file(folder)
+    imported(texts=folder / "t.npz")
+    vla.import_features(encoder_model="7", encoder="toy")
+    vla.index()
+    assert vla.search("green tea")
+    with pytest.raises(SpecMismatchError, match="'m' are 4 wide, and '7'.*makes vectors 7 wide"):
+        vla.search("a blue door")
+
+
+def test_an_unknown_encoder_is_told_at_once(folder):
+    with pytest.raises(vla.VlaError, match="no encoder is called 'nope'"):
+        imported(encoder="nope", encoder_model="x")
+
+
+# Care
+
+
+def test_the_videos_need_not_be_here(folder):
+    imported()
+    assert [e.is_missing for e in vla.list_videos()] == [False] * 4
+    assert vla.remove((), missing=True) == []
+    found = vla.info()["features"]
+    assert found["missing"] == 0 and found["imported"] and (found["model"], found["text_encoder"]) == ("m", None)
+    assert vla.verify(read_data=True) == []
+    assert vla.remove(["a"]) == ["a"] and vla.collect()[0] == 0
+
+
+def test_what_is_taken_off_the_end_of_names(folder):
+    np.save(folder / "f" / "v_1_clip.npy", array())
+    np.save(folder / "f" / "_clip.npy", array())
+    report = imported(strip="_clip")
+    assert set(statuses(report)) == {"a", "b", "c", "d.mp4", "v_1", "_clip"} and not report.problems
+    assert imported(strip="_clip").imported == 0
+
+
+REAL = SHARED / "features"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="shared data: not here")
+def test_features_and_texts_that_were_really_released(folder, no_encoder):
+    """Frames of a video at 5 a second; of the texts, 51 are in both files, made in other batches."""
+    report = vla.import_features(
+        [REAL / "v_GGSY1Qvo990_clip_vitb32.npz"], model="clip", key="feats_5fps", times_key="timestamps_ms_5fps",
+        strip="_clip_vitb32", texts=REAL / "text_lvis1203_a_clip_vitb32.npz",
+    )  # fmt: skip
+    assert (report.frames, report.texts, report.problems) == (90, 1203, [])
+    more = vla.import_features(texts=REAL / "text_coco80_a_clip_vitb32.npz")
+    assert (more.texts, more.other_texts) == (29, [])
+    with (
+        np.load(REAL / "v_GGSY1Qvo990_clip_vitb32.npz") as published,
+        np.load(REAL / "text_coco80_a_clip_vitb32.npz") as texts,
+    ):
+        frames, words = published["feats_5fps"], texts["feats"][texts["prompts"].tolist().index("a surfboard")]
+    vla.index(run="none")
+    hit = vla.search("a surfboard", k=1)[0]
+    assert 0 <= hit.start <= hit.peak < hit.end <= 18
+    # A video is found by the best of its segments.
+    unit, times = frames / np.linalg.norm(frames, axis=1, keepdims=True), np.arange(90) / 5
+    spans = vla.open_workspace().searcher.index.spans
+    means = np.stack([unit[(times >= start - 1e-9) & (times < end - 1e-9)].mean(0) for start, end in spans])
+    cosines = means @ words / np.linalg.norm(means, axis=1) / np.linalg.norm(words)
+    assert hit.score == pytest.approx(float(cosines.max()), abs=1e-3)

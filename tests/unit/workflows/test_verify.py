@@ -1,0 +1,348 @@
+"""Verification sees every file of a workspace, repair removes what is damaged, and no damaged record ends a command."""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import vla
+from vla.cache.store import FeatureCache, current_cache
+from vla.captions import store as caption_store
+from vla.errors import CacheError, VlaError
+from vla.indexing.store import open_index
+from vla.storage import atomic, locks, records
+from vla.training.checkpoint import load_model
+from vla.workflows.verify import verify
+
+TOY = vla.EncoderChoice(encoder="toy")
+
+
+def trained(place, seed=0):
+    return vla.train(
+        workspace=place.root, settings={"epochs": 1, "held_out": 0.4, "seed": seed}, device="cpu", overwrite=True
+    )
+
+
+@pytest.fixture
+def full(toy_workspace):
+    """A workspace with features, captions, a run with an evaluation, an index made with it, and a background."""
+    trained(toy_workspace)
+    vla.evaluate(workspace=toy_workspace.root, run="default", search=False, device="cpu")
+    vla.index(workspace=toy_workspace.root, run="default")
+    vla.search("a dog", workspace=toy_workspace.root)
+    return toy_workspace
+
+
+def names(place, **how):
+    return sorted(d.name for d in verify(workspace=place.root, read_data=True, **how))
+
+
+def files_of(place):
+    return sorted(p for p in place.home.rglob("*") if p.is_file() and "lock" not in p.name)
+
+
+def everything(place):
+    """What commands say of a workspace, to compare."""
+    hits = [(h.video_id, h.start, h.end, h.score, h.confidence) for h in vla.search("a dog runs", workspace=place.root)]
+    listed = [e.to_json() for e in vla.list_videos(workspace=place.root)]
+    return hits, listed, [a.to_json() for a in caption_store.load(place)]
+
+
+def test_one_bit_anywhere_is_noticed_or_changes_nothing(full, record_property):
+    """200 bits at random over all files of a small workspace; 11 were not noticed once, all in the captions."""
+    assert names(full) == []
+    before, rng, unseen, seen = everything(full), random.Random(7), [], 0
+    paths = files_of(full)
+    for _ in range(200):
+        path = rng.choice(paths)
+        good = path.read_bytes()
+        if not good:
+            continue
+        content = bytearray(good)
+        bit = rng.randrange(8 * len(content))
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        if names(full):
+            seen += 1
+        elif records_of(path) != records_of(path, good):
+            unseen.append((path.name, bit))
+        path.write_bytes(good)
+    record_property("counts", f"bit flips: {seen} of 200 noticed, {len(unseen)} unseen")
+    assert unseen == [] and seen > 150
+    assert everything(full) == before
+
+
+def records_of(path, content=None):
+    content = path.read_bytes() if content is None else content
+    return json.loads(content) if path.suffix == ".json" else content
+
+
+@pytest.mark.parametrize("name", ["v*.json", "t*.json", "spec.json", "run.json", "eval-*", "index.json", "background.json",
+                                  "captions.jsonl", "current.json", "workspace.json", "scale.json"])  # fmt: skip
+def test_each_kind_of_record_is_verified_repaired_and_no_other_command_crashes(full, name):
+    folders = {"v*.json": "cache/*/videos/*", "t*.json": "cache/*/texts/*"}
+    path = next(iter(full.home.glob(folders.get(name, f"**/{name}"))))
+    path.write_bytes(path.read_bytes()[:-9] + b"\x80")
+    assert len(names(full)) >= 1
+    for command in (vla.list_videos, vla.info, vla.collect, lambda workspace: vla.search("a dog", workspace=workspace)):
+        try:
+            command(workspace=full.root)
+        except VlaError as error:
+            assert "damaged" in str(error) or "altered" in str(error) or "index" in str(error)
+    names(full, mend=True)
+    assert names(full) == []
+
+
+def test_one_damaged_receipt_ends_nothing(full):
+    path = next((current_cache(full.caches).folder / "videos").iterdir())
+    path.write_text("{")
+    assert len(vla.list_videos(workspace=full.root)) == 2
+    assert vla.collect(workspace=full.root) == (0, 0)
+    said = []
+    vla.search("a dog", workspace=full.root, progress=lambda p: said.append(p.message))
+    assert any("1 receipts of features are damaged" in message for message in said)
+    report = vla.extract([full.root / "videos"], workspace=full.root, choice=TOY, workers=1)
+    assert report.extracted == 1 and names(full) == []
+
+
+def test_damage_is_listed_all_at_once_in_other_caches_too(full):
+    vla.extract(
+        [full.root / "videos"],
+        workspace=full.root,
+        choice=vla.EncoderChoice("9", encoder="toy"),
+        switch=True,
+        workers=1,
+    )
+    for cache in full.caches.glob("*/"):
+        for receipt in list((cache / "videos").iterdir())[:2]:
+            receipt.write_text("[]")
+        (cache / "shards" / "0123-abc.h5").write_bytes(bytes(10))
+    assert len(names(full)) == 4
+    # Waste of either cache goes, what a damaged receipt may name stays.
+    files, freed = vla.collect(workspace=full.root)
+    assert (files, freed) == (2, 20)
+
+
+def mutations(value):
+    yield from (
+        None,
+        True,
+        -1,
+        10**30,
+        1.5,
+        float("nan"),
+        float("inf"),
+        "",
+        "../x",
+        "\0",
+        [],
+        {},
+        [[]],
+        {"x": 1},
+        "9" * 5000,
+    )
+
+
+def places(value, path=()):
+    if isinstance(value, dict):
+        for key in value:
+            yield (*path, key)
+            yield from places(value[key], (*path, key))
+    elif isinstance(value, list):
+        for number in range(min(2, len(value))):
+            yield (*path, number)
+            yield from places(value[number], (*path, number))
+
+
+def test_records_with_any_value_in_any_place_are_refused_or_whole(full, record_property):
+    """As older versions wrote them, without a checksum: then types and ranges are all there is."""
+    tried = refused = 0
+    rng = random.Random(3)
+    for path in [p for p in files_of(full) if p.suffix == ".json"]:
+        good = path.read_bytes()
+        record = atomic.read_json(path)
+        for place in places(record):
+            for value in rng.sample(list(mutations(0)), 3):
+                other = json.loads(json.dumps(record))
+                inner = other
+                for key in place[:-1]:
+                    inner = inner[key]
+                inner[place[-1]] = value
+                path.write_text(json.dumps(other))
+                tried += 1
+                try:
+                    opened(full, path)
+                except VlaError as error:
+                    refused += 1
+                    assert len(str(error)) < 4000
+        path.write_bytes(good)
+    record_property("counts", f"records: {refused} of {tried} values of other kinds refused, no crash")
+    assert tried > 300
+
+
+def opened(place, path):
+    """Read what `path` is of, as commands do."""
+    if "runs" in path.parts:
+        load_model(path.parent)
+        vla.report(workspace=place.root, output=place.root / "r.html")
+    elif "index" in path.parts:
+        open_index(place.index)
+    elif "cache" in path.parts:
+        cache = (
+            FeatureCache.open(
+                path.parent if path.name in ("spec.json", "scale.json", "text-tower.json") else path.parent.parent
+            )
+            if path.name != "current.json"
+            else current_cache(place.caches)
+        )
+        cache.state(), cache.known_texts()
+    verify(workspace=place.root)
+
+
+# Runs
+
+
+def test_lost_weights_are_trained_again_and_messages_say_so(full):
+    weights = next(full.runs.glob("default/model-*"))
+    weights.unlink()
+    for command in (
+        lambda: vla.search("a dog", workspace=full.root),
+        lambda: vla.index(workspace=full.root, run="default"),
+    ):
+        with pytest.raises(
+            CacheError, match="is gone: 'vla train' with the captions and settings that it had trains it again"
+        ):
+            command()
+    said = []
+    settings = {"epochs": 1, "held_out": 0.4, "seed": 0}
+    vla.train(workspace=full.root, settings=settings, device="cpu", progress=lambda p: said.append(p.message))
+    assert any("training anew" in message for message in said) and weights.is_file()
+    assert vla.search("a dog", workspace=full.root)
+
+
+def test_a_run_trained_anew_is_refused_by_every_search_until_indexed(full):
+    opened_before = vla.open_workspace(full.root)
+    before = [(h.video_id, h.score) for h in opened_before.search("a dog")]
+    trained(full, seed=5)
+    with pytest.raises(CacheError, match="trained anew since the index was built"):
+        vla.search("a dog", workspace=full.root)
+    with pytest.raises(CacheError, match="trained anew"):
+        vla.open_workspace(full.root).search_like("videos/v2.mp4", 0.5)
+    assert vla.info(workspace=full.root)["index"]["state"].startswith("out of date")
+    # One that was open goes on with what it holds, index and run together.
+    assert [(h.video_id, h.score) for h in opened_before.search("a dog")] == before
+    assert any("trained anew" in note for note in vla.index(workspace=full.root, run="default").notes)
+    assert vla.search("a dog", workspace=full.root)
+
+
+def test_the_background_of_the_run_before_is_not_used(full):
+    first = vla.open_workspace(full.root).searcher.background
+    trained(full, seed=5)
+    vla.index(workspace=full.root, run="default")
+    kept = atomic.read_json(full.index / "background.json")
+    second = vla.open_workspace(full.root).searcher.background
+    assert atomic.read_json(full.index / "background.json")["of"] != kept["of"]
+    assert first is None or not np.array_equal(first.bias, second.bias)
+
+
+def test_an_open_workspace_goes_on_after_another_process_forgot_a_video(full):
+    """The shard is gone, the index still has the video: what it holds is searched, without a CacheError."""
+    place = vla.open_workspace(full.root)
+    assert place.searcher is not None
+    code = f"import pathlib; from vla import api; vla.remove(['videos/v3.mp4'], workspace=pathlib.Path({str(full.root)!r}))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    found = place.search("a dog runs over the grass", 10)
+    assert found
+    vla.index(workspace=full.root, run="default")
+    place.refresh()
+    assert "videos/v3.mp4" not in {h.video_id for h in place.search("a dog", 10)}
+
+
+# Files that are gone
+
+
+def test_moments_of_files_that_are_gone_are_left_out_and_counted(full):
+    assert "videos/v3.mp4" in {h.video_id for h in vla.search("a dog", k=20, workspace=full.root)}
+    (full.root / "videos" / "v3.mp4").unlink()
+    hits = vla.search("a dog", k=20, workspace=full.root)
+    assert {h.video_id for h in hits} == {"videos/v2.mp4", "videos/v4.mp4"} and not any(h.is_missing for h in hits)
+    assert [h.rank for h in hits] == list(range(1, len(hits) + 1))
+    assert hits.omissions.to_json() == [{"reason": "missing-file", "count": 1, "examples": ["videos/v3.mp4"]}]
+    gone = vla.index(workspace=full.root, run="default").omissions
+    assert gone.to_json() == [{"reason": "missing-file", "count": 1, "examples": ["videos/v3.mp4"]}]
+    shutil.rmtree(full.root / "videos")
+    # Without any of them the folder is elsewhere, as on a disk that is not plugged in: what is known is told, and marked.
+    hits = vla.search("a dog", workspace=full.root)
+    assert len(hits) >= 3 and all(h.is_missing for h in hits) and not hits.omissions
+
+
+# Reading needs no writing
+
+
+def test_what_only_reads_takes_no_lock(full, monkeypatch):
+    def refuse(path, *rest, **more):
+        raise AssertionError(f"{path} is locked")
+
+    monkeypatch.setattr(locks, "locked", refuse)
+    assert verify(workspace=full.root, read_data=True) == []
+    vla.export(full.root / "out", workspace=full.root)
+    with pytest.raises(AssertionError):
+        verify(workspace=full.root, mend=True)
+    monkeypatch.undo()
+    held = []
+    real = locks.locked
+    monkeypatch.setattr(locks, "locked", lambda path, *rest, **more: held.append(path) or real(path, *rest, **more))
+    vla.evaluate(workspace=full.root, run="none", device="cpu")
+    assert held == []
+
+
+def test_records_without_a_checksum_are_read_and_said(full):
+    path = next((current_cache(full.caches).folder / "videos").iterdir())
+    path.write_text(json.dumps(atomic.read_json(path)))
+    said = []
+    assert verify(workspace=full.root, progress=lambda p: said.append(p.message)) == []
+    assert any(message.startswith("1 records have no checksum") for message in said)
+
+
+def test_a_video_with_far_timestamps_stops_nothing(tmp_path, monkeypatch):
+    """Frames at 0 and up to 10^12 s, imported beside others: index, train, search, eval and report."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "f").mkdir()
+    for number, last in enumerate([4.0, 1e6, 1e9, 9e11, 5.0, 6.0]):
+        np.savez(
+            tmp_path / "f" / f"v{number}.npz", features=rng.standard_normal((6, 8)).astype(np.float32),
+            timestamps=np.array([0.0, 0.5, 1.0, 1.5, 2.0, last]),
+        )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    vla.import_features([tmp_path / "f"], model="m", workspace=tmp_path)
+    assert vla.index(workspace=tmp_path).videos == 6
+    videos = {v: current_cache(tmp_path / ".vla" / "cache").frames(v).timestamps_seconds[-1] for v in ("v2", "v3")}
+    assert videos == {"v2": 1e9, "v3": 9e11}
+
+
+def test_the_decoder_names_the_place_and_the_value():
+    from vla.indexing.index_record import IndexRecord
+
+    with pytest.raises(CacheError, match=r"x is damaged \(schema is missing\): do y"):
+        records.decode(IndexRecord, {}, "x", "do y")
+
+
+def test_a_receipt_with_more_frames_than_its_shard_is_damage(toy_workspace):
+    """The shard is whole by its own checksum: only the two together tell."""
+    cache = current_cache(toy_workspace.caches)
+    path = cache._receipt_path("videos/v3.mp4")
+    record = atomic.read_json(path)
+    assert record["frames"] == 6
+    atomic.write_json(path, {**record, "frames": 60})
+    with pytest.raises(CacheError, match=r"videos/v3\.mp4.*holds 6 frames, its receipt says 60.*vla extract"):
+        current_cache(toy_workspace.caches).frames("videos/v3.mp4")
+    assert names(toy_workspace) == ["videos/v3.mp4"]
+    with pytest.raises(CacheError, match="its receipt says 60"):
+        vla.index(workspace=toy_workspace.root)
+    assert names(toy_workspace, mend=True) == ["videos/v3.mp4"] and names(toy_workspace) == []
+    vla.index(workspace=toy_workspace.root)
+    assert open_index(toy_workspace.index).videos == ["videos/v2.mp4", "videos/v4.mp4"]

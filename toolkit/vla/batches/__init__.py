@@ -1,0 +1,1 @@
+"""Batches: from a corpus of cached features to the tensors of a step."""

@@ -1,0 +1,1 @@
+"""Captions of a workspace: stored by content and source, matched with videos by name."""

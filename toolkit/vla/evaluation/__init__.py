@@ -1,0 +1,1 @@
+"""Evaluation: the protocols of the benchmarks, over the predictions of a model."""

@@ -1,0 +1,189 @@
+"""What a model makes of a corpus: all that several measures share, each worked out once and only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from vla.batches.corpus import Corpus, Query
+from vla.evaluation.head_answers import Answered, answer
+from vla.evaluation.search_metrics import Searching
+from vla.features import FrameFeatures
+from vla.model import AlignmentModel, Segments, segments_of
+from vla.spans import frames_in, iou, nms
+
+_OVERLAP = 0.5
+"""Moments of one video that overlap more than this (IoU) are one moment found twice."""
+_IN_VIDEO = 10
+_IN_CORPUS, _LISTED = 1000, 100
+"""So many segments of all videos are looked at for a list of so many moments: what TVR's evaluator reads."""
+_PER_VIDEO = 3
+_VIDEOS = 256
+# Scores of queries with segments held at once.
+_BLOCK = 1 << 24
+
+
+@dataclass(frozen=True)
+class Found:
+    """What timed queries find.
+
+    Attributes:
+        best: `(Q, V)` the best score of a segment of each video.
+        own: for each query `(N, 3)` of its own video: start, end (seconds), score; best first.
+        everywhere: for each query `(N, 4)` of all videos: row of the video, start, end, score; best first.
+    """
+
+    best: np.ndarray
+    own: list[np.ndarray]
+    everywhere: list[np.ndarray]
+
+
+class Seen:
+    """A corpus as a model has it.
+
+    Args:
+        model: in evaluation mode, its dial where it is used.
+        corpus: videos, captions, questions.
+        paragraphs: all sentences of a video as one query, each.
+        search: lists what a search for captions finds in these videos; None where that is not asked for.
+    """
+
+    def __init__(
+        self,
+        model: AlignmentModel,
+        corpus: Corpus,
+        paragraphs: Sequence[Query] = (),
+        search: Searching | None = None,
+    ) -> None:
+        self.model, self.corpus, self.paragraphs, self.search = model, corpus, list(paragraphs), search
+        captions = [q for q in corpus.queries if q.is_caption]
+        self.untimed = [q for q in captions if not q.is_timed]
+        self.timed = [q for q in captions if q.is_timed]
+
+    @cached_property
+    def frames(self) -> list[np.ndarray]:
+        """`(T, E)` unit frames of each video."""
+        return self.model.align_videos(self.corpus.videos)
+
+    @cached_property
+    def whole(self) -> np.ndarray:
+        """`(V, E)` the direction of the mean of each video's frames."""
+        return _directions(self.frames)
+
+    def whole_of(self, rows: Sequence[int]) -> np.ndarray:
+        """`(N, E)` the same of some videos; no frames are kept, and the other videos are not even looked at."""
+        parts = [rows[i : i + _VIDEOS] for i in range(0, len(rows), _VIDEOS)]
+        aligned = (self.model.align_videos([self.corpus.videos[i] for i in part]) for part in parts)
+        return np.concatenate([_directions(frames) for frames in aligned])
+
+    @cached_property
+    def segments(self) -> list[Segments]:
+        """Candidate moments of each video."""
+        return [segments_of(f, v, c) for f, v, c in zip(self.frames, self.corpus.videos, self.corpus.cuts, strict=True)]
+
+    def texts(self, queries: Sequence[Query]) -> np.ndarray:
+        """`(Q, E)` unit vectors."""
+        return self.aligned([q.parts for q in queries])
+
+    def tokens(self, queries: Sequence[Query]) -> list[np.ndarray] | None:
+        """`(L, E)` unit tokens of each query; None where no head compares them."""
+        raw = self.corpus.tokens_of(q.parts for q in queries) if self.model.compares_tokens else None
+        return None if raw is None else self.model.align_tokens(raw)
+
+    def aligned(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """`(Q, E)` unit vectors of texts that are cached as these parts."""
+        vectors = np.stack([self.corpus.vector(parts) for parts in texts])
+        return self.model.align_texts(vectors)
+
+    @cached_property
+    def found(self) -> Found:
+        """What `timed` finds among the segments of all videos."""
+        spans = np.concatenate([s.spans for s in self.segments])
+        counts = [len(s.spans) for s in self.segments]
+        owner, first = np.repeat(np.arange(len(counts)), counts), np.cumsum([0, *counts])
+        best, own, everywhere = [], [], []
+        place = 0
+        for scores in self._scores(self.texts(self.timed)):
+            best.append(np.maximum.reduceat(scores, first[:-1], axis=1))
+            for row in scores:
+                video = self.timed[place].video
+                mine = slice(first[video], first[video + 1])
+                kept = nms(spans[mine], row[mine], _OVERLAP, most=_IN_VIDEO)
+                own.append(np.column_stack([spans[mine][kept], row[mine][kept]]))
+                everywhere.append(_listed(row, owner, spans))
+                place += 1
+        return Found(np.concatenate(best), own, everywhere)
+
+    @cached_property
+    def listed_for_untimed(self) -> list[np.ndarray]:
+        """For each of `untimed` `(V, 4)`, the videos that `search` lists, each by its best moment; none without a search."""
+        return self.search.everywhere(self.untimed, 1) if self.search and self.untimed else []
+
+    @cached_property
+    def listed(self) -> list[np.ndarray]:
+        """For each of `timed` `(N, 4)`, what `search` lists of all videos, at most as many of one as a search lists."""
+        return self.search.everywhere(self.timed, _PER_VIDEO) if self.search and self.timed else []
+
+    @cached_property
+    def listed_in_own(self) -> list[np.ndarray]:
+        """For each of `timed` `(N, 3)`, what `search` lists of its own video."""
+        return self.search.in_own(self.timed) if self.search and self.timed else []
+
+    def best_of(self, texts: np.ndarray) -> np.ndarray:
+        """`(Q, V)` the best score of a segment of each video for any unit vectors `texts` `(Q, E)`."""
+        first = np.cumsum([0, *(len(s.spans) for s in self.segments[:-1])])
+        return np.concatenate([np.maximum.reduceat(s, first, axis=1) for s in self._scores(texts)])
+
+    def moment_for(self, texts: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+        """`(Q, 2)` seconds: for each of the unit vectors `texts` `(Q, E)` the best segment of the video `rows[i]`."""
+        best = [self.segments[row] for row in rows]
+        return np.stack([s.spans[int((s.vectors @ text).argmax())] for text, s in zip(texts, best, strict=True)])
+
+    def clip_scores(self, query: Query, clips: int, clip_seconds: float) -> np.ndarray:
+        """`(clips,)` the cosine of the query with the mean direction of each clip's frames, clip 0 the first."""
+        video, frames = self.corpus.videos[query.video], self.frames[query.video]
+        means = np.stack([frames[slice(*_frames(video, i, clip_seconds))].mean(0) for i in range(clips)])
+        cosines: np.ndarray = means @ self.texts([query])[0] / np.linalg.norm(means, axis=1).clip(1e-12)
+        return cosines
+
+    @cached_property
+    def answers(self) -> dict[str, Answered]:
+        """What the model's heads say, by task."""
+        return answer(self.model, self.corpus)
+
+    def _scores(self, texts: np.ndarray) -> Iterator[np.ndarray]:
+        """`(some queries, all segments)` cosines, block by block."""
+        vectors = np.concatenate([s.vectors for s in self.segments])
+        step = max(1, _BLOCK // len(vectors))
+        return (texts[i : i + step] @ vectors.T for i in range(0, len(texts), step))
+
+
+def _directions(frames: list[np.ndarray]) -> np.ndarray:
+    means = np.stack([f.mean(0) for f in frames])
+    found: np.ndarray = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
+    return found
+
+
+def _listed(scores: np.ndarray, owner: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """`(N, 4)` the best moments of all videos. scores, owner: `(S,)`, spans: `(S, 2)`."""
+    some = np.argpartition(-scores, _IN_CORPUS)[:_IN_CORPUS] if len(scores) > _IN_CORPUS else np.arange(len(scores))
+    # Rows in order first: what ties is listed as it lies, whatever the partition did with it.
+    rows = np.sort(some)
+    rows = rows[np.argsort(-scores[rows], kind="stable")]
+    # What `corpus_moments.suppressed` leaves, with no more overlaps worked out than a list of its length needs: there are
+    # as many lists as queries.
+    kept: list[int] = []
+    free = np.ones(len(rows), dtype=bool)
+    for place, row in enumerate(rows):
+        if free[place] and len(kept) < _LISTED:
+            kept.append(int(row))
+            others = np.flatnonzero(free & (owner[rows] == owner[row]))
+            free[others[iou(spans[[row]], spans[rows[others]])[0] > _OVERLAP]] = False
+    return np.column_stack([owner[kept], spans[kept], scores[kept]])
+
+
+def _frames(video: FrameFeatures, clip: int, clip_seconds: float) -> tuple[int, int]:
+    return frames_in(video.timestamps_seconds, video.duration_seconds, (clip * clip_seconds, (clip + 1) * clip_seconds))

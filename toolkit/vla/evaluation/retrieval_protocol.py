@@ -1,0 +1,150 @@
+"""Retrieval as the benchmarks ask for it: captions and videos both ways, paragraphs, and moments that lead to their video."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vla.batches.corpus import Query
+from vla.evaluation.predictions import Seen
+from vla.evaluation.reranking import reranked, reranks
+from vla.evaluation.results import Floors, Measures, Plain, Values
+from vla.metrics.baselines import retrieval_chance
+from vla.metrics.retrieval import PARTIAL_RECALLS, RECALLS, ranks, recall
+from vla.metrics.similarity_normalization import dual_softmax, querybank
+
+MOMENT_TO_VIDEO = "moment to video"
+_MOST_SCORES = 1 << 26
+"""Tricks are left out of matrices larger than this: they need several copies of them."""
+
+_IN_BANK = 5000
+
+
+@dataclass(frozen=True)
+class Search:
+    """A matrix of scores with what is right in it.
+
+    Attributes:
+        similarity: `(Q, N)` of what asks and what is searched.
+        relevant: `(Q, N)` bool.
+        videos: `(Q,)` the video that each query belongs to.
+        bank: `(B, N)` scores of queries that nothing is tested with; None where there are none.
+        recalls: the k of R@k.
+        partial: SumR stands instead of ranks.
+        plain: scores are of one kind, as the tricks want them.
+    """
+
+    similarity: np.ndarray
+    relevant: np.ndarray
+    videos: np.ndarray
+    bank: np.ndarray | None = None
+    recalls: Sequence[int] = RECALLS
+    partial: bool = False
+    plain: bool = True
+
+
+def searches(
+    seen: Seen, bank: Seen | None = None, kinds: Collection[str] = ("retrieval", "paragraphs", "partial")
+) -> dict[str, Search]:
+    """Every search of these kinds that the captions of `seen` ask for, by task; `bank` holds captions that were trained on.
+
+    `text to video` and back: a video's captions count as one item that scores as the best of them (the rule of MSVD and
+    VATEX). Where a video has several, `video to captions` takes each for an item (the rule of the full MSR-VTT).
+    `paragraph to video` and back: all sentences of a video as one query. `moment to video`: timed captions find videos by
+    their best segment (partially relevant video retrieval). What a model with a score of its own ranks anew is `reranked`.
+    """
+    found: dict[str, Search] = {}
+    if seen.untimed and "retrieval" in kinds:
+        found |= _both_ways("text", seen, seen.untimed, bank, bank.untimed if bank else [])
+    if seen.paragraphs and "paragraphs" in kinds:
+        found |= _both_ways("paragraph", seen, seen.paragraphs, bank, bank.paragraphs if bank else [])
+    if seen.timed and "partial" in kinds:
+        others = seen.best_of(bank.texts(_some(bank.timed))) if bank and bank.timed else None
+        owner = _owner(seen.timed)
+        relevant = owner[:, None] == np.arange(len(seen.corpus.videos))
+        found[MOMENT_TO_VIDEO] = Search(seen.found.best, relevant, owner, others, PARTIAL_RECALLS, True)
+    return found
+
+
+def measures(search: Search) -> Measures:
+    """Recalls in percent with `MedR` and `MnR`, or with `SumR`."""
+    found = {
+        f"R@{k}": Values(100 * recall(search.similarity, search.relevant, k), search.videos) for k in search.recalls
+    }
+    if search.partial:
+        return {**found, "SumR": Values(np.sum([v.by_query for v in found.values()], axis=0), search.videos)}
+    rank = ranks(search.similarity, search.relevant)
+    return {**found, "MedR": Values(rank, search.videos, median=True), "MnR": Values(rank, search.videos)}
+
+
+def floors(search: Search) -> Floors:
+    """Chance: the items in any order."""
+    chance = retrieval_chance(search.relevant.shape[1], search.relevant.sum(axis=1), search.recalls)
+    if search.partial:
+        chance = {f"R@{k}": chance[f"R@{k}"] for k in search.recalls}
+        chance["SumR"] = sum(chance.values())
+    return Floors({"chance": chance})
+
+
+def tricks(search: Search) -> dict[str, Plain]:
+    """The figures of scores that have seen other queries, by the name of the trick; empty where it cannot be done."""
+    if search.similarity.size > _MOST_SCORES or not search.plain:
+        return {}
+    found = {"+DSL": dual_softmax(search.similarity)}
+    if search.bank is not None and len(search.bank):
+        found["+QB-Norm"] = querybank(search.similarity, search.bank)
+    return {name: _plain(replace(search, similarity=scores)) for name, scores in found.items()}
+
+
+def _plain(search: Search) -> Plain:
+    return {name: values.value for name, values in measures(search).items()}
+
+
+def _both_ways(
+    name: str, seen: Seen, queries: list[Query], bank: Seen | None, others: list[Query]
+) -> dict[str, Search]:
+    texts, owner = seen.texts(queries), _owner(queries)
+    similarity, videos = texts @ seen.whole.T, np.arange(len(seen.corpus.videos))
+    others = _some(others)
+    asked = bank.texts(others) @ seen.whole.T if bank and others else None
+    # What asks the other way round is the videos that these captions are of.
+    shown = bank.whole_of(np.unique(_owner(others)).tolist()) @ texts.T if bank and others else None
+    captioned, first = np.unique(np.sort(owner), return_index=True)
+    order = np.argsort(owner, kind="stable")
+
+    def by_video(scores: np.ndarray) -> np.ndarray:
+        """`(N, captioned)` of `(N, Q)`: a video's captions score as the best of them."""
+        best: np.ndarray = np.maximum.reduceat(scores[:, order], first, axis=1)
+        return best
+
+    back = similarity[:, captioned].T
+    found = {
+        f"{name} to video": Search(similarity, owner[:, None] == videos, owner, asked),
+        f"video to {name}": Search(
+            by_video(back), np.eye(len(captioned), dtype=bool), captioned, None if shown is None else by_video(shown)
+        ),
+    }
+    if reranks(seen.model):
+        to_video, to_text = reranked(seen.model, similarity, texts, seen.tokens(queries), seen.frames)
+        found[f"{name} to video reranked"] = replace(
+            found[f"{name} to video"], similarity=to_video, bank=None, plain=False
+        )
+        found[f"video to {name} reranked"] = replace(
+            found[f"video to {name}"], similarity=by_video(to_text[captioned]), bank=None, plain=False
+        )
+    if len(captioned) < len(owner):
+        found[f"video to {name}s"] = Search(back, captioned[:, None] == owner, captioned, shown)
+    return found
+
+
+def _some(queries: list[Query]) -> list[Query]:
+    """At most so many of them as a bank needs, drawn in one way for good."""
+    if len(queries) <= _IN_BANK:
+        return queries
+    return [queries[i] for i in np.sort(np.random.default_rng(0).permutation(len(queries))[:_IN_BANK])]
+
+
+def _owner(queries: Sequence[Query]) -> np.ndarray:
+    return np.array([q.video for q in queries], np.int64)

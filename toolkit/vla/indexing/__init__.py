@@ -1,0 +1,1 @@
+"""Indexing: from cached features to an index of segments on disk."""

@@ -1,0 +1,63 @@
+"""What the rows of a part mean, as bytes: safetensors of the arrays, with the names of the videos as JSON in one of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vla.errors import CacheError
+from vla.indexing.fragments import Part
+
+
+class Rows(NamedTuple):
+    """The fields of `Part` that say what its rows are."""
+
+    video_of_row: np.ndarray
+    spans: np.ndarray
+    videos: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def to_bytes(part: Part) -> bytes:
+    """What `from_bytes` reads."""
+    from safetensors.numpy import save
+
+    names = json.dumps([part.videos, part.keys]).encode("ascii")
+    return save(
+        {
+            "video_of_row": part.video_of_row.astype(np.int32),
+            "spans": part.spans.astype(np.float64),
+            "names": np.frombuffer(names, np.uint8),
+        }
+    )
+
+
+def from_bytes(content: bytes, source: Path) -> Rows:
+    """The rows in `content`; raises CacheError for anything that is none."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        found = load(content)
+        owners, spans = found["video_of_row"], found["spans"]
+        videos, keys = json.loads(found["names"].tobytes())
+        if not all(isinstance(text, str) for text in (*videos, *keys)):
+            raise TypeError("names are text")
+    except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
+        raise CacheError(f"{source} is damaged ({error!r}): run 'vla index' again") from error
+    fits = (
+        owners.dtype == np.int32
+        and spans.dtype == np.float64
+        and owners.ndim == 1
+        and spans.shape == (len(owners), 2)
+        and len(videos) == len(keys)
+        and np.isfinite(spans).all()
+        and (spans[:, 0] <= spans[:, 1]).all()
+        and (not len(owners) or 0 <= owners.min() <= owners.max() < len(videos))
+    )
+    if not fits:
+        raise CacheError(f"{source}: rows and videos do not fit together: run 'vla index' again")
+    return Rows(owners, spans, tuple(videos), tuple(keys))

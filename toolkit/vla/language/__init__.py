@@ -1,0 +1,1 @@
+"""Language: sentences of captions and rewriting of queries."""

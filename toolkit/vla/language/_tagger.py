@@ -1,0 +1,154 @@
+"""Part-of-speech tags of English, by rules: closed word classes, verbs that captions use, endings, the word before."""
+
+from __future__ import annotations
+
+import re
+
+from vla.language._lexicon import (
+    ADJECTIVES,
+    CLOSED,
+    IRREGULAR,
+    MANNERS,
+    NEVER_ADVERBS,
+    NEVER_VERBS,
+    NOMINAL,
+    PLURALS,
+    VERBS,
+)
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’\-][^\W_]+)*|\d+(?:[.,:]\d+)*|[^\w\s]|_+|\w+")
+
+Word = tuple[str, int, int]
+"""A tag letter, and the first character and the one after the last.
+
+D determiner, M number, A adjective, N noun, V verb, X auxiliary, P preposition, T "to", R adverb, C conjunction, O anything
+else of a sentence, . punctuation.
+"""
+
+
+def tag_words(text: str) -> list[Word]:
+    """Every word and mark of `text`, each with its tag letter; of one that is not English the tags mean little."""
+    places = [(m.start(), m.end()) for m in _WORD.finditer(text)]
+    words = [text[a:b].lower().replace("’", "'") for a, b in places]
+    tags: list[str] = []
+    for i in range(len(words)):
+        tags.append(_tag(words, i, tags))
+    return [(tag, a, b) for tag, (a, b) in zip(tags, places, strict=True)]
+
+
+def _tag(words: list[str], i: int, tags: list[str]) -> str:
+    word, before = words[i], tags[-1] if tags else "."
+    after = words[i + 1] if i + 1 < len(words) else ""
+    if not word[0].isalnum():
+        return "."
+    if word[0].isdigit():
+        return "M"
+    if word in ("front", "top") and before == "P" and after == "of":
+        return "P"
+    if word in CLOSED:
+        return _closed(word, before, after)
+    if word in ADJECTIVES or (word.endswith(("ous", "ful", "less", "ish")) and _may_be_noun(after)):
+        return _adjective(word, before, after)
+    if _is_adverb(word):
+        return "R"
+    if "-" in word and _may_be_noun(after) and before in "DMA":
+        return "A"
+    form = _form(word)
+    if form:
+        return _verb_or_noun(form, words, i, tags, before, after)
+    # "Officers arrest a man": of two nouns before an article, where nothing has been done yet, the second is none.
+    unheard = before == "N" and CLOSED.get(after) == "D" and not {"V", "X"} & set(_clause(tags))
+    return "V" if unheard and word not in NEVER_VERBS else "N"
+
+
+def _closed(word: str, before: str, after: str) -> str:
+    tag = CLOSED[word]
+    if word in ("has", "have", "had", "having") and not _is_participle(after):
+        return "V"
+    if word in ("do", "does", "did") and after and after not in CLOSED and not _form(after):
+        return "V"
+    if word in ("can", "will", "do", "does", "did") and before in "DMA":
+        return "N"
+    if word == "one" and (before in "DA" or not _may_be_noun(after)):
+        return "N" if before in "DA" else "O"
+    if word in ("her", "that", "this") and not _may_be_noun(after):
+        return "O"
+    return tag
+
+
+def _adjective(word: str, before: str, after: str) -> str:
+    if word in ("left", "open") and before in "NO" and _form(after) is None:
+        return "V"
+    if word in MANNERS and before == "V" and not _may_be_noun(after):
+        return "R"
+    if word in NOMINAL and before in "DMA" and _form(after) == "s":
+        return "N"
+    if _may_be_noun(after) or after in ("and", "or"):
+        return "A"
+    return "N" if before in "DM" or (word in NOMINAL and before == "A") else "A"
+
+
+def _verb_or_noun(form: str, words: list[str], i: int, tags: list[str], before: str, after: str) -> str:
+    if before in "DMA" or (before == "P" and form != "ing"):
+        return "A" if form in ("ing", "ed") and _may_be_noun(after) else "N"
+    if form == "ing":
+        return "V"
+    if form == "ed":
+        return "A" if before == "." and _may_be_noun(after) else "V"
+    if form == "base":
+        if before in "TXO" or (before in ".CR" and _may_begin(after)):
+            return "V"
+        # "person turn off the light", as annotators of Charades write.
+        many = _is_plural(words, i, tags) or (words[i - 1] == "person" and CLOSED.get(after, "N") in "DPO")
+        return "V" if before == "N" and many and "V" not in _clause(tags) else "N"
+    # A third person: "the man runs". After a conjunction only if something was done before it: "food and drinks".
+    if before == "C":
+        return "V" if "V" in tags and (tags[-2:-1] != ["N"] or _may_begin(after)) else "N"
+    return "V" if before in "NOR" else "N"
+
+
+def _form(word: str) -> str | None:
+    """`base`, `s`, `ing` or `ed` where the word may be a form of a verb."""
+    if word in NEVER_VERBS:
+        return None
+    if word in VERBS:
+        return "base"
+    if word in IRREGULAR:
+        return "ed"
+    if word.endswith("ing") and len(word) > 4:
+        return "ing"
+    if word.endswith("ed") and len(word) > 3 and not word.endswith("eed"):
+        return "ed"
+    stems = (word[:-1], word[:-2], word[:-3] + "y") if word.endswith("s") and len(word) > 2 else ()
+    return "s" if any(stem in VERBS for stem in stems) else None
+
+
+def _is_adverb(word: str) -> bool:
+    return word.endswith("ly") and len(word) > 4 and word not in NEVER_ADVERBS
+
+
+def _is_participle(word: str) -> bool:
+    return word == "been" or _form(word) == "ed"
+
+
+def _may_be_noun(word: str) -> bool:
+    """True if `word` may go on a noun phrase: none that begins another, or ends this."""
+    return bool(word) and word[0].isalpha() and word not in CLOSED and not _is_adverb(word)
+
+
+def _may_begin(after: str) -> bool:
+    """True if `after` may follow a verb: an object's article, a preposition, a pronoun, a noun, nothing."""
+    return not after or CLOSED.get(after, "N") in "DPTOMRN" or after in ".,;!"
+
+
+def _is_plural(words: list[str], i: int, tags: list[str]) -> bool:
+    last = words[i - 1]
+    return last in PLURALS or (last.endswith("s") and not last.endswith("ss")) or "C" in _clause(tags)
+
+
+def _clause(tags: list[str]) -> list[str]:
+    """The tags since the last mark."""
+    for back in range(len(tags), 0, -1):
+        if tags[back - 1] == ".":
+            return tags[back:]
+    return tags

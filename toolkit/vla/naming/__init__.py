@@ -1,0 +1,1 @@
+"""Naming: names of videos and files, matched, parsed and made portable."""

@@ -1,0 +1,1 @@
+"""Building blocks of networks: packing of padded batches, normalization, late interaction."""

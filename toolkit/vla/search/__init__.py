@@ -1,1 +1,0 @@
-"""Stage 3: from aligned vectors to an index, and from words to moments."""

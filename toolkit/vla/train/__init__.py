@@ -1,1 +1,0 @@
-"""Stage 2: small projectors trained on cached features."""

@@ -1,0 +1,1 @@
+"""Training: small projectors and heads on cached features."""

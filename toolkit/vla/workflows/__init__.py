@@ -1,0 +1,1 @@
+"""Workflows: one module for each verb of the API."""

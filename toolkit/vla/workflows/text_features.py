@@ -1,0 +1,132 @@
+"""Texts as they are cached, aligned by a model; and those of features that others released, whose vectors come from a file, or
+from the encoder that is named for them.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vla.batches.corpus import joined
+from vla.cache.store import FeatureCache
+from vla.encoders import registry as encoders
+from vla.encoders.base import Encoder, TextEncoder
+from vla.errors import MissingError, SpecMismatchError
+from vla.features import IMPORTED, TextFeatures
+from vla.formats._texts import alike, as_encoded
+
+if TYPE_CHECKING:
+    from vla.model import AlignmentModel
+
+_SCALE = 100.0
+"""CLIP's, which most released features are of; training goes on from there."""
+
+
+class GivenTexts:
+    """An encoder that knows some texts by heart: those of a file, each with its vector, whatever its length."""
+
+    scale = _SCALE
+
+    def __init__(self, given: TextFeatures) -> None:
+        self._given = given
+        self._rows = {as_encoded(text): row for row, text in enumerate(given.texts)}
+
+    def encode_text(self, texts: list[str]) -> TextFeatures:
+        """The vectors of the file; raises KeyError for other texts."""
+        rows = [self._rows[text] for text in texts]
+        given = self._given
+        return TextFeatures(tuple(texts), given.pooled[rows], given.tokens[rows], given.mask[rows])
+
+    def fits(self, text: str) -> bool:
+        """True: the vector is of the whole text, as whoever made it saw fit."""
+        return True
+
+
+class ImportedTexts:
+    """The encoder of texts for imported features: cached texts are looked up, the others are left to the encoder that was named.
+
+    That encoder is loaded when a text is not cached, and only then.
+    """
+
+    scale = _SCALE
+
+    def __init__(self, cache: FeatureCache, device: str, dtype: str) -> None:
+        self._cache, self._device, self._dtype = cache, device, dtype
+
+    def encode_text(self, texts: list[str]) -> TextFeatures:
+        """Pooled and token features, order kept; float16 where they are cached.
+
+        Raises:
+            MissingError: a text is not cached, and no encoder is known.
+            SpecMismatchError: the encoder makes vectors of another width than the features have.
+        """
+        if all(self._is_cached(t) for t in texts):
+            return self._cache.texts(texts)
+        if not has_encoder(self._cache):
+            unknown = [t for t in texts if not self._is_cached(t)]
+            raise MissingError(_no_encoder(self._cache, unknown))
+        return self._encoder.encode_text(texts)
+
+    def fits(self, text: str) -> bool:
+        """True for what is cached whole; without an encoder for everything, since nobody is there to cut it."""
+        return self._is_cached(text) or not has_encoder(self._cache) or self._encoder.fits(text)
+
+    def _is_cached(self, text: str) -> bool:
+        return self._cache.pieces(text) == [text]
+
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        source, spec = self._cache.source, self._cache.spec
+        options = {"model": source.model} if source.model else {}
+        encoder: Encoder = encoders.build(
+            source.encoder, options, pretrained=source.pretrained, device=self._device, dtype=self._dtype
+        )
+        if encoder.identity.dim != spec.dim:
+            raise SpecMismatchError(
+                f"the imported features {spec.model!r} are {spec.dim} wide, and {source.model or source.encoder!r}, which was "
+                f"named as their encoder, makes vectors {encoder.identity.dim} wide: name the one they were made with, "
+                "'vla import-features --encoder-model MODEL'"
+            )
+        return encoder
+
+
+def has_encoder(cache: FeatureCache) -> bool:
+    """True if it is known which encoder makes vectors of new texts for `cache`."""
+    return cache.source.encoder != IMPORTED
+
+
+def keep_texts(cache: FeatureCache, given: TextFeatures) -> tuple[int, list[str]]:
+    """Keep the texts of a file in `cache`; returns how many are new, and those that have another vector here, which stays."""
+    known = [t for t in given.texts if cache.pieces(t) == [as_encoded(t)]]
+    rows = {t: row for row, t in enumerate(given.texts)}
+    other = []
+    if known:
+        held = cache.texts([as_encoded(t) for t in known]).pooled
+        for text, vector in zip(known, held, strict=True):
+            if not alike(vector, given.pooled[rows[text]]):
+                other.append(text)
+    return cache.add_texts(given.texts, GivenTexts(given)), other
+
+
+def _no_encoder(cache: FeatureCache, unknown: list[str]) -> str:
+    more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+    return (
+        f"the text {unknown[0][:80]!r}{more} has no vector here. The features of this workspace were imported "
+        f"({cache.spec.model!r}, {cache.spec.dim} wide), and with what they were made is not known. Ways on: name the encoder, "
+        "'vla import-features --encoder-model MODEL [--pretrained TAG]', or give texts with their vectors, "
+        "'vla import-features --texts FILE'"
+    )
+
+
+def aligned_texts(cache: FeatureCache, model: AlignmentModel, texts: list[str]) -> np.ndarray:
+    """`(Q, E)` float32 unit vectors of cached texts."""
+    return model.align_texts(pooled(cache, texts))
+
+
+def pooled(cache: FeatureCache, texts: list[str]) -> np.ndarray:
+    """`(Q, D)` float32 raw features of cached texts; see `vla.batches.corpus.joined` for texts longer than the context."""
+    parts = [cache.pieces(t) for t in texts]
+    found = iter(cache.texts([p for ps in parts for p in ps]).pooled.astype(np.float32))
+    return np.stack([joined(np.stack([next(found) for _ in ps])) for ps in parts])
