@@ -566,7 +566,7 @@ from vla.storage import atomic
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 try:
-    durable.write_bytes(Path(sys.argv[1]), bytes(int(sys.argv[2])))
+    atomic.write_bytes(Path(sys.argv[1]), bytes(int(sys.argv[2])))
 except Exception as error:
     print(type(error).__name__, error)
 """

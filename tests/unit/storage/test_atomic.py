@@ -305,8 +305,8 @@ from pathlib import Path
 from vla.storage import atomic
 path, other = Path({str(tmp_path)!r}) / "f", Path("f")
 os.name = "nt"
-durable.write_bytes(path, b"x")
-print(durable._resource_error(other, 5, OSError(errno.ENOSPC, "full")))
+atomic.write_bytes(path, b"x")
+print(atomic._resource_error(other, 5, OSError(errno.ENOSPC, "full")))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "cannot write f: 5 bytes are needed, 7 bytes are free" in done.stdout, done.stderr
