@@ -18,6 +18,7 @@ from vla.corpus import Corpus, Query
 from vla.encoders.toy import Encoder
 from vla.errors import CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
+from vla.heads.base import LocalizationBatch
 from vla.indexes import registry as indexes
 from vla.model import AlignmentModel, ModelConfig, segments_of
 from vla.search.background import measured
@@ -248,7 +249,7 @@ def told_alone(model, features, raw):
     corpus = Corpus([features], [Query("q", ("q",), ("q",), 0, np.array([[0.0, 1.0]]))], {"q": raw})
     with torch.no_grad(), model.at(1.0):
         batch = collate(corpus, np.arange(1), corpus.queries)
-        return model.heads["moments"].decode(model.heads["moments"](model(batch), batch), batch)[0].tolist()
+        return model.heads["moments"].localize(LocalizationBatch.from_batch(model(batch), batch))[0].moments.tolist()
 
 
 @pytest.mark.parametrize("together", [1, 3, 64])

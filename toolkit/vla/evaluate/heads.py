@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from vla.batch import AlignmentBatch
+from vla.batch import Aligned, AlignmentBatch
 from vla.collate import collate
 from vla.corpus import Asked, Corpus, Query
 from vla.evaluate.answers import accuracy_by_type, agreement, count_metrics, matches
 from vla.evaluate.floors import best_count, choice_chance, most_frequent
 from vla.evaluate.located import highlighted, located, unlooked
 from vla.features import FrameFeatures
-from vla.heads.base import Head
+from vla.heads.base import Head, LocalizationBatch
 from vla.model import AlignmentModel, of_like_length
 
 TASKS = {
@@ -72,13 +72,13 @@ def answer(model: AlignmentModel, corpus: Corpus, judged: int | None = None) -> 
                 if not asked:
                     continue
                 said.asked.extend(asked)
-                predictions = head(aligned, batch)
-                said.predicted.extend(head.decode(predictions, batch))
+                predicted, saliency = _predicted(head, aligned, batch)
+                said.predicted.extend(predicted)
+                said.shown.extend(saliency)
                 if head.asks == "moments":
                     said.videos.extend(corpus.videos[q.video] for q in queries)
-                    said.shown.extend(head.shown(predictions, batch))
                 if name in model.blind:
-                    said.unseen.extend(_said(model.blind[name], aligned.blind(), batch))
+                    said.unseen.extend(_predicted(model.blind[name], aligned.blind(), batch)[0])
     return {task: said for task, said in found.items() if said.asked}
 
 
@@ -140,8 +140,12 @@ def score(task: str, metrics: Metrics) -> float:
     return 1 / (1 + metrics["MSE"]) if task == TASKS["count"] else metrics["accuracy"] / 100
 
 
-def _said(head: Head, aligned: Any, batch: AlignmentBatch) -> list[Any]:
-    return head.decode(head(aligned, batch), batch)
+def _predicted(head: Head, aligned: Aligned, batch: AlignmentBatch) -> tuple[list[Any], list[np.ndarray]]:
+    """What `head` answers to what `batch` asks of it; of moments also their saliency, where it tells of that."""
+    if head.asks != "moments":
+        return head.decode(head(aligned, batch), batch), []
+    localized = head.localize(LocalizationBatch.from_batch(aligned, batch))
+    return [one.moments for one in localized], [one.saliency for one in localized if one.saliency is not None]
 
 
 def _groups(corpus: Corpus, count: int) -> Iterator[tuple[np.ndarray, list[Query], list[Asked]]]:

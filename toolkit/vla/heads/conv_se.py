@@ -16,6 +16,7 @@ from vla.corpus import Corpus
 from vla.errors import UsageError
 from vla.heads import base
 from vla.heads._frames import apart, curves, edges, of_real_frames, to_frames
+from vla.heads.base import LocalizationBatch, LocalizedMoments
 from vla.spans import nms
 
 _TOGETHER = 32768
@@ -76,14 +77,21 @@ class Head(base.Head):
         limits = {"shortest": min(lengths), "longest": max(lengths)} if lengths else {}
         return limits | dict(options)
 
-    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> Located:
-        """Where the moment of every timed query may start and end."""
-        rows = batch.is_timed.nonzero()[:, 0]
-        videos = batch.video_of_query[rows]
-        there = functional.pad(aligned.frame_mask[videos], (1, 0), value=True)
-        parts = [curves(aligned, batch, some) for some in apart(batch, rows, _TOGETHER)]
-        curve = aligned.scale * torch.cat([aligned.frames.new_zeros(0, aligned.frames.shape[1]), *parts])
-        scores = self._scores(curve, aligned.frame_mask[videos]).masked_fill(~there[:, None], -torch.inf)
+    def localize(self, batch: LocalizationBatch) -> list[LocalizedMoments]:
+        """Of those that overlap, the best; the whole video where none is long enough. Saliency is the curve itself."""
+        located = self.located(batch)
+        parts = (part.cpu().double().numpy() for part in (located.starts, located.ends, located.seconds))
+        moments = [self._listed(*row) for row in zip(*parts, strict=True)]
+        saliency = of_real_frames(located.saliency, batch)
+        return [LocalizedMoments(*row) for row in zip(moments, saliency, strict=True)]
+
+    def located(self, batch: LocalizationBatch) -> Located:
+        """Where the moment of every text may start and end."""
+        videos = batch.video_of_text[batch.rows]
+        there = functional.pad(batch.frame_mask[videos], (1, 0), value=True)
+        parts = [curves(batch, some) for some in apart(batch, _TOGETHER)]
+        curve = batch.scale * torch.cat([batch.frames.new_zeros(0, batch.frames.shape[1]), *parts])
+        scores = self._scores(curve, batch.frame_mask[videos]).masked_fill(~there[:, None], -torch.inf)
         starts, ends = scores.log_softmax(-1).unbind(1)
         return Located(starts, ends, edges(batch)[videos], curve)
 
@@ -92,20 +100,11 @@ class Head(base.Head):
         rows = batch.is_timed.nonzero()[:, 0]
         if not len(rows):
             return None
-        found = self(aligned, batch)
+        found = self.located(LocalizationBatch.from_batch(aligned, batch))
         wanted = to_frames(batch.spans[rows].flatten(1), found.seconds).unflatten(1, (-1, 2)).round().long()
         real = batch.span_mask[rows].to(found.starts.dtype)
         near = found.starts.gather(1, wanted[..., 0]) + found.ends.gather(1, wanted[..., 1])
         return -((near * real).sum(1) / real.sum(1)).mean()
-
-    def decode(self, predictions: Any, batch: AlignmentBatch) -> list[Any]:
-        """`(N, 3)` moments of each timed query, of those that overlap the best; the whole video where none is long enough."""
-        parts = (predictions.starts, predictions.ends, predictions.seconds)
-        return [self._listed(*row) for row in zip(*(part.cpu().double().numpy() for part in parts), strict=True)]
-
-    def shown(self, predictions: Any, batch: AlignmentBatch) -> list[np.ndarray]:
-        """The curve itself."""
-        return of_real_frames(predictions.saliency, batch)
 
     def _listed(self, starts: np.ndarray, ends: np.ndarray, seconds: np.ndarray) -> np.ndarray:
         """`(N, 3)`. Of one query `(T + 1,)` log-probabilities and seconds."""
