@@ -1,6 +1,7 @@
 """Training is exact: it starts at the frozen encoder, resumes to the same bits, and never hides that it did not help."""
 
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
@@ -9,12 +10,12 @@ import torch
 from made_corpus import made_corpus
 from vla.collate import collate
 from vla.corpus import Corpus, Query
-from vla.errors import MissingError, UsageError
+from vla.errors import CacheError, MissingError, UsageError
 from vla.evaluate.run import evaluate
 from vla.features import FeatureSpec, FrameFeatures
 from vla.losses.infonce import Loss
 from vla.model import AlignmentModel, ModelConfig, frozen
-from vla.train.checkpoint import load_model, open_run
+from vla.train.checkpoint import load_model, open_run, save_run
 from vla.train.config import TrainConfig
 from vla.train.loop import train
 from vla.train.objective import Objective
@@ -297,10 +298,23 @@ def test_mining_by_clusters_trains_too(tmp_path):
         TrainConfig(mining="gold")
 
 
-def test_two_heads_for_one_kind_are_refused_before_anything_is_trained(tmp_path):
+def test_rejects_run_with_removed_head(tmp_path):
+    """The way out is to train again."""
+    model = AlignmentModel(ModelConfig(DIM))
+    model.config = replace(model.config, heads={"conv_se": {}})
+    save_run(tmp_path / "old", model, SPEC, "identity", {})
+    with pytest.raises(
+        CacheError, match="run 'old' needs a part .* removed .*no head is called 'conv_se'.*vla train --name old"
+    ):
+        load_model(tmp_path / "old")
+
+
+def test_two_heads_for_one_kind_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
     """Their figures would be one."""
-    with pytest.raises(UsageError, match="heads moments and conv_se are asked the same"):
-        run(tmp_path, corpus(), TrainConfig(**SETTINGS, heads="moments,conv_se"))
+    other = EntryPoint("other", "vla.heads.moments:Head", "vla.heads")
+    monkeypatch.setattr("vla.registry.entry_points", lambda group: [other] if group == other.group else [])
+    with pytest.raises(UsageError, match="heads moments and other are asked the same"):
+        run(tmp_path, corpus(), TrainConfig(**SETTINGS, heads="moments,other"))
     assert not list(tmp_path.iterdir())
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla import durable, records
-from vla.errors import CacheError, MissingError
+from vla.errors import CacheError, MissingError, UnknownNameError, UsageError
 from vla.evaluate.verdict import is_better, sentence
 from vla.features import FeatureSpec
 from vla.model_config import ModelConfig
@@ -131,7 +131,12 @@ def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
         tensors = load(content)
     except SafetensorError as error:
         raise CacheError(f"{folder / weights} does not hold weights ({error}): {_again(folder)}") from error
-    return restore(run.model, tensors, str(folder / weights)), run
+    try:
+        return restore(run.model, tensors, str(folder / weights)), run
+    except (UnknownNameError, UsageError) as error:
+        raise CacheError(
+            f"run {folder.name!r} needs a part that is not installed or was removed ({error}): {_again(folder)}"
+        ) from error
 
 
 def save_state(folder: Path, identity: str, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
