@@ -36,6 +36,11 @@ class Background:
     mean: np.ndarray
     lasting: Lasting | None = None
 
+    def corrected(self, cosines: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the cosines `(n,)` of a query with `rows` `(n,)` of the index, less what any query scores there."""
+        scores: np.ndarray = cosines - self.bias[rows]
+        return scores
+
     def confidence(self, cosines: np.ndarray) -> np.ndarray:
         """How sure it is that such cosines are no chance, in [0, 1]: 1 less the rate at which a bank query finds as high a one.
 
