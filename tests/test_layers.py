@@ -22,8 +22,6 @@ RANKS = (
         "video",
         "features",
         "sentences",
-        "phrases",
-        "_lexicon",
         "sampling",
         "durable",
         "inputs",

@@ -241,13 +241,13 @@ def test_a_projector_that_cannot_be_is_refused(tmp_path, options, says):
         (
             "global_loss",
             "segment_transport",
-            "global_loss is a loss over pairs, one of infonce, mil_nce, sigmoid; 'segment_transport'",
+            "global_loss is a loss over pairs, one of infonce, sigmoid; 'segment_transport'",
         ),
-        ("segment_loss", "mil_nce_sets", "segment_loss is a loss over pairs"),
+        ("segment_loss", "segment_order", "segment_loss is a loss over pairs"),
         (
             "untimed_loss",
             "infonce",
-            "untimed_loss is a loss over sets, one of mil_nce_sets, segment_order, segment_transport;",
+            "untimed_loss is a loss over sets, one of segment_order, segment_transport;",
         ),
     ],
 )
@@ -281,21 +281,6 @@ def test_large_batches_lose_the_same(monkeypatch):
     assert len(blocks) == 1
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
-
-
-def test_mining_by_clusters_trains_too(tmp_path):
-    data = corpus()
-    # Videos that are near where their captions are not: what differs is which of the two is mined.
-    rng = np.random.default_rng(1)
-    far = [v.values + 9 * rng.standard_normal(DIM).astype(np.float16) for v in data.videos]
-    videos = [replace(v, values=f) for v, f in zip(data.videos, far, strict=True)]
-    data = Corpus(videos, data.queries, data.vectors)
-    done = run(tmp_path, data, TrainConfig(**SETTINGS, mining="clusters"))
-    assert done.record["config"]["mining"] == "clusters" and done.record["epochs"] == 4
-    other = run(tmp_path / "b", data, TrainConfig(**SETTINGS))
-    assert [e["losses"] for e in done.record["history"]] != [e["losses"] for e in other.record["history"]]
-    with pytest.raises(UsageError, match="mining is one of neighbours, clusters"):
-        TrainConfig(mining="gold")
 
 
 def test_rejects_run_with_removed_head(tmp_path):

@@ -112,8 +112,7 @@ def _search(
     owner = np.array([q.video for q in captions], np.int64)
     timed = np.array([q.is_timed for q in captions])
     frames = model.align_videos(videos)
-    told_by = [q.parts for q in captions]
-    texts = model.align_texts(np.stack([corpus.vector(parts) for parts in told_by]), corpus.tokens_of(told_by))
+    texts = model.align_texts(np.stack([corpus.text_vector(q) for q in captions]))
     metrics: dict[str, dict[str, float]] = {}
     parts: dict[str, Values] = {}
     by_own: list[float] = []

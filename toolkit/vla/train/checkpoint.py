@@ -21,6 +21,7 @@ from vla.features import FeatureSpec
 from vla.model_config import ModelConfig
 from vla.omissions import Omissions
 from vla.records import Digest, FileName, NewerRecordError, Positive
+from vla.train import retired
 
 if TYPE_CHECKING:
     import torch
@@ -225,8 +226,11 @@ def _read_run(folder: Path) -> tuple[Run, str, str]:
     if not path.is_file():
         raise MissingError(f"there is no trained run {folder.name!r}: run 'vla train' first")
     found = records.load(_Finished, path, _again(folder), schema=SCHEMA)
-    spec = FeatureSpec.from_json(found.spec, str(path))
-    run = Run(folder.name, found.identity, found.sha256[:16], spec, found.model, found.record)
+    feature = retired.feature_of(found.record.get("config"))
+    if feature is not None:
+        raise CacheError(f"run {folder.name!r} was trained with {feature}, which vla no longer has: {_again(folder)}")
+    spec, model = FeatureSpec.from_json(found.spec, str(path)), retired.without_options(found.model)
+    run = Run(folder.name, found.identity, found.sha256[:16], spec, model, found.record)
     return run, found.weights, found.sha256
 
 
