@@ -16,6 +16,7 @@ import numpy as np
 from vla import durable
 from vla.cache import captions as caption_store
 from vla.cache.store import FeatureCache, current_cache
+from vla.corpus import text_vectors
 from vla.datasets.base import Annotation
 from vla.errors import CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
@@ -28,7 +29,6 @@ from vla.formats.npz import TEXTS
 from vla.model import AlignmentModel, frozen
 from vla.progress import Progress, ProgressCallback, silent
 from vla.stages.indexing import choose_run
-from vla.stages.texts import aligned_texts, pooled
 from vla.stages.upkeep import chosen_videos
 from vla.train.checkpoint import FROZEN, load_model
 from vla.workspace import Workspace
@@ -80,9 +80,8 @@ class _Aligner:
         return FrameFeatures(features.video_id, values, features.timestamps_seconds, features.duration_seconds)
 
     def texts(self, cache: FeatureCache, texts: list[str]) -> np.ndarray:
-        return (
-            pooled(cache, texts).astype(np.float16) if self.model is None else aligned_texts(cache, self.model, texts)
-        )
+        vectors = text_vectors(cache, texts)
+        return vectors.astype(np.float16) if self.model is None else self.model.align_texts(vectors)
 
 
 def export(

@@ -10,6 +10,7 @@ import numpy as np
 
 from vla.cache.plan import missing_files
 from vla.cache.store import FeatureCache, current_cache
+from vla.corpus import text_vectors
 from vla.errors import CacheError, MissingError
 from vla.indexes import registry as indexes
 from vla.model import AlignmentModel, frozen
@@ -20,7 +21,6 @@ from vla.search.cuts import CUT
 from vla.search.measured import AUTO, Asked, bytes_of
 from vla.search.store import SearchIndex, open_index
 from vla.stages.demo_world import strangers, warning
-from vla.stages.texts import aligned_texts
 from vla.stages.training import DEFAULT_RUN
 from vla.threads import small_work
 from vla.train.checkpoint import FROZEN, load_model, open_run
@@ -164,7 +164,7 @@ def _queries(cache: FeatureCache, model: AlignmentModel) -> np.ndarray:
     chosen = np.random.default_rng(0).permutation(len(texts))[:_QUERIES]
     if not len(chosen):
         return np.zeros((0, cache.spec.dim), np.float32)
-    return aligned_texts(cache, model, [texts[i] for i in chosen])
+    return model.align_texts(text_vectors(cache, [texts[i] for i in chosen]))
 
 
 def _report(brought: Brought, notes: list[str], reason: str) -> IndexReport:

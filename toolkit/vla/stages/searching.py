@@ -18,12 +18,12 @@ from vla.public import collected
 from vla.search.asked import Query, Weighted, cleaned
 from vla.search.changes import changes
 from vla.search.hits import Hits
+from vla.search.kept_background import background_of
 from vla.search.limits import Limits
 from vla.search.pictures import pixels_of
 from vla.search.query import Searcher
 from vla.search.statements import as_statement
 from vla.search.store import SearchIndex, open_index
-from vla.stages.background import background_of
 from vla.stages.demo_world import strangers, warning
 from vla.stages.encoder import AS_BEFORE, EncoderChoice, query_encoder
 from vla.stages.opened import VideoFeatures, features_of, names_of
