@@ -23,7 +23,7 @@ def train(
     levels: Annotated[str, typer.Option(help="Alignment losses: both, global, segment or none.")] = _DEFAULTS.levels,
     score: Annotated[
         str,
-        typer.Option(help="How the global level compares caption and video: mean frame, or tokens with frames."),
+        typer.Option(help="How the global level compares caption and video: mean (frame), or tokens (with frames)."),
     ] = _DEFAULTS.score,
     heads: Annotated[
         str, typer.Option(help="Heads to train too, with commas between; auto: one for each kind of question.")
