@@ -6,9 +6,6 @@ and the dropout of seed and step. So a state holds weights, AdamW's moments and 
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,20 +18,18 @@ from vla.evaluate.heads import answer, floor
 from vla.evaluate.run import Evaluation, evaluate
 from vla.evaluate.verdict import Verdict, compared
 from vla.features import FeatureSpec
-from vla.model import AlignmentModel, weights_of
-from vla.progress import Progress, ProgressCallback, silent
+from vla.model import AlignmentModel
+from vla.progress import ProgressCallback, silent
 from vla.threads import small_work
 from vla.train.begin import centre, warm
-from vla.train.checkpoint import Run, load_state, open_run, save_run, save_state
+from vla.train.checkpoint import Run, open_run, save_run
 from vla.train.config import TrainConfig
-from vla.train.draw import Draws
+from vla.train.epochs import Epochs, Sampler
 from vla.train.initial import initial_model
 from vla.train.objective import Objective
-from vla.train.order import batches, neighbours
-from vla.train.pace import Pace
 from vla.train.ranks import Ranks
 from vla.train.split import Split
-from vla.train.state import State, restored, tensors
+from vla.train.state import State
 from vla.train.step import Step, deterministic
 from vla.train.stop import on_interrupt
 
@@ -43,7 +38,6 @@ _HALFWAY = 0.5
 """Where epochs are compared. What few captions taught goes too far at 1: there, every epoch would look worse than none."""
 _GALLERY = 400
 """Videos that were trained on and are searched beside those held out: among a few dozen everything is found."""
-_NOTHING = "every loss of this epoch is 0: no step had captions of two videos, or of two moments, to tell apart"
 _FITTED = 4, 256
 """Batches that the first temperature is fitted to, and at most so many videos of each."""
 
@@ -80,83 +74,36 @@ def train(
         )
     objective = Objective(config).to(ranks.device)
     before = (judge(model), judge.untaught(model)) if first else (Evaluation({}, 0.0), 0.0)
-    draws, near = Draws(corpus, config), neighbours(corpus, split.train, config.seed)
+    sampler = Sampler(corpus, split.train, config)
     if config.projector != "identity":
-        # The encoder's own temperature fits its own vectors; once they are centred these are others.
-        if first and before[0].search is not None and centre(model, lambda m: judge(m, heads=False).search):
-            count, most = _FITTED
-            some = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, 0)[:count]
-            warm(model, objective, (draws(rows[:most], i).to(ranks.device) for i, rows in enumerate(some)))
-        for found in (model.projector.centring, model.log_scale.data):
-            found.fill_(ranks.told(float(found)))
-    steps = math.ceil(len(split.train) / config.batch_videos)
-    step = Step(model, objective, config, steps * config.epochs, ranks)
-    state = State(0, 0, {}, -1.0, 0, [], {})
-    kept = load_state(folder, identity, lambda told: progress(Progress("train", message=told, level="warning")))
-    ranks.wait()
-    if kept is not None:
-        state = restored(kept, model, step.optimizer)
-        progress(Progress("train", state.epoch, config.epochs, f"resumed after {_place(state, steps)}", "note"))
-    pace = Pace(state.epoch * steps + state.step, steps * config.epochs)
-
-    def keep() -> None:
-        began = time.monotonic()
-        save_state(folder, identity, tensors(state, model, step.optimizer), state.record())
-        pace.saved(began)
-
-    def show(figures: Mapping[str, float]) -> None:
-        rate = step.rate(max(0, state.epoch * steps + state.step - 1))
-        values = {**figures, "rate": rate, **pace.values()}
-        progress(Progress("train", state.epoch, config.epochs, "", "info", values, state.step / steps))
-
+        if first and before[0].search is not None:
+            _initialize(model, objective, judge, sampler, ranks.device)
+        ranks.broadcast_(model.projector.centring)
+        ranks.broadcast_(model.log_scale.data)
+    step = Step(model, objective, config, sampler.steps * config.epochs, ranks)
+    epochs = Epochs(model, step, sampler, config, folder, identity, ranks, progress)
     with on_interrupt(patient=ranks.count > 1) as stop, deterministic(config.deterministic):
-        while state.epoch < config.epochs and not _is_over(state, config):
-            rows_of = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, state.epoch)
-            for rows in rows_of[state.step :]:
-                number = state.epoch * steps + state.step
-                parts = step(draws.drawn(rows, number), number)
-                state = state.stepped(parts, steps)
-                pace.step(len(rows))
-                stopped = ranks.any(stop.asked)
-                if first and (stopped or pace.should_save()):
-                    keep()
-                if stopped:
-                    progress(Progress("train", state.epoch, config.epochs, _farewell(state, steps, config), "note"))
-                    raise KeyboardInterrupt
-                if state.step < steps and pace.should_show():
-                    show({name: float(value) for name, value in parts.items()})
-            _require_finite(model, state.epoch + 1, config)
+        while not epochs.is_over:
+            epochs.run(stop)
             result = judge(model, _HALFWAY) if first else Evaluation({}, 0.0)
-            result = replace(result, score=ranks.told(result.score))
-            state = state.after(result, weights_of(model))
-            show({**state.history[-1]["losses"], "score": result.score, **_headline(result)})
-            _warn_if_idle(state, config, progress)
+            epochs.end(replace(result, score=ranks.told(result.score)), _headline(result))
     if first:
-        _finish(model, state, before, judge, spec, config, folder, identity, split)
+        _finish(model, epochs.state, before, judge, spec, config, folder, identity, split)
     ranks.wait()
     return open_run(folder)
 
 
-def _place(state: State, steps: int) -> str:
-    """Where a run stands, in words."""
-    inside = f"step {state.step} of {steps} in epoch {state.epoch + 1}"
-    return inside if state.step else f"epoch {state.epoch}"
+def _initialize(
+    model: AlignmentModel, objective: Objective, judge: _Judge, sampler: Sampler, device: torch.device
+) -> None:
+    """Centre both sides as far as that helps, and fit the temperature to the vectors as they then are.
 
-
-def _require_finite(model: AlignmentModel, epoch: int, config: TrainConfig) -> None:
-    """Raise UsageError if training diverged: what no longer holds numbers can neither be measured nor used."""
-    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
-        raise UsageError(
-            f"training diverged in epoch {epoch}: the weights are no longer numbers. Take a lower learning rate than "
-            f"{config.learning_rate:g}; the run was not kept"
-        )
-
-
-def _farewell(state: State, steps: int, config: TrainConfig) -> str:
-    return (
-        f"stopped after {_place(state, steps)} ({config.epochs} epochs in all); its state is kept: the same command goes on "
-        "from there, to the same result"
-    )
+    The encoder's own temperature fits its own vectors; once they are centred these are others.
+    """
+    if centre(model, lambda m: judge(m, heads=False).search):
+        count, most = _FITTED
+        some = sampler.videos(0)[:count]
+        warm(model, objective, (sampler.batch(rows[:most], i).to(device) for i, rows in enumerate(some)))
 
 
 class _Judge:
@@ -196,16 +143,6 @@ class _Judge:
         """What not looking scores in the tasks of the heads."""
         said = answer(model, self._corpus, self._judged)
         return {task: floor(answers, self._trained_on) for task, answers in said.items()}
-
-
-def _warn_if_idle(state: State, config: TrainConfig, progress: ProgressCallback) -> None:
-    if not any(value for name, value in state.history[-1]["losses"].items() if name != "pull"):
-        progress(Progress("train", state.epoch, config.epochs, _NOTHING, "warning"))
-
-
-def _is_over(state: State, config: TrainConfig) -> bool:
-    # At a high rate scores may fall for some epochs before they rise: the first half is never the time to give up.
-    return state.stale >= config.patience and state.epoch >= config.epochs / 2
 
 
 def _finish(
