@@ -228,15 +228,21 @@ def _read_run(folder: Path) -> tuple[Run, str, str]:
     found = records.load(_Finished, path, _again(folder), schema=SCHEMA)
     feature = retired.feature_of(found.record.get("config"))
     if feature is not None:
-        raise CacheError(f"run {folder.name!r} was trained with {feature}, which vla no longer has: {_again(folder)}")
+        raise CacheError(
+            f"run {folder.name!r} was trained with {feature}, which vla no longer has: train it again without "
+            f"('vla train{_option(folder)}'), or use none (--run none)"
+        )
     spec, model = FeatureSpec.from_json(found.spec, str(path)), retired.without_options(found.model)
     run = Run(folder.name, found.identity, found.sha256[:16], spec, model, found.record)
     return run, found.weights, found.sha256
 
 
 def _again(folder: Path) -> str:
-    name = "" if folder.name == "default" else f" --name {folder.name}"
-    return f"'vla train{name}' with the captions and settings that it had trains it again (--run none does without)"
+    return f"'vla train{_option(folder)}' with the captions and settings that it had trains it again (--run none does without)"
+
+
+def _option(folder: Path) -> str:
+    return "" if folder.name == "default" else f" --name {folder.name}"
 
 
 def _drop(folder: Path, pattern: str, keep: str) -> None:
