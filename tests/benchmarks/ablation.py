@@ -17,13 +17,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from vla.evaluate.located import located
 
 from vla import api
 from vla.cache.matching import match
 from vla.cache.store import FeatureCache, current_cache
 from vla.corpus import Corpus, Query, load_corpus
 from vla.datasets.base import Annotation
-from vla.evaluate.located import located
 from vla.evaluate.reranking import RERANKED, reranks
 from vla.evaluate.retrieval import recall
 from vla.evaluate.searching import searches

@@ -37,6 +37,7 @@ from _collages import make
 from _lengths import LENGTHS, of_all_lengths
 from _long_videos import joined, timed
 from ablation import plan, prepare
+from vla.evaluate.located import located
 
 from shared_data import SHARED
 from vla import api
@@ -45,7 +46,6 @@ from vla.cache.store import current_cache
 from vla.corpus import Corpus, cut_of, load_corpus
 from vla.datasets._open import read_annotations
 from vla.evaluate.heads import answer
-from vla.evaluate.located import located
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, frozen, segments_of
 from vla.search import localise, moments

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from _long_videos import joined, timed
 from ablation import plan, prepare, windows
+from vla.evaluate.located import located
 
 from vla import api
 from vla.cache import captions as caption_store
 from vla.cache.store import current_cache
 from vla.corpus import Corpus, load_corpus
 from vla.evaluate.heads import answer
-from vla.evaluate.located import located
 from vla.evaluate.seen import Seen
 from vla.evaluate.trivial_moments import fit_constant_window, whole_video
 from vla.model import AlignmentModel, ModelConfig, frozen

@@ -29,6 +29,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from vla.evaluate.run import evaluate
+
 from benchmarks._collages import NAMES, bring_in, make, measure, paraphrased
 from shared_data import SHARED
 from vla import api
@@ -36,7 +38,6 @@ from vla.cache.store import current_cache
 from vla.corpus import load_corpus
 from vla.datasets._open import read_annotations
 from vla.evaluate.bootstrap import difference
-from vla.evaluate.run import evaluate
 from vla.model import AlignmentModel, frozen
 from vla.train.checkpoint import Run, load_model
 from vla.workspace import Workspace

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from score_tables import text_to_video
 from shared_data import SHARED
 from vla.errors import ShapeError, UsageError
 from vla.evaluate.normalisation import dual_softmax, querybank
-from vla.evaluate.retrieval import text_to_video
 
 PUBLISHED = SHARED / "eval" / "dgl" / "msrvtt_1ka_sim_matrix.npy"
 SEEDS = st.integers(0, 2**32 - 1)

@@ -14,7 +14,7 @@ from vla.cache import captions as caption_store
 from vla.cache.store import current_cache
 from vla.corpus import load_corpus
 from vla.errors import UsageError
-from vla.evaluate.run import evaluate
+from vla.evaluate.validation import validate
 from vla.model import frozen
 from vla.progress import Progress, ProgressCallback, silent
 from vla.spans import iou
@@ -152,8 +152,8 @@ def _measure(folder: Path, report: DemoReport) -> None:
     place = Workspace(folder)
     cache = current_cache(place.caches)
     corpus = load_corpus(cache, [a for a in caption_store.load(place) if a.split == "test"])
-    report.before = evaluate(frozen(cache.spec.dim, 1.0), corpus).metrics
-    report.after = evaluate(load_model(place.runs / DEFAULT_RUN)[0], corpus).metrics
+    report.before = validate(frozen(cache.spec.dim, 1.0), corpus).metrics
+    report.after = validate(load_model(place.runs / DEFAULT_RUN)[0], corpus).metrics
 
 
 def _search(folder: Path, tests: list[Clip], clips: list[Clip], report: DemoReport) -> None:

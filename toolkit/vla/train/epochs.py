@@ -13,7 +13,7 @@ import torch
 from vla.batch import AlignmentBatch
 from vla.corpus import Corpus
 from vla.errors import UsageError
-from vla.evaluate.run import Evaluation
+from vla.evaluate.validation import ValidationResult
 from vla.model import AlignmentModel, weights_of
 from vla.progress import Progress, ProgressCallback
 from vla.train.checkpoint import load_state, save_state
@@ -99,7 +99,7 @@ class Epochs:
                 self._show({name: float(value) for name, value in losses.items()})
         _require_finite(self._model, self.state.epoch + 1, self._config)
 
-    def end(self, result: Evaluation, headline: Mapping[str, float]) -> None:
+    def end(self, result: ValidationResult, headline: Mapping[str, float]) -> None:
         """Record what validation measured after the epoch, and keep the weights if they are the best so far.
 
         Args:

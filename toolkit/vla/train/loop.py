@@ -14,8 +14,7 @@ import torch
 
 from vla.corpus import Corpus
 from vla.errors import UsageError
-from vla.evaluate.heads import answer, floor
-from vla.evaluate.run import Evaluation, evaluate
+from vla.evaluate.validation import ValidationResult, head_baselines, validate
 from vla.evaluate.verdict import Verdict, compared
 from vla.features import FeatureSpec
 from vla.model import AlignmentModel
@@ -73,7 +72,7 @@ def train(
             f"there is nothing to train: levels is none, and heads {config.heads!r} are none with weights of their own here"
         )
     objective = Objective(config).to(ranks.device)
-    before = (judge(model), judge.untaught(model)) if first else (Evaluation({}, 0.0), 0.0)
+    before = (judge(model), judge.untaught(model)) if first else (ValidationResult({}, 0.0), 0.0)
     sampler = Sampler(corpus, split.train, config)
     if config.projector != "identity":
         if first and before[0].search is not None:
@@ -85,7 +84,7 @@ def train(
     with on_interrupt(patient=ranks.count > 1) as stop, deterministic(config.deterministic):
         while not epochs.is_over:
             epochs.run(stop)
-            result = judge(model, _HALFWAY) if first else Evaluation({}, 0.0)
+            result = judge(model, _HALFWAY) if first else ValidationResult({}, 0.0)
             epochs.end(replace(result, score=ranks.told(result.score)), _headline(result))
     if first:
         _finish(model, epochs.state, before, judge, spec, config, folder, identity, split)
@@ -121,32 +120,31 @@ class _Judge:
         self._chosen_by = held_out | self._withheld
         self.searched = len(self._corpus.videos)
 
-    def __call__(self, model: AlignmentModel, alpha: float = 1.0, *, heads: bool = True) -> Evaluation:
+    def __call__(self, model: AlignmentModel, alpha: float = 1.0, *, heads: bool = True) -> ValidationResult:
         """The model with its dial at `alpha`; leaves it in evaluation mode. `heads` answer the same at every alpha."""
         model.eval()
         with model.at(alpha):
-            return evaluate(model, self._corpus, self._judged, self._chosen_by, heads=heads)
+            return validate(model, self._corpus, self._judged, self._chosen_by, heads=heads)
 
     def untaught(self, model: AlignmentModel, alpha: float = 1.0) -> float:
         """How well content that nobody told the model of is found, from 0 to 1; 0 where nothing was withheld."""
         if not self._withheld.any():
             return 0.0
         with model.at(alpha):
-            return evaluate(model, self._corpus, 0, self._withheld, heads=False).search or 0.0
+            return validate(model, self._corpus, 0, self._withheld, heads=False).search or 0.0
 
-    def verdict(self, ours: Evaluation, frozen: Evaluation) -> Verdict | None:
+    def verdict(self, ours: ValidationResult, frozen: ValidationResult) -> Verdict | None:
         """The two compared on the held-out videos alone: other videos were trained on, whatever was withheld of them."""
         parts = [{k: v.of(v.videos < self._judged) for k, v in found.parts.items()} for found in (ours, frozen)]
         return compared(*parts)
 
     def floors(self, model: AlignmentModel) -> dict[str, dict[str, float]]:
         """What not looking scores in the tasks of the heads."""
-        said = answer(model, self._corpus, self._judged)
-        return {task: floor(answers, self._trained_on) for task, answers in said.items()}
+        return head_baselines(model, self._corpus, self._judged, self._trained_on)
 
 
 def _finish(
-    model: AlignmentModel, state: State, before: tuple[Evaluation, float], judge: _Judge, spec: FeatureSpec,
+    model: AlignmentModel, state: State, before: tuple[ValidationResult, float], judge: _Judge, spec: FeatureSpec,
     config: TrainConfig, folder: Path, identity: str, split: Split,
 ) -> None:  # fmt: skip
     """Choose alpha, and commit."""
@@ -173,7 +171,7 @@ def _finish(
     save_run(folder, model, spec, identity, record)
 
 
-def _chosen(model: AlignmentModel, judge: _Judge, before: Evaluation, least: float) -> float | None:
+def _chosen(model: AlignmentModel, judge: _Judge, before: ValidationResult, least: float) -> float | None:
     """The alpha that does best on what was held out, of those that keep to `least` what was withheld; None if none does.
 
     This guards what the captions do not mention: it is found no worse than by the frozen encoder, and of what centring
@@ -192,7 +190,7 @@ def _chosen(model: AlignmentModel, judge: _Judge, before: Evaluation, least: flo
     return best
 
 
-def _headline(result: Evaluation) -> dict[str, float]:
+def _headline(result: ValidationResult) -> dict[str, float]:
     """The one figure of each task that a progress line has room for."""
     chosen = {"text to video": "R@1", "moment to video": "R@1", "moment in its video": "R1@0.5"}
     return {f"{task} {m}": result.metrics[task][m] for task, m in chosen.items() if task in result.metrics}
