@@ -13,18 +13,12 @@ COLORS = ("red", "green", "blue")
 
 
 def with_tokens(corpus, seed=0, longest=5):
-    """The same with up to so many tokens of each text, and two phrases of every second caption, one of which they share."""
+    """The same with up to so many tokens of each text."""
     rng = np.random.default_rng([seed, 1])
-    vectors, queries = dict(corpus.vectors), []
-    for i, query in enumerate(corpus.queries):
-        some = ("a phrase", f"phrase {i}") if i % 4 < 2 else ()
-        for text in some:
-            vectors.setdefault(text, rng.standard_normal(corpus.dim).astype(np.float32))
-        queries.append(replace(query, phrases=some))
-    ends = np.cumsum(rng.integers(0, longest + 1, len(vectors))).tolist()
-    places = dict(zip(vectors, zip([0, *ends[:-1]], ends, strict=True), strict=True))
+    ends = np.cumsum(rng.integers(0, longest + 1, len(corpus.vectors))).tolist()
+    places = dict(zip(corpus.vectors, zip([0, *ends[:-1]], ends, strict=True), strict=True))
     values = rng.standard_normal((ends[-1], corpus.dim)).astype(np.float16)
-    return replace(corpus, vectors=vectors, queries=queries, tokens=Tokens(values, places))
+    return replace(corpus, tokens=Tokens(values, places))
 
 
 def made_corpus(lengths=(4, 2, 3, 7), seed=0, dim=DIM):

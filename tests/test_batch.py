@@ -17,7 +17,6 @@ from vla.encoders.toy import Encoder
 from vla.features import FeatureSpec, TextFeatures
 from vla.layout import Layout
 from vla.model import texts_of
-from vla.phrases import phrases
 from vla.spans import frames_in
 from vla.table import Table
 
@@ -94,20 +93,18 @@ def test_a_batch_is_what_a_loop_makes(rows, whole):
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 1], [3]])
-def test_tokens_and_phrases_are_those_of_the_texts(rows):
-    """Every text that `texts_of` names has its own tokens; of a text in parts, those of all parts."""
+def test_tokens_are_those_of_the_queries(rows):
+    """Of a query in parts, those of all parts."""
     data, rows = with_tokens(corpus()), np.array(rows)
     queries = [q for q in data.queries if q.video in rows]
     questions = [q for q in data.questions if q.video in rows]
     found = collate(data, rows, queries, questions)
-    for i, q in enumerate(queries):
-        assert found.phrases[i][found.phrase_mask[i]].tolist() == [data.vectors[p].tolist() for p in q.phrases]
     timed = {q.video for q in queries if q.is_timed}
     told = [(s,) for q in queries if q.video not in timed for s in q.sentences]
     texts = [*(q.parts for q in queries), *told, *(q.parts for q in questions)]
     texts += [c for q in questions for c in q.choices] + [c for q in questions for c in q.alone]
-    texts += [(p,) for q in queries for p in q.phrases]
     np.testing.assert_array_equal(texts_of(found), np.stack([data.vector(parts) for parts in texts]))
+    texts = [q.parts for q in queries]
     each = [[data.tokens.values[slice(*data.tokens.places[p])] for p in parts] for parts in texts]
     each = [np.concatenate(some) for some in each]
     assert found.token_mask.sum(1).tolist() == [len(some) for some in each]
@@ -123,20 +120,7 @@ def test_tokens_are_not_copied_and_are_not_there_unless_they_are_read():
     plain = corpus()
     assert Table(plain).tokens is None and plain.tokens_of([("s0",)]) is None
     found = collate(plain, np.arange(5), plain.queries, plain.questions)
-    assert found.tokens.shape == (0, 8) and found.token_mask.shape == (len(texts_of(found)), 0)
-    assert not found.phrase_mask.numel()
-
-
-def test_frames_inside_are_taken_in_their_order():
-    mask = torch.arange(5)[None] < torch.tensor([5, 2, 3])[:, None]
-    frames = torch.randn(3, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * mask.unsqueeze(-1)
-    aligned = Aligned.of_rows(Layout(mask).rows(frames), Layout(mask))
-    videos, inside = torch.tensor([2, 0, 0, 1]), torch.rand(4, 5, generator=torch.Generator().manual_seed(2)) > 0.4
-    inside[3] = False
-    taken, real = aligned.taken(videos, inside)
-    for i, v in enumerate(videos.tolist()):
-        assert torch.equal(taken[i][real[i]], frames[v][inside[i] & mask[v]])
-    assert (taken[~real] == 0).all() and not real[3].any()
+    assert found.tokens.shape == (0, 8) and found.token_mask.shape == (len(plain.queries), 0)
 
 
 def test_frames_that_lie_end_to_end_are_not_copied():
@@ -215,17 +199,13 @@ def test_tokens_larger_than_memory_are_read_through_a_file(tmp_path, monkeypatch
     for i, video in enumerate(made_corpus((4, 2, 3)).videos):
         cache.add_video(video, Receipt(video.video_id, "ok", "", 1, 1, "x", duration_seconds=video.duration_seconds))
         annotations.append(Annotation(f"{i}", told[i], video.video_id))
-    cache.add_texts(texts_to_cache(annotations, phrases=True), encoder, batch=2)
+    cache.add_texts(texts_to_cache(annotations), encoder, batch=2)
     cache = FeatureCache.open(cache.folder)
     assert load_corpus(cache, annotations).tokens is None
-    assert all(q.phrases == () for q in load_corpus(cache, annotations).queries)
-    loaded = load_corpus(cache, annotations, tokens=True, phrases=True)
+    loaded = load_corpus(cache, annotations, tokens=True)
     assert isinstance(loaded.tokens.values, np.memmap) == (largest == 0)
-    assert [q.phrases for q in loaded.queries][:2] == [
-        tuple(dict.fromkeys(p.text for p in phrases(text))) for text in told[:2]
-    ]
     assert len(loaded.queries[2].parts) > 1  # longer than the encoder's context
-    for parts in [q.parts for q in loaded.queries] + [(s,) for s in loaded.queries[1].sentences]:
+    for parts in [q.parts for q in loaded.queries]:
         words = " ".join(parts).split()
         (found,) = loaded.tokens_of([parts])
         wanted = np.stack([encoder.encode_text([w]).pooled[0] for w in words])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vla.errors import ShapeError
-from vla.interaction import TokenInteraction, Weights, attended, interaction, uniform
+from vla.interaction import TokenInteraction, Weights, interaction
 
 WORDS, FRAMES = (3, 1, 5, 2), (4, 6, 1)
 
@@ -25,6 +25,17 @@ def shares(mask, seed):
     """Weights of sum 1, as some network might give them."""
     drawn = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * mask
     return drawn / drawn.sum(1, keepdim=True).clamp_min(1e-12)
+
+
+def uniform(mask):
+    """Weights of sum 1 over what is real, all alike."""
+    real = mask.double()
+    return real / real.sum(1, keepdim=True).clamp_min(1.0)
+
+
+def plain(words, word_mask, frames, frame_mask, **more):
+    """The interaction in which every word counts the same and every frame."""
+    return interaction(words, word_mask, frames, frame_mask, uniform(word_mask), uniform(frame_mask), **more)
 
 
 def case(width=5, length=6, garbage=0.0, words=WORDS, frames=FRAMES):
@@ -62,7 +73,7 @@ def naive(words, word_mask, frames, frame_mask, a=None, b=None):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_it_is_the_naive_loops(weighted, elements):
     given = case()
-    weights = (shares(given[1], 2), shares(given[3], 3)) if weighted else ()
+    weights = tuple(shares(m, s) if weighted else uniform(m) for m, s in ((given[1], 2), (given[3], 3)))
     got = interaction(*given, *weights, elements=elements)
     assert got.dtype == torch.float64
     torch.testing.assert_close(got, naive(*given, *weights), rtol=0, atol=1e-13)
@@ -81,7 +92,7 @@ def test_the_size_of_the_blocks_does_not_change_the_gradient():
     def gradients(elements):
         words, word_mask, frames, frame_mask = case()
         words.requires_grad_(), frames.requires_grad_()
-        interaction(words, word_mask, frames, frame_mask, elements=elements).exp().sum().backward()
+        plain(words, word_mask, frames, frame_mask, elements=elements).exp().sum().backward()
         return words.grad, frames.grad
 
     for some, whole in zip(gradients(40), gradients(10**6), strict=True):
@@ -90,7 +101,7 @@ def test_the_size_of_the_blocks_does_not_change_the_gradient():
 
 @pytest.mark.parametrize("garbage", [0.0, 1e30, math.nan, math.inf])
 def test_padding_is_never_read(garbage):
-    plain, longer = case(), case(9, 11, garbage)
+    short, longer = case(), case(9, 11, garbage)
     for x in longer[::2]:
         x.requires_grad_()
     net = TokenInteraction(5, 7).double()
@@ -98,9 +109,9 @@ def test_padding_is_never_read(garbage):
     torch.nn.init.normal_(net.frames.leave.weight)
     torch.nn.init.constant_(net.share, 0.7)
     whole = torch.zeros(len(WORDS), len(FRAMES), dtype=torch.float64)
-    torch.testing.assert_close(interaction(*longer), interaction(*plain), rtol=0, atol=1e-13)
+    torch.testing.assert_close(plain(*longer), plain(*short), rtol=0, atol=1e-13)
     scores = net(whole, *longer)
-    torch.testing.assert_close(scores, net(whole, *plain), rtol=0, atol=1e-13)
+    torch.testing.assert_close(scores, net(whole, *short), rtol=0, atol=1e-13)
     scores.sum().backward()
     assert longer[0].grad.isfinite().all() and longer[2].grad.isfinite().all()
     assert (longer[0].grad[~longer[1]] == 0).all() and (longer[2].grad[~longer[3]] == 0).all()
@@ -108,9 +119,9 @@ def test_padding_is_never_read(garbage):
 
 def test_order_does_not_matter():
     words, word_mask, frames, frame_mask = case()
-    wanted = interaction(words, word_mask, frames, frame_mask)
+    wanted = plain(words, word_mask, frames, frame_mask)
     q, n, v, t = ([2, 0, 3, 1], [4, 1, 0, 3, 2], [1, 2, 0], [5, 0, 3, 1, 4, 2])
-    got = interaction(words[q][:, n], word_mask[q][:, n], frames[v][:, t], frame_mask[v][:, t])
+    got = plain(words[q][:, n], word_mask[q][:, n], frames[v][:, t], frame_mask[v][:, t])
     torch.testing.assert_close(got, wanted[q][:, v], rtol=0, atol=1e-13)
 
 
@@ -118,7 +129,7 @@ def test_an_empty_side_is_not_compared_and_harms_no_gradient():
     words, word_mask, frames, frame_mask = case(words=(2, 0, 1), frames=(0, 3))
     words.requires_grad_()
     frames.requires_grad_()
-    got = interaction(words, word_mask, frames, frame_mask)
+    got = plain(words, word_mask, frames, frame_mask)
     assert (got == -math.inf).tolist() == [[True, False], [True, True], [True, False]]
     net = TokenInteraction(5, 4).double()
     torch.nn.init.constant_(net.share, 0.5)
@@ -129,21 +140,21 @@ def test_an_empty_side_is_not_compared_and_harms_no_gradient():
     assert words.grad.isfinite().all() and frames.grad.isfinite().all()
     assert all(p.grad.isfinite().all() for p in net.parameters())
     for some in (words[:0], word_mask[:0], frames, frame_mask), (words, word_mask, frames[:0], frame_mask[:0]):
-        assert interaction(*some).shape == (len(some[0]), len(some[2]))
-    nothing = interaction(words[:, :0], word_mask[:, :0], frames, frame_mask)
+        assert plain(*some).shape == (len(some[0]), len(some[2]))
+    nothing = plain(words[:, :0], word_mask[:, :0], frames, frame_mask)
     assert nothing.shape == (3, 2) and (nothing == -math.inf).all()
 
 
 def test_of_single_vectors_it_is_the_cosine():
     words, word_mask, frames, frame_mask = case(1, 1, words=(1,) * 4, frames=(1,) * 3)
-    got = interaction(words, word_mask, frames, frame_mask)
+    got = plain(words, word_mask, frames, frame_mask)
     torch.testing.assert_close(got, words[:, 0] @ frames[:, 0].T, rtol=0, atol=1e-13)
 
 
 def test_in_half_precision_it_is_finite_and_near():
     given = case()
     low = [x.bfloat16().requires_grad_() if x.is_floating_point() else x for x in given]
-    got = interaction(*low)
+    got = plain(*low)
     assert got.dtype == torch.float32
     got.sum().backward()
     assert low[0].grad.isfinite().all() and low[2].grad.isfinite().all()
@@ -153,7 +164,7 @@ def test_in_half_precision_it_is_finite_and_near():
 def test_weights_are_equal_at_first_and_always_sum_to_one():
     words, mask = vectors((3, 0, 5), 5, 4)
     weights = Weights(5, 8).double()
-    torch.testing.assert_close(weights(words, mask), uniform(mask, torch.float64), rtol=0, atol=1e-15)
+    torch.testing.assert_close(weights(words, mask), uniform(mask), rtol=0, atol=1e-15)
     torch.nn.init.normal_(weights.leave.weight, std=3)
     found = weights(words, mask)
     torch.testing.assert_close(found.sum(1), torch.tensor([1.0, 0, 1]).double(), rtol=0, atol=1e-12)
@@ -199,54 +210,8 @@ def test_token_interaction_starts_as_what_it_was_given_and_learns_throughout():
 def test_what_does_not_fit_is_refused():
     words, word_mask, frames, frame_mask = case()
     with pytest.raises(ShapeError, match=r"words are .*\(4, 4\)"):
-        interaction(words, word_mask[:, :4], frames, frame_mask)
+        plain(words, word_mask[:, :4], frames, frame_mask)
     with pytest.raises(ShapeError, match=r"frames are .* and weights \(3, 2\)"):
-        interaction(words, word_mask, frames, frame_mask, None, torch.ones(3, 2))
+        interaction(words, word_mask, frames, frame_mask, uniform(word_mask), torch.ones(3, 2))
     with pytest.raises(ShapeError, match="two spaces were mixed"):
-        interaction(words[..., :4], word_mask, frames, frame_mask)
-
-
-def attended_naive(texts, frames, mask, temperature):
-    rows = []
-    for text in texts.tolist():
-        row = []
-        for shown, real in zip(frames.tolist(), mask.tolist(), strict=True):
-            cosines = [dot(text, f) for f, r in zip(shown, real, strict=True) if r]
-            weights = [math.exp((c - max(cosines)) / temperature) for c in cosines]
-            row.append(
-                sum(w * c for w, c in zip(weights, cosines, strict=True)) / sum(weights) if cosines else -math.inf
-            )
-        rows.append(row)
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-@pytest.mark.parametrize("elements", [1, 7, 13, 10**6])
-@pytest.mark.parametrize("temperature", [0.01, 1.0])
-def test_attention_to_frames_is_the_naive_loops(temperature, elements):
-    words, _, frames, mask = case(frames=(3, 1, 0, 6))
-    got = attended(words[:, 0], frames, mask, temperature, elements=elements)
-    torch.testing.assert_close(got, attended_naive(words[:, 0], frames, mask, temperature), rtol=0, atol=1e-13)
-
-
-def test_attention_lies_between_the_mean_and_the_best_frame():
-    words, _, frames, mask = case()
-    cosines = torch.einsum("qe,vte->qvt", words[:, 0], frames)
-    mean = (cosines * mask).sum(2) / mask.sum(1)
-    torch.testing.assert_close(attended(words[:, 0], frames, mask, 1e6), mean, rtol=0, atol=1e-5)
-    best = cosines.masked_fill(~mask, -math.inf).max(2).values
-    torch.testing.assert_close(attended(words[:, 0], frames, mask, 1e-4), best, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("elements", [5, 10**6])
-def test_attention_has_its_gradient_and_reads_no_padding(elements):
-    words, _, frames, mask = case(words=(1, 1), frames=(3, 0, 2))
-    given = [words[:, 0].clone().requires_grad_(), frames.requires_grad_()]
-    finite = mask.any(1)
-    assert torch.autograd.gradcheck(lambda t, f: attended(t, f, mask, 0.3, elements=elements)[:, finite], given)
-    dirty = frames.detach().masked_fill(~mask.unsqueeze(-1), math.nan).requires_grad_()
-    found = attended(words[:, 0], dirty, mask, 0.3, elements=elements)
-    torch.testing.assert_close(found, attended(words[:, 0], frames, mask, 0.3), rtol=0, atol=1e-13)
-    found[:, finite].sum().backward()
-    assert dirty.grad.isfinite().all() and (dirty.grad[~mask] == 0).all()
-    nothing = attended(words[:, 0], frames[:, :0], mask[:, :0], 0.3)
-    assert nothing.shape == (2, 3) and (nothing == -math.inf).all()
+        plain(words[..., :4], word_mask, frames, frame_mask)

@@ -1,36 +1,34 @@
-"""What does each part of the alignment bring? Frozen, levels, scores and phrases, over several seeds, in the rendered world.
+"""What does each part of the alignment bring? Frozen, levels and scores, over several seeds, in the rendered world.
 
     python tests/benchmarks/ablation.py [FOLDER] [--runs FOLDER] [--train 1200] [--test 400] [--seeds 3] [--epochs 40]
         [--variants "frozen,global,..."] [--splits test,novel]
 
 Renders clips into FOLDER and extracts them with the embedded encoder where that was not done yet; what is there is only read.
-Runs and a copy of the features (phrases are encoded into it) lie in the folder of `--runs`; runs that are finished are used
-again. Prints, for the test clips and for held-out combinations of colour and shape, a table in Markdown: mean and standard
-deviation over seeds. Most test clips have a twin that no single frame tells apart: these queries need time. "Reranked" rows rank
-by the run's own score what the vectors of the row above find best. A paragraph is all timed captions of a clip in their order, as
-the mean direction of their vectors.
+Runs lie in the folder of `--runs`; runs that are finished are used again. Prints, for the test clips and for held-out combinations
+of colour and shape, a table in Markdown: mean and standard deviation over seeds. Most test clips have a twin that no single frame
+tells apart: these queries need time. "Reranked" rows rank by the run's own score what the vectors of the row above find best. A
+paragraph is all timed captions of a clip in their order, as the mean direction of their vectors.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 
-from vla import api, durable
+from vla import api
 from vla.cache.matching import match
 from vla.cache.store import FeatureCache, current_cache
-from vla.corpus import Corpus, Query, load_corpus, texts_to_cache
+from vla.corpus import Corpus, Query, load_corpus
 from vla.datasets.base import Annotation
 from vla.evaluate.locating import in_video
 from vla.evaluate.reranking import RERANKED, reranks
 from vla.evaluate.retrieval import recalls_and_ranks
 from vla.evaluate.searching import searches
 from vla.evaluate.seen import Seen
-from vla.model import AlignmentModel, ModelConfig, frozen
+from vla.model import AlignmentModel, frozen
 from vla.spans import nms
 from vla.stages.captions import read_captions
 from vla.stages.encoder import encoder_of
@@ -42,22 +40,16 @@ from vla.workspace import Workspace
 from vla.world.clips import Clip, plan_clips, write_captions, write_clips
 
 FILES = {"train": ("train", "val"), "test": ("test",), "novel": ("novel",)}
-ATTENTION = {"retrieval": {"score": "attention"}}
 # Settings of each row; those without any are not trained.
 VARIANTS: dict[str, dict | None] = {
     "frozen": None,
-    "frozen with attention": None,
     "global": {"levels": "global"},
     "segment timed": {"levels": "segment"},
     "segment untimed": {"levels": "segment"},
     "global + segment": {},
     "global + segment at 1": {"segment_weight": 1.0},
     "global + segment at .25": {"segment_weight": 0.25},
-    "+ attention": {"score": "attention"},
-    "+ token reader": {"projector_options": {"tokens": True}},
-    "+ tokens": {"score": "tokens", "projector_options": {"tokens": True}},
-    "+ phrases": {"phrases": 0.5},
-    "+ phrases at 1": {"phrases": 0.5, "segment_weight": 1.0},
+    "+ tokens": {"score": "tokens"},
 }
 UNTIMED = ("segment untimed",)
 COLUMNS = (
@@ -145,14 +137,6 @@ def prepare(folder: Path, clips: list[Clip]) -> None:
     print(f"extracted in {time.monotonic() - began:.0f} s, {report.captions} captions\n", flush=True)
 
 
-def copied(cache: FeatureCache, runs: Path) -> FeatureCache:
-    """The features with room for more texts, beside the runs."""
-    folder = runs / cache.spec.fingerprint
-    if not (folder / "spec.json").is_file():
-        shutil.copytree(cache.folder, folder)
-    return FeatureCache.open(folder)
-
-
 def trained(
     name: str, seed: int, cache: FeatureCache, annotations: list[Annotation], runs: Path, epochs: int
 ) -> AlignmentModel:
@@ -162,15 +146,10 @@ def trained(
     folder, identity = runs / f"{name} {seed}", config.identity(cache.state(), str(len(told)))
     began = time.monotonic()
     if not (folder / "run.json").is_file() or load_model(folder)[1].identity != identity:
-        if config.phrases:
-            texts = texts_to_cache(told, phrases=True)
-            if cache.missing_texts(texts):
-                cache.add_texts(texts, encoder_of(cache, "cpu", "auto"))
-        corpus = load_corpus(cache, told, tokens=config.reads_tokens, phrases=config.phrases > 0)
+        corpus = load_corpus(cache, told, tokens=config.reads_tokens)
         rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
         split = split_rows(len(rows), {rows[a.video]: a.split for a in told}, config.held_out, seed)
-        scale = float(durable.read_json(cache.folder / "scale.json")["scale"])
-        train(corpus, split, cache.spec, scale, config, folder, identity)
+        train(corpus, split, cache.spec, encoder_of(cache, "cpu", "auto").scale, config, folder, identity)
     model, run = load_model(folder)
     print(
         f"{name} {seed}: alpha {run.record['alpha']:g}, {'' if run.is_better else 'NOT '}better than frozen, "
@@ -211,7 +190,7 @@ def main() -> None:
         Workspace.open_or_create(folder)
         prepare(folder, clips)
     place = Workspace(folder)
-    cache = copied(current_cache(place.caches), runs)
+    cache = current_cache(place.caches)
     twins = {f"clips/{c.name}": f"clips/{c.twin}" for c in clips if c.twin}
     known = {
         s: match(
@@ -228,8 +207,7 @@ def main() -> None:
         for name in names
         if VARIANTS[name] is not None
     }
-    attention = AlignmentModel(ModelConfig(dim, heads=ATTENTION))
-    models |= {"frozen": [frozen(dim, 1.0)], "frozen with attention": [attention]}
+    models |= {"frozen": [frozen(dim, 1.0)]}
     for split in arguments.splits.split(","):
         corpus = load_corpus(cache, known[split], tokens=True)
         title = f"{split}: {len(corpus.videos)} clips, {sum(v.video_id in twins for v in corpus.videos)} with a twin"

@@ -1,6 +1,6 @@
 """Do heads find moments that cosines of windows do not? In the rendered world, beside what not looking scores.
 
-    python tests/benchmarks/moment_heads.py [FOLDER] [--train 1200] [--test 400] [--seeds 1] [--heads moments,conv_se] [--epochs 20]
+    python tests/benchmarks/moment_heads.py [FOLDER] [--train 1200] [--test 400] [--seeds 1] [--heads moments] [--epochs 20]
 
 Uses the clips and features of `ablation.py`, which it makes if they are not there. Each head is trained with the
 projector by `vla.train`; a run that is there is used again. Prints a table in Markdown for the test clips, and one for long
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--heads", default="moments,conv_se")
+    parser.add_argument("--heads", default="moments")
     parser.add_argument("--segment-weight", type=float, default=0.5)
     parser.add_argument("--joined", type=int, default=20)
     parser.add_argument("--split", default="test")

@@ -30,7 +30,7 @@ def test_it_comes_as_it_was_said(folder, sampling):
     said = api.estimate([folder], workspace=folder, choice=choice(sampling), decoder="pyav")
     assert tree(folder) == before
     assert said.todo == ["torn.mp4", "v0.mp4", "v1.mp4", "v2.mp4"] and list(said.unreadable) == ["torn.mp4"]
-    assert said.video_seconds == pytest.approx(2.3 + 3.8 + 5.3) and said.seconds > 0
+    assert said.video_seconds == pytest.approx(2.3 + 3.8 + 5.3)
 
     report = api.extract([folder], workspace=folder, choice=choice(sampling), decoder="pyav")
     assert abs(said.frames - report.frames) <= max(3, 0.1 * report.frames)

@@ -44,13 +44,6 @@ def naive_infonce(scores, positives):
     return naive_both_ways(scores, positives, of_row)
 
 
-def naive_mil_nce(scores, positives):
-    def of_row(pairs):
-        return log_sum_exp([s for s, _ in pairs]) - log_sum_exp([s for s, w in pairs if w > 0])
-
-    return naive_both_ways(scores, positives, of_row)
-
-
 def naive_sigmoid(scores, positives):
     total = 0.0
     for row, weights in zip(scores, positives, strict=True):
@@ -63,7 +56,6 @@ def naive_sigmoid(scores, positives):
 
 REFERENCES = {
     "infonce": naive_infonce,
-    "mil_nce": naive_mil_nce,
     "sigmoid": naive_sigmoid,
 }
 
@@ -174,7 +166,7 @@ def test_pair_loss_refuses_what_does_not_fit(name):
 
 
 def test_every_loss_says_what_it_compares():
-    assert {"infonce", "mil_nce", "sigmoid"} <= set(PAIRS)
+    assert {"infonce", "sigmoid"} <= set(PAIRS)
     others = set(registry.names()) - set(PAIRS)
-    assert {"mil_nce_sets", "segment_transport"} <= others
+    assert {"segment_order", "segment_transport"} <= others
     assert {registry.get(name).kind for name in others} == {"sets"}  # test_losses_sets.py holds these

@@ -75,15 +75,6 @@ def naive_segment_transport(similarity, segments, sentences, scale, plans=None):
     return naive_both_ways(scores)
 
 
-def naive_mil_nce_sets(similarity, segments, sentences, scale, plans=None):
-    """Every pair of a segment and a sentence by itself; `plans` plays no part."""
-    videos = range(len(segments))
-    return naive_both_ways([
-        [log_sum_exp([scale * similarity[v][t][i][j] for i in range(segments[v]) for j in range(sentences[t])]) for t in videos]
-        for v in videos
-    ])  # fmt: skip
-
-
 def alignments(n, m, first=0):
     """All ways to give m sentences segments of n that never go back."""
     if m == 0:
@@ -106,7 +97,6 @@ def naive_segment_order(similarity, segments, sentences, scale, plans=None):
 
 REFERENCES = {
     "segment_order": naive_segment_order,
-    "mil_nce_sets": naive_mil_nce_sets,
     "segment_transport": naive_segment_transport,
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vla.datasets._open import read_annotations
-from vla.encoders._bpe import vocabulary_text
+from vla.encoders._tokenizer import vocabulary_text
 from vla.errors import AnnotationError, UsageError, VlaError
 from vla.inputs import read_regular
 from vla.train.config import read_recipe

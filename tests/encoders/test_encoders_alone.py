@@ -15,7 +15,7 @@ from test_encoders_open_clip import CUSTOM, FASTVIT, SMALL, TEXTS, saved
 
 from vla.encoders import _device
 from vla.encoders._alone import _PROBES
-from vla.encoders._bpe import Tokenizer
+from vla.encoders._tokenizer import load_file, tokenizer
 from vla.encoders.open_clip import _EMBEDDED, _VOCABULARY, Encoder
 
 VOCABULARY = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
@@ -151,37 +151,65 @@ def test_a_file_that_changed_is_not_taken_for_what_it_was(tmp_path):
     assert Encoder.texts_alone(record, "cpu", "fp32") is None
 
 
+@pytest.fixture(scope="module")
+def file_alone():
+    """open_clip's tokenizer file as a search loads it: apart from the open_clip that this process has imported."""
+    module = load_file(Path(open_clip.__file__).parent / "tokenizer.py")
+    assert module.SimpleTokenizer is not open_clip.SimpleTokenizer
+    return module.SimpleTokenizer(str(VOCABULARY), context_length=30), open_clip.SimpleTokenizer(context_length=30)
+
+
 @given(
     st.lists(st.text(max_size=60) | st.text("abcdEF '&;<>!?09.\u00e9\u4e2d\u2019", max_size=60), min_size=1, max_size=3)
 )
 @settings(max_examples=150, deadline=None)
-def test_tokens_are_open_clips(texts):
-    ours, theirs = tokenizers()
+def test_tokens_are_open_clips(file_alone, texts):
+    ours, theirs = file_alone
     assert torch.equal(ours(texts), theirs(texts))
     assert torch.equal(ours(texts, context_length=200), theirs(texts, context_length=200))
 
 
-KEPT = []
-
-
-def tokenizers():
-    if not KEPT:
-        KEPT.extend((Tokenizer(VOCABULARY, 30), open_clip.SimpleTokenizer(context_length=30)))
-    return KEPT
-
-
-def test_tokens_of_a_small_vocabulary_and_of_sentences():
+def test_tokens_of_a_small_vocabulary_and_of_sentences(file_alone):
     path = _EMBEDDED / _VOCABULARY
-    ours, theirs = Tokenizer(path, 56), open_clip.SimpleTokenizer(str(path), context_length=56)
     some = [
         "A red circle moves left.",
         "the green star   vanishes\n",
         "don't &lt;b&gt;",
         "<start_of_text> x <end_of_text>",
     ]
-    assert torch.equal(ours(some), theirs(some))
-    ours, theirs = tokenizers()
+    assert torch.equal(tokenizer(path, 56)(some), open_clip.SimpleTokenizer(str(path), context_length=56)(some))
+    ours, theirs = file_alone
     assert torch.equal(ours([*some, *ASKED]), theirs([*some, *ASKED]))
+
+
+# Ids of open_clip 3.3.0, so that a tokenizer that changed between versions does not go unnoticed.
+IDS = {
+    "a dog jumps over a fence": [49406, 320, 1929, 18911, 962, 320, 12679, 49407],
+    "Zo\xeb's caf\xe9 &amp; 3 \u65e5\u672c": [49406, 4397, 40520, 568, 15304, 261, 274, 39121, 19277, 361, 49407],
+}
+
+
+@pytest.mark.install
+def test_ids_do_not_depend_on_the_version(file_alone):
+    for text, ids in IDS.items():
+        assert file_alone[0]([text])[0, : len(ids)].tolist() == ids
+
+
+@pytest.mark.parametrize("content", [None, "from .constants import X\n", "import no_such_module_at_all\n"])
+def test_falls_back_to_the_package_where_the_file_does_not_load_alone(content, tmp_path):
+    """In a process of its own: this one has imported open_clip."""
+    package = tmp_path / "open_clip"
+    package.mkdir()
+    (package / "__init__.py").write_text("class tokenizer:\n    SimpleTokenizer = 'of the package'\n")
+    if content is not None:
+        (package / "tokenizer.py").write_text(content)
+    code = (
+        f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n"
+        "from vla.encoders._tokenizer import tokenizer_module\n"
+        "print(tokenizer_module().SimpleTokenizer)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "of the package", done.stderr
 
 
 def test_nothing_that_pictures_need_is_loaded(tmp_path):
@@ -191,7 +219,7 @@ def test_nothing_that_pictures_need_is_loaded(tmp_path):
         "import json, sys\nfrom vla.encoders.open_clip import Encoder\n"
         f"record = json.load(open({str(tmp_path / 'record.json')!r}))\n"
         "assert Encoder.texts_alone(record, 'cpu', 'fp32').encode_text(['a red circle moves left']).pooled.shape == (1, 128)\n"
-        "for name in ('open_clip', 'timm', 'torchvision', 'huggingface_hub', 'ftfy', 'PIL', 'pandas', 'scipy', 'torch._dynamo'):\n"
+        "for name in ('open_clip', 'timm', 'torchvision', 'huggingface_hub', 'PIL', 'pandas', 'scipy', 'torch._dynamo'):\n"
         "    assert name not in sys.modules, name\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

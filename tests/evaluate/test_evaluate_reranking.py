@@ -35,14 +35,13 @@ def vectors(model, corpus):
     return texts, tokens, frames, texts @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
 
 
-OPTIONS = ({"score": "attention"}, {"score": "tokens"})
+OPTIONS = {"score": "tokens"}
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("most", [1, 3, 8, 100])
-def test_the_best_are_ranked_anew_and_the_others_follow_as_they_were(options, most):
+def test_the_best_are_ranked_anew_and_the_others_follow_as_they_were(most):
     corpus = with_tokens(made_corpus(LENGTHS))
-    model = model_of(options)
+    model = model_of(OPTIONS)
     texts, tokens, frames, similarity = vectors(model, corpus)
     own = model.rescored(texts, tokens, frames)
     found = reranked(model, similarity, texts, tokens, frames, most=most)
@@ -56,7 +55,7 @@ def test_the_best_are_ranked_anew_and_the_others_follow_as_they_were(options, mo
 
 def test_only_who_asks_is_looked_at():
     corpus = with_tokens(made_corpus(LENGTHS))
-    model = model_of({"score": "attention"})
+    model = model_of(OPTIONS)
     texts, tokens, frames, similarity = vectors(model, corpus)
     some, back = np.arange(8) % 3 == 0, np.arange(8) > 5
     to_video, to_text = reranked(model, similarity, texts, tokens, frames, most=4)
@@ -67,10 +66,9 @@ def test_only_who_asks_is_looked_at():
     assert nobody[0].shape == (0, 8) and nobody[1].shape == (0, 8)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_training_is_told_both_and_chooses_an_index_by_the_mean(options):
+def test_training_is_told_both_and_chooses_an_index_by_the_mean():
     corpus = with_tokens(made_corpus(LENGTHS))
-    model = model_of(options, shake=3.0)
+    model = model_of(OPTIONS, shake=3.0)
     plain, own = validate(frozen(DIM, 1.0), corpus), validate(model, corpus)
     assert own.search == pytest.approx(plain.search)
     new = {"text to video reranked", "video to text reranked"}
@@ -89,15 +87,14 @@ def test_training_is_told_both_and_chooses_an_index_by_the_mean(options):
 
 def test_tokens_that_nothing_was_learned_for_rank_as_the_mean_does():
     corpus = with_tokens(made_corpus(LENGTHS))
-    metrics = validate(model_of({"score": "tokens"}, shake=0.0), corpus).metrics
+    metrics = validate(model_of(OPTIONS, shake=0.0), corpus).metrics
     assert metrics["text to video reranked"] == metrics["text to video"]
     assert metrics["video to text reranked"] == metrics["video to text"]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_protocols_print_both_and_no_tricks_of_what_was_reranked(options):
+def test_protocols_print_both_and_no_tricks_of_what_was_reranked():
     corpus = with_tokens(made_corpus(LENGTHS))
-    model = model_of(options)
+    model = model_of(OPTIONS)
     whole = [Query(q.text, q.parts, q.parts, q.video, np.zeros((0, 2))) for q in corpus.queries if q.is_timed]
     figures = measured(
         Seen(model, corpus, whole), Seen(frozen(DIM, 1.0), corpus, whole), None, ("retrieval", "paragraphs")

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
 from made_corpus import DIM, made_corpus
@@ -59,24 +58,6 @@ def test_untrained_moments_are_the_windows_that_stand_out():
                 scores.append((np.dot(shares, curve) / (high - low) - curve.mean()) * np.sqrt(high - low))
                 spans.append(tuple(np.interp([low, high], np.arange(n + 1), bounds)))
         np.testing.assert_allclose(rows[:, :2], listed(spans, scores)[:50], atol=1e-5)
-
-
-def test_untrained_ends_are_where_the_curve_rises_and_falls():
-    corpus = made_corpus((13, 6, 2, 24), seed=2)
-    found = found_by("conv_se", corpus, sizes=[4], shortest=1.0, longest=4.0)
-    for rows, query in zip(found, (q for q in corpus.queries if q.is_timed), strict=True):
-        curve = 20 * cosines(corpus, query)
-        n = len(curve)
-        at = [curve[min(max(t, 0), n - 1)] for t in range(-2, n + 2)]
-        rise = np.array([(at[k + 2] + at[k + 3] - at[k] - at[k + 1]) / 2 for k in range(n + 1)])
-        starts, ends = (np.exp(x) / np.exp(x).sum() for x in (rise, -rise))
-        pairs = [(i, j) for i in range(n + 1) for j in range(n + 1) if 2 <= j - i <= 8]
-        if not pairs:
-            np.testing.assert_array_equal(rows, [[0, n / 2, 0]])
-            continue
-        chances = [starts[i] * ends[j] for i, j in pairs]
-        np.testing.assert_allclose(rows[:, :2], listed(np.array(pairs) / 2, chances)[:50], atol=1e-5)
-        assert rows[0, 2] == pytest.approx(max(chances), rel=1e-3)
 
 
 def test_time_runs_within_frames():

@@ -33,12 +33,8 @@ def naive(corpus, query, video, head):
     """The score in float64, by what the head's docstring says."""
     frames, text = unit(corpus.videos[video].values), unit(corpus.text_vector(query))
     whole = float(text @ unit(frames.mean(0)))
-    if head.score == "mean":
+    if head.interaction is None:
         return whole
-    if head.score == "attention":
-        cosines = frames @ text
-        weights = np.exp((cosines - cosines.max()) / head.temperature)
-        return whole + head.share * (float(weights @ cosines / weights.sum()) - whole)
     tokens = corpus.tokens_of([query.parts])[0]
     if not len(tokens):
         return whole
@@ -57,12 +53,7 @@ def weighed(net, vectors):
     return logits / logits.sum()
 
 
-OPTIONS = (
-    {},
-    {"score": "attention"},
-    {"score": "attention", "temperature": 0.3, "share": 1.0},
-    {"score": "tokens", "width": 6},
-)
+OPTIONS = ({}, {"score": "tokens", "width": 6})
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -79,20 +70,19 @@ def test_scores_are_the_naive_ones(options):
     np.testing.assert_allclose(found, wanted, atol=2e-5)
     rows = torch.tensor([True, False, False, True, True, False, True, False])
     torch.testing.assert_close(head.scores(aligned, rows), found[rows])
-    assert head.is_product == (not options) and head.reads_tokens == model.reads_tokens == ("width" in options)
+    assert head.reads_tokens == model.compares_tokens == ("width" in options)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("reader", [False, True])
-def test_what_is_ranked_anew_is_what_was_trained(options, reader):
+def test_what_is_ranked_anew_is_what_was_trained(options):
     """Some texts and some videos, from arrays, as search has them."""
     corpus = with_tokens(made_corpus(LENGTHS, seed=2))
-    model = built(options, "residual", 0.2, width=8, tokens=reader)
+    model = built(options, "residual", 0.2, width=8)
     batch = collate(corpus, np.arange(4), corpus.queries)
     with torch.no_grad():
         wanted = model.heads["retrieval"](model(batch), batch).numpy()
     told = [q.parts for q in corpus.queries]
-    texts = model.align_texts(np.stack([corpus.vector(t) for t in told]), corpus.tokens_of(told))
+    texts = model.align_texts(np.stack([corpus.vector(t) for t in told]))
     tokens, frames = model.align_tokens(corpus.tokens_of(told)), model.align_videos(corpus.videos)
     for rows, videos in (([0], [2, 0, 3]), ([4, 1, 2], [1]), ([6, 7], [3, 1])):
         said = [tokens[row] for row in rows] if model.compares_tokens else None
@@ -132,14 +122,6 @@ def test_a_model_without_the_head_ranks_by_means():
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"score": "max"}, "score is one of mean, attention, tokens, not 'max'"),
-        ({"temperature": 0.0}, "temperature of attention must be positive, not 0.0"),
-        ({"share": 1.5}, "share of attention is from 0 to 1, not 1.5"),
-    ],
-)
-def test_options_that_mean_nothing_are_refused(options, message):
-    with pytest.raises(UsageError, match=message):
-        registry.build("retrieval", options, dim=DIM)
+def test_a_score_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="score is one of mean, tokens, not 'attention'"):
+        registry.build("retrieval", {"score": "attention"}, dim=DIM)

@@ -1,4 +1,4 @@
-"""Attention to tokens is its naive loops; dropout drops the share it says, keeps the mean, and follows the seed."""
+"""Dropout drops the share it says, keeps the mean, and follows the seed."""
 
 import math
 
@@ -7,41 +7,6 @@ import torch
 
 from vla.errors import UsageError
 from vla.projectors._layers import Dropout
-from vla.projectors._tokens import TokenReader
-
-
-def test_a_text_is_changed_by_its_tokens_as_naive_loops_say():
-    torch.manual_seed(0)
-    reader = TokenReader(6, 4, 0.3, 0.5).double().eval()
-    torch.nn.init.normal_(reader.leave.weight)
-    torch.nn.init.normal_(reader.leave.bias)
-    counts = (3, 0, 1)
-    mask = torch.arange(4) < torch.tensor(counts)[:, None]
-    text, tokens = torch.randn(3, 6).double(), torch.randn(3, 4, 6).double()
-    found = reader.change_text(text, tokens[mask], mask)
-    seen = (tokens * reader.seen.matrix[0, 0]).tolist()  # whitening that was not fitted, to float32's digits
-    key_value, ask = reader.key_value.weight.tolist(), reader.ask
-
-    def dot(a, b):
-        return sum(x * y for x, y in zip(a, b, strict=True))
-
-    for q, n in enumerate(counts):
-        if n == 0:
-            assert (found[q] == 0).all()
-            continue
-        asked = [dot(row, text[q].tolist()) + b for row, b in zip(ask.weight.tolist(), ask.bias.tolist(), strict=True)]
-        shares = [math.exp(dot([dot(row, seen[q][i]) for row in key_value[:4]], asked) / 2) for i in range(n)]
-        told = [sum(shares[i] * dot(row, seen[q][i]) for i in range(n)) / sum(shares) for row in key_value[4:]]
-        active = [x * (1 + math.erf(x / math.sqrt(2))) / 2 for x in told]
-        leave = zip(reader.leave.weight.tolist(), reader.leave.bias.tolist(), strict=True)
-        wanted = [dot(row, active) + b for row, b in leave]
-        assert found[q].tolist() == pytest.approx(wanted, abs=1e-12)
-    given = text.requires_grad_(), tokens.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, t: reader.change_text(x, t[mask], mask), given)
-    low = TokenReader(6, 4, 0.3, 0.5).bfloat16()
-    made = low.change_text(text.detach().bfloat16(), tokens.detach().bfloat16()[mask], mask)
-    made.sum().backward()
-    assert made.isfinite().all() and all(p.grad.isfinite().all() for p in low.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.9])

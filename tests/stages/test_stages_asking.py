@@ -34,12 +34,12 @@ def asked_of(video, split):
 
 @pytest.fixture
 def trained(toy_workspace):
-    """The workspace with a run for each kind of projector, and its questions."""
+    """The workspace with a run for each score, and its questions."""
     root = toy_workspace.root
     lines = [*asked_of("v2", "train"), *asked_of("v3", "train"), *asked_of("v4", "val")]
     (root / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for name, options in (("plain", {}), ("reads", {"tokens": True})):
-        settings = {"heads": HEADS, "epochs": 3, "projector_options": {"width": 16, "heads": 2, **options}}
+    for name, options in (("plain", {}), ("reads", {"score": "tokens"})):
+        settings = {"heads": HEADS, "epochs": 3, "projector_options": {"width": 16, "heads": 2}, **options}
         api.train(captions=root / "questions.jsonl", workspace=root, settings=settings, name=name)
     return toy_workspace
 
@@ -49,7 +49,7 @@ def wanted(place, name):
     cache, model = current_cache(place.caches), load_model(place.runs / name)[0]
     annotations = list(read_annotations(place.root / "questions.jsonl"))
     cache.add_texts(texts_to_cache(annotations), encoder_of(cache, "cpu", "auto"))
-    corpus = load_corpus(cache, annotations, tokens=model.reads_tokens)
+    corpus = load_corpus(cache, annotations, tokens=model.compares_tokens)
     found = {}
     for said in answer(model, corpus).values():
         for q, predicted, unseen in zip(said.asked, said.predicted, said.unseen, strict=True):

@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from vla import api
 from vla.cache import captions as caption_store
@@ -98,16 +97,13 @@ def test_the_same_is_measured_the_same(world):
 
 
 def test_a_run_that_reads_tokens_is_measured_and_searched_as_it_was_trained(world, tmp_path):
-    """Phrases are encoded for it; its own score stands beside that of its vectors; a search reads the query's tokens, too."""
+    """Its own score stands beside that of its vectors; a search goes by these."""
     folder = tmp_path / "copy"
     shutil.copytree(world[0], folder)
-    options = {**SETTINGS["projector_options"], "tokens": True}
-    settings = {**SETTINGS, "projector_options": options, "score": "tokens", "phrases": 0.5, "learning_rate": 0.01}
+    settings = {**SETTINGS, "score": "tokens", "learning_rate": 0.01}
     run = api.train(captions=folder / "all.jsonl", workspace=folder, settings=settings, name="words")
     cache = current_cache(Workspace.open(folder).caches)
-    assert cache.pieces("green door") and not current_cache(Workspace.open(world[0]).caches).pieces("green door")
-    assert run.model.heads["retrieval"] == {"score": "tokens", "phrases": True}
-    assert "phrases" in run.record["history"][0]["losses"]
+    assert run.model.heads["retrieval"] == {"score": "tokens"}
     assert api.train(captions=folder / "all.jsonl", workspace=folder, settings=settings, name="words") == run
     found = api.evaluate(captions=folder / "all.jsonl", split="test", run="words", workspace=folder)
     plain, own = (found.by_task[task] for task in ("text to video", "text to video reranked"))
@@ -115,17 +111,12 @@ def test_a_run_that_reads_tokens_is_measured_and_searched_as_it_was_trained(worl
     assert [f.frozen for f in plain] == [f.frozen for f in own]  # untrained, tokens have no share
     assert all(f.floor for f in own)
     model = load_model(folder / ".vla" / "runs" / "words")[0]
-    with torch.no_grad():
-        for value in model.projector.reader.leave.parameters():
-            value += 0.1
     searcher = Searcher(None, Encoder("32"), model, cache, Workspace.open(folder))
-    corpus = load_corpus(cache, annotations()[:1], tokens=True)
-    told = [corpus.queries[0].parts]
-    wanted = model.align_texts(corpus.vector(told[0])[None], corpus.tokens_of(told))[0]
+    corpus = load_corpus(cache, annotations()[:1])
+    wanted = model.align_texts(corpus.text_vector(corpus.queries[0])[None])[0]
     np.testing.assert_allclose(
         sought(Query(corpus.queries[0].text), searcher.encoder, model)[0].vector, wanted, atol=2e-3
     )
-    assert np.abs(model.align_texts(corpus.vector(told[0])[None])[0] - wanted).max() > 0.02
 
 
 def test_captions_that_are_not_cached_are_encoded_first(world, tmp_path):

@@ -212,20 +212,6 @@ def test_a_run_aligns_what_goes_out(trained, tmp_path):
         api.export(tmp_path / "x", run="other", workspace=trained)
 
 
-def test_texts_go_out_as_a_run_that_reads_their_tokens_has_them(workspace, tmp_path):
-    from vla.train.checkpoint import load_model
-
-    settings = {"epochs": 2, "held_out": 0.34, "projector": "residual", "projector_options": {"tokens": True}}
-    api.train(workspace=tmp_path, settings=settings)
-    model, _ = load_model(Workspace.open(tmp_path).runs / "default")
-    api.export(tmp_path / "out", run="default", workspace=tmp_path)
-    with np.load(tmp_path / "out" / "texts.npz") as texts:
-        told = cache_of(tmp_path).texts(texts["texts"].tolist())
-        tokens = [rows[real] for rows, real in zip(told.tokens, told.mask, strict=True)]
-        np.testing.assert_allclose(texts["pooled"], model.align_texts(told.pooled, tokens), atol=1e-6)
-        assert np.abs(texts["pooled"] - model.align_texts(told.pooled)).max() > 1e-4
-
-
 @every
 def test_nothing_is_overwritten_unless_asked(workspace, tmp_path, format):
     first = api.export(tmp_path / "out", ["*v3.mp4"], workspace=tmp_path, format=format)

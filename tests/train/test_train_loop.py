@@ -1,6 +1,7 @@
 """Training is exact: it starts at the frozen encoder, resumes to the same bits, and never hides that it did not help."""
 
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ import torch
 from made_corpus import made_corpus
 from vla.collate import collate
 from vla.corpus import Corpus, Query
-from vla.errors import MissingError, UsageError
+from vla.errors import CacheError, MissingError, UsageError
 from vla.evaluate import searching
 from vla.evaluate.seen import Seen
 from vla.features import FeatureSpec, FrameFeatures
 from vla.losses.infonce import Loss
 from vla.model import AlignmentModel, ModelConfig, frozen
-from vla.train.checkpoint import load_model, open_run
+from vla.train.checkpoint import load_model, open_run, save_run
 from vla.train.config import TrainConfig
 from vla.train.loop import train
 from vla.train.objective import Objective
@@ -243,13 +244,13 @@ def test_a_projector_that_cannot_be_is_refused(tmp_path, options, says):
         (
             "global_loss",
             "segment_transport",
-            "global_loss is a loss over pairs, one of infonce, mil_nce, sigmoid; 'segment_transport'",
+            "global_loss is a loss over pairs, one of infonce, sigmoid; 'segment_transport'",
         ),
-        ("segment_loss", "mil_nce_sets", "segment_loss is a loss over pairs"),
+        ("segment_loss", "segment_order", "segment_loss is a loss over pairs"),
         (
             "untimed_loss",
             "infonce",
-            "untimed_loss is a loss over sets, one of mil_nce_sets, segment_order, segment_transport;",
+            "untimed_loss is a loss over sets, one of segment_order, segment_transport;",
         ),
     ],
 )
@@ -285,25 +286,23 @@ def test_large_batches_lose_the_same(monkeypatch):
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
 
 
-def test_mining_by_clusters_trains_too(tmp_path):
-    data = corpus()
-    # Videos that are near where their captions are not: what differs is which of the two is mined.
-    rng = np.random.default_rng(1)
-    far = [v.values + 9 * rng.standard_normal(DIM).astype(np.float16) for v in data.videos]
-    videos = [replace(v, values=f) for v, f in zip(data.videos, far, strict=True)]
-    data = Corpus(videos, data.queries, data.vectors)
-    done = run(tmp_path, data, TrainConfig(**SETTINGS, mining="clusters"))
-    assert done.record["config"]["mining"] == "clusters" and done.record["epochs"] == 4
-    other = run(tmp_path / "b", data, TrainConfig(**SETTINGS))
-    assert [e["losses"] for e in done.record["history"]] != [e["losses"] for e in other.record["history"]]
-    with pytest.raises(UsageError, match="mining is one of neighbours, clusters"):
-        TrainConfig(mining="gold")
+def test_rejects_run_with_removed_head(tmp_path):
+    """The way out is to train again."""
+    model = AlignmentModel(ModelConfig(DIM))
+    model.config = replace(model.config, heads={"conv_se": {}})
+    save_run(tmp_path / "old", model, SPEC, "identity", {})
+    with pytest.raises(
+        CacheError, match="run 'old' needs a part .* removed .*no head is called 'conv_se'.*vla train --name old"
+    ):
+        load_model(tmp_path / "old")
 
 
-def test_two_heads_for_one_kind_are_refused_before_anything_is_trained(tmp_path):
+def test_two_heads_for_one_kind_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
     """Their figures would be one."""
-    with pytest.raises(UsageError, match="heads moments and conv_se are asked the same"):
-        run(tmp_path, corpus(), TrainConfig(**SETTINGS, heads="moments,conv_se"))
+    other = EntryPoint("other", "vla.heads.moments:Head", "vla.heads")
+    monkeypatch.setattr("vla.registry.entry_points", lambda group: [other] if group == other.group else [])
+    with pytest.raises(UsageError, match="heads moments and other are asked the same"):
+        run(tmp_path, corpus(), TrainConfig(**SETTINGS, heads="moments,other"))
     assert not list(tmp_path.iterdir())
 
 

@@ -34,11 +34,10 @@ def exact(value):
 def gradients(videos, ranks):
     """Of one step on so many videos with captions and questions of all kinds, with weights that are nowhere zero."""
     data = with_tokens(made_corpus([2 + (5 * i) % 7 for i in range(videos)]))
-    options = SETTINGS["projector_options"]
-    config = TrainConfig(projector_options={**options, "tokens": True}, score="tokens", phrases=0.5)
+    config = TrainConfig(**SETTINGS, score="tokens")
     quiet = {"dropout": 0.0}
     chosen = {
-        name: heads.get(name).planned(data, quiet if name != "retrieval" else {"score": "tokens", "phrases": True})
+        name: heads.get(name).planned(data, quiet if name != "retrieval" else {"score": "tokens"})
         for name in ("retrieval", "choice_qa")
     }
     model = AlignmentModel(ModelConfig(8, "temporal", config.projector_options, heads=chosen)).double()
@@ -50,7 +49,7 @@ def gradients(videos, ranks):
     batch = exact(collate(data, np.arange(videos), data.queries, data.questions))
     step = Step(model, Objective(config), config, 10, ranks)
     parts = step.gradients(batch, 0)
-    assert {"global", "segment", "phrases", "pull", "choice_qa", "blind choice_qa"} <= set(parts)
+    assert {"global", "segment", "pull", "choice_qa", "blind choice_qa"} <= set(parts)
     found = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
     return found, {k: float(v.detach()) for k, v in parts.items()}
 

@@ -84,10 +84,9 @@ def test_resuming_again_and_again_comes_to_the_same(tmp_path):
     assert run(tmp_path / "parts", data, CONFIG).digest == whole.digest
 
 
-def test_a_run_that_reads_tokens_and_phrases_resumes_to_the_same_bits(tmp_path):
+def test_a_run_that_reads_tokens_resumes_to_the_same_bits(tmp_path):
     data = with_tokens(corpus())
-    options = {**SETTINGS["projector_options"], "tokens": True}
-    config = TrainConfig(**{**SETTINGS, "projector_options": options, "score": "tokens", "phrases": 0.5})
+    config = TrainConfig(**SETTINGS, score="tokens")
     whole = run(tmp_path / "whole", data, config)
     for _ in range(2):
         with pytest.raises(Broken):
@@ -95,7 +94,7 @@ def test_a_run_that_reads_tokens_and_phrases_resumes_to_the_same_bits(tmp_path):
     again = run(tmp_path / "parts", data, config)
     assert again.digest == whole.digest and again.record == whole.record
     last = whole.record["history"][-1]
-    assert {"global", "segment", "phrases"} <= set(last["losses"])
+    assert {"global", "segment"} <= set(last["losses"])
     assert {"text to video", "text to video reranked", "video to text reranked"} <= set(last["metrics"])
     assert float(load_model(tmp_path / "whole")[0].heads["retrieval"].interaction.share.detach()) != 0
 

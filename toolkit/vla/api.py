@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vla.public import PathLike as PathLike
     from vla.public import Paths as Paths
     from vla.public import Texts as Texts
+    from vla.reports.run_report import report as report
     from vla.search.asked import NOT_WEIGHT as NOT_WEIGHT
     from vla.search.asked import Query as Query
     from vla.search.asked import Weighted as Weighted
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from vla.stages.indexing import IndexReport as IndexReport
     from vla.stages.indexing import index as index
     from vla.stages.opened import VideoFeatures as VideoFeatures
-    from vla.stages.reporting import report as report
     from vla.stages.searching import OpenWorkspace as OpenWorkspace
     from vla.stages.searching import open_workspace as open_workspace
     from vla.stages.searching import search as search
@@ -140,7 +140,7 @@ _HOME = {
     "open_workspace": "vla.stages.searching",
     "remove": "vla.stages.upkeep",
     "remove_captions": "vla.stages.sources",
-    "report": "vla.stages.reporting",
+    "report": "vla.reports.run_report",
     "search": "vla.stages.searching",
     "train": "vla.stages.training",
     "verify": "vla.stages.verifying",

@@ -76,14 +76,12 @@ class AlignmentBatch:
         sentence_mask: `(Q, S)` bool.
         spans: `(Q, P, 2)` float32 seconds, what each timed query tells of; zero at padding.
         span_mask: `(Q, P)` bool; all False where the query is untimed.
-        phrases: `(Q, P, D)` float32 raw text features of each query's phrases; zero at padding.
-        phrase_mask: `(Q, P)` bool; all False where no setting asks for phrases.
         saliency: `(Q, T)` float32, how well each frame of the query's video shows it, by its annotators' mean; NaN where
             nobody rated it.
         questions: about these videos.
-        tokens: `(N, D)` float32 raw features of the tokens of all M texts of the batch, in the order of `model.texts_of`, one
-            text after the other; `(0, D)` where no setting reads them.
-        token_mask: `(M, L)` bool, which of a text's places are tokens; `(M, 0)` where there are none.
+        tokens: `(N, D)` float32 raw features of the queries' tokens, one query after the other; `(0, D)` where no setting
+            reads them.
+        token_mask: `(Q, L)` bool, which of a query's places are tokens; `(Q, 0)` where there are none.
     """
 
     frames: torch.Tensor
@@ -98,8 +96,6 @@ class AlignmentBatch:
     sentence_mask: torch.Tensor
     spans: torch.Tensor
     span_mask: torch.Tensor
-    phrases: torch.Tensor
-    phrase_mask: torch.Tensor
     saliency: torch.Tensor
     questions: Questions
     tokens: torch.Tensor
@@ -115,7 +111,6 @@ class AlignmentBatch:
             and self.video_of_query.shape == (q,)
             and self.spans.shape == (*self.span_mask.shape, 2)
             and self.saliency.shape == (q, t)
-            and self.phrases.shape == (*self.phrase_mask.shape, d)
             and self.tokens.shape == (int(self.token_mask.sum()), d)
         )
         if not fits:
@@ -157,7 +152,6 @@ class Aligned:
         questions: `(K, E)`.
         choices: `(K, C, E)`, each said after its question.
         alone: `(K, C, E)`, each by itself.
-        phrases: `(Q, P, E)`.
         tokens: `(Q, L, E)` of the queries; `(Q, 0, E)` where no head compares them.
         token_mask: `(Q, L)` bool.
         scale: what cosines are multiplied with before a softmax.
@@ -170,7 +164,6 @@ class Aligned:
     questions: torch.Tensor
     choices: torch.Tensor
     alone: torch.Tensor
-    phrases: torch.Tensor
     tokens: torch.Tensor
     token_mask: torch.Tensor
     scale: torch.Tensor
@@ -208,15 +201,6 @@ class Aligned:
         query, position = (inside & self.frame_mask[rows]).nonzero(as_tuple=True)
         return self._directions(query, position, len(rows), rows[query])
 
-    def taken(self, rows: torch.Tensor, inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`(Q, N, E)` the frames that `pooled` takes the mean of, in order, and `(Q, N)` which are real."""
-        inside = inside & self.frame_mask[rows]
-        count = inside.sum(1)
-        most = int(count.max()) if len(count) else 0
-        order = (~inside).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-        mask = torch.arange(most, device=count.device) < count[:, None]
-        return self.frames[rows[:, None], order] * mask.unsqueeze(-1), mask
-
     def parts(self, rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """`(V, N, E)` directions of the means of N equal parts of each of the videos `rows`, and `(V, N)` which hold a frame."""
         mask = self.frame_mask[rows]
@@ -241,6 +225,6 @@ class Aligned:
         nothing = self.queries.new_zeros(len(self.frame_mask), 1, self.queries.shape[1])
         shown = Aligned(
             nothing, torch.ones_like(self.frame_mask[:, :1]), self.queries, self.sentences, self.questions,
-            self.choices, self.alone, self.phrases, self.tokens, self.token_mask, self.scale,
+            self.choices, self.alone, self.tokens, self.token_mask, self.scale,
         )  # fmt: skip
         return Aligned(**{f.name: getattr(shown, f.name).detach() for f in fields(shown)})

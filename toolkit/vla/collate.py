@@ -44,7 +44,6 @@ def gathered(table: Table, rows: np.ndarray, queries: np.ndarray, questions: np.
         if int(query) in table.rated:
             rated = table.rated[int(query)]
             saliency[i, : len(rated)] = rated
-    phrases, phrase_mask = _padded_texts(table, table.phrases, queries)
     choices, choice_mask = _padded_texts(table, table.choices, questions)
     alone, _ = _padded_texts(table, table.alone, questions)
     asked = Questions(
@@ -58,20 +57,12 @@ def gathered(table: Table, rows: np.ndarray, queries: np.ndarray, questions: np.
         tuple(table.answers[i] for i in questions),
         tuple(table.kinds[i] for i in questions),
     )
-    texts = [table.query_text[queries], _of(table.sentences, told_of), table.question_text[questions]]
-    texts += [_of(table.choices, questions), _of(table.alone, questions), _of(table.phrases, queries)]
     return AlignmentBatch(
         frames, torch.from_numpy(mask), seconds, torch.from_numpy(table.durations[rows]),
         torch.from_numpy(table.texts[table.query_text[queries]]), torch.from_numpy(video), torch.from_numpy(timed),
         torch.from_numpy(inside), told, told_mask, torch.from_numpy(spans), torch.from_numpy(span_mask),
-        phrases, phrase_mask, torch.from_numpy(saliency), asked, *_tokens(table, np.concatenate(texts)),
+        torch.from_numpy(saliency), asked, *_tokens(table, table.query_text[queries]),
     )  # fmt: skip
-
-
-def _of(texts: Ragged, rows: np.ndarray) -> np.ndarray:
-    """`(N,)` the texts of each of `rows`, one row after the other; none where a row is -1."""
-    found: np.ndarray = texts.values[texts.places(rows[rows >= 0])[0]]
-    return found
 
 
 def _tokens(table: Table, texts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

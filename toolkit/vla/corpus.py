@@ -14,7 +14,6 @@ from vla.cache.store import FeatureCache
 from vla.datasets.base import Annotation, Question
 from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
-from vla.phrases import phrases as phrases_in
 from vla.sentences import sentences
 from vla.spans import windows
 
@@ -36,7 +35,6 @@ class Query:
         video: row of the video it tells of.
         spans: `(S, 2)` seconds; `(0, 2)` where it tells of the whole video.
         annotation: where it comes from; None where it was made otherwise.
-        phrases: its noun and verb phrases, each cached; empty where no setting asks for them.
     """
 
     text: str
@@ -45,7 +43,6 @@ class Query:
     video: int
     spans: np.ndarray
     annotation: Annotation | None = None
-    phrases: tuple[str, ...] = ()
 
     @property
     def is_timed(self) -> bool:
@@ -109,7 +106,7 @@ class Corpus:
         vectors: pooled text features of every part and sentence, `(D,)` float32 by text.
         questions: each one's `video` is a row of `videos`, too.
         answers: how each answer to an open question is cached.
-        tokens: of every part and sentence; None where no setting reads them.
+        tokens: of every part of the queries; None where no setting reads them.
     """
 
     videos: list[FrameFeatures]
@@ -171,17 +168,16 @@ def stated(question: str, answer: str) -> str:
     return f"{question.strip()} {answer.strip()}"
 
 
-def texts_to_cache(annotations: list[Annotation], *, single: bool = True, phrases: bool = False) -> list[str]:
+def texts_to_cache(annotations: list[Annotation], *, single: bool = True) -> list[str]:
     """Every text that `load_corpus` will look up, each once.
 
     Captions, and the sentences of those that have several; questions, each with every choice or its first answer, and
     all choices and answers by themselves. Where `single` is False sentences are left out, and `load_corpus` does without
-    them. With `phrases` those of the captions, too.
+    them.
     """
     texts: list[str] = []
     for a in annotations:
         texts += [a.query, *(sentences(a.query) if single and a.question is None else ()), *_told(a)]
-        texts += _phrases(a) if phrases else ()
     return list(dict.fromkeys(texts))
 
 
@@ -190,7 +186,6 @@ def load_corpus(
     annotations: list[Annotation],
     *,
     tokens: bool = False,
-    phrases: bool = False,
     also: Iterable[str] = (),
 ) -> Corpus:
     """The annotated videos with their captions and questions, read from `cache`.
@@ -198,8 +193,7 @@ def load_corpus(
     Args:
         cache: it holds what `texts_to_cache` names.
         annotations: of cached videos.
-        tokens: read the texts' tokens, too, several times as much as the texts themselves.
-        phrases: of the captions, too.
+        tokens: read the captions' tokens, too, several times as much as the captions themselves.
         also: further cached texts to have vectors of.
 
     Raises:
@@ -213,7 +207,7 @@ def load_corpus(
     captions, questions = [], []
     for a in annotations:
         if a.question is None:
-            captions.append(_query(cache, a, a.query, row[a.video], phrases))
+            captions.append(_query(cache, a, a.query, row[a.video]))
             continue
         choices = tuple(_parts(cache, stated(a.query, c)) for c in a.question.choices)
         alone = tuple(_parts(cache, c) for c in a.question.choices)
@@ -224,10 +218,10 @@ def load_corpus(
     used = (
         [q.parts for q in questions] + [c for q in questions for c in (*q.choices, *q.alone)] + list(answers.values())
     )
-    used += [(*q.parts, *q.sentences, *q.phrases) for q in captions]
+    used += [(*q.parts, *q.sentences) for q in captions]
     texts = list(dict.fromkeys([*(t for parts in used for t in parts), *also]))
     pooled = cache.texts(texts).pooled.astype(np.float32)
-    read = _tokens(cache, texts) if tokens else None
+    read = _tokens(cache, list(dict.fromkeys(p for q in captions for p in q.parts))) if tokens else None
     return Corpus(videos, captions, dict(zip(texts, pooled, strict=True)), tuple(questions), answers, read)
 
 
@@ -284,15 +278,10 @@ def _told(a: Annotation) -> list[str]:
     return [*(stated(a.query, text) for text in with_answer), *a.question.choices, *a.question.answers]
 
 
-def _phrases(a: Annotation) -> list[str]:
-    return [p.text for p in phrases_in(a.query)] if a.question is None else []
-
-
-def _query(cache: FeatureCache, a: Annotation, text: str, row: int, phrases: bool = False) -> Query:
+def _query(cache: FeatureCache, a: Annotation, text: str, row: int) -> Query:
     parts = _parts(cache, text)
     told = tuple(p for s in sentences(text) for p in cache.pieces(s)) if a.question is None else ()
-    some = tuple(part for p in dict.fromkeys(_phrases(a)) for part in _parts(cache, p)) if phrases else ()
-    return Query(text, parts, told or parts, row, np.array(a.spans, np.float64).reshape(-1, 2), a, some)
+    return Query(text, parts, told or parts, row, np.array(a.spans, np.float64).reshape(-1, 2), a)
 
 
 def _parts(cache: FeatureCache, text: str) -> tuple[str, ...]:

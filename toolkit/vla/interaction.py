@@ -1,6 +1,6 @@
 """Late interaction: how alike two sets of vectors are, every member of each answered by the best of the other.
 
-A text as its words (or phrases), a video as its frames. What a mean would blur, a word that only one frame shows, counts.
+A text as its words, a video as its frames. What a mean would blur, a word that only one frame shows, counts.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def interaction(
     word_mask: Tensor,
     frames: Tensor,
     frame_mask: Tensor,
-    word_weights: Tensor | None = None,
-    frame_weights: Tensor | None = None,
+    word_weights: Tensor,
+    frame_weights: Tensor,
     *,
     elements: int = ELEMENTS,
 ) -> Tensor:
     """`(Q, V)`: half of each word's best frame, weighted and summed, and half of each frame's best word.
 
-    Without weights every word counts the same and so does every frame: ColBERT's mean-max, in both directions. Exact
-    whatever `elements` is: blocks of pairs are worked on one after another; if there are several, the gradient makes them anew.
+    Exact whatever `elements` is: blocks of pairs are worked on one after another; if there are several, the gradient makes
+    them anew.
 
     Args:
         words: `(Q, L, E)` unit vectors; what lies at padding is not read.
@@ -56,61 +56,13 @@ def interaction(
     Retrieval", 2022); mean-max of ColBERT (Khattab and Zaharia 2020), both ways as FILIP (Yao et al. 2021).
     """
     _check(words, word_mask, frames, frame_mask, word_weights, frame_weights)
-    a = uniform(word_mask, words.dtype) if word_weights is None else word_weights
-    b = uniform(frame_mask, frames.dtype) if frame_weights is None else frame_weights
     if not words.shape[1] or not frames.shape[1]:
-        return a.new_full((len(words), len(frames)), -torch.inf)
+        return word_weights.new_full((len(words), len(frames)), -torch.inf)
     # Padding may hold NaN, and 0 * NaN is NaN.
     words, frames = (x.masked_fill(~m.unsqueeze(-1), 0.0) for x, m in ((words, word_mask), (frames, frame_mask)))
-    a, b = a.masked_fill(~word_mask, 0.0), b.masked_fill(~frame_mask, 0.0)
-    scores = _by_length(_block, (words, word_mask, a), (frames, frame_mask, b), elements)
+    a, b = word_weights.masked_fill(~word_mask, 0.0), frame_weights.masked_fill(~frame_mask, 0.0)
+    scores = _by_length((words, word_mask, a), (frames, frame_mask, b), elements)
     return scores.masked_fill(~(word_mask.any(1)[:, None] & frame_mask.any(1)[None]), -torch.inf)
-
-
-def attended(
-    texts: Tensor, frames: Tensor, frame_mask: Tensor, temperature: float, *, elements: int = ELEMENTS
-) -> Tensor:
-    """`(Q, V)`: the mean of a text's cosines with a video's frames, weighted by the softmax of these very cosines.
-
-    Between their mean, at a high temperature, and the best of them, at a low one. Exact whatever `elements` is.
-
-    Args:
-        texts: `(Q, E)` unit vectors.
-        frames: `(V, T, E)` unit vectors; what lies at padding is not read.
-        frame_mask: `(V, T)` bool, True for real ones.
-        temperature: what cosines are divided by before the softmax.
-        elements: products held at once, at least those of one pair.
-
-    Returns:
-        In [-1, 1]; -inf where a video has no frame.
-
-    Raises:
-        ShapeError: masks or widths do not fit.
-
-    Source: attention over the similarity matrix of X-CLIP (Ma et al., "X-CLIP: End-to-End Multi-grained Contrastive
-    Learning for Video-Text Retrieval", 2022), of a sentence and frames, with padding left out.
-    """
-    _check(texts.unsqueeze(1), texts.new_ones(len(texts), 1, dtype=torch.bool), frames, frame_mask, None, None)
-    if not frames.shape[1]:
-        return texts.new_full((len(texts), len(frames)), -torch.inf)
-
-    def block(some: Tensor, shown: Tensor, mask: Tensor) -> Tensor:
-        v, t, e = shown.shape
-        alike = (some @ shown.reshape(v * t, e).T).view(len(some), v, t)
-        alike = alike.to(torch.promote_types(alike.dtype, torch.float32))
-        logits = (alike / temperature).masked_fill(~mask, torch.finfo(alike.dtype).min)
-        return (logits.softmax(2) * alike).sum(2)
-
-    # Padding may hold NaN, and 0 * NaN is NaN.
-    frames = frames.masked_fill(~frame_mask.unsqueeze(-1), 0.0)
-    scores = _in_blocks(block, (texts,), (frames, frame_mask), frames.shape[1], elements)
-    return scores.masked_fill(~frame_mask.any(1)[None], -torch.inf)
-
-
-def uniform(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Weights of sum 1 over what `mask` says is real; all 0 in a row of nothing."""
-    real = mask.to(torch.promote_types(dtype, torch.float32))
-    return real / real.sum(-1, keepdim=True).clamp_min(1.0)
 
 
 class Weights(nn.Module):
@@ -168,7 +120,7 @@ class TokenInteraction(nn.Module):
         return whole + self.share * torch.where(found > -torch.inf, found - whole, 0.0)
 
 
-def _by_length(block: Callable[..., Tensor], left: Sequence[Tensor], right: Sequence[Tensor], elements: int) -> Tensor:
+def _by_length(left: Sequence[Tensor], right: Sequence[Tensor], elements: int) -> Tensor:
     """`(Q, V)` as `_in_blocks`, of vectors, mask and weights `(Q, L, ...)`: those of like length together, cut to the longest."""
     (texts, back), (videos, forth) = _groups(left[1]), _groups(right[1])
     rows = []
@@ -177,7 +129,7 @@ def _by_length(block: Callable[..., Tensor], left: Sequence[Tensor], right: Sequ
         parts = []
         for others, width in videos:
             shown = [x.index_select(0, others)[:, :width] for x in right]
-            parts.append(_in_blocks(block, told, shown, length * width, elements // (len(texts) * len(videos))))
+            parts.append(_in_blocks(told, shown, length * width, elements // (len(texts) * len(videos))))
         rows.append(torch.cat(parts, 1))
     return torch.cat(rows).index_select(0, back).index_select(1, forth)
 
@@ -190,10 +142,8 @@ def _groups(mask: Tensor) -> tuple[list[tuple[Tensor, int]], Tensor]:
     return groups, order.argsort()
 
 
-def _in_blocks(
-    block: Callable[..., Tensor], left: Sequence[Tensor], right: Sequence[Tensor], each: int, elements: int
-) -> Tensor:
-    """`(Q, V)` of what `block` makes of some of `left`, `(Q, ...)` each, and of `right`, `(V, ...)`.
+def _in_blocks(left: Sequence[Tensor], right: Sequence[Tensor], each: int, elements: int) -> Tensor:
+    """`(Q, V)` of `left`, `(Q, ...)` each, and of `right`, `(V, ...)`.
 
     A pair holds `each` products, a block about `elements`. Several blocks are made again for the gradient, rather than held.
     """
@@ -202,8 +152,9 @@ def _in_blocks(
     # Split at once rather than sliced block by block: the gradient of a slice is as large as the whole.
     columns = list(zip(*(x.split(across) for x in right), strict=True))
     texts = list(zip(*(x.split(down) for x in left), strict=True))
+    block: Callable[..., Tensor] = _block
     if torch.is_grad_enabled() and len(columns) * len(texts) > 1:
-        block = partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
+        block = partial(checkpoint, _block, use_reentrant=False, preserve_rng_state=False)
     return torch.cat([torch.cat([block(*some, *other) for other in columns], 1) for some in texts])
 
 
@@ -222,15 +173,13 @@ def _block(words: Tensor, word_mask: Tensor, a: Tensor, frames: Tensor, frame_ma
     ) / 2
 
 
-def _check(
-    words: Tensor, word_mask: Tensor, frames: Tensor, frame_mask: Tensor, a: Tensor | None, b: Tensor | None
-) -> None:
+def _check(words: Tensor, word_mask: Tensor, frames: Tensor, frame_mask: Tensor, a: Tensor, b: Tensor) -> None:
     for name, vectors, mask, weights in (("words", words, word_mask, a), ("frames", frames, frame_mask, b)):
         shape = tuple(vectors.shape)
-        if vectors.ndim != 3 or mask.shape != shape[:2] or (weights is not None and weights.shape != shape[:2]):
-            given = "" if weights is None else f" and weights {tuple(weights.shape)}"
+        if vectors.ndim != 3 or not mask.shape == weights.shape == shape[:2]:
             raise ShapeError(
-                f"{name} are (N, L, E) with a mask (N, L), weights likewise; not {shape}, {tuple(mask.shape)}{given}"
+                f"{name} are (N, L, E) with a mask (N, L), weights likewise; not {shape}, {tuple(mask.shape)} and weights "
+                f"{tuple(weights.shape)}"
             )
     if words.shape[2] != frames.shape[2]:
         raise ShapeError(f"words are {words.shape[2]} wide, frames {frames.shape[2]}: two spaces were mixed")

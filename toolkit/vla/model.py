@@ -59,56 +59,33 @@ class AlignmentModel(nn.Module):
     def forward(self, batch: AlignmentBatch) -> Aligned:
         """The batch in the shared space."""
         frames = self.projector.project_rows(batch.rows, batch.layout.rows(batch.seconds), batch.layout)
-        return self.aligned(batch, frames, self.project_texts(batch), self.project_tokens(batch))
-
-    @property
-    def reads_tokens(self) -> bool:
-        """True if tokens of texts are to be brought along: the projector or a head reads them."""
-        return self.projector.reader is not None or self.compares_tokens
+        return self.aligned(batch, frames, self.project_texts(batch))
 
     @property
     def compares_tokens(self) -> bool:
-        """True if a head compares the tokens of queries with frames."""
+        """True if a head compares the tokens of queries with frames, so that these must be read."""
         return any(head.reads_tokens for head in self.heads.values())
 
     def project_texts(self, batch: AlignmentBatch, some: slice = slice(None)) -> torch.Tensor:
         """`(M, E)` of the texts that `texts_of` names, or of some of them."""
-        texts = texts_of(batch)[some]
-        if self.projector.reader is None:
-            return self.projector.project_text(texts)
-        ends = batch.token_mask.sum(1).cumsum(0)
-        first, _, _ = some.indices(len(ends))
-        mask = batch.token_mask[some]
-        start = int(ends[first - 1]) if first else 0
-        return self.projector.project_text_rows(texts, batch.tokens[start : start + int(mask.sum())], mask)
+        return self.projector.project_text(texts_of(batch)[some])
 
-    def project_tokens(self, batch: AlignmentBatch, some: slice = slice(None)) -> torch.Tensor:
-        """`(N, E)` the queries' tokens, one query after the other, or some of them; none where no head compares them."""
-        tokens = tokens_of_queries(batch, self)[some]
-        return self.projector.project_tokens(tokens, torch.ones_like(tokens[:, 0], dtype=torch.bool))
-
-    def aligned(
-        self, batch: AlignmentBatch, frames: torch.Tensor, texts: torch.Tensor, tokens: torch.Tensor
-    ) -> Aligned:
+    def aligned(self, batch: AlignmentBatch, frames: torch.Tensor, texts: torch.Tensor) -> Aligned:
         """The batch, of which these are in the shared space already.
 
         Args:
             batch: as it was read.
             frames: `(N, E)` its real frames.
             texts: `(M, E)` the texts that `texts_of` names.
-            tokens: `(N, E)` as `project_tokens` has them.
         """
-        told, choices, phrases = (
-            Layout(mask) for mask in (batch.sentence_mask, batch.questions.choice_mask, batch.phrase_mask)
-        )
+        told, choices = Layout(batch.sentence_mask), Layout(batch.questions.choice_mask)
         sizes = [len(batch.queries), len(told.index), len(batch.questions), *[len(choices.index)] * 2]
-        queries, sentences, asked, said, alone, some = texts.split([*sizes, len(phrases.index)])
-        mask = batch.token_mask[: len(queries)]
-        mask = mask if self.compares_tokens else mask[:, :0]
+        queries, sentences, asked, said, alone = texts.split(sizes)
+        count, mask = (len(batch.tokens), batch.token_mask) if self.compares_tokens else (0, batch.token_mask[:, :0])
         return Aligned.of_rows(
             frames, batch.layout, queries=queries, sentences=told.padded(sentences), questions=asked,
-            choices=choices.padded(said), alone=choices.padded(alone), phrases=phrases.padded(some),
-            tokens=Layout(mask).padded(tokens), token_mask=mask, scale=self.scale,
+            choices=choices.padded(said), alone=choices.padded(alone),
+            tokens=Layout(mask).padded(normalized(batch.tokens[:count])), token_mask=mask, scale=self.scale,
         )  # fmt: skip
 
     @contextmanager
@@ -148,69 +125,48 @@ class AlignmentModel(nn.Module):
         return found
 
     @torch.no_grad()
-    def align_texts(self, vectors: np.ndarray, tokens: Sequence[np.ndarray] | None = None) -> np.ndarray:
-        """`(Q, E)` float32 unit texts from raw pooled features `(Q, D)`, and from `tokens` `(L, D)` of each, if they are read."""
+    def align_texts(self, vectors: np.ndarray) -> np.ndarray:
+        """`(Q, E)` float32 unit texts from raw pooled features `(Q, D)`."""
         texts = torch.from_numpy(vectors.astype(np.float32)).to(self.log_scale.device)
-        if self.projector.reader is None or not tokens:
-            return self.projector.project_text(texts).cpu().numpy()
-        rows, mask = self._rows(tokens)
-        return self.projector.project_text_rows(texts, rows, mask).cpu().numpy()
+        return self.projector.project_text(texts).cpu().numpy()
 
-    @torch.no_grad()
     def align_tokens(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """`(L, E)` float32 unit tokens of each text from raw ones `(L, D)`."""
-        if not tokens:
-            return []
-        rows, _ = self._rows(tokens)
-        moved = self.projector.project_tokens(rows, torch.ones_like(rows[:, 0], dtype=torch.bool)).cpu().numpy()
-        return np.split(moved, np.cumsum([len(some) for some in tokens])[:-1])
+        """`(L, E)` float32 unit tokens of each text from raw ones `(L, D)`: normalised, and nothing else."""
+        return [normalized(torch.from_numpy(rows.astype(np.float32))).numpy() for rows in tokens]
 
     @torch.no_grad()
     def rescored(
         self, texts: np.ndarray, tokens: Sequence[np.ndarray] | None, frames: Sequence[np.ndarray]
     ) -> np.ndarray:
-        """`(Q, K)` how well videos, or moments of some, fit texts by the score that the model was trained with.
+        """`(Q, K)` scores of videos, or of moments, for texts by the head `retrieval`, which compares tokens with frames.
 
         Args:
             texts: `(Q, E)` unit vectors.
-            tokens: `(L, E)` unit tokens of each text; None where the score reads none.
+            tokens: `(L, E)` unit tokens of each text; None where there are none, and scores are those of whole vectors.
             frames: of each of `K` candidates its unit frames `(T, E)`, at least one.
         """
-        head = cast(Retrieval, self.heads["retrieval"] if "retrieval" in self.heads else heads.build("retrieval"))
         shown, mask = self._padded(frames)
         queries = torch.from_numpy(texts).to(shown)
         whole = queries @ normalized(shown.sum(1)).T
-        told, real = (None, None) if tokens is None else self._padded(tokens)
-        found: np.ndarray = head.moved(whole, queries, told, real, shown, mask).cpu().numpy()
-        return found
+        if tokens is None:
+            return whole.cpu().numpy()
+        head = cast(Retrieval, self.heads["retrieval"])
+        scores: np.ndarray = head.rescore(whole, *self._padded(tokens), shown, mask).cpu().numpy()
+        return scores
 
     def _padded(self, sets: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """`(Q, L, D)` float32 of vectors `(L, D)` each, and `(Q, L)` which are real."""
-        rows, mask = self._rows(sets)
-        return Layout(mask).padded(rows), mask
-
-    def _rows(self, sets: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """`(N, D)` float32 of vectors `(L, D)` each, one set after the other, and `(Q, L)` which are real."""
         mask = torch.arange(max(map(len, sets), default=0)) < torch.tensor([len(s) for s in sets])[:, None]
-        rows = torch.from_numpy(np.concatenate(sets).astype(np.float32))
-        return rows.to(self.log_scale.device), mask.to(self.log_scale.device)
+        rows, mask = (x.to(self.log_scale.device) for x in (torch.from_numpy(np.concatenate(sets)), mask))
+        return Layout(mask).padded(rows.float()), mask
 
 
 def texts_of(batch: AlignmentBatch) -> torch.Tensor:
-    """`(M, D)` raw: queries, sentences, questions, choices said after them, choices alone, phrases; no padding, in that order."""
-    sentences, phrases = (
-        Layout(batch.sentence_mask).rows(batch.sentences),
-        Layout(batch.phrase_mask).rows(batch.phrases),
-    )
+    """`(M, D)` raw: queries, sentences, questions, choices said after them, choices alone; no padding, in that order."""
+    sentences = Layout(batch.sentence_mask).rows(batch.sentences)
     choices, asked = Layout(batch.questions.choice_mask), batch.questions
     said, alone = choices.rows(asked.choices), choices.rows(asked.alone)
-    return torch.cat([batch.queries, sentences, asked.vectors, said, alone, phrases])
-
-
-def tokens_of_queries(batch: AlignmentBatch, model: AlignmentModel) -> torch.Tensor:
-    """`(N, D)` raw tokens that `model` compares with frames, one query after the other; none where it compares none."""
-    count = int(batch.token_mask[: len(batch.queries)].sum())
-    return batch.tokens[: count if model.compares_tokens else 0]
+    return torch.cat([batch.queries, sentences, asked.vectors, said, alone])
 
 
 def of_like_length(lengths: list[int]) -> Iterator[list[int]]:

@@ -64,7 +64,6 @@ class Table:
         query_video: `(Q,)` int64.
         is_timed: `(Q,)` bool.
         sentences: rows of `texts` of each query.
-        phrases: likewise.
         spans: of each query, in seconds `(P, 2)` float32.
         inside: `(P, 2)` int64, the frames of its video that each span touches, the last exclusive.
         rated: `(T,)` float32 what annotators gave to each frame, of the queries that were rated.
@@ -101,7 +100,6 @@ class Table:
         self.query_video = np.array([q.video for q in queries], np.int64)
         self.is_timed = np.array([q.is_timed for q in queries], bool)
         self.sentences = Ragged.of([[self._row((s,)) for s in q.sentences] for q in queries])
-        self.phrases = Ragged.of([[self._row((p,)) for p in q.phrases] for q in queries])
         spans = np.concatenate([q.spans for q in queries]) if queries else np.zeros((0, 2))
         self.spans = Ragged(spans.astype(np.float32), starts_of(len(q.spans) for q in queries))
         inside = [_touched(corpus.videos[q.video], span) for q in queries for span in q.spans]

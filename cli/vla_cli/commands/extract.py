@@ -42,7 +42,7 @@ def extract(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Extract everything anew.")] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", "-n", help="Only say what would be done, how long it may take, and how many bytes."),
+        typer.Option("--dry-run", "-n", help="Only count the videos, frames and bytes; write nothing."),
     ] = False,
     switch: Annotated[
         bool, typer.Option("--switch", help="Go on with another encoder; old features are kept.")
@@ -109,8 +109,7 @@ def _outlook(planned: Estimate) -> None:
     good = len(planned.todo) - len(planned.unreadable)
     if good:
         line(f"{plural(good, 'video')} to extract, {clock(planned.video_seconds)} of video{done}")
-        amount = f"{plural(planned.frames, 'frame')} and {size(planned.bytes)} of features"
-        line(f"about {amount}, in {clock(planned.seconds)} on this machine")
+        line(f"about {plural(planned.frames, 'frame')} and {size(planned.bytes)} of features")
     else:
         line(f"nothing to extract{done}")
     print_left_out(planned.omissions, out())

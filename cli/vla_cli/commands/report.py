@@ -27,7 +27,7 @@ def report(
     from vla_cli.render import line, print_json
 
     if output is not None and str(output) in ("-", "/dev/stdout"):
-        from vla.stages.reporting import page_of
+        from vla.reports.run_report import page_of
 
         sys.stdout.write(page_of(run, workspace=workspace))
         return

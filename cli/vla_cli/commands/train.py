@@ -23,13 +23,8 @@ def train(
     levels: Annotated[str, typer.Option(help="Alignment losses: both, global, segment or none.")] = _DEFAULTS.levels,
     score: Annotated[
         str,
-        typer.Option(
-            help="How the global level compares caption and video: mean, attention (to frames) or tokens (with frames)."
-        ),
+        typer.Option(help="How the global level compares caption and video: mean (frame), or tokens (with frames)."),
     ] = _DEFAULTS.score,
-    phrases: Annotated[
-        float, typer.Option(min=0, help="Weight of the phrase level: noun and verb phrases against frames.")
-    ] = _DEFAULTS.phrases,
     heads: Annotated[
         str, typer.Option(help="Heads to train too, with commas between; auto: one for each kind of question.")
     ] = _DEFAULTS.heads,
@@ -77,7 +72,7 @@ def train(
     from vla_cli.render import print_json, progress_bars
 
     asked = {
-        "levels": levels, "score": score, "phrases": phrases, "heads": heads,
+        "levels": levels, "score": score, "heads": heads,
         "projector": projector, "epochs": epochs, "batch_videos": batch_videos,
         "learning_rate": learning_rate, "held_out": held_out, "patience": patience, "seed": seed,
         "precision": precision, "deterministic": deterministic,

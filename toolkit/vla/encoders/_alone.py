@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from vla import records
-from vla.encoders._bpe import Tokenizer
 from vla.encoders._device import DTYPES, choose_device, choose_dtype
 from vla.encoders._texts import Texts
+from vla.encoders._tokenizer import tokenizer
 from vla.encoders._tower import Shape, Tower, names_of
 from vla.errors import CacheError
 from vla.records import Count, Name, between
@@ -97,7 +97,7 @@ class TextsAlone(Texts):
         }
         self.scale = told.scale
         self._tower = Tower(shape, weights)
-        super().__init__(Tokenizer(Path(told.vocabulary), shape.context_length))
+        super().__init__(tokenizer(Path(told.vocabulary), shape.context_length))
 
     def _encode_ids(self, ids: torch.Tensor, longest: int) -> tuple[np.ndarray, np.ndarray]:
         pooled, tokens = self._tower(ids.to(self._device), longest)

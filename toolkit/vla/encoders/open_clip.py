@@ -19,14 +19,14 @@ import torch
 from torch.nn import functional
 
 from vla.encoders._alone import TextsAlone, remembered
-from vla.encoders._bpe import vocabulary_text
 from vla.encoders._convolutions import fused, layout_of
 from vla.encoders._device import DTYPES, choose_device, choose_dtype
-from vla.encoders._imports import import_open_clip
+from vla.encoders._open_clip_import import import_open_clip
 from vla.encoders._packages import packages_named, require_packages
 from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders._texts import Texts
+from vla.encoders._tokenizer import vocabulary_text
 from vla.encoders.base import EncoderIdentity, TextEncoder
 from vla.errors import CacheError, EnvironmentUnfitError, MissingError, UsageError
 from vla.threads import one_thread

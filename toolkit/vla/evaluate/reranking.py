@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 
-from vla.heads.retrieval import Head
 from vla.model import AlignmentModel
 
 RERANKED = 100
@@ -15,8 +13,8 @@ RERANKED = 100
 
 
 def reranks(model: AlignmentModel) -> bool:
-    """True if the model was trained to compare captions with videos by more than one vector of each."""
-    return "retrieval" in model.heads and not cast(Head, model.heads["retrieval"]).is_product
+    """True if the model was trained to compare the tokens of captions with frames."""
+    return model.compares_tokens
 
 
 def reranked(

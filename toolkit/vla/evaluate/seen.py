@@ -110,7 +110,7 @@ class Seen:
     def aligned(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """`(Q, E)` unit vectors of texts that are cached as these parts."""
         vectors = np.stack([self.corpus.vector(parts) for parts in texts])
-        return self.model.align_texts(vectors, self.corpus.tokens_of(texts))
+        return self.model.align_texts(vectors)
 
     @cached_property
     def found(self) -> MomentPredictions:

@@ -6,7 +6,6 @@ import torch
 
 from vla.layout import Layout
 from vla.projectors._layers import Bottleneck
-from vla.projectors._tokens import TokenReader
 from vla.projectors.base import ResidualProjector
 
 
@@ -18,14 +17,10 @@ class Projector(ResidualProjector):
         width: hidden units of each network.
         dropout: of the hidden units.
         noise: standard deviation of what is added to the whitened features in training.
-        tokens: read the texts' tokens, too, where they are given.
     """
 
-    def __init__(
-        self, dim: int, width: int = 128, dropout: float = 0.1, noise: float = 0.5, tokens: bool = False
-    ) -> None:
+    def __init__(self, dim: int, width: int = 128, dropout: float = 0.1, noise: float = 0.5) -> None:
         super().__init__(dim, noise)
-        self.reader = TokenReader(dim, width, dropout, noise) if tokens else None
         self.frames = Bottleneck(dim, width, dropout)
         self.text = Bottleneck(dim, width, dropout)
 

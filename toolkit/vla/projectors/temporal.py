@@ -11,7 +11,6 @@ from torch.nn import functional
 from vla.errors import UsageError
 from vla.layout import Layout
 from vla.projectors._layers import Dropout, zero_linear
-from vla.projectors._tokens import TokenReader
 from vla.projectors.base import ResidualProjector
 
 
@@ -28,7 +27,6 @@ class Projector(ResidualProjector):
         heads: attention heads of each block.
         dropout: of hidden units.
         noise: standard deviation of what is added to the whitened features in training.
-        tokens: read the texts' tokens, too, where they are given.
     """
 
     def __init__(
@@ -39,7 +37,6 @@ class Projector(ResidualProjector):
         heads: int = 4,
         dropout: float = 0.3,
         noise: float = 0.5,
-        tokens: bool = False,
     ) -> None:
         super().__init__(dim, noise)
         self.enter = nn.Linear(dim, width)
@@ -47,7 +44,6 @@ class Projector(ResidualProjector):
         self.norm = nn.LayerNorm(width)
         self.leave = zero_linear(width, dim)
         self.text = zero_linear(dim, dim)
-        self.reader = TokenReader(dim, width, dropout, noise) if tokens else None
 
     def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Layout) -> torch.Tensor:
         """What the blocks make of the video."""

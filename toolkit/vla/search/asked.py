@@ -173,8 +173,7 @@ def _encoded(texts: list[str], encoder: TextEncoder, model: AlignmentModel) -> d
     parts = {text: split_to_fit(text, encoder.fits) for text in texts}
     flat = list(dict.fromkeys(part for some in parts.values() for part in some))
     told = encoder.encode_text(flat)
-    tokens = [rows[real] for rows, real in zip(told.tokens, told.mask, strict=True)]
-    units = model.align_texts(told.pooled, tokens)
+    units = model.align_texts(told.pooled)
     of_part = {part: (told.pooled[i].astype(np.float32), units[i]) for i, part in enumerate(flat)}
     return {text: _mean([of_part[part] for part in some]) for text, some in parts.items()}
 

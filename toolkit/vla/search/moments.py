@@ -220,9 +220,9 @@ def _by_head(
     frames = np.concatenate([frames for _, frames in videos])
     with torch.no_grad():
         batch = collate(corpus, np.arange(len(videos)), queries)
-        texts, tokens = model.project_texts(batch), model.project_tokens(batch)
+        texts = model.project_texts(batch)
         head = next(h for h in model.heads.values() if h.asks == "moments")
-        aligned = model.aligned(batch, torch.from_numpy(frames), texts, tokens)
+        aligned = model.aligned(batch, torch.from_numpy(frames), texts)
         return [np.asarray(rows, np.float64).reshape(-1, 3) for rows in head.decode(head(aligned, batch), batch)]
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from vla._lexicon import CLOSED, IRREGULAR, VERBS
-from vla.phrases import tagged
+from vla.search._lexicon import CLOSED, IRREGULAR, VERBS
+from vla.search._tagger import tag_words
 
 _ASKED = (
     r"(?:please\s+|(?:can|could|would)\s+you\s+(?:please\s+)?|i\s+(?:want|would\s+like|need)\s+to\s+(?:see|find)\s+)"
@@ -54,7 +54,7 @@ def as_statement(text: str) -> str:
 
 def _subject_and_rest(words: str) -> tuple[str, str]:
     """A clause whose verb has no ending, as after "does": what comes before its verb, and the rest; or all, and nothing."""
-    tags = tagged(words)
+    tags = tag_words(words)
     for i, (tag, start, end) in enumerate(tags):
         word = words[start:end].lower()
         after_noun = i > 0 and tags[i - 1][0] in "NO"
@@ -85,7 +85,7 @@ def _is_many(subject: str) -> bool:
 
 
 def _before_preposition(subject: str) -> list[tuple[str, int, int]]:
-    tags = tagged(subject)
+    tags = tag_words(subject)
     return tags[: next((i for i, (tag, _, _) in enumerate(tags) if tag == "P" and i), len(tags))]
 
 
@@ -101,7 +101,7 @@ def _done(auxiliary: str, clause: str, object_: str = "") -> str:
 
 def _being(auxiliary: str, clause: str, object_: str = "") -> str:
     """`is`, `the dog barking`: "the dog is barking"; without a verb or a participle, what there is."""
-    tags = tagged(clause)
+    tags = tag_words(clause)
     for i, (_, start, end) in enumerate(tags):
         word = clause[start:end].lower()
         after_noun = i > 0 and tags[i - 1][0] in "NO"

@@ -11,7 +11,7 @@ import numpy as np
 
 from vla.cache.store import FeatureCache, current_cache
 from vla.collate import collate
-from vla.corpus import Asked, Corpus, Query, Tokens, joined, stated
+from vla.corpus import Asked, Corpus, Query, joined, stated
 from vla.datasets.base import Annotation, Question
 from vla.encoders.base import TextEncoder
 from vla.errors import AnnotationError, CacheError, MissingError, UsageError
@@ -123,7 +123,7 @@ def ask(
     elif kind != kinds[0]:
         progress(Progress("ask", message="no run here counts: it is answered in words", level="note"))
     encoder = query_encoder(cache, device, "auto")
-    texts = _Texts(asked, told, encoder, model.reads_tokens)
+    texts = _Texts(asked, told, encoder)
     with model.at(1.0), small_work():
         return [_reply(model, found, texts, cache.frames(name), place, kind, moments) for name in wanted]
 
@@ -166,9 +166,8 @@ def _way(kind: str) -> str:
 class _Texts:
     """The question and its choices, encoded once for all videos."""
 
-    def __init__(self, asked: str, told: Question, encoder: TextEncoder, tokens: bool) -> None:
-        self._encoder, self.vectors, self._tokens = encoder, dict[str, np.ndarray](), list[np.ndarray]()
-        self._places: dict[str, tuple[int, int]] | None = {} if tokens else None
+    def __init__(self, asked: str, told: Question, encoder: TextEncoder) -> None:
+        self._encoder, self.vectors = encoder, dict[str, np.ndarray]()
         self.asked, self.told = asked, told
         self.parts = self.add(asked)
         self.choices = tuple(self.add(stated(asked, c)) for c in told.choices)
@@ -181,32 +180,18 @@ class _Texts:
         if new:
             made = self._encoder.encode_text(new)
             self.vectors.update(zip(new, made.pooled.astype(np.float32), strict=True))
-            if self._places is not None:
-                for part, rows, real in zip(new, made.tokens, made.mask, strict=True):
-                    start = sum(map(len, self._tokens))
-                    self._tokens.append(rows[real])
-                    self._places[part] = (start, start + int(real.sum()))
         return parts
 
     def about(self, video: FrameFeatures) -> Corpus:
         """The question, about that video alone."""
         annotation = Annotation(video.video_id, self.asked, video.video_id, question=self.told)
         asked = Asked(annotation, self.parts, self.choices, self.alone, 0)
-        held = (
-            None
-            if self._places is None
-            else Tokens(np.concatenate(self._tokens).astype(np.float16), dict(self._places))
-        )
-        return Corpus([video], list[Query](), self.vectors, (asked,), {}, held)
+        return Corpus([video], list[Query](), self.vectors, (asked,), {})
 
     def aligned(self, model: AlignmentModel, text: str) -> np.ndarray:
         """`(E,)` unit vector of `text`."""
         parts = self.add(text)
-        tokens = None
-        if self._places is not None:
-            every = np.concatenate(self._tokens)
-            tokens = [np.concatenate([every[slice(*self._places[p])] for p in parts])]
-        found: np.ndarray = model.align_texts(joined(np.stack([self.vectors[p] for p in parts]))[None], tokens)[0]
+        found: np.ndarray = model.align_texts(joined(np.stack([self.vectors[p] for p in parts]))[None])[0]
         return found
 
 

@@ -107,9 +107,7 @@ def bank_vectors(bank: Bank, cache: FeatureCache, model: AlignmentModel, encoder
     found = dict(zip(known, aligned_texts(cache, model, known), strict=True)) if known else {}
     for start in range(0, len(missing), _TOGETHER):
         some = missing[start : start + _TOGETHER]
-        told = encoder.encode_text(some)
-        tokens = [rows[real] for rows, real in zip(told.tokens, told.mask, strict=True)]
-        found.update(zip(some, model.align_texts(told.pooled, tokens), strict=True))
+        found.update(zip(some, model.align_texts(encoder.encode_text(some).pooled), strict=True))
     return np.stack([found[text] for text in bank.texts])
 
 

@@ -20,7 +20,6 @@ _LOW = 2e9
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "av", "h5py", "faiss-cpu", "numpy", "pandas", "safetensors")
 _OPTIONAL = {
     "pyarrow": "Parquet files",
-    "spacy": "phrases in training",
     "transformers": "open_clip's models with other text towers",
 }
 

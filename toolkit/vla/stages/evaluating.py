@@ -77,7 +77,7 @@ def evaluate(
     chosen = of_split(given.annotations, split, known)
     cache_texts(place, cache, chosen, device, progress)
     with small_work():
-        tokens = trained is not None and trained.reads_tokens
+        tokens = trained is not None and trained.compares_tokens
         corpus, paragraphs = corpus_of(cache, chosen, tokens)
         taught = cached_only(cache, known.annotations) if known else []
         bank = corpus_of(cache, taught, tokens) if taught else None

@@ -122,7 +122,7 @@ def _no_encoder(cache: FeatureCache, unknown: list[str]) -> str:
 
 def aligned_texts(cache: FeatureCache, model: AlignmentModel, texts: list[str]) -> np.ndarray:
     """`(Q, E)` float32 unit vectors of cached texts."""
-    return model.align_texts(pooled(cache, texts), _tokens(cache, texts) if model.projector.reader else None)
+    return model.align_texts(pooled(cache, texts))
 
 
 def pooled(cache: FeatureCache, texts: list[str]) -> np.ndarray:
@@ -130,10 +130,3 @@ def pooled(cache: FeatureCache, texts: list[str]) -> np.ndarray:
     parts = [cache.pieces(t) for t in texts]
     found = iter(cache.texts([p for ps in parts for p in ps]).pooled.astype(np.float32))
     return np.stack([joined(np.stack([next(found) for _ in ps])) for ps in parts])
-
-
-def _tokens(cache: FeatureCache, texts: list[str]) -> list[np.ndarray]:
-    """`(L, D)` raw tokens of each text, of all its parts."""
-    parts = [cache.pieces(t) for t in texts]
-    found = dict(cache.tokens(dict.fromkeys(p for ps in parts for p in ps)))
-    return [np.concatenate([found[p] for p in ps]) for ps in parts]

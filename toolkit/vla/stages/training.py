@@ -94,7 +94,7 @@ def train(
     annotations = training_captions(place, cache, captions, columns, progress, format, omissions)
     with place.locked(progress) if first else nullcontext():
         folder = place.runs / name
-        scale = _prepared(cache, annotations, device, progress, config.phrases > 0) if first else 1.0
+        scale = _prepared(cache, annotations, device, progress) if first else 1.0
         if overwrite and first:
             durable.remove(folder / "progress.json")
         scale = ranks.told(scale)
@@ -103,7 +103,7 @@ def train(
         finished = None if overwrite else _finished(folder, identity, progress)
         if finished is not None:
             return replace(finished, omissions=omissions)
-        corpus = load_corpus(cache, annotations, tokens=config.reads_tokens, phrases=config.phrases > 0)
+        corpus = load_corpus(cache, annotations, tokens=config.reads_tokens)
         rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
         named = {rows[a.video]: a.split for a in annotations if a.split}
         split = split_rows(len(corpus.videos), named, config.held_out, config.seed)
@@ -114,13 +114,11 @@ def train(
         return replace(run, omissions=omissions)
 
 
-def _prepared(
-    cache: FeatureCache, annotations: list[Annotation], device: str, progress: ProgressCallback, phrases: bool
-) -> float:
+def _prepared(cache: FeatureCache, annotations: list[Annotation], device: str, progress: ProgressCallback) -> float:
     """The encoder's own temperature; every text that training looks up is in the cache then."""
     # Where nobody can encode single sentences, training does with whole captions.
     can_encode = not cache.spec.is_imported or has_encoder(cache)
-    texts = texts_to_cache(annotations, single=can_encode, phrases=phrases)
+    texts = texts_to_cache(annotations, single=can_encode)
     encoder = None
     if cache.missing_texts(texts):
         progress(Progress("load", message="loading the encoder for captions that are not cached"))

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla import durable, records
-from vla.errors import CacheError, MissingError
+from vla.errors import CacheError, MissingError, UnknownNameError, UsageError
 from vla.evaluate.verdict import is_better, sentence
 from vla.features import FeatureSpec
 from vla.model_config import ModelConfig
 from vla.omissions import Omissions
 from vla.records import Digest, FileName, NewerRecordError, Positive
+from vla.train import retired
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +132,12 @@ def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
         tensors = load(content)
     except SafetensorError as error:
         raise CacheError(f"{folder / weights} does not hold weights ({error}): {_again(folder)}") from error
-    return restore(run.model, tensors, str(folder / weights)), run
+    try:
+        return restore(run.model, tensors, str(folder / weights)), run
+    except (UnknownNameError, UsageError) as error:
+        raise CacheError(
+            f"run {folder.name!r} needs a part that is not installed or was removed ({error}): {_again(folder)}"
+        ) from error
 
 
 def save_state(folder: Path, identity: str, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
@@ -220,14 +226,23 @@ def _read_run(folder: Path) -> tuple[Run, str, str]:
     if not path.is_file():
         raise MissingError(f"there is no trained run {folder.name!r}: run 'vla train' first")
     found = records.load(_Finished, path, _again(folder), schema=SCHEMA)
-    spec = FeatureSpec.from_json(found.spec, str(path))
-    run = Run(folder.name, found.identity, found.sha256[:16], spec, found.model, found.record)
+    feature = retired.feature_of(found.record.get("config"))
+    if feature is not None:
+        raise CacheError(
+            f"run {folder.name!r} was trained with {feature}, which vla no longer has: train it again without "
+            f"('vla train{_option(folder)}'), or use none (--run none)"
+        )
+    spec, model = FeatureSpec.from_json(found.spec, str(path)), retired.without_options(found.model)
+    run = Run(folder.name, found.identity, found.sha256[:16], spec, model, found.record)
     return run, found.weights, found.sha256
 
 
 def _again(folder: Path) -> str:
-    name = "" if folder.name == "default" else f" --name {folder.name}"
-    return f"'vla train{name}' with the captions and settings that it had trains it again (--run none does without)"
+    return f"'vla train{_option(folder)}' with the captions and settings that it had trains it again (--run none does without)"
+
+
+def _option(folder: Path) -> str:
+    return "" if folder.name == "default" else f" --name {folder.name}"
 
 
 def _drop(folder: Path, pattern: str, keep: str) -> None:

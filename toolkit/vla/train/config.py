@@ -11,10 +11,10 @@ from typing import Any
 from vla.durable import sha256
 from vla.errors import UsageError
 from vla.inputs import read_regular
+from vla.train import retired
 
-SCORES = ("mean", "attention", "tokens")
+SCORES = ("mean", "tokens")
 LEVELS = ("both", "global", "segment", "none")
-MINING = ("neighbours", "clusters")
 MOST_SEED = 2**32 - 1
 HEADS_BY_QUESTION = {"choice": "choice_qa", "open": "open_qa", "count": "counting"}
 """The head for each kind of question, where nobody names one."""
@@ -38,10 +38,9 @@ class TrainConfig:
             `none`: only the heads' own.
         segment_weight: what the losses of the segment level are multiplied with in steps in which the global level has one, too,
             whose weight is 1.
-        score: how the global level compares a caption with a video: `mean` by the mean frame, as the index does; `attention`
-            also by the frames that are most like it; `tokens` also by its tokens, as far as that is learned to help. See
-            `vla.heads.retrieval`, whose other options are `head_options.retrieval`.
-        phrases: weight of the phrase level: noun and verb phrases of captions against frames; 0 for none.
+        score: how the global level compares a caption with a video: `mean` by the mean frame, as the index does; `tokens`
+            also by its tokens, as far as that is learned to help. See `vla.heads.retrieval`, whose other options are
+            `head_options.retrieval`.
         heads: plug-in names with commas between, or a list of them, trained together with the alignment; `auto`: one for
             each kind of question there is.
         head_options: options of their constructors, by name.
@@ -54,8 +53,6 @@ class TrainConfig:
         epochs: passes over the videos, at most.
         batch_videos: videos in a step.
         look_alikes: videos in a group of neighbours in the frozen space that share a step; 1 draws each by itself.
-        mining: how these are found: `neighbours` compares videos and captions, all with all; `clusters` compares captions
-            within clusters of theirs, which costs less where there are very many.
         captions_per_video: at most this many captions of a video in a step, chosen anew each time.
         questions_per_video: at most this many questions about a video in a step, likewise.
         learning_rate: after warm-up; falls to 1 % along a cosine.
@@ -78,7 +75,6 @@ class TrainConfig:
     levels: str = "both"
     segment_weight: float = 0.5
     score: str = "mean"
-    phrases: float = 0.0
     heads: str = "auto"
     head_options: dict[str, dict[str, Any]] = field(default_factory=dict)
     head_weights: dict[str, float] = field(default_factory=dict)
@@ -90,7 +86,6 @@ class TrainConfig:
     epochs: int = 40
     batch_videos: int = 64
     look_alikes: int = 4
-    mining: str = "neighbours"
     captions_per_video: int = 4
     questions_per_video: int = 8
     learning_rate: float = 1e-3
@@ -110,12 +105,10 @@ class TrainConfig:
         self._check_kinds()
         if self.levels not in LEVELS:
             raise UsageError(f"levels is one of {', '.join(LEVELS)}, not {self.levels!r}")
-        if self.mining not in MINING:
-            raise UsageError(f"mining is one of {', '.join(MINING)}, not {self.mining!r}")
         if "auto" in self.head_names and len(self.head_names) > 1:
             raise UsageError(f"heads is auto or names, not {self.heads}")
         self._check_comparison()
-        known = {*self.head_names, *HEADS_BY_QUESTION.values(), *(("retrieval",) if self.compares else ())}
+        known = {*self.head_names, *HEADS_BY_QUESTION.values(), *(("retrieval",) if self.reads_tokens else ())}
         for name in sorted({*self.head_options, *self.head_weights} - known):
             raise UsageError(f"{name!r} has options or a weight, and is none of the heads {self.heads}")
         for name in (
@@ -135,25 +128,17 @@ class TrainConfig:
     def _check_comparison(self) -> None:
         if self.score not in SCORES:
             raise UsageError(f"score is one of {', '.join(SCORES)}, not {self.score!r}")
-        if not 0 <= self.phrases < float("inf"):
-            raise UsageError(f"phrases is a weight from 0 up, not {self.phrases}")
         if self.score != "mean" and self.levels not in ("both", "global") and "retrieval" not in self.head_names:
             raise UsageError(
                 f"score {self.score} is of the global level, which levels {self.levels} leaves out: take both or global"
             )
-        given = {"score", "phrases"} & set(self.head_options.get("retrieval", {}))
-        if given:
-            raise UsageError(f"{', '.join(sorted(given))} of the head retrieval: set it by the setting of that name")
-
-    @property
-    def compares(self) -> bool:
-        """True if captions are compared with videos by more than one vector of each."""
-        return self.score != "mean" or self.phrases > 0
+        if "score" in self.head_options.get("retrieval", {}):
+            raise UsageError("score of the head retrieval: set it by the setting of that name")
 
     @property
     def reads_tokens(self) -> bool:
-        """True if tokens of texts are read, by the score or by the projector."""
-        return self.score == "tokens" or bool(self.projector_options.get("tokens"))
+        """True if tokens of captions are read, to be compared with frames."""
+        return self.score == "tokens"
 
     @property
     def head_names(self) -> list[str]:
@@ -166,7 +151,11 @@ class TrainConfig:
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any], source: str) -> TrainConfig:
-        """Settings from a recipe; raises UsageError for keys that no setting has, naming those there are."""
+        """Settings from a recipe; raises UsageError for keys that no setting has, naming those there are.
+
+        Keys of `retired.DEFAULTS` are accepted with these values, which say what is always done now.
+        """
+        values = {k: v for k, v in values.items() if not retired.is_default(k, v)}
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -214,8 +203,11 @@ class TrainConfig:
             raise UsageError(f"warmup is a share from 0 to 1, not {self.warmup}")
 
     def identity(self, *data: str) -> str:
-        """16 hexadecimal digits that change with any setting or with `data` (fingerprints of what is trained on)."""
-        return sha256(json.dumps([self.to_json(), *data], sort_keys=True).encode())[:16]
+        """16 hexadecimal digits that change with any setting or with `data` (fingerprints of what is trained on).
+
+        Retired settings count as if they still had their defaults: runs of earlier versions are recognised.
+        """
+        return sha256(json.dumps([{**self.to_json(), **retired.DEFAULTS}, *data], sort_keys=True).encode())[:16]
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

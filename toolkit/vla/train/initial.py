@@ -26,7 +26,7 @@ def initial_model(corpus: Corpus, scale: float, config: TrainConfig) -> Alignmen
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = AlignmentModel(sizes)
-    model.projector.fit(*_usual(corpus, config.seed), _usual_tokens(corpus, config.seed))
+    model.projector.fit(*_usual(corpus, config.seed))
     for head in (*model.heads.values(), *model.blind.values()):
         head.fit(corpus)
     return model
@@ -35,7 +35,7 @@ def initial_model(corpus: Corpus, scale: float, config: TrainConfig) -> Alignmen
 def chosen_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
     """The heads to train: those named, or one for each kind of question that is asked; and what compares captions and videos."""
     found = _asked_heads(config, corpus)
-    return [*found, "retrieval"] if config.compares and "retrieval" not in found else found
+    return [*found, "retrieval"] if config.reads_tokens and "retrieval" not in found else found
 
 
 def _asked_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
@@ -52,8 +52,8 @@ def _asked_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
 
 def _planned(name: str, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
     given = config.head_options.get(name, {})
-    if name == "retrieval" and config.compares:
-        given = {**given, "score": config.score, "phrases": config.phrases > 0}
+    if name == "retrieval" and config.reads_tokens:
+        given = {**given, "score": config.score}
     options: dict[str, Any] = heads.get(name).planned(corpus, given)
     return options
 
@@ -67,13 +67,3 @@ def _usual(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     told = [*(q.parts for q in corpus.queries), *(q.parts for q in corpus.questions)][:_ENOUGH]
     texts = np.stack([corpus.vector(parts) for parts in told])
     return torch.from_numpy(frames.astype(np.float32)), torch.from_numpy(texts)
-
-
-def _usual_tokens(corpus: Corpus, seed: int) -> torch.Tensor | None:
-    """Raw tokens, likewise; None where none were read."""
-    if corpus.tokens is None:
-        return None
-    told = [*(q.parts for q in corpus.queries), *(q.parts for q in corpus.questions)]
-    rows = np.array([row for parts in dict.fromkeys(told) for row in corpus.tokens.rows(parts)], np.int64)
-    chosen = np.sort(np.random.default_rng([seed, 8]).permutation(len(rows))[:_ENOUGH])
-    return torch.from_numpy(corpus.tokens.values[rows[chosen]].astype(np.float32))

@@ -23,14 +23,13 @@ from vla.features import FeatureSpec
 from vla.model import AlignmentModel, weights_of
 from vla.progress import Progress, ProgressCallback, silent
 from vla.threads import small_work
-from vla.train import clusters, order
 from vla.train.begin import centre, warm
 from vla.train.checkpoint import Run, load_state, open_run, save_run, save_state
 from vla.train.config import TrainConfig
 from vla.train.draw import Draws
 from vla.train.initial import initial_model
 from vla.train.objective import Objective
-from vla.train.order import batches
+from vla.train.order import batches, neighbours
 from vla.train.pace import Pace
 from vla.train.ranks import Ranks
 from vla.train.split import Split
@@ -39,7 +38,6 @@ from vla.train.step import Step, deterministic
 from vla.train.stop import on_interrupt
 
 ALPHAS = (0.125, 0.25, 0.5, 0.75, 1.0)
-_MINED = {"neighbours": order.neighbours, "clusters": clusters.neighbours}
 _HALFWAY = 0.5
 """Where epochs are compared. What few captions taught goes too far at 1: there, every epoch would look worse than none."""
 _GALLERY = 400
@@ -81,7 +79,7 @@ def train(
         )
     objective = Objective(config).to(ranks.device)
     before = (judge(model), judge.untaught(model)) if first else (ValidationResult({}, 0.0), 0.0)
-    draws, near = Draws(corpus, config), _MINED[config.mining](corpus, split.train, config.seed)
+    draws, near = Draws(corpus, config), neighbours(corpus, split.train, config.seed)
     if config.projector != "identity":
         # The encoder's own temperature fits its own vectors; once they are centred these are others.
         if first and before[0].search is not None and centre(model, lambda m: judge(m, heads=False).search):

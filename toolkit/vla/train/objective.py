@@ -1,6 +1,4 @@
-"""What a step minimises: alignment on whole videos, on segments and on phrases, the heads' losses, and the pull to the frozen
-encoder.
-"""
+"""What a step minimises: alignment on whole videos and on segments, the heads' losses, and the pull to the frozen encoder."""
 
 from __future__ import annotations
 
@@ -35,7 +33,6 @@ class Objective(nn.Module):
         self.is_global = config.levels in ("both", "global") or "retrieval" in config.head_names
         self.is_segment = config.levels in ("both", "segment") and config.segment_weight > 0
         self.segment_weight = config.segment_weight
-        self.phrases = config.phrases
         self.pull = config.pull
         self.weights = dict(config.head_weights)
         self.head = heads.build("retrieval")
@@ -64,8 +61,6 @@ class Objective(nn.Module):
         plain, head = ~batch.is_timed, self._head(model)
         if self.is_global and plain.any():
             parts["global"] = self._global(head, aligned, batch, plain)
-        if self.phrases > 0 and batch.phrase_mask.any():
-            parts["phrases"] = self.phrases * self._phrases(head, aligned, batch)
         if self.is_segment:
             weight = self._weight(parts)
             if batch.is_timed.any():
@@ -102,10 +97,10 @@ class Objective(nn.Module):
 
     def is_of_vectors(self, model: AlignmentModel) -> bool:
         """True if `of_vectors` is all there is to be learned from: no head, and no score of more than one vector."""
-        return set(model.heads) <= {"retrieval"} and self._head(model).is_product and self.phrases == 0
+        return set(model.heads) <= {"retrieval"} and not model.compares_tokens
 
     def _global(self, head: Retrieval, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
-        if head.is_product and int(rows.sum()) * len(batch.frames) > _AT_ONCE:
+        if not head.reads_tokens and int(rows.sum()) * len(batch.frames) > _AT_ONCE:
             pairs = Told.of(batch, False).whole()
             return self.whole.of_vectors(aligned.queries[rows], aligned.videos, aligned.scale, *pairs)
         same = _same_text(batch.queries[rows])
@@ -115,23 +110,6 @@ class Objective(nn.Module):
         # A video of which the very same is told is not a wrong answer, and not the right one either.
         shared = (same.float() @ positives.float()) > 0
         return self.whole(scores.masked_fill(shared & ~positives, -torch.inf), positives)
-
-    def _phrases(self, head: Retrieval, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
-        """The phrases of captions against the frames of videos, or of annotated segments where they are timed."""
-        told, losses = batch.phrase_mask.any(1), []
-        same = _same_phrases(batch.phrases, batch.phrase_mask)
-        for rows in (told & ~batch.is_timed, told & batch.is_timed):
-            if not rows.any():
-                continue
-            videos, alike = batch.video_of_query[rows], same[rows][:, rows]
-            timed = bool(batch.is_timed[rows].any())
-            shown = aligned.taken(videos, batch.inside[rows]) if timed else (aligned.frames, aligned.frame_mask)
-            scores = head.of_phrases(aligned.phrases[rows], batch.phrase_mask[rows], *shown) * aligned.scale
-            if timed:
-                losses.append(self.timed(scores, _same_moment(batch.inside[rows], videos) | alike))
-            else:
-                losses.append(self._among_videos(scores, head.positives(batch)[rows], alike))
-        return torch.stack(losses).mean()
 
     def _segments(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
         """Every timed caption against every annotated segment of the batch, those of its own video included."""
@@ -188,10 +166,4 @@ def _built(setting: str, name: str, kind: Kind) -> Any:
 def _same_text(queries: torch.Tensor) -> torch.Tensor:
     """`(Q, Q)` bool: the very same words, which cannot be wrong for each other's segments."""
     found = keys(queries)
-    return found[:, None] == found[None]
-
-
-def _same_phrases(phrases: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """`(Q, Q)` bool: the very same phrases, in any order: who speaks of them in another one tells of the same things."""
-    found = (keys(phrases.flatten(0, 1)).view(mask.shape) * mask).sum(1)
     return found[:, None] == found[None]

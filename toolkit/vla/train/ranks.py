@@ -16,7 +16,7 @@ import torch
 
 from vla.batch import Aligned, AlignmentBatch
 from vla.layout import Layout
-from vla.model import AlignmentModel, texts_of, tokens_of_queries
+from vla.model import AlignmentModel, texts_of
 
 
 def rank_here() -> int:
@@ -84,14 +84,12 @@ class Ranks:
             seconds = layout.rows(batch.seconds[mine])
             frames = model.projector.project_rows(layout.rows(batch.frames[mine]), seconds, layout)
         counts = batch.frame_mask.sum(1).tolist()
-        texts, tokens = (self._cuts(len(some)) for some in (texts_of(batch), tokens_of_queries(batch, model)))
+        texts = self._cuts(len(texts_of(batch)))
         projected = model.project_texts(batch, slice(texts[self.rank], texts[self.rank + 1]))
-        told = model.project_tokens(batch, slice(tokens[self.rank], tokens[self.rank + 1]))
         return model.aligned(
             batch,
             self.gathered(frames, [sum(counts[a:b]) for a, b in pairwise(videos)]),
             self.gathered(projected, [b - a for a, b in pairwise(texts)]),
-            self.gathered(told, [b - a for a, b in pairwise(tokens)]),
         )
 
     def gathered(self, rows: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:

@@ -1,17 +1,10 @@
-"""Noun and verb phrases of an English caption, by rules: who and what is there, and what it does.
-
-A small tagger (closed word classes, verbs that captions use, endings, the word before) feeds a grammar of two patterns. It
-knows captions, not English: what it gets right is measured in `tests/test_phrases.py`.
-"""
+"""Part-of-speech tags of English, by rules: closed word classes, verbs that captions use, endings, the word before."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
 
-from vla._lexicon import (
+from vla.search._lexicon import (
     ADJECTIVES,
     CLOSED,
     IRREGULAR,
@@ -22,103 +15,25 @@ from vla._lexicon import (
     PLURALS,
     VERBS,
 )
-from vla.errors import EnvironmentUnfitError, UsageError
-
-Kind = Literal["noun", "verb"]
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’\-][^\W_]+)*|\d+(?:[.,:]\d+)*|[^\w\s]|_+|\w+")
-# One letter a word: D determiner, M number, A adjective, N noun, V verb, X auxiliary, P preposition, T "to", R adverb,
-# C conjunction, O anything else of a sentence, . punctuation.
-_NOUN = r"(?:M|R?A(?:CR?A)*)*N+"
-_NOUN_PHRASE = re.compile(_NOUN)
-_AFTER = r"(?:PCP|R|P(?!V))*"
-_VERB_PHRASE = re.compile(rf"V(?:{_AFTER}T?D*{_NOUN}|{_AFTER})")
-
-
-@dataclass(frozen=True)
-class Phrase:
-    """A run of words of a text.
-
-    Attributes:
-        kind: "noun": a noun with what comes before it, but no article or possessive. "verb": a verb with its particle or
-            preposition and the noun phrase after it, if there is one; no auxiliary.
-        text: the words, as they stand in the text.
-        start: first character.
-        end: the character after the last: `text` is `caption[start:end]`.
-    """
-
-    kind: Kind
-    text: str
-    start: int
-    end: int
-
 
 Word = tuple[str, int, int]
-"""A tag letter, and the first character and the one after the last."""
+"""A tag letter, and the first character and the one after the last.
+
+D determiner, M number, A adjective, N noun, V verb, X auxiliary, P preposition, T "to", R adverb, C conjunction, O anything
+else of a sentence, . punctuation.
+"""
 
 
-def phrases(text: str, tagger: Callable[[str], Sequence[Word]] | None = None) -> list[Phrase]:
-    """The phrases of `text` in order of their starts, a verb phrase before the noun phrase in it; the same every time.
-
-    Any text is taken; of one that is not English little comes of it. Pronouns are no phrases: they name nothing.
-
-    Args:
-        text: a caption.
-        tagger: tags its words; by rules if None, see `spacy_tagger` for another.
-    """
-    words = list((tagger or tagged)(text))
-    tags = "".join(tag for tag, _, _ in words)
-    kinds: tuple[tuple[Kind, re.Pattern[str]], ...] = (("verb", _VERB_PHRASE), ("noun", _NOUN_PHRASE))
-    found = []
-    for kind, pattern in kinds:
-        for match in pattern.finditer(tags):
-            start, end = words[match.start()][1], words[match.end() - 1][2]
-            found.append(Phrase(kind, text[start:end], start, end))
-    return sorted(found, key=lambda p: (p.start, p.kind != "verb"))
-
-
-def tagged(text: str) -> list[Word]:
-    """Every word and mark of `text` with its tag letter."""
+def tag_words(text: str) -> list[Word]:
+    """Every word and mark of `text`, each with its tag letter; of one that is not English the tags mean little."""
     places = [(m.start(), m.end()) for m in _WORD.finditer(text)]
     words = [text[a:b].lower().replace("’", "'") for a, b in places]
     tags: list[str] = []
     for i in range(len(words)):
         tags.append(_tag(words, i, tags))
     return [(tag, a, b) for tag, (a, b) in zip(tags, places, strict=True)]
-
-
-def spacy_tagger(model: str = "en_core_web_sm") -> Callable[[str], list[Word]]:
-    """A tagger for `phrases` that asks spaCy's `model`, which must be installed.
-
-    Raises:
-        EnvironmentUnfitError: spaCy is not installed.
-        UsageError: the model is not.
-    """
-    try:
-        import spacy
-    except ModuleNotFoundError as error:
-        raise EnvironmentUnfitError(
-            "phrases by spaCy need the package 'spacy', which is not installed: pip install 'vla-toolkit[phrases]'"
-        ) from error
-    try:
-        network = spacy.load(model)
-    except OSError as error:
-        raise UsageError(f"spaCy has no model {model!r}: python -m spacy download {model}") from error
-    return lambda text: [(_of_spacy(t), t.idx, t.idx + len(t.text)) for t in network(text) if not t.is_space]
-
-
-_UNIVERSAL = {
-    "NOUN": "N", "PROPN": "N", "VERB": "V", "AUX": "X", "ADJ": "A", "NUM": "M", "DET": "D", "ADP": "P", "ADV": "R",
-    "CCONJ": "C", "SCONJ": "C", "PUNCT": ".", "SYM": ".",
-}  # fmt: skip
-
-
-def _of_spacy(token: Any) -> str:
-    if token.tag_ in ("PRP$", "WP$"):
-        return "D"
-    if token.pos_ == "PART":
-        return "T" if token.text.lower() == "to" else "O"
-    return _UNIVERSAL.get(token.pos_, "O")
 
 
 def _tag(words: list[str], i: int, tags: list[str]) -> str:

@@ -1,24 +1,42 @@
-"""Pictures for a page, as SVG within it: one curve over epochs, and where a figure stands."""
+"""Draw charts as inline SVG: a curve over epochs, and a percentage with its interval."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from vla.stages.page import safe
+from markupsafe import Markup
+
+from vla.reports.html import escape_text
 
 _WIDTH, _HEIGHT = 300, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 8, 22
 
 
-def curve(title: str, values: Sequence[float], before: float | None = None) -> str:
-    """A figure of `values`, one for each epoch from 1, with a dashed line at `before`; empty where none is a number.
+@dataclass(frozen=True)
+class Chart:
+    """A drawing with its title and a line below it.
 
-    `title` is text. What is not finite is a gap.
+    Attributes:
+        title: text.
+        caption: text.
+        svg: the drawing.
     """
-    finite = [v for v in [*values, *([] if before is None else [before])] if math.isfinite(v)]
+
+    title: str
+    caption: str
+    svg: Markup
+
+
+def line_chart(title: str, values: Sequence[float], baseline: float | None = None) -> Chart | None:
+    """Draw `values`, one for each epoch from 1, with a dashed line at `baseline`; None if no value is finite.
+
+    A value that is not finite is a gap.
+    """
+    finite = [v for v in [*values, *([] if baseline is None else [baseline])] if math.isfinite(v)]
     if not any(math.isfinite(v) for v in values):
-        return ""
+        return None
     ticks = _ticks(min(finite), max(finite))
     low, high = min(ticks[0], *finite), max(ticks[-1], *finite)
 
@@ -33,8 +51,8 @@ def curve(title: str, values: Sequence[float], before: float | None = None) -> s
         f'<text x="{x(epoch):.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{epoch}</text>'
         for epoch in _epochs(len(values))
     ]
-    if before is not None and math.isfinite(before):
-        parts.append(f'<path class="base" d="M{_LEFT} {y(before):.1f}H{_WIDTH - _RIGHT}"/>')
+    if baseline is not None and math.isfinite(baseline):
+        parts.append(f'<path class="base" d="M{_LEFT} {y(baseline):.1f}H{_WIDTH - _RIGHT}"/>')
     path = "".join(
         f"{'L' if i and math.isfinite(values[i - 1]) else 'M'}{x(i + 1):.1f} {y(v):.1f}"
         for i, v in enumerate(values)
@@ -43,17 +61,16 @@ def curve(title: str, values: Sequence[float], before: float | None = None) -> s
     parts.append(f'<path class="curve" d="{path}"/>')
     last = max(i for i, v in enumerate(values) if math.isfinite(v))
     parts.append(f'<circle class="dot" cx="{x(last + 1):.1f}" cy="{y(values[last]):.1f}" r="3"/>')
-    told = f"{title}, epoch 1 to {len(values)}: from {_number(values[0])} to {_number(values[-1])}"
-    told += "" if before is None else f"; frozen {_number(before)}"
-    drawn = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{safe(told)}">{"".join(parts)}</svg>'
-    frozen = "" if before is None else f", frozen {_number(before)}"
-    return (
-        f"<figure>{drawn}<figcaption><b>{safe(title)}</b><br>last {_number(values[last])}{frozen}</figcaption></figure>"
-    )
+    frozen = "" if baseline is None else f"frozen {_number(baseline)}"
+    summary = f"{title}, epoch 1 to {len(values)}: from {_number(values[0])} to {_number(values[-1])}"
+    label = escape_text(f"{summary}; {frozen}" if frozen else summary)
+    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    caption = f"last {_number(values[last])}"
+    return Chart(title, f"{caption}, {frozen}" if frozen else caption, Markup(svg))
 
 
-def standing(value: float, low: float, high: float, frozen: float | None, floor: float | None) -> str:
-    """Where a percentage stands between 0 and 100: its interval, the frozen encoder (a ring), and its floor (a bar)."""
+def interval_chart(value: float, low: float, high: float, frozen: float | None, floor: float | None) -> Markup:
+    """Draw a percentage between 0 and 100 with its interval, the frozen encoder (a ring), and its floor (a bar)."""
 
     def x(percent: float) -> str:
         return f"{4 + 1.92 * min(max(percent, 0), 100):.1f}"
@@ -64,7 +81,7 @@ def standing(value: float, low: float, high: float, frozen: float | None, floor:
     if frozen is not None:
         parts.append(f'<circle class="before" cx="{x(frozen)}" cy="12" r="5"/>')
     parts.append(f'<circle class="dot" cx="{x(value)}" cy="12" r="4.5"/>')
-    return f'<svg viewBox="0 0 200 24" aria-hidden="true">{"".join(parts)}</svg>'
+    return Markup(f'<svg viewBox="0 0 200 24" aria-hidden="true">{"".join(parts)}</svg>')
 
 
 def _level(y: float, label: str) -> str:
@@ -75,7 +92,7 @@ def _level(y: float, label: str) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers, about four, from below `low` to above `high`."""
+    """Return about four round numbers from below `low` to above `high`."""
     if high <= low:
         low, high = low - abs(low) * 0.1 - 1e-6, high + abs(high) * 0.1 + 1e-6
     raw = (high - low) / 3
@@ -87,13 +104,13 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _epochs(count: int) -> list[int]:
-    """A few epochs to name: the first, the last, some between them."""
+    """Choose a few epochs to label: the first, the last, some between them."""
     step = max(1, math.ceil((count - 1) / 4))
-    found = list(range(1, count + 1, step))
-    if found[-1] != count:
+    epochs = list(range(1, count + 1, step))
+    if epochs[-1] != count:
         # Not where it would touch the number before it.
-        found = [e for e in found if count - e >= step / 2] + [count]
-    return found
+        epochs = [e for e in epochs if count - e >= step / 2] + [count]
+    return epochs
 
 
 def _number(value: float) -> str:

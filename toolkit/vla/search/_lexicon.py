@@ -1,4 +1,4 @@
-"""Words whose kind `phrases` knows: all of the closed classes, and what captions of videos are full of."""
+"""Words whose part of speech the tagger knows: all of the closed classes, and what captions of videos are full of."""
 
 from __future__ import annotations
 

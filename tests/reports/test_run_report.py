@@ -4,9 +4,11 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from jinja2 import UndefinedError
 
 from vla import api
 from vla.errors import CacheError, MissingError
@@ -14,9 +16,10 @@ from vla.evaluate.figures import Figure
 from vla.evaluate.kept import Evaluated, keep
 from vla.features import FeatureSpec
 from vla.model import ModelConfig
-from vla.stages.curves import curve, standing
-from vla.stages.page import safe
-from vla.stages.reporting import written
+from vla.reports import html
+from vla.reports.html import escape_text
+from vla.reports.run_report import render_html
+from vla.reports.svg import interval_chart, line_chart
 from vla.train.checkpoint import Run, save_run
 from vla.train.config import TrainConfig
 from vla.workspace import Workspace
@@ -85,7 +88,7 @@ def evaluated(**change):
 
 
 def test_the_page_is_well_formed_and_complete():
-    page = written(run_of(), [evaluated()])
+    page = render_html(run_of(), [evaluated()])
     read = Reader(page)
     text = " ".join(read.text)
     assert page.startswith("<!doctype html>") and {"html", "head", "main", "table", "svg", "h1"} <= set(read.tags)
@@ -115,7 +118,7 @@ def test_the_page_is_well_formed_and_complete():
 
 
 def test_every_table_has_a_caption_and_every_row_as_many_cells_as_columns():
-    page = written(
+    page = render_html(
         run_of(), [evaluated(figures=[FIGURE, replace(FIGURE, blind=None, tricks={}, floors={}, no_floor="why")])]
     )
     for table in re.findall(r"<table>.*?</table>", page, re.DOTALL):
@@ -126,7 +129,7 @@ def test_every_table_has_a_caption_and_every_row_as_many_cells_as_columns():
 
 
 def test_nothing_comes_from_elsewhere():
-    page = written(run_of(), [evaluated()])
+    page = render_html(run_of(), [evaluated()])
     read = Reader(page)
     assert (
         "script" not in read.tags and "link" not in read.tags and "img" not in read.tags and "iframe" not in read.tags
@@ -139,25 +142,42 @@ def test_nothing_comes_from_elsewhere():
 def test_hostile_names_are_text():
     task = "text <b>to</b> video"
     hostile = replace(FIGURE, task=HOSTILE, measure=HOSTILE, floors={HOSTILE: 1.0}, tricks={HOSTILE: 2.0})
-    page = written(run_of(HOSTILE, task), [evaluated(figures=[hostile], notes=[HOSTILE], floors_from=HOSTILE)])
+    page = render_html(run_of(HOSTILE, task), [evaluated(figures=[hostile], notes=[HOSTILE], floors_from=HOSTILE)])
     read = Reader(page)
     assert "script" not in read.tags
     assert "\x1b" not in page and "\u202e" not in page and "<script" not in page and "<b>to</b>" not in page
     assert "<script>alert(1)</script>\"'&\\u001b]0;x\\u0007\\u202egnp" in " ".join(read.text)
-    assert safe("a<b>\"'&\u2066") == "a&lt;b&gt;&quot;&#x27;&amp;\\u2066"
+    assert escape_text("a<b>\"'&\u2066") == "a&lt;b&gt;&#34;&#39;&amp;\\u2066"
     page.encode("utf-8")
-    assert safe("\ud800") == "\\ud800"
+    assert escape_text("\ud800") == "\\ud800"
+
+
+def test_no_template_turns_escaping_off():
+    """`Markup` is for charts alone; a template escapes whatever it is given."""
+    files = list((Path(html.__file__).parent / "templates").glob("*.j2"))
+    assert files and not [f.name for f in files if re.search(r"\|\s*safe|autoescape", f.read_text("utf-8"))]
+    assert html.render("run.html.j2", **blank(name=HOSTILE)).count("&lt;script&gt;") == 2
+    with pytest.raises(UndefinedError):
+        html.render("run.html.j2", name="a value is missing")
+
+
+def blank(**given):
+    return {
+        "name": "", "verdict": "", "summary": [], "settings": [], "course": None, "comparison": [], "evaluations": [],
+        "version": "", **given,
+    }  # fmt: skip
 
 
 def test_a_run_that_is_no_better_says_so_and_old_figures_are_marked():
-    page = written(run_of(better=False), [evaluated(digest="e" * 16)])
+    page = render_html(run_of(better=False), [evaluated(digest="e" * 16)])
     assert "not better than the frozen encoder" in page and "measured before the run was trained anew" in page
-    assert "vla eval</code> measures a run" in written(run_of(), [])
+    assert "vla eval</code> measures a run" in render_html(run_of(), [])
 
 
 def test_a_curve_is_an_image_with_words_and_its_points_lie_within():
-    drawn = curve("loss: a & b", [3.0, 2.0, float("nan"), 1.0], 2.5)
-    svg = ElementTree.fromstring(drawn[drawn.index("<svg") : drawn.index("</svg>") + 6])
+    chart = line_chart("loss: a & b", [3.0, 2.0, float("nan"), 1.0], 2.5)
+    svg = ElementTree.fromstring(chart.svg)
+    assert (chart.title, chart.caption) == ("loss: a & b", "last 1, frozen 2.5")
     assert svg.get("role") == "img" and svg.get("aria-label") == "loss: a & b, epoch 1 to 4: from 3 to 1; frozen 2.5"
     path = next(e.get("d") for e in svg.iter() if e.get("class") == "curve")
     points = [tuple(map(float, p.split())) for p in re.findall(r"[ML]([\d.]+ [\d.]+)", path)]
@@ -168,19 +188,19 @@ def test_a_curve_is_an_image_with_words_and_its_points_lie_within():
     assert all(0 <= x <= 300 and 0 <= y <= 150 for x, y in points)
     # Equal steps in value are equal steps on paper.
     assert points[1][1] - points[0][1] == pytest.approx(points[2][1] - points[1][1], abs=0.11)
-    assert curve("x", [float("nan")]) == "" and curve("x", []) == ""
+    assert line_chart("x", [float("nan")]) is None and line_chart("x", []) is None
 
 
 @pytest.mark.parametrize("values", [[1.0], [2.0, 2.0], [0.0, 0.0], [-1e-9, 1e9], [1e-300, 2e-300]])
 def test_odd_curves_are_drawn(values):
-    drawn = curve("x", values)
-    ElementTree.fromstring(drawn[drawn.index("<svg") : drawn.index("</svg>") + 6])
+    drawn = line_chart("x", values).svg
+    ElementTree.fromstring(drawn)
     numbers = [float(n) for n in re.findall(r'(?:x|y|cx|cy)="(-?[\d.]+)"', drawn)]
     assert numbers and all(-1 <= n <= 301 for n in numbers) and "nan" not in drawn and "inf" not in drawn
 
 
 def test_where_a_figure_stands():
-    svg = ElementTree.fromstring(standing(50.0, 40.0, 60.0, 0.0, 100.0))
+    svg = ElementTree.fromstring(interval_chart(50.0, 40.0, 60.0, 0.0, 100.0))
     assert svg.get("aria-hidden") == "true"
     places = {e.get("class"): e.get("cx") or re.findall(r"M([\d.]+)", e.get("d"))[0] for e in svg}
     assert places == {"track": "4", "range": "80.8", "floor": "196.0", "before": "4.0", "dot": "100.0"}
@@ -190,7 +210,7 @@ def test_a_damaged_record_is_refused():
     broken = run_of()
     del broken.record["history"]
     with pytest.raises(CacheError, match="record of run 'mine' is damaged"):
-        written(broken, [])
+        render_html(broken, [])
 
 
 def test_the_file_is_written_where_it_is_asked_for(tmp_path):

@@ -1,0 +1,88 @@
+"""Runs of earlier versions: those with the defaults are read and recognised, those with what is gone are refused by name."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from made_corpus import made_corpus
+from vla import durable
+from vla.errors import CacheError, UsageError
+from vla.features import FeatureSpec
+from vla.model_config import ModelConfig
+from vla.train.checkpoint import load_model, open_run
+from vla.train.config import TrainConfig
+from vla.train.loop import train
+from vla.train.retired import without_options
+from vla.train.split import Split
+
+OPTIONS = {"width": 8, "heads": 2}
+CONFIG = TrainConfig(epochs=1, batch_videos=4, projector_options=OPTIONS, heads="", precision="fp32")
+SPEC = FeatureSpec("toy", "8", "none", "none", "fps=2", 8)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    data = made_corpus([3 + i % 5 for i in range(10)])
+    run = train(data, Split(np.arange(8), np.arange(8, 10)), SPEC, 20.0, CONFIG, folder, "same")
+    return folder, run
+
+
+def rewritten(trained, tmp_path, model=None, **config):
+    """A copy of the run as an earlier version left it, with these settings."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for path in trained[0].glob("model-*"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    record = {k: v for k, v in json.loads((trained[0] / "run.json").read_text()).items() if k != "checksum"}
+    record["record"]["config"] |= {"phrases": 0.0, "mining": "neighbours", **config}
+    record["model"] |= model or {}
+    durable.write_json(folder / "run.json", record)
+    return folder
+
+
+def test_a_default_run_of_an_earlier_version_is_read(trained, tmp_path):
+    folder = rewritten(trained, tmp_path, {"options": {**OPTIONS, "tokens": False}})
+    model, run = load_model(folder)
+    assert run.digest == trained[1].digest and run.model == trained[1].model
+    frames = made_corpus((5,)).videos[0]
+    np.testing.assert_array_equal(model.align_frames(frames), load_model(trained[0])[0].align_frames(frames))
+
+
+@pytest.mark.parametrize(
+    ("config", "feature"),
+    [
+        ({"phrases": 0.5}, "phrases"),
+        ({"score": "attention"}, "the attention score"),
+        ({"projector_options": {"tokens": True}}, "a projector that reads tokens"),
+        ({"mining": "clusters"}, "mining by clusters"),
+        ({"global_loss": "mil_nce"}, "the loss mil_nce"),
+        ({"untimed_loss": "mil_nce_sets"}, "the loss mil_nce_sets"),
+    ],
+)
+def test_a_run_of_what_is_gone_is_refused(trained, tmp_path, config, feature):
+    folder = rewritten(trained, tmp_path, **config)
+    message = f"run 'mine' was trained with {feature}, which vla no longer has: train it again without .'vla train --name mine'"
+    for read in (open_run, load_model):
+        with pytest.raises(CacheError, match=message):
+            read(folder)
+
+
+def test_a_plugin_keeps_its_own_options(trained, tmp_path):
+    folder = rewritten(trained, tmp_path, projector="theirs", projector_options={"tokens": True})
+    assert open_run(folder).digest == trained[1].digest
+    theirs = ModelConfig(8, "theirs", {"tokens": True}, heads={"other": {"share": 1}})
+    assert without_options(theirs) == theirs
+    heads = {"retrieval": {"score": "tokens", "phrases": False, "temperature": 0.01}}
+    assert without_options(replace(theirs, heads=heads)).heads == {"retrieval": {"score": "tokens"}}
+
+
+def test_settings_that_are_gone_are_accepted_where_they_change_nothing():
+    values = {**CONFIG.to_json(), "phrases": 0.0, "mining": "neighbours"}
+    assert TrainConfig.from_mapping(values, "old.toml") == CONFIG
+    assert TrainConfig().identity("data") == "7e9c71cfdef6f9f7"  # what it was with all of them
+    for key, value in (("phrases", 0.5), ("mining", "clusters")):
+        with pytest.raises(UsageError, match=rf"old.toml: no setting is called {key}; there are "):
+            TrainConfig.from_mapping({**values, key: value}, "old.toml")

@@ -1,0 +1,77 @@
+"""Load CLIP's byte-pair tokenizer from open_clip's own file without importing the package, which takes seconds."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import io
+import sys
+import zlib
+from contextlib import suppress
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vla.encoders._open_clip_import import import_open_clip
+from vla.errors import UsageError
+from vla.inputs import read_regular
+
+_MAX_PACKED, _MAX_TEXT = 8 << 20, 32 << 20  # CLIP's own: 1.4 MB, unpacked 3.2 MB
+
+
+def tokenizer(vocabulary: Path, context_length: int) -> Any:
+    """Return open_clip's `SimpleTokenizer` with its default cleaning.
+
+    Args:
+        vocabulary: gzipped file of merges, one per line after the first.
+        context_length: tokens per row.
+
+    Raises:
+        UsageError: the vocabulary cannot be used; see `vocabulary_text`.
+        EnvironmentUnfitError: open_clip has no tokenizer file of its own, and cannot be imported.
+    """
+    vocabulary_text(vocabulary)  # open_clip unpacks a file of any size
+    return tokenizer_module().SimpleTokenizer(str(vocabulary), context_length=context_length)
+
+
+@functools.cache
+def tokenizer_module() -> Any:
+    """Load open_clip's `tokenizer.py`; import all of open_clip where that file is missing or cannot stand alone."""
+    package = find_spec("open_clip")
+    if package is not None and package.submodule_search_locations and "open_clip" not in sys.modules:
+        with suppress(ImportError, OSError):
+            return load_file(Path(package.submodule_search_locations[0]) / "tokenizer.py")
+    return import_open_clip().tokenizer
+
+
+def load_file(path: Path) -> ModuleType:
+    """Execute a Python file as a module that belongs to no package.
+
+    Raises:
+        OSError: there is no such file.
+        ImportError: it imports something that is missing, or its own package.
+    """
+    spec = spec_from_file_location("vla_open_clip_tokenizer", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def vocabulary_text(path: Path) -> str:
+    """Return the text of a gzipped vocabulary, at most 32 MiB of it.
+
+    Raises:
+        UsageError: the file is missing, not regular, too large, unpacks to too much, or is not gzipped UTF-8.
+    """
+    packed = read_regular(path, _MAX_PACKED, what="vocabulary")
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+            content = file.read(_MAX_TEXT + 1)
+        if len(content) > _MAX_TEXT:
+            raise UsageError(f"the vocabulary {path} unpacks to more than {_MAX_TEXT} bytes")
+        return content.decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UsageError(f"the vocabulary {path} is not gzipped UTF-8 text: {error}") from error

@@ -1,0 +1,252 @@
+"""`report`: write a page about a run with its settings, its training curves and its evaluations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from vla import __version__, durable
+from vla.errors import CacheError
+from vla.evaluate.figures import LOWER, TRICKS, Figure
+from vla.evaluate.kept import Evaluated, kept
+from vla.evaluate.listed import BY_SEARCH, searched
+from vla.reports.html import render
+from vla.reports.svg import Chart, interval_chart, line_chart
+from vla.stages.training import DEFAULT_RUN
+from vla.train.checkpoint import Run, open_run
+from vla.train.config import TrainConfig
+from vla.workspace import Workspace
+
+_CURVES = ("R@1", "R1@0.5", "accuracy", "MSE")
+"""The one measure of each task that is drawn: the first of these that it has."""
+_NOT_PERCENT = (*LOWER, "SumR")
+
+
+def report(run: str = DEFAULT_RUN, *, output: Path | None = None, workspace: Path | None = None) -> Path:
+    """Where the page about a run was written: one HTML file, with its curves in it, that needs nothing else.
+
+    Args:
+        run: its name.
+        output: the file; `RUN.html` in the current folder when None. A file that is there is replaced.
+        workspace: as for `train`.
+
+    Raises:
+        MissingError: there is no such run.
+        CacheError: the run, or an evaluation of it, is damaged.
+        ResourceError: the page could not be written.
+    """
+    text = page_of(run, workspace=workspace)
+    path = Path(f"{run}.html") if output is None else Path(output)
+    durable.write_bytes(path, text.encode("utf-8"))
+    return path
+
+
+def page_of(run: str = DEFAULT_RUN, *, workspace: Path | None = None) -> str:
+    """Return the page that `report` writes, as HTML."""
+    folder = Workspace.open(workspace).run(run)
+    return render_html(open_run(folder), kept(folder))
+
+
+def render_html(run: Run, evaluations: Sequence[Evaluated]) -> str:
+    """Return the page as HTML.
+
+    Raises:
+        CacheError: the record of the run lacks what every run has.
+    """
+    try:
+        sections = {**_head(run), "course": _course(run), "comparison": _comparison(run)}
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CacheError(
+            f"the record of run {run.name!r} is damaged ({error!r}): train again with --overwrite"
+        ) from error
+    measured = [_evaluation(run, evaluated) for evaluated in evaluations]
+    return render("run.html.j2", name=run.name, **sections, evaluations=measured, version=__version__)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A text in a table.
+
+    Attributes:
+        text: of the cell.
+        style: `b` for bold, `up` or `down` for a gain or loss, `reason` for a sentence; empty for none.
+    """
+
+    text: str
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column is the header of its rows.
+
+    Attributes:
+        caption: text above it.
+        columns: their names.
+        numeric: names of those that are aligned to the right.
+        rows: of as many cells as there are columns: texts, `Cell`s, or charts.
+    """
+
+    caption: str
+    columns: Sequence[str]
+    numeric: Collection[str]
+    rows: Sequence[Sequence[str | Cell]]
+
+
+def _head(run: Run) -> dict[str, Any]:
+    record, spec = run.record, run.spec
+    videos = record["videos"]
+    searched = videos.get("searched", videos["held out"])
+    uses = f"search uses it, with the dial at {record['alpha']:g}" if run.is_better else "search does not use it"
+    default = TrainConfig()
+    usual = {f.name: getattr(default, f.name) for f in fields(default)}
+    changed = ", ".join(f"{k} {v}" for k, v in record["config"].items() if usual.get(k) != v)
+    facts = [
+        ("trained on", f"{videos['train']} videos"),
+        ("judged by", f"{videos['held out']} videos that were held out, searched for among {searched}"),
+        ("features", f"{spec.model}, {spec.dim} wide, {spec.sampling}"),
+        ("projector", run.model.projector),
+        ("heads", ", ".join(run.model.heads) or "none"),
+        ("epochs", record["epochs"]),
+        ("alpha", f"{record['alpha']:g}: how far the projector goes from frozen (0) to as it was trained (1)"),
+        *_guard(record),
+        ("weights", run.digest),
+        ("not as usual", changed or "nothing: all settings are the defaults"),
+    ]
+    verdict = f"Verdict: {run.verdict}. By default {uses}."
+    return {"verdict": verdict, "summary": facts, "settings": list(record["config"].items())}
+
+
+def _guard(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Describe the effect on content that the captions do not mention, where a run was judged by that, too."""
+    facts = []
+    if "centring" in record:
+        facts.append(("centring", f"{record['centring']:g}: so much of what all features share is taken away"))
+    if any(record.get("untaught", {}).values()):
+        before, after = (record["untaught"][when] for when in ("before", "after"))
+        facts.append(("content withheld", f"found with a score of {before:.3f} before training, {after:.3f} after"))
+    return facts
+
+
+def _course(run: Run) -> dict[str, Any] | None:
+    """Charts and numbers by epoch; None if nothing was trained."""
+    history, before = run.record["history"], run.record["before"]
+    if not history:
+        return None
+    names = list(dict.fromkeys(name for row in history for name in row["losses"]))
+    nan = float("nan")
+    losses = [line_chart(f"loss: {name}", [float(row["losses"].get(name, nan)) for row in history]) for name in names]
+    scores = [line_chart("score", [float(row["score"]) for row in history], float(before["score"]))]
+    for task, measures in history[-1]["metrics"].items():
+        measure = next((m for m in _CURVES if m in measures), None)
+        if measure is not None:
+            values = [float(row["metrics"].get(task, {}).get(measure, nan)) for row in history]
+            frozen = before["metrics"].get(task, {}).get(measure)
+            scores.append(line_chart(f"{task}, {measure}", values, None if frozen is None else float(frozen)))
+    return {"charts": [_drawn(scores), _drawn(losses)], "numbers": _numbers(history, names)}
+
+
+def _drawn(charts: Sequence[Chart | None]) -> list[Chart]:
+    return [chart for chart in charts if chart is not None]
+
+
+def _numbers(history: Sequence[Mapping[str, Any]], names: list[str]) -> Table:
+    columns = ["epoch", "score", *names]
+    rows = []
+    for row in history:
+        losses = [f"{row['losses'][name]:.4f}" if name in row["losses"] else "" for name in names]
+        rows.append([str(row["epoch"]), f"{row['score']:.4f}", *losses])
+    return Table("Score and losses by epoch", columns, columns, rows)
+
+
+def _comparison(run: Run) -> list[Table]:
+    """Compare before and after, on the videos that were held out, by task."""
+    before, after, floors = run.record["before"], run.record["after"], run.record.get("floors", {})
+    tables = []
+    for task, measures in after["metrics"].items():
+        columns: dict[str, Mapping[str, float]] = {"trained": measures, "frozen": before["metrics"].get(task, {})}
+        columns |= {"blind": after.get("blind", {}).get(task, {}), "floor": floors.get(task, {})}
+        shown = [name for name, of in columns.items() if of]
+        rows = []
+        for measure in sorted(measures, key=_place):
+            trained, *others = (columns[name].get(measure) for name in shown)
+            gain = _gain(measure, measures[measure], columns["frozen"].get(measure))
+            rows.append([measure, _figure(trained), gain, *map(_figure, others)])
+        tables.append(Table(task, ["measure", shown[0], "gain", *shown[1:]], [*shown, "gain"], rows))
+    return tables
+
+
+def _place(measure: str) -> tuple[bool, list[str | int]]:
+    """Sort R@5 before R@10, and measures that are no percentage to the end."""
+    parts = re.split(r"(\d+)", measure)
+    return measure in _NOT_PERCENT, [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def _evaluation(run: Run, found: Evaluated) -> dict[str, Any]:
+    counts = found.counts
+    where = Path(found.captions).name if found.captions else "the workspace's captions"
+    title = f"{where}, split {found.split}" if found.split else where
+    captions, questions, videos = (counts.get(name, 0) for name in ("captions", "questions", "videos"))
+    summary = f"{captions} captions and {questions} questions of {videos} videos"
+    notes = list(found.notes)
+    if found.digest != run.digest:
+        notes.insert(0, "This was measured before the run was trained anew: the figures are of other weights.")
+    if found.floors_from:
+        notes.append(f"Floors that need training annotations: {found.floors_from}.")
+    if found.compared:
+        notes.append(f"{BY_SEARCH}: {searched(found.compared)}.".capitalize())
+    notes += sorted({f"Floors: {f.no_floor}." for f in found.figures if f.no_floor and f.floor})
+    tricks = dict.fromkeys(name for f in found.figures for name in f.tricks)
+    return {
+        "title": title,
+        "notes": [f"{summary}.", *notes],
+        "tables": [_task(task, figures) for task, figures in found.by_task.items()],
+        "tricks": {name: TRICKS.get(name, "") for name in tricks},
+    }
+
+
+def _task(task: str, figures: Sequence[Figure]) -> Table:
+    tricks = list(dict.fromkeys(name for f in figures for name in f.tricks))
+    gain = ["gain, 95 %"] if any(f.gain for f in figures) else []
+    blind = ["blind"] if any(f.blind is not None for f in figures) else []
+    columns = ["measure", "figure", "95 %", "frozen", *gain, "floor", *blind, *tricks, "0 to 100"]
+    rows = []
+    for f in figures:
+        floor = f.floor
+        is_share = f.measure not in _NOT_PERCENT
+        chart = interval_chart(f.value, f.low, f.high, f.frozen, floor[1] if floor else None) if is_share else ""
+        cells: list[str | Cell] = [
+            f.measure,
+            Cell(f"{f.value:.1f}", "b"),
+            f"{f.low:.1f} – {f.high:.1f}",
+            _figure(f.frozen),
+        ]
+        cells += [_interval(f) for _ in gain]
+        cells.append(f"{floor[1]:.1f} {floor[0]}" if floor else Cell(f.no_floor, "reason"))
+        cells += [_figure(f.blind) for _ in blind] + [_figure(f.tricks.get(name)) for name in tricks]
+        rows.append([*cells, chart])
+    return Table(task, columns, [c for c in columns if c not in ("measure", "0 to 100", "floor")], rows)
+
+
+def _gain(measure: str, trained: float, frozen: float | None) -> str | Cell:
+    if frozen is None:
+        return ""
+    gain = trained - frozen
+    if abs(gain) < 0.05:
+        return "0.0"
+    better = gain < 0 if measure in LOWER else gain > 0
+    return Cell(f"{gain:+.1f}", "up" if better else "down")
+
+
+def _interval(figure: Figure) -> str | Cell:
+    """Format the interval of the gain, marked where it does not hold 0."""
+    if figure.gain is None:
+        return ""
+    return Cell(f"{figure.gain[0]:+.1f} to {figure.gain[1]:+.1f}", {1: "up", -1: "down", 0: ""}[figure.gained])
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
