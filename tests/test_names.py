@@ -2,7 +2,7 @@
 
 import os
 import re
-import time
+import sys
 import unicodedata
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -289,16 +289,24 @@ def test_patterns_fit_as_a_recursion_says(parts, pattern):
     ],
 )
 def test_work_grows_with_names_and_videos_not_with_their_product(ids, names):
-    def seconds(count):
-        began = time.process_time()
-        Names([ids.format(i) for i in range(count)], ROOT).find_all(
-            [names.format(i) for i in range(count)], TABLES, ROOT
-        )
-        return time.process_time() - began
+    def calls(count):
+        calls = 0
 
-    seconds(100)
-    # Five times as much takes five times as long, twenty-five if every name were compared with every video.
-    assert seconds(10_000) < 14 * max(0.02, seconds(2_000))
+        def count_call(frame, event, argument):
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        sys.setprofile(count_call)
+        try:
+            Names([ids.format(i) for i in range(count)], ROOT).find_all(
+                [names.format(i) for i in range(count)], TABLES, ROOT
+            )
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    # Five times as much takes five times as many calls, twenty-five if every name were compared with every video.
+    assert calls(2_000) < 7 * calls(400)
 
 
 @given(st.text(max_size=30))

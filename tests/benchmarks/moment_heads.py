@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from _long_videos import joined, timed
 from ablation import plan, prepare, windows
-from vla.evaluate.located import located
 
 from vla import api
 from vla.cache import captions as caption_store
 from vla.cache.store import current_cache
-from vla.corpus import Corpus, load_corpus
+from vla.corpus import Corpus, Query, load_corpus
 from vla.evaluate.heads import answer
+from vla.evaluate.locating import in_video
 from vla.evaluate.seen import Seen
 from vla.evaluate.trivial_moments import fit_constant_window, whole_video
 from vla.model import AlignmentModel, ModelConfig, frozen
@@ -37,6 +37,10 @@ def by_windows(model: AlignmentModel, corpus: Corpus) -> list[np.ndarray]:
     """For each timed caption the windows of its video by their cosine, as `vla search` takes them."""
     seen = Seen(model, corpus)
     return windows(seen, seen.texts(seen.timed))
+
+
+def located(queries: list[Query], predictions: list[np.ndarray]) -> dict[str, float]:
+    return {name: values.value for name, values in in_video(queries, predictions).items()}
 
 
 def by_head(model: AlignmentModel, corpus: Corpus) -> dict[str, float]:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from made_corpus import DIM, made_corpus
+from score_tables import moments
 from vla.batch import Aligned, normalized
 from vla.collate import collate
-from vla.evaluate.moments import moment_metrics
 from vla.features import FrameFeatures
 from vla.heads import registry
 from vla.heads.base import Head, LocalizationBatch
@@ -218,14 +218,14 @@ def test_it_learns_where_moments_are_and_how_many(name):
     model = built(name, known, shake=False)
     head, batch, other = model.heads[name], batch_of(known), batch_of(new)
     truths = [q.spans for q in new.queries]
-    before = moment_metrics(decoded(model, other, name), truths)["R1@0.5"]
+    before = moments(decoded(model, other, name), truths)["R1@0.5"]
     optimizer = torch.optim.Adam(head.parameters(), 0.01)
     for _ in range(80):
         optimizer.zero_grad()
         head.loss(model(batch), batch).backward()
         optimizer.step()
     found = decoded(model, other, name)
-    assert before < 20 and moment_metrics(found, truths)["R1@0.5"] > 75
+    assert before < 20 and moments(found, truths)["R1@0.5"] > 75
     both = [i for i, spans in enumerate(truths) if len(spans) == 2]
     assert len(both) > 8
     reached = [(iou(found[i][:2, :2], truths[i]).max(0) > 0.4).all() for i in both]
@@ -256,7 +256,7 @@ def test_hours_are_no_other_matter(name):
     model, batch = built(name, corpus, shake=False), batch_of(corpus)
     found = decoded(model, batch, name)
     assert len(found) == 3 and len(found[0]) <= 100
-    assert moment_metrics(found, [q.spans for q in corpus.queries])["R1@0.5"] == 100
+    assert moments(found, [q.spans for q in corpus.queries])["R1@0.5"] == 100
 
 
 @locating

@@ -13,9 +13,14 @@ from score_tables import retrieval as retrieval_table
 from shared_data import SHARED
 from vla.errors import ShapeError, UsageError
 from vla.evaluate import retrieval
-from vla.evaluate.retrieval import ranks, recall
+from vla.evaluate.retrieval import ranks, recalls_and_ranks
 
 PUBLISHED = SHARED / "eval" / "dgl" / "msrvtt_1ka_sim_matrix.npy"
+
+
+def recall(similarity, relevant, k):
+    return recalls_and_ranks(similarity, relevant, (k,))[0][k]
+
 
 SIMILARITY = np.array([[0.9, 0.1, 0.5, 0.3], [0.2, 0.4, 0.8, 0.4], [0.7, 0.7, 0.1, 0.7]])
 

@@ -44,33 +44,28 @@ def ranks(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     return _ranks(_around_best(_rows(similarity, relevant)))
 
 
-def recall(similarity: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
-    """Probability that the first `k` items hold a relevant one, equal scores being in random order.
+def recalls_and_ranks(
+    similarity: np.ndarray, relevant: np.ndarray, recalls: Sequence[int] = RECALLS
+) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """Compute the recall among the first k items for every k of `recalls`, and `ranks`, in one pass over the scores.
 
-    With b items strictly better than the best relevant one, and e others and r relevant ones equal to it, the chance
-    that none of the r is among the first n = k - b of these e + r is `C(e, n) / C(e + r, n)`. Without ties this is 0
-    or 1. With one relevant item and V equal scores it is k / V.
+    A recall is the probability that the first k items hold a relevant one, equal scores being in random order. With b
+    items strictly better than the best relevant one, and e others and r relevant ones equal to it, the chance that none
+    of the r is among the first n = k - b of these e + r is `C(e, n) / C(e + r, n)`. Without ties this is 0 or 1. With one
+    relevant item and V equal scores it is k / V.
 
     Args:
         similarity: `(Q, V)`, higher is better.
         relevant: `(Q, V)` bool.
-        k: at least 1; may exceed V.
+        recalls: each k is at least 1, and may exceed V.
 
     Returns:
-        `(Q,)` in [0, 1]; its mean is R@k as a fraction.
+        `(Q,)` in [0, 1] by k: its mean is R@k as a fraction; and `(Q,)` ranks.
 
     Raises:
         ShapeError: the two disagree.
         UsageError: as `ranks`, or k < 1.
     """
-    _check_recalls((k,))
-    return _expected_recall(_around_best(_rows(similarity, relevant)), k)
-
-
-def recalls_and_ranks(
-    similarity: np.ndarray, relevant: np.ndarray, recalls: Sequence[int] = RECALLS
-) -> tuple[dict[int, np.ndarray], np.ndarray]:
-    """Compute `recall` for every k of `recalls`, and `ranks`, in one pass over the scores; arguments and errors as there."""
     _check_recalls(recalls)
     around = _around_best(_rows(similarity, relevant))
     return {k: _expected_recall(around, k) for k in recalls}, _ranks(around)
