@@ -13,8 +13,9 @@ import vla
 from vla.batches.corpus import Corpus, load_corpus
 from vla.cache.store import current_cache
 from vla.datasets._open import read_annotations
+from vla.evaluation.predictions import rank_moments
 from vla.metrics.average_precision import average_precisions
-from vla.metrics.corpus_moments import places, suppressed
+from vla.metrics.corpus_moments import places
 from vla.metrics.retrieval import ranks
 from vla.model import AlignmentModel, Segments, segments_of
 from vla.spans import nms
@@ -99,11 +100,7 @@ def _lists(cut: list[Segments], scores: list[np.ndarray], texts: int) -> list[np
     """For every text `(100, 4)`: the best moments of all videos, of which none overlaps a better one by more than half."""
     owner = np.repeat(np.arange(len(cut)), [len(s.spans) for s in cut])
     spans, all_scores = np.concatenate([s.spans for s in cut]), np.concatenate(scores)
-    found = []
-    for text in range(texts):
-        best = np.argsort(-all_scores[:, text], kind="stable")[:400]
-        found.append(suppressed(np.column_stack([owner[best], spans[best], all_scores[best, text]]), threshold=0.5))
-    return found
+    return [rank_moments(all_scores[:, text], owner, spans) for text in range(texts)]
 
 
 def _precisions(

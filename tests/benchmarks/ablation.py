@@ -23,11 +23,11 @@ from vla.batches.corpus import Corpus, Query, load_corpus
 from vla.cache.store import FeatureCache, current_cache
 from vla.captions.matching import match
 from vla.datasets.base import Annotation
-from vla.evaluation.moment_scores import located
+from vla.evaluation.moment_protocol import in_video
 from vla.evaluation.predictions import Seen
 from vla.evaluation.reranking import RERANKED, reranks
 from vla.evaluation.retrieval_protocol import searches
-from vla.metrics.retrieval import recall
+from vla.metrics.retrieval import recalls_and_ranks
 from vla.model import AlignmentModel, frozen
 from vla.spans import nms
 from vla.storage.workspace import Workspace
@@ -64,24 +64,28 @@ def measure(model: AlignmentModel, corpus: Corpus, twins: dict[str, str]) -> lis
     seen = Seen(model.eval(), corpus, paragraphs(corpus))
     found = searches(seen, kinds=("retrieval", "paragraphs"))
     texts, owner = seen.texts(seen.timed), np.array([q.video for q in seen.timed])
-    by_moment = recall(seen.best_of(texts), owner[:, None] == np.arange(len(corpus.videos)), 1)
+    by_moment = recall_at_1(seen.best_of(texts), owner[:, None] == np.arange(len(corpus.videos)))
     row = {v.video_id: i for i, v in enumerate(corpus.videos)}
     twin = np.array([row.get(twins.get(v.video_id, ""), -1) for v in corpus.videos])[[q.video for q in seen.untimed]]
-    moments = located(seen.timed, windows(seen, texts))
+    moments = in_video(seen.timed, windows(seen, texts))
     rows = []
     for suffix in ("", " reranked") if reranks(model) else ("",):
         told = found[f"text to video{suffix}"]
-        first, queries, own = 100 * recall(told.similarity, told.relevant, 1), np.arange(len(twin)), told.videos
+        first, queries, own = 100 * recall_at_1(told.similarity, told.relevant), np.arange(len(twin)), told.videos
         wins = told.similarity[queries, own] > told.similarity[queries, twin]
         back, whole = found[f"video to text{suffix}"], found[f"paragraph to video{suffix}"]
         values = (
             first.mean(), first[twin >= 0].mean(), 100 * wins[twin >= 0].mean(),
-            100 * recall(back.similarity, back.relevant, 1).mean(), 100 * recall(whole.similarity, whole.relevant, 1).mean(),
-            moments["R1@0.5"], moments["R1@0.7"], moments["mAP"],
+            100 * recall_at_1(back.similarity, back.relevant).mean(), 100 * recall_at_1(whole.similarity, whole.relevant).mean(),
+            moments["R1@0.5"].value, moments["R1@0.7"].value, moments["mAP"].value,
             100 * by_moment.mean(),
         )  # fmt: skip
         rows.append(dict(zip(COLUMNS, map(float, values), strict=True)))
     return rows
+
+
+def recall_at_1(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    return recalls_and_ranks(similarity, relevant, (1,))[0][1]
 
 
 def windows(seen: Seen, texts: np.ndarray) -> list[np.ndarray]:

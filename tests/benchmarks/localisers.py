@@ -45,7 +45,7 @@ from vla.cache.store import current_cache
 from vla.captions import store as caption_store
 from vla.datasets._open import read_annotations
 from vla.evaluation.head_answers import answer
-from vla.evaluation.moment_scores import located
+from vla.evaluation.moment_protocol import in_video
 from vla.features import FrameFeatures
 from vla.indexing.segments import Cutter, cut_at_changes, windows_and_changes
 from vla.model import AlignmentModel, frozen, segments_of
@@ -158,12 +158,12 @@ def show(title: str, model: AlignmentModel, corpus: Corpus, head: AlignmentModel
     print(f"\n{title}: {len(corpus.videos)} videos of {minutes:.1f} minutes, {len(timed(corpus))} moments\n")
     print("| | " + " | ".join(FIGURES) + " |\n|---|" + "---|" * len(FIGURES))
     found = curves(model, corpus)
-    rows = {name: located(timed(corpus), [method(c) for c in found]) for name, method in METHODS.items()}
+    rows = {name: in_video(timed(corpus), [method(c) for c in found]) for name, method in METHODS.items()}
     if head is not None:
         said = answer(head, corpus)["moment by head"]
-        rows["trained head"] = located(said.asked, said.predicted)
+        rows["trained head"] = in_video(said.asked, said.predicted)
     for name, row in rows.items():
-        print(f"| {name} | " + " | ".join(f"{row[figure]:.1f}" for figure in FIGURES) + " |", flush=True)
+        print(f"| {name} | " + " | ".join(f"{row[figure].value:.1f}" for figure in FIGURES) + " |", flush=True)
 
 
 def tool_of_collages() -> Path:
@@ -188,8 +188,8 @@ def lengths(classes: str, videos: int) -> None:
         cells = []
         for low, high in LENGTHS:
             some = np.flatnonzero((seconds >= low) & (seconds < high))
-            row = located([corpus.queries[i] for i in some], [method(found[i]) for i in some])
-            cells.append(f"{row['R1@0.5']:.0f} / {row['R5@0.5']:.0f}")
+            row = in_video([corpus.queries[i] for i in some], [method(found[i]) for i in some])
+            cells.append(f"{row['R1@0.5'].value:.0f} / {row['R5@0.5'].value:.0f}")
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 

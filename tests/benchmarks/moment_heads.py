@@ -17,11 +17,11 @@ from _long_videos import joined, timed
 from ablation import plan, prepare, windows
 
 import vla
-from vla.batches.corpus import Corpus, load_corpus
+from vla.batches.corpus import Corpus, Query, load_corpus
 from vla.cache.store import current_cache
 from vla.captions import store as caption_store
 from vla.evaluation.head_answers import answer
-from vla.evaluation.moment_scores import located
+from vla.evaluation.moment_protocol import in_video
 from vla.evaluation.predictions import Seen
 from vla.metrics.moment_baselines import fit_constant_window, whole_video
 from vla.model import AlignmentModel, ModelConfig, frozen
@@ -37,6 +37,10 @@ def by_windows(model: AlignmentModel, corpus: Corpus) -> list[np.ndarray]:
     """For each timed caption the windows of its video by their cosine, as `vla search` takes them."""
     seen = Seen(model, corpus)
     return windows(seen, seen.texts(seen.timed))
+
+
+def located(queries: list[Query], predictions: list[np.ndarray]) -> dict[str, float]:
+    return {name: values.value for name, values in in_video(queries, predictions).items()}
 
 
 def by_head(model: AlignmentModel, corpus: Corpus) -> dict[str, float]:

@@ -52,7 +52,7 @@ from vla.metrics.bootstrap import interval
 from vla.metrics.corpus_moments import places
 from vla.metrics.retrieval import PARTIAL_RECALLS, ranks
 from vla.model import AlignmentModel
-from vla.retrieval import moments, ranking
+from vla.retrieval import moments, scorers
 from vla.retrieval.hubness import Background
 from vla.retrieval.query_bank import MOST, everyday
 from vla.retrieval.searcher import Searcher
@@ -145,14 +145,14 @@ def sharpness(place: Place, model: AlignmentModel) -> None:
     full = replace(place.searcher, background=place.background(), model=model)
     none = np.zeros((len(place.searched.queries), len(place.cut)))
     print("\n| 1 / weight | videos | " + " | ".join(COLUMNS[:4]) + " | ms a query |\n|---|---|" + "---|" * 5)
-    before = moments._SHARPNESS, ranking.VIDEOS
-    for moments._SHARPNESS, ranking.VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
+    before = moments._SHARPNESS, scorers.VIDEOS
+    for moments._SHARPNESS, scorers.VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
         (before[0], v) for v in (10, 40)
     ]:
         cells, spent = values(place, place.hits(full), none)
         told = " | ".join(f"{c:.1f}" for c in cells.mean(0)[:4])
-        print(f"| {moments._SHARPNESS:g} | {ranking.VIDEOS} | {told} | {spent:.0f} |", flush=True)
-    moments._SHARPNESS, ranking.VIDEOS = before
+        print(f"| {moments._SHARPNESS:g} | {scorers.VIDEOS} | {told} | {spent:.0f} |", flush=True)
+    moments._SHARPNESS, scorers.VIDEOS = before
 
 
 def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, float], model: AlignmentModel) -> None:

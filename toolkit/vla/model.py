@@ -82,11 +82,18 @@ class AlignmentModel(nn.Module):
         sizes = [len(batch.queries), len(told.index), len(batch.questions), *[len(choices.index)] * 2]
         queries, sentences, asked, said, alone = texts.split(sizes)
         count, mask = (len(batch.tokens), batch.token_mask) if self.compares_tokens else (0, batch.token_mask[:, :0])
-        return Aligned.of_rows(
-            frames, batch.layout, queries=queries, sentences=told.padded(sentences), questions=asked,
-            choices=choices.padded(said), alone=choices.padded(alone),
-            tokens=Layout(mask).padded(normalized(batch.tokens[:count])), token_mask=mask, scale=self.scale,
-        )  # fmt: skip
+        return Aligned(
+            packed=frames,
+            packing=batch.layout,
+            queries=queries,
+            sentences=told.padded(sentences),
+            questions=asked,
+            choices=choices.padded(said),
+            alone=choices.padded(alone),
+            tokens=Layout(mask).padded(normalized(batch.tokens[:count])),
+            token_mask=mask,
+            scale=self.scale,
+        )
 
     @contextmanager
     def at(self, alpha: float) -> Iterator[AlignmentModel]:

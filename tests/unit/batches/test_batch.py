@@ -139,8 +139,9 @@ def test_pooling_is_a_mean_of_frames_with_its_gradient():
     mask = torch.arange(5)[None] < torch.tensor([5, 2, 3])[:, None]
     rows = torch.randn(10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     text = torch.zeros(0, 4, dtype=torch.float64)
-    others = {"queries": text, "sentences": text[None], "questions": text, "choices": text[None], "scale": text}
-    aligned = Aligned.of_rows(rows, Layout(mask), **others)
+    others = {"queries": text, "sentences": text[None], "questions": text, "choices": text[None], "alone": text[None]}
+    others |= {"tokens": text[None], "token_mask": torch.zeros(0, 0, dtype=torch.bool), "scale": torch.tensor(1.0)}
+    aligned = Aligned(packed=rows, packing=Layout(mask), **others)
     assert torch.equal(aligned.frames, Layout(mask).padded(rows))
     videos, inside = torch.tensor([2, 0, 0, 1]), torch.rand(4, 5, generator=torch.Generator().manual_seed(2)) > 0.4
 
@@ -157,7 +158,7 @@ def test_pooling_is_a_mean_of_frames_with_its_gradient():
     assert held.all() and aligned.parts(torch.tensor([1]), 4)[1].tolist() == [[True, False, True, False]]
 
     def pooled(rows):
-        return Aligned.of_rows(rows, Layout(mask), **others).pooled(videos, inside)
+        return Aligned(packed=rows, packing=Layout(mask), **others).pooled(videos, inside)
 
     assert torch.autograd.gradcheck(pooled, rows)
 

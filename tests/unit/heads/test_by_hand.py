@@ -174,8 +174,7 @@ def test_generalised_iou(one, other, iou, generous):
 def test_a_moment_without_length_is_not_listed():
     """What is cut to nothing at an end of the video is no moment, however sure the head is of it."""
     corpus = made_corpus((6,))
-    batch = batch_of(replace(corpus, questions=()))
     spans = torch.tensor([[[3.0, 3.0], [0.5, 1.5], [0.0, 0.0], [2.0, 2.5]]])
-    predictions = Located(spans, torch.tensor([[4.0, 2.0, 1.0, -torch.inf]]), torch.zeros(1, 6))
-    listed = built("moments", corpus).heads["moments"].decode(predictions, batch)
+    located = Located(spans, torch.tensor([[4.0, 2.0, 1.0, -torch.inf]]), torch.zeros(1, 6))
+    listed = built("moments", corpus).heads["moments"].select(located)
     np.testing.assert_allclose(listed[0], [[0.5, 1.5, 1 / (1 + np.exp(-2.0))]])

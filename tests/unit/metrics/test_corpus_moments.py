@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.score_tables import corpus_moments
 from support.shared_data import SHARED
 from vla.errors import ShapeError, UsageError
-from vla.metrics.corpus_moments import corpus_metrics, places, suppressed
+from vla.metrics.corpus_moments import RECALLS, THRESHOLDS, places
 
 TVR = SHARED / "annotations" / "tvr" / "tvr_val_release.jsonl"
 QUARTER = st.integers(0, 24).map(lambda n: n / 4)
@@ -44,11 +45,10 @@ def test_by_hand():
     assert places([rows], [7], truths, "SVMR").tolist() == [[1, 2]]
     assert places([rows], [7], truths, "VR").tolist() == [[2]]
     assert places([rows], [8], truths).tolist() == [[np.inf, np.inf]]
-    got = corpus_metrics([rows, rows], [7, 5], truths * 2, types=["v", "vt"])
+    got = corpus_moments([rows, rows], [7, 5], truths * 2, types=["v", "vt"])
     assert got["0.5-r1"] == 50 and got["0.5-r5"] == got["0.7-r5"] == 100
     assert got["v-0.7-r1"] == 0 and got["vt-0.7-r1"] == 100
     assert len(got) == 3 * 8
-    assert corpus_metrics([rows], [7], truths, "VR") == {"r1": 0, "r5": 100, "r10": 100, "r100": 100}
 
 
 def test_only_the_first_hundred_count():
@@ -85,29 +85,13 @@ def test_is_the_naive_loop(queries):
     predictions = [np.array(rows, float).reshape(-1, 4) for rows, _, _ in queries]
     videos, truths = [v for _, v, _ in queries], [np.array(t) for _, _, t in queries]
     for task in ("VCMR", "SVMR", "VR"):
-        got = corpus_metrics(predictions, videos, truths, task)
-        for name, value in got.items():
-            threshold = 0.5 if task == "VR" else float(name[:3])
-            assert value == naive_recall(queries, task, int(name.rsplit("r", 1)[1]), threshold), name
-
-
-@given(st.lists(ROW, max_size=9), st.integers(1, 9), st.integers(1, 9), st.sampled_from([0.0, 0.3, 0.6, 1.0]))
-@settings(deadline=None, max_examples=40)
-def test_suppression_is_the_naive_loop(rows, before, after, threshold):
-    best_first = []
-    for video in dict.fromkeys(row[0] for row in rows[:before]):
-        kept = []
-        for row in sorted((r for r in rows[:before] if r[0] == video), key=lambda r: -r[3]):
-            if all(overlap(row[1:3], other[1:3]) <= threshold for other in kept):
-                kept.append(row)
-        best_first += kept
-    expected = sorted(best_first, key=lambda r: -r[3])[:after]
-    assert suppressed(np.array(rows).reshape(-1, 4), threshold, before, after).tolist() == expected
-
-
-def test_suppression_leaves_other_videos_alone():
-    rows = np.array([[0, 0, 10, 0.9], [0, 0, 9, 0.8], [1, 0, 9, 0.7], [0, 20, 30, 0.6]])
-    assert suppressed(rows).tolist() == rows[[0, 2, 3]].tolist()
+        found = places(predictions, videos, truths, task)
+        for column, threshold in enumerate(THRESHOLDS[: found.shape[1]]):
+            for k in RECALLS:
+                value = round(100 * float((found[:, column] <= k).mean()), 2)
+                assert value == naive_recall(queries, task, k, threshold), (task, k, threshold)
+    for name, value in corpus_moments(predictions, videos, truths).items():
+        assert value == naive_recall(queries, "VCMR", int(name.rsplit("r", 1)[1]), float(name[:3])), name
 
 
 @pytest.mark.skipif(not TVR.exists(), reason=f"shared data: no TVR annotations at {TVR}")
@@ -119,7 +103,7 @@ def test_tvr_says_how_its_queries_are_told():
     numbers = {name: number for number, name in enumerate({row["vid_name"] for row in truth})}
     videos = [numbers[row["vid_name"]] for row in truth]
     perfect = [np.array([[video, *row["ts"], 1.0]]) for video, row in zip(videos, truth, strict=True)]
-    got = corpus_metrics(perfect, videos, [np.array([row["ts"]]) for row in truth], types=kinds)
+    got = corpus_moments(perfect, videos, [np.array([row["ts"]]) for row in truth], types=kinds)
     assert set(got.values()) == {100.0} and len(got) == 4 * 8
 
 
@@ -131,8 +115,6 @@ def test_tvr_says_how_its_queries_are_told():
         (lambda: places([np.ones((1, 4))], [0], [np.ones((1, 2))], "MR"), UsageError, "VCMR, SVMR, VR, not 'MR'"),
         (lambda: places([np.array([[0, 2, 1, 0]])], [0], [np.ones((1, 2))]), UsageError, "[2.0, 1.0]"),
         (lambda: places([], [], []), UsageError, "0 of 0"),
-        (lambda: corpus_metrics([np.ones((1, 4))], [0], [np.ones((1, 2))], types=[]), ShapeError, "not 0"),
-        (lambda: suppressed(np.ones((1, 4)), after=0), UsageError, "not 0 of 1000"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, kind, message):

@@ -18,6 +18,7 @@ from vla.cache.store import EncoderSource, FeatureCache
 from vla.encoders.toy import Encoder
 from vla.errors import CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
+from vla.heads.base import LocalizationBatch
 from vla.indexes import registry as indexes
 from vla.indexing.segments import windows_and_changes
 from vla.indexing.store import SCHEMA, open_index, save_index
@@ -248,12 +249,12 @@ def told_alone(model, features, raw):
     corpus = Corpus([features], [Query("q", ("q",), ("q",), 0, np.array([[0.0, 1.0]]))], {"q": raw})
     with torch.no_grad(), model.at(1.0):
         batch = collate(corpus, np.arange(1), corpus.queries)
-        return model.heads["moments"].decode(model.heads["moments"](model(batch), batch), batch)[0].tolist()
+        return model.heads["moments"].localize(LocalizationBatch.from_batch(model(batch), batch))[0].moments.tolist()
 
 
 @pytest.mark.parametrize("together", [1, 3, 64])
 def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path, monkeypatch, together):
-    monkeypatch.setattr("vla.retrieval.ranking.TOGETHER", together)
+    monkeypatch.setattr("vla.retrieval.scorers.TOGETHER", together)
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 9, 2, 300, 41, 38, 65, 1])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
     told = {name: told_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
@@ -266,7 +267,7 @@ def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path,
 
 
 def test_a_head_looks_into_the_videos_whose_segments_are_best(tmp_path, monkeypatch):
-    monkeypatch.setattr("vla.retrieval.ranking.VIDEOS", 3)
+    monkeypatch.setattr("vla.retrieval.scorers.VIDEOS", 3)
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 30, 50, 60])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
     vector = model.align_texts(raw[None])[0]

@@ -8,7 +8,9 @@ import torch
 
 from vla.batches.collate import collate
 from vla.batches.corpus import Corpus, Query
-from vla.evaluation.validation import evaluate
+from vla.evaluation import retrieval_protocol
+from vla.evaluation.predictions import Seen
+from vla.evaluation.validation import validate
 from vla.features import FeatureSpec, FrameFeatures
 from vla.model import AlignmentModel, ModelConfig
 from vla.training.checkpoint import load_model
@@ -61,7 +63,11 @@ def test_centring_takes_the_means_away(centring):
     data = gapped()
     model = begun(data)
     model.projector.centring.fill_(centring)
-    np.testing.assert_allclose(evaluate(model, data).similarity, naive_similarity(data, centring), atol=2e-6)
+    np.testing.assert_allclose(
+        retrieval_protocol.searches(Seen(model, data))["text to video"].similarity,
+        naive_similarity(data, centring),
+        atol=2e-6,
+    )
 
 
 def test_the_gap_goes_where_that_helps_and_stays_where_it_does_not():
@@ -70,7 +76,7 @@ def test_the_gap_goes_where_that_helps_and_stays_where_it_does_not():
     tried = []
 
     def score(m):
-        tried.append((float(m.projector.centring), evaluate(m, data).score))
+        tried.append((float(m.projector.centring), validate(m, data).score))
         return tried[-1][1]
 
     centre(model, score)
@@ -132,7 +138,7 @@ def test_a_run_takes_the_gap_away_and_keeps_that(tmp_path):
     model = load_model(tmp_path)[0]
     assert float(model.projector.centring) == done.record["centring"]
     fresh = gapped(160, seed=0)
-    assert evaluate(model, fresh).score > evaluate(begun(fresh), fresh).score
+    assert validate(model, fresh).score > validate(begun(fresh), fresh).score
 
 
 def test_what_would_cost_the_untaught_is_not_taken(tmp_path):
@@ -159,7 +165,7 @@ def test_what_would_cost_the_untaught_is_not_taken(tmp_path):
     told = guarded.record["untaught"]
     assert not guarded.is_better or told["after"] >= told["before"]
     rest = data.subset(even)
-    cost = evaluate(load_model(tmp_path / "a")[0], rest).score - evaluate(begun(rest), rest).score
+    cost = validate(load_model(tmp_path / "a")[0], rest).score - validate(begun(rest), rest).score
     assert cost < -0.05  # without the guard it does harm
     if guarded.is_better:
-        assert evaluate(load_model(tmp_path / "b")[0], rest).score >= evaluate(begun(rest), rest).score - 1e-6
+        assert validate(load_model(tmp_path / "b")[0], rest).score >= validate(begun(rest), rest).score - 1e-6

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vla.world.clips import plan_clips, write_captions, write_questions
+from vla.world.clips import plan_clips, write_captions
 from vla.world.language import appearance, description, moments, questions
 from vla.world.render import CANVAS, draw
 from vla.world.sampling import OPPOSITE, sample_scene, twin
@@ -166,25 +166,3 @@ def test_captions_are_written_as_the_table_reader_wants_them(tmp_path):
     assert {a.video for a in read} == {c.name for c in clips}
     assert {a.split for a in read} == {"val"}
     assert sum(bool(a.spans) for a in read) == sum(len(c.scene.events) for c in clips)
-
-
-def test_questions_are_written_as_annotations_with_their_answers(tmp_path):
-    from vla.datasets._open import read_annotations
-
-    clips = plan_clips("val", 8, 3)
-    write_questions(clips, tmp_path / "q.jsonl", 0)
-    read = read_annotations(tmp_path / "q.jsonl")
-    assert {a.video for a in read} == {c.name for c in clips} and {a.split for a in read} == {"val"}
-    assert {a.question.kind for a in read} == {"choice", "open", "count"}
-    by_name = {c.name: c.scene for c in clips}
-    for a in read:
-        scene = by_name[a.video]
-        if a.query == "How many things happen?":
-            assert a.question.count == len(scene.events) and a.category == "How many things"
-        if a.query == "What is in the background?":
-            assert a.question.answers == (scene.background,)
-        if a.query == "What happens first?":
-            assert len(a.question.choices) == len(scene.events)
-            assert scene.things[scene.events[0].actor].color in a.question.answer.lower()
-    write_questions(clips, tmp_path / "again.jsonl", 0)
-    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "q.jsonl").read_bytes()

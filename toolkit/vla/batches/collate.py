@@ -44,25 +44,42 @@ def gathered(table: Table, rows: np.ndarray, queries: np.ndarray, questions: np.
         if int(query) in table.rated:
             rated = table.rated[int(query)]
             saliency[i, : len(rated)] = rated
+    tokens, token_mask = _tokens(table, table.query_text[queries])
+    return AlignmentBatch(
+        frames=frames,
+        frame_mask=torch.from_numpy(mask),
+        seconds=seconds,
+        durations=torch.from_numpy(table.durations[rows]),
+        queries=torch.from_numpy(table.texts[table.query_text[queries]]),
+        video_of_query=torch.from_numpy(video),
+        is_timed=torch.from_numpy(timed),
+        inside=torch.from_numpy(inside),
+        sentences=told,
+        sentence_mask=told_mask,
+        spans=torch.from_numpy(spans),
+        span_mask=torch.from_numpy(span_mask),
+        saliency=torch.from_numpy(saliency),
+        questions=_questions(table, questions, place),
+        tokens=tokens,
+        token_mask=token_mask,
+    )
+
+
+def _questions(table: Table, questions: np.ndarray, place: np.ndarray) -> Questions:
+    """The rows `questions` of `table`; `place` `(V,)` of each video its row in the batch."""
     choices, choice_mask = _padded_texts(table, table.choices, questions)
     alone, _ = _padded_texts(table, table.alone, questions)
-    asked = Questions(
-        torch.from_numpy(table.texts[table.question_text[questions]]),
-        torch.from_numpy(place[table.question_video[questions]]),
-        choices,
-        alone,
-        choice_mask,
-        torch.from_numpy(table.right[questions]),
-        torch.from_numpy(table.counts[questions]),
-        tuple(table.answers[i] for i in questions),
-        tuple(table.kinds[i] for i in questions),
+    return Questions(
+        vectors=torch.from_numpy(table.texts[table.question_text[questions]]),
+        video_of_question=torch.from_numpy(place[table.question_video[questions]]),
+        choices=choices,
+        alone=alone,
+        choice_mask=choice_mask,
+        right=torch.from_numpy(table.right[questions]),
+        counts=torch.from_numpy(table.counts[questions]),
+        answers=tuple(table.answers[i] for i in questions),
+        kinds=tuple(table.kinds[i] for i in questions),
     )
-    return AlignmentBatch(
-        frames, torch.from_numpy(mask), seconds, torch.from_numpy(table.durations[rows]),
-        torch.from_numpy(table.texts[table.query_text[queries]]), torch.from_numpy(video), torch.from_numpy(timed),
-        torch.from_numpy(inside), told, told_mask, torch.from_numpy(spans), torch.from_numpy(span_mask),
-        torch.from_numpy(saliency), asked, *_tokens(table, table.query_text[queries]),
-    )  # fmt: skip
 
 
 def _tokens(table: Table, texts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -163,6 +163,13 @@ def joined(parts: np.ndarray) -> np.ndarray:
     return (mean / max(1e-12, float(np.linalg.norm(mean))) * lengths.mean()).astype(np.float32)
 
 
+def text_vectors(cache: FeatureCache, texts: Sequence[str]) -> np.ndarray:
+    """`(Q, D)` float32 raw features of cached texts; those longer than the encoder's context are `joined`."""
+    parts = [cache.pieces(text) for text in texts]
+    rows = iter(cache.texts([p for ps in parts for p in ps]).pooled.astype(np.float32))
+    return np.stack([joined(np.stack([next(rows) for _ in ps])) for ps in parts])
+
+
 def stated(question: str, answer: str) -> str:
     """A question and an answer as one text, which an encoder of texts can compare with a video."""
     return f"{question.strip()} {answer.strip()}"

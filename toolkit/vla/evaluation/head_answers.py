@@ -1,4 +1,4 @@
-"""The heads of a model measured: answers to questions and located moments, beside what not looking scores."""
+"""Run a model's heads over a corpus, and score answers to questions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from vla.batches.batch import AlignmentBatch
+from vla.batches.batch import Aligned, AlignmentBatch
 from vla.batches.collate import collate
 from vla.batches.corpus import Asked, Corpus, Query
-from vla.evaluation.moment_scores import highlighted, located, unlooked
-from vla.features import FrameFeatures
-from vla.heads.base import Head
-from vla.metrics.baselines import best_count, choice_chance, most_frequent
-from vla.metrics.question_answering import accuracy_by_type, agreement, count_metrics, matches
+from vla.heads.base import Head, LocalizationBatch
+from vla.metrics.question_answering import agreement, matches
 from vla.model import AlignmentModel, of_like_length
 
 TASKS = {
@@ -25,7 +22,6 @@ TASKS = {
     "count": "counting",
     "moments": "moment by head",
 }
-Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,6 @@ class Answered:
         asked: the questions, or the timed queries.
         predicted: by the head, as its `decode` has it.
         unseen: by its blind twin; empty where it has none.
-        videos: of each timed query, its video.
         shown: of each timed query `(T,)`, how well each frame of its video shows it; empty where the head does not say.
     """
 
@@ -45,17 +40,16 @@ class Answered:
     asked: list[Any]
     predicted: list[Any]
     unseen: list[Any]
-    videos: list[FrameFeatures] = field(default_factory=list)
     shown: list[np.ndarray] = field(default_factory=list)
 
 
 @torch.no_grad()
-def answer(model: AlignmentModel, corpus: Corpus, judged: int | None = None) -> dict[str, Answered]:
-    """By task, what the heads of `model` say to all that is asked of the first `judged` videos of `corpus`.
+def answer(model: AlignmentModel, corpus: Corpus, num_eval_videos: int | None = None) -> dict[str, Answered]:
+    """Run the heads of `model` on all that is asked of the first `num_eval_videos` videos of `corpus`; answers by task.
 
     Heads see the projector as it was trained, wherever its dial stands. What has no right answer is left out.
     """
-    count = len(corpus.videos) if judged is None else judged
+    count = len(corpus.videos) if num_eval_videos is None else num_eval_videos
     found = {TASKS[head.asks]: Answered(head.asks, [], [], []) for head in model.heads.values() if head.asks in TASKS}
     if not found:
         return {}
@@ -72,25 +66,12 @@ def answer(model: AlignmentModel, corpus: Corpus, judged: int | None = None) -> 
                 if not asked:
                     continue
                 said.asked.extend(asked)
-                predictions = head(aligned, batch)
-                said.predicted.extend(head.decode(predictions, batch))
-                if head.asks == "moments":
-                    said.videos.extend(corpus.videos[q.video] for q in queries)
-                    said.shown.extend(head.shown(predictions, batch))
+                predicted, saliency = _predicted(head, aligned, batch)
+                said.predicted.extend(predicted)
+                said.shown.extend(saliency)
                 if name in model.blind:
-                    said.unseen.extend(_said(model.blind[name], aligned.blind(), batch))
+                    said.unseen.extend(_predicted(model.blind[name], aligned.blind(), batch)[0])
     return {task: said for task, said in found.items() if said.asked}
-
-
-def measure(answered: Answered, *, unseen: bool = False) -> Metrics:
-    """The figures of the task; with `unseen`, those of the blind twin."""
-    predicted = answered.unseen if unseen else answered.predicted
-    if answered.asks == "moments":
-        rated = highlighted(answered.asked, answered.videos, answered.shown)
-        return located(answered.asked, [np.asarray(p) for p in predicted]) | rated
-    if answered.asks == "count":
-        return count_metrics(np.array(predicted), np.array([q.question.count for q in answered.asked]))
-    return {"accuracy": 100 * float(np.mean(right(answered, predicted)))}
 
 
 def right(answered: Answered, predicted: Sequence[Any]) -> np.ndarray:
@@ -105,43 +86,12 @@ def right(answered: Answered, predicted: Sequence[Any]) -> np.ndarray:
     return agreement(first, answers)
 
 
-def by_category(answered: Answered) -> Metrics:
-    """Accuracy for each category of question that the annotations name; empty where they name none."""
-    if answered.asks not in ("choice", "open"):
-        return {}
-    kinds = [q.annotation.category for q in answered.asked]
-    if not any(kinds):
-        return {}
-    return accuracy_by_type(right(answered, answered.predicted), [k or "other" for k in kinds])
-
-
-def floor(answered: Answered, trained_on: Corpus) -> Metrics:
-    """What not looking scores: chance among choices, the most frequent answer or the best single count of `trained_on`,
-    the whole video or the window that suits the moments of `trained_on`.
-
-    Empty where `trained_on` says nothing of it.
-    """
-    if answered.asks == "moments":
-        return unlooked(answered.asked, answered.videos, trained_on)
-    if answered.asks == "choice":
-        return {"accuracy": choice_chance([len(q.question.choices) for q in answered.asked])}
-    known = [q.question for q in trained_on.questions]
-    if answered.asks == "open" and (answers := [a.lower() for q in known for a in q.answers[:1]]):
-        return measure(Answered("open", answered.asked, [[most_frequent(answers)]] * len(answered.asked), []))
-    if answered.asks == "count" and (counts := [q.count for q in known if q.count is not None]):
-        return measure(Answered("count", answered.asked, [best_count(counts)] * len(answered.asked), []))
-    return {}
-
-
-def score(task: str, metrics: Metrics) -> float:
-    """One number from 0 to 1 to choose between models by."""
-    if task == TASKS["moments"]:
-        return metrics["mIoU"] / 100
-    return 1 / (1 + metrics["MSE"]) if task == TASKS["count"] else metrics["accuracy"] / 100
-
-
-def _said(head: Head, aligned: Any, batch: AlignmentBatch) -> list[Any]:
-    return head.decode(head(aligned, batch), batch)
+def _predicted(head: Head, aligned: Aligned, batch: AlignmentBatch) -> tuple[list[Any], list[np.ndarray]]:
+    """What `head` answers to what `batch` asks of it; of moments also their saliency, where it tells of that."""
+    if head.asks != "moments":
+        return head.decode(head(aligned, batch), batch), []
+    localized = head.localize(LocalizationBatch.from_batch(aligned, batch))
+    return [one.moments for one in localized], [one.saliency for one in localized if one.saliency is not None]
 
 
 def _groups(corpus: Corpus, count: int) -> Iterator[tuple[np.ndarray, list[Query], list[Asked]]]:

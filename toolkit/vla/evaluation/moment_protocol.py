@@ -10,8 +10,7 @@ from vla.batches.corpus import Corpus, Query
 from vla.datasets.base import Saliency
 from vla.errors import UsageError
 from vla.evaluation.head_answers import TASKS
-from vla.evaluation.moment_scores import clip_scores
-from vla.evaluation.predictions import Seen
+from vla.evaluation.predictions import Seen, clip_frames
 from vla.evaluation.results import Floors, Measures, Values
 from vla.metrics.average_precision import THRESHOLDS, average_precisions
 from vla.metrics.baselines import corpus_chance, hit_chance
@@ -23,12 +22,11 @@ from vla.metrics.highlights import (
     clip_count,
     clip_ratings,
     highlight_hits,
-    highlight_metrics,
     highlight_precisions,
 )
 from vla.metrics.moment_baselines import fit_constant_window, whole_video, window_grid
 from vla.metrics.moments import RECALLS, best_ious
-from vla.metrics.qvhighlights import LENGTHS, first_ious, qvhighlights_metrics, subsets
+from vla.metrics.qvhighlights import LENGTHS, first_ious, subsets
 
 IN_VIDEO, BY_HEAD, IN_CORPUS = "moment in its video", TASKS["moments"], "moment in the corpus"
 HIGHLIGHTS, HIGHLIGHTS_BY_HEAD = "highlights", "highlights by head"
@@ -39,8 +37,26 @@ Windows = dict[str, Predictions]
 
 
 def in_video(queries: Sequence[Query], predictions: Predictions) -> Measures:
-    """`R1@0.3` to `R5@0.7`, `mIoU` and `mAP`, the mean over QVHighlights' thresholds of IoU, in percent."""
-    truths, videos = [q.spans for q in queries], _videos(queries)
+    """Score moments in their own video, see `moment_scores`."""
+    return moment_scores(predictions, [q.spans for q in queries], _videos(queries))
+
+
+def moment_scores(predictions: Predictions, truths: Sequence[np.ndarray], videos: np.ndarray) -> Measures:
+    """Compute `R1@0.3` to `R5@0.7`, `mIoU` and `mAP`, the mean over QVHighlights' thresholds of IoU, in percent.
+
+    `Rn@x` is the part of the queries of which one of the first n predictions has IoU of at least x with any true span;
+    `mIoU` is the mean, over queries, of the first prediction's best IoU. A query without predictions is a miss.
+
+    Args:
+        predictions: for every query `(N, 3)`, rows of start, end (seconds) and score, best first. The order decides, as
+            in the official scripts; the score is not read.
+        truths: for every query `(M, 2)` seconds, M at least 1.
+        videos: `(Q,)` row of each query's video.
+
+    Raises:
+        ShapeError: predictions and truths are not as many, or an array has other columns.
+        UsageError: no queries, a query without a true span, or a malformed span.
+    """
     best = {n: best_ious(predictions, truths, n) for n, _ in RECALLS}
     found = {f"R{n}@{x}": Values(100.0 * (best[n] >= x), videos) for n, x in RECALLS}
     precisions = average_precisions(predictions, truths).mean(axis=1)
@@ -122,9 +138,24 @@ def highlights(
     for i, (query, of_clips) in enumerate(zip(queries, ratings, strict=True)):
         clips, seconds = len(of_clips), _saliency(query).clip_seconds
         if len(shown):
-            scores.append(clip_scores(shown[i], seen.corpus.videos[query.video], clips, seconds))
+            video, frames = seen.corpus.videos[query.video], shown[i]
+            scores.append(np.array([frames[rows].mean() for rows in clip_frames(video, clips, seconds)], np.float64))
         else:
             scores.append(seen.clip_scores(query, clips, seconds))
+    found = window_scores(predictions, truths, videos)
+    for name, least in LEVELS.items():
+        found[f"HL-min-{name}-mAP"] = _printed(highlight_precisions(scores, ratings, least).mean(axis=1), videos)
+        found[f"HL-min-{name}-Hit1"] = _printed(highlight_hits(scores, ratings, least), videos)
+    return found
+
+
+def window_scores(predictions: Predictions, truths: Sequence[np.ndarray], videos: np.ndarray) -> Measures:
+    """Compute the `MR` rows of QVHighlights' `brief` table, in percent with the two digits that it prints.
+
+    Within a range of lengths only true windows of such a length count, and only queries that have one; predictions of
+    any other length stay, and count as wrong. A range without any true window has no row. A query without predictions
+    counts 0 everywhere; the official evaluator fails on it. Arguments and errors as `moment_scores`.
+    """
     precisions, first = average_precisions(predictions, truths), first_ious(predictions, truths)
     found = {"MR-full-mAP": _printed(precisions.mean(axis=1), videos)}
     for x in (0.5, 0.75):
@@ -135,9 +166,6 @@ def highlights(
         if name in LENGTHS:
             some = average_precisions([predictions[i] for i in subset], list(subset.values()))
             found[f"MR-{name}-mAP"] = _printed(some.mean(axis=1), videos[list(subset)])
-    for name, least in LEVELS.items():
-        found[f"HL-min-{name}-mAP"] = _printed(highlight_precisions(scores, ratings, least).mean(axis=1), videos)
-        found[f"HL-min-{name}-Hit1"] = _printed(highlight_hits(scores, ratings, least), videos)
     return found
 
 
@@ -145,11 +173,16 @@ def highlight_floors(queries: Sequence[Query], corpus: Corpus, trivial: Windows)
     """Windows that nobody looked for, a grid of ten of them, and any clip."""
     truths, ratings = [q.spans for q in queries], _ratings(queries, corpus)
     given = {**trivial, "window grid": window_grid(_lengths(queries, corpus))}
-    values = {name: dict(qvhighlights_metrics(found, truths)["brief"]) for name, found in given.items()}
+    videos = _videos(queries)
+    values = {
+        name: {measure: v.value for measure, v in window_scores(found, truths, videos).items()}
+        for name, found in given.items()
+    }
     same = [np.ones(len(of_clips)) for of_clips in ratings]
     values["any clip"] = {}
     for name, least in LEVELS.items():
-        values["any clip"][f"HL-min-{name}-mAP"] = highlight_metrics(same, ratings, least)["HL-mAP"]
+        precisions = highlight_precisions(same, ratings, least)
+        values["any clip"][f"HL-min-{name}-mAP"] = 100 * float(precisions.mean())
         values["any clip"][f"HL-min-{name}-Hit1"] = hit_chance(ratings, least)
     return Floors(values, "" if len(trivial) > 1 else NO_TRAINING)
 

@@ -12,7 +12,7 @@ from vla.evaluation.head_answers import Answered, right
 from vla.evaluation.predictions import Seen
 from vla.evaluation.results import Floors, Measures, Values
 from vla.metrics.baselines import best_count, most_frequent
-from vla.metrics.grounding import overlaps
+from vla.metrics.grounding import grounding_scores
 from vla.metrics.moment_baselines import fit_constant_window, whole_video
 from vla.metrics.question_answering import NEXTQA, NEXTQA_MERGED, told_counts
 
@@ -20,28 +20,57 @@ GROUNDED = "grounded answers"
 NO_TRAINING = "no most frequent answer: the annotations that were trained on are not known"
 NO_SPANS = "no constant window: no spans of answers are known that were trained on"
 
-_REACHED = (0.3, 0.5)
-
 
 def questions(answered: Answered, predicted: Sequence[Any]) -> Measures:
     """`accuracy` of all and `accuracy TYPE` of each type of question; of counts `MSE` and `accuracy`.
 
-    Types are the annotations' categories. Where all of them are NExT-QA's, they are merged and grouped as its evaluator
-    does it (`C`, `T`, `D`), with the two digits that it prints.
+    Types are the annotations' categories, see `accuracy_by_type`.
     """
     videos = np.array([q.video for q in answered.asked], np.int64)
     if answered.asks == "count":
         told = told_counts([float(p) for p in predicted])
         true = np.array([q.question.count for q in answered.asked], np.float64)
         return {"MSE": Values((told - true) ** 2, videos), "accuracy": Values(100.0 * (told == true), videos)}
-    return _by_type(answered.asked, 100 * right(answered, predicted), videos)
+    return accuracy_by_type(_categories(answered.asked), 100 * right(answered, predicted), videos)
+
+
+def accuracy_by_type(
+    categories: Sequence[str], by_query: np.ndarray, videos: np.ndarray, rounded: bool = True
+) -> Measures:
+    """Compute `accuracy` of all questions, which counts every question once, and `accuracy TYPE` of each type.
+
+    Where all types are NExT-QA's they are merged and grouped as its evaluator does it: causal `C` (`CW` why, `CH` how),
+    temporal `T` (`TN` before and after: types TN and TP; `TC` when) and descriptive `D` (`DC` count, `DL` where, `DO`
+    other). Source: Xiao et al., CVPR 2021; doc-doc/NExT-QA, `eval_mc.py`. A type without questions is left out.
+
+    Args:
+        categories: type of each question; empty where it has none.
+        by_query: `(Q,)` percent, how right each answer is.
+        videos: `(Q,)` row of each question's video.
+        rounded: to the two digits that NExT-QA's evaluator prints, if the types are its.
+    """
+    kinds = [NEXTQA_MERGED.get(kind, kind) for kind in categories]
+    is_nextqa = set(kinds) <= set(NEXTQA)
+    if not is_nextqa:
+        kinds = list(categories)
+    digits = 2 if is_nextqa and rounded else None
+    found = {"accuracy": Values(by_query, videos, digits=digits)}
+    groups = [(kind, [kind]) for kind in sorted({*kinds} - {""})] if any(kinds) else []
+    if is_nextqa:
+        groups += [(group, [k for k, g in NEXTQA.items() if g == group]) for group in dict.fromkeys(NEXTQA.values())]
+    for name, members in groups:
+        of_type = np.array([kind in members for kind in kinds])
+        if of_type.any():
+            found[f"accuracy {name}"] = Values(by_query[of_type], videos[of_type], digits=digits)
+    return found
 
 
 def question_floors(answered: Answered, trained_on: Corpus | None) -> Floors:
     """Chance among choices, the most frequent answer (of each type, for that type), or the best single count."""
     asked = answered.asked
     if answered.asks == "choice":
-        return Floors({"chance": _plain(_by_type(asked, _chances(asked), np.arange(len(asked)), rounded=False))})
+        chance = accuracy_by_type(_categories(asked), _chances(asked), np.arange(len(asked)), rounded=False)
+        return Floors({"chance": _plain(chance)})
     known = [] if trained_on is None else list(trained_on.questions)
     if answered.asks == "count":
         counts = [q.question.count for q in known if q.question.count is not None]
@@ -97,29 +126,13 @@ def grounded_floors(asked: Sequence[Asked], corpus: Corpus, trained_on: Corpus |
 
 def _grounding(asked: Sequence[Asked], spans: np.ndarray, correct: np.ndarray, digits: int | None) -> Measures:
     """correct: `(Q,)` the probability that each answer is right."""
-    iou, iop = overlaps(spans, [np.array(q.annotation.spans, np.float64) for q in asked])
-    shares = {"Acc@GQA": correct * (iop >= _REACHED[1])}
-    for name, values in (("IoP", iop), ("IoU", iou)):
-        shares |= {f"m{name}": values, **{f"{name}@{x}": values >= x for x in _REACHED}}
+    shares = grounding_scores(correct, spans, [np.array(q.annotation.spans, np.float64) for q in asked])
     videos = np.array([q.video for q in asked], np.int64)
-    return {name: Values(100.0 * v, videos, digits=digits) for name, v in {**shares, "Acc@QA": correct}.items()}
+    return {name: Values(100.0 * v, videos, digits=digits) for name, v in shares.items()}
 
 
-def _by_type(asked: Sequence[Asked], by_query: np.ndarray, videos: np.ndarray, rounded: bool = True) -> Measures:
-    kinds = [NEXTQA_MERGED.get(q.annotation.category, q.annotation.category) for q in asked]
-    is_nextqa = set(kinds) <= set(NEXTQA)
-    if not is_nextqa:
-        kinds = [q.annotation.category for q in asked]
-    digits = 2 if is_nextqa and rounded else None
-    found = {"accuracy": Values(by_query, videos, digits=digits)}
-    groups = [(kind, [kind]) for kind in sorted({*kinds} - {""})] if any(kinds) else []
-    if is_nextqa:
-        groups += [(group, [k for k, g in NEXTQA.items() if g == group]) for group in dict.fromkeys(NEXTQA.values())]
-    for name, members in groups:
-        of_type = np.array([kind in members for kind in kinds])
-        if of_type.any():
-            found[f"accuracy {name}"] = Values(by_query[of_type], videos[of_type], digits=digits)
-    return found
+def _categories(asked: Sequence[Asked]) -> list[str]:
+    return [q.annotation.category for q in asked]
 
 
 def _lengths(asked: Sequence[Asked], corpus: Corpus) -> np.ndarray:

@@ -160,21 +160,25 @@ def figures(
     seed: int,
 ) -> list[Figure]:
     """A figure for every measure of `ours`, each with what stands beside it."""
-    return [
-        Figure(
-            task,
-            measure,
-            values.value,
-            *values.interval(seed),
-            len(values.by_query),
-            len(np.unique(values.videos)),
-            frozen[measure].value if frozen and measure in frozen else None,
-            {name: float(of[measure]) for name, of in floors.values.items() if measure in of},
-            floors.missing
-            or ("" if any(measure in of for of in floors.values.values()) else "nothing to compare with"),
-            blind.get(measure),
-            {name: of[measure] for name, of in tricks.items() if measure in of},
-            values.gain_over(frozen[measure], seed) if frozen and measure in frozen else None,
+
+    def figure(measure: str, values: Values) -> Figure:
+        before = frozen[measure] if frozen and measure in frozen else None
+        low, high = values.interval(seed)
+        below = {name: float(of[measure]) for name, of in floors.values.items() if measure in of}
+        return Figure(
+            task=task,
+            measure=measure,
+            value=values.value,
+            low=low,
+            high=high,
+            queries=len(values.by_query),
+            videos=len(np.unique(values.videos)),
+            frozen=None if before is None else before.value,
+            floors=below,
+            no_floor=floors.missing or ("" if below else "nothing to compare with"),
+            blind=blind.get(measure),
+            tricks={name: of[measure] for name, of in tricks.items() if measure in of},
+            gain=None if before is None else values.gain_over(before, seed),
         )
-        for measure, values in ours.items()
-    ]
+
+    return [figure(measure, values) for measure, values in ours.items()]

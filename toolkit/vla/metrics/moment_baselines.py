@@ -1,7 +1,7 @@
 """Moments that nobody looked for: the whole video, a grid, and the constant window that fits the training set best.
 
 They score more than one expects: on ActivityNet Captions the whole video has a mIoU of 34.6, on Charades-STA the first 30 %
-of the video an R1@0.5 of 30.7. Every function gives predictions for `moment_metrics` and `qvhighlights_metrics`.
+of the video an R1@0.5 of 30.7. Every function gives predictions for `locating.py`.
 """
 
 from __future__ import annotations

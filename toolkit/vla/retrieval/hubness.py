@@ -6,13 +6,16 @@ that such a query reaches somewhere is what a query reaches that nothing here ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vla.errors import ShapeError, UsageError
+from vla.errors import CacheError, ShapeError, UsageError
+from vla.indexing.store import SearchIndex
+from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.duration_prior import Lasting
+from vla.retrieval.query_bank import Bank
 
 BETA = 40.0
 """Inverse temperature of the popularity of a segment; the higher, the more only the best of the bank count."""
@@ -36,6 +39,11 @@ class Background:
     mean: np.ndarray
     lasting: Lasting | None = None
 
+    def corrected(self, cosines: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the cosines `(n,)` of a query with `rows` `(n,)` of the index, less what any query scores there."""
+        scores: np.ndarray = cosines - self.bias[rows]
+        return scores
+
     def confidence(self, cosines: np.ndarray) -> np.ndarray:
         """How sure it is that such cosines are no chance, in [0, 1]: 1 less the rate at which a bank query finds as high a one.
 
@@ -54,6 +62,37 @@ class Background:
                 f"a false-positive rate lies between 0 and 1, and {len(self.chance)} queries to compare with can tell no "
                 f"rate below {lowest:.4f} from none: {rate} was asked for"
             )
+
+
+def fit_background(
+    index: SearchIndex, bank: Bank, vectors: np.ndarray, progress: ProgressCallback = silent
+) -> Background:
+    """Compare every segment of `index` with the texts of `bank`, `vectors` `(B, E)`, but for those that tell of its video.
+
+    Raises:
+        ShapeError: fewer than 2 bank queries, or one that tells of every video.
+        CacheError: a vector of the index is not finite.
+    """
+    by_video = measured(_segments(index, progress), vectors, bank.left_out(index.videos))
+    # Rows of deleted videos, of number -1, come first in this order; no search returns them.
+    bias = np.zeros(len(index.video_of_row), by_video.bias.dtype)
+    bias[np.argsort(index.video_of_row, kind="stable")[len(bias) - len(by_video.bias) :]] = by_video.bias
+    return replace(by_video, bias=bias)
+
+
+def _segments(index: SearchIndex, progress: ProgressCallback) -> Iterator[np.ndarray]:
+    """`(n, E)` of each video in turn, as the index has them; raises CacheError where these are no numbers."""
+    done = 0
+    for part in index.parts:
+        order = np.argsort(part.video_of_row, kind="stable")
+        begins = np.searchsorted(part.video_of_row[order], np.arange(len(part.videos) + 1))
+        for position, name, _ in part.held():
+            vectors = np.asarray(part.vectors[order[begins[position] : begins[position + 1]]], np.float32)
+            if not np.isfinite(vectors).all():
+                raise CacheError(f"the index holds no numbers for {name!r}: run 'vla index' again")
+            done += 1
+            progress(Progress("search", done, len(index.videos)))
+            yield vectors
 
 
 def measured(

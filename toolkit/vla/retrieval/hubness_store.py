@@ -7,21 +7,93 @@ index/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from vla.errors import CacheError
+from vla.cache.store import FeatureCache
+from vla.captions import store as caption_store
+from vla.encoders.base import TextEncoder
+from vla.errors import CacheError, ResourceError
 from vla.indexing.store import SearchIndex
-from vla.retrieval.hubness import Background
+from vla.model import AlignmentModel
+from vla.progress import Progress, ProgressCallback, silent
+from vla.retrieval.duration_prior import lasting_of
+from vla.retrieval.hubness import Background, fit_background
+from vla.retrieval.query_bank import bank_for, everyday
 from vla.storage import atomic, records
 from vla.storage.records import Digest, FileName, Seconds
+from vla.storage.workspace import Workspace
 
 SCHEMA = 2
 _NAME = "background.json"
 _WAY_ON = "delete it: the next search makes it anew"
+
+
+def background_of(
+    workspace: Workspace,
+    index: SearchIndex,
+    cache: FeatureCache,
+    model: AlignmentModel,
+    encoder: TextEncoder,
+    progress: ProgressCallback = silent,
+) -> Background | None:
+    """Return the background of `index`, fitted and saved where none is kept that fits; None with nothing to compare with.
+
+    Also None while the index is out of date: what it was built from is not there any more.
+    """
+    if index.cache_state != cache.state() or not len(index.video_of_row):
+        return None
+    of = identity(index, _digest(workspace))
+    kept = open_background(workspace.index, of, len(index.video_of_row), index.dim)
+    if kept is not None:
+        return kept
+    fitted = _fitted(workspace, index, cache, model, encoder, progress)
+    if fitted is not None:
+        try:
+            with workspace.locked_index(progress):
+                save_background(workspace.index, fitted, of)
+        except ResourceError:
+            # A workspace that cannot be written can be searched all the same.
+            pass
+    return fitted
+
+
+def _fitted(
+    workspace: Workspace,
+    index: SearchIndex,
+    cache: FeatureCache,
+    model: AlignmentModel,
+    encoder: TextEncoder,
+    progress: ProgressCallback,
+) -> Background | None:
+    def say(message: str, level: Literal["note", "warning"]) -> None:
+        progress(Progress("search", message=message, level=level))
+
+    captions = caption_store.once(workspace, lambda damage: say(f"{damage} (left out)", "warning"))
+    bank = bank_for(captions, index.videos, cache)
+    if len(bank.texts) < 2:
+        return None
+    say(f"measuring the index with {len(bank.texts):,} queries, for confidences (once)", "note")
+    vectors = bank.encode(cache, model, encoder)
+    try:
+        fitted = fit_background(index, bank, vectors, progress)
+    except CacheError as error:
+        say(f"{error}; results are not compared with other queries", "warning")
+        return None
+    lasting = lasting_of(captions, cache.receipts)
+    if lasting is not None:
+        told = "moments are looked for that last {:.1f} to {:.1f} s, as those do that captions tell of (--lasting any: all)"
+        say(told.format(*lasting), "note")
+    return replace(fitted, lasting=lasting)
+
+
+def _digest(workspace: Workspace) -> str:
+    """Of the queries that there are to compare with, without reading them one by one."""
+    captions = workspace.captions.read_bytes() if workspace.captions.is_file() else b""
+    return atomic.sha256(captions + "\n".join(everyday().texts).encode())
 
 
 def identity(index: SearchIndex, bank: str) -> dict[str, str]:

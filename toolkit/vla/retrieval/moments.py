@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla.batches.corpus import Corpus, Query
 from vla.features import FrameFeatures
+from vla.heads.base import LocalizationBatch
 from vla.model import AlignmentModel, of_like_length
 from vla.retrieval.duration_prior import ANY, Lasting
 from vla.retrieval.similarity_curve import Curve
@@ -210,20 +210,13 @@ def _by_head(
     """`(N, 3)` of each video, whose frames are aligned: start, end and the probability that the head of `model` gives them."""
     import torch
 
-    from vla.batches.collate import collate
-
-    queries = [
-        Query("query", ("query",), ("query",), i, np.array([[0.0, features.duration_seconds]]))
-        for i, (features, _) in enumerate(videos)
-    ]
-    corpus = Corpus([features for features, _ in videos], queries, {"query": raw.astype(np.float32)})
-    frames = np.concatenate([frames for _, frames in videos])
+    head = next(h for h in model.heads.values() if h.asks == "moments")
+    features, frames = zip(*videos, strict=True)
     with torch.no_grad():
-        batch = collate(corpus, np.arange(len(videos)), queries)
-        texts = model.project_texts(batch)
-        head = next(h for h in model.heads.values() if h.asks == "moments")
-        aligned = model.aligned(batch, torch.from_numpy(frames), texts)
-        return [np.asarray(rows, np.float64).reshape(-1, 3) for rows in head.decode(head(aligned, batch), batch)]
+        # A copy of the text for each video: as a product's bits depend on its shape, so would those of one copy that all share.
+        texts = model.align_texts(np.repeat(raw[None], len(videos), 0))
+        batch = LocalizationBatch.from_videos(features=features, frames=frames, texts=texts, scale=model.scale)
+        return [np.asarray(one.moments, np.float64).reshape(-1, 3) for one in head.localize(batch)]
 
 
 def peaks_of(features: FrameFeatures, curve: np.ndarray, spans: np.ndarray) -> np.ndarray:

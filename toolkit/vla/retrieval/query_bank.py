@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
 import numpy as np
 
+from vla.batches.corpus import text_vectors
+from vla.cache.store import FeatureCache
 from vla.datasets.base import Annotation
+from vla.encoders.base import TextEncoder
+from vla.model import AlignmentModel
 
 MOST = 1000
 """Queries of a bank: rates can be told apart to a thousandth, and more would only take longer."""
 ENOUGH = 100
 """So many different captions are a bank of their own; they sound as this workspace's queries do."""
+
+_TOGETHER = 64
+"""Texts encoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,22 @@ class Bank:
     texts: tuple[str, ...]
     told_of: tuple[frozenset[str], ...]
 
+    def apart_from(self, videos: Iterable[str]) -> Bank:
+        """Return the texts that tell of some of `videos` only: one that tells of all has none that it could be compared with."""
+        every = set(videos)
+        rows = [i for i, names in enumerate(self.told_of) if not every <= names]
+        return Bank(tuple(self.texts[i] for i in rows), tuple(self.told_of[i] for i in rows))
+
+    def encode(self, cache: FeatureCache, model: AlignmentModel, encoder: TextEncoder) -> np.ndarray:
+        """Return `(B, E)` unit vectors of the texts; `encoder` is given those that are not cached."""
+        missing = cache.missing_texts(self.texts)
+        cached = sorted({*self.texts} - {*missing})
+        vectors = dict(zip(cached, model.align_texts(text_vectors(cache, cached)), strict=True)) if cached else {}
+        for start in range(0, len(missing), _TOGETHER):
+            some = missing[start : start + _TOGETHER]
+            vectors.update(zip(some, model.align_texts(encoder.encode_text(some).pooled), strict=True))
+        return np.stack([vectors[text] for text in self.texts])
+
     def left_out(self, videos: Sequence[str]) -> list[list[int]]:
         """For each of `videos` the texts, by number, that tell of it."""
         of_video: dict[str, list[int]] = defaultdict(list)
@@ -36,6 +59,16 @@ class Bank:
             for name in names:
                 of_video[name].append(number)
         return [of_video.get(video, []) for video in videos]
+
+
+def bank_for(captions: Sequence[Annotation], videos: Sequence[str], cache: FeatureCache) -> Bank:
+    """Return the queries that an index of `videos` is compared with.
+
+    The captions that are cached, if there are `ENOUGH`, else everyday queries. Of imported features it is whatever captions
+    there are: the encoder that may be named for them is loaded for a query that needs it, and for nothing else.
+    """
+    bank = of_captions([a for a in captions if cache.pieces(a.query)]).apart_from(videos)
+    return bank if len(bank.texts) >= ENOUGH or cache.spec.is_imported else everyday()
 
 
 def of_captions(annotations: Sequence[Annotation], most: int = MOST) -> Bank:

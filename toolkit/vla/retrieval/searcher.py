@@ -22,6 +22,7 @@ from vla.retrieval.filters import Limits, Told, check_columns, told_of
 from vla.retrieval.hits import Hit, Hits
 from vla.retrieval.hubness import Background
 from vla.retrieval.image_query import vector_of
+from vla.retrieval.indexed_videos import IndexedVideos
 from vla.retrieval.query import Query, Sought, Weighted, less, of_picture, sought
 from vla.retrieval.ranking import Ranking
 from vla.storage.workspace import Workspace
@@ -199,7 +200,7 @@ class Searcher:
         may = np.ones(len(self.index.videos), bool) if allowed is None else allowed
         there = np.array([self.workspace.video_path(name).exists() for name in self.index.videos], bool)
         # A copy that is there stands for one that is gone.
-        for videos in self._ranking.copies.values():
+        for videos in self._videos.copies.values():
             there[videos] = there[videos].any()
         # Where none is there, a disk is not plugged in or the workspace was copied without its videos: each hit says so.
         if not there.any():
@@ -238,7 +239,7 @@ class Searcher:
 
     def _hit(self, rank: int, group: list[Found], steps: list[Sought], title: str, allowed: np.ndarray | None) -> Hit:
         found, *same = group
-        names = [self.index.videos[v] for v in self._ranking.copies[found.video] if allowed is None or allowed[v]]
+        names = [self.index.videos[v] for v in self._videos.copies[found.video] if allowed is None or allowed[v]]
         paths = [self.workspace.video_path(name) for name in names]
         there = next((i for i, path in enumerate(paths) if path.exists()), None)
         name, path = names[there or 0], paths[there or 0]
@@ -262,8 +263,12 @@ class Searcher:
         )  # fmt: skip
 
     @cached_property
+    def _videos(self) -> IndexedVideos:
+        return IndexedVideos(self.index, self.model, self.cache, self.background)
+
+    @cached_property
     def _ranking(self) -> Ranking:
-        return Ranking(self.index, self.model, self.cache, self.background)
+        return Ranking(self._videos)
 
     @cached_property
     def names(self) -> Names:

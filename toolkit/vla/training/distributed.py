@@ -70,6 +70,13 @@ class Ranks:
         distributed.broadcast(found, 0)
         return float(found.cpu().numpy().view(np.float64)[0])
 
+    def broadcast_(self, tensor: torch.Tensor) -> None:
+        """Overwrite `tensor` with what it holds in the first of them; all wait for it."""
+        if self.count > 1:
+            from torch import distributed
+
+            distributed.broadcast(tensor, 0)
+
     def wait(self) -> None:
         """Nobody goes on before all are here."""
         self.told(0.0)

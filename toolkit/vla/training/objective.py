@@ -140,7 +140,7 @@ class Objective(nn.Module):
     ) -> torch.Tensor:
         """Mean squared distance between trained and frozen vectors, or the batch's part of it among so many in all."""
         start = model.projector
-        moved = functional.mse_loss(aligned.rows, start.start_frames(batch.rows), reduction="sum") / max(1, frames)
+        moved = functional.mse_loss(aligned.packed, start.start_frames(batch.rows), reduction="sum") / max(1, frames)
         pairs = ((aligned.queries, batch.queries), (aligned.questions, batch.questions.vectors))
         away = torch.cat([(a - start.start_text(b)).square().sum(-1) for a, b in pairs])
         return moved + away.sum() / max(1, texts)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from vla.errors import CacheError
-from vla.evaluation.validation import Evaluation
+from vla.evaluation.validation import ValidationResult
 from vla.model import AlignmentModel, weights_of
 from vla.storage import records
 from vla.storage.records import AnyFloat, Count
@@ -48,7 +48,7 @@ class State:
         """The losses as numbers."""
         return {name: float(value) for name, value in self.losses.items()}
 
-    def after(self, result: Evaluation, weights: dict[str, torch.Tensor]) -> State:
+    def after(self, result: ValidationResult, weights: dict[str, torch.Tensor]) -> State:
         """The pass ended, with what was measured then."""
         improved = result.score > self.best
         row = {"epoch": self.epoch + 1, "losses": self.mean_losses(), **result.to_json()}

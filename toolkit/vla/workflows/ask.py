@@ -219,7 +219,7 @@ def _reply(
         labels = [texts.told.choices[int(i)] for i in best.indices] if kind == "choice" else decoded
         others = tuple(zip(labels, map(float, best.values), strict=False))
     vector = texts.aligned(model, stated(texts.asked, answer))
-    frames = aligned.rows.float().cpu().numpy()
+    frames = aligned.packed.float().cpu().numpy()
     segments = segments_of(frames, video, windows_and_changes(video))
     scores = (segments.vectors @ vector).astype(np.float64)
     held = Segments(segments.spans, scores, float(scores.max()))

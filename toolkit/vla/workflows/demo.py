@@ -14,7 +14,7 @@ from vla.batches.corpus import load_corpus
 from vla.cache.store import current_cache
 from vla.captions import store as caption_store
 from vla.errors import UsageError
-from vla.evaluation.validation import evaluate
+from vla.evaluation.validation import validate
 from vla.model import frozen
 from vla.progress import Progress, ProgressCallback, silent
 from vla.spans import iou
@@ -152,8 +152,8 @@ def _measure(folder: Path, report: DemoReport) -> None:
     place = Workspace(folder)
     cache = current_cache(place.caches)
     corpus = load_corpus(cache, [a for a in caption_store.load(place) if a.split == "test"])
-    report.before = evaluate(frozen(cache.spec.dim, 1.0), corpus).metrics
-    report.after = evaluate(load_model(place.runs / DEFAULT_RUN)[0], corpus).metrics
+    report.before = validate(frozen(cache.spec.dim, 1.0), corpus).metrics
+    report.after = validate(load_model(place.runs / DEFAULT_RUN)[0], corpus).metrics
 
 
 def _search(folder: Path, tests: list[Clip], clips: list[Clip], report: DemoReport) -> None:

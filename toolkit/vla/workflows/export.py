@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vla.batches.corpus import text_vectors
 from vla.cache.store import FeatureCache, current_cache
 from vla.captions import store as caption_store
 from vla.datasets.base import Annotation
@@ -31,7 +32,6 @@ from vla.storage.workspace import Workspace
 from vla.training.checkpoint import FROZEN, load_model
 from vla.workflows.index import choose_run
 from vla.workflows.maintenance import chosen_videos
-from vla.workflows.text_features import aligned_texts, pooled
 
 RAW = "raw"
 """Stands for the features as they are cached, which no run has touched."""
@@ -80,9 +80,8 @@ class _Aligner:
         return FrameFeatures(features.video_id, values, features.timestamps_seconds, features.duration_seconds)
 
     def texts(self, cache: FeatureCache, texts: list[str]) -> np.ndarray:
-        return (
-            pooled(cache, texts).astype(np.float16) if self.model is None else aligned_texts(cache, self.model, texts)
-        )
+        vectors = text_vectors(cache, texts)
+        return vectors.astype(np.float16) if self.model is None else self.model.align_texts(vectors)
 
 
 def export(

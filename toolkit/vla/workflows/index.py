@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.batches.corpus import text_vectors
 from vla.cache.plan import missing_files
 from vla.cache.store import FeatureCache, current_cache
 from vla.errors import CacheError, MissingError
@@ -23,7 +24,6 @@ from vla.storage.workspace import Workspace
 from vla.threads import small_work
 from vla.training.checkpoint import FROZEN, load_model, open_run
 from vla.workflows.demo_notice import strangers, warning
-from vla.workflows.text_features import aligned_texts
 from vla.workflows.train import DEFAULT_RUN
 
 _QUERIES = 400
@@ -164,7 +164,7 @@ def _queries(cache: FeatureCache, model: AlignmentModel) -> np.ndarray:
     chosen = np.random.default_rng(0).permutation(len(texts))[:_QUERIES]
     if not len(chosen):
         return np.zeros((0, cache.spec.dim), np.float32)
-    return aligned_texts(cache, model, [texts[i] for i in chosen])
+    return model.align_texts(text_vectors(cache, [texts[i] for i in chosen]))
 
 
 def _report(brought: Brought, notes: list[str], reason: str) -> IndexReport:

@@ -20,6 +20,7 @@ from vla.naming.matching import Names
 from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.filters import Limits
 from vla.retrieval.hits import Hits
+from vla.retrieval.hubness_store import background_of
 from vla.retrieval.image_query import pixels_of
 from vla.retrieval.query import Query, Weighted, cleaned
 from vla.retrieval.searcher import Searcher
@@ -29,7 +30,6 @@ from vla.training.checkpoint import load_model
 from vla.workflows.cached_features import VideoFeatures, features_of, names_of
 from vla.workflows.demo_notice import strangers, warning
 from vla.workflows.encoder_choice import AS_BEFORE, EncoderChoice, query_encoder
-from vla.workflows.hubness import background_of
 
 
 @dataclass

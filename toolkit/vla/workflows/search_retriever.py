@@ -21,13 +21,12 @@ from vla.progress import Progress, ProgressCallback
 from vla.retrieval.duration_prior import Lasting, lasting_of
 from vla.retrieval.filters import Limits
 from vla.retrieval.hits import Hit
-from vla.retrieval.hubness import Background, measured
+from vla.retrieval.hubness import Background, fit_background
 from vla.retrieval.query import Query as Asked
 from vla.retrieval.query_bank import ENOUGH, Bank, everyday, of_captions, words_of
 from vla.retrieval.searcher import Searcher
 from vla.storage.workspace import Workspace
 from vla.workflows.encoder_choice import encoder_of
-from vla.workflows.hubness import bank_vectors
 from vla.workflows.text_features import has_encoder
 
 _VIDEOS, _MOMENTS = 100, 10
@@ -54,10 +53,7 @@ def compared_with(cache: FeatureCache, corpus: Corpus, taught: Sequence[Annotati
     """
     asked = {words_of(q.text) for q in corpus.queries}
     every = {video.video_id for video in corpus.videos}
-    bank = of_captions([a for a in taught if words_of(a.query) not in asked])
-    # A caption of all videos has none that it could be compared with.
-    useful = [i for i, names in enumerate(bank.told_of) if not every <= names]
-    bank = Bank(tuple(bank.texts[i] for i in useful), tuple(bank.told_of[i] for i in useful))
+    bank = of_captions([a for a in taught if words_of(a.query) not in asked]).apart_from(every)
     told = f"{len(bank.texts)} captions that were trained on"
     if len(bank.texts) < ENOUGH and (not cache.spec.is_imported or has_encoder(cache)):
         bank = everyday()
@@ -165,8 +161,5 @@ def _background(
 ) -> Background | None:
     if len(compared.bank.texts) < 2:
         return None
-    vectors = bank_vectors(compared.bank, cache, model, compared.encoder)
-    ends = np.searchsorted(index.video_of_row, np.arange(1, len(index.videos)))
-    every = np.concatenate([part.vectors for part in index.parts])
-    found = measured(np.split(every, ends), vectors, compared.bank.left_out(index.videos))
-    return replace(found, lasting=compared.lasting)
+    vectors = compared.bank.encode(cache, model, compared.encoder)
+    return replace(fit_background(index, compared.bank, vectors), lasting=compared.lasting)

@@ -88,7 +88,7 @@ def _highlights(seen: Seen, names: Mapping[str, str]) -> list[dict[str, Any]]:
 def _write_tvr(path: Path, seen: Seen, names: Mapping[str, str]) -> None:
     numbers = {_name(seen, row, names): row for row in range(len(seen.corpus.videos))}
     tasks: dict[str, list[dict[str, Any]]] = {"VCMR": [], "SVMR": [], "VR": []}
-    everywhere, own = seen.listed or seen.found.everywhere, seen.listed_in_own or seen.found.own
+    everywhere, own = seen.listed or seen.everywhere, seen.listed_in_own or seen.found.own
     for i, query in enumerate(seen.timed):
         found = {
             "VCMR": everywhere[i],

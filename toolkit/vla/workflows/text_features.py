@@ -1,24 +1,15 @@
-"""Texts as they are cached, aligned by a model; and those of features that others released, whose vectors come from a file, or
-from the encoder that is named for them.
-"""
+"""Encoders of texts for released features: vectors come from the cache, a file, or the encoder that is named for them."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from vla.batches.corpus import joined
 from vla.cache.store import FeatureCache
 from vla.encoders import registry as encoders
 from vla.encoders.base import Encoder, TextEncoder
 from vla.errors import MissingError, SpecMismatchError
 from vla.features import IMPORTED, TextFeatures
 from vla.formats._texts import alike, as_encoded
-
-if TYPE_CHECKING:
-    from vla.model import AlignmentModel
 
 _SCALE = 100.0
 """CLIP's, which most released features are of; training goes on from there."""
@@ -118,15 +109,3 @@ def _no_encoder(cache: FeatureCache, unknown: list[str]) -> str:
         "'vla import-features --encoder-model MODEL [--pretrained TAG]', or give texts with their vectors, "
         "'vla import-features --texts FILE'"
     )
-
-
-def aligned_texts(cache: FeatureCache, model: AlignmentModel, texts: list[str]) -> np.ndarray:
-    """`(Q, E)` float32 unit vectors of cached texts."""
-    return model.align_texts(pooled(cache, texts))
-
-
-def pooled(cache: FeatureCache, texts: list[str]) -> np.ndarray:
-    """`(Q, D)` float32 raw features of cached texts; see `vla.batches.corpus.joined` for texts longer than the context."""
-    parts = [cache.pieces(t) for t in texts]
-    found = iter(cache.texts([p for ps in parts for p in ps]).pooled.astype(np.float32))
-    return np.stack([joined(np.stack([next(found) for _ in ps])) for ps in parts])

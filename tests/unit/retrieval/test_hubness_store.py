@@ -11,9 +11,9 @@ from vla.cache.store import current_cache
 from vla.errors import MissingError, ResourceError, UsageError
 from vla.indexing.segments import windows_and_changes
 from vla.model import frozen, segments_of
+from vla.retrieval import hubness_store
 from vla.retrieval.hubness import measured
 from vla.retrieval.query_bank import everyday
-from vla.workflows import hubness as stage
 
 
 def captions(root, count):
@@ -58,7 +58,7 @@ def test_with_enough_captions_it_is_these_and_none_meets_its_own_video(toy_works
 
 def test_it_is_measured_once_and_again_when_captions_or_index_change(toy_workspace, monkeypatch):
     calls = []
-    monkeypatch.setattr(stage, "measured", lambda *given: calls.append(1) or measured(*given))
+    monkeypatch.setattr("vla.retrieval.hubness.measured", lambda *given: calls.append(1) or measured(*given))
     root = toy_workspace.root
     vla.index(workspace=root)
     first = vla.search("a dog", workspace=root)
@@ -78,7 +78,7 @@ def test_where_nothing_can_be_written_one_searches_all_the_same(toy_workspace, m
     def full(*given):
         raise ResourceError("disk full")
 
-    monkeypatch.setattr(stage, "save_background", full)
+    monkeypatch.setattr(hubness_store, "save_background", full)
     vla.index(workspace=toy_workspace.root)
     hits = vla.search("a dog", workspace=toy_workspace.root)
     assert hits and all(h.confidence is not None for h in hits)
@@ -116,7 +116,7 @@ def test_the_rows_of_an_index_may_lie_in_any_order(toy_workspace):
     order = np.lexsort((-owner, place))
     part = index.parts[0]
     mixed = with_part(index, video_of_row=owner[order], spans=part.spans[order], vectors=part.vectors[order])
-    found = stage.background_of(toy_workspace, mixed, searcher.cache, searcher.model, searcher.encoder)
+    found = hubness_store.background_of(toy_workspace, mixed, searcher.cache, searcher.model, searcher.encoder)
     assert (np.diff(mixed.video_of_row) < 0).any()
     np.testing.assert_allclose(found.bias, given.bias[order], atol=1e-6)
     np.testing.assert_allclose(found.chance, given.chance, atol=1e-6)
@@ -128,7 +128,7 @@ def test_an_index_that_holds_no_numbers_has_none(toy_workspace):
     searcher, notes = vla.open_workspace(toy_workspace.root).searcher, []
     spoiled = np.full_like(index.parts[0].vectors, np.nan)
     other = with_part(index, vectors=spoiled, spans=index.parts[0].spans + 0.5)  # other rows: what is kept does not fit
-    found = stage.background_of(
+    found = hubness_store.background_of(
         toy_workspace, other, searcher.cache, searcher.model, searcher.encoder, lambda p: notes.append(p.message)
     )
     assert found is None and "the index holds no numbers for 'videos/v2.mp4'" in notes[-1]
