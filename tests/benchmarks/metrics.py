@@ -8,7 +8,7 @@ import numpy as np
 
 from vla.evaluation.moment_protocol import window_scores
 from vla.evaluation.retrieval_protocol import both_ways, measures
-from vla.metrics.corpus_moments import places
+from vla.metrics.corpus_moments import first_hit_ranks
 from vla.metrics.highlights import highlight_precisions
 
 
@@ -39,7 +39,7 @@ def main():
     timed("qvhighlights", window_scores, list(ten), truths, own)
     timed("highlights", highlight_precisions, scores, ratings, 4)
     hundred = np.concatenate([draw.integers(0, n, (n, 100, 1)), spans(draw, n, 100), draw.random((n, 100, 1))], axis=2)
-    timed("corpus moments", places, list(hundred), own, truths)
+    timed("corpus moments", first_hit_ranks, list(hundred), own, truths)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,11 @@ from ablation import plan, prepare
 
 import vla
 from vla.batches.corpus import Corpus, load_corpus
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.datasets._open import read_annotations
 from vla.datasets.base import Annotation
-from vla.evaluation.head_answers import Answered, answer
-from vla.evaluation.qa_protocol import question_floors, questions
+from vla.evaluation.head_answers import HeadAnswers, answer
+from vla.evaluation.qa_protocol import question_baselines, questions
 from vla.metrics.bootstrap import estimate
 from vla.model import AlignmentModel
 from vla.storage.workspace import Workspace
@@ -95,19 +95,19 @@ def untrained(model: AlignmentModel, trained_on: Corpus) -> AlignmentModel:
     return fresh
 
 
-def by_question(said: Answered, predicted: list[object]) -> np.ndarray:
+def by_question(said: HeadAnswers, predicted: list[object]) -> np.ndarray:
     """`(Q,)` from 0 to 1, how right each answer is: of counts, 1 where the rounded one is right."""
     return questions(said, predicted)["accuracy"].by_query / 100
 
 
-def told(task: str, seeds: list[Answered], before: Answered, trained_on: Corpus) -> str:
+def told(task: str, seeds: list[HeadAnswers], before: HeadAnswers, trained_on: Corpus) -> str:
     """The row of one task: means over seeds, each question's share of them for the intervals."""
     clips = np.array([q.video for q in before.asked])
     each = np.stack([by_question(s, s.predicted) for s in seeds])
     blind = np.stack([by_question(s, s.unseen) for s in seeds])
     ours = estimate(each.mean(0), clusters=clips)
     gain = estimate(each.mean(0) - blind.mean(0), clusters=clips)
-    (lowest,) = question_floors(before, trained_on).values.values()
+    (lowest,) = question_baselines(before, trained_on).values.values()
     cells = [
         f"{lowest['accuracy']:.1f}",
         spread(100 * blind.mean(1)),
@@ -122,7 +122,7 @@ def told(task: str, seeds: list[Answered], before: Answered, trained_on: Corpus)
     return f"| {task} | {len(clips)} | {' | '.join(cells)} | {' / '.join(spread(np.array(e), 2) for e in errors)} |"
 
 
-def error(said: Answered, predicted: list[object]) -> float:
+def error(said: HeadAnswers, predicted: list[object]) -> float:
     return questions(said, predicted)["MSE"].value
 
 
@@ -131,7 +131,7 @@ def spread(values: np.ndarray, digits: int = 1) -> str:
     return f"{values.mean():.{digits}f}" + (f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else "")
 
 
-def categories(name: str, task: str, said: Answered, model: AlignmentModel) -> None:
+def categories(name: str, task: str, said: HeadAnswers, model: AlignmentModel) -> None:
     """What each category of questions comes to, and how many answers are known at all."""
     seen, unseen = questions(said, said.predicted), questions(said, said.unseen)
     if said.asks == "open":
@@ -158,7 +158,7 @@ def main() -> None:
     place = Workspace.open_or_create(folder)
     prepare(folder, clips)
     asked = ask(folder, clips)
-    cache = current_cache(place.caches)
+    cache = active_cache(place.caches)
     texts = texts_to_cache(asked["joint"])
     if cache.missing_texts(texts):
         cache.add_texts(texts, encoder_of(cache, "auto", "auto"))

@@ -9,12 +9,13 @@ import torch
 
 from support.made_corpus import DIM, made_corpus
 from support.score_tables import moments
-from vla.batches.batch import Aligned, normalized
-from vla.batches.collate import collate
+from vla.batches.batch import Aligned
+from vla.batches.collate import build_batch
 from vla.features import FrameFeatures
 from vla.heads import registry
 from vla.heads.base import Head, LocalizationBatch
 from vla.model import AlignmentModel, ModelConfig
+from vla.nn.l2_normalize import l2_normalize
 from vla.spans import iou
 
 every = pytest.mark.parametrize("name", registry.names())
@@ -41,7 +42,7 @@ def built(name, corpus=None, shake=True, seed=0):
 def batch_of(corpus, rows=None):
     rows = np.arange(len(corpus.videos)) if rows is None else np.asarray(rows)
     there = set(rows.tolist())
-    return collate(
+    return build_batch(
         corpus, rows, [q for q in corpus.queries if q.video in there], [q for q in corpus.questions if q.video in there]
     )
 
@@ -137,7 +138,7 @@ def test_descent_reaches_every_parameter_and_lowers_the_loss(name):
 @trained
 def test_nothing_asked_is_no_loss(name):
     corpus = replace(made_corpus(), questions=())
-    batch = collate(corpus, np.arange(4), [q for q in corpus.queries if not q.is_timed])
+    batch = build_batch(corpus, np.arange(4), [q for q in corpus.queries if not q.is_timed])
     model = built(name)
     assert model.heads[name].loss(model(batch), batch) is None
     assert decoded(model, batch, name) == []
@@ -277,7 +278,7 @@ def test_videos_of_a_search_are_those_of_a_batch(name):
     """A search has aligned frames and one text: it localizes the same as an evaluation, to the bit."""
     corpus = made_corpus((7, 12, 3))
     queries = [q for q in corpus.queries if q.is_timed]
-    model, batch = built(name, corpus), collate(corpus, np.arange(3), queries)
+    model, batch = built(name, corpus), build_batch(corpus, np.arange(3), queries)
     with torch.no_grad():
         aligned = model(batch)
         searched = LocalizationBatch.from_videos(
@@ -345,4 +346,4 @@ def test_nothing_is_seen_blindly():
     unseen = aligned.blind()
     assert unseen.frames.shape == (4, 1, DIM) and not unseen.frames.any() and unseen.frame_mask.all()
     assert not any(getattr(unseen, f.name).requires_grad for f in fields(Aligned) if f.name != "packing")
-    torch.testing.assert_close(normalized(unseen.choices), unseen.choices)
+    torch.testing.assert_close(l2_normalize(unseen.choices), unseen.choices)

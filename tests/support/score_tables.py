@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from vla.evaluation import moment_protocol, qa_protocol, retrieval_protocol
-from vla.evaluation.head_answers import Answered
-from vla.evaluation.results import Values
+from vla.evaluation.head_answers import HeadAnswers
+from vla.evaluation.results import PerQueryScores
 from vla.metrics.average_precision import THRESHOLDS, average_precisions
 from vla.metrics.grounding import grounding_scores
 from vla.metrics.highlights import LEVELS, highlight_hits, highlight_precisions
@@ -89,12 +89,12 @@ def qvhighlights(predictions, truths, scores=None, ratings=None):
 
 
 def printed(by_query):
-    return Values(100 * np.asarray(by_query, np.float64), np.arange(len(by_query)), digits=2).value
+    return PerQueryScores(100 * np.asarray(by_query, np.float64), np.arange(len(by_query)), digits=2).value
 
 
 def counting(predicted, answers):
     asked = [SimpleNamespace(video=i, question=SimpleNamespace(count=count)) for i, count in enumerate(answers)]
-    return values(qa_protocol.questions(Answered("count", asked, list(predicted), []), predicted))
+    return values(qa_protocol.questions(HeadAnswers("count", asked, list(predicted), []), predicted))
 
 
 def accuracy(right, types):
@@ -104,4 +104,4 @@ def accuracy(right, types):
 
 def grounding(right, spans, truths):
     found = grounding_scores(right, spans, truths)
-    return {name: Values(100.0 * v, np.arange(len(v)), digits=1).value for name, v in found.items()}
+    return {name: PerQueryScores(100.0 * v, np.arange(len(v)), digits=1).value for name, v in found.items()}

@@ -22,9 +22,9 @@ from vla.batches.corpus import Query
 from vla.datasets.base import Annotation, Question, Saliency
 from vla.errors import MissingError, UnknownNameError
 from vla.evaluation import moment_protocol, qa_protocol, retrieval_protocol
-from vla.evaluation.head_answers import Answered
-from vla.evaluation.initial_model import untrained
-from vla.evaluation.predictions import Seen, rank_moments
+from vla.evaluation.head_answers import HeadAnswers
+from vla.evaluation.initial_model import untrained_model
+from vla.evaluation.predictions import CorpusPredictions, rank_moments
 from vla.evaluation.protocols import GROUPS, measured
 from vla.evaluation.results import LOWER
 from vla.metrics.average_precision import average_precisions
@@ -32,7 +32,7 @@ from vla.metrics.baselines import retrieval_chance
 from vla.metrics.highlights import clip_ratings
 from vla.metrics.moment_baselines import whole_video
 from vla.metrics.similarity_normalization import dual_softmax, querybank
-from vla.model import AlignmentModel, ModelConfig, frozen
+from vla.model import AlignmentModel, ModelConfig, zero_shot_model
 from vla.spans import nms, windows
 
 LENGTHS = (8, 5, 12, 6, 9)
@@ -127,12 +127,12 @@ def values(figures_of_task):
 def all_measured():
     corpus = rich_corpus(captions_per_video=2)
     bank = rich_corpus(seed=7)
-    model, plain = model_of(corpus, shake=0.3), frozen(corpus.dim, 1.0)
-    seen = Seen(model, corpus, paragraphs_of(corpus))
+    model, plain = model_of(corpus, shake=0.3), zero_shot_model(corpus.dim, 1.0)
+    seen = CorpusPredictions(model, corpus, paragraphs_of(corpus))
     found = measured(
         seen,
-        Seen(untrained(corpus, model, None, {}), corpus, paragraphs_of(corpus)),
-        Seen(model, bank, paragraphs_of(bank)),
+        CorpusPredictions(untrained_model(corpus, model, None, {}), corpus, paragraphs_of(corpus)),
+        CorpusPredictions(model, bank, paragraphs_of(bank)),
     )
     return corpus, bank, seen, plain, by_task(found)
 
@@ -156,7 +156,7 @@ def test_every_figure_has_its_floor_or_says_why_and_lies_in_its_interval(all_mea
 
 def test_without_training_annotations_the_missing_floor_is_named():
     corpus = rich_corpus()
-    found = measured(Seen(model_of(corpus), corpus, []), None, None)
+    found = measured(CorpusPredictions(model_of(corpus), corpus, []), None, None)
     for figure in found:
         assert figure.floor is not None or figure.no_floor
         assert figure.frozen is None
@@ -256,7 +256,7 @@ def test_types_of_queries_are_tvrs():
         for q in corpus.queries
     ]
     corpus = replace(corpus, queries=queries)
-    seen = Seen(model_of(corpus), corpus)
+    seen = CorpusPredictions(model_of(corpus), corpus)
     tasks = by_task(measured(seen, None, None, ["corpus"]))
     timed = [q for q in queries if q.is_timed]
     wanted = corpus_moments(
@@ -322,25 +322,25 @@ def asked_of(kind, answers, categories):
 
 
 def test_counts_by_hand():
-    answered = Answered("count", asked_of("count", (2, 3, 0), ("", "", "")), [2.4, 4.6, -3.0], [])
+    answered = HeadAnswers("count", asked_of("count", (2, 3, 0), ("", "", "")), [2.4, 4.6, -3.0], [])
     found = {m: v.value for m, v in qa_protocol.questions(answered, answered.predicted).items()}
     assert found == pytest.approx({"MSE": (0 + 4 + 1) / 3, "accuracy": 100 / 3})
     assert found == pytest.approx(counting(answered.predicted, [2, 3, 0]))
-    assert "best count" in qa_protocol.question_floors(answered, None).missing
+    assert "best count" in qa_protocol.question_baselines(answered, None).missing
     trained = replace(made_corpus(), questions=tuple(asked_of("count", (3, 3, 4), ("", "", ""))))
-    floors = qa_protocol.question_floors(answered, trained)
+    floors = qa_protocol.question_baselines(answered, trained)
     assert floors.values["best count"] == pytest.approx(counting([3, 3, 3], [2, 3, 0])) and not floors.missing
 
 
 def test_open_answers_by_hand():
     categories = ("what", "who", "what", "who")
     asked = asked_of("open", ("dog", "Man", "cat", "woman"), categories)
-    answered = Answered("open", asked, [["dog", "x"], ["man"], ["dog"], []], [])
+    answered = HeadAnswers("open", asked, [["dog", "x"], ["man"], ["dog"], []], [])
     found = {m: v.value for m, v in qa_protocol.questions(answered, answered.predicted).items()}
     assert found == pytest.approx({"accuracy": 50.0, "accuracy what": 50.0, "accuracy who": 50.0})
-    assert "no most frequent answer" in qa_protocol.question_floors(answered, None).missing
+    assert "no most frequent answer" in qa_protocol.question_baselines(answered, None).missing
     trained = asked_of("open", ("dog", "dog", "dog", "man", "man"), ("what", "what", "what", "who", "who"))
-    floors = qa_protocol.question_floors(answered, replace(made_corpus(), questions=tuple(trained)))
+    floors = qa_protocol.question_baselines(answered, replace(made_corpus(), questions=tuple(trained)))
     # Overall "dog" is said; of questions that begin with who, "man" is.
     assert floors.values == {
         "most frequent answer": pytest.approx({"accuracy": 25.0, "accuracy what": 50.0, "accuracy who": 50.0})
@@ -348,7 +348,7 @@ def test_open_answers_by_hand():
 
 
 def test_annotators_who_disagree_count_half():
-    answered = Answered("open", asked_of("open", (("a", "b"), ("a", "a")), ("", "")), [["a"], ["a"]], [])
+    answered = HeadAnswers("open", asked_of("open", (("a", "b"), ("a", "a")), ("", "")), [["a"], ["a"]], [])
     assert qa_protocol.questions(answered, answered.predicted)["accuracy"].value == 75.0
 
 
@@ -365,7 +365,7 @@ def test_two_annotators_have_to_agree_with_a_moment_of_the_corpus():
 
 def test_a_group_that_there_is_not_and_nothing_to_measure():
     corpus = rich_corpus()
-    seen = Seen(frozen(corpus.dim, 1.0), corpus)
+    seen = CorpusPredictions(zero_shot_model(corpus.dim, 1.0), corpus)
     with pytest.raises(UnknownNameError, match=r"retreival; there are retrieval, .*grounding"):
         measured(seen, None, None, ["retreival"])
     with pytest.raises(MissingError, match="Questions need a run"):
@@ -389,14 +389,14 @@ def test_the_untrained_model_answers_as_retrieval_does_and_keeps_what_heads_were
     corpus = rich_corpus()
     trained = model_of(corpus, shake=1.0)
     trained.heads["choice_qa"].register_buffer("usual", torch.arange(3.0))
-    model = untrained(corpus, trained, None, {})
+    model = untrained_model(corpus, trained, None, {})
     assert torch.equal(model.heads["choice_qa"].usual, torch.arange(3.0))
-    said = Seen(model, corpus).answers["multiple choice"]
+    said = CorpusPredictions(model, corpus).answers["multiple choice"]
     for q, choice in zip(said.asked, said.predicted, strict=True):
         frames = corpus.videos[q.video].values
         mean = unit(np.mean([unit(f) for f in frames], axis=0))
         assert choice == int(np.argmax([unit(corpus.vector(c)) @ mean for c in q.choices]))
-    without = untrained(corpus, None, None, {"choice": "choice_qa", "open": "open_qa", "count": "counting"})
+    without = untrained_model(corpus, None, None, {"choice": "choice_qa", "open": "open_qa", "count": "counting"})
     assert list(without.heads) == ["choice_qa"]
 
 

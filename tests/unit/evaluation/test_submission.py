@@ -12,7 +12,7 @@ from support.score_tables import qvhighlights
 from support.shared_data import SHARED
 from vla.errors import ShapeError, UsageError
 from vla.evaluation.submission import write_nextqa, write_qvhighlights, write_tvr
-from vla.metrics.corpus_moments import places
+from vla.metrics.corpus_moments import first_hit_ranks
 
 SAMPLE = SHARED / "eval" / "moment_detr" / "sample_val_preds.jsonl"
 SCORE = st.floats(-1e6, 1e6)
@@ -77,7 +77,9 @@ def test_tvr_round_trip(tmp_path):
     for record, rows in zip(read["VCMR"], lists, strict=True):
         best = rows[np.argsort(-rows[:, 3])][:100]
         assert record["predictions"] == best.tolist() and all(isinstance(p[0], int) for p in record["predictions"])
-    found = places([np.array(r["predictions"]) for r in read["VR"]], [7, 9, 7], [np.array([[0.0, 1.0]])] * 3, "VR")
+    found = first_hit_ranks(
+        [np.array(r["predictions"]) for r in read["VR"]], [7, 9, 7], [np.array([[0.0, 1.0]])] * 3, "VR"
+    )
     assert (found <= 100).all()
 
 

@@ -13,11 +13,11 @@ from vla.datasets.base import Saliency
 from vla.errors import MissingError
 from vla.evaluation import moment_protocol
 from vla.evaluation.head_answers import answer
-from vla.evaluation.predictions import Seen, clip_frames
+from vla.evaluation.predictions import CorpusPredictions, clip_frames
 from vla.evaluation.protocols import measured
 from vla.evaluation.validation import head_baselines, validate
 from vla.metrics.average_precision import average_precisions
-from vla.model import AlignmentModel, ModelConfig, frozen
+from vla.model import AlignmentModel, ModelConfig, zero_shot_model
 
 
 def rated_corpus():
@@ -42,8 +42,8 @@ def test_the_official_table_takes_what_a_head_says_of_frames():
     corpus = rated_corpus()
     model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
     said = answer(model, corpus)["moment by head"]
-    seen = Seen(model, corpus)
-    some = moment_protocol.rated(said.asked)
+    seen = CorpusPredictions(model, corpus)
+    some = moment_protocol.with_saliency_ratings(said.asked)
     asked, predicted = [said.asked[i] for i in some], [said.predicted[i] for i in some]
     # The best clip is the first of the one video, the last of the other; a second annotator saw one in one of them only.
     sign = {0: -1, 1: 1}
@@ -70,7 +70,7 @@ def test_baselines_of_a_head_are_the_best_of_each_measure():
     model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
     queries = [q for q in corpus.queries if q.is_timed]
     trivial = moment_protocol.windows(queries, corpus, corpus)
-    values = moment_protocol.in_video_floors(queries, corpus, trivial).values
+    values = moment_protocol.in_video_baselines(queries, corpus, trivial).values
     assert set(values) == {"whole video", "constant window", "window grid"}
     found = head_baselines(model, corpus, len(corpus.videos), corpus)
     for measure, value in found["moment by head"].items():
@@ -102,7 +102,7 @@ def test_validation_has_the_figures_of_the_protocols():
     corpus = rich_corpus()
     model = model_of(corpus)
     official = {}
-    for figure in measured(Seen(model, corpus), None, None):
+    for figure in measured(CorpusPredictions(model, corpus), None, None):
         official.setdefault(figure.task, {})[figure.measure] = figure.value
     found = validate(model, corpus)
     assert set(official) - set(found.metrics) == {"moment in the corpus"}
@@ -131,7 +131,7 @@ def test_the_score_is_the_mean_of_its_parts():
 
 def test_only_chosen_queries_are_measured_and_everything_stays_a_candidate():
     corpus = rich_corpus()
-    model = frozen(corpus.dim, 1.0)
+    model = zero_shot_model(corpus.dim, 1.0)
     every, some = validate(model, corpus), validate(model, corpus, 2)
     for task, values in every.parts.items():
         of = values.videos < 2

@@ -6,16 +6,16 @@ import numpy as np
 import torch
 
 from support.made_corpus import DIM, made_corpus
-from vla.batches.collate import collate
+from vla.batches.collate import build_batch
 from vla.datasets.base import Saliency
-from vla.heads._frames import edges, rated, to_frames, to_seconds
+from vla.heads._frames import edges, saliency_targets, to_frames, to_seconds
 from vla.heads.base import LocalizationBatch
 from vla.model import AlignmentModel, ModelConfig
 from vla.spans import iou
 
 
 def batch_of(corpus):
-    return collate(corpus, np.arange(len(corpus.videos)), [q for q in corpus.queries if q.is_timed])
+    return build_batch(corpus, np.arange(len(corpus.videos)), [q for q in corpus.queries if q.is_timed])
 
 
 def model_of(name, **options):
@@ -110,7 +110,7 @@ def test_frames_count_as_annotators_rated_them():
         replace(q, spans=np.array([[1.0, 2.0]]), annotation=replace(q.annotation, saliency=m))
         for q, m in zip(timed, marks, strict=True)
     ]
-    shown = rated(batch_of(replace(corpus, queries=queries)), torch.arange(3))
+    shown = saliency_targets(batch_of(replace(corpus, queries=queries)), torch.arange(3))
     # The first by its ratings; nobody rated the second, and the third's say nothing: there its moment counts.
     np.testing.assert_allclose(shown, [[0, 0, 3.5, 3.5, 1, 1], [0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0]])
 

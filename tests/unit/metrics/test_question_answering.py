@@ -12,7 +12,7 @@ from support.score_tables import accuracy, counting, grounding
 from support.shared_data import SHARED
 from vla.errors import ShapeError, UsageError
 from vla.metrics.grounding import grounding_scores, overlaps
-from vla.metrics.question_answering import agreement, matches
+from vla.metrics.question_answering import exact_match, soft_accuracy
 
 NEXTQA = SHARED / "annotations" / "nextqa" / "val.csv"
 NEXTGQA = SHARED / "annotations" / "nextqa" / "nextgqa_gsub_val.json"
@@ -22,13 +22,13 @@ QUESTION = st.tuples(st.booleans(), SPAN, st.lists(SPAN.filter(lambda s: s[0] < 
 
 
 def test_matches_are_exact():
-    assert matches([2, 0, 1], [2, 1, 1]).tolist() == [True, False, True]
-    assert matches(["dog", "Dog", "a dog"], ["dog"] * 3).tolist() == [True, False, False]
+    assert exact_match([2, 0, 1], [2, 1, 1]).tolist() == [True, False, True]
+    assert exact_match(["dog", "Dog", "a dog"], ["dog"] * 3).tolist() == [True, False, False]
 
 
 def test_two_annotators_make_an_answer_right():
     given = ["dog", "dog", "dog", "puppy", "animal"]
-    assert agreement(["dog", "puppy", "cat"], [given] * 3).tolist() == [1, 0.5, 0]
+    assert soft_accuracy(["dog", "puppy", "cat"], [given] * 3).tolist() == [1, 0.5, 0]
 
 
 def test_nextqa_by_hand():
@@ -57,8 +57,8 @@ def test_nextqa_validation_set():
         for row, c in zip(rows, choices, strict=True)
     ]
     types = [row["type"] for row in rows]
-    assert set(accuracy(matches(answers, answers), types).values()) == {100.0}
-    first = accuracy(matches([0] * len(rows), answers), types)
+    assert set(accuracy(exact_match(answers, answers), types).values()) == {100.0}
+    first = accuracy(exact_match([0] * len(rows), answers), types)
     for group in "CTD":
         asked = [a for a, t in zip(answers, types, strict=True) if t[0] == group]
         assert first[group] == round(100 * asked.count(0) / len(asked), 2)
@@ -133,10 +133,10 @@ def test_nextgqa_validation_spans():
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: matches([1], [1, 2]), ShapeError, "1 questions have predictions but 2"),
-        (lambda: matches([], []), UsageError, "no questions"),
-        (lambda: matches(["1"], [1]), UsageError, "'1' and answer 1"),
-        (lambda: agreement(["a"], [[]]), UsageError, "1 of 1"),
+        (lambda: exact_match([1], [1, 2]), ShapeError, "1 questions have predictions but 2"),
+        (lambda: exact_match([], []), UsageError, "no questions"),
+        (lambda: exact_match(["1"], [1]), UsageError, "'1' and answer 1"),
+        (lambda: soft_accuracy(["a"], [[]]), UsageError, "1 of 1"),
         (lambda: overlaps(np.zeros((1, 3)), [np.ones((1, 2))]), ShapeError, "(1, 3)"),
         (lambda: overlaps(np.array([[2, 1]]), [np.ones((1, 2))]), UsageError, "[2.0, 1.0]"),
         (lambda: overlaps(np.zeros((1, 2)), [np.zeros((0, 2))]), UsageError, "1 of 1"),

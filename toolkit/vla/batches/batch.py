@@ -14,8 +14,8 @@ import torch
 from torch.nn import functional
 
 from vla.errors import ShapeError
-from vla.nn.l2_normalize import normalized as normalized
-from vla.nn.packing import Layout
+from vla.nn.l2_normalize import l2_normalize
+from vla.nn.packing import Packing
 
 T = TypeVar("T")
 
@@ -120,9 +120,9 @@ class AlignmentBatch:
                 raise ShapeError("a query or a question points at a video that is not in the batch")
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> Packing:
         """Where the real frames lie."""
-        return Layout(self.frame_mask)
+        return Packing(self.frame_mask)
 
     @cached_property
     def rows(self) -> torch.Tensor:
@@ -158,7 +158,7 @@ class Aligned:
     """
 
     packed: torch.Tensor
-    packing: Layout
+    packing: Packing
     queries: torch.Tensor
     sentences: torch.Tensor
     questions: torch.Tensor
@@ -206,7 +206,7 @@ class Aligned:
         index = self.packing.starts[owner if video is None else video] + position
         lengths = torch.bincount(owner, minlength=count)
         sums = functional.embedding_bag(index, self.packed, lengths.cumsum(0) - lengths, mode="sum")
-        return normalized(sums)
+        return l2_normalize(sums)
 
     def blind(self) -> Aligned:
         """The same words with nothing to be seen: one frame a video, and that is zero. No gradient flows through it."""
@@ -214,6 +214,6 @@ class Aligned:
         words = {f.name: getattr(self, f.name).detach() for f in fields(self) if f.name not in ("packed", "packing")}
         return Aligned(
             packed=self.queries.new_zeros(count, self.queries.shape[1]),
-            packing=Layout(torch.ones_like(self.frame_mask[:, :1])),
+            packing=Packing(torch.ones_like(self.frame_mask[:, :1])),
             **words,
         )

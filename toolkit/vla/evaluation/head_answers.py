@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from vla.batches.batch import Aligned, AlignmentBatch
-from vla.batches.collate import collate
-from vla.batches.corpus import Asked, Corpus, Query
+from vla.batches.collate import build_batch
+from vla.batches.corpus import Corpus, Query, QuestionExample
 from vla.heads.base import Head, LocalizationBatch
-from vla.metrics.question_answering import agreement, matches
-from vla.model import AlignmentModel, of_like_length
+from vla.metrics.question_answering import exact_match, soft_accuracy
+from vla.model import AlignmentModel, length_buckets
 
 TASKS = {
     "choice": "multiple choice",
@@ -25,7 +25,7 @@ TASKS = {
 
 
 @dataclass(frozen=True)
-class Answered:
+class HeadAnswers:
     """What one head said, and to what.
 
     Attributes:
@@ -44,19 +44,21 @@ class Answered:
 
 
 @torch.no_grad()
-def answer(model: AlignmentModel, corpus: Corpus, num_eval_videos: int | None = None) -> dict[str, Answered]:
+def answer(model: AlignmentModel, corpus: Corpus, num_eval_videos: int | None = None) -> dict[str, HeadAnswers]:
     """Run the heads of `model` on all that is asked of the first `num_eval_videos` videos of `corpus`; answers by task.
 
     Heads see the projector as it was trained, wherever its dial stands. What has no right answer is left out.
     """
     count = len(corpus.videos) if num_eval_videos is None else num_eval_videos
-    found = {TASKS[head.asks]: Answered(head.asks, [], [], []) for head in model.heads.values() if head.asks in TASKS}
+    found = {
+        TASKS[head.asks]: HeadAnswers(head.asks, [], [], []) for head in model.heads.values() if head.asks in TASKS
+    }
     if not found:
         return {}
     device = model.log_scale.device
     with model.at(1.0):
         for rows, queries, questions in _groups(corpus, count):
-            batch = collate(corpus, rows, queries, questions).to(device)
+            batch = build_batch(corpus, rows, queries, questions).to(device)
             aligned = model(batch)
             for name, head in model.heads.items():
                 if head.asks not in TASKS:
@@ -74,16 +76,16 @@ def answer(model: AlignmentModel, corpus: Corpus, num_eval_videos: int | None = 
     return {task: said for task, said in found.items() if said.asked}
 
 
-def right(answered: Answered, predicted: Sequence[Any]) -> np.ndarray:
+def correctness(answered: HeadAnswers, predicted: Sequence[Any]) -> np.ndarray:
     """`(K,)` from 0 to 1, how right each answer of `choice` or `open` is."""
     questions = [q.question for q in answered.asked]
     if answered.asks == "choice":
-        return matches(list(predicted), [q.right for q in questions]).astype(np.float64)
+        return exact_match(list(predicted), [q.right for q in questions]).astype(np.float64)
     first = [p[0].lower() if len(p) else "" for p in predicted]
     answers = [[a.lower() for a in q.answers] for q in questions]
     if max(map(len, answers)) == 1:
-        return matches(first, [a[0] for a in answers]).astype(np.float64)
-    return agreement(first, answers)
+        return exact_match(first, [a[0] for a in answers]).astype(np.float64)
+    return soft_accuracy(first, answers)
 
 
 def _predicted(head: Head, aligned: Aligned, batch: AlignmentBatch) -> tuple[list[Any], list[np.ndarray]]:
@@ -94,10 +96,10 @@ def _predicted(head: Head, aligned: Aligned, batch: AlignmentBatch) -> tuple[lis
     return [one.moments for one in localized], [one.saliency for one in localized if one.saliency is not None]
 
 
-def _groups(corpus: Corpus, count: int) -> Iterator[tuple[np.ndarray, list[Query], list[Asked]]]:
+def _groups(corpus: Corpus, count: int) -> Iterator[tuple[np.ndarray, list[Query], list[QuestionExample]]]:
     """Videos of about one length with what is asked of them and has an answer."""
     queries: list[list[Query]] = [[] for _ in range(count)]
-    questions: list[list[Asked]] = [[] for _ in range(count)]
+    questions: list[list[QuestionExample]] = [[] for _ in range(count)]
     for query in corpus.queries:
         if query.video < count and query.is_timed and query.is_caption:
             queries[query.video].append(query)
@@ -105,6 +107,6 @@ def _groups(corpus: Corpus, count: int) -> Iterator[tuple[np.ndarray, list[Query
         if asked.video < count and (asked.question.answer or asked.question.count is not None):
             questions[asked.video].append(asked)
     asked_of = [i for i in range(count) if queries[i] or questions[i]]
-    for places in of_like_length([len(corpus.videos[i].values) for i in asked_of]):
+    for places in length_buckets([len(corpus.videos[i].values) for i in asked_of]):
         some = [asked_of[place] for place in places]
         yield np.array(some), [q for i in some for q in queries[i]], [q for i in some for q in questions[i]]

@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from vla.batches.corpus import Corpus, Query
-from vla.evaluation.head_answers import Answered, answer
-from vla.evaluation.search_metrics import Searching
+from vla.evaluation.head_answers import HeadAnswers, answer
+from vla.evaluation.search_metrics import Retriever
 from vla.features import FrameFeatures
-from vla.model import AlignmentModel, Segments, segments_of
+from vla.model import AlignmentModel, Segments, pool_segments
 from vla.spans import frames_in, iou, nms
 
 _OVERLAP = 0.5
@@ -39,7 +39,7 @@ class MomentPredictions:
     own: list[np.ndarray]
 
 
-class Seen:
+class CorpusPredictions:
     """A corpus as a model has it.
 
     Args:
@@ -61,7 +61,7 @@ class Seen:
         model: AlignmentModel,
         corpus: Corpus,
         paragraphs: Sequence[Query] = (),
-        search: Searching | None = None,
+        search: Retriever | None = None,
         *,
         num_eval_videos: int | None = None,
         queries: np.ndarray | None = None,
@@ -96,7 +96,9 @@ class Seen:
     @cached_property
     def segments(self) -> list[Segments]:
         """Candidate moments of each video."""
-        return [segments_of(f, v, c) for f, v, c in zip(self.frames, self.corpus.videos, self.corpus.cuts, strict=True)]
+        return [
+            pool_segments(f, v, c) for f, v, c in zip(self.frames, self.corpus.videos, self.corpus.cuts, strict=True)
+        ]
 
     def texts(self, queries: Sequence[Query]) -> np.ndarray:
         """`(Q, E)` unit vectors."""
@@ -171,7 +173,7 @@ class Seen:
         return cosines
 
     @cached_property
-    def answers(self) -> dict[str, Answered]:
+    def answers(self) -> dict[str, HeadAnswers]:
         """Answers of the model's heads, by task; empty without heads."""
         return answer(self.model, self.corpus, self.num_eval_videos) if self.has_heads else {}
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vla.batches.corpus import Query
-from vla.evaluation.predictions import Seen
-from vla.evaluation.reranking import reranked, reranks
-from vla.evaluation.results import Floors, Measures, Plain, Values
+from vla.evaluation.predictions import CorpusPredictions
+from vla.evaluation.reranking import has_reranker, rerank_best
+from vla.evaluation.results import BaselineScores, PerQueryScores, Scores, ScoreTable
 from vla.metrics.baselines import retrieval_chance
 from vla.metrics.retrieval import PARTIAL_RECALLS, RECALLS, recalls_and_ranks
 from vla.metrics.similarity_normalization import dual_softmax, querybank
@@ -46,14 +46,16 @@ class Search:
 
 
 def searches(
-    seen: Seen, bank: Seen | None = None, kinds: Collection[str] = ("retrieval", "paragraphs", "partial")
+    seen: CorpusPredictions,
+    bank: CorpusPredictions | None = None,
+    kinds: Collection[str] = ("retrieval", "paragraphs", "partial"),
 ) -> dict[str, Search]:
     """Every search of these kinds that the captions of `seen` ask for, by task; `bank` holds captions that were trained on.
 
     `text to video` and back: a video's captions count as one item that scores as the best of them (the rule of MSVD and
     VATEX). Where a video has several, `video to captions` takes each for an item (the rule of the full MSR-VTT).
     `paragraph to video` and back: all sentences of a video as one query. `moment to video`: timed captions find videos by
-    their best segment (partially relevant video retrieval). What a model with a score of its own ranks anew is `reranked`.
+    their best segment (partially relevant video retrieval). What a model with a score of its own ranks anew is `rerank_best`.
     Captions that are not measured are candidates of the way back, and no queries.
     """
     found: dict[str, Search] = {}
@@ -70,25 +72,29 @@ def searches(
     return found
 
 
-def measures(search: Search) -> Measures:
+def measures(search: Search) -> ScoreTable:
     """Recalls in percent with `MedR` and `MnR`, or with `SumR`."""
     recalls, rank = recalls_and_ranks(search.similarity, search.relevant, search.recalls)
-    found = {f"R@{k}": Values(100 * by_query, search.videos) for k, by_query in recalls.items()}
+    found = {f"R@{k}": PerQueryScores(100 * by_query, search.videos) for k, by_query in recalls.items()}
     if search.partial:
-        return {**found, "SumR": Values(np.sum([v.by_query for v in found.values()], axis=0), search.videos)}
-    return {**found, "MedR": Values(rank, search.videos, median=True), "MnR": Values(rank, search.videos)}
+        return {**found, "SumR": PerQueryScores(np.sum([v.by_query for v in found.values()], axis=0), search.videos)}
+    return {
+        **found,
+        "MedR": PerQueryScores(rank, search.videos, median=True),
+        "MnR": PerQueryScores(rank, search.videos),
+    }
 
 
-def floors(search: Search) -> Floors:
+def baselines(search: Search) -> BaselineScores:
     """Chance: the items in any order."""
     chance = retrieval_chance(search.relevant.shape[1], search.relevant.sum(axis=1), search.recalls)
     if search.partial:
         chance = {f"R@{k}": chance[f"R@{k}"] for k in search.recalls}
         chance["SumR"] = sum(chance.values())
-    return Floors({"chance": chance})
+    return BaselineScores({"chance": chance})
 
 
-def tricks(search: Search) -> dict[str, Plain]:
+def tricks(search: Search) -> dict[str, Scores]:
     """The figures of scores that have seen other queries, by the name of the trick; empty where it cannot be done."""
     if search.similarity.size > _MOST_SCORES or not search.plain:
         return {}
@@ -98,7 +104,7 @@ def tricks(search: Search) -> dict[str, Plain]:
     return {name: _plain(replace(search, similarity=scores)) for name, scores in found.items()}
 
 
-def _plain(search: Search) -> Plain:
+def _plain(search: Search) -> Scores:
     return {name: values.value for name, values in measures(search).items()}
 
 
@@ -120,7 +126,7 @@ def both_ways(
         measured: `(Q,)` bool, the texts that search, and whose videos do; all if None. Every text stays a candidate.
         bank: `(B, V)` scores of other texts with these videos; None where there are none.
         back_bank: `(B, Q)` scores of other videos with these texts; None where there are none.
-        reranked: scores of a reranker for the texts and the videos that search, as of `vla.evaluation.reranking.reranked`.
+        reranked: scores of a reranker for the texts and the videos that search, as of `vla.evaluation.reranking.rerank_best`.
     """
     chosen = np.ones(len(owner), bool) if measured is None else measured
     captioned, first = np.unique(np.sort(owner), return_index=True)
@@ -152,7 +158,12 @@ def both_ways(
 
 
 def _searched(
-    name: str, seen: Seen, queries: list[Query], bank: Seen | None, others: list[Query], measured: np.ndarray
+    name: str,
+    seen: CorpusPredictions,
+    queries: list[Query],
+    bank: CorpusPredictions | None,
+    others: list[Query],
+    measured: np.ndarray,
 ) -> dict[str, Search]:
     texts, owner = seen.texts(queries), _owner(queries)
     similarity = texts @ seen.whole.T
@@ -161,9 +172,9 @@ def _searched(
     # What asks the other way round is the videos that these captions are of.
     shown = bank.whole_of(np.unique(_owner(others)).tolist()) @ texts.T if bank and others else None
     anew = None
-    if seen.has_heads and reranks(seen.model):
+    if seen.has_heads and has_reranker(seen.model):
         videos = np.isin(np.arange(len(seen.corpus.videos)), owner[measured])
-        anew = reranked(seen.model, similarity, texts, seen.tokens(queries), seen.frames, (measured, videos))
+        anew = rerank_best(seen.model, similarity, texts, seen.tokens(queries), seen.frames, (measured, videos))
     return both_ways(name, similarity, owner, measured, asked, shown, anew)
 
 

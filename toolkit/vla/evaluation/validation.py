@@ -10,13 +10,13 @@ import numpy as np
 from vla.batches.corpus import Corpus
 from vla.errors import MissingError
 from vla.evaluation import retrieval_protocol
-from vla.evaluation.head_answers import Answered, right
+from vla.evaluation.head_answers import HeadAnswers, correctness
 from vla.evaluation.moment_protocol import IN_VIDEO
-from vla.evaluation.predictions import Seen
+from vla.evaluation.predictions import CorpusPredictions
 from vla.evaluation.protocols import VALIDATED, Baselines, blind_scores, compute_scores
-from vla.evaluation.results import LOWER, Measures, Plain, Values
+from vla.evaluation.results import LOWER, PerQueryScores, Scores, ScoreTable
 from vla.metrics.moments import best_ious
-from vla.metrics.question_answering import told_counts
+from vla.metrics.question_answering import predicted_counts
 from vla.metrics.retrieval import ranks
 from vla.model import AlignmentModel
 
@@ -36,11 +36,11 @@ class ValidationResult:
         parts: the tasks whose means `search` is the mean of: query by query, from 0 to 1, with each query's video.
     """
 
-    metrics: dict[str, Plain]
+    metrics: dict[str, Scores]
     score: float
     search: float | None = None
-    blind: dict[str, Plain] = field(default_factory=dict)
-    parts: dict[str, Values] = field(default_factory=dict)
+    blind: dict[str, Scores] = field(default_factory=dict)
+    parts: dict[str, PerQueryScores] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Return metrics and scores as a JSON object."""
@@ -74,7 +74,9 @@ def validate(
         MissingError: those videos have no caption, and no question that is answered by a head.
     """
     # Pairwise, as the scores of all earlier runs: of two segments that are equal but for rounding either may be the best.
-    seen = Seen(model, corpus, num_eval_videos=num_eval_videos, queries=queries, heads=heads, pairwise=True)
+    seen = CorpusPredictions(
+        model, corpus, num_eval_videos=num_eval_videos, queries=queries, heads=heads, pairwise=True
+    )
     searches = retrieval_protocol.searches(seen, None, VALIDATED)
     scores = compute_scores(seen, VALIDATED, searches)
     if not scores:
@@ -89,7 +91,9 @@ def validate(
     return ValidationResult(metrics, float(np.mean(by_search + by_heads)), search, blind, parts)
 
 
-def head_baselines(model: AlignmentModel, corpus: Corpus, num_eval_videos: int, trained_on: Corpus) -> dict[str, Plain]:
+def head_baselines(
+    model: AlignmentModel, corpus: Corpus, num_eval_videos: int, trained_on: Corpus
+) -> dict[str, Scores]:
     """Return the best baseline of each measure in the tasks of the heads, fitted to `trained_on`.
 
     Args:
@@ -98,9 +102,9 @@ def head_baselines(model: AlignmentModel, corpus: Corpus, num_eval_videos: int, 
         num_eval_videos: as for `validate`.
         trained_on: videos, captions and questions that the model was trained on.
     """
-    seen = Seen(model, corpus, num_eval_videos=num_eval_videos)
-    baselines = Baselines(seen, Seen(model, trained_on), ())
-    found: dict[str, Plain] = {}
+    seen = CorpusPredictions(model, corpus, num_eval_videos=num_eval_videos)
+    baselines = Baselines(seen, CorpusPredictions(model, trained_on), ())
+    found: dict[str, Scores] = {}
     for task in seen.answers:
         values = baselines.floors(task).values.values()
         best = {name: min if name in LOWER else max for of in values for name in of}
@@ -109,33 +113,35 @@ def head_baselines(model: AlignmentModel, corpus: Corpus, num_eval_videos: int, 
 
 
 def _search_parts(
-    seen: Seen, searches: Mapping[str, retrieval_protocol.Search], scores: Mapping[str, Measures]
-) -> dict[str, Values]:
+    seen: CorpusPredictions, searches: Mapping[str, retrieval_protocol.Search], scores: Mapping[str, ScoreTable]
+) -> dict[str, PerQueryScores]:
     """By task, the reciprocal rank or the IoU of each query, from 0 to 1.
 
     Models are chosen by any caption of a video (`video to texts`), not by its captions as one item: the rule of `video to
     text` changes with the number of captions.
     """
-    found: dict[str, Values] = {}
+    found: dict[str, PerQueryScores] = {}
     if "text to video" in scores:
         back = "video to texts" if "video to texts" in scores else "video to text"
         for name, task in (("text to video", "text to video"), ("video to text", back)):
             rank = scores[task]["MnR"]
-            found[name] = Values(1 / rank.by_query, rank.videos)
+            found[name] = PerQueryScores(1 / rank.by_query, rank.videos)
     if retrieval_protocol.MOMENT_TO_VIDEO in searches:
         search = searches[retrieval_protocol.MOMENT_TO_VIDEO]
-        found[retrieval_protocol.MOMENT_TO_VIDEO] = Values(1 / ranks(search.similarity, search.relevant), search.videos)
-        found[IN_VIDEO] = Values(best_ious(seen.found.own, [q.spans for q in seen.timed], 1), search.videos)
+        found[retrieval_protocol.MOMENT_TO_VIDEO] = PerQueryScores(
+            1 / ranks(search.similarity, search.relevant), search.videos
+        )
+        found[IN_VIDEO] = PerQueryScores(best_ious(seen.found.own, [q.spans for q in seen.timed], 1), search.videos)
     return found
 
 
-def _head_score(said: Answered) -> float:
+def _head_score(said: HeadAnswers) -> float:
     """The score of a head's answers from 0 to 1."""
     if said.asks == "count":
         true = np.array([q.question.count for q in said.asked], np.float64)
-        return 1 / (1 + float(((told_counts([float(p) for p in said.predicted]) - true) ** 2).mean()))
+        return 1 / (1 + float(((predicted_counts([float(p) for p in said.predicted]) - true) ** 2).mean()))
     if said.asks == "moments":
         by_query = best_ious(said.predicted, [q.spans for q in said.asked], 1)
     else:
-        by_query = right(said, said.predicted)
+        by_query = correctness(said, said.predicted)
     return 100 * float(by_query.mean()) / 100  # through percent: the last bit may decide between two epochs

@@ -39,14 +39,14 @@ def to_frames(seconds: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
     return frame + (seconds - begin) / (end - begin).clamp_min(_SHORTEST)
 
 
-def curves(batch: LocalizationBatch, rows: torch.Tensor) -> torch.Tensor:
+def window_contrast(batch: LocalizationBatch, rows: torch.Tensor) -> torch.Tensor:
     """`(N, T)` cosines of the texts `rows` with every frame of their videos; 0 at padding."""
     videos = batch.video_of_text[rows]
     cosines = torch.einsum("ne,nte->nt", batch.texts[rows], batch.frames[videos])
     return cosines.masked_fill(~batch.frame_mask[videos], 0.0)
 
 
-def rated(batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
+def saliency_targets(batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
     """`(N, T)` not negative: how well each frame shows the queries `rows`, 0 outside of what was marked.
 
     What annotators gave where they did, above their lowest; frames of the moments count 1 where nobody rated any.
@@ -59,7 +59,7 @@ def rated(batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
     return torch.where((above > 0).any(1, keepdim=True), above, inside)
 
 
-def apart(batch: LocalizationBatch, most: int) -> list[torch.Tensor]:
+def chunk_rows(batch: LocalizationBatch, most: int) -> list[torch.Tensor]:
     """The texts to localize in groups, each of at most `most` frames to look at, or one text: they bound the memory."""
     together = max(1, most // max(1, batch.frame_mask.shape[1]))
     return list(batch.rows.split(together)) if len(batch.rows) else []

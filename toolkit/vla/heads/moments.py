@@ -16,7 +16,15 @@ from torch.utils.checkpoint import checkpoint
 from vla.batches.batch import Aligned, AlignmentBatch
 from vla.batches.corpus import Corpus
 from vla.heads import base
-from vla.heads._frames import apart, curves, edges, of_real_frames, rated, to_frames, to_seconds
+from vla.heads._frames import (
+    chunk_rows,
+    edges,
+    of_real_frames,
+    saliency_targets,
+    to_frames,
+    to_seconds,
+    window_contrast,
+)
 from vla.heads._points import HALF, Points, assigned, ious, listwise, raised
 from vla.heads._pyramid import Block, Pyramid
 from vla.heads.base import LocalizationBatch, LocalizedMoments
@@ -30,7 +38,7 @@ _ABSOLUTE = 0.2
 
 
 @dataclass(frozen=True)
-class Located:
+class MomentOutput:
     """What was found for N queries.
 
     Attributes:
@@ -107,14 +115,15 @@ class Head(base.Head):
         saliency = of_real_frames(located.saliency, batch)
         return [LocalizedMoments(*row) for row in zip(self.select(located), saliency, strict=True)]
 
-    def located(self, batch: LocalizationBatch) -> Located:
+    def located(self, batch: LocalizationBatch) -> MomentOutput:
         """The moments of every text as tensors, those that overlap among them."""
         bounds, seen = edges(batch), self._seen(batch)
-        none = Located(bounds.new_zeros(0, 1, 2), bounds.new_zeros(0, 1), bounds.new_zeros(0, bounds.shape[1] - 1))
+        none = MomentOutput(bounds.new_zeros(0, 1, 2), bounds.new_zeros(0, 1), bounds.new_zeros(0, bounds.shape[1] - 1))
         groups = [
-            self._best(self._points(batch, seen, rows), batch, bounds, rows) for rows in apart(batch, self.together)
+            self._best(self._points(batch, seen, rows), batch, bounds, rows)
+            for rows in chunk_rows(batch, self.together)
         ] or [none]
-        return Located(*(torch.cat([getattr(group, f.name) for group in groups]) for f in fields(Located)))
+        return MomentOutput(*(torch.cat([getattr(group, f.name) for group in groups]) for f in fields(MomentOutput)))
 
     def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
         """Scores, ends and saliency of the timed queries."""
@@ -124,7 +133,7 @@ class Head(base.Head):
         videos = LocalizationBatch.from_batch(aligned, batch)
         bounds = edges(videos)
         seen = self._seen(videos)
-        groups = apart(videos, self.together)
+        groups = chunk_rows(videos, self.together)
         sums = []
         for group in groups:
             if len(groups) == 1:
@@ -134,7 +143,7 @@ class Head(base.Head):
         total = torch.stack(sums).sum(0)
         return (total[0] + total[1]) / total[3].clamp_min(1) + total[2] / len(rows)
 
-    def select(self, located: Located) -> list[np.ndarray]:
+    def select(self, located: MomentOutput) -> list[np.ndarray]:
         """`(K, 3)` moments of each text; of those that overlap, the best."""
         scores = located.scores.cpu().double()
         found = []
@@ -158,7 +167,7 @@ class Head(base.Head):
     def _points(self, batch: LocalizationBatch, seen: torch.Tensor, rows: torch.Tensor) -> Points:
         videos = batch.video_of_text[rows]
         mask = batch.frame_mask[videos]
-        curve = curves(batch, rows)
+        curve = window_contrast(batch, rows)
         count = mask.sum(1)
         centered = (curve - curve.sum(1, keepdim=True) / count[:, None]).masked_fill(~mask, 0.0)
         hidden = self._fused(batch.texts[rows], seen[videos], batch.scale * centered, mask)
@@ -189,14 +198,14 @@ class Head(base.Head):
         said: torch.Tensor = self.says(self.dropout(functional.gelu(self.tower(hidden)).transpose(1, 2)))
         return said
 
-    def _best(self, points: Points, batch: LocalizationBatch, bounds: torch.Tensor, rows: torch.Tensor) -> Located:
+    def _best(self, points: Points, batch: LocalizationBatch, bounds: torch.Tensor, rows: torch.Tensor) -> MomentOutput:
         ranked = torch.sort(points.scores.masked_fill(~points.there, -torch.inf), dim=1, descending=True, stable=True)
         scores, best = ranked.values[:, :_CONSIDERED], ranked.indices[:, :_CONSIDERED]
         of_query = bounds[batch.video_of_text[rows]]
         places = points.bounds.gather(1, best[..., None].expand(-1, -1, 2)).flatten(1)
         seconds = to_seconds(places, of_query)
         seconds = torch.minimum(torch.maximum(seconds, of_query[:, :1]), of_query[:, -1:])
-        return Located(seconds.unflatten(1, (-1, 2)), scores, points.saliency)
+        return MomentOutput(seconds.unflatten(1, (-1, 2)), scores, points.saliency)
 
     def _losses(
         self, videos: LocalizationBatch, batch: AlignmentBatch, bounds: torch.Tensor, seen: torch.Tensor,
@@ -216,7 +225,9 @@ class Head(base.Head):
         surprise = functional.binary_cross_entropy_with_logits(points.scores, quality, reduction="none")
         scores = ((points.scores.sigmoid() - quality).square() * surprise)[points.there].sum()
         ends = (1 - generous).sum() + _ABSOLUTE * functional.smooth_l1_loss(off, torch.zeros_like(off), reduction="sum")
-        shows = listwise(points.saliency, batch.frame_mask[batch.video_of_query[rows]], rated(batch, rows)).sum()
+        shows = listwise(
+            points.saliency, batch.frame_mask[batch.video_of_query[rows]], saliency_targets(batch, rows)
+        ).sum()
         return torch.stack([scores, ends, shows, finds.sum().to(scores)])
 
 

@@ -24,7 +24,7 @@ _MOST = 100
 _ANNOTATORS, _AGREE = 4, 2
 
 
-def places(
+def first_hit_ranks(
     predictions: Sequence[np.ndarray], videos: ArrayLike, truths: Sequence[np.ndarray], task: str = "VCMR"
 ) -> np.ndarray:
     """Place, from 1, of each query's first right prediction for every IoU threshold; infinite where none is right.

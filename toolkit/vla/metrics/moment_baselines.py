@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from vla.errors import ShapeError, UsageError
 from vla.metrics.moments import check_pairs, padded
 
-Part = tuple[float, float]
+RelativeSpan = tuple[float, float]
 """Start and end of a window as parts of the video's duration."""
 
 
@@ -29,8 +29,8 @@ class ConstantWindow:
             in the order of events (ActivityNet Captions), their place tells most of their time.
     """
 
-    part: Part
-    by_position: Mapping[int, Part]
+    part: RelativeSpan
+    by_position: Mapping[int, RelativeSpan]
 
     def predict(self, durations: ArrayLike, positions: ArrayLike | None = None) -> list[np.ndarray]:
         """For every query `(1, 3)`: start, end (seconds) and score 1.
@@ -124,7 +124,7 @@ def _iou(part: np.ndarray, true: np.ndarray) -> np.ndarray:
     return shared / (np.maximum(true[:, 1], part[1]) - np.minimum(true[:, 0], part[0]))
 
 
-def _part(bounds: np.ndarray) -> Part:
+def _part(bounds: np.ndarray) -> RelativeSpan:
     return float(bounds[0]), float(bounds[1])
 
 

@@ -21,7 +21,7 @@ NEXTQA = {"CW": "C", "CH": "C", "TN": "T", "TC": "T", "DC": "D", "DL": "D", "DO"
 NEXTQA_MERGED = {"TP": "TN"}
 
 
-def matches(predicted: Sequence[object], answers: Sequence[object]) -> np.ndarray:
+def exact_match(predicted: Sequence[object], answers: Sequence[object]) -> np.ndarray:
     """`(Q,)` bool: whether each prediction is the answer, letter for letter.
 
     Answers are numbers of choices (NExT-QA, TGIF-QA action and transition) or strings, as the dataset has them:
@@ -43,7 +43,7 @@ def matches(predicted: Sequence[object], answers: Sequence[object]) -> np.ndarra
     return np.array([p == a for p, a in zip(predicted, answers, strict=True)])
 
 
-def agreement(predicted: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
+def soft_accuracy(predicted: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
     """`(Q,)` 0, 1/2 or 1: half for each annotator who gave the predicted answer, up to two (iVQA, Just Ask).
 
     Args:
@@ -61,7 +61,7 @@ def agreement(predicted: Sequence[str], answers: Sequence[Sequence[str]]) -> np.
     return np.array([min(list(given).count(p) / 2, 1.0) for p, given in zip(predicted, answers, strict=True)])
 
 
-def told_counts(predicted: ArrayLike) -> np.ndarray:
+def predicted_counts(predicted: ArrayLike) -> np.ndarray:
     """Round and clip predicted numbers to `(Q,)` whole numbers from 1 to 10, as TGIF-QA's repetition counts are scored.
 
     Halves round to the even number, as the official code's do (YunseokJANG/tgif-qa, `count_base.py`). Answers stay as

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla.retrieval.sequences import Chain
+from vla.retrieval.sequences import EventSequence
 
 
 @dataclass(frozen=True)
-class Found:
+class Candidate:
     """A moment of a video, or a sequence of several.
 
     Attributes:
@@ -27,10 +27,10 @@ class Found:
     span: np.ndarray
     peak: float
     certain: float | None = None
-    steps: Chain | None = None
+    steps: EventSequence | None = None
 
     @classmethod
-    def of_chain(cls, video: int, top: float, chain: Chain) -> Found:
+    def of_chain(cls, video: int, top: float, chain: EventSequence) -> Candidate:
         """A sequence in a video in which none scores more than `top`."""
         span = np.array([chain.spans[0, 0], chain.spans[-1, 1]])
-        return cls(video, top - chain.behind, span, float(chain.peaks[0]), None, chain)
+        return cls(video, top - chain.score_gap, span, float(chain.peaks[0]), None, chain)

@@ -14,15 +14,15 @@ import numpy as np
 from vla.errors import CacheError, ShapeError, UsageError
 from vla.indexing.store import SearchIndex
 from vla.progress import Progress, ProgressCallback, silent
-from vla.retrieval.duration_prior import Lasting
-from vla.retrieval.query_bank import Bank
+from vla.retrieval.duration_prior import DurationRange
+from vla.retrieval.query_bank import QueryBank
 
 BETA = 40.0
 """Inverse temperature of the popularity of a segment; the higher, the more only the best of the bank count."""
 
 
 @dataclass(frozen=True)
-class Background:
+class HubnessCorrection:
     """What is known of an index before anybody asks.
 
     Attributes:
@@ -37,7 +37,7 @@ class Background:
     bias: np.ndarray
     chance: np.ndarray
     mean: np.ndarray
-    lasting: Lasting | None = None
+    lasting: DurationRange | None = None
 
     def corrected(self, cosines: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return the cosines `(n,)` of a query with `rows` `(n,)` of the index, less what any query scores there."""
@@ -64,16 +64,16 @@ class Background:
             )
 
 
-def fit_background(
-    index: SearchIndex, bank: Bank, vectors: np.ndarray, progress: ProgressCallback = silent
-) -> Background:
+def fit_hubness(
+    index: SearchIndex, bank: QueryBank, vectors: np.ndarray, progress: ProgressCallback = silent
+) -> HubnessCorrection:
     """Compare every segment of `index` with the texts of `bank`, `vectors` `(B, E)`, but for those that tell of its video.
 
     Raises:
         ShapeError: fewer than 2 bank queries, or one that tells of every video.
         CacheError: a vector of the index is not finite.
     """
-    by_video = measured(_segments(index, progress), vectors, bank.left_out(index.videos))
+    by_video = estimate_hubness(_segments(index, progress), vectors, bank.left_out(index.videos))
     # Rows of deleted videos, of number -1, come first in this order; no search returns them.
     bias = np.zeros(len(index.video_of_row), by_video.bias.dtype)
     bias[np.argsort(index.video_of_row, kind="stable")[len(bias) - len(by_video.bias) :]] = by_video.bias
@@ -95,9 +95,9 @@ def _segments(index: SearchIndex, progress: ProgressCallback) -> Iterator[np.nda
             yield vectors
 
 
-def measured(
+def estimate_hubness(
     videos: Iterable[np.ndarray], bank: np.ndarray, left_out: Sequence[Sequence[int]] | None = None
-) -> Background:
+) -> HubnessCorrection:
     """The background of an index.
 
     The bias is the bank's log-mean-exp at `BETA`: the denominator of the inverted softmax of QB-Norm (Bogolin et al., CVPR
@@ -119,18 +119,18 @@ def measured(
         scores = segments.astype(np.float32) @ bank.T.astype(np.float32)
         if left_out is not None:
             scores[:, list(left_out[number])] = -np.inf
-        biases.append(popularity(scores))
+        biases.append(hubness(scores))
         chance = np.maximum(chance, scores.max(axis=0, initial=-np.inf))
     bias = np.concatenate(biases) if biases else np.zeros(0)
     if not np.isfinite(chance).all():
         raise ShapeError(f"{int((~np.isfinite(chance)).sum())} queries of the bank tell of every video of the index")
     mean = bank.mean(axis=0, dtype=np.float64)
-    return Background(
+    return HubnessCorrection(
         (bias - bias.mean()).astype(np.float32), np.sort(chance).astype(np.float32), mean.astype(np.float32)
     )
 
 
-def popularity(scores: np.ndarray) -> np.ndarray:
+def hubness(scores: np.ndarray) -> np.ndarray:
     """`(n,)` float64, log-mean-exp at `BETA` of what is not -inf of each row of `scores` `(n, B)`; 0 where nothing is."""
     there = np.isfinite(scores)
     highest = np.where(there, scores, -np.inf).max(axis=1, initial=-np.inf)

@@ -13,11 +13,11 @@ from vla.errors import CacheError
 from vla.features import FrameFeatures
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
-from vla.retrieval.duration_prior import ANY
-from vla.retrieval.frame_cache import SearchedFrames
-from vla.retrieval.hubness import Background
-from vla.retrieval.moments import Finder, Segments
-from vla.retrieval.query import Sought
+from vla.retrieval.duration_prior import ANY_DURATION
+from vla.retrieval.frame_cache import FrameCache
+from vla.retrieval.hubness import HubnessCorrection
+from vla.retrieval.moments import MomentLocalizer, SegmentScores
+from vla.retrieval.query import EncodedQuery
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class IndexedVideos:
     index: SearchIndex
     model: AlignmentModel
     cache: FeatureCache
-    background: Background | None = None
+    background: HubnessCorrection | None = None
 
-    def background_of(self, query: Sought) -> Background | None:
+    def background_of(self, query: EncodedQuery) -> HubnessCorrection | None:
         """The background that `query` is compared with; None for pictures: it was fitted with texts."""
-        return self.background if query.is_of_texts else None
+        return self.background if query.is_text else None
 
-    def nearest(self, query: Sought, count: int, allowed: np.ndarray | None = None) -> NearestRows:
+    def nearest(self, query: EncodedQuery, count: int, allowed: np.ndarray | None = None) -> NearestRows:
         """Return the `count` rows with the highest cosines, of videos that are `allowed` `(V,)`; None allows all.
 
         Raises:
@@ -76,7 +76,7 @@ class IndexedVideos:
         order = np.lexsort((ids, -scores))
         return NearestRows(ids[order], scores[order], bound)
 
-    def segments(self, query: Sought, video: int) -> Segments:
+    def segments(self, query: EncodedQuery, video: int) -> SegmentScores:
         """Return all segments of a video, scored.
 
         Raises:
@@ -92,7 +92,7 @@ class IndexedVideos:
         if background is not None:
             scores = background.corrected(cosines, rows)
             lasting = lasting or background.lasting
-        return Segments(self.index.spans[rows], scores, float(cosines.max()), lasting or ANY)
+        return SegmentScores(self.index.spans[rows], scores, float(cosines.max()), lasting or ANY_DURATION)
 
     def frames_of(self, video: int) -> tuple[FrameFeatures, np.ndarray] | None:
         """Raw features and unit frames `(T, E)`; None of a video that left the cache."""
@@ -120,20 +120,20 @@ class IndexedVideos:
         return first
 
     @cached_property
-    def localizer(self) -> Finder:
+    def localizer(self) -> MomentLocalizer:
         """Finds moments within a video, with the model's head for moments, if it has one."""
-        return Finder.of(self.model)
+        return MomentLocalizer.of(self.model)
 
     @cached_property
-    def _frames(self) -> SearchedFrames:
-        return SearchedFrames(self.cache, self.model)
+    def _frames(self) -> FrameCache:
+        return FrameCache(self.cache, self.model)
 
     @cached_property
-    def _frames_of_head(self) -> SearchedFrames:
+    def _frames_of_head(self) -> FrameCache:
         trained = self.localizer.trained
         if trained is None or bool(self.model.projector.alpha == trained.projector.alpha):
             return self._frames
-        return SearchedFrames(self.cache, trained)
+        return FrameCache(self.cache, trained)
 
     @cached_property
     def _by_video(self) -> tuple[np.ndarray, np.ndarray]:

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from vla.retrieval.candidates import Found
+from vla.retrieval.candidates import Candidate
 from vla.retrieval.indexed_videos import IndexedVideos
-from vla.retrieval.near_duplicates import NEARLY_ALIKE, is_same, mean_of
-from vla.retrieval.query import Sought
+from vla.retrieval.near_duplicates import NEARLY_ALIKE, is_near_duplicate, mean_of
+from vla.retrieval.query import EncodedQuery
 from vla.retrieval.scorers import MomentScorer, SequenceScorer, VideoScorer
 from vla.retrieval.top_k import top_k_with_bounds
 from vla.spans import frames_in
@@ -27,8 +27,8 @@ class Ranking:
     videos: IndexedVideos
 
     def moments(
-        self, query: Sought, k: int, per_video: int, allowed: np.ndarray | None, *, merge: bool = True
-    ) -> list[list[Found]]:
+        self, query: EncodedQuery, k: int, per_video: int, allowed: np.ndarray | None, *, merge: bool = True
+    ) -> list[list[Candidate]]:
         """The `k` best moments, at most `per_video` of one video; each followed by those of other videos that show the same.
 
         Args:
@@ -41,12 +41,12 @@ class Ranking:
         return self._ranked(MomentScorer(self.videos, query, per_video, allowed), k, merge)
 
     def sequences(
-        self, steps: list[Sought], within: float, k: int, per_video: int, allowed: np.ndarray | None
-    ) -> list[list[Found]]:
+        self, steps: list[EncodedQuery], within: float, k: int, per_video: int, allowed: np.ndarray | None
+    ) -> list[list[Candidate]]:
         """The `k` best ways in which `steps` follow each other within so many seconds; else as `moments`."""
         return self._ranked(SequenceScorer(self.videos, steps, within, per_video, allowed), k, True)
 
-    def confidence(self, query: Sought, found: Found, span: np.ndarray | None = None) -> float | None:
+    def confidence(self, query: EncodedQuery, found: Candidate, span: np.ndarray | None = None) -> float | None:
         """How sure it is that a moment is no chance: of one text by `certain`, of several that of the least sure one.
 
         Args:
@@ -58,7 +58,7 @@ class Ranking:
         background = self.videos.background_of(query)
         if background is None:
             return None
-        if query.is_one_text and found.certain is not None:
+        if query.is_single_text and found.certain is not None:
             return float(background.confidence(np.array([found.certain]))[0])
         held = self.videos.frames_of(found.video)
         if held is None:
@@ -69,7 +69,7 @@ class Ranking:
         cosines = query.wanted @ (mean / max(1e-12, float(np.linalg.norm(mean))))
         return float(background.confidence(cosines).min())
 
-    def _ranked(self, scorer: VideoScorer, k: int, merge: bool) -> list[list[Found]]:
+    def _ranked(self, scorer: VideoScorer, k: int, merge: bool) -> list[list[Candidate]]:
         """Lists more rows, and more items, until there are `k` groups that nothing could change."""
         size = len(self.videos.index.vectors)
         most = k
@@ -91,18 +91,18 @@ class Ranking:
                 return groups[:k]
             most += k
 
-    def _merged(self, found: list[Found]) -> list[list[Found]]:
+    def _merged(self, found: list[Candidate]) -> list[list[Candidate]]:
         """What is `found`, best first, those of different videos that show the same together."""
         known = [self.videos.frames_of(one.video) for one in found]
         means = [mean_of(mine[0], one.span) if mine else np.zeros(0) for one, mine in zip(found, known, strict=True)]
-        groups: list[list[Found]] = []
+        groups: list[list[Candidate]] = []
         heads: list[int] = []
         for number, one in enumerate(found):
             for group, head in zip(groups, heads, strict=True):
                 mine, its, video = known[number], known[head], found[head].video
                 if mine is None or its is None or video == one.video or means[number] @ means[head] < NEARLY_ALIKE:
                     continue
-                if is_same(mine[0], one.span, one.peak, its[0], found[head].span, found[head].peak):
+                if is_near_duplicate(mine[0], one.span, one.peak, its[0], found[head].span, found[head].peak):
                     group.append(one)
                     break
             else:

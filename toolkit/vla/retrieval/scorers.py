@@ -7,12 +7,12 @@ from typing import Protocol
 
 import numpy as np
 
-from vla.retrieval.candidates import Found
-from vla.retrieval.duration_prior import ANY
+from vla.retrieval.candidates import Candidate
+from vla.retrieval.duration_prior import ANY_DURATION
 from vla.retrieval.indexed_videos import IndexedVideos
-from vla.retrieval.moments import TOGETHER, VIDEOS, Moments, Told
-from vla.retrieval.query import Sought
-from vla.retrieval.sequences import Chain, chains
+from vla.retrieval.moments import HEAD_BATCH_SIZE, MAX_HEAD_VIDEOS, HeadPredictions, Moments
+from vla.retrieval.query import EncodedQuery
+from vla.retrieval.sequences import EventSequence, find_sequences
 
 _ROUNDING = 1e-9
 
@@ -38,7 +38,7 @@ class VideoScorer(Protocol):
     def candidates(self, rows: int, k: int) -> Candidates:
         """Return the videos of the best `rows` of the index, for a list of `k` items."""
 
-    def score(self, video: int, candidates: Candidates) -> list[Found]:
+    def score(self, video: int, candidates: Candidates) -> list[Candidate]:
         """Return the items of one of `candidates`."""
 
 
@@ -54,30 +54,30 @@ class MomentScorer:
         allowed: `(V,)` bool, videos to look at; None for all.
     """
 
-    def __init__(self, videos: IndexedVideos, query: Sought, per_video: int, allowed: np.ndarray | None) -> None:
+    def __init__(self, videos: IndexedVideos, query: EncodedQuery, per_video: int, allowed: np.ndarray | None) -> None:
         self._videos, self._query, self._per_video, self._allowed = videos, query, per_video, allowed
         self._raw = None if videos.localizer.trained is None else query.raw
         self._moments: dict[int, Moments] = {}
-        self._predictions: dict[int, Told | None] = {}
+        self._predictions: dict[int, HeadPredictions | None] = {}
 
     def candidates(self, rows: int, k: int) -> Candidates:
-        """Return the videos of the best `rows`; no more than `VIDEOS` or `k` where a head has to look into them."""
+        """Return the videos of the best `rows`; no more than `MAX_HEAD_VIDEOS` or `k` where a head has to look into them."""
         nearest = self._videos.nearest(self._query, rows, self._allowed)
         owners = self._videos.first_copy[self._videos.index.video_of_row[nearest.ids]]
         firsts = np.sort(np.unique(owners, return_index=True)[1])
         bounds = [(int(owners[i]), float(nearest.scores[i])) for i in firsts]
-        return Candidates(bounds, nearest.bound, None if self._raw is None else max(VIDEOS, k))
+        return Candidates(bounds, nearest.bound, None if self._raw is None else max(MAX_HEAD_VIDEOS, k))
 
-    def score(self, video: int, candidates: Candidates) -> list[Found]:
+    def score(self, video: int, candidates: Candidates) -> list[Candidate]:
         """Return the moments of a video that last as long as the query says."""
         if video not in self._moments:
             if self._raw is not None and video not in self._predictions:
                 listed = candidates.upper_bounds[: candidates.max_videos]
-                self._run_head(self._raw, [v for v, _ in listed if v not in self._predictions][:TOGETHER])
+                self._run_head(self._raw, [v for v, _ in listed if v not in self._predictions][:HEAD_BATCH_SIZE])
             self._moments[video] = self._localized(video)
-        m, (least, longest) = self._moments[video], self._query.lasting or ANY
+        m, (least, longest) = self._moments[video], self._query.lasting or ANY_DURATION
         return [
-            Found(video, float(score), span, float(peak), float(certain))
+            Candidate(video, float(score), span, float(peak), float(certain))
             for score, span, peak, certain in zip(m.scores, m.spans, m.peaks, m.certain, strict=True)
             if least - _ROUNDING <= span[1] - span[0] <= longest + _ROUNDING
         ]
@@ -87,7 +87,7 @@ class MomentScorer:
         frames = {v: self._videos.frames_for_head(v) for v in videos}
         there = {v: held for v, held in frames.items() if held is not None}
         self._predictions.update(dict.fromkeys(videos))
-        predictions = self._videos.localizer.told(list(there.values()), raw, self._query.lasting or ANY)
+        predictions = self._videos.localizer.told(list(there.values()), raw, self._query.lasting or ANY_DURATION)
         self._predictions.update(zip(there, predictions, strict=True))
 
     def _localized(self, video: int) -> Moments:
@@ -114,12 +114,17 @@ class SequenceScorer:
     """
 
     def __init__(
-        self, videos: IndexedVideos, steps: list[Sought], within: float, per_video: int, allowed: np.ndarray | None
+        self,
+        videos: IndexedVideos,
+        steps: list[EncodedQuery],
+        within: float,
+        per_video: int,
+        allowed: np.ndarray | None,
     ) -> None:
         self._videos, self._steps, self._within = videos, steps, within
         self._per_video, self._allowed = per_video, allowed
         self._bounds: dict[int, float] = {}
-        self._chains: dict[int, list[Chain]] = {}
+        self._chains: dict[int, list[EventSequence]] = {}
 
     def candidates(self, rows: int, k: int) -> Candidates:
         """Return the videos of the best `rows` of each step."""
@@ -130,11 +135,11 @@ class SequenceScorer:
         bounds.sort(key=lambda bound: (-bound[1], bound[0]))
         return Candidates(bounds, float(np.mean([n.bound for n in nearest])))
 
-    def score(self, video: int, candidates: Candidates) -> list[Found]:
+    def score(self, video: int, candidates: Candidates) -> list[Candidate]:
         """Return the best ways through a video; none of one that left the cache."""
         if video not in self._chains:
             self._chains[video] = self._ways(video)
-        return [Found.of_chain(video, self._bound(video), chain) for chain in self._chains[video]]
+        return [Candidate.of_chain(video, self._bound(video), chain) for chain in self._chains[video]]
 
     def _bound(self, video: int) -> float:
         if video not in self._bounds:
@@ -142,11 +147,11 @@ class SequenceScorer:
             self._bounds[video] = float(np.mean(best))
         return self._bounds[video]
 
-    def _ways(self, video: int) -> list[Chain]:
+    def _ways(self, video: int) -> list[EventSequence]:
         held = self._videos.frames_of(video)
         if held is None:
             return []
         features, frames = held
         curves = [frames @ step.vector for step in self._steps]
         times, duration = features.timestamps_seconds, features.duration_seconds
-        return chains(curves, times, duration, self._within, self._per_video)
+        return find_sequences(curves, times, duration, self._within, self._per_video)

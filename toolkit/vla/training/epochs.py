@@ -18,13 +18,13 @@ from vla.model import AlignmentModel, weights_of
 from vla.progress import Progress, ProgressCallback
 from vla.training.checkpoint import load_state, save_state
 from vla.training.config import TrainConfig
-from vla.training.distributed import Ranks
-from vla.training.hard_negatives import batches, neighbours
-from vla.training.interrupt import Stop
-from vla.training.sampler import Drawn, Draws
-from vla.training.state import State, restored, tensors
+from vla.training.distributed import ProcessGroup
+from vla.training.hard_negatives import batches, nearest_videos
+from vla.training.interrupt import InterruptFlag
+from vla.training.sampler import BatchPlan, BatchSampler
+from vla.training.state import State, restore_state, tensors
 from vla.training.step import Step
-from vla.training.throughput import Pace
+from vla.training.throughput import Throughput
 
 _NOTHING = "every loss of this epoch is 0: no step had captions of two videos, or of two moments, to tell apart"
 
@@ -34,7 +34,7 @@ class Sampler:
 
     def __init__(self, corpus: Corpus, rows: np.ndarray, config: TrainConfig) -> None:
         self._rows, self._config = rows, config
-        self._draws, self._near = Draws(corpus, config), neighbours(corpus, rows, config.seed)
+        self._draws, self._near = BatchSampler(corpus, config), nearest_videos(corpus, rows, config.seed)
         self.steps = math.ceil(len(rows) / config.batch_videos)
 
     def videos(self, epoch: int) -> list[np.ndarray]:
@@ -42,7 +42,7 @@ class Sampler:
         config = self._config
         return batches(self._rows, self._near, config.batch_videos, config.look_alikes, config.seed, epoch)
 
-    def drawn(self, videos: np.ndarray, number: int) -> Drawn:
+    def drawn(self, videos: np.ndarray, number: int) -> BatchPlan:
         """Return step `number` of the run, with captions of `videos`."""
         return self._draws.drawn(videos, number)
 
@@ -60,7 +60,7 @@ class Epochs:
 
     def __init__(
         self, model: AlignmentModel, step: Step, sampler: Sampler, config: TrainConfig, folder: Path, identity: str,
-        ranks: Ranks, progress: ProgressCallback,
+        ranks: ProcessGroup, progress: ProgressCallback,
     ) -> None:  # fmt: skip
         self._model, self._step, self._sampler, self._config = model, step, sampler, config
         self._folder, self._identity, self._ranks, self._progress = folder, identity, ranks, progress
@@ -68,16 +68,16 @@ class Epochs:
         saved = load_state(folder, identity, self._warn)
         ranks.wait()
         if saved is not None:
-            self.state = restored(saved, model, step.optimizer)
+            self.state = restore_state(saved, model, step.optimizer)
             self._note(f"resumed after {_place(self.state, sampler.steps)}")
-        self._pace = Pace(self._number, sampler.steps * config.epochs)
+        self._pace = Throughput(self._number, sampler.steps * config.epochs)
 
     @property
     def is_over(self) -> bool:
         """True after the last epoch, or once the score no longer rises."""
         return self.state.epoch >= self._config.epochs or _is_over(self.state, self._config)
 
-    def run(self, stop: Stop) -> None:
+    def run(self, stop: InterruptFlag) -> None:
         """Take the steps that are left of the epoch.
 
         Raises:

@@ -15,16 +15,16 @@ import torch
 from vla.batches.corpus import Corpus
 from vla.errors import UsageError
 from vla.evaluation.validation import ValidationResult, head_baselines, validate
-from vla.evaluation.verdict import Verdict, compared
+from vla.evaluation.verdict import Verdict, compare
 from vla.features import FeatureSpec
 from vla.model import AlignmentModel
 from vla.progress import ProgressCallback, silent
 from vla.threads import small_work
 from vla.training.checkpoint import Run, open_run, save_run
 from vla.training.config import TrainConfig
-from vla.training.distributed import Ranks
+from vla.training.distributed import ProcessGroup
 from vla.training.epochs import Epochs, Sampler
-from vla.training.initialize import centre, warm
+from vla.training.initialize import fit_centering, fit_temperature
 from vla.training.interrupt import on_interrupt
 from vla.training.model_setup import initial_model
 from vla.training.objective import Objective
@@ -52,7 +52,7 @@ def train(
     identity: str,
     *,
     device: torch.device | None = None,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     progress: ProgressCallback = silent,
 ) -> Run:
     """Train on `split.train`, choose by `split.held_out`, commit the run to `folder`; resumes at the step where it was left.
@@ -63,9 +63,9 @@ def train(
     A run that never beats the frozen encoder, whatever its alpha, is kept with alpha 1. Unless it wins plainly
     (`vla.evaluation.verdict`) it is marked as not better, so that it is reported and not used by default.
     """
-    ranks = ranks or Ranks(device)
+    ranks = ranks or ProcessGroup(device)
     first = ranks.rank == 0
-    judge, corpus = _Judge(corpus, split, config.seed), split.taught(corpus)
+    judge, corpus = _Validator(corpus, split, config.seed), split.taught(corpus)
     model = initial_model(corpus.subset(split.train), scale, config).to(ranks.device)
     if config.levels == "none" and not any(True for head in model.heads.values() for _ in head.parameters()):
         raise UsageError(
@@ -93,19 +93,19 @@ def train(
 
 
 def _initialize(
-    model: AlignmentModel, objective: Objective, judge: _Judge, sampler: Sampler, device: torch.device
+    model: AlignmentModel, objective: Objective, judge: _Validator, sampler: Sampler, device: torch.device
 ) -> None:
     """Centre both sides as far as that helps, and fit the temperature to the vectors as they then are.
 
     The encoder's own temperature fits its own vectors; once they are centred these are others.
     """
-    if centre(model, lambda m: judge(m, heads=False).search):
+    if fit_centering(model, lambda m: judge(m, heads=False).search):
         count, most = _FITTED
         some = sampler.videos(0)[:count]
-        warm(model, objective, (sampler.batch(rows[:most], i).to(device) for i, rows in enumerate(some)))
+        fit_temperature(model, objective, (sampler.batch(rows[:most], i).to(device) for i, rows in enumerate(some)))
 
 
-class _Judge:
+class _Validator:
     """Measures a model on the held-out videos and on the captions that were withheld, among `searched` videos."""
 
     def __init__(self, corpus: Corpus, split: Split, seed: int) -> None:
@@ -136,7 +136,7 @@ class _Judge:
     def verdict(self, ours: ValidationResult, frozen: ValidationResult) -> Verdict | None:
         """The two compared on the held-out videos alone: other videos were trained on, whatever was withheld of them."""
         parts = [{k: v.of(v.videos < self._judged) for k, v in found.parts.items()} for found in (ours, frozen)]
-        return compared(*parts)
+        return compare(*parts)
 
     def floors(self, model: AlignmentModel) -> dict[str, dict[str, float]]:
         """What not looking scores in the tasks of the heads."""
@@ -144,7 +144,7 @@ class _Judge:
 
 
 def _finish(
-    model: AlignmentModel, state: State, before: tuple[ValidationResult, float], judge: _Judge, spec: FeatureSpec,
+    model: AlignmentModel, state: State, before: tuple[ValidationResult, float], judge: _Validator, spec: FeatureSpec,
     config: TrainConfig, folder: Path, identity: str, split: Split,
 ) -> None:  # fmt: skip
     """Choose alpha, and commit."""
@@ -171,7 +171,7 @@ def _finish(
     save_run(folder, model, spec, identity, record)
 
 
-def _chosen(model: AlignmentModel, judge: _Judge, before: ValidationResult, least: float) -> float | None:
+def _chosen(model: AlignmentModel, judge: _Validator, before: ValidationResult, least: float) -> float | None:
     """The alpha that does best on what was held out, of those that keep to `least` what was withheld; None if none does.
 
     This guards what the captions do not mention: it is found no worse than by the frozen encoder, and of what centring

@@ -85,7 +85,7 @@ def tensors(state: State, model: AlignmentModel, optimizer: torch.optim.Optimize
     return found
 
 
-def restored(
+def restore_state(
     kept: tuple[dict[str, torch.Tensor], dict[str, Any]], model: AlignmentModel, optimizer: torch.optim.Optimizer
 ) -> State:
     """Where the run stands, its model and optimizer put into that state; raises CacheError where these do not fit."""

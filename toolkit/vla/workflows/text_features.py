@@ -9,7 +9,7 @@ from vla.encoders import registry as encoders
 from vla.encoders.base import Encoder, TextEncoder
 from vla.errors import MissingError, SpecMismatchError
 from vla.features import IMPORTED, TextFeatures
-from vla.formats._texts import alike, as_encoded
+from vla.formats._texts import normalize_whitespace, same_vector
 
 _SCALE = 100.0
 """CLIP's, which most released features are of; training goes on from there."""
@@ -22,7 +22,7 @@ class GivenTexts:
 
     def __init__(self, given: TextFeatures) -> None:
         self._given = given
-        self._rows = {as_encoded(text): row for row, text in enumerate(given.texts)}
+        self._rows = {normalize_whitespace(text): row for row, text in enumerate(given.texts)}
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
         """The vectors of the file; raises KeyError for other texts."""
@@ -90,13 +90,13 @@ def has_encoder(cache: FeatureCache) -> bool:
 
 def keep_texts(cache: FeatureCache, given: TextFeatures) -> tuple[int, list[str]]:
     """Keep the texts of a file in `cache`; returns how many are new, and those that have another vector here, which stays."""
-    known = [t for t in given.texts if cache.pieces(t) == [as_encoded(t)]]
+    known = [t for t in given.texts if cache.pieces(t) == [normalize_whitespace(t)]]
     rows = {t: row for row, t in enumerate(given.texts)}
     other = []
     if known:
-        held = cache.texts([as_encoded(t) for t in known]).pooled
+        held = cache.texts([normalize_whitespace(t) for t in known]).pooled
         for text, vector in zip(known, held, strict=True):
-            if not alike(vector, given.pooled[rows[text]]):
+            if not same_vector(vector, given.pooled[rows[text]]):
                 other.append(text)
     return cache.add_texts(given.texts, GivenTexts(given)), other
 
