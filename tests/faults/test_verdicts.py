@@ -235,7 +235,7 @@ def test_receipts_say_whose_fault_it_was(tmp_path, clip):
         "v/a.mp4": "", "v/torn.mkv": "content", "v/empty.mp4": "content",
     }  # fmt: skip
     assert {r.software for r in report.receipts} == {software()} and "av " in software()
-    assert Receipt("x", "failed", "", 0, 0, "", cause="content", software="av 1").holds is False
+    assert Receipt("x", "failed", "", 0, 0, "", cause="content", software="av 1").is_final is False
 
 
 # The user's

@@ -161,13 +161,13 @@ def test_a_plug_in_of_others_that_cannot_be_loaded_is_named_with_its_distributio
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torn-plugin\nVersion: 2.1\n")
     points = f"[thirdparty.widgets]\ntorn_one = {module}:Widget\nfar = collections:OrderedDict\n"
     (info / "entry_points.txt").write_text(points)
-    assert shelf.foreign_names() == ("far", "torn_one")
+    assert shelf.third_party_names() == ("far", "torn_one")
     with pytest.raises(EnvironmentUnfitError, match="widget 'torn_one' of torn-plugin 2.1 cannot be loaded") as error:
         shelf.get("torn_one")
     assert said in str(error.value) and "pip install" in str(error.value)
     for name in ("broken", "heavy", "torn"):  # those of the shelf itself, which are broken in this test
         (tmp_path / "thirdparty" / "widgets" / f"{name}.py").unlink()
-    assert set(shelf.working()) == {"far", "plain"}
+    assert set(shelf.loadable()) == {"far", "plain"}
 
 
 class Least:

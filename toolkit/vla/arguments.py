@@ -60,7 +60,7 @@ def validate_arguments(function: Callable[..., Any], settings: type | None = Non
     return checked
 
 
-def collected(base: Any, given: dict[str, Any]) -> Any:
+def override_fields(base: Any, given: dict[str, Any]) -> Any:
     """`base`, a dataclass object, with the fields in `given` in the place of its own."""
     return type(base)(**{f.name: given.get(f.name, getattr(base, f.name)) for f in fields(base)})
 

@@ -94,7 +94,7 @@ class FeatureSpec:
         )
 
 
-LONGEST_SECONDS = 1e12
+MAX_DURATION_SECONDS = 1e12
 """No video is longer: beyond, neighbouring frames would have the same time in float64."""
 
 
@@ -124,15 +124,15 @@ class FrameFeatures:
             )
         if not np.isfinite(self.values).all():
             raise ShapeError(f"{self.video_id}: features hold values that are not finite")
-        if not (np.abs(self.timestamps_seconds) <= LONGEST_SECONDS).all():
-            raise ShapeError(f"{self.video_id}: timestamps are not numbers of at most {LONGEST_SECONDS:g} s")
+        if not (np.abs(self.timestamps_seconds) <= MAX_DURATION_SECONDS).all():
+            raise ShapeError(f"{self.video_id}: timestamps are not numbers of at most {MAX_DURATION_SECONDS:g} s")
         if (np.diff(self.timestamps_seconds) < 0).any():
             raise ShapeError(f"{self.video_id}: timestamps decrease")
         last = float(self.timestamps_seconds[-1]) if len(self.timestamps_seconds) else 0.0
-        if not last <= self.duration_seconds <= LONGEST_SECONDS:
+        if not last <= self.duration_seconds <= MAX_DURATION_SECONDS:
             raise ShapeError(
                 f"{self.video_id}: its duration is {self.duration_seconds} s, not between its last frame at {last} s and "
-                f"{LONGEST_SECONDS:g} s"
+                f"{MAX_DURATION_SECONDS:g} s"
             )
 
     def __repr__(self) -> str:

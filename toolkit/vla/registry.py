@@ -62,7 +62,7 @@ class Registry:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UnknownNameError(f"no {self._kind} is called {name!r}; there are {', '.join(self.names())}.{hint}")
 
-    def working(self) -> dict[str, Any]:
+    def loadable(self) -> dict[str, Any]:
         """Every plug-in by name, but for those of other distributions that cannot be loaded: `vla doctor` names these."""
         found = {}
         for name in self.names():
@@ -73,7 +73,7 @@ class Registry:
                     raise
         return found
 
-    def foreign_names(self) -> tuple[str, ...]:
+    def third_party_names(self) -> tuple[str, ...]:
         """Names of plug-ins that other distributions add, sorted."""
         return tuple(sorted(set(self._foreign()) - self._own()))
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla.cache.receipts import SCHEMA, Receipt, content_digest, key_of
+from vla.cache.receipts import SCHEMA, Receipt, content_digest, video_key
 from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.encoders.toy import Encoder
 from vla.errors import CacheError, MissingError
@@ -69,7 +69,7 @@ def test_a_receipt_is_returned_with_its_shard(cache):
     whole = cache.add_video(features("v"), receipt("v"))
     assert whole == cache.receipts["v"] == reopened(cache).receipts["v"]
     assert whole.frames == 5 and (cache.folder / "shards" / whole.shard).is_file()
-    assert whole.shard.startswith(key_of("v")) and len(whole.sha256) == 64
+    assert whole.shard.startswith(video_key("v")) and len(whole.sha256) == 64
 
 
 def test_new_features_replace_the_old_ones(cache):
@@ -183,7 +183,7 @@ def changed(path, **fields):
 def test_a_damaged_receipt_counts_as_none(cache, fields, message):
     cache.add_video(features("v"), receipt("v"))
     cache.add_video(features("other"), receipt("other"))
-    path = cache.folder / "videos" / f"{key_of('v')}.json"
+    path = cache.folder / "videos" / f"{video_key('v')}.json"
     changed(path, **fields)
     again = reopened(cache)
     assert again.video_ids() == ["other"] and list(again.damaged) == [path]

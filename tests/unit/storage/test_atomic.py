@@ -242,14 +242,14 @@ def test_checked_reading(tmp_path):
     path.write_bytes(b"abc")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2
     assert atomic.sha256(b"abc") == digest
-    assert atomic.read_checked(path, digest) == b"abc"
+    assert atomic.read_bytes(path, digest) == b"abc"
     path.write_bytes(b"abd")
     with pytest.raises(CacheError, match="was altered since it was written"):
-        atomic.read_checked(path, digest)
+        atomic.read_bytes(path, digest)
     path.unlink()
     with pytest.raises(CacheError, match="is gone"):
-        atomic.read_checked(path, digest)
-    for read in (atomic.read_json, lambda p: atomic.read_checked(p, digest)):
+        atomic.read_bytes(path, digest)
+    for read in (atomic.read_json, lambda p: atomic.read_bytes(p, digest)):
         with pytest.raises(CacheError, match="cannot be read: Is a directory"):
             read(tmp_path)
 

@@ -31,7 +31,7 @@ def root(toy_workspace):
 
 def said(root):
     """`(video, caption)` of everything that is used, by name."""
-    return sorted((a.video.rpartition("/")[2], a.query) for a in store.once(Workspace(root)))
+    return sorted((a.video.rpartition("/")[2], a.query) for a in store.load_unique(Workspace(root)))
 
 
 def sources(root):

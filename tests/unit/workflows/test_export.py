@@ -83,7 +83,7 @@ def test_what_went_out_comes_in_again_bit_for_bit(workspace, tmp_path, format):
     assert back.problems == [] and back.imported == 3 and back.texts == 3
     assert whole(tmp_path / "b") == whole(tmp_path)
     ours, theirs = cache_of(tmp_path), cache_of(tmp_path / "b")
-    texts = ours.known_texts()
+    texts = ours.cached_texts()
     np.testing.assert_array_equal(theirs.texts(texts).pooled, ours.texts(texts).pooled)
     if format != "parquet":  # each reading takes a process
         # And out again: the same numbers under the same names, of a space of its own.

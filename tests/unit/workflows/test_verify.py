@@ -199,7 +199,7 @@ def opened(place, path):
             if path.name != "current.json"
             else active_cache(place.caches)
         )
-        cache.state(), cache.known_texts()
+        cache.state(), cache.cached_texts()
     verify(workspace=place.root)
 
 

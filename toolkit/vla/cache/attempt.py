@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.cache.memory_budget import Budget, needed, pictures_together
-from vla.cache.receipts import Receipt, Status, content_digest, software, whole_digest
+from vla.cache.memory_budget import MemoryBudget, decode_batch_size, required_bytes
+from vla.cache.receipts import Receipt, Status, content_digest, file_digest, software
 from vla.causes import DOUBTFUL, cause_of, unreadable_reason
 from vla.decoders.base import Decoder, DecodeReport, Reader
 from vla.encoders.base import Encoder
@@ -79,7 +79,7 @@ class Attempt:
     encoder: Encoder
     decoder: Decoder
     sampling: Sampling
-    budget: Budget
+    budget: MemoryBudget
     submit: Callable[[np.ndarray, ChunkDone], Future[np.ndarray]]
     still: Callable[[], None]
 
@@ -97,7 +97,7 @@ class Attempt:
                 blank = replace(blank, content=content_digest(path, before.st_size))
                 worked = self._decoded(blank, path)
                 # Reading all of it also tells a disk that cannot be read from content that cannot be decoded.
-                digest = whole_digest(file)
+                digest = file_digest(file)
                 if _identity(path.stat()) != _identity(before) or os.fstat(file.fileno()).st_size != before.st_size:
                     raise DecodeError(f"{path.name}: the file changed while it was read: run again", "changed")
                 return replace(worked, receipt=replace(worked.receipt, digest=digest))
@@ -113,7 +113,7 @@ class Attempt:
     def _decoded(self, blank: Receipt, path: Path) -> VideoResult:
         """The video's features; a failure of its content is a receipt, one of the machine is raised."""
         try:
-            with _open(self.decoder, path) as reader, self.budget.room(needed(reader.video), self.still):
+            with _open(self.decoder, path) as reader, self.budget.room(required_bytes(reader.video), self.still):
                 blank = replace(blank, codec=reader.video.codec)
                 values: list[Future[np.ndarray]] = []
                 times: list[np.ndarray] = []
@@ -136,7 +136,7 @@ class Attempt:
         pixels: list[np.ndarray] = []
         times: list[np.ndarray] = []
         held = 0
-        for frames in _guarded(reader.sample(self.sampling, pictures_together(reader.video)), path):
+        for frames in _guarded(reader.sample(self.sampling, decode_batch_size(reader.video)), path):
             ready, shown = self.encoder.prepare(frames.pixels), frames.timestamps_seconds
             del frames
             # Where their size changes pictures come in other numbers; chunks are of CHUNK frames all the same.

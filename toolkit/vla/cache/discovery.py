@@ -41,21 +41,21 @@ class Files:
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path]:
-    """Video files in files, folders (recursively) and glob patterns; see `look_for`."""
-    return look_for_videos(paths).paths
+    """Video files in files, folders (recursively) and glob patterns; see `discover_files`."""
+    return discover_videos(paths).paths
 
 
-def look_for_videos(paths: Iterable[str | Path]) -> Files:
-    """Video files, and what was passed over; see `look_for`."""
-    return look_for(paths, SUFFIXES, looks_like_video)
+def discover_videos(paths: Iterable[str | Path]) -> Files:
+    """Video files, and what was passed over; see `discover_files`."""
+    return discover_files(paths, SUFFIXES, looks_like_video)
 
 
 def find_files(paths: Iterable[str | Path], suffixes: Collection[str]) -> list[Path]:
-    """Files in files, folders (recursively) and glob patterns; see `look_for`."""
-    return look_for(paths, suffixes).paths
+    """Files in files, folders (recursively) and glob patterns; see `discover_files`."""
+    return discover_files(paths, suffixes).paths
 
 
-def look_for(
+def discover_files(
     paths: Iterable[str | Path], suffixes: Collection[str], accept: Callable[[Path], bool] = lambda path: True
 ) -> Files:
     """Files in files, folders (recursively) and glob patterns; each once, in order.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from vla.video import Video
 
-PICTURES = 512 << 20
+MAX_PICTURE_BYTES = 512 << 20
 """Bytes that the decoded pictures of all workers may take together: of nine videos at 1920x1080 or 3840x2160 side by side."""
 _WAITING, _WAITING_BYTES = (
     8,
@@ -17,10 +17,10 @@ _WAITING, _WAITING_BYTES = (
 _TOGETHER, _TOGETHER_BYTES = 4, 16 << 20
 
 
-class Budget:
+class MemoryBudget:
     """Bytes that may be taken side by side. A video that needs more than there are gets them alone."""
 
-    def __init__(self, total: int = PICTURES) -> None:
+    def __init__(self, total: int = MAX_PICTURE_BYTES) -> None:
         self._total, self._taken = total, 0
         self._freed = threading.Condition()
 
@@ -40,7 +40,7 @@ class Budget:
                 self._freed.notify_all()
 
 
-def pictures_together(video: Video) -> int:
+def decode_batch_size(video: Video) -> int:
     """How many pictures of `video` are decoded together: 1, 2 or 4, so that they take 16 MiB at most, or one picture."""
     count = _TOGETHER
     while count > 1 and count * _picture(video) > _TOGETHER_BYTES:
@@ -48,9 +48,9 @@ def pictures_together(video: Video) -> int:
     return count
 
 
-def needed(video: Video) -> int:
+def required_bytes(video: Video) -> int:
     """Bytes of pictures that are held at once while `video` is decoded: those together, their copy, and those that wait."""
-    picture, count = _picture(video), pictures_together(video)
+    picture, count = _picture(video), decode_batch_size(video)
     return picture * (count if count == 1 else 2 * count) + max(picture, min(_WAITING * picture, _WAITING_BYTES))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vla.cache.discovery import find_files as find_files
 from vla.cache.discovery import find_videos as find_videos
-from vla.cache.receipts import Receipt, content_digest, whole_digest
+from vla.cache.receipts import Receipt, content_digest, file_digest
 from vla.cache.store import FeatureCache
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
@@ -63,7 +63,7 @@ def make_plan(
         if receipt is None and not overwrite and (known := _same_content(cache, path, twins, workspace)) is not None:
             _take_over(plan, known, video_id, workspace)
             continue
-        if receipt is None or overwrite or not receipt.holds or (retry_failed and receipt.status != "ok"):
+        if receipt is None or overwrite or not receipt.is_final or (retry_failed and receipt.status != "ok"):
             plan.todo.append((video_id, path))
             continue
         lost = receipt.has_features and not _is_there(cache, receipt)
@@ -132,7 +132,7 @@ def _digest_of(receipt: Receipt, workspace: Workspace) -> str:
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        return whole_digest(file)
+        return file_digest(file)
 
 
 def missing_files(cache: FeatureCache, workspace: Workspace, folders: Iterable[Path]) -> list[str]:

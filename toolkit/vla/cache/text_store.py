@@ -55,7 +55,7 @@ class TextCache:
     def _batches(self) -> dict[str, tuple[str, str]]:
         """Which shard (name, sha256) holds which text."""
         where: dict[str, tuple[str, str]] = {}
-        for path in atomic.listed(self.folder / "texts"):
+        for path in atomic.list_files(self.folder / "texts"):
             try:
                 record = records.load(TextsReceipt, path, WAY_ON)
             except CacheError as error:
@@ -87,9 +87,9 @@ class TextCache:
 
     def read_texts(self, name: str, digest: str) -> TextFeatures:
         """What a shard of texts holds; raises CacheError if it is not what was written."""
-        return shard.read_texts(atomic.read_checked(self.folder / "shards" / name, digest), name)
+        return shard.read_texts(atomic.read_bytes(self.folder / "shards" / name, digest), name)
 
-    def known_texts(self) -> list[str]:
+    def cached_texts(self) -> list[str]:
         """Every text that is cached whole, parts of longer ones among them."""
         return sorted(self._batches)
 

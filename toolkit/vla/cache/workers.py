@@ -17,7 +17,7 @@ import numpy as np
 
 from vla.cache.attempt import Attempt, ChunkDone, VideoResult
 from vla.cache.decoder_check import require_health
-from vla.cache.memory_budget import Budget
+from vla.cache.memory_budget import MemoryBudget
 from vla.decoders.base import Decoder
 from vla.encoders.base import Encoder
 from vla.sampling import Sampling
@@ -39,7 +39,7 @@ class Workers:
         self._stop = threading.Event()
         self._room = threading.Semaphore(encoder.lanes + workers)
         self._encoding = ThreadPoolExecutor(max_workers=encoder.lanes, thread_name_prefix="encode")
-        self._attempt = Attempt(encoder, decoder, sampling, Budget(), self._submit, self._still)
+        self._attempt = Attempt(encoder, decoder, sampling, MemoryBudget(), self._submit, self._still)
 
     def run(self, todo: list[tuple[str, Path]]) -> Generator[ChunkDone | VideoResult, None, None]:
         """What is encoded, chunk by chunk, and each video when it is done.

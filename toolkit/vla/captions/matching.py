@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vla.datasets.base import Annotation
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.omissions import Omissions
 from vla.storage.workspace import Workspace
 
@@ -47,7 +47,7 @@ def match(
         workspace: names may count from its folder.
         folder: names count from it first; the folder of each annotation's source when None.
     """
-    names = Names(video_ids, workspace.root)
+    names = NameMatcher(video_ids, workspace.root)
     by_source: dict[str, list[Annotation]] = {}
     listed = list(annotations)
     for a in listed:

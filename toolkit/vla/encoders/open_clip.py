@@ -29,7 +29,7 @@ from vla.encoders._text_tower import TextTower, describe_text_tower
 from vla.encoders._tokenizer import vocabulary_text
 from vla.encoders.base import EncoderIdentity, TextEncoder
 from vla.errors import CacheError, EnvironmentUnfitError, MissingError, UsageError
-from vla.threads import one_thread
+from vla.threads import single_threaded
 
 _EMBEDDED = Path(__file__).parent / "_embedded"
 _VOCABULARY = "bpe.txt.gz"
@@ -96,7 +96,7 @@ class Encoder(TextEncoderBase):
 
         One core also makes the same bits however many cores and threads the machine has.
         """
-        return one_thread() if self._device.type == "cpu" else nullcontext()
+        return single_threaded() if self._device.type == "cpu" else nullcontext()
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """`(T, 3, h, w)` uint8."""

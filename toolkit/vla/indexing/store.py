@@ -193,7 +193,9 @@ def _read_record(folder: Path) -> tuple[IndexRecord, FeatureSpec]:
     version = stored.value.get("schema") if isinstance(stored.value, dict) else None
     if type(version) is int and version < SCHEMA:
         raise CacheError(f"{path} was written by an older vla (schema {version}): {_WAY_ON}")
-    record = records.decode(IndexRecord, stored.value, str(path), _WAY_ON, schema=SCHEMA, strict=not stored.is_checked)
+    record = records.decode(
+        IndexRecord, stored.value, str(path), _WAY_ON, schema=SCHEMA, strict=not stored.has_checksum
+    )
     return record, FeatureSpec.from_json(record.spec, str(path))
 
 
@@ -245,7 +247,7 @@ def _part(folder: Path, record: PartRecord, dim: int) -> Fragment:
     segments = record.segments
     files = {name: getattr(record, name) for name in _FILES}
     vectors = open_memmap(folder, files, segments, dim)
-    content = atomic.read_checked(sibling(folder, record.rows), record.rows_sha256, _WAY_ON)
+    content = atomic.read_bytes(sibling(folder, record.rows), record.rows_sha256, _WAY_ON)
     rows = row_table.from_bytes(content, folder / record.rows)
     renamed = {int(place): name for place, name in record.renamed.items()}
     known = range(len(rows.videos))
@@ -262,10 +264,10 @@ def _loaded(folder: Path, record: dict[str, Any], segments: int, dim: int) -> In
     """The index of a part; what it is made of is checked first."""
     try:
         if record["lists"]:
-            content = atomic.read_checked(sibling(folder, record["lists"]), record["lists_sha256"], _WAY_ON)
+            content = atomic.read_bytes(sibling(folder, record["lists"]), record["lists_sha256"], _WAY_ON)
             index: Index = indexes.get(record["backend"]).from_bytes(content)
         else:
-            content = atomic.read_checked(sibling(folder, record["vectors"]), record["vectors_sha256"], _WAY_ON)
+            content = atomic.read_bytes(sibling(folder, record["vectors"]), record["vectors_sha256"], _WAY_ON)
             index = indexes.build(record["backend"], dim=dim)
             index.add(
                 np.arange(segments), np.frombuffer(content, record["kind"]).reshape(segments, dim).astype(np.float32)

@@ -20,7 +20,7 @@ Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Written:
+class ParsedPath:
     """A name as it was taken apart: folders and file name, and whether it begins at the root of some machine."""
 
     parts: Parts
@@ -33,7 +33,7 @@ def stem(name: str) -> str:
     return base if base and dot and f".{suffix.lower()}" in SUFFIXES else name
 
 
-def parse_path(name: str) -> Written:
+def parse_path(name: str) -> ParsedPath:
     """Folders and file name of `name`, without what belongs to one machine alone."""
     name = unicodedata.normalize("NFC", name)
     if _URL.match(name):
@@ -44,23 +44,23 @@ def parse_path(name: str) -> Written:
     is_rooted = bool(drive or home) or rest[:1] in ("/", "\\")
     if rest.startswith("\\\\"):
         rest = rest.lstrip("\\").partition("\\")[2]  # the server
-    return Written(resolved(raw_parts(rest)), is_rooted)
+    return ParsedPath(normalize_parts(raw_parts(rest)), is_rooted)
 
 
-def _of_url(name: str) -> Written:
+def _of_url(name: str) -> ParsedPath:
     try:
         url = urlsplit(name)
     except ValueError:  # no address, whatever it looks like
-        return Written(resolved(raw_parts(name)), True)
+        return ParsedPath(normalize_parts(raw_parts(name)), True)
     if url.scheme.lower() not in ("http", "https", "ftp", "file"):
         # Names in buckets are as they are written.
-        return Written(resolved(raw_parts(name.partition("://")[2].partition("/")[2])), True)
+        return ParsedPath(normalize_parts(raw_parts(name.partition("://")[2].partition("/")[2])), True)
     asked = parse_qs(url.query) if url.path.endswith("/watch") else {}
     if "v" in asked:
         # A page that shows a video names it in its query: youtube.com/watch?v=ID.
-        return Written((asked["v"][0],), True)
+        return ParsedPath((asked["v"][0],), True)
     path = unicodedata.normalize("NFC", unquote(url.path, errors="surrogateescape"))
-    return Written(resolved(raw_parts(_DRIVE.sub("", path.lstrip("/"), count=1))), True)
+    return ParsedPath(normalize_parts(raw_parts(_DRIVE.sub("", path.lstrip("/"), count=1))), True)
 
 
 def raw_parts(name: str) -> list[str]:
@@ -68,12 +68,12 @@ def raw_parts(name: str) -> list[str]:
     return unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
 
 
-def series_of(folder: str) -> str:
+def mask_digits(folder: str) -> str:
     """`folder` without its numbers, which is all that the folders of a series differ in."""
     return _DIGITS.sub("0", folder)
 
 
-def resolved(parts: Iterable[str]) -> Parts:
+def normalize_parts(parts: Iterable[str]) -> Parts:
     """`parts` without blank ones, `.` and `..`; nothing lies above the first."""
     found: list[str] = []
     for part in parts:
@@ -84,13 +84,13 @@ def resolved(parts: Iterable[str]) -> Parts:
     return tuple(found)
 
 
-def fits(video_id: str, pattern: str) -> bool:
-    """True if the folder, file or glob pattern, counted from where ids do, fits the id; see `Names.chosen`."""
+def matches_pattern(video_id: str, pattern: str) -> bool:
+    """True if the folder, file or glob pattern, counted from where ids do, fits the id; see `NameMatcher.select`."""
     name, asked = parse_path(video_id), parse_path(pattern)
-    return video_id == pattern or (name.is_rooted == asked.is_rooted and fits_path(name.parts, asked.parts))
+    return video_id == pattern or (name.is_rooted == asked.is_rooted and path_matches(name.parts, asked.parts))
 
 
-def fits_path(path: Parts, pattern: Parts) -> bool:
+def path_matches(path: Parts, pattern: Parts) -> bool:
     """True if `pattern` fits `path` or a folder above it."""
     reached = {0}
     # Places in the pattern that the path so far may have come to.

@@ -53,7 +53,7 @@ def load_or_fit_hubness(
     fitted = _fitted(workspace, index, cache, model, encoder, progress)
     if fitted is not None:
         try:
-            with workspace.locked_index(progress):
+            with workspace.lock_index(progress):
                 save_hubness(workspace.index, fitted, of)
         except ResourceError:
             # A workspace that cannot be written can be searched all the same.
@@ -72,7 +72,7 @@ def _fitted(
     def say(message: str, level: Literal["note", "warning"]) -> None:
         progress(Progress("search", message=message, level=level))
 
-    captions = caption_store.once(workspace, lambda damage: say(f"{damage} (left out)", "warning"))
+    captions = caption_store.load_unique(workspace, lambda damage: say(f"{damage} (left out)", "warning"))
     bank = choose_query_bank(captions, index.videos, cache)
     if len(bank.texts) < 2:
         return None
@@ -124,7 +124,7 @@ def check_hubness(folder: Path) -> None:
     """Raises CacheError if the background in `folder` is not as it was written; nothing if there is none."""
     if (folder / _NAME).is_file():
         record = records.load(_Kept, folder / _NAME, _WAY_ON)
-        atomic.read_checked(folder / record.file, record.sha256, _WAY_ON)
+        atomic.read_bytes(folder / record.file, record.sha256, _WAY_ON)
 
 
 def delete_hubness(folder: Path) -> None:
@@ -168,7 +168,7 @@ def load_hubness(folder: Path, of: dict[str, str], rows: int, dim: int) -> Hubne
         record = records.load(_Kept, path)
         if record.of != of:
             return None
-        arrays = load(atomic.read_checked(folder / record.file, record.sha256))
+        arrays = load(atomic.read_bytes(folder / record.file, record.sha256))
         lasting = record.lasting
         found = HubnessCorrection(arrays["bias"], arrays["chance"], arrays["mean"], lasting)
     except (CacheError, SafetensorError, KeyError, ValueError):

@@ -16,7 +16,7 @@ from vla.encoders.base import TextEncoder
 from vla.errors import MissingError, UsageError
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.retrieval.candidates import Candidate
 from vla.retrieval.filters import Metadata, VideoFilter, check_columns, metadata_of
 from vla.retrieval.hits import Hit, Hits
@@ -277,9 +277,9 @@ class Searcher:
         return Ranking(self._videos)
 
     @cached_property
-    def names(self) -> Names:
+    def names(self) -> NameMatcher:
         """The videos of the index, by any name that means them."""
-        return Names(self.index.videos, self.workspace.root)
+        return NameMatcher(self.index.videos, self.workspace.root)
 
     @cached_property
     def _told(self) -> dict[str, list[Metadata]]:

@@ -88,14 +88,14 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-class Stored(NamedTuple):
+class JsonDocument(NamedTuple):
     """What a JSON file holds, and whether a checksum in it vouches for that; records of older versions have none."""
 
     value: Any
-    is_checked: bool
+    has_checksum: bool
 
 
-def sealed(record: Mapping[str, Any], *, indent: int | None = 1, digits: int = 64) -> bytes:
+def encode_json(record: Mapping[str, Any], *, indent: int | None = 1, digits: int = 64) -> bytes:
     """`record` as JSON with a newline. Its first key is `checksum`: the sha256 of all bytes after that key's comma.
 
     Without `indent` it is one line. `digits` hexadecimal digits of the checksum are kept: 16 for a line, 64 for a file.
@@ -108,8 +108,8 @@ def sealed(record: Mapping[str, Any], *, indent: int | None = 1, digits: int = 6
     return head + f'"checksum": "{sha256(body)[:digits]}",'.encode() + body
 
 
-def unsealed(content: bytes, source: str, way_on: str) -> Stored:
-    """What `sealed` was given; also JSON without a checksum.
+def decode_json(content: bytes, source: str, way_on: str) -> JsonDocument:
+    """What `encode_json` was given; also JSON without a checksum.
 
     Raises:
         CacheError: it is not JSON, or its checksum differs. The message begins with `source` and ends with `way_on`.
@@ -125,15 +125,15 @@ def unsealed(content: bytes, source: str, way_on: str) -> Stored:
         raise CacheError(
             f"{source} was altered since it was written (its checksum is no longer where it was): {way_on}"
         )
-    return Stored(value, bool(head))
+    return JsonDocument(value, bool(head))
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Put `record` at `path` as JSON with a checksum, whole or not at all."""
-    write_bytes(path, sealed(record))
+    write_bytes(path, encode_json(record))
 
 
-def read_record(path: Path, way_on: str = _REDO) -> Stored:
+def read_record(path: Path, way_on: str = _REDO) -> JsonDocument:
     """The JSON at `path`, its checksum compared.
 
     Raises:
@@ -143,7 +143,7 @@ def read_record(path: Path, way_on: str = _REDO) -> Stored:
         content = path.read_bytes()
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
-    return unsealed(content, str(path), way_on)
+    return decode_json(content, str(path), way_on)
 
 
 def read_json(path: Path) -> Any:
@@ -151,7 +151,7 @@ def read_json(path: Path) -> Any:
     return read_record(path).value
 
 
-def holds(path: Path, record: Any) -> bool:
+def contains(path: Path, record: Any) -> bool:
     """True if `path` is a file of `record`; False where it is missing, damaged or of another."""
     try:
         return path.is_file() and read_json(path) == record
@@ -159,7 +159,7 @@ def holds(path: Path, record: Any) -> bool:
         return False
 
 
-def listed(folder: Path, suffix: str = ".json") -> list[Path]:
+def list_files(folder: Path, suffix: str = ".json") -> list[Path]:
     """The files in `folder` with names that end with `suffix`, sorted; not those that are still being written."""
     return sorted(p for p in folder.glob(f"*{suffix}") if not p.name.startswith(TEMPORARY))
 
@@ -187,7 +187,7 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_checked(path: Path, digest: str, way_on: str = "") -> bytes:
+def read_bytes(path: Path, digest: str, way_on: str = "") -> bytes:
     """The bytes at `path`, which have this sha256: checked before anything parses them.
 
     Raises:

@@ -90,7 +90,7 @@ def load(kind: type[T], path: Path, way_on: str = _REDO, *, schema: int | None =
         NewerRecordError: it is of a newer schema.
     """
     stored = atomic.read_record(path, way_on)
-    return decode(kind, stored.value, str(path), way_on, schema=schema, strict=not stored.is_checked)
+    return decode(kind, stored.value, str(path), way_on, schema=schema, strict=not stored.has_checksum)
 
 
 def decode(

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla.errors import MissingError, ResourceError, UsageError
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.naming.portable import require_name
 from vla.progress import Progress, ProgressCallback
 from vla.storage import atomic, locks, records
@@ -73,11 +73,11 @@ class Workspace:
         """The index that searches read."""
         return self.home / "index"
 
-    def locked(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
+    def lock(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
         """Hold the workspace; waits for another vla that does, and says so. Who is only `reading` needs no leave to write."""
         return locks.lock(self._lock, _waits(progress, "workspace"), or_without=reading)
 
-    def locked_index(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
+    def lock_index(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
         """Hold the index while writing to it. Features may be added meanwhile: an index is of what was there when it was begun.
 
         Whoever needs both locks takes this one last.
@@ -100,14 +100,14 @@ class Workspace:
         except ValueError:
             return absolute.as_posix()
 
-    def video_named(self, given: Path | str, known: Iterable[str]) -> str:
+    def resolve_video(self, given: Path | str, known: Iterable[str]) -> str:
         """The video among `known` that a name or a path means; see `vla.naming.matching`.
 
         Raises:
             MissingError: none is.
             UsageError: several are.
         """
-        return Names(known, self.root).one(str(given), self.root, Path.cwd())
+        return NameMatcher(known, self.root).resolve(str(given), self.root, Path.cwd())
 
     def video_path(self, video_id: str) -> Path:
         """Where the video called `video_id` lies."""

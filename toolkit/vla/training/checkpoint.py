@@ -127,7 +127,7 @@ def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
     from vla.model import restore
 
     run, weights, digest = _read_run(folder)
-    content = atomic.read_checked(folder / weights, digest, _again(folder))
+    content = atomic.read_bytes(folder / weights, digest, _again(folder))
     try:
         tensors = load(content)
     except SafetensorError as error:
@@ -176,7 +176,7 @@ def load_state(
                 "training starts anew"
             )
             return None
-        return load(atomic.read_checked(folder / found.state, found.sha256)), found.record
+        return load(atomic.read_bytes(folder / found.state, found.sha256)), found.record
     except NewerRecordError:
         raise
     except (CacheError, SafetensorError) as error:
@@ -196,7 +196,7 @@ def find_run(folder: Path) -> Run:
 def check_run(folder: Path) -> Run:
     """The finished run in `folder` if its weights are as they were written; raises MissingError or CacheError."""
     run, weights, digest = _read_run(folder)
-    atomic.read_checked(folder / weights, digest, _again(folder))
+    atomic.read_bytes(folder / weights, digest, _again(folder))
     return run
 
 
@@ -205,7 +205,7 @@ def check_state(folder: Path) -> None:
     path = folder / "progress.json"
     if path.is_file():
         found = records.load(_Progress, path, _STATE_LOST, schema=SCHEMA)
-        atomic.read_checked(folder / found.state, found.sha256, _STATE_LOST)
+        atomic.read_bytes(folder / found.state, found.sha256, _STATE_LOST)
 
 
 def unused_files(folder: Path) -> list[Path]:

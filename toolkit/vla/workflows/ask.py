@@ -20,11 +20,11 @@ from vla.indexing.segments import windows_and_changes
 from vla.language.sentences import split_to_fit
 from vla.metrics.question_answering import predicted_counts
 from vla.model import AlignmentModel, pool_segments
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.moments import MomentLocalizer, SegmentScores
 from vla.storage.workspace import Workspace
-from vla.threads import small_work
+from vla.threads import small_op_threads
 from vla.training.checkpoint import Run, load_model, open_run
 from vla.training.config import HEADS_BY_QUESTION
 from vla.workflows.encoder_choice import query_encoder
@@ -114,8 +114,8 @@ def ask(
         raise UsageError(str(error)) from error
     place = Workspace.open(workspace)
     cache = active_cache(place.caches)
-    known = Names(cache.receipts, place.root)
-    wanted = [known.one(str(name), place.root, Path.cwd()) for name in names] if names else cache.video_ids()
+    known = NameMatcher(cache.receipts, place.root)
+    wanted = [known.resolve(str(name), place.root, Path.cwd()) for name in names] if names else cache.video_ids()
     kinds = ["choice"] if choices else ["count", "open"] if asked.lower().startswith(_HOW_MANY) else ["open"]
     model, found, kind = _answering(place, cache, run, kinds, progress)
     if kind == "count":
@@ -124,7 +124,7 @@ def ask(
         progress(Progress("ask", message="no run here counts: it is answered in words", level="note"))
     encoder = query_encoder(cache, device, "auto")
     texts = _Texts(asked, told, encoder)
-    with model.at(1.0), small_work():
+    with model.at(1.0), small_op_threads():
         return [_reply(model, found, texts, cache.frames(name), place, kind, moments) for name in wanted]
 
 

@@ -36,7 +36,7 @@ class VideoFeatures:
 def features_of(place: Workspace, video: Path | str) -> VideoFeatures:
     """The features of `video`, a name or a path; raises MissingError where there are none."""
     cache = _cache(place)
-    name = place.video_named(video, cache.receipts)
+    name = place.resolve_video(video, cache.receipts)
     if name not in cache.video_ids():
         raise MissingError(f"{video} has no features in {place.root}: run 'vla extract {video}' first")
     found = cache.frames(name)

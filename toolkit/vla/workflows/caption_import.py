@@ -84,7 +84,7 @@ def forget_lost(place: Workspace, files: Mapping[str, set[str]]) -> list[Caption
     """Forget the rows of files that lay beside videos and do no more; `files` names those that do, for each video looked at."""
 
     def is_gone(entry: CaptionEntry) -> bool:
-        if not entry.is_beside or entry.video not in files or entry.source in files[entry.video]:
+        if not entry.is_sidecar or entry.video not in files or entry.source in files[entry.video]:
             return False
         path = place.video_path(entry.source)
         # A video that was renamed keeps what still lies under its old name.
@@ -119,7 +119,7 @@ def take_captions(
     contents = contents_of(cache)
     if contents:
         changed = {v for v, content in contents.items() if before.get(v, content) != content}
-        caption_store.settle(place, contents, changed)
+        caption_store.reconcile(place, contents, changed)
     beside: list[Annotation] = []
     if sidecars:
         beside, lying = sidecar_captions(report, place, progress, report.omissions)
@@ -131,7 +131,7 @@ def take_captions(
     lengths = durations_of(cache)
     beside = fit_spans(beside, lengths, report.omissions)
     listed = fit_spans(matched.annotations, lengths, report.omissions)
-    caption_store.add(place, beside, contents, is_beside=True)
+    caption_store.add(place, beside, contents, is_sidecar=True)
     report.captions = caption_store.add(place, listed, contents, sources=map(str, caption_paths(files)))
     for entry in caption_store.entries(place):
         if entry.is_stale:
@@ -176,7 +176,9 @@ def training_captions(
     paths = caption_paths(files)
     if not paths:
         stored = caption_store.entries(place)
-        usable = fit_spans([a for a in caption_store.once(place) if a.video in have], durations_of(cache), counted)
+        usable = fit_spans(
+            [a for a in caption_store.load_unique(place) if a.video in have], durations_of(cache), counted
+        )
         count_unused(stored, have, counted)
     else:
         matched = match(read_captions(paths, columns, format, counted), have, place)

@@ -12,7 +12,7 @@ from typing import Any
 from vla.captions import store as caption_store
 from vla.captions.store import CaptionEntry
 from vla.errors import MissingError
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.progress import ProgressCallback, silent
 from vla.storage.workspace import Workspace
 
@@ -68,12 +68,12 @@ def video_captions(video: str | Path, *, workspace: Path | str | None = None) ->
     """
     place = Workspace.open(workspace)
     stored = caption_store.entries(place)
-    names = Names((e.video for e in stored), place.root)
+    names = NameMatcher((e.video for e in stored), place.root)
     if not names.find(str(video), place.root, Path.cwd()):
         raise MissingError(
             f"there are no captions of {str(video)!r}: 'vla captions' lists the files that there are some from"
         )
-    name = names.one(str(video), place.root, Path.cwd())
+    name = names.resolve(str(video), place.root, Path.cwd())
     return [e for e in stored if e.video == name]
 
 
@@ -83,7 +83,7 @@ def remove_captions(
     """Forget the captions of files; the files stay. Returns how many rows of each were forgotten.
 
     Args:
-        sources: names, paths or glob patterns of the files, as `Names.chosen` has them.
+        sources: names, paths or glob patterns of the files, as `NameMatcher.select` has them.
         workspace: as for `search`.
         progress: called while another process holds the workspace.
 
@@ -92,12 +92,12 @@ def remove_captions(
         UsageError: several files are called so.
     """
     place = Workspace.open(workspace)
-    with place.locked(progress):
+    with place.lock(progress):
         stored = caption_store.entries(place)
-        names = Names((e.source for e in stored), place.root)
+        names = NameMatcher((e.source for e in stored), place.root)
         chosen: set[str] = set()
         for given in map(str, sources):
-            fits = names.chosen(given, place.root, Path.cwd())
+            fits = names.select(given, place.root, Path.cwd())
             if not fits:
                 raise MissingError(f"no captions here are from {given!r}: 'vla captions' lists the files")
             chosen.update(fits)
@@ -114,6 +114,6 @@ def _summary(place: Workspace, source: str, some: list[CaptionEntry]) -> Caption
         questions,
         dict(Counter(e.annotation.split for e in some)),
         sum(e.is_stale for e in some),
-        any(e.is_beside for e in some),
+        any(e.is_sidecar for e in some),
         not os.path.lexists(place.root / source),
     )

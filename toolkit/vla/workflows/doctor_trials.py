@@ -138,7 +138,7 @@ def try_folder(folder: Path) -> str:
     """
     with tempfile.TemporaryDirectory(prefix=".vla-doctor-", dir=folder) as name:
         place = Workspace.open_or_create(Path(name))
-        with place.locked(silent):
+        with place.lock(silent):
             # Another handle of the same process would have to wait as another process would.
             is_seen = place.is_busy()
     return "files can be written and locked" if is_seen else "files can be written; locks are not seen by others here"
@@ -185,7 +185,7 @@ def broken_plugins() -> list[str]:
 
     faults = []
     for registry in registries():
-        for name in registry.foreign_names():
+        for name in registry.third_party_names():
             try:
                 registry.get(name)
             except EnvironmentUnfitError as error:

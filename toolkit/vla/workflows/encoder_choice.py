@@ -170,10 +170,10 @@ class LazyImageEncoder:
 def _record(path: Path) -> dict[str, Any]:
     """What is remembered; nothing where that cannot be read, or no checksum vouches for it: it decides what every query means."""
     try:
-        found = atomic.read_record(path) if path.is_file() else atomic.Stored({}, False)
+        found = atomic.read_record(path) if path.is_file() else atomic.JsonDocument({}, False)
     except CacheError:
         return {}
-    return found.value if found.is_checked and isinstance(found.value, dict) else {}
+    return found.value if found.has_checksum and isinstance(found.value, dict) else {}
 
 
 def _whole(cache: FeatureCache, device: str, dtype: str) -> Encoder:

@@ -62,7 +62,7 @@ def annotations_of(
     paths, omissions = caption_paths(files), Omissions()
     if not paths:
         stored = caption_store.entries(place)
-        usable = [a for a in caption_store.once(place) if a.video in have]
+        usable = [a for a in caption_store.load_unique(place) if a.video in have]
         lost = {e.video for e in stored if _is_of(e.annotation, split)} - have
         names = {a.video: a.video for a in usable}
         count_unused(stored, have, omissions)
@@ -117,7 +117,7 @@ def cache_texts(
     if cache.missing_texts(texts):
         progress(Progress("load", message="loading the encoder for texts that are not cached"))
         encoder = encoder_of(cache, device, "auto")
-        with place.locked(progress):
+        with place.lock(progress):
             cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
 
 

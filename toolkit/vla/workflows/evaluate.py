@@ -16,7 +16,7 @@ from vla.evaluation.report_file import EvaluationReport, save
 from vla.model import zero_shot_model
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
-from vla.threads import small_work
+from vla.threads import small_op_threads
 from vla.training.checkpoint import load_model
 from vla.training.config import HEADS_BY_QUESTION
 from vla.workflows.eval_set import HELD_OUT, annotations_of, cache_texts, cached_only, corpus_of, of_split
@@ -76,7 +76,7 @@ def evaluate(
     known = training_provenance(place, cache, found, given.annotations)
     chosen = of_split(given.annotations, split, known)
     cache_texts(place, cache, chosen, device, progress)
-    with small_work():
+    with small_op_threads():
         tokens = trained is not None and trained.compares_tokens
         corpus, paragraphs = corpus_of(cache, chosen, tokens)
         taught = cached_only(cache, known.annotations) if known else []
@@ -118,7 +118,7 @@ def evaluate(
         progress(Progress("evaluate", message=note, level="warning"))
     if found:
         try:
-            with place.locked(progress):
+            with place.lock(progress):
                 save(place.runs / name, evaluated, ",".join(groups))
         except ResourceError as error:  # it was measured all the same
             progress(Progress("evaluate", message=f"not kept beside the run: {error}", level="warning"))

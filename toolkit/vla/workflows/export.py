@@ -128,9 +128,9 @@ def export(
         raise MissingError("none of these videos has features: 'vla ls' lists what there is")
     aligner = _aligner(place, cache, run)
     wanted = set(names)
-    told = [a for a in caption_store.once(place) if a.video in wanted]
+    told = [a for a in caption_store.load_unique(place) if a.video in wanted]
     keys = file_names(cache.video_ids(), dots=not writer.holds_many)
-    texts = dict.fromkeys([*(a.query for a in told), *(() if asked else cache.known_texts())])
+    texts = dict.fromkeys([*(a.query for a in told), *(() if asked else cache.cached_texts())])
     files = _files(cache, names, keys, writer, per_shard)
     _require_room(place, folder, files, writer, bool(texts), overwrite)
     _clear(folder, files)
@@ -152,7 +152,7 @@ def export(
 def _writer(name: str) -> WritableFormat:
     writer: WritableFormat = formats.build(name)
     if not hasattr(writer, "write"):
-        able = ", ".join(n for n, plugin in formats.working().items() if hasattr(plugin, "write"))
+        able = ", ".join(n for n, plugin in formats.loadable().items() if hasattr(plugin, "write"))
         raise UsageError(f"{name!r} is only read; features are written as {able}")
     return writer
 

@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from vla.arguments import Paths, collected
+from vla.arguments import Paths, override_fields
 from vla.cache.build import ExtractReport, extract_videos
-from vla.cache.discovery import Files, look_for_videos
+from vla.cache.discovery import Files, discover_videos
 from vla.cache.plan import make_plan, missing_files
 from vla.cache.store import set_active_cache
 from vla.cache.workers import default_workers
@@ -69,9 +69,9 @@ def extract(
         ResourceError: a path cannot be read, the disk is full, or the machine has too little left to decode with.
         EnvironmentUnfitError: the decoder does not work on this machine; what was finished before is kept.
     """
-    choice = collected(choice, fields)
+    choice = override_fields(choice, fields)
     # A path that is mistyped leaves no workspace behind: that would hide one in a folder above.
-    files = look_for_videos(paths)
+    files = discover_videos(paths)
     sources = caption_paths(captions)
     omissions = _passed_over(files, sources, sidecars)
     annotations = read_captions(sources, columns, format, omissions)
@@ -84,7 +84,7 @@ def extract(
     place = Workspace.open_or_create(workspace)
     progress(Progress("load", message="loading the encoder"))
     encoder, cache = encoder_and_cache(place, choice, switch)
-    with place.locked(progress):
+    with place.lock(progress):
         set_active_cache(place.caches, cache)
         before = contents_of(cache)
         plan = make_plan(cache, files.paths, place, retry_failed=retry_failed, overwrite=overwrite, progress=progress)

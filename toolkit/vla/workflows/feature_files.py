@@ -175,7 +175,7 @@ def incoming(paths: Iterable[str | Path], wanted: ArrayKeys, timing: Timing, str
         UsageError: a path matches nothing, a file is of no known format, there are no features, or two files (or two places
             in one) hold a video of one name.
     """
-    readers = {suffix: name for name, plugin in formats.working().items() for suffix in plugin.suffixes}
+    readers = {suffix: name for name, plugin in formats.loadable().items() for suffix in plugin.suffixes}
     given = list(paths)
     found = []
     for path in find_files(given, frozenset(readers)):

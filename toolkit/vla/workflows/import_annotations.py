@@ -18,7 +18,7 @@ from vla.datasets._open import read_files
 from vla.datasets._reading import InvalidRowsError
 from vla.datasets.base import Annotation, Dataset, paragraphs
 from vla.errors import AnnotationError, CacheError, EnvironmentUnfitError, MissingError, UsageError
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage import atomic
@@ -220,5 +220,5 @@ def _coverage(
             if workspace is not None:
                 raise
             return None  # nobody asked for it
-    found = Names(ids, place.root).find_all((a.video for a in annotations), folder, place.root)
+    found = NameMatcher(ids, place.root).find_all((a.video for a in annotations), folder, place.root)
     return Coverage(where, len(found.ids), found.unknown, list(found.ambiguous))

@@ -146,7 +146,7 @@ def import_features(
         report.texts = len(held.missing_texts(given.texts)) if given else 0
     else:
         place = Workspace.open_or_create(workspace)
-        with place.locked(progress):
+        with place.lock(progress):
             cache = FeatureCache.create(place.caches, spec, source or _source_before(place, spec))
             set_active_cache(place.caches, cache)
             _bring_in(cache, arrivals, report, progress, overwrite=overwrite, keep=True)

@@ -17,7 +17,7 @@ from vla.captions import store as caption_store
 from vla.errors import CacheError, MissingError, VlaError
 from vla.features import IMPORTED
 from vla.indexing.store import summary, unused_files
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
@@ -99,13 +99,13 @@ def remove(
     """
     place = Workspace.open(workspace)
     given = list(patterns)
-    with place.locked(progress, reading=dry_run):
+    with place.lock(progress, reading=dry_run):
         cache = active_cache(place.caches)
         names = chosen_videos(cache, place, given) if given else []
         if missing:
             names += [v for v in cache.receipts if v not in names and _is_missing(cache, place, v)]
         for name in () if dry_run else names:
-            cache.forget(name)
+            cache.delete_video(name)
     return names
 
 
@@ -123,7 +123,7 @@ def gc(
             which are left alone.
     """
     place = Workspace.open(workspace)
-    with place.locked(progress), place.locked_index(progress):
+    with place.lock(progress), place.lock_index(progress):
         current = active_cache(place.caches)
         folders = [p for p in place.caches.iterdir() if p.is_dir()]
         others = [p for p in folders if p != current.folder]
@@ -237,8 +237,8 @@ def chosen_videos(cache: FeatureCache, place: Workspace, patterns: list[str]) ->
     known = list(cache.receipts)
     if not patterns:
         return known
-    names = Names(known, place.root)
-    fits = {pattern: names.chosen(pattern, place.root, Path.cwd(), any_folder=True) for pattern in patterns}
+    names = NameMatcher(known, place.root)
+    fits = {pattern: names.select(pattern, place.root, Path.cwd(), any_folder=True) for pattern in patterns}
     unknown = [pattern for pattern, chosen in fits.items() if not chosen]
     if unknown:
         raise MissingError(f"no extracted video fits {', '.join(unknown)}: 'vla ls' lists those there are")

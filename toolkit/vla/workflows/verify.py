@@ -37,7 +37,7 @@ def verify(
         MissingError: there is no workspace.
     """
     place = Workspace.open(workspace, check=False)
-    with place.locked(progress) if mend else nullcontext(), place.locked_index(silent) if mend else nullcontext():
+    with place.lock(progress) if mend else nullcontext(), place.lock_index(silent) if mend else nullcontext():
         found = _damaged(place, read_data, progress)
         if found and not mend and place.is_busy():
             # Another process may have replaced what was being read.
@@ -67,16 +67,16 @@ def _workspace(place: Workspace) -> Iterator[Check]:
     lines = caption_store.lines(place)
     damaged = [n for n, line in enumerate(lines) if not _is_caption(line, place)]
     whole = [line for n, line in enumerate(lines) if n not in set(damaged)]
-    mend = partial(caption_store.keep_lines, place, whole)
+    mend = partial(caption_store.write_lines, place, whole)
     for n in damaged:
         yield Check(
-            f"captions.jsonl, line {n + 1}", partial(caption_store.decoded, lines[n], f"line {n + 1}", place), mend
+            f"captions.jsonl, line {n + 1}", partial(caption_store.parse_line, lines[n], f"line {n + 1}", place), mend
         )
 
 
 def _is_caption(line: bytes, place: Workspace) -> bool:
     try:
-        caption_store.decoded(line, "", place)
+        caption_store.parse_line(line, "", place)
     except CacheError:
         return False
     return True
@@ -165,4 +165,4 @@ def _is_unchecked(path: Path) -> bool:
         stored = atomic.read_record(path)
     except CacheError:
         return False
-    return not stored.is_checked and bool(stored.value)
+    return not stored.has_checksum and bool(stored.value)
