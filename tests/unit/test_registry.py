@@ -116,7 +116,7 @@ def typed(shelf, tmp_path):
 def test_a_value_that_is_none_for_its_option_is_refused(typed, option, value, wanted):
     with pytest.raises(UsageError) as error:
         typed.build("typed", {option: value})
-    assert str(error.value) == f"widget 'typed': its option {option} is {wanted}, not {value!r}"
+    assert str(error.value) == f"widget 'typed': option {option} must be {wanted}, not {value!r}"
 
 
 def test_values_that_fit_are_handed_on(typed):
@@ -147,7 +147,7 @@ BROKEN = {
     "raise": ("raise ZeroDivisionError('at import')\n", "ZeroDivisionError: at import"),
     "absent": ("", "AttributeError"),
     "system": ("raise OSError('libfoo.so.3: cannot open shared object file')\n", "libfoo.so.3"),
-    "no class": ("Widget = 7\n", "is no class"),
+    "no class": ("Widget = 7\n", "is neither a class"),
 }
 
 
@@ -189,7 +189,7 @@ def test_an_encoder_of_others_needs_three_things(monkeypatch):
     from vla.encoders import registry
 
     monkeypatch.setattr(
-        registry, "_foreign", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
+        registry, "_third_party", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
     )
     encoder = registry.build("least", pretrained="", device="cpu", dtype="fp16")
     assert (encoder.scale, encoder.lanes, encoder.fits("x" * 1000)) == (20.0, 1, True)
@@ -204,7 +204,7 @@ def test_an_encoder_that_lacks_one_of_them_is_refused(monkeypatch, member):
     from vla.encoders import registry
 
     monkeypatch.setattr(
-        registry, "_foreign", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
+        registry, "_third_party", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
     )
     monkeypatch.delattr(Least, member)
     with pytest.raises(EnvironmentUnfitError, match=f"'least' is not complete: it has no {member}"):

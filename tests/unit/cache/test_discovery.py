@@ -63,7 +63,7 @@ def test_links(tree):
     assert files.omissions.counts["linked-folder"] == 3 and files.omissions.counts["broken-link"] == 3
     assert os.path.join("sub", "up") in files.omissions.examples["linked-folder"]
     assert [p.name for p in files.paths] == ["a.mp4", "b.MKV", "good.webm", "g.mov"]
-    with pytest.raises(UsageError, match=r"gone.mp4 \(a link to nowhere.mp4, which is not there\), .*self.mkv"):
+    with pytest.raises(UsageError, match=r"gone.mp4 \(a link to nowhere.mp4, which does not exist\), .*self.mkv"):
         find_videos([tree / "gone.mp4", tree / "a.mp4", tree / "self.mkv"])
     assert find_videos([f"{tree}/go*"]) == [tree / "good.webm"]
 
@@ -78,7 +78,7 @@ def test_pipes_sockets_and_devices(tmp_path, monkeypatch):
     files = discover_videos([tmp_path])
     assert files.paths == [] and files.omissions.counts == {"special-file": 3}
     for name in ("pipe.mp4", "socket.mp4", "null.mp4"):
-        with pytest.raises(UsageError, match="a pipe, socket or device, and no regular file"):
+        with pytest.raises(UsageError, match="a pipe, socket or device, not a regular file"):
             find_videos([name])
 
 

@@ -43,7 +43,7 @@ def test_no_more_is_held_than_there_is_and_all_come_through(sizes, most):
     held, seen, barrier = [], [], threading.Event()
 
     def work(size):
-        with budget.room(size, lambda: None):
+        with budget.reserve(size, lambda: None):
             with lock:
                 held.append(size)
                 seen.append(list(held))
@@ -66,9 +66,9 @@ def test_waiting_ends_when_the_extraction_does():
     def ended():
         raise InterruptedError
 
-    with budget.room(8, lambda: None), pytest.raises(InterruptedError), budget.room(8, ended):
+    with budget.reserve(8, lambda: None), pytest.raises(InterruptedError), budget.reserve(8, ended):
         pass
-    with budget.room(10, ended):
+    with budget.reserve(10, ended):
         pass
 
 

@@ -138,7 +138,7 @@ def test_readers_need_no_lock_on_a_read_only_workspace(tmp_path, monkeypatch, nu
 
 def test_other_faults_are_not_taken_for_a_read_only_disk(tmp_path):
     (tmp_path / "f").write_bytes(b"")
-    with pytest.raises(ResourceError, match="cannot lock"), locks.lock(tmp_path / "f" / "lock", or_without=True):
+    with pytest.raises(ResourceError, match="cannot lock"), locks.lock(tmp_path / "f" / "lock", optional=True):
         pytest.fail("locked")
 
 

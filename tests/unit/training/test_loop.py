@@ -229,7 +229,7 @@ def test_settings_are_numbers_that_make_sense(name, value, says):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"width": -1}, "its option width is a whole number of at least 1, not -1"),
+        ({"width": -1}, "option width must be a whole number of at least 1, not -1"),
         ({"width": 10, "heads": 3}, "10 is no multiple of 3"),
     ],
 )

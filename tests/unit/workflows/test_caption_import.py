@@ -166,7 +166,7 @@ def test_a_deleted_sidecar_takes_its_captions_with_it(root):
     assert extract(root, sidecars=False).captions == 6, "files beside videos were not looked at"
     report = extract(root)
     assert report.captions == 4 and report.omissions.summary() == (
-        "2 captions whose files beside the videos are gone (videos/v2.txt)"
+        "2 captions whose sidecar files are gone (videos/v2.txt)"
     )
     assert said(root) == sorted([*BEFORE, ("v3.mp4", "the kettle sings")])
     assert not extract(root).omissions
