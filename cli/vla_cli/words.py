@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
+
+from vla.hints import Note
+from vla_cli.hints import worded, wording
 
 if TYPE_CHECKING:
     from vla.omissions import Omissions
@@ -21,8 +25,8 @@ _UNSAFE = re.compile(
 
 
 def shown(text: object) -> str:
-    """`text` with control characters, lone surrogates, direction marks and tags written out: the edge of everything printed."""
-    return _UNSAFE.sub(_escape, str(text))
+    """`text`, a note with its way out, with control characters, lone surrogates, direction marks and tags written out: the edge of everything printed."""
+    return _UNSAFE.sub(_escape, worded(text))
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -54,7 +58,15 @@ def line(text: str) -> None:
 def say(message: str, style: str = "") -> None:
     """A line for the person, on stderr."""
     console = err()
-    console.print(Text("\n".join(folded(shown(part), console) for part in message.split("\n")), style=style))
+    console.print(Text(lines_of(message, message.split("\n"), console), style=style))
+
+
+def lines_of(message: str, paragraphs: Sequence[str], console: Console) -> str:
+    """`paragraphs`, those of `message`, fit for the screen, and a line `hint: ...` where the message is a note with a way out."""
+    lines = [folded(shown(str(part)), console) for part in paragraphs]
+    if isinstance(message, Note) and message.hint is not None:
+        lines.append(folded(shown(f"hint: {wording(message.hint)}"), console, indent="      "))
+    return "\n".join(lines)
 
 
 def folded(text: str, console: Console, indent: str = "") -> str:

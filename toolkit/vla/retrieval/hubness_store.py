@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from vla.errors import CacheError
+from vla.hints import Hint
 from vla.indexing.store import SearchIndex
 from vla.retrieval.hubness import Background
 from vla.storage import atomic, records
@@ -21,7 +22,7 @@ from vla.storage.records import Digest, FileName, Seconds
 
 SCHEMA = 2
 _NAME = "background.json"
-_WAY_ON = "delete it: the next search makes it anew"
+_WAY_ON = Hint("search_again")
 
 
 def identity(index: SearchIndex, bank: str) -> dict[str, str]:

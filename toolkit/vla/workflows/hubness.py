@@ -11,6 +11,7 @@ from vla.captions import store as caption_store
 from vla.datasets.base import Annotation
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, ResourceError
+from vla.hints import Hint, Note
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback, silent
@@ -60,15 +61,17 @@ def background_of(
     try:
         by_video = measured(_segments(index, progress), vectors, bank.left_out(index.videos))
     except CacheError as error:
-        progress(Progress("search", message=f"{error}; results are not compared with other queries", level="warning"))
+        note = Note(f"{error}; results are not compared with other queries", error.hint)
+        progress(Progress("search", message=note, level="warning"))
         return None
     # Rows of videos that are gone are never found, and come first in this order.
     bias = np.zeros(len(index.video_of_row), by_video.bias.dtype)
     bias[np.argsort(index.video_of_row, kind="stable")[len(bias) - len(by_video.bias) :]] = by_video.bias
     found = Background(bias, by_video.chance, by_video.mean, lasting_of(captions, cache.receipts))
     if found.lasting is not None:
-        told = "moments are looked for that last {:.1f} to {:.1f} s, as those do that captions tell of (--lasting any: all)"
-        progress(Progress("search", message=told.format(*found.lasting), level="note"))
+        least, most = found.lasting
+        told = f"moments are looked for that last {least:.1f} to {most:.1f} s, as those do that captions tell of"
+        progress(Progress("search", message=Note(told, Hint("any_length")), level="note"))
     try:
         with place.locked_index(progress):
             save_background(place.index, found, of)
@@ -120,7 +123,7 @@ def _segments(index: SearchIndex, progress: ProgressCallback) -> Iterator[np.nda
         for position, name, _ in part.held():
             found = np.asarray(part.vectors[order[begins[position] : begins[position + 1]]], np.float32)
             if not np.isfinite(found).all():
-                raise CacheError(f"the index holds no numbers for {name!r}: run 'vla index' again")
+                raise CacheError(f"the index holds no numbers for {name!r}", hint=Hint("index"))
             done += 1
             progress(Progress("search", done, len(index.videos)))
             yield found
