@@ -36,8 +36,8 @@ WORDINGS = {
     "move_workspace": "use `--workspace` or VLA_WORKSPACE",
     "name_another_space": "import them under another `--model`",
     "name_encoder": "give `--encoder-model MODEL`, too",
-    "name_encoder_or_texts": "name the encoder with `vla import-features --encoder-model MODEL [--pretrained TAG]`, or give texts "
-    "with their vectors with `vla import-features --texts FILE`",
+    "name_encoder_or_texts": "name the encoder with `vla import-features --encoder-model MODEL [--pretrained TAG]`, or give "
+    "texts with their vectors with `vla import-features --texts FILE`",
     "name_feature_encoder": "name the encoder that they were made with: `vla import-features --encoder-model MODEL`",
     "name_import": "give files of features, `--texts FILE` or `--encoder-model MODEL`",
     "name_key": "name the array or column by `--key`",
@@ -45,7 +45,7 @@ WORDINGS = {
     "name_space": "give `--model NAME`, e.g. `--model clip-vit-b32`",
     "name_split": "name a split with `--split`",
     "name_stride": "give `--stride N` with `--video-fps RATE`",
-    "name_weights": "give `--pretrained TAG` with one of {known}, or a weights file",
+    "name_weights": "name them, or a file of them, with `--pretrained`",
     "name_workspace": "name the folder that holds {folder}/ with `--workspace`",
     "one_or_all": "name videos, or give `--all`",
     "overwrite": "write somewhere else, or give `--overwrite`",

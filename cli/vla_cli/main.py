@@ -22,7 +22,7 @@ from vla.errors import (
     UsageError,
     VlaError,
 )
-from vla.hints import Note
+from vla.hints import Hint, Note
 from vla_cli import grammar, interrupt, streams
 from vla_cli import options as o
 from vla_cli.commands import (
@@ -179,8 +179,8 @@ def _of_the_machine(error: Exception) -> str | None:
     return None
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, hint: Hint | None = None) -> int:
     from vla_cli.render import say
 
-    say(Note(f"error: {message}", message.hint if isinstance(message, Note) else None), style="red")
+    say(Note(f"error: {message}", hint), style="red")
     return code

@@ -25,7 +25,10 @@ _UNSAFE = re.compile(
 
 
 def shown(text: object) -> str:
-    """`text`, a note with its way out, with control characters, lone surrogates, direction marks and tags written out: the edge of everything printed."""
+    """`text` with control characters, lone surrogates, direction marks and tags written out: the edge of everything printed.
+
+    A note brings its way out along.
+    """
     return _UNSAFE.sub(_escape, worded(text))
 
 
@@ -56,17 +59,15 @@ def line(text: str) -> None:
 
 
 def say(message: str, style: str = "") -> None:
-    """A line for the person, on stderr."""
-    console = err()
-    console.print(Text(lines_of(message, message.split("\n"), console), style=style))
+    """A message for the person, on stderr; each of its lines is a paragraph."""
+    print_message(message, message.split("\n"), err(), style)
 
 
-def lines_of(message: str, paragraphs: Sequence[str], console: Console) -> str:
-    """`paragraphs`, those of `message`, fit for the screen, and a line `hint: ...` where the message is a note with a way out."""
-    lines = [folded(shown(str(part)), console) for part in paragraphs]
+def print_message(message: str, paragraphs: Sequence[str], console: Console, style: str = "") -> None:
+    """Print `paragraphs`, those of `message`, and a line `hint: ...` where the message is a note with a way out."""
+    console.print(Text("\n".join(folded(shown(str(part)), console) for part in paragraphs), style=style))
     if isinstance(message, Note) and message.hint is not None:
-        lines.append(folded(shown(f"hint: {wording(message.hint)}"), console, indent="      "))
-    return "\n".join(lines)
+        console.print(Text(folded(shown(f"hint: {wording(message.hint)}"), console, indent="      ")))
 
 
 def folded(text: str, console: Console, indent: str = "") -> str:

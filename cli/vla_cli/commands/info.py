@@ -55,7 +55,8 @@ def info(workspace: o.Workspace = None, as_json: o.Json = False) -> None:
         lines.append(
             (
                 "index",
-                f"{plural(index['segments'], 'segment')} of {plural(index['videos'], 'video')}, by {made}; {worded(index['state'])}",
+                f"{plural(index['segments'], 'segment')} of {plural(index['videos'], 'video')}, by {made}; "
+                f"{worded(index['state'])}",
             )
         )
     width = max(len(shown(name)) for name, _ in lines)

@@ -222,7 +222,7 @@ def _require_known(open_clip: Any, name: str, tag: str) -> None:
     if tag not in tags and not Path(tag).is_file():
         known = ", ".join(tags) or "none"
         raise UsageError(
-            f"model {name!r} has weights called {known}, not {tag!r}", hint=Hint("name_weights", known=known)
+            f"model {name!r} needs weights, one of {known}, or a file of them; got {tag!r}", hint=Hint("name_weights")
         )
 
 
