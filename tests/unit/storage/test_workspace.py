@@ -74,7 +74,7 @@ def test_a_named_folder_is_never_searched_upwards(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     for name in ("typo", "sub", "sub/../typo", "sub/deep/deeper"):
         assert Workspace.find(tmp_path / name) is None and Workspace.find(name) is None
-        with pytest.raises(MissingError, match=rf"there is one in {tmp_path}, or name the folder that holds .vla/"):
+        with refused(MissingError, "name_workspace", rf"there is one in {tmp_path}", folder=FOLDER):
             Workspace.open(name)
         monkeypatch.setenv(VARIABLE, name)
         assert Workspace.find() is None

@@ -149,16 +149,16 @@ def test_ways_of_timing(folder, rule, sampling, times):
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"fps": 2, "clip_length": 2}, "give one of --fps"),
-        ({"fps": 2, "stride": 2, "video_fps": 25}, "give one of --fps"),
-        ({"stride": 16}, "--stride N goes with --video-fps"),
-        ({"video_fps": 16}, "--stride N goes with --video-fps"),
-        ({"fps": 0}, "--fps must be above 0, not 0"),
-        ({"fps": float("nan")}, "--fps must be above 0"),
+        ({"fps": 2, "clip_length": 2}, "by one rule, not by 2"),
+        ({"fps": 2, "stride": 2, "video_fps": 25}, "by one rule, not by 2"),
+        ({"stride": 16}, "a stride counts frames of the video: it goes with their rate"),
+        ({"video_fps": 16}, "a stride counts frames of the video: it goes with their rate"),
+        ({"fps": 0}, "fps= must be above 0, not 0"),
+        ({"fps": float("nan")}, "fps= must be above 0"),
         ({"fps": 1e6}, "at most 240"),
-        ({"clip_length": -1}, "--clip-length must be above 0"),
-        ({"stride": 0, "video_fps": 25}, "--stride must be above 0"),
-        ({"duration": float("inf")}, "--duration must be above 0"),
+        ({"clip_length": -1}, "clip_length= must be above 0"),
+        ({"stride": 0, "video_fps": 25}, "stride= must be above 0"),
+        ({"duration": float("inf")}, "duration= must be above 0"),
     ],
 )
 def test_ways_of_timing_that_make_no_sense(folder, rule, message):

@@ -14,6 +14,7 @@ from support.refusals import refused
 from vla.cache.store import FeatureCache, current_cache
 from vla.captions import store as caption_store
 from vla.errors import CacheError, VlaError
+from vla.hints import Hint
 from vla.indexing.store import open_index
 from vla.storage import atomic, locks, records
 from vla.training.checkpoint import load_model
@@ -326,8 +327,8 @@ def test_a_video_with_far_timestamps_stops_nothing(tmp_path, monkeypatch):
 def test_the_decoder_names_the_place_and_the_value():
     from vla.indexing.index_record import IndexRecord
 
-    with pytest.raises(CacheError, match=r"x is damaged \(schema is missing\): do y"):
-        records.decode(IndexRecord, {}, "x", "do y")
+    with refused(CacheError, "index", r"x is damaged \(schema is missing\)"):
+        records.decode(IndexRecord, {}, "x", Hint("index"))
 
 
 def test_a_receipt_with_more_frames_than_its_shard_is_damage(toy_workspace):

@@ -137,9 +137,7 @@ def _answering(
     """A run with a head for the first of `kinds` that some run answers, and which kind that is."""
     if run is not None:
         model, found = load_model(place.run(run))
-        found.spec.require_same(
-            cache.spec, f"run {run!r}", "the features of this workspace", Hint("train_here", run=run)
-        )
+        found.spec.require_same(cache.spec, f"run {run!r}", "the features of this workspace", Hint("train_here"))
         for kind in kinds:
             if any(head.asks == kind for head in model.heads.values()):
                 return model, found, kind

@@ -91,13 +91,13 @@ def timing_of(
     given = {
         "fps": fps,
         "stride": stride,
-        "video-fps": video_fps,
-        "clip-length": clip_length,
+        "video_fps": video_fps,
+        "clip_length": clip_length,
         "duration": duration,
     }
     for option, value in given.items():
         if value is not None and not (math.isfinite(value) and value > 0):
-            raise UsageError(f"{option} must be above 0, not {value:g}")
+            raise UsageError(f"{option}= must be above 0, not {value:g}")
     numerator, denominator = 0.0, 1.0
     if fps is not None:
         numerator, denominator = 1.0, fps

@@ -190,7 +190,7 @@ def choose_run(place: Workspace, cache: FeatureCache, run: str | None) -> tuple[
     if run is not None:
         found.spec.require_same(
             cache.spec, f"run {run!r}", "the features of this workspace",
-            Hint("train_here", run=run),
+            Hint("train_here"),
         )  # fmt: skip
         return run, f"run {run!r} was asked for", []
     if found.spec.fingerprint != cache.spec.fingerprint:
