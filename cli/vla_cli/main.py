@@ -138,10 +138,8 @@ def _run() -> int | str | None:
             return leaving.code
         return None
     except VlaError as error:
-        return _fail(
-            Note(_with_flags(str(error)), error.hint),
-            next((code for kind, code in _CODES if isinstance(error, kind)), UNFIT),
-        )
+        code = next((code for kind, code in _CODES if isinstance(error, kind)), UNFIT)
+        return _fail(_with_flags(str(error)), code, error.hint)
     except KeyboardInterrupt:
         code, what = interrupt.ending()
         return _fail(f"{what}; what was finished is kept: run the same command again to go on", code)

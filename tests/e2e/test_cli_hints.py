@@ -23,7 +23,11 @@ HERE = "run `vla extract PATH...` here first, or name the folder that holds a wo
             4,
             "error: device 'cuda:7' was asked for, but torch sees none\nhint: use `--device cpu` or `--device auto`",
         ),
-        (("extract", ".", "--model", "demo", "--frames", "1.5"), 2, "error: --frames must be a whole number, not 1.5"),
+        (
+            ("extract", ".", "--model", "demo", "--fps", "0"),
+            2,
+            "error: --fps must be above 0 (at least 0.0001) and at most 240, not 0",
+        ),
         (
             ("import-features", "a.npy", "--model", "x", "--stride", "2"),
             2,
