@@ -15,6 +15,7 @@ from vla.encoders import registry as encoders
 from vla.encoders.toy import Encoder
 from vla.errors import AnnotationError, FormatError, MissingError, SpecMismatchError, UsageError
 from vla.storage.workspace import Workspace
+from vla_cli.hints import worded
 
 
 def array(frames=6, dim=4, seed=0):
@@ -268,7 +269,7 @@ def test_bad_files_are_told_with_their_reasons_and_stop_nobody(folder):
     wanted = {n.rsplit(".", 1)[0]: m for n, (_, m) in FAULTS.items() if m is not None}
     assert {r.video_id for r in report.problems} == set(wanted)
     for receipt in report.problems:
-        assert receipt.status == "failed" and wanted[receipt.video_id] in receipt.reason and receipt.reason
+        assert receipt.status == "failed" and wanted[receipt.video_id] in worded(receipt.reason)
     assert (
         {v for v, s in statuses(report).items() if s == "ok"}
         == {"a", "b", "c", "d.mp4"}
@@ -314,24 +315,25 @@ def test_two_files_for_one_name_are_an_error_that_names_both(folder):
 
 
 @pytest.mark.parametrize(
-    ("paths", "options", "message"),
+    ("paths", "options", "message", "action"),
     [
-        (("f",), {"model": None}, "--model NAME"),
-        (("f",), {"model": " "}, "--model NAME"),
-        (("f",), {"model": "a\nb"}, "--model NAME"),
-        (("nowhere",), {}, "no such file, folder or pattern: nowhere"),
-        (("c.csv",), {}, r"not from '\.csv'"),
-        (("g",), {}, "no features in g"),
-        ((), {}, "nothing to import"),
-        ((), {"encoder_model": "x"}, "no features called 'm' yet"),
-        (("f",), {"pretrained": "openai"}, "give --encoder-model"),
+        (("f",), {"model": None}, "needs a name, not ''", "name_space"),
+        (("f",), {"model": " "}, "needs a name, not ' '", "name_space"),
+        (("f",), {"model": "a\nb"}, r"needs a name, not 'a\\nb'", "name_space"),
+        (("nowhere",), {}, "no such file, folder or pattern: nowhere", None),
+        (("c.csv",), {}, r"not from '\.csv'", None),
+        (("g",), {}, "no features in g", None),
+        ((), {}, "nothing to import", "name_import"),
+        ((), {"encoder_model": "x"}, "no features called 'm' yet", None),
+        (("f",), {"pretrained": "openai"}, "weights are named, and no model", "name_encoder"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_done(folder, paths, options, message):
+def test_what_makes_no_sense_is_refused_before_anything_is_done(folder, paths, options, message, action):
     (folder / "c.csv").touch()
     (folder / "g").mkdir()
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as error:
         vla.import_features(paths, **{"model": "m", "fps": 2, **options})
+    assert (error.value.hint and error.value.hint.action) == action
     assert not (folder / ".vla").exists()
 
 
