@@ -98,4 +98,4 @@ def test_other_ways_of_sampling(folder, options, sampling, frames):
 
 def test_one_way_of_sampling_at_a_time(folder):
     done = vla("extract", ".", "--keyframes", "--fps", 3, cwd=folder)
-    assert done.returncode == 2 and "one of `--fps`" in done.stderr
+    assert done.returncode == 2 and "one of --fps" in done.stderr
