@@ -23,6 +23,7 @@ import numpy as np
 from vla.errors import EnvironmentUnfitError, FormatError
 from vla.formats._record import checked_name
 from vla.formats.base import Outgoing, Released, Stored, Wanted, blaming, released, require_plausible, size_of
+from vla.hints import Hint
 from vla.storage import atomic
 
 _ROWS = 1024
@@ -133,7 +134,8 @@ class _Reader:
         with blaming(f"{self._path}: its reader answered nonsense"):
             kind, value = json.loads(line)
         if kind != wanted:
-            raise FormatError(str(value) if kind == "error" else f"{self._path}: its reader answered nonsense")
+            said = str(value) if kind in ("error", "keyless") else f"{self._path}: its reader answered nonsense"
+            raise FormatError(said, hint=Hint("name_key") if kind == "keyless" else None)
         return value
 
     def _take(self, size: int) -> bytes:

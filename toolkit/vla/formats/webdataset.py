@@ -19,6 +19,7 @@ from vla.formats._named import names_a_model
 from vla.formats._record import Record, checked_name
 from vla.formats.base import Outgoing, Released, Stored, Wanted, blaming, released, size_of, unreadable
 from vla.formats.npy import array_bytes
+from vla.hints import Hint
 from vla.storage import atomic
 
 _LIMIT_RECORD = 64 << 20
@@ -134,7 +135,8 @@ def _stored(
     try:
         if kind not in arrays or (kind != "npy" and len(arrays) > 1 and not wanted.key):
             raise FormatError(
-                f"{place}: which of {', '.join(arrays)} holds the features? Name it by --key, without .npy"
+                f"{place}: which of {', '.join(arrays)} holds the features?",
+                hint=Hint("name_key"),
             )
         record = _record(archive, members.get("json"), place)
     except FormatError as error:
