@@ -584,5 +584,5 @@ def test_a_file_larger_than_the_limit_says_how_much_is_needed(tmp_path, size, sa
         check=True,
     )
     assert bool(said) == done.stdout.startswith("ResourceError cannot write") and said in done.stdout
-    assert not said or "limit on the size of files allows (ulimit -f)" in done.stdout
+    assert not said or "file size limit (ulimit -f)" in done.stdout
     assert [p.name for p in tmp_path.iterdir()] == ([] if said else ["shard.h5"])

@@ -72,7 +72,7 @@ def test_what_is_no_spec_is_refused(record):
 
 def test_a_newer_layout_is_refused():
     newer = dataclasses.replace(SPEC, layout=LAYOUT + 1)
-    with pytest.raises(CacheError, match=f"layout {LAYOUT + 1}; this vla knows up to {LAYOUT}: upgrade vla"):
+    with pytest.raises(CacheError, match=f"layout {LAYOUT + 1}; this vla supports up to {LAYOUT}: upgrade vla"):
         FeatureSpec.from_json(newer.to_json())
 
 
@@ -165,7 +165,7 @@ def test_frames_and_videos():
     assert repr(Frames(PIXELS[:0], np.zeros(0))) == "Frames(0 x 4x6)"
     Video("v.mp4", 0.0, 0.0, 1, 1, "h264")
     for wrong in ((-1.0, 0.0, 1, 1), (0.0, -1.0, 1, 1), (0.0, 0.0, 0, 1), (0.0, 0.0, 1, 0)):
-        with pytest.raises(ShapeError, match="a video needs a size and no negative times"):
+        with pytest.raises(ShapeError, match="a video needs a positive size and no negative times"):
             Video("v.mp4", *wrong, "h264")
 
 

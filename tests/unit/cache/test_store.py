@@ -176,7 +176,7 @@ def changed(path, **fields):
         ({"duration_seconds": float("inf")}, "duration_seconds is inf"),
         ({"coverage": 1.5}, "coverage is 1.5, not a number from 0 to 1"),
         ({"video_id": 3}, "video_id is 3, not a text"),
-        ({"video_id": "w"}, "it is of the video 'w', which has another file"),
+        ({"video_id": "w"}, "it describes the video 'w', which has another file"),
         ({"size": None}, "size is None"),
         ({"colour": "red"}, "colour is 'red', not a key of this record"),
     ],

@@ -127,7 +127,7 @@ def test_names_of_one_file_never_share_a_video_that_only_one_can_be():
 def test_one_name_or_an_error():
     names = NameMatcher(["v/a.mp4", "w/a.mp4"], ROOT)
     assert names.resolve("w/a.mp4", ROOT) == "w/a.mp4"
-    with pytest.raises(UsageError, match=r"'a\.mp4' fits several videos, e\.g\. v/a\.mp4, w/a\.mp4: name one"):
+    with pytest.raises(UsageError, match=r"'a\.mp4' matches several videos, e\.g\. v/a\.mp4, w/a\.mp4: name one"):
         names.resolve("a.mp4", ROOT)
     with pytest.raises(MissingError, match="no features of 'b': it was never extracted"):
         names.resolve("b", ROOT)
@@ -242,7 +242,7 @@ def test_patterns_folders_and_bare_names(pattern, wanted):
 
 
 def test_a_bare_name_of_several_is_no_pattern():
-    with pytest.raises(UsageError, match="fits several videos"):
+    with pytest.raises(UsageError, match="matches several videos"):
         NameMatcher(["v/a.mp4", "w/a.mp4"], ROOT).select("a.mp4", ROOT)
 
 

@@ -148,7 +148,7 @@ def test_an_error_leaves_the_old_or_the_new(tmp_path, monkeypatch, operation, nu
     message = str(error.value)
     assert str(path) in message
     if code in (errno.ENOSPC, errno.EDQUOT):
-        assert "13.0 kB are needed" in message and " are free" in message and "What was finished is kept" in message
+        assert "13.0 kB needed" in message and " free" in message and "Completed work is kept" in message
     else:
         assert os.strerror(code) in message
     assert isinstance(error.value, OSError) and isinstance(error.value, VlaError)
@@ -175,7 +175,7 @@ def test_the_first_error_is_the_one_reported(tmp_path, monkeypatch):
     """Even where the temporary file cannot be removed either."""
     monkeypatch.setattr(atomic, "os", Faults("write", code=errno.ENOSPC))
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "second")))
-    with pytest.raises(ResourceError, match=r"13\.0 kB are needed"):
+    with pytest.raises(ResourceError, match=r"13\.0 kB needed"):
         atomic.write_bytes(tmp_path / "f", NEW)
 
 
@@ -276,7 +276,7 @@ def test_what_is_no_regular_file_is_never_replaced(tmp_path, kind):
         path.symlink_to(target)
     before = os.lstat(path)
     for write in (lambda: atomic.write_bytes(path, NEW), lambda: _written(path, NEW)):
-        with pytest.raises(ResourceError, match="cannot write .* no regular file"):
+        with pytest.raises(ResourceError, match="cannot write .* not a regular file"):
             write()
     assert os.lstat(path).st_ino == before.st_ino and os.lstat(path).st_mode == before.st_mode
 
@@ -292,7 +292,7 @@ def _written(path, content):
      (3e15, "3000 TB")],
 )  # fmt: skip
 def test_sizes_have_units_that_show_them(count, words):
-    assert atomic._bytes(count) == words
+    assert atomic._format_bytes(count) == words
 
 
 def test_without_what_windows_lacks(tmp_path):
@@ -310,4 +310,4 @@ atomic.write_bytes(path, b"x")
 print(atomic._resource_error(other, 5, OSError(errno.ENOSPC, "full")))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "cannot write f: 5 bytes are needed, 7 bytes are free" in done.stdout, done.stderr
+    assert done.returncode == 0 and "cannot write f: 5 bytes needed, 7 bytes free" in done.stdout, done.stderr

@@ -99,7 +99,7 @@ def test_ways_to_name_one(tmp_path, monkeypatch):
     for use in (Workspace.find, Workspace.open, Workspace.open_or_create):
         with pytest.raises(UsageError, match="empty name"):
             use("")
-        with pytest.raises(UsageError, match="and .*file is a file"):
+        with pytest.raises(UsageError, match="but .*file is a file"):
             use("file")
     monkeypatch.setenv(VARIABLE, "")
     monkeypatch.chdir(tmp_path / "w")
@@ -123,7 +123,7 @@ def test_one_that_is_newer_or_damaged_is_refused(tmp_path, text, message):
 
 def test_where_none_can_be_made(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="a workspace is a folder, and .*file is a file"):
+    with pytest.raises(UsageError, match="the workspace must be a folder, but .*file is a file"):
         Workspace.open_or_create(tmp_path / "file")
     with pytest.raises(ResourceError, match="cannot write"):
         Workspace.open_or_create(tmp_path / "file" / "below")

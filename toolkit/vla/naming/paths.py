@@ -121,3 +121,30 @@ def path_matches(path: Parts, pattern: Parts) -> bool:
         if not states:
             return False
     return False
+
+
+def contradictions(partial_names: list[str], complete_names: list[str]) -> list[str]:
+    """Return the names among `partial_names` that cannot mean the same video as the other names.
+
+    Args:
+        partial_names: names of a video that match only the end of its path.
+        complete_names: names of which every part matches.
+    """
+    paths = {name: parse_path(name).parts for name in (*partial_names, *complete_names)}
+    longest = max(partial_names, key=lambda name: len(paths[name]))
+    if all(_may_be_equal(paths[longest], paths[name]) for name in partial_names if name != longest):
+        return [
+            name
+            for name in partial_names
+            if not all(_may_be_equal(paths[name], paths[other]) for other in complete_names)
+        ]
+    return partial_names
+
+
+def _may_be_equal(first: Parts, second: Parts) -> bool:
+    """Return whether one name may be the end of the other; a missing suffix may be any."""
+    common = min(len(first), len(second))
+    if first[-common:-1] != second[-common:-1]:
+        return False
+    a, b = first[-1], second[-1]
+    return a == b or (stem(a) == stem(b) and (a == stem(a) or b == stem(b)))

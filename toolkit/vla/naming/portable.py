@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PureWindowsPath
 
 from vla.errors import UsageError
 
@@ -36,3 +37,15 @@ def require_name(name: str, what: str) -> str:
         return name
     short = name if len(name) <= 40 else f"{name[:40]}..."
     raise UsageError(f"{what} cannot be called {short!r}: {reason}. Use letters, digits, - and _")
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether `name` is a file name on every system.
+
+    It has at most 255 bytes, no separator, drive or NUL, and does not begin with a dot.
+    """
+    try:
+        is_short = 0 < len(name.encode("utf-8", "surrogateescape")) <= 255
+    except UnicodeEncodeError:
+        return False
+    return is_short and PureWindowsPath(name).name == name and not name.startswith(".") and "\0" not in name
