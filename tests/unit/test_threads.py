@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from vla.threads import _blas, limit_threads, single_threaded, small_op_threads
+from vla.threads import _blas, limit_threads, single_thread, small_op_threads
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def test_the_variable_says_how_many(monkeypatch, value, count):
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     with small_op_threads():
         assert torch.get_num_threads() == count
-    with single_threaded():
+    with single_thread():
         assert torch.get_num_threads() == 1
 
 

@@ -104,10 +104,10 @@ def _kind(annotation: str) -> str:
 
 def _annotation(kind: str, parameter: inspect.Parameter) -> Any:
     """Return the annotation of the accepted values."""
-    accepted: Any = {"path": PathLike, "paths": Paths, "texts": Texts}.get(kind)
-    if accepted is None:
+    annotation: Any = {"path": PathLike, "paths": Paths, "texts": Texts}.get(kind)
+    if annotation is None:
         return parameter.annotation
-    return accepted | None if parameter.default is None else accepted
+    return annotation | None if parameter.default is None else annotation
 
 
 def _check_names(function_name: str, signature: inspect.Signature, keywords: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ LAYOUT = 1
 """Version of the feature computation, raised whenever the same input would give other numbers."""
 
 
-IMPORTED = "imported"
+IMPORTED_ENCODER = "imported"
 """Encoder name of imported features. Extracted features never belong to the same space."""
 
 
@@ -57,7 +57,7 @@ class FeatureSpec:
     @property
     def is_imported(self) -> bool:
         """Whether the features were imported, so that their encoder is not certain."""
-        return self.encoder == IMPORTED
+        return self.encoder == IMPORTED_ENCODER
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object of the fields and the fingerprint."""

@@ -104,8 +104,8 @@ class Registry:
             if key not in parameters:
                 names = ", ".join(k for k in parameters if k not in arguments) or "none"
                 raise UsageError(f"{self._kind} {name!r} has no option {key!r}; it has: {names}")
-            if expected := _check_option(parameters[key], value):
-                raise UsageError(f"{self._kind} {name!r}: option {key} must be {expected}, not {value!r}")
+            if requirement := _check_option(parameters[key], value):
+                raise UsageError(f"{self._kind} {name!r}: option {key} must be {requirement}, not {value!r}")
         return factory(**{**(options or {}), **arguments})
 
     def _load(self, entry: EntryPoint) -> Any:
@@ -158,12 +158,12 @@ def _check_option(option: inspect.Parameter, value: Any) -> str:
     """
     kind = option.annotation if isinstance(option.annotation, str) else getattr(option.annotation, "__name__", "")
     if kind in ("str", "bool"):
-        expected = {"str": "a text", "bool": "true or false"}[kind]
-        return "" if isinstance(value, {"str": str, "bool": bool}[kind]) else expected
+        requirement = {"str": "a text", "bool": "true or false"}[kind]
+        return "" if isinstance(value, {"str": str, "bool": bool}[kind]) else requirement
     if kind not in ("int", "float"):
         return ""
     default = option.default if isinstance(option.default, int | float) else 1
     minimum = min(default, 1 if kind == "int" else 0)
-    expected = f"a {'whole ' if kind == 'int' else ''}number" + (f" of at least {minimum}" if default >= 0 else "")
+    requirement = f"a {'whole ' if kind == 'int' else ''}number" + (f" of at least {minimum}" if default >= 0 else "")
     is_number = isinstance(value, int if kind == "int" else int | float) and not isinstance(value, bool)
-    return "" if is_number and math.isfinite(value) and (value >= minimum or default < 0) else expected
+    return "" if is_number and math.isfinite(value) and (value >= minimum or default < 0) else requirement

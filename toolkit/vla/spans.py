@@ -61,9 +61,9 @@ def nms(
         selection.append(best)
         is_apart = _overlap(spans[[best]], spans[rest])[0] <= threshold
         if nested < 1:
-            shared = np.minimum(spans[rest, 1], spans[best, 1]) - np.maximum(spans[rest, 0], spans[best, 0])
+            intersection = np.minimum(spans[rest, 1], spans[best, 1]) - np.maximum(spans[rest, 0], spans[best, 0])
             shorter = np.minimum(spans[rest, 1] - spans[rest, 0], spans[best, 1] - spans[best, 0])
-            is_apart &= shared <= nested * shorter
+            is_apart &= intersection <= nested * shorter
         order = rest[is_apart]
     return np.array(selection, dtype=np.int64)
 
@@ -174,7 +174,7 @@ def validate_timestamps(timestamps: ArrayLike, duration: float) -> np.ndarray:
     """
     times = np.asarray(timestamps, dtype=np.float64)
     if times.ndim != 1 or not len(times):
-        raise ShapeError(f"timestamps must be one row of at least one number, not an array of shape {times.shape}")
+        raise ShapeError(f"timestamps must be one row of at least one timestamp, not an array of shape {times.shape}")
     if not (np.isfinite(duration) and (np.diff(times, append=duration) >= 0).all() and np.isfinite(times[0])):
         raise UsageError(f"timestamps must not decrease or pass the end of the video at {duration} s")
     return times
@@ -203,10 +203,10 @@ def _grid(timestamps: np.ndarray, end: float, length: float, step: float) -> np.
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    shared = np.minimum(a[:, None, 1], b[None, :, 1]) - np.maximum(a[:, None, 0], b[None, :, 0])
-    shared = np.maximum(shared, 0.0)
-    covered = (a[:, 1] - a[:, 0])[:, None] + (b[:, 1] - b[:, 0])[None, :] - shared
-    return np.divide(shared, covered, out=np.zeros_like(shared), where=covered > 0)
+    intersection = np.minimum(a[:, None, 1], b[None, :, 1]) - np.maximum(a[:, None, 0], b[None, :, 0])
+    intersection = np.maximum(intersection, 0.0)
+    union = (a[:, 1] - a[:, 0])[:, None] + (b[:, 1] - b[:, 0])[None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
 
 
 def _snap(times: np.ndarray, edges: np.ndarray) -> np.ndarray:

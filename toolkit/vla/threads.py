@@ -27,7 +27,7 @@ def small_op_threads() -> Iterator[None]:
 
 
 @contextmanager
-def single_threaded() -> Iterator[None]:
+def single_thread() -> Iterator[None]:
     """Use one thread in the block, also in threads that start to use torch there; restore the counts."""
     with limit_threads(1):
         yield

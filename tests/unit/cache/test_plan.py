@@ -110,7 +110,7 @@ def remembered(cache, place, path, status="failed", **more):
 
 
 def sorted_plan(plan):
-    return [v for v, _ in plan.todo], [r.video_id for r in plan.refreshed], [r.video_id for r in plan.done]
+    return [v for v, _ in plan.todo], [r.video_id for r in plan.updates], [r.video_id for r in plan.done]
 
 
 def test_new_unchanged_touched_copied_and_changed(cache, place, tmp_path):
@@ -128,7 +128,7 @@ def test_new_unchanged_touched_copied_and_changed(cache, place, tmp_path):
     paths["gone"].unlink()
     plan = make_plan(cache, paths.values(), place)
     assert sorted_plan(plan) == (["new.mp4", "edited.mp4", "grown.mp4", "gone.mp4"], ["touched.mp4"], ["same.mp4"])
-    assert plan.refreshed[0].mtime_ns == later
+    assert plan.updates[0].mtime_ns == later
     assert dict(plan.todo)["new.mp4"] == paths["new"]
 
 
@@ -307,4 +307,4 @@ def test_features_of_older_versions_are_taken_over_where_the_file_is_still_there
     os.utime(root / "videos" / "v4.mp4", (1, 1))
     plan = make_plan(FeatureCache.open(cache.folder), find_videos([root / "videos"]), toy_workspace)
     assert sorted_plan(plan) == (["videos/moved.mp4", "videos/v4.mp4"], [], ["videos/v2.mp4"])
-    assert [(r.video_id, len(r.digest)) for r in plan.copied] == [("videos/copy.mp4", 64)]
+    assert [(r.video_id, len(r.digest)) for r in plan.copies] == [("videos/copy.mp4", 64)]

@@ -126,9 +126,9 @@ class Attempt:
                 values: list[Future[np.ndarray]] = []
                 times: list[np.ndarray] = []
                 for pixels, seconds in self._iter_chunks(reader, path):
-                    covered = float(seconds[-1]) - (float(times[-1][-1]) if times else 0.0)
-                    share = covered / reader.video.duration_seconds if reader.video.duration_seconds > 0 else 0.0
-                    done = ChunkDone(blank.video_id, len(pixels), covered, max(0.0, min(1.0, share)))
+                    length = float(seconds[-1]) - (float(times[-1][-1]) if times else 0.0)
+                    share = length / reader.video.duration_seconds if reader.video.duration_seconds > 0 else 0.0
+                    done = ChunkDone(blank.video_id, len(pixels), length, max(0.0, min(1.0, share)))
                     values.append(self.submit(pixels, done))
                     times.append(seconds)
                 report = reader.report
@@ -147,7 +147,7 @@ class Attempt:
         pixels: list[np.ndarray] = []
         times: list[np.ndarray] = []
         num_frames = 0
-        for frames in _iter_guarded(reader.sample(self.sampling, decode_batch_size(reader.video)), path):
+        for frames in _iter_batches(reader.sample(self.sampling, decode_batch_size(reader.video)), path):
             inputs, timestamps = self.encoder.prepare(frames.pixels), frames.timestamps_seconds
             del frames
             # The decoder's batches change with the size of its pictures; chunks have CHUNK frames regardless.
@@ -167,7 +167,7 @@ def _open(decoder: Decoder, path: Path) -> Reader:
         return decoder.open(path)
 
 
-def _iter_guarded(frames: Iterator[Frames], path: Path) -> Iterator[Frames]:
+def _iter_batches(frames: Iterator[Frames], path: Path) -> Iterator[Frames]:
     while True:
         with _crash_as_decode_error(path):
             batch = next(frames, None)

@@ -86,14 +86,14 @@ def extract_videos(
         EnvironmentUnfitError: the decoder does not work on this machine. Videos committed before stay.
     """
     start = time.monotonic()
-    for receipt in plan.refreshed:
+    for receipt in plan.updates:
         cache.add_receipt(receipt)
-    for receipt in plan.copied:
+    for receipt in plan.copies:
         cache.add_receipt(receipt)
     for old, receipt in plan.renamed.items():
         cache.rename(old, receipt)
     report = ExtractReport(
-        receipts=[*plan.done, *plan.refreshed, *plan.copied, *plan.renamed.values()],
+        receipts=[*plan.done, *plan.updates, *plan.copies, *plan.renamed.values()],
         renamed={old: r.video_id for old, r in plan.renamed.items()},
     )
     shares: dict[str, float] = {}
@@ -115,8 +115,8 @@ def extract_videos(
                 report.extracted += not message.receipt.is_no_video
                 shares.pop(message.receipt.video_id, None)
                 text, level = _message(report.receipts[-1])
-            elapsed = max(1e-9, time.monotonic() - start)
-            rates = {"frames/s": report.frames / elapsed, "x real time": video_seconds / elapsed}
+            elapsed_seconds = max(1e-9, time.monotonic() - start)
+            rates = {"frames/s": report.frames / elapsed_seconds, "x real time": video_seconds / elapsed_seconds}
             progress(Progress("extract", num_videos, len(plan.todo), text, level, rates, sum(shares.values())))
     order = {v: i for i, v in enumerate([v for v, _ in plan.todo])}
     report.receipts.sort(key=lambda r: (order.get(r.video_id, -1), r.video_id))

@@ -33,13 +33,15 @@ class Files:
     others: list[Path] = field(default_factory=list)
     omissions: Omissions = field(default_factory=Omissions)
 
-    def count_others(self, used: Collection[Path] = ()) -> None:
+    def count_others(self, other_uses: Collection[Path] = ()) -> None:
         """Add `others` to `omissions`, by suffix, the most frequent first.
 
         Args:
-            used: absolute paths of files that have another use; they are not counted.
+            other_uses: absolute paths of files that have another use; they are not counted.
         """
-        counts = Counter(path.suffix.lower() or "no suffix" for path in self.others if path.absolute() not in used)
+        counts = Counter(
+            path.suffix.lower() or "no suffix" for path in self.others if path.absolute() not in other_uses
+        )
         for suffix, count in counts.most_common():
             self.omissions.add("other-suffix", suffix, count)
 
@@ -74,7 +76,7 @@ def discover_files(
         ResourceError: a path cannot be read.
     """
     files = Files()
-    paths_taken: dict[Path, None] = {}
+    file_paths: dict[Path, None] = {}
     missing: list[str] = []
 
     def take(path: Path) -> None:
@@ -84,7 +86,7 @@ def discover_files(
         elif reason := _omission_reason(path):
             files.omissions.add(reason, path.name)
         elif accept(path):
-            paths_taken[path] = None
+            file_paths[path] = None
         else:
             files.others.append(path)
 
@@ -92,7 +94,7 @@ def discover_files(
         path = Path(name).expanduser()
         matches: list[Path] = []
         if name and _exists(path):
-            problem = _add_file(path, paths_taken)
+            problem = _add_file(path, file_paths)
             if problem:
                 missing.append(problem)
             elif path.is_dir():
@@ -111,7 +113,7 @@ def discover_files(
                 take(match)
     if missing:
         raise UsageError(f"no such file, folder or pattern: {', '.join(missing)}")
-    files.paths = list(paths_taken)
+    files.paths = list(file_paths)
     return files
 
 
@@ -127,7 +129,7 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _add_file(path: Path, paths_taken: dict[Path, None]) -> str:
+def _add_file(path: Path, file_paths: dict[Path, None]) -> str:
     """Take a file that was named; return the problem with it, or an empty text."""
     reason = _omission_reason(path)
     if reason == "broken-link":
@@ -140,7 +142,7 @@ def _add_file(path: Path, paths_taken: dict[Path, None]) -> str:
         except OSError as error:
             raise ResourceError(f"the folder {path} cannot be read: {error.strerror}") from error
     else:
-        paths_taken[path] = None
+        file_paths[path] = None
     return ""
 
 

@@ -19,23 +19,23 @@ class MemoryBudget:
     """Bytes shared by concurrent workers. A video that needs more than the total gets it alone."""
 
     def __init__(self, total: int = MAX_PICTURE_BYTES) -> None:
-        self._total, self._used = total, 0
-        self._released = threading.Condition()
+        self._total_bytes, self._used_bytes = total, 0
+        self._release = threading.Condition()
 
     @contextmanager
     def reserve(self, size: int, check_stop: Callable[[], None]) -> Iterator[None]:
         """Hold `size` bytes; `check_stop` is called every 0.2 s while waiting, and may raise."""
-        with self._released:
-            while self._used and self._used + size > self._total:
+        with self._release:
+            while self._used_bytes and self._used_bytes + size > self._total_bytes:
                 check_stop()
-                self._released.wait(0.2)
-            self._used += size
+                self._release.wait(0.2)
+            self._used_bytes += size
         try:
             yield
         finally:
-            with self._released:
-                self._used -= size
-                self._released.notify_all()
+            with self._release:
+                self._used_bytes -= size
+                self._release.notify_all()
 
 
 def decode_batch_size(video: Video) -> int:

@@ -22,16 +22,16 @@ class Plan:
 
     Attributes:
         todo: id and path of the videos to extract.
-        refreshed: receipts of touched files with unchanged content.
+        updates: receipts of touched files with unchanged content.
         renamed: receipts of renamed files, by the old name, which no longer exists.
-        copied: receipts of copies of files that still exist.
+        copies: receipts of copies of files that still exist.
         done: receipts of files that need no work, of any status.
     """
 
     todo: list[tuple[str, Path]]
-    refreshed: list[Receipt]
+    updates: list[Receipt]
     renamed: dict[str, Receipt]
-    copied: list[Receipt]
+    copies: list[Receipt]
     done: list[Receipt]
 
 
@@ -70,11 +70,11 @@ def make_plan(
             plan.todo.append((video_id, path))
             continue
         is_lost = receipt.has_features and not _has_shard(cache, receipt)
-        refreshed = None if is_lost else _refresh(path, receipt)
-        if refreshed is None:
+        new_receipt = None if is_lost else _refresh(path, receipt)
+        if new_receipt is None:
             plan.todo.append((video_id, path))
-        elif refreshed != receipt:
-            plan.refreshed.append(refreshed)
+        elif new_receipt != receipt:
+            plan.updates.append(new_receipt)
         else:
             plan.done.append(receipt)
     return plan
@@ -160,4 +160,4 @@ def _reuse(plan: Plan, duplicate: Receipt, video_id: str, workspace: Workspace) 
     if old_name not in plan.renamed and not os.path.lexists(workspace.video_path(old_name)):
         plan.renamed[old_name] = receipt
     else:
-        plan.copied.append(receipt)
+        plan.copies.append(receipt)

@@ -206,8 +206,8 @@ class FeatureCache(TextCache):
 
 
 def _receipt(path: Path) -> Receipt:
-    stored = atomic.read_record(path, WAY_ON)
-    receipt = Receipt.from_json(stored.value, path, strict=not stored.has_checksum)
+    document = atomic.read_record(path, WAY_ON)
+    receipt = Receipt.from_json(document.value, path, strict=not document.has_checksum)
     if video_key(receipt.video_id) != path.stem:
         raise CacheError(
             f"{path} is damaged (it describes the video {receipt.video_id!r}, which has another file)", hint=WAY_ON

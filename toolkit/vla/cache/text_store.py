@@ -73,7 +73,7 @@ class TextCache:
         return {}
 
     @cached_property
-    def _loaded(self) -> dict[str, tuple[TextFeatures, dict[str, int]]]:
+    def _loaded_shards(self) -> dict[str, tuple[TextFeatures, dict[str, int]]]:
         return {}
 
     def pieces(self, text: str) -> list[str]:
@@ -189,10 +189,10 @@ class TextCache:
 
     def _row(self, text: str) -> tuple[TextFeatures, int]:
         name, digest = self._shard_by_text[text]
-        if name not in self._loaded:
+        if name not in self._loaded_shards:
             features = self.read_texts(name, digest)
-            self._loaded[name] = (features, {t: i for i, t in enumerate(features.texts)})
-        features, positions = self._loaded[name]
+            self._loaded_shards[name] = (features, {t: i for i, t in enumerate(features.texts)})
+        features, positions = self._loaded_shards[name]
         if text not in positions:
             raise _missing_text_error(name, text)
         return features, positions[text]

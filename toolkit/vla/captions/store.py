@@ -160,20 +160,22 @@ def rename(workspace: Workspace, names: Mapping[str, str]) -> None:
         _write(workspace, [_with_video(e, names.get(e.video, e.video)) for e in rows])
 
 
-def reconcile(workspace: Workspace, contents: Mapping[str, str], changed: Collection[str] = ()) -> list[CaptionEntry]:
+def reconcile(
+    workspace: Workspace, contents: Mapping[str, str], changed_videos: Collection[str] = ()
+) -> list[CaptionEntry]:
     """Assign each row to the video that now has its content, or mark it stale if none has.
 
     Args:
         workspace: the workspace.
         contents: content digest of each video, by id.
-        changed: ids of videos with changed content; their rows without a known content become stale.
+        changed_videos: ids of videos with changed content; their rows without a known content become stale.
 
     Returns:
         The rows that became stale.
     """
     video_by_content = {content: video for video, content in sorted(contents.items(), reverse=True)}
     rows = entries(workspace)
-    new_rows = [_reconcile_entry(workspace, e, contents, video_by_content, changed) for e in rows]
+    new_rows = [_reconcile_entry(workspace, e, contents, video_by_content, changed_videos) for e in rows]
     if new_rows != rows:
         _write(workspace, new_rows)
     return [new for old, new in zip(rows, new_rows, strict=True) if new.is_stale and not old.is_stale]
@@ -184,13 +186,13 @@ def _reconcile_entry(
     e: CaptionEntry,
     contents: Mapping[str, str],
     video_by_content: Mapping[str, str],
-    changed: Collection[str],
+    changed_videos: Collection[str],
 ) -> CaptionEntry:
     content = contents.get(e.video)
     if not e.content:
         if content is None or e.is_stale:
             return e
-        return replace(e, is_stale=True) if e.video in changed else replace(e, content=content)
+        return replace(e, is_stale=True) if e.video in changed_videos else replace(e, content=content)
     if content == e.content:
         return replace(e, is_stale=False)
     is_gone = content is None and not os.path.lexists(workspace.video_path(e.video))

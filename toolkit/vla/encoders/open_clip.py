@@ -30,7 +30,7 @@ from vla.encoders._tokenizer import vocabulary_text
 from vla.encoders.base import EncoderIdentity, TextEncoder
 from vla.errors import CacheError, EnvironmentUnfitError, MissingError, UsageError
 from vla.hints import Hint
-from vla.threads import single_threaded
+from vla.threads import single_thread
 
 _EMBEDDED = Path(__file__).parent / "_embedded"
 _VOCABULARY = "bpe.txt.gz"
@@ -98,7 +98,7 @@ class Encoder(TextEncoderBase):
 
         One core also makes the same bits however many cores and threads the machine has.
         """
-        return single_threaded() if self._device.type == "cpu" else nullcontext()
+        return single_thread() if self._device.type == "cpu" else nullcontext()
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """`(T, 3, h, w)` uint8."""

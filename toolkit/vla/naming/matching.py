@@ -208,11 +208,11 @@ class NameMatcher:
             rows = self._rows_by_path.get(parts)
             if rows:
                 return self._first_ids(rows), True
-        parsed = parse_path(name)
-        if not parsed.parts:
+        parsed_name = parse_path(name)
+        if not parsed_name.parts:
             return [], False
         for is_exact, nodes in ((True, self._nodes_by_name), (False, self._nodes_by_stem)):
-            rows, is_complete = self._match_end(parsed, nodes, is_exact)
+            rows, is_complete = self._match_end(parsed_name, nodes, is_exact)
             if rows:
                 return self._first_ids(rows), is_complete and is_exact
         return [], False

@@ -8,7 +8,7 @@ from pathlib import PureWindowsPath
 from vla.errors import UsageError
 
 _MAX_BYTES = 100
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+_RESERVED_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 # Control characters, direction marks, lone surrogates, and characters that Windows forbids.
 _FORBIDDEN = re.compile('[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff/\\\\:*?"<>|]')
 
@@ -31,7 +31,7 @@ def require_name(name: str, what: str) -> str:
         reason = f"it contains {forbidden[0]!r}"
     elif name.startswith((".", "-", " ")) or name.endswith((".", " ")):
         reason = "it begins with a dot, a dash or a space, or ends with a dot or a space"
-    elif _RESERVED.fullmatch(name):
+    elif _RESERVED_NAMES.fullmatch(name):
         reason = "Windows reserves that name"
     else:
         return name

@@ -83,7 +83,7 @@ def estimate(
     progress(Progress("load", message="loading the encoder"))
     _, cache = encoder_and_cache(place, choice, switch, create=False)
     plan = make_plan(cache, files.paths, place, retry_failed=retry_failed, overwrite=overwrite, progress=progress)
-    found = Estimate(done=len(plan.done), taken_over=len(plan.refreshed) + len(plan.renamed) + len(plan.copied))
+    found = Estimate(done=len(plan.done), taken_over=len(plan.updates) + len(plan.renamed) + len(plan.copies))
     files.count_others({path.absolute() for beside in find_sidecars(files.paths).values() for path in beside})
     found.omissions = files.omissions
     for receipt in plan.done:

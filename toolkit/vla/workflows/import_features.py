@@ -12,7 +12,7 @@ from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.encoders import registry as encoders
 from vla.errors import FormatError, MissingError, UsageError
-from vla.features import IMPORTED, FeatureSpec, FrameFeatures
+from vla.features import IMPORTED_ENCODER, FeatureSpec, FrameFeatures
 from vla.formats._texts import read_texts
 from vla.formats.base import ArrayKeys
 from vla.hints import Hint
@@ -141,7 +141,7 @@ def import_features(
     if given is not None and given.pooled.shape[1] != spec.dim:
         raise FormatError(f"{texts}: vectors are {given.pooled.shape[1]} wide, the features are {spec.dim}")
     if dry_run:
-        held = FeatureCache(place.caches / spec.fingerprint, spec, EncoderSource(IMPORTED, name, ""))
+        held = FeatureCache(place.caches / spec.fingerprint, spec, EncoderSource(IMPORTED_ENCODER, name, ""))
         _bring_in(held, arrivals, report, progress, overwrite=overwrite, keep=False)
         report.texts = len(held.missing_texts(given.texts)) if given else 0
     else:
@@ -189,7 +189,7 @@ def _source_before(place: Workspace, spec: FeatureSpec) -> EncoderSource:
     try:
         return FeatureCache.open(place.caches / spec.fingerprint).source
     except MissingError:
-        return EncoderSource(IMPORTED, spec.model, "")
+        return EncoderSource(IMPORTED_ENCODER, spec.model, "")
 
 
 def _known_space(
@@ -212,7 +212,7 @@ def _first_space(name: str, arrivals: list[FeatureFile], report: ImportFeaturesR
             for found in videos:
                 if isinstance(found, ImportedVideo):
                     origin = found.released.origin or UNKNOWN
-                    spec = FeatureSpec(IMPORTED, name, origin, UNKNOWN, found.timing.sampling, found.width)
+                    spec = FeatureSpec(IMPORTED_ENCODER, name, origin, UNKNOWN, found.timing.sampling, found.width)
                     made = _made(found, spec)
                     if not isinstance(made, Receipt):
                         return spec

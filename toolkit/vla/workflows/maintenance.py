@@ -15,7 +15,7 @@ from vla.cache.receipts import Receipt
 from vla.cache.store import FeatureCache, active_cache
 from vla.captions import store as caption_store
 from vla.errors import CacheError, MissingError, VlaError
-from vla.features import IMPORTED
+from vla.features import IMPORTED_ENCODER
 from vla.hints import Hint, Note
 from vla.indexing.store import summary, unused_files
 from vla.naming.matching import NameMatcher
@@ -172,7 +172,7 @@ def info(*, workspace: Path | None = None) -> dict[str, Any]:
         "model": cache.spec.model if cache.spec.is_imported else cache.source.model or cache.spec.model,
         "pretrained": "" if cache.spec.is_imported else cache.source.pretrained,
         "imported": cache.spec.is_imported,
-        "text_encoder": cache.source.model if cache.source.encoder != IMPORTED else None,
+        "text_encoder": cache.source.model if cache.source.encoder != IMPORTED_ENCODER else None,
         "sampling": cache.spec.sampling,
         "dim": cache.spec.dim,
         "fingerprint": cache.spec.fingerprint,

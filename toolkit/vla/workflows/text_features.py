@@ -8,7 +8,7 @@ from vla.cache.store import FeatureCache
 from vla.encoders import registry as encoders
 from vla.encoders.base import Encoder, TextEncoder
 from vla.errors import MissingError, SpecMismatchError
-from vla.features import IMPORTED, TextFeatures
+from vla.features import IMPORTED_ENCODER, TextFeatures
 from vla.formats._texts import normalize_whitespace, same_vector
 from vla.hints import Hint
 
@@ -86,7 +86,7 @@ class ImportedTexts:
 
 def has_encoder(cache: FeatureCache) -> bool:
     """True if it is known which encoder makes vectors of new texts for `cache`."""
-    return cache.source.encoder != IMPORTED
+    return cache.source.encoder != IMPORTED_ENCODER
 
 
 def keep_texts(cache: FeatureCache, given: TextFeatures) -> tuple[int, list[str]]:
