@@ -126,7 +126,7 @@ def sampled(decoder, folder, name):
         ("no_quota", "resources", "quota"), ("vast", "too-large", "larger than a decoder may make them"),
     ],
 )  # fmt: skip
-def test_it_costs_one_video(decoder, tmp_path, name, reason, says):
+def test_crash_costs_one_video(decoder, tmp_path, name, reason, says):
     with pytest.raises(DecodeError, match=says) as error:
         sampled(decoder, tmp_path, name)
     assert error.value.reason == reason
@@ -135,14 +135,14 @@ def test_it_costs_one_video(decoder, tmp_path, name, reason, says):
 
 
 @pytest.mark.parametrize("patience", [2.0])
-def test_one_that_hangs_costs_one_video(decoder, tmp_path):
-    test_it_costs_one_video(decoder, tmp_path, "hang", "hung", "no sign of life for 2 s")
+def test_hang_costs_one_video(decoder, tmp_path):
+    test_crash_costs_one_video(decoder, tmp_path, "hang", "hung", "no sign of life for 2 s")
 
 
 def test_endless_computing_is_told_from_waiting(evil, tmp_path, monkeypatch):
     """Silence may be a disk that does not answer; computing without end is the video's own."""
     monkeypatch.syspath_prepend(str(evil))
-    test_it_costs_one_video(
+    test_crash_costs_one_video(
         Decoder(inner="evil", computing=1.0), tmp_path, "spin", "endless", "computed for a long time"
     )
     assert cause_of("endless") == "content" and cause_of("hung") == "machine"
@@ -187,7 +187,7 @@ def test_the_child_gets_no_secrets(decoder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE])
 @pytest.mark.parametrize("what", ["subprocess.Popen", "tempfile.TemporaryFile"])
-def test_no_process_to_be_had_is_no_verdict(decoder, tmp_path, monkeypatch, number, what):
+def test_no_process_available_is_no_verdict(decoder, tmp_path, monkeypatch, number, what):
     def refuse(*given, **named):
         raise OSError(number, os.strerror(number))
 
@@ -196,7 +196,7 @@ def test_no_process_to_be_had_is_no_verdict(decoder, tmp_path, monkeypatch, numb
         sampled(decoder, tmp_path, "fine")
 
 
-def test_no_thread_to_be_had_leaves_no_process(decoder, tmp_path, monkeypatch):
+def test_no_thread_available_leaves_no_process(decoder, tmp_path, monkeypatch):
     def refuse(self):
         raise RuntimeError("can't start new thread")
 
@@ -224,7 +224,7 @@ def test_a_package_that_is_missing_is_no_verdict(evil, tmp_path, monkeypatch):
         source.write_text(EVIL)
 
 
-def test_what_a_library_prints_is_no_message(decoder, tmp_path):
+def test_library_output_is_not_a_message(decoder, tmp_path):
     assert sampled(decoder, tmp_path, "chatter") == list(range(20))
 
 
@@ -235,7 +235,7 @@ def test_slow_is_not_hung(decoder, tmp_path):
 
 
 @pytest.mark.parametrize("patience", [2.0])
-def test_a_child_that_is_long_in_coming_is_not_hung(decoder, evil, tmp_path, monkeypatch):
+def test_slow_start_of_the_worker_is_not_a_hang(decoder, evil, tmp_path, monkeypatch):
     """Before it is there no patience counts: what it imports may lie on a slow disk of a busy machine."""
     source = evil / "evil_decoder.py"
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
@@ -274,10 +274,10 @@ def test_sampling_anew_while_the_old_sampling_is_still_held(decoder, tmp_path):
         kept = reader.sample(at_fps(1), 1)
         next(kept)
         fresh = reader.sample(at_fps(1), 1)
-        found = [int(next(fresh).pixels[0, 0, 0, 0])]
+        result = [int(next(fresh).pixels[0, 0, 0, 0])]
         kept.close()
-        found += [int(f.pixels[0, 0, 0, 0]) for f in fresh]
-    assert found == list(range(20))
+        result += [int(f.pixels[0, 0, 0, 0]) for f in fresh]
+    assert result == list(range(20))
 
 
 def test_two_videos_at_once(decoder, tmp_path):

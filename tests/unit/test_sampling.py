@@ -21,6 +21,6 @@ def test_round_trip(text):
         ("frames=0", "above 0"), ("keyframes=3", "takes no number"), ("every", "sampling must be fps=N"), ("", "sampling must be fps=N"),
     ],
 )  # fmt: skip
-def test_what_is_no_rule_is_refused(text, says):
+def test_rejects_invalid_rules(text, says):
     with pytest.raises(UsageError, match=says):
         Sampling.parse(text)

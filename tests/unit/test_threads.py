@@ -23,7 +23,7 @@ def blas_has_threads():
     return _blas("get")() == 2
 
 
-def test_one_inside_and_the_callers_afterwards_also_after_an_error():
+def test_thread_counts_are_restored_after_errors():
     two = blas_has_threads()
     with pytest.raises(KeyError), small_op_threads():
         assert torch.get_num_threads() == 1 and _blas("get")() == 1
@@ -32,7 +32,7 @@ def test_one_inside_and_the_callers_afterwards_also_after_an_error():
 
 
 @pytest.mark.parametrize(("value", "count"), [("2", 2), ("2,1", 2), ("", 1), ("many", 1), ("0", 1), ("-4", 1)])
-def test_the_variable_says_how_many(monkeypatch, value, count):
+def test_environment_variable_sets_the_count(monkeypatch, value, count):
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     with small_op_threads():
         assert torch.get_num_threads() == count
@@ -49,7 +49,7 @@ def test_nested():
 
 
 @pytest.mark.parametrize("first_out", [0, 1])
-def test_threads_that_overlap_restore_what_was_before_both(first_out):
+def test_overlapping_blocks_restore_the_original_counts(first_out):
     """The second one in sees 1 and must not make that everybody's number."""
     inside, leave = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
 

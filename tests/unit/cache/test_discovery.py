@@ -35,13 +35,13 @@ def test_other_files_are_counted_by_suffix(tree):
     assert set(files.omissions.examples["other-suffix"]) == {".jpg", ".txt", ".srt", "no suffix", ".png"}
 
 
-def test_files_that_hold_captions_are_not_left_out(tree):
+def test_captions_files_are_not_omissions(tree):
     files = discover_videos([tree])
     files.count_others({tree / "a.txt", tree / "a.en.srt"})
     assert files.omissions.counts["other-suffix"] == 4
 
 
-def test_program_code_under_a_suffix_of_videos(tmp_path):
+def test_typescript_files_are_not_videos(tmp_path):
     for name in ("index.ts", "types.d.ts", "module.mts"):
         (tmp_path / name).write_text("export const a = 1;\n" * 50)
     (tmp_path / "real.ts").write_bytes((b"\x47" + bytes(187)) * 20)
@@ -101,7 +101,7 @@ def test_a_folder_that_cannot_be_read(tree, monkeypatch, number):
         find_videos([tree / "sub"])
 
 
-def test_a_path_that_may_not_be_looked_at(tree, monkeypatch):
+def test_unreadable_path(tree, monkeypatch):
     real = os.lstat
 
     def lstat(path, *given, **named):
@@ -116,20 +116,20 @@ def test_a_path_that_may_not_be_looked_at(tree, monkeypatch):
 
 
 @pytest.mark.parametrize("given", ["", "nosuch", "nosuch/*.mp4", "x" * 300, "a\0b"])
-def test_nothing_of_that_name_leaves_nothing_behind(tmp_path, given):
+def test_missing_path_writes_nothing(tmp_path, given):
     with pytest.raises(UsageError, match="no such file, folder or pattern"):
         vla.extract([given], workspace=tmp_path, choice=TOY)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_captions_that_are_not_there_leave_nothing_behind(tmp_path, clip):
+def test_missing_captions_write_nothing(tmp_path, clip):
     clip("a.mp4", frames=5)
     with pytest.raises(Exception, match="c.csv"):
         vla.extract([tmp_path], captions=tmp_path / "c.csv", workspace=tmp_path, choice=TOY)
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_an_empty_folder_leaves_nothing_behind(tmp_path):
+def test_empty_folder_writes_nothing(tmp_path):
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "a.jpg").touch()
     report = vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY)
@@ -158,7 +158,7 @@ def test_a_video_that_was_deleted_is_counted(tmp_path, clip):
     not shutil.which("setpriv") or not hasattr(os, "geteuid") or os.geteuid() != 0,
     reason="named: root reads everything, unless setpriv takes that away",
 )
-def test_what_root_may_not_read(tmp_path, clip):
+def test_unreadable_folders_without_root_capabilities(tmp_path, clip):
     """The same with permissions of the system, for root without the capabilities that override them."""
     clip("v/a.mp4", frames=5, fps=5)
     clip("v/shut/b.mp4", frames=6, fps=5)

@@ -27,7 +27,7 @@ def video(width, height):
         ((16384, 1), 4, 4 * 2 * 49152 + 8 * 49152),
     ],
 )
-def test_how_much_a_video_needs(size, together, bytes_needed):
+def test_required_bytes(size, together, bytes_needed):
     assert (decode_batch_size(video(*size)), required_bytes(video(*size))) == (together, bytes_needed)
 
 
@@ -38,7 +38,7 @@ def test_eight_workers_do_not_wait_for_each_other_up_to_4k():
 
 
 @pytest.mark.parametrize(("sizes", "most"), [([30] * 8, 3), ([60] * 6, 1), ([500] * 4, 1), ([100, 1, 1, 100], 2)])
-def test_no_more_is_held_than_there_is_and_all_come_through(sizes, most):
+def test_budget_is_never_exceeded(sizes, most):
     budget, lock = MemoryBudget(100), threading.Lock()
     held, seen, barrier = [], [], threading.Event()
 
@@ -57,10 +57,10 @@ def test_no_more_is_held_than_there_is_and_all_come_through(sizes, most):
     for thread in threads:
         thread.join(20)
     assert len(seen) == len(sizes)
-    assert all(sum(some) <= 100 or len(some) == 1 for some in seen) and max(map(len, seen)) <= most
+    assert all(sum(items) <= 100 or len(items) == 1 for items in seen) and max(map(len, seen)) <= most
 
 
-def test_waiting_ends_when_the_extraction_does():
+def test_waiting_ends_with_the_extraction():
     budget = MemoryBudget(10)
 
     def ended():
@@ -73,7 +73,7 @@ def test_waiting_ends_when_the_extraction_does():
 
 
 @pytest.mark.parametrize("together", [1, 2, 4])
-def test_features_do_not_depend_on_how_many_pictures_are_decoded_together(tmp_path, clip, monkeypatch, together):
+def test_features_do_not_depend_on_the_decode_batch_size(tmp_path, clip, monkeypatch, together):
     pixels = np.random.default_rng(0).integers(0, 256, (70, 16, 16, 3), np.uint8)
     clip("v/a.mkv", pixels=pixels, codec="ffv1", fps=5)
     toy = vla.EncoderChoice(encoder="toy", sampling="fps=5")
