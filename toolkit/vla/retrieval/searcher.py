@@ -14,6 +14,7 @@ from vla.cache.store import FeatureCache
 from vla.captions import store as caption_store
 from vla.encoders.base import TextEncoder
 from vla.errors import MissingError, UsageError
+from vla.hints import Hint
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
 from vla.naming.matching import Names
@@ -231,8 +232,9 @@ class Searcher:
             )
         if self.background is None:
             raise MissingError(
-                "no false-positive rate is known here: either the index is out of date (run 'vla index'), or there are neither "
-                "captions to compare with nor an encoder for queries of ours (give captions: 'vla extract --captions FILE')"
+                "no false-positive rate is known here: either the index is out of date, or there are neither "
+                "captions to compare with nor an encoder for queries of ours",
+                hint=Hint("index_or_caption"),
             )
         self.background.check_rate(fpr)
 

@@ -12,6 +12,7 @@ from vla.arguments import collected
 from vla.cache.store import FeatureCache, active_cache
 from vla.datasets._times import parse_seconds
 from vla.errors import AnnotationError, CacheError, UsageError
+from vla.hints import Hint, Note
 from vla.indexing.diff import diff_index
 from vla.indexing.store import SearchIndex, open_index
 from vla.language.query_rewriting import question_to_caption
@@ -126,7 +127,7 @@ class OpenWorkspace:
         names, folders = self.searcher.names, (self.workspace.root, Path.cwd())
         missed = [p for p in (*limits.include, *limits.exclude) if not names.chosen(p, *folders)]
         others = Names(set(self.searcher.cache.receipts) - set(names.ids), self.workspace.root)
-        return [f"{p!r} fits no video of the index{_way_on(p, bool(others.chosen(p, *folders)))}" for p in missed]
+        return [_miss(p, bool(others.chosen(p, *folders))) for p in missed]
 
     def notes(self) -> list[str]:
         """What a person should know of the index: videos it does not hold, or that it is of another encoder."""
@@ -141,10 +142,10 @@ class OpenWorkspace:
 
     def _stale(self, held: SearchIndex, cache: FeatureCache) -> list[str]:
         if cache.spec.fingerprint != held.spec.fingerprint:
-            return ["the index is of an earlier encoder of this workspace: run 'vla index' to search the new features"]
+            return [Note("the index is of an earlier encoder of this workspace", Hint("index"))]
         found = diff_index(held, cache)
         if not found.is_none:
-            return [f"the index is out of date ({found}): run 'vla index'; {found.covered}"]
+            return [Note(f"the index is out of date ({found}); {found.covered}", Hint("index"))]
         told = f"another vla is working in this workspace; {found.covered} so far"
         return [told] if self.workspace.is_busy() else []
 
@@ -153,7 +154,7 @@ def _damage(cache: FeatureCache) -> list[str]:
     _ = cache.receipts, cache.text_shards()
     if not cache.damaged:
         return []
-    return [f"{len(cache.damaged)} receipts of features are damaged and count as none: 'vla verify' lists them"]
+    return [Note(f"{len(cache.damaged)} receipts of features are damaged and count as none", Hint("verify"))]
 
 
 def open_workspace(path: Path | str | None = None, device: str = "auto") -> OpenWorkspace:
@@ -252,15 +253,16 @@ def describe_rewrite(query: str | Query) -> str | None:
         for text in (asked.text, *asked.then, *(text for text, _ in (*asked.also, *asked.negative)))
     ]
     changed = [f"{question_to_caption(text)!r} for {text!r}" for text in texts if question_to_caption(text) != text]
-    return f"looking for {', '.join(changed)} (--literal takes it as it is written)" if changed else None
+    return Note(f"looking for {', '.join(changed)}", Hint("take_literally")) if changed else None
 
 
-def _way_on(pattern: str, is_extracted: bool) -> str:
+def _miss(pattern: str, is_extracted: bool) -> str:
+    text = f"{pattern!r} fits no video of the index"
     if is_extracted:
-        return ": run 'vla index' to search the videos that it fits"
+        return Note(f"{text}, but some that are not in it yet", Hint("index"))
     if "*" in pattern and "**" not in pattern and "/" not in pattern:
-        return f": '*' stays within a folder, and '**/{pattern}' looks in all of them"
-    return ": 'vla ls' lists the videos"
+        return f"{text}: '*' stays within a folder, and '**/{pattern}' looks in all of them"
+    return Note(text, Hint("list_videos"))
 
 
 def _moment(text: str) -> tuple[str, float]:
@@ -279,12 +281,12 @@ def _moment(text: str) -> tuple[str, float]:
 def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) -> Searcher:
     held = open_index(place.index)
     cache = FeatureCache.open(place.caches / held.spec.fingerprint)
-    held.spec.require_same(cache.spec, "the index", "the cache", "Run 'vla index' again")
+    held.spec.require_same(cache.spec, "the index", "the cache", Hint("index"))
     model = zero_shot_model(held.spec.dim, 1.0)
     if held.run:
         model, run = load_model(place.runs / held.run)
         if run.digest != held.run_digest:
-            raise CacheError(f"run {held.run!r} was trained anew since the index was built: run 'vla index' again")
+            raise CacheError(f"run {held.run!r} was trained anew since the index was built", hint=Hint("index"))
     encoder = query_encoder(cache, device, "auto")
     background = load_or_fit_hubness(place, held, cache, model, encoder, progress)
     unsure = frozenset(strangers(place, held.spec, held.videos))
