@@ -10,8 +10,8 @@ import numpy as np
 
 from vla.cache.store import FeatureCache
 from vla.errors import CacheError
-from vla.hints import Hint
 from vla.features import FrameFeatures
+from vla.hints import Hint
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
 from vla.retrieval.duration_prior import ANY_DURATION
