@@ -37,11 +37,15 @@ def _argument(parameter: click.Parameter) -> str:
 
 
 def _row(parameter: click.Parameter) -> str:
-    names = [_argument(parameter)] if parameter.param_type_name == "argument" else [*parameter.opts, *parameter.secondary_opts]
+    names = (
+        [_argument(parameter)]
+        if parameter.param_type_name == "argument"
+        else [*parameter.opts, *parameter.secondary_opts]
+    )
     default = parameter.default
     is_flag_off = default is False  # 0 is a default like any other
     is_unset = default in (None, "") or callable(default) or "Unset" in type(default).__name__
-    shown = "" if is_flag_off or is_unset else f"`{default}`"
+    shown = "" if is_flag_off or is_unset else "on" if default is True else f"`{default}`"
     return f"| {', '.join(f'`{name}`' for name in names)} | {_escape(getattr(parameter, 'help', '') or '')} | {shown} |"
 
 
