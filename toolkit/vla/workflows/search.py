@@ -106,7 +106,7 @@ class OpenWorkspace:
     def features(self, video: Path | str) -> VideoFeatures:
         """The features of `video`, a name or a path, as numpy arrays with times; raises MissingError where there are none.
 
-        Example:
+        Examples:
             >>> found = vla.open_workspace("videos").features("clips/a.mp4")  # doctest: +SKIP
             >>> found.values.shape, found.times_seconds[:2]  # doctest: +SKIP
             ((120, 512), array([0. , 0.5]))
@@ -196,7 +196,7 @@ def search(
         progress: called while extracting; also with notes on the index.
         fields: single fields of `choice`, as for `extract`.
 
-    Example:
+    Examples:
         >>> for hit in vla.search("a dog jumps", k=3):  # doctest: +SKIP
         ...     print(hit.video_id, hit.start, hit.end)
     """
