@@ -11,12 +11,13 @@ import numpy as np
 
 import vla
 from vla.batches.corpus import Corpus, load_corpus
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.datasets._open import read_annotations
+from vla.evaluation.predictions import rank_moments
 from vla.metrics.average_precision import average_precisions
-from vla.metrics.corpus_moments import places, suppressed
+from vla.metrics.corpus_moments import first_hit_ranks
 from vla.metrics.retrieval import ranks
-from vla.model import AlignmentModel, Segments, segments_of
+from vla.model import AlignmentModel, Segments, pool_segments
 from vla.spans import nms
 from vla.storage.workspace import Workspace
 
@@ -71,7 +72,7 @@ def bring_in(folders: list[Path], workspace: Path) -> None:
 
 def paraphrased(folder: Path, workspace: Path) -> Corpus:
     """The collages of `folder`, asked for in words that were not trained on."""
-    cache = current_cache(Workspace(workspace).caches)
+    cache = active_cache(Workspace(workspace).caches)
     return load_corpus(cache, read_annotations(folder / "annotations.jsonl", None, caption_column="paraphrase"))
 
 
@@ -80,14 +81,16 @@ def measure(model: AlignmentModel, corpus: Corpus) -> Values:
     texts = list(dict.fromkeys(q.text for q in corpus.queries))
     row = {text: i for i, text in enumerate(texts)}
     asked = np.array([row[q.text] for q in corpus.queries])
-    cut = [segments_of(f, v) for f, v in zip(model.align_videos(corpus.videos), corpus.videos, strict=True)]
+    cut = [pool_segments(f, v) for f, v in zip(model.align_videos(corpus.videos), corpus.videos, strict=True)]
     vectors = model.align_texts(np.stack([corpus.vectors[t] for t in texts]))
     scores = [s.vectors @ vectors.T for s in cut]
     relevant = np.zeros((len(texts), len(cut)), bool)
     relevant[asked, [q.video for q in corpus.queries]] = True
     found = ranks(np.stack([s.max(0) for s in scores], 1), relevant)
     lists = _lists(cut, scores, len(texts))
-    own = places([lists[i] for i in asked], [q.video for q in corpus.queries], [q.spans for q in corpus.queries])
+    own = first_hit_ranks(
+        [lists[i] for i in asked], [q.video for q in corpus.queries], [q.spans for q in corpus.queries]
+    )
     first = np.full(len(texts), np.inf)
     np.minimum.at(first, asked, own[:, 0])
     precisions, of_text = _precisions(corpus, asked, cut, scores)
@@ -99,11 +102,7 @@ def _lists(cut: list[Segments], scores: list[np.ndarray], texts: int) -> list[np
     """For every text `(100, 4)`: the best moments of all videos, of which none overlaps a better one by more than half."""
     owner = np.repeat(np.arange(len(cut)), [len(s.spans) for s in cut])
     spans, all_scores = np.concatenate([s.spans for s in cut]), np.concatenate(scores)
-    found = []
-    for text in range(texts):
-        best = np.argsort(-all_scores[:, text], kind="stable")[:400]
-        found.append(suppressed(np.column_stack([owner[best], spans[best], all_scores[best, text]]), threshold=0.5))
-    return found
+    return [rank_moments(all_scores[:, text], owner, spans) for text in range(texts)]
 
 
 def _precisions(

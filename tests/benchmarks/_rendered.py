@@ -14,16 +14,16 @@ from ablation import plan, prepare
 
 import vla
 from vla.batches.corpus import Corpus, Query, load_corpus
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.features import FrameFeatures
-from vla.model import AlignmentModel, frozen
-from vla.retrieval.duration_prior import Lasting, lasting_of
+from vla.model import AlignmentModel, zero_shot_model
+from vla.retrieval.duration_prior import DurationRange, estimate_duration_range
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import load_model
 from vla.workflows.demo import _gist
-from vla.world.language import tells_looks
+from vla.world.language import mentions_appearance
 
 MANY = 16
 NEVER = 0.07
@@ -69,7 +69,7 @@ class World:
     events: list[list[tuple[float, float, str]]]
     splits: list[str]
     models: dict[str, AlignmentModel]
-    lasting: Lasting | None
+    lasting: DurationRange | None
 
     def joined(self, split: str, draw: int = 0) -> Rendered:
         """Of clips of `split` in which nothing of 7 % of all there is to tell happens, by draw another 7 %."""
@@ -113,7 +113,7 @@ def rendered(folder: Path, run: str, train: int, test: int, models: Sequence[str
     if "trained" in models and not (place.runs / run / "run.json").is_file():
         settings = {"heads": "moments", "epochs": 20}
         vla.train(captions=folder / "captions-train.jsonl", workspace=folder, name=run, settings=settings)
-    cache = current_cache(place.caches)
+    cache = active_cache(place.caches)
     corpus = load_corpus(cache, [a for a in caption_store.load(place) if a.question is None])
     clips = [known[v.video_id] for v in corpus.videos]
     events = [[(s, e, json.dumps(gist)) for s, e, gist in clip["events"]] for clip in clips]
@@ -121,15 +121,15 @@ def rendered(folder: Path, run: str, train: int, test: int, models: Sequence[str
     vectors: dict[str, np.ndarray] = {}
     told: dict[str, dict[str, None]] = defaultdict(dict)
     for q in corpus.queries:
-        if q.is_timed and not tells_looks(q.text):
+        if q.is_timed and not mentions_appearance(q.text):
             gists[q.text] = _told_by(q, events[q.video])
             vectors[q.text] = corpus.text_vector(q)
             told[clips[q.video]["split"]][q.text] = None
-    made = {"frozen": frozen(corpus.dim, 1.0)}
+    made = {"frozen": zero_shot_model(corpus.dim, 1.0)}
     if "trained" in models:
         made["trained"] = load_model(place.runs / run)[0]
     splits = [clip["split"] for clip in clips]
-    lasting = lasting_of((q.annotation for q in corpus.queries if q.annotation), cache.receipts)
+    lasting = estimate_duration_range((q.annotation for q in corpus.queries if q.annotation), cache.receipts)
     return World(corpus, gists, vectors, {s: list(t) for s, t in told.items()}, events, splits, made, lasting)
 
 

@@ -14,7 +14,7 @@ from _collages import make
 from support.shared_data import SHARED
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, ModelConfig
-from vla.retrieval.duration_prior import Lasting
+from vla.retrieval.duration_prior import DurationRange
 
 Truth = list[tuple[int, float, float]]
 
@@ -37,7 +37,7 @@ class Searched:
     queries: dict[str, Truth]
     absent: list[str]
     bank: tuple[list[str], list[list[int]] | None]
-    lasting: Lasting | None = None
+    lasting: DurationRange | None = None
 
     def drawn(self, rng: np.random.Generator) -> Searched:
         """Where the bank tells of no video, bank and what is absent are one pool, and drawn anew; else the same."""

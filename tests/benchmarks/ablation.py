@@ -20,15 +20,15 @@ import numpy as np
 
 import vla
 from vla.batches.corpus import Corpus, Query, load_corpus
-from vla.cache.store import FeatureCache, current_cache
+from vla.cache.store import FeatureCache, active_cache
 from vla.captions.matching import match
 from vla.datasets.base import Annotation
-from vla.evaluation.moment_scores import located
-from vla.evaluation.predictions import Seen
-from vla.evaluation.reranking import RERANKED, reranks
+from vla.evaluation.moment_protocol import in_video
+from vla.evaluation.predictions import CorpusPredictions
+from vla.evaluation.reranking import RERANK_DEPTH, has_reranker
 from vla.evaluation.retrieval_protocol import searches
-from vla.metrics.retrieval import recall
-from vla.model import AlignmentModel, frozen
+from vla.metrics.retrieval import recalls_and_ranks
+from vla.model import AlignmentModel, zero_shot_model
 from vla.spans import nms
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import load_model
@@ -61,30 +61,34 @@ Row = dict[str, float]
 
 def measure(model: AlignmentModel, corpus: Corpus, twins: dict[str, str]) -> list[Row]:
     """The table's columns for one model, and for its own score, if it has one. "Twin choice" is how often a clip beats its twin."""
-    seen = Seen(model.eval(), corpus, paragraphs(corpus))
+    seen = CorpusPredictions(model.eval(), corpus, paragraphs(corpus))
     found = searches(seen, kinds=("retrieval", "paragraphs"))
     texts, owner = seen.texts(seen.timed), np.array([q.video for q in seen.timed])
-    by_moment = recall(seen.best_of(texts), owner[:, None] == np.arange(len(corpus.videos)), 1)
+    by_moment = recall_at_1(seen.best_of(texts), owner[:, None] == np.arange(len(corpus.videos)))
     row = {v.video_id: i for i, v in enumerate(corpus.videos)}
     twin = np.array([row.get(twins.get(v.video_id, ""), -1) for v in corpus.videos])[[q.video for q in seen.untimed]]
-    moments = located(seen.timed, windows(seen, texts))
+    moments = in_video(seen.timed, windows(seen, texts))
     rows = []
-    for suffix in ("", " reranked") if reranks(model) else ("",):
+    for suffix in ("", " reranked") if has_reranker(model) else ("",):
         told = found[f"text to video{suffix}"]
-        first, queries, own = 100 * recall(told.similarity, told.relevant, 1), np.arange(len(twin)), told.videos
+        first, queries, own = 100 * recall_at_1(told.similarity, told.relevant), np.arange(len(twin)), told.videos
         wins = told.similarity[queries, own] > told.similarity[queries, twin]
         back, whole = found[f"video to text{suffix}"], found[f"paragraph to video{suffix}"]
         values = (
             first.mean(), first[twin >= 0].mean(), 100 * wins[twin >= 0].mean(),
-            100 * recall(back.similarity, back.relevant, 1).mean(), 100 * recall(whole.similarity, whole.relevant, 1).mean(),
-            moments["R1@0.5"], moments["R1@0.7"], moments["mAP"],
+            100 * recall_at_1(back.similarity, back.relevant).mean(), 100 * recall_at_1(whole.similarity, whole.relevant).mean(),
+            moments["R1@0.5"].value, moments["R1@0.7"].value, moments["mAP"].value,
             100 * by_moment.mean(),
         )  # fmt: skip
         rows.append(dict(zip(COLUMNS, map(float, values), strict=True)))
     return rows
 
 
-def windows(seen: Seen, texts: np.ndarray) -> list[np.ndarray]:
+def recall_at_1(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    return recalls_and_ranks(similarity, relevant, (1,))[0][1]
+
+
+def windows(seen: CorpusPredictions, texts: np.ndarray) -> list[np.ndarray]:
     """For each timed caption, of vector `texts[i]`, the windows of its video by their cosine, as `vla search` takes them."""
     found = []
     for query, text in zip(seen.timed, texts, strict=True):
@@ -159,7 +163,7 @@ def show(title: str, table: dict[str, list[list[Row]]]) -> None:
     """A line for each variant, and for its own score."""
     print(f"\n{title}\n\n| | " + " | ".join(COLUMNS) + " |\n|---|" + "---|" * len(COLUMNS))
     for name, of_seeds in table.items():
-        for suffix, rows in zip(("", f", {RERANKED} reranked"), zip(*of_seeds, strict=True), strict=False):
+        for suffix, rows in zip(("", f", {RERANK_DEPTH} reranked"), zip(*of_seeds, strict=True), strict=False):
             cells = []
             for column in COLUMNS:
                 values = np.array([r[column] for r in rows])
@@ -186,7 +190,7 @@ def main() -> None:
         Workspace.open_or_create(folder)
         prepare(folder, clips)
     place = Workspace(folder)
-    cache = current_cache(place.caches)
+    cache = active_cache(place.caches)
     twins = {f"clips/{c.name}": f"clips/{c.twin}" for c in clips if c.twin}
     known = {
         s: match(
@@ -203,7 +207,7 @@ def main() -> None:
         for name in names
         if VARIANTS[name] is not None
     }
-    models |= {"frozen": [frozen(dim, 1.0)]}
+    models |= {"frozen": [zero_shot_model(dim, 1.0)]}
     for split in arguments.splits.split(","):
         corpus = load_corpus(cache, known[split], tokens=True)
         title = f"{split}: {len(corpus.videos)} clips, {sum(v.video_id in twins for v in corpus.videos)} with a twin"

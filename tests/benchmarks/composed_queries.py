@@ -31,9 +31,9 @@ from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
 from vla.features import FeatureSpec, FrameFeatures, TextFeatures
 from vla.indexing.sync import build_index
-from vla.model import frozen
+from vla.model import zero_shot_model
 from vla.retrieval.hits import Hits
-from vla.retrieval.query import Query, sought
+from vla.retrieval.query import Query, encode_query
 from vla.retrieval.searcher import Searcher
 from vla.spans import iou
 from vla.storage.workspace import Workspace
@@ -76,7 +76,7 @@ def precision(scores: np.ndarray, relevant: np.ndarray) -> float:
 
 def without() -> None:
     images, shown, names, texts = photographs()
-    encoder, model = given(texts), frozen(images.shape[1], 1.0)
+    encoder, model = given(texts), zero_shot_model(images.shape[1], 1.0)
     by_kind: dict[str, list[int]] = defaultdict(list)
     for number, name in enumerate(names):
         kind = f"kind of {name.split()[-1].lower()}"
@@ -109,13 +109,13 @@ def without() -> None:
 
 
 def vector(text: str, no: str, weight: float, encoder: GivenTexts, model) -> np.ndarray:
-    query = Query(text, without=((no, weight),) if weight else (), is_literal=True)
-    return sought(query, encoder, model)[0].vector
+    query = Query(text, negative=((no, weight),) if weight else (), is_literal=True)
+    return encode_query(query, encoder, model)[0].vector
 
 
 def templates() -> None:
     images, shown, names, texts = photographs()
-    encoder, model = given(texts), frozen(images.shape[1], 1.0)
+    encoder, model = given(texts), zero_shot_model(images.shape[1], 1.0)
     held = np.load(SHARED / "features" / "imagenet700_clip_vitb32.npz")
     a, photo = list(map(str, held["prompts_a"])), list(map(str, held["prompts_photo"]))
     ways: dict[str, Callable[[int], Query]] = {
@@ -127,7 +127,7 @@ def templates() -> None:
     for name, way in ways.items():
         rows = []
         for i in np.unique(shown):
-            scores = images @ sought(way(int(i)), encoder, model)[0].vector
+            scores = images @ encode_query(way(int(i)), encoder, model)[0].vector
             rows.append((100.0 * (shown[scores.argmax()] == i), precision(scores, shown == i)))
         print(f"| {name} | " + " | ".join(f"{c:.1f}" for c in np.mean(rows, 0)) + " |", flush=True)
 
@@ -154,7 +154,7 @@ def follows(folder: Path, count: int = 200) -> None:
             for one, other in zip(scenes, scenes[1:], strict=False):
                 right[one[2], other[2]].append((name, one[0], other[1]))
                 right[other[2], one[2]].append((f"{name} backwards", len(values) - other[1], len(values) - one[0]))
-        model = frozen(512, 1.0)
+        model = zero_shot_model(512, 1.0)
         searcher = Searcher(build_index(cache, model), given(vectors), model, cache, Workspace(Path(temporary)))
         rng = np.random.default_rng(0)
         pairs = [list(right)[i] for i in rng.permutation(len(right))[:count]]

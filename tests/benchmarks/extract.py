@@ -85,11 +85,11 @@ def save_model(name: str, folder: Path) -> None:
 def decode_one(job: tuple[Path, float]) -> tuple[int, float]:
     """Frames of a video, and the processor seconds it took to decode them."""
     from vla.decoders.pyav import Decoder
-    from vla.sampling import every
+    from vla.sampling import at_fps
 
     began = time.process_time()
     with Decoder().open(job[0]) as reader:
-        count = sum(len(f) for f in reader.sample(every(job[1]), 4))
+        count = sum(len(f) for f in reader.sample(at_fps(job[1]), 4))
     return count, time.process_time() - began
 
 
@@ -170,7 +170,7 @@ def measure(kind: str, paths: list[Path], folder: Path, model_folder: Path, fps:
     from vla.cache.workers import default_workers
     from vla.decoders import DEFAULT, registry
     from vla.encoders.open_clip import Encoder
-    from vla.sampling import every
+    from vla.sampling import at_fps
     from vla.storage.workspace import Workspace
 
     cores = len(os.sched_getaffinity(0))
@@ -182,7 +182,7 @@ def measure(kind: str, paths: list[Path], folder: Path, model_folder: Path, fps:
         decode = time.perf_counter() - began
         frames = sum(n for n, _ in decoded)
         with registry.build("pyav").open(paths[0]) as reader:
-            picture = next(reader.sample(every(1), 1)).pixels[0]
+            picture = next(reader.sample(at_fps(1), 1)).pixels[0]
         share = -(-frames // cores)
         began = time.perf_counter()
         spent = pool.map(prepare_one, [(picture, share, encoder._preprocess)] * cores, 1)
@@ -191,12 +191,12 @@ def measure(kind: str, paths: list[Path], folder: Path, model_folder: Path, fps:
 
     shutil.rmtree(folder / ".vla", ignore_errors=True)
     place = Workspace.open_or_create(folder)
-    spec = encoder.identity.spec(str(every(fps)))
+    spec = encoder.identity.spec(str(at_fps(fps)))
     cache = FeatureCache.create(place.caches, spec, EncoderSource("open_clip", "x", ""))
     decoder = registry.build(DEFAULT)
     decoder.probe(paths[0])  # starts a child, as loading the model is not measured either
     report = extract_videos(
-        cache, encoder, decoder, make_plan(cache, paths, place), every(fps), workers=default_workers()
+        cache, encoder, decoder, make_plan(cache, paths, place), at_fps(fps), workers=default_workers()
     )
     decoder.close()
     loop, loop_seconds = common_loop(paths, fps, model_folder)

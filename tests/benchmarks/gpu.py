@@ -38,9 +38,9 @@ from vla.batches.corpus import Corpus
 from vla.encoders.open_clip import Encoder
 from vla.model import AlignmentModel, ModelConfig
 from vla.training.config import TrainConfig
-from vla.training.distributed import Ranks
+from vla.training.distributed import ProcessGroup
 from vla.training.objective import Objective
-from vla.training.sampler import Draws
+from vla.training.sampler import BatchSampler
 from vla.training.step import Step
 
 LEAST_COSINE = 0.9999
@@ -185,13 +185,13 @@ def training(device: str, sizes: Sizes) -> Iterator[Row]:
         yield Row("training: steps/s of the plain loop", _rate(lambda: next(plain), sizes.steps, device))
 
 
-def _stepper(corpus: Corpus, config: TrainConfig, device: str) -> tuple[Draws, Step]:
+def _stepper(corpus: Corpus, config: TrainConfig, device: str) -> tuple[BatchSampler, Step]:
     """Draws and a step on the device."""
     torch.manual_seed(0)
     sizes = ModelConfig(training_benchmark.DIM, config.projector, config.projector_options)
     place = torch.device(device)
     model = AlignmentModel(sizes).to(place)
-    return Draws(corpus, config), Step(model, Objective(config).to(place), config, 1000, Ranks(place))
+    return BatchSampler(corpus, config), Step(model, Objective(config).to(place), config, 1000, ProcessGroup(place))
 
 
 def _losses(corpus: Corpus, device: str, sizes: Sizes) -> list[list[float]]:

@@ -16,7 +16,7 @@ Every method has the same curves, of a query's cosines with the video's frames, 
 IoU of at most 0.3. *Windows*: of 2 to 128 s, by the cosine of their mean frame. *Changes*: what lies between changes, and unions
 of that, as an index has them (`vla.indexing.kts`). *Both*: as an index has them. *Watershed*: the stretches above each of
 ten quantiles of the curve, by their mean (Diwan et al. 2023). *Static contrast*: the same stretches, by their mean less that of
-the rest (TFVTG, Zheng et al., ECCV 2024). *Contrast*: windows and changes by `vla.retrieval.similarity_curve.Curve`. *Cosine and
+the rest (TFVTG, Zheng et al., ECCV 2024). *Contrast*: windows and changes by `vla.retrieval.similarity_curve.SimilarityCurve`. *Cosine and
 contrast*: by both, as `vla search` has it.
 """
 
@@ -40,15 +40,15 @@ from ablation import plan, prepare
 
 import vla
 from support.shared_data import SHARED
-from vla.batches.corpus import Corpus, cut_of, load_corpus
-from vla.cache.store import current_cache
+from vla.batches.corpus import Corpus, load_corpus, sliding_windows
+from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.datasets._open import read_annotations
 from vla.evaluation.head_answers import answer
-from vla.evaluation.moment_scores import located
+from vla.evaluation.moment_protocol import in_video
 from vla.features import FrameFeatures
-from vla.indexing.segments import Cutter, cut_at_changes, windows_and_changes
-from vla.model import AlignmentModel, frozen, segments_of
+from vla.indexing.segments import Segmenter, segment_by_kts, windows_and_changes
+from vla.model import AlignmentModel, pool_segments, zero_shot_model
 from vla.retrieval import moments, similarity_curve
 from vla.retrieval.similarity_curve import smooth
 from vla.spans import iou, nms
@@ -88,13 +88,13 @@ def by_contrast(curve: Curve) -> np.ndarray:
 
 
 def by_cosine_and_contrast(kind: str) -> Method:
-    finder = moments.Finder(frozen(1, 1.0), None)
+    finder = moments.MomentLocalizer(zero_shot_model(1, 1.0), None)
 
     def found(curve: Curve) -> np.ndarray:
         # Frames of one number, which is their cosine with the query.
         features = FrameFeatures("", curve.values[:, None], curve.times, curve.duration)
         spans, cosines = curve.rows[kind]
-        held = moments.Segments(spans, np.asarray(cosines, np.float64), float(cosines.max()))
+        held = moments.SegmentScores(spans, np.asarray(cosines, np.float64), float(cosines.max()))
         located = finder.find(features, curve.values[:, None], np.ones(1, np.float32), held, MOST)
         return np.column_stack([located.spans, located.scores])
 
@@ -103,10 +103,10 @@ def by_cosine_and_contrast(kind: str) -> Method:
 
 def by_contrast_of_rows(curve: Curve) -> np.ndarray:
     spans = curve.rows["both"][0]
-    return best(spans, similarity_curve.Curve(curve.values, curve.times, curve.duration).contrast(spans))
+    return best(spans, similarity_curve.SimilarityCurve(curve.values, curve.times, curve.duration).contrast(spans))
 
 
-CUTS: dict[str, Cutter] = {"windows": cut_of, "changes": cut_at_changes, "both": windows_and_changes}
+CUTS: dict[str, Segmenter] = {"windows": sliding_windows, "changes": segment_by_kts, "both": windows_and_changes}
 METHODS: dict[str, Method] = {
     **{kind: by_rows(kind) for kind in CUTS},
     "watershed": by_watershed,
@@ -140,7 +140,7 @@ def stretches(curve: Curve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def curves(model: AlignmentModel, corpus: Corpus) -> list[Curve]:
     frames = model.align_videos(corpus.videos)
     cut = [
-        {kind: segments_of(f, v, cutter(v)) for kind, cutter in CUTS.items()}
+        {kind: pool_segments(f, v, cutter(v)) for kind, cutter in CUTS.items()}
         for f, v in zip(frames, corpus.videos, strict=True)
     ]
     asked = timed(corpus)
@@ -158,12 +158,12 @@ def show(title: str, model: AlignmentModel, corpus: Corpus, head: AlignmentModel
     print(f"\n{title}: {len(corpus.videos)} videos of {minutes:.1f} minutes, {len(timed(corpus))} moments\n")
     print("| | " + " | ".join(FIGURES) + " |\n|---|" + "---|" * len(FIGURES))
     found = curves(model, corpus)
-    rows = {name: located(timed(corpus), [method(c) for c in found]) for name, method in METHODS.items()}
+    rows = {name: in_video(timed(corpus), [method(c) for c in found]) for name, method in METHODS.items()}
     if head is not None:
         said = answer(head, corpus)["moment by head"]
-        rows["trained head"] = located(said.asked, said.predicted)
+        rows["trained head"] = in_video(said.asked, said.predicted)
     for name, row in rows.items():
-        print(f"| {name} | " + " | ".join(f"{row[figure]:.1f}" for figure in FIGURES) + " |", flush=True)
+        print(f"| {name} | " + " | ".join(f"{row[figure].value:.1f}" for figure in FIGURES) + " |", flush=True)
 
 
 def tool_of_collages() -> Path:
@@ -176,7 +176,7 @@ def tool_of_collages() -> Path:
 def lengths(classes: str, videos: int) -> None:
     """By the length of what is looked for: R1 and R5 at an IoU of 0.5."""
     corpus = of_all_lengths(tool_of_collages(), classes, videos, 0)
-    found = curves(frozen(corpus.dim, 1.0), corpus)
+    found = curves(zero_shot_model(corpus.dim, 1.0), corpus)
     hours = sum(v.duration_seconds for v in corpus.videos) / 3600
     rows = {kind: sum(len(cut(v)[0]) for v in corpus.videos) / hours for kind, cut in CUTS.items()}
     seconds = np.array([float(q.spans[0, 1] - q.spans[0, 0]) for q in corpus.queries])
@@ -188,8 +188,8 @@ def lengths(classes: str, videos: int) -> None:
         cells = []
         for low, high in LENGTHS:
             some = np.flatnonzero((seconds >= low) & (seconds < high))
-            row = located([corpus.queries[i] for i in some], [method(found[i]) for i in some])
-            cells.append(f"{row['R1@0.5']:.0f} / {row['R5@0.5']:.0f}")
+            row = in_video([corpus.queries[i] for i in some], [method(found[i]) for i in some])
+            cells.append(f"{row['R1@0.5'].value:.0f} / {row['R5@0.5'].value:.0f}")
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
@@ -200,9 +200,9 @@ def choose(folder: Path, of_world: Path | None, run: str) -> None:
         place = Workspace.open_or_create(of_world)
         for split, some in worlds.items():
             told = [a for a in caption_store.load(place) if a.split == split and a.question is None]
-            corpus = load_corpus(current_cache(place.caches), told)
+            corpus = load_corpus(active_cache(place.caches), told)
             some["world, trained"] = sample(load_model(place.runs / run)[0], joined(corpus, 20, 0))
-            some["world, frozen"] = sample(frozen(corpus.dim, 1.0), joined(corpus, 20, 0))
+            some["world, frozen"] = sample(zero_shot_model(corpus.dim, 1.0), joined(corpus, 20, 0))
 
     def first(split: str) -> dict[str, np.ndarray]:
         return {
@@ -230,7 +230,7 @@ def held_out(folder: Path, classes: str) -> dict[str, list[tuple[Curve, np.ndarr
     """Curves and what they should find, of collages of every kind and of scenes of all lengths."""
     made = {f"{scenes[0]} to {scenes[1]}": corpus for scenes, corpus in collage_corpora(folder, classes)}
     made["lengths"] = of_all_lengths(tool_of_collages(), classes, 40, 0)
-    return {name: sample(frozen(corpus.dim, 1.0), corpus) for name, corpus in made.items()}
+    return {name: sample(zero_shot_model(corpus.dim, 1.0), corpus) for name, corpus in made.items()}
 
 
 def sample(model: AlignmentModel, corpus: Corpus, many: int = 150) -> list[tuple[Curve, np.ndarray]]:
@@ -240,7 +240,7 @@ def sample(model: AlignmentModel, corpus: Corpus, many: int = 150) -> list[tuple
 
 def collages(folder: Path, classes: str) -> None:
     for scenes, corpus in collage_corpora(folder, classes):
-        show(f"{scenes[0]} to {scenes[1]} scenes of {classes} classes", frozen(corpus.dim, 1.0), corpus)
+        show(f"{scenes[0]} to {scenes[1]} scenes of {classes} classes", zero_shot_model(corpus.dim, 1.0), corpus)
 
 
 def collage_corpora(folder: Path, classes: str) -> Iterator[tuple[tuple[int, int], Corpus]]:
@@ -251,7 +251,7 @@ def collage_corpora(folder: Path, classes: str) -> Iterator[tuple[tuple[int, int
         place = folder / f"workspace-{classes}-{seed}"
         texts = {"texts": out / "text.npz", "texts_key": "paraphrases", "vectors_key": "paraphrase_feats"}
         vla.import_features([out / "seconds"], model="clip-vit-b32", clip_length=1.0, workspace=place, **texts)
-        cache = current_cache(Workspace(place).caches)
+        cache = active_cache(Workspace(place).caches)
         told = read_annotations(out / "annotations.jsonl", None, caption_column="paraphrase")
         yield scenes, load_corpus(cache, told)
 
@@ -263,7 +263,7 @@ def world(folder: Path, run: str, split: str) -> None:
     settings = {"heads": "moments", "epochs": 20}
     vla.train(captions=folder / "captions-train.jsonl", workspace=folder, settings=settings, name=run)
     told = [a for a in caption_store.load(place) if a.split == split and a.question is None]
-    corpus = load_corpus(current_cache(place.caches), told)
+    corpus = load_corpus(active_cache(place.caches), told)
     searched, head = load_model(place.runs / run)[0], load_model(place.runs / run)[0]
     # Heads see the projector as it was trained.
     head.projector.alpha.fill_(1.0)

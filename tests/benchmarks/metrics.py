@@ -6,9 +6,10 @@ import time
 
 import numpy as np
 
-from vla.metrics.corpus_moments import corpus_metrics
-from vla.metrics.qvhighlights import qvhighlights_metrics
-from vla.metrics.retrieval import partially_relevant, text_to_video, video_to_captions, video_to_text
+from vla.evaluation.moment_protocol import window_scores
+from vla.evaluation.retrieval_protocol import both_ways, measures
+from vla.metrics.corpus_moments import first_hit_ranks
+from vla.metrics.highlights import highlight_precisions
 
 
 def peak():
@@ -30,14 +31,15 @@ def main():
     n, draw = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000, np.random.default_rng(0)
     print(f"{n:,} queries; retrieval among as many videos")
     similarity, own = draw.standard_normal((n, n), dtype=np.float32), np.arange(n)
-    for metrics in (text_to_video, video_to_text, video_to_captions, partially_relevant):
-        timed(metrics.__name__, metrics, similarity, own)
-    del similarity
+    for name, search in both_ways("text", similarity, own).items():
+        timed(name, measures, search)
+    del similarity, search
     truths, ten = list(spans(draw, n, 2)), np.concatenate([spans(draw, n, 10), draw.random((n, 10, 1))], axis=2)
     scores, ratings = list(draw.random((n, 75))), list(draw.integers(0, 5, (n, 75, 3)))
-    timed("qvhighlights", qvhighlights_metrics, list(ten), truths, scores, ratings)
+    timed("qvhighlights", window_scores, list(ten), truths, own)
+    timed("highlights", highlight_precisions, scores, ratings, 4)
     hundred = np.concatenate([draw.integers(0, n, (n, 100, 1)), spans(draw, n, 100), draw.random((n, 100, 1))], axis=2)
-    timed("corpus moments", corpus_metrics, list(hundred), own, truths)
+    timed("corpus moments", first_hit_ranks, list(hundred), own, truths)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,14 @@ from _long_videos import joined, timed
 from ablation import plan, prepare, windows
 
 import vla
-from vla.batches.corpus import Corpus, load_corpus
-from vla.cache.store import current_cache
+from vla.batches.corpus import Corpus, Query, load_corpus
+from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.evaluation.head_answers import answer
-from vla.evaluation.moment_scores import located
-from vla.evaluation.predictions import Seen
+from vla.evaluation.moment_protocol import in_video
+from vla.evaluation.predictions import CorpusPredictions
 from vla.metrics.moment_baselines import fit_constant_window, whole_video
-from vla.model import AlignmentModel, ModelConfig, frozen
+from vla.model import AlignmentModel, ModelConfig, zero_shot_model
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import load_model
 
@@ -35,8 +35,12 @@ Table = dict[str, list[dict[str, float]]]
 
 def by_windows(model: AlignmentModel, corpus: Corpus) -> list[np.ndarray]:
     """For each timed caption the windows of its video by their cosine, as `vla search` takes them."""
-    seen = Seen(model, corpus)
+    seen = CorpusPredictions(model, corpus)
     return windows(seen, seen.texts(seen.timed))
+
+
+def located(queries: list[Query], predictions: list[np.ndarray]) -> dict[str, float]:
+    return {name: values.value for name, values in in_video(queries, predictions).items()}
 
 
 def by_head(model: AlignmentModel, corpus: Corpus) -> dict[str, float]:
@@ -58,7 +62,7 @@ def floors(corpus: Corpus, known: Corpus) -> Table:
 def measure(corpus: Corpus, known: Corpus, runs: dict[str, list[AlignmentModel]]) -> Table:
     """By row of the table: the figures, of each seed."""
     table = floors(corpus, known)
-    table["frozen, windows"] = [located(timed(corpus), by_windows(frozen(corpus.dim, SCALE), corpus))]
+    table["frozen, windows"] = [located(timed(corpus), by_windows(zero_shot_model(corpus.dim, SCALE), corpus))]
     for head, models in runs.items():
         options = models[0].config.heads
         untrained = AlignmentModel(ModelConfig(corpus.dim, scale=SCALE, heads=options)).eval()
@@ -101,7 +105,7 @@ def main() -> None:
     place = Workspace.open_or_create(folder)
     if not (folder / "captions-train.jsonl").exists():
         prepare(folder, plan(arguments.train, arguments.test))
-    cache = current_cache(place.caches)
+    cache = active_cache(place.caches)
     known = caption_store.load(place)
     corpora = {s: load_corpus(cache, [a for a in known if a.split == s]) for s in {"train", arguments.split}}
     runs: dict[str, list[AlignmentModel]] = {}

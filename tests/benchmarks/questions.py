@@ -24,19 +24,21 @@ from ablation import plan, prepare
 
 import vla
 from vla.batches.corpus import Corpus, load_corpus
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.datasets._open import read_annotations
 from vla.datasets.base import Annotation
-from vla.evaluation.head_answers import Answered, answer, by_category, floor, measure, right
-from vla.metrics.bootstrap import difference, estimate
-from vla.metrics.question_answering import COUNTS, known
+from vla.evaluation.head_answers import HeadAnswers, answer
+from vla.evaluation.qa_protocol import question_baselines, questions
+from vla.metrics.bootstrap import estimate
 from vla.model import AlignmentModel
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import load_model
 from vla.training.config import LEVELS
 from vla.workflows.encoder_choice import encoder_of
 from vla.workflows.train import texts_to_cache
-from vla.world.clips import Clip, write_questions
+from vla.world.clips import Clip
+from vla.world.language import Question
+from vla.world.language import questions as questions_about
 
 HEADS = "choice_qa,open_qa,counting"
 
@@ -44,6 +46,33 @@ HEADS = "choice_qa,open_qa,counting"
 def write_lines(annotations: list[Annotation], path: Path) -> None:
     lines = (replace(a, query_id=str(i)).to_json() for i, a in enumerate(annotations))
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+def write_questions(clips: list[Clip], path: Path, seed: int) -> None:
+    """Write questions about `clips` with their answers, as JSONL of the toolkit's own annotations.
+
+    The category of a question is its first three words: they tell what happens first from how many shapes there are.
+    """
+    rng = np.random.default_rng([seed, 5])
+    lines: list[dict[str, object]] = []
+    for clip in clips:
+        for asked in questions_about(clip.scene, rng):
+            head: dict[str, object] = {
+                "query_id": str(len(lines)),
+                "query": asked.text,
+                "video": clip.name,
+                "spans": [],
+            }
+            category = " ".join(asked.text.rstrip("?").split()[:3])
+            lines.append({**head, "split": clip.split, "source": "", "category": category, "question": _answer(asked)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+def _answer(asked: Question) -> dict[str, object]:
+    if asked.kind == "choice":
+        return {"choices": list(asked.choices), "right": asked.choices.index(asked.answer)}
+    return {"answers": [asked.answer]} if asked.kind == "open" else {"count": int(asked.answer)}
 
 
 def ask(folder: Path, clips: list[Clip]) -> dict[str, list[Annotation]]:
@@ -66,22 +95,19 @@ def untrained(model: AlignmentModel, trained_on: Corpus) -> AlignmentModel:
     return fresh
 
 
-def by_question(said: Answered, predicted: list[object]) -> np.ndarray:
+def by_question(said: HeadAnswers, predicted: list[object]) -> np.ndarray:
     """`(Q,)` from 0 to 1, how right each answer is: of counts, 1 where the rounded one is right."""
-    if said.asks != "count":
-        return right(said, predicted)
-    told = np.clip(np.rint(np.array(predicted, np.float64)), *COUNTS)
-    return (told == np.array([q.question.count for q in said.asked])).astype(np.float64)
+    return questions(said, predicted)["accuracy"].by_query / 100
 
 
-def told(task: str, seeds: list[Answered], before: Answered, trained_on: Corpus) -> str:
+def told(task: str, seeds: list[HeadAnswers], before: HeadAnswers, trained_on: Corpus) -> str:
     """The row of one task: means over seeds, each question's share of them for the intervals."""
     clips = np.array([q.video for q in before.asked])
     each = np.stack([by_question(s, s.predicted) for s in seeds])
     blind = np.stack([by_question(s, s.unseen) for s in seeds])
     ours = estimate(each.mean(0), clusters=clips)
-    gain = difference(each.mean(0), blind.mean(0), clusters=clips)
-    lowest = floor(before, trained_on)
+    gain = estimate(each.mean(0) - blind.mean(0), clusters=clips)
+    (lowest,) = question_baselines(before, trained_on).values.values()
     cells = [
         f"{lowest['accuracy']:.1f}",
         spread(100 * blind.mean(1)),
@@ -91,9 +117,13 @@ def told(task: str, seeds: list[Answered], before: Answered, trained_on: Corpus)
     cells.append(f"{100 * gain.mean:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]")
     if before.asks != "count":
         return f"| {task} | {len(clips)} | {' | '.join(cells)} | |"
-    errors = [[lowest["MSE"]], [measure(s, unseen=True)["MSE"] for s in seeds], [measure(before)["MSE"]]]
-    errors.append([measure(s)["MSE"] for s in seeds])
+    errors = [[lowest["MSE"]], [error(s, s.unseen) for s in seeds], [error(before, before.predicted)]]
+    errors.append([error(s, s.predicted) for s in seeds])
     return f"| {task} | {len(clips)} | {' | '.join(cells)} | {' / '.join(spread(np.array(e), 2) for e in errors)} |"
+
+
+def error(said: HeadAnswers, predicted: list[object]) -> float:
+    return questions(said, predicted)["MSE"].value
 
 
 def spread(values: np.ndarray, digits: int = 1) -> str:
@@ -101,14 +131,15 @@ def spread(values: np.ndarray, digits: int = 1) -> str:
     return f"{values.mean():.{digits}f}" + (f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else "")
 
 
-def categories(name: str, task: str, said: Answered, model: AlignmentModel) -> None:
+def categories(name: str, task: str, said: HeadAnswers, model: AlignmentModel) -> None:
     """What each category of questions comes to, and how many answers are known at all."""
-    seen, unseen = by_category(said), by_category(replace(said, predicted=said.unseen))
+    seen, unseen = questions(said, said.predicted), questions(said, said.unseen)
     if said.asks == "open":
         head = next(h for h in model.heads.values() if h.asks == "open")
-        within = known([q.question.answers[0].lower() for q in said.asked], head.answers)
+        within = np.isin([q.question.answers[0].lower() for q in said.asked], list(head.answers))
         print(f"{name}, {task}: {100 * within.mean():.1f} % of the answers can be predicted at all")
-    parts = (f"{kind} {value:.1f} (blind {unseen[kind]:.1f})" for kind, value in seen.items() if kind != "all")
+    kinds = [kind for kind in seen if kind.startswith("accuracy ")]
+    parts = (f"{kind[9:]} {seen[kind].value:.1f} (blind {unseen[kind].value:.1f})" for kind in kinds)
     print(f"{name}, {task}: " + (", ".join(parts) or "no categories"), flush=True)
 
 
@@ -127,7 +158,7 @@ def main() -> None:
     place = Workspace.open_or_create(folder)
     prepare(folder, clips)
     asked = ask(folder, clips)
-    cache = current_cache(place.caches)
+    cache = active_cache(place.caches)
     texts = texts_to_cache(asked["joint"])
     if cache.missing_texts(texts):
         cache.add_texts(texts, encoder_of(cache, "auto", "auto"))

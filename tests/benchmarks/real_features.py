@@ -29,15 +29,18 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+
 import vla
 from benchmarks._collages import NAMES, bring_in, make, measure, paraphrased
 from support.shared_data import SHARED
-from vla.batches.corpus import load_corpus
-from vla.cache.store import current_cache
+from vla.batches.corpus import Corpus, load_corpus
+from vla.cache.store import active_cache
 from vla.datasets._open import read_annotations
-from vla.evaluation.validation import evaluate
-from vla.metrics.bootstrap import difference
-from vla.model import AlignmentModel, frozen
+from vla.evaluation.predictions import CorpusPredictions
+from vla.evaluation.retrieval_protocol import searches
+from vla.metrics.bootstrap import estimate
+from vla.metrics.retrieval import ranks
+from vla.model import AlignmentModel, zero_shot_model
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import Run, load_model
 
@@ -87,7 +90,7 @@ def collages(folder: Path, arguments: argparse.Namespace, settings: dict[str, An
         trained(workspace, taught[seed] / "annotations.jsonl", {**settings, "seed": seed}, f"collages-{seed}")
         for seed in seeds
     ]
-    plain = frozen(models[0].config.dim, 1.0)
+    plain = zero_shot_model(models[0].config.dim, 1.0)
     for title, where in tests.items():
         corpus = paraphrased(where, workspace)
         before, after = measure(plain, corpus), [measure(m, corpus) for m in models]
@@ -121,14 +124,20 @@ def msrvtt(folder: Path, seeds: int, settings: dict[str, Any], texts: Path | Non
         for seed in range(seeds)
     ]
     annotations = read_annotations(folder / "captions-test.jsonl", None)
-    corpus = load_corpus(current_cache(Workspace(workspace).caches), annotations)
-    before = evaluate(frozen(models[0].config.dim, 1.0), corpus).ranks
-    after = [evaluate(m, corpus).ranks for m in models]
+    corpus = load_corpus(active_cache(Workspace(workspace).caches), annotations)
+    before = ranks_of(zero_shot_model(models[0].config.dim, 1.0), corpus)
+    after = [ranks_of(m, corpus) for m in models]
     print(f"\nMSR-VTT, {len(corpus.videos)} videos that were held out, text to video\n")
     header()
     for k in (1, 5, 10):
         line(f"R@{k}", before <= k, [a <= k for a in after])
     line("MRR", 1 / before, [1 / a for a in after])
+
+
+def ranks_of(model: AlignmentModel, corpus: Corpus) -> np.ndarray:
+    """`(Q,)` the rank of each caption's video."""
+    found = searches(CorpusPredictions(model, corpus), kinds=("retrieval",))["text to video"]
+    return ranks(found.similarity, found.relevant)
 
 
 def word_sums(captions: list[str], known: list[str], width: int) -> np.ndarray:
@@ -163,7 +172,7 @@ def trained(workspace: Path, captions: Path, settings: dict[str, Any], name: str
     )
     # What is not better is not used: then the frozen encoder answers.
     model = load_model(Workspace(workspace).runs / name)[0]
-    return model if run.is_better else frozen(model.config.dim, 1.0)
+    return model if run.is_better else zero_shot_model(model.config.dim, 1.0)
 
 
 def header() -> None:
@@ -173,7 +182,7 @@ def header() -> None:
 def line(name: str, before: np.ndarray, after: list[np.ndarray], clusters: np.ndarray | None = None) -> None:
     means = np.array([100 * a.mean() for a in after])
     half = T95[len(means)] * means.std(ddof=1) / np.sqrt(len(means)) if len(means) in T95 else float("nan")
-    gain = difference(np.mean(after, 0), before, clusters=clusters)
+    gain = estimate(np.mean(after, 0) - before, clusters=clusters)
     spread = "" if np.isnan(half) else f" ± {half:.1f}"
     print(
         f"| {name} | {100 * before.mean():.1f} | {means.mean():.1f}{spread} | {gain.percent().replace(' videos', ' texts')} |",

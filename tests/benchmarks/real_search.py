@@ -35,7 +35,7 @@ from support.shared_data import SHARED
 from vla.decoders.pyav import Decoder
 from vla.metrics.baselines import retrieval_chance
 from vla.retrieval.hits import Hit, Hits
-from vla.sampling import every
+from vla.sampling import at_fps
 from vla.spans import iou
 
 RECALLS = (1, 5, 10)
@@ -186,7 +186,7 @@ def frame(path: Path, seconds: float) -> np.ndarray:
     """`(H, W, 3)` uint8: the picture that is shown then, decoded on its own."""
     with Decoder().open(path) as reader:
         shown = None
-        for chunk in reader.sample(every(2)):
+        for chunk in reader.sample(at_fps(2)):
             for time, pixels in zip(chunk.timestamps_seconds, chunk.pixels, strict=True):
                 if shown is None or time <= seconds:
                     shown = pixels

@@ -21,7 +21,7 @@ import numpy as np
 from vla.cache.discovery import find_videos
 from vla.decoders.pyav import Decoder
 from vla.errors import DecodeError
-from vla.sampling import Sampling, every
+from vla.sampling import Sampling, at_fps
 
 
 @dataclass
@@ -43,7 +43,7 @@ def look(job: tuple[Path, float]) -> Row:
     path, fps = job
     row = Row(path.name)
     try:
-        (times, pixels, report, codec), (_, whole, *_) = (sampled(path, every(fps), w) for w in (False, True))
+        (times, pixels, report, codec), (_, whole, *_) = (sampled(path, at_fps(fps), w) for w in (False, True))
     except DecodeError as error:
         row.reason = error.reason
         return row

@@ -26,18 +26,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _searched import Searched, collages
 
-from vla.batches.corpus import cut_of
+from vla.batches.corpus import sliding_windows
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
 from vla.features import FeatureSpec, TextFeatures
-from vla.indexing.segments import Cutter, cut_at_changes, windows_and_changes
+from vla.indexing.segments import Segmenter, segment_by_kts, windows_and_changes
 from vla.indexing.sync import build_index
-from vla.metrics.corpus_moments import places
+from vla.metrics.corpus_moments import first_hit_ranks
 from vla.metrics.retrieval import PARTIAL_RECALLS, ranks
-from vla.model import AlignmentModel, segments_of
-from vla.retrieval.duration_prior import Lasting
-from vla.retrieval.hubness import Background, measured
-from vla.retrieval.moments import Segments
+from vla.model import AlignmentModel, pool_segments
+from vla.retrieval.duration_prior import DurationRange
+from vla.retrieval.hubness import HubnessCorrection, estimate_hubness
+from vla.retrieval.moments import SegmentScores
 from vla.retrieval.searcher import Searcher
 from vla.spans import nms
 from vla.storage.workspace import Workspace
@@ -46,14 +46,14 @@ from vla.workflows.text_features import GivenTexts
 RATES = (0.05, 0.1, 0.2)
 MEANS, SEGMENTS, LOCALISED, HEAD = "means of videos", "segments by cosine", "segments by cosine and contrast", "by head"
 SHOWN, SO_LONG, RAW = "rescored on frames by attention", "as long as captions tell", "curve with its bias"
-CUTS: dict[str, Cutter] = {"windows": cut_of, "changes": cut_at_changes, "both": windows_and_changes}
+CUTS: dict[str, Segmenter] = {"windows": sliding_windows, "changes": segment_by_kts, "both": windows_and_changes}
 
 
 class Place:
     """The videos in a cache of their own, with an index by one model."""
 
     def __init__(
-        self, searched: Searched, folder: Path, model: AlignmentModel, cut: Cutter = windows_and_changes
+        self, searched: Searched, folder: Path, model: AlignmentModel, cut: Segmenter = windows_and_changes
     ) -> None:
         self.searched, self.model = searched, model
         dim = searched.videos[0].values.shape[1]
@@ -71,18 +71,18 @@ class Place:
         self.searcher = Searcher(self.index, GivenTexts(given), model, cache, Workspace(folder))
         features = [cache.frames(v) for v in self.index.videos]
         self.frames = [model.align_frames(f) for f in features]
-        self.cut = [segments_of(a, f, cut(f)) for a, f in zip(self.frames, features, strict=True)]
+        self.cut = [pool_segments(a, f, cut(f)) for a, f in zip(self.frames, features, strict=True)]
 
     def text(self, texts: list[str]) -> np.ndarray:
         return self.model.align_texts(np.stack([self.searched.vectors[t] for t in texts]))
 
-    def background(self, searched: Searched | None = None) -> Background:
+    def background(self, searched: Searched | None = None) -> HubnessCorrection:
         texts, told_of = (searched or self.searched).bank
         by_name = (
             None if told_of is None else {v.video_id: t for v, t in zip(self.searched.videos, told_of, strict=True)}
         )
         left_out = by_name and [by_name[name] for name in self.index.videos]
-        found = measured((c.vectors for c in self.cut), self.text(texts), left_out)
+        found = estimate_hubness((c.vectors for c in self.cut), self.text(texts), left_out)
         return replace(found, lasting=self.searched.lasting)
 
     def hits(self, searcher: Searcher) -> Callable[[str], np.ndarray]:
@@ -115,7 +115,9 @@ def measure(place: Place, name: str, found: Callable[[str], np.ndarray], videos:
     lists = [found(text) for text in queries]
     spent = 1000 * (time.monotonic() - began) / len(lists)
     for predictions, truth in zip(lists, queries.values(), strict=True):
-        asked = places([predictions] * len(truth), [new[v] for v, _, _ in truth], [np.array([t[1:]]) for t in truth])
+        asked = first_hit_ranks(
+            [predictions] * len(truth), [new[v] for v, _, _ in truth], [np.array([t[1:]]) for t in truth]
+        )
         first.append(asked.min(0))
     cells = [100 * (np.array(first)[:, column] <= k).mean() for column in (0, 1) for k in (1, 10)]
     relevant = np.zeros(videos.shape, bool)
@@ -189,9 +191,9 @@ def rows(place: Place, model: AlignmentModel) -> dict[str, tuple[Callable[[str],
     return found
 
 
-def so_long(spans: np.ndarray, lasting: Lasting) -> np.ndarray:
+def so_long(spans: np.ndarray, lasting: DurationRange) -> np.ndarray:
     """`(N,)` bool: which are among those that `vla search` looks at."""
-    held = Segments(spans, np.arange(len(spans)), 0.0, lasting)
+    held = SegmentScores(spans, np.arange(len(spans)), 0.0, lasting)
     return np.isin(np.arange(len(spans)), held.fitting()[1])
 
 

@@ -47,14 +47,14 @@ from search_quality import (
     rows,
 )  # fmt: skip
 
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.metrics.bootstrap import interval
-from vla.metrics.corpus_moments import places
+from vla.metrics.corpus_moments import first_hit_ranks
 from vla.metrics.retrieval import PARTIAL_RECALLS, ranks
 from vla.model import AlignmentModel
-from vla.retrieval import moments, ranking
-from vla.retrieval.hubness import Background
-from vla.retrieval.query_bank import MOST, everyday
+from vla.retrieval import moments, scorers
+from vla.retrieval.hubness import HubnessCorrection
+from vla.retrieval.query_bank import MAX_SIZE, default_queries
 from vla.retrieval.searcher import Searcher
 from vla.storage.workspace import Workspace
 from vla.workflows.encoder_choice import encoder_of
@@ -77,7 +77,7 @@ COLUMNS = ("R@1 .5", "R@10 .5", "R@1 .7", "R@10 .7", "video R@1", "video SumR")
 def searched(world: World, made: Rendered, count: int, others: list[str], told: dict[str, np.ndarray]) -> Searched:
     """What is asked of `made`, compared with texts of `others` that tell of nothing in it, or leaving out what they tell of."""
     queries = dict(list(made.present.items())[:count])
-    bank = [t for t in others if t not in queries][:MOST]
+    bank = [t for t in others if t not in queries][:MAX_SIZE]
     left_out: list[list[int]] = [[] for _ in made.videos]
     for i, text in enumerate(bank):
         for video in {v for v, _, _ in made.happening.get(world.gists.get(text, ""), [])}:
@@ -97,7 +97,9 @@ def values(place: Place, found: Find, videos: np.ndarray) -> tuple[np.ndarray, f
     spent = 1000 * (time.perf_counter() - began) / len(lists)
     relevant, first = np.zeros(videos.shape, bool), []
     for i, (listed, truth) in enumerate(zip(lists, queries.values(), strict=True)):
-        asked = places([listed] * len(truth), [row[v] for v, _, _ in truth], [np.array([t[1:]]) for t in truth])
+        asked = first_hit_ranks(
+            [listed] * len(truth), [row[v] for v, _, _ in truth], [np.array([t[1:]]) for t in truth]
+        )
         first.append(asked.min(0))
         relevant[i, [row[v] for v, _, _ in truth]] = True
     rank = ranks(videos, relevant)
@@ -145,14 +147,14 @@ def sharpness(place: Place, model: AlignmentModel) -> None:
     full = replace(place.searcher, background=place.background(), model=model)
     none = np.zeros((len(place.searched.queries), len(place.cut)))
     print("\n| 1 / weight | videos | " + " | ".join(COLUMNS[:4]) + " | ms a query |\n|---|---|" + "---|" * 5)
-    before = moments._SHARPNESS, ranking.VIDEOS
-    for moments._SHARPNESS, ranking.VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
+    before = moments._SHARPNESS, scorers.VIDEOS
+    for moments._SHARPNESS, scorers.VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
         (before[0], v) for v in (10, 40)
     ]:
         cells, spent = values(place, place.hits(full), none)
         told = " | ".join(f"{c:.1f}" for c in cells.mean(0)[:4])
-        print(f"| {moments._SHARPNESS:g} | {ranking.VIDEOS} | {told} | {spent:.0f} |", flush=True)
-    moments._SHARPNESS, ranking.VIDEOS = before
+        print(f"| {moments._SHARPNESS:g} | {scorers.VIDEOS} | {told} | {spent:.0f} |", flush=True)
+    moments._SHARPNESS, scorers.VIDEOS = before
 
 
 def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, float], model: AlignmentModel) -> None:
@@ -165,7 +167,7 @@ def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, floa
     print(f"\n{len(texts['present'])} present, {len(texts['absent'])} absent\n\n| compared with | queries | "
           + " | ".join(f"absent found at {100 * r:.0f} % ({low[r][0]:.1f} to {low[r][1]:.1f}) | present" for r in RATES)
           + " |\n|---|---|" + "---|" * 6)  # fmt: skip
-    backgrounds: dict[str, Background] = {}
+    backgrounds: dict[str, HubnessCorrection] = {}
     for name, bank in banks.items():
         backgrounds[name] = place.background(bank)
         sure = {n: backgrounds[name].confidence(c) for n, c in cosines.items()}
@@ -217,8 +219,8 @@ def main() -> None:
     folder = arguments.folder.absolute()
     models = arguments.models.split(",")
     world = rendered(folder, arguments.run, arguments.train, arguments.test, models)
-    cache = current_cache(Workspace(folder).caches)
-    ours = everyday().texts
+    cache = active_cache(Workspace(folder).caches)
+    ours = default_queries().texts
     told = dict(zip(ours, encoder_of(cache, "cpu", "auto").encode_text(list(ours)).pooled, strict=True))
     test, spare = world.joined("test"), world.spare()
     rng = np.random.default_rng(0)

@@ -33,9 +33,9 @@ from vla.batches.corpus import Corpus, Query
 from vla.features import FrameFeatures
 from vla.model import AlignmentModel, ModelConfig
 from vla.training.config import TrainConfig
-from vla.training.distributed import Ranks
+from vla.training.distributed import ProcessGroup
 from vla.training.objective import Objective
-from vla.training.sampler import Draws
+from vla.training.sampler import BatchSampler
 from vla.training.step import Step
 
 DIM, LONGEST, FPS = 512, 64, 2
@@ -142,7 +142,7 @@ def common_loop(loader: DataLoader, width: int, device: str = "cpu") -> Iterator
             yield
 
 
-def our_loop(corpus: Corpus, draws: Draws, step: Step, batch: int) -> Iterator[None]:
+def our_loop(corpus: Corpus, draws: BatchSampler, step: Step, batch: int) -> Iterator[None]:
     """One step after the other, as `vla.training.loop` takes them."""
     number = 0
     while True:
@@ -195,11 +195,11 @@ def settings(batch: int, width: int) -> TrainConfig:
     return TrainConfig(batch_videos=batch, projector_options={"width": width})
 
 
-def stepper(corpus: Corpus, config: TrainConfig) -> tuple[Draws, Step]:
+def stepper(corpus: Corpus, config: TrainConfig) -> tuple[BatchSampler, Step]:
     """Ours."""
     torch.manual_seed(0)
     model = AlignmentModel(ModelConfig(DIM, config.projector, config.projector_options))
-    return Draws(corpus, config), Step(model, Objective(config), config, 1000, Ranks())
+    return BatchSampler(corpus, config), Step(model, Objective(config), config, 1000, ProcessGroup())
 
 
 def peak_bytes() -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from vla.batches.corpus import Corpus, load_corpus
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.spans import frames_in
 from vla.storage.workspace import Workspace
@@ -124,7 +124,7 @@ def main() -> None:
     clips: list[Clip] = plan(arguments.train, arguments.test)
     scenes = {f"clips/{c.name}": c.scene for c in clips}
     place = Workspace(arguments.folder.absolute())
-    cache = current_cache(place.caches)
+    cache = active_cache(place.caches)
     known = caption_store.load(place)
     train, test = (load_corpus(cache, [a for a in known if a.split == s]) for s in ("train", "test"))
 

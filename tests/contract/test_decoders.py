@@ -10,7 +10,7 @@ import pytest
 
 from vla.decoders import registry
 from vla.errors import DecodeError, EnvironmentUnfitError
-from vla.sampling import every
+from vla.sampling import at_fps
 
 
 def usable(name):
@@ -58,7 +58,7 @@ def opened(decoder, path):
 def sampled(reader, clip, fps, chunk=32):
     """`[(number, time)]` of everything that `sample` gives."""
     found = []
-    for frames in reader.sample(every(fps), chunk):
+    for frames in reader.sample(at_fps(fps), chunk):
         assert frames.pixels.dtype == np.uint8 and 1 <= len(frames) <= chunk
         found += [(clip.number(p), float(t)) for p, t in zip(frames.pixels, frames.timestamps_seconds, strict=True)]
     return found
@@ -132,7 +132,7 @@ def test_frames_at_given_times_are_those_on_screen(decoder, kind, clip):
 
 def test_frames_at_the_sampled_times_are_the_sampled_frames(decoder, clip):
     with opened(decoder, clip(frames=30, bframes=2)) as reader:
-        frames = list(reader.sample(every(4)))[0]
+        frames = list(reader.sample(at_fps(4)))[0]
         again = reader.frames_at(frames.timestamps_seconds)
     np.testing.assert_array_equal(again.pixels, frames.pixels)
     np.testing.assert_array_equal(again.timestamps_seconds, frames.timestamps_seconds)
@@ -150,8 +150,8 @@ def test_nothing_is_on_screen_after_the_end(decoder, clip):
 def test_the_size_of_chunks_does_not_matter(decoder, chunk, clip):
     path = clip(frames=20, bframes=2)
     with opened(decoder, path) as reader:
-        whole = list(reader.sample(every(10), 32))
-        parts = list(reader.sample(every(10), chunk))
+        whole = list(reader.sample(at_fps(10), 32))
+        parts = list(reader.sample(at_fps(10), chunk))
     assert [len(p) for p in parts] == [chunk] * (20 // chunk) + [20 % chunk] * bool(20 % chunk)
     np.testing.assert_array_equal(np.concatenate([p.pixels for p in parts]), whole[0].pixels)
     np.testing.assert_array_equal(np.concatenate([p.timestamps_seconds for p in parts]), whole[0].timestamps_seconds)
@@ -162,7 +162,7 @@ def test_a_reader_may_sample_again_even_after_stopping_midway(decoder, kind, cli
     path = clip(**CLIPS[kind])
     with opened(decoder, path) as reader:
         first = sampled(reader, clip, 5)
-        next(iter(reader.sample(every(10), 2)))  # left in the middle
+        next(iter(reader.sample(at_fps(10), 2)))  # left in the middle
         assert sampled(reader, clip, 5) == first
     with opened(decoder, path) as other:
         assert sampled(other, clip, 5) == first
@@ -183,7 +183,7 @@ def test_frames_stand_upright(decoder, rotation, clip):
     """A file that is to be shown turned by N degrees counterclockwise comes out turned so."""
     path = clip(pixels=np.stack([PICTURE] * 3), rotation=rotation)
     with opened(decoder, path) as reader:
-        frames = next(iter(reader.sample(every(1))))
+        frames = next(iter(reader.sample(at_fps(1))))
     turned = np.rot90(PICTURE, rotation // 90)
     assert frames.pixels.shape[1:] == turned.shape
     assert corners(frames.pixels[0]) == (np.rot90(QUADRANTS, rotation // 90) > 125).astype(int).tolist()
@@ -192,7 +192,7 @@ def test_frames_stand_upright(decoder, rotation, clip):
 @pytest.mark.parametrize(("aspect", "width"), [(Fraction(4, 3), 128), (Fraction(1, 2), 48), (Fraction(1), 96)])
 def test_pixels_come_out_square(decoder, aspect, width, clip):
     with opened(decoder, clip(pixels=np.stack([PICTURE] * 3), aspect=aspect)) as reader:
-        frames = next(iter(reader.sample(every(1))))
+        frames = next(iter(reader.sample(at_fps(1))))
     assert frames.pixels.shape == (1, 64, width, 3)
     assert corners(frames.pixels[0]) == (QUADRANTS > 125).astype(int).tolist()
 
@@ -200,7 +200,7 @@ def test_pixels_come_out_square(decoder, aspect, width, clip):
 def test_square_pixels_first_then_upright(decoder, clip):
     path = clip(pixels=np.stack([PICTURE] * 3), aspect=Fraction(4, 3), rotation=90)
     with opened(decoder, path) as reader:
-        assert next(iter(reader.sample(every(1)))).pixels.shape == (1, 128, 64, 3)
+        assert next(iter(reader.sample(at_fps(1)))).pixels.shape == (1, 128, 64, 3)
 
 
 def test_probe_says_what_the_file_says(decoder, clip):
@@ -213,14 +213,14 @@ def test_probe_says_what_the_file_says(decoder, clip):
 def test_colours_are_rgb(decoder, clip):
     colour = np.array([200, 60, 20], np.uint8)
     with opened(decoder, clip(pixels=np.broadcast_to(colour, (3, 64, 64, 3)))) as reader:
-        pixels = next(iter(reader.sample(every(1)))).pixels
+        pixels = next(iter(reader.sample(at_fps(1)))).pixels
     assert np.abs(pixels.astype(int) - colour).max() <= 6
 
 
 def refused(decoder, path):
     """The error of opening and decoding `path`."""
     with pytest.raises(DecodeError) as error, opened(decoder, path) as reader:
-        list(reader.sample(every(2)))
+        list(reader.sample(at_fps(2)))
     assert str(error.value).startswith(f"{path.name}: ")
     return error.value.reason
 

@@ -18,7 +18,7 @@ import torch
 from vla.errors import FormatError
 from vla.features import FeatureSpec, FrameFeatures
 from vla.formats import registry
-from vla.formats.base import Outgoing, Wanted
+from vla.formats.base import ArrayKeys, ExportItem
 
 HAS_PYARROW = importlib.util.find_spec("pyarrow") is not None
 NAMES = [
@@ -126,7 +126,7 @@ def wrote(name, folder, videos):
 def read(name, path, key="", times_key=""):
     """What is in the file: by video, what was released, or the error."""
     found = {}
-    with closing(registry.build(name).contents(path, Wanted(key, times_key))) as contents:
+    with closing(registry.build(name).contents(path, ArrayKeys(key, times_key))) as contents:
         for stored in contents:
             try:
                 found[stored.name] = stored.read()
@@ -289,7 +289,7 @@ def outgoing(video="clips/a.mp4", key="a", frames=5, dtype=np.float16, captions=
         "run": None,
         **said,
     }
-    return Outgoing(key, features, record, captions)
+    return ExportItem(key, features, record, captions)
 
 
 def put(name, folder, *videos):
@@ -383,10 +383,10 @@ def test_parquet_reads_single_videos_of_large_files(tmp_path):
     """Row groups hold 1024 rows; videos begin and end within them."""
     videos = {f"v{i}": (values(n, seed=i), np.arange(n) / 7) for i, n in enumerate((1500, 1, 600, 1024, 3))}
     rows = [outgoing(v, v, len(a)) for v, (a, _) in videos.items()]
-    sent = [Outgoing(o.key, FrameFeatures(v, *videos[v], 999.0), o.record) for o, v in zip(rows, videos, strict=True)]
+    sent = [ExportItem(o.key, FrameFeatures(v, *videos[v], 999.0), o.record) for o, v in zip(rows, videos, strict=True)]
     path = put("parquet", tmp_path, *sent)
     for left_out in (("v0", "v1"), ("v1", "v3")):
-        with closing(registry.build("parquet").contents(path, Wanted())) as contents:
+        with closing(registry.build("parquet").contents(path, ArrayKeys())) as contents:
             found = {s.name: s.read() for s in contents if s.name not in left_out}
         assert set(found) == set(videos) - set(left_out)
         for video, released in found.items():
@@ -401,7 +401,7 @@ def test_parquet_whose_videos_are_scattered_is_refused(tmp_path):
     rows = [{"video": v, "feature": [1.0, 2.0]} for v in ("a", "a", "b", "a")]
     pandas.DataFrame(rows).to_parquet(tmp_path / "x.parquet")
     with pytest.raises(FormatError, match="rows of 'a' do not lie together"):
-        list(registry.build("parquet").contents(tmp_path / "x.parquet", Wanted()))
+        list(registry.build("parquet").contents(tmp_path / "x.parquet", ArrayKeys()))
 
 
 def test_without_pyarrow_the_pip_line_is_told(tmp_path, monkeypatch):

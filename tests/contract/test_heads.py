@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from support.made_corpus import DIM, made_corpus
-from vla.batches.batch import Aligned, normalized
-from vla.batches.collate import collate
+from support.score_tables import moments
+from vla.batches.batch import Aligned
+from vla.batches.collate import build_batch
 from vla.features import FrameFeatures
 from vla.heads import registry
-from vla.heads.base import Head
-from vla.metrics.moments import moment_metrics
+from vla.heads.base import Head, LocalizationBatch
 from vla.model import AlignmentModel, ModelConfig
+from vla.nn.l2_normalize import l2_normalize
 from vla.spans import iou
 
 every = pytest.mark.parametrize("name", registry.names())
@@ -41,15 +42,21 @@ def built(name, corpus=None, shake=True, seed=0):
 def batch_of(corpus, rows=None):
     rows = np.arange(len(corpus.videos)) if rows is None else np.asarray(rows)
     there = set(rows.tolist())
-    return collate(
+    return build_batch(
         corpus, rows, [q for q in corpus.queries if q.video in there], [q for q in corpus.questions if q.video in there]
     )
 
 
-def decoded(model, batch, name, aligned=None):
-    head = model.heads[name]
-    with torch.no_grad():
-        return head.decode(head(aligned or model(batch), batch), batch)
+def decoded(model, batch, name):
+    return said(model.heads[name], model(batch), batch)
+
+
+@torch.no_grad()
+def said(head, aligned, batch):
+    """What any head says to what a batch asks of it: moments of timed queries, or answers."""
+    if head.asks == "moments":
+        return [found.moments for found in head.localize(LocalizationBatch.from_batch(aligned, batch))]
+    return head.decode(head(aligned, batch), batch)
 
 
 def same(one, other):
@@ -131,7 +138,7 @@ def test_descent_reaches_every_parameter_and_lowers_the_loss(name):
 @trained
 def test_nothing_asked_is_no_loss(name):
     corpus = replace(made_corpus(), questions=())
-    batch = collate(corpus, np.arange(4), [q for q in corpus.queries if not q.is_timed])
+    batch = build_batch(corpus, np.arange(4), [q for q in corpus.queries if not q.is_timed])
     model = built(name)
     assert model.heads[name].loss(model(batch), batch) is None
     assert decoded(model, batch, name) == []
@@ -160,10 +167,7 @@ def test_a_blind_twin_sees_nothing(name):
     batch = batch_of(corpus)
     other = replace(batch, frames=torch.randn_like(batch.frames))
     head = model.blind[name]
-    with torch.no_grad():
-        same(
-            head.decode(head(model(batch).blind(), batch), batch), head.decode(head(model(other).blind(), other), other)
-        )
+    same(said(head, model(batch).blind(), batch), said(head, model(other).blind(), other))
     model.head_losses(model(batch), batch)[f"blind {name}"].backward()
     assert all(p.grad is None for p in (*model.projector.parameters(), model.log_scale))
     assert all(p.grad is None for p in model.heads[name].parameters())
@@ -215,14 +219,14 @@ def test_it_learns_where_moments_are_and_how_many(name):
     model = built(name, known, shake=False)
     head, batch, other = model.heads[name], batch_of(known), batch_of(new)
     truths = [q.spans for q in new.queries]
-    before = moment_metrics(decoded(model, other, name), truths)["R1@0.5"]
+    before = moments(decoded(model, other, name), truths)["R1@0.5"]
     optimizer = torch.optim.Adam(head.parameters(), 0.01)
     for _ in range(80):
         optimizer.zero_grad()
         head.loss(model(batch), batch).backward()
         optimizer.step()
     found = decoded(model, other, name)
-    assert before < 20 and moment_metrics(found, truths)["R1@0.5"] > 75
+    assert before < 20 and moments(found, truths)["R1@0.5"] > 75
     both = [i for i, spans in enumerate(truths) if len(spans) == 2]
     assert len(both) > 8
     reached = [(iou(found[i][:2, :2], truths[i]).max(0) > 0.4).all() for i in both]
@@ -253,21 +257,55 @@ def test_hours_are_no_other_matter(name):
     model, batch = built(name, corpus, shake=False), batch_of(corpus)
     found = decoded(model, batch, name)
     assert len(found) == 3 and len(found[0]) <= 100
-    assert moment_metrics(found, [q.spans for q in corpus.queries])["R1@0.5"] == 100
+    assert moments(found, [q.spans for q in corpus.queries])["R1@0.5"] == 100
 
 
 @locating
 def test_what_is_shown_is_one_number_a_frame(name):
     corpus = made_corpus()
     model, batch = built(name, corpus, shake=False), batch_of(corpus)
-    head = model.heads[name]
     with torch.no_grad():
-        shown = head.shown(head(model(batch), batch), batch)
-    for row, query in zip(shown, [q for q in corpus.queries if q.is_timed], strict=True):
+        found = model.heads[name].localize(LocalizationBatch.from_batch(model(batch), batch))
+    for row, query in zip([one.saliency for one in found], [q for q in corpus.queries if q.is_timed], strict=True):
         frames = corpus.videos[query.video].values.astype(np.float64)
         text = corpus.text_vector(query).astype(np.float64)
         cosines = frames @ text / np.linalg.norm(frames, axis=1) / np.linalg.norm(text)
         np.testing.assert_allclose(row, 20 * cosines, atol=1e-3)
+
+
+@locating
+def test_videos_of_a_search_are_those_of_a_batch(name):
+    """A search has aligned frames and one text: it localizes the same as an evaluation, to the bit."""
+    corpus = made_corpus((7, 12, 3))
+    queries = [q for q in corpus.queries if q.is_timed]
+    model, batch = built(name, corpus), build_batch(corpus, np.arange(3), queries)
+    with torch.no_grad():
+        aligned = model(batch)
+        searched = LocalizationBatch.from_videos(
+            features=corpus.videos,
+            frames=[rows[mask].numpy() for rows, mask in zip(aligned.frames, batch.frame_mask, strict=True)],
+            texts=aligned.queries.numpy(),
+            scale=model.scale,
+        )
+        wanted = LocalizationBatch.from_batch(aligned, batch)
+        for field in fields(LocalizationBatch):
+            assert torch.equal(getattr(searched, field.name), getattr(wanted, field.name)), field.name
+        for one, other in zip(model.heads[name].localize(searched), model.heads[name].localize(wanted), strict=True):
+            np.testing.assert_array_equal(one.moments, other.moments)
+            np.testing.assert_array_equal(one.saliency, other.saliency)
+
+
+@locating
+def test_only_the_rows_are_localized(name):
+    corpus = made_corpus((7, 12, 3))
+    model, batch = built(name, corpus), batch_of(corpus)
+    with torch.no_grad():
+        every = LocalizationBatch.from_batch(model(batch), batch)
+        found = model.heads[name].localize(every)
+        one = model.heads[name].localize(replace(every, rows=every.rows[1:2]))
+        assert model.heads[name].localize(replace(every, rows=every.rows[:0])) == []
+    assert len(found) == 3 and len(one) == 1
+    same([one[0].moments], [found[1].moments])
 
 
 @choosing
@@ -307,5 +345,5 @@ def test_nothing_is_seen_blindly():
     aligned = built("choice_qa", corpus)(batch_of(corpus))
     unseen = aligned.blind()
     assert unseen.frames.shape == (4, 1, DIM) and not unseen.frames.any() and unseen.frame_mask.all()
-    assert not any(getattr(unseen, f.name).requires_grad for f in fields(Aligned))
-    torch.testing.assert_close(normalized(unseen.choices), unseen.choices)
+    assert not any(getattr(unseen, f.name).requires_grad for f in fields(Aligned) if f.name != "packing")
+    torch.testing.assert_close(l2_normalize(unseen.choices), unseen.choices)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from vla.errors import CacheError, ShapeError
 from vla.indexes import registry
-from vla.indexes.base import NOTHING
-from vla.indexing.fragments import rescored
+from vla.indexes.base import NO_ID
+from vla.indexing.fragments import rerank
 
 DIM = 6
 every = pytest.mark.parametrize("name", registry.names())
@@ -47,7 +47,7 @@ def naive(table, queries, k):
             (-math.fsum(a * b for a, b in zip(query, vector.tolist(), strict=True)), i) for i, vector in table.items()
         )[:k]
         scores.append([-s for s, _ in found] + [-math.inf] * (k - len(found)))
-        ids.append([i for _, i in found] + [NOTHING] * (k - len(found)))
+        ids.append([i for _, i in found] + [NO_ID] * (k - len(found)))
     return np.array(scores), np.array(ids)
 
 
@@ -59,13 +59,11 @@ def found_by(index, table, queries, k, allowed=None):
     _, candidates = index.search(queries, max(k, len(table)), allowed)
     assert candidates.shape == (len(queries), max(k, len(table)))
     for row in candidates:
-        assert sorted(row[row != NOTHING].tolist()) == sorted(table)
+        assert sorted(row[row != NO_ID].tolist()) == sorted(table)
     order = {i: place for place, i in enumerate(table)}
-    rows = np.vectorize(lambda i: order.get(i, NOTHING), otypes=[np.int64])(candidates)
-    scores, places = rescored(
-        np.array(list(table.values()), np.float32).reshape(len(table), index.dim), queries, rows, k
-    )
-    return scores, np.array([*table, NOTHING], np.int64)[places]  # NOTHING is the last place, too
+    rows = np.vectorize(lambda i: order.get(i, NO_ID), otypes=[np.int64])(candidates)
+    scores, places = rerank(np.array(list(table.values()), np.float32).reshape(len(table), index.dim), queries, rows, k)
+    return scores, np.array([*table, NO_ID], np.int64)[places]  # NOTHING is the last place, too
 
 
 def agree(index, table, queries, k):
@@ -177,7 +175,7 @@ def test_more_than_there_is(name):
     index = built(name, [3, 1], np.array([[1, 0], [0, 1]], np.float32))
     table = {1: np.array([0.0, 1.0]), 3: np.array([1.0, 0.0])}
     scores, ids = found_by(index, table, np.array([[1, 0.5], [-1, 0]], np.float32), 4)
-    assert ids.tolist() == [[3, 1, NOTHING, NOTHING], [1, 3, NOTHING, NOTHING]]
+    assert ids.tolist() == [[3, 1, NO_ID, NO_ID], [1, 3, NO_ID, NO_ID]]
     assert scores.tolist() == [[1.0, 0.5, -math.inf, -math.inf], [0.0, -1.0, -math.inf, -math.inf]]
 
 
@@ -367,7 +365,7 @@ def test_centres_are_a_function_of_the_seed(name):
 def test_what_is_learned_from_some_serves_for_all(name):
     vectors = clustered(3000)
     index = registry.build(name, {"lists": 30}, dim=32)
-    index.learn(vectors[:1500])
+    index.train(vectors[:1500])
     assert len(index) == 0 and index.lists == 30
     for first in range(0, 3000, 700):
         ids = np.arange(first, min(3000, first + 700))

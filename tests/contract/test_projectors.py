@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from support.made_corpus import made_corpus
-from vla.batches.batch import normalized
-from vla.batches.collate import collate
+from vla.batches.collate import build_batch
 from vla.features import FrameFeatures
-from vla.model import AlignmentModel, ModelConfig, frozen, restore, weights_of
+from vla.model import AlignmentModel, ModelConfig, restore, weights_of, zero_shot_model
+from vla.nn.l2_normalize import l2_normalize
 from vla.projectors import registry
 
 pytestmark = pytest.mark.parametrize("name", registry.names())
@@ -100,7 +100,7 @@ def test_alpha_is_a_dial(name):
     """Half of the change, added to the unit vector."""
     projector = shaken(name)
     with torch.no_grad():
-        unit = normalized(texts())
+        unit = l2_normalize(texts())
         projector.alpha.fill_(0.5)
         wanted = naive_unit(unit.double() + 0.5 * projector.change_text(projector.texts_seen(unit)).double())
         torch.testing.assert_close(projector.project_text(texts()).double(), wanted, rtol=0, atol=1e-6)
@@ -126,7 +126,7 @@ def test_after_learning_what_is_usual_everything_is_equally_loud(name):
     projector = built(name)
     raw = torch.from_numpy(rows.astype(np.float32))
     projector.fit(raw, raw)
-    white = projector.frames_seen(normalized(raw)).double().numpy()
+    white = projector.frames_seen(l2_normalize(raw)).double().numpy()
     spread = np.cov(white.T)
     assert np.abs(white.mean(0)).max() < 1e-3
     # All but the faint direction have spread 1; that one's is held down, since 1 / 1000 of the mean is added to each.
@@ -139,7 +139,7 @@ def test_a_few_rows_say_little_about_what_is_usual(name):
     """Directions that three rows do not show must not be blown up."""
     projector = built(name)
     projector.fit(texts(3), texts(3))
-    seen = projector.texts_seen(normalized(texts(50, seed=9)))
+    seen = projector.texts_seen(l2_normalize(texts(50, seed=9)))
     assert seen.isfinite().all() and seen.square().mean() < 30
     before = projector.texts_seen.matrix.clone()
     projector.fit(texts(1), texts(1))  # one row: nothing is usual
@@ -258,7 +258,7 @@ def test_evaluation_is_the_training_forward_without_chance(name):
     model.projector = shaken(name)
     model.eval()
     corpus = made_corpus((8, 5), dim=DIM)
-    batch = collate(corpus, np.arange(2), corpus.queries, corpus.questions)
+    batch = build_batch(corpus, np.arange(2), corpus.queries, corpus.questions)
     with torch.no_grad():
         aligned = model(batch)
     for i, n in enumerate((8, 5)):
@@ -277,7 +277,7 @@ def test_one_seed_one_projector(name):
 
 def test_half_precision_features_are_read(name):
     """The cache keeps float16."""
-    model = frozen(DIM, 500.0)
+    model = zero_shot_model(DIM, 500.0)
     assert float(model.scale.detach()) == pytest.approx(100.0)
     values = videos((6,))[0][0].numpy().astype(np.float16)
     found = model.align_frames(FrameFeatures("v", values, np.arange(6.0), 6.0))

@@ -139,7 +139,7 @@ def test_several_texts_and_what_follows(world):
     hits, said = found("a star", "--also", "a red star^0.5", "--not", "a circle", "--not", "grey^0.1")
     assert {h["query"] for h in hits} == {"a star + a red star^0.5 - a circle - grey^0.1"} and not said
     library = vla_library.search(
-        vla_library.Query("a star", also=(("a red star", 0.5),), without=(("a circle", 0.25), ("grey", 0.1))),
+        vla_library.Query("a star", also=(("a red star", 0.5),), negative=(("a circle", 0.25), ("grey", 0.1))),
         k=5,
         workspace=folder,
     )
@@ -360,13 +360,13 @@ def test_captions_beside_videos_are_found(tmp_path):
 
 
 def test_long_captions_are_split_and_nothing_is_cut(tmp_path):
-    from vla.cache.store import current_cache
+    from vla.cache.store import active_cache
 
     write_clip(plan_clips("train", 2, 1)[0].scene, tmp_path / "a.mp4")
     long = " ".join(f"Sentence number {i} says that something happens here." for i in range(9))
     (tmp_path / "c.jsonl").write_text(json.dumps({"video": "a.mp4", "caption": long}) + "\n")
     assert vla("extract", "a.mp4", "-c", "c.jsonl", *TOY, cwd=tmp_path).returncode == 0
-    pieces = current_cache(tmp_path / ".vla" / "cache").pieces(long)
+    pieces = active_cache(tmp_path / ".vla" / "cache").pieces(long)
     assert len(pieces) == 9 and " ".join(pieces) == long
 
 

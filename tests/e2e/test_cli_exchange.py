@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from e2e.command import acknowledged, vla
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.storage.workspace import Workspace
 
 THINGS = [f"a {colour} {thing}" for colour in ("red", "green", "blue") for thing in ("door", "dog", "boat", "bell")]
@@ -92,7 +92,7 @@ def test_what_went_out_is_what_came_in(released, tmp_path):
         "import-features", folder / "out", "-m", "clip", "--texts", folder / "out" / "texts.npz", "--json", cwd=tmp_path
     )
     assert back.returncode == 0 and json.loads(back.stdout)["imported"] == 12
-    ours, theirs = (current_cache(Workspace(f).caches) for f in (folder, tmp_path))
+    ours, theirs = (active_cache(Workspace(f).caches) for f in (folder, tmp_path))
     for video in ours.video_ids():
         a, b = ours.frames(video), theirs.frames(video)
         assert a.values.tobytes() == b.values.tobytes() and a.duration_seconds == b.duration_seconds

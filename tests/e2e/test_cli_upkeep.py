@@ -7,7 +7,7 @@ import pytest
 
 from e2e.command import vla
 from e2e.test_cli import TOY
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.storage.workspace import Workspace
 
 
@@ -45,7 +45,7 @@ def test_ls(folder):
 
 def test_verify_and_mend(folder):
     assert vla("verify", "--read-data", cwd=folder).stdout.strip() == "sound"
-    cache = current_cache(Workspace(folder).caches)
+    cache = active_cache(Workspace(folder).caches)
     path = cache.folder / "shards" / cache.receipts["a.mp4"].shard
     path.write_bytes(path.read_bytes()[:-3])
     found = vla("verify", "--read-data", cwd=folder)

@@ -188,13 +188,13 @@ def parquet():
 def _released(kinds):
     from vla.errors import FormatError
     from vla.formats import registry
-    from vla.formats.base import Wanted
+    from vla.formats.base import ArrayKeys
 
     formats = {s: registry.build(n) for n in registry.names() for s in registry.get(n).suffixes}
 
     def read_all(path):
         faults = []
-        for stored in formats[path.suffix.lower()].contents(path, Wanted()):
+        for stored in formats[path.suffix.lower()].contents(path, ArrayKeys()):
             try:
                 found = stored.read()
                 assert found.values.ndim == 2 and np.isfinite(found.values).all() and found.values.nbytes < 1 << 20

@@ -13,7 +13,7 @@ import pytest
 from vla.causes import cause_of
 from vla.decoders.isolated import Decoder
 from vla.errors import DecodeError, EnvironmentUnfitError, ResourceError
-from vla.sampling import every
+from vla.sampling import at_fps
 
 EVIL = """
 import ctypes, os, signal, sys, time
@@ -109,7 +109,7 @@ def decoder(evil, monkeypatch, patience):
 def sampled(decoder, folder, name):
     """First pixel of every picture; all pictures of a chunk have one size here."""
     with decoder.open(folder / f"{name}.mp4") as reader:
-        return [int(f.pixels[0, 0, 0, 0]) for f in reader.sample(every(1), 1)]
+        return [int(f.pixels[0, 0, 0, 0]) for f in reader.sample(at_fps(1), 1)]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_child_that_is_long_in_coming_is_not_hung(decoder, evil, tmp_path, mon
 
 def test_pictures_that_grow_get_more_room(decoder, tmp_path):
     with decoder.open(tmp_path / "fine.mp4") as reader:
-        for i, frames in enumerate(reader.sample(every(1), 1)):
+        for i, frames in enumerate(reader.sample(at_fps(1), 1)):
             assert (frames.pixels == i).all()
             assert frames.pixels.shape[1] == (4 if i < 10 else 300)
 
@@ -261,7 +261,7 @@ def test_one_process_serves_many_videos(decoder, tmp_path):
 def test_a_reader_that_is_left_in_the_middle_does_not_spoil_the_next(decoder, tmp_path):
     """Frames may still be asked for after the reader is closed: the next video must not get them."""
     with decoder.open(tmp_path / "fine.mp4") as reader:
-        kept = reader.sample(every(1), 1)
+        kept = reader.sample(at_fps(1), 1)
         next(kept)
     assert sampled(decoder, tmp_path, "fine") == list(range(20))
     kept.close()
@@ -270,9 +270,9 @@ def test_a_reader_that_is_left_in_the_middle_does_not_spoil_the_next(decoder, tm
 
 def test_sampling_anew_while_the_old_sampling_is_still_held(decoder, tmp_path):
     with decoder.open(tmp_path / "fine.mp4") as reader:
-        kept = reader.sample(every(1), 1)
+        kept = reader.sample(at_fps(1), 1)
         next(kept)
-        fresh = reader.sample(every(1), 1)
+        fresh = reader.sample(at_fps(1), 1)
         found = [int(next(fresh).pixels[0, 0, 0, 0])]
         kept.close()
         found += [int(f.pixels[0, 0, 0, 0]) for f in fresh]
@@ -281,7 +281,7 @@ def test_sampling_anew_while_the_old_sampling_is_still_held(decoder, tmp_path):
 
 def test_two_videos_at_once(decoder, tmp_path):
     with decoder.open(tmp_path / "fine.mp4") as a, decoder.open(tmp_path / "fine.mp4") as b:
-        pairs = list(zip(a.sample(every(1), 1), b.sample(every(1), 1), strict=True))
+        pairs = list(zip(a.sample(at_fps(1), 1), b.sample(at_fps(1), 1), strict=True))
     assert all(np.array_equal(x.pixels, y.pixels) for x, y in pairs)
     assert len(decoder._idle) == 2
 
@@ -289,7 +289,7 @@ def test_two_videos_at_once(decoder, tmp_path):
 def test_no_process_is_left_behind(decoder, tmp_path):
     with decoder.open(tmp_path / "fine.mp4") as reader:
         process = reader._child._process
-        next(reader.sample(every(1), 1))
+        next(reader.sample(at_fps(1), 1))
     decoder.close()
     assert process.poll() is not None
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import vla
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.decoders import registry
 from vla.encoders.toy import Encoder
 from vla.errors import ResourceError
-from vla.sampling import every
+from vla.sampling import at_fps
 from vla.storage.workspace import Workspace
 
 TOY = vla.EncoderChoice(encoder="toy", sampling="fps=5")
@@ -72,7 +72,7 @@ def test_colours_are_those_of_the_standard(tmp_path, bt709, full_range, ten_bits
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     with registry.build("pyav").open(path) as reader:
-        found = next(reader.sample(every(5))).pixels
+        found = next(reader.sample(at_fps(5))).pixels
     assert len(found) == len(COLOURS)
     for pixels, (name, yuv) in zip(found, COLOURS.items(), strict=True):
         assert np.abs(pixels.astype(float) - rgb_of(yuv, full_range, bt709)).max() <= 3, name
@@ -97,7 +97,7 @@ def test_every_pixel_format_becomes_rgb(tmp_path, codec, suffix, pix_fmt):
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     with registry.build("pyav").open(path) as reader:
-        pixels = np.concatenate([f.pixels for f in reader.sample(every(5))])
+        pixels = np.concatenate([f.pixels for f in reader.sample(at_fps(5))])
     assert pixels.shape == (6, 32, 48, 3)
     # Of few colours a mixture is made.
     assert np.abs(pixels[:, 4:-4, 4:20].mean((0, 1, 2)) - 230).max() <= 14
@@ -190,7 +190,7 @@ def test_two_names_of_one_file(tmp_path, clip):
     path.with_name("soft.mp4").symlink_to("a.mp4")
     found = extract(tmp_path, tmp_path / "many")
     assert {r.status for r in found.values()} == {"ok"}
-    cache = current_cache(Workspace.open(tmp_path).caches)
+    cache = active_cache(Workspace.open(tmp_path).caches)
     first, *others = (cache.frames(v).values for v in cache.video_ids())
     assert len(others) == 2
     for other in others:

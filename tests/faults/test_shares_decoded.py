@@ -8,9 +8,9 @@ import pytest
 
 import vla
 from conftest import number_picture
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.decoders import pyav
-from vla.sampling import every
+from vla.sampling import at_fps
 from vla.storage.workspace import Workspace
 
 TOY = vla.EncoderChoice(encoder="toy", sampling="fps=5")
@@ -52,7 +52,7 @@ def test_a_video_that_is_decoded_in_part_says_which_part(tmp_path, whole, said):
     assert (said in receipt.reason) if said else ("% decoded" not in receipt.reason)
     assert receipt.status == "partial" if said else receipt.status == "ok" or whole == 19
     assert receipt.duration_seconds == pytest.approx(2.0, abs=0.11)
-    kept = current_cache(Workspace(tmp_path).caches).frames("v/a.mkv")
+    kept = active_cache(Workspace(tmp_path).caches).frames("v/a.mkv")
     np.testing.assert_allclose(kept.timestamps_seconds[-1], 0.2 * ((whole - 1) // 2), atol=0.011)
 
 
@@ -67,7 +67,7 @@ def test_the_last_frame_is_shown_as_long_as_its_packet_says(tmp_path, name, last
 
     write(tmp_path / name, "mpeg4", "yuv420p", 10, change)
     with pyav.Decoder().open(tmp_path / name) as reader:
-        times = np.concatenate([f.timestamps_seconds for f in reader.sample(every(10))])
+        times = np.concatenate([f.timestamps_seconds for f in reader.sample(at_fps(10))])
         report = reader.report
     assert report.end_seconds == pytest.approx(0.9 + last / 10, abs=0.002)
     assert len(times) >= 10 and report.is_whole

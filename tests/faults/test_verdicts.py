@@ -14,12 +14,12 @@ import vla
 from vla.cache import build, receipts
 from vla.cache.plan import make_plan
 from vla.cache.receipts import Receipt, software
-from vla.cache.store import EncoderSource, FeatureCache, current_cache
+from vla.cache.store import EncoderSource, FeatureCache, active_cache
 from vla.causes import DOUBTFUL, cause_of, reason_of
 from vla.decoders.pyav import Decoder
 from vla.encoders.toy import Encoder
 from vla.errors import DecodeError, EnvironmentUnfitError, ResourceError
-from vla.sampling import every
+from vla.sampling import at_fps
 from vla.storage.workspace import Workspace
 
 TOY = vla.EncoderChoice(encoder="toy", sampling="fps=5")
@@ -68,7 +68,7 @@ def extracted(tmp_path, clip):
         ]
         decoder = Scripted(script)
         plan = make_plan(cache, paths, place, **options)
-        report = build.extract_videos(cache, Encoder("6"), decoder, plan, every(5), workers=2)
+        report = build.extract_videos(cache, Encoder("6"), decoder, plan, at_fps(5), workers=2)
         return {r.video_id: r for r in report.receipts}, decoder, [v for v, _ in plan.todo]
 
     run.cache = cache
@@ -195,7 +195,7 @@ def test_old_failures_of_the_machine_are_tried_again(tmp_path, clip):
         clip(f"v/{i}.mp4", frames=10 + i, fps=5)
     (tmp_path / "v" / "text.mp4").write_text("no video " * 9)
     vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
-    folder = current_cache(Workspace.open(tmp_path).caches).folder
+    folder = active_cache(Workspace.open(tmp_path).caches).folder
     for path in (folder / "videos").glob("*.json"):
         record = json.loads(path.read_text())
         for name in ("checksum", "digest", "cause", "software"):
@@ -217,7 +217,7 @@ OLDER = ("checksum", "digest", "cause", "software")
 def test_old_features_stay(tmp_path, clip):
     clip("v/a.mp4", frames=10, fps=5)
     vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
-    folder = current_cache(Workspace.open(tmp_path).caches).folder
+    folder = active_cache(Workspace.open(tmp_path).caches).folder
     path = next((folder / "videos").glob("*.json"))
     record = json.loads(path.read_text())
     path.write_text(json.dumps({k: v for k, v in record.items() if k not in OLDER}))

@@ -22,18 +22,18 @@ import pytest
 
 from vla.cache.maintenance import unused_shards
 from vla.cache.receipts import Receipt
-from vla.cache.store import EncoderSource, FeatureCache, current_cache, make_current
+from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.captions import store as caption_store
 from vla.datasets.base import Annotation
 from vla.encoders.toy import Encoder
 from vla.errors import MissingError, VlaError
 from vla.features import FrameFeatures
 from vla.indexing import autotune, sync
-from vla.indexing.config import Asked
+from vla.indexing.config import IndexConfig
 from vla.indexing.segments import windows_and_changes
 from vla.indexing.store import open_index, save_index, unused_files
-from vla.indexing.sync import Model, bring_up_to_date, build_index
-from vla.model import AlignmentModel, ModelConfig, segments_of
+from vla.indexing.sync import Model, build_index, sync_index
+from vla.model import AlignmentModel, ModelConfig, pool_segments
 from vla.retrieval.searcher import Searcher
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
@@ -357,7 +357,7 @@ def segments(cache):
     found = {}
     for name in cache.video_ids():
         frames = cache.frames(name)
-        cut = segments_of(FROZEN.aligned.align_frames(frames), frames, windows_and_changes(frames))
+        cut = pool_segments(FROZEN.aligned.align_frames(frames), frames, windows_and_changes(frames))
         found[name] = {tuple(span): v for span, v in zip(cut.spans.tolist(), cut.vectors, strict=True)}
     return found
 
@@ -396,7 +396,7 @@ def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monke
         cache.add_video(features(name, seed, 40), receipt(name, seed, 40))
     before = segments(cache)
     if how != "first":
-        bring_up_to_date(tmp_path / "before", None, cache, FROZEN, Asked(backend))
+        sync_index(tmp_path / "before", None, cache, FROZEN, IndexConfig(backend))
     cache.forget("gone")
     cache.add_video(features("changed", 7, 40), receipt("changed", 7, 40))
     cache.rename("old name", dataclasses.replace(cache.receipts["old name"], video_id="new name"))
@@ -412,7 +412,7 @@ def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monke
         held = (
             None if how == "first" and not (folder / "index" / "index.json").exists() else open_index(folder / "index")
         )
-        bring_up_to_date(folder / "index", held, cache, FROZEN, Asked(backend), compact=how == "compacted")
+        sync_index(folder / "index", held, cache, FROZEN, IndexConfig(backend), compact=how == "compacted")
         acknowledge("new")
 
     def check(folder, acknowledged):
@@ -503,7 +503,7 @@ def damaged_workspace(tmp_path_factory):
     """Six videos with captions, of which one has a damaged shard, one a damaged receipt; and a damaged line of captions."""
     place = Workspace.open_or_create(tmp_path_factory.mktemp("damaged"))
     cache = FeatureCache.create(place.caches, SPEC, SOURCE)
-    make_current(place.caches, cache)
+    set_active_cache(place.caches, cache)
     for seed in range(6):
         (place.root / f"{seed}.mp4").write_bytes(b"x")
         cache.add_video(features(f"{seed}.mp4", seed), receipt(f"{seed}.mp4", seed))
@@ -528,7 +528,7 @@ def test_repair_survives_a_kill_at_any_point(sweep, damaged_workspace):
         acknowledge(str(len(found)))
 
     def state(folder):
-        cache = current_cache(Workspace(folder).caches)
+        cache = active_cache(Workspace(folder).caches)
         assert {v: cache.frames(v).values.tolist() for v in whole} == {
             v: features(v, n).values.tolist() for v, n in whole.items()
         }

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vla.batches.corpus import Asked, Corpus, Query, Tokens
+from vla.batches.corpus import Corpus, Query, QuestionExample, Tokens
 from vla.datasets.base import Annotation, Question
 from vla.features import FrameFeatures
 
@@ -49,6 +49,6 @@ def made_corpus(lengths=(4, 2, 3, 7), seed=0, dim=DIM):
             choices = tuple(said(f"{text} {c}") for c in question.choices)
             alone = tuple(said(c) for c in question.choices)
             asked_of = Annotation(f"q{i}.{k}", text, name, question=question)
-            questions.append(Asked(asked_of, said(text), choices, alone, i))
+            questions.append(QuestionExample(asked_of, said(text), choices, alone, i))
     answers = {c: said(c) for c in COLORS}
     return Corpus(videos, queries, vectors, tuple(questions), answers)

@@ -69,7 +69,7 @@ class Curve:
         total = sum(a * (edges[i + 1] - edges[i]) for i, a in enumerate(self.above) if start <= edges[i] < end)
         return total / math.sqrt(end - start)
 
-    def refined(self, span, gain, lasting=(0.0, math.inf)):
+    def refine_bounds(self, span, gain, lasting=(0.0, math.inf)):
         start, end = span = self.shown(span)
         reach = (end - start) / 2 + 1e-9
         others = [

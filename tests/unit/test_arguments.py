@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import vla
-from vla.arguments import PathLike, Paths, Texts, public
+from vla.arguments import PathLike, Paths, Texts, validate_arguments
 from vla.errors import MissingError, UsageError
 
 FUNCTIONS = sorted(name for name in vla.__all__ if inspect.isfunction(getattr(vla, name)))
@@ -33,7 +33,7 @@ def caught(name):
     stage.__signature__ = inspect.signature(behind)
     stage.__name__ = name
     settings = getattr(vla, vla._SETTINGS[name]) if name in vla._SETTINGS else None
-    return public(stage, settings)
+    return validate_arguments(stage, settings)
 
 
 def call(function, argument, value):
@@ -133,7 +133,7 @@ def test_every_public_function_has_a_docstring_and_hints_that_resolve():
 
 def test_features_are_arrays_with_times(tmp_path):
     from vla.cache.receipts import Receipt
-    from vla.cache.store import EncoderSource, FeatureCache, make_current
+    from vla.cache.store import EncoderSource, FeatureCache, set_active_cache
     from vla.features import FeatureSpec, FrameFeatures
     from vla.storage.workspace import Workspace
 
@@ -148,7 +148,7 @@ def test_features_are_arrays_with_times(tmp_path):
         FrameFeatures("a.mp4", given, np.arange(4) / 2, 2.25),
         Receipt("a.mp4", "ok", "", 1, 0, "c", duration_seconds=2.25),
     )
-    make_current(place.caches, cache)
+    set_active_cache(place.caches, cache)
     opened = vla.open_workspace(str(tmp_path))
     assert opened.videos() == ["a.mp4"]
     for name in ("a.mp4", video, str(video)):

@@ -29,10 +29,10 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'vla' has no attribute {name!r}; it has {', '.join(sorted(_MODULES))}")
     value = getattr(import_module(_MODULES[name]), name)
     if isinstance(value, FunctionType):
-        from vla.arguments import public
+        from vla.arguments import validate_arguments
 
         settings = __getattr__(_SETTINGS[name]) if name in _SETTINGS else None
-        value = public(value, settings if isinstance(settings, type) else None)
+        value = validate_arguments(value, settings if isinstance(settings, type) else None)
     globals()[name] = value
     return value
 

@@ -30,7 +30,7 @@ _PLAIN: dict[str, tuple[type | tuple[type, ...], str]] = {
 }
 
 
-def public(function: Callable[..., Any], settings: type | None = None) -> Callable[..., Any]:
+def validate_arguments(function: Callable[..., Any], settings: type | None = None) -> Callable[..., Any]:
     """Wrap a function of a stage as the library's public one.
 
     A parameter annotated `Path` takes texts and path objects, and one that takes several takes a single one, too. Texts, numbers

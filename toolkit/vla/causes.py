@@ -68,7 +68,7 @@ def reason_of(error: OSError) -> str:
     return _REASON_OF.get(error.errno or 0, "unreadable")
 
 
-def cannot_read(path: Path, error: OSError) -> DecodeError:
+def unreadable_reason(path: Path, error: OSError) -> DecodeError:
     """The error for a file that the operating system does not let us read."""
     return DecodeError(f"{path.name}: cannot be read: {error.strerror or error}", reason_of(error))
 

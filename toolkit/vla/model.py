@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from vla.batches.batch import Aligned, AlignmentBatch, normalized
+from vla.batches.batch import Aligned, AlignmentBatch
 from vla.batches.collate import collate_frames
-from vla.batches.corpus import Cut, cut_of
+from vla.batches.corpus import SegmentGrid, sliding_windows
 from vla.errors import CacheError, ShapeError, VlaError
 from vla.features import FrameFeatures
 from vla.heads import registry as heads
 from vla.heads.base import Head
 from vla.heads.retrieval import Head as Retrieval
 from vla.model_config import ModelConfig as ModelConfig
-from vla.nn.packing import Layout
+from vla.nn.l2_normalize import l2_normalize
+from vla.nn.packing import Packing
 from vla.projectors import registry as projectors
 from vla.projectors.base import ResidualProjector
 
@@ -78,15 +79,22 @@ class AlignmentModel(nn.Module):
             frames: `(N, E)` its real frames.
             texts: `(M, E)` the texts that `texts_of` names.
         """
-        told, choices = Layout(batch.sentence_mask), Layout(batch.questions.choice_mask)
+        told, choices = Packing(batch.sentence_mask), Packing(batch.questions.choice_mask)
         sizes = [len(batch.queries), len(told.index), len(batch.questions), *[len(choices.index)] * 2]
         queries, sentences, asked, said, alone = texts.split(sizes)
         count, mask = (len(batch.tokens), batch.token_mask) if self.compares_tokens else (0, batch.token_mask[:, :0])
-        return Aligned.of_rows(
-            frames, batch.layout, queries=queries, sentences=told.padded(sentences), questions=asked,
-            choices=choices.padded(said), alone=choices.padded(alone),
-            tokens=Layout(mask).padded(normalized(batch.tokens[:count])), token_mask=mask, scale=self.scale,
-        )  # fmt: skip
+        return Aligned(
+            packed=frames,
+            packing=batch.layout,
+            queries=queries,
+            sentences=told.padded(sentences),
+            questions=asked,
+            choices=choices.padded(said),
+            alone=choices.padded(alone),
+            tokens=Packing(mask).padded(l2_normalize(batch.tokens[:count])),
+            token_mask=mask,
+            scale=self.scale,
+        )
 
     @contextmanager
     def at(self, alpha: float) -> Iterator[AlignmentModel]:
@@ -117,7 +125,7 @@ class AlignmentModel(nn.Module):
             if video.values.shape[1] != self.config.dim:
                 raise ShapeError(f"features are {video.values.shape[1]} wide, the model takes {self.config.dim}")
         found: list[np.ndarray] = [np.zeros((0, 0), np.float32)] * len(videos)
-        for rows in of_like_length([len(v.values) for v in videos]):
+        for rows in length_buckets([len(v.values) for v in videos]):
             batch = collate_frames([videos[i] for i in rows])
             moved = self.projector.project_frames(*(part.to(self.log_scale.device) for part in batch)).cpu().numpy()
             for i, values in zip(rows, moved, strict=True):
@@ -132,7 +140,7 @@ class AlignmentModel(nn.Module):
 
     def align_tokens(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
         """`(L, E)` float32 unit tokens of each text from raw ones `(L, D)`: normalised, and nothing else."""
-        return [normalized(torch.from_numpy(rows.astype(np.float32))).numpy() for rows in tokens]
+        return [l2_normalize(torch.from_numpy(rows.astype(np.float32))).numpy() for rows in tokens]
 
     @torch.no_grad()
     def rescored(
@@ -147,7 +155,7 @@ class AlignmentModel(nn.Module):
         """
         shown, mask = self._padded(frames)
         queries = torch.from_numpy(texts).to(shown)
-        whole = queries @ normalized(shown.sum(1)).T
+        whole = queries @ l2_normalize(shown.sum(1)).T
         if tokens is None:
             return whole.cpu().numpy()
         head = cast(Retrieval, self.heads["retrieval"])
@@ -158,18 +166,18 @@ class AlignmentModel(nn.Module):
         """`(Q, L, D)` float32 of vectors `(L, D)` each, and `(Q, L)` which are real."""
         mask = torch.arange(max(map(len, sets), default=0)) < torch.tensor([len(s) for s in sets])[:, None]
         rows, mask = (x.to(self.log_scale.device) for x in (torch.from_numpy(np.concatenate(sets)), mask))
-        return Layout(mask).padded(rows.float()), mask
+        return Packing(mask).padded(rows.float()), mask
 
 
 def texts_of(batch: AlignmentBatch) -> torch.Tensor:
     """`(M, D)` raw: queries, sentences, questions, choices said after them, choices alone; no padding, in that order."""
-    sentences = Layout(batch.sentence_mask).rows(batch.sentences)
-    choices, asked = Layout(batch.questions.choice_mask), batch.questions
+    sentences = Packing(batch.sentence_mask).rows(batch.sentences)
+    choices, asked = Packing(batch.questions.choice_mask), batch.questions
     said, alone = choices.rows(asked.choices), choices.rows(asked.alone)
     return torch.cat([batch.queries, sentences, asked.vectors, said, alone])
 
 
-def of_like_length(lengths: list[int]) -> Iterator[list[int]]:
+def length_buckets(lengths: list[int]) -> Iterator[list[int]]:
     """All places of `lengths`, in groups of at most `_TOGETHER` frames with padding, of which less than a quarter is padding."""
     group: list[int] = []
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -194,9 +202,9 @@ class Segments:
     spans: np.ndarray
 
 
-def segments_of(frames: np.ndarray, features: FrameFeatures, cut: Cut | None = None) -> Segments:
+def pool_segments(frames: np.ndarray, features: FrameFeatures, cut: SegmentGrid | None = None) -> Segments:
     """Multi-scale windows over aligned `frames` `(T, E)` of the video that `features` came from; `cut`, if it is known."""
-    first, last, spans = cut or cut_of(features)
+    first, last, spans = cut or sliding_windows(features)
     # float64 sums: differences of long prefix sums lose float32's digits.
     sums = np.concatenate([np.zeros((1, frames.shape[1])), np.cumsum(frames, 0, dtype=np.float64)])
     means = sums[last] - sums[first]
@@ -223,6 +231,6 @@ def restore(config: ModelConfig, weights: dict[str, torch.Tensor], source: str) 
     return model.eval()
 
 
-def frozen(dim: int, scale: float) -> AlignmentModel:
+def zero_shot_model(dim: int, scale: float) -> AlignmentModel:
     """The frozen encoder as a model."""
     return AlignmentModel(ModelConfig(dim, scale=min(scale, MAX_SCALE))).eval()

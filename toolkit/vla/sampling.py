@@ -52,6 +52,6 @@ class Sampling:
         return f"{self.kind}={self.value:.12g}" if self.value else self.kind
 
 
-def every(fps: float) -> Sampling:
+def at_fps(fps: float) -> Sampling:
     """`fps` frames a second."""
     return Sampling("fps", fps)

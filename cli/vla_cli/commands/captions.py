@@ -46,7 +46,7 @@ def captions(
                 line(f"{source}: {plural(count, 'caption')} forgotten; the file stays, and can be given again")
         return
     if video is not None:
-        found = vla.captions_of(video, workspace=workspace)
+        found = vla.video_captions(video, workspace=workspace)
         if as_json:
             print_json([entry.to_json() for entry in found])
         else:

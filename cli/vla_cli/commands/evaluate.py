@@ -12,8 +12,8 @@ from vla_cli import options as o
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vla.evaluation.report_file import Evaluated
-    from vla.evaluation.results import Figure
+    from vla.evaluation.report_file import EvaluationReport
+    from vla.evaluation.results import MetricResult
 
 _TASKS = "retrieval, paragraphs, moments, partial, corpus, highlights, questions, grounding"
 
@@ -71,11 +71,11 @@ def evaluate(
         _tables(found)
 
 
-def _tables(found: Evaluated) -> None:
+def _tables(found: EvaluationReport) -> None:
     """A table for all tasks, then what has to be read with it."""
     from vla_cli.render import line, plural, print_table
 
-    columns: dict[str, Callable[[Figure], str]] = {
+    columns: dict[str, Callable[[MetricResult], str]] = {
         "95 %": lambda f: f"{f.low:.1f} - {f.high:.1f}",
         "frozen": lambda f: _number(f.frozen),
         "gain, 95 %": lambda f: "" if f.gain is None else f"{f.gain[0]:+.1f} to {f.gain[1]:+.1f}",
@@ -101,9 +101,9 @@ def _tables(found: Evaluated) -> None:
         line(text)
 
 
-def _legend(found: Evaluated, columns: list[str]) -> list[str]:
+def _legend(found: EvaluationReport, columns: list[str]) -> list[str]:
     from vla.evaluation.results import TRICKS
-    from vla.evaluation.search_metrics import BY_SEARCH, searched
+    from vla.evaluation.search_metrics import SEARCH_SUFFIX, describe_retriever
 
     lines = [
         "percent but for MedR, MnR and MSE, where less is better; intervals: bootstrap over videos with all their queries; "
@@ -114,15 +114,15 @@ def _legend(found: Evaluated, columns: list[str]) -> list[str]:
     if found.floors_from:
         lines.append(f"floors that need training annotations: {found.floors_from}")
     if found.compared:
-        lines.append(f"{BY_SEARCH}: {searched(found.compared)}")
+        lines.append(f"{SEARCH_SUFFIX}: {describe_retriever(found.compared)}")
     return lines + [f"{name}: {TRICKS[name]}" for name in columns if name in TRICKS]
 
 
-def _tricks(figures: list[Figure]) -> list[str]:
+def _tricks(figures: list[MetricResult]) -> list[str]:
     return list(dict.fromkeys(name for f in figures for name in f.tricks))
 
 
-def _trick(name: str) -> Callable[[Figure], str]:
+def _trick(name: str) -> Callable[[MetricResult], str]:
     return lambda figure: _number(figure.tricks.get(name))
 
 

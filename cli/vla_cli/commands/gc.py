@@ -22,7 +22,7 @@ def gc(
     from vla_cli.render import line, plural, print_json, progress_bars, size
 
     with progress_bars(quiet) as progress:
-        files, freed = maintenance.collect(workspace=workspace, all_caches=all_caches, progress=progress)
+        files, freed = maintenance.gc(workspace=workspace, all_caches=all_caches, progress=progress)
     if as_json:
         print_json({"files": files, "bytes": freed})
     elif not quiet:

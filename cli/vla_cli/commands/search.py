@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vla_cli import options as o
-from vla_cli.asked import length, limits, lines, seconds, weighted
 from vla_cli.hits import print_csv, print_hits, print_lines, print_paths, say_left_out
+from vla_cli.parsing import length, limits, lines, seconds, weighted
 from vla_cli.render import print_json, progress_bars, say
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def search(
         raise typer.BadParameter(
             "--also, --then, --templates, --literal and --lasting go with words, not with --image or --like"
         )
-    unwanted = weighted(without, vla.NOT_WEIGHT, "--not")
+    unwanted = weighted(without, vla.NEGATIVE_WEIGHT, "--not")
     seconds_long = None if lasting is None else length(lasting, "--lasting")
     asked = [
         vla.Query(
@@ -228,7 +228,7 @@ def search(
     with progress_bars(quiet) as progress:
         hits = vla.search(
             asked, paths or (), k=k, per_video=per_video, fpr=fpr, limits=limited, image=image, like=like,
-            without=() if texts else unwanted, workspace=workspace, choice=choice, progress=progress,
+            negative=() if texts else unwanted, workspace=workspace, choice=choice, progress=progress,
         )  # fmt: skip
     say_left_out(hits)
     _print(hits, shapes, b"\0" if null else b"\n", [one.title for one in asked] if queries is not None else None)

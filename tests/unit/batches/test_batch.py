@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from support.made_corpus import made_corpus, with_tokens
-from vla.batches.arrays import Table
-from vla.batches.batch import Aligned, normalized
-from vla.batches.collate import collate, gathered
+from vla.batches.arrays import CorpusArrays
+from vla.batches.batch import Aligned
+from vla.batches.collate import build_batch, pad_ragged
 from vla.batches.corpus import Query, load_corpus, texts_to_cache
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
@@ -17,7 +17,8 @@ from vla.datasets.base import Annotation, Saliency
 from vla.encoders.toy import Encoder
 from vla.features import FeatureSpec, TextFeatures
 from vla.model import texts_of
-from vla.nn.packing import Layout
+from vla.nn.l2_normalize import l2_normalize
+from vla.nn.packing import Packing
 from vla.spans import frames_in
 
 LENGTHS = (4, 2, 3, 7, 5)
@@ -66,9 +67,9 @@ def test_a_batch_is_what_a_loop_makes(rows, whole):
     asked = [i for i, q in enumerate(data.questions) if q.video in rows]
     queries, questions = [data.queries[i] for i in which], [data.questions[i] for i in asked]
     found = (
-        gathered(Table(data), rows, np.array(which), np.array(asked))
+        pad_ragged(CorpusArrays(data), rows, np.array(which), np.array(asked))
         if whole
-        else collate(data, rows, queries, questions)
+        else build_batch(data, rows, queries, questions)
     )
     place, frames, inside, saliency = naive(data, rows, queries, questions)
     np.testing.assert_array_equal(found.frames, frames)
@@ -98,7 +99,7 @@ def test_tokens_are_those_of_the_queries(rows):
     data, rows = with_tokens(corpus()), np.array(rows)
     queries = [q for q in data.queries if q.video in rows]
     questions = [q for q in data.questions if q.video in rows]
-    found = collate(data, rows, queries, questions)
+    found = build_batch(data, rows, queries, questions)
     timed = {q.video for q in queries if q.is_timed}
     told = [(s,) for q in queries if q.video not in timed for s in q.sentences]
     texts = [*(q.parts for q in queries), *told, *(q.parts for q in questions)]
@@ -116,10 +117,10 @@ def test_tokens_are_those_of_the_queries(rows):
 
 def test_tokens_are_not_copied_and_are_not_there_unless_they_are_read():
     data = with_tokens(corpus())
-    assert np.shares_memory(Table(data).tokens, data.tokens.values)
+    assert np.shares_memory(CorpusArrays(data).tokens, data.tokens.values)
     plain = corpus()
-    assert Table(plain).tokens is None and plain.tokens_of([("s0",)]) is None
-    found = collate(plain, np.arange(5), plain.queries, plain.questions)
+    assert CorpusArrays(plain).tokens is None and plain.tokens_of([("s0",)]) is None
+    found = build_batch(plain, np.arange(5), plain.queries, plain.questions)
     assert found.tokens.shape == (0, 8) and found.token_mask.shape == (len(plain.queries), 0)
 
 
@@ -128,10 +129,10 @@ def test_frames_that_lie_end_to_end_are_not_copied():
     values = np.concatenate([v.values for v in data.videos])
     starts = np.cumsum((0, *LENGTHS))
     videos = [replace(v, values=values[a : a + n]) for v, a, n in zip(data.videos, starts, LENGTHS, strict=False)]
-    table = Table(replace(data, videos=videos))
+    table = CorpusArrays(replace(data, videos=videos))
     assert np.shares_memory(table.frames, values)
     np.testing.assert_array_equal(table.frames, values)
-    some = Table(replace(data, videos=[videos[i] for i in (2, 1)], queries=[], questions=()))
+    some = CorpusArrays(replace(data, videos=[videos[i] for i in (2, 1)], queries=[], questions=()))
     np.testing.assert_array_equal(some.frames, np.concatenate([videos[2].values, videos[1].values]))
 
 
@@ -139,9 +140,10 @@ def test_pooling_is_a_mean_of_frames_with_its_gradient():
     mask = torch.arange(5)[None] < torch.tensor([5, 2, 3])[:, None]
     rows = torch.randn(10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     text = torch.zeros(0, 4, dtype=torch.float64)
-    others = {"queries": text, "sentences": text[None], "questions": text, "choices": text[None], "scale": text}
-    aligned = Aligned.of_rows(rows, Layout(mask), **others)
-    assert torch.equal(aligned.frames, Layout(mask).padded(rows))
+    others = {"queries": text, "sentences": text[None], "questions": text, "choices": text[None], "alone": text[None]}
+    others |= {"tokens": text[None], "token_mask": torch.zeros(0, 0, dtype=torch.bool), "scale": torch.tensor(1.0)}
+    aligned = Aligned(packed=rows, packing=Packing(mask), **others)
+    assert torch.equal(aligned.frames, Packing(mask).padded(rows))
     videos, inside = torch.tensor([2, 0, 0, 1]), torch.rand(4, 5, generator=torch.Generator().manual_seed(2)) > 0.4
 
     def direction(some):
@@ -152,12 +154,12 @@ def test_pooling_is_a_mean_of_frames_with_its_gradient():
     wanted = [direction(aligned.frames[v][inside[i] & mask[v]]) for i, v in enumerate(videos.tolist())]
     torch.testing.assert_close(aligned.pooled(videos, inside), torch.stack(wanted))
     parts, held = aligned.parts(torch.tensor([1, 0]), 2)
-    torch.testing.assert_close(parts[0], normalized(each[1]))
+    torch.testing.assert_close(parts[0], l2_normalize(each[1]))
     torch.testing.assert_close(parts[1], torch.stack([direction(each[0][:3]), direction(each[0][3:])]))
     assert held.all() and aligned.parts(torch.tensor([1]), 4)[1].tolist() == [[True, False, True, False]]
 
     def pooled(rows):
-        return Aligned.of_rows(rows, Layout(mask), **others).pooled(videos, inside)
+        return Aligned(packed=rows, packing=Packing(mask), **others).pooled(videos, inside)
 
     assert torch.autograd.gradcheck(pooled, rows)
 
@@ -175,12 +177,12 @@ def test_features_larger_than_memory_are_read_through_a_file(tmp_path, monkeypat
     monkeypatch.setattr(FeatureCache, "texts", lambda self, texts: TEXTS)
     monkeypatch.setattr(FeatureCache, "pieces", lambda self, text: ["a"])
     loaded = load_corpus(cache, [Annotation(f"{i}", "a", v.video_id) for i, v in enumerate(data.videos)])
-    table = Table(loaded)
+    table = CorpusArrays(loaded)
     np.testing.assert_array_equal(table.frames, np.concatenate([v.values for v in data.videos]))
     assert np.shares_memory(table.frames, loaded.videos[0].values)
     assert isinstance(loaded.videos[0].values, np.memmap) == (largest == 0)
     rows, queries = np.array([3, 1]), np.array([3, 1])
-    found = gathered(table, rows, queries, np.zeros(0, np.int64))
+    found = pad_ragged(table, rows, queries, np.zeros(0, np.int64))
     np.testing.assert_array_equal(found.frames, naive(data, rows, [], [])[1])
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == known
 

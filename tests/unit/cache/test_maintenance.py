@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vla
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.datasets.base import Annotation
 from vla.errors import MissingError
@@ -29,7 +29,7 @@ def extract(folder, **more):
 
 
 def cache_of(place):
-    return current_cache(place.caches)
+    return active_cache(place.caches)
 
 
 def shard_of(place, video_id):
@@ -42,7 +42,7 @@ def damaged(place, **how):
 
 def test_a_sound_workspace_has_no_damage_and_no_waste(place):
     assert damaged(place, read_data=True) == []
-    assert vla.collect(workspace=place.root) == (0, 0)
+    assert vla.gc(workspace=place.root) == (0, 0)
 
 
 def test_a_lost_shard_is_found_without_reading(place):
@@ -77,7 +77,7 @@ def test_what_a_kill_leaves_is_waste_and_nothing_else_is(place):
     (cache.folder / "shards" / "0123-abc.h5").write_bytes(bytes(100))
     (cache.folder / "videos" / ".tmp-123").write_bytes(bytes(7))
     (place.home / ".tmp-9").write_bytes(bytes(3))
-    assert vla.collect(workspace=place.root) == (3, 110)
+    assert vla.gc(workspace=place.root) == (3, 110)
     assert damaged(place, read_data=True) == []
 
 
@@ -90,8 +90,8 @@ def test_features_of_other_encoders_go_only_when_asked_for(place):
         switch=True,
     )
     assert vla.info(workspace=place.root)["features"]["other_caches"] == 1
-    assert vla.collect(workspace=place.root) == (0, 0)
-    files, freed = vla.collect(workspace=place.root, all_caches=True)
+    assert vla.gc(workspace=place.root) == (0, 0)
+    files, freed = vla.gc(workspace=place.root, all_caches=True)
     assert files > 6 and freed > 0
     assert len(list(place.caches.glob("*/"))) == 1 and damaged(place, read_data=True) == []
 
@@ -105,7 +105,7 @@ def test_a_renamed_file_keeps_its_features_and_captions(place):
     assert sorted(cache_of(place).receipts) == ["sub/new name.mp4", "v0.mp4", "v1.mp4"]
     np.testing.assert_array_equal(cache_of(place).frames("sub/new name.mp4").values, before)
     assert {a.video for a in caption_store.load(place)} == {"sub/new name.mp4", "v0.mp4", "v1.mp4"}
-    assert damaged(place, read_data=True) == [] and vla.collect(workspace=place.root) == (0, 0)
+    assert damaged(place, read_data=True) == [] and vla.gc(workspace=place.root) == (0, 0)
 
 
 def test_a_copied_file_shares_its_features(place):
@@ -154,7 +154,7 @@ def test_listing_and_forgetting(place):
     assert vla.remove([], workspace=place.root, missing=True) == ["v1.mp4"]
     assert sorted(cache_of(place).receipts) == ["v0.mp4", "v2.mp4"]
     assert (place.root / "v0.mp4").is_file()
-    assert vla.collect(workspace=place.root) == (0, 0)
+    assert vla.gc(workspace=place.root) == (0, 0)
 
 
 def test_info(place):

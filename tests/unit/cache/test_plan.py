@@ -9,7 +9,7 @@ import pytest
 import vla
 from vla.cache.plan import find_videos, make_plan
 from vla.cache.receipts import Receipt, content_digest, software
-from vla.cache.store import EncoderSource, FeatureCache, current_cache
+from vla.cache.store import EncoderSource, FeatureCache, active_cache
 from vla.encoders.toy import Encoder
 from vla.errors import CacheError, UsageError
 from vla.storage.workspace import Workspace
@@ -166,7 +166,7 @@ def test_one_file_by_two_names_is_one_video(cache, place, tmp_path, monkeypatch)
 
 def test_features_that_are_lost_are_made_again(toy_workspace):
     """The message for a lost shard says to run the command again: that must help."""
-    cache = current_cache(toy_workspace.caches)
+    cache = active_cache(toy_workspace.caches)
     wanted = cache.frames("videos/v3.mp4").values
     (cache.folder / "shards" / cache.receipts["videos/v3.mp4"].shard).unlink()
     again = FeatureCache.open(cache.folder)
@@ -180,7 +180,7 @@ def test_features_that_are_lost_are_made_again(toy_workspace):
 def test_extraction_follows_the_plan(toy_workspace, clip):
     """End to end: nothing to do, a touched file, a changed one."""
     root = toy_workspace.root
-    state = current_cache(toy_workspace.caches).state()
+    state = active_cache(toy_workspace.caches).state()
 
     def extract():
         return vla.extract([root / "videos"], workspace=root, workers=1)
@@ -189,12 +189,12 @@ def test_extraction_follows_the_plan(toy_workspace, clip):
     assert (report.extracted, report.frames, len(report.receipts)) == (0, 0, 3)
     os.utime(root / "videos" / "v2.mp4", (1, 1))
     report = extract()
-    assert report.extracted == 0 and current_cache(toy_workspace.caches).state() == state
-    assert current_cache(toy_workspace.caches).receipts["videos/v2.mp4"].mtime_ns == 1_000_000_000
+    assert report.extracted == 0 and active_cache(toy_workspace.caches).state() == state
+    assert active_cache(toy_workspace.caches).receipts["videos/v2.mp4"].mtime_ns == 1_000_000_000
     clip("videos/v3.mp4", frames=40, fps=10)
     report = extract()
     assert report.extracted == 1 and report.frames == 8
-    cache = current_cache(toy_workspace.caches)
+    cache = active_cache(toy_workspace.caches)
     assert cache.state() != state and cache.frames("videos/v3.mp4").values.shape == (8, 48)
 
 
@@ -298,7 +298,7 @@ def without_digest(cache, name):
 
 
 def test_features_of_older_versions_are_taken_over_where_the_file_is_still_there(toy_workspace):
-    cache, root = current_cache(toy_workspace.caches), toy_workspace.root
+    cache, root = active_cache(toy_workspace.caches), toy_workspace.root
     for name in ("videos/v2.mp4", "videos/v3.mp4", "videos/v4.mp4"):
         without_digest(cache, name)
     (root / "videos" / "copy.mp4").write_bytes((root / "videos" / "v2.mp4").read_bytes())

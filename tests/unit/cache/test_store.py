@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla.cache.receipts import SCHEMA, Receipt, content_digest, key_of
-from vla.cache.store import EncoderSource, FeatureCache, current_cache, make_current
+from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.encoders.toy import Encoder
 from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
@@ -331,16 +331,16 @@ def test_a_cache_is_found_by_its_fingerprint(tmp_path):
 
 def test_current_and_missing(tmp_path):
     with pytest.raises(MissingError, match="run 'vla extract PATH...' first"):
-        current_cache(tmp_path)
+        active_cache(tmp_path)
     with pytest.raises(MissingError, match="run 'vla extract PATH...' first"):
         FeatureCache.open(tmp_path / "x")
     cache = FeatureCache.create(tmp_path, SPEC, SOURCE)
-    make_current(tmp_path, cache)
-    assert current_cache(tmp_path).spec == SPEC
+    set_active_cache(tmp_path, cache)
+    assert active_cache(tmp_path).spec == SPEC
     for text in ('{"fingerprint": "../../x"}', "[]", "{}", '{"fingerprint": 3}', '{"fingerprint": ""}'):
         (tmp_path / "current.json").write_text(text)
         with pytest.raises(CacheError, match="damaged"):
-            current_cache(tmp_path)
+            active_cache(tmp_path)
 
 
 @pytest.mark.parametrize(

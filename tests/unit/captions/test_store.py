@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vla
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.captions import store
 from vla.captions.matching import match
 from vla.datasets.base import Annotation
@@ -189,7 +189,7 @@ def test_extraction_matches_and_caches(toy_workspace):
         ("videos/v3.mp4", "a dog runs over the grass", ((0.5, 2.0),)),
         ("videos/v4.mp4", "someone pours green tea", ((1.0, 3.0),)),
     ]
-    assert current_cache(toy_workspace.caches).missing_texts(["a red door opens", "new"]) == ["new"]
+    assert active_cache(toy_workspace.caches).missing_texts(["a red door opens", "new"]) == ["new"]
     (root / "videos" / "v4.srt").write_text("1\n00:00:00,500 --> 00:00:01,500\nthe kettle sings\n")
     (root / "more.csv").write_text("video,caption\nnowhere.mp4,nothing\nv2,the door again\n")
     report = vla.extract([root / "videos"], captions=root / "more.csv", workspace=root, workers=1)
@@ -204,7 +204,7 @@ def test_a_caption_that_several_files_have_is_trained_on_once(toy_workspace):
     root = toy_workspace.root
     (root / "again.csv").write_text("video,caption,split\nvideos/v2.mp4,a red door opens,val\nvideos/v2.mp4,another,\n")
     vla.extract([root / "videos"], captions=root / "again.csv", workspace=root, workers=1)
-    cache = current_cache(toy_workspace.caches)
+    cache = active_cache(toy_workspace.caches)
     found = training_captions(toy_workspace, cache, None, None, lambda p: None)
     assert [(a.query, a.split) for a in found if a.video.endswith("v2.mp4")] == [
         ("a red door opens", "val"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vla.datasets import registry
 from vla.datasets.base import Question, Saliency, paragraphs
-from vla.datasets.didemo import agreed
+from vla.datasets.didemo import consensus_span
 from vla.errors import AnnotationError
 
 
@@ -136,7 +136,7 @@ def test_didemos_span_is_what_its_own_evaluation_scores_best(times):
         ious = sorted(official_iou(pred, t) for t in times)
         return sum(ious[-3:]) / len(ious[-3:])
 
-    best = agreed(times)
+    best = consensus_span(times)
     assert best in times
     assert score(best) == pytest.approx(max(map(score, times)))
     most = max(map(times.count, times))

@@ -13,7 +13,7 @@ from vla.encoders._tokenizer import vocabulary_text
 from vla.errors import AnnotationError, UsageError, VlaError
 from vla.storage.regular_files import read_regular
 from vla.training.config import read_recipe
-from vla_cli.asked import lines
+from vla_cli.parsing import lines
 
 BOMBS = {
     "lists.json": ("[", "[],", 60, "]"),

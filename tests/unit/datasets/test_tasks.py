@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla.datasets._reading import FaultyRowsError, Problems, read_each, split_named, split_of
+from vla.datasets._reading import InvalidRowsError, Problems, read_each, split_named, split_of
 from vla.datasets.base import Annotation, Question, Saliency, paragraphs
 from vla.datasets.table import Dataset as Table
 from vla.errors import AnnotationError
@@ -97,7 +97,7 @@ def test_faults_in_rows_of_ours_are_told_by_line(tmp_path):
     ]
     (tmp_path / "o.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(
-        FaultyRowsError, match=r"3 faults(?s:.)*line 2: one choice(?s:.)*line 3: not an(?s:.)*line 4: id 'q'"
+        InvalidRowsError, match=r"3 faults(?s:.)*line 2: one choice(?s:.)*line 3: not an(?s:.)*line 4: id 'q'"
     ):
         Table().read(tmp_path / "o.jsonl")
 
@@ -251,7 +251,7 @@ def test_an_id_that_several_files_have_is_told_apart():
 
 def test_faults_of_all_files_are_told_at_once_and_what_is_sound_is_kept():
     paths = [Path("x.json"), Path("y.json"), Path("z.json")]
-    with pytest.raises(FaultyRowsError, match=r"x\.json has 1 fault(?s:.)*z\.json has 1 fault") as caught:
+    with pytest.raises(InvalidRowsError, match=r"x\.json has 1 fault(?s:.)*z\.json has 1 fault") as caught:
         read_each(paths, _of({"x": "a", "y": "b", "z": "c"}, fault="xz"))
     assert caught.value.faults == 2 and [a.query_id for a in caught.value.sound] == ["a", "b", "c"]
 
@@ -262,7 +262,7 @@ def test_faults_of_all_files_are_told_at_once_and_what_is_sound_is_kept():
 
     with pytest.raises(AnnotationError, match=r"(?s)x\.json has.*y is gone") as caught:
         read_each(paths, unreadable)
-    assert not isinstance(caught.value, FaultyRowsError)  # what is left is not all that is sound
+    assert not isinstance(caught.value, InvalidRowsError)  # what is left is not all that is sound
 
 
 @pytest.mark.parametrize(

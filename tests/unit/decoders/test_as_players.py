@@ -13,7 +13,7 @@ import pytest
 from conftest import number_in, number_picture
 from vla.decoders.pyav import Decoder
 from vla.errors import DecodeError
-from vla.sampling import Sampling, every
+from vla.sampling import Sampling, at_fps
 
 RATE = 10
 
@@ -68,7 +68,7 @@ def shown(path, fps=RATE, **options):
     found = []
     for whole in (False, True):
         with Decoder(whole=whole, **options).open(path) as reader:
-            chunks = list(reader.sample(every(fps), 7))
+            chunks = list(reader.sample(at_fps(fps), 7))
             numbers = [number_in(p) for c in chunks for p in c.pixels]
             times = [float(t) for c in chunks for t in c.timestamps_seconds]
             found.append((numbers, times, reader.report))
@@ -267,7 +267,7 @@ def test_every_orientation(name, clip):
     picture[:24, :48], picture[:24, 48:], picture[24:, :48] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
     path = with_matrix(clip("a.mp4", pixels=np.stack([picture] * 3)), matrix)
     with Decoder().open(path) as reader:
-        pixels = next(iter(reader.sample(every(1)))).pixels[0]
+        pixels = next(iter(reader.sample(at_fps(1)))).pixels[0]
     assert pixels.shape == expected(picture).shape
     assert np.abs(pixels.astype(int) - expected(picture)).mean() < 12
 
@@ -281,7 +281,7 @@ def test_each_picture_has_its_own_size(sides, inner, tmp_path):
     parts = [write(tmp_path / f"{s}.ts", [{"numbers": range(s, s + 10), "side": s}]).read_bytes() for s in sides]
     path.write_bytes(b"".join(parts))
     with registry.build("isolated" if inner else "pyav").open(path) as reader:
-        chunks = list(reader.sample(every(RATE), 4))
+        chunks = list(reader.sample(at_fps(RATE), 4))
         assert [p.shape[0] for c in chunks for p in c.pixels] == [s for s in sides for _ in range(10)]
         assert [number_in(p) for c in chunks for p in c.pixels] == [s + i for s in sides for i in range(10)]
         together = reader.frames_at(np.array([0.5, len(sides) - 0.5]))
@@ -335,7 +335,7 @@ def test_wide_and_bright_colours_look_as_on_a_standard_display(transfer, tmp_pat
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     with Decoder().open(path) as reader:
-        pixels = next(iter(reader.sample(every(5)))).pixels[0]
+        pixels = next(iter(reader.sample(at_fps(5)))).pixels[0]
     found = pixels[16, 16::32].astype(int)
     assert np.abs(found - BARS).max() <= 6, found
 
@@ -351,7 +351,7 @@ def test_highlights_keep_their_differences():
 
 
 def test_large_hdr_pictures_are_reduced_first():
-    from vla.decoders._picture import Upright
+    from vla.decoders._picture import RgbConverter
 
     class Stream:
         sample_aspect_ratio = None
@@ -361,7 +361,7 @@ def test_large_hdr_pictures_are_reduced_first():
 
     frame = av.VideoFrame(3840, 2160, "yuv420p10le")
     frame.color_trc, frame.color_primaries = 16, 9
-    assert Upright(Stream())(frame).shape == (720, 1280, 3)
+    assert RgbConverter(Stream())(frame).shape == (720, 1280, 3)
 
 
 # ---------------------------------------------------------------- names and titles
@@ -414,7 +414,7 @@ def test_time_never_runs_back(tmp_path):
             path.write_bytes(b"".join(pieces))
             try:
                 with Decoder().open(path) as reader:
-                    times = [t for c in reader.sample(every(RATE)) for t in c.timestamps_seconds]
+                    times = [t for c in reader.sample(at_fps(RATE)) for t in c.timestamps_seconds]
             except DecodeError:
                 continue
             assert all(a < b for a, b in pairwise(times)), path.name

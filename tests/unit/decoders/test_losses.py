@@ -10,7 +10,7 @@ import pytest
 from conftest import number_picture
 from vla.decoders._structure import is_cut
 from vla.decoders.pyav import Decoder
-from vla.sampling import every
+from vla.sampling import at_fps
 
 KINDS = {
     "mkv": ("libx264", "matroska,webm"), "webm": ("libvpx", "matroska,webm"), "avi": ("mpeg4", "avi"), "flv": ("flv", "flv"),
@@ -46,7 +46,7 @@ def write(path, codec, frames=200, pts=None, sound=False, base=None):
 
 def report(path, fps=2, whole=False):
     with Decoder(whole=whole).open(path) as reader:
-        count = sum(len(c) for c in reader.sample(every(fps)))
+        count = sum(len(c) for c in reader.sample(at_fps(fps)))
         return reader.report, count
 
 

@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from vla.decoders._index import DROP, JUMP, PASS, SHOW, PacketIndex, UnplannedError
+from vla.decoders._index import DROP, JUMP, PASS, SHOW, IndexMismatchError, PacketIndex
 from vla.decoders._packets import Packets
 from vla.decoders.pyav import Decoder, PyavReader
-from vla.sampling import Sampling, every
+from vla.sampling import Sampling, at_fps
 
 ENCODERS = {
     "h264 with b-frames": ("a.mp4", "libx264", {"g": "24", "bf": "3"}),
@@ -101,7 +101,7 @@ def test_uneven_times(codec, seed, tmp_path):
     pts = np.cumsum(rng.choice([1, 5, 33, 40, 400, 1500], 60)).tolist()
     options = {"g": "12", "bf": "3", "x265-params": "log-level=none:keyint=12"}
     path = write(tmp_path / "a.mp4", codec, options if codec == "libx265" else {"g": "12", "bf": "3"}, 60, pts)
-    assert require_same(path, every(float(rng.choice([0.5, 1, 2, 10]))))
+    assert require_same(path, at_fps(float(rng.choice([0.5, 1, 2, 10]))))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -117,8 +117,8 @@ def test_damage(seed, tmp_path):
     for place in rng.integers(len(content) // 4, len(content) * 3 // 4, int(rng.integers(1, 40))):
         content[place] ^= int(rng.integers(1, 256))
     path.write_bytes(content)
-    planned = sampled(path, every(2), False)
-    everything = sampled(path, every(25), True)
+    planned = sampled(path, at_fps(2), False)
+    everything = sampled(path, at_fps(25), True)
     assert (np.diff(planned[0]) > 0).all()
     assert len(planned[0]) >= len(everything[0]) / 25 * 2 / 2
     assert len(planned[1]) == len(planned[0])
@@ -131,10 +131,10 @@ def test_time_does_not_run_backwards_where_the_plan_fails_half_way(tmp_path, mon
     def misled(self, index, wanted, to_end):
         frame, time = next(islice(self._decode(), 30, None))
         yield frame, time
-        raise UnplannedError
+        raise IndexMismatchError
 
     monkeypatch.setattr(PyavReader, "_planned", misled)
-    times, *_ = sampled(write(tmp_path / "a.mp4", "libx264", {"g": "12"}), every(1), False)
+    times, *_ = sampled(write(tmp_path / "a.mp4", "libx264", {"g": "12"}), at_fps(1), False)
     assert times.tolist() == [1.2, 2.0]
 
 
@@ -184,7 +184,7 @@ def test_a_file_that_begins_within_a_group_is_decoded_whole(tmp_path):
     path = write(tmp_path / "a.ts", "libx264", {"g": "24", "bf": "2"})
     content = path.read_bytes()
     path.write_bytes(content[188 * 60 :])
-    require_same(path, every(5))
+    require_same(path, at_fps(5))
 
 
 def test_frames_at_any_times(tmp_path):
@@ -289,7 +289,7 @@ def test_avi_shows_frames_in_order_though_it_knows_no_times(bframes, clip):
     path = clip(name="c.avi", bframes=bframes, fps=25, frames=60)
     for decoder in (Decoder(), Decoder(whole=True)):
         with decoder.open(path) as reader:
-            frames = list(reader.sample(every(25)))
+            frames = list(reader.sample(at_fps(25)))
         times = np.concatenate([f.timestamps_seconds for f in frames])
         numbers = [clip.number(p) for f in frames for p in f.pixels]
         assert numbers == list(range(60))

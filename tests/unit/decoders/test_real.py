@@ -5,7 +5,7 @@ import pytest
 
 from support.shared_data import SHARED
 from vla.decoders.pyav import Decoder
-from vla.sampling import every
+from vla.sampling import at_fps
 
 VIDEO = SHARED / "videos" / "v_GGSY1Qvo990.mp4"
 
@@ -16,5 +16,5 @@ def test_native_timestamps_are_those_that_others_published():
     published = np.load(SHARED / "features" / "v_GGSY1Qvo990_clip_vitb32.npz")
     for rate in (float(published["fps"]), 240.0):
         with Decoder().open(VIDEO) as reader:
-            times = np.concatenate([f.timestamps_seconds for f in reader.sample(every(rate), 8)])
+            times = np.concatenate([f.timestamps_seconds for f in reader.sample(at_fps(rate), 8)])
         np.testing.assert_allclose(times * 1000, published["timestamps_ms"], rtol=0, atol=1e-6)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from vla.encoders._device import Pieces, choose_dtype, computes_bfloat16, is_out_of_memory
+from vla.encoders._device import OomSafeBatcher, choose_dtype, has_bf16_hardware, is_out_of_memory
 from vla.errors import EnvironmentUnfitError
-from vla.training.step import is_fast_in_half
+from vla.training.step import uses_bf16
 
 
 @pytest.mark.parametrize(
@@ -18,13 +18,13 @@ def test_a_gpu_that_only_emulates_bfloat16_gets_float16(monkeypatch, capability,
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: {1: capability}.get(device.index, (7, 5)))
     chosen, _ = choose_dtype("auto", torch.device("cuda:1"))
     assert str(chosen) == f"torch.{dtype}"
-    assert is_fast_in_half(torch.device("cuda:1")) == (dtype == "bfloat16")
-    assert not computes_bfloat16(torch.device("cuda:0"))
+    assert uses_bf16(torch.device("cuda:1")) == (dtype == "bfloat16")
+    assert not has_bf16_hardware(torch.device("cuda:0"))
 
 
 def test_apples_gpu_runs_in_float32():
     assert choose_dtype("auto", torch.device("mps"))[0] == torch.float32
-    assert not is_fast_in_half(torch.device("mps"))
+    assert not uses_bf16(torch.device("mps"))
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_too_little_memory_halves_the_batch_on_any_device(error):
         return rows * 2
 
     rows = torch.arange(13)
-    pieces = Pieces()
+    pieces = OomSafeBatcher()
     assert torch.equal(torch.cat(pieces.run(rows, work)), rows * 2)
     assert sizes == [13, 6, 3, 3, 3, 3, 1]
     sizes.clear()
     pieces.run(rows[:4], work)
     assert sizes == [3, 1]  # from then on
     with pytest.raises(EnvironmentUnfitError, match="no memory left for a single input"):
-        Pieces().run(rows, lambda _: (_ for _ in ()).throw(error))
+        OomSafeBatcher().run(rows, lambda _: (_ for _ in ()).throw(error))
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_too_little_memory_halves_the_batch_on_any_device(error):
 def test_other_errors_are_not_taken_for_it(message):
     assert not is_out_of_memory(RuntimeError(message))
     with pytest.raises(RuntimeError, match="CUDA|shape|assert"):
-        Pieces().run(torch.arange(4), lambda _: (_ for _ in ()).throw(RuntimeError(message)))
+        OomSafeBatcher().run(torch.arange(4), lambda _: (_ for _ in ()).throw(RuntimeError(message)))

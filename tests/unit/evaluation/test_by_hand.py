@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vla.metrics.average_precision import average_precisions
-from vla.metrics.bootstrap import difference, estimate, median_interval
+from vla.metrics.bootstrap import estimate, median_interval
 
 
 def test_of_equal_overlaps_the_span_listed_last_is_taken():
@@ -30,7 +30,7 @@ def test_videos_of_unequal_size_are_drawn_as_a_whole():
 
 def test_a_paired_difference_of_unequal_videos():
     ours, theirs = np.array([1.0, 1, 1, 0]), np.array([0.0, 0, 0, 1])
-    found = difference(ours, theirs, confidence=0.98, resamples=4000, clusters=[0, 0, 0, 1])
+    found = estimate(ours - theirs, confidence=0.98, resamples=4000, clusters=[0, 0, 0, 1])
     assert (found.mean, found.low, found.high) == (pytest.approx(0.5), -1.0, 1.0)
 
 

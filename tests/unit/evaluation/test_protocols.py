@@ -6,27 +6,33 @@ import numpy as np
 import pytest
 
 from support.made_corpus import made_corpus
+from support.score_tables import (
+    accuracy,
+    corpus_moments,
+    counting,
+    grounding,
+    moments,
+    partially_relevant,
+    qvhighlights,
+    text_to_video,
+    video_to_text,
+    video_to_texts,
+)
 from vla.batches.corpus import Query
 from vla.datasets.base import Annotation, Question, Saliency
 from vla.errors import MissingError, UnknownNameError
 from vla.evaluation import moment_protocol, qa_protocol, retrieval_protocol
-from vla.evaluation.head_answers import Answered
-from vla.evaluation.initial_model import untrained
-from vla.evaluation.predictions import Seen, _listed
+from vla.evaluation.head_answers import HeadAnswers
+from vla.evaluation.initial_model import untrained_model
+from vla.evaluation.predictions import CorpusPredictions, rank_moments
 from vla.evaluation.protocols import GROUPS, measured
 from vla.evaluation.results import LOWER
 from vla.metrics.average_precision import average_precisions
-from vla.metrics.baselines import choice_chance, retrieval_chance
-from vla.metrics.corpus_moments import corpus_metrics, suppressed
-from vla.metrics.grounding import grounding_metrics
+from vla.metrics.baselines import retrieval_chance
 from vla.metrics.highlights import clip_ratings
 from vla.metrics.moment_baselines import whole_video
-from vla.metrics.moments import moment_metrics
-from vla.metrics.question_answering import count_metrics, nextqa_accuracy
-from vla.metrics.qvhighlights import qvhighlights_metrics
-from vla.metrics.retrieval import partially_relevant, text_to_video, video_to_captions, video_to_text
 from vla.metrics.similarity_normalization import dual_softmax, querybank
-from vla.model import AlignmentModel, ModelConfig, frozen
+from vla.model import AlignmentModel, ModelConfig, zero_shot_model
 from vla.spans import nms, windows
 
 LENGTHS = (8, 5, 12, 6, 9)
@@ -96,6 +102,16 @@ def plain_segments(corpus, query, video):
     )
 
 
+def suppressed(predictions, threshold):
+    """TVR's NMS option, one video after the other: of rows of video, start, end and score those that overlap no better one."""
+    rows, kept = predictions[:1000], []
+    for video in dict.fromkeys(rows[:, 0].tolist()):
+        own = np.flatnonzero(rows[:, 0] == video)
+        kept.append(own[nms(rows[own, 1:3], rows[own, 3], threshold, most=100)])
+    left = rows[np.concatenate(kept)]
+    return left[np.argsort(-left[:, 3], kind="stable")[:100]]
+
+
 def by_task(found):
     tasks = {}
     for f in found:
@@ -111,12 +127,12 @@ def values(figures_of_task):
 def all_measured():
     corpus = rich_corpus(captions_per_video=2)
     bank = rich_corpus(seed=7)
-    model, plain = model_of(corpus, shake=0.3), frozen(corpus.dim, 1.0)
-    seen = Seen(model, corpus, paragraphs_of(corpus))
+    model, plain = model_of(corpus, shake=0.3), zero_shot_model(corpus.dim, 1.0)
+    seen = CorpusPredictions(model, corpus, paragraphs_of(corpus))
     found = measured(
         seen,
-        Seen(untrained(corpus, model, None, {}), corpus, paragraphs_of(corpus)),
-        Seen(model, bank, paragraphs_of(bank)),
+        CorpusPredictions(untrained_model(corpus, model, None, {}), corpus, paragraphs_of(corpus)),
+        CorpusPredictions(model, bank, paragraphs_of(bank)),
     )
     return corpus, bank, seen, plain, by_task(found)
 
@@ -140,7 +156,7 @@ def test_every_figure_has_its_floor_or_says_why_and_lies_in_its_interval(all_mea
 
 def test_without_training_annotations_the_missing_floor_is_named():
     corpus = rich_corpus()
-    found = measured(Seen(model_of(corpus), corpus, []), None, None)
+    found = measured(CorpusPredictions(model_of(corpus), corpus, []), None, None)
     for figure in found:
         assert figure.floor is not None or figure.no_floor
         assert figure.frozen is None
@@ -157,7 +173,7 @@ def test_retrieval_is_the_official_functions_of_plain_cosines(all_measured):
     scores = plain_scores(corpus, queries)
     assert values(tasks["text to video"]) == pytest.approx(text_to_video(scores, owner))
     assert values(tasks["video to text"]) == pytest.approx(video_to_text(scores, owner))
-    assert values(tasks["video to texts"]) == pytest.approx(video_to_captions(scores, owner))
+    assert values(tasks["video to texts"]) == pytest.approx(video_to_texts(scores, owner))
     chance = retrieval_chance(len(queries), np.full(len(LENGTHS), 2))
     assert {m: f.floors["chance"] for m, f in tasks["video to texts"].items()} == pytest.approx(chance)
     told = paragraphs_of(corpus)
@@ -208,10 +224,10 @@ def test_moments_are_the_official_functions_of_plain_segments(all_measured):
     owner, truths = np.array([q.video for q in timed]), [q.spans for q in timed]
     assert values(tasks["moment to video"]) == pytest.approx(partially_relevant(np.array(best), owner))
     precision = 100 * average_precisions(own, truths).mean()
-    assert values(tasks["moment in its video"]) == pytest.approx({**moment_metrics(own, truths), "mAP": precision})
-    assert values(tasks["moment in the corpus"]) == pytest.approx(corpus_metrics(everywhere, owner, truths))
+    assert values(tasks["moment in its video"]) == pytest.approx({**moments(own, truths), "mAP": precision})
+    assert values(tasks["moment in the corpus"]) == pytest.approx(corpus_moments(everywhere, owner, truths))
     lengths = [corpus.videos[v].duration_seconds for v in owner]
-    floor = moment_metrics(whole_video(lengths), truths)
+    floor = moments(whole_video(lengths), truths)
     floor["mAP"] = 100 * average_precisions(whole_video(lengths), truths).mean()
     assert {m: f.floors["whole video"] for m, f in tasks["moment in its video"].items()} == pytest.approx(floor)
 
@@ -222,7 +238,7 @@ def test_the_list_of_moments_is_tvrs_suppression_of_the_best_segments():
     start = rng.random(500) * 10
     spans = np.column_stack([start, start + 1 + 4 * rng.random(500)])
     scores = rng.integers(0, 60, 500) / 60  # with ties
-    found = _listed(scores, owner, spans)
+    found = rank_moments(scores, owner, spans)
     order = np.argsort(-scores, kind="stable")
     wanted = suppressed(np.column_stack([owner[order], spans[order], scores[order]]), 0.5)
     assert len(found) == len(wanted) == 100
@@ -240,11 +256,11 @@ def test_types_of_queries_are_tvrs():
         for q in corpus.queries
     ]
     corpus = replace(corpus, queries=queries)
-    seen = Seen(model_of(corpus), corpus)
+    seen = CorpusPredictions(model_of(corpus), corpus)
     tasks = by_task(measured(seen, None, None, ["corpus"]))
     timed = [q for q in queries if q.is_timed]
-    wanted = corpus_metrics(
-        seen.found.everywhere, [q.video for q in timed], [q.spans for q in timed],
+    wanted = corpus_moments(
+        seen.everywhere, [q.video for q in timed], [q.spans for q in timed],
         types=[q.annotation.category for q in timed],
     )  # fmt: skip
     assert values(tasks["moment in the corpus"]) == wanted
@@ -261,7 +277,7 @@ def test_highlights_are_the_official_table(all_measured):
         # Two frames a second, so each clip of half a second is one frame.
         scores.append(np.array([unit(video.values[c]) @ unit(corpus.text_vector(q)) for c in range(count)]))
         ratings.append(clip_ratings(count, marks.clips, marks.scores))
-    official = qvhighlights_metrics(seen.found.own, [q.spans for q in timed], scores, ratings)["brief"]
+    official = qvhighlights(seen.found.own, [q.spans for q in timed], scores, ratings)["brief"]
     assert values(tasks["highlights"]) == pytest.approx(official)
 
 
@@ -269,21 +285,21 @@ def test_questions_are_the_official_tables(all_measured):
     corpus, _, seen, _, tasks = all_measured
     said = seen.answers["multiple choice"]
     right = [p == q.question.right for p, q in zip(said.predicted, said.asked, strict=True)]
-    official = nextqa_accuracy(right, [q.annotation.category for q in said.asked])
+    official = accuracy(right, [q.annotation.category for q in said.asked])
     found = values(tasks["multiple choice"])
     assert {name.removeprefix("accuracy").strip() or "all": v for name, v in found.items()} == official
-    assert tasks["multiple choice"]["accuracy"].floors["chance"] == pytest.approx(choice_chance([3] * 5))
+    assert tasks["multiple choice"]["accuracy"].floors["chance"] == pytest.approx(100 / 3)
     assert tasks["multiple choice"]["accuracy"].blind is not None
     told = [unit(corpus.vector(q.choices[p])) for p, q in zip(said.predicted, said.asked, strict=True)]
     spans = []
     for text, q in zip(told, said.asked, strict=True):
         segments = seen.segments[q.video]
         spans.append(segments.spans[int(np.argmax([unit(v) @ text for v in segments.vectors]))])
-    official = grounding_metrics(right, np.array(spans), [np.array(q.annotation.spans) for q in said.asked])
+    official = grounding(right, np.array(spans), [np.array(q.annotation.spans) for q in said.asked])
     assert values(tasks["grounded answers"]) == official
     truths = [np.array(q.annotation.spans) for q in said.asked]
     whole = np.array([(0.0, corpus.videos[q.video].duration_seconds) for q in said.asked])
-    floor = grounding_metrics(np.ones(5), whole, truths)
+    floor = grounding(np.ones(5), whole, truths)
     found = {m: f.floors["whole video and chance"] for m, f in tasks["grounded answers"].items()}
     # A third of the answers are right by lot.
     assert found["mIoP"] == pytest.approx(floor["mIoP"], abs=0.051) and found["Acc@QA"] == pytest.approx(100 / 3)
@@ -306,25 +322,25 @@ def asked_of(kind, answers, categories):
 
 
 def test_counts_by_hand():
-    answered = Answered("count", asked_of("count", (2, 3, 0), ("", "", "")), [2.4, 4.6, -3.0], [])
+    answered = HeadAnswers("count", asked_of("count", (2, 3, 0), ("", "", "")), [2.4, 4.6, -3.0], [])
     found = {m: v.value for m, v in qa_protocol.questions(answered, answered.predicted).items()}
     assert found == pytest.approx({"MSE": (0 + 4 + 1) / 3, "accuracy": 100 / 3})
-    assert found == pytest.approx(count_metrics(answered.predicted, [2, 3, 0]))
-    assert "best count" in qa_protocol.question_floors(answered, None).missing
+    assert found == pytest.approx(counting(answered.predicted, [2, 3, 0]))
+    assert "best count" in qa_protocol.question_baselines(answered, None).missing
     trained = replace(made_corpus(), questions=tuple(asked_of("count", (3, 3, 4), ("", "", ""))))
-    floors = qa_protocol.question_floors(answered, trained)
-    assert floors.values["best count"] == pytest.approx(count_metrics([3, 3, 3], [2, 3, 0])) and not floors.missing
+    floors = qa_protocol.question_baselines(answered, trained)
+    assert floors.values["best count"] == pytest.approx(counting([3, 3, 3], [2, 3, 0])) and not floors.missing
 
 
 def test_open_answers_by_hand():
     categories = ("what", "who", "what", "who")
     asked = asked_of("open", ("dog", "Man", "cat", "woman"), categories)
-    answered = Answered("open", asked, [["dog", "x"], ["man"], ["dog"], []], [])
+    answered = HeadAnswers("open", asked, [["dog", "x"], ["man"], ["dog"], []], [])
     found = {m: v.value for m, v in qa_protocol.questions(answered, answered.predicted).items()}
     assert found == pytest.approx({"accuracy": 50.0, "accuracy what": 50.0, "accuracy who": 50.0})
-    assert "no most frequent answer" in qa_protocol.question_floors(answered, None).missing
+    assert "no most frequent answer" in qa_protocol.question_baselines(answered, None).missing
     trained = asked_of("open", ("dog", "dog", "dog", "man", "man"), ("what", "what", "what", "who", "who"))
-    floors = qa_protocol.question_floors(answered, replace(made_corpus(), questions=tuple(trained)))
+    floors = qa_protocol.question_baselines(answered, replace(made_corpus(), questions=tuple(trained)))
     # Overall "dog" is said; of questions that begin with who, "man" is.
     assert floors.values == {
         "most frequent answer": pytest.approx({"accuracy": 25.0, "accuracy what": 50.0, "accuracy who": 50.0})
@@ -332,7 +348,7 @@ def test_open_answers_by_hand():
 
 
 def test_annotators_who_disagree_count_half():
-    answered = Answered("open", asked_of("open", (("a", "b"), ("a", "a")), ("", "")), [["a"], ["a"]], [])
+    answered = HeadAnswers("open", asked_of("open", (("a", "b"), ("a", "a")), ("", "")), [["a"], ["a"]], [])
     assert qa_protocol.questions(answered, answered.predicted)["accuracy"].value == 75.0
 
 
@@ -349,7 +365,7 @@ def test_two_annotators_have_to_agree_with_a_moment_of_the_corpus():
 
 def test_a_group_that_there_is_not_and_nothing_to_measure():
     corpus = rich_corpus()
-    seen = Seen(frozen(corpus.dim, 1.0), corpus)
+    seen = CorpusPredictions(zero_shot_model(corpus.dim, 1.0), corpus)
     with pytest.raises(UnknownNameError, match=r"retreival; there are retrieval, .*grounding"):
         measured(seen, None, None, ["retreival"])
     with pytest.raises(MissingError, match="Questions need a run"):
@@ -373,14 +389,14 @@ def test_the_untrained_model_answers_as_retrieval_does_and_keeps_what_heads_were
     corpus = rich_corpus()
     trained = model_of(corpus, shake=1.0)
     trained.heads["choice_qa"].register_buffer("usual", torch.arange(3.0))
-    model = untrained(corpus, trained, None, {})
+    model = untrained_model(corpus, trained, None, {})
     assert torch.equal(model.heads["choice_qa"].usual, torch.arange(3.0))
-    said = Seen(model, corpus).answers["multiple choice"]
+    said = CorpusPredictions(model, corpus).answers["multiple choice"]
     for q, choice in zip(said.asked, said.predicted, strict=True):
         frames = corpus.videos[q.video].values
         mean = unit(np.mean([unit(f) for f in frames], axis=0))
         assert choice == int(np.argmax([unit(corpus.vector(c)) @ mean for c in q.choices]))
-    without = untrained(corpus, None, None, {"choice": "choice_qa", "open": "open_qa", "count": "counting"})
+    without = untrained_model(corpus, None, None, {"choice": "choice_qa", "open": "open_qa", "count": "counting"})
     assert list(without.heads) == ["choice_qa"]
 
 

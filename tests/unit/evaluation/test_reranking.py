@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from support.made_corpus import DIM, made_corpus, with_tokens
+from support.score_tables import retrieval
 from vla.batches.corpus import Query
-from vla.evaluation.predictions import Seen
+from vla.evaluation.predictions import CorpusPredictions
 from vla.evaluation.protocols import measured
-from vla.evaluation.reranking import reranked
-from vla.evaluation.validation import evaluate
-from vla.metrics.retrieval import ranks, retrieval_metrics
-from vla.model import AlignmentModel, ModelConfig, frozen
+from vla.evaluation.reranking import rerank_best
+from vla.evaluation.validation import validate
+from vla.metrics.retrieval import ranks
+from vla.model import AlignmentModel, ModelConfig, zero_shot_model
 
 LENGTHS = (4, 2, 3, 7, 5, 6, 3, 8)
 
@@ -43,7 +44,7 @@ def test_the_best_are_ranked_anew_and_the_others_follow_as_they_were(most):
     model = model_of(OPTIONS)
     texts, tokens, frames, similarity = vectors(model, corpus)
     own = model.rescored(texts, tokens, frames)
-    found = reranked(model, similarity, texts, tokens, frames, most=most)
+    found = rerank_best(model, similarity, texts, tokens, frames, most=most)
     for scores, plain, wanted in zip(found, (similarity, similarity.T), (own, own.T), strict=True):
         for row, before, after in zip(scores, plain, wanted, strict=True):
             order = np.argsort(-before)
@@ -57,36 +58,36 @@ def test_only_who_asks_is_looked_at():
     model = model_of(OPTIONS)
     texts, tokens, frames, similarity = vectors(model, corpus)
     some, back = np.arange(8) % 3 == 0, np.arange(8) > 5
-    to_video, to_text = reranked(model, similarity, texts, tokens, frames, most=4)
-    found = reranked(model, similarity, texts, tokens, frames, (some, back), most=4)
+    to_video, to_text = rerank_best(model, similarity, texts, tokens, frames, most=4)
+    found = rerank_best(model, similarity, texts, tokens, frames, (some, back), most=4)
     np.testing.assert_allclose(found[0], to_video[some], atol=1e-6)
     np.testing.assert_allclose(found[1], to_text[back], atol=1e-6)
-    nobody = reranked(model, similarity, texts, tokens, frames, (some & False, back & False))
+    nobody = rerank_best(model, similarity, texts, tokens, frames, (some & False, back & False))
     assert nobody[0].shape == (0, 8) and nobody[1].shape == (0, 8)
 
 
 def test_training_is_told_both_and_chooses_an_index_by_the_mean():
     corpus = with_tokens(made_corpus(LENGTHS))
     model = model_of(OPTIONS, shake=3.0)
-    plain, own = evaluate(frozen(DIM, 1.0), corpus), evaluate(model, corpus)
+    plain, own = validate(zero_shot_model(DIM, 1.0), corpus), validate(model, corpus)
     assert own.search == pytest.approx(plain.search)
     new = {"text to video reranked", "video to text reranked"}
     assert set(own.metrics) - set(plain.metrics) == new
     assert {t: own.metrics[t] for t in plain.metrics} == plain.metrics
     texts, tokens, frames, similarity = vectors(model, corpus)
-    both = reranked(model, similarity, texts, tokens, frames)
+    both = rerank_best(model, similarity, texts, tokens, frames)
     right = np.eye(8, dtype=bool)
-    assert own.metrics["text to video reranked"] == retrieval_metrics(both[0], right)
-    assert own.metrics["video to text reranked"] == retrieval_metrics(both[1], right)
+    assert own.metrics["text to video reranked"] == retrieval(both[0], right)
+    assert own.metrics["video to text reranked"] == retrieval(both[1], right)
     assert own.metrics["text to video reranked"] != own.metrics["text to video"]
     parts = [plain.search] * 4 + [float((1 / ranks(scores, right)).mean()) for scores in both]
     assert own.score == pytest.approx(np.mean(parts))
-    assert set(evaluate(model, corpus, heads=False).metrics) == set(plain.metrics)
+    assert set(validate(model, corpus, heads=False).metrics) == set(plain.metrics)
 
 
 def test_tokens_that_nothing_was_learned_for_rank_as_the_mean_does():
     corpus = with_tokens(made_corpus(LENGTHS))
-    metrics = evaluate(model_of(OPTIONS, shake=0.0), corpus).metrics
+    metrics = validate(model_of(OPTIONS, shake=0.0), corpus).metrics
     assert metrics["text to video reranked"] == metrics["text to video"]
     assert metrics["video to text reranked"] == metrics["video to text"]
 
@@ -96,7 +97,10 @@ def test_protocols_print_both_and_no_tricks_of_what_was_reranked():
     model = model_of(OPTIONS)
     whole = [Query(q.text, q.parts, q.parts, q.video, np.zeros((0, 2))) for q in corpus.queries if q.is_timed]
     figures = measured(
-        Seen(model, corpus, whole), Seen(frozen(DIM, 1.0), corpus, whole), None, ("retrieval", "paragraphs")
+        CorpusPredictions(model, corpus, whole),
+        CorpusPredictions(zero_shot_model(DIM, 1.0), corpus, whole),
+        None,
+        ("retrieval", "paragraphs"),
     )
     by_task = {}
     for figure in figures:
@@ -107,6 +111,6 @@ def test_protocols_print_both_and_no_tricks_of_what_was_reranked():
             assert all(f.tricks for f in by_task[task]) and not any(f.tricks for f in by_task[f"{task} reranked"])
             assert all(f.floors for f in by_task[f"{task} reranked"])
     texts, tokens, frames, similarity = vectors(model, corpus)
-    wanted = retrieval_metrics(reranked(model, similarity, texts, tokens, frames)[0], np.eye(8, dtype=bool))
+    wanted = retrieval(rerank_best(model, similarity, texts, tokens, frames)[0], np.eye(8, dtype=bool))
     found = {f.measure: f.value for f in by_task["text to video reranked"]}
     assert found["R@1"] == pytest.approx(wanted["R@1"]) and found["MnR"] == pytest.approx(wanted["MnR"])

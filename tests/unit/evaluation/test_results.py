@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from vla.errors import CacheError, UsageError
-from vla.evaluation.report_file import Evaluated, keep, kept
-from vla.evaluation.results import Figure, Floors, Values, figures
+from vla.evaluation.report_file import EvaluationReport, load, save
+from vla.evaluation.results import BaselineScores, MetricResult, PerQueryScores, figures
 from vla.metrics.bootstrap import interval, median_interval
 
-FIGURE = Figure(
+FIGURE = MetricResult(
     "text to video", "R@1", 41.25, 38.0, 44.0, 8, 4, 30.0, {"chance": 25.0, "other": 26.0}, "", None, {"+DSL": 50.0}
 )
-EVALUATED = Evaluated("mine", "d" * 16, "f" * 16, "/x/captions.csv", "test", {"videos": 4}, "", [FIGURE], ["a note"], 3)
+EVALUATED = EvaluationReport(
+    "mine", "d" * 16, "f" * 16, "/x/captions.csv", "test", {"videos": 4}, "", [FIGURE], ["a note"], 3
+)
 
 
 def test_the_interval_of_a_median_is_that_of_a_naive_loop_over_the_same_draws():
@@ -32,10 +34,10 @@ def test_the_interval_of_a_median_is_that_of_a_naive_loop_over_the_same_draws():
 
 def test_values_are_means_or_medians_rounded_as_the_evaluator_prints_them():
     by_query, videos = np.array([0.0, 100.0, 100.0]), np.array([0, 0, 1])
-    assert Values(by_query, videos).value == pytest.approx(200 / 3)
-    assert Values(by_query, videos, digits=2).value == 66.67
-    assert Values(np.array([4.0, 1.0, 2.0, 9.0]), np.arange(4), median=True).value == 3.0
-    assert Values(by_query, videos).interval(5) == interval(by_query, seed=5, clusters=videos)
+    assert PerQueryScores(by_query, videos).value == pytest.approx(200 / 3)
+    assert PerQueryScores(by_query, videos, digits=2).value == 66.67
+    assert PerQueryScores(np.array([4.0, 1.0, 2.0, 9.0]), np.arange(4), median=True).value == 3.0
+    assert PerQueryScores(by_query, videos).interval(5) == interval(by_query, seed=5, clusters=videos)
 
 
 def test_the_floor_shown_is_the_best_one():
@@ -45,22 +47,26 @@ def test_the_floor_shown_is_the_best_one():
 
 
 def test_a_figure_without_a_floor_says_why():
-    ours = {"a": Values(np.ones(2), np.arange(2)), "b": Values(np.ones(2), np.arange(2))}
-    found = figures("t", ours, {"a": ours["a"]}, Floors({"chance": {"a": 1.0}}), {"b": 2.0}, {"+DSL": {"a": 3.0}}, 0)
+    ours = {"a": PerQueryScores(np.ones(2), np.arange(2)), "b": PerQueryScores(np.ones(2), np.arange(2))}
+    found = figures(
+        "t", ours, {"a": ours["a"]}, BaselineScores({"chance": {"a": 1.0}}), {"b": 2.0}, {"+DSL": {"a": 3.0}}, 0
+    )
     assert [f.no_floor == "" for f in found] == [True, False] and found[1].floors == {}
     assert [f.frozen for f in found] == [1.0, None] and [f.blind for f in found] == [None, 2.0]
     assert [f.tricks for f in found] == [{"+DSL": 3.0}, {}]
-    assert all(f.no_floor == "why" for f in figures("t", ours, None, Floors({"chance": {"a": 1.0}}, "why"), {}, {}, 0))
+    assert all(
+        f.no_floor == "why" for f in figures("t", ours, None, BaselineScores({"chance": {"a": 1.0}}, "why"), {}, {}, 0)
+    )
 
 
 def test_what_is_kept_comes_back(tmp_path):
-    path = keep(tmp_path, EVALUATED, "moments")
+    path = save(tmp_path, EVALUATED, "moments")
     other = replace(EVALUATED, captions="/y/../\x1b]0;captions\n.csv", split="a/b")
-    hostile = keep(tmp_path, other)
+    hostile = save(tmp_path, other)
     assert hostile.parent == tmp_path and hostile.name.isascii() and hostile.name.isprintable()
-    assert path.name.startswith("eval-captions-test-") and path != keep(tmp_path, EVALUATED)
-    assert sorted(e.split for e in kept(tmp_path)) == ["a/b", "test", "test"]
-    assert EVALUATED in kept(tmp_path) and other in kept(tmp_path)
+    assert path.name.startswith("eval-captions-test-") and path != save(tmp_path, EVALUATED)
+    assert sorted(e.split for e in load(tmp_path)) == ["a/b", "test", "test"]
+    assert EVALUATED in load(tmp_path) and other in load(tmp_path)
     record = json.loads(path.read_text())
     assert set(record) == {"checksum", "schema", "run", "digest", "fingerprint", "captions", "split", "counts", "floors_from",
                            "figures", "notes", "seed", "compared", "omissions"}  # fmt: skip
@@ -83,30 +89,33 @@ def test_what_is_kept_comes_back(tmp_path):
 def test_what_is_damaged_is_refused_with_the_way_out(change):
     record = {**EVALUATED.to_json(), **change}
     with pytest.raises(CacheError, match=r"f\.json (is damaged|was written by a newer)"):
-        Evaluated.from_json(record, "f.json")
+        EvaluationReport.from_json(record, "f.json")
 
 
 def test_a_gain_is_that_of_each_query_with_itself():
     rng = np.random.default_rng(1)
     hard, videos = rng.random(60) * 80, rng.integers(0, 12, 60)
-    ours, frozen = Values(hard + 2 + rng.random(60), videos), Values(hard, videos)
-    found = figures("t", {"R@1": ours}, {"R@1": frozen}, Floors(), {}, {}, 3)[0]
+    ours, frozen = PerQueryScores(hard + 2 + rng.random(60), videos), PerQueryScores(hard, videos)
+    found = figures("t", {"R@1": ours}, {"R@1": frozen}, BaselineScores(), {}, {}, 3)[0]
     assert found.gain == interval(ours.by_query - hard, seed=3, clusters=videos)
     # what makes queries hard for both is in neither end
     assert 2 < found.gain[0] < found.gain[1] < 3 < found.high - found.low
     assert (found.gained, replace(found, measure="MnR").gained) == (1, -1)
     assert replace(found, gain=(-3.0, -1.0)).gained == -1 and replace(found, gain=(-3.0, 1.0)).gained == 0
-    assert Figure.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert MetricResult.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def test_medians_and_other_queries_have_no_gain():
-    plain, median = Values(np.arange(4.0), np.arange(4)), Values(np.arange(4.0), np.arange(4), median=True)
-    for ours, theirs in ((median, median), (plain, Values(np.arange(3.0), np.arange(3)))):
-        assert figures("t", {"x": ours}, {"x": theirs}, Floors(), {}, {}, 0)[0].gain is None
-    assert figures("t", {"x": plain}, None, Floors(), {}, {}, 0)[0].gain is None
+    plain, median = (
+        PerQueryScores(np.arange(4.0), np.arange(4)),
+        PerQueryScores(np.arange(4.0), np.arange(4), median=True),
+    )
+    for ours, theirs in ((median, median), (plain, PerQueryScores(np.arange(3.0), np.arange(3)))):
+        assert figures("t", {"x": ours}, {"x": theirs}, BaselineScores(), {}, {}, 0)[0].gain is None
+    assert figures("t", {"x": plain}, None, BaselineScores(), {}, {}, 0)[0].gain is None
 
 
 def test_what_an_older_version_kept_has_no_gain():
     record = FIGURE.to_json()
     del record["gain"]
-    assert Figure.from_json(record) == FIGURE
+    assert MetricResult.from_json(record) == FIGURE

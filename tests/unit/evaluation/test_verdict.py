@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from vla.evaluation.results import Values
-from vla.evaluation.verdict import LEAST_VIDEOS, Gain, Verdict, _students_t, compared, is_better, sentence
+from vla.evaluation.results import PerQueryScores
+from vla.evaluation.verdict import MIN_VIDEOS, Gain, Verdict, _students_t, compare, is_better, sentence
 
 
 def values(numbers, videos=None):
-    return Values(np.array(numbers, float), np.arange(len(numbers)) if videos is None else np.array(videos))
+    return PerQueryScores(np.array(numbers, float), np.arange(len(numbers)) if videos is None else np.array(videos))
 
 
 def gain(gain, low, high):
@@ -18,7 +18,7 @@ def gain(gain, low, high):
 
 
 def one(ours, theirs, videos=None):
-    return compared({"a": values(ours, videos)}, {"a": values(theirs, videos)})
+    return compare({"a": values(ours, videos)}, {"a": values(theirs, videos)})
 
 
 def record(alpha=0.5, better=True, after=0.6, centring=0.0, **verdict):
@@ -30,7 +30,7 @@ def test_the_gain_is_the_mean_over_parts_of_the_mean_over_queries():
     # part 1: (.5 + .25) / 2 - (.5 + 0) / 2 = .125; part 2: 1 - .5 = .5; the mean of both is .3125
     ours = {"a": values([0.5, 0.25]), "b": values([1.0, 1.0, 1.0], [0, 0, 1])}
     theirs = {"a": values([0.5, 0.0]), "b": values([0.5, 0.5, 0.5], [0, 0, 1])}
-    found = compared(ours, theirs)
+    found = compare(ours, theirs)
     assert found.videos == 2 and found.score.gain == pytest.approx(31.25)
     assert {k: v.gain for k, v in found.tasks.items()} == pytest.approx({"a": 12.5, "b": 50})
 
@@ -65,7 +65,7 @@ def test_noise_seldom_wins():
     assert wins <= 6  # half a percent is what the interval promises; skew and chance may make it two
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, LEAST_VIDEOS - 1])
+@pytest.mark.parametrize("count", [1, 2, 7, MIN_VIDEOS - 1])
 def test_few_videos_never_win_and_the_verdict_says_what_cannot_be_seen(count):
     found = one(np.full(count, 0.9), np.zeros(count))
     assert not found.is_better
@@ -80,7 +80,7 @@ def test_few_videos_never_win_and_the_verdict_says_what_cannot_be_seen(count):
 def test_parts_that_only_some_videos_have():
     """Without the only video that has timed captions, that part keeps its mean."""
     ours = {"a": values([0.5, 0.5, 0.5]), "b": values([1.0], [2])}
-    found = compared(ours, {"a": values([0.0, 0.0, 0.0]), "b": values([0.5], [2])}).score
+    found = compare(ours, {"a": values([0.0, 0.0, 0.0]), "b": values([0.5], [2])}).score
     assert found.gain == found.low == found.high == pytest.approx(50)
     assert one([], []) is None
 

@@ -8,7 +8,7 @@ import torch
 
 from vla.errors import FormatError
 from vla.formats import registry
-from vla.formats.base import Wanted
+from vla.formats.base import ArrayKeys
 
 
 def test_members_that_sum_to_more_than_the_file(tmp_path):
@@ -31,4 +31,4 @@ def test_members_that_sum_to_more_than_the_file(tmp_path):
 
 
 def contents(path):
-    return registry.get("torch")().contents(path, Wanted())
+    return registry.get("torch")().contents(path, ArrayKeys())

@@ -10,7 +10,7 @@ import torch
 from support.shared_data import SHARED
 from vla.errors import FormatError
 from vla.formats import registry
-from vla.formats.base import Wanted
+from vla.formats.base import ArrayKeys
 
 A, B = (np.random.default_rng(s).standard_normal((4, 3)).astype(np.float32) for s in (0, 1))
 
@@ -20,7 +20,7 @@ def found_in(folder, key="", times_key=""):
     found = {}
     for path in sorted(folder.iterdir()):
         name = next(n for n in registry.names() if path.suffix in registry.get(n).suffixes)
-        with closing(registry.build(name).contents(path, Wanted(key, times_key))) as contents:
+        with closing(registry.build(name).contents(path, ArrayKeys(key, times_key))) as contents:
             found |= {s.name: s.read() for s in contents}
     return found
 
@@ -109,7 +109,7 @@ def test_texts_beside_exported_features_are_no_video(tmp_path):
     np.savez(tmp_path / "texts.npz", pooled=B)
     (tmp_path / "texts.jsonl").touch()
     (npz,) = (p for p in tmp_path.iterdir() if p.suffix == ".npz")
-    assert list(registry.build("npz").contents(npz, Wanted())) == []
+    assert list(registry.build("npz").contents(npz, ArrayKeys())) == []
     (tmp_path / "texts.jsonl").unlink()
     check(tmp_path, {"a": (A, None), "texts": (B, None)})
 
@@ -121,7 +121,7 @@ REAL = SHARED / "features" / "v_GGSY1Qvo990_clip_vitb32.npz"
 def test_features_that_were_really_released():
     with np.load(REAL) as published:
         for key, times_key in (("", ""), ("feats_5fps", "timestamps_ms_5fps")):
-            with closing(registry.build("npz").contents(REAL, Wanted(key, times_key))) as contents:
+            with closing(registry.build("npz").contents(REAL, ArrayKeys(key, times_key))) as contents:
                 (stored,) = contents
             assert stored.name == "v_GGSY1Qvo990_clip_vitb32"
             found = stored.read()

@@ -11,7 +11,7 @@ import torch
 
 from vla.errors import FormatError
 from vla.formats import registry
-from vla.formats.base import Wanted, frames_and_width
+from vla.formats.base import ArrayKeys, frames_and_width
 from vla.omissions import Omissions
 
 A, B = (np.random.default_rng(s).standard_normal((n, 3)).astype(np.float32) for s, n in ((0, 4), (1, 6)))
@@ -22,7 +22,7 @@ def read(path, **wanted):
     """Values by video, and what was left out."""
     name = next(n for n in registry.names() if path.suffix in registry.get(n).suffixes)
     omissions = Omissions()
-    found = {s.name: s.read() for s in registry.build(name).contents(path, Wanted(**wanted, omissions=omissions))}
+    found = {s.name: s.read() for s in registry.build(name).contents(path, ArrayKeys(**wanted, omissions=omissions))}
     return found, omissions.counts
 
 

@@ -16,7 +16,7 @@ import torch
 
 from vla.errors import FormatError
 from vla.formats import registry
-from vla.formats.base import Wanted
+from vla.formats.base import ArrayKeys
 
 GOOD = np.ones((4, 3), np.float32)
 
@@ -24,7 +24,7 @@ GOOD = np.ones((4, 3), np.float32)
 def read(path, key="", times_key=""):
     name = next(n for n in registry.names() if path.suffix in registry.get(n).suffixes)
     found = {}
-    with closing(registry.build(name).contents(path, Wanted(key, times_key))) as contents:
+    with closing(registry.build(name).contents(path, ArrayKeys(key, times_key))) as contents:
         for stored in contents:
             try:
                 found[stored.name] = stored.read()

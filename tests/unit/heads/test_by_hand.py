@@ -7,18 +7,18 @@ import pytest
 import torch
 
 from support.made_corpus import DIM, made_corpus
-from vla.batches.collate import collate
-from vla.batches.corpus import Asked
+from vla.batches.collate import build_batch
+from vla.batches.corpus import QuestionExample
 from vla.datasets.base import Annotation, Question
 from vla.features import FrameFeatures
 from vla.heads._points import Points, assigned, ious
 from vla.heads.counting import _lasting
-from vla.heads.moments import Located
+from vla.heads.moments import MomentOutput
 from vla.model import AlignmentModel, ModelConfig
 
 
 def batch_of(corpus):
-    return collate(corpus, np.arange(len(corpus.videos)), corpus.queries, corpus.questions)
+    return build_batch(corpus, np.arange(len(corpus.videos)), corpus.queries, corpus.questions)
 
 
 def built(name, corpus, **options):
@@ -75,7 +75,9 @@ def choices_of(corpus, text, choices):
     for t in (text, *choices, *(f"{text} {c}" for c in choices)):
         vectors.setdefault(t, rng.standard_normal(DIM).astype(np.float32))
     question = Annotation("q", text, "v0", question=Question(choices=choices, right=0))
-    asked = Asked(question, (text,), tuple((f"{text} {c}",) for c in choices), tuple((c,) for c in choices), 0)
+    asked = QuestionExample(
+        question, (text,), tuple((f"{text} {c}",) for c in choices), tuple((c,) for c in choices), 0
+    )
     return replace(corpus, queries=[], questions=(asked,), vectors=vectors)
 
 
@@ -174,8 +176,7 @@ def test_generalised_iou(one, other, iou, generous):
 def test_a_moment_without_length_is_not_listed():
     """What is cut to nothing at an end of the video is no moment, however sure the head is of it."""
     corpus = made_corpus((6,))
-    batch = batch_of(replace(corpus, questions=()))
     spans = torch.tensor([[[3.0, 3.0], [0.5, 1.5], [0.0, 0.0], [2.0, 2.5]]])
-    predictions = Located(spans, torch.tensor([[4.0, 2.0, 1.0, -torch.inf]]), torch.zeros(1, 6))
-    listed = built("moments", corpus).heads["moments"].decode(predictions, batch)
+    located = MomentOutput(spans, torch.tensor([[4.0, 2.0, 1.0, -torch.inf]]), torch.zeros(1, 6))
+    listed = built("moments", corpus).heads["moments"].select(located)
     np.testing.assert_allclose(listed[0], [[0.5, 1.5, 1 / (1 + np.exp(-2.0))]])

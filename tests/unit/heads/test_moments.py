@@ -6,15 +6,16 @@ import numpy as np
 import torch
 
 from support.made_corpus import DIM, made_corpus
-from vla.batches.collate import collate
+from vla.batches.collate import build_batch
 from vla.datasets.base import Saliency
-from vla.heads._frames import edges, rated, to_frames, to_seconds
+from vla.heads._frames import edges, saliency_targets, to_frames, to_seconds
+from vla.heads.base import LocalizationBatch
 from vla.model import AlignmentModel, ModelConfig
 from vla.spans import iou
 
 
 def batch_of(corpus):
-    return collate(corpus, np.arange(len(corpus.videos)), [q for q in corpus.queries if q.is_timed])
+    return build_batch(corpus, np.arange(len(corpus.videos)), [q for q in corpus.queries if q.is_timed])
 
 
 def model_of(name, **options):
@@ -25,7 +26,11 @@ def model_of(name, **options):
 def found_by(name, corpus, **options):
     model, batch = model_of(name, **options), batch_of(corpus)
     with torch.no_grad():
-        return model.heads[name].decode(model.heads[name](model(batch), batch), batch)
+        return [found.moments for found in localized(model, name, batch)]
+
+
+def localized(model, name, batch):
+    return model.heads[name].localize(LocalizationBatch.from_batch(model(batch), batch))
 
 
 def cosines(corpus, query):
@@ -88,7 +93,7 @@ def test_pieces_of_work_make_no_difference():
         loss = head.loss(model(batch), batch)
         loss.backward()
         with torch.no_grad():
-            spans = head.decode(head(model(batch), batch), batch)
+            spans = [found.moments for found in localized(model, "moments", batch)]
         outcomes.append((loss.detach(), [p.grad.clone() for p in head.parameters()], spans))
     (loss, gradients, spans), (piecewise, others, found) = outcomes
     torch.testing.assert_close(loss, piecewise)
@@ -105,7 +110,7 @@ def test_frames_count_as_annotators_rated_them():
         replace(q, spans=np.array([[1.0, 2.0]]), annotation=replace(q.annotation, saliency=m))
         for q, m in zip(timed, marks, strict=True)
     ]
-    shown = rated(batch_of(replace(corpus, queries=queries)), torch.arange(3))
+    shown = saliency_targets(batch_of(replace(corpus, queries=queries)), torch.arange(3))
     # The first by its ratings; nobody rated the second, and the third's say nothing: there its moment counts.
     np.testing.assert_allclose(shown, [[0, 0, 3.5, 3.5, 1, 1], [0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0]])
 
@@ -129,7 +134,7 @@ def test_ratings_are_learned():
         head.loss(model(batch), batch).backward()
         optimizer.step()
     with torch.no_grad():
-        shown = head.shown(head(model(batch), batch), batch)
+        shown = [found.saliency for found in localized(model, "moments", batch)]
     for row in shown:
         assert row[6:10].min() > row[2:6].max() > row[[0, 1, 10, 11]].max()
 

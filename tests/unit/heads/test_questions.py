@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from support.made_corpus import DIM, made_corpus
-from vla.batches.collate import collate
-from vla.batches.corpus import Asked, Corpus
+from vla.batches.collate import build_batch
+from vla.batches.corpus import Corpus, QuestionExample
 from vla.datasets.base import Annotation, Question
 from vla.errors import MissingError, UsageError
 from vla.features import FrameFeatures
@@ -32,7 +32,7 @@ def built(name, corpus, dim=DIM, **options):
 
 
 def batch_of(corpus):
-    return collate(corpus, np.arange(len(corpus.videos)), corpus.queries, corpus.questions)
+    return build_batch(corpus, np.arange(len(corpus.videos)), corpus.queries, corpus.questions)
 
 
 def said(model, corpus, name):
@@ -75,10 +75,10 @@ def staged(seed, count):
             question = Question(choices=choices, right=choices.index(right))
             stated = tuple((f"{text} {c}",) for c in choices)
             asked = Annotation(f"{i}{text}", text, f"v{i}", question=question)
-            questions.append(Asked(asked, (text,), stated, tuple((c,) for c in choices), i))
+            questions.append(QuestionExample(asked, (text,), stated, tuple((c,) for c in choices), i))
         for text, question in (("Last?", Question(answers=(order[-1],))), ("How many?", Question(count=len(order)))):
             asked = Annotation(f"{i}{text}{question.kind}", text, f"v{i}", question=question)
-            questions.append(Asked(asked, (text,), (), (), i))
+            questions.append(QuestionExample(asked, (text,), (), (), i))
     return Corpus(videos, [], vectors, tuple(questions), {n: (n,) for n in names})
 
 

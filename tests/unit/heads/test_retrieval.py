@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from support.made_corpus import DIM, made_corpus, with_tokens
-from vla.batches.collate import collate
+from vla.batches.collate import build_batch
 from vla.errors import UsageError
 from vla.heads import registry
 from vla.model import AlignmentModel, ModelConfig
@@ -62,7 +62,7 @@ def test_scores_are_the_naive_ones(options):
     assert [] in [some.tolist() for some in corpus.tokens_of(q.parts for q in corpus.queries)]
     model = built(options)
     head = model.heads["retrieval"]
-    batch = collate(corpus, np.arange(4), corpus.queries)
+    batch = build_batch(corpus, np.arange(4), corpus.queries)
     with torch.no_grad():
         aligned = model(batch)
         found = head(aligned, batch)
@@ -78,7 +78,7 @@ def test_what_is_ranked_anew_is_what_was_trained(options):
     """Some texts and some videos, from arrays, as search has them."""
     corpus = with_tokens(made_corpus(LENGTHS, seed=2))
     model = built(options, "residual", 0.2, width=8)
-    batch = collate(corpus, np.arange(4), corpus.queries)
+    batch = build_batch(corpus, np.arange(4), corpus.queries)
     with torch.no_grad():
         wanted = model.heads["retrieval"](model(batch), batch).numpy()
     told = [q.parts for q in corpus.queries]
@@ -92,7 +92,7 @@ def test_what_is_ranked_anew_is_what_was_trained(options):
 
 def test_tokens_start_as_the_mean_exactly():
     corpus = with_tokens(made_corpus(LENGTHS))
-    batch = collate(corpus, np.arange(4), corpus.queries)
+    batch = build_batch(corpus, np.arange(4), corpus.queries)
     for training in (True, False):
         models = [built(options, shake=0.0).train(training) for options in ({}, {"score": "tokens"})]
         plain, own = (m.heads["retrieval"](m(batch), batch) for m in models)
@@ -105,7 +105,7 @@ def test_without_tokens_the_mean_remains():
     """A search by a text of which nobody has the tokens."""
     corpus = made_corpus(LENGTHS)
     model = built({"score": "tokens"})
-    batch = collate(corpus, np.arange(4), corpus.queries)
+    batch = build_batch(corpus, np.arange(4), corpus.queries)
     found, plain = model.heads["retrieval"](model(batch), batch), built({}).heads["retrieval"](model(batch), batch)
     torch.testing.assert_close(found, plain, rtol=0, atol=0)
     frames = model.align_videos(corpus.videos)

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from vla.errors import CacheError, UsageError
 from vla.indexes import registry
-from vla.indexes.base import NOTHING
-from vla.indexing import autotune, compaction
-from vla.indexing.autotune import choose, made_queries
-from vla.indexing.config import Asked, bytes_of
-from vla.indexing.fragments import Part, Parts, exhaustive, rescored
+from vla.indexes.base import NO_ID
+from vla.indexing import compaction
+from vla.indexing.autotune import autotune_index, synthetic_queries
+from vla.indexing.config import IndexConfig, parse_bytes
+from vla.indexing.fragments import Fragment, FragmentedIndex, exhaustive, rerank
 
 
 def clustered(count, dim=32, seed=0, kind=np.float32):
@@ -42,13 +42,13 @@ def test_the_recall_that_is_stated_is_the_recall_there_is(backend, recall, is_un
     vectors = clustered(6000, kind=np.float16)
     if not is_unit:
         vectors = (vectors * np.random.default_rng(6).uniform(0.2, 5, (6000, 1))).astype(np.float16)
-    chosen = choose(vectors, clustered(400, seed=2), Asked(backend, recall=recall))
+    chosen = autotune_index(vectors, clustered(400, seed=2), IndexConfig(backend, recall=recall))
     (row,) = chosen.measured
     assert row.chosen and (row.backend, row.probes, row.depth) == (backend, chosen.index.probes, chosen.depth)
     assert row.recall >= recall or chosen.notes
     found = true_recall(vectors, clustered(300, seed=3), chosen.index, chosen.depth)
     assert found == pytest.approx(row.recall, abs=0.03)
-    in_memory = chosen.index.layouts * len(chosen.index.to_bytes())
+    in_memory = chosen.index.memory_factor * len(chosen.index.to_bytes())
     assert row.bytes_per_vector == pytest.approx(in_memory / 6000, rel=0.02)
     assert 0 < row.p50_ms <= row.p95_ms
 
@@ -59,20 +59,22 @@ def work(part, queries):
 
 
 def test_less_recall_is_less_work(monkeypatch):
-    monkeypatch.setattr(autotune, "_timed", work)
+    monkeypatch.setattr(autotune_index, "_timed", work)
     vectors, queries = clustered(6000), clustered(200, seed=2)
-    little, much = (choose(vectors, queries, Asked("faiss_ivf", recall=r)).measured[0] for r in (0.3, 1.0))
+    little, much = (
+        autotune_index(vectors, queries, IndexConfig("faiss_ivf", recall=r)).measured[0] for r in (0.3, 1.0)
+    )
     assert little.probes < much.probes and little.recall < much.recall and little.p50_ms < much.p50_ms
 
 
 def test_of_what_finds_enough_the_fastest_is_taken(monkeypatch):
     """Against all settings there are, one after the other."""
-    monkeypatch.setattr(autotune, "_timed", work)
+    monkeypatch.setattr(autotune_index, "_timed", work)
     vectors, queries = clustered(3000), clustered(200, seed=2)
-    chosen = choose(vectors, queries, Asked("faiss_ivf_rabitq", recall=0.9))
+    chosen = autotune_index(vectors, queries, IndexConfig("faiss_ivf_rabitq", recall=0.9))
     enough = []
     for probes in [2**i for i in range(7)]:
-        for depth in autotune._DEPTHS:
+        for depth in autotune_index._DEPTHS:
             chosen.index.probes, of_half = probes, queries[::2]
             if true_recall(vectors, of_half, chosen.index, depth) >= 0.9:
                 enough.append(probes * 3000 / chosen.index.lists + 20 * depth)
@@ -84,17 +86,17 @@ def test_memory_is_kept_to():
     vectors, queries = clustered(6000, 64), clustered(100, 64, seed=2)
     for megabytes, fit in ((10, {"faiss_flat", "faiss_ivf", "faiss_ivf_sq8", "faiss_ivf_rabitq"}),
                            (0.8, {"faiss_ivf_sq8", "faiss_ivf_rabitq"}), (0.5, {"faiss_ivf_rabitq"})):  # fmt: skip
-        chosen = choose(vectors, queries, Asked(memory=int(megabytes * 1e6)))
+        chosen = autotune_index(vectors, queries, IndexConfig(memory=int(megabytes * 1e6)))
         assert {m.backend for m in chosen.measured if m.why_not != "too large"} == fit
-        assert chosen.backend in fit and len(chosen.index.to_bytes()) * chosen.index.layouts <= megabytes * 1e6
-        assert [m.backend for m in chosen.measured] == list(autotune.CANDIDATES)
+        assert chosen.backend in fit and len(chosen.index.to_bytes()) * chosen.index.memory_factor <= megabytes * 1e6
+        assert [m.backend for m in chosen.measured] == list(autotune_index.CANDIDATES)
         assert [m.backend for m in chosen.measured if m.chosen] == [chosen.backend] and not chosen.notes
         for m in chosen.measured:
             assert (m.backend in fit) == (m.bytes_per_vector * 6000 <= megabytes * 1e6)
 
 
 def test_where_nothing_fits_the_smallest_is_taken_and_it_is_said():
-    chosen = choose(clustered(8000, 128), clustered(60, 128, seed=2), Asked(memory=1000))
+    chosen = autotune_index(clustered(8000, 128), clustered(60, 128, seed=2), IndexConfig(memory=1000))
     assert chosen.backend == "faiss_ivf_rabitq" and len(chosen.index) == 8000
     assert "no index fits into 0 MB; the smallest was taken" in chosen.notes[0]
     assert [m.chosen for m in chosen.measured] == [False, False, False, True]
@@ -102,9 +104,9 @@ def test_where_nothing_fits_the_smallest_is_taken_and_it_is_said():
 
 def test_where_nothing_finds_enough_it_is_said(monkeypatch):
     """One candidate scored anew for each wanted, of very rough estimates."""
-    monkeypatch.setattr(autotune, "_DEPTHS", (10,))
-    monkeypatch.setattr(Part, "search", lambda self, q, k: rescored(self.vectors, q, self.index.search(q, 10)[1], k))
-    chosen = choose(clustered(3000, 8), clustered(100, 8, seed=1), Asked("faiss_ivf_rabitq", recall=1.0))
+    monkeypatch.setattr(autotune_index, "_DEPTHS", (10,))
+    monkeypatch.setattr(Fragment, "search", lambda self, q, k: rerank(self.vectors, q, self.index.search(q, 10)[1], k))
+    chosen = autotune_index(clustered(3000, 8), clustered(100, 8, seed=1), IndexConfig("faiss_ivf_rabitq", recall=1.0))
     assert chosen.measured[0].recall < 1 and chosen.measured[0].why_not == "recall too low"
     assert "queries it was not set up with; 1 was asked for" in chosen.notes[0]
 
@@ -112,17 +114,17 @@ def test_where_nothing_finds_enough_it_is_said(monkeypatch):
 def test_copies_of_a_row_are_as_good_as_it_is():
     """A thousand rows of which each is there ten times: whichever of the ten is found, it is one of the best."""
     vectors = np.repeat(clustered(300), 10, 0)
-    chosen = choose(vectors, clustered(100, seed=4), Asked("faiss_ivf"))
+    chosen = autotune_index(vectors, clustered(100, seed=4), IndexConfig("faiss_ivf"))
     assert chosen.measured[0].recall >= 0.99 and not chosen.notes
 
 
 def test_queries_that_are_made_up_are_as_far_from_their_rows_as_noise_makes_them():
     vectors = clustered(1000, 64) * np.float32(3)
-    queries = made_queries(vectors)
+    queries = synthetic_queries(vectors)
     cosines = (vectors @ queries.T / np.linalg.norm(queries, axis=1) / 3).max(0)
     assert queries.shape == (400, 64) and 0.5 < np.median(cosines) < 0.9
-    np.testing.assert_array_equal(queries, made_queries(vectors))
-    assert len(made_queries(vectors[:7])) == 7
+    np.testing.assert_array_equal(queries, synthetic_queries(vectors))
+    assert len(synthetic_queries(vectors[:7])) == 7
 
 
 # Parts
@@ -138,7 +140,7 @@ def test_searching_parts_is_searching_all(seed, count, k, is_exact):
     owners = [rng.integers(0, 3, len(b)).astype(np.int32) for b in blocks]
     parts = [part(b, o, g, "exact" if is_exact else "faiss_ivf") for b, o, g in zip(blocks, owners, gone, strict=True)]
     queries = rng.integers(-2, 3, (3, 4)).astype(np.float32)
-    scores, ids = Parts(parts, 4).search(queries, k)
+    scores, ids = FragmentedIndex(parts, 4).search(queries, k)
     rows = [
         (v, o not in g)
         for b, os, g in zip(blocks, owners, gone, strict=True)
@@ -147,9 +149,9 @@ def test_searching_parts_is_searching_all(seed, count, k, is_exact):
     for number, query in enumerate(queries):
         wanted = sorted((-float(v @ query), i) for i, (v, live) in enumerate(rows) if live)[:k]
         missing = k - len(wanted)
-        assert ids[number].tolist() == [i for _, i in wanted] + [NOTHING] * missing
+        assert ids[number].tolist() == [i for _, i in wanted] + [NO_ID] * missing
         assert scores[number].tolist() == [-s for s, _ in wanted] + [-np.inf] * missing
-    assert len(Parts(parts, 4)) == sum(live for _, live in rows)
+    assert len(FragmentedIndex(parts, 4)) == sum(live for _, live in rows)
 
 
 def part(vectors, owners, gone, backend, depth=10_000):
@@ -157,7 +159,7 @@ def part(vectors, owners, gone, backend, depth=10_000):
     index.add(np.arange(len(vectors)), vectors)
     index.probes = index.lists
     spans = np.zeros((len(vectors), 2))
-    return Part(backend, lambda: index, vectors, owners, spans, ("a", "b", "c"), ("1", "2", "3"), depth, gone)
+    return Fragment(backend, lambda: index, vectors, owners, spans, ("a", "b", "c"), ("1", "2", "3"), depth, gone)
 
 
 @pytest.mark.parametrize("backend", registry.names())
@@ -170,7 +172,7 @@ def test_a_filter_is_a_search_of_all_of_which_some_is_left_out(backend, seed, co
     gone = [frozenset(np.flatnonzero(rng.random(3) < 0.3).tolist()) for _ in blocks]
     owners = [rng.integers(0, 3, len(b)).astype(np.int32) for b in blocks]
     allowed = [rng.random(len(b)) < rng.random() for b in blocks]
-    parts = Parts([part(b, o, g, backend) for b, o, g in zip(blocks, owners, gone, strict=True)], 4)
+    parts = FragmentedIndex([part(b, o, g, backend) for b, o, g in zip(blocks, owners, gone, strict=True)], 4)
     queries = rng.integers(-2, 3, (2, 4)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vla.indexing.fragments._FEW", few)
@@ -183,7 +185,7 @@ def test_a_filter_is_a_search_of_all_of_which_some_is_left_out(backend, seed, co
     for number, query in enumerate(queries):
         wanted = sorted((-float(v @ query), i) for i, (v, there) in enumerate(rows) if there)[:k]
         missing = k - len(wanted)
-        assert ids[number].tolist() == [i for _, i in wanted] + [NOTHING] * missing
+        assert ids[number].tolist() == [i for _, i in wanted] + [NO_ID] * missing
         assert scores[number].tolist() == [-s for s, _ in wanted] + [-np.inf] * missing
 
 
@@ -194,7 +196,7 @@ def test_a_filter_changes_no_bit_of_a_score(monkeypatch, backend, kind):
     vectors, query = clustered(900, 61, kind=kind), clustered(1, 61, seed=2)
     rng = np.random.default_rng(3)
     # What an exact index holds is what lies in the file.
-    parts = Parts(
+    parts = FragmentedIndex(
         [part(b, np.zeros(len(b), np.int32), frozenset(), backend) for b in (vectors[:400], vectors[400:])], 61
     )
     scores, ids = (found[0] for found in parts.search(query, 900))
@@ -206,13 +208,13 @@ def test_a_filter_changes_no_bit_of_a_score(monkeypatch, backend, kind):
                 allowed = rng.random(900) < share
                 some, rows = (found[0] for found in parts.search(query, k, allowed))
                 wanted = [i for i in ids.tolist() if allowed[i]][:k]
-                assert rows[: len(wanted)].tolist() == wanted and (rows[len(wanted) :] == NOTHING).all()
+                assert rows[: len(wanted)].tolist() == wanted and (rows[len(wanted) :] == NO_ID).all()
                 assert some[: len(wanted)].tolist() == [true[i] for i in wanted]
 
 
 def test_no_parts():
-    scores, ids = Parts([], 4).search(np.zeros((2, 4), np.float32), 3)
-    assert (ids == NOTHING).all() and scores.shape == ids.shape == (2, 3)
+    scores, ids = FragmentedIndex([], 4).search(np.zeros((2, 4), np.float32), 3)
+    assert (ids == NO_ID).all() and scores.shape == ids.shape == (2, 3)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
@@ -225,7 +227,7 @@ def test_exhaustive_is_a_loop(monkeypatch, kind, k):
     for query, found, rows in zip(queries, scores, ids, strict=True):
         true = vectors.astype(np.float64) @ query.astype(np.float64)
         order = [i for i in np.argsort(-true, kind="stable") if live[i]][:k]
-        assert rows[: len(order)].tolist() == order and (rows[len(order) :] == NOTHING).all()
+        assert rows[: len(order)].tolist() == order and (rows[len(order) :] == NO_ID).all()
         np.testing.assert_allclose(found[: len(order)], true[order], atol=1e-5)
     with pytest.raises(CacheError, match="no numbers"):
         exhaustive(np.full((3, 32), np.nan, np.float32), queries, 2)
@@ -233,8 +235,8 @@ def test_exhaustive_is_a_loop(monkeypatch, kind, k):
 
 def test_scoring_anew_keeps_nothing_as_nothing():
     vectors = np.array([[1, 0], [0, 2], [3, 0]], np.float16)
-    scores, ids = rescored(vectors, np.array([[1, 1]], np.float32), np.array([[2, NOTHING, 0]]), 4)
-    assert ids.tolist() == [[2, 0, NOTHING, NOTHING]] and scores.tolist() == [[3, 1, -np.inf, -np.inf]]
+    scores, ids = rerank(vectors, np.array([[1, 1]], np.float32), np.array([[2, NO_ID, 0]]), 4)
+    assert ids.tolist() == [[2, 0, NO_ID, NO_ID]] and scores.tolist() == [[3, 1, -np.inf, -np.inf]]
 
 
 # What is asked
@@ -253,19 +255,19 @@ def test_scoring_anew_keeps_nothing_as_nothing():
     ],
 )
 def test_sizes(text, count):
-    assert bytes_of(text) == count
+    assert parse_bytes(text) == count
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "0.1", "2 gigs", "nan", "inf", "1e999", "GB2", "2XB"])
 def test_sizes_that_are_none(text):
     with pytest.raises(UsageError, match="like 2GB or 500MB"):
-        bytes_of(text)
+        parse_bytes(text)
 
 
 @pytest.mark.parametrize("recall", [0, -1, 1.1, float("nan")])
 def test_shares_that_are_none(recall):
     with pytest.raises(UsageError, match="recall is a share"):
-        Asked(recall=recall)
+        IndexConfig(recall=recall)
 
 
 def test_few_segments_are_compared_with_every_query(monkeypatch):
@@ -273,7 +275,7 @@ def test_few_segments_are_compared_with_every_query(monkeypatch):
     from types import SimpleNamespace
 
     def wanted(rows, dim, backend):
-        index = SimpleNamespace(asked=Asked(backend), vectors=range(rows), dim=dim)
+        index = SimpleNamespace(asked=IndexConfig(backend), vectors=range(rows), dim=dim)
         return compaction._wants_lists(index)
 
     assert not wanted(24_000, 512, "auto") and wanted(25_000, 512, "auto")

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla.batches.corpus import cut_of
+from vla.batches.corpus import sliding_windows
 from vla.errors import ShapeError, UsageError
 from vla.features import FrameFeatures
 from vla.indexing import kts
 from vla.indexing.kts import content_segments
-from vla.indexing.segments import cut_at_changes
+from vla.indexing.segments import segment_by_kts
 
 
 def leaves(found):
@@ -39,7 +39,7 @@ def naive_price(frames, edges):
         if later:
             apart.append(((frames[later[0]] - frames[i]) ** 2).sum() / 2)
             lags.append(edges[later[0]] - edges[i])
-    return kts.PRICE * max(np.median(apart), 1e-4) * np.median(lags)
+    return kts.PENALTY * max(np.median(apart), 1e-4) * np.median(lags)
 
 
 def scenes(lengths, seed, noise=0.05, dim=16, hertz=2.0):
@@ -53,7 +53,7 @@ def scenes(lengths, seed, noise=0.05, dim=16, hertz=2.0):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_cuts_are_the_cheapest_of_all(seed, monkeypatch):
-    monkeypatch.setattr(kts, "PRICE", [0.3, 1.0, 3.0][seed % 3])
+    monkeypatch.setattr(kts, "PENALTY", [0.3, 1.0, 3.0][seed % 3])
     rng = np.random.default_rng(seed)
     count = int(rng.integers(3, 12))
     values = rng.standard_normal((count, 4)).cumsum(0)
@@ -119,7 +119,7 @@ def test_what_holds_for_any_video(seed, count):
     assert together[0][0] == 0 and together[-1][1] == count and all(a[1] == b[0] for a, b in pairwise(together))
     later = content_segments(values * np.exp2(rng.integers(-3, 3, (count, 1))), times + 64, duration + 64)
     assert later == [(a, b, start + 64, end + 64) for a, b, start, end in found]
-    cut = cut_at_changes(FrameFeatures("v", values.astype(np.float16), times, duration))
+    cut = segment_by_kts(FrameFeatures("v", values.astype(np.float16), times, duration))
     assert cut[2][0].tolist() == [times[0], duration] and len(set(zip(cut[0], cut[1], strict=True))) == len(cut[0])
 
 
@@ -143,8 +143,8 @@ def test_noise_alone_is_not_cut():
 def test_the_whole_comes_first_and_nothing_twice():
     values, times, duration = scenes([4, 6, 8], 0)
     video = FrameFeatures("v", values.astype(np.float16), times, duration)
-    first, last, spans = cut_at_changes(video)
-    assert (first[0], last[0]) == (0, 18) and (cut_of(video)[2][0] == spans[0]).all()
+    first, last, spans = segment_by_kts(video)
+    assert (first[0], last[0]) == (0, 18) and (sliding_windows(video)[2][0] == spans[0]).all()
     assert sorted(zip(first.tolist(), last.tolist(), strict=True))[:2] == [(0, 4), (0, 10)] or len(spans) == 5
 
 

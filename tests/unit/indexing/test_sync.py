@@ -16,18 +16,18 @@ from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
 from vla.indexes import registry
 from vla.indexing import compaction, sync
-from vla.indexing.config import Asked
-from vla.indexing.diff import changes
+from vla.indexing.config import IndexConfig
+from vla.indexing.diff import diff_index
 from vla.indexing.segments import CUT, windows_and_changes
 from vla.indexing.store import open_index, save_index, unused_files
-from vla.indexing.sync import Model, bring_up_to_date, build_index
-from vla.model import AlignmentModel, ModelConfig, segments_of
+from vla.indexing.sync import Model, build_index, sync_index
+from vla.model import AlignmentModel, ModelConfig, pool_segments
 from vla.storage import atomic
 
 DIM = 12
 SPEC = Encoder("12").identity.spec("fps=2")
 MODEL = Model(AlignmentModel(ModelConfig(DIM)).eval())
-FLAT = Asked()
+FLAT = IndexConfig()
 QUERY = np.random.default_rng(99).standard_normal((3, DIM)).astype(np.float32)
 
 
@@ -47,7 +47,7 @@ def expected(cache, names=None):
     found = {}
     for name in cache.video_ids() if names is None else names:
         features = cache.frames(name)
-        segments = segments_of(MODEL.aligned.align_frames(features), features, windows_and_changes(features))
+        segments = pool_segments(MODEL.aligned.align_frames(features), features, windows_and_changes(features))
         found |= {(name, *span): v for span, v in zip(segments.spans.tolist(), segments.vectors, strict=True)}
     return found
 
@@ -83,7 +83,7 @@ def update(folder, cache, asked=FLAT, **how):
         held = open_index(folder, load=False)
     except MissingError:
         held = None
-    return bring_up_to_date(folder, held, cache, MODEL, asked, **how)
+    return sync_index(folder, held, cache, MODEL, asked, **how)
 
 
 ACTIONS = st.one_of(
@@ -113,11 +113,14 @@ def test_after_any_history_it_is_as_if_built_at_once(tmp_path_factory, backend, 
             elif action == "rename" and name in cache.receipts and what not in cache.receipts:
                 cache.rename(name, dataclasses.replace(cache.receipts[name], video_id=what))
             elif action in ("update", "compact") and cache.video_ids():
-                brought, wanted = update(index, cache, Asked(backend), compact=action == "compact"), expected(cache)
+                brought, wanted = (
+                    update(index, cache, IndexConfig(backend), compact=action == "compact"),
+                    expected(cache),
+                )
                 for found in (brought.index, open_index(index)):
                     assert sorted(found.videos) == sorted(cache.video_ids()) and found.cache_state == cache.state()
                     holds(found, wanted)
-                assert unused_files(index) == [] and changes(brought.index, cache).is_none
+                assert unused_files(index) == [] and diff_index(brought.index, cache).is_none
                 assert action != "compact" or len(brought.index.parts) == 1
 
 
@@ -198,7 +201,7 @@ def test_what_was_indexed_before_a_stop_is_searched_and_not_read_again(tmp_path,
     found = open_index(index)
     assert found.videos == ["v0", "v1", "v2"] and found.cache_state == ""
     holds(found, expected(cache, found.videos))
-    assert changes(found, cache).covered == "it covers 3 of the 5 videos that have features"
+    assert diff_index(found, cache).covered == "it covers 3 of the 5 videos that have features"
     read = count_frames(cache, monkeypatch)
     update(index, cache)
     assert read == ["v3", "v4"]
@@ -218,7 +221,7 @@ def test_an_index_that_is_built_anew_is_searched_until_the_new_one_is_whole(tmp_
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bring_up_to_date(index, None, cache, MODEL, Asked(), progress=stop)
+        sync_index(index, None, cache, MODEL, IndexConfig(), progress=stop)
     holds(open_index(index), before)
     assert unused_files(index)  # what was written in vain
     update(index, cache)
@@ -267,9 +270,9 @@ def test_who_asks_for_lists_no_more_has_few_rows_flat_again(tmp_path):
     cache, index = cache_in(tmp_path / "c"), tmp_path / "i"
     for number in range(12):
         add(cache, f"v{number}", number, 60)
-    update(index, cache, Asked("faiss_ivf_sq8"))
+    update(index, cache, IndexConfig("faiss_ivf_sq8"))
     assert open_index(index).backend == "faiss_ivf_sq8"
-    assert update(index, cache, Asked()).merged == 1
+    assert update(index, cache, IndexConfig()).merged == 1
     found = open_index(index)
     assert found.backend == "faiss_flat" and not found.measured
     holds(found, expected(cache))
@@ -278,9 +281,9 @@ def test_who_asks_for_lists_no_more_has_few_rows_flat_again(tmp_path):
 def test_memory_that_few_rows_do_not_keep_to_is_told(tmp_path):
     cache = cache_in(tmp_path / "c")
     add(cache, "v", 1, 60)
-    told = update(tmp_path / "i", cache, Asked(memory=100)).notes
+    told = update(tmp_path / "i", cache, IndexConfig(memory=100)).notes
     assert len(told) == 1 and "MB, and 0.0001 MB was asked for" in told[0]
-    assert update(tmp_path / "i", cache, Asked(memory=1 << 20)).notes == []
+    assert update(tmp_path / "i", cache, IndexConfig(memory=1 << 20)).notes == []
 
 
 def test_damaged_vectors_are_not_merged(tmp_path):
@@ -318,11 +321,11 @@ def test_an_open_index_goes_on_when_another_takes_its_place(tmp_path):
     cache, index = cache_in(tmp_path / "c"), tmp_path / "i"
     for name in "abc":
         add(cache, name, ord(name))
-    update(index, cache, Asked("faiss_ivf_sq8"))
+    update(index, cache, IndexConfig("faiss_ivf_sq8"))
     held, before = open_index(index), expected(cache)
     cache.forget("a")
     add(cache, "b", 5)
-    update(index, cache, Asked("faiss_ivf_sq8"), compact=True)
+    update(index, cache, IndexConfig("faiss_ivf_sq8"), compact=True)
     holds(held, before)
 
 
@@ -402,7 +405,7 @@ def test_waste_of_a_kill_is_collected(toy_workspace):
     vla.index(workspace=toy_workspace.root)
     (toy_workspace.index / "vectors-0123.bin").write_bytes(b"left")
     (toy_workspace.index / f"{atomic.TEMPORARY}1").write_bytes(b"half")
-    assert vla.collect(workspace=toy_workspace.root) == (2, 8)
+    assert vla.gc(workspace=toy_workspace.root) == (2, 8)
     assert len(list(toy_workspace.index.iterdir())) == 3
 
 

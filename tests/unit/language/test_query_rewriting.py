@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla.language.query_rewriting import as_statement
+from vla.language.query_rewriting import question_to_caption
 
 SAID = {
     "when does the dog jump over a fence?": "the dog jumps over a fence",
@@ -49,13 +49,13 @@ AS_IT_IS = (
 
 @pytest.mark.parametrize(("asked", "said"), SAID.items())
 def test_a_question_is_said_as_a_caption(asked, said):
-    assert as_statement(asked) == said
-    assert as_statement(f"  {asked.rstrip('?.')} ? ") == said, "blanks and marks change nothing"
+    assert question_to_caption(asked) == said
+    assert question_to_caption(f"  {asked.rstrip('?.')} ? ") == said, "blanks and marks change nothing"
 
 
 @pytest.mark.parametrize("text", AS_IT_IS)
 def test_what_is_no_question_stays(text):
-    assert as_statement(text) == text
+    assert question_to_caption(text) == text
 
 
 @given(
@@ -63,5 +63,5 @@ def test_what_is_no_question_stays(text):
     | st.lists(st.sampled_from("what when who does is the a dog jump show me of where".split())).map(" ".join)
 )
 def test_any_text_is_taken_and_something_is_left(text):
-    said = as_statement(text)
+    said = question_to_caption(text)
     assert said == text or (said.strip() and len(said) <= len(text) + 40)

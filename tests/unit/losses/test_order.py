@@ -7,7 +7,7 @@ import torch
 
 from contract.test_losses_sets import alignments, log_sum_exp, masks, naive_in_order, sets
 from vla.errors import UsageError
-from vla.losses.segment_order import Loss, in_order
+from vla.losses.segment_order import Loss, log_alignment_sum
 
 
 def naive_backwards(similarity, segments, sentences, scale):
@@ -56,7 +56,7 @@ def test_alignments_are_counted():
     for n in range(1, 5):
         for m in range(1, 5):
             ones = torch.ones(n, dtype=torch.bool), torch.ones(m, dtype=torch.bool)
-            found = in_order(torch.zeros(n, m, dtype=torch.float64), *ones).exp()
+            found = log_alignment_sum(torch.zeros(n, m, dtype=torch.float64), *ones).exp()
             assert found.item() == pytest.approx(math.comb(n + m - 1, m)) == len(alignments(n, m))
 
 

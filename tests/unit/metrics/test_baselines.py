@@ -6,13 +6,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from support.score_tables import moments, qvhighlights, text_to_video, video_to_texts
 from support.shared_data import SHARED
 from vla.errors import ShapeError, UsageError
-from vla.metrics.baselines import best_count, choice_chance, corpus_chance, hit_chance, most_frequent, retrieval_chance
+from vla.metrics.baselines import best_count, corpus_chance, hit_chance, most_frequent, retrieval_chance
 from vla.metrics.moment_baselines import fit_constant_window, whole_video, window_grid
-from vla.metrics.moments import moment_metrics
-from vla.metrics.qvhighlights import qvhighlights_metrics
-from vla.metrics.retrieval import text_to_video, video_to_captions
 
 QVHIGHLIGHTS = SHARED / "annotations" / "qvhighlights"
 CHARADES = SHARED / "annotations" / "charades_sta"
@@ -33,14 +31,13 @@ def test_retrieval_chance_is_the_mean_over_every_order(relevant):
 def test_retrieval_chance_is_what_constant_scores_get():
     scores, own = np.zeros((120, 40)), np.repeat(np.arange(40), 3)
     assert text_to_video(scores, own) == pytest.approx(retrieval_chance(40))
-    got, expected = video_to_captions(scores, own), retrieval_chance(120, np.full(40, 3))
+    got, expected = video_to_texts(scores, own), retrieval_chance(120, np.full(40, 3))
     assert [got[f"R@{k}"] for k in (1, 5, 10)] == pytest.approx([expected[f"R@{k}"] for k in (1, 5, 10)])
     assert retrieval_chance(1000)["MnR"] == 500.5 and retrieval_chance(1000)["MedR"] == 500.5
     assert retrieval_chance(3, 3) == {"R@1": 100, "R@5": 100, "R@10": 100, "MedR": 1, "MnR": 1}
 
 
 def test_other_chances_by_hand():
-    assert choice_chance(5) == 20 and choice_chance([2, 4]) == 37.5
     assert most_frequent(["a", "b", "b", "a", "c"]) == "a" and most_frequent([3, 2, 2]) == 2
     assert best_count([2, 3, 3, 10]) == 4 and best_count([0, 0]) == 1
     ratings = [np.array([[4, 0, 0], [0, 0, 4], [3, 3, 3], [0, 0, 0]]), np.array([[0, 0, 0]])]
@@ -65,9 +62,9 @@ def test_the_constant_window_is_the_best_of_all_on_the_grid(seed):
     for start in range(5):
         for end in range(start + 1, 6):
             rows = [np.array([[start / 5 * d, end / 5 * d, 1]]) for d in durations]
-            found[start / 5, end / 5] = moment_metrics(rows, truths)["R1@0.5"]
+            found[start / 5, end / 5] = moments(rows, truths)["R1@0.5"]
     assert found[fitted.part] == max(found.values())
-    assert moment_metrics(fitted.predict(durations), truths)["R1@0.5"] == max(found.values())
+    assert moments(fitted.predict(durations), truths)["R1@0.5"] == max(found.values())
 
 
 def test_windows_by_position():
@@ -82,7 +79,7 @@ def test_windows_by_position():
     assert fitted.predict([20.0])[0].tolist() == [[0, 10, 1]]
 
 
-def moments(path):
+def annotated(path):
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     return [np.array(row["relevant_windows"]) for row in rows], [row["duration"] for row in rows]
 
@@ -90,11 +87,11 @@ def moments(path):
 @pytest.mark.skipif(not CHARADES.exists(), reason=f"shared data: no Charades-STA annotations at {CHARADES}")
 def test_floors_of_charades():
     """Known from elsewhere: the best constant window is the first 30 %, and better than models without training."""
-    fitted = fit_constant_window(*moments(CHARADES / "charades_train_release.jsonl"))
+    fitted = fit_constant_window(*annotated(CHARADES / "charades_train_release.jsonl"))
     assert fitted.part == (0, 0.3)
-    truths, durations = moments(CHARADES / "charades_test_release.jsonl")
+    truths, durations = annotated(CHARADES / "charades_test_release.jsonl")
     found = {
-        name: moment_metrics(rows, truths)
+        name: moments(rows, truths)
         for name, rows in (("whole", whole_video(durations)), ("constant", fitted.predict(durations)))
     }
     rounded = {name: [round(m[k], 2) for k in ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU")] for name, m in found.items()}
@@ -104,14 +101,14 @@ def test_floors_of_charades():
 @pytest.mark.skipif(not QVHIGHLIGHTS.exists(), reason=f"shared data: no QVHighlights annotations at {QVHIGHLIGHTS}")
 def test_floors_of_qvhighlights():
     """Those that the official evaluator gave; ten windows of a grid beat the published zero-shot mAP of 7.67."""
-    truths, durations = moments(QVHIGHLIGHTS / "highlight_val_release.jsonl")
+    truths, durations = annotated(QVHIGHLIGHTS / "highlight_val_release.jsonl")
     for rows, figures in ((whole_video(durations), [8.01, 5.17, 5.58]), (window_grid(durations), [19.25, 9.48, 10.93])):
-        brief = qvhighlights_metrics(rows, truths)["brief"]
+        brief = qvhighlights(rows, truths)["brief"]
         assert [brief[f"MR-full-{name}"] for name in ("mAP@0.5", "mAP@0.75", "mAP")] == figures
         assert [brief["MR-full-R1@0.5"], brief["MR-full-R1@0.7"]] == [9.03, 6.06]
-    fitted = fit_constant_window(*moments(QVHIGHLIGHTS / "highlight_train_release.jsonl"))
+    fitted = fit_constant_window(*annotated(QVHIGHLIGHTS / "highlight_train_release.jsonl"))
     assert fitted.part == (0.5, 1)
-    constant = moment_metrics(fitted.predict(durations), truths)
+    constant = moments(fitted.predict(durations), truths)
     assert [round(constant[k], 2) for k in ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU")] == [29.94, 14.77, 4.45, 21.81]
 
 
@@ -122,7 +119,6 @@ def test_floors_of_qvhighlights():
         (lambda: retrieval_chance(5, []), UsageError, "not []"),
         (lambda: retrieval_chance(5, 1, (0,)), UsageError, "from 1"),
         (lambda: corpus_chance(0, {}), UsageError, "not 0"),
-        (lambda: choice_chance([4, 0]), UsageError, "[4, 0]"),
         (lambda: most_frequent([]), UsageError, "no answers"),
         (lambda: best_count([]), UsageError, "no answers"),
         (lambda: hit_chance([], 4), UsageError, "no queries"),

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.score_tables import corpus_moments
 from support.shared_data import SHARED
 from vla.errors import ShapeError, UsageError
-from vla.metrics.corpus_moments import corpus_metrics, places, suppressed
+from vla.metrics.corpus_moments import RECALLS, THRESHOLDS, first_hit_ranks
 
 TVR = SHARED / "annotations" / "tvr" / "tvr_val_release.jsonl"
 QUARTER = st.integers(0, 24).map(lambda n: n / 4)
@@ -40,15 +41,14 @@ def naive_recall(queries, task, k, threshold):
 def test_by_hand():
     rows = np.array([[5, 0, 10, 0.9], [7, 0, 6, 0.8], [7, 0, 9, 0.7]])
     truths = [np.array([[0.0, 10.0]])]
-    assert places([rows], [7], truths).tolist() == [[2, 3]]  # the right time in another video is wrong
-    assert places([rows], [7], truths, "SVMR").tolist() == [[1, 2]]
-    assert places([rows], [7], truths, "VR").tolist() == [[2]]
-    assert places([rows], [8], truths).tolist() == [[np.inf, np.inf]]
-    got = corpus_metrics([rows, rows], [7, 5], truths * 2, types=["v", "vt"])
+    assert first_hit_ranks([rows], [7], truths).tolist() == [[2, 3]]  # the right time in another video is wrong
+    assert first_hit_ranks([rows], [7], truths, "SVMR").tolist() == [[1, 2]]
+    assert first_hit_ranks([rows], [7], truths, "VR").tolist() == [[2]]
+    assert first_hit_ranks([rows], [8], truths).tolist() == [[np.inf, np.inf]]
+    got = corpus_moments([rows, rows], [7, 5], truths * 2, types=["v", "vt"])
     assert got["0.5-r1"] == 50 and got["0.5-r5"] == got["0.7-r5"] == 100
     assert got["v-0.7-r1"] == 0 and got["vt-0.7-r1"] == 100
     assert len(got) == 3 * 8
-    assert corpus_metrics([rows], [7], truths, "VR") == {"r1": 0, "r5": 100, "r10": 100, "r100": 100}
 
 
 def test_only_the_first_hundred_count():
@@ -56,16 +56,16 @@ def test_only_the_first_hundred_count():
     late = np.concatenate([wrong, [[0, 0, 10, 0.0]]])
     truths = [np.array([[0.0, 10.0]])]
     for task in ("VCMR", "SVMR", "VR"):
-        assert places([late], [0], truths, task)[0, 0] == np.inf
-        assert places([late[1:]], [0], truths, task)[0, 0] == (1 if task == "SVMR" else 100)
+        assert first_hit_ranks([late], [0], truths, task)[0, 0] == np.inf
+        assert first_hit_ranks([late[1:]], [0], truths, task)[0, 0] == (1 if task == "SVMR" else 100)
 
 
 def test_four_annotators_must_agree_twice():
     row = np.array([[0, 0, 5, 0.0]])
     here, there = [0.0, 5.0], [20.0, 25.0]
-    assert places([row], [0], [np.array([here, there, there, there])])[0, 0] == np.inf
-    assert places([row], [0], [np.array([here, here, there, there])])[0, 0] == 1
-    assert places([row], [0], [np.array([here, there, there])])[0, 0] == 1
+    assert first_hit_ranks([row], [0], [np.array([here, there, there, there])])[0, 0] == np.inf
+    assert first_hit_ranks([row], [0], [np.array([here, here, there, there])])[0, 0] == 1
+    assert first_hit_ranks([row], [0], [np.array([here, there, there])])[0, 0] == 1
 
 
 def test_single_precision_decides_at_a_threshold():
@@ -73,7 +73,7 @@ def test_single_precision_decides_at_a_threshold():
     ends = np.arange(1, 400) / 10
     predicted, true = np.stack([0 * ends, ends * 0.7], 1), np.stack([0 * ends, ends], 1)
     rows = [np.array([[0, a, b, 0]]) for a, b in predicted]
-    got = np.isfinite(places(rows, np.zeros(len(ends), int), [span[None] for span in true])[:, 1])
+    got = np.isfinite(first_hit_ranks(rows, np.zeros(len(ends), int), [span[None] for span in true])[:, 1])
     single = (np.float32(predicted[:, 1]) / np.float32(true[:, 1])) >= np.float32(0.7)
     assert got.tolist() == single.tolist()
     assert got.tolist() != (predicted[:, 1] / true[:, 1] >= 0.7).tolist()
@@ -85,29 +85,13 @@ def test_is_the_naive_loop(queries):
     predictions = [np.array(rows, float).reshape(-1, 4) for rows, _, _ in queries]
     videos, truths = [v for _, v, _ in queries], [np.array(t) for _, _, t in queries]
     for task in ("VCMR", "SVMR", "VR"):
-        got = corpus_metrics(predictions, videos, truths, task)
-        for name, value in got.items():
-            threshold = 0.5 if task == "VR" else float(name[:3])
-            assert value == naive_recall(queries, task, int(name.rsplit("r", 1)[1]), threshold), name
-
-
-@given(st.lists(ROW, max_size=9), st.integers(1, 9), st.integers(1, 9), st.sampled_from([0.0, 0.3, 0.6, 1.0]))
-@settings(deadline=None, max_examples=40)
-def test_suppression_is_the_naive_loop(rows, before, after, threshold):
-    best_first = []
-    for video in dict.fromkeys(row[0] for row in rows[:before]):
-        kept = []
-        for row in sorted((r for r in rows[:before] if r[0] == video), key=lambda r: -r[3]):
-            if all(overlap(row[1:3], other[1:3]) <= threshold for other in kept):
-                kept.append(row)
-        best_first += kept
-    expected = sorted(best_first, key=lambda r: -r[3])[:after]
-    assert suppressed(np.array(rows).reshape(-1, 4), threshold, before, after).tolist() == expected
-
-
-def test_suppression_leaves_other_videos_alone():
-    rows = np.array([[0, 0, 10, 0.9], [0, 0, 9, 0.8], [1, 0, 9, 0.7], [0, 20, 30, 0.6]])
-    assert suppressed(rows).tolist() == rows[[0, 2, 3]].tolist()
+        found = first_hit_ranks(predictions, videos, truths, task)
+        for column, threshold in enumerate(THRESHOLDS[: found.shape[1]]):
+            for k in RECALLS:
+                value = round(100 * float((found[:, column] <= k).mean()), 2)
+                assert value == naive_recall(queries, task, k, threshold), (task, k, threshold)
+    for name, value in corpus_moments(predictions, videos, truths).items():
+        assert value == naive_recall(queries, "VCMR", int(name.rsplit("r", 1)[1]), float(name[:3])), name
 
 
 @pytest.mark.skipif(not TVR.exists(), reason=f"shared data: no TVR annotations at {TVR}")
@@ -119,20 +103,22 @@ def test_tvr_says_how_its_queries_are_told():
     numbers = {name: number for number, name in enumerate({row["vid_name"] for row in truth})}
     videos = [numbers[row["vid_name"]] for row in truth]
     perfect = [np.array([[video, *row["ts"], 1.0]]) for video, row in zip(videos, truth, strict=True)]
-    got = corpus_metrics(perfect, videos, [np.array([row["ts"]]) for row in truth], types=kinds)
+    got = corpus_moments(perfect, videos, [np.array([row["ts"]]) for row in truth], types=kinds)
     assert set(got.values()) == {100.0} and len(got) == 4 * 8
 
 
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: places([np.ones((1, 3))], [0], [np.ones((1, 2))]), ShapeError, "(video, start, end, score)"),
-        (lambda: places([np.ones((1, 4))], [0, 1], [np.ones((1, 2))]), ShapeError, "(2,)"),
-        (lambda: places([np.ones((1, 4))], [0], [np.ones((1, 2))], "MR"), UsageError, "VCMR, SVMR, VR, not 'MR'"),
-        (lambda: places([np.array([[0, 2, 1, 0]])], [0], [np.ones((1, 2))]), UsageError, "[2.0, 1.0]"),
-        (lambda: places([], [], []), UsageError, "0 of 0"),
-        (lambda: corpus_metrics([np.ones((1, 4))], [0], [np.ones((1, 2))], types=[]), ShapeError, "not 0"),
-        (lambda: suppressed(np.ones((1, 4)), after=0), UsageError, "not 0 of 1000"),
+        (lambda: first_hit_ranks([np.ones((1, 3))], [0], [np.ones((1, 2))]), ShapeError, "(video, start, end, score)"),
+        (lambda: first_hit_ranks([np.ones((1, 4))], [0, 1], [np.ones((1, 2))]), ShapeError, "(2,)"),
+        (
+            lambda: first_hit_ranks([np.ones((1, 4))], [0], [np.ones((1, 2))], "MR"),
+            UsageError,
+            "VCMR, SVMR, VR, not 'MR'",
+        ),
+        (lambda: first_hit_ranks([np.array([[0, 2, 1, 0]])], [0], [np.ones((1, 2))]), UsageError, "[2.0, 1.0]"),
+        (lambda: first_hit_ranks([], [], []), UsageError, "0 of 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, kind, message):

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.score_tables import accuracy, counting, grounding
 from support.shared_data import SHARED
 from vla.errors import ShapeError, UsageError
-from vla.metrics.grounding import grounding_metrics, overlaps
-from vla.metrics.question_answering import accuracy_by_type, agreement, count_metrics, known, matches, nextqa_accuracy
+from vla.metrics.grounding import grounding_scores, overlaps
+from vla.metrics.question_answering import exact_match, soft_accuracy
 
 NEXTQA = SHARED / "annotations" / "nextqa" / "val.csv"
 NEXTGQA = SHARED / "annotations" / "nextqa" / "nextgqa_gsub_val.json"
@@ -21,29 +22,28 @@ QUESTION = st.tuples(st.booleans(), SPAN, st.lists(SPAN.filter(lambda s: s[0] < 
 
 
 def test_matches_are_exact():
-    assert matches([2, 0, 1], [2, 1, 1]).tolist() == [True, False, True]
-    assert matches(["dog", "Dog", "a dog"], ["dog"] * 3).tolist() == [True, False, False]
-    assert known(["dog", "emu"], ["cat", "dog"]).tolist() == [True, False]
+    assert exact_match([2, 0, 1], [2, 1, 1]).tolist() == [True, False, True]
+    assert exact_match(["dog", "Dog", "a dog"], ["dog"] * 3).tolist() == [True, False, False]
 
 
 def test_two_annotators_make_an_answer_right():
     given = ["dog", "dog", "dog", "puppy", "animal"]
-    assert agreement(["dog", "puppy", "cat"], [given] * 3).tolist() == [1, 0.5, 0]
+    assert soft_accuracy(["dog", "puppy", "cat"], [given] * 3).tolist() == [1, 0.5, 0]
 
 
 def test_nextqa_by_hand():
     types = ["CW", "CW", "CH", "TN", "TP", "TC", "DO", "DL", "DL"]
     right = [True, False, True, True, False, True, False, True, True]
-    assert nextqa_accuracy(right, types) == {
+    assert accuracy(right, types) == {
         "CW": 50, "CH": 100, "C": 66.67, "TN": 50, "TC": 100, "T": 66.67, "DO": 0, "DL": 100, "D": 66.67, "all": 66.67
     }  # fmt: skip
-    assert accuracy_by_type(right, types)["TP"] == 0
+    assert accuracy(right, [*types[:-1], "other"])["TP"] == 0  # all types together are no longer NExT-QA's
 
 
 def test_all_counts_questions_and_not_types():
-    got = accuracy_by_type([1, 1, 1, 0], ["a", "a", "a", "b"])
+    got = accuracy([1, 1, 1, 0], ["a", "a", "a", "b"])
     assert got == {"a": 100, "b": 0, "all": 75}
-    assert accuracy_by_type([0.5, 1], ["x", "x"]) == {"x": 75, "all": 75}
+    assert accuracy([0.5, 1], ["x", "x"]) == {"x": 75, "all": 75}
 
 
 @pytest.mark.skipif(not NEXTQA.exists(), reason=f"shared data: no NExT-QA annotations at {NEXTQA}")
@@ -57,17 +57,17 @@ def test_nextqa_validation_set():
         for row, c in zip(rows, choices, strict=True)
     ]
     types = [row["type"] for row in rows]
-    assert set(nextqa_accuracy(matches(answers, answers), types).values()) == {100.0}
-    first = nextqa_accuracy(matches([0] * len(rows), answers), types)
+    assert set(accuracy(exact_match(answers, answers), types).values()) == {100.0}
+    first = accuracy(exact_match([0] * len(rows), answers), types)
     for group in "CTD":
         asked = [a for a, t in zip(answers, types, strict=True) if t[0] == group]
         assert first[group] == round(100 * asked.count(0) / len(asked), 2)
 
 
 def test_counts_are_rounded_to_even_and_clipped():
-    got = count_metrics([2.5, 3.5, -4, 99, 2.49], [2, 4, 1, 10, 3])
+    got = counting([2.5, 3.5, -4, 99, 2.49], [2, 4, 1, 10, 3])
     assert got == {"MSE": 0.2, "accuracy": 80}
-    assert count_metrics([0.0], [0]) == {"MSE": 1, "accuracy": 0}  # nobody can say 0
+    assert counting([0.0], [0]) == {"MSE": 1, "accuracy": 0}  # nobody can say 0
 
 
 def naive_grounding(questions):
@@ -95,14 +95,14 @@ def test_grounding_is_the_naive_loop(questions):
     ious, iops = naive_grounding(questions)
     got = overlaps(spans, truths)
     assert got[0].tolist() == pytest.approx(ious) and got[1].tolist() == pytest.approx(iops)
-    table = grounding_metrics(right, spans, truths)
+    table = grounding(right, spans, truths)
     n = len(questions)
     assert table["Acc@GQA"] == round(100 * sum(r and p >= 0.5 for r, p in zip(right, iops, strict=True)) / n, 1)
     assert table["Acc@QA"] == round(100 * sum(right) / n, 1)
     assert table["IoU@0.3"] == round(100 * sum(i >= 0.3 for i in ious) / n, 1)
     assert table["mIoP"] == pytest.approx(100 * sum(iops) / n, abs=0.0501)
     # A span inside the evidence is all precise, and a wrong answer is never grounded.
-    assert grounding_metrics(np.zeros(n), spans, truths)["Acc@GQA"] == 0
+    assert grounding(np.zeros(n), spans, truths)["Acc@GQA"] == 0
 
 
 def test_grounding_by_hand():
@@ -113,7 +113,7 @@ def test_grounding_by_hand():
         np.array([[1.0, 5.0]]),
         np.array([[1.0, 2.0]]),
     ]
-    assert grounding_metrics([True, True, False, True], spans, truths) == {
+    assert grounding([True, True, False, True], spans, truths) == {
         "Acc@GQA": 25.0, "mIoP": 60.0, "IoP@0.3": 75.0, "IoP@0.5": 50.0, "mIoU": 15.0, "IoU@0.3": 25.0, "IoU@0.5": 0.0,
         "Acc@QA": 75.0,
     }  # fmt: skip
@@ -125,7 +125,7 @@ def test_nextgqa_validation_spans():
     videos = json.loads(NEXTGQA.read_text("utf-8")).values()
     truths = [np.array(spans) for video in videos for spans in video["location"].values()]
     whole = np.array([[0, video["duration"]] for video in videos for _ in video["location"]], float)
-    perfect = grounding_metrics(np.ones(len(truths)), np.array([spans[0] for spans in truths]), truths)
+    perfect = grounding(np.ones(len(truths)), np.array([spans[0] for spans in truths]), truths)
     assert set(perfect.values()) == {100.0}
     assert overlaps(whole, truths)[1] == pytest.approx(overlaps(whole, truths)[0], abs=0.05)
 
@@ -133,20 +133,14 @@ def test_nextgqa_validation_spans():
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: matches([1], [1, 2]), ShapeError, "1 questions have predictions but 2"),
-        (lambda: matches([], []), UsageError, "no questions"),
-        (lambda: matches(["1"], [1]), UsageError, "'1' and answer 1"),
-        (lambda: agreement(["a"], [[]]), UsageError, "1 of 1"),
-        (lambda: accuracy_by_type([1, 0], ["a"]), ShapeError, "not 1"),
-        (lambda: accuracy_by_type([1.5], ["a"]), UsageError, "from 0 to 1"),
-        (lambda: accuracy_by_type([1], ["all"]), UsageError, "'all'"),
-        (lambda: nextqa_accuracy([1], ["XY"]), UsageError, "'XY'"),
-        (lambda: count_metrics([1], [1, 2]), ShapeError, "(1,) and answers (2,)"),
-        (lambda: count_metrics([np.nan], [1]), UsageError, "finite"),
+        (lambda: exact_match([1], [1, 2]), ShapeError, "1 questions have predictions but 2"),
+        (lambda: exact_match([], []), UsageError, "no questions"),
+        (lambda: exact_match(["1"], [1]), UsageError, "'1' and answer 1"),
+        (lambda: soft_accuracy(["a"], [[]]), UsageError, "1 of 1"),
         (lambda: overlaps(np.zeros((1, 3)), [np.ones((1, 2))]), ShapeError, "(1, 3)"),
         (lambda: overlaps(np.array([[2, 1]]), [np.ones((1, 2))]), UsageError, "[2.0, 1.0]"),
         (lambda: overlaps(np.zeros((1, 2)), [np.zeros((0, 2))]), UsageError, "1 of 1"),
-        (lambda: grounding_metrics([True], np.zeros((2, 2)), [np.ones((1, 2))] * 2), ShapeError, "(1,)"),
+        (lambda: grounding_scores([True], np.zeros((2, 2)), [np.ones((1, 2))] * 2), ShapeError, "(1,)"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, kind, message):

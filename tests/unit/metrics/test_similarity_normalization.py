@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.score_tables import text_to_video
 from support.shared_data import SHARED
 from vla.errors import ShapeError, UsageError
-from vla.metrics.retrieval import text_to_video
 from vla.metrics.similarity_normalization import dual_softmax, querybank
 
 PUBLISHED = SHARED / "eval" / "dgl" / "msrvtt_1ka_sim_matrix.npy"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vla.errors import ShapeError
-from vla.nn.late_interaction import TokenInteraction, Weights, interaction
+from vla.nn.late_interaction import TokenInteraction, TokenWeights, interaction
 
 WORDS, FRAMES = (3, 1, 5, 2), (4, 6, 1)
 
@@ -163,7 +163,7 @@ def test_in_half_precision_it_is_finite_and_near():
 
 def test_weights_are_equal_at_first_and_always_sum_to_one():
     words, mask = vectors((3, 0, 5), 5, 4)
-    weights = Weights(5, 8).double()
+    weights = TokenWeights(5, 8).double()
     torch.testing.assert_close(weights(words, mask), uniform(mask), rtol=0, atol=1e-15)
     torch.nn.init.normal_(weights.leave.weight, std=3)
     found = weights(words, mask)
@@ -173,7 +173,7 @@ def test_weights_are_equal_at_first_and_always_sum_to_one():
 
 def test_weights_are_the_softmax_of_a_small_network():
     words, mask = vectors((3, 5), 5, 4)
-    weights = Weights(5, 8).double()
+    weights = TokenWeights(5, 8).double()
     torch.nn.init.normal_(weights.leave.weight)
     found = weights(words, mask)
     for q, n in enumerate((3, 5)):

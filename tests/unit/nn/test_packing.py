@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vla.nn.l2_normalize import normalized
-from vla.nn.packing import Layout
+from vla.nn.l2_normalize import l2_normalize
+from vla.nn.packing import Packing
 
 
 def made(lengths, longest, width=3, seed=0):
@@ -21,7 +21,7 @@ SHAPES = [([3, 1, 5], 5), ([4], 6), ([1, 1], 1), ([2, 2, 2], 3)]
 @pytest.mark.parametrize(("lengths", "longest"), SHAPES)
 def test_there_and_back(lengths, longest):
     mask, padded = made(lengths, longest)
-    layout = Layout(mask)
+    layout = Packing(mask)
     rows = layout.rows(padded)
     assert torch.equal(rows, torch.cat([p[:n] for p, n in zip(padded, lengths, strict=True)]))
     assert torch.equal(layout.padded(rows), padded)
@@ -35,14 +35,14 @@ def test_there_and_back(lengths, longest):
 def test_a_convolution_sees_one_video_with_zeros_around_it(lengths, longest, size):
     mask, padded = made(lengths, longest)
     layer = torch.nn.Conv1d(3, 4, size, padding=size // 2).double()
-    found = Layout(mask).convolved(Layout(mask).rows(padded), layer.weight, layer.bias)
+    found = Packing(mask).convolved(Packing(mask).rows(padded), layer.weight, layer.bias)
     wanted = torch.cat([layer(p[:n].T).T for p, n in zip(padded, lengths, strict=True)])
     torch.testing.assert_close(found, wanted)
 
 
 def test_gradients():
     mask, padded = made([3, 1, 4], 5)
-    layout, rows = Layout(mask), Layout(mask).rows(padded)
+    layout, rows = Packing(mask), Packing(mask).rows(padded)
     weight = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(layout.rows, padded.requires_grad_(True))
     assert torch.autograd.gradcheck(layout.padded, rows.detach().requires_grad_(True))
@@ -52,9 +52,9 @@ def test_gradients():
 
 def test_unit_vectors_and_their_gradient():
     vectors = torch.randn(4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    torch.testing.assert_close(normalized(vectors), functional.normalize(vectors, dim=-1))
-    assert torch.autograd.gradcheck(normalized, vectors)
-    (slope,) = torch.autograd.grad(normalized(vectors).pow(3).sum(), vectors, create_graph=True)
+    torch.testing.assert_close(l2_normalize(vectors), functional.normalize(vectors, dim=-1))
+    assert torch.autograd.gradcheck(l2_normalize, vectors)
+    (slope,) = torch.autograd.grad(l2_normalize(vectors).pow(3).sum(), vectors, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.sum().backward()
-    assert (normalized(torch.zeros(2, 3)) == 0).all()
+    assert (l2_normalize(torch.zeros(2, 3)) == 0).all()

@@ -12,8 +12,8 @@ from jinja2 import UndefinedError
 
 import vla
 from vla.errors import CacheError, MissingError
-from vla.evaluation.report_file import Evaluated, keep
-from vla.evaluation.results import Figure
+from vla.evaluation.report_file import EvaluationReport, save
+from vla.evaluation.results import MetricResult
 from vla.features import FeatureSpec
 from vla.model import ModelConfig
 from vla.reports import html
@@ -26,7 +26,7 @@ from vla.training.config import TrainConfig
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 HOSTILE = "<script>alert(1)</script>\"'&\x1b]0;x\x07\u202egnp\n</table>"
-FIGURE = Figure("text to video", "R@1", 41.25, 38.0, 44.0, 8, 4, 30.5, {"chance": 25.0}, "", 33.0, {"+DSL": 50.0})
+FIGURE = MetricResult("text to video", "R@1", 41.25, 38.0, 44.0, 8, 4, 30.5, {"chance": 25.0}, "", 33.0, {"+DSL": 50.0})
 
 
 class Reader(HTMLParser):
@@ -81,7 +81,7 @@ def run_of(name="mine", task="text to video", better=True, epochs=3):
 
 
 def evaluated(**change):
-    found = Evaluated(
+    found = EvaluationReport(
         "mine", "d" * 16, "f" * 16, f"/x/{HOSTILE}.csv", HOSTILE, {"videos": 4, "captions": 8}, "what", [FIGURE]
     )
     return replace(found, **change)
@@ -218,7 +218,7 @@ def test_the_file_is_written_where_it_is_asked_for(tmp_path):
 
     place, run = Workspace.open_or_create(tmp_path), run_of()
     save_run(place.runs / "mine", AlignmentModel(ModelConfig(16)), run.spec, run.identity, run.record)
-    keep(place.runs / "mine", evaluated())
+    save(place.runs / "mine", evaluated())
     path = vla.report("mine", output=tmp_path / "deep" / "r.html", workspace=tmp_path)
     assert path == tmp_path / "deep" / "r.html" and "41.2" in path.read_text("utf-8")
     with pytest.raises(MissingError, match="no trained run 'other'"):

@@ -11,10 +11,10 @@ from vla.cache.receipts import Receipt
 from vla.datasets.base import Annotation, Question
 from vla.errors import UsageError
 from vla.features import FrameFeatures
-from vla.model import frozen
-from vla.retrieval.duration_prior import ANY, ENOUGH, lasting_of
-from vla.retrieval.filters import Limits
-from vla.retrieval.moments import Finder, Segments, Told
+from vla.model import zero_shot_model
+from vla.retrieval.duration_prior import ANY_DURATION, MIN_CAPTIONS, estimate_duration_range
+from vla.retrieval.filters import VideoFilter
+from vla.retrieval.moments import HeadPredictions, MomentLocalizer, SegmentScores
 from vla.retrieval.query import Query
 from vla.spans import windows
 
@@ -29,40 +29,45 @@ def known(**seconds):
 
 def test_captions_tell_how_long_nine_in_ten_of_their_moments_last():
     seconds = np.linspace(1.0, 5.0, 101)
-    least, most = lasting_of(told(np.random.default_rng(0).permutation(seconds)), {})
+    least, most = estimate_duration_range(told(np.random.default_rng(0).permutation(seconds)), {})
     assert (least, most) == pytest.approx((1.2, 4.8))
     two = [Annotation("q", "a dog", "v", ((0.0, 2.0), (5.0, 8.0)))] * 25
-    assert lasting_of(two, {}) == pytest.approx((2.0, 3.0))
+    assert estimate_duration_range(two, {}) == pytest.approx((2.0, 3.0))
 
 
 def test_neither_few_moments_nor_those_of_a_test_nor_questions_tell_anything():
-    assert lasting_of(told([2.0] * ENOUGH), {}) == (2.0, 2.0)
-    assert lasting_of(told([2.0] * (ENOUGH - 1)), {}) is None
-    assert lasting_of([*told([2.0] * (ENOUGH - 1)), *told([2.0] * 50, "test"), *told([], "")], {}) is None
+    assert estimate_duration_range(told([2.0] * MIN_CAPTIONS), {}) == (2.0, 2.0)
+    assert estimate_duration_range(told([2.0] * (MIN_CAPTIONS - 1)), {}) is None
+    assert (
+        estimate_duration_range([*told([2.0] * (MIN_CAPTIONS - 1)), *told([2.0] * 50, "test"), *told([], "")], {})
+        is None
+    )
     asked = told([9.0] * 50, question=Question(answers=("red",)))
-    assert lasting_of([*told([2.0] * (ENOUGH - 1)), *asked], {}) is None
-    assert lasting_of([Annotation(str(i), "a dog", "v") for i in range(99)], {}) is None
+    assert estimate_duration_range([*told([2.0] * (MIN_CAPTIONS - 1)), *asked], {}) is None
+    assert estimate_duration_range([Annotation(str(i), "a dog", "v") for i in range(99)], {}) is None
 
 
 def test_of_segments_those_are_looked_at_that_last_about_so_long_or_all():
     """About: by a factor of the root of two, so that of windows whose lengths double one does."""
     spans = np.array([(0.0, 2.0), (0.0, 4.0), (4.0, 8.0), (0.0, 8.0)])
     for lasting, fitting in (((2.9, 2.9), [1, 2]), ((2.0, 2.8), [0]), ((6.0, 9.0), [3]), ((20.0, 30.0), [0, 1, 2, 3])):
-        found, scores = Segments(spans, np.arange(4.0), 1.0, lasting).fitting()
+        found, scores = SegmentScores(spans, np.arange(4.0), 1.0, lasting).fitting()
         assert found.tolist() == spans[fitting].tolist() and scores.tolist() == fitting, lasting
 
 
 def test_what_is_all_of_its_video_tells_nothing_of_moments():
     """By the length that is known of the video, or else the file's own."""
-    brief = told([2.0] * ENOUGH)
+    brief = told([2.0] * MIN_CAPTIONS)
     whole = [dataclasses.replace(a, video="w") for a in told([9.9] * 99)]
-    assert lasting_of([*brief, *whole], known(v=60.0, w=10.0)) == (2.0, 2.0)
-    assert lasting_of([*brief, *(dataclasses.replace(a, duration=10.0) for a in whole)], {}) == (2.0, 2.0)
-    assert lasting_of([*brief, *whole], known(w=11.0)) == pytest.approx((2.0, 9.9))
-    assert lasting_of(whole, known(w=10.0)) is None
+    assert estimate_duration_range([*brief, *whole], known(v=60.0, w=10.0)) == (2.0, 2.0)
+    assert estimate_duration_range([*brief, *(dataclasses.replace(a, duration=10.0) for a in whole)], {}) == (2.0, 2.0)
+    assert estimate_duration_range([*brief, *whole], known(w=11.0)) == pytest.approx((2.0, 9.9))
+    assert estimate_duration_range(whole, known(w=10.0)) is None
 
 
-@pytest.mark.parametrize("lasting", [(2.0, 3.0), (4.9, 5.3), (10.0, math.inf), (0.0, 1.0), (900.0, 901.0), ANY])
+@pytest.mark.parametrize(
+    "lasting", [(2.0, 3.0), (4.9, 5.3), (10.0, math.inf), (0.0, 1.0), (900.0, 901.0), ANY_DURATION]
+)
 @pytest.mark.parametrize(("k", "per_video"), [(5, 1), (30, 3)])
 def test_what_is_found_lasts_as_long_as_is_asked_for(tmp_path, lasting, k, per_video):
     """And nothing else is: of a video that has no such moment nothing, but the others are looked into for as many."""
@@ -82,7 +87,7 @@ def test_the_background_knows_how_long_unless_it_is_said(tmp_path):
     brief = knows.search("a dog", 20)
     same(brief, naive(cache, "a dog", 20, 3, find.background, lasting=(2.0, 3.0)))
     assert brief != find.search("a dog", 20)
-    assert knows.search(Query("a dog", lasting=ANY), 20) == find.search("a dog", 20)
+    assert knows.search(Query("a dog", lasting=ANY_DURATION), 20) == find.search("a dog", 20)
     # A video's own score, and what a moment like another is, have nothing to do with it.
     assert [h.score for h in knows.search("a dog", 20, 1)] == [h.score for h in find.search("a dog", 20, 1)]
     assert knows.search_like("v/1.mp4", 3.0) == dataclasses.replace(find, background=None).search_like("v/1.mp4", 3.0)
@@ -96,12 +101,14 @@ def test_of_a_scene_a_part_is_found_where_moments_are_brief():
     features = FrameFeatures("v", curve[:, None], times, 60.0)
     cut = np.array([w[2:] for w in windows(times, 60.0)])
     cosines = np.array([curve[(times >= a) & (times < b)].mean() for a, b in cut])
-    finder, one = Finder(frozen(1, 1.0), None), np.ones(1, np.float32)
+    finder, one = MomentLocalizer(zero_shot_model(1, 1.0), None), np.ones(1, np.float32)
 
     def first(lasting):
-        return finder.find(features, curve[:, None], one, Segments(cut, cosines, 0.32, lasting), 3).spans[0].tolist()
+        return (
+            finder.find(features, curve[:, None], one, SegmentScores(cut, cosines, 0.32, lasting), 3).spans[0].tolist()
+        )
 
-    assert first(ANY) == [30.0, 38.0]
+    assert first(ANY_DURATION) == [30.0, 38.0]
     assert first((1.5, 2.5)) == [33.0, 35.0]
     assert first((2.4, 3.0))[0] <= 33.0 and first((2.4, 3.0))[1] >= 35.0 and np.diff(first((2.4, 3.0))) in (2.5, 3.0)
 
@@ -113,7 +120,7 @@ def test_where_captions_tell_of_longer_moments_than_a_video_it_is_found_all_the_
     asked = knows.search(Query("a dog", lasting=(15.0, 30.0)))
     assert asked and {h.video_id for h in asked} == {"v/1.mp4"}
     with pytest.raises(UsageError, match="no video is at least 15 s and at most 10 s long"):
-        knows.search(Query("a dog", lasting=(15.0, 30.0)), limits=Limits(most_seconds=10.0))
+        knows.search(Query("a dog", lasting=(15.0, 30.0)), limits=VideoFilter(max_duration=10.0))
 
 
 @pytest.mark.parametrize("lasting", [(0.0, 4.0), (4.0, 9.0), (400.0, 500.0)])
@@ -143,12 +150,17 @@ def test_what_a_head_is_sure_of_comes_before_what_fits_the_query_a_little_better
     features = FrameFeatures("v", frames, times, 40.0)
     cut = np.array([w[2:] for w in windows(times, 40.0, (2.0,))])
     cosines = np.array([frames[(times >= a) & (times < b), 0].mean() for a, b in cut])
-    held = Segments(cut, cosines, float(cosines.max()))
-    finder, query = Finder(frozen(2, 1.0), None), np.array([1.0, 0.0], np.float32)
+    held = SegmentScores(cut, cosines, float(cosines.max()))
+    finder, query = MomentLocalizer(zero_shot_model(2, 1.0), None), np.array([1.0, 0.0], np.float32)
 
     def asked(*rows):
         return finder.find(
-            features, frames, query, held, 2, Told(np.array([r[:2] for r in rows]), np.array([r[2] for r in rows]))
+            features,
+            frames,
+            query,
+            held,
+            2,
+            HeadPredictions(np.array([r[:2] for r in rows]), np.array([r[2] for r in rows])),
         )
 
     for rows in ([(10.2, 12.1, 0.9), (30.1, 31.9, 0.2)], [(30.1, 31.9, 0.2), (10.2, 12.1, 0.9)]):

@@ -11,7 +11,7 @@ from vla.captions import store as caption_store
 from vla.datasets.base import Annotation
 from vla.errors import UsageError
 from vla.indexes import registry as indexes
-from vla.retrieval.filters import Condition, Limits, check_columns, told_of
+from vla.retrieval.filters import MetadataFilter, VideoFilter, check_columns, metadata_of
 from vla.retrieval.hits import Hit, Hits
 
 LENGTHS = [9, 40, 1, 25, 120, 60]
@@ -41,22 +41,22 @@ DAY = 86_400
     ],
 )
 def test_patterns_are_of_folders_files_and_names(name, pattern, fits):
-    assert Limits(inside=("nothing", pattern)).allow(name, None) is fits
-    assert Limits(outside=("nothing", pattern)).allow(name, None) is not fits
+    assert VideoFilter(include=("nothing", pattern)).allow(name, None) is fits
+    assert VideoFilter(exclude=("nothing", pattern)).allow(name, None) is not fits
 
 
 def test_length_and_date_are_those_of_the_receipt():
     receipt = Receipt("a", "ok", "", 1, 10 * DAY * 10**9, "", duration_seconds=30.0)
     for limits, allowed in (
-        (Limits(least_seconds=30), True), (Limits(least_seconds=30.1), False),
-        (Limits(most_seconds=30), True), (Limits(most_seconds=29.9), False),
-        (Limits(since=10 * DAY), True), (Limits(since=10 * DAY + 1), False),
-        (Limits(before=10 * DAY + 1), True), (Limits(before=10 * DAY), False),
-        (Limits(inside=("b",), most_seconds=60), False),
+        (VideoFilter(min_duration=30), True), (VideoFilter(min_duration=30.1), False),
+        (VideoFilter(max_duration=30), True), (VideoFilter(max_duration=29.9), False),
+        (VideoFilter(modified_after=10 * DAY), True), (VideoFilter(modified_after=10 * DAY + 1), False),
+        (VideoFilter(modified_before=10 * DAY + 1), True), (VideoFilter(modified_before=10 * DAY), False),
+        (VideoFilter(include=("b",), max_duration=60), False),
     ):  # fmt: skip
         assert limits.allow("a", receipt) is allowed, limits
         assert limits.allow("a", None) is False, "what left the cache has neither"
-    assert Limits().allow("a", None) and Limits().is_none and not Limits(outside=("b",)).is_none
+    assert VideoFilter().allow("a", None) and VideoFilter().is_none and not VideoFilter(exclude=("b",)).is_none
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_length_and_date_are_those_of_the_receipt():
 )  # fmt: skip
 def test_what_no_video_could_be_is_refused(given):
     with pytest.raises(UsageError):
-        Limits(**given)
+        VideoFilter(**given)
 
 
 @pytest.mark.parametrize("backend", indexes.names())
@@ -77,8 +77,8 @@ def test_a_filter_changes_no_score_of_what_it_keeps(tmp_path, backend, is_compar
     for query in ("a red dog", "rain on a roof"):
         every = find.search(query, 500, 50)
         for limits in (
-            Limits(inside=("v/1.mp4", "*/4.*")), Limits(outside=("v/4.mp4",)), Limits(least_seconds=15),
-            Limits(most_seconds=12.5, outside=("v/0.mp4",)), Limits(inside=("elsewhere",)), Limits(since=0),
+            VideoFilter(include=("v/1.mp4", "*/4.*")), VideoFilter(exclude=("v/4.mp4",)), VideoFilter(min_duration=15),
+            VideoFilter(max_duration=12.5, exclude=("v/0.mp4",)), VideoFilter(include=("elsewhere",)), VideoFilter(modified_after=0),
         ):  # fmt: skip
             kept = [h for h in every if limits.allow(h.video_id, find.cache.receipts[h.video_id])]
             for k in (1, 3, 500):
@@ -96,7 +96,7 @@ def test_far_fewer_rows_than_were_asked_for_are_enough(tmp_path, monkeypatch):
     find = compared(searcher(filled(tmp_path / "c", LENGTHS), tmp_path))
     for name in find.index.videos:
         every = [h for h in find.search("a red dog", 500, 50) if h.video_id == name]
-        found = find.search("a red dog", 2, 50, limits=Limits(inside=(name,)))
+        found = find.search("a red dog", 2, 50, limits=VideoFilter(include=(name,)))
         assert [(h.score, h.start) for h in found] == [(h.score, h.start) for h in every[:2]]
 
 
@@ -144,10 +144,10 @@ ROWS = [
     ],
 )
 def test_columns_of_captions_are_asked(conditions, videos):
-    told, where = told_of(ROWS), tuple(map(Condition.of, conditions))
+    told, where = metadata_of(ROWS), tuple(map(MetadataFilter.of, conditions))
     check_columns(where, told)
     found = {
-        f"v/{n}.mp4" for n in range(6) if Limits(where=where).allow(f"v/{n}.mp4", None, told.get(f"v/{n}.mp4", ()))
+        f"v/{n}.mp4" for n in range(6) if VideoFilter(where=where).allow(f"v/{n}.mp4", None, told.get(f"v/{n}.mp4", ()))
     }
     assert found == videos
 
@@ -158,7 +158,10 @@ def test_columns_limit_a_search_and_change_no_score(tmp_path):
     caption_store.add(find.workspace, ROWS)
     every = find.search("a red dog", 500, 50)
     found = find.search(
-        "a red dog", 500, 50, limits=Limits(where=(Condition.of("camera=front"), Condition.of("year<2000")))
+        "a red dog",
+        500,
+        50,
+        limits=VideoFilter(where=(MetadataFilter.of("camera=front"), MetadataFilter.of("year<2000"))),
     )
     assert found and [dataclasses.replace(h, rank=0) for h in found] == [
         dataclasses.replace(h, rank=0) for h in every if h.video_id == "v/4.mp4"
@@ -166,7 +169,7 @@ def test_columns_limit_a_search_and_change_no_score(tmp_path):
     with pytest.raises(
         UsageError, match="no captions of this workspace have a column 'colour'; they have: camera, caption, "
     ):
-        find.search("a red dog", limits=Limits(where=(Condition.of("colour=red"),)))
+        find.search("a red dog", limits=VideoFilter(where=(MetadataFilter.of("colour=red"),)))
 
 
 def test_patterns_count_from_the_workspace_and_from_here(tmp_path, monkeypatch):
@@ -181,8 +184,8 @@ def test_patterns_count_from_the_workspace_and_from_here(tmp_path, monkeypatch):
         (".", set(find.index.videos)), (str(root), set(find.index.videos)), ("v", set(find.index.videos)),
     ):  # fmt: skip
         for limits, wanted in (
-            (Limits(inside=(pattern,)), videos),
-            (Limits(outside=(pattern,)), set(find.index.videos) - videos),
+            (VideoFilter(include=(pattern,)), videos),
+            (VideoFilter(exclude=(pattern,)), set(find.index.videos) - videos),
         ):
             allowed = find.allowed(limits)
             assert {v for v, fits in zip(find.index.videos, allowed, strict=True) if fits} == wanted, pattern
@@ -191,4 +194,4 @@ def test_patterns_count_from_the_workspace_and_from_here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("text", ["", "camera", "=front", "  = x", "<3"])
 def test_what_is_no_condition_is_refused(text):
     with pytest.raises(UsageError, match="is no condition: write COLUMN=VALUE"):
-        Condition.of(text)
+        MetadataFilter.of(text)

@@ -11,9 +11,9 @@ from support import naive_search
 from vla.datasets.base import Annotation, Question
 from vla.encoders.toy import Encoder
 from vla.errors import ShapeError, UsageError
-from vla.retrieval.hubness import Background, measured, popularity
-from vla.retrieval.hubness_store import identity, open_background, save_background
-from vla.retrieval.query_bank import everyday, of_captions
+from vla.retrieval.hubness import HubnessCorrection, estimate_hubness, hubness
+from vla.retrieval.hubness_store import identity, load_hubness, save_hubness
+from vla.retrieval.query_bank import default_queries, from_captions
 from vla.storage import atomic
 
 NO_MEAN = np.zeros(4, np.float32)
@@ -34,7 +34,7 @@ def world(seed, videos=6, queries=9, dim=8):
 def test_bias_and_chance_are_those_of_loops(seed, told):
     segments, bank = world(seed)
     left_out = [[i, (i + 3) % 9] if told else [] for i in range(len(segments))]
-    found = measured(segments, bank, left_out if told else None)
+    found = estimate_hubness(segments, bank, left_out if told else None)
     bias, best = [], [-np.inf] * len(bank)
     for video, rows in enumerate(segments):
         asked = [q for q in range(len(bank)) if q not in left_out[video]]
@@ -50,7 +50,7 @@ def test_bias_and_chance_are_those_of_loops(seed, told):
 
 def test_the_order_of_videos_does_not_matter():
     segments, bank = world(1)
-    there, back = measured(segments, bank), measured(segments[::-1], bank)
+    there, back = estimate_hubness(segments, bank), estimate_hubness(segments[::-1], bank)
     np.testing.assert_allclose(there.chance, back.chance, atol=1e-6)
     np.testing.assert_allclose(
         np.split(there.bias, np.cumsum([len(s) for s in segments]))[0], back.bias[-len(segments[0]) :], atol=1e-6
@@ -58,8 +58,8 @@ def test_the_order_of_videos_does_not_matter():
 
 
 def test_popularity_of_what_nothing_was_compared_with_is_0():
-    assert popularity(np.full((2, 3), -np.inf)).tolist() == [0.0, 0.0]
-    assert popularity(np.array([[0.25, -np.inf, 0.25]])) == pytest.approx(0.25)
+    assert hubness(np.full((2, 3), -np.inf)).tolist() == [0.0, 0.0]
+    assert hubness(np.array([[0.25, -np.inf, 0.25]])) == pytest.approx(0.25)
 
 
 def test_a_hub_is_found_out():
@@ -68,7 +68,7 @@ def test_a_hub_is_found_out():
     common = unit(rng.standard_normal(16))
     bank = unit(common + 0.8 * unit(rng.standard_normal((50, 16))))
     others = unit(rng.standard_normal((20, 16)))
-    found = measured([common[None], others], bank)
+    found = estimate_hubness([common[None], others], bank)
     assert found.bias[0] == found.bias.max() and found.bias[0] > 0.3
 
 
@@ -78,14 +78,16 @@ def test_queries_like_the_banks_are_found_at_the_rate_that_was_asked_for(rate):
     rng = np.random.default_rng(5)
     through = []
     for _ in range(400):
-        background = Background(np.zeros(1, np.float32), np.sort(rng.gumbel(size=99)).astype(np.float32), NO_MEAN)
+        background = HubnessCorrection(
+            np.zeros(1, np.float32), np.sort(rng.gumbel(size=99)).astype(np.float32), NO_MEAN
+        )
         through.append((background.confidence(rng.gumbel(size=50)) >= 1 - rate - 1e-9).mean())
     # 400 banks of 99: the mean's standard deviation is below 0.003 at every rate.
     assert rate - 0.012 < np.mean(through) < rate + 0.009
 
 
 def test_confidence_counts_the_bank():
-    background = Background(np.zeros(1, np.float32), np.array([0.1, 0.2, 0.3], np.float32), NO_MEAN)
+    background = HubnessCorrection(np.zeros(1, np.float32), np.array([0.1, 0.2, 0.3], np.float32), NO_MEAN)
     scores = np.array([0.05, 0.1, 0.15, 0.25, 0.3, 0.4])
     np.testing.assert_allclose(background.confidence(scores), [0, 0, 0.25, 0.5, 0.5, 0.75])
 
@@ -94,7 +96,7 @@ def test_confidence_counts_the_bank():
     ("rate", "fine"), [(0.25, True), (1.0, True), (0.24, False), (0.0, False), (-1.0, False), (1.1, False)]
 )
 def test_rates_that_a_bank_can_tell(rate, fine):
-    background = Background(np.zeros(1, np.float32), np.zeros(3, np.float32), NO_MEAN)
+    background = HubnessCorrection(np.zeros(1, np.float32), np.zeros(3, np.float32), NO_MEAN)
     if fine:
         background.check_rate(rate)
     else:
@@ -105,9 +107,9 @@ def test_rates_that_a_bank_can_tell(rate, fine):
 def test_banks_that_are_none():
     segments, bank = world(0)
     with pytest.raises(ShapeError, match="2 queries or more"):
-        measured(segments, bank[:1])
+        estimate_hubness(segments, bank[:1])
     with pytest.raises(ShapeError, match="1 queries of the bank tell of every video"):
-        measured(segments, bank, [[4]] * len(segments))
+        estimate_hubness(segments, bank, [[4]] * len(segments))
 
 
 def told(video, text, **more):
@@ -121,20 +123,20 @@ def test_a_bank_of_captions():
         told("b.mp4", "a cat"),
         told("b.mp4", "who?", question=Question()),
     ]
-    bank = of_captions(some)
+    bank = from_captions(some)
     assert bank.texts == ("a cat", "A dog runs.")
     assert bank.left_out(["b.mp4", "c.mp4", "a.mp4"]) == [[0, 1], [], [1]]
     many = [told(f"{i}.mp4", f"caption {i}") for i in range(50)]
-    assert len(of_captions(many, most=20).texts) == 20 and of_captions(many, most=20) == of_captions(
+    assert len(from_captions(many, most=20).texts) == 20 and from_captions(many, most=20) == from_captions(
         many[::-1], most=20
     )
 
 
 def test_everyday_queries_are_several_hundred_different_short_ones():
-    texts = everyday().texts
+    texts = default_queries().texts
     assert len(texts) >= 300 and len({t.lower() for t in texts}) == len(texts)
     assert all(t == t.strip() and 1 < len(t) <= 60 and t.isascii() for t in texts)
-    assert not any(everyday().told_of)
+    assert not any(default_queries().told_of)
 
 
 # On disk
@@ -148,28 +150,28 @@ def kept(tmp_path):
     )  # fmt: skip
     of = identity(index, "b" * 64)
     three = ([0.5, -0.25, -0.25], [0.1, 0.2], [0.0, 0.5, -0.5, 1.0])
-    background = Background(*(np.array(values, np.float32) for values in three))
-    save_background(tmp_path, background, of)
+    background = HubnessCorrection(*(np.array(values, np.float32) for values in three))
+    save_hubness(tmp_path, background, of)
     return tmp_path, of, background
 
 
 def test_a_background_comes_back_and_replaces_the_one_before(kept):
     folder, of, background = kept
-    back = open_background(folder, of, 3, 4)
+    back = load_hubness(folder, of, 3, 4)
     np.testing.assert_array_equal(back.bias, background.bias)
     np.testing.assert_array_equal(back.chance, background.chance)
     np.testing.assert_array_equal(back.mean, background.mean)
-    save_background(folder, Background(background.bias, background.chance + 1, background.mean), of)
-    assert len(list(folder.iterdir())) == 2 and open_background(folder, of, 3, 4).chance[0] == np.float32(1.1)
+    save_hubness(folder, HubnessCorrection(background.bias, background.chance + 1, background.mean), of)
+    assert len(list(folder.iterdir())) == 2 and load_hubness(folder, of, 3, 4).chance[0] == np.float32(1.1)
     assert back.lasting is None
-    save_background(folder, Background(background.bias, background.chance, background.mean, (0.1, 2.5)), of)
-    assert open_background(folder, of, 3, 4).lasting == (0.1, 2.5)
+    save_hubness(folder, HubnessCorrection(background.bias, background.chance, background.mean, (0.1, 2.5)), of)
+    assert load_hubness(folder, of, 3, 4).lasting == (0.1, 2.5)
 
 
 @pytest.mark.parametrize("field", ["fingerprint", "run", "cache_state", "rows", "bank"])
 def test_a_background_of_something_else_is_none(kept, field):
     folder, of, _ = kept
-    assert open_background(folder, {**of, field: "x"}, 3, 4) is None
+    assert load_hubness(folder, {**of, field: "x"}, 3, 4) is None
 
 
 @pytest.mark.parametrize(
@@ -221,4 +223,4 @@ def test_a_background_that_is_not_whole_is_none(kept, how):
         path.write_text(json.dumps({**record, "lasting": json.loads(how.removeprefix("lasting "))}))
     elif how == "outside":
         atomic.write_json(path, {**record, "file": "../x"})
-    assert open_background(folder, of, 4 if how == "other rows" else 3, 5 if how == "other width" else 4) is None
+    assert load_hubness(folder, of, 4 if how == "other rows" else 3, 5 if how == "other width" else 4) is None

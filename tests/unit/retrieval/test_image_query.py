@@ -11,8 +11,8 @@ from unit.retrieval.test_searcher import ENCODER, compared, filled, naive, same,
 from vla.errors import MissingError, UsageError
 from vla.model import AlignmentModel, ModelConfig
 from vla.retrieval import image_query
-from vla.retrieval.filters import Limits
-from vla.retrieval.image_query import pixels_of
+from vla.retrieval.filters import VideoFilter
+from vla.retrieval.image_query import load_image
 
 LENGTHS = [9, 40, 1, 25, 120, 60]
 
@@ -36,7 +36,7 @@ def test_a_head_that_learned_from_texts_is_not_asked(tmp_path, monkeypatch):
     cache = filled(tmp_path / "c", LENGTHS)
     model = AlignmentModel(ModelConfig(12, heads={"moments": {"width": 8, "levels": 4}})).eval()
     wanted = searcher(cache, tmp_path).search_picture(picture(), "x.png")
-    monkeypatch.setattr("vla.retrieval.moments._by_head", lambda *_: pytest.fail("it was asked"))
+    monkeypatch.setattr("vla.retrieval.moments._run_head", lambda *_: pytest.fail("it was asked"))
     assert searcher(cache, tmp_path, model=model).search_picture(picture(), "x.png") == wanted
 
 
@@ -63,7 +63,9 @@ def test_the_like_of_a_moment_is_anything_but_itself(tmp_path, video, seconds):
         same(hits, wanted[:k])
         assert [h.rank for h in hits] == list(range(1, len(hits) + 1)) and len(hits) == min(k, len(wanted))
         assert {h.query for h in hits} <= {f"{video}@{seconds:g}"}
-    assert {h.video_id for h in find.search_like(video, seconds, 5, limits=Limits(inside=("v/1.mp4",)))} == {"v/1.mp4"}
+    assert {h.video_id for h in find.search_like(video, seconds, 5, limits=VideoFilter(include=("v/1.mp4",)))} == {
+        "v/1.mp4"
+    }
 
 
 def naive_without_copies(cache, vector, per_video):
@@ -100,15 +102,15 @@ def test_pictures_of_all_kinds_are_read_upright(tmp_path):
         ("a.bmp", whole),
     ):  # fmt: skip
         made.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
-        found = pixels_of(tmp_path / name)
+        found = load_image(tmp_path / name)
         assert found.shape == (1, 20, 30, 3) and found.dtype == np.uint8 and found.flags.writeable
         assert np.array_equal(found[0], pixels), name
     Image.fromarray(pixels[..., 0]).save(tmp_path / "gray.png")
-    assert np.array_equal(pixels_of(tmp_path / "gray.png")[0], pixels[..., :1].repeat(3, -1))
+    assert np.array_equal(load_image(tmp_path / "gray.png")[0], pixels[..., :1].repeat(3, -1))
     tags = Image.Exif()
     tags[0x0112] = 6  # to be turned clockwise
     whole.save(tmp_path / "turned.png", exif=tags)
-    assert np.array_equal(pixels_of(tmp_path / "turned.png")[0], np.rot90(pixels, -1))
+    assert np.array_equal(load_image(tmp_path / "turned.png")[0], np.rot90(pixels, -1))
 
 
 def test_what_is_no_picture_is_refused(tmp_path, monkeypatch):
@@ -122,14 +124,14 @@ def test_what_is_no_picture_is_refused(tmp_path, monkeypatch):
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UsageError, match="no picture that can be read"):
-            pixels_of(tmp_path / name)
+            load_image(tmp_path / name)
     with pytest.raises(UsageError, match="there is no picture"):
-        pixels_of(tmp_path / "nothing.png")
+        load_image(tmp_path / "nothing.png")
     with pytest.raises(UsageError, match="no picture"):
-        pixels_of(tmp_path)
+        load_image(tmp_path)
     monkeypatch.setattr(image_query, "_MOST_PIXELS", 500)
     with pytest.raises(UsageError, match="32 x 24 pixels, more than 500"):
-        pixels_of(tmp_path / "whole.png")
+        load_image(tmp_path / "whole.png")
 
 
 def test_grey_of_16_bits_is_scaled(tmp_path):
@@ -141,9 +143,9 @@ def test_grey_of_16_bits_is_scaled(tmp_path):
         ("dark.png", (values / 300).astype(np.uint16)),
     ):
         Image.fromarray(made).save(tmp_path / name)
-        assert np.abs(pixels_of(tmp_path / name)[0, ..., 0] - made / 257.0).max() <= 0.51, name
+        assert np.abs(load_image(tmp_path / name)[0, ..., 0] - made / 257.0).max() <= 0.51, name
     Image.fromarray((values / 65535).astype(np.float32)).save(tmp_path / "float.tiff")
-    assert np.abs(pixels_of(tmp_path / "float.tiff")[0, ..., 0] - values / 257.0).max() <= 0.51
+    assert np.abs(load_image(tmp_path / "float.tiff")[0, ..., 0] - values / 257.0).max() <= 0.51
 
 
 def test_other_kinds_of_pictures_are_read(tmp_path):
@@ -155,8 +157,8 @@ def test_other_kinds_of_pictures_are_read(tmp_path):
     whole.convert("LA").save(tmp_path / "la.png")
     whole.save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("RGB", (30, 20))])
     for name in ("clear.png", "cmyk.jpg", "moving.gif"):
-        assert np.abs(pixels_of(tmp_path / name)[0].astype(int) - (204, 51, 0)).max() <= 30, name
-    assert pixels_of(tmp_path / "la.png").shape == (1, 20, 30, 3)
+        assert np.abs(load_image(tmp_path / name)[0].astype(int) - (204, 51, 0)).max() <= 30, name
+    assert load_image(tmp_path / "la.png").shape == (1, 20, 30, 3)
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.eps", "x.jpg"])
@@ -169,7 +171,7 @@ def test_formats_that_run_programs_are_refused(name, content, tmp_path, monkeypa
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match="no picture that can be read"):
-        pixels_of(tmp_path / name)
+        load_image(tmp_path / name)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named: no FIFOs here")
@@ -177,7 +179,7 @@ def test_a_pipe_or_device_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for path in (tmp_path / "pipe.png", type(tmp_path)(os.devnull)):
         with pytest.raises(UsageError, match="not a regular file"):
-            pixels_of(path)
+            load_image(path)
 
 
 def test_copies_are_searched_and_named_as_they_are_asked_for(tmp_path):
@@ -191,6 +193,6 @@ def test_copies_are_searched_and_named_as_they_are_asked_for(tmp_path):
     first, copy = (find.search_like(name, 31.7, 500, 50) for name in ("v/4.mp4", "w/copy.mp4"))
     assert [dataclasses.replace(h, query="") for h in copy] == [dataclasses.replace(h, query="") for h in first]
     whole = [h for h in find.search("a red dog", 500, 50) if h.video_id == "v/4.mp4"]
-    some = find.search("a red dog", 500, 50, limits=Limits(inside=("w",)))
+    some = find.search("a red dog", 500, 50, limits=VideoFilter(include=("w",)))
     assert {(h.video_id, h.copies) for h in some} == {("w/copy.mp4", ())}
     assert [(h.score, h.start) for h in some] == [(h.score, h.start) for h in whole]

@@ -8,8 +8,8 @@ import pytest
 from unit.retrieval.test_searcher import filled, searcher
 from vla.cache.receipts import Receipt
 from vla.features import FrameFeatures
-from vla.retrieval.filters import Limits
-from vla.retrieval.near_duplicates import ALIKE, is_same
+from vla.retrieval.filters import VideoFilter
+from vla.retrieval.near_duplicates import DUPLICATE_THRESHOLD, is_near_duplicate
 from vla.retrieval.query import Query
 from vla.spans import iou
 
@@ -37,40 +37,43 @@ SPAN = np.array([5.0, 12.0])
 
 
 @pytest.mark.parametrize(
-    ("cosine", "same"), [(0.999, True), (ALIKE + 0.004, True), (ALIKE - 0.004, False), (0.5, False)]
+    ("cosine", "same"),
+    [(0.999, True), (DUPLICATE_THRESHOLD + 0.004, True), (DUPLICATE_THRESHOLD - 0.004, False), (0.5, False)],
 )
 def test_frames_have_to_agree(cosine, same):
     one = walk(40)
-    assert is_same(video("a", one), SPAN, 8.0, video("b", noisy(one, cosine)), SPAN, 8.0) is same
+    assert is_near_duplicate(video("a", one), SPAN, 8.0, video("b", noisy(one, cosine)), SPAN, 8.0) is same
 
 
 def test_a_cut_and_another_pace_are_found_and_what_runs_backwards_is_not():
     one = walk(60)
     whole = video("a", one)
     cut = video("b", one[8:40])
-    assert is_same(whole, SPAN, 8.0, cut, SPAN - 4, 4.0)
+    assert is_near_duplicate(whole, SPAN, 8.0, cut, SPAN - 4, 4.0)
     # A peak one frame off, as of a curve that is flat at its top; starts agree.
-    assert is_same(whole, SPAN, 8.0, cut, SPAN - 4, 4.5)
-    assert is_same(cut, SPAN - 4, 4.0, whole, SPAN, 8.0)
+    assert is_near_duplicate(whole, SPAN, 8.0, cut, SPAN - 4, 4.5)
+    assert is_near_duplicate(cut, SPAN - 4, 4.0, whole, SPAN, 8.0)
     twice = video("c", np.repeat(one, 2, axis=0), step=0.25)
-    assert is_same(whole, SPAN, 8.0, twice, SPAN, 8.0)
+    assert is_near_duplicate(whole, SPAN, 8.0, twice, SPAN, 8.0)
     backwards = video("d", one[::-1])
     there = whole.duration_seconds - SPAN[::-1]
-    assert not is_same(whole, SPAN, 8.0, backwards, there, whole.duration_seconds - 8.0)
-    assert not is_same(whole, SPAN, 8.0, whole, SPAN + 8, 16.0), "another time of the same video"
+    assert not is_near_duplicate(whole, SPAN, 8.0, backwards, there, whole.duration_seconds - 8.0)
+    assert not is_near_duplicate(whole, SPAN, 8.0, whole, SPAN + 8, 16.0), "another time of the same video"
 
 
 def test_spans_of_other_lengths_are_other_moments():
     one = np.repeat(walk(1), 60, axis=0)
-    assert not is_same(video("a", one), np.array([0.0, 3.0]), 0.0, video("b", one), np.array([0.0, 20.0]), 0.0)
-    assert is_same(video("a", one), np.array([0.0, 15.0]), 0.0, video("b", one), np.array([0.0, 20.0]), 0.0)
+    assert not is_near_duplicate(
+        video("a", one), np.array([0.0, 3.0]), 0.0, video("b", one), np.array([0.0, 20.0]), 0.0
+    )
+    assert is_near_duplicate(video("a", one), np.array([0.0, 15.0]), 0.0, video("b", one), np.array([0.0, 20.0]), 0.0)
 
 
 def test_a_single_frame_and_empty_ones_are_compared():
     one = video("a", walk(1))
-    assert is_same(one, np.array([0.0, 0.5]), 0.0, one, np.array([0.0, 0.5]), 0.0)
+    assert is_near_duplicate(one, np.array([0.0, 0.5]), 0.0, one, np.array([0.0, 0.5]), 0.0)
     nothing = video("b", np.zeros((4, 12)))
-    assert not is_same(one, np.array([0.0, 0.5]), 0.0, nothing, np.array([0.0, 0.5]), 0.0)
+    assert not is_near_duplicate(one, np.array([0.0, 0.5]), 0.0, nothing, np.array([0.0, 0.5]), 0.0)
 
 
 @pytest.fixture
@@ -98,7 +101,7 @@ def test_a_video_that_was_encoded_anew_is_no_result_of_its_own(find):
         dataclasses.replace(h, similar=()) for h in hits
     ], "as many as were asked for, where there are"
     for name in ("v/2.mp4", "again.mkv"):
-        alone = find.search("a dog", 20, 1, limits=Limits(inside=(name,)))
+        alone = find.search("a dog", 20, 1, limits=VideoFilter(include=(name,)))
         assert [h.video_id for h in alone] == [name] and alone[0].similar == ()
 
 
@@ -114,8 +117,8 @@ def test_one_frame_in_common_is_no_copy():
     one, other = walk(40), walk(40, seed=9)
     other[16] = one[16]
     span, peak = np.array([5.0, 12.0]), 8.0
-    assert not is_same(video("a", one), span, peak, video("b", other), span, peak)
+    assert not is_near_duplicate(video("a", one), span, peak, video("b", other), span, peak)
     # Nor where the shared frame is the first of both moments, or where both begin with half a second of it.
     starts = one.copy()
     starts[11:] = walk(40, seed=11)[11:]
-    assert not is_same(video("a", one), span, 5.0, video("b", starts), span, 5.0)
+    assert not is_near_duplicate(video("a", one), span, 5.0, video("b", starts), span, 5.0)

@@ -9,7 +9,7 @@ from unit.retrieval.test_searcher import compared, filled, searcher, unit
 from vla.encoders.toy import Encoder
 from vla.errors import UsageError
 from vla.model import AlignmentModel, ModelConfig
-from vla.retrieval.query import NOT_WEIGHT, TEMPLATES, Query, less, of_picture, sought
+from vla.retrieval.query import NEGATIVE_WEIGHT, TEMPLATES, Query, encode_query, from_image, subtract
 
 ENCODER = Encoder("12")
 MODEL = AlignmentModel(ModelConfig(12)).eval()
@@ -20,7 +20,7 @@ def vector(text):
 
 
 def one(query):
-    (found,) = sought(query, ENCODER, MODEL)
+    (found,) = encode_query(query, ENCODER, MODEL)
     return found
 
 
@@ -28,11 +28,13 @@ def test_one_text_is_its_own_vector():
     found = one(Query("  a dog\0"))
     np.testing.assert_allclose(found.vector, vector("a dog"), atol=1e-6)
     np.testing.assert_array_equal(found.raw, ENCODER.encode_text(["a dog"]).pooled[0].astype(np.float32))
-    assert found.text == "a dog" and found.is_one_text and found.is_of_texts
+    assert found.text == "a dog" and found.is_single_text and found.is_text
 
 
 def test_several_texts_score_the_weighted_mean_of_their_cosines_less_what_is_not_wanted():
-    query = Query("a dog", also=(("a hound", 0.5), ("a beast", 2.0)), without=(("snow", NOT_WEIGHT), ("rain", 0.7)))
+    query = Query(
+        "a dog", also=(("a hound", 0.5), ("a beast", 2.0)), negative=(("snow", NEGATIVE_WEIGHT), ("rain", 0.7))
+    )
     found = one(query)
     frames = unit(np.random.default_rng(0).standard_normal((20, 12)))
     cosines = {t: frames @ vector(t) for t in ("a dog", "a hound", "a beast", "snow", "rain")}
@@ -42,7 +44,7 @@ def test_several_texts_score_the_weighted_mean_of_their_cosines_less_what_is_not
     )
     np.testing.assert_allclose(found.wanted, [vector(t) for t in ("a dog", "a hound", "a beast")], atol=1e-6)
     assert found.text == "a dog + a hound^0.5 + a beast^2 - snow - rain^0.7"
-    assert found.raw is None and not found.is_one_text, "no head was trained on what is not there"
+    assert found.raw is None and not found.is_single_text, "no head was trained on what is not there"
 
 
 def test_a_head_sees_the_weighted_direction_of_what_is_wanted():
@@ -57,11 +59,11 @@ def test_templates_are_averaged():
     found = one(Query("a dog", use_templates=True))
     wanted = np.mean([vector(t.format("a dog")) for t in TEMPLATES], 0)
     np.testing.assert_allclose(found.vector, unit(wanted), atol=1e-6)
-    assert found.is_one_text, "it is one text, said in several ways"
+    assert found.is_single_text, "it is one text, said in several ways"
 
 
 def test_a_sequence_has_a_step_for_each_text():
-    steps = sought(Query("a dog", without=(("snow", 1.0),), then=("a cat", "rain")), ENCODER, MODEL)
+    steps = encode_query(Query("a dog", negative=(("snow", 1.0),), then=("a cat", "rain")), ENCODER, MODEL)
     assert [s.text for s in steps] == ["a dog", "a cat", "rain"]
     np.testing.assert_allclose(steps[0].vector, vector("a dog") - vector("snow"), atol=1e-6)
     np.testing.assert_allclose(steps[2].vector, vector("rain"), atol=1e-6)
@@ -81,10 +83,10 @@ def test_long_texts_are_read_to_their_end():
 
 
 def test_a_picture_less_a_text():
-    picture = of_picture(vector("x").astype(np.float32), "x.png")
-    found = less(picture, [one(Query("snow"))], [0.5])
+    picture = from_image(vector("x").astype(np.float32), "x.png")
+    found = subtract(picture, [one(Query("snow"))], [0.5])
     np.testing.assert_allclose(found.vector, vector("x") - 0.5 * vector("snow"), atol=1e-6)
-    assert not found.is_of_texts and found.raw is None and found.text == "x.png"
+    assert not found.is_text and found.raw is None and found.text == "x.png"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_confidence_of_several_texts_is_that_of_the_least_sure(tmp_path):
     """By the cosine of the hit's mean frame with each text that is wanted; what is not wanted has no part in it."""
     find = compared(searcher(filled(tmp_path / "c", [30, 40, 25]), tmp_path))
     plain = find.search("a dog", 1)[0].confidence
-    for hit in find.search(Query("a dog", also=(("a cat", 0.5),), without=(("snow", 0.3),)), 5):
+    for hit in find.search(Query("a dog", also=(("a cat", 0.5),), negative=(("snow", 0.3),)), 5):
         features = find.cache.frames(hit.video_id)
         inside = (features.timestamps_seconds >= hit.start) & (features.timestamps_seconds < hit.end)
         mean = unit(unit(features.values.astype(np.float64))[inside].mean(0))

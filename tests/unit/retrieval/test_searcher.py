@@ -11,19 +11,20 @@ import torch
 import vla
 from support import naive_search
 from support.naive_search import overlap
-from vla.batches.collate import collate
+from vla.batches.collate import build_batch
 from vla.batches.corpus import Corpus, Query
 from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache
 from vla.encoders.toy import Encoder
 from vla.errors import CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
+from vla.heads.base import LocalizationBatch
 from vla.indexes import registry as indexes
 from vla.indexing.segments import windows_and_changes
 from vla.indexing.store import SCHEMA, open_index, save_index
 from vla.indexing.sync import build_index
-from vla.model import AlignmentModel, ModelConfig, segments_of
-from vla.retrieval.hubness import measured
+from vla.model import AlignmentModel, ModelConfig, pool_segments
+from vla.retrieval.hubness import estimate_hubness
 from vla.retrieval.searcher import Searcher
 from vla.storage.workspace import Workspace
 
@@ -96,7 +97,7 @@ def naive(cache, query, k, per_video, background=None, vector=None, lasting=(0.0
         moments = []
         for score, start, end, is_told in naive_search.apart(rows, 2 * per_video):
             if highest > 0 and not is_told:
-                start, end = curve.refined((start, end), 0.1 * highest, lasting)
+                start, end = curve.refine_bounds((start, end), 0.1 * highest, lasting)
             inside = [i for i, t in enumerate(times) if start <= t < end]
             peak = float(times[max(inside, key=lambda i: cosines[i])]) if inside else start
             moments.append((score, start, end, peak))
@@ -125,10 +126,10 @@ def compared(find, queries=60, seed=0):
     """The searcher with a background of random queries."""
     bank = unit(np.random.default_rng(seed).standard_normal((queries, 12))).astype(np.float32)
     vectors = [
-        segments_of(find.model.align_frames(f), f, windows_and_changes(f)).vectors
+        pool_segments(find.model.align_frames(f), f, windows_and_changes(f)).vectors
         for f in map(find.cache.frames, find.index.videos)
     ]
-    return dataclasses.replace(find, background=measured(vectors, bank))
+    return dataclasses.replace(find, background=estimate_hubness(vectors, bank))
 
 
 @pytest.mark.parametrize(("k", "per_video"), [(1, 1), (8, 2), (30, 3)])
@@ -142,7 +143,7 @@ def test_the_hits_with_a_background_are_those_of_a_loop(tmp_path, k, per_video):
         for video in {h.video_id for h in hits}:
             features = cache.frames(video)
             cosine = (
-                segments_of(unit(features.values.astype(np.float64)), features, windows_and_changes(features)).vectors
+                pool_segments(unit(features.values.astype(np.float64)), features, windows_and_changes(features)).vectors
                 @ vector
             ).max()
             reached = int((find.background.chance >= np.float32(cosine)).sum())
@@ -212,7 +213,7 @@ def test_by_a_head_a_moment_is_less_sure_by_as_much_as_its_score_is_lower(tmp_pa
     assert len({h.confidence for h in hits}) > len({h.video_id for h in hits})
     for name in {h.video_id for h in hits}:
         features, mine = cache.frames(name), [h for h in hits if h.video_id == name]
-        segments = segments_of(model.align_frames(features), features, windows_and_changes(features))
+        segments = pool_segments(model.align_frames(features), features, windows_and_changes(features))
         for hit in mine:
             cosine = float((segments.vectors @ vector).max()) + hit.score - mine[0].score
             reached = int((find.background.chance >= np.float32(cosine)).sum())
@@ -247,13 +248,13 @@ def told_alone(model, features, raw):
     """What the head says of one video by itself."""
     corpus = Corpus([features], [Query("q", ("q",), ("q",), 0, np.array([[0.0, 1.0]]))], {"q": raw})
     with torch.no_grad(), model.at(1.0):
-        batch = collate(corpus, np.arange(1), corpus.queries)
-        return model.heads["moments"].decode(model.heads["moments"](model(batch), batch), batch)[0].tolist()
+        batch = build_batch(corpus, np.arange(1), corpus.queries)
+        return model.heads["moments"].localize(LocalizationBatch.from_batch(model(batch), batch))[0].moments.tolist()
 
 
 @pytest.mark.parametrize("together", [1, 3, 64])
 def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path, monkeypatch, together):
-    monkeypatch.setattr("vla.retrieval.ranking.TOGETHER", together)
+    monkeypatch.setattr("vla.retrieval.scorers.TOGETHER", together)
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 9, 2, 300, 41, 38, 65, 1])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
     told = {name: told_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
@@ -266,7 +267,7 @@ def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path,
 
 
 def test_a_head_looks_into_the_videos_whose_segments_are_best(tmp_path, monkeypatch):
-    monkeypatch.setattr("vla.retrieval.ranking.VIDEOS", 3)
+    monkeypatch.setattr("vla.retrieval.scorers.VIDEOS", 3)
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 30, 50, 60])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
     vector = model.align_texts(raw[None])[0]
@@ -274,7 +275,7 @@ def test_a_head_looks_into_the_videos_whose_segments_are_best(tmp_path, monkeypa
     def best(name):
         features = cache.frames(name)
         return (
-            segments_of(model.align_frames(features), features, windows_and_changes(features)).vectors @ vector
+            pool_segments(model.align_frames(features), features, windows_and_changes(features)).vectors @ vector
         ).max()
 
     find, first = searcher(cache, tmp_path, model=model), sorted(cache.video_ids(), key=best, reverse=True)[:3]

@@ -12,10 +12,10 @@ from support.naive_search import overlap, smoothed
 from unit.retrieval.test_searcher import ENCODER, compared, filled, searcher, unit
 from vla.indexes import registry as indexes
 from vla.indexing.segments import windows_and_changes
-from vla.model import segments_of
-from vla.retrieval.filters import Limits
+from vla.model import pool_segments
+from vla.retrieval.filters import VideoFilter
 from vla.retrieval.query import Query
-from vla.retrieval.sequences import chains
+from vla.retrieval.sequences import find_sequences
 
 
 def best_way(curves, times, within):
@@ -38,14 +38,14 @@ def test_the_best_way_is_that_of_a_loop_over_all(frames, steps, seed, within):
     rng = np.random.default_rng(seed)
     times = np.cumsum(rng.uniform(0.2, 0.8, frames))
     curves = list(rng.standard_normal((steps, frames)))
-    found = chains(curves, times, float(times[-1]) + 0.5, within)
+    found = find_sequences(curves, times, float(times[-1]) + 0.5, within)
     wanted = best_way(curves, times, within)
     if wanted is None:
         assert found == []
         return
     way, behind = wanted
     assert found[0].peaks.tolist() == times[list(way)].tolist()
-    assert found[0].behind == pytest.approx(behind, abs=1e-9)
+    assert found[0].score_gap == pytest.approx(behind, abs=1e-9)
 
 
 @settings(max_examples=60, deadline=None)
@@ -54,36 +54,36 @@ def test_steps_follow_each_other_and_ways_do_not_overlap(frames, steps, seed, wi
     rng = np.random.default_rng(seed)
     times = np.arange(frames) / 2
     curves = list(rng.standard_normal((steps, frames)).cumsum(1))
-    found = chains(curves, times, frames / 2, within, 5)
-    assert [c.behind for c in found] == sorted(c.behind for c in found)
+    found = find_sequences(curves, times, frames / 2, within, 5)
+    assert [c.score_gap for c in found] == sorted(c.score_gap for c in found)
     for chain in found:
         assert (np.diff(chain.peaks) > 0).all() and (np.diff(chain.peaks) <= within).all()
         assert (chain.spans[:, 0] <= chain.peaks).all() and (chain.peaks < chain.spans[:, 1]).all()
         assert (chain.spans[:-1, 1] <= chain.spans[1:, 0]).all(), "no step's span reaches into the next one's"
     whole = [(c.spans[0, 0], c.spans[-1, 1]) for c in found]
     assert all(overlap(a, b) <= 0.3 for a, b in itertools.combinations(whole, 2))
-    later = chains([c + 7 for c in curves], times + 100, frames / 2 + 100, within, 5)
+    later = find_sequences([c + 7 for c in curves], times + 100, frames / 2 + 100, within, 5)
     for one, other in zip(found, later, strict=True):
         np.testing.assert_allclose(other.spans, one.spans + 100)
-        assert other.behind == pytest.approx(one.behind, abs=1e-9)
+        assert other.score_gap == pytest.approx(one.score_gap, abs=1e-9)
 
 
 def test_planted_steps_are_found_with_their_spans():
     first, second = np.zeros(80), np.zeros(80)
     first[50:60] = first[10:20] = 1.0
     second[20:30] = 1.0
-    (found, *_) = chains([first, second], np.arange(80.0), 80.0, math.inf, 1)
+    (found, *_) = find_sequences([first, second], np.arange(80.0), 80.0, math.inf, 1)
     np.testing.assert_allclose(found.spans, [[10, 20], [20, 30]], atol=1)
-    assert found.behind == pytest.approx(0, abs=0.05)
-    (backwards, *_) = chains([second, first], np.arange(80.0), 80.0, 5, 1)
-    assert backwards.behind > 0.3, "nothing of the first follows the second so soon"
+    assert found.score_gap == pytest.approx(0, abs=0.05)
+    (backwards, *_) = find_sequences([second, first], np.arange(80.0), 80.0, 5, 1)
+    assert backwards.score_gap > 0.3, "nothing of the first follows the second so soon"
 
 
 def test_frames_without_time_on_screen_count_for_nothing():
     times = np.array([0.0, 1.0, 1.0, 2.0])
-    (found,) = chains([np.array([0, 9.0, 0, 0]), np.array([0, 0, 0, 1.0])], times, 3.0)
-    assert found.peaks[0] != 1.0 or found.behind < 1, "the hidden frame's 9 is not seen"
-    assert chains([np.ones(1), np.ones(1)], np.zeros(1), 1.0) == []
+    (found,) = find_sequences([np.array([0, 9.0, 0, 0]), np.array([0, 0, 0, 1.0])], times, 3.0)
+    assert found.peaks[0] != 1.0 or found.score_gap < 1, "the hidden frame's 9 is not seen"
+    assert find_sequences([np.ones(1), np.ones(1)], np.zeros(1), 1.0) == []
 
 
 def naive(cache, texts, within, bias=None):
@@ -93,7 +93,7 @@ def naive(cache, texts, within, bias=None):
     for video_id in cache.video_ids():
         features = cache.frames(video_id)
         frames = unit(features.values.astype(np.float64))
-        rows = segments_of(frames, features, windows_and_changes(features)).vectors.astype(np.float64)
+        rows = pool_segments(frames, features, windows_and_changes(features)).vectors.astype(np.float64)
         lowered = np.zeros(len(rows)) if bias is None else bias[row : row + len(rows)]
         row += len(rows)
         top = np.mean([(rows @ v - lowered).max() for v in vectors])
@@ -120,7 +120,7 @@ def test_the_hits_are_those_of_a_loop_over_all_videos(tmp_path, backend, within)
         assert (hit.start, hit.end, hit.peak) == (hit.steps[0][1], hit.steps[-1][2], hit.steps[0][3])
     assert find.search(Query(texts[0], then=texts[1:], within=within), 2, 1) == hits[:2]
     some = find.search(
-        Query(texts[0], then=texts[1:], within=within), 10, 1, limits=Limits(outside=(hits[0].video_id,))
+        Query(texts[0], then=texts[1:], within=within), 10, 1, limits=VideoFilter(exclude=(hits[0].video_id,))
     )
     assert [(h.video_id, h.score, h.steps) for h in some] == [(h.video_id, h.score, h.steps) for h in hits[1:]]
 
@@ -159,5 +159,5 @@ def test_a_step_lasts_while_its_curve_is_in_the_upper_half():
     first, second = np.full(60, 0.2), np.full(60, 0.2)
     first[10:14], first[14:17], first[17:20] = 0.30, 0.26, 0.24
     second[40:45] = 0.30
-    (chain,) = chains([first, second], times, 60.0)
+    (chain,) = find_sequences([first, second], times, 60.0)
     assert chain.spans.tolist() == [[10.0, 17.0], [40.0, 45.0]]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from support import naive_search
 from vla.errors import ShapeError, UsageError
-from vla.retrieval.similarity_curve import Curve
+from vla.retrieval.similarity_curve import SimilarityCurve
 from vla.spans import windows
 
 
@@ -25,7 +25,7 @@ def drawn(seed, frames):
 
 
 def contrast(curve, times, duration, spans):
-    return Curve(curve, times, duration).contrast(spans)
+    return SimilarityCurve(curve, times, duration).contrast(spans)
 
 
 def grid(times, duration):
@@ -38,16 +38,16 @@ def grid(times, duration):
 def test_spans_stand_out_as_in_a_loop(seed):
     curve, times, duration = drawn(seed, [1, 2, 3, 17, 60, 140][seed % 6])
     spans = [w[2:] for w in windows(times, duration) if w[3] > w[2]] + grid(times, duration)
-    ours, loop = Curve(curve, times, duration), naive_search.Curve(curve, times, duration)
+    ours, loop = SimilarityCurve(curve, times, duration), naive_search.Curve(curve, times, duration)
     np.testing.assert_allclose(ours.contrast(spans), [loop.contrast(s) for s in spans], atol=1e-9)
     for span in spans[::19]:
         for gain in (1e-6, 0.05, 9.0):
-            found, wanted = ours.refined(span, gain), loop.refined(span, gain)
+            found, wanted = ours.refine_bounds(span, gain), loop.refine_bounds(span, gain)
             # Two may be as good but for rounding.
             assert loop.contrast(found) == pytest.approx(loop.contrast(wanted), abs=1e-9)
             assert gain < 9 or found.tolist() == list(loop.shown(span))
         for lasting in ((0.0, 2.0), (2.4, 3.6), (5.0, np.inf), (900.0, 999.0)):
-            found, wanted = ours.refined(span, 0.05, lasting), loop.refined(span, 0.05, lasting)
+            found, wanted = ours.refine_bounds(span, 0.05, lasting), loop.refine_bounds(span, 0.05, lasting)
             assert loop.contrast(found) == pytest.approx(loop.contrast(wanted), abs=1e-9)
             assert lasting[0] == 900 or abs(np.diff(found) - np.diff(wanted)) <= lasting[1] - lasting[0]
 
@@ -107,10 +107,10 @@ def test_of_two_equal_heights_the_longer_one_stands_out_more():
 def test_a_span_that_nearly_fits_is_made_to_fit_and_another_is_left():
     curve = np.full(60, 0.2)
     curve[30:45] = 0.3
-    shown = Curve(curve, np.arange(60.0), 60.0)
+    shown = SimilarityCurve(curve, np.arange(60.0), 60.0)
     for near in ((28.0, 44.0), (26.0, 50.0), (34.0, 46.0), (30.0, 45.0)):
-        assert shown.refined(near, 0.01).tolist() == [30.0, 45.0]
-    assert shown.refined((28.0, 44.0), 9.0).tolist() == [28.0, 44.0]
+        assert shown.refine_bounds(near, 0.01).tolist() == [30.0, 45.0]
+    assert shown.refine_bounds((28.0, 44.0), 9.0).tolist() == [28.0, 44.0]
 
 
 def test_a_span_of_hours_is_fitted_too():
@@ -118,9 +118,9 @@ def test_a_span_of_hours_is_fitted_too():
     times = np.arange(14_400) / 2
     curve = np.full(14_400, 0.2)
     curve[4000:9000] = 0.3
-    shown = Curve(curve, times, 7200.0)
+    shown = SimilarityCurve(curve, times, 7200.0)
     tracemalloc.start()
-    start, end = shown.refined((1500.0, 5500.0), 1e-6)
+    start, end = shown.refine_bounds((1500.0, 5500.0), 1e-6)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 50e6

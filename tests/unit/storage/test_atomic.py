@@ -59,7 +59,7 @@ def test_what_is_written_piece_by_piece_is_there_when_it_is_whole(tmp_path, old)
     if old is not None:
         path.parent.mkdir()
         path.write_bytes(old)
-    with atomic.written(path) as file:
+    with atomic.open_atomic(path) as file:
         for start in range(0, len(NEW), 100):
             file.write(NEW[start : start + 100])
         assert (path.read_bytes() if path.exists() else None) == old
@@ -76,7 +76,7 @@ def test_what_does_not_become_whole_leaves_what_was_there(tmp_path, old, error):
     if old is not None:
         path.write_bytes(old)
     # Errors of ours and others pass; those of the disk are told as what cannot be written.
-    with pytest.raises(ResourceError if type(error) is OSError else type(error)), atomic.written(path) as file:
+    with pytest.raises(ResourceError if type(error) is OSError else type(error)), atomic.open_atomic(path) as file:
         file.write(NEW)
         raise error
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [old] * (old is not None)
@@ -85,7 +85,7 @@ def test_what_does_not_become_whole_leaves_what_was_there(tmp_path, old, error):
 @pytest.mark.parametrize("fail", ["open", "fsync"])
 def test_a_disk_that_fails_while_pieces_are_written(tmp_path, monkeypatch, fail):
     monkeypatch.setattr(atomic, "os", Faults(fail))
-    with pytest.raises(ResourceError, match="cannot write"), atomic.written(tmp_path / "file.bin") as file:
+    with pytest.raises(ResourceError, match="cannot write"), atomic.open_atomic(tmp_path / "file.bin") as file:
         file.write(NEW)
     assert list(tmp_path.iterdir()) == []
 
@@ -281,7 +281,7 @@ def test_what_is_no_regular_file_is_never_replaced(tmp_path, kind):
 
 
 def _written(path, content):
-    with atomic.written(path) as file:
+    with atomic.open_atomic(path) as file:
         file.write(content)
 
 

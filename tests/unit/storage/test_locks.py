@@ -31,7 +31,7 @@ def _no_flock(name):
 def _hold(path, held, release, error=None):
     if error:
         _no_flock(error)
-    with locks.locked(Path(path)):
+    with locks.lock(Path(path)):
         held.set()
         release.wait(20)
 
@@ -53,7 +53,7 @@ def test_lock_is_waited_for_and_dies_with_its_process(tmp_path, monkeypatch, err
     waits, got = [], []
 
     def take():
-        with locks.locked(path, lambda holder: waits.append(holder.pid)):
+        with locks.lock(path, lambda holder: waits.append(holder.pid)):
             got.append(1)
 
     thread = threading.Thread(target=take)
@@ -64,7 +64,7 @@ def test_lock_is_waited_for_and_dies_with_its_process(tmp_path, monkeypatch, err
     other.join(10)
     thread.join(15)
     assert got == [1]
-    with locks.locked(path, lambda holder: waits.append(0)):
+    with locks.lock(path, lambda holder: waits.append(0)):
         pass
     assert waits == [other.pid] and locks.holder(path) is None
 
@@ -74,7 +74,7 @@ def test_threads_of_one_process_exclude_each_other(tmp_path):
 
     def take():
         for _ in range(5):
-            with locks.locked(tmp_path / "lock"):
+            with locks.lock(tmp_path / "lock"):
                 with lock:
                     inside.append(1)
                     most.append(len(inside))
@@ -91,16 +91,16 @@ def test_threads_of_one_process_exclude_each_other(tmp_path):
 
 
 def test_lock_is_released_after_an_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), locks.locked(tmp_path / "lock"):
+    with pytest.raises(ZeroDivisionError), locks.lock(tmp_path / "lock"):
         raise ZeroDivisionError
-    with locks.locked(tmp_path / "lock", lambda holder: pytest.fail("still held")):
+    with locks.lock(tmp_path / "lock", lambda holder: pytest.fail("still held")):
         assert json.dumps([]) == "[]"
 
 
 def test_holder_is_seen_while_it_holds(tmp_path):
     path = tmp_path / "lock"
     assert locks.holder(path) is None
-    with locks.locked(path):
+    with locks.lock(path):
         found = locks.holder(path)
         assert found.pid == os.getpid() and f"PID {os.getpid()}, `" in str(found)
     assert locks.holder(path) is None and path.is_file()
@@ -114,7 +114,7 @@ def test_holder_is_seen_while_it_holds(tmp_path):
 def test_damaged_or_stale_record_names_nobody(tmp_path, record):
     (tmp_path / "lock.holder").write_bytes(record)
     assert locks.holder(tmp_path / "lock") is None
-    with locks.locked(tmp_path / "lock", lambda holder: pytest.fail("not held")):
+    with locks.lock(tmp_path / "lock", lambda holder: pytest.fail("not held")):
         pass
 
 
@@ -138,7 +138,7 @@ def test_readers_need_no_lock_on_a_read_only_workspace(tmp_path, monkeypatch, nu
 
 def test_other_faults_are_not_taken_for_a_read_only_disk(tmp_path):
     (tmp_path / "f").write_bytes(b"")
-    with pytest.raises(ResourceError, match="cannot lock"), locks.locked(tmp_path / "f" / "lock", or_without=True):
+    with pytest.raises(ResourceError, match="cannot lock"), locks.lock(tmp_path / "f" / "lock", or_without=True):
         pytest.fail("locked")
 
 

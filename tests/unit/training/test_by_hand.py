@@ -7,7 +7,7 @@ import torch
 from support.made_corpus import DIM
 from vla.model import AlignmentModel, ModelConfig
 from vla.training.config import TrainConfig
-from vla.training.distributed import Ranks
+from vla.training.distributed import ProcessGroup
 from vla.training.objective import Objective
 from vla.training.state import State
 from vla.training.step import Step
@@ -36,7 +36,7 @@ def test_weights_decay_and_biases_do_not():
     torch.manual_seed(0)
     model = AlignmentModel(ModelConfig(DIM, "temporal", {"width": 8, "heads": 2}, heads={"moments": {"width": 8}}))
     config = TrainConfig(learning_rate=0.1, weight_decay=0.5, precision="fp32")
-    optimizer = Step(model, Objective(config), config, 10, Ranks()).optimizer
+    optimizer = Step(model, Objective(config), config, 10, ProcessGroup()).optimizer
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(2.0)

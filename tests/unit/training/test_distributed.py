@@ -11,11 +11,11 @@ import torch
 
 from support.made_corpus import made_corpus, with_tokens
 from unit.training.test_loop import SPEC
-from vla.batches.collate import collate
+from vla.batches.collate import build_batch
 from vla.heads import registry as heads
 from vla.model import AlignmentModel, ModelConfig
 from vla.training.config import TrainConfig
-from vla.training.distributed import Ranks
+from vla.training.distributed import ProcessGroup
 from vla.training.loop import train
 from vla.training.objective import Objective
 from vla.training.split import Split
@@ -46,7 +46,7 @@ def gradients(videos, ranks):
         for p in model.parameters():
             p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64) * 0.3)
         model.log_scale.fill_(1.5)
-    batch = exact(collate(data, np.arange(videos), data.queries, data.questions))
+    batch = exact(build_batch(data, np.arange(videos), data.queries, data.questions))
     step = Step(model, Objective(config), config, 10, ranks)
     parts = step.gradients(batch, 0)
     assert {"global", "segment", "pull", "choice_qa", "blind choice_qa"} <= set(parts)
@@ -70,7 +70,7 @@ def _trained(folder, broken, ranks):
 def _started(rank, count, port, work, given):
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    ranks = Ranks()
+    ranks = ProcessGroup()
     for one in given:
         work(*one, ranks)
     if count > 1:
@@ -96,7 +96,7 @@ def test_gradients_are_those_of_one_process(tmp_path, count):
     sizes = (7, 6, 2)  # that do not divide; that do; fewer than there are processes
     in_processes(count, _gradients, [(str(tmp_path), videos) for videos in sizes])
     for videos in sizes:
-        wanted, losses = gradients(videos, Ranks())
+        wanted, losses = gradients(videos, ProcessGroup())
         largest = max(float(g.abs().max()) for g in wanted.values() if g is not None)
         assert largest > 0.1
         for rank in range(count):
@@ -108,7 +108,7 @@ def test_gradients_are_those_of_one_process(tmp_path, count):
 
 
 def test_a_run_of_two_processes_is_that_of_one(tmp_path):
-    _trained(tmp_path, None, Ranks())
+    _trained(tmp_path, None, ProcessGroup())
     in_processes(2, _trained, [(tmp_path, None)])
     from vla.training.checkpoint import load_model
 

@@ -14,10 +14,10 @@ from vla.model import AlignmentModel, ModelConfig
 from vla.training import grad_cache
 from vla.training import objective as objectives
 from vla.training.config import TrainConfig
-from vla.training.distributed import Ranks
+from vla.training.distributed import ProcessGroup
 from vla.training.objective import Objective
-from vla.training.pooled_embeddings import PARTS, Told, softly_told
-from vla.training.sampler import Drawn, Draws
+from vla.training.pooled_embeddings import PARTS, PairTargets, soft_targets
+from vla.training.sampler import BatchPlan, BatchSampler
 from vla.training.step import Step
 
 LENGTHS = [2 + (5 * i) % 7 for i in range(11)]
@@ -49,7 +49,7 @@ def _in_sentences(query, vectors):
     return replace(query, sentences=parts)
 
 
-class Exact(Drawn):
+class Exact(BatchPlan):
     """All of it in float64."""
 
     def batch(self):
@@ -59,8 +59,8 @@ class Exact(Drawn):
         return map(exact, super().pieces(frames))
 
 
-def drawn(config, kind=Drawn, videos=EVERY):
-    found = Draws(corpus(), config).drawn(np.array(videos), 3)
+def drawn(config, kind=BatchPlan, videos=EVERY):
+    found = BatchSampler(corpus(), config).drawn(np.array(videos), 3)
     return kind(found.table, found.rows, found.queries, found.questions)
 
 
@@ -129,7 +129,7 @@ def test_moments_that_fit_are_those_of_the_matrix():
             of_one = batch.video_of_query[i] == batch.video_of_query[j] and common > either / 2
             if of_one or torch.equal(batch.queries[i], batch.queries[j]):
                 wanted.add((a, b))
-    assert set(map(tuple, Told.of(batch, True).alike().tolist())) == wanted
+    assert set(map(tuple, PairTargets.of(batch, True).alike().tolist())) == wanted
     assert len(wanted) > len(timed) + 10  # there is more to be found than each with itself
 
 
@@ -162,7 +162,7 @@ def test_what_is_compared_by_more_than_vectors_is_never_cut(monkeypatch):
 
     def is_cut(model=None, videos=EVERY, **settings):
         config = TrainConfig(**settings)
-        return grad_cache.fits(model or model_of(), Objective(config), drawn(config, videos=videos))
+        return grad_cache.can_split(model or model_of(), Objective(config), drawn(config, videos=videos))
 
     assert is_cut() and is_cut(levels="global") and is_cut(levels="segment")
     assert not is_cut(videos=[0, 3]), "few frames"
@@ -175,7 +175,7 @@ def test_soft_alignments_are_compared_so_many_at_a_time(monkeypatch):
     config = TrainConfig(levels="segment", captions_per_video=3)
     model, objective, batch = model_of(dropout=0.0, noise=0.0), Objective(config), drawn(config).batch()
     with torch.no_grad():
-        softly = softly_told(batch, True)
+        softly = soft_targets(batch, True)
         aligned = model(batch)
         segments, mask = aligned.parts(batch.video_of_query[softly], PARTS)
         wanted = 0.0
@@ -198,7 +198,7 @@ def test_a_large_step_is_taken_in_pieces(monkeypatch, projector):
         monkeypatch.setattr(grad_cache, "MOST_FRAMES", most)
         model = model_of(projector, **({"dropout": 0.0, "noise": 0.0} if projector == "temporal" else {}))
         torch.set_rng_state(random)
-        step = Step(model, Objective(config), config, 10, Ranks())
+        step = Step(model, Objective(config), config, 10, ProcessGroup())
         losses = [step(drawn(config), number) for number in range(3)]
         assert torch.equal(torch.get_rng_state(), random), "the caller's random numbers go on as they were"
         assert all(set(parts) == {"global", "segment", "alignment", "pull"} for parts in losses)

@@ -6,7 +6,7 @@ import pytest
 from vla.batches.corpus import Corpus, Query
 from vla.features import FrameFeatures
 from vla.training import hard_negatives
-from vla.training.hard_negatives import batches, neighbours
+from vla.training.hard_negatives import batches, nearest_videos
 
 
 def corpus(kinds, dim=12, seed=0):
@@ -42,7 +42,7 @@ def naive_neighbours(data, rows, place):
 def test_neighbours_are_the_nearest():
     data = corpus(np.random.default_rng(0).integers(0, 9, 40).tolist())
     rows = np.random.default_rng(1).permutation(40)[:33]
-    found = neighbours(data, rows, 0)
+    found = nearest_videos(data, rows, 0)
     assert found.shape == (33, 24)
     for place in range(33):
         assert found[place].tolist() == naive_neighbours(data, rows, place)[:24]
@@ -53,7 +53,7 @@ def test_neighbours_are_the_nearest():
 def test_each_video_once_in_batches_that_are_full(count, group):
     data = corpus([i // 3 for i in range(count)])
     rows = np.arange(count)[::-1] + 5
-    some = batches(rows, neighbours(data, np.arange(count), 0), 16, group, 0, 0)
+    some = batches(rows, nearest_videos(data, np.arange(count), 0), 16, group, 0, 0)
     assert sorted(np.concatenate(some).tolist()) == sorted(rows.tolist())
     assert [len(b) for b in some[:-1]] == [16] * (len(some) - 1)
 
@@ -61,7 +61,7 @@ def test_each_video_once_in_batches_that_are_full(count, group):
 def test_look_alikes_share_a_step():
     kinds = np.random.default_rng(3).permutation([i // 4 for i in range(160)])
     data = corpus(kinds.tolist())
-    near = neighbours(data, np.arange(160), 0)
+    near = nearest_videos(data, np.arange(160), 0)
 
     def together(group):
         some = batches(np.arange(160), near, 16, group, 0, 0)
@@ -73,7 +73,7 @@ def test_look_alikes_share_a_step():
 
 def test_seed_and_epoch_decide_and_nothing_else():
     data = corpus([i // 3 for i in range(60)])
-    near = neighbours(data, np.arange(60), 0)
+    near = nearest_videos(data, np.arange(60), 0)
 
     def drawn(seed, epoch):
         return np.concatenate(batches(np.arange(60), near, 16, 4, seed, epoch)).tolist()
@@ -85,7 +85,7 @@ def test_seed_and_epoch_decide_and_nothing_else():
 def test_of_very_many_videos_a_random_share_is_compared(monkeypatch):
     monkeypatch.setattr(hard_negatives, "_BLOCK", 40)
     kinds = np.random.default_rng(3).permutation([i // 10 for i in range(200)])
-    near = neighbours(corpus(kinds.tolist()), np.arange(200), 0)
+    near = nearest_videos(corpus(kinds.tolist()), np.arange(200), 0)
     assert near.shape == (200, 24) and (near >= 0).all() and (near < 200).all()
     assert (near[:, 0] != np.arange(200)).all()
     # A fifth of the nine others of a kind are in a video's block on average: the nearest is nearly always one of them.

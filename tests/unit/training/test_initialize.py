@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from vla.batches.collate import collate
+from vla.batches.collate import build_batch
 from vla.batches.corpus import Corpus, Query
-from vla.evaluation.validation import evaluate
+from vla.evaluation import retrieval_protocol
+from vla.evaluation.predictions import CorpusPredictions
+from vla.evaluation.validation import validate
 from vla.features import FeatureSpec, FrameFeatures
 from vla.model import AlignmentModel, ModelConfig
 from vla.training.checkpoint import load_model
 from vla.training.config import TrainConfig
-from vla.training.initialize import CENTRINGS, centre, warm
+from vla.training.initialize import CENTERING_CANDIDATES, fit_centering, fit_temperature
 from vla.training.loop import train
 from vla.training.objective import Objective
-from vla.training.split import Split, split_rows, withhold
+from vla.training.split import Split, hold_out_concepts, split_rows
 
 DIM = 16
 
@@ -61,7 +63,11 @@ def test_centring_takes_the_means_away(centring):
     data = gapped()
     model = begun(data)
     model.projector.centring.fill_(centring)
-    np.testing.assert_allclose(evaluate(model, data).similarity, naive_similarity(data, centring), atol=2e-6)
+    np.testing.assert_allclose(
+        retrieval_protocol.searches(CorpusPredictions(model, data))["text to video"].similarity,
+        naive_similarity(data, centring),
+        atol=2e-6,
+    )
 
 
 def test_the_gap_goes_where_that_helps_and_stays_where_it_does_not():
@@ -70,21 +76,21 @@ def test_the_gap_goes_where_that_helps_and_stays_where_it_does_not():
     tried = []
 
     def score(m):
-        tried.append((float(m.projector.centring), evaluate(m, data).score))
+        tried.append((float(m.projector.centring), validate(m, data).score))
         return tried[-1][1]
 
-    centre(model, score)
-    assert [c for c, _ in tried] == list(CENTRINGS)
+    fit_centering(model, score)
+    assert [c for c, _ in tried] == list(CENTERING_CANDIDATES)
     assert float(model.projector.centring) == max(tried, key=lambda pair: pair[1])[0] > 0
-    centre(model, lambda m: 1 - float(m.projector.centring))
+    fit_centering(model, lambda m: 1 - float(m.projector.centring))
     assert float(model.projector.centring) == 0
-    centre(model, lambda m: 0.5)  # all the same: nothing is taken away without a gain
+    fit_centering(model, lambda m: 0.5)  # all the same: nothing is taken away without a gain
     assert float(model.projector.centring) == 0
-    centre(model, lambda m: 0.5 + 0.009 * (m.projector.centring > 0))  # nor for what may be chance
+    fit_centering(model, lambda m: 0.5 + 0.009 * (m.projector.centring > 0))  # nor for what may be chance
     assert float(model.projector.centring) == 0
-    assert centre(model, lambda m: 0.5 + 0.011 * float(m.projector.centring == 0.5))
+    assert fit_centering(model, lambda m: 0.5 + 0.011 * float(m.projector.centring == 0.5))
     assert float(model.projector.centring) == 0.5
-    centre(model, lambda m: None)  # nothing to be judged by
+    fit_centering(model, lambda m: None)  # nothing to be judged by
     assert float(model.projector.centring) == 0
 
 
@@ -94,8 +100,8 @@ def test_the_temperature_is_that_of_the_least_loss(centring):
     model = begun(data)
     model.projector.centring.fill_(centring)
     objective = Objective(TrainConfig(levels="global"))
-    parts = [collate(data, rows, [data.queries[i] for i in rows]) for rows in np.arange(80).reshape(2, 40)]
-    warm(model, objective, parts)
+    parts = [build_batch(data, rows, [data.queries[i] for i in rows]) for rows in np.arange(80).reshape(2, 40)]
+    fit_temperature(model, objective, parts)
 
     def loss(scale):
         total = 0.0
@@ -116,7 +122,7 @@ def test_batches_without_captions_leave_the_temperature():
     data = gapped()
     model = begun(data)
     before = float(model.log_scale.detach())
-    warm(model, Objective(TrainConfig()), [collate(data, np.arange(4), [])])
+    fit_temperature(model, Objective(TrainConfig()), [build_batch(data, np.arange(4), [])])
     assert float(model.log_scale.detach()) == before
 
 
@@ -126,13 +132,13 @@ SETTINGS = {"projector": "residual", "projector_options": {"width": 8}, "batch_v
 
 def test_a_run_takes_the_gap_away_and_keeps_that(tmp_path):
     data = gapped(160)
-    split = withhold(split_rows(160, {}, 0.2, 0), data, 0.1, 0)
+    split = hold_out_concepts(split_rows(160, {}, 0.2, 0), data, 0.1, 0)
     done = train(data, split, SPEC, 100.0, TrainConfig(**SETTINGS, epochs=4), tmp_path, "x")
     assert done.is_better and done.record["centring"] > 0
     model = load_model(tmp_path)[0]
     assert float(model.projector.centring) == done.record["centring"]
     fresh = gapped(160, seed=0)
-    assert evaluate(model, fresh).score > evaluate(begun(fresh), fresh).score
+    assert validate(model, fresh).score > validate(begun(fresh), fresh).score
 
 
 def test_what_would_cost_the_untaught_is_not_taken(tmp_path):
@@ -159,7 +165,7 @@ def test_what_would_cost_the_untaught_is_not_taken(tmp_path):
     told = guarded.record["untaught"]
     assert not guarded.is_better or told["after"] >= told["before"]
     rest = data.subset(even)
-    cost = evaluate(load_model(tmp_path / "a")[0], rest).score - evaluate(begun(rest), rest).score
+    cost = validate(load_model(tmp_path / "a")[0], rest).score - validate(begun(rest), rest).score
     assert cost < -0.05  # without the guard it does harm
     if guarded.is_better:
-        assert evaluate(load_model(tmp_path / "b")[0], rest).score >= evaluate(begun(rest), rest).score - 1e-6
+        assert validate(load_model(tmp_path / "b")[0], rest).score >= validate(begun(rest), rest).score - 1e-6

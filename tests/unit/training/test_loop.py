@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from support.made_corpus import made_corpus
-from vla.batches.collate import collate
+from vla.batches.collate import build_batch
 from vla.batches.corpus import Corpus, Query
 from vla.errors import CacheError, MissingError, UsageError
-from vla.evaluation.validation import evaluate
+from vla.evaluation import retrieval_protocol
+from vla.evaluation.predictions import CorpusPredictions
 from vla.features import FeatureSpec, FrameFeatures
 from vla.losses.infonce import Loss
-from vla.model import AlignmentModel, ModelConfig, frozen
+from vla.model import AlignmentModel, ModelConfig, zero_shot_model
 from vla.training.checkpoint import load_model, open_run, save_run
 from vla.training.config import TrainConfig
 from vla.training.loop import train
@@ -23,6 +24,10 @@ from vla.training.split import Split, split_rows
 
 DIM = 16
 SPEC = FeatureSpec("toy", "16", "none", "none", "fps=2", DIM)
+
+
+def similarity(model, data):
+    return retrieval_protocol.searches(CorpusPredictions(model, data))["text to video"].similarity
 
 
 def corpus(count=24, seed=0):
@@ -57,15 +62,13 @@ def test_the_untrained_model_scores_as_the_frozen_encoder_does():
     for projector in ("temporal", "residual"):
         chosen = options if projector == "temporal" else {"width": 8}
         untrained = AlignmentModel(ModelConfig(DIM, projector, chosen)).eval()
-        np.testing.assert_allclose(
-            evaluate(untrained, data).similarity, evaluate(frozen(DIM, 1.0), data).similarity, atol=1e-5
-        )
+        np.testing.assert_allclose(similarity(untrained, data), similarity(zero_shot_model(DIM, 1.0), data), atol=1e-5)
     # and the frozen score is the plain one: cosine of the text and the mean of the unit frames
     values = data.videos[3].values.astype(np.float64)
     mean = (values / np.linalg.norm(values, axis=1, keepdims=True)).mean(0)
     text = data.vectors["forth 1"].astype(np.float64)
     expected = text @ mean / np.linalg.norm(text) / np.linalg.norm(mean)
-    assert evaluate(frozen(DIM, 1.0), data).similarity[1, 3] == pytest.approx(expected, abs=1e-5)
+    assert similarity(zero_shot_model(DIM, 1.0), data)[1, 3] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -128,7 +131,7 @@ def test_what_only_time_shows_is_learned(tmp_path):
         other = np.arange(len(scores)) ^ 1
         return float((scores.diagonal() > scores[np.arange(len(scores)), other]).mean())
 
-    assert abs(choices(frozen(DIM, 20.0)) - 0.5) < 0.15
+    assert abs(choices(zero_shot_model(DIM, 20.0)) - 0.5) < 0.15
     assert choices(load_model(tmp_path / "r")[0]) > 0.9
 
 
@@ -164,7 +167,7 @@ def test_splits_never_share_a_video_and_leave_test_alone():
 )
 def test_levels_choose_their_losses(levels, parts):
     data = corpus(6)
-    batch = collate(data, np.arange(6), data.queries)
+    batch = build_batch(data, np.arange(6), data.queries)
     model = AlignmentModel(ModelConfig(DIM, "identity"))
     found = Objective(TrainConfig(levels=levels))(model, batch)
     assert set(found) == parts
@@ -174,7 +177,7 @@ def test_levels_choose_their_losses(levels, parts):
 def test_captions_without_times_are_softly_aligned():
     data = corpus(6)
     untimed = [q for q in data.queries if not q.is_timed]
-    batch = collate(data, np.arange(6), untimed)
+    batch = build_batch(data, np.arange(6), untimed)
     model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8}))
     found = Objective(TrainConfig(levels="segment"))(model, batch)
     assert set(found) == {"alignment", "pull"}
@@ -184,7 +187,7 @@ def test_captions_without_times_are_softly_aligned():
 
 def test_the_pull_is_zero_at_the_start_and_grows_with_distance():
     data = corpus(6)
-    batch = collate(data, np.arange(6), data.queries)
+    batch = build_batch(data, np.arange(6), data.queries)
     model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
     objective = Objective(TrainConfig(pull=1.0))
     assert float(objective(model, batch)["pull"].detach()) == pytest.approx(0, abs=1e-9)
@@ -267,7 +270,7 @@ def test_large_batches_lose_the_same(monkeypatch):
     data = corpus(12)
     for i in (3, 5):
         data.vectors[data.queries[2 * i].text] = data.vectors[data.queries[2].text].copy()
-    batch = collate(data, np.arange(12), data.queries)
+    batch = build_batch(data, np.arange(12), data.queries)
     found, blocks = [], []
     from_vectors = Loss.of_vectors
     monkeypatch.setattr(Loss, "of_vectors", lambda *given, **named: blocks.append(0) or from_vectors(*given, **named))

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from support.made_corpus import DIM, made_corpus, with_tokens
-from vla.batches.collate import collate
+from vla.batches.collate import build_batch
 from vla.errors import UsageError
 from vla.losses.infonce import Loss
 from vla.model import AlignmentModel, ModelConfig
-from vla.projectors._layers import noisy
+from vla.projectors._layers import add_noise
 from vla.training.config import TrainConfig
 from vla.training.model_setup import chosen_heads
 from vla.training.objective import Objective, _same_text
@@ -32,7 +32,7 @@ def test_the_very_same_texts_are_known_among_many(dtype):
 
 def test_noise_has_its_deviation_and_no_memory():
     torch.manual_seed(0)
-    found = noisy(torch.full((300, 401), 2.0), 0.5).double()
+    found = add_noise(torch.full((300, 401), 2.0), 0.5).double()
     assert float(found.mean()) == pytest.approx(2.0, abs=0.01)
     assert float(found.std()) == pytest.approx(0.5, rel=0.01)
     assert float((found[1:] * found[:-1]).mean()) == pytest.approx(4.0, abs=0.02)
@@ -44,7 +44,7 @@ def told(options, corpus, **settings):
     """Model, batch and losses of all videos of `corpus`."""
     torch.manual_seed(0)
     model = AlignmentModel(ModelConfig(DIM, "identity", scale=5.0, heads={"retrieval": options})).eval()
-    batch = collate(corpus, np.arange(len(corpus.videos)), corpus.queries)
+    batch = build_batch(corpus, np.arange(len(corpus.videos)), corpus.queries)
     return model, batch, Objective(TrainConfig(pull=0.0, **settings))(model, batch)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from support.made_corpus import with_tokens
 from unit.training.test_loop import SETTINGS, corpus, run
-from vla.training import loop
+from vla.training import epochs
 from vla.training.checkpoint import load_model
 from vla.training.config import TrainConfig
 from vla.training.interrupt import on_interrupt
@@ -53,16 +53,16 @@ def breaking_off_after(steps):
 
 @pytest.mark.slow
 def test_a_run_resumes_at_every_step_to_the_same_bits(tmp_path, monkeypatch):
-    save, kept = loop.save_state, []
+    save, kept = epochs.save_state, []
 
     def save_and_copy(folder, *rest):
         save(folder, *rest)
         kept.append(shutil.copytree(folder, tmp_path / f"after {len(kept) + 1}"))
 
-    monkeypatch.setattr(loop, "save_state", save_and_copy)
+    monkeypatch.setattr(epochs, "save_state", save_and_copy)
     data = corpus()
     whole = run(tmp_path / "whole", data, CONFIG)
-    monkeypatch.setattr(loop, "save_state", lambda *rest: None)  # none is needed any more, and each takes its time
+    monkeypatch.setattr(epochs, "save_state", lambda *rest: None)  # none is needed any more, and each takes its time
     assert len(kept) == 40
     assert len(list((tmp_path / "whole").iterdir())) == 2  # the run and its weights; no state is left
     for step, folder in enumerate(kept, 1):

@@ -6,7 +6,7 @@ import pytest
 from vla.batches.corpus import Corpus, Query
 from vla.datasets.base import Annotation, Question
 from vla.features import FrameFeatures
-from vla.training.split import Split, split_rows, withhold
+from vla.training.split import Split, hold_out_concepts, split_rows
 
 DIM = 8
 
@@ -35,7 +35,7 @@ def everything(data):
 
 def test_the_nearest_of_what_is_withheld_is_withheld():
     data, kinds = corpus(60)
-    split = withhold(everything(data), data, 0.2, 0)
+    split = hold_out_concepts(everything(data), data, 0.2, 0)
     hidden = np.zeros(len(data.queries), bool)
     hidden[split.withheld] = True
     assert abs(hidden.mean() - 0.2) < 0.02
@@ -49,7 +49,7 @@ def test_the_nearest_of_what_is_withheld_is_withheld():
 def test_captions_of_the_same_words_are_withheld_together():
     data, _ = corpus(60)
     twice = Corpus(data.videos, [*data.queries, *data.queries], data.vectors)
-    split = withhold(everything(twice), twice, 0.2, 0)
+    split = hold_out_concepts(everything(twice), twice, 0.2, 0)
     hidden = set(split.withheld.tolist())
     assert hidden and all((i + len(data.queries)) % len(twice.queries) in hidden for i in hidden)
 
@@ -57,7 +57,7 @@ def test_captions_of_the_same_words_are_withheld_together():
 def test_a_video_of_which_nothing_is_told_any_more_is_held_out():
     data, _ = corpus(60, timed=False)
     before = everything(data)
-    split = withhold(before, data, 0.2, 0)
+    split = hold_out_concepts(before, data, 0.2, 0)
     videos = {data.queries[i].video for i in split.withheld}
     for video in videos:
         assert all(i in split.withheld for i, q in enumerate(data.queries) if q.video == video)
@@ -69,14 +69,14 @@ def test_a_video_of_which_nothing_is_told_any_more_is_held_out():
 def test_videos_that_are_left_alone_stay_so():
     data, _ = corpus(60)
     named = {i: "test" for i in range(0, 120, 2)} | {i: "val" for i in range(1, 120, 6)}
-    split = withhold(split_rows(120, named, 0.15, 0), data, 0.2, 0)
+    split = hold_out_concepts(split_rows(120, named, 0.15, 0), data, 0.2, 0)
     assert all(data.queries[i].video % 2 for i in split.withheld)
     assert not any(named.get(int(i)) == "test" for i in [*split.train, *split.held_out])
 
 
 def test_seed_decides_and_nothing_else():
     data, _ = corpus(60)
-    first, same, other = (withhold(everything(data), data, 0.2, seed).withheld.tolist() for seed in (0, 0, 1))
+    first, same, other = (hold_out_concepts(everything(data), data, 0.2, seed).withheld.tolist() for seed in (0, 0, 1))
     assert first == same != other
 
 
@@ -84,7 +84,7 @@ def test_seed_decides_and_nothing_else():
 def test_of_few_texts_or_by_no_share_nothing_is_withheld(kinds, share):
     data, _ = corpus(kinds)
     before = everything(data)
-    assert withhold(before, data, share, 0) is before
+    assert hold_out_concepts(before, data, share, 0) is before
     assert before.taught(data).queries == data.queries
 
 
@@ -94,7 +94,7 @@ def test_questions_are_never_withheld_and_keep_their_video():
     queries = [
         Query(q.text, q.parts, q.sentences, q.video, q.spans, asked if q.video == 0 else None) for q in data.queries
     ]
-    split = withhold(everything(data), Corpus(data.videos, queries, data.vectors), 0.9, 0)
+    split = hold_out_concepts(everything(data), Corpus(data.videos, queries, data.vectors), 0.9, 0)
     assert not any(queries[i].video == 0 for i in split.withheld)
 
 
@@ -102,4 +102,4 @@ def test_without_captions_there_is_nothing_to_withhold():
     data, _ = corpus(60)
     empty = Corpus(data.videos, [], {})
     split = Split(np.arange(100), np.arange(100, 120))
-    assert withhold(split, empty, 0.2, 0) is split
+    assert hold_out_concepts(split, empty, 0.2, 0) is split

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import vla
-from vla.batches.corpus import load_corpus, stated, texts_to_cache
-from vla.cache.store import current_cache
+from vla.batches.corpus import join_question_answer, load_corpus, texts_to_cache
+from vla.cache.store import active_cache
 from vla.datasets._open import read_annotations
 from vla.errors import MissingError, SpecMismatchError, UsageError
 from vla.evaluation.head_answers import answer
-from vla.metrics.question_answering import told_counts
-from vla.model import segments_of
+from vla.metrics.question_answering import predicted_counts
+from vla.model import pool_segments
 from vla.training.checkpoint import load_model
 from vla.workflows.ask import ask
 from vla.workflows.encoder_choice import encoder_of
@@ -46,7 +46,7 @@ def trained(toy_workspace):
 
 def wanted(place, name):
     """What the heads say, and their blind twins, by question and video, read by the way of annotations."""
-    cache, model = current_cache(place.caches), load_model(place.runs / name)[0]
+    cache, model = active_cache(place.caches), load_model(place.runs / name)[0]
     annotations = list(read_annotations(place.root / "questions.jsonl"))
     cache.add_texts(texts_to_cache(annotations), encoder_of(cache, "cpu", "auto"))
     corpus = load_corpus(cache, annotations, tokens=model.compares_tokens)
@@ -60,7 +60,7 @@ def wanted(place, name):
 def in_words(kind, predicted, question):
     if kind == "choice":
         return question.choices[predicted]
-    return str(int(told_counts([predicted])[0])) if kind == "count" else predicted[0]
+    return str(int(predicted_counts([predicted])[0])) if kind == "count" else predicted[0]
 
 
 @pytest.mark.parametrize("name", ["plain", "reads"])
@@ -84,11 +84,11 @@ def test_the_answer_is_that_of_the_head(trained, name):
 def test_moments_are_where_question_and_answer_are_found(trained):
     """The best window of the video by its cosine: these are short."""
     reply = ask("what happens?", ["videos/v4.mp4"], choices=CHOICES, run="plain", moments=1, workspace=trained.root)[0]
-    cache, (model, _) = current_cache(trained.caches), load_model(trained.runs / "plain")
+    cache, (model, _) = active_cache(trained.caches), load_model(trained.runs / "plain")
     model.projector.alpha.fill_(1.0)
     features = cache.frames("videos/v4.mp4")
-    windows = segments_of(model.align_frames(features), features)
-    text = stated("what happens?", reply.answer)
+    windows = pool_segments(model.align_frames(features), features)
+    text = join_question_answer("what happens?", reply.answer)
     vector = model.align_texts(encoder_of(cache, "cpu", "auto").encode_text([text]).pooled)[0]
     best = windows.spans[int(np.argmax(windows.vectors @ vector))]
     assert [m[:2] for m in reply.moments] == [tuple(best.tolist())]

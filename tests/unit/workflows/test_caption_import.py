@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import vla
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.captions import store
 from vla.errors import MissingError, UsageError
 from vla.omissions import Omissions
@@ -231,7 +231,7 @@ def test_a_replaced_video_has_no_captions_until_they_are_given_again(root, clip)
     (listed,) = vla.list_captions(workspace=root)
     assert (listed.source, listed.captions, listed.stale) == ("captions.csv", 3, 1)
     counted = Omissions()
-    cache = current_cache(Workspace(root).caches)
+    cache = active_cache(Workspace(root).caches)
     assert len(training_captions(Workspace(root), cache, None, None, lambda p: None, omissions=counted)) == 2
     assert counted.counts == {"stale-caption": 1}
     assert extract(root, captions=root / "captions.csv").captions == 3 and not stale(root)
@@ -338,10 +338,10 @@ def test_captions_are_listed_and_taken_back(root, monkeypatch, tmp_path_factory)
     assert found["videos/v2.txt"].is_beside and found["captions.csv"].to_json()["splits"] == {"": 3}
     outside.unlink()
     assert vla.list_captions(workspace=root)[0].is_missing
-    told = [(e.annotation.query, e.source) for e in vla.captions_of("v2", workspace=root)]
+    told = [(e.annotation.query, e.source) for e in vla.video_captions("v2", workspace=root)]
     assert told == [("a red door opens", "captions.csv"), ("rain", "videos/v2.txt")]
     with pytest.raises(MissingError, match="there are no captions of 'v9'"):
-        vla.captions_of("v9", workspace=root)
+        vla.video_captions("v9", workspace=root)
     with pytest.raises(MissingError, match=r"no captions here are from 'typo\.csv'"):
         vla.remove_captions(["captions.csv", "typo.csv"], workspace=root)
     assert len(sources(root)) == 3, "nothing was forgotten"
@@ -377,18 +377,18 @@ def test_videos_are_named_as_in_tables_everywhere(root, monkeypatch):
     assert hits and opened.search_like(str(root / "videos" / "v3.mp4"), 0.5) == hits
     with pytest.raises(MissingError, match="no features of 'v9': it was never extracted"):
         opened.search_like("v9", 0.5)
-    limits = vla.Limits(inside=("nothing", "v3"), outside=("*.mov",))
+    limits = vla.VideoFilter(include=("nothing", "v3"), exclude=("*.mov",))
     assert [m.split(":")[0] for m in opened.misses(limits)] == [
         "'nothing' fits no video of the index", "'*.mov' fits no video of the index",
     ]  # fmt: skip
     assert {h.video_id for h in opened.search("a dog", limits=limits)} == {"videos/v3.mp4"}
     assert vla.remove(["v3"], workspace=root) == ["videos/v3.mp4"]
-    assert "run 'vla index'" not in opened.misses(vla.Limits(inside=("v3x",)))[0]
+    assert "run 'vla index'" not in opened.misses(vla.VideoFilter(include=("v3x",)))[0]
 
 
 def test_a_mistyped_workspace_reaches_no_other(root):
     for act in (
-        lambda w: vla.remove(["*"], workspace=w), lambda w: vla.list_videos(workspace=w), lambda w: vla.collect(workspace=w),
+        lambda w: vla.remove(["*"], workspace=w), lambda w: vla.list_videos(workspace=w), lambda w: vla.gc(workspace=w),
         lambda w: vla.remove_captions(["*"], workspace=w), lambda w: vla.info(workspace=w), lambda w: vla.verify(workspace=w),
     ):  # fmt: skip
         for name in ("typo", "videos", "videos/.vla"):

@@ -6,15 +6,15 @@ from vla.decoders import DEFAULT
 from vla.decoders import registry as decoders
 from vla.decoders.pyav import Decoder
 from vla.errors import UnknownNameError
-from vla.sampling import every
+from vla.sampling import at_fps
 from vla.workflows import decoder_choice
 
 
 def test_the_safe_one_unless_named(tmp_path):
-    assert type(decoder_choice.open_decoder(None, [], every(1), print)) is decoders.get(DEFAULT)
-    assert type(decoder_choice.open_decoder("pyav", [], every(1), print)) is Decoder
+    assert type(decoder_choice.open_decoder(None, [], at_fps(1), print)) is decoders.get(DEFAULT)
+    assert type(decoder_choice.open_decoder("pyav", [], at_fps(1), print)) is Decoder
     with pytest.raises(UnknownNameError, match="torchcodec"):
-        decoder_choice.open_decoder("torchcodecs", [], every(1), print)
+        decoder_choice.open_decoder("torchcodecs", [], at_fps(1), print)
 
 
 @pytest.mark.parametrize(("rates", "chosen"), [((10, 50), "quick"), ((50, 55), DEFAULT), ((50, 10), DEFAULT)])
@@ -25,7 +25,7 @@ def test_the_fastest_by_a_fair_margin(rates, chosen, monkeypatch):
     monkeypatch.setattr(decoder_choice, "candidates", lambda: there)
     monkeypatch.setattr(decoder_choice, "frames_per_second", lambda candidate, videos, sampling: speed[candidate[0]])
     said = []
-    found = decoder_choice.open_decoder(decoder_choice.FASTEST, [], every(1), said.append)
+    found = decoder_choice.open_decoder(decoder_choice.FASTEST, [], at_fps(1), said.append)
     assert type(found) is decoders.get(there[chosen][0])
     assert said[0].message == f"decoder {chosen} (frames/s: {DEFAULT} {rates[0]}, quick {rates[1]})"
 
@@ -34,8 +34,8 @@ def test_speed_is_of_the_first_video_that_can_be_read(clip, tmp_path):
     torn = tmp_path / "torn.mp4"
     torn.write_bytes(b"no video")
     good = clip(fps=10, frames=60)
-    assert decoder_choice.frames_per_second((DEFAULT, {}), [torn, good], every(10)) > 0
-    assert decoder_choice.frames_per_second((DEFAULT, {}), [torn], every(10)) == 0
+    assert decoder_choice.frames_per_second((DEFAULT, {}), [torn, good], at_fps(10)) > 0
+    assert decoder_choice.frames_per_second((DEFAULT, {}), [torn], at_fps(10)) == 0
 
 
 def test_what_cannot_be_used_is_explained():
@@ -60,4 +60,4 @@ def test_torchcodec_is_what_decodes_where_it_can(clip, monkeypatch):
     monkeypatch.setattr(PyavReader, "_decode_planned", never)
     monkeypatch.setattr(PyavReader, "_decode", never)
     with decoders.build("torchcodec").open(path) as reader:
-        assert sum(len(frames) for frames in reader.sample(every(2))) == 12
+        assert sum(len(frames) for frames in reader.sample(at_fps(2))) == 12

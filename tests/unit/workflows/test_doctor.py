@@ -127,16 +127,16 @@ def test_a_kind_that_finds_the_wrong_rows_is_seen(in_children):
 def test_tuning_passes_a_broken_kind_over_and_says_so(monkeypatch):
     from vla.errors import EnvironmentUnfitError
     from vla.indexing import autotune
-    from vla.indexing.config import Asked
+    from vla.indexing.config import IndexConfig
 
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((400, 16)).astype(np.float32)
     monkeypatch.setattr(autotune, "fault_of", lambda name: "it ended its process (SIGFPE)" if "rabitq" in name else "")
-    chosen = autotune.choose(vectors, vectors[:20], Asked())
+    chosen = autotune.autotune_index(vectors, vectors[:20], IndexConfig())
     assert {m.backend for m in chosen.measured} == {"faiss_flat", "faiss_ivf", "faiss_ivf_sq8"}
     assert any("faiss_ivf_rabitq does not work here" in note and "SIGFPE" in note for note in chosen.notes)
     with pytest.raises(EnvironmentUnfitError, match="SIGFPE"):
-        autotune.choose(vectors, vectors[:20], Asked("faiss_ivf_rabitq"))
+        autotune.autotune_index(vectors, vectors[:20], IndexConfig("faiss_ivf_rabitq"))
 
 
 @pytest.mark.parametrize(

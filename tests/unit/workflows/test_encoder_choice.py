@@ -10,7 +10,7 @@ from vla.encoders.open_clip import Encoder
 from vla.encoders.toy import Encoder as Toy
 from vla.errors import ResourceError
 from vla.workflows import encoder_choice as stage
-from vla.workflows.encoder_choice import WordsFirst, encoder_of, query_encoder
+from vla.workflows.encoder_choice import LazyImageEncoder, encoder_of, query_encoder
 
 TEXT = ["a red circle moves left"]
 
@@ -25,7 +25,7 @@ def test_the_whole_once_then_the_tower_with_the_same_bits(cache):
     first = query_encoder(cache, "cpu", "auto")
     assert isinstance(first, Encoder)
     second = query_encoder(cache, "cpu", "auto")
-    assert isinstance(second, WordsFirst) and "_all" not in vars(second)
+    assert isinstance(second, LazyImageEncoder) and "_all" not in vars(second)
     np.testing.assert_array_equal(first.encode_text(TEXT).pooled, second.encode_text(TEXT).pooled)
     assert second.scale == first.scale and second.fits("a dog") and not second.fits("dog " * 90)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 80, 90, 3), np.uint8)
@@ -41,7 +41,7 @@ def test_what_cannot_be_read_is_made_anew(cache, content):
     path.write_text(content)
     assert isinstance(query_encoder(cache, "cpu", "auto"), Encoder)
     assert json.loads(path.read_text())["weights"] == cache.spec.weights
-    assert isinstance(query_encoder(cache, "cpu", "auto"), WordsFirst)
+    assert isinstance(query_encoder(cache, "cpu", "auto"), LazyImageEncoder)
 
 
 def test_of_other_weights_nothing_is_taken(cache):

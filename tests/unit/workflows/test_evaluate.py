@@ -10,19 +10,19 @@ import pytest
 import vla
 from vla.batches.corpus import load_corpus
 from vla.cache.receipts import Receipt
-from vla.cache.store import EncoderSource, FeatureCache, current_cache, make_current
+from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.captions import store as caption_store
 from vla.datasets.base import Annotation, Question, Saliency
 from vla.encoders.toy import Encoder
 from vla.errors import MissingError, UnknownNameError
-from vla.evaluation.report_file import kept
+from vla.evaluation.report_file import load
 from vla.features import FrameFeatures
-from vla.retrieval.query import Query, sought
+from vla.retrieval.query import Query, encode_query
 from vla.retrieval.searcher import Searcher
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import load_model, open_run
 from vla.workflows.eval_set import annotations_of
-from vla.workflows.train_set import trained_on
+from vla.workflows.train_set import training_provenance
 
 VIDEOS = 14
 THINGS = ("door", "dog", "boat", "bell", "tree", "car", "cat")
@@ -55,7 +55,7 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     place, encoder = Workspace.open_or_create(folder), Encoder("32")
     cache = FeatureCache.create(place.caches, encoder.identity.spec("fps=2"), EncoderSource("toy", "32", ""))
-    make_current(place.caches, cache)
+    set_active_cache(place.caches, cache)
     rng = np.random.default_rng(0)
     for i in range(VIDEOS):
         n = 10 + i
@@ -84,7 +84,7 @@ def test_a_split_is_measured_and_kept_and_nothing_is_taught(world):
     }  # fmt: skip
     assert all(f.floor and f.frozen is not None for f in found.figures)
     assert found.by_task["multiple choice"][0].blind is not None
-    assert found in kept(folder / ".vla" / "runs" / "mine")
+    assert found in load(folder / ".vla" / "runs" / "mine")
     assert vla.info(workspace=folder)["runs"]["mine"]["state"] == "finished"
 
 
@@ -102,7 +102,7 @@ def test_a_run_that_reads_tokens_is_measured_and_searched_as_it_was_trained(worl
     shutil.copytree(world[0], folder)
     settings = {**SETTINGS, "score": "tokens", "learning_rate": 0.01}
     run = vla.train(captions=folder / "all.jsonl", workspace=folder, settings=settings, name="words")
-    cache = current_cache(Workspace.open(folder).caches)
+    cache = active_cache(Workspace.open(folder).caches)
     assert run.model.heads["retrieval"] == {"score": "tokens"}
     assert vla.train(captions=folder / "all.jsonl", workspace=folder, settings=settings, name="words") == run
     found = vla.evaluate(captions=folder / "all.jsonl", split="test", run="words", workspace=folder)
@@ -115,7 +115,7 @@ def test_a_run_that_reads_tokens_is_measured_and_searched_as_it_was_trained(worl
     corpus = load_corpus(cache, annotations()[:1])
     wanted = model.align_texts(corpus.text_vector(corpus.queries[0])[None])[0]
     np.testing.assert_allclose(
-        sought(Query(corpus.queries[0].text), searcher.encoder, model)[0].vector, wanted, atol=2e-3
+        encode_query(Query(corpus.queries[0].text), searcher.encoder, model)[0].vector, wanted, atol=2e-3
     )
 
 
@@ -123,7 +123,7 @@ def test_captions_that_are_not_cached_are_encoded_first(world, tmp_path):
     folder, _ = world
     new = write(tmp_path / "new.jsonl", [Annotation(f"n{i}", f"never told before {i}", f"v{i}.mp4") for i in range(3)])
     found = vla.evaluate(captions=new, run="none", workspace=folder)
-    assert found.counts["captions"] == 3 and current_cache(Workspace.open(folder).caches).pieces("never told before 1")
+    assert found.counts["captions"] == 3 and active_cache(Workspace.open(folder).caches).pieces("never told before 1")
     assert found.run == "" and all(f.frozen is None for f in found.figures)
 
 
@@ -174,8 +174,8 @@ def test_what_was_withheld_from_training_is_not_what_was_trained_on(world):
     path = write(folder / "many.jsonl", some)
     run = vla.train(captions=path, workspace=folder, settings={**SETTINGS, "withheld": 0.3}, name="many")
     place = Workspace.open(folder)
-    given = annotations_of(place, current_cache(place.caches), path, None, None, "").annotations
-    known = trained_on(place, current_cache(place.caches), open_run(place.runs / "many"), given)
+    given = annotations_of(place, active_cache(place.caches), path, None, None, "").annotations
+    known = training_provenance(place, active_cache(place.caches), open_run(place.runs / "many"), given)
     assert known.how == "what the run was trained on" and len(known.videos) == run.record["videos"]["train"]
     of_those_videos = [a for a in given if a.video in known.videos]
     assert 0 < len(of_those_videos) - len(known.annotations) <= round(0.3 * len(some))
@@ -280,7 +280,7 @@ def test_paragraphs_are_one_text_of_all_their_sentences(world, tmp_path):
         for k in (1, 0)
     ]
     found = vla.evaluate(captions=write(tmp_path / "p.jsonl", some), run="none", workspace=folder)
-    assert current_cache(Workspace.open(folder).caches).pieces("Sentence 0 of 2. Sentence 1 of 2.")
+    assert active_cache(Workspace.open(folder).caches).pieces("Sentence 0 of 2. Sentence 1 of 2.")
     first = found.by_task["paragraph to video"][0]
     assert first.queries == 4 and "text to video" not in found.by_task
     assert found.by_task["moment in its video"][0].queries == 8

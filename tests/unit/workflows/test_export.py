@@ -12,7 +12,7 @@ import pytest
 
 import vla
 from vla.cache.receipts import Receipt
-from vla.cache.store import EncoderSource, FeatureCache, current_cache, make_current
+from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.captions import store
 from vla.datasets.base import Annotation, Question
 from vla.encoders.toy import Encoder
@@ -41,7 +41,7 @@ def workspace(tmp_path):
     place = Workspace.open_or_create(tmp_path)
     encoder = Encoder("48")
     cache = FeatureCache.create(place.caches, encoder.identity.spec("fps=2"), EncoderSource("toy", "48", ""))
-    make_current(place.caches, cache)
+    set_active_cache(place.caches, cache)
     told = {
         "a red door opens": (),
         "a dog runs over the grass": ((0.5, 2.0),),
@@ -58,7 +58,7 @@ def workspace(tmp_path):
 
 
 def cache_of(folder):
-    return current_cache(Workspace.open(folder).caches)
+    return active_cache(Workspace.open(folder).caches)
 
 
 def whole(folder):

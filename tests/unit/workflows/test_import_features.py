@@ -9,7 +9,7 @@ import pytest
 
 import vla
 from support.shared_data import SHARED
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.encoders import registry as encoders
 from vla.encoders.toy import Encoder
 from vla.errors import AnnotationError, FormatError, MissingError, SpecMismatchError, UsageError
@@ -33,7 +33,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def load(folder):
-    return current_cache(Workspace.open(folder).caches)
+    return active_cache(Workspace.open(folder).caches)
 
 
 def imported(*paths, **options):
@@ -511,7 +511,7 @@ def test_the_videos_need_not_be_here(folder):
     found = vla.info()["features"]
     assert found["missing"] == 0 and found["imported"] and (found["model"], found["text_encoder"]) == ("m", None)
     assert vla.verify(read_data=True) == []
-    assert vla.remove(["a"]) == ["a"] and vla.collect()[0] == 0
+    assert vla.remove(["a"]) == ["a"] and vla.gc()[0] == 0
 
 
 def test_what_is_taken_off_the_end_of_names(folder):

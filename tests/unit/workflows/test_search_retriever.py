@@ -8,18 +8,18 @@ import pytest
 import vla
 from support.naive_search import overlap
 from vla.cache.receipts import Receipt
-from vla.cache.store import EncoderSource, FeatureCache, current_cache, make_current
+from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.captions import store as caption_store
 from vla.datasets.base import Annotation
 from vla.encoders.toy import Encoder
-from vla.evaluation.report_file import Evaluated
+from vla.evaluation.report_file import EvaluationReport
 from vla.features import FrameFeatures
-from vla.model import frozen
+from vla.model import zero_shot_model
 from vla.progress import silent
-from vla.retrieval.query_bank import words_of
+from vla.retrieval.query_bank import content_words
 from vla.storage.workspace import Workspace
 from vla.workflows.eval_set import corpus_of
-from vla.workflows.search_retriever import Compared, Listing, compared_with
+from vla.workflows.search_retriever import EvalQueryBank, SearchRetriever, compared_with
 
 TRAIN, TEST, FRAMES = 130, 12, 24
 
@@ -48,7 +48,7 @@ def fill(folder, videos):
     """A workspace of these videos; the moments that are told of are faintly seen."""
     place, encoder = Workspace.open_or_create(folder), Encoder("32")
     cache = FeatureCache.create(place.caches, encoder.identity.spec("fps=2"), EncoderSource("toy", "32", ""))
-    make_current(place.caches, cache)
+    set_active_cache(place.caches, cache)
     told = {a.video: [] for a in annotations()}
     for a in annotations():
         told[a.video].append(a)
@@ -135,14 +135,16 @@ def test_figures_by_search_are_those_of_a_users_search(world, tmp_path, bank):
 
 def test_the_bank_knows_nothing_of_what_is_asked(world):
     folder, _ = world
-    cache = current_cache(Workspace.open(folder).caches)
+    cache = active_cache(Workspace.open(folder).caches)
     taught = [a for a in annotations() if a.split == "train"]
     tests = [a for a in annotations() if a.split == "test"]
     same = [Annotation("x", tests[0].query.upper() + ".", name("train", 3), split="train")]
     cache.add_texts([a.query for a in (*taught, *tests, *same)], Encoder("32"))
     corpus, _ = corpus_of(cache, tests)
     bank = compared_with(cache, corpus, [*taught, *same], "cpu").bank
-    assert len(bank.texts) == TRAIN and not {words_of(t) for t in bank.texts} & {words_of(a.query) for a in tests}
+    assert len(bank.texts) == TRAIN and not {content_words(t) for t in bank.texts} & {
+        content_words(a.query) for a in tests
+    }
     assert compared_with(cache, corpus, taught[:50], "cpu").told == "330 everyday queries of ours"
 
 
@@ -156,8 +158,8 @@ def test_copies_of_the_video_that_is_meant_count_as_it(world, tmp_path):
     told = [meant, Annotation("x", meant.query, "a copy.mp4")]
     others = [Annotation(f"o{i}", meant.query, name("test", i)) for i in (0, 1, 3)]
     corpus, _ = corpus_of(cache, [*told, *others])
-    nothing = Compared(compared_with(cache, corpus, [], "cpu").bank, Encoder("32"), "")
-    listing = Listing(cache, corpus, frozen(32, 1.0), nothing, Workspace.open(tmp_path), silent)
+    nothing = EvalQueryBank(compared_with(cache, corpus, [], "cpu").bank, Encoder("32"), "")
+    listing = SearchRetriever(cache, corpus, zero_shot_model(32, 1.0), nothing, Workspace.open(tmp_path), silent)
     lists = listing.everywhere(corpus.queries[:2], 1)
     rows = [found[:, 0].tolist().index(q.video) for found, q in zip(lists, corpus.queries[:2], strict=True)]
     assert rows == [0, 0] and all(len(found) == 4 for found in lists)
@@ -193,7 +195,7 @@ def test_a_submission_is_what_is_searched(world, tmp_path):
 
 
 def test_what_older_versions_wrote_says_nothing_of_a_search():
-    record = Evaluated("", "", "f", "", "", {}, "", [], [], 0, "9 captions").to_json()
-    assert Evaluated.from_json(record, "x").compared == "9 captions"
+    record = EvaluationReport("", "", "f", "", "", {}, "", [], [], 0, "9 captions").to_json()
+    assert EvaluationReport.from_json(record, "x").compared == "9 captions"
     del record["compared"]
-    assert Evaluated.from_json(record, "x").compared == ""
+    assert EvaluationReport.from_json(record, "x").compared == ""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import vla
-from vla.cache.store import FeatureCache, current_cache
+from vla.cache.store import FeatureCache, active_cache
 from vla.captions import store as caption_store
 from vla.errors import CacheError, VlaError
 from vla.indexing.store import open_index
@@ -88,7 +88,7 @@ def test_each_kind_of_record_is_verified_repaired_and_no_other_command_crashes(f
     path = next(iter(full.home.glob(folders.get(name, f"**/{name}"))))
     path.write_bytes(path.read_bytes()[:-9] + b"\x80")
     assert len(names(full)) >= 1
-    for command in (vla.list_videos, vla.info, vla.collect, lambda workspace: vla.search("a dog", workspace=workspace)):
+    for command in (vla.list_videos, vla.info, vla.gc, lambda workspace: vla.search("a dog", workspace=workspace)):
         try:
             command(workspace=full.root)
         except VlaError as error:
@@ -98,10 +98,10 @@ def test_each_kind_of_record_is_verified_repaired_and_no_other_command_crashes(f
 
 
 def test_one_damaged_receipt_ends_nothing(full):
-    path = next((current_cache(full.caches).folder / "videos").iterdir())
+    path = next((active_cache(full.caches).folder / "videos").iterdir())
     path.write_text("{")
     assert len(vla.list_videos(workspace=full.root)) == 2
-    assert vla.collect(workspace=full.root) == (0, 0)
+    assert vla.gc(workspace=full.root) == (0, 0)
     said = []
     vla.search("a dog", workspace=full.root, progress=lambda p: said.append(p.message))
     assert any("1 receipts of features are damaged" in message for message in said)
@@ -123,7 +123,7 @@ def test_damage_is_listed_all_at_once_in_other_caches_too(full):
         (cache / "shards" / "0123-abc.h5").write_bytes(bytes(10))
     assert len(names(full)) == 4
     # Waste of either cache goes, what a damaged receipt may name stays.
-    files, freed = vla.collect(workspace=full.root)
+    files, freed = vla.gc(workspace=full.root)
     assert (files, freed) == (2, 20)
 
 
@@ -197,7 +197,7 @@ def opened(place, path):
                 path.parent if path.name in ("spec.json", "scale.json", "text-tower.json") else path.parent.parent
             )
             if path.name != "current.json"
-            else current_cache(place.caches)
+            else active_cache(place.caches)
         )
         cache.state(), cache.known_texts()
     verify(workspace=place.root)
@@ -287,21 +287,21 @@ def test_what_only_reads_takes_no_lock(full, monkeypatch):
     def refuse(path, *rest, **more):
         raise AssertionError(f"{path} is locked")
 
-    monkeypatch.setattr(locks, "locked", refuse)
+    monkeypatch.setattr(locks, "lock", refuse)
     assert verify(workspace=full.root, read_data=True) == []
     vla.export(full.root / "out", workspace=full.root)
     with pytest.raises(AssertionError):
         verify(workspace=full.root, mend=True)
     monkeypatch.undo()
     held = []
-    real = locks.locked
-    monkeypatch.setattr(locks, "locked", lambda path, *rest, **more: held.append(path) or real(path, *rest, **more))
+    real = locks.lock
+    monkeypatch.setattr(locks, "lock", lambda path, *rest, **more: held.append(path) or real(path, *rest, **more))
     vla.evaluate(workspace=full.root, run="none", device="cpu")
     assert held == []
 
 
 def test_records_without_a_checksum_are_read_and_said(full):
-    path = next((current_cache(full.caches).folder / "videos").iterdir())
+    path = next((active_cache(full.caches).folder / "videos").iterdir())
     path.write_text(json.dumps(atomic.read_json(path)))
     said = []
     assert verify(workspace=full.root, progress=lambda p: said.append(p.message)) == []
@@ -320,7 +320,7 @@ def test_a_video_with_far_timestamps_stops_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     vla.import_features([tmp_path / "f"], model="m", workspace=tmp_path)
     assert vla.index(workspace=tmp_path).videos == 6
-    videos = {v: current_cache(tmp_path / ".vla" / "cache").frames(v).timestamps_seconds[-1] for v in ("v2", "v3")}
+    videos = {v: active_cache(tmp_path / ".vla" / "cache").frames(v).timestamps_seconds[-1] for v in ("v2", "v3")}
     assert videos == {"v2": 1e9, "v3": 9e11}
 
 
@@ -333,13 +333,13 @@ def test_the_decoder_names_the_place_and_the_value():
 
 def test_a_receipt_with_more_frames_than_its_shard_is_damage(toy_workspace):
     """The shard is whole by its own checksum: only the two together tell."""
-    cache = current_cache(toy_workspace.caches)
+    cache = active_cache(toy_workspace.caches)
     path = cache._receipt_path("videos/v3.mp4")
     record = atomic.read_json(path)
     assert record["frames"] == 6
     atomic.write_json(path, {**record, "frames": 60})
     with pytest.raises(CacheError, match=r"videos/v3\.mp4.*holds 6 frames, its receipt says 60.*vla extract"):
-        current_cache(toy_workspace.caches).frames("videos/v3.mp4")
+        active_cache(toy_workspace.caches).frames("videos/v3.mp4")
     assert names(toy_workspace) == ["videos/v3.mp4"]
     with pytest.raises(CacheError, match="its receipt says 60"):
         vla.index(workspace=toy_workspace.root)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from vla.world.clips import plan_clips, write_captions, write_questions
+from vla.world.clips import plan_clips, write_captions
 from vla.world.language import appearance, description, moments, questions
 from vla.world.render import CANVAS, draw
 from vla.world.sampling import OPPOSITE, sample_scene, twin
-from vla.world.scene import COLORS, RADIUS, SHAPES, Event, Scene, Thing, is_held_out, states_at
+from vla.world.scene import COLORS, RADIUS, SHAPES, Event, Scene, SceneObject, is_held_out, states_at
 
 
 def scenes(count, seed=0, **options):
@@ -47,7 +47,7 @@ def test_nothing_leaves_the_canvas_or_overlaps():
     ("direction", "axis", "sign"), [("left", "x", -1), ("right", "x", 1), ("up", "y", -1), ("down", "y", 1)]
 )
 def test_moves_go_where_the_words_say(direction, axis, sign):
-    thing = Thing("circle", "red", "small", "plain", 0.5, 0.5)
+    thing = SceneObject("circle", "red", "small", "plain", 0.5, 0.5)
     scene = Scene((thing,), "black", (Event("move", 0, 1.0, 2.0, direction, distance=0.3),), 3.0, 0)
     s = getattr(states_at(scene, np.array([0.0, 1.0, 1.5, 2.0, 3.0])), axis)[0]
     np.testing.assert_allclose(s, [0.5, 0.5, 0.5 + sign * 0.15, 0.5 + sign * 0.3, 0.5 + sign * 0.3])
@@ -63,7 +63,10 @@ def test_moves_go_where_the_words_say(direction, axis, sign):
 
 
 def test_a_hit_stops_at_the_target_and_pushes_it_on():
-    a, b = Thing("circle", "red", "small", "plain", 0.2, 0.5), Thing("star", "blue", "small", "plain", 0.6, 0.5)
+    a, b = (
+        SceneObject("circle", "red", "small", "plain", 0.2, 0.5),
+        SceneObject("star", "blue", "small", "plain", 0.6, 0.5),
+    )
     gap = 0.4 - 2 * RADIUS["small"]
     scene = Scene((a, b), "black", (Event("hit", 0, 0.0, 2.0, "right", target=1, distance=gap),), 2.0, 0)
     s = states_at(scene, np.array([0.0, 1.0, 2.0]))
@@ -72,7 +75,7 @@ def test_a_hit_stops_at_the_target_and_pushes_it_on():
 
 
 def test_what_is_drawn_has_the_colour_and_place_of_the_thing():
-    thing = Thing("square", "green", "large", "plain", 0.3, 0.7)
+    thing = SceneObject("square", "green", "large", "plain", 0.3, 0.7)
     frame = draw(Scene((thing,), "black", (), 1.0, 0), np.array([0.0]))[0].astype(int)
     centre = frame[round(0.7 * CANVAS), round(0.3 * CANVAS)]
     assert centre[1] > centre[0] + 80 and centre[1] > centre[2] + 60
@@ -166,25 +169,3 @@ def test_captions_are_written_as_the_table_reader_wants_them(tmp_path):
     assert {a.video for a in read} == {c.name for c in clips}
     assert {a.split for a in read} == {"val"}
     assert sum(bool(a.spans) for a in read) == sum(len(c.scene.events) for c in clips)
-
-
-def test_questions_are_written_as_annotations_with_their_answers(tmp_path):
-    from vla.datasets._open import read_annotations
-
-    clips = plan_clips("val", 8, 3)
-    write_questions(clips, tmp_path / "q.jsonl", 0)
-    read = read_annotations(tmp_path / "q.jsonl")
-    assert {a.video for a in read} == {c.name for c in clips} and {a.split for a in read} == {"val"}
-    assert {a.question.kind for a in read} == {"choice", "open", "count"}
-    by_name = {c.name: c.scene for c in clips}
-    for a in read:
-        scene = by_name[a.video]
-        if a.query == "How many things happen?":
-            assert a.question.count == len(scene.events) and a.category == "How many things"
-        if a.query == "What is in the background?":
-            assert a.question.answers == (scene.background,)
-        if a.query == "What happens first?":
-            assert len(a.question.choices) == len(scene.events)
-            assert scene.things[scene.events[0].actor].color in a.question.answer.lower()
-    write_questions(clips, tmp_path / "again.jsonl", 0)
-    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "q.jsonl").read_bytes()

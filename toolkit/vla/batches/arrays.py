@@ -51,7 +51,7 @@ def starts_of(lengths: Iterable[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.fromiter(lengths, np.int64))]).astype(np.int64)
 
 
-class Table:
+class CorpusArrays:
     """The arrays of a corpus. Texts that are cached as the same parts are one row of `texts`.
 
     Attributes:

@@ -14,13 +14,13 @@ import torch
 from torch.nn import functional
 
 from vla.errors import ShapeError
-from vla.nn.l2_normalize import normalized as normalized
-from vla.nn.packing import Layout
+from vla.nn.l2_normalize import l2_normalize
+from vla.nn.packing import Packing
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Questions:
     """Questions about the videos of a batch.
 
@@ -59,7 +59,7 @@ class Questions:
         return _moved(self, device)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AlignmentBatch:
     """Videos padded to the longest, and what points at them.
 
@@ -120,9 +120,9 @@ class AlignmentBatch:
                 raise ShapeError("a query or a question points at a video that is not in the batch")
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> Packing:
         """Where the real frames lie."""
-        return Layout(self.frame_mask)
+        return Packing(self.frame_mask)
 
     @cached_property
     def rows(self) -> torch.Tensor:
@@ -140,13 +140,13 @@ def _moved(parts: T, device: torch.device) -> T:
     return type(parts)(**{k: v.to(device) if hasattr(v, "to") else v for k, v in values.items()})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Aligned:
     """A batch in the shared space; every vector has unit norm, padding is zero.
 
     Attributes:
-        frames: `(B, T, E)`.
-        frame_mask: `(B, T)` bool.
+        packed: `(N, E)` the real frames, one after the other.
+        packing: where these lie in the padded batch `(B, T)`.
         queries: `(Q, E)`.
         sentences: `(Q, S, E)`.
         questions: `(K, E)`.
@@ -154,11 +154,11 @@ class Aligned:
         alone: `(K, C, E)`, each by itself.
         tokens: `(Q, L, E)` of the queries; `(Q, 0, E)` where no head compares them.
         token_mask: `(Q, L)` bool.
-        scale: what cosines are multiplied with before a softmax.
+        scale: scalar that cosines are multiplied with before a softmax.
     """
 
-    frames: torch.Tensor
-    frame_mask: torch.Tensor
+    packed: torch.Tensor
+    packing: Packing
     queries: torch.Tensor
     sentences: torch.Tensor
     questions: torch.Tensor
@@ -168,27 +168,15 @@ class Aligned:
     token_mask: torch.Tensor
     scale: torch.Tensor
 
-    @classmethod
-    def of_rows(cls, rows: torch.Tensor, layout: Layout, **others: torch.Tensor) -> Aligned:
-        """Of the real frames `(N, E)`, one after the other; `frames` is made of them when somebody asks for it."""
-        made = object.__new__(cls)
-        made.__dict__.update(others, frame_mask=layout.mask, layout=layout, rows=rows)
-        return made
-
-    def __getattr__(self, name: str) -> torch.Tensor:
-        if name != "frames" or "rows" not in self.__dict__:
-            raise AttributeError(name)
-        return self.__dict__.setdefault("frames", self.layout.padded(self.rows))
+    @property
+    def frame_mask(self) -> torch.Tensor:
+        """`(B, T)` bool, True for real frames, which come first."""
+        return self.packing.mask
 
     @cached_property
-    def layout(self) -> Layout:
-        """Where the real frames lie."""
-        return Layout(self.frame_mask)
-
-    @cached_property
-    def rows(self) -> torch.Tensor:
-        """`(N, E)` the real frames, one after the other."""
-        return self.layout.rows(self.frames)
+    def frames(self) -> torch.Tensor:
+        """`(B, T, E)` padded; made when it is first read, since most of a step needs the packed frames alone."""
+        return self.packing.padded(self.packed)
 
     @property
     def videos(self) -> torch.Tensor:
@@ -215,16 +203,17 @@ class Aligned:
         self, owner: torch.Tensor, position: torch.Tensor, count: int, video: torch.Tensor | None = None
     ) -> torch.Tensor:
         """`(count, E)` the direction of the sum of the frames that each owns; `owner` ascends. No frame is copied for it."""
-        index = self.layout.starts[owner if video is None else video] + position
+        index = self.packing.starts[owner if video is None else video] + position
         lengths = torch.bincount(owner, minlength=count)
-        sums = functional.embedding_bag(index, self.rows, lengths.cumsum(0) - lengths, mode="sum")
-        return normalized(sums)
+        sums = functional.embedding_bag(index, self.packed, lengths.cumsum(0) - lengths, mode="sum")
+        return l2_normalize(sums)
 
     def blind(self) -> Aligned:
         """The same words with nothing to be seen: one frame a video, and that is zero. No gradient flows through it."""
-        nothing = self.queries.new_zeros(len(self.frame_mask), 1, self.queries.shape[1])
-        shown = Aligned(
-            nothing, torch.ones_like(self.frame_mask[:, :1]), self.queries, self.sentences, self.questions,
-            self.choices, self.alone, self.tokens, self.token_mask, self.scale,
-        )  # fmt: skip
-        return Aligned(**{f.name: getattr(shown, f.name).detach() for f in fields(shown)})
+        count = len(self.frame_mask)
+        words = {f.name: getattr(self, f.name).detach() for f in fields(self) if f.name not in ("packed", "packing")}
+        return Aligned(
+            packed=self.queries.new_zeros(count, self.queries.shape[1]),
+            packing=Packing(torch.ones_like(self.frame_mask[:, :1])),
+            **words,
+        )

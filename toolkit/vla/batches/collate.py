@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from vla.batches.arrays import Ragged, Table
+from vla.batches.arrays import CorpusArrays, Ragged
 from vla.batches.batch import AlignmentBatch, Questions
-from vla.batches.corpus import Asked, Corpus, Query
+from vla.batches.corpus import Corpus, Query, QuestionExample
 from vla.features import FrameFeatures
 
 
-def collate(
-    corpus: Corpus, rows: np.ndarray, queries: Sequence[Query], questions: Sequence[Asked] = ()
+def build_batch(
+    corpus: Corpus, rows: np.ndarray, queries: Sequence[Query], questions: Sequence[QuestionExample] = ()
 ) -> AlignmentBatch:
     """A batch of the videos `rows` of `corpus`, and of `queries` and `questions` about them."""
     place = {int(row): i for i, row in enumerate(rows)}
@@ -26,10 +26,12 @@ def collate(
         tuple(replace(q, video=place[q.video]) for q in questions),
         tokens=corpus.tokens,
     )
-    return gathered(Table(mine), *(np.arange(len(some)) for some in (mine.videos, mine.queries, mine.questions)))
+    return pad_ragged(
+        CorpusArrays(mine), *(np.arange(len(some)) for some in (mine.videos, mine.queries, mine.questions))
+    )
 
 
-def gathered(table: Table, rows: np.ndarray, queries: np.ndarray, questions: np.ndarray) -> AlignmentBatch:
+def pad_ragged(table: CorpusArrays, rows: np.ndarray, queries: np.ndarray, questions: np.ndarray) -> AlignmentBatch:
     """A batch of the videos `rows` of `table`, each once, and of the rows `queries` and `questions`, which are about them."""
     place = np.full(len(table.durations), -1, np.int64)
     place[rows] = np.arange(len(rows))
@@ -44,28 +46,45 @@ def gathered(table: Table, rows: np.ndarray, queries: np.ndarray, questions: np.
         if int(query) in table.rated:
             rated = table.rated[int(query)]
             saliency[i, : len(rated)] = rated
+    tokens, token_mask = _tokens(table, table.query_text[queries])
+    return AlignmentBatch(
+        frames=frames,
+        frame_mask=torch.from_numpy(mask),
+        seconds=seconds,
+        durations=torch.from_numpy(table.durations[rows]),
+        queries=torch.from_numpy(table.texts[table.query_text[queries]]),
+        video_of_query=torch.from_numpy(video),
+        is_timed=torch.from_numpy(timed),
+        inside=torch.from_numpy(inside),
+        sentences=told,
+        sentence_mask=told_mask,
+        spans=torch.from_numpy(spans),
+        span_mask=torch.from_numpy(span_mask),
+        saliency=torch.from_numpy(saliency),
+        questions=_questions(table, questions, place),
+        tokens=tokens,
+        token_mask=token_mask,
+    )
+
+
+def _questions(table: CorpusArrays, questions: np.ndarray, place: np.ndarray) -> Questions:
+    """The rows `questions` of `table`; `place` `(V,)` of each video its row in the batch."""
     choices, choice_mask = _padded_texts(table, table.choices, questions)
     alone, _ = _padded_texts(table, table.alone, questions)
-    asked = Questions(
-        torch.from_numpy(table.texts[table.question_text[questions]]),
-        torch.from_numpy(place[table.question_video[questions]]),
-        choices,
-        alone,
-        choice_mask,
-        torch.from_numpy(table.right[questions]),
-        torch.from_numpy(table.counts[questions]),
-        tuple(table.answers[i] for i in questions),
-        tuple(table.kinds[i] for i in questions),
+    return Questions(
+        vectors=torch.from_numpy(table.texts[table.question_text[questions]]),
+        video_of_question=torch.from_numpy(place[table.question_video[questions]]),
+        choices=choices,
+        alone=alone,
+        choice_mask=choice_mask,
+        right=torch.from_numpy(table.right[questions]),
+        counts=torch.from_numpy(table.counts[questions]),
+        answers=tuple(table.answers[i] for i in questions),
+        kinds=tuple(table.kinds[i] for i in questions),
     )
-    return AlignmentBatch(
-        frames, torch.from_numpy(mask), seconds, torch.from_numpy(table.durations[rows]),
-        torch.from_numpy(table.texts[table.query_text[queries]]), torch.from_numpy(video), torch.from_numpy(timed),
-        torch.from_numpy(inside), told, told_mask, torch.from_numpy(spans), torch.from_numpy(span_mask),
-        torch.from_numpy(saliency), asked, *_tokens(table, table.query_text[queries]),
-    )  # fmt: skip
 
 
-def _tokens(table: Table, texts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def _tokens(table: CorpusArrays, texts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """`(N, D)` tokens of `texts` `(M,)`, one text after the other, and `(M, L)` which of their places are tokens."""
     index, owner, position = table.token_rows.places(texts)
     mask = torch.zeros(len(texts), int(position.max(initial=-1)) + 1, dtype=torch.bool)
@@ -75,7 +94,7 @@ def _tokens(table: Table, texts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor
     return torch.from_numpy(table.tokens[table.token_rows.values[index]].astype(np.float32)), mask
 
 
-def _padded_frames(table: Table, rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray, torch.Tensor]:
+def _padded_frames(table: CorpusArrays, rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray, torch.Tensor]:
     count = table.videos[rows + 1] - table.videos[rows]
     longest = int(count.max(initial=1))
     values = torch.from_numpy(table.frames)
@@ -90,7 +109,7 @@ def _padded_frames(table: Table, rows: np.ndarray) -> tuple[torch.Tensor, np.nda
     return frames, mask, torch.from_numpy(seconds)
 
 
-def _padded_texts(table: Table, texts: Ragged, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded_texts(table: CorpusArrays, texts: Ragged, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """`(R, S, D)` texts of each of `rows` of `texts`, none where a row is -1, and `(R, S)` which there are."""
     real = np.flatnonzero(rows >= 0)
     index, owner, position = texts.places(rows[real])
@@ -102,7 +121,7 @@ def _padded_texts(table: Table, texts: Ragged, rows: np.ndarray) -> tuple[torch.
 
 
 def _padded_spans(
-    table: Table, queries: np.ndarray, real: np.ndarray, timed: np.ndarray
+    table: CorpusArrays, queries: np.ndarray, real: np.ndarray, timed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Spans `(Q, P, 2)` and `(Q, P)` which there are; `(Q, T)` the frames inside, of those that are `real` `(Q, T)`."""
     index, owner, position = table.spans.places(queries)
@@ -119,5 +138,5 @@ def _padded_spans(
 
 def collate_frames(videos: Sequence[FrameFeatures]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Frames `(B, T, D)` float32, their mask `(B, T)` and times `(B, T)`, padded with zeros to the longest video."""
-    frames, mask, seconds = _padded_frames(Table(Corpus(list(videos), [], {})), np.arange(len(videos)))
+    frames, mask, seconds = _padded_frames(CorpusArrays(Corpus(list(videos), [], {})), np.arange(len(videos)))
     return frames, torch.from_numpy(mask), seconds

@@ -17,7 +17,7 @@ from vla.features import FrameFeatures
 from vla.language.sentences import sentences
 from vla.spans import windows
 
-Cut = tuple[np.ndarray, np.ndarray, np.ndarray]
+SegmentGrid = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Windows of a video: first frames `(N,)`, last ones, exclusive, `(N,)`, and spans `(N, 2)` in seconds."""
 
 _LARGEST = 0.5
@@ -56,7 +56,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionExample:
     """One question about a video.
 
     Attributes:
@@ -112,7 +112,7 @@ class Corpus:
     videos: list[FrameFeatures]
     queries: list[Query]
     vectors: dict[str, np.ndarray]
-    questions: tuple[Asked, ...] = ()
+    questions: tuple[QuestionExample, ...] = ()
     answers: dict[str, tuple[str, ...]] | None = None
     tokens: Tokens | None = None
 
@@ -122,9 +122,9 @@ class Corpus:
         return self.videos[0].values.shape[1]
 
     @cached_property
-    def cuts(self) -> list[Cut]:
+    def cuts(self) -> list[SegmentGrid]:
         """The windows of each video; made once, since a model in training is measured on the same videos after every epoch."""
-        return [cut_of(video) for video in self.videos]
+        return [sliding_windows(video) for video in self.videos]
 
     def subset(self, rows: np.ndarray) -> Corpus:
         """The videos of `rows`, in that order, with their queries and questions."""
@@ -139,7 +139,7 @@ class Corpus:
 
     def vector(self, parts: tuple[str, ...]) -> np.ndarray:
         """`(D,)` float32 raw text feature; of a split text, the mean direction of its parts at their mean length."""
-        return joined(np.stack([self.vectors[p] for p in parts]))
+        return pool_chunks(np.stack([self.vectors[p] for p in parts]))
 
     def tokens_of(self, texts: Iterable[tuple[str, ...]]) -> list[np.ndarray] | None:
         """`(L, D)` raw token features of each text, which is cached as these parts; None where they were not read."""
@@ -148,13 +148,13 @@ class Corpus:
         return [self.tokens.values[self.tokens.rows(parts)] for parts in texts]
 
 
-def cut_of(video: FrameFeatures) -> Cut:
+def sliding_windows(video: FrameFeatures) -> SegmentGrid:
     """The windows of `video`, the whole of it first."""
     cut = windows(video.timestamps_seconds, video.duration_seconds)
     return np.array([w[0] for w in cut]), np.array([w[1] for w in cut]), np.array([w[2:] for w in cut], np.float64)
 
 
-def joined(parts: np.ndarray) -> np.ndarray:
+def pool_chunks(parts: np.ndarray) -> np.ndarray:
     """`(D,)` float32: the mean direction of the text features `parts` `(P, D)` at their mean length; of one, itself."""
     if len(parts) == 1:
         return parts[0]
@@ -163,7 +163,14 @@ def joined(parts: np.ndarray) -> np.ndarray:
     return (mean / max(1e-12, float(np.linalg.norm(mean))) * lengths.mean()).astype(np.float32)
 
 
-def stated(question: str, answer: str) -> str:
+def text_vectors(cache: FeatureCache, texts: Sequence[str]) -> np.ndarray:
+    """`(Q, D)` float32 raw features of cached texts; those longer than the encoder's context are `pool_chunks`."""
+    parts = [cache.pieces(text) for text in texts]
+    rows = iter(cache.texts([p for ps in parts for p in ps]).pooled.astype(np.float32))
+    return np.stack([pool_chunks(np.stack([next(rows) for _ in ps])) for ps in parts])
+
+
+def join_question_answer(question: str, answer: str) -> str:
     """A question and an answer as one text, which an encoder of texts can compare with a video."""
     return f"{question.strip()} {answer.strip()}"
 
@@ -209,11 +216,11 @@ def load_corpus(
         if a.question is None:
             captions.append(_query(cache, a, a.query, row[a.video]))
             continue
-        choices = tuple(_parts(cache, stated(a.query, c)) for c in a.question.choices)
+        choices = tuple(_parts(cache, join_question_answer(a.query, c)) for c in a.question.choices)
         alone = tuple(_parts(cache, c) for c in a.question.choices)
-        questions.append(Asked(a, _parts(cache, a.query), choices, alone, row[a.video]))
+        questions.append(QuestionExample(a, _parts(cache, a.query), choices, alone, row[a.video]))
         if a.question.kind != "count" and a.question.answer:
-            captions.append(_query(cache, a, stated(a.query, a.question.answer), row[a.video]))
+            captions.append(_query(cache, a, join_question_answer(a.query, a.question.answer), row[a.video]))
     answers = {w: _parts(cache, w) for q in questions for w in q.question.answers}
     used = (
         [q.parts for q in questions] + [c for q in questions for c in (*q.choices, *q.alone)] + list(answers.values())
@@ -275,7 +282,7 @@ def _told(a: Annotation) -> list[str]:
     if a.question is None:
         return []
     with_answer = a.question.choices or a.question.answers[:1]
-    return [*(stated(a.query, text) for text in with_answer), *a.question.choices, *a.question.answers]
+    return [*(join_question_answer(a.query, text) for text in with_answer), *a.question.choices, *a.question.answers]
 
 
 def _query(cache: FeatureCache, a: Annotation, text: str, row: int) -> Query:

@@ -15,7 +15,7 @@ import numpy as np
 
 from vla.cache.memory_budget import Budget, needed, pictures_together
 from vla.cache.receipts import Receipt, Status, content_digest, software, whole_digest
-from vla.causes import DOUBTFUL, cannot_read, cause_of
+from vla.causes import DOUBTFUL, cause_of, unreadable_reason
 from vla.decoders.base import Decoder, DecodeReport, Reader
 from vla.encoders.base import Encoder
 from vla.errors import DecodeError, VlaError
@@ -28,7 +28,7 @@ _SKIPPED = ("no-video-stream", "not-a-video", "not-a-file", "empty-file", "too-l
 
 
 @dataclass(frozen=True)
-class Encoded:
+class ChunkDone:
     """Frames of one video that are done.
 
     Attributes:
@@ -45,7 +45,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Worked:
+class VideoResult:
     """What became of one video.
 
     Attributes:
@@ -80,10 +80,10 @@ class Attempt:
     decoder: Decoder
     sampling: Sampling
     budget: Budget
-    submit: Callable[[np.ndarray, Encoded], Future[np.ndarray]]
+    submit: Callable[[np.ndarray, ChunkDone], Future[np.ndarray]]
     still: Callable[[], None]
 
-    def at(self, video_id: str, path: Path) -> Worked:
+    def at(self, video_id: str, path: Path) -> VideoResult:
         """Decode the video at `path` and have it encoded; a failure of the video or of reading it becomes its receipt.
 
         Raises:
@@ -106,11 +106,11 @@ class Attempt:
         except VlaError:
             raise
         except OSError as error:
-            return _failure(blank, path, cannot_read(path, error))
+            return _failure(blank, path, unreadable_reason(path, error))
         except MemoryError:
             return _failure(blank, path, DecodeError(f"{path.name}: not enough memory", "resources"))
 
-    def _decoded(self, blank: Receipt, path: Path) -> Worked:
+    def _decoded(self, blank: Receipt, path: Path) -> VideoResult:
         """The video's features; a failure of its content is a receipt, one of the machine is raised."""
         try:
             with _open(self.decoder, path) as reader, self.budget.room(needed(reader.video), self.still):
@@ -120,12 +120,12 @@ class Attempt:
                 for pixels, seconds in self._prepared(reader, path):
                     covered = float(seconds[-1]) - (float(times[-1][-1]) if times else 0.0)
                     share = covered / reader.video.duration_seconds if reader.video.duration_seconds > 0 else 0.0
-                    done = Encoded(blank.video_id, len(pixels), covered, max(0.0, min(1.0, share)))
+                    done = ChunkDone(blank.video_id, len(pixels), covered, max(0.0, min(1.0, share)))
                     values.append(self.submit(pixels, done))
                     times.append(seconds)
                 decoded = reader.report
             encoded = tuple(v.result() for v in values)
-            return Worked(replace(blank, status="ok"), decoded, encoded, tuple(times))
+            return VideoResult(replace(blank, status="ok"), decoded, encoded, tuple(times))
         except DecodeError as error:
             if cause_of(error.reason) == "machine":
                 raise
@@ -177,11 +177,11 @@ def _no_surprise(path: Path) -> Iterator[None]:
         raise DecodeError(f"{path.name}: the decoder crashed ({type(error).__name__}: {error})", "crashed") from error
 
 
-def _failure(blank: Receipt, path: Path, error: DecodeError) -> Worked:
+def _failure(blank: Receipt, path: Path, error: DecodeError) -> VideoResult:
     status: Status = "skipped" if error.reason in _SKIPPED else "failed"
     reason = str(error).removeprefix(f"{path.name}: ")
     receipt = replace(blank, status=status, reason=reason, cause=cause_of(error.reason))
-    return Worked(receipt, doubt=error if error.reason in DOUBTFUL else None)
+    return VideoResult(receipt, doubt=error if error.reason in DOUBTFUL else None)
 
 
 @contextmanager

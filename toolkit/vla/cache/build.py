@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from vla.cache.attempt import Encoded, Worked
+from vla.cache.attempt import ChunkDone, VideoResult
 from vla.cache.plan import Plan
 from vla.cache.receipts import Receipt
 from vla.cache.store import FeatureCache
@@ -99,7 +99,7 @@ def extract_videos(
     with closing(Workers(encoder, decoder, sampling, workers).run(plan.todo)) as messages:
         for message in messages:
             text, level = "", "info"
-            if isinstance(message, Encoded):
+            if isinstance(message, ChunkDone):
                 report.frames += message.frames
                 seen += message.seconds
                 in_hand[message.video_id] = min(0.99, in_hand.get(message.video_id, 0.0) + message.share)
@@ -124,7 +124,7 @@ def extract_videos(
     return report
 
 
-def _commit(cache: FeatureCache, worked: Worked) -> Receipt:
+def _commit(cache: FeatureCache, worked: VideoResult) -> Receipt:
     """Write what came of one video, and return its receipt."""
     receipt, decoded = worked.receipt, worked.decoded
     if receipt.status == "ok" and decoded is not None and not worked.values:

@@ -7,10 +7,10 @@ import tempfile
 import zlib
 from pathlib import Path
 
-from vla.causes import DOUBTFUL, cannot_read
+from vla.causes import DOUBTFUL, unreadable_reason
 from vla.decoders.base import Decoder
 from vla.errors import DecodeError, EnvironmentUnfitError, ResourceError
-from vla.sampling import every
+from vla.sampling import at_fps
 
 # Four frames of 32x32 pixels, H.264 with a frame between two others, in MP4: the way that most videos take.
 _CLIP = (
@@ -39,7 +39,7 @@ def require_health(decoder: Decoder, occasion: DecodeError) -> None:
     except ResourceError:
         raise
     except OSError as error:
-        fault = cannot_read(Path("clip.mp4"), error)
+        fault = unreadable_reason(Path("clip.mp4"), error)
     if fault is None:
         return
     message = (
@@ -55,7 +55,7 @@ def _fault(decoder: Decoder, path: Path) -> DecodeError | None:
     """The failure of `decoder` on a clip that is good; None if it brings frames, or has an answer of its own to it."""
     try:
         with decoder.open(path) as reader:
-            for _ in reader.sample(every(5)):
+            for _ in reader.sample(at_fps(5)):
                 return None
         return DecodeError(f"{path.name}: no frame came out", "crashed")
     except DecodeError as error:
@@ -66,7 +66,7 @@ def _fault(decoder: Decoder, path: Path) -> DecodeError | None:
     except MemoryError:
         return DecodeError(f"{path.name}: not enough memory", "resources")
     except OSError as error:
-        return cannot_read(path, error)
+        return unreadable_reason(path, error)
     except Exception as error:
         return DecodeError(f"{path.name}: {type(error).__name__}: {error}", "crashed")
 

@@ -13,7 +13,7 @@ from vla.storage import atomic
 
 
 @dataclass(frozen=True)
-class Damage:
+class Corruption:
     """One thing that is not as it was written.
 
     Attributes:
@@ -35,12 +35,12 @@ class Check:
     look: Callable[[], object]
     mend: Callable[[], object] | None = None
 
-    def damage(self) -> list[Damage]:
+    def damage(self) -> list[Corruption]:
         """What is wrong with it; empty if nothing is."""
         try:
             self.look()
         except CacheError as error:
-            return [Damage(self.name, str(error), self.mend)]
+            return [Corruption(self.name, str(error), self.mend)]
         return []
 
 

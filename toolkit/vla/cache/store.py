@@ -204,7 +204,7 @@ def _receipt(path: Path) -> Receipt:
     return receipt
 
 
-def current_cache(caches: Path) -> FeatureCache:
+def active_cache(caches: Path) -> FeatureCache:
     """The cache that this workspace goes on with; raises MissingError if nothing was extracted yet."""
     pointer = caches / "current.json"
     if not pointer.is_file():
@@ -212,7 +212,7 @@ def current_cache(caches: Path) -> FeatureCache:
     return FeatureCache.open(caches / records.load(_Pointer, pointer, _EXTRACT).fingerprint)
 
 
-def make_current(caches: Path, cache: FeatureCache) -> None:
+def set_active_cache(caches: Path, cache: FeatureCache) -> None:
     """Let the workspace go on with `cache`."""
     record = {"fingerprint": cache.spec.fingerprint}
     pointer = caches / "current.json"

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.cache.attempt import Attempt, Encoded, Worked
+from vla.cache.attempt import Attempt, ChunkDone, VideoResult
 from vla.cache.decoder_check import require_health
 from vla.cache.memory_budget import Budget
 from vla.decoders.base import Decoder
 from vla.encoders.base import Encoder
 from vla.sampling import Sampling
 
-_Message = Encoded | Worked | BaseException
+_Message = ChunkDone | VideoResult | BaseException
 
 
 class Workers:
@@ -41,7 +41,7 @@ class Workers:
         self._encoding = ThreadPoolExecutor(max_workers=encoder.lanes, thread_name_prefix="encode")
         self._attempt = Attempt(encoder, decoder, sampling, Budget(), self._submit, self._still)
 
-    def run(self, todo: list[tuple[str, Path]]) -> Generator[Encoded | Worked, None, None]:
+    def run(self, todo: list[tuple[str, Path]]) -> Generator[ChunkDone | VideoResult, None, None]:
         """What is encoded, chunk by chunk, and each video when it is done.
 
         Raises:
@@ -62,7 +62,7 @@ class Workers:
 
     def _tried(
         self, decoding: ThreadPoolExecutor, todo: list[tuple[str, Path]], *, alone: bool = False
-    ) -> Generator[Encoded | Worked, None, list[tuple[str, Path]]]:
+    ) -> Generator[ChunkDone | VideoResult, None, list[tuple[str, Path]]]:
         """The messages of all in `todo`; returns those that are to be tried again, which is none of those `alone`."""
         for video_id, path in todo:
             decoding.submit(self._work, video_id, path)
@@ -72,7 +72,7 @@ class Workers:
             item = self._messages.get()
             if isinstance(item, BaseException):
                 raise item
-            if isinstance(item, Worked):
+            if isinstance(item, VideoResult):
                 left -= 1
                 if item.doubt is not None and not alone:
                     doubtful.append((item.receipt.video_id, paths[item.receipt.video_id]))
@@ -93,12 +93,12 @@ class Workers:
         except BaseException as error:
             self._put(error)
 
-    def _submit(self, pixels: np.ndarray, encoded: Encoded) -> Future[np.ndarray]:
+    def _submit(self, pixels: np.ndarray, encoded: ChunkDone) -> Future[np.ndarray]:
         while not self._room.acquire(timeout=0.2):
             self._still()
         return self._encoding.submit(self._encode, pixels, encoded)
 
-    def _encode(self, pixels: np.ndarray, encoded: Encoded) -> np.ndarray:
+    def _encode(self, pixels: np.ndarray, encoded: ChunkDone) -> np.ndarray:
         try:
             self._still()
             values = self._encoder.encode_frames(pixels)

@@ -13,7 +13,7 @@ from vla.storage.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Matched:
+class MatchResult:
     """Annotations whose videos are there, and names that mean none.
 
     Attributes:
@@ -38,7 +38,7 @@ class Matched:
 
 def match(
     annotations: Iterable[Annotation], video_ids: Iterable[str], workspace: Workspace, folder: Path | None = None
-) -> Matched:
+) -> MatchResult:
     """Annotations with `video` set to the id that their file means; see `vla.naming.matching`.
 
     Args:
@@ -52,7 +52,7 @@ def match(
     listed = list(annotations)
     for a in listed:
         by_source.setdefault(a.source if folder is None else "", []).append(a)
-    matched = Matched([], [], [], {})
+    matched = MatchResult([], [], [], {})
     unknown: dict[str, None] = {}
     for source, some in by_source.items():
         near = folder if folder is not None else Path(source).parent if Path(source).is_absolute() else workspace.root

@@ -96,7 +96,7 @@ def entries(workspace: Workspace, on_damage: Callable[[str], None] | None = None
                 raise
             on_damage(str(error))
     # Without digests every move of a workspace doubled its rows.
-    kept = {id(a) for a in each_once(e.annotation for e, is_dated, _ in stored if not is_dated)}
+    kept = {id(a) for a in deduplicate(e.annotation for e, is_dated, _ in stored if not is_dated)}
     return [e for e, is_dated, _ in stored if is_dated or id(e.annotation) in kept]
 
 
@@ -107,10 +107,10 @@ def load(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -
 
 def once(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -> list[Annotation]:
     """`load`, of those that several files have the first, or the one that names its split."""
-    return each_once(load(workspace, on_damage))
+    return deduplicate(load(workspace, on_damage))
 
 
-def each_once(annotations: Iterable[Annotation]) -> list[Annotation]:
+def deduplicate(annotations: Iterable[Annotation]) -> list[Annotation]:
     """Annotations without those that several files have of one video and time; of equal ones, the one that names its split."""
     found: dict[tuple[object, ...], Annotation] = {}
     for a in annotations:

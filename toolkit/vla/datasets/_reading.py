@@ -19,7 +19,7 @@ _WORDS = re.compile(r"[^\W\d_]+")
 _SPLITS = {"training": "train", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "testing": "test"}
 
 
-class FaultyRowsError(AnnotationError):
+class InvalidRowsError(AnnotationError):
     """Files of which some rows cannot be used.
 
     Attributes:
@@ -79,7 +79,7 @@ class Problems:
             lines.append(f"  and {self._count - _REPORTED} more")
         count = "1 fault" if self._count == 1 else f"{self._count} faults"
         message = f"{path} has {count}; mend the file and try again:\n" + "\n".join(lines)
-        raise FaultyRowsError(message, self._count, list(sound))
+        raise InvalidRowsError(message, self._count, list(sound))
 
 
 def read_each(paths: Iterable[Path], read_one: Callable[[Path], list[Annotation]]) -> list[Annotation]:
@@ -97,7 +97,7 @@ def read_each(paths: Iterable[Path], read_one: Callable[[Path], list[Annotation]
             found[path] = read_one(path)
         except AnnotationError as error:
             errors.append(error)
-            found[path] = error.sound if isinstance(error, FaultyRowsError) else []
+            found[path] = error.sound if isinstance(error, InvalidRowsError) else []
     if not found:
         raise AnnotationError("no file of annotations was given")
     files_of = Counter(query_id for some in found.values() for query_id in {a.query_id for a in some})
@@ -112,9 +112,9 @@ def read_each(paths: Iterable[Path], read_one: Callable[[Path], list[Annotation]
         )
     if errors:
         message = "\n".join(map(str, errors))
-        faulty = [error for error in errors if isinstance(error, FaultyRowsError)]
+        faulty = [error for error in errors if isinstance(error, InvalidRowsError)]
         if len(faulty) == len(errors):
-            raise FaultyRowsError(message, sum(error.faults for error in faulty), annotations)
+            raise InvalidRowsError(message, sum(error.faults for error in faulty), annotations)
         if all(isinstance(error, OtherContentError) for error in errors):
             raise OtherContentError(message)
         raise AnnotationError(message)

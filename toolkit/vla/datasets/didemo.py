@@ -52,7 +52,7 @@ def _read(path: Path) -> list[Annotation]:
             query_id=row.text("annotation_id"),
             query=row.text("description"),
             video=video,
-            spans=_seconds([agreed(times)]),
+            spans=_seconds([consensus_span(times)]),
             source=row.source,
             paragraph=f"{path.stem}:{video}",
             sentence=said_of[video],
@@ -64,7 +64,7 @@ def _read(path: Path) -> list[Annotation]:
     return reader(annotations, (".json",))(path)
 
 
-def agreed(times: list[_Chunks]) -> _Chunks:
+def consensus_span(times: list[_Chunks]) -> _Chunks:
     """Of the annotators' `(first, last)` chunks the pair whose three best IoUs with all of them have the highest mean.
 
     Of equal ones the pair that agrees best with all, and then the first.

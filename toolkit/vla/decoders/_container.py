@@ -13,7 +13,7 @@ from typing import Any
 import av
 import av.stream
 
-from vla.causes import cannot_read, is_of_system
+from vla.causes import is_of_system, unreadable_reason
 from vla.decoders._index import PacketIndex, read_index
 from vla.decoders._packets import Packets
 from vla.decoders._structure import is_cut
@@ -107,7 +107,7 @@ def open_container(path: Path) -> av.container.InputContainer:
     try:
         status = path.stat()
     except OSError as error:
-        raise cannot_read(path, error) from error
+        raise unreadable_reason(path, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise DecodeError(f"{path.name}: not a regular file", "not-a-file")
     if status.st_size == 0:
@@ -123,11 +123,13 @@ def open_container(path: Path) -> av.container.InputContainer:
         raise DecodeError(f"{path.name}: permission denied", "permission") from error
     except (av.FFmpegError, OSError, ValueError) as error:
         if is_of_system(error):
-            raise cannot_read(path, error) from error
-        raise DecodeError(f"{path.name}: not a video that can be read ({said(error)})", "not-a-video") from error
+            raise unreadable_reason(path, error) from error
+        raise DecodeError(
+            f"{path.name}: not a video that can be read ({libav_message(error)})", "not-a-video"
+        ) from error
 
 
-def said(error: BaseException) -> str:
+def libav_message(error: BaseException) -> str:
     """What libav says, without its number and without the path, in one phrase."""
     return getattr(error, "strerror", None) or str(error).split(":")[0] or type(error).__name__
 

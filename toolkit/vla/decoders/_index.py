@@ -17,7 +17,7 @@ DROP, PASS, SHOW, JUMP = 0, 1, 2, 4
 starts anew, so that nothing before is needed."""
 
 
-class UnplannedError(Exception):
+class IndexMismatchError(Exception):
     """The planned way does not lead to the frames."""
 
 

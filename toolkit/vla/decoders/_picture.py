@@ -16,7 +16,7 @@ _MAPPED = 720
 """Rows or columns, whichever are fewer, to which HDR pictures are reduced first: encoders see fewer, and mapping takes time."""
 
 
-class Upright:
+class RgbConverter:
     """Pixels of one stream's frames: `(H, W, 3)` uint8 RGB, rotation applied, pixels square.
 
     One converter for all frames, on one thread: a frame's own `to_ndarray` sets one up anew each time, with a thread for each

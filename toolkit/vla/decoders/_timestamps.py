@@ -9,7 +9,7 @@ from fractions import Fraction
 from itertools import count
 
 
-class Wanted:
+class TimestampQueue:
     """Ascending times in seconds; what was taken and not served can be put back."""
 
     def __init__(self, times: Iterable[Fraction]) -> None:
@@ -22,15 +22,15 @@ class Wanted:
     def __next__(self) -> Fraction:
         return self._back.popleft() if self._back else next(self._times)
 
-    def put_back(self, times: Sequence[Fraction]) -> None:
+    def push_back(self, times: Sequence[Fraction]) -> None:
         """Let `times`, the last that were taken, come again."""
         self._back.extendleft(reversed(times))
 
-    def pass_over(self, until: Fraction) -> None:
+    def skip_to(self, until: Fraction) -> None:
         """What comes before `until` would show a frame again that was shown. It may be left out; here it is not."""
 
 
-class Regular(Wanted):
+class Regular(TimestampQueue):
     """0, step, 2 step and so on without end; a frame that stays on screen for longer is looked at once.
 
     So a file that claims to show a frame for a thousand years costs no more than any other.
@@ -40,7 +40,7 @@ class Regular(Wanted):
         self._step = step
         super().__init__(k * step for k in count())
 
-    def pass_over(self, until: Fraction) -> None:
+    def skip_to(self, until: Fraction) -> None:
         """Leave out what comes before `until`."""
         while self._back and self._back[0] < until:
             self._back.popleft()

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.causes import cannot_read
+from vla.causes import unreadable_reason
 from vla.errors import EnvironmentUnfitError, ResourceError
 
 _MOST_LINES, _LONGEST_LINE = 256, 1 << 16
@@ -52,7 +52,7 @@ _FAMILIES = ("LC_", "LD_", "DYLD_", "PYTHON", "NVIDIA_")
 _NOT_OF_CONTENT = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGXFSZ", "SIGPWR", "SIGSYS")
 
 
-class GoneError(Exception):
+class WorkerDiedError(Exception):
     """The child cannot be asked any more; `reason` is as for `DecodeError`."""
 
     def __init__(self, message: str, reason: str) -> None:
@@ -60,7 +60,7 @@ class GoneError(Exception):
         self.reason = reason
 
 
-class Child:
+class DecoderWorker:
     """A process that decodes, and the memory it shares with us.
 
     Attributes:
@@ -113,7 +113,7 @@ class Child:
             try:
                 kind, value = json.loads(line)
             except (TypeError, ValueError, RecursionError):
-                raise GoneError("the decoder's process answered nonsense", "crashed") from None
+                raise WorkerDiedError("the decoder's process answered nonsense", "crashed") from None
             if kind == "shortage":
                 raise self._shortage(value)
             if kind != "alive":
@@ -135,7 +135,7 @@ class Child:
                 f"the decoder's process did not start within {patience:g} s: the machine is too busy, or {sys.executable} cannot "
                 "run here"
             )
-        raise GoneError(f"the decoder hung: no sign of life for {patience:g} s", "hung")
+        raise WorkerDiedError(f"the decoder hung: no sign of life for {patience:g} s", "hung")
 
     def picture(self, place: Any) -> np.ndarray:
         """A copy of the `(h, w, 3)` picture at `place` (offset, height, width, seconds); frees its room."""
@@ -147,11 +147,11 @@ class Child:
         except (TypeError, ValueError):
             sound = False
         if not sound or not 0 < size <= 1 << 31:
-            raise GoneError("the decoder's process answered nonsense", "crashed")
+            raise WorkerDiedError("the decoder's process answered nonsense", "crashed")
         if self._shared is None or len(self._shared) < end:
             length = os.fstat(self._ring).st_size
             if length < end:
-                raise GoneError("the decoder's process answered nonsense", "crashed")
+                raise WorkerDiedError("the decoder's process answered nonsense", "crashed")
             self._shared = mmap.mmap(self._ring, length)
         found = np.frombuffer(self._shared, np.uint8, size, offset).reshape(height, width, 3).copy()
         self.tell(b"f")
@@ -174,8 +174,8 @@ class Child:
         number = value if isinstance(value, int) and not isinstance(value, bool) else 0
         why = os.strerror(number)
         if number == errno.EFBIG and not _is_limited("RLIMIT_FSIZE"):
-            return GoneError("its pictures are larger than a decoder may make them", "too-large")
-        return GoneError(f"no memory could be had for its pictures ({why})", "resources")
+            return WorkerDiedError("its pictures are larger than a decoder may make them", "too-large")
+        return WorkerDiedError(f"no memory could be had for its pictures ({why})", "resources")
 
     def _obituary(self) -> Exception:
         code = _wait(self._process)
@@ -191,14 +191,14 @@ class Child:
             return EnvironmentUnfitError(f"{message}. 'vla doctor' tells more")
         if "MemoryError" in last:
             if _is_limited("RLIMIT_AS", self._memory):
-                return GoneError("it needs more memory than the limit (ulimit -v) allows", "resources")
-            return GoneError(f"it needs more memory than a decoder may have ({self._memory >> 20} MiB)", "memory")
+                return WorkerDiedError("it needs more memory than the limit (ulimit -v) allows", "resources")
+            return WorkerDiedError(f"it needs more memory than a decoder may have ({self._memory >> 20} MiB)", "memory")
         if name == "SIGPROF":
-            return GoneError("the decoder hung: it computed for a long time without a sign of life", "endless")
+            return WorkerDiedError("the decoder hung: it computed for a long time without a sign of life", "endless")
         if name in _NOT_OF_CONTENT:
             hint = ", as the system does when memory is short" if is_short else ""
-            return GoneError(f"the decoder was ended from outside ({name}{hint})", "killed")
-        return GoneError(f"the decoder crashed ({name}{last})", "crashed")
+            return WorkerDiedError(f"the decoder was ended from outside ({name}{hint})", "killed")
+        return WorkerDiedError(f"the decoder crashed ({name}{last})", "crashed")
 
 
 def environment() -> dict[str, str]:
@@ -210,7 +210,7 @@ def environment() -> dict[str, str]:
 
 def _cannot_start(error: Exception) -> Exception:
     """The error for a process that the system does not give us; a thread that it does not give is a RuntimeError."""
-    shortage = isinstance(error, RuntimeError) or cannot_read(Path(), error).reason == "resources"  # type: ignore[arg-type]
+    shortage = isinstance(error, RuntimeError) or unreadable_reason(Path(), error).reason == "resources"  # type: ignore[arg-type]
     message = f"no process can be started to decode in: {getattr(error, 'strerror', None) or error}"
     if shortage:
         return ResourceError(f"{message}. Free memory, files or processes (ulimit -a), then run the same command again")

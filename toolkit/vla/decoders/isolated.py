@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.decoders._worker import Child, GoneError
+from vla.decoders._worker import DecoderWorker, WorkerDiedError
 from vla.decoders.base import DecodeReport
 from vla.errors import DecodeError, EnvironmentUnfitError, ResourceError
 from vla.sampling import Sampling
@@ -56,7 +56,7 @@ class Decoder:
             raise EnvironmentUnfitError("decoding in processes of their own needs a POSIX system: use --decoder pyav")
         self._settings = {"inner": inner, "max_pixels": max_pixels, "memory": memory, "computing": computing}
         self._patience = patience
-        self._idle: list[Child] = []
+        self._idle: list[DecoderWorker] = []
         self._lock = threading.Lock()
 
     def open(self, path: Path) -> IsolatedReader:
@@ -70,7 +70,7 @@ class Decoder:
         """
         with self._lock:
             child = self._idle.pop() if self._idle else None
-        child = child or Child(self._settings, self._patience)
+        child = child or DecoderWorker(self._settings, self._patience)
         try:
             return IsolatedReader(self, child, path)
         except BaseException:
@@ -89,7 +89,7 @@ class Decoder:
         for child in idle:
             child.end()
 
-    def _take_back(self, child: Child) -> None:
+    def _take_back(self, child: DecoderWorker) -> None:
         # One that is still sending would send the next video this one's frames.
         if child.is_well and not child.is_streaming:
             with self._lock:
@@ -101,7 +101,7 @@ class Decoder:
 class IsolatedReader:
     """One open file in a child process; see `vla.decoders.base.Reader`."""
 
-    def __init__(self, owner: Decoder, child: Child, path: Path) -> None:
+    def __init__(self, owner: Decoder, child: DecoderWorker, path: Path) -> None:
         self._owner, self._child, self._path = owner, child, path
         self._turn = 0
         child.send({"open": os.fsencode(os.path.abspath(path)).hex()})  # noqa: PTH100 - links in the name are the user's
@@ -210,7 +210,7 @@ class IsolatedReader:
         """The child's answer; if there is none, a DecodeError, and the child is not used again."""
         try:
             return question()
-        except GoneError as error:
+        except WorkerDiedError as error:
             self._child.is_well = False
             raise DecodeError(f"{self._path.name}: {error}", error.reason) from None
         except (ResourceError, EnvironmentUnfitError):

@@ -12,16 +12,16 @@ import av
 import numpy as np
 
 from vla.decoders._clock import Clock
-from vla.decoders._container import Source, declared_ends, said
-from vla.decoders._index import DROP, JUMP, SHOW, PacketIndex, UnplannedError
+from vla.decoders._container import Source, declared_ends, libav_message
+from vla.decoders._index import DROP, JUMP, SHOW, IndexMismatchError, PacketIndex
 from vla.decoders._losses import Losses
 from vla.decoders._packets import Packets
-from vla.decoders._picture import Upright
+from vla.decoders._picture import RgbConverter
 from vla.decoders._scenes import RATE, scene_times, thumbnail
-from vla.decoders._timestamps import Regular, Wanted
+from vla.decoders._timestamps import Regular, TimestampQueue
 from vla.decoders.base import DecodeReport
 from vla.errors import DecodeError
-from vla.sampling import Sampling, every
+from vla.sampling import Sampling, at_fps
 from vla.video import Frames, Video
 
 _CORRUPT_LIMIT = 500
@@ -71,7 +71,7 @@ class PyavReader:
         stream = self._source.stream
         context = stream.codec_context
         self._declared = declared_ends(self._source.container, stream, self._source.zero)
-        self._upright = Upright(stream)
+        self._upright = RgbConverter(stream)
         rate = stream.average_rate or stream.guessed_rate or 0
         self._rate = Fraction(rate) if rate else Fraction(25)
         size = context.width, context.height
@@ -102,7 +102,7 @@ class PyavReader:
     def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:
         """The frame on screen at each of the ascending times."""
         asked = [Fraction(float(t)) for t in timestamps_seconds]
-        found = [(self._upright(f), float(t)) for f, t in self._on_screen(Wanted(asked), self._index())]
+        found = [(self._upright(f), float(t)) for f, t in self._on_screen(TimestampQueue(asked), self._index())]
         if len(found) < len(asked):
             raise DecodeError(
                 f"{self.video.path.name}: nothing is on screen at {float(asked[len(found)]):.3f} s; it ends at "
@@ -128,25 +128,25 @@ class PyavReader:
     ) -> None:
         self._source.container.close()
 
-    def _times(self, sampling: Sampling, index: PacketIndex | None) -> Wanted:
+    def _times(self, sampling: Sampling, index: PacketIndex | None) -> TimestampQueue:
         """When `sampling` looks at the screen."""
         if sampling.kind == "fps":
             return Regular(1 / Fraction(sampling.value).limit_denominator(100_000))
         if sampling.kind == "scenes":
-            looks = self._on_screen(self._times(every(RATE), index), index)
-            return Wanted(scene_times((time, thumbnail(frame)) for frame, time in looks))
+            looks = self._on_screen(self._times(at_fps(RATE), index), index)
+            return TimestampQueue(scene_times((time, thumbnail(frame)) for frame, time in looks))
         if index is not None:
             found = [(index.seconds(rank), bool(index.is_key[place])) for rank, place in enumerate(index.order)]
         else:
             found = [(time, frame.key_frame) for frame, time in self._decode()]
         if sampling.kind == "keyframes":
-            return Wanted(time for time, is_key in found if is_key)
+            return TimestampQueue(time for time, is_key in found if is_key)
         parts = int(sampling.value)
         (first, _), (last, _) = found[0], found[-1]
-        return Wanted(first + (last - first) * (2 * k + 1) / (2 * parts) for k in range(parts))
+        return TimestampQueue(first + (last - first) * (2 * k + 1) / (2 * parts) for k in range(parts))
 
     def _on_screen(
-        self, wanted: Wanted, index: PacketIndex | None, *, to_end: bool = False
+        self, wanted: TimestampQueue, index: PacketIndex | None, *, to_end: bool = False
     ) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """For each wanted time that is not passed over, the frame on screen then, until the video ends.
 
@@ -161,13 +161,13 @@ class PyavReader:
                 for latest in self._planned(index, wanted, to_end):
                     yield latest
                 return
-            except UnplannedError:
+            except IndexMismatchError:
                 pass  # the packets do not tell the whole truth about the frames: decode them all
         for found in self._through(wanted, to_end):
             # Of a damaged file a full decode may know less than was shown already: time does not run backwards.
             yield found if latest is None or found[1] >= latest[1] else latest
 
-    def _through(self, wanted: Wanted, to_end: bool) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+    def _through(self, wanted: TimestampQueue, to_end: bool) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """`_on_screen` by decoding every frame."""
         target = next(wanted, None)
         current: av.VideoFrame | None = None
@@ -175,17 +175,19 @@ class PyavReader:
         for frame, time in self._decode():
             while current is not None and target is not None and target + _SLACK < time:
                 yield current, shown
-                wanted.pass_over(time - _SLACK)
+                wanted.skip_to(time - _SLACK)
                 target = next(wanted, None)
             if target is None and not to_end:
                 return
             current, shown = frame, time
         while current is not None and target is not None and target < self._end:
             yield current, shown
-            wanted.pass_over(self._end)
+            wanted.skip_to(self._end)
             target = next(wanted, None)
 
-    def _planned(self, index: PacketIndex, wanted: Wanted, to_end: bool) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+    def _planned(
+        self, index: PacketIndex, wanted: TimestampQueue, to_end: bool
+    ) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """`_on_screen` by decoding only what the wanted frames need.
 
         Raises:
@@ -200,7 +202,7 @@ class PyavReader:
             ranks.append(index.rank_at(target + _SLACK))
             if ranks[-1] == last:  # how long it stays on screen shows only once it is decoded
                 break
-            wanted.pass_over(index.seconds(ranks[-1] + 1) - _SLACK)
+            wanted.skip_to(index.seconds(ranks[-1] + 1) - _SLACK)
         served = 0
         try:
             for rank, frame in self._decode_planned(index, np.unique(ranks)) if ranks else ():
@@ -211,9 +213,9 @@ class PyavReader:
                     yield frame, time
             while ranks and ranks[-1] == last and (target := next(wanted, self._end)) < self._end:
                 yield frame, time
-                wanted.pass_over(self._end)
-        except UnplannedError:
-            wanted.put_back(targets[served:])
+                wanted.skip_to(self._end)
+        except IndexMismatchError:
+            wanted.push_back(targets[served:])
             raise
         if to_end and (not ranks or ranks[-1] != last):
             self._end = index.end_seconds(1 / self._rate)
@@ -222,7 +224,7 @@ class PyavReader:
         """The frames `ranks` (ascending) in order of presentation."""
         steps = index.steps(ranks)
         if steps is None:
-            raise UnplannedError
+            raise IndexMismatchError
         self._begin()
         waiting = {int(index.shown_pts[r]): int(r) for r in ranks}
         order = deque(waiting)
@@ -232,7 +234,7 @@ class PyavReader:
                 if frame.pts not in waiting:
                     continue
                 if frame.is_corrupt:
-                    raise UnplannedError
+                    raise IndexMismatchError
                 ready[frame.pts] = frame
                 while order and order[0] in ready:
                     pts = order.popleft()
@@ -240,9 +242,9 @@ class PyavReader:
                 if not order:
                     return
         except (av.FFmpegError, EOFError, ValueError) as error:
-            raise UnplannedError from error
+            raise IndexMismatchError from error
         if order:
-            raise UnplannedError
+            raise IndexMismatchError
 
     def _frames_of(self, index: PacketIndex, steps: np.ndarray) -> Iterator[av.VideoFrame]:
         """What the decoder gives back for the packets that are not dropped."""
@@ -252,7 +254,7 @@ class PyavReader:
             if packet.size == 0 or number > final:
                 break
             if number >= len(steps) or packet.pts != index.pts[number]:
-                raise UnplannedError
+                raise IndexMismatchError
             self.tick()
             step = int(steps[number])
             if step == DROP:
@@ -317,4 +319,4 @@ class PyavReader:
                     return
 
     def _note(self, error: BaseException) -> None:
-        self._errors, self._first_error = self._errors + 1, self._first_error or said(error)
+        self._errors, self._first_error = self._errors + 1, self._first_error or libav_message(error)

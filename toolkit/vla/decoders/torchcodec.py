@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from vla.decoders import pyav
-from vla.decoders._index import PacketIndex, UnplannedError
-from vla.decoders._picture import Upright
+from vla.decoders._index import IndexMismatchError, PacketIndex
+from vla.decoders._picture import RgbConverter
 from vla.errors import EnvironmentUnfitError
 
 _TOGETHER = 16
@@ -68,13 +68,13 @@ class _Reader(pyav.PyavReader):
             try:
                 found = self._decoder().get_frames_at(np.searchsorted(every, index.shown_pts[some]).tolist())
             except (RuntimeError, ValueError, IndexError) as error:
-                raise UnplannedError from error
+                raise IndexMismatchError from error
             lies = round((self._decoder().metadata.rotation or 0) / 90) % 2 == 1
             pixels, lengths = found.data.cpu().numpy(), found.duration_seconds.tolist()
             for k, (rank, shown) in enumerate(zip(some.tolist(), found.pts_seconds.tolist(), strict=True)):
                 # Its numbering may know of frames that an edit list hides, or that never come out: the time tells.
                 if abs(shown - float(int(index.shown_pts[rank]) * index.base)) > 1e-6:
-                    raise UnplannedError
+                    raise IndexMismatchError
                 self.tick()
                 yield rank, _Picture(pixels[k], lengths[k], lies)
 
@@ -93,7 +93,7 @@ class _Reader(pyav.PyavReader):
         return self._frames_from
 
 
-class _Upright(Upright):
+class _Upright(RgbConverter):
     """Pixels that torchcodec decoded are RGB and upright already; only their aspect is left to mend."""
 
     def __call__(self, frame: Any) -> np.ndarray:

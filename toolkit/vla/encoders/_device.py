@@ -38,7 +38,7 @@ def choose_dtype(dtype: str, device: torch.device) -> tuple[torch.dtype, str]:
             raise UsageError(f"there is no dtype called {dtype!r}; use auto, {', '.join(DTYPES)}")
         return DTYPES[dtype], "as asked for"
     if device.type == "cuda":
-        if computes_bfloat16(device):
+        if has_bf16_hardware(device):
             return torch.bfloat16, "the GPU has hardware for it"
         return torch.float16, "the GPU has none for bfloat16"
     if device.type != "cpu":
@@ -50,7 +50,7 @@ def choose_dtype(dtype: str, device: torch.device) -> tuple[torch.dtype, str]:
     return torch.float32, "the CPU has no instructions for bfloat16"
 
 
-def computes_bfloat16(device: torch.device) -> bool:
+def has_bf16_hardware(device: torch.device) -> bool:
     """True if the GPU `device` has hardware for products of bfloat16; older ones (T4, RTX 20) only emulate it, slowly.
 
     Asked of that GPU and not of the current one: a machine may have two kinds.
@@ -60,7 +60,7 @@ def computes_bfloat16(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-class Pieces:
+class OomSafeBatcher:
     """Work on as many rows at once as there is memory for: where there is not, half as many, from then on."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ def layout_of(network: Any) -> torch.memory_format:
     return torch.channels_last if count >= _MANY else torch.contiguous_format
 
 
-def fused(network: Any) -> Any:
+def reparameterize(network: Any) -> Any:
     """`network` with the branches of its convolutions folded into one each, where it was made for that; up to rounding the same.
 
     FastViT, and so MobileCLIP, trains three branches side by side and says how they add up to one (Vasu et al. 2023).

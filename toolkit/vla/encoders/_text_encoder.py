@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from vla.encoders._device import Pieces
+from vla.encoders._device import OomSafeBatcher
 from vla.errors import UsageError
 from vla.features import TextFeatures
 
 
-class Texts(ABC):
+class TextEncoderBase(ABC):
     """Encodes texts. What is derived from it says how (`_encode_ids`).
 
     Args:
@@ -31,7 +31,7 @@ class Texts(ABC):
         self._context = int(self._tokenizer.context_length)
         # The token that fills a row is whatever an empty text ends with; CLIP pads with 0, SigLIP with 1.
         self._padding = int(self._tokenizer([""])[0, -1])
-        self._pieces = Pieces()
+        self._pieces = OomSafeBatcher()
         # Tokenizers cache words in a plain dict, and searches may come from several threads.
         self._lock = threading.Lock()
 

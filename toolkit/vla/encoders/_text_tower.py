@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from vla.encoders._device import DTYPES, choose_device, choose_dtype
-from vla.encoders._text_encoder import Texts
+from vla.encoders._text_encoder import TextEncoderBase
 from vla.encoders._tokenizer import tokenizer
 from vla.encoders._tower import Shape, Tower, names_of
 from vla.errors import CacheError
@@ -64,11 +64,11 @@ class Remembered:
     auto: Literal["", "fp32", "bf16", "fp16"]
 
 
-class TextsAlone(Texts):
+class TextTower(TextEncoderBase):
     """A text tower by itself, over its weights in a mapped file.
 
     Args:
-        record: as `remembered` made it.
+        record: as `describe_text_tower` made it.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         dtype: `fp32`, `bf16`, `fp16`, or `auto`: on a CPU what the whole model chose on this machine, since it takes long to
             measure that; a query has the bits that the captions of a cache have.
@@ -104,8 +104,8 @@ class TextsAlone(Texts):
         return pooled.float().cpu().numpy(), tokens.float().cpu().numpy()
 
 
-def remembered(
-    whole: Texts,
+def describe_text_tower(
+    whole: TextEncoderBase,
     network: Any,
     file: Path | None,
     vocabulary: Path,
@@ -114,7 +114,7 @@ def remembered(
     weights: str,
     dtype: tuple[str, bool],
 ) -> dict[str, Any] | None:
-    """A JSON object by which `TextsAlone` makes what `whole` makes; None where it would not, to the last bit.
+    """A JSON object by which `TextTower` makes what `whole` makes; None where it would not, to the last bit.
 
     Args:
         whole: the encoder with all of its model, on a CPU.
@@ -141,7 +141,7 @@ def remembered(
         kept = _tensors(file, prefix, names)
         if any(not torch.equal(kept[name].to(own[prefix + name].dtype), own[prefix + name]) for name in names):
             return None  # made fit when it was loaded: other positions, say
-        alone = TextsAlone(record, "cpu", dtype[0])
+        alone = TextTower(record, "cpu", dtype[0])
         for text in _PROBES:
             ours, theirs = alone.encode_text([text]), whole.encode_text([text])
             if not (np.array_equal(ours.pooled, theirs.pooled) and np.array_equal(ours.tokens, theirs.tokens)):

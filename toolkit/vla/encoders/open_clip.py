@@ -23,9 +23,9 @@ from vla.encoders._open_clip_import import import_open_clip
 from vla.encoders._packages import packages_named, require_packages
 from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
-from vla.encoders._reparameterize import fused, layout_of
-from vla.encoders._text_encoder import Texts
-from vla.encoders._text_tower import TextsAlone, remembered
+from vla.encoders._reparameterize import layout_of, reparameterize
+from vla.encoders._text_encoder import TextEncoderBase
+from vla.encoders._text_tower import TextTower, describe_text_tower
 from vla.encoders._tokenizer import vocabulary_text
 from vla.encoders.base import EncoderIdentity, TextEncoder
 from vla.errors import CacheError, EnvironmentUnfitError, MissingError, UsageError
@@ -40,7 +40,7 @@ _LOCAL_WEIGHTS = (
 """In the order in which open_clip prefers them."""
 
 
-class Encoder(Texts):
+class Encoder(TextEncoderBase):
     """A frozen open_clip model.
 
     Args:
@@ -71,7 +71,7 @@ class Encoder(Texts):
         self.scale = float(self._network.logit_scale.exp())
         self._layout = layout_of(network)
         if self._layout is not torch.contiguous_format:
-            self._network = fused(self._network)
+            self._network = reparameterize(self._network)
         self._network.to(self._device, self._dtype)
         self._mean, self._std = (
             torch.tensor(v, device=self._device).view(1, 3, 1, 1) * 255
@@ -143,13 +143,13 @@ class Encoder(Texts):
             return None
         quick = bool(config.get("quick_gelu", False))
         dtype = next(name for name, kind in DTYPES.items() if kind == self._dtype), self._is_auto
-        return remembered(self, self._network, file, vocabulary, text_cfg, quick, self.identity.weights, dtype)
+        return describe_text_tower(self, self._network, file, vocabulary, text_cfg, quick, self.identity.weights, dtype)
 
     @staticmethod
     def texts_alone(record: Mapping[str, Any], device: str, dtype: str) -> TextEncoder | None:
-        """An encoder of texts alone by what was `remembered`; None where the file of the weights is not what it was."""
+        """An encoder of texts alone by what was `describe_text_tower`; None where the file of the weights is not what it was."""
         try:
-            return TextsAlone(record, device, dtype)
+            return TextTower(record, device, dtype)
         except (CacheError, KeyError, TypeError, ValueError, OSError, RuntimeError):
             return None
 

@@ -16,7 +16,7 @@ from vla.model import AlignmentModel, ModelConfig
 _SCALE = 100.0
 
 
-def untrained(
+def untrained_model(
     corpus: Corpus, trained: AlignmentModel | None, taught: Corpus | None, by_question: Mapping[str, str]
 ) -> AlignmentModel:
     """The frozen encoder as a model, in evaluation mode, with heads that have learned nothing.

@@ -10,25 +10,23 @@ from vla.batches.corpus import Corpus, Query
 from vla.datasets.base import Saliency
 from vla.errors import UsageError
 from vla.evaluation.head_answers import TASKS
-from vla.evaluation.moment_scores import clip_scores
-from vla.evaluation.predictions import Seen
-from vla.evaluation.results import Floors, Measures, Values
+from vla.evaluation.predictions import CorpusPredictions, clip_frames
+from vla.evaluation.results import BaselineScores, PerQueryScores, ScoreTable
 from vla.metrics.average_precision import THRESHOLDS, average_precisions
 from vla.metrics.baselines import corpus_chance, hit_chance
 from vla.metrics.corpus_moments import RECALLS as CORPUS_RECALLS
 from vla.metrics.corpus_moments import THRESHOLDS as CORPUS_THRESHOLDS
-from vla.metrics.corpus_moments import places
+from vla.metrics.corpus_moments import first_hit_ranks
 from vla.metrics.highlights import (
     LEVELS,
     clip_count,
     clip_ratings,
     highlight_hits,
-    highlight_metrics,
     highlight_precisions,
 )
 from vla.metrics.moment_baselines import fit_constant_window, whole_video, window_grid
 from vla.metrics.moments import RECALLS, best_ious
-from vla.metrics.qvhighlights import LENGTHS, first_ious, qvhighlights_metrics, subsets
+from vla.metrics.qvhighlights import LENGTHS, first_ious, subsets
 
 IN_VIDEO, BY_HEAD, IN_CORPUS = "moment in its video", TASKS["moments"], "moment in the corpus"
 HIGHLIGHTS, HIGHLIGHTS_BY_HEAD = "highlights", "highlights by head"
@@ -38,13 +36,31 @@ Predictions = list[np.ndarray]
 Windows = dict[str, Predictions]
 
 
-def in_video(queries: Sequence[Query], predictions: Predictions) -> Measures:
-    """`R1@0.3` to `R5@0.7`, `mIoU` and `mAP`, the mean over QVHighlights' thresholds of IoU, in percent."""
-    truths, videos = [q.spans for q in queries], _videos(queries)
+def in_video(queries: Sequence[Query], predictions: Predictions) -> ScoreTable:
+    """Score moments in their own video, see `moment_scores`."""
+    return moment_scores(predictions, [q.spans for q in queries], _videos(queries))
+
+
+def moment_scores(predictions: Predictions, truths: Sequence[np.ndarray], videos: np.ndarray) -> ScoreTable:
+    """Compute `R1@0.3` to `R5@0.7`, `mIoU` and `mAP`, the mean over QVHighlights' thresholds of IoU, in percent.
+
+    `Rn@x` is the part of the queries of which one of the first n predictions has IoU of at least x with any true span;
+    `mIoU` is the mean, over queries, of the first prediction's best IoU. A query without predictions is a miss.
+
+    Args:
+        predictions: for every query `(N, 3)`, rows of start, end (seconds) and score, best first. The order decides, as
+            in the official scripts; the score is not read.
+        truths: for every query `(M, 2)` seconds, M at least 1.
+        videos: `(Q,)` row of each query's video.
+
+    Raises:
+        ShapeError: predictions and truths are not as many, or an array has other columns.
+        UsageError: no queries, a query without a true span, or a malformed span.
+    """
     best = {n: best_ious(predictions, truths, n) for n, _ in RECALLS}
-    found = {f"R{n}@{x}": Values(100.0 * (best[n] >= x), videos) for n, x in RECALLS}
+    found = {f"R{n}@{x}": PerQueryScores(100.0 * (best[n] >= x), videos) for n, x in RECALLS}
     precisions = average_precisions(predictions, truths).mean(axis=1)
-    return {**found, "mIoU": Values(100 * best[1], videos), "mAP": Values(100 * precisions, videos)}
+    return {**found, "mIoU": PerQueryScores(100 * best[1], videos), "mAP": PerQueryScores(100 * precisions, videos)}
 
 
 def windows(queries: Sequence[Query], corpus: Corpus, trained_on: Corpus | None) -> Windows:
@@ -62,48 +78,48 @@ def windows(queries: Sequence[Query], corpus: Corpus, trained_on: Corpus | None)
     return found
 
 
-def in_video_floors(queries: Sequence[Query], corpus: Corpus, trivial: Windows) -> Floors:
+def in_video_baselines(queries: Sequence[Query], corpus: Corpus, trivial: Windows) -> BaselineScores:
     """The same measures of windows that nobody looked for; of several, for where the first few predictions count."""
     given = {**trivial, "window grid": window_grid(_lengths(queries, corpus))}
     values = {
         name: {measure: v.value for measure, v in in_video(queries, found).items()} for name, found in given.items()
     }
-    return Floors(values, "" if len(trivial) > 1 else NO_TRAINING)
+    return BaselineScores(values, "" if len(trivial) > 1 else NO_TRAINING)
 
 
-def in_corpus(queries: Sequence[Query], predictions: Predictions) -> Measures:
+def in_corpus(queries: Sequence[Query], predictions: Predictions) -> ScoreTable:
     """`0.5-r1` to `0.7-r100`, and for each type of query that is TVR's (`v`, `t`, `vt`), as TVR's evaluator prints them."""
-    found, videos = places(predictions, _videos(queries), _marked(queries)), _videos(queries)
+    found, videos = first_hit_ranks(predictions, _videos(queries), _marked(queries)), _videos(queries)
     kinds = np.array([q.annotation.category if q.annotation else "" for q in queries])
     groups = {"": np.ones(len(queries), dtype=bool)}
     if set(kinds) <= {"v", "t", "vt"}:
         groups |= {f"{kind}-": kinds == kind for kind in ("v", "t", "vt") if (kinds == kind).any()}
     return {
-        f"{group}{x}-r{k}": Values(100.0 * (found[members, column] <= k), videos[members], digits=2)
+        f"{group}{x}-r{k}": PerQueryScores(100.0 * (found[members, column] <= k), videos[members], digits=2)
         for group, members in groups.items()
         for column, x in enumerate(CORPUS_THRESHOLDS)
         for k in CORPUS_RECALLS
     }
 
 
-def in_corpus_floors(queries: Sequence[Query], corpus: Corpus, trivial: Windows) -> Floors:
+def in_corpus_baselines(queries: Sequence[Query], corpus: Corpus, trivial: Windows) -> BaselineScores:
     """Each window in every video, the videos in any order."""
     values: dict[str, dict[str, float]] = {}
     videos = _videos(queries)
     kinds = [q.annotation.category if q.annotation else "" for q in queries]
     for name, found in trivial.items():
         own = [np.insert(rows[:1], 0, video, axis=1) for rows, video in zip(found, videos, strict=True)]
-        reached = places(own, videos, _marked(queries)) <= 1
+        reached = first_hit_ranks(own, videos, _marked(queries)) <= 1
         values[name] = {}
         for group in ("", *sorted(set(kinds) & {"v", "t", "vt"})):
             members = np.array([group in ("", kind) for kind in kinds])
             located = {str(x): 100 * float(reached[members, i].mean()) for i, x in enumerate(CORPUS_THRESHOLDS)}
             chance = corpus_chance(len(corpus.videos), located)
             values[name] |= {f"{group}-{k}" if group else k: v for k, v in chance.items()}
-    return Floors(values, "" if len(trivial) > 1 else NO_TRAINING)
+    return BaselineScores(values, "" if len(trivial) > 1 else NO_TRAINING)
 
 
-def rated(queries: Sequence[Query]) -> list[int]:
+def with_saliency_ratings(queries: Sequence[Query]) -> list[int]:
     """Places of those queries whose clips annotators rated, all by as many: what QVHighlights' table is of."""
     found = [i for i, q in enumerate(queries) if q.annotation and q.annotation.saliency and q.annotation.saliency.clips]
     annotators = [_annotators(queries[i]) for i in found]
@@ -111,8 +127,8 @@ def rated(queries: Sequence[Query]) -> list[int]:
 
 
 def highlights(
-    seen: Seen, queries: Sequence[Query], predictions: Predictions, shown: Sequence[np.ndarray] = ()
-) -> Measures:
+    seen: CorpusPredictions, queries: Sequence[Query], predictions: Predictions, shown: Sequence[np.ndarray] = ()
+) -> ScoreTable:
     """QVHighlights' `brief` table: windows as predicted, and clips by their cosine with the query.
 
     Where a head says how well each frame shows each query, `shown` `(T,)` each, clips go by that.
@@ -122,9 +138,24 @@ def highlights(
     for i, (query, of_clips) in enumerate(zip(queries, ratings, strict=True)):
         clips, seconds = len(of_clips), _saliency(query).clip_seconds
         if len(shown):
-            scores.append(clip_scores(shown[i], seen.corpus.videos[query.video], clips, seconds))
+            video, frames = seen.corpus.videos[query.video], shown[i]
+            scores.append(np.array([frames[rows].mean() for rows in clip_frames(video, clips, seconds)], np.float64))
         else:
             scores.append(seen.clip_scores(query, clips, seconds))
+    found = window_scores(predictions, truths, videos)
+    for name, least in LEVELS.items():
+        found[f"HL-min-{name}-mAP"] = _printed(highlight_precisions(scores, ratings, least).mean(axis=1), videos)
+        found[f"HL-min-{name}-Hit1"] = _printed(highlight_hits(scores, ratings, least), videos)
+    return found
+
+
+def window_scores(predictions: Predictions, truths: Sequence[np.ndarray], videos: np.ndarray) -> ScoreTable:
+    """Compute the `MR` rows of QVHighlights' `brief` table, in percent with the two digits that it prints.
+
+    Within a range of lengths only true windows of such a length count, and only queries that have one; predictions of
+    any other length stay, and count as wrong. A range without any true window has no row. A query without predictions
+    counts 0 everywhere; the official evaluator fails on it. Arguments and errors as `moment_scores`.
+    """
     precisions, first = average_precisions(predictions, truths), first_ious(predictions, truths)
     found = {"MR-full-mAP": _printed(precisions.mean(axis=1), videos)}
     for x in (0.5, 0.75):
@@ -135,27 +166,29 @@ def highlights(
         if name in LENGTHS:
             some = average_precisions([predictions[i] for i in subset], list(subset.values()))
             found[f"MR-{name}-mAP"] = _printed(some.mean(axis=1), videos[list(subset)])
-    for name, least in LEVELS.items():
-        found[f"HL-min-{name}-mAP"] = _printed(highlight_precisions(scores, ratings, least).mean(axis=1), videos)
-        found[f"HL-min-{name}-Hit1"] = _printed(highlight_hits(scores, ratings, least), videos)
     return found
 
 
-def highlight_floors(queries: Sequence[Query], corpus: Corpus, trivial: Windows) -> Floors:
+def highlight_baselines(queries: Sequence[Query], corpus: Corpus, trivial: Windows) -> BaselineScores:
     """Windows that nobody looked for, a grid of ten of them, and any clip."""
     truths, ratings = [q.spans for q in queries], _ratings(queries, corpus)
     given = {**trivial, "window grid": window_grid(_lengths(queries, corpus))}
-    values = {name: dict(qvhighlights_metrics(found, truths)["brief"]) for name, found in given.items()}
+    videos = _videos(queries)
+    values = {
+        name: {measure: v.value for measure, v in window_scores(found, truths, videos).items()}
+        for name, found in given.items()
+    }
     same = [np.ones(len(of_clips)) for of_clips in ratings]
     values["any clip"] = {}
     for name, least in LEVELS.items():
-        values["any clip"][f"HL-min-{name}-mAP"] = highlight_metrics(same, ratings, least)["HL-mAP"]
+        precisions = highlight_precisions(same, ratings, least)
+        values["any clip"][f"HL-min-{name}-mAP"] = 100 * float(precisions.mean())
         values["any clip"][f"HL-min-{name}-Hit1"] = hit_chance(ratings, least)
-    return Floors(values, "" if len(trivial) > 1 else NO_TRAINING)
+    return BaselineScores(values, "" if len(trivial) > 1 else NO_TRAINING)
 
 
-def _printed(by_query: np.ndarray, videos: np.ndarray) -> Values:
-    return Values(100 * np.asarray(by_query, dtype=np.float64), videos, digits=2)
+def _printed(by_query: np.ndarray, videos: np.ndarray) -> PerQueryScores:
+    return PerQueryScores(100 * np.asarray(by_query, dtype=np.float64), videos, digits=2)
 
 
 def _ratings(queries: Sequence[Query], corpus: Corpus) -> list[np.ndarray]:

@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from vla.batches.corpus import Corpus, Query
-from vla.evaluation.head_answers import Answered, answer
-from vla.evaluation.search_metrics import Searching
+from vla.evaluation.head_answers import HeadAnswers, answer
+from vla.evaluation.search_metrics import Retriever
 from vla.features import FrameFeatures
-from vla.model import AlignmentModel, Segments, segments_of
+from vla.model import AlignmentModel, Segments, pool_segments
 from vla.spans import frames_in, iou, nms
 
 _OVERLAP = 0.5
@@ -27,21 +27,19 @@ _BLOCK = 1 << 24
 
 
 @dataclass(frozen=True)
-class Found:
-    """What timed queries find.
+class MomentPredictions:
+    """Segments retrieved by timed queries.
 
     Attributes:
         best: `(Q, V)` the best score of a segment of each video.
         own: for each query `(N, 3)` of its own video: start, end (seconds), score; best first.
-        everywhere: for each query `(N, 4)` of all videos: row of the video, start, end, score; best first.
     """
 
     best: np.ndarray
     own: list[np.ndarray]
-    everywhere: list[np.ndarray]
 
 
-class Seen:
+class CorpusPredictions:
     """A corpus as a model has it.
 
     Args:
@@ -49,6 +47,13 @@ class Seen:
         corpus: videos, captions, questions.
         paragraphs: all sentences of a video as one query, each.
         search: lists what a search for captions finds in these videos; None where that is not asked for.
+        num_eval_videos: number of videos, from the first, whose captions and questions are measured; all if None. Every
+            video and every caption stays a candidate of each search.
+        queries: `(Q,)` bool, the measured captions among `corpus.queries`, whatever their videos; overrides
+            `num_eval_videos` for captions.
+        heads: let the model's heads answer and rerank.
+        pairwise: score a query's own video by itself, not as a part of the product with all videos. The numbers are the
+            same but for rounding, which decides between segments that are equal.
     """
 
     def __init__(
@@ -56,12 +61,21 @@ class Seen:
         model: AlignmentModel,
         corpus: Corpus,
         paragraphs: Sequence[Query] = (),
-        search: Searching | None = None,
+        search: Retriever | None = None,
+        *,
+        num_eval_videos: int | None = None,
+        queries: np.ndarray | None = None,
+        heads: bool = True,
+        pairwise: bool = False,
     ) -> None:
         self.model, self.corpus, self.paragraphs, self.search = model, corpus, list(paragraphs), search
-        captions = [q for q in corpus.queries if q.is_caption]
-        self.untimed = [q for q in captions if not q.is_timed]
-        self.timed = [q for q in captions if q.is_timed]
+        self.num_eval_videos = len(corpus.videos) if num_eval_videos is None else num_eval_videos
+        self.has_heads, self._pairwise = heads, pairwise
+        measured = [q.video < self.num_eval_videos for q in corpus.queries] if queries is None else queries.tolist()
+        captions = [(q, chosen) for q, chosen in zip(corpus.queries, measured, strict=True) if q.is_caption]
+        self.untimed = [q for q, _ in captions if not q.is_timed]
+        self.measured = np.array([chosen for q, chosen in captions if not q.is_timed], bool)
+        self.timed = [q for q, chosen in captions if q.is_timed and chosen]
 
     @cached_property
     def frames(self) -> list[np.ndarray]:
@@ -82,7 +96,9 @@ class Seen:
     @cached_property
     def segments(self) -> list[Segments]:
         """Candidate moments of each video."""
-        return [segments_of(f, v, c) for f, v, c in zip(self.frames, self.corpus.videos, self.corpus.cuts, strict=True)]
+        return [
+            pool_segments(f, v, c) for f, v, c in zip(self.frames, self.corpus.videos, self.corpus.cuts, strict=True)
+        ]
 
     def texts(self, queries: Sequence[Query]) -> np.ndarray:
         """`(Q, E)` unit vectors."""
@@ -99,23 +115,30 @@ class Seen:
         return self.model.align_texts(vectors)
 
     @cached_property
-    def found(self) -> Found:
-        """What `timed` finds among the segments of all videos."""
-        spans = np.concatenate([s.spans for s in self.segments])
-        counts = [len(s.spans) for s in self.segments]
-        owner, first = np.repeat(np.arange(len(counts)), counts), np.cumsum([0, *counts])
-        best, own, everywhere = [], [], []
-        place = 0
-        for scores in self._scores(self.texts(self.timed)):
+    def found(self) -> MomentPredictions:
+        """Segments of each video retrieved by `timed`."""
+        first = np.cumsum([0, *(len(s.spans) for s in self.segments)])
+        best: list[np.ndarray] = []
+        own: list[np.ndarray] = []
+        texts = self.texts(self.timed)
+        for scores in self._scores(texts):
             best.append(np.maximum.reduceat(scores, first[:-1], axis=1))
             for row in scores:
-                video = self.timed[place].video
-                mine = slice(first[video], first[video + 1])
-                kept = nms(spans[mine], row[mine], _OVERLAP, most=_IN_VIDEO)
-                own.append(np.column_stack([spans[mine][kept], row[mine][kept]]))
-                everywhere.append(_listed(row, owner, spans))
-                place += 1
-        return Found(np.concatenate(best), own, everywhere)
+                video, text = self.timed[len(own)].video, texts[len(own)]
+                spans, of_video = self.segments[video].spans, row[first[video] : first[video + 1]]
+                if self._pairwise:
+                    of_video = self.segments[video].vectors @ text
+                kept = nms(spans, of_video, _OVERLAP, most=_IN_VIDEO)
+                own.append(np.column_stack([spans[kept], of_video[kept]]))
+        return MomentPredictions(np.concatenate(best), own)
+
+    @cached_property
+    def everywhere(self) -> list[np.ndarray]:
+        """For each of `timed` `(N, 4)` moments of all videos: row of the video, start, end (seconds), score; best first."""
+        spans = np.concatenate([s.spans for s in self.segments])
+        owner = np.repeat(np.arange(len(self.segments)), [len(s.spans) for s in self.segments])
+        blocks = self._scores(self.texts(self.timed))
+        return [rank_moments(row, owner, spans) for scores in blocks for row in scores]
 
     @cached_property
     def listed_for_untimed(self) -> list[np.ndarray]:
@@ -145,14 +168,14 @@ class Seen:
     def clip_scores(self, query: Query, clips: int, clip_seconds: float) -> np.ndarray:
         """`(clips,)` the cosine of the query with the mean direction of each clip's frames, clip 0 the first."""
         video, frames = self.corpus.videos[query.video], self.frames[query.video]
-        means = np.stack([frames[slice(*_frames(video, i, clip_seconds))].mean(0) for i in range(clips)])
+        means = np.stack([frames[rows].mean(0) for rows in clip_frames(video, clips, clip_seconds)])
         cosines: np.ndarray = means @ self.texts([query])[0] / np.linalg.norm(means, axis=1).clip(1e-12)
         return cosines
 
     @cached_property
-    def answers(self) -> dict[str, Answered]:
-        """What the model's heads say, by task."""
-        return answer(self.model, self.corpus)
+    def answers(self) -> dict[str, HeadAnswers]:
+        """Answers of the model's heads, by task; empty without heads."""
+        return answer(self.model, self.corpus, self.num_eval_videos) if self.has_heads else {}
 
     def _scores(self, texts: np.ndarray) -> Iterator[np.ndarray]:
         """`(some queries, all segments)` cosines, block by block."""
@@ -167,14 +190,22 @@ def _directions(frames: list[np.ndarray]) -> np.ndarray:
     return found
 
 
-def _listed(scores: np.ndarray, owner: np.ndarray, spans: np.ndarray) -> np.ndarray:
-    """`(N, 4)` the best moments of all videos. scores, owner: `(S,)`, spans: `(S, 2)`."""
+def rank_moments(scores: np.ndarray, owner: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """Rank the moments of all videos by TVR's rule: of two that overlap in one video, the better one stays.
+
+    Args:
+        scores: `(S,)` of the segments.
+        owner: `(S,)` row of each segment's video.
+        spans: `(S, 2)` seconds.
+
+    Returns:
+        `(N, 4)`, at most 100: row of the video, start, end (seconds), score; best first.
+    """
     some = np.argpartition(-scores, _IN_CORPUS)[:_IN_CORPUS] if len(scores) > _IN_CORPUS else np.arange(len(scores))
     # Rows in order first: what ties is listed as it lies, whatever the partition did with it.
     rows = np.sort(some)
     rows = rows[np.argsort(-scores[rows], kind="stable")]
-    # What `corpus_moments.suppressed` leaves, with no more overlaps worked out than a list of its length needs: there are
-    # as many lists as queries.
+    # No more overlaps are worked out than a list of its length needs: there are as many lists as queries.
     kept: list[int] = []
     free = np.ones(len(rows), dtype=bool)
     for place, row in enumerate(rows):
@@ -185,5 +216,7 @@ def _listed(scores: np.ndarray, owner: np.ndarray, spans: np.ndarray) -> np.ndar
     return np.column_stack([owner[kept], spans[kept], scores[kept]])
 
 
-def _frames(video: FrameFeatures, clip: int, clip_seconds: float) -> tuple[int, int]:
-    return frames_in(video.timestamps_seconds, video.duration_seconds, (clip * clip_seconds, (clip + 1) * clip_seconds))
+def clip_frames(video: FrameFeatures, clips: int, clip_seconds: float) -> list[slice]:
+    """Return the frames on screen in each clip of so many seconds, clip 0 the first; beyond the end, the last frame."""
+    times, end = video.timestamps_seconds, video.duration_seconds
+    return [slice(*frames_in(times, end, (i * clip_seconds, (i + 1) * clip_seconds))) for i in range(clips)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from vla.evaluation.results import Figure, without_derived
+from vla.evaluation.results import MetricResult, without_derived
 from vla.storage import atomic, records
 from vla.storage.records import LATE, Count
 
@@ -17,7 +17,7 @@ WAY_ON = "delete it and run 'vla eval' again"
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationReport:
     """What was measured, on what.
 
     Attributes:
@@ -43,16 +43,16 @@ class Evaluated:
     split: str
     counts: dict[str, Count]
     floors_from: str
-    figures: list[Figure]
+    figures: list[MetricResult]
     notes: list[str] = field(default_factory=list)
     seed: int = 0
     compared: Annotated[str, LATE] = ""
     omissions: Annotated[list[dict[str, Any]], LATE] = field(default_factory=list, compare=False)
 
     @property
-    def by_task(self) -> dict[str, list[Figure]]:
+    def by_task(self) -> dict[str, list[MetricResult]]:
         """The figures of each task."""
-        found: dict[str, list[Figure]] = {}
+        found: dict[str, list[MetricResult]] = {}
         for figure in self.figures:
             found.setdefault(figure.task, []).append(figure)
         return found
@@ -62,7 +62,7 @@ class Evaluated:
         return {"schema": SCHEMA, **vars(self), "figures": [figure.to_json() for figure in self.figures]}
 
     @classmethod
-    def from_json(cls, record: Any, source: str, *, strict: bool = False) -> Evaluated:
+    def from_json(cls, record: Any, source: str, *, strict: bool = False) -> EvaluationReport:
         """The evaluation that `to_json` wrote.
 
         Raises:
@@ -75,16 +75,16 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class _Kept(Evaluated):
+class _Kept(EvaluationReport):
     """An evaluation with the version of its form."""
 
     schema: int = SCHEMA
 
-    def evaluated(self) -> Evaluated:
-        return Evaluated(**{f.name: getattr(self, f.name) for f in fields(Evaluated)})
+    def evaluated(self) -> EvaluationReport:
+        return EvaluationReport(**{f.name: getattr(self, f.name) for f in fields(EvaluationReport)})
 
 
-def keep(folder: Path, evaluated: Evaluated, told: str = "") -> Path:
+def save(folder: Path, evaluated: EvaluationReport, told: str = "") -> Path:
     """Put `evaluated` into the folder of its run; what was measured there on the same before is replaced.
 
     Args:
@@ -101,7 +101,7 @@ def keep(folder: Path, evaluated: Evaluated, told: str = "") -> Path:
     return path
 
 
-def kept(folder: Path) -> list[Evaluated]:
+def load(folder: Path) -> list[EvaluationReport]:
     """Every evaluation in the folder of a run, by name of its file; raises CacheError for one that is damaged."""
     return [opened(path) for path in files(folder)]
 
@@ -111,7 +111,7 @@ def files(folder: Path) -> list[Path]:
     return [path for path in atomic.listed(folder) if path.name.startswith(PREFIX)]
 
 
-def opened(path: Path) -> Evaluated:
+def opened(path: Path) -> EvaluationReport:
     """The evaluation at `path`; raises CacheError if it is damaged."""
     stored = atomic.read_record(path, WAY_ON)
-    return Evaluated.from_json(stored.value, str(path), strict=not stored.is_checked)
+    return EvaluationReport.from_json(stored.value, str(path), strict=not stored.is_checked)

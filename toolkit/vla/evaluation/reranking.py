@@ -8,36 +8,36 @@ import numpy as np
 
 from vla.model import AlignmentModel
 
-RERANKED = 100
+RERANK_DEPTH = 100
 """So many of the best by whole vectors are compared anew, for each that asks; the others follow in the order they had."""
 
 
-def reranks(model: AlignmentModel) -> bool:
+def has_reranker(model: AlignmentModel) -> bool:
     """True if the model was trained to compare the tokens of captions with frames."""
     return model.compares_tokens
 
 
-def reranked(
+def rerank_best(
     model: AlignmentModel,
     similarity: np.ndarray,
     texts: np.ndarray,
     tokens: Sequence[np.ndarray] | None,
     frames: Sequence[np.ndarray],
     asking: tuple[np.ndarray, np.ndarray] | None = None,
-    most: int = RERANKED,
+    most: int = RERANK_DEPTH,
 ) -> tuple[np.ndarray, np.ndarray]:
     """`(A, V)` scores for texts that search videos, and `(B, Q)` for videos that search texts.
 
     Each row has the model's own scores of its `most` best, above all others.
 
     Args:
-        model: one that `reranks`.
+        model: one that `has_reranker`.
         similarity: `(Q, V)` cosines of whole vectors.
         texts: `(Q, E)` unit vectors.
         tokens: `(L, E)` unit tokens of each text; None where the score reads none.
         frames: `(T, E)` unit frames of each video.
         asking: `(Q,)` bool, the A texts that search, and `(V,)` bool, the B videos that do; all if None.
-        most: see `RERANKED`.
+        most: see `RERANK_DEPTH`.
     """
     some, back = asking or (np.ones(len(texts), bool), np.ones(len(frames), bool))
     of_texts, of_videos = _best(similarity, most) & some[:, None], _best(similarity.T, most).T & back

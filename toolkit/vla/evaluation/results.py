@@ -22,11 +22,11 @@ TRICKS = {
 }
 """Columns of their own, with what they need that plain figures do not."""
 
-Plain = dict[str, float]
+Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Values:
+class PerQueryScores:
     """One measure, query by query.
 
     Attributes:
@@ -41,7 +41,7 @@ class Values:
     median: bool = False
     digits: int | None = None
 
-    def of(self, rows: np.ndarray) -> Values:
+    def of(self, rows: np.ndarray) -> PerQueryScores:
         """The queries for which `rows` `(Q,)` bool holds."""
         return replace(self, by_query=self.by_query[rows], videos=self.videos[rows])
 
@@ -57,18 +57,18 @@ class Values:
             return median_interval(self.by_query, seed=seed, clusters=self.videos)
         return interval(self.by_query, seed=seed, clusters=self.videos)
 
-    def gain_over(self, others: Values, seed: int) -> tuple[float, float] | None:
+    def gain_over(self, others: PerQueryScores, seed: int) -> tuple[float, float] | None:
         """Ends of the 95 % interval of the difference, each query compared with itself; None of medians and of other queries."""
         if self.median or self.by_query.shape != others.by_query.shape:
             return None
         return interval(self.by_query - others.by_query, seed=seed, clusters=self.videos)
 
 
-Measures = dict[str, Values]
+ScoreTable = dict[str, PerQueryScores]
 
 
 @dataclass(frozen=True)
-class Floors:
+class BaselineScores:
     """What not looking scores in one task, by the name of what does not look, then by measure.
 
     Attributes:
@@ -81,12 +81,12 @@ class Floors:
 
 
 def without_derived(record: Any) -> Any:
-    """What `Figure.to_json` gave, without what follows from the rest."""
+    """What `MetricResult.to_json` gave, without what follows from the rest."""
     return {k: v for k, v in record.items() if k != DERIVED} if isinstance(record, dict) else record
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricResult:
     """One number of the report.
 
     Attributes:
@@ -145,36 +145,40 @@ class Figure:
         return {**vars(self), DERIVED: self.lower_is_better}
 
     @classmethod
-    def from_json(cls, record: Any) -> Figure:
+    def from_json(cls, record: Any) -> MetricResult:
         """The figure that `to_json` wrote; raises CacheError where it is none."""
         return records.decode(cls, without_derived(record), "a figure")
 
 
 def figures(
     task: str,
-    ours: Measures,
-    frozen: Measures | None,
-    floors: Floors,
+    ours: ScoreTable,
+    frozen: ScoreTable | None,
+    floors: BaselineScores,
     blind: Mapping[str, float],
     tricks: Mapping[str, Mapping[str, float]],
     seed: int,
-) -> list[Figure]:
+) -> list[MetricResult]:
     """A figure for every measure of `ours`, each with what stands beside it."""
-    return [
-        Figure(
-            task,
-            measure,
-            values.value,
-            *values.interval(seed),
-            len(values.by_query),
-            len(np.unique(values.videos)),
-            frozen[measure].value if frozen and measure in frozen else None,
-            {name: float(of[measure]) for name, of in floors.values.items() if measure in of},
-            floors.missing
-            or ("" if any(measure in of for of in floors.values.values()) else "nothing to compare with"),
-            blind.get(measure),
-            {name: of[measure] for name, of in tricks.items() if measure in of},
-            values.gain_over(frozen[measure], seed) if frozen and measure in frozen else None,
+
+    def figure(measure: str, values: PerQueryScores) -> MetricResult:
+        before = frozen[measure] if frozen and measure in frozen else None
+        low, high = values.interval(seed)
+        below = {name: float(of[measure]) for name, of in floors.values.items() if measure in of}
+        return MetricResult(
+            task=task,
+            measure=measure,
+            value=values.value,
+            low=low,
+            high=high,
+            queries=len(values.by_query),
+            videos=len(np.unique(values.videos)),
+            frozen=None if before is None else before.value,
+            floors=below,
+            no_floor=floors.missing or ("" if below else "nothing to compare with"),
+            blind=blind.get(measure),
+            tricks={name: of[measure] for name, of in tricks.items() if measure in of},
+            gain=None if before is None else values.gain_over(before, seed),
         )
-        for measure, values in ours.items()
-    ]
+
+    return [figure(measure, values) for measure, values in ours.items()]

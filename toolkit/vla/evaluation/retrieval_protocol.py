@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vla.batches.corpus import Query
-from vla.evaluation.predictions import Seen
-from vla.evaluation.reranking import reranked, reranks
-from vla.evaluation.results import Floors, Measures, Plain, Values
+from vla.evaluation.predictions import CorpusPredictions
+from vla.evaluation.reranking import has_reranker, rerank_best
+from vla.evaluation.results import BaselineScores, PerQueryScores, Scores, ScoreTable
 from vla.metrics.baselines import retrieval_chance
-from vla.metrics.retrieval import PARTIAL_RECALLS, RECALLS, ranks, recall
+from vla.metrics.retrieval import PARTIAL_RECALLS, RECALLS, recalls_and_ranks
 from vla.metrics.similarity_normalization import dual_softmax, querybank
 
 MOMENT_TO_VIDEO = "moment to video"
@@ -46,20 +46,24 @@ class Search:
 
 
 def searches(
-    seen: Seen, bank: Seen | None = None, kinds: Collection[str] = ("retrieval", "paragraphs", "partial")
+    seen: CorpusPredictions,
+    bank: CorpusPredictions | None = None,
+    kinds: Collection[str] = ("retrieval", "paragraphs", "partial"),
 ) -> dict[str, Search]:
     """Every search of these kinds that the captions of `seen` ask for, by task; `bank` holds captions that were trained on.
 
     `text to video` and back: a video's captions count as one item that scores as the best of them (the rule of MSVD and
     VATEX). Where a video has several, `video to captions` takes each for an item (the rule of the full MSR-VTT).
     `paragraph to video` and back: all sentences of a video as one query. `moment to video`: timed captions find videos by
-    their best segment (partially relevant video retrieval). What a model with a score of its own ranks anew is `reranked`.
+    their best segment (partially relevant video retrieval). What a model with a score of its own ranks anew is `rerank_best`.
+    Captions that are not measured are candidates of the way back, and no queries.
     """
     found: dict[str, Search] = {}
-    if seen.untimed and "retrieval" in kinds:
-        found |= _both_ways("text", seen, seen.untimed, bank, bank.untimed if bank else [])
+    if seen.measured.any() and "retrieval" in kinds:
+        found |= _searched("text", seen, seen.untimed, bank, bank.untimed if bank else [], seen.measured)
     if seen.paragraphs and "paragraphs" in kinds:
-        found |= _both_ways("paragraph", seen, seen.paragraphs, bank, bank.paragraphs if bank else [])
+        every = np.ones(len(seen.paragraphs), bool)
+        found |= _searched("paragraph", seen, seen.paragraphs, bank, bank.paragraphs if bank else [], every)
     if seen.timed and "partial" in kinds:
         others = seen.best_of(bank.texts(_some(bank.timed))) if bank and bank.timed else None
         owner = _owner(seen.timed)
@@ -68,27 +72,29 @@ def searches(
     return found
 
 
-def measures(search: Search) -> Measures:
+def measures(search: Search) -> ScoreTable:
     """Recalls in percent with `MedR` and `MnR`, or with `SumR`."""
-    found = {
-        f"R@{k}": Values(100 * recall(search.similarity, search.relevant, k), search.videos) for k in search.recalls
-    }
+    recalls, rank = recalls_and_ranks(search.similarity, search.relevant, search.recalls)
+    found = {f"R@{k}": PerQueryScores(100 * by_query, search.videos) for k, by_query in recalls.items()}
     if search.partial:
-        return {**found, "SumR": Values(np.sum([v.by_query for v in found.values()], axis=0), search.videos)}
-    rank = ranks(search.similarity, search.relevant)
-    return {**found, "MedR": Values(rank, search.videos, median=True), "MnR": Values(rank, search.videos)}
+        return {**found, "SumR": PerQueryScores(np.sum([v.by_query for v in found.values()], axis=0), search.videos)}
+    return {
+        **found,
+        "MedR": PerQueryScores(rank, search.videos, median=True),
+        "MnR": PerQueryScores(rank, search.videos),
+    }
 
 
-def floors(search: Search) -> Floors:
+def baselines(search: Search) -> BaselineScores:
     """Chance: the items in any order."""
     chance = retrieval_chance(search.relevant.shape[1], search.relevant.sum(axis=1), search.recalls)
     if search.partial:
         chance = {f"R@{k}": chance[f"R@{k}"] for k in search.recalls}
         chance["SumR"] = sum(chance.values())
-    return Floors({"chance": chance})
+    return BaselineScores({"chance": chance})
 
 
-def tricks(search: Search) -> dict[str, Plain]:
+def tricks(search: Search) -> dict[str, Scores]:
     """The figures of scores that have seen other queries, by the name of the trick; empty where it cannot be done."""
     if search.similarity.size > _MOST_SCORES or not search.plain:
         return {}
@@ -98,45 +104,78 @@ def tricks(search: Search) -> dict[str, Plain]:
     return {name: _plain(replace(search, similarity=scores)) for name, scores in found.items()}
 
 
-def _plain(search: Search) -> Plain:
+def _plain(search: Search) -> Scores:
     return {name: values.value for name, values in measures(search).items()}
 
 
-def _both_ways(
-    name: str, seen: Seen, queries: list[Query], bank: Seen | None, others: list[Query]
+def both_ways(
+    name: str,
+    similarity: np.ndarray,
+    owner: np.ndarray,
+    measured: np.ndarray | None = None,
+    bank: np.ndarray | None = None,
+    back_bank: np.ndarray | None = None,
+    reranked: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, Search]:
-    texts, owner = seen.texts(queries), _owner(queries)
-    similarity, videos = texts @ seen.whole.T, np.arange(len(seen.corpus.videos))
-    others = _some(others)
-    asked = bank.texts(others) @ seen.whole.T if bank and others else None
-    # What asks the other way round is the videos that these captions are of.
-    shown = bank.whole_of(np.unique(_owner(others)).tolist()) @ texts.T if bank and others else None
+    """Build the searches of `searches` from scores: `{name} to video`, `video to {name}` and `video to {name}s`.
+
+    Args:
+        name: of the texts in the tasks.
+        similarity: `(Q, V)` of texts and videos.
+        owner: `(Q,)` column of each text's video.
+        measured: `(Q,)` bool, the texts that search, and whose videos do; all if None. Every text stays a candidate.
+        bank: `(B, V)` scores of other texts with these videos; None where there are none.
+        back_bank: `(B, Q)` scores of other videos with these texts; None where there are none.
+        reranked: scores of a reranker for the texts and the videos that search, as of `vla.evaluation.reranking.rerank_best`.
+    """
+    chosen = np.ones(len(owner), bool) if measured is None else measured
     captioned, first = np.unique(np.sort(owner), return_index=True)
     order = np.argsort(owner, kind="stable")
+    asking = np.isin(captioned, owner[chosen])
 
     def by_video(scores: np.ndarray) -> np.ndarray:
         """`(N, captioned)` of `(N, Q)`: a video's captions score as the best of them."""
         best: np.ndarray = np.maximum.reduceat(scores[:, order], first, axis=1)
         return best
 
-    back = similarity[:, captioned].T
-    found = {
-        f"{name} to video": Search(similarity, owner[:, None] == videos, owner, asked),
-        f"video to {name}": Search(
-            by_video(back), np.eye(len(captioned), dtype=bool), captioned, None if shown is None else by_video(shown)
-        ),
-    }
-    if reranks(seen.model):
-        to_video, to_text = reranked(seen.model, similarity, texts, seen.tokens(queries), seen.frames)
-        found[f"{name} to video reranked"] = replace(
-            found[f"{name} to video"], similarity=to_video, bank=None, plain=False
-        )
-        found[f"video to {name} reranked"] = replace(
-            found[f"video to {name}"], similarity=by_video(to_text[captioned]), bank=None, plain=False
-        )
+    back = similarity[:, captioned[asking]].T
+    whole = similarity if chosen.all() else similarity[chosen]  # no copy of all scores
+    to_video = Search(whole, owner[chosen, None] == np.arange(similarity.shape[1]), owner[chosen], bank)
+    to_text = Search(
+        by_video(back),
+        captioned[asking, None] == captioned,
+        captioned[asking],
+        None if back_bank is None else by_video(back_bank),
+    )
+    found = {f"{name} to video": to_video, f"video to {name}": to_text}
+    if reranked is not None:
+        scores, back_scores = reranked
+        found[f"{name} to video reranked"] = replace(to_video, similarity=scores, bank=None, plain=False)
+        found[f"video to {name} reranked"] = replace(to_text, similarity=by_video(back_scores), bank=None, plain=False)
     if len(captioned) < len(owner):
-        found[f"video to {name}s"] = Search(back, captioned[:, None] == owner, captioned, shown)
+        found[f"video to {name}s"] = Search(back, captioned[asking, None] == owner, captioned[asking], back_bank)
     return found
+
+
+def _searched(
+    name: str,
+    seen: CorpusPredictions,
+    queries: list[Query],
+    bank: CorpusPredictions | None,
+    others: list[Query],
+    measured: np.ndarray,
+) -> dict[str, Search]:
+    texts, owner = seen.texts(queries), _owner(queries)
+    similarity = texts @ seen.whole.T
+    others = _some(others)
+    asked = bank.texts(others) @ seen.whole.T if bank and others else None
+    # What asks the other way round is the videos that these captions are of.
+    shown = bank.whole_of(np.unique(_owner(others)).tolist()) @ texts.T if bank and others else None
+    anew = None
+    if seen.has_heads and has_reranker(seen.model):
+        videos = np.isin(np.arange(len(seen.corpus.videos)), owner[measured])
+        anew = rerank_best(seen.model, similarity, texts, seen.tokens(queries), seen.frames, (measured, videos))
+    return both_ways(name, similarity, owner, measured, asked, shown, anew)
 
 
 def _some(queries: list[Query]) -> list[Query]:

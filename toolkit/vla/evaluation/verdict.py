@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from vla.evaluation.results import Values
+from vla.evaluation.results import PerQueryScores
 
-LEAST_VIDEOS = 10
+MIN_VIDEOS = 10
 """Of fewer held-out videos no interval is to be trusted."""
 CONFIDENCE = 0.99
 """Not 0.95: the epoch and alpha are chosen on the same videos, so that the best of them looks better than it is."""
@@ -51,7 +51,7 @@ class Verdict:
     def is_better(self) -> bool:
         """True if the run wins plainly: enough videos, a task with its whole interval above 0, none below, and a better score."""
         plainly = any(gain.low > 0 for gain in (self.score, *self.tasks.values()))
-        return self.videos >= LEAST_VIDEOS and self.score.gain > 0 and plainly and not self.is_worse
+        return self.videos >= MIN_VIDEOS and self.score.gain > 0 and plainly and not self.is_worse
 
     @property
     def is_worse(self) -> bool:
@@ -86,7 +86,7 @@ class Verdict:
             return None
 
 
-def compared(ours: Mapping[str, Values], frozen: Mapping[str, Values]) -> Verdict | None:
+def compare(ours: Mapping[str, PerQueryScores], frozen: Mapping[str, PerQueryScores]) -> Verdict | None:
     """Compare two models task by task, each query with itself; None where there are no queries.
 
     The interval is Student's with the jackknife's standard error, each video left out in turn with all its queries. Where every
@@ -130,8 +130,8 @@ def sentence(record: Mapping[str, Any]) -> str:
         return "not better than the frozen encoder on the held-out videos"
     videos = "1 held-out video" if verdict.videos == 1 else f"{verdict.videos} held-out videos"
     unseen = f"a difference below ±{verdict.visible:.1f} points cannot be seen"
-    if verdict.videos < LEAST_VIDEOS:
-        return f"too few videos to tell: with {videos}, {unseen}; at least {LEAST_VIDEOS} are needed"
+    if verdict.videos < MIN_VIDEOS:
+        return f"too few videos to tell: with {videos}, {unseen}; at least {MIN_VIDEOS} are needed"
     if verdict.is_worse:
         return f"worse than the frozen encoder on {videos} ({verdict.shown})"
     if verdict.is_better and not better:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib import format as numpy_format
 
 from vla.errors import FormatError
-from vla.formats.base import blaming, require_plausible
+from vla.formats.base import as_format_error, check_declared_size
 
 _KINDS = "fiubU"
 
@@ -20,7 +20,7 @@ def header(file: IO[bytes], place: object) -> tuple[tuple[int, ...], np.dtype]:
     Raises:
         FormatError: it is no such file, or holds objects, which only unpickling would read.
     """
-    with blaming(place), warnings.catch_warnings():
+    with as_format_error(place), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # headers that Python 2 wrote are read all the same
         version = numpy_format.read_magic(file)
         readers = {(1, 0): numpy_format.read_array_header_1_0, (2, 0): numpy_format.read_array_header_2_0}
@@ -48,8 +48,8 @@ def read_array(file: IO[bytes], stored_bytes: int, place: object, *, packed: boo
     """
     shape, dtype = header(file, place)
     left = stored_bytes if packed else stored_bytes - file.tell()
-    require_plausible(shape, dtype.itemsize, left, place, packed=packed)
-    with blaming(place), warnings.catch_warnings():
+    check_declared_size(shape, dtype.itemsize, left, place, packed=packed)
+    with as_format_error(place), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         file.seek(0)
         array: np.ndarray = numpy_format.read_array(file, allow_pickle=False)

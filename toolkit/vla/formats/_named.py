@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from vla.errors import FormatError
-from vla.formats.base import Released, Wanted, frames_and_width, released
+from vla.formats.base import ArrayKeys, ExternalFeatures, frames_and_width, released
 
 FEATURES = ("features", "feats", "frame_features", "video_features", "values", "embeddings", "arr_0")
 _TIMES = ("timestamps_seconds", "timestamps_ms", "timestamps", "times")
@@ -22,7 +22,7 @@ _MODEL_WORDS = re.compile(
 )
 
 
-def features_key(shapes: Mapping[str, tuple[int, ...]], wanted: Wanted, place: object) -> str:
+def features_key(shapes: Mapping[str, tuple[int, ...]], wanted: ArrayKeys, place: object) -> str:
     """The name of the features among arrays of these shapes: the one that is wanted, that has a usual name, or is `(T, D)`.
 
     Raises:
@@ -49,7 +49,7 @@ def names_a_model(name: str) -> bool:
     return bool(words) and not all(w.isdigit() for w in words) and all(_MODEL_WORDS.fullmatch(w) for w in words)
 
 
-def videos_in(shapes: Mapping[str, tuple[int, ...]], wanted: Wanted) -> list[str]:
+def videos_in(shapes: Mapping[str, tuple[int, ...]], wanted: ArrayKeys) -> list[str]:
     """Names of the arrays that are each a video's features; none where the arrays are those of one video.
 
     They are a video each if there are several of one width, none of a usual name, and not all named after models.
@@ -68,8 +68,8 @@ def unit_of(times_key: str) -> float:
 
 
 def from_named(
-    shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray], wanted: Wanted, place: object
-) -> Released:
+    shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray], wanted: ArrayKeys, place: object
+) -> ExternalFeatures:
     """The features among the arrays of a file; `read(name)` is called for those that are needed.
 
     Raises:

@@ -16,7 +16,7 @@ import numpy as np
 from vla.errors import FormatError
 from vla.formats._named import FEATURES, unit_of
 from vla.formats._record import checked_name, origin_of
-from vla.formats.base import Wanted, blaming, released, require_plausible, size_of
+from vla.formats.base import ArrayKeys, as_format_error, check_declared_size, nbytes, released
 
 _VIDEOS = ("video", "video_id", "vid", "name")
 _TIMES = ("timestamp_seconds", "timestamps_seconds", "timestamp", "timestamp_ms", "time")
@@ -29,7 +29,7 @@ _MEMORY = 16 << 30
 def main() -> None:
     """Say which videos are in the file, then send those that are asked for on standard input until it ends.
 
-    `argv` holds the path in hexadecimal digits of its bytes, and the two names of `Wanted`.
+    `argv` holds the path in hexadecimal digits of its bytes, and the two names of `ArrayKeys`.
     """
     path = Path(os.fsdecode(bytes.fromhex(sys.argv[1])))
     from pyarrow import parquet
@@ -39,9 +39,9 @@ def main() -> None:
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         try:
-            with blaming(path):
+            with as_format_error(path):
                 file = parquet.ParquetFile(path)
-            table = _Table(file, path, Wanted(sys.argv[2], sys.argv[3]))
+            table = _Table(file, path, ArrayKeys(sys.argv[2], sys.argv[3]))
             _say(answers, "videos", table.videos())
         except FormatError as error:
             _say(answers, "error", str(error))
@@ -81,16 +81,16 @@ def _limit() -> None:
 class _Table:
     """An open file: which columns are what, checked for sizes that it cannot hold."""
 
-    def __init__(self, file: Any, path: Path, wanted: Wanted) -> None:
+    def __init__(self, file: Any, path: Path, wanted: ArrayKeys) -> None:
         self._file, self._path = file, path
         self._open: tuple[Any, int, Any] = (None, 0, None)
-        size = size_of(path)
-        with blaming(path):
+        size = nbytes(path)
+        with as_format_error(path):
             names = file.schema_arrow.names
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
             columns = [g.column(i) for g in groups for i in range(g.num_columns)]
-            require_plausible((sum(c.total_uncompressed_size for c in columns),), 1, size, path, packed=True)
-            require_plausible((sum(c.num_values for c in columns),), 8, size, path, packed=True)
+            check_declared_size((sum(c.total_uncompressed_size for c in columns),), 1, size, path, packed=True)
+            check_declared_size((sum(c.num_values for c in columns),), 8, size, path, packed=True)
             self._starts = np.cumsum([0, *(g.num_rows for g in groups)])
             attributes = (file.schema_arrow.metadata or {}).get(_SPACE)
             space = json.loads(attributes) if attributes else {}
@@ -114,7 +114,7 @@ class _Table:
         found: list[tuple[str, int, int]] = []
         seen: set[str] = set()
         row = 0
-        with blaming(self._path):
+        with as_format_error(self._path):
             for batch in self._file.iter_batches(batch_size=1 << 16, columns=[self._video], use_threads=False):
                 for name in batch.column(0).to_pylist():
                     if not found or found[-1][0] != name:
@@ -131,7 +131,7 @@ class _Table:
         place = f"{self._path} [{name}]"
         columns = [c for c in (self._features, self._times, self._duration) if c]
         parts: dict[str, list[np.ndarray]] = {c: [] for c in columns}
-        with blaming(place):
+        with as_format_error(place):
             for piece in self._pieces(columns, first, last):
                 for column in columns:
                     parts[column].append(_numbers(piece.column(column), place))

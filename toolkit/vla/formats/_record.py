@@ -13,7 +13,7 @@ import numpy as np
 
 from vla.errors import FormatError, VlaError
 from vla.features import FeatureSpec, FrameFeatures
-from vla.formats.base import blaming, size_of
+from vla.formats.base import as_format_error, nbytes
 
 _LIMIT_BYTES = 256 << 20
 
@@ -41,11 +41,11 @@ class Record:
         Raises:
             FormatError: it is no JSON, or a record that cannot be used.
         """
-        with blaming(f"{place} is no JSON that can be used"):
+        with as_format_error(f"{place} is no JSON that can be used"):
             found = json.loads(content)
             if not isinstance(found, dict) or not {"video", "timestamps_seconds"} <= found.keys():
                 return None
-        with blaming(place):
+        with as_format_error(place):
             times = np.asarray(found["timestamps_seconds"], np.float64)
             duration = found.get("duration_seconds")
             name = checked_name(found["video"], place)
@@ -56,9 +56,9 @@ def read_record(path: Path) -> Record | None:
     """The record in the file at `path`; None if there is no file, or it means something else; raises FormatError."""
     if not path.is_file():
         return None
-    if size_of(path) > _LIMIT_BYTES:
+    if nbytes(path) > _LIMIT_BYTES:
         raise FormatError(f"{path} has {path.stat().st_size} bytes, too many for the times of one video")
-    with blaming(path):
+    with as_format_error(path):
         content = path.read_bytes()
     return Record.parse(content, path)
 
@@ -83,7 +83,7 @@ def origin_of(space: dict[str, Any], place: object) -> str:
     if space.get("spec") is None:
         return ""
     try:
-        with blaming(place):
+        with as_format_error(place):
             told = json.dumps(
                 [FeatureSpec.from_json(space["spec"], str(place)).fingerprint, space.get("run")], sort_keys=True
             )

@@ -18,7 +18,7 @@ import numpy as np
 from vla.errors import FormatError, VlaError
 from vla.features import TextFeatures
 from vla.formats._array import read_array
-from vla.formats.base import blaming, size_of
+from vla.formats.base import as_format_error, nbytes
 from vla.formats.npz import Archive
 from vla.language.sentences import split_to_fit
 
@@ -46,18 +46,18 @@ def read_texts(path: Path, texts_key: str = "", vectors_key: str = "") -> TextFe
     }  # fmt: skip
     if suffix not in readers:
         raise FormatError(f"{path}: texts with vectors are read from {', '.join(SUFFIXES)}, not from {suffix!r}")
-    if size_of(path) > _LIMIT_BYTES:
+    if nbytes(path) > _LIMIT_BYTES:
         raise FormatError(f"{path} has {path.stat().st_size} bytes, more than {_LIMIT_BYTES}: split it")
     texts, arrays = readers[suffix](path, texts_key, vectors_key)
     return _checked(path, texts, arrays)
 
 
-def as_encoded(text: str) -> str:
+def normalize_whitespace(text: str) -> str:
     """`text` as encoders are given it, and as the cache knows it: white space evened out."""
     return split_to_fit(text, lambda _: True)[0]
 
 
-def alike(a: np.ndarray, b: np.ndarray) -> bool:
+def same_vector(a: np.ndarray, b: np.ndarray) -> bool:
     """True if two vectors `(D,)` differ by no more than precision and batches make of one text (cosine at least .99)."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     return bool(a @ b >= 0.99 * np.linalg.norm(a) * np.linalg.norm(b))
@@ -85,17 +85,17 @@ def _from_npy(path: Path, texts_key: str, vectors_key: str) -> tuple[list[Any], 
     beside = path.with_suffix(".json")
     if not beside.is_file():
         raise FormatError(f"{path}: the texts of these vectors should lie beside it, in {beside.name}")
-    size_of(beside)
-    with blaming(beside):
+    nbytes(beside)
+    with as_format_error(beside):
         found = json.loads(beside.read_bytes())
     if isinstance(found, dict):
         found = found[_one_of(beside, found, TEXTS, texts_key, "texts")]
-    with blaming(path), path.open("rb") as file:
-        return (found if isinstance(found, list) else [found]), {"pooled": read_array(file, size_of(path), path)}
+    with as_format_error(path), path.open("rb") as file:
+        return (found if isinstance(found, list) else [found]), {"pooled": read_array(file, nbytes(path), path)}
 
 
 def _from_json(path: Path, texts_key: str, vectors_key: str) -> tuple[list[Any], dict[str, np.ndarray]]:
-    with blaming(path):
+    with as_format_error(path):
         content = path.read_bytes()
         lines = [b for b in content.split(b"\n") if b.strip()] if path.suffix.lower() == ".jsonl" else []
         rows = [json.loads(line) for line in lines] if lines else json.loads(content)
@@ -103,7 +103,7 @@ def _from_json(path: Path, texts_key: str, vectors_key: str) -> tuple[list[Any],
         raise FormatError(f"{path} should list objects, each with a text and its vector")
     text = _one_of(path, rows[0], TEXTS, texts_key, "texts")
     vector = _one_of(path, rows[0], VECTORS, vectors_key, "vectors")
-    with blaming(path):
+    with as_format_error(path):
         return [r[text] for r in rows], {"pooled": np.array([r[vector] for r in rows], np.float32)}
 
 
@@ -162,8 +162,8 @@ def _distinct(path: Path, texts: list[str], pooled: np.ndarray) -> list[int]:
     """The row of each text's first vector; its others may differ by what batches round differently, no more."""
     first: dict[str, int] = {}
     for row, text in enumerate(texts):
-        before = first.setdefault(as_encoded(text), row)
-        if before != row and not alike(pooled[before], pooled[row]):
+        before = first.setdefault(normalize_whitespace(text), row)
+        if before != row and not same_vector(pooled[before], pooled[row]):
             raise FormatError(f"{path} gives the text {text[:80]!r} two different vectors (rows {before} and {row})")
     return list(first.values())
 

@@ -27,7 +27,7 @@ _MOST_PACKED = 100
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ArrayKeys:
     """Which arrays of a file are meant.
 
     Attributes:
@@ -42,7 +42,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Released:
+class ExternalFeatures:
     """Frame features of one video as a file has them.
 
     Attributes:
@@ -59,7 +59,7 @@ class Released:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredVideo:
     """A video in a file; nothing of its features has been read yet.
 
     Attributes:
@@ -69,12 +69,12 @@ class Stored:
     """
 
     name: str
-    read: Callable[[], Released]
+    read: Callable[[], ExternalFeatures]
     beside: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
-class Outgoing:
+class ExportItem:
     """A video on its way out.
 
     Attributes:
@@ -99,7 +99,7 @@ class Format(Protocol):
     holds_many: bool
     """True if a file may hold several videos."""
 
-    def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
+    def contents(self, path: Path, wanted: ArrayKeys) -> Generator[StoredVideo, None, None]:
         """The videos in the file, in its order; none for a file that only belongs to others.
 
         Raises:
@@ -117,7 +117,7 @@ class WritableFormat(Format, Protocol):
     any_name: bool
     """True if every name comes back from what was written, names that are no text among them."""
 
-    def write(self, folder: Path, name: str, videos: Iterable[Outgoing]) -> None:
+    def write(self, folder: Path, name: str, videos: Iterable[ExportItem]) -> None:
         """Put `videos` (one, unless `holds_many`) into `folder`, each file whole or not at all, replacing what is there.
 
         Raises:
@@ -125,17 +125,17 @@ class WritableFormat(Format, Protocol):
         """
 
 
-def unreadable(name: str, error: FormatError) -> Stored:
+def unreadable(name: str, error: FormatError) -> StoredVideo:
     """A video that `error` keeps from being read; told when it is read, since it is not the others' fault."""
 
-    def read() -> Released:
+    def read() -> ExternalFeatures:
         raise error
 
-    return Stored(name, read)
+    return StoredVideo(name, read)
 
 
 @contextmanager
-def blaming(place: object) -> Iterator[None]:
+def as_format_error(place: object) -> Iterator[None]:
     """Whatever goes wrong within is told as a fault of the file at `place`; errors of ours pass.
 
     Raises:
@@ -151,16 +151,18 @@ def blaming(place: object) -> Iterator[None]:
         raise FormatError(f"{place}: {reason or type(error).__name__}") from error
 
 
-def size_of(path: Path) -> int:
+def nbytes(path: Path) -> int:
     """Bytes of a regular file; raises FormatError for anything else, which might never end."""
-    with blaming(path):
+    with as_format_error(path):
         status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise FormatError(f"{path} is not a regular file")
     return status.st_size
 
 
-def require_plausible(shape: Iterable[int], item_bytes: int, stored_bytes: int, place: object, *, packed: bool) -> int:
+def check_declared_size(
+    shape: Iterable[int], item_bytes: int, stored_bytes: int, place: object, *, packed: bool
+) -> int:
     """The bytes that an array of `shape` takes, if `stored_bytes` of a file can hold it.
 
     Args:
@@ -203,7 +205,7 @@ def released(
     seconds: float = 1.0,
     duration: float | None = None,
     origin: str = "",
-) -> Released:
+) -> ExternalFeatures:
     """The features, checked.
 
     Args:
@@ -212,7 +214,7 @@ def released(
         times: what should be `(T,)`, in units of `seconds`.
         seconds: see `times`.
         duration: what should be a length in seconds.
-        origin: see `Released`.
+        origin: see `ExternalFeatures`.
 
     Raises:
         FormatError: one of them is not what it should be.
@@ -233,7 +235,9 @@ def released(
         raise FormatError(f"{place}: {wrong} of {values.size} values are not finite (NaN or infinite)")
     if duration is not None and not (math.isfinite(duration) and duration > 0):
         raise FormatError(f"{place} says that the video is {duration} s long")
-    return Released(values, None if times is None else _seconds(place, times, len(values), seconds), duration, origin)
+    return ExternalFeatures(
+        values, None if times is None else _seconds(place, times, len(values), seconds), duration, origin
+    )
 
 
 def _seconds(place: object, times: np.ndarray, count: int, unit: float) -> np.ndarray:

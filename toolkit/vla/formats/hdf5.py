@@ -20,14 +20,14 @@ from vla.errors import FormatError
 from vla.formats._named import FEATURES, from_named, names_a_model
 from vla.formats._record import checked_name
 from vla.formats.base import (
-    Released,
-    Stored,
-    Wanted,
-    blaming,
+    ArrayKeys,
+    ExternalFeatures,
+    StoredVideo,
+    as_format_error,
+    check_declared_size,
     frames_and_width,
+    nbytes,
     released,
-    require_plausible,
-    size_of,
     unreadable,
 )
 
@@ -47,21 +47,21 @@ class Format:
     suffixes = (".h5", ".hdf5", ".hdf")
     holds_many = True
 
-    def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
+    def contents(self, path: Path, wanted: ArrayKeys) -> Generator[StoredVideo, None, None]:
         """See the base class."""
-        size_of(path)
-        with blaming(path):
+        nbytes(path)
+        with as_format_error(path):
             # Nothing is written, so no lock is needed; but who writes to it right now is to be told.
             file = h5py.File(path, "r", locking="best-effort")
         with file:
             yield from _videos(file, path, wanted)
 
 
-def _videos(file: h5py.File, path: Path, wanted: Wanted) -> Iterator[Stored]:
+def _videos(file: h5py.File, path: Path, wanted: ArrayKeys) -> Iterator[StoredVideo]:
     if _is_video(file, wanted, set(_names(file))):
-        yield Stored(checked_name(path.stem, path), partial(_read, file, wanted, path))
+        yield StoredVideo(checked_name(path.stem, path), partial(_read, file, wanted, path))
         return
-    odd: list[Stored] = []
+    odd: list[StoredVideo] = []
     count = 0
     for count, stored in enumerate(_within(file, "", path, wanted, {_address(file)}, odd), 1):  # noqa: B007
         yield stored
@@ -74,8 +74,8 @@ def _videos(file: h5py.File, path: Path, wanted: Wanted) -> Iterator[Stored]:
 
 
 def _within(
-    group: h5py.Group, prefix: str, path: Path, wanted: Wanted, seen: set[int], odd: list[Stored]
-) -> Iterator[Stored]:
+    group: h5py.Group, prefix: str, path: Path, wanted: ArrayKeys, seen: set[int], odd: list[StoredVideo]
+) -> Iterator[StoredVideo]:
     names = _names(group)
     fields = _fields(group, names, wanted)
     for name in names:
@@ -92,11 +92,11 @@ def _within(
                 full, FormatError(f"{place} is a link to elsewhere; links are not followed: copy what it points at")
             )
         elif is_video:
-            yield Stored(full, partial(_read, found, wanted, place))
+            yield StoredVideo(full, partial(_read, found, wanted, place))
         elif isinstance(found, h5py.Dataset):
             # Where an array is asked for by name, the others are not what is meant.
             if not wanted.key:
-                stored = Stored(full, partial(_read_alone, found, place))
+                stored = StoredVideo(full, partial(_read_alone, found, place))
                 shape, kind = _shape_and_kind(found)
                 if kind and (len(shape) < 2 or kind not in "fiu"):
                     odd.append(stored)
@@ -108,7 +108,7 @@ def _within(
             yield from _within(found, f"{full}/", path, wanted, seen, odd)
 
 
-def _fields(group: h5py.Group, names: list[str], wanted: Wanted) -> set[str]:
+def _fields(group: h5py.Group, names: list[str], wanted: ArrayKeys) -> set[str]:
     """The groups within `group` that are a video each, since the names of their arrays are those of features and not of videos.
 
     They are if an array is named after a model (`c3d_features`), or is called the same in more groups than a group has arrays.
@@ -142,13 +142,13 @@ def _is_features(found: object) -> bool:
 def _shape_and_kind(dataset: h5py.Dataset) -> tuple[tuple[int, ...], str]:
     """Shape, and numpy's letter of the type; no letter where the file tells lies, which reading will say."""
     try:
-        with blaming(_Place(dataset)):
+        with as_format_error(_Place(dataset)):
             return tuple(dataset.shape or ()), str(dataset.dtype.kind)
     except FormatError:
         return (), ""
 
 
-def _is_video(group: h5py.Group, wanted: Wanted, names: set[str]) -> bool:
+def _is_video(group: h5py.Group, wanted: ArrayKeys, names: set[str]) -> bool:
     keys = {wanted.key} if wanted.key else set(FEATURES)
     return any(isinstance(_linked(group, key), h5py.Dataset) for key in keys & names)
 
@@ -167,13 +167,13 @@ class _Place:
 
 def _names(group: h5py.Group) -> list[str]:
     """Of all links; h5py gives names that are no UTF-8 as bytes."""
-    with blaming(_Place(group)):
+    with as_format_error(_Place(group)):
         return [os.fsdecode(name) for name in group]
 
 
 def _linked(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
     """The object of that name, if it lies in this very file; None for a link to elsewhere, and where there is nothing."""
-    with blaming(_Place(group, name)):
+    with as_format_error(_Place(group, name)):
         # A path would be followed through whatever links it crosses.
         link = os.fsencode(name)
         if "/" in name or not group.id.links.exists(link):
@@ -182,22 +182,22 @@ def _linked(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
 
 
 def _address(group: h5py.Group) -> int:
-    with blaming(group.file.filename):
+    with as_format_error(group.file.filename):
         return int(h5py.h5o.get_info(group.id).addr)
 
 
-def _read_alone(dataset: h5py.Dataset, place: object) -> Released:
+def _read_alone(dataset: h5py.Dataset, place: object) -> ExternalFeatures:
     return released(place, _array(dataset, place))
 
 
-def _read(group: h5py.Group, wanted: Wanted, place: object) -> Released:
+def _read(group: h5py.Group, wanted: ArrayKeys, place: object) -> ExternalFeatures:
     found = {name: _linked(group, name) for name in _names(group)}
     shapes = {name: d.shape for name, d in found.items() if isinstance(d, h5py.Dataset) and d.shape is not None}
     return from_named(shapes, lambda name: _array(found[name], f"{place} [{name}]"), wanted, place)
 
 
 def _array(dataset: h5py.Dataset, place: object) -> np.ndarray:
-    with blaming(place):
+    with as_format_error(place):
         properties = dataset.id.get_create_plist()
         filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
         if properties.get_external_count() or dataset.is_virtual:
@@ -211,9 +211,9 @@ def _array(dataset: h5py.Dataset, place: object) -> np.ndarray:
         if dataset.shape is None or dataset.dtype.kind not in "fiu":
             raise FormatError(f"{place} holds {dataset.dtype} of shape {dataset.shape}, no plain numbers")
         stored = int(dataset.id.get_storage_size())
-        size = require_plausible(dataset.shape, dataset.dtype.itemsize, stored, place, packed=bool(filters))
+        size = check_declared_size(dataset.shape, dataset.dtype.itemsize, stored, place, packed=bool(filters))
         if dataset.chunks is not None:
-            require_plausible(dataset.chunks, dataset.dtype.itemsize, stored, f"a piece of {place}", packed=True)
+            check_declared_size(dataset.chunks, dataset.dtype.itemsize, stored, f"a piece of {place}", packed=True)
         if size and not stored:
             raise FormatError(f"{place} was declared, but nothing was ever written to it")
         values: np.ndarray = dataset[()]

@@ -14,7 +14,7 @@ import numpy as np
 
 from vla.formats._array import read_array
 from vla.formats._record import checked_name, read_record
-from vla.formats.base import Outgoing, Released, Stored, Wanted, blaming, released, size_of
+from vla.formats.base import ArrayKeys, ExportItem, ExternalFeatures, StoredVideo, as_format_error, nbytes, released
 from vla.storage import atomic
 
 _TIMES, _RATE = "_timestamps_ms", "_fps"
@@ -28,7 +28,7 @@ class Format:
     holds_many = False
     any_name = True
 
-    def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
+    def contents(self, path: Path, wanted: ArrayKeys) -> Generator[StoredVideo, None, None]:
         """See the base class. `wanted` names nothing here: there is one array."""
         stem = path.stem
         is_rate = stem.endswith(_RATE) and _times_of(stem.removesuffix(_RATE), path).is_file()
@@ -38,7 +38,7 @@ class Format:
         record = read_record(record_path)
         if record is not None:
             times, duration, origin = record.timestamps_seconds, record.duration_seconds, record.origin
-            yield Stored(
+            yield StoredVideo(
                 record.video,
                 lambda: released(path, _read(path), times, duration=duration, origin=origin),
                 (record_path,),
@@ -48,12 +48,12 @@ class Format:
         times_path = _times_of(name, path)
         beside = (times_path,) if times_path.is_file() else ()
 
-        def read() -> Released:
+        def read() -> ExternalFeatures:
             return released(path, _read(path), _read(beside[0]) if beside else None, seconds=0.001)
 
-        yield Stored(checked_name(name, path), read, beside)
+        yield StoredVideo(checked_name(name, path), read, beside)
 
-    def write(self, folder: Path, name: str, videos: Iterable[Outgoing]) -> None:
+    def write(self, folder: Path, name: str, videos: Iterable[ExportItem]) -> None:
         """See the base class. The array comes last: what has an array has its times."""
         for video in videos:
             record = json.dumps(video.record, indent=1, sort_keys=True) + "\n"
@@ -69,8 +69,8 @@ def array_bytes(values: np.ndarray) -> bytes:
 
 
 def _read(path: Path) -> np.ndarray:
-    stored = size_of(path)
-    with blaming(path), path.open("rb") as file:
+    stored = nbytes(path)
+    with as_format_error(path), path.open("rb") as file:
         return read_array(file, stored, path)
 
 

@@ -13,7 +13,7 @@ from vla.errors import FormatError
 from vla.formats._array import header, read_array
 from vla.formats._named import from_named, videos_in
 from vla.formats._record import checked_name
-from vla.formats.base import Released, Stored, Wanted, blaming, released, size_of, unreadable
+from vla.formats.base import ArrayKeys, ExternalFeatures, StoredVideo, as_format_error, nbytes, released, unreadable
 
 TEXTS = ("texts.npz", "texts.jsonl")
 """Two files that lie beside exported features, and are none themselves."""
@@ -26,7 +26,7 @@ class Format:
     suffixes = (".npz",)
     holds_many = False
 
-    def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
+    def contents(self, path: Path, wanted: ArrayKeys) -> Generator[StoredVideo, None, None]:
         """See the base class."""
         if path.name == TEXTS[0] and path.with_name(TEXTS[1]).is_file():
             return
@@ -34,7 +34,7 @@ class Format:
             with Archive(path) as archive:
                 names = videos_in(archive.shapes, wanted)
                 for name in names:
-                    yield Stored(checked_name(name, path), partial(_read_one, archive, name, path))
+                    yield StoredVideo(checked_name(name, path), partial(_read_one, archive, name, path))
                 for name in archive.shapes if names else ():
                     if name not in names:
                         wanted.omissions.add("array", name)
@@ -42,7 +42,7 @@ class Format:
             yield unreadable(checked_name(path.stem, path), error)
             return
         if not names:
-            yield Stored(checked_name(path.stem, path), lambda: _read(path, wanted))
+            yield StoredVideo(checked_name(path.stem, path), lambda: _read(path, wanted))
 
 
 class Archive:
@@ -50,8 +50,8 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._size = size_of(path)
-        with blaming(path):
+        self._size = nbytes(path)
+        with as_format_error(path):
             self._zip = zipfile.ZipFile(path)
         try:
             members = self._zip.infolist()
@@ -72,23 +72,23 @@ class Archive:
     def read(self, name: str) -> np.ndarray:
         """The array of that name; raises FormatError."""
         member, place = self._members[name], f"{self._path} [{name}]"
-        with blaming(place), self._zip.open(member) as file:
+        with as_format_error(place), self._zip.open(member) as file:
             return read_array(file, min(member.compress_size, self._size), place, packed=True)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         """Empty for what is no array of numbers or text: it may lie there as long as nobody wants it."""
         place = f"{self._path} [{name}]"
         try:
-            with blaming(place), self._zip.open(self._members[name]) as file:
+            with as_format_error(place), self._zip.open(self._members[name]) as file:
                 return header(file, place)[0]
         except FormatError:
             return ()
 
 
-def _read_one(archive: Archive, name: str, path: Path) -> Released:
+def _read_one(archive: Archive, name: str, path: Path) -> ExternalFeatures:
     return released(f"{path} [{name}]", archive.read(name))
 
 
-def _read(path: Path, wanted: Wanted) -> Released:
+def _read(path: Path, wanted: ArrayKeys) -> ExternalFeatures:
     with Archive(path) as archive:
         return from_named(archive.shapes, archive.read, wanted, path)

@@ -22,7 +22,16 @@ import numpy as np
 
 from vla.errors import EnvironmentUnfitError, FormatError
 from vla.formats._record import checked_name
-from vla.formats.base import Outgoing, Released, Stored, Wanted, blaming, released, require_plausible, size_of
+from vla.formats.base import (
+    ArrayKeys,
+    ExportItem,
+    ExternalFeatures,
+    StoredVideo,
+    as_format_error,
+    check_declared_size,
+    nbytes,
+    released,
+)
 from vla.storage import atomic
 
 _ROWS = 1024
@@ -38,18 +47,18 @@ class Format:
     holds_many = True
     any_name = False
 
-    def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
+    def contents(self, path: Path, wanted: ArrayKeys) -> Generator[StoredVideo, None, None]:
         """See the base class."""
         _require_pyarrow()
-        size_of(path)
+        nbytes(path)
         reader = _Reader(path, wanted)
         try:
             for name, first, last in reader.videos():
-                yield Stored(checked_name(name, path), partial(reader.read, name, first, last))
+                yield StoredVideo(checked_name(name, path), partial(reader.read, name, first, last))
         finally:
             reader.end()
 
-    def write(self, folder: Path, name: str, videos: Iterable[Outgoing]) -> None:
+    def write(self, folder: Path, name: str, videos: Iterable[ExportItem]) -> None:
         """See the base class. float32, which every reader of Parquet knows; float16 is in it without loss."""
         _require_pyarrow()
         import pandas
@@ -70,14 +79,14 @@ class Format:
             )
         frame = pandas.concat(parts, ignore_index=True)
         frame.attrs = space
-        with atomic.written(folder / f"{name}.parquet") as file:
+        with atomic.open_atomic(folder / f"{name}.parquet") as file:
             frame.to_parquet(file, engine="pyarrow", index=False, row_group_size=_ROWS)
 
 
 class _Reader:
     """Our side of the process that reads; nothing it says is trusted beyond being numbers that the file can hold."""
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
+    def __init__(self, path: Path, wanted: ArrayKeys) -> None:
         self._path = path
         paths = os.pathsep.join(p for p in sys.path if p)
         self._process = subprocess.Popen(
@@ -92,16 +101,16 @@ class _Reader:
     def videos(self) -> list[tuple[str, int, int]]:
         """Name, first and last row of each video."""
         found = self._ask("videos")
-        with blaming(self._path):
+        with as_format_error(self._path):
             return [(str(name), int(first), int(last)) for name, first, last in found]
 
-    def read(self, name: str, first: int, last: int) -> Released:
+    def read(self, name: str, first: int, last: int) -> ExternalFeatures:
         """The features in these rows."""
         place = f"{self._path} [{name}]"
         frames, width, kind, has_times, duration, origin = self._ask("values", [name, first, last])
-        with blaming(place):
+        with as_format_error(place):
             dtype = np.dtype(str(kind))
-            size = require_plausible((frames, width), dtype.itemsize, size_of(self._path), place, packed=True)
+            size = check_declared_size((frames, width), dtype.itemsize, nbytes(self._path), place, packed=True)
             values = np.frombuffer(self._take(size), dtype).reshape(frames, width)
             times = np.frombuffer(self._take(8 * frames), np.float64) if has_times else None
         return released(place, values, times, duration=duration, origin=str(origin))
@@ -130,7 +139,7 @@ class _Reader:
             watch.cancel()
         if not line:
             raise self._obituary()
-        with blaming(f"{self._path}: its reader answered nonsense"):
+        with as_format_error(f"{self._path}: its reader answered nonsense"):
             kind, value = json.loads(line)
         if kind != wanted:
             raise FormatError(str(value) if kind == "error" else f"{self._path}: its reader answered nonsense")

@@ -14,7 +14,16 @@ import numpy as np
 from vla.errors import FormatError
 from vla.formats._named import from_named, names_a_model, videos_in
 from vla.formats._record import checked_name
-from vla.formats.base import Released, Stored, Wanted, blaming, released, require_plausible, size_of, unreadable
+from vla.formats.base import (
+    ArrayKeys,
+    ExternalFeatures,
+    StoredVideo,
+    as_format_error,
+    check_declared_size,
+    nbytes,
+    released,
+    unreadable,
+)
 
 _LIMIT_STRUCTURE = 64 << 20
 
@@ -25,7 +34,7 @@ class Format:
     suffixes = (".pt", ".pth")
     holds_many = False
 
-    def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
+    def contents(self, path: Path, wanted: ArrayKeys) -> Generator[StoredVideo, None, None]:
         """See the base class."""
         whole = checked_name(path.stem, path)
         try:
@@ -35,12 +44,12 @@ class Format:
             return
         videos = _videos(found, wanted)
         for name, value in videos.items():
-            yield Stored(checked_name(name, path), partial(_features, value, size, f"{path} [{name}]", wanted))
+            yield StoredVideo(checked_name(name, path), partial(_features, value, size, f"{path} [{name}]", wanted))
         if not videos:
-            yield Stored(whole, partial(_features, found, size, path, wanted))
+            yield StoredVideo(whole, partial(_features, found, size, path, wanted))
 
 
-def _videos(found: Any, wanted: Wanted) -> dict[str, Any]:
+def _videos(found: Any, wanted: ArrayKeys) -> dict[str, Any]:
     """The value of each video by its name; empty where there is one video."""
     if not isinstance(found, dict):
         return {}
@@ -69,8 +78,8 @@ def _loaded(path: Path) -> tuple[Any, int]:
     """What the file holds, mapped into memory, and its size."""
     import torch
 
-    size = size_of(path)
-    with blaming(path):
+    size = nbytes(path)
+    with as_format_error(path):
         _look(path, size)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -78,7 +87,7 @@ def _loaded(path: Path) -> tuple[Any, int]:
             return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True), size
 
 
-def _features(found: Any, size: int, path: object, wanted: Wanted) -> Released:
+def _features(found: Any, size: int, path: object, wanted: ArrayKeys) -> ExternalFeatures:
     import torch
 
     if isinstance(found, torch.Tensor):
@@ -127,8 +136,8 @@ def _array(tensor: Any, size: int, place: object) -> np.ndarray:
             f"{place} is a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}, not plain numbers"
         )
     # A tensor may repeat its numbers by strides of 0, and be as large as it likes.
-    require_plausible(tensor.shape, tensor.element_size(), size, place, packed=False)
-    with blaming(place):
+    check_declared_size(tensor.shape, tensor.element_size(), size, place, packed=False)
+    with as_format_error(place):
         tensor = tensor.detach().resolve_neg()
         values = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
         return np.array(values.numpy())

@@ -17,7 +17,16 @@ from vla.errors import FormatError
 from vla.formats._array import read_array
 from vla.formats._named import names_a_model
 from vla.formats._record import Record, checked_name
-from vla.formats.base import Outgoing, Released, Stored, Wanted, blaming, released, size_of, unreadable
+from vla.formats.base import (
+    ArrayKeys,
+    ExportItem,
+    ExternalFeatures,
+    StoredVideo,
+    as_format_error,
+    nbytes,
+    released,
+    unreadable,
+)
 from vla.formats.npy import array_bytes
 from vla.storage import atomic
 
@@ -34,10 +43,10 @@ class Format:
     holds_many = True
     any_name = True
 
-    def contents(self, path: Path, wanted: Wanted) -> Generator[Stored, None, None]:
+    def contents(self, path: Path, wanted: ArrayKeys) -> Generator[StoredVideo, None, None]:
         """See the base class."""
-        size_of(path)
-        with blaming(path):
+        nbytes(path)
+        with as_format_error(path):
             archive = tarfile.open(path, "r:")
         with archive:
             samples, fault = _samples(archive, path)
@@ -46,9 +55,9 @@ class Format:
             if fault is not None:
                 yield unreadable(checked_name(path.stem, path), fault)
 
-    def write(self, folder: Path, name: str, videos: Iterable[Outgoing]) -> None:
+    def write(self, folder: Path, name: str, videos: Iterable[ExportItem]) -> None:
         """See the base class. The same videos make the same bytes: no times, no owners."""
-        with atomic.written(folder / f"{name}.tar") as file, tarfile.open(fileobj=file, mode="w") as archive:
+        with atomic.open_atomic(folder / f"{name}.tar") as file, tarfile.open(fileobj=file, mode="w") as archive:
             for video in videos:
                 _add(archive, f"{video.key}.npy", array_bytes(video.features.values))
                 _add(archive, f"{video.key}.json", json.dumps(video.record, sort_keys=True).encode("ascii"))
@@ -68,12 +77,12 @@ def _samples(archive: tarfile.TarFile, path: Path) -> tuple[dict[str, dict[str, 
     members: list[tarfile.TarInfo] = []
     fault = None
     try:
-        with blaming(path):
+        with as_format_error(path):
             for member in archive:
                 if member.isreg() and not member.issparse() and "." in PurePosixPath(member.name).name:
                     members.append(member)
         # A damaged header ends an archive as its proper end does, without a word.
-        with blaming(path), path.open("rb") as file:
+        with as_format_error(path), path.open("rb") as file:
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE).strip(b"\0") or file.tell() < archive.offset + tarfile.BLOCKSIZE:
                 raise FormatError(f"{path} is damaged or cut off after {len(members)} files")
@@ -124,8 +133,8 @@ def _parted(member: tarfile.TarInfo) -> list[tuple[str, str]]:
 
 
 def _stored(
-    archive: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo], path: Path, wanted: Wanted
-) -> Iterator[Stored]:
+    archive: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo], path: Path, wanted: ArrayKeys
+) -> Iterator[StoredVideo]:
     place = f"{path} [{key}]"
     arrays = [kind for kind in members if kind == "npy" or kind.endswith(".npy")]
     kind = f"{wanted.key}.npy" if wanted.key else "npy" if "npy" in arrays else "".join(arrays[:1])
@@ -141,7 +150,7 @@ def _stored(
         yield unreadable(checked_name(key, path), error)
         return
 
-    def read() -> Released:
+    def read() -> ExternalFeatures:
         content = _content(archive, members[kind], place)
         values = read_array(io.BytesIO(content), len(content), place)
         if record is None:
@@ -150,7 +159,7 @@ def _stored(
             place, values, record.timestamps_seconds, duration=record.duration_seconds, origin=record.origin
         )
 
-    yield Stored(record.video if record else checked_name(key, path), read)
+    yield StoredVideo(record.video if record else checked_name(key, path), read)
 
 
 def _record(archive: tarfile.TarFile, member: tarfile.TarInfo | None, place: str) -> Record | None:
@@ -163,6 +172,6 @@ def _record(archive: tarfile.TarFile, member: tarfile.TarInfo | None, place: str
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, place: str) -> bytes:
     """What there is of the member; it may be less than its header says."""
-    with blaming(place):
+    with as_format_error(place):
         file = archive.extractfile(member)
         return file.read() if file is not None else b""

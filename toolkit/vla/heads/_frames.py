@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignmentBatch
+from vla.heads.base import LocalizationBatch
 
 _SHORTEST = 1e-6
 
 
-def edges(batch: AlignmentBatch) -> torch.Tensor:
+def edges(batch: LocalizationBatch) -> torch.Tensor:
     """`(B, T + 1)` seconds: when each frame begins; the end of the video after the last real frame, and ever after."""
     ends = batch.durations[:, None]
     begins = torch.where(batch.frame_mask, batch.seconds, ends)
@@ -38,14 +39,14 @@ def to_frames(seconds: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
     return frame + (seconds - begin) / (end - begin).clamp_min(_SHORTEST)
 
 
-def curves(aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
-    """`(N, T)` cosines of the queries `rows` with every frame of their videos; 0 at padding."""
-    videos = batch.video_of_query[rows]
-    found = torch.einsum("ne,nte->nt", aligned.queries[rows], aligned.frames[videos])
-    return found.masked_fill(~aligned.frame_mask[videos], 0.0)
+def window_contrast(batch: LocalizationBatch, rows: torch.Tensor) -> torch.Tensor:
+    """`(N, T)` cosines of the texts `rows` with every frame of their videos; 0 at padding."""
+    videos = batch.video_of_text[rows]
+    cosines = torch.einsum("ne,nte->nt", batch.texts[rows], batch.frames[videos])
+    return cosines.masked_fill(~batch.frame_mask[videos], 0.0)
 
 
-def rated(batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
+def saliency_targets(batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
     """`(N, T)` not negative: how well each frame shows the queries `rows`, 0 outside of what was marked.
 
     What annotators gave where they did, above their lowest; frames of the moments count 1 where nobody rated any.
@@ -58,13 +59,13 @@ def rated(batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
     return torch.where((above > 0).any(1, keepdim=True), above, inside)
 
 
-def apart(batch: AlignmentBatch, rows: torch.Tensor, most: int) -> list[torch.Tensor]:
-    """`rows` in groups of which each has at most `most` frames to look at, or one query: they bound the memory."""
+def chunk_rows(batch: LocalizationBatch, most: int) -> list[torch.Tensor]:
+    """The texts to localize in groups, each of at most `most` frames to look at, or one text: they bound the memory."""
     together = max(1, most // max(1, batch.frame_mask.shape[1]))
-    return list(rows.split(together)) if len(rows) else []
+    return list(batch.rows.split(together)) if len(batch.rows) else []
 
 
-def of_real_frames(saliency: torch.Tensor, batch: AlignmentBatch) -> list[np.ndarray]:
-    """Of each timed query `(T,)` float32, its row of `saliency` `(N, T)` as long as its video."""
-    counts = batch.frame_mask.sum(1)[batch.video_of_query[batch.is_timed]].tolist()
+def of_real_frames(saliency: torch.Tensor, batch: LocalizationBatch) -> list[np.ndarray]:
+    """Of each text to localize `(T,)` float32, its row of `saliency` `(N, T)` as long as its video."""
+    counts = batch.frame_mask.sum(1)[batch.video_of_text[batch.rows]].tolist()
     return [row[:n] for row, n in zip(saliency.float().cpu().numpy(), counts, strict=True)]

@@ -13,7 +13,7 @@ from vla.batches.batch import Aligned, AlignmentBatch
 
 
 @dataclass(frozen=True)
-class Read:
+class TextAttention:
     """What N texts found in their videos.
 
     Attributes:
@@ -57,7 +57,9 @@ class Reader(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, texts: torch.Tensor, rows: torch.Tensor, aligned: Aligned, batch: AlignmentBatch) -> Read:
+    def forward(
+        self, texts: torch.Tensor, rows: torch.Tensor, aligned: Aligned, batch: AlignmentBatch
+    ) -> TextAttention:
         """What the texts found.
 
         Args:
@@ -80,7 +82,7 @@ class Reader(nn.Module):
         shares = self._shares(self.query(asked), key, alike, rows, mask)
         found = torch.einsum("nht,nthw->nhw", shares, _split(value, self.heads)[rows]).flatten(1)
         places = torch.einsum("nht,nt->nh", shares, far[rows])
-        return Read(self.network(torch.cat([asked, found, asked * found], -1)), places, asked, hidden)
+        return TextAttention(self.network(torch.cat([asked, found, asked * found], -1)), places, asked, hidden)
 
     def _shares(
         self, query: torch.Tensor, key: torch.Tensor, alike: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor

@@ -12,7 +12,7 @@ from torch.nn import functional
 from vla.batches.batch import Aligned, AlignmentBatch
 from vla.batches.corpus import Corpus
 from vla.heads import base
-from vla.heads._reader import Read, Reader
+from vla.heads._reader import Reader, TextAttention
 
 _GATES = 16
 
@@ -73,7 +73,7 @@ class Head(base.Head):
         """The number for each question, not rounded."""
         return [float(count) for count in predictions]
 
-    def _sums(self, read: Read, rows: torch.Tensor, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
+    def _sums(self, read: TextAttention, rows: torch.Tensor, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
         """`(N, gates)`: for each question, how many seconds' worth of frames each gate is open."""
         hidden = self.frame(read.frames)[rows] + self.question(read.asked)[:, None]
         open_ = self.gates(functional.gelu(hidden)).sigmoid()

@@ -16,9 +16,18 @@ from torch.utils.checkpoint import checkpoint
 from vla.batches.batch import Aligned, AlignmentBatch
 from vla.batches.corpus import Corpus
 from vla.heads import base
-from vla.heads._frames import apart, curves, edges, of_real_frames, rated, to_frames, to_seconds
+from vla.heads._frames import (
+    chunk_rows,
+    edges,
+    of_real_frames,
+    saliency_targets,
+    to_frames,
+    to_seconds,
+    window_contrast,
+)
 from vla.heads._points import HALF, Points, assigned, ious, listwise, raised
 from vla.heads._pyramid import Block, Pyramid
+from vla.heads.base import LocalizationBatch, LocalizedMoments
 from vla.spans import frames_in, nms
 
 _CONSIDERED = 1000
@@ -29,7 +38,7 @@ _ABSOLUTE = 0.2
 
 
 @dataclass(frozen=True)
-class Located:
+class MomentOutput:
     """What was found for N queries.
 
     Attributes:
@@ -97,75 +106,80 @@ class Head(base.Head):
         needed = 2 + max(0, math.ceil(math.log2(max(lengths) / (2 * HALF))))
         return {"levels": needed, "width": min(256, corpus.dim), **options}
 
-    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> Located:
-        """The moments of every timed query, and how well each frame shows it."""
-        rows = batch.is_timed.nonzero()[:, 0]
-        bounds, seen = edges(batch), self._seen(aligned)
-        none = Located(bounds.new_zeros(0, 1, 2), bounds.new_zeros(0, 1), bounds.new_zeros(0, bounds.shape[1] - 1))
-        found = [
-            self._best(self._points(aligned, batch, seen, some), batch, bounds, some)
-            for some in apart(batch, rows, self.together)
+    def localize(self, batch: LocalizationBatch) -> list[LocalizedMoments]:
+        """The moments of each text that overlap the best by little, and its saliency.
+
+        Saliency is trained to stand out where annotators saw the text; untrained, it is the cosines.
+        """
+        located = self.located(batch)
+        saliency = of_real_frames(located.saliency, batch)
+        return [LocalizedMoments(*row) for row in zip(self.select(located), saliency, strict=True)]
+
+    def located(self, batch: LocalizationBatch) -> MomentOutput:
+        """The moments of every text as tensors, those that overlap among them."""
+        bounds, seen = edges(batch), self._seen(batch)
+        none = MomentOutput(bounds.new_zeros(0, 1, 2), bounds.new_zeros(0, 1), bounds.new_zeros(0, bounds.shape[1] - 1))
+        groups = [
+            self._best(self._points(batch, seen, rows), batch, bounds, rows)
+            for rows in chunk_rows(batch, self.together)
         ] or [none]
-        return Located(*(torch.cat([getattr(part, f.name) for part in found]) for f in fields(Located)))
+        return MomentOutput(*(torch.cat([getattr(group, f.name) for group in groups]) for f in fields(MomentOutput)))
 
     def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
         """Scores, ends and saliency of the timed queries."""
         rows = batch.is_timed.nonzero()[:, 0]
         if not len(rows):
             return None
-        bounds = edges(batch)
-        seen = self._seen(aligned)
-        parts = apart(batch, rows, self.together)
+        videos = LocalizationBatch.from_batch(aligned, batch)
+        bounds = edges(videos)
+        seen = self._seen(videos)
+        groups = chunk_rows(videos, self.together)
         sums = []
-        for some in parts:
-            if len(parts) == 1:
-                sums.append(self._losses(aligned, batch, bounds, seen, some))
+        for group in groups:
+            if len(groups) == 1:
+                sums.append(self._losses(videos, batch, bounds, seen, group))
             else:
-                sums.append(checkpoint(self._losses, aligned, batch, bounds, seen, some, use_reentrant=False))
+                sums.append(checkpoint(self._losses, videos, batch, bounds, seen, group, use_reentrant=False))
         total = torch.stack(sums).sum(0)
         return (total[0] + total[1]) / total[3].clamp_min(1) + total[2] / len(rows)
 
-    def decode(self, predictions: Any, batch: AlignmentBatch) -> list[Any]:
-        """`(N, 3)` moments of each timed query, of those that overlap the best."""
-        scores = predictions.scores.cpu().double()
+    def select(self, located: MomentOutput) -> list[np.ndarray]:
+        """`(K, 3)` moments of each text; of those that overlap, the best."""
+        scores = located.scores.cpu().double()
         found = []
         # Sorted before they are squashed: all that is certain would be equally so.
         for spans, values, chances in zip(
-            *(_array(part) for part in (predictions.spans, scores, scores.sigmoid())), strict=True
+            *(_array(part) for part in (located.spans, scores, scores.sigmoid())), strict=True
         ):
             real = np.isfinite(values) & (spans[:, 0] < spans[:, 1])
             kept = np.flatnonzero(real)[nms(spans[real], values[real], self.overlap, most=_LISTED)]
             found.append(np.column_stack([spans[kept], chances[kept]]))
         return found
 
-    def shown(self, predictions: Any, batch: AlignmentBatch) -> list[np.ndarray]:
-        """Trained to stand out where annotators saw the query; untrained, its cosines."""
-        return of_real_frames(predictions.saliency, batch)
-
-    def _seen(self, aligned: Aligned) -> torch.Tensor:
+    def _seen(self, batch: LocalizationBatch) -> torch.Tensor:
         """`(B, T, 2 * width)`: frames that know their neighbours, once for all queries."""
-        hidden = self.dropout(self.frames(aligned.frames * self.spread)) * aligned.frame_mask.unsqueeze(-1)
+        hidden = self.dropout(self.frames(batch.frames * self.spread)) * batch.frame_mask.unsqueeze(-1)
         for block in self.near:
-            hidden = block(hidden, aligned.frame_mask)
+            hidden = block(hidden, batch.frame_mask)
         seen: torch.Tensor = self.seen(hidden)
         return seen
 
-    def _points(self, aligned: Aligned, batch: AlignmentBatch, seen: torch.Tensor, rows: torch.Tensor) -> Points:
-        videos = batch.video_of_query[rows]
-        mask = aligned.frame_mask[videos]
-        curve = curves(aligned, batch, rows)
+    def _points(self, batch: LocalizationBatch, seen: torch.Tensor, rows: torch.Tensor) -> Points:
+        videos = batch.video_of_text[rows]
+        mask = batch.frame_mask[videos]
+        curve = window_contrast(batch, rows)
         count = mask.sum(1)
         centered = (curve - curve.sum(1, keepdim=True) / count[:, None]).masked_fill(~mask, 0.0)
-        hidden = self._fused(aligned.queries[rows], seen[videos], aligned.scale * centered, mask)
+        hidden = self._fused(batch.texts[rows], seen[videos], batch.scale * centered, mask)
         found = self.pyramid(hidden, mask, self.levels)
         said = torch.cat([self._read(level, there) for level, there in found], 1)
-        saliency = aligned.scale * curve + self.shows(self.norm(found[0][0])).squeeze(-1)
+        saliency = batch.scale * curve + self.shows(self.norm(found[0][0])).squeeze(-1)
         strides = torch.cat([torch.full((there.shape[1],), 2.0**k) for k, (_, there) in enumerate(found)]).to(curve)
         places = torch.cat([torch.arange(there.shape[1]) for _, there in found]).to(curve)
         centers = (places + 0.5) * strides
         reach = strides[:, None] * HALF * functional.softplus(said[..., 1:] + math.log(math.e - 1))
         bounds = centers[:, None] + reach * reach.new_tensor([-1.0, 1.0])
-        scores = self.slope * aligned.scale * raised(centered, count, centers, strides) + self.offset + said[..., 0]
+        scores = self.slope * batch.scale * raised(centered, count, centers, strides) + self.offset + said[..., 0]
         return Points(centers, strides, torch.cat([there for _, there in found], 1), scores, bounds, saliency)
 
     def _fused(
@@ -184,20 +198,21 @@ class Head(base.Head):
         said: torch.Tensor = self.says(self.dropout(functional.gelu(self.tower(hidden)).transpose(1, 2)))
         return said
 
-    def _best(self, points: Points, batch: AlignmentBatch, bounds: torch.Tensor, rows: torch.Tensor) -> Located:
+    def _best(self, points: Points, batch: LocalizationBatch, bounds: torch.Tensor, rows: torch.Tensor) -> MomentOutput:
         ranked = torch.sort(points.scores.masked_fill(~points.there, -torch.inf), dim=1, descending=True, stable=True)
         scores, best = ranked.values[:, :_CONSIDERED], ranked.indices[:, :_CONSIDERED]
-        of_query = bounds[batch.video_of_query[rows]]
+        of_query = bounds[batch.video_of_text[rows]]
         places = points.bounds.gather(1, best[..., None].expand(-1, -1, 2)).flatten(1)
         seconds = to_seconds(places, of_query)
         seconds = torch.minimum(torch.maximum(seconds, of_query[:, :1]), of_query[:, -1:])
-        return Located(seconds.unflatten(1, (-1, 2)), scores, points.saliency)
+        return MomentOutput(seconds.unflatten(1, (-1, 2)), scores, points.saliency)
 
     def _losses(
-        self, aligned: Aligned, batch: AlignmentBatch, bounds: torch.Tensor, seen: torch.Tensor, rows: torch.Tensor
-    ) -> torch.Tensor:
+        self, videos: LocalizationBatch, batch: AlignmentBatch, bounds: torch.Tensor, seen: torch.Tensor,
+        rows: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
         """`(4,)`: sums of the losses of scores, ends and saliency, and the number of points that find a moment."""
-        points = self._points(aligned, batch, seen, rows)
+        points = self._points(videos, seen, rows)
         of_query = bounds[batch.video_of_query[rows]]
         wanted = to_frames(batch.spans[rows].flatten(1), of_query).unflatten(1, (-1, 2))
         moment, finds = assigned(points, wanted, batch.span_mask[rows], self.radius)
@@ -210,7 +225,9 @@ class Head(base.Head):
         surprise = functional.binary_cross_entropy_with_logits(points.scores, quality, reduction="none")
         scores = ((points.scores.sigmoid() - quality).square() * surprise)[points.there].sum()
         ends = (1 - generous).sum() + _ABSOLUTE * functional.smooth_l1_loss(off, torch.zeros_like(off), reduction="sum")
-        shows = listwise(points.saliency, batch.frame_mask[batch.video_of_query[rows]], rated(batch, rows)).sum()
+        shows = listwise(
+            points.saliency, batch.frame_mask[batch.video_of_query[rows]], saliency_targets(batch, rows)
+        ).sum()
         return torch.stack([scores, ends, shows, finds.sum().to(scores)])
 
 

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batches.batch import Aligned, AlignmentBatch, normalized
+from vla.batches.batch import Aligned, AlignmentBatch
 from vla.batches.corpus import Corpus
 from vla.errors import MissingError, UsageError
 from vla.heads import base
 from vla.heads._reader import Reader
+from vla.nn.l2_normalize import l2_normalize
 
 _BEST = 10
 
@@ -81,7 +82,7 @@ class Head(base.Head):
         if unknown:
             raise MissingError(f"{len(unknown)} answers have no text vector, e.g. {unknown[0]!r:.60}")
         vectors = np.stack([corpus.vector(parts[answer]) for answer in self.answers])
-        self.vectors.copy_(normalized(torch.from_numpy(vectors)))
+        self.vectors.copy_(l2_normalize(torch.from_numpy(vectors)))
 
     def forward(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
         """`(N, A)` scores of all answers to the N open questions."""

@@ -42,7 +42,7 @@ def selector(ids: np.ndarray) -> Any:
     return faiss.IDSelectorBatch(ids)
 
 
-def only(allowed: np.ndarray, probes: int | None = None) -> Any:
+def search_params(allowed: np.ndarray, probes: int | None = None) -> Any:
     """Of a search: only ids for which `allowed` `(M,)` bool says so, and `probes` of an inverted index's lists."""
     bits = np.packbits(allowed, bitorder="little")
     # FAISS's own annotations know of neither argument.
@@ -52,7 +52,7 @@ def only(allowed: np.ndarray, probes: int | None = None) -> Any:
     return faiss.SearchParametersIVF(**given | {"nprobe": probes})
 
 
-def inverted(kind: str, centres: np.ndarray) -> Any:
+def new_ivf(kind: str, centres: np.ndarray) -> Any:
     """An empty index of lists round `centres` `(L, E)`; `kind` is `flat`, `sq8` (a byte for each number) or `rabitq` (a bit)."""
     dim = centres.shape[1]
     nearest = faiss.IndexFlatIP(dim)
@@ -68,13 +68,13 @@ def inverted(kind: str, centres: np.ndarray) -> Any:
     return bits
 
 
-def scanned_fast(index: Any) -> Any:
+def fast_scan(index: Any) -> Any:
     """The rows of a `rabitq` index laid out for comparing 32 at once; it needs `index` as long as it lives, and has its ids."""
     return faiss.IndexIVFRaBitQFastScan(index, 32)
 
 
-def searched(index: Any, queries: np.ndarray, k: int, limits: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """What FAISS finds, of that which `limits` (see `only`) allow; one query alone is searched for by one thread."""
+def search(index: Any, queries: np.ndarray, k: int, limits: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """What FAISS finds, of that which `limits` (see `search_params`) allow; one query alone is searched for by one thread."""
     count = faiss.omp_get_max_threads()
     try:
         # Else FAISS splits one query and waits for all threads, where one is held up for longer than the search takes.
@@ -87,7 +87,7 @@ def searched(index: Any, queries: np.ndarray, k: int, limits: Any = None) -> tup
         faiss.omp_set_num_threads(count)
 
 
-def centres_of(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
+def train_centroids(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
     """`(count, E)` unit vectors round which `vectors` gather."""
     if not count < len(vectors):
         raise ValueError(f"{len(vectors)} vectors have no {count} centres")
@@ -112,14 +112,14 @@ def add_near(index: Any, ids: np.ndarray, vectors: np.ndarray, near: np.ndarray)
     index.add_core(len(ids), faiss.swig_ptr(vectors), faiss.swig_ptr(ids), faiss.swig_ptr(near))
 
 
-def ranges(index: Any) -> np.ndarray:
+def quantizer_ranges(index: Any) -> np.ndarray:
     """What a scalar quantiser learned; nothing for other kinds."""
     found = faiss.vector_to_array(index.sq.trained) if hasattr(index, "sq") else np.zeros(0)
     return np.asarray(found, np.float32)
 
 
-def filled(index: Any, learned: np.ndarray, sizes: np.ndarray, ids: np.ndarray, codes: np.ndarray) -> Any:
-    """`index`, an `inverted` one, with rows: `sizes` `(L,)` of lists, and `ids` `(N,)` and `codes` `(N, code)`, list by list.
+def from_lists(index: Any, learned: np.ndarray, sizes: np.ndarray, ids: np.ndarray, codes: np.ndarray) -> Any:
+    """`index`, an `new_ivf` one, with rows: `sizes` `(L,)` of lists, and `ids` `(N,)` and `codes` `(N, code)`, list by list.
 
     Raises:
         ValueError: what is given does not fit the index.
@@ -143,8 +143,8 @@ def filled(index: Any, learned: np.ndarray, sizes: np.ndarray, ids: np.ndarray, 
     return index
 
 
-def listed(index: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`sizes`, `ids` and `codes` of an inverted index, as `filled` takes them."""
+def to_lists(index: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`sizes`, `ids` and `codes` of an inverted index, as `from_lists` takes them."""
     lists, width = index.invlists, index.code_size
     sizes = np.array([lists.list_size(i) for i in range(index.nlist)], np.int64)
     ids, codes = np.empty(index.ntotal, np.int64), np.empty((index.ntotal, width), np.uint8)

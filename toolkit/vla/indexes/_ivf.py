@@ -13,7 +13,7 @@ import numpy as np
 
 from vla.errors import CacheError, UsageError
 from vla.indexes import _faiss
-from vla.indexes.base import NOTHING, by_score_then_id, checked, nothing
+from vla.indexes.base import NO_ID, by_score_then_id, checked, empty_result
 
 _PROBES = 16
 PER_LIST = 16
@@ -21,27 +21,27 @@ PER_LIST = 16
 of .990, and centres take nearly three times as long."""
 
 
-def lists_for(rows: int) -> int:
+def nlist_for(rows: int) -> int:
     """How many lists are worth their while. With twice as many a million rows are searched a fifth faster, and take twice as long
     to sort into lists; with half as many it takes 1.7 times as long.
     """
     return max(1, round(4 * rows**0.5))
 
 
-def centres_of(vectors: np.ndarray, lists: int, seed: int) -> np.ndarray:
+def train_centroids(vectors: np.ndarray, lists: int, seed: int) -> np.ndarray:
     """`(lists, E)`, fewer where vectors `(N, E)` are few: where they gather. Several indexes of the same rows may use them."""
     count = min(lists, max(1, len(vectors) // PER_LIST))
     if count == 1:
         return vectors.mean(0, keepdims=True, dtype=np.float64).astype(np.float32)
-    return _faiss.centres_of(vectors, count, seed)
+    return _faiss.train_centroids(vectors, count, seed)
 
 
 def nearest(centres: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """`(N,)` int64: which of `centres` is nearest to each of `vectors` `(N, E)`. Rows of an index may be added with it."""
-    return _faiss.nearest(_faiss.inverted("flat", centres), np.ascontiguousarray(vectors, np.float32))
+    return _faiss.nearest(_faiss.new_ivf("flat", centres), np.ascontiguousarray(vectors, np.float32))
 
 
-class Inverted:
+class IvfIndex:
     """Approximate search in lists; see the plug-ins for how a row is kept.
 
     Args:
@@ -54,7 +54,7 @@ class Inverted:
     is_exact = False
     layouts = 1
     kind: ClassVar[str]
-    turns: ClassVar[bool] = False
+    rotates: ClassVar[bool] = False
     """Whether vectors are turned at random first, so that every number of a vector matters about equally."""
 
     def __init__(self, dim: int, lists: int = 0, probes: int = _PROBES, seed: int = 0) -> None:
@@ -66,18 +66,18 @@ class Inverted:
         self._turn = np.zeros((0, dim), np.float32)
         self._largest = -1
 
-    def learn(self, vectors: np.ndarray) -> None:
+    def train(self, vectors: np.ndarray) -> None:
         """See the base class."""
         _, vectors = checked(np.arange(len(vectors)), vectors, self.dim)
-        self.begin(vectors, centres_of(vectors, self.lists or lists_for(len(vectors)), self._seed))
+        self.begin(vectors, train_centroids(vectors, self.lists or nlist_for(len(vectors)), self._seed))
 
     def begin(self, vectors: np.ndarray, centres: np.ndarray) -> None:
         """Start with these `centres`; what else must be known of rows is learned from `vectors`."""
-        if self.turns:
+        if self.rotates:
             gaussian = np.random.default_rng(self._seed).standard_normal((self.dim, self.dim))
             self._turn = np.linalg.qr(gaussian)[0].astype(np.float32)
         self._centres, self.lists = centres, len(centres)
-        self._index = _faiss.inverted(self.kind, self._turned(centres))
+        self._index = _faiss.new_ivf(self.kind, self._turned(centres))
         self._index.train(self._turned(vectors))
 
     def add(self, ids: np.ndarray, vectors: np.ndarray, near: np.ndarray | None = None) -> None:
@@ -86,7 +86,7 @@ class Inverted:
         if not len(ids):
             return
         if self._index is None:
-            self.learn(vectors)
+            self.train(vectors)
         if ids.min() <= self._largest:
             self.remove(ids)
         self._largest = max(self._largest, int(ids.max()))
@@ -102,16 +102,16 @@ class Inverted:
         """See the base class. With `allowed`, as many more lists are looked into as there are fewer rows to find."""
         _, queries = checked(np.arange(len(queries)), queries, self.dim)
         if not len(queries) or not len(self):
-            return nothing(len(queries), k)
+            return empty_result(len(queries), k)
         index, probes, limits = self._searched(), min(self.probes, self.lists), None
         index.nprobe = probes
         if allowed is not None:
             # More may be allowed than there is.
             share = min(1.0, max(1, int(allowed.sum())) / len(self))
             wider = min(self.lists, math.ceil(probes / share))
-            limits = _faiss.only(allowed, wider)
-        scores, ids = _faiss.searched(index, self._turned(queries), k, limits)
-        scores[ids == NOTHING] = -np.inf
+            limits = _faiss.search_params(allowed, wider)
+        scores, ids = _faiss.search(index, self._turned(queries), k, limits)
+        scores[ids == NO_ID] = -np.inf
         return by_score_then_id(scores, ids)
 
     def _searched(self) -> Any:
@@ -133,7 +133,7 @@ class Inverted:
             sizes, ids, codes = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 0), np.uint8)
             learned = np.zeros(0, np.float32)
         else:
-            (sizes, ids, codes), learned = _faiss.listed(self._index), _faiss.ranges(self._index)
+            (sizes, ids, codes), learned = _faiss.to_lists(self._index), _faiss.quantizer_ranges(self._index)
         kind = np.frombuffer(self.kind.encode(), np.uint8)
         settings = np.array([self.lists, self.probes, self._seed], np.int64)
         return save(
@@ -144,7 +144,7 @@ class Inverted:
         )  # fmt: skip
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Inverted:
+    def from_bytes(cls, content: bytes) -> IvfIndex:
         """See the base class."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
@@ -158,7 +158,7 @@ class Inverted:
             raise CacheError(f"this is not an index in lists of vla ({error}): run 'vla index' again") from error
 
     @classmethod
-    def _restored(cls, found: dict[str, np.ndarray]) -> Inverted:
+    def _restored(cls, found: dict[str, np.ndarray]) -> IvfIndex:
         centres, turn, ids, codes = (found[name] for name in ("centres", "turn", "ids", "codes"))
         kinds = {
             "centres": "f4",
@@ -176,7 +176,7 @@ class Inverted:
                 raise ValueError(f"{name} is {found[name].dtype} of shape {found[name].shape}")
         lists, probes, seed = found["settings"].tolist()
         dim = centres.shape[1]
-        if dim < 1 or turn.shape != (dim * (cls.turns and len(centres) > 0), dim):
+        if dim < 1 or turn.shape != (dim * (cls.rotates and len(centres) > 0), dim):
             raise ValueError(f"vectors of {dim} numbers are not turned by {turn.shape}")
         if (
             (ids < 0).any()
@@ -189,7 +189,7 @@ class Inverted:
             if lists != len(centres):
                 raise ValueError(f"{len(centres)} centres are not {lists} lists")
             index._centres, index._turn = centres, turn
-            empty = _faiss.inverted(cls.kind, index._turned(centres))
-            index._index = _faiss.filled(empty, found["learned"], found["sizes"], ids, codes)
+            empty = _faiss.new_ivf(cls.kind, index._turned(centres))
+            index._index = _faiss.from_lists(empty, found["learned"], found["sizes"], ids, codes)
             index._largest = int(ids.max(initial=-1))
         return index

@@ -63,7 +63,7 @@ def _try(name: str, dim: int) -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     ids = np.arange(_ROWS) * 2
     index = registry.build(name, dim=dim)
-    index.learn(vectors)
+    index.train(vectors)
     index.add(ids, vectors)
     _require(index, vectors, ids)
     again = type(index).from_bytes(index.to_bytes())

@@ -8,7 +8,7 @@ import numpy as np
 
 from vla.errors import ShapeError
 
-NOTHING = -1
+NO_ID = -1
 """The id where there are fewer rows than were asked for; its score is -inf."""
 
 
@@ -21,16 +21,16 @@ class Index(Protocol):
             and order are an estimate: whoever has the vectors scores the rows anew.
         lists: into how many lists rows are sorted; 1 where every query looks at every row.
         probes: how many of the lists, those nearest to the query, a search looks into.
-        layouts: how often what `to_bytes` gives is in memory once the index has been searched.
+        memory_factor: how often what `to_bytes` gives is in memory once the index has been searched.
     """
 
     dim: int
     is_exact: bool
     lists: int
     probes: int
-    layouts: int
+    memory_factor: int
 
-    def learn(self, vectors: np.ndarray) -> None:
+    def train(self, vectors: np.ndarray) -> None:
         """Find out from some `vectors` `(N, E)` how rows are best kept. Without this, the first `add` does it with its own."""
 
     def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
@@ -75,7 +75,7 @@ def checked(ids: np.ndarray, vectors: np.ndarray, dim: int) -> tuple[np.ndarray,
     return ids, vectors
 
 
-class LooksAtAll:
+class ExhaustiveIndex:
     """What is the same for every index that compares each query with each row."""
 
     is_exact = True
@@ -83,13 +83,13 @@ class LooksAtAll:
     probes = 1
     layouts = 1
 
-    def learn(self, vectors: np.ndarray) -> None:
+    def train(self, vectors: np.ndarray) -> None:
         """Nothing is to be learned."""
 
 
-def nothing(queries: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+def empty_result(queries: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """What a search of no rows returns."""
-    return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), NOTHING, np.int64)
+    return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), NO_ID, np.int64)
 
 
 def by_score_then_id(scores: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

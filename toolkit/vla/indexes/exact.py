@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from vla.errors import CacheError
-from vla.indexes.base import NOTHING, LooksAtAll, by_score_then_id, checked
+from vla.indexes.base import NO_ID, ExhaustiveIndex, by_score_then_id, checked
 
 _HEADER = np.dtype([("magic", "S4"), ("dim", "<i8"), ("rows", "<i8")])
 
 
-class Index(LooksAtAll):
+class Index(ExhaustiveIndex):
     """Exact search by one matrix product.
 
     Args:
@@ -45,7 +45,7 @@ class Index(LooksAtAll):
         scores, ids = by_score_then_id(similarity, np.broadcast_to(known, similarity.shape))
         short = max(0, k - len(known))
         scores = np.pad(scores[:, :k], ((0, 0), (0, short)), constant_values=-np.inf)
-        return scores, np.pad(ids[:, :k], ((0, 0), (0, short)), constant_values=NOTHING)
+        return scores, np.pad(ids[:, :k], ((0, 0), (0, short)), constant_values=NO_ID)
 
     def __len__(self) -> int:
         """Rows."""

@@ -8,10 +8,10 @@ import numpy as np
 
 from vla.errors import CacheError
 from vla.indexes import _faiss
-from vla.indexes.base import NOTHING, LooksAtAll, by_score_then_id, checked, nothing
+from vla.indexes.base import NO_ID, ExhaustiveIndex, by_score_then_id, checked, empty_result
 
 
-class Index(LooksAtAll):
+class Index(ExhaustiveIndex):
     """Exact search, blocked and threaded by FAISS.
 
     Args:
@@ -38,12 +38,12 @@ class Index(LooksAtAll):
         """See the base class."""
         _, queries = checked(np.arange(len(queries)), queries, self.dim)
         if not len(queries) or not len(self):
-            return nothing(len(queries), k)
+            return empty_result(len(queries), k)
         # One more than asked for, to see whether rows tie for the last place: FAISS takes any of those.
-        only = {} if allowed is None else {"params": _faiss.only(allowed)}
+        only = {} if allowed is None else {"params": _faiss.search_params(allowed)}
         scores, ids = self._index.search(queries, k + 1, **only)
-        scores[ids == NOTHING] = -np.inf
-        tied = (scores[:, k - 1] == scores[:, k]) & (ids[:, k] != NOTHING)
+        scores[ids == NO_ID] = -np.inf
+        tied = (scores[:, k - 1] == scores[:, k]) & (ids[:, k] != NO_ID)
         scores, ids = by_score_then_id(scores[:, :k], ids[:, :k])
         for row in np.flatnonzero(tied):
             scores[row], ids[row] = self._at_least(queries[row], scores[row, -1], k, only)

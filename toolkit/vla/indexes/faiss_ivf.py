@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from vla.indexes._ivf import Inverted
+from vla.indexes._ivf import IvfIndex
 
 
-class Index(Inverted):
-    """Approximate search: true scores of the rows in the lists nearest to the query. Arguments as for `Inverted`."""
+class Index(IvfIndex):
+    """Approximate search: true scores of the rows in the lists nearest to the query. Arguments as for `IvfIndex`."""
 
     kind = "flat"

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from vla.indexes import _faiss
-from vla.indexes._ivf import Inverted
+from vla.indexes._ivf import IvfIndex
 
 
-class Index(Inverted):
-    """Approximate search: rough estimates, so many more rows than are wanted are to be scored anew. Arguments: see `Inverted`."""
+class Index(IvfIndex):
+    """Approximate search: rough estimates, so many more rows than are wanted are to be scored anew. Arguments: see `IvfIndex`."""
 
     kind = "rabitq"
     turns = True
@@ -44,5 +44,5 @@ class Index(Inverted):
         # Threads may search at once: what is made is whole before the others see it.
         fast = self._fast
         if fast is None:
-            fast = self._fast = _faiss.scanned_fast(self._index)
+            fast = self._fast = _faiss.fast_scan(self._index)
         return fast

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from vla.indexes._ivf import Inverted
+from vla.indexes._ivf import IvfIndex
 
 
-class Index(Inverted):
-    """Approximate search: what a row differs from its centre by, each number in 256 steps. Arguments as for `Inverted`."""
+class Index(IvfIndex):
+    """Approximate search: what a row differs from its centre by, each number in 256 steps. Arguments as for `IvfIndex`."""
 
     kind = "sq8"

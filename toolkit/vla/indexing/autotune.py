@@ -17,8 +17,8 @@ from vla.errors import EnvironmentUnfitError
 from vla.indexes import registry as indexes
 from vla.indexes._trial import fault_of
 from vla.indexes.base import Index
-from vla.indexing.config import AUTO, Asked, Measured
-from vla.indexing.fragments import Part, blocks, exhaustive
+from vla.indexing.config import AUTO, IndexBenchmark, IndexConfig
+from vla.indexing.fragments import Fragment, exhaustive, iter_blocks
 from vla.progress import Progress, ProgressCallback, silent
 
 CANDIDATES = ("faiss_flat", "faiss_ivf", "faiss_ivf_sq8", "faiss_ivf_rabitq")
@@ -32,13 +32,13 @@ _SAME = 1e-5
 
 
 @dataclass(frozen=True)
-class Chosen:
+class TunedIndex:
     """The index that was taken, its plug-in, how deep its results are scored anew, all that was measured, and what to say."""
 
     index: Index
     backend: str
     depth: int
-    measured: tuple[Measured, ...]
+    measured: tuple[IndexBenchmark, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -69,28 +69,28 @@ class _Source:
     @cached_property
     def sample(self) -> np.ndarray:
         """Some rows to learn from, float32."""
-        from vla.indexes._ivf import PER_LIST, lists_for
+        from vla.indexes._ivf import PER_LIST, nlist_for
 
-        count = min(len(self.vectors), max(10_000, (PER_LIST + 1) * lists_for(len(self.vectors))))
+        count = min(len(self.vectors), max(10_000, (PER_LIST + 1) * nlist_for(len(self.vectors))))
         rows = np.random.default_rng(self.seed).choice(len(self.vectors), count, replace=False)
         return self.vectors[np.sort(rows)].astype(np.float32)
 
     @cached_property
     def centres(self) -> np.ndarray:
         """Where the rows gather."""
-        from vla.indexes._ivf import centres_of, lists_for
+        from vla.indexes._ivf import nlist_for, train_centroids
 
-        return centres_of(self.sample, lists_for(len(self.vectors)), self.seed)
+        return train_centroids(self.sample, nlist_for(len(self.vectors)), self.seed)
 
     @cached_property
     def near(self) -> np.ndarray:
         """`(N,)`: which centre is nearest to each row."""
         from vla.indexes._ivf import nearest
 
-        return np.concatenate([nearest(self.centres, block) for _, block in blocks(self.vectors)])
+        return np.concatenate([nearest(self.centres, block) for _, block in iter_blocks(self.vectors)])
 
 
-def made_queries(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
+def synthetic_queries(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
     """`(Q, E)`: for where there are no queries, rows at random with as much noise as they are long."""
     rng = np.random.default_rng(seed)
     rows = rng.choice(len(vectors), min(_QUERIES, len(vectors)), replace=False)
@@ -99,7 +99,9 @@ def made_queries(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
     return found + noise * (np.linalg.norm(found, axis=1) / np.linalg.norm(noise, axis=1))[:, None]
 
 
-def choose(vectors: np.ndarray, queries: np.ndarray, asked: Asked, progress: ProgressCallback = silent) -> Chosen:
+def autotune_index(
+    vectors: np.ndarray, queries: np.ndarray, asked: IndexConfig, progress: ProgressCallback = silent
+) -> TunedIndex:
     """The index of `vectors` `(N, E)`, N at least 10, that `asked` describes, set up and measured with `queries` `(Q, E)`.
 
     Half of the queries set `probes` and `depth`, the other half says what came of it. If nothing fits into the memory, the
@@ -122,8 +124,8 @@ def choose(vectors: np.ndarray, queries: np.ndarray, asked: Asked, progress: Pro
         )
     # The choice of kinds is ours; who names one has it, however large it is.
     room = (asked.memory or _spare_memory()) if asked.backend == AUTO else None
-    best: tuple[Index, Measured] | None = None
-    rows: list[Measured] = []
+    best: tuple[Index, IndexBenchmark] | None = None
+    rows: list[IndexBenchmark] = []
     for done, name in enumerate(names):
         progress(Progress("measure", done, len(names)))
         index, row = _candidate(name, source, truth, asked.recall, room)
@@ -143,26 +145,26 @@ def choose(vectors: np.ndarray, queries: np.ndarray, asked: Asked, progress: Pro
             f"recall@{K} is {taken.recall:.3f} on queries it was not set up with; {asked.recall:g} was asked for"
         )
     measured = tuple(replace(m, chosen=m is taken) for m in rows)
-    return Chosen(index, taken.backend, taken.depth, measured, tuple(notes))
+    return TunedIndex(index, taken.backend, taken.depth, measured, tuple(notes))
 
 
-def _rank(row: Measured, asked: Asked) -> tuple[float, float]:
+def _rank(row: IndexBenchmark, asked: IndexConfig) -> tuple[float, float]:
     """The smaller, the better: enough recall first, then speed."""
     return max(0.0, asked.recall - row.recall), row.p50_ms
 
 
 def _candidate(
     name: str, source: _Source, truth: _Truth, recall: float, room: float | None
-) -> tuple[Index | None, Measured]:
+) -> tuple[Index | None, IndexBenchmark]:
     """An index, set up, and what it does; None where it does not fit into `room` bytes."""
-    from vla.indexes._ivf import Inverted
+    from vla.indexes._ivf import IvfIndex
 
-    if issubclass(indexes.get(name), Inverted):
+    if issubclass(indexes.get(name), IvfIndex):
         _ = source.near  # shared, so not this one's time
     began = time.perf_counter()
     index, size = _built(name, source, room)
     seconds = time.perf_counter() - began
-    row = Measured(name, 1, 1, 0, 0.0, size, 0.0, 0.0, round(seconds, 2), why_not="too large")
+    row = IndexBenchmark(name, 1, 1, 0, 0.0, size, 0.0, 0.0, round(seconds, 2), why_not="too large")
     if index is None:
         return None, row
     check, found, depth, kept = truth.half(1), -1.0, 0, 1
@@ -185,23 +187,23 @@ def _candidate(
 
 def _built(name: str, source: _Source, room: float | None) -> tuple[Index | None, float]:
     """The index called `name` of all vectors, with the bytes that a row takes; None where all would take more than `room`."""
-    from vla.indexes._ivf import Inverted
+    from vla.indexes._ivf import IvfIndex
 
     rows, dim = source.vectors.shape
     index: Index = indexes.build(name, dim=dim)
-    if isinstance(index, Inverted):
+    if isinstance(index, IvfIndex):
         index.begin(source.sample, source.centres)
     else:
-        index.learn(source.sample)
-    size = empty = len(index.to_bytes()) * index.layouts
-    for first, block in blocks(source.vectors):
+        index.train(source.sample)
+    size = empty = len(index.to_bytes()) * index.memory_factor
+    for first, block in iter_blocks(source.vectors):
         ids = np.arange(first, first + len(block))
-        if isinstance(index, Inverted):
+        if isinstance(index, IvfIndex):
             index.add(ids, block, source.near[ids])
         else:
             index.add(ids, block)
         if not first:
-            size = round(empty + (len(index.to_bytes()) * index.layouts - empty) / len(block) * rows)
+            size = round(empty + (len(index.to_bytes()) * index.memory_factor - empty) / len(block) * rows)
             if room is not None and size > room:
                 return None, size / rows
     return index, size / rows
@@ -235,12 +237,12 @@ def _true_scores(vectors: np.ndarray, query: np.ndarray, ids: np.ndarray) -> np.
     return scores
 
 
-def _as_part(index: Index, vectors: np.ndarray, depth: int) -> Part:
+def _as_part(index: Index, vectors: np.ndarray, depth: int) -> Fragment:
     nowhere = np.zeros(len(vectors), np.int32)
-    return Part("", lambda: index, vectors, nowhere, np.zeros((len(vectors), 2)), ("",), ("",), depth)
+    return Fragment("", lambda: index, vectors, nowhere, np.zeros((len(vectors), 2)), ("",), ("",), depth)
 
 
-def _timed(part: Part, queries: np.ndarray) -> list[float]:
+def _timed(part: Fragment, queries: np.ndarray) -> list[float]:
     """Milliseconds that each of some searches took, one query at a time, after a first one that does not count."""
     times = []
     for query in queries[: _TIMED + 1]:

@@ -13,11 +13,11 @@ import numpy as np
 
 from vla.indexes import registry as indexes
 from vla.indexes.base import Index
-from vla.indexing.autotune import choose, made_queries
-from vla.indexing.config import AUTO, Asked, Measured
-from vla.indexing.fragments import Part, blocks
-from vla.indexing.store import SearchIndex, keep_part
-from vla.indexing.vector_files import check_vectors, keep_vectors, mapped
+from vla.indexing.autotune import autotune_index, synthetic_queries
+from vla.indexing.config import AUTO, IndexBenchmark, IndexConfig
+from vla.indexing.fragments import Fragment, iter_blocks
+from vla.indexing.store import SearchIndex, save_fragment
+from vla.indexing.vector_files import check_vectors, keep_vectors, open_memmap
 from vla.progress import ProgressCallback, silent
 
 FLAT = "faiss_flat"
@@ -32,7 +32,7 @@ _FEW_ROWS = 100
 
 
 @dataclass(frozen=True)
-class Merged:
+class Compaction:
     """An index of which some parts were made one.
 
     Attributes:
@@ -51,15 +51,15 @@ def is_exact(backend: str) -> bool:
     return backend != AUTO and bool(indexes.get(backend).is_exact)
 
 
-def merge(
+def compact_index(
     folder: Path,
     index: SearchIndex,
-    was: Asked,
+    was: IndexConfig,
     queries: Callable[[], np.ndarray] | None = None,
     *,
     compact: bool = False,
     progress: ProgressCallback = silent,
-) -> Merged:
+) -> Compaction:
     """`index` in as few parts as it should have: in one if `compact` or if what is asked changed, else without what piled up.
 
     Args:
@@ -72,19 +72,23 @@ def merge(
     """
     few = _to_be_one(index, was, compact)
     if not few:
-        return Merged(index)
+        return Compaction(index)
     rest = tuple(p for p in index.parts if p not in few)
     part = _joined(folder, few, index)
-    measured: tuple[Measured, ...] = index.measured if rest else ()
+    measured: tuple[IndexBenchmark, ...] = index.measured if rest else ()
     notes: tuple[str, ...] = ()
     if not rest and _wants_lists(index):
         given = queries() if queries else np.zeros((0, index.dim), np.float32)
         is_given = len(given) >= _FEW_QUERIES
-        found = choose(part.vectors, given if is_given else made_queries(part.vectors), index.asked, progress)
+        found = autotune_index(
+            part.vectors, given if is_given else synthetic_queries(part.vectors), index.asked, progress
+        )
         part = replace(part, backend=found.backend, make=lambda: found.index, depth=found.depth)
         measured = tuple(replace(m, queries="captions" if is_given else "noise") for m in found.measured)
         notes = found.notes
-    return Merged(replace(index, parts=(*rest, keep_part(folder, part, index.dim)), measured=measured), len(few), notes)
+    return Compaction(
+        replace(index, parts=(*rest, save_fragment(folder, part, index.dim)), measured=measured), len(few), notes
+    )
 
 
 def _wants_lists(index: SearchIndex) -> bool:
@@ -93,10 +97,10 @@ def _wants_lists(index: SearchIndex) -> bool:
     return not is_exact(asked) and rows >= _FEW_ROWS and (asked != AUTO or rows * index.dim * 4 > FLAT_BYTES)
 
 
-def _to_be_one(index: SearchIndex, was: Asked, compact: bool) -> Sequence[Part]:
+def _to_be_one(index: SearchIndex, was: IndexConfig, compact: bool) -> Sequence[Fragment]:
     """Those parts of `index` that are to be made one: all, the small ones, or none."""
     flat = [p for p in index.parts if is_exact(p.backend)]
-    dead = sum(int((~p.is_live).sum()) for p in index.parts)
+    dead = sum(int((~p.live_mask).sum()) for p in index.parts)
     lists = _wants_lists(index)
     is_other = is_exact(index.asked.backend) and any(p.backend != index.asked.backend for p in index.parts)
     is_more = not lists and index.asked != was and len(flat) < len(index.parts)
@@ -110,11 +114,11 @@ def _to_be_one(index: SearchIndex, was: Asked, compact: bool) -> Sequence[Part]:
     return small if len(small) > _MANY else ()
 
 
-def _joined(folder: Path, parts: Sequence[Part], index: SearchIndex) -> Part:
+def _joined(folder: Path, parts: Sequence[Fragment], index: SearchIndex) -> Fragment:
     """What lives of `parts`, with its vectors in `folder`; flat."""
     for part in parts:
         check_vectors(folder, part.files)
-    rows = sum(int(p.is_live.sum()) for p in parts)
+    rows = sum(int(p.live_mask.sum()) for p in parts)
     backend = index.asked.backend if is_exact(index.asked.backend) else FLAT
     is_small = rows * index.dim * 4 <= FLAT_BYTES
     kind = "float32" if is_small or is_exact(index.asked.backend) else "float16"
@@ -128,21 +132,21 @@ def _joined(folder: Path, parts: Sequence[Part], index: SearchIndex) -> Part:
             place[position] = len(videos)
             videos.append(name)
             keys.append(key)
-        owners.append(place[part.video_of_row[part.is_live]])
-    spans = np.concatenate([p.spans[p.is_live] for p in parts])
-    vectors = mapped(folder, files, rows, index.dim)
+        owners.append(place[part.video_of_row[part.live_mask]])
+    spans = np.concatenate([p.spans[p.live_mask] for p in parts])
+    vectors = open_memmap(folder, files, rows, index.dim)
     held = (np.concatenate(owners), spans, tuple(videos), tuple(keys))
-    return Part(backend, lambda: _flat(backend, vectors), vectors, *held, files=files)
+    return Fragment(backend, lambda: _flat(backend, vectors), vectors, *held, files=files)
 
 
-def _live_blocks(parts: Sequence[Part]) -> Iterator[np.ndarray]:
+def _live_blocks(parts: Sequence[Fragment]) -> Iterator[np.ndarray]:
     for part in parts:
-        for first, block in blocks(part.vectors):
-            yield block[part.is_live[first : first + len(block)]]
+        for first, block in iter_blocks(part.vectors):
+            yield block[part.live_mask[first : first + len(block)]]
 
 
 def _flat(backend: str, vectors: np.ndarray) -> Index:
     index: Index = indexes.build(backend, dim=vectors.shape[1])
-    for first, block in blocks(vectors):
+    for first, block in iter_blocks(vectors):
         index.add(np.arange(first, first + len(block)), block)
     return index

@@ -26,7 +26,7 @@ _UNITS = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class IndexConfig:
     """What an index is to be.
 
     Attributes:
@@ -45,7 +45,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Measured:
+class IndexBenchmark:
     """An index as it was measured, on its user's own vectors and machine.
 
     Attributes:
@@ -77,7 +77,7 @@ class Measured:
     why_not: str = ""
 
 
-def bytes_of(size: str) -> int:
+def parse_bytes(size: str) -> int:
     """`2GB` is 2e9 bytes, `2GiB` 2 ** 31; without a unit, bytes.
 
     Raises:

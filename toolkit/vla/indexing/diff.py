@@ -9,12 +9,12 @@ from vla.cache.store import FeatureCache
 from vla.indexing.store import SearchIndex
 from vla.storage import atomic
 
-Place = tuple[int, int]
+FragmentRow = tuple[int, int]
 """A video in an index: number of its part, position in the part."""
 
 
 @dataclass(frozen=True)
-class Changes:
+class IndexDiff:
     """How a cache differs from an index of it.
 
     Attributes:
@@ -26,8 +26,8 @@ class Changes:
     """
 
     new: list[str]
-    renamed: dict[Place, str]
-    gone: list[Place]
+    renamed: dict[FragmentRow, str]
+    gone: list[FragmentRow]
     lost: list[str]
     kept: int
 
@@ -52,11 +52,11 @@ def key_of(receipt: Receipt) -> str:
     return atomic.sha256(f"{receipt.sha256}\0{receipt.duration_seconds!r}".encode())[:16]
 
 
-def changes(held: SearchIndex, cache: FeatureCache) -> Changes:
+def diff_index(held: SearchIndex, cache: FeatureCache) -> IndexDiff:
     """What is to be done so that `held`, which is of the same feature space and model, holds what `cache` does."""
     wanted = {name: key_of(receipt) for name, receipt in cache.receipts.items() if receipt.has_features}
-    same: dict[str, Place] = {}
-    spare: dict[str, list[tuple[Place, str]]] = {}
+    same: dict[str, FragmentRow] = {}
+    spare: dict[str, list[tuple[FragmentRow, str]]] = {}
     for number, part in enumerate(held.parts):
         for position, name, key in part.held():
             if wanted.get(name) == key and name not in same:
@@ -73,10 +73,10 @@ def changes(held: SearchIndex, cache: FeatureCache) -> Changes:
             new.append(name)
     left = [entry for entries in spare.values() for entry in entries]
     lost = sorted({name for _, name in left} - set(wanted))
-    return Changes(new, renamed, sorted(place for place, _ in left), lost, len(same) + len(renamed))
+    return IndexDiff(new, renamed, sorted(place for place, _ in left), lost, len(same) + len(renamed))
 
 
-def without_what_is_gone(held: SearchIndex, found: Changes) -> SearchIndex:
+def drop_deleted(held: SearchIndex, found: IndexDiff) -> SearchIndex:
     """`held` with new names, and without videos that are gone; parts of which nothing is left are left out."""
     parts = []
     for number, part in enumerate(held.parts):

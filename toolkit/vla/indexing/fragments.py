@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vla.errors import CacheError
-from vla.indexes.base import NOTHING, Index, by_score_then_id, nothing
+from vla.indexes.base import NO_ID, Index, by_score_then_id, empty_result
 
 _BLOCK = 1 << 24
 """Numbers that are turned into float32 at once."""
@@ -25,7 +25,7 @@ _MANY_QUERIES = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Fragment:
     """Segments of some videos.
 
     Attributes:
@@ -59,11 +59,11 @@ class Part:
         """The loaded index, without what is gone."""
         index = self.make()
         if self.gone:
-            index.remove(np.flatnonzero(~self.is_live))
+            index.remove(np.flatnonzero(~self.live_mask))
         return index
 
     @cached_property
-    def is_live(self) -> np.ndarray:
+    def live_mask(self) -> np.ndarray:
         """`(N,)` bool: the row's video is still part of it."""
         return ~np.isin(self.video_of_row, np.array(sorted(self.gone), np.int32))
 
@@ -83,58 +83,58 @@ class Part:
         """
         if self.index.is_exact:
             return self._whole(*self.index.search(queries, k, allowed))
-        live = self.is_live if allowed is None else self.is_live & allowed
+        live = self.live_mask if allowed is None else self.live_mask & allowed
         count = len(self.index) if allowed is None else int(live.sum())
         if allowed is not None and count <= _FEW:
             few = np.broadcast_to(np.flatnonzero(live), (len(queries), count))
-            return self._whole(*rescored(self.vectors, queries, few, k))
+            return self._whole(*rerank(self.vectors, queries, few, k))
         if 2 * k >= count:  # of nearly everything, an estimate saves nothing
             return self._whole(*exhaustive(self.vectors, queries, k, live))
         depth = min(max(self.depth, 2 * k), count)
         _, found = self.index.search(queries, depth, None if allowed is None else live)
         if (found >= len(self.vectors)).any():
             raise CacheError("the index holds rows that fit nothing: run 'vla index' again")
-        return self._whole(*rescored(self.vectors, queries, found, k))
+        return self._whole(*rerank(self.vectors, queries, found, k))
 
     def _whole(self, scores: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if (rows >= len(self.spans)).any() or not np.isfinite(scores[rows != NOTHING]).all():
+        if (rows >= len(self.spans)).any() or not np.isfinite(scores[rows != NO_ID]).all():
             raise CacheError("the index holds rows or values that fit nothing: run 'vla index' again")
         return scores, rows
 
 
-class Parts:
+class FragmentedIndex:
     """Several parts as one index: the ids of each go on where those of the one before end."""
 
-    def __init__(self, parts: Sequence[Part], dim: int) -> None:
+    def __init__(self, parts: Sequence[Fragment], dim: int) -> None:
         self.parts, self.dim = list(parts), dim
         self._first = np.cumsum([0, *(len(p.spans) for p in self.parts)])
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """See `vla.indexes.base.Index.search`; `allowed` `(N,)` is of all rows. Raises CacheError as `Part.search` does."""
-        found = [nothing(len(queries), k)]
+        """See `vla.indexes.base.Index.search`; `allowed` `(N,)` is of all rows. Raises CacheError as `Fragment.search` does."""
+        found = [empty_result(len(queries), k)]
         for part, first in zip(self.parts, self._first.tolist(), strict=False):
             some = None if allowed is None else allowed[first : first + len(part.spans)]
             if some is not None and not some.any():
                 continue
             scores, rows = part.search(queries, k, some)
-            found.append((scores, np.where(rows == NOTHING, NOTHING, rows + first)))
+            found.append((scores, np.where(rows == NO_ID, NO_ID, rows + first)))
         scores, ids = (np.concatenate(columns, 1) for columns in zip(*found, strict=True))
         scores, ids = by_score_then_id(scores, ids)
         return scores[:, :k], ids[:, :k]
 
     def __len__(self) -> int:
         """Rows that can be found."""
-        return sum(int(p.is_live.sum()) for p in self.parts)
+        return sum(int(p.live_mask.sum()) for p in self.parts)
 
 
-def rescored(vectors: np.ndarray, queries: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def rerank(vectors: np.ndarray, queries: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The best `k` of `rows` `(Q, C)` for each of `queries` `(Q, E)`, by their true inner products.
 
     `vectors`: `(N, E)` of any precision; products are summed in float32. NOTHING in `rows` stays nothing.
     """
-    scores, ids = nothing(len(queries), max(k, rows.shape[1]))
+    scores, ids = empty_result(len(queries), max(k, rows.shape[1]))
     for number, query in enumerate(np.asarray(queries, np.float32)):
-        mine = np.sort(rows[number][rows[number] != NOTHING])  # in the order in which they lie in the file
+        mine = np.sort(rows[number][rows[number] != NO_ID])  # in the order in which they lie in the file
         ids[number, : len(mine)] = mine
         scores[number, : len(mine)] = _by_row(vectors[mine].astype(np.float32), query)
     scores, ids = by_score_then_id(scores, ids)
@@ -146,8 +146,8 @@ def exhaustive(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best `k` of all rows that are live, by their true inner products: exact, however large `vectors` `(N, E)` is."""
     queries = np.ascontiguousarray(queries, np.float32)
-    best, ids = nothing(len(queries), k)
-    for first, block in blocks(vectors):
+    best, ids = empty_result(len(queries), k)
+    for first, block in iter_blocks(vectors):
         live = np.arange(len(block)) if is_live is None else np.flatnonzero(is_live[first : first + len(block)])
         is_few = len(queries) < _MANY_QUERIES
         found = np.stack([_by_row(block, query) for query in queries]) if is_few else queries @ block.T
@@ -170,7 +170,7 @@ def _by_row(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
     return found
 
 
-def blocks(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def iter_blocks(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """All of `vectors` as float32, some rows at a time, each with the number of its first row."""
     step = max(1, _BLOCK // max(1, vectors.shape[1]))
     for first in range(0, len(vectors), step):

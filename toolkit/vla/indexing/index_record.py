@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from vla.indexing.config import Asked, Measured
+from vla.indexing.config import IndexBenchmark, IndexConfig
 from vla.storage.records import LATE, Count, Digest, FileName, FileNameOrEmpty, Hex, Name, Positive, Rule, between
 
 SCHEMA = 2
@@ -44,7 +44,7 @@ class IndexRecord:
     run_digest: Hex
     backend: str
     cache_state: Hex
-    asked: Asked
+    asked: IndexConfig
     parts: list[PartRecord]
-    measured: list[Measured]
+    measured: list[IndexBenchmark]
     cut: Annotated[str, LATE] = ""

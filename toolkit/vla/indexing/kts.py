@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from vla.errors import ShapeError
 from vla.spans import Window, checked_timestamps
 
-PRICE = 10.0
+PENALTY = 10.0
 """A further segment must lessen the spread by so many times what frames differ by where nothing changes. Chosen on collages of
 classes that no figure is of: less cuts scenes to pieces, more joins scenes of one second to their neighbours."""
 _LAG = 0.5
@@ -47,7 +47,7 @@ def content_segments(values: ArrayLike, timestamps_seconds: ArrayLike, duration_
     """
     frames, edges, shown = _shown(values, timestamps_seconds, duration_seconds)
     sums, seconds = _sums(frames, edges)
-    cost = price(frames, edges)
+    cost = penalty(frames, edges)
     pairs = sorted(_joined(_cheapest(sums, seconds, cost), sums, seconds, cost), key=lambda pair: (pair[0], -pair[1]))
     # Whatever lies between frames that are shown belongs to the one before.
     first = np.append(shown, len(np.asarray(timestamps_seconds)))
@@ -55,15 +55,15 @@ def content_segments(values: ArrayLike, timestamps_seconds: ArrayLike, duration_
     return [(int(first[a]), int(first[b]), float(edges[a]), float(edges[b])) for a, b in pairs]
 
 
-def price(frames: np.ndarray, edges: np.ndarray) -> float:
+def penalty(frames: np.ndarray, edges: np.ndarray) -> float:
     """What a further segment costs, in seconds times squared distance: unit frames `(T, D)`, shown between edges `(T + 1,)`."""
     later = np.searchsorted(edges[:-1], edges[:-1] + _LAG - 1e-9)
     earlier = np.flatnonzero(later < len(frames))
     if not len(earlier):
-        return PRICE * _LEAST * _LAG
+        return PENALTY * _LEAST * _LAG
     apart = ((frames[later[earlier]] - frames[earlier]) ** 2).sum(1) / 2
     lag = float(np.median(edges[later[earlier]] - edges[earlier]))
-    return PRICE * max(float(np.median(apart)), _LEAST) * lag
+    return PENALTY * max(float(np.median(apart)), _LEAST) * lag
 
 
 def _shown(

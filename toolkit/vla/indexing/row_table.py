@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from vla.errors import CacheError
-from vla.indexing.fragments import Part
+from vla.indexing.fragments import Fragment
 
 
-class Rows(NamedTuple):
-    """The fields of `Part` that say what its rows are."""
+class RowTable(NamedTuple):
+    """The fields of `Fragment` that say what its rows are."""
 
     video_of_row: np.ndarray
     spans: np.ndarray
@@ -21,7 +21,7 @@ class Rows(NamedTuple):
     keys: tuple[str, ...]
 
 
-def to_bytes(part: Part) -> bytes:
+def to_bytes(part: Fragment) -> bytes:
     """What `from_bytes` reads."""
     from safetensors.numpy import save
 
@@ -35,7 +35,7 @@ def to_bytes(part: Part) -> bytes:
     )
 
 
-def from_bytes(content: bytes, source: Path) -> Rows:
+def from_bytes(content: bytes, source: Path) -> RowTable:
     """The rows in `content`; raises CacheError for anything that is none."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -60,4 +60,4 @@ def from_bytes(content: bytes, source: Path) -> Rows:
     )
     if not fits:
         raise CacheError(f"{source}: rows and videos do not fit together: run 'vla index' again")
-    return Rows(owners, spans, tuple(videos), tuple(keys))
+    return RowTable(owners, spans, tuple(videos), tuple(keys))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vla.batches.corpus import Cut, cut_of
+from vla.batches.corpus import SegmentGrid, sliding_windows
 from vla.features import FrameFeatures
 from vla.indexing.kts import content_segments
 from vla.spans import Window, windows
@@ -18,27 +18,29 @@ from vla.spans import Window, windows
 CUT = "windows and changes 1"
 """What an index says of how it was cut; another way needs another name, so that no index holds segments of both."""
 
-Cutter = Callable[[FrameFeatures], Cut]
+Segmenter = Callable[[FrameFeatures], SegmentGrid]
 
 
-def cut_at_changes(video: FrameFeatures) -> Cut:
+def segment_by_kts(video: FrameFeatures) -> SegmentGrid:
     """The whole video, then what lies between its changes, and unions of that, each range of frames once.
 
     They depend on the raw features and times alone, so a trained run has other vectors of the same segments.
     """
-    return as_cut([_whole(video), *content_segments(video.values, video.timestamps_seconds, video.duration_seconds)])
+    return parse_segmenter(
+        [_whole(video), *content_segments(video.values, video.timestamps_seconds, video.duration_seconds)]
+    )
 
 
-def windows_and_changes(video: FrameFeatures) -> Cut:
+def windows_and_changes(video: FrameFeatures) -> SegmentGrid:
     """The windows, the whole video first, then what lies between changes and is none of them."""
-    windows, changes = cut_of(video), cut_at_changes(video)
+    windows, changes = sliding_windows(video), segment_by_kts(video)
     first, last, spans = (np.concatenate(pair) for pair in zip(windows, changes, strict=True))
     _, once = np.unique(np.column_stack([first, last]), axis=0, return_index=True)
     once.sort()
     return first[once], last[once], spans[once]
 
 
-def as_cut(found: list[Window]) -> Cut:
+def parse_segmenter(found: list[Window]) -> SegmentGrid:
     """`found` in its order, each range of frames once."""
     once = list({window[:2]: window for window in reversed(found)}.values())[::-1]
     return np.array([w[0] for w in once]), np.array([w[1] for w in once]), np.array([w[2:] for w in once], np.float64)

@@ -21,10 +21,10 @@ from vla.features import FeatureSpec
 from vla.indexes import registry as indexes
 from vla.indexes.base import Index
 from vla.indexing import row_table
-from vla.indexing.config import Asked, Measured
-from vla.indexing.fragments import Part, Parts, blocks
+from vla.indexing.config import IndexBenchmark, IndexConfig
+from vla.indexing.fragments import Fragment, FragmentedIndex, iter_blocks
 from vla.indexing.index_record import SCHEMA, IndexRecord, PartRecord
-from vla.indexing.vector_files import beside, check_vectors, keep, keep_vectors, mapped
+from vla.indexing.vector_files import check_vectors, keep, keep_vectors, open_memmap, sibling
 from vla.storage import atomic, records
 
 _TRIES = 5
@@ -48,20 +48,20 @@ class SearchIndex:
         cut: how videos were cut into segments, see `vla.indexing.segments`; empty where an older version did.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[Fragment, ...]
     dim: int
     spec: FeatureSpec
     run: str
     run_digest: str
     cache_state: str
-    asked: Asked = Asked()  # noqa: RUF009 - it is frozen
-    measured: tuple[Measured, ...] = ()
+    asked: IndexConfig = IndexConfig()  # noqa: RUF009 - it is frozen
+    measured: tuple[IndexBenchmark, ...] = ()
     cut: str = ""
 
     @cached_property
-    def vectors(self) -> Parts:
+    def vectors(self) -> FragmentedIndex:
         """All parts as one index; its ids are rows of the arrays below."""
-        return Parts(self.parts, self.dim)
+        return FragmentedIndex(self.parts, self.dim)
 
     @cached_property
     def video_of_row(self) -> np.ndarray:
@@ -108,7 +108,7 @@ class SearchIndex:
 
 def save_index(folder: Path, index: SearchIndex) -> SearchIndex:
     """Commit `index` to `folder`; searches see the old one until the new one is whole. Returns it as it lies there."""
-    kept = replace(index, parts=tuple(keep_part(folder, part, index.dim) for part in index.parts))
+    kept = replace(index, parts=tuple(save_fragment(folder, part, index.dim) for part in index.parts))
     atomic.write_json(
         folder / "index.json",
         {
@@ -118,36 +118,38 @@ def save_index(folder: Path, index: SearchIndex) -> SearchIndex:
             "measured": [row.__dict__ for row in kept.measured], "cut": kept.cut,
         },
     )  # fmt: skip
-    drop_unused(folder)
+    remove_orphans(folder)
     return kept
 
 
-def drop_unused(folder: Path) -> None:
+def remove_orphans(folder: Path) -> None:
     """Delete what the index in `folder` does not name. Whoever calls holds the index, so nobody else is about to name it."""
     for old in unused_files(folder):
-        atomic.discard(old)
+        atomic.unlink_quietly(old)
 
 
-def keep_part(folder: Path, part: Part, dim: int) -> Part:
+def save_fragment(folder: Path, part: Fragment, dim: int) -> Fragment:
     """`part` with its files in `folder`, written where they are not there yet. No search sees it before `save_index`."""
     files = dict(part.files)
     if "vectors" not in files:
-        files |= keep_vectors(folder, lambda: (block for _, block in blocks(part.vectors)), part.vectors.dtype.name)
+        files |= keep_vectors(
+            folder, lambda: (block for _, block in iter_blocks(part.vectors)), part.vectors.dtype.name
+        )
     if "rows" not in files:
         files |= keep(folder, "rows", ".safetensors", row_table.to_bytes(part))
         # An exact index is its vectors, and made of them when it is loaded.
         is_exact = indexes.get(part.backend).is_exact
         content = b"" if is_exact else part.index.to_bytes()
         files |= {"lists": "", "lists_sha256": ""} if is_exact else keep(folder, "lists", ".bin", content)
-        files["bytes"] = len(content) * indexes.get(part.backend).layouts or len(part.spans) * dim * 4
+        files["bytes"] = len(content) * indexes.get(part.backend).memory_factor or len(part.spans) * dim * 4
     if files == part.files:
         return part
     whole = replace(part, files=files)
     make = partial(_loaded, folder, _record(whole), len(part.spans), dim)
-    return replace(whole, make=make, vectors=mapped(folder, files, len(part.spans), dim))
+    return replace(whole, make=make, vectors=open_memmap(folder, files, len(part.spans), dim))
 
 
-def _record(part: Part) -> dict[str, Any]:
+def _record(part: Fragment) -> dict[str, Any]:
     """What the index says of `part`."""
     state = {"backend": part.backend, "depth": part.depth, "segments": len(part.spans), "gone": sorted(part.gone)}
     return {**part.files, **state, "renamed": {str(place): name for place, name in sorted(part.renamed.items())}}
@@ -235,15 +237,15 @@ def _opened(folder: Path, record: IndexRecord, spec: FeatureSpec) -> SearchIndex
     )  # fmt: skip
 
 
-def _part(folder: Path, record: PartRecord, dim: int) -> Part:
+def _part(folder: Path, record: PartRecord, dim: int) -> Fragment:
     if record.backend not in indexes.names():
         raise CacheError(
             f"{folder / 'index.json'} needs the index plug-in {record.backend!r}, which is not here: {_WAY_ON}"
         )
     segments = record.segments
     files = {name: getattr(record, name) for name in _FILES}
-    vectors = mapped(folder, files, segments, dim)
-    content = atomic.read_checked(beside(folder, record.rows), record.rows_sha256, _WAY_ON)
+    vectors = open_memmap(folder, files, segments, dim)
+    content = atomic.read_checked(sibling(folder, record.rows), record.rows_sha256, _WAY_ON)
     rows = row_table.from_bytes(content, folder / record.rows)
     renamed = {int(place): name for place, name in record.renamed.items()}
     known = range(len(rows.videos))
@@ -253,17 +255,17 @@ def _part(folder: Path, record: PartRecord, dim: int) -> Part:
         )
     make = partial(_loaded, folder, {**files, "backend": record.backend}, segments, dim)
     held = (rows.video_of_row, rows.spans, rows.videos, rows.keys)
-    return Part(record.backend, make, vectors, *held, record.depth, record.gone, renamed, files)
+    return Fragment(record.backend, make, vectors, *held, record.depth, record.gone, renamed, files)
 
 
 def _loaded(folder: Path, record: dict[str, Any], segments: int, dim: int) -> Index:
     """The index of a part; what it is made of is checked first."""
     try:
         if record["lists"]:
-            content = atomic.read_checked(beside(folder, record["lists"]), record["lists_sha256"], _WAY_ON)
+            content = atomic.read_checked(sibling(folder, record["lists"]), record["lists_sha256"], _WAY_ON)
             index: Index = indexes.get(record["backend"]).from_bytes(content)
         else:
-            content = atomic.read_checked(beside(folder, record["vectors"]), record["vectors_sha256"], _WAY_ON)
+            content = atomic.read_checked(sibling(folder, record["vectors"]), record["vectors_sha256"], _WAY_ON)
             index = indexes.build(record["backend"], dim=dim)
             index.add(
                 np.arange(segments), np.frombuffer(content, record["kind"]).reshape(segments, dim).astype(np.float32)

@@ -17,13 +17,13 @@ from vla.cache.store import FeatureCache
 from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
 from vla.indexes import registry as indexes
-from vla.indexing.compaction import FLAT, FLAT_BYTES, is_exact, merge
-from vla.indexing.config import Asked
-from vla.indexing.diff import Changes, changes, key_of, without_what_is_gone
-from vla.indexing.fragments import Part
-from vla.indexing.segments import CUT, Cutter, windows_and_changes
-from vla.indexing.store import SearchIndex, drop_unused, keep_part, save_index
-from vla.model import AlignmentModel, segments_of
+from vla.indexing.compaction import FLAT, FLAT_BYTES, compact_index, is_exact
+from vla.indexing.config import IndexConfig
+from vla.indexing.diff import IndexDiff, diff_index, drop_deleted, key_of
+from vla.indexing.fragments import Fragment
+from vla.indexing.segments import CUT, Segmenter, windows_and_changes
+from vla.indexing.store import SearchIndex, remove_orphans, save_fragment, save_index
+from vla.model import AlignmentModel, pool_segments
 from vla.progress import Progress, ProgressCallback, silent
 
 _DEPTH = 200
@@ -39,7 +39,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Brought:
+class SyncReport:
     """An index that was brought up to date, with what was done.
 
     Attributes:
@@ -50,7 +50,7 @@ class Brought:
     """
 
     index: SearchIndex
-    changes: Changes
+    diff: IndexDiff
     merged: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -62,7 +62,7 @@ def build_index(
     run: str = "",
     run_digest: str = "",
     backend: str = FLAT,
-    cut: Cutter = windows_and_changes,
+    cut: Segmenter = windows_and_changes,
     progress: ProgressCallback = silent,
 ) -> SearchIndex:
     """An index of the segments of every cached video, as `cut` gives them, in one part and in memory.
@@ -73,20 +73,20 @@ def build_index(
     videos = _videos(cache)
     batches = list(_batches(cache, model, videos, backend, float("inf"), progress, cut))
     dim = batches[0].vectors.shape[1]
-    return SearchIndex(tuple(batches), dim, cache.spec, run, run_digest, cache.state(), Asked(backend), cut=CUT)
+    return SearchIndex(tuple(batches), dim, cache.spec, run, run_digest, cache.state(), IndexConfig(backend), cut=CUT)
 
 
-def bring_up_to_date(
+def sync_index(
     folder: Path,
     held: SearchIndex | None,
     cache: FeatureCache,
     model: Model,
-    asked: Asked,
+    asked: IndexConfig,
     *,
     queries: Callable[[], np.ndarray] | None = None,
     compact: bool = False,
     progress: ProgressCallback = silent,
-) -> Brought:
+) -> SyncReport:
     """The index in `folder` holds what `cache` holds, and is as `asked`. What it holds already is not made anew.
 
     Args:
@@ -105,20 +105,20 @@ def bring_up_to_date(
     videos = _videos(cache)
     is_first = not (folder / "index.json").is_file()
     empty = SearchIndex((), 1, cache.spec, model.run, model.run_digest, "", asked, cut=CUT)
-    found = changes(held or empty, cache)
-    index = without_what_is_gone(held, found) if held else empty
+    found = diff_index(held or empty, cache)
+    index = drop_deleted(held, found) if held else empty
     was, index = index.asked, replace(index, asked=asked, cache_state="")
     backend = asked.backend if is_exact(asked.backend) else FLAT
     new = [v for v in videos if v in set(found.new)]
     done = 0
     for part in _batches(cache, model.aligned, new, backend, FLAT_BYTES, progress):
         done += len(part.videos)
-        kept = keep_part(folder, part, part.vectors.shape[1])
+        kept = save_fragment(folder, part, part.vectors.shape[1])
         index = replace(index, parts=(*index.parts, kept), dim=part.vectors.shape[1])
         # In the place of another one nothing is put before it is whole: half of it would be less than what was there.
         if (held or is_first) and done < len(new):
             save_index(folder, index)
-    merged = merge(folder, index, was, queries, compact=compact, progress=progress)
+    merged = compact_index(folder, index, was, queries, compact=compact, progress=progress)
     notes = list(merged.notes)
     if done < len(new):
         notes.append(f"{len(new) - done} videos changed while they were read: run 'vla index' again for them")
@@ -130,8 +130,8 @@ def bring_up_to_date(
     if held is None or not found.is_none or merged.count or asked != was or held.cache_state != state:
         index = save_index(folder, index)
     else:
-        drop_unused(folder)  # a kill may have come between a commit and its tidying up
-    return Brought(index, found, merged.count, notes)
+        remove_orphans(folder)  # a kill may have come between a commit and its tidying up
+    return SyncReport(index, found, merged.count, notes)
 
 
 def _videos(cache: FeatureCache) -> list[str]:
@@ -148,15 +148,15 @@ def _batches(
     backend: str,
     size: float,
     progress: ProgressCallback,
-    cut: Cutter = windows_and_changes,
-) -> Iterator[Part]:
+    cut: Segmenter = windows_and_changes,
+) -> Iterator[Fragment]:
     """Parts of `videos`, in order, each of about `size` bytes of vectors; videos that are just being changed are left out."""
     batch: list[tuple[str, np.ndarray, np.ndarray]] = []
     held = 0
     for number, video_id in enumerate(videos, 1):
         features = _frames(cache, video_id)
         if features is not None:
-            segments = segments_of(model.align_frames(features), features, cut(features))
+            segments = pool_segments(model.align_frames(features), features, cut(features))
             batch.append((video_id, segments.vectors, segments.spans))
             held += segments.vectors.nbytes
         progress(Progress("index", number, len(videos)))
@@ -165,7 +165,7 @@ def _batches(
             batch, held = [], 0
 
 
-def _part(cache: FeatureCache, batch: list[tuple[str, np.ndarray, np.ndarray]], backend: str) -> Part:
+def _part(cache: FeatureCache, batch: list[tuple[str, np.ndarray, np.ndarray]], backend: str) -> Fragment:
     """One part of `(name, vectors, spans)` of some videos."""
     names, of_videos, spans = zip(*batch, strict=True)
     vectors = np.concatenate(of_videos)
@@ -174,7 +174,7 @@ def _part(cache: FeatureCache, batch: list[tuple[str, np.ndarray, np.ndarray]], 
     index.add(np.arange(len(vectors)), vectors)
     keys = tuple(key_of(cache.receipts[name]) for name in names)
     depth = 0 if index.is_exact else _DEPTH
-    return Part(backend, lambda: index, vectors, owners, np.concatenate(spans), tuple(names), keys, depth)
+    return Fragment(backend, lambda: index, vectors, owners, np.concatenate(spans), tuple(names), keys, depth)
 
 
 def _frames(cache: FeatureCache, video_id: str) -> FrameFeatures | None:

@@ -24,7 +24,7 @@ def keep_vectors(folder: Path, vectors: Callable[[], Iterable[np.ndarray]], kind
     for block in vectors():
         digest.update(np.ascontiguousarray(block.astype(kind)).data)
     name = f"vectors-{digest.hexdigest()[:16]}.bin"
-    with atomic.written(folder / name) as file:
+    with atomic.open_atomic(folder / name) as file:
         for block in vectors():
             file.write(np.ascontiguousarray(block.astype(kind)).data)
     return {"vectors": name, "vectors_sha256": digest.hexdigest(), "kind": kind}
@@ -40,7 +40,7 @@ def keep(folder: Path, kind: str, suffix: str, content: bytes) -> dict[str, str]
 
 def check_vectors(folder: Path, files: Mapping[str, Any]) -> None:
     """Raises CacheError unless the vectors in `files` are those that were written. Searches map them, and look at few."""
-    path = beside(folder, files["vectors"])
+    path = sibling(folder, files["vectors"])
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -50,9 +50,9 @@ def check_vectors(folder: Path, files: Mapping[str, Any]) -> None:
         raise CacheError(f"{path} was altered since it was written (its checksum differs): run 'vla index' again")
 
 
-def mapped(folder: Path, files: Mapping[str, Any], segments: int, dim: int) -> np.ndarray:
+def open_memmap(folder: Path, files: Mapping[str, Any], segments: int, dim: int) -> np.ndarray:
     """`(segments, dim)`: the vectors in `files`, which stay on the disk; raises CacheError if there are not as many."""
-    path = beside(folder, files["vectors"])
+    path = sibling(folder, files["vectors"])
     if files["kind"] not in _KINDS or segments < 1 or dim < 1:
         raise CacheError(
             f"{folder / 'index.json'} is damaged (vectors of kind {files['kind']!r}): run 'vla index' again"
@@ -71,7 +71,7 @@ def mapped(folder: Path, files: Mapping[str, Any], segments: int, dim: int) -> n
         raise CacheError(f"{path} cannot be read: {error}") from error
 
 
-def beside(folder: Path, name: Any) -> Path:
+def sibling(folder: Path, name: Any) -> Path:
     """The file called `name` in `folder`; raises CacheError for a name that leads elsewhere."""
     if not isinstance(name, str) or not name or Path(name).name != name:
         raise CacheError(f"{folder / 'index.json'} names a file outside its folder: {name!r}")

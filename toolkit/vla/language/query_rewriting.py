@@ -31,7 +31,7 @@ _PRONOUNS = ("it", "he", "she", "they", "we", "you", "i", "someone", "somebody",
 _DOING = re.compile(r"(?:doing|happening|going\s+on)\b\s*", re.I)
 
 
-def as_statement(text: str) -> str:
+def question_to_caption(text: str) -> str:
     """`text` as a caption would say it: "when does the dog jump over a fence?" becomes "the dog jumps over a fence".
 
     Requests ("show me ...", "the moment when ...") lose what only asks; of a question, what is asked for becomes "someone" or

@@ -58,7 +58,7 @@ class Loss(nn.Module):
     def _scores(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float) -> Tensor:
         """`(...)` from `(..., N, M)` and masks that broadcast to `(..., N)` and `(..., M)`; -inf where a side is empty."""
         segments, sentences = segment_mask.sum(-1), sentence_mask.sum(-1)
-        sums = in_order(similarity / self.temperature, segment_mask, sentence_mask)
+        sums = log_alignment_sum(similarity / self.temperature, segment_mask, sentence_mask)
         # n segments have C(n + m - 1, m) alignments with m sentences.
         n, m = segments.to(sums.dtype), sentences.to(sums.dtype)
         ways = torch.lgamma(n + m) - torch.lgamma(m + 1) - torch.lgamma(n.clamp_min(1))
@@ -68,7 +68,7 @@ class Loss(nn.Module):
         return (scale * means).masked_fill(empty, -torch.inf)
 
 
-def in_order(energy: Tensor, segment_mask: Tensor, sentence_mask: Tensor) -> Tensor:
+def log_alignment_sum(energy: Tensor, segment_mask: Tensor, sentence_mask: Tensor) -> Tensor:
     """`(...)` logarithm of the sum, over all alignments in order, of exp of the energy `(..., N, M)` that each collects."""
     # The lowest numbers that can be added up: with -inf, what cannot be reached would have a NaN gradient.
     lowest = torch.finfo(energy.dtype).min / (4 * (energy.shape[-1] + 2))

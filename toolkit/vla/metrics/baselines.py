@@ -19,7 +19,7 @@ Answer = TypeVar("Answer", bound=Hashable)
 
 
 def retrieval_chance(items: int, relevant: ArrayLike = 1, recalls: Sequence[int] = RECALLS) -> dict[str, float]:
-    """What `retrieval_metrics` is on average over all orders of the items.
+    """What `searching.measures` is on average over all orders of the items.
 
     With r of V items relevant, the first k hold none of them with probability `C(V - r, k) / C(V, k)`, and the first
     relevant one stands at `(V + 1) / (r + 1)` on average. `MedR` is the median rank over queries and orders.
@@ -27,7 +27,7 @@ def retrieval_chance(items: int, relevant: ArrayLike = 1, recalls: Sequence[int]
     Args:
         items: V, how many are searched among.
         relevant: how many of them are right, one number or `(Q,)`, one for each query: 1 for text to video, the number
-            of captions of each video for `video_to_captions`.
+            of captions of each video for `video to texts`.
         recalls: the k of R@k.
 
     Raises:
@@ -49,12 +49,12 @@ def retrieval_chance(items: int, relevant: ArrayLike = 1, recalls: Sequence[int]
 
 
 def corpus_chance(videos: int, located: Mapping[str, float]) -> dict[str, float]:
-    """What `corpus_metrics` is on average for one window in each video, the videos in any order.
+    """What `locating.in_corpus` is on average for one window in each video, the videos in any order.
 
     Args:
         videos: how many are searched among.
         located: by IoU threshold, e.g. `0.5`, the percentage of queries for which that window is right in their own
-            video: of `moment_metrics` for a window of `trivial_moments.py`.
+            video: of `locating.moment_scores` for a window of `trivial_moments.py`.
 
     Raises:
         UsageError: no videos.
@@ -77,18 +77,6 @@ def hit_chance(ratings: Sequence[np.ndarray], least: float) -> float:
     """
     highlight_hits([np.zeros(1)] * len(ratings), ratings, least)  # refuses what the metric refuses
     return 100 * float(np.mean([(np.asarray(rated) >= least).any(axis=1).mean() for rated in ratings]))
-
-
-def choice_chance(choices: ArrayLike) -> float:
-    """Percent of multiple-choice questions answered right by lot. choices: how many there are, one number or `(Q,)`.
-
-    Raises:
-        UsageError: no questions, or one without choices.
-    """
-    numbers = np.atleast_1d(np.asarray(choices))
-    if not numbers.size or numbers.min() < 1:
-        raise UsageError(f"every question has 1 or more choices; got {numbers.tolist()}")
-    return 100 * float((1 / numbers).mean())
 
 
 def most_frequent(answers: Sequence[Answer]) -> Answer:

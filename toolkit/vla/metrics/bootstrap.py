@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from vla.errors import ShapeError, UsageError
-
-METHODS = ("percentile", "bca")
 
 # Draws kept at once.
 _BLOCK = 1 << 21
@@ -47,9 +44,8 @@ def interval(
     resamples: int = 1000,
     seed: int = 0,
     clusters: ArrayLike | None = None,
-    method: str = "percentile",
 ) -> tuple[float, float]:
-    """Bootstrap interval `(low, high)` of the mean; the same arguments give the same interval.
+    """Bootstrap percentile interval `(low, high)` of the mean; the same arguments give the same interval.
 
     Args:
         per_query: `(Q,)`, one value for each query, e.g. of `recall` or `best_ious`.
@@ -58,14 +54,12 @@ def interval(
         seed: of the generator that draws.
         clusters: `(Q,)`, the video of each query: then whole videos are drawn, with all their queries. Queries of one
             video succeed and fail together, so an interval that takes them for independent is too narrow.
-        method: `percentile`, or `bca`: corrected for bias and skewness (Efron 1987), better where n is small or the
-            mean near 0 or 1.
 
     Raises:
         ShapeError: not one row of values, or clusters that do not fit it.
         UsageError: no values, a value that is not finite, or an option out of range.
     """
-    found = estimate(per_query, confidence, resamples, seed, clusters, method)
+    found = estimate(per_query, confidence, resamples, seed, clusters)
     return found.low, found.high
 
 
@@ -75,40 +69,17 @@ def estimate(
     resamples: int = 1000,
     seed: int = 0,
     clusters: ArrayLike | None = None,
-    method: str = "percentile",
 ) -> Estimate:
-    """The mean with its interval and with what it counts. Arguments and errors as `interval`."""
+    """The mean with its interval and with what it counts. Arguments and errors as `interval`.
+
+    Of two models on the same queries give the differences, query by query: that takes out what makes a query easy or hard
+    for both, and the interval lies above 0 where one is better beyond what the choice of queries explains.
+    """
     values = _checked(per_query, confidence, resamples)
-    if method not in METHODS:
-        raise UsageError(f"an interval is made by one of {', '.join(METHODS)}, not by {method!r}")
     sums, sizes = _by_cluster(values, clusters)
     means = np.concatenate(list(_resampled_means(sums, sizes, resamples, seed)))
-    ends = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
-    if method == "bca":
-        ends = _corrected(ends, means, sums, sizes)
-    low, high = np.quantile(means, ends)
+    low, high = np.quantile(means, np.array([(1 - confidence) / 2, (1 + confidence) / 2]))
     return Estimate(float(values.mean()), float(low), float(high), len(values), len(sums))
-
-
-def difference(
-    ours: np.ndarray,
-    theirs: np.ndarray,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-    clusters: ArrayLike | None = None,
-    method: str = "percentile",
-) -> Estimate:
-    """How much better `ours` is than `theirs` on the same queries, each query compared with itself.
-
-    Pairing takes out what makes queries easy or hard for both, so the interval is narrower than two separate ones
-    suggest. It lies above 0 where ours is better beyond what the choice of queries explains. Arguments and errors as
-    `interval`, and ShapeError where the two are not of the same queries.
-    """
-    a, b = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
-    if a.shape != b.shape:
-        raise ShapeError(f"a paired difference is of the same queries twice, not of {a.shape} and {b.shape} values")
-    return estimate(a - b, confidence, resamples, seed, clusters, method)
 
 
 def median_interval(
@@ -167,17 +138,3 @@ def _resampled_means(sums: np.ndarray, sizes: np.ndarray, resamples: int, seed: 
     for start in range(0, resamples, step):
         drawn = draw.integers(len(sums), size=(min(step, resamples - start), len(sums)))
         yield sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-
-
-def _corrected(ends: np.ndarray, means: np.ndarray, sums: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Quantiles to read instead of `ends`: bias-corrected and accelerated (Efron and Tibshirani 1993, eq. 14.9-14.15)."""
-    normal, mean = NormalDist(), sums.sum() / sizes.sum()
-    # Half of what equals the mean is below it: hits are few distinct numbers. Never all or nothing: no infinite bias.
-    below = ((means < mean).sum() + (means == mean).sum() / 2) / len(means)
-    bias = normal.inv_cdf(float(np.clip(below, 0.5 / len(means), 1 - 0.5 / len(means))))
-    left_out = (sums.sum() - sums) / np.maximum(sizes.sum() - sizes, 1)
-    off = left_out.mean() - left_out
-    spread = (off**2).sum() ** 1.5
-    skew = float((off**3).sum() / (6 * spread)) if spread > 0 else 0.0
-    shifted = [bias + normal.inv_cdf(float(end)) for end in ends]
-    return np.array([normal.cdf(bias + z / max(1 - skew * z, 1e-9)) for z in shifted])

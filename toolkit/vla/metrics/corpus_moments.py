@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 
 from vla.errors import ShapeError, UsageError
 from vla.metrics.moments import check_pairs, check_predictions, padded
-from vla.spans import nms
 
 TASKS = ("VCMR", "SVMR", "VR")
 """A moment among all videos; a moment in its own video; a video."""
@@ -25,14 +24,13 @@ _MOST = 100
 _ANNOTATORS, _AGREE = 4, 2
 
 
-def corpus_metrics(
-    predictions: Sequence[np.ndarray],
-    videos: ArrayLike,
-    truths: Sequence[np.ndarray],
-    task: str = "VCMR",
-    types: Sequence[str] | None = None,
-) -> dict[str, float]:
-    """`0.5-r1` to `0.7-r100` (VR: `r1` to `r100`), and `v-0.5-r1` and so on for every type of query, as TVR prints them.
+def first_hit_ranks(
+    predictions: Sequence[np.ndarray], videos: ArrayLike, truths: Sequence[np.ndarray], task: str = "VCMR"
+) -> np.ndarray:
+    """Place, from 1, of each query's first right prediction for every IoU threshold; infinite where none is right.
+
+    A prediction is right in the true video with IoU of at least the threshold: with any true span, or, where there are
+    four or more (DiDeMo's annotators), with two.
 
     Args:
         predictions: for every query `(N, 4)`, rows of video, start, end (seconds) and score, best first; those after the
@@ -40,40 +38,13 @@ def corpus_metrics(
         videos: `(Q,)` int, each query's true video.
         truths: for every query `(M, 2)` seconds, M at least 1.
         task: of `TASKS`. VR reads the videos only and SVMR the predictions in the true video only.
-        types: of every query, e.g. TVR's `v`, `t` and `vt`: told by the video, the subtitles or both.
 
     Returns:
-        Percent, rounded to two digits.
+        `(Q, 2)` for the thresholds .5 and .7; `(Q, 1)` for VR.
 
     Raises:
         ShapeError: not as many of one as of the others, or an array with other columns.
         UsageError: an unknown task, no queries, a query without a true span, or a malformed row.
-    """
-    found = places(predictions, videos, truths, task)
-    kinds = [] if types is None else list(types)
-    if types is not None and len(kinds) != len(found):
-        raise ShapeError(f"{len(found)} queries need a type each, not {len(kinds)}")
-    groups = {"": np.ones(len(found), dtype=bool)}
-    groups |= {f"{kind}-": np.array([k == kind for k in kinds]) for kind in dict.fromkeys(kinds)}
-    names = [""] if task == "VR" else [f"{threshold}-" for threshold in THRESHOLDS]
-    return {
-        f"{group}{name}r{k}": round(100 * float((found[members, column] <= k).mean()), 2)
-        for group, members in groups.items()
-        for column, name in enumerate(names)
-        for k in RECALLS
-    }
-
-
-def places(
-    predictions: Sequence[np.ndarray], videos: ArrayLike, truths: Sequence[np.ndarray], task: str = "VCMR"
-) -> np.ndarray:
-    """Place, from 1, of each query's first right prediction for every IoU threshold; infinite where none is right.
-
-    A prediction is right in the true video with IoU of at least the threshold: with any true span, or, where there are
-    four or more (DiDeMo's annotators), with two. Arguments and errors as `corpus_metrics`.
-
-    Returns:
-        `(Q, 2)` for the thresholds .5 and .7; `(Q, 1)` for VR.
     """
     check_pairs(predictions, truths)
     own = np.asarray(videos)
@@ -90,33 +61,6 @@ def places(
     if task == "SVMR":
         right, query = right[in_video], query[in_video]
     return _first(right, query, len(lists))
-
-
-def suppressed(predictions: np.ndarray, threshold: float = 0.6, before: int = 1000, after: int = _MOST) -> np.ndarray:
-    """A query's predictions without those that overlap a better one in the same video: TVR's NMS option.
-
-    Args:
-        predictions: `(N, 4)`, rows of video, start, end (seconds) and score.
-        threshold: of IoU; what overlaps by more goes.
-        before: only the first so many are looked at.
-        after: at most so many are left.
-
-    Returns:
-        `(K, 4)` by falling score; of equal scores those of the video that is listed first.
-
-    Raises:
-        ShapeError: other columns.
-        UsageError: a malformed row, or an option out of range.
-    """
-    if before < 1 or after < 1:
-        raise UsageError(f"suppression leaves 1 or more of 1 or more predictions, not {after} of {before}")
-    rows = check_predictions(predictions, 4)[:before]
-    kept = [np.zeros(0, dtype=np.int64)]
-    for video in dict.fromkeys(rows[:, 0].tolist()):
-        own = np.flatnonzero(rows[:, 0] == video)
-        kept.append(own[nms(rows[own, 1:3], rows[own, 3], threshold, most=after)])
-    left = rows[np.concatenate(kept)]
-    return left[np.argsort(-left[:, 3], kind="stable")[:after]]
 
 
 def _reached(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:

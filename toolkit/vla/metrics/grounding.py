@@ -14,15 +14,15 @@ _REACHED = (0.3, 0.5)
 _GROUNDED = 0.5
 
 
-def grounding_metrics(right: ArrayLike, spans: ArrayLike, truths: Sequence[np.ndarray]) -> dict[str, float]:
-    """NExT-GQA's table in percent, with the one digit that it prints.
+def grounding_scores(right: ArrayLike, spans: ArrayLike, truths: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Compute NExT-GQA's measures, `(Q,)` from 0 to 1 each.
 
     `Acc@GQA` (the answer is right and IoP at least .5), `mIoP`, `IoP@0.3`, `IoP@0.5`, `mIoU`, `IoU@0.3`, `IoU@0.5`, and
     `Acc@QA`. Source: Xiao et al., arXiv 2309.01327; doc-doc/NExT-GQA, `eval_ground.py`, which leaves questions without a
     prediction out; here every question has one.
 
     Args:
-        right: `(Q,)` bool, whether each answer is right.
+        right: `(Q,)` bool, whether each answer is right, or how likely that is.
         spans: `(Q, 2)` seconds, the one moment given as evidence.
         truths: for every question `(M, 2)` seconds, M at least 1.
 
@@ -31,20 +31,20 @@ def grounding_metrics(right: ArrayLike, spans: ArrayLike, truths: Sequence[np.nd
         UsageError: no questions, one without a true span, or a malformed span.
     """
     iou, iop = overlaps(spans, truths)
-    answered = np.asarray(right, dtype=bool)
-    if answered.shape != iou.shape:
-        raise ShapeError(f"{len(iou)} questions need to be right or wrong each, not an array of shape {answered.shape}")
-    shares = {"Acc@GQA": answered & (iop >= _GROUNDED)}
+    correct = np.asarray(right)
+    if correct.shape != iou.shape:
+        raise ShapeError(f"{len(iou)} questions need to be right or wrong each, not an array of shape {correct.shape}")
+    shares = {"Acc@GQA": correct * (iop >= _GROUNDED)}
     for name, values in (("IoP", iop), ("IoU", iou)):
         shares |= {f"m{name}": values, **{f"{name}@{x}": values >= x for x in _REACHED}}
-    return {name: round(100 * float(v.mean()), 1) for name, v in {**shares, "Acc@QA": answered}.items()}
+    return {**shares, "Acc@QA": correct}
 
 
 def overlaps(spans: ArrayLike, truths: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """`(Q,)` each: IoU, and IoP, the part of the predicted span that is inside a true one; each the best over true spans.
 
     A prediction of one moment has IoU 0, and IoP 1 if some true span holds it, its end included. Arguments and errors as
-    `grounding_metrics`.
+    `grounding_scores`.
     """
     given = np.asarray(spans, dtype=np.float64)
     if given.ndim != 2 or given.shape[1] != 2:

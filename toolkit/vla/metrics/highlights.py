@@ -55,14 +55,6 @@ def clip_ratings(num_clips: int, clips: ArrayLike, ratings: ArrayLike) -> np.nda
     return every
 
 
-def highlight_metrics(scores: Sequence[np.ndarray], ratings: Sequence[np.ndarray], least: float) -> dict[str, float]:
-    """`HL-mAP` and `HL-Hit1` in percent: means of `highlight_precisions` and `highlight_hits`; as those."""
-    return {
-        "HL-mAP": 100 * float(highlight_precisions(scores, ratings, least).mean()),
-        "HL-Hit1": 100 * float(highlight_hits(scores, ratings, least).mean()),
-    }
-
-
 def highlight_hits(scores: Sequence[np.ndarray], ratings: Sequence[np.ndarray], least: float) -> np.ndarray:
     """`(Q,)` 0 or 1: whether any annotator rates the clip with the highest score, of equal ones the first, as highlight.
 

@@ -1,7 +1,7 @@
 """Moments that nobody looked for: the whole video, a grid, and the constant window that fits the training set best.
 
 They score more than one expects: on ActivityNet Captions the whole video has a mIoU of 34.6, on Charades-STA the first 30 %
-of the video an R1@0.5 of 30.7. Every function gives predictions for `moment_metrics` and `qvhighlights_metrics`.
+of the video an R1@0.5 of 30.7. Every function gives predictions for `locating.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from vla.errors import ShapeError, UsageError
 from vla.metrics.moments import check_pairs, padded
 
-Part = tuple[float, float]
+RelativeSpan = tuple[float, float]
 """Start and end of a window as parts of the video's duration."""
 
 
@@ -29,8 +29,8 @@ class ConstantWindow:
             in the order of events (ActivityNet Captions), their place tells most of their time.
     """
 
-    part: Part
-    by_position: Mapping[int, Part]
+    part: RelativeSpan
+    by_position: Mapping[int, RelativeSpan]
 
     def predict(self, durations: ArrayLike, positions: ArrayLike | None = None) -> list[np.ndarray]:
         """For every query `(1, 3)`: start, end (seconds) and score 1.
@@ -124,7 +124,7 @@ def _iou(part: np.ndarray, true: np.ndarray) -> np.ndarray:
     return shared / (np.maximum(true[:, 1], part[1]) - np.minimum(true[:, 0], part[0]))
 
 
-def _part(bounds: np.ndarray) -> Part:
+def _part(bounds: np.ndarray) -> RelativeSpan:
     return float(bounds[0]), float(bounds[1])
 
 

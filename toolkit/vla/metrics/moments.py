@@ -12,33 +12,19 @@ RECALLS = ((1, 0.3), (1, 0.5), (1, 0.7), (5, 0.5), (5, 0.7))
 """`(among the first so many predictions, IoU to reach)`, as Charades-STA and ActivityNet Captions are reported."""
 
 
-def moment_metrics(
-    predictions: Sequence[np.ndarray],
-    truths: Sequence[np.ndarray],
-    recalls: Sequence[tuple[int, float]] = RECALLS,
-) -> dict[str, float]:
-    """`R1@0.3`, `R1@0.5`, `R1@0.7`, `R5@0.5`, `R5@0.7` (or those of `recalls`) and `mIoU`, all in percent.
-
-    `Rn@x` is the part of the queries of which one of the first n predictions has IoU of at least x with any true span;
-    `mIoU` is the mean, over queries, of the first prediction's best IoU. A query without predictions is a miss.
+def best_ious(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], n: int) -> np.ndarray:
+    """Compute the best IoU that any of a query's first `n` predictions has with any true span, `(Q,)`; 0 without predictions.
 
     Args:
         predictions: for every query `(N, 3)`, rows of start, end (seconds) and score, best first. The order decides, as
             in the official scripts; the score is not read.
         truths: for every query `(M, 2)` seconds, M at least 1.
-        recalls: pairs of n and x; TACoS is reported at `(1, 0.1)` too.
+        n: at least 1.
 
     Raises:
         ShapeError: predictions and truths are not as many, or an array has other columns.
-        UsageError: no queries, a query without a true span, a malformed span, or a recall of fewer than 1.
+        UsageError: no queries, a query without a true span, a malformed span, or fewer than 1 prediction to look at.
     """
-    found = {n: best_ious(predictions, truths, n) for n in {1, *(n for n, _ in recalls)}}
-    metrics = {f"R{n}@{x}": 100 * float((found[n] >= x).mean()) for n, x in recalls}
-    return {**metrics, "mIoU": 100 * float(found[1].mean())}
-
-
-def best_ious(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], n: int) -> np.ndarray:
-    """`(Q,)`: the best IoU that any of a query's first `n` predictions has with any true span. As `moment_metrics`."""
     check_pairs(predictions, truths)
     if n < 1:
         raise UsageError(f"recall is of the first 1 or more predictions, not of {n}")

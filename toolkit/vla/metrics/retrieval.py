@@ -1,8 +1,8 @@
 """Retrieval metrics that ties cannot flatter: equal scores count as a draw by lot.
 
-Every metric takes a matrix of scores, so paragraph retrieval (DiDeMo, ActivityNet: all sentences of a video as one query)
-is `text_to_video` with one row for each video; how sentences become that row is the caller's business. Rows are taken in
-blocks: beside the matrix itself a few dozen MB are needed, whatever its size.
+Every metric takes a matrix of scores and gives a value for each query; `searching.py` builds the matrices. Rows are taken
+in blocks: beside the matrix itself a few dozen MB are needed, whatever its size. The median rank lies between the two
+middle ranks of an even number of queries; CLIP4Clip's for several captions (`torch.median`) is the lower one.
 """
 
 from __future__ import annotations
@@ -44,109 +44,31 @@ def ranks(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     return _ranks(_around_best(_rows(similarity, relevant)))
 
 
-def recall(similarity: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
-    """Probability that the first `k` items hold a relevant one, equal scores being in random order.
+def recalls_and_ranks(
+    similarity: np.ndarray, relevant: np.ndarray, recalls: Sequence[int] = RECALLS
+) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """Compute the recall among the first k items for every k of `recalls`, and `ranks`, in one pass over the scores.
 
-    With b items strictly better than the best relevant one, and e others and r relevant ones equal to it, the chance
-    that none of the r is among the first n = k - b of these e + r is `C(e, n) / C(e + r, n)`. Without ties this is 0
-    or 1. With one relevant item and V equal scores it is k / V.
+    A recall is the probability that the first k items hold a relevant one, equal scores being in random order. With b
+    items strictly better than the best relevant one, and e others and r relevant ones equal to it, the chance that none
+    of the r is among the first n = k - b of these e + r is `C(e, n) / C(e + r, n)`. Without ties this is 0 or 1. With one
+    relevant item and V equal scores it is k / V.
 
     Args:
         similarity: `(Q, V)`, higher is better.
         relevant: `(Q, V)` bool.
-        k: at least 1; may exceed V.
+        recalls: each k is at least 1, and may exceed V.
 
     Returns:
-        `(Q,)` in [0, 1]; its mean is R@k as a fraction.
+        `(Q,)` in [0, 1] by k: its mean is R@k as a fraction; and `(Q,)` ranks.
 
     Raises:
         ShapeError: the two disagree.
         UsageError: as `ranks`, or k < 1.
     """
-    _check_recalls((k,))
-    return _expected_recall(_around_best(_rows(similarity, relevant)), k)
-
-
-def retrieval_metrics(
-    similarity: np.ndarray, relevant: np.ndarray, recalls: Sequence[int] = RECALLS
-) -> dict[str, float]:
-    """`R@1`, `R@5`, `R@10` (or those of `recalls`) in percent, `MedR` and `MnR`, the median and mean rank.
-
-    The recalls are those of `recall`, the ranks those of `ranks`; arguments and errors as there. `MedR` lies between the
-    two middle ranks of an even number of queries; CLIP4Clip's for several captions (`torch.median`) is the lower one.
-    """
-    return _metrics(_rows(similarity, relevant), recalls)
-
-
-def text_to_video(
-    similarity: np.ndarray, video_of_query: np.ndarray, recalls: Sequence[int] = RECALLS
-) -> dict[str, float]:
-    """Metrics of finding each caption's video; every caption is a query of its own, on every benchmark.
-
-    Args:
-        similarity: `(Q, V)` of captions and videos.
-        video_of_query: `(Q,)` int, the column of each caption's video.
-        recalls: the k of R@k.
-
-    Raises:
-        ShapeError: the two disagree.
-        UsageError: no captions, a column that does not exist, or a NaN.
-    """
-    videos = _checked_videos(similarity, video_of_query)
-    columns = np.arange(similarity.shape[1])
-    return _metrics(
-        ((similarity[part], videos[part, None] == columns) for part in _parts(*similarity.shape)),
-        recalls,
-    )
-
-
-def video_to_text(
-    similarity: np.ndarray, video_of_query: np.ndarray, recalls: Sequence[int] = RECALLS
-) -> dict[str, float]:
-    """Metrics of finding each video's captions, which count as one item that scores as the best of them.
-
-    This is the rule of MSVD and VATEX (CLIP4Clip, `tensor_video_to_text_sim`); with one caption a video (MSR-VTT 1k-A,
-    LSMDC, paragraphs) it is the transposed matrix, and equals `video_to_captions`. Videos without captions are neither
-    queries nor candidates. Arguments and errors as `text_to_video`.
-    """
-    videos = _checked_videos(similarity, video_of_query)
-    captioned, starts = np.unique(np.sort(videos), return_index=True)
-    order = np.argsort(videos, kind="stable")
-
-    def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for part in _parts(len(captioned), len(similarity)):
-            asking = captioned[part]
-            scores = similarity[np.ix_(order, asking)]
-            best = scores if len(starts) == len(order) else np.maximum.reduceat(scores, starts, axis=0)
-            yield best.T, asking[:, None] == captioned
-
-    return _metrics(rows(), recalls)
-
-
-def video_to_captions(
-    similarity: np.ndarray, video_of_query: np.ndarray, recalls: Sequence[int] = RECALLS
-) -> dict[str, float]:
-    """Metrics of finding any caption of each video among all captions, each an item of its own: the best placed counts.
-
-    This is the rule of the full MSR-VTT test, 20 captions a video (collaborative-experts, `v2t_metrics`, after VSE).
-    Twenty captions of another video that are all better cost twenty places here, and one in `video_to_text`; say which.
-    Videos without captions are not asked for. Arguments and errors as `text_to_video`.
-    """
-    videos = _checked_videos(similarity, video_of_query)
-    captioned = np.unique(videos)
-    parts = (captioned[part] for part in _parts(len(captioned), len(similarity)))
-    return _metrics(((similarity[:, asking].T, asking[:, None] == videos) for asking in parts), recalls)
-
-
-def partially_relevant(similarity: np.ndarray, video_of_query: np.ndarray) -> dict[str, float]:
-    """`R@1`, `R@5`, `R@10`, `R@100` in percent and `SumR`, their sum: partially relevant video retrieval (MS-SL).
-
-    The query tells one moment of a long video, so a row of `similarity` is most often the best over the video's
-    segments. Arguments and errors as `text_to_video`.
-    """
-    metrics = text_to_video(similarity, video_of_query, PARTIAL_RECALLS)
-    found = {f"R@{k}": metrics[f"R@{k}"] for k in PARTIAL_RECALLS}
-    return {**found, "SumR": sum(found.values())}
+    _check_recalls(recalls)
+    around = _around_best(_rows(similarity, relevant))
+    return {k: _expected_recall(around, k) for k in recalls}, _ranks(around)
 
 
 def _parts(rows: int, columns: int) -> Iterator[slice]:
@@ -178,14 +100,6 @@ def _around_best(rows: Iterable[tuple[np.ndarray, np.ndarray]]) -> _Around:
     return better, equal, tied
 
 
-def _metrics(rows: Iterable[tuple[np.ndarray, np.ndarray]], recalls: Sequence[int]) -> dict[str, float]:
-    _check_recalls(recalls)
-    around = _around_best(rows)
-    found = {f"R@{k}": 100 * float(_expected_recall(around, k).mean()) for k in recalls}
-    rank = _ranks(around)
-    return {**found, "MedR": float(np.median(rank)), "MnR": float(rank.mean())}
-
-
 def _ranks(around: _Around) -> np.ndarray:
     better, equal, _ = around
     return 1.0 + better + equal / 2
@@ -205,16 +119,3 @@ def _check_recalls(recalls: Sequence[int]) -> None:
     for k in recalls:
         if k < 1:
             raise UsageError(f"recall is of the first 1 or more items, not of {k}")
-
-
-def _checked_videos(similarity: np.ndarray, video_of_query: np.ndarray) -> np.ndarray:
-    videos = np.asarray(video_of_query)
-    if similarity.ndim != 2 or videos.shape != similarity.shape[:1]:
-        raise ShapeError(f"similarity {similarity.shape} needs one video for each row, not {videos.shape}")
-    if not len(videos):
-        raise UsageError("there are no captions to evaluate with")
-    if not np.issubdtype(videos.dtype, np.integer):
-        raise UsageError(f"captions name their videos by column, a whole number, not by {videos.dtype}")
-    if videos.min() < 0 or videos.max() >= similarity.shape[1]:
-        raise UsageError(f"captions belong to videos {videos.min()} to {videos.max()} of {similarity.shape[1]}")
-    return videos

@@ -8,7 +8,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 
-def normalized(vectors: torch.Tensor) -> torch.Tensor:
+def l2_normalize(vectors: torch.Tensor) -> torch.Tensor:
     """`vectors` with unit norm along the last axis; a zero vector stays zero."""
     found: torch.Tensor = _Normalized.apply(vectors)
     return found

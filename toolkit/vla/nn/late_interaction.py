@@ -42,7 +42,7 @@ def interaction(
         word_mask: `(Q, L)` bool, True for real ones.
         frames: `(V, T, E)`, likewise.
         frame_mask: `(V, T)` bool.
-        word_weights: `(Q, L)`, each row of sum 1 and 0 at padding, as `Weights` gives them.
+        word_weights: `(Q, L)`, each row of sum 1 and 0 at padding, as `TokenWeights` gives them.
         frame_weights: `(V, T)`, likewise.
         elements: products held at once, at least those of one pair.
 
@@ -65,7 +65,7 @@ def interaction(
     return scores.masked_fill(~(word_mask.any(1)[:, None] & frame_mask.any(1)[None]), -torch.inf)
 
 
-class Weights(nn.Module):
+class TokenWeights(nn.Module):
     """How much each member of a set counts, learned from the vectors; at first all count the same, exactly.
 
     Args:
@@ -101,7 +101,7 @@ class TokenInteraction(nn.Module):
 
     def __init__(self, dim: int, width: int = 128) -> None:
         super().__init__()
-        self.words, self.frames = Weights(dim, width), Weights(dim, width)
+        self.words, self.frames = TokenWeights(dim, width), TokenWeights(dim, width)
         self.share = nn.Parameter(torch.zeros(()))
 
     def forward(

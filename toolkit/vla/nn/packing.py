@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 
-class Layout:
+class Packing:
     """Where the real frames of a batch lie, in rows one after the other and in the padded batch.
 
     Attributes:

@@ -48,10 +48,10 @@ class Whitening(nn.Module):
     def forward(self, unit: torch.Tensor) -> torch.Tensor:
         """The whitened vectors, of the same shape."""
         white = (unit - self.center) @ self.matrix
-        return noisy(white, self.noise) if self.training and self.noise else white
+        return add_noise(white, self.noise) if self.training and self.noise else white
 
 
-def noisy(values: torch.Tensor, deviation: float) -> torch.Tensor:
+def add_noise(values: torch.Tensor, deviation: float) -> torch.Tensor:
     """`values` with noise of mean 0 and that standard deviation, equally spread.
 
     Normal numbers take a CPU several times as long, more than the product with the matrix, and sums over hundreds of either

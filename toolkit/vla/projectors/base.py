@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vla.batches.batch import normalized
-from vla.nn.packing import Layout
+from vla.nn.l2_normalize import l2_normalize
+from vla.nn.packing import Packing
 from vla.projectors._layers import Whitening
 
 
 class ResidualProjector(nn.Module):
-    """`normalized(start + alpha * change(seen))`, for frames and for texts, where `start` is the normalised feature.
+    """`l2_normalize(start + alpha * change(seen))`, for frames and for texts, where `start` is the normalised feature.
 
     `seen` is the same feature whitened: what the frozen encoder says faintly (of two captions that differ in one word for a
     direction, say) is as loud as the rest, and can be learned from. In training it is seen through noise, or a few hundred
@@ -37,10 +37,10 @@ class ResidualProjector(nn.Module):
 
     def fit(self, frames: torch.Tensor, texts: torch.Tensor) -> None:
         """Learn what is usual from raw features `(N, D)` of frames and texts to be trained on; no more."""
-        self.frames_seen.fit(normalized(frames))
-        self.texts_seen.fit(normalized(texts))
+        self.frames_seen.fit(l2_normalize(frames))
+        self.texts_seen.fit(l2_normalize(texts))
 
-    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Layout) -> torch.Tensor:
+    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Packing) -> torch.Tensor:
         """`(N, D)` what is added to the frames `seen` `(N, D)`, shown at `seconds` `(N,)`; `layout` says whose each is."""
         raise TypeError(f"{type(self).__name__} does not say how it changes its input")
 
@@ -50,14 +50,14 @@ class ResidualProjector(nn.Module):
 
     def start_frames(self, frames: torch.Tensor) -> torch.Tensor:
         """`(..., D)` unit vectors that changes are added to: raw `frames`, normalised and centred as far as `centring` says."""
-        return self._centred(normalized(frames), self.frames_seen)
+        return self._centred(l2_normalize(frames), self.frames_seen)
 
     def start_text(self, texts: torch.Tensor) -> torch.Tensor:
         """The same of raw `texts`."""
-        return self._centred(normalized(texts), self.texts_seen)
+        return self._centred(l2_normalize(texts), self.texts_seen)
 
     def _centred(self, unit: torch.Tensor, seen: Whitening) -> torch.Tensor:
-        return normalized(unit - self.centring * seen.center)
+        return l2_normalize(unit - self.centring * seen.center)
 
     def project_frames(self, frames: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
         """Unit frames `(B, T, D)`, zero at padding.
@@ -67,18 +67,18 @@ class ResidualProjector(nn.Module):
             mask: `(B, T)` bool, True for real frames.
             seconds: `(B, T)` when each frame is shown.
         """
-        layout = Layout(mask)
+        layout = Packing(mask)
         return layout.padded(self.project_rows(layout.rows(frames), layout.rows(seconds), layout))
 
-    def project_rows(self, frames: torch.Tensor, seconds: torch.Tensor, layout: Layout) -> torch.Tensor:
+    def project_rows(self, frames: torch.Tensor, seconds: torch.Tensor, layout: Packing) -> torch.Tensor:
         """Unit frames `(N, D)` of raw `frames` `(N, D)`, shown at `seconds` `(N,)`: those of `layout`, one after the other."""
-        unit = normalized(frames)
+        unit = l2_normalize(frames)
         start = self._centred(unit, self.frames_seen)
-        return normalized(start + self.alpha * self.change_frames(self.frames_seen(unit), seconds, layout))
+        return l2_normalize(start + self.alpha * self.change_frames(self.frames_seen(unit), seconds, layout))
 
     def project_text(self, texts: torch.Tensor) -> torch.Tensor:
         """Unit texts of the shape of `texts` `(..., D)` raw features; zero vectors stay zero."""
         real = (texts.abs().sum(-1, keepdim=True) > 0).to(texts.dtype)
-        unit = normalized(texts)
+        unit = l2_normalize(texts)
         change = self.change_text(self.texts_seen(unit))
-        return normalized(self._centred(unit, self.texts_seen) + self.alpha * change) * real
+        return l2_normalize(self._centred(unit, self.texts_seen) + self.alpha * change) * real

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vla.nn.packing import Layout
+from vla.nn.packing import Packing
 from vla.projectors.base import ResidualProjector
 
 
@@ -15,7 +15,7 @@ class Projector(ResidualProjector):
         dim: width of the features.
     """
 
-    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Layout) -> torch.Tensor:
+    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Packing) -> torch.Tensor:
         """Zero."""
         return torch.zeros_like(seen)
 

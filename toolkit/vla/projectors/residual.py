@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vla.nn.packing import Layout
+from vla.nn.packing import Packing
 from vla.projectors._layers import Bottleneck
 from vla.projectors.base import ResidualProjector
 
@@ -24,7 +24,7 @@ class Projector(ResidualProjector):
         self.frames = Bottleneck(dim, width, dropout)
         self.text = Bottleneck(dim, width, dropout)
 
-    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Layout) -> torch.Tensor:
+    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Packing) -> torch.Tensor:
         """The frame network, frame by frame."""
         return self.frames(seen)
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from vla.errors import UsageError
-from vla.nn.packing import Layout
+from vla.nn.packing import Packing
 from vla.projectors._layers import Dropout, zero_linear
 from vla.projectors.base import ResidualProjector
 
@@ -45,7 +45,7 @@ class Projector(ResidualProjector):
         self.leave = zero_linear(width, dim)
         self.text = zero_linear(dim, dim)
 
-    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Layout) -> torch.Tensor:
+    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Packing) -> torch.Tensor:
         """What the blocks make of the video."""
         hidden = self.enter(seen) + _time_waves(seconds, self.enter.out_features).to(seen.dtype)
         for block in self.blocks:
@@ -73,14 +73,14 @@ class _Block(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: torch.Tensor, layout: Layout) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, layout: Packing) -> torch.Tensor:
         # The ends of a video look like what they are: beyond them there is zero.
         near = layout.convolved(self.norms[0](hidden), self.near.weight, self.near.bias)
         hidden = hidden + self.dropout(functional.gelu(near))
         hidden = hidden + self.dropout(self._attend(self.norms[1](hidden), layout))
         return hidden + self.dropout(self.network(self.norms[2](hidden)))
 
-    def _attend(self, hidden: torch.Tensor, layout: Layout) -> torch.Tensor:
+    def _attend(self, hidden: torch.Tensor, layout: Packing) -> torch.Tensor:
         # Only here videos lie side by side, padded, and only as wide as the block is.
         b, t = layout.mask.shape
         together = layout.padded(self.query_key_value(hidden)).view(b, t, 3, self.heads, -1)

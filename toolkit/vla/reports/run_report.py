@@ -10,9 +10,9 @@ from typing import Any
 
 from vla import __version__
 from vla.errors import CacheError
-from vla.evaluation.report_file import Evaluated, kept
-from vla.evaluation.results import LOWER, TRICKS, Figure
-from vla.evaluation.search_metrics import BY_SEARCH, searched
+from vla.evaluation.report_file import EvaluationReport, load
+from vla.evaluation.results import LOWER, TRICKS, MetricResult
+from vla.evaluation.search_metrics import SEARCH_SUFFIX, describe_retriever
 from vla.reports.html import render
 from vla.reports.svg import Chart, interval_chart, line_chart
 from vla.storage import atomic
@@ -48,10 +48,10 @@ def report(run: str = DEFAULT_RUN, *, output: Path | None = None, workspace: Pat
 def page_of(run: str = DEFAULT_RUN, *, workspace: Path | None = None) -> str:
     """Return the page that `report` writes, as HTML."""
     folder = Workspace.open(workspace).run(run)
-    return render_html(open_run(folder), kept(folder))
+    return render_html(open_run(folder), load(folder))
 
 
-def render_html(run: Run, evaluations: Sequence[Evaluated]) -> str:
+def render_html(run: Run, evaluations: Sequence[EvaluationReport]) -> str:
     """Return the page as HTML.
 
     Raises:
@@ -186,7 +186,7 @@ def _place(measure: str) -> tuple[bool, list[str | int]]:
     return measure in _NOT_PERCENT, [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def _evaluation(run: Run, found: Evaluated) -> dict[str, Any]:
+def _evaluation(run: Run, found: EvaluationReport) -> dict[str, Any]:
     counts = found.counts
     where = Path(found.captions).name if found.captions else "the workspace's captions"
     title = f"{where}, split {found.split}" if found.split else where
@@ -198,7 +198,7 @@ def _evaluation(run: Run, found: Evaluated) -> dict[str, Any]:
     if found.floors_from:
         notes.append(f"Floors that need training annotations: {found.floors_from}.")
     if found.compared:
-        notes.append(f"{BY_SEARCH}: {searched(found.compared)}.".capitalize())
+        notes.append(f"{SEARCH_SUFFIX}: {describe_retriever(found.compared)}.".capitalize())
     notes += sorted({f"Floors: {f.no_floor}." for f in found.figures if f.no_floor and f.floor})
     tricks = dict.fromkeys(name for f in found.figures for name in f.tricks)
     return {
@@ -209,7 +209,7 @@ def _evaluation(run: Run, found: Evaluated) -> dict[str, Any]:
     }
 
 
-def _task(task: str, figures: Sequence[Figure]) -> Table:
+def _task(task: str, figures: Sequence[MetricResult]) -> Table:
     tricks = list(dict.fromkeys(name for f in figures for name in f.tricks))
     gain = ["gain, 95 %"] if any(f.gain for f in figures) else []
     blind = ["blind"] if any(f.blind is not None for f in figures) else []
@@ -242,7 +242,7 @@ def _gain(measure: str, trained: float, frozen: float | None) -> str | Cell:
     return Cell(f"{gain:+.1f}", "up" if better else "down")
 
 
-def _interval(figure: Figure) -> str | Cell:
+def _interval(figure: MetricResult) -> str | Cell:
     """Format the interval of the gain, marked where it does not hold 0."""
     if figure.gain is None:
         return ""

@@ -9,10 +9,10 @@ import numpy as np
 from vla.cache.receipts import Receipt
 from vla.datasets.base import Annotation
 
-Lasting = tuple[float, float]
+DurationRange = tuple[float, float]
 """Seconds that a moment lasts, at least and at most."""
-ANY: Lasting = (0.0, float("inf"))
-ENOUGH = 50
+ANY_DURATION: DurationRange = (0.0, float("inf"))
+MIN_CAPTIONS = 50
 """So many moments say how long the others last."""
 _WHOLE = 0.95
 """What takes so much of its video is all of it: files often end a little later than is said."""
@@ -20,7 +20,7 @@ _OUTSIDE = 0.05
 """This share of them may be briefer, and this share longer."""
 
 
-def lasting_of(annotations: Iterable[Annotation], receipts: Mapping[str, Receipt]) -> Lasting | None:
+def estimate_duration_range(annotations: Iterable[Annotation], receipts: Mapping[str, Receipt]) -> DurationRange | None:
     """How long nine in ten of the moments last that captions tell of; None where there are fewer than 50.
 
     Those of a split called `test` do not count, so that what is measured with them is no answer given beforehand. Nor does what
@@ -34,7 +34,7 @@ def lasting_of(annotations: Iterable[Annotation], receipts: Mapping[str, Receipt
     whole = {name: receipt.duration_seconds for name, receipt in receipts.items()}
     spans = [(end - start, whole.get(a.video, a.duration)) for a in told for start, end in a.spans]
     seconds = [lasts for lasts, of in spans if of is None or lasts < _WHOLE * of]
-    if len(seconds) < ENOUGH:
+    if len(seconds) < MIN_CAPTIONS:
         return None
     least, most = np.quantile(seconds, (_OUTSIDE, 1 - _OUTSIDE))
     return float(least), float(most)

@@ -17,13 +17,13 @@ from vla.errors import UsageError
 from vla.naming.matching import Names
 from vla.naming.paths import fits
 
-Told = Mapping[str, Sequence[str]]
+Metadata = Mapping[str, Sequence[str]]
 """What one row of a captions table says: values by column, column names case-folded."""
 _CONDITION = re.compile(r"\s*([^\s=<>!][^=<>!]*?)\s*(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Condition:
+class MetadataFilter:
     """What a column of the captions table has to say.
 
     Attributes:
@@ -38,14 +38,14 @@ class Condition:
     value: str
 
     @classmethod
-    def of(cls, text: str) -> Condition:
+    def of(cls, text: str) -> MetadataFilter:
         """The condition that is written like `camera=front` or `year>=2020`; raises UsageError for anything else."""
         found = _CONDITION.fullmatch(text)
         if found is None:
             raise UsageError(f"{text!r} is no condition: write COLUMN=VALUE, or !=, <, <=, > or >= in the place of =")
         return cls(found[1], found[2], found[3].strip())
 
-    def holds(self, told: Told) -> bool:
+    def holds(self, told: Metadata) -> bool:
         """True if a value that the row has in that column is so; of a column that it lacks, nothing holds but `!=`."""
         values = told.get(self.column.casefold(), ())
         if self.sign in ("=", "!="):
@@ -55,52 +55,56 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Limits:
+class VideoFilter:
     """What a video has to be; by default, anything.
 
     Attributes:
-        inside: one of these fits it: a folder, a file, a bare name that is unique, or a pattern with `*`, `?` and `[...]`, which
+        include: one of these fits it: a folder, a file, a bare name that is unique, or a pattern with `*`, `?` and `[...]`, which
             stay within a folder, and `**`, which is any number of folders. Paths count from the workspace's folder, else from the
             current one, or are absolute. Empty: any video.
-        outside: none of these does.
-        least_seconds: it is at least so long.
-        most_seconds: it is at most so long.
-        since: its file was last changed then or later, in seconds since 1970.
-        before: its file was last changed earlier.
+        exclude: none of these does.
+        min_duration: it is at least so long.
+        max_duration: it is at most so long.
+        modified_after: its file was last changed then or later, in seconds since 1970.
+        modified_before: its file was last changed earlier.
         where: all of these hold for one row of the captions tables that tells of it.
 
     Raises:
         UsageError: no video could be all of this.
     """
 
-    inside: tuple[str, ...] = ()
-    outside: tuple[str, ...] = ()
-    least_seconds: float = 0.0
-    most_seconds: float = math.inf
-    since: float = -math.inf
-    before: float = math.inf
-    where: tuple[Condition, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    min_duration: float = 0.0
+    max_duration: float = math.inf
+    modified_after: float = -math.inf
+    modified_before: float = math.inf
+    where: tuple[MetadataFilter, ...] = ()
 
     def __post_init__(self) -> None:
-        for pattern in (*self.inside, *self.outside):
+        for pattern in (*self.include, *self.exclude):
             if not pattern.strip("/"):
                 raise UsageError(
                     f"{pattern!r} is no pattern of names of videos: give a folder, a file, or e.g. '*.mp4'"
                 )
-        if not self.least_seconds <= self.most_seconds or self.most_seconds < 0:
-            raise UsageError(f"no video is at least {self.least_seconds:g} s and at most {self.most_seconds:g} s long")
-        if not self.since < self.before:
+        if not self.min_duration <= self.max_duration or self.max_duration < 0:
+            raise UsageError(f"no video is at least {self.min_duration:g} s and at most {self.max_duration:g} s long")
+        if not self.modified_after < self.modified_before:
             raise UsageError("no file was changed since a day and before the same day or an earlier one")
 
     @property
     def is_none(self) -> bool:
         """True if every video will do."""
-        return self == Limits()
+        return self == VideoFilter()
 
     def allowed(
-        self, names: Names, folders: Sequence[Path], receipts: Mapping[str, Receipt], told: Mapping[str, Sequence[Told]]
+        self,
+        names: Names,
+        folders: Sequence[Path],
+        receipts: Mapping[str, Receipt],
+        told: Mapping[str, Sequence[Metadata]],
     ) -> list[bool]:
-        """For each video of `names`, in order, whether it will do; `inside` and `outside` as `Names.chosen` has them.
+        """For each video of `names`, in order, whether it will do; `include` and `exclude` as `Names.chosen` has them.
 
         Args:
             names: of the videos.
@@ -111,15 +115,15 @@ class Limits:
         Raises:
             UsageError: a bare name fits several videos.
         """
-        inside = {v for pattern in self.inside for v in names.chosen(pattern, *folders)}
-        outside = {v for pattern in self.outside for v in names.chosen(pattern, *folders)}
-        rest = replace(self, inside=(), outside=())
+        inside = {v for pattern in self.include for v in names.chosen(pattern, *folders)}
+        outside = {v for pattern in self.exclude for v in names.chosen(pattern, *folders)}
+        rest = replace(self, include=(), exclude=())
         return [
-            (not self.inside or v in inside) and v not in outside and rest.allow(v, receipts.get(v), told.get(v, ()))
+            (not self.include or v in inside) and v not in outside and rest.allow(v, receipts.get(v), told.get(v, ()))
             for v in names.ids
         ]
 
-    def allow(self, name: str, receipt: Receipt | None, told: Sequence[Told] = ()) -> bool:
+    def allow(self, name: str, receipt: Receipt | None, told: Sequence[Metadata] = ()) -> bool:
         """True if the video will do, by patterns that count from the workspace's folder alone.
 
         What left the cache has neither length nor date, and will not do where these are asked for.
@@ -129,25 +133,31 @@ class Limits:
             receipt: what the cache knows of it.
             told: what each row of the captions tables that tells of it says.
         """
-        if self.inside and not any(fits(name, pattern) for pattern in self.inside):
+        if self.include and not any(fits(name, pattern) for pattern in self.include):
             return False
-        if any(fits(name, pattern) for pattern in self.outside):
+        if any(fits(name, pattern) for pattern in self.exclude):
             return False
         if self.where and not any(all(c.holds(row) for c in self.where) for row in told):
             return False
-        if (self.least_seconds, self.most_seconds, self.since, self.before) == (0.0, math.inf, -math.inf, math.inf):
+        if (self.min_duration, self.max_duration, self.modified_after, self.modified_before) == (
+            0.0,
+            math.inf,
+            -math.inf,
+            math.inf,
+        ):
             return True
         if receipt is None:
             return False
         changed = receipt.mtime_ns / 1e9
         return (
-            self.least_seconds <= receipt.duration_seconds <= self.most_seconds and self.since <= changed < self.before
+            self.min_duration <= receipt.duration_seconds <= self.max_duration
+            and self.modified_after <= changed < self.modified_before
         )
 
 
-def told_of(annotations: Sequence[Annotation]) -> dict[str, list[Told]]:
+def metadata_of(annotations: Sequence[Annotation]) -> dict[str, list[Metadata]]:
     """For each video, what its rows say: their metadata, with `caption`, `split` and `category` beside it."""
-    found: dict[str, list[Told]] = {}
+    found: dict[str, list[Metadata]] = {}
     for a in annotations:
         row: dict[str, list[str]] = {}
         own = (("caption", a.query), ("split", a.split), ("category", a.category))
@@ -158,7 +168,7 @@ def told_of(annotations: Sequence[Annotation]) -> dict[str, list[Told]]:
     return found
 
 
-def check_columns(where: Sequence[Condition], told: Mapping[str, Sequence[Told]]) -> None:
+def check_columns(where: Sequence[MetadataFilter], told: Mapping[str, Sequence[Metadata]]) -> None:
     """Raises UsageError for a column that no row has, with those that there are."""
     columns = {column for rows in told.values() for row in rows for column in row}
     for condition in where:

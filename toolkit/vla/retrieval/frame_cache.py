@@ -16,7 +16,7 @@ _ROOM = 1 << 29
 """Bytes: 512 MiB are about 140 hours of CLIP-B frames, two a second, less the raw features."""
 
 
-class SearchedFrames:
+class FrameCache:
     """Reads a video's features and aligns them once, and forgets what was not asked for longest. Threads may share it.
 
     Args:

@@ -6,20 +6,23 @@ that such a query reaches somewhere is what a query reaches that nothing here ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vla.errors import ShapeError, UsageError
-from vla.retrieval.duration_prior import Lasting
+from vla.errors import CacheError, ShapeError, UsageError
+from vla.indexing.store import SearchIndex
+from vla.progress import Progress, ProgressCallback, silent
+from vla.retrieval.duration_prior import DurationRange
+from vla.retrieval.query_bank import QueryBank
 
 BETA = 40.0
 """Inverse temperature of the popularity of a segment; the higher, the more only the best of the bank count."""
 
 
 @dataclass(frozen=True)
-class Background:
+class HubnessCorrection:
     """What is known of an index before anybody asks.
 
     Attributes:
@@ -34,7 +37,12 @@ class Background:
     bias: np.ndarray
     chance: np.ndarray
     mean: np.ndarray
-    lasting: Lasting | None = None
+    lasting: DurationRange | None = None
+
+    def corrected(self, cosines: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the cosines `(n,)` of a query with `rows` `(n,)` of the index, less what any query scores there."""
+        scores: np.ndarray = cosines - self.bias[rows]
+        return scores
 
     def confidence(self, cosines: np.ndarray) -> np.ndarray:
         """How sure it is that such cosines are no chance, in [0, 1]: 1 less the rate at which a bank query finds as high a one.
@@ -56,9 +64,40 @@ class Background:
             )
 
 
-def measured(
+def fit_hubness(
+    index: SearchIndex, bank: QueryBank, vectors: np.ndarray, progress: ProgressCallback = silent
+) -> HubnessCorrection:
+    """Compare every segment of `index` with the texts of `bank`, `vectors` `(B, E)`, but for those that tell of its video.
+
+    Raises:
+        ShapeError: fewer than 2 bank queries, or one that tells of every video.
+        CacheError: a vector of the index is not finite.
+    """
+    by_video = estimate_hubness(_segments(index, progress), vectors, bank.left_out(index.videos))
+    # Rows of deleted videos, of number -1, come first in this order; no search returns them.
+    bias = np.zeros(len(index.video_of_row), by_video.bias.dtype)
+    bias[np.argsort(index.video_of_row, kind="stable")[len(bias) - len(by_video.bias) :]] = by_video.bias
+    return replace(by_video, bias=bias)
+
+
+def _segments(index: SearchIndex, progress: ProgressCallback) -> Iterator[np.ndarray]:
+    """`(n, E)` of each video in turn, as the index has them; raises CacheError where these are no numbers."""
+    done = 0
+    for part in index.parts:
+        order = np.argsort(part.video_of_row, kind="stable")
+        begins = np.searchsorted(part.video_of_row[order], np.arange(len(part.videos) + 1))
+        for position, name, _ in part.held():
+            vectors = np.asarray(part.vectors[order[begins[position] : begins[position + 1]]], np.float32)
+            if not np.isfinite(vectors).all():
+                raise CacheError(f"the index holds no numbers for {name!r}: run 'vla index' again")
+            done += 1
+            progress(Progress("search", done, len(index.videos)))
+            yield vectors
+
+
+def estimate_hubness(
     videos: Iterable[np.ndarray], bank: np.ndarray, left_out: Sequence[Sequence[int]] | None = None
-) -> Background:
+) -> HubnessCorrection:
     """The background of an index.
 
     The bias is the bank's log-mean-exp at `BETA`: the denominator of the inverted softmax of QB-Norm (Bogolin et al., CVPR
@@ -80,18 +119,18 @@ def measured(
         scores = segments.astype(np.float32) @ bank.T.astype(np.float32)
         if left_out is not None:
             scores[:, list(left_out[number])] = -np.inf
-        biases.append(popularity(scores))
+        biases.append(hubness(scores))
         chance = np.maximum(chance, scores.max(axis=0, initial=-np.inf))
     bias = np.concatenate(biases) if biases else np.zeros(0)
     if not np.isfinite(chance).all():
         raise ShapeError(f"{int((~np.isfinite(chance)).sum())} queries of the bank tell of every video of the index")
     mean = bank.mean(axis=0, dtype=np.float64)
-    return Background(
+    return HubnessCorrection(
         (bias - bias.mean()).astype(np.float32), np.sort(chance).astype(np.float32), mean.astype(np.float32)
     )
 
 
-def popularity(scores: np.ndarray) -> np.ndarray:
+def hubness(scores: np.ndarray) -> np.ndarray:
     """`(n,)` float64, log-mean-exp at `BETA` of what is not -inf of each row of `scores` `(n, B)`; 0 where nothing is."""
     there = np.isfinite(scores)
     highest = np.where(there, scores, -np.inf).max(axis=1, initial=-np.inf)

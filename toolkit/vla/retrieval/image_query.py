@@ -23,7 +23,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG200
 """Pillow's names of the formats that are read. The others run programs (EPS), hold more than pictures, or are as good as dead."""
 
 
-def pixels_of(path: Path) -> np.ndarray:
+def load_image(path: Path) -> np.ndarray:
     """`(1, H, W, 3)` uint8 of a picture file, turned as it says; the first of an animation.
 
     Transparent parts show what is stored below them.
@@ -70,7 +70,7 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.round(values.clip(0, most) * (255 / most)).astype(np.uint8))
 
 
-def vector_of(pixels: np.ndarray, encoder: TextEncoder, model: AlignmentModel) -> np.ndarray:
+def encode_image(pixels: np.ndarray, encoder: TextEncoder, model: AlignmentModel) -> np.ndarray:
     """`(E,)` unit vector of `pixels` `(1, H, W, 3)` in the shared space: that of a video which shows nothing else.
 
     Raises:

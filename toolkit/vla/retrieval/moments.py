@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla.batches.corpus import Corpus, Query
 from vla.features import FrameFeatures
-from vla.model import AlignmentModel, of_like_length
-from vla.retrieval.duration_prior import ANY, Lasting
-from vla.retrieval.similarity_curve import Curve
+from vla.heads.base import LocalizationBatch
+from vla.model import AlignmentModel, length_buckets
+from vla.retrieval.duration_prior import ANY_DURATION, DurationRange
+from vla.retrieval.similarity_curve import SimilarityCurve
 from vla.spans import iou, nms
 
 _FEW = 4
@@ -32,9 +32,9 @@ nearest to each, these find 24 of 100 among ten on other videos of the rendered 
 head 33 (`tests/benchmarks/search_world.py --parts sharpness`)."""
 _ENDS = 0.5
 """A segment that shares this IoU with a moment of a head has its ends."""
-TOGETHER = 16
+HEAD_BATCH_SIZE = 16
 """Videos that a head is asked about at a time, the best ones first; no result depends on it."""
-VIDEOS = 16
+MAX_HEAD_VIDEOS = 16
 """A head looks into so many videos, those whose segments are best, or as many as moments are wanted; XML takes 100. 40 find one
 or two more of 100 moments among ten and take twice as long, 10 find two fewer (`search_world.py --parts sharpness`)."""
 _LEAST = 1e-3
@@ -44,7 +44,7 @@ _OVERLAP, _NESTED = 0.3, 0.5
 
 
 @dataclass(frozen=True)
-class Segments:
+class SegmentScores:
     """The segments of a video, as an index scores them for one query.
 
     Attributes:
@@ -57,7 +57,7 @@ class Segments:
     spans: np.ndarray
     scores: np.ndarray
     cosine: float
-    lasting: Lasting = ANY
+    lasting: DurationRange = ANY_DURATION
 
     def fitting(self) -> tuple[np.ndarray, np.ndarray]:
         """Spans and scores of those that last about so long, all where none does.
@@ -88,7 +88,7 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Told:
+class HeadPredictions:
     """What a head says of one video for one query, likeliest first.
 
     Attributes:
@@ -101,7 +101,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Finder:
+class MomentLocalizer:
     """Finds moments in videos; what is found in a video depends on no other video, whatever it is looked at together with.
 
     Attributes:
@@ -113,7 +113,7 @@ class Finder:
     trained: AlignmentModel | None
 
     @classmethod
-    def of(cls, model: AlignmentModel) -> Finder:
+    def of(cls, model: AlignmentModel) -> MomentLocalizer:
         """With the head for moments of `model`, if it has one."""
         if all(head.asks != "moments" for head in model.heads.values()):
             return cls(model, None)
@@ -122,8 +122,8 @@ class Finder:
         return cls(model, trained)
 
     def told(
-        self, videos: Sequence[tuple[FrameFeatures, np.ndarray]], raw: np.ndarray, lasting: Lasting = ANY
-    ) -> list[Told]:
+        self, videos: Sequence[tuple[FrameFeatures, np.ndarray]], raw: np.ndarray, lasting: DurationRange = ANY_DURATION
+    ) -> list[HeadPredictions]:
         """What the head says of each of `videos`, those of about the same length together.
 
         Args:
@@ -131,15 +131,15 @@ class Finder:
             raw: `(D,)` raw text feature of the query.
             lasting: of moments that last so long, and no others.
         """
-        found: list[Told] = [Told(np.zeros((0, 2)), np.zeros(0))] * len(videos)
+        found: list[HeadPredictions] = [HeadPredictions(np.zeros((0, 2)), np.zeros(0))] * len(videos)
         if self.trained is None:
             return found
-        for places in of_like_length([len(frames) for _, frames in videos]):
-            rows = _by_head(self.trained, [videos[i] for i in places], raw)
+        for places in length_buckets([len(frames) for _, frames in videos]):
+            rows = _run_head(self.trained, [videos[i] for i in places], raw)
             for place, listed in zip(places, rows, strict=True):
                 seconds = listed[:, 1] - listed[:, 0]
                 listed = listed[(seconds >= lasting[0]) & (seconds <= lasting[1])]
-                found[place] = Told(listed[:, :2], listed[:, 2])
+                found[place] = HeadPredictions(listed[:, :2], listed[:, 2])
         return found
 
     def find(
@@ -147,9 +147,9 @@ class Finder:
         features: FrameFeatures | None,
         frames: np.ndarray,
         query: np.ndarray,
-        held: Segments,
+        held: SegmentScores,
         most: int,
-        told: Told | None = None,
+        told: HeadPredictions | None = None,
         mean: np.ndarray | None = None,
     ) -> Moments:
         """Up to `most` moments; none has a higher score than the video's best segment, whose score the best has without a head.
@@ -167,7 +167,7 @@ class Finder:
         spans, scores = held.spans, held.scores
         if features is not None:
             drawn = curve if mean is None else frames @ (query - mean)
-            spans, scores = _fitted(features, drawn, held, most, told)
+            spans, scores = _refine(features, drawn, held, most, told)
         kept = nms(spans, scores, _OVERLAP, most, _NESTED)
         spans, scores = spans[kept], scores[kept]
         behind = scores - scores[0]
@@ -175,14 +175,14 @@ class Finder:
         return Moments(spans, top + behind if told is None else scores, held.cosine + behind, peaks)
 
 
-def _fitted(
-    features: FrameFeatures, curve: np.ndarray, held: Segments, most: int, told: Told | None
+def _refine(
+    features: FrameFeatures, curve: np.ndarray, held: SegmentScores, most: int, told: HeadPredictions | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best segments of about the length that is looked for, their ends fitted, and scores, of which none is higher."""
     spans, scores = (values.copy() for values in held.fitting())
     shown, best, share = None, 0.0, np.zeros(len(spans))
     if len(curve) >= _FEW:
-        shown = Curve(curve, features.timestamps_seconds, features.duration_seconds)
+        shown = SimilarityCurve(curve, features.timestamps_seconds, features.duration_seconds)
         stands = shown.contrast(spans)
         best = float(stands.max())
         share = np.clip(stands / best, -1.0, 1.0) if best > 0 else share
@@ -200,30 +200,23 @@ def _fitted(
     few = nms(spans, scores, _OVERLAP, 2 * most, _NESTED)
     if shown is not None and best > 0:
         gain = _GAIN * best
-        spans[few] = [spans[i] if is_told[i] else shown.refined(spans[i], gain, held.lasting) for i in few]
+        spans[few] = [spans[i] if is_told[i] else shown.refine_bounds(spans[i], gain, held.lasting) for i in few]
     return spans[few], scores[few]
 
 
-def _by_head(
+def _run_head(
     model: AlignmentModel, videos: Sequence[tuple[FrameFeatures, np.ndarray]], raw: np.ndarray
 ) -> list[np.ndarray]:
     """`(N, 3)` of each video, whose frames are aligned: start, end and the probability that the head of `model` gives them."""
     import torch
 
-    from vla.batches.collate import collate
-
-    queries = [
-        Query("query", ("query",), ("query",), i, np.array([[0.0, features.duration_seconds]]))
-        for i, (features, _) in enumerate(videos)
-    ]
-    corpus = Corpus([features for features, _ in videos], queries, {"query": raw.astype(np.float32)})
-    frames = np.concatenate([frames for _, frames in videos])
+    head = next(h for h in model.heads.values() if h.asks == "moments")
+    features, frames = zip(*videos, strict=True)
     with torch.no_grad():
-        batch = collate(corpus, np.arange(len(videos)), queries)
-        texts = model.project_texts(batch)
-        head = next(h for h in model.heads.values() if h.asks == "moments")
-        aligned = model.aligned(batch, torch.from_numpy(frames), texts)
-        return [np.asarray(rows, np.float64).reshape(-1, 3) for rows in head.decode(head(aligned, batch), batch)]
+        # A copy of the text for each video: as a product's bits depend on its shape, so would those of one copy that all share.
+        texts = model.align_texts(np.repeat(raw[None], len(videos), 0))
+        batch = LocalizationBatch.from_videos(features=features, frames=frames, texts=texts, scale=model.scale)
+        return [np.asarray(one.moments, np.float64).reshape(-1, 3) for one in head.localize(batch)]
 
 
 def peaks_of(features: FrameFeatures, curve: np.ndarray, spans: np.ndarray) -> np.ndarray:

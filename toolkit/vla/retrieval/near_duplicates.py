@@ -7,7 +7,7 @@ import numpy as np
 from vla.features import FrameFeatures
 from vla.spans import frames_in, iou
 
-ALIKE = 0.97
+DUPLICATE_THRESHOLD = 0.97
 """Mean cosine of raw frames from which two moments are the same. Among 4,900 photographs of 700 things, CLIP ViT-B/32 finds 13
 pairs so alike, 12 of them the same file twice; frames a second apart in one shot of a hand-held camera mostly are less."""
 NEARLY_ALIKE = 0.9
@@ -16,7 +16,7 @@ _COVERED = 0.5
 _MOST_FRAMES = 64
 
 
-def is_same(
+def is_near_duplicate(
     one: FrameFeatures, one_span: np.ndarray, one_peak: float, other: FrameFeatures, span: np.ndarray, peak: float
 ) -> bool:
     """True if the two show the same in the same order: their frames agree, laid upon each other by time, start or peak.
@@ -36,7 +36,7 @@ def is_same(
 
 
 def mean_of(video: FrameFeatures, span: np.ndarray) -> np.ndarray:
-    """`(D,)` unit vector, the direction of the mean of the raw frames in a span; it is looked at before `is_same`."""
+    """`(D,)` unit vector, the direction of the mean of the raw frames in a span; it is looked at before `is_near_duplicate`."""
     first, last = frames_in(video.timestamps_seconds, video.duration_seconds, span.tolist())
     found: np.ndarray = _unit(_unit(video.values[first:last]).mean(0, keepdims=True))[0]
     return found
@@ -55,7 +55,7 @@ def _agree(
         return False
     shown = np.searchsorted(other.timestamps_seconds, times[there] + 1e-6, side="right") - 1
     mine, its = _unit(one.values[places[there]]), _unit(other.values[shown.clip(0)])
-    return bool((mine * its).sum(1).mean() >= ALIKE)
+    return bool((mine * its).sum(1).mean() >= DUPLICATE_THRESHOLD)
 
 
 def _unit(values: np.ndarray) -> np.ndarray:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vla.errors import UsageError
-from vla.language.query_rewriting import as_statement
+from vla.language.query_rewriting import question_to_caption
 from vla.language.sentences import split_to_fit
-from vla.retrieval.duration_prior import Lasting
+from vla.retrieval.duration_prior import DurationRange
 
 if TYPE_CHECKING:
     from vla.encoders.base import TextEncoder
     from vla.model import AlignmentModel
 
-MOST_CHARACTERS = 2_000
-NOT_WEIGHT = 0.25
+MAX_QUERY_CHARS = 2_000
+NEGATIVE_WEIGHT = 0.25
 """What a text that is not wanted weighs unless said otherwise. With real CLIP features it takes most of what shows it out of the
 first ten, and hardly anything else; at 0.5 much of what was wanted is lost (tests/benchmarks/composed_queries.py)."""
 TEMPLATES = ("{}", "a photo of {}", "a video of {}")
@@ -35,7 +35,7 @@ class Query:
     Attributes:
         text: the query; it weighs 1.
         also: other texts, with weights, beside it: further ways of saying the same, or what should be seen, too.
-        without: texts that tell of what is not wanted, with weights.
+        negative: texts that tell of what is not wanted, with weights.
         then: what comes after it in the same video, one after the other.
         within: seconds between the best frames of two things that follow each other, at most.
         use_templates: average the text with "a photo of TEXT" and "a video of TEXT".
@@ -50,19 +50,19 @@ class Query:
 
     text: str
     also: tuple[Weighted, ...] = ()
-    without: tuple[Weighted, ...] = ()
+    negative: tuple[Weighted, ...] = ()
     then: tuple[str, ...] = ()
     within: float = math.inf
     use_templates: bool = False
     is_literal: bool = False
-    lasting: Lasting | None = None
+    lasting: DurationRange | None = None
 
     def __post_init__(self) -> None:
-        texts = (self.text, *self.then, *(text for text, _ in (*self.also, *self.without)))
-        for text in map(cleaned, texts):
-            if not 0 < len(text) <= MOST_CHARACTERS:
-                raise UsageError(f"a query has 1 to {MOST_CHARACTERS} characters, not {len(text)}")
-        for text, weight in (*self.also, *self.without):
+        texts = (self.text, *self.then, *(text for text, _ in (*self.also, *self.negative)))
+        for text in map(normalize_text, texts):
+            if not 0 < len(text) <= MAX_QUERY_CHARS:
+                raise UsageError(f"a query has 1 to {MAX_QUERY_CHARS} characters, not {len(text)}")
+        for text, weight in (*self.also, *self.negative):
             if not 0 < weight < math.inf:
                 raise UsageError(f"a weight is a number above 0, not {weight:g} as of {text!r:.60}")
         if not self.within > 0:
@@ -78,13 +78,13 @@ class Query:
     @property
     def title(self) -> str:
         """What hits have as their query: its texts, each with its weight where that is not the usual one."""
-        usual = [(" + ", self.also, 1.0), (" - ", self.without, NOT_WEIGHT)]
-        parts = [sign + cleaned(t) + (f"^{w:g}" if w != u else "") for sign, some, u in usual for t, w in some]
-        return "".join([cleaned(self.text), *parts, *(f" > {cleaned(text)}" for text in self.then)])
+        usual = [(" + ", self.also, 1.0), (" - ", self.negative, NEGATIVE_WEIGHT)]
+        parts = [sign + normalize_text(t) + (f"^{w:g}" if w != u else "") for sign, some, u in usual for t, w in some]
+        return "".join([normalize_text(self.text), *parts, *(f" > {normalize_text(text)}" for text in self.then)])
 
 
 @dataclass(frozen=True)
-class Sought:
+class EncodedQuery:
     """What is compared with frames and segments; of a sequence, one of its steps.
 
     Attributes:
@@ -101,35 +101,35 @@ class Sought:
     vector: np.ndarray
     raw: np.ndarray | None
     wanted: np.ndarray
-    lasting: Lasting | None = None
+    lasting: DurationRange | None = None
 
     @property
-    def is_one_text(self) -> bool:
+    def is_single_text(self) -> bool:
         """True if its score is the cosine of one text."""
         return len(self.wanted) == 1 and bool(np.array_equal(self.wanted[0], self.vector))
 
     @property
-    def is_of_texts(self) -> bool:
+    def is_text(self) -> bool:
         """True if bias and confidence, which are measured with texts, mean something for it."""
         return len(self.wanted) > 0
 
 
-def cleaned(text: str) -> str:
+def normalize_text(text: str) -> str:
     """`text` without blanks around it, and without zero bytes."""
     return text.replace("\0", " ").strip()
 
 
-def sought(query: Query, encoder: TextEncoder, model: AlignmentModel) -> list[Sought]:
+def encode_query(query: Query, encoder: TextEncoder, model: AlignmentModel) -> list[EncodedQuery]:
     """What `query` compares: itself, and a step for each text that follows; all texts are encoded at once."""
 
     def said(text: str) -> str:
-        return cleaned(text) if query.is_literal else as_statement(cleaned(text))
+        return normalize_text(text) if query.is_literal else question_to_caption(normalize_text(text))
 
     def ways(text: str) -> list[str]:
         return [template.format(text) for template in TEMPLATES] if query.use_templates else [text]
 
     also = [(said(text), weight) for text, weight in query.also]
-    without = [(said(text), weight) for text, weight in query.without]
+    without = [(said(text), weight) for text, weight in query.negative]
     steps = [said(text) for text in (query.text, *query.then)]
     texts = [way for text in [*steps, *(text for text, _ in (*also, *without))] for way in ways(text)]
     known = _encoded(list(dict.fromkeys(texts)), encoder, model)
@@ -149,23 +149,23 @@ def sought(query: Query, encoder: TextEncoder, model: AlignmentModel) -> list[So
             for other, weight in without:
                 vector = (vector - weight * mean(other)[1]).astype(np.float32)
             raw = _weighted([raw, *(other for other, _, _ in others)], weights)
-        title = query.title if len(steps) == 1 else cleaned((query.text, *query.then)[number])
+        title = query.title if len(steps) == 1 else normalize_text((query.text, *query.then)[number])
         heard = raw if number or not without else None
-        found.append(Sought(title, vector, heard, np.stack(wanted), query.lasting))
+        found.append(EncodedQuery(title, vector, heard, np.stack(wanted), query.lasting))
     return found
 
 
-def of_picture(vector: np.ndarray, name: str) -> Sought:
+def from_image(vector: np.ndarray, name: str) -> EncodedQuery:
     """What compares a picture, or a moment's frame, with unit vector `(E,)`."""
-    return Sought(name, vector, None, np.zeros((0, len(vector)), np.float32))
+    return EncodedQuery(name, vector, None, np.zeros((0, len(vector)), np.float32))
 
 
-def less(one: Sought, without: Sequence[Sought], weights: Sequence[float]) -> Sought:
-    """`one`, less so much of each of `without`."""
+def subtract(one: EncodedQuery, without: Sequence[EncodedQuery], weights: Sequence[float]) -> EncodedQuery:
+    """`one`, less so much of each of `negative`."""
     vector = one.vector.astype(np.float64)
     for other, weight in zip(without, weights, strict=True):
         vector = vector - weight * other.vector
-    return Sought(one.text, vector.astype(np.float32), None, one.wanted)
+    return EncodedQuery(one.text, vector.astype(np.float32), None, one.wanted)
 
 
 def _encoded(texts: list[str], encoder: TextEncoder, model: AlignmentModel) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -17,12 +17,13 @@ from vla.errors import MissingError, UsageError
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
 from vla.naming.matching import Names
-from vla.retrieval.candidates import Found
-from vla.retrieval.filters import Limits, Told, check_columns, told_of
+from vla.retrieval.candidates import Candidate
+from vla.retrieval.filters import Metadata, VideoFilter, check_columns, metadata_of
 from vla.retrieval.hits import Hit, Hits
-from vla.retrieval.hubness import Background
-from vla.retrieval.image_query import vector_of
-from vla.retrieval.query import Query, Sought, Weighted, less, of_picture, sought
+from vla.retrieval.hubness import HubnessCorrection
+from vla.retrieval.image_query import encode_image
+from vla.retrieval.indexed_videos import IndexedVideos
+from vla.retrieval.query import EncodedQuery, Query, Weighted, encode_query, from_image, subtract
 from vla.retrieval.ranking import Ranking
 from vla.storage.workspace import Workspace
 
@@ -43,7 +44,7 @@ class Searcher:
     model: AlignmentModel
     cache: FeatureCache
     workspace: Workspace
-    background: Background | None = None
+    background: HubnessCorrection | None = None
     lists_missing: bool = True
     """Also moments of videos whose files are gone; else these are left out and counted."""
     unsure: frozenset[str] = frozenset()
@@ -54,7 +55,7 @@ class Searcher:
         k: int = 10,
         per_video: int = 3,
         fpr: float | None = None,
-        limits: Limits | None = None,
+        limits: VideoFilter | None = None,
     ) -> Hits:
         """The `k` moments that match `query` best, at most `per_video` of one video; what shows the same counts as one.
 
@@ -77,11 +78,11 @@ class Searcher:
         asked = Query(query) if isinstance(query, str) else query
         self._check_counts(k, per_video)
         self._check_rate(fpr)
-        steps = sought(asked, self.encoder, self.model)
+        steps = encode_query(asked, self.encoder, self.model)
         if asked.lasting is not None:
             # In a video that is briefer nothing lasts so long.
-            some = limits or Limits()
-            limits = replace(some, least_seconds=max(some.least_seconds, asked.lasting[0]))
+            some = limits or VideoFilter()
+            limits = replace(some, min_duration=max(some.min_duration, asked.lasting[0]))
 
         def find(allowed: np.ndarray | None) -> Hits:
             if len(steps) == 1:
@@ -101,7 +102,7 @@ class Searcher:
         name: str,
         k: int = 10,
         per_video: int = 3,
-        limits: Limits | None = None,
+        limits: VideoFilter | None = None,
         without: Sequence[Weighted] = (),
     ) -> Hits:
         """The `k` moments that look most like a picture, as `search` finds them by words; no confidence is known of them.
@@ -119,7 +120,7 @@ class Searcher:
             MissingError: the features were imported.
         """
         self._check_counts(k, per_video)
-        asked = of_picture(vector_of(pixels, self.encoder, self.model), name)
+        asked = from_image(encode_image(pixels, self.encoder, self.model), name)
         return self._of_picture(self._less(asked, without), k, per_video, limits)
 
     def search_like(
@@ -128,7 +129,7 @@ class Searcher:
         seconds: float,
         k: int = 10,
         per_video: int = 3,
-        limits: Limits | None = None,
+        limits: VideoFilter | None = None,
         without: Sequence[Weighted] = (),
     ) -> Hits:
         """The `k` moments that are most like what a video shows then; the moment itself, also in copies, is not among them.
@@ -155,7 +156,7 @@ class Searcher:
         frame = max(0, int(np.searchsorted(times, seconds, side="right")) - 1)
         vector = self.model.align_frames(features)[frame]
         key = self.cache.receipts[video_id].sha256
-        asked = self._less(of_picture(vector, f"{video_id}@{seconds:g}"), without)
+        asked = self._less(from_image(vector, f"{video_id}@{seconds:g}"), without)
         # Others that show the same are what is looked for here, so they stay results of their own.
         every = self._of_picture(asked, k + _NESTED, per_video + _NESTED, limits, merge=False)
 
@@ -175,13 +176,15 @@ class Searcher:
         if k < 1 or per_video < 1:
             raise UsageError(f"k and per_video must be at least 1, not {k} and {per_video}")
 
-    def _less(self, asked: Sought, without: Sequence[Weighted]) -> Sought:
+    def _less(self, asked: EncodedQuery, without: Sequence[Weighted]) -> EncodedQuery:
         """What is asked, less the texts that are not wanted."""
-        weighted = Query(asked.text, without=tuple(without)).without
-        others = [sought(Query(text), self.encoder, self.model)[0] for text, _ in weighted]
-        return less(asked, others, [weight for _, weight in weighted])
+        weighted = Query(asked.text, negative=tuple(without)).negative
+        others = [encode_query(Query(text), self.encoder, self.model)[0] for text, _ in weighted]
+        return subtract(asked, others, [weight for _, weight in weighted])
 
-    def _of_picture(self, asked: Sought, k: int, per_video: int, limits: Limits | None, merge: bool = True) -> Hits:
+    def _of_picture(
+        self, asked: EncodedQuery, k: int, per_video: int, limits: VideoFilter | None, merge: bool = True
+    ) -> Hits:
         def find(allowed: np.ndarray | None) -> Hits:
             groups = self._ranking.moments(asked, k, per_video, allowed, merge=merge)
             return self._hits(groups, [asked], asked.text, allowed)
@@ -199,7 +202,7 @@ class Searcher:
         may = np.ones(len(self.index.videos), bool) if allowed is None else allowed
         there = np.array([self.workspace.video_path(name).exists() for name in self.index.videos], bool)
         # A copy that is there stands for one that is gone.
-        for videos in self._ranking.copies.values():
+        for videos in self._videos.copies.values():
             there[videos] = there[videos].any()
         # Where none is there, a disk is not plugged in or the workspace was copied without its videos: each hit says so.
         if not there.any():
@@ -209,7 +212,7 @@ class Searcher:
             hits.omissions.add("missing-file", self.index.videos[number])
         return hits
 
-    def allowed(self, limits: Limits | None) -> np.ndarray | None:
+    def allowed(self, limits: VideoFilter | None) -> np.ndarray | None:
         """`(V,)` bool, which videos of the index to look at; None for all."""
         if limits is None or limits.is_none:
             return None
@@ -233,12 +236,16 @@ class Searcher:
             )
         self.background.check_rate(fpr)
 
-    def _hits(self, groups: list[list[Found]], steps: list[Sought], title: str, allowed: np.ndarray | None) -> Hits:
+    def _hits(
+        self, groups: list[list[Candidate]], steps: list[EncodedQuery], title: str, allowed: np.ndarray | None
+    ) -> Hits:
         return Hits(self._hit(rank, group, steps, title, allowed) for rank, group in enumerate(groups, 1))
 
-    def _hit(self, rank: int, group: list[Found], steps: list[Sought], title: str, allowed: np.ndarray | None) -> Hit:
+    def _hit(
+        self, rank: int, group: list[Candidate], steps: list[EncodedQuery], title: str, allowed: np.ndarray | None
+    ) -> Hit:
         found, *same = group
-        names = [self.index.videos[v] for v in self._ranking.copies[found.video] if allowed is None or allowed[v]]
+        names = [self.index.videos[v] for v in self._videos.copies[found.video] if allowed is None or allowed[v]]
         paths = [self.workspace.video_path(name) for name in names]
         there = next((i for i, path in enumerate(paths) if path.exists()), None)
         name, path = names[there or 0], paths[there or 0]
@@ -262,8 +269,12 @@ class Searcher:
         )  # fmt: skip
 
     @cached_property
+    def _videos(self) -> IndexedVideos:
+        return IndexedVideos(self.index, self.model, self.cache, self.background)
+
+    @cached_property
     def _ranking(self) -> Ranking:
-        return Ranking(self.index, self.model, self.cache, self.background)
+        return Ranking(self._videos)
 
     @cached_property
     def names(self) -> Names:
@@ -271,6 +282,6 @@ class Searcher:
         return Names(self.index.videos, self.workspace.root)
 
     @cached_property
-    def _told(self) -> dict[str, list[Told]]:
+    def _told(self) -> dict[str, list[Metadata]]:
         """What captions tables say of each video."""
-        return told_of(caption_store.load(self.workspace, lambda told: None))
+        return metadata_of(caption_store.load(self.workspace, lambda told: None))

@@ -8,34 +8,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla.retrieval.similarity_curve import level_of, smooth
+from vla.retrieval.similarity_curve import contrast_threshold, smooth
 from vla.spans import iou
 
 _OVERLAP = 0.3
 
 
 @dataclass(frozen=True)
-class Chain:
+class EventSequence:
     """One way through a video on which the steps follow each other.
 
     Attributes:
         spans: `(M, 2)` seconds, one for each step; they ascend, and none overlaps the next.
         peaks: `(M,)` seconds, when the frame that was chosen for each is shown; they ascend.
-        behind: mean over the steps of what the frame's smoothed cosine is below the best one of the video; not negative.
+        score_gap: mean over the steps of what the frame's smoothed cosine is below the best one of the video; not negative.
     """
 
     spans: np.ndarray
     peaks: np.ndarray
-    behind: float
+    score_gap: float
 
 
-def chains(
+def find_sequences(
     curves: Sequence[np.ndarray],
     timestamps_seconds: np.ndarray,
     duration_seconds: float,
     within: float = math.inf,
     most: int = 1,
-) -> list[Chain]:
+) -> list[EventSequence]:
     """The best ways to choose a frame for each step, each later than the one before by at most `within` seconds, best first.
 
     A way is as good as the sum of its frames' smoothed cosines; the best one for every last frame is found exactly. Of ways that
@@ -66,7 +66,7 @@ def chains(
         best, at = _best_before(total, first)
         total, froms = best + curve, [*froms, at]
     highest = sum(float(curve.max()) for curve in smoothed) if len(times) else 0.0
-    found: list[Chain] = []
+    found: list[EventSequence] = []
     for end in _summits(total):
         if len(found) == most:
             break
@@ -78,7 +78,7 @@ def chains(
         whole = [[spans[0, 0], spans[-1, 1]]]
         if all(iou(whole, [[c.spans[0, 0], c.spans[-1, 1]]])[0, 0] <= _OVERLAP for c in found):
             behind = max(0.0, highest - float(total[end])) / len(smoothed)
-            found.append(Chain(spans, times[frames], behind))
+            found.append(EventSequence(spans, times[frames], behind))
     return found
 
 
@@ -116,7 +116,10 @@ def _summits(total: np.ndarray) -> np.ndarray:
 def _ranges(curves: Sequence[np.ndarray], frames: list[int]) -> np.ndarray:
     """`(M, 2)` first frames and last ones, exclusive, of each step's span."""
     # A frame below the curve's background has a level above itself.
-    levels = [min(level_of(curve, float(curve[t])), float(curve[t])) for curve, t in zip(curves, frames, strict=True)]
+    levels = [
+        min(contrast_threshold(curve, float(curve[t])), float(curve[t]))
+        for curve, t in zip(curves, frames, strict=True)
+    ]
     above = [curve - level for curve, level in zip(curves, levels, strict=True)]
     ranges = []
     for excess, t in zip(above, frames, strict=True):

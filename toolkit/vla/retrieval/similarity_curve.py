@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vla.errors import ShapeError, UsageError
-from vla.retrieval.duration_prior import ANY, Lasting
+from vla.retrieval.duration_prior import ANY_DURATION, DurationRange
 from vla.spans import frames_in
 
 _SMOOTH = 0.25
@@ -20,7 +20,7 @@ _LEAST = 1e-9
 _BOUNDS = 500
 
 
-class Curve:
+class SimilarityCurve:
     """The curve of one query in one video, with a level above which its frames count as showing it.
 
     The level lies half way between the curve's background and its peak. The background is the median of what lies in the lower
@@ -47,7 +47,7 @@ class Curve:
         shown = np.diff(edges) > 0 if edges[-1] > edges[0] else np.arange(len(times)) == len(times) - 1
         self._times, self._edges = times[shown], np.append(times[shown], duration_seconds)
         smoothed = smooth(values[shown], self._times)
-        above = smoothed - level_of(smoothed, float(smoothed.max()))
+        above = smoothed - contrast_threshold(smoothed, float(smoothed.max()))
         self._gained = np.append(0.0, np.cumsum(np.diff(self._edges) * above))
 
     def contrast(self, spans: ArrayLike) -> np.ndarray:
@@ -62,7 +62,7 @@ class Curve:
         first, last = _ranges(self._times, float(self._edges[-1]), spans).T
         return self._of(first, last)
 
-    def refined(self, span: ArrayLike, gain: float, lasting: Lasting = ANY) -> np.ndarray:
+    def refine_bounds(self, span: ArrayLike, gain: float, lasting: DurationRange = ANY_DURATION) -> np.ndarray:
         """`(2,)` the bounds of frames, each at most half the length of `span` `(2,)` away, between which `contrast` is highest.
 
         Of those that are apart by `lasting`, in seconds. `span` itself, brought to bounds of frames, where it is one of them and
@@ -82,7 +82,7 @@ class Curve:
             first, last = firsts[row], lasts[column]
         return np.array([edges[first], edges[last]])
 
-    def _last(self, first: np.ndarray, last: np.ndarray, lasting: Lasting) -> np.ndarray:
+    def _last(self, first: np.ndarray, last: np.ndarray, lasting: DurationRange) -> np.ndarray:
         seconds = self._edges[last] - self._edges[first]
         found: np.ndarray = (seconds >= lasting[0] - _LEAST) & (seconds <= lasting[1] + _LEAST)
         return found
@@ -99,7 +99,7 @@ def _some(places: np.ndarray) -> np.ndarray:
     return places[:: max(1, -(-len(places) // _BOUNDS))]
 
 
-def level_of(smoothed: np.ndarray, peak: float) -> float:
+def contrast_threshold(smoothed: np.ndarray, peak: float) -> float:
     """What counts as shown where the curve comes up to `peak`: so far from its background, as `localise` has it, to that."""
     lowest, highest = float(smoothed.min()), float(smoothed.max())
     background = float(np.median(smoothed[smoothed <= (lowest + highest) / 2]))

@@ -49,15 +49,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        discard(temporary)
+        unlink_quietly(temporary)
         raise _resource_error(path, len(content), error) from error
     except BaseException:
-        discard(temporary)
+        unlink_quietly(temporary)
         raise
 
 
 @contextmanager
-def written(path: Path) -> Iterator[BinaryIO]:
+def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that lies at `path` when the block ends, and nowhere if it does not end well.
 
     For what is too large to be held in memory; everything else goes through `write_bytes`.
@@ -77,14 +77,14 @@ def written(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except VlaError:
-        discard(temporary)
+        unlink_quietly(temporary)
         raise
     except OSError as error:
         size = temporary.stat().st_size if temporary.is_file() else 0
-        discard(temporary)
+        unlink_quietly(temporary)
         raise _resource_error(path, size, error) from error
     except BaseException:
-        discard(temporary)
+        unlink_quietly(temporary)
         raise
 
 
@@ -176,7 +176,7 @@ def remove(path: Path) -> None:
         raise ResourceError(f"cannot delete {path}: {error.strerror or error}") from error
 
 
-def discard(path: Path) -> None:
+def unlink_quietly(path: Path) -> None:
     """Delete what nothing refers to any more. Where that fails it stays as waste: what replaced it counts all the same."""
     with suppress(OSError):
         path.unlink(missing_ok=True)

@@ -52,7 +52,7 @@ class Holder:
 
 
 @contextmanager
-def locked(
+def lock(
     path: Path, on_wait: Callable[[Holder | None], None] = lambda holder: None, *, or_without: bool = False
 ) -> Iterator[None]:
     """Hold the lock at `path`. Waits for the process that has it, after one call of `on_wait` with that process, if known.

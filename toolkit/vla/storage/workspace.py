@@ -75,14 +75,14 @@ class Workspace:
 
     def locked(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
         """Hold the workspace; waits for another vla that does, and says so. Who is only `reading` needs no leave to write."""
-        return locks.locked(self._lock, _waits(progress, "workspace"), or_without=reading)
+        return locks.lock(self._lock, _waits(progress, "workspace"), or_without=reading)
 
     def locked_index(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
         """Hold the index while writing to it. Features may be added meanwhile: an index is of what was there when it was begun.
 
         Whoever needs both locks takes this one last.
         """
-        return locks.locked(self.home / "index.lock", _waits(progress, "index"), or_without=reading)
+        return locks.lock(self.home / "index.lock", _waits(progress, "index"), or_without=reading)
 
     def is_busy(self) -> bool:
         """Whether a vla holds the workspace just now."""

@@ -109,7 +109,7 @@ def save_run(folder: Path, model: AlignmentModel, spec: FeatureSpec, identity: s
          "model": config, "record": record},
     )  # fmt: skip
     _drop(folder, "model-*", keep=name)
-    atomic.discard(folder / "progress.json")
+    atomic.unlink_quietly(folder / "progress.json")
     _drop(folder, "state-*", keep="")
     return Run(folder.name, identity, digest[:16], spec, model.config, record)
 
@@ -248,4 +248,4 @@ def _option(folder: Path) -> str:
 def _drop(folder: Path, pattern: str, keep: str) -> None:
     for old in folder.glob(pattern):
         if old.name != keep:
-            atomic.discard(old)
+            atomic.unlink_quietly(old)

@@ -16,7 +16,7 @@ import torch
 
 from vla.batches.batch import Aligned, AlignmentBatch
 from vla.model import AlignmentModel, texts_of
-from vla.nn.packing import Layout
+from vla.nn.packing import Packing
 
 
 def rank_here() -> int:
@@ -24,7 +24,7 @@ def rank_here() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-class Ranks:
+class ProcessGroup:
     """The processes of a run.
 
     Attributes:
@@ -70,6 +70,13 @@ class Ranks:
         distributed.broadcast(found, 0)
         return float(found.cpu().numpy().view(np.float64)[0])
 
+    def broadcast_(self, tensor: torch.Tensor) -> None:
+        """Overwrite `tensor` with what it holds in the first of them; all wait for it."""
+        if self.count > 1:
+            from torch import distributed
+
+            distributed.broadcast(tensor, 0)
+
     def wait(self) -> None:
         """Nobody goes on before all are here."""
         self.told(0.0)
@@ -80,7 +87,7 @@ class Ranks:
         mine = slice(videos[self.rank], videos[self.rank + 1])
         frames = batch.rows[:0]
         if videos[self.rank] < videos[self.rank + 1]:
-            layout = Layout(batch.frame_mask[mine])
+            layout = Packing(batch.frame_mask[mine])
             seconds = layout.rows(batch.seconds[mine])
             frames = model.projector.project_rows(layout.rows(batch.frames[mine]), seconds, layout)
         counts = batch.frame_mask.sum(1).tolist()

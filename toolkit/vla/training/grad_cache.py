@@ -17,15 +17,15 @@ import torch
 from vla.batches.batch import Aligned, AlignmentBatch
 from vla.model import AlignmentModel
 from vla.training.objective import Objective
-from vla.training.pooled_embeddings import Pooled, Told
-from vla.training.sampler import Drawn
+from vla.training.pooled_embeddings import PairTargets, PooledEmbeddings
+from vla.training.sampler import BatchPlan
 
 MOST_FRAMES = 1 << 15
 """Frames of a step that are worked on as a whole; each takes some 40 KB until its gradient is known."""
 _PIECE = 1 << 13
 
 
-def fits(model: AlignmentModel, objective: Objective, drawn: Drawn) -> bool:
+def can_split(model: AlignmentModel, objective: Objective, drawn: BatchPlan) -> bool:
     """True if the step is large, and no loss asks for frames, as heads do."""
     return drawn.frames > MOST_FRAMES and objective.is_of_vectors(model)
 
@@ -33,7 +33,7 @@ def fits(model: AlignmentModel, objective: Objective, drawn: Drawn) -> bool:
 def gradients(
     model: AlignmentModel,
     objective: Objective,
-    drawn: Drawn,
+    drawn: BatchPlan,
     seed: int,
     precision: Callable[[], AbstractContextManager[None]],
     device: torch.device,
@@ -43,7 +43,7 @@ def gradients(
 
     Args:
         model: in training mode.
-        objective: whose losses `fits` says yes to.
+        objective: whose losses `can_split` says yes to.
         drawn: the step's videos, captions and questions.
         seed: of dropout and noise. Each piece has its own, so they are others than those of the whole step.
         precision: what the projector computes in.
@@ -64,19 +64,22 @@ def gradients(
     timed = objective.is_segment
     with torch.no_grad():
         made = [
-            (Pooled.of(aligned, batch, timed), Told.of(batch, timed), len(batch.frames)) for batch, aligned in pieces()
+            (PooledEmbeddings.of(aligned, batch, timed), PairTargets.of(batch, timed), len(batch.frames))
+            for batch, aligned in pieces()
         ]
     vectors, told, videos = zip(*made, strict=True)
-    leaves = Pooled(*(some.requires_grad_() for some in Pooled.joined(vectors).each))
+    leaves = PooledEmbeddings(*(some.requires_grad_() for some in PooledEmbeddings.joined(vectors).each))
     del made, vectors
-    parts = objective.of_vectors(leaves, Told.joined(told, videos), model.scale)
+    parts = objective.of_vectors(leaves, PairTargets.joined(told, videos), model.scale)
     if not parts:
         return parts
     torch.stack(list(parts.values())).sum().backward()
     pull, reached = torch.zeros((), device=device), [0] * len(leaves.each)
     for batch, aligned in pieces():
         own = torch.zeros((), device=device)
-        for i, (some, leaf) in enumerate(zip(Pooled.of(aligned, batch, timed).each, leaves.each, strict=True)):
+        for i, (some, leaf) in enumerate(
+            zip(PooledEmbeddings.of(aligned, batch, timed).each, leaves.each, strict=True)
+        ):
             if leaf.grad is not None and len(some):
                 gradient = leaf.grad[reached[i] : reached[i] + len(some)]
                 # Sentences were padded to those of all pieces.

@@ -15,7 +15,7 @@ _BLOCK = 8192
 """Neighbours are looked for among so many videos, drawn at random where there are more: time grows with N, not N squared."""
 
 
-def neighbours(corpus: Corpus, rows: np.ndarray, seed: int) -> np.ndarray:
+def nearest_videos(corpus: Corpus, rows: np.ndarray, seed: int) -> np.ndarray:
     """For each of `rows`, the places in `rows` of its nearest others, nearest first: `(N, K)` int64, K up to 24.
 
     Near is how alike the mean frame and the mean caption are, in equal parts, as the frozen encoder has them.
@@ -41,7 +41,7 @@ def batches(rows: np.ndarray, near: np.ndarray, batch: int, group: int, seed: in
 
     Args:
         rows: `(N,)` videos.
-        near: of `neighbours`.
+        near: of `nearest_videos`.
         batch: videos in a step.
         group: videos in a group of look-alikes; 1 draws every video by itself.
         seed: of the run.

@@ -13,30 +13,31 @@ from vla.batches.batch import AlignmentBatch
 from vla.model import MAX_SCALE, AlignmentModel
 from vla.training.objective import Objective
 
-CENTRINGS = (0.0, 0.5, 1.0)
-_WORTH = 1.02
+CENTERING_CANDIDATES = (0.0, 0.5, 1.0)
+MIN_GAIN = 1.02
 """So many times the score of the frozen encoder, or the gap stays: less is chance, and what the means told would be lost."""
 _SCALES = np.geomspace(5.0, MAX_SCALE, 25)
 
 
-def centre(model: AlignmentModel, score: Callable[[AlignmentModel], float | None]) -> bool:
-    """Set `model.projector.centring` to that of `CENTRINGS` at which the untrained model has the best `score`; True if not 0.
+def fit_centering(model: AlignmentModel, score: Callable[[AlignmentModel], float | None]) -> bool:
+    """Choose how much of each modality's mean to subtract, and set it on the projector; return True unless that is 0.
 
-    An encoder's images share a direction, its texts another: this gap hides what tells them apart. Taking it away teaches
-    nothing about the captions, so it helps what they do not mention too. Where it does not clearly help, nothing is taken away.
+    Image and text embeddings occupy different cones (the modality gap, Liang et al. 2022). Subtracting the means closes the gap
+    without learning anything from the captions, so unseen concepts benefit too. A candidate must beat no centering by the
+    factor `MIN_GAIN`: smaller differences are noise.
     """
     best, best_score = 0.0, -math.inf
-    for centring in CENTRINGS:
+    for centring in CENTERING_CANDIDATES:
         model.projector.centring.fill_(centring)
         found = score(model)
         if found is not None and found > best_score:
-            best, best_score = centring, max(found, found * _WORTH if centring == 0 else found)
+            best, best_score = centring, max(found, found * MIN_GAIN if centring == 0 else found)
     model.projector.centring.fill_(best)
     return best > 0
 
 
 @torch.no_grad()
-def warm(model: AlignmentModel, objective: Objective, batches: Iterable[AlignmentBatch]) -> None:
+def fit_temperature(model: AlignmentModel, objective: Objective, batches: Iterable[AlignmentBatch]) -> None:
     """Set the temperature to that at which the untrained model's alignment loss on `batches` is least; 100 at most.
 
     CLIP's own, 100, fits its features with the gap between images and texts. Without the gap cosines spread three times as

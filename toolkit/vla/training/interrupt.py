@@ -12,7 +12,7 @@ from typing import Any
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
-class Stop:
+class InterruptFlag:
     """Says whether somebody asked for an end.
 
     Attributes:
@@ -23,8 +23,8 @@ class Stop:
 
 
 @contextmanager
-def on_interrupt(*, patient: bool = False) -> Iterator[Stop]:
-    """While this is entered the first SIGINT, SIGTERM or SIGHUP sets `Stop.asked`; a second one ends it as it would have.
+def on_interrupt(*, patient: bool = False) -> Iterator[InterruptFlag]:
+    """Set `InterruptFlag.asked` on the first SIGINT, SIGTERM or SIGHUP; a second one has its usual effect.
 
     Whoever answers a signal so far is asked to, too, and the KeyboardInterrupt that it raises is held back; so the command line
     says its word. Nothing changes for a signal that is ignored, or that nothing of Python's answers, or outside the main thread.
@@ -32,7 +32,7 @@ def on_interrupt(*, patient: bool = False) -> Iterator[Stop]:
     Args:
         patient: let any number of them set it: launchers of several processes send a second one of their own at once.
     """
-    stop, before = Stop(), _answered()
+    stop, before = InterruptFlag(), _answered()
 
     def answer(number: int, frame: FrameType | None) -> None:
         again, stop.asked = stop.asked, True

@@ -6,9 +6,6 @@ and the dropout of seed and step. So a state holds weights, AdamW's moments and 
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,33 +14,29 @@ import torch
 
 from vla.batches.corpus import Corpus
 from vla.errors import UsageError
-from vla.evaluation.head_answers import answer, floor
-from vla.evaluation.validation import Evaluation, evaluate
-from vla.evaluation.verdict import Verdict, compared
+from vla.evaluation.validation import ValidationResult, head_baselines, validate
+from vla.evaluation.verdict import Verdict, compare
 from vla.features import FeatureSpec
-from vla.model import AlignmentModel, weights_of
-from vla.progress import Progress, ProgressCallback, silent
+from vla.model import AlignmentModel
+from vla.progress import ProgressCallback, silent
 from vla.threads import small_work
-from vla.training.checkpoint import Run, load_state, open_run, save_run, save_state
+from vla.training.checkpoint import Run, open_run, save_run
 from vla.training.config import TrainConfig
-from vla.training.distributed import Ranks
-from vla.training.hard_negatives import batches, neighbours
-from vla.training.initialize import centre, warm
+from vla.training.distributed import ProcessGroup
+from vla.training.epochs import Epochs, Sampler
+from vla.training.initialize import fit_centering, fit_temperature
 from vla.training.interrupt import on_interrupt
 from vla.training.model_setup import initial_model
 from vla.training.objective import Objective
-from vla.training.sampler import Draws
 from vla.training.split import Split
-from vla.training.state import State, restored, tensors
+from vla.training.state import State
 from vla.training.step import Step, deterministic
-from vla.training.throughput import Pace
 
 ALPHAS = (0.125, 0.25, 0.5, 0.75, 1.0)
 _HALFWAY = 0.5
 """Where epochs are compared. What few captions taught goes too far at 1: there, every epoch would look worse than none."""
 _GALLERY = 400
 """Videos that were trained on and are searched beside those held out: among a few dozen everything is found."""
-_NOTHING = "every loss of this epoch is 0: no step had captions of two videos, or of two moments, to tell apart"
 _FITTED = 4, 256
 """Batches that the first temperature is fitted to, and at most so many videos of each."""
 
@@ -59,7 +52,7 @@ def train(
     identity: str,
     *,
     device: torch.device | None = None,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     progress: ProgressCallback = silent,
 ) -> Run:
     """Train on `split.train`, choose by `split.held_out`, commit the run to `folder`; resumes at the step where it was left.
@@ -70,96 +63,49 @@ def train(
     A run that never beats the frozen encoder, whatever its alpha, is kept with alpha 1. Unless it wins plainly
     (`vla.evaluation.verdict`) it is marked as not better, so that it is reported and not used by default.
     """
-    ranks = ranks or Ranks(device)
+    ranks = ranks or ProcessGroup(device)
     first = ranks.rank == 0
-    judge, corpus = _Judge(corpus, split, config.seed), split.taught(corpus)
+    judge, corpus = _Validator(corpus, split, config.seed), split.taught(corpus)
     model = initial_model(corpus.subset(split.train), scale, config).to(ranks.device)
     if config.levels == "none" and not any(True for head in model.heads.values() for _ in head.parameters()):
         raise UsageError(
             f"there is nothing to train: levels is none, and heads {config.heads!r} are none with weights of their own here"
         )
     objective = Objective(config).to(ranks.device)
-    before = (judge(model), judge.untaught(model)) if first else (Evaluation({}, 0.0), 0.0)
-    draws, near = Draws(corpus, config), neighbours(corpus, split.train, config.seed)
+    before = (judge(model), judge.untaught(model)) if first else (ValidationResult({}, 0.0), 0.0)
+    sampler = Sampler(corpus, split.train, config)
     if config.projector != "identity":
-        # The encoder's own temperature fits its own vectors; once they are centred these are others.
-        if first and before[0].search is not None and centre(model, lambda m: judge(m, heads=False).search):
-            count, most = _FITTED
-            some = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, 0)[:count]
-            warm(model, objective, (draws(rows[:most], i).to(ranks.device) for i, rows in enumerate(some)))
-        for found in (model.projector.centring, model.log_scale.data):
-            found.fill_(ranks.told(float(found)))
-    steps = math.ceil(len(split.train) / config.batch_videos)
-    step = Step(model, objective, config, steps * config.epochs, ranks)
-    state = State(0, 0, {}, -1.0, 0, [], {})
-    kept = load_state(folder, identity, lambda told: progress(Progress("train", message=told, level="warning")))
-    ranks.wait()
-    if kept is not None:
-        state = restored(kept, model, step.optimizer)
-        progress(Progress("train", state.epoch, config.epochs, f"resumed after {_place(state, steps)}", "note"))
-    pace = Pace(state.epoch * steps + state.step, steps * config.epochs)
-
-    def keep() -> None:
-        began = time.monotonic()
-        save_state(folder, identity, tensors(state, model, step.optimizer), state.record())
-        pace.saved(began)
-
-    def show(figures: Mapping[str, float]) -> None:
-        rate = step.rate(max(0, state.epoch * steps + state.step - 1))
-        values = {**figures, "rate": rate, **pace.values()}
-        progress(Progress("train", state.epoch, config.epochs, "", "info", values, state.step / steps))
-
+        if first and before[0].search is not None:
+            _initialize(model, objective, judge, sampler, ranks.device)
+        ranks.broadcast_(model.projector.centring)
+        ranks.broadcast_(model.log_scale.data)
+    step = Step(model, objective, config, sampler.steps * config.epochs, ranks)
+    epochs = Epochs(model, step, sampler, config, folder, identity, ranks, progress)
     with on_interrupt(patient=ranks.count > 1) as stop, deterministic(config.deterministic):
-        while state.epoch < config.epochs and not _is_over(state, config):
-            rows_of = batches(split.train, near, config.batch_videos, config.look_alikes, config.seed, state.epoch)
-            for rows in rows_of[state.step :]:
-                number = state.epoch * steps + state.step
-                parts = step(draws.drawn(rows, number), number)
-                state = state.stepped(parts, steps)
-                pace.step(len(rows))
-                stopped = ranks.any(stop.asked)
-                if first and (stopped or pace.should_save()):
-                    keep()
-                if stopped:
-                    progress(Progress("train", state.epoch, config.epochs, _farewell(state, steps, config), "note"))
-                    raise KeyboardInterrupt
-                if state.step < steps and pace.should_show():
-                    show({name: float(value) for name, value in parts.items()})
-            _require_finite(model, state.epoch + 1, config)
-            result = judge(model, _HALFWAY) if first else Evaluation({}, 0.0)
-            result = replace(result, score=ranks.told(result.score))
-            state = state.after(result, weights_of(model))
-            show({**state.history[-1]["losses"], "score": result.score, **_headline(result)})
-            _warn_if_idle(state, config, progress)
+        while not epochs.is_over:
+            epochs.run(stop)
+            result = judge(model, _HALFWAY) if first else ValidationResult({}, 0.0)
+            epochs.end(replace(result, score=ranks.told(result.score)), _headline(result))
     if first:
-        _finish(model, state, before, judge, spec, config, folder, identity, split)
+        _finish(model, epochs.state, before, judge, spec, config, folder, identity, split)
     ranks.wait()
     return open_run(folder)
 
 
-def _place(state: State, steps: int) -> str:
-    """Where a run stands, in words."""
-    inside = f"step {state.step} of {steps} in epoch {state.epoch + 1}"
-    return inside if state.step else f"epoch {state.epoch}"
+def _initialize(
+    model: AlignmentModel, objective: Objective, judge: _Validator, sampler: Sampler, device: torch.device
+) -> None:
+    """Centre both sides as far as that helps, and fit the temperature to the vectors as they then are.
+
+    The encoder's own temperature fits its own vectors; once they are centred these are others.
+    """
+    if fit_centering(model, lambda m: judge(m, heads=False).search):
+        count, most = _FITTED
+        some = sampler.videos(0)[:count]
+        fit_temperature(model, objective, (sampler.batch(rows[:most], i).to(device) for i, rows in enumerate(some)))
 
 
-def _require_finite(model: AlignmentModel, epoch: int, config: TrainConfig) -> None:
-    """Raise UsageError if training diverged: what no longer holds numbers can neither be measured nor used."""
-    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
-        raise UsageError(
-            f"training diverged in epoch {epoch}: the weights are no longer numbers. Take a lower learning rate than "
-            f"{config.learning_rate:g}; the run was not kept"
-        )
-
-
-def _farewell(state: State, steps: int, config: TrainConfig) -> str:
-    return (
-        f"stopped after {_place(state, steps)} ({config.epochs} epochs in all); its state is kept: the same command goes on "
-        "from there, to the same result"
-    )
-
-
-class _Judge:
+class _Validator:
     """Measures a model on the held-out videos and on the captions that were withheld, among `searched` videos."""
 
     def __init__(self, corpus: Corpus, split: Split, seed: int) -> None:
@@ -174,42 +120,31 @@ class _Judge:
         self._chosen_by = held_out | self._withheld
         self.searched = len(self._corpus.videos)
 
-    def __call__(self, model: AlignmentModel, alpha: float = 1.0, *, heads: bool = True) -> Evaluation:
+    def __call__(self, model: AlignmentModel, alpha: float = 1.0, *, heads: bool = True) -> ValidationResult:
         """The model with its dial at `alpha`; leaves it in evaluation mode. `heads` answer the same at every alpha."""
         model.eval()
         with model.at(alpha):
-            return evaluate(model, self._corpus, self._judged, self._chosen_by, heads=heads)
+            return validate(model, self._corpus, self._judged, self._chosen_by, heads=heads)
 
     def untaught(self, model: AlignmentModel, alpha: float = 1.0) -> float:
         """How well content that nobody told the model of is found, from 0 to 1; 0 where nothing was withheld."""
         if not self._withheld.any():
             return 0.0
         with model.at(alpha):
-            return evaluate(model, self._corpus, 0, self._withheld, heads=False).search or 0.0
+            return validate(model, self._corpus, 0, self._withheld, heads=False).search or 0.0
 
-    def verdict(self, ours: Evaluation, frozen: Evaluation) -> Verdict | None:
+    def verdict(self, ours: ValidationResult, frozen: ValidationResult) -> Verdict | None:
         """The two compared on the held-out videos alone: other videos were trained on, whatever was withheld of them."""
         parts = [{k: v.of(v.videos < self._judged) for k, v in found.parts.items()} for found in (ours, frozen)]
-        return compared(*parts)
+        return compare(*parts)
 
     def floors(self, model: AlignmentModel) -> dict[str, dict[str, float]]:
         """What not looking scores in the tasks of the heads."""
-        said = answer(model, self._corpus, self._judged)
-        return {task: floor(answers, self._trained_on) for task, answers in said.items()}
-
-
-def _warn_if_idle(state: State, config: TrainConfig, progress: ProgressCallback) -> None:
-    if not any(value for name, value in state.history[-1]["losses"].items() if name != "pull"):
-        progress(Progress("train", state.epoch, config.epochs, _NOTHING, "warning"))
-
-
-def _is_over(state: State, config: TrainConfig) -> bool:
-    # At a high rate scores may fall for some epochs before they rise: the first half is never the time to give up.
-    return state.stale >= config.patience and state.epoch >= config.epochs / 2
+        return head_baselines(model, self._corpus, self._judged, self._trained_on)
 
 
 def _finish(
-    model: AlignmentModel, state: State, before: tuple[Evaluation, float], judge: _Judge, spec: FeatureSpec,
+    model: AlignmentModel, state: State, before: tuple[ValidationResult, float], judge: _Validator, spec: FeatureSpec,
     config: TrainConfig, folder: Path, identity: str, split: Split,
 ) -> None:  # fmt: skip
     """Choose alpha, and commit."""
@@ -236,7 +171,7 @@ def _finish(
     save_run(folder, model, spec, identity, record)
 
 
-def _chosen(model: AlignmentModel, judge: _Judge, before: Evaluation, least: float) -> float | None:
+def _chosen(model: AlignmentModel, judge: _Validator, before: ValidationResult, least: float) -> float | None:
     """The alpha that does best on what was held out, of those that keep to `least` what was withheld; None if none does.
 
     This guards what the captions do not mention: it is found no worse than by the frozen encoder, and of what centring
@@ -255,7 +190,7 @@ def _chosen(model: AlignmentModel, judge: _Judge, before: Evaluation, least: flo
     return best
 
 
-def _headline(result: Evaluation) -> dict[str, float]:
+def _headline(result: ValidationResult) -> dict[str, float]:
     """The one figure of each task that a progress line has room for."""
     chosen = {"text to video": "R@1", "moment to video": "R@1", "moment in its video": "R1@0.5"}
     return {f"{task} {m}": result.metrics[task][m] for task, m in chosen.items() if task in result.metrics}

@@ -16,7 +16,7 @@ from vla.losses import registry as losses
 from vla.losses.base import Kind
 from vla.model import AlignmentModel
 from vla.training.config import TrainConfig
-from vla.training.pooled_embeddings import PARTS, Pooled, Told, keys, softly_told
+from vla.training.pooled_embeddings import PARTS, PairTargets, PooledEmbeddings, row_hashes, soft_targets
 
 _AT_ONCE = 1 << 22
 """Scores of texts and videos that are held as one matrix; with more the loss is taken from the vectors, block by block."""
@@ -65,7 +65,7 @@ class Objective(nn.Module):
             weight = self._weight(parts)
             if batch.is_timed.any():
                 parts["segment"] = weight * self._segments(aligned, batch, batch.is_timed)
-            softly = softly_told(batch, self.is_segment)
+            softly = soft_targets(batch, self.is_segment)
             if len(softly):
                 segments, mask = aligned.parts(batch.video_of_query[softly], PARTS)
                 told = aligned.sentences[softly], batch.sentence_mask[softly]
@@ -80,7 +80,7 @@ class Objective(nn.Module):
         """What compares captions with videos: the model's own, or the one that nothing is learned for."""
         return cast(Retrieval, model.heads["retrieval"] if "retrieval" in model.heads else self.head)
 
-    def of_vectors(self, vectors: Pooled, told: Told, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+    def of_vectors(self, vectors: PooledEmbeddings, told: PairTargets, scale: torch.Tensor) -> dict[str, torch.Tensor]:
         """The losses of both levels from vectors alone, block by block, equal to those of whole matrices."""
         parts: dict[str, torch.Tensor] = {}
         plain = ~told.is_timed
@@ -101,7 +101,7 @@ class Objective(nn.Module):
 
     def _global(self, head: Retrieval, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
         if not head.reads_tokens and int(rows.sum()) * len(batch.frames) > _AT_ONCE:
-            pairs = Told.of(batch, False).whole()
+            pairs = PairTargets.of(batch, False).whole()
             return self.whole.of_vectors(aligned.queries[rows], aligned.videos, aligned.scale, *pairs)
         same = _same_text(batch.queries[rows])
         return self._among_videos(head.scores(aligned, rows) * aligned.scale, head.positives(batch)[rows], same)
@@ -116,7 +116,9 @@ class Objective(nn.Module):
         inside, videos = batch.inside[rows], batch.video_of_query[rows]
         segments = aligned.pooled(videos, inside)
         if len(videos) ** 2 > _AT_ONCE:
-            return self.timed.of_vectors(aligned.queries[rows], segments, aligned.scale, Told.of(batch, False).alike())
+            return self.timed.of_vectors(
+                aligned.queries[rows], segments, aligned.scale, PairTargets.of(batch, False).alike()
+            )
         scores = aligned.queries[rows] @ segments.T * aligned.scale
         return self.timed(scores, _same_moment(inside, videos) | _same_text(batch.queries[rows]))
 
@@ -140,7 +142,7 @@ class Objective(nn.Module):
     ) -> torch.Tensor:
         """Mean squared distance between trained and frozen vectors, or the batch's part of it among so many in all."""
         start = model.projector
-        moved = functional.mse_loss(aligned.rows, start.start_frames(batch.rows), reduction="sum") / max(1, frames)
+        moved = functional.mse_loss(aligned.packed, start.start_frames(batch.rows), reduction="sum") / max(1, frames)
         pairs = ((aligned.queries, batch.queries), (aligned.questions, batch.questions.vectors))
         away = torch.cat([(a - start.start_text(b)).square().sum(-1) for a, b in pairs])
         return moved + away.sum() / max(1, texts)
@@ -165,5 +167,5 @@ def _built(setting: str, name: str, kind: Kind) -> Any:
 
 def _same_text(queries: torch.Tensor) -> torch.Tensor:
     """`(Q, Q)` bool: the very same words, which cannot be wrong for each other's segments."""
-    found = keys(queries)
+    found = row_hashes(queries)
     return found[:, None] == found[None]

@@ -16,7 +16,7 @@ PARTS = 8
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PooledEmbeddings:
     """Vectors in the shared space, of a batch or of several one after the other.
 
     Attributes:
@@ -34,9 +34,9 @@ class Pooled:
     sentences: torch.Tensor
 
     @classmethod
-    def of(cls, aligned: Aligned, batch: AlignmentBatch, is_segment: bool) -> Pooled:
+    def of(cls, aligned: Aligned, batch: AlignmentBatch, is_segment: bool) -> PooledEmbeddings:
         """Those of `batch`, which `aligned` is."""
-        timed, softly = batch.is_timed, softly_told(batch, is_segment)
+        timed, softly = batch.is_timed, soft_targets(batch, is_segment)
         moments = aligned.pooled(batch.video_of_query[timed], batch.inside[timed])
         parts, _ = aligned.parts(batch.video_of_query[softly], PARTS)
         return cls(aligned.queries, aligned.videos, moments, parts, aligned.sentences[softly])
@@ -47,14 +47,14 @@ class Pooled:
         return self.queries, self.videos, self.moments, self.parts, self.sentences
 
     @classmethod
-    def joined(cls, parts: Sequence[Pooled]) -> Pooled:
+    def joined(cls, parts: Sequence[PooledEmbeddings]) -> PooledEmbeddings:
         """Those of batches one after the other."""
         return cls(*(_end_to_end(some) for some in zip(*(p.each for p in parts), strict=True)))
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a batch, or several one after the other, says of the vectors of `Pooled`.
+class PairTargets:
+    """What a batch, or several one after the other, says of the vectors of `PooledEmbeddings`.
 
     Attributes:
         video_of_query: `(Q,)` int64.
@@ -62,8 +62,8 @@ class Told:
         texts: `(Q,)` int64, equal where the very same words are.
         same_moment: `(K, 2)` int64 places among the timed queries: spans of one video that share more than half of their
             frames, each with itself, too, if it shows a frame.
-        part_mask: `(V, PARTS)` bool, which of `Pooled.parts` hold a frame.
-        sentence_mask: `(V, S)` bool, which of `Pooled.sentences` there are.
+        part_mask: `(V, PARTS)` bool, which of `PooledEmbeddings.parts` hold a frame.
+        sentence_mask: `(V, S)` bool, which of `PooledEmbeddings.sentences` there are.
     """
 
     video_of_query: torch.Tensor
@@ -74,19 +74,19 @@ class Told:
     sentence_mask: torch.Tensor
 
     @classmethod
-    def of(cls, batch: AlignmentBatch, is_segment: bool) -> Told:
+    def of(cls, batch: AlignmentBatch, is_segment: bool) -> PairTargets:
         """That of `batch`."""
-        timed, softly = batch.is_timed, softly_told(batch, is_segment)
+        timed, softly = batch.is_timed, soft_targets(batch, is_segment)
         # A video of fewer frames than parts has parts without any.
         place = torch.arange(batch.frame_mask.shape[1], device=timed.device)
         mask = batch.frame_mask[batch.video_of_query[softly]]
         owner = (place * PARTS).div(mask.sum(1, keepdim=True).clamp_min(1), rounding_mode="floor").clamp_max(PARTS - 1)
         held = torch.zeros(len(softly), PARTS, device=timed.device).scatter_add_(1, owner, mask.float()) > 0
         moments = _of_one_moment(batch.inside[timed], batch.video_of_query[timed])
-        return cls(batch.video_of_query, timed, keys(batch.queries), moments, held, batch.sentence_mask[softly])
+        return cls(batch.video_of_query, timed, row_hashes(batch.queries), moments, held, batch.sentence_mask[softly])
 
     @classmethod
-    def joined(cls, parts: Sequence[Told], videos: Sequence[int]) -> Told:
+    def joined(cls, parts: Sequence[PairTargets], videos: Sequence[int]) -> PairTargets:
         """That of batches one after the other, of so many `videos` each."""
         shifted, before, timed = [], 0, 0
         for part, count in zip(parts, videos, strict=True):
@@ -106,7 +106,7 @@ class Told:
         return torch.cat([self.same_moment, _pairs_within(self.texts[self.is_timed])])
 
 
-def softly_told(batch: AlignmentBatch, is_segment: bool) -> torch.Tensor:
+def soft_targets(batch: AlignmentBatch, is_segment: bool) -> torch.Tensor:
     """`(V,)` queries: the first caption of each video of which none is timed here; none where no segments are wanted.
 
     Where a video has timed captions these say more than any soft alignment could find out. One text a video: several would
@@ -124,7 +124,7 @@ def softly_told(batch: AlignmentBatch, is_segment: bool) -> torch.Tensor:
     return chosen
 
 
-def keys(texts: torch.Tensor) -> torch.Tensor:
+def row_hashes(texts: torch.Tensor) -> torch.Tensor:
     """`(N,)` whole numbers of raw texts `(N, D)`: the same for the same."""
     # Distances from a product of matrices are off by more than what different texts differ by; whole numbers are exact.
     bits = texts.contiguous().view(torch.int32).long()

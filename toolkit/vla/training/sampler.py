@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla.batches.arrays import Ragged, Table, starts_of
+from vla.batches.arrays import CorpusArrays, Ragged, starts_of
 from vla.batches.batch import AlignmentBatch
-from vla.batches.collate import gathered
+from vla.batches.collate import pad_ragged
 from vla.batches.corpus import Corpus
 from vla.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Drawn:
+class BatchPlan:
     """What one step is about, not yet read.
 
     Attributes:
@@ -25,7 +25,7 @@ class Drawn:
         questions: `(K,)` about them.
     """
 
-    table: Table
+    table: CorpusArrays
     rows: np.ndarray
     queries: np.ndarray
     questions: np.ndarray
@@ -42,7 +42,7 @@ class Drawn:
 
     def batch(self) -> AlignmentBatch:
         """All of it."""
-        return gathered(self.table, self.rows, self.queries, self.questions)
+        return pad_ragged(self.table, self.rows, self.queries, self.questions)
 
     def pieces(self, frames: int) -> Iterator[AlignmentBatch]:
         """Its videos in their order, each with what is told and asked of it, at most so many frames at once or one video."""
@@ -57,7 +57,7 @@ class Drawn:
                     (self.queries, self.table.query_video), (self.questions, self.table.question_video)
                 )
             ]  # fmt: skip
-            yield gathered(self.table, rows, *mine)
+            yield pad_ragged(self.table, rows, *mine)
             first = last
 
     @property
@@ -66,11 +66,11 @@ class Drawn:
         return lengths
 
 
-class Draws:
+class BatchSampler:
     """The batches of a run: a function of the videos and the step's number alone."""
 
     def __init__(self, corpus: Corpus, config: TrainConfig) -> None:
-        self._table, self._config = Table(corpus), config
+        self._table, self._config = CorpusArrays(corpus), config
         table, count = self._table, len(corpus.videos)
         everything = np.arange(len(table.query_video))
         self._plain, self._timed = (
@@ -82,13 +82,13 @@ class Draws:
         """What step `step` sees of the videos `rows`, as a batch."""
         return self.drawn(rows, step).batch()
 
-    def drawn(self, rows: np.ndarray, step: int) -> Drawn:
+    def drawn(self, rows: np.ndarray, step: int) -> BatchPlan:
         """The videos `rows`, with up to `captions_per_video` untimed and as many timed captions of each, and its questions."""
         rng = np.random.default_rng([self._config.seed, 3, step])
         captions, questions = self._config.captions_per_video, self._config.questions_per_video
         # Untimed first or timed first makes no difference to any loss; a fixed order makes the bits repeatable.
         queries = np.concatenate([_some(of_video, rows, captions, rng) for of_video in (self._plain, self._timed)])
-        return Drawn(self._table, rows, queries, _some(self._asked, rows, questions, rng))
+        return BatchPlan(self._table, rows, queries, _some(self._asked, rows, questions, rng))
 
 
 def _by_video(items: np.ndarray, video: np.ndarray, count: int) -> Ragged:

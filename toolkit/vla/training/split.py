@@ -62,7 +62,7 @@ def split_rows(count: int, named: dict[int, str], held_out: float, seed: int) ->
     return split
 
 
-def withhold(split: Split, corpus: Corpus, share: float, seed: int) -> Split:
+def hold_out_concepts(split: Split, corpus: Corpus, share: float, seed: int) -> Split:
     """`split` with about `share` of what its captions tell of withheld: some texts, and all those nearest to each of them.
 
     Texts are compared as the frozen encoder has them. What a video's untimed captions tell of is one thing: all of them are

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from vla.errors import CacheError
-from vla.evaluation.validation import Evaluation
+from vla.evaluation.validation import ValidationResult
 from vla.model import AlignmentModel, weights_of
 from vla.storage import records
 from vla.storage.records import AnyFloat, Count
@@ -48,7 +48,7 @@ class State:
         """The losses as numbers."""
         return {name: float(value) for name, value in self.losses.items()}
 
-    def after(self, result: Evaluation, weights: dict[str, torch.Tensor]) -> State:
+    def after(self, result: ValidationResult, weights: dict[str, torch.Tensor]) -> State:
         """The pass ended, with what was measured then."""
         improved = result.score > self.best
         row = {"epoch": self.epoch + 1, "losses": self.mean_losses(), **result.to_json()}
@@ -85,7 +85,7 @@ def tensors(state: State, model: AlignmentModel, optimizer: torch.optim.Optimize
     return found
 
 
-def restored(
+def restore_state(
     kept: tuple[dict[str, torch.Tensor], dict[str, Any]], model: AlignmentModel, optimizer: torch.optim.Optimizer
 ) -> State:
     """Where the run stands, its model and optimizer put into that state; raises CacheError where these do not fit."""

@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 
 from vla.batches.batch import AlignmentBatch
-from vla.encoders._device import computes_bfloat16
+from vla.encoders._device import has_bf16_hardware
 from vla.model import AlignmentModel
 from vla.training import grad_cache
 from vla.training.config import TrainConfig
-from vla.training.distributed import Ranks
+from vla.training.distributed import ProcessGroup
 from vla.training.objective import Objective
-from vla.training.sampler import Drawn
+from vla.training.sampler import BatchPlan
 
 
 class Step:
@@ -27,11 +27,11 @@ class Step:
     """
 
     def __init__(
-        self, model: AlignmentModel, objective: Objective, config: TrainConfig, total: int, ranks: Ranks
+        self, model: AlignmentModel, objective: Objective, config: TrainConfig, total: int, ranks: ProcessGroup
     ) -> None:
         self._model, self._objective, self._config, self._total = model, objective, config, total
         self._ranks = ranks
-        self._half = config.precision == "bf16" or (config.precision == "auto" and is_fast_in_half(ranks.device))
+        self._half = config.precision == "bf16" or (config.precision == "auto" and uses_bf16(ranks.device))
         matrices = [p for p in model.parameters() if p.ndim >= 2]
         others = [p for p in model.parameters() if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -39,7 +39,7 @@ class Step:
             [g for g in groups if g["params"]], lr=config.learning_rate, betas=(0.9, 0.98), fused=True
         )
 
-    def __call__(self, drawn: Drawn, number: int) -> dict[str, torch.Tensor]:
+    def __call__(self, drawn: BatchPlan, number: int) -> dict[str, torch.Tensor]:
         """Take step `number` on `drawn`; `{name: scalar}` of the losses before it, empty if there was nothing to learn from.
 
         A large step is taken in pieces, where its losses allow it and no other processes share it.
@@ -47,7 +47,7 @@ class Step:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(number)
         seed, device = self._config.seed + number, self._ranks.device
-        if self._ranks.count == 1 and grad_cache.fits(self._model, self._objective, drawn):
+        if self._ranks.count == 1 and grad_cache.can_split(self._model, self._objective, drawn):
             self._model.train()
             self.optimizer.zero_grad(set_to_none=True)
             with _own_random(device):
@@ -99,12 +99,12 @@ def _own_random(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
-def is_fast_in_half(device: torch.device) -> bool:
+def uses_bf16(device: torch.device) -> bool:
     """True where products of bfloat16 matrices have hardware of their own. By kind and not by a measurement, which the load
     of the machine would decide: a run must go on in the precision that it began in.
     """
     if device.type == "cuda":
-        return computes_bfloat16(device)
+        return has_bf16_hardware(device)
     tiles = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return device.type == "cpu" and tiles is not None and bool(tiles())
 

@@ -10,7 +10,7 @@ _SHARE = 30
 """A state is saved so rarely that saving takes no more than this part of the time, one in so many."""
 
 
-class Pace:
+class Throughput:
     """A clock beside the steps of a run.
 
     Args:

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from vla.batches.collate import collate
-from vla.batches.corpus import Asked, Corpus, Query, joined, stated
-from vla.cache.store import FeatureCache, current_cache
+from vla.batches.collate import build_batch
+from vla.batches.corpus import Corpus, Query, QuestionExample, join_question_answer, pool_chunks
+from vla.cache.store import FeatureCache, active_cache
 from vla.datasets.base import Annotation, Question
 from vla.encoders.base import TextEncoder
 from vla.errors import AnnotationError, CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
 from vla.indexing.segments import windows_and_changes
 from vla.language.sentences import split_to_fit
-from vla.metrics.question_answering import told_counts
-from vla.model import AlignmentModel, segments_of
+from vla.metrics.question_answering import predicted_counts
+from vla.model import AlignmentModel, pool_segments
 from vla.naming.matching import Names
 from vla.progress import Progress, ProgressCallback, silent
-from vla.retrieval.moments import Finder, Segments
+from vla.retrieval.moments import MomentLocalizer, SegmentScores
 from vla.storage.workspace import Workspace
 from vla.threads import small_work
 from vla.training.checkpoint import Run, load_model, open_run
@@ -34,7 +34,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Reply:
+class Answer:
     """What is said of one video.
 
     Attributes:
@@ -80,7 +80,7 @@ def ask(
     workspace: Path | None = None,
     device: str = "auto",
     progress: ProgressCallback = silent,
-) -> list[Reply]:
+) -> list[Answer]:
     """Answer a question about each of some videos.
 
     With `choices` it is answered by one of them; without, a question that begins with "how many" or "how often" by a number,
@@ -113,7 +113,7 @@ def ask(
     except AnnotationError as error:
         raise UsageError(str(error)) from error
     place = Workspace.open(workspace)
-    cache = current_cache(place.caches)
+    cache = active_cache(place.caches)
     known = Names(cache.receipts, place.root)
     wanted = [known.one(str(name), place.root, Path.cwd()) for name in names] if names else cache.video_ids()
     kinds = ["choice"] if choices else ["count", "open"] if asked.lower().startswith(_HOW_MANY) else ["open"]
@@ -170,7 +170,7 @@ class _Texts:
         self._encoder, self.vectors = encoder, dict[str, np.ndarray]()
         self.asked, self.told = asked, told
         self.parts = self.add(asked)
-        self.choices = tuple(self.add(stated(asked, c)) for c in told.choices)
+        self.choices = tuple(self.add(join_question_answer(asked, c)) for c in told.choices)
         self.alone = tuple(self.add(c) for c in told.choices)
 
     def add(self, text: str) -> tuple[str, ...]:
@@ -185,24 +185,24 @@ class _Texts:
     def about(self, video: FrameFeatures) -> Corpus:
         """The question, about that video alone."""
         annotation = Annotation(video.video_id, self.asked, video.video_id, question=self.told)
-        asked = Asked(annotation, self.parts, self.choices, self.alone, 0)
+        asked = QuestionExample(annotation, self.parts, self.choices, self.alone, 0)
         return Corpus([video], list[Query](), self.vectors, (asked,), {})
 
     def aligned(self, model: AlignmentModel, text: str) -> np.ndarray:
         """`(E,)` unit vector of `text`."""
         parts = self.add(text)
-        found: np.ndarray = model.align_texts(joined(np.stack([self.vectors[p] for p in parts]))[None])[0]
+        found: np.ndarray = model.align_texts(pool_chunks(np.stack([self.vectors[p] for p in parts]))[None])[0]
         return found
 
 
 def _reply(
     model: AlignmentModel, run: Run, texts: _Texts, video: FrameFeatures, place: Workspace, kind: str, moments: int
-) -> Reply:
+) -> Answer:
     import torch
 
     corpus = texts.about(video)
     with torch.no_grad():
-        batch = collate(corpus, np.arange(1), [], corpus.questions).to(model.log_scale.device)
+        batch = build_batch(corpus, np.arange(1), [], corpus.questions).to(model.log_scale.device)
         aligned = model(batch)
         name, head = next((name, head) for name, head in model.heads.items() if head.asks == kind)
         predictions = head(aligned, batch)
@@ -218,19 +218,19 @@ def _reply(
         best = predictions[0].float().softmax(-1).topk(min(_SHOWN, predictions.shape[1]))
         labels = [texts.told.choices[int(i)] for i in best.indices] if kind == "choice" else decoded
         others = tuple(zip(labels, map(float, best.values), strict=False))
-    vector = texts.aligned(model, stated(texts.asked, answer))
-    frames = aligned.rows.float().cpu().numpy()
-    segments = segments_of(frames, video, windows_and_changes(video))
+    vector = texts.aligned(model, join_question_answer(texts.asked, answer))
+    frames = aligned.packed.float().cpu().numpy()
+    segments = pool_segments(frames, video, windows_and_changes(video))
     scores = (segments.vectors @ vector).astype(np.float64)
-    held = Segments(segments.spans, scores, float(scores.max()))
-    spans = Finder(model, None).find(video, frames, vector, held, moments)
+    held = SegmentScores(segments.spans, scores, float(scores.max()))
+    spans = MomentLocalizer(model, None).find(video, frames, vector, held, moments)
     where = tuple((float(a), float(b), float(p)) for (a, b), p in zip(spans.spans, spans.peaks, strict=True))
     path = "" if run.spec.is_imported else str(place.video_path(video.video_id))
-    return Reply(video.video_id, path, texts.asked, kind, answer, others, unseen, where, run.name)
+    return Answer(video.video_id, path, texts.asked, kind, answer, others, unseen, where, run.name)
 
 
 def _said(kind: str, decoded: Any, told: Question) -> str:
     """What a head decodes, in words."""
     if kind == "choice":
         return told.choices[int(decoded)]
-    return str(int(told_counts([decoded])[0])) if kind == "count" else str(decoded[0])
+    return str(int(predicted_counts([decoded])[0])) if kind == "count" else str(decoded[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.cache.store import FeatureCache, current_cache
+from vla.cache.store import FeatureCache, active_cache
 from vla.errors import MissingError
 from vla.storage.workspace import Workspace
 
@@ -49,4 +49,4 @@ def names_of(place: Workspace) -> list[str]:
 
 
 def _cache(place: Workspace) -> FeatureCache:
-    return current_cache(place.caches)
+    return active_cache(place.caches)

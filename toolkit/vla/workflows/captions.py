@@ -55,7 +55,7 @@ def list_captions(*, workspace: Path | str | None = None) -> list[CaptionSource]
     return [_summary(place, source, by_source[source]) for source in sorted(by_source)]
 
 
-def captions_of(video: str | Path, *, workspace: Path | str | None = None) -> list[CaptionEntry]:
+def video_captions(video: str | Path, *, workspace: Path | str | None = None) -> list[CaptionEntry]:
     """Every row about one video, also stale ones.
 
     Args:

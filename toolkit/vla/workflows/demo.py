@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from vla.batches.corpus import load_corpus
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.errors import UsageError
-from vla.evaluation.validation import evaluate
-from vla.model import frozen
+from vla.evaluation.validation import validate
+from vla.model import zero_shot_model
 from vla.progress import Progress, ProgressCallback, silent
 from vla.spans import iou
 from vla.storage.workspace import FOLDER, Workspace
@@ -26,7 +26,7 @@ from vla.workflows.index import index
 from vla.workflows.search import open_workspace
 from vla.workflows.train import DEFAULT_RUN, train
 from vla.world.clips import Clip, plan_clips, write_captions, write_clips
-from vla.world.language import tells_looks
+from vla.world.language import mentions_appearance
 from vla.world.scene import Event, Scene
 
 TEST_SHARE = 0.25
@@ -150,10 +150,10 @@ class _Stopwatch:
 def _measure(folder: Path, report: DemoReport) -> None:
     """Frozen and trained on the test clips."""
     place = Workspace(folder)
-    cache = current_cache(place.caches)
+    cache = active_cache(place.caches)
     corpus = load_corpus(cache, [a for a in caption_store.load(place) if a.split == "test"])
-    report.before = evaluate(frozen(cache.spec.dim, 1.0), corpus).metrics
-    report.after = evaluate(load_model(place.runs / DEFAULT_RUN)[0], corpus).metrics
+    report.before = validate(zero_shot_model(cache.spec.dim, 1.0), corpus).metrics
+    report.after = validate(load_model(place.runs / DEFAULT_RUN)[0], corpus).metrics
 
 
 def _search(folder: Path, tests: list[Clip], clips: list[Clip], report: DemoReport) -> None:
@@ -166,7 +166,7 @@ def _search(folder: Path, tests: list[Clip], clips: list[Clip], report: DemoRepo
             happening[_gist(clip.scene, event)].append((f"clips/{clip.name}", event.start, event.end))
     scenes = {f"clips/{c.name}": c.scene for c in tests}
     # Size and texture would have to be compared, too.
-    timed = [a for a in caption_store.load(place) if a.video in scenes and a.spans and not tells_looks(a.query)]
+    timed = [a for a in caption_store.load(place) if a.video in scenes and a.spans and not mentions_appearance(a.query)]
     # One of each of several clips, spread over the test clips.
     for a in timed[:: max(1, len(timed) // _SEARCHES)][:_SEARCHES]:
         hits = opened.search(a.query, k=10)

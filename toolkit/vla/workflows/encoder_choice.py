@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.cache.store import EncoderSource, FeatureCache, current_cache
+from vla.cache.store import EncoderSource, FeatureCache, active_cache
 from vla.encoders import registry as encoders
 from vla.encoders._presets import DEFAULT
 from vla.encoders.base import Encoder, TextEncoder
@@ -57,7 +57,7 @@ class EncoderChoice:
             raise UsageError(f"there is no dtype called {self.dtype!r}; use {', '.join(_DTYPES)}")
 
 
-AS_BEFORE = EncoderChoice()
+UNCHANGED = EncoderChoice()
 """What the workspace used before, or the defaults."""
 
 
@@ -69,7 +69,7 @@ def encoder_and_cache(
     Without `create` nothing is written: a cache that is not there yet is empty.
     """
     try:
-        before: FeatureCache | None = current_cache(place.caches)
+        before: FeatureCache | None = active_cache(place.caches)
     except MissingError:
         before = None
     if before is not None and before.spec.is_imported:
@@ -129,7 +129,7 @@ def query_encoder(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
     if record and record.get("weights") == cache.spec.weights:
         texts: TextEncoder | None = plugin.texts_alone(record, device, dtype)
         if texts is not None:
-            return WordsFirst(texts, cache, device, dtype)
+            return LazyImageEncoder(texts, cache, device, dtype)
     encoder = _whole(cache, device, dtype)
     found = encoder.remembered()  # type: ignore[attr-defined]
     if found != record:
@@ -139,7 +139,7 @@ def query_encoder(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
     return encoder
 
 
-class WordsFirst:
+class LazyImageEncoder:
     """A text tower alone; the whole encoder is loaded when a picture asks for it."""
 
     def __init__(self, texts: TextEncoder, cache: FeatureCache, device: str, dtype: str) -> None:

@@ -23,7 +23,7 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.sampling import Sampling
 from vla.storage.workspace import Workspace
 from vla.video import Video
-from vla.workflows.encoder_choice import AS_BEFORE, EncoderChoice, encoder_and_cache
+from vla.workflows.encoder_choice import UNCHANGED, EncoderChoice, encoder_and_cache
 
 _SAMPLE_VIDEOS, _SAMPLE_FRAMES, _SAMPLE_SECONDS = 3, 48, 10.0
 _BYTES_PER_VIDEO = 4096
@@ -63,7 +63,7 @@ def estimate(
     paths: Iterable[str | Path],
     *,
     workspace: Path | None = None,
-    choice: EncoderChoice = AS_BEFORE,
+    choice: EncoderChoice = UNCHANGED,
     decoder: str | None = None,
     switch: bool = False,
     retry_failed: bool = False,

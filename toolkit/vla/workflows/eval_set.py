@@ -22,14 +22,14 @@ from vla.storage.workspace import Workspace
 from vla.workflows.caption_import import caption_paths, count_unused, durations_of, nothing_usable, read_captions
 from vla.workflows.encoder_choice import encoder_of
 from vla.workflows.text_features import has_encoder
-from vla.workflows.train_set import Known
+from vla.workflows.train_set import TrainingProvenance
 
 HELD_OUT = "held-out"
 """Stands for the videos that the run was not trained on."""
 
 
 @dataclass(frozen=True)
-class Given:
+class EvalAnnotations:
     """Annotations that can be measured with.
 
     Attributes:
@@ -52,7 +52,7 @@ def annotations_of(
     columns: Mapping[str, str] | None,
     format: str | None,
     split: str,
-) -> Given:
+) -> EvalAnnotations:
     """The annotations of cached videos in the files, or, without any, those that the workspace knows.
 
     Raises:
@@ -77,14 +77,14 @@ def annotations_of(
         raise MissingError(
             f"{nothing_usable(place, paths, len(have))}: give annotations of extracted videos with --captions FILE"
         )
-    return Given(fit_spans(usable, durations_of(cache), omissions), names, len(lost), omissions)
+    return EvalAnnotations(fit_spans(usable, durations_of(cache), omissions), names, len(lost), omissions)
 
 
 def _is_of(annotation: Annotation, split: str) -> bool:
     return split in ("", HELD_OUT) or annotation.split.lower() == split.lower()
 
 
-def of_split(annotations: list[Annotation], split: str, known: Known | None) -> list[Annotation]:
+def of_split(annotations: list[Annotation], split: str, known: TrainingProvenance | None) -> list[Annotation]:
     """Those of the split that is asked for; raises MissingError where there is none."""
     if split == HELD_OUT:
         if known is None:

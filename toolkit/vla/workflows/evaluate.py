@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vla.batches.corpus import Corpus
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.encoders._device import choose_device
 from vla.errors import ResourceError
-from vla.evaluation.initial_model import untrained
-from vla.evaluation.predictions import Seen
+from vla.evaluation.initial_model import untrained_model
+from vla.evaluation.predictions import CorpusPredictions
 from vla.evaluation.protocols import measured
-from vla.evaluation.report_file import Evaluated, keep
-from vla.model import frozen
+from vla.evaluation.report_file import EvaluationReport, save
+from vla.model import zero_shot_model
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
 from vla.threads import small_work
@@ -21,10 +21,10 @@ from vla.training.checkpoint import load_model
 from vla.training.config import HEADS_BY_QUESTION
 from vla.workflows.eval_set import HELD_OUT, annotations_of, cache_texts, cached_only, corpus_of, of_split
 from vla.workflows.index import choose_run
-from vla.workflows.search_retriever import Listing, compared_with
+from vla.workflows.search_retriever import SearchRetriever, compared_with
 from vla.workflows.submit import submit
 from vla.workflows.train import DEFAULT_RUN
-from vla.workflows.train_set import Known, trained_on
+from vla.workflows.train_set import TrainingProvenance, training_provenance
 
 
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
     device: str = "auto",
     seed: int = 0,
     progress: ProgressCallback = silent,
-) -> Evaluated:
+) -> EvaluationReport:
     """Measure a run by the official protocols, each figure beside its floor and the frozen encoder.
 
     What is searched is the annotated videos of the split. Captions are not kept in the workspace: nothing is ever trained
@@ -67,13 +67,13 @@ def evaluate(
         UnknownNameError: a task that there is not.
     """
     place, groups = Workspace.open(workspace), sorted(tasks)
-    cache = current_cache(place.caches)
+    cache = active_cache(place.caches)
     # The workspace is held only to add texts and to keep the result. What is measured is read at the start: extraction, training
     # and search go on beside it.
     name = choose_run(place, cache, run)[0]
     trained, found = load_model(place.runs / name) if name else (None, None)
     given = annotations_of(place, cache, captions, columns, format, split)
-    known = trained_on(place, cache, found, given.annotations)
+    known = training_provenance(place, cache, found, given.annotations)
     chosen = of_split(given.annotations, split, known)
     cache_texts(place, cache, chosen, device, progress)
     with small_work():
@@ -81,23 +81,23 @@ def evaluate(
         corpus, paragraphs = corpus_of(cache, chosen, tokens)
         taught = cached_only(cache, known.annotations) if known else []
         bank = corpus_of(cache, taught, tokens) if taught else None
-        plain = untrained(corpus, trained, bank[0] if bank else None, HEADS_BY_QUESTION).to(choose_device(device))
+        plain = untrained_model(corpus, trained, bank[0] if bank else None, HEADS_BY_QUESTION).to(choose_device(device))
         model = plain if trained is None else trained.to(choose_device(device))
         compared = compared_with(cache, corpus, taught, device) if search and _searches(corpus, groups) else None
         ours, theirs = (
-            None if compared is None else Listing(cache, corpus, searched_with, compared, place, progress)
-            for searched_with in (trained or frozen(cache.spec.dim, 1.0), frozen(cache.spec.dim, 1.0))
+            None if compared is None else SearchRetriever(cache, corpus, searched_with, compared, place, progress)
+            for searched_with in (trained or zero_shot_model(cache.spec.dim, 1.0), zero_shot_model(cache.spec.dim, 1.0))
         )
-        seen = Seen(model, corpus, paragraphs, ours)
+        seen = CorpusPredictions(model, corpus, paragraphs, ours)
         figures = measured(
             seen,
-            None if trained is None else Seen(plain, corpus, paragraphs, theirs),
-            Seen(model, *bank) if bank else None,
+            None if trained is None else CorpusPredictions(plain, corpus, paragraphs, theirs),
+            CorpusPredictions(model, *bank) if bank else None,
             groups,
             seed,
         )
         counts = _counts(corpus, given.missing, known if found else None)
-        evaluated = Evaluated(
+        evaluated = EvaluationReport(
             name,
             found.digest if found else "",
             cache.spec.fingerprint,
@@ -119,7 +119,7 @@ def evaluate(
     if found:
         try:
             with place.locked(progress):
-                keep(place.runs / name, evaluated, ",".join(groups))
+                save(place.runs / name, evaluated, ",".join(groups))
         except ResourceError as error:  # it was measured all the same
             progress(Progress("evaluate", message=f"not kept beside the run: {error}", level="warning"))
     written = [] if submission is None else submit(submission, seen, given.names, format, split)
@@ -134,7 +134,7 @@ def _searches(corpus: Corpus, groups: list[str]) -> bool:
     return bool(is_asked) and any(q.is_caption for q in corpus.queries)
 
 
-def _counts(corpus: Corpus, missing: int, known: Known | None) -> dict[str, int]:
+def _counts(corpus: Corpus, missing: int, known: TrainingProvenance | None) -> dict[str, int]:
     found = {
         "videos": len(corpus.videos),
         "captions": sum(q.is_caption for q in corpus.queries),
@@ -147,7 +147,7 @@ def _counts(corpus: Corpus, missing: int, known: Known | None) -> dict[str, int]
 
 
 def _notes(
-    counts: dict[str, int], known: Known | None, taught: int, place: Workspace, name: str, run: str | None
+    counts: dict[str, int], known: TrainingProvenance | None, taught: int, place: Workspace, name: str, run: str | None
 ) -> list[str]:
     """What a person should know of the figures."""
     found = []

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.cache.store import FeatureCache, current_cache
+from vla.batches.corpus import text_vectors
+from vla.cache.store import FeatureCache, active_cache
 from vla.captions import store as caption_store
 from vla.datasets.base import Annotation
 from vla.errors import CacheError, MissingError, UsageError
@@ -22,16 +23,15 @@ from vla.formats import registry as formats
 from vla.formats._names import file_names
 from vla.formats._record import record_of, space_of
 from vla.formats._texts import npz_of
-from vla.formats.base import Outgoing, WritableFormat
+from vla.formats.base import ExportItem, WritableFormat
 from vla.formats.npz import TEXTS
-from vla.model import AlignmentModel, frozen
+from vla.model import AlignmentModel, zero_shot_model
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import FROZEN, load_model
 from vla.workflows.index import choose_run
 from vla.workflows.maintenance import chosen_videos
-from vla.workflows.text_features import aligned_texts, pooled
 
 RAW = "raw"
 """Stands for the features as they are cached, which no run has touched."""
@@ -80,9 +80,8 @@ class _Aligner:
         return FrameFeatures(features.video_id, values, features.timestamps_seconds, features.duration_seconds)
 
     def texts(self, cache: FeatureCache, texts: list[str]) -> np.ndarray:
-        return (
-            pooled(cache, texts).astype(np.float16) if self.model is None else aligned_texts(cache, self.model, texts)
-        )
+        vectors = text_vectors(cache, texts)
+        return vectors.astype(np.float16) if self.model is None else self.model.align_texts(vectors)
 
 
 def export(
@@ -122,7 +121,7 @@ def export(
     if per_shard < 1:
         raise UsageError(f"a shard holds at least 1 video, not {per_shard}")
     folder = Path(os.path.abspath(Path(dest).expanduser()))  # noqa: PTH100 - links are left as they are
-    cache = current_cache(place.caches)
+    cache = active_cache(place.caches)
     asked = list(patterns)
     names = [v for v in chosen_videos(cache, place, asked) if cache.receipts[v].has_features]
     if not names:
@@ -162,7 +161,7 @@ def _aligner(place: Workspace, cache: FeatureCache, run: str) -> _Aligner:
     if run == RAW:
         return _Aligner("", "", None)
     if run == FROZEN:
-        return _Aligner(FROZEN, "", frozen(cache.spec.dim, 1.0))
+        return _Aligner(FROZEN, "", zero_shot_model(cache.spec.dim, 1.0))
     name, *_ = choose_run(place, cache, run)
     model, found = load_model(place.runs / name)
     return _Aligner(name, found.digest, model)
@@ -192,7 +191,7 @@ def _clear(folder: Path, files: Iterable[str]) -> None:
         for path in place.glob(f"{atomic.TEMPORARY}*"):
             is_ours = re.fullmatch(re.escape(atomic.TEMPORARY) + "[0-9a-f]{12}", path.name) is not None
             if is_ours and time.time() - path.lstat().st_mtime > _STALE_SECONDS:
-                atomic.discard(path)
+                atomic.unlink_quietly(path)
 
 
 def _require_room(
@@ -228,7 +227,7 @@ def _outgoing(
     aligner: _Aligner,
     writer: WritableFormat,
     report: ExportReport,
-) -> Iterator[Outgoing]:
+) -> Iterator[ExportItem]:
     """The videos with all that is written of them; those that cannot be are told of in `report`."""
     space = space_of(cache.spec, aligner.run, aligner.digest)
     for video, key in keys.items():
@@ -242,7 +241,7 @@ def _outgoing(
             continue
         report.videos.append(video)
         report.frames += len(features.values)
-        yield Outgoing(key, features, record_of(features, space), tuple(captions.get(video, ())))
+        yield ExportItem(key, features, record_of(features, space), tuple(captions.get(video, ())))
 
 
 def _is_text(name: str) -> bool:

@@ -11,7 +11,7 @@ from vla.arguments import Paths, collected
 from vla.cache.build import ExtractReport, extract_videos
 from vla.cache.discovery import Files, look_for_videos
 from vla.cache.plan import make_plan, missing_files
-from vla.cache.store import make_current
+from vla.cache.store import set_active_cache
 from vla.cache.workers import default_workers
 from vla.datasets.sidecar import find_sidecars
 from vla.omissions import Omissions
@@ -21,7 +21,7 @@ from vla.storage.workspace import Workspace
 from vla.workflows.caption_import import caption_paths, contents_of, encode_captions, read_captions, take_captions
 from vla.workflows.decoder_choice import open_decoder
 from vla.workflows.demo_notice import strangers, warning
-from vla.workflows.encoder_choice import AS_BEFORE, EncoderChoice, encoder_and_cache
+from vla.workflows.encoder_choice import UNCHANGED, EncoderChoice, encoder_and_cache
 
 
 def extract(
@@ -31,7 +31,7 @@ def extract(
     columns: Mapping[str, str] | None = None,
     format: str | None = None,
     workspace: Path | None = None,
-    choice: EncoderChoice = AS_BEFORE,
+    choice: EncoderChoice = UNCHANGED,
     decoder: str | None = None,
     sidecars: bool = True,
     switch: bool = False,
@@ -85,7 +85,7 @@ def extract(
     progress(Progress("load", message="loading the encoder"))
     encoder, cache = encoder_and_cache(place, choice, switch)
     with place.locked(progress):
-        make_current(place.caches, cache)
+        set_active_cache(place.caches, cache)
         before = contents_of(cache)
         plan = make_plan(cache, files.paths, place, retry_failed=retry_failed, overwrite=overwrite, progress=progress)
         sampling = Sampling.parse(cache.spec.sampling)

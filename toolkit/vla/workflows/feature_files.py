@@ -18,7 +18,7 @@ from vla.cache.store import FeatureCache
 from vla.errors import FormatError, ShapeError, UsageError
 from vla.features import FeatureSpec, FrameFeatures
 from vla.formats import registry as formats
-from vla.formats.base import Format, Released, Stored, Wanted, blaming
+from vla.formats.base import ArrayKeys, ExternalFeatures, Format, StoredVideo, as_format_error
 from vla.omissions import Omissions
 from vla.workflows.frame_timing import Timing
 
@@ -27,7 +27,7 @@ _FILE_DIGITS, _HOW_DIGITS = 24, 8
 
 
 @dataclass(frozen=True)
-class Incoming:
+class ImportedVideo:
     """A video that was read.
 
     Attributes:
@@ -37,7 +37,7 @@ class Incoming:
     """
 
     receipt: Receipt
-    released: Released
+    released: ExternalFeatures
     timing: Timing
 
     @property
@@ -56,7 +56,7 @@ class Incoming:
 
 
 @dataclass
-class Arrival:
+class FeatureFile:
     """A file of features.
 
     Attributes:
@@ -73,7 +73,7 @@ class Arrival:
 
     path: Path
     format: str
-    wanted: Wanted
+    wanted: ArrayKeys
     timing: Timing
     strip: str = ""
     names: list[str] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Arrival:
         except FormatError:
             return {}  # it is gone; reading it will say so
 
-    def read(self, without: Collection[str] = ()) -> Generator[Incoming | Receipt, None, None]:
+    def read(self, without: Collection[str] = ()) -> Generator[ImportedVideo | Receipt, None, None]:
         """Each video but those in `without`; a receipt of failure for what cannot be read."""
         left = dict.fromkeys(n for n in self.names if n not in without)
         try:
@@ -118,7 +118,7 @@ class Arrival:
                         continue
                     del left[name]
                     try:
-                        yield Incoming(self._receipt(name), stored.read(), self.timing)
+                        yield ImportedVideo(self._receipt(name), stored.read(), self.timing)
                     except FormatError as error:
                         yield self._failure(name, _told(error, self.path))
         except FormatError as error:
@@ -135,7 +135,7 @@ class Arrival:
     def _short(self, name: str) -> str:
         return name.removesuffix(self.strip) or name
 
-    def _contents(self, omissions: Omissions | None = None) -> Generator[Stored, None, None]:
+    def _contents(self, omissions: Omissions | None = None) -> Generator[StoredVideo, None, None]:
         reader: Format = formats.build(self.format)
         return reader.contents(
             self.path, replace(self.wanted, omissions=Omissions() if omissions is None else omissions)
@@ -150,14 +150,14 @@ class Arrival:
 
     @cached_property
     def _status(self) -> tuple[int, int]:
-        with blaming(self.path):
+        with as_format_error(self.path):
             status = self.path.stat()
         return status.st_size, status.st_mtime_ns
 
     @cached_property
     def _digest(self) -> str:
         # The whole file: unlike videos, features may differ in the middle alone.
-        with blaming(self.path), self.path.open("rb") as file:
+        with as_format_error(self.path), self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:_FILE_DIGITS]
 
     def _how(self, name: str) -> str:
@@ -168,7 +168,7 @@ class Arrival:
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:_HOW_DIGITS]
 
 
-def incoming(paths: Iterable[str | Path], wanted: Wanted, timing: Timing, strip: str = "") -> list[Arrival]:
+def incoming(paths: Iterable[str | Path], wanted: ArrayKeys, timing: Timing, strip: str = "") -> list[FeatureFile]:
     """The files of features in `paths`, each with the videos in it; `strip` is taken off the end of their names.
 
     Raises:
@@ -182,7 +182,7 @@ def incoming(paths: Iterable[str | Path], wanted: Wanted, timing: Timing, strip:
         name = readers.get(path.suffix.lower())
         if name is None:
             raise UsageError(f"{path}: features are read from {', '.join(sorted(readers))}, not from {path.suffix!r}")
-        arrival = Arrival(path, name, wanted, timing, strip)
+        arrival = FeatureFile(path, name, wanted, timing, strip)
         arrival.look()
         found.append(arrival)
     _require_distinct(found)
@@ -193,7 +193,7 @@ def incoming(paths: Iterable[str | Path], wanted: Wanted, timing: Timing, strip:
     return found
 
 
-def features_of(found: Incoming, spec: FeatureSpec) -> tuple[FrameFeatures, Receipt]:
+def features_of(found: ImportedVideo, spec: FeatureSpec) -> tuple[FrameFeatures, Receipt]:
     """The features as the cache keeps them, and their receipt; raises FormatError if they are not of the space `spec`."""
     released, name = found.released, found.video_id
     if found.width != spec.dim:
@@ -217,7 +217,7 @@ def features_of(found: Incoming, spec: FeatureSpec) -> tuple[FrameFeatures, Rece
         raise FormatError(str(error).removeprefix(f"{name}: ")) from error
 
 
-def _duration(found: Incoming, times: np.ndarray) -> tuple[float, str]:
+def _duration(found: ImportedVideo, times: np.ndarray) -> tuple[float, str]:
     """Seconds of the video, and what is odd about it."""
     last = float(times[-1])
     steps = np.diff(times)
@@ -233,7 +233,7 @@ def _duration(found: Incoming, times: np.ndarray) -> tuple[float, str]:
     return last, f"said to end at {told:g} s, which is before its last frame"
 
 
-def _require_distinct(arrivals: list[Arrival]) -> None:
+def _require_distinct(arrivals: list[FeatureFile]) -> None:
     seen: dict[str, Path] = {}
     for arrival in arrivals:
         for name in arrival.names:

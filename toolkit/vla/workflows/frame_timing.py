@@ -13,10 +13,10 @@ from vla.datasets._reading import Problems
 from vla.datasets._rows import read_rows
 from vla.datasets._times import seconds
 from vla.errors import AnnotationError, FormatError, UsageError
-from vla.sampling import every
+from vla.sampling import at_fps
 from vla.video import SUFFIXES
 
-AS_RELEASED = "as released"
+ORIGINAL_TIMES = "as released"
 """The sampling of features that come with their own times."""
 _VIDEOS = ("video", "video_id", "vid", "name", "video_name", "path", "file", "filename")
 _DURATIONS = ("duration", "duration_seconds", "length", "seconds")
@@ -46,7 +46,7 @@ class Timing:
     @property
     def sampling(self) -> str:
         """How frames were chosen, as a feature space names it."""
-        return str(every(self.denominator / self.numerator)) if self.numerator else AS_RELEASED
+        return str(at_fps(self.denominator / self.numerator)) if self.numerator else ORIGINAL_TIMES
 
     def times_of(self, count: int) -> np.ndarray:
         """`(count,)` seconds by the rule; raises FormatError without one."""

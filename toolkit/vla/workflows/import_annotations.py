@@ -12,10 +12,10 @@ from statistics import median
 from typing import Any, cast
 
 from vla.cache.discovery import find_videos
-from vla.cache.store import current_cache
+from vla.cache.store import active_cache
 from vla.datasets import registry
 from vla.datasets._open import read_files
-from vla.datasets._reading import FaultyRowsError
+from vla.datasets._reading import InvalidRowsError
 from vla.datasets.base import Annotation, Dataset, paragraphs
 from vla.errors import AnnotationError, CacheError, EnvironmentUnfitError, MissingError, UsageError
 from vla.naming.matching import Names
@@ -185,7 +185,7 @@ def _read(
 ) -> list[Annotation]:
     try:
         return read_files(dataset, files, report.omissions)
-    except FaultyRowsError as error:
+    except InvalidRowsError as error:
         if not error.sound:
             raise
         if not skip_faulty:
@@ -215,7 +215,7 @@ def _coverage(
     else:
         try:
             place = Workspace.open(workspace)
-            ids, where = current_cache(place.caches).video_ids(), str(place.root)
+            ids, where = active_cache(place.caches).video_ids(), str(place.root)
         except (MissingError, CacheError):
             if workspace is not None:
                 raise

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vla.cache.receipts import Receipt
-from vla.cache.store import EncoderSource, FeatureCache, current_cache, make_current
+from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.encoders import registry as encoders
 from vla.errors import FormatError, MissingError, UsageError
 from vla.features import IMPORTED, FeatureSpec, FrameFeatures
 from vla.formats._texts import read_texts
-from vla.formats.base import Wanted
+from vla.formats.base import ArrayKeys
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
-from vla.workflows.feature_files import UNKNOWN, Arrival, Incoming, features_of, incoming
+from vla.workflows.feature_files import UNKNOWN, FeatureFile, ImportedVideo, features_of, incoming
 from vla.workflows.frame_timing import Timing, timing_of
 from vla.workflows.text_features import keep_texts
 
@@ -124,7 +124,7 @@ def import_features(
     name = _name_of(model, before)
     source = _source(encoder, encoder_model, pretrained)
     given = read_texts(texts, texts_key, vectors_key) if texts else None
-    arrivals = incoming(some, Wanted(key, times_key), timing, strip)
+    arrivals = incoming(some, ArrayKeys(key, times_key), timing, strip)
     report = ImportFeaturesReport()
     for arrival in arrivals:
         report.omissions.merge(arrival.omissions)
@@ -148,7 +148,7 @@ def import_features(
         place = Workspace.open_or_create(workspace)
         with place.locked(progress):
             cache = FeatureCache.create(place.caches, spec, source or _source_before(place, spec))
-            make_current(place.caches, cache)
+            set_active_cache(place.caches, cache)
             _bring_in(cache, arrivals, report, progress, overwrite=overwrite, keep=True)
             if given is not None:
                 report.texts, report.other_texts = keep_texts(cache, given)
@@ -158,7 +158,7 @@ def import_features(
 
 def _before(place: Workspace) -> FeatureCache | None:
     try:
-        return current_cache(place.caches)
+        return active_cache(place.caches)
     except MissingError:
         return None
 
@@ -204,13 +204,13 @@ def _known_space(
     return None
 
 
-def _first_space(name: str, arrivals: list[Arrival], report: ImportFeaturesReport) -> FeatureSpec | None:
+def _first_space(name: str, arrivals: list[FeatureFile], report: ImportFeaturesReport) -> FeatureSpec | None:
     """The space of the first video that can be imported. None if none can; `report` then says why."""
     failed = []
     for arrival in arrivals:
         with closing(arrival.read()) as videos:
             for found in videos:
-                if isinstance(found, Incoming):
+                if isinstance(found, ImportedVideo):
                     origin = found.released.origin or UNKNOWN
                     spec = FeatureSpec(IMPORTED, name, origin, UNKNOWN, found.timing.sampling, found.width)
                     made = _made(found, spec)
@@ -223,8 +223,8 @@ def _first_space(name: str, arrivals: list[Arrival], report: ImportFeaturesRepor
 
 
 def _bring_in(
-    cache: FeatureCache, arrivals: list[Arrival], report: ImportFeaturesReport, progress: ProgressCallback, *, overwrite: bool,
-    keep: bool,
+    cache: FeatureCache, arrivals: list[FeatureFile], report: ImportFeaturesReport, progress: ProgressCallback, *,
+    overwrite: bool, keep: bool,
 ) -> None:  # fmt: skip
     """Read what is new, and with `keep` commit it; what was there stays where its file cannot be read any more."""
     total = sum(len(a.names) for a in arrivals)
@@ -245,7 +245,7 @@ def _bring_in(
             progress(Progress("import", len(report.receipts), total, text, level))
 
 
-def _one(cache: FeatureCache, found: Incoming | Receipt, report: ImportFeaturesReport, keep: bool) -> Receipt:
+def _one(cache: FeatureCache, found: ImportedVideo | Receipt, report: ImportFeaturesReport, keep: bool) -> Receipt:
     """What became of one video. Features that are there already are not lost to a file that cannot be used."""
     before = cache.receipts.get(found.video_id)
     has_features = before is not None and before.has_features
@@ -262,7 +262,7 @@ def _one(cache: FeatureCache, found: Incoming | Receipt, report: ImportFeaturesR
     return cache.add_video(features, receipt) if keep else receipt
 
 
-def _made(found: Incoming | Receipt, spec: FeatureSpec) -> tuple[FrameFeatures, Receipt] | Receipt:
+def _made(found: ImportedVideo | Receipt, spec: FeatureSpec) -> tuple[FrameFeatures, Receipt] | Receipt:
     """The features of the video and their receipt; the receipt of its failure where it cannot be used."""
     if isinstance(found, Receipt):
         return found

@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from vla.batches.corpus import text_vectors
 from vla.cache.plan import missing_files
-from vla.cache.store import FeatureCache, current_cache
+from vla.cache.store import FeatureCache, active_cache
 from vla.errors import CacheError, MissingError
 from vla.indexes import registry as indexes
-from vla.indexing.config import AUTO, Asked, bytes_of
+from vla.indexing.config import AUTO, IndexConfig, parse_bytes
 from vla.indexing.segments import CUT
 from vla.indexing.store import SearchIndex, open_index
-from vla.indexing.sync import Brought, Model, bring_up_to_date
-from vla.model import AlignmentModel, frozen
+from vla.indexing.sync import Model, SyncReport, sync_index
+from vla.model import AlignmentModel, zero_shot_model
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
 from vla.threads import small_work
 from vla.training.checkpoint import FROZEN, load_model, open_run
 from vla.workflows.demo_notice import strangers, warning
-from vla.workflows.text_features import aligned_texts
 from vla.workflows.train import DEFAULT_RUN
 
 _QUERIES = 400
@@ -44,8 +44,8 @@ class IndexReport:
         renamed: videos that only had another name.
         removed: videos that were left out, because they are gone or have other features.
         parts: of how many parts the index is.
-        measured: an object for each kind of index that was measured, see `vla.indexing.config.Measured`; none where the index is
-            so small that every query is compared with all of it.
+        measured: the fields of an `IndexBenchmark` for each kind of index that was measured; none for an index so small
+            that it is searched exhaustively.
         notes: what a person should know.
         omissions: videos that are in the index, but whose files are gone.
     """
@@ -98,19 +98,19 @@ def index(
     place = Workspace.open(workspace)
     if backend not in (None, AUTO):
         indexes.get(backend)
-    cache = current_cache(place.caches)
+    cache = active_cache(place.caches)
     with place.locked_index(progress):
         name, reason, notes = choose_run(place, cache, run)
-        model = Model(frozen(cache.spec.dim, 1.0))
+        model = Model(zero_shot_model(cache.spec.dim, 1.0))
         if name:
             aligned, found = load_model(place.runs / name)
             model = Model(aligned, name, found.digest)
         held, before = _held(place.index)
-        asked = _asked(held.asked if held else Asked(), backend, memory, recall)
+        asked = _asked(held.asked if held else IndexConfig(), backend, memory, recall)
         if held and (reason := _why_anew(held, cache, model)):
             held, before = None, [reason]
         with small_work():
-            brought = bring_up_to_date(
+            brought = sync_index(
                 place.index, held, cache, model, asked,
                 queries=lambda: _queries(cache, model.aligned), compact=compact, progress=progress,
             )  # fmt: skip
@@ -149,11 +149,11 @@ def _why_anew(held: SearchIndex, cache: FeatureCache, model: Model) -> str:
     return ""
 
 
-def _asked(before: Asked, backend: str | None, memory: str | None, recall: float | None) -> Asked:
+def _asked(before: IndexConfig, backend: str | None, memory: str | None, recall: float | None) -> IndexConfig:
     """What was asked `before`, with what is asked now in its place."""
-    return Asked(
+    return IndexConfig(
         before.backend if backend is None else backend,
-        before.memory if memory is None else bytes_of(memory),
+        before.memory if memory is None else parse_bytes(memory),
         before.recall if recall is None else recall,
     )
 
@@ -164,11 +164,11 @@ def _queries(cache: FeatureCache, model: AlignmentModel) -> np.ndarray:
     chosen = np.random.default_rng(0).permutation(len(texts))[:_QUERIES]
     if not len(chosen):
         return np.zeros((0, cache.spec.dim), np.float32)
-    return aligned_texts(cache, model, [texts[i] for i in chosen])
+    return model.align_texts(text_vectors(cache, [texts[i] for i in chosen]))
 
 
-def _report(brought: Brought, notes: list[str], reason: str) -> IndexReport:
-    index, found = brought.index, brought.changes
+def _report(brought: SyncReport, notes: list[str], reason: str) -> IndexReport:
+    index, found = brought.index, brought.diff
     return IndexReport(
         len(index.videos), len(index.vectors), index.run, index.backend, index.bytes_loaded / 1e6,
         len(found.new), len(found.renamed), len(found.gone), len(index.parts),

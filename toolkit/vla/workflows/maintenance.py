@@ -12,7 +12,7 @@ from typing import Any
 
 from vla.cache.maintenance import unused_shards
 from vla.cache.receipts import Receipt
-from vla.cache.store import FeatureCache, current_cache
+from vla.cache.store import FeatureCache, active_cache
 from vla.captions import store as caption_store
 from vla.errors import CacheError, MissingError, VlaError
 from vla.features import IMPORTED
@@ -59,7 +59,7 @@ def list_videos(
         MissingError: there are no features, or a pattern fits no video.
     """
     place = Workspace.open(workspace)
-    cache = current_cache(place.caches)
+    cache = active_cache(place.caches)
     tell_damage(cache, progress)
 
     def on_damage(told: str) -> None:
@@ -100,7 +100,7 @@ def remove(
     place = Workspace.open(workspace)
     given = list(patterns)
     with place.locked(progress, reading=dry_run):
-        cache = current_cache(place.caches)
+        cache = active_cache(place.caches)
         names = chosen_videos(cache, place, given) if given else []
         if missing:
             names += [v for v in cache.receipts if v not in names and _is_missing(cache, place, v)]
@@ -109,7 +109,7 @@ def remove(
     return names
 
 
-def collect(
+def gc(
     *, workspace: Path | None = None, all_caches: bool = False, progress: ProgressCallback = silent
 ) -> tuple[int, int]:
     """Delete what nothing refers to: in the features of every encoder, the runs and the index. Returns how many files and bytes.
@@ -124,7 +124,7 @@ def collect(
     """
     place = Workspace.open(workspace)
     with place.locked(progress), place.locked_index(progress):
-        current = current_cache(place.caches)
+        current = active_cache(place.caches)
         folders = [p for p in place.caches.iterdir() if p.is_dir()]
         others = [p for p in folders if p != current.folder]
         # Temporary files of every writer: all of them hold a lock that is held here.
@@ -162,7 +162,7 @@ def info(*, workspace: Path | None = None) -> dict[str, Any]:
         "damaged": len(damaged_captions),
     }
     try:
-        cache = current_cache(place.caches)
+        cache = active_cache(place.caches)
     except MissingError:
         return {**found, "features": None, "runs": {}, "index": None}
     receipts = list(cache.receipts.values())

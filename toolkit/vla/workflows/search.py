@@ -9,27 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from vla.arguments import collected
-from vla.cache.store import FeatureCache, current_cache
+from vla.cache.store import FeatureCache, active_cache
 from vla.datasets._times import parse_seconds
 from vla.errors import AnnotationError, CacheError, UsageError
-from vla.indexing.diff import changes
+from vla.indexing.diff import diff_index
 from vla.indexing.store import SearchIndex, open_index
-from vla.language.query_rewriting import as_statement
-from vla.model import frozen
+from vla.language.query_rewriting import question_to_caption
+from vla.model import zero_shot_model
 from vla.naming.matching import Names
 from vla.progress import Progress, ProgressCallback, silent
-from vla.retrieval.filters import Limits
+from vla.retrieval.filters import VideoFilter
 from vla.retrieval.hits import Hits
-from vla.retrieval.image_query import pixels_of
-from vla.retrieval.query import Query, Weighted, cleaned
+from vla.retrieval.hubness_store import load_or_fit_hubness
+from vla.retrieval.image_query import load_image
+from vla.retrieval.query import Query, Weighted, normalize_text
 from vla.retrieval.searcher import Searcher
 from vla.storage.workspace import Workspace
 from vla.threads import small_work
 from vla.training.checkpoint import load_model
 from vla.workflows.cached_features import VideoFeatures, features_of, names_of
 from vla.workflows.demo_notice import strangers, warning
-from vla.workflows.encoder_choice import AS_BEFORE, EncoderChoice, query_encoder
-from vla.workflows.hubness import background_of
+from vla.workflows.encoder_choice import UNCHANGED, EncoderChoice, query_encoder
 
 
 @dataclass
@@ -53,7 +53,7 @@ class OpenWorkspace:
         k: int = 10,
         per_video: int = 3,
         fpr: float | None = None,
-        limits: Limits | None = None,
+        limits: VideoFilter | None = None,
     ) -> Hits:
         """The `k` moments that match `query` best; see `vla.retrieval.searcher.Searcher.search`."""
         return self._tried(lambda: self.searcher.search(query, k, per_video, fpr, limits))
@@ -81,11 +81,11 @@ class OpenWorkspace:
         image: Path | str,
         k: int = 10,
         per_video: int = 3,
-        limits: Limits | None = None,
+        limits: VideoFilter | None = None,
         without: Sequence[Weighted] = (),
     ) -> Hits:
         """The `k` moments that look most like the picture in a file; see `vla.retrieval.searcher.Searcher.search_picture`."""
-        pixels = pixels_of(Path(image))
+        pixels = load_image(Path(image))
         return self._tried(lambda: self.searcher.search_picture(pixels, str(image), k, per_video, limits, without))
 
     @small_work()
@@ -95,7 +95,7 @@ class OpenWorkspace:
         seconds: float,
         k: int = 10,
         per_video: int = 3,
-        limits: Limits | None = None,
+        limits: VideoFilter | None = None,
         without: Sequence[Weighted] = (),
     ) -> Hits:
         """Return the `k` moments most similar to that of `video`, a name or a path; see `Searcher.search_like`."""
@@ -116,15 +116,15 @@ class OpenWorkspace:
         """Names of all videos with features, in order."""
         return names_of(self.workspace)
 
-    def fitting(self, limits: Limits) -> int:
+    def fitting(self, limits: VideoFilter) -> int:
         """How many videos of the index `limits` allow."""
         allowed = self.searcher.allowed(limits)
         return len(self.searcher.index.videos) if allowed is None else int(allowed.sum())
 
-    def misses(self, limits: Limits) -> list[str]:
+    def misses(self, limits: VideoFilter) -> list[str]:
         """A sentence for each pattern that fits no video of the index."""
         names, folders = self.searcher.names, (self.workspace.root, Path.cwd())
-        missed = [p for p in (*limits.inside, *limits.outside) if not names.chosen(p, *folders)]
+        missed = [p for p in (*limits.include, *limits.exclude) if not names.chosen(p, *folders)]
         others = Names(set(self.searcher.cache.receipts) - set(names.ids), self.workspace.root)
         return [f"{p!r} fits no video of the index{_way_on(p, bool(others.chosen(p, *folders)))}" for p in missed]
 
@@ -136,13 +136,13 @@ class OpenWorkspace:
 
     def _state(self) -> list[str]:
         held = self.searcher.index
-        cache = current_cache(self.workspace.caches)
+        cache = active_cache(self.workspace.caches)
         return [*self._stale(held, cache), *_damage(cache)]
 
     def _stale(self, held: SearchIndex, cache: FeatureCache) -> list[str]:
         if cache.spec.fingerprint != held.spec.fingerprint:
             return ["the index is of an earlier encoder of this workspace: run 'vla index' to search the new features"]
-        found = changes(held, cache)
+        found = diff_index(held, cache)
         if not found.is_none:
             return [f"the index is out of date ({found}): run 'vla index'; {found.covered}"]
         told = f"another vla is working in this workspace; {found.covered} so far"
@@ -168,12 +168,12 @@ def search(
     k: int = 10,
     per_video: int = 3,
     fpr: float | None = None,
-    limits: Limits | None = None,
+    limits: VideoFilter | None = None,
     image: Path | None = None,
     like: str | None = None,
     without: Sequence[Weighted] = (),
     workspace: Path | None = None,
-    choice: EncoderChoice = AS_BEFORE,
+    choice: EncoderChoice = UNCHANGED,
     progress: ProgressCallback = silent,
     **fields: Any,
 ) -> Hits:
@@ -231,7 +231,7 @@ def search(
     if moment is not None:
         return opened.search_like(*moment, k, per_video, limits, without)
     for one in asked:
-        if (told := reworded(one)) is not None:
+        if (told := describe_rewrite(one)) is not None:
             progress(Progress("search", message=told, level="note"))
     searcher = opened.searcher
     # A query is hundreds of small products: where others use the cores, threads wait for each other longer than they compute.
@@ -242,13 +242,16 @@ def search(
     return Hits((hit for hits in found for hit in hits), most)
 
 
-def reworded(query: str | Query) -> str | None:
+def describe_rewrite(query: str | Query) -> str | None:
     """What a person should know of how a question or a request is understood; None where all is taken as it is written."""
     asked = Query(query) if isinstance(query, str) else query
     if asked.is_literal:
         return None
-    texts = [cleaned(text) for text in (asked.text, *asked.then, *(text for text, _ in (*asked.also, *asked.without)))]
-    changed = [f"{as_statement(text)!r} for {text!r}" for text in texts if as_statement(text) != text]
+    texts = [
+        normalize_text(text)
+        for text in (asked.text, *asked.then, *(text for text, _ in (*asked.also, *asked.negative)))
+    ]
+    changed = [f"{question_to_caption(text)!r} for {text!r}" for text in texts if question_to_caption(text) != text]
     return f"looking for {', '.join(changed)} (--literal takes it as it is written)" if changed else None
 
 
@@ -277,12 +280,12 @@ def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) ->
     held = open_index(place.index)
     cache = FeatureCache.open(place.caches / held.spec.fingerprint)
     held.spec.require_same(cache.spec, "the index", "the cache", "Run 'vla index' again")
-    model = frozen(held.spec.dim, 1.0)
+    model = zero_shot_model(held.spec.dim, 1.0)
     if held.run:
         model, run = load_model(place.runs / held.run)
         if run.digest != held.run_digest:
             raise CacheError(f"run {held.run!r} was trained anew since the index was built: run 'vla index' again")
     encoder = query_encoder(cache, device, "auto")
-    background = background_of(place, held, cache, model, encoder, progress)
+    background = load_or_fit_hubness(place, held, cache, model, encoder, progress)
     unsure = frozenset(strangers(place, held.spec, held.videos))
     return Searcher(held, encoder, model, cache, place, background, lists_missing=False, unsure=unsure)

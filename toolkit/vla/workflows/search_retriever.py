@@ -18,16 +18,15 @@ from vla.indexing.store import SearchIndex
 from vla.indexing.sync import build_index
 from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback
-from vla.retrieval.duration_prior import Lasting, lasting_of
-from vla.retrieval.filters import Limits
+from vla.retrieval.duration_prior import DurationRange, estimate_duration_range
+from vla.retrieval.filters import VideoFilter
 from vla.retrieval.hits import Hit
-from vla.retrieval.hubness import Background, measured
+from vla.retrieval.hubness import HubnessCorrection, fit_hubness
 from vla.retrieval.query import Query as Asked
-from vla.retrieval.query_bank import ENOUGH, Bank, everyday, of_captions, words_of
+from vla.retrieval.query_bank import MIN_SIZE, QueryBank, content_words, default_queries, from_captions
 from vla.retrieval.searcher import Searcher
 from vla.storage.workspace import Workspace
 from vla.workflows.encoder_choice import encoder_of
-from vla.workflows.hubness import bank_vectors
 from vla.workflows.text_features import has_encoder
 
 _VIDEOS, _MOMENTS = 100, 10
@@ -35,38 +34,35 @@ _VIDEOS, _MOMENTS = 100, 10
 
 
 @dataclass(frozen=True)
-class Compared:
+class EvalQueryBank:
     """The bank of an evaluation, with an encoder of its texts, for a person what it is, and how long moments last.
 
     It knows nothing of what is asked: no text of the evaluation is in it, whatever video it tells of.
     """
 
-    bank: Bank
+    bank: QueryBank
     encoder: TextEncoder
     told: str
-    lasting: Lasting | None = None
+    lasting: DurationRange | None = None
 
 
-def compared_with(cache: FeatureCache, corpus: Corpus, taught: Sequence[Annotation], device: str) -> Compared:
+def compared_with(cache: FeatureCache, corpus: Corpus, taught: Sequence[Annotation], device: str) -> EvalQueryBank:
     """The bank for the videos of `corpus`: the captions in `taught` (cached) where there are enough, else everyday queries.
 
     Of imported features without an encoder it is what captions there are.
     """
-    asked = {words_of(q.text) for q in corpus.queries}
+    asked = {content_words(q.text) for q in corpus.queries}
     every = {video.video_id for video in corpus.videos}
-    bank = of_captions([a for a in taught if words_of(a.query) not in asked])
-    # A caption of all videos has none that it could be compared with.
-    useful = [i for i, names in enumerate(bank.told_of) if not every <= names]
-    bank = Bank(tuple(bank.texts[i] for i in useful), tuple(bank.told_of[i] for i in useful))
+    bank = from_captions([a for a in taught if content_words(a.query) not in asked]).apart_from(every)
     told = f"{len(bank.texts)} captions that were trained on"
-    if len(bank.texts) < ENOUGH and (not cache.spec.is_imported or has_encoder(cache)):
-        bank = everyday()
+    if len(bank.texts) < MIN_SIZE and (not cache.spec.is_imported or has_encoder(cache)):
+        bank = default_queries()
         told = f"{len(bank.texts)} everyday queries of ours"
     if len(bank.texts) < 2:
         told = "nothing: no captions that were trained on are known, and no encoder for other queries"
-    lasting = lasting_of(taught, cache.receipts)
+    lasting = estimate_duration_range(taught, cache.receipts)
     is_cached = not cache.missing_texts(bank.texts)
-    return Compared(bank, CachedTexts(cache) if is_cached else encoder_of(cache, device, "auto"), told, lasting)
+    return EvalQueryBank(bank, CachedTexts(cache) if is_cached else encoder_of(cache, device, "auto"), told, lasting)
 
 
 class CachedTexts:
@@ -86,7 +82,7 @@ class CachedTexts:
         return True
 
 
-class Listing:
+class SearchRetriever:
     """Searches the videos of a corpus as `vla search` does where a workspace holds just these, compared with every segment.
 
     Args:
@@ -103,7 +99,7 @@ class Listing:
         cache: FeatureCache,
         corpus: Corpus,
         model: AlignmentModel,
-        compared: Compared,
+        compared: EvalQueryBank,
         place: Workspace,
         progress: ProgressCallback,
     ) -> None:
@@ -134,12 +130,12 @@ class Listing:
         """For each query `(N, 3)` of its own video: start, end (seconds), score; best first."""
         found = []
         for query in self._each(queries):
-            own = Limits(inside=(escape(self._names[query.video]),))
+            own = VideoFilter(include=(escape(self._names[query.video]),))
             hits = self._search(query, _MOMENTS, _MOMENTS, own)
             found.append(np.array([(h.start, h.end, h.score) for h in hits]).reshape(-1, 3))
         return found
 
-    def _search(self, query: Query, k: int, per_video: int, limits: Limits | None) -> list[Hit]:
+    def _search(self, query: Query, k: int, per_video: int, limits: VideoFilter | None) -> list[Hit]:
         try:
             # As it is written: that is what is cached, and what the other figures are of.
             return self._searcher.search(Asked(query.text, is_literal=True), k, per_video, limits=limits)
@@ -161,12 +157,9 @@ def _as_own(hit: Hit, own: str) -> tuple[str, float, float, float]:
 
 
 def _background(
-    index: SearchIndex, cache: FeatureCache, model: AlignmentModel, compared: Compared
-) -> Background | None:
+    index: SearchIndex, cache: FeatureCache, model: AlignmentModel, compared: EvalQueryBank
+) -> HubnessCorrection | None:
     if len(compared.bank.texts) < 2:
         return None
-    vectors = bank_vectors(compared.bank, cache, model, compared.encoder)
-    ends = np.searchsorted(index.video_of_row, np.arange(1, len(index.videos)))
-    every = np.concatenate([part.vectors for part in index.parts])
-    found = measured(np.split(every, ends), vectors, compared.bank.left_out(index.videos))
-    return replace(found, lasting=compared.lasting)
+    vectors = compared.bank.encode(cache, model, compared.encoder)
+    return replace(fit_hubness(index, compared.bank, vectors), lasting=compared.lasting)

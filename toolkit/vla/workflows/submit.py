@@ -13,13 +13,15 @@ from vla.batches.corpus import Query
 from vla.datasets.qvhighlights import CLIP_SECONDS
 from vla.errors import MissingError
 from vla.evaluation.head_answers import TASKS
-from vla.evaluation.moment_protocol import rated
-from vla.evaluation.predictions import Seen
+from vla.evaluation.moment_protocol import with_saliency_ratings
+from vla.evaluation.predictions import CorpusPredictions
 from vla.evaluation.search_metrics import videos_of
 from vla.evaluation.submission import MOST_IN_CORPUS, write_nextqa, write_qvhighlights, write_tvr
 
 
-def submit(folder: Path, seen: Seen, names: Mapping[str, str], format: str | None, split: str) -> list[Path]:
+def submit(
+    folder: Path, seen: CorpusPredictions, names: Mapping[str, str], format: str | None, split: str
+) -> list[Path]:
     """The files that were written: QVHighlights' where clips were rated or the format is its, else TVR's of timed captions,
     and NExT-QA's of choices.
 
@@ -40,7 +42,7 @@ def submit(folder: Path, seen: Seen, names: Mapping[str, str], format: str | Non
     """
     kind, written = split or "all", []
     asking = _asking(seen, everything=format in ("qvhighlights", "tvr"))
-    if asking.timed and (format == "qvhighlights" or (format != "tvr" and rated(asking.timed))):
+    if asking.timed and (format == "qvhighlights" or (format != "tvr" and with_saliency_ratings(asking.timed))):
         written.append(folder / f"hl_{kind}_submission.jsonl")
         write_qvhighlights(written[-1], _highlights(asking, names))
     elif asking.timed:
@@ -54,19 +56,19 @@ def submit(folder: Path, seen: Seen, names: Mapping[str, str], format: str | Non
     return written
 
 
-def _asking(seen: Seen, everything: bool) -> Seen:
+def _asking(seen: CorpusPredictions, everything: bool) -> CorpusPredictions:
     """`seen` where every caption that has no times tells of its whole video, if `everything` is to be located."""
     if not everything or not seen.untimed:
         return seen
     queries = [q if q.is_timed or not q.is_caption else _spanning(q, seen) for q in seen.corpus.queries]
-    return Seen(seen.model, replace(seen.corpus, queries=queries), search=seen.search)
+    return CorpusPredictions(seen.model, replace(seen.corpus, queries=queries), search=seen.search)
 
 
-def _spanning(query: Query, seen: Seen) -> Query:
+def _spanning(query: Query, seen: CorpusPredictions) -> Query:
     return replace(query, spans=np.array([[0.0, seen.corpus.videos[query.video].duration_seconds]]))
 
 
-def _highlights(seen: Seen, names: Mapping[str, str]) -> list[dict[str, Any]]:
+def _highlights(seen: CorpusPredictions, names: Mapping[str, str]) -> list[dict[str, Any]]:
     by_head = seen.answers.get(TASKS["moments"])
     own = seen.listed_in_own or seen.found.own
     pairs = zip(by_head.asked, by_head.predicted, strict=True) if by_head else zip(seen.timed, own, strict=True)
@@ -85,10 +87,10 @@ def _highlights(seen: Seen, names: Mapping[str, str]) -> list[dict[str, Any]]:
     return records
 
 
-def _write_tvr(path: Path, seen: Seen, names: Mapping[str, str]) -> None:
+def _write_tvr(path: Path, seen: CorpusPredictions, names: Mapping[str, str]) -> None:
     numbers = {_name(seen, row, names): row for row in range(len(seen.corpus.videos))}
     tasks: dict[str, list[dict[str, Any]]] = {"VCMR": [], "SVMR": [], "VR": []}
-    everywhere, own = seen.listed or seen.found.everywhere, seen.listed_in_own or seen.found.own
+    everywhere, own = seen.listed or seen.everywhere, seen.listed_in_own or seen.found.own
     for i, query in enumerate(seen.timed):
         found = {
             "VCMR": everywhere[i],
@@ -101,7 +103,7 @@ def _write_tvr(path: Path, seen: Seen, names: Mapping[str, str]) -> None:
     write_tvr(path, numbers, tasks)
 
 
-def _videos(seen: Seen, number: int) -> np.ndarray:
+def _videos(seen: CorpusPredictions, number: int) -> np.ndarray:
     """`(N, 4)` the best videos for the timed query of that number, with times of 0."""
     if seen.listed:
         found = videos_of(seen.listed[number])[:MOST_IN_CORPUS]
@@ -111,7 +113,7 @@ def _videos(seen: Seen, number: int) -> np.ndarray:
     return np.column_stack([rows, np.zeros((len(rows), 2)), best[rows]])
 
 
-def _choices(seen: Seen, names: Mapping[str, str]) -> list[dict[str, Any]]:
+def _choices(seen: CorpusPredictions, names: Mapping[str, str]) -> list[dict[str, Any]]:
     answered = seen.answers[TASKS["choice"]]
     records = []
     for asked, choice in zip(answered.asked, answered.predicted, strict=True):
@@ -127,12 +129,12 @@ def _choices(seen: Seen, names: Mapping[str, str]) -> list[dict[str, Any]]:
     return records
 
 
-def _seconds(seen: Seen, query: Query) -> float:
+def _seconds(seen: CorpusPredictions, query: Query) -> float:
     told = query.annotation.duration if query.annotation else None
     return told or seen.corpus.videos[query.video].duration_seconds
 
 
-def _name(seen: Seen, row: int, names: Mapping[str, str]) -> str:
+def _name(seen: CorpusPredictions, row: int, names: Mapping[str, str]) -> str:
     video = seen.corpus.videos[row].video_id
     return names.get(video, video)
 

@@ -1,24 +1,15 @@
-"""Texts as they are cached, aligned by a model; and those of features that others released, whose vectors come from a file, or
-from the encoder that is named for them.
-"""
+"""Encoders of texts for released features: vectors come from the cache, a file, or the encoder that is named for them."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from vla.batches.corpus import joined
 from vla.cache.store import FeatureCache
 from vla.encoders import registry as encoders
 from vla.encoders.base import Encoder, TextEncoder
 from vla.errors import MissingError, SpecMismatchError
 from vla.features import IMPORTED, TextFeatures
-from vla.formats._texts import alike, as_encoded
-
-if TYPE_CHECKING:
-    from vla.model import AlignmentModel
+from vla.formats._texts import normalize_whitespace, same_vector
 
 _SCALE = 100.0
 """CLIP's, which most released features are of; training goes on from there."""
@@ -31,7 +22,7 @@ class GivenTexts:
 
     def __init__(self, given: TextFeatures) -> None:
         self._given = given
-        self._rows = {as_encoded(text): row for row, text in enumerate(given.texts)}
+        self._rows = {normalize_whitespace(text): row for row, text in enumerate(given.texts)}
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
         """The vectors of the file; raises KeyError for other texts."""
@@ -99,13 +90,13 @@ def has_encoder(cache: FeatureCache) -> bool:
 
 def keep_texts(cache: FeatureCache, given: TextFeatures) -> tuple[int, list[str]]:
     """Keep the texts of a file in `cache`; returns how many are new, and those that have another vector here, which stays."""
-    known = [t for t in given.texts if cache.pieces(t) == [as_encoded(t)]]
+    known = [t for t in given.texts if cache.pieces(t) == [normalize_whitespace(t)]]
     rows = {t: row for row, t in enumerate(given.texts)}
     other = []
     if known:
-        held = cache.texts([as_encoded(t) for t in known]).pooled
+        held = cache.texts([normalize_whitespace(t) for t in known]).pooled
         for text, vector in zip(known, held, strict=True):
-            if not alike(vector, given.pooled[rows[text]]):
+            if not same_vector(vector, given.pooled[rows[text]]):
                 other.append(text)
     return cache.add_texts(given.texts, GivenTexts(given)), other
 
@@ -118,15 +109,3 @@ def _no_encoder(cache: FeatureCache, unknown: list[str]) -> str:
         "'vla import-features --encoder-model MODEL [--pretrained TAG]', or give texts with their vectors, "
         "'vla import-features --texts FILE'"
     )
-
-
-def aligned_texts(cache: FeatureCache, model: AlignmentModel, texts: list[str]) -> np.ndarray:
-    """`(Q, E)` float32 unit vectors of cached texts."""
-    return model.align_texts(pooled(cache, texts))
-
-
-def pooled(cache: FeatureCache, texts: list[str]) -> np.ndarray:
-    """`(Q, D)` float32 raw features of cached texts; see `vla.batches.corpus.joined` for texts longer than the context."""
-    parts = [cache.pieces(t) for t in texts]
-    found = iter(cache.texts([p for ps in parts for p in ps]).pooled.astype(np.float32))
-    return np.stack([joined(np.stack([next(found) for _ in ps])) for ps in parts])

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from vla.arguments import Paths
 from vla.batches.corpus import load_corpus, texts_to_cache
-from vla.cache.store import FeatureCache, current_cache
+from vla.cache.store import FeatureCache, active_cache
 from vla.datasets.base import Annotation
 from vla.encoders._device import choose_device
 from vla.encoders.base import TextEncoder
@@ -23,9 +23,9 @@ from vla.storage.records import NewerRecordError, between
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import FROZEN, Run, check_run, load_state
 from vla.training.config import TrainConfig, read_recipe
-from vla.training.distributed import Ranks
+from vla.training.distributed import ProcessGroup
 from vla.training.loop import train as run_training
-from vla.training.split import split_rows, withhold
+from vla.training.split import hold_out_concepts, split_rows
 from vla.workflows.caption_import import digest_of, training_captions
 from vla.workflows.encoder_choice import encoder_of
 from vla.workflows.text_features import has_encoder
@@ -85,8 +85,8 @@ def train(
     values = {**(read_recipe(recipe) if recipe else {}), **(settings or {}), **fields}
     config = TrainConfig.from_mapping(values, str(recipe or "settings"))
     place = Workspace.open(workspace)
-    cache = current_cache(place.caches)
-    ranks = Ranks(choose_device(device))
+    cache = active_cache(place.caches)
+    ranks = ProcessGroup(choose_device(device))
     # One of the processes that share a run writes and speaks; the others wait until what they read is there.
     first = ranks.rank == 0
     progress = progress if first else silent
@@ -98,7 +98,7 @@ def train(
         if overwrite and first:
             atomic.remove(folder / "progress.json")
         scale = ranks.told(scale)
-        cache = cache if first else current_cache(place.caches)
+        cache = cache if first else active_cache(place.caches)
         identity = config.identity(cache.spec.fingerprint, cache.state(), digest_of(annotations))
         finished = None if overwrite else _finished(folder, identity, progress)
         if finished is not None:
@@ -109,7 +109,7 @@ def train(
         split = split_rows(len(corpus.videos), named, config.held_out, config.seed)
         if not any(kind.lower().startswith(("val", "dev")) for kind in named.values()):
             # Who names videos to choose by has said what matters, and wants all the others' captions learned.
-            split = withhold(split, corpus, config.withheld, config.seed)
+            split = hold_out_concepts(split, corpus, config.withheld, config.seed)
         run = run_training(corpus, split, cache.spec, scale, config, folder, identity, ranks=ranks, progress=progress)
         return replace(run, omissions=omissions)
 

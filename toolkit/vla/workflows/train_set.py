@@ -16,12 +16,12 @@ from vla.omissions import Omissions
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import Run
 from vla.training.config import TrainConfig
-from vla.training.split import split_rows, withhold
+from vla.training.split import hold_out_concepts, split_rows
 from vla.workflows.caption_import import digest_of, durations_of
 
 
 @dataclass(frozen=True)
-class Known:
+class TrainingProvenance:
     """Annotations that a run was trained on.
 
     Attributes:
@@ -38,7 +38,9 @@ class Known:
         return {a.video for a in self.annotations}
 
 
-def trained_on(place: Workspace, cache: FeatureCache, run: Run | None, given: list[Annotation]) -> Known | None:
+def training_provenance(
+    place: Workspace, cache: FeatureCache, run: Run | None, given: list[Annotation]
+) -> TrainingProvenance | None:
     """What `run` was trained on, among `given` and what the workspace knows; None where that cannot be told.
 
     A run names what it was trained on by a digest. Where nothing here has that digest (captions were added since, or the
@@ -47,18 +49,18 @@ def trained_on(place: Workspace, cache: FeatureCache, run: Run | None, given: li
     have = set(cache.video_ids())
     stored = [a for a in caption_store.load(place) if a.video in have]
     if run is not None:
-        fitted = fit_spans(caption_store.each_once(stored), durations_of(cache), Omissions())
+        fitted = fit_spans(caption_store.deduplicate(stored), durations_of(cache), Omissions())
         for annotations in (*_candidates(given, stored), fitted):
             found = _if_of_run(annotations, run, cache)
             if found is not None:
                 return found
-    named = [a for a in caption_store.each_once([*given, *stored]) if a.split.lower().startswith("train")]
-    return Known(named, "annotations whose split begins with 'train'") if named else None
+    named = [a for a in caption_store.deduplicate([*given, *stored]) if a.split.lower().startswith("train")]
+    return TrainingProvenance(named, "annotations whose split begins with 'train'") if named else None
 
 
 def _candidates(given: list[Annotation], stored: list[Annotation]) -> Iterator[list[Annotation]]:
     yield given
-    yield caption_store.each_once(stored)
+    yield caption_store.deduplicate(stored)
     yield stored
     by_source: dict[str, list[Annotation]] = defaultdict(list)
     for annotation in stored:
@@ -66,7 +68,7 @@ def _candidates(given: list[Annotation], stored: list[Annotation]) -> Iterator[l
     yield from by_source.values()
 
 
-def _if_of_run(annotations: list[Annotation], run: Run, cache: FeatureCache) -> Known | None:
+def _if_of_run(annotations: list[Annotation], run: Run, cache: FeatureCache) -> TrainingProvenance | None:
     try:
         config = TrainConfig.from_mapping(run.record["config"], f"run {run.name}")
     except (UsageError, KeyError, TypeError):
@@ -81,8 +83,8 @@ def _if_of_run(annotations: list[Annotation], run: Run, cache: FeatureCache) -> 
         split = split_rows(len(names), named, config.held_out, config.seed)
     except MissingError:
         return None
-    split = withhold(split, corpus, config.withheld, config.seed)
+    split = hold_out_concepts(split, corpus, config.withheld, config.seed)
     videos = {names[row] for row in split.train}
     hidden = {id(corpus.queries[row].annotation) for row in split.withheld}
     told_of = [a for a in annotations if a.video in videos and id(a) not in hidden]
-    return Known(told_of, "what the run was trained on")
+    return TrainingProvenance(told_of, "what the run was trained on")

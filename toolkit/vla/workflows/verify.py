@@ -7,13 +7,13 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-from vla.cache.maintenance import Check, Damage, checks
-from vla.cache.store import FeatureCache, current_cache
+from vla.cache.maintenance import Check, Corruption, checks
+from vla.cache.store import FeatureCache, active_cache
 from vla.captions import store as caption_store
 from vla.errors import CacheError, MissingError
 from vla.indexing.store import check_index, open_index
 from vla.progress import Progress, ProgressCallback, silent
-from vla.retrieval.hubness_store import check_background, forget_background
+from vla.retrieval.hubness_store import check_hubness, delete_hubness
 from vla.storage import atomic, records
 from vla.storage.workspace import SCHEMA, Workspace
 from vla.workflows.encoder_choice import REMEMBERED
@@ -21,7 +21,7 @@ from vla.workflows.encoder_choice import REMEMBERED
 
 def verify(
     *, workspace: Path | None = None, read_data: bool = False, mend: bool = False, progress: ProgressCallback = silent
-) -> list[Damage]:
+) -> list[Corruption]:
     """What is damaged in the workspace: records, captions, features of every encoder, runs and their states, index, background.
 
     Records and captions are read and their checksums compared always; features, weights and vectors with `read_data`. Nothing is
@@ -52,9 +52,9 @@ def verify(
     return found
 
 
-def _damaged(place: Workspace, read_data: bool, progress: ProgressCallback) -> list[Damage]:
+def _damaged(place: Workspace, read_data: bool, progress: ProgressCallback) -> list[Corruption]:
     listed = [*_workspace(place), *_caches(place, read_data), *_runs(place, read_data), *_index(place, read_data)]
-    found: list[Damage] = []
+    found: list[Corruption] = []
     for number, check in enumerate(listed, 1):
         found += check.damage()
         progress(Progress("verify", number, len(listed)))
@@ -106,7 +106,7 @@ def _caches(place: Workspace, read_data: bool) -> Iterator[Check]:
 
 def _current(place: Workspace) -> None:
     try:
-        current_cache(place.caches)
+        active_cache(place.caches)
     except MissingError as error:
         raise CacheError(f"{place.caches / 'current.json'} names features that are not here: {error}") from error
 
@@ -155,9 +155,7 @@ def _index(place: Workspace, read_data: bool) -> Iterator[Check]:
             return
 
     yield Check("the index", look, partial(atomic.remove, place.index / "index.json"))
-    yield Check(
-        "index/background.json", partial(check_background, place.index), partial(forget_background, place.index)
-    )
+    yield Check("index/background.json", partial(check_hubness, place.index), partial(delete_hubness, place.index))
 
 
 def _is_unchecked(path: Path) -> bool:

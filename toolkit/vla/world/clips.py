@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vla.progress import Progress, ProgressCallback, silent
-from vla.world.language import Question, description, moments, questions
+from vla.world.language import description, moments
 from vla.world.render import write_clip
 from vla.world.sampling import sample_scene, twin
 from vla.world.scene import Scene
@@ -79,33 +79,6 @@ def write_captions(clips: list[Clip], path: Path, seed: int, descriptions: int =
         ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps({"id": i, **line}) + "\n" for i, line in enumerate(lines)), "utf-8")
-
-
-def write_questions(clips: list[Clip], path: Path, seed: int) -> None:
-    """What can be asked about `clips`, with its answers, as JSONL that the toolkit's own annotations have.
-
-    The category of a question is its first three words: they tell what happens first from how many shapes there are.
-    """
-    rng = np.random.default_rng([seed, 5])
-    lines: list[dict[str, object]] = []
-    for clip in clips:
-        for asked in questions(clip.scene, rng):
-            head: dict[str, object] = {
-                "query_id": str(len(lines)),
-                "query": asked.text,
-                "video": clip.name,
-                "spans": [],
-            }
-            category = " ".join(asked.text.rstrip("?").split()[:3])
-            lines.append({**head, "split": clip.split, "source": "", "category": category, "question": _answer(asked)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-
-
-def _answer(asked: Question) -> dict[str, object]:
-    if asked.kind == "choice":
-        return {"choices": list(asked.choices), "right": asked.choices.index(asked.answer)}
-    return {"answers": [asked.answer]} if asked.kind == "open" else {"count": int(asked.answer)}
 
 
 def _write(clip: Clip, folder: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla.world.scene import Event, Scene, Thing
+from vla.world.scene import Event, Scene, SceneObject
 
 _SHAPE = {
     "circle": ("circle", "disc", "ball"), "square": ("square", "box", "block"), "triangle": ("triangle",),
@@ -72,7 +72,7 @@ def moments(scene: Scene, rng: np.random.Generator) -> list[Moment]:
     return [Moment(_sentence(_clause(scene, e, rng)), e.start, e.end) for e in scene.events]
 
 
-def tells_looks(text: str) -> bool:
+def mentions_appearance(text: str) -> bool:
     """True if a text of ours tells the size or the texture of something."""
     words = set(text.lower().replace(".", " ").split())
     return any(not words.isdisjoint(phrases) for known in (_SIZE, _TEXTURE) for phrases in known.values())
@@ -153,7 +153,7 @@ def _clause(scene: Scene, e: Event, rng: np.random.Generator) -> str:
     return f"{actor} {phrase} {_pick(rng, _TOWARDS[e.direction])}" if e.kind == "follow" else f"{actor} {phrase}"
 
 
-def _noun(thing: Thing, rng: np.random.Generator, article: str = "the") -> str:
+def _noun(thing: SceneObject, rng: np.random.Generator, article: str = "the") -> str:
     words = [thing.color, _pick(rng, _SHAPE[thing.shape])]
     if thing.texture != "plain" and rng.random() < 0.5:
         words.insert(0, _pick(rng, _TEXTURE[thing.texture]))
@@ -164,11 +164,11 @@ def _noun(thing: Thing, rng: np.random.Generator, article: str = "the") -> str:
     return " ".join([article, *words])
 
 
-def _stillness(thing: Thing, rng: np.random.Generator) -> str:
+def _stillness(thing: SceneObject, rng: np.random.Generator) -> str:
     return f"{_noun(thing, rng, 'a')} {_pick(rng, ('stays', 'rests', 'sits', 'keeps still'))} {_place(thing)}"
 
 
-def _place(thing: Thing) -> str:
+def _place(thing: SceneObject) -> str:
     """The ninth of the canvas that holds the thing's centre."""
     column = ("left", "", "right")[min(2, int(thing.x * 3))]
     row = ("top", "", "bottom")[min(2, int(thing.y * 3))]

@@ -17,7 +17,7 @@ from vla.world.scene import (
     TEXTURES,
     Event,
     Scene,
-    Thing,
+    SceneObject,
     is_held_out,
     states_at,
 )
@@ -107,7 +107,7 @@ def twin(scene: Scene, rng: np.random.Generator) -> Scene | None:
     return None
 
 
-def _fit(rng: np.random.Generator, things: tuple[Thing, ...], background: str, kinds: list[str]) -> Scene | None:
+def _fit(rng: np.random.Generator, things: tuple[SceneObject, ...], background: str, kinds: list[str]) -> Scene | None:
     """`things` with events of `kinds`, each tried until it fits; None where one does not fit after many tries."""
     scene = Scene(things, background, (), 0.1, int(rng.integers(2**31)))
     if not _is_drawable(scene):
@@ -128,7 +128,7 @@ def _fit(rng: np.random.Generator, things: tuple[Thing, ...], background: str, k
     return replace(scene, duration=float(clock + rng.uniform(0.1, 0.6)))
 
 
-def _sample_things(rng: np.random.Generator, novel: bool, things: int | None) -> tuple[Thing, ...] | None:
+def _sample_things(rng: np.random.Generator, novel: bool, things: int | None) -> tuple[SceneObject, ...] | None:
     count = things or int(rng.choice((1, 2, 3), p=(0.2, 0.5, 0.3)))
     pairs = [(c, s) for c in COLORS for s in SHAPES]
     chosen = [pairs[i] for i in rng.permutation(len(pairs))[:count]]
@@ -137,10 +137,10 @@ def _sample_things(rng: np.random.Generator, novel: bool, things: int | None) ->
     # Colour and shape both differ between things, so that "the red one" and "the star" each name one thing.
     if len({c for c, _ in chosen}) < count or len({s for _, s in chosen}) < count:
         return None
-    return _resized(tuple(Thing(shape, color, "medium", "plain", 0.5, 0.5) for color, shape in chosen), rng)
+    return _resized(tuple(SceneObject(shape, color, "medium", "plain", 0.5, 0.5) for color, shape in chosen), rng)
 
 
-def _resized(things: tuple[Thing, ...], rng: np.random.Generator) -> tuple[Thing, ...]:
+def _resized(things: tuple[SceneObject, ...], rng: np.random.Generator) -> tuple[SceneObject, ...]:
     """The same colours and shapes with new sizes and textures."""
     return tuple(
         replace(t, size=str(rng.choice(SIZES)), texture=str(rng.choice(TEXTURES, p=(0.55, 0.15, 0.15, 0.15))))

@@ -23,7 +23,7 @@ _GROWTH = 1.75
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """One shape and where it stands when the scene opens."""
 
     shape: str
@@ -52,7 +52,7 @@ class Event:
 class Scene:
     """Things before a background and the events that befall them, in order of time."""
 
-    things: tuple[Thing, ...]
+    things: tuple[SceneObject, ...]
     background: str
     events: tuple[Event, ...]
     duration: float

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from vla.retrieval.duration_prior import Lasting
-    from vla.retrieval.filters import Limits
+    from vla.retrieval.duration_prior import DurationRange
+    from vla.retrieval.filters import VideoFilter
     from vla.retrieval.query import Weighted
 
 
@@ -50,9 +50,9 @@ def lines(path: Path) -> list[str]:
 def limits(
     inside: list[str] | None, outside: list[str] | None, longer: str | None, shorter: str | None, since: str | None,
     before: str | None, where: list[str] | None,
-) -> Limits:  # fmt: skip
+) -> VideoFilter:  # fmt: skip
     """Which videos to look at; what is not given limits nothing."""
-    from vla.retrieval.filters import Condition, Limits
+    from vla.retrieval.filters import MetadataFilter, VideoFilter
 
     given = {
         "least_seconds": None if longer is None else seconds(longer, "--longer"),
@@ -60,9 +60,9 @@ def limits(
         "since": None if since is None else day(since, "--since"),
         "before": None if before is None else day(before, "--before"),
     }
-    conditions = tuple(map(Condition.of, where or ()))
+    conditions = tuple(map(MetadataFilter.of, where or ()))
     numbers = {k: v for k, v in given.items() if v is not None}
-    return Limits(tuple(inside or ()), tuple(outside or ()), **numbers, where=conditions)
+    return VideoFilter(tuple(inside or ()), tuple(outside or ()), **numbers, where=conditions)
 
 
 def seconds(text: str, option: str) -> float:
@@ -80,18 +80,18 @@ def seconds(text: str, option: str) -> float:
     return found
 
 
-def length(text: str, option: str) -> Lasting:
+def length(text: str, option: str) -> DurationRange:
     """Seconds at least and at most of `2-10`, `30s-2m`, `5-`, `-10` or `any`."""
-    from vla.retrieval.duration_prior import ANY
+    from vla.retrieval.duration_prior import ANY_DURATION
 
     if text.strip().lower() == "any":
-        return ANY
+        return ANY_DURATION
     least, mark, most = (part.strip() for part in text.partition("-"))
     if not mark or not (least or most):
         raise typer.BadParameter(
             f"{text!r} is no range of lengths: write e.g. 2-10, 30s-2m, 5- or any", param_hint=option
         )
-    return seconds(least, option) if least else ANY[0], seconds(most, option) if most else ANY[1]
+    return seconds(least, option) if least else ANY_DURATION[0], seconds(most, option) if most else ANY_DURATION[1]
 
 
 def day(text: str, option: str) -> float:

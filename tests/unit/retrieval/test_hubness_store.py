@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import vla
-from vla.batches.corpus import joined
-from vla.cache.store import current_cache
+from vla.batches.corpus import pool_chunks
+from vla.cache.store import active_cache
 from vla.errors import MissingError, ResourceError, UsageError
 from vla.indexing.segments import windows_and_changes
-from vla.model import frozen, segments_of
-from vla.retrieval.hubness import measured
-from vla.retrieval.query_bank import everyday
-from vla.workflows import hubness as stage
+from vla.model import pool_segments, zero_shot_model
+from vla.retrieval import hubness_store
+from vla.retrieval.hubness import estimate_hubness
+from vla.retrieval.query_bank import default_queries
 
 
 def captions(root, count):
@@ -24,14 +24,14 @@ def captions(root, count):
 
 
 def by_hand(place, searcher, texts, told_of):
-    cache = current_cache(place.caches)
-    model = frozen(cache.spec.dim, 1.0)
-    vectors = model.align_texts(np.stack([joined(searcher.encoder.encode_text([t]).pooled) for t in texts]))
+    cache = active_cache(place.caches)
+    model = zero_shot_model(cache.spec.dim, 1.0)
+    vectors = model.align_texts(np.stack([pool_chunks(searcher.encoder.encode_text([t]).pooled) for t in texts]))
     segments = [
-        segments_of(model.align_frames(f), f, windows_and_changes(f)).vectors
+        pool_segments(model.align_frames(f), f, windows_and_changes(f)).vectors
         for f in map(cache.frames, searcher.index.videos)
     ]
-    return measured(
+    return estimate_hubness(
         segments, vectors, [[i for i, v in enumerate(told_of) if v == name] for name in searcher.index.videos]
     )
 
@@ -39,7 +39,7 @@ def by_hand(place, searcher, texts, told_of):
 def test_with_few_captions_it_is_everyday_queries(toy_workspace):
     vla.index(workspace=toy_workspace.root)
     searcher = vla.open_workspace(toy_workspace.root).searcher
-    wanted = by_hand(toy_workspace, searcher, everyday().texts, [None] * len(everyday().texts))
+    wanted = by_hand(toy_workspace, searcher, default_queries().texts, [None] * len(default_queries().texts))
     np.testing.assert_allclose(searcher.background.chance, wanted.chance, atol=1e-5)
     np.testing.assert_allclose(searcher.background.bias, wanted.bias, atol=1e-5)
 
@@ -58,7 +58,9 @@ def test_with_enough_captions_it_is_these_and_none_meets_its_own_video(toy_works
 
 def test_it_is_measured_once_and_again_when_captions_or_index_change(toy_workspace, monkeypatch):
     calls = []
-    monkeypatch.setattr(stage, "measured", lambda *given: calls.append(1) or measured(*given))
+    monkeypatch.setattr(
+        "vla.retrieval.hubness.estimate_hubness", lambda *given: calls.append(1) or estimate_hubness(*given)
+    )
     root = toy_workspace.root
     vla.index(workspace=root)
     first = vla.search("a dog", workspace=root)
@@ -78,7 +80,7 @@ def test_where_nothing_can_be_written_one_searches_all_the_same(toy_workspace, m
     def full(*given):
         raise ResourceError("disk full")
 
-    monkeypatch.setattr(stage, "save_background", full)
+    monkeypatch.setattr(hubness_store, "save_hubness", full)
     vla.index(workspace=toy_workspace.root)
     hits = vla.search("a dog", workspace=toy_workspace.root)
     assert hits and all(h.confidence is not None for h in hits)
@@ -95,7 +97,7 @@ def test_rows_of_videos_that_are_gone_change_nothing(toy_workspace):
     lost = np.flatnonzero(after.index.video_of_row < 0)
     assert len(lost) and len(after.index.video_of_row) == len(before.index.video_of_row)
     assert not after.background.bias[lost].any()
-    texts = everyday().texts
+    texts = default_queries().texts
     wanted = by_hand(toy_workspace, after, texts, [None] * len(texts))
     np.testing.assert_allclose(after.background.chance, wanted.chance, atol=1e-5)
     np.testing.assert_allclose(np.delete(after.background.bias, lost), wanted.bias, atol=1e-5)
@@ -116,7 +118,7 @@ def test_the_rows_of_an_index_may_lie_in_any_order(toy_workspace):
     order = np.lexsort((-owner, place))
     part = index.parts[0]
     mixed = with_part(index, video_of_row=owner[order], spans=part.spans[order], vectors=part.vectors[order])
-    found = stage.background_of(toy_workspace, mixed, searcher.cache, searcher.model, searcher.encoder)
+    found = hubness_store.load_or_fit_hubness(toy_workspace, mixed, searcher.cache, searcher.model, searcher.encoder)
     assert (np.diff(mixed.video_of_row) < 0).any()
     np.testing.assert_allclose(found.bias, given.bias[order], atol=1e-6)
     np.testing.assert_allclose(found.chance, given.chance, atol=1e-6)
@@ -128,7 +130,7 @@ def test_an_index_that_holds_no_numbers_has_none(toy_workspace):
     searcher, notes = vla.open_workspace(toy_workspace.root).searcher, []
     spoiled = np.full_like(index.parts[0].vectors, np.nan)
     other = with_part(index, vectors=spoiled, spans=index.parts[0].spans + 0.5)  # other rows: what is kept does not fit
-    found = stage.background_of(
+    found = hubness_store.load_or_fit_hubness(
         toy_workspace, other, searcher.cache, searcher.model, searcher.encoder, lambda p: notes.append(p.message)
     )
     assert found is None and "the index holds no numbers for 'videos/v2.mp4'" in notes[-1]

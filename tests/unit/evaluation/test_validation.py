@@ -1,0 +1,146 @@
+"""Validation during training has the figures of the protocols, and its score is the mean of its parts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from support.made_corpus import made_corpus
+from support.score_tables import moments
+from vla.batches.corpus import Query
+from vla.datasets.base import Saliency
+from vla.errors import MissingError
+from vla.evaluation import moment_protocol
+from vla.evaluation.head_answers import answer
+from vla.evaluation.predictions import CorpusPredictions, clip_frames
+from vla.evaluation.protocols import measured
+from vla.evaluation.validation import head_baselines, validate
+from vla.metrics.average_precision import average_precisions
+from vla.model import AlignmentModel, ModelConfig, zero_shot_model
+
+
+def rated_corpus():
+    corpus = made_corpus((12, 8, 10, 9), seed=3)
+    marks = {0: Saliency(2.0, (0, 1), ((4, 2), (1, 1))), 1: Saliency(2.0, (1,), ((4, 4),)), 2: Saliency(2.0, (), ())}
+    queries = [
+        replace(q, annotation=replace(q.annotation, saliency=marks.get(q.video))) if q.is_timed else q
+        for q in corpus.queries
+    ]
+    return replace(corpus, queries=queries)
+
+
+def test_clips_have_the_mean_of_their_frames():
+    video = made_corpus((9,)).videos[0]
+    video = replace(video, timestamps_seconds=np.array([0, 0.5, 1, 2, 2.5, 3, 3.5, 6, 6.5]), duration_seconds=7.0)
+    shown = np.arange(9.0)
+    # The frame of 3.5 s is on screen until 6 s: the only one of the third clip; the fifth lies beyond the end.
+    np.testing.assert_allclose([shown[rows].mean() for rows in clip_frames(video, 5, 2.0)], [1, 4.5, 6, 7.5, 8])
+
+
+def test_the_official_table_takes_what_a_head_says_of_frames():
+    corpus = rated_corpus()
+    model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
+    said = answer(model, corpus)["moment by head"]
+    seen = CorpusPredictions(model, corpus)
+    some = moment_protocol.with_saliency_ratings(said.asked)
+    asked, predicted = [said.asked[i] for i in some], [said.predicted[i] for i in some]
+    # The best clip is the first of the one video, the last of the other; a second annotator saw one in one of them only.
+    sign = {0: -1, 1: 1}
+    shown = [sign[q.video] * np.arange(len(corpus.videos[q.video].values)) for q in asked]
+    found = moment_protocol.highlights(seen, asked, predicted, shown)
+    assert (found["HL-min-VeryGood-mAP"].value, found["HL-min-VeryGood-Hit1"].value) == (75, 100)
+    assert moment_protocol.highlights(seen, asked, predicted)["HL-min-VeryGood-mAP"].value < 75
+
+
+def test_a_head_is_validated_by_the_official_protocol():
+    corpus = rated_corpus()
+    model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
+    said = answer(model, corpus)["moment by head"]
+    truths = [q.spans for q in said.asked]
+    metrics = validate(model, corpus).metrics
+    precision = 100 * average_precisions(said.predicted, truths).mean()
+    assert metrics["moment by head"] == pytest.approx({**moments(said.predicted, truths), "mAP": precision})
+    assert {"MR-full-mAP", "HL-min-VeryGood-mAP"} <= set(metrics["highlights by head"])
+    assert [len(row) for row in said.shown] == [len(corpus.videos[q.video].values) for q in said.asked]
+
+
+def test_baselines_of_a_head_are_the_best_of_each_measure():
+    corpus = rated_corpus()
+    model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
+    queries = [q for q in corpus.queries if q.is_timed]
+    trivial = moment_protocol.windows(queries, corpus, corpus)
+    values = moment_protocol.in_video_baselines(queries, corpus, trivial).values
+    assert set(values) == {"whole video", "constant window", "window grid"}
+    found = head_baselines(model, corpus, len(corpus.videos), corpus)
+    for measure, value in found["moment by head"].items():
+        assert value == pytest.approx(max(of[measure] for of in values.values()))
+
+
+def rich_corpus(seed=0):
+    """Two captions of whole videos and two of moments each, some of them the same for two videos."""
+    corpus, rng = made_corpus((12, 8, 10, 9, 7, 11), seed), np.random.default_rng(seed)
+    queries = []
+    for q in corpus.queries:
+        for i in range(2):
+            text = f"{q.text} {i}"
+            corpus.vectors[text] = rng.standard_normal(corpus.dim).astype(np.float32)
+            queries.append(Query(text, (text,), (text,), q.video, q.spans, q.annotation))
+    return replace(corpus, queries=queries)
+
+
+def model_of(corpus):
+    torch.manual_seed(0)
+    model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}, "choice_qa": {}, "counting": {}}))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def test_validation_has_the_figures_of_the_protocols():
+    corpus = rich_corpus()
+    model = model_of(corpus)
+    official = {}
+    for figure in measured(CorpusPredictions(model, corpus), None, None):
+        official.setdefault(figure.task, {})[figure.measure] = figure.value
+    found = validate(model, corpus)
+    assert set(official) - set(found.metrics) == {"moment in the corpus"}
+    assert {task: pytest.approx(official[task]) for task in found.metrics} == found.metrics
+    assert set(found.blind) == {"multiple choice", "counting"}
+
+
+def test_the_score_is_the_mean_of_its_parts():
+    corpus = rich_corpus()
+    model = model_of(corpus)
+    found, metrics = validate(model, corpus), validate(model, corpus).metrics
+    assert list(found.parts) == ["text to video", "video to text", "moment to video", "moment in its video"]
+    by_heads = [
+        metrics["moment by head"]["mIoU"] / 100, metrics["multiple choice"]["accuracy"] / 100,
+        1 / (1 + metrics["counting"]["MSE"]),
+    ]  # fmt: skip
+    by_search = [values.value for values in found.parts.values()]
+    assert found.search == pytest.approx(np.mean(by_search))
+    assert found.score == pytest.approx(np.mean(by_search + by_heads))
+    # A video is found by any of its captions, each a candidate of its own, as `video to texts` has it.
+    rank = 1 / found.parts["video to text"].by_query
+    assert rank.mean() == pytest.approx(metrics["video to texts"]["MnR"])
+    without = validate(model, corpus, heads=False)
+    assert without.search == without.score == found.search
+
+
+def test_only_chosen_queries_are_measured_and_everything_stays_a_candidate():
+    corpus = rich_corpus()
+    model = zero_shot_model(corpus.dim, 1.0)
+    every, some = validate(model, corpus), validate(model, corpus, 2)
+    for task, values in every.parts.items():
+        of = values.videos < 2
+        np.testing.assert_array_equal(some.parts[task].by_query, values.by_query[of])
+        np.testing.assert_array_equal(some.parts[task].videos, values.videos[of])
+    chosen = np.arange(len(corpus.queries)) % 3 == 1
+    masked = validate(model, corpus, 0, chosen)
+    queries = [q for q, is_chosen in zip(corpus.queries, chosen, strict=True) if is_chosen]
+    assert len(masked.parts["text to video"].by_query) == sum(not q.is_timed for q in queries)
+    assert masked.parts["moment to video"].videos.tolist() == [q.video for q in queries if q.is_timed]
+    with pytest.raises(MissingError, match="no captions and no answered questions"):
+        validate(model, corpus, 0)
