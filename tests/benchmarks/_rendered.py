@@ -137,7 +137,9 @@ def rendered(
         made["trained"] = load_model(place.runs / run)[0]
     splits = [clip["split"] for clip in clips]
     lasting = estimate_duration_range((q.annotation for q in corpus.queries if q.annotation), cache.receipts)
-    return World(corpus, gists, vectors, {s: list(t) for s, t in told.items()}, events, splits, made, lasting, clips_per_video)
+    return World(
+        corpus, gists, vectors, {s: list(t) for s, t in told.items()}, events, splits, made, lasting, clips_per_video
+    )
 
 
 def _told_by(query: Query, events: list[tuple[float, float, str]]) -> str:

@@ -250,6 +250,7 @@ def main() -> None:
                     "captions that were chosen by": searched(world, test, 200, chosen, told),
                     "everyday.txt": searched(world, test, 200, list(ours), told),
                 }
+                of = {name: bank for name, bank in of.items() if bank.bank[0]}  # small worlds may leave one empty
                 for bank in of.values():
                     place.searched.vectors.update(bank.vectors)
                 threshold = other.background().chance
