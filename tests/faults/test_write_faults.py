@@ -574,7 +574,7 @@ except Exception as error:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named: no such limit on Windows")
 @pytest.mark.parametrize(
-    ("size", "said"), [(3000, ""), (3001, "3.0 kB are"), (45_678, "45.7 kB are"), (2_500_000, "2.5 MB are")]
+    ("size", "said"), [(3000, ""), (3001, "3.0 kB needed"), (45_678, "45.7 kB needed"), (2_500_000, "2.5 MB needed")]
 )
 def test_file_size_limit_error_gives_the_bytes_needed(tmp_path, size, said):
     done = subprocess.run(

@@ -253,7 +253,7 @@ def test_an_open_workspace_goes_on_after_another_process_forgot_a_video(full):
     """The shard is gone, the index still has the video: what it holds is searched, without a CacheError."""
     place = vla.open_workspace(full.root)
     assert place.searcher is not None
-    code = f"import pathlib; from vla import api; vla.remove(['videos/v3.mp4'], workspace=pathlib.Path({str(full.root)!r}))"
+    code = f"import pathlib; import vla; vla.remove(['videos/v3.mp4'], workspace=pathlib.Path({str(full.root)!r}))"
     subprocess.run([sys.executable, "-c", code], check=True)
     found = place.search("a dog runs over the grass", 10)
     assert found
