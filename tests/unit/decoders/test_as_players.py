@@ -341,11 +341,11 @@ def test_wide_and_bright_colours_look_as_on_a_standard_display(transfer, tmp_pat
 
 
 def test_highlights_keep_their_differences():
-    from vla.decoders._tone_mapping import mapped
+    from vla.decoders._tone_mapping import tone_map
 
     ramp = np.linspace(0, 65535, 256).astype(np.uint16).repeat(3).reshape(1, 256, 3).repeat(8, 0)
     for transfer in (16, 18):
-        grey = mapped(ramp, transfer, 9)[0, :, 0].astype(int)
+        grey = tone_map(ramp, transfer, 9)[0, :, 0].astype(int)
         assert (np.diff(grey) >= 0).all() and grey[0] == 0 and grey[-1] == 255
         assert len(set(grey[150:].tolist())) > 20, "what is brighter than white is compressed, not cut off"
 
@@ -385,10 +385,10 @@ def test_no_warnings_from_pyav(tmp_path):
     code = f"""
 from pathlib import Path
 from vla.decoders.pyav import Decoder
-from vla.sampling import Sampling, every
+from vla.sampling import Sampling, at_fps
 for whole in (False, True):
     with Decoder(whole=whole).open(Path({str(path)!r})) as reader:
-        for sampling in (every(5), Sampling("keyframes"), Sampling("scenes"), Sampling("frames", 2)):
+        for sampling in (at_fps(5), Sampling("keyframes"), Sampling("scenes"), Sampling("frames", 2)):
             assert list(reader.sample(sampling))
             assert reader.report.is_whole
 """

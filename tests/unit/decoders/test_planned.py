@@ -54,10 +54,10 @@ def write(path, codec, options, frames=75, pts=None, rate=25):
 def sampled(path, sampling, whole):
     """Times, pixels and report of `sample`, and how often every frame had to be decoded."""
     fell_back = []
-    through = PyavReader._through
+    through = PyavReader._through_all
 
     class Watched(PyavReader):
-        def _through(self, *given):
+        def _through_all(self, *given):
             fell_back.append(1)
             return through(self, *given)
 
@@ -68,11 +68,11 @@ def sampled(path, sampling, whole):
 
 
 def require_same(path, sampling):
-    planned, whole = sampled(path, sampling, False), sampled(path, sampling, True)
-    np.testing.assert_array_equal(planned[0], whole[0])
-    np.testing.assert_array_equal(planned[1], whole[1])
-    assert planned[2] == whole[2]
-    return planned[3] == 0
+    indexed, whole = sampled(path, sampling, False), sampled(path, sampling, True)
+    np.testing.assert_array_equal(indexed[0], whole[0])
+    np.testing.assert_array_equal(indexed[1], whole[1])
+    assert indexed[2] == whole[2]
+    return indexed[3] == 0
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_planned_frames_are_those_of_a_full_decode(kind, sampling, tmp_path):
     name, codec, options = ENCODERS[kind]
     if codec not in av.codecs_available:
         pytest.skip(f"this PyAV has no encoder {codec}")
-    was_planned = require_same(write(tmp_path / name, codec, options), Sampling.parse(sampling))
-    # MPEG-4 in AVI is never planned; a decoder that needs twenty frames to recover gives no frame at its "keyframe".
-    assert was_planned or kind in ("mpeg4 in avi", "h264 intra refresh")
+    used_index = require_same(write(tmp_path / name, codec, options), Sampling.parse(sampling))
+    # MPEG-4 in AVI is never indexed; a decoder that needs twenty frames to recover gives no frame at its "keyframe".
+    assert used_index or kind in ("mpeg4 in avi", "h264 intra refresh")
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -117,11 +117,11 @@ def test_damage(seed, tmp_path):
     for place in rng.integers(len(content) // 4, len(content) * 3 // 4, int(rng.integers(1, 40))):
         content[place] ^= int(rng.integers(1, 256))
     path.write_bytes(content)
-    planned = sampled(path, at_fps(2), False)
+    indexed = sampled(path, at_fps(2), False)
     everything = sampled(path, at_fps(25), True)
-    assert (np.diff(planned[0]) > 0).all()
-    assert len(planned[0]) >= len(everything[0]) / 25 * 2 / 2
-    assert len(planned[1]) == len(planned[0])
+    assert (np.diff(indexed[0]) > 0).all()
+    assert len(indexed[0]) >= len(everything[0]) / 25 * 2 / 2
+    assert len(indexed[1]) == len(indexed[0])
     with Decoder().open(path) as reader:
         found = reader.frames_at(np.arange(0.1, everything[0][-1], 0.3))
     assert (np.diff(found.timestamps_seconds) >= 0).all()
@@ -133,7 +133,7 @@ def test_time_does_not_run_backwards_where_the_plan_fails_half_way(tmp_path, mon
         yield frame, time
         raise IndexMismatchError
 
-    monkeypatch.setattr(PyavReader, "_planned", misled)
+    monkeypatch.setattr(PyavReader, "_through_index", misled)
     times, *_ = sampled(write(tmp_path / "a.mp4", "libx264", {"g": "12"}), at_fps(1), False)
     assert times.tolist() == [1.2, 2.0]
 
@@ -256,31 +256,31 @@ def test_every_frame_gets_what_it_needs(seed):
     ranks = np.flatnonzero(rng.random(len(pts)) < rng.choice([0.1, 0.3, 0.8]))
     if not len(ranks):
         return
-    steps = index.steps(ranks)
+    actions = index.packet_actions(ranks)
     for rank in ranks:
         place = int(index.order[rank])
-        assert steps[place] & SHOW
-        jump = max(p for p in range(place + 1) if steps[p] & JUMP)
+        assert actions[place] & SHOW
+        jump = max(p for p in range(place + 1) if actions[p] & JUMP)
         needed = naive_needed(index, rank)
-        assert all(steps[p] & (PASS | SHOW) for p in needed)
+        assert all(actions[p] & (PASS | SHOW) for p in needed)
         assert jump <= min(needed), "the decoder forgot what the frame refers to"
-    assert (steps[: int(np.flatnonzero(steps)[0])] == DROP).all()
+    assert (actions[: int(np.flatnonzero(actions)[0])] == DROP).all()
 
 
 def test_what_no_wanted_frame_needs_is_not_decoded():
     """Four closed groups of ten, one frame wanted in the first and the fourth: the two between are dropped."""
     index = PacketIndex(np.arange(40), np.arange(40) % 10 == 0, np.ones(40, bool), Fraction(1, 10))
-    steps = index.steps(np.array([2, 33]))
+    actions = index.packet_actions(np.array([2, 33]))
     expected = [JUMP | PASS, PASS, SHOW] + [DROP] * 27 + [JUMP | PASS, PASS, PASS, SHOW] + [DROP] * 6
-    assert steps.tolist() == expected
+    assert actions.tolist() == expected
 
 
 def test_steps_leave_out_what_an_open_group_shows_before_its_keyframe():
     """In order of decoding, shown at: 0 3 1 2, then a keyframe at 6 with 4 and 5 that refer to the group before it, then 9 7 8."""
     pts = np.array([0, 3, 1, 2, 6, 4, 5, 9, 7, 8])
     index = PacketIndex(pts, np.isin(pts, (0, 6)), np.ones(10, bool), Fraction(1, 10))
-    assert index.steps(np.array([8])).tolist() == [DROP] * 4 + [JUMP | PASS, DROP, DROP, PASS, PASS, SHOW]
-    assert index.steps(np.array([5, 8])).tolist() == [JUMP | PASS, *[PASS] * 5, SHOW, PASS, PASS, SHOW]
+    assert index.packet_actions(np.array([8])).tolist() == [DROP] * 4 + [JUMP | PASS, DROP, DROP, PASS, PASS, SHOW]
+    assert index.packet_actions(np.array([5, 8])).tolist() == [JUMP | PASS, *[PASS] * 5, SHOW, PASS, PASS, SHOW]
 
 
 @pytest.mark.parametrize("bframes", [0, 1, 3])
