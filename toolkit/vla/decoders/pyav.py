@@ -144,7 +144,7 @@ class PyavReader:
             entries = [(index.seconds(rank), bool(index.is_key[position])) for rank, position in enumerate(index.order)]
         else:
             entries = [(time, frame.key_frame) for frame, time in self._decode()]
-        if sampling.kind == "keyentries":
+        if sampling.kind == "keyframes":
             return TimestampQueue(time for time, is_key in entries if is_key)
         parts = int(sampling.value)
         (first, _), (last, _) = entries[0], entries[-1]
