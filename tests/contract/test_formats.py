@@ -194,12 +194,12 @@ BAD = {
 }
 NOT_IN_A_TABLE = {
     "a row": (values()[0], None, "shape (3,)"),
-    "a block": (np.stack([values()] * 2), None, "pooled features are needed"),
+    "a block": (np.stack([values()] * 2), None, "pool them to one row per frame"),
     "no frames": (values(0), None, "empty"),
     "no width": (values(4, 0), None, "empty"),
-    "too few times": (values(3), [0.0, 1.0], "3 frames need as many times"),
-    "too many times": (values(3), [0.0, 1.0, 2.0, 3.0], "3 frames need as many times"),
-    "times in pairs": (values(2), [[0.0, 1.0], [1.0, 2.0]], "2 frames need as many times"),
+    "too few times": (values(3), [0.0, 1.0], "3 frames need 3 times"),
+    "too many times": (values(3), [0.0, 1.0, 2.0, 3.0], "3 frames need 3 times"),
+    "times in pairs": (values(2), [[0.0, 1.0], [1.0, 2.0]], "2 frames need 2 times"),
 }
 
 
@@ -295,7 +295,7 @@ def outgoing(video="clips/a.mp4", key="a", frames=5, dtype=np.float16, captions=
 def put(name, folder, *videos):
     registry.build(name).write(folder, "x", videos)
     written = sorted(p.name for p in folder.iterdir())
-    assert written == sorted("x" + suffix for suffix in registry.get(name).written)
+    assert written == sorted("x" + suffix for suffix in registry.get(name).output_suffixes)
     (path,) = (p for p in folder.iterdir() if p.suffix in registry.get(name).suffixes)
     return path
 
@@ -313,7 +313,7 @@ def test_what_is_written_is_read_again(name, dtype, tmp_path):
 
 @writing
 def test_names_come_back_whatever_they_hold(name, tmp_path):
-    videos = [v for v in ODD if registry.get(name).any_name or "\udcff" not in v]
+    videos = [v for v in ODD if registry.get(name).allows_any_name or "\udcff" not in v]
     sent = [outgoing(v, f"k{i}", frames=2) for i, v in enumerate(videos)]
     if registry.get(name).holds_many:
         assert list(read(name, put(name, tmp_path, *sent))) == videos
@@ -400,7 +400,7 @@ def test_parquet_whose_videos_are_scattered_is_refused(tmp_path):
 
     rows = [{"video": v, "feature": [1.0, 2.0]} for v in ("a", "a", "b", "a")]
     pandas.DataFrame(rows).to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(FormatError, match="rows of 'a' do not lie together"):
+    with pytest.raises(FormatError, match="rows of 'a' are not contiguous"):
         list(registry.build("parquet").contents(tmp_path / "x.parquet", ArrayKeys()))
 
 

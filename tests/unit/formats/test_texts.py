@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vla.errors import FormatError
-from vla.formats._texts import npz_of, read_texts
+from vla.formats._texts import npz_bytes, read_texts
 
 TEXTS = ["a person", "a  red\tcar", "ü\nand more"]
 VECTORS = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
@@ -60,11 +60,11 @@ def test_tokens_come_with_what_is_real_of_them(by, tmp_path):
 
 
 def test_what_we_write_numpy_reads_and_the_same_texts_make_the_same_bytes():
-    content = npz_of(TEXTS, VECTORS)
+    content = npz_bytes(TEXTS, VECTORS)
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         assert archive["texts"].tolist() == TEXTS
         np.testing.assert_array_equal(archive["pooled"], VECTORS)
-    assert npz_of(TEXTS, VECTORS) == content
+    assert npz_bytes(TEXTS, VECTORS) == content
 
 
 @every
@@ -80,11 +80,11 @@ def test_a_text_that_comes_again_counts_once(kind, tmp_path):
 @pytest.mark.parametrize(
     ("texts", "vectors", "message"),
     [
-        (TEXTS[:2], VECTORS, "2 texts need as many vectors"),
-        (["a", " ", "c"], VECTORS, "no text that can be looked for"),
+        (TEXTS[:2], VECTORS, "2 texts need 2 vectors"),
+        (["a", " ", "c"], VECTORS, "invalid text"),
         (TEXTS, np.full((3, 4), np.nan), "not finite"),
         (TEXTS, np.full((3, 4), 1e6), "too large for float16"),
-        (TEXTS, VECTORS[:, 0], "3 texts need as many vectors"),
+        (TEXTS, VECTORS[:, 0], "3 texts need 3 vectors"),
         ([], np.zeros((0, 4), np.float32), "t."),
     ],
 )
