@@ -55,7 +55,7 @@ def found_by(index, table, queries, k, allowed=None):
     """What the index finds; where it estimates, what comes of scoring all that it can find anew."""
     if index.is_exact:
         return index.search(queries, k, allowed)
-    index.probes = max(1, index.lists)
+    index.nprobe = max(1, index.nlist)
     _, candidates = index.search(queries, max(k, len(table)), allowed)
     assert candidates.shape == (len(queries), max(k, len(table)))
     for row in candidates:
@@ -127,7 +127,7 @@ def test_what_is_allowed_keeps_its_score_to_the_bit(name, share):
     rng = np.random.default_rng(4)
     vectors, query = rng.standard_normal((2000, 67)).astype(np.float32), rng.standard_normal((1, 67)).astype(np.float32)
     index, allowed = built(name, np.arange(2000), vectors), rng.random(2000) < share
-    index.probes = index.lists
+    index.nprobe = index.nlist
     scores, ids = index.search(query, 2000)
     kept = allowed[ids[0]]
     some, found = index.search(query, int(allowed.sum()), allowed)
@@ -141,7 +141,7 @@ def test_of_few_that_are_allowed_more_lists_are_looked_into(name):
     vectors, queries = clustered(4000, 128), clustered(100, 128, seed=1)
     index = registry.build(name, dim=128)
     index.add(np.arange(4000), vectors)
-    index.probes = 8
+    index.nprobe = 8
     allowed = np.random.default_rng(0).random(4000) < 0.1
     wanted = np.flatnonzero(allowed)[best_of(vectors[allowed], queries, 10)]
 
@@ -149,7 +149,7 @@ def test_of_few_that_are_allowed_more_lists_are_looked_into(name):
         return np.mean([len(set(f) & set(w)) / 10 for f, w in zip(found.tolist(), wanted.tolist(), strict=True)])
 
     assert recall(index.search(queries, 300, allowed)[1]) >= 0.97
-    index.probes = 1
+    index.nprobe = 1
     assert recall(index.search(queries, 300, allowed)[1]) < 0.97
 
 
@@ -322,13 +322,13 @@ def test_the_best_rows_are_among_enough_candidates(name):
     best, depth = best_of(vectors, queries, 10), {"faiss_ivf": 10, "faiss_ivf_sq8": 20}.get(name, 800)
 
     def recall(probes):
-        index.probes = probes
+        index.nprobe = probes
         _, found = index.search(queries, depth)
         return np.mean([len(set(f) & set(b)) / 10 for f, b in zip(found.tolist(), best.tolist(), strict=True)])
 
-    assert index.lists > 20 and not index.is_exact
-    assert recall(index.lists) >= 0.99  # nothing is lost but by the estimate
-    assert recall(16) >= 0.75 and recall(1) < recall(index.lists)
+    assert index.nlist > 20 and not index.is_exact
+    assert recall(index.nlist) >= 0.99  # nothing is lost but by the estimate
+    assert recall(16) >= 0.75 and recall(1) < recall(index.nlist)
 
 
 @estimating_ones
@@ -341,7 +341,7 @@ def test_estimates_are_near_the_truth(name):
     )
     index = registry.build(name, dim=256)
     index.add(np.arange(500), vectors)
-    index.probes = index.lists
+    index.nprobe = index.nlist
     scores, ids = index.search(queries, 500)
     true = np.take_along_axis(queries.astype(np.float64) @ vectors.T.astype(np.float64), ids, 1)
     share = np.std(scores - true) / np.std(true)
@@ -364,13 +364,13 @@ def test_centres_are_a_function_of_the_seed(name):
 @estimating_ones
 def test_what_is_learned_from_some_serves_for_all(name):
     vectors = clustered(3000)
-    index = registry.build(name, {"lists": 30}, dim=32)
+    index = registry.build(name, {"nlist": 30}, dim=32)
     index.train(vectors[:1500])
-    assert len(index) == 0 and index.lists == 30
+    assert len(index) == 0 and index.nlist == 30
     for first in range(0, 3000, 700):
         ids = np.arange(first, min(3000, first + 700))
         index.add(ids, vectors[ids])
-    index.probes = 30
+    index.nprobe = 30
     assert sorted(index.search(vectors[:1], 3000)[1][0].tolist()) == list(range(3000))
 
 

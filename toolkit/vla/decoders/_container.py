@@ -124,8 +124,8 @@ def open_container(path: Path) -> av.container.InputContainer:
     if status.st_size == 0:
         raise DecodeError(f"{path.name}: the file is empty", "empty-file")
     try:
-        # libav takes a bare name such as `concat:a|b` or `http:x.mp4` for a URL; `file:` with a full
-        # path is never one.
+        # libav takes a bare name such as `concat:a|b` or `http:x.mp4` for a URL; `file:` with a
+        # full path is never one.
         return av.open(
             "file:" + os.path.abspath(path),  # noqa: PTH100 - keep symbolic links as they are
             options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},

@@ -129,9 +129,9 @@ def read_index(
     """Read the packets of `stream` without decoding; return None if their times are unreliable.
 
     Times are unreliable for packets without a time or with equal times, for damaged packets, and
-    for streams that begin within a group of pictures or before `zero`. They also are in AVI, a format
-    that stores only the decoding order, for codecs that reorder frames or, as MPEG-4 does, pack two
-    frames into one packet and leave the next one empty. Such videos are decoded whole.
+    for streams that begin within a group of pictures or before `zero`. They also are in AVI, a
+    format that stores only the decoding order, for codecs that reorder frames or, as MPEG-4 does,
+    pack two frames into one packet and leave the next one empty. Such videos are decoded whole.
 
     Args:
         container: the open file.

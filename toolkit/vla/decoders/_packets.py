@@ -119,7 +119,7 @@ class Packets:
         return self.stop / max(1, int(pts[-1] - pts[0])) if len(pts) else 0.0
 
     def _hole(self, position: int, other_position: int, typical: float) -> tuple[int, int] | None:
-        """Return the largest hole in bytes near two packets; None if it is small for its duration."""
+        """Return the largest byte range between two packets; None if it is small."""
         first, last = (
             max(0, min(position, other_position) - 1),
             min(max(position, other_position) + 1, len(self._stop) - 1),

@@ -13,7 +13,7 @@ from av.video.reformatter import VideoReformatter
 from vla.decoders._tone_mapping import needs_mapping, tone_map
 
 _HDR_SIDE = 720
-"""Shorter side in pixels of HDR pictures before tone mapping: it is slow, and encoders take fewer."""
+"""Shorter side in pixels to which HDR pictures are reduced: tone mapping is slow."""
 
 
 class RgbConverter:
@@ -71,7 +71,7 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
 
 
 def rotate(pixels: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.ndarray:
-    """Return `pixels`, `(H, W, 3)`, turned by the right angle, and mirrored, nearest to `matrix`."""
+    """Rotate `(H, W, 3)` pixels by the right angle, and mirror them, closest to `matrix`."""
     if matrix is None:
         return pixels
     a, b, c, d = matrix

@@ -71,8 +71,8 @@ class DecoderWorker:
 
     Attributes:
         is_usable: False once the process ended or sent an invalid message.
-        is_streaming: whether the process is sending frames. It then accepts only acknowledgements of
-            fetched frames, or a request to stop.
+        is_streaming: whether the process is sending frames. It then accepts only acknowledgements
+            of fetched frames, or a request to stop.
     """
 
     def __init__(self, settings: dict[str, Any], timeout: float) -> None:
@@ -129,7 +129,8 @@ class DecoderWorker:
     def _line(self) -> bytes:
         """Return the next line; empty at the end of the stream.
 
-        Silence is measured in short waits, so that time while this process was stopped does not count.
+        Silence is measured in short waits, so that time while this process was stopped does not
+        count.
         """
         timeout = self._timeout if self._has_started else max(self._timeout, _STARTUP_TIMEOUT)
         silence, step = 0.0, min(_WAIT_STEP, timeout / 10)

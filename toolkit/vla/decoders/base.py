@@ -70,8 +70,8 @@ class Reader(Protocol):
     def sample(self, sampling: Sampling, chunk: int = 32) -> Iterator[Frames]:
         """Yield the frames that `sampling` chooses, each once, in order, `chunk` at a time.
 
-        `fps=R` chooses the frames on screen at 0, 1/R, 2/R, ... seconds. `frames=N` chooses those in
-        the middle of N equal parts of the time from the first frame to the last. A frame is on
+        `fps=R` chooses the frames on screen at 0, 1/R, 2/R, ... seconds. `frames=N` chooses those
+        in the middle of N equal parts of the time from the first frame to the last. A frame is on
         screen from its own time until that of the next frame, the first frame also before.
 
         Each frame comes with its own time, not with the requested one, so that cached times are

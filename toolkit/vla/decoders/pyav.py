@@ -48,8 +48,8 @@ class Decoder:
         """Return a reader of the video at `path`.
 
         Raises:
-            DecodeError: `missing`, `permission`, `not-a-file`, `empty-file`, `not-a-video`, `no-video-stream`,
-                `too-large` or `undecodable`.
+            DecodeError: `missing`, `permission`, `not-a-file`, `empty-file`, `not-a-video`,
+                `no-video-stream`, `too-large` or `undecodable`.
         """
         return PyavReader(path, self.max_pixels, self.whole)
 
@@ -169,7 +169,8 @@ class PyavReader:
             except IndexMismatchError:
                 pass  # the packets do not describe the frames fully: decode them all
         for entry in self._through_all(queue, to_end):
-            # A full decode of a damaged file may yield an earlier frame: time must not run backwards.
+            # A full decode of a damaged file may yield an earlier frame: time must not run
+            # backwards.
             yield entry if latest is None or entry[1] >= latest[1] else latest
 
     def _through_all(self, queue: TimestampQueue, to_end: bool) -> Iterator[tuple[av.VideoFrame, Fraction]]:
@@ -275,7 +276,7 @@ class PyavReader:
         yield from self._source.stream.decode(None)
 
     def _index(self) -> PacketIndex | None:
-        """Return the packet index, unless every frame is to be decoded; keep the packets' damage."""
+        """Return the packet index, or None to decode every frame."""
         if self._whole:
             return None
         index, self._packets = self._source.read_index(self.tick)

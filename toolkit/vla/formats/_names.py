@@ -14,7 +14,7 @@ _DEVICE_NAMES = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt")
 
 
 def file_names(video_ids: Iterable[str], *, dots: bool = True) -> dict[str, str]:
-    """Return a file name without a suffix for each video: its own if safe and free, else a similar one.
+    """Return a file name without suffix for each video: its own if safe, else a similar one.
 
     Names consist of ASCII letters, digits, `_`, `-` and, with `dots`, `.`. They differ even on a
     case-insensitive file system, and none has a special meaning on any system. The same videos get

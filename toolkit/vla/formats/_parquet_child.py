@@ -134,7 +134,7 @@ class _Table:
         return videos
 
     def read(self, name: str, first: int, last: int) -> tuple[Any, str]:
-        """Return the features in these rows and their origin. Fast if rows are requested in order."""
+        """Return the features in these rows and their origin; fast for rows in order."""
         location = f"{self._path} [{name}]"
         columns = [c for c in (self._features, self._times, self._duration) if c]
         parts: dict[str, list[np.ndarray]] = {c: [] for c in columns}
@@ -150,7 +150,7 @@ class _Table:
         return check_features(location, arrays[self._features], times, seconds=unit, duration=duration), self._origin
 
     def _batches(self, columns: list[str], first: int, last: int) -> Iterator[Any]:
-        """Yield the rows from `first` to `last` in batches, continuing the last call if possible."""
+        """Yield the rows `first` to `last` in batches, continuing the last call if possible."""
         group = int(np.searchsorted(self._starts, first, "right")) - 1
         stream, row, batch = self._open
         if stream is None or first < row or self._starts[group] > row:

@@ -89,7 +89,7 @@ def describe_space(spec: FeatureSpec, run: str, digest: str) -> dict[str, Any]:
 
 
 def compute_origin(space: dict[str, Any], location: object) -> str:
-    """Return 16 hexadecimal digits that identify the `space` of `describe_space`; empty if it has no spec.
+    """Return 16 hexadecimal digits that identify a `space`; empty if it has no spec.
 
     Raises:
         FormatError: the spec is invalid.

@@ -166,7 +166,7 @@ def _require_finite(path: Path, vectors: np.ndarray) -> None:
 
 
 def _unique_rows(path: Path, texts: list[str], pooled: np.ndarray) -> list[int]:
-    """Return the row of each text's first vector; require later ones to be the same up to rounding."""
+    """Return the row of each text's first vector; later ones must equal it up to rounding."""
     first_rows: dict[str, int] = {}
     for row, text in enumerate(texts):
         first_row = first_rows.setdefault(normalize_whitespace(text), row)

@@ -129,7 +129,7 @@ class WritableFormat(Format, Protocol):
 
 
 def unreadable_video(name: str, error: FormatError) -> StoredVideo:
-    """Return a video whose `read` raises `error`, so that other videos of the file stay readable."""
+    """Return a video whose `read` raises `error`: other videos of the file stay readable."""
 
     def read() -> ExternalFeatures:
         raise error
@@ -191,8 +191,8 @@ def check_declared_size(
 def frames_and_width(shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """Return `(T, D)` for an array of this shape, ignoring further axes of length 1.
 
-    `(1, T, D)`, `(T, 1, D)` and `(T, D, 1, 1)` become `(T, D)`; `(1, 1, D)` becomes `(1, D)`. Returns
-    None if the array cannot hold features of a video; `(T, 49, D)` is not pooled.
+    `(1, T, D)`, `(T, 1, D)` and `(T, D, 1, 1)` become `(T, D)`; `(1, 1, D)` becomes `(1, D)`.
+    Returns None if the array cannot hold features of a video; `(T, 49, D)` is not pooled.
     """
     if len(shape) <= 2:
         return shape if len(shape) == 2 else None

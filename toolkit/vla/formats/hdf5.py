@@ -40,8 +40,8 @@ _MAX_FIELDS = 32
 class Format:
     """One video or many per file.
 
-    A group with an array of a usual name (or of the requested one) is a video. If the root is such a
-    group, the file is one video. A group is also a video if its arrays are named after a model
+    A group with an array of a usual name (or of the requested one) is a video. If the root is such
+    a group, the file is one video. A group is also a video if its arrays are named after a model
     (`v_0/c3d_features`), or if many groups have arrays of the same names. Every other array is a
     video, named by its path. If it is alone in the file and has a usual name, it gets the file's
     name.
@@ -69,7 +69,8 @@ def _videos(file: h5py.File, path: Path, keys: ArrayKeys) -> Iterator[StoredVide
     for count, video in enumerate(_within(file, "", path, keys, {_address(file)}, misfits), 1):  # noqa: B007
         yield video
     for video in misfits:
-        # Beside videos, an array of another shape is something else; alone, it is an error of the file.
+        # Beside videos, an array of another shape is something else; alone, it is an error of the
+        # file.
         if count:
             keys.omissions.add("array", video.name)
         else:

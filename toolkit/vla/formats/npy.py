@@ -91,7 +91,7 @@ def _times_path(name: str, path: Path) -> Path:
 
 
 def _without_model(stem: str, path: Path) -> str:
-    """Return `x` for `x_clip.npy` beside `x_timestamps_ms.npy`; the whole stem without such a file."""
+    """Return `x` for `x_clip.npy` beside `x_timestamps_ms.npy`, else the whole stem."""
     parts = stem.split("_")
     names = ("_".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
     return next((name for name in names if _times_path(name, path).is_file()), stem)

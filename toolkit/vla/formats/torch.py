@@ -1,4 +1,4 @@
-"""`.pt` and `.pth`: a tensor, or a dictionary of tensors, from `torch.save`. Nothing is unpickled."""
+"""`.pt` and `.pth`: tensors or dictionaries of them from `torch.save`; nothing is unpickled."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Format:
                 yield unreadable_video(check_name(path.stem, path), fault)
 
     def write(self, folder: Path, name: str, videos: Iterable[ExportItem]) -> None:
-        """Write the videos; see the base class. Equal videos give equal bytes: no times, no owners."""
+        """Write the videos; equal videos give equal bytes: no times, no owners."""
         with atomic.open_atomic(folder / f"{name}.tar") as file, tarfile.open(fileobj=file, mode="w") as archive:
             for video in videos:
                 _add(archive, f"{video.key}.npy", array_bytes(video.features.values))
