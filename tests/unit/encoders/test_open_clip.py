@@ -294,13 +294,13 @@ def test_the_registry_builds_it(folder):
     assert isinstance(built, Encoder)
 
 
-def test_side_by_side_calls_use_one_core_each_and_give_equal_bits(folder):
+def test_concurrent_calls_use_one_core_each_and_give_equal_bits(folder):
     encoder = registry.build("open_clip", {"model": f"local-dir:{folder}", "device": "cpu"})
     pixels = np.random.default_rng(0).integers(0, 255, (5, 3, 32, 32), np.uint8)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with encoder.side_by_side(), ThreadPoolExecutor(3) as pool:
+        with encoder.one_thread_per_call(), ThreadPoolExecutor(3) as pool:
             assert set(pool.map(lambda _: torch.get_num_threads(), range(6))) == {1}
             found = list(pool.map(lambda _: encoder.encode_frames(pixels), range(6)))
         assert torch.get_num_threads() == 2

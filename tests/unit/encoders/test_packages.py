@@ -8,7 +8,7 @@ import open_clip
 import pytest
 
 from vla.encoders import _packages, registry
-from vla.encoders._packages import needs, packages_named, require_packages
+from vla.encoders._packages import name_missing_packages, require_packages, required_modules
 from vla.errors import EnvironmentUnfitError
 
 pytestmark = pytest.mark.install
@@ -44,7 +44,7 @@ def no_network(monkeypatch):
 
 
 def test_every_model_of_open_clip_agrees_with_what_open_clip_imports(without, monkeypatch, no_network):
-    """The oracle is open_clip: making the tokenizer fails by the import where `needs` says so, and nowhere else."""
+    """The oracle is open_clip: making the tokenizer fails by the import where `required_modules` says so, and nowhere else."""
     without("transformers")
     monkeypatch.setattr(open_clip.factory, "SimpleTokenizer", lambda **k: "simple")
     lacking = set()
@@ -56,7 +56,7 @@ def test_every_model_of_open_clip_agrees_with_what_open_clip_imports(without, mo
         except ModuleNotFoundError as error:
             assert error.name == "transformers"
             fails = True
-        found = needs(name, config)
+        found = required_modules(name, config)
         # A text tower of transformers comes with its tokenizer.
         assert ("transformers" in found) == fails or config["text_cfg"].get("hf_model_name"), name
         assert ("timm" in found) == ("timm_model_name" in config["vision_cfg"]), name
@@ -113,5 +113,5 @@ def test_the_installed_timm_has_every_tower():
     ],
 )
 def test_what_those_need_in_their_turn_is_named(error, said):
-    with pytest.raises(EnvironmentUnfitError, match=said), packages_named("some model"):
+    with pytest.raises(EnvironmentUnfitError, match=said), name_missing_packages("some model"):
         raise error

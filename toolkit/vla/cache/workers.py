@@ -37,8 +37,8 @@ class Workers:
         self._encoder, self._decoder, self._workers = encoder, decoder, workers
         self._messages: queue.Queue[_Message] = queue.Queue(4 * workers)
         self._stop = threading.Event()
-        self._room = threading.Semaphore(encoder.lanes + workers)
-        self._encoding = ThreadPoolExecutor(max_workers=encoder.lanes, thread_name_prefix="encode")
+        self._room = threading.Semaphore(encoder.max_concurrency + workers)
+        self._encoding = ThreadPoolExecutor(max_workers=encoder.max_concurrency, thread_name_prefix="encode")
         self._attempt = Attempt(encoder, decoder, sampling, Budget(), self._submit, self._still)
 
     def run(self, todo: list[tuple[str, Path]]) -> Generator[ChunkDone | VideoResult, None, None]:
@@ -48,7 +48,7 @@ class Workers:
             ResourceError, EnvironmentUnfitError: the decoder does not work on this machine now.
         """
         with (
-            self._encoder.side_by_side(),
+            self._encoder.one_thread_per_call(),
             self._encoding,
             ThreadPoolExecutor(max_workers=self._workers, thread_name_prefix="decode") as decoding,
         ):
