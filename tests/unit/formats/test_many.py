@@ -156,10 +156,10 @@ def test_dictionaries_of_videos(held, expected, tmp_path):
 
 def test_arrays_of_several_models_are_one_video(tmp_path):
     np.savez(tmp_path / "v.npz", clip_vitb32=A, resnet50=A)
-    with pytest.raises(FormatError, match="which of its arrays"):
+    with pytest.raises(FormatError, match="cannot tell which array"):
         read(tmp_path / "v.npz")
     np.savez(tmp_path / "w.npz", one=A, two=np.ones((4, 5), np.float32))
-    with pytest.raises(FormatError, match="which of its arrays"):
+    with pytest.raises(FormatError, match="cannot tell which array"):
         read(tmp_path / "w.npz")
     np.savez(tmp_path / "x.npz", features=A, other=B)
     check(tmp_path / "x.npz", {"x": A})

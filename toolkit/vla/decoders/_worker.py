@@ -26,6 +26,7 @@ import numpy as np
 
 from vla.causes import unreadable_reason
 from vla.errors import EnvironmentUnfitError, ResourceError
+from vla.hints import Hint
 
 _MAX_LINES, _MAX_LINE_BYTES = 256, 1 << 16
 """Capacity of the queue of unread messages; the longest valid line is an error message."""
@@ -208,7 +209,7 @@ class DecoderWorker:
             message = f"the decoder's process cannot start ({name}{last_line})"
             if is_short:
                 return ResourceError(f"{message}: free some memory, or raise the limit (ulimit -v)")
-            return EnvironmentUnfitError(f"{message}. 'vla doctor' tells more")
+            return EnvironmentUnfitError(message, hint=Hint("doctor"))
         if "MemoryError" in last_line:
             if _is_limited("RLIMIT_AS", self._memory):
                 return WorkerDiedError("it needs more memory than the limit (ulimit -v) allows", "resources")
@@ -239,7 +240,7 @@ def _cannot_start(error: Exception) -> Exception:
     message = f"cannot start a decoding process: {getattr(error, 'strerror', None) or error}"
     if shortage:
         return ResourceError(f"{message}. Free memory, files or processes (ulimit -a), then run the same command again")
-    return EnvironmentUnfitError(f"{message} ({sys.executable}). '--decoder pyav' decodes without one")
+    return EnvironmentUnfitError(f"{message} ({sys.executable})", hint=Hint("decode_in_process"))
 
 
 def _is_limited(name: str, num_bytes: int = -1) -> bool:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from vla.errors import EnvironmentUnfitError, UsageError
+from vla.hints import Hint
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ def choose_device(device: str) -> torch.device:
         and (not torch.cuda.is_available() or (torch_device.index or 0) >= torch.cuda.device_count())
     ) or (torch_device.type == "mps" and not torch.backends.mps.is_available())
     if is_missing:
-        raise EnvironmentUnfitError(f"device {device!r} was asked for, but torch sees none: use --device cpu or auto")
+        raise EnvironmentUnfitError(f"torch finds no device {device!r}", hint=Hint("compute_on_cpu"))
     return torch_device
 
 
@@ -88,8 +89,8 @@ class OomSafeBatcher:
                     raise
                 if len(batch) == 1:
                     raise EnvironmentUnfitError(
-                        "the device has no memory left for a single input of this model: use --device cpu, a smaller model, or "
-                        "end what else is using it"
+                        "the device has no memory left for a single input of this model",
+                        hint=Hint("free_device"),
                     ) from error
                 self._max_rows = max(1, len(batch) // 2)
             # Outside the handler, where the tensors of the failed batch have been released.

@@ -29,6 +29,7 @@ from vla.encoders._text_tower import TextTower, describe_text_tower
 from vla.encoders._tokenizer import read_vocabulary
 from vla.encoders.base import EncoderIdentity, TextEncoder
 from vla.errors import CacheError, EnvironmentUnfitError, MissingError, UsageError
+from vla.hints import Hint
 from vla.threads import one_thread
 
 _EMBEDDED = Path(__file__).parent / "_embedded"
@@ -38,6 +39,7 @@ _LOCAL_WEIGHTS = (
     "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth", "model.safetensors",
 )  # fmt: skip
 """In open_clip's order of preference."""
+_WEIGHTS = Hint("fetch_weights")
 
 
 class Encoder(TextEncoderBase):
@@ -207,7 +209,8 @@ def _load(open_clip: Any, name: str, tag: str) -> tuple[Any, dict[str, Any]]:
         raise MissingError(f"{name}: {error}") from error
     except (RuntimeError, ValueError, OSError, KeyError, SafetensorError) as error:
         raise EnvironmentUnfitError(
-            f"{name} {tag}: the weights could not be loaded ({str(error).strip().splitlines()[0]}). {_ways_on()}"
+            f"{name} {tag}: the weights could not be loaded ({str(error).strip().splitlines()[0]})",
+            hint=_WEIGHTS,
         ) from error
     return network, dict(open_clip.get_model_preprocess_cfg(network))
 
@@ -223,7 +226,8 @@ def _require_model(open_clip: Any, name: str, tag: str) -> None:
     if tag not in tags and not Path(tag).is_file():
         tag_list = ", ".join(tags) or "none"
         raise UsageError(
-            f"model {name!r} needs weights: --pretrained TAG with one of {tag_list}, or a weights file; got {tag!r}"
+            f"model {name!r} needs weights: one of {tag_list}, or the path of a file; got {tag!r}",
+            hint=Hint("name_weights"),
         )
 
 
@@ -259,15 +263,7 @@ def _require_hub(open_clip: Any, name: str, tag: str) -> None:
             return
         except OSError as error:
             reason = f"{host.hostname} cannot be reached: {error}"
-    raise EnvironmentUnfitError(f"the weights of {name} {tag} are not on this machine, and {reason}. {_ways_on()}")
-
-
-def _ways_on() -> str:
-    return (
-        "Two ways on: run the same command once with a network (the weights are kept for later, offline runs), or copy a "
-        "folder that open_clip saved and use --model local-dir:FOLDER. 'vla demo' shows every step on videos of its own, "
-        "without a download"
-    )
+    raise EnvironmentUnfitError(f"the weights of {name} {tag} are not on this machine, and {reason}", hint=_WEIGHTS)
 
 
 def _tokenizer(open_clip: Any, name: str) -> Any:

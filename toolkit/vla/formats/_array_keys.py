@@ -9,6 +9,7 @@ import numpy as np
 
 from vla.errors import FormatError
 from vla.formats.base import ArrayKeys, ExternalFeatures, check_features, frames_and_width
+from vla.hints import Hint
 
 FEATURES = ("features", "feats", "frame_features", "video_features", "values", "embeddings", "arr_0")
 _TIMES = ("timestamps_seconds", "timestamps_ms", "timestamps", "times")
@@ -40,7 +41,8 @@ def features_key(shapes: Mapping[str, tuple[int, ...]], keys: ArrayKeys, locatio
     candidates = usual_keys or [name for name, shape in shapes.items() if frames_and_width(shape)]
     if len(candidates) != 1:
         raise FormatError(
-            f"{location}: which of its arrays holds the features? It has {listing or 'none'}: name it by --key"
+            f"{location}: cannot tell which array holds the features; it has {listing or 'none'}",
+            hint=Hint("name_key"),
         )
     return candidates[0]
 

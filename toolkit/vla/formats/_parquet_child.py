@@ -20,6 +20,7 @@ from vla.errors import FormatError
 from vla.formats._array_keys import FEATURES, time_unit
 from vla.formats._record import check_name, compute_origin
 from vla.formats.base import ArrayKeys, as_format_error, check_declared_size, check_features, nbytes
+from vla.hints import Hint
 
 _VIDEOS = ("video", "video_id", "vid", "name")
 _TIMES = ("timestamp_seconds", "timestamps_seconds", "timestamp", "timestamp_ms", "time")
@@ -47,7 +48,7 @@ def main() -> None:
             table = _Table(file, path, ArrayKeys(sys.argv[2], sys.argv[3]))
             _send(answers, "videos", table.videos())
         except FormatError as error:
-            _send(answers, "error", str(error))
+            _send(answers, "keyless" if error.hint else "error", str(error))
             return
         for line in sys.stdin:
             _answer(answers, table, *json.loads(line))
@@ -105,10 +106,8 @@ class _Table:
         self._features = keys.key or "".join(usual_names[:1])
         missing = [n for n in (self._features, self._times) if n and n not in names]
         if missing or not self._features:
-            fault = (
-                f"no column {missing[0]!r}" if missing else "no column of a usual name for features; name it by --key"
-            )
-            raise FormatError(f"{path} has {fault}; its columns are {', '.join(names)}")
+            fault = f"no column {missing[0]!r}" if missing else "no column of a usual name for features"
+            raise FormatError(f"{path} has {fault}; its columns are {', '.join(names)}", hint=Hint("name_key"))
 
     def videos(self) -> list[tuple[str, int, int]]:
         """Return the name, first row and last row (exclusive) of each video.

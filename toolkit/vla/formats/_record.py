@@ -102,7 +102,7 @@ def compute_origin(space: dict[str, Any], location: object) -> str:
                 [FeatureSpec.from_json(space["spec"], str(location)).fingerprint, space.get("run")], sort_keys=True
             )
     except VlaError as error:
-        raise FormatError(str(error)) from error
+        raise FormatError(str(error), hint=error.hint) from error
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -137,7 +137,7 @@ def _check_texts(path: Path, texts: list[Any], arrays: dict[str, np.ndarray]) ->
     try:
         return TextFeatures(tuple(texts[i] for i in rows), pooled[rows], tokens[rows], mask[rows])
     except VlaError as error:
-        raise FormatError(f"{path}: {error}") from error
+        raise FormatError(f"{path}: {error}", hint=error.hint) from error
 
 
 def _tokens(path: Path, arrays: dict[str, np.ndarray], pooled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -32,6 +32,7 @@ from vla.formats.base import (
     check_features,
     nbytes,
 )
+from vla.hints import Hint
 from vla.storage import atomic
 
 _ROW_GROUP_ROWS = 1024
@@ -149,7 +150,8 @@ class _Reader:
         with as_format_error(f"{self._path}: {_INVALID_MESSAGE}"):
             kind, value = json.loads(line)
         if kind != answer_kind:
-            raise FormatError(str(value) if kind == "error" else f"{self._path}: {_INVALID_MESSAGE}")
+            message = str(value) if kind in ("error", "keyless") else f"{self._path}: {_INVALID_MESSAGE}"
+            raise FormatError(message, hint=Hint("name_key") if kind == "keyless" else None)
         return value
 
     def _read_bytes(self, size: int) -> bytes:

@@ -29,6 +29,7 @@ from vla.formats.base import (
     unreadable_video,
 )
 from vla.formats.npy import array_bytes
+from vla.hints import Hint
 from vla.storage import atomic
 
 _MAX_RECORD_BYTES = 64 << 20
@@ -144,7 +145,8 @@ def _sample_videos(
     try:
         if kind not in arrays or (kind != "npy" and len(arrays) > 1 and not keys.key):
             raise FormatError(
-                f"{location}: which of {', '.join(arrays)} holds the features? Name it by --key, without .npy"
+                f"{location}: several arrays may hold the features: {', '.join(arrays)}",
+                hint=Hint("name_key"),
             )
         record = _record(archive, members.get("json"), location)
     except FormatError as error:

@@ -8,6 +8,7 @@ import faiss
 import numpy as np
 
 from vla.errors import CacheError
+from vla.hints import Hint
 
 # First four letters of a serialised IndexIDMap2 and of the flat index inside it, and the distance
 # in bytes between them, the header of any index. No other content reaches the parser: it supports
@@ -27,14 +28,14 @@ def deserialize(content: bytes) -> Any:
         CacheError: for other kinds than vla builds, and for content that FAISS refuses.
     """
     if content[:4] != _OUTER or content[_HEADER : _HEADER + 4] != _INNER:
-        raise CacheError("this is not a FAISS index of vla: run 'vla index' again")
+        raise CacheError("this is not a FAISS index of vla", hint=Hint("index"))
     try:
         # FAISS trusts the sizes it reads; the limit keeps a small file from allocating a terabyte.
         if hasattr(faiss, "set_deserialization_vector_byte_limit"):
             faiss.set_deserialization_vector_byte_limit(max(1 << 20, 2 * len(content)))
         return faiss.deserialize_index(np.frombuffer(content, np.uint8).copy())
     except RuntimeError as error:
-        raise CacheError(f"FAISS refuses this index ({str(error).splitlines()[0]}): run 'vla index' again") from error
+        raise CacheError(f"FAISS refuses this index ({str(error).splitlines()[0]})", hint=Hint("index")) from error
 
 
 def flat(dim: int) -> Any:

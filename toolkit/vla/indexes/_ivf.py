@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vla.errors import CacheError, UsageError
+from vla.hints import Hint
 from vla.indexes import _faiss
 from vla.indexes.base import NO_ID, by_score_then_id, check_vectors, empty_result
 
@@ -174,7 +175,7 @@ class IvfIndex:
                 raise ValueError(f"it is of the kind {arrays['kind'].tobytes()[:20]!r}")
             return cls._from_arrays(arrays)
         except (KeyError, TypeError, ValueError, SafetensorError, UsageError) as error:
-            raise CacheError(f"this is not an index in lists of vla ({error}): run 'vla index' again") from error
+            raise CacheError(f"this is not an index in lists of vla ({error})", hint=Hint("index")) from error
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, np.ndarray]) -> IvfIndex:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vla.errors import CacheError
+from vla.hints import Hint
 from vla.indexes import _faiss
 from vla.indexes.base import NO_ID, ExhaustiveIndex, by_score_then_id, check_vectors, empty_result
 
@@ -73,7 +74,7 @@ class Index(ExhaustiveIndex):
         """Return the index that `to_bytes` saved; see the base class."""
         faiss_index = _faiss.deserialize(content)
         if faiss_index.d < 1 or faiss_index.metric_type != 0:  # 0 is METRIC_INNER_PRODUCT
-            raise CacheError("this FAISS index does not hold inner products: run 'vla index' again")
+            raise CacheError("this FAISS index does not hold inner products", hint=Hint("index"))
         index = cls(int(faiss_index.d))
         index._index = faiss_index
         return index
