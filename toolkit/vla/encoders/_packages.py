@@ -14,7 +14,7 @@ from vla.registry import pip_line
 def require_packages(open_clip: Any, name: str) -> None:
     """Raise EnvironmentUnfitError if the model `name` needs a package that is not installed.
 
-    The configuration of the model lists them. For `hf-hub:` names it is one small file, which
+    The configuration of the model lists them. For `hf-hub:` names it is one small file that
     open_clip downloads.
     """
     config: Mapping[str, Any] = {}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 _MIN_CONVOLUTIONS = 8
-"""More than in a vision transformer, which has one convolution for its patches."""
+"""More than in a vision transformer: it has one convolution for its patches."""
 
 
 def choose_memory_format(network: Any) -> torch.memory_format:

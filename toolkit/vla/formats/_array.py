@@ -18,7 +18,7 @@ def read_header(file: IO[bytes], location: object) -> tuple[tuple[int, ...], np.
     """Return the shape and type that the array in `file` declares, without reading its values.
 
     Raises:
-        FormatError: `file` is not in this format, or holds objects, which need unpickling.
+        FormatError: `file` is not in this format, or holds objects that need unpickling.
     """
     with as_format_error(location), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # headers that Python 2 wrote are accepted

@@ -1,4 +1,4 @@
-"""A text tower by itself makes the bits that the whole open_clip model makes, or is not used."""
+"""The text tower alone gives the bits of the whole open_clip model, or is not used."""
 
 import json
 import subprocess
@@ -45,7 +45,7 @@ def network_of(folder):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_same_bits_as_open_clip(name, tmp_path):
+def test_bits_equal_open_clip(name, tmp_path):
     folder = saved(tmp_path / "model", CONFIGS[name])
     whole = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
     record = json.loads(json.dumps(whole.describe_text_tower()))
@@ -64,7 +64,7 @@ def test_the_same_bits_as_open_clip(name, tmp_path):
     assert np.abs(ours.pooled[0] - ours.pooled[1]).max() > 1e-3
 
 
-def test_the_same_bits_of_the_embedded_model():
+def test_bits_of_embedded_model():
     whole = Encoder("demo", device="cpu", dtype="fp32")
     alone = Encoder.load_text_tower(whole.describe_text_tower(), "cpu", "fp32")
     for text in ("a red circle moves left", *_TEST_TEXTS):
@@ -72,7 +72,7 @@ def test_the_same_bits_of_the_embedded_model():
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_on_its_own_it_chooses_what_the_whole_model_chose_on_this_machine(monkeypatch, dtype):
+def test_auto_precision_equals_that_of_whole_model(monkeypatch, dtype):
     """Captions of a cache and a query have the same bits, and nothing is measured anew."""
     monkeypatch.setattr("vla.encoders.open_clip.choose_dtype", lambda asked, device: (_device.DTYPES[dtype], ""))
     whole = Encoder("demo", device="cpu", dtype="auto")
@@ -89,7 +89,7 @@ def test_on_its_own_it_chooses_what_the_whole_model_chose_on_this_machine(monkey
 
 
 @pytest.mark.slow
-def test_the_same_bits_of_a_full_vit_b_32(tmp_path):
+def test_bits_of_full_vit_b_32(tmp_path):
     folder = saved(tmp_path / "b32", open_clip.get_model_config("ViT-B-32"))
     whole = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
     alone = Encoder.load_text_tower(whole.describe_text_tower(), "cpu", "fp32")
@@ -107,12 +107,12 @@ def test_the_same_bits_of_a_full_vit_b_32(tmp_path):
         with_texts(SMALL, tokenizer_kwargs={"clean": "canonicalize"}),
     ],
 )
-def test_what_it_does_not_do_is_left_to_the_whole(config, tmp_path):
+def test_no_record_of_unsupported_configuration(config, tmp_path):
     folder = saved(tmp_path / "model", config)
     assert Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").describe_text_tower() is None
 
 
-def test_another_operation_would_be_noticed(tmp_path, monkeypatch):
+def test_no_record_if_outputs_differ(tmp_path, monkeypatch):
     folder = saved(tmp_path / "model", {**SMALL, "quick_gelu": True})
     whole = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
     assert whole.describe_text_tower() is not None
@@ -128,7 +128,7 @@ def shape_of(text_cfg, quick):
     )
 
 
-def test_weights_that_are_made_fit_or_rounded_are_left_to_the_whole(tmp_path):
+def test_no_record_of_converted_weights(tmp_path):
     """open_clip stretches positions where a file has others: then the file is not what the model has."""
     folder = saved(tmp_path / "model", SMALL)
     description = folder / "open_clip_config.json"
@@ -138,7 +138,7 @@ def test_weights_that_are_made_fit_or_rounded_are_left_to_the_whole(tmp_path):
     assert Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").describe_text_tower() is None
 
 
-def test_a_file_that_changed_is_not_taken_for_what_it_was(tmp_path):
+def test_rejects_record_of_changed_weights(tmp_path):
     folder = saved(tmp_path / "model", SMALL)
     record = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").describe_text_tower()
     assert Encoder.load_text_tower(record, "cpu", "fp32") is not None
@@ -163,13 +163,13 @@ def file_alone():
     st.lists(st.text(max_size=60) | st.text("abcdEF '&;<>!?09.\u00e9\u4e2d\u2019", max_size=60), min_size=1, max_size=3)
 )
 @settings(max_examples=150, deadline=None)
-def test_tokens_are_open_clips(file_alone, texts):
+def test_tokens_equal_open_clip(file_alone, texts):
     ours, theirs = file_alone
     assert torch.equal(ours(texts), theirs(texts))
     assert torch.equal(ours(texts, context_length=200), theirs(texts, context_length=200))
 
 
-def test_tokens_of_a_small_vocabulary_and_of_sentences(file_alone):
+def test_tokens_of_small_vocabulary(file_alone):
     path = _EMBEDDED / _VOCABULARY
     some = [
         "A red circle moves left.",
@@ -212,7 +212,7 @@ def test_falls_back_to_the_package_where_the_file_does_not_load_alone(content, t
     assert done.stdout.strip() == "of the package", done.stderr
 
 
-def test_nothing_that_pictures_need_is_loaded(tmp_path):
+def test_text_tower_imports_no_image_packages(tmp_path):
     record = Encoder("demo", device="cpu", dtype="fp32").describe_text_tower()
     (tmp_path / "record.json").write_text(json.dumps(record))
     code = (

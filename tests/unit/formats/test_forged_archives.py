@@ -1,4 +1,4 @@
-"""Archives that lie in a way that only adding up shows."""
+"""Archives whose members sum to more than the file."""
 
 import copy
 import zipfile
