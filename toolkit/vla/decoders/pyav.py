@@ -25,8 +25,7 @@ from vla.sampling import Sampling, at_fps
 from vla.video import Frames, Video
 
 _MAX_ERRORS = 500
-# Times are compared with this tolerance: sums of 1/fps and container time bases round differently.
-_TOLERANCE = Fraction(1, 2000)
+_TOLERANCE = Fraction(1, 2000)  # of times: sums of 1/fps and time bases round differently
 _STEP = Fraction(1, 2)  # seconds without a frame that count as a gap if the sampling has no step
 
 
@@ -35,9 +34,8 @@ class Decoder:
 
     Args:
         max_pixels: a larger picture is refused before memory is allocated for it.
-        whole: decode every frame, including those that are not requested and that no other frame
-            refers to. The returned frames are the same; damage is then detected anywhere, not only
-            where it matters.
+        whole: decode every frame, even if neither requested nor referred to. The returned frames
+            are the same; damage is then detected anywhere, not only where it matters.
     """
 
     def __init__(self, max_pixels: int = 8192 * 8192, whole: bool = False) -> None:
@@ -63,11 +61,7 @@ class Decoder:
 
 
 class PyavReader:
-    """Reader of one open file; see `vla.decoders.base.Reader`.
-
-    Attributes:
-        tick: called for every packet, as a sign of progress.
-    """
+    """Reader of one open file. `tick` is called for every packet, as a sign of progress."""
 
     def __init__(self, path: Path, max_pixels: int, whole: bool = False) -> None:
         self._source = Source(path, max_pixels)
@@ -110,10 +104,9 @@ class PyavReader:
         frames = [(self._upright(f), float(t)) for f, t in self._on_screen(TimestampQueue(times), self._index())]
         if len(frames) < len(times):
             raise DecodeError(
-                f"{self.video.path.name}: no frame is on screen at {float(times[len(frames)]):.3f} s; the video ends "
-                f"at {float(self._end):.3f} s",
-                "past-the-end",
-            )
+                f"{self.video.path.name}: no frame is on screen at {float(times[len(frames)]):.3f} s; the video "
+                f"ends at {float(self._end):.3f} s", "past-the-end",
+            )  # fmt: skip
         return Frames(self._upright.stack([f for f, _ in frames]), np.array([t for _, t in frames]))
 
     @property
@@ -169,8 +162,7 @@ class PyavReader:
             except IndexMismatchError:
                 pass  # the packets do not describe the frames fully: decode them all
         for entry in self._through_all(queue, to_end):
-            # A full decode of a damaged file may yield an earlier frame: time must not run
-            # backwards.
+            # A full decode of a damaged file may yield an earlier frame: times must not decrease.
             yield entry if latest is None or entry[1] >= latest[1] else latest
 
     def _through_all(self, queue: TimestampQueue, to_end: bool) -> Iterator[tuple[av.VideoFrame, Fraction]]:
@@ -197,8 +189,8 @@ class PyavReader:
         """Yield as `_on_screen` does, by decoding only the packets needed.
 
         Raises:
-            IndexMismatchError: a frame differs from its packet's entry. The frames yielded are
-                right; times that were taken from `queue` but not served are put back.
+            IndexMismatchError: a frame differs from its packet's entry. The yielded frames are right;
+                times taken from `queue` but not served are put back.
         """
         last = len(index.order) - 1
         targets: list[Fraction] = []
@@ -209,21 +201,19 @@ class PyavReader:
             if ranks[-1] == last:  # its duration is known only once it is decoded
                 break
             queue.skip_to(index.seconds(ranks[-1] + 1) - _TOLERANCE)
-        position = 0
+        head = 0
         try:
             for rank, frame in self._decode_ranks(index, np.unique(ranks)) if ranks else ():
                 time = index.seconds(rank)
                 self._end = time + self._length(frame)
-                while (
-                    position < len(ranks) and ranks[position] == rank and (rank < last or targets[position] < self._end)
-                ):
-                    position += 1
+                while head < len(ranks) and ranks[head] == rank and (rank < last or targets[head] < self._end):
+                    head += 1
                     yield frame, time
             while ranks and ranks[-1] == last and (target := next(queue, self._end)) < self._end:
                 yield frame, time
                 queue.skip_to(self._end)
         except IndexMismatchError:
-            queue.push_back(targets[position:])
+            queue.push_back(targets[head:])
             raise
         if to_end and (not ranks or ranks[-1] != last):
             self._end = index.end_seconds(1 / self._rate)
