@@ -191,7 +191,7 @@ def test_unknown_model_suggests_similar_names():
 
 
 def test_an_unknown_tag_lists_the_tags():
-    with refused(UsageError, "name_weights", r"'ViT-B-32' needs weights, one of openai, .*got 'opnai'"):
+    with refused(UsageError, "name_weights", r"'ViT-B-32' needs weights: one of openai, .*got 'opnai'"):
         Encoder("ViT-B-32", "opnai")
     with pytest.raises(UsageError, match="got ''"):
         Encoder("ViT-B-32")
