@@ -64,7 +64,7 @@ class IvfIndex:
     memory_factor = 1
     kind: ClassVar[str]
     rotates: ClassVar[bool] = False
-    """Whether vectors are rotated at random, so that all dimensions matter about equally."""
+    """Whether vectors are points at random, so that all dimensions matter about equally."""
 
     def __init__(self, dim: int, nlist: int = 0, nprobe: int = _NPROBE, seed: int = 0) -> None:
         if nlist < 0 or nprobe < 1:
@@ -105,9 +105,9 @@ class IvfIndex:
         if ids.min() <= self._largest:
             self.remove(ids)
         self._largest = max(self._largest, int(ids.max()))
-        rotated = self._rotate(vectors)
+        points = self._rotate(vectors)
         _faiss.add_to_lists(
-            self._index, ids, rotated, _faiss.nearest_lists(self._index, rotated) if lists is None else lists
+            self._index, ids, points, _faiss.nearest_lists(self._index, points) if lists is None else lists
         )
 
     def remove(self, ids: np.ndarray) -> int:

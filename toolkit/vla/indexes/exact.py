@@ -41,8 +41,8 @@ class Index(ExhaustiveIndex):
         _, queries = check_vectors(np.arange(len(queries)), queries, self.dim)
         similarity, row_ids = queries @ self._vectors.T, self._ids
         if id_mask is not None:
-            selected = np.isin(row_ids, np.flatnonzero(id_mask))
-            similarity, row_ids = similarity[:, selected], row_ids[selected]
+            columns = np.isin(row_ids, np.flatnonzero(id_mask))
+            similarity, row_ids = similarity[:, columns], row_ids[columns]
         scores, ids = by_score_then_id(similarity, np.broadcast_to(row_ids, similarity.shape))
         num_missing = max(0, k - len(row_ids))
         scores = np.pad(scores[:, :k], ((0, 0), (0, num_missing)), constant_values=-np.inf)
