@@ -64,7 +64,7 @@ class IvfIndex:
     memory_factor = 1
     kind: ClassVar[str]
     rotates: ClassVar[bool] = False
-    """Whether vectors are points at random, so that all dimensions matter about equally."""
+    """Whether vectors are rotated at random, so that all dimensions matter about equally."""
 
     def __init__(self, dim: int, nlist: int = 0, nprobe: int = _NPROBE, seed: int = 0) -> None:
         if nlist < 0 or nprobe < 1:
