@@ -186,7 +186,7 @@ def test_the_table(number, reason):
 REASONS = [
     "the decoder crashed (TypeError: open() got an unexpected keyword argument 'metadata_errors')",
     "cannot be read: Too many open files", "not enough memory to decode it", "permission denied",
-    "the decoder hung: no sign of life for 60 s", "the decoder crashed (SIGKILL)", "No such file or directory",
+    "the decoder hung: no heartbeat for 60 s", "the decoder crashed (SIGKILL)", "No such file or directory",
 ]  # fmt: skip
 
 

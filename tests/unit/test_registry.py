@@ -192,8 +192,8 @@ def test_third_party_encoder_needs_three_methods(monkeypatch):
         registry, "_third_party", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
     )
     encoder = registry.build("least", pretrained="", device="cpu", dtype="fp16")
-    assert (encoder.scale, encoder.lanes, encoder.fits("x" * 1000)) == (20.0, 1, True)
-    with encoder.side_by_side():
+    assert (encoder.scale, encoder.max_concurrency, encoder.fits("x" * 1000)) == (20.0, 1, True)
+    with encoder.one_thread_per_call():
         pixels = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
         prepared = encoder.prepare(pixels)
     assert prepared.shape == (2, 3, 3, 4) and (prepared[1, 2] == pixels[1, :, :, 2]).all()
@@ -207,7 +207,7 @@ def test_rejects_encoder_without_a_required_method(monkeypatch, member):
         registry, "_third_party", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
     )
     monkeypatch.delattr(Least, member)
-    with pytest.raises(EnvironmentUnfitError, match=f"'least' is not complete: it has no {member}"):
+    with pytest.raises(EnvironmentUnfitError, match=f"'least' lacks {member}"):
         registry.build("least")
 
 

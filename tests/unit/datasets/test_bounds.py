@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vla.datasets._open import read_annotations
-from vla.encoders._tokenizer import vocabulary_text
+from vla.encoders._tokenizer import read_vocabulary
 from vla.errors import AnnotationError, UsageError, VlaError
 from vla.storage.regular_files import read_regular
 from vla.training.config import read_recipe
@@ -75,7 +75,7 @@ def special(folder, kind):
 
 
 READERS = {
-    "captions": read_annotations, "recipe": read_recipe, "queries": lines, "vocabulary": vocabulary_text, "bytes": read_regular,
+    "captions": read_annotations, "recipe": read_recipe, "queries": lines, "vocabulary": read_vocabulary, "bytes": read_regular,
 }  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def test_vocabularies_that_are_none(kind, tmp_path):
     }  # fmt: skip
     (tmp_path / "bpe.txt.gz").write_bytes(contents[kind])
     with pytest.raises(UsageError, match=r"bpe.txt.gz (unpacks to more|is not gzipped|has \d+ bytes, more)"):
-        vocabulary_text(tmp_path / "bpe.txt.gz")
+        read_vocabulary(tmp_path / "bpe.txt.gz")
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="named: no /proc here")

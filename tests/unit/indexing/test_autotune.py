@@ -44,7 +44,7 @@ def test_the_recall_that_is_stated_is_the_recall_there_is(backend, recall, is_un
         vectors = (vectors * np.random.default_rng(6).uniform(0.2, 5, (6000, 1))).astype(np.float16)
     chosen = autotune_index(vectors, clustered(400, seed=2), IndexConfig(backend, recall=recall))
     (row,) = chosen.measured
-    assert row.chosen and (row.backend, row.probes, row.depth) == (backend, chosen.index.probes, chosen.depth)
+    assert row.chosen and (row.backend, row.probes, row.depth) == (backend, chosen.index.nprobe, chosen.depth)
     assert row.recall >= recall or chosen.notes
     found = true_recall(vectors, clustered(300, seed=3), chosen.index, chosen.depth)
     assert found == pytest.approx(row.recall, abs=0.03)
@@ -55,7 +55,7 @@ def test_the_recall_that_is_stated_is_the_recall_there_is(backend, recall, is_un
 
 def work(part, queries):
     """What a search looks at, in the place of how long it takes."""
-    return [part.index.probes * len(part.vectors) / part.index.lists + 20 * part.depth] * 2
+    return [part.index.nprobe * len(part.vectors) / part.index.nlist + 20 * part.depth] * 2
 
 
 def test_less_recall_is_less_work(monkeypatch):
@@ -75,9 +75,9 @@ def test_of_what_finds_enough_the_fastest_is_taken(monkeypatch):
     enough = []
     for probes in [2**i for i in range(7)]:
         for depth in autotune._DEPTHS:
-            chosen.index.probes, of_half = probes, queries[::2]
+            chosen.index.nprobe, of_half = probes, queries[::2]
             if true_recall(vectors, of_half, chosen.index, depth) >= 0.9:
-                enough.append(probes * 3000 / chosen.index.lists + 20 * depth)
+                enough.append(probes * 3000 / chosen.index.nlist + 20 * depth)
     assert chosen.measured[0].p50_ms == pytest.approx(min(enough), rel=0.34)  # a third slower counts as no slower
 
 
@@ -157,7 +157,7 @@ def test_searching_parts_is_searching_all(seed, count, k, is_exact):
 def part(vectors, owners, gone, backend, depth=10_000):
     index = registry.build(backend, dim=vectors.shape[1])
     index.add(np.arange(len(vectors)), vectors)
-    index.probes = index.lists
+    index.nprobe = index.nlist
     spans = np.zeros((len(vectors), 2))
     return Fragment(backend, lambda: index, vectors, owners, spans, ("a", "b", "c"), ("1", "2", "3"), depth, gone)
 

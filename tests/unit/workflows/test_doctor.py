@@ -34,9 +34,9 @@ def in_children(tmp_path, monkeypatch):
         (tmp_path / "sitecustomize.py").write_text(code)
         monkeypatch.syspath_prepend(str(tmp_path))
 
-    _trial.fault_of.cache_clear()
+    _trial.trial_error.cache_clear()
     yield write
-    _trial.fault_of.cache_clear()
+    _trial.trial_error.cache_clear()
 
 
 @pytest.mark.slow
@@ -114,15 +114,15 @@ CRASHES = {
 def test_a_kind_of_index_that_ends_its_process_is_seen(in_children, way, said):
     """FAISS before 1.15 ended the process over one kind, without a word."""
     in_children(CRASHES[way] + "import faiss\nfaiss.IndexIVFRaBitQFastScan = gone\n")
-    assert said in _trial.fault_of("faiss_ivf_rabitq")
-    assert _trial.fault_of("faiss_flat") == ""
+    assert said in _trial.trial_error("faiss_ivf_rabitq")
+    assert _trial.trial_error("faiss_flat") == ""
 
 
 def test_a_kind_that_finds_the_wrong_rows_is_seen(in_children):
     in_children(
         "import faiss\nfaiss.IndexFlatIP = faiss.IndexFlatL2\nfaiss.IndexFlatL2.search = lambda s, q, k, **kw: (q[:, :1].repeat(k, 1), q[:, :1].repeat(k, 1).astype('int64') * 0)\n"
     )
-    assert _trial.fault_of("faiss_ivf_sq8") != ""
+    assert _trial.trial_error("faiss_ivf_sq8") != ""
 
 
 def test_tuning_passes_a_broken_kind_over_and_says_so(monkeypatch):
@@ -132,7 +132,9 @@ def test_tuning_passes_a_broken_kind_over_and_says_so(monkeypatch):
 
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((400, 16)).astype(np.float32)
-    monkeypatch.setattr(autotune, "fault_of", lambda name: "it ended its process (SIGFPE)" if "rabitq" in name else "")
+    monkeypatch.setattr(
+        autotune, "trial_error", lambda name: "it ended its process (SIGFPE)" if "rabitq" in name else ""
+    )
     chosen = autotune.autotune_index(vectors, vectors[:20], IndexConfig())
     assert {m.backend for m in chosen.measured} == {"faiss_flat", "faiss_ivf", "faiss_ivf_sq8"}
     assert any("faiss_ivf_rabitq does not work here" in note and "SIGFPE" in note for note in chosen.notes)

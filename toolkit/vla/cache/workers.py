@@ -37,8 +37,8 @@ class Workers:
         self._encoder, self._decoder, self._workers = encoder, decoder, workers
         self._messages: queue.Queue[_Message] = queue.Queue(4 * workers)
         self._stop = threading.Event()
-        self._slots = threading.Semaphore(encoder.lanes + workers)
-        self._encoding = ThreadPoolExecutor(max_workers=encoder.lanes, thread_name_prefix="encode")
+        self._slots = threading.Semaphore(encoder.max_concurrency + workers)
+        self._encoding = ThreadPoolExecutor(max_workers=encoder.max_concurrency, thread_name_prefix="encode")
         self._attempt = Attempt(encoder, decoder, sampling, MemoryBudget(), self._submit, self._check_stop)
 
     def run(self, todo: list[tuple[str, Path]]) -> Generator[ChunkDone | VideoResult, None, None]:
@@ -49,7 +49,7 @@ class Workers:
             EnvironmentUnfitError: the decoder does not work on this machine, for another reason.
         """
         with (
-            self._encoder.side_by_side(),
+            self._encoder.one_thread_per_call(),
             self._encoding,
             ThreadPoolExecutor(max_workers=self._workers, thread_name_prefix="decode") as decoding,
         ):

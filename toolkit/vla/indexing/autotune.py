@@ -16,7 +16,7 @@ import numpy as np
 from vla.errors import EnvironmentUnfitError
 from vla.hints import Hint, Note
 from vla.indexes import registry as indexes
-from vla.indexes._trial import fault_of
+from vla.indexes._trial import trial_error
 from vla.indexes.base import Index
 from vla.indexing.config import AUTO, IndexBenchmark, IndexConfig
 from vla.indexing.fragments import Fragment, exhaustive, iter_blocks
@@ -70,9 +70,9 @@ class _Source:
     @cached_property
     def sample(self) -> np.ndarray:
         """Some rows to learn from, float32."""
-        from vla.indexes._ivf import PER_LIST, nlist_for
+        from vla.indexes._ivf import MIN_ROWS_PER_LIST, nlist_for
 
-        count = min(len(self.vectors), max(10_000, (PER_LIST + 1) * nlist_for(len(self.vectors))))
+        count = min(len(self.vectors), max(10_000, (MIN_ROWS_PER_LIST + 1) * nlist_for(len(self.vectors))))
         rows = np.random.default_rng(self.seed).choice(len(self.vectors), count, replace=False)
         return self.vectors[np.sort(rows)].astype(np.float32)
 
@@ -86,9 +86,9 @@ class _Source:
     @cached_property
     def near(self) -> np.ndarray:
         """`(N,)`: which centre is nearest to each row."""
-        from vla.indexes._ivf import nearest
+        from vla.indexes._ivf import nearest_centroids
 
-        return np.concatenate([nearest(self.centres, block) for _, block in iter_blocks(self.vectors)])
+        return np.concatenate([nearest_centroids(self.centres, block) for _, block in iter_blocks(self.vectors)])
 
 
 def synthetic_queries(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -108,14 +108,14 @@ def autotune_index(
     Half of the queries set `probes` and `depth`, the other half says what came of it. If nothing fits into the memory, the
     smallest is taken; if nothing that fits finds enough, what finds most. Either is said in the notes.
 
-    Each kind is tried in a process of its own first (`fault_of`): one that does not work here is passed over, and said.
+    Each kind is tried in a process of its own first (`trial_error`): one that does not work here is passed over, and said.
 
     Raises:
         EnvironmentUnfitError: the kind that was named, or every kind, does not work with the FAISS that is installed.
     """
     queries = np.ascontiguousarray(queries[:_QUERIES], np.float32)
     truth = _Truth(queries, exhaustive(vectors, queries, K)[0][:, -1])
-    faults = {name: fault_of(name) for name in (CANDIDATES if asked.backend == AUTO else (asked.backend,))}
+    faults = {name: trial_error(name) for name in (CANDIDATES if asked.backend == AUTO else (asked.backend,))}
     source, names = _Source(vectors), [name for name, fault in faults.items() if not fault]
     notes: list[str] = [Note(f"index kind {name} does not work here and was passed over: {fault}", Hint("doctor"))
              for name, fault in faults.items() if fault]  # fmt: skip
@@ -171,19 +171,19 @@ def _candidate(
         return None, row
     check, found, depth, kept = truth.half(1), -1.0, 0, 1
     for probes, deep in [(1, 0)] if index.is_exact else _settings(index, source.vectors, truth.half(0), recall):
-        index.probes = probes
+        index.nprobe = probes
         seen = check.recall(_as_part(index, source.vectors, deep).search(check.queries, K)[0])
         if seen > found:
             found, depth, kept = seen, deep, probes
         if found >= recall:
             break
-    index.probes = kept
+    index.nprobe = kept
     part = _as_part(index, source.vectors, depth)
     times = _timed(part, truth.queries)
     p50, p95 = (round(float(np.percentile(times, q)), 3) for q in (50, 95))
     why = "" if found >= recall else "recall too low"
     return index, replace(
-        row, lists=index.lists, probes=index.probes, depth=depth, recall=found, p50_ms=p50, p95_ms=p95, why_not=why
+        row, lists=index.nlist, probes=index.nprobe, depth=depth, recall=found, p50_ms=p50, p95_ms=p95, why_not=why
     )
 
 
@@ -215,8 +215,8 @@ def _settings(index: Index, vectors: np.ndarray, truth: _Truth, recall: float) -
     """Probes and depth with which `index` finds `recall`, the fastest first; where there are none, what finds most."""
     settings: list[tuple[float, int, int]] = []
     best, deepest = np.inf, min(len(vectors), _DEPTHS[-1])
-    for probes in sorted({min(index.lists, 2**i) for i in range(index.lists.bit_length() + 1)}):
-        index.probes = probes
+    for probes in sorted({min(index.nlist, 2**i) for i in range(index.nlist.bit_length() + 1)}):
+        index.nprobe = probes
         found = index.search(truth.queries, deepest)[1]
         scores = np.stack([_true_scores(vectors, q, ids) for q, ids in zip(truth.queries, found, strict=True)])
         enough = [d for d in _DEPTHS if truth.recall(scores[:, :d]) >= recall]
@@ -228,7 +228,7 @@ def _settings(index: Index, vectors: np.ndarray, truth: _Truth, recall: float) -
             break
     # What is nearly as fast as the fastest is as good: where a machine is busy, times say no more. Then less work is better.
     settings.sort(key=lambda s: (s[0] > _NEARLY * best, *(s[1:] if s[0] <= _NEARLY * best else s)))
-    return [(probes, depth) for _, probes, depth in settings] or [(index.lists, _DEPTHS[-1])]
+    return [(probes, depth) for _, probes, depth in settings] or [(index.nlist, _DEPTHS[-1])]
 
 
 def _true_scores(vectors: np.ndarray, query: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -121,11 +121,11 @@ def try_shard() -> None:
 def unusable_indexes() -> dict[str, str]:
     """Kinds of indexes that do not work here, each with the reason; every kind is tried in a process of its own."""
     from vla.indexes import registry as indexes
-    from vla.indexes._trial import fault_of
+    from vla.indexes._trial import trial_error
 
     names = indexes.names()
     with ThreadPoolExecutor(3) as pool:
-        return {name: fault for name, fault in zip(names, pool.map(fault_of, names), strict=True) if fault}
+        return {name: fault for name, fault in zip(names, pool.map(trial_error, names), strict=True) if fault}
 
 
 def try_folder(folder: Path) -> str:

@@ -123,15 +123,15 @@ def query_encoder(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
         return ImportedTexts(cache, device, dtype)
     path = cache.folder / REMEMBERED
     plugin = encoders.get(cache.source.encoder)
-    if not hasattr(plugin, "texts_alone"):
+    if not hasattr(plugin, "load_text_tower"):
         return _whole(cache, device, dtype)
     record = _record(path)
     if record and record.get("weights") == cache.spec.weights:
-        texts: TextEncoder | None = plugin.texts_alone(record, device, dtype)
+        texts: TextEncoder | None = plugin.load_text_tower(record, device, dtype)
         if texts is not None:
             return LazyImageEncoder(texts, cache, device, dtype)
     encoder = _whole(cache, device, dtype)
-    found = encoder.remembered()  # type: ignore[attr-defined]
+    found = encoder.describe_text_tower()  # type: ignore[attr-defined]
     if found != record:
         # A workspace that cannot be written can be searched all the same.
         with suppress(ResourceError):

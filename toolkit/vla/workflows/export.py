@@ -21,8 +21,8 @@ from vla.errors import CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
 from vla.formats import registry as formats
 from vla.formats._names import file_names
-from vla.formats._record import record_of, space_of
-from vla.formats._texts import npz_of
+from vla.formats._record import describe_space, make_record
+from vla.formats._texts import npz_bytes
 from vla.formats.base import ExportItem, WritableFormat
 from vla.formats.npz import TEXTS
 from vla.hints import Hint
@@ -143,7 +143,7 @@ def export(
         ready = list(_outgoing(cache, {v: keys[v] for v in videos}, captions, aligner, writer, report))
         if ready:
             writer.write(folder, name, ready)
-            report.files += [name + suffix for suffix in writer.written]
+            report.files += [name + suffix for suffix in writer.output_suffixes]
         progress(Progress("export", len(report.videos) + len(report.damaged), len(names)))
     if texts:
         _write_texts(folder, cache, [t for t in texts if cache.pieces(t)], told, aligner, report)
@@ -207,14 +207,14 @@ def _require_room(
         raise UsageError(f"{folder} belongs to the workspace itself: export to another folder")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is no folder")
-    targets = {name + suffix for name in files for suffix in writer.written} | set(TEXTS if has_texts else ())
+    targets = {name + suffix for name in files for suffix in writer.output_suffixes} | set(TEXTS if has_texts else ())
     there = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     if not overwrite and targets & there:
         raise UsageError(
             f"{len(targets & there)} files are in {folder} already, e.g. {min(targets & there)}",
             hint=Hint("overwrite"),
         )
-    shards = {n for n in there if any(re.fullmatch(rf"\d{{5}}{re.escape(s)}", n) for s in writer.written)}
+    shards = {n for n in there if any(re.fullmatch(rf"\d{{5}}{re.escape(s)}", n) for s in writer.output_suffixes)}
     if writer.holds_many and shards - targets:
         raise UsageError(
             f"{folder} holds shards of a larger export, e.g. {min(shards - targets)}, which would be taken for part of this "
@@ -231,9 +231,9 @@ def _outgoing(
     report: ExportReport,
 ) -> Iterator[ExportItem]:
     """The videos with all that is written of them; those that cannot be are told of in `report`."""
-    space = space_of(cache.spec, aligner.run, aligner.digest)
+    space = describe_space(cache.spec, aligner.run, aligner.digest)
     for video, key in keys.items():
-        if not (writer.any_name or _is_text(video)):
+        if not (writer.allows_any_name or _is_text(video)):
             report.damaged[video] = "its name holds bytes that are no text, which this format cannot say"
             continue
         try:
@@ -243,7 +243,7 @@ def _outgoing(
             continue
         report.videos.append(video)
         report.frames += len(features.values)
-        yield ExportItem(key, features, record_of(features, space), tuple(captions.get(video, ())))
+        yield ExportItem(key, features, make_record(features, space), tuple(captions.get(video, ())))
 
 
 def _is_text(name: str) -> bool:
@@ -265,7 +265,7 @@ def _write_texts(
     """`texts.npz`, the vector of each text, and `texts.jsonl`, the captions, which `--captions` reads again."""
     rows = [aligner.texts(cache, texts[i : i + _TOGETHER]) for i in range(0, len(texts), _TOGETHER)]
     if rows:
-        atomic.write_bytes(folder / TEXTS[0], npz_of(texts, np.concatenate(rows)))
+        atomic.write_bytes(folder / TEXTS[0], npz_bytes(texts, np.concatenate(rows)))
         report.files.append(TEXTS[0])
         report.texts = len(texts)
     # Where they were read is nobody else's business; two files may use one id.

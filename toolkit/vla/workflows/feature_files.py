@@ -67,7 +67,7 @@ class FeatureFile:
         timing: for what the file does not say.
         strip: what is taken off the end of names.
         names: of the videos in it; its own where it cannot be read.
-        beside: for each video, further files that it is read from.
+        sidecars: for each video, further files that it is read from.
         fault: why it cannot be read; empty if it can, or can in part.
         omissions: arrays in it that are not a video's features.
     """
@@ -78,7 +78,7 @@ class FeatureFile:
     timing: Timing
     strip: str = ""
     names: list[str] = field(default_factory=list)
-    beside: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    sidecars: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     fault: str = ""
     omissions: Omissions = field(default_factory=Omissions)
 
@@ -89,7 +89,7 @@ class FeatureFile:
             with closing(self._contents(self.omissions)) as found:
                 for stored in found:
                     self.names.append(self._short(stored.name))
-                    self.beside[self.names[-1]] = stored.beside
+                    self.sidecars[self.names[-1]] = stored.sidecars
         except FormatError as error:
             self.fault = _told(error, self.path)
             # Whatever else may be in it: the file itself is told of.
@@ -163,7 +163,7 @@ class FeatureFile:
 
     def _how(self, name: str) -> str:
         """Digest of all that decides what is made of the file, besides its content."""
-        beside = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in self.beside.get(name, ()) if p.is_file()]
+        beside = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in self.sidecars.get(name, ()) if p.is_file()]
         told = [self.format, self.wanted.key, self.wanted.times_key, self.timing.step_seconds,
                 self.timing.duration_of(name), beside]  # fmt: skip
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:_HOW_DIGITS]
