@@ -242,7 +242,7 @@ def test_faulty_rows_leave_the_sound_ones(name, tmp_path):
     with pytest.raises(AnnotationError) as caught:
         _read(name, tmp_path, _fixture(name).faulty)
     if name not in ("subtitles", "sidecar"):
-        assert caught.value.faults == 1 and len(caught.value.sound) == 1
+        assert caught.value.faults == 1 and len(caught.value.valid) == 1
 
 
 @every_dataset

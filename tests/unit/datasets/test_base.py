@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla.datasets._open import dataset_for, read_annotations
+from vla.datasets._open import build_reader, read_annotations
 from vla.datasets._reading import Problems, read_text
 from vla.datasets._times import parse_seconds, spans_of
 from vla.datasets.base import Annotation
@@ -97,7 +97,7 @@ def test_an_annotation_has_only_possible_spans(start, end):
         (("q", "a", ""), "video is empty"),
         (("q", 5, "v"), "query must be text, not 5"),
         (("q", "a\0b", "v"), "NUL"),
-        (("q", "a \ud800", "v"), "half a character"),
+        (("q", "a \ud800", "v"), "lone surrogate"),
     ],
 )
 def test_an_annotation_refuses_impossible_texts(fields, message):
@@ -194,4 +194,4 @@ def test_read_annotations_refuses_what_no_reader_takes(tmp_path):
     ):
         read_annotations(tmp_path / "c.xml")
     with pytest.raises(UsageError, match="no option 'video_column'"):
-        dataset_for(tmp_path / "c.srt", video_column="clip")
+        build_reader(tmp_path / "c.srt", video_column="clip")

@@ -211,7 +211,7 @@ def test_activitynet_tells_all_faults_of_all_videos(read):
         read("activitynet", {"train.json": text[:-1] + ', "v_a": {}}'})
     lines = str(caught.value).split("\n")
     assert len(lines) == 1 + 7 and all(line.startswith("  line 1: 'v_") for line in lines[1:])
-    for told in ("'v_a' sentence 2: span 5", "'v_a' sentence 3: 'timestamp' must be", "'v_b': 'timestamps' and", "'v_c': an object",
+    for told in ("'v_a' sentence 2: span 5", "'v_a' sentence 3: 'timestamp' must be", "'v_b': 'timestamps' and", "'v_c': expected an object",
                  "'v_d' sentence 1: duration", "'v_f' sentence 1: 'sentence' must be text", "'v_a' is already on line 1"):  # fmt: skip
         assert any(told in line for line in lines), told
 
@@ -275,7 +275,7 @@ def test_lsmdc(read):
     (found,) = read("lsmdc", {"LSMDC16_challenge_1000_publictect.csv": lines})
     assert (found.video, found.query, found.split) == ("1_A_00.00.01.5-00.00.03.000", '"Hm," says SOMEONE.', "test")
     assert read("lsmdc", {"LSMDC16_annos_training.csv": lines.replace("\n1_A", "\r\n1_A")})[0].split == "train"
-    with pytest.raises(AnnotationError, match=r"line 1: 6 fields are wanted and this row 1$"):
+    with pytest.raises(AnnotationError, match=r"line 1: expected 6 fields and this row 1$"):
         read("lsmdc", {"c.csv": "a, b\n"})
 
 
@@ -306,7 +306,7 @@ def test_nextgqa_spans(read):
     spans = {"401": {"duration": 57, "location": {"6": [[-0.1, 2.6], [16.0, 19.6]], "9": [[0, 1]]}, "fps": 29.97}}
     (found,) = read("nextqa", {"val.csv": NEXTGQA, "gsub_val.json": spans})
     assert found.spans == ((0, 2.6), (16.0, 19.6)) and found.duration == 57
-    with pytest.raises(AnnotationError, match=r"gsub_val\.json tells of none of the questions"):
+    with pytest.raises(AnnotationError, match=r"gsub_val\.json matches none of the questions"):
         read("nextqa", {"val.csv": NEXTQA, "gsub_val.json": spans})
     wrong = {
         "1": 3,
@@ -336,7 +336,7 @@ def test_one_word_answers(read):
     assert found.video == "-4wsu_5_15"
     with pytest.raises(AnnotationError, match=r"line 1: .*youtube_mapping\.txt has no line for vid6513"):
         read("msvd_qa", {"test_qa.json": [row], "youtube_mapping.txt": "x_1_2 vid2\n"})
-    with pytest.raises(AnnotationError, match="line 2: 2 fields are wanted and this row 1"):
+    with pytest.raises(AnnotationError, match="line 2: expected 2 fields and this row 1"):
         read("msvd_qa", {"test_qa.json": [row], "youtube_mapping.txt": "x_1_2 vid2\nvid3\n"})
 
 

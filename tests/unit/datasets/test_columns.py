@@ -249,12 +249,12 @@ def test_flat_questions_of_a_csv(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"choices": ["a", "b"], "answer": "c"}, "the answer 'c' is none of the 2 choices"),
+        ({"choices": ["a", "b"], "answer": "c"}, "the answer 'c' is not one of the 2 choices"),
         ({"choices": ["a", "b"], "answer": 2}, "right choice is 2"),
         ({"choices": "a or b", "answer": "a"}, "'choices' must be a list of texts"),
-        ({"count": "many"}, "'many' is no whole number"),
-        ({"choices": ["a"], "answer": 0}, "one choice"),
-        ({"choices": ["a", "b"], "answer": True}, "none of the 2 choices"),
+        ({"count": "many"}, "'many' is not an integer"),
+        ({"choices": ["a"], "answer": 0}, "only one choice"),
+        ({"choices": ["a", "b"], "answer": True}, "not one of the 2 choices"),
     ],
 )
 def test_flat_questions_that_make_no_sense_have_a_line(row, message, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vla.datasets._reading import OtherContentError, is_readings
+from vla.datasets._reading import OtherContentError, is_sensor_data
 from vla.datasets.sidecar import Dataset as Sidecar
 from vla.datasets.sidecar import find_sidecars
 from vla.datasets.subtitles import Dataset
@@ -182,7 +182,7 @@ def test_telemetry_is_no_caption(kind, tmp_path):
     ],
 )
 def test_readings(texts, is_so):
-    assert is_readings(texts) == is_so
+    assert is_sensor_data(texts) == is_so
 
 
 @pytest.mark.parametrize(

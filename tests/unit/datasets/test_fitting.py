@@ -3,7 +3,7 @@
 import pytest
 
 from vla.datasets._fitting import fit_spans
-from vla.datasets._open import LONGEST_CAPTION, read_annotations, read_beside
+from vla.datasets._open import MAX_CAPTION_CHARS, read_annotations, read_sidecar
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
 from vla.omissions import Omissions
@@ -76,21 +76,21 @@ def test_a_document_is_no_caption(file, tmp_path):
     }
     (tmp_path / file).write_text(texts[file])
     omissions = Omissions()
-    read = read_annotations if file[0] == "c" else lambda path, _, omissions: read_beside(path, "x", omissions)
+    read = read_annotations if file[0] == "c" else lambda path, _, omissions: read_sidecar(path, "x", omissions)
     assert [a.query for a in read(tmp_path / file, None, omissions)] == ["a dog"]
     assert omissions.counts == {"row": 1} and "12,499 characters" in omissions.summary()
     (tmp_path / "d.csv").write_text(f"video,caption\nv,{long}\n")
     with pytest.raises(AnnotationError, match="every caption is longer than 10,000 characters"):
         read_annotations(tmp_path / "d.csv")
-    (tmp_path / "e.csv").write_text(f"video,caption\nv,{'x' * LONGEST_CAPTION}\n")
+    (tmp_path / "e.csv").write_text(f"video,caption\nv,{'x' * MAX_CAPTION_CHARS}\n")
     assert len(read_annotations(tmp_path / "e.csv")) == 1
 
 
 def test_what_lies_beside_and_holds_something_else_is_counted(tmp_path):
     omissions = Omissions()
     (tmp_path / "x.json").write_text('{"title": "x", "description": ""}')
-    assert read_beside(tmp_path / "x.json", "x", omissions) == []
+    assert read_sidecar(tmp_path / "x.json", "x", omissions) == []
     (tmp_path / "x.srt").write_text("1\n00:00:02,000 --> 00:00:01,000\na\n")
     with pytest.raises(AnnotationError, match="must end after"):
-        read_beside(tmp_path / "x.srt", "x", omissions)
+        read_sidecar(tmp_path / "x.srt", "x", omissions)
     assert omissions.counts == {"captions-file": 2} and omissions.examples["captions-file"] == ["x.json", "x.srt"]

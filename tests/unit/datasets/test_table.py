@@ -193,13 +193,13 @@ def test_json_rows_on_one_line_have_ids_of_their_own(tmp_path):
     ("row", "message"),
     [
         ('{"video": "v", "caption": "b",}', r"line 2: not JSON"),
-        ("[1]", "line 2: an object is wanted here, not one list"),
+        ("[1]", "line 2: expected an object, not a list"),
         ("[" * 100_000, "line 2: not usable as JSON"),
         ('{"caption": "b"}', "line 2: no 'video' here"),
         ('{"video": "v"}', "line 2: no 'caption' here"),
         ('{"video": ["v"], "caption": "b"}', r"line 2: 'video' must be text, not \['v'\]"),
         ('{"video": "v", "caption": true}', "line 2: 'caption' must be text, not True"),
-        ('{"video": "v", "caption": "\\ud800"}', "line 2: query .* holds half a character"),
+        ('{"video": "v", "caption": "\\ud800"}', "line 2: query .* contains a lone surrogate"),
         ('{"video": "v", "caption": "b", "start": 1, "end": null}', "line 2: start 1 without end"),
         ('{"video": "v", "caption": "b", "start": NaN, "end": 1}', "line 2: end 1 without start"),
         ('{"video": "v", "caption": "b", "start": 0, "end": 1e999}', "line 2: span 0.0 to inf s"),
@@ -275,7 +275,7 @@ def test_rows_of_json_may_ask(told, expected, tmp_path):
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        ({"chioces": ["a", "b"]}, "'chioces', and not some of choices, right, answers, count"),
+        ({"chioces": ["a", "b"]}, "'chioces'; allowed are choices, right, answers, count"),
         ({"choices": ["a"]}, "one choice"),
         ({"choices": ["a", "b"], "right": 2}, "right choice is 2"),
         ({"choices": "ab"}, "list of texts"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla.datasets._reading import InvalidRowsError, Problems, read_each, split_named, split_of
+from vla.datasets._reading import InvalidRowsError, Problems, canonical_split, read_each, split_from_name
 from vla.datasets.base import Annotation, Question, Saliency, paragraphs
 from vla.datasets.table import Dataset as Table
 from vla.errors import AnnotationError
@@ -97,7 +97,7 @@ def test_faults_in_rows_of_ours_are_told_by_line(tmp_path):
     ]
     (tmp_path / "o.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(
-        InvalidRowsError, match=r"3 faults(?s:.)*line 2: one choice(?s:.)*line 3: not an(?s:.)*line 4: id 'q'"
+        InvalidRowsError, match=r"3 faults(?s:.)*line 2: only one choice(?s:.)*line 3: not an(?s:.)*line 4: id 'q'"
     ):
         Table().read(tmp_path / "o.jsonl")
 
@@ -110,16 +110,16 @@ def test_faults_in_rows_of_ours_are_told_by_line(tmp_path):
         ({"choices": ("a", "")}, "choice is empty"),
         ({"choices": ("a", 3)}, "choice must be text, not 3"),
         ({"answers": ("a", "b\0")}, "answer .* NUL"),
-        ({"answers": ("\ud800",)}, "half a character"),
+        ({"answers": ("\ud800",)}, "lone surrogate"),
         ({"choices": ("a", "b"), "right": 2}, "right choice is 2, counted from 0, of 2"),
-        ({"choices": ("a", "b"), "right": -1}, "right choice must be a whole number"),
-        ({"choices": ("a", "b"), "right": True}, "right choice must be a whole number"),
+        ({"choices": ("a", "b"), "right": -1}, "right choice must be an integer"),
+        ({"choices": ("a", "b"), "right": True}, "right choice must be an integer"),
         ({"answers": ("a",), "right": 0}, "right choice is 0"),
-        ({"choices": ("a", "b"), "answers": ("a",)}, "one of them"),
-        ({"answers": ("2",), "count": 2}, "one of them"),
-        ({"count": -1}, "count must be a whole number"),
-        ({"count": 2.0}, "count must be a whole number"),
-        ({"count": 10**400}, "count must be a whole number"),
+        ({"choices": ("a", "b"), "answers": ("a",)}, "either choices, or answers, or a count"),
+        ({"answers": ("2",), "count": 2}, "either choices, or answers, or a count"),
+        ({"count": -1}, "count must be an integer"),
+        ({"count": 2.0}, "count must be an integer"),
+        ({"count": 10**400}, "count must be an integer"),
     ],
 )
 def test_an_impossible_question_is_refused(fields, message):
@@ -144,15 +144,15 @@ def test_kind_and_answer(question, kind, answer):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ((0, (1,), ((1,),)), "clip_seconds must be seconds above 0"),
+        ((0, (1,), ((1,),)), "clip_seconds must be a positive number of seconds"),
         ((math.nan, (1,), ((1,),)), "clip_seconds"),
         (("2", (1,), ((1,),)), "clip_seconds"),
         ((2, (1, 1), ((1,), (1,))), "clips must ascend"),
         ((2, (2, 1), ((1,), (1,))), "clips must ascend"),
-        ((2, (-1,), ((1,),)), "clip must be a whole number"),
-        ((2, (1.5,), ((1,),)), "clip must be a whole number"),
-        ((2, (1, 2), ((1,),)), "2 clips and 1 lists of scores"),
-        ((2, (1, 2), ((1,), (1, 2))), "each with a score by every annotator"),
+        ((2, (-1,), ((1,),)), "clip must be an integer"),
+        ((2, (1.5,), ((1,),)), "clip must be an integer"),
+        ((2, (1, 2), ((1,),)), "2 clips but 1 lists of scores"),
+        ((2, (1, 2), ((1,), (1, 2))), "with a score from every annotator"),
         ((2, (1,), ((math.inf,),)), "finite number"),
         ((2, (1,), ((10**400,),)), "finite number"),
         ((2, (1,), ((True,),)), "finite number"),
@@ -167,14 +167,14 @@ def test_impossible_saliency_is_refused(fields, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"duration": 0}, "duration must be seconds above 0"),
+        ({"duration": 0}, "duration must be a positive number of seconds"),
         ({"duration": math.inf}, "duration"),
         ({"duration": 10**400}, "duration"),
         ({"duration": "12"}, "duration"),
         ({"votes": ((2, 1),)}, "must end after its start"),
-        ({"paragraph": "p"}, "need each other"),
-        ({"sentence": 1}, "need each other"),
-        ({"paragraph": "p", "sentence": -1}, "sentence must be a whole number"),
+        ({"paragraph": "p"}, "give both or neither"),
+        ({"sentence": 1}, "give both or neither"),
+        ({"paragraph": "p", "sentence": -1}, "sentence must be an integer"),
         ({"category": 3}, "category must be text, not 3"),
         ({"split": ["train"]}, "split must be text"),
     ],
@@ -253,7 +253,7 @@ def test_faults_of_all_files_are_told_at_once_and_what_is_sound_is_kept():
     paths = [Path("x.json"), Path("y.json"), Path("z.json")]
     with pytest.raises(InvalidRowsError, match=r"x\.json has 1 fault(?s:.)*z\.json has 1 fault") as caught:
         read_each(paths, _of({"x": "a", "y": "b", "z": "c"}, fault="xz"))
-    assert caught.value.faults == 2 and [a.query_id for a in caught.value.sound] == ["a", "b", "c"]
+    assert caught.value.faults == 2 and [a.query_id for a in caught.value.valid] == ["a", "b", "c"]
 
     def unreadable(path):
         if path.stem == "y":
@@ -281,11 +281,11 @@ def test_faults_of_all_files_are_told_at_once_and_what_is_sound_is_kept():
     ],
 )
 def test_the_split_that_a_name_tells(name, split):
-    assert split_of(Path(name)) == split
+    assert split_from_name(Path(name)) == split
 
 
 def test_other_words_for_splits():
-    assert [split_named(w) for w in ("validate", "train", "val_1", "", "Training")] == [
+    assert [canonical_split(w) for w in ("validate", "train", "val_1", "", "Training")] == [
         "val",
         "train",
         "val_1",

@@ -1,4 +1,4 @@
-"""Words whose part of speech the tagger knows: all of the closed classes, and what captions of videos are full of."""
+"""Word lists of the tagger: all closed word classes, and common words of video captions."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ NEVER_VERBS = _words(
 )
 
 MANNERS = _words("left right back front live low high fast slow close")
-"""Adjectives that tell how or where to after a verb."""
+"""Adjectives that express manner or direction after a verb."""
 
 NOMINAL = _words("square light dark orange male female blond blonde back front top bottom")
-"""Adjectives that are nouns as well."""
+"""Adjectives that are also nouns."""
 
 NEVER_ADVERBS = _words(
     "family belly jelly bully butterfly rally assembly italy july lovely friendly elderly silly curly"

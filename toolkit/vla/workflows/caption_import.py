@@ -16,7 +16,7 @@ from vla.captions import store as caption_store
 from vla.captions.matching import match
 from vla.captions.store import CaptionEntry
 from vla.datasets._fitting import fit_spans
-from vla.datasets._open import read_annotations, read_beside
+from vla.datasets._open import read_annotations, read_sidecar
 from vla.datasets.base import Annotation
 from vla.datasets.sidecar import find_sidecars
 from vla.encoders.base import Encoder
@@ -67,7 +67,7 @@ def sidecar_captions(
                 continue
             files[names[video]].add(place.video_id(path))
             try:
-                some = read_beside(path, video.stem, omissions)
+                some = read_sidecar(path, video.stem, omissions)
             except AnnotationError as error:
                 progress(Progress("captions", message=str(error), level="warning"))
                 continue

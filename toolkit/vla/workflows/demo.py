@@ -106,7 +106,7 @@ def demo(
     Workspace.open_or_create(folder)
     world = _Stopwatch(report, progress)
     tests = max(4, 2 * round(clips * TEST_SHARE / 2))  # pairs of twins
-    train_clips = plan_clips("train", clips - tests, seed, twins=0.75)
+    train_clips = plan_clips("train", clips - tests, seed, counterfactual_fraction=0.75)
     test_clips = plan_clips("test", tests, seed)
     report.clips = {"train": len(train_clips), "test": len(test_clips)}
     with world("render"):
@@ -185,6 +185,6 @@ def _search(folder: Path, tests: list[Clip], clips: list[Clip], report: DemoRepo
 
 def _gist(scene: Scene, event: Event) -> tuple[object, ...]:
     """What a sentence about `event` tells, if it does not tell of size and texture."""
-    things = [(scene.things[i].color, scene.things[i].shape) for i in (event.actor, event.target) if i >= 0]
+    things = [(scene.objects[i].color, scene.objects[i].shape) for i in (event.actor, event.target) if i >= 0]
     # Nobody says from which side something is hit.
     return (event.kind, event.color, event.kind != "hit" and event.direction, *things)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vla.features import FeatureSpec
 from vla.storage.workspace import Workspace
-from vla.world.render import RENDERED
+from vla.world.render import DEMO_COMMENT
 
 _ENDS = 1 << 16
 
@@ -39,9 +39,9 @@ def _is_rendered(path: Path) -> bool:
     """True if the file holds the mark near its beginning or end, where containers keep their metadata; nothing is parsed."""
     try:
         with path.open("rb") as file:
-            if RENDERED.encode() in file.read(_ENDS):
+            if DEMO_COMMENT.encode() in file.read(_ENDS):
                 return True
             file.seek(max(0, path.stat().st_size - _ENDS))
-            return RENDERED.encode() in file.read(_ENDS)
+            return DEMO_COMMENT.encode() in file.read(_ENDS)
     except OSError:
         return False

@@ -186,16 +186,16 @@ def _read(
     try:
         return read_files(dataset, files, report.omissions)
     except InvalidRowsError as error:
-        if not error.sound:
+        if not error.valid:
             raise
         if not skip_faulty:
             raise AnnotationError(
-                f"{error}\nThe {len(error.sound)} others are sound: --skip-faulty leaves these out"
+                f"{error}\nThe {len(error.valid)} others are sound: --skip-faulty leaves these out"
             ) from error
         report.left_out = error.faults
         report.omissions.add("row", count=error.faults)
         progress(Progress("import", message=f"left out what is faulty: {error}", level="warning"))
-        return error.sound
+        return error.valid
 
 
 def _of_split(annotations: list[Annotation], split: str) -> list[Annotation]:
