@@ -23,7 +23,7 @@ def test_the_fastest_by_a_fair_margin(rates, chosen, monkeypatch):
     there = {DEFAULT: (DEFAULT, {}), "quick": ("pyav", {"whole": True}), "broken": "not here"}
     speed = dict(zip((DEFAULT, "pyav"), rates, strict=True))
     monkeypatch.setattr(decoder_choice, "candidates", lambda: there)
-    monkeypatch.setattr(decoder_choice, "frames_per_second", lambda candidate, videos, sampling: speed[candidate[0]])
+    monkeypatch.setattr(decoder_choice, "measure_frame_rate", lambda candidate, videos, sampling: speed[candidate[0]])
     said = []
     found = decoder_choice.open_decoder(decoder_choice.FASTEST, [], at_fps(1), said.append)
     assert type(found) is decoders.get(there[chosen][0])
@@ -34,8 +34,8 @@ def test_speed_is_of_the_first_video_that_can_be_read(clip, tmp_path):
     torn = tmp_path / "torn.mp4"
     torn.write_bytes(b"no video")
     good = clip(fps=10, frames=60)
-    assert decoder_choice.frames_per_second((DEFAULT, {}), [torn, good], at_fps(10)) > 0
-    assert decoder_choice.frames_per_second((DEFAULT, {}), [torn], at_fps(10)) == 0
+    assert decoder_choice.measure_frame_rate((DEFAULT, {}), [torn, good], at_fps(10)) > 0
+    assert decoder_choice.measure_frame_rate((DEFAULT, {}), [torn], at_fps(10)) == 0
 
 
 def test_what_cannot_be_used_is_explained():

@@ -8,7 +8,7 @@ import vla
 from vla.errors import MissingError
 from vla.features import FeatureSpec
 from vla.storage.workspace import Workspace
-from vla.workflows.demo_notice import strangers
+from vla.workflows.demo_notice import unrendered_videos
 from vla.world.clips import plan_clips
 from vla.world.render import write_clip
 
@@ -23,10 +23,10 @@ def test_a_rendered_clip_is_recognised_wherever_it_is_copied(tmp_path, suffix):
     shutil.copy(tmp_path / f"a.{suffix}", tmp_path / "other" / f"renamed.{suffix}")
     (tmp_path / "real.mp4").write_bytes(b"ftyp" * 50_000)
     names = [f"a.{suffix}", f"other/renamed.{suffix}", "real.mp4", "gone.mp4"]
-    assert strangers(place, DEMO, names) == ["real.mp4", "gone.mp4"]
+    assert unrendered_videos(place, DEMO, names) == ["real.mp4", "gone.mp4"]
     # Another encoder is nobody's business here.
-    assert strangers(place, FeatureSpec("open_clip", "ViT-B-32", "w", "p", "fps=2", 4), names) == []
-    assert strangers(place, FeatureSpec("imported", "demo", "w", "p", "fps=2", 4), names) == []
+    assert unrendered_videos(place, FeatureSpec("open_clip", "ViT-B-32", "w", "p", "fps=2", 4), names) == []
+    assert unrendered_videos(place, FeatureSpec("imported", "demo", "w", "p", "fps=2", 4), names) == []
 
 
 def test_every_stage_says_it_and_no_confidence_is_given(tmp_path, clip):

@@ -58,7 +58,7 @@ def test_a_workspace_that_cannot_be_written_is_searched(cache, monkeypatch):
     def full(*given):
         raise ResourceError("no space")
 
-    monkeypatch.setattr(stage.durable, "write_json", full)
+    monkeypatch.setattr(stage.atomic, "write_json", full)
     assert isinstance(query_encoder(cache, "cpu", "auto"), Encoder)
     assert not (cache.folder / "text-tower.json").exists()
 

@@ -76,11 +76,11 @@ def test_what_went_out_comes_in_again_bit_for_bit(workspace, tmp_path, format):
     report = vla.export(tmp_path / "out", format=format, workspace=tmp_path, per_shard=5 if format == "parquet" else 2)
     assert report.videos == ["videos/v2.mp4", "videos/v3.mp4", "videos/v4.mp4"] and report.texts == 3
     assert sorted(report.files) == sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert not report.damaged
+    assert not report.failures
     back = vla.import_features(
         [tmp_path / "out"], model="back", texts=tmp_path / "out" / "texts.npz", workspace=tmp_path / "b"
     )
-    assert back.problems == [] and back.imported == 3 and back.texts == 3
+    assert back.problems == [] and back.num_videos == 3 and back.texts == 3
     assert whole(tmp_path / "b") == whole(tmp_path)
     ours, theirs = cache_of(tmp_path), cache_of(tmp_path / "b")
     texts = ours.known_texts()
@@ -173,7 +173,7 @@ def test_shards_hold_so_many_videos_and_no_more(workspace, tmp_path):
         with tarfile.open(path) as archive:
             held[path.name] = sum(n.endswith(".npy") for n in archive.getnames())
     assert held == {"00000.tar": 2, "00001.tar": 1}
-    with pytest.raises(UsageError, match="at least 1 video, not 0"):
+    with pytest.raises(UsageError, match="per_shard must be at least 1, not 0"):
         vla.export(tmp_path / "out", workspace=tmp_path, format="webdataset", per_shard=0)
 
 
@@ -233,14 +233,16 @@ def test_shards_of_a_larger_export_are_not_mixed_with_new_ones(workspace, tmp_pa
 def test_where_nothing_can_be_written(workspace, tmp_path):
     (tmp_path / "file").touch()
     cases = {
-        tmp_path / "file": "is no folder",
-        tmp_path / ".vla": "belongs to the workspace",
-        tmp_path / ".vla" / "cache" / "x": "belongs to the workspace",
+        tmp_path / "file": "is not a folder",
+        tmp_path / ".vla": "is inside the workspace",
+        tmp_path / ".vla" / "cache" / "x": "is inside the workspace",
     }
     for dest, message in cases.items():
         with pytest.raises(UsageError, match=message):
             vla.export(dest, workspace=tmp_path)
-    with pytest.raises(UsageError, match="'hdf5' is only read; features are written as npy, parquet, webdataset"):
+    with pytest.raises(
+        UsageError, match="format 'hdf5' is read-only; features can be written as npy, parquet, webdataset"
+    ):
         vla.export(tmp_path / "out", workspace=tmp_path, format="hdf5")
     assert not (tmp_path / "out").exists()
 
@@ -272,14 +274,14 @@ def test_hostile_names_stay_in_the_folder_and_come_back(tmp_path, format):
     assert vla.import_features([tmp_path / "f"], model="m", workspace=tmp_path / "w").problems == []
     before = {p for p in tmp_path.rglob("*") if ".vla" not in p.parts}
     report = vla.export(tmp_path / "w" / "out", workspace=tmp_path / "w", format=format, per_shard=20)
-    assert set(report.damaged) == ({"\udcff\udcfe"} if format == "parquet" else set())  # Parquet's texts are UTF-8
+    assert set(report.failures) == ({"\udcff\udcfe"} if format == "parquet" else set())  # Parquet's texts are UTF-8
     new = {p for p in tmp_path.rglob("*") if ".vla" not in p.parts} - before
     assert {p.parent for p in new} == {tmp_path / "w", tmp_path / "w" / "out"}
     assert len({p.name.casefold() for p in new}) == len(new) == len(report.files) + 1
     assert not any(c in p.name for p in new for c in '\n\\:*?"<>|')
     vla.import_features([tmp_path / "w" / "out"], model="m", workspace=tmp_path / "b")
     back = cache_of(tmp_path / "b")
-    assert sorted(back.video_ids()) == sorted(set(names) - set(report.damaged))
+    assert sorted(back.video_ids()) == sorted(set(names) - set(report.failures))
     for name in back.video_ids():
         assert (back.frames(name).values == names.index(name)).all()
 
@@ -299,10 +301,10 @@ def test_damage_costs_one_video(workspace, tmp_path, format):
     shard = cache.folder / "shards" / cache.receipts["videos/v3.mp4"].shard
     shard.write_bytes(shard.read_bytes()[:-9])
     report = vla.export(tmp_path / "out", workspace=tmp_path, format=format, per_shard=2)
-    assert list(report.damaged) == ["videos/v3.mp4"] and len(report.videos) == 2
+    assert list(report.failures) == ["videos/v3.mp4"] and len(report.videos) == 2
     assert not list((tmp_path / "out").glob("videos_v3*"))
     back = vla.import_features([tmp_path / "out"], model="m", workspace=tmp_path / "b")
-    assert back.imported == 2 and not back.problems
+    assert back.num_videos == 2 and not back.problems
 
 
 @pytest.mark.parametrize("format", ["npy", "webdataset"])

@@ -78,7 +78,7 @@ def test_a_split_is_chosen_and_what_has_none_gets_it(mixed):
     found = import_annotations("table", [mixed], split="val").annotations
     assert [(a.query_id, a.split) for a in found] == [("4", "val"), ("5", "val"), ("6", "val")]
     mixed.write_text(mixed.read_text().splitlines()[0])
-    with pytest.raises(UsageError, match=r"no annotation is of the split 'test'; there are train \(1\)"):
+    with pytest.raises(UsageError, match=r"no annotation belongs to split 'test'; the splits are train \(1\)"):
         import_annotations("table", [mixed], split="test")
 
 
@@ -144,7 +144,7 @@ def test_videos_that_are_there(charades, tmp_path):
         {"reason": "no-such-video", "count": 1, "examples": ["Y6R7T"]},
         {"reason": "ambiguous-name", "count": 1, "examples": ["AO8RW"]},
     ]
-    with pytest.raises(UsageError, match="there is no folder"):
+    with pytest.raises(UsageError, match="no such folder of videos"):
         import_annotations("charades_sta", [charades], videos=charades)
 
 

@@ -51,7 +51,7 @@ def statuses(report):
 def test_features_become_a_cache_as_they_are(folder):
     report = imported()
     assert statuses(report) == dict.fromkeys(("a", "b", "c", "d.mp4"), "ok")
-    assert (report.imported, report.frames, report.problems) == (4, 18, [])
+    assert (report.num_videos, report.frames, report.problems) == (4, 18, [])
     cache = load(folder)
     assert (cache.spec.encoder, cache.spec.model, cache.spec.sampling, cache.spec.dim) == ("imported", "m", "fps=2", 4)
     for name, (frames, seed) in {"a": (6, 1), "b": (4, 2), "c": (3, 3), "d.mp4": (5, 4)}.items():
@@ -66,7 +66,7 @@ def test_doing_it_again_does_nothing(folder):
     imported()
     before = state(folder)
     again = imported(model=None)  # the name is as before
-    assert again.imported == 0 and len(again.receipts) == 4
+    assert again.num_videos == 0 and len(again.receipts) == 4
     assert state(folder) == before
 
 
@@ -76,7 +76,7 @@ def test_only_what_changed_is_read_again(folder):
     np.save(folder / "f" / "a.npy", array(seed=9))
     np.save(folder / "f" / "new.npy", array(seed=8))
     report = imported()
-    assert (report.imported, report.replaced) == (2, ["a"])
+    assert (report.num_videos, report.updates) == (2, ["a"])
     cache = load(folder)
     np.testing.assert_array_equal(cache.frames("a").values, array(seed=9).astype(np.float16))
     kept = [cache.folder / "shards" / cache.receipts[v].shard for v in ("b", "c", "d.mp4")]
@@ -93,14 +93,14 @@ def test_a_change_in_the_middle_of_a_large_file_is_seen(folder):
     imported()
     large[500] = 2
     np.save(folder / "f" / "a.npy", large)
-    assert imported().imported == 1
+    assert imported().num_videos == 1
     assert load(folder).frames("a").values[500, 0] == 2
 
 
 def test_a_file_that_was_only_touched_is_not_imported_again(folder):
     imported()
     os.utime(folder / "f" / "a.npy", ns=(1, 1))
-    assert imported().imported == 0
+    assert imported().num_videos == 0
     assert load(folder).receipts["a"].mtime_ns == 1
 
 
@@ -110,8 +110,8 @@ def test_another_way_of_reading_reads_again(folder, more):
         (folder / "f" / name).unlink()
     np.savez(folder / "f" / "b.npz", x=array(seed=1), y=array(seed=2))
     imported(key="x")
-    assert imported(key="x").imported == 0
-    assert imported(**{"key": "x", **more}).imported == 1
+    assert imported(key="x").num_videos == 0
+    assert imported(**{"key": "x", **more}).num_videos == 1
 
 
 def test_times_that_change_beside_the_file_are_seen(folder):
@@ -120,7 +120,7 @@ def test_times_that_change_beside_the_file_are_seen(folder):
     np.save(folder / "g" / "v_timestamps_ms.npy", np.arange(6) * 500.0)
     imported("g", fps=None)
     np.save(folder / "g" / "v_timestamps_ms.npy", np.arange(6) * 250.0)
-    assert imported("g", fps=None).imported == 1
+    assert imported("g", fps=None).num_videos == 1
     assert load(folder).frames("v").timestamps_seconds[-1] == 1.25
 
 
@@ -154,7 +154,7 @@ def test_ways_of_timing(folder, rule, sampling, times):
         ({"video_fps": 16}, "--stride N goes with --video-fps"),
         ({"fps": 0}, "--fps must be above 0, not 0"),
         ({"fps": float("nan")}, "--fps must be above 0"),
-        ({"fps": 1e6}, "at most 240"),
+        ({"fps": 1e6}, "exceed the maximum of 240"),
         ({"clip_length": -1}, "--clip-length must be above 0"),
         ({"stride": 0, "video_fps": 25}, "--stride must be above 0"),
         ({"duration": float("inf")}, "--duration must be above 0"),
@@ -205,7 +205,7 @@ def test_durations_of_single_videos(folder, table, text):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("video,length_of\na,1\n", "columns video and duration"), ("video,duration\na,1\na,2\n", "line 3.*'a' is 1 s and 2 s"),
+    [("video,length_of\na,1\n", "columns video and duration"), ("video,duration\na,1\na,2\n", "line 3.*'a' has two durations: 1 s and 2 s"),
      ("video,duration\na,-1\n", "line 2"), ("video,duration\na,x\n", "line 2"), ("", "empty")],
 )  # fmt: skip
 def test_durations_that_make_no_sense(folder, text, message):
@@ -216,9 +216,9 @@ def test_durations_that_make_no_sense(folder, text, message):
 
 def test_a_video_that_ends_before_its_last_frame(folder):
     report = imported("f/a.npy", duration=2.3)  # the last frame is at 2.5 s
-    assert report.receipts[0].duration_seconds == 2.5 and "said to end at 2.3 s" in report.receipts[0].reason
+    assert report.receipts[0].duration_seconds == 2.5 and "declared duration 2.3 s" in report.receipts[0].reason
     report = imported("f/a.npy", duration=1.9)
-    assert report.problems and "after the video's end at 1.9 s" in report.problems[0].reason
+    assert report.problems and "after the end of the video at 1.9 s" in report.problems[0].reason
 
 
 # Faults
@@ -237,7 +237,7 @@ FAULTS = {
     "huge.npy": (lambda p: np.save(p, array().astype(np.float64) * 1e300), "too large for float16"),
     "row.npy": (lambda p: np.save(p, array()[0]), "shape (4,)"),
     "block.npy": (lambda p: np.save(p, np.stack([array()] * 2)), "shape (2, 6, 4)"),
-    "wide.npy": (lambda p: np.save(p, array(dim=5)), "5 wide, those of 'm' are 4"),
+    "wide.npy": (lambda p: np.save(p, array(dim=5)), "5 dimensions, those of 'm' have 4"),
     "empty.npy": (lambda p: np.save(p, array(0)), "empty"),
     "nothing.npy": (lambda p: p.touch(), ""),
     "none.pt": (lambda p: p.touch(), "save it again"),
@@ -276,7 +276,7 @@ def test_bad_files_are_told_with_their_reasons_and_stop_nobody(folder):
     # They are tried again, and what was mended is found.
     np.save(folder / "f" / "nan.npy", array())
     again = imported()
-    assert again.imported == 1 and len(again.problems) == len(report.problems) - 1
+    assert again.num_videos == 1 and len(again.problems) == len(report.problems) - 1
     assert load(folder).receipts["nan"].status == "ok"
 
 
@@ -322,7 +322,7 @@ def test_two_files_for_one_name_are_an_error_that_names_both(folder):
         (("c.csv",), {}, r"not from '\.csv'"),
         (("g",), {}, "no features in g"),
         ((), {}, "nothing to import"),
-        ((), {"encoder_model": "x"}, "no features called 'm' yet"),
+        ((), {"encoder_model": "x"}, "no features named 'm'"),
         (("f",), {"pretrained": "openai"}, "give --encoder-model"),
     ],
 )
@@ -337,12 +337,12 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(folder, paths, o
 def test_a_dry_run_says_what_would_be_and_keeps_nothing(folder):
     np.save(folder / "f" / "bad.npy", array(dim=5))
     planned = imported(dry_run=True)
-    assert (planned.imported, planned.frames, [r.video_id for r in planned.problems]) == (4, 18, ["bad"])
+    assert (planned.num_videos, planned.frames, [r.video_id for r in planned.problems]) == (4, 18, ["bad"])
     assert not (folder / ".vla").exists()
     imported()
     before = state(folder)
     np.save(folder / "f" / "new.npy", array())
-    assert imported(dry_run=True).imported == 1
+    assert imported(dry_run=True).num_videos == 1
     assert state(folder) == before
 
 
@@ -519,7 +519,7 @@ def test_what_is_taken_off_the_end_of_names(folder):
     np.save(folder / "f" / "_clip.npy", array())
     report = imported(strip="_clip")
     assert set(statuses(report)) == {"a", "b", "c", "d.mp4", "v_1", "_clip"} and not report.problems
-    assert imported(strip="_clip").imported == 0
+    assert imported(strip="_clip").num_videos == 0
 
 
 REAL = SHARED / "features"

@@ -19,7 +19,7 @@ from vla.errors import MissingError
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
 from vla.storage.workspace import Workspace
-from vla.workflows.caption_import import caption_paths, count_unused, durations_of, nothing_usable, read_captions
+from vla.workflows.caption_import import caption_paths, count_unused, durations_of, no_captions_reason, read_captions
 from vla.workflows.encoder_choice import encoder_of
 from vla.workflows.text_features import has_encoder
 from vla.workflows.train_set import TrainingProvenance
@@ -75,7 +75,7 @@ def annotations_of(
         names = {a.video: name for a, name in zip(usable, matched.names, strict=True)}
     if not usable:
         raise MissingError(
-            f"{nothing_usable(place, paths, len(have))}: give annotations of extracted videos with --captions FILE"
+            f"{no_captions_reason(place, paths, len(have))}: give annotations of extracted videos with --captions FILE"
         )
     return EvalAnnotations(fit_spans(usable, durations_of(cache), omissions), names, len(lost), omissions)
 
