@@ -397,7 +397,7 @@ def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monke
     before = segments(cache)
     if how != "first":
         sync_index(tmp_path / "before", None, cache, FROZEN, IndexConfig(backend))
-    cache.forget("gone")
+    cache.delete_video("gone")
     cache.add_video(features("changed", 7, 40), receipt("changed", 7, 40))
     cache.rename("old name", dataclasses.replace(cache.receipts["old name"], video_id="new name"))
     for seed, name in ((8, "new"), (9, "newer")):
@@ -457,7 +457,7 @@ def test_forgetting_survives_a_kill_at_any_point(sweep):
     def work(folder, acknowledge):
         cache = FeatureCache.open(folder / SPEC.fingerprint)
         for video in order:
-            cache.forget(video)
+            cache.delete_video(video)
             acknowledge(video)
 
     def check(folder, acknowledged):
@@ -513,7 +513,7 @@ def damaged_workspace(tmp_path_factory):
     path = cache._receipt_path("2.mp4")
     path.write_bytes(path.read_bytes()[:-9])
     lines = caption_store.lines(place)
-    caption_store.keep_lines(place, [lines[0][:5] + lines[0][25:], *lines[1:]])
+    caption_store.write_lines(place, [lines[0][:5] + lines[0][25:], *lines[1:]])
     return place.root
 
 

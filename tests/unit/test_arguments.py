@@ -67,7 +67,7 @@ def test_paths_are_texts_or_objects_one_or_several(name, argument, kind):
         assert call(function, argument, "vids")[argument] == ["vids"]
         wrong = [3, [3], b"bytes"]
     for value in wrong:
-        with pytest.raises(UsageError, match=f"^{argument} (is|are) "):
+        with pytest.raises(UsageError, match=f"^{argument} must be "):
             call(function, argument, value)
 
 
@@ -91,10 +91,10 @@ def test_a_wrong_keyword_is_a_type_error_that_names_the_nearest(name, wrong, rig
 
 @pytest.mark.parametrize(
     ("name", "given", "message"),
-    [("search", {"query": "x", "k": "3"}, "k is a whole number"), ("train", {"epochs": "3"}, "epochs is a whole number"),
-     ("extract", {"paths": "x", "model": 3}, "model is a text"), ("index", {"compact": "yes"}, "compact is True or False"),
-     ("index", {"recall": "all"}, "recall is a number"), ("ask", {"question": 5}, "question is a text"),
-     ("evaluate", {"seed": 1.5}, "seed is a whole number"), ("train", {"epochs": True}, "epochs is a whole number")],
+    [("search", {"query": "x", "k": "3"}, "k must be a whole number"), ("train", {"epochs": "3"}, "epochs is a whole number"),
+     ("extract", {"paths": "x", "model": 3}, "model is a text"), ("index", {"compact": "yes"}, "compact must be True or False"),
+     ("index", {"recall": "all"}, "recall must be a number"), ("ask", {"question": 5}, "question must be a text"),
+     ("evaluate", {"seed": 1.5}, "seed must be a whole number"), ("train", {"epochs": True}, "epochs is a whole number")],
 )  # fmt: skip
 def test_a_value_of_another_type_is_a_usage_error(name, given, message):
     with pytest.raises(UsageError, match=message):
@@ -171,5 +171,5 @@ def test_captions_are_paths_one_or_several_or_none(name):
     assert call(function, "captions", None)["captions"] is None
     assert call(function, "captions", Path("c.csv"))["captions"] == [Path("c.csv")]
     for value in (5, [5], b"c.csv", {"a": 1}.values()):
-        with pytest.raises(UsageError, match="captions are texts or pathlib.Path objects"):
+        with pytest.raises(UsageError, match="captions must be texts or pathlib.Path objects"):
             call(function, "captions", value)

@@ -116,7 +116,7 @@ def typed(shelf, tmp_path):
 def test_a_value_that_is_none_for_its_option_is_refused(typed, option, value, wanted):
     with pytest.raises(UsageError) as error:
         typed.build("typed", {option: value})
-    assert str(error.value) == f"widget 'typed': its option {option} is {wanted}, not {value!r}"
+    assert str(error.value) == f"widget 'typed': option {option} must be {wanted}, not {value!r}"
 
 
 def test_values_that_fit_are_handed_on(typed):
@@ -147,7 +147,7 @@ BROKEN = {
     "raise": ("raise ZeroDivisionError('at import')\n", "ZeroDivisionError: at import"),
     "absent": ("", "AttributeError"),
     "system": ("raise OSError('libfoo.so.3: cannot open shared object file')\n", "libfoo.so.3"),
-    "no class": ("Widget = 7\n", "is no class"),
+    "no class": ("Widget = 7\n", "is neither a class"),
 }
 
 
@@ -161,13 +161,13 @@ def test_a_plug_in_of_others_that_cannot_be_loaded_is_named_with_its_distributio
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torn-plugin\nVersion: 2.1\n")
     points = f"[thirdparty.widgets]\ntorn_one = {module}:Widget\nfar = collections:OrderedDict\n"
     (info / "entry_points.txt").write_text(points)
-    assert shelf.foreign_names() == ("far", "torn_one")
+    assert shelf.third_party_names() == ("far", "torn_one")
     with pytest.raises(EnvironmentUnfitError, match="widget 'torn_one' of torn-plugin 2.1 cannot be loaded") as error:
         shelf.get("torn_one")
     assert said in str(error.value) and "pip install" in str(error.value)
     for name in ("broken", "heavy", "torn"):  # those of the shelf itself, which are broken in this test
         (tmp_path / "thirdparty" / "widgets" / f"{name}.py").unlink()
-    assert set(shelf.working()) == {"far", "plain"}
+    assert set(shelf.loadable()) == {"far", "plain"}
 
 
 class Least:
@@ -189,7 +189,7 @@ def test_an_encoder_of_others_needs_three_things(monkeypatch):
     from vla.encoders import registry
 
     monkeypatch.setattr(
-        registry, "_foreign", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
+        registry, "_third_party", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
     )
     encoder = registry.build("least", pretrained="", device="cpu", dtype="fp16")
     assert (encoder.scale, encoder.lanes, encoder.fits("x" * 1000)) == (20.0, 1, True)
@@ -204,7 +204,7 @@ def test_an_encoder_that_lacks_one_of_them_is_refused(monkeypatch, member):
     from vla.encoders import registry
 
     monkeypatch.setattr(
-        registry, "_foreign", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
+        registry, "_third_party", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
     )
     monkeypatch.delattr(Least, member)
     with pytest.raises(EnvironmentUnfitError, match=f"'least' is not complete: it has no {member}"):

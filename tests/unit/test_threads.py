@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from vla.threads import _blas, limited, one_thread, small_work
+from vla.threads import _blas, limit_threads, single_threaded, small_op_threads
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def blas_has_threads():
 
 def test_one_inside_and_the_callers_afterwards_also_after_an_error():
     two = blas_has_threads()
-    with pytest.raises(KeyError), small_work():
+    with pytest.raises(KeyError), small_op_threads():
         assert torch.get_num_threads() == 1 and _blas("get")() == 1
         raise KeyError
     assert torch.get_num_threads() == 3 and blas_has_threads() == two
@@ -34,15 +34,15 @@ def test_one_inside_and_the_callers_afterwards_also_after_an_error():
 @pytest.mark.parametrize(("value", "count"), [("2", 2), ("2,1", 2), ("", 1), ("many", 1), ("0", 1), ("-4", 1)])
 def test_the_variable_says_how_many(monkeypatch, value, count):
     monkeypatch.setenv("OMP_NUM_THREADS", value)
-    with small_work():
+    with small_op_threads():
         assert torch.get_num_threads() == count
-    with one_thread():
+    with single_threaded():
         assert torch.get_num_threads() == 1
 
 
 def test_nested():
-    with small_work():
-        with limited(2):
+    with small_op_threads():
+        with limit_threads(2):
             assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 3
@@ -54,7 +54,7 @@ def test_threads_that_overlap_restore_what_was_before_both(first_out):
     inside, leave = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
 
     def work(number):
-        with small_work():
+        with small_op_threads():
             inside[number].set()
             leave[number].wait(10)
 
@@ -75,7 +75,7 @@ def test_threads_that_overlap_restore_what_was_before_both(first_out):
 def test_as_a_decorator_it_keeps_the_signature():
     import inspect
 
-    @small_work()
+    @small_op_threads()
     def product(a: int, *, b: int = 2) -> int:
         """Multiply."""
         return a * b * torch.get_num_threads()

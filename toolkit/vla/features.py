@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vla.errors import CacheError, ShapeError, SpecMismatchError
+from vla.hints import Hint
 from vla.storage import records
 from vla.storage.records import Count, Positive
 
@@ -68,7 +69,7 @@ class FeatureSpec:
         Raises:
             CacheError: fields are missing, of the wrong type, of a newer layout, or disagree with the fingerprint.
         """
-        spec = records.decode(cls, record, f"{source} does not describe features: it", "make them again")
+        spec = records.decode(cls, record, f"{source} does not describe features: it", Hint("make_again"))
         if spec.layout > LAYOUT:
             raise CacheError(f"{source} has feature layout {spec.layout!r}; this vla knows up to {LAYOUT}: upgrade vla")
         if record.get("fingerprint", spec.fingerprint) != spec.fingerprint:
@@ -77,24 +78,23 @@ class FeatureSpec:
             )
         return spec
 
-    def require_same(self, other: FeatureSpec, mine: str, theirs: str, way_out: str) -> None:
+    def require_same(self, other: FeatureSpec, mine: str, theirs: str, hint: Hint) -> None:
         """Nothing, if both are one space.
 
         Raises:
-            SpecMismatchError: they differ; the message names each differing field and `way_out`.
+            SpecMismatchError: they differ; the message names each differing field, and `hint` is the way out.
         """
         if self.fingerprint == other.fingerprint:
             return
         a, b = asdict(self), asdict(other)
         lines = [f"  {k}: {a[k]!r} in {mine}, {b[k]!r} in {theirs}" for k in a if a[k] != b[k]]
         raise SpecMismatchError(
-            f"{mine} and {theirs} lie in different feature spaces and cannot be mixed:\n"
-            + "\n".join(lines)
-            + f"\n{way_out}"
+            f"{mine} and {theirs} lie in different feature spaces and cannot be mixed:\n" + "\n".join(lines),
+            hint=hint,
         )
 
 
-LONGEST_SECONDS = 1e12
+MAX_DURATION_SECONDS = 1e12
 """No video is longer: beyond, neighbouring frames would have the same time in float64."""
 
 
@@ -124,15 +124,15 @@ class FrameFeatures:
             )
         if not np.isfinite(self.values).all():
             raise ShapeError(f"{self.video_id}: features hold values that are not finite")
-        if not (np.abs(self.timestamps_seconds) <= LONGEST_SECONDS).all():
-            raise ShapeError(f"{self.video_id}: timestamps are not numbers of at most {LONGEST_SECONDS:g} s")
+        if not (np.abs(self.timestamps_seconds) <= MAX_DURATION_SECONDS).all():
+            raise ShapeError(f"{self.video_id}: timestamps are not numbers of at most {MAX_DURATION_SECONDS:g} s")
         if (np.diff(self.timestamps_seconds) < 0).any():
             raise ShapeError(f"{self.video_id}: timestamps decrease")
         last = float(self.timestamps_seconds[-1]) if len(self.timestamps_seconds) else 0.0
-        if not last <= self.duration_seconds <= LONGEST_SECONDS:
+        if not last <= self.duration_seconds <= MAX_DURATION_SECONDS:
             raise ShapeError(
                 f"{self.video_id}: its duration is {self.duration_seconds} s, not between its last frame at {last} s and "
-                f"{LONGEST_SECONDS:g} s"
+                f"{MAX_DURATION_SECONDS:g} s"
             )
 
     def __repr__(self) -> str:

@@ -119,7 +119,7 @@ def windows(
         ShapeError: timestamps are not one row of at least one number.
         UsageError: timestamps decrease or pass the end, a length is not positive, or the overlap is out of range.
     """
-    timestamps = checked_timestamps(timestamps_seconds, duration_seconds)
+    timestamps = validate_timestamps(timestamps_seconds, duration_seconds)
     if not all(0 < length < np.inf for length in lengths_seconds) or not 0 <= overlap < 1:
         raise UsageError(f"windows need positive lengths and an overlap in [0, 1), not {lengths_seconds} and {overlap}")
     begin, end = timestamps[0], float(duration_seconds)
@@ -143,7 +143,7 @@ def frames_in(timestamps_seconds: ArrayLike, duration_seconds: float, span: Sequ
         ShapeError: timestamps are not one row of at least one number.
         UsageError: timestamps decrease or pass the end, or the span is malformed.
     """
-    timestamps = checked_timestamps(timestamps_seconds, duration_seconds)
+    timestamps = validate_timestamps(timestamps_seconds, duration_seconds)
     start, end = np.clip(_checked([span])[0], timestamps[0], duration_seconds)
     # The right side: of frames with one timestamp only the last has any time on screen.
     first = int(np.searchsorted(timestamps, start, side="right")) - 1
@@ -161,7 +161,7 @@ def _checked(spans: ArrayLike) -> np.ndarray:
     return rows
 
 
-def checked_timestamps(timestamps: ArrayLike, duration: float) -> np.ndarray:
+def validate_timestamps(timestamps: ArrayLike, duration: float) -> np.ndarray:
     """`(T,)` float64, at least one; raises ShapeError or UsageError unless they ascend to the end of the video."""
     times = np.asarray(timestamps, dtype=np.float64)
     if times.ndim != 1 or not len(times):

@@ -20,21 +20,21 @@ _NAMES = ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "ope
 
 
 @contextmanager
-def small_work() -> Iterator[None]:
+def small_op_threads() -> Iterator[None]:
     """Use one thread inside, or as many as `OMP_NUM_THREADS` says; the caller's numbers of threads are restored at the end."""
-    with limited(_chosen()):
+    with limit_threads(_chosen()):
         yield
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Use one thread inside, also in threads that begin to use torch there; the caller's numbers are restored at the end."""
-    with limited(1):
+    with limit_threads(1):
         yield
 
 
 @contextmanager
-def limited(count: int) -> Iterator[None]:
+def limit_threads(count: int) -> Iterator[None]:
     """Use `count` threads of torch and of numpy's products inside. Several threads may be inside at once."""
     import torch
 

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla.cache.receipts import SCHEMA, Receipt, content_digest, key_of
+from support.refusals import refused
+from vla.cache.receipts import SCHEMA, Receipt, content_digest, video_key
 from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.encoders.toy import Encoder
 from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
+from vla.hints import Hint
 
 ENCODER = Encoder("6")
 SPEC = ENCODER.identity.spec("fps=2")
@@ -69,7 +71,7 @@ def test_a_receipt_is_returned_with_its_shard(cache):
     whole = cache.add_video(features("v"), receipt("v"))
     assert whole == cache.receipts["v"] == reopened(cache).receipts["v"]
     assert whole.frames == 5 and (cache.folder / "shards" / whole.shard).is_file()
-    assert whole.shard.startswith(key_of("v")) and len(whole.sha256) == 64
+    assert whole.shard.startswith(video_key("v")) and len(whole.sha256) == 64
 
 
 def test_new_features_replace_the_old_ones(cache):
@@ -183,11 +185,11 @@ def changed(path, **fields):
 def test_a_damaged_receipt_counts_as_none(cache, fields, message):
     cache.add_video(features("v"), receipt("v"))
     cache.add_video(features("other"), receipt("other"))
-    path = cache.folder / "videos" / f"{key_of('v')}.json"
+    path = cache.folder / "videos" / f"{video_key('v')}.json"
     changed(path, **fields)
     again = reopened(cache)
     assert again.video_ids() == ["other"] and list(again.damaged) == [path]
-    assert re.search(message, again.damaged[path]) and "run 'vla extract' again" in again.damaged[path]
+    assert re.search(message, again.damaged[path]) and again.damaged[path].hint == Hint("extract_again")
     # Its shard is no waste as long as nobody knows whose it is.
     assert len(again.shards_in_use()) == 2
     again.add_video(features("v"), receipt("v"))
@@ -330,9 +332,9 @@ def test_a_cache_is_found_by_its_fingerprint(tmp_path):
 
 
 def test_current_and_missing(tmp_path):
-    with pytest.raises(MissingError, match="run 'vla extract PATH...' first"):
+    with refused(MissingError, "extract"):
         active_cache(tmp_path)
-    with pytest.raises(MissingError, match="run 'vla extract PATH...' first"):
+    with refused(MissingError, "extract"):
         FeatureCache.open(tmp_path / "x")
     cache = FeatureCache.create(tmp_path, SPEC, SOURCE)
     set_active_cache(tmp_path, cache)

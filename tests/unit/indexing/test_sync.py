@@ -109,7 +109,7 @@ def test_after_any_history_it_is_as_if_built_at_once(tmp_path_factory, backend, 
             if action == "add":
                 add(cache, name, what, frames=20 + what)
             elif action == "forget":
-                cache.forget(name)
+                cache.delete_video(name)
             elif action == "rename" and name in cache.receipts and what not in cache.receipts:
                 cache.rename(name, dataclasses.replace(cache.receipts[name], video_id=what))
             elif action in ("update", "compact") and cache.video_ids():
@@ -143,7 +143,7 @@ def test_only_what_is_new_is_read(tmp_path, monkeypatch):
     add(cache, "new", 7)
     add(cache, "v1", 8)
     cache.rename("v2", dataclasses.replace(cache.receipts["v2"], video_id="other name"))
-    cache.forget("v3")
+    cache.delete_video("v3")
     brought = update(index, cache)
     assert sorted(read) == ["new", "v1"]
     found = brought.diff
@@ -166,7 +166,7 @@ def test_two_videos_that_change_names_are_not_read(tmp_path, monkeypatch):
     cache.add_receipt(dataclasses.replace(a, video_id="x"))
     cache.add_receipt(dataclasses.replace(b, video_id="a"))
     cache.add_receipt(dataclasses.replace(a, video_id="b"))
-    cache.forget("x")
+    cache.delete_video("x")
     read = count_frames(cache, monkeypatch)
     assert len(update(index, cache).diff.renamed) == 2 and read == []
     monkeypatch.undo()
@@ -180,7 +180,7 @@ def test_a_copy_of_a_video_has_segments_of_its_own(tmp_path):
     cache.add_receipt(dataclasses.replace(cache.receipts["a"], video_id="copy"))
     assert update(index, cache).diff.new == ["copy"]
     holds(open_index(index), expected(cache))
-    cache.forget("a")
+    cache.delete_video("a")
     assert update(index, cache).diff.lost == ["a"]
     holds(open_index(index), expected(cache))
 
@@ -256,10 +256,10 @@ def test_more_dead_rows_than_live_ones_are_cleared_away(tmp_path):
     for number in range(5):
         add(cache, f"v{number}", number)
     update(index, cache)
-    cache.forget("v0")
+    cache.delete_video("v0")
     assert update(index, cache).merged == 0
     for name in ("v1", "v2"):
-        cache.forget(name)
+        cache.delete_video(name)
     assert update(index, cache).merged == 1
     found = open_index(index)
     assert len(found.spans) == len(found.vectors)
@@ -303,7 +303,7 @@ def test_a_reader_that_is_overtaken_reads_the_new_index(tmp_path, monkeypatch):
     for name in "ab":
         add(cache, name, ord(name))
         update(index, cache)
-    real, overtaken = atomic.read_checked, []
+    real, overtaken = atomic.read_bytes, []
 
     def read_checked(path, digest, *more):
         if not overtaken:
@@ -311,7 +311,7 @@ def test_a_reader_that_is_overtaken_reads_the_new_index(tmp_path, monkeypatch):
             update(index, cache, compact=True)
         return real(path, digest)
 
-    monkeypatch.setattr(atomic, "read_checked", read_checked)
+    monkeypatch.setattr(atomic, "read_bytes", read_checked)
     found = open_index(index)
     assert overtaken and len(found.parts) == 1
     holds(found, expected(cache))
@@ -323,7 +323,7 @@ def test_an_open_index_goes_on_when_another_takes_its_place(tmp_path):
         add(cache, name, ord(name))
     update(index, cache, IndexConfig("faiss_ivf_sq8"))
     held, before = open_index(index), expected(cache)
-    cache.forget("a")
+    cache.delete_video("a")
     add(cache, "b", 5)
     update(index, cache, IndexConfig("faiss_ivf_sq8"), compact=True)
     holds(held, before)
@@ -391,7 +391,7 @@ def test_reports_count_what_was_done(toy_workspace, clip):
 
 def test_indexing_and_searching_do_not_wait_for_an_extraction(toy_workspace):
     """Whoever extracts holds the workspace; an index is of what is there so far."""
-    with toy_workspace.locked(lambda p: None):
+    with toy_workspace.lock(lambda p: None):
         assert vla.index(workspace=toy_workspace.root).videos == 3
         opened = vla.open_workspace(toy_workspace.root)
         assert len(opened.search("a dog", 3, 1)) == 3
@@ -425,7 +425,7 @@ def test_a_part_that_lost_all_videos_is_left_out(tmp_path):
     for name in "ab":
         add(cache, name, ord(name))
         update(index, cache)
-    cache.forget("a")
+    cache.delete_video("a")
     found = update(index, cache).index
     assert len(found.parts) == 1 and len(list(index.iterdir())) == 3
     holds(found, expected(cache))

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.refusals import refused
 from vla.errors import CacheError, ResourceError, VlaError
 from vla.storage import atomic
 
@@ -233,7 +234,7 @@ def test_names_that_are_not_utf_8_come_back(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1', b"\xff\xfe{}", b"\x80"])
 def test_json_that_is_damaged_says_so(tmp_path, content):
     (tmp_path / "r.json").write_bytes(content)
-    with pytest.raises(CacheError, match=r"r.json is damaged .*delete it"):
+    with refused(CacheError, "make_again", r"r.json is damaged "):
         atomic.read_json(tmp_path / "r.json")
 
 
@@ -242,14 +243,14 @@ def test_checked_reading(tmp_path):
     path.write_bytes(b"abc")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2
     assert atomic.sha256(b"abc") == digest
-    assert atomic.read_checked(path, digest) == b"abc"
+    assert atomic.read_bytes(path, digest) == b"abc"
     path.write_bytes(b"abd")
     with pytest.raises(CacheError, match="was altered since it was written"):
-        atomic.read_checked(path, digest)
+        atomic.read_bytes(path, digest)
     path.unlink()
     with pytest.raises(CacheError, match="is gone"):
-        atomic.read_checked(path, digest)
-    for read in (atomic.read_json, lambda p: atomic.read_checked(p, digest)):
+        atomic.read_bytes(path, digest)
+    for read in (atomic.read_json, lambda p: atomic.read_bytes(p, digest)):
         with pytest.raises(CacheError, match="cannot be read: Is a directory"):
             read(tmp_path)
 

@@ -130,15 +130,15 @@ def test_readers_need_no_lock_on_a_read_only_workspace(tmp_path, monkeypatch, nu
 
     monkeypatch.setattr(os, "open", refuse)
     monkeypatch.setattr(Path, "open", lambda self, *given: refuse(self, os.O_WRONLY))
-    with place.locked(lambda p: None, reading=True), place.locked_index(lambda p: None, reading=True):
+    with place.lock(lambda p: None, reading=True), place.lock_index(lambda p: None, reading=True):
         pass
-    with pytest.raises(ResourceError, match=r"cannot lock .*lock: "), place.locked(lambda p: None):
+    with pytest.raises(ResourceError, match=r"cannot lock .*lock: "), place.lock(lambda p: None):
         pytest.fail("locked")
 
 
 def test_other_faults_are_not_taken_for_a_read_only_disk(tmp_path):
     (tmp_path / "f").write_bytes(b"")
-    with pytest.raises(ResourceError, match="cannot lock"), locks.lock(tmp_path / "f" / "lock", or_without=True):
+    with pytest.raises(ResourceError, match="cannot lock"), locks.lock(tmp_path / "f" / "lock", optional=True):
         pytest.fail("locked")
 
 
@@ -146,10 +146,10 @@ def test_the_message_names_who_holds_the_workspace(tmp_path):
     place, said = Workspace(tmp_path), []
 
     def take():
-        with place.locked(said.append):
+        with place.lock(said.append):
             pass
 
-    with place.locked(said.append):
+    with place.lock(said.append):
         assert place.is_busy()
         thread = threading.Thread(target=take)
         thread.start()
@@ -174,9 +174,9 @@ import pathlib, threading
 from vla.storage import locks
 path, waits = pathlib.Path({str(tmp_path)!r}) / "lock", []
 def take():
-    with locking.locked(path, waits.append):
+    with locks.lock(path, waits.append):
         pass
-with locking.locked(path):
+with locks.lock(path):
     thread = threading.Thread(target=take)
     thread.start()
     thread.join(.5)

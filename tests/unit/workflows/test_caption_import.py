@@ -31,7 +31,7 @@ def root(toy_workspace):
 
 def said(root):
     """`(video, caption)` of everything that is used, by name."""
-    return sorted((a.video.rpartition("/")[2], a.query) for a in store.once(Workspace(root)))
+    return sorted((a.video.rpartition("/")[2], a.query) for a in store.load_unique(Workspace(root)))
 
 
 def sources(root):
@@ -166,7 +166,7 @@ def test_a_deleted_sidecar_takes_its_captions_with_it(root):
     assert extract(root, sidecars=False).captions == 6, "files beside videos were not looked at"
     report = extract(root)
     assert report.captions == 4 and report.omissions.summary() == (
-        "2 captions whose files beside the videos are gone (videos/v2.txt)"
+        "2 captions whose sidecar files are gone (videos/v2.txt)"
     )
     assert said(root) == sorted([*BEFORE, ("v3.mp4", "the kettle sings")])
     assert not extract(root).omissions
@@ -383,7 +383,7 @@ def test_videos_are_named_as_in_tables_everywhere(root, monkeypatch):
     ]  # fmt: skip
     assert {h.video_id for h in opened.search("a dog", limits=limits)} == {"videos/v3.mp4"}
     assert vla.remove(["v3"], workspace=root) == ["videos/v3.mp4"]
-    assert "run 'vla index'" not in opened.misses(vla.VideoFilter(include=("v3x",)))[0]
+    assert opened.misses(vla.VideoFilter(include=("v3x",)))[0].hint == vla.Hint("list_videos")
 
 
 def test_a_mistyped_workspace_reaches_no_other(root):

@@ -18,7 +18,7 @@ class Corruption:
 
     Attributes:
         name: of the video, or of the file from the workspace's folder.
-        reason: what is wrong, with the way on.
+        reason: what is wrong; a `vla.hints.Note` where there is a way out.
         mend: removes it, so that it counts as never made; None where nothing can be removed.
     """
 
@@ -56,7 +56,7 @@ def checks(cache: FeatureCache, home: Path, *, read_data: bool) -> list[Check]:
             look: Callable[[], object] = partial(_find, cache, receipt.shard)
             if read_data:
                 look = partial(cache.frames, receipt.video_id)
-            found.append(Check(receipt.video_id, look, partial(cache.forget, receipt.video_id)))
+            found.append(Check(receipt.video_id, look, partial(cache.delete_video, receipt.video_id)))
     for name, digest in texts.items():
         read: Callable[[], object] = partial(cache.read_texts, name, digest)
         found.append(

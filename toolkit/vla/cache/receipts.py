@@ -11,11 +11,12 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from vla.hints import Hint
 from vla.storage import records
 from vla.storage.records import LATE, Count, FileNameOrEmpty, Hex, Seconds, Share
 
 SCHEMA = 1
-WAY_ON = "delete it and run 'vla extract' again"
+WAY_ON = Hint("extract_again")
 Status = Literal["ok", "partial", "skipped", "failed"]
 Cause = Literal["", "content", "machine", "user"]
 
@@ -71,7 +72,7 @@ class Receipt:
         return self.status == "skipped" and self.cause == "user"
 
     @property
-    def holds(self) -> bool:
+    def is_final(self) -> bool:
         """False for a failure of the machine, or one that other versions of the software found: it is tried again."""
         return self.has_features or (self.cause != "machine" and self.software == software())
 
@@ -97,7 +98,7 @@ def software() -> str:
     return ", ".join(there)
 
 
-def key_of(video_id: str) -> str:
+def video_key(video_id: str) -> str:
     """File-name-safe key of a video: equal names, equal keys, whatever bytes the name holds."""
     return hashlib.sha256(os.fsencode(video_id)).hexdigest()[:20]
 
@@ -116,7 +117,7 @@ def content_digest(path: Path, size: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def whole_digest(file: BufferedReader) -> str:
+def file_digest(file: BufferedReader) -> str:
     """Sha256 of an open file from its beginning, 64 hexadecimal digits."""
     file.seek(0)
     return hashlib.file_digest(file, "sha256").hexdigest()

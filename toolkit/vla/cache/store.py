@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from vla.cache import shard
-from vla.cache.receipts import WAY_ON, Receipt, key_of
+from vla.cache.receipts import WAY_ON, Receipt, video_key
 from vla.cache.text_store import TextCache
 from vla.errors import CacheError, MissingError
 from vla.features import FeatureSpec, FrameFeatures
+from vla.hints import Hint
 from vla.storage import atomic, records
 from vla.storage.records import Name, NewerRecordError, Rule
 
-_EXTRACT = "delete it and run 'vla extract' again"
+_EXTRACT = WAY_ON
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,11 @@ class FeatureCache(TextCache):
         """The cache in `folder`; raises MissingError or CacheError."""
         description = folder / "spec.json"
         if not description.is_file():
-            raise MissingError(f"there are no features in {folder}: run 'vla extract PATH...' first")
+            raise MissingError(f"there are no features in {folder}", hint=Hint("extract"))
         record = records.load(_Description, description, _EXTRACT)
         spec = FeatureSpec.from_json(record.spec, str(description))
         if spec.fingerprint != folder.name:
-            raise CacheError(f"{description} describes the space {spec.fingerprint}, not {folder.name}: {_EXTRACT}")
+            raise CacheError(f"{description} describes the space {spec.fingerprint}, not {folder.name}", hint=_EXTRACT)
         return cls(folder, spec, record.source)
 
     @classmethod
@@ -80,7 +81,7 @@ class FeatureCache(TextCache):
         folder = caches / spec.fingerprint
         record = {"spec": spec.to_json(), "source": source.__dict__}
         description = folder / "spec.json"
-        if not atomic.holds(description, record):
+        if not atomic.contains(description, record):
             atomic.write_json(description, record)
         return cls(folder, spec, source)
 
@@ -90,7 +91,7 @@ class FeatureCache(TextCache):
     def receipts(self) -> dict[str, Receipt]:
         """Every video's receipt by its name, in order of name; one that is `damaged` counts as none."""
         found = {}
-        for path in atomic.listed(self.folder / "videos"):
+        for path in atomic.list_files(self.folder / "videos"):
             try:
                 receipt = _receipt(path)
             except NewerRecordError:
@@ -101,7 +102,7 @@ class FeatureCache(TextCache):
             found[receipt.video_id] = receipt
         return dict(sorted(found.items()))
 
-    def receipt_now(self, video_id: str) -> Receipt | None:
+    def read_receipt(self, video_id: str) -> Receipt | None:
         """What the disk says of one video, whatever was read before; None without a receipt that can be used."""
         path = self._receipt_path(video_id)
         try:
@@ -113,7 +114,7 @@ class FeatureCache(TextCache):
         """Names of the videos that have features."""
         return [v for v, r in self.receipts.items() if r.has_features]
 
-    def only(self, features: Iterable[FrameFeatures]) -> FeatureCache:
+    def with_frames(self, features: Iterable[FrameFeatures]) -> FeatureCache:
         """The same cache to read from, as if these were all its videos, whatever becomes of their shards; texts stay."""
         some = FeatureCache(self.folder, self.spec, self.source)
         some._given = {f.video_id: f for f in features}
@@ -128,12 +129,12 @@ class FeatureCache(TextCache):
             raise MissingError(f"no features of {video_id!r}: {why}")
         if video_id in self._given:
             return self._given[video_id]
-        content = atomic.read_checked(self.folder / "shards" / receipt.shard, receipt.sha256)
+        content = atomic.read_bytes(self.folder / "shards" / receipt.shard, receipt.sha256)
         features = shard.read_frames(content, video_id, receipt.duration_seconds)
         if len(features.values) != receipt.frames:
             raise CacheError(
-                f"{video_id}: {receipt.shard} holds {len(features.values)} frames, its receipt says {receipt.frames}: "
-                "run 'vla verify --read-data --repair', then 'vla extract' again"
+                f"{video_id}: {receipt.shard} holds {len(features.values)} frames, its receipt says {receipt.frames}",
+                hint=Hint("repair_features"),
             )
         if features.values.shape[1] != self.spec.dim:
             raise CacheError(
@@ -145,7 +146,7 @@ class FeatureCache(TextCache):
         """Keep `features`; once this returns, they survive a kill. The receipt comes back with the shard in it."""
         image = shard.frames_image(features)
         digest = atomic.sha256(image)
-        name = f"{key_of(features.video_id)}-{digest[:12]}.h5"
+        name = f"{video_key(features.video_id)}-{digest[:12]}.h5"
         atomic.write_bytes(self.folder / "shards" / name, image)
         whole = Receipt(**{**receipt.to_json(), "shard": name, "sha256": digest, "frames": len(features.values)})
         self.add_receipt(whole)
@@ -159,7 +160,7 @@ class FeatureCache(TextCache):
         if before is not None and before.shard != receipt.shard:
             self._drop_shard(before.shard)
 
-    def forget(self, video_id: str) -> None:
+    def delete_video(self, video_id: str) -> None:
         """Drop what is known of a video and its features; the video itself is never touched."""
         receipt = self.receipts.pop(video_id, None)
         if receipt is not None:
@@ -174,7 +175,7 @@ class FeatureCache(TextCache):
         atomic.remove(self._receipt_path(video_id))
 
     def _receipt_path(self, video_id: str) -> Path:
-        return self.folder / "videos" / f"{key_of(video_id)}.json"
+        return self.folder / "videos" / f"{video_key(video_id)}.json"
 
     def _drop_shard(self, shard: str) -> None:
         # A file that was renamed or copied has the shard of its first name.
@@ -184,7 +185,7 @@ class FeatureCache(TextCache):
     def shards_in_use(self) -> set[str]:
         """File names of all shards that a receipt names, or may name that is damaged."""
         named = {r.shard for r in self.receipts.values() if r.shard} | set(self.text_shards())
-        there = [p.name for p in atomic.listed(self.folder / "shards", "")] if self.damaged else []
+        there = [p.name for p in atomic.list_files(self.folder / "shards", "")] if self.damaged else []
         keys = tuple("t-" if path.parent.name == "texts" else f"{path.stem}-" for path in self.damaged)
         return named | {name for name in there if name.startswith(keys)}
 
@@ -196,10 +197,10 @@ class FeatureCache(TextCache):
 
 def _receipt(path: Path) -> Receipt:
     stored = atomic.read_record(path, WAY_ON)
-    receipt = Receipt.from_json(stored.value, path, strict=not stored.is_checked)
-    if key_of(receipt.video_id) != path.stem:
+    receipt = Receipt.from_json(stored.value, path, strict=not stored.has_checksum)
+    if video_key(receipt.video_id) != path.stem:
         raise CacheError(
-            f"{path} is damaged (it is of the video {receipt.video_id!r}, which has another file): {WAY_ON}"
+            f"{path} is damaged (it is of the video {receipt.video_id!r}, which has another file)", hint=WAY_ON
         )
     return receipt
 
@@ -208,7 +209,7 @@ def active_cache(caches: Path) -> FeatureCache:
     """The cache that this workspace goes on with; raises MissingError if nothing was extracted yet."""
     pointer = caches / "current.json"
     if not pointer.is_file():
-        raise MissingError("there are no features yet: run 'vla extract PATH...' first")
+        raise MissingError("there are no features yet", hint=Hint("extract"))
     return FeatureCache.open(caches / records.load(_Pointer, pointer, _EXTRACT).fingerprint)
 
 
@@ -216,5 +217,5 @@ def set_active_cache(caches: Path, cache: FeatureCache) -> None:
     """Let the workspace go on with `cache`."""
     record = {"fingerprint": cache.spec.fingerprint}
     pointer = caches / "current.json"
-    if not atomic.holds(pointer, record):
+    if not atomic.contains(pointer, record):
         atomic.write_json(pointer, record)

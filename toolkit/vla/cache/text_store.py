@@ -13,11 +13,12 @@ from vla.cache import shard
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, MissingError
 from vla.features import FeatureSpec, TextFeatures
+from vla.hints import Hint
 from vla.language.sentences import split_to_fit
 from vla.storage import atomic, records
 from vla.storage.records import FileNameOrEmpty, Hex
 
-WAY_ON = "delete it and run 'vla extract --captions' or 'vla train' again: its texts are encoded anew"
+WAY_ON = Hint("encode_texts_again")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class TextCache:
     def _batches(self) -> dict[str, tuple[str, str]]:
         """Which shard (name, sha256) holds which text."""
         where: dict[str, tuple[str, str]] = {}
-        for path in atomic.listed(self.folder / "texts"):
+        for path in atomic.list_files(self.folder / "texts"):
             try:
                 record = records.load(TextsReceipt, path, WAY_ON)
             except CacheError as error:
@@ -87,9 +88,9 @@ class TextCache:
 
     def read_texts(self, name: str, digest: str) -> TextFeatures:
         """What a shard of texts holds; raises CacheError if it is not what was written."""
-        return shard.read_texts(atomic.read_checked(self.folder / "shards" / name, digest), name)
+        return shard.read_texts(atomic.read_bytes(self.folder / "shards" / name, digest), name)
 
-    def known_texts(self) -> list[str]:
+    def cached_texts(self) -> list[str]:
         """Every text that is cached whole, parts of longer ones among them."""
         return sorted(self._batches)
 
@@ -170,7 +171,8 @@ class TextCache:
         missing = [t for t in texts if t not in self._batches]
         if missing:
             raise MissingError(
-                f"{len(missing)} texts have no features, e.g. {missing[0][:80]!r}: run 'vla extract --captions'"
+                f"{len(missing)} texts have no features, e.g. {missing[0][:80]!r}",
+                hint=Hint("encode_texts"),
             )
         return texts
 

@@ -16,10 +16,11 @@ from typing import Any
 
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError, CacheError
+from vla.hints import Hint
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
 
-_WAY_ON = "'vla verify --repair' drops damaged lines, then give their captions again"
+_WAY_ON = Hint("repair_captions")
 _KEYS = {f.name for f in fields(Annotation)} | {"digest", "content", "beside", "stale"}
 
 
@@ -31,14 +32,14 @@ class CaptionEntry:
         annotation: the row; its `source` is the file's name.
         digest: of the file's bytes; empty where it was no file, or an earlier version kept the row.
         content: of the video that the row was given for, as its receipt has it; empty where that is not known.
-        is_beside: the file lies beside its video.
+        is_sidecar: the file lies beside its video.
         is_stale: the video has other content since.
     """
 
     annotation: Annotation
     digest: str = ""
     content: str = ""
-    is_beside: bool = False
+    is_sidecar: bool = False
     is_stale: bool = False
 
     @property
@@ -59,7 +60,7 @@ class CaptionEntry:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object: that of the annotation, and what else there is."""
-        more = {"content": self.content, "beside": self.is_beside, "stale": self.is_stale}
+        more = {"content": self.content, "beside": self.is_sidecar, "stale": self.is_stale}
         return {**self.annotation.to_json(), "digest": self.digest, **{k: v for k, v in more.items() if v}}
 
     @classmethod
@@ -85,12 +86,12 @@ def entries(workspace: Workspace, on_damage: Callable[[str], None] | None = None
         on_damage: called with the reason for each damaged line, which is then left out; None raises at the first.
 
     Raises:
-        CacheError: a line is damaged; the message says which, and the way on.
+        CacheError: a line is damaged; the message says which.
     """
     stored = []
     for number, line in enumerate(lines(workspace), 1):
         try:
-            stored.append(decoded(line, f"line {number} of {workspace.captions}", workspace))
+            stored.append(parse_line(line, f"line {number} of {workspace.captions}", workspace))
         except CacheError as error:
             if on_damage is None:
                 raise
@@ -105,7 +106,7 @@ def load(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -
     return [e.annotation for e in entries(workspace, on_damage) if not e.is_stale]
 
 
-def once(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -> list[Annotation]:
+def load_unique(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -> list[Annotation]:
     """`load`, of those that several files have the first, or the one that names its split."""
     return deduplicate(load(workspace, on_damage))
 
@@ -128,20 +129,20 @@ def lines(workspace: Workspace) -> list[bytes]:
         raise CacheError(f"{workspace.captions} cannot be read: {error.strerror or error}") from error
 
 
-def decoded(line: bytes, source: str, workspace: Workspace) -> tuple[CaptionEntry, bool, bool]:
+def parse_line(line: bytes, source: str, workspace: Workspace) -> tuple[CaptionEntry, bool, bool]:
     """The entry of a line, whether it has a file's digest, and whether it has a checksum; raises CacheError if it is damaged."""
-    stored = atomic.unsealed(line, source, _WAY_ON)
+    stored = atomic.decode_json(line, source, _WAY_ON)
     try:
         entry = CaptionEntry.from_json(stored.value, workspace)
     except (AnnotationError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CacheError(f"{source} is damaged ({error}): {_WAY_ON}") from error
+        raise CacheError(f"{source} is damaged ({error})", hint=_WAY_ON) from error
     # Without a checksum nothing else tells a damaged key from one that is empty.
-    if not stored.is_checked and (unknown := set(stored.value) - _KEYS):
-        raise CacheError(f"{source} is damaged (it has the key {min(unknown)!r}): {_WAY_ON}")
-    return entry, "digest" in stored.value, stored.is_checked
+    if not stored.has_checksum and (unknown := set(stored.value) - _KEYS):
+        raise CacheError(f"{source} is damaged (it has the key {min(unknown)!r})", hint=_WAY_ON)
+    return entry, "digest" in stored.value, stored.has_checksum
 
 
-def keep_lines(workspace: Workspace, kept: Iterable[bytes]) -> None:
+def write_lines(workspace: Workspace, kept: Iterable[bytes]) -> None:
     """Let the captions file hold these lines and no others."""
     atomic.write_bytes(workspace.captions, b"".join(kept))
 
@@ -153,7 +154,7 @@ def rename(workspace: Workspace, names: Mapping[str, str]) -> None:
         _write(workspace, [_moved(e, names.get(e.video, e.video)) for e in stored])
 
 
-def settle(workspace: Workspace, contents: Mapping[str, str], changed: Collection[str] = ()) -> list[CaptionEntry]:
+def reconcile(workspace: Workspace, contents: Mapping[str, str], changed: Collection[str] = ()) -> list[CaptionEntry]:
     """Move every row to the video that has the content that it was given for, or mark it stale where none has.
 
     Args:
@@ -196,7 +197,7 @@ def add(
     annotations: Iterable[Annotation],
     contents: Mapping[str, str] | None = None,
     *,
-    is_beside: bool = False,
+    is_sidecar: bool = False,
     sources: Iterable[str] = (),
 ) -> int:
     """Keep `annotations`; all rows that their sources gave before are replaced.
@@ -205,7 +206,7 @@ def add(
         workspace: where.
         annotations: `source` is the path of the file that each is from.
         contents: digest of the content of each video, by id.
-        is_beside: the files lie beside their videos.
+        is_sidecar: the files lie beside their videos.
         sources: paths of files that gave nothing now, and whose rows of before go, too.
 
     Returns:
@@ -213,11 +214,11 @@ def add(
     """
     given = list(annotations)
     paths = dict.fromkeys([*(a.source for a in given), *sources])
-    names = {path: _from_root(path if is_beside else _real(path), workspace) for path in paths}
+    names = {path: _from_root(path if is_sidecar else _real(path), workspace) for path in paths}
     digests = {path: _digest(path) for path in paths}
     new = [
         CaptionEntry(
-            replace(a, source=names[a.source]), digests[a.source], (contents or {}).get(a.video, ""), is_beside
+            replace(a, source=names[a.source]), digests[a.source], (contents or {}).get(a.video, ""), is_sidecar
         )
         for a in given
     ]
@@ -269,4 +270,4 @@ def _digest(path: str) -> str:
 
 
 def _write(workspace: Workspace, stored: Iterable[CaptionEntry]) -> None:
-    keep_lines(workspace, (atomic.sealed(e.to_json(), indent=None, digits=16) for e in stored))
+    write_lines(workspace, (atomic.encode_json(e.to_json(), indent=None, digits=16) for e in stored))

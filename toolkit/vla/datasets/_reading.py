@@ -27,10 +27,10 @@ class InvalidRowsError(AnnotationError):
         valid: annotations of the other rows.
     """
 
-    def __init__(self, message: str, faults: int, valid: list[Annotation]) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, faults: int = 0, valid: Sequence[Annotation] = ()) -> None:
+        super().__init__(message)  # unpickling passes only the message
         self.faults = faults
-        self.valid = valid
+        self.valid = list(valid)
 
 
 class OtherContentError(AnnotationError):

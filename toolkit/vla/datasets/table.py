@@ -83,7 +83,9 @@ class Dataset:
             look like times.
     """
 
-    files: ClassVar[str] = "any CSV, TSV, JSONL or JSON list with a row for each caption; what `vla import` wrote"
+    files: ClassVar[str] = (
+        "any CSV, TSV, JSONL or JSON list with a row for each caption; what importing annotations wrote"
+    )
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vla.errors import ShapeError
-from vla.spans import Window, checked_timestamps
+from vla.spans import Window, validate_timestamps
 
 PENALTY = 10.0
 """A further segment must lessen the spread by so many times what frames differ by where nothing changes. Chosen on collages of
@@ -70,7 +70,7 @@ def _shown(
     values: ArrayLike, timestamps_seconds: ArrayLike, duration_seconds: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Unit frames that have time on screen, their edges, and which frames they are; the last where none has any."""
-    times = checked_timestamps(timestamps_seconds, duration_seconds)
+    times = validate_timestamps(timestamps_seconds, duration_seconds)
     rows = np.asarray(values, np.float64)
     if rows.ndim != 2 or len(rows) != len(times):
         raise ShapeError(

@@ -34,14 +34,15 @@ from functools import cached_property
 from pathlib import Path
 
 from vla.errors import MissingError, UsageError
-from vla.naming.paths import Parts, Written, fits_path, parse_path, raw_parts, resolved, series_of, stem
+from vla.hints import Hint
+from vla.naming.paths import ParsedPath, Parts, mask_digits, normalize_parts, parse_path, path_matches, raw_parts, stem
 
 _HERE = re.compile(r"\.\.?(?:[\\/]|$)")
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Found:
+class NameMatches:
     """The meaning of names.
 
     Attributes:
@@ -64,7 +65,7 @@ class _Node:
         depth: how many parts are alike.
         whole: those whose ids have no more parts than these.
         below: videos by the part before; made when it is first looked at.
-        series: what these parts are like, see `series_of`.
+        series: what these parts are like, see `mask_digits`.
     """
 
     rows: list[int]
@@ -74,7 +75,7 @@ class _Node:
     series: set[str] = field(default_factory=set)
 
 
-class Names:
+class NameMatcher:
     """Ids of videos, found by any name that means them.
 
     Args:
@@ -100,9 +101,9 @@ class Names:
         """
         return self._look_up(name, folders)[0]
 
-    def find_all(self, names: Iterable[str], *folders: Path) -> Found:
+    def find_all(self, names: Iterable[str], *folders: Path) -> NameMatches:
         """The ids that the names in a file mean, looked at together: names of two videos never share one."""
-        found = Found()
+        found = NameMatches()
         loose: dict[str, list[str]] = defaultdict(list)
         firm: dict[str, list[str]] = defaultdict(list)
         listed = list(dict.fromkeys(names))
@@ -119,7 +120,7 @@ class Names:
         found.unknown.extend(n for n in listed if n not in found.ids and n not in found.ambiguous)
         return found
 
-    def one(self, name: str, *folders: Path) -> str:
+    def resolve(self, name: str, *folders: Path) -> str:
         """The id that `name` means.
 
         Raises:
@@ -128,12 +129,12 @@ class Names:
         """
         found = self.find(name, *folders)
         if not found:
-            raise MissingError(f"no features of {name!r}: it was never extracted; 'vla ls' lists the videos")
+            raise MissingError(f"no features of {name!r}: it was never extracted", hint=Hint("list_videos"))
         if len(found) > 1:
             raise UsageError(f"{name!r} fits several videos, e.g. {', '.join(found)}: name one of them")
         return found[0]
 
-    def chosen(self, pattern: str, *folders: Path, any_folder: bool = False) -> list[str]:
+    def select(self, pattern: str, *folders: Path, any_folder: bool = False) -> list[str]:
         """The ids that a name, a folder or a glob pattern means, in their order.
 
         A folder, also one that a pattern fits, stands for all that is in it. `*`, `?` and `[...]` stay within a folder, `**` is
@@ -153,16 +154,16 @@ class Names:
             chosen = [
                 video
                 for video, own, count in zip(self.ids, self._paths_of_ids, self._own, strict=True)
-                if fits_path(own, path) or (anywhere and count == len(own) and fits_path(own, anywhere))
+                if path_matches(own, path) or (anywhere and count == len(own) and path_matches(own, anywhere))
             ]
             if chosen:
                 return chosen
         if self.find(pattern, *folders):
-            return [self.one(pattern, *folders)]
+            return [self.resolve(pattern, *folders)]
         bare = parse_path(pattern)
         if not any_folder or bare.is_rooted or len(bare.parts) != 1:
             return []
-        return [v for v, own in zip(self.ids, self._paths_of_ids, strict=True) if fits_path(own[-1:], bare.parts)]
+        return [v for v, own in zip(self.ids, self._paths_of_ids, strict=True) if path_matches(own[-1:], bare.parts)]
 
     def _paths(self, name: str, folders: Sequence[Path]) -> list[Parts]:
         """The absolute paths that `name` may stand for."""
@@ -170,7 +171,7 @@ class Names:
         if written.is_rooted:
             return [written.parts]
         rest = raw_parts(name)
-        return [resolved((*parse_path(os.path.abspath(folder)).parts, *rest)) for folder in folders]  # noqa: PTH100
+        return [normalize_parts((*parse_path(os.path.abspath(folder)).parts, *rest)) for folder in folders]  # noqa: PTH100
 
     def _behind_links(self, name: str, folders: Sequence[Path]) -> list[Parts]:
         """The path from the root's own place of what lies at `name`, where folders on the way are links."""
@@ -202,7 +203,7 @@ class Names:
                 return self._shown(rows), is_firm and is_exact
         return [], False
 
-    def _by_end(self, written: Written, ends: dict[str, _Node], is_exact: bool) -> tuple[list[int], bool]:
+    def _by_end(self, written: ParsedPath, ends: dict[str, _Node], is_exact: bool) -> tuple[list[int], bool]:
         """The videos of the longest common end that nothing contradicts, and whether that end is the whole name."""
         parts = written.parts
         node = ends.get(parts[-1] if is_exact else stem(parts[-1]))
@@ -219,7 +220,7 @@ class Names:
         if len(rows) > 1:
             # Of many, nobody asks one by one: they are told apart by the folder before, or not at all.
             folder = parts[-1 - node.depth]
-            return ([] if folder in self._folders or node.series == {series_of(folder)} else rows), False
+            return ([] if folder in self._folders or node.series == {mask_digits(folder)} else rows), False
         for row in rows:
             path = self._paths_of_ids[row]
             common = node.depth
@@ -231,7 +232,7 @@ class Names:
                 return [row], False
         return [], False
 
-    def _may_be(self, written: Written, common: int, row: int) -> bool:
+    def _may_be(self, written: ParsedPath, common: int, row: int) -> bool:
         """True if no folder of the name before its last `common` parts contradicts those of the video."""
         path, own = self._paths_of_ids[row], self._own[row]
         if common < own and not written.is_rooted:
@@ -240,7 +241,7 @@ class Names:
             return True
         folder, other = written.parts[-1 - common], path[-1 - common]
         # Such folders are known to tell videos apart: two of a series, or one that is here, too.
-        return series_of(folder) != series_of(other) and folder not in self._folders
+        return mask_digits(folder) != mask_digits(other) and folder not in self._folders
 
     def _below(self, node: _Node) -> dict[str, _Node]:
         if node.below is None:
@@ -250,7 +251,7 @@ class Names:
                 if len(path) > node.depth:
                     groups[path[-1 - node.depth]].append(row)
             node.below = {part: self._node(rows, node.depth + 1) for part, rows in groups.items()}
-            node.series = {series_of(part) for part in node.below}
+            node.series = {mask_digits(part) for part in node.below}
         return node.below
 
     def _node(self, rows: list[int], depth: int) -> _Node:

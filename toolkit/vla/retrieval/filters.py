@@ -14,8 +14,8 @@ from pathlib import Path
 from vla.cache.receipts import Receipt
 from vla.datasets.base import Annotation
 from vla.errors import UsageError
-from vla.naming.matching import Names
-from vla.naming.paths import fits
+from vla.naming.matching import NameMatcher
+from vla.naming.paths import matches_pattern
 
 Metadata = Mapping[str, Sequence[str]]
 """What one row of a captions table says: values by column, column names case-folded."""
@@ -99,12 +99,12 @@ class VideoFilter:
 
     def allowed(
         self,
-        names: Names,
+        names: NameMatcher,
         folders: Sequence[Path],
         receipts: Mapping[str, Receipt],
         told: Mapping[str, Sequence[Metadata]],
     ) -> list[bool]:
-        """For each video of `names`, in order, whether it will do; `include` and `exclude` as `Names.chosen` has them.
+        """For each video of `names`, in order, whether it will do; `include` and `exclude` as `NameMatcher.select` has them.
 
         Args:
             names: of the videos.
@@ -115,8 +115,8 @@ class VideoFilter:
         Raises:
             UsageError: a bare name fits several videos.
         """
-        inside = {v for pattern in self.include for v in names.chosen(pattern, *folders)}
-        outside = {v for pattern in self.exclude for v in names.chosen(pattern, *folders)}
+        inside = {v for pattern in self.include for v in names.select(pattern, *folders)}
+        outside = {v for pattern in self.exclude for v in names.select(pattern, *folders)}
         rest = replace(self, include=(), exclude=())
         return [
             (not self.include or v in inside) and v not in outside and rest.allow(v, receipts.get(v), told.get(v, ()))
@@ -133,9 +133,9 @@ class VideoFilter:
             receipt: what the cache knows of it.
             told: what each row of the captions tables that tells of it says.
         """
-        if self.include and not any(fits(name, pattern) for pattern in self.include):
+        if self.include and not any(matches_pattern(name, pattern) for pattern in self.include):
             return False
-        if any(fits(name, pattern) for pattern in self.exclude):
+        if any(matches_pattern(name, pattern) for pattern in self.exclude):
             return False
         if self.where and not any(all(c.holds(row) for c in self.where) for row in told):
             return False

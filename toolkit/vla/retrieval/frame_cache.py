@@ -49,7 +49,7 @@ class FrameCache:
         except CacheError:
             # Another process may have removed or replaced the features since the receipts were read: then the index is still
             # whole, and new features would be of another video to it.
-            if self._cache.receipt_now(video_id) == receipt:
+            if self._cache.read_receipt(video_id) == receipt:
                 raise
             return None
         found = features, self._model.align_frames(features)

@@ -17,6 +17,7 @@ from vla.cache.store import FeatureCache
 from vla.captions import store as caption_store
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, ResourceError
+from vla.hints import Hint, Note
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback, silent
@@ -29,7 +30,7 @@ from vla.storage.workspace import Workspace
 
 SCHEMA = 2
 _NAME = "background.json"
-_WAY_ON = "delete it: the next search makes it anew"
+_WAY_ON = Hint("search_again")
 
 
 def load_or_fit_hubness(
@@ -53,7 +54,7 @@ def load_or_fit_hubness(
     fitted = _fitted(workspace, index, cache, model, encoder, progress)
     if fitted is not None:
         try:
-            with workspace.locked_index(progress):
+            with workspace.lock_index(progress):
                 save_hubness(workspace.index, fitted, of)
         except ResourceError:
             # A workspace that cannot be written can be searched all the same.
@@ -72,7 +73,7 @@ def _fitted(
     def say(message: str, level: Literal["note", "warning"]) -> None:
         progress(Progress("search", message=message, level=level))
 
-    captions = caption_store.once(workspace, lambda damage: say(f"{damage} (left out)", "warning"))
+    captions = caption_store.load_unique(workspace, lambda damage: say(f"{damage} (left out)", "warning"))
     bank = choose_query_bank(captions, index.videos, cache)
     if len(bank.texts) < 2:
         return None
@@ -81,12 +82,13 @@ def _fitted(
     try:
         fitted = fit_hubness(index, bank, vectors, progress)
     except CacheError as error:
-        say(f"{error}; results are not compared with other queries", "warning")
+        say(Note(f"{error}; results are not compared with other queries", error.hint), "warning")
         return None
     lasting = estimate_duration_range(captions, cache.receipts)
     if lasting is not None:
-        told = "moments are looked for that last {:.1f} to {:.1f} s, as those do that captions tell of (--lasting any: all)"
-        say(told.format(*lasting), "note")
+        least, most = lasting
+        told = f"moments are looked for that last {least:.1f} to {most:.1f} s, as those do that captions tell of"
+        say(Note(told, Hint("any_length")), "note")
     return replace(fitted, lasting=lasting)
 
 
@@ -124,7 +126,7 @@ def check_hubness(folder: Path) -> None:
     """Raises CacheError if the background in `folder` is not as it was written; nothing if there is none."""
     if (folder / _NAME).is_file():
         record = records.load(_Kept, folder / _NAME, _WAY_ON)
-        atomic.read_checked(folder / record.file, record.sha256, _WAY_ON)
+        atomic.read_bytes(folder / record.file, record.sha256, _WAY_ON)
 
 
 def delete_hubness(folder: Path) -> None:
@@ -168,7 +170,7 @@ def load_hubness(folder: Path, of: dict[str, str], rows: int, dim: int) -> Hubne
         record = records.load(_Kept, path)
         if record.of != of:
             return None
-        arrays = load(atomic.read_checked(folder / record.file, record.sha256))
+        arrays = load(atomic.read_bytes(folder / record.file, record.sha256))
         lasting = record.lasting
         found = HubnessCorrection(arrays["bias"], arrays["chance"], arrays["mean"], lasting)
     except (CacheError, SafetensorError, KeyError, ValueError):

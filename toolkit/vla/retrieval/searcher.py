@@ -14,9 +14,10 @@ from vla.cache.store import FeatureCache
 from vla.captions import store as caption_store
 from vla.encoders.base import TextEncoder
 from vla.errors import MissingError, UsageError
+from vla.hints import Hint
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.retrieval.candidates import Candidate
 from vla.retrieval.filters import Metadata, VideoFilter, check_columns, metadata_of
 from vla.retrieval.hits import Hit, Hits
@@ -231,8 +232,9 @@ class Searcher:
             )
         if self.background is None:
             raise MissingError(
-                "no false-positive rate is known here: either the index is out of date (run 'vla index'), or there are neither "
-                "captions to compare with nor an encoder for queries of ours (give captions: 'vla extract --captions FILE')"
+                "no false-positive rate is known here: either the index is out of date, or there are neither "
+                "captions to compare with nor an encoder for queries of ours",
+                hint=Hint("index_or_caption"),
             )
         self.background.check_rate(fpr)
 
@@ -277,9 +279,9 @@ class Searcher:
         return Ranking(self._videos)
 
     @cached_property
-    def names(self) -> Names:
+    def names(self) -> NameMatcher:
         """The videos of the index, by any name that means them."""
-        return Names(self.index.videos, self.workspace.root)
+        return NameMatcher(self.index.videos, self.workspace.root)
 
     @cached_property
     def _told(self) -> dict[str, list[Metadata]]:

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla.errors import MissingError, ResourceError, UsageError
-from vla.naming.matching import Names
+from vla.hints import Hint
+from vla.naming.matching import NameMatcher
 from vla.naming.portable import require_name
 from vla.progress import Progress, ProgressCallback
 from vla.storage import atomic, locks, records
@@ -73,16 +74,16 @@ class Workspace:
         """The index that searches read."""
         return self.home / "index"
 
-    def locked(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
+    def lock(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
         """Hold the workspace; waits for another vla that does, and says so. Who is only `reading` needs no leave to write."""
-        return locks.lock(self._lock, _waits(progress, "workspace"), or_without=reading)
+        return locks.lock(self._lock, _waits(progress, "workspace"), optional=reading)
 
-    def locked_index(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
+    def lock_index(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
         """Hold the index while writing to it. Features may be added meanwhile: an index is of what was there when it was begun.
 
         Whoever needs both locks takes this one last.
         """
-        return locks.lock(self.home / "index.lock", _waits(progress, "index"), or_without=reading)
+        return locks.lock(self.home / "index.lock", _waits(progress, "index"), optional=reading)
 
     def is_busy(self) -> bool:
         """Whether a vla holds the workspace just now."""
@@ -100,14 +101,14 @@ class Workspace:
         except ValueError:
             return absolute.as_posix()
 
-    def video_named(self, given: Path | str, known: Iterable[str]) -> str:
+    def resolve_video(self, given: Path | str, known: Iterable[str]) -> str:
         """The video among `known` that a name or a path means; see `vla.naming.matching`.
 
         Raises:
             MissingError: none is.
             UsageError: several are.
         """
-        return Names(known, self.root).one(str(given), self.root, Path.cwd())
+        return NameMatcher(known, self.root).resolve(str(given), self.root, Path.cwd())
 
     def video_path(self, video_id: str) -> Path:
         """Where the video called `video_id` lies."""
@@ -146,12 +147,14 @@ class Workspace:
         named = _named(start)
         if named is None:
             raise MissingError(
-                f"no workspace ({FOLDER}/) in {Path.cwd()} or above it: run 'vla extract PATH...' here first, "
-                f"or name one with --workspace or {VARIABLE}"
+                f"no workspace ({FOLDER}/) in {Path.cwd()} or above it",
+                hint=Hint("make_workspace", variable=VARIABLE),
             )
         above = next((p for p in named.parents if (p / FOLDER / "workspace.json").is_file()), None)
-        way = f"there is one in {above}" if above else "run 'vla extract PATH...' here first"
-        raise MissingError(f"no workspace ({FOLDER}/) in {named}: {way}, or name the folder that holds {FOLDER}/")
+        raise MissingError(
+            f"no workspace ({FOLDER}/) in {named}" + (f": there is one in {above}" if above else ""),
+            hint=Hint("name_workspace", folder=FOLDER) if above else Hint("make_workspace", variable=VARIABLE),
+        )
 
     @classmethod
     def choose(cls, folder: Path | str | None = None) -> Workspace:
@@ -178,7 +181,7 @@ class Workspace:
 
     def check(self) -> None:
         """Raises CacheError if the workspace was made by a newer version, or its description is damaged."""
-        records.load(_Description, self.home / "workspace.json", "'vla verify --repair' writes it anew", schema=SCHEMA)
+        records.load(_Description, self.home / "workspace.json", Hint("repair_workspace"), schema=SCHEMA)
 
 
 def _named(folder: Path | str | None) -> Path | None:

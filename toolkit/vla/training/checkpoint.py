@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vla.errors import CacheError, MissingError, UnknownNameError, UsageError
 from vla.evaluation.verdict import is_better, sentence
 from vla.features import FeatureSpec
+from vla.hints import Hint
 from vla.model_config import ModelConfig
 from vla.omissions import Omissions
 from vla.storage import atomic, records
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from vla.model import AlignmentModel
 
 SCHEMA = 1
-_STATE_LOST = "delete it and run 'vla train' again: the run starts anew"
+_STATE_LOST = Hint("restart_run")
 FROZEN = "none"
 """Name that stands for no run at all: the frozen encoder."""
 
@@ -127,16 +128,16 @@ def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
     from vla.model import restore
 
     run, weights, digest = _read_run(folder)
-    content = atomic.read_checked(folder / weights, digest, _again(folder))
+    content = atomic.read_bytes(folder / weights, digest, _again(folder))
     try:
         tensors = load(content)
     except SafetensorError as error:
-        raise CacheError(f"{folder / weights} does not hold weights ({error}): {_again(folder)}") from error
+        raise CacheError(f"{folder / weights} does not hold weights ({error})", hint=_again(folder)) from error
     try:
         return restore(run.model, tensors, str(folder / weights)), run
     except (UnknownNameError, UsageError) as error:
         raise CacheError(
-            f"run {folder.name!r} needs a part that is not installed or was removed ({error}): {_again(folder)}"
+            f"run {folder.name!r} needs a part that is not installed or was removed ({error})", hint=_again(folder)
         ) from error
 
 
@@ -176,7 +177,7 @@ def load_state(
                 "training starts anew"
             )
             return None
-        return load(atomic.read_checked(folder / found.state, found.sha256)), found.record
+        return load(atomic.read_bytes(folder / found.state, found.sha256)), found.record
     except NewerRecordError:
         raise
     except (CacheError, SafetensorError) as error:
@@ -189,14 +190,14 @@ def find_run(folder: Path) -> Run:
     """The finished run in `folder` if its weights are there, unread; raises MissingError or CacheError."""
     run, weights, _ = _read_run(folder)
     if not (folder / weights).is_file():
-        raise CacheError(f"{folder / weights} is gone: {_again(folder)}")
+        raise CacheError(f"{folder / weights} is gone", hint=_again(folder))
     return run
 
 
 def check_run(folder: Path) -> Run:
     """The finished run in `folder` if its weights are as they were written; raises MissingError or CacheError."""
     run, weights, digest = _read_run(folder)
-    atomic.read_checked(folder / weights, digest, _again(folder))
+    atomic.read_bytes(folder / weights, digest, _again(folder))
     return run
 
 
@@ -205,7 +206,7 @@ def check_state(folder: Path) -> None:
     path = folder / "progress.json"
     if path.is_file():
         found = records.load(_Progress, path, _STATE_LOST, schema=SCHEMA)
-        atomic.read_checked(folder / found.state, found.sha256, _STATE_LOST)
+        atomic.read_bytes(folder / found.state, found.sha256, _STATE_LOST)
 
 
 def unused_files(folder: Path) -> list[Path]:
@@ -224,25 +225,21 @@ def unused_files(folder: Path) -> list[Path]:
 def _read_run(folder: Path) -> tuple[Run, str, str]:
     path = folder / "run.json"
     if not path.is_file():
-        raise MissingError(f"there is no trained run {folder.name!r}: run 'vla train' first")
+        raise MissingError(f"there is no trained run {folder.name!r}", hint=Hint("train", run=folder.name))
     found = records.load(_Finished, path, _again(folder), schema=SCHEMA)
     feature = compatibility.feature_of(found.record.get("config"))
     if feature is not None:
         raise CacheError(
-            f"run {folder.name!r} was trained with {feature}, which vla no longer has: train it again without "
-            f"('vla train{_option(folder)}'), or use none (--run none)"
+            f"run {folder.name!r} was trained with {feature}, which vla no longer has",
+            hint=Hint("retrain_without", run=folder.name),
         )
     spec, model = FeatureSpec.from_json(found.spec, str(path)), compatibility.without_options(found.model)
     run = Run(folder.name, found.identity, found.sha256[:16], spec, model, found.record)
     return run, found.weights, found.sha256
 
 
-def _again(folder: Path) -> str:
-    return f"'vla train{_option(folder)}' with the captions and settings that it had trains it again (--run none does without)"
-
-
-def _option(folder: Path) -> str:
-    return "" if folder.name == "default" else f" --name {folder.name}"
+def _again(folder: Path) -> Hint:
+    return Hint("retrain", run=folder.name)
 
 
 def _drop(folder: Path, pattern: str, keep: str) -> None:

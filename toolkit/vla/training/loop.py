@@ -19,7 +19,7 @@ from vla.evaluation.verdict import Verdict, compare
 from vla.features import FeatureSpec
 from vla.model import AlignmentModel
 from vla.progress import ProgressCallback, silent
-from vla.threads import small_work
+from vla.threads import small_op_threads
 from vla.training.checkpoint import Run, open_run, save_run
 from vla.training.config import TrainConfig
 from vla.training.distributed import ProcessGroup
@@ -41,7 +41,7 @@ _FITTED = 4, 256
 """Batches that the first temperature is fitted to, and at most so many videos of each."""
 
 
-@small_work()
+@small_op_threads()
 def train(
     corpus: Corpus,
     split: Split,

@@ -160,7 +160,7 @@ def _built(setting: str, name: str, kind: Kind) -> Any:
     """The loss `name`; raises UsageError if it compares other things than `setting` asks for."""
     found = losses.build(name)
     if found.kind != kind:
-        fit = ", ".join(n for n, plugin in losses.working().items() if plugin.kind == kind)
+        fit = ", ".join(n for n, plugin in losses.loadable().items() if plugin.kind == kind)
         raise UsageError(f"{setting} is a loss over {kind}, one of {fit}; {name!r} is one over {found.kind}")
     return found
 

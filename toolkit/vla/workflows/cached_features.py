@@ -9,6 +9,7 @@ import numpy as np
 
 from vla.cache.store import FeatureCache, active_cache
 from vla.errors import MissingError
+from vla.hints import Hint
 from vla.storage.workspace import Workspace
 
 
@@ -39,9 +40,9 @@ def features_of(workspace: Workspace, video: Path | str) -> VideoFeatures:
     none.
     """
     cache = _cache(workspace)
-    name = workspace.video_named(video, cache.receipts)
+    name = workspace.resolve_video(video, cache.receipts)
     if name not in cache.video_ids():
-        raise MissingError(f"{video} has no features in {workspace.root}: run 'vla extract {video}' first")
+        raise MissingError(f"{video} has no features in {workspace.root}", hint=Hint("extract_video", video=str(video)))
     features = cache.frames(name)
     return VideoFeatures(
         name, features.values.astype(np.float32), features.timestamps_seconds, features.duration_seconds

@@ -21,6 +21,7 @@ from vla.datasets.base import Annotation
 from vla.datasets.sidecar import find_sidecars
 from vla.encoders.base import Encoder
 from vla.errors import AnnotationError, MissingError, UsageError
+from vla.hints import Hint
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
 from vla.storage import atomic
@@ -87,7 +88,7 @@ def drop_lost_captions(workspace: Workspace, files: Mapping[str, set[str]]) -> l
     """
 
     def is_gone(entry: CaptionEntry) -> bool:
-        if not entry.is_beside or entry.video not in files or entry.source in files[entry.video]:
+        if not entry.is_sidecar or entry.video not in files or entry.source in files[entry.video]:
             return False
         path = workspace.video_path(entry.source)
         # A renamed video keeps entries of sidecars that still have its old name.
@@ -122,7 +123,7 @@ def update_captions(
     digests = content_digests(cache)
     if digests:
         modified_videos = {v for v, digest in digests.items() if before.get(v, digest) != digest}
-        caption_store.settle(workspace, digests, modified_videos)
+        caption_store.reconcile(workspace, digests, modified_videos)
     sidecar_annotations: list[Annotation] = []
     if sidecars:
         sidecar_annotations, sidecar_files = sidecar_captions(report, workspace, progress, report.omissions)
@@ -134,7 +135,7 @@ def update_captions(
     lengths = durations_of(cache)
     sidecar_annotations = fit_spans(sidecar_annotations, lengths, report.omissions)
     file_annotations = fit_spans(result.annotations, lengths, report.omissions)
-    caption_store.add(workspace, sidecar_annotations, digests, is_beside=True)
+    caption_store.add(workspace, sidecar_annotations, digests, is_sidecar=True)
     report.captions = caption_store.add(workspace, file_annotations, digests, sources=map(str, caption_paths(files)))
     for entry in caption_store.entries(workspace):
         if entry.is_stale:
@@ -183,7 +184,7 @@ def training_captions(
     if not paths:
         entries = caption_store.entries(workspace)
         usable = fit_spans(
-            [a for a in caption_store.once(workspace) if a.video in video_ids], durations_of(cache), counts
+            [a for a in caption_store.load_unique(workspace) if a.video in video_ids], durations_of(cache), counts
         )
         count_unused(entries, video_ids, counts)
     else:
@@ -195,9 +196,7 @@ def training_captions(
     if counts:
         progress(Progress("captions", message=f"left out: {counts.summary()}", level="warning"))
     if not usable:
-        raise MissingError(
-            f"{no_captions_reason(workspace, paths, len(video_ids))}: give captions of extracted videos with --captions FILE"
-        )
+        raise MissingError(no_captions_reason(workspace, paths, len(video_ids)), hint=Hint("give_captions"))
     return usable
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from vla.captions import store as caption_store
 from vla.captions.store import CaptionEntry
 from vla.errors import MissingError
-from vla.naming.matching import Names
+from vla.hints import Hint
+from vla.naming.matching import NameMatcher
 from vla.progress import ProgressCallback, silent
 from vla.storage.workspace import Workspace
 
@@ -71,12 +72,10 @@ def video_captions(video: str | Path, *, workspace: Path | str | None = None) ->
     """
     ws = Workspace.open(workspace)
     entries = caption_store.entries(ws)
-    names = Names((e.video for e in entries), ws.root)
+    names = NameMatcher((e.video for e in entries), ws.root)
     if not names.find(str(video), ws.root, Path.cwd()):
-        raise MissingError(
-            f"there are no captions of {str(video)!r}: 'vla captions' lists the files that there are some from"
-        )
-    name = names.one(str(video), ws.root, Path.cwd())
+        raise MissingError(f"there are no captions of {str(video)!r}", hint=Hint("list_captions"))
+    name = names.resolve(str(video), ws.root, Path.cwd())
     return [e for e in entries if e.video == name]
 
 
@@ -87,7 +86,7 @@ def remove_captions(
     removed entries by source.
 
     Args:
-        sources: names, paths or glob patterns of the files; see `Names.chosen`.
+        sources: names, paths or glob patterns of the files; see `NameMatcher.select`.
         workspace: as for `search`.
         progress: called while another process holds the workspace lock.
 
@@ -96,14 +95,14 @@ def remove_captions(
         UsageError: a name matches several files.
     """
     ws = Workspace.open(workspace)
-    with ws.locked(progress):
+    with ws.lock(progress):
         entries = caption_store.entries(ws)
-        names = Names((e.source for e in entries), ws.root)
+        names = NameMatcher((e.source for e in entries), ws.root)
         selection: set[str] = set()
         for pattern in map(str, sources):
-            matches = names.chosen(pattern, ws.root, Path.cwd())
+            matches = names.select(pattern, ws.root, Path.cwd())
             if not matches:
-                raise MissingError(f"no captions here are from {pattern!r}: 'vla captions' lists the files")
+                raise MissingError(f"the workspace has no captions from {pattern!r}", hint=Hint("list_captions"))
             selection.update(matches)
         removed_entries = caption_store.drop(ws, lambda e: e.source in selection)
     return dict(Counter(e.source for e in removed_entries))
@@ -118,6 +117,6 @@ def _summarize_source(workspace: Workspace, source: str, entries: list[CaptionEn
         questions,
         dict(Counter(e.annotation.split for e in entries)),
         sum(e.is_stale for e in entries),
-        any(e.is_beside for e in entries),
+        any(e.is_sidecar for e in entries),
         not os.path.lexists(workspace.root / source),
     )

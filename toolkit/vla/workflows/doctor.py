@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from vla.errors import VlaError
+from vla.hints import Hint, Note
 from vla.storage.workspace import Workspace
 from vla.workflows import doctor_trials
 
@@ -119,14 +120,13 @@ def _disk() -> Check:
     try:
         file_system = doctor_trials.try_folder(workspace.home if workspace else folder)
     except (VlaError, OSError) as error:
-        return Check("disk", f"{where}; no workspace can be written ({error}): use --workspace or VLA_WORKSPACE", False)
+        return Check("disk", Note(f"{where}; no workspace can be written ({error})", Hint("move_workspace")), False)
     hours = free / (2 * 3600 * 512 * 2)
     room = f"room for the features of about {hours:,.0f} hours of video at 2 frames/s, 512 wide"
     if workspace and workspace.is_busy():
         file_system += "; another vla process is using this workspace"
     if free < _LOW_DISK_BYTES:
-        way = "free some ('vla gc' deletes what is not used), or use --workspace"
-        return Check("disk", f"{where}, {room}, {file_system}: {way}", False)
+        return Check("disk", Note(f"{where}, {room}, {file_system}", Hint("free_disk")), False)
     return Check("disk", f"{where}: {room}; {file_system}")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from vla.errors import DecodeError, EnvironmentUnfitError
 from vla.features import FrameFeatures
+from vla.hints import Hint
 from vla.progress import silent
 from vla.sampling import Sampling
 from vla.storage.workspace import Workspace
@@ -146,7 +147,7 @@ def try_folder(folder: Path) -> str:
     """
     with tempfile.TemporaryDirectory(prefix=".vla-doctor-", dir=folder) as name:
         workspace = Workspace.open_or_create(Path(name))
-        with workspace.locked(silent):
+        with workspace.lock(silent):
             # A second handle in this process behaves as one of another process would.
             is_effective = workspace.is_busy()
     return "files can be written and locked" if is_effective else "files can be written; locks have no effect here"
@@ -165,7 +166,7 @@ def try_torch(device: str) -> None:
     off = float(np.abs(product - a @ b).max())
     if not off < 0.1:  # tensor cores round to ten bits
         raise EnvironmentUnfitError(
-            f"a product of two matrices on {device} is off by {off:.3g}: reinstall torch, or use --device cpu"
+            f"a product of two matrices on {device} is off by {off:.3g}", hint=Hint("replace_torch")
         )
 
 
@@ -194,7 +195,7 @@ def broken_plugins() -> list[str]:
 
     faults = []
     for registry in registries():
-        for name in registry.foreign_names():
+        for name in registry.third_party_names():
             try:
                 registry.get(name)
             except EnvironmentUnfitError as error:

@@ -16,6 +16,7 @@ from vla.encoders._presets import DEFAULT
 from vla.encoders.base import Encoder, TextEncoder
 from vla.errors import CacheError, MissingError, ResourceError, SpecMismatchError, UsageError
 from vla.features import TextFeatures
+from vla.hints import Hint
 from vla.sampling import Sampling
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
@@ -78,8 +79,8 @@ def encoder_and_cache(
         if not switch:
             raise SpecMismatchError(
                 f"the features of this workspace were imported ({active.spec.model!r}), and what is extracted is never of the "
-                "same space. Ways on: import what is new, too ('vla import-features'); use another --workspace; or give "
-                "--switch to let this workspace go on with the new features (the imported ones are kept)"
+                "same space",
+                hint=Hint("leave_imported"),
             )
         active = None
     source = active.source if active else EncoderSource("open_clip", DEFAULT, "")
@@ -100,8 +101,7 @@ def encoder_and_cache(
             spec,
             "this workspace",
             "what was asked for",
-            "Ways on: leave out --model, --pretrained, --encoder and the sampling to go on as before; use another --workspace; "
-            "or give --switch to let this workspace go on with the new features (the old ones are kept)",
+            Hint("change_encoder"),
         )
     if not create:
         return encoder, FeatureCache(workspace.caches / spec.fingerprint, spec, source)
@@ -176,10 +176,10 @@ def _read_tower_record(path: Path) -> dict[str, Any]:
     it affects every query.
     """
     try:
-        stored_record = atomic.read_record(path) if path.is_file() else atomic.Stored({}, False)
+        stored_record = atomic.read_record(path) if path.is_file() else atomic.JsonDocument({}, False)
     except CacheError:
         return {}
-    return stored_record.value if stored_record.is_checked and isinstance(stored_record.value, dict) else {}
+    return stored_record.value if stored_record.has_checksum and isinstance(stored_record.value, dict) else {}
 
 
 def _load_full_encoder(cache: FeatureCache, device: str, dtype: str) -> Encoder:
@@ -190,6 +190,6 @@ def _load_full_encoder(cache: FeatureCache, device: str, dtype: str) -> Encoder:
         encoder.identity.spec(cache.spec.sampling),
         "the cache",
         f"the encoder {source.model or source.encoder!r} as it loads now",
-        "The weights or the configuration changed since the features were made: bring them back, or extract anew with --switch",
+        Hint("restore_encoder"),
     )
     return encoder

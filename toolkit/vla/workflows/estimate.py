@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vla.arguments import collected
-from vla.cache.discovery import look_for_videos
+from vla.arguments import override_fields
+from vla.cache.discovery import discover_videos
 from vla.cache.plan import make_plan, missing_files
 from vla.causes import cause_of
 from vla.datasets.sidecar import find_sidecars
@@ -78,9 +78,9 @@ def estimate(
         SpecMismatchError: the workspace contains features of another encoder, and `switch` is
             False.
     """
-    choice = collected(choice, fields)
+    choice = override_fields(choice, fields)
     ws = Workspace.choose(workspace)
-    files = look_for_videos(paths)
+    files = discover_videos(paths)
     progress(Progress("load", message="loading the encoder"))
     _, cache = encoder_and_cache(ws, choice, switch, create=False)
     plan = make_plan(cache, files.paths, ws, retry_failed=retry_failed, overwrite=overwrite, progress=progress)

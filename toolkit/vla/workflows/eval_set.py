@@ -16,6 +16,7 @@ from vla.captions.matching import match
 from vla.datasets._fitting import fit_spans
 from vla.datasets.base import Annotation, paragraphs
 from vla.errors import MissingError
+from vla.hints import Hint
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
 from vla.storage.workspace import Workspace
@@ -62,7 +63,7 @@ def annotations_of(
     paths, omissions = caption_paths(files), Omissions()
     if not paths:
         stored = caption_store.entries(place)
-        usable = [a for a in caption_store.once(place) if a.video in have]
+        usable = [a for a in caption_store.load_unique(place) if a.video in have]
         lost = {e.video for e in stored if _is_of(e.annotation, split)} - have
         names = {a.video: a.video for a in usable}
         count_unused(stored, have, omissions)
@@ -74,9 +75,7 @@ def annotations_of(
         lost = {a.video for a in listed if _is_of(a, split)} & absent
         names = {a.video: name for a, name in zip(usable, matched.names, strict=True)}
     if not usable:
-        raise MissingError(
-            f"{no_captions_reason(place, paths, len(have))}: give annotations of extracted videos with --captions FILE"
-        )
+        raise MissingError(no_captions_reason(place, paths, len(have)), hint=Hint("give_captions"))
     return EvalAnnotations(fit_spans(usable, durations_of(cache), omissions), names, len(lost), omissions)
 
 
@@ -90,7 +89,8 @@ def of_split(annotations: list[Annotation], split: str, known: TrainingProvenanc
         if known is None:
             raise MissingError(
                 "which videos were held out is not known: the captions that the run was trained on are no longer those "
-                "of this workspace, and no split is called train. Name a split with --split"
+                "of this workspace, and no split is called train",
+                hint=Hint("name_split"),
             )
         found = [a for a in annotations if a.video not in known.videos]
     else:
@@ -117,7 +117,7 @@ def cache_texts(
     if cache.missing_texts(texts):
         progress(Progress("load", message="loading the encoder for texts that are not cached"))
         encoder = encoder_of(cache, device, "auto")
-        with place.locked(progress):
+        with place.lock(progress):
             cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
 
 

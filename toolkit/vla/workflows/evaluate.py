@@ -13,10 +13,11 @@ from vla.evaluation.initial_model import untrained_model
 from vla.evaluation.predictions import CorpusPredictions
 from vla.evaluation.protocols import measured
 from vla.evaluation.report_file import EvaluationReport, save
+from vla.hints import Hint, Note
 from vla.model import zero_shot_model
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
-from vla.threads import small_work
+from vla.threads import small_op_threads
 from vla.training.checkpoint import load_model
 from vla.training.config import HEADS_BY_QUESTION
 from vla.workflows.eval_set import HELD_OUT, annotations_of, cache_texts, cached_only, corpus_of, of_split
@@ -76,7 +77,7 @@ def evaluate(
     known = training_provenance(place, cache, found, given.annotations)
     chosen = of_split(given.annotations, split, known)
     cache_texts(place, cache, chosen, device, progress)
-    with small_work():
+    with small_op_threads():
         tokens = trained is not None and trained.compares_tokens
         corpus, paragraphs = corpus_of(cache, chosen, tokens)
         taught = cached_only(cache, known.annotations) if known else []
@@ -118,7 +119,7 @@ def evaluate(
         progress(Progress("evaluate", message=note, level="warning"))
     if found:
         try:
-            with place.locked(progress):
+            with place.lock(progress):
                 save(place.runs / name, evaluated, ",".join(groups))
         except ResourceError as error:  # it was measured all the same
             progress(Progress("evaluate", message=f"not kept beside the run: {error}", level="warning"))
@@ -157,17 +158,15 @@ def _notes(
             "and not those of the whole split"
         )
     if counts.get("trained on"):
-        found.append(
-            f"{counts['trained on']} of the {counts['videos']} videos were trained on: figures of them promise nothing for "
-            f"others (--split {HELD_OUT}, or a split of the annotations)"
-        )
+        trained, total = counts["trained on"], counts["videos"]
+        text = f"{trained} of the {total} videos were trained on: figures of them promise nothing for others"
+        found.append(Note(text, Hint("evaluate_split", split=HELD_OUT)))
     if known is not None and taught < len(known.annotations):
         found.append(
             f"{len(known.annotations) - taught} of {len(known.annotations)} training annotations have texts that are not "
             "cached: floors are fitted to the others"
         )
     if not name and run is None and (place.runs / DEFAULT_RUN / "run.json").is_file():
-        found.append(
-            f"search would not use the trained run: these are the frozen encoder's figures (--run {DEFAULT_RUN})"
-        )
+        text = "search would not use the trained run: these are the frozen encoder's figures"
+        found.append(Note(text, Hint("use_run", run=DEFAULT_RUN)))
     return found

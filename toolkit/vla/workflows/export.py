@@ -25,6 +25,7 @@ from vla.formats._record import record_of, space_of
 from vla.formats._texts import npz_of
 from vla.formats.base import ExportItem, WritableFormat
 from vla.formats.npz import TEXTS
+from vla.hints import Hint
 from vla.model import AlignmentModel, zero_shot_model
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage import atomic
@@ -128,12 +129,12 @@ def export(
     patterns_list = list(patterns)
     names = [v for v in match_videos(cache, ws, patterns_list) if cache.receipts[v].has_features]
     if not names:
-        raise MissingError("none of these videos has features: 'vla ls' lists what there is")
+        raise MissingError("none of these videos has features", hint=Hint("list_videos"))
     aligner = _aligner(ws, cache, run)
     selection = set(names)
-    annotations = [a for a in caption_store.once(ws) if a.video in selection]
+    annotations = [a for a in caption_store.load_unique(ws) if a.video in selection]
     keys = file_names(cache.video_ids(), dots=not writer.holds_many)
-    texts = dict.fromkeys([*(a.query for a in annotations), *(() if patterns_list else cache.known_texts())])
+    texts = dict.fromkeys([*(a.query for a in annotations), *(() if patterns_list else cache.cached_texts())])
     files = _files(cache, names, keys, writer, per_shard)
     _check_folder(ws, folder, files, writer, bool(texts), overwrite)
     _remove_stale_files(folder, files)
@@ -155,7 +156,7 @@ def export(
 def _writer(name: str) -> WritableFormat:
     writer: WritableFormat = formats.build(name)
     if not hasattr(writer, "write"):
-        writable = ", ".join(n for n, plugin in formats.working().items() if hasattr(plugin, "write"))
+        writable = ", ".join(n for n, plugin in formats.loadable().items() if hasattr(plugin, "write"))
         raise UsageError(f"format {name!r} is read-only; features can be written as {writable}")
     return writer
 
@@ -213,7 +214,8 @@ def _check_folder(
     existing = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     if not overwrite and targets & existing:
         raise UsageError(
-            f"{len(targets & existing)} files are in {folder} already, e.g. {min(targets & existing)}: --overwrite"
+            f"{len(targets & existing)} files are in {folder} already, e.g. {min(targets & existing)}",
+            hint=Hint("overwrite"),
         )
     shards = {n for n in existing if any(re.fullmatch(rf"\d{{5}}{re.escape(s)}", n) for s in writer.written)}
     if writer.holds_many and shards - targets:

@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from vla.arguments import Paths, collected
+from vla.arguments import Paths, override_fields
 from vla.cache.build import ExtractReport, extract_videos
-from vla.cache.discovery import Files, look_for_videos
+from vla.cache.discovery import Files, discover_videos
 from vla.cache.plan import make_plan, missing_files
 from vla.cache.store import set_active_cache
 from vla.cache.workers import default_workers
@@ -75,10 +75,10 @@ def extract(
             exhausted.
         EnvironmentUnfitError: the decoder does not work on this machine; finished videos are kept.
     """
-    choice = collected(choice, fields)
+    choice = override_fields(choice, fields)
     # Paths are resolved first: a mistyped one must not create a workspace that hides one in a
     # parent folder.
-    files = look_for_videos(paths)
+    files = discover_videos(paths)
     sources = caption_paths(captions)
     omissions = _count_skipped(files, sources, sidecars)
     annotations = read_captions(sources, columns, format, omissions)
@@ -91,7 +91,7 @@ def extract(
     ws = Workspace.open_or_create(workspace)
     progress(Progress("load", message="loading the encoder"))
     encoder, cache = encoder_and_cache(ws, choice, switch)
-    with ws.locked(progress):
+    with ws.lock(progress):
         set_active_cache(ws.caches, cache)
         digests_before = content_digests(cache)
         plan = make_plan(cache, files.paths, ws, retry_failed=retry_failed, overwrite=overwrite, progress=progress)

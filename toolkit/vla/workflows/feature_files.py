@@ -21,6 +21,7 @@ from vla.errors import FormatError, ShapeError, UsageError
 from vla.features import FeatureSpec, FrameFeatures
 from vla.formats import registry as formats
 from vla.formats.base import ArrayKeys, ExternalFeatures, Format, StoredVideo, as_format_error
+from vla.hints import Hint, Note
 from vla.omissions import Omissions
 from vla.workflows.frame_timing import Timing
 
@@ -183,7 +184,7 @@ def open_feature_files(
         UsageError: a path matches nothing, a file has an unknown format, there are no features, or
             a name occurs twice.
     """
-    readers = {suffix: name for name, plugin in formats.working().items() for suffix in plugin.suffixes}
+    readers = {suffix: name for name, plugin in formats.loadable().items() for suffix in plugin.suffixes}
     paths_list = list(paths)
     files = []
     for path in find_files(paths_list, frozenset(readers)):
@@ -211,7 +212,8 @@ def convert_features(video: ImportedVideo, spec: FeatureSpec) -> tuple[FrameFeat
     if (external.origin or UNKNOWN) != spec.weights:
         raise FormatError(
             f"its features are of another space (origin {external.origin or UNKNOWN}) than those of {spec.model!r} "
-            f"({spec.weights}): import them under another --model"
+            f"({spec.weights})",
+            hint=Hint("name_another_space"),
         )
     with np.errstate(over="ignore"):
         values = external.values.astype(np.float16)
@@ -224,7 +226,7 @@ def convert_features(video: ImportedVideo, spec: FeatureSpec) -> tuple[FrameFeat
     try:
         return FrameFeatures(name, values, times, duration), receipt
     except ShapeError as error:
-        raise FormatError(str(error).removeprefix(f"{name}: ")) from error
+        raise FormatError(str(error).removeprefix(f"{name}: "), hint=error.hint) from error
 
 
 def _duration(video: ImportedVideo, times: np.ndarray) -> tuple[float, str]:
@@ -258,4 +260,4 @@ def _check_unique_names(files: list[FeatureFile]) -> None:
 
 def _without_path(error: FormatError, path: Path) -> str:
     """Return the message without the path, which receipts do not repeat."""
-    return str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")
+    return Note(str(error).removeprefix(f"{path}: ").removeprefix(f"{path} "), error.hint)

@@ -18,7 +18,8 @@ from vla.datasets._open import read_files
 from vla.datasets._reading import InvalidRowsError
 from vla.datasets.base import Annotation, Dataset, paragraphs
 from vla.errors import AnnotationError, CacheError, EnvironmentUnfitError, MissingError, UsageError
-from vla.naming.matching import Names
+from vla.hints import Hint
+from vla.naming.matching import NameMatcher
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage import atomic
@@ -179,7 +180,7 @@ def _check_output(output: Path, files: list[Path], overwrite: bool) -> None:
     if output.is_dir():
         raise UsageError(f"{output} is a folder: name a file in it")
     if not overwrite:
-        raise UsageError(f"{output} is there already: write somewhere else, or say --overwrite")
+        raise UsageError(f"{output} is there already", hint=Hint("overwrite"))
 
 
 def _read(
@@ -192,7 +193,7 @@ def _read(
             raise
         if not skip_faulty:
             raise AnnotationError(
-                f"{error}\nThe {len(error.valid)} others are sound: --skip-faulty leaves these out"
+                f"{error}\nThe {len(error.valid)} other rows are valid", hint=Hint("skip_faulty")
             ) from error
         report.left_out = error.faults
         report.omissions.add("row", count=error.faults)
@@ -222,5 +223,5 @@ def _coverage(
             if workspace is not None:
                 raise
             return None  # the current folder is in no workspace, and none was named
-    matches = Names(ids, ws.root).find_all((a.video for a in annotations), folder, ws.root)
+    matches = NameMatcher(ids, ws.root).find_all((a.video for a in annotations), folder, ws.root)
     return Coverage(where, len(matches.ids), matches.unknown, list(matches.ambiguous))

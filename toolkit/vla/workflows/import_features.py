@@ -15,6 +15,7 @@ from vla.errors import FormatError, MissingError, UsageError
 from vla.features import IMPORTED, FeatureSpec, FrameFeatures
 from vla.formats._texts import read_texts
 from vla.formats.base import ArrayKeys
+from vla.hints import Hint
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
@@ -120,7 +121,7 @@ def import_features(
     start = time.monotonic()
     paths_list = list(paths)
     if not paths_list and texts is None and encoder_model is None:
-        raise UsageError("there is nothing to import: give files of features, --texts FILE or --encoder-model MODEL")
+        raise UsageError("there is nothing to import", hint=Hint("name_import"))
     timing = build_timing(
         fps=fps, stride=stride, video_fps=video_fps, clip_length=clip_length, duration=duration, durations=durations
     )
@@ -139,8 +140,7 @@ def import_features(
     if active is not None and not switch:
         active.spec.require_same(
             spec, "this workspace", "what is to be imported",
-            "Ways on: use another --workspace; or give --switch to let this workspace go on with the imported features "
-            "(the old ones are kept)",
+            Hint("switch_to_imported"),
         )  # fmt: skip
     report.spec = spec
     if imported_texts is not None and imported_texts.pooled.shape[1] != spec.dim:
@@ -151,7 +151,7 @@ def import_features(
         report.texts = len(dry_cache.missing_texts(imported_texts.texts)) if imported_texts else 0
     else:
         ws = Workspace.open_or_create(workspace)
-        with ws.locked(progress):
+        with ws.lock(progress):
             cache = FeatureCache.create(ws.caches, spec, source or _previous_source(ws, spec))
             set_active_cache(ws.caches, cache)
             _import_files(cache, files, report, progress, overwrite=overwrite, keep=True)
@@ -172,8 +172,8 @@ def _space_name(model: str | None, active: FeatureCache | None) -> str:
     name = model if model is not None else active.spec.model if active and active.spec.is_imported else ""
     if not name.strip() or len(name) > 200 or not name.isprintable():
         raise UsageError(
-            f"the space of the features needs a name, not {name!r}: --model NAME, e.g. --model clip-vit-b32. "
-            "Features of two names are never mixed"
+            f"the space of the features needs a name, not {name!r}; features of two names are never mixed",
+            hint=Hint("name_space"),
         )
     return name
 
@@ -184,7 +184,7 @@ def _text_encoder_source(encoder: str, model: str | None, pretrained: str | None
         encoders.get(encoder)  # raises an error that lists the names
     if model is None:
         if pretrained is not None:
-            raise UsageError("--pretrained names weights of a model: give --encoder-model, too")
+            raise UsageError("weights are named, and no model that they are of", hint=Hint("name_encoder"))
         return None
     return EncoderSource(encoder, model, pretrained or "")
 

@@ -12,6 +12,7 @@ from vla.batches.corpus import text_vectors
 from vla.cache.plan import missing_files
 from vla.cache.store import FeatureCache, active_cache
 from vla.errors import CacheError, MissingError
+from vla.hints import Hint, Note
 from vla.indexes import registry as indexes
 from vla.indexing.config import AUTO, IndexConfig, parse_bytes
 from vla.indexing.segments import CUT
@@ -21,7 +22,7 @@ from vla.model import AlignmentModel, zero_shot_model
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
-from vla.threads import small_work
+from vla.threads import small_op_threads
 from vla.training.checkpoint import FROZEN, load_model, open_run
 from vla.workflows.demo_notice import demo_warning, unrendered_videos
 from vla.workflows.train import DEFAULT_RUN
@@ -99,7 +100,7 @@ def index(
     if backend not in (None, AUTO):
         indexes.get(backend)
     cache = active_cache(place.caches)
-    with place.locked_index(progress):
+    with place.lock_index(progress):
         name, reason, notes = choose_run(place, cache, run)
         model = Model(zero_shot_model(cache.spec.dim, 1.0))
         if name:
@@ -109,7 +110,7 @@ def index(
         asked = _asked(held.asked if held else IndexConfig(), backend, memory, recall)
         if held and (reason := _why_anew(held, cache, model)):
             held, before = None, [reason]
-        with small_work():
+        with small_op_threads():
             brought = sync_index(
                 place.index, held, cache, model, asked,
                 queries=lambda: _queries(cache, model.aligned), compact=compact, progress=progress,
@@ -160,7 +161,7 @@ def _asked(before: IndexConfig, backend: str | None, memory: str | None, recall:
 
 def _queries(cache: FeatureCache, model: AlignmentModel) -> np.ndarray:
     """`(Q, E)`: some of the texts that are cached, as a search would have them."""
-    texts = [t for t in cache.known_texts() if cache.pieces(t) == [t]]
+    texts = [t for t in cache.cached_texts() if cache.pieces(t) == [t]]
     chosen = np.random.default_rng(0).permutation(len(texts))[:_QUERIES]
     if not len(chosen):
         return np.zeros((0, cache.spec.dim), np.float32)
@@ -189,7 +190,7 @@ def choose_run(place: Workspace, cache: FeatureCache, run: str | None) -> tuple[
     if run is not None:
         found.spec.require_same(
             cache.spec, f"run {run!r}", "the features of this workspace",
-            "Train a run on these features ('vla train --name NAME'), or index without one (--run none)",
+            Hint("train_here"),
         )  # fmt: skip
         return run, f"run {run!r} was asked for", []
     if found.spec.fingerprint != cache.spec.fingerprint:
@@ -197,7 +198,7 @@ def choose_run(place: Workspace, cache: FeatureCache, run: str | None) -> tuple[
         return "", reason, [f"{reason}; indexed with the frozen encoder"]
     if not found.is_better:
         reason = f"run {DEFAULT_RUN!r}: {found.verdict}"
-        return "", reason, [f"{reason}. Indexed with the frozen encoder (--run {DEFAULT_RUN} uses the run)"]
+        return "", reason, [Note(f"{reason}. Indexed with the frozen encoder", Hint("use_run", run=DEFAULT_RUN))]
     return DEFAULT_RUN, found.verdict, []
 
 

@@ -16,8 +16,9 @@ from vla.cache.store import FeatureCache, active_cache
 from vla.captions import store as caption_store
 from vla.errors import CacheError, MissingError, VlaError
 from vla.features import IMPORTED
+from vla.hints import Hint, Note
 from vla.indexing.store import summary, unused_files
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
@@ -77,7 +78,7 @@ def warn_of_damage(cache: FeatureCache, progress: ProgressCallback) -> None:
     """Report the number of damaged receipts of `cache`; their videos count as not extracted."""
     _ = cache.receipts
     if cache.damaged:
-        message = f"{len(cache.damaged)} receipts are damaged and count as none: 'vla verify' lists them"
+        message = Note(f"{len(cache.damaged)} receipts are damaged and are ignored", Hint("verify"))
         progress(Progress("cache", message=message, level="warning"))
 
 
@@ -101,13 +102,13 @@ def remove(
     """
     ws = Workspace.open(workspace)
     patterns_list = list(patterns)
-    with ws.locked(progress, reading=dry_run):
+    with ws.lock(progress, reading=dry_run):
         cache = active_cache(ws.caches)
         names = match_videos(cache, ws, patterns_list) if patterns_list else []
         if missing:
             names += [v for v in cache.receipts if v not in names and _is_missing(cache, ws, v)]
         for name in () if dry_run else names:
-            cache.forget(name)
+            cache.delete_video(name)
     return names
 
 
@@ -126,7 +127,7 @@ def gc(
             features with a damaged description, which stay.
     """
     ws = Workspace.open(workspace)
-    with ws.locked(progress), ws.locked_index(progress):
+    with ws.lock(progress), ws.lock_index(progress):
         current = active_cache(ws.caches)
         folders = [p for p in ws.caches.iterdir() if p.is_dir()]
         others = [p for p in folders if p != current.folder]
@@ -143,7 +144,8 @@ def gc(
             except MissingError:
                 continue
             except CacheError as error:
-                progress(Progress("gc", message=f"{error}; its features are left alone", level="warning"))
+                note = Note(f"{error}; its features are left alone", error.hint)
+                progress(Progress("gc", message=note, level="warning"))
         num_bytes = sum(p.lstat().st_size for p in to_delete)
         for path in sorted(to_delete):
             atomic.remove(path)
@@ -196,7 +198,7 @@ def _run(folder: Path, cache: FeatureCache) -> dict[str, Any]:
     except MissingError:
         return {"state": "unfinished"}
     except CacheError as error:
-        return {"state": f"damaged: {error}"}
+        return {"state": Note(f"damaged: {error}", error.hint)}
     fits = run.spec.fingerprint == cache.spec.fingerprint
     state = "finished" if fits else "of other features"
     return {"state": state, "beats frozen": run.is_better, "verdict": run.verdict, "digest": run.digest}
@@ -208,11 +210,11 @@ def _index(workspace: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
     except MissingError:
         return None
     except VlaError as error:
-        return {"state": f"damaged: {error}"}
+        return {"state": Note(f"damaged: {error}", error.hint)}
     fresh = index.spec.fingerprint == cache.spec.fingerprint and index.cache_state == cache.state()
     fresh = fresh and (not index.run or _run_digest(workspace.runs / index.run) == index.run_digest)
     return {
-        "state": "up to date" if fresh else "out of date: run 'vla index'",
+        "state": "up to date" if fresh else Note("out of date", Hint("index")),
         "videos": index.videos, "segments": index.segments, "run": index.run, "backend": index.backend,
     }  # fmt: skip
 
@@ -241,13 +243,11 @@ def match_videos(cache: FeatureCache, workspace: Workspace, patterns: list[str])
     video_ids = list(cache.receipts)
     if not patterns:
         return video_ids
-    names = Names(video_ids, workspace.root)
-    matches_of = {pattern: names.chosen(pattern, workspace.root, Path.cwd(), any_folder=True) for pattern in patterns}
+    names = NameMatcher(video_ids, workspace.root)
+    matches_of = {pattern: names.select(pattern, workspace.root, Path.cwd(), any_folder=True) for pattern in patterns}
     patterns_without_match = [pattern for pattern, matches in matches_of.items() if not matches]
     if patterns_without_match:
-        raise MissingError(
-            f"no extracted video fits {', '.join(patterns_without_match)}: 'vla ls' lists those there are"
-        )
+        raise MissingError(f"no extracted video matches {', '.join(patterns_without_match)}", hint=Hint("list_videos"))
     selection = {video for matches in matches_of.values() for video in matches}
     return [v for v in video_ids if v in selection]
 

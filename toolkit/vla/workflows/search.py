@@ -8,15 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vla.arguments import collected
+from vla.arguments import override_fields
 from vla.cache.store import FeatureCache, active_cache
 from vla.datasets._times import parse_seconds
 from vla.errors import AnnotationError, CacheError, UsageError
+from vla.hints import Hint, Note
 from vla.indexing.diff import diff_index
 from vla.indexing.store import SearchIndex, open_index
 from vla.language.query_rewriting import question_to_caption
 from vla.model import zero_shot_model
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.filters import VideoFilter
 from vla.retrieval.hits import Hits
@@ -25,7 +26,7 @@ from vla.retrieval.image_query import load_image
 from vla.retrieval.query import Query, Weighted, normalize_text
 from vla.retrieval.searcher import Searcher
 from vla.storage.workspace import Workspace
-from vla.threads import small_work
+from vla.threads import small_op_threads
 from vla.training.checkpoint import load_model
 from vla.workflows.cached_features import VideoFeatures, features_of, names_of
 from vla.workflows.demo_notice import demo_warning, unrendered_videos
@@ -46,7 +47,7 @@ class OpenWorkspace:
     device: str = "auto"
     progress: ProgressCallback = silent
 
-    @small_work()
+    @small_op_threads()
     def search(
         self,
         query: str | Query,
@@ -75,7 +76,7 @@ class OpenWorkspace:
         """The loaded index, encoder and projector."""
         return _open_searcher(self.workspace, self.device, self.progress)
 
-    @small_work()
+    @small_op_threads()
     def search_image(
         self,
         image: Path | str,
@@ -88,7 +89,7 @@ class OpenWorkspace:
         pixels = load_image(Path(image))
         return self._tried(lambda: self.searcher.search_picture(pixels, str(image), k, per_video, limits, without))
 
-    @small_work()
+    @small_op_threads()
     def search_like(
         self,
         video: Path | str,
@@ -99,7 +100,7 @@ class OpenWorkspace:
         without: Sequence[Weighted] = (),
     ) -> Hits:
         """Return the `k` moments most similar to that of `video`, a name or a path; see `Searcher.search_like`."""
-        name = self.workspace.video_named(video, self.searcher.cache.receipts)
+        name = self.workspace.resolve_video(video, self.searcher.cache.receipts)
         return self._tried(lambda: self.searcher.search_like(name, seconds, k, per_video, limits, without))
 
     def features(self, video: Path | str) -> VideoFeatures:
@@ -124,9 +125,9 @@ class OpenWorkspace:
     def misses(self, limits: VideoFilter) -> list[str]:
         """A sentence for each pattern that fits no video of the index."""
         names, folders = self.searcher.names, (self.workspace.root, Path.cwd())
-        missed = [p for p in (*limits.include, *limits.exclude) if not names.chosen(p, *folders)]
-        others = Names(set(self.searcher.cache.receipts) - set(names.ids), self.workspace.root)
-        return [f"{p!r} fits no video of the index{_way_on(p, bool(others.chosen(p, *folders)))}" for p in missed]
+        missed = [p for p in (*limits.include, *limits.exclude) if not names.select(p, *folders)]
+        others = NameMatcher(set(self.searcher.cache.receipts) - set(names.ids), self.workspace.root)
+        return [_miss(p, bool(others.select(p, *folders))) for p in missed]
 
     def notes(self) -> list[str]:
         """What a person should know of the index: videos it does not hold, or that it is of another encoder."""
@@ -141,10 +142,10 @@ class OpenWorkspace:
 
     def _stale(self, held: SearchIndex, cache: FeatureCache) -> list[str]:
         if cache.spec.fingerprint != held.spec.fingerprint:
-            return ["the index is of an earlier encoder of this workspace: run 'vla index' to search the new features"]
+            return [Note("the index is of an earlier encoder of this workspace", Hint("index"))]
         found = diff_index(held, cache)
         if not found.is_none:
-            return [f"the index is out of date ({found}): run 'vla index'; {found.covered}"]
+            return [Note(f"the index is out of date ({found}); {found.covered}", Hint("index"))]
         told = f"another vla is working in this workspace; {found.covered} so far"
         return [told] if self.workspace.is_busy() else []
 
@@ -153,7 +154,7 @@ def _damage(cache: FeatureCache) -> list[str]:
     _ = cache.receipts, cache.text_shards()
     if not cache.damaged:
         return []
-    return [f"{len(cache.damaged)} receipts of features are damaged and count as none: 'vla verify' lists them"]
+    return [Note(f"{len(cache.damaged)} receipts of features are damaged and count as none", Hint("verify"))]
 
 
 def open_workspace(path: Path | str | None = None, device: str = "auto") -> OpenWorkspace:
@@ -199,7 +200,7 @@ def search(
         >>> for hit in vla.search("a dog jumps", k=3):  # doctest: +SKIP
         ...     print(hit.video_id, hit.start, hit.end)
     """
-    choice = collected(choice, fields)
+    choice = override_fields(choice, fields)
     given, asked = list(paths), [query] if isinstance(query, str | Query) else list(query)
     moment = None if like is None else _moment(like)
     if bool(asked) + (image is not None) + (moment is not None) != 1:
@@ -235,7 +236,7 @@ def search(
             progress(Progress("search", message=told, level="note"))
     searcher = opened.searcher
     # A query is hundreds of small products: where others use the cores, threads wait for each other longer than they compute.
-    with small_work():
+    with small_op_threads():
         found = [searcher.search(one, k, per_video, fpr, limits) for one in asked]
     # Every query leaves out the same files; their number is not that of the queries.
     most = max((hits.omissions for hits in found), key=lambda o: sum(o.counts.values()), default=None)
@@ -252,15 +253,16 @@ def describe_rewrite(query: str | Query) -> str | None:
         for text in (asked.text, *asked.then, *(text for text, _ in (*asked.also, *asked.negative)))
     ]
     changed = [f"{question_to_caption(text)!r} for {text!r}" for text in texts if question_to_caption(text) != text]
-    return f"looking for {', '.join(changed)} (--literal takes it as it is written)" if changed else None
+    return Note(f"looking for {', '.join(changed)}", Hint("take_literally")) if changed else None
 
 
-def _way_on(pattern: str, is_extracted: bool) -> str:
+def _miss(pattern: str, is_extracted: bool) -> str:
+    text = f"{pattern!r} fits no video of the index"
     if is_extracted:
-        return ": run 'vla index' to search the videos that it fits"
+        return Note(f"{text}, but some that are not in it yet", Hint("index"))
     if "*" in pattern and "**" not in pattern and "/" not in pattern:
-        return f": '*' stays within a folder, and '**/{pattern}' looks in all of them"
-    return ": 'vla ls' lists the videos"
+        return f"{text}: '*' stays within a folder, and '**/{pattern}' looks in all of them"
+    return Note(text, Hint("list_videos"))
 
 
 def _moment(text: str) -> tuple[str, float]:
@@ -275,16 +277,16 @@ def _moment(text: str) -> tuple[str, float]:
     return video, seconds
 
 
-@small_work()
+@small_op_threads()
 def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) -> Searcher:
     held = open_index(place.index)
     cache = FeatureCache.open(place.caches / held.spec.fingerprint)
-    held.spec.require_same(cache.spec, "the index", "the cache", "Run 'vla index' again")
+    held.spec.require_same(cache.spec, "the index", "the cache", Hint("index"))
     model = zero_shot_model(held.spec.dim, 1.0)
     if held.run:
         model, run = load_model(place.runs / held.run)
         if run.digest != held.run_digest:
-            raise CacheError(f"run {held.run!r} was trained anew since the index was built: run 'vla index' again")
+            raise CacheError(f"run {held.run!r} was trained anew since the index was built", hint=Hint("index"))
     encoder = query_encoder(cache, device, "auto")
     background = load_or_fit_hubness(place, held, cache, model, encoder, progress)
     unsure = frozenset(unrendered_videos(place, held.spec, held.videos))

@@ -106,7 +106,7 @@ class SearchRetriever:
         self._names = [video.video_id for video in corpus.videos]
         self._rows = {name: row for row, name in enumerate(self._names)}
         self._progress = progress
-        some = cache.only(corpus.videos)
+        some = cache.with_frames(corpus.videos)
         index = build_index(some, model)
         background = _background(index, cache, model, compared)
         self._searcher = Searcher(index, CachedTexts(cache), model, some, place, background)

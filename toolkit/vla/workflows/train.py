@@ -92,7 +92,7 @@ def train(
     progress = progress if first else silent
     omissions = Omissions()
     annotations = training_captions(place, cache, captions, columns, progress, format, omissions)
-    with place.locked(progress) if first else nullcontext():
+    with place.lock(progress) if first else nullcontext():
         folder = place.runs / name
         scale = _prepared(cache, annotations, device, progress) if first else 1.0
         if overwrite and first:

@@ -13,6 +13,7 @@ from vla.cache.maintenance import Check, Corruption, checks
 from vla.cache.store import FeatureCache, active_cache
 from vla.captions import store as caption_store
 from vla.errors import CacheError, MissingError
+from vla.hints import Hint
 from vla.indexing.store import check_index, open_index
 from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.hubness_store import check_hubness, delete_hubness
@@ -42,7 +43,7 @@ def verify(
         MissingError: there is no workspace.
     """
     ws = Workspace.open(workspace, check=False)
-    with ws.locked(progress) if mend else nullcontext(), ws.locked_index(silent) if mend else nullcontext():
+    with ws.lock(progress) if mend else nullcontext(), ws.lock_index(silent) if mend else nullcontext():
         corruptions = _find_corruption(ws, read_data, progress)
         if corruptions and not mend and ws.is_busy():
             # A concurrent process may have replaced files during the check.
@@ -77,18 +78,18 @@ def _workspace(workspace: Workspace) -> Iterator[Check]:
     lines = caption_store.lines(workspace)
     invalid_lines = [n for n, line in enumerate(lines) if not _is_caption(line, workspace)]
     valid_lines = [line for n, line in enumerate(lines) if n not in set(invalid_lines)]
-    repair = partial(caption_store.keep_lines, workspace, valid_lines)
+    repair = partial(caption_store.write_lines, workspace, valid_lines)
     for n in invalid_lines:
         yield Check(
             f"captions.jsonl, line {n + 1}",
-            partial(caption_store.decoded, lines[n], f"line {n + 1}", workspace),
+            partial(caption_store.parse_line, lines[n], f"line {n + 1}", workspace),
             repair,
         )
 
 
 def _is_caption(line: bytes, workspace: Workspace) -> bool:
     try:
-        caption_store.decoded(line, "", workspace)
+        caption_store.parse_line(line, "", workspace)
     except CacheError:
         return False
     return True
@@ -122,7 +123,9 @@ def _check_active_cache(workspace: Workspace) -> None:
     try:
         active_cache(workspace.caches)
     except MissingError as error:
-        raise CacheError(f"{workspace.caches / 'current.json'} names features that are not here: {error}") from error
+        raise CacheError(
+            f"{workspace.caches / 'current.json'} names features that are not here: {error}", hint=error.hint
+        ) from error
 
 
 def _repair_pointer(workspace: Workspace) -> None:
@@ -136,11 +139,11 @@ def _repair_pointer(workspace: Workspace) -> None:
 
 def _check_cache_record(path: Path) -> None:
     if path.name == TEXT_TOWER_FILE:
-        atomic.read_record(path, "delete it: the next search loads the whole model once")
+        atomic.read_record(path, Hint("load_again"))
     else:
         from vla.workflows.train import Scale
 
-        records.load(Scale, path, "delete it: 'vla train' asks the encoder again")
+        records.load(Scale, path, Hint("train_again"))
 
 
 def _runs(workspace: Workspace, read_data: bool) -> Iterator[Check]:
@@ -181,4 +184,4 @@ def _has_no_checksum(path: Path) -> bool:
         record = atomic.read_record(path)
     except CacheError:
         return False
-    return not record.is_checked and bool(record.value)
+    return not record.has_checksum and bool(record.value)
