@@ -131,7 +131,7 @@ chunks = st.sampled_from(list(combinations_with_replacement(range(6), 2)))
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(chunks, min_size=1, max_size=8))
-def test_didemos_span_is_what_its_own_evaluation_scores_best(times):
+def test_didemo_span_maximizes_the_official_score(times):
     def score(pred):
         ious = sorted(official_iou(pred, t) for t in times)
         return sum(ious[-3:]) / len(ious[-3:])
@@ -180,7 +180,7 @@ def test_didemo_paragraphs(read):
 @pytest.mark.parametrize(
     "times", [None, [], "01", [[1]], [[1, 2, 3]], [[1.0, 2]], [[True, 2]], [[2, 1]], [[-1, 1]], [[0, 10**9]]]
 )
-def test_didemo_refuses_impossible_times(read, times):
+def test_didemo_rejects_invalid_times(read, times):
     with pytest.raises(AnnotationError, match="'times' must"):
         read("didemo", {"t.json": [{"annotation_id": 1, "description": "a", "times": times, "video": "v"}]})
 
@@ -198,7 +198,7 @@ def test_activitynet(read):
     ]
 
 
-def test_activitynet_tells_all_faults_of_all_videos(read):
+def test_activitynet_reports_all_faults(read):
     text = json.dumps({
         "v_a": {"duration": 9, "timestamps": [[0, 5], [5, 4], None], "sentences": ["a", "b", "c"]},
         "v_b": {"duration": 9, "timestamps": [[0, 5]], "sentences": []},

@@ -171,7 +171,7 @@ def test_texts_in_brackets_are_captions(text, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["sep=;\r\n", "SEP=;\r\n", '"sep=;"\n', "sep=|\n", "\ufeffsep=;\r\n"])
-def test_the_line_that_excel_puts_first(text, tmp_path):
+def test_skips_the_separator_line_of_excel(text, tmp_path):
     mark = "|" if "|" in text else ";"
     rows = "video;caption;start;end\r\na.mp4;a dog, a cat;1,5;2,5\r\n".replace(";", mark)
     assert read(tmp_path, text + rows, "c.csv") == ([("a.mp4", "a dog, a cat", ((1.5, 2.5),))], {})
@@ -179,7 +179,7 @@ def test_the_line_that_excel_puts_first(text, tmp_path):
         read(tmp_path, text + rows + "b.mp4\r\n", "c.csv")
 
 
-def test_what_pandas_writes_for_nothing(tmp_path):
+def test_missing_values_of_pandas(tmp_path):
     frame = pandas.DataFrame(
         {
             "video": ["a.mp4"] * 4,
@@ -199,7 +199,7 @@ def test_what_pandas_writes_for_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "None", "null", "<NA>", "N/A", "NaT", "", " "])
-def test_words_for_nothing_are_no_caption_and_no_time(word, tmp_path):
+def test_words_for_missing_values(word, tmp_path):
     text = f"video,caption,start,end\na,a dog,{word},{word}\nb,{word},1,2\n"
     assert read(tmp_path, text, "c.csv") == ([("a", "a dog", ())], {"row": 1})
 
@@ -257,7 +257,7 @@ def test_flat_questions_of_a_csv(tmp_path):
         ({"choices": ["a", "b"], "answer": True}, "not one of the 2 choices"),
     ],
 )
-def test_flat_questions_that_make_no_sense_have_a_line(row, message, tmp_path):
+def test_rejects_invalid_flat_questions_by_line(row, message, tmp_path):
     (tmp_path / "q.jsonl").write_text(json.dumps({"video": "v", "question": "what?", **row}))
     with pytest.raises(AnnotationError, match=f"line 1: .*{message}"):
         Dataset().read(tmp_path / "q.jsonl")

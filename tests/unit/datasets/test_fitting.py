@@ -30,7 +30,7 @@ def fitted(spans, duration=2.0):
         ([(0, 9), (5, 6)], 2, [((0, 2),)], {"span-outside": 1, "span-cut": 1}),
     ],
 )
-def test_spans_outside_are_left_out_and_those_partly_outside_cut(spans, duration, kept, counts):
+def test_drops_and_cuts_spans_outside_of_the_video(spans, duration, kept, counts):
     found, omissions = fitted(spans, duration)
     assert found == kept and omissions.counts == counts
 
@@ -46,26 +46,26 @@ def test_spans_outside_are_left_out_and_those_partly_outside_cut(spans, duration
         ((2.5, 3), 2, "frames?"),
     ],
 )
-def test_a_remark_says_what_the_numbers_look_like(span, duration, remark):
+def test_suggests_the_unit_of_implausible_times(span, duration, remark):
     (example,) = fitted([span], duration)[1].examples["span-outside"]
     assert example.startswith(f"{span[0]:g} to {span[1]:g} s in v of {duration:g} s")
     assert (remark in example) if remark else "?" not in example
 
 
-def test_one_wrong_row_of_many_is_no_other_unit():
+def test_single_outlier_suggests_no_unit():
     omissions = Omissions()
     rows = [Annotation(f"{n}", "a", "v", ((0, 1),)) for n in range(9)] + [Annotation("x", "a", "v", ((30, 55),))]
     assert len(fit_spans(rows, {"v": 2.0}, omissions)) == 9
     assert omissions.examples["span-outside"] == ["30 to 55 s in v of 2 s"]
 
 
-def test_a_video_of_unknown_length_keeps_its_spans():
+def test_unknown_duration_keeps_spans():
     omissions = Omissions()
     assert len(fit_spans([Annotation("q", "a", "other", ((5, 6),))], {"v": 2.0}, omissions)) == 1 and not omissions
 
 
 @pytest.mark.parametrize("file", ["c.csv", "c.jsonl", "x.txt", "x.json"])
-def test_a_document_is_no_caption(file, tmp_path):
+def test_rejects_overlong_captions(file, tmp_path):
     """The others are kept; nothing is cut in silence."""
     long = "word " * 2500
     texts = {
@@ -86,7 +86,7 @@ def test_a_document_is_no_caption(file, tmp_path):
     assert len(read_annotations(tmp_path / "e.csv")) == 1
 
 
-def test_what_lies_beside_and_holds_something_else_is_counted(tmp_path):
+def test_counts_sidecars_without_captions(tmp_path):
     omissions = Omissions()
     (tmp_path / "x.json").write_text('{"title": "x", "description": ""}')
     assert read_sidecar(tmp_path / "x.json", "x", omissions) == []

@@ -78,7 +78,7 @@ def tried(name, paths):
 
 
 @pytest.mark.parametrize("name", names)
-def test_strange_values_are_refused_or_read(name, tmp_path):
+def test_strange_values_are_rejected_or_read(name, tmp_path):
     files = [(FIXTURES[name].file, FIXTURES[name].text), *([BESIDE[name]] if name in BESIDE else [])]
     for file, text in files:
         (tmp_path / file).write_text(text)
@@ -94,7 +94,7 @@ def test_strange_values_are_refused_or_read(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", names)
-def test_damaged_bytes_are_refused_or_read(name, tmp_path):
+def test_damaged_bytes_are_rejected_or_read(name, tmp_path):
     files = [(FIXTURES[name].file, FIXTURES[name].text), *([BESIDE[name]] if name in BESIDE else [])]
     rng = random.Random(name)
     for number in range(60):
@@ -109,7 +109,7 @@ def test_damaged_bytes_are_refused_or_read(name, tmp_path):
     "content",
     [b"[" * 100_000, b'{"a":' * 50_000, b"9" * 5000, b"\xff\xfe", b"\0" * 100, b"[]", b"{}", b"null", b"\n,\n"],
 )
-def test_nonsense_is_refused(name, content, tmp_path):
+def test_rejects_nonsense(name, content, tmp_path):
     path = tmp_path / FIXTURES[name].file
     path.write_bytes(content)
     assert tried(name, [path]) == 0

@@ -93,7 +93,7 @@ def test_faults(file, text, message, tmp_path):
         _read(tmp_path, file, text)
 
 
-def test_all_faults_are_told_at_once(tmp_path):
+def test_reports_all_faults_at_once(tmp_path):
     text = '{"caption": 5,\n "text": "fine",\n "moments": [\n {"start": 2, "end": 1, "caption": "a"},\n 7]}'
     with pytest.raises(AnnotationError) as caught:
         _read(tmp_path, "x.json", text)
@@ -104,7 +104,7 @@ def beside(video):
     return find_sidecars([video])[video]
 
 
-def test_a_folder_is_listed_once_however_many_videos_it_holds(tmp_path, monkeypatch):
+def test_lists_each_folder_once(tmp_path, monkeypatch):
     videos = [tmp_path / f"v{i}.mp4" for i in range(5)]
     for video in videos:
         video.with_suffix(".txt").write_text("")
@@ -127,7 +127,7 @@ def test_find_sidecars(tmp_path):
     assert beside(tmp_path / "nowhere" / "x.mp4") == []
 
 
-def test_find_sidecars_takes_names_as_they_are(tmp_path):
+def test_find_sidecars_escapes_special_characters(tmp_path):
     for name in ("a[b]*.mp4", "a[b]*.txt", "ab.txt"):
         (tmp_path / name).write_text("")
     assert beside(tmp_path / "a[b]*.mp4") == [tmp_path / "a[b]*.txt"]

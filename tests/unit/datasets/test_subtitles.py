@@ -105,7 +105,7 @@ def test_faults(text, message, tmp_path):
         _read(tmp_path, "x.srt", text)
 
 
-def test_all_faults_are_told_at_once(tmp_path):
+def test_reports_all_faults_at_once(tmp_path):
     broken = "1\n00:00:02,000 --> 00:00:01,000\na\n\n"
     with pytest.raises(AnnotationError) as caught:
         _read(tmp_path, "x.srt", broken * 3)

@@ -98,7 +98,7 @@ def test_csv_faults(text, message, tmp_path):
         _read(tmp_path, text)
 
 
-def test_all_faults_are_told_at_once(tmp_path):
+def test_reports_all_faults_at_once(tmp_path):
     text = 'video,caption,start,end\nv,a,2,1\nv,b\n"v","c\nd",1,2\n,e,1,2\nv,f,-1,2\n'
     with pytest.raises(AnnotationError) as caught:
         _read(tmp_path, text)
@@ -116,14 +116,14 @@ def test_more_than_twenty_faults_are_counted(tmp_path):
     assert lines[21:] == ["  and 10 more"]
 
 
-def test_the_limit_of_a_field_is_given_back(tmp_path):
+def test_restores_the_csv_field_limit(tmp_path):
     before = csv.field_size_limit()
     caption = "x" * 200_000
     assert _said(_read(tmp_path, f"video,caption\nv,{caption}\n")) == [("v", caption, ())]
     assert csv.field_size_limit() == before
 
 
-def test_empty_captions_are_dropped_and_counted_anew_for_each_file(tmp_path):
+def test_skips_and_counts_empty_captions(tmp_path):
     (tmp_path / "a.csv").write_text("video,caption\nv,\nv,a dog\nw, \n")
     (tmp_path / "b.csv").write_text("video,caption\nv,a dog\n")
     dataset = Dataset()
@@ -144,19 +144,19 @@ def test_columns_can_be_named(tmp_path):
         _read(tmp_path, text, video_column="film")
 
 
-def test_ids_are_the_files_own_or_tell_the_line(tmp_path):
+def test_ids_are_from_the_file_or_the_line(tmp_path):
     with_ids = _read(tmp_path, "video,caption,qid,split\nv,a,007,train\nv,b,,val\n")
     assert [(a.query_id, a.split) for a in with_ids] == [("007", "train"), ("c:3", "val")]
     without = _read(tmp_path, 'video,caption\nv,"a\nb"\nv,c\n')
     assert [(a.query_id, a.source) for a in without] == [("c:2", "c.csv:2"), ("c:4", "c.csv:4")]
 
 
-def test_the_same_row_in_two_splits_stays_two(tmp_path):
+def test_keeps_equal_rows_of_two_splits(tmp_path):
     found = _read(tmp_path, "video,caption,split\nv,a,train\nv,a,test\nv,a,test\n")
     assert [(a.query_id, a.split) for a in found] == [("c:2", "train"), ("c:3", "test")]
 
 
-def test_a_tsv_is_split_at_tabs_alone_and_a_txt_is_sniffed(tmp_path):
+def test_delimiters_of_tsv_and_txt(tmp_path):
     assert _said(_read(tmp_path, "video\tcaption\nv\ta, b; c\n", "c.tsv")) == [("v", "a, b; c", ())]
     assert _said(_read(tmp_path, "video;caption\nv;a, b\n", "c.txt")) == [("v", "a, b", ())]
 
@@ -242,7 +242,7 @@ texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
     # With "\n" for a line end, csv leaves a lone "\r" in a field unquoted unless it is told to quote all.
     style=st.sampled_from([("\r\n", csv.QUOTE_MINIMAL), ("\r\n", csv.QUOTE_ALL), ("\n", csv.QUOTE_ALL)]),
 )
-def test_what_csv_writes_is_read_back(rows, delimiter, style, tmp_path_factory):
+def test_csv_round_trip(rows, delimiter, style, tmp_path_factory):
     written = io.StringIO(newline="")
     writer = csv.writer(written, delimiter=delimiter, lineterminator=style[0], quoting=style[1])
     writer.writerow(["video", "caption", "start", "end"])
@@ -266,7 +266,7 @@ def test_what_csv_writes_is_read_back(rows, delimiter, style, tmp_path_factory):
         ("what?", None),
     ],
 )
-def test_rows_of_json_may_ask(told, expected, tmp_path):
+def test_json_questions(told, expected, tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"video": "a.mp4", "caption": "What is it?", "question": told}) + "\n")
     found = Dataset().read(tmp_path / "a.jsonl")[0]
     assert (found.query, found.question) == ("What is it?", expected)
@@ -283,7 +283,7 @@ def test_rows_of_json_may_ask(told, expected, tmp_path):
         ({"answers": [3]}, "answer"),
     ],
 )
-def test_what_no_question_is_has_a_line(told, message, tmp_path):
+def test_rejects_invalid_questions_by_line(told, message, tmp_path):
     rows = [{"video": "a.mp4", "caption": "fine"}, {"video": "a.mp4", "caption": "What is it?", "question": told}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(AnnotationError, match=message) as caught:
@@ -291,7 +291,7 @@ def test_what_no_question_is_has_a_line(told, message, tmp_path):
     assert "line 2" in str(caught.value)
 
 
-def test_other_columns_are_kept_as_metadata(tmp_path):
+def test_other_columns_are_metadata(tmp_path):
     """Also those of rows that say the same, which are one annotation; what is blank, a list or an object is not."""
     path = tmp_path / "c.csv"
     path.write_text(

@@ -58,7 +58,7 @@ in_paragraphs = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(annotations, in_paragraphs), min_size=1, max_size=4, unique_by=lambda a: a.query_id))
-def test_nothing_is_lost_in_json_nor_in_a_file_that_the_table_reads(tmp_path_factory, written):
+def test_annotations_round_trip_through_json(tmp_path_factory, written):
     lines = [json.dumps(a.to_json()) for a in written]
     assert [Annotation.from_json(json.loads(line)) for line in lines] == written
     path = tmp_path_factory.mktemp("t") / "ours.jsonl"
@@ -68,7 +68,7 @@ def test_nothing_is_lost_in_json_nor_in_a_file_that_the_table_reads(tmp_path_fac
     assert [a.source for a in found] == [f"ours.jsonl:{line}" for line in range(1, len(written) + 1)]
 
 
-def test_a_caption_is_written_as_it_always_was():
+def test_json_format_of_captions_is_stable():
     """Digests of runs are taken over this: a caption that needs no new field must not change them."""
     plain = Annotation("q", "a dog", "v", ((1, 2),), "train", "c.csv:2")
     assert plain.to_json() == {
@@ -77,7 +77,7 @@ def test_a_caption_is_written_as_it_always_was():
     assert Annotation.from_json({"query_id": "q", "query": "a", "video": "v"}) == Annotation("q", "a", "v")
 
 
-def test_equal_rows_of_ours_with_ids_of_their_own_stay_two(tmp_path):
+def test_keeps_equal_annotations_with_different_ids(tmp_path):
     """MSVD has the same sentence of a video many times, and its metrics count each."""
     (tmp_path / "ours.jsonl").write_text(
         "".join(json.dumps(Annotation(name, "a dog", "v").to_json()) + "\n" for name in "ab")
@@ -87,7 +87,7 @@ def test_equal_rows_of_ours_with_ids_of_their_own_stay_two(tmp_path):
     assert [a.query_id for a in Table().read(tmp_path / "with_ids.csv")] == ["1", "2"]
 
 
-def test_faults_in_rows_of_ours_are_told_by_line(tmp_path):
+def test_reports_faults_of_annotations_by_line(tmp_path):
     good = Annotation("q", "a", "v").to_json()
     rows = [
         good,
@@ -122,7 +122,7 @@ def test_faults_in_rows_of_ours_are_told_by_line(tmp_path):
         ({"count": 10**400}, "count must be an integer"),
     ],
 )
-def test_an_impossible_question_is_refused(fields, message):
+def test_rejects_invalid_questions(fields, message):
     with pytest.raises(AnnotationError, match=message):
         Question(**fields)
 
@@ -159,7 +159,7 @@ def test_kind_and_answer(question, kind, answer):
         ((2, (1,), (("3",),)), "finite number"),
     ],
 )
-def test_impossible_saliency_is_refused(fields, message):
+def test_rejects_invalid_saliency(fields, message):
     with pytest.raises(AnnotationError, match=message):
         Saliency(*fields)
 
@@ -179,7 +179,7 @@ def test_impossible_saliency_is_refused(fields, message):
         ({"split": ["train"]}, "split must be text"),
     ],
 )
-def test_impossible_fields_are_refused(fields, message):
+def test_rejects_invalid_fields(fields, message):
     with pytest.raises(AnnotationError, match=message):
         Annotation("q", "a", "v", **fields)
     as_json = {name: value for name, value in fields.items()}
@@ -205,12 +205,12 @@ def test_impossible_fields_are_refused(fields, message):
         {"sentence": "1", "paragraph": "p"},
     ],
 )
-def test_wrong_types_in_json_are_refused(record):
+def test_rejects_wrong_types_in_json(record):
     with pytest.raises(AnnotationError):
         Annotation.from_json({"query_id": "q", "query": "a", "video": "v", **record})
 
 
-def test_paragraphs_are_their_sentences_in_order():
+def test_paragraphs_join_sentences_in_order():
     said = [
         Annotation("1", "Then b.", "v", ((2, 3),), "val", "f:1", 9.0, paragraph="p", sentence=1),
         Annotation("2", "alone", "v"),
@@ -237,7 +237,7 @@ def _of(ids, fault=""):
     return read
 
 
-def test_an_id_that_several_files_have_is_told_apart():
+def test_ids_of_several_files_are_made_unique():
     paths = [Path("x.json"), Path("y.json")]
     found = read_each(paths, _of({"x": "ab", "y": "bc"}))
     assert [a.query_id for a in found] == ["a", "x:b", "y:b", "c"]
@@ -249,7 +249,7 @@ def test_an_id_that_several_files_have_is_told_apart():
         read_each([], _of({}))
 
 
-def test_faults_of_all_files_are_told_at_once_and_what_is_sound_is_kept():
+def test_reports_faults_of_all_files_with_the_valid_rows():
     paths = [Path("x.json"), Path("y.json"), Path("z.json")]
     with pytest.raises(InvalidRowsError, match=r"x\.json has 1 fault(?s:.)*z\.json has 1 fault") as caught:
         read_each(paths, _of({"x": "a", "y": "b", "z": "c"}, fault="xz"))
@@ -280,11 +280,11 @@ def test_faults_of_all_files_are_told_at_once_and_what_is_sound_is_kept():
         ("captions.json", ""),
     ],
 )
-def test_the_split_that_a_name_tells(name, split):
+def test_split_from_name(name, split):
     assert split_from_name(Path(name)) == split
 
 
-def test_other_words_for_splits():
+def test_canonical_split():
     assert [canonical_split(w) for w in ("validate", "train", "val_1", "", "Training")] == [
         "val",
         "train",

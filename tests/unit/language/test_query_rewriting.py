@@ -48,13 +48,13 @@ AS_IT_IS = (
 
 
 @pytest.mark.parametrize(("asked", "said"), SAID.items())
-def test_a_question_is_said_as_a_caption(asked, said):
+def test_rewrites_questions_as_captions(asked, said):
     assert question_to_caption(asked) == said
     assert question_to_caption(f"  {asked.rstrip('?.')} ? ") == said, "blanks and marks change nothing"
 
 
 @pytest.mark.parametrize("text", AS_IT_IS)
-def test_what_is_no_question_stays(text):
+def test_keeps_other_text(text):
     assert question_to_caption(text) == text
 
 
@@ -62,6 +62,6 @@ def test_what_is_no_question_stays(text):
     st.text(max_size=80)
     | st.lists(st.sampled_from("what when who does is the a dog jump show me of where".split())).map(" ".join)
 )
-def test_any_text_is_taken_and_something_is_left(text):
+def test_accepts_any_text(text):
     said = question_to_caption(text)
     assert said == text or (said.strip() and len(said) <= len(text) + 40)

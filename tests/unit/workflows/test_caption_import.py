@@ -93,7 +93,7 @@ WAYS = [moved, renamed, copied, copied_outside, linked, hard_linked, behind_a_li
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_the_same_file_by_another_way_doubles_nothing(root, way):
+def test_adding_a_file_by_another_path_adds_no_duplicates(root, way):
     root, path = way(root)
     for _ in range(2):
         report = extract(root, captions=str(root / path))
@@ -102,14 +102,14 @@ def test_the_same_file_by_another_way_doubles_nothing(root, way):
     assert all(e.captions == 1 for e in vla.list_videos(workspace=root))
 
 
-def test_a_copy_in_another_folder_still_means_the_same_videos(root):
+def test_copied_captions_file_matches_the_same_videos(root):
     """Rows of a copy that lies deeper are found by the end of their paths."""
     (root / "sets").mkdir()
     shutil.copy(root / "captions.csv", root / "sets" / "c.csv")
     assert extract(root, captions=root / "sets" / "c.csv").captions == 3 and sources(root) == {"sets/c.csv": 3}
 
 
-def test_a_changed_file_replaces_its_rows_also_when_nothing_is_left(root):
+def test_changed_file_replaces_its_entries(root):
     table = root / "captions.csv"
     table.write_text("video,caption\nv2,a blue door\nv2,it creaks\n")
     assert extract(root, captions=table).captions == 2
@@ -120,7 +120,7 @@ def test_a_changed_file_replaces_its_rows_also_when_nothing_is_left(root):
     assert report.omissions.to_json() == [{"reason": "no-such-video", "count": 1, "examples": ["nowhere"]}]
 
 
-def test_several_files_at_once(root):
+def test_adds_several_files(root):
     (root / "a.csv").write_text("video,caption\nv2,one\n")
     (root / "b.csv").write_text("video,caption\nv2,one\nv3,two\n")
     report = extract(root, captions=[root / "a.csv", str(root / "b.csv"), root / "." / "a.csv"])
@@ -130,7 +130,7 @@ def test_several_files_at_once(root):
     assert ("v2.mp4", "one") in said(root), "another file still has it"
 
 
-def test_what_earlier_versions_wrote_is_read_and_doubled_rows_count_once(root):
+def test_reads_old_entries_and_deduplicates_them(root):
     """Sources were absolute paths; a move of the workspace left each row twice."""
     place = Workspace(root)
     old = [{**e.annotation.to_json(), "source": str(root / "captions.csv")} for e in store.entries(place)]
@@ -156,7 +156,7 @@ def test_what_earlier_versions_wrote_is_read_and_doubled_rows_count_once(root):
 # Sidecars
 
 
-def test_a_deleted_sidecar_takes_its_captions_with_it(root):
+def test_deleted_sidecar_removes_its_captions(root):
     (root / "videos" / "v2.txt").write_text("rain on a roof\nthunder\n")
     (root / "videos" / "v3.en.srt").write_text("1\n00:00:00,500 --> 00:00:01,500\nthe kettle sings\n")
     assert extract(root).captions == 6
@@ -172,7 +172,7 @@ def test_a_deleted_sidecar_takes_its_captions_with_it(root):
     assert not extract(root).omissions
 
 
-def test_equal_sidecars_of_two_videos_are_both_kept(root):
+def test_equal_sidecars_of_two_videos_both_count(root):
     (root / "videos" / "v2.txt").write_text("rain\n")
     assert extract(root).captions == 4
     (root / "videos" / "v3.txt").write_text("rain\n")
@@ -189,7 +189,7 @@ def test_a_sidecar_follows_its_renamed_video(root):
     assert ("w.mp4", "rain") in said(root) and "videos/v2.txt" not in sources(root)
 
 
-def test_links_out_of_the_folder_are_no_sidecars(root, tmp_path_factory):
+def test_ignores_sidecars_that_link_to_another_folder(root, tmp_path_factory):
     """An archive with `v2.txt` that links to a file of this machine would send it out with the next export."""
     secret = tmp_path_factory.mktemp("home") / "secrets.txt"
     secret.write_text("a password\n")
@@ -221,7 +221,7 @@ def stale(root):
     return sorted(e.annotation.query for e in store.entries(Workspace(root)) if e.is_stale)
 
 
-def test_a_replaced_video_has_no_captions_until_they_are_given_again(root, clip):
+def test_captions_of_a_replaced_video_are_stale(root, clip):
     new = clip("new.mp4")
     replaced(root, "v2.mp4", new)
     report = extract(root)
@@ -237,7 +237,7 @@ def test_a_replaced_video_has_no_captions_until_they_are_given_again(root, clip)
     assert extract(root, captions=root / "captions.csv").captions == 3 and not stale(root)
 
 
-def test_the_old_content_has_its_captions_again(root, clip, tmp_path):
+def test_restored_video_has_its_captions_again(root, clip, tmp_path):
     old = shutil.copy(root / "videos" / "v2.mp4", tmp_path / "old.bin")
     replaced(root, "v2.mp4", clip("new.mp4"))
     extract(root)
@@ -246,7 +246,7 @@ def test_the_old_content_has_its_captions_again(root, clip, tmp_path):
     assert extract(root).captions == 3 and said(root) == BEFORE and not stale(root)
 
 
-def test_forgotten_and_replaced_before_it_is_extracted_again(root, clip):
+def test_captions_are_stale_after_removal_and_replacement(root, clip):
     vla.remove(["v2"], workspace=root)
     replaced(root, "v2.mp4", clip("new.mp4"))
     assert extract(root).captions == 2 and stale(root) == ["a red door opens"]
@@ -267,7 +267,7 @@ def test_captions_follow_content_to_another_name(root, clip):
     ]  # fmt: skip
 
 
-def test_a_touched_copied_or_reencoded_workspace_keeps_them(root):
+def test_captions_survive_touched_copied_and_reencoded_workspaces(root):
     os.utime(root / "videos" / "v2.mp4", (5, 5))
     assert extract(root).captions == 3 and not stale(root)
     assert extract(root, overwrite=True).captions == 3 and not stale(root)
@@ -289,7 +289,7 @@ def test_a_touched_copied_or_reencoded_workspace_keeps_them(root):
         (["https://h.org/a%20b.mp4?x=1", "a b", "a b.mov"], ["a b.mp4"]),
     ],
 )
-def test_rows_meet_files(tmp_path, clip, names, files):
+def test_names_in_rows_match_files(tmp_path, clip, names, files):
     made = clip("made.bin", container="mp4")
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -302,7 +302,7 @@ def test_rows_meet_files(tmp_path, clip, names, files):
     assert len(kept) == len(names) - ("a b.mov" in names) and len(report.unknown_videos) == ("a b.mov" in names)
 
 
-def test_no_caption_is_given_to_a_video_in_another_folder(tmp_path, clip):
+def test_names_with_folder_do_not_match_other_folders(tmp_path, clip):
     for i, name in enumerate(("v/2024/clip.mp4", "v/a/x.mp4", "v/b/x.mp4")):
         clip(name, frames=10 + i)
     (tmp_path / "c.csv").write_text(
@@ -322,7 +322,7 @@ def test_no_caption_is_given_to_a_video_in_another_folder(tmp_path, clip):
 # Listing and taking back
 
 
-def test_captions_are_listed_and_taken_back(root, monkeypatch, tmp_path_factory):
+def test_lists_and_removes_captions(root, monkeypatch, tmp_path_factory):
     (root / "videos" / "v2.txt").write_text("rain\n")
     outside = tmp_path_factory.mktemp("sets") / "qa.jsonl"
     outside.write_text(
@@ -342,7 +342,7 @@ def test_captions_are_listed_and_taken_back(root, monkeypatch, tmp_path_factory)
     assert told == [("a red door opens", "captions.csv"), ("rain", "videos/v2.txt")]
     with pytest.raises(MissingError, match="there are no captions of 'v9'"):
         vla.video_captions("v9", workspace=root)
-    with pytest.raises(MissingError, match=r"no captions here are from 'typo\.csv'"):
+    with pytest.raises(MissingError, match=r"the workspace has no captions from 'typo\.csv'"):
         vla.remove_captions(["captions.csv", "typo.csv"], workspace=root)
     assert len(sources(root)) == 3, "nothing was forgotten"
     monkeypatch.chdir(root / "videos")
@@ -352,7 +352,7 @@ def test_captions_are_listed_and_taken_back(root, monkeypatch, tmp_path_factory)
     assert sources(root) == {} and (root / "captions.csv").is_file()
 
 
-def test_videos_are_named_as_in_tables_everywhere(root, monkeypatch):
+def test_accepts_video_names_of_tables_everywhere(root, monkeypatch):
     def listed(*patterns):
         return [e.receipt.video_id for e in vla.list_videos(patterns, workspace=root)]
 
@@ -367,7 +367,7 @@ def test_videos_are_named_as_in_tables_everywhere(root, monkeypatch):
     assert listed("*.mp4") == listed() and listed("v[34]*") == ["videos/v3.mp4", "videos/v4.mp4"], (
         "file names in any folder"
     )
-    with pytest.raises(MissingError, match=r"no extracted video fits \*\.mov, x/\*"):
+    with pytest.raises(MissingError, match=r"no extracted video matches \*\.mov, x/\*"):
         listed("*.mov", "x/*")
     monkeypatch.chdir(root / "videos")
     assert listed("*.mp4") == listed() and listed("v3.mp4") == ["videos/v3.mp4"]
@@ -386,7 +386,7 @@ def test_videos_are_named_as_in_tables_everywhere(root, monkeypatch):
     assert opened.misses(vla.VideoFilter(include=("v3x",)))[0].hint == vla.Hint("list_videos")
 
 
-def test_a_mistyped_workspace_reaches_no_other(root):
+def test_mistyped_workspace_does_not_search_parents(root):
     for act in (
         lambda w: vla.remove(["*"], workspace=w), lambda w: vla.list_videos(workspace=w), lambda w: vla.gc(workspace=w),
         lambda w: vla.remove_captions(["*"], workspace=w), lambda w: vla.info(workspace=w), lambda w: vla.verify(workspace=w),

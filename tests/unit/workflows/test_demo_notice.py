@@ -16,7 +16,7 @@ DEMO = FeatureSpec("open_clip", "demo", "w", "p", "fps=2", 4)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "avi"])
-def test_a_rendered_clip_is_recognised_wherever_it_is_copied(tmp_path, suffix):
+def test_recognizes_copies_of_rendered_clips(tmp_path, suffix):
     place = Workspace.open_or_create(tmp_path)
     write_clip(plan_clips("train", 1, seed=0)[0].scene, tmp_path / f"a.{suffix}")
     (tmp_path / "other").mkdir()
@@ -29,7 +29,7 @@ def test_a_rendered_clip_is_recognised_wherever_it_is_copied(tmp_path, suffix):
     assert unrendered_videos(place, FeatureSpec("imported", "demo", "w", "p", "fps=2", 4), names) == []
 
 
-def test_every_stage_says_it_and_no_confidence_is_given(tmp_path, clip):
+def test_stages_warn_and_omit_confidence(tmp_path, clip):
     clip("real.mp4", frames=30)
     for number, clip in enumerate(plan_clips("train", 3, seed=0)):
         write_clip(clip.scene, tmp_path / f"{number}.mp4")

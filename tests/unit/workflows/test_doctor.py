@@ -40,14 +40,14 @@ def in_children(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_everything_is_fine_here():
+def test_all_checks_pass_here():
     found = checks()
     assert {name: check.finding for name, check in found.items() if not check.is_fine} == {}
     assert "h264" in found["codecs"].finding and metadata.version("av") in found["codecs"].finding
 
 
 @pytest.mark.slow
-def test_a_decoder_that_cannot_open_anything_is_seen(in_children, monkeypatch):
+def test_reports_a_decoder_that_cannot_open_files(in_children, monkeypatch):
     """PyAV 19 dropped an argument: every video failed, and `doctor` said ok."""
     in_children(
         "import av\ndef gone(*a, **k): raise TypeError(\"open() got an unexpected keyword argument 'options'\")\nav.open = gone\n"
@@ -56,7 +56,7 @@ def test_a_decoder_that_cannot_open_anything_is_seen(in_children, monkeypatch):
     assert not check.is_fine and "unexpected keyword" in check.finding and "'av>=" in check.finding
 
 
-def test_one_codec_alone(tmp_path, monkeypatch):
+def test_reports_a_single_broken_codec(tmp_path, monkeypatch):
     """A build of FFmpeg that lacks one codec, and one that decodes another picture."""
     clips = tmp_path / "clips"
     clips.mkdir()
@@ -74,7 +74,7 @@ def test_one_codec_alone(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "error", [OSError("Not a file id"), ValueError("x"), AttributeError("no h5f"), ImportError("numpy.core")]
 )
-def test_shards_that_cannot_be_read_are_seen(monkeypatch, error):
+def test_reports_unreadable_shards(monkeypatch, error):
     """h5py up to 3.15 could not read its own shards."""
     import h5py
 
@@ -87,7 +87,7 @@ def test_shards_that_cannot_be_read_are_seen(monkeypatch, error):
     assert not found.is_fine and str(error) in found.finding
 
 
-def test_numbers_that_change_in_a_shard_are_seen(monkeypatch):
+def test_reports_shards_with_other_values(monkeypatch):
     from vla.cache import shard
 
     made = shard.frames_image
@@ -111,21 +111,21 @@ CRASHES = {
 @pytest.mark.parametrize(
     ("way", "said"), [("signal", "SIGFPE"), ("abort", "SIGABRT"), ("exit", "exit code 7"), ("error", "not implemented")]
 )
-def test_a_kind_of_index_that_ends_its_process_is_seen(in_children, way, said):
+def test_reports_an_index_that_crashes(in_children, way, said):
     """FAISS before 1.15 ended the process over one kind, without a word."""
     in_children(CRASHES[way] + "import faiss\nfaiss.IndexIVFRaBitQFastScan = gone\n")
     assert said in _trial.fault_of("faiss_ivf_rabitq")
     assert _trial.fault_of("faiss_flat") == ""
 
 
-def test_a_kind_that_finds_the_wrong_rows_is_seen(in_children):
+def test_reports_an_index_with_wrong_results(in_children):
     in_children(
         "import faiss\nfaiss.IndexFlatIP = faiss.IndexFlatL2\nfaiss.IndexFlatL2.search = lambda s, q, k, **kw: (q[:, :1].repeat(k, 1), q[:, :1].repeat(k, 1).astype('int64') * 0)\n"
     )
     assert _trial.fault_of("faiss_ivf_sq8") != ""
 
 
-def test_tuning_passes_a_broken_kind_over_and_says_so(monkeypatch):
+def test_autotune_skips_a_broken_index(monkeypatch):
     from vla.errors import EnvironmentUnfitError
     from vla.indexing import autotune
     from vla.indexing.config import IndexConfig
@@ -144,7 +144,7 @@ def test_tuning_passes_a_broken_kind_over_and_says_so(monkeypatch):
     ("there", "said"),
     [("1.14.3", "1.14.3 is installed"), (None, "not installed"), ("1.15.0", ""), ("99.0rc1", "")],
 )
-def test_versions_below_the_floor_are_named_with_the_pip_line(monkeypatch, there, said):
+def test_reports_outdated_versions_with_the_pip_command(monkeypatch, there, said):
     def version(name):
         if name != "faiss-cpu":
             return "100"
@@ -165,7 +165,7 @@ def test_versions_below_the_floor_are_named_with_the_pip_line(monkeypatch, there
     assert not said or (said in check.finding and "pip install 'faiss-cpu>=1.15'" in check.finding)
 
 
-def test_a_folder_that_cannot_be_written_is_seen(monkeypatch, tmp_path):
+def test_reports_a_read_only_folder(monkeypatch, tmp_path):
     def refused(*given, **named):
         raise PermissionError(13, "Permission denied")
 
@@ -176,13 +176,13 @@ def test_a_folder_that_cannot_be_written_is_seen(monkeypatch, tmp_path):
     assert not check.is_fine and "Permission denied" in check.finding and check.finding.hint == Hint("move_workspace")
 
 
-def test_it_leaves_nothing_behind(monkeypatch, tmp_path):
+def test_doctor_leaves_no_files(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VLA_WORKSPACE", raising=False)
     assert only(monkeypatch, "disk").is_fine and os.listdir(tmp_path) == []
 
 
-def test_a_terminal_without_utf8_is_said(monkeypatch):
+def test_reports_a_terminal_without_utf8(monkeypatch):
     class Narrow:
         encoding = "cp1252"
 
@@ -191,7 +191,7 @@ def test_a_terminal_without_utf8_is_said(monkeypatch):
     assert check.is_fine and "cp1252" in check.finding and "PYTHONUTF8=1" in check.finding
 
 
-def test_a_torch_that_cannot_be_imported_is_seen(monkeypatch):
+def test_reports_a_broken_torch(monkeypatch):
     def gone(*given):
         raise OSError("libcudart.so.13: cannot open shared object file")
 

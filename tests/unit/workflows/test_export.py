@@ -73,7 +73,7 @@ def whole(folder):
 
 
 @every
-def test_what_went_out_comes_in_again_bit_for_bit(workspace, tmp_path, format):
+def test_export_and_import_preserve_bits(workspace, tmp_path, format):
     report = vla.export(tmp_path / "out", format=format, workspace=tmp_path, per_shard=5 if format == "parquet" else 2)
     assert report.videos == ["videos/v2.mp4", "videos/v3.mp4", "videos/v4.mp4"] and report.texts == 3
     assert sorted(report.files) == sorted(p.name for p in (tmp_path / "out").iterdir())
@@ -94,7 +94,7 @@ def test_what_went_out_comes_in_again_bit_for_bit(workspace, tmp_path, format):
 
 
 @every
-def test_the_same_cache_makes_the_same_files(workspace, tmp_path, format):
+def test_export_is_deterministic(workspace, tmp_path, format):
     for name in ("x", "y"):
         vla.export(tmp_path / name, format=format, workspace=tmp_path)
     files = sorted(p.name for p in (tmp_path / "x").iterdir())
@@ -103,7 +103,7 @@ def test_the_same_cache_makes_the_same_files(workspace, tmp_path, format):
         assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
 
 
-def test_npy_is_named_and_described(workspace, tmp_path):
+def test_npy_names_and_records(workspace, tmp_path):
     vla.export(tmp_path / "out", workspace=tmp_path)
     cache = cache_of(tmp_path)
     names = {p.name for p in (tmp_path / "out").iterdir()}
@@ -119,7 +119,7 @@ def test_npy_is_named_and_described(workspace, tmp_path):
     }  # fmt: skip
 
 
-def test_texts_go_with_the_features(workspace, tmp_path):
+def test_exports_texts_and_captions(workspace, tmp_path):
     vla.export(tmp_path / "out", workspace=tmp_path)
     with np.load(tmp_path / "out" / "texts.npz", allow_pickle=False) as texts:
         wanted = Encoder("48").encode_text(texts["texts"].tolist()).pooled.astype(np.float16)
@@ -138,7 +138,7 @@ def test_texts_go_with_the_features(workspace, tmp_path):
     assert str(tmp_path) not in (tmp_path / "out" / "texts.jsonl").read_text()  # where they were read stays here
 
 
-def test_captions_of_several_files_come_back_with_all_they_hold(workspace, tmp_path):
+def test_captions_of_several_files_are_preserved(workspace, tmp_path):
     """Two files may use one id; whatever an annotation holds besides its words goes along."""
     from vla.datasets._open import read_annotations
 
@@ -157,17 +157,17 @@ def test_captions_of_several_files_come_back_with_all_they_hold(workspace, tmp_p
     assert len({a.query_id for a in found}) == len(found) == 3
 
 
-def test_some_videos_go_with_their_captions_alone(workspace, tmp_path):
+def test_exports_selected_videos_with_their_captions(workspace, tmp_path):
     report = vla.export(tmp_path / "out", ["*v3.mp4"], workspace=tmp_path, format="webdataset")
     assert report.videos == ["videos/v3.mp4"] and report.texts == 1
     with tarfile.open(tmp_path / "out" / "00000.tar") as archive:
         assert archive.getnames() == ["videos_v3_mp4.npy", "videos_v3_mp4.json", "videos_v3_mp4.txt"]
         assert archive.extractfile("videos_v3_mp4.txt").read() == b"a dog runs over the grass\n"
-    with pytest.raises(MissingError, match="no extracted video fits nothing"):
+    with pytest.raises(MissingError, match="no extracted video matches nothing"):
         vla.export(tmp_path / "out2", ["nothing"], workspace=tmp_path)
 
 
-def test_shards_hold_so_many_videos_and_no_more(workspace, tmp_path):
+def test_limits_videos_per_shard(workspace, tmp_path):
     vla.export(tmp_path / "out", workspace=tmp_path, format="webdataset", per_shard=2)
     held = {}
     for path in sorted((tmp_path / "out").glob("*.tar")):
@@ -184,7 +184,7 @@ def trained(workspace, tmp_path):
     return tmp_path
 
 
-def test_a_run_aligns_what_goes_out(trained, tmp_path):
+def test_exports_features_aligned_by_a_run(trained, tmp_path):
     from vla.training.checkpoint import load_model
 
     place, cache = Workspace.open(trained), cache_of(trained)
@@ -214,7 +214,7 @@ def test_a_run_aligns_what_goes_out(trained, tmp_path):
 
 
 @every
-def test_nothing_is_overwritten_unless_asked(workspace, tmp_path, format):
+def test_existing_files_need_overwrite(workspace, tmp_path, format):
     first = vla.export(tmp_path / "out", ["*v3.mp4"], workspace=tmp_path, format=format)
     before = {p: p.read_bytes() for p in (tmp_path / "out").iterdir()}
     with refused(UsageError, "overwrite", "are in .*out already, e.g. "):
@@ -225,13 +225,13 @@ def test_nothing_is_overwritten_unless_asked(workspace, tmp_path, format):
     assert {p: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
 
 
-def test_shards_of_a_larger_export_are_not_mixed_with_new_ones(workspace, tmp_path):
+def test_rejects_shards_of_a_larger_export(workspace, tmp_path):
     vla.export(tmp_path / "out", workspace=tmp_path, format="webdataset", per_shard=1)
     with pytest.raises(UsageError, match=r"shards of a larger export, e\.g\. 00001\.tar"):
         vla.export(tmp_path / "out", workspace=tmp_path, format="webdataset", overwrite=True)
 
 
-def test_where_nothing_can_be_written(workspace, tmp_path):
+def test_rejects_invalid_output_folders(workspace, tmp_path):
     (tmp_path / "file").touch()
     cases = {
         tmp_path / "file": "is not a folder",
@@ -265,7 +265,7 @@ HOSTILE = [
 
 
 @every
-def test_hostile_names_stay_in_the_folder_and_come_back(tmp_path, format):
+def test_hostile_names_stay_in_the_folder(tmp_path, format):
     names = HOSTILE
     (tmp_path / "f").mkdir()
     for i, name in enumerate(names):
@@ -287,7 +287,7 @@ def test_hostile_names_stay_in_the_folder_and_come_back(tmp_path, format):
         assert (back.frames(name).values == names.index(name)).all()
 
 
-def test_a_link_in_the_folder_is_replaced_and_not_followed(workspace, tmp_path):
+def test_replaces_links_instead_of_following_them(workspace, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "out" / "videos_v3.mp4.npy").symlink_to(tmp_path / "mine")
@@ -297,7 +297,7 @@ def test_a_link_in_the_folder_is_replaced_and_not_followed(workspace, tmp_path):
 
 
 @pytest.mark.parametrize("format", ["npy", "webdataset"])
-def test_damage_costs_one_video(workspace, tmp_path, format):
+def test_damaged_shard_skips_one_video(workspace, tmp_path, format):
     cache = cache_of(tmp_path)
     shard = cache.folder / "shards" / cache.receipts["videos/v3.mp4"].shard
     shard.write_bytes(shard.read_bytes()[:-9])
@@ -309,7 +309,7 @@ def test_damage_costs_one_video(workspace, tmp_path, format):
 
 
 @pytest.mark.parametrize("format", ["npy", "webdataset"])
-def test_a_full_disk_leaves_whole_files_and_nothing_else(workspace, tmp_path, format, monkeypatch):
+def test_full_disk_leaves_no_partial_files(workspace, tmp_path, format, monkeypatch):
     from vla.errors import ResourceError
     from vla.storage import atomic
 
@@ -330,7 +330,7 @@ def test_a_full_disk_leaves_whole_files_and_nothing_else(workspace, tmp_path, fo
         tarfile.open(path).close()
 
 
-def test_an_export_removes_what_a_killed_one_left(toy_workspace, tmp_path):
+def test_removes_files_of_an_interrupted_export(toy_workspace, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / ".tmp-0123456789ab").write_bytes(b"half")

@@ -41,12 +41,12 @@ def mixed(tmp_path):
     return path
 
 
-def test_every_reader_says_what_it_reads():
+def test_every_reader_describes_its_files():
     assert tuple(list_formats()) == registry.names() and all(list_formats().values())
     assert vla.import_annotations.__wrapped__ is import_annotations
 
 
-def test_what_was_read_is_written_and_read_back(charades, tmp_path):
+def test_written_annotations_are_read_back(charades, tmp_path):
     report = import_annotations("charades_sta", [str(charades)], output=tmp_path / "sub" / "out.jsonl")
     assert [(a.video, a.query, a.spans, a.split) for a in report.annotations] == [
         ("AO8RW", "a person sits.", ((0, 6.9),), "train"),
@@ -60,7 +60,7 @@ def test_what_was_read_is_written_and_read_back(charades, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["charades_sta_train.txt", "sub"]
 
 
-def test_the_summary_counts(mixed):
+def test_summary_counts(mixed):
     summary = import_annotations("table", [mixed]).summary()
     assert summary == {
         "format": "table", "annotations": 6, "videos": 3, "left_out": 0,
@@ -75,7 +75,7 @@ def test_the_summary_counts(mixed):
     json.dumps(summary, allow_nan=False)
 
 
-def test_a_split_is_chosen_and_what_has_none_gets_it(mixed):
+def test_selects_a_split_and_assigns_missing_ones(mixed):
     found = import_annotations("table", [mixed], split="val").annotations
     assert [(a.query_id, a.split) for a in found] == [("4", "val"), ("5", "val"), ("6", "val")]
     mixed.write_text(mixed.read_text().splitlines()[0])
@@ -83,19 +83,19 @@ def test_a_split_is_chosen_and_what_has_none_gets_it(mixed):
         import_annotations("table", [mixed], split="test")
 
 
-def test_paragraphs_in_place_of_sentences(mixed, charades):
+def test_imports_paragraphs_instead_of_sentences(mixed, charades):
     (found,) = import_annotations("table", [mixed], as_paragraphs=True).annotations
     assert (found.query, found.video, found.split, found.spans) == ("c b", "v", "train", ())
     with pytest.raises(UsageError, match="charades_sta has no paragraphs"):
         import_annotations("charades_sta", [charades], as_paragraphs=True)
 
 
-def test_faulty_rows_are_refused_or_left_out_with_a_word(charades, tmp_path):
+def test_invalid_rows_are_rejected_or_skipped(charades, tmp_path):
     charades.write_text(CHARADES + "AO8RW 7 7##nothing.\nnonsense\n")
     with refused(
         AnnotationError,
         "skip_faulty",
-        r"2 faults(?s:.)*line 3: span 7(?s:.)*line 4:(?s:.)*The 2 others are sound",
+        r"2 faults(?s:.)*line 3: span 7(?s:.)*line 4:(?s:.)*The 2 other rows are valid",
     ):
         import_annotations("charades_sta", [charades], output=tmp_path / "o.jsonl")
     assert not (tmp_path / "o.jsonl").exists()
@@ -110,7 +110,7 @@ def test_faulty_rows_are_refused_or_left_out_with_a_word(charades, tmp_path):
         import_annotations("charades_sta", [charades], skip_faulty=True)
 
 
-def test_nothing_is_overwritten_unasked(charades, tmp_path, monkeypatch):
+def test_existing_output_needs_overwrite(charades, tmp_path, monkeypatch):
     output = tmp_path / "o.jsonl"
     output.write_text("precious")
     with pytest.raises(UsageError, match=r"o\.jsonl is there already"):
@@ -132,7 +132,7 @@ def test_nothing_is_overwritten_unasked(charades, tmp_path, monkeypatch):
     assert len(output.read_text().splitlines()) == 2
 
 
-def test_videos_that_are_there(charades, tmp_path):
+def test_coverage_of_a_video_folder(charades, tmp_path):
     folder = tmp_path / "videos" / "deep"
     folder.mkdir(parents=True)
     for name in ("AO8RW.mp4", "other.mp4"):
@@ -150,7 +150,7 @@ def test_videos_that_are_there(charades, tmp_path):
         import_annotations("charades_sta", [charades], videos=charades)
 
 
-def test_videos_of_the_workspace(toy_workspace, charades, tmp_path_factory, monkeypatch):
+def test_coverage_of_a_workspace(toy_workspace, charades, tmp_path_factory, monkeypatch):
     charades.write_text("v2 0 1##a\nv9 0 1##b\n")
     coverage = import_annotations("charades_sta", [charades], workspace=toy_workspace.root).coverage
     assert (coverage.where, coverage.there, coverage.missing) == (str(toy_workspace.root), 1, ["v9"])
@@ -161,7 +161,7 @@ def test_videos_of_the_workspace(toy_workspace, charades, tmp_path_factory, monk
         import_annotations("charades_sta", [charades], workspace=elsewhere)
 
 
-def test_wrong_names(charades):
+def test_rejects_unknown_readers(charades):
     with pytest.raises(UnknownNameError, match=r"Did you mean 'charades_sta'"):
         import_annotations("charades", [charades])
     with pytest.raises(AnnotationError, match="there is no file"):

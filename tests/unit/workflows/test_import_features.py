@@ -50,7 +50,7 @@ def statuses(report):
     return {r.video_id: r.status for r in report.receipts}
 
 
-def test_features_become_a_cache_as_they_are(folder):
+def test_caches_features_unchanged(folder):
     report = imported()
     assert statuses(report) == dict.fromkeys(("a", "b", "c", "d.mp4"), "ok")
     assert (report.num_videos, report.frames, report.problems) == (4, 18, [])
@@ -64,7 +64,7 @@ def test_features_become_a_cache_as_they_are(folder):
     assert {r.codec for r in cache.receipts.values()} == {"npy", "npz", "hdf5"}
 
 
-def test_doing_it_again_does_nothing(folder):
+def test_second_import_does_nothing(folder):
     imported()
     before = state(folder)
     again = imported(model=None)  # the name is as before
@@ -72,7 +72,7 @@ def test_doing_it_again_does_nothing(folder):
     assert state(folder) == before
 
 
-def test_only_what_changed_is_read_again(folder):
+def test_reads_only_changed_files_again(folder):
     imported()
     before = state(folder)
     np.save(folder / "f" / "a.npy", array(seed=9))
@@ -87,7 +87,7 @@ def test_only_what_changed_is_read_again(folder):
     assert len(list((cache.folder / "shards").iterdir())) == 5
 
 
-def test_a_change_in_the_middle_of_a_large_file_is_seen(folder):
+def test_detects_changes_in_the_middle_of_a_large_file(folder):
     large = np.ones((1000, 400), np.float32)
     np.save(folder / "f" / "a.npy", large)
     for name in ("b.npz", "more.h5"):
@@ -99,7 +99,7 @@ def test_a_change_in_the_middle_of_a_large_file_is_seen(folder):
     assert load(folder).frames("a").values[500, 0] == 2
 
 
-def test_a_file_that_was_only_touched_is_not_imported_again(folder):
+def test_touched_file_is_not_imported_again(folder):
     imported()
     os.utime(folder / "f" / "a.npy", ns=(1, 1))
     assert imported().num_videos == 0
@@ -107,7 +107,7 @@ def test_a_file_that_was_only_touched_is_not_imported_again(folder):
 
 
 @pytest.mark.parametrize("more", [{"duration": 50.0}, {"key": "y"}])
-def test_another_way_of_reading_reads_again(folder, more):
+def test_other_settings_read_files_again(folder, more):
     for name in ("a.npy", "more.h5"):
         (folder / "f" / name).unlink()
     np.savez(folder / "f" / "b.npz", x=array(seed=1), y=array(seed=2))
@@ -116,7 +116,7 @@ def test_another_way_of_reading_reads_again(folder, more):
     assert imported(**{"key": "x", **more}).num_videos == 1
 
 
-def test_times_that_change_beside_the_file_are_seen(folder):
+def test_detects_changed_timestamp_files(folder):
     (folder / "g").mkdir()
     np.save(folder / "g" / "v_clip.npy", array())
     np.save(folder / "g" / "v_timestamps_ms.npy", np.arange(6) * 500.0)
@@ -138,7 +138,7 @@ def test_times_that_change_beside_the_file_are_seen(folder):
         ({"stride": 1, "video_fps": 29.97}, "fps=29.97", [i / 29.97 for i in range(6)]),
     ],
 )
-def test_ways_of_timing(folder, rule, sampling, times):
+def test_timing_rules(folder, rule, sampling, times):
     imported("f/a.npy", **{"fps": None, **rule})
     cache = load(folder)
     found = cache.frames("a")
@@ -162,13 +162,13 @@ def test_ways_of_timing(folder, rule, sampling, times):
         ({"duration": float("inf")}, "duration= must be above 0"),
     ],
 )
-def test_ways_of_timing_that_make_no_sense(folder, rule, message):
+def test_rejects_invalid_timing_rules(folder, rule, message):
     with pytest.raises(UsageError, match=message):
         imported(**{"fps": None, **rule})
     assert not (folder / ".vla").exists()
 
 
-def test_times_of_the_file_come_first_and_without_any_it_is_told(folder):
+def test_times_in_the_file_take_precedence(folder):
     np.savez(folder / "f" / "b.npz", features=array(4), timestamps=[0.0, 0.1, 0.5, 2.0])
     report = imported(fps=None)
     assert statuses(report) == {"a": "failed", "b": "ok", "c": "failed", "d.mp4": "failed"}
@@ -179,7 +179,7 @@ def test_times_of_the_file_come_first_and_without_any_it_is_told(folder):
     assert load(folder).spec.sampling == "as released"
 
 
-def test_where_nothing_can_be_imported_nothing_is_there_afterwards(folder):
+def test_failed_import_creates_no_workspace(folder):
     report = imported(fps=None)
     assert set(statuses(report).values()) == {"failed"} and report.spec is None
     assert not (folder / ".vla").exists()
@@ -210,13 +210,13 @@ def test_durations_of_single_videos(folder, table, text):
     [("video,length_of\na,1\n", "columns video and duration"), ("video,duration\na,1\na,2\n", "line 3.*'a' has two durations: 1 s and 2 s"),
      ("video,duration\na,-1\n", "line 2"), ("video,duration\na,x\n", "line 2"), ("", "empty")],
 )  # fmt: skip
-def test_durations_that_make_no_sense(folder, text, message):
+def test_rejects_invalid_durations(folder, text, message):
     (folder / "d.csv").write_text(text)
     with pytest.raises(AnnotationError, match=f"(?s){message}"):
         imported(durations=folder / "d.csv")
 
 
-def test_a_video_that_ends_before_its_last_frame(folder):
+def test_duration_before_the_last_frame(folder):
     report = imported("f/a.npy", duration=2.3)  # the last frame is at 2.5 s
     assert report.receipts[0].duration_seconds == 2.5 and "declared duration 2.3 s" in report.receipts[0].reason
     report = imported("f/a.npy", duration=1.9)
@@ -262,7 +262,7 @@ def _bytes(values):
     return buffer.getvalue()
 
 
-def test_bad_files_are_told_with_their_reasons_and_stop_nobody(folder):
+def test_invalid_files_are_reported_and_skipped(folder):
     for name, (make, _) in FAULTS.items():
         make(folder / "f" / name)
     report = imported()
@@ -282,7 +282,7 @@ def test_bad_files_are_told_with_their_reasons_and_stop_nobody(folder):
     assert load(folder).receipts["nan"].status == "ok"
 
 
-def test_features_that_are_there_are_not_lost_to_a_bad_file(folder):
+def test_invalid_file_does_not_replace_features(folder):
     imported()
     before = state(folder)
     for name in ("a.npy", "b.npz", "more.h5"):
@@ -295,7 +295,7 @@ def test_features_that_are_there_are_not_lost_to_a_bad_file(folder):
 
 
 @pytest.mark.parametrize("first", ["a.npy", "z.npy"])
-def test_the_width_is_that_of_the_first_good_file_or_of_the_workspace(folder, first):
+def test_width_is_that_of_the_first_valid_file_or_workspace(folder, first):
     np.save(folder / "f" / "z.npy", array(dim=5))
     assert [r.video_id for r in imported().problems] == ["z"]
     assert [r.video_id for r in imported("f/z.npy", "f/a.npy").problems] == ["z"]
@@ -303,7 +303,7 @@ def test_the_width_is_that_of_the_first_good_file_or_of_the_workspace(folder, fi
         imported("f/z.npy", model="other")
 
 
-def test_two_files_for_one_name_are_an_error_that_names_both(folder):
+def test_rejects_two_files_of_one_video(folder):
     np.savez(folder / "f" / "a.npz", features=array())
     with pytest.raises(UsageError, match=r"features of 'a': f/a\.npy and f/a\.npz"):
         imported()
@@ -328,7 +328,7 @@ def test_two_files_for_one_name_are_an_error_that_names_both(folder):
         (("f",), {"pretrained": "openai"}, "weights are named, and no model", "name_encoder"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_done(folder, paths, options, message, action):
+def test_rejects_invalid_arguments_before_importing(folder, paths, options, message, action):
     (folder / "c.csv").touch()
     (folder / "g").mkdir()
     with pytest.raises(UsageError, match=message) as error:
@@ -337,7 +337,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(folder, paths, o
     assert not (folder / ".vla").exists()
 
 
-def test_a_dry_run_says_what_would_be_and_keeps_nothing(folder):
+def test_dry_run_reports_without_writing(folder):
     np.save(folder / "f" / "bad.npy", array(dim=5))
     planned = imported(dry_run=True)
     assert (planned.num_videos, planned.frames, [r.video_id for r in planned.problems]) == (4, 18, ["bad"])
@@ -352,7 +352,7 @@ def test_a_dry_run_says_what_would_be_and_keeps_nothing(folder):
 # Spaces
 
 
-def test_two_names_never_mix(folder):
+def test_spaces_with_two_names_never_mix(folder):
     imported()
     with pytest.raises(
         SpecMismatchError, match="model: 'm' in this workspace, 'other' in what is to be imported"
@@ -367,7 +367,7 @@ def test_two_names_never_mix(folder):
     assert len(load(folder).video_ids()) == 4
 
 
-def test_what_is_extracted_and_what_is_imported_never_mix(toy_workspace, tmp_path):
+def test_extracted_and_imported_features_never_mix(toy_workspace, tmp_path):
     np.save(tmp_path / "a.npy", array(dim=48))
     with pytest.raises(SpecMismatchError, match="encoder: 'toy' in this workspace, 'imported'"):
         imported(tmp_path / "a.npy", workspace=tmp_path)
@@ -397,7 +397,7 @@ def texts_file(folder, dim=4, texts=WORDS):
     return dict(zip(texts, vectors, strict=True))
 
 
-def test_texts_come_with_their_vectors(folder, no_encoder):
+def test_imports_texts_with_vectors(folder, no_encoder):
     vectors = texts_file(folder)
     report = imported(texts=folder / "t.npz")
     assert report.texts == 5
@@ -410,7 +410,7 @@ def test_texts_come_with_their_vectors(folder, no_encoder):
     assert again.texts == 0 and again.other_texts == [] and again.receipts == []
 
 
-def test_a_known_text_is_found_where_its_vector_is(folder, no_encoder):
+def test_search_with_an_imported_text(folder, no_encoder):
     vectors = texts_file(folder)
     imported(texts=folder / "t.npz")
     np.save(folder / "f" / "wanted.npy", np.tile(vectors["a dog runs"], (4, 1)))
@@ -422,7 +422,7 @@ def test_a_known_text_is_found_where_its_vector_is(folder, no_encoder):
     assert vla.search("rain falls on the   roof", k=1)  # white space is evened out, as it is for any encoder
 
 
-def test_an_unknown_text_is_one_clear_error(folder, no_encoder):
+def test_unknown_text_is_an_error(folder, no_encoder):
     texts_file(folder)
     imported(texts=folder / "t.npz")
     vla.index()
@@ -438,7 +438,7 @@ def captions(folder, rows):
     return folder / "c.jsonl"
 
 
-def test_training_needs_the_captions_alone_and_says_which_are_missing(folder, no_encoder):
+def test_training_lists_captions_without_vectors(folder, no_encoder):
     """The last of them has two sentences, for which nobody made vectors."""
     texts_file(folder)
     imported(texts=folder / "t.npz")
@@ -450,7 +450,7 @@ def test_training_needs_the_captions_alone_and_says_which_are_missing(folder, no
         vla.train(captions=captions(folder, [*rows[:4], ("a", "a blue door")]), settings={"epochs": 1})
 
 
-def test_texts_of_another_width_or_with_faults_stop_before_anything_is_imported(folder):
+def test_rejects_invalid_texts_before_importing(folder):
     texts_file(folder, dim=5)
     with pytest.raises(FormatError, match="vectors are 5 wide, the features are 4"):
         imported(texts=folder / "t.npz")
@@ -460,7 +460,7 @@ def test_texts_of_another_width_or_with_faults_stop_before_anything_is_imported(
     assert not (folder / ".vla").exists()
 
 
-def test_a_known_text_keeps_its_vector_and_the_difference_is_told(folder):
+def test_reports_texts_with_a_different_vector(folder):
     before = texts_file(folder)
     imported(texts=folder / "t.npz")
     changed = np.stack(list(before.values()))
@@ -474,7 +474,7 @@ def test_a_known_text_keeps_its_vector_and_the_difference_is_told(folder):
 # The encoder of new texts
 
 
-def test_the_encoder_that_is_named_makes_new_texts_and_only_those(folder, monkeypatch):
+def test_named_encoder_encodes_only_new_texts(folder, monkeypatch):
     vectors = texts_file(folder)
     built = []
     real = encoders.build
@@ -489,7 +489,7 @@ def test_the_encoder_that_is_named_makes_new_texts_and_only_those(folder, monkey
     assert vla.search("a blue door", k=1)[0].video_id == "new" and built == [("toy", {"model": "4"})]
 
 
-def test_an_encoder_of_another_width_is_told_when_it_is_needed(folder):
+def test_rejects_an_encoder_of_another_width(folder):
     texts_file(folder)
     imported(texts=folder / "t.npz")
     vla.import_features(encoder_model="7", encoder="toy")
@@ -499,7 +499,7 @@ def test_an_encoder_of_another_width_is_told_when_it_is_needed(folder):
         vla.search("a blue door")
 
 
-def test_an_unknown_encoder_is_told_at_once(folder):
+def test_rejects_an_unknown_encoder(folder):
     with pytest.raises(vla.VlaError, match="no encoder is called 'nope'"):
         imported(encoder="nope", encoder_model="x")
 
@@ -507,7 +507,7 @@ def test_an_unknown_encoder_is_told_at_once(folder):
 # Care
 
 
-def test_the_videos_need_not_be_here(folder):
+def test_imported_videos_need_not_exist(folder):
     imported()
     assert [e.is_missing for e in vla.list_videos()] == [False] * 4
     assert vla.remove((), missing=True) == []
@@ -517,7 +517,7 @@ def test_the_videos_need_not_be_here(folder):
     assert vla.remove(["a"]) == ["a"] and vla.gc()[0] == 0
 
 
-def test_what_is_taken_off_the_end_of_names(folder):
+def test_strips_suffixes_of_names(folder):
     np.save(folder / "f" / "v_1_clip.npy", array())
     np.save(folder / "f" / "_clip.npy", array())
     report = imported(strip="_clip")
@@ -529,7 +529,7 @@ REAL = SHARED / "features"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="shared data: not here")
-def test_features_and_texts_that_were_really_released(folder, no_encoder):
+def test_imports_published_features_and_texts(folder, no_encoder):
     """Frames of a video at 5 a second; of the texts, 51 are in both files, made in other batches."""
     report = vla.import_features(
         [REAL / "v_GGSY1Qvo990_clip_vitb32.npz"], model="clip", key="feats_5fps", times_key="timestamps_ms_5fps",

@@ -54,7 +54,7 @@ def everything(place):
     return hits, listed, [a.to_json() for a in caption_store.load(place)]
 
 
-def test_one_bit_anywhere_is_noticed_or_changes_nothing(full, record_property):
+def test_detects_flipped_bits(full, record_property):
     """200 bits at random over all files of a small workspace; 11 were not noticed once, all in the captions."""
     assert names(full) == []
     before, rng, unseen, seen = everything(full), random.Random(7), [], 0
@@ -85,7 +85,7 @@ def records_of(path, content=None):
 
 @pytest.mark.parametrize("name", ["v*.json", "t*.json", "spec.json", "run.json", "eval-*", "index.json", "background.json",
                                   "captions.jsonl", "current.json", "workspace.json", "scale.json"])  # fmt: skip
-def test_each_kind_of_record_is_verified_repaired_and_no_other_command_crashes(full, name):
+def test_verifies_and_repairs_each_kind_of_record(full, name):
     folders = {"v*.json": "cache/*/videos/*", "t*.json": "cache/*/texts/*"}
     path = next(iter(full.home.glob(folders.get(name, f"**/{name}"))))
     path.write_bytes(path.read_bytes()[:-9] + b"\x80")
@@ -99,7 +99,7 @@ def test_each_kind_of_record_is_verified_repaired_and_no_other_command_crashes(f
     assert names(full) == []
 
 
-def test_one_damaged_receipt_ends_nothing(full):
+def test_damaged_receipt_does_not_stop_commands(full):
     path = next((active_cache(full.caches).folder / "videos").iterdir())
     path.write_text("{")
     assert len(vla.list_videos(workspace=full.root)) == 2
@@ -111,7 +111,7 @@ def test_one_damaged_receipt_ends_nothing(full):
     assert report.extracted == 1 and names(full) == []
 
 
-def test_damage_is_listed_all_at_once_in_other_caches_too(full):
+def test_lists_damage_in_all_caches(full):
     vla.extract(
         [full.root / "videos"],
         workspace=full.root,
@@ -160,7 +160,7 @@ def places(value, path=()):
             yield from places(value[number], (*path, number))
 
 
-def test_records_with_any_value_in_any_place_are_refused_or_whole(full, record_property):
+def test_rejects_records_with_invalid_values(full, record_property):
     """As older versions wrote them, without a checksum: then types and ranges are all there is."""
     tried = refused = 0
     rng = random.Random(3)
@@ -208,7 +208,7 @@ def opened(place, path):
 # Runs
 
 
-def test_lost_weights_are_trained_again_and_messages_say_so(full):
+def test_missing_weights_are_reported_with_a_remedy(full):
     weights = next(full.runs.glob("default/model-*"))
     weights.unlink()
     for command in (
@@ -224,7 +224,7 @@ def test_lost_weights_are_trained_again_and_messages_say_so(full):
     assert vla.search("a dog", workspace=full.root)
 
 
-def test_a_run_trained_anew_is_refused_by_every_search_until_indexed(full):
+def test_retrained_run_needs_a_new_index(full):
     opened_before = vla.open_workspace(full.root)
     before = [(h.video_id, h.score) for h in opened_before.search("a dog")]
     trained(full, seed=5)
@@ -239,7 +239,7 @@ def test_a_run_trained_anew_is_refused_by_every_search_until_indexed(full):
     assert vla.search("a dog", workspace=full.root)
 
 
-def test_the_background_of_the_run_before_is_not_used(full):
+def test_hubness_of_the_previous_run_is_not_used(full):
     first = vla.open_workspace(full.root).searcher.background
     trained(full, seed=5)
     vla.index(workspace=full.root, run="default")
@@ -249,7 +249,7 @@ def test_the_background_of_the_run_before_is_not_used(full):
     assert first is None or not np.array_equal(first.bias, second.bias)
 
 
-def test_an_open_workspace_goes_on_after_another_process_forgot_a_video(full):
+def test_open_workspace_survives_removal_of_a_video(full):
     """The shard is gone, the index still has the video: what it holds is searched, without a CacheError."""
     place = vla.open_workspace(full.root)
     assert place.searcher is not None
@@ -265,7 +265,7 @@ def test_an_open_workspace_goes_on_after_another_process_forgot_a_video(full):
 # Files that are gone
 
 
-def test_moments_of_files_that_are_gone_are_left_out_and_counted(full):
+def test_moments_of_missing_files_are_skipped_and_counted(full):
     assert "videos/v3.mp4" in {h.video_id for h in vla.search("a dog", k=20, workspace=full.root)}
     (full.root / "videos" / "v3.mp4").unlink()
     hits = vla.search("a dog", k=20, workspace=full.root)
@@ -283,7 +283,7 @@ def test_moments_of_files_that_are_gone_are_left_out_and_counted(full):
 # Reading needs no writing
 
 
-def test_what_only_reads_takes_no_lock(full, monkeypatch):
+def test_reading_takes_no_lock(full, monkeypatch):
     def refuse(path, *rest, **more):
         raise AssertionError(f"{path} is locked")
 
@@ -300,7 +300,7 @@ def test_what_only_reads_takes_no_lock(full, monkeypatch):
     assert held == []
 
 
-def test_records_without_a_checksum_are_read_and_said(full):
+def test_reports_records_without_checksums(full):
     path = next((active_cache(full.caches).folder / "videos").iterdir())
     path.write_text(json.dumps(atomic.read_json(path)))
     said = []
@@ -308,7 +308,7 @@ def test_records_without_a_checksum_are_read_and_said(full):
     assert any(message.startswith("1 records of an older version have no checksum") for message in said)
 
 
-def test_a_video_with_far_timestamps_stops_nothing(tmp_path, monkeypatch):
+def test_accepts_videos_with_huge_timestamps(tmp_path, monkeypatch):
     """Frames at 0 and up to 10^12 s, imported beside others: index, train, search, eval and report."""
     rng = np.random.default_rng(0)
     (tmp_path / "f").mkdir()
@@ -324,14 +324,14 @@ def test_a_video_with_far_timestamps_stops_nothing(tmp_path, monkeypatch):
     assert videos == {"v2": 1e9, "v3": 9e11}
 
 
-def test_the_decoder_names_the_place_and_the_value():
+def test_record_errors_name_the_field_and_value():
     from vla.indexing.index_record import IndexRecord
 
     with refused(CacheError, "index", r"x is damaged \(schema is missing\)"):
         records.decode(IndexRecord, {}, "x", Hint("index"))
 
 
-def test_a_receipt_with_more_frames_than_its_shard_is_damage(toy_workspace):
+def test_detects_receipts_with_too_many_frames(toy_workspace):
     """The shard is whole by its own checksum: only the two together tell."""
     cache = active_cache(toy_workspace.caches)
     path = cache._receipt_path("videos/v3.mp4")
