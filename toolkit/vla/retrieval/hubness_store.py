@@ -87,8 +87,8 @@ def _fitted(
     lasting = estimate_duration_range(captions, cache.receipts)
     if lasting is not None:
         least, most = lasting
-        told = f"moments are looked for that last {least:.1f} to {most:.1f} s, as those do that captions tell of"
-        say(Note(told, Hint("any_length")), "note")
+        text = f"moments are looked for that last {least:.1f} to {most:.1f} s, as those do that captions tell of"
+        say(Note(text, Hint("any_length")), "note")
     return replace(fitted, lasting=lasting)
 
 

@@ -83,11 +83,11 @@ class OpenWorkspace:
         k: int = 10,
         per_video: int = 3,
         limits: VideoFilter | None = None,
-        without: Sequence[Weighted] = (),
+        negative: Sequence[Weighted] = (),
     ) -> Hits:
         """The `k` moments that look most like the picture in a file; see `vla.retrieval.searcher.Searcher.search_picture`."""
         pixels = load_image(Path(image))
-        return self._tried(lambda: self.searcher.search_picture(pixels, str(image), k, per_video, limits, without))
+        return self._tried(lambda: self.searcher.search_picture(pixels, str(image), k, per_video, limits, negative))
 
     @small_op_threads()
     def search_like(
@@ -97,16 +97,16 @@ class OpenWorkspace:
         k: int = 10,
         per_video: int = 3,
         limits: VideoFilter | None = None,
-        without: Sequence[Weighted] = (),
+        negative: Sequence[Weighted] = (),
     ) -> Hits:
         """Return the `k` moments most similar to that of `video`, a name or a path; see `Searcher.search_like`."""
         name = self.workspace.resolve_video(video, self.searcher.cache.receipts)
-        return self._tried(lambda: self.searcher.search_like(name, seconds, k, per_video, limits, without))
+        return self._tried(lambda: self.searcher.search_like(name, seconds, k, per_video, limits, negative))
 
     def features(self, video: Path | str) -> VideoFeatures:
         """The features of `video`, a name or a path, as numpy arrays with times; raises MissingError where there are none.
 
-        Example:
+        Examples:
             >>> found = vla.open_workspace("videos").features("clips/a.mp4")  # doctest: +SKIP
             >>> found.values.shape, found.times_seconds[:2]  # doctest: +SKIP
             ((120, 512), array([0. , 0.5]))
@@ -172,7 +172,7 @@ def search(
     limits: VideoFilter | None = None,
     image: Path | None = None,
     like: str | None = None,
-    without: Sequence[Weighted] = (),
+    negative: Sequence[Weighted] = (),
     workspace: Path | None = None,
     choice: EncoderChoice = UNCHANGED,
     progress: ProgressCallback = silent,
@@ -190,13 +190,13 @@ def search(
         limits: which videos to look at; all when None.
         image: a picture; then the moments that look most like it.
         like: `VIDEO@TIME`, a name or path and seconds or `M:SS`; then the moments that are most like what it shows then.
-        without: with a picture or a moment, texts that tell of what is not wanted, with weights.
+        negative: with a picture or a moment, texts that tell of what is not wanted, with weights.
         workspace: as for `extract`.
         choice: encoder for `paths`, and the device for the query.
         progress: called while extracting; also with notes on the index.
         fields: single fields of `choice`, as for `extract`.
 
-    Example:
+    Examples:
         >>> for hit in vla.search("a dog jumps", k=3):  # doctest: +SKIP
         ...     print(hit.video_id, hit.start, hit.end)
     """
@@ -205,8 +205,8 @@ def search(
     moment = None if like is None else _moment(like)
     if bool(asked) + (image is not None) + (moment is not None) != 1:
         raise UsageError("say what to look for: words, a picture, or a moment of a video, one of them")
-    if without and asked:
-        raise UsageError("what is not wanted beside words belongs to the query: vla.Query(text, without=...)")
+    if negative and asked:
+        raise UsageError("what is not wanted beside words belongs to the query: vla.Query(text, negative=...)")
     if fpr is not None and not asked:
         raise UsageError("a false-positive rate is known of queries in words alone: leave it out, or ask in words")
     if given:
@@ -228,9 +228,9 @@ def search(
     for miss in misses:
         progress(Progress("search", message=miss, level="warning"))
     if image is not None:
-        return opened.search_image(image, k, per_video, limits, without)
+        return opened.search_image(image, k, per_video, limits, negative)
     if moment is not None:
-        return opened.search_like(*moment, k, per_video, limits, without)
+        return opened.search_like(*moment, k, per_video, limits, negative)
     for one in asked:
         if (told := describe_rewrite(one)) is not None:
             progress(Progress("search", message=told, level="note"))
