@@ -183,8 +183,8 @@ def _read(name: str, folder: Path, text: str | bytes) -> list[Annotation]:
 @every_dataset
 def test_reads_the_expected_annotations(name, tmp_path):
     fixture = _fixture(name)
-    found = _read(name, tmp_path, fixture.text)
-    assert [(a.video, a.query, a.spans) for a in found] == fixture.expected
+    annotations = _read(name, tmp_path, fixture.text)
+    assert [(a.video, a.query, a.spans) for a in annotations] == fixture.expected
 
 
 @every_dataset
@@ -218,8 +218,8 @@ def test_reading_is_deterministic(name, tmp_path):
 
 @every_dataset
 def test_annotations_survive_json(name, tmp_path):
-    found = _read(name, tmp_path, _fixture(name).text)
-    assert [Annotation.from_json(json.loads(json.dumps(a.to_json()))) for a in found] == found
+    annotations = _read(name, tmp_path, _fixture(name).text)
+    assert [Annotation.from_json(json.loads(json.dumps(a.to_json()))) for a in annotations] == annotations
 
 
 @every_dataset
@@ -239,10 +239,10 @@ def test_reports_faults_by_line(name, tmp_path):
 
 @every_dataset
 def test_invalid_rows_leave_the_valid_ones(name, tmp_path):
-    with pytest.raises(AnnotationError) as caught:
+    with pytest.raises(AnnotationError) as excinfo:
         _read(name, tmp_path, _fixture(name).faulty)
     if name not in ("subtitles", "sidecar"):
-        assert caught.value.faults == 1 and len(caught.value.valid) == 1
+        assert excinfo.value.faults == 1 and len(excinfo.value.valid) == 1
 
 
 @every_dataset
@@ -257,8 +257,8 @@ def test_reads_several_files_as_one(name, tmp_path):
     for path in paths:
         path.parent.mkdir()
         path.write_text(fixture.text)
-    found = registry.build(name).read(*paths)
-    assert len({a.query_id for a in found}) == len(found) == 2 * len(fixture.expected)
+    annotations = registry.build(name).read(*paths)
+    assert len({a.query_id for a in annotations}) == len(annotations) == 2 * len(fixture.expected)
     with pytest.raises(AnnotationError):
         registry.build(name).read()
 

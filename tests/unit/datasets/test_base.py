@@ -125,9 +125,9 @@ def test_problems_are_sorted_by_line_and_limited(tmp_path):
     problems.raise_if_any(tmp_path)
     for line in range(25, 0, -1):
         problems.add(line, f"fault {line}")
-    with pytest.raises(AnnotationError) as caught:
+    with pytest.raises(AnnotationError) as excinfo:
         problems.raise_if_any(tmp_path / "x.csv")
-    head, *faults = str(caught.value).split("\n")
+    head, *faults = str(excinfo.value).split("\n")
     assert "x.csv has 25 faults" in head
     assert faults == [f"  line {n}: fault {n}" for n in range(1, 21)] + ["  and 5 more"]
 
@@ -184,8 +184,8 @@ def test_read_annotations_selects_the_reader_by_suffix(file, text, tmp_path):
 def test_read_annotations_passes_columns(tmp_path):
     path = tmp_path / "c.csv"
     path.write_text("clip,words\nv,a dog\n")
-    found = read_annotations(path, video_column="clip", caption_column="words", start_column="")
-    assert found == [Annotation("c:2", "a dog", "v", source="c.csv:2")]
+    annotations = read_annotations(path, video_column="clip", caption_column="words", start_column="")
+    assert annotations == [Annotation("c:2", "a dog", "v", source="c.csv:2")]
 
 
 def test_read_annotations_rejects_unknown_suffixes(tmp_path):

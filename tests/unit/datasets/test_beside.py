@@ -22,7 +22,7 @@ def segment(start, end, text, **more):
     return {"id": 0, "seek": 0, "start": start, "end": end, "text": text, "tokens": [1], "temperature": 0.0, **more}
 
 
-WRITTEN = {
+TRANSCRIPTS = {
     "whisper": {"text": " A dog runs. A cat sleeps.", "segments": [segment(0.0, 1.0, " A dog runs."), segment(1.0, 2.0, " A cat sleeps.")],
                 "language": "en"},
     "whisperx": {"segments": [segment(0, 1, "A dog runs.", words=[{"word": "A", "start": 0, "end": 0.2}]), segment(1, 2, "A cat sleeps.")],
@@ -47,14 +47,14 @@ WRITTEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", WRITTEN)
+@pytest.mark.parametrize("kind", TRANSCRIPTS)
 @pytest.mark.parametrize("indent", [None, 1])
 def test_reads_output_of_speech_recognizers(kind, indent, tmp_path):
-    assert read(tmp_path, WRITTEN[kind], indent) == (BOTH, {})
+    assert read(tmp_path, TRANSCRIPTS[kind], indent) == (BOTH, {})
 
 
 def test_reads_captions_beside_a_transcript(tmp_path):
-    assert read(tmp_path, {"caption": "two animals", **WRITTEN["whisper"]})[0] == [("two animals", ()), *BOTH]
+    assert read(tmp_path, {"caption": "two animals", **TRANSCRIPTS["whisper"]})[0] == [("two animals", ()), *BOTH]
 
 
 def test_moments_without_an_end_or_a_length_are_counted(tmp_path):

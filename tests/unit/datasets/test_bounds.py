@@ -84,9 +84,9 @@ READERS = {
 @pytest.mark.parametrize("reader", READERS)
 def test_rejects_special_files_without_blocking(reader, kind, tmp_path):
     path = special(tmp_path, kind)
-    with pytest.raises(VlaError, match="not a regular file|there is no file|cannot be opened") as caught:
+    with pytest.raises(VlaError, match="not a regular file|there is no file|cannot be opened") as excinfo:
         READERS[reader](path)
-    assert path.name in str(caught.value)
+    assert path.name in str(excinfo.value)
 
 
 @pytest.mark.parametrize("kind", ["bomb", "large", "text", "cut", "damaged"])

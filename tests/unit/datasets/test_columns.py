@@ -67,9 +67,9 @@ def test_roles_of_names(name, role, unit):
 @pytest.mark.parametrize("file", ["c.jsonl", "c.csv"])
 def test_start_and_end_under_other_names(start, end, cells, span, file, tmp_path):
     rows = [{"video": "v", "caption": "a dog", start: cells[0], end: cells[1]}]
-    found, left_out = read(tmp_path, rows, file)
-    assert [(v, c) for v, c, _ in found] == [("v", "a dog")] and not left_out
-    np.testing.assert_allclose(found[0][2], [span], rtol=1e-12)
+    annotations, left_out = read(tmp_path, rows, file)
+    assert [(v, c) for v, c, _ in annotations] == [("v", "a dog")] and not left_out
+    np.testing.assert_allclose(annotations[0][2], [span], rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["timestamp", "segment", "clip", "times", "timestamps", "Time range", "interval"])
@@ -130,8 +130,8 @@ def test_epic_kitchens(tmp_path):
         "narration_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,start_frame,stop_frame,narration\n"
         "P01_01_0,P01_01,00:00:01.089,00:00:00.14,00:00:03.37,8,202,open door\n"
     )
-    found, left_out = read(tmp_path, text, "c.csv")
-    assert found == [("P01_01", "open door", ((0.14, 3.37),))] and left_out == {"time-column": 2}
+    annotations, left_out = read(tmp_path, text, "c.csv")
+    assert annotations == [("P01_01", "open door", ((0.14, 3.37),))] and left_out == {"time-column": 2}
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_epic_kitchens(tmp_path):
     ],
 )
 def test_columns_that_look_like_times_are_counted(cells, columns, tmp_path):
-    found, left_out = read(tmp_path, [{"video": "v", "caption": "a", **cells}])
-    assert found == [("v", "a", ())] and left_out.get("time-column", 0) == columns
+    annotations, left_out = read(tmp_path, [{"video": "v", "caption": "a", **cells}])
+    assert annotations == [("v", "a", ())] and left_out.get("time-column", 0) == columns
 
 
 def test_frames_are_times_beside_their_rate(tmp_path):
@@ -193,8 +193,10 @@ def test_missing_values_of_pandas(tmp_path):
     frame.to_json(tmp_path / "c.json", orient="records")
     for file in ("c.csv", "n.csv", "c.json"):
         dataset = Dataset()
-        found = dataset.read(tmp_path / file)
-        assert [(a.query, a.spans, a.metadata) for a in found] == [("a dog", (), ()), ("a cat", ((1, 2),), ())], file
+        annotations = dataset.read(tmp_path / file)
+        assert [(a.query, a.spans, a.metadata) for a in annotations] == [("a dog", (), ()), ("a cat", ((1, 2),), ())], (
+            file
+        )
         assert dataset.omissions.counts == {"row": 2}
 
 
@@ -231,8 +233,8 @@ CHOICES = Question(choices=("red", "blue", "green"), right=1)
 def test_flat_questions(row, expected, tmp_path):
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps({"video": "v", "question": "what colour?", **row}))
-    (found,) = Dataset().read(path)
-    assert (found.query, found.question, found.metadata) == ("what colour?", expected, ())
+    (annotations,) = Dataset().read(path)
+    assert (annotations.query, annotations.question, annotations.metadata) == ("what colour?", expected, ())
 
 
 def test_flat_questions_of_a_csv(tmp_path):

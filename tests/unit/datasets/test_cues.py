@@ -30,11 +30,11 @@ YOUTUBE = (
     + cue(2, 2.01, "over the grass", " ")
     + cue(4, 5, " ", "then<00:00:04.300><c> it</c><00:00:04.500><c> stops</c>")
 )
-ROLLED = [("a red ball rolls", (0.16, 1.01)), ("over the grass", (1.01, 2.01)), ("then it stops", (4, 5))]
+ROLLING_CUES = [("a red ball rolls", (0.16, 1.01)), ("over the grass", (1.01, 2.01)), ("then it stops", (4, 5))]
 
 
 def test_automatic_captions_of_youtube(tmp_path):
-    assert read(tmp_path, "x.vtt", YOUTUBE) == (ROLLED, {})
+    assert read(tmp_path, "x.vtt", YOUTUBE) == (ROLLING_CUES, {})
 
 
 def test_rolling_captions_converted_to_subrip(tmp_path):
@@ -48,10 +48,10 @@ def test_rolling_captions_converted_to_subrip(tmp_path):
         "then it stops",
     ]
     text = "".join(
-        f"{n}\n00:00:{start:06.3f} --> 00:00:{end:06.3f}\n{said}\n\n".replace(".", ",")
-        for n, ((start, end), said) in enumerate(zip(times, lines, strict=True), 1)
+        f"{n}\n00:00:{start:06.3f} --> 00:00:{end:06.3f}\n{captions}\n\n".replace(".", ",")
+        for n, ((start, end), captions) in enumerate(zip(times, lines, strict=True), 1)
     )
-    assert read(tmp_path, "x.srt", text) == (ROLLED, {})
+    assert read(tmp_path, "x.srt", text) == (ROLLING_CUES, {})
 
 
 def test_three_lines_that_roll_up(tmp_path):
@@ -63,15 +63,15 @@ def test_three_lines_that_roll_up(tmp_path):
 
 def test_karaoke_cues_are_one_caption(tmp_path):
     """Whisper's --highlight_words writes a cue for each word, with the whole sentence."""
-    said = ["<u>a</u> red ball", "a <u>red</u> ball", "a red <u>ball</u>"]
-    text = "WEBVTT\n\n" + "".join(cue(n / 2, n / 2 + 0.5, line) for n, line in enumerate(said))
+    captions = ["<u>a</u> red ball", "a <u>red</u> ball", "a red <u>ball</u>"]
+    text = "WEBVTT\n\n" + "".join(cue(n / 2, n / 2 + 0.5, line) for n, line in enumerate(captions))
     assert read(tmp_path, "x.vtt", text)[0] == [("a red ball", (0, 1.5))]
 
 
 def test_repeated_words_of_a_dialogue_stay_separate(tmp_path):
-    said = ["No.", "No.", "Why?", "Because.", "Really?", "Yes."]
-    text = "WEBVTT\n\n" + "".join(cue(n, n + 1, line) for n, line in enumerate(said))
-    assert [query for query, _ in read(tmp_path, "x.vtt", text)[0]] == said
+    captions = ["No.", "No.", "Why?", "Because.", "Really?", "Yes."]
+    text = "WEBVTT\n\n" + "".join(cue(n, n + 1, line) for n, line in enumerate(captions))
+    assert [query for query, _ in read(tmp_path, "x.vtt", text)[0]] == captions
     apart = "WEBVTT\n\n" + "".join(cue(3 * n, 3 * n + 1, "No.") for n in range(4))
     assert len(read(tmp_path, "x.vtt", apart)[0]) == 4
 
@@ -84,8 +84,8 @@ def test_line_of_blanks_does_not_end_a_cue(blank, tmp_path):
 
 def test_skips_and_counts_cues_of_zero_length(tmp_path):
     times = ["00:00:00,000 --> 00:00:01,000", "00:00:01,000 --> 00:00:01,000", "00:00:01,000 --> 00:00:02,000"]
-    said = ["A dog runs.", "right", "A cat sleeps."]
-    text = "".join(f"{n}\n{time}\n{line}\n\n" for n, (time, line) in enumerate(zip(times, said, strict=True), 1))
+    captions = ["A dog runs.", "right", "A cat sleeps."]
+    text = "".join(f"{n}\n{time}\n{line}\n\n" for n, (time, line) in enumerate(zip(times, captions, strict=True), 1))
     assert read(tmp_path, "x.srt", text) == ([("A dog runs.", (0, 1)), ("A cat sleeps.", (1, 2))], {"cue": 1})
     assert read(tmp_path, "x.vtt", "WEBVTT\n\n" + text.replace(",", ".")) == (
         [("A dog runs.", (0, 1)), ("A cat sleeps.", (1, 2))], {"cue": 1}
@@ -195,9 +195,9 @@ def test_names_of_captions_beside_a_video(file, tmp_path):
     for name in ("x.mp4", "x.one.mp4", "xy.mp4", file):
         (tmp_path / name).write_text("")
     omissions = Omissions()
-    found = find_sidecars([tmp_path / "x.mp4", tmp_path / "x.one.mp4", tmp_path / "xy.mp4"], omissions)
-    assert [p.name for p in found[tmp_path / "x.mp4"]] == [file]
-    assert not found[tmp_path / "x.one.mp4"] and not found[tmp_path / "xy.mp4"] and not omissions
+    annotations = find_sidecars([tmp_path / "x.mp4", tmp_path / "x.one.mp4", tmp_path / "xy.mp4"], omissions)
+    assert [p.name for p in annotations[tmp_path / "x.mp4"]] == [file]
+    assert not annotations[tmp_path / "x.one.mp4"] and not annotations[tmp_path / "xy.mp4"] and not omissions
 
 
 @pytest.mark.parametrize("file", ["x.part2.srt", "x.sbv", "x.en.ttml", "x.en.sub", "x.lrc", "x.directors-cut.vtt"])
@@ -205,23 +205,23 @@ def test_counts_unused_subtitles(file, tmp_path):
     for name in ("x.mp4", "y.mp4", file, "z.srt", "xy.srt"):
         (tmp_path / name).write_text("")
     omissions = Omissions()
-    found = find_sidecars([tmp_path / "x.mp4", tmp_path / "y.mp4"], omissions)
-    assert not any(found.values()) and omissions.counts == {"captions-file": 1}
+    annotations = find_sidecars([tmp_path / "x.mp4", tmp_path / "y.mp4"], omissions)
+    assert not any(annotations.values()) and omissions.counts == {"captions-file": 1}
     assert omissions.examples == {"captions-file": [file]}
 
 
 def test_sidecar_belongs_to_the_video_of_its_full_name(tmp_path):
     for name in ("IMG_1.MOV", "IMG_1.mp4", "IMG_1.MOV.json"):
         (tmp_path / name).write_text("")
-    found = find_sidecars([tmp_path / "IMG_1.MOV", tmp_path / "IMG_1.mp4"])
-    assert found == {tmp_path / "IMG_1.MOV": [tmp_path / "IMG_1.MOV.json"], tmp_path / "IMG_1.mp4": []}
+    annotations = find_sidecars([tmp_path / "IMG_1.MOV", tmp_path / "IMG_1.mp4"])
+    assert annotations == {tmp_path / "IMG_1.MOV": [tmp_path / "IMG_1.MOV.json"], tmp_path / "IMG_1.mp4": []}
 
 
 def test_matches_composed_and_decomposed_accents(tmp_path):
     (tmp_path / "Fe\u0302te.mp4").write_text("")
     (tmp_path / "F\u00eate.en.srt").write_text("")
-    found = find_sidecars([tmp_path / "Fe\u0302te.mp4"])
-    assert [p.name for p in found[tmp_path / "Fe\u0302te.mp4"]] == ["F\u00eate.en.srt"]
+    annotations = find_sidecars([tmp_path / "Fe\u0302te.mp4"])
+    assert [p.name for p in annotations[tmp_path / "Fe\u0302te.mp4"]] == ["F\u00eate.en.srt"]
 
 
 def test_ignores_labels_and_numbers_beside_a_video(tmp_path):

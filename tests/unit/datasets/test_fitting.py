@@ -9,14 +9,14 @@ from vla.errors import AnnotationError
 from vla.omissions import Omissions
 
 
-def fitted(spans, duration=2.0):
+def fit(spans, duration=2.0):
     omissions = Omissions()
-    found = fit_spans([Annotation("q", "a dog", "v", tuple(spans))], {"v": duration}, omissions)
-    return [a.spans for a in found], omissions
+    annotations = fit_spans([Annotation("q", "a dog", "v", tuple(spans))], {"v": duration}, omissions)
+    return [a.spans for a in annotations], omissions
 
 
 @pytest.mark.parametrize(
-    ("spans", "duration", "kept", "counts"),
+    ("spans", "duration", "expected_spans", "counts"),
     [
         ([], 2, [()], {}),
         ([(0, 1)], 2, [((0, 1),)], {}),
@@ -30,9 +30,9 @@ def fitted(spans, duration=2.0):
         ([(0, 9), (5, 6)], 2, [((0, 2),)], {"span-outside": 1, "span-cut": 1}),
     ],
 )
-def test_drops_and_cuts_spans_outside_of_the_video(spans, duration, kept, counts):
-    found, omissions = fitted(spans, duration)
-    assert found == kept and omissions.counts == counts
+def test_drops_and_cuts_spans_outside_of_the_video(spans, duration, expected_spans, counts):
+    annotations, omissions = fit(spans, duration)
+    assert annotations == expected_spans and omissions.counts == counts
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_drops_and_cuts_spans_outside_of_the_video(spans, duration, kept, counts
     ],
 )
 def test_suggests_the_unit_of_implausible_times(span, duration, remark):
-    (example,) = fitted([span], duration)[1].examples["span-outside"]
+    (example,) = fit([span], duration)[1].examples["span-outside"]
     assert example.startswith(f"{span[0]:g} to {span[1]:g} s in v of {duration:g} s")
     assert (remark in example) if remark else "?" not in example
 

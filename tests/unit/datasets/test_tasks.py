@@ -34,7 +34,7 @@ questions = st.one_of(
 )
 saliencies = st.integers(0, 4).flatmap(
     lambda annotators: st.dictionaries(wholes, st.lists(numbers, min_size=annotators, max_size=annotators)).map(
-        lambda rated: Saliency(2, tuple(sorted(rated)), tuple(tuple(rated[clip]) for clip in sorted(rated)))
+        lambda ratings: Saliency(2, tuple(sorted(ratings)), tuple(tuple(ratings[clip]) for clip in sorted(ratings)))
     )
 )
 annotations = st.builds(
@@ -52,20 +52,23 @@ annotations = st.builds(
     question=st.one_of(st.none(), questions),
 )
 in_paragraphs = st.builds(
-    lambda annotation, name, place: replace(annotation, paragraph=name, sentence=place), annotations, texts, wholes
+    lambda annotation, name, index: replace(annotation, paragraph=name, sentence=index),
+    annotations,
+    texts,
+    wholes,
 )
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(annotations, in_paragraphs), min_size=1, max_size=4, unique_by=lambda a: a.query_id))
-def test_annotations_round_trip_through_json(tmp_path_factory, written):
-    lines = [json.dumps(a.to_json()) for a in written]
-    assert [Annotation.from_json(json.loads(line)) for line in lines] == written
+def test_annotations_round_trip_through_json(tmp_path_factory, annotation_list):
+    lines = [json.dumps(a.to_json()) for a in annotation_list]
+    assert [Annotation.from_json(json.loads(line)) for line in lines] == annotation_list
     path = tmp_path_factory.mktemp("t") / "ours.jsonl"
     path.write_text("".join(f"{line}\n" for line in lines))
-    found = Table().read(path)
-    assert [replace(a, source="") for a in found] == [replace(a, source="") for a in written]
-    assert [a.source for a in found] == [f"ours.jsonl:{line}" for line in range(1, len(written) + 1)]
+    annotations = Table().read(path)
+    assert [replace(a, source="") for a in annotations] == [replace(a, source="") for a in annotation_list]
+    assert [a.source for a in annotations] == [f"ours.jsonl:{line}" for line in range(1, len(annotation_list) + 1)]
 
 
 def test_json_format_of_captions_is_stable():
@@ -211,14 +214,14 @@ def test_rejects_wrong_types_in_json(record):
 
 
 def test_paragraphs_join_sentences_in_order():
-    said = [
+    records = [
         Annotation("1", "Then b.", "v", ((2, 3),), "val", "f:1", 9.0, paragraph="p", sentence=1),
         Annotation("2", "alone", "v"),
         Annotation("3", "First a.", "v", ((0, 2),), "val", "f:1", 9.0, paragraph="p", sentence=0),
         Annotation("4", "Of w.", "w", split="val", paragraph="p", sentence=0),
         Annotation("5", "Last c.", "v", ((1, 3),), "val", "f:1", 9.0, paragraph="p", sentence=2),
     ]
-    assert paragraphs(said) == [
+    assert paragraphs(records) == [
         Annotation("p", "First a. Then b. Last c.", "v", (), "val", "f:1", 9.0),
         Annotation("p", "Of w.", "w", split="val"),
     ]
@@ -239,8 +242,8 @@ def _of(ids, fault=""):
 
 def test_ids_of_several_files_are_made_unique():
     paths = [Path("x.json"), Path("y.json")]
-    found = read_each(paths, _of({"x": "ab", "y": "bc"}))
-    assert [a.query_id for a in found] == ["a", "x:b", "y:b", "c"]
+    annotations = read_each(paths, _of({"x": "ab", "y": "bc"}))
+    assert [a.query_id for a in annotations] == ["a", "x:b", "y:b", "c"]
     with pytest.raises(AnnotationError, match=r"x\.json is given twice"):
         read_each([*paths, Path("x.json")], _of({"x": "a", "y": "b"}))
     with pytest.raises(AnnotationError, match="need names that differ"):
@@ -251,18 +254,18 @@ def test_ids_of_several_files_are_made_unique():
 
 def test_reports_faults_of_all_files_with_the_valid_rows():
     paths = [Path("x.json"), Path("y.json"), Path("z.json")]
-    with pytest.raises(InvalidRowsError, match=r"x\.json has 1 fault(?s:.)*z\.json has 1 fault") as caught:
+    with pytest.raises(InvalidRowsError, match=r"x\.json has 1 fault(?s:.)*z\.json has 1 fault") as excinfo:
         read_each(paths, _of({"x": "a", "y": "b", "z": "c"}, fault="xz"))
-    assert caught.value.faults == 2 and [a.query_id for a in caught.value.valid] == ["a", "b", "c"]
+    assert excinfo.value.faults == 2 and [a.query_id for a in excinfo.value.valid] == ["a", "b", "c"]
 
     def unreadable(path):
         if path.stem == "y":
             raise AnnotationError("y is gone")
         return _of({"x": "a", "z": "c"}, fault="x")(path)
 
-    with pytest.raises(AnnotationError, match=r"(?s)x\.json has.*y is gone") as caught:
+    with pytest.raises(AnnotationError, match=r"(?s)x\.json has.*y is gone") as excinfo:
         read_each(paths, unreadable)
-    assert not isinstance(caught.value, InvalidRowsError)  # what is left is not all that is sound
+    assert not isinstance(excinfo.value, InvalidRowsError)  # what is left is not all that is sound
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ def test_fastest_needs_a_minimum_speedup(rates, chosen, monkeypatch):
     speed = dict(zip((DEFAULT, "pyav"), rates, strict=True))
     monkeypatch.setattr(decoder_choice, "candidates", lambda: there)
     monkeypatch.setattr(decoder_choice, "measure_frame_rate", lambda candidate, videos, sampling: speed[candidate[0]])
-    said = []
-    found = decoder_choice.open_decoder(decoder_choice.FASTEST, [], at_fps(1), said.append)
-    assert type(found) is decoders.get(there[chosen][0])
-    assert said[0].message == f"decoder {chosen} (frames/s: {DEFAULT} {rates[0]}, quick {rates[1]})"
+    notes = []
+    best = decoder_choice.open_decoder(decoder_choice.FASTEST, [], at_fps(1), notes.append)
+    assert type(best) is decoders.get(there[chosen][0])
+    assert notes[0].message == f"decoder {chosen} (frames/s: {DEFAULT} {rates[0]}, quick {rates[1]})"
 
 
 def test_measures_the_first_readable_video(clip, tmp_path):

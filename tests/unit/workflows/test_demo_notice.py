@@ -33,14 +33,14 @@ def test_stages_warn_and_omit_confidence(tmp_path, clip):
     clip("real.mp4", frames=30)
     for number, clip in enumerate(plan_clips("train", 3, seed=0)):
         write_clip(clip.scene, tmp_path / f"{number}.mp4")
-    said = []
-    report = vla.extract(str(tmp_path), workspace=str(tmp_path), model="demo", progress=said.append)
+    messages = []
+    report = vla.extract(str(tmp_path), workspace=str(tmp_path), model="demo", progress=messages.append)
     assert len(report.warnings) == 1 and "1 of the 4 videos here is something else" in report.warnings[0]
-    assert [p.message for p in said if p.level == "warning"].count(report.warnings[0]) == 1
+    assert [p.message for p in messages if p.level == "warning"].count(report.warnings[0]) == 1
     assert report.warnings[0] in vla.index(workspace=tmp_path).notes
-    opened = vla.open_workspace(tmp_path)
-    assert report.warnings[0] in opened.notes()
-    confidences = {hit.video_id: hit.confidence for hit in opened.search("a red circle moves left", k=20)}
+    opened_workspace = vla.open_workspace(tmp_path)
+    assert report.warnings[0] in opened_workspace.notes()
+    confidences = {hit.video_id: hit.confidence for hit in opened_workspace.search("a red circle moves left", k=20)}
     assert confidences.pop("real.mp4") is None
     assert len(confidences) == 3 and None not in confidences.values()
     for number in range(3):

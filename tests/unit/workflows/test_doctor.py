@@ -41,9 +41,9 @@ def in_children(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_all_checks_pass_here():
-    found = checks()
-    assert {name: check.finding for name, check in found.items() if not check.is_fine} == {}
-    assert "h264" in found["codecs"].finding and metadata.version("av") in found["codecs"].finding
+    result = checks()
+    assert {name: check.finding for name, check in result.items() if not check.is_fine} == {}
+    assert "h264" in result["codecs"].finding and metadata.version("av") in result["codecs"].finding
 
 
 @pytest.mark.slow
@@ -67,8 +67,8 @@ def test_reports_a_single_broken_codec(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor_trials, "CLIPS", clips)
     assert set(doctor_trials.undecodable_codecs("pyav")) == {"none"}
     monkeypatch.setattr(doctor_trials, "picture", lambda number: np.full((64, 64, 3), 255, np.uint8))
-    found = doctor_trials.undecodable_codecs("pyav")
-    assert "colours are off by" in found["h264"] and "colours are off by" in found["hevc"]
+    result = doctor_trials.undecodable_codecs("pyav")
+    assert "colours are off by" in result["h264"] and "colours are off by" in result["hevc"]
 
 
 @pytest.mark.parametrize(
@@ -78,26 +78,26 @@ def test_reports_unreadable_shards(monkeypatch, error):
     """h5py up to 3.15 could not read its own shards."""
     import h5py
 
-    def fails(*given, **named):
+    def fails(*args, **kwargs):
         raise error
 
     monkeypatch.setattr(h5py.h5f, "open_file_image", fails)
     monkeypatch.setattr(h5py.h5f, "open", fails)
-    found = next(check for check in doctor() if check.name == "shards")
-    assert not found.is_fine and str(error) in found.finding
+    result = next(check for check in doctor() if check.name == "shards")
+    assert not result.is_fine and str(error) in result.finding
 
 
 def test_reports_shards_with_other_values(monkeypatch):
     from vla.cache import shard
 
-    made = shard.frames_image
+    frames_image = shard.frames_image
     monkeypatch.setattr(
         shard,
         "frames_image",
-        lambda f: made(doctor_trials.FrameFeatures("clip", f.values * 2, f.timestamps_seconds, 2.5)),
+        lambda f: frames_image(doctor_trials.FrameFeatures("clip", f.values * 2, f.timestamps_seconds, 2.5)),
     )
-    found = next(check for check in doctor() if check.name == "shards")
-    assert not found.is_fine and "not contain the values that were written" in found.finding
+    result = next(check for check in doctor() if check.name == "shards")
+    assert not result.is_fine and "not contain the values that were written" in result.finding
 
 
 CRASHES = {
@@ -133,9 +133,9 @@ def test_autotune_skips_a_broken_index(monkeypatch):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((400, 16)).astype(np.float32)
     monkeypatch.setattr(autotune, "fault_of", lambda name: "it ended its process (SIGFPE)" if "rabitq" in name else "")
-    chosen = autotune.autotune_index(vectors, vectors[:20], IndexConfig())
-    assert {m.backend for m in chosen.measured} == {"faiss_flat", "faiss_ivf", "faiss_ivf_sq8"}
-    assert any("faiss_ivf_rabitq does not work here" in note and "SIGFPE" in note for note in chosen.notes)
+    selection = autotune.autotune_index(vectors, vectors[:20], IndexConfig())
+    assert {m.backend for m in selection.measured} == {"faiss_flat", "faiss_ivf", "faiss_ivf_sq8"}
+    assert any("faiss_ivf_rabitq does not work here" in note and "SIGFPE" in note for note in selection.notes)
     with pytest.raises(EnvironmentUnfitError, match="SIGFPE"):
         autotune.autotune_index(vectors, vectors[:20], IndexConfig("faiss_ivf_rabitq"))
 
@@ -166,7 +166,7 @@ def test_reports_outdated_versions_with_the_pip_command(monkeypatch, there, said
 
 
 def test_reports_a_read_only_folder(monkeypatch, tmp_path):
-    def refused(*given, **named):
+    def refused(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.chdir(tmp_path)
@@ -192,9 +192,9 @@ def test_reports_a_terminal_without_utf8(monkeypatch):
 
 
 def test_reports_a_broken_torch(monkeypatch):
-    def gone(*given):
+    def gone(*args):
         raise OSError("libcudart.so.13: cannot open shared object file")
 
     monkeypatch.setattr(doctor_trials, "try_torch", gone)
-    found = next(check for check in doctor() if check.name == "torch")
-    assert not found.is_fine and "libcudart" in found.finding and "pip install" in found.finding
+    result = next(check for check in doctor() if check.name == "torch")
+    assert not result.is_fine and "libcudart" in result.finding and "pip install" in result.finding

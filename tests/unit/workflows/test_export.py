@@ -109,26 +109,26 @@ def test_npy_names_and_records(workspace, tmp_path):
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {f"videos_v{n}.mp4.{s}" for n in (2, 3, 4) for s in ("npy", "json")} | {"texts.npz", "texts.jsonl"}
     record = json.loads((tmp_path / "out" / "videos_v3.mp4.json").read_text())
-    found = cache.frames("videos/v3.mp4")
+    features = cache.frames("videos/v3.mp4")
     values = np.load(tmp_path / "out" / "videos_v3.mp4.npy")
-    np.testing.assert_array_equal(values, found.values)
+    np.testing.assert_array_equal(values, features.values)
     assert values.dtype == np.float16
     assert record == {
-        "video": "videos/v3.mp4", "duration_seconds": found.duration_seconds,
-        "timestamps_seconds": found.timestamps_seconds.tolist(), "spec": cache.spec.to_json(), "run": None,
+        "video": "videos/v3.mp4", "duration_seconds": features.duration_seconds,
+        "timestamps_seconds": features.timestamps_seconds.tolist(), "spec": cache.spec.to_json(), "run": None,
     }  # fmt: skip
 
 
 def test_exports_texts_and_captions(workspace, tmp_path):
     vla.export(tmp_path / "out", workspace=tmp_path)
     with np.load(tmp_path / "out" / "texts.npz", allow_pickle=False) as texts:
-        wanted = Encoder("48").encode_text(texts["texts"].tolist()).pooled.astype(np.float16)
+        expected = Encoder("48").encode_text(texts["texts"].tolist()).pooled.astype(np.float16)
         assert set(texts["texts"].tolist()) == {
             "a red door opens",
             "a dog runs over the grass",
             "someone pours green tea",
         }
-        np.testing.assert_array_equal(texts["pooled"], wanted)
+        np.testing.assert_array_equal(texts["pooled"], expected)
     rows = [json.loads(line) for line in (tmp_path / "out" / "texts.jsonl").read_text().splitlines()]
     assert [(r["video"], r["query"], r["spans"]) for r in rows] == [
         ("videos/v2.mp4", "a red door opens", []),
@@ -142,19 +142,19 @@ def test_captions_of_several_files_are_preserved(workspace, tmp_path):
     """Two files may use one id; whatever an annotation holds besides its words goes along."""
     from vla.datasets._open import read_annotations
 
-    told = [
+    texts_written = [
         Annotation(
             "1", "a door", "videos/v2.mp4", ((0.5, 1.0),), "val", "one.csv:1", 2.0, question=Question(("a", "b"), 1)
         ),
         Annotation("1", "a dog", "videos/v2.mp4", (), "train", "two.csv:1"),
     ]
-    store.add(Workspace.open(tmp_path), told)
+    store.add(Workspace.open(tmp_path), texts_written)
     vla.export(tmp_path / "out", ["*v2*"], workspace=tmp_path)
-    found = read_annotations(tmp_path / "out" / "texts.jsonl")
-    for sent in told:
-        (back,) = (a for a in found if a.query == sent.query)
-        assert replace(back, query_id="1", source=sent.source) == sent
-    assert len({a.query_id for a in found}) == len(found) == 3
+    annotations = read_annotations(tmp_path / "out" / "texts.jsonl")
+    for originals in texts_written:
+        (back,) = (a for a in annotations if a.query == originals.query)
+        assert replace(back, query_id="1", source=originals.source) == originals
+    assert len({a.query_id for a in annotations}) == len(annotations) == 3
 
 
 def test_exports_selected_videos_with_their_captions(workspace, tmp_path):
@@ -169,11 +169,11 @@ def test_exports_selected_videos_with_their_captions(workspace, tmp_path):
 
 def test_limits_videos_per_shard(workspace, tmp_path):
     vla.export(tmp_path / "out", workspace=tmp_path, format="webdataset", per_shard=2)
-    held = {}
+    videos_of = {}
     for path in sorted((tmp_path / "out").glob("*.tar")):
         with tarfile.open(path) as archive:
-            held[path.name] = sum(n.endswith(".npy") for n in archive.getnames())
-    assert held == {"00000.tar": 2, "00001.tar": 1}
+            videos_of[path.name] = sum(n.endswith(".npy") for n in archive.getnames())
+    assert videos_of == {"00000.tar": 2, "00001.tar": 1}
     with pytest.raises(UsageError, match="per_shard must be at least 1, not 0"):
         vla.export(tmp_path / "out", workspace=tmp_path, format="webdataset", per_shard=0)
 
@@ -193,17 +193,17 @@ def test_exports_features_aligned_by_a_run(trained, tmp_path):
         assert report.run == run
         values = np.load(tmp_path / run / "videos_v3.mp4.npy")
         raw = cache.frames("videos/v3.mp4").values.astype(np.float64)
-        wanted = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+        expected = raw / np.linalg.norm(raw, axis=1, keepdims=True)
         if run != "none":
-            model, found = load_model(place.runs / run)
-            wanted = model.align_frames(cache.frames("videos/v3.mp4"))
+            model, checkpoint = load_model(place.runs / run)
+            expected = model.align_frames(cache.frames("videos/v3.mp4"))
         assert values.dtype == np.float32
-        np.testing.assert_allclose(values, wanted, atol=1e-6)
+        np.testing.assert_allclose(values, expected, atol=1e-6)
         np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=1e-5)
         with np.load(tmp_path / run / "texts.npz") as texts:
             np.testing.assert_allclose(np.linalg.norm(texts["pooled"], axis=1), 1, atol=1e-5)
         record = json.loads((tmp_path / run / "videos_v3.mp4.json").read_text())
-        assert record["run"] == {"name": run, "digest": "" if run == "none" else found.digest}
+        assert record["run"] == {"name": run, "digest": "" if run == "none" else checkpoint.digest}
     # What was aligned is of another space than what was not: not even one name brings them together.
     vla.export(tmp_path / "raw", workspace=trained)
     vla.import_features([tmp_path / "raw"], model="m", workspace=tmp_path / "b")
@@ -313,10 +313,10 @@ def test_full_disk_leaves_no_partial_files(workspace, tmp_path, format, monkeypa
     from vla.errors import ResourceError
     from vla.storage import atomic
 
-    real, left = Path.replace, iter([True, True, False])
+    real, outcomes = Path.replace, iter([True, True, False])
 
     def replace(self, target):
-        if self.name.startswith(atomic.TEMPORARY) and not next(left, False):
+        if self.name.startswith(atomic.TEMPORARY) and not next(outcomes, False):
             raise OSError(28, "No space left on device")
         return real(self, target)
 

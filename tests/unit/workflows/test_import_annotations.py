@@ -26,7 +26,7 @@ def charades(tmp_path):
 
 
 @pytest.fixture
-def mixed(tmp_path):
+def mixed_file(tmp_path):
     """A file of ours with every kind of annotation."""
     annotations = [
         Annotation("1", "a", "v", ((0, 2), (4, 8)), "train", duration=7.5, saliency=Saliency(2, (0,), ((1,),))),
@@ -60,8 +60,8 @@ def test_written_annotations_are_read_back(charades, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["charades_sta_train.txt", "sub"]
 
 
-def test_summary_counts(mixed):
-    summary = import_annotations("table", [mixed]).summary()
+def test_summary_counts(mixed_file):
+    summary = import_annotations("table", [mixed_file]).summary()
     assert summary == {
         "format": "table", "annotations": 6, "videos": 3, "left_out": 0,
         "omissions": [], "output": None, "coverage": None,
@@ -75,17 +75,17 @@ def test_summary_counts(mixed):
     json.dumps(summary, allow_nan=False)
 
 
-def test_selects_a_split_and_assigns_missing_ones(mixed):
-    found = import_annotations("table", [mixed], split="val").annotations
-    assert [(a.query_id, a.split) for a in found] == [("4", "val"), ("5", "val"), ("6", "val")]
-    mixed.write_text(mixed.read_text().splitlines()[0])
+def test_selects_a_split_and_assigns_missing_ones(mixed_file):
+    report = import_annotations("table", [mixed_file], split="val").annotations
+    assert [(a.query_id, a.split) for a in report] == [("4", "val"), ("5", "val"), ("6", "val")]
+    mixed_file.write_text(mixed_file.read_text().splitlines()[0])
     with pytest.raises(UsageError, match=r"no annotation belongs to split 'test'; the splits are train \(1\)"):
-        import_annotations("table", [mixed], split="test")
+        import_annotations("table", [mixed_file], split="test")
 
 
-def test_imports_paragraphs_instead_of_sentences(mixed, charades):
-    (found,) = import_annotations("table", [mixed], as_paragraphs=True).annotations
-    assert (found.query, found.video, found.split, found.spans) == ("c b", "v", "train", ())
+def test_imports_paragraphs_instead_of_sentences(mixed_file, charades):
+    (report,) = import_annotations("table", [mixed_file], as_paragraphs=True).annotations
+    assert (report.query, report.video, report.split, report.spans) == ("c b", "v", "train", ())
     with pytest.raises(UsageError, match="charades_sta has no paragraphs"):
         import_annotations("charades_sta", [charades], as_paragraphs=True)
 
@@ -99,12 +99,12 @@ def test_invalid_rows_are_rejected_or_skipped(charades, tmp_path):
     ):
         import_annotations("charades_sta", [charades], output=tmp_path / "o.jsonl")
     assert not (tmp_path / "o.jsonl").exists()
-    said = []
+    messages = []
     report = import_annotations(
-        "charades_sta", [charades], output=tmp_path / "o.jsonl", skip_faulty=True, progress=said.append
+        "charades_sta", [charades], output=tmp_path / "o.jsonl", skip_faulty=True, progress=messages.append
     )
     assert report.left_out == report.summary()["left_out"] == 2 and len(report.annotations) == 2
-    assert [p.level for p in said] == ["warning"] and "line 4:" in said[0].message
+    assert [p.level for p in messages] == ["warning"] and "line 4:" in messages[0].message
     charades.write_text("nonsense\n")
     with pytest.raises(AnnotationError, match="1 fault"):
         import_annotations("charades_sta", [charades], skip_faulty=True)

@@ -57,10 +57,10 @@ def test_caches_features_unchanged(folder):
     cache = load(folder)
     assert (cache.spec.encoder, cache.spec.model, cache.spec.sampling, cache.spec.dim) == ("imported", "m", "fps=2", 4)
     for name, (frames, seed) in {"a": (6, 1), "b": (4, 2), "c": (3, 3), "d.mp4": (5, 4)}.items():
-        found = cache.frames(name)
-        np.testing.assert_array_equal(found.values, array(frames, seed=seed).astype(np.float16))
-        assert found.timestamps_seconds.tolist() == [i / 2 for i in range(frames)]
-        assert found.duration_seconds == frames / 2
+        features = cache.frames(name)
+        np.testing.assert_array_equal(features.values, array(frames, seed=seed).astype(np.float16))
+        assert features.timestamps_seconds.tolist() == [i / 2 for i in range(frames)]
+        assert features.duration_seconds == frames / 2
     assert {r.codec for r in cache.receipts.values()} == {"npy", "npz", "hdf5"}
 
 
@@ -81,9 +81,9 @@ def test_reads_only_changed_files_again(folder):
     assert (report.num_videos, report.updates) == (2, ["a"])
     cache = load(folder)
     np.testing.assert_array_equal(cache.frames("a").values, array(seed=9).astype(np.float16))
-    kept = [cache.folder / "shards" / cache.receipts[v].shard for v in ("b", "c", "d.mp4")]
+    shards = [cache.folder / "shards" / cache.receipts[v].shard for v in ("b", "c", "d.mp4")]
     after = state(folder)
-    assert all(after[p] == before[p] for p in kept)
+    assert all(after[p] == before[p] for p in shards)
     assert len(list((cache.folder / "shards").iterdir())) == 5
 
 
@@ -141,10 +141,10 @@ def test_detects_changed_timestamp_files(folder):
 def test_timing_rules(folder, rule, sampling, times):
     imported("f/a.npy", **{"fps": None, **rule})
     cache = load(folder)
-    found = cache.frames("a")
+    features = cache.frames("a")
     assert cache.spec.sampling == sampling
-    np.testing.assert_allclose(found.timestamps_seconds, times, rtol=0, atol=1e-12)
-    assert found.duration_seconds == pytest.approx(times[-1] + times[1])
+    np.testing.assert_allclose(features.timestamps_seconds, times, rtol=0, atol=1e-12)
+    assert features.duration_seconds == pytest.approx(times[-1] + times[1])
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_times_in_the_file_take_precedence(folder):
     report = imported(fps=None)
     assert statuses(report) == {"a": "failed", "b": "ok", "c": "failed", "d.mp4": "failed"}
     assert all(r.reason.hint == vla.Hint("name_sampling") for r in report.problems)
-    found = load(folder).frames("b")
-    assert found.timestamps_seconds.tolist() == [0.0, 0.1, 0.5, 2.0]
-    assert found.duration_seconds == 2.4  # as long as the others in the middle
+    features = load(folder).frames("b")
+    assert features.timestamps_seconds.tolist() == [0.0, 0.1, 0.5, 2.0]
+    assert features.duration_seconds == 2.4  # as long as the others in the middle
     assert load(folder).spec.sampling == "as released"
 
 
@@ -226,16 +226,16 @@ def test_duration_before_the_last_frame(folder):
 # Faults
 
 
-def spoiled(values, how):
+def corrupt_copy(values, how):
     values = values.copy()
     values[1, 1] = how
     return values
 
 
 FAULTS = {
-    "nan.npy": (lambda p: np.save(p, spoiled(array(), np.nan)), "1 of 24 values are not finite"),
-    "inf.npz": (lambda p: np.savez(p, feats=spoiled(array(), np.inf)), "1 of 24 values are not finite"),
-    "large.npy": (lambda p: np.save(p, spoiled(array(), 1e5)), "too large for float16"),
+    "nan.npy": (lambda p: np.save(p, corrupt_copy(array(), np.nan)), "1 of 24 values are not finite"),
+    "inf.npz": (lambda p: np.savez(p, feats=corrupt_copy(array(), np.inf)), "1 of 24 values are not finite"),
+    "large.npy": (lambda p: np.save(p, corrupt_copy(array(), 1e5)), "too large for float16"),
     "huge.npy": (lambda p: np.save(p, array().astype(np.float64) * 1e300), "too large for float16"),
     "row.npy": (lambda p: np.save(p, array()[0]), "shape (4,)"),
     "block.npy": (lambda p: np.save(p, np.stack([array()] * 2)), "shape (2, 6, 4)"),
@@ -266,10 +266,10 @@ def test_invalid_files_are_reported_and_skipped(folder):
     for name, (make, _) in FAULTS.items():
         make(folder / "f" / name)
     report = imported()
-    wanted = {n.rsplit(".", 1)[0]: m for n, (_, m) in FAULTS.items() if m is not None}
-    assert {r.video_id for r in report.problems} == set(wanted)
+    expected_reasons = {n.rsplit(".", 1)[0]: m for n, (_, m) in FAULTS.items() if m is not None}
+    assert {r.video_id for r in report.problems} == set(expected_reasons)
     for receipt in report.problems:
-        assert receipt.status == "failed" and wanted[receipt.video_id] in worded(receipt.reason)
+        assert receipt.status == "failed" and expected_reasons[receipt.video_id] in worded(receipt.reason)
     assert (
         {v for v, s in statuses(report).items() if s == "ok"}
         == {"a", "b", "c", "d.mp4"}
@@ -339,8 +339,8 @@ def test_rejects_invalid_arguments_before_importing(folder, paths, options, mess
 
 def test_dry_run_reports_without_writing(folder):
     np.save(folder / "f" / "bad.npy", array(dim=5))
-    planned = imported(dry_run=True)
-    assert (planned.num_videos, planned.frames, [r.video_id for r in planned.problems]) == (4, 18, ["bad"])
+    report = imported(dry_run=True)
+    assert (report.num_videos, report.frames, [r.video_id for r in report.problems]) == (4, 18, ["bad"])
     assert not (folder / ".vla").exists()
     imported()
     before = state(folder)
@@ -428,8 +428,8 @@ def test_unknown_text_is_an_error(folder, no_encoder):
     vla.index()
     with pytest.raises(MissingError) as error:
         vla.search("a blue door")
-    said = str(error.value)
-    assert "'a blue door' has no vector here" in said and "'m', 4 wide" in said
+    message = str(error.value)
+    assert "'a blue door' has no vector here" in message and "'m', 4 wide" in message
     assert error.value.hint == vla.Hint("name_encoder_or_texts")
 
 
@@ -480,9 +480,9 @@ def test_named_encoder_encodes_only_new_texts(folder, monkeypatch):
     real = encoders.build
     monkeypatch.setattr(encoders, "build", lambda *given, **named: built.append(given) or real(*given, **named))
     imported(texts=folder / "t.npz", encoder_model="4", encoder="toy")
-    wanted = Encoder("4").encode_text(["a blue door"]).pooled[0]
+    expected = Encoder("4").encode_text(["a blue door"]).pooled[0]
     np.save(folder / "f" / "known.npy", np.tile(vectors["green tea"], (3, 1)))
-    np.save(folder / "f" / "new.npy", np.tile(wanted, (3, 1)))
+    np.save(folder / "f" / "new.npy", np.tile(expected, (3, 1)))
     imported()  # the encoder stays known
     vla.index()
     assert vla.search("green tea", k=1)[0].video_id == "known" and built == []
@@ -511,8 +511,10 @@ def test_imported_videos_need_not_exist(folder):
     imported()
     assert [e.is_missing for e in vla.list_videos()] == [False] * 4
     assert vla.remove((), missing=True) == []
-    found = vla.info()["features"]
-    assert found["missing"] == 0 and found["imported"] and (found["model"], found["text_encoder"]) == ("m", None)
+    summary = vla.info()["features"]
+    assert (
+        summary["missing"] == 0 and summary["imported"] and (summary["model"], summary["text_encoder"]) == ("m", None)
+    )
     assert vla.verify(read_data=True) == []
     assert vla.remove(["a"]) == ["a"] and vla.gc()[0] == 0
 

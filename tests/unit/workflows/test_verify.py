@@ -23,9 +23,9 @@ from vla.workflows.verify import verify
 TOY = vla.EncoderChoice(encoder="toy")
 
 
-def trained(place, seed=0):
+def trained(workspace, seed=0):
     return vla.train(
-        workspace=place.root, settings={"epochs": 1, "held_out": 0.4, "seed": seed}, device="cpu", overwrite=True
+        workspace=workspace.root, settings={"epochs": 1, "held_out": 0.4, "seed": seed}, device="cpu", overwrite=True
     )
 
 
@@ -39,19 +39,21 @@ def full(toy_workspace):
     return toy_workspace
 
 
-def names(place, **how):
-    return sorted(d.name for d in verify(workspace=place.root, read_data=True, **how))
+def names(workspace, **how):
+    return sorted(d.name for d in verify(workspace=workspace.root, read_data=True, **how))
 
 
-def files_of(place):
-    return sorted(p for p in place.home.rglob("*") if p.is_file() and "lock" not in p.name)
+def files_of(workspace):
+    return sorted(p for p in workspace.home.rglob("*") if p.is_file() and "lock" not in p.name)
 
 
-def everything(place):
+def everything(workspace):
     """What commands say of a workspace, to compare."""
-    hits = [(h.video_id, h.start, h.end, h.score, h.confidence) for h in vla.search("a dog runs", workspace=place.root)]
-    listed = [e.to_json() for e in vla.list_videos(workspace=place.root)]
-    return hits, listed, [a.to_json() for a in caption_store.load(place)]
+    hits = [
+        (h.video_id, h.start, h.end, h.score, h.confidence) for h in vla.search("a dog runs", workspace=workspace.root)
+    ]
+    videos = [e.to_json() for e in vla.list_videos(workspace=workspace.root)]
+    return hits, videos, [a.to_json() for a in caption_store.load(workspace)]
 
 
 def test_detects_flipped_bits(full, record_property):
@@ -104,9 +106,9 @@ def test_damaged_receipt_does_not_stop_commands(full):
     path.write_text("{")
     assert len(vla.list_videos(workspace=full.root)) == 2
     assert vla.gc(workspace=full.root) == (0, 0)
-    said = []
-    vla.search("a dog", workspace=full.root, progress=lambda p: said.append(p.message))
-    assert any("1 receipts of features are damaged" in message for message in said)
+    messages = []
+    vla.search("a dog", workspace=full.root, progress=lambda p: messages.append(p.message))
+    assert any("1 receipts of features are damaged" in message for message in messages)
     report = vla.extract([full.root / "videos"], workspace=full.root, choice=TOY, workers=1)
     assert report.extracted == 1 and names(full) == []
 
@@ -217,10 +219,10 @@ def test_missing_weights_are_reported_with_a_remedy(full):
     ):
         with refused(CacheError, "retrain", "is gone", run="default"):
             command()
-    said = []
+    messages = []
     settings = {"epochs": 1, "held_out": 0.4, "seed": 0}
-    vla.train(workspace=full.root, settings=settings, device="cpu", progress=lambda p: said.append(p.message))
-    assert any("training anew" in message for message in said) and weights.is_file()
+    vla.train(workspace=full.root, settings=settings, device="cpu", progress=lambda p: messages.append(p.message))
+    assert any("training anew" in message for message in messages) and weights.is_file()
     assert vla.search("a dog", workspace=full.root)
 
 
@@ -243,23 +245,23 @@ def test_hubness_of_the_previous_run_is_not_used(full):
     first = vla.open_workspace(full.root).searcher.background
     trained(full, seed=5)
     vla.index(workspace=full.root, run="default")
-    kept = atomic.read_json(full.index / "background.json")
+    record = atomic.read_json(full.index / "background.json")
     second = vla.open_workspace(full.root).searcher.background
-    assert atomic.read_json(full.index / "background.json")["of"] != kept["of"]
+    assert atomic.read_json(full.index / "background.json")["of"] != record["of"]
     assert first is None or not np.array_equal(first.bias, second.bias)
 
 
 def test_open_workspace_survives_removal_of_a_video(full):
     """The shard is gone, the index still has the video: what it holds is searched, without a CacheError."""
-    place = vla.open_workspace(full.root)
-    assert place.searcher is not None
+    opened_workspace = vla.open_workspace(full.root)
+    assert opened_workspace.searcher is not None
     code = f"import pathlib; import vla; vla.remove(['videos/v3.mp4'], workspace=pathlib.Path({str(full.root)!r}))"
     subprocess.run([sys.executable, "-c", code], check=True)
-    found = place.search("a dog runs over the grass", 10)
-    assert found
+    hits = opened_workspace.search("a dog runs over the grass", 10)
+    assert hits
     vla.index(workspace=full.root, run="default")
-    place.refresh()
-    assert "videos/v3.mp4" not in {h.video_id for h in place.search("a dog", 10)}
+    opened_workspace.refresh()
+    assert "videos/v3.mp4" not in {h.video_id for h in opened_workspace.search("a dog", 10)}
 
 
 # Files that are gone
@@ -293,19 +295,21 @@ def test_reading_takes_no_lock(full, monkeypatch):
     with pytest.raises(AssertionError):
         verify(workspace=full.root, mend=True)
     monkeypatch.undo()
-    held = []
+    locked_paths = []
     real = locks.lock
-    monkeypatch.setattr(locks, "lock", lambda path, *rest, **more: held.append(path) or real(path, *rest, **more))
+    monkeypatch.setattr(
+        locks, "lock", lambda path, *rest, **more: locked_paths.append(path) or real(path, *rest, **more)
+    )
     vla.evaluate(workspace=full.root, run="none", device="cpu")
-    assert held == []
+    assert locked_paths == []
 
 
 def test_reports_records_without_checksums(full):
     path = next((active_cache(full.caches).folder / "videos").iterdir())
     path.write_text(json.dumps(atomic.read_json(path)))
-    said = []
-    assert verify(workspace=full.root, progress=lambda p: said.append(p.message)) == []
-    assert any(message.startswith("1 records of an older version have no checksum") for message in said)
+    messages = []
+    assert verify(workspace=full.root, progress=lambda p: messages.append(p.message)) == []
+    assert any(message.startswith("1 records of an older version have no checksum") for message in messages)
 
 
 def test_accepts_videos_with_huge_timestamps(tmp_path, monkeypatch):
