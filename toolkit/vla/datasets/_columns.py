@@ -244,8 +244,8 @@ def mostly(fits: Callable[[object], bool], column: str, rows: Sequence[Mapping[s
 
 def _words(name: str) -> list[str]:
     """Split a name into words: `startTime (s)` has three."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
-    words = re.findall(r"[^\W_]+", spaced.casefold())
+    with_spaces = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
+    words = re.findall(r"[^\W_]+", with_spaces.casefold())
     return [part for word in words for part in _split(word)]
 
 

@@ -8,7 +8,7 @@ import re
 
 from vla.language._lexicon import (
     ADJECTIVES,
-    CLOSED,
+    CLOSED_CLASS,
     IRREGULAR,
     MANNERS,
     NEVER_ADVERBS,
@@ -49,8 +49,8 @@ def _tag(words: list[str], i: int, tags: list[str]) -> str:
         return "M"
     if word in ("front", "top") and before == "P" and after == "of":
         return "P"
-    if word in CLOSED:
-        return _tag_closed(word, before, after)
+    if word in CLOSED_CLASS:
+        return _tag_closed_class(word, before, after)
     if word in ADJECTIVES or (word.endswith(("ous", "ful", "less", "ish")) and _may_be_noun(after)):
         return _tag_adjective(word, before, after)
     if _is_adverb(word):
@@ -62,15 +62,15 @@ def _tag(words: list[str], i: int, tags: list[str]) -> str:
         return _verb_or_noun(form, words, i, tags, before, after)
     # "Officers arrest a man": of two nouns before an article, in a clause without a verb, the
     # second is a verb.
-    starts_predicate = before == "N" and CLOSED.get(after) == "D" and not {"V", "X"} & set(_clause(tags))
+    starts_predicate = before == "N" and CLOSED_CLASS.get(after) == "D" and not {"V", "X"} & set(_clause(tags))
     return "V" if starts_predicate and word not in NEVER_VERBS else "N"
 
 
-def _tag_closed(word: str, before: str, after: str) -> str:
-    tag = CLOSED[word]
+def _tag_closed_class(word: str, before: str, after: str) -> str:
+    tag = CLOSED_CLASS[word]
     if word in ("has", "have", "had", "having") and not _is_participle(after):
         return "V"
-    if word in ("do", "does", "did") and after and after not in CLOSED and not _form(after):
+    if word in ("do", "does", "did") and after and after not in CLOSED_CLASS and not _form(after):
         return "V"
     if word in ("can", "will", "do", "does", "did") and before in "DMA":
         return "N"
@@ -104,7 +104,7 @@ def _verb_or_noun(form: str, words: list[str], i: int, tags: list[str], before: 
         if before in "TXO" or (before in ".CR" and _may_begin(after)):
             return "V"
         # "person turn off the light" is the style of Charades' annotators.
-        many = _is_plural(words, i, tags) or (words[i - 1] == "person" and CLOSED.get(after, "N") in "DPO")
+        many = _is_plural(words, i, tags) or (words[i - 1] == "person" and CLOSED_CLASS.get(after, "N") in "DPO")
         return "V" if before == "N" and many and "V" not in _clause(tags) else "N"
     # Third person: "the man runs". After a conjunction only if a verb precedes it: "food and
     # drinks".
@@ -141,14 +141,14 @@ def _may_be_noun(word: str) -> bool:
     """Return whether `word` may continue a noun phrase: it neither starts another one nor ends
     this one.
     """
-    return bool(word) and word[0].isalpha() and word not in CLOSED and not _is_adverb(word)
+    return bool(word) and word[0].isalpha() and word not in CLOSED_CLASS and not _is_adverb(word)
 
 
 def _may_begin(after: str) -> bool:
     """Return whether `after` may follow a verb: an article, a preposition, a pronoun, a noun, or
     nothing.
     """
-    return not after or CLOSED.get(after, "N") in "DPTOMRN" or after in ".,;!"
+    return not after or CLOSED_CLASS.get(after, "N") in "DPTOMRN" or after in ".,;!"
 
 
 def _is_plural(words: list[str], i: int, tags: list[str]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from vla.language._lexicon import CLOSED, IRREGULAR, VERBS
+from vla.language._lexicon import CLOSED_CLASS, IRREGULAR, VERBS
 from vla.language._tagger import tag_words
 
 _POLITE = (
@@ -44,15 +44,15 @@ def question_to_caption(text: str) -> str:
     plain = normalized.rstrip("?!. ")
     while (shorter := _THE_MOMENT.sub("", _REQUEST.sub("", plain, count=1), count=1)) != plain:
         plain = shorter
-    rewritten = plain
+    caption = plain
     for pattern, rule in _RULES:
         match = pattern.fullmatch(plain)
         if match is not None and (statement := rule(match)):
-            rewritten = statement
+            caption = statement
             break
-    rewritten = " ".join(rewritten.split()).strip(" ,")
-    unchanged = not rewritten or rewritten == normalized.rstrip("?!. ")
-    return text if unchanged else rewritten
+    caption = " ".join(caption.split()).strip(" ,")
+    unchanged = not caption or caption == normalized.rstrip("?!. ")
+    return text if unchanged else caption
 
 
 def _subject_and_rest(words: str) -> tuple[str, str]:
@@ -64,7 +64,7 @@ def _subject_and_rest(words: str) -> tuple[str, str]:
         word = words[start:end].lower()
         after_noun = i > 0 and tags[i - 1][0] in "NO"
         after_pronoun = i == 1 and words[: tags[0][2]].lower() in _PRONOUNS
-        if after_pronoun or (after_noun and (tag == "V" or (word in VERBS and word not in CLOSED))):
+        if after_pronoun or (after_noun and (tag == "V" or (word in VERBS and word not in CLOSED_CLASS))):
             return words[:start].strip(), words[start:]
     return words, ""
 
@@ -136,7 +136,7 @@ def _answer_what_is(match: re.Match[str]) -> str:
     interrogative, auxiliary, rest = match[1], match[2], match[3]
     if happening := _ONGOING.match(rest):
         return rest[happening.end() :]
-    if re.match(r"\w+ing\b", rest) or CLOSED.get(rest.split()[0].lower()) == "P":
+    if re.match(r"\w+ing\b", rest) or CLOSED_CLASS.get(rest.split()[0].lower()) == "P":
         return f"{_placeholder(interrogative)} {auxiliary} {rest}"
     return _statement_with_be(auxiliary, rest, "something" if interrogative.lower() == "what" else "")
 
