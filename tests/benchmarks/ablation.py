@@ -116,7 +116,7 @@ def plan(train: int, test: int) -> list[Clip]:
 
     Scenes that are chosen by come in pairs of twins, as those of the test do: what time gains must show in the choice.
     """
-    clips = plan_clips("train", train, 0, twins=0.75) + plan_clips("val", train // 6, 0)
+    clips = plan_clips("train", train, 0, counterfactual_fraction=0.75) + plan_clips("val", train // 6, 0)
     return clips + plan_clips("test", test, 0) + plan_clips("novel", test // 2, 0, novel=True)
 
 
@@ -197,7 +197,7 @@ def main() -> None:
     clips = plan(arguments.train, arguments.test)
     workspace = open_world(folder, clips)
     cache = active_cache(workspace.caches)
-    twins = {f"clips/{c.name}": f"clips/{c.twin}" for c in clips if c.twin}
+    twins = {f"clips/{c.name}": f"clips/{c.counterfactual}" for c in clips if c.counterfactual}
     known = {
         s: match(
             read_captions(folder / f"captions-{s}.jsonl", None, None), cache.video_ids(), workspace, folder

@@ -126,7 +126,7 @@ def captions():
 
 def beside():
     """What lies beside a video: JSON of recognisers and players, texts."""
-    from vla.datasets._open import read_beside
+    from vla.datasets._open import read_sidecar
     from vla.omissions import Omissions
 
     goods = {
@@ -137,7 +137,7 @@ def beside():
         ".srt": b"1\n00:00:01,000 --> 00:00:02,500\na dog\n",
     }
     return _by_suffix(
-        {content: suffix for suffix, content in goods.items()}, lambda path: read_beside(path, "v", Omissions())
+        {content: suffix for suffix, content in goods.items()}, lambda path: read_sidecar(path, "v", Omissions())
     )
 
 

@@ -38,12 +38,12 @@ def export(
     if as_json:
         print_json({**report.__dict__, "folder": str(report.folder)})
     else:
-        if report.damaged:
-            print_table(("damaged", "what is wrong"), list(report.damaged.items()), names=("damaged",))
+        if report.failures:
+            print_table(("damaged", "what is wrong"), list(report.failures.items()), names=("damaged",))
         if not quiet:
             line(
                 f"{plural(len(report.videos), 'video')} ({plural(report.frames, 'frame')}) and {plural(report.texts, 'text')} in "
                 f"{plural(len(report.files), 'file')}"
             )
-    if report.damaged:
+    if report.failures:
         raise typer.Exit(3)

@@ -93,7 +93,7 @@ def import_features(
     if as_json:
         rows = [{k: r.to_json()[k] for k in _FIELDS} for r in report.receipts]
         print_json({
-            "videos": rows, "imported": report.imported, "replaced": report.replaced, "frames": report.frames,
+            "videos": rows, "imported": report.num_videos, "replaced": report.updates, "frames": report.frames,
             "texts": report.texts, "other_texts": report.other_texts, "seconds": round(report.seconds, 3),
             "spec": report.spec.to_json() if report.spec else None, "omissions": report.omissions.to_json(),
         })  # fmt: skip
@@ -120,9 +120,9 @@ def _summary(report: ImportFeaturesReport, quiet: bool, dry_run: bool) -> None:
     verb = "to import" if dry_run else "imported now"
     if report.receipts:
         good = [r for r in report.receipts if r.has_features]
-        new = f"{report.imported} {verb} ({plural(report.frames, 'frame')}, {len(report.replaced)} of them replaced)"
+        new = f"{report.num_videos} {verb} ({plural(report.frames, 'frame')}, {len(report.updates)} of them replaced)"
         length = clock(sum(r.duration_seconds for r in good))
-        done = new if report.imported else "nothing new"
+        done = new if report.num_videos else "nothing new"
         line(f"{plural(len(report.receipts), 'video')}: {done}, {len(good)} ok, {length} in all")
     if report.texts:
         line(f"{plural(report.texts, 'text')} {verb}")

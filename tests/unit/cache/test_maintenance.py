@@ -149,7 +149,7 @@ def test_list_and_delete_videos(place):
     assert [e.receipt.video_id for e in vla.list_videos([str(place.root / "v0.mp4")], workspace=place.root)] == [
         "v0.mp4"
     ]
-    with pytest.raises(MissingError, match=r"no extracted video fits v9\*, nothing"):
+    with pytest.raises(MissingError, match=r"no extracted video matches v9\*, nothing"):
         vla.list_videos(["v9*", "nothing", "v0.mp4"], workspace=place.root)
     assert vla.remove([], workspace=place.root, missing=True) == ["v1.mp4"]
     assert sorted(cache_of(place).receipts) == ["v0.mp4", "v2.mp4"]

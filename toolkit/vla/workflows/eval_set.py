@@ -20,7 +20,7 @@ from vla.hints import Hint
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
 from vla.storage.workspace import Workspace
-from vla.workflows.caption_import import caption_paths, count_unused, durations_of, nothing_usable, read_captions
+from vla.workflows.caption_import import caption_paths, count_unused, durations_of, no_captions_reason, read_captions
 from vla.workflows.encoder_choice import encoder_of
 from vla.workflows.text_features import has_encoder
 from vla.workflows.train_set import TrainingProvenance
@@ -75,7 +75,7 @@ def annotations_of(
         lost = {a.video for a in listed if _is_of(a, split)} & absent
         names = {a.video: name for a, name in zip(usable, matched.names, strict=True)}
     if not usable:
-        raise MissingError(nothing_usable(place, paths, len(have)), hint=Hint("give_captions"))
+        raise MissingError(no_captions_reason(place, paths, len(have)), hint=Hint("give_captions"))
     return EvalAnnotations(fit_spans(usable, durations_of(cache), omissions), names, len(lost), omissions)
 
 

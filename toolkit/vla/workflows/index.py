@@ -24,7 +24,7 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
 from vla.threads import small_op_threads
 from vla.training.checkpoint import FROZEN, load_model, open_run
-from vla.workflows.demo_notice import strangers, warning
+from vla.workflows.demo_notice import demo_warning, unrendered_videos
 from vla.workflows.train import DEFAULT_RUN
 
 _QUERIES = 400
@@ -115,8 +115,8 @@ def index(
                 place.index, held, cache, model, asked,
                 queries=lambda: _queries(cache, model.aligned), compact=compact, progress=progress,
             )  # fmt: skip
-    strange = strangers(place, cache.spec, brought.index.videos)
-    warnings = [warning(len(strange), len(brought.index.videos))] if strange else []
+    strange = unrendered_videos(place, cache.spec, brought.index.videos)
+    warnings = [demo_warning(len(strange), len(brought.index.videos))] if strange else []
     report = _report(brought, [*notes, *before, *brought.notes, *warnings], reason)
     for video in [] if cache.spec.is_imported else missing_files(cache, place, [Path(place.root.anchor)]):
         report.omissions.add("missing-file", video)

@@ -29,7 +29,7 @@ from vla.storage.workspace import Workspace
 from vla.threads import small_op_threads
 from vla.training.checkpoint import load_model
 from vla.workflows.cached_features import VideoFeatures, features_of, names_of
-from vla.workflows.demo_notice import strangers, warning
+from vla.workflows.demo_notice import demo_warning, unrendered_videos
 from vla.workflows.encoder_choice import UNCHANGED, EncoderChoice, query_encoder
 
 
@@ -133,7 +133,7 @@ class OpenWorkspace:
         """What a person should know of the index: videos it does not hold, or that it is of another encoder."""
         held = self.searcher.index
         strange = len(self.searcher.unsure)
-        return [*([warning(strange, len(held.videos))] if strange else []), *self._state()]
+        return [*([demo_warning(strange, len(held.videos))] if strange else []), *self._state()]
 
     def _state(self) -> list[str]:
         held = self.searcher.index
@@ -289,5 +289,5 @@ def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) ->
             raise CacheError(f"run {held.run!r} was trained anew since the index was built", hint=Hint("index"))
     encoder = query_encoder(cache, device, "auto")
     background = load_or_fit_hubness(place, held, cache, model, encoder, progress)
-    unsure = frozenset(strangers(place, held.spec, held.videos))
+    unsure = frozenset(unrendered_videos(place, held.spec, held.videos))
     return Searcher(held, encoder, model, cache, place, background, lists_missing=False, unsure=unsure)
