@@ -84,7 +84,7 @@ def searched(world: World, made: Rendered, count: int, others: list[str], told: 
             left_out[video].append(i)
     texts = dict.fromkeys([*queries, *bank, *made.absent])
     vectors = {t: told[t] if t in told else world.vectors[t] for t in texts}
-    return Searched(made.videos, vectors, queries, made.absent, (bank, left_out), world.lasting)
+    return Searched(made.videos, vectors, queries, made.absent, (bank, left_out), world.duration_range)
 
 
 def values(place: Place, found: Find, videos: np.ndarray) -> tuple[np.ndarray, float]:
@@ -132,7 +132,7 @@ def _between(gains: np.ndarray) -> str:
 
 def weights(place: Place) -> None:
     """What the contrast of a segment weighs beside its cosine, with bias."""
-    full = replace(place.searcher, background=place.background())
+    full = replace(place.searcher, hubness_correction=place.background())
     none = np.zeros((len(place.searched.queries), len(place.cut)))
     print("\n| weight | " + " | ".join(COLUMNS[:4]) + " |\n|---|" + "---|" * 4)
     before = moments._CONTRAST
@@ -144,7 +144,7 @@ def weights(place: Place) -> None:
 
 def sharpness(place: Place, model: AlignmentModel) -> None:
     """What the logarithm of a head's probability weighs beside a cosine, and how many videos it looks into; with bias."""
-    full = replace(place.searcher, background=place.background(), model=model)
+    full = replace(place.searcher, hubness_correction=place.background(), model=model)
     none = np.zeros((len(place.searched.queries), len(place.cut)))
     print("\n| 1 / weight | videos | " + " | ".join(COLUMNS[:4]) + " | ms a query |\n|---|---|" + "---|" * 5)
     before = moments._SHARPNESS, scorers.VIDEOS
@@ -175,7 +175,7 @@ def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, floa
         print(f"| {name} | {len(backgrounds[name].chance)} | " + " | ".join(cells) + " |", flush=True)
     cells = [f"{100 * (cosines[n] >= fixed[r]).mean():.1f}" for r in RATES for n in ("absent", "present")]
     print("| a cosine fixed on other videos | | " + " | ".join(cells) + " |")
-    full = replace(place.searcher, background=next(iter(backgrounds.values())))
+    full = replace(place.searcher, hubness_correction=next(iter(backgrounds.values())))
     areas = {"best cosine": area(cosines), "best score less bias": area(_best(full, texts))}
     if model.heads:
         areas["best score with the head"] = area(_best(replace(place.searcher, model=model), texts))

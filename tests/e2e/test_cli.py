@@ -51,8 +51,8 @@ def test_the_four_commands_work_in_sequence(world):
     assert runs["search"].returncode == 0 and len(hits) == 10
     assert [h["rank"] for h in hits] == list(range(1, 11))
     assert all(a["score"] >= b["score"] for a, b in zip(hits, hits[1:], strict=False))
-    said = {"rank", "score", "video", "start", "end", "peak", "path", "query", "missing", "confidence", "copies"}
-    assert said | {"similar", "steps"} == set(hits[0])
+    said = {"rank", "score", "video", "start", "end", "peak", "path", "query", "missing", "confidence", "duplicates"}
+    assert said | {"near_duplicates", "steps"} == set(hits[0])
     assert all(h["start"] <= h["peak"] < h["end"] for h in hits)
 
 
@@ -121,7 +121,7 @@ def test_a_filter_and_a_file_of_queries(world):
     for bad, words in (
         (("--queries", "nothing.txt"), "no query"), (("--queries", "missing.txt"), "there is no file"),
         (("--queries", "latin.txt"), "UTF-8"), ((), "what to look for"), (("x", "--longer", "soon"), "no length"),
-        (("x", "--since", "yesterday"), "no day"), (("x", "--longer", "2m", "--shorter", "60"), "no video is at least"),
+        (("x", "--since", "yesterday"), "no day"), (("x", "--longer", "2m", "--shorter", "60"), "invalid video duration range"),
         (("x", "--in", ""), "no pattern"),
     ):  # fmt: skip
         done = vla("search", *bad, cwd=folder)
@@ -165,7 +165,7 @@ def test_several_texts_and_what_follows(world):
     for bad, words in (
         (("a", "--within", "3"), "give --then"), (("a", "--then", "b", "--within", "soon"), "no length"),
         (("a", "--not", "b^much"), "no weight"), (("a", "--also", "b^0"), "above 0"), (("a", "--not", ""), "1 to 2000"),
-        (("a", "--where", "x"), "is no condition"), (("a", "--where", "colour=x"), "have a column 'colour'"),
+        (("a", "--where", "x"), "invalid condition"), (("a", "--where", "colour=x"), "captions have no column 'colour'"),
         (("--like", "clips/a@1", "--then", "b"), "go with words"), (("--like", "clips/a@1", "--lasting", "2-5"), "go with words"),
         (("a", "--lasting", "2"), "no range of lengths"), (("a", "--lasting", "-"), "no range of lengths"),
         (("a", "--lasting", "2-x"), "no length"), (("a", "--lasting", "5-2"), "at least and at most, not 5 to 2"),
@@ -386,7 +386,7 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path):
     assert "[red]x[bold].mp4" in table.stdout
     hits = json.loads(vla("search", "x", "-k", 20, "--json", cwd=tmp_path).stdout)
     # To this encoder some of the clips look the same.
-    assert {name["video"] for h in hits for name in (h, *h["similar"])} == set(names[:-1])
+    assert {name["video"] for h in hits for name in (h, *h["near_duplicates"])} == set(names[:-1])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named: no SIGINT to send on Windows")

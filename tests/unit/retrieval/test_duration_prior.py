@@ -51,7 +51,7 @@ def test_of_segments_those_are_looked_at_that_last_about_so_long_or_all():
     """About: by a factor of the root of two, so that of windows whose lengths double one does."""
     spans = np.array([(0.0, 2.0), (0.0, 4.0), (4.0, 8.0), (0.0, 8.0)])
     for lasting, fitting in (((2.9, 2.9), [1, 2]), ((2.0, 2.8), [0]), ((6.0, 9.0), [3]), ((20.0, 30.0), [0, 1, 2, 3])):
-        found, scores = SegmentScores(spans, np.arange(4.0), 1.0, lasting).fitting()
+        found, scores = SegmentScores(spans, np.arange(4.0), 1.0, lasting).of_duration()
         assert found.tolist() == spans[fitting].tolist() and scores.tolist() == fitting, lasting
 
 
@@ -73,8 +73,8 @@ def test_what_is_found_lasts_as_long_as_is_asked_for(tmp_path, lasting, k, per_v
     """And nothing else is: of a video that has no such moment nothing, but the others are looked into for as many."""
     cache = filled(tmp_path / "c", [9, 40, 1, 25, 120, 60])
     find = compared(searcher(cache, tmp_path))
-    hits = find.search(Query("a red dog", lasting=lasting), k, per_video)
-    wanted = naive(cache, "a red dog", 100, per_video, find.background, lasting=lasting)
+    hits = find.search(Query("a red dog", duration=lasting), k, per_video)
+    wanted = naive(cache, "a red dog", 100, per_video, find.hubness_correction, lasting=lasting)
     least, most = lasting
     same(hits, [w for w in wanted if least <= w[3] - w[2] <= most][:k])
     assert bool(hits) == (least < 900)
@@ -83,14 +83,18 @@ def test_what_is_found_lasts_as_long_as_is_asked_for(tmp_path, lasting, k, per_v
 def test_the_background_knows_how_long_unless_it_is_said(tmp_path):
     cache = filled(tmp_path / "c", [9, 40, 25, 120, 60])
     find = compared(searcher(cache, tmp_path))
-    knows = dataclasses.replace(find, background=dataclasses.replace(find.background, lasting=(2.0, 3.0)))
+    knows = dataclasses.replace(
+        find, hubness_correction=dataclasses.replace(find.hubness_correction, duration_range=(2.0, 3.0))
+    )
     brief = knows.search("a dog", 20)
-    same(brief, naive(cache, "a dog", 20, 3, find.background, lasting=(2.0, 3.0)))
+    same(brief, naive(cache, "a dog", 20, 3, find.hubness_correction, lasting=(2.0, 3.0)))
     assert brief != find.search("a dog", 20)
-    assert knows.search(Query("a dog", lasting=ANY_DURATION), 20) == find.search("a dog", 20)
+    assert knows.search(Query("a dog", duration=ANY_DURATION), 20) == find.search("a dog", 20)
     # A video's own score, and what a moment like another is, have nothing to do with it.
     assert [h.score for h in knows.search("a dog", 20, 1)] == [h.score for h in find.search("a dog", 20, 1)]
-    assert knows.search_like("v/1.mp4", 3.0) == dataclasses.replace(find, background=None).search_like("v/1.mp4", 3.0)
+    assert knows.search_like("v/1.mp4", 3.0) == dataclasses.replace(find, hubness_correction=None).search_like(
+        "v/1.mp4", 3.0
+    )
 
 
 def test_of_a_scene_a_part_is_found_where_moments_are_brief():
@@ -115,12 +119,14 @@ def test_of_a_scene_a_part_is_found_where_moments_are_brief():
 
 def test_where_captions_tell_of_longer_moments_than_a_video_it_is_found_all_the_same(tmp_path):
     find = compared(searcher(filled(tmp_path / "c", [9, 40, 25]), tmp_path))
-    knows = dataclasses.replace(find, background=dataclasses.replace(find.background, lasting=(15.0, 30.0)))
+    knows = dataclasses.replace(
+        find, hubness_correction=dataclasses.replace(find.hubness_correction, duration_range=(15.0, 30.0))
+    )
     assert {h.video_id for h in knows.search("a dog")} == {"v/0.mp4", "v/1.mp4", "v/2.mp4"}
-    asked = knows.search(Query("a dog", lasting=(15.0, 30.0)))
+    asked = knows.search(Query("a dog", duration=(15.0, 30.0)))
     assert asked and {h.video_id for h in asked} == {"v/1.mp4"}
     with pytest.raises(UsageError, match="no video is at least 15 s and at most 10 s long"):
-        knows.search(Query("a dog", lasting=(15.0, 30.0)), limits=VideoFilter(max_duration=10.0))
+        knows.search(Query("a dog", duration=(15.0, 30.0)), filters=VideoFilter(max_duration=10.0))
 
 
 @pytest.mark.parametrize("lasting", [(0.0, 4.0), (4.0, 9.0), (400.0, 500.0)])
@@ -134,7 +140,7 @@ def test_of_what_a_head_says_counts_what_lasts_so_long(tmp_path, lasting):
     vector = model.align_texts(raw[None])[0]
     wanted = naive(cache, "a dog", 20, 3, vector=vector, lasting=lasting, told=fits, align=model.align_frames)
     wanted = [w for w in wanted if lasting[0] <= w[3] - w[2] <= lasting[1]]
-    hits = searcher(cache, tmp_path, model=model).search(Query("a dog", lasting=lasting), 20, 3)
+    hits = searcher(cache, tmp_path, model=model).search(Query("a dog", duration=lasting), 20, 3)
     np.testing.assert_allclose([h.score for h in hits], [w[0] for w in wanted], atol=1e-5)
     np.testing.assert_allclose(
         np.reshape([(h.start, h.end) for h in hits], (-1, 2)), np.reshape([w[2:4] for w in wanted], (-1, 2)), atol=1e-4

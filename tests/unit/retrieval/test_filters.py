@@ -41,8 +41,8 @@ DAY = 86_400
     ],
 )
 def test_patterns_are_of_folders_files_and_names(name, pattern, fits):
-    assert VideoFilter(include=("nothing", pattern)).allow(name, None) is fits
-    assert VideoFilter(exclude=("nothing", pattern)).allow(name, None) is not fits
+    assert VideoFilter(include=("nothing", pattern)).accepts(name, None) is fits
+    assert VideoFilter(exclude=("nothing", pattern)).accepts(name, None) is not fits
 
 
 def test_length_and_date_are_those_of_the_receipt():
@@ -54,9 +54,9 @@ def test_length_and_date_are_those_of_the_receipt():
         (VideoFilter(modified_before=10 * DAY + 1), True), (VideoFilter(modified_before=10 * DAY), False),
         (VideoFilter(include=("b",), max_duration=60), False),
     ):  # fmt: skip
-        assert limits.allow("a", receipt) is allowed, limits
-        assert limits.allow("a", None) is False, "what left the cache has neither"
-    assert VideoFilter().allow("a", None) and VideoFilter().is_none and not VideoFilter(exclude=("b",)).is_none
+        assert limits.accepts("a", receipt) is allowed, limits
+        assert limits.accepts("a", None) is False, "what left the cache has neither"
+    assert VideoFilter().accepts("a", None) and VideoFilter().is_empty and not VideoFilter(exclude=("b",)).is_none
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_filter_changes_no_score_of_what_it_keeps(tmp_path, backend, is_compar
             VideoFilter(include=("v/1.mp4", "*/4.*")), VideoFilter(exclude=("v/4.mp4",)), VideoFilter(min_duration=15),
             VideoFilter(max_duration=12.5, exclude=("v/0.mp4",)), VideoFilter(include=("elsewhere",)), VideoFilter(modified_after=0),
         ):  # fmt: skip
-            kept = [h for h in every if limits.allow(h.video_id, find.cache.receipts[h.video_id])]
+            kept = [h for h in every if limits.accepts(h.video_id, find.cache.receipts[h.video_id])]
             for k in (1, 3, 500):
                 found = find.search(query, k, 50, limits=limits)
                 assert [dataclasses.replace(h, rank=0) for h in found] == [
@@ -96,13 +96,13 @@ def test_far_fewer_rows_than_were_asked_for_are_enough(tmp_path, monkeypatch):
     find = compared(searcher(filled(tmp_path / "c", LENGTHS), tmp_path))
     for name in find.index.videos:
         every = [h for h in find.search("a red dog", 500, 50) if h.video_id == name]
-        found = find.search("a red dog", 2, 50, limits=VideoFilter(include=(name,)))
+        found = find.search("a red dog", 2, 50, filters=VideoFilter(include=(name,)))
         assert [(h.score, h.start) for h in found] == [(h.score, h.start) for h in every[:2]]
 
 
 def test_hits_are_a_table():
     hits = Hits(
-        [Hit(1, 0.5, "a", "/a", 0.0, 1.0, 0.5, "dog", copies=("b",)), Hit(2, 0.25, "c", "/c", 1.0, 2.0, 1.5, "dog")]
+        [Hit(1, 0.5, "a", "/a", 0.0, 1.0, 0.5, "dog", duplicates=("b",)), Hit(2, 0.25, "c", "/c", 1.0, 2.0, 1.5, "dog")]
     )
     table = hits.to_pandas()
     assert list(table.columns) == [f.name for f in dataclasses.fields(Hit)]
@@ -147,7 +147,9 @@ def test_columns_of_captions_are_asked(conditions, videos):
     told, where = metadata_of(ROWS), tuple(map(MetadataFilter.of, conditions))
     check_columns(where, told)
     found = {
-        f"v/{n}.mp4" for n in range(6) if VideoFilter(where=where).allow(f"v/{n}.mp4", None, told.get(f"v/{n}.mp4", ()))
+        f"v/{n}.mp4"
+        for n in range(6)
+        if VideoFilter(where=where).accepts(f"v/{n}.mp4", None, told.get(f"v/{n}.mp4", ()))
     }
     assert found == videos
 
@@ -161,7 +163,7 @@ def test_columns_limit_a_search_and_change_no_score(tmp_path):
         "a red dog",
         500,
         50,
-        limits=VideoFilter(where=(MetadataFilter.of("camera=front"), MetadataFilter.of("year<2000"))),
+        filters=VideoFilter(where=(MetadataFilter.of("camera=front"), MetadataFilter.of("year<2000"))),
     )
     assert found and [dataclasses.replace(h, rank=0) for h in found] == [
         dataclasses.replace(h, rank=0) for h in every if h.video_id == "v/4.mp4"
@@ -169,7 +171,7 @@ def test_columns_limit_a_search_and_change_no_score(tmp_path):
     with pytest.raises(
         UsageError, match="no captions of this workspace have a column 'colour'; they have: camera, caption, "
     ):
-        find.search("a red dog", limits=VideoFilter(where=(MetadataFilter.of("colour=red"),)))
+        find.search("a red dog", filters=VideoFilter(where=(MetadataFilter.of("colour=red"),)))
 
 
 def test_patterns_count_from_the_workspace_and_from_here(tmp_path, monkeypatch):
@@ -187,7 +189,7 @@ def test_patterns_count_from_the_workspace_and_from_here(tmp_path, monkeypatch):
             (VideoFilter(include=(pattern,)), videos),
             (VideoFilter(exclude=(pattern,)), set(find.index.videos) - videos),
         ):
-            allowed = find.allowed(limits)
+            allowed = find.video_mask(limits)
             assert {v for v, fits in zip(find.index.videos, allowed, strict=True) if fits} == wanted, pattern
 
 

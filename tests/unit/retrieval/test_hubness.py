@@ -44,16 +44,16 @@ def test_bias_and_chance_are_those_of_loops(seed, told):
             best = [max(b, cosines.get(q, -np.inf)) for q, b in enumerate(best)]
     middle = np.mean(bias)
     np.testing.assert_allclose(found.bias, np.array(bias) - middle, atol=2e-6)
-    np.testing.assert_allclose(found.chance, np.sort(best), atol=2e-6)
+    np.testing.assert_allclose(found.null_scores, np.sort(best), atol=2e-6)
     np.testing.assert_allclose(found.mean, [np.mean([float(q[i]) for q in bank]) for i in range(8)], atol=1e-7)
 
 
 def test_the_order_of_videos_does_not_matter():
     segments, bank = world(1)
     there, back = estimate_hubness(segments, bank), estimate_hubness(segments[::-1], bank)
-    np.testing.assert_allclose(there.chance, back.chance, atol=1e-6)
+    np.testing.assert_allclose(there.chance, back.null_scores, atol=1e-6)
     np.testing.assert_allclose(
-        np.split(there.bias, np.cumsum([len(s) for s in segments]))[0], back.bias[-len(segments[0]) :], atol=1e-6
+        np.split(there.bias, np.cumsum([len(s) for s in segments]))[0], back.hubness[-len(segments[0]) :], atol=1e-6
     )
 
 
@@ -125,7 +125,7 @@ def test_a_bank_of_captions():
     ]
     bank = from_captions(some)
     assert bank.texts == ("a cat", "A dog runs.")
-    assert bank.left_out(["b.mp4", "c.mp4", "a.mp4"]) == [[0, 1], [], [1]]
+    assert bank.queries_of(["b.mp4", "c.mp4", "a.mp4"]) == [[0, 1], [], [1]]
     many = [told(f"{i}.mp4", f"caption {i}") for i in range(50)]
     assert len(from_captions(many, most=20).texts) == 20 and from_captions(many, most=20) == from_captions(
         many[::-1], most=20
@@ -136,7 +136,7 @@ def test_everyday_queries_are_several_hundred_different_short_ones():
     texts = default_queries().texts
     assert len(texts) >= 300 and len({t.lower() for t in texts}) == len(texts)
     assert all(t == t.strip() and 1 < len(t) <= 60 and t.isascii() for t in texts)
-    assert not any(default_queries().told_of)
+    assert not any(default_queries().described_videos)
 
 
 # On disk
@@ -158,14 +158,16 @@ def kept(tmp_path):
 def test_a_background_comes_back_and_replaces_the_one_before(kept):
     folder, of, background = kept
     back = load_hubness(folder, of, 3, 4)
-    np.testing.assert_array_equal(back.bias, background.bias)
-    np.testing.assert_array_equal(back.chance, background.chance)
-    np.testing.assert_array_equal(back.mean, background.mean)
-    save_hubness(folder, HubnessCorrection(background.bias, background.chance + 1, background.mean), of)
+    np.testing.assert_array_equal(back.hubness, background.hubness)
+    np.testing.assert_array_equal(back.null_scores, background.null_scores)
+    np.testing.assert_array_equal(back.query_mean, background.query_mean)
+    save_hubness(folder, HubnessCorrection(background.hubness, background.null_scores + 1, background.query_mean), of)
     assert len(list(folder.iterdir())) == 2 and load_hubness(folder, of, 3, 4).chance[0] == np.float32(1.1)
-    assert back.lasting is None
-    save_hubness(folder, HubnessCorrection(background.bias, background.chance, background.mean, (0.1, 2.5)), of)
-    assert load_hubness(folder, of, 3, 4).lasting == (0.1, 2.5)
+    assert back.duration_range is None
+    save_hubness(
+        folder, HubnessCorrection(background.hubness, background.null_scores, background.query_mean, (0.1, 2.5)), of
+    )
+    assert load_hubness(folder, of, 3, 4).duration_range == (0.1, 2.5)
 
 
 @pytest.mark.parametrize("field", ["fingerprint", "run", "cache_state", "rows", "bank"])

@@ -40,8 +40,8 @@ def test_with_few_captions_it_is_everyday_queries(toy_workspace):
     vla.index(workspace=toy_workspace.root)
     searcher = vla.open_workspace(toy_workspace.root).searcher
     wanted = by_hand(toy_workspace, searcher, default_queries().texts, [None] * len(default_queries().texts))
-    np.testing.assert_allclose(searcher.background.chance, wanted.chance, atol=1e-5)
-    np.testing.assert_allclose(searcher.background.bias, wanted.bias, atol=1e-5)
+    np.testing.assert_allclose(searcher.hubness_correction.null_scores, wanted.null_scores, atol=1e-5)
+    np.testing.assert_allclose(searcher.hubness_correction.hubness, wanted.hubness, atol=1e-5)
 
 
 def test_with_enough_captions_it_is_these_and_none_meets_its_own_video(toy_workspace):
@@ -51,9 +51,11 @@ def test_with_enough_captions_it_is_these_and_none_meets_its_own_video(toy_works
     told = [("a red door opens", 2), ("a dog runs over the grass", 3), ("someone pours green tea", 4)]
     told += [(f"number {i} of many things", 2 + i % 3) for i in range(120)]
     wanted = by_hand(toy_workspace, searcher, [t for t, _ in told], [f"videos/v{n}.mp4" for _, n in told])
-    np.testing.assert_allclose(searcher.background.chance, wanted.chance, atol=2e-3)  # cached texts are float16
-    np.testing.assert_allclose(searcher.background.mean, wanted.mean, atol=2e-3)
-    np.testing.assert_allclose(searcher.background.bias, wanted.bias, atol=2e-3)
+    np.testing.assert_allclose(
+        searcher.hubness_correction.null_scores, wanted.null_scores, atol=2e-3
+    )  # cached texts are float16
+    np.testing.assert_allclose(searcher.hubness_correction.query_mean, wanted.query_mean, atol=2e-3)
+    np.testing.assert_allclose(searcher.hubness_correction.hubness, wanted.hubness, atol=2e-3)
 
 
 def test_it_is_measured_once_and_again_when_captions_or_index_change(toy_workspace, monkeypatch):
@@ -96,11 +98,11 @@ def test_rows_of_videos_that_are_gone_change_nothing(toy_workspace):
     after = vla.open_workspace(root).searcher
     lost = np.flatnonzero(after.index.video_of_row < 0)
     assert len(lost) and len(after.index.video_of_row) == len(before.index.video_of_row)
-    assert not after.background.bias[lost].any()
+    assert not after.hubness_correction.hubness[lost].any()
     texts = default_queries().texts
     wanted = by_hand(toy_workspace, after, texts, [None] * len(texts))
-    np.testing.assert_allclose(after.background.chance, wanted.chance, atol=1e-5)
-    np.testing.assert_allclose(np.delete(after.background.bias, lost), wanted.bias, atol=1e-5)
+    np.testing.assert_allclose(after.hubness_correction.null_scores, wanted.null_scores, atol=1e-5)
+    np.testing.assert_allclose(np.delete(after.hubness_correction.hubness, lost), wanted.hubness, atol=1e-5)
     assert {h.video_id for h in after.search("a dog")} == {"videos/v2.mp4", "videos/v4.mp4"}
 
 
@@ -112,7 +114,7 @@ def test_the_rows_of_an_index_may_lie_in_any_order(toy_workspace):
     """Of each video in the order of its windows, the videos mixed."""
     vla.index(workspace=toy_workspace.root)
     searcher = vla.open_workspace(toy_workspace.root).searcher
-    index, given = searcher.index, searcher.background
+    index, given = searcher.index, searcher.hubness_correction
     owner = index.video_of_row
     place = np.concatenate([np.arange(np.sum(owner == v)) for v in range(len(index.videos))])
     order = np.lexsort((-owner, place))
@@ -120,8 +122,8 @@ def test_the_rows_of_an_index_may_lie_in_any_order(toy_workspace):
     mixed = with_part(index, video_of_row=owner[order], spans=part.spans[order], vectors=part.vectors[order])
     found = hubness_store.load_or_fit_hubness(toy_workspace, mixed, searcher.cache, searcher.model, searcher.encoder)
     assert (np.diff(mixed.video_of_row) < 0).any()
-    np.testing.assert_allclose(found.bias, given.bias[order], atol=1e-6)
-    np.testing.assert_allclose(found.chance, given.chance, atol=1e-6)
+    np.testing.assert_allclose(found.bias, given.hubness[order], atol=1e-6)
+    np.testing.assert_allclose(found.null_scores, given.null_scores, atol=1e-6)
 
 
 def test_an_index_that_holds_no_numbers_has_none(toy_workspace):
@@ -143,7 +145,7 @@ def test_an_index_that_is_out_of_date_has_none(toy_workspace, clip):
     vla.extract([root / "videos"], workspace=root, workers=1)
     assert {h.confidence for h in vla.search("a dog", workspace=root)} == {None}
     with pytest.raises(MissingError, match="run 'vla index'"):
-        vla.search("a dog", workspace=root, fpr=0.1)
+        vla.search("a dog", workspace=root, max_fpr=0.1)
 
 
 def test_imported_features_without_an_encoder_have_what_captions_there_are(tmp_path):
@@ -159,14 +161,14 @@ def test_imported_features_without_an_encoder_have_what_captions_there_are(tmp_p
     vla.index(workspace=tmp_path)
     assert {h.confidence for h in vla.search("text 0", workspace=tmp_path)} == {None}
     with pytest.raises(MissingError, match="no false-positive rate is known here"):
-        vla.search("text 0", workspace=tmp_path, fpr=0.1)
+        vla.search("text 0", workspace=tmp_path, max_fpr=0.1)
 
 
 @pytest.mark.parametrize("fpr", [0.0, -0.1, 1.5, 0.001])
 def test_rates_that_cannot_be_told(toy_workspace, fpr):
     vla.index(workspace=toy_workspace.root)
     with pytest.raises(UsageError, match="330 queries to compare with can tell no rate below 0.0030"):
-        vla.search("a dog", workspace=toy_workspace.root, fpr=fpr)
+        vla.search("a dog", workspace=toy_workspace.root, max_fpr=fpr)
 
 
 def test_how_long_moments_last_is_told_by_captions_and_said_once(toy_workspace):
@@ -180,7 +182,7 @@ def test_how_long_moments_last_is_told_by_captions_and_said_once(toy_workspace):
         vla.extract([root / "videos"], captions=root / "more.csv", workspace=root, workers=1)
         vla.index(workspace=root)
         vla.search("a dog", workspace=root, progress=notes.append)
-        return vla.open_workspace(root).searcher.background.lasting
+        return vla.open_workspace(root).searcher.hubness_correction.duration_range
 
     def said():
         return [n.message for n in notes if "that last" in n.message]

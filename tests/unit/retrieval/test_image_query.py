@@ -26,7 +26,7 @@ def test_the_hits_of_a_picture_are_those_of_a_loop(tmp_path, k, per_video):
     cache = filled(tmp_path / "c", LENGTHS)
     find = compared(searcher(cache, tmp_path))
     vector = unit(ENCODER.encode_frames(ENCODER.prepare(picture()))[0].astype(np.float16))
-    hits = find.search_picture(picture(), "x.png", k, per_video)
+    hits = find.search_image(picture(), "x.png", k, per_video)
     # without the bias, which was measured with texts
     same(hits, naive(cache, "", k, per_video, vector=vector))
     assert {(h.query, h.confidence) for h in hits} == {("x.png", None)}
@@ -35,9 +35,9 @@ def test_the_hits_of_a_picture_are_those_of_a_loop(tmp_path, k, per_video):
 def test_a_head_that_learned_from_texts_is_not_asked(tmp_path, monkeypatch):
     cache = filled(tmp_path / "c", LENGTHS)
     model = AlignmentModel(ModelConfig(12, heads={"moments": {"width": 8, "levels": 4}})).eval()
-    wanted = searcher(cache, tmp_path).search_picture(picture(), "x.png")
+    wanted = searcher(cache, tmp_path).search_image(picture(), "x.png")
     monkeypatch.setattr("vla.retrieval.moments._run_head", lambda *_: pytest.fail("it was asked"))
-    assert searcher(cache, tmp_path, model=model).search_picture(picture(), "x.png") == wanted
+    assert searcher(cache, tmp_path, model=model).search_image(picture(), "x.png") == wanted
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_like_of_a_moment_is_anything_but_itself(tmp_path, video, seconds):
         same(hits, wanted[:k])
         assert [h.rank for h in hits] == list(range(1, len(hits) + 1)) and len(hits) == min(k, len(wanted))
         assert {h.query for h in hits} <= {f"{video}@{seconds:g}"}
-    assert {h.video_id for h in find.search_like(video, seconds, 5, limits=VideoFilter(include=("v/1.mp4",)))} == {
+    assert {h.video_id for h in find.search_like(video, seconds, 5, filters=VideoFilter(include=("v/1.mp4",)))} == {
         "v/1.mp4"
     }
 
@@ -83,14 +83,14 @@ def test_a_moment_is_one_of_a_video_that_is_there(tmp_path):
         with pytest.raises(UsageError, match="at least 1"):
             find.search_like("v/4.mp4", 1, k, per_video)
         with pytest.raises(UsageError, match="at least 1"):
-            find.search_picture(picture(), "x.png", k, per_video)
+            find.search_image(picture(), "x.png", k, per_video)
 
 
 def test_imported_features_know_no_pictures(tmp_path):
     find = searcher(filled(tmp_path / "c", LENGTHS), tmp_path)
     blind = dataclasses.replace(find, encoder=type("Texts", (), {"encode_text": None})())
     with pytest.raises(MissingError, match="ask in words"):
-        blind.search_picture(picture(), "x.png")
+        blind.search_image(picture(), "x.png")
 
 
 def test_pictures_of_all_kinds_are_read_upright(tmp_path):
@@ -193,6 +193,6 @@ def test_copies_are_searched_and_named_as_they_are_asked_for(tmp_path):
     first, copy = (find.search_like(name, 31.7, 500, 50) for name in ("v/4.mp4", "w/copy.mp4"))
     assert [dataclasses.replace(h, query="") for h in copy] == [dataclasses.replace(h, query="") for h in first]
     whole = [h for h in find.search("a red dog", 500, 50) if h.video_id == "v/4.mp4"]
-    some = find.search("a red dog", 500, 50, limits=VideoFilter(include=("w",)))
-    assert {(h.video_id, h.copies) for h in some} == {("w/copy.mp4", ())}
+    some = find.search("a red dog", 500, 50, filters=VideoFilter(include=("w",)))
+    assert {(h.video_id, h.duplicates) for h in some} == {("w/copy.mp4", ())}
     assert [(h.score, h.start) for h in some] == [(h.score, h.start) for h in whole]

@@ -93,16 +93,16 @@ def test_a_video_that_was_encoded_anew_is_no_result_of_its_own(find):
     hits = find.search("a dog", 20, 1)
     both = [h for h in hits if h.video_id in ("v/2.mp4", "again.mkv")]
     assert len(both) == 1 and len(hits) == 6 and [h.rank for h in hits] == [1, 2, 3, 4, 5, 6]
-    ((other, start, end),) = both[0].similar
+    ((other, start, end),) = both[0].near_duplicates
     assert {other, both[0].video_id} == {"v/2.mp4", "again.mkv"}
     assert iou([(start, end)], [(both[0].start, both[0].end)])[0, 0] >= 0.5, "noise may choose another segment"
-    assert all(h.similar == () for h in hits if h not in both)
-    assert [dataclasses.replace(h, similar=()) for h in find.search("a dog", 6, 1)] == [
-        dataclasses.replace(h, similar=()) for h in hits
+    assert all(h.near_duplicates == () for h in hits if h not in both)
+    assert [dataclasses.replace(h, near_duplicates=()) for h in find.search("a dog", 6, 1)] == [
+        dataclasses.replace(h, near_duplicates=()) for h in hits
     ], "as many as were asked for, where there are"
     for name in ("v/2.mp4", "again.mkv"):
-        alone = find.search("a dog", 20, 1, limits=VideoFilter(include=(name,)))
-        assert [h.video_id for h in alone] == [name] and alone[0].similar == ()
+        alone = find.search("a dog", 20, 1, filters=VideoFilter(include=(name,)))
+        assert [h.video_id for h in alone] == [name] and alone[0].near_duplicates == ()
 
 
 def test_a_sequence_is_one_result_too_and_what_is_like_a_moment_is_not(find):

@@ -72,7 +72,7 @@ def test_a_sequence_has_a_step_for_each_text():
 
 def test_questions_are_said_as_captions_unless_they_are_literal():
     np.testing.assert_allclose(one(Query("when does a dog jump?")).vector, vector("a dog jumps"), atol=1e-6)
-    literal = one(Query("when does a dog jump?", is_literal=True))
+    literal = one(Query("when does a dog jump?", rewrite=False))
     np.testing.assert_allclose(literal.vector, vector("when does a dog jump?"), atol=1e-6)
     assert one(Query("when does a dog jump?")).text == "when does a dog jump?", "hits say what was asked"
 
@@ -122,6 +122,6 @@ def test_confidence_of_several_texts_is_that_of_the_least_sure(tmp_path):
         features = find.cache.frames(hit.video_id)
         inside = (features.timestamps_seconds >= hit.start) & (features.timestamps_seconds < hit.end)
         mean = unit(unit(features.values.astype(np.float64))[inside].mean(0))
-        reached = max(int((find.background.chance >= mean @ vector(t)).sum()) for t in ("a dog", "a cat"))
+        reached = max(int((find.hubness_correction.null_scores >= mean @ vector(t)).sum()) for t in ("a dog", "a cat"))
         assert hit.confidence == pytest.approx(1 - (1 + reached) / 61, abs=1 / 61 + 1e-9)
     assert find.search(Query("a dog"), 1)[0].confidence == plain

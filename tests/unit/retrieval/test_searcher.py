@@ -70,7 +70,7 @@ def naive(cache, query, k, per_video, background=None, vector=None, lasting=(0.0
         times, duration = features.timestamps_seconds, features.duration_seconds
         segments = []
         for first, last, (start, end) in zip(*windows_and_changes(features), strict=True):
-            bias = 0.0 if background is None else float(background.bias[row])
+            bias = 0.0 if background is None else float(background.hubness[row])
             segments.append((float(unit(frames[first:last].mean(0)) @ vector) - bias, start, end))
             row += 1
         best = max(s[0] for s in segments)
@@ -79,7 +79,7 @@ def naive(cache, query, k, per_video, background=None, vector=None, lasting=(0.0
         cosines = [float(f @ vector) for f in frames]
         curve, highest = None, 0.0
         if len(frames) >= 4:
-            levels = 0.0 if background is None else frames @ background.mean.astype(np.float64)
+            levels = 0.0 if background is None else frames @ background.query_mean.astype(np.float64)
             curve = naive_search.Curve((np.array(cosines) - levels).tolist(), times, duration)
             stands = [curve.contrast(s[1:3]) for s in segments]
             highest = max(stands)
@@ -129,7 +129,7 @@ def compared(find, queries=60, seed=0):
         pool_segments(find.model.align_frames(f), f, windows_and_changes(f)).vectors
         for f in map(find.cache.frames, find.index.videos)
     ]
-    return dataclasses.replace(find, background=estimate_hubness(vectors, bank))
+    return dataclasses.replace(find, hubness_correction=estimate_hubness(vectors, bank))
 
 
 @pytest.mark.parametrize(("k", "per_video"), [(1, 1), (8, 2), (30, 3)])
@@ -138,7 +138,7 @@ def test_the_hits_with_a_background_are_those_of_a_loop(tmp_path, k, per_video):
     find = compared(searcher(cache, tmp_path))
     for query in ("a red dog", "rain on a roof"):
         hits = find.search(query, k, per_video)
-        same(hits, naive(cache, query, k, per_video, find.background))
+        same(hits, naive(cache, query, k, per_video, find.hubness_correction))
         vector = unit(ENCODER.encode_text([query]).pooled[0])
         for video in {h.video_id for h in hits}:
             features = cache.frames(video)
@@ -146,12 +146,12 @@ def test_the_hits_with_a_background_are_those_of_a_loop(tmp_path, k, per_video):
                 pool_segments(unit(features.values.astype(np.float64)), features, windows_and_changes(features)).vectors
                 @ vector
             ).max()
-            reached = int((find.background.chance >= np.float32(cosine)).sum())
+            reached = int((find.hubness_correction.null_scores >= np.float32(cosine)).sum())
             sure = [h.confidence for h in hits if h.video_id == video]
             # The best of a video has the video's own cosine; the others are less sure by as much as their scores are lower.
             mine = [h.score for h in hits if h.video_id == video]
             for score, confidence in zip(mine, sure, strict=True):
-                as_high = int((find.background.chance >= np.float32(cosine + score - mine[0])).sum())
+                as_high = int((find.hubness_correction.null_scores >= np.float32(cosine + score - mine[0])).sum())
                 assert confidence == pytest.approx(1 - (1 + as_high) / 61, abs=1 / 61 + 1e-9)
             assert sure[0] == pytest.approx(1 - (1 + reached) / 61, abs=1 / 61 + 1e-9)
             assert sure == sorted(sure, reverse=True) and 0 <= sure[-1] <= sure[0] < 1
@@ -161,12 +161,12 @@ def test_a_rate_leaves_out_what_chance_finds_more_often(tmp_path):
     find = compared(searcher(filled(tmp_path / "c", [30] * 8, seed=3), tmp_path))
     every = find.search("a dog", 20)
     for fpr in (0.02, 0.3, 0.9, 1.0):
-        assert find.search("a dog", 20, fpr=fpr) == [h for h in every if h.confidence >= 1 - fpr - 1e-9]
-    assert find.search("a dog", 20, fpr=1.0) == every
+        assert find.search("a dog", 20, max_fpr=fpr) == [h for h in every if h.confidence >= 1 - fpr - 1e-9]
+    assert find.search("a dog", 20, max_fpr=1.0) == every
     with pytest.raises(UsageError, match=r"60 queries to compare with can tell no rate below 0.0164"):
-        find.search("a dog", fpr=0.01)
+        find.search("a dog", max_fpr=0.01)
     with pytest.raises(MissingError, match="no false-positive rate is known here"):
-        dataclasses.replace(find, background=None).search("a dog", fpr=0.5)
+        dataclasses.replace(find, hubness_correction=None).search("a dog", max_fpr=0.5)
 
 
 def test_a_video_has_the_same_moments_whatever_else_there_is(tmp_path):
@@ -187,12 +187,14 @@ def test_copies_of_a_video_are_one_result(tmp_path):
         )
     hits = searcher(cache, tmp_path).search("a dog", 50, 2)
     assert {h.video_id for h in hits} == {"v/0.mp4", "v/1.mp4"} and len(hits) <= 4
-    assert {h.copies for h in hits if h.video_id == "v/1.mp4"} == {("w/copy.mp4", "a/copy.mp4")}
-    assert {h.copies for h in hits if h.video_id == "v/0.mp4"} == {()}
+    assert {h.duplicates for h in hits if h.video_id == "v/1.mp4"} == {("w/copy.mp4", "a/copy.mp4")}
+    assert {h.duplicates for h in hits if h.video_id == "v/0.mp4"} == {()}
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "copy.mp4").touch()
     again = searcher(cache, tmp_path).search("a dog", 50, 2)
-    assert {h.copies for h in again if h.video_id == "w/copy.mp4" and not h.is_missing} == {("v/1.mp4", "a/copy.mp4")}
+    assert {h.duplicates for h in again if h.video_id == "w/copy.mp4" and not h.is_missing} == {
+        ("v/1.mp4", "a/copy.mp4")
+    }
 
 
 def test_a_head_for_moments_is_asked_where_there_is_one(tmp_path):
@@ -216,7 +218,7 @@ def test_by_a_head_a_moment_is_less_sure_by_as_much_as_its_score_is_lower(tmp_pa
         segments = pool_segments(model.align_frames(features), features, windows_and_changes(features))
         for hit in mine:
             cosine = float((segments.vectors @ vector).max()) + hit.score - mine[0].score
-            reached = int((find.background.chance >= np.float32(cosine)).sum())
+            reached = int((find.hubness_correction.null_scores >= np.float32(cosine)).sum())
             assert hit.confidence == pytest.approx(1 - (1 + reached) / 401, abs=1 / 401 + 1e-9)
 
 

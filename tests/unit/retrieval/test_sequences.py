@@ -120,7 +120,7 @@ def test_the_hits_are_those_of_a_loop_over_all_videos(tmp_path, backend, within)
         assert (hit.start, hit.end, hit.peak) == (hit.steps[0][1], hit.steps[-1][2], hit.steps[0][3])
     assert find.search(Query(texts[0], then=texts[1:], within=within), 2, 1) == hits[:2]
     some = find.search(
-        Query(texts[0], then=texts[1:], within=within), 10, 1, limits=VideoFilter(exclude=(hits[0].video_id,))
+        Query(texts[0], then=texts[1:], within=within), 10, 1, filters=VideoFilter(exclude=(hits[0].video_id,))
     )
     assert [(h.video_id, h.score, h.steps) for h in some] == [(h.video_id, h.score, h.steps) for h in hits[1:]]
 
@@ -139,7 +139,7 @@ def test_bias_and_confidence_are_those_of_the_steps(tmp_path):
     cache = filled(tmp_path / "c", [9, 30, 25], seed=4)
     find = compared(searcher(cache, tmp_path))
     texts = ("a red dog", "rain on a roof")
-    wanted = naive(cache, texts, 5, find.background.bias)
+    wanted = naive(cache, texts, 5, find.hubness_correction.hubness)
     hits = find.search(Query(texts[0], then=texts[1:], within=5), 3, 1)
     np.testing.assert_allclose([h.score for h in hits], [w[0] for w in wanted], atol=2e-5)
     for hit in hits:
@@ -149,7 +149,7 @@ def test_bias_and_confidence_are_those_of_the_steps(tmp_path):
         for text, start, end, _ in hit.steps:
             inside = (features.timestamps_seconds >= start) & (features.timestamps_seconds < end)
             cosine = unit(frames[inside].mean(0)) @ unit(ENCODER.encode_text([text]).pooled[0])
-            sure.append(1 - (1 + int((find.background.chance >= cosine).sum())) / 61)
+            sure.append(1 - (1 + int((find.hubness_correction.null_scores >= cosine).sum())) / 61)
         assert hit.confidence == pytest.approx(min(sure), abs=1 / 61 + 1e-9)
 
 

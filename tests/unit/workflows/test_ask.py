@@ -128,7 +128,7 @@ def test_what_cannot_be_answered_says_why(trained, tmp_path):
         name="words",
     )
     reply = ask("How many dogs are there?", ["videos/v2.mp4"], run="words", workspace=root, progress=told.append)[0]
-    assert reply.kind == "open" and any("no run here counts" in p.message for p in told)
+    assert reply.kind == "open" and any("no run has a head for counts" in p.message for p in told)
     with pytest.raises(MissingError, match="heads open_qa, and none that answers"):
         ask("what happens?", ["videos/v2.mp4"], choices=CHOICES, run="words", workspace=root)
 

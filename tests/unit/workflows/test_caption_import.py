@@ -378,12 +378,12 @@ def test_videos_are_named_as_in_tables_everywhere(root, monkeypatch):
     with pytest.raises(MissingError, match="no features of 'v9': it was never extracted"):
         opened.search_like("v9", 0.5)
     limits = vla.VideoFilter(include=("nothing", "v3"), exclude=("*.mov",))
-    assert [m.split(":")[0] for m in opened.misses(limits)] == [
+    assert [m.split(":")[0] for m in opened.filter_warnings(limits)] == [
         "'nothing' fits no video of the index", "'*.mov' fits no video of the index",
     ]  # fmt: skip
-    assert {h.video_id for h in opened.search("a dog", limits=limits)} == {"videos/v3.mp4"}
+    assert {h.video_id for h in opened.search("a dog", filters=limits)} == {"videos/v3.mp4"}
     assert vla.remove(["v3"], workspace=root) == ["videos/v3.mp4"]
-    assert "run 'vla index'" not in opened.misses(vla.VideoFilter(include=("v3x",)))[0]
+    assert "run 'vla index'" not in opened.filter_warnings(vla.VideoFilter(include=("v3x",)))[0]
 
 
 def test_a_mistyped_workspace_reaches_no_other(root):

@@ -133,7 +133,7 @@ def test_tuning_passes_a_broken_kind_over_and_says_so(monkeypatch):
     vectors = rng.standard_normal((400, 16)).astype(np.float32)
     monkeypatch.setattr(autotune, "fault_of", lambda name: "it ended its process (SIGFPE)" if "rabitq" in name else "")
     chosen = autotune.autotune_index(vectors, vectors[:20], IndexConfig())
-    assert {m.backend for m in chosen.measured} == {"faiss_flat", "faiss_ivf", "faiss_ivf_sq8"}
+    assert {m.backend for m in chosen.benchmarks} == {"faiss_flat", "faiss_ivf", "faiss_ivf_sq8"}
     assert any("faiss_ivf_rabitq does not work here" in note and "SIGFPE" in note for note in chosen.notes)
     with pytest.raises(EnvironmentUnfitError, match="SIGFPE"):
         autotune.autotune_index(vectors, vectors[:20], IndexConfig("faiss_ivf_rabitq"))

@@ -240,11 +240,11 @@ def test_a_run_trained_anew_is_refused_by_every_search_until_indexed(full):
 
 
 def test_the_background_of_the_run_before_is_not_used(full):
-    first = vla.open_workspace(full.root).searcher.background
+    first = vla.open_workspace(full.root).searcher.hubness_correction
     trained(full, seed=5)
     vla.index(workspace=full.root, run="default")
     kept = atomic.read_json(full.index / "background.json")
-    second = vla.open_workspace(full.root).searcher.background
+    second = vla.open_workspace(full.root).searcher.hubness_correction
     assert atomic.read_json(full.index / "background.json")["of"] != kept["of"]
     assert first is None or not np.array_equal(first.bias, second.bias)
 

@@ -1,1 +1,1 @@
-"""Indexing: from cached features to an index of segments on disk."""
+"""Index of the segments of videos: segmentation, fragments on disk, synchronization with the cache, autotuning."""

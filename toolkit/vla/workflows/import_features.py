@@ -20,7 +20,7 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
 from vla.workflows.feature_files import UNKNOWN, FeatureFile, ImportedVideo, features_of, incoming
 from vla.workflows.frame_timing import Timing, timing_of
-from vla.workflows.text_features import keep_texts
+from vla.workflows.text_features import add_texts
 
 
 @dataclass
@@ -151,7 +151,7 @@ def import_features(
             set_active_cache(place.caches, cache)
             _bring_in(cache, arrivals, report, progress, overwrite=overwrite, keep=True)
             if given is not None:
-                report.texts, report.other_texts = keep_texts(cache, given)
+                report.texts, report.other_texts = add_texts(cache, given)
     report.seconds = time.monotonic() - began
     return report
 
