@@ -147,14 +147,14 @@ def sharpness(place: Place, model: AlignmentModel) -> None:
     full = replace(place.searcher, hubness_correction=place.background(), model=model)
     none = np.zeros((len(place.searched.queries), len(place.cut)))
     print("\n| 1 / weight | videos | " + " | ".join(COLUMNS[:4]) + " | ms a query |\n|---|---|" + "---|" * 5)
-    before = moments._SHARPNESS, scorers.VIDEOS
-    for moments._SHARPNESS, scorers.VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
+    before = moments._SHARPNESS, scorers.MAX_HEAD_VIDEOS
+    for moments._SHARPNESS, scorers.MAX_HEAD_VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
         (before[0], v) for v in (10, 40)
     ]:
         cells, spent = values(place, place.hits(full), none)
         told = " | ".join(f"{c:.1f}" for c in cells.mean(0)[:4])
-        print(f"| {moments._SHARPNESS:g} | {scorers.VIDEOS} | {told} | {spent:.0f} |", flush=True)
-    moments._SHARPNESS, scorers.VIDEOS = before
+        print(f"| {moments._SHARPNESS:g} | {scorers.MAX_HEAD_VIDEOS} | {told} | {spent:.0f} |", flush=True)
+    moments._SHARPNESS, scorers.MAX_HEAD_VIDEOS = before
 
 
 def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, float], model: AlignmentModel) -> None:

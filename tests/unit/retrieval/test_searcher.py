@@ -256,7 +256,7 @@ def told_alone(model, features, raw):
 
 @pytest.mark.parametrize("together", [1, 3, 64])
 def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path, monkeypatch, together):
-    monkeypatch.setattr("vla.retrieval.scorers.TOGETHER", together)
+    monkeypatch.setattr("vla.retrieval.scorers.HEAD_BATCH_SIZE", together)
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 9, 2, 300, 41, 38, 65, 1])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
     told = {name: told_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
@@ -269,7 +269,7 @@ def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path,
 
 
 def test_a_head_looks_into_the_videos_whose_segments_are_best(tmp_path, monkeypatch):
-    monkeypatch.setattr("vla.retrieval.scorers.VIDEOS", 3)
+    monkeypatch.setattr("vla.retrieval.scorers.MAX_HEAD_VIDEOS", 3)
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 30, 50, 60])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
     vector = model.align_texts(raw[None])[0]

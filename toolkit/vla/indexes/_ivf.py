@@ -52,7 +52,7 @@ class IvfIndex:
     """
 
     is_exact = False
-    layouts = 1
+    memory_factor = 1
     kind: ClassVar[str]
     rotates: ClassVar[bool] = False
     """Whether vectors are turned at random first, so that every number of a vector matters about equally."""
