@@ -135,11 +135,11 @@ def weights(place: Place) -> None:
     full = replace(place.searcher, hubness_correction=place.background())
     none = np.zeros((len(place.searched.queries), len(place.cut)))
     print("\n| weight | " + " | ".join(COLUMNS[:4]) + " |\n|---|" + "---|" * 4)
-    before = moments._CONTRAST
-    for moments._CONTRAST in (0.0, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5):
+    before = moments._CONTRAST_WEIGHT
+    for moments._CONTRAST_WEIGHT in (0.0, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5):
         cells = values(place, place.hits(full), none)[0].mean(0)[:4]
-        print(f"| {moments._CONTRAST:g} | " + " | ".join(f"{c:.1f}" for c in cells) + " |", flush=True)
-    moments._CONTRAST = before
+        print(f"| {moments._CONTRAST_WEIGHT:g} | " + " | ".join(f"{c:.1f}" for c in cells) + " |", flush=True)
+    moments._CONTRAST_WEIGHT = before
 
 
 def sharpness(place: Place, model: AlignmentModel) -> None:
@@ -147,14 +147,14 @@ def sharpness(place: Place, model: AlignmentModel) -> None:
     full = replace(place.searcher, hubness_correction=place.background(), model=model)
     none = np.zeros((len(place.searched.queries), len(place.cut)))
     print("\n| 1 / weight | videos | " + " | ".join(COLUMNS[:4]) + " | ms a query |\n|---|---|" + "---|" * 5)
-    before = moments._SHARPNESS, scorers.MAX_HEAD_VIDEOS
-    for moments._SHARPNESS, scorers.MAX_HEAD_VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
+    before = moments._HEAD_SHARPNESS, scorers.MAX_HEAD_VIDEOS
+    for moments._HEAD_SHARPNESS, scorers.MAX_HEAD_VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
         (before[0], v) for v in (10, 40)
     ]:
         cells, spent = values(place, place.hits(full), none)
         told = " | ".join(f"{c:.1f}" for c in cells.mean(0)[:4])
-        print(f"| {moments._SHARPNESS:g} | {scorers.MAX_HEAD_VIDEOS} | {told} | {spent:.0f} |", flush=True)
-    moments._SHARPNESS, scorers.MAX_HEAD_VIDEOS = before
+        print(f"| {moments._HEAD_SHARPNESS:g} | {scorers.MAX_HEAD_VIDEOS} | {told} | {spent:.0f} |", flush=True)
+    moments._HEAD_SHARPNESS, scorers.MAX_HEAD_VIDEOS = before
 
 
 def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, float], model: AlignmentModel) -> None:

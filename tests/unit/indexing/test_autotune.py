@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from vla.errors import CacheError, UsageError
 from vla.indexes import registry
 from vla.indexes.base import NO_ID
-from vla.indexing import compaction
-from vla.indexing import autotune
+from vla.indexing import autotune, compaction
 from vla.indexing.autotune import autotune_index, synthetic_queries
 from vla.indexing.config import IndexConfig, parse_bytes
 from vla.indexing.fragments import Fragment, FragmentedIndex, exhaustive, rerank
@@ -277,7 +276,7 @@ def test_few_segments_are_compared_with_every_query(monkeypatch):
 
     def wanted(rows, dim, backend):
         index = SimpleNamespace(asked=IndexConfig(backend), vectors=range(rows), dim=dim)
-        return compaction._wants_lists(index)
+        return compaction._needs_ivf(index)
 
     assert not wanted(24_000, 512, "auto") and wanted(25_000, 512, "auto")
     assert not wanted(10**7, 512, "faiss_flat") and not wanted(10**7, 512, "exact")

@@ -201,7 +201,7 @@ def test_what_was_indexed_before_a_stop_is_searched_and_not_read_again(tmp_path,
     found = open_index(index)
     assert found.videos == ["v0", "v1", "v2"] and found.cache_state == ""
     holds(found, expected(cache, found.videos))
-    assert diff_index(found, cache).covered == "it covers 3 of the 5 videos that have features"
+    assert diff_index(found, cache).coverage == "it covers 3 of the 5 videos that have features"
     read = count_frames(cache, monkeypatch)
     update(index, cache)
     assert read == ["v3", "v4"]
@@ -355,7 +355,10 @@ def test_an_index_of_another_run_is_built_anew_and_says_why(toy_workspace):
         ({"schema": 1}, "could not be read"),
         ({"parts": 3}, "could not be read"),
         ({"cut": "other"}, f"other segments now ({SEGMENTATION!r}; in the index 'other')"),
-        ({"cut": None}, f"other segments now ({SEGMENTATION!r}; in the index 'windows')"),  # older versions said nothing
+        (
+            {"cut": None},
+            f"other segments now ({SEGMENTATION!r}; in the index 'windows')",
+        ),  # older versions said nothing
     ):
         changed = {**record, **fields}
         path.write_text(json.dumps({k: v for k, v in changed.items() if v is not None}))

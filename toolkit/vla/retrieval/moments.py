@@ -32,11 +32,7 @@ find 24 of 100 among ten on other videos of the rendered world (IoU .5); segment
 (`tests/benchmarks/search_world.py --parts sharpness`)."""
 _MIN_HEAD_IOU = 0.5
 """IoU with a moment of the head from which a segment takes its bounds."""
-HEAD_BATCH_SIZE = 16
-"""Videos in a batch of the head, best first; results do not depend on it."""
-MAX_HEAD_VIDEOS = 16
-"""Videos that the head is run on, best segments first, or as many as moments are requested; XML takes 100. 40 find one or two
-more of 100 moments among ten and take twice as long, 10 find two fewer (`search_world.py --parts sharpness`)."""
+
 _MIN_PROBABILITY = 1e-3
 _DURATION_FACTOR = 2**0.5
 _MAX_IOU, _MAX_NESTING = 0.3, 0.5

@@ -11,25 +11,9 @@ from vla.retrieval.candidates import Candidate
 from vla.retrieval.indexed_videos import IndexedVideos
 from vla.retrieval.near_duplicates import PREFILTER_THRESHOLD, is_near_duplicate, mean_of
 from vla.retrieval.query import EncodedQuery
-from vla.retrieval.scorers import MomentScorer, SequenceScorer, VideoScorer
+from vla.retrieval.scorers import DEFAULT_CONFIG, MomentScorer, RankingConfig, SequenceScorer, VideoScorer
 from vla.retrieval.top_k import top_k_with_bounds
 from vla.spans import frames_in
-
-
-@dataclass(frozen=True)
-class RankingConfig:
-    """Number of index rows that a ranking starts with; it grows until the result is exact, so results do not depend on it.
-
-    Attributes:
-        min_rows: minimum; many rows belong to the same few videos.
-        rows_per_hit: rows for each requested hit.
-    """
-
-    min_rows: int = 1_000
-    rows_per_hit: int = 20
-
-
-DEFAULT_CONFIG = RankingConfig()
 
 
 @dataclass(frozen=True)
@@ -51,7 +35,7 @@ class Ranking:
             video_mask: `(V,)` bool, the videos to search; None for all.
             merge: whether to merge near-duplicates.
         """
-        return self._rank(MomentScorer(self.videos, query, per_video, video_mask), k, merge)
+        return self._rank(MomentScorer(self.videos, query, per_video, video_mask, self.config), k, merge)
 
     def sequences(
         self, steps: list[EncodedQuery], within: float, k: int, per_video: int, video_mask: np.ndarray | None

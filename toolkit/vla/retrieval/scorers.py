@@ -10,11 +10,34 @@ import numpy as np
 from vla.retrieval.candidates import Candidate
 from vla.retrieval.duration_prior import ANY_DURATION
 from vla.retrieval.indexed_videos import IndexedVideos
-from vla.retrieval.moments import HEAD_BATCH_SIZE, MAX_HEAD_VIDEOS, HeadPredictions, Moments
+from vla.retrieval.moments import HeadPredictions, Moments
 from vla.retrieval.query import EncodedQuery
 from vla.retrieval.sequences import EventSequence, find_sequences
 
 _ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class RankingConfig:
+    """Sizes of the intermediate results of a ranking.
+
+    Attributes:
+        min_rows: minimum number of index rows to start with; many belong to the same few videos. Rows are added until the
+            result is exact, so it does not depend on this number.
+        rows_per_hit: number of index rows to start with for each requested hit.
+        head_batch_size: number of videos in a batch of the head; results do not depend on it.
+        max_head_videos: number of videos that the head is run on, best segments first, unless more hits are requested. XML
+            (Lei et al., ECCV 2020) takes 100; 40 find one or two more of 100 moments among ten and take twice as long, 10
+            find two fewer (`tests/benchmarks/search_world.py --parts sharpness`).
+    """
+
+    min_rows: int = 1_000
+    rows_per_hit: int = 20
+    head_batch_size: int = 16
+    max_head_videos: int = 16
+
+
+DEFAULT_CONFIG = RankingConfig()
 
 
 @dataclass(frozen=True)
@@ -52,30 +75,37 @@ class MomentScorer:
         query: a text or image query.
         per_video: maximum number of moments of one video.
         video_mask: `(V,)` bool, the videos to search; None for all.
+        config: sizes of intermediate results.
     """
 
     def __init__(
-        self, videos: IndexedVideos, query: EncodedQuery, per_video: int, video_mask: np.ndarray | None
+        self,
+        videos: IndexedVideos,
+        query: EncodedQuery,
+        per_video: int,
+        video_mask: np.ndarray | None,
+        config: RankingConfig = DEFAULT_CONFIG,
     ) -> None:
-        self._videos, self._query, self._per_video, self._video_mask = videos, query, per_video, video_mask
+        self._videos, self._query, self._per_video = videos, query, per_video
+        self._video_mask, self._config = video_mask, config
         self._raw = None if videos.localizer.head_model is None else query.raw
         self._moments: dict[int, Moments] = {}
         self._predictions: dict[int, HeadPredictions | None] = {}
 
     def candidates(self, rows: int, k: int) -> Candidates:
-        """Return the videos of the best `rows`; with a head, at most `MAX_HEAD_VIDEOS` or `k` of them are scored."""
+        """Return the videos of the best `rows`; with a head, at most `max_head_videos` or `k` of them are scored."""
         nearest = self._videos.nearest(self._query, rows, self._video_mask)
         owners = self._videos.first_duplicate[self._videos.index.video_of_row[nearest.ids]]
         firsts = np.sort(np.unique(owners, return_index=True)[1])
         bounds = [(int(owners[i]), float(nearest.scores[i])) for i in firsts]
-        return Candidates(bounds, nearest.bound, None if self._raw is None else max(MAX_HEAD_VIDEOS, k))
+        return Candidates(bounds, nearest.bound, None if self._raw is None else max(self._config.max_head_videos, k))
 
     def score(self, video: int, candidates: Candidates) -> list[Candidate]:
         """Return the moments of a video in the duration range of the query."""
         if video not in self._moments:
             if self._raw is not None and video not in self._predictions:
                 videos = [v for v, _ in candidates.upper_bounds[: candidates.max_videos] if v not in self._predictions]
-                self._run_head(self._raw, videos[:HEAD_BATCH_SIZE])
+                self._run_head(self._raw, videos[: self._config.head_batch_size])
             self._moments[video] = self._localize(video)
         m, (shortest, longest) = self._moments[video], self._query.duration or ANY_DURATION
         return [

@@ -24,7 +24,8 @@ from vla.retrieval.hubness import HubnessCorrection
 from vla.retrieval.image_query import encode_image
 from vla.retrieval.indexed_videos import IndexedVideos
 from vla.retrieval.query import EncodedQuery, Query, Weighted, encode_query, from_image, subtract
-from vla.retrieval.ranking import DEFAULT_CONFIG, Ranking, RankingConfig
+from vla.retrieval.ranking import Ranking
+from vla.retrieval.scorers import DEFAULT_CONFIG, RankingConfig
 from vla.storage.workspace import Workspace
 
 _ROUNDING = 1e-9
