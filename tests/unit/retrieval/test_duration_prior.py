@@ -8,10 +8,10 @@ import pytest
 
 from unit.retrieval.test_searcher import (
     ENCODER,
+    assert_same,
     filled,
     naive,
     predict_alone,
-    assert_same,
     searcher,
     with_a_head,
     with_correction,

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import vla
+from support.refusals import refused
 from vla.batches.corpus import pool_chunks
 from vla.cache.store import active_cache
 from vla.errors import MissingError, ResourceError, UsageError
+from vla.hints import Hint
 from vla.indexing.segments import windows_and_changes
 from vla.model import pool_segments, zero_shot_model
 from vla.retrieval import hubness_store
@@ -150,7 +152,7 @@ def test_outdated_index_has_none(toy_workspace, clip):
     clip("videos/new.mp4", frames=10)
     vla.extract([root / "videos"], workspace=root, workers=1)
     assert {h.confidence for h in vla.search("a dog", workspace=root)} == {None}
-    with pytest.raises(MissingError, match="run 'vla index'"):
+    with refused(MissingError, "index_or_caption"):
         vla.search("a dog", workspace=root, max_fpr=0.1)
 
 
@@ -180,7 +182,7 @@ def test_rejects_rates_below_the_resolution_of_the_bank(toy_workspace, max_fpr):
 def test_duration_range_from_captions_is_reported_once(toy_workspace):
     root, notes = toy_workspace.root, []
 
-    def told(count):
+    def estimate(count):
         lines = [
             f"videos/v{2 + i % 3}.mp4,thing {i} of many,{i % 5 / 10},{i % 5 / 10 + 1 + i % 2}" for i in range(count)
         ]
@@ -190,13 +192,13 @@ def test_duration_range_from_captions_is_reported_once(toy_workspace):
         vla.search("a dog", workspace=root, progress=notes.append)
         return vla.open_workspace(root).searcher.hubness_correction.duration_range
 
-    def said():
-        return [n.message for n in notes if "that last" in n.message]
+    def duration_notes():
+        return [n.message for n in notes if "captioned moments last" in n.message]
 
-    assert told(40) is None and not said()
-    assert told(60) == pytest.approx((1.0, 2.0))
-    assert said() == [
-        "moments are looked for that last 1.0 to 2.0 s, as those do that captions tell of (--lasting any: all)"
-    ]
+    assert estimate(40) is None and not duration_notes()
+    assert estimate(60) == pytest.approx((1.0, 2.0))
+    (note,) = duration_notes()
+    assert note == "captioned moments last 1.0 to 2.0 s; searches prefer moments of this duration"
+    assert note.hint == Hint("any_length")
     vla.search("a dog", workspace=root, progress=notes.append)
-    assert len(said()) == 1
+    assert len(duration_notes()) == 1

@@ -11,6 +11,7 @@ import torch
 import vla
 from support import naive_search
 from support.naive_search import overlap
+from support.refusals import refused
 from vla.batches.collate import build_batch
 from vla.batches.corpus import Corpus, Query
 from vla.cache.receipts import Receipt
@@ -19,6 +20,7 @@ from vla.encoders.toy import Encoder
 from vla.errors import CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
 from vla.heads.base import LocalizationBatch
+from vla.hints import Hint
 from vla.indexes import registry as indexes
 from vla.indexing.segments import windows_and_changes
 from vla.indexing.store import SCHEMA, open_index, save_index
@@ -239,7 +241,7 @@ def test_rejects_index_with_non_finite_vectors(tmp_path, backend):
     index = dataclasses.replace(
         find.index, parts=(dataclasses.replace(part, vectors=vectors, make=lambda: part.index),)
     )
-    with pytest.raises(CacheError, match="run 'vla index' again"):
+    with refused(CacheError, "index"):
         dataclasses.replace(find, index=index).search("a dog", 10, 3)
 
 
@@ -550,7 +552,7 @@ def test_refuses_invalid_records(saved_index, text):
 
 
 def test_no_index_yet(tmp_path):
-    with pytest.raises(MissingError, match="run 'vla index' first"):
+    with refused(MissingError, "index"):
         open_index(tmp_path)
 
 
@@ -559,7 +561,7 @@ def test_no_index_yet(tmp_path):
 
 def test_index_and_search_of_a_workspace(toy_workspace, monkeypatch):
     root = toy_workspace.root
-    with pytest.raises(MissingError, match="run 'vla index' first"):
+    with refused(MissingError, "index"):
         vla.search("a dog", workspace=root)
     report = vla.index(workspace=root, backend="exact")
     assert (report.videos, report.run, report.backend) == (3, "", "exact")
@@ -584,6 +586,7 @@ def test_reports_an_outdated_index(toy_workspace, clip):
     vla.extract([root / "videos"], workspace=root, workers=1)
     notes = []
     vla.search("a dog", workspace=root, progress=lambda p: notes.append(p.message))
-    assert any("out of date (1 videos are missing in it, 0 are gone or changed): run 'vla index'" in n for n in notes)
+    (note,) = (n for n in notes if "out of date (1 videos are missing in it, 0 are gone or changed)" in n)
+    assert note.hint == Hint("index")
     hits = vla.search("a dog", [root / "videos"], workspace=root, k=20, per_video=1)  # with paths, it is updated
     assert "videos/new.mp4" in {h.video_id for h in hits}

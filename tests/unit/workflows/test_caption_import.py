@@ -379,11 +379,11 @@ def test_videos_are_named_as_in_tables_everywhere(root, monkeypatch):
         opened.search_like("v9", 0.5)
     limits = vla.VideoFilter(include=("nothing", "v3"), exclude=("*.mov",))
     assert [m.split(":")[0] for m in opened.filter_warnings(limits)] == [
-        "'nothing' fits no video of the index", "'*.mov' fits no video of the index",
+        "'nothing' matches no indexed video", "'*.mov' matches no indexed video",
     ]  # fmt: skip
     assert {h.video_id for h in opened.search("a dog", filters=limits)} == {"videos/v3.mp4"}
     assert vla.remove(["v3"], workspace=root) == ["videos/v3.mp4"]
-    assert "run 'vla index'" not in opened.filter_warnings(vla.VideoFilter(include=("v3x",)))[0]
+    assert opened.filter_warnings(vla.VideoFilter(include=("v3x",)))[0].hint == vla.Hint("list_videos")
 
 
 def test_a_mistyped_workspace_reaches_no_other(root):

@@ -168,7 +168,7 @@ def test_copies_of_the_video_that_is_meant_count_as_it(world, tmp_path):
 
 def test_what_is_not_wanted_is_not_searched(world, monkeypatch):
     folder, path = world
-    monkeypatch.setattr("vla.workflows.evaluate.Listing", lambda *given: pytest.fail("it was searched"))
+    monkeypatch.setattr("vla.workflows.evaluate.SearchRetriever", lambda *given: pytest.fail("it was searched"))
     given = {"captions": path, "split": "test", "run": "none", "workspace": folder}
     for more in ({"search": False}, {"tasks": ["highlights", "moments"], "search": False}):
         found = vla.evaluate(**given, **more)

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from vla.errors import EnvironmentUnfitError
+from vla.hints import Hint, Note
 from vla.indexes import registry as indexes
 from vla.indexes._trial import fault_of
 from vla.indexes.base import Index
@@ -131,11 +132,12 @@ def autotune_index(
     truth = _GroundTruth(queries, exhaustive(vectors, queries, K)[0][:, -1])
     faults = {name: fault_of(name) for name in (CANDIDATES if config.backend == AUTO else (config.backend,))}
     source, names = _Source(vectors), [name for name, fault in faults.items() if not fault]
-    notes = [f"index kind {name} does not work here and was passed over: {fault} ('vla doctor' says more)"
+    notes: list[str] = [Note(f"index kind {name} does not work here and was passed over: {fault}", Hint("doctor"))
              for name, fault in faults.items() if fault]  # fmt: skip
     if not names:
         raise EnvironmentUnfitError(
-            f"index kind {', '.join(faults)} does not work here: {next(iter(faults.values()))}. Try 'vla doctor'"
+            f"index kind {', '.join(faults)} does not work here: {next(iter(faults.values()))}",
+            hint=Hint("doctor"),
         )
     # A limit that is not configured applies to the automatic choice only, not to a requested kind.
     max_bytes = (config.memory or _spare_memory()) if config.backend == AUTO else None

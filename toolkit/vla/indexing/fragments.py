@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vla.errors import CacheError
+from vla.hints import Hint
 from vla.indexes.base import NO_ID, Index, by_score_then_id, empty_result
 
 _BLOCK = 1 << 24
@@ -94,12 +95,12 @@ class Fragment:
         depth = min(max(self.depth, 2 * k), count)
         _, ids = self.index.search(queries, depth, None if mask is None else live)
         if (ids >= len(self.vectors)).any():
-            raise CacheError("the index holds rows that fit nothing: run 'vla index' again")
+            raise CacheError("the index holds rows that fit nothing", hint=Hint("index"))
         return self._check_result(*rerank(self.vectors, queries, ids, k))
 
     def _check_result(self, scores: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if (rows >= len(self.spans)).any() or not np.isfinite(scores[rows != NO_ID]).all():
-            raise CacheError("the index holds rows or values that fit nothing: run 'vla index' again")
+            raise CacheError("the index holds rows or values that fit nothing", hint=Hint("index"))
         return scores, rows
 
 
@@ -157,7 +158,7 @@ def exhaustive(
         is_few = len(queries) < _MANY_QUERIES
         products = np.stack([_inner_products(block, query) for query in queries]) if is_few else queries @ block.T
         if not np.isfinite(products).all():
-            raise CacheError("the index holds values that are no numbers: run 'vla index' again")
+            raise CacheError("the index holds values that are no numbers", hint=Hint("index"))
         for number, scores in enumerate(products):
             rows = live
             if len(live) > k:  # all that reach the k-th best, including ties

@@ -15,6 +15,7 @@ import numpy as np
 from vla.cache.store import FeatureCache
 from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
+from vla.hints import Hint, Note
 from vla.indexes import registry as indexes
 from vla.indexing.compaction import FLAT, FLAT_BYTES, compact_index, is_exact
 from vla.indexing.config import IndexConfig
@@ -135,7 +136,7 @@ def sync_index(
     compaction = compact_index(folder, index, previous_config, queries, compact=compact, progress=progress)
     notes = list(compaction.notes)
     if num_done < len(new):
-        notes.append(f"{len(new) - num_done} videos changed while they were read: run 'vla index' again for them")
+        notes.append(Note(f"{len(new) - num_done} videos changed while they were read", Hint("index")))
     if config.memory and compaction.index.nbytes > config.memory and not compaction.notes:
         size, limit = (f"{n / 1e6:.3g} MB" for n in (compaction.index.nbytes, config.memory))
         notes.append(f"the index takes {size}, more than the limit of {limit}: it is too small to be compressed")
@@ -152,7 +153,7 @@ def sync_index(
 def _videos(cache: FeatureCache) -> list[str]:
     videos = cache.video_ids()
     if not videos:
-        raise MissingError("there are no features to index: run 'vla extract PATH...' first")
+        raise MissingError("there are no features to index", hint=Hint("extract"))
     return videos
 
 

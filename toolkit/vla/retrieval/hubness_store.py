@@ -17,6 +17,7 @@ from vla.cache.store import FeatureCache
 from vla.captions import store as caption_store
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, ResourceError
+from vla.hints import Hint, Note
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback, silent
@@ -29,7 +30,7 @@ from vla.storage.workspace import Workspace
 
 SCHEMA = 2
 _NAME = "background.json"
-_WAY_ON = "delete it: the next search makes it anew"
+_WAY_ON = Hint("search_again")
 
 
 def load_or_fit_hubness(
@@ -81,12 +82,13 @@ def _fit(
     try:
         correction = fit_hubness(index, bank, vectors, progress)
     except CacheError as error:
-        notify(f"{error}; hits have no confidence", "warning")
+        notify(Note(f"{error}; hits have no confidence", error.hint), "warning")
         return None
     duration_range = estimate_duration_range(captions, cache.receipts)
     if duration_range is not None:
-        told = "moments are looked for that last {:.1f} to {:.1f} s, as those do that captions tell of (--lasting any: all)"
-        notify(told.format(*duration_range), "note")
+        shortest, longest = duration_range
+        text = f"captioned moments last {shortest:.1f} to {longest:.1f} s; searches prefer moments of this duration"
+        notify(Note(text, Hint("any_length")), "note")
     return replace(correction, duration_range=duration_range)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from vla.cache.store import FeatureCache
 from vla.errors import CacheError
 from vla.features import FrameFeatures
+from vla.hints import Hint
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
 from vla.retrieval.duration_prior import ANY_DURATION
@@ -69,7 +70,7 @@ class IndexedVideos:
         ids, cosines = ids[0][is_row], values[0][is_row].astype(np.float64)
         # An index may come from elsewhere, with values that no extraction made.
         if (ids >= len(self.index.spans)).any() or not np.isfinite(cosines).all():
-            raise CacheError("the index holds rows or values that fit nothing: run 'vla index' again")
+            raise CacheError("the index holds rows or values that fit nothing", hint=Hint("index"))
         # An index that returns fewer rows than requested has no more.
         is_all = len(ids) < count or count >= len(self.index.vectors)
         bound = -np.inf if is_all else float(cosines.min())
@@ -89,7 +90,7 @@ class IndexedVideos:
         duration = query.duration
         scores = cosines = (self.index.vectors_of(rows) @ query.vector).astype(np.float64)
         if not np.isfinite(cosines).all():
-            raise CacheError("the index holds values that are no numbers: run 'vla index' again")
+            raise CacheError("the index holds values that are no numbers", hint=Hint("index"))
         correction = self.correction_for(query)
         if correction is not None:
             scores = correction.correct(cosines, rows)

@@ -170,7 +170,11 @@ def subtract(query: EncodedQuery, negative: Sequence[EncodedQuery], weights: Seq
 
 
 def _invalid_duration(minimum: float, maximum: float) -> str:
-    reason = "the minimum exceeds the maximum" if minimum > maximum else "the minimum must be at least 0 and the maximum above 0"
+    reason = (
+        "the minimum exceeds the maximum"
+        if minimum > maximum
+        else "the minimum must be at least 0 and the maximum above 0"
+    )
     return f"invalid duration range {minimum:g}-{maximum:g}: {reason}"
 
 

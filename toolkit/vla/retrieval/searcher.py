@@ -14,6 +14,7 @@ from vla.cache.store import FeatureCache
 from vla.captions import store as caption_store
 from vla.encoders.base import TextEncoder
 from vla.errors import MissingError, UsageError
+from vla.hints import Hint
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
 from vla.naming.matching import Names
@@ -246,8 +247,9 @@ class Searcher:
             )
         if self.hubness_correction is None:
             raise MissingError(
-                "no false-positive rate is known here: either the index is out of date (run 'vla index'), or there are neither "
-                "captions to compare with nor an encoder for queries of ours (give captions: 'vla extract --captions FILE')"
+                "no false-positive rate is known here: either the index is out of date, or there are neither "
+                "captions to compare with nor an encoder for queries of ours",
+                hint=Hint("index_or_caption"),
             )
         self.hubness_correction.check_max_fpr(max_fpr)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vla.errors import CacheError, MissingError, UnknownNameError, UsageError
 from vla.evaluation.verdict import is_better, sentence
 from vla.features import FeatureSpec
+from vla.hints import Hint
 from vla.model_config import ModelConfig
 from vla.omissions import Omissions
 from vla.storage import atomic, records
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from vla.model import AlignmentModel
 
 SCHEMA = 1
-_STATE_LOST = "delete it and run 'vla train' again: the run starts anew"
+_STATE_LOST = Hint("restart_run")
 FROZEN = "none"
 """Name that stands for no run at all: the frozen encoder."""
 
@@ -131,12 +132,12 @@ def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
     try:
         tensors = load(content)
     except SafetensorError as error:
-        raise CacheError(f"{folder / weights} does not hold weights ({error}): {_again(folder)}") from error
+        raise CacheError(f"{folder / weights} does not hold weights ({error})", hint=_again(folder)) from error
     try:
         return restore(run.model, tensors, str(folder / weights)), run
     except (UnknownNameError, UsageError) as error:
         raise CacheError(
-            f"run {folder.name!r} needs a part that is not installed or was removed ({error}): {_again(folder)}"
+            f"run {folder.name!r} needs a part that is not installed or was removed ({error})", hint=_again(folder)
         ) from error
 
 
@@ -189,7 +190,7 @@ def find_run(folder: Path) -> Run:
     """The finished run in `folder` if its weights are there, unread; raises MissingError or CacheError."""
     run, weights, _ = _read_run(folder)
     if not (folder / weights).is_file():
-        raise CacheError(f"{folder / weights} is gone: {_again(folder)}")
+        raise CacheError(f"{folder / weights} is gone", hint=_again(folder))
     return run
 
 
@@ -224,25 +225,21 @@ def unused_files(folder: Path) -> list[Path]:
 def _read_run(folder: Path) -> tuple[Run, str, str]:
     path = folder / "run.json"
     if not path.is_file():
-        raise MissingError(f"there is no trained run {folder.name!r}: run 'vla train' first")
+        raise MissingError(f"there is no trained run {folder.name!r}", hint=Hint("train", run=folder.name))
     found = records.load(_Finished, path, _again(folder), schema=SCHEMA)
     feature = compatibility.feature_of(found.record.get("config"))
     if feature is not None:
         raise CacheError(
-            f"run {folder.name!r} was trained with {feature}, which vla no longer has: train it again without "
-            f"('vla train{_option(folder)}'), or use none (--run none)"
+            f"run {folder.name!r} was trained with {feature}, which vla no longer has",
+            hint=Hint("retrain_without", run=folder.name),
         )
     spec, model = FeatureSpec.from_json(found.spec, str(path)), compatibility.without_options(found.model)
     run = Run(folder.name, found.identity, found.sha256[:16], spec, model, found.record)
     return run, found.weights, found.sha256
 
 
-def _again(folder: Path) -> str:
-    return f"'vla train{_option(folder)}' with the captions and settings that it had trains it again (--run none does without)"
-
-
-def _option(folder: Path) -> str:
-    return "" if folder.name == "default" else f" --name {folder.name}"
+def _again(folder: Path) -> Hint:
+    return Hint("retrain", run=folder.name)
 
 
 def _drop(folder: Path, pattern: str, keep: str) -> None:

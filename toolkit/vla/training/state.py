@@ -9,11 +9,12 @@ import torch
 
 from vla.errors import CacheError
 from vla.evaluation.validation import ValidationResult
+from vla.hints import Hint
 from vla.model import AlignmentModel, weights_of
 from vla.storage import records
 from vla.storage.records import AnyFloat, Count
 
-_WAY_ON = "'vla train --overwrite' starts anew"
+_WAY_ON = Hint("overwrite_run")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ def restore_state(
     try:
         _restore(found, model, optimizer)
     except (RuntimeError, LookupError, ValueError, TypeError) as error:
-        raise CacheError(f"the state of the unfinished run does not fit its settings ({error}): {_WAY_ON}") from error
+        raise CacheError(
+            f"the state of the unfinished run does not fit its settings ({error})", hint=_WAY_ON
+        ) from error
     best = {k.removeprefix("best."): v for k, v in found.items() if k.startswith("best.")}
     losses = {k: torch.tensor(v, dtype=torch.float32) for k, v in record.losses.items()}
     return State(record.epoch, record.step, losses, record.best, record.stale, record.history, best)

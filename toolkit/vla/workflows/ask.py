@@ -16,6 +16,7 @@ from vla.datasets.base import Annotation, Question
 from vla.encoders.base import TextEncoder
 from vla.errors import AnnotationError, CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
+from vla.hints import Hint
 from vla.indexing.segments import windows_and_changes
 from vla.language.sentences import split_to_fit
 from vla.metrics.question_answering import predicted_counts
@@ -108,11 +109,13 @@ def ask(
         raise UsageError("a question has at least one character")
     names = list(videos)
     if every == bool(names):
-        raise UsageError("name the videos that the question is about, or ask about every one (--all), not both")
+        raise UsageError(
+            "give the videos that the question is about, or ask about all of them", hint=Hint("one_or_all")
+        )
     try:
         parsed = Question(choices=tuple(" ".join(c.split()) for c in choices))
     except AnnotationError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(str(error), hint=error.hint) from error
     space = Workspace.open(workspace)
     cache = active_cache(space.caches)
     lookup = Names(cache.receipts, space.root)
@@ -138,14 +141,15 @@ def _choose_run(
     """Return model and record of a run with a head for the first of `kinds` that any run answers, and that kind."""
     if run is not None:
         model, record = load_model(workspace.run(run))
-        record.spec.require_same(
-            cache.spec, f"run {run!r}", "the features of this workspace", "Train a run on these features ('vla train')"
-        )
+        record.spec.require_same(cache.spec, f"run {run!r}", "the features of this workspace", Hint("train_here"))
         for kind in kinds:
             if any(head.asks == kind for head in model.heads.values()):
                 return model, record, kind
         heads = ", ".join(model.heads) or "none"
-        raise MissingError(f"run {run!r} has heads {heads}, and none that answers this: {_way(kinds[0])}")
+        raise MissingError(
+            f"run {run!r} has no head for this kind of question; its heads: {heads}",
+            hint=Hint("train_head", head=HEADS_BY_QUESTION[kinds[0]]),
+        )
     runs = []
     for path in sorted(workspace.runs.glob("*/run.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True):
         try:
@@ -157,14 +161,8 @@ def _choose_run(
         for record in runs:
             if HEADS_BY_QUESTION[kind] in record.model.heads:
                 return load_model(workspace.runs / record.name)[0], record, kind
-    raise MissingError(f"no run here answers such questions: {_way(kinds[0])}")
-
-
-def _way(kind: str) -> str:
-    head = HEADS_BY_QUESTION[kind]
-    return (
-        f"train one on questions of that kind ('vla train --heads {head} --captions FILE', with questions in the file)"
-    )
+    head = HEADS_BY_QUESTION[kinds[0]]
+    raise MissingError("no run has a head for this kind of question", hint=Hint("train_head", head=head))
 
 
 class _Texts:

@@ -12,6 +12,7 @@ from vla.batches.corpus import text_vectors
 from vla.cache.plan import missing_files
 from vla.cache.store import FeatureCache, active_cache
 from vla.errors import CacheError, MissingError
+from vla.hints import Hint, Note
 from vla.indexes import registry as indexes
 from vla.indexing.config import AUTO, IndexConfig, parse_bytes
 from vla.indexing.segments import SEGMENTATION
@@ -192,7 +193,7 @@ def choose_run(workspace: Workspace, cache: FeatureCache, run: str | None) -> tu
     if run is not None:
         record.spec.require_same(
             cache.spec, f"run {run!r}", "the features of this workspace",
-            "Train a run on these features ('vla train --name NAME'), or index without one (--run none)",
+            Hint("train_here"),
         )  # fmt: skip
         return run, f"run {run!r} was asked for", []
     if record.spec.fingerprint != cache.spec.fingerprint:
@@ -200,7 +201,7 @@ def choose_run(workspace: Workspace, cache: FeatureCache, run: str | None) -> tu
         return "", reason, [f"{reason}; indexed with the frozen encoder"]
     if not record.is_better:
         reason = f"run {DEFAULT_RUN!r}: {record.verdict}"
-        return "", reason, [f"{reason}. Indexed with the frozen encoder (--run {DEFAULT_RUN} uses the run)"]
+        return "", reason, [Note(f"{reason}. Indexed with the frozen encoder", Hint("use_run", run=DEFAULT_RUN))]
     return DEFAULT_RUN, record.verdict, []
 
 

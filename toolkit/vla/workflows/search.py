@@ -12,6 +12,7 @@ from vla.arguments import collected
 from vla.cache.store import FeatureCache, active_cache
 from vla.datasets._times import parse_seconds
 from vla.errors import AnnotationError, CacheError, UsageError
+from vla.hints import Hint, Note
 from vla.indexing.diff import diff_index
 from vla.indexing.store import SearchIndex, open_index
 from vla.language.query_rewriting import question_to_caption
@@ -126,7 +127,7 @@ class OpenWorkspace:
         names, folders = self.searcher.names, (self.workspace.root, Path.cwd())
         patterns = [p for p in (*filters.include, *filters.exclude) if not names.chosen(p, *folders)]
         others = Names(set(self.searcher.cache.receipts) - set(names.ids), self.workspace.root)
-        return [f"{p!r} fits no video of the index{_way_on(p, bool(others.chosen(p, *folders)))}" for p in patterns]
+        return [_no_match(p, bool(others.chosen(p, *folders))) for p in patterns]
 
     def notes(self) -> list[str]:
         """Return warnings about the index: missing videos, another encoder, damaged receipts."""
@@ -138,10 +139,10 @@ class OpenWorkspace:
 
     def _index_notes(self, index: SearchIndex, cache: FeatureCache) -> list[str]:
         if cache.spec.fingerprint != index.spec.fingerprint:
-            return ["the index is of an earlier encoder of this workspace: run 'vla index' to search the new features"]
+            return [Note("the index is of an earlier encoder of this workspace", Hint("index"))]
         diff = diff_index(index, cache)
         if not diff.is_empty:
-            return [f"the index is out of date ({diff}): run 'vla index'; {diff.coverage}"]
+            return [Note(f"the index is out of date ({diff}); {diff.coverage}", Hint("index"))]
         busy = f"another vla is working in this workspace; {diff.coverage} so far"
         return [busy] if self.workspace.is_busy() else []
 
@@ -150,7 +151,7 @@ def _damage_notes(cache: FeatureCache) -> list[str]:
     _ = cache.receipts, cache.text_shards()
     if not cache.damaged:
         return []
-    return [f"{len(cache.damaged)} receipts of features are damaged and count as none: 'vla verify' lists them"]
+    return [Note(f"{len(cache.damaged)} receipts of features are damaged and count as none", Hint("verify"))]
 
 
 def open_workspace(path: Path | str | None = None, device: str = "auto") -> OpenWorkspace:
@@ -253,15 +254,16 @@ def describe_rewrite(query: str | Query) -> str | None:
         for text in (query.text, *query.then, *(text for text, _ in (*query.also, *query.negative)))
     ]
     changed = [f"{question_to_caption(text)!r} for {text!r}" for text in texts if question_to_caption(text) != text]
-    return f"looking for {', '.join(changed)} (--literal takes it as it is written)" if changed else None
+    return Note(f"looking for {', '.join(changed)}", Hint("take_literally")) if changed else None
 
 
-def _way_on(pattern: str, is_extracted: bool) -> str:
+def _no_match(pattern: str, is_extracted: bool) -> str:
+    text = f"{pattern!r} matches no indexed video"
     if is_extracted:
-        return ": run 'vla index' to search the videos that it fits"
+        return Note(f"{text}, only videos that are not indexed yet", Hint("index"))
     if "*" in pattern and "**" not in pattern and "/" not in pattern:
-        return f": '*' stays within a folder, and '**/{pattern}' looks in all of them"
-    return ": 'vla ls' lists the videos"
+        return f"{text}: '*' stays within a folder, '**/{pattern}' matches in all folders"
+    return Note(text, Hint("list_videos"))
 
 
 def _parse_moment(text: str) -> tuple[str, float]:
@@ -280,12 +282,12 @@ def _parse_moment(text: str) -> tuple[str, float]:
 def _open_searcher(workspace: Workspace, device: str, progress: ProgressCallback) -> Searcher:
     index = open_index(workspace.index)
     cache = FeatureCache.open(workspace.caches / index.spec.fingerprint)
-    index.spec.require_same(cache.spec, "the index", "the cache", "Run 'vla index' again")
+    index.spec.require_same(cache.spec, "the index", "the cache", Hint("index"))
     model = zero_shot_model(index.spec.dim, 1.0)
     if index.run:
         model, run = load_model(workspace.runs / index.run)
         if run.digest != index.run_digest:
-            raise CacheError(f"run {index.run!r} was trained anew since the index was built: run 'vla index' again")
+            raise CacheError(f"run {index.run!r} was trained anew since the index was built", hint=Hint("index"))
     encoder = query_encoder(cache, device, "auto")
     correction = load_or_fit_hubness(workspace, index, cache, model, encoder, progress)
     unsupported = frozenset(strangers(workspace, index.spec, index.videos))

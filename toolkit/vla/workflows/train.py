@@ -72,7 +72,7 @@ def train(
         progress: called after each epoch, and now and then between.
         fields: single settings, which win over `settings`, e.g. `epochs=3`; see `vla.TrainConfig`.
 
-    Example:
+    Examples:
         >>> run = vla.train(captions="captions.csv", epochs=20)  # doctest: +SKIP
         >>> print(run.verdict)  # doctest: +SKIP
 
