@@ -275,7 +275,7 @@ def test_few_segments_are_compared_with_every_query(monkeypatch):
     from types import SimpleNamespace
 
     def wanted(rows, dim, backend):
-        index = SimpleNamespace(asked=IndexConfig(backend), vectors=range(rows), dim=dim)
+        index = SimpleNamespace(config=IndexConfig(backend), vectors=range(rows), dim=dim)
         return compaction._needs_ivf(index)
 
     assert not wanted(24_000, 512, "auto") and wanted(25_000, 512, "auto")
