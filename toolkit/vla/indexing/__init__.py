@@ -1,1 +1,4 @@
-"""Index of the segments of videos: segmentation, fragments on disk, synchronization with the cache, autotuning."""
+"""Index of the segments of videos.
+
+Segmentation, fragments on disk, synchronization with the cache, autotuning.
+"""

@@ -1,7 +1,7 @@
 """Autotuning: choose the kind and parameters of an index by benchmarks on the vectors of the user.
 
-Each kind is tuned with half of the queries and benchmarked with the other half. The fastest index that fits into memory and
-reaches the requested recall is chosen.
+Each kind is tuned with half of the queries and benchmarked with the other half. The fastest index
+that fits into memory and reaches the requested recall is chosen.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _NUM_TIMINGS = 40
 _TIE = 4 / 3
 """Ratio of times below which two settings count as equally fast."""
 _TOLERANCE = 1e-5
-"""Difference of scores below which two rows count as equally good: float32 sums depend on their order."""
+"""Difference of scores below which two rows count as equally good: float32 sums depend on their
+order."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,10 @@ class _GroundTruth:
     kth_scores: np.ndarray
 
     def recall(self, scores: np.ndarray) -> float:
-        """Return the recall@10 of rows with these exact scores `(Q, C)`; rows with equal scores are interchangeable."""
+        """Return the recall@10 of rows with these exact scores `(Q, C)`.
+
+        Rows with equal scores are interchangeable.
+        """
         hits = (scores >= self.kth_scores[:, None] - _TOLERANCE).sum(1)
         return float(np.minimum(hits, K).mean() / K)
 
@@ -101,7 +105,10 @@ class _Source:
 
 
 def synthetic_queries(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Return `(Q, E)` random rows, each with noise of its own length: queries for an index without captions."""
+    """Return `(Q, E)` random rows, each with noise of its own length.
+
+    Queries for an index without captions.
+    """
     rng = np.random.default_rng(seed)
     rows = rng.choice(len(vectors), min(_QUERIES, len(vectors)), replace=False)
     sample = vectors[rows].astype(np.float32)
@@ -112,12 +119,15 @@ def synthetic_queries(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
 def autotune_index(
     vectors: np.ndarray, queries: np.ndarray, config: IndexConfig, progress: ProgressCallback = silent
 ) -> TunedIndex:
-    """Build the index of `vectors` `(N, E)` for `config`, tuned and benchmarked with `queries` `(Q, E)`.
+    """Build the index of `vectors` `(N, E)` for `config`, tuned and benchmarked with `queries` `(Q,
+    E)`.
 
-    Half of the queries tune `probes` and `depth`, the other half estimates the recall. If no index fits into memory, the
-    smallest is chosen; if no index that fits reaches the requested recall, the one with the highest. The notes mention either.
+    Half of the queries tune `probes` and `depth`, the other half estimates the recall. If no index
+    fits into memory, the smallest is chosen; if no index that fits reaches the requested recall,
+    the one with the highest. The notes mention either.
 
-    Each kind is first tried in a process of its own (`fault_of`); kinds that fail are skipped, with a note.
+    Each kind is first tried in a process of its own (`fault_of`); kinds that fail are skipped, with
+    a note.
 
     Args:
         vectors: at least 10 rows.
@@ -200,7 +210,10 @@ def _benchmark(
 
 
 def _build(name: str, source: _Source, max_bytes: float | None) -> tuple[Index | None, float]:
-    """Return the index `name` of all vectors, and its bytes per row; None if it would take more than `max_bytes`."""
+    """Return the index `name` of all vectors, and its bytes per row.
+
+    None if it would take more than `max_bytes`.
+    """
     from vla.indexes._ivf import IvfIndex
 
     rows, dim = source.vectors.shape
@@ -224,7 +237,10 @@ def _build(name: str, source: _Source, max_bytes: float | None) -> tuple[Index |
 
 
 def _settings(index: Index, vectors: np.ndarray, truth: _GroundTruth, min_recall: float) -> list[tuple[int, int]]:
-    """Return probes and depths with which `index` reaches `min_recall`, fastest first; the most thorough if none does."""
+    """Return probes and depths with which `index` reaches `min_recall`, fastest first.
+
+    The most thorough if none does.
+    """
     settings: list[tuple[float, int, int]] = []
     fastest, max_depth = np.inf, min(len(vectors), _DEPTHS[-1])
     for probes in sorted({min(index.lists, 2**i) for i in range(index.lists.bit_length() + 1)}):
@@ -238,7 +254,8 @@ def _settings(index: Index, vectors: np.ndarray, truth: _GroundTruth, min_recall
             fastest = min(fastest, milliseconds)
         if depths and settings[-1][0] > 3 * fastest:
             break
-    # Times on a busy machine are noisy: among settings nearly as fast as the fastest, less work is better.
+    # Times on a busy machine are noisy: among settings nearly as fast as the fastest, less work is
+    # better.
     settings.sort(key=lambda s: (s[0] > _TIE * fastest, *(s[1:] if s[0] <= _TIE * fastest else s)))
     return [(probes, depth) for _, probes, depth in settings] or [(index.lists, _DEPTHS[-1])]
 
@@ -257,7 +274,9 @@ def _as_fragment(index: Index, vectors: np.ndarray, depth: int) -> Fragment:
 
 
 def _time_searches(part: Fragment, queries: np.ndarray) -> list[float]:
-    """Return the milliseconds of searches with one query each, without a first search that warms up."""
+    """Return the milliseconds of searches with one query each, without a first search that warms
+    up.
+    """
     times = []
     for query in queries[: _NUM_TIMINGS + 1]:
         start = time.perf_counter()

@@ -1,7 +1,7 @@
 """Compaction: merge the fragments of an index, and choose the kind of index of a large one.
 
-Searches return the same results, faster. Vectors are copied from the fragments, so nothing is computed again, and the merged
-fragment replaces its sources in one commit.
+Searches return the same results, faster. Vectors are copied from the fragments, so nothing is
+computed again, and the merged fragment replaces its sources in one commit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from vla.progress import ProgressCallback, silent
 FLAT = "faiss_flat"
 """The exact index, the default for small indexes."""
 FLAT_BYTES = 50_000_000
-"""Maximum size of the vectors (25,000 of 512 numbers) for an exhaustive search, which then takes a few milliseconds."""
+"""Maximum size of the vectors (25,000 of 512 numbers) for an exhaustive search, which then takes a
+few milliseconds."""
 _MAX_SMALL_FRAGMENTS = 8
 """Maximum number of small fragments before they are merged."""
 _MIN_QUERIES = 50
@@ -62,13 +63,16 @@ def compact_index(
     compact: bool = False,
     progress: ProgressCallback = silent,
 ) -> Compaction:
-    """Merge all fragments if `compact`, if the configuration changed or if the index outgrew it; else the small ones.
+    """Merge all fragments if `compact`, if the configuration changed or if the index outgrew it.
+
+    Else the small ones.
 
     Args:
         folder: folder of the index.
         index: the index, with the requested configuration.
         previous_config: configuration that its fragments were made with.
-        queries: returns `(Q, E)` queries to tune and benchmark with; with fewer than 50, synthetic queries are used.
+        queries: returns `(Q, E)` queries to tune and benchmark with; with fewer than 50, synthetic
+            queries are used.
         compact: merge all fragments.
         progress: called during benchmarks.
     """

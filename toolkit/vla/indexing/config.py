@@ -31,7 +31,8 @@ class IndexConfig:
 
     Attributes:
         backend: name of an index plug-in; `auto` for the fastest one in a benchmark.
-        memory: maximum size of the index in memory, in bytes, without vectors that are mapped from a file; None for any.
+        memory: maximum size of the index in memory, in bytes, without vectors that are mapped from
+            a file; None for any.
         recall: minimum recall@10: share of the ten best segments among the ten found.
     """
 
@@ -58,7 +59,8 @@ class IndexBenchmark:
         p50_ms: median time of a search for ten segments, in milliseconds.
         p95_ms: 95th percentile of that time.
         build_seconds: time to build it, without the centroids that all kinds share.
-        queries: queries of the benchmark: `captions` of the workspace, or `noise`, segments with noise.
+        queries: queries of the benchmark: `captions` of the workspace, or `noise`, segments with
+            noise.
         chosen: whether it was chosen.
         why_not: reason for excluding it; empty if it qualified.
     """

@@ -48,12 +48,17 @@ class IndexDiff:
 
 
 def key_of(receipt: Receipt) -> str:
-    """Return a digest of the features of a video: equal keys mean equal segments, given the model."""
+    """Return a digest of the features of a video.
+
+    Equal keys mean equal segments, given the model.
+    """
     return atomic.sha256(f"{receipt.sha256}\0{receipt.duration_seconds!r}".encode())[:16]
 
 
 def diff_index(index: SearchIndex, cache: FeatureCache) -> IndexDiff:
-    """Return the differences between `index` and `cache`, which must be of the same feature space and model."""
+    """Return the differences between `index` and `cache`, which must be of the same feature space
+    and model.
+    """
     keys = {name: key_of(receipt) for name, receipt in cache.receipts.items() if receipt.has_features}
     current: dict[str, FragmentRow] = {}
     spare: dict[str, list[tuple[FragmentRow, str]]] = {}
@@ -77,7 +82,10 @@ def diff_index(index: SearchIndex, cache: FeatureCache) -> IndexDiff:
 
 
 def drop_deleted(index: SearchIndex, diff: IndexDiff) -> SearchIndex:
-    """Return `index` with new names and without deleted videos; fragments without live videos are dropped."""
+    """Return `index` with new names and without deleted videos.
+
+    Fragments without live videos are dropped.
+    """
     parts = []
     for number, fragment in enumerate(index.parts):
         deleted = fragment.deleted | {position for n, position in diff.deleted if n == number}

@@ -1,7 +1,8 @@
 """Immutable fragments of an index, searched as one.
 
-New videos are added as a new fragment. Deleted and replaced videos are marked (`deleted`) and removed when the fragment is
-loaded. So an index grows without being rebuilt, and `vla.indexing.compaction` merges fragments now and then.
+New videos are added as a new fragment. Deleted and replaced videos are marked (`deleted`) and
+removed when the fragment is loaded. So an index grows without being rebuilt, and
+`vla.indexing.compaction` merges fragments now and then.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from vla.indexes.base import NO_ID, Index, by_score_then_id, empty_result
 _BLOCK = 1 << 24
 """Numbers converted to float32 at a time."""
 _MAX_EXHAUSTIVE_ROWS = 10_000
-"""If a filter leaves at most this many rows, they are all compared: that takes a few milliseconds, as an IVF search over a
-million rows does."""
+"""If a filter leaves at most this many rows, they are all compared: that takes a few milliseconds,
+as an IVF search over a million rows does."""
 _MANY_QUERIES = 20
-"""Minimum number of queries for a matrix product, which is faster but may change the last bit of a score."""
+"""Minimum number of queries for a matrix product, which is faster but may change the last bit of a
+score."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +34,10 @@ class Fragment:
 
     Attributes:
         backend: name of the index plug-in.
-        make: returns the index, whose ids are rows of the arrays below. Called once, at the first use.
-        vectors: `(N, E)` float32 or float16, possibly mapped from a file; approximate results are re-ranked with them.
+        make: returns the index, whose ids are rows of the arrays below. Called once, at the first
+            use.
+        vectors: `(N, E)` float32 or float16, possibly mapped from a file; approximate results are
+            re-ranked with them.
         video_of_row: `(N,)` int32, positions in `videos`.
         spans: `(N, 2)` float64 seconds.
         videos: names of the videos at the time the fragment was made.
@@ -76,9 +80,12 @@ class Fragment:
                 yield position, self.renamed.get(position, name), key
 
     def search(self, queries: np.ndarray, k: int, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores and ids of the `k` best rows, as `Index.search`; scores are exact for every index.
+        """Return scores and ids of the `k` best rows, as `Index.search`.
 
-        If `mask` `(N,)` leaves few rows, they are all compared with the query, without an approximate index.
+        Scores are exact for every index.
+
+        If `mask` `(N,)` leaves few rows, they are all compared with the query, without an
+        approximate index.
 
         Raises:
             CacheError: the index returns invalid rows or values; it may come from elsewhere.
@@ -112,7 +119,8 @@ class FragmentedIndex:
         self._first = np.cumsum([0, *(len(p.spans) for p in self.parts)])
 
     def search(self, queries: np.ndarray, k: int, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores and ids as `vla.indexes.base.Index.search`, among the rows of `mask` `(N,)`; None for all.
+        """Return scores and ids as `vla.indexes.base.Index.search`, among the rows of `mask`
+        `(N,)`; None for all.
 
         Raises:
             CacheError: as `Fragment.search`.
@@ -134,9 +142,11 @@ class FragmentedIndex:
 
 
 def rerank(vectors: np.ndarray, queries: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores and ids of the best `k` of `rows` `(Q, C)` for each of `queries` `(Q, E)`, by exact inner products.
+    """Return scores and ids of the best `k` of `rows` `(Q, C)` for each of `queries` `(Q, E)`, by
+    exact inner products.
 
-    `vectors` `(N, E)` may have any precision; products are summed in float32. `NO_ID` in `rows` is ignored.
+    `vectors` `(N, E)` may have any precision; products are summed in float32. `NO_ID` in `rows` is
+    ignored.
     """
     scores, ids = empty_result(len(queries), max(k, rows.shape[1]))
     for number, query in enumerate(np.asarray(queries, np.float32)):
@@ -150,7 +160,9 @@ def rerank(vectors: np.ndarray, queries: np.ndarray, rows: np.ndarray, k: int) -
 def exhaustive(
     vectors: np.ndarray, queries: np.ndarray, k: int, is_live: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores and ids of the best `k` live rows of `vectors` `(N, E)`, by exact inner products, block by block."""
+    """Return scores and ids of the best `k` live rows of `vectors` `(N, E)`, by exact inner
+    products, block by block.
+    """
     queries = np.ascontiguousarray(queries, np.float32)
     best, ids = empty_result(len(queries), k)
     for first, block in iter_blocks(vectors):
@@ -171,13 +183,15 @@ def exhaustive(
 
 
 def _inner_products(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """Return `(N,)` inner products whose bits do not depend on the other rows, unlike those of a matrix product."""
+    """Return `(N,)` inner products whose bits do not depend on the other rows, unlike those of a
+    matrix product.
+    """
     products: np.ndarray = np.einsum("ij,j->i", vectors, query)
     return products
 
 
 def iter_blocks(vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield all of `vectors` as float32 in blocks of rows, each with the number of its first row."""
+    """Yield blocks of rows of `vectors` as float32, each with the number of its first row."""
     step = max(1, _BLOCK // max(1, vectors.shape[1]))
     for first in range(0, len(vectors), step):
         yield first, np.asarray(vectors[first : first + step], np.float32)

@@ -1,7 +1,9 @@
-"""Kernel temporal segmentation (KTS, Potapov et al., ECCV 2014): segments between the content changes of a video.
+"""Kernel temporal segmentation (KTS, Potapov et al., ECCV 2014).
 
-With the linear kernel: choose the change points that minimise the scatter of unit frames about the means of their segments,
-plus a penalty for each segment.
+Segments between the content changes of a video.
+
+With the linear kernel: choose the change points that minimise the scatter of unit frames about the
+means of their segments, plus a penalty for each segment.
 """
 
 from __future__ import annotations
@@ -16,22 +18,28 @@ from vla.errors import ShapeError
 from vla.spans import Window, checked_timestamps
 
 PENALTY = 10.0
-"""Penalty of a segment, relative to the difference of frames without a change. Chosen on collages of classes that no reported
-figure uses: lower values split scenes, higher values merge scenes of one second with their neighbours."""
+"""Penalty of a segment, relative to the difference of frames without a change. Chosen on collages
+of classes that no reported figure uses: lower values split scenes, higher values merge scenes of
+one second with their neighbours."""
 _LAG = 0.5
 """Seconds between the frames that the difference without a change is estimated from."""
 _MIN_DIFFERENCE = 1e-4
-"""Minimum of half the squared distance of unit frames: the effect of float16 rounding and compression."""
+"""Minimum of half the squared distance of unit frames: the effect of float16 rounding and
+compression."""
 _MAX_FRAMES = 256
-"""Maximum number of frames of a segment in the dynamic program; longer segments are merged from such."""
+"""Maximum number of frames of a segment in the dynamic program; longer segments are merged from
+such."""
 _BLOCK = 64
 
 
 def content_segments(values: ArrayLike, timestamps_seconds: ArrayLike, duration_seconds: float) -> list[Window]:
-    """Return the segments between content changes and unions of them: at most `2 n - 1` windows for `n - 1` changes.
+    """Return the segments between content changes and unions of them.
 
-    The two most similar neighbours are merged repeatedly until the whole video is left. So there are segments of every
-    length, each different from its neighbours, and at most twice as many as there are changes.
+    At most `2 n - 1` windows for `n - 1` changes.
+
+    The two most similar neighbours are merged repeatedly until the whole video is left. So there
+    are segments of every length, each different from its neighbours, and at most twice as many as
+    there are changes.
 
     Args:
         values: `(T, D)` raw features, finite, at least one frame.
@@ -39,8 +47,8 @@ def content_segments(values: ArrayLike, timestamps_seconds: ArrayLike, duration_
         duration_seconds: end of the video, not before the last timestamp.
 
     Returns:
-        Windows by ascending start; of equal starts, the longer first. An offset of the times moves them by as much; the
-        scale of a frame has no effect.
+        Windows by ascending start; of equal starts, the longer first. An offset of the times moves
+        them by as much; the scale of a frame has no effect.
 
     Raises:
         ShapeError: the numbers of rows and timestamps differ, or there is no timestamp.
@@ -76,7 +84,10 @@ def penalty(frames: np.ndarray, edges: np.ndarray) -> float:
 def _visible_frames(
     values: ArrayLike, timestamps_seconds: ArrayLike, duration_seconds: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the unit frames of non-zero duration, their edges and their numbers; the last frame if there are none."""
+    """Return the unit frames of non-zero duration, their edges and their numbers.
+
+    The last frame if there are none.
+    """
     times = checked_timestamps(timestamps_seconds, duration_seconds)
     rows = np.asarray(values, np.float64)
     if rows.ndim != 2 or len(rows) != len(times):
@@ -91,7 +102,9 @@ def _visible_frames(
 
 
 def _cumulative_sums(frames: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return `(T + 1, D)` sums of frames times seconds, and `(T + 1,)` sums of seconds, of all frames before each edge."""
+    """Return `(T + 1, D)` sums of frames times seconds, and `(T + 1,)` sums of seconds, of all
+    frames before each edge.
+    """
     # A single frame of zero duration has weight 1.
     seconds = np.diff(edges) if edges[-1] > edges[0] else np.ones(1)
     sums = np.concatenate([np.zeros((1, frames.shape[1])), np.cumsum(frames * seconds[:, None], 0)])
@@ -99,11 +112,12 @@ def _cumulative_sums(frames: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray,
 
 
 def _optimal_edges(sums: np.ndarray, seconds: np.ndarray, cost: float) -> list[int]:
-    """Return the edges, from 0 to `T`, of the segments of at most `_MAX_FRAMES` frames with the lowest total cost.
+    """Return the edges, from 0 to `T`, of the segments of at most `_MAX_FRAMES` frames with the
+    lowest total cost.
 
-    The scatter of a segment is the sum of the squared lengths of its frames, which does not depend on the segmentation,
-    minus the squared length of their sum divided by their seconds. So each pair of edges costs O(1) after the products of
-    sums, which are computed in blocks.
+    The scatter of a segment is the sum of the squared lengths of its frames, which does not depend
+    on the segmentation, minus the squared length of their sum divided by their seconds. So each
+    pair of edges costs O(1) after the products of sums, which are computed in blocks.
     """
     count = len(seconds) - 1
     squares = (sums**2).sum(1)
@@ -125,9 +139,11 @@ def _optimal_edges(sums: np.ndarray, seconds: np.ndarray, cost: float) -> list[i
 
 
 def _merge_neighbours(edges: list[int], sums: np.ndarray, seconds: np.ndarray, cost: float) -> list[tuple[int, int]]:
-    """Return the segments between `edges`, and the unions from merging the two most similar neighbours until one is left.
+    """Return the segments between `edges`, and the unions from merging the two most similar
+    neighbours until one is left.
 
-    If a merge raises the scatter by less than `cost`, only `_MAX_FRAMES` separated its halves: the union replaces them.
+    If a merge raises the scatter by less than `cost`, only `_MAX_FRAMES` separated its halves: the
+    union replaces them.
     """
     ends = dict(pairwise(edges))
     starts = {end: start for start, end in ends.items()}
@@ -141,7 +157,8 @@ def _merge_neighbours(edges: list[int], sums: np.ndarray, seconds: np.ndarray, c
     heap = [(ward_distance(starts[m], m, ends[m]), starts[m], m, ends[m]) for m in edges[1:-1]]
     heapq.heapify(heap)
     segments = dict.fromkeys(ends.items())
-    # After the first expensive merge, halves are kept: a later merge may be cheap for another reason.
+    # After the first expensive merge, halves are kept: a later merge may be cheap for another
+    # reason.
     replaces_halves = True
     while heap:
         distance, start, middle, end = heapq.heappop(heap)

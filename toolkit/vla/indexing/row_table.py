@@ -1,4 +1,7 @@
-"""Serialization of the rows of a fragment: safetensors, with the names of the videos as JSON in one of the arrays."""
+"""Serialization of the rows of a fragment.
+
+Safetensors, with the names of the videos as JSON in one of the arrays.
+"""
 
 from __future__ import annotations
 

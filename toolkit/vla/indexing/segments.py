@@ -1,7 +1,9 @@
-"""Segments of a video in an index: the whole video, windows of several lengths, and segments between content changes.
+"""Segments of a video in an index.
 
-Windows find short moments within a long shot; content segments (KTS) find moments of any length that begin and end with a
-change.
+The whole video, windows of several lengths, and segments between content changes.
+
+Windows find short moments within a long shot; content segments (KTS) find moments of any length
+that begin and end with a change.
 """
 
 from __future__ import annotations
@@ -16,15 +18,18 @@ from vla.indexing.kts import content_segments
 from vla.spans import Window, windows
 
 SEGMENTATION = "windows and changes 1"
-"""Name of the segmentation, stored in the index. A change of the method needs a new name, so that no index mixes both."""
+"""Name of the segmentation, stored in the index. A change of the method needs a new name, so that
+no index mixes both."""
 
 Segmenter = Callable[[FrameFeatures], SegmentGrid]
 
 
 def segment_by_kts(video: FrameFeatures) -> SegmentGrid:
-    """Return the whole video, then its content segments and unions of them, without duplicate ranges of frames.
+    """Return the whole video, then its content segments and unions of them, without duplicate
+    ranges of frames.
 
-    Segments depend on raw features and times only, so a trained run has other vectors for the same segments.
+    Segments depend on raw features and times only, so a trained run has other vectors for the same
+    segments.
     """
     return to_grid([_whole(video), *content_segments(video.values, video.timestamps_seconds, video.duration_seconds)])
 

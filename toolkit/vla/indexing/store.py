@@ -1,4 +1,5 @@
-"""Storage of an index: fragments, the meaning of their rows, and the features and run that they were built from.
+"""Storage of an index: fragments, the meaning of their rows, and the features and run that they
+were built from.
 
 index/
   index.json               sources of the index; files of each fragment with checksums, and its deleted videos
@@ -46,7 +47,8 @@ class SearchIndex:
         cache_state: `FeatureCache.state()` at the last complete update; empty during an update.
         config: requested configuration.
         benchmarks: benchmarks of the kinds of index compared for the largest fragment.
-        segmentation: name of the segmentation, see `vla.indexing.segments`; empty for older versions.
+        segmentation: name of the segmentation, see `vla.indexing.segments`; empty for older
+            versions.
     """
 
     parts: tuple[Fragment, ...]
@@ -66,7 +68,10 @@ class SearchIndex:
 
     @cached_property
     def video_of_row(self) -> np.ndarray:
-        """`(N,)` int32, positions in `videos`; -1 for rows of deleted videos, which no search returns."""
+        """`(N,)` int32, positions in `videos`.
+
+        -1 for rows of deleted videos, which no search returns.
+        """
         owners, first = [], 0
         for part in self.parts:
             numbers = np.full(len(part.videos), -1, np.int32)
@@ -108,7 +113,10 @@ class SearchIndex:
 
 
 def save_index(folder: Path, index: SearchIndex) -> SearchIndex:
-    """Commit `index` to `folder` and return it with its files; searches see the old index until the commit is complete."""
+    """Commit `index` to `folder` and return it with its files.
+
+    Searches see the old index until the commit is complete.
+    """
     index = replace(index, parts=tuple(save_fragment(folder, part, index.dim) for part in index.parts))
     atomic.write_json(
         folder / "index.json",
@@ -125,13 +133,19 @@ def save_index(folder: Path, index: SearchIndex) -> SearchIndex:
 
 
 def remove_orphans(folder: Path) -> None:
-    """Delete files that the index in `folder` does not refer to. The caller holds the lock of the index."""
+    """Delete files that the index in `folder` does not refer to.
+
+    The caller holds the lock of the index.
+    """
     for old in unused_files(folder):
         atomic.unlink_quietly(old)
 
 
 def save_fragment(folder: Path, part: Fragment, dim: int) -> Fragment:
-    """Write the missing files of `part` to `folder` and return it with its files; searches see it after `save_index`."""
+    """Write the missing files of `part` to `folder` and return it with its files.
+
+    Searches see it after `save_index`.
+    """
     files = dict(part.files)
     if "vectors" not in files:
         files |= save_vectors(
@@ -171,7 +185,10 @@ class IndexSummary:
 
 
 def summary(folder: Path) -> IndexSummary:
-    """Return the summary of the index in `folder` without reading its vectors; raises as `open_index`."""
+    """Return the summary of the index in `folder` without reading its vectors.
+
+    Raises as `open_index`.
+    """
     record, spec = _read_record(folder)
     return IndexSummary(
         spec, record.videos, record.segments, record.run, record.run_digest, record.cache_state, record.backend
@@ -209,8 +226,8 @@ def open_index(folder: Path, *, load: bool = True) -> SearchIndex:
 
     Args:
         folder: folder of the index.
-        load: load everything that a search needs. Otherwise it is loaded at its first use, which is enough to inspect the
-            contents of the index.
+        load: load everything that a search needs. Otherwise it is loaded at its first use, which is
+            enough to inspect the contents of the index.
 
     Raises:
         MissingError: there is no index.

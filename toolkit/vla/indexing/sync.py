@@ -1,7 +1,8 @@
 """Synchronization of an index with the feature cache.
 
-New videos are cut into segments and added as fragments, batch by batch; deleted and renamed videos are marked in
-`index.json`. Each batch is committed, so searches cover all complete batches, and an interruption costs one batch.
+New videos are cut into segments and added as fragments, batch by batch; deleted and renamed videos
+are marked in `index.json`. Each batch is committed, so searches cover all complete batches, and an
+interruption costs one batch.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ _DEPTH = 200
 
 @dataclass(frozen=True)
 class RunModel:
-    """Model of a trained run, with the name and digest of the run; both are empty for the frozen encoder."""
+    """Model of a trained run, with the name and digest of the run.
+
+    Both are empty for the frozen encoder.
+    """
 
     model: AlignmentModel
     run: str = ""
@@ -99,17 +103,19 @@ def sync_index(
     compact: bool = False,
     progress: ProgressCallback = silent,
 ) -> SyncReport:
-    """Synchronize the index in `folder` with `cache`, and with `config`; segments already indexed are reused.
+    """Synchronize the index in `folder` with `cache`, and with `config`.
+
+    Segments already indexed are reused.
 
     Args:
         folder: folder of the index.
-        index: the index in `folder`, of the same features and model; None to build one, which replaces any index there
-            once it is complete.
+        index: the index in `folder`, of the same features and model; None to build one, which
+            replaces any index there once it is complete.
         cache: the features.
         model: the model that aligns them.
         config: requested configuration.
-        queries: returns `(Q, E)` vectors of texts to tune and benchmark with; called only if needed. With too few,
-            synthetic queries are used.
+        queries: returns `(Q, E)` vectors of texts to tune and benchmark with; called only if
+            needed. With too few, synthetic queries are used.
         compact: merge all fragments into one.
         progress: called for each video.
 
@@ -130,7 +136,8 @@ def sync_index(
         num_done += len(part.videos)
         part = save_fragment(folder, part, part.vectors.shape[1])
         index = replace(index, parts=(*index.parts, part), dim=part.vectors.shape[1])
-        # A rebuilt index is committed when it is complete: until then, the previous one covers more.
+        # A rebuilt index is committed when it is complete: until then, the previous one covers
+        # more.
         if (previous or is_first) and num_done < len(new):
             save_index(folder, index)
     compaction = compact_index(folder, index, previous_config, queries, compact=compact, progress=progress)
@@ -166,7 +173,10 @@ def _batches(
     progress: ProgressCallback,
     segmenter: Segmenter = windows_and_changes,
 ) -> Iterator[Fragment]:
-    """Yield fragments of `videos`, in order, each with about `size` bytes of vectors; videos in transition are skipped."""
+    """Yield fragments of `videos`, in order, each with about `size` bytes of vectors.
+
+    Videos in transition are skipped.
+    """
     batch: list[tuple[str, np.ndarray, np.ndarray]] = []
     batch_bytes = 0
     for number, video_id in enumerate(videos, 1):
@@ -194,7 +204,10 @@ def _fragment(cache: FeatureCache, batch: list[tuple[str, np.ndarray, np.ndarray
 
 
 def _frames(cache: FeatureCache, video_id: str) -> FrameFeatures | None:
-    """Return the features of a video; None if an extraction has replaced them since the cache was opened."""
+    """Return the features of a video.
+
+    None if an extraction has replaced them since the cache was opened.
+    """
     try:
         return cache.frames(video_id)
     except (CacheError, MissingError):

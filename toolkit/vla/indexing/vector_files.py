@@ -1,4 +1,7 @@
-"""Files of the fragments of an index: vectors, which are mapped into memory, and all else, which is read and verified."""
+"""Files of the fragments of an index.
+
+Vectors, which are mapped into memory, and all else, which is read and verified.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ _KINDS = ("float32", "float16")
 def save_vectors(folder: Path, vectors: Callable[[], Iterable[np.ndarray]], kind: str) -> dict[str, Any]:
     """Write the blocks of `vectors()` as numbers of `kind`, and return the record of the file.
 
-    `vectors` is called twice: for the digest of the content, which is the name of the file, and for the content.
+    `vectors` is called twice: for the digest of the content, which is the name of the file, and for
+    the content.
     """
     digest = hashlib.sha256()
     for block in vectors():
@@ -40,7 +44,10 @@ def save_file(folder: Path, kind: str, suffix: str, content: bytes) -> dict[str,
 
 
 def check_vectors(folder: Path, files: Mapping[str, Any]) -> None:
-    """Raise CacheError if the file of vectors is damaged. Searches do not check that: they map it and read few rows."""
+    """Raise CacheError if the file of vectors is damaged.
+
+    Searches do not check that: they map it and read few rows.
+    """
     path = sibling(folder, files["vectors"])
     try:
         with path.open("rb") as file:
@@ -52,7 +59,10 @@ def check_vectors(folder: Path, files: Mapping[str, Any]) -> None:
 
 
 def open_memmap(folder: Path, files: Mapping[str, Any], segments: int, dim: int) -> np.ndarray:
-    """Return the vectors `(segments, dim)`, mapped from the file; raises CacheError if its size is not right."""
+    """Return the vectors `(segments, dim)`, mapped from the file.
+
+    Raises CacheError if its size is not right.
+    """
     path = sibling(folder, files["vectors"])
     if files["kind"] not in _KINDS or segments < 1 or dim < 1:
         raise CacheError(f"{folder / 'index.json'} is damaged (vectors of kind {files['kind']!r})", hint=Hint("index"))
@@ -71,7 +81,10 @@ def open_memmap(folder: Path, files: Mapping[str, Any], segments: int, dim: int)
 
 
 def sibling(folder: Path, name: Any) -> Path:
-    """Return the path of `name` in `folder`; raises CacheError for a name that leads out of the folder."""
+    """Return the path of `name` in `folder`.
+
+    Raises CacheError for a name that leads out of the folder.
+    """
     if not isinstance(name, str) or not name or Path(name).name != name:
         raise CacheError(f"{folder / 'index.json'} names a file outside its folder: {name!r}")
     return folder / name

@@ -31,7 +31,9 @@ class Candidate:
 
     @classmethod
     def from_sequence(cls, video: int, upper_bound: float, sequence: EventSequence) -> Candidate:
-        """Return the candidate of a sequence in a video where no sequence scores more than `upper_bound`."""
+        """Return the candidate of a sequence in a video where no sequence scores more than
+        `upper_bound`.
+        """
         span = np.array([sequence.spans[0, 0], sequence.spans[-1, 1]])
         score = upper_bound - sequence.score_gap
         return cls(video, score, span, float(sequence.peaks[0]), None, sequence)

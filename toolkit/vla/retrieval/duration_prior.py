@@ -1,6 +1,7 @@
 """Prior on the duration of moments, estimated from captions with times.
 
-A similarity curve alone cannot decide between a scene and one second of it; the durations of captioned moments can.
+A similarity curve alone cannot decide between a scene and one second of it; the durations of
+captioned moments can.
 """
 
 from __future__ import annotations
@@ -18,20 +19,25 @@ ANY_DURATION: DurationRange = (0.0, float("inf"))
 MIN_CAPTIONS = 50
 """Moments that an estimate needs."""
 _WHOLE_VIDEO = 0.95
-"""Share of a video from which a moment counts as all of it: files often end slightly later than their captions."""
+"""Share of a video from which a moment counts as all of it: files often end slightly later than
+their captions."""
 _TAIL = 0.05
 """Share of the moments below the minimum, and above the maximum."""
 
 
 def estimate_duration_range(annotations: Iterable[Annotation], receipts: Mapping[str, Receipt]) -> DurationRange | None:
-    """Return the duration range of the middle 90 % of captioned moments; None with fewer than `MIN_CAPTIONS` moments.
+    """Return the duration range of the middle 90 % of captioned moments.
 
-    Captions of the split `test` are ignored, so that evaluations do not depend on their own answers. Moments that cover
-    a whole video are ignored as well: in videos that were cut to their captions, they say nothing about longer videos.
+    None with fewer than `MIN_CAPTIONS` moments.
+
+    Captions of the split `test` are ignored, so that evaluations do not depend on their own
+    answers. Moments that cover a whole video are ignored as well: in videos that were cut to their
+    captions, they say nothing about longer videos.
 
     Args:
         annotations: captions; questions are ignored.
-        receipts: receipts by video name. For other videos, the duration given by the caption is used.
+        receipts: receipts by video name. For other videos, the duration given by the caption is
+            used.
     """
     captions = [a for a in annotations if a.question is None and a.split != "test"]
     durations = {name: receipt.duration_seconds for name, receipt in receipts.items()}

@@ -1,4 +1,6 @@
-"""Filters on the videos that a search covers: by name, duration, modification time and caption metadata.
+"""Filters on the videos that a search covers.
+
+By name, duration, modification time and caption metadata.
 
 Filters do not change the scores of the videos that pass.
 """
@@ -30,8 +32,9 @@ class MetadataFilter:
     Attributes:
         column: name of the column; case is ignored.
         sign: `=`, `!=`, `<`, `<=`, `>` or `>=`.
-        value: value to compare with. `=` and `!=` ignore case and accept the wildcards `*`, `?` and `[...]`. The other
-            signs compare as numbers if both sides are numbers, else as texts, so dates like 2024-05-01 sort correctly.
+        value: value to compare with. `=` and `!=` ignore case and accept the wildcards `*`, `?` and
+            `[...]`. The other signs compare as numbers if both sides are numbers, else as texts, so
+            dates like 2024-05-01 sort correctly.
     """
 
     column: str
@@ -40,14 +43,20 @@ class MetadataFilter:
 
     @classmethod
     def of(cls, text: str) -> MetadataFilter:
-        """Parse a condition such as `camera=front` or `year>=2020`; raises UsageError for any other text."""
+        """Parse a condition such as `camera=front` or `year>=2020`.
+
+        Raises UsageError for any other text.
+        """
         match = _CONDITION.fullmatch(text)
         if match is None:
             raise UsageError(f"invalid condition {text!r}: write COLUMN=VALUE, or use !=, <, <=, > or >=")
         return cls(match[1], match[2], match[3].strip())
 
     def holds(self, metadata: Metadata) -> bool:
-        """Return whether a value of the row meets the condition; a row without the column only meets `!=`."""
+        """Return whether a value of the row meets the condition.
+
+        A row without the column only meets `!=`.
+        """
         values = metadata.get(self.column.casefold(), ())
         if self.sign in ("=", "!="):
             is_equal = any(fnmatchcase(v.casefold(), self.value.casefold()) or v == self.value for v in values)
@@ -60,9 +69,10 @@ class VideoFilter:
     """Conditions that a video must meet; the default accepts every video.
 
     Attributes:
-        include: patterns of which a video must match at least one; empty for any video. A pattern is a folder, a file,
-            a unique bare name, or a glob: `*`, `?` and `[...]` stay within a folder, `**` spans folders. Relative paths
-            start at the workspace folder, or else at the current folder.
+        include: patterns of which a video must match at least one; empty for any video. A pattern
+            is a folder, a file, a unique bare name, or a glob: `*`, `?` and `[...]` stay within a
+            folder, `**` spans folders. Relative paths start at the workspace folder, or else at the
+            current folder.
         exclude: patterns of which a video must match none.
         min_duration: minimum duration of the video, in seconds.
         max_duration: maximum duration of the video, in seconds.
@@ -106,7 +116,9 @@ class VideoFilter:
         receipts: Mapping[str, Receipt],
         metadata: Mapping[str, Sequence[Metadata]],
     ) -> list[bool]:
-        """Return whether each video of `names` passes, in order. `include` and `exclude` match as in `Names.chosen`.
+        """Return whether each video of `names` passes, in order.
+
+        `include` and `exclude` match as in `Names.chosen`.
 
         Args:
             names: names of the videos.
@@ -117,12 +129,12 @@ class VideoFilter:
         Raises:
             UsageError: a bare name matches several videos.
         """
-        included = {v for pattern in self.include for v in names.chosen(pattern, *folders)}
-        excluded = {v for pattern in self.exclude for v in names.chosen(pattern, *folders)}
+        include_ids = {v for pattern in self.include for v in names.chosen(pattern, *folders)}
+        exclude_ids = {v for pattern in self.exclude for v in names.chosen(pattern, *folders)}
         rest = replace(self, include=(), exclude=())
         return [
-            (not self.include or v in included)
-            and v not in excluded
+            (not self.include or v in include_ids)
+            and v not in exclude_ids
             and rest.accepts(v, receipts.get(v), metadata.get(v, ()))
             for v in names.ids
         ]
@@ -130,7 +142,8 @@ class VideoFilter:
     def accepts(self, name: str, receipt: Receipt | None, metadata: Sequence[Metadata] = ()) -> bool:
         """Return whether a video passes; patterns start at the workspace folder alone.
 
-        A video without a receipt has neither duration nor modification time, and fails filters on these.
+        A video without a receipt has neither duration nor modification time, and fails filters on
+        these.
 
         Args:
             name: name of the video.
@@ -155,7 +168,10 @@ class VideoFilter:
 
 
 def metadata_of(annotations: Sequence[Annotation]) -> dict[str, list[Metadata]]:
-    """Return the rows of each video: their metadata, plus the columns `caption`, `split` and `category`."""
+    """Return the rows of each video.
+
+    Their metadata, plus the columns `caption`, `split` and `category`.
+    """
     rows: dict[str, list[Metadata]] = {}
     for a in annotations:
         row: dict[str, list[str]] = {}

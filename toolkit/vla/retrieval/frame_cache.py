@@ -36,7 +36,8 @@ class FrameCache:
     def of(self, video_id: str) -> _Frames | None:
         """Return raw features and aligned unit frames `(T, E)` float32 of a video.
 
-        Returns None if the video has left the cache, or has been extracted again since the cache was opened.
+        Returns None if the video has left the cache, or has been extracted again since the cache
+        was opened.
 
         Raises:
             CacheError: the features are damaged.
@@ -51,8 +52,8 @@ class FrameCache:
         try:
             features = self._cache.frames(video_id)
         except CacheError:
-            # Another process may have removed or replaced the features since the receipts were read. The index is
-            # still valid then, but new features would not belong to its rows.
+            # Another process may have removed or replaced the features since the receipts were
+            # read. The index is still valid then, but new features would not belong to its rows.
             if self._cache.receipt_now(video_id) == receipt:
                 raise
             return None

@@ -18,9 +18,10 @@ class Hit:
 
     Attributes:
         rank: position in the results, from 1.
-        score: ranking score; never increases from one hit to the next. It is the cosine of the query and the best segment of
-            the video, minus the hubness of that segment, minus the gap between the moment and the best moment of its video
-            (with a trained head: the gap to a certain prediction).
+        score: ranking score; never increases from one hit to the next. It is the cosine of the
+            query and the best segment of the video, minus the hubness of that segment, minus the
+            gap between the moment and the best moment of its video (with a trained head: the gap to
+            a certain prediction).
         video_id: name of the video in its workspace.
         path: path of the video; empty if its features were imported and the file is not here.
         start: start in seconds.
@@ -28,14 +29,15 @@ class Hit:
         peak: time of the best-matching frame of the moment, in seconds.
         query: the query.
         is_missing: whether the file no longer exists at `path`.
-        confidence: 1 minus the estimated false-positive rate: the rate at which unrelated queries reach an equally high
-            similarity. At 0.95, one unrelated query in twenty does. Calibrated for queries like those of the query bank;
-            None without a bank.
+        confidence: 1 minus the estimated false-positive rate: the rate at which unrelated queries
+            reach an equally high similarity. At 0.95, one unrelated query in twenty does.
+            Calibrated for queries like those of the query bank; None without a bank.
         duplicates: names of other videos with the same content.
-        near_duplicates: `(video, start, end)` of near-duplicate moments in other videos, such as a re-encoded video
-            (`vla.retrieval.near_duplicates`). They are not listed as hits of their own.
-        steps: of a sequence, `(text, start, end, peak)` of each step; `start` and `end` of the hit span all steps, and
-            `peak` is that of the first.
+        near_duplicates: `(video, start, end)` of near-duplicate moments in other videos, such as a
+            re-encoded video (`vla.retrieval.near_duplicates`). They are not listed as hits of their
+            own.
+        steps: of a sequence, `(text, start, end, peak)` of each step; `start` and `end` of the hit
+            span all steps, and `peak` is that of the first.
     """
 
     rank: int
@@ -75,7 +77,9 @@ class Hits(list[Hit]):
         self.omissions = omissions or Omissions()
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a data frame with a row for each hit and the attributes of `Hit` as columns, also without hits."""
+        """Return a data frame with a row for each hit and the attributes of `Hit` as columns, also
+        without hits.
+        """
         import pandas
 
         names = [f.name for f in fields(Hit)]

@@ -1,7 +1,8 @@
 """Hubness and false-positive rates of an index, estimated from a bank of unrelated queries.
 
-No query of the bank describes the videos that it is compared with. Segments with a high similarity to many of them are
-hubs. The highest similarity that such a query reaches anywhere is a sample of the null distribution of search scores.
+No query of the bank describes the videos that it is compared with. Segments with a high similarity
+to many of them are hubs. The highest similarity that such a query reaches anywhere is a sample of
+the null distribution of search scores.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from vla.retrieval.duration_prior import DurationRange
 from vla.retrieval.query_bank import QueryBank
 
 BETA = 40.0
-"""Inverse temperature of the hubness of a segment; at higher values, fewer of its most similar queries count."""
+"""Inverse temperature of the hubness of a segment; at higher values, fewer of its most similar
+queries count."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,16 @@ class HubnessCorrection:
     """Query-independent statistics of an index, estimated from a query bank.
 
     Attributes:
-        hubness: `(N,)` float32, mean 0. Log-mean-exp of the similarity of each segment to the bank (QB-Norm, Bogolin et
-            al., CVPR 2022). Subtracted from the cosines of a query.
-        null_scores: `(B,)` float32, ascending. Highest cosine of each bank query with a video that it does not describe.
-            Hubness is not subtracted: that would lower the scores of segments that are similar to the bank, and so
-            overrate queries that are not.
-        query_mean: `(E,)` float32. Mean of the bank's unit vectors, subtracted from a query before its similarity curve is
-            computed: similarity to texts in general does not set a moment apart.
-        duration_range: duration range of moments, estimated from captions; None if there are too few.
+        hubness: `(N,)` float32, mean 0. Log-mean-exp of the similarity of each segment to the bank
+            (QB-Norm, Bogolin et al., CVPR 2022). Subtracted from the cosines of a query.
+        null_scores: `(B,)` float32, ascending. Highest cosine of each bank query with a video that
+            it does not describe. Hubness is not subtracted: that would lower the scores of segments
+            that are similar to the bank, and so overrate queries that are not.
+        query_mean: `(E,)` float32. Mean of the bank's unit vectors, subtracted from a query before
+            its similarity curve is computed: similarity to texts in general does not set a moment
+            apart.
+        duration_range: duration range of moments, estimated from captions; None if there are too
+            few.
     """
 
     hubness: np.ndarray
@@ -43,22 +47,27 @@ class HubnessCorrection:
     duration_range: DurationRange | None = None
 
     def correct(self, cosines: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return the cosines `(n,)` of a query and `rows` `(n,)` of the index, minus the hubness of the rows."""
+        """Return the cosines `(n,)` of a query and `rows` `(n,)` of the index, minus the hubness of
+        the rows.
+        """
         scores: np.ndarray = cosines - self.hubness[rows]
         return scores
 
     def confidence(self, cosines: np.ndarray) -> np.ndarray:
         """Return 1 minus the estimated false-positive rate of each cosine, in [0, 1].
 
-        Of unrelated queries similar to those of the bank, at most a share `p` reaches a confidence of `1 - p` or more, on
-        average over banks (conformal p-values: Vovk et al. 2005). There is no guarantee for other queries.
+        Of unrelated queries similar to those of the bank, at most a share `p` reaches a confidence
+        of `1 - p` or more, on average over banks (conformal p-values: Vovk et al. 2005). There is
+        no guarantee for other queries.
         """
         counts = len(self.null_scores) - np.searchsorted(self.null_scores, np.asarray(cosines, np.float32), side="left")
         confidence: np.ndarray = 1 - (1 + counts) / (1 + len(self.null_scores))
         return confidence
 
     def check_max_fpr(self, max_fpr: float) -> None:
-        """Raise UsageError if the bank is too small to estimate a false-positive rate as low as `max_fpr`."""
+        """Raise UsageError if the bank is too small to estimate a false-positive rate as low as
+        `max_fpr`.
+        """
         lowest = 1 / (1 + len(self.null_scores))
         if not 0 < max_fpr <= 1 or max_fpr < lowest:
             raise UsageError(
@@ -70,7 +79,8 @@ class HubnessCorrection:
 def fit_hubness(
     index: SearchIndex, bank: QueryBank, vectors: np.ndarray, progress: ProgressCallback = silent
 ) -> HubnessCorrection:
-    """Estimate the statistics of `index` from the texts of `bank`, whose unit vectors are `vectors` `(B, E)`.
+    """Estimate the statistics of `index` from the texts of `bank`, whose unit vectors are `vectors`
+    `(B, E)`.
 
     Queries are not compared with the videos that they describe.
 
@@ -86,7 +96,10 @@ def fit_hubness(
 
 
 def _segments(index: SearchIndex, progress: ProgressCallback) -> Iterator[np.ndarray]:
-    """Yield the vectors `(n, E)` of each video in order; raises CacheError if they are not finite."""
+    """Yield the vectors `(n, E)` of each video in order.
+
+    Raises CacheError if they are not finite.
+    """
     count = 0
     for part in index.parts:
         order = np.argsort(part.video_of_row, kind="stable")
@@ -105,13 +118,16 @@ def estimate_hubness(
 ) -> HubnessCorrection:
     """Estimate the statistics of an index from the vectors of its segments and of a query bank.
 
-    Hubness is the log-mean-exp of the similarities at `BETA`: the denominator of the inverted softmax of QB-Norm (Bogolin et
-    al., CVPR 2022), as one number for each segment that can be stored and subtracted from the scores of any query.
+    Hubness is the log-mean-exp of the similarities at `BETA`: the denominator of the inverted
+    softmax of QB-Norm (Bogolin et al., CVPR 2022), as one number for each segment that can be
+    stored and subtracted from the scores of any query.
 
     Args:
-        videos: for each video `(n, E)`, unit vectors of its segments in the order of the rows of the index.
+        videos: for each video `(n, E)`, unit vectors of its segments in the order of the rows of
+            the index.
         bank: `(B, E)` unit vectors of the queries.
-        exclude: for each video, numbers of the queries that describe it; they are not compared with it.
+        exclude: for each video, numbers of the queries that describe it; they are not compared with
+            it.
 
     Raises:
         ShapeError: the bank has fewer than 2 queries, or one that describes every video.

@@ -43,7 +43,8 @@ def load_or_fit_hubness(
 ) -> HubnessCorrection | None:
     """Return the hubness correction of `index`. Without a valid stored one, fit it and store it.
 
-    Returns None without a query bank, and while the index is out of date, because its sources are no longer available.
+    Returns None without a query bank, and while the index is out of date, because its sources are
+    no longer available.
     """
     if index.cache_state != cache.state() or not len(index.video_of_row):
         return None
@@ -99,7 +100,10 @@ def _bank_digest(workspace: Workspace) -> str:
 
 
 def identity(index: SearchIndex, bank: str) -> dict[str, str]:
-    """Return the inputs of a hubness correction: features, run, state of the cache, rows of the index, digest of the bank."""
+    """Return the inputs of a hubness correction.
+
+    Features, run, state of the cache, rows of the index, digest of the bank.
+    """
     rows = index.video_of_row.astype("<i4").tobytes() + index.spans.astype("<f8").tobytes()
     names = "\n".join(index.videos).encode("utf-8", "surrogatepass")
     return {
@@ -123,7 +127,10 @@ class _Record:
 
 
 def check_hubness(folder: Path) -> None:
-    """Raise CacheError if the hubness correction in `folder` is damaged; do nothing if there is none."""
+    """Raise CacheError if the hubness correction in `folder` is damaged.
+
+    Do nothing if there is none.
+    """
     if (folder / _NAME).is_file():
         record = records.load(_Record, folder / _NAME, _WAY_ON)
         atomic.read_checked(folder / record.file, record.sha256, _WAY_ON)
@@ -135,7 +142,9 @@ def delete_hubness(folder: Path) -> None:
 
 
 def save_hubness(folder: Path, correction: HubnessCorrection, key: dict[str, str]) -> None:
-    """Commit `correction` to `folder`, with its inputs `key` (see `identity`), and delete the previous one."""
+    """Commit `correction` to `folder`, with its inputs `key` (see `identity`), and delete the
+    previous one.
+    """
     from safetensors.numpy import save
 
     arrays = {"bias": correction.hubness, "chance": correction.null_scores, "mean": correction.query_mean}
@@ -156,7 +165,9 @@ def save_hubness(folder: Path, correction: HubnessCorrection, key: dict[str, str
 
 
 def load_hubness(folder: Path, key: dict[str, str], num_rows: int, dim: int) -> HubnessCorrection | None:
-    """Return the hubness correction in `folder`; None if there is none, if its inputs are not `key`, or if it is damaged.
+    """Return the hubness correction in `folder`.
+
+    None if there is none, if its inputs are not `key`, or if it is damaged.
 
     Args:
         folder: folder of the index.

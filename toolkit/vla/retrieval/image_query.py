@@ -20,16 +20,20 @@ if TYPE_CHECKING:
 _MAX_PIXELS = 200_000_000
 _FRAME_SECONDS = 1 / 30
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "DDS", "ICO", "QOI")
-"""Formats that are read, by their names in Pillow. Others run programs (EPS), hold more than images, or are obsolete."""
+"""Formats that are read, by their names in Pillow. Others run programs (EPS), hold more than
+images, or are obsolete."""
 
 
 def load_image(path: Path) -> np.ndarray:
-    """Return `(1, H, W, 3)` uint8 of an image file, rotated as its EXIF data says; the first frame of an animation.
+    """Return `(1, H, W, 3)` uint8 of an image file, rotated as its EXIF data says.
+
+    The first frame of an animation.
 
     Transparent areas show the colours stored below them.
 
     Raises:
-        UsageError: the file does not exist, is not a regular file, or is not an image of `_FORMATS`.
+        UsageError: the file does not exist, is not a regular file, or is not an image of
+            `_FORMATS`.
     """
     from PIL import Image, ImageOps
 
@@ -56,7 +60,10 @@ def load_image(path: Path) -> np.ndarray:
 
 
 def _to_uint8(image: Image.Image) -> Image.Image:
-    """Return `image` with 16-bit or float greyscale scaled to 8 bits; Pillow would clip values above 255."""
+    """Return `image` with 16-bit or float greyscale scaled to 8 bits.
+
+    Pillow would clip values above 255.
+    """
     from PIL import Image
 
     if not image.mode.startswith(("I", "F")):
@@ -69,7 +76,8 @@ def _to_uint8(image: Image.Image) -> Image.Image:
 
 
 def encode_image(pixels: np.ndarray, encoder: TextEncoder, model: AlignmentModel) -> np.ndarray:
-    """Return the unit vector `(E,)` of `pixels` `(1, H, W, 3)` in the shared space, that of a video of this one frame.
+    """Return the unit vector `(E,)` of `pixels` `(1, H, W, 3)` in the shared space, that of a video
+    of this one frame.
 
     Raises:
         MissingError: the features were imported, so their image encoder is not available.

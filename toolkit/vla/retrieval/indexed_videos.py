@@ -53,11 +53,16 @@ class IndexedVideos:
     hubness_correction: HubnessCorrection | None = None
 
     def correction_for(self, query: EncodedQuery) -> HubnessCorrection | None:
-        """Return the hubness correction; None for image queries, because it was fitted with texts."""
+        """Return the hubness correction.
+
+        None for image queries, because it was fitted with texts.
+        """
         return self.hubness_correction if query.is_text else None
 
     def nearest(self, query: EncodedQuery, count: int, video_mask: np.ndarray | None = None) -> NearestRows:
-        """Return the `count` rows with the highest cosines, of videos in `video_mask` `(V,)`; None for all videos.
+        """Return the `count` rows with the highest cosines, of videos in `video_mask` `(V,)`.
+
+        None for all videos.
 
         Raises:
             CacheError: the index holds invalid row numbers or values that are not finite.
@@ -102,7 +107,10 @@ class IndexedVideos:
         return self._frames.of(self.index.videos[video])
 
     def frames_for_head(self, video: int) -> tuple[FrameFeatures, np.ndarray] | None:
-        """Return raw features and unit frames as the head for moments was trained on them; None as in `frames_of`."""
+        """Return raw features and unit frames as the head for moments was trained on them.
+
+        None as in `frames_of`.
+        """
         return self._head_frames.of(self.index.videos[video])
 
     @cached_property

@@ -1,4 +1,7 @@
-"""Moment localization in one video: segments re-scored by similarity curve and head, with refined bounds."""
+"""Moment localization in one video.
+
+Segments re-scored by similarity curve and head, with refined bounds.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,20 @@ from vla.spans import iou, nms
 _MIN_FRAMES = 4
 """Fewer frames give no baseline for a contrast; the scores of the segments decide alone."""
 _CONTRAST_WEIGHT = 0.07
-"""Weight of the contrast in the similarity curve, in units of a cosine. Cosines alone prefer short segments; contrast alone
-ignores the effect of a projector. Higher values find more within collages; lower values find more in the corpus of the
-rendered world (`tests/benchmarks/localisers.py choose`, `search_world.py --parts weights`)."""
+"""Weight of the contrast in the similarity curve, in units of a cosine. Cosines alone prefer short
+segments; contrast alone ignores the effect of a projector. Higher values find more within collages;
+lower values find more in the corpus of the rendered world (`tests/benchmarks/localisers.py choose`,
+`search_world.py --parts weights`)."""
 _MIN_GAIN = 0.1
-"""Bounds are refined if the contrast grows by this share of the highest contrast. A grid of windows rarely matches a
-moment, and change points do not either where one thing passes gradually into another."""
+"""Bounds are refined if the contrast grows by this share of the highest contrast. A grid of windows
+rarely matches a moment, and change points do not either where one thing passes gradually into
+another."""
 _HEAD_SHARPNESS = 40.0
-"""A head adds `log(p) / 40` to the cosine of a segment. `p` is the maximum, over the moments of the head, of probability
-times IoU with the segment; the segment takes the bounds of that moment. XML (Lei et al., ECCV 2020) lists the moments of the
-head instead, with `exp(20 s) p` of the score `s` of their video. With the score of the segment nearest to each, these
-find 24 of 100 among ten on other videos of the rendered world (IoU .5); segments re-scored by the head find 33
+"""A head adds `log(p) / 40` to the cosine of a segment. `p` is the maximum, over the moments of the
+head, of probability times IoU with the segment; the segment takes the bounds of that moment. XML
+(Lei et al., ECCV 2020) lists the moments of the head instead, with `exp(20 s) p` of the score `s`
+of their video. With the score of the segment nearest to each, these find 24 of 100 among ten on
+other videos of the rendered world (IoU .5); segments re-scored by the head find 33
 (`tests/benchmarks/search_world.py --parts sharpness`)."""
 _MIN_HEAD_IOU = 0.5
 """IoU with a moment of the head from which a segment takes its bounds."""
@@ -36,7 +42,8 @@ _MIN_HEAD_IOU = 0.5
 _MIN_PROBABILITY = 1e-3
 _DURATION_FACTOR = 2**0.5
 _MAX_IOU, _MAX_NESTING = 0.3, 0.5
-"""Of two moments of a video with a higher IoU, or with a higher share of the shorter one in common, the better one is kept."""
+"""Of two moments of a video with a higher IoU, or with a higher share of the shorter one in common,
+the better one is kept."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +63,11 @@ class SegmentScores:
     duration_range: DurationRange = ANY_DURATION
 
     def of_duration(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return spans and scores of the segments in the duration range, or of all segments if there is none.
+        """Return spans and scores of the segments in the duration range, or of all segments if
+        there is none.
 
-        The range is widened by a factor of the root of two: the lengths of windows double, so one of them fits.
+        The range is widened by a factor of the root of two: the lengths of windows double, so one
+        of them fits.
         """
         seconds = self.spans[:, 1] - self.spans[:, 0]
         shortest, longest = self.duration_range
@@ -68,12 +77,16 @@ class SegmentScores:
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments of one video, best first; none overlaps another by an IoU above 0.3, or by over half of the shorter one.
+    """Moments of one video, best first.
+
+    None overlaps another by an IoU above 0.3, or by over half of the shorter one.
 
     Attributes:
         spans: `(N, 2)` seconds.
-        scores: `(N,)` ranking scores, comparable across videos; at most the score of the video's best segment.
-        confidence_scores: `(N,)` highest cosine of the video, minus the gap of the moment to the best one of the video.
+        scores: `(N,)` ranking scores, comparable across videos; at most the score of the video's
+            best segment.
+        confidence_scores: `(N,)` highest cosine of the video, minus the gap of the moment to the
+            best one of the video.
         peaks: `(N,)` seconds.
     """
 
@@ -98,11 +111,14 @@ class HeadPredictions:
 
 @dataclass(frozen=True)
 class MomentLocalizer:
-    """Localizer of moments within a video; the moments of a video do not depend on the other videos of a batch.
+    """Localizer of moments within a video.
+
+    The moments of a video do not depend on the other videos of a batch.
 
     Attributes:
         model: the model that is searched with; its heads are not used.
-        head_model: the same model at the alpha that heads are trained for; None without a head for moments.
+        head_model: the same model at the alpha that heads are trained for; None without a head for
+            moments.
     """
 
     model: AlignmentModel
@@ -123,7 +139,9 @@ class MomentLocalizer:
         raw: np.ndarray,
         duration_range: DurationRange = ANY_DURATION,
     ) -> list[HeadPredictions]:
-        """Return the predictions of the head for each of `videos`, batched by length; empty ones without a head.
+        """Return the predictions of the head for each of `videos`, batched by length.
+
+        Empty ones without a head.
 
         Args:
             videos: features, and their unit frames `(T, E)` as aligned by `head_model`.
@@ -153,16 +171,19 @@ class MomentLocalizer:
     ) -> Moments:
         """Return at most `max_moments` moments of a video.
 
-        Their scores do not exceed that of the video's best segment; without a head, the best moment reaches it.
+        Their scores do not exceed that of the video's best segment; without a head, the best moment
+        reaches it.
 
         Args:
-            features: features of the video; None if it left the cache: then the peak of a moment is its start.
+            features: features of the video; None if it left the cache: then the peak of a moment is
+                its start.
             frames: `(T, E)` its unit frames.
             query: `(E,)` unit vector.
             segments: all segments of the video.
             max_moments: maximum number of moments.
             predictions: predictions of the head; None if it was not run.
-            query_mean: `(E,)` vector to subtract from the query before its similarity curve is computed; None for none.
+            query_mean: `(E,)` vector to subtract from the query before its similarity curve is
+                computed; None for none.
         """
         curve, top = frames @ query, float(segments.scores.max())
         spans, scores = segments.spans, segments.scores
@@ -183,7 +204,9 @@ def _refine(
     max_moments: int,
     predictions: HeadPredictions | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the best segments in the duration range, with refined bounds and with scores that are not raised."""
+    """Return the best segments in the duration range, with refined bounds and with scores that are
+    not raised.
+    """
     spans, scores = (values.copy() for values in segments.of_duration())
     similarity, highest, share = None, 0.0, np.zeros(len(spans))
     if len(curve) >= _MIN_FRAMES:
@@ -214,21 +237,25 @@ def _refine(
 def _run_head(
     model: AlignmentModel, videos: Sequence[tuple[FrameFeatures, np.ndarray]], raw: np.ndarray
 ) -> list[np.ndarray]:
-    """Return, for each video with aligned frames, `(N, 3)`: start, end and probability of the moments of the head."""
+    """Return, for each video with aligned frames, `(N, 3)`.
+
+    Start, end and probability of the moments of the head.
+    """
     import torch
 
     head = next(h for h in model.heads.values() if h.asks == "moments")
     features, frames = zip(*videos, strict=True)
     with torch.no_grad():
-        # The bits of a product depend on its shape: a copy of the text for each video keeps results independent of
-        # the size of the batch.
+        # The bits of a product depend on its shape: a copy of the text for each video keeps results
+        # independent of the size of the batch.
         texts = model.align_texts(np.repeat(raw[None], len(videos), 0))
         batch = LocalizationBatch.from_videos(features=features, frames=frames, texts=texts, scale=model.scale)
         return [np.asarray(output.moments, np.float64).reshape(-1, 3) for output in head.localize(batch)]
 
 
 def peaks_of(features: FrameFeatures, curve: np.ndarray, spans: np.ndarray) -> np.ndarray:
-    """Return `(N,)` seconds: the time of the frame in each span with the highest value in `curve` `(T,)`.
+    """Return `(N,)` seconds: the time of the frame in each span with the highest value in `curve`
+    `(T,)`.
 
     The start of the span if it contains no frame.
     """

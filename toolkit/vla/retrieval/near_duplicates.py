@@ -8,8 +8,9 @@ from vla.features import FrameFeatures
 from vla.spans import frames_in, iou
 
 DUPLICATE_THRESHOLD = 0.97
-"""Minimum mean cosine of the raw frames of near-duplicates. Among 4,900 photographs of 700 things, CLIP ViT-B/32 finds 13 pairs
-above it, 12 of them the same file twice; frames one second apart in a shot of a hand-held camera are mostly below."""
+"""Minimum mean cosine of the raw frames of near-duplicates. Among 4,900 photographs of 700 things,
+CLIP ViT-B/32 finds 13 pairs above it, 12 of them the same file twice; frames one second apart in a
+shot of a hand-held camera are mostly below."""
 PREFILTER_THRESHOLD = 0.9
 """Minimum cosine of the mean frames of two moments for a comparison frame by frame."""
 _MIN_OVERLAP = 0.5
@@ -19,7 +20,8 @@ _MAX_FRAMES = 64
 def is_near_duplicate(
     one: FrameFeatures, one_span: np.ndarray, one_peak: float, other: FrameFeatures, span: np.ndarray, peak: float
 ) -> bool:
-    """Return whether two moments show the same frames in the same order, aligned by time, start or peak.
+    """Return whether two moments show the same frames in the same order, aligned by time, start or
+    peak.
 
     Args:
         one: raw features of a video.
@@ -36,7 +38,10 @@ def is_near_duplicate(
 
 
 def mean_of(video: FrameFeatures, span: np.ndarray) -> np.ndarray:
-    """Return `(D,)`, the unit mean of the raw frames in a span; compared before `is_near_duplicate`."""
+    """Return `(D,)`, the unit mean of the raw frames in a span.
+
+    Compared before `is_near_duplicate`.
+    """
     first, last = frames_in(video.timestamps_seconds, video.duration_seconds, span.tolist())
     mean: np.ndarray = _normalize(_normalize(video.values[first:last]).mean(0, keepdims=True))[0]
     return mean
@@ -45,7 +50,9 @@ def mean_of(video: FrameFeatures, span: np.ndarray) -> np.ndarray:
 def _is_same(
     one: FrameFeatures, rows: np.ndarray, one_span: np.ndarray, other: FrameFeatures, span: np.ndarray, offset: float
 ) -> bool:
-    """Return whether frames `rows` of one video match those of the other video `offset` seconds later."""
+    """Return whether frames `rows` of one video match those of the other video `offset` seconds
+    later.
+    """
     if iou([one_span + offset], [span])[0, 0] < _MIN_OVERLAP:
         return False
     times = one.timestamps_seconds[rows] + offset

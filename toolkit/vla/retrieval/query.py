@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 MAX_QUERY_CHARS = 2_000
 NEGATIVE_WEIGHT = 0.25
-"""Default weight of negative texts. With CLIP features, it removes most of the unwanted content from the first ten hits and
-hardly anything else; at 0.5, many relevant hits are lost (tests/benchmarks/composed_queries.py)."""
+"""Default weight of negative texts. With CLIP features, it removes most of the unwanted content
+from the first ten hits and hardly anything else; at 0.5, many relevant hits are lost
+(tests/benchmarks/composed_queries.py)."""
 TEMPLATES = ("{}", "a photo of {}", "a video of {}")
 """Prompt templates (CLIP)."""
 
@@ -39,14 +40,17 @@ class Query:
         negative: texts to subtract, with weights.
         then: texts of the events that follow in the same video, in order.
         within: maximum number of seconds between the best frames of consecutive events.
-        use_templates: average the text with "a photo of TEXT" and "a video of TEXT" (prompt templates, as in CLIP).
-        rewrite: rewrite questions and requests as captions: "when does a dog jump?" becomes "a dog jumps".
-        duration: minimum and maximum duration of the moment, in seconds; other moments are not found. None for a
-            preference for the durations of captioned moments in the workspace.
+        use_templates: average the text with "a photo of TEXT" and "a video of TEXT" (prompt
+            templates, as in CLIP).
+        rewrite: rewrite questions and requests as captions: "when does a dog jump?" becomes "a dog
+            jumps".
+        duration: minimum and maximum duration of the moment, in seconds; other moments are not
+            found. None for a preference for the durations of captioned moments in the workspace.
 
     Raises:
-        UsageError: a text is blank or longer than 2,000 characters, a weight or `within` is not positive, `within` is given
-            without `then`, or `duration` is not a range or is given for a sequence.
+        UsageError: a text is blank or longer than 2,000 characters, a weight or `within` is not
+            positive, `within` is given without `then`, or `duration` is not a range or is given for
+            a sequence.
     """
 
     text: str
@@ -90,11 +94,13 @@ class EncodedQuery:
 
     Attributes:
         text: title of the query, or text of the step.
-        vector: `(E,)` in the shared space. The unit vector of a single text. For several texts, their weighted mean minus
-            the weighted negative texts; so its scores are weighted means of cosines.
-        raw: `(D,)` raw text feature for a head for moments; None for images and with negative texts, which heads were
-            not trained on.
-        positives: `(P, E)` unit vectors of the texts that a hit must match, for its confidence; empty for images.
+        vector: `(E,)` in the shared space. The unit vector of a single text. For several texts,
+            their weighted mean minus the weighted negative texts; so its scores are weighted means
+            of cosines.
+        raw: `(D,)` raw text feature for a head for moments; None for images and with negative
+            texts, which heads were not trained on.
+        positives: `(P, E)` unit vectors of the texts that a hit must match, for its confidence;
+            empty for images.
         duration: duration range given by the user.
     """
 
@@ -121,7 +127,10 @@ def normalize_text(text: str) -> str:
 
 
 def encode_query(query: Query, encoder: TextEncoder, model: AlignmentModel) -> list[EncodedQuery]:
-    """Return the vectors of `query`, and those of each event that follows; all texts are encoded in one batch."""
+    """Return the vectors of `query`, and those of each event that follows.
+
+    All texts are encoded in one batch.
+    """
 
     def caption(text: str) -> str:
         return question_to_caption(normalize_text(text)) if query.rewrite else normalize_text(text)
@@ -181,7 +190,10 @@ def _invalid_duration(minimum: float, maximum: float) -> str:
 def _encode_texts(
     texts: list[str], encoder: TextEncoder, model: AlignmentModel
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return the raw feature `(D,)` and unit vector `(E,)` of each text; texts beyond the context length are chunked."""
+    """Return the raw feature `(D,)` and unit vector `(E,)` of each text.
+
+    Texts beyond the context length are chunked.
+    """
     chunks = {text: split_to_fit(text, encoder.fits) for text in texts}
     flat = list(dict.fromkeys(chunk for text in chunks.values() for chunk in text))
     features = encoder.encode_text(flat)
@@ -191,7 +203,9 @@ def _encode_texts(
 
 
 def _mean(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean direction of raw features, at their mean length, and the mean direction of unit vectors."""
+    """Return the mean direction of raw features, at their mean length, and the mean direction of
+    unit vectors.
+    """
     if len(pairs) == 1:
         return pairs[0]
     units = np.stack([unit for _, unit in pairs]).mean(0)
@@ -200,7 +214,10 @@ def _mean(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, n
 
 
 def _weighted_mean(raws: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Return `(D,)`, the weighted mean direction of raw features at their mean length; a single one is unchanged."""
+    """Return `(D,)`, the weighted mean direction of raw features at their mean length.
+
+    A single one is unchanged.
+    """
     if len(raws) == 1:
         return raws[0]
     lengths = np.array([max(1e-12, float(np.linalg.norm(raw))) for raw in raws])

@@ -21,7 +21,8 @@ from vla.model import AlignmentModel
 MAX_SIZE = 1000
 """Maximum number of queries: enough to estimate rates to 0.001; more would only take longer."""
 MIN_SIZE = 100
-"""Minimum number of captions for a bank of captions, which resemble the queries of the workspace best."""
+"""Minimum number of captions for a bank of captions, which resemble the queries of the workspace
+best."""
 
 _BATCH_SIZE = 64
 """Texts encoded at a time."""
@@ -33,20 +34,27 @@ class QueryBank:
 
     Attributes:
         texts: the queries.
-        described_videos: for each query, names of the videos that it describes; it is not compared with these.
+        described_videos: for each query, names of the videos that it describes; it is not compared
+            with these.
     """
 
     texts: tuple[str, ...]
     described_videos: tuple[frozenset[str], ...]
 
     def without_universal(self, videos: Iterable[str]) -> QueryBank:
-        """Return the bank without queries that describe all of `videos`: they could not be compared with any."""
+        """Return the bank without queries that describe all of `videos`.
+
+        They could not be compared with any.
+        """
         names = set(videos)
-        rows = [i for i, described in enumerate(self.described_videos) if not names <= described]
+        rows = [i for i, own in enumerate(self.described_videos) if not names <= own]
         return QueryBank(tuple(self.texts[i] for i in rows), tuple(self.described_videos[i] for i in rows))
 
     def encode(self, cache: FeatureCache, model: AlignmentModel, encoder: TextEncoder) -> np.ndarray:
-        """Return `(B, E)` unit vectors of the texts; only texts that are not cached are passed to `encoder`."""
+        """Return `(B, E)` unit vectors of the texts.
+
+        Only texts that are not cached are passed to `encoder`.
+        """
         missing = cache.missing_texts(self.texts)
         cached = sorted({*self.texts} - {*missing})
         vectors = dict(zip(cached, model.align_texts(text_vectors(cache, cached)), strict=True)) if cached else {}
@@ -65,9 +73,12 @@ class QueryBank:
 
 
 def choose_query_bank(captions: Sequence[Annotation], videos: Sequence[str], cache: FeatureCache) -> QueryBank:
-    """Return the bank for an index of `videos`: the cached captions if there are `MIN_SIZE`, else the default queries.
+    """Return the bank for an index of `videos`.
 
-    For imported features, it is always the captions: the encoder declared for them is loaded only when a search needs it.
+    The cached captions if there are `MIN_SIZE`, else the default queries.
+
+    For imported features, it is always the captions: the encoder declared for them is loaded only
+    when a search needs it.
     """
     bank = from_captions([a for a in captions if cache.pieces(a.query)]).without_universal(videos)
     return bank if len(bank.texts) >= MIN_SIZE or cache.spec.is_imported else default_queries()
@@ -76,7 +87,8 @@ def choose_query_bank(captions: Sequence[Annotation], videos: Sequence[str], cac
 def from_captions(annotations: Sequence[Annotation], max_size: int = MAX_SIZE) -> QueryBank:
     """Return a bank of at most `max_size` captions, sampled with a fixed seed.
 
-    Captions that differ only in case, spaces or final punctuation become one query that describes all of their videos.
+    Captions that differ only in case, spaces or final punctuation become one query that describes
+    all of their videos.
     """
     videos: dict[str, set[str]] = defaultdict(set)
     first: dict[str, str] = {}
@@ -92,12 +104,18 @@ def from_captions(annotations: Sequence[Annotation], max_size: int = MAX_SIZE) -
 
 
 def content_words(text: str) -> str:
-    """Return `text` in lower case, with single spaces and without final punctuation: the key of equal captions."""
+    """Return `text` in lower case, with single spaces and without final punctuation.
+
+    The key of equal captions.
+    """
     return " ".join(text.lower().split()).rstrip(".!? ")
 
 
 def default_queries() -> QueryBank:
-    """Return the queries of `default_queries.txt`: short, and so diverse that a video collection matches few of them."""
+    """Return the queries of `default_queries.txt`.
+
+    Short, and so diverse that a video collection matches few of them.
+    """
     text = resources.files("vla.retrieval").joinpath("default_queries.txt").read_text("utf-8")
     lines = tuple(text.splitlines())
     return QueryBank(lines, (frozenset(),) * len(lines))

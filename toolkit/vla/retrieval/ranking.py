@@ -1,4 +1,6 @@
-"""Ranking across videos: score videos by the best segments of the index, and merge near-duplicate moments."""
+"""Ranking across videos: score videos by the best segments of the index, and merge near-duplicate
+moments.
+"""
 
 from __future__ import annotations
 
@@ -40,20 +42,23 @@ class Ranking:
     def sequences(
         self, steps: list[EncodedQuery], within: float, k: int, per_video: int, video_mask: np.ndarray | None
     ) -> list[list[Candidate]]:
-        """Return the `k` best sequences of `steps`, at most `within` seconds from one step to the next; else as `moments`."""
+        """Return the `k` best sequences of `steps`, at most `within` seconds from one step to the
+        next; else as `moments`.
+        """
         return self._rank(SequenceScorer(self.videos, steps, within, per_video, video_mask), k, True)
 
     def confidence(self, query: EncodedQuery, candidate: Candidate, span: np.ndarray | None = None) -> float | None:
         """Return the confidence of a candidate; None without a hubness correction.
 
-        A query of a single text uses `confidence_score`. A query of several texts compares each with the mean frame of the
-        span and returns the lowest confidence.
+        A query of a single text uses `confidence_score`. A query of several texts compares each
+        with the mean frame of the span and returns the lowest confidence.
 
         Args:
             query: the query, or the step of a sequence.
             candidate: the moment or sequence.
-            span: `(2,)` seconds of the step, of a sequence. Its mean frame is then compared with a single text, too, which
-                is no better than the best segment that null scores are based on.
+            span: `(2,)` seconds of the step, of a sequence. Its mean frame is then compared with a
+                single text, too, which is no better than the best segment that null scores are
+                based on.
         """
         correction = self.videos.correction_for(query)
         if correction is None:
@@ -93,7 +98,10 @@ class Ranking:
             count += k
 
     def _merge(self, candidates: list[Candidate]) -> list[list[Candidate]]:
-        """Group `candidates`, best first: each group is a candidate and its near-duplicates in other videos."""
+        """Group `candidates`, best first.
+
+        Each group is a candidate and its near-duplicates in other videos.
+        """
         videos = [self.videos.frames_of(candidate.video) for candidate in candidates]
         means = [mean_of(v[0], c.span) if v else np.zeros(0) for c, v in zip(candidates, videos, strict=True)]
         groups: list[list[Candidate]] = []

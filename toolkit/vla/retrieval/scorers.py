@@ -1,4 +1,6 @@
-"""Scores of the moments or sequences of each video for one query, with upper bounds for `top_k_with_bounds`."""
+"""Scores of the moments or sequences of each video for one query, with upper bounds for
+`top_k_with_bounds`.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,14 @@ class RankingConfig:
     """Sizes of the intermediate results of a ranking.
 
     Attributes:
-        min_rows: minimum number of index rows to start with; many belong to the same few videos. Rows are added until the
-            result is exact, so it does not depend on this number.
+        min_rows: minimum number of index rows to start with; many belong to the same few videos.
+            Rows are added until the result is exact, so it does not depend on this number.
         rows_per_hit: number of index rows to start with for each requested hit.
         head_batch_size: number of videos in a batch of the head; results do not depend on it.
-        max_head_videos: number of videos that the head is run on, best segments first, unless more hits are requested. XML
-            (Lei et al., ECCV 2020) takes 100; 40 find one or two more of 100 moments among ten and take twice as long, 10
-            find two fewer (`tests/benchmarks/search_world.py --parts sharpness`).
+        max_head_videos: number of videos that the head is run on, best segments first, unless more
+            hits are requested. XML (Lei et al., ECCV 2020) takes 100; 40 find one or two more of
+            100 moments among ten and take twice as long, 10 find two fewer
+            (`tests/benchmarks/search_world.py --parts sharpness`).
     """
 
     min_rows: int = 1_000
@@ -45,7 +48,8 @@ class Candidates:
     """Videos that may contain the best candidates.
 
     Attributes:
-        upper_bounds: videos, each with an upper bound of the scores of its candidates; bounds descend.
+        upper_bounds: videos, each with an upper bound of the scores of its candidates; bounds
+            descend.
         unlisted_bound: upper bound for all other videos.
         max_videos: maximum number of videos to score; None for no limit.
     """
@@ -93,7 +97,10 @@ class MomentScorer:
         self._predictions: dict[int, HeadPredictions | None] = {}
 
     def candidates(self, rows: int, k: int) -> Candidates:
-        """Return the videos of the best `rows`; with a head, at most `max_head_videos` or `k` of them are scored."""
+        """Return the videos of the best `rows`.
+
+        With a head, at most `max_head_videos` or `k` of them are scored.
+        """
         nearest = self._videos.nearest(self._query, rows, self._video_mask)
         owners = self._videos.first_duplicate[self._videos.index.video_of_row[nearest.ids]]
         firsts = np.sort(np.unique(owners, return_index=True)[1])
@@ -137,8 +144,9 @@ class MomentScorer:
 class SequenceScorer:
     """Scorer of the event sequences of videos.
 
-    The score of a sequence is the mean over its steps of the score of the video's best segment for the step, minus the gap
-    between the chosen frame and the best frame of the video. So the mean score of the best segments is an upper bound.
+    The score of a sequence is the mean over its steps of the score of the video's best segment for
+    the step, minus the gap between the chosen frame and the best frame of the video. So the mean
+    score of the best segments is an upper bound.
 
     Args:
         videos: videos to search.

@@ -31,13 +31,15 @@ from vla.storage.workspace import Workspace
 
 _ROUNDING = 1e-9
 _MAX_CONTAINING = 8
-"""Maximum number of moments of a video that contain the same time: they overlap by an IoU of at most 0.3, so each is three
-times as long as the next."""
+"""Maximum number of moments of a video that contain the same time: they overlap by an IoU of at
+most 0.3, so each is three times as long as the next."""
 
 
 @dataclass(frozen=True)
 class Searcher:
-    """Searcher of an index, with everything that a search needs loaded once. Immutable, so threads may share it.
+    """Searcher of an index, with everything that a search needs loaded once.
+
+    Immutable, so threads may share it.
 
     Attributes:
         index: the index.
@@ -46,9 +48,10 @@ class Searcher:
         cache: features of the videos.
         workspace: the workspace of the videos.
         hubness_correction: hubness and null scores of the index; None if they were not fitted.
-        lists_missing: whether to return moments of videos whose files are missing; else these videos are left out
-            and counted in `Hits.omissions`.
-        unsupported: videos whose content the encoder cannot represent; their hits have no confidence.
+        lists_missing: whether to return moments of videos whose files are missing; else these
+            videos are left out and counted in `Hits.omissions`.
+        unsupported: videos whose content the encoder cannot represent; their hits have no
+            confidence.
         config: sizes of intermediate results.
     """
 
@@ -72,20 +75,22 @@ class Searcher:
     ) -> Hits:
         """Return the `k` moments that match `query` best; near-duplicates count as one.
 
-        Videos are scored in the order of their best segments until no other video can have a better moment, so the result
-        is that of scoring all videos. (Segments with a low hubness may gain by its correction; those whose cosine is too
-        low for the first thousand rows or more are not considered for that.)
+        Videos are scored in the order of their best segments until no other video can have a better
+        moment, so the result is that of scoring all videos. (Segments with a low hubness may gain
+        by its correction; those whose cosine is too low for the first thousand rows or more are not
+        considered for that.)
 
         Args:
             query: a text, or a `Query` of several texts.
             k: number of hits.
             per_video: maximum number of hits of one video.
             max_fpr: drop hits with a higher estimated false-positive rate; None keeps all.
-            filters: conditions on the videos; they do not change the scores of the videos that pass. None for all videos.
+            filters: conditions on the videos; they do not change the scores of the videos that
+                pass. None for all videos.
 
         Raises:
-            UsageError: a text is blank or longer than 2,000 characters, a number is not positive, or the query bank is too
-                small to estimate `max_fpr`.
+            UsageError: a text is blank or longer than 2,000 characters, a number is not positive,
+                or the query bank is too small to estimate `max_fpr`.
             MissingError: `max_fpr` is given and there is no hubness correction.
         """
         query = Query(query) if isinstance(query, str) else query
@@ -145,7 +150,8 @@ class Searcher:
         filters: VideoFilter | None = None,
         negative: Sequence[Weighted] = (),
     ) -> Hits:
-        """Return the `k` moments most similar to a frame of a video, without the moments of the frame and its duplicates.
+        """Return the `k` moments most similar to a frame of a video, without the moments of the
+        frame and its duplicates.
 
         Args:
             video_id: name of a video in the cache.
@@ -207,9 +213,11 @@ class Searcher:
         return self._omit_missing(find, self.video_mask(filters))
 
     def _omit_missing(self, find: Callable[[np.ndarray | None], Hits], video_mask: np.ndarray | None) -> Hits:
-        """Return the hits of `find` in the videos of `video_mask` `(V,)` whose files exist, and count the other videos.
+        """Return the hits of `find` in the videos of `video_mask` `(V,)` whose files exist, and
+        count the other videos.
 
-        Files are checked only if the file of a hit is missing. Videos with imported features need not have files.
+        Files are checked only if the file of a hit is missing. Videos with imported features need
+        not have files.
         """
         hits = find(video_mask)
         if self.lists_missing or not any(hit.is_missing for hit in hits):
@@ -219,7 +227,8 @@ class Searcher:
         # A duplicate stands in for a missing file.
         for videos in self._videos.duplicates.values():
             exists[videos] = exists[videos].any()
-        # If all are missing, a disk is not mounted, or the workspace was copied without its videos: each hit is marked.
+        # If all are missing, a disk is not mounted, or the workspace was copied without its videos:
+        # each hit is marked.
         if not exists.any():
             return hits
         hits = find(mask & exists)

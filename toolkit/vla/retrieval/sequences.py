@@ -1,4 +1,6 @@
-"""Event sequences: one event after another in a video, by dynamic programming over the similarity curves of the steps."""
+"""Event sequences: one event after another in a video, by dynamic programming over the similarity
+curves of the steps.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,8 @@ class EventSequence:
     Attributes:
         spans: `(M, 2)` seconds; ascending, without overlaps.
         peaks: `(M,)` seconds, times of the chosen frames; ascending.
-        score_gap: mean over the steps of the difference between the highest smoothed cosine of the video and that of the
-            chosen frame; not negative.
+        score_gap: mean over the steps of the difference between the highest smoothed cosine of the
+            video and that of the chosen frame; not negative.
     """
 
     spans: np.ndarray
@@ -37,12 +39,14 @@ def find_sequences(
     within: float = math.inf,
     max_sequences: int = 1,
 ) -> list[EventSequence]:
-    """Return the best choices of one frame for each step, each at most `within` seconds after the one before, best first.
+    """Return the best choices of one frame for each step, each at most `within` seconds after the
+    one before, best first.
 
-    The score of a sequence is the sum of the smoothed cosines of its frames; the best sequence for each last frame is found
-    exactly. Of sequences whose whole extents overlap by an IoU above 0.3, the best is kept. The span of a step is the
-    contiguous range round its frame above the contrast threshold (`similarity_curve.contrast_threshold`); if the spans of
-    two steps meet, they are separated where that costs least. (Dynamic programming over frozen embeddings: DANTE, arXiv
+    The score of a sequence is the sum of the smoothed cosines of its frames; the best sequence for
+    each last frame is found exactly. Of sequences whose whole extents overlap by an IoU above 0.3,
+    the best is kept. The span of a step is the contiguous range round its frame above the contrast
+    threshold (`similarity_curve.contrast_threshold`); if the spans of two steps meet, they are
+    separated where that costs least. (Dynamic programming over frozen embeddings: DANTE, arXiv
     2512.13169.)
 
     Args:
@@ -53,7 +57,8 @@ def find_sequences(
         max_sequences: maximum number of sequences.
 
     Returns:
-        An empty list if the video has fewer visible frames than there are steps, or no frames that follow in time.
+        An empty list if the video has fewer visible frames than there are steps, or no frames that
+        follow in time.
     """
     times = np.asarray(timestamps_seconds, np.float64)
     edges = np.append(times, duration_seconds)
@@ -85,7 +90,9 @@ def find_sequences(
 
 
 def _best_before(values: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for each frame `t`, the maximum of `values[first[t]:t]` and its earliest position; -inf if that is empty.
+    """Return, for each frame `t`, the maximum of `values[first[t]:t]` and its earliest position.
+
+    -inf if that is empty.
 
     Maxima over runs of 1, 2, 4, ... frames make the cost of a window independent of its length.
     """
@@ -107,7 +114,10 @@ def _best_before(values: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _local_maxima(total: np.ndarray) -> np.ndarray:
-    """Return frames with a finite `total` no lower than their neighbours', highest first; of equal ones, the earliest."""
+    """Return frames with a finite `total` no lower than their neighbours', highest first.
+
+    Of equal ones, the earliest.
+    """
     neighbours = np.concatenate([[-np.inf], total, [-np.inf]])
     is_maximum = np.isfinite(total) & (total >= neighbours[:-2]) & (total >= neighbours[2:])
     frames = np.flatnonzero(is_maximum)

@@ -1,4 +1,7 @@
-"""Similarity curve of a query over the frames of a video, and the contrast of spans in it. Training-free."""
+"""Similarity curve of a query over the frames of a video, and the contrast of spans in it.
+
+Training-free.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ _SMOOTHING_SECONDS = 0.25
 _THRESHOLD = 0.5
 """Position of the contrast threshold between the baseline of the curve (0) and its peak (1)."""
 _LENGTH_POWER = 0.5
-"""Power of the duration that the excess of a span is divided by; 0 prefers long spans, 1 short ones.
-`tests/benchmarks/localisers.py choose` measures these numbers."""
+"""Power of the duration that the excess of a span is divided by; 0 prefers long spans, 1 short
+ones. `tests/benchmarks/localisers.py choose` measures these numbers."""
 _EPSILON = 1e-9
 _MAX_BOUNDS = 500
 
@@ -23,13 +26,14 @@ _MAX_BOUNDS = 500
 class SimilarityCurve:
     """Smoothed similarity curve of one query in one video, with a contrast threshold.
 
-    The threshold lies half way between the baseline of the curve and its peak. The baseline is the median of the values in
-    the lower half of the range of the curve: the median of all values would lie within a moment that covers most of a
-    short video.
+    The threshold lies half way between the baseline of the curve and its peak. The baseline is the
+    median of the values in the lower half of the range of the curve: the median of all values would
+    lie within a moment that covers most of a short video.
 
     Args:
         cosines: `(T,)`, one for each frame.
-        timestamps_seconds: `(T,)` start of each frame, non-decreasing; it is visible until the next one starts.
+        timestamps_seconds: `(T,)` start of each frame, non-decreasing; it is visible until the next
+            one starts.
         duration_seconds: end of the last frame.
 
     Raises:
@@ -54,12 +58,13 @@ class SimilarityCurve:
     def contrast(self, spans: ArrayLike) -> np.ndarray:
         """Return `(N,)` the contrast of `spans` `(N, 2)`, in seconds.
 
-        The contrast is the integral over the span of the smoothed curve minus the threshold, divided by the square root of
-        the duration. The integral of noise grows with that root, so the contrast is the response of a matched filter to a
-        raised stretch of a noisy curve. A span that is too short lacks excess, a span that is too long includes values
-        below the threshold: both bounds are determined. (Static scores of zero-shot temporal grounding compare a span with
-        all that is outside of it: Zheng et al., ECCV 2024.) An offset of the curve or of its times changes nothing; a flat
-        curve has a contrast of 0.
+        The contrast is the integral over the span of the smoothed curve minus the threshold,
+        divided by the square root of the duration. The integral of noise grows with that root, so
+        the contrast is the response of a matched filter to a raised stretch of a noisy curve. A
+        span that is too short lacks excess, a span that is too long includes values below the
+        threshold: both bounds are determined. (Static scores of zero-shot temporal grounding
+        compare a span with all that is outside of it: Zheng et al., ECCV 2024.) An offset of the
+        curve or of its times changes nothing; a flat curve has a contrast of 0.
         """
         first, last = _frame_ranges(self._times, float(self._edges[-1]), spans).T
         return self._contrast(first, last)
@@ -67,9 +72,10 @@ class SimilarityCurve:
     def refine_bounds(self, span: ArrayLike, gain: float, duration_range: DurationRange = ANY_DURATION) -> np.ndarray:
         """Return `(2,)` seconds: the bounds of frames near `span` `(2,)` with the highest contrast.
 
-        Each bound moves by at most half the duration of the span, and the result lies in `duration_range`. The span itself,
-        snapped to bounds of frames, is returned if it lies in the range and the contrast would grow by less than `gain`,
-        or if there are no other bounds. With more than 500 candidates for a bound, an evenly spaced subset is compared.
+        Each bound moves by at most half the duration of the span, and the result lies in
+        `duration_range`. The span itself, snapped to bounds of frames, is returned if it lies in
+        the range and the contrast would grow by less than `gain`, or if there are no other bounds.
+        With more than 500 candidates for a bound, an evenly spaced subset is compared.
         """
         times, edges = self._times, self._edges
         first, last = _frame_ranges(times, float(edges[-1]), span)[0]
@@ -97,19 +103,27 @@ class SimilarityCurve:
 
 
 def _subsample(positions: np.ndarray) -> np.ndarray:
-    """Return at most `_MAX_BOUNDS` of `positions`, evenly spaced: all pairs of bounds are compared."""
+    """Return at most `_MAX_BOUNDS` of `positions`, evenly spaced.
+
+    All pairs of bounds are compared.
+    """
     return positions[:: max(1, -(-len(positions) // _MAX_BOUNDS))]
 
 
 def contrast_threshold(smooth_values: np.ndarray, peak: float) -> float:
-    """Return the contrast threshold of a smoothed curve for a moment that rises to `peak`; see `SimilarityCurve`."""
+    """Return the contrast threshold of a smoothed curve for a moment that rises to `peak`.
+
+    See `SimilarityCurve`.
+    """
     lowest, highest = float(smooth_values.min()), float(smooth_values.max())
     baseline = float(np.median(smooth_values[smooth_values <= (lowest + highest) / 2]))
     return baseline + _THRESHOLD * (peak - baseline)
 
 
 def smooth(curve: np.ndarray, timestamps_seconds: np.ndarray) -> np.ndarray:
-    """Return the curve `(T,)` after a Gaussian filter of 0.25 s, in steps of the median frame distance; edges are padded."""
+    """Return the curve `(T,)` after a Gaussian filter of 0.25 s, in steps of the median frame
+    distance; edges are padded.
+    """
     steps = np.diff(timestamps_seconds)
     step = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
     if not step or len(curve) < 2:

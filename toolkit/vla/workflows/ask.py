@@ -1,4 +1,6 @@
-"""`ask`: answer a question about videos with trained heads, and find the moments that support the answer."""
+"""`ask`: answer a question about videos with trained heads, and find the moments that support the
+answer.
+"""
 
 from __future__ import annotations
 
@@ -44,11 +46,12 @@ class Answer:
         question: the question.
         kind: kind of question: `choice`, `open` or `count`.
         answer: the best answer; for counts, a whole number as text.
-        others: the best answers with their probabilities, best first; for counts, the number before rounding.
-        unseen: answer of a text-only baseline, trained with the head; empty if there is none. If both answers are equal,
-            the video may not have mattered.
-        moments: `(start, end, peak)` in seconds of the moments that support the answer, best first: those that match
-            question and answer as one text.
+        others: the best answers with their probabilities, best first; for counts, the number before
+            rounding.
+        unseen: answer of a text-only baseline, trained with the head; empty if there is none. If
+            both answers are equal, the video may not have mattered.
+        moments: `(start, end, peak)` in seconds of the moments that support the answer, best first:
+            those that match question and answer as one text.
         run: name of the run that answered.
     """
 
@@ -85,8 +88,9 @@ def ask(
 ) -> list[Answer]:
     """Answer a question about each of several videos.
 
-    With `choices`, the answer is one of them. Without, a question that begins with "how many", "how often" or "how much" is
-    answered by a number if a run has a head for counts; any other by one of the answers of the training set.
+    With `choices`, the answer is one of them. Without, a question that begins with "how many", "how
+    often" or "how much" is answered by a number if a run has a head for counts; any other by one of
+    the answers of the training set.
 
     Args:
         question: the question.
@@ -100,7 +104,8 @@ def ask(
         progress: called with notes.
 
     Raises:
-        UsageError: the question is blank, not exactly one of `videos` and `every` is given, or there is one choice only.
+        UsageError: the question is blank, not exactly one of `videos` and `every` is given, or
+            there is one choice only.
         MissingError: a video has no features, or no run answers such questions.
         SpecMismatchError: the run was trained on other features.
     """
@@ -113,7 +118,7 @@ def ask(
             "give the videos that the question is about, or ask about all of them", hint=Hint("one_or_all")
         )
     try:
-        parsed = Question(choices=tuple(" ".join(c.split()) for c in choices))
+        parsed_question = Question(choices=tuple(" ".join(c.split()) for c in choices))
     except AnnotationError as error:
         raise UsageError(str(error), hint=error.hint) from error
     space = Workspace.open(workspace)
@@ -126,11 +131,11 @@ def ask(
         kinds = ["count", "open"] if text.lower().startswith(_HOW_MANY) else ["open"]
     model, record, kind = _choose_run(space, cache, run, kinds, progress)
     if kind == "count":
-        parsed = Question(count=0)
+        parsed_question = Question(count=0)
     elif kind != kinds[0]:
         progress(Progress("ask", message="no run has a head for counts: the answer is a text", level="note"))
     encoder = query_encoder(cache, device, "auto")
-    texts = _Texts(text, parsed, encoder)
+    texts = _Texts(text, parsed_question, encoder)
     with model.at(1.0), small_work():
         return [_answer(model, record, texts, cache.frames(name), space, kind, moments) for name in video_ids]
 
@@ -138,7 +143,9 @@ def ask(
 def _choose_run(
     workspace: Workspace, cache: FeatureCache, run: str | None, kinds: list[str], progress: ProgressCallback
 ) -> tuple[AlignmentModel, Run, str]:
-    """Return model and record of a run with a head for the first of `kinds` that any run answers, and that kind."""
+    """Return model and record of a run with a head for the first of `kinds` that any run answers,
+    and that kind.
+    """
     if run is not None:
         model, record = load_model(workspace.run(run))
         record.spec.require_same(cache.spec, f"run {run!r}", "the features of this workspace", Hint("train_here"))

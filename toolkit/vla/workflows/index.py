@@ -45,8 +45,8 @@ class IndexReport:
         renamed: number of videos whose name changed.
         removed: number of videos that were removed because they are deleted or have other features.
         parts: number of fragments.
-        measured: fields of `IndexBenchmark` for each kind of index that was benchmarked; empty for an index small enough
-            for exhaustive search.
+        measured: fields of `IndexBenchmark` for each kind of index that was benchmarked; empty for
+            an index small enough for exhaustive search.
         notes: messages for the user.
         omissions: videos of the index whose files are missing.
     """
@@ -76,18 +76,21 @@ def index(
     compact: bool = False,
     progress: ProgressCallback = silent,
 ) -> IndexReport:
-    """Update the index that `search` reads; only new, changed, renamed and deleted videos are processed.
+    """Update the index that `search` reads.
 
-    An index of another run or encoder is rebuilt. Extractions may run meanwhile; their new videos are indexed by the next
-    call.
+    Only new, changed, renamed and deleted videos are processed.
+
+    An index of another run or encoder is rebuilt. Extractions may run meanwhile; their new videos
+    are indexed by the next call.
 
     Args:
         workspace: as for `train`.
-        run: name of a run; `none` for the frozen encoder; None for the default run if it is clearly better than the frozen
-            encoder on its held-out videos (`vla.evaluation.verdict`).
-        backend: index plug-in, or `auto` for the fastest one in a benchmark; None for the previous configuration.
-        memory: maximum size of the index in memory, such as `2GB`; None for the previous configuration, at first half of
-            the free memory.
+        run: name of a run; `none` for the frozen encoder; None for the default run if it is clearly
+            better than the frozen encoder on its held-out videos (`vla.evaluation.verdict`).
+        backend: index plug-in, or `auto` for the fastest one in a benchmark; None for the previous
+            configuration.
+        memory: maximum size of the index in memory, such as `2GB`; None for the previous
+            configuration, at first half of the free memory.
         recall: minimum recall@10; None for the previous configuration, at first 0.99.
         compact: merge all fragments into one, and autotune its index again if it is large.
         progress: called for each video, and for each kind of index in a benchmark.
@@ -181,7 +184,9 @@ def _report(sync: SyncReport, notes: list[str], reason: str) -> IndexReport:
 
 
 def choose_run(workspace: Workspace, cache: FeatureCache, run: str | None) -> tuple[str, str, list[str]]:
-    """Return the run to index with (empty for the frozen encoder), the reason, and notes on a run that is not used."""
+    """Return the run to index with (empty for the frozen encoder), the reason, and notes on a run
+    that is not used.
+    """
     if run == FROZEN:
         return "", "the frozen encoder was asked for", []
     try:

@@ -56,15 +56,24 @@ class OpenWorkspace:
         max_fpr: float | None = None,
         filters: VideoFilter | None = None,
     ) -> Hits:
-        """Return the `k` moments that match `query` best; see `vla.retrieval.searcher.Searcher.search`."""
+        """Return the `k` moments that match `query` best.
+
+        See `vla.retrieval.searcher.Searcher.search`.
+        """
         return self._with_retry(lambda: self.searcher.search(query, k, per_video, max_fpr, filters))
 
     def refresh(self) -> None:
-        """Reload index, run and encoder at the next search. The hits of a search never mix old and new state."""
+        """Reload index, run and encoder at the next search.
+
+        The hits of a search never mix old and new state.
+        """
         vars(self).pop("searcher", None)
 
     def _with_retry(self, find: Callable[[], Hits]) -> Hits:
-        """Return the result of `find`; reload and retry once if a file was replaced during the search."""
+        """Return the result of `find`.
+
+        Reload and retry once if a file was replaced during the search.
+        """
         try:
             return find()
         except CacheError:
@@ -85,7 +94,10 @@ class OpenWorkspace:
         filters: VideoFilter | None = None,
         negative: Sequence[Weighted] = (),
     ) -> Hits:
-        """Return the `k` moments most similar to an image file; see `vla.retrieval.searcher.Searcher.search_image`."""
+        """Return the `k` moments most similar to an image file.
+
+        See `vla.retrieval.searcher.Searcher.search_image`.
+        """
         pixels = load_image(Path(image))
         return self._with_retry(lambda: self.searcher.search_image(pixels, str(image), k, per_video, filters, negative))
 
@@ -99,12 +111,17 @@ class OpenWorkspace:
         filters: VideoFilter | None = None,
         negative: Sequence[Weighted] = (),
     ) -> Hits:
-        """Return the `k` moments most similar to a frame of `video`, a name or a path; see `Searcher.search_like`."""
+        """Return the `k` moments most similar to a frame of `video`, a name or a path.
+
+        See `Searcher.search_like`.
+        """
         name = self.workspace.video_named(video, self.searcher.cache.receipts)
         return self._with_retry(lambda: self.searcher.search_like(name, seconds, k, per_video, filters, negative))
 
     def features(self, video: Path | str) -> VideoFeatures:
-        """Return the features of `video`, a name or a path, as arrays with times; raises MissingError if it has none.
+        """Return the features of `video`, a name or a path, as arrays with times.
+
+        Raises MissingError if it has none.
 
         Example:
             >>> features = vla.open_workspace("videos").features("clips/a.mp4")  # doctest: +SKIP
@@ -178,23 +195,26 @@ def search(
     """Return the `k` moments that match best a text, an image, or a moment of a video.
 
     Args:
-        query: text to search for, or a `vla.Query` of several texts; for several queries, their hits are concatenated.
+        query: text to search for, or a `vla.Query` of several texts; for several queries, their
+            hits are concatenated.
         paths: files and folders whose new videos are extracted and indexed first.
         k: number of hits for each query.
         per_video: maximum number of hits of one video.
-        max_fpr: hide hits whose estimated false-positive rate exceeds this, in (0, 1]: at 0.05, one unrelated query in
-            twenty has hits. None hides none.
+        max_fpr: hide hits whose estimated false-positive rate exceeds this, in (0, 1]: at 0.05, one
+            unrelated query in twenty has hits. None hides none.
         filters: conditions on the videos; None for all videos.
         image: search by image instead of text.
         like: `VIDEO@TIME`, a name or path and seconds or `M:SS`: find moments similar to this one.
-        negative: texts to subtract, with weights; with `image` or `like` (a `vla.Query` has its own).
+        negative: texts to subtract, with weights; with `image` or `like` (a `vla.Query` has its
+            own).
         workspace: as for `extract`.
         choice: encoder for `paths`, and device for the query.
         progress: called during extraction, and with notes on the index.
         fields: single fields of `choice`, as for `extract`.
 
     Raises:
-        UsageError: there is not exactly one of a text, `image` and `like`, or an option does not apply to it.
+        UsageError: there is not exactly one of a text, `image` and `like`, or an option does not
+            apply to it.
         MissingError: there is no index, or no statistics for `max_fpr`.
 
     Example:
@@ -236,7 +256,8 @@ def search(
         if (rewrite := describe_rewrite(one)) is not None:
             progress(Progress("search", message=rewrite, level="note"))
     searcher = opened.searcher
-    # A query is hundreds of small products: on busy cores, threads wait for each other longer than they compute.
+    # A query is hundreds of small products: on busy cores, threads wait for each other longer than
+    # they compute.
     with small_work():
         results = [searcher.search(one, k, per_video, max_fpr, filters) for one in queries]
     # Every query omits the same files, so omissions are not summed.
@@ -253,8 +274,9 @@ def describe_rewrite(query: str | Query) -> str | None:
         normalize_text(text)
         for text in (query.text, *query.then, *(text for text, _ in (*query.also, *query.negative)))
     ]
-    changed = [f"{question_to_caption(text)!r} for {text!r}" for text in texts if question_to_caption(text) != text]
-    return Note(f"looking for {', '.join(changed)}", Hint("take_literally")) if changed else None
+    captions = {text: question_to_caption(text) for text in texts}
+    changes = [f"{caption!r} for {text!r}" for text, caption in captions.items() if caption != text]
+    return Note(f"looking for {', '.join(changes)}", Hint("take_literally")) if changes else None
 
 
 def _no_match(pattern: str, is_extracted: bool) -> str:

@@ -1,4 +1,7 @@
-"""Retriever of an evaluation: results of `vla search` for captions, among the videos that are evaluated."""
+"""Retriever of an evaluation.
+
+Results of `vla search` for captions, among the videos that are evaluated.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ class EvalQueryBank:
         bank: the queries.
         encoder: encoder of their texts.
         description: description for the user.
-        duration_range: duration range of moments, estimated from training captions; None with too few.
+        duration_range: duration range of moments, estimated from training captions; None with too
+            few.
     """
 
     bank: QueryBank
@@ -51,7 +55,9 @@ class EvalQueryBank:
 
 
 def eval_query_bank(cache: FeatureCache, corpus: Corpus, training: Sequence[Annotation], device: str) -> EvalQueryBank:
-    """Return the bank for the videos of `corpus`: the cached training captions if there are enough, else default queries.
+    """Return the bank for the videos of `corpus`.
+
+    The cached training captions if there are enough, else default queries.
 
     For imported features without an encoder, it is always the captions.
     """
@@ -79,7 +85,10 @@ class CachedTexts:
         self._cache = cache
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
-        """Return the features of all chunks of `texts`, in order; raises MissingError for a text that is not cached."""
+        """Return the features of all chunks of `texts`, in order.
+
+        Raises MissingError for a text that is not cached.
+        """
         return self._cache.texts([part for text in texts for part in self._cache.pieces(text) or [text]])
 
     def fits(self, text: str) -> bool:
@@ -88,7 +97,8 @@ class CachedTexts:
 
 
 class SearchRetriever:
-    """Retriever with the results of `vla search` in a workspace of the videos of a corpus alone, by exhaustive search.
+    """Retriever with the results of `vla search` in a workspace of the videos of a corpus alone, by
+    exhaustive search.
 
     Args:
         cache: features of the videos and texts of all queries.
@@ -119,8 +129,8 @@ class SearchRetriever:
     def everywhere(self, queries: Sequence[Query], per_video: int) -> list[np.ndarray]:
         """Return, for each query, the best moments of all videos.
 
-        Among duplicates and near-duplicates, the query's own video counts as found. A text that is not a valid query has
-        an empty result.
+        Among duplicates and near-duplicates, the query's own video counts as found. A text that is
+        not a valid query has an empty result.
 
         Args:
             queries: the captions.
@@ -138,7 +148,10 @@ class SearchRetriever:
         return results
 
     def in_own(self, queries: Sequence[Query]) -> list[np.ndarray]:
-        """Return, for each query, `(N, 3)` moments of its own video: start and end in seconds, score; best first."""
+        """Return, for each query, `(N, 3)` moments of its own video.
+
+        Start and end in seconds, score; best first.
+        """
         results = []
         for query in self._with_progress(queries):
             own = VideoFilter(include=(escape(self._names[query.video]),))
@@ -160,7 +173,10 @@ class SearchRetriever:
 
 
 def _as_own(hit: Hit, own: str) -> tuple[str, float, float, float]:
-    """Return video, start, end and score of a hit; those of the video `own` if it is a duplicate or near-duplicate."""
+    """Return video, start, end and score of a hit.
+
+    Those of the video `own` if it is a duplicate or near-duplicate.
+    """
     for video, start, end in hit.near_duplicates:
         if video == own:
             return video, start, end, hit.score

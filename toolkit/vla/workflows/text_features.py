@@ -1,4 +1,7 @@
-"""Text encoders for imported features: vectors come from the cache, from a file, or from a declared encoder."""
+"""Text encoders for imported features.
+
+Vectors come from the cache, from a file, or from a declared encoder.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,9 @@ class LookupTexts:
 
 
 class ImportedTexts:
-    """Text encoder for imported features: cached texts are looked up, all others are passed to the declared encoder.
+    """Text encoder for imported features.
+
+    Cached texts are looked up, all others are passed to the declared encoder.
 
     That encoder is loaded at the first text that is not cached.
     """
@@ -52,7 +57,8 @@ class ImportedTexts:
 
         Raises:
             MissingError: a text is not cached, and no encoder is declared.
-            SpecMismatchError: the vectors of the declared encoder have another width than the features.
+            SpecMismatchError: the vectors of the declared encoder have another width than the
+                features.
         """
         if all(self._is_cached(t) for t in texts):
             return self._cache.texts(texts)
@@ -62,7 +68,10 @@ class ImportedTexts:
         return self._encoder.encode_text(texts)
 
     def fits(self, text: str) -> bool:
-        """Return whether `text` is cached as a whole or fits the declared encoder; True without an encoder."""
+        """Return whether `text` is cached as a whole or fits the declared encoder.
+
+        True without an encoder.
+        """
         return self._is_cached(text) or not has_encoder(self._cache) or self._encoder.fits(text)
 
     def _is_cached(self, text: str) -> bool:
@@ -85,7 +94,10 @@ class ImportedTexts:
 
 
 def has_encoder(cache: FeatureCache) -> bool:
-    """Return whether new texts can be encoded for `cache`: its features are not imported, or their encoder is declared."""
+    """Return whether new texts can be encoded for `cache`.
+
+    Its features are not imported, or their encoder is declared.
+    """
     return cache.source.encoder != IMPORTED
 
 
@@ -93,7 +105,8 @@ def add_texts(cache: FeatureCache, features: TextFeatures) -> tuple[int, list[st
     """Add the texts of a file to `cache`.
 
     Returns:
-        The number of new texts, and the texts that have another vector in the cache, which is not replaced.
+        The number of new texts, and the texts that have another vector in the cache, which is not
+        replaced.
     """
     cached = [t for t in features.texts if cache.pieces(t) == [normalize_whitespace(t)]]
     rows = {t: row for row, t in enumerate(features.texts)}
