@@ -83,7 +83,7 @@ class Place:
         )
         left_out = by_name and [by_name[name] for name in self.index.videos]
         found = estimate_hubness((c.vectors for c in self.cut), self.text(texts), left_out)
-        return replace(found, lasting=self.searched.lasting)
+        return replace(found, duration_range=self.searched.lasting)
 
     def hits(self, searcher: Searcher) -> Callable[[str], np.ndarray]:
         def found(text: str) -> np.ndarray:

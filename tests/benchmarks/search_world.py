@@ -253,7 +253,7 @@ def main() -> None:
                 of = {name: bank for name, bank in of.items() if bank.bank[0]}  # small worlds may leave one empty
                 for bank in of.values():
                     place.searched.vectors.update(bank.vectors)
-                threshold = other.background().chance
+                threshold = other.background().null_scores
                 confidence(place, of, {r: float(np.quantile(threshold, 1 - r)) for r in RATES}, model)
                 made = (world.joined("test", draw) for draw in range(DRAWS))
                 draws(
