@@ -109,7 +109,7 @@ def test_a_filter_and_a_file_of_queries(world):
     )
     assert {h["video"] for h in json.loads(found.stdout)} == {name}
     none = vla("search", "a star", "--in", "elsewhere", "--json", cwd=folder)
-    assert (none.returncode, json.loads(none.stdout)) == (1, []) and "no video of the index" in none.stderr
+    assert (none.returncode, json.loads(none.stdout)) == (1, []) and "no indexed video" in none.stderr
     (folder / "queries.txt").write_text("\ufeffa star\n\n  a red circle \n", "utf-8")
     batch = json.loads(vla("search", "--queries", "queries.txt", "-k", 3, "--json", cwd=folder).stdout)
     single = [json.loads(vla("search", q, "-k", 3, "--json", cwd=folder).stdout) for q in ("a star", "a red circle")]
