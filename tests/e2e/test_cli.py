@@ -122,7 +122,7 @@ def test_a_filter_and_a_file_of_queries(world):
         (("--queries", "nothing.txt"), "no query"), (("--queries", "missing.txt"), "there is no file"),
         (("--queries", "latin.txt"), "UTF-8"), ((), "what to look for"), (("x", "--longer", "soon"), "no length"),
         (("x", "--since", "yesterday"), "no day"), (("x", "--longer", "2m", "--shorter", "60"), "invalid video duration range"),
-        (("x", "--in", ""), "no pattern"),
+        (("x", "--in", ""), "invalid video pattern"),
     ):  # fmt: skip
         done = vla("search", *bad, cwd=folder)
         assert done.returncode == 2 and words in " ".join(done.stderr.replace("│", " ").split()), (bad, done.stderr)

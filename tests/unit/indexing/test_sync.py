@@ -378,9 +378,10 @@ def test_reports_count_what_was_done(toy_workspace, clip):
     vla.extract([root / "videos"], workspace=root, workers=1)
     notes = vla.open_workspace(root).notes()
     assert notes == [
-        "the index is out of date (1 videos are missing in it, 1 are gone or changed, 1 have other names): run 'vla index'; "
+        "the index is out of date (1 videos are missing in it, 1 are gone or changed, 1 have other names); "
         "it covers 2 of the 3 videos that have features"
     ]
+    assert notes[0].hint == vla.Hint("index")
     then = vla.index(workspace=root)
     assert (then.videos, then.added, then.renamed, then.removed, then.parts) == (3, 1, 1, 1, 2)
     again = vla.index(workspace=root, compact=True)
