@@ -96,5 +96,5 @@ def _write_bytes(content: bytes) -> None:
 
 def _copies(hit: Hit) -> str:
     """How many other videos have the same content, or show the same there."""
-    count = len(hit.copies) + len(hit.similar)
+    count = len(hit.duplicates) + len(hit.near_duplicates)
     return f" (and {count} cop{'y' if count == 1 else 'ies'})" if count else ""

@@ -55,10 +55,10 @@ def limits(
     from vla.retrieval.filters import MetadataFilter, VideoFilter
 
     given = {
-        "least_seconds": None if longer is None else seconds(longer, "--longer"),
-        "most_seconds": None if shorter is None else seconds(shorter, "--shorter"),
-        "since": None if since is None else day(since, "--since"),
-        "before": None if before is None else day(before, "--before"),
+        "min_duration": None if longer is None else seconds(longer, "--longer"),
+        "max_duration": None if shorter is None else seconds(shorter, "--shorter"),
+        "modified_after": None if since is None else day(since, "--since"),
+        "modified_before": None if before is None else day(before, "--before"),
     }
     conditions = tuple(map(MetadataFilter.of, where or ()))
     numbers = {k: v for k, v in given.items() if v is not None}

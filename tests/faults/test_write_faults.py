@@ -32,7 +32,7 @@ from vla.indexing import autotune, sync
 from vla.indexing.config import IndexConfig
 from vla.indexing.segments import windows_and_changes
 from vla.indexing.store import open_index, save_index, unused_files
-from vla.indexing.sync import Model, build_index, sync_index
+from vla.indexing.sync import RunModel, build_index, sync_index
 from vla.model import AlignmentModel, ModelConfig, pool_segments
 from vla.retrieval.searcher import Searcher
 from vla.storage import atomic
@@ -349,7 +349,7 @@ def test_an_index_survives_a_kill_at_any_point(tmp_path, backend, sweep):
     assert sweep(lambda folder: save_index(folder, old), work, check) > 15
 
 
-FROZEN = Model(AlignmentModel(ModelConfig(6)).eval())
+FROZEN = RunModel(AlignmentModel(ModelConfig(6)).eval())
 
 
 def segments(cache):
@@ -357,7 +357,7 @@ def segments(cache):
     result = {}
     for name in cache.video_ids():
         frames = cache.frames(name)
-        cut = pool_segments(FROZEN.aligned.align_frames(frames), frames, windows_and_changes(frames))
+        cut = pool_segments(FROZEN.model.align_frames(frames), frames, windows_and_changes(frames))
         result[name] = {tuple(span): v for span, v in zip(cut.spans.tolist(), cut.vectors, strict=True)}
     return result
 
@@ -389,7 +389,7 @@ def is_an_index_of(index, states):
 def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monkeypatch, how, backend):
     """Videos come, go, change and are renamed; a search finds what was there before, or after, or, bit by bit, between."""
     monkeypatch.setattr(sync, "FLAT_BYTES", 1 if "bit" in how else 50_000_000)
-    for name, few in (("_QUERIES", 10), ("_TIMED", 1), ("_DEPTHS", (50,))):  # what is measured is no matter here
+    for name, few in (("_QUERIES", 10), ("_NUM_TIMINGS", 1), ("_DEPTHS", (50,))):  # what is measured is no matter here
         monkeypatch.setattr(autotune, name, few)
     cache = FeatureCache.create(tmp_path / "cache", SPEC, SOURCE)
     for seed, name in enumerate(("gone", "changed", "old name", "same")):

@@ -219,7 +219,7 @@ def search(
     asked = [
         vla.Query(
             text, weighted(also, 1.0, "--also"), unwanted, tuple(then or ()),
-            math.inf if within is None else seconds(within, "--within"), templates, literal, seconds_long,
+            math.inf if within is None else seconds(within, "--within"), templates, not literal, seconds_long,
         )
         for text in texts
     ]  # fmt: skip
@@ -227,7 +227,7 @@ def search(
     choice = vla.EncoderChoice(model, pretrained, encoder, o.sampling(fps), device, dtype)
     with progress_bars(quiet) as progress:
         hits = vla.search(
-            asked, paths or (), k=k, per_video=per_video, fpr=fpr, limits=limited, image=image, like=like,
+            asked, paths or (), k=k, per_video=per_video, max_fpr=fpr, filters=limited, image=image, like=like,
             negative=() if texts else unwanted, workspace=workspace, choice=choice, progress=progress,
         )  # fmt: skip
     say_left_out(hits)

@@ -17,12 +17,13 @@ CLI_ONLY = {"as_json", "as_jsonl", "as_csv", "as_paths", "null", "quiet", "dry_r
 # Arguments that --list needs none of, and that the library cannot do without.
 NOT_WITH_LIST = {("import_annotations", "format"), ("import_annotations", "files")}
 # What they are put into, and that is None where none of them is given.
-PARTS = dict.fromkeys(("inside", "outside", "longer", "shorter", "since", "before", "where"), "limits") | {
-    "queries": "query"
+PARTS = dict.fromkeys(("inside", "outside", "longer", "shorter", "since", "before", "where"), "filters") | {
+    "queries": "query",
+    "fpr": "max_fpr",
 }
-WORDS = {"also": "also", "without": "negative", "then": "then", "within": "within", "lasting": "lasting"} | {
+WORDS = {"also": "also", "without": "negative", "then": "then", "within": "within", "lasting": "duration"} | {
     "templates": "use_templates",
-    "literal": "is_literal",
+    "literal": "rewrite",
 }
 COLUMNS = {"video_column", "caption_column", "start_column", "end_column", "split_column"}
 SAMPLING = {"fps", "num_frames", "keyframes", "scenes"}
@@ -68,6 +69,9 @@ def test_every_default_of_the_command_line_is_the_librarys(name):
         if name == "search" and option in WORDS:
             # They make a `Query` of each text.
             field = {f.name: f.default for f in dataclasses.fields(vla.Query)}[WORDS[option]]
+            if option == "literal":
+                # `--literal` turns `rewrite` off.
+                field = not field
             assert parameter.default == (None if field in ((), math.inf) else field)
             continue
         if name == "search" and option in PARTS:

@@ -394,12 +394,12 @@ def test_accepts_video_names_of_tables_everywhere(root, monkeypatch):
     with pytest.raises(MissingError, match="no features of 'v9': it was never extracted"):
         opened_workspace.search_like("v9", 0.5)
     limits = vla.VideoFilter(include=("nothing", "v3"), exclude=("*.mov",))
-    assert [m.split(":")[0] for m in opened_workspace.misses(limits)] == [
-        "'nothing' fits no video of the index", "'*.mov' fits no video of the index",
+    assert [m.split(":")[0] for m in opened_workspace.filter_warnings(limits)] == [
+        "'nothing' matches no indexed video", "'*.mov' matches no indexed video",
     ]  # fmt: skip
-    assert {h.video_id for h in opened_workspace.search("a dog", limits=limits)} == {"videos/v3.mp4"}
+    assert {h.video_id for h in opened_workspace.search("a dog", filters=limits)} == {"videos/v3.mp4"}
     assert vla.remove(["v3"], workspace=root) == ["videos/v3.mp4"]
-    assert opened_workspace.misses(vla.VideoFilter(include=("v3x",)))[0].hint == vla.Hint("list_videos")
+    assert opened_workspace.filter_warnings(vla.VideoFilter(include=("v3x",)))[0].hint == vla.Hint("list_videos")
 
 
 def test_mistyped_workspace_does_not_search_parents(root):

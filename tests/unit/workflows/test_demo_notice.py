@@ -46,4 +46,4 @@ def test_stages_warn_and_omit_confidence(tmp_path, clip):
     for number in range(3):
         (tmp_path / f"{number}.mp4").write_bytes(b"something else")
     with pytest.raises(MissingError, match="the demo encoder knows nothing of these videos"):
-        vla.open_workspace(tmp_path).search("a red circle", fpr=0.5)
+        vla.open_workspace(tmp_path).search("a red circle", max_fpr=0.5)

@@ -136,7 +136,7 @@ def test_autotune_skips_a_broken_index(monkeypatch):
         autotune, "trial_error", lambda name: "it ended its process (SIGFPE)" if "rabitq" in name else ""
     )
     selection = autotune.autotune_index(vectors, vectors[:20], IndexConfig())
-    assert {m.backend for m in selection.measured} == {"faiss_flat", "faiss_ivf", "faiss_ivf_sq8"}
+    assert {m.backend for m in selection.benchmarks} == {"faiss_flat", "faiss_ivf", "faiss_ivf_sq8"}
     assert any("faiss_ivf_rabitq does not work here" in note and "SIGFPE" in note for note in selection.notes)
     with pytest.raises(EnvironmentUnfitError, match="SIGFPE"):
         autotune.autotune_index(vectors, vectors[:20], IndexConfig("faiss_ivf_rabitq"))

@@ -242,11 +242,11 @@ def test_retrained_run_needs_a_new_index(full):
 
 
 def test_hubness_of_the_previous_run_is_not_used(full):
-    first = vla.open_workspace(full.root).searcher.background
+    first = vla.open_workspace(full.root).searcher.hubness_correction
     trained(full, seed=5)
     vla.index(workspace=full.root, run="default")
     record = atomic.read_json(full.index / "background.json")
-    second = vla.open_workspace(full.root).searcher.background
+    second = vla.open_workspace(full.root).searcher.hubness_correction
     assert atomic.read_json(full.index / "background.json")["of"] != record["of"]
     assert first is None or not np.array_equal(first.bias, second.bias)
 

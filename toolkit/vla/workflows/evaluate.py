@@ -22,7 +22,7 @@ from vla.training.checkpoint import load_model
 from vla.training.config import HEADS_BY_QUESTION
 from vla.workflows.eval_set import HELD_OUT, annotations_of, cache_texts, cached_only, corpus_of, of_split
 from vla.workflows.index import choose_run
-from vla.workflows.search_retriever import SearchRetriever, compared_with
+from vla.workflows.search_retriever import SearchRetriever, eval_query_bank
 from vla.workflows.submit import submit
 from vla.workflows.train import DEFAULT_RUN
 from vla.workflows.train_set import TrainingProvenance, training_provenance
@@ -84,7 +84,7 @@ def evaluate(
         bank = corpus_of(cache, taught, tokens) if taught else None
         plain = untrained_model(corpus, trained, bank[0] if bank else None, HEADS_BY_QUESTION).to(choose_device(device))
         model = plain if trained is None else trained.to(choose_device(device))
-        compared = compared_with(cache, corpus, taught, device) if search and _searches(corpus, groups) else None
+        compared = eval_query_bank(cache, corpus, taught, device) if search and _searches(corpus, groups) else None
         ours, theirs = (
             None if compared is None else SearchRetriever(cache, corpus, searched_with, compared, place, progress)
             for searched_with in (trained or zero_shot_model(cache.spec.dim, 1.0), zero_shot_model(cache.spec.dim, 1.0))
@@ -112,7 +112,7 @@ def evaluate(
                 *_notes(counts, known, len(taught), place, name, run),
             ],
             seed,
-            compared.told if compared else "",
+            compared.description if compared else "",
             given.omissions.to_json(),
         )
     for note in evaluated.notes:

@@ -21,7 +21,7 @@ from vla.errors import CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
 from vla.formats import registry as formats
 from vla.formats._names import file_names
-from vla.formats._record import make_record
+from vla.formats._record import describe_space, make_record
 from vla.formats._texts import npz_bytes
 from vla.formats.base import ExportItem, WritableFormat
 from vla.formats.npz import TEXTS

@@ -21,7 +21,7 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
 from vla.workflows.feature_files import UNKNOWN, FeatureFile, ImportedVideo, convert_features, open_feature_files
 from vla.workflows.frame_timing import Timing, build_timing
-from vla.workflows.text_features import keep_texts
+from vla.workflows.text_features import add_texts
 
 
 @dataclass
@@ -156,7 +156,7 @@ def import_features(
             set_active_cache(ws.caches, cache)
             _import_files(cache, files, report, progress, overwrite=overwrite, keep=True)
             if imported_texts is not None:
-                report.texts, report.other_texts = keep_texts(cache, imported_texts)
+                report.texts, report.other_texts = add_texts(cache, imported_texts)
     report.seconds = time.monotonic() - start
     return report
 
