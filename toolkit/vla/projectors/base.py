@@ -68,7 +68,7 @@ class ResidualProjector(nn.Module):
             seconds: `(B, T)` when each frame is shown.
         """
         layout = Packing(mask)
-        return layout.padded(self.project_rows(layout.rows(frames), layout.rows(seconds), layout))
+        return layout.pad(self.project_rows(layout.unpad(frames), layout.unpad(seconds), layout))
 
     def project_rows(self, frames: torch.Tensor, seconds: torch.Tensor, layout: Packing) -> torch.Tensor:
         """Unit frames `(N, D)` of raw `frames` `(N, D)`, shown at `seconds` `(N,)`: those of `layout`, one after the other."""

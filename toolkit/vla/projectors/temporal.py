@@ -75,7 +75,7 @@ class _Block(nn.Module):
 
     def forward(self, hidden: torch.Tensor, layout: Packing) -> torch.Tensor:
         # The ends of a video look like what they are: beyond them there is zero.
-        near = layout.convolved(self.norms[0](hidden), self.near.weight, self.near.bias)
+        near = layout.conv1d(self.norms[0](hidden), self.near.weight, self.near.bias)
         hidden = hidden + self.dropout(functional.gelu(near))
         hidden = hidden + self.dropout(self._attend(self.norms[1](hidden), layout))
         return hidden + self.dropout(self.network(self.norms[2](hidden)))
@@ -83,10 +83,10 @@ class _Block(nn.Module):
     def _attend(self, hidden: torch.Tensor, layout: Packing) -> torch.Tensor:
         # Only here videos lie side by side, padded, and only as wide as the block is.
         b, t = layout.mask.shape
-        together = layout.padded(self.query_key_value(hidden)).view(b, t, 3, self.heads, -1)
+        together = layout.pad(self.query_key_value(hidden)).view(b, t, 3, self.heads, -1)
         q, k, v = together.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=layout.mask[:, None, None, :])
-        return self.mix(layout.rows(mixed.transpose(1, 2).reshape(b, t, -1)))
+        return self.mix(layout.unpad(mixed.transpose(1, 2).reshape(b, t, -1)))
 
 
 def _time_waves(seconds: torch.Tensor, width: int) -> torch.Tensor:
