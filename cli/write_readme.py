@@ -1,7 +1,8 @@
-"""Write cli/README.md: every command with its help; with `--check`, fail if it is out of date."""
+"""Write docs/reference/cli.md: every command with its help; with `--check`, fail if it is out of date."""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -10,22 +11,23 @@ import typer
 
 from vla_cli.main import app
 
-TARGET = Path(__file__).parent / "README.md"
+TARGET = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
 
 
 def text() -> str:
-    """The whole file, from the options' own declarations."""
+    """Return the whole page, from the options' own declarations."""
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    parts = ["# The `vla` command\n", "Written by `python cli/write_readme.py`; do not edit.\n", f"{group.help}\n"]
-    parts.append(f"{group.epilog}\n")
+    parts = ["# Command line\n", "<!-- Written by `python cli/write_readme.py`; do not edit. -->\n", f"{group.help}\n"]
+    parts.append(f"{group.epilog} See [exit codes](exit-codes.md).\n")
     for name, command in group.commands.items():
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         usage = " ".join(_argument(a) for a in arguments)
-        parts.append(f"## vla {name} {usage}".rstrip() + "\n")
-        parts.append(f"{command.help}\n")
-        rows = [_row(p, command) for p in command.params]
-        parts.append("| | | default |\n|---|---|---|\n" + "\n".join(rows) + "\n")
+        parts.append(f"## vla {name}\n")
+        parts.append(f"```\nvla {name} {usage} [OPTIONS]\n```\n".replace("  ", " "))
+        parts.append(f"{_escape(command.help or '')}\n")
+        rows = [_row(p) for p in command.params]
+        parts.append("| Argument or option | Meaning | Default |\n|---|---|---|\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
 
 
@@ -34,13 +36,23 @@ def _argument(parameter: click.Parameter) -> str:
     return shown if parameter.required else f"[{shown}]"
 
 
-def _row(parameter: click.Parameter, command: click.Command) -> str:
-    names = _argument(parameter) if parameter.param_type_name == "argument" else ", ".join(parameter.opts)
-    default = parameter.default
-    shown = (
-        "" if default in (None, "", False) or callable(default) or "Unset" in type(default).__name__ else f"`{default}`"
+def _row(parameter: click.Parameter) -> str:
+    names = (
+        [_argument(parameter)]
+        if parameter.param_type_name == "argument"
+        else [*parameter.opts, *parameter.secondary_opts]
     )
-    return f"| `{names}` | {getattr(parameter, 'help', '') or ''} | {shown} |"
+    default = parameter.default
+    is_flag_off = default is False  # 0 is a default like any other
+    is_unset = default in (None, "") or callable(default) or "Unset" in type(default).__name__
+    shown = "" if is_flag_off or is_unset else "on" if default is True else f"`{default}`"
+    return f"| {', '.join(f'`{name}`' for name in names)} | {_escape(getattr(parameter, 'help', '') or '')} | {shown} |"
+
+
+def _escape(help_text: str) -> str:
+    """Keep patterns like `'*.mp4'` from becoming emphasis; what stands in backquotes is left alone."""
+    parts = re.split(r"(`[^`]*`)", help_text)
+    return "".join(part if part.startswith("`") else re.sub(r"([*<|])", r"\\\1", part) for part in parts)
 
 
 if __name__ == "__main__":

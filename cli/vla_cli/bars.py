@@ -11,7 +11,7 @@ from rich.progress import ProgressColumn, Task, TaskID
 from rich.text import Text
 
 from vla.progress import Progress, ProgressCallback
-from vla_cli.words import clock, err, folded, shown
+from vla_cli.words import clock, err, print_message, shown
 
 _LABELS = {
     "extract": "extracting", "captions": "captions", "train": "training", "index": "indexing", "render": "rendering",
@@ -126,7 +126,7 @@ def progress_bars(quiet: bool = False) -> Iterator[ProgressCallback]:
             # Stages that follow each other in one command warn of the same: once is enough.
             told.add(p.message)
             style = "yellow" if p.level == "warning" else ""
-            bars.console.print(Text(folded(shown(p.message), console), style=style))
+            print_message(p.message, [p.message], bars.console, style)
 
     with bars:
         yield show

@@ -22,6 +22,7 @@ from vla.errors import (
     UsageError,
     VlaError,
 )
+from vla.hints import Hint, Note
 from vla_cli import grammar, interrupt, streams
 from vla_cli import options as o
 from vla_cli.commands import (
@@ -137,7 +138,8 @@ def _run() -> int | str | None:
             return leaving.code
         return None
     except VlaError as error:
-        return _fail(_with_flags(str(error)), next((code for kind, code in _CODES if isinstance(error, kind)), UNFIT))
+        code = next((code for kind, code in _CODES if isinstance(error, kind)), UNFIT)
+        return _fail(_with_flags(str(error)), code, error.hint)
     except KeyboardInterrupt:
         code, what = interrupt.ending()
         return _fail(f"{what}; what was finished is kept: run the same command again to go on", code)
@@ -175,8 +177,8 @@ def _of_the_machine(error: Exception) -> str | None:
     return None
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, hint: Hint | None = None) -> int:
     from vla_cli.render import say
 
-    say(f"error: {message}", style="red")
+    say(Note(f"error: {message}", hint), style="red")
     return code

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vla_cli.bars import progress_bars as progress_bars
+from vla_cli.hints import plain
 from vla_cli.words import clock as clock
 from vla_cli.words import err as err
 from vla_cli.words import folded as folded
@@ -33,7 +34,7 @@ _GAP = 3
 
 def print_json(value: Any) -> None:
     """`value` as JSON on stdout, in ASCII: names with odd bytes survive as escapes, in every encoding."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=True, allow_nan=False) + "\n")
 
 
 def print_table(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
+
+from vla.hints import Note
+from vla_cli.hints import worded, wording
 
 if TYPE_CHECKING:
     from vla.omissions import Omissions
@@ -21,8 +25,11 @@ _UNSAFE = re.compile(
 
 
 def shown(text: object) -> str:
-    """`text` with control characters, lone surrogates, direction marks and tags written out: the edge of everything printed."""
-    return _UNSAFE.sub(_escape, str(text))
+    """`text` with control characters, lone surrogates, direction marks and tags written out: the edge of everything printed.
+
+    A note brings its way out along.
+    """
+    return _UNSAFE.sub(_escape, worded(text))
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -52,9 +59,15 @@ def line(text: str) -> None:
 
 
 def say(message: str, style: str = "") -> None:
-    """A line for the person, on stderr."""
-    console = err()
-    console.print(Text("\n".join(folded(shown(part), console) for part in message.split("\n")), style=style))
+    """A message for the person, on stderr; each of its lines is a paragraph."""
+    print_message(message, message.split("\n"), err(), style)
+
+
+def print_message(message: str, paragraphs: Sequence[str], console: Console, style: str = "") -> None:
+    """Print `paragraphs`, those of `message`, and a line `hint: ...` where the message is a note with a way out."""
+    console.print(Text("\n".join(folded(shown(str(part)), console) for part in paragraphs), style=style))
+    if isinstance(message, Note) and message.hint is not None:
+        console.print(Text(folded(shown(f"hint: {wording(message.hint)}"), console, indent="      ")))
 
 
 def folded(text: str, console: Console, indent: str = "") -> str:

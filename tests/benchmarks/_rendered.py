@@ -25,7 +25,6 @@ from vla.training.checkpoint import load_model
 from vla.workflows.demo import _gist
 from vla.world.language import mentions_appearance
 
-MANY = 16
 NEVER = 0.07
 Truth = list[tuple[int, float, float]]
 
@@ -35,7 +34,7 @@ class Rendered:
     """Long videos of clips of one split, in none of which certain things happen.
 
     Attributes:
-        videos: of 16 clips each.
+        videos: of some clips each.
         present: texts, with all their right moments: row of the video, start, end.
         absent: texts of other clips of the split, which tell of what never happens here.
         happening: what happens in them, where.
@@ -70,6 +69,7 @@ class World:
     splits: list[str]
     models: dict[str, AlignmentModel]
     lasting: DurationRange | None
+    clips_per_video: int = 16
 
     def joined(self, split: str, draw: int = 0) -> Rendered:
         """Of clips of `split` in which nothing of 7 % of all there is to tell happens, by draw another 7 %."""
@@ -92,26 +92,33 @@ class World:
         order = rng.permutation(clips)
         videos: list[FrameFeatures] = []
         happening: dict[str, Truth] = defaultdict(list)
-        for start in range(0, len(order) - MANY + 1, MANY):
-            rows = [int(i) for i in order[start : start + MANY]]
+        count = self.clips_per_video
+        for start in range(0, len(order) - count + 1, count):
+            rows = [int(i) for i in order[start : start + count]]
             video, begins = end_to_end(f"long-{len(videos):03d}", [self.corpus.videos[i] for i in rows])
             for row, begin in zip(rows, begins[:-1], strict=True):
                 for first, last, gist in self.events[row]:
                     happening[gist].append((len(videos), first + float(begin), last + float(begin)))
             videos.append(video)
+        if not videos:
+            raise SystemExit(
+                f"{len(clips)} clips of {' and '.join(splits)} are too few for a video of {count}: raise --train and --test, or lower --clips"
+            )
         texts = list(dict.fromkeys(t for s in splits for t in self.told[s]))
         told = [texts[i] for i in rng.permutation(len(texts))]
         present = {t: happening[self.gists[t]] for t in told if self.gists[t] in happening}
         return Rendered(videos, present, [t for t in told if self.gists[t] in never], dict(happening))
 
 
-def rendered(folder: Path, run: str, train: int, test: int, models: Sequence[str]) -> World:
-    """The world in `folder`, made if it is not there; if it is to be searched with what was
-    trained, `run` of it is trained with a head for moments by default settings."""
+def rendered(
+    folder: Path, run: str, train: int, test: int, models: Sequence[str], epochs: int, clips_per_video: int
+) -> World:
+    """The world in `folder`, made if it is not there; if "trained" is one of the models, `run` of it is trained with a head
+    for moments by default settings."""
     place = Workspace.open_or_create(folder)
     known = _happenings(folder, train, test)
     if "trained" in models and not (place.runs / run / "run.json").is_file():
-        settings = {"heads": "moments", "epochs": 20}
+        settings = {"heads": "moments", "epochs": epochs}
         vla.train(captions=folder / "captions-train.jsonl", workspace=folder, name=run, settings=settings)
     cache = active_cache(place.caches)
     corpus = load_corpus(cache, [a for a in caption_store.load(place) if a.question is None])
@@ -130,7 +137,9 @@ def rendered(folder: Path, run: str, train: int, test: int, models: Sequence[str
         made["trained"] = load_model(place.runs / run)[0]
     splits = [clip["split"] for clip in clips]
     lasting = estimate_duration_range((q.annotation for q in corpus.queries if q.annotation), cache.receipts)
-    return World(corpus, gists, vectors, {s: list(t) for s, t in told.items()}, events, splits, made, lasting)
+    return World(
+        corpus, gists, vectors, {s: list(t) for s, t in told.items()}, events, splits, made, lasting, clips_per_video
+    )
 
 
 def _told_by(query: Query, events: list[tuple[float, float, str]]) -> str:

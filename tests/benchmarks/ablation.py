@@ -120,7 +120,16 @@ def plan(train: int, test: int) -> list[Clip]:
     return clips + plan_clips("test", test, 0) + plan_clips("novel", test // 2, 0, novel=True)
 
 
+def open_world(folder: Path, clips: list[Clip]) -> Workspace:
+    """The workspace in `folder`; if there is none, render and extract the clips."""
+    workspace = Workspace.open_or_create(folder)
+    if not (folder / "captions-train.jsonl").is_file():
+        prepare(folder, clips)
+    return workspace
+
+
 def prepare(folder: Path, clips: list[Clip]) -> None:
+    """Render and extract the clips, and write their captions."""
     began = time.monotonic()
     write_clips(clips, folder / "clips")
     files = {n: splits for n, splits in FILES.items() if any(c.split in splits for c in clips)}
@@ -186,15 +195,12 @@ def main() -> None:
     folder, names = arguments.folder.absolute(), arguments.variants.split(",")
     runs = (arguments.runs or folder / "ablation").absolute()
     clips = plan(arguments.train, arguments.test)
-    if not (folder / "captions-train.jsonl").is_file():
-        Workspace.open_or_create(folder)
-        prepare(folder, clips)
-    place = Workspace(folder)
-    cache = active_cache(place.caches)
+    workspace = open_world(folder, clips)
+    cache = active_cache(workspace.caches)
     twins = {f"clips/{c.name}": f"clips/{c.twin}" for c in clips if c.twin}
     known = {
         s: match(
-            read_captions(folder / f"captions-{s}.jsonl", None, None), cache.video_ids(), place, folder
+            read_captions(folder / f"captions-{s}.jsonl", None, None), cache.video_ids(), workspace, folder
         ).annotations
         for s in ("train", *arguments.splits.split(","))
     }

@@ -59,7 +59,10 @@ def main() -> None:
     spec = FeatureSpec("toy", str(a.dim), "none", "none", f"fps={FPS}", a.dim)
     cache = FeatureCache.create(a.folder / "ours", spec, EncoderSource("toy", str(a.dim), ""))
     for name, one in zip(names, values, strict=True):
-        cache.add_video(FrameFeatures(name, one, times, float(a.seconds)), Receipt(name, "ok", "", 1, 1, "x"))
+        cache.add_video(
+            FrameFeatures(name, one, times, float(a.seconds)),
+            Receipt(name, "ok", "", 1, 1, "x", duration_seconds=float(a.seconds)),
+        )
     writing = time.perf_counter() - began
     with h5py.File(a.folder / "all.h5", "w") as file:
         for name, one in zip(names, values, strict=True):

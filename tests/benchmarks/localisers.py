@@ -1,9 +1,9 @@
 """Where in a video: fixed windows, watersheds, our localiser and a trained head, for the same queries in the same videos.
 
-    python tests/benchmarks/localisers.py collages [FOLDER] [--classes test]
+    python tests/benchmarks/localisers.py collages [FOLDER] [--classes test] [--videos 200]
     python tests/benchmarks/localisers.py lengths [--classes test] [--videos 80]
-    python tests/benchmarks/localisers.py choose [--world FOLDER] [--run NAME]
-    python tests/benchmarks/localisers.py world [FOLDER] [--run NAME]
+    python tests/benchmarks/localisers.py choose [FOLDER] [--world FOLDER] [--run NAME] [--videos 200]
+    python tests/benchmarks/localisers.py world [FOLDER] [--run NAME] [--train 1200] [--test 400] [--epochs 20] [--joined 20]
 
 `collages`: real CLIP features of scenes one after the other (2 to 3, 3 to 5 and 8 to 20 of them, one feature a second), asked
 for in other words than they were told in, frozen; needs the shared files ($VLA_SHARED_DATA). `lengths`: the same scenes, but from
@@ -36,7 +36,7 @@ from _choosing import chosen, even, numbers, present
 from _collages import make
 from _lengths import LENGTHS, of_all_lengths
 from _long_videos import joined, timed
-from ablation import plan, prepare
+from ablation import open_world, plan
 
 import vla
 from support.shared_data import SHARED
@@ -193,9 +193,9 @@ def lengths(classes: str, videos: int) -> None:
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
-def choose(folder: Path, of_world: Path | None, run: str) -> None:
+def choose(folder: Path, of_world: Path | None, run: str, videos: int) -> None:
     """The localiser's numbers by what they find in one half; what they and the present ones find in the other."""
-    worlds = {split: held_out(folder, classes) for split, classes in (("val", "train"), ("test", "test"))}
+    worlds = {split: held_out(folder, classes, videos) for split, classes in (("val", "train"), ("test", "test"))}
     if of_world is not None:
         place = Workspace.open_or_create(of_world)
         for split, some in worlds.items():
@@ -226,10 +226,10 @@ def choose(folder: Path, of_world: Path | None, run: str) -> None:
         print(f"| {name} {point} | " + " | ".join(cells) + " |", flush=True)
 
 
-def held_out(folder: Path, classes: str) -> dict[str, list[tuple[Curve, np.ndarray]]]:
+def held_out(folder: Path, classes: str, videos: int) -> dict[str, list[tuple[Curve, np.ndarray]]]:
     """Curves and what they should find, of collages of every kind and of scenes of all lengths."""
-    made = {f"{scenes[0]} to {scenes[1]}": corpus for scenes, corpus in collage_corpora(folder, classes)}
-    made["lengths"] = of_all_lengths(tool_of_collages(), classes, 40, 0)
+    made = {f"{scenes[0]} to {scenes[1]}": corpus for scenes, corpus in collage_corpora(folder, classes, videos)}
+    made["lengths"] = of_all_lengths(tool_of_collages(), classes, min(40, videos), 0)
     return {name: sample(zero_shot_model(corpus.dim, 1.0), corpus) for name, corpus in made.items()}
 
 
@@ -238,16 +238,16 @@ def sample(model: AlignmentModel, corpus: Corpus, many: int = 150) -> list[tuple
     return [found[i] for i in np.random.default_rng(0).permutation(len(found))[:many]]
 
 
-def collages(folder: Path, classes: str) -> None:
-    for scenes, corpus in collage_corpora(folder, classes):
+def collages(folder: Path, classes: str, videos: int) -> None:
+    for scenes, corpus in collage_corpora(folder, classes, videos):
         show(f"{scenes[0]} to {scenes[1]} scenes of {classes} classes", zero_shot_model(corpus.dim, 1.0), corpus)
 
 
-def collage_corpora(folder: Path, classes: str) -> Iterator[tuple[tuple[int, int], Corpus]]:
+def collage_corpora(folder: Path, classes: str, videos: int) -> Iterator[tuple[tuple[int, int], Corpus]]:
     tool = tool_of_collages()
     folder.mkdir(parents=True, exist_ok=True)
     for seed, scenes in enumerate(((2, 3), (3, 5), (8, 20)), 10):
-        out = make(tool, folder, classes, 200, scenes, seed)
+        out = make(tool, folder, classes, videos, scenes, seed)
         place = folder / f"workspace-{classes}-{seed}"
         texts = {"texts": out / "text.npz", "texts_key": "paraphrases", "vectors_key": "paraphrase_feats"}
         vla.import_features([out / "seconds"], model="clip-vit-b32", clip_length=1.0, workspace=place, **texts)
@@ -256,19 +256,18 @@ def collage_corpora(folder: Path, classes: str) -> Iterator[tuple[tuple[int, int
         yield scenes, load_corpus(cache, told)
 
 
-def world(folder: Path, run: str, split: str) -> None:
-    place = Workspace.open_or_create(folder)
-    if not (folder / "captions-train.jsonl").exists():
-        prepare(folder, plan(1200, 400))
-    settings = {"heads": "moments", "epochs": 20}
-    vla.train(captions=folder / "captions-train.jsonl", workspace=folder, settings=settings, name=run)
-    told = [a for a in caption_store.load(place) if a.split == split and a.question is None]
-    corpus = load_corpus(active_cache(place.caches), told)
-    searched, head = load_model(place.runs / run)[0], load_model(place.runs / run)[0]
+def world(folder: Path, options: argparse.Namespace) -> None:
+    workspace = open_world(folder, plan(options.train, options.test))
+    settings = {"heads": "moments", "epochs": options.epochs}
+    vla.train(captions=folder / "captions-train.jsonl", workspace=folder, settings=settings, name=options.run)
+    captions = [a for a in caption_store.load(workspace) if a.split == options.split and a.question is None]
+    corpus = load_corpus(active_cache(workspace.caches), captions)
+    model, head = load_model(workspace.runs / options.run)[0], load_model(workspace.runs / options.run)[0]
     # Heads see the projector as it was trained.
     head.projector.alpha.fill_(1.0)
-    for title, some in (("clips", corpus), ("20 clips end to end", joined(corpus, 20, 0))):
-        show(title, searched, some, head)
+    long_videos = joined(corpus, options.joined, 0)
+    for title, videos in (("clips", corpus), (f"{options.joined} clips end to end", long_videos)):
+        show(title, model, videos, head)
 
 
 def main() -> None:
@@ -278,20 +277,24 @@ def main() -> None:
     parser.add_argument("--classes", choices=("train", "test"), default="test")
     parser.add_argument("--run", default="moments-0")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--videos", type=int, default=80)
+    parser.add_argument("--videos", type=int, help="default: 80 of `lengths`, 200 of each kind of collage")
+    parser.add_argument("--train", type=int, default=1200)
+    parser.add_argument("--test", type=int, default=400)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--joined", type=int, default=20)
     parser.add_argument("--world", type=Path, help="a workspace of it with the run, to choose by, too")
     arguments = parser.parse_args()
     folder = (
         arguments.folder or Path("world-benchmark" if arguments.which == "world" else "collages-benchmark")
     ).absolute()
     if arguments.which == "world":
-        world(folder, arguments.run, arguments.split)
+        world(folder, arguments)
     elif arguments.which == "lengths":
-        lengths(arguments.classes, arguments.videos)
+        lengths(arguments.classes, arguments.videos or 80)
     elif arguments.which == "choose":
-        choose(folder, arguments.world, arguments.run)
+        choose(folder, arguments.world, arguments.run, arguments.videos or 200)
     else:
-        collages(folder, arguments.classes)
+        collages(folder, arguments.classes, arguments.videos or 200)
 
 
 if __name__ == "__main__":

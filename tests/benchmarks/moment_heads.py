@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from _long_videos import joined, timed
-from ablation import plan, prepare, windows
+from ablation import open_world, plan, windows
 
 import vla
 from vla.batches.corpus import Corpus, Query, load_corpus
@@ -25,7 +25,6 @@ from vla.evaluation.moment_protocol import in_video
 from vla.evaluation.predictions import CorpusPredictions
 from vla.metrics.moment_baselines import fit_constant_window, whole_video
 from vla.model import AlignmentModel, ModelConfig, zero_shot_model
-from vla.storage.workspace import Workspace
 from vla.training.checkpoint import load_model
 
 FIGURES = ("R1@0.5", "R1@0.7", "R5@0.5", "mIoU", "mAP")
@@ -102,11 +101,9 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
-    place = Workspace.open_or_create(folder)
-    if not (folder / "captions-train.jsonl").exists():
-        prepare(folder, plan(arguments.train, arguments.test))
-    cache = active_cache(place.caches)
-    known = caption_store.load(place)
+    workspace = open_world(folder, plan(arguments.train, arguments.test))
+    cache = active_cache(workspace.caches)
+    known = caption_store.load(workspace)
     corpora = {s: load_corpus(cache, [a for a in known if a.split == s]) for s in {"train", arguments.split}}
     runs: dict[str, list[AlignmentModel]] = {}
     for head in arguments.heads.split(","):
@@ -114,7 +111,7 @@ def main() -> None:
             name, settings = f"{head}-{seed}", {"heads": head, "seed": seed, "epochs": arguments.epochs}
             settings["segment_weight"] = arguments.segment_weight
             vla.train(captions=folder / "captions-train.jsonl", workspace=folder, settings=settings, name=name)
-            runs.setdefault(head, []).append(load_model(place.runs / name)[0])
+            runs.setdefault(head, []).append(load_model(workspace.runs / name)[0])
     told = corpora[arguments.split]
     long = joined(told, arguments.joined, 0)
     show(f"{len(told.videos)} clips, {len(timed(told))} moments", measure(told, corpora["train"], runs))

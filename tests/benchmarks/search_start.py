@@ -1,8 +1,8 @@
 """Where the time of a search goes: from a cold shell, by part, and in a process that stays.
 
-    python tests/benchmarks/search_start.py WORKSPACE [--repeats 7] [--queries 50]
+    python tests/benchmarks/search_start.py [WORKSPACE] [--repeats 7] [--queries 50] [--clips 320]
 
-WORKSPACE is any with an index and captions, e.g. what `vla demo` leaves. Prints Markdown, in seconds: an empty Python, `import torch`,
+WORKSPACE is any with an index and captions; if it is not there, `vla demo` makes it, of `--clips` clips. Prints Markdown, in seconds: an empty Python, `import torch`,
 `vla --help`, `import vla` and the whole command `vla search`, one after the other in each round, so that they share whatever else the
 machine does; their medians and lowest, and the median of the difference to torch. Then the parts of one cold search, each in a new
 process, and the time of queries in one process that has searched before. The bars are in toolkit/README.md's terms: less than torch
@@ -22,39 +22,42 @@ from pathlib import Path
 
 import numpy as np
 
+import vla
 from vla.captions import store as caption_store
 from vla.storage.workspace import Workspace
 
 PARTS = """
 import json, sys, time
 began = time.perf_counter()
-found = {}
+taken = {}
 def done(name):
     global began
-    found[name] = time.perf_counter() - began
+    taken[name] = time.perf_counter() - began
     began = time.perf_counter()
 import torch
 done("import torch")
 import vla_cli.main
 done("import of the command")
 import vla
-from vla.workflows import search
+from vla.workflows.encoder_choice import query_encoder
+from vla.workflows.search import Searcher, load_model, load_or_fit_hubness
 done("import of the search")
 from vla.cache.store import FeatureCache
-from vla.model import frozen
+from vla.model import zero_shot_model
 from vla.indexing.store import open_index
 opened = vla.open_workspace(sys.argv[1])
-place = opened.workspace
-held = open_index(place.index)
-cache = FeatureCache.open(place.caches / held.spec.fingerprint)
+workspace = opened.workspace
+stored = open_index(workspace.index)
+cache = FeatureCache.open(workspace.caches / stored.spec.fingerprint)
 done("index")
-model = searching.load_model(place.runs / held.run)[0] if held.run else frozen(held.spec.dim, 1.0)
+run = stored.run
+model = load_model(workspace.runs / run)[0] if run else zero_shot_model(stored.spec.dim, 1.0)
 done("run")
-encoder = searching.query_encoder(cache, "auto", "auto")
+encoder = query_encoder(cache, "auto", "auto")
 done("text tower")
-background = searching.background_of(place, held, cache, model, encoder)
-done("receipts and background")
-opened.searcher = searching.Searcher(held, encoder, model, cache, place, background)
+hubness = load_or_fit_hubness(workspace, stored, cache, model, encoder)
+done("receipts and hubness")
+opened.searcher = Searcher(stored, encoder, model, cache, workspace, hubness)
 opened.notes()
 done("what has changed since")
 encoder.encode_text([sys.argv[2]])
@@ -64,7 +67,7 @@ done("search, with frames of what it looks into")
 from vla_cli.hits import print_hits
 print_hits(hits, "")
 done("table")
-print(json.dumps(found), file=sys.stderr)
+print(json.dumps(taken), file=sys.stderr)
 """
 
 
@@ -120,8 +123,6 @@ def parts(folder: Path, query: str, repeats: int) -> None:
 
 
 def resident(folder: Path, queries: list[str]) -> None:
-    import vla
-
     opened = vla.open_workspace(folder)
     for name in ("first", "again"):
         taken = []
@@ -139,10 +140,13 @@ def resident(folder: Path, queries: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("workspace", type=Path)
+    parser.add_argument("workspace", type=Path, nargs="?", default=Path("vla-demo"))
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--queries", type=int, default=50)
+    parser.add_argument("--clips", type=int, default=320, help="of the demo, if WORKSPACE is not there")
     arguments = parser.parse_args()
+    if not arguments.workspace.exists():
+        vla.demo(arguments.workspace, clips=arguments.clips)
     texts = list(dict.fromkeys(a.query for a in caption_store.load(Workspace.open(arguments.workspace))))
     if len(texts) < arguments.queries:
         sys.exit(f"{arguments.workspace} has {len(texts)} captions to ask with, not {arguments.queries}")

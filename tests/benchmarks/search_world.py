@@ -1,9 +1,9 @@
 """Does each stage of a search earn its place in the rendered world, and is its confidence what it says there?
 
     python tests/benchmarks/search_world.py [FOLDER] [--run NAME] [--queries 400] [--parts table,weights,sharpness,confidence]
-        [--models frozen,trained] [--rows both] [--train 1200] [--test 4000]
+        [--models frozen,trained] [--rows both] [--train 1200] [--test 4000] [--epochs 20] [--clips 16]
 
-Long videos of 16 held-out clips each (`_rendered.py`), in which nothing of 7 % of all that can be told ever happens. Asked for
+Long videos of `--clips` held-out clips each (`_rendered.py`), in which nothing of 7 % of all that can be told ever happens. Asked for
 are timed sentences of test clips; right is every moment in which just that happens. The run is trained with `--heads moments`, by
 default settings, if it is not there. Prints Markdown.
 
@@ -147,14 +147,14 @@ def sharpness(place: Place, model: AlignmentModel) -> None:
     full = replace(place.searcher, background=place.background(), model=model)
     none = np.zeros((len(place.searched.queries), len(place.cut)))
     print("\n| 1 / weight | videos | " + " | ".join(COLUMNS[:4]) + " | ms a query |\n|---|---|" + "---|" * 5)
-    before = moments._SHARPNESS, scorers.VIDEOS
-    for moments._SHARPNESS, scorers.VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
+    before = moments._SHARPNESS, scorers.MAX_HEAD_VIDEOS
+    for moments._SHARPNESS, scorers.MAX_HEAD_VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
         (before[0], v) for v in (10, 40)
     ]:
         cells, spent = values(place, place.hits(full), none)
         told = " | ".join(f"{c:.1f}" for c in cells.mean(0)[:4])
-        print(f"| {moments._SHARPNESS:g} | {scorers.VIDEOS} | {told} | {spent:.0f} |", flush=True)
-    moments._SHARPNESS, scorers.VIDEOS = before
+        print(f"| {moments._SHARPNESS:g} | {scorers.MAX_HEAD_VIDEOS} | {told} | {spent:.0f} |", flush=True)
+    moments._SHARPNESS, scorers.MAX_HEAD_VIDEOS = before
 
 
 def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, float], model: AlignmentModel) -> None:
@@ -215,10 +215,13 @@ def main() -> None:
     parser.add_argument("--rows", default="both", help="of the index: windows, changes, both")
     parser.add_argument("--train", type=int, default=1200)
     parser.add_argument("--test", type=int, default=4000)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--clips", type=int, default=16, help="in each long video")
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
     models = arguments.models.split(",")
-    world = rendered(folder, arguments.run, arguments.train, arguments.test, models)
+    sizes = (arguments.train, arguments.test)
+    world = rendered(folder, arguments.run, *sizes, models, arguments.epochs, arguments.clips)
     cache = active_cache(Workspace(folder).caches)
     ours = default_queries().texts
     told = dict(zip(ours, encoder_of(cache, "cpu", "auto").encode_text(list(ours)).pooled, strict=True))
@@ -247,6 +250,7 @@ def main() -> None:
                     "captions that were chosen by": searched(world, test, 200, chosen, told),
                     "everyday.txt": searched(world, test, 200, list(ours), told),
                 }
+                of = {name: bank for name, bank in of.items() if bank.bank[0]}  # small worlds may leave one empty
                 for bank in of.values():
                     place.searched.vectors.update(bank.vectors)
                 threshold = other.background().chance

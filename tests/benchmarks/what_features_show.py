@@ -1,7 +1,8 @@
 """What can be read off the frozen features of the rendered world by a linear map: what training on them could know at best.
 
-    python tests/benchmarks/ablation.py FOLDER      # renders and extracts
-    python tests/benchmarks/what_features_show.py FOLDER
+    python tests/benchmarks/what_features_show.py [FOLDER] [--train 1200] [--test 400]
+
+FOLDER is that of `ablation.py`; its clips are rendered and extracted if it is not there.
 
 Ridge regression, fitted to the training clips and measured on the test clips (R2, 1 is perfect, 0 is the mean): where things
 are from single frames; the direction of a movement from the frames of its moment, and from its caption; how often which way
@@ -15,12 +16,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from ablation import open_world, plan
 
 from vla.batches.corpus import Corpus, load_corpus
 from vla.cache.store import active_cache
 from vla.captions import store as caption_store
 from vla.spans import frames_in
-from vla.storage.workspace import Workspace
 from vla.world.clips import Clip
 from vla.world.scene import COLORS, STEP, Scene, states_at
 
@@ -114,18 +115,16 @@ def whole(corpus: Corpus, scenes: dict[str, Scene]) -> tuple[np.ndarray, np.ndar
 
 
 def main() -> None:
-    from ablation import plan
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("world-benchmark"))
     parser.add_argument("--train", type=int, default=1200)
     parser.add_argument("--test", type=int, default=400)
     arguments = parser.parse_args()
     clips: list[Clip] = plan(arguments.train, arguments.test)
     scenes = {f"clips/{c.name}": c.scene for c in clips}
-    place = Workspace(arguments.folder.absolute())
-    cache = active_cache(place.caches)
-    known = caption_store.load(place)
+    workspace = open_world(arguments.folder.absolute(), clips)
+    cache = active_cache(workspace.caches)
+    known = caption_store.load(workspace)
     train, test = (load_corpus(cache, [a for a in known if a.split == s]) for s in ("train", "test"))
 
     found, truth = [], []

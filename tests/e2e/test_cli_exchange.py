@@ -126,7 +126,11 @@ def test_shards_for_training_elsewhere(released, tmp_path):
 MISTAKES = [
     (("import-features", "f"), 2, "--model NAME"),
     (("import-features",), 2, "nothing to import"),
-    (("import-features", "f", "-m", "x", "--fps", 1, "--clip-length", 2), 2, "give one of --fps"),
+    (
+        ("import-features", "f", "-m", "x", "--fps", 1, "--clip-length", 2),
+        2,
+        "by one of `--fps`, `--stride` with `--video-fps`, and `--clip-length`",
+    ),
     (("import-features", "f", "-m", "x", "--fps", 1, "--texts", "t.txt"), 2, "not from '.txt'"),
     (("export", "out"), 4, "no workspace"),
 ]

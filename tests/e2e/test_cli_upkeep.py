@@ -69,7 +69,7 @@ def test_rm_asks_and_gc_cleans(folder):
 def test_without_a_workspace(tmp_path):
     for command in (("info",), ("ls",), ("verify",), ("rm", "x", "-y"), ("gc",)):
         done = vla(*command, cwd=tmp_path, env={"VLA_WORKSPACE": str(tmp_path)})
-        assert done.returncode == 4 and "run 'vla extract" in done.stderr, command
+        assert done.returncode == 4 and "hint: run `vla extract" in done.stderr, command
 
 
 def test_doctor(tmp_path):

@@ -11,6 +11,7 @@ import time
 import pytest
 
 import vla
+from support.refusals import refused
 from vla.cache import build, receipts
 from vla.cache.plan import make_plan
 from vla.cache.receipts import Receipt, software
@@ -106,7 +107,7 @@ UNEXPECTED = [TypeError("open() got an unexpected keyword argument"), AttributeE
 @pytest.mark.parametrize("error", UNEXPECTED, ids=lambda e: type(e).__name__)
 def test_a_decoder_that_fails_everywhere_condemns_nothing(extracted, error):
     """As PyAV 19, which dropped an argument: its TypeError came with every video."""
-    with pytest.raises(EnvironmentUnfitError, match=f"fails on a test clip.*{type(error).__name__}.*vla doctor"):
+    with refused(EnvironmentUnfitError, "doctor", f"fails on a test clip.*{type(error).__name__}"):
         extracted({"all": [error]})
     assert extracted.cache.receipts == {}
     assert {r.status for r in extracted({})[0].values()} == {"ok"}

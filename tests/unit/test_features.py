@@ -9,6 +9,7 @@ import pytest
 
 from vla.errors import CacheError, ShapeError, SpecMismatchError
 from vla.features import LAYOUT, FeatureSpec, FrameFeatures, TextFeatures
+from vla.hints import Hint
 from vla.video import Frames, Video
 
 SPEC = FeatureSpec("open_clip", "ViT-B-32 openai", "0123456789abcdef", "224 squash", "fps=2", 512)
@@ -76,16 +77,16 @@ def test_a_newer_layout_is_refused():
 
 
 def test_a_mismatch_names_the_fields_and_the_way_out():
-    SPEC.require_same(dataclasses.replace(SPEC), "a", "b", "")
+    SPEC.require_same(dataclasses.replace(SPEC), "a", "b", Hint("train"))
     other = dataclasses.replace(SPEC, sampling="fps=4", dim=8)
     with pytest.raises(SpecMismatchError) as error:
-        SPEC.require_same(other, "the cache", "the run", "Train again.")
+        SPEC.require_same(other, "the cache", "the run", Hint("train"))
     assert str(error.value) == (
         "the cache and the run lie in different feature spaces and cannot be mixed:\n"
         "  sampling: 'fps=2' in the cache, 'fps=4' in the run\n"
-        "  dim: 512 in the cache, 8 in the run\n"
-        "Train again."
+        "  dim: 512 in the cache, 8 in the run"
     )
+    assert error.value.hint == Hint("train")
 
 
 GOOD = np.ones((3, 2), np.float16)

@@ -14,6 +14,8 @@ from vla.evaluation.results import MetricResult as MetricResult
 from vla.features import FeatureSpec as FeatureSpec
 from vla.features import FrameFeatures as FrameFeatures
 from vla.features import TextFeatures as TextFeatures
+from vla.hints import Hint as Hint
+from vla.hints import Note as Note
 from vla.model import ModelConfig as ModelConfig
 from vla.progress import Progress as Progress
 from vla.progress import ProgressCallback as ProgressCallback

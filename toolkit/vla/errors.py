@@ -1,18 +1,30 @@
 """What can go wrong, one class for each thing a caller may want to catch.
 
-Every message says what happened, with the values, and what to do next. Each class is also the standard library's kind
+Every message says what happened, with the values; `hint` is the way out. Each class is also the standard library's kind
 for it, so `except KeyError` and `except vla.VlaError` both work.
 """
 
 from __future__ import annotations
 
+from vla.hints import Hint, Note
+
 
 class VlaError(Exception):
-    """Anything that `vla` refuses or cannot do; `str(error)` is fit to be shown to a person."""
+    """Anything that `vla` refuses or cannot do; `str(error)` is fit to be shown to a person.
+
+    Attributes:
+        hint: the way out, where there is one that a caller can take; `str(error)`, a `Note`, has it, too.
+    """
+
+    hint: Hint | None = None
+
+    def __init__(self, *args: object, hint: Hint | None = None) -> None:
+        super().__init__(*args)
+        self.hint = hint
 
     def __str__(self) -> str:
         # KeyError quotes its argument, which would put quotes round a whole sentence.
-        return str(self.args[0]) if self.args else type(self).__name__
+        return Note(str(self.args[0]) if self.args else type(self).__name__, self.hint)
 
 
 class UsageError(VlaError, ValueError):
@@ -38,8 +50,8 @@ class FormatError(VlaError, ValueError):
 class DecodeError(VlaError, ValueError):
     """A file that is not a video we can decode. `reason` is a short word, e.g. `not-a-video`; `vla.causes` has its cause."""
 
-    def __init__(self, message: str, reason: str = "undecodable") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, reason: str = "undecodable", *, hint: Hint | None = None) -> None:
+        super().__init__(message, hint=hint)
         self.reason = reason
 
 
@@ -52,7 +64,7 @@ class CacheError(VlaError, OSError):
 
 
 class MissingError(VlaError, FileNotFoundError):
-    """Something an earlier step makes is not there yet; the message names the command that makes it."""
+    """Something an earlier step makes is not there yet; the hint names what makes it."""
 
 
 class EnvironmentUnfitError(VlaError, RuntimeError):
@@ -64,4 +76,4 @@ class ResourceError(VlaError, OSError):
 
 
 class InterruptedRunError(VlaError, RuntimeError):
-    """The person asked to stop; what was finished is saved, and the message says how to go on."""
+    """The person asked to stop; what was finished is saved."""

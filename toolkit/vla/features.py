@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vla.errors import CacheError, ShapeError, SpecMismatchError
+from vla.hints import Hint
 from vla.storage import records
 from vla.storage.records import Count, Positive
 
@@ -68,7 +69,7 @@ class FeatureSpec:
         Raises:
             CacheError: fields are missing, of the wrong type, of a newer layout, or disagree with the fingerprint.
         """
-        spec = records.decode(cls, record, f"{source} does not describe features: it", "make them again")
+        spec = records.decode(cls, record, f"{source} does not describe features: it", Hint("make_again"))
         if spec.layout > LAYOUT:
             raise CacheError(f"{source} has feature layout {spec.layout!r}; this vla knows up to {LAYOUT}: upgrade vla")
         if record.get("fingerprint", spec.fingerprint) != spec.fingerprint:
@@ -77,20 +78,19 @@ class FeatureSpec:
             )
         return spec
 
-    def require_same(self, other: FeatureSpec, mine: str, theirs: str, way_out: str) -> None:
+    def require_same(self, other: FeatureSpec, mine: str, theirs: str, hint: Hint) -> None:
         """Nothing, if both are one space.
 
         Raises:
-            SpecMismatchError: they differ; the message names each differing field and `way_out`.
+            SpecMismatchError: they differ; the message names each differing field, and `hint` is the way out.
         """
         if self.fingerprint == other.fingerprint:
             return
         a, b = asdict(self), asdict(other)
         lines = [f"  {k}: {a[k]!r} in {mine}, {b[k]!r} in {theirs}" for k in a if a[k] != b[k]]
         raise SpecMismatchError(
-            f"{mine} and {theirs} lie in different feature spaces and cannot be mixed:\n"
-            + "\n".join(lines)
-            + f"\n{way_out}"
+            f"{mine} and {theirs} lie in different feature spaces and cannot be mixed:\n" + "\n".join(lines),
+            hint=hint,
         )
 
 

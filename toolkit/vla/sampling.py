@@ -32,10 +32,10 @@ class Sampling:
             raise UsageError(f"sampling {self.kind!r} takes no number")
         if most and not _LEAST <= self.value <= most:
             raise UsageError(
-                f"--{self.kind} must be above 0 (at least {_LEAST:g}) and at most {most:g}, not {self.value:g}"
+                f"{self.kind}= must be above 0 (at least {_LEAST:g}) and at most {most:g}, not {self.value:g}"
             )
         if self.kind == "frames" and self.value != int(self.value):
-            raise UsageError(f"--frames must be a whole number, not {self.value:g}")
+            raise UsageError(f"frames= must be a whole number, not {self.value:g}")
 
     @classmethod
     def parse(cls, text: str) -> Sampling:

@@ -32,11 +32,12 @@ def _print(mark: str, name: str, finding: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from vla_cli.hints import worded
     from vla_cli.render import out, shown
 
     console = out()
     if not console.is_terminal:
-        console.print(Text(shown(f"{mark:<6} {name:<9} {finding}")))
+        console.print(Text(shown(f"{mark:<6} {name:<9} {worded(finding)}")))
         sys.stdout.flush()
         return
     row = Table.grid(padding=(0, 2))

@@ -8,6 +8,7 @@ from vla_cli import options as o
 def info(workspace: o.Workspace = None, as_json: o.Json = False) -> None:
     """Say what this workspace holds: features, captions, runs, index."""
     from vla.workflows import maintenance
+    from vla_cli.hints import worded
     from vla_cli.render import clock, line, plural, print_json, shown, size
 
     found = maintenance.info(workspace=workspace)
@@ -43,18 +44,19 @@ def info(workspace: o.Workspace = None, as_json: o.Json = False) -> None:
     )
     for name, run in found["runs"].items():
         verdict = f", {run['verdict']}" if "verdict" in run else ""
-        lines.append((f"run {name}", run["state"] + verdict))
+        lines.append((f"run {name}", worded(run["state"]) + verdict))
     index = found["index"]
     if index is None:
         lines.append(("index", "none yet: run 'vla index'"))
     elif "segments" not in index:
-        lines.append(("index", index["state"]))
+        lines.append(("index", worded(index["state"])))
     else:
         made = f"run {index['run']}" if index["run"] else "the frozen encoder"
         lines.append(
             (
                 "index",
-                f"{plural(index['segments'], 'segment')} of {plural(index['videos'], 'video')}, by {made}; {index['state']}",
+                f"{plural(index['segments'], 'segment')} of {plural(index['videos'], 'video')}, by {made}; "
+                f"{worded(index['state'])}",
             )
         )
     width = max(len(shown(name)) for name, _ in lines)

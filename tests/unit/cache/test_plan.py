@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import vla
+from support.refusals import refused
 from vla.cache.plan import find_videos, make_plan
 from vla.cache.receipts import Receipt, content_digest, software
 from vla.cache.store import EncoderSource, FeatureCache, active_cache
@@ -170,7 +171,7 @@ def test_features_that_are_lost_are_made_again(toy_workspace):
     wanted = cache.frames("videos/v3.mp4").values
     (cache.folder / "shards" / cache.receipts["videos/v3.mp4"].shard).unlink()
     again = FeatureCache.open(cache.folder)
-    with pytest.raises(CacheError, match="is gone: run the command that made it again"):
+    with refused(CacheError, "make_again", "is gone"):
         again.frames("videos/v3.mp4")
     report = vla.extract([toy_workspace.root / "videos"], workspace=toy_workspace.root, workers=1)
     assert report.extracted == 1 and not report.problems

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.refusals import refused
 from vla.cache.receipts import SCHEMA, Receipt, content_digest, key_of
 from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.encoders.toy import Encoder
 from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
+from vla.hints import Hint
 
 ENCODER = Encoder("6")
 SPEC = ENCODER.identity.spec("fps=2")
@@ -187,7 +189,7 @@ def test_a_damaged_receipt_counts_as_none(cache, fields, message):
     changed(path, **fields)
     again = reopened(cache)
     assert again.video_ids() == ["other"] and list(again.damaged) == [path]
-    assert re.search(message, again.damaged[path]) and "run 'vla extract' again" in again.damaged[path]
+    assert re.search(message, again.damaged[path]) and again.damaged[path].hint == Hint("extract_again")
     # Its shard is no waste as long as nobody knows whose it is.
     assert len(again.shards_in_use()) == 2
     again.add_video(features("v"), receipt("v"))
@@ -330,9 +332,9 @@ def test_a_cache_is_found_by_its_fingerprint(tmp_path):
 
 
 def test_current_and_missing(tmp_path):
-    with pytest.raises(MissingError, match="run 'vla extract PATH...' first"):
+    with refused(MissingError, "extract"):
         active_cache(tmp_path)
-    with pytest.raises(MissingError, match="run 'vla extract PATH...' first"):
+    with refused(MissingError, "extract"):
         FeatureCache.open(tmp_path / "x")
     cache = FeatureCache.create(tmp_path, SPEC, SOURCE)
     set_active_cache(tmp_path, cache)

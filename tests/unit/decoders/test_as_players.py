@@ -385,10 +385,10 @@ def test_no_warnings_from_pyav(tmp_path):
     code = f"""
 from pathlib import Path
 from vla.decoders.pyav import Decoder
-from vla.sampling import Sampling, every
+from vla.sampling import Sampling, at_fps
 for whole in (False, True):
     with Decoder(whole=whole).open(Path({str(path)!r})) as reader:
-        for sampling in (every(5), Sampling("keyframes"), Sampling("scenes"), Sampling("frames", 2)):
+        for sampling in (at_fps(5), Sampling("keyframes"), Sampling("scenes"), Sampling("frames", 2)):
             assert list(reader.sample(sampling))
             assert reader.report.is_whole
 """

@@ -11,10 +11,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from support.refusals import refused
 from vla.encoders import registry
 from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders.open_clip import Encoder, choose_device
 from vla.errors import EnvironmentUnfitError, MissingError, UsageError
+from vla.hints import Hint
+from vla_cli.hints import wording
 
 SMALL = {
     "embed_dim": 48,
@@ -188,9 +191,7 @@ def test_an_unknown_model_lists_the_nearest():
 
 
 def test_an_unknown_tag_lists_the_tags():
-    with pytest.raises(
-        UsageError, match=r"'ViT-B-32' needs weights: --pretrained TAG with one of openai, .*got 'opnai'"
-    ):
+    with refused(UsageError, "name_weights", r"'ViT-B-32' needs weights, one of openai, .*got 'opnai'"):
         Encoder("ViT-B-32", "opnai")
     with pytest.raises(UsageError, match="got ''"):
         Encoder("ViT-B-32")
@@ -223,8 +224,10 @@ def test_without_weights_and_network_it_says_what_to_do_at_once(model, tag, offl
     assert sum(slept) < 5  # between attempts: nobody waits for what is not going to come
     message = str(error.value)
     assert ("HF_HUB_OFFLINE is set" if offline else "127.0.0.1 cannot be reached") in message
-    assert "Two ways on" in message and "with a network" in message and "--model local-dir:FOLDER" in message
-    assert "--model demo" not in message and "vla demo" in message
+    assert error.value.hint == Hint("fetch_weights")
+    way = wording(error.value.hint)
+    assert "with a network" in way and "--model local-dir:FOLDER" in way
+    assert "--model demo" not in way and "vla demo" in way
 
 
 def test_a_local_folder_that_is_not_one(tmp_path, folder):

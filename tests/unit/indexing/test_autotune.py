@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from vla.errors import CacheError, UsageError
 from vla.indexes import registry
 from vla.indexes.base import NO_ID
-from vla.indexing import compaction
+from vla.indexing import autotune, compaction
 from vla.indexing.autotune import autotune_index, synthetic_queries
 from vla.indexing.config import IndexConfig, parse_bytes
 from vla.indexing.fragments import Fragment, FragmentedIndex, exhaustive, rerank
@@ -59,7 +59,7 @@ def work(part, queries):
 
 
 def test_less_recall_is_less_work(monkeypatch):
-    monkeypatch.setattr(autotune_index, "_timed", work)
+    monkeypatch.setattr(autotune, "_timed", work)
     vectors, queries = clustered(6000), clustered(200, seed=2)
     little, much = (
         autotune_index(vectors, queries, IndexConfig("faiss_ivf", recall=r)).measured[0] for r in (0.3, 1.0)
@@ -69,12 +69,12 @@ def test_less_recall_is_less_work(monkeypatch):
 
 def test_of_what_finds_enough_the_fastest_is_taken(monkeypatch):
     """Against all settings there are, one after the other."""
-    monkeypatch.setattr(autotune_index, "_timed", work)
+    monkeypatch.setattr(autotune, "_timed", work)
     vectors, queries = clustered(3000), clustered(200, seed=2)
     chosen = autotune_index(vectors, queries, IndexConfig("faiss_ivf_rabitq", recall=0.9))
     enough = []
     for probes in [2**i for i in range(7)]:
-        for depth in autotune_index._DEPTHS:
+        for depth in autotune._DEPTHS:
             chosen.index.probes, of_half = probes, queries[::2]
             if true_recall(vectors, of_half, chosen.index, depth) >= 0.9:
                 enough.append(probes * 3000 / chosen.index.lists + 20 * depth)
@@ -89,7 +89,7 @@ def test_memory_is_kept_to():
         chosen = autotune_index(vectors, queries, IndexConfig(memory=int(megabytes * 1e6)))
         assert {m.backend for m in chosen.measured if m.why_not != "too large"} == fit
         assert chosen.backend in fit and len(chosen.index.to_bytes()) * chosen.index.memory_factor <= megabytes * 1e6
-        assert [m.backend for m in chosen.measured] == list(autotune_index.CANDIDATES)
+        assert [m.backend for m in chosen.measured] == list(autotune.CANDIDATES)
         assert [m.backend for m in chosen.measured if m.chosen] == [chosen.backend] and not chosen.notes
         for m in chosen.measured:
             assert (m.backend in fit) == (m.bytes_per_vector * 6000 <= megabytes * 1e6)
@@ -104,7 +104,7 @@ def test_where_nothing_fits_the_smallest_is_taken_and_it_is_said():
 
 def test_where_nothing_finds_enough_it_is_said(monkeypatch):
     """One candidate scored anew for each wanted, of very rough estimates."""
-    monkeypatch.setattr(autotune_index, "_DEPTHS", (10,))
+    monkeypatch.setattr(autotune, "_DEPTHS", (10,))
     monkeypatch.setattr(Fragment, "search", lambda self, q, k: rerank(self.vectors, q, self.index.search(q, 10)[1], k))
     chosen = autotune_index(clustered(3000, 8), clustered(100, 8, seed=1), IndexConfig("faiss_ivf_rabitq", recall=1.0))
     assert chosen.measured[0].recall < 1 and chosen.measured[0].why_not == "recall too low"

@@ -138,7 +138,7 @@ def test_only_what_is_new_is_read(tmp_path, monkeypatch):
     update(index, cache)
     read = count_frames(cache, monkeypatch)
     before = {p.name: p.stat().st_mtime_ns for p in index.iterdir()}
-    assert update(index, cache).changes.is_none and read == []
+    assert update(index, cache).diff.is_none and read == []
     assert {p.name: p.stat().st_mtime_ns for p in index.iterdir()} == before  # not even the description is written
     add(cache, "new", 7)
     add(cache, "v1", 8)
@@ -146,7 +146,7 @@ def test_only_what_is_new_is_read(tmp_path, monkeypatch):
     cache.forget("v3")
     brought = update(index, cache)
     assert sorted(read) == ["new", "v1"]
-    found = brought.changes
+    found = brought.diff
     assert (sorted(found.new), list(found.renamed.values()), len(found.gone), found.lost) == (
         ["new", "v1"],
         ["other name"],
@@ -168,7 +168,7 @@ def test_two_videos_that_change_names_are_not_read(tmp_path, monkeypatch):
     cache.add_receipt(dataclasses.replace(a, video_id="b"))
     cache.forget("x")
     read = count_frames(cache, monkeypatch)
-    assert len(update(index, cache).changes.renamed) == 2 and read == []
+    assert len(update(index, cache).diff.renamed) == 2 and read == []
     monkeypatch.undo()
     holds(open_index(index), expected(cache))
 
@@ -178,10 +178,10 @@ def test_a_copy_of_a_video_has_segments_of_its_own(tmp_path):
     add(cache, "a", 1)
     update(index, cache)
     cache.add_receipt(dataclasses.replace(cache.receipts["a"], video_id="copy"))
-    assert update(index, cache).changes.new == ["copy"]
+    assert update(index, cache).diff.new == ["copy"]
     holds(open_index(index), expected(cache))
     cache.forget("a")
-    assert update(index, cache).changes.lost == ["a"]
+    assert update(index, cache).diff.lost == ["a"]
     holds(open_index(index), expected(cache))
 
 
@@ -239,7 +239,7 @@ def test_a_video_that_an_extraction_replaces_meanwhile_is_left_for_the_next_time
     brought = update(index, stale)
     assert brought.index.videos == ["v0", "v2"] and brought.index.cache_state == ""
     assert "1 videos changed while they were read" in brought.notes[0]
-    assert update(index, FeatureCache.open(cache.folder)).changes.new == ["v1"]
+    assert update(index, FeatureCache.open(cache.folder)).diff.new == ["v1"]
     holds(open_index(index), expected(cache))
 
 

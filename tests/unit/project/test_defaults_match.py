@@ -20,7 +20,7 @@ NOT_WITH_LIST = {("import_annotations", "format"), ("import_annotations", "files
 PARTS = dict.fromkeys(("inside", "outside", "longer", "shorter", "since", "before", "where"), "limits") | {
     "queries": "query"
 }
-WORDS = {"also": "also", "without": "without", "then": "then", "within": "within", "lasting": "lasting"} | {
+WORDS = {"also": "also", "without": "negative", "then": "then", "within": "within", "lasting": "lasting"} | {
     "templates": "use_templates",
     "literal": "is_literal",
 }

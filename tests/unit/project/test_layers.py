@@ -16,6 +16,7 @@ RANKS = (
     # Values, and what they are stored and named with.
     (
         "errors",
+        "hints",
         "causes",
         "registry",
         "progress",

@@ -61,8 +61,8 @@ def test_length_and_date_are_those_of_the_receipt():
 
 @pytest.mark.parametrize(
     "given",
-    [{"inside": ("",)}, {"outside": ("/",)}, {"least_seconds": 2, "most_seconds": 1}, {"most_seconds": -1},
-     {"least_seconds": math.nan}, {"since": 5, "before": 5}, {"since": math.nan}],
+    [{"include": ("",)}, {"exclude": ("/",)}, {"min_duration": 2, "max_duration": 1}, {"max_duration": -1},
+     {"min_duration": math.nan}, {"modified_after": 5, "modified_before": 5}, {"modified_after": math.nan}],
 )  # fmt: skip
 def test_what_no_video_could_be_is_refused(given):
     with pytest.raises(UsageError):

@@ -96,7 +96,7 @@ def test_a_picture_less_a_text():
         ({"text": "x" * 2001}, "1 to 2000 characters, not 2001"),
         ({"text": "a", "also": (("", 1.0),)}, "not 0"),
         ({"text": "a", "then": ("\0",)}, "not 0"),
-        ({"text": "a", "without": (("b", 0.0),)}, "above 0, not 0 as of 'b'"),
+        ({"text": "a", "negative": (("b", 0.0),)}, "above 0, not 0 as of 'b'"),
         ({"text": "a", "also": (("b", math.nan),)}, "above 0, not nan"),
         ({"text": "a", "also": (("b", math.inf),)}, "above 0, not inf"),
         ({"text": "a", "then": ("b",), "within": 0.0}, "above 0, not 0"),

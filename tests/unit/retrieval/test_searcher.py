@@ -11,6 +11,7 @@ import torch
 import vla
 from support import naive_search
 from support.naive_search import overlap
+from support.refusals import refused
 from vla.batches.collate import build_batch
 from vla.batches.corpus import Corpus, Query
 from vla.cache.receipts import Receipt
@@ -19,6 +20,7 @@ from vla.encoders.toy import Encoder
 from vla.errors import CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
 from vla.heads.base import LocalizationBatch
+from vla.hints import Hint
 from vla.indexes import registry as indexes
 from vla.indexing.segments import windows_and_changes
 from vla.indexing.store import SCHEMA, open_index, save_index
@@ -228,7 +230,7 @@ def test_vectors_that_are_no_numbers_are_somebody_elses(tmp_path, backend):
     vectors = np.array(part.vectors)
     vectors[-1] = np.nan
     held = dataclasses.replace(find.index, parts=(dataclasses.replace(part, vectors=vectors, make=lambda: part.index),))
-    with pytest.raises(CacheError, match="run 'vla index' again"):
+    with refused(CacheError, "index"):
         dataclasses.replace(find, index=held).search("a dog", 10, 3)
 
 
@@ -254,7 +256,7 @@ def told_alone(model, features, raw):
 
 @pytest.mark.parametrize("together", [1, 3, 64])
 def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path, monkeypatch, together):
-    monkeypatch.setattr("vla.retrieval.scorers.TOGETHER", together)
+    monkeypatch.setattr("vla.retrieval.scorers.HEAD_BATCH_SIZE", together)
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 9, 2, 300, 41, 38, 65, 1])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
     told = {name: told_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
@@ -267,7 +269,7 @@ def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path,
 
 
 def test_a_head_looks_into_the_videos_whose_segments_are_best(tmp_path, monkeypatch):
-    monkeypatch.setattr("vla.retrieval.scorers.VIDEOS", 3)
+    monkeypatch.setattr("vla.retrieval.scorers.MAX_HEAD_VIDEOS", 3)
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 30, 50, 60])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
     vector = model.align_texts(raw[None])[0]
@@ -539,7 +541,7 @@ def test_descriptions_that_are_none(kept, text):
 
 
 def test_no_index_yet(tmp_path):
-    with pytest.raises(MissingError, match="run 'vla index' first"):
+    with refused(MissingError, "index"):
         open_index(tmp_path)
 
 
@@ -548,7 +550,7 @@ def test_no_index_yet(tmp_path):
 
 def test_the_librarys_verbs(toy_workspace, monkeypatch):
     root = toy_workspace.root
-    with pytest.raises(MissingError, match="run 'vla index' first"):
+    with refused(MissingError, "index"):
         vla.search("a dog", workspace=root)
     report = vla.index(workspace=root, backend="exact")
     assert (report.videos, report.run, report.backend) == (3, "", "exact")
@@ -573,6 +575,7 @@ def test_an_index_that_is_out_of_date_says_so(toy_workspace, clip):
     vla.extract([root / "videos"], workspace=root, workers=1)
     notes = []
     vla.search("a dog", workspace=root, progress=lambda p: notes.append(p.message))
-    assert any("out of date (1 videos are missing in it, 0 are gone or changed): run 'vla index'" in n for n in notes)
+    (note,) = (n for n in notes if "out of date (1 videos are missing in it, 0 are gone or changed)" in n)
+    assert note.hint == Hint("index")
     hits = vla.search("a dog", [root / "videos"], workspace=root, k=20, per_video=1)  # with paths it mends itself
     assert "videos/new.mp4" in {h.video_id for h in hits}

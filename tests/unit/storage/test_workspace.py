@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.refusals import refused
 from vla.errors import CacheError, MissingError, ResourceError, UsageError
 from vla.storage.workspace import FOLDER, SCHEMA, VARIABLE, Workspace
 
@@ -61,13 +62,9 @@ def test_a_folder_without_one(tmp_path):
     assert Workspace.find(tmp_path) is None
     (tmp_path / FOLDER).mkdir()  # without a description it is none
     assert Workspace.find(tmp_path) is None
-    with pytest.raises(
-        MissingError, match=r"no workspace \(.vla/\) in .* above it: run 'vla extract PATH...' here first"
-    ):
+    with refused(MissingError, "make_workspace", r"no workspace \(.vla/\) in .* above it"):
         Workspace.open()
-    with pytest.raises(
-        MissingError, match=r"no workspace \(.vla/\) in .* run 'vla extract PATH...' here first, or name"
-    ):
+    with refused(MissingError, "make_workspace", r"no workspace \(.vla/\) in "):
         Workspace.open(tmp_path)
 
 
@@ -77,7 +74,7 @@ def test_a_named_folder_is_never_searched_upwards(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     for name in ("typo", "sub", "sub/../typo", "sub/deep/deeper"):
         assert Workspace.find(tmp_path / name) is None and Workspace.find(name) is None
-        with pytest.raises(MissingError, match=rf"there is one in {tmp_path}, or name the folder that holds .vla/"):
+        with refused(MissingError, "name_workspace", rf"there is one in {tmp_path}", folder=FOLDER):
             Workspace.open(name)
         monkeypatch.setenv(VARIABLE, name)
         assert Workspace.find() is None

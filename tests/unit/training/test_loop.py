@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from support.made_corpus import made_corpus
+from support.refusals import refused
 from vla.batches.collate import build_batch
 from vla.batches.corpus import Corpus, Query
 from vla.errors import CacheError, MissingError, UsageError
@@ -291,9 +292,7 @@ def test_rejects_run_with_removed_head(tmp_path):
     model = AlignmentModel(ModelConfig(DIM))
     model.config = replace(model.config, heads={"conv_se": {}})
     save_run(tmp_path / "old", model, SPEC, "identity", {})
-    with pytest.raises(
-        CacheError, match="run 'old' needs a part .* removed .*no head is called 'conv_se'.*vla train --name old"
-    ):
+    with refused(CacheError, "retrain", "run 'old' needs a part .* removed .*no head is called 'conv_se'", run="old"):
         load_model(tmp_path / "old")
 
 

@@ -383,7 +383,7 @@ def test_videos_are_named_as_in_tables_everywhere(root, monkeypatch):
     ]  # fmt: skip
     assert {h.video_id for h in opened.search("a dog", limits=limits)} == {"videos/v3.mp4"}
     assert vla.remove(["v3"], workspace=root) == ["videos/v3.mp4"]
-    assert "run 'vla index'" not in opened.misses(vla.VideoFilter(include=("v3x",)))[0]
+    assert opened.misses(vla.VideoFilter(include=("v3x",)))[0].hint == vla.Hint("list_videos")
 
 
 def test_a_mistyped_workspace_reaches_no_other(root):

@@ -7,6 +7,7 @@ from importlib import metadata
 import numpy as np
 import pytest
 
+from vla.hints import Hint
 from vla.indexes import _trial
 from vla.workflows import doctor as doctor_module
 from vla.workflows import doctor_trials
@@ -172,7 +173,7 @@ def test_a_folder_that_cannot_be_written_is_seen(monkeypatch, tmp_path):
     monkeypatch.delenv("VLA_WORKSPACE", raising=False)
     monkeypatch.setattr(doctor_trials.tempfile, "TemporaryDirectory", refused)
     check = only(monkeypatch, "disk")
-    assert not check.is_fine and "Permission denied" in check.finding and "--workspace" in check.finding
+    assert not check.is_fine and "Permission denied" in check.finding and check.finding.hint == Hint("move_workspace")
 
 
 def test_it_leaves_nothing_behind(monkeypatch, tmp_path):

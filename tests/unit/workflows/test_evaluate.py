@@ -17,6 +17,7 @@ from vla.encoders.toy import Encoder
 from vla.errors import MissingError, UnknownNameError
 from vla.evaluation.report_file import load
 from vla.features import FrameFeatures
+from vla.hints import Hint
 from vla.retrieval.query import Query, encode_query
 from vla.retrieval.searcher import Searcher
 from vla.storage.workspace import Workspace
@@ -214,7 +215,7 @@ def test_a_run_that_search_would_not_use_is_not_passed_off_as_it(world):
     run = vla.train(captions=path, workspace=folder, settings=SETTINGS, name="default")
     found = vla.evaluate(captions=path, split="test", workspace=folder, tasks=["retrieval"])
     assert found.run == ("default" if run.is_better else "")
-    assert run.is_better or "--run default" in found.notes[-1]
+    assert run.is_better or found.notes[-1].hint == Hint("use_run", run="default")
 
 
 def test_submissions_have_the_official_shape(world, tmp_path):

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import vla
+from support.refusals import refused
 from support.shared_data import SHARED
 from vla.cache.store import active_cache
 from vla.encoders import registry as encoders
 from vla.encoders.toy import Encoder
 from vla.errors import AnnotationError, FormatError, MissingError, SpecMismatchError, UsageError
 from vla.storage.workspace import Workspace
+from vla_cli.hints import worded
 
 
 def array(frames=6, dim=4, seed=0):
@@ -148,16 +150,16 @@ def test_ways_of_timing(folder, rule, sampling, times):
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"fps": 2, "clip_length": 2}, "give one of --fps"),
-        ({"fps": 2, "stride": 2, "video_fps": 25}, "give one of --fps"),
-        ({"stride": 16}, "--stride N goes with --video-fps"),
-        ({"video_fps": 16}, "--stride N goes with --video-fps"),
-        ({"fps": 0}, "--fps must be above 0, not 0"),
-        ({"fps": float("nan")}, "--fps must be above 0"),
+        ({"fps": 2, "clip_length": 2}, "by one rule, not by 2"),
+        ({"fps": 2, "stride": 2, "video_fps": 25}, "by one rule, not by 2"),
+        ({"stride": 16}, "a stride counts frames of the video: it goes with their rate"),
+        ({"video_fps": 16}, "a stride counts frames of the video: it goes with their rate"),
+        ({"fps": 0}, "fps= must be above 0, not 0"),
+        ({"fps": float("nan")}, "fps= must be above 0"),
         ({"fps": 1e6}, "at most 240"),
-        ({"clip_length": -1}, "--clip-length must be above 0"),
-        ({"stride": 0, "video_fps": 25}, "--stride must be above 0"),
-        ({"duration": float("inf")}, "--duration must be above 0"),
+        ({"clip_length": -1}, "clip_length= must be above 0"),
+        ({"stride": 0, "video_fps": 25}, "stride= must be above 0"),
+        ({"duration": float("inf")}, "duration= must be above 0"),
     ],
 )
 def test_ways_of_timing_that_make_no_sense(folder, rule, message):
@@ -170,7 +172,7 @@ def test_times_of_the_file_come_first_and_without_any_it_is_told(folder):
     np.savez(folder / "f" / "b.npz", features=array(4), timestamps=[0.0, 0.1, 0.5, 2.0])
     report = imported(fps=None)
     assert statuses(report) == {"a": "failed", "b": "ok", "c": "failed", "d.mp4": "failed"}
-    assert all("--fps" in r.reason for r in report.problems)
+    assert all(r.reason.hint == vla.Hint("name_sampling") for r in report.problems)
     found = load(folder).frames("b")
     assert found.timestamps_seconds.tolist() == [0.0, 0.1, 0.5, 2.0]
     assert found.duration_seconds == 2.4  # as long as the others in the middle
@@ -267,7 +269,7 @@ def test_bad_files_are_told_with_their_reasons_and_stop_nobody(folder):
     wanted = {n.rsplit(".", 1)[0]: m for n, (_, m) in FAULTS.items() if m is not None}
     assert {r.video_id for r in report.problems} == set(wanted)
     for receipt in report.problems:
-        assert receipt.status == "failed" and wanted[receipt.video_id] in receipt.reason and receipt.reason
+        assert receipt.status == "failed" and wanted[receipt.video_id] in worded(receipt.reason)
     assert (
         {v for v, s in statuses(report).items() if s == "ok"}
         == {"a", "b", "c", "d.mp4"}
@@ -313,24 +315,25 @@ def test_two_files_for_one_name_are_an_error_that_names_both(folder):
 
 
 @pytest.mark.parametrize(
-    ("paths", "options", "message"),
+    ("paths", "options", "message", "action"),
     [
-        (("f",), {"model": None}, "--model NAME"),
-        (("f",), {"model": " "}, "--model NAME"),
-        (("f",), {"model": "a\nb"}, "--model NAME"),
-        (("nowhere",), {}, "no such file, folder or pattern: nowhere"),
-        (("c.csv",), {}, r"not from '\.csv'"),
-        (("g",), {}, "no features in g"),
-        ((), {}, "nothing to import"),
-        ((), {"encoder_model": "x"}, "no features called 'm' yet"),
-        (("f",), {"pretrained": "openai"}, "give --encoder-model"),
+        (("f",), {"model": None}, "needs a name, not ''", "name_space"),
+        (("f",), {"model": " "}, "needs a name, not ' '", "name_space"),
+        (("f",), {"model": "a\nb"}, r"needs a name, not 'a\\nb'", "name_space"),
+        (("nowhere",), {}, "no such file, folder or pattern: nowhere", None),
+        (("c.csv",), {}, r"not from '\.csv'", None),
+        (("g",), {}, "no features in g", None),
+        ((), {}, "nothing to import", "name_import"),
+        ((), {"encoder_model": "x"}, "no features called 'm' yet", None),
+        (("f",), {"pretrained": "openai"}, "weights are named, and no model", "name_encoder"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_done(folder, paths, options, message):
+def test_what_makes_no_sense_is_refused_before_anything_is_done(folder, paths, options, message, action):
     (folder / "c.csv").touch()
     (folder / "g").mkdir()
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as error:
         vla.import_features(paths, **{"model": "m", "fps": 2, **options})
+    assert (error.value.hint and error.value.hint.action) == action
     assert not (folder / ".vla").exists()
 
 
@@ -355,7 +358,7 @@ def test_two_names_never_mix(folder):
         SpecMismatchError, match="model: 'm' in this workspace, 'other' in what is to be imported"
     ) as error:
         imported(model="other")
-    assert "--switch" in str(error.value)
+    assert error.value.hint == vla.Hint("switch_to_imported")
     with pytest.raises(SpecMismatchError, match="sampling: 'fps=2' in this workspace, 'fps=1'"):
         imported(fps=1)
     imported(model="other", switch=True)
@@ -369,7 +372,7 @@ def test_what_is_extracted_and_what_is_imported_never_mix(toy_workspace, tmp_pat
     with pytest.raises(SpecMismatchError, match="encoder: 'toy' in this workspace, 'imported'"):
         imported(tmp_path / "a.npy", workspace=tmp_path)
     imported(tmp_path / "a.npy", workspace=tmp_path, switch=True)
-    with pytest.raises(SpecMismatchError, match=r"features of this workspace were imported \('m'\).*--switch"):
+    with refused(SpecMismatchError, "leave_imported", r"features of this workspace were imported \('m'\)"):
         vla.extract([tmp_path / "videos"], workspace=tmp_path)
     with pytest.raises(SpecMismatchError, match="were imported"):
         vla.search("a dog", [tmp_path / "videos"], workspace=tmp_path)
@@ -427,7 +430,7 @@ def test_an_unknown_text_is_one_clear_error(folder, no_encoder):
         vla.search("a blue door")
     said = str(error.value)
     assert "'a blue door' has no vector here" in said and "'m', 4 wide" in said
-    assert "--encoder-model" in said and "--texts" in said
+    assert error.value.hint == vla.Hint("name_encoder_or_texts")
 
 
 def captions(folder, rows):

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import vla
+from support.refusals import refused
 from vla.cache.store import FeatureCache, active_cache
 from vla.captions import store as caption_store
 from vla.errors import CacheError, VlaError
+from vla.hints import Hint
 from vla.indexing.store import open_index
 from vla.storage import atomic, locks, records
 from vla.training.checkpoint import load_model
@@ -213,9 +215,7 @@ def test_lost_weights_are_trained_again_and_messages_say_so(full):
         lambda: vla.search("a dog", workspace=full.root),
         lambda: vla.index(workspace=full.root, run="default"),
     ):
-        with pytest.raises(
-            CacheError, match="is gone: 'vla train' with the captions and settings that it had trains it again"
-        ):
+        with refused(CacheError, "retrain", "is gone", run="default"):
             command()
     said = []
     settings = {"epochs": 1, "val_fraction": 0.4, "seed": 0}
@@ -327,8 +327,8 @@ def test_a_video_with_far_timestamps_stops_nothing(tmp_path, monkeypatch):
 def test_the_decoder_names_the_place_and_the_value():
     from vla.indexing.index_record import IndexRecord
 
-    with pytest.raises(CacheError, match=r"x is damaged \(schema is missing\): do y"):
-        records.decode(IndexRecord, {}, "x", "do y")
+    with refused(CacheError, "index", r"x is damaged \(schema is missing\)"):
+        records.decode(IndexRecord, {}, "x", Hint("index"))
 
 
 def test_a_receipt_with_more_frames_than_its_shard_is_damage(toy_workspace):
@@ -338,7 +338,7 @@ def test_a_receipt_with_more_frames_than_its_shard_is_damage(toy_workspace):
     record = atomic.read_json(path)
     assert record["frames"] == 6
     atomic.write_json(path, {**record, "frames": 60})
-    with pytest.raises(CacheError, match=r"videos/v3\.mp4.*holds 6 frames, its receipt says 60.*vla extract"):
+    with refused(CacheError, "repair_features", r"videos/v3\.mp4.*holds 6 frames, its receipt says 60"):
         active_cache(toy_workspace.caches).frames("videos/v3.mp4")
     assert names(toy_workspace) == ["videos/v3.mp4"]
     with pytest.raises(CacheError, match="its receipt says 60"):

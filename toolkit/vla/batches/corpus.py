@@ -14,6 +14,7 @@ from vla.cache.store import FeatureCache
 from vla.datasets.base import Annotation, Question
 from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
+from vla.hints import Hint
 from vla.language.sentences import sentences
 from vla.spans import windows
 
@@ -211,7 +212,7 @@ def load_corpus(
         MissingError: a video or text is not cached, or there is nothing at all.
     """
     if not annotations:
-        raise MissingError("there are no captions of cached videos: give some with --captions FILE")
+        raise MissingError("there are no captions of cached videos", hint=Hint("give_captions"))
     ids = list(dict.fromkeys(a.video for a in annotations))
     row = {v: i for i, v in enumerate(ids)}
     videos = _read_videos(cache, ids)
@@ -248,7 +249,8 @@ def _read_videos(cache: FeatureCache, ids: list[str]) -> list[FrameFeatures]:
         features = cache.frames(video_id)
         if len(features.values) != count:
             raise CacheError(
-                f"{video_id}: {len(features.values)} frames are cached, its receipt says {count}: run 'vla verify'"
+                f"{video_id}: {len(features.values)} frames are cached, its receipt says {count}",
+                hint=Hint("verify"),
             )
         values[first : first + count] = features.values
         videos.append(replace(features, values=values[first : first + count]))
@@ -301,5 +303,5 @@ def _query(cache: FeatureCache, a: Annotation, text: str, row: int) -> Query:
 def _chunks(cache: FeatureCache, text: str) -> tuple[str, ...]:
     chunks = tuple(cache.pieces(text))
     if not chunks:
-        raise MissingError(f"the text {text[:80]!r} is not cached: run 'vla extract --captions' or 'vla train' again")
+        raise MissingError(f"the text {text[:80]!r} is not cached", hint=Hint("encode_texts"))
     return chunks

@@ -10,6 +10,7 @@ from pathlib import Path
 from vla.causes import DOUBTFUL, unreadable_reason
 from vla.decoders.base import Decoder
 from vla.errors import DecodeError, EnvironmentUnfitError, ResourceError
+from vla.hints import Hint
 from vla.sampling import at_fps
 
 # Four frames of 32x32 pixels, H.264 with a frame between two others, in MP4: the way that most videos take.
@@ -48,7 +49,7 @@ def require_health(decoder: Decoder, occasion: DecodeError) -> None:
     )
     if fault.reason in _OF_THE_MACHINE:
         raise ResourceError(f"{message}. Free memory, files or processes (ulimit -a), then run the same command again")
-    raise EnvironmentUnfitError(f"{message}. Run 'vla doctor' for details")
+    raise EnvironmentUnfitError(message, hint=Hint("doctor"))
 
 
 def _fault(decoder: Decoder, path: Path) -> DecodeError | None:

@@ -18,7 +18,7 @@ class Corruption:
 
     Attributes:
         name: of the video, or of the file from the workspace's folder.
-        reason: what is wrong, with the way on.
+        reason: what is wrong; a `vla.hints.Note` where there is a way out.
         mend: removes it, so that it counts as never made; None where nothing can be removed.
     """
 

@@ -11,11 +11,12 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from vla.hints import Hint
 from vla.storage import records
 from vla.storage.records import LATE, Count, FileNameOrEmpty, Hex, Seconds, Share
 
 SCHEMA = 1
-WAY_ON = "delete it and run 'vla extract' again"
+WAY_ON = Hint("extract_again")
 Status = Literal["ok", "partial", "skipped", "failed"]
 Cause = Literal["", "content", "machine", "user"]
 

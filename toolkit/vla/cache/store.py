@@ -21,10 +21,11 @@ from vla.cache.receipts import WAY_ON, Receipt, key_of
 from vla.cache.text_store import TextCache
 from vla.errors import CacheError, MissingError
 from vla.features import FeatureSpec, FrameFeatures
+from vla.hints import Hint
 from vla.storage import atomic, records
 from vla.storage.records import Name, NewerRecordError, Rule
 
-_EXTRACT = "delete it and run 'vla extract' again"
+_EXTRACT = WAY_ON
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,11 @@ class FeatureCache(TextCache):
         """The cache in `folder`; raises MissingError or CacheError."""
         description = folder / "spec.json"
         if not description.is_file():
-            raise MissingError(f"there are no features in {folder}: run 'vla extract PATH...' first")
+            raise MissingError(f"there are no features in {folder}", hint=Hint("extract"))
         record = records.load(_Description, description, _EXTRACT)
         spec = FeatureSpec.from_json(record.spec, str(description))
         if spec.fingerprint != folder.name:
-            raise CacheError(f"{description} describes the space {spec.fingerprint}, not {folder.name}: {_EXTRACT}")
+            raise CacheError(f"{description} describes the space {spec.fingerprint}, not {folder.name}", hint=_EXTRACT)
         return cls(folder, spec, record.source)
 
     @classmethod
@@ -132,8 +133,8 @@ class FeatureCache(TextCache):
         features = shard.read_frames(content, video_id, receipt.duration_seconds)
         if len(features.values) != receipt.frames:
             raise CacheError(
-                f"{video_id}: {receipt.shard} holds {len(features.values)} frames, its receipt says {receipt.frames}: "
-                "run 'vla verify --read-data --repair', then 'vla extract' again"
+                f"{video_id}: {receipt.shard} holds {len(features.values)} frames, its receipt says {receipt.frames}",
+                hint=Hint("repair_features"),
             )
         if features.values.shape[1] != self.spec.dim:
             raise CacheError(
@@ -199,7 +200,7 @@ def _receipt(path: Path) -> Receipt:
     receipt = Receipt.from_json(stored.value, path, strict=not stored.is_checked)
     if key_of(receipt.video_id) != path.stem:
         raise CacheError(
-            f"{path} is damaged (it is of the video {receipt.video_id!r}, which has another file): {WAY_ON}"
+            f"{path} is damaged (it is of the video {receipt.video_id!r}, which has another file)", hint=WAY_ON
         )
     return receipt
 
@@ -208,7 +209,7 @@ def active_cache(caches: Path) -> FeatureCache:
     """The cache that this workspace goes on with; raises MissingError if nothing was extracted yet."""
     pointer = caches / "current.json"
     if not pointer.is_file():
-        raise MissingError("there are no features yet: run 'vla extract PATH...' first")
+        raise MissingError("there are no features yet", hint=Hint("extract"))
     return FeatureCache.open(caches / records.load(_Pointer, pointer, _EXTRACT).fingerprint)
 
 

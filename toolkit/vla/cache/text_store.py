@@ -13,11 +13,12 @@ from vla.cache import shard
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, MissingError
 from vla.features import FeatureSpec, TextFeatures
+from vla.hints import Hint
 from vla.language.sentences import split_to_fit
 from vla.storage import atomic, records
 from vla.storage.records import FileNameOrEmpty, Hex
 
-WAY_ON = "delete it and run 'vla extract --captions' or 'vla train' again: its texts are encoded anew"
+WAY_ON = Hint("encode_texts_again")
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ class TextCache:
         missing = [t for t in texts if t not in self._batches]
         if missing:
             raise MissingError(
-                f"{len(missing)} texts have no features, e.g. {missing[0][:80]!r}: run 'vla extract --captions'"
+                f"{len(missing)} texts have no features, e.g. {missing[0][:80]!r}",
+                hint=Hint("encode_texts"),
             )
         return texts
 

@@ -16,10 +16,11 @@ from typing import Any
 
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError, CacheError
+from vla.hints import Hint
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
 
-_WAY_ON = "'vla verify --repair' drops damaged lines, then give their captions again"
+_WAY_ON = Hint("repair_captions")
 _KEYS = {f.name for f in fields(Annotation)} | {"digest", "content", "beside", "stale"}
 
 
@@ -85,7 +86,7 @@ def entries(workspace: Workspace, on_damage: Callable[[str], None] | None = None
         on_damage: called with the reason for each damaged line, which is then left out; None raises at the first.
 
     Raises:
-        CacheError: a line is damaged; the message says which, and the way on.
+        CacheError: a line is damaged; the message says which.
     """
     stored = []
     for number, line in enumerate(lines(workspace), 1):
@@ -134,10 +135,10 @@ def decoded(line: bytes, source: str, workspace: Workspace) -> tuple[CaptionEntr
     try:
         entry = CaptionEntry.from_json(stored.value, workspace)
     except (AnnotationError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CacheError(f"{source} is damaged ({error}): {_WAY_ON}") from error
+        raise CacheError(f"{source} is damaged ({error})", hint=_WAY_ON) from error
     # Without a checksum nothing else tells a damaged key from one that is empty.
     if not stored.is_checked and (unknown := set(stored.value) - _KEYS):
-        raise CacheError(f"{source} is damaged (it has the key {min(unknown)!r}): {_WAY_ON}")
+        raise CacheError(f"{source} is damaged (it has the key {min(unknown)!r})", hint=_WAY_ON)
     return entry, "digest" in stored.value, stored.is_checked
 
 

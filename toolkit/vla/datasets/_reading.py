@@ -27,10 +27,10 @@ class InvalidRowsError(AnnotationError):
         sound: what the other rows say.
     """
 
-    def __init__(self, message: str, faults: int, sound: list[Annotation]) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, faults: int = 0, sound: Sequence[Annotation] = ()) -> None:
+        super().__init__(message)  # what unpickles gives the message alone
         self.faults = faults
-        self.sound = sound
+        self.sound = list(sound)
 
 
 class OtherContentError(AnnotationError):

@@ -76,7 +76,9 @@ class Dataset:
         omissions: of the files last read: rows without a caption (`row`), columns that look like times but are not used.
     """
 
-    files: ClassVar[str] = "any CSV, TSV, JSONL or JSON list with a row for each caption; what `vla import` wrote"
+    files: ClassVar[str] = (
+        "any CSV, TSV, JSONL or JSON list with a row for each caption; what importing annotations wrote"
+    )
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ import numpy as np
 
 from vla.causes import unreadable_reason
 from vla.errors import EnvironmentUnfitError, ResourceError
+from vla.hints import Hint
 
 _MOST_LINES, _LONGEST_LINE = 256, 1 << 16
 """What a child may say before it is listened to; the longest honest line is an error's message."""
@@ -188,7 +189,7 @@ class DecoderWorker:
             message = f"the decoder's process cannot start ({name}{last})"
             if is_short:
                 return ResourceError(f"{message}: free some memory, or raise the limit (ulimit -v)")
-            return EnvironmentUnfitError(f"{message}. 'vla doctor' tells more")
+            return EnvironmentUnfitError(message, hint=Hint("doctor"))
         if "MemoryError" in last:
             if _is_limited("RLIMIT_AS", self._memory):
                 return WorkerDiedError("it needs more memory than the limit (ulimit -v) allows", "resources")
@@ -214,7 +215,7 @@ def _cannot_start(error: Exception) -> Exception:
     message = f"no process can be started to decode in: {getattr(error, 'strerror', None) or error}"
     if shortage:
         return ResourceError(f"{message}. Free memory, files or processes (ulimit -a), then run the same command again")
-    return EnvironmentUnfitError(f"{message} ({sys.executable}). '--decoder pyav' decodes without one")
+    return EnvironmentUnfitError(f"{message} ({sys.executable})", hint=Hint("decode_in_process"))
 
 
 def _is_limited(name: str, wanted: int = -1) -> bool:

@@ -22,6 +22,7 @@ import numpy as np
 from vla.decoders._worker import DecoderWorker, WorkerDiedError
 from vla.decoders.base import DecodeReport
 from vla.errors import DecodeError, EnvironmentUnfitError, ResourceError
+from vla.hints import Hint
 from vla.sampling import Sampling
 from vla.video import Frames, Video
 
@@ -53,7 +54,9 @@ class Decoder:
         computing: float = 20.0,
     ) -> None:
         if os.name != "posix":
-            raise EnvironmentUnfitError("decoding in processes of their own needs a POSIX system: use --decoder pyav")
+            raise EnvironmentUnfitError(
+                "decoding in processes of their own needs a POSIX system", hint=Hint("decode_in_process")
+            )
         self._settings = {"inner": inner, "max_pixels": max_pixels, "memory": memory, "computing": computing}
         self._patience = patience
         self._idle: list[DecoderWorker] = []

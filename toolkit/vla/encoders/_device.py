@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from vla.errors import EnvironmentUnfitError, UsageError
+from vla.hints import Hint
 
 T = TypeVar("T")
 
@@ -27,7 +28,9 @@ def choose_device(device: str) -> torch.device:
         chosen.type == "cuda" and (not torch.cuda.is_available() or (chosen.index or 0) >= torch.cuda.device_count())
     ) or (chosen.type == "mps" and not torch.backends.mps.is_available())
     if absent:
-        raise EnvironmentUnfitError(f"device {device!r} was asked for, but torch sees none: use --device cpu or auto")
+        raise EnvironmentUnfitError(
+            f"device {device!r} was asked for, but torch sees none", hint=Hint("compute_on_cpu")
+        )
     return chosen
 
 
@@ -85,8 +88,8 @@ class OomSafeBatcher:
                     raise
                 if len(piece) == 1:
                     raise EnvironmentUnfitError(
-                        "the device has no memory left for a single input of this model: use --device cpu, a smaller model, or "
-                        "end what else is using it"
+                        "the device has no memory left for a single input of this model",
+                        hint=Hint("free_device"),
                     ) from error
                 self._most = max(1, len(piece) // 2)
             # Not within the handler: what failed is let go of only now.

@@ -20,11 +20,12 @@ from vla.encoders._text_encoder import TextEncoderBase
 from vla.encoders._tokenizer import tokenizer
 from vla.encoders._tower import Shape, Tower, names_of
 from vla.errors import CacheError
+from vla.hints import Hint
 from vla.storage import records
 from vla.storage.records import Count, Name, between
 
 SCHEMA = 2
-WAY_ON = "delete it: the next search loads the whole model once"
+WAY_ON = Hint("load_again")
 _PROBES = [
     "a dog jumps over a fence",
     "",

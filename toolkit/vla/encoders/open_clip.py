@@ -29,6 +29,7 @@ from vla.encoders._text_tower import TextTower, describe_text_tower
 from vla.encoders._tokenizer import vocabulary_text
 from vla.encoders.base import EncoderIdentity, TextEncoder
 from vla.errors import CacheError, EnvironmentUnfitError, MissingError, UsageError
+from vla.hints import Hint
 from vla.threads import one_thread
 
 _EMBEDDED = Path(__file__).parent / "_embedded"
@@ -38,6 +39,7 @@ _LOCAL_WEIGHTS = (
     "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth", "model.safetensors",
 )  # fmt: skip
 """In the order in which open_clip prefers them."""
+_WEIGHTS = Hint("fetch_weights")
 
 
 class Encoder(TextEncoderBase):
@@ -203,7 +205,8 @@ def _load(open_clip: Any, name: str, tag: str) -> tuple[Any, dict[str, Any]]:
         raise MissingError(f"{name}: {error}") from error
     except (RuntimeError, ValueError, OSError, KeyError, SafetensorError) as error:
         raise EnvironmentUnfitError(
-            f"{name} {tag}: the weights could not be loaded ({str(error).strip().splitlines()[0]}). {_ways_on()}"
+            f"{name} {tag}: the weights could not be loaded ({str(error).strip().splitlines()[0]})",
+            hint=_WEIGHTS,
         ) from error
     return network, dict(open_clip.get_model_preprocess_cfg(network))
 
@@ -219,7 +222,7 @@ def _require_known(open_clip: Any, name: str, tag: str) -> None:
     if tag not in tags and not Path(tag).is_file():
         known = ", ".join(tags) or "none"
         raise UsageError(
-            f"model {name!r} needs weights: --pretrained TAG with one of {known}, or a weights file; got {tag!r}"
+            f"model {name!r} needs weights, one of {known}, or a file of them; got {tag!r}", hint=Hint("name_weights")
         )
 
 
@@ -255,15 +258,7 @@ def _require_hub(open_clip: Any, name: str, tag: str) -> None:
             return
         except OSError as error:
             why = f"{host.hostname} cannot be reached: {error}"
-    raise EnvironmentUnfitError(f"the weights of {name} {tag} are not on this machine, and {why}. {_ways_on()}")
-
-
-def _ways_on() -> str:
-    return (
-        "Two ways on: run the same command once with a network (the weights are kept for later, offline runs), or copy a "
-        "folder that open_clip saved and use --model local-dir:FOLDER. 'vla demo' shows every step on videos of its own, "
-        "without a download"
-    )
+    raise EnvironmentUnfitError(f"the weights of {name} {tag} are not on this machine, and {why}", hint=_WEIGHTS)
 
 
 def _tokenizer(open_clip: Any, name: str) -> Any:

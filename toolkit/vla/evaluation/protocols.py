@@ -10,6 +10,7 @@ from vla.evaluation.head_answers import TASKS
 from vla.evaluation.predictions import CorpusPredictions
 from vla.evaluation.results import BaselineScores, MetricResult, Scores, ScoreTable, figures
 from vla.evaluation.search_metrics import SEARCH_SUFFIX, video_floors, video_measures
+from vla.hints import Hint
 
 GROUPS = {
     "retrieval": "captions without times find videos, and videos their captions",
@@ -63,8 +64,9 @@ def measured(
     tasks = compute_scores(ours, wanted)
     if not tasks:
         raise MissingError(
-            f"the annotations allow none of: {', '.join(wanted)}. Questions need a run whose heads answer them "
-            "(vla train), everything else captions"
+            f"the annotations allow none of: {', '.join(wanted)}. Questions need a run whose heads answer them, "
+            "everything else captions",
+            hint=Hint("train_or_caption"),
         )
     theirs = {} if frozen is None else compute_scores(frozen, wanted)
     beside = Baselines(ours, trained_on, wanted)

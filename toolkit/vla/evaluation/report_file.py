@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from vla.evaluation.results import MetricResult, without_derived
+from vla.hints import Hint
 from vla.storage import atomic, records
 from vla.storage.records import LATE, Count
 
 SCHEMA = 1
 PREFIX = "eval-"
-WAY_ON = "delete it and run 'vla eval' again"
+WAY_ON = Hint("evaluate_again")
 
 
 @dataclass(frozen=True)

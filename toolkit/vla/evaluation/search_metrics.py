@@ -19,7 +19,7 @@ SEARCH_SUFFIX = "by search"
 def describe_retriever(compared: str) -> str:
     """For a person, what figures `by search` are of; `compared`: the queries that say what is popular."""
     return (
-        "what 'vla search' lists where a workspace holds these videos alone: at most 3 moments of a video, by the curve of its "
+        "what a search lists where a workspace holds these videos alone: at most 3 moments of a video, by the curve of its "
         "frames and a head for moments, if there is one, about as long as moments that were trained on, if these are 50; "
         f"what is popular is lowered by {compared}, none of them asked here"
     )

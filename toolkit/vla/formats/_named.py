@@ -9,6 +9,7 @@ import numpy as np
 
 from vla.errors import FormatError
 from vla.formats.base import ArrayKeys, ExternalFeatures, frames_and_width, released
+from vla.hints import Hint
 
 FEATURES = ("features", "feats", "frame_features", "video_features", "values", "embeddings", "arr_0")
 _TIMES = ("timestamps_seconds", "timestamps_ms", "timestamps", "times")
@@ -38,7 +39,8 @@ def features_key(shapes: Mapping[str, tuple[int, ...]], wanted: ArrayKeys, place
     found = usual or [name for name, shape in shapes.items() if frames_and_width(shape)]
     if len(found) != 1:
         raise FormatError(
-            f"{place}: which of its arrays holds the features? It has {there or 'none'}: name it by --key"
+            f"{place}: which of its arrays holds the features? It has {there or 'none'}",
+            hint=Hint("name_key"),
         )
     return found[0]
 

@@ -17,6 +17,7 @@ from vla.errors import FormatError
 from vla.formats._named import FEATURES, unit_of
 from vla.formats._record import checked_name, origin_of
 from vla.formats.base import ArrayKeys, as_format_error, check_declared_size, nbytes, released
+from vla.hints import Hint
 
 _VIDEOS = ("video", "video_id", "vid", "name")
 _TIMES = ("timestamp_seconds", "timestamps_seconds", "timestamp", "timestamp_ms", "time")
@@ -44,7 +45,7 @@ def main() -> None:
             table = _Table(file, path, ArrayKeys(sys.argv[2], sys.argv[3]))
             _say(answers, "videos", table.videos())
         except FormatError as error:
-            _say(answers, "error", str(error))
+            _say(answers, "keyless" if error.hint else "error", str(error))
             return
         for line in sys.stdin:
             _answer(answers, table, *json.loads(line))
@@ -102,10 +103,8 @@ class _Table:
         self._features = wanted.key or "".join(usual[:1])
         missing = [n for n in (self._features, self._times) if n and n not in names]
         if missing or not self._features:
-            wish = (
-                f"no column {missing[0]!r}" if missing else "no column of a usual name for features; name it by --key"
-            )
-            raise FormatError(f"{path} has {wish}; its columns are {', '.join(names)}")
+            wish = f"no column {missing[0]!r}" if missing else "no column of a usual name for features"
+            raise FormatError(f"{path} has {wish}; its columns are {', '.join(names)}", hint=Hint("name_key"))
 
     def videos(self) -> list[tuple[str, int, int]]:
         """Name, first row and last row (exclusive) of each video; raises FormatError where they are not together."""

@@ -88,7 +88,7 @@ def origin_of(space: dict[str, Any], place: object) -> str:
                 [FeatureSpec.from_json(space["spec"], str(place)).fingerprint, space.get("run")], sort_keys=True
             )
     except VlaError as error:
-        raise FormatError(str(error)) from error
+        raise FormatError(str(error), hint=error.hint) from error
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 

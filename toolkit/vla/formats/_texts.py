@@ -130,7 +130,7 @@ def _checked(path: Path, texts: list[Any], arrays: dict[str, np.ndarray]) -> Tex
     try:
         return TextFeatures(tuple(texts[i] for i in rows), pooled[rows], tokens[rows], mask[rows])
     except VlaError as error:
-        raise FormatError(f"{path}: {error}") from error
+        raise FormatError(f"{path}: {error}", hint=error.hint) from error
 
 
 def _tokens(path: Path, arrays: dict[str, np.ndarray], pooled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

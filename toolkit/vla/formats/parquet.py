@@ -32,6 +32,7 @@ from vla.formats.base import (
     nbytes,
     released,
 )
+from vla.hints import Hint
 from vla.storage import atomic
 
 _ROWS = 1024
@@ -142,7 +143,8 @@ class _Reader:
         with as_format_error(f"{self._path}: its reader answered nonsense"):
             kind, value = json.loads(line)
         if kind != wanted:
-            raise FormatError(str(value) if kind == "error" else f"{self._path}: its reader answered nonsense")
+            said = str(value) if kind in ("error", "keyless") else f"{self._path}: its reader answered nonsense"
+            raise FormatError(said, hint=Hint("name_key") if kind == "keyless" else None)
         return value
 
     def _take(self, size: int) -> bytes:

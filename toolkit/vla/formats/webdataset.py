@@ -28,6 +28,7 @@ from vla.formats.base import (
     unreadable,
 )
 from vla.formats.npy import array_bytes
+from vla.hints import Hint
 from vla.storage import atomic
 
 _LIMIT_RECORD = 64 << 20
@@ -143,7 +144,8 @@ def _stored(
     try:
         if kind not in arrays or (kind != "npy" and len(arrays) > 1 and not wanted.key):
             raise FormatError(
-                f"{place}: which of {', '.join(arrays)} holds the features? Name it by --key, without .npy"
+                f"{place}: which of {', '.join(arrays)} holds the features?",
+                hint=Hint("name_key"),
             )
         record = _record(archive, members.get("json"), place)
     except FormatError as error:

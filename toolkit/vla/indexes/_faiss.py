@@ -8,6 +8,7 @@ import faiss
 import numpy as np
 
 from vla.errors import CacheError
+from vla.hints import Hint
 
 # The four letters that a serialised IndexIDMap2 and the flat index inside it begin with, and how far apart they are (the
 # header of any index): nothing else is handed to the parser, which knows dozens of kinds and believes what they say.
@@ -22,14 +23,14 @@ def serialized(index: Any) -> bytes:
 def deserialized(content: bytes) -> Any:
     """The index in `content`; raises CacheError for kinds that we do not build and for whatever faiss refuses."""
     if content[:4] != _OUTER or content[_HEADER : _HEADER + 4] != _INNER:
-        raise CacheError("this is not a FAISS index of vla: run 'vla index' again")
+        raise CacheError("this is not a FAISS index of vla", hint=Hint("index"))
     try:
         # faiss believes the sizes it reads; the limit keeps a small file from claiming a terabyte.
         if hasattr(faiss, "set_deserialization_vector_byte_limit"):
             faiss.set_deserialization_vector_byte_limit(max(1 << 20, 2 * len(content)))
         return faiss.deserialize_index(np.frombuffer(content, np.uint8).copy())
     except RuntimeError as error:
-        raise CacheError(f"FAISS refuses this index ({str(error).splitlines()[0]}): run 'vla index' again") from error
+        raise CacheError(f"FAISS refuses this index ({str(error).splitlines()[0]})", hint=Hint("index")) from error
 
 
 def flat(dim: int) -> Any:

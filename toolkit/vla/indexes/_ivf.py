@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vla.errors import CacheError, UsageError
+from vla.hints import Hint
 from vla.indexes import _faiss
 from vla.indexes.base import NO_ID, by_score_then_id, checked, empty_result
 
@@ -52,7 +53,7 @@ class IvfIndex:
     """
 
     is_exact = False
-    layouts = 1
+    memory_factor = 1
     kind: ClassVar[str]
     rotates: ClassVar[bool] = False
     """Whether vectors are turned at random first, so that every number of a vector matters about equally."""
@@ -155,7 +156,7 @@ class IvfIndex:
                 raise ValueError(f"it is of the kind {found['kind'].tobytes()[:20]!r}")
             return cls._restored(found)
         except (KeyError, TypeError, ValueError, SafetensorError, UsageError) as error:
-            raise CacheError(f"this is not an index in lists of vla ({error}): run 'vla index' again") from error
+            raise CacheError(f"this is not an index in lists of vla ({error})", hint=Hint("index")) from error
 
     @classmethod
     def _restored(cls, found: dict[str, np.ndarray]) -> IvfIndex:

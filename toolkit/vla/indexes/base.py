@@ -81,7 +81,7 @@ class ExhaustiveIndex:
     is_exact = True
     lists = 1
     probes = 1
-    layouts = 1
+    memory_factor = 1
 
     def train(self, vectors: np.ndarray) -> None:
         """Nothing is to be learned."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vla.errors import CacheError
+from vla.hints import Hint
 from vla.indexes.base import NO_ID, ExhaustiveIndex, by_score_then_id, checked
 
 _HEADER = np.dtype([("magic", "S4"), ("dim", "<i8"), ("rows", "<i8")])
@@ -61,10 +62,10 @@ class Index(ExhaustiveIndex):
         """See the base class."""
         head = np.frombuffer(content[: _HEADER.itemsize], _HEADER) if len(content) >= _HEADER.itemsize else None
         if head is None or head[0]["magic"] != b"VLAX":
-            raise CacheError("this is not an exact index of vla: run 'vla index' again")
+            raise CacheError("this is not an exact index of vla", hint=Hint("index"))
         dim, rows = int(head[0]["dim"]), int(head[0]["rows"])
         if dim < 1 or rows < 0 or len(content) != _HEADER.itemsize + rows * (8 + 4 * dim):
-            raise CacheError("the index is not as long as it says: run 'vla index' again")
+            raise CacheError("the index is not as long as it says", hint=Hint("index"))
         index = cls(dim)
         middle = _HEADER.itemsize + 8 * rows
         index._ids = np.frombuffer(content[_HEADER.itemsize : middle], "<i8").astype(np.int64)

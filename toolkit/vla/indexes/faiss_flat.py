@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vla.errors import CacheError
+from vla.hints import Hint
 from vla.indexes import _faiss
 from vla.indexes.base import NO_ID, ExhaustiveIndex, by_score_then_id, checked, empty_result
 
@@ -70,7 +71,7 @@ class Index(ExhaustiveIndex):
         """See the base class."""
         found = _faiss.deserialized(content)
         if found.d < 1 or found.metric_type != 0:  # 0 is METRIC_INNER_PRODUCT
-            raise CacheError("this FAISS index does not hold inner products: run 'vla index' again")
+            raise CacheError("this FAISS index does not hold inner products", hint=Hint("index"))
         index = cls(int(found.d))
         index._index = found
         return index

@@ -20,7 +20,7 @@ class Index(IvfIndex):
 
     kind = "rabitq"
     turns = True
-    layouts = 2
+    memory_factor = 2
 
     _fast: Any = None
     """The second layout, made when it is first searched after a change."""

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from vla.errors import EnvironmentUnfitError
+from vla.hints import Hint, Note
 from vla.indexes import registry as indexes
 from vla.indexes._trial import fault_of
 from vla.indexes.base import Index
@@ -116,11 +117,12 @@ def autotune_index(
     truth = _Truth(queries, exhaustive(vectors, queries, K)[0][:, -1])
     faults = {name: fault_of(name) for name in (CANDIDATES if asked.backend == AUTO else (asked.backend,))}
     source, names = _Source(vectors), [name for name, fault in faults.items() if not fault]
-    notes = [f"index kind {name} does not work here and was passed over: {fault} ('vla doctor' says more)"
+    notes: list[str] = [Note(f"index kind {name} does not work here and was passed over: {fault}", Hint("doctor"))
              for name, fault in faults.items() if fault]  # fmt: skip
     if not names:
         raise EnvironmentUnfitError(
-            f"index kind {', '.join(faults)} does not work here: {next(iter(faults.values()))}. Try 'vla doctor'"
+            f"index kind {', '.join(faults)} does not work here: {next(iter(faults.values()))}",
+            hint=Hint("doctor"),
         )
     # The choice of kinds is ours; who names one has it, however large it is.
     room = (asked.memory or _spare_memory()) if asked.backend == AUTO else None

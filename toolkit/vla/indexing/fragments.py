@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vla.errors import CacheError
+from vla.hints import Hint
 from vla.indexes.base import NO_ID, Index, by_score_then_id, empty_result
 
 _BLOCK = 1 << 24
@@ -93,12 +94,12 @@ class Fragment:
         depth = min(max(self.depth, 2 * k), count)
         _, found = self.index.search(queries, depth, None if allowed is None else live)
         if (found >= len(self.vectors)).any():
-            raise CacheError("the index holds rows that fit nothing: run 'vla index' again")
+            raise CacheError("the index holds rows that fit nothing", hint=Hint("index"))
         return self._whole(*rerank(self.vectors, queries, found, k))
 
     def _whole(self, scores: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if (rows >= len(self.spans)).any() or not np.isfinite(scores[rows != NO_ID]).all():
-            raise CacheError("the index holds rows or values that fit nothing: run 'vla index' again")
+            raise CacheError("the index holds rows or values that fit nothing", hint=Hint("index"))
         return scores, rows
 
 
@@ -152,7 +153,7 @@ def exhaustive(
         is_few = len(queries) < _MANY_QUERIES
         found = np.stack([_by_row(block, query) for query in queries]) if is_few else queries @ block.T
         if not np.isfinite(found).all():
-            raise CacheError("the index holds values that are no numbers: run 'vla index' again")
+            raise CacheError("the index holds values that are no numbers", hint=Hint("index"))
         for number, scores in enumerate(found):
             mine = live
             if len(live) > k:  # all that come up to the k-th, ties among them

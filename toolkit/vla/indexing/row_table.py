@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vla.errors import CacheError
+from vla.hints import Hint
 from vla.indexing.fragments import Fragment
 
 
@@ -47,7 +48,7 @@ def from_bytes(content: bytes, source: Path) -> RowTable:
         if not all(isinstance(text, str) for text in (*videos, *keys)):
             raise TypeError("names are text")
     except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
-        raise CacheError(f"{source} is damaged ({error!r}): run 'vla index' again") from error
+        raise CacheError(f"{source} is damaged ({error!r})", hint=Hint("index")) from error
     fits = (
         owners.dtype == np.int32
         and spans.dtype == np.float64
@@ -59,5 +60,5 @@ def from_bytes(content: bytes, source: Path) -> RowTable:
         and (not len(owners) or 0 <= owners.min() <= owners.max() < len(videos))
     )
     if not fits:
-        raise CacheError(f"{source}: rows and videos do not fit together: run 'vla index' again")
+        raise CacheError(f"{source}: rows and videos do not fit together", hint=Hint("index"))
     return RowTable(owners, spans, tuple(videos), tuple(keys))

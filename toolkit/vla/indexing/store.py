@@ -18,6 +18,7 @@ import numpy as np
 
 from vla.errors import CacheError, MissingError, VlaError
 from vla.features import FeatureSpec
+from vla.hints import Hint
 from vla.indexes import registry as indexes
 from vla.indexes.base import Index
 from vla.indexing import row_table
@@ -28,7 +29,7 @@ from vla.indexing.vector_files import check_vectors, keep, keep_vectors, open_me
 from vla.storage import atomic, records
 
 _TRIES = 5
-_WAY_ON = "run 'vla index' again"
+_WAY_ON = Hint("index")
 _FILES = ("vectors", "vectors_sha256", "kind", "rows", "rows_sha256", "lists", "lists_sha256", "bytes")
 
 
@@ -188,17 +189,17 @@ def unused_files(folder: Path) -> list[Path]:
 def _read_record(folder: Path) -> tuple[IndexRecord, FeatureSpec]:
     path = folder / "index.json"
     if not path.is_file():
-        raise MissingError("there is no index yet: run 'vla index' first")
+        raise MissingError("there is no index yet", hint=Hint("index"))
     stored = atomic.read_record(path, _WAY_ON)
     version = stored.value.get("schema") if isinstance(stored.value, dict) else None
     if type(version) is int and version < SCHEMA:
-        raise CacheError(f"{path} was written by an older vla (schema {version}): {_WAY_ON}")
+        raise CacheError(f"{path} was written by an older vla (schema {version})", hint=_WAY_ON)
     record = records.decode(IndexRecord, stored.value, str(path), _WAY_ON, schema=SCHEMA, strict=not stored.is_checked)
     return record, FeatureSpec.from_json(record.spec, str(path))
 
 
 def _damaged(folder: Path, error: Exception) -> CacheError:
-    return CacheError(f"{folder / 'index.json'} is damaged ({error}): {_WAY_ON}")
+    return CacheError(f"{folder / 'index.json'} is damaged ({error})", hint=_WAY_ON)
 
 
 def open_index(folder: Path, *, load: bool = True) -> SearchIndex:
@@ -220,7 +221,7 @@ def open_index(folder: Path, *, load: bool = True) -> SearchIndex:
             # Another process may have put a new index in the place of the one whose files were being read.
             if _read_record(folder)[0] == record:
                 raise
-    raise CacheError(f"{folder} changes faster than it can be read: search again when 'vla index' is done")
+    raise CacheError(f"{folder} changes faster than it can be read", hint=Hint("wait_for_index"))
 
 
 def check_index(folder: Path) -> None:
@@ -240,7 +241,7 @@ def _opened(folder: Path, record: IndexRecord, spec: FeatureSpec) -> SearchIndex
 def _part(folder: Path, record: PartRecord, dim: int) -> Fragment:
     if record.backend not in indexes.names():
         raise CacheError(
-            f"{folder / 'index.json'} needs the index plug-in {record.backend!r}, which is not here: {_WAY_ON}"
+            f"{folder / 'index.json'} needs the index plug-in {record.backend!r}, which is not here", hint=_WAY_ON
         )
     segments = record.segments
     files = {name: getattr(record, name) for name in _FILES}
@@ -250,9 +251,7 @@ def _part(folder: Path, record: PartRecord, dim: int) -> Fragment:
     renamed = {int(place): name for place, name in record.renamed.items()}
     known = range(len(rows.videos))
     if len(rows.spans) != segments or not all(place in known for place in {*record.gone, *renamed}):
-        raise CacheError(
-            f"{folder / 'index.json'}: vectors, rows and videos do not fit together: run 'vla index' again"
-        )
+        raise CacheError(f"{folder / 'index.json'}: vectors, rows and videos do not fit together", hint=Hint("index"))
     make = partial(_loaded, folder, {**files, "backend": record.backend}, segments, dim)
     held = (rows.video_of_row, rows.spans, rows.videos, rows.keys)
     return Fragment(record.backend, make, vectors, *held, record.depth, record.gone, renamed, files)
@@ -277,6 +276,7 @@ def _loaded(folder: Path, record: dict[str, Any], segments: int, dim: int) -> In
     if index.dim != dim or len(index) != segments:
         raise CacheError(
             f"{folder / 'index.json'}: vectors, rows and videos do not fit together ({len(index)} rows of {index.dim} numbers, "
-            f"not {segments} of {dim}): run 'vla index' again"
+            f"not {segments} of {dim})",
+            hint=Hint("index"),
         )
     return index

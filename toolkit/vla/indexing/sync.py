@@ -16,6 +16,7 @@ import numpy as np
 from vla.cache.store import FeatureCache
 from vla.errors import CacheError, MissingError
 from vla.features import FrameFeatures
+from vla.hints import Hint, Note
 from vla.indexes import registry as indexes
 from vla.indexing.compaction import FLAT, FLAT_BYTES, compact_index, is_exact
 from vla.indexing.config import IndexConfig
@@ -121,7 +122,7 @@ def sync_index(
     merged = compact_index(folder, index, was, queries, compact=compact, progress=progress)
     notes = list(merged.notes)
     if done < len(new):
-        notes.append(f"{len(new) - done} videos changed while they were read: run 'vla index' again for them")
+        notes.append(Note(f"{len(new) - done} videos changed while they were read", Hint("index")))
     if asked.memory and merged.index.bytes_loaded > asked.memory and not merged.notes:
         takes, room = (f"{n / 1e6:.3g} MB" for n in (merged.index.bytes_loaded, asked.memory))
         notes.append(f"the index takes {takes}, and {room} was asked for: so few vectors are kept as they are")
@@ -137,7 +138,7 @@ def sync_index(
 def _videos(cache: FeatureCache) -> list[str]:
     videos = cache.video_ids()
     if not videos:
-        raise MissingError("there are no features to index: run 'vla extract PATH...' first")
+        raise MissingError("there are no features to index", hint=Hint("extract"))
     return videos
 
 

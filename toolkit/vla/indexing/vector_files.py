@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vla.errors import CacheError
+from vla.hints import Hint
 from vla.storage import atomic
 
 _KINDS = ("float32", "float16")
@@ -45,28 +46,24 @@ def check_vectors(folder: Path, files: Mapping[str, Any]) -> None:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise CacheError(f"{path} cannot be read ({error.strerror or error}): run 'vla index' again") from error
+        raise CacheError(f"{path} cannot be read ({error.strerror or error})", hint=Hint("index")) from error
     if digest != files["vectors_sha256"]:
-        raise CacheError(f"{path} was altered since it was written (its checksum differs): run 'vla index' again")
+        raise CacheError(f"{path} was altered since it was written (its checksum differs)", hint=Hint("index"))
 
 
 def open_memmap(folder: Path, files: Mapping[str, Any], segments: int, dim: int) -> np.ndarray:
     """`(segments, dim)`: the vectors in `files`, which stay on the disk; raises CacheError if there are not as many."""
     path = sibling(folder, files["vectors"])
     if files["kind"] not in _KINDS or segments < 1 or dim < 1:
-        raise CacheError(
-            f"{folder / 'index.json'} is damaged (vectors of kind {files['kind']!r}): run 'vla index' again"
-        )
+        raise CacheError(f"{folder / 'index.json'} is damaged (vectors of kind {files['kind']!r})", hint=Hint("index"))
     size = segments * dim * np.dtype(files["kind"]).itemsize
     try:
         there = path.stat().st_size
         if there != size:
-            raise CacheError(
-                f"{path} was altered since it was written ({there} bytes, not {size}): run 'vla index' again"
-            )
+            raise CacheError(f"{path} was altered since it was written ({there} bytes, not {size})", hint=Hint("index"))
         return np.memmap(path, files["kind"], "r", shape=(segments, dim))
     except FileNotFoundError as error:
-        raise CacheError(f"{path} is gone: run 'vla index' again") from error
+        raise CacheError(f"{path} is gone", hint=Hint("index")) from error
     except (OSError, ValueError) as error:
         raise CacheError(f"{path} cannot be read: {error}") from error
 

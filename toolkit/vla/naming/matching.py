@@ -34,6 +34,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vla.errors import MissingError, UsageError
+from vla.hints import Hint
 from vla.naming.paths import Parts, Written, fits_path, parse_path, raw_parts, resolved, series_of, stem
 
 _HERE = re.compile(r"\.\.?(?:[\\/]|$)")
@@ -128,7 +129,7 @@ class Names:
         """
         found = self.find(name, *folders)
         if not found:
-            raise MissingError(f"no features of {name!r}: it was never extracted; 'vla ls' lists the videos")
+            raise MissingError(f"no features of {name!r}: it was never extracted", hint=Hint("list_videos"))
         if len(found) > 1:
             raise UsageError(f"{name!r} fits several videos, e.g. {', '.join(found)}: name one of them")
         return found[0]

@@ -13,6 +13,7 @@ from vla.errors import CacheError
 from vla.evaluation.report_file import EvaluationReport, load
 from vla.evaluation.results import LOWER, TRICKS, MetricResult
 from vla.evaluation.search_metrics import SEARCH_SUFFIX, describe_retriever
+from vla.hints import Hint
 from vla.reports.html import render
 from vla.reports.svg import Chart, interval_chart, line_chart
 from vla.storage import atomic
@@ -61,7 +62,7 @@ def render_html(run: Run, evaluations: Sequence[EvaluationReport]) -> str:
         sections = {**_head(run), "course": _course(run), "comparison": _comparison(run)}
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise CacheError(
-            f"the record of run {run.name!r} is damaged ({error!r}): train again with --overwrite"
+            f"the record of run {run.name!r} is damaged ({error!r})", hint=Hint("retrain", run=run.name)
         ) from error
     measured = [_evaluation(run, evaluated) for evaluated in evaluations]
     return render("run.html.j2", name=run.name, **sections, evaluations=measured, version=__version__)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vla.errors import CacheError, ShapeError, UsageError
+from vla.hints import Hint
 from vla.indexing.store import SearchIndex
 from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.duration_prior import DurationRange
@@ -89,7 +90,7 @@ def _segments(index: SearchIndex, progress: ProgressCallback) -> Iterator[np.nda
         for position, name, _ in part.held():
             vectors = np.asarray(part.vectors[order[begins[position] : begins[position + 1]]], np.float32)
             if not np.isfinite(vectors).all():
-                raise CacheError(f"the index holds no numbers for {name!r}: run 'vla index' again")
+                raise CacheError(f"the index holds no numbers for {name!r}", hint=Hint("index"))
             done += 1
             progress(Progress("search", done, len(index.videos)))
             yield vectors

@@ -17,6 +17,7 @@ from vla.cache.store import FeatureCache
 from vla.captions import store as caption_store
 from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, ResourceError
+from vla.hints import Hint, Note
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback, silent
@@ -29,7 +30,7 @@ from vla.storage.workspace import Workspace
 
 SCHEMA = 2
 _NAME = "background.json"
-_WAY_ON = "delete it: the next search makes it anew"
+_WAY_ON = Hint("search_again")
 
 
 def load_or_fit_hubness(
@@ -81,12 +82,13 @@ def _fitted(
     try:
         fitted = fit_hubness(index, bank, vectors, progress)
     except CacheError as error:
-        say(f"{error}; results are not compared with other queries", "warning")
+        say(Note(f"{error}; results are not compared with other queries", error.hint), "warning")
         return None
     lasting = estimate_duration_range(captions, cache.receipts)
     if lasting is not None:
-        told = "moments are looked for that last {:.1f} to {:.1f} s, as those do that captions tell of (--lasting any: all)"
-        say(told.format(*lasting), "note")
+        least, most = lasting
+        text = f"moments are looked for that last {least:.1f} to {most:.1f} s, as those do that captions tell of"
+        say(Note(text, Hint("any_length")), "note")
     return replace(fitted, lasting=lasting)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from vla.cache.store import FeatureCache
 from vla.errors import CacheError
 from vla.features import FrameFeatures
+from vla.hints import Hint
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
 from vla.retrieval.duration_prior import ANY_DURATION
@@ -67,7 +68,7 @@ class IndexedVideos:
         ids, cosines = ids[0][there], values[0][there].astype(np.float64)
         # The index may be somebody else's, with numbers in it that no extraction made.
         if (ids >= len(self.index.spans)).any() or not np.isfinite(cosines).all():
-            raise CacheError("the index holds rows or values that fit nothing: run 'vla index' again")
+            raise CacheError("the index holds rows or values that fit nothing", hint=Hint("index"))
         # Where an index gives fewer rows than it was asked for, it has no more to give.
         is_all = len(ids) < count or count >= len(self.index.vectors)
         bound = -np.inf if is_all else float(cosines.min())
@@ -87,7 +88,7 @@ class IndexedVideos:
         lasting = query.lasting
         scores = cosines = (self.index.vectors_of(rows) @ query.vector).astype(np.float64)
         if not np.isfinite(cosines).all():
-            raise CacheError("the index holds values that are no numbers: run 'vla index' again")
+            raise CacheError("the index holds values that are no numbers", hint=Hint("index"))
         background = self.background_of(query)
         if background is not None:
             scores = background.corrected(cosines, rows)

@@ -14,6 +14,7 @@ from vla.cache.store import FeatureCache
 from vla.captions import store as caption_store
 from vla.encoders.base import TextEncoder
 from vla.errors import MissingError, UsageError
+from vla.hints import Hint
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
 from vla.naming.matching import Names
@@ -103,7 +104,7 @@ class Searcher:
         k: int = 10,
         per_video: int = 3,
         limits: VideoFilter | None = None,
-        without: Sequence[Weighted] = (),
+        negative: Sequence[Weighted] = (),
     ) -> Hits:
         """The `k` moments that look most like a picture, as `search` finds them by words; no confidence is known of them.
 
@@ -113,7 +114,7 @@ class Searcher:
             k: how many.
             per_video: of one video.
             limits: which videos to look at.
-            without: texts that tell of what is not wanted, with weights.
+            negative: texts that tell of what is not wanted, with weights.
 
         Raises:
             UsageError: a number is not positive.
@@ -121,7 +122,7 @@ class Searcher:
         """
         self._check_counts(k, per_video)
         asked = from_image(encode_image(pixels, self.encoder, self.model), name)
-        return self._of_picture(self._less(asked, without), k, per_video, limits)
+        return self._of_picture(self._less(asked, negative), k, per_video, limits)
 
     def search_like(
         self,
@@ -130,7 +131,7 @@ class Searcher:
         k: int = 10,
         per_video: int = 3,
         limits: VideoFilter | None = None,
-        without: Sequence[Weighted] = (),
+        negative: Sequence[Weighted] = (),
     ) -> Hits:
         """The `k` moments that are most like what a video shows then; the moment itself, also in copies, is not among them.
 
@@ -140,7 +141,7 @@ class Searcher:
             k: how many.
             per_video: of one video.
             limits: which videos to look at.
-            without: texts that tell of what is not wanted, with weights.
+            negative: texts that tell of what is not wanted, with weights.
 
         Raises:
             MissingError: there are no features of that video.
@@ -156,7 +157,7 @@ class Searcher:
         frame = max(0, int(np.searchsorted(times, seconds, side="right")) - 1)
         vector = self.model.align_frames(features)[frame]
         key = self.cache.receipts[video_id].sha256
-        asked = self._less(from_image(vector, f"{video_id}@{seconds:g}"), without)
+        asked = self._less(from_image(vector, f"{video_id}@{seconds:g}"), negative)
         # Others that show the same are what is looked for here, so they stay results of their own.
         every = self._of_picture(asked, k + _NESTED, per_video + _NESTED, limits, merge=False)
 
@@ -176,9 +177,9 @@ class Searcher:
         if k < 1 or per_video < 1:
             raise UsageError(f"k and per_video must be at least 1, not {k} and {per_video}")
 
-    def _less(self, asked: EncodedQuery, without: Sequence[Weighted]) -> EncodedQuery:
+    def _less(self, asked: EncodedQuery, negative: Sequence[Weighted]) -> EncodedQuery:
         """What is asked, less the texts that are not wanted."""
-        weighted = Query(asked.text, negative=tuple(without)).negative
+        weighted = Query(asked.text, negative=tuple(negative)).negative
         others = [encode_query(Query(text), self.encoder, self.model)[0] for text, _ in weighted]
         return subtract(asked, others, [weight for _, weight in weighted])
 
@@ -231,8 +232,9 @@ class Searcher:
             )
         if self.background is None:
             raise MissingError(
-                "no false-positive rate is known here: either the index is out of date (run 'vla index'), or there are neither "
-                "captions to compare with nor an encoder for queries of ours (give captions: 'vla extract --captions FILE')"
+                "no false-positive rate is known here: either the index is out of date, or there are neither "
+                "captions to compare with nor an encoder for queries of ours",
+                hint=Hint("index_or_caption"),
             )
         self.background.check_rate(fpr)
 

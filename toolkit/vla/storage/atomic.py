@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from vla.errors import CacheError, ResourceError, VlaError
+from vla.hints import Hint
 
 TEMPORARY = ".tmp-"
-_REDO = "delete it and run the command that made it again"
+_REDO = Hint("make_again")
 _SEAL = re.compile(rb'\{\s*"checksum": "([0-9a-f]{16}|[0-9a-f]{64})",')
 _EDQUOT = getattr(errno, "EDQUOT", errno.ENOSPC)  # not there on Windows
 _FULL = (errno.ENOSPC, _EDQUOT, errno.EFBIG)
@@ -108,22 +109,22 @@ def sealed(record: Mapping[str, Any], *, indent: int | None = 1, digits: int = 6
     return head + f'"checksum": "{sha256(body)[:digits]}",'.encode() + body
 
 
-def unsealed(content: bytes, source: str, way_on: str) -> Stored:
+def unsealed(content: bytes, source: str, hint: Hint) -> Stored:
     """What `sealed` was given; also JSON without a checksum.
 
     Raises:
-        CacheError: it is not JSON, or its checksum differs. The message begins with `source` and ends with `way_on`.
+        CacheError: it is not JSON, or its checksum differs. The message begins with `source`.
     """
     head = _SEAL.match(content)
     if head and head[1].decode() != sha256(content[head.end() :])[: len(head[1])]:
-        raise CacheError(f"{source} was altered since it was written (its checksum differs): {way_on}")
+        raise CacheError(f"{source} was altered since it was written (its checksum differs)", hint=hint)
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise CacheError(f"{source} is damaged ({error}): {way_on}") from error
+        raise CacheError(f"{source} is damaged ({error})", hint=hint) from error
     if isinstance(value, dict) and (value.pop("checksum", None) is not None) != bool(head):
         raise CacheError(
-            f"{source} was altered since it was written (its checksum is no longer where it was): {way_on}"
+            f"{source} was altered since it was written (its checksum is no longer where it was)", hint=hint
         )
     return Stored(value, bool(head))
 
@@ -133,17 +134,17 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     write_bytes(path, sealed(record))
 
 
-def read_record(path: Path, way_on: str = _REDO) -> Stored:
+def read_record(path: Path, hint: Hint = _REDO) -> Stored:
     """The JSON at `path`, its checksum compared.
 
     Raises:
-        CacheError: it cannot be read, is not JSON, or was altered; the message ends with `way_on`.
+        CacheError: it cannot be read, is not JSON, or was altered; its hint is `hint`.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
-    return unsealed(content, str(path), way_on)
+    return unsealed(content, str(path), hint)
 
 
 def read_json(path: Path) -> Any:
@@ -187,20 +188,20 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_checked(path: Path, digest: str, way_on: str = "") -> bytes:
+def read_checked(path: Path, digest: str, hint: Hint = _REDO) -> bytes:
     """The bytes at `path`, which have this sha256: checked before anything parses them.
 
     Raises:
-        CacheError: the file is gone or altered, or cannot be read; the message ends with `way_on`.
+        CacheError: the file is gone or altered, or cannot be read; its hint is `hint`.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise CacheError(f"{path} is gone: {way_on or 'run the command that made it again'}") from error
+        raise CacheError(f"{path} is gone", hint=hint) from error
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
     if sha256(content) != digest:
-        raise CacheError(f"{path} was altered since it was written (its checksum differs): {way_on or _REDO}")
+        raise CacheError(f"{path} was altered since it was written (its checksum differs)", hint=hint)
     return content
 
 

@@ -1,8 +1,8 @@
 """Records: the small JSON files of a workspace, decoded by the types of a dataclass.
 
 A record is believed only as far as it is checked: its checksum where it has one, then the type and range of every field. So what
-a record says can be used without looking again, and whatever is wrong with one is a CacheError that names the field, its value
-and the way on.
+a record says can be used without looking again, and whatever is wrong with one is a CacheError that names the field, its value,
+with the way out as its hint.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from vla.errors import CacheError, VlaError
+from vla.hints import Hint
 from vla.storage import atomic
 
 T = TypeVar("T")
 LATE = "absent from records of older versions"
 """Marks a field that may be missing, as `Annotated[str, LATE]`; it has a default. All other fields are always written."""
 _LARGEST = 2**63
-_REDO = "delete it and run the command that made it again"
+_REDO = Hint("make_again")
 
 
 class NewerRecordError(CacheError):
@@ -74,7 +75,7 @@ AnyFloat = Annotated[float, "also NaN and infinity"]
 """A measurement that may have gone wrong: NaN and infinity are what was measured."""
 
 
-def load(kind: type[T], path: Path, way_on: str = _REDO, *, schema: int | None = None) -> T:
+def load(kind: type[T], path: Path, hint: Hint = _REDO, *, schema: int | None = None) -> T:
     """The record of `kind`, a dataclass, at `path`.
 
     Args:
@@ -82,22 +83,22 @@ def load(kind: type[T], path: Path, way_on: str = _REDO, *, schema: int | None =
             lists, tuples, frozensets, dicts with str keys, unions with None, dataclasses, and these `Annotated` with a `Rule`. A
             bool is no number, and a float is finite unless it is an `AnyFloat`.
         path: of the file.
-        way_on: what to do where it cannot be used, e.g. `run 'vla index' again`.
+        hint: the way out where it cannot be used.
         schema: the latest version of `kind` that is understood, if the record has a `schema`.
 
     Raises:
         CacheError: it cannot be read, is damaged or was altered.
         NewerRecordError: it is of a newer schema.
     """
-    stored = atomic.read_record(path, way_on)
-    return decode(kind, stored.value, str(path), way_on, schema=schema, strict=not stored.is_checked)
+    stored = atomic.read_record(path, hint)
+    return decode(kind, stored.value, str(path), hint, schema=schema, strict=not stored.is_checked)
 
 
 def decode(
     kind: type[T],
     value: Any,
     source: str,
-    way_on: str = _REDO,
+    hint: Hint = _REDO,
     *,
     schema: int | None = None,
     strict: bool = False,
@@ -114,7 +115,7 @@ def decode(
         found: T = _reader(kind, strict)(value)  # type: ignore[arg-type]
         return found
     except _Fault as fault:
-        raise CacheError(f"{source} is damaged ({fault.told()}): {way_on}") from None
+        raise CacheError(f"{source} is damaged ({fault.told()})", hint=hint) from None
 
 
 class _Fault(Exception):

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla.errors import MissingError, ResourceError, UsageError
+from vla.hints import Hint
 from vla.naming.matching import Names
 from vla.naming.portable import require_name
 from vla.progress import Progress, ProgressCallback
@@ -146,12 +147,14 @@ class Workspace:
         named = _named(start)
         if named is None:
             raise MissingError(
-                f"no workspace ({FOLDER}/) in {Path.cwd()} or above it: run 'vla extract PATH...' here first, "
-                f"or name one with --workspace or {VARIABLE}"
+                f"no workspace ({FOLDER}/) in {Path.cwd()} or above it",
+                hint=Hint("make_workspace", variable=VARIABLE),
             )
         above = next((p for p in named.parents if (p / FOLDER / "workspace.json").is_file()), None)
-        way = f"there is one in {above}" if above else "run 'vla extract PATH...' here first"
-        raise MissingError(f"no workspace ({FOLDER}/) in {named}: {way}, or name the folder that holds {FOLDER}/")
+        raise MissingError(
+            f"no workspace ({FOLDER}/) in {named}" + (f": there is one in {above}" if above else ""),
+            hint=Hint("name_workspace", folder=FOLDER) if above else Hint("make_workspace", variable=VARIABLE),
+        )
 
     @classmethod
     def choose(cls, folder: Path | str | None = None) -> Workspace:
@@ -178,7 +181,7 @@ class Workspace:
 
     def check(self) -> None:
         """Raises CacheError if the workspace was made by a newer version, or its description is damaged."""
-        records.load(_Description, self.home / "workspace.json", "'vla verify --repair' writes it anew", schema=SCHEMA)
+        records.load(_Description, self.home / "workspace.json", Hint("repair_workspace"), schema=SCHEMA)
 
 
 def _named(folder: Path | str | None) -> Path | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vla.errors import CacheError, MissingError, UnknownNameError, UsageError
 from vla.evaluation.verdict import is_better, sentence
 from vla.features import FeatureSpec
+from vla.hints import Hint
 from vla.model_config import ModelConfig
 from vla.omissions import Omissions
 from vla.storage import atomic, records
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from vla.model import AlignmentModel
 
 SCHEMA = 1
-_STATE_LOST = "delete it and run 'vla train' again: the run starts anew"
+_RESTART_HINT = Hint("restart_run")
 FROZEN = "none"
 """Name of the frozen encoder where a run is expected."""
 
@@ -130,16 +131,17 @@ def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
     from vla.model import build_model
 
     run, weights, digest = _read_run(folder)
-    content = atomic.read_checked(folder / weights, digest, _again(folder))
+    content = atomic.read_checked(folder / weights, digest, _retrain_hint(folder))
     try:
         tensors = load(content)
     except SafetensorError as error:
-        raise CacheError(f"{folder / weights} does not hold weights ({error}): {_again(folder)}") from error
+        raise CacheError(f"{folder / weights} does not hold weights ({error})", hint=_retrain_hint(folder)) from error
     try:
         return build_model(run.model, tensors, str(folder / weights)), run
     except (UnknownNameError, UsageError) as error:
         raise CacheError(
-            f"run {folder.name!r} needs a part that is not installed or was removed ({error}): {_again(folder)}"
+            f"run {folder.name!r} needs a part that is not installed or was removed ({error})",
+            hint=_retrain_hint(folder),
         ) from error
 
 
@@ -175,7 +177,7 @@ def load_state(
     if not path.is_file():
         return None
     try:
-        progress = records.load(_Progress, path, _STATE_LOST, schema=SCHEMA)
+        progress = records.load(_Progress, path, _RESTART_HINT, schema=SCHEMA)
         if progress.identity != identity:
             on_unusable(
                 f"the unfinished run {folder.name!r} is of other settings, captions or features, or of another version; "
@@ -200,7 +202,7 @@ def find_run(folder: Path) -> Run:
     """
     run, weights, _ = _read_run(folder)
     if not (folder / weights).is_file():
-        raise CacheError(f"{folder / weights} is gone: {_again(folder)}")
+        raise CacheError(f"{folder / weights} is gone", hint=_retrain_hint(folder))
     return run
 
 
@@ -212,7 +214,7 @@ def check_run(folder: Path) -> Run:
         CacheError: its weights or its record are damaged.
     """
     run, weights, digest = _read_run(folder)
-    atomic.read_checked(folder / weights, digest, _again(folder))
+    atomic.read_checked(folder / weights, digest, _retrain_hint(folder))
     return run
 
 
@@ -220,8 +222,8 @@ def check_state(folder: Path) -> None:
     """Raise CacheError if the state of an unfinished run in `folder` is damaged."""
     path = folder / "progress.json"
     if path.is_file():
-        progress = records.load(_Progress, path, _STATE_LOST, schema=SCHEMA)
-        atomic.read_checked(folder / progress.state, progress.sha256, _STATE_LOST)
+        progress = records.load(_Progress, path, _RESTART_HINT, schema=SCHEMA)
+        atomic.read_checked(folder / progress.state, progress.sha256, _RESTART_HINT)
 
 
 def unused_files(folder: Path) -> list[Path]:
@@ -240,13 +242,13 @@ def unused_files(folder: Path) -> list[Path]:
 def _read_run(folder: Path) -> tuple[Run, str, str]:
     path = folder / "run.json"
     if not path.is_file():
-        raise MissingError(f"there is no trained run {folder.name!r}: run 'vla train' first")
-    content = records.load(_Finished, path, _again(folder), schema=SCHEMA)
+        raise MissingError(f"there is no trained run {folder.name!r}", hint=Hint("train", run=folder.name))
+    content = records.load(_Finished, path, _retrain_hint(folder), schema=SCHEMA)
     feature = compatibility.retired_feature(content.record.get("config"))
     if feature is not None:
         raise CacheError(
-            f"run {folder.name!r} was trained with {feature}, which vla no longer has: train it again without "
-            f"('vla train{_option(folder)}'), or use none (--run none)"
+            f"run {folder.name!r} was trained with {feature}, which vla no longer has",
+            hint=Hint("retrain_without", run=folder.name),
         )
     spec, model = FeatureSpec.from_json(content.spec, str(path)), compatibility.drop_retired_options(content.model)
     record = content.record
@@ -256,12 +258,8 @@ def _read_run(folder: Path) -> tuple[Run, str, str]:
     return run, content.weights, content.sha256
 
 
-def _again(folder: Path) -> str:
-    return f"'vla train{_option(folder)}' with the captions and settings that it had trains it again (--run none does without)"
-
-
-def _option(folder: Path) -> str:
-    return "" if folder.name == "default" else f" --name {folder.name}"
+def _retrain_hint(folder: Path) -> Hint:
+    return Hint("retrain", run=folder.name)
 
 
 def _drop(folder: Path, pattern: str, keep: str) -> None:

@@ -9,11 +9,12 @@ import torch
 
 from vla.errors import CacheError
 from vla.evaluation.validation import ValidationResult
+from vla.hints import Hint
 from vla.model import AlignmentModel, cpu_state_dict
 from vla.storage import records
 from vla.storage.records import AnyFloat, Count
 
-_WAY_ON = "'vla train --overwrite' starts anew"
+_RESTART_HINT = Hint("overwrite_run")
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,13 @@ def restore_state(
         CacheError: the checkpoint does not fit the model.
     """
     tensors, content = checkpoint
-    record = records.decode(_Record, content, "the state of the unfinished run", _WAY_ON)
+    record = records.decode(_Record, content, "the state of the unfinished run", _RESTART_HINT)
     try:
         _load_tensors(tensors, model, optimizer)
     except (RuntimeError, LookupError, ValueError, TypeError) as error:
-        raise CacheError(f"the state of the unfinished run does not fit its settings ({error}): {_WAY_ON}") from error
+        raise CacheError(
+            f"the state of the unfinished run does not fit its settings ({error})", hint=_RESTART_HINT
+        ) from error
     best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
     losses = {k: torch.tensor(v, dtype=torch.float32) for k, v in record.losses.items()}
     return State(record.epoch, record.step, losses, record.best, record.stale, record.history, best)

@@ -16,6 +16,7 @@ from vla.datasets.base import Annotation, Question
 from vla.encoders.base import TextEncoder
 from vla.errors import AnnotationError, CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
+from vla.hints import Hint
 from vla.indexing.segments import windows_and_changes
 from vla.language.sentences import split_to_fit
 from vla.metrics.question_answering import predicted_counts
@@ -107,11 +108,13 @@ def ask(
         raise UsageError("a question has at least one character")
     names = list(videos)
     if every == bool(names):
-        raise UsageError("name the videos that the question is about, or ask about every one (--all), not both")
+        raise UsageError(
+            "name the videos that the question is about, or ask about every one, not both", hint=Hint("one_or_all")
+        )
     try:
         told = Question(choices=tuple(" ".join(c.split()) for c in choices))
     except AnnotationError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(str(error), hint=error.hint) from error
     place = Workspace.open(workspace)
     cache = active_cache(place.caches)
     known = Names(cache.receipts, place.root)
@@ -134,14 +137,15 @@ def _answering(
     """A run with a head for the first of `kinds` that some run answers, and which kind that is."""
     if run is not None:
         model, found = load_model(place.run(run))
-        found.spec.require_same(
-            cache.spec, f"run {run!r}", "the features of this workspace", "Train a run on these features ('vla train')"
-        )
+        found.spec.require_same(cache.spec, f"run {run!r}", "the features of this workspace", Hint("train_here"))
         for kind in kinds:
             if any(head.task == kind for head in model.heads.values()):
                 return model, found, kind
         heads = ", ".join(model.heads) or "none"
-        raise MissingError(f"run {run!r} has heads {heads}, and none that answers this: {_way(kinds[0])}")
+        raise MissingError(
+            f"run {run!r} has heads {heads}, and none that answers this",
+            hint=Hint("train_head", head=HEADS_BY_QUESTION[kinds[0]]),
+        )
     runs = []
     for path in sorted(place.runs.glob("*/run.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True):
         try:
@@ -153,14 +157,7 @@ def _answering(
         for found in runs:
             if HEADS_BY_QUESTION[kind] in found.model.heads:
                 return load_model(place.runs / found.name)[0], found, kind
-    raise MissingError(f"no run here answers such questions: {_way(kinds[0])}")
-
-
-def _way(kind: str) -> str:
-    head = HEADS_BY_QUESTION[kind]
-    return (
-        f"train one on questions of that kind ('vla train --heads {head} --captions FILE', with questions in the file)"
-    )
+    raise MissingError("no run here answers such questions", hint=Hint("train_head", head=HEADS_BY_QUESTION[kinds[0]]))
 
 
 class _Texts:

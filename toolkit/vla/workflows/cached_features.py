@@ -9,6 +9,7 @@ import numpy as np
 
 from vla.cache.store import FeatureCache, active_cache
 from vla.errors import MissingError
+from vla.hints import Hint
 from vla.storage.workspace import Workspace
 
 
@@ -38,7 +39,7 @@ def features_of(place: Workspace, video: Path | str) -> VideoFeatures:
     cache = _cache(place)
     name = place.video_named(video, cache.receipts)
     if name not in cache.video_ids():
-        raise MissingError(f"{video} has no features in {place.root}: run 'vla extract {video}' first")
+        raise MissingError(f"{video} has no features in {place.root}", hint=Hint("extract_video", video=str(video)))
     found = cache.frames(name)
     return VideoFeatures(name, found.values.astype(np.float32), found.timestamps_seconds, found.duration_seconds)
 

@@ -21,6 +21,7 @@ from vla.datasets.base import Annotation
 from vla.datasets.sidecar import find_sidecars
 from vla.encoders.base import Encoder
 from vla.errors import AnnotationError, MissingError, UsageError
+from vla.hints import Hint
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
 from vla.storage import atomic
@@ -187,9 +188,7 @@ def training_captions(
     if counted:
         progress(Progress("captions", message=f"left out: {counted.summary()}", level="warning"))
     if not usable:
-        raise MissingError(
-            f"{nothing_usable(place, paths, len(have))}: give captions of extracted videos with --captions FILE"
-        )
+        raise MissingError(nothing_usable(place, paths, len(have)), hint=Hint("give_captions"))
     return usable
 
 

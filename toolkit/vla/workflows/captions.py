@@ -12,6 +12,7 @@ from typing import Any
 from vla.captions import store as caption_store
 from vla.captions.store import CaptionEntry
 from vla.errors import MissingError
+from vla.hints import Hint
 from vla.naming.matching import Names
 from vla.progress import ProgressCallback, silent
 from vla.storage.workspace import Workspace
@@ -70,9 +71,7 @@ def video_captions(video: str | Path, *, workspace: Path | str | None = None) ->
     stored = caption_store.entries(place)
     names = Names((e.video for e in stored), place.root)
     if not names.find(str(video), place.root, Path.cwd()):
-        raise MissingError(
-            f"there are no captions of {str(video)!r}: 'vla captions' lists the files that there are some from"
-        )
+        raise MissingError(f"there are no captions of {str(video)!r}", hint=Hint("list_captions"))
     name = names.one(str(video), place.root, Path.cwd())
     return [e for e in stored if e.video == name]
 
@@ -99,7 +98,7 @@ def remove_captions(
         for given in map(str, sources):
             fits = names.chosen(given, place.root, Path.cwd())
             if not fits:
-                raise MissingError(f"no captions here are from {given!r}: 'vla captions' lists the files")
+                raise MissingError(f"no captions here are from {given!r}", hint=Hint("list_captions"))
             chosen.update(fits)
         gone = caption_store.drop(place, lambda e: e.source in chosen)
     return dict(Counter(e.source for e in gone))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vla.features import FeatureSpec
+from vla.hints import Hint, Note
 from vla.storage.workspace import Workspace
 from vla.world.render import RENDERED
 
@@ -29,9 +30,10 @@ def warning(count: int, total: int) -> str:
         some = f"{count:,} of the {total:,} videos here are" if count > 1 else f"1 of the {total:,} videos here is"
     else:
         some = "the videos here are" if total > 1 else "the video here is"
-    return (
-        f"The demo encoder recognises only the shapes that 'vla demo' renders, and {some} something else: such results mean "
-        "nothing and get no confidence. Use --model fast or balanced for real videos."
+    return Note(
+        f"The demo encoder recognises only the shapes that the demo renders, and {some} something else: such results mean "
+        "nothing and get no confidence.",
+        Hint("use_real_encoder"),
     )
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from vla.errors import VlaError
+from vla.hints import Hint, Note
 from vla.storage.workspace import Workspace
 from vla.workflows import doctor_trials
 
@@ -119,14 +120,13 @@ def _disk() -> Check:
     try:
         able = doctor_trials.try_folder(place.home if place else folder)
     except (VlaError, OSError) as error:
-        return Check("disk", f"{where}; no workspace can be written ({error}): use --workspace or VLA_WORKSPACE", False)
+        return Check("disk", Note(f"{where}; no workspace can be written ({error})", Hint("move_workspace")), False)
     hours = free / (2 * 3600 * 512 * 2)
     room = f"room for the features of about {hours:,.0f} hours of video at 2 frames/s, 512 wide"
     if place and place.is_busy():
         able += "; another vla is working in this workspace just now"
     if free < _LOW:
-        way = "free some ('vla gc' deletes what is not used), or use --workspace"
-        return Check("disk", f"{where}, {room}, {able}: {way}", False)
+        return Check("disk", Note(f"{where}, {room}, {able}", Hint("free_disk")), False)
     return Check("disk", f"{where}: {room}; {able}")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from vla.errors import DecodeError, EnvironmentUnfitError
 from vla.features import FrameFeatures
+from vla.hints import Hint
 from vla.progress import silent
 from vla.sampling import Sampling
 from vla.storage.workspace import Workspace
@@ -157,7 +158,7 @@ def try_torch(device: str) -> None:
     off = float(np.abs(product - a @ b).max())
     if not off < 0.1:  # tensor cores round to ten bits
         raise EnvironmentUnfitError(
-            f"a product of two matrices on {device} is off by {off:.3g}: reinstall torch, or use --device cpu"
+            f"a product of two matrices on {device} is off by {off:.3g}", hint=Hint("replace_torch")
         )
 
 

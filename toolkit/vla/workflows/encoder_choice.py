@@ -16,6 +16,7 @@ from vla.encoders._presets import DEFAULT
 from vla.encoders.base import Encoder, TextEncoder
 from vla.errors import CacheError, MissingError, ResourceError, SpecMismatchError, UsageError
 from vla.features import TextFeatures
+from vla.hints import Hint
 from vla.sampling import Sampling
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
@@ -76,8 +77,8 @@ def encoder_and_cache(
         if not switch:
             raise SpecMismatchError(
                 f"the features of this workspace were imported ({before.spec.model!r}), and what is extracted is never of the "
-                "same space. Ways on: import what is new, too ('vla import-features'); use another --workspace; or give "
-                "--switch to let this workspace go on with the new features (the imported ones are kept)"
+                "same space",
+                hint=Hint("leave_imported"),
             )
         before = None
     source = before.source if before else EncoderSource("open_clip", DEFAULT, "")
@@ -98,8 +99,7 @@ def encoder_and_cache(
             spec,
             "this workspace",
             "what was asked for",
-            "Ways on: leave out --model, --pretrained, --encoder and the sampling to go on as before; use another --workspace; "
-            "or give --switch to let this workspace go on with the new features (the old ones are kept)",
+            Hint("change_encoder"),
         )
     if not create:
         return encoder, FeatureCache(place.caches / spec.fingerprint, spec, source)
@@ -184,6 +184,6 @@ def _whole(cache: FeatureCache, device: str, dtype: str) -> Encoder:
         encoder.identity.spec(cache.spec.sampling),
         "the cache",
         f"the encoder {source.model or source.encoder!r} as it loads now",
-        "The weights or the configuration changed since the features were made: bring them back, or extract anew with --switch",
+        Hint("restore_encoder"),
     )
     return encoder

@@ -16,6 +16,7 @@ from vla.captions.matching import match
 from vla.datasets._fitting import fit_spans
 from vla.datasets.base import Annotation, paragraphs
 from vla.errors import MissingError
+from vla.hints import Hint
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
 from vla.storage.workspace import Workspace
@@ -74,9 +75,7 @@ def annotations_of(
         lost = {a.video for a in listed if _is_of(a, split)} & absent
         names = {a.video: name for a, name in zip(usable, matched.names, strict=True)}
     if not usable:
-        raise MissingError(
-            f"{nothing_usable(place, paths, len(have))}: give annotations of extracted videos with --captions FILE"
-        )
+        raise MissingError(nothing_usable(place, paths, len(have)), hint=Hint("give_captions"))
     return EvalAnnotations(fit_spans(usable, durations_of(cache), omissions), names, len(lost), omissions)
 
 
@@ -90,7 +89,8 @@ def of_split(annotations: list[Annotation], split: str, known: TrainingProvenanc
         if known is None:
             raise MissingError(
                 "which videos were held out is not known: the captions that the run was trained on are no longer those "
-                "of this workspace, and no split is called train. Name a split with --split"
+                "of this workspace, and no split is called train",
+                hint=Hint("name_split"),
             )
         found = [a for a in annotations if a.video not in known.videos]
     else:

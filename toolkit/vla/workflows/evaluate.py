@@ -13,6 +13,7 @@ from vla.evaluation.initial_model import untrained_model
 from vla.evaluation.predictions import CorpusPredictions
 from vla.evaluation.protocols import measured
 from vla.evaluation.report_file import EvaluationReport, save
+from vla.hints import Hint, Note
 from vla.model import zero_shot_model
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
@@ -157,17 +158,15 @@ def _notes(
             "and not those of the whole split"
         )
     if counts.get("trained on"):
-        found.append(
-            f"{counts['trained on']} of the {counts['videos']} videos were trained on: figures of them promise nothing for "
-            f"others (--split {HELD_OUT}, or a split of the annotations)"
-        )
+        trained, total = counts["trained on"], counts["videos"]
+        text = f"{trained} of the {total} videos were trained on: figures of them promise nothing for others"
+        found.append(Note(text, Hint("evaluate_split", split=HELD_OUT)))
     if known is not None and taught < len(known.annotations):
         found.append(
             f"{len(known.annotations) - taught} of {len(known.annotations)} training annotations have texts that are not "
             "cached: floors are fitted to the others"
         )
     if not name and run is None and (place.runs / DEFAULT_RUN / "run.json").is_file():
-        found.append(
-            f"search would not use the trained run: these are the frozen encoder's figures (--run {DEFAULT_RUN})"
-        )
+        text = "search would not use the trained run: these are the frozen encoder's figures"
+        found.append(Note(text, Hint("use_run", run=DEFAULT_RUN)))
     return found

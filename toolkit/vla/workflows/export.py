@@ -25,6 +25,7 @@ from vla.formats._record import record_of, space_of
 from vla.formats._texts import npz_of
 from vla.formats.base import ExportItem, WritableFormat
 from vla.formats.npz import TEXTS
+from vla.hints import Hint
 from vla.model import AlignmentModel, zero_shot_model
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage import atomic
@@ -125,7 +126,7 @@ def export(
     asked = list(patterns)
     names = [v for v in chosen_videos(cache, place, asked) if cache.receipts[v].has_features]
     if not names:
-        raise MissingError("none of these videos has features: 'vla ls' lists what there is")
+        raise MissingError("none of these videos has features", hint=Hint("list_videos"))
     aligner = _aligner(place, cache, run)
     wanted = set(names)
     told = [a for a in caption_store.once(place) if a.video in wanted]
@@ -210,7 +211,8 @@ def _require_room(
     there = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     if not overwrite and targets & there:
         raise UsageError(
-            f"{len(targets & there)} files are in {folder} already, e.g. {min(targets & there)}: --overwrite"
+            f"{len(targets & there)} files are in {folder} already, e.g. {min(targets & there)}",
+            hint=Hint("overwrite"),
         )
     shards = {n for n in there if any(re.fullmatch(rf"\d{{5}}{re.escape(s)}", n) for s in writer.written)}
     if writer.holds_many and shards - targets:

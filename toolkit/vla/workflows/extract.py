@@ -59,7 +59,7 @@ def extract(
         progress: called often.
         fields: single fields of `choice`, e.g. `model="fast"`, `sampling="fps=4"`, `device="cuda"`.
 
-    Example:
+    Examples:
         >>> report = vla.extract("videos", captions="captions.csv", model="fast")  # doctest: +SKIP
 
     Raises:

@@ -19,6 +19,7 @@ from vla.errors import FormatError, ShapeError, UsageError
 from vla.features import FeatureSpec, FrameFeatures
 from vla.formats import registry as formats
 from vla.formats.base import ArrayKeys, ExternalFeatures, Format, StoredVideo, as_format_error
+from vla.hints import Hint, Note
 from vla.omissions import Omissions
 from vla.workflows.frame_timing import Timing
 
@@ -201,7 +202,8 @@ def features_of(found: ImportedVideo, spec: FeatureSpec) -> tuple[FrameFeatures,
     if (released.origin or UNKNOWN) != spec.weights:
         raise FormatError(
             f"its features are of another space (origin {released.origin or UNKNOWN}) than those of {spec.model!r} "
-            f"({spec.weights}): import them under another --model"
+            f"({spec.weights})",
+            hint=Hint("name_another_space"),
         )
     with np.errstate(over="ignore"):
         values = released.values.astype(np.float16)
@@ -214,7 +216,7 @@ def features_of(found: ImportedVideo, spec: FeatureSpec) -> tuple[FrameFeatures,
     try:
         return FrameFeatures(name, values, times, duration), receipt
     except ShapeError as error:
-        raise FormatError(str(error).removeprefix(f"{name}: ")) from error
+        raise FormatError(str(error).removeprefix(f"{name}: "), hint=error.hint) from error
 
 
 def _duration(found: ImportedVideo, times: np.ndarray) -> tuple[float, str]:
@@ -246,4 +248,4 @@ def _require_distinct(arrivals: list[FeatureFile]) -> None:
 
 def _told(error: FormatError, path: Path) -> str:
     """The message without the path, which whoever reads it knows."""
-    return str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")
+    return Note(str(error).removeprefix(f"{path}: ").removeprefix(f"{path} "), error.hint)

@@ -13,6 +13,7 @@ from vla.datasets._reading import Problems
 from vla.datasets._rows import read_rows
 from vla.datasets._times import seconds
 from vla.errors import AnnotationError, FormatError, UsageError
+from vla.hints import Hint
 from vla.sampling import at_fps
 from vla.video import SUFFIXES
 
@@ -51,9 +52,7 @@ class Timing:
     def times_of(self, count: int) -> np.ndarray:
         """`(count,)` seconds by the rule; raises FormatError without one."""
         if not self.numerator:
-            raise FormatError(
-                "it has no times: say how it was sampled, by --fps, by --stride and --video-fps, or by --clip-length"
-            )
+            raise FormatError("it has no times", hint=Hint("name_sampling"))
         return np.arange(count) * self.numerator / self.denominator
 
     def duration_of(self, video_id: str) -> float:
@@ -80,20 +79,25 @@ def timing_of(
     """
     if (stride is None) != (video_fps is None):
         raise UsageError(
-            "a stride counts frames of the video: --stride N goes with --video-fps RATE, and the other way round"
+            "a stride counts frames of the video: it goes with their rate, and the other way round",
+            hint=Hint("name_stride"),
         )
-    if sum(rule is not None for rule in (fps, stride, clip_length)) > 1:
-        raise UsageError("give one of --fps, --stride with --video-fps, and --clip-length")
+    rules = sum(rule is not None for rule in (fps, stride, clip_length))
+    if rules > 1:
+        raise UsageError(
+            f"features are sampled by one rule, not by {rules}",
+            hint=Hint("name_sampling"),
+        )
     given = {
-        "--fps": fps,
-        "--stride": stride,
-        "--video-fps": video_fps,
-        "--clip-length": clip_length,
-        "--duration": duration,
+        "fps": fps,
+        "stride": stride,
+        "video_fps": video_fps,
+        "clip_length": clip_length,
+        "duration": duration,
     }
     for option, value in given.items():
         if value is not None and not (math.isfinite(value) and value > 0):
-            raise UsageError(f"{option} must be above 0, not {value:g}")
+            raise UsageError(f"{option}= must be above 0, not {value:g}")
     numerator, denominator = 0.0, 1.0
     if fps is not None:
         numerator, denominator = 1.0, fps

@@ -18,6 +18,7 @@ from vla.datasets._open import read_files
 from vla.datasets._reading import InvalidRowsError
 from vla.datasets.base import Annotation, Dataset, paragraphs
 from vla.errors import AnnotationError, CacheError, EnvironmentUnfitError, MissingError, UsageError
+from vla.hints import Hint
 from vla.naming.matching import Names
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
@@ -177,7 +178,7 @@ def _check_output(output: Path, files: list[Path], overwrite: bool) -> None:
     if output.is_dir():
         raise UsageError(f"{output} is a folder: name a file in it")
     if not overwrite:
-        raise UsageError(f"{output} is there already: write somewhere else, or say --overwrite")
+        raise UsageError(f"{output} is there already", hint=Hint("overwrite"))
 
 
 def _read(
@@ -190,7 +191,7 @@ def _read(
             raise
         if not skip_faulty:
             raise AnnotationError(
-                f"{error}\nThe {len(error.sound)} others are sound: --skip-faulty leaves these out"
+                f"{error}\nThe {len(error.sound)} others are sound", hint=Hint("skip_faulty")
             ) from error
         report.left_out = error.faults
         report.omissions.add("row", count=error.faults)

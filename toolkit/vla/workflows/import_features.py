@@ -15,6 +15,7 @@ from vla.errors import FormatError, MissingError, UsageError
 from vla.features import IMPORTED, FeatureSpec, FrameFeatures
 from vla.formats._texts import read_texts
 from vla.formats.base import ArrayKeys
+from vla.hints import Hint
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
@@ -115,7 +116,7 @@ def import_features(
     began = time.monotonic()
     some = list(paths)
     if not some and texts is None and encoder_model is None:
-        raise UsageError("there is nothing to import: give files of features, --texts FILE or --encoder-model MODEL")
+        raise UsageError("there is nothing to import", hint=Hint("name_import"))
     timing = timing_of(
         fps=fps, stride=stride, video_fps=video_fps, clip_length=clip_length, duration=duration, durations=durations
     )
@@ -134,8 +135,7 @@ def import_features(
     if before is not None and not switch:
         before.spec.require_same(
             spec, "this workspace", "what is to be imported",
-            "Ways on: use another --workspace; or give --switch to let this workspace go on with the imported features "
-            "(the old ones are kept)",
+            Hint("switch_to_imported"),
         )  # fmt: skip
     report.spec = spec
     if given is not None and given.pooled.shape[1] != spec.dim:
@@ -167,8 +167,8 @@ def _name_of(model: str | None, before: FeatureCache | None) -> str:
     name = model if model is not None else before.spec.model if before and before.spec.is_imported else ""
     if not name.strip() or len(name) > 200 or not name.isprintable():
         raise UsageError(
-            f"the space of the features needs a name, not {name!r}: --model NAME, e.g. --model clip-vit-b32. "
-            "Features of two names are never mixed"
+            f"the space of the features needs a name, not {name!r}; features of two names are never mixed",
+            hint=Hint("name_space"),
         )
     return name
 
@@ -179,7 +179,7 @@ def _source(encoder: str, model: str | None, pretrained: str | None) -> EncoderS
         encoders.get(encoder)  # says which there are
     if model is None:
         if pretrained is not None:
-            raise UsageError("--pretrained names weights of a model: give --encoder-model, too")
+            raise UsageError("weights are named, and no model that they are of", hint=Hint("name_encoder"))
         return None
     return EncoderSource(encoder, model, pretrained or "")
 

@@ -12,6 +12,7 @@ from vla.batches.corpus import text_vectors
 from vla.cache.plan import missing_files
 from vla.cache.store import FeatureCache, active_cache
 from vla.errors import CacheError, MissingError
+from vla.hints import Hint, Note
 from vla.indexes import registry as indexes
 from vla.indexing.config import AUTO, IndexConfig, parse_bytes
 from vla.indexing.segments import CUT
@@ -189,7 +190,7 @@ def choose_run(place: Workspace, cache: FeatureCache, run: str | None) -> tuple[
     if run is not None:
         found.spec.require_same(
             cache.spec, f"run {run!r}", "the features of this workspace",
-            "Train a run on these features ('vla train --name NAME'), or index without one (--run none)",
+            Hint("train_here"),
         )  # fmt: skip
         return run, f"run {run!r} was asked for", []
     if found.spec.fingerprint != cache.spec.fingerprint:
@@ -197,7 +198,7 @@ def choose_run(place: Workspace, cache: FeatureCache, run: str | None) -> tuple[
         return "", reason, [f"{reason}; indexed with the frozen encoder"]
     if not found.is_better:
         reason = f"run {DEFAULT_RUN!r}: {found.verdict}"
-        return "", reason, [f"{reason}. Indexed with the frozen encoder (--run {DEFAULT_RUN} uses the run)"]
+        return "", reason, [Note(f"{reason}. Indexed with the frozen encoder", Hint("use_run", run=DEFAULT_RUN))]
     return DEFAULT_RUN, found.verdict, []
 
 

@@ -16,6 +16,7 @@ from vla.cache.store import FeatureCache, active_cache
 from vla.captions import store as caption_store
 from vla.errors import CacheError, MissingError, VlaError
 from vla.features import IMPORTED
+from vla.hints import Hint, Note
 from vla.indexing.store import summary, unused_files
 from vla.naming.matching import Names
 from vla.progress import Progress, ProgressCallback, silent
@@ -76,7 +77,7 @@ def tell_damage(cache: FeatureCache, progress: ProgressCallback) -> None:
     """Say how many receipts of `cache` are damaged: their videos count as never extracted."""
     _ = cache.receipts
     if cache.damaged:
-        told = f"{len(cache.damaged)} receipts are damaged and count as none: 'vla verify' lists them"
+        told = Note(f"{len(cache.damaged)} receipts are damaged and count as none", Hint("verify"))
         progress(Progress("cache", message=told, level="warning"))
 
 
@@ -140,7 +141,8 @@ def gc(
             except MissingError:
                 continue
             except CacheError as error:
-                progress(Progress("gc", message=f"{error}; its features are left alone", level="warning"))
+                note = Note(f"{error}; its features are left alone", error.hint)
+                progress(Progress("gc", message=note, level="warning"))
         freed = sum(p.lstat().st_size for p in doomed)
         for path in sorted(doomed):
             atomic.remove(path)
@@ -193,7 +195,7 @@ def _run(folder: Path, cache: FeatureCache) -> dict[str, Any]:
     except MissingError:
         return {"state": "unfinished"}
     except CacheError as error:
-        return {"state": f"damaged: {error}"}
+        return {"state": Note(f"damaged: {error}", error.hint)}
     fits = run.spec.fingerprint == cache.spec.fingerprint
     state = "finished" if fits else "of other features"
     return {"state": state, "beats frozen": run.is_better, "verdict": run.verdict, "digest": run.digest}
@@ -205,11 +207,11 @@ def _index(place: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
     except MissingError:
         return None
     except VlaError as error:
-        return {"state": f"damaged: {error}"}
+        return {"state": Note(f"damaged: {error}", error.hint)}
     fresh = index.spec.fingerprint == cache.spec.fingerprint and index.cache_state == cache.state()
     fresh = fresh and (not index.run or _digest(place.runs / index.run) == index.run_digest)
     return {
-        "state": "up to date" if fresh else "out of date: run 'vla index'",
+        "state": "up to date" if fresh else Note("out of date", Hint("index")),
         "videos": index.videos, "segments": index.segments, "run": index.run, "backend": index.backend,
     }  # fmt: skip
 
@@ -241,7 +243,7 @@ def chosen_videos(cache: FeatureCache, place: Workspace, patterns: list[str]) ->
     fits = {pattern: names.chosen(pattern, place.root, Path.cwd(), any_folder=True) for pattern in patterns}
     unknown = [pattern for pattern, chosen in fits.items() if not chosen]
     if unknown:
-        raise MissingError(f"no extracted video fits {', '.join(unknown)}: 'vla ls' lists those there are")
+        raise MissingError(f"no extracted video fits {', '.join(unknown)}", hint=Hint("list_videos"))
     chosen = {video for some in fits.values() for video in some}
     return [v for v in known if v in chosen]
 

@@ -12,6 +12,7 @@ from vla.arguments import collected
 from vla.cache.store import FeatureCache, active_cache
 from vla.datasets._times import parse_seconds
 from vla.errors import AnnotationError, CacheError, UsageError
+from vla.hints import Hint, Note
 from vla.indexing.diff import diff_index
 from vla.indexing.store import SearchIndex, open_index
 from vla.language.query_rewriting import question_to_caption
@@ -82,11 +83,11 @@ class OpenWorkspace:
         k: int = 10,
         per_video: int = 3,
         limits: VideoFilter | None = None,
-        without: Sequence[Weighted] = (),
+        negative: Sequence[Weighted] = (),
     ) -> Hits:
         """The `k` moments that look most like the picture in a file; see `vla.retrieval.searcher.Searcher.search_picture`."""
         pixels = load_image(Path(image))
-        return self._tried(lambda: self.searcher.search_picture(pixels, str(image), k, per_video, limits, without))
+        return self._tried(lambda: self.searcher.search_picture(pixels, str(image), k, per_video, limits, negative))
 
     @small_work()
     def search_like(
@@ -96,16 +97,16 @@ class OpenWorkspace:
         k: int = 10,
         per_video: int = 3,
         limits: VideoFilter | None = None,
-        without: Sequence[Weighted] = (),
+        negative: Sequence[Weighted] = (),
     ) -> Hits:
         """Return the `k` moments most similar to that of `video`, a name or a path; see `Searcher.search_like`."""
         name = self.workspace.video_named(video, self.searcher.cache.receipts)
-        return self._tried(lambda: self.searcher.search_like(name, seconds, k, per_video, limits, without))
+        return self._tried(lambda: self.searcher.search_like(name, seconds, k, per_video, limits, negative))
 
     def features(self, video: Path | str) -> VideoFeatures:
         """The features of `video`, a name or a path, as numpy arrays with times; raises MissingError where there are none.
 
-        Example:
+        Examples:
             >>> found = vla.open_workspace("videos").features("clips/a.mp4")  # doctest: +SKIP
             >>> found.values.shape, found.times_seconds[:2]  # doctest: +SKIP
             ((120, 512), array([0. , 0.5]))
@@ -126,7 +127,7 @@ class OpenWorkspace:
         names, folders = self.searcher.names, (self.workspace.root, Path.cwd())
         missed = [p for p in (*limits.include, *limits.exclude) if not names.chosen(p, *folders)]
         others = Names(set(self.searcher.cache.receipts) - set(names.ids), self.workspace.root)
-        return [f"{p!r} fits no video of the index{_way_on(p, bool(others.chosen(p, *folders)))}" for p in missed]
+        return [_miss(p, bool(others.chosen(p, *folders))) for p in missed]
 
     def notes(self) -> list[str]:
         """What a person should know of the index: videos it does not hold, or that it is of another encoder."""
@@ -141,10 +142,10 @@ class OpenWorkspace:
 
     def _stale(self, held: SearchIndex, cache: FeatureCache) -> list[str]:
         if cache.spec.fingerprint != held.spec.fingerprint:
-            return ["the index is of an earlier encoder of this workspace: run 'vla index' to search the new features"]
+            return [Note("the index is of an earlier encoder of this workspace", Hint("index"))]
         found = diff_index(held, cache)
         if not found.is_none:
-            return [f"the index is out of date ({found}): run 'vla index'; {found.covered}"]
+            return [Note(f"the index is out of date ({found}); {found.covered}", Hint("index"))]
         told = f"another vla is working in this workspace; {found.covered} so far"
         return [told] if self.workspace.is_busy() else []
 
@@ -153,7 +154,7 @@ def _damage(cache: FeatureCache) -> list[str]:
     _ = cache.receipts, cache.text_shards()
     if not cache.damaged:
         return []
-    return [f"{len(cache.damaged)} receipts of features are damaged and count as none: 'vla verify' lists them"]
+    return [Note(f"{len(cache.damaged)} receipts of features are damaged and count as none", Hint("verify"))]
 
 
 def open_workspace(path: Path | str | None = None, device: str = "auto") -> OpenWorkspace:
@@ -171,7 +172,7 @@ def search(
     limits: VideoFilter | None = None,
     image: Path | None = None,
     like: str | None = None,
-    without: Sequence[Weighted] = (),
+    negative: Sequence[Weighted] = (),
     workspace: Path | None = None,
     choice: EncoderChoice = UNCHANGED,
     progress: ProgressCallback = silent,
@@ -189,13 +190,13 @@ def search(
         limits: which videos to look at; all when None.
         image: a picture; then the moments that look most like it.
         like: `VIDEO@TIME`, a name or path and seconds or `M:SS`; then the moments that are most like what it shows then.
-        without: with a picture or a moment, texts that tell of what is not wanted, with weights.
+        negative: with a picture or a moment, texts that tell of what is not wanted, with weights.
         workspace: as for `extract`.
         choice: encoder for `paths`, and the device for the query.
         progress: called while extracting; also with notes on the index.
         fields: single fields of `choice`, as for `extract`.
 
-    Example:
+    Examples:
         >>> for hit in vla.search("a dog jumps", k=3):  # doctest: +SKIP
         ...     print(hit.video_id, hit.start, hit.end)
     """
@@ -204,8 +205,8 @@ def search(
     moment = None if like is None else _moment(like)
     if bool(asked) + (image is not None) + (moment is not None) != 1:
         raise UsageError("say what to look for: words, a picture, or a moment of a video, one of them")
-    if without and asked:
-        raise UsageError("what is not wanted beside words belongs to the query: vla.Query(text, without=...)")
+    if negative and asked:
+        raise UsageError("what is not wanted beside words belongs to the query: vla.Query(text, negative=...)")
     if fpr is not None and not asked:
         raise UsageError("a false-positive rate is known of queries in words alone: leave it out, or ask in words")
     if given:
@@ -227,9 +228,9 @@ def search(
     for miss in misses:
         progress(Progress("search", message=miss, level="warning"))
     if image is not None:
-        return opened.search_image(image, k, per_video, limits, without)
+        return opened.search_image(image, k, per_video, limits, negative)
     if moment is not None:
-        return opened.search_like(*moment, k, per_video, limits, without)
+        return opened.search_like(*moment, k, per_video, limits, negative)
     for one in asked:
         if (told := describe_rewrite(one)) is not None:
             progress(Progress("search", message=told, level="note"))
@@ -252,15 +253,16 @@ def describe_rewrite(query: str | Query) -> str | None:
         for text in (asked.text, *asked.then, *(text for text, _ in (*asked.also, *asked.negative)))
     ]
     changed = [f"{question_to_caption(text)!r} for {text!r}" for text in texts if question_to_caption(text) != text]
-    return f"looking for {', '.join(changed)} (--literal takes it as it is written)" if changed else None
+    return Note(f"looking for {', '.join(changed)}", Hint("take_literally")) if changed else None
 
 
-def _way_on(pattern: str, is_extracted: bool) -> str:
+def _miss(pattern: str, is_extracted: bool) -> str:
+    text = f"{pattern!r} fits no video of the index"
     if is_extracted:
-        return ": run 'vla index' to search the videos that it fits"
+        return Note(f"{text}, but some that are not in it yet", Hint("index"))
     if "*" in pattern and "**" not in pattern and "/" not in pattern:
-        return f": '*' stays within a folder, and '**/{pattern}' looks in all of them"
-    return ": 'vla ls' lists the videos"
+        return f"{text}: '*' stays within a folder, and '**/{pattern}' looks in all of them"
+    return Note(text, Hint("list_videos"))
 
 
 def _moment(text: str) -> tuple[str, float]:
@@ -279,12 +281,12 @@ def _moment(text: str) -> tuple[str, float]:
 def _open_searcher(place: Workspace, device: str, progress: ProgressCallback) -> Searcher:
     held = open_index(place.index)
     cache = FeatureCache.open(place.caches / held.spec.fingerprint)
-    held.spec.require_same(cache.spec, "the index", "the cache", "Run 'vla index' again")
+    held.spec.require_same(cache.spec, "the index", "the cache", Hint("index"))
     model = zero_shot_model(held.spec.dim, 1.0)
     if held.run:
         model, run = load_model(place.runs / held.run)
         if run.digest != held.run_digest:
-            raise CacheError(f"run {held.run!r} was trained anew since the index was built: run 'vla index' again")
+            raise CacheError(f"run {held.run!r} was trained anew since the index was built", hint=Hint("index"))
     encoder = query_encoder(cache, device, "auto")
     background = load_or_fit_hubness(place, held, cache, model, encoder, progress)
     unsure = frozenset(strangers(place, held.spec, held.videos))

@@ -10,6 +10,7 @@ from vla.encoders.base import Encoder, TextEncoder
 from vla.errors import MissingError, SpecMismatchError
 from vla.features import IMPORTED, TextFeatures
 from vla.formats._texts import normalize_whitespace, same_vector
+from vla.hints import Hint
 
 _SCALE = 100.0
 """CLIP's, which most released features are of; training goes on from there."""
@@ -57,7 +58,7 @@ class ImportedTexts:
             return self._cache.texts(texts)
         if not has_encoder(self._cache):
             unknown = [t for t in texts if not self._is_cached(t)]
-            raise MissingError(_no_encoder(self._cache, unknown))
+            raise MissingError(_no_encoder(self._cache, unknown), hint=Hint("name_encoder_or_texts"))
         return self._encoder.encode_text(texts)
 
     def fits(self, text: str) -> bool:
@@ -77,8 +78,8 @@ class ImportedTexts:
         if encoder.identity.dim != spec.dim:
             raise SpecMismatchError(
                 f"the imported features {spec.model!r} are {spec.dim} wide, and {source.model or source.encoder!r}, which was "
-                f"named as their encoder, makes vectors {encoder.identity.dim} wide: name the one they were made with, "
-                "'vla import-features --encoder-model MODEL'"
+                f"named as their encoder, makes vectors {encoder.identity.dim} wide",
+                hint=Hint("name_feature_encoder"),
             )
         return encoder
 
@@ -105,7 +106,5 @@ def _no_encoder(cache: FeatureCache, unknown: list[str]) -> str:
     more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
     return (
         f"the text {unknown[0][:80]!r}{more} has no vector here. The features of this workspace were imported "
-        f"({cache.spec.model!r}, {cache.spec.dim} wide), and with what they were made is not known. Ways on: name the encoder, "
-        "'vla import-features --encoder-model MODEL [--pretrained TAG]', or give texts with their vectors, "
-        "'vla import-features --texts FILE'"
+        f"({cache.spec.model!r}, {cache.spec.dim} wide), and with what they were made is not known"
     )

@@ -72,7 +72,7 @@ def train(
         progress: called after each epoch and about twice a second in between.
         fields: single settings, which override `settings`, e.g. `epochs=3`; see `vla.TrainConfig`.
 
-    Example:
+    Examples:
         >>> run = vla.train(captions="captions.csv", epochs=20)  # doctest: +SKIP
         >>> print(run.verdict)  # doctest: +SKIP
 

@@ -11,6 +11,7 @@ from vla.cache.maintenance import Check, Corruption, checks
 from vla.cache.store import FeatureCache, active_cache
 from vla.captions import store as caption_store
 from vla.errors import CacheError, MissingError
+from vla.hints import Hint
 from vla.indexing.store import check_index, open_index
 from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.hubness_store import check_hubness, delete_hubness
@@ -108,7 +109,9 @@ def _current(place: Workspace) -> None:
     try:
         active_cache(place.caches)
     except MissingError as error:
-        raise CacheError(f"{place.caches / 'current.json'} names features that are not here: {error}") from error
+        raise CacheError(
+            f"{place.caches / 'current.json'} names features that are not here: {error}", hint=error.hint
+        ) from error
 
 
 def _point_anew(place: Workspace) -> None:
@@ -122,11 +125,11 @@ def _point_anew(place: Workspace) -> None:
 
 def _kept_beside(path: Path) -> None:
     if path.name == REMEMBERED:
-        atomic.read_record(path, "delete it: the next search loads the whole model once")
+        atomic.read_record(path, Hint("load_again"))
     else:
         from vla.workflows.train import Scale
 
-        records.load(Scale, path, "delete it: 'vla train' asks the encoder again")
+        records.load(Scale, path, Hint("train_again"))
 
 
 def _runs(place: Workspace, read_data: bool) -> Iterator[Check]:
