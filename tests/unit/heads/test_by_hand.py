@@ -12,7 +12,7 @@ from vla.batches.corpus import QuestionExample
 from vla.datasets.base import Annotation, Question
 from vla.features import FrameFeatures
 from vla.heads._points import Points, assign_moments, ious
-from vla.heads.counting import _lasting
+from vla.heads.counting import _frame_seconds
 from vla.heads.moments import MomentOutput
 from vla.model import AlignmentModel, ModelConfig
 
@@ -42,7 +42,7 @@ def test_a_frame_counts_for_the_seconds_it_stands_for():
         for video, own in zip(corpus.videos, times, strict=True)
     ]
     batch = batch_of(replace(corpus, videos=videos, queries=[]))
-    seconds = _lasting(built("counting", corpus)(batch), batch)
+    seconds = _frame_seconds(built("counting", corpus)(batch), batch)
     np.testing.assert_allclose(seconds, [[0.5, 0.5, 0.5, 0.5], [2, 2, 2, 0], [1, 0, 0, 0]], atol=1e-6)
 
 
