@@ -9,7 +9,7 @@ import torch
 
 from support.made_corpus import DIM, made_corpus
 from support.score_tables import moments
-from vla.batches.batch import Aligned
+from vla.batches.batch import AlignedBatch
 from vla.batches.collate import build_batch
 from vla.features import FrameFeatures
 from vla.heads import registry
@@ -345,5 +345,5 @@ def test_nothing_is_seen_blindly():
     aligned = built("choice_qa", corpus)(batch_of(corpus))
     unseen = aligned.blind()
     assert unseen.frames.shape == (4, 1, DIM) and not unseen.frames.any() and unseen.frame_mask.all()
-    assert not any(getattr(unseen, f.name).requires_grad for f in fields(Aligned) if f.name != "packing")
+    assert not any(getattr(unseen, f.name).requires_grad for f in fields(AlignedBatch) if f.name != "packing")
     torch.testing.assert_close(l2_normalize(unseen.choices), unseen.choices)

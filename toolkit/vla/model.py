@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.collate import collate_frames
 from vla.batches.corpus import SegmentGrid, sliding_windows
 from vla.errors import CacheError, ShapeError, VlaError
@@ -62,7 +62,7 @@ class AlignmentModel(nn.Module):
         """Factor of cosines; at most 100, as in CLIP, or it grows without bound."""
         return self.log_scale.exp().clamp(max=MAX_SCALE)
 
-    def forward(self, batch: AlignmentBatch) -> Aligned:
+    def forward(self, batch: AlignmentBatch) -> AlignedBatch:
         """Return the batch in the shared space."""
         seconds = batch.packing.unpad(batch.seconds)
         frames = self.projector.project_rows(batch.packed_frames, seconds, batch.packing)
@@ -77,7 +77,7 @@ class AlignmentModel(nn.Module):
         """Return the projections `(M, E)` of `rows` of `packed_texts`."""
         return self.projector.project_text(packed_texts(batch)[rows])
 
-    def assemble(self, batch: AlignmentBatch, frames: torch.Tensor, texts: torch.Tensor) -> Aligned:
+    def assemble(self, batch: AlignmentBatch, frames: torch.Tensor, texts: torch.Tensor) -> AlignedBatch:
         """Return the batch in the shared space from its projected frames and texts.
 
         Args:
@@ -93,7 +93,7 @@ class AlignmentModel(nn.Module):
             num_tokens, token_mask = len(batch.tokens), batch.token_mask
         else:
             num_tokens, token_mask = 0, batch.token_mask[:, :0]
-        return Aligned(
+        return AlignedBatch(
             packed=frames,
             packing=batch.packing,
             queries=of_queries,
@@ -116,7 +116,7 @@ class AlignmentModel(nn.Module):
         finally:
             self.projector.alpha.copy_(before)
 
-    def head_losses(self, aligned: Aligned, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
+    def head_losses(self, aligned: AlignedBatch, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
         """Return `{name: scalar}` of every head with a task in `batch`, and of the blind heads."""
         pairs = [(name, head.loss(aligned, batch)) for name, head in self.heads.items()]
         if self.blind:

@@ -8,7 +8,7 @@ import torch
 
 from support.made_corpus import made_corpus, with_tokens
 from vla.batches.arrays import CorpusArrays
-from vla.batches.batch import Aligned
+from vla.batches.batch import AlignedBatch
 from vla.batches.collate import build_batch, pad_ragged
 from vla.batches.corpus import Query, load_corpus, texts_to_cache
 from vla.cache.receipts import Receipt
@@ -142,7 +142,7 @@ def test_pooling_is_a_mean_of_frames_with_its_gradient():
     text = torch.zeros(0, 4, dtype=torch.float64)
     others = {"queries": text, "sentences": text[None], "questions": text, "choices": text[None], "choices_only": text[None]}
     others |= {"tokens": text[None], "token_mask": torch.zeros(0, 0, dtype=torch.bool), "scale": torch.tensor(1.0)}
-    aligned = Aligned(packed=rows, packing=Packing(mask), **others)
+    aligned = AlignedBatch(packed=rows, packing=Packing(mask), **others)
     assert torch.equal(aligned.frames, Packing(mask).pad(rows))
     videos, inside = torch.tensor([2, 0, 0, 1]), torch.rand(4, 5, generator=torch.Generator().manual_seed(2)) > 0.4
 
@@ -159,7 +159,7 @@ def test_pooling_is_a_mean_of_frames_with_its_gradient():
     assert held.all() and aligned.equal_segments(torch.tensor([1]), 4)[1].tolist() == [[True, False, True, False]]
 
     def pooled(rows):
-        return Aligned(packed=rows, packing=Packing(mask), **others).pool_spans(videos, inside)
+        return AlignedBatch(packed=rows, packing=Packing(mask), **others).pool_spans(videos, inside)
 
     assert torch.autograd.gradcheck(pooled, rows)
 

@@ -144,7 +144,7 @@ def _to_device(batch: T, device: torch.device) -> T:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aligned:
+class AlignedBatch:
     """A batch in the shared space; every vector has unit norm, padding is zero.
 
     Attributes:
@@ -234,11 +234,11 @@ class Aligned:
         sums = functional.embedding_bag(index, self.packed, lengths.cumsum(0) - lengths, mode="sum")
         return l2_normalize(sums)
 
-    def blind(self) -> Aligned:
+    def blind(self) -> AlignedBatch:
         """Return the same texts with videos of one frame each, which is zero; no gradient flows through it."""
         count = len(self.frame_mask)
         texts = {f.name: getattr(self, f.name).detach() for f in fields(self) if f.name not in ("packed", "packing")}
-        return Aligned(
+        return AlignedBatch(
             packed=self.queries.new_zeros(count, self.queries.shape[1]),
             packing=Packing(torch.ones_like(self.frame_mask[:, :1])),
             **texts,

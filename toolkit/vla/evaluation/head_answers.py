@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.collate import build_batch
 from vla.batches.corpus import Corpus, Query, QuestionExample
 from vla.heads.base import Head, LocalizationBatch
@@ -88,7 +88,7 @@ def correctness(answered: HeadAnswers, predicted: Sequence[Any]) -> np.ndarray:
     return soft_accuracy(first, answers)
 
 
-def _predicted(head: Head, aligned: Aligned, batch: AlignmentBatch) -> tuple[list[Any], list[np.ndarray]]:
+def _predicted(head: Head, aligned: AlignedBatch, batch: AlignmentBatch) -> tuple[list[Any], list[np.ndarray]]:
     """What `head` answers to what `batch` asks of it; of moments also their saliency, where it tells of that."""
     if head.task != "moments":
         return head.decode(head(aligned, batch), batch), []

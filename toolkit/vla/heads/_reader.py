@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Reader(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, texts: torch.Tensor, rows: torch.Tensor, aligned: Aligned, batch: AlignmentBatch
+        self, texts: torch.Tensor, rows: torch.Tensor, aligned: AlignedBatch, batch: AlignmentBatch
     ) -> TextAttention:
         """Return the features of each text in its video.
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.corpus import Corpus
 from vla.features import FrameFeatures
 
@@ -44,7 +44,7 @@ class LocalizationBatch:
     scale: torch.Tensor
 
     @classmethod
-    def from_batch(cls, aligned: Aligned, batch: AlignmentBatch) -> LocalizationBatch:
+    def from_batch(cls, aligned: AlignedBatch, batch: AlignmentBatch) -> LocalizationBatch:
         """Return the videos of `batch`, which is `aligned`, with its timed queries to localize."""
         return cls(
             frames=aligned.frames,
@@ -131,7 +131,7 @@ class Head(nn.Module):
     def fit(self, corpus: Corpus) -> None:
         """Set buffers that are estimated from the training corpus; most heads have none."""
 
-    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> Any:
+    def forward(self, aligned: AlignedBatch, batch: AlignmentBatch) -> Any:
         """Return predictions for the queries or questions of the task, in their order.
 
         Heads for moments have `localize` instead.
@@ -145,7 +145,7 @@ class Head(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} localizes no moments")
 
-    def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
+    def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
         """Return a scalar to minimize; None where the batch has no targets for the task."""
         return None
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.heads import base
 from vla.heads._reader import Reader
 
@@ -38,7 +38,7 @@ class Head(base.Head):
         self.score = nn.Linear(width, 1, bias=False)  # a choice is right or wrong beside the others
         nn.init.zeros_(self.score.weight)
 
-    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
+    def forward(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor:
         """Return `(N, C)` scores of the choices of the N multiple-choice questions; -inf at padding."""
         questions = batch.questions.of_kind("choice")
         mask = batch.questions.choice_mask[questions]
@@ -52,7 +52,7 @@ class Head(base.Head):
         correction = self.score(self.order(content, positions, texts, text_mask)).squeeze(-1)
         return (similarity.to(correction.dtype) + correction).masked_fill(~mask, -torch.inf)
 
-    def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
+    def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
         """Return the cross-entropy of the choices."""
         right = batch.questions.right[batch.questions.of_kind("choice")]
         if not (right >= 0).any():

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.corpus import Corpus
 from vla.heads import base
 from vla.heads._frames import (
@@ -129,7 +129,7 @@ class Head(base.Head):
             return MomentOutput(bounds.new_zeros(0, 1, 2), bounds.new_zeros(0, 1), saliency)
         return MomentOutput(*(torch.cat([getattr(chunk, f.name) for chunk in chunks]) for f in fields(MomentOutput)))
 
-    def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
+    def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
         """Return the losses of scores, ends and saliency of the timed queries, summed."""
         rows = batch.is_timed.nonzero()[:, 0]
         if not len(rows):
@@ -207,8 +207,8 @@ class Head(base.Head):
     def _top_moments(
         self, points: Points, batch: LocalizationBatch, bounds: torch.Tensor, rows: torch.Tensor
     ) -> MomentOutput:
-        ranked = torch.sort(points.scores.masked_fill(~points.mask, -torch.inf), dim=1, descending=True, stable=True)
-        scores, best = ranked.values[:, :_MAX_CANDIDATES], ranked.indices[:, :_MAX_CANDIDATES]
+        order = torch.sort(points.scores.masked_fill(~points.mask, -torch.inf), dim=1, descending=True, stable=True)
+        scores, best = order.values[:, :_MAX_CANDIDATES], order.indices[:, :_MAX_CANDIDATES]
         of_query = bounds[batch.video_of_text[rows]]
         positions = points.bounds.gather(1, best[..., None].expand(-1, -1, 2)).flatten(1)
         seconds = to_seconds(positions, of_query)

@@ -81,11 +81,11 @@ def log_plan(
 
 def _with_dustbin(similarity: Tensor, mask_a: Tensor, mask_b: Tensor, dustbin: float | Tensor) -> Tensor:
     *batch, n, m = similarity.shape
-    extended = similarity.new_zeros(*batch, n + 1, m + 1) + dustbin
+    with_dustbin = similarity.new_zeros(*batch, n + 1, m + 1) + dustbin
     real = mask_a[..., :, None] & mask_b[..., None, :]
     # Padding may hold NaN: it is replaced, never multiplied by 0.
-    extended[..., :n, :m] = torch.where(real, similarity, extended[..., :n, :m])
-    return extended
+    with_dustbin[..., :n, :m] = torch.where(real, similarity, with_dustbin[..., :n, :m])
+    return with_dustbin
 
 
 def _log_masses(energy: Tensor, mask_a: Tensor, mask_b: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,11 +32,11 @@ def symmetric(
     videos: Tensor,
     scale: Tensor | float,
     positives: Tensor,
-    ignored: Tensor | None,
+    ignore_pairs: Tensor | None,
     elements: int,
 ) -> Tensor:
     """Return what `base.symmetric` gives for the whole matrix; arguments as in `PairLoss.from_vectors`."""
-    blocks = _Blocks(queries, videos, positives, ignored, elements)
+    blocks = _Blocks(queries, videos, positives, ignore_pairs, elements)
     if not len(queries) or not len(videos):
         return 0.0 * (queries.sum() + videos.sum())
     across, down, own = _LogSums.apply(queries, videos, blocks.number(scale), blocks)
@@ -51,11 +51,11 @@ def blockwise_sum(
     scale: Tensor | float,
     bias: Tensor | float,
     positives: Tensor,
-    ignored: Tensor | None,
+    ignore_pairs: Tensor | None,
     elements: int,
 ) -> Tensor:
     """Return the sum of `block_loss` over blocks of rows; arguments as in `PairLoss.from_vectors`."""
-    blocks = _Blocks(queries, videos, positives, ignored, elements)
+    blocks = _Blocks(queries, videos, positives, ignore_pairs, elements)
     total: Tensor = _Sum.apply(queries, videos, blocks.number(scale), blocks.number(bias), blocks, block_loss)
     return total
 
@@ -64,7 +64,7 @@ class _Blocks:
     """Blocks of rows of the matrix `queries @ videos.T * scale`, and its positives in order of rows."""
 
     def __init__(
-        self, queries: Tensor, videos: Tensor, positives: Tensor, ignored: Tensor | None, elements: int
+        self, queries: Tensor, videos: Tensor, positives: Tensor, ignore_pairs: Tensor | None, elements: int
     ) -> None:
         if queries.ndim != 2 or videos.ndim != 2 or queries.shape[1] != videos.shape[1]:
             raise ShapeError(
@@ -72,7 +72,7 @@ class _Blocks:
             )
         count, width = len(queries), len(videos)
         positive = _flat_index(positives, count, width)
-        ignore = positive[:0] if ignored is None else _flat_index(ignored, count, width)
+        ignore = positive[:0] if ignore_pairs is None else _flat_index(ignore_pairs, count, width)
         positive = positive[~torch.isin(positive, ignore)]
         self.rows, self.columns = positive // max(1, width), positive % max(1, width)
         self._ignore = ignore // max(1, width), ignore % max(1, width)

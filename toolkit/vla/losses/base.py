@@ -43,7 +43,7 @@ class PairLoss(Protocol):
         videos: Tensor,
         scale: Tensor | float,
         positives: Tensor,
-        ignored: Tensor | None = None,
+        ignore_pairs: Tensor | None = None,
         *,
         elements: int = ...,
     ) -> Tensor:
@@ -57,7 +57,7 @@ class PairLoss(Protocol):
             videos: `(V, E)`.
             scale: positive factor of the products.
             positives: `(K, 2)` int64, query and video of each positive pair; see `positive_pairs`.
-            ignored: `(X, 2)` int64, pairs that are neither positive nor negative.
+            ignore_pairs: `(X, 2)` int64, pairs that are neither positive nor negative.
             elements: maximum number of scores in memory, but at least one row.
 
         Raises:

@@ -39,12 +39,12 @@ class Loss(nn.Module):
         videos: Tensor,
         scale: Tensor | float,
         positives: Tensor,
-        ignored: Tensor | None = None,
+        ignore_pairs: Tensor | None = None,
         *,
         elements: int = ELEMENTS,
     ) -> Tensor:
         """Return the same scalar, computed blockwise. Arguments as in `PairLoss.from_vectors`."""
-        return _vectors.symmetric(_mean_positive, queries, videos, scale, positives, ignored, elements)
+        return _vectors.symmetric(_mean_positive, queries, videos, scale, positives, ignore_pairs, elements)
 
 
 def _mean_positive(log_sums: Tensor, row: Tensor, scores: Tensor) -> Tensor:

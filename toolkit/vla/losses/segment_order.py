@@ -90,6 +90,6 @@ def log_alignment_sum(energy: Tensor, segment_mask: Tensor, sentence_mask: Tenso
     if energy.shape[-2]:
         ending[..., 0] = 0.0
     for j in range(energy.shape[-1]):
-        extended = energy[..., j] + ending.logcumsumexp(-1)
-        ending = torch.where(sentence_mask[..., j : j + 1], extended, ending)
+        one_more = energy[..., j] + ending.logcumsumexp(-1)
+        ending = torch.where(sentence_mask[..., j : j + 1], one_more, ending)
     return ending.logsumexp(-1) if energy.shape[-2] else energy.new_full(energy.shape[:-2], lowest)

@@ -41,7 +41,7 @@ class Loss(nn.Module):
         videos: Tensor,
         scale: Tensor | float,
         positives: Tensor,
-        ignored: Tensor | None = None,
+        ignore_pairs: Tensor | None = None,
         *,
         elements: int = ELEMENTS,
         bias: Tensor | float = 0.0,
@@ -50,7 +50,7 @@ class Loss(nn.Module):
 
         Arguments as in `PairLoss.from_vectors`; `bias` is added to every score.
         """
-        total = blockwise_sum(_pair_losses, queries, videos, scale, bias, positives, ignored, elements)
+        total = blockwise_sum(_pair_losses, queries, videos, scale, bias, positives, ignore_pairs, elements)
         return total / max(len(queries), 1)
 
 

@@ -50,14 +50,14 @@ def retired_feature(config: Any) -> str | None:
         return None
     options = config.get("projector_options") if config.get("projector") in _TOKEN_PROJECTORS else None
     losses = [config.get(kind) for kind in ("global_loss", "segment_loss", "untimed_loss")]
-    selected = {
+    is_selected = {
         "phrases": not is_default("phrases", config.get("phrases", 0.0)),
         "the attention score": config.get("score") == "attention",
         "a projector that reads tokens": isinstance(options, dict) and bool(options.get("tokens")),
         "mining by clusters": not is_default("mining", config.get("mining", "neighbours")),
         **{f"the loss {loss}": loss in losses for loss in _LOSSES},
     }
-    return next((feature for feature, is_selected in selected.items() if is_selected), None)
+    return next((feature for feature, value in is_selected.items() if value), None)
 
 
 def drop_retired_options(model: ModelConfig) -> ModelConfig:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.model import AlignmentModel
 from vla.training.objective import Objective
 from vla.training.pooled_embeddings import PairTargets, PooledEmbeddings
@@ -53,7 +53,7 @@ def gradients(
         max_frames: frames of a micro-batch; a longer video is one by itself.
     """
 
-    def micro_batches() -> Iterator[tuple[AlignmentBatch, Aligned]]:
+    def micro_batches() -> Iterator[tuple[AlignmentBatch, AlignedBatch]]:
         for number, batch in enumerate(plan.micro_batches(max_frames)):
             torch.manual_seed(seed + (number << 40))
             on_device = batch.to(device)

@@ -64,8 +64,7 @@ def _resolve_options(name: str, corpus: Corpus, config: TrainConfig) -> dict[str
     options = config.head_options.get(name, {})
     if name == "retrieval" and config.reads_tokens:
         options = {**options, "score": config.score}
-    resolved: dict[str, Any] = heads.get(name).resolve_options(corpus, options)
-    return resolved
+    return dict(heads.get(name).resolve_options(corpus, options))
 
 
 def _sample_rows(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.errors import UsageError
 from vla.heads import registry as heads
 from vla.heads.retrieval import Head as Retrieval
@@ -47,7 +47,7 @@ class Objective(nn.Module):
         self.untimed_loss = _build_loss("untimed_loss", config.untimed_loss, "sets")
 
     def forward(
-        self, model: AlignmentModel, batch: AlignmentBatch, aligned: Aligned | None = None
+        self, model: AlignmentModel, batch: AlignmentBatch, aligned: AlignedBatch | None = None
     ) -> dict[str, torch.Tensor]:
         """Return `{name: scalar}`; their sum is minimised.
 
@@ -67,12 +67,12 @@ class Objective(nn.Module):
             parts["pull"] = self.anchor_weight * distance
         return parts
 
-    def alignment(self, model: AlignmentModel, aligned: Aligned, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
+    def alignment(self, model: AlignmentModel, aligned: AlignedBatch, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
         """Return the losses of the levels alone."""
         parts: dict[str, torch.Tensor] = {}
-        untimed, head = ~batch.is_timed, self._retrieval_head(model)
-        if self.is_global and untimed.any():
-            parts["global"] = self._global_loss(head, aligned, batch, untimed)
+        is_untimed, head = ~batch.is_timed, self._retrieval_head(model)
+        if self.is_global and is_untimed.any():
+            parts["global"] = self._global_loss(head, aligned, batch, is_untimed)
         if self.is_segment:
             weight = self._segment_factor(parts)
             if batch.is_timed.any():
@@ -97,14 +97,14 @@ class Objective(nn.Module):
     ) -> dict[str, torch.Tensor]:
         """Return the losses of both levels from pooled embeddings, blockwise; equal to those of whole matrices."""
         parts: dict[str, torch.Tensor] = {}
-        untimed = ~targets.is_timed
-        if self.is_global and untimed.any():
-            queries = vectors.queries[untimed]
+        is_untimed = ~targets.is_timed
+        if self.is_global and is_untimed.any():
+            queries = vectors.queries[is_untimed]
             parts["global"] = self.global_loss.from_vectors(queries, vectors.videos, scale, *targets.video_pairs())
         weight = self._segment_factor(parts)
         if self.is_segment and targets.is_timed.any():
-            timed = vectors.queries[targets.is_timed], vectors.moments
-            parts["segment"] = weight * self.segment_loss.from_vectors(*timed, scale, targets.moment_pairs())
+            pairs = vectors.queries[targets.is_timed], vectors.moments
+            parts["segment"] = weight * self.segment_loss.from_vectors(*pairs, scale, targets.moment_pairs())
         if self.is_segment and len(vectors.segments):
             sets = vectors.segments, targets.segment_mask, vectors.sentences, targets.sentence_mask
             parts["alignment"] = weight * self._untimed_loss(*sets, scale)
@@ -115,7 +115,7 @@ class Objective(nn.Module):
         return set(model.heads) <= {"retrieval"} and not model.compares_tokens
 
     def _global_loss(
-        self, head: Retrieval, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor
+        self, head: Retrieval, aligned: AlignedBatch, batch: AlignmentBatch, rows: torch.Tensor
     ) -> torch.Tensor:
         if not head.reads_tokens and int(rows.sum()) * len(batch.frames) > _MAX_SCORES:
             pairs = PairTargets.from_batch(batch, False).video_pairs()
@@ -126,7 +126,7 @@ class Objective(nn.Module):
         loss: torch.Tensor = self.global_loss(scores.masked_fill(same_text & ~positives, -torch.inf), positives)
         return loss
 
-    def _segment_loss(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
+    def _segment_loss(self, aligned: AlignedBatch, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
         """Return the loss of every timed caption against every annotated segment of the batch."""
         inside, videos = batch.inside[rows], batch.video_of_query[rows]
         segments = aligned.pool_spans(videos, inside)
@@ -156,7 +156,7 @@ class Objective(nn.Module):
         return total / len(segments)
 
     def anchor_distance(
-        self, model: AlignmentModel, aligned: Aligned, batch: AlignmentBatch, frames: int, texts: int
+        self, model: AlignmentModel, aligned: AlignedBatch, batch: AlignmentBatch, frames: int, texts: int
     ) -> torch.Tensor:
         """Return the mean squared distance between trained and frozen vectors.
 
