@@ -17,7 +17,9 @@ from vla.features import FrameFeatures
 def build_batch(
     corpus: Corpus, rows: np.ndarray, queries: Sequence[Query], questions: Sequence[QuestionExample] = ()
 ) -> AlignmentBatch:
-    """Return a batch of the videos `rows` of `corpus`, with `queries` and `questions` about them."""
+    """Return a batch of the videos `rows` of `corpus`, with `queries` and `questions`
+    about them.
+    """
     batch_row = {int(row): i for i, row in enumerate(rows)}
     subset = Corpus(
         [corpus.videos[int(i)] for i in rows],
@@ -116,7 +118,9 @@ def _pad_frames(arrays: CorpusArrays, rows: np.ndarray) -> tuple[torch.Tensor, n
 
 
 def _pad_texts(arrays: CorpusArrays, texts: Ragged, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the vectors `(R, S, D)` of each of `rows` of `texts`, none where a row is -1, and their mask `(R, S)`."""
+    """Return the vectors `(R, S, D)` of each of `rows` of `texts`, none where a row is -1, and
+    their mask `(R, S)`.
+    """
     real = np.flatnonzero(rows >= 0)
     index, owner, position = texts.locate(rows[real])
     padded = torch.zeros(len(rows), int(position.max(initial=-1)) + 1, arrays.texts.shape[1])
@@ -150,6 +154,8 @@ def _pad_spans(
 
 
 def collate_frames(videos: Sequence[FrameFeatures]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return frames `(B, T, D)` float32, mask `(B, T)` and seconds `(B, T)`, zero-padded to the longest video."""
+    """Return frames `(B, T, D)` float32, mask `(B, T)` and seconds `(B, T)`, zero-padded to the
+    longest video.
+    """
     frames, mask, seconds = _pad_frames(CorpusArrays(Corpus(list(videos), [], {})), np.arange(len(videos)))
     return frames, torch.from_numpy(mask), seconds

@@ -21,7 +21,8 @@ Task = Literal["videos", "moments", "choice", "open", "count"]
 class LocalizationBatch:
     """Aligned videos and the texts to localize in them, the input of a head for moments.
 
-    Training, evaluation and search each build one, so all three call `Head.localize` or its network.
+    Training, evaluation and search each build one, so all three call `Head.localize` or its
+    network.
 
     Attributes:
         frames: `(B, T, E)` unit frames; zero at padding.
@@ -94,8 +95,8 @@ class LocalizedMoments:
 
     Attributes:
         moments: `(K, 3)` float64 rows of start and end in seconds and score, best first.
-        saliency: `(T,)` float32 relevance of each frame, on no fixed scale; None where the head does
-            not predict it.
+        saliency: `(T,)` float32 relevance of each frame, on no fixed scale; None where the head
+            does not predict it.
     """
 
     moments: np.ndarray
@@ -103,7 +104,9 @@ class LocalizedMoments:
 
 
 class Head(nn.Module):
-    """Module for one task on aligned vectors; the constructor takes their width `dim` and its options.
+    """Module for one task on aligned vectors.
+
+    The constructor takes their width `dim` and its options.
 
     An untrained head predicts what the frozen encoder does, if anything: its last layer starts at
     zero.

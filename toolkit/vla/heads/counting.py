@@ -20,9 +20,9 @@ _GATES = 16
 class Head(base.Head):
     """Regression of counts, as in TGIF-QA (Jang et al., CVPR 2017).
 
-    Gates, values for each frame and question, are summed over the seconds that the frames represent:
-    an event that occurs twice as often counts twice, whatever the sampling rate. Untrained, it
-    predicts the mean of the training counts.
+    Gates, values for each frame and question, are summed over the seconds that the frames
+    represent: an event that occurs twice as often counts twice, whatever the sampling rate.
+    Untrained, it predicts the mean of the training counts.
 
     Args:
         dim: width of the aligned vectors.
@@ -62,7 +62,9 @@ class Head(base.Head):
         return self.mean + self.spread * self.count(features).squeeze(-1)
 
     def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
-        """Return the mean squared error as a share of the variance of the counts: 1 at the start."""
+        """Return the mean squared error as a share of the variance of the counts: 1 at
+        the start.
+        """
         counts = batch.questions.counts[batch.questions.of_kind("count")]
         has_count = ~counts.isnan()
         if not has_count.any():
@@ -83,7 +85,10 @@ class Head(base.Head):
 
 
 def _frame_seconds(aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor:
-    """Return `(B, T)`, the mean duration of a frame of each video; 1 for a single frame, 0 at padding."""
+    """Return `(B, T)`, the mean duration of a frame of each video.
+
+    1 for a single frame, 0 at padding.
+    """
     mask = aligned.frame_mask
     last = (batch.seconds[:, : mask.shape[1]] * mask).amax(1)
     count = mask.sum(1)

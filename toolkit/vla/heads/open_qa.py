@@ -24,10 +24,10 @@ _TOP_K = 10
 class Head(base.Head):
     """Classification of answers by the similarity of video and question to each answer.
 
-    Untrained, it is retrieval: the frozen text vector of every answer against the mean frame. Learned
-    vectors are added on both sides. The form, video and question against answers, is that of Just Ask
-    (Yang et al., ICCV 2021). The vocabulary are the `most` frequent answers of the training
-    questions, in lower case.
+    Untrained, it is retrieval: the frozen text vector of every answer against the mean frame.
+    Learned vectors are added on both sides. The form, video and question against answers, is that
+    of Just Ask (Yang et al., ICCV 2021). The vocabulary are the `most` frequent answers of the
+    training questions, in lower case.
 
     Args:
         dim: width of the aligned vectors.
@@ -94,7 +94,10 @@ class Head(base.Head):
         return aligned.scale * (query @ (self.vectors + self.moved).T) + self.usual
 
     def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
-        """Return the cross-entropy with the correct answers, in equal shares; others than the vocabulary are ignored."""
+        """Return the cross-entropy with the correct answers, in equal shares.
+
+        Others than the vocabulary are ignored.
+        """
         targets = self._targets(batch)
         has_target = targets.sum(1) > 0
         if not has_target.any():

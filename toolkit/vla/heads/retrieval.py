@@ -43,7 +43,9 @@ class Head(base.Head):
         self.interaction = TokenInteraction(dim, width) if self.reads_tokens else None
 
     def forward(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor:
-        """Return `(Q, B)` scores of all queries and videos, in [-1, 1] except for `tokens`, whose share is unbounded."""
+        """Return `(Q, B)` scores of all queries and videos, in [-1, 1] except for `tokens`, whose
+        share is unbounded.
+        """
         return self.scores(aligned)
 
     def scores(self, aligned: AlignedBatch, rows: torch.Tensor | None = None) -> torch.Tensor:

@@ -89,7 +89,10 @@ def _with_dustbin(similarity: Tensor, mask_a: Tensor, mask_b: Tensor, dustbin: f
 
 
 def _log_masses(energy: Tensor, mask_a: Tensor, mask_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logarithms of the marginals, `(..., N + 1)` and `(..., M + 1)`; -inf at padding."""
+    """Return the logarithms of the marginals, `(..., N + 1)` and `(..., M + 1)`.
+
+    -inf at padding.
+    """
     batch = energy.shape[:-2]
     a, b = (mask.to(energy.dtype).expand(*batch, -1) for mask in (mask_a, mask_b))
     with_dustbin_a = torch.cat([a, b.sum(dim=-1, keepdim=True)], dim=-1)

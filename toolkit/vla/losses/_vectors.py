@@ -1,7 +1,8 @@
 """Losses over pairs computed from vectors, blockwise, without the matrix of all scores.
 
-Loss and gradient are exactly those of the whole matrix: every block of scores is reduced to a number
-for each row, for each column and for each positive, discarded, and computed again for the gradient.
+Loss and gradient are exactly those of the whole matrix: every block of scores is reduced to a
+number for each row, for each column and for each positive, discarded, and computed again for the
+gradient.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ def symmetric(
     ignore_pairs: Tensor | None,
     elements: int,
 ) -> Tensor:
-    """Return what `base.symmetric` gives for the whole matrix; arguments as in `PairLoss.from_vectors`."""
+    """Return what `base.symmetric` gives for the whole matrix.
+
+    Arguments as in `PairLoss.from_vectors`.
+    """
     blocks = _Blocks(queries, videos, positives, ignore_pairs, elements)
     if not len(queries) or not len(videos):
         return 0.0 * (queries.sum() + videos.sum())
@@ -54,14 +58,19 @@ def blockwise_sum(
     ignore_pairs: Tensor | None,
     elements: int,
 ) -> Tensor:
-    """Return the sum of `block_loss` over blocks of rows; arguments as in `PairLoss.from_vectors`."""
+    """Return the sum of `block_loss` over blocks of rows.
+
+    Arguments as in `PairLoss.from_vectors`.
+    """
     blocks = _Blocks(queries, videos, positives, ignore_pairs, elements)
     total: Tensor = _Sum.apply(queries, videos, blocks.number(scale), blocks.number(bias), blocks, block_loss)
     return total
 
 
 class _Blocks:
-    """Blocks of rows of the matrix `queries @ videos.T * scale`, and its positives in order of rows."""
+    """Blocks of rows of the matrix `queries @ videos.T * scale`, and its positives in order of
+    rows.
+    """
 
     def __init__(
         self, queries: Tensor, videos: Tensor, positives: Tensor, ignore_pairs: Tensor | None, elements: int
@@ -85,10 +94,12 @@ class _Blocks:
         return torch.as_tensor(value, dtype=at_least_float32(self._like).dtype, device=self._like.device)
 
     def scores(self, queries: Tensor, videos: Tensor, factor: Tensor, first: int, last: int) -> Tensor:
-        """Return the scores `(last - first, V)` of a block; those of ignored pairs are the lowest finite ones.
+        """Return the scores `(last - first, V)` of a block.
 
-        These add 0 to any sum and have gradient 0; -inf would give NaN where a whole row or column is
-        ignored.
+        Those of ignored pairs are the lowest finite ones.
+
+        These add 0 to any sum and have gradient 0; -inf would give NaN where a whole row or column
+        is ignored.
         """
         scores = at_least_float32(queries) @ at_least_float32(videos).T * factor
         ignore = _within(*self._ignore, first, last)
@@ -165,7 +176,10 @@ class _Sum(torch.autograd.Function):
 def _gradients(
     blocks: _Blocks, queries: Tensor, videos: Tensor, factor: Tensor, slope: Callable[[Tensor, int, int], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of queries, videos, scale and bias; `slope` gives that of a block of scores."""
+    """Return the gradients of queries, videos, scale and bias.
+
+    `slope` gives that of a block of scores.
+    """
     wide = at_least_float32(videos)
     to_queries, to_videos = torch.empty_like(queries), torch.zeros_like(wide)
     to_factor, to_shift = torch.zeros_like(factor), torch.zeros_like(factor)

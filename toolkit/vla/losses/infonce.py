@@ -14,9 +14,9 @@ from vla.losses.base import Kind, cross_entropy, symmetric
 class Loss(nn.Module):
     """Symmetric InfoNCE that allows several positives: a video with twenty captions has twenty.
 
-    The loss is the cross-entropy of every row's softmax with its positives, normalized to sum 1, the
-    same for every column, and the mean of the two directions. Rows and columns without positives
-    remain candidates of the others.
+    The loss is the cross-entropy of every row's softmax with its positives, normalized to sum 1,
+    the same for every column, and the mean of the two directions. Rows and columns without
+    positives remain candidates of the others.
 
     Source: CLIP (Radford et al. 2021); several positives as soft targets, DRL (Wang et al. 2022).
     """

@@ -27,7 +27,10 @@ class Loss(nn.Module):
         super().__init__()
 
     def forward(self, scores: Tensor, positives: Tensor) -> Tensor:
-        """Return a scalar from 0 up; columns * log 2 where all scores are 0. Arguments as in `PairLoss.forward`."""
+        """Return a scalar from 0 up.
+
+        Columns * log 2 where all scores are 0. Arguments as in `PairLoss.forward`.
+        """
         scores, weights = checked_scores(scores, positives)
         candidates = scores != -torch.inf
         # Filled before the logarithm: its gradient at -inf, times 0, would be NaN.

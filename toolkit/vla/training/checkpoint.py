@@ -91,7 +91,9 @@ class Run:
 
     @property
     def verdict(self) -> str:
-        """Comparison with the frozen encoder, e.g. `no measurable difference from the frozen encoder on ...`."""
+        """Comparison with the frozen encoder, e.g. `no measurable difference from the frozen
+        encoder on ...`.
+        """
         return sentence(self.record)
 
 
@@ -124,7 +126,10 @@ def open_run(folder: Path) -> Run:
 
 
 def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
-    """Return the finished run in `folder` and its model in evaluation mode; raise MissingError or CacheError."""
+    """Return the finished run in `folder` and its model in evaluation mode.
+
+    Raise MissingError or CacheError.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -163,7 +168,9 @@ def save_state(folder: Path, identity: str, tensors: dict[str, torch.Tensor], re
 def load_state(
     folder: Path, identity: str, on_unusable: Callable[[str], None] = lambda message: None
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Return the tensors and the record of the unfinished run in `folder`; None if there is no usable one.
+    """Return the tensors and the record of the unfinished run in `folder`.
+
+    None if there is no usable one.
 
     Args:
         folder: of the run.

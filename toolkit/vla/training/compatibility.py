@@ -1,4 +1,6 @@
-"""Settings of earlier versions: renamed keys, and features that a run can no longer be used with."""
+"""Settings of earlier versions: renamed keys, and features that a run can no longer be
+used with.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ RENAMED: dict[str, str] = {
     "pull": "anchor_weight",
     "withheld": "held_out_concepts",
 }
-"""Keys that earlier versions wrote into `run.json` and read from recipes, with their present names."""
+"""Keys that earlier versions wrote into `run.json` and read from recipes, with their present names.
+"""
 DEFAULTS: dict[str, Any] = {"phrases": 0.0, "mining": "neighbours"}
 """Retired settings with the value that selects the present behaviour."""
 _LOSSES = ("mil_nce", "mil_nce_sets")
@@ -45,7 +48,10 @@ def identity_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def retired_feature(config: Any) -> str | None:
-    """Return the name of the retired feature that a run's settings select; None if there is none."""
+    """Return the name of the retired feature that a run's settings select.
+
+    None if there is none.
+    """
     if not isinstance(config, dict):
         return None
     options = config.get("projector_options") if config.get("projector") in _TOKEN_PROJECTORS else None

@@ -1,4 +1,6 @@
-"""Training objective: alignment losses on videos and on segments, losses of the heads, and the anchor term."""
+"""Training objective: alignment losses on videos and on segments, losses of the heads, and the
+anchor term.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ from vla.training.config import TrainConfig
 from vla.training.pooled_embeddings import NUM_SEGMENTS, PairTargets, PooledEmbeddings, row_hashes, soft_targets
 
 _MAX_SCORES = 1 << 22
-"""Largest number of scores of texts and videos in one matrix; with more the loss is computed blockwise."""
+"""Largest number of scores of texts and videos in one matrix.
+
+With more the loss is computed blockwise.
+"""
 _ALIGNMENT_BATCH_SIZE = 256
 """Videos whose soft alignments are contrasted with each other's captions."""
 
@@ -89,13 +94,18 @@ class Objective(nn.Module):
         return self.segment_weight if "global" in parts else 1.0
 
     def _retrieval_head(self, model: AlignmentModel) -> Retrieval:
-        """Return the model's head that compares captions with videos, or the one without parameters."""
+        """Return the model's head that compares captions with videos, or the one without
+        parameters.
+        """
         return cast(Retrieval, model.heads["retrieval"] if "retrieval" in model.heads else self.retrieval)
 
     def from_vectors(
         self, vectors: PooledEmbeddings, targets: PairTargets, scale: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Return the losses of both levels from pooled embeddings, blockwise; equal to those of whole matrices."""
+        """Return the losses of both levels from pooled embeddings, blockwise.
+
+        Equal to those of whole matrices.
+        """
         parts: dict[str, torch.Tensor] = {}
         is_untimed = ~targets.is_timed
         if self.is_global and is_untimed.any():
@@ -111,7 +121,9 @@ class Objective(nn.Module):
         return parts
 
     def uses_vectors_only(self, model: AlignmentModel) -> bool:
-        """Return whether `from_vectors` gives all losses: the model has no head and compares no tokens."""
+        """Return whether `from_vectors` gives all losses: the model has no head and compares no
+        tokens.
+        """
         return set(model.heads) <= {"retrieval"} and not model.compares_tokens
 
     def _global_loss(
@@ -147,7 +159,9 @@ class Objective(nn.Module):
         sentence_mask: torch.Tensor,
         scale: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the loss of untimed sentences against equal segments of their video, softly aligned."""
+        """Return the loss of untimed sentences against equal segments of their video, softly
+        aligned.
+        """
         total = torch.zeros((), device=segments.device)
         for rows in torch.arange(len(segments), device=segments.device).split(_ALIGNMENT_BATCH_SIZE):
             similarity = torch.einsum("vne,tme->vtnm", segments[rows], sentences[rows])
@@ -196,6 +210,8 @@ def _build_loss(setting: str, name: str, kind: Kind) -> Any:
 
 
 def _same_text(queries: torch.Tensor) -> torch.Tensor:
-    """Return `(Q, Q)` bool: whether two captions are equal, and so correct for each other's segments."""
+    """Return `(Q, Q)` bool: whether two captions are equal, and so correct for each other's
+    segments.
+    """
     hashes = row_hashes(queries)
     return hashes[:, None] == hashes[None]

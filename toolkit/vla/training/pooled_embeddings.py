@@ -1,4 +1,6 @@
-"""Pooled embeddings that the alignment losses compare, and the pairs of them that belong together."""
+"""Pooled embeddings that the alignment losses compare, and the pairs of them that
+belong together.
+"""
 
 from __future__ import annotations
 
@@ -108,20 +110,24 @@ class PairTargets:
         """Return the positive and the ignored pairs of untimed queries and videos.
 
         Returns:
-            `(K, 2)` int64, rows of untimed queries with their videos; `(X, 2)` int64, pairs that are
-            no negatives either, because the video has an equal caption.
+            `(K, 2)` int64, rows of untimed queries with their videos; `(X, 2)` int64, pairs that
+            are no negatives either, because the video has an equal caption.
         """
         videos = self.video_of_query[~self.is_timed]
         texts = torch.unique(self.texts[~self.is_timed], return_inverse=True)[1]
         return positive_pairs(videos), same_text_pairs(videos, texts)
 
     def moment_pairs(self) -> torch.Tensor:
-        """Return `(K, 2)` int64 positive pairs of timed queries and moments; a pair may occur twice."""
+        """Return `(K, 2)` int64 positive pairs of timed queries and moments.
+
+        A pair may occur twice.
+        """
         return torch.cat([self.same_moment, _pairs_within(self.texts[self.is_timed])])
 
 
 def soft_targets(batch: AlignmentBatch, has_segments: bool) -> torch.Tensor:
-    """Return `(V,)` int64 rows of queries for soft alignment: the first of each video without timed queries.
+    """Return `(V,)` int64 rows of queries for soft alignment: the first of each video without timed
+    queries.
 
     Timed captions locate a video's content better than a soft alignment. One text a video: several
     would be each other's negatives. V is 0 unless `has_segments`.
@@ -140,7 +146,8 @@ def soft_targets(batch: AlignmentBatch, has_segments: bool) -> torch.Tensor:
 
 def row_hashes(texts: torch.Tensor) -> torch.Tensor:
     """Return `(N,)` int64 hashes of raw texts `(N, D)` float32; equal rows have equal hashes."""
-    # Distances computed by a matrix product have larger errors than the differences of texts; integers are exact.
+    # Distances computed by a matrix product have larger errors than the differences of texts;
+    # integers are exact.
     bits = texts.contiguous().view(torch.int32).long()
     generator = torch.Generator().manual_seed(0)
     factors = torch.randint(-(2**62), 2**62, bits.shape[1:], generator=generator).to(bits.device)
@@ -148,7 +155,10 @@ def row_hashes(texts: torch.Tensor) -> torch.Tensor:
 
 
 def _concat_padded(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return `(N, ...)`, the parts concatenated; a second dimension is padded with zeros to the longest."""
+    """Return `(N, ...)`, the parts concatenated.
+
+    A second dimension is padded with zeros to the longest.
+    """
     if parts[0].ndim < 2:
         return torch.cat(list(parts))
     longest = max(part.shape[1] for part in parts)
@@ -171,7 +181,9 @@ def _same_moment_pairs(inside: torch.Tensor, videos: torch.Tensor) -> torch.Tens
 
 
 def _pairs_within(groups: torch.Tensor) -> torch.Tensor:
-    """Return `(K, 2)` int64: all pairs of rows of equal `groups` `(N,)`, each row with itself, too."""
+    """Return `(K, 2)` int64: all pairs of rows of equal `groups` `(N,)`, each row with
+    itself, too.
+    """
     order = groups.argsort(stable=True)
     sorted_groups = groups[order]
     first = torch.searchsorted(sorted_groups, sorted_groups)

@@ -82,13 +82,15 @@ class BatchSampler:
         return self.plan(rows, step).batch()
 
     def plan(self, rows: np.ndarray, step: int) -> BatchPlan:
-        """Return the plan of step `step`: the videos `rows` with some of their captions and questions.
+        """Return the plan of step `step`: the videos `rows` with some of their captions and
+        questions.
 
         A video has up to `captions_per_video` untimed and as many timed captions.
         """
         rng = np.random.default_rng([self._config.seed, 3, step])
         captions, questions = self._config.captions_per_video, self._config.questions_per_video
-        # The order of untimed and timed captions matters to no loss; a fixed one makes the bits repeatable.
+        # The order of untimed and timed captions matters to no loss; a fixed one makes the bits
+        # repeatable.
         first = _sample(self._untimed_queries, rows, captions, rng)
         second = _sample(self._timed_queries, rows, captions, rng)
         queries = np.concatenate([first, second])

@@ -10,7 +10,9 @@ from vla.batches.corpus import Corpus
 from vla.errors import MissingError
 
 _NUM_CLUSTERS = 10
-"""Held-out concepts are the nearest neighbours of this many texts, which differ as users' queries do."""
+"""Held-out concepts are the nearest neighbours of this many texts, which differ as users' queries
+do.
+"""
 _MIN_CONCEPTS = 50
 """With fewer concepts none are held out: too few would be left to train on, or to measure."""
 
@@ -72,10 +74,10 @@ def split_rows(count: int, split_names: dict[int, str], val_fraction: float, see
 def hold_out_concepts(split: Split, corpus: Corpus, fraction: float, seed: int) -> Split:
     """Return `split` with about `fraction` of the captions' concepts held out from training.
 
-    A concept is a timed caption (all captions of the same words) or all untimed captions of a video.
-    Random concepts are held out together with their nearest neighbours in the space of the frozen
-    encoder. A video without captions left to train on becomes a validation video. With fewer than 50
-    concepts the split is returned as it is.
+    A concept is a timed caption (all captions of the same words) or all untimed captions of a
+    video. Random concepts are held out together with their nearest neighbours in the space of the
+    frozen encoder. A video without captions left to train on becomes a validation video. With fewer
+    than 50 concepts the split is returned as it is.
 
     Args:
         split: of the videos.

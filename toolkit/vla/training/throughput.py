@@ -30,7 +30,10 @@ class Throughput:
         self._samples += samples
 
     def values(self) -> dict[str, float]:
-        """Return `samples/s`, videos per second, and `eta`, seconds to the last epoch; both include all pauses."""
+        """Return `samples/s`, videos per second, and `eta`, seconds to the last epoch.
+
+        Both include all pauses.
+        """
         seconds = max(1e-9, time.monotonic() - self._start)
         eta = seconds / max(1, self._steps) * (self._remaining - self._steps)
         return {"samples/s": self._samples / seconds, "eta": eta}
