@@ -45,7 +45,7 @@ def begun(data):
     return model
 
 
-def naive_similarity(data, centring):
+def naive_similarity(data, centering):
     """By hand, in float64: unit vectors, less so much of their mean, made unit again; a video is the mean of its frames."""
 
     def unit(rows):
@@ -54,18 +54,18 @@ def naive_similarity(data, centring):
     frames = [unit(v.values.astype(np.float64)) for v in data.videos]
     texts = unit(np.stack(list(data.vectors.values())).astype(np.float64))
     mean = np.concatenate(frames).mean(0)
-    videos = unit(np.stack([unit(f - centring * mean).mean(0) for f in frames]))
-    return unit(texts - centring * texts.mean(0)) @ videos.T
+    videos = unit(np.stack([unit(f - centering * mean).mean(0) for f in frames]))
+    return unit(texts - centering * texts.mean(0)) @ videos.T
 
 
-@pytest.mark.parametrize("centring", [0.0, 0.5, 1.0])
-def test_centring_takes_the_means_away(centring):
+@pytest.mark.parametrize("centering", [0.0, 0.5, 1.0])
+def test_centering_subtracts_the_means(centering):
     data = gapped()
     model = begun(data)
-    model.projector.centring.fill_(centring)
+    model.projector.centring.fill_(centering)
     np.testing.assert_allclose(
         retrieval_protocol.searches(CorpusPredictions(model, data))["text to video"].similarity,
-        naive_similarity(data, centring),
+        naive_similarity(data, centering),
         atol=2e-6,
     )
 
@@ -94,11 +94,11 @@ def test_the_gap_goes_where_that_helps_and_stays_where_it_does_not():
     assert float(model.projector.centring) == 0
 
 
-@pytest.mark.parametrize("centring", [0.0, 1.0])
-def test_the_temperature_is_that_of_the_least_loss(centring):
+@pytest.mark.parametrize("centering", [0.0, 1.0])
+def test_the_temperature_is_that_of_the_least_loss(centering):
     data = gapped(noise=1.0)
     model = begun(data)
-    model.projector.centring.fill_(centring)
+    model.projector.centring.fill_(centering)
     objective = Objective(TrainConfig(levels="global"))
     parts = [build_batch(data, rows, [data.queries[i] for i in rows]) for rows in np.arange(80).reshape(2, 40)]
     fit_temperature(model, objective, parts)
@@ -106,7 +106,7 @@ def test_the_temperature_is_that_of_the_least_loss(centring):
     def loss(scale):
         total = 0.0
         for rows in np.arange(80).reshape(2, 40):
-            scores = scale * naive_similarity(data, centring)[np.ix_(rows, rows)]
+            scores = scale * naive_similarity(data, centering)[np.ix_(rows, rows)]
             for s in (scores, scores.T):
                 total -= (s.diagonal() - np.log(np.exp(s).sum(1))).mean() / 2
         return total

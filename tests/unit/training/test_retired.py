@@ -87,3 +87,40 @@ def test_settings_that_are_gone_are_accepted_where_they_change_nothing():
     for key, value in (("phrases", 0.5), ("mining", "clusters")):
         with pytest.raises(UsageError, match=rf"old.toml: no setting is called {key}; there are "):
             TrainConfig.from_mapping({**values, key: value}, "old.toml")
+
+
+EARLIER_KEYS = {
+    "batch_videos": "batch_size",
+    "held_out": "val_fraction",
+    "look_alikes": "hard_negative_group_size",
+    "pull": "anchor_weight",
+    "withheld": "held_out_concepts",
+}
+
+
+def earlier(config):
+    """The settings by the keys of earlier versions."""
+    names = {new: old for old, new in EARLIER_KEYS.items()}
+    return {names.get(key, key): value for key, value in config.to_json().items()}
+
+
+def test_earlier_keys_of_a_run_are_renamed(trained, tmp_path):
+    folder = rewritten(trained, tmp_path)
+    record = {k: v for k, v in json.loads((folder / "run.json").read_text()).items() if k != "checksum"}
+    record["record"]["config"] = earlier(CONFIG)
+    atomic.write_json(folder / "run.json", record)
+    for run in (open_run(folder), load_model(folder)[1]):
+        assert run.record["config"] == CONFIG.to_json() and run.identity == trained[1].identity
+        assert TrainConfig.from_mapping(run.record["config"], "mine") == CONFIG
+
+
+@pytest.mark.parametrize(("old", "new"), EARLIER_KEYS.items())
+def test_earlier_keys_of_a_recipe_are_refused_by_name(old, new):
+    with pytest.raises(UsageError, match=f"old.toml: the setting {old} is now called {new}"):
+        TrainConfig.from_mapping({old: 1}, "old.toml")
+
+
+def test_identity_is_that_of_the_earlier_keys():
+    record = {**earlier(replace(CONFIG, batch_size=5)), "phrases": 0.0, "mining": "neighbours"}
+    digest = atomic.sha256(json.dumps([record, "data"], sort_keys=True).encode())
+    assert replace(CONFIG, batch_size=5).identity("data") == digest[:16]

@@ -99,11 +99,11 @@ class PairTargets:
     @classmethod
     def concat(cls, parts: Sequence[PairTargets], num_videos: Sequence[int]) -> PairTargets:
         """Return the targets of several batches of `num_videos` videos each, concatenated."""
-        shifted, videos, num_timed = [], 0, 0
+        shifted, videos, timed_offset = [], 0, 0
         for part, count in zip(parts, num_videos, strict=True):
-            rows = part.video_of_query + videos, part.is_timed, part.texts, part.same_moment + num_timed
+            rows = part.video_of_query + videos, part.is_timed, part.texts, part.same_moment + timed_offset
             shifted.append((*rows, part.segment_mask, part.sentence_mask))
-            videos, num_timed = videos + count, num_timed + int(part.is_timed.sum())
+            videos, timed_offset = videos + count, timed_offset + int(part.is_timed.sum())
         return cls(*(_concat_padded(field) for field in zip(*shifted, strict=True)))
 
     def video_pairs(self) -> tuple[torch.Tensor, torch.Tensor]:
