@@ -69,7 +69,7 @@ def same(one, other):
 
 
 @every
-def test_it_is_a_head(name):
+def test_implements_head_protocol(name):
     assert issubclass(registry.get(name), Head)
     assert registry.get(name).task in ("videos", "moments", "choice", "open", "count")
 
@@ -95,7 +95,7 @@ def test_the_order_of_questions_does_not_matter(name):
 
 
 @trained
-def test_what_is_decoded_is_what_the_base_says(name):
+def test_decoded_types(name):
     corpus = made_corpus()
     asks, found = registry.get(name).task, decoded(built(name, corpus), batch_of(corpus), name)
     assert len(found) == len(corpus.videos)
@@ -114,7 +114,7 @@ def test_what_is_decoded_is_what_the_base_says(name):
 
 
 @trained
-def test_descent_reaches_every_parameter_and_lowers_the_loss(name):
+def test_every_parameter_has_a_gradient(name):
     corpus = made_corpus(seed=3)
     model = built(name, corpus, shake=False)
     batch = batch_of(corpus)
@@ -136,7 +136,7 @@ def test_descent_reaches_every_parameter_and_lowers_the_loss(name):
 
 
 @trained
-def test_nothing_asked_is_no_loss(name):
+def test_no_loss_without_task(name):
     corpus = replace(made_corpus(), questions=())
     batch = build_batch(corpus, np.arange(4), [q for q in corpus.queries if not q.is_timed])
     model = built(name)
@@ -145,7 +145,7 @@ def test_nothing_asked_is_no_loss(name):
 
 
 @trained
-def test_what_has_no_answer_teaches_nothing(name):
+def test_no_loss_without_targets(name):
     corpus = made_corpus()
     kept = tuple(
         replace(q, annotation=replace(q.annotation, question=replace(q.question, right=None, answers=(), count=None)))
@@ -157,7 +157,7 @@ def test_what_has_no_answer_teaches_nothing(name):
 
 
 @trained
-def test_a_blind_twin_sees_nothing(name):
+def test_blind_head_ignores_video(name):
     """Where there is one, its answers and its gradients do not depend on the videos."""
     corpus = made_corpus()
     model = built(name, corpus)
@@ -174,7 +174,7 @@ def test_a_blind_twin_sees_nothing(name):
 
 
 @trained
-def test_weights_come_back(name):
+def test_weights_round_trip(name):
     from safetensors.torch import load, save
 
     from vla.model import build_model, cpu_state_dict
@@ -214,7 +214,7 @@ def planted(seed, count=24, dim=DIM):
 
 
 @locating
-def test_it_learns_where_moments_are_and_how_many(name):
+def test_learns_moments(name):
     known, new = planted(0, 48), planted(1)
     model = built(name, known, shake=False)
     head, batch, other = model.heads[name], batch_of(known), batch_of(new)
@@ -234,7 +234,7 @@ def test_it_learns_where_moments_are_and_how_many(name):
 
 
 @locating
-def test_times_are_those_of_the_frames(name):
+def test_moments_follow_timestamps(name):
     """What is shown three times as slowly is found at three times the seconds."""
     spans = {i: [(0.5, 1.0)] for i in range(4)}
     corpus = made_corpus((4, 9, 3, 14), seed=5)
@@ -245,7 +245,7 @@ def test_times_are_those_of_the_frames(name):
 
 
 @locating
-def test_hours_are_no_other_matter(name):
+def test_moments_in_long_videos(name):
     """A raised stretch of a video of three hours, two frames a second."""
     rng = np.random.default_rng(0)
     corpus = timed(made_corpus((4,)), {0: [(7000.0, 7012.0)]})
@@ -261,7 +261,7 @@ def test_hours_are_no_other_matter(name):
 
 
 @locating
-def test_what_is_shown_is_one_number_a_frame(name):
+def test_saliency_has_one_value_per_frame(name):
     corpus = made_corpus()
     model, batch = built(name, corpus, shake=False), batch_of(corpus)
     with torch.no_grad():
@@ -274,7 +274,7 @@ def test_what_is_shown_is_one_number_a_frame(name):
 
 
 @locating
-def test_videos_of_a_search_are_those_of_a_batch(name):
+def test_search_batch_matches_training_batch(name):
     """A search has aligned frames and one text: it localizes the same as an evaluation, to the bit."""
     corpus = made_corpus((7, 12, 3))
     queries = [q for q in corpus.queries if q.is_timed]
@@ -309,7 +309,7 @@ def test_only_the_rows_are_localized(name):
 
 
 @choosing
-def test_untrained_it_is_retrieval_among_the_choices(name):
+def test_untrained_choice_head_is_retrieval(name):
     corpus = made_corpus()
     model, batch = built(name, corpus, shake=False), batch_of(corpus)
     with torch.no_grad():
@@ -324,7 +324,7 @@ def test_untrained_it_is_retrieval_among_the_choices(name):
             assert float(score) == pytest.approx(20.0 * cosine, abs=1e-3)
 
 
-def test_retrieval_is_the_naive_loop():
+def test_retrieval_matches_naive_loop():
     corpus = made_corpus((4, 2, 3), seed=4)
     model, batch = built("retrieval", corpus), batch_of(corpus)
     head = model.heads["retrieval"]
@@ -340,7 +340,7 @@ def test_retrieval_is_the_naive_loop():
     assert [order[0] for order in head.decode(scores, batch)] == scores.argmax(1).tolist()
 
 
-def test_nothing_is_seen_blindly():
+def test_blind_batch_has_no_frames():
     corpus = made_corpus()
     aligned = built("choice_qa", corpus)(batch_of(corpus))
     unseen = aligned.blind()

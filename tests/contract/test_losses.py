@@ -157,7 +157,7 @@ def test_pair_loss_closed_forms(name):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_pair_loss_refuses_what_does_not_fit(name):
+def test_pair_loss_rejects_invalid_shapes(name):
     loss = registry.build(name)
     with pytest.raises(ShapeError, match=r"\(2, 3\) and positives \(3, 2\)"):
         loss(torch.zeros(2, 3), torch.zeros(3, 2))
@@ -165,7 +165,7 @@ def test_pair_loss_refuses_what_does_not_fit(name):
         loss(torch.zeros(2, 2), -torch.eye(2))
 
 
-def test_every_loss_says_what_it_compares():
+def test_every_loss_has_a_kind():
     assert {"infonce", "sigmoid"} <= set(PAIRS)
     others = set(registry.names()) - set(PAIRS)
     assert {"segment_order", "segment_transport"} <= others

@@ -61,7 +61,7 @@ def naive(data, rows, queries, questions):
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 1], [3], [2, 0, 3]])
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_batch_is_what_a_loop_makes(rows, whole):
+def test_batch_matches_naive_loop(rows, whole):
     data, rows = corpus(), np.array(rows)
     which = [i for i, q in enumerate(data.queries) if q.video in rows][:: 1 if whole else -1]
     asked = [i for i, q in enumerate(data.questions) if q.video in rows]
@@ -94,7 +94,7 @@ def test_a_batch_is_what_a_loop_makes(rows, whole):
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 1], [3]])
-def test_tokens_are_those_of_the_queries(rows):
+def test_tokens_match_queries(rows):
     """Of a query in parts, those of all parts."""
     data, rows = with_tokens(corpus()), np.array(rows)
     queries = [q for q in data.queries if q.video in rows]
@@ -115,7 +115,7 @@ def test_tokens_are_those_of_the_queries(rows):
         np.testing.assert_array_equal(mine, some)
 
 
-def test_tokens_are_not_copied_and_are_not_there_unless_they_are_read():
+def test_tokens_are_views_and_optional():
     data = with_tokens(corpus())
     assert np.shares_memory(CorpusArrays(data).tokens, data.tokens.values)
     plain = corpus()
@@ -124,7 +124,7 @@ def test_tokens_are_not_copied_and_are_not_there_unless_they_are_read():
     assert found.tokens.shape == (0, 8) and found.token_mask.shape == (len(plain.queries), 0)
 
 
-def test_frames_that_lie_end_to_end_are_not_copied():
+def test_contiguous_frames_are_not_copied():
     data = made_corpus(LENGTHS)
     values = np.concatenate([v.values for v in data.videos])
     starts = np.cumsum((0, *LENGTHS))
@@ -136,7 +136,7 @@ def test_frames_that_lie_end_to_end_are_not_copied():
     np.testing.assert_array_equal(some.frames, np.concatenate([videos[2].values, videos[1].values]))
 
 
-def test_pooling_is_a_mean_of_frames_with_its_gradient():
+def test_pooling_matches_mean_of_frames():
     mask = torch.arange(5)[None] < torch.tensor([5, 2, 3])[:, None]
     rows = torch.randn(10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     text = torch.zeros(0, 4, dtype=torch.float64)
@@ -171,7 +171,7 @@ def test_pooling_is_a_mean_of_frames_with_its_gradient():
 
 
 @pytest.mark.parametrize("largest", [0.5, 0.0])
-def test_features_larger_than_memory_are_read_through_a_file(tmp_path, monkeypatch, largest):
+def test_large_features_use_a_file(tmp_path, monkeypatch, largest):
     """The same batches, no copy of the features in memory, and nothing left behind."""
     monkeypatch.setattr("vla.batches.corpus._MAX_MEMORY_SHARE", largest)
     data = made_corpus(LENGTHS)
@@ -197,7 +197,7 @@ TEXTS = TextFeatures(("a",), np.ones((1, 8)), np.ones((1, 1, 8)), np.ones((1, 1)
 
 
 @pytest.mark.parametrize("largest", [0.5, 0.0])
-def test_tokens_larger_than_memory_are_read_through_a_file(tmp_path, monkeypatch, largest):
+def test_large_tokens_use_a_file(tmp_path, monkeypatch, largest):
     """What the cache holds of each text, whichever shard that is in; nothing of it where nobody asks."""
     monkeypatch.setattr("vla.batches.corpus._MAX_MEMORY_SHARE", largest)
     spec, encoder = FeatureSpec("toy", "8", "none", "none", "fps=2", 8), Encoder("8")

@@ -57,7 +57,7 @@ OPTIONS = ({}, {"score": "tokens", "width": 6})
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_scores_are_the_naive_ones(options):
+def test_scores_match_naive_scores(options):
     corpus = with_tokens(made_corpus(LENGTHS, seed=2))
     assert [] in [some.tolist() for some in corpus.tokens_of(q.chunks for q in corpus.queries)]
     model = built(options)
@@ -74,7 +74,7 @@ def test_scores_are_the_naive_ones(options):
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_what_is_ranked_anew_is_what_was_trained(options):
+def test_rerank_matches_training_scores(options):
     """Some texts and some videos, from arrays, as search has them."""
     corpus = with_tokens(made_corpus(LENGTHS, seed=2))
     model = built(options, "residual", 0.2, width=8)
@@ -90,7 +90,7 @@ def test_what_is_ranked_anew_is_what_was_trained(options):
         np.testing.assert_allclose(found, wanted[rows][:, videos], atol=2e-5)
 
 
-def test_tokens_start_as_the_mean_exactly():
+def test_token_scores_start_at_mean_scores():
     corpus = with_tokens(made_corpus(LENGTHS))
     batch = build_batch(corpus, np.arange(4), corpus.queries)
     for training in (True, False):
@@ -101,7 +101,7 @@ def test_tokens_start_as_the_mean_exactly():
     assert float(models[1].heads["retrieval"].interaction.share.grad.abs()) > 0
 
 
-def test_without_tokens_the_mean_remains():
+def test_texts_without_tokens_keep_mean_scores():
     """A search by a text of which nobody has the tokens."""
     corpus = made_corpus(LENGTHS)
     model = built({"score": "tokens"})
@@ -113,7 +113,7 @@ def test_without_tokens_the_mean_remains():
     np.testing.assert_allclose(model.rerank(text, None, frames)[0], plain[0].detach(), atol=1e-6)
 
 
-def test_a_model_without_the_head_ranks_by_means():
+def test_model_without_head_ranks_by_mean():
     corpus = made_corpus(LENGTHS)
     model = AlignmentModel(ModelConfig(DIM)).eval()
     text = model.align_texts(corpus.text_vector(corpus.queries[3])[None])
@@ -122,6 +122,6 @@ def test_a_model_without_the_head_ranks_by_means():
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-def test_a_score_that_is_none_is_refused():
+def test_rejects_unknown_score():
     with pytest.raises(UsageError, match="score is one of mean, tokens, not 'attention'"):
         registry.build("retrieval", {"score": "attention"}, dim=DIM)

@@ -65,7 +65,7 @@ def test_it_is_the_naive_double_loop(name, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_its_gradients_are_those_of_the_whole_matrix(name, case):
+def test_gradients_match_whole_matrix(name, case):
     positives, left_out = CASES[case]
     loss = registry.build(name)
 
@@ -88,7 +88,7 @@ def test_its_gradients_are_its_differences(name, case):
     assert torch.autograd.gradcheck(lambda q, v, s: loss.from_vectors(q, v, s, positives, left_out, elements=12), given)
 
 
-def test_order_and_what_is_left_out_twice_do_not_matter(name):
+def test_order_and_repeats_of_pairs_do_not_matter(name):
     positives, left_out = CASES["left out"]
     queries, videos = vectors()
     loss = registry.build(name)
@@ -116,7 +116,7 @@ def test_half_precision_at_scale_100(name, low):
     assert loss.item() == pytest.approx(reference(name)(scores.tolist(), wanted.tolist()), rel=1e-4)
 
 
-def test_no_matrix_is_held(name):
+def test_memory_stays_below_the_matrix(name):
     """No tensor of the size of the matrix is kept for the gradient or made on the way."""
     largest = 0
 
@@ -152,7 +152,7 @@ def test_what_does_not_fit_is_refused(name):
             loss.from_vectors(queries, videos, 1.0, fine, some(wrong))
 
 
-def test_nothing_to_compare_costs_nothing(name):
+def test_empty_input_has_zero_loss(name):
     queries, videos = (v.requires_grad_() for v in vectors())
     loss = registry.build(name)
     for q, v in ((queries[:0], videos), (queries, videos[:0]), (queries[:0], videos[:0])):
@@ -161,7 +161,7 @@ def test_nothing_to_compare_costs_nothing(name):
         assert got.item() == 0.0
 
 
-def test_the_same_text_of_another_video_is_found(name):
+def test_same_text_pairs_match_naive_loop(name):
     generator = torch.Generator().manual_seed(1)
     for _ in range(20):
         count = int(torch.randint(0, 30, (), generator=generator))

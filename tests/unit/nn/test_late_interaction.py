@@ -71,7 +71,7 @@ def naive(words, word_mask, frames, frame_mask, a=None, b=None):
 
 @pytest.mark.parametrize("elements", [1, 31, 65, 10**6])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_it_is_the_naive_loops(weighted, elements):
+def test_interaction_matches_naive_loops(weighted, elements):
     given = case()
     weights = tuple(shares(m, s) if weighted else uniform(m) for m, s in ((given[1], 2), (given[3], 3)))
     got = interaction(*given, *weights, elements=elements)
@@ -88,7 +88,7 @@ def test_its_gradients_are_its_differences(elements):
     )
 
 
-def test_the_size_of_the_blocks_does_not_change_the_gradient():
+def test_block_size_does_not_change_gradient():
     def gradients(elements):
         words, word_mask, frames, frame_mask = case()
         words.requires_grad_(), frames.requires_grad_()
@@ -125,7 +125,7 @@ def test_order_does_not_matter():
     torch.testing.assert_close(got, wanted[q][:, v], rtol=0, atol=1e-13)
 
 
-def test_an_empty_side_is_not_compared_and_harms_no_gradient():
+def test_empty_sides_are_ignored():
     words, word_mask, frames, frame_mask = case(words=(2, 0, 1), frames=(0, 3))
     words.requires_grad_()
     frames.requires_grad_()
@@ -145,13 +145,13 @@ def test_an_empty_side_is_not_compared_and_harms_no_gradient():
     assert nothing.shape == (3, 2) and (nothing == -math.inf).all()
 
 
-def test_of_single_vectors_it_is_the_cosine():
+def test_single_vectors_give_the_cosine():
     words, word_mask, frames, frame_mask = case(1, 1, words=(1,) * 4, frames=(1,) * 3)
     got = plain(words, word_mask, frames, frame_mask)
     torch.testing.assert_close(got, words[:, 0] @ frames[:, 0].T, rtol=0, atol=1e-13)
 
 
-def test_in_half_precision_it_is_finite_and_near():
+def test_half_precision_is_finite_and_close():
     given = case()
     low = [x.bfloat16().requires_grad_() if x.is_floating_point() else x for x in given]
     got = plain(*low)
@@ -188,7 +188,7 @@ def test_weights_are_the_softmax_of_a_small_network():
         assert found[q, :n].tolist() == pytest.approx([x / sum(logits) for x in logits], abs=1e-12)
 
 
-def test_token_interaction_starts_as_what_it_was_given_and_learns_throughout():
+def test_token_interaction_starts_at_whole_scores():
     torch.manual_seed(0)
     given = case()
     whole = torch.rand(len(WORDS), len(FRAMES), dtype=torch.float64)

@@ -28,7 +28,7 @@ def test_dropout_drops_its_share_at_random_and_keeps_the_mean(share):
         assert kept[place::8].mean().item() == pytest.approx(1 - exact, abs=5 * spread * math.sqrt(8))
 
 
-def test_every_byte_is_as_likely_as_any_other():
+def test_random_bytes_are_uniform():
     """The lowest share that is not 0, and the highest."""
     torch.manual_seed(1)
     ones = torch.ones(2_000_000)
@@ -49,7 +49,7 @@ def test_dropout_follows_the_seed_and_its_gradient_what_was_kept():
     torch.testing.assert_close(values.grad * values, one)
 
 
-def test_dropout_leaves_alone_what_it_should():
+def test_dropout_is_off_in_evaluation():
     values = torch.randn(5, 4)
     assert torch.equal(Dropout(0.5).eval()(values), values)
     assert torch.equal(Dropout(0.0).train()(values), values)

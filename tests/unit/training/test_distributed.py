@@ -92,7 +92,7 @@ def in_processes(count, work, given):
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_gradients_are_those_of_one_process(tmp_path, count):
+def test_gradients_match_single_process(tmp_path, count):
     sizes = (7, 6, 2)  # that do not divide; that do; fewer than there are processes
     in_processes(count, _gradients, [(str(tmp_path), videos) for videos in sizes])
     for videos in sizes:
@@ -107,7 +107,7 @@ def test_gradients_are_those_of_one_process(tmp_path, count):
             assert worst <= 1e-12 * max(1.0, largest)
 
 
-def test_a_run_of_two_processes_is_that_of_one(tmp_path):
+def test_two_processes_match_single_process(tmp_path):
     _trained(tmp_path, None, ProcessGroup())
     in_processes(2, _trained, [(tmp_path, None)])
     from vla.training.checkpoint import load_model

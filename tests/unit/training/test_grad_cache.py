@@ -84,7 +84,7 @@ def taken(model):
 @pytest.mark.parametrize("most", [1, 9, 1000])
 @pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
 @pytest.mark.parametrize("levels", ["both", "global", "segment"])
-def test_pieces_have_the_gradient_of_the_whole(most, loss, levels):
+def test_micro_batches_have_the_whole_gradient(most, loss, levels):
     """Moments, and videos of which nothing is timed."""
     config = TrainConfig(
         levels=levels, global_loss=loss, segment_loss=loss, anchor_weight=0.7, captions_per_video=3, segment_weight=0.6
@@ -108,7 +108,7 @@ def test_pieces_have_the_gradient_of_the_whole(most, loss, levels):
             assert torch.allclose(found[name], gradient, rtol=1e-10, atol=1e-13), name
 
 
-def test_losses_of_vectors_are_those_of_matrices(monkeypatch):
+def test_losses_from_vectors_match_matrices(monkeypatch):
     config = TrainConfig(captions_per_video=3)
     model, batch = model_of(dropout=0.0, noise=0.0).double(), drawn(config, Exact).batch()
     wanted = Objective(config)(model, batch)
@@ -117,7 +117,7 @@ def test_losses_of_vectors_are_those_of_matrices(monkeypatch):
     assert {k: v.item() for k, v in found.items()} == pytest.approx({k: v.item() for k, v in wanted.items()}, rel=1e-12)
 
 
-def test_moments_that_fit_are_those_of_the_matrix():
+def test_moment_pairs_match_matrix():
     """Against loops over all pairs."""
     batch = drawn(TrainConfig(captions_per_video=3)).batch()
     timed = batch.is_timed.nonzero().squeeze(1).tolist()
@@ -133,7 +133,7 @@ def test_moments_that_fit_are_those_of_the_matrix():
     assert len(wanted) > len(timed) + 10  # there is more to be found than each with itself
 
 
-def test_pieces_are_all_of_it_and_no_larger_than_was_asked():
+def test_micro_batches_partition_the_step():
     some = drawn(TrainConfig(captions_per_video=3), videos=[4, 0, 9, 2, 7, 10])
     whole, parts = some.batch(), list(some.micro_batches(9))
     assert len(parts) > 2
@@ -146,7 +146,7 @@ def test_pieces_are_all_of_it_and_no_larger_than_was_asked():
     assert some.num_frames == len(whole.packed_frames) and some.num_texts == len(whole.queries) + len(whole.questions)
 
 
-def test_noise_of_a_step_in_pieces_is_a_function_of_its_seed():
+def test_micro_batch_noise_depends_on_seed():
     config = TrainConfig()
     model, objective, some = model_of(), Objective(config), drawn(config)
     runs = []
@@ -157,7 +157,7 @@ def test_noise_of_a_step_in_pieces_is_a_function_of_its_seed():
     assert not torch.equal(runs[0], runs[2])
 
 
-def test_what_is_compared_by_more_than_vectors_is_never_cut(monkeypatch):
+def test_steps_with_heads_are_not_split(monkeypatch):
     monkeypatch.setattr(grad_cache, "MAX_FRAMES", 8)
 
     def is_cut(model=None, videos=EVERY, **settings):
@@ -170,7 +170,7 @@ def test_what_is_compared_by_more_than_vectors_is_never_cut(monkeypatch):
         assert not is_cut(AlignmentModel(ModelConfig(DIM, "identity", heads={name: options})))
 
 
-def test_soft_alignments_are_compared_so_many_at_a_time(monkeypatch):
+def test_soft_alignments_are_batched(monkeypatch):
     """Their mean, weighed by how many there are: a large batch must not take the square of its videos."""
     config = TrainConfig(levels="segment", captions_per_video=3)
     model, objective, batch = model_of(dropout=0.0, noise=0.0), Objective(config), drawn(config).batch()
@@ -190,7 +190,7 @@ def test_soft_alignments_are_compared_so_many_at_a_time(monkeypatch):
 
 
 @pytest.mark.parametrize("projector", ["temporal", "identity"])
-def test_a_large_step_is_taken_in_pieces(monkeypatch, projector):
+def test_large_steps_are_split(monkeypatch, projector):
     """With the same losses in every step, and to the same weights, but where AdamW divides a gradient of 0 by its own rounding."""
     config = TrainConfig(projector=projector, captions_per_video=3, learning_rate=1e-2)
     weights, lost, random = [], [], torch.get_rng_state()

@@ -70,7 +70,7 @@ def test_centering_subtracts_the_means(centering):
     )
 
 
-def test_the_gap_goes_where_that_helps_and_stays_where_it_does_not():
+def test_centering_is_kept_only_if_it_helps():
     data = gapped()
     model = begun(data)
     tried = []
@@ -95,7 +95,7 @@ def test_the_gap_goes_where_that_helps_and_stays_where_it_does_not():
 
 
 @pytest.mark.parametrize("centering", [0.0, 1.0])
-def test_the_temperature_is_that_of_the_least_loss(centering):
+def test_temperature_minimizes_the_loss(centering):
     data = gapped(noise=1.0)
     model = begun(data)
     model.projector.centring.fill_(centering)
@@ -118,7 +118,7 @@ def test_the_temperature_is_that_of_the_least_loss(centering):
     assert abs(math.log(found / best)) < 0.1
 
 
-def test_batches_without_captions_leave_the_temperature():
+def test_temperature_is_unchanged_without_captions():
     data = gapped()
     model = begun(data)
     before = float(model.log_scale.detach())
@@ -130,7 +130,7 @@ SPEC = FeatureSpec("toy", "16", "none", "none", "fps=1", DIM)
 SETTINGS = {"projector": "residual", "projector_options": {"width": 8}, "batch_size": 32, "levels": "global"}
 
 
-def test_a_run_takes_the_gap_away_and_keeps_that(tmp_path):
+def test_run_records_centering(tmp_path):
     data = gapped(160)
     split = hold_out_concepts(split_rows(160, {}, 0.2, 0), data, 0.1, 0)
     done = train(data, split, SPEC, 100.0, TrainConfig(**SETTINGS, epochs=4), tmp_path, "x")
@@ -141,7 +141,7 @@ def test_a_run_takes_the_gap_away_and_keeps_that(tmp_path):
     assert validate(model, fresh).score > validate(begun(fresh), fresh).score
 
 
-def test_what_would_cost_the_untaught_is_not_taken(tmp_path):
+def test_alpha_preserves_held_out_concepts(tmp_path):
     """Captions that contradict the encoder: learning them helps the like of them, and costs everything else."""
     rng = np.random.default_rng(0)
     turn = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0]

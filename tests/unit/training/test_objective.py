@@ -18,7 +18,7 @@ from vla.training.objective import Objective, _same_text
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_very_same_texts_are_known_among_many(dtype):
+def test_row_hashes_identify_equal_texts(dtype):
     """Vectors of CLIP are about 10 long; a distance by a product of matrices is then off by 0.003."""
     rng = np.random.default_rng(0)
     words = rng.integers(0, 30, 200)
@@ -30,7 +30,7 @@ def test_the_very_same_texts_are_known_among_many(dtype):
     assert not _same_text(torch.cat([queries, nearly]))[:200, 200:].any()
 
 
-def test_noise_has_its_deviation_and_no_memory():
+def test_noise_has_its_standard_deviation():
     torch.manual_seed(0)
     found = add_noise(torch.full((300, 401), 2.0), 0.5).double()
     assert float(found.mean()) == pytest.approx(2.0, abs=0.01)
@@ -48,7 +48,7 @@ def told(options, corpus, **settings):
     return model, batch, Objective(TrainConfig(anchor_weight=0.0, **settings))(model, batch)
 
 
-def test_the_global_level_loses_by_the_score_of_the_head():
+def test_global_loss_uses_scores_of_the_head():
     score = "tokens"
     corpus = with_tokens(made_corpus())
     model, batch, parts = told({"score": score}, corpus, score=score, levels="global")
@@ -77,12 +77,12 @@ def test_the_global_level_loses_by_the_score_of_the_head():
         ({"head_options": {"retrieval": {"width": 8}}}, "'retrieval' has options or a weight"),
     ],
 )
-def test_comparisons_that_cannot_be_are_refused(settings, message):
+def test_rejects_invalid_comparisons(settings, message):
     with pytest.raises(UsageError, match=message):
         TrainConfig(**settings)
 
 
-def test_who_compares_by_more_than_means_has_a_head_for_it():
+def test_token_score_adds_retrieval_head():
     corpus = made_corpus()
     asked = select_heads(TrainConfig(), corpus)
     assert "retrieval" not in asked

@@ -63,7 +63,7 @@ def test_a_default_run_of_an_earlier_version_is_read(trained, tmp_path):
         ({"untimed_loss": "mil_nce_sets"}, "the loss mil_nce_sets"),
     ],
 )
-def test_a_run_of_what_is_gone_is_refused(trained, tmp_path, config, feature):
+def test_rejects_run_with_retired_feature(trained, tmp_path, config, feature):
     folder = rewritten(trained, tmp_path, **config)
     message = f"run 'mine' was trained with {feature}, which vla no longer has"
     for read in (open_run, load_model):
@@ -80,7 +80,7 @@ def test_a_plugin_keeps_its_own_options(trained, tmp_path):
     assert drop_retired_options(replace(theirs, heads=heads)).heads == {"retrieval": {"score": "tokens"}}
 
 
-def test_settings_that_are_gone_are_accepted_where_they_change_nothing():
+def test_accepts_defaults_of_retired_settings():
     values = {**CONFIG.to_json(), "phrases": 0.0, "mining": "neighbours"}
     assert TrainConfig.from_mapping(values, "old.toml") == CONFIG
     assert TrainConfig().identity("data") == "7e9c71cfdef6f9f7"  # what it was with all of them
