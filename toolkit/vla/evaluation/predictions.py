@@ -97,7 +97,8 @@ class CorpusPredictions:
     def segments(self) -> list[Segments]:
         """Candidate moments of each video."""
         return [
-            pool_segments(f, v, c) for f, v, c in zip(self.frames, self.corpus.videos, self.corpus.segment_grids, strict=True)
+            pool_segments(f, v, c)
+            for f, v, c in zip(self.frames, self.corpus.videos, self.corpus.segment_grids, strict=True)
         ]
 
     def texts(self, queries: Sequence[Query]) -> np.ndarray:
