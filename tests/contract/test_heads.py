@@ -1,4 +1,4 @@
-"""Every head: blind to padding and to the order of a batch, of use to what trains it, and the frozen encoder's at the start."""
+"""Contract of heads: independence of padding and order, training, and the untrained state."""
 
 import math
 from dataclasses import fields, replace
@@ -55,7 +55,7 @@ def decoded(model, batch, name):
 def said(head, aligned, batch):
     """What any head says to what a batch asks of it: moments of timed queries, or answers."""
     if head.task == "moments":
-        return [found.moments for found in head.localize(LocalizationBatch.from_batch(aligned, batch))]
+        return [actual.moments for actual in head.localize(LocalizationBatch.from_batch(aligned, batch))]
     return head.decode(head(aligned, batch), batch)
 
 
@@ -97,9 +97,9 @@ def test_the_order_of_questions_does_not_matter(name):
 @trained
 def test_decoded_types(name):
     corpus = made_corpus()
-    asks, found = registry.get(name).task, decoded(built(name, corpus), batch_of(corpus), name)
-    assert len(found) == len(corpus.videos)
-    for item, video in zip(found, corpus.videos, strict=True):
+    asks, actual = registry.get(name).task, decoded(built(name, corpus), batch_of(corpus), name)
+    assert len(actual) == len(corpus.videos)
+    for item, video in zip(actual, corpus.videos, strict=True):
         if asks == "choice":
             assert type(item) is int and 0 <= item < 3
         elif asks == "open":
@@ -225,11 +225,11 @@ def test_learns_moments(name):
         optimizer.zero_grad()
         head.loss(model(batch), batch).backward()
         optimizer.step()
-    found = decoded(model, other, name)
-    assert before < 20 and moments(found, truths)["R1@0.5"] > 75
+    actual = decoded(model, other, name)
+    assert before < 20 and moments(actual, truths)["R1@0.5"] > 75
     both = [i for i, spans in enumerate(truths) if len(spans) == 2]
     assert len(both) > 8
-    reached = [(iou(found[i][:2, :2], truths[i]).max(0) > 0.4).all() for i in both]
+    reached = [(iou(actual[i][:2, :2], truths[i]).max(0) > 0.4).all() for i in both]
     assert np.mean(reached) > 0.6
 
 
@@ -255,9 +255,9 @@ def test_moments_in_long_videos(name):
     long = FrameFeatures("long", frames.astype(np.float16), np.arange(21600) / 2, 10800.0)
     corpus = replace(corpus, videos=[long], queries=[corpus.queries[0]] * 3)
     model, batch = built(name, corpus, shake=False), batch_of(corpus)
-    found = decoded(model, batch, name)
-    assert len(found) == 3 and len(found[0]) <= 100
-    assert moments(found, [q.spans for q in corpus.queries])["R1@0.5"] == 100
+    actual = decoded(model, batch, name)
+    assert len(actual) == 3 and len(actual[0]) <= 100
+    assert moments(actual, [q.spans for q in corpus.queries])["R1@0.5"] == 100
 
 
 @locating
@@ -265,8 +265,8 @@ def test_saliency_has_one_value_per_frame(name):
     corpus = made_corpus()
     model, batch = built(name, corpus, shake=False), batch_of(corpus)
     with torch.no_grad():
-        found = model.heads[name].localize(LocalizationBatch.from_batch(model(batch), batch))
-    for row, query in zip([one.saliency for one in found], [q for q in corpus.queries if q.is_timed], strict=True):
+        actual = model.heads[name].localize(LocalizationBatch.from_batch(model(batch), batch))
+    for row, query in zip([one.saliency for one in actual], [q for q in corpus.queries if q.is_timed], strict=True):
         frames = corpus.videos[query.video].values.astype(np.float64)
         text = corpus.text_vector(query).astype(np.float64)
         cosines = frames @ text / np.linalg.norm(frames, axis=1) / np.linalg.norm(text)
@@ -287,10 +287,10 @@ def test_search_batch_matches_training_batch(name):
             texts=aligned.queries.numpy(),
             scale=model.scale,
         )
-        wanted = LocalizationBatch.from_batch(aligned, batch)
+        expected = LocalizationBatch.from_batch(aligned, batch)
         for field in fields(LocalizationBatch):
-            assert torch.equal(getattr(searched, field.name), getattr(wanted, field.name)), field.name
-        for one, other in zip(model.heads[name].localize(searched), model.heads[name].localize(wanted), strict=True):
+            assert torch.equal(getattr(searched, field.name), getattr(expected, field.name)), field.name
+        for one, other in zip(model.heads[name].localize(searched), model.heads[name].localize(expected), strict=True):
             np.testing.assert_array_equal(one.moments, other.moments)
             np.testing.assert_array_equal(one.saliency, other.saliency)
 
@@ -301,11 +301,11 @@ def test_only_the_rows_are_localized(name):
     model, batch = built(name, corpus), batch_of(corpus)
     with torch.no_grad():
         every = LocalizationBatch.from_batch(model(batch), batch)
-        found = model.heads[name].localize(every)
+        actual = model.heads[name].localize(every)
         one = model.heads[name].localize(replace(every, rows=every.rows[1:2]))
         assert model.heads[name].localize(replace(every, rows=every.rows[:0])) == []
-    assert len(found) == 3 and len(one) == 1
-    same([one[0].moments], [found[1].moments])
+    assert len(actual) == 3 and len(one) == 1
+    same([one[0].moments], [actual[1].moments])
 
 
 @choosing
@@ -334,8 +334,8 @@ def test_retrieval_matches_naive_loop():
             frames = video.values.astype(np.float64)
             mean = (frames / np.linalg.norm(frames, axis=1, keepdims=True)).mean(0)
             text = corpus.text_vector(query).astype(np.float64)
-            wanted = text @ mean / np.linalg.norm(text) / np.linalg.norm(mean)
-            assert float(scores[q, v]) == pytest.approx(wanted, abs=1e-5)
+            expected = text @ mean / np.linalg.norm(text) / np.linalg.norm(mean)
+            assert float(scores[q, v]) == pytest.approx(expected, abs=1e-5)
     assert head.positives(batch).int().argmax(1).tolist() == [0, 0, 1, 1, 2, 2]
     assert [order[0] for order in head.decode(scores, batch)] == scores.argmax(1).tolist()
 

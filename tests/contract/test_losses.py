@@ -1,7 +1,4 @@
-"""Every loss over pairs equals a naive double loop, has its gradient, ignores order, survives bf16 at scale 100.
-
-A new loss joins by existing; it must bring its reference: `REFERENCES[name]`, loops and `math` only.
-"""
+"""Contract of pair losses: equality with a naive double loop, gradients, order, and bfloat16."""
 
 import math
 
@@ -151,9 +148,9 @@ def test_pair_loss_closed_forms(name):
     equal = {"sigmoid": 7 * math.log(2)}.get(name, math.log(7))
     assert loss(torch.zeros(7, 7), torch.eye(7)).item() == pytest.approx(equal, rel=1e-6)
     assert loss(torch.full((1, 1), 100.0), torch.ones(1, 1)).item() == pytest.approx(0.0, abs=1e-6)
-    found = torch.full((5, 5), -100.0).fill_diagonal_(100.0)
-    assert loss(found, torch.eye(5)).item() == pytest.approx(0.0, abs=1e-6)
-    assert loss(-found, torch.eye(5)).item() > 100
+    actual = torch.full((5, 5), -100.0).fill_diagonal_(100.0)
+    assert loss(actual, torch.eye(5)).item() == pytest.approx(0.0, abs=1e-6)
+    assert loss(-actual, torch.eye(5)).item() > 100
 
 
 @pytest.mark.parametrize("name", PAIRS)

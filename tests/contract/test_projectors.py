@@ -1,4 +1,4 @@
-"""Every projector: the frozen encoder at first and at alpha 0, blind to padding, unit vectors, trainable throughout."""
+"""Contract of projectors: the frozen encoder at first and at alpha 0, padding, norms, training."""
 
 from dataclasses import replace
 
@@ -69,8 +69,8 @@ def test_starts_as_frozen_encoder(name):
         queries = projector.project_text(texts())
     torch.testing.assert_close(ours[mask].double(), naive_unit(frames[mask]), rtol=0, atol=1e-6)
     scores = queries @ ours[mask].T
-    wanted = naive_unit(texts()) @ naive_unit(frames[mask]).T
-    torch.testing.assert_close(scores.double(), wanted, rtol=0, atol=1e-6)
+    expected = naive_unit(texts()) @ naive_unit(frames[mask]).T
+    torch.testing.assert_close(scores.double(), expected, rtol=0, atol=1e-6)
 
 
 def test_starts_as_frozen_encoder_in_training(name):
@@ -102,8 +102,8 @@ def test_alpha_interpolates(name):
     with torch.no_grad():
         unit = l2_normalize(texts())
         projector.alpha.fill_(0.5)
-        wanted = naive_unit(unit.double() + 0.5 * projector.change_text(projector.texts_seen(unit)).double())
-        torch.testing.assert_close(projector.project_text(texts()).double(), wanted, rtol=0, atol=1e-6)
+        expected = naive_unit(unit.double() + 0.5 * projector.change_text(projector.texts_seen(unit)).double())
+        torch.testing.assert_close(projector.project_text(texts()).double(), expected, rtol=0, atol=1e-6)
 
 
 def test_fit_changes_no_score(name):
@@ -280,6 +280,6 @@ def test_half_precision_features_are_read(name):
     model = zero_shot_model(DIM, 500.0)
     assert float(model.scale.detach()) == pytest.approx(100.0)
     values = videos((6,))[0][0].numpy().astype(np.float16)
-    found = model.align_frames(FrameFeatures("v", values, np.arange(6.0), 6.0))
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, naive_unit(torch.from_numpy(values)).numpy(), atol=1e-6)
+    actual = model.align_frames(FrameFeatures("v", values, np.arange(6.0), 6.0))
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, naive_unit(torch.from_numpy(values)).numpy(), atol=1e-6)

@@ -1,4 +1,4 @@
-"""Batches gathered from whole arrays are those that a loop over videos, queries and questions makes."""
+"""Batches equal those of a naive loop over videos, queries and questions."""
 
 from dataclasses import replace
 
@@ -66,31 +66,31 @@ def test_batch_matches_naive_loop(rows, whole):
     which = [i for i, q in enumerate(data.queries) if q.video in rows][:: 1 if whole else -1]
     asked = [i for i, q in enumerate(data.questions) if q.video in rows]
     queries, questions = [data.queries[i] for i in which], [data.questions[i] for i in asked]
-    found = (
+    actual = (
         pad_ragged(CorpusArrays(data), rows, np.array(which), np.array(asked))
         if whole
         else build_batch(data, rows, queries, questions)
     )
     place, frames, inside, saliency = naive(data, rows, queries, questions)
-    np.testing.assert_array_equal(found.frames, frames)
-    np.testing.assert_array_equal(found.inside, inside)
-    np.testing.assert_array_equal(found.saliency, saliency)
-    assert found.video_of_query.tolist() == [place[q.video] for q in queries]
-    assert found.durations.tolist() == [data.videos[r].duration_seconds for r in rows]
-    np.testing.assert_array_equal(found.queries, np.stack([data.text_vector(q) for q in queries]))
+    np.testing.assert_array_equal(actual.frames, frames)
+    np.testing.assert_array_equal(actual.inside, inside)
+    np.testing.assert_array_equal(actual.saliency, saliency)
+    assert actual.video_of_query.tolist() == [place[q.video] for q in queries]
+    assert actual.durations.tolist() == [data.videos[r].duration_seconds for r in rows]
+    np.testing.assert_array_equal(actual.queries, np.stack([data.text_vector(q) for q in queries]))
     timed_videos = {q.video for q in queries if q.is_timed}
     for i, q in enumerate(queries):
         told = [] if q.video in timed_videos else [data.vectors[s] for s in q.sentences]
-        assert int(found.sentence_mask[i].sum()) == len(told)
-        assert all(np.array_equal(a, b) for a, b in zip(found.sentences[i], told, strict=False))
-        assert found.spans[i][found.span_mask[i]].tolist() == q.spans.tolist()
+        assert int(actual.sentence_mask[i].sum()) == len(told)
+        assert all(np.array_equal(a, b) for a, b in zip(actual.sentences[i], told, strict=False))
+        assert actual.spans[i][actual.span_mask[i]].tolist() == q.spans.tolist()
     for i, one in enumerate(questions):
-        np.testing.assert_array_equal(found.questions.vectors[i], data.vector(one.chunks))
-        assert [c.tolist() for c in found.questions.choices[i][found.questions.choice_mask[i]]] == [
+        np.testing.assert_array_equal(actual.questions.vectors[i], data.vector(one.chunks))
+        assert [c.tolist() for c in actual.questions.choices[i][actual.questions.choice_mask[i]]] == [
             data.vector(c).tolist() for c in one.choices
         ]
-        assert found.questions.answers[i] == one.question.answers
-    assert found.questions.right.tolist() == [-1 if q.question.right is None else q.question.right for q in questions]
+        assert actual.questions.answers[i] == one.question.answers
+    assert actual.questions.right.tolist() == [-1 if q.question.right is None else q.question.right for q in questions]
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 1], [3]])
@@ -99,18 +99,18 @@ def test_tokens_match_queries(rows):
     data, rows = with_tokens(corpus()), np.array(rows)
     queries = [q for q in data.queries if q.video in rows]
     questions = [q for q in data.questions if q.video in rows]
-    found = build_batch(data, rows, queries, questions)
+    actual = build_batch(data, rows, queries, questions)
     timed = {q.video for q in queries if q.is_timed}
     told = [(s,) for q in queries if q.video not in timed for s in q.sentences]
     texts = [*(q.chunks for q in queries), *told, *(q.chunks for q in questions)]
     texts += [c for q in questions for c in q.choices] + [c for q in questions for c in q.choices_only]
-    np.testing.assert_array_equal(packed_texts(found), np.stack([data.vector(parts) for parts in texts]))
+    np.testing.assert_array_equal(packed_texts(actual), np.stack([data.vector(parts) for parts in texts]))
     texts = [q.chunks for q in queries]
     each = [[data.tokens.values[slice(*data.tokens.row_ranges[p])] for p in parts] for parts in texts]
     each = [np.concatenate(some) for some in each]
-    assert found.token_mask.sum(1).tolist() == [len(some) for some in each]
-    assert found.token_mask.shape[1] == max(map(len, each))
-    np.testing.assert_array_equal(found.tokens, np.concatenate(each).astype(np.float32))
+    assert actual.token_mask.sum(1).tolist() == [len(some) for some in each]
+    assert actual.token_mask.shape[1] == max(map(len, each))
+    np.testing.assert_array_equal(actual.tokens, np.concatenate(each).astype(np.float32))
     for mine, some in zip(data.tokens_of(texts), each, strict=True):
         np.testing.assert_array_equal(mine, some)
 
@@ -120,8 +120,8 @@ def test_tokens_are_views_and_optional():
     assert np.shares_memory(CorpusArrays(data).tokens, data.tokens.values)
     plain = corpus()
     assert CorpusArrays(plain).tokens is None and plain.tokens_of([("s0",)]) is None
-    found = build_batch(plain, np.arange(5), plain.queries, plain.questions)
-    assert found.tokens.shape == (0, 8) and found.token_mask.shape == (len(plain.queries), 0)
+    actual = build_batch(plain, np.arange(5), plain.queries, plain.questions)
+    assert actual.tokens.shape == (0, 8) and actual.token_mask.shape == (len(plain.queries), 0)
 
 
 def test_contiguous_frames_are_not_copied():
@@ -157,8 +157,8 @@ def test_pooling_matches_mean_of_frames():
 
     each = [aligned.frames[i][mask[i]] for i in range(3)]
     torch.testing.assert_close(aligned.videos, torch.stack([direction(e) for e in each]))
-    wanted = [direction(aligned.frames[v][inside[i] & mask[v]]) for i, v in enumerate(videos.tolist())]
-    torch.testing.assert_close(aligned.pool_spans(videos, inside), torch.stack(wanted))
+    expected = [direction(aligned.frames[v][inside[i] & mask[v]]) for i, v in enumerate(videos.tolist())]
+    torch.testing.assert_close(aligned.pool_spans(videos, inside), torch.stack(expected))
     parts, held = aligned.equal_segments(torch.tensor([1, 0]), 2)
     torch.testing.assert_close(parts[0], l2_normalize(each[1]))
     torch.testing.assert_close(parts[1], torch.stack([direction(each[0][:3]), direction(each[0][3:])]))
@@ -188,8 +188,8 @@ def test_large_features_use_a_file(tmp_path, monkeypatch, largest):
     assert np.shares_memory(table.frames, loaded.videos[0].values)
     assert isinstance(loaded.videos[0].values, np.memmap) == (largest == 0)
     rows, queries = np.array([3, 1]), np.array([3, 1])
-    found = pad_ragged(table, rows, queries, np.zeros(0, np.int64))
-    np.testing.assert_array_equal(found.frames, naive(data, rows, [], [])[1])
+    actual = pad_ragged(table, rows, queries, np.zeros(0, np.int64))
+    np.testing.assert_array_equal(actual.frames, naive(data, rows, [], [])[1])
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == known
 
 
@@ -215,6 +215,6 @@ def test_large_tokens_use_a_file(tmp_path, monkeypatch, largest):
     assert len(loaded.queries[2].chunks) > 1  # longer than the encoder's context
     for parts in [q.chunks for q in loaded.queries]:
         words = " ".join(parts).split()
-        (found,) = loaded.tokens_of([parts])
-        wanted = np.stack([encoder.encode_text([w]).pooled[0] for w in words])
-        np.testing.assert_allclose(found, wanted, atol=2e-3)
+        (actual,) = loaded.tokens_of([parts])
+        expected = np.stack([encoder.encode_text([w]).pooled[0] for w in words])
+        np.testing.assert_allclose(actual, expected, atol=2e-3)

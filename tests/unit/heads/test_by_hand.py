@@ -1,4 +1,4 @@
-"""Values of heads that were worked out on paper."""
+"""Values of heads computed by hand."""
 
 from dataclasses import replace
 
@@ -124,8 +124,8 @@ def points_of(*levels):
 
 
 def found_at(points, *moments):
-    wanted = torch.tensor([moments], dtype=torch.float32)
-    moment, finds = assign_moments(points, wanted, torch.ones(wanted.shape[:2], dtype=torch.bool), 1.0)
+    expected = torch.tensor([moments], dtype=torch.float32)
+    moment, finds = assign_moments(points, expected, torch.ones(expected.shape[:2], dtype=torch.bool), 1.0)
     rows = finds[0].nonzero()[:, 0].tolist()
     return [(float(points.strides[k]), float(points.centers[k]), int(moment[0, k])) for k in rows]
 
@@ -169,8 +169,8 @@ def test_nearest_moment_is_assigned():
     ],
 )
 def test_generalised_iou(one, other, iou, generous):
-    found = ious(torch.tensor([one], dtype=torch.float64), torch.tensor([other], dtype=torch.float64))
-    assert [float(v) for v in found] == pytest.approx([iou, generous], abs=1e-5)
+    actual = ious(torch.tensor([one], dtype=torch.float64), torch.tensor([other], dtype=torch.float64))
+    assert [float(v) for v in actual] == pytest.approx([iou, generous], abs=1e-5)
 
 
 def test_empty_moments_are_dropped():

@@ -1,4 +1,4 @@
-"""The heads that locate moments: what they say untrained, how they count time, and that pieces of work make no difference."""
+"""Moment localization head: untrained predictions, time arithmetic, and chunked computation."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def model_of(name, **options):
 def found_by(name, corpus, **options):
     model, batch = model_of(name, **options), batch_of(corpus)
     with torch.no_grad():
-        return [found.moments for found in localized(model, name, batch)]
+        return [actual.moments for actual in localized(model, name, batch)]
 
 
 def localized(model, name, batch):
@@ -93,12 +93,12 @@ def test_chunk_size_does_not_change_moments():
         loss = head.loss(model(batch), batch)
         loss.backward()
         with torch.no_grad():
-            spans = [found.moments for found in localized(model, "moments", batch)]
+            spans = [actual.moments for actual in localized(model, "moments", batch)]
         outcomes.append((loss.detach(), [p.grad.clone() for p in head.parameters()], spans))
-    (loss, gradients, spans), (piecewise, others, found) = outcomes
+    (loss, gradients, spans), (piecewise, others, actual) = outcomes
     torch.testing.assert_close(loss, piecewise)
     torch.testing.assert_close(gradients, others, rtol=1e-4, atol=1e-5)
-    for one, other in zip(spans, found, strict=True):
+    for one, other in zip(spans, actual, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
@@ -134,7 +134,7 @@ def test_saliency_learns_ratings():
         head.loss(model(batch), batch).backward()
         optimizer.step()
     with torch.no_grad():
-        shown = [found.saliency for found in localized(model, "moments", batch)]
+        shown = [actual.saliency for actual in localized(model, "moments", batch)]
     for row in shown:
         assert row[6:10].min() > row[2:6].max() > row[[0, 1, 10, 11]].max()
 

@@ -1,4 +1,4 @@
-"""Heads that answer questions: what they are before training, and that each learns what only a video can tell."""
+"""Question answering heads: untrained predictions, and learning from video content."""
 
 import math
 import zlib
@@ -180,8 +180,8 @@ def test_vocabulary_is_most_frequent_answers():
 def test_first_spelling_defines_answer_vector():
     corpus = answered(("Blue",), ("blue",), ("blue",), ("red",))
     head = built("open_qa", corpus).heads["open_qa"]
-    wanted = corpus.vectors["Blue"] / np.linalg.norm(corpus.vectors["Blue"])
-    np.testing.assert_allclose(head.vectors[0].numpy(), wanted, atol=1e-6)
+    expected = corpus.vectors["Blue"] / np.linalg.norm(corpus.vectors["Blue"])
+    np.testing.assert_allclose(head.vectors[0].numpy(), expected, atol=1e-6)
 
 
 def test_several_answers_share_target():

@@ -1,4 +1,4 @@
-"""Captions are compared with videos as the score says, in training and in ranking alike, and `tokens` starts as the mean."""
+"""Retrieval head: scores in training and reranking, and the initial state of `tokens`."""
 
 import math
 
@@ -41,8 +41,8 @@ def naive(corpus, query, video, head):
     words = unit(tokens)
     a, b = (weighed(net, some) for net, some in ((head.interaction.words, words), (head.interaction.frames, frames)))
     alike = words @ frames.T
-    found = (sum(a * alike.max(1)) + sum(b * alike.max(0))) / 2
-    return whole + float(head.interaction.share.detach()) * (found - whole)
+    actual = (sum(a * alike.max(1)) + sum(b * alike.max(0))) / 2
+    return whole + float(head.interaction.share.detach()) * (actual - whole)
 
 
 def weighed(net, vectors):
@@ -65,11 +65,11 @@ def test_scores_match_naive_scores(options):
     batch = build_batch(corpus, np.arange(4), corpus.queries)
     with torch.no_grad():
         aligned = model(batch)
-        found = head(aligned, batch)
-    wanted = [[naive(corpus, q, v, head) for v in range(4)] for q in corpus.queries]
-    np.testing.assert_allclose(found, wanted, atol=2e-5)
+        actual = head(aligned, batch)
+    expected = [[naive(corpus, q, v, head) for v in range(4)] for q in corpus.queries]
+    np.testing.assert_allclose(actual, expected, atol=2e-5)
     rows = torch.tensor([True, False, False, True, True, False, True, False])
-    torch.testing.assert_close(head.scores(aligned, rows), found[rows])
+    torch.testing.assert_close(head.scores(aligned, rows), actual[rows])
     assert head.reads_tokens == model.compares_tokens == ("width" in options)
 
 
@@ -80,14 +80,14 @@ def test_rerank_matches_training_scores(options):
     model = built(options, "residual", 0.2, width=8)
     batch = build_batch(corpus, np.arange(4), corpus.queries)
     with torch.no_grad():
-        wanted = model.heads["retrieval"](model(batch), batch).numpy()
+        expected = model.heads["retrieval"](model(batch), batch).numpy()
     told = [q.chunks for q in corpus.queries]
     texts = model.align_texts(np.stack([corpus.vector(t) for t in told]))
     tokens, frames = model.align_tokens(corpus.tokens_of(told)), model.align_videos(corpus.videos)
     for rows, videos in (([0], [2, 0, 3]), ([4, 1, 2], [1]), ([6, 7], [3, 1])):
         said = [tokens[row] for row in rows] if model.compares_tokens else None
-        found = model.rerank(texts[rows], said, [frames[i] for i in videos])
-        np.testing.assert_allclose(found, wanted[rows][:, videos], atol=2e-5)
+        actual = model.rerank(texts[rows], said, [frames[i] for i in videos])
+        np.testing.assert_allclose(actual, expected[rows][:, videos], atol=2e-5)
 
 
 def test_token_scores_start_at_mean_scores():
@@ -106,8 +106,8 @@ def test_texts_without_tokens_keep_mean_scores():
     corpus = made_corpus(LENGTHS)
     model = built({"score": "tokens"})
     batch = build_batch(corpus, np.arange(4), corpus.queries)
-    found, plain = model.heads["retrieval"](model(batch), batch), built({}).heads["retrieval"](model(batch), batch)
-    torch.testing.assert_close(found, plain, rtol=0, atol=0)
+    actual, plain = model.heads["retrieval"](model(batch), batch), built({}).heads["retrieval"](model(batch), batch)
+    torch.testing.assert_close(actual, plain, rtol=0, atol=0)
     frames = model.align_videos(corpus.videos)
     text = model.align_texts(corpus.text_vector(corpus.queries[0])[None])
     np.testing.assert_allclose(model.rerank(text, None, frames)[0], plain[0].detach(), atol=1e-6)
@@ -117,9 +117,9 @@ def test_model_without_head_ranks_by_mean():
     corpus = made_corpus(LENGTHS)
     model = AlignmentModel(ModelConfig(DIM)).eval()
     text = model.align_texts(corpus.text_vector(corpus.queries[3])[None])
-    found = model.rerank(text, None, model.align_videos(corpus.videos))[0]
-    wanted = [naive(corpus, corpus.queries[3], v, registry.build("retrieval")) for v in range(4)]
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    actual = model.rerank(text, None, model.align_videos(corpus.videos))[0]
+    expected = [naive(corpus, corpus.queries[3], v, registry.build("retrieval")) for v in range(4)]
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 def test_rejects_unknown_score():

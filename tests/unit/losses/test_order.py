@@ -1,4 +1,4 @@
-"""Segment order: what order changes, and what it does not."""
+"""Segment order loss: dependence on order alone."""
 
 import math
 
@@ -47,8 +47,8 @@ def test_low_temperature_gives_best_alignment():
     similarity = torch.rand(5, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     ones = torch.ones(1, 5, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool)
     best = max(sum(similarity[i, j].item() for j, i in enumerate(way)) / 3 for way in alignments(5, 3))
-    found = Loss(1e-5)._scores(similarity[None], *ones, 1.0)
-    assert found.item() == pytest.approx(best, abs=1e-4)
+    actual = Loss(1e-5)._scores(similarity[None], *ones, 1.0)
+    assert actual.item() == pytest.approx(best, abs=1e-4)
 
 
 def test_alignments_are_counted():
@@ -56,8 +56,8 @@ def test_alignments_are_counted():
     for n in range(1, 5):
         for m in range(1, 5):
             ones = torch.ones(n, dtype=torch.bool), torch.ones(m, dtype=torch.bool)
-            found = log_alignment_sum(torch.zeros(n, m, dtype=torch.float64), *ones).exp()
-            assert found.item() == pytest.approx(math.comb(n + m - 1, m)) == len(alignments(n, m))
+            actual = log_alignment_sum(torch.zeros(n, m, dtype=torch.float64), *ones).exp()
+            assert actual.item() == pytest.approx(math.comb(n + m - 1, m)) == len(alignments(n, m))
 
 
 @pytest.mark.parametrize("backwards", [False, True])

@@ -1,4 +1,4 @@
-"""The alignment of segments and sentences: marginals, padding, order, and the way out."""
+"""Soft alignment of segments and sentences: marginals, padding, order and dustbins."""
 
 import math
 

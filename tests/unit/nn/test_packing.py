@@ -1,4 +1,4 @@
-"""Real frames end to end and back: what padding holds never matters, and gradients are those of plain indexing."""
+"""Packing: round trip, independence of padding, and gradients of plain indexing."""
 
 import pytest
 import torch
@@ -35,9 +35,9 @@ def test_pad_inverts_unpad(lengths, longest):
 def test_conv1d_pads_each_video_with_zeros(lengths, longest, size):
     mask, padded = made(lengths, longest)
     layer = torch.nn.Conv1d(3, 4, size, padding=size // 2).double()
-    found = Packing(mask).conv1d(Packing(mask).unpad(padded), layer.weight, layer.bias)
-    wanted = torch.cat([layer(p[:n].T).T for p, n in zip(padded, lengths, strict=True)])
-    torch.testing.assert_close(found, wanted)
+    actual = Packing(mask).conv1d(Packing(mask).unpad(padded), layer.weight, layer.bias)
+    expected = torch.cat([layer(p[:n].T).T for p, n in zip(padded, lengths, strict=True)])
+    torch.testing.assert_close(actual, expected)
 
 
 def test_gradients():

@@ -1,4 +1,4 @@
-"""Rules of training that decide in silence: which pass is kept, and what decays."""
+"""Rules of training computed by hand: the epoch that is kept, and weight decay."""
 
 from types import SimpleNamespace
 

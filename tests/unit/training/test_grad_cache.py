@@ -1,4 +1,4 @@
-"""A step in pieces has the losses and gradients of the whole step, and is taken where the whole would not fit."""
+"""Gradient caching has the losses and gradients of the whole step, and is used for large steps."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -60,8 +60,8 @@ class Exact(BatchPlan):
 
 
 def drawn(config, kind=BatchPlan, videos=EVERY):
-    found = BatchSampler(corpus(), config).plan(np.array(videos), 3)
-    return kind(found.arrays, found.rows, found.queries, found.questions)
+    actual = BatchSampler(corpus(), config).plan(np.array(videos), 3)
+    return kind(actual.arrays, actual.rows, actual.queries, actual.questions)
 
 
 def model_of(projector="temporal", **options):
@@ -76,9 +76,9 @@ def model_of(projector="temporal", **options):
 
 
 def taken(model):
-    found = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+    actual = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad(set_to_none=True)
-    return found
+    return actual
 
 
 @pytest.mark.parametrize("most", [1, 9, 1000])
@@ -92,9 +92,9 @@ def test_micro_batches_have_the_whole_gradient(most, loss, levels):
     model, objective, some = model_of(dropout=0.0, noise=0.0).double(), Objective(config), drawn(config, Exact)
     whole = objective(model, some.batch())
     torch.stack(list(whole.values())).sum().backward()
-    wanted = taken(model)
+    expected = taken(model)
     parts = grad_cache.gradients(model, objective, some, 0, nullcontext, CPU, most)
-    found = taken(model)
+    actual = taken(model)
     assert {k: v.item() for k, v in parts.items()} == pytest.approx({k: v.item() for k, v in whole.items()}, rel=1e-12)
     wanted_parts = {
         "both": {"global", "segment", "alignment"},
@@ -102,35 +102,37 @@ def test_micro_batches_have_the_whole_gradient(most, loss, levels):
         "segment": {"segment", "alignment"},
     }
     assert set(parts) == {"pull", *wanted_parts[levels]}
-    for name, gradient in wanted.items():
-        assert (gradient is None) == (found[name] is None), name
+    for name, gradient in expected.items():
+        assert (gradient is None) == (actual[name] is None), name
         if gradient is not None:
-            assert torch.allclose(found[name], gradient, rtol=1e-10, atol=1e-13), name
+            assert torch.allclose(actual[name], gradient, rtol=1e-10, atol=1e-13), name
 
 
 def test_losses_from_vectors_match_matrices(monkeypatch):
     config = TrainConfig(captions_per_video=3)
     model, batch = model_of(dropout=0.0, noise=0.0).double(), drawn(config, Exact).batch()
-    wanted = Objective(config)(model, batch)
+    expected = Objective(config)(model, batch)
     monkeypatch.setattr(objectives, "_MAX_SCORES", 1)
-    found = Objective(config)(model, batch)
-    assert {k: v.item() for k, v in found.items()} == pytest.approx({k: v.item() for k, v in wanted.items()}, rel=1e-12)
+    actual = Objective(config)(model, batch)
+    assert {k: v.item() for k, v in actual.items()} == pytest.approx(
+        {k: v.item() for k, v in expected.items()}, rel=1e-12
+    )
 
 
 def test_moment_pairs_match_matrix():
     """Against loops over all pairs."""
     batch = drawn(TrainConfig(captions_per_video=3)).batch()
     timed = batch.is_timed.nonzero().squeeze(1).tolist()
-    wanted = set()
+    expected = set()
     for a, i in enumerate(timed):
         for b, j in enumerate(timed):
             inside = [set(batch.inside[k].nonzero().squeeze(1).tolist()) for k in (i, j)]
             common, either = len(inside[0] & inside[1]), len(inside[0] | inside[1])
             of_one = batch.video_of_query[i] == batch.video_of_query[j] and common > either / 2
             if of_one or torch.equal(batch.queries[i], batch.queries[j]):
-                wanted.add((a, b))
-    assert set(map(tuple, PairTargets.from_batch(batch, True).moment_pairs().tolist())) == wanted
-    assert len(wanted) > len(timed) + 10  # there is more to be found than each with itself
+                expected.add((a, b))
+    assert set(map(tuple, PairTargets.from_batch(batch, True).moment_pairs().tolist())) == expected
+    assert len(expected) > len(timed) + 10  # there is more to be found than each with itself
 
 
 def test_micro_batches_partition_the_step():
@@ -178,15 +180,15 @@ def test_soft_alignments_are_batched(monkeypatch):
         softly = soft_targets(batch, True)
         aligned = model(batch)
         segments, mask = aligned.equal_segments(batch.video_of_query[softly], NUM_SEGMENTS)
-        wanted = 0.0
+        expected = 0.0
         for some in ([0, 1], [2]):
             rows = softly[some]
             similarity = torch.einsum("vne,tme->vtnm", segments[some], aligned.sentences[rows])
-            wanted += len(some) * float(
+            expected += len(some) * float(
                 objective.untimed_loss(similarity, mask[some], batch.sentence_mask[rows], aligned.scale)
             )
         monkeypatch.setattr(objectives, "_ALIGNMENT_BATCH_SIZE", 2)
-        assert float(objective(model, batch)["alignment"]) == pytest.approx(wanted / 3, rel=1e-6)
+        assert float(objective(model, batch)["alignment"]) == pytest.approx(expected / 3, rel=1e-6)
 
 
 @pytest.mark.parametrize("projector", ["temporal", "identity"])

@@ -1,4 +1,4 @@
-"""Which videos share a step: each once, look-alikes together, and nothing but seed and epoch decides."""
+"""Batches of neighbours: a partition of the videos that depends on seed and epoch alone."""
 
 import numpy as np
 import pytest
@@ -42,10 +42,10 @@ def naive_neighbours(data, rows, place):
 def test_nearest_videos_match_naive_search():
     data = corpus(np.random.default_rng(0).integers(0, 9, 40).tolist())
     rows = np.random.default_rng(1).permutation(40)[:33]
-    found = nearest_videos(data, rows, 0)
-    assert found.shape == (33, 24)
+    actual = nearest_videos(data, rows, 0)
+    assert actual.shape == (33, 24)
     for place in range(33):
-        assert found[place].tolist() == naive_neighbours(data, rows, place)[:24]
+        assert actual[place].tolist() == naive_neighbours(data, rows, place)[:24]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 64, 65, 130])

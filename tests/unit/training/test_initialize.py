@@ -1,4 +1,4 @@
-"""Where training begins: the gap between images and texts goes if that helps, and the temperature fits what is left."""
+"""Initialization: centering is applied if it helps, and the temperature fits the result."""
 
 import math
 
@@ -111,11 +111,11 @@ def test_temperature_minimizes_the_loss(centering):
                 total -= (s.diagonal() - np.log(np.exp(s).sum(1))).mean() / 2
         return total
 
-    found = float(model.scale.detach())
+    actual = float(model.scale.detach())
     grid = np.geomspace(2, 200, 400)
     best = grid[np.argmin([loss(s) for s in grid])]
     assert 5 < best < 100  # or the test says nothing
-    assert abs(math.log(found / best)) < 0.1
+    assert abs(math.log(actual / best)) < 0.1
 
 
 def test_temperature_is_unchanged_without_captions():

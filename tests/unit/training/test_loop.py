@@ -1,4 +1,4 @@
-"""Training is exact: it starts at the frozen encoder, resumes to the same bits, and never hides that it did not help."""
+"""Training: exact start at the frozen encoder, settings, and the verdict on a run."""
 
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -170,9 +170,9 @@ def test_levels_select_losses(levels, parts):
     data = corpus(6)
     batch = build_batch(data, np.arange(6), data.queries)
     model = AlignmentModel(ModelConfig(DIM, "identity"))
-    found = Objective(TrainConfig(levels=levels))(model, batch)
-    assert set(found) == parts
-    assert all(torch.isfinite(v) for v in found.values())
+    actual = Objective(TrainConfig(levels=levels))(model, batch)
+    assert set(actual) == parts
+    assert all(torch.isfinite(v) for v in actual.values())
 
 
 def test_captions_without_times_are_softly_aligned():
@@ -180,9 +180,9 @@ def test_captions_without_times_are_softly_aligned():
     untimed = [q for q in data.queries if not q.is_timed]
     batch = build_batch(data, np.arange(6), untimed)
     model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8}))
-    found = Objective(TrainConfig(levels="segment"))(model, batch)
-    assert set(found) == {"alignment", "pull"}
-    found["alignment"].backward()
+    actual = Objective(TrainConfig(levels="segment"))(model, batch)
+    assert set(actual) == {"alignment", "pull"}
+    actual["alignment"].backward()
     assert model.projector.text.layers[-1].weight.grad.abs().sum() > 0
 
 
@@ -272,7 +272,7 @@ def test_large_batches_have_the_same_loss(monkeypatch):
     for i in (3, 5):
         data.vectors[data.queries[2 * i].text] = data.vectors[data.queries[2].text].copy()
     batch = build_batch(data, np.arange(12), data.queries)
-    found, blocks = [], []
+    actual, blocks = [], []
     from_vectors = Loss.from_vectors
     monkeypatch.setattr(Loss, "from_vectors", lambda *given, **named: blocks.append(0) or from_vectors(*given, **named))
     for most in (1 << 22, 1):
@@ -281,10 +281,10 @@ def test_large_batches_have_the_same_loss(monkeypatch):
         model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
         loss = Objective(TrainConfig(levels="global", anchor_weight=0.0))(model, batch)["global"]
         loss.backward()
-        found.append((float(loss.detach()), model.projector.text.layers[-1].weight.grad.clone()))
+        actual.append((float(loss.detach()), model.projector.text.layers[-1].weight.grad.clone()))
     assert len(blocks) == 1
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
+    assert actual[0][0] == pytest.approx(actual[1][0], rel=1e-6)
+    torch.testing.assert_close(actual[0][1], actual[1][1], rtol=1e-5, atol=1e-6)
 
 
 def test_rejects_run_with_removed_head(tmp_path):
@@ -312,7 +312,7 @@ def test_initial_temperature_uses_few_batches(tmp_path, monkeypatch):
     monkeypatch.setattr("vla.training.loop._FIT_BATCH_SIZE", 3)
     monkeypatch.setattr("vla.training.loop.fit_centering", lambda *_: True)
     monkeypatch.setattr(
-        "vla.training.loop.fit_temperature", lambda model, objective, found: seen.extend(len(b.frames) for b in found)
+        "vla.training.loop.fit_temperature", lambda model, objective, actual: seen.extend(len(b.frames) for b in actual)
     )
     data = made_corpus([3 + i % 5 for i in range(18)], dim=16)
     config = TrainConfig(epochs=1, batch_size=5, projector_options={"width": 8, "heads": 2}, heads="")

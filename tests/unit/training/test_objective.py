@@ -1,4 +1,4 @@
-"""What a step is told: the same words are known as the same, and noise is as loud as was asked for."""
+"""Objective: hashes of equal texts, noise, and the losses of each level."""
 
 from dataclasses import replace
 
@@ -32,12 +32,12 @@ def test_row_hashes_identify_equal_texts(dtype):
 
 def test_noise_has_its_standard_deviation():
     torch.manual_seed(0)
-    found = add_noise(torch.full((300, 401), 2.0), 0.5).double()
-    assert float(found.mean()) == pytest.approx(2.0, abs=0.01)
-    assert float(found.std()) == pytest.approx(0.5, rel=0.01)
-    assert float((found[1:] * found[:-1]).mean()) == pytest.approx(4.0, abs=0.02)
+    actual = add_noise(torch.full((300, 401), 2.0), 0.5).double()
+    assert float(actual.mean()) == pytest.approx(2.0, abs=0.01)
+    assert float(actual.std()) == pytest.approx(0.5, rel=0.01)
+    assert float((actual[1:] * actual[:-1]).mean()) == pytest.approx(4.0, abs=0.02)
     # as loud at every place of the words that it is cut from
-    assert found.flatten()[: 4 * 30_000].view(-1, 4).std(0).tolist() == pytest.approx([0.5] * 4, rel=0.02)
+    assert actual.flatten()[: 4 * 30_000].view(-1, 4).std(0).tolist() == pytest.approx([0.5] * 4, rel=0.02)
 
 
 def told(options, corpus, **settings):
@@ -55,9 +55,9 @@ def test_global_loss_uses_scores_of_the_head():
     plain = ~batch.is_timed
     with torch.no_grad():
         scores = model.heads["retrieval"](model(batch), batch)[plain] * 5.0
-    wanted = Loss()(scores, torch.eye(4, dtype=torch.bool))
+    expected = Loss()(scores, torch.eye(4, dtype=torch.bool))
     assert set(parts) == {"global"}
-    assert float(parts["global"].detach()) == pytest.approx(float(wanted), rel=1e-5)
+    assert float(parts["global"].detach()) == pytest.approx(float(expected), rel=1e-5)
     mean = told({}, corpus, levels="global")[2]["global"]
     assert (float(mean.detach()) == float(parts["global"].detach())) == (score == "tokens")  # whose share is still 0
 

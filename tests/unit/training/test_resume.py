@@ -1,4 +1,4 @@
-"""A run that was broken off at any step goes on to the same bits; Ctrl-C finishes the step and says how to go on."""
+"""Interrupted runs resume with equal bits; Ctrl-C finishes the step."""
 
 import json
 import shutil

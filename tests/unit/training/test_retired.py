@@ -1,4 +1,4 @@
-"""Runs of earlier versions: those with the defaults are read and recognised, those with what is gone are refused by name."""
+"""Runs of earlier versions: defaults and renamed keys are read, retired features are refused."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a run is judged by: videos it never saw, and content that no caption of its training tells of."""
+"""Splits: validation videos are disjoint, and held-out concepts are not trained on."""
 
 import numpy as np
 import pytest
