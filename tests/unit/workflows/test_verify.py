@@ -25,7 +25,10 @@ TOY = vla.EncoderChoice(encoder="toy")
 
 def trained(workspace, seed=0):
     return vla.train(
-        workspace=workspace.root, settings={"epochs": 1, "held_out": 0.4, "seed": seed}, device="cpu", overwrite=True
+        workspace=workspace.root,
+        settings={"epochs": 1, "val_fraction": 0.4, "seed": seed},
+        device="cpu",
+        overwrite=True,
     )
 
 
@@ -220,7 +223,7 @@ def test_missing_weights_are_reported_with_a_remedy(full):
         with refused(CacheError, "retrain", "is gone", run="default"):
             command()
     messages = []
-    settings = {"epochs": 1, "held_out": 0.4, "seed": 0}
+    settings = {"epochs": 1, "val_fraction": 0.4, "seed": 0}
     vla.train(workspace=full.root, settings=settings, device="cpu", progress=lambda p: messages.append(p.message))
     assert any("training anew" in message for message in messages) and weights.is_file()
     assert vla.search("a dog", workspace=full.root)

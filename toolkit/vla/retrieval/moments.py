@@ -127,7 +127,7 @@ class MomentLocalizer:
     @classmethod
     def of(cls, model: AlignmentModel) -> MomentLocalizer:
         """Return a localizer with the head for moments of `model`, if it has one."""
-        if all(head.asks != "moments" for head in model.heads.values()):
+        if all(head.task != "moments" for head in model.heads.values()):
             return cls(model, None)
         head_model = copy.deepcopy(model).eval()
         head_model.projector.alpha.fill_(1.0)
@@ -243,7 +243,7 @@ def _run_head(
     """
     import torch
 
-    head = next(h for h in model.heads.values() if h.asks == "moments")
+    head = next(h for h in model.heads.values() if h.task == "moments")
     features, frames = zip(*videos, strict=True)
     with torch.no_grad():
         # The bits of a product depend on its shape: a copy of the text for each video keeps results

@@ -136,7 +136,7 @@ def ask(
         progress(Progress("ask", message="no run has a head for counts: the answer is a text", level="note"))
     encoder = query_encoder(cache, device, "auto")
     texts = _Texts(text, parsed_question, encoder)
-    with model.at(1.0), small_op_threads():
+    with model.with_alpha(1.0), small_op_threads():
         return [_answer(model, record, texts, cache.frames(name), space, kind, moments) for name in video_ids]
 
 
@@ -150,7 +150,7 @@ def _choose_run(
         model, record = load_model(workspace.run(run))
         record.spec.require_same(cache.spec, f"run {run!r}", "the features of this workspace", Hint("train_here"))
         for kind in kinds:
-            if any(head.asks == kind for head in model.heads.values()):
+            if any(head.task == kind for head in model.heads.values()):
                 return model, record, kind
         heads = ", ".join(model.heads) or "none"
         raise MissingError(
@@ -225,7 +225,7 @@ def _answer(
     with torch.no_grad():
         batch = build_batch(corpus, np.arange(1), [], corpus.questions).to(model.log_scale.device)
         aligned = model(batch)
-        name, head = next((name, head) for name, head in model.heads.items() if head.asks == kind)
+        name, head = next((name, head) for name, head in model.heads.items() if head.task == kind)
         predictions = head(aligned, batch)
         decoded = head.decode(predictions, batch)[0]
         answer = _as_text(kind, decoded, texts.question)

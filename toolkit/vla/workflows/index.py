@@ -24,7 +24,7 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
 from vla.threads import small_op_threads
 from vla.training.checkpoint import FROZEN, load_model, open_run
-from vla.workflows.demo_notice import unrendered_videos
+from vla.workflows.demo_notice import demo_warning, unrendered_videos
 from vla.workflows.train import DEFAULT_RUN
 
 _QUERIES = 400

@@ -29,7 +29,7 @@ from vla.storage.workspace import Workspace
 from vla.threads import small_op_threads
 from vla.training.checkpoint import load_model
 from vla.workflows.cached_features import VideoFeatures, features_of, names_of
-from vla.workflows.demo_notice import unrendered_videos
+from vla.workflows.demo_notice import demo_warning, unrendered_videos
 from vla.workflows.encoder_choice import UNCHANGED, EncoderChoice, query_encoder
 
 
