@@ -14,7 +14,7 @@ from vla.evaluation.results import BaselineScores, PerQueryScores, ScoreTable
 from vla.metrics.baselines import best_count, most_frequent
 from vla.metrics.grounding import grounding_scores
 from vla.metrics.moment_baselines import fit_constant_window, whole_video
-from vla.metrics.question_answering import NEXTQA, NEXTQA_MERGED, predicted_counts
+from vla.metrics.question_answering import NEXTQA, NEXTQA_ALIASES, predicted_counts
 
 GROUNDED = "grounded answers"
 NO_TRAINING = "no most frequent answer: the annotations that were trained on are not known"
@@ -52,7 +52,7 @@ def accuracy_by_type(
         videos: `(Q,)` row of each question's video.
         rounded: to the two digits that NExT-QA's evaluator prints, if the types are its.
     """
-    kinds = [NEXTQA_MERGED.get(kind, kind) for kind in categories]
+    kinds = [NEXTQA_ALIASES.get(kind, kind) for kind in categories]
     is_nextqa = set(kinds) <= set(NEXTQA)
     if not is_nextqa:
         kinds = list(categories)
