@@ -106,7 +106,7 @@ def paragraphs(corpus: Corpus) -> list[Query]:
         told.setdefault(query.video, []).append(query)
     found = []
     for video, some in told.items():
-        parts = tuple(part for q in some for part in q.parts)
+        parts = tuple(part for q in some for part in q.chunks)
         found.append(Query(" ".join(q.text for q in some), parts, parts, video, np.zeros((0, 2))))
     return found
 
@@ -157,7 +157,7 @@ def trained(
     if not (folder / "run.json").is_file() or load_model(folder)[1].identity != identity:
         corpus = load_corpus(cache, told, tokens=config.reads_tokens)
         rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
-        split = split_rows(len(rows), {rows[a.video]: a.split for a in told}, config.held_out, seed)
+        split = split_rows(len(rows), {rows[a.video]: a.split for a in told}, config.val_fraction, seed)
         train(corpus, split, cache.spec, encoder_of(cache, "cpu", "auto").scale, config, folder, identity)
     model, run = load_model(folder)
     print(

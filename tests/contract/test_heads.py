@@ -20,14 +20,14 @@ from vla.spans import iou
 
 every = pytest.mark.parametrize("name", registry.names())
 trained = pytest.mark.parametrize("name", [n for n in registry.names() if n != "retrieval"])
-locating = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).asks == "moments"])
-choosing = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).asks == "choice"])
+locating = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).task == "moments"])
+choosing = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).task == "choice"])
 
 
 def built(name, corpus=None, shake=True, seed=0):
     """A model with this head alone, its weights moved away from where they start."""
     corpus = corpus or made_corpus()
-    options = registry.get(name).planned(corpus, {})
+    options = registry.get(name).resolve_options(corpus, {})
     torch.manual_seed(seed)
     model = AlignmentModel(ModelConfig(DIM, "identity", heads={name: options}))
     for head in (*model.heads.values(), *model.blind.values()):
@@ -54,7 +54,7 @@ def decoded(model, batch, name):
 @torch.no_grad()
 def said(head, aligned, batch):
     """What any head says to what a batch asks of it: moments of timed queries, or answers."""
-    if head.asks == "moments":
+    if head.task == "moments":
         return [found.moments for found in head.localize(LocalizationBatch.from_batch(aligned, batch))]
     return head.decode(head(aligned, batch), batch)
 
@@ -71,7 +71,7 @@ def same(one, other):
 @every
 def test_it_is_a_head(name):
     assert issubclass(registry.get(name), Head)
-    assert registry.get(name).asks in ("videos", "moments", "choice", "open", "count")
+    assert registry.get(name).task in ("videos", "moments", "choice", "open", "count")
 
 
 @trained
@@ -97,7 +97,7 @@ def test_the_order_of_questions_does_not_matter(name):
 @trained
 def test_what_is_decoded_is_what_the_base_says(name):
     corpus = made_corpus()
-    asks, found = registry.get(name).asks, decoded(built(name, corpus), batch_of(corpus), name)
+    asks, found = registry.get(name).task, decoded(built(name, corpus), batch_of(corpus), name)
     assert len(found) == len(corpus.videos)
     for item, video in zip(found, corpus.videos, strict=True):
         if asks == "choice":
@@ -177,11 +177,11 @@ def test_a_blind_twin_sees_nothing(name):
 def test_weights_come_back(name):
     from safetensors.torch import load, save
 
-    from vla.model import restore, weights_of
+    from vla.model import build_model, cpu_state_dict
 
     corpus = made_corpus()
     model = built(name, corpus)
-    back = restore(model.config, load(save(weights_of(model))), "test")
+    back = build_model(model.config, load(save(cpu_state_dict(model))), "test")
     same(decoded(back, batch_of(corpus), name), decoded(model, batch_of(corpus), name))
 
 

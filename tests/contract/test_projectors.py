@@ -9,7 +9,7 @@ import torch
 from support.made_corpus import made_corpus
 from vla.batches.collate import build_batch
 from vla.features import FrameFeatures
-from vla.model import AlignmentModel, ModelConfig, restore, weights_of, zero_shot_model
+from vla.model import AlignmentModel, ModelConfig, build_model, cpu_state_dict, zero_shot_model
 from vla.nn.l2_normalize import l2_normalize
 from vla.projectors import registry
 
@@ -241,7 +241,7 @@ def test_saved_and_loaded_it_is_the_same(name):
     with torch.no_grad():
         model.projector.alpha.fill_(0.5)
         model.log_scale.fill_(2.0)
-    back = restore(config, load(save(weights_of(model.eval()))), "test")
+    back = build_model(config, load(save(cpu_state_dict(model.eval()))), "test")
     assert not back.training
     assert {k: v.tolist() for k, v in back.state_dict().items()} == {
         k: v.tolist() for k, v in model.state_dict().items()

@@ -30,9 +30,11 @@ def train(
     ] = _DEFAULTS.heads,
     projector: Annotated[str, typer.Option(help="Projector plug-in.")] = _DEFAULTS.projector,
     epochs: Annotated[int, typer.Option(min=1)] = _DEFAULTS.epochs,
-    batch_videos: Annotated[int, typer.Option(min=1, help="Videos in a step.")] = _DEFAULTS.batch_videos,
+    batch_size: Annotated[int, typer.Option(min=1, help="Videos in a step.")] = _DEFAULTS.batch_size,
     learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = _DEFAULTS.learning_rate,
-    held_out: Annotated[float, typer.Option(help="Share of videos to choose by.")] = _DEFAULTS.held_out,
+    val_fraction: Annotated[
+        float, typer.Option(help="Fraction of videos used for validation where the captions name no split.")
+    ] = _DEFAULTS.val_fraction,
     patience: Annotated[
         int, typer.Option(min=1, help="Epochs without improvement before stopping.")
     ] = _DEFAULTS.patience,
@@ -40,7 +42,7 @@ def train(
     precision: Annotated[
         str,
         typer.Option(
-            help="Of the projector while it learns: fp32, bf16, or auto: bf16 where there is hardware for it."
+            help="Training precision: fp32, bf16, or auto (bf16 where the processor has hardware for it)."
         ),
     ] = _DEFAULTS.precision,
     deterministic: Annotated[
@@ -73,8 +75,8 @@ def train(
 
     asked = {
         "levels": levels, "score": score, "heads": heads,
-        "projector": projector, "epochs": epochs, "batch_videos": batch_videos,
-        "learning_rate": learning_rate, "held_out": held_out, "patience": patience, "seed": seed,
+        "projector": projector, "epochs": epochs, "batch_size": batch_size,
+        "learning_rate": learning_rate, "val_fraction": val_fraction, "patience": patience, "seed": seed,
         "precision": precision, "deterministic": deterministic,
     }  # fmt: skip
     # What was not given is left to the recipe, and without one to the library's own defaults.

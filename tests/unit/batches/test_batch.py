@@ -16,7 +16,7 @@ from vla.cache.store import EncoderSource, FeatureCache
 from vla.datasets.base import Annotation, Saliency
 from vla.encoders.toy import Encoder
 from vla.features import FeatureSpec, TextFeatures
-from vla.model import texts_of
+from vla.model import packed_texts
 from vla.nn.l2_normalize import l2_normalize
 from vla.nn.packing import Packing
 from vla.spans import frames_in
@@ -85,7 +85,7 @@ def test_a_batch_is_what_a_loop_makes(rows, whole):
         assert all(np.array_equal(a, b) for a, b in zip(found.sentences[i], told, strict=False))
         assert found.spans[i][found.span_mask[i]].tolist() == q.spans.tolist()
     for i, one in enumerate(questions):
-        np.testing.assert_array_equal(found.questions.vectors[i], data.vector(one.parts))
+        np.testing.assert_array_equal(found.questions.vectors[i], data.vector(one.chunks))
         assert [c.tolist() for c in found.questions.choices[i][found.questions.choice_mask[i]]] == [
             data.vector(c).tolist() for c in one.choices
         ]
@@ -102,11 +102,11 @@ def test_tokens_are_those_of_the_queries(rows):
     found = build_batch(data, rows, queries, questions)
     timed = {q.video for q in queries if q.is_timed}
     told = [(s,) for q in queries if q.video not in timed for s in q.sentences]
-    texts = [*(q.parts for q in queries), *told, *(q.parts for q in questions)]
-    texts += [c for q in questions for c in q.choices] + [c for q in questions for c in q.alone]
-    np.testing.assert_array_equal(texts_of(found), np.stack([data.vector(parts) for parts in texts]))
-    texts = [q.parts for q in queries]
-    each = [[data.tokens.values[slice(*data.tokens.places[p])] for p in parts] for parts in texts]
+    texts = [*(q.chunks for q in queries), *told, *(q.chunks for q in questions)]
+    texts += [c for q in questions for c in q.choices] + [c for q in questions for c in q.choices_only]
+    np.testing.assert_array_equal(packed_texts(found), np.stack([data.vector(parts) for parts in texts]))
+    texts = [q.chunks for q in queries]
+    each = [[data.tokens.values[slice(*data.tokens.row_ranges[p])] for p in parts] for parts in texts]
     each = [np.concatenate(some) for some in each]
     assert found.token_mask.sum(1).tolist() == [len(some) for some in each]
     assert found.token_mask.shape[1] == max(map(len, each))
@@ -140,10 +140,10 @@ def test_pooling_is_a_mean_of_frames_with_its_gradient():
     mask = torch.arange(5)[None] < torch.tensor([5, 2, 3])[:, None]
     rows = torch.randn(10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     text = torch.zeros(0, 4, dtype=torch.float64)
-    others = {"queries": text, "sentences": text[None], "questions": text, "choices": text[None], "alone": text[None]}
+    others = {"queries": text, "sentences": text[None], "questions": text, "choices": text[None], "choices_only": text[None]}
     others |= {"tokens": text[None], "token_mask": torch.zeros(0, 0, dtype=torch.bool), "scale": torch.tensor(1.0)}
     aligned = Aligned(packed=rows, packing=Packing(mask), **others)
-    assert torch.equal(aligned.frames, Packing(mask).padded(rows))
+    assert torch.equal(aligned.frames, Packing(mask).pad(rows))
     videos, inside = torch.tensor([2, 0, 0, 1]), torch.rand(4, 5, generator=torch.Generator().manual_seed(2)) > 0.4
 
     def direction(some):
@@ -152,14 +152,14 @@ def test_pooling_is_a_mean_of_frames_with_its_gradient():
     each = [aligned.frames[i][mask[i]] for i in range(3)]
     torch.testing.assert_close(aligned.videos, torch.stack([direction(e) for e in each]))
     wanted = [direction(aligned.frames[v][inside[i] & mask[v]]) for i, v in enumerate(videos.tolist())]
-    torch.testing.assert_close(aligned.pooled(videos, inside), torch.stack(wanted))
-    parts, held = aligned.parts(torch.tensor([1, 0]), 2)
+    torch.testing.assert_close(aligned.pool_spans(videos, inside), torch.stack(wanted))
+    parts, held = aligned.equal_segments(torch.tensor([1, 0]), 2)
     torch.testing.assert_close(parts[0], l2_normalize(each[1]))
     torch.testing.assert_close(parts[1], torch.stack([direction(each[0][:3]), direction(each[0][3:])]))
-    assert held.all() and aligned.parts(torch.tensor([1]), 4)[1].tolist() == [[True, False, True, False]]
+    assert held.all() and aligned.equal_segments(torch.tensor([1]), 4)[1].tolist() == [[True, False, True, False]]
 
     def pooled(rows):
-        return Aligned(packed=rows, packing=Packing(mask), **others).pooled(videos, inside)
+        return Aligned(packed=rows, packing=Packing(mask), **others).pool_spans(videos, inside)
 
     assert torch.autograd.gradcheck(pooled, rows)
 
@@ -167,7 +167,7 @@ def test_pooling_is_a_mean_of_frames_with_its_gradient():
 @pytest.mark.parametrize("largest", [0.5, 0.0])
 def test_features_larger_than_memory_are_read_through_a_file(tmp_path, monkeypatch, largest):
     """The same batches, no copy of the features in memory, and nothing left behind."""
-    monkeypatch.setattr("vla.batches.corpus._LARGEST", largest)
+    monkeypatch.setattr("vla.batches.corpus._MAX_MEMORY_SHARE", largest)
     data = made_corpus(LENGTHS)
     spec = FeatureSpec("toy", "8", "none", "none", "fps=2", 8)
     cache = FeatureCache.create(tmp_path, spec, EncoderSource("toy", "8", ""))
@@ -193,7 +193,7 @@ TEXTS = TextFeatures(("a",), np.ones((1, 8)), np.ones((1, 1, 8)), np.ones((1, 1)
 @pytest.mark.parametrize("largest", [0.5, 0.0])
 def test_tokens_larger_than_memory_are_read_through_a_file(tmp_path, monkeypatch, largest):
     """What the cache holds of each text, whichever shard that is in; nothing of it where nobody asks."""
-    monkeypatch.setattr("vla.batches.corpus._LARGEST", largest)
+    monkeypatch.setattr("vla.batches.corpus._MAX_MEMORY_SHARE", largest)
     spec, encoder = FeatureSpec("toy", "8", "none", "none", "fps=2", 8), Encoder("8")
     cache = FeatureCache.create(tmp_path, spec, EncoderSource("toy", "8", ""))
     told = ["a small red ball rolls", "two dogs run. They bark at a man.", " ".join(f"word{i}" for i in range(40))]
@@ -206,8 +206,8 @@ def test_tokens_larger_than_memory_are_read_through_a_file(tmp_path, monkeypatch
     assert load_corpus(cache, annotations).tokens is None
     loaded = load_corpus(cache, annotations, tokens=True)
     assert isinstance(loaded.tokens.values, np.memmap) == (largest == 0)
-    assert len(loaded.queries[2].parts) > 1  # longer than the encoder's context
-    for parts in [q.parts for q in loaded.queries]:
+    assert len(loaded.queries[2].chunks) > 1  # longer than the encoder's context
+    for parts in [q.chunks for q in loaded.queries]:
         words = " ".join(parts).split()
         (found,) = loaded.tokens_of([parts])
         wanted = np.stack([encoder.encode_text([w]).pooled[0] for w in words])

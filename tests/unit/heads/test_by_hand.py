@@ -11,8 +11,8 @@ from vla.batches.collate import build_batch
 from vla.batches.corpus import QuestionExample
 from vla.datasets.base import Annotation, Question
 from vla.features import FrameFeatures
-from vla.heads._points import Points, assigned, ious
-from vla.heads.counting import _lasting
+from vla.heads._points import Points, assign_moments, ious
+from vla.heads.counting import _frame_seconds
 from vla.heads.moments import MomentOutput
 from vla.model import AlignmentModel, ModelConfig
 
@@ -42,7 +42,7 @@ def test_a_frame_counts_for_the_seconds_it_stands_for():
         for video, own in zip(corpus.videos, times, strict=True)
     ]
     batch = batch_of(replace(corpus, videos=videos, queries=[]))
-    seconds = _lasting(built("counting", corpus)(batch), batch)
+    seconds = _frame_seconds(built("counting", corpus)(batch), batch)
     np.testing.assert_allclose(seconds, [[0.5, 0.5, 0.5, 0.5], [2, 2, 2, 0], [1, 0, 0, 0]], atol=1e-6)
 
 
@@ -100,7 +100,7 @@ def test_the_question_is_the_question_whatever_the_order_of_its_choices():
         asked,
         annotation=replace(asked.annotation, question=Question(choices=choices, right=order.index(0))),
         choices=tuple(asked.choices[k] for k in order),
-        alone=tuple(asked.alone[k] for k in order),
+        choices_only=tuple(asked.choices_only[k] for k in order),
     )
     np.testing.assert_allclose(scores_of(model, replace(corpus, questions=(moved,))), first[list(order)], atol=1e-4)
 
@@ -110,7 +110,7 @@ def test_another_question_about_the_same_choices_is_answered_otherwise():
     corpus = choices_of(made_corpus((7, 4)), "When?", ("a", "b", "c"))
     model = built("choice_qa", corpus, width=32)
     asked = corpus.questions[0]
-    other = replace(corpus, questions=(replace(asked, parts=("a",)),))
+    other = replace(corpus, questions=(replace(asked, chunks=("a",)),))
     assert np.abs(scores_of(model, corpus) - scores_of(model, other)).max() > 1e-3
 
 
@@ -125,7 +125,7 @@ def points_of(*levels):
 
 def found_at(points, *moments):
     wanted = torch.tensor([moments], dtype=torch.float32)
-    moment, finds = assigned(points, wanted, torch.ones(wanted.shape[:2], dtype=torch.bool), 1.0)
+    moment, finds = assign_moments(points, wanted, torch.ones(wanted.shape[:2], dtype=torch.bool), 1.0)
     rows = finds[0].nonzero()[:, 0].tolist()
     return [(float(points.strides[k]), float(points.centers[k]), int(moment[0, k])) for k in rows]
 

@@ -147,5 +147,5 @@ def test_levels_follow_the_longest_moment():
     timed = [q for q in corpus.queries if q.is_timed]
     for frames, levels in ((3, 2), (4, 2), (5, 3), (16, 4), (80, 7)):
         queries = [replace(timed[1], spans=np.array([[0.0, frames / 2]]))]
-        assert head.planned(replace(corpus, queries=queries), {})["levels"] == levels
-    assert head.planned(replace(corpus, queries=[]), {"width": 32}) == {"levels": 2, "width": 32}
+        assert head.resolve_options(replace(corpus, queries=queries), {})["levels"] == levels
+    assert head.resolve_options(replace(corpus, queries=[]), {"width": 32}) == {"levels": 2, "width": 32}

@@ -24,7 +24,7 @@ WIDE = 16
 
 def built(name, corpus, dim=DIM, **options):
     torch.manual_seed(0)
-    planned = registry.get(name).planned(corpus, options)
+    planned = registry.get(name).resolve_options(corpus, options)
     model = AlignmentModel(ModelConfig(dim, "identity", heads={name: planned}))
     for head in (*model.heads.values(), *model.blind.values()):
         head.fit(corpus)
@@ -168,11 +168,11 @@ def answered(*answers):
 
 def test_the_vocabulary_is_what_is_answered_most():
     corpus = answered(("Blue", "blue"), ("blue", "red"), ("red",), ("pale green",))
-    assert OpenQa.planned(corpus, {})["answers"] == ["blue", "red", "pale green"]
-    assert OpenQa.planned(corpus, {"least": 2})["answers"] == ["blue", "red"]
-    assert OpenQa.planned(corpus, {"most": 1})["answers"] == ["blue"]
+    assert OpenQa.resolve_options(corpus, {})["answers"] == ["blue", "red", "pale green"]
+    assert OpenQa.resolve_options(corpus, {"least": 2})["answers"] == ["blue", "red"]
+    assert OpenQa.resolve_options(corpus, {"most": 1})["answers"] == ["blue"]
     with pytest.raises(MissingError, match="5 times"):
-        OpenQa.planned(corpus, {"least": 5})
+        OpenQa.resolve_options(corpus, {"least": 5})
     with pytest.raises(UsageError, match="answers"):
         OpenQa(DIM)
 
@@ -213,4 +213,4 @@ def test_the_ten_best_are_told():
 
 
 def test_counting_has_no_vocabulary_to_plan():
-    assert Counting.planned(made_corpus(), {"width": 64}) == {"width": 64}
+    assert Counting.resolve_options(made_corpus(), {"width": 64}) == {"width": 64}

@@ -35,7 +35,7 @@ def naive(corpus, query, video, head):
     whole = float(text @ unit(frames.mean(0)))
     if head.interaction is None:
         return whole
-    tokens = corpus.tokens_of([query.parts])[0]
+    tokens = corpus.tokens_of([query.chunks])[0]
     if not len(tokens):
         return whole
     words = unit(tokens)
@@ -59,7 +59,7 @@ OPTIONS = ({}, {"score": "tokens", "width": 6})
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_scores_are_the_naive_ones(options):
     corpus = with_tokens(made_corpus(LENGTHS, seed=2))
-    assert [] in [some.tolist() for some in corpus.tokens_of(q.parts for q in corpus.queries)]
+    assert [] in [some.tolist() for some in corpus.tokens_of(q.chunks for q in corpus.queries)]
     model = built(options)
     head = model.heads["retrieval"]
     batch = build_batch(corpus, np.arange(4), corpus.queries)
@@ -81,12 +81,12 @@ def test_what_is_ranked_anew_is_what_was_trained(options):
     batch = build_batch(corpus, np.arange(4), corpus.queries)
     with torch.no_grad():
         wanted = model.heads["retrieval"](model(batch), batch).numpy()
-    told = [q.parts for q in corpus.queries]
+    told = [q.chunks for q in corpus.queries]
     texts = model.align_texts(np.stack([corpus.vector(t) for t in told]))
     tokens, frames = model.align_tokens(corpus.tokens_of(told)), model.align_videos(corpus.videos)
     for rows, videos in (([0], [2, 0, 3]), ([4, 1, 2], [1]), ([6, 7], [3, 1])):
         said = [tokens[row] for row in rows] if model.compares_tokens else None
-        found = model.rescored(texts[rows], said, [frames[i] for i in videos])
+        found = model.rerank(texts[rows], said, [frames[i] for i in videos])
         np.testing.assert_allclose(found, wanted[rows][:, videos], atol=2e-5)
 
 
@@ -110,14 +110,14 @@ def test_without_tokens_the_mean_remains():
     torch.testing.assert_close(found, plain, rtol=0, atol=0)
     frames = model.align_videos(corpus.videos)
     text = model.align_texts(corpus.text_vector(corpus.queries[0])[None])
-    np.testing.assert_allclose(model.rescored(text, None, frames)[0], plain[0].detach(), atol=1e-6)
+    np.testing.assert_allclose(model.rerank(text, None, frames)[0], plain[0].detach(), atol=1e-6)
 
 
 def test_a_model_without_the_head_ranks_by_means():
     corpus = made_corpus(LENGTHS)
     model = AlignmentModel(ModelConfig(DIM)).eval()
     text = model.align_texts(corpus.text_vector(corpus.queries[3])[None])
-    found = model.rescored(text, None, model.align_videos(corpus.videos))[0]
+    found = model.rerank(text, None, model.align_videos(corpus.videos))[0]
     wanted = [naive(corpus, corpus.queries[3], v, registry.build("retrieval")) for v in range(4)]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 

@@ -127,7 +127,7 @@ def test_a_recipe_may_hold_every_setting_and_nothing_else(tmp_path):
     recipe.write_text('projector = "residual"\nepochs = 3\n[projector_options]\nwidth = 8\n')
     config = TrainConfig.from_mapping(read_recipe(recipe), str(recipe))
     assert dataclasses.replace(TrainConfig(), projector="residual", epochs=3, projector_options={"width": 8}) == config
-    with pytest.raises(UsageError, match="no setting is called epoch; there are .*batch_videos.*warmup"):
+    with pytest.raises(UsageError, match="no setting is called epoch; there are .*batch_size.*warmup"):
         TrainConfig.from_mapping({"epoch": 3}, "r.toml")
 
 

@@ -249,7 +249,7 @@ def with_a_head():
 def told_alone(model, features, raw):
     """What the head says of one video by itself."""
     corpus = Corpus([features], [Query("q", ("q",), ("q",), 0, np.array([[0.0, 1.0]]))], {"q": raw})
-    with torch.no_grad(), model.at(1.0):
+    with torch.no_grad(), model.with_alpha(1.0):
         batch = build_batch(corpus, np.arange(1), corpus.queries)
         return model.heads["moments"].localize(LocalizationBatch.from_batch(model(batch), batch))[0].moments.tolist()
 

@@ -15,7 +15,7 @@ from vla.training.step import Step
 
 def after(state, score, weight):
     result = SimpleNamespace(score=score, to_json=lambda: {"score": score})
-    return state.after(result, {"w": torch.tensor(weight)})
+    return state.after_epoch(result, {"w": torch.tensor(weight)})
 
 
 def test_of_equal_scores_the_earlier_pass_is_kept():

@@ -31,13 +31,13 @@ def exact(value):
     return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
-def gradients(videos, ranks):
+def gradients(videos, processes):
     """Of one step on so many videos with captions and questions of all kinds, with weights that are nowhere zero."""
     data = with_tokens(made_corpus([2 + (5 * i) % 7 for i in range(videos)]))
     config = TrainConfig(**SETTINGS, score="tokens")
     quiet = {"dropout": 0.0}
     chosen = {
-        name: heads.get(name).planned(data, quiet if name != "retrieval" else {"score": "tokens"})
+        name: heads.get(name).resolve_options(data, quiet if name != "retrieval" else {"score": "tokens"})
         for name in ("retrieval", "choice_qa")
     }
     model = AlignmentModel(ModelConfig(8, "temporal", config.projector_options, heads=chosen)).double()
@@ -47,32 +47,32 @@ def gradients(videos, ranks):
             p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64) * 0.3)
         model.log_scale.fill_(1.5)
     batch = exact(build_batch(data, np.arange(videos), data.queries, data.questions))
-    step = Step(model, Objective(config), config, 10, ranks)
+    step = Step(model, Objective(config), config, 10, processes)
     parts = step.gradients(batch, 0)
     assert {"global", "segment", "pull", "choice_qa", "blind choice_qa"} <= set(parts)
     found = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
     return found, {k: float(v.detach()) for k, v in parts.items()}
 
 
-def _gradients(folder, videos, ranks):
-    torch.save(gradients(videos, ranks), f"{folder}/{videos}-{ranks.rank}.pt")
+def _gradients(folder, videos, processes):
+    torch.save(gradients(videos, processes), f"{folder}/{videos}-{processes.rank}.pt")
 
 
-def _trained(folder, broken, ranks):
+def _trained(folder, broken, processes):
     data = made_corpus([3 + i % 5 for i in range(15)], dim=16)
     options = {"width": 8, "heads": 2, "dropout": 0.0, "noise": 0.0}
     # In halves, where a processor has hardware for them, sums of parts differ by more than is asked for below.
-    config = TrainConfig(epochs=3, batch_videos=4, projector_options=options, heads="", precision="fp32")
+    config = TrainConfig(epochs=3, batch_size=4, projector_options=options, heads="", precision="fp32")
     split = Split(np.arange(13), np.arange(13, 15))
-    train(data, split, SPEC, 20.0, config, folder / f"of {ranks.count}", "same", ranks=ranks)
+    train(data, split, SPEC, 20.0, config, folder / f"of {processes.world_size}", "same", processes=processes)
 
 
 def _started(rank, count, port, work, given):
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    ranks = ProcessGroup()
+    processes = ProcessGroup()
     for one in given:
-        work(*one, ranks)
+        work(*one, processes)
     if count > 1:
         torch.distributed.destroy_process_group()
 

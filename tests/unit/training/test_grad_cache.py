@@ -16,7 +16,7 @@ from vla.training import objective as objectives
 from vla.training.config import TrainConfig
 from vla.training.distributed import ProcessGroup
 from vla.training.objective import Objective
-from vla.training.pooled_embeddings import PARTS, PairTargets, soft_targets
+from vla.training.pooled_embeddings import NUM_SEGMENTS, PairTargets, soft_targets
 from vla.training.sampler import BatchPlan, BatchSampler
 from vla.training.step import Step
 
@@ -55,13 +55,13 @@ class Exact(BatchPlan):
     def batch(self):
         return exact(super().batch())
 
-    def pieces(self, frames):
-        return map(exact, super().pieces(frames))
+    def micro_batches(self, max_frames):
+        return map(exact, super().micro_batches(max_frames))
 
 
 def drawn(config, kind=BatchPlan, videos=EVERY):
-    found = BatchSampler(corpus(), config).drawn(np.array(videos), 3)
-    return kind(found.table, found.rows, found.queries, found.questions)
+    found = BatchSampler(corpus(), config).plan(np.array(videos), 3)
+    return kind(found.arrays, found.rows, found.queries, found.questions)
 
 
 def model_of(projector="temporal", **options):
@@ -87,7 +87,7 @@ def taken(model):
 def test_pieces_have_the_gradient_of_the_whole(most, loss, levels):
     """Moments, and videos of which nothing is timed."""
     config = TrainConfig(
-        levels=levels, global_loss=loss, segment_loss=loss, pull=0.7, captions_per_video=3, segment_weight=0.6
+        levels=levels, global_loss=loss, segment_loss=loss, anchor_weight=0.7, captions_per_video=3, segment_weight=0.6
     )
     model, objective, some = model_of(dropout=0.0, noise=0.0).double(), Objective(config), drawn(config, Exact)
     whole = objective(model, some.batch())
@@ -112,7 +112,7 @@ def test_losses_of_vectors_are_those_of_matrices(monkeypatch):
     config = TrainConfig(captions_per_video=3)
     model, batch = model_of(dropout=0.0, noise=0.0).double(), drawn(config, Exact).batch()
     wanted = Objective(config)(model, batch)
-    monkeypatch.setattr(objectives, "_AT_ONCE", 1)
+    monkeypatch.setattr(objectives, "_MAX_SCORES", 1)
     found = Objective(config)(model, batch)
     assert {k: v.item() for k, v in found.items()} == pytest.approx({k: v.item() for k, v in wanted.items()}, rel=1e-12)
 
@@ -129,21 +129,21 @@ def test_moments_that_fit_are_those_of_the_matrix():
             of_one = batch.video_of_query[i] == batch.video_of_query[j] and common > either / 2
             if of_one or torch.equal(batch.queries[i], batch.queries[j]):
                 wanted.add((a, b))
-    assert set(map(tuple, PairTargets.of(batch, True).alike().tolist())) == wanted
+    assert set(map(tuple, PairTargets.from_batch(batch, True).moment_pairs().tolist())) == wanted
     assert len(wanted) > len(timed) + 10  # there is more to be found than each with itself
 
 
 def test_pieces_are_all_of_it_and_no_larger_than_was_asked():
     some = drawn(TrainConfig(captions_per_video=3), videos=[4, 0, 9, 2, 7, 10])
-    whole, parts = some.batch(), list(some.pieces(9))
+    whole, parts = some.batch(), list(some.micro_batches(9))
     assert len(parts) > 2
-    assert all(len(p.rows) <= 9 or len(p.frames) == 1 for p in parts)
-    assert torch.equal(torch.cat([p.rows for p in parts]), whole.rows)
+    assert all(len(p.packed_frames) <= 9 or len(p.frames) == 1 for p in parts)
+    assert torch.equal(torch.cat([p.packed_frames for p in parts]), whole.packed_frames)
     for name in ("queries", "texts"):
         get = {"queries": lambda p: p.queries, "texts": lambda p: p.questions.vectors}[name]
         rows = [sorted(map(tuple, x.tolist())) for x in (torch.cat([get(p) for p in parts]), get(whole))]
         assert rows[0] == rows[1]
-    assert some.frames == len(whole.rows) and some.texts == len(whole.queries) + len(whole.questions)
+    assert some.num_frames == len(whole.packed_frames) and some.num_texts == len(whole.queries) + len(whole.questions)
 
 
 def test_noise_of_a_step_in_pieces_is_a_function_of_its_seed():
@@ -158,7 +158,7 @@ def test_noise_of_a_step_in_pieces_is_a_function_of_its_seed():
 
 
 def test_what_is_compared_by_more_than_vectors_is_never_cut(monkeypatch):
-    monkeypatch.setattr(grad_cache, "MOST_FRAMES", 8)
+    monkeypatch.setattr(grad_cache, "MAX_FRAMES", 8)
 
     def is_cut(model=None, videos=EVERY, **settings):
         config = TrainConfig(**settings)
@@ -177,15 +177,15 @@ def test_soft_alignments_are_compared_so_many_at_a_time(monkeypatch):
     with torch.no_grad():
         softly = soft_targets(batch, True)
         aligned = model(batch)
-        segments, mask = aligned.parts(batch.video_of_query[softly], PARTS)
+        segments, mask = aligned.equal_segments(batch.video_of_query[softly], NUM_SEGMENTS)
         wanted = 0.0
         for some in ([0, 1], [2]):
             rows = softly[some]
             similarity = torch.einsum("vne,tme->vtnm", segments[some], aligned.sentences[rows])
             wanted += len(some) * float(
-                objective.untimed(similarity, mask[some], batch.sentence_mask[rows], aligned.scale)
+                objective.untimed_loss(similarity, mask[some], batch.sentence_mask[rows], aligned.scale)
             )
-        monkeypatch.setattr(objectives, "_AT_A_TIME", 2)
+        monkeypatch.setattr(objectives, "_ALIGNMENT_BATCH_SIZE", 2)
         assert float(objective(model, batch)["alignment"]) == pytest.approx(wanted / 3, rel=1e-6)
 
 
@@ -195,7 +195,7 @@ def test_a_large_step_is_taken_in_pieces(monkeypatch, projector):
     config = TrainConfig(projector=projector, captions_per_video=3, learning_rate=1e-2)
     weights, lost, random = [], [], torch.get_rng_state()
     for most in (1 << 15, 8):
-        monkeypatch.setattr(grad_cache, "MOST_FRAMES", most)
+        monkeypatch.setattr(grad_cache, "MAX_FRAMES", most)
         model = model_of(projector, **({"dropout": 0.0, "noise": 0.0} if projector == "temporal" else {}))
         torch.set_rng_state(random)
         step = Step(model, Objective(config), config, 10, ProcessGroup())

@@ -6,7 +6,7 @@ import pytest
 from vla.batches.corpus import Corpus, Query
 from vla.features import FrameFeatures
 from vla.training import hard_negatives
-from vla.training.hard_negatives import batches, nearest_videos
+from vla.training.hard_negatives import group_into_batches, nearest_videos
 
 
 def corpus(kinds, dim=12, seed=0):
@@ -53,7 +53,7 @@ def test_neighbours_are_the_nearest():
 def test_each_video_once_in_batches_that_are_full(count, group):
     data = corpus([i // 3 for i in range(count)])
     rows = np.arange(count)[::-1] + 5
-    some = batches(rows, nearest_videos(data, np.arange(count), 0), 16, group, 0, 0)
+    some = group_into_batches(rows, nearest_videos(data, np.arange(count), 0), 16, group, 0, 0)
     assert sorted(np.concatenate(some).tolist()) == sorted(rows.tolist())
     assert [len(b) for b in some[:-1]] == [16] * (len(some) - 1)
 
@@ -64,7 +64,7 @@ def test_look_alikes_share_a_step():
     near = nearest_videos(data, np.arange(160), 0)
 
     def together(group):
-        some = batches(np.arange(160), near, 16, group, 0, 0)
+        some = group_into_batches(np.arange(160), near, 16, group, 0, 0)
         return np.mean([(kinds[b] == kinds[i]).sum() > 1 for b in some for i in b])
 
     assert together(4) > 0.9
@@ -76,7 +76,7 @@ def test_seed_and_epoch_decide_and_nothing_else():
     near = nearest_videos(data, np.arange(60), 0)
 
     def drawn(seed, epoch):
-        return np.concatenate(batches(np.arange(60), near, 16, 4, seed, epoch)).tolist()
+        return np.concatenate(group_into_batches(np.arange(60), near, 16, 4, seed, epoch)).tolist()
 
     assert drawn(0, 1) == drawn(0, 1)
     assert drawn(0, 1) != drawn(0, 2) and drawn(0, 1) != drawn(1, 1)

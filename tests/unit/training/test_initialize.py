@@ -127,7 +127,7 @@ def test_batches_without_captions_leave_the_temperature():
 
 
 SPEC = FeatureSpec("toy", "16", "none", "none", "fps=1", DIM)
-SETTINGS = {"projector": "residual", "projector_options": {"width": 8}, "batch_videos": 32, "levels": "global"}
+SETTINGS = {"projector": "residual", "projector_options": {"width": 8}, "batch_size": 32, "levels": "global"}
 
 
 def test_a_run_takes_the_gap_away_and_keeps_that(tmp_path):
@@ -156,7 +156,7 @@ def test_what_would_cost_the_untaught_is_not_taken(tmp_path):
         queries.append(Query(f"t{i}", (f"t{i}",), (f"t{i}",), i, np.zeros((0, 2))))
     data = Corpus(videos, queries, vectors)
     odd, even = np.arange(1, 200, 2), np.arange(0, 200, 2)
-    settings = TrainConfig(**SETTINGS, epochs=12, learning_rate=2e-2, pull=0.0)
+    settings = TrainConfig(**SETTINGS, epochs=12, learning_rate=2e-2, anchor_weight=0.0)
     unguarded = train(data, Split(odd[:80], odd[80:]), SPEC, 20.0, settings, tmp_path / "a", "x")
     assert unguarded.is_better
     guarded = train(

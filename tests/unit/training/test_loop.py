@@ -49,11 +49,11 @@ def corpus(count=24, seed=0):
     return Corpus(videos, queries, vectors)
 
 
-SETTINGS = {"projector_options": {"width": 16, "heads": 2}, "epochs": 4, "batch_videos": 8, "patience": 10}
+SETTINGS = {"projector_options": {"width": 16, "heads": 2}, "epochs": 4, "batch_size": 8, "patience": 10}
 
 
 def run(folder, data, config, progress=lambda p: None, identity="same"):
-    split = split_rows(len(data.videos), {}, config.held_out, config.seed)
+    split = split_rows(len(data.videos), {}, config.val_fraction, config.seed)
     return train(data, split, SPEC, 20.0, config, folder, identity, progress=progress)
 
 
@@ -153,11 +153,11 @@ def test_a_run_that_does_not_help_says_so(tmp_path):
 def test_splits_never_share_a_video_and_leave_test_alone():
     named = {0: "test", 1: "val", 2: "train", 3: "validation", 6: "val_1", 7: "Dev", 8: "test_public"}
     split = split_rows(9, named, 0.5, 0)
-    assert split.held_out.tolist() == [1, 3, 6, 7]
+    assert split.val.tolist() == [1, 3, 6, 7]
     assert split.train.tolist() == [2, 4, 5]
     random = split_rows(20, {0: "test"}, 0.2, 1)
-    assert len(random.held_out) == 4 and 0 not in random.train and 0 not in random.held_out
-    assert not set(random.train) & set(random.held_out)
+    assert len(random.val) == 4 and 0 not in random.train and 0 not in random.val
+    assert not set(random.train) & set(random.val)
     with pytest.raises(MissingError, match="at least 3 videos"):
         split_rows(2, {}, 0.5, 0)
 
@@ -190,7 +190,7 @@ def test_the_pull_is_zero_at_the_start_and_grows_with_distance():
     data = corpus(6)
     batch = build_batch(data, np.arange(6), data.queries)
     model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
-    objective = Objective(TrainConfig(pull=1.0))
+    objective = Objective(TrainConfig(anchor_weight=1.0))
     assert float(objective(model, batch)["pull"].detach()) == pytest.approx(0, abs=1e-9)
     with torch.no_grad():
         model.projector.text.layers[-1].bias += 1.0
@@ -199,7 +199,7 @@ def test_the_pull_is_zero_at_the_start_and_grows_with_distance():
 
 
 def test_unknown_settings_are_named():
-    with pytest.raises(UsageError, match="no setting is called speed; there are batch_videos"):
+    with pytest.raises(UsageError, match="no setting is called speed; there are anchor_weight, batch_size"):
         TrainConfig.from_mapping({"speed": 3}, "recipe.toml")
     with pytest.raises(UsageError, match="levels is one of both, global, segment"):
         TrainConfig(levels="neither")
@@ -211,9 +211,9 @@ def test_unknown_settings_are_named():
         ("learning_rate", float("nan"), "learning_rate must be a positive number, not nan"),
         ("learning_rate", float("inf"), "learning_rate must be a positive number, not inf"),
         ("weight_decay", -1.0, "weight_decay must be 0 or a positive number, not -1.0"),
-        ("pull", float("nan"), "pull must be 0 or a positive number, not nan"),
+        ("anchor_weight", float("nan"), "anchor_weight must be 0 or a positive number, not nan"),
         ("epochs", "ten", "epochs is a whole number, not 'ten'"),
-        ("batch_videos", 2.5, "batch_videos is a whole number, not 2.5"),
+        ("batch_size", 2.5, "batch_size is a whole number, not 2.5"),
         ("seed", -1, "seed must be between 0 and 4294967295, not -1"),
         ("deterministic", "yes", "deterministic is true or false, not 'yes'"),
         ("head_weights", {"moments": "1"}, "head_weights.moments is a number, not '1'"),
@@ -261,7 +261,7 @@ def test_a_loss_of_another_kind_is_refused(tmp_path, setting, name, says):
 
 
 def test_where_nothing_would_learn_nothing_is_trained(tmp_path):
-    with pytest.raises(UsageError, match="nothing to train: levels is none, and heads 'auto'"):
+    with pytest.raises(UsageError, match="nothing to train: levels is none, and no head of heads 'auto'"):
         run(tmp_path, corpus(), TrainConfig(**SETTINGS, levels="none"))
     assert not list(tmp_path.iterdir())
 
@@ -273,13 +273,13 @@ def test_large_batches_lose_the_same(monkeypatch):
         data.vectors[data.queries[2 * i].text] = data.vectors[data.queries[2].text].copy()
     batch = build_batch(data, np.arange(12), data.queries)
     found, blocks = [], []
-    from_vectors = Loss.of_vectors
-    monkeypatch.setattr(Loss, "of_vectors", lambda *given, **named: blocks.append(0) or from_vectors(*given, **named))
+    from_vectors = Loss.from_vectors
+    monkeypatch.setattr(Loss, "from_vectors", lambda *given, **named: blocks.append(0) or from_vectors(*given, **named))
     for most in (1 << 22, 1):
-        monkeypatch.setattr("vla.training.objective._AT_ONCE", most)
+        monkeypatch.setattr("vla.training.objective._MAX_SCORES", most)
         torch.manual_seed(0)
         model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
-        loss = Objective(TrainConfig(levels="global", pull=0.0))(model, batch)["global"]
+        loss = Objective(TrainConfig(levels="global", anchor_weight=0.0))(model, batch)["global"]
         loss.backward()
         found.append((float(loss.detach()), model.projector.text.layers[-1].weight.grad.clone()))
     assert len(blocks) == 1
@@ -300,7 +300,7 @@ def test_two_heads_for_one_kind_are_refused_before_anything_is_trained(tmp_path,
     """Their figures would be one."""
     other = EntryPoint("other", "vla.heads.moments:Head", "vla.heads")
     monkeypatch.setattr("vla.registry.entry_points", lambda group: [other] if group == other.group else [])
-    with pytest.raises(UsageError, match="heads moments and other are asked the same"):
+    with pytest.raises(UsageError, match="heads moments and other handle the same task"):
         run(tmp_path, corpus(), TrainConfig(**SETTINGS, heads="moments,other"))
     assert not list(tmp_path.iterdir())
 
@@ -308,13 +308,14 @@ def test_two_heads_for_one_kind_are_refused_before_anything_is_trained(tmp_path,
 def test_the_first_temperature_is_fitted_to_some_videos_of_some_batches(tmp_path, monkeypatch):
     """A step of thousands of videos is not gone through at 25 temperatures."""
     seen = []
-    monkeypatch.setattr("vla.training.loop._FITTED", (2, 3))
-    monkeypatch.setattr("vla.training.loop.centre", lambda *_: True)
+    monkeypatch.setattr("vla.training.loop._FIT_BATCHES", 2)
+    monkeypatch.setattr("vla.training.loop._FIT_BATCH_SIZE", 3)
+    monkeypatch.setattr("vla.training.loop.fit_centering", lambda *_: True)
     monkeypatch.setattr(
-        "vla.training.loop.warm", lambda model, objective, found: seen.extend(len(b.frames) for b in found)
+        "vla.training.loop.fit_temperature", lambda model, objective, found: seen.extend(len(b.frames) for b in found)
     )
     data = made_corpus([3 + i % 5 for i in range(18)], dim=16)
-    config = TrainConfig(epochs=1, batch_videos=5, projector_options={"width": 8, "heads": 2}, heads="")
+    config = TrainConfig(epochs=1, batch_size=5, projector_options={"width": 8, "heads": 2}, heads="")
     train(data, Split(np.arange(15), np.arange(15, 18)), SPEC, 20.0, config, tmp_path, "same")
     assert seen == [3, 3]
 
@@ -335,15 +336,15 @@ def test_a_run_judged_by_few_videos_is_not_used(tmp_path):
 
 @pytest.mark.parametrize("levels", ["both", "global"])
 def test_a_step_of_one_video_is_refused_where_videos_are_compared(levels):
-    with pytest.raises(UsageError, match="batch_videos must be at least 2"):
-        TrainConfig(batch_videos=1, levels=levels)
-    assert TrainConfig(batch_videos=1, levels="segment").batch_videos == 1
+    with pytest.raises(UsageError, match="batch_size must be at least 2"):
+        TrainConfig(batch_size=1, levels=levels)
+    assert TrainConfig(batch_size=1, levels="segment").batch_size == 1
 
 
 def test_a_loss_of_zero_is_said(tmp_path):
     """Captions in the same words tell no two videos apart."""
     data = corpus(12)
-    same = [replace(q, parts=("forth 1",)) for q in data.queries if not q.is_timed]
+    same = [replace(q, chunks=("forth 1",)) for q in data.queries if not q.is_timed]
     said = []
     run(tmp_path, replace(data, queries=same), TrainConfig(**{**SETTINGS, "levels": "global"}), said.append)
     assert any("every loss of this epoch is 0" in p.message for p in said if p.level == "warning")

@@ -13,7 +13,7 @@ from vla.losses.infonce import Loss
 from vla.model import AlignmentModel, ModelConfig
 from vla.projectors._layers import add_noise
 from vla.training.config import TrainConfig
-from vla.training.model_setup import chosen_heads
+from vla.training.model_setup import select_heads
 from vla.training.objective import Objective, _same_text
 
 
@@ -45,7 +45,7 @@ def told(options, corpus, **settings):
     torch.manual_seed(0)
     model = AlignmentModel(ModelConfig(DIM, "identity", scale=5.0, heads={"retrieval": options})).eval()
     batch = build_batch(corpus, np.arange(len(corpus.videos)), corpus.queries)
-    return model, batch, Objective(TrainConfig(pull=0.0, **settings))(model, batch)
+    return model, batch, Objective(TrainConfig(anchor_weight=0.0, **settings))(model, batch)
 
 
 def test_the_global_level_loses_by_the_score_of_the_head():
@@ -84,10 +84,10 @@ def test_comparisons_that_cannot_be_are_refused(settings, message):
 
 def test_who_compares_by_more_than_means_has_a_head_for_it():
     corpus = made_corpus()
-    asked = chosen_heads(TrainConfig(), corpus)
+    asked = select_heads(TrainConfig(), corpus)
     assert "retrieval" not in asked
-    assert chosen_heads(TrainConfig(score="tokens"), corpus) == [*asked, "retrieval"]
-    assert chosen_heads(TrainConfig(score="tokens", heads="retrieval"), corpus) == ["retrieval"]
+    assert select_heads(TrainConfig(score="tokens"), corpus) == [*asked, "retrieval"]
+    assert select_heads(TrainConfig(score="tokens", heads="retrieval"), corpus) == ["retrieval"]
     assert TrainConfig(score="tokens").reads_tokens and not TrainConfig().reads_tokens
     TrainConfig(score="tokens", head_options={"retrieval": {"width": 8}})
 

@@ -17,14 +17,14 @@ from vla.training.config import TrainConfig
 from vla.training.interrupt import on_interrupt
 
 # 20 videos to train on, 2 a step, 4 epochs: 40 steps.
-CONFIG = TrainConfig(**{**SETTINGS, "batch_videos": 2})
+CONFIG = TrainConfig(**{**SETTINGS, "batch_size": 2})
 
 
 @pytest.fixture(autouse=True)
 def saved_at_every_step(monkeypatch):
-    monkeypatch.setattr("vla.training.throughput._SAVE_SECONDS", -1.0)
-    monkeypatch.setattr("vla.training.throughput._SHARE", 0)
-    monkeypatch.setattr("vla.training.throughput._SHOW_SECONDS", -1.0)
+    monkeypatch.setattr("vla.training.throughput._MIN_SAVE_INTERVAL", -1.0)
+    monkeypatch.setattr("vla.training.throughput._SAVE_COST_FACTOR", 0)
+    monkeypatch.setattr("vla.training.throughput._SHOW_INTERVAL", -1.0)
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_control_c_finishes_the_step_and_says_how_to_go_on(tmp_path, answered, a
     epoch, inside = divmod(after + 1, 10)
     place = f"step {inside or 10} of 10 in epoch {epoch + (inside > 0)}"
     assert notes == [
-        f"stopped after {place} (4 epochs in all); its state is kept: the same command goes on from there, to the same result"
+        f"stopped after {place} (4 epochs in all); its state is kept: the same command resumes it, to the same result"
     ]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert run(tmp_path / "r", data, CONFIG).digest == whole.digest
@@ -146,12 +146,12 @@ def test_control_c_finishes_the_step_and_says_how_to_go_on(tmp_path, answered, a
 def test_a_second_control_c_waits_for_nothing(answered):
     with pytest.raises(KeyboardInterrupt), on_interrupt() as stop:
         signal.raise_signal(signal.SIGINT)
-        assert stop.asked
+        assert stop.is_set
         signal.raise_signal(signal.SIGINT)
-    with on_interrupt(patient=True) as stop:
+    with on_interrupt(allow_repeats=True) as stop:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
-        assert stop.asked
+        assert stop.is_set
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -166,7 +166,7 @@ def test_whoever_answered_control_c_before_is_asked_and_may_hand_it_on(answered)
     signal.signal(signal.SIGINT, first)
     with on_interrupt() as stop:
         signal.raise_signal(signal.SIGINT)
-    assert stop.asked and said == [signal.SIGINT]
+    assert stop.is_set and said == [signal.SIGINT]
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
@@ -184,13 +184,13 @@ def test_whatever_asks_for_an_end_is_waited_for_once(first, second):
     try:
         with pytest.raises(KeyboardInterrupt), on_interrupt() as stop:
             signal.raise_signal(getattr(signal, first))
-            assert stop.asked
+            assert stop.is_set
             signal.raise_signal(getattr(signal, second))
         assert {signal.getsignal(getattr(signal, name)) for name in names} == {end}
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with on_interrupt() as stop:
             signal.raise_signal(signal.SIGHUP)  # as under nohup
-            assert not stop.asked
+            assert not stop.is_set
     finally:
         for name, earlier in before.items():
             signal.signal(getattr(signal, name), earlier)
@@ -221,7 +221,7 @@ def test_progress_tells_losses_rate_pace_and_what_is_left(tmp_path):
 
 def test_bfloat16_is_close_to_float32_and_deterministic_is_given_back(tmp_path):
     """Each by its name: by default it depends on the processor."""
-    data, single = corpus(), {**SETTINGS, "batch_videos": 2, "precision": "fp32"}
+    data, single = corpus(), {**SETTINGS, "batch_size": 2, "precision": "fp32"}
     plain = run(tmp_path / "a", data, TrainConfig(**single))
     half = run(tmp_path / "b", data, TrainConfig(**{**single, "precision": "bf16"}))
     assert half.digest != plain.digest

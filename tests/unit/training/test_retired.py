@@ -13,13 +13,13 @@ from vla.features import FeatureSpec
 from vla.model_config import ModelConfig
 from vla.storage import atomic
 from vla.training.checkpoint import load_model, open_run
-from vla.training.compatibility import without_options
+from vla.training.compatibility import drop_retired_options
 from vla.training.config import TrainConfig
 from vla.training.loop import train
 from vla.training.split import Split
 
 OPTIONS = {"width": 8, "heads": 2}
-CONFIG = TrainConfig(epochs=1, batch_videos=4, projector_options=OPTIONS, heads="", precision="fp32")
+CONFIG = TrainConfig(epochs=1, batch_size=4, projector_options=OPTIONS, heads="", precision="fp32")
 SPEC = FeatureSpec("toy", "8", "none", "none", "fps=2", 8)
 
 
@@ -75,9 +75,9 @@ def test_a_plugin_keeps_its_own_options(trained, tmp_path):
     folder = rewritten(trained, tmp_path, projector="theirs", projector_options={"tokens": True})
     assert open_run(folder).digest == trained[1].digest
     theirs = ModelConfig(8, "theirs", {"tokens": True}, heads={"other": {"share": 1}})
-    assert without_options(theirs) == theirs
+    assert drop_retired_options(theirs) == theirs
     heads = {"retrieval": {"score": "tokens", "phrases": False, "temperature": 0.01}}
-    assert without_options(replace(theirs, heads=heads)).heads == {"retrieval": {"score": "tokens"}}
+    assert drop_retired_options(replace(theirs, heads=heads)).heads == {"retrieval": {"score": "tokens"}}
 
 
 def test_settings_that_are_gone_are_accepted_where_they_change_nothing():

@@ -53,7 +53,7 @@ def wanted(place, name):
     found = {}
     for said in answer(model, corpus).values():
         for q, predicted, unseen in zip(said.asked, said.predicted, said.unseen, strict=True):
-            found[q.annotation.query, q.annotation.video] = said.asks, predicted, unseen, q.question
+            found[q.annotation.query, q.annotation.video] = said.task, predicted, unseen, q.question
     return found
 
 

@@ -180,7 +180,7 @@ def test_shards_hold_so_many_videos_and_no_more(workspace, tmp_path):
 
 @pytest.fixture
 def trained(workspace, tmp_path):
-    vla.train(workspace=tmp_path, settings={"epochs": 2, "held_out": 0.34, "projector": "residual"})
+    vla.train(workspace=tmp_path, settings={"epochs": 2, "val_fraction": 0.34, "projector": "residual"})
     return tmp_path
 
 

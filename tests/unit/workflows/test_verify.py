@@ -25,7 +25,7 @@ TOY = vla.EncoderChoice(encoder="toy")
 
 def trained(place, seed=0):
     return vla.train(
-        workspace=place.root, settings={"epochs": 1, "held_out": 0.4, "seed": seed}, device="cpu", overwrite=True
+        workspace=place.root, settings={"epochs": 1, "val_fraction": 0.4, "seed": seed}, device="cpu", overwrite=True
     )
 
 
@@ -218,7 +218,7 @@ def test_lost_weights_are_trained_again_and_messages_say_so(full):
         with refused(CacheError, "retrain", "is gone", run="default"):
             command()
     said = []
-    settings = {"epochs": 1, "held_out": 0.4, "seed": 0}
+    settings = {"epochs": 1, "val_fraction": 0.4, "seed": 0}
     vla.train(workspace=full.root, settings=settings, device="cpu", progress=lambda p: said.append(p.message))
     assert any("training anew" in message for message in said) and weights.is_file()
     assert vla.search("a dog", workspace=full.root)

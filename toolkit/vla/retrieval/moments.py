@@ -115,7 +115,7 @@ class MomentLocalizer:
     @classmethod
     def of(cls, model: AlignmentModel) -> MomentLocalizer:
         """With the head for moments of `model`, if it has one."""
-        if all(head.asks != "moments" for head in model.heads.values()):
+        if all(head.task != "moments" for head in model.heads.values()):
             return cls(model, None)
         trained = copy.deepcopy(model).eval()
         trained.projector.alpha.fill_(1.0)
@@ -210,7 +210,7 @@ def _run_head(
     """`(N, 3)` of each video, whose frames are aligned: start, end and the probability that the head of `model` gives them."""
     import torch
 
-    head = next(h for h in model.heads.values() if h.asks == "moments")
+    head = next(h for h in model.heads.values() if h.task == "moments")
     features, frames = zip(*videos, strict=True)
     with torch.no_grad():
         # A copy of the text for each video: as a product's bits depend on its shape, so would those of one copy that all share.

@@ -127,7 +127,7 @@ def ask(
         progress(Progress("ask", message="no run here counts: it is answered in words", level="note"))
     encoder = query_encoder(cache, device, "auto")
     texts = _Texts(asked, told, encoder)
-    with model.at(1.0), small_work():
+    with model.with_alpha(1.0), small_work():
         return [_reply(model, found, texts, cache.frames(name), place, kind, moments) for name in wanted]
 
 
@@ -139,7 +139,7 @@ def _answering(
         model, found = load_model(place.run(run))
         found.spec.require_same(cache.spec, f"run {run!r}", "the features of this workspace", Hint("train_here"))
         for kind in kinds:
-            if any(head.asks == kind for head in model.heads.values()):
+            if any(head.task == kind for head in model.heads.values()):
                 return model, found, kind
         heads = ", ".join(model.heads) or "none"
         raise MissingError(
@@ -168,7 +168,7 @@ class _Texts:
         self.asked, self.told = asked, told
         self.parts = self.add(asked)
         self.choices = tuple(self.add(join_question_answer(asked, c)) for c in told.choices)
-        self.alone = tuple(self.add(c) for c in told.choices)
+        self.choices_only = tuple(self.add(c) for c in told.choices)
 
     def add(self, text: str) -> tuple[str, ...]:
         """The parts of `text`, whose vectors are known from now on."""
@@ -182,7 +182,7 @@ class _Texts:
     def about(self, video: FrameFeatures) -> Corpus:
         """The question, about that video alone."""
         annotation = Annotation(video.video_id, self.asked, video.video_id, question=self.told)
-        asked = QuestionExample(annotation, self.parts, self.choices, self.alone, 0)
+        asked = QuestionExample(annotation, self.parts, self.choices, self.choices_only, 0)
         return Corpus([video], list[Query](), self.vectors, (asked,), {})
 
     def aligned(self, model: AlignmentModel, text: str) -> np.ndarray:
@@ -201,7 +201,7 @@ def _reply(
     with torch.no_grad():
         batch = build_batch(corpus, np.arange(1), [], corpus.questions).to(model.log_scale.device)
         aligned = model(batch)
-        name, head = next((name, head) for name, head in model.heads.items() if head.asks == kind)
+        name, head = next((name, head) for name, head in model.heads.items() if head.task == kind)
         predictions = head(aligned, batch)
         decoded = head.decode(predictions, batch)[0]
         answer = _said(kind, decoded, texts.told)
