@@ -115,10 +115,10 @@ def test_the_page_is_one_well_formed_file(world):
 
 MISTAKES = [
     (("eval", "-c", "nowhere.csv"), 2, "nowhere.csv"),
-    (("eval", "--split", "dev"), 4, "no annotation of a cached video is of the split 'dev'; there are train (14)"),
+    (("eval", "--split", "dev"), 4, "no annotations of the split 'dev' for videos with features; splits: train (14)"),
     (("eval", "--run", "nope"), 4, "there is no trained run 'nope'"),
-    (("eval", "--tasks", "retrieval,nope"), 2, "nothing is called nope"),
-    (("eval", "-t", "questions"), 4, "Questions need a run"),
+    (("eval", "--tasks", "retrieval,nope"), 2, "unknown group nope"),
+    (("eval", "-t", "questions"), 4, "questions need a run"),
     (("eval", "-c", "unknown.csv", "--run", "none"), 4, "has no vector here"),
     (("report", "nope"), 4, "there is no trained run 'nope'"),
     (("report", "mine", "-o", "captions.csv/x.html"), 5, "captions.csv"),

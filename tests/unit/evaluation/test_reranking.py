@@ -8,7 +8,7 @@ from support.made_corpus import DIM, made_corpus, with_tokens
 from support.score_tables import retrieval
 from vla.batches.corpus import Query
 from vla.evaluation.predictions import CorpusPredictions
-from vla.evaluation.protocols import measured
+from vla.evaluation.protocols import compute_metrics
 from vla.evaluation.reranking import rerank_best
 from vla.evaluation.validation import validate
 from vla.metrics.retrieval import ranks
@@ -44,7 +44,7 @@ def test_the_best_are_ranked_anew_and_the_others_follow_as_they_were(most):
     model = model_of(OPTIONS)
     texts, tokens, frames, similarity = vectors(model, corpus)
     own = model.rerank(texts, tokens, frames)
-    found = rerank_best(model, similarity, texts, tokens, frames, most=most)
+    found = rerank_best(model, similarity, texts, tokens, frames, depth=most)
     for scores, plain, wanted in zip(found, (similarity, similarity.T), (own, own.T), strict=True):
         for row, before, after in zip(scores, plain, wanted, strict=True):
             order = np.argsort(-before)
@@ -58,8 +58,8 @@ def test_only_who_asks_is_looked_at():
     model = model_of(OPTIONS)
     texts, tokens, frames, similarity = vectors(model, corpus)
     some, back = np.arange(8) % 3 == 0, np.arange(8) > 5
-    to_video, to_text = rerank_best(model, similarity, texts, tokens, frames, most=4)
-    found = rerank_best(model, similarity, texts, tokens, frames, (some, back), most=4)
+    to_video, to_text = rerank_best(model, similarity, texts, tokens, frames, depth=4)
+    found = rerank_best(model, similarity, texts, tokens, frames, (some, back), depth=4)
     np.testing.assert_allclose(found[0], to_video[some], atol=1e-6)
     np.testing.assert_allclose(found[1], to_text[back], atol=1e-6)
     nobody = rerank_best(model, similarity, texts, tokens, frames, (some & False, back & False))
@@ -96,7 +96,7 @@ def test_protocols_print_both_and_no_tricks_of_what_was_reranked():
     corpus = with_tokens(made_corpus(LENGTHS))
     model = model_of(OPTIONS)
     whole = [Query(q.text, q.chunks, q.chunks, q.video, np.zeros((0, 2))) for q in corpus.queries if q.is_timed]
-    figures = measured(
+    figures = compute_metrics(
         CorpusPredictions(model, corpus, whole),
         CorpusPredictions(zero_shot_model(DIM, 1.0), corpus, whole),
         None,

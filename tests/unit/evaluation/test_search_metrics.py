@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vla.batches.corpus import Query
-from vla.evaluation.search_metrics import video_floors, video_measures, videos_of
+from vla.evaluation.search_metrics import video_baselines, video_measures, videos_of
 
 
 def query(video):
@@ -41,5 +41,5 @@ def test_recalls_are_those_of_a_loop():
 
 
 def test_chance_is_the_share_of_the_videos():
-    floor = video_floors(40).values["chance"]
+    floor = video_baselines(40).values["chance"]
     assert floor == pytest.approx({"R@1": 2.5, "R@5": 12.5, "R@10": 25.0, "R@100": 100.0, "SumR": 140.0})

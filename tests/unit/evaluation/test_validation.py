@@ -14,7 +14,7 @@ from vla.errors import MissingError
 from vla.evaluation import moment_protocol
 from vla.evaluation.head_answers import answer
 from vla.evaluation.predictions import CorpusPredictions, clip_frames
-from vla.evaluation.protocols import measured
+from vla.evaluation.protocols import compute_metrics
 from vla.evaluation.validation import head_baselines, validate
 from vla.metrics.average_precision import average_precisions
 from vla.model import AlignmentModel, ModelConfig, zero_shot_model
@@ -43,8 +43,8 @@ def test_the_official_table_takes_what_a_head_says_of_frames():
     model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
     said = answer(model, corpus)["moment by head"]
     seen = CorpusPredictions(model, corpus)
-    some = moment_protocol.with_saliency_ratings(said.asked)
-    asked, predicted = [said.asked[i] for i in some], [said.predicted[i] for i in some]
+    some = moment_protocol.with_saliency_ratings(said.examples)
+    asked, predicted = [said.examples[i] for i in some], [said.predictions[i] for i in some]
     # The best clip is the first of the one video, the last of the other; a second annotator saw one in one of them only.
     sign = {0: -1, 1: 1}
     shown = [sign[q.video] * np.arange(len(corpus.videos[q.video].values)) for q in asked]
@@ -57,12 +57,12 @@ def test_a_head_is_validated_by_the_official_protocol():
     corpus = rated_corpus()
     model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
     said = answer(model, corpus)["moment by head"]
-    truths = [q.spans for q in said.asked]
+    truths = [q.spans for q in said.examples]
     metrics = validate(model, corpus).metrics
-    precision = 100 * average_precisions(said.predicted, truths).mean()
-    assert metrics["moment by head"] == pytest.approx({**moments(said.predicted, truths), "mAP": precision})
+    precision = 100 * average_precisions(said.predictions, truths).mean()
+    assert metrics["moment by head"] == pytest.approx({**moments(said.predictions, truths), "mAP": precision})
     assert {"MR-full-mAP", "HL-min-VeryGood-mAP"} <= set(metrics["highlights by head"])
-    assert [len(row) for row in said.shown] == [len(corpus.videos[q.video].values) for q in said.asked]
+    assert [len(row) for row in said.saliency] == [len(corpus.videos[q.video].values) for q in said.examples]
 
 
 def test_baselines_of_a_head_are_the_best_of_each_measure():
@@ -102,7 +102,7 @@ def test_validation_has_the_figures_of_the_protocols():
     corpus = rich_corpus()
     model = model_of(corpus)
     official = {}
-    for figure in measured(CorpusPredictions(model, corpus), None, None):
+    for figure in compute_metrics(CorpusPredictions(model, corpus), None, None):
         official.setdefault(figure.task, {})[figure.measure] = figure.value
     found = validate(model, corpus)
     assert set(official) - set(found.metrics) == {"moment in the corpus"}

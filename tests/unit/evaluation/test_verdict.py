@@ -133,4 +133,4 @@ def test_the_sentence(given, told):
 
 def test_json_and_back():
     found = Verdict(36, Gain(8.3, 1.2, 15.1), {"moment to video": Gain(1.0, -1.0, 3.0)})
-    assert Verdict.of({"verdict": json.loads(json.dumps(found.to_json()))}) == found
+    assert Verdict.from_record({"verdict": json.loads(json.dumps(found.to_json()))}) == found

@@ -83,7 +83,7 @@ def test_a_split_is_measured_and_kept_and_nothing_is_taught(world):
         "moment in its video", "moment in its video by search", "moment in the corpus", "moment in the corpus by search",
         "highlights", "multiple choice", "grounded answers",
     }  # fmt: skip
-    assert all(f.floor and f.frozen is not None for f in found.figures)
+    assert all(f.best_baseline and f.frozen is not None for f in found.figures)
     assert found.by_task["multiple choice"][0].blind is not None
     assert found in load(folder / ".vla" / "runs" / "mine")
     assert vla.info(workspace=folder)["runs"]["mine"]["state"] == "finished"
@@ -110,7 +110,7 @@ def test_a_run_that_reads_tokens_is_measured_and_searched_as_it_was_trained(worl
     plain, own = (found.by_task[task] for task in ("text to video", "text to video reranked"))
     assert [f.measure for f in plain] == [f.measure for f in own]
     assert [f.frozen for f in plain] == [f.frozen for f in own]  # untrained, tokens have no share
-    assert all(f.floor for f in own)
+    assert all(f.best_baseline for f in own)
     model = load_model(folder / ".vla" / "runs" / "words")[0]
     searcher = Searcher(None, Encoder("32"), model, cache, Workspace.open(folder))
     corpus = load_corpus(cache, annotations()[:1])
@@ -190,18 +190,22 @@ def test_an_older_run_without_its_captions_has_floors_left_out(tmp_path, world):
     path = write(alone / "few.jsonl", annotations(lambda i: "")[:12])
     found = vla.evaluate(captions=path, run="mine", workspace=alone, tasks=["moments"])
     assert found.floors_from == "" and "trained on" not in found.counts
-    assert all("not known" in f.no_floor and f.floor for f in found.figures)
-    with pytest.raises(MissingError, match="which videos were held out is not known"):
+    assert all("unknown" in f.no_floor and f.best_baseline for f in found.figures)
+    with pytest.raises(MissingError, match="the held-out videos are unknown"):
         vla.evaluate(captions=path, run="mine", split="held-out", workspace=alone)
 
 
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
-        ({"split": "dev"}, MissingError, r"split 'dev'; there are train \(24\), test \(12\), val \(6\)"),
+        (
+            {"split": "dev"},
+            MissingError,
+            r"split 'dev' for videos with features; splits: train \(24\), test \(12\), val \(6\)",
+        ),
         ({"run": "nope"}, MissingError, "no trained run 'nope'"),
-        ({"tasks": ["x"]}, UnknownNameError, "nothing is called x; there are retrieval"),
-        ({"tasks": ["paragraphs"]}, MissingError, "allow none of: paragraphs"),
+        ({"tasks": ["x"]}, UnknownNameError, "unknown group x; available: retrieval"),
+        ({"tasks": ["paragraphs"]}, MissingError, "do not allow paragraphs:"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(world, asked, error, message):

@@ -200,7 +200,7 @@ def _evaluation(run: Run, found: EvaluationReport) -> dict[str, Any]:
         notes.append(f"Floors that need training annotations: {found.floors_from}.")
     if found.compared:
         notes.append(f"{SEARCH_SUFFIX}: {describe_retriever(found.compared)}.".capitalize())
-    notes += sorted({f"Floors: {f.no_floor}." for f in found.figures if f.no_floor and f.floor})
+    notes += sorted({f"Floors: {f.no_floor}." for f in found.figures if f.no_floor and f.best_baseline})
     tricks = dict.fromkeys(name for f in found.figures for name in f.tricks)
     return {
         "title": title,
@@ -217,7 +217,7 @@ def _task(task: str, figures: Sequence[MetricResult]) -> Table:
     columns = ["measure", "figure", "95 %", "frozen", *gain, "floor", *blind, *tricks, "0 to 100"]
     rows = []
     for f in figures:
-        floor = f.floor
+        floor = f.best_baseline
         is_share = f.measure not in _NOT_PERCENT
         chart = interval_chart(f.value, f.low, f.high, f.frozen, floor[1] if floor else None) if is_share else ""
         cells: list[str | Cell] = [
@@ -247,7 +247,7 @@ def _interval(figure: MetricResult) -> str | Cell:
     """Format the interval of the gain, marked where it does not hold 0."""
     if figure.gain is None:
         return ""
-    return Cell(f"{figure.gain[0]:+.1f} to {figure.gain[1]:+.1f}", {1: "up", -1: "down", 0: ""}[figure.gained])
+    return Cell(f"{figure.gain[0]:+.1f} to {figure.gain[1]:+.1f}", {1: "up", -1: "down", 0: ""}[figure.gain_sign])
 
 
 def _figure(value: float | None) -> str:
