@@ -79,7 +79,9 @@ def _tables(found: EvaluationReport) -> None:
         "95 %": lambda f: f"{f.low:.1f} - {f.high:.1f}",
         "frozen": lambda f: _number(f.frozen),
         "gain, 95 %": lambda f: "" if f.gain is None else f"{f.gain[0]:+.1f} to {f.gain[1]:+.1f}",
-        "floor": lambda f: f"{_number(f.best_baseline[1])} {f.best_baseline[0]}" if f.best_baseline else f"({f.no_floor})",
+        "floor": lambda f: (
+            f"{_number(f.best_baseline[1])} {f.best_baseline[0]}" if f.best_baseline else f"({f.no_floor})"
+        ),
         "blind": lambda f: _number(f.blind),
         **{name: _trick(name) for name in _tricks(found.figures)},
     }
