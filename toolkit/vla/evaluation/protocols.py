@@ -63,16 +63,16 @@ def compute_metrics(
     unknown = sorted(set(groups) - set(GROUPS))
     if unknown:
         raise UnknownNameError(f"unknown group {', '.join(unknown)}; available: {', '.join(GROUPS)}")
-    selected = [g for g in GROUPS if g in groups or not groups]
-    tasks = compute_scores(predictions, selected)
+    task_groups = [g for g in GROUPS if g in groups or not groups]
+    tasks = compute_scores(predictions, task_groups)
     if not tasks:
         raise MissingError(
-            f"the annotations do not allow {', '.join(selected)}: questions need a run with heads for them, "
+            f"the annotations do not allow {', '.join(task_groups)}: questions need a run with heads for them, "
             "and everything else needs captions",
             hint=Hint("train_or_caption"),
         )
-    frozen_scores = {} if frozen_predictions is None else compute_scores(frozen_predictions, selected)
-    baselines = Baselines(predictions, trained_on, selected)
+    frozen_scores = {} if frozen_predictions is None else compute_scores(frozen_predictions, task_groups)
+    baselines = Baselines(predictions, trained_on, task_groups)
     results: list[MetricResult] = []
     for task, scores in tasks.items():
         blind, tricks = blind_scores(predictions, task), baselines.tricks(task)
@@ -170,23 +170,25 @@ def compute_scores(
 
 def _moment_tables(predictions: CorpusPredictions, groups: Collection[str]) -> dict[str, ScoreTable]:
     tables: dict[str, ScoreTable] = {}
-    timed = predictions.timed_queries
+    timed_queries = predictions.timed_queries
     needs_head = {"moments", "highlights", moment_protocol.HIGHLIGHTS_BY_HEAD} & set(groups)
     by_head = predictions.answers.get(TASKS["moments"]) if needs_head else None
     if "moments" in groups:
-        if timed:
-            tables[moment_protocol.IN_VIDEO] = moment_protocol.in_video(timed, predictions.moment_predictions.own_video)
+        if timed_queries:
+            tables[moment_protocol.IN_VIDEO] = moment_protocol.in_video(
+                timed_queries, predictions.moment_predictions.own_video
+            )
         if by_head is not None:
             tables[moment_protocol.BY_HEAD] = moment_protocol.in_video(by_head.examples, by_head.predictions)
         if predictions.own_video_search_results:
-            tables[IN_VIDEO_BY_SEARCH] = moment_protocol.in_video(timed, predictions.own_video_search_results)
-    if "corpus" in groups and timed:
-        tables[moment_protocol.IN_CORPUS] = moment_protocol.in_corpus(timed, predictions.corpus_moments)
+            tables[IN_VIDEO_BY_SEARCH] = moment_protocol.in_video(timed_queries, predictions.own_video_search_results)
+    if "corpus" in groups and timed_queries:
+        tables[moment_protocol.IN_CORPUS] = moment_protocol.in_corpus(timed_queries, predictions.corpus_moments)
         if predictions.search_results:
-            tables[IN_CORPUS_BY_SEARCH] = moment_protocol.in_corpus(timed, predictions.search_results)
-    rows = moment_protocol.with_saliency_ratings(timed) if "highlights" in groups else []
+            tables[IN_CORPUS_BY_SEARCH] = moment_protocol.in_corpus(timed_queries, predictions.search_results)
+    rows = moment_protocol.with_saliency_ratings(timed_queries) if "highlights" in groups else []
     if rows:
-        queries = [timed[i] for i in rows]
+        queries = [timed_queries[i] for i in rows]
         windows = [predictions.moment_predictions.own_video[i] for i in rows]
         tables[moment_protocol.HIGHLIGHTS] = moment_protocol.highlights(predictions, queries, windows)
     head_rows = (

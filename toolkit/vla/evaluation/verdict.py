@@ -108,10 +108,10 @@ def compare(ours: Mapping[str, PerQueryScores], frozen: Mapping[str, PerQuerySco
     for values, query_videos in pairs.values():
         rows = np.searchsorted(videos, query_videos)
         sums = np.bincount(rows, weights=values, minlength=len(videos))
-        num_left = len(values) - np.bincount(rows, minlength=len(videos))
+        num_others = len(values) - np.bincount(rows, minlength=len(videos))
         gains.append(values.mean())
         # A task with queries of one video only has no value without it.
-        jackknife.append(np.where(num_left > 0, (sums.sum() - sums) / np.maximum(num_left, 1), gains[-1]))
+        jackknife.append(np.where(num_others > 0, (sums.sum() - sums) / np.maximum(num_others, 1), gains[-1]))
     tasks = {k: _interval(gain, others) for k, gain, others in zip(pairs, gains, jackknife, strict=True)}
     return Verdict(len(videos), _interval(np.mean(gains), np.mean(jackknife, axis=0)), tasks)
 

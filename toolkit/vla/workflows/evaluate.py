@@ -173,8 +173,8 @@ def _notes(
             "not of the whole split"
         )
     if counts.get("trained on"):
-        num_trained, total = counts["trained on"], counts["videos"]
-        text = f"{num_trained} of the {total} videos were trained on: their metrics do not carry over to other videos"
+        num_training, total = counts["trained on"], counts["videos"]
+        text = f"{num_training} of the {total} videos were trained on: their metrics do not carry over to other videos"
         notes.append(Note(text, Hint("evaluate_split", split=HELD_OUT)))
     if provenance is not None and num_cached < len(provenance.annotations):
         total = len(provenance.annotations)

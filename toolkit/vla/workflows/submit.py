@@ -41,15 +41,15 @@ def submit(
         ResourceError: a file cannot be written.
     """
     suffix, paths = split or "all", []
-    located = _with_located_queries(predictions, everything=format in ("qvhighlights", "tvr"))
-    if located.timed_queries and (
-        format == "qvhighlights" or (format != "tvr" and with_saliency_ratings(located.timed_queries))
+    with_times = _with_located_queries(predictions, everything=format in ("qvhighlights", "tvr"))
+    if with_times.timed_queries and (
+        format == "qvhighlights" or (format != "tvr" and with_saliency_ratings(with_times.timed_queries))
     ):
         paths.append(folder / f"hl_{suffix}_submission.jsonl")
-        write_qvhighlights(paths[-1], _highlight_records(located, names))
-    elif located.timed_queries:
+        write_qvhighlights(paths[-1], _highlight_records(with_times, names))
+    elif with_times.timed_queries:
         paths.append(folder / f"tvr_{suffix}_submission.json")
-        _write_tvr(paths[-1], located, names)
+        _write_tvr(paths[-1], with_times, names)
     if TASKS["choice"] in predictions.answers:
         paths.append(folder / f"nextqa_{suffix}.json")
         write_nextqa(paths[-1], _choice_records(predictions, names))
@@ -141,8 +141,8 @@ def _choice_records(predictions: CorpusPredictions, names: Mapping[str, str]) ->
 
 
 def _seconds(predictions: CorpusPredictions, query: Query) -> float:
-    annotated = query.annotation.duration if query.annotation else None
-    return annotated or predictions.corpus.videos[query.video].duration_seconds
+    duration = query.annotation.duration if query.annotation else None
+    return duration or predictions.corpus.videos[query.video].duration_seconds
 
 
 def _name(predictions: CorpusPredictions, row: int, names: Mapping[str, str]) -> str:
