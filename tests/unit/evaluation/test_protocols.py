@@ -1,4 +1,4 @@
-"""Every figure is what the metric's own function says of scores worked out in a plain loop, and has its floor beside it."""
+"""Protocols: metrics match naive loops over scores, and have their baselines."""
 
 from dataclasses import replace
 
@@ -137,14 +137,14 @@ def all_measured():
     return corpus, bank, seen, plain, by_task(found)
 
 
-def test_every_task_is_there_in_the_order_of_the_groups(all_measured):
+def test_tasks_are_in_order_of_groups(all_measured):
     assert list(all_measured[4]) == [
         "text to video", "video to text", "video to texts", "paragraph to video", "video to paragraph", "moment to video",
         "moment in its video", "moment in the corpus", "highlights", "multiple choice", "grounded answers",
     ]  # fmt: skip
 
 
-def test_every_figure_has_its_floor_or_says_why_and_lies_in_its_interval(all_measured):
+def test_every_metric_has_baseline_and_lies_in_interval(all_measured):
     for task, of_task in all_measured[4].items():
         for measure, figure in of_task.items():
             assert (figure.best_baseline is not None) or figure.no_floor, (task, measure)
@@ -157,7 +157,7 @@ def test_every_figure_has_its_floor_or_says_why_and_lies_in_its_interval(all_mea
             assert figure.queries >= figure.videos >= 1
 
 
-def test_without_training_annotations_the_missing_floor_is_named():
+def test_names_baselines_missing_without_training_annotations():
     corpus = rich_corpus()
     found = compute_metrics(CorpusPredictions(model_of(corpus), corpus, []), None, None)
     for figure in found:
@@ -169,7 +169,7 @@ def test_without_training_annotations_the_missing_floor_is_named():
     assert all("no constant window" in f.no_floor and set(f.floors) == {"whole video", "window grid"} for f in moments)
 
 
-def test_retrieval_is_the_official_functions_of_plain_cosines(all_measured):
+def test_retrieval_matches_metrics_of_plain_cosines(all_measured):
     corpus, bank, _, _, tasks = all_measured
     queries = [q for q in corpus.queries if not q.is_timed]
     owner = np.array([q.video for q in queries])
@@ -185,7 +185,7 @@ def test_retrieval_is_the_official_functions_of_plain_cosines(all_measured):
     )
 
 
-def test_tricks_stand_apart_and_are_their_own_functions(all_measured):
+def test_inference_tricks_match_their_functions(all_measured):
     corpus, bank, _, _, tasks = all_measured
     queries = [q for q in corpus.queries if not q.is_timed]
     owner, scores = np.array([q.video for q in queries]), plain_scores(corpus, queries)
@@ -200,7 +200,7 @@ def test_tricks_stand_apart_and_are_their_own_functions(all_measured):
     assert all(not f.tricks for f in tasks["moment in its video"].values())
 
 
-def test_the_bank_of_the_way_back_is_other_videos(all_measured):
+def test_video_to_text_bank_consists_of_training_videos(all_measured):
     corpus, bank, seen, plain, tasks = all_measured
     queries = [q for q in corpus.queries if not q.is_timed]
     back = plain_scores(corpus, queries).T
@@ -213,7 +213,7 @@ def test_the_bank_of_the_way_back_is_other_videos(all_measured):
     assert found == pytest.approx({m: v.value for m, v in wanted.items()})
 
 
-def test_moments_are_the_official_functions_of_plain_segments(all_measured):
+def test_moments_match_metrics_of_plain_segments(all_measured):
     corpus, _, _, _, tasks = all_measured
     timed = [q for q in corpus.queries if q.is_timed]
     own, best, everywhere = [], [], []
@@ -235,7 +235,7 @@ def test_moments_are_the_official_functions_of_plain_segments(all_measured):
     assert {m: f.floors["whole video"] for m, f in tasks["moment in its video"].items()} == pytest.approx(floor)
 
 
-def test_the_list_of_moments_is_tvrs_suppression_of_the_best_segments():
+def test_corpus_moments_match_nms_of_tvr():
     rng = np.random.default_rng(3)
     owner = rng.integers(0, 9, 500)
     start = rng.random(500) * 10
@@ -251,7 +251,7 @@ def test_the_list_of_moments_is_tvrs_suppression_of_the_best_segments():
     assert {tuple(r) for r in found[found[:, 3] > last]} == {tuple(r) for r in wanted[wanted[:, 3] > last]}
 
 
-def test_types_of_queries_are_tvrs():
+def test_breakdown_by_query_type_of_tvr():
     corpus = rich_corpus()
     kinds = ("v", "vt", "v", "t", "v")
     queries = [
@@ -270,7 +270,7 @@ def test_types_of_queries_are_tvrs():
     assert all(f.floors for f in tasks["moment in the corpus"].values())
 
 
-def test_highlights_are_the_official_table(all_measured):
+def test_highlights_match_official_table(all_measured):
     corpus, _, seen, _, tasks = all_measured
     timed = [q for q in corpus.queries if q.is_timed]
     scores, ratings = [], []
@@ -284,7 +284,7 @@ def test_highlights_are_the_official_table(all_measured):
     assert values(tasks["highlights"]) == pytest.approx(official)
 
 
-def test_questions_are_the_official_tables(all_measured):
+def test_questions_match_official_tables(all_measured):
     corpus, _, seen, _, tasks = all_measured
     said = seen.answers["multiple choice"]
     right = [p == q.question.right for p, q in zip(said.predictions, said.examples, strict=True)]
@@ -350,12 +350,12 @@ def test_open_answers_by_hand():
     }
 
 
-def test_annotators_who_disagree_count_half():
+def test_soft_accuracy_of_disagreeing_annotators():
     answered = HeadAnswers("open", asked_of("open", (("a", "b"), ("a", "a")), ("", "")), [["a"], ["a"]], [])
     assert qa_protocol.questions(answered, answered.predictions)["accuracy"].value == 75.0
 
 
-def test_two_annotators_have_to_agree_with_a_moment_of_the_corpus():
+def test_corpus_moments_require_two_annotators():
     corpus = rich_corpus()
     votes = ((0.0, 1.0), (0.0, 1.0), (2.0, 3.0), (2.5, 3.0))
     queries = [replace(q, annotation=replace(q.annotation, votes=votes)) for q in corpus.queries if q.is_timed]
@@ -366,7 +366,7 @@ def test_two_annotators_have_to_agree_with_a_moment_of_the_corpus():
     assert found["0.7-r1"].value == 20.0 and found["0.5-r1"].value == 100.0
 
 
-def test_a_group_that_there_is_not_and_nothing_to_measure():
+def test_rejects_unknown_and_impossible_groups():
     corpus = rich_corpus()
     seen = CorpusPredictions(zero_shot_model(corpus.dim, 1.0), corpus)
     with pytest.raises(UnknownNameError, match=r"unknown group retreival; available: retrieval, .*grounding"):
@@ -386,7 +386,7 @@ def test_a_group_that_there_is_not_and_nothing_to_measure():
     }
 
 
-def test_the_untrained_model_answers_as_retrieval_does_and_keeps_what_heads_were_fitted_to():
+def test_untrained_model_answers_by_retrieval_and_copies_fitted_state():
     import torch
 
     corpus = rich_corpus()
@@ -403,6 +403,6 @@ def test_the_untrained_model_answers_as_retrieval_does_and_keeps_what_heads_were
     assert list(without.heads) == ["choice_qa"]
 
 
-def test_less_is_better_of_ranks_and_errors_only(all_measured):
+def test_lower_is_better_for_ranks_and_errors(all_measured):
     lower = {f.measure for of in all_measured[4].values() for f in of.values() if f.lower_is_better}
     assert lower == {"MedR", "MnR"} <= set(LOWER)

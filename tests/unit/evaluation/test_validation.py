@@ -1,4 +1,4 @@
-"""Validation during training has the figures of the protocols, and its score is the mean of its parts."""
+"""Validation during training matches the protocols, and its score is a mean over tasks."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def rated_corpus():
     return replace(corpus, queries=queries)
 
 
-def test_clips_have_the_mean_of_their_frames():
+def test_clip_scores_use_mean_of_frames():
     video = made_corpus((9,)).videos[0]
     video = replace(video, timestamps_seconds=np.array([0, 0.5, 1, 2, 2.5, 3, 3.5, 6, 6.5]), duration_seconds=7.0)
     shown = np.arange(9.0)
@@ -38,7 +38,7 @@ def test_clips_have_the_mean_of_their_frames():
     np.testing.assert_allclose([shown[rows].mean() for rows in clip_frames(video, 5, 2.0)], [1, 4.5, 6, 7.5, 8])
 
 
-def test_the_official_table_takes_what_a_head_says_of_frames():
+def test_highlights_use_saliency_of_head():
     corpus = rated_corpus()
     model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
     said = answer(model, corpus)["moment by head"]
@@ -53,7 +53,7 @@ def test_the_official_table_takes_what_a_head_says_of_frames():
     assert moment_protocol.highlights(seen, asked, predicted)["HL-min-VeryGood-mAP"].value < 75
 
 
-def test_a_head_is_validated_by_the_official_protocol():
+def test_head_validation_matches_protocol():
     corpus = rated_corpus()
     model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
     said = answer(model, corpus)["moment by head"]
@@ -65,7 +65,7 @@ def test_a_head_is_validated_by_the_official_protocol():
     assert [len(row) for row in said.saliency] == [len(corpus.videos[q.video].values) for q in said.examples]
 
 
-def test_baselines_of_a_head_are_the_best_of_each_measure():
+def test_head_baselines_are_best_of_each_measure():
     corpus = rated_corpus()
     model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
     queries = [q for q in corpus.queries if q.is_timed]
@@ -98,7 +98,7 @@ def model_of(corpus):
     return model.eval()
 
 
-def test_validation_has_the_figures_of_the_protocols():
+def test_validation_matches_protocols():
     corpus = rich_corpus()
     model = model_of(corpus)
     official = {}
@@ -110,7 +110,7 @@ def test_validation_has_the_figures_of_the_protocols():
     assert set(found.blind) == {"multiple choice", "counting"}
 
 
-def test_the_score_is_the_mean_of_its_parts():
+def test_score_is_mean_of_tasks():
     corpus = rich_corpus()
     model = model_of(corpus)
     found, metrics = validate(model, corpus), validate(model, corpus).metrics
@@ -129,7 +129,7 @@ def test_the_score_is_the_mean_of_its_parts():
     assert without.search == without.score == found.search
 
 
-def test_only_chosen_queries_are_measured_and_everything_stays_a_candidate():
+def test_query_mask_keeps_all_candidates():
     corpus = rich_corpus()
     model = zero_shot_model(corpus.dim, 1.0)
     every, some = validate(model, corpus), validate(model, corpus, 2)

@@ -1,4 +1,4 @@
-"""Floors by enumeration, against the metrics of constant scores, and the figures that benchmarks' own files give."""
+"""Baselines against enumeration, constant scores and published figures."""
 
 import json
 from itertools import permutations

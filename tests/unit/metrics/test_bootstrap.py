@@ -1,4 +1,4 @@
-"""Intervals against theory, against naive loops, and by how often they hold the truth."""
+"""Intervals against theory, naive loops, and their coverage."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""QVHighlights' table: the official output for the official sample, and what its rules mean on small cases."""
+"""QVHighlights: official output for the official sample, and its rules on small cases."""
 
 import json
 

@@ -18,7 +18,7 @@ LOWER_IS_BETTER_KEY = "lower_is_better"
 """JSON key for other readers; computed from the measure."""
 TRICKS = {
     "+DSL": "dual softmax: uses all queries of the test at once, which no search can do",
-    "+QB-Norm": "QB-Norm: subtracts hubness, estimated from a query bank of training captions",
+    "+QB-Norm": "subtracts hubness, estimated from a query bank of training captions",
 }
 """Inference tricks, reported in separate columns, with their requirements."""
 
