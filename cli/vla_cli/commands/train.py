@@ -41,7 +41,9 @@ def train(
     seed: Annotated[int, typer.Option()] = _DEFAULTS.seed,
     precision: Annotated[
         str,
-        typer.Option(help="Training precision: fp32, bf16, or auto (bf16 where the processor has hardware for it)."),
+        typer.Option(
+            help="Training precision: fp32, bf16, or auto (bf16 where the processor has hardware for it)."
+        ),
     ] = _DEFAULTS.precision,
     deterministic: Annotated[
         bool,

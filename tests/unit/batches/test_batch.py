@@ -140,13 +140,7 @@ def test_pooling_is_a_mean_of_frames_with_its_gradient():
     mask = torch.arange(5)[None] < torch.tensor([5, 2, 3])[:, None]
     rows = torch.randn(10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     text = torch.zeros(0, 4, dtype=torch.float64)
-    others = {
-        "queries": text,
-        "sentences": text[None],
-        "questions": text,
-        "choices": text[None],
-        "choices_only": text[None],
-    }
+    others = {"queries": text, "sentences": text[None], "questions": text, "choices": text[None], "choices_only": text[None]}
     others |= {"tokens": text[None], "token_mask": torch.zeros(0, 0, dtype=torch.bool), "scale": torch.tensor(1.0)}
     aligned = Aligned(packed=rows, packing=Packing(mask), **others)
     assert torch.equal(aligned.frames, Packing(mask).pad(rows))
