@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.collate import collate_frames
 from vla.batches.corpus import SegmentGrid, sliding_windows
 from vla.errors import CacheError, ShapeError, VlaError
@@ -62,7 +62,7 @@ class AlignmentModel(nn.Module):
         """Factor of cosines; at most 100, as in CLIP, or it grows without bound."""
         return self.log_scale.exp().clamp(max=MAX_SCALE)
 
-    def forward(self, batch: AlignmentBatch) -> Aligned:
+    def forward(self, batch: AlignmentBatch) -> AlignedBatch:
         """Return the batch in the shared space."""
         seconds = batch.packing.unpad(batch.seconds)
         frames = self.projector.project_rows(batch.packed_frames, seconds, batch.packing)
@@ -77,7 +77,7 @@ class AlignmentModel(nn.Module):
         """Return the projections `(M, E)` of `rows` of `packed_texts`."""
         return self.projector.project_text(packed_texts(batch)[rows])
 
-    def assemble(self, batch: AlignmentBatch, frames: torch.Tensor, texts: torch.Tensor) -> Aligned:
+    def assemble(self, batch: AlignmentBatch, frames: torch.Tensor, texts: torch.Tensor) -> AlignedBatch:
         """Return the batch in the shared space from its projected frames and texts.
 
         Args:
@@ -93,7 +93,7 @@ class AlignmentModel(nn.Module):
             num_tokens, token_mask = len(batch.tokens), batch.token_mask
         else:
             num_tokens, token_mask = 0, batch.token_mask[:, :0]
-        return Aligned(
+        return AlignedBatch(
             packed=frames,
             packing=batch.packing,
             queries=of_queries,
@@ -108,7 +108,9 @@ class AlignmentModel(nn.Module):
 
     @contextmanager
     def with_alpha(self, alpha: float) -> Iterator[AlignmentModel]:
-        """Set the projector's alpha for the duration of the context (interpolation as in WiSE-FT)."""
+        """Set the projector's alpha for the duration of the context (interpolation as
+        in WiSE-FT).
+        """
         before = self.projector.alpha.clone()
         self.projector.alpha.fill_(alpha)
         try:
@@ -116,7 +118,7 @@ class AlignmentModel(nn.Module):
         finally:
             self.projector.alpha.copy_(before)
 
-    def head_losses(self, aligned: Aligned, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
+    def head_losses(self, aligned: AlignedBatch, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
         """Return `{name: scalar}` of every head with a task in `batch`, and of the blind heads."""
         pairs = [(name, head.loss(aligned, batch)) for name, head in self.heads.items()]
         if self.blind:
@@ -154,14 +156,18 @@ class AlignmentModel(nn.Module):
         return self.projector.project_text(texts).cpu().numpy()
 
     def align_tokens(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return unit tokens `(L, E)` float32 of each text; raw tokens `(L, D)` are only normalized."""
+        """Return unit tokens `(L, E)` float32 of each text.
+
+        Raw tokens `(L, D)` are only normalized.
+        """
         return [l2_normalize(torch.from_numpy(rows.astype(np.float32))).numpy() for rows in tokens]
 
     @torch.no_grad()
     def rerank(
         self, texts: np.ndarray, tokens: Sequence[np.ndarray] | None, frames: Sequence[np.ndarray]
     ) -> np.ndarray:
-        """Return scores of videos, or of moments, by the head `retrieval`, which compares tokens with frames.
+        """Return scores of videos, or of moments, by the head `retrieval`, which compares tokens
+        with frames.
 
         Args:
             texts: `(Q, E)` unit vectors.
@@ -181,7 +187,9 @@ class AlignmentModel(nn.Module):
         return scores
 
     def _pad(self, sets: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return sets of vectors `(L, D)` padded to `(Q, L, D)` float32, and their mask `(Q, L)`."""
+        """Return sets of vectors `(L, D)` padded to `(Q, L, D)` float32, and their mask
+        `(Q, L)`.
+        """
         mask = torch.arange(max(map(len, sets), default=0)) < torch.tensor([len(s) for s in sets])[:, None]
         rows, mask = (x.to(self.log_scale.device) for x in (torch.from_numpy(np.concatenate(sets)), mask))
         return Packing(mask).pad(rows.float()), mask
@@ -203,8 +211,8 @@ def packed_texts(batch: AlignmentBatch) -> torch.Tensor:
 def length_buckets(lengths: list[int]) -> Iterator[list[int]]:
     """Yield all indices of `lengths` in groups of similar length.
 
-    A padded group has at most `_MAX_BATCH_FRAMES` frames, unless it is a single video, and less than
-    a quarter of it is padding.
+    A padded group has at most `_MAX_BATCH_FRAMES` frames, unless it is a single video, and less
+    than a quarter of it is padding.
     """
     group: list[int] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):

@@ -1,4 +1,6 @@
-"""Configuration of an alignment model, in a module of its own: reading a run does not import torch."""
+"""Configuration of an alignment model, in a module of its own: reading a run does not
+import torch.
+"""
 
 from __future__ import annotations
 

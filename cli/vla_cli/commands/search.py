@@ -228,7 +228,7 @@ def search(
     with progress_bars(quiet) as progress:
         hits = vla.search(
             asked, paths or (), k=k, per_video=per_video, fpr=fpr, limits=limited, image=image, like=like,
-            without=() if texts else unwanted, workspace=workspace, choice=choice, progress=progress,
+            negative=() if texts else unwanted, workspace=workspace, choice=choice, progress=progress,
         )  # fmt: skip
     say_left_out(hits)
     _print(hits, shapes, b"\0" if null else b"\n", [one.title for one in asked] if queries is not None else None)

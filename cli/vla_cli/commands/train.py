@@ -41,9 +41,7 @@ def train(
     seed: Annotated[int, typer.Option()] = _DEFAULTS.seed,
     precision: Annotated[
         str,
-        typer.Option(
-            help="Training precision: fp32, bf16, or auto (bf16 where the processor has hardware for it)."
-        ),
+        typer.Option(help="Training precision: fp32, bf16, or auto (bf16 where the processor has hardware for it)."),
     ] = _DEFAULTS.precision,
     deterministic: Annotated[
         bool,
@@ -73,14 +71,14 @@ def train(
     import vla
     from vla_cli.render import print_json, progress_bars
 
-    asked = {
+    options = {
         "levels": levels, "score": score, "heads": heads,
         "projector": projector, "epochs": epochs, "batch_size": batch_size,
         "learning_rate": learning_rate, "val_fraction": val_fraction, "patience": patience, "seed": seed,
         "precision": precision, "deterministic": deterministic,
     }  # fmt: skip
     # What was not given is left to the recipe, and without one to the library's own defaults.
-    settings: dict[str, Any] = {k: v for k, v in asked.items() if _was_given(context, k)}
+    settings: dict[str, Any] = {k: v for k, v in options.items() if _was_given(context, k)}
     # torchrun's number of this process; the library asks for it when torch is loaded, and that takes a while.
     speaks = os.environ.get("RANK", "0") == "0"
     with progress_bars(quiet or not speaks) as progress:
@@ -147,5 +145,5 @@ def _tables(run: Run) -> None:
         if run.is_better
         else f"'vla index' keeps the frozen encoder; use --run {run.name} to override"
     )
-    dials = f"alpha {run.record['alpha']:g}, centring {run.record.get('centring', 0.0):g}"
+    dials = f"alpha {run.record['alpha']:g}, centering {run.record.get('centring', 0.0):g}"
     line(f"run {run.name!r}: {run.verdict} ({dials}); {used}")

@@ -1,4 +1,4 @@
-"""Real frames end to end and back: what padding holds never matters, and gradients are those of plain indexing."""
+"""Packing: round trip, independence of padding, and gradients of plain indexing."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ SHAPES = [([3, 1, 5], 5), ([4], 6), ([1, 1], 1), ([2, 2, 2], 3)]
 
 
 @pytest.mark.parametrize(("lengths", "longest"), SHAPES)
-def test_there_and_back(lengths, longest):
+def test_pad_inverts_unpad(lengths, longest):
     mask, padded = made(lengths, longest)
     layout = Packing(mask)
     rows = layout.unpad(padded)
@@ -32,12 +32,12 @@ def test_there_and_back(lengths, longest):
 
 @pytest.mark.parametrize(("lengths", "longest"), SHAPES)
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
-def test_a_convolution_sees_one_video_with_zeros_around_it(lengths, longest, size):
+def test_conv1d_pads_each_video_with_zeros(lengths, longest, size):
     mask, padded = made(lengths, longest)
     layer = torch.nn.Conv1d(3, 4, size, padding=size // 2).double()
-    found = Packing(mask).conv1d(Packing(mask).unpad(padded), layer.weight, layer.bias)
-    wanted = torch.cat([layer(p[:n].T).T for p, n in zip(padded, lengths, strict=True)])
-    torch.testing.assert_close(found, wanted)
+    actual = Packing(mask).conv1d(Packing(mask).unpad(padded), layer.weight, layer.bias)
+    expected = torch.cat([layer(p[:n].T).T for p, n in zip(padded, lengths, strict=True)])
+    torch.testing.assert_close(actual, expected)
 
 
 def test_gradients():

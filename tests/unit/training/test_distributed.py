@@ -1,4 +1,4 @@
-"""Processes that share a step have the gradients of one process, to the last digits that float64 has."""
+"""Several processes have the gradients of one process, to float64 precision."""
 
 import multiprocessing
 import os
@@ -50,8 +50,8 @@ def gradients(videos, processes):
     step = Step(model, Objective(config), config, 10, processes)
     parts = step.gradients(batch, 0)
     assert {"global", "segment", "pull", "choice_qa", "blind choice_qa"} <= set(parts)
-    found = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
-    return found, {k: float(v.detach()) for k, v in parts.items()}
+    actual = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+    return actual, {k: float(v.detach()) for k, v in parts.items()}
 
 
 def _gradients(folder, videos, processes):
@@ -79,9 +79,9 @@ def _started(rank, count, port, work, given):
 
 def in_processes(count, work, given):
     """`work` in so many processes that share what they do."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    with socket.socket() as actual:
+        actual.bind(("127.0.0.1", 0))
+        port = actual.getsockname()[1]
     context = multiprocessing.get_context("spawn")
     started = [context.Process(target=_started, args=(r, count, port, work, given)) for r in range(count)]
     for process in started:
@@ -92,22 +92,22 @@ def in_processes(count, work, given):
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_gradients_are_those_of_one_process(tmp_path, count):
+def test_gradients_match_single_process(tmp_path, count):
     sizes = (7, 6, 2)  # that do not divide; that do; fewer than there are processes
     in_processes(count, _gradients, [(str(tmp_path), videos) for videos in sizes])
     for videos in sizes:
-        wanted, losses = gradients(videos, ProcessGroup())
-        largest = max(float(g.abs().max()) for g in wanted.values() if g is not None)
+        expected, losses = gradients(videos, ProcessGroup())
+        largest = max(float(g.abs().max()) for g in expected.values() if g is not None)
         assert largest > 0.1
         for rank in range(count):
-            found, same_losses = torch.load(tmp_path / f"{videos}-{rank}.pt")
+            actual, same_losses = torch.load(tmp_path / f"{videos}-{rank}.pt")
             assert same_losses == pytest.approx(losses, rel=1e-12)
-            assert {n for n, g in found.items() if g is None} == {n for n, g in wanted.items() if g is None}
-            worst = max(float((found[n] - g).abs().max()) for n, g in wanted.items() if g is not None)
+            assert {n for n, g in actual.items() if g is None} == {n for n, g in expected.items() if g is None}
+            worst = max(float((actual[n] - g).abs().max()) for n, g in expected.items() if g is not None)
             assert worst <= 1e-12 * max(1.0, largest)
 
 
-def test_a_run_of_two_processes_is_that_of_one(tmp_path):
+def test_two_processes_match_single_process(tmp_path):
     _trained(tmp_path, None, ProcessGroup())
     in_processes(2, _trained, [(tmp_path, None)])
     from vla.training.checkpoint import load_model

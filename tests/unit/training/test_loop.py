@@ -1,4 +1,4 @@
-"""Training is exact: it starts at the frozen encoder, resumes to the same bits, and never hides that it did not help."""
+"""Training: exact start at the frozen encoder, settings, and the verdict on a run."""
 
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -57,7 +57,7 @@ def run(folder, data, config, progress=lambda p: None, identity="same"):
     return train(data, split, SPEC, 20.0, config, folder, identity, progress=progress)
 
 
-def test_the_untrained_model_scores_as_the_frozen_encoder_does():
+def test_untrained_model_matches_frozen_encoder():
     data = corpus()
     options = SETTINGS["projector_options"]
     for projector in ("temporal", "residual"):
@@ -74,7 +74,7 @@ def test_the_untrained_model_scores_as_the_frozen_encoder_does():
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("patience", [1, 3])
-def test_training_stops_when_nothing_gets_better_but_not_in_its_first_half(tmp_path, patience, seed):
+def test_patience_applies_after_first_half(tmp_path, patience, seed):
     data = corpus(seed=seed)
     config = TrainConfig(**{**SETTINGS, "epochs": 10, "patience": patience, "learning_rate": 0.02, "seed": seed})
     record = run(tmp_path, data, config).record
@@ -117,7 +117,7 @@ def twins(things, seed):
     return Corpus(videos, queries, vectors)
 
 
-def test_what_only_time_shows_is_learned(tmp_path):
+def test_learns_order_of_events(tmp_path):
     """Mean vectors cannot tell forth from back; a temporal projector can, for things that it was not trained on."""
     config = TrainConfig(**{**SETTINGS, "epochs": 30, "levels": "global", "learning_rate": 3e-3})
     done = run(tmp_path / "r", twins(60, 1), config)
@@ -136,7 +136,7 @@ def test_what_only_time_shows_is_learned(tmp_path):
     assert choices(load_model(tmp_path / "r")[0]) > 0.9
 
 
-def test_a_run_that_does_not_help_says_so(tmp_path):
+def test_useless_run_is_not_better(tmp_path):
     """Captions that are right already: nothing beats the frozen encoder, so the run must not be used by default."""
     rng = np.random.default_rng(0)
     videos, queries, vectors = [], [], {}
@@ -150,7 +150,7 @@ def test_a_run_that_does_not_help_says_so(tmp_path):
     assert not open_run(tmp_path / "r").is_better
 
 
-def test_splits_never_share_a_video_and_leave_test_alone():
+def test_splits_are_disjoint_and_exclude_test():
     named = {0: "test", 1: "val", 2: "train", 3: "validation", 6: "val_1", 7: "Dev", 8: "test_public"}
     split = split_rows(9, named, 0.5, 0)
     assert split.val.tolist() == [1, 3, 6, 7]
@@ -166,13 +166,13 @@ def test_splits_never_share_a_video_and_leave_test_alone():
     ("levels", "parts"),
     [("global", {"global", "pull"}), ("segment", {"segment", "pull"}), ("both", {"global", "segment", "pull"})],
 )
-def test_levels_choose_their_losses(levels, parts):
+def test_levels_select_losses(levels, parts):
     data = corpus(6)
     batch = build_batch(data, np.arange(6), data.queries)
     model = AlignmentModel(ModelConfig(DIM, "identity"))
-    found = Objective(TrainConfig(levels=levels))(model, batch)
-    assert set(found) == parts
-    assert all(torch.isfinite(v) for v in found.values())
+    actual = Objective(TrainConfig(levels=levels))(model, batch)
+    assert set(actual) == parts
+    assert all(torch.isfinite(v) for v in actual.values())
 
 
 def test_captions_without_times_are_softly_aligned():
@@ -180,13 +180,13 @@ def test_captions_without_times_are_softly_aligned():
     untimed = [q for q in data.queries if not q.is_timed]
     batch = build_batch(data, np.arange(6), untimed)
     model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8}))
-    found = Objective(TrainConfig(levels="segment"))(model, batch)
-    assert set(found) == {"alignment", "pull"}
-    found["alignment"].backward()
+    actual = Objective(TrainConfig(levels="segment"))(model, batch)
+    assert set(actual) == {"alignment", "pull"}
+    actual["alignment"].backward()
     assert model.projector.text.layers[-1].weight.grad.abs().sum() > 0
 
 
-def test_the_pull_is_zero_at_the_start_and_grows_with_distance():
+def test_anchor_term_grows_with_distance():
     data = corpus(6)
     batch = build_batch(data, np.arange(6), data.queries)
     model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
@@ -222,7 +222,7 @@ def test_unknown_settings_are_named():
         ("head_weights", {"moments": float("inf")}, "head_weights.moments must be 0 or a positive number, not inf"),
     ],
 )
-def test_settings_are_numbers_that_make_sense(name, value, says):
+def test_rejects_invalid_settings(name, value, says):
     with pytest.raises(UsageError, match=says):
         TrainConfig(**{"heads": "moments", name: value})
 
@@ -234,7 +234,7 @@ def test_settings_are_numbers_that_make_sense(name, value, says):
         ({"width": 10, "heads": 3}, "10 is no multiple of 3"),
     ],
 )
-def test_a_projector_that_cannot_be_is_refused(tmp_path, options, says):
+def test_rejects_invalid_projector(tmp_path, options, says):
     with pytest.raises(UsageError, match=says):
         run(tmp_path, corpus(), TrainConfig(projector_options=options))
 
@@ -260,19 +260,19 @@ def test_a_loss_of_another_kind_is_refused(tmp_path, setting, name, says):
         run(tmp_path, corpus(), TrainConfig(**SETTINGS, **{setting: name}))
 
 
-def test_where_nothing_would_learn_nothing_is_trained(tmp_path):
+def test_rejects_run_without_parameters(tmp_path):
     with pytest.raises(UsageError, match="nothing to train: levels is none, and no head of heads 'auto'"):
         run(tmp_path, corpus(), TrainConfig(**SETTINGS, levels="none"))
     assert not list(tmp_path.iterdir())
 
 
-def test_large_batches_lose_the_same(monkeypatch):
+def test_large_batches_have_the_same_loss(monkeypatch):
     """From vectors, block by block, as from the whole matrix: value and gradients, with captions that several videos share."""
     data = corpus(12)
     for i in (3, 5):
         data.vectors[data.queries[2 * i].text] = data.vectors[data.queries[2].text].copy()
     batch = build_batch(data, np.arange(12), data.queries)
-    found, blocks = [], []
+    actual, blocks = [], []
     from_vectors = Loss.from_vectors
     monkeypatch.setattr(Loss, "from_vectors", lambda *given, **named: blocks.append(0) or from_vectors(*given, **named))
     for most in (1 << 22, 1):
@@ -281,10 +281,10 @@ def test_large_batches_lose_the_same(monkeypatch):
         model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
         loss = Objective(TrainConfig(levels="global", anchor_weight=0.0))(model, batch)["global"]
         loss.backward()
-        found.append((float(loss.detach()), model.projector.text.layers[-1].weight.grad.clone()))
+        actual.append((float(loss.detach()), model.projector.text.layers[-1].weight.grad.clone()))
     assert len(blocks) == 1
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
+    assert actual[0][0] == pytest.approx(actual[1][0], rel=1e-6)
+    torch.testing.assert_close(actual[0][1], actual[1][1], rtol=1e-5, atol=1e-6)
 
 
 def test_rejects_run_with_removed_head(tmp_path):
@@ -296,7 +296,7 @@ def test_rejects_run_with_removed_head(tmp_path):
         load_model(tmp_path / "old")
 
 
-def test_two_heads_for_one_kind_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
+def test_rejects_two_heads_for_one_task(tmp_path, monkeypatch):
     """Their figures would be one."""
     other = EntryPoint("other", "vla.heads.moments:Head", "vla.heads")
     monkeypatch.setattr("vla.registry.entry_points", lambda group: [other] if group == other.group else [])
@@ -305,14 +305,14 @@ def test_two_heads_for_one_kind_are_refused_before_anything_is_trained(tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-def test_the_first_temperature_is_fitted_to_some_videos_of_some_batches(tmp_path, monkeypatch):
+def test_initial_temperature_uses_few_batches(tmp_path, monkeypatch):
     """A step of thousands of videos is not gone through at 25 temperatures."""
     seen = []
     monkeypatch.setattr("vla.training.loop._FIT_BATCHES", 2)
     monkeypatch.setattr("vla.training.loop._FIT_BATCH_SIZE", 3)
     monkeypatch.setattr("vla.training.loop.fit_centering", lambda *_: True)
     monkeypatch.setattr(
-        "vla.training.loop.fit_temperature", lambda model, objective, found: seen.extend(len(b.frames) for b in found)
+        "vla.training.loop.fit_temperature", lambda model, objective, actual: seen.extend(len(b.frames) for b in actual)
     )
     data = made_corpus([3 + i % 5 for i in range(18)], dim=16)
     config = TrainConfig(epochs=1, batch_size=5, projector_options={"width": 8, "heads": 2}, heads="")
@@ -321,27 +321,27 @@ def test_the_first_temperature_is_fitted_to_some_videos_of_some_batches(tmp_path
 
 
 @pytest.mark.parametrize("rate", [1e20, 1e30, 1e38])
-def test_diverged_training_says_so_and_keeps_no_run(tmp_path, rate):
+def test_diverged_training_fails_without_a_run(tmp_path, rate):
     with pytest.raises(UsageError, match=r"training diverged in epoch \d+.*lower learning rate"):
         run(tmp_path / "run", corpus(), TrainConfig(**{**SETTINGS, "learning_rate": rate}))
     with pytest.raises(MissingError):
         open_run(tmp_path / "run")
 
 
-def test_a_run_judged_by_few_videos_is_not_used(tmp_path):
+def test_few_validation_videos_are_inconclusive(tmp_path):
     few = run(tmp_path / "few", twins(20, 1), TrainConfig(**{**SETTINGS, "epochs": 2, "levels": "global"}))
     assert few.record["verdict"]["videos"] == 6 and not few.is_better
     assert "too few videos to tell: with 6 held-out videos" in few.verdict
 
 
 @pytest.mark.parametrize("levels", ["both", "global"])
-def test_a_step_of_one_video_is_refused_where_videos_are_compared(levels):
+def test_rejects_batch_size_of_one(levels):
     with pytest.raises(UsageError, match="batch_size must be at least 2"):
         TrainConfig(batch_size=1, levels=levels)
     assert TrainConfig(batch_size=1, levels="segment").batch_size == 1
 
 
-def test_a_loss_of_zero_is_said(tmp_path):
+def test_warns_about_zero_losses(tmp_path):
     """Captions in the same words tell no two videos apart."""
     data = corpus(12)
     same = [replace(q, chunks=("forth 1",)) for q in data.queries if not q.is_timed]

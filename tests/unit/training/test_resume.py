@@ -1,4 +1,4 @@
-"""A run that was broken off at any step goes on to the same bits; Ctrl-C finishes the step and says how to go on."""
+"""Interrupted runs resume with equal bits; Ctrl-C finishes the step."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def breaking_off_after(steps):
 
 
 @pytest.mark.slow
-def test_a_run_resumes_at_every_step_to_the_same_bits(tmp_path, monkeypatch):
+def test_resumes_at_every_step_with_equal_bits(tmp_path, monkeypatch):
     save, kept = epochs.save_state, []
 
     def save_and_copy(folder, *rest):
@@ -74,7 +74,7 @@ def test_a_run_resumes_at_every_step_to_the_same_bits(tmp_path, monkeypatch):
         assert resumed.record == whole.record, step
 
 
-def test_resuming_again_and_again_comes_to_the_same(tmp_path):
+def test_repeated_resuming_gives_equal_bits(tmp_path):
     data = corpus()
     whole = run(tmp_path / "whole", data, CONFIG)
     for _ in range(7):
@@ -84,7 +84,7 @@ def test_resuming_again_and_again_comes_to_the_same(tmp_path):
     assert run(tmp_path / "parts", data, CONFIG).digest == whole.digest
 
 
-def test_a_run_that_reads_tokens_resumes_to_the_same_bits(tmp_path):
+def test_token_run_resumes_with_equal_bits(tmp_path):
     data = with_tokens(corpus())
     config = TrainConfig(**SETTINGS, score="tokens")
     whole = run(tmp_path / "whole", data, config)
@@ -120,7 +120,7 @@ def test_a_damaged_state_costs_time_and_not_the_result(tmp_path):
 
 
 @pytest.mark.parametrize("after", [1, 9, 10, 23])
-def test_control_c_finishes_the_step_and_says_how_to_go_on(tmp_path, answered, after):
+def test_interrupt_finishes_the_step(tmp_path, answered, after):
     data, notes, seen = corpus(), [], []
     whole = run(tmp_path / "whole", data, CONFIG)
 
@@ -143,7 +143,7 @@ def test_control_c_finishes_the_step_and_says_how_to_go_on(tmp_path, answered, a
     assert run(tmp_path / "r", data, CONFIG).digest == whole.digest
 
 
-def test_a_second_control_c_waits_for_nothing(answered):
+def test_second_interrupt_is_immediate(answered):
     with pytest.raises(KeyboardInterrupt), on_interrupt() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.is_set
@@ -155,7 +155,7 @@ def test_a_second_control_c_waits_for_nothing(answered):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_whoever_answered_control_c_before_is_asked_and_may_hand_it_on(answered):
+def test_interrupt_calls_previous_handler(answered):
     said = []
 
     def first(number, frame):
@@ -173,7 +173,7 @@ def test_whoever_answered_control_c_before_is_asked_and_may_hand_it_on(answered)
 @pytest.mark.skipif(sys.platform == "win32", reason="named: no SIGHUP on Windows")
 @pytest.mark.parametrize("first", ["SIGTERM", "SIGHUP", "SIGINT"])
 @pytest.mark.parametrize("second", ["SIGTERM", "SIGHUP", "SIGINT"])
-def test_whatever_asks_for_an_end_is_waited_for_once(first, second):
+def test_termination_signals_finish_the_step(first, second):
     """As the command line answers: by KeyboardInterrupt. The second may be another signal."""
 
     def end(number, frame):
@@ -205,7 +205,7 @@ def test_training_in_another_thread_leaves_signals_alone(tmp_path):
     assert digests == [run(tmp_path / "b", data, CONFIG).digest]
 
 
-def test_progress_tells_losses_rate_pace_and_what_is_left(tmp_path):
+def test_progress_reports_losses_and_throughput(tmp_path):
     seen = []
     run(tmp_path / "r", corpus(), CONFIG, seen.append)
     figures = [p for p in seen if p.values]

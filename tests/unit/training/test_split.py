@@ -1,4 +1,4 @@
-"""What a run is judged by: videos it never saw, and content that no caption of its training tells of."""
+"""Splits: validation videos are disjoint, and held-out concepts are not trained on."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def everything(data):
     return split_rows(len(data.videos), {}, 0.15, 0)
 
 
-def test_the_nearest_of_what_is_withheld_is_withheld():
+def test_holds_out_nearest_concepts():
     data, kinds = corpus(60)
     split = hold_out_concepts(everything(data), data, 0.2, 0)
     hidden = np.zeros(len(data.queries), bool)
@@ -48,7 +48,7 @@ def test_the_nearest_of_what_is_withheld_is_withheld():
     }
 
 
-def test_captions_of_the_same_words_are_withheld_together():
+def test_equal_captions_are_held_out_together():
     data, _ = corpus(60)
     twice = Corpus(data.videos, [*data.queries, *data.queries], data.vectors)
     split = hold_out_concepts(everything(twice), twice, 0.2, 0)
@@ -56,7 +56,7 @@ def test_captions_of_the_same_words_are_withheld_together():
     assert hidden and all((i + len(data.queries)) % len(twice.queries) in hidden for i in hidden)
 
 
-def test_a_video_of_which_nothing_is_told_any_more_is_held_out():
+def test_video_without_captions_moves_to_validation():
     data, _ = corpus(60, timed=False)
     before = everything(data)
     split = hold_out_concepts(before, data, 0.2, 0)
@@ -68,7 +68,7 @@ def test_a_video_of_which_nothing_is_told_any_more_is_held_out():
     assert set(before.val.tolist()) <= set(split.val.tolist())
 
 
-def test_videos_that_are_left_alone_stay_so():
+def test_test_videos_have_no_held_out_concepts():
     data, _ = corpus(60)
     named = {i: "test" for i in range(0, 120, 2)} | {i: "val" for i in range(1, 120, 6)}
     split = hold_out_concepts(split_rows(120, named, 0.15, 0), data, 0.2, 0)
@@ -76,7 +76,7 @@ def test_videos_that_are_left_alone_stay_so():
     assert not any(named.get(int(i)) == "test" for i in [*split.train, *split.val])
 
 
-def test_seed_decides_and_nothing_else():
+def test_held_out_concepts_depend_on_seed():
     data, _ = corpus(60)
     first, same, other = (
         hold_out_concepts(everything(data), data, 0.2, seed).held_out_queries.tolist() for seed in (0, 0, 1)
@@ -85,14 +85,14 @@ def test_seed_decides_and_nothing_else():
 
 
 @pytest.mark.parametrize(("kinds", "share"), [(8, 0.2), (60, 0.0), (60, 0.001)])
-def test_of_few_texts_or_by_no_share_nothing_is_withheld(kinds, share):
+def test_few_concepts_are_not_held_out(kinds, share):
     data, _ = corpus(kinds)
     before = everything(data)
     assert hold_out_concepts(before, data, share, 0) is before
     assert before.training_corpus(data).queries == data.queries
 
 
-def test_questions_are_never_withheld_and_keep_their_video():
+def test_questions_are_not_held_out():
     data, _ = corpus(60)
     asked = Annotation("0", "what is it", "v0", question=Question(choices=("a", "b"), right=0))
     queries = [
@@ -102,7 +102,7 @@ def test_questions_are_never_withheld_and_keep_their_video():
     assert not any(queries[i].video == 0 for i in split.held_out_queries)
 
 
-def test_without_captions_there_is_nothing_to_withhold():
+def test_nothing_is_held_out_without_captions():
     data, _ = corpus(60)
     empty = Corpus(data.videos, [], {})
     split = Split(np.arange(100), np.arange(100, 120))

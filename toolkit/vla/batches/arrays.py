@@ -131,7 +131,9 @@ class CorpusArrays:
 
 
 def _concat(arrays: list[np.ndarray]) -> np.ndarray:
-    """Return the arrays concatenated: without a copy, where they are adjacent views of one array."""
+    """Return the arrays concatenated: without a copy, where they are adjacent views of
+    one array.
+    """
     base = arrays[0].base
     if isinstance(base, np.ndarray) and base.ndim == 2 and base.flags.c_contiguous and base.dtype == arrays[0].dtype:
         width = base.strides[0]
@@ -151,7 +153,9 @@ def _frames_inside(video: FrameFeatures, span: np.ndarray) -> tuple[int, int]:
 
 
 def _saliency(query: Query, video: FrameFeatures) -> np.ndarray | None:
-    """Return `(T,)` float32, the mean rating of the clip of each frame; None if there are no ratings.
+    """Return `(T,)` float32, the mean rating of the clip of each frame.
+
+    None if there are no ratings.
 
     Frames of clips without ratings have NaN.
     """

@@ -1,4 +1,5 @@
-"""Batches of training and evaluation: padded frame features of videos, with queries and questions about them.
+"""Batches of training and evaluation: padded frame features of videos, with queries and questions
+about them.
 
 Queries index videos (`video_of_query`) instead of being paired with them row by row: a video with
 twenty captions is stored once, and all its captions are positives, never negatives, of each other.
@@ -27,13 +28,14 @@ class Questions:
     Attributes:
         vectors: `(K, D)` float32 raw text features of the questions.
         video_of_question: `(K,)` int64 rows of the batch's frames.
-        choices: `(K, C, D)` float32 raw text features of each choice joined to its question; zero at
-            padding.
+        choices: `(K, C, D)` float32 raw text features of each choice joined to its question; zero
+            at padding.
         choices_only: `(K, C, D)` float32 raw text features of each choice alone.
         choice_mask: `(K, C)` bool; all False where the question has no choices.
         right: `(K,)` int64 index of the correct choice; -1 where there is none or it is unknown.
         counts: `(K,)` float32; NaN where the question asks for none or it is unknown.
-        answers: correct answers of open questions; empty for other kinds, or where they are unknown.
+        answers: correct answers of open questions; empty for other kinds, or where they are
+            unknown.
         kinds: `choice`, `open` or `count`.
     """
 
@@ -72,18 +74,18 @@ class AlignmentBatch:
         queries: `(Q, D)` float32 raw text features.
         video_of_query: `(Q,)` int64 rows of `frames`.
         is_timed: `(Q,)` bool.
-        inside: `(Q, T)` bool, frames of the query's video that its spans touch; all real frames where
-            it is untimed.
+        inside: `(Q, T)` bool, frames of the query's video that its spans touch; all real frames
+            where it is untimed.
         sentences: `(Q, S, D)` float32 sentence features; zero at padding, and for videos with timed
             captions in the batch.
         sentence_mask: `(Q, S)` bool.
         spans: `(Q, P, 2)` float32 seconds, spans of each timed query; zero at padding.
         span_mask: `(Q, P)` bool; all False where the query is untimed.
-        saliency: `(Q, T)` float32 mean rating of each frame of the query's video; NaN where there is
-            none.
+        saliency: `(Q, T)` float32 mean rating of each frame of the query's video; NaN where there
+            is none.
         questions: about these videos.
-        tokens: `(N, D)` float32 raw features of the queries' tokens, concatenated; `(0, D)` where no
-            setting reads them.
+        tokens: `(N, D)` float32 raw features of the queries' tokens, concatenated; `(0, D)` where
+            no setting reads them.
         token_mask: `(Q, L)` bool, True for tokens; `(Q, 0)` where there are none.
     """
 
@@ -144,7 +146,7 @@ def _to_device(batch: T, device: torch.device) -> T:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aligned:
+class AlignedBatch:
     """A batch in the shared space; every vector has unit norm, padding is zero.
 
     Attributes:
@@ -178,7 +180,10 @@ class Aligned:
 
     @cached_property
     def frames(self) -> torch.Tensor:
-        """`(B, T, E)` padded; computed on demand, since most of a step needs packed frames alone."""
+        """`(B, T, E)` padded.
+
+        Computed on demand, since most of a step needs packed frames alone.
+        """
         return self.packing.pad(self.packed)
 
     @property
@@ -221,7 +226,8 @@ class Aligned:
     def _pool(
         self, owner: torch.Tensor, position: torch.Tensor, count: int, video: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return `(count, E)`, the direction of the sum of the frames of each owner, without copying frames.
+        """Return `(count, E)`, the direction of the sum of the frames of each owner, without
+        copying frames.
 
         Args:
             owner: `(N,)` int64, ascending.
@@ -234,11 +240,14 @@ class Aligned:
         sums = functional.embedding_bag(index, self.packed, lengths.cumsum(0) - lengths, mode="sum")
         return l2_normalize(sums)
 
-    def blind(self) -> Aligned:
-        """Return the same texts with videos of one frame each, which is zero; no gradient flows through it."""
+    def blind(self) -> AlignedBatch:
+        """Return the same texts with videos of one frame each, which is zero.
+
+        No gradient flows through it.
+        """
         count = len(self.frame_mask)
         texts = {f.name: getattr(self, f.name).detach() for f in fields(self) if f.name not in ("packed", "packing")}
-        return Aligned(
+        return AlignedBatch(
             packed=self.queries.new_zeros(count, self.queries.shape[1]),
             packing=Packing(torch.ones_like(self.frame_mask[:, :1])),
             **texts,

@@ -17,7 +17,9 @@ from vla.features import FrameFeatures
 def build_batch(
     corpus: Corpus, rows: np.ndarray, queries: Sequence[Query], questions: Sequence[QuestionExample] = ()
 ) -> AlignmentBatch:
-    """Return a batch of the videos `rows` of `corpus`, with `queries` and `questions` about them."""
+    """Return a batch of the videos `rows` of `corpus`, with `queries` and `questions`
+    about them.
+    """
     batch_row = {int(row): i for i, row in enumerate(rows)}
     subset = Corpus(
         [corpus.videos[int(i)] for i in rows],
@@ -42,11 +44,11 @@ def pad_ragged(arrays: CorpusArrays, rows: np.ndarray, queries: np.ndarray, ques
     batch_row = np.full(len(arrays.durations), -1, np.int64)
     batch_row[rows] = np.arange(len(rows))
     frames, mask, seconds = _pad_frames(arrays, rows)
-    video, timed = batch_row[arrays.query_video[queries]], arrays.is_timed[queries]
+    video, is_timed = batch_row[arrays.query_video[queries]], arrays.is_timed[queries]
     # Sentences are only aligned for videos without timed captions; the others' are left out.
-    with_sentences = np.where(np.isin(video, video[timed]), -1, queries)
+    with_sentences = np.where(np.isin(video, video[is_timed]), -1, queries)
     sentences, sentence_mask = _pad_texts(arrays, arrays.sentences, with_sentences)
-    spans, span_mask, inside = _pad_spans(arrays, queries, mask[video], timed)
+    spans, span_mask, inside = _pad_spans(arrays, queries, mask[video], is_timed)
     saliency = np.full(inside.shape, np.nan, np.float32)
     for i, query in enumerate(queries):
         if int(query) in arrays.saliency:
@@ -60,7 +62,7 @@ def pad_ragged(arrays: CorpusArrays, rows: np.ndarray, queries: np.ndarray, ques
         durations=torch.from_numpy(arrays.durations[rows]),
         queries=torch.from_numpy(arrays.texts[arrays.query_text[queries]]),
         video_of_query=torch.from_numpy(video),
-        is_timed=torch.from_numpy(timed),
+        is_timed=torch.from_numpy(is_timed),
         inside=torch.from_numpy(inside),
         sentences=sentences,
         sentence_mask=sentence_mask,
@@ -116,7 +118,9 @@ def _pad_frames(arrays: CorpusArrays, rows: np.ndarray) -> tuple[torch.Tensor, n
 
 
 def _pad_texts(arrays: CorpusArrays, texts: Ragged, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the vectors `(R, S, D)` of each of `rows` of `texts`, none where a row is -1, and their mask `(R, S)`."""
+    """Return the vectors `(R, S, D)` of each of `rows` of `texts`, none where a row is -1, and
+    their mask `(R, S)`.
+    """
     real = np.flatnonzero(rows >= 0)
     index, owner, position = texts.locate(rows[real])
     padded = torch.zeros(len(rows), int(position.max(initial=-1)) + 1, arrays.texts.shape[1])
@@ -127,7 +131,7 @@ def _pad_texts(arrays: CorpusArrays, texts: Ragged, rows: np.ndarray) -> tuple[t
 
 
 def _pad_spans(
-    arrays: CorpusArrays, queries: np.ndarray, frame_mask: np.ndarray, timed: np.ndarray
+    arrays: CorpusArrays, queries: np.ndarray, frame_mask: np.ndarray, is_timed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return spans `(Q, P, 2)` and their mask `(Q, P)`, and the frames inside them `(Q, T)`.
 
@@ -135,21 +139,23 @@ def _pad_spans(
         arrays: of the corpus.
         queries: `(Q,)`.
         frame_mask: `(Q, T)` real frames of each query's video.
-        timed: `(Q,)` bool.
+        is_timed: `(Q,)` bool.
     """
     index, owner, position = arrays.spans.locate(queries)
     spans = np.zeros((len(queries), int(position.max(initial=-1)) + 1, 2), np.float32)
     mask = np.zeros(spans.shape[:2], bool)
     spans[owner, position], mask[owner, position] = arrays.spans.values[index], True
-    inside = frame_mask & ~timed[:, None]
+    inside = frame_mask & ~is_timed[:, None]
     if len(index):
         frame, of_span = np.arange(frame_mask.shape[1]), arrays.inside[index]
         is_inside = (frame >= of_span[:, :1]) & (frame < of_span[:, 1:])
-        inside[timed] = np.logical_or.reduceat(is_inside, np.flatnonzero(position == 0))
+        inside[is_timed] = np.logical_or.reduceat(is_inside, np.flatnonzero(position == 0))
     return spans, mask, inside
 
 
 def collate_frames(videos: Sequence[FrameFeatures]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return frames `(B, T, D)` float32, mask `(B, T)` and seconds `(B, T)`, zero-padded to the longest video."""
+    """Return frames `(B, T, D)` float32, mask `(B, T)` and seconds `(B, T)`, zero-padded to the
+    longest video.
+    """
     frames, mask, seconds = _pad_frames(CorpusArrays(Corpus(list(videos), [], {})), np.arange(len(videos)))
     return frames, torch.from_numpy(mask), seconds

@@ -1,4 +1,4 @@
-"""Corpus of training and evaluation: cached videos, captions and questions about them, and vectors of all texts."""
+"""Corpus of training and evaluation: cached videos, texts about them, and vectors of the texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from vla.language.sentences import sentences
 from vla.spans import windows
 
 SegmentGrid = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Windows of a video: first frames `(N,)`, last ones, exclusive, `(N,)`, and spans `(N, 2)` in seconds."""
+"""Windows of a video: first frames `(N,)`, last ones, exclusive, `(N,)`, and spans `(N, 2)` in
+seconds.
+"""
 
 _MAX_MEMORY_SHARE = 0.5
 """Features that take more than this share of the machine's memory are stored in a file."""
@@ -53,7 +55,7 @@ class Query:
 
     @property
     def is_caption(self) -> bool:
-        """Whether it is no question with its answer; those are trained on, and are no search queries."""
+        """Whether it is a caption and not a question with its answer, which is no search query."""
         return self.annotation is None or self.annotation.question is None
 
 
@@ -125,7 +127,7 @@ class Corpus:
 
     @cached_property
     def segment_grids(self) -> list[SegmentGrid]:
-        """Windows of each video; computed once, since validation uses the same videos after every epoch."""
+        """Windows of each video; cached, since validation reads them after every epoch."""
         return [sliding_windows(video) for video in self.videos]
 
     def subset(self, rows: np.ndarray) -> Corpus:
@@ -140,11 +142,13 @@ class Corpus:
         return self.vector(query.chunks)
 
     def vector(self, chunks: tuple[str, ...]) -> np.ndarray:
-        """Return the raw feature of a text, `(D,)` float32: `pool_chunks` of the features of its chunks."""
+        """Return the raw feature of a text, `(D,)` float32: `pool_chunks` of the features of its
+        chunks.
+        """
         return pool_chunks(np.stack([self.vectors[chunk] for chunk in chunks]))
 
     def tokens_of(self, texts: Iterable[tuple[str, ...]]) -> list[np.ndarray] | None:
-        """Return the raw token features `(L, D)` of each text, given by its chunks; None without tokens."""
+        """Return the raw token features `(L, D)` of each text (chunks); None without tokens."""
         if self.tokens is None:
             return None
         return [self.tokens.values[self.tokens.rows(chunks)] for chunks in texts]
@@ -157,7 +161,10 @@ def sliding_windows(video: FrameFeatures) -> SegmentGrid:
 
 
 def pool_chunks(chunks: np.ndarray) -> np.ndarray:
-    """Return `(D,)` float32: the mean direction of text features `(P, D)` at their mean length; of one, itself."""
+    """Return `(D,)` float32: the mean direction of text features `(P, D)` at their mean length.
+
+    Of one, itself.
+    """
     if len(chunks) == 1:
         return chunks[0]
     lengths = np.linalg.norm(chunks, axis=1, keepdims=True).clip(1e-12)
@@ -166,14 +173,16 @@ def pool_chunks(chunks: np.ndarray) -> np.ndarray:
 
 
 def text_vectors(cache: FeatureCache, texts: Sequence[str]) -> np.ndarray:
-    """Return raw features `(Q, D)` float32 of cached texts; longer ones are pooled by `pool_chunks`."""
+    """Return raw features `(Q, D)` float32 of cached texts, pooled by `pool_chunks`."""
     chunks = [cache.pieces(text) for text in texts]
     rows = iter(cache.texts([c for text in chunks for c in text]).pooled.astype(np.float32))
     return np.stack([pool_chunks(np.stack([next(rows) for _ in text])) for text in chunks])
 
 
 def join_question_answer(question: str, answer: str) -> str:
-    """Return a question and an answer as one text, which a text encoder can compare with a video."""
+    """Return a question and an answer as one text, which a text encoder can compare
+    with a video.
+    """
     return f"{question.strip()} {answer.strip()}"
 
 
@@ -269,7 +278,9 @@ def _read_tokens(cache: FeatureCache, texts: list[str]) -> Tokens:
 
 
 def _allocate(cache: FeatureCache, rows: int) -> np.ndarray:
-    """Return an array `(rows, D)` float16: in memory, or in a temporary file where it would take half of it."""
+    """Return an array `(rows, D)` float16: in memory, or in a temporary file where it would take
+    half of it.
+    """
     shape = (rows, cache.spec.dim)
     if not rows or 2 * rows * cache.spec.dim <= _MAX_MEMORY_SHARE * _memory_bytes():
         return np.empty(shape, np.float16)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.collate import build_batch
 from vla.batches.corpus import Corpus, Query, QuestionExample
 from vla.heads.base import Head, LocalizationBatch
@@ -97,7 +97,7 @@ def correctness(answers: HeadAnswers, predictions: Sequence[Any]) -> np.ndarray:
     return soft_accuracy(first, true_answers)
 
 
-def _predict(head: Head, aligned: Aligned, batch: AlignmentBatch) -> tuple[list[Any], list[np.ndarray]]:
+def _predict(head: Head, aligned: AlignedBatch, batch: AlignmentBatch) -> tuple[list[Any], list[np.ndarray]]:
     """Return the predictions of `head` on a batch; for moments also the saliency, if it has one."""
     if head.task != "moments":
         return head.decode(head(aligned, batch), batch), []

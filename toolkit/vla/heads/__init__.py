@@ -1,4 +1,6 @@
-"""Heads: tasks on aligned vectors, such as retrieval, moment localization and question answering."""
+"""Heads: tasks on aligned vectors, such as retrieval, moment localization and question
+answering.
+"""
 
 from vla.registry import Registry
 

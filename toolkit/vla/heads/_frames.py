@@ -15,7 +15,10 @@ _MIN_SECONDS = 1e-6
 
 
 def edges(batch: LocalizationBatch) -> torch.Tensor:
-    """Return `(B, T + 1)` seconds, the start of each frame; the end of the video after the last real frame."""
+    """Return `(B, T + 1)` seconds, the start of each frame.
+
+    The end of the video after the last real frame.
+    """
     ends = batch.durations[:, None]
     starts = torch.where(batch.frame_mask, batch.seconds, ends)
     return torch.cat([starts, ends], 1).cummax(1).values
@@ -24,8 +27,8 @@ def edges(batch: LocalizationBatch) -> torch.Tensor:
 def to_seconds(positions: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
     """Return the times of fractional frame positions.
 
-    Positions before the first frame or after the last are extrapolated at the rate of that frame, so
-    that they have a gradient.
+    Positions before the first frame or after the last are extrapolated at the rate of that frame,
+    so that they have a gradient.
 
     Args:
         positions: `(N, K)`, in frames.
@@ -40,10 +43,14 @@ def to_seconds(positions: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
 
 
 def to_frames(seconds: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
-    """Return the fractional frame positions `(N, K)` of times `(N, K)`; the inverse of `to_seconds` within the video."""
+    """Return the fractional frame positions `(N, K)` of times `(N, K)`.
+
+    The inverse of `to_seconds` within the video.
+    """
     seconds = torch.minimum(torch.maximum(seconds, bounds[:, :1]), bounds[:, -1:])
     frame = torch.searchsorted(bounds.contiguous(), seconds.contiguous(), right=True).sub(1)
-    # The end of the video is the end of its last frame of positive duration, not of the padding after it.
+    # The end of the video is the end of its last frame of positive duration, not of the padding
+    # after it.
     last = (bounds < bounds[:, -1:]).sum(1, keepdim=True).sub(1).clamp_min(0)
     frame = torch.minimum(frame.clamp_min(0), last)
     start, end = bounds.gather(1, frame), bounds.gather(1, frame + 1)
@@ -51,7 +58,10 @@ def to_frames(seconds: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
 
 
 def similarity_curves(batch: LocalizationBatch, rows: torch.Tensor) -> torch.Tensor:
-    """Return `(N, T)` cosines of the texts `rows` with every frame of their videos; 0 at padding."""
+    """Return `(N, T)` cosines of the texts `rows` with every frame of their videos.
+
+    0 at padding.
+    """
     videos = batch.video_of_text[rows]
     cosines = torch.einsum("ne,nte->nt", batch.texts[rows], batch.frames[videos])
     return cosines.masked_fill(~batch.frame_mask[videos], 0.0)
@@ -72,7 +82,9 @@ def saliency_targets(batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
 
 
 def chunk_rows(batch: LocalizationBatch, max_frames: int) -> list[torch.Tensor]:
-    """Return the texts to localize in chunks of at most `max_frames` padded frames, or of one text, to bound memory."""
+    """Return the texts to localize in chunks of at most `max_frames` padded frames, or of one text,
+    to bound memory.
+    """
     size = max(1, max_frames // max(1, batch.frame_mask.shape[1]))
     return list(batch.rows.split(size)) if len(batch.rows) else []
 

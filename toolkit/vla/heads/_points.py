@@ -35,7 +35,8 @@ class Points:
 def window_contrast(
     centered: torch.Tensor, counts: torch.Tensor, centers: torch.Tensor, strides: torch.Tensor
 ) -> torch.Tensor:
-    """Return the contrast of each point's initial window: the mean of the curve inside, times the root of its length.
+    """Return the contrast of each point's initial window: the mean of the curve inside, times the
+    root of its length.
 
     Args:
         centered: `(N, T)` curves less their mean.
@@ -64,9 +65,9 @@ def assign_moments(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Assign a target moment to each point.
 
-    A target is a candidate of a point if its center is at most `radius` strides away and it is half to
-    twice as long as the point's initial window; at the finest level it may be shorter, at the coarsest
-    level of its video longer. Of several candidates the nearest is assigned.
+    A target is a candidate of a point if its center is at most `radius` strides away and it is half
+    to twice as long as the point's initial window; at the finest level it may be shorter, at the
+    coarsest level of its video longer. Of several candidates the nearest is assigned.
 
     Args:
         points: of N queries.
@@ -101,7 +102,8 @@ def ious(spans: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def listwise_loss(saliency: torch.Tensor, mask: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return `(N,)`, the cross-entropy of a softmax over a video's frames with targets normalized to sum 1.
+    """Return `(N,)`, the cross-entropy of a softmax over a video's frames with targets normalized
+    to sum 1.
 
     Args:
         saliency: `(N, T)` logits.

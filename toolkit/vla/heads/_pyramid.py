@@ -24,12 +24,14 @@ class Pyramid(nn.Module):
         self.coarse = Block(width, dropout)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, levels: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the features `(N, ceil(T / 2 ** level), width)` of each level, with the mask of its points.
+        """Return the features `(N, ceil(T / 2 ** level), width)` of each level, with the mask of
+        its points.
 
         Args:
             hidden: `(N, T, width)`.
             mask: `(N, T)` bool, True for real frames, which come first.
-            levels: maximum number of levels; a video has the first, and those with two points or more.
+            levels: maximum number of levels; a video has the first, and those with two points or
+                more.
         """
         hidden = self.fine(hidden, mask)
         pyramid = [(hidden, mask)]

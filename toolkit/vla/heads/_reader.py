@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class TextAttention:
 class Reader(nn.Module):
     """Cross-attention of texts over frames, biased by their cosine.
 
-    After alignment the cosine alone locates the moment of a text: the attention starts from it (as in
-    X-Pool, Gorti et al., CVPR 2022) and learns the rest. A short convolution adds the neighbours of
-    each frame; its relative and its absolute time are added as position encodings.
+    After alignment the cosine alone locates the moment of a text: the attention starts from it (as
+    in X-Pool, Gorti et al., CVPR 2022) and learns the rest. A short convolution adds the neighbours
+    of each frame; its relative and its absolute time are added as position encodings.
 
     Args:
         dim: width of the aligned vectors.
@@ -59,7 +59,7 @@ class Reader(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, texts: torch.Tensor, rows: torch.Tensor, aligned: Aligned, batch: AlignmentBatch
+        self, texts: torch.Tensor, rows: torch.Tensor, aligned: AlignedBatch, batch: AlignmentBatch
     ) -> TextAttention:
         """Return the features of each text in its video.
 
@@ -105,7 +105,9 @@ def _relative_time(seconds: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def _position_encoding(relative: torch.Tensor, seconds: torch.Tensor, width: int) -> torch.Tensor:
-    """Return `(B, T, width)`, half an encoding of the relative time of a frame, half one of its second."""
+    """Return `(B, T, width)`, half an encoding of the relative time of a frame, half one of its
+    second.
+    """
     return torch.cat([_waves(4 * relative, width // 2), _waves(seconds, width - width // 2)], -1)
 
 

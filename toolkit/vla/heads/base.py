@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.corpus import Corpus
 from vla.features import FrameFeatures
 
@@ -21,7 +21,8 @@ Task = Literal["videos", "moments", "choice", "open", "count"]
 class LocalizationBatch:
     """Aligned videos and the texts to localize in them, the input of a head for moments.
 
-    Training, evaluation and search each build one, so all three call `Head.localize` or its network.
+    Training, evaluation and search each build one, so all three call `Head.localize` or its
+    network.
 
     Attributes:
         frames: `(B, T, E)` unit frames; zero at padding.
@@ -44,7 +45,7 @@ class LocalizationBatch:
     scale: torch.Tensor
 
     @classmethod
-    def from_batch(cls, aligned: Aligned, batch: AlignmentBatch) -> LocalizationBatch:
+    def from_batch(cls, aligned: AlignedBatch, batch: AlignmentBatch) -> LocalizationBatch:
         """Return the videos of `batch`, which is `aligned`, with its timed queries to localize."""
         return cls(
             frames=aligned.frames,
@@ -94,8 +95,8 @@ class LocalizedMoments:
 
     Attributes:
         moments: `(K, 3)` float64 rows of start and end in seconds and score, best first.
-        saliency: `(T,)` float32 relevance of each frame, on no fixed scale; None where the head does
-            not predict it.
+        saliency: `(T,)` float32 relevance of each frame, on no fixed scale; None where the head
+            does not predict it.
     """
 
     moments: np.ndarray
@@ -103,7 +104,9 @@ class LocalizedMoments:
 
 
 class Head(nn.Module):
-    """Module for one task on aligned vectors; the constructor takes their width `dim` and its options.
+    """Module for one task on aligned vectors.
+
+    The constructor takes their width `dim` and its options.
 
     An untrained head predicts what the frozen encoder does, if anything: its last layer starts at
     zero.
@@ -131,7 +134,7 @@ class Head(nn.Module):
     def fit(self, corpus: Corpus) -> None:
         """Set buffers that are estimated from the training corpus; most heads have none."""
 
-    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> Any:
+    def forward(self, aligned: AlignedBatch, batch: AlignmentBatch) -> Any:
         """Return predictions for the queries or questions of the task, in their order.
 
         Heads for moments have `localize` instead.
@@ -145,7 +148,7 @@ class Head(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} localizes no moments")
 
-    def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
+    def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
         """Return a scalar to minimize; None where the batch has no targets for the task."""
         return None
 

@@ -8,19 +8,20 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.heads import base
 from vla.heads._reader import Reader
 
 
 class Head(base.Head):
-    """Similarity of the video to each choice joined to its question, corrected by the order of events.
+    """Similarity of the video to each choice joined to its question, corrected by the order of
+    events.
 
-    Untrained, it is retrieval among the choices, as a frozen encoder answers. The form, question and
-    choice as one text, is common to multiple-choice heads (e.g. Xiao et al., NExT-QA, CVPR 2021). The
-    rest is ours: question and choices, each alone, attend to the video, and each choice is compared
-    with the question and with the other choices by its content and its position in the video. This
-    distinguishes first, last and after.
+    Untrained, it is retrieval among the choices, as a frozen encoder answers. The form, question
+    and choice as one text, is common to multiple-choice heads (e.g. Xiao et al., NExT-QA, CVPR
+    2021). The rest is ours: question and choices, each alone, attend to the video, and each choice
+    is compared with the question and with the other choices by its content and its position in the
+    video. This distinguishes first, last and after.
 
     Args:
         dim: width of the aligned vectors.
@@ -38,8 +39,11 @@ class Head(base.Head):
         self.score = nn.Linear(width, 1, bias=False)  # a choice is right or wrong beside the others
         nn.init.zeros_(self.score.weight)
 
-    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
-        """Return `(N, C)` scores of the choices of the N multiple-choice questions; -inf at padding."""
+    def forward(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor:
+        """Return `(N, C)` scores of the choices of the N multiple-choice questions.
+
+        -inf at padding.
+        """
         questions = batch.questions.of_kind("choice")
         mask = batch.questions.choice_mask[questions]
         videos = batch.questions.video_of_question[questions]
@@ -52,7 +56,7 @@ class Head(base.Head):
         correction = self.score(self.order(content, positions, texts, text_mask)).squeeze(-1)
         return (similarity.to(correction.dtype) + correction).masked_fill(~mask, -torch.inf)
 
-    def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
+    def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
         """Return the cross-entropy of the choices."""
         right = batch.questions.right[batch.questions.of_kind("choice")]
         if not (right >= 0).any():
@@ -65,7 +69,9 @@ class Head(base.Head):
 
 
 class _Order(nn.Module):
-    """Comparison of each choice with its question and every other choice, by similarity and position in time."""
+    """Comparison of each choice with its question and every other choice, by similarity and
+    position in time.
+    """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -78,14 +84,18 @@ class _Order(nn.Module):
     def forward(
         self, content: torch.Tensor, positions: torch.Tensor, texts: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """Return `(N, C, width)`; the first of the `1 + C` items of every argument is the question."""
+        """Return `(N, C, width)`.
+
+        The first of the `1 + C` items of every argument is the question.
+        """
         lag = positions[:, 1:, None] - positions[:, None]
         similarity = torch.einsum("nce,noe->nco", texts[:, 1:], texts).unsqueeze(-1)
         is_question = torch.zeros_like(similarity)
         is_question[:, :, 0] = 1
         features = [lag, (8 * lag).tanh(), (-(8 * lag).square()).exp(), similarity, is_question]
         pair = self.pair(torch.cat(features, -1))
-        # The content is small at first: without the norm the question would learn the sense of "earlier" late.
+        # The content is small at first: without the norm the question would learn the sense of
+        # "earlier" late.
         content = self.norm(content)
         own, question = self.choice(content[:, 1:]), self.question(content[:, :1])
         each = self.sums(pair + (own + question).unsqueeze(2))

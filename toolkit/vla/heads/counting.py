@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.corpus import Corpus
 from vla.heads import base
 from vla.heads._reader import Reader, TextAttention
@@ -20,9 +20,9 @@ _GATES = 16
 class Head(base.Head):
     """Regression of counts, as in TGIF-QA (Jang et al., CVPR 2017).
 
-    Gates, values for each frame and question, are summed over the seconds that the frames represent:
-    an event that occurs twice as often counts twice, whatever the sampling rate. Untrained, it
-    predicts the mean of the training counts.
+    Gates, values for each frame and question, are summed over the seconds that the frames
+    represent: an event that occurs twice as often counts twice, whatever the sampling rate.
+    Untrained, it predicts the mean of the training counts.
 
     Args:
         dim: width of the aligned vectors.
@@ -53,7 +53,7 @@ class Head(base.Head):
             self.mean.fill_(float(counts.mean()))
             self.spread.fill_(max(0.1, float(counts.std())))
 
-    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
+    def forward(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor:
         """Return `(N,)` counts, any real numbers, of the N counting questions."""
         questions = batch.questions.of_kind("count")
         rows = batch.questions.video_of_question[questions]
@@ -61,8 +61,10 @@ class Head(base.Head):
         features = torch.cat([self._sums(attention, rows, aligned, batch), functional.gelu(attention.content)], -1)
         return self.mean + self.spread * self.count(features).squeeze(-1)
 
-    def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
-        """Return the mean squared error as a share of the variance of the counts: 1 at the start."""
+    def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
+        """Return the mean squared error as a share of the variance of the counts: 1 at
+        the start.
+        """
         counts = batch.questions.counts[batch.questions.of_kind("count")]
         has_count = ~counts.isnan()
         if not has_count.any():
@@ -74,7 +76,7 @@ class Head(base.Head):
         return [float(count) for count in predictions]
 
     def _sums(
-        self, attention: TextAttention, rows: torch.Tensor, aligned: Aligned, batch: AlignmentBatch
+        self, attention: TextAttention, rows: torch.Tensor, aligned: AlignedBatch, batch: AlignmentBatch
     ) -> torch.Tensor:
         """Return `(N, gates)`, the seconds for which each gate is open, for each question."""
         hidden = self.frame(attention.frames)[rows] + self.question(attention.texts)[:, None]
@@ -82,8 +84,11 @@ class Head(base.Head):
         return torch.einsum("ntg,nt->ng", gates, _frame_seconds(aligned, batch)[rows])
 
 
-def _frame_seconds(aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
-    """Return `(B, T)`, the mean duration of a frame of each video; 1 for a single frame, 0 at padding."""
+def _frame_seconds(aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor:
+    """Return `(B, T)`, the mean duration of a frame of each video.
+
+    1 for a single frame, 0 at padding.
+    """
     mask = aligned.frame_mask
     last = (batch.seconds[:, : mask.shape[1]] * mask).amax(1)
     count = mask.sum(1)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.corpus import Corpus
 from vla.heads import base
 from vla.heads._frames import (
@@ -53,13 +53,14 @@ class MomentOutput:
 
 
 class Head(base.Head):
-    """Points at strides 1, 2, 4, ... frames, each with a score and distances to the start and end of its moment.
+    """Points at strides 1, 2, 4, ... frames, each with a score and distances to the start and end
+    of its moment.
 
-    Untrained, a point represents the window of four strides around it, and its score is the excess of
-    the mean cosine inside over the video's mean, times the root of the window's length: the optimal
-    detector of a step in a noisy curve. Training adds to the score and moves the ends. The form is that
-    of R2-Tuning (Liu et al., ECCV 2024) and ActionFormer (Zhang et al., ECCV 2022); scores learn the
-    IoU of the prediction (quality focal loss, Li et al., NeurIPS 2020).
+    Untrained, a point represents the window of four strides around it, and its score is the excess
+    of the mean cosine inside over the video's mean, times the root of the window's length: the
+    optimal detector of a step in a noisy curve. Training adds to the score and moves the ends. The
+    form is that of R2-Tuning (Liu et al., ECCV 2024) and ActionFormer (Zhang et al., ECCV 2022);
+    scores learn the IoU of the prediction (quality focal loss, Li et al., NeurIPS 2020).
 
     Args:
         dim: width of the aligned vectors.
@@ -98,7 +99,9 @@ class Head(base.Head):
 
     @classmethod
     def resolve_options(cls, corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return `options` with the levels that the longest moment needs, and a width of at most that of the vectors."""
+        """Return `options` with the levels that the longest moment needs, and a width of at most
+        that of the vectors.
+        """
         lengths = [1.0]
         for query in corpus.queries:
             video = corpus.videos[query.video]
@@ -129,7 +132,7 @@ class Head(base.Head):
             return MomentOutput(bounds.new_zeros(0, 1, 2), bounds.new_zeros(0, 1), saliency)
         return MomentOutput(*(torch.cat([getattr(chunk, f.name) for chunk in chunks]) for f in fields(MomentOutput)))
 
-    def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
+    def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
         """Return the losses of scores, ends and saliency of the timed queries, summed."""
         rows = batch.is_timed.nonzero()[:, 0]
         if not len(rows):
@@ -160,7 +163,9 @@ class Head(base.Head):
         return moments
 
     def _frame_features(self, batch: LocalizationBatch) -> torch.Tensor:
-        """Return `(B, T, 2 * width)`, features of frames and their neighbours, shared by all queries."""
+        """Return `(B, T, 2 * width)`, features of frames and their neighbours, shared by all
+        queries.
+        """
         hidden = self.dropout(self.frames(batch.frames * self.spread)) * batch.frame_mask.unsqueeze(-1)
         for block in self.near:
             hidden = block(hidden, batch.frame_mask)
@@ -191,7 +196,9 @@ class Head(base.Head):
     def _fuse(
         self, queries: torch.Tensor, context: torch.Tensor, curve: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """Return `(N, T, width)`, features of frames and query, their product, and the similarity curve."""
+        """Return `(N, T, width)`, features of frames and query, their product, and the similarity
+        curve.
+        """
         frames, gate = context.chunk(2, -1)
         query, key = self.queries(queries * self.spread)[:, None].chunk(2, -1)
         deviation = (curve.square().sum(1, keepdim=True) / mask.sum(1, keepdim=True)).sqrt()
@@ -199,7 +206,9 @@ class Head(base.Head):
         return self.dropout(frames + query + gate * key + of_curve) * mask.unsqueeze(-1)
 
     def _predict(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return `(N, K, 3)`, corrections of the score and of the distances to start and end of a level's points."""
+        """Return `(N, K, 3)`, corrections of the score and of the distances to start and end of a
+        level's points.
+        """
         hidden = (self.norm(features) * mask.unsqueeze(-1)).transpose(1, 2)
         output: torch.Tensor = self.says(self.dropout(functional.gelu(self.tower(hidden)).transpose(1, 2)))
         return output
@@ -207,8 +216,8 @@ class Head(base.Head):
     def _top_moments(
         self, points: Points, batch: LocalizationBatch, bounds: torch.Tensor, rows: torch.Tensor
     ) -> MomentOutput:
-        ranked = torch.sort(points.scores.masked_fill(~points.mask, -torch.inf), dim=1, descending=True, stable=True)
-        scores, best = ranked.values[:, :_MAX_CANDIDATES], ranked.indices[:, :_MAX_CANDIDATES]
+        order = torch.sort(points.scores.masked_fill(~points.mask, -torch.inf), dim=1, descending=True, stable=True)
+        scores, best = order.values[:, :_MAX_CANDIDATES], order.indices[:, :_MAX_CANDIDATES]
         of_query = bounds[batch.video_of_text[rows]]
         positions = points.bounds.gather(1, best[..., None].expand(-1, -1, 2)).flatten(1)
         seconds = to_seconds(positions, of_query)
@@ -219,7 +228,9 @@ class Head(base.Head):
         self, videos: LocalizationBatch, batch: AlignmentBatch, bounds: torch.Tensor, context: torch.Tensor,
         rows: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
-        """Return `(4,)`: sums of the losses of scores, ends and saliency, and the number of points with a target."""
+        """Return `(4,)`: sums of the losses of scores, ends and saliency, and the number of points
+        with a target.
+        """
         points = self._points(videos, context, rows)
         of_query = bounds[batch.video_of_query[rows]]
         targets = to_frames(batch.spans[rows].flatten(1), of_query).unflatten(1, (-1, 2))

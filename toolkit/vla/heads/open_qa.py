@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.corpus import Corpus
 from vla.errors import MissingError, UsageError
 from vla.heads import base
@@ -24,10 +24,10 @@ _TOP_K = 10
 class Head(base.Head):
     """Classification of answers by the similarity of video and question to each answer.
 
-    Untrained, it is retrieval: the frozen text vector of every answer against the mean frame. Learned
-    vectors are added on both sides. The form, video and question against answers, is that of Just Ask
-    (Yang et al., ICCV 2021). The vocabulary are the `most` frequent answers of the training
-    questions, in lower case.
+    Untrained, it is retrieval: the frozen text vector of every answer against the mean frame.
+    Learned vectors are added on both sides. The form, video and question against answers, is that
+    of Just Ask (Yang et al., ICCV 2021). The vocabulary are the `most` frequent answers of the
+    training questions, in lower case.
 
     Args:
         dim: width of the aligned vectors.
@@ -85,7 +85,7 @@ class Head(base.Head):
         vectors = np.stack([corpus.vector(chunks[answer]) for answer in self.answers])
         self.vectors.copy_(l2_normalize(torch.from_numpy(vectors)))
 
-    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
+    def forward(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor:
         """Return `(N, A)` scores of all answers to the N open questions."""
         questions = batch.questions.of_kind("open")
         rows = batch.questions.video_of_question[questions]
@@ -93,8 +93,11 @@ class Head(base.Head):
         query = aligned.videos[rows] + self.move(content)
         return aligned.scale * (query @ (self.vectors + self.moved).T) + self.usual
 
-    def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
-        """Return the cross-entropy with the correct answers, in equal shares; others than the vocabulary are ignored."""
+    def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
+        """Return the cross-entropy with the correct answers, in equal shares.
+
+        Others than the vocabulary are ignored.
+        """
         targets = self._targets(batch)
         has_target = targets.sum(1) > 0
         if not has_target.any():

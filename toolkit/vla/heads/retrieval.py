@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.errors import UsageError
 from vla.heads import base
 from vla.nn.late_interaction import TokenInteraction
@@ -42,11 +42,13 @@ class Head(base.Head):
         self.reads_tokens = score == "tokens"
         self.interaction = TokenInteraction(dim, width) if self.reads_tokens else None
 
-    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
-        """Return `(Q, B)` scores of all queries and videos, in [-1, 1] except for `tokens`, whose share is unbounded."""
+    def forward(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor:
+        """Return `(Q, B)` scores of all queries and videos, in [-1, 1] except for `tokens`, whose
+        share is unbounded.
+        """
         return self.scores(aligned)
 
-    def scores(self, aligned: Aligned, rows: torch.Tensor | None = None) -> torch.Tensor:
+    def scores(self, aligned: AlignedBatch, rows: torch.Tensor | None = None) -> torch.Tensor:
         """Return the same scores, for the queries where `rows` `(Q,)` bool is True."""
         queries = slice(None) if rows is None else rows
         cosines = aligned.queries[queries] @ aligned.videos.T

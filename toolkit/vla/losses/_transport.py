@@ -81,15 +81,18 @@ def log_plan(
 
 def _with_dustbin(similarity: Tensor, mask_a: Tensor, mask_b: Tensor, dustbin: float | Tensor) -> Tensor:
     *batch, n, m = similarity.shape
-    extended = similarity.new_zeros(*batch, n + 1, m + 1) + dustbin
+    with_dustbin = similarity.new_zeros(*batch, n + 1, m + 1) + dustbin
     real = mask_a[..., :, None] & mask_b[..., None, :]
     # Padding may hold NaN: it is replaced, never multiplied by 0.
-    extended[..., :n, :m] = torch.where(real, similarity, extended[..., :n, :m])
-    return extended
+    with_dustbin[..., :n, :m] = torch.where(real, similarity, with_dustbin[..., :n, :m])
+    return with_dustbin
 
 
 def _log_masses(energy: Tensor, mask_a: Tensor, mask_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logarithms of the marginals, `(..., N + 1)` and `(..., M + 1)`; -inf at padding."""
+    """Return the logarithms of the marginals, `(..., N + 1)` and `(..., M + 1)`.
+
+    -inf at padding.
+    """
     batch = energy.shape[:-2]
     a, b = (mask.to(energy.dtype).expand(*batch, -1) for mask in (mask_a, mask_b))
     with_dustbin_a = torch.cat([a, b.sum(dim=-1, keepdim=True)], dim=-1)

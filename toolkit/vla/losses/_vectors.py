@@ -1,7 +1,8 @@
 """Losses over pairs computed from vectors, blockwise, without the matrix of all scores.
 
-Loss and gradient are exactly those of the whole matrix: every block of scores is reduced to a number
-for each row, for each column and for each positive, discarded, and computed again for the gradient.
+Loss and gradient are exactly those of the whole matrix: every block of scores is reduced to a
+number for each row, for each column and for each positive, discarded, and computed again for the
+gradient.
 """
 
 from __future__ import annotations
@@ -32,11 +33,14 @@ def symmetric(
     videos: Tensor,
     scale: Tensor | float,
     positives: Tensor,
-    ignored: Tensor | None,
+    ignore_pairs: Tensor | None,
     elements: int,
 ) -> Tensor:
-    """Return what `base.symmetric` gives for the whole matrix; arguments as in `PairLoss.from_vectors`."""
-    blocks = _Blocks(queries, videos, positives, ignored, elements)
+    """Return what `base.symmetric` gives for the whole matrix.
+
+    Arguments as in `PairLoss.from_vectors`.
+    """
+    blocks = _Blocks(queries, videos, positives, ignore_pairs, elements)
     if not len(queries) or not len(videos):
         return 0.0 * (queries.sum() + videos.sum())
     across, down, own = _LogSums.apply(queries, videos, blocks.number(scale), blocks)
@@ -51,20 +55,25 @@ def blockwise_sum(
     scale: Tensor | float,
     bias: Tensor | float,
     positives: Tensor,
-    ignored: Tensor | None,
+    ignore_pairs: Tensor | None,
     elements: int,
 ) -> Tensor:
-    """Return the sum of `block_loss` over blocks of rows; arguments as in `PairLoss.from_vectors`."""
-    blocks = _Blocks(queries, videos, positives, ignored, elements)
+    """Return the sum of `block_loss` over blocks of rows.
+
+    Arguments as in `PairLoss.from_vectors`.
+    """
+    blocks = _Blocks(queries, videos, positives, ignore_pairs, elements)
     total: Tensor = _Sum.apply(queries, videos, blocks.number(scale), blocks.number(bias), blocks, block_loss)
     return total
 
 
 class _Blocks:
-    """Blocks of rows of the matrix `queries @ videos.T * scale`, and its positives in order of rows."""
+    """Blocks of rows of the matrix `queries @ videos.T * scale`, and its positives in order of
+    rows.
+    """
 
     def __init__(
-        self, queries: Tensor, videos: Tensor, positives: Tensor, ignored: Tensor | None, elements: int
+        self, queries: Tensor, videos: Tensor, positives: Tensor, ignore_pairs: Tensor | None, elements: int
     ) -> None:
         if queries.ndim != 2 or videos.ndim != 2 or queries.shape[1] != videos.shape[1]:
             raise ShapeError(
@@ -72,7 +81,7 @@ class _Blocks:
             )
         count, width = len(queries), len(videos)
         positive = _flat_index(positives, count, width)
-        ignore = positive[:0] if ignored is None else _flat_index(ignored, count, width)
+        ignore = positive[:0] if ignore_pairs is None else _flat_index(ignore_pairs, count, width)
         positive = positive[~torch.isin(positive, ignore)]
         self.rows, self.columns = positive // max(1, width), positive % max(1, width)
         self._ignore = ignore // max(1, width), ignore % max(1, width)
@@ -85,10 +94,12 @@ class _Blocks:
         return torch.as_tensor(value, dtype=at_least_float32(self._like).dtype, device=self._like.device)
 
     def scores(self, queries: Tensor, videos: Tensor, factor: Tensor, first: int, last: int) -> Tensor:
-        """Return the scores `(last - first, V)` of a block; those of ignored pairs are the lowest finite ones.
+        """Return the scores `(last - first, V)` of a block.
 
-        These add 0 to any sum and have gradient 0; -inf would give NaN where a whole row or column is
-        ignored.
+        Those of ignored pairs are the lowest finite ones.
+
+        These add 0 to any sum and have gradient 0; -inf would give NaN where a whole row or column
+        is ignored.
         """
         scores = at_least_float32(queries) @ at_least_float32(videos).T * factor
         ignore = _within(*self._ignore, first, last)
@@ -165,7 +176,10 @@ class _Sum(torch.autograd.Function):
 def _gradients(
     blocks: _Blocks, queries: Tensor, videos: Tensor, factor: Tensor, slope: Callable[[Tensor, int, int], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of queries, videos, scale and bias; `slope` gives that of a block of scores."""
+    """Return the gradients of queries, videos, scale and bias.
+
+    `slope` gives that of a block of scores.
+    """
     wide = at_least_float32(videos)
     to_queries, to_videos = torch.empty_like(queries), torch.zeros_like(wide)
     to_factor, to_shift = torch.zeros_like(factor), torch.zeros_like(factor)

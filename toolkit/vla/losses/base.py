@@ -1,8 +1,9 @@
 """Protocols of losses, and functions that contrastive losses share.
 
 A loss is a module of this package with `class Loss(nn.Module)`. The constructor's arguments are its
-options, and `Loss.kind` selects one of the two protocols below. It returns a scalar with a gradient,
-0 where there is nothing to learn from. It computes in float32 at least; float64 inputs stay float64.
+options, and `Loss.kind` selects one of the two protocols below. It returns a scalar with a
+gradient, 0 where there is nothing to learn from. It computes in float32 at least; float64 inputs
+stay float64.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class PairLoss(Protocol):
 
         Args:
             scores: `(rows, columns)` similarities times the scale; -inf for ignored pairs.
-            positives: `(rows, columns)` bool, or weights from 0 up. A weight where the score is -inf
-                counts as 0.
+            positives: `(rows, columns)` bool, or weights from 0 up. A weight where the score is
+                -inf counts as 0.
 
         Raises:
             ShapeError: their shapes differ.
@@ -43,11 +44,12 @@ class PairLoss(Protocol):
         videos: Tensor,
         scale: Tensor | float,
         positives: Tensor,
-        ignored: Tensor | None = None,
+        ignore_pairs: Tensor | None = None,
         *,
         elements: int = ...,
     ) -> Tensor:
-        """Return the scalar that `forward` gives for `queries @ videos.T * scale`, without storing that matrix.
+        """Return the scalar that `forward` gives for `queries @ videos.T * scale`, without storing
+        that matrix.
 
         Gradients are equal, too. Memory beside the vectors and their gradients is a few times
         `elements`, whatever their number.
@@ -57,7 +59,7 @@ class PairLoss(Protocol):
             videos: `(V, E)`.
             scale: positive factor of the products.
             positives: `(K, 2)` int64, query and video of each positive pair; see `positive_pairs`.
-            ignored: `(X, 2)` int64, pairs that are neither positive nor negative.
+            ignore_pairs: `(X, 2)` int64, pairs that are neither positive nor negative.
             elements: maximum number of scores in memory, but at least one row.
 
         Raises:
@@ -76,7 +78,8 @@ class SetLoss(Protocol):
         """Return a scalar.
 
         Args:
-            similarity: `(videos, texts, segments, sentences)`, not scaled; text i belongs to video i.
+            similarity: `(videos, texts, segments, sentences)`, not scaled; text i belongs to video
+                i.
             segment_mask: `(videos, segments)` bool, True for real ones; padding is not read.
             sentence_mask: `(texts, sentences)` bool, likewise.
             scale: positive factor of the score of a video and a text.
@@ -92,7 +95,8 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def symmetric(row_loss: RowLoss, scores: Tensor, positives: Tensor) -> Tensor:
-    """Return the mean of `row_loss` over rows with a positive, averaged with that over such columns.
+    """Return the mean of `row_loss` over rows with a positive, averaged with that over such
+    columns.
 
     Args:
         row_loss: loss of each row.
@@ -111,7 +115,8 @@ def cross_entropy(scores: Tensor, weights: Tensor) -> Tensor:
 
 
 def checked_scores(scores: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the scores in float32 at least, and the weights in the same type, 0 where the score is -inf.
+    """Return the scores in float32 at least, and the weights in the same type, 0 where the score is
+    -inf.
 
     Raises:
         ShapeError: they are not matrices of one shape.
@@ -126,7 +131,9 @@ def checked_scores(scores: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def positive_pairs(video_of_query: Tensor) -> Tensor:
-    """Return `(Q, 2)` int64, every query with its own video, the positives of `PairLoss.from_vectors`."""
+    """Return `(Q, 2)` int64, every query with its own video, the positives of
+    `PairLoss.from_vectors`.
+    """
     return torch.stack([torch.arange(len(video_of_query), device=video_of_query.device), video_of_query], 1)
 
 
@@ -173,8 +180,12 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 def mean_over_rows(row_loss: RowLoss, scores: Tensor, weights: Tensor) -> Tensor:
-    """Return the mean of `row_loss` over rows with a positive weight; arguments as from `checked_scores`."""
-    # Rows without positives are removed rather than masked: log-softmax of a row of -inf has a NaN gradient.
+    """Return the mean of `row_loss` over rows with a positive weight.
+
+    Arguments as from `checked_scores`.
+    """
+    # Rows without positives are removed rather than masked: log-softmax of a row of -inf has a NaN
+    # gradient.
     has_positive = weights.sum(dim=1) > 0
     if not has_positive.all():
         scores, weights = scores[has_positive], weights[has_positive]

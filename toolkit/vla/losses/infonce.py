@@ -14,9 +14,9 @@ from vla.losses.base import Kind, cross_entropy, symmetric
 class Loss(nn.Module):
     """Symmetric InfoNCE that allows several positives: a video with twenty captions has twenty.
 
-    The loss is the cross-entropy of every row's softmax with its positives, normalized to sum 1, the
-    same for every column, and the mean of the two directions. Rows and columns without positives
-    remain candidates of the others.
+    The loss is the cross-entropy of every row's softmax with its positives, normalized to sum 1,
+    the same for every column, and the mean of the two directions. Rows and columns without
+    positives remain candidates of the others.
 
     Source: CLIP (Radford et al. 2021); several positives as soft targets, DRL (Wang et al. 2022).
     """
@@ -39,12 +39,12 @@ class Loss(nn.Module):
         videos: Tensor,
         scale: Tensor | float,
         positives: Tensor,
-        ignored: Tensor | None = None,
+        ignore_pairs: Tensor | None = None,
         *,
         elements: int = ELEMENTS,
     ) -> Tensor:
         """Return the same scalar, computed blockwise. Arguments as in `PairLoss.from_vectors`."""
-        return _vectors.symmetric(_mean_positive, queries, videos, scale, positives, ignored, elements)
+        return _vectors.symmetric(_mean_positive, queries, videos, scale, positives, ignore_pairs, elements)
 
 
 def _mean_positive(log_sums: Tensor, row: Tensor, scores: Tensor) -> Tensor:

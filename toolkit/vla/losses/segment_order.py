@@ -1,4 +1,6 @@
-"""Segment order: contrastive loss over monotonic alignments of a paragraph's sentences with a video's segments."""
+"""Segment order: contrastive loss over monotonic alignments of a paragraph's sentences with a
+video's segments.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,16 @@ class Loss(nn.Module):
     An alignment assigns one segment to every sentence, never before the segment of the previous
     sentence; segments may be skipped and may have several sentences. Its value is the mean
     similarity of the assigned pairs. The score is the soft maximum over all alignments,
-    `temperature * log(mean of exp(sentences * value / temperature)) / sentences`: the maximum as the
-    temperature goes to 0, and s where all similarities are s, whatever the number of segments and
-    sentences. The gradient is that of the whole score. Videos without segments and texts without
-    sentences are ignored.
+    `temperature * log(mean of exp(sentences * value / temperature)) / sentences`: the maximum as
+    the temperature goes to 0, and s where all similarities are s, whatever the number of segments
+    and sentences. The gradient is that of the whole score. Videos without segments and texts
+    without sentences are ignored.
 
     Memory is a few times `videos * texts * segments * sentences` floats.
 
-    Source: the soft minimum over alignments is that of soft-DTW (Cuturi and Blondel, ICML 2017); the
-    admissible steps, and the mean in place of the sum, are ours. Reversed negatives are after the
-    shuffled ones of TempCLR (Yang et al., ICLR 2023).
+    Source: the soft minimum over alignments is that of soft-DTW (Cuturi and Blondel, ICML 2017);
+    the admissible steps, and the mean in place of the sum, are ours. Reversed negatives are after
+    the shuffled ones of TempCLR (Yang et al., ICLR 2023).
 
     Args:
         temperature: in units of similarity; the lower, the closer to the best alignment.
@@ -42,7 +44,10 @@ class Loss(nn.Module):
         self.temperature, self.backwards = temperature, backwards
 
     def forward(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float) -> Tensor:
-        """Return a scalar from 0 up; log(videos) where all scores are equal. Arguments as in `SetLoss.forward`."""
+        """Return a scalar from 0 up.
+
+        Log(videos) where all scores are equal. Arguments as in `SetLoss.forward`.
+        """
         check_sets(similarity, segment_mask, sentence_mask)
         real = segment_mask[:, None, :, None] & sentence_mask[None, :, None, :]
         similarity = at_least_float32(similarity).masked_fill(~real, 0.0)
@@ -82,14 +87,16 @@ def log_alignment_sum(energy: Tensor, segment_mask: Tensor, sentence_mask: Tenso
         segment_mask: broadcasts to `(..., N)`.
         sentence_mask: broadcasts to `(..., M)`.
     """
-    # The lowest numbers that can be added up: with -inf, unreachable cells would have a NaN gradient.
+    # The lowest numbers that can be added up: with -inf, unreachable cells would have a NaN
+    # gradient.
     lowest = torch.finfo(energy.dtype).min / (4 * (energy.shape[-1] + 2))
     energy = energy.masked_fill(~segment_mask.unsqueeze(-1), lowest)
-    # Log-sum of the alignments that end at each segment. Before the first sentence all start at the first segment.
+    # Log-sum of the alignments that end at each segment. Before the first sentence all start at the
+    # first segment.
     ending = torch.full_like(energy[..., 0], lowest) if energy.shape[-1] else energy.new_full(energy.shape[:-1], lowest)
     if energy.shape[-2]:
         ending[..., 0] = 0.0
     for j in range(energy.shape[-1]):
-        extended = energy[..., j] + ending.logcumsumexp(-1)
-        ending = torch.where(sentence_mask[..., j : j + 1], extended, ending)
+        one_more = energy[..., j] + ending.logcumsumexp(-1)
+        ending = torch.where(sentence_mask[..., j : j + 1], one_more, ending)
     return ending.logsumexp(-1) if energy.shape[-2] else energy.new_full(energy.shape[:-2], lowest)

@@ -1,4 +1,6 @@
-"""Segment transport: contrastive loss over soft alignments of a paragraph's sentences with a video's segments."""
+"""Segment transport: contrastive loss over soft alignments of a paragraph's sentences with a
+video's segments.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ class Loss(nn.Module):
 
     kind: ClassVar[Kind] = "sets"
 
-    # Norton's 0.1 is for similarities stretched to [0, 1]; cosines between CLIP towers span about 0.3.
+    # Norton's 0.1 is for similarities stretched to [0, 1]; cosines between CLIP towers span about
+    # 0.3.
     def __init__(self, temperature: float = 0.03, quantile: float = 0.3, iterations: int = 50) -> None:
         super().__init__()
         if not temperature > 0 or not 0 <= quantile <= 1 or iterations < 1:
@@ -45,7 +48,10 @@ class Loss(nn.Module):
         self.temperature, self.quantile, self.iterations = temperature, quantile, iterations
 
     def forward(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float) -> Tensor:
-        """Return a scalar from 0 up; log(videos) where all scores are equal. Arguments as in `SetLoss.forward`."""
+        """Return a scalar from 0 up.
+
+        Log(videos) where all scores are equal. Arguments as in `SetLoss.forward`.
+        """
         check_sets(similarity, segment_mask, sentence_mask)
         real = segment_mask[:, None, :, None] & sentence_mask[None, :, None, :]
         similarity = at_least_float32(similarity).masked_fill(~real, 0.0)
@@ -56,7 +62,10 @@ class Loss(nn.Module):
 
     @torch.no_grad()
     def _shares(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, real: Tensor) -> Tensor:
-        """Return `(V, T, N, M)`, the plan of every pair normalized to sum 1; all 0 where a side is empty."""
+        """Return `(V, T, N, M)`, the plan of every pair normalized to sum 1.
+
+        All 0 where a side is empty.
+        """
         plan = log_plan(
             similarity,
             segment_mask[:, None, :],
@@ -65,7 +74,8 @@ class Loss(nn.Module):
             dustbin=self._dustbin(similarity, real),
             iterations=self.iterations,
         )[..., :-1, :-1]
-        # Softmax of the logarithm rather than a quotient: the plan of a pair without matches underflows.
+        # Softmax of the logarithm rather than a quotient: the plan of a pair without matches
+        # underflows.
         return plan.flatten(2).softmax(dim=-1).view_as(plan).masked_fill(~real, 0.0)
 
     def _dustbin(self, similarity: Tensor, real: Tensor) -> Tensor:

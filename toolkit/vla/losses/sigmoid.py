@@ -27,7 +27,10 @@ class Loss(nn.Module):
         super().__init__()
 
     def forward(self, scores: Tensor, positives: Tensor) -> Tensor:
-        """Return a scalar from 0 up; columns * log 2 where all scores are 0. Arguments as in `PairLoss.forward`."""
+        """Return a scalar from 0 up.
+
+        Columns * log 2 where all scores are 0. Arguments as in `PairLoss.forward`.
+        """
         scores, weights = checked_scores(scores, positives)
         candidates = scores != -torch.inf
         # Filled before the logarithm: its gradient at -inf, times 0, would be NaN.
@@ -41,7 +44,7 @@ class Loss(nn.Module):
         videos: Tensor,
         scale: Tensor | float,
         positives: Tensor,
-        ignored: Tensor | None = None,
+        ignore_pairs: Tensor | None = None,
         *,
         elements: int = ELEMENTS,
         bias: Tensor | float = 0.0,
@@ -50,7 +53,7 @@ class Loss(nn.Module):
 
         Arguments as in `PairLoss.from_vectors`; `bias` is added to every score.
         """
-        total = blockwise_sum(_pair_losses, queries, videos, scale, bias, positives, ignored, elements)
+        total = blockwise_sum(_pair_losses, queries, videos, scale, bias, positives, ignore_pairs, elements)
         return total / max(len(queries), 1)
 
 

@@ -15,7 +15,9 @@ def l2_normalize(vectors: torch.Tensor) -> torch.Tensor:
 
 
 class _L2Normalize(torch.autograd.Function):
-    """Normalization in half of autograd's passes over memory: a step normalizes every frame twice."""
+    """Normalization in half of autograd's passes over memory: a step normalizes every
+    frame twice.
+    """
 
     @staticmethod
     def forward(ctx: Any, vectors: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,9 @@ ELEMENTS = 1 << 24
 
 
 _GROUPS = 4
-"""Number of groups of sets of similar length: one long caption would lengthen all others by padding."""
+"""Number of groups of sets of similar length: one long caption would lengthen all others by
+padding.
+"""
 
 
 def interaction(
@@ -33,7 +35,8 @@ def interaction(
     *,
     elements: int = ELEMENTS,
 ) -> Tensor:
-    """Return the mean of the weighted sum of each word's best frame and that of each frame's best word.
+    """Return the mean of the weighted sum of each word's best frame and that of each frame's best
+    word.
 
     The result does not depend on `elements`: pairs are processed in blocks, which the backward pass
     computes again if there are several.
@@ -54,8 +57,9 @@ def interaction(
     Raises:
         ShapeError: masks, weights or widths do not fit.
 
-    Source: weighted token-wise interaction of DRL (Wang et al., "Disentangled Representation Learning for Text-Video
-    Retrieval", 2022); mean-max of ColBERT (Khattab and Zaharia 2020), both ways as FILIP (Yao et al. 2021).
+    Source: weighted token-wise interaction of DRL (Wang et al., "Disentangled Representation
+    Learning for Text-Video Retrieval", 2022); mean-max of ColBERT (Khattab and Zaharia 2020), both
+    ways as FILIP (Yao et al. 2021).
     """
     _check(words, word_mask, frames, frame_mask, word_weights, frame_weights)
     if not words.shape[1] or not frames.shape[1]:
@@ -97,9 +101,9 @@ class TokenWeights(nn.Module):
 class TokenInteraction(nn.Module):
     """Interpolation from cosines of whole vectors to late interaction, by a learned share.
 
-    The score is `whole + share * (interaction - whole)`. The share starts at 0, because frozen encoders
-    were never trained to compare single words with frames. It has a gradient from the first step, the
-    weights as soon as it is not 0.
+    The score is `whole + share * (interaction - whole)`. The share starts at 0, because frozen
+    encoders were never trained to compare single words with frames. It has a gradient from the
+    first step, the weights as soon as it is not 0.
 
     Args:
         dim: width of the vectors.
@@ -137,7 +141,9 @@ class TokenInteraction(nn.Module):
 
 
 def _by_length(left: Sequence[Tensor], right: Sequence[Tensor], elements: int) -> Tensor:
-    """Return `(Q, V)` of vectors, masks and weights `(Q, L, ...)`, computed in groups of similar length."""
+    """Return `(Q, V)` of vectors, masks and weights `(Q, L, ...)`, computed in groups of similar
+    length.
+    """
     (texts, text_position), (videos, video_position) = _groups(left[1]), _groups(right[1])
     rows = []
     for text_rows, length in texts:
@@ -151,7 +157,9 @@ def _by_length(left: Sequence[Tensor], right: Sequence[Tensor], elements: int) -
 
 
 def _groups(mask: Tensor) -> tuple[list[tuple[Tensor, int]], Tensor]:
-    """Return groups of rows of similar length, each with its maximum, and the position of each row among all groups."""
+    """Return groups of rows of similar length, each with its maximum, and the position of each row
+    among all groups.
+    """
     lengths = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1)
     order = lengths.argsort(stable=True)
     groups = [(rows, max(1, int(lengths[rows].max()) if len(rows) else 1)) for rows in order.chunk(_GROUPS)]

@@ -50,9 +50,9 @@ class Packing:
         edge = size // 2
         owner = self.index.div(self.mask.shape[1], rounding_mode="floor")
         position = torch.arange(len(rows), device=rows.device) + edge * owner
-        separated = _Scatter.apply(rows, position + edge, len(rows) + edge * (len(self.mask) + 1))
-        count = len(separated) - size + 1
-        windows = torch.cat([separated[k : k + count] for k in range(size)], 1)
+        with_gaps = _Scatter.apply(rows, position + edge, len(rows) + edge * (len(self.mask) + 1))
+        count = len(with_gaps) - size + 1
+        windows = torch.cat([with_gaps[k : k + count] for k in range(size)], 1)
         products = torch.nn.functional.linear(windows, weight.permute(0, 2, 1).flatten(1), bias)
         convolution: torch.Tensor = _Gather.apply(products, position)
         return convolution

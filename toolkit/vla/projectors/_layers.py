@@ -1,4 +1,6 @@
-"""Layers of projectors: whitening, layers initialized to zero, and dropout that is fast on a CPU."""
+"""Layers of projectors: whitening, layers initialized to zero, and dropout that is fast
+on a CPU.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ _ROWS_PER_DIRECTION = 10
 
 
 class Whitening(nn.Module):
-    """Whitening `(x - center) @ matrix`: features without their mean, of equal variance in all directions.
+    """Whitening `(x - center) @ matrix`: features without their mean, of equal variance in all
+    directions.
 
     Before `fit` it only scales unit vectors, whose entries are about `dim ** -0.5`, to entries of
     about 1.
@@ -36,7 +39,9 @@ class Whitening(nn.Module):
         self.register_buffer("matrix", torch.eye(dim) * math.sqrt(dim))
 
     def fit(self, rows: torch.Tensor) -> None:
-        """Estimate mean and covariance from `rows` `(N, D)`, with shrinkage of the covariance for few rows."""
+        """Estimate mean and covariance from `rows` `(N, D)`, with shrinkage of the covariance for
+        few rows.
+        """
         count, dim = rows.shape
         samples = rows.detach().double().cpu()
         center = samples.mean(0)
@@ -91,8 +96,8 @@ class Bottleneck(nn.Module):
 class Dropout(nn.Module):
     """Dropout with probability `share`, from torch's default generator.
 
-    On a CPU the share is rounded to 1 / 256 and each value uses a random byte, which takes less than
-    half as long as torch's own, which draws a float for each; see tests/benchmarks/dropout.py.
+    On a CPU the share is rounded to 1 / 256 and each value uses a random byte, which takes less
+    than half as long as torch's own, which draws a float for each; see tests/benchmarks/dropout.py.
 
     Raises:
         UsageError: the share is not in [0, 1).

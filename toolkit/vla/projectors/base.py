@@ -13,18 +13,19 @@ from vla.projectors._layers import Whitening
 class ResidualProjector(nn.Module):
     """Projector `l2_normalize(start + alpha * change(whitened))` of frames and of texts.
 
-    `start` is the normalized feature, `whitened` the whitened one. Whitening amplifies directions in
-    which the frozen encoder varies little, for instance between two captions that differ in one word,
-    so that they can be learned from. Noise on it in training prevents overfitting to a few hundred
-    videos.
+    `start` is the normalized feature, `whitened` the whitened one. Whitening amplifies directions
+    in which the frozen encoder varies little, for instance between two captions that differ in one
+    word, so that they can be learned from. Noise on it in training prevents overfitting to a few
+    hundred videos.
 
-    Subclasses define `change_frames` and `change_text`, whose last layer starts at zero: at step 0 the
-    projector is exactly the frozen encoder.
+    Subclasses define `change_frames` and `change_text`, whose last layer starts at zero: at step 0
+    the projector is exactly the frozen encoder.
 
     Attributes:
         alpha: scalar in [0, 1], the weight of the learned change; 0 is the frozen encoder.
         centring: scalar in [0, 1], the share of the mean of all frames that is subtracted from each
-            frame, and of the mean of all texts from each text, before the change is added; 0 at first.
+            frame, and of the mean of all texts from each text, before the change is added; 0 at
+            first.
     """
 
     alpha: torch.Tensor
@@ -57,7 +58,9 @@ class ResidualProjector(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define change_text")
 
     def start_frames(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return the unit vectors `(..., D)` that changes are added to: raw `frames`, normalized and centered."""
+        """Return the unit vectors `(..., D)` that changes are added to: raw `frames`, normalized
+        and centered.
+        """
         return self._center(l2_normalize(frames), self.frames_seen)
 
     def start_text(self, texts: torch.Tensor) -> torch.Tensor:
@@ -91,7 +94,10 @@ class ResidualProjector(nn.Module):
         return l2_normalize(start + self.alpha * self.change_frames(self.frames_seen(unit), seconds, packing))
 
     def project_text(self, texts: torch.Tensor) -> torch.Tensor:
-        """Return unit texts of raw features `(..., D)`, of the same shape; zero vectors stay zero."""
+        """Return unit texts of raw features `(..., D)`, of the same shape.
+
+        Zero vectors stay zero.
+        """
         real = (texts.abs().sum(-1, keepdim=True) > 0).to(texts.dtype)
         unit = l2_normalize(texts)
         change = self.change_text(self.texts_seen(unit))

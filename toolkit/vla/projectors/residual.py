@@ -10,7 +10,9 @@ from vla.projectors.base import ResidualProjector
 
 
 class Projector(ResidualProjector):
-    """One bottleneck network for frames and one for texts, applied to each alone; time has no effect.
+    """One bottleneck network for frames and one for texts, applied to each alone.
+
+    Time has no effect.
 
     Args:
         dim: width of the features.

@@ -1,4 +1,6 @@
-"""Temporal projector: convolution and attention over the frames of a video, for motion and order."""
+"""Temporal projector: convolution and attention over the frames of a video, for motion
+and order.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,12 @@ from vla.projectors.base import ResidualProjector
 
 
 class Projector(ResidualProjector):
-    """Blocks of short convolution, attention over the video and a small network, between two linear maps.
+    """Blocks of short convolution, attention over the video and a small network, between two linear
+    maps.
 
     The convolution compares neighbouring frames (motion); attention with timestamps as positions
-    distinguishes before from after. Texts have one linear map: a network overfits to the captions of a
-    small collection.
+    distinguishes before from after. Texts have one linear map: a network overfits to the captions
+    of a small collection.
 
     Args:
         dim: width of the features.
@@ -91,7 +94,9 @@ class _Block(nn.Module):
 
 
 def _time_encoding(seconds: torch.Tensor, width: int) -> torch.Tensor:
-    """Return `(N, width)`, sines and cosines of `seconds` `(N,)` with periods from 2 s to 2,000 s."""
+    """Return `(N, width)`, sines and cosines of `seconds` `(N,)` with periods from 2 s
+    to 2,000 s.
+    """
     half = width // 2
     periods = 2.0 * 1000.0 ** (torch.arange(half, device=seconds.device, dtype=torch.float32) / max(1, half - 1))
     phase = 2 * math.pi * seconds.float().unsqueeze(-1) / periods

@@ -36,7 +36,7 @@ FROZEN = "none"
 
 
 @dataclass(frozen=True)
-class _Finished:
+class _RunRecord:
     """Schema of `run.json`."""
 
     schema: Positive
@@ -49,7 +49,7 @@ class _Finished:
 
 
 @dataclass(frozen=True)
-class _Progress:
+class _ProgressRecord:
     """Schema of `progress.json`."""
 
     schema: Positive
@@ -91,7 +91,9 @@ class Run:
 
     @property
     def verdict(self) -> str:
-        """Comparison with the frozen encoder, e.g. `no measurable difference from the frozen encoder on ...`."""
+        """Comparison with the frozen encoder, e.g. `no measurable difference from the frozen
+        encoder on ...`.
+        """
         return sentence(self.record)
 
 
@@ -124,7 +126,10 @@ def open_run(folder: Path) -> Run:
 
 
 def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
-    """Return the finished run in `folder` and its model in evaluation mode; raise MissingError or CacheError."""
+    """Return the finished run in `folder` and its model in evaluation mode.
+
+    Raise MissingError or CacheError.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -163,7 +168,9 @@ def save_state(folder: Path, identity: str, tensors: dict[str, torch.Tensor], re
 def load_state(
     folder: Path, identity: str, on_unusable: Callable[[str], None] = lambda message: None
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Return the tensors and the record of the unfinished run in `folder`; None if there is no usable one.
+    """Return the tensors and the record of the unfinished run in `folder`.
+
+    None if there is no usable one.
 
     Args:
         folder: of the run.
@@ -177,7 +184,7 @@ def load_state(
     if not path.is_file():
         return None
     try:
-        progress = records.load(_Progress, path, _RESTART_HINT, schema=SCHEMA)
+        progress = records.load(_ProgressRecord, path, _RESTART_HINT, schema=SCHEMA)
         if progress.identity != identity:
             on_unusable(
                 f"the unfinished run {folder.name!r} is of other settings, captions or features, or of another version; "
@@ -222,7 +229,7 @@ def check_state(folder: Path) -> None:
     """Raise CacheError if the state of an unfinished run in `folder` is damaged."""
     path = folder / "progress.json"
     if path.is_file():
-        progress = records.load(_Progress, path, _RESTART_HINT, schema=SCHEMA)
+        progress = records.load(_ProgressRecord, path, _RESTART_HINT, schema=SCHEMA)
         atomic.read_checked(folder / progress.state, progress.sha256, _RESTART_HINT)
 
 
@@ -233,7 +240,7 @@ def unused_files(folder: Path) -> list[Path]:
         if (folder / "run.json").is_file():
             names.add(_read_run(folder)[1])
         if (folder / "progress.json").is_file():
-            names.add(records.load(_Progress, folder / "progress.json", schema=SCHEMA).state)
+            names.add(records.load(_ProgressRecord, folder / "progress.json", schema=SCHEMA).state)
     except CacheError:  # a damaged record: the names are unknown
         return []
     return [p for pattern in ("model-*", "state-*") for p in folder.glob(pattern) if p.name not in names]
@@ -243,7 +250,7 @@ def _read_run(folder: Path) -> tuple[Run, str, str]:
     path = folder / "run.json"
     if not path.is_file():
         raise MissingError(f"there is no trained run {folder.name!r}", hint=Hint("train", run=folder.name))
-    content = records.load(_Finished, path, _retrain_hint(folder), schema=SCHEMA)
+    content = records.load(_RunRecord, path, _retrain_hint(folder), schema=SCHEMA)
     feature = compatibility.retired_feature(content.record.get("config"))
     if feature is not None:
         raise CacheError(

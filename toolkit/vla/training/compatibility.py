@@ -1,4 +1,6 @@
-"""Settings of earlier versions: renamed keys, and features that a run can no longer be used with."""
+"""Settings of earlier versions: renamed keys, and features that a run can no longer be
+used with.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ RENAMED: dict[str, str] = {
     "pull": "anchor_weight",
     "withheld": "held_out_concepts",
 }
-"""Keys that earlier versions wrote into `run.json` and read from recipes, with their present names."""
+"""Keys that earlier versions wrote into `run.json` and read from recipes, with their present names.
+"""
 DEFAULTS: dict[str, Any] = {"phrases": 0.0, "mining": "neighbours"}
 """Retired settings with the value that selects the present behaviour."""
 _LOSSES = ("mil_nce", "mil_nce_sets")
@@ -45,19 +48,22 @@ def identity_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def retired_feature(config: Any) -> str | None:
-    """Return the name of the retired feature that a run's settings select; None if there is none."""
+    """Return the name of the retired feature that a run's settings select.
+
+    None if there is none.
+    """
     if not isinstance(config, dict):
         return None
     options = config.get("projector_options") if config.get("projector") in _TOKEN_PROJECTORS else None
     losses = [config.get(kind) for kind in ("global_loss", "segment_loss", "untimed_loss")]
-    selected = {
+    is_selected = {
         "phrases": not is_default("phrases", config.get("phrases", 0.0)),
         "the attention score": config.get("score") == "attention",
         "a projector that reads tokens": isinstance(options, dict) and bool(options.get("tokens")),
         "mining by clusters": not is_default("mining", config.get("mining", "neighbours")),
         **{f"the loss {loss}": loss in losses for loss in _LOSSES},
     }
-    return next((feature for feature, is_selected in selected.items() if is_selected), None)
+    return next((feature for feature, value in is_selected.items() if value), None)
 
 
 def drop_retired_options(model: ModelConfig) -> ModelConfig:

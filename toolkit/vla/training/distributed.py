@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.model import AlignmentModel, packed_texts
 from vla.nn.packing import Packing
 
@@ -82,8 +82,10 @@ class ProcessGroup:
         """Block until all processes call it."""
         self.broadcast(0.0)
 
-    def align(self, model: AlignmentModel, batch: AlignmentBatch) -> Aligned:
-        """Return the batch in the shared space: this process projects its part of it and gathers the rest."""
+    def align(self, model: AlignmentModel, batch: AlignmentBatch) -> AlignedBatch:
+        """Return the batch in the shared space: this process projects its part of it and gathers
+        the rest.
+        """
         videos = self._bounds(len(batch.frame_mask))
         local = slice(videos[self.rank], videos[self.rank + 1])
         frames = batch.packed_frames[:0]
@@ -116,7 +118,10 @@ class ProcessGroup:
         return gathered_rows
 
     def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace every gradient by its mean over all processes; where no process has one, it stays None."""
+        """Replace every gradient by its mean over all processes.
+
+        Where no process has one, it stays None.
+        """
         from torch import distributed
 
         all_parameters = list(parameters)

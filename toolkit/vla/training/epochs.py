@@ -106,7 +106,8 @@ class Epochs:
         _require_finite(self._model, self.state.epoch + 1, self._config)
 
     def end(self, result: ValidationResult, headline: Mapping[str, float]) -> None:
-        """Record the validation result of the epoch, and keep the weights if they are the best so far.
+        """Record the validation result of the epoch, and keep the weights if they are the best so
+        far.
 
         Args:
             result: its score compares epochs.
@@ -148,7 +149,9 @@ def _describe_position(state: State, steps: int) -> str:
 
 
 def _require_finite(model: AlignmentModel, epoch: int, config: TrainConfig) -> None:
-    """Raise UsageError if training diverged: weights that are not finite can neither be measured nor used."""
+    """Raise UsageError if training diverged: weights that are not finite can neither be measured
+    nor used.
+    """
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
         raise UsageError(
             f"training diverged in epoch {epoch}: the weights are no longer numbers. Use a lower learning rate "
@@ -170,5 +173,6 @@ def _warn_if_idle(state: State, config: TrainConfig, progress: ProgressCallback)
 
 
 def _is_stale(state: State, config: TrainConfig) -> bool:
-    # At a high learning rate scores may fall for some epochs before they rise: never in the first half.
+    # At a high learning rate scores may fall for some epochs before they rise: never in the first
+    # half.
     return state.stale >= config.patience and state.epoch >= config.epochs / 2

@@ -3,7 +3,8 @@
 The losses of both levels compare pooled embeddings of videos, texts, moments and segments. These
 are computed for one micro-batch after another, without a graph; the losses and their gradients with
 respect to the embeddings are computed over all of them; then each micro-batch is projected again,
-with a graph, and receives its part of the gradient. The gradient is exact, for one more forward pass.
+with a graph, and receives its part of the gradient. The gradient is exact, for one more forward
+pass.
 
 Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021.
 """
@@ -15,14 +16,17 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.model import AlignmentModel
 from vla.training.objective import Objective
 from vla.training.pooled_embeddings import PairTargets, PooledEmbeddings
 from vla.training.sampler import BatchPlan
 
 MAX_FRAMES = 1 << 15
-"""Frames of the largest step that is computed as a whole; each takes about 40 KB until its gradient is known."""
+"""Frames of the largest step that is computed as a whole.
+
+Each takes about 40 KB until its gradient is known.
+"""
 _MICRO_BATCH_FRAMES = 1 << 13
 
 
@@ -53,7 +57,7 @@ def gradients(
         max_frames: frames of a micro-batch; a longer video is one by itself.
     """
 
-    def micro_batches() -> Iterator[tuple[AlignmentBatch, Aligned]]:
+    def micro_batches() -> Iterator[tuple[AlignmentBatch, AlignedBatch]]:
         for number, batch in enumerate(plan.micro_batches(max_frames)):
             torch.manual_seed(seed + (number << 40))
             on_device = batch.to(device)

@@ -82,7 +82,9 @@ def _group_neighbours(order: np.ndarray, nearest: np.ndarray, group_size: int, r
 
 
 def _descriptors(corpus: Corpus) -> np.ndarray:
-    """Return `(V, 2 D)` float32 unit rows: direction of the mean frame, then of the mean caption."""
+    """Return `(V, 2 D)` float32 unit rows: direction of the mean frame, then of the
+    mean caption.
+    """
     dim = corpus.dim
     frames = np.stack([_unit(unit_rows(v.values.astype(np.float32)).mean(0)) for v in corpus.videos])
     texts = np.zeros((len(corpus.videos), dim), np.float32)

@@ -1,4 +1,6 @@
-"""Initialisation of a run: the centering of each modality and the temperature of the contrastive loss."""
+"""Initialisation of a run: the centering of each modality and the temperature of the contrastive
+loss.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from vla.training.objective import Objective
 
 CENTERING_CANDIDATES = (0.0, 0.5, 1.0)
 MIN_GAIN = 1.02
-"""Factor by which centering must raise the score: less is noise, and the information in the means is lost."""
+"""Factor by which centering must raise the score: less is noise, and the information in the means
+is lost.
+"""
 _SCALES = np.geomspace(5.0, MAX_SCALE, 25)
 
 
@@ -45,10 +49,13 @@ def fit_centering(model: AlignmentModel, validate: Callable[[AlignmentModel], fl
 
 @torch.no_grad()
 def fit_temperature(model: AlignmentModel, objective: Objective, batches: Iterable[AlignmentBatch]) -> None:
-    """Set the temperature of the untrained model to that of the lowest alignment loss; the scale is at most 100.
+    """Set the temperature of the untrained model to that of the lowest alignment loss.
+
+    The scale is at most 100.
 
     CLIP's own scale, 100, fits features with the modality gap. Without the gap cosines spread three
-    times as wide, and at 100 a few wrong pairs would outweigh everything else, the anchor term first.
+    times as wide, and at 100 a few wrong pairs would outweigh everything else, the anchor term
+    first.
 
     Args:
         model: modified in place.

@@ -1,4 +1,6 @@
-"""Interruption of a run by Ctrl-C or a termination signal, after the current step is finished and saved."""
+"""Interruption of a run by Ctrl-C or a termination signal, after the current step is finished and
+saved.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class InterruptFlag:
 
 @contextmanager
 def on_interrupt(*, allow_repeats: bool = False) -> Iterator[InterruptFlag]:
-    """Set `InterruptFlag.is_set` on the first SIGINT, SIGTERM or SIGHUP; a second has its usual effect.
+    """Set `InterruptFlag.is_set` on the first SIGINT, SIGTERM or SIGHUP.
+
+    A second has its usual effect.
 
     The previous handler of a signal is called, too, and a KeyboardInterrupt that it raises is held
     back, so the command line can print its message. Signals that are ignored or not handled by
@@ -58,7 +62,10 @@ def on_interrupt(*, allow_repeats: bool = False) -> Iterator[InterruptFlag]:
 
 
 def _python_handlers() -> dict[int, Callable[[int, FrameType | None], Any]]:
-    """Return the signals that Python code handles, with their handlers; none outside the main thread."""
+    """Return the signals that Python code handles, with their handlers.
+
+    None outside the main thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         return {}
     numbers = [int(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name)]  # no SIGHUP on Windows

@@ -35,9 +35,12 @@ from vla.training.step import Step, deterministic
 
 ALPHAS = (0.125, 0.25, 0.5, 0.75, 1.0)
 _VALIDATION_ALPHA = 0.5
-"""Alpha at which epochs are compared. At 1 every epoch could look worse than none after few captions."""
+"""Alpha at which epochs are compared. At 1 every epoch could look worse than none after few
+captions.
+"""
 _MAX_DISTRACTORS = 400
-"""Training videos searched beside the validation videos: among a few dozen everything is retrieved."""
+"""Training videos searched beside the validation videos: among a few dozen everything is retrieved.
+"""
 _FIT_BATCHES = 4
 """Batches that the initial temperature is fitted to."""
 _FIT_BATCH_SIZE = 256
@@ -147,7 +150,10 @@ class _Validator:
             return validate(model, self._corpus, self._num_val, self._is_selection_query, heads=heads)
 
     def held_out_score(self, model: AlignmentModel, alpha: float = 1.0) -> float:
-        """Return the retrieval score of held-out concepts, from 0 to 1; 0 where none are held out."""
+        """Return the retrieval score of held-out concepts, from 0 to 1.
+
+        0 where none are held out.
+        """
         if not self._is_held_out.any():
             return 0.0
         with model.with_alpha(alpha):
@@ -200,7 +206,9 @@ def _finish(
 def _select_alpha(
     model: AlignmentModel, validator: _Validator, before: ValidationResult, min_held_out: float
 ) -> float | None:
-    """Return the alpha of the best validation score; None if none is better than the frozen encoder.
+    """Return the alpha of the best validation score.
+
+    None if none is better than the frozen encoder.
 
     An alpha is admissible if held-out concepts score at least `min_held_out`, the score of the
     frozen encoder. At most half of the gain of centering on them may be lost.

@@ -28,7 +28,8 @@ def initial_model(corpus: Corpus, scale: float, config: TrainConfig) -> Alignmen
     """
     options = {name: _resolve_options(name, corpus, config) for name in select_heads(config, corpus)}
     sizes = ModelConfig(corpus.dim, config.projector, dict(config.projector_options), min(scale, 100.0), options)
-    # The caller's random state is restored, here and in every step: a library must not reseed a program.
+    # The caller's random state is restored, here and in every step: a library must not reseed a
+    # program.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = AlignmentModel(sizes)
@@ -64,8 +65,7 @@ def _resolve_options(name: str, corpus: Corpus, config: TrainConfig) -> dict[str
     options = config.head_options.get(name, {})
     if name == "retrieval" and config.reads_tokens:
         options = {**options, "score": config.score}
-    resolved: dict[str, Any] = heads.get(name).resolve_options(corpus, options)
-    return resolved
+    return dict(heads.get(name).resolve_options(corpus, options))
 
 
 def _sample_rows(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,6 @@
-"""Training objective: alignment losses on videos and on segments, losses of the heads, and the anchor term."""
+"""Training objective: alignment losses on videos and on segments, losses of the heads, and the
+anchor term.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.errors import UsageError
 from vla.heads import registry as heads
 from vla.heads.retrieval import Head as Retrieval
@@ -19,7 +21,10 @@ from vla.training.config import TrainConfig
 from vla.training.pooled_embeddings import NUM_SEGMENTS, PairTargets, PooledEmbeddings, row_hashes, soft_targets
 
 _MAX_SCORES = 1 << 22
-"""Largest number of scores of texts and videos in one matrix; with more the loss is computed blockwise."""
+"""Largest number of scores of texts and videos in one matrix.
+
+With more the loss is computed blockwise.
+"""
 _ALIGNMENT_BATCH_SIZE = 256
 """Videos whose soft alignments are contrasted with each other's captions."""
 
@@ -47,7 +52,7 @@ class Objective(nn.Module):
         self.untimed_loss = _build_loss("untimed_loss", config.untimed_loss, "sets")
 
     def forward(
-        self, model: AlignmentModel, batch: AlignmentBatch, aligned: Aligned | None = None
+        self, model: AlignmentModel, batch: AlignmentBatch, aligned: AlignedBatch | None = None
     ) -> dict[str, torch.Tensor]:
         """Return `{name: scalar}`; their sum is minimised.
 
@@ -67,12 +72,12 @@ class Objective(nn.Module):
             parts["pull"] = self.anchor_weight * distance
         return parts
 
-    def alignment(self, model: AlignmentModel, aligned: Aligned, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
+    def alignment(self, model: AlignmentModel, aligned: AlignedBatch, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
         """Return the losses of the levels alone."""
         parts: dict[str, torch.Tensor] = {}
-        untimed, head = ~batch.is_timed, self._retrieval_head(model)
-        if self.is_global and untimed.any():
-            parts["global"] = self._global_loss(head, aligned, batch, untimed)
+        is_untimed, head = ~batch.is_timed, self._retrieval_head(model)
+        if self.is_global and is_untimed.any():
+            parts["global"] = self._global_loss(head, aligned, batch, is_untimed)
         if self.is_segment:
             weight = self._segment_factor(parts)
             if batch.is_timed.any():
@@ -89,33 +94,40 @@ class Objective(nn.Module):
         return self.segment_weight if "global" in parts else 1.0
 
     def _retrieval_head(self, model: AlignmentModel) -> Retrieval:
-        """Return the model's head that compares captions with videos, or the one without parameters."""
+        """Return the model's head that compares captions with videos, or the one without
+        parameters.
+        """
         return cast(Retrieval, model.heads["retrieval"] if "retrieval" in model.heads else self.retrieval)
 
     def from_vectors(
         self, vectors: PooledEmbeddings, targets: PairTargets, scale: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Return the losses of both levels from pooled embeddings, blockwise; equal to those of whole matrices."""
+        """Return the losses of both levels from pooled embeddings, blockwise.
+
+        Equal to those of whole matrices.
+        """
         parts: dict[str, torch.Tensor] = {}
-        untimed = ~targets.is_timed
-        if self.is_global and untimed.any():
-            queries = vectors.queries[untimed]
+        is_untimed = ~targets.is_timed
+        if self.is_global and is_untimed.any():
+            queries = vectors.queries[is_untimed]
             parts["global"] = self.global_loss.from_vectors(queries, vectors.videos, scale, *targets.video_pairs())
         weight = self._segment_factor(parts)
         if self.is_segment and targets.is_timed.any():
-            timed = vectors.queries[targets.is_timed], vectors.moments
-            parts["segment"] = weight * self.segment_loss.from_vectors(*timed, scale, targets.moment_pairs())
+            pairs = vectors.queries[targets.is_timed], vectors.moments
+            parts["segment"] = weight * self.segment_loss.from_vectors(*pairs, scale, targets.moment_pairs())
         if self.is_segment and len(vectors.segments):
             sets = vectors.segments, targets.segment_mask, vectors.sentences, targets.sentence_mask
             parts["alignment"] = weight * self._untimed_loss(*sets, scale)
         return parts
 
     def uses_vectors_only(self, model: AlignmentModel) -> bool:
-        """Return whether `from_vectors` gives all losses: the model has no head and compares no tokens."""
+        """Return whether `from_vectors` gives all losses: the model has no head and compares no
+        tokens.
+        """
         return set(model.heads) <= {"retrieval"} and not model.compares_tokens
 
     def _global_loss(
-        self, head: Retrieval, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor
+        self, head: Retrieval, aligned: AlignedBatch, batch: AlignmentBatch, rows: torch.Tensor
     ) -> torch.Tensor:
         if not head.reads_tokens and int(rows.sum()) * len(batch.frames) > _MAX_SCORES:
             pairs = PairTargets.from_batch(batch, False).video_pairs()
@@ -126,7 +138,7 @@ class Objective(nn.Module):
         loss: torch.Tensor = self.global_loss(scores.masked_fill(same_text & ~positives, -torch.inf), positives)
         return loss
 
-    def _segment_loss(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
+    def _segment_loss(self, aligned: AlignedBatch, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
         """Return the loss of every timed caption against every annotated segment of the batch."""
         inside, videos = batch.inside[rows], batch.video_of_query[rows]
         segments = aligned.pool_spans(videos, inside)
@@ -147,7 +159,9 @@ class Objective(nn.Module):
         sentence_mask: torch.Tensor,
         scale: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the loss of untimed sentences against equal segments of their video, softly aligned."""
+        """Return the loss of untimed sentences against equal segments of their video, softly
+        aligned.
+        """
         total = torch.zeros((), device=segments.device)
         for rows in torch.arange(len(segments), device=segments.device).split(_ALIGNMENT_BATCH_SIZE):
             similarity = torch.einsum("vne,tme->vtnm", segments[rows], sentences[rows])
@@ -156,7 +170,7 @@ class Objective(nn.Module):
         return total / len(segments)
 
     def anchor_distance(
-        self, model: AlignmentModel, aligned: Aligned, batch: AlignmentBatch, frames: int, texts: int
+        self, model: AlignmentModel, aligned: AlignedBatch, batch: AlignmentBatch, frames: int, texts: int
     ) -> torch.Tensor:
         """Return the mean squared distance between trained and frozen vectors.
 
@@ -196,6 +210,8 @@ def _build_loss(setting: str, name: str, kind: Kind) -> Any:
 
 
 def _same_text(queries: torch.Tensor) -> torch.Tensor:
-    """Return `(Q, Q)` bool: whether two captions are equal, and so correct for each other's segments."""
+    """Return `(Q, Q)` bool: whether two captions are equal, and so correct for each other's
+    segments.
+    """
     hashes = row_hashes(queries)
     return hashes[:, None] == hashes[None]

@@ -73,8 +73,8 @@ class BatchSampler:
         self._arrays, self._config = CorpusArrays(corpus), config
         arrays, count = self._arrays, len(corpus.videos)
         queries = np.arange(len(arrays.query_video))
-        self._untimed = _by_video(queries[~arrays.is_timed], arrays.query_video[~arrays.is_timed], count)
-        self._timed = _by_video(queries[arrays.is_timed], arrays.query_video[arrays.is_timed], count)
+        self._untimed_queries = _by_video(queries[~arrays.is_timed], arrays.query_video[~arrays.is_timed], count)
+        self._timed_queries = _by_video(queries[arrays.is_timed], arrays.query_video[arrays.is_timed], count)
         self._questions = _by_video(np.arange(len(arrays.question_video)), arrays.question_video, count)
 
     def __call__(self, rows: np.ndarray, step: int) -> AlignmentBatch:
@@ -82,16 +82,18 @@ class BatchSampler:
         return self.plan(rows, step).batch()
 
     def plan(self, rows: np.ndarray, step: int) -> BatchPlan:
-        """Return the plan of step `step`: the videos `rows` with some of their captions and questions.
+        """Return the plan of step `step`: the videos `rows` with some of their captions and
+        questions.
 
         A video has up to `captions_per_video` untimed and as many timed captions.
         """
         rng = np.random.default_rng([self._config.seed, 3, step])
         captions, questions = self._config.captions_per_video, self._config.questions_per_video
-        # The order of untimed and timed captions matters to no loss; a fixed one makes the bits repeatable.
-        untimed = _sample(self._untimed, rows, captions, rng)
-        timed = _sample(self._timed, rows, captions, rng)
-        queries = np.concatenate([untimed, timed])
+        # The order of untimed and timed captions matters to no loss; a fixed one makes the bits
+        # repeatable.
+        first = _sample(self._untimed_queries, rows, captions, rng)
+        second = _sample(self._timed_queries, rows, captions, rng)
+        queries = np.concatenate([first, second])
         return BatchPlan(self._arrays, rows, queries, _sample(self._questions, rows, questions, rng))
 
 

@@ -10,7 +10,9 @@ from vla.batches.corpus import Corpus
 from vla.errors import MissingError
 
 _NUM_CLUSTERS = 10
-"""Held-out concepts are the nearest neighbours of this many texts, which differ as users' queries do."""
+"""Held-out concepts are the nearest neighbours of this many texts, which differ as users' queries
+do.
+"""
 _MIN_CONCEPTS = 50
 """With fewer concepts none are held out: too few would be left to train on, or to measure."""
 
@@ -36,7 +38,7 @@ class Split:
         return replace(corpus, queries=[q for i, q in enumerate(corpus.queries) if i not in held_out])
 
 
-def split_rows(count: int, named: dict[int, str], val_fraction: float, seed: int) -> Split:
+def split_rows(count: int, split_names: dict[int, str], val_fraction: float, seed: int) -> Split:
     """Return the rows of training and validation videos.
 
     Where captions name splits, videos of those that begin with `val` or `dev` (`validation`,
@@ -45,14 +47,14 @@ def split_rows(count: int, named: dict[int, str], val_fraction: float, seed: int
 
     Args:
         count: number of videos.
-        named: name of the split of a video, by row.
+        split_names: name of the split of a video, by row.
         val_fraction: fraction of the videos for validation where no split does.
         seed: of the random fraction.
 
     Raises:
         MissingError: fewer than two training videos or no validation video.
     """
-    kinds = [named.get(i, "").lower() for i in range(count)]
+    kinds = [split_names.get(i, "").lower() for i in range(count)]
     val = np.array([kind.startswith(("val", "dev")) for kind in kinds], bool)
     train = ~val & np.array([not kind.startswith("test") for kind in kinds], bool)
     if not val.any():
@@ -72,10 +74,10 @@ def split_rows(count: int, named: dict[int, str], val_fraction: float, seed: int
 def hold_out_concepts(split: Split, corpus: Corpus, fraction: float, seed: int) -> Split:
     """Return `split` with about `fraction` of the captions' concepts held out from training.
 
-    A concept is a timed caption (all captions of the same words) or all untimed captions of a video.
-    Random concepts are held out together with their nearest neighbours in the space of the frozen
-    encoder. A video without captions left to train on becomes a validation video. With fewer than 50
-    concepts the split is returned as it is.
+    A concept is a timed caption (all captions of the same words) or all untimed captions of a
+    video. Random concepts are held out together with their nearest neighbours in the space of the
+    frozen encoder. A video without captions left to train on becomes a validation video. With fewer
+    than 50 concepts the split is returned as it is.
 
     Args:
         split: of the videos.
@@ -87,8 +89,8 @@ def hold_out_concepts(split: Split, corpus: Corpus, fraction: float, seed: int) 
     count = round(fraction * len(concepts))
     if len(concepts) < _MIN_CONCEPTS or count < 1:
         return split
-    chosen = _random_clusters(concepts, count, np.random.default_rng([seed, 8]))
-    held_out = np.array(sorted(row for concept in chosen for row in queries_of[concept]), np.int64)
+    selection = _random_clusters(concepts, count, np.random.default_rng([seed, 8]))
+    held_out = np.array(sorted(row for concept in selection for row in queries_of[concept]), np.int64)
     rows = set(held_out.tolist())
     remaining = {q.video for i, q in enumerate(corpus.queries) if i not in rows}
     remaining |= {q.video for q in corpus.questions}
@@ -122,18 +124,18 @@ def _random_clusters(concepts: np.ndarray, count: int, rng: np.random.Generator)
     """Return `count` rows of `concepts`: random ones, each with its nearest neighbours."""
     order = rng.permutation(len(concepts))
     is_free = np.ones(len(concepts), bool)
-    chosen: list[int] = []
+    selection: list[int] = []
     size = max(1, round(count / _NUM_CLUSTERS))
     for first in order:
-        if len(chosen) >= count:
+        if len(selection) >= count:
             break
         if not is_free[first]:
             continue
         similarity = np.where(is_free, concepts @ concepts[first], -np.inf)
-        nearest = np.argsort(-similarity, kind="stable")[: min(size, count - len(chosen))]
+        nearest = np.argsort(-similarity, kind="stable")[: min(size, count - len(selection))]
         is_free[nearest] = False
-        chosen += nearest.tolist()
-    return chosen
+        selection += nearest.tolist()
+    return selection
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -83,7 +83,9 @@ class _Record:
 
 
 def state_tensors(state: State, model: AlignmentModel, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return all tensors of the state, on the CPU: the model, its best weights and the optimizer."""
+    """Return all tensors of the state, on the CPU: the model, its best weights and the
+    optimizer.
+    """
     tensors = {f"model.{k}": v for k, v in cpu_state_dict(model).items()}
     tensors |= {f"best.{k}": v for k, v in state.best_weights.items()}
     for i, values in optimizer.state_dict()["state"].items():

@@ -1,4 +1,7 @@
-"""One optimizer step: AdamW with warm-up and cosine decay; dropout is a function of seed and step."""
+"""One optimizer step: AdamW with warm-up and cosine decay.
+
+Dropout is a function of seed and step.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,8 @@ class Step:
 
     def _losses(self, batch: AlignmentBatch, seed: int) -> dict[str, torch.Tensor]:
         with _preserve_random_state(self._processes.device):
-            # Each process has its own noise for its own videos; computations of all processes share one seed.
+            # Each process has its own noise for its own videos; computations of all processes share
+            # one seed.
             torch.manual_seed(seed + (self._processes.rank << 40))
             is_single = self._processes.world_size == 1
             with self._precision():
@@ -104,7 +108,9 @@ class Step:
 
 
 def _preserve_random_state(device: torch.device) -> AbstractContextManager[None]:
-    """Return a context that restores the random state: a library must not reseed its user's program."""
+    """Return a context that restores the random state: a library must not reseed its user's
+    program.
+    """
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 

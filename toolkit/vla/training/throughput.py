@@ -30,10 +30,13 @@ class Throughput:
         self._samples += samples
 
     def values(self) -> dict[str, float]:
-        """Return `samples/s`, videos per second, and `eta`, seconds to the last epoch; both include all pauses."""
-        elapsed = max(1e-9, time.monotonic() - self._start)
-        eta = elapsed / max(1, self._steps) * (self._remaining - self._steps)
-        return {"samples/s": self._samples / elapsed, "eta": eta}
+        """Return `samples/s`, videos per second, and `eta`, seconds to the last epoch.
+
+        Both include all pauses.
+        """
+        seconds = max(1e-9, time.monotonic() - self._start)
+        eta = seconds / max(1, self._steps) * (self._remaining - self._steps)
+        return {"samples/s": self._samples / seconds, "eta": eta}
 
     def should_save(self) -> bool:
         """Return whether the last save is long ago."""

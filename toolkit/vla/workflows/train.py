@@ -55,7 +55,9 @@ def train(
     progress: ProgressCallback = silent,
     **fields: Any,
 ) -> Run:
-    """Train projectors on the features and captions of a workspace; an interrupted run resumes at its step.
+    """Train projectors on the features and captions of a workspace.
+
+    An interrupted run resumes at its step.
 
     Several processes started by torchrun share every step; the first of them writes and reports.
 
@@ -87,7 +89,8 @@ def train(
     space = Workspace.open(workspace)
     cache = active_cache(space.caches)
     processes = ProcessGroup(choose_device(device))
-    # The main process writes and reports; the others wait until the files that they read are complete.
+    # The main process writes and reports; the others wait until the files that they read are
+    # complete.
     is_main = processes.rank == 0
     progress = progress if is_main else silent
     omissions = Omissions()
@@ -105,10 +108,11 @@ def train(
             return replace(existing, omissions=omissions)
         corpus = load_corpus(cache, annotations, tokens=config.reads_tokens)
         rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
-        named = {rows[a.video]: a.split for a in annotations if a.split}
-        split = split_rows(len(corpus.videos), named, config.val_fraction, config.seed)
-        if not any(kind.lower().startswith(("val", "dev")) for kind in named.values()):
-            # A user who names validation videos has defined the criterion, and trains on all other captions.
+        split_names = {rows[a.video]: a.split for a in annotations if a.split}
+        split = split_rows(len(corpus.videos), split_names, config.val_fraction, config.seed)
+        if not any(kind.lower().startswith(("val", "dev")) for kind in split_names.values()):
+            # A user who names validation videos has defined the criterion, and trains on all other
+            # captions.
             split = hold_out_concepts(split, corpus, config.held_out_concepts, config.seed)
         run = run_training(
             corpus, split, cache.spec, scale, config, folder, identity, processes=processes, progress=progress
@@ -130,7 +134,10 @@ def _prepare(cache: FeatureCache, annotations: list[Annotation], device: str, pr
 
 
 def _existing_run(folder: Path, identity: str, progress: ProgressCallback) -> Run | None:
-    """Return the finished run of this identity in `folder`; None if there is none, or an unfinished one."""
+    """Return the finished run of this identity in `folder`.
+
+    None if there is none, or an unfinished one.
+    """
     if not (folder / "run.json").is_file() or load_state(folder, identity) is not None:
         return None
     try:

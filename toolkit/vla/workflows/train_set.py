@@ -22,7 +22,7 @@ from vla.workflows.caption_import import digest_of, durations_of
 
 @dataclass(frozen=True)
 class TrainingProvenance:
-    """Annotations that a run was trained on, for baselines that are fitted to them.
+    """Annotations that a run was trained on, for baselines that are within_videos to them.
 
     Attributes:
         annotations: of the training videos.
@@ -39,7 +39,7 @@ class TrainingProvenance:
 
 
 def training_provenance(
-    workspace: Workspace, cache: FeatureCache, run: Run | None, given: list[Annotation]
+    workspace: Workspace, cache: FeatureCache, run: Run | None, extra: list[Annotation]
 ) -> TrainingProvenance | None:
     """Return the annotations that `run` was trained on.
 
@@ -50,29 +50,29 @@ def training_provenance(
         workspace: whose captions are searched, too.
         cache: of the features.
         run: None for the frozen encoder.
-        given: annotations of the caller.
+        extra: annotations of the caller.
 
     Returns:
         None where they are unknown.
     """
     video_ids = set(cache.video_ids())
-    stored = [a for a in caption_store.load(workspace) if a.video in video_ids]
+    own = [a for a in caption_store.load(workspace) if a.video in video_ids]
     if run is not None:
-        fitted = fit_spans(caption_store.deduplicate(stored), durations_of(cache), Omissions())
-        for annotations in (*_candidates(given, stored), fitted):
+        within_videos = fit_spans(caption_store.deduplicate(own), durations_of(cache), Omissions())
+        for annotations in (*_candidates(extra, own), within_videos):
             provenance = _provenance(annotations, run, cache)
             if provenance is not None:
                 return provenance
-    named = [a for a in caption_store.deduplicate([*given, *stored]) if a.split.lower().startswith("train")]
-    return TrainingProvenance(named, "annotations whose split begins with 'train'") if named else None
+    training = [a for a in caption_store.deduplicate([*extra, *own]) if a.split.lower().startswith("train")]
+    return TrainingProvenance(training, "annotations whose split begins with 'train'") if training else None
 
 
-def _candidates(given: list[Annotation], stored: list[Annotation]) -> Iterator[list[Annotation]]:
-    yield given
-    yield caption_store.deduplicate(stored)
-    yield stored
+def _candidates(extra: list[Annotation], own: list[Annotation]) -> Iterator[list[Annotation]]:
+    yield extra
+    yield caption_store.deduplicate(own)
+    yield own
     by_source: dict[str, list[Annotation]] = defaultdict(list)
-    for annotation in stored:
+    for annotation in own:
         by_source[annotation.source].append(annotation)
     yield from by_source.values()
 
@@ -89,8 +89,8 @@ def _provenance(annotations: list[Annotation], run: Run, cache: FeatureCache) ->
         corpus = load_corpus(cache, annotations)
         names = [video.video_id for video in corpus.videos]
         rows = {name: row for row, name in enumerate(names)}
-        named = {rows[a.video]: a.split for a in annotations if a.split}
-        split = split_rows(len(names), named, config.val_fraction, config.seed)
+        split_names = {rows[a.video]: a.split for a in annotations if a.split}
+        split = split_rows(len(names), split_names, config.val_fraction, config.seed)
     except MissingError:
         return None
     split = hold_out_concepts(split, corpus, config.held_out_concepts, config.seed)
