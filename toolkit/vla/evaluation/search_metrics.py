@@ -23,7 +23,7 @@ def describe_retriever(bank: str) -> str:
         bank: description of the query bank that hubness is estimated from.
     """
     return (
-        "results of vla search in a workspace of these videos alone: at most 3 moments of a video, located by its "
+        "results of a search in a workspace of these videos alone: at most 3 moments of a video, located by its "
         "similarity curve and, if trained, a moment head, with a duration prior from at least 50 training moments; "
         f"hubness is corrected by {bank}, excluding the queries evaluated here"
     )
