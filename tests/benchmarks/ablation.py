@@ -63,11 +63,13 @@ def measure(model: AlignmentModel, corpus: Corpus, twins: dict[str, str]) -> lis
     """The table's columns for one model, and for its own score, if it has one. "Twin choice" is how often a clip beats its twin."""
     seen = CorpusPredictions(model.eval(), corpus, paragraphs(corpus))
     found = searches(seen, kinds=("retrieval", "paragraphs"))
-    texts, owner = seen.texts(seen.timed), np.array([q.video for q in seen.timed])
-    by_moment = recall_at_1(seen.best_of(texts), owner[:, None] == np.arange(len(corpus.videos)))
+    texts, owner = seen.query_vectors(seen.timed_queries), np.array([q.video for q in seen.timed_queries])
+    by_moment = recall_at_1(seen.max_segment_scores(texts), owner[:, None] == np.arange(len(corpus.videos)))
     row = {v.video_id: i for i, v in enumerate(corpus.videos)}
-    twin = np.array([row.get(twins.get(v.video_id, ""), -1) for v in corpus.videos])[[q.video for q in seen.untimed]]
-    moments = in_video(seen.timed, windows(seen, texts))
+    twin = np.array([row.get(twins.get(v.video_id, ""), -1) for v in corpus.videos])[
+        [q.video for q in seen.untimed_queries]
+    ]
+    moments = in_video(seen.timed_queries, windows(seen, texts))
     rows = []
     for suffix in ("", " reranked") if has_reranker(model) else ("",):
         told = found[f"text to video{suffix}"]
@@ -91,7 +93,7 @@ def recall_at_1(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 def windows(seen: CorpusPredictions, texts: np.ndarray) -> list[np.ndarray]:
     """For each timed caption, of vector `texts[i]`, the windows of its video by their cosine, as `vla search` takes them."""
     found = []
-    for query, text in zip(seen.timed, texts, strict=True):
+    for query, text in zip(seen.timed_queries, texts, strict=True):
         segments = seen.segments[query.video]
         scores = segments.vectors @ text
         kept = nms(segments.spans, scores, 0.5, most=10)

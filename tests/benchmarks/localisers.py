@@ -161,7 +161,7 @@ def show(title: str, model: AlignmentModel, corpus: Corpus, head: AlignmentModel
     rows = {name: in_video(timed(corpus), [method(c) for c in found]) for name, method in METHODS.items()}
     if head is not None:
         said = answer(head, corpus)["moment by head"]
-        rows["trained head"] = in_video(said.asked, said.predicted)
+        rows["trained head"] = in_video(said.examples, said.predictions)
     for name, row in rows.items():
         print(f"| {name} | " + " | ".join(f"{row[figure].value:.1f}" for figure in FIGURES) + " |", flush=True)
 

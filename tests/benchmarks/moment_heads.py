@@ -35,7 +35,7 @@ Table = dict[str, list[dict[str, float]]]
 def by_windows(model: AlignmentModel, corpus: Corpus) -> list[np.ndarray]:
     """For each timed caption the windows of its video by their cosine, as `vla search` takes them."""
     seen = CorpusPredictions(model, corpus)
-    return windows(seen, seen.texts(seen.timed))
+    return windows(seen, seen.query_vectors(seen.timed_queries))
 
 
 def located(queries: list[Query], predictions: list[np.ndarray]) -> dict[str, float]:
@@ -44,7 +44,7 @@ def located(queries: list[Query], predictions: list[np.ndarray]) -> dict[str, fl
 
 def by_head(model: AlignmentModel, corpus: Corpus) -> dict[str, float]:
     said = answer(model, corpus)["moment by head"]
-    return located(said.asked, said.predicted)
+    return located(said.examples, said.predictions)
 
 
 def lengths(corpus: Corpus) -> list[float]:

@@ -102,23 +102,23 @@ def by_question(said: HeadAnswers, predicted: list[object]) -> np.ndarray:
 
 def told(task: str, seeds: list[HeadAnswers], before: HeadAnswers, trained_on: Corpus) -> str:
     """The row of one task: means over seeds, each question's share of them for the intervals."""
-    clips = np.array([q.video for q in before.asked])
-    each = np.stack([by_question(s, s.predicted) for s in seeds])
-    blind = np.stack([by_question(s, s.unseen) for s in seeds])
+    clips = np.array([q.video for q in before.examples])
+    each = np.stack([by_question(s, s.predictions) for s in seeds])
+    blind = np.stack([by_question(s, s.blind_predictions) for s in seeds])
     ours = estimate(each.mean(0), clusters=clips)
     gain = estimate(each.mean(0) - blind.mean(0), clusters=clips)
     (lowest,) = question_baselines(before, trained_on).values.values()
     cells = [
         f"{lowest['accuracy']:.1f}",
         spread(100 * blind.mean(1)),
-        f"{100 * by_question(before, before.predicted).mean():.1f}",
+        f"{100 * by_question(before, before.predictions).mean():.1f}",
     ]
     cells.append(f"{spread(100 * each.mean(1))} [{100 * ours.low:.1f}, {100 * ours.high:.1f}]")
     cells.append(f"{100 * gain.mean:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]")
     if before.task != "count":
         return f"| {task} | {len(clips)} | {' | '.join(cells)} | |"
-    errors = [[lowest["MSE"]], [error(s, s.unseen) for s in seeds], [error(before, before.predicted)]]
-    errors.append([error(s, s.predicted) for s in seeds])
+    errors = [[lowest["MSE"]], [error(s, s.blind_predictions) for s in seeds], [error(before, before.predictions)]]
+    errors.append([error(s, s.predictions) for s in seeds])
     return f"| {task} | {len(clips)} | {' | '.join(cells)} | {' / '.join(spread(np.array(e), 2) for e in errors)} |"
 
 
@@ -133,10 +133,10 @@ def spread(values: np.ndarray, digits: int = 1) -> str:
 
 def categories(name: str, task: str, said: HeadAnswers, model: AlignmentModel) -> None:
     """What each category of questions comes to, and how many answers are known at all."""
-    seen, unseen = questions(said, said.predicted), questions(said, said.unseen)
+    seen, unseen = questions(said, said.predictions), questions(said, said.blind_predictions)
     if said.task == "open":
         head = next(h for h in model.heads.values() if h.task == "open")
-        within = np.isin([q.question.answers[0].lower() for q in said.asked], list(head.answers))
+        within = np.isin([q.question.answers[0].lower() for q in said.examples], list(head.answers))
         print(f"{name}, {task}: {100 * within.mean():.1f} % of the answers can be predicted at all")
     kinds = [kind for kind in seen if kind.startswith("accuracy ")]
     parts = (f"{kind[9:]} {seen[kind].value:.1f} (blind {unseen[kind].value:.1f})" for kind in kinds)

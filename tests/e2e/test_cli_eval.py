@@ -53,7 +53,7 @@ def test_the_table_has_everything_that_belongs_beside_a_figure(world):
     _, runs = world
     shown = runs["eval"].stdout
     for word in ("run mine", "95 %", "frozen", "floor", "+DSL", "+QB-Norm", "text to video", "video to text", "moment to video",
-                 "moment in its video", "moment in the corpus", "moment in the corpus by search", "none of them asked here", "SumR", "mIoU", "33.3 chance", "constant window",
+                 "moment in its video", "moment in the corpus", "moment in the corpus by search", "excluding the queries evaluated here", "SumR", "mIoU", "33.3 chance", "constant window",
                  "what the run was trained on", "no search can", "6 captions and 0 questions of 3 videos, split test"):  # fmt: skip
         assert word in shown, word
     assert "1 annotated videos have no features" in runs["eval"].stderr
@@ -115,10 +115,10 @@ def test_the_page_is_one_well_formed_file(world):
 
 MISTAKES = [
     (("eval", "-c", "nowhere.csv"), 2, "nowhere.csv"),
-    (("eval", "--split", "dev"), 4, "no annotation of a cached video is of the split 'dev'; there are train (14)"),
+    (("eval", "--split", "dev"), 4, "no annotations of the split 'dev' for videos with features; splits: train (14)"),
     (("eval", "--run", "nope"), 4, "there is no trained run 'nope'"),
-    (("eval", "--tasks", "retrieval,nope"), 2, "nothing is called nope"),
-    (("eval", "-t", "questions"), 4, "Questions need a run"),
+    (("eval", "--tasks", "retrieval,nope"), 2, "unknown group nope"),
+    (("eval", "-t", "questions"), 4, "questions need a run"),
     (("eval", "-c", "unknown.csv", "--run", "none"), 4, "has no vector here"),
     (("report", "nope"), 4, "there is no trained run 'nope'"),
     (("report", "mine", "-o", "captions.csv/x.html"), 5, "captions.csv"),

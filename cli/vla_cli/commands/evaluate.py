@@ -79,7 +79,9 @@ def _tables(found: EvaluationReport) -> None:
         "95 %": lambda f: f"{f.low:.1f} - {f.high:.1f}",
         "frozen": lambda f: _number(f.frozen),
         "gain, 95 %": lambda f: "" if f.gain is None else f"{f.gain[0]:+.1f} to {f.gain[1]:+.1f}",
-        "floor": lambda f: f"{_number(f.floor[1])} {f.floor[0]}" if f.floor else f"({f.no_floor})",
+        "floor": lambda f: (
+            f"{_number(f.best_baseline[1])} {f.best_baseline[0]}" if f.best_baseline else f"({f.no_floor})"
+        ),
         "blind": lambda f: _number(f.blind),
         **{name: _trick(name) for name in _tricks(found.figures)},
     }
@@ -109,8 +111,8 @@ def _legend(found: EvaluationReport, columns: list[str]) -> list[str]:
         "percent but for MedR, MnR and MSE, where less is better; intervals: bootstrap over videos with all their queries; "
         "gain: each query compared with itself"
     ]
-    if any(f.no_floor and f.floor for f in found.figures):
-        lines += sorted({f"floors: {f.no_floor}" for f in found.figures if f.no_floor and f.floor})
+    if any(f.no_floor and f.best_baseline for f in found.figures):
+        lines += sorted({f"floors: {f.no_floor}" for f in found.figures if f.no_floor and f.best_baseline})
     if found.floors_from:
         lines.append(f"floors that need training annotations: {found.floors_from}")
     if found.compared:

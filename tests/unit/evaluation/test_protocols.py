@@ -1,4 +1,4 @@
-"""Every figure is what the metric's own function says of scores worked out in a plain loop, and has its floor beside it."""
+"""Protocols: metrics match naive loops over scores, and have their baselines."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ from vla.evaluation import moment_protocol, qa_protocol, retrieval_protocol
 from vla.evaluation.head_answers import HeadAnswers
 from vla.evaluation.initial_model import untrained_model
 from vla.evaluation.predictions import CorpusPredictions, rank_moments
-from vla.evaluation.protocols import GROUPS, measured
+from vla.evaluation.protocols import GROUPS, compute_metrics
 from vla.evaluation.results import LOWER
 from vla.metrics.average_precision import average_precisions
 from vla.metrics.baselines import retrieval_chance
@@ -129,7 +129,7 @@ def all_measured():
     bank = rich_corpus(seed=7)
     model, plain = model_of(corpus, shake=0.3), zero_shot_model(corpus.dim, 1.0)
     seen = CorpusPredictions(model, corpus, paragraphs_of(corpus))
-    found = measured(
+    found = compute_metrics(
         seen,
         CorpusPredictions(untrained_model(corpus, model, None, {}), corpus, paragraphs_of(corpus)),
         CorpusPredictions(model, bank, paragraphs_of(bank)),
@@ -137,28 +137,31 @@ def all_measured():
     return corpus, bank, seen, plain, by_task(found)
 
 
-def test_every_task_is_there_in_the_order_of_the_groups(all_measured):
+def test_tasks_are_in_order_of_groups(all_measured):
     assert list(all_measured[4]) == [
         "text to video", "video to text", "video to texts", "paragraph to video", "video to paragraph", "moment to video",
         "moment in its video", "moment in the corpus", "highlights", "multiple choice", "grounded answers",
     ]  # fmt: skip
 
 
-def test_every_figure_has_its_floor_or_says_why_and_lies_in_its_interval(all_measured):
+def test_every_metric_has_baseline_and_lies_in_interval(all_measured):
     for task, of_task in all_measured[4].items():
         for measure, figure in of_task.items():
-            assert (figure.floor is not None) or figure.no_floor, (task, measure)
-            assert figure.floor is not None, (task, measure)  # here everything is known that a floor can be fitted to
+            assert (figure.best_baseline is not None) or figure.no_floor, (task, measure)
+            assert figure.best_baseline is not None, (
+                task,
+                measure,
+            )  # here everything is known that a floor can be fitted to
             assert figure.low - 0.006 <= figure.value <= figure.high + 0.006, (task, measure)
             assert figure.frozen is not None, (task, measure)
             assert figure.queries >= figure.videos >= 1
 
 
-def test_without_training_annotations_the_missing_floor_is_named():
+def test_names_baselines_missing_without_training_annotations():
     corpus = rich_corpus()
-    found = measured(CorpusPredictions(model_of(corpus), corpus, []), None, None)
+    found = compute_metrics(CorpusPredictions(model_of(corpus), corpus, []), None, None)
     for figure in found:
-        assert figure.floor is not None or figure.no_floor
+        assert figure.best_baseline is not None or figure.no_floor
         assert figure.frozen is None
         assert "+QB-Norm" not in figure.tricks
     assert all(f.no_floor.startswith("no constant window") for f in found if f.task == "grounded answers")
@@ -166,7 +169,7 @@ def test_without_training_annotations_the_missing_floor_is_named():
     assert all("no constant window" in f.no_floor and set(f.floors) == {"whole video", "window grid"} for f in moments)
 
 
-def test_retrieval_is_the_official_functions_of_plain_cosines(all_measured):
+def test_retrieval_matches_metrics_of_plain_cosines(all_measured):
     corpus, bank, _, _, tasks = all_measured
     queries = [q for q in corpus.queries if not q.is_timed]
     owner = np.array([q.video for q in queries])
@@ -182,7 +185,7 @@ def test_retrieval_is_the_official_functions_of_plain_cosines(all_measured):
     )
 
 
-def test_tricks_stand_apart_and_are_their_own_functions(all_measured):
+def test_inference_tricks_match_their_functions(all_measured):
     corpus, bank, _, _, tasks = all_measured
     queries = [q for q in corpus.queries if not q.is_timed]
     owner, scores = np.array([q.video for q in queries]), plain_scores(corpus, queries)
@@ -197,7 +200,7 @@ def test_tricks_stand_apart_and_are_their_own_functions(all_measured):
     assert all(not f.tricks for f in tasks["moment in its video"].values())
 
 
-def test_the_bank_of_the_way_back_is_other_videos(all_measured):
+def test_video_to_text_bank_consists_of_training_videos(all_measured):
     corpus, bank, seen, plain, tasks = all_measured
     queries = [q for q in corpus.queries if not q.is_timed]
     back = plain_scores(corpus, queries).T
@@ -210,7 +213,7 @@ def test_the_bank_of_the_way_back_is_other_videos(all_measured):
     assert found == pytest.approx({m: v.value for m, v in wanted.items()})
 
 
-def test_moments_are_the_official_functions_of_plain_segments(all_measured):
+def test_moments_match_metrics_of_plain_segments(all_measured):
     corpus, _, _, _, tasks = all_measured
     timed = [q for q in corpus.queries if q.is_timed]
     own, best, everywhere = [], [], []
@@ -232,7 +235,7 @@ def test_moments_are_the_official_functions_of_plain_segments(all_measured):
     assert {m: f.floors["whole video"] for m, f in tasks["moment in its video"].items()} == pytest.approx(floor)
 
 
-def test_the_list_of_moments_is_tvrs_suppression_of_the_best_segments():
+def test_corpus_moments_match_nms_of_tvr():
     rng = np.random.default_rng(3)
     owner = rng.integers(0, 9, 500)
     start = rng.random(500) * 10
@@ -248,7 +251,7 @@ def test_the_list_of_moments_is_tvrs_suppression_of_the_best_segments():
     assert {tuple(r) for r in found[found[:, 3] > last]} == {tuple(r) for r in wanted[wanted[:, 3] > last]}
 
 
-def test_types_of_queries_are_tvrs():
+def test_breakdown_by_query_type_of_tvr():
     corpus = rich_corpus()
     kinds = ("v", "vt", "v", "t", "v")
     queries = [
@@ -257,17 +260,17 @@ def test_types_of_queries_are_tvrs():
     ]
     corpus = replace(corpus, queries=queries)
     seen = CorpusPredictions(model_of(corpus), corpus)
-    tasks = by_task(measured(seen, None, None, ["corpus"]))
+    tasks = by_task(compute_metrics(seen, None, None, ["corpus"]))
     timed = [q for q in queries if q.is_timed]
     wanted = corpus_moments(
-        seen.everywhere, [q.video for q in timed], [q.spans for q in timed],
+        seen.corpus_moments, [q.video for q in timed], [q.spans for q in timed],
         types=[q.annotation.category for q in timed],
     )  # fmt: skip
     assert values(tasks["moment in the corpus"]) == wanted
     assert all(f.floors for f in tasks["moment in the corpus"].values())
 
 
-def test_highlights_are_the_official_table(all_measured):
+def test_highlights_match_official_table(all_measured):
     corpus, _, seen, _, tasks = all_measured
     timed = [q for q in corpus.queries if q.is_timed]
     scores, ratings = [], []
@@ -277,28 +280,28 @@ def test_highlights_are_the_official_table(all_measured):
         # Two frames a second, so each clip of half a second is one frame.
         scores.append(np.array([unit(video.values[c]) @ unit(corpus.text_vector(q)) for c in range(count)]))
         ratings.append(clip_ratings(count, marks.clips, marks.scores))
-    official = qvhighlights(seen.found.own, [q.spans for q in timed], scores, ratings)["brief"]
+    official = qvhighlights(seen.moment_predictions.own_video, [q.spans for q in timed], scores, ratings)["brief"]
     assert values(tasks["highlights"]) == pytest.approx(official)
 
 
-def test_questions_are_the_official_tables(all_measured):
+def test_questions_match_official_tables(all_measured):
     corpus, _, seen, _, tasks = all_measured
     said = seen.answers["multiple choice"]
-    right = [p == q.question.right for p, q in zip(said.predicted, said.asked, strict=True)]
-    official = accuracy(right, [q.annotation.category for q in said.asked])
+    right = [p == q.question.right for p, q in zip(said.predictions, said.examples, strict=True)]
+    official = accuracy(right, [q.annotation.category for q in said.examples])
     found = values(tasks["multiple choice"])
     assert {name.removeprefix("accuracy").strip() or "all": v for name, v in found.items()} == official
     assert tasks["multiple choice"]["accuracy"].floors["chance"] == pytest.approx(100 / 3)
     assert tasks["multiple choice"]["accuracy"].blind is not None
-    told = [unit(corpus.vector(q.choices[p])) for p, q in zip(said.predicted, said.asked, strict=True)]
+    told = [unit(corpus.vector(q.choices[p])) for p, q in zip(said.predictions, said.examples, strict=True)]
     spans = []
-    for text, q in zip(told, said.asked, strict=True):
+    for text, q in zip(told, said.examples, strict=True):
         segments = seen.segments[q.video]
         spans.append(segments.spans[int(np.argmax([unit(v) @ text for v in segments.vectors]))])
-    official = grounding(right, np.array(spans), [np.array(q.annotation.spans) for q in said.asked])
+    official = grounding(right, np.array(spans), [np.array(q.annotation.spans) for q in said.examples])
     assert values(tasks["grounded answers"]) == official
-    truths = [np.array(q.annotation.spans) for q in said.asked]
-    whole = np.array([(0.0, corpus.videos[q.video].duration_seconds) for q in said.asked])
+    truths = [np.array(q.annotation.spans) for q in said.examples]
+    whole = np.array([(0.0, corpus.videos[q.video].duration_seconds) for q in said.examples])
     floor = grounding(np.ones(5), whole, truths)
     found = {m: f.floors["whole video and chance"] for m, f in tasks["grounded answers"].items()}
     # A third of the answers are right by lot.
@@ -323,9 +326,9 @@ def asked_of(kind, answers, categories):
 
 def test_counts_by_hand():
     answered = HeadAnswers("count", asked_of("count", (2, 3, 0), ("", "", "")), [2.4, 4.6, -3.0], [])
-    found = {m: v.value for m, v in qa_protocol.questions(answered, answered.predicted).items()}
+    found = {m: v.value for m, v in qa_protocol.questions(answered, answered.predictions).items()}
     assert found == pytest.approx({"MSE": (0 + 4 + 1) / 3, "accuracy": 100 / 3})
-    assert found == pytest.approx(counting(answered.predicted, [2, 3, 0]))
+    assert found == pytest.approx(counting(answered.predictions, [2, 3, 0]))
     assert "best count" in qa_protocol.question_baselines(answered, None).missing
     trained = replace(made_corpus(), questions=tuple(asked_of("count", (3, 3, 4), ("", "", ""))))
     floors = qa_protocol.question_baselines(answered, trained)
@@ -336,7 +339,7 @@ def test_open_answers_by_hand():
     categories = ("what", "who", "what", "who")
     asked = asked_of("open", ("dog", "Man", "cat", "woman"), categories)
     answered = HeadAnswers("open", asked, [["dog", "x"], ["man"], ["dog"], []], [])
-    found = {m: v.value for m, v in qa_protocol.questions(answered, answered.predicted).items()}
+    found = {m: v.value for m, v in qa_protocol.questions(answered, answered.predictions).items()}
     assert found == pytest.approx({"accuracy": 50.0, "accuracy what": 50.0, "accuracy who": 50.0})
     assert "no most frequent answer" in qa_protocol.question_baselines(answered, None).missing
     trained = asked_of("open", ("dog", "dog", "dog", "man", "man"), ("what", "what", "what", "who", "who"))
@@ -347,12 +350,12 @@ def test_open_answers_by_hand():
     }
 
 
-def test_annotators_who_disagree_count_half():
+def test_soft_accuracy_of_disagreeing_annotators():
     answered = HeadAnswers("open", asked_of("open", (("a", "b"), ("a", "a")), ("", "")), [["a"], ["a"]], [])
-    assert qa_protocol.questions(answered, answered.predicted)["accuracy"].value == 75.0
+    assert qa_protocol.questions(answered, answered.predictions)["accuracy"].value == 75.0
 
 
-def test_two_annotators_have_to_agree_with_a_moment_of_the_corpus():
+def test_corpus_moments_require_two_annotators():
     corpus = rich_corpus()
     votes = ((0.0, 1.0), (0.0, 1.0), (2.0, 3.0), (2.5, 3.0))
     queries = [replace(q, annotation=replace(q.annotation, votes=votes)) for q in corpus.queries if q.is_timed]
@@ -363,14 +366,14 @@ def test_two_annotators_have_to_agree_with_a_moment_of_the_corpus():
     assert found["0.7-r1"].value == 20.0 and found["0.5-r1"].value == 100.0
 
 
-def test_a_group_that_there_is_not_and_nothing_to_measure():
+def test_rejects_unknown_and_impossible_groups():
     corpus = rich_corpus()
     seen = CorpusPredictions(zero_shot_model(corpus.dim, 1.0), corpus)
-    with pytest.raises(UnknownNameError, match=r"retreival; there are retrieval, .*grounding"):
-        measured(seen, None, None, ["retreival"])
-    with pytest.raises(MissingError, match="Questions need a run"):
-        measured(seen, None, None, ["questions", "paragraphs"])
-    assert {f.task for f in measured(seen, None, None, ["retrieval"])} == {"text to video", "video to text"}
+    with pytest.raises(UnknownNameError, match=r"unknown group retreival; available: retrieval, .*grounding"):
+        compute_metrics(seen, None, None, ["retreival"])
+    with pytest.raises(MissingError, match="questions need a run"):
+        compute_metrics(seen, None, None, ["questions", "paragraphs"])
+    assert {f.task for f in compute_metrics(seen, None, None, ["retrieval"])} == {"text to video", "video to text"}
     assert set(GROUPS) == {
         "retrieval",
         "paragraphs",
@@ -383,7 +386,7 @@ def test_a_group_that_there_is_not_and_nothing_to_measure():
     }
 
 
-def test_the_untrained_model_answers_as_retrieval_does_and_keeps_what_heads_were_fitted_to():
+def test_untrained_model_answers_by_retrieval_and_copies_fitted_state():
     import torch
 
     corpus = rich_corpus()
@@ -392,7 +395,7 @@ def test_the_untrained_model_answers_as_retrieval_does_and_keeps_what_heads_were
     model = untrained_model(corpus, trained, None, {})
     assert torch.equal(model.heads["choice_qa"].usual, torch.arange(3.0))
     said = CorpusPredictions(model, corpus).answers["multiple choice"]
-    for q, choice in zip(said.asked, said.predicted, strict=True):
+    for q, choice in zip(said.examples, said.predictions, strict=True):
         frames = corpus.videos[q.video].values
         mean = unit(np.mean([unit(f) for f in frames], axis=0))
         assert choice == int(np.argmax([unit(corpus.vector(c)) @ mean for c in q.choices]))
@@ -400,6 +403,6 @@ def test_the_untrained_model_answers_as_retrieval_does_and_keeps_what_heads_were
     assert list(without.heads) == ["choice_qa"]
 
 
-def test_less_is_better_of_ranks_and_errors_only(all_measured):
+def test_lower_is_better_for_ranks_and_errors(all_measured):
     lower = {f.measure for of in all_measured[4].values() for f in of.values() if f.lower_is_better}
     assert lower == {"MedR", "MnR"} <= set(LOWER)

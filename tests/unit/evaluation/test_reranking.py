@@ -1,4 +1,4 @@
-"""What was found best is ranked anew by the model's own score, nothing else moves, and the mean's figures stay beside it."""
+"""Reranking: the model's own score orders the top candidates and nothing else."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from support.made_corpus import DIM, made_corpus, with_tokens
 from support.score_tables import retrieval
 from vla.batches.corpus import Query
 from vla.evaluation.predictions import CorpusPredictions
-from vla.evaluation.protocols import measured
+from vla.evaluation.protocols import compute_metrics
 from vla.evaluation.reranking import rerank_best
 from vla.evaluation.validation import validate
 from vla.metrics.retrieval import ranks
@@ -39,12 +39,12 @@ OPTIONS = {"score": "tokens"}
 
 
 @pytest.mark.parametrize("most", [1, 3, 8, 100])
-def test_the_best_are_ranked_anew_and_the_others_follow_as_they_were(most):
+def test_reranks_top_candidates_and_keeps_others(most):
     corpus = with_tokens(made_corpus(LENGTHS))
     model = model_of(OPTIONS)
     texts, tokens, frames, similarity = vectors(model, corpus)
     own = model.rerank(texts, tokens, frames)
-    found = rerank_best(model, similarity, texts, tokens, frames, most=most)
+    found = rerank_best(model, similarity, texts, tokens, frames, depth=most)
     for scores, plain, wanted in zip(found, (similarity, similarity.T), (own, own.T), strict=True):
         for row, before, after in zip(scores, plain, wanted, strict=True):
             order = np.argsort(-before)
@@ -53,20 +53,20 @@ def test_the_best_are_ranked_anew_and_the_others_follow_as_they_were(most):
             np.testing.assert_allclose(row[best], after[best], atol=1e-6)
 
 
-def test_only_who_asks_is_looked_at():
+def test_reranks_searching_rows_only():
     corpus = with_tokens(made_corpus(LENGTHS))
     model = model_of(OPTIONS)
     texts, tokens, frames, similarity = vectors(model, corpus)
     some, back = np.arange(8) % 3 == 0, np.arange(8) > 5
-    to_video, to_text = rerank_best(model, similarity, texts, tokens, frames, most=4)
-    found = rerank_best(model, similarity, texts, tokens, frames, (some, back), most=4)
+    to_video, to_text = rerank_best(model, similarity, texts, tokens, frames, depth=4)
+    found = rerank_best(model, similarity, texts, tokens, frames, (some, back), depth=4)
     np.testing.assert_allclose(found[0], to_video[some], atol=1e-6)
     np.testing.assert_allclose(found[1], to_text[back], atol=1e-6)
     nobody = rerank_best(model, similarity, texts, tokens, frames, (some & False, back & False))
     assert nobody[0].shape == (0, 8) and nobody[1].shape == (0, 8)
 
 
-def test_training_is_told_both_and_chooses_an_index_by_the_mean():
+def test_validation_reports_reranked_tasks_apart_from_search_score():
     corpus = with_tokens(made_corpus(LENGTHS))
     model = model_of(OPTIONS, shake=3.0)
     plain, own = validate(zero_shot_model(DIM, 1.0), corpus), validate(model, corpus)
@@ -85,18 +85,18 @@ def test_training_is_told_both_and_chooses_an_index_by_the_mean():
     assert set(validate(model, corpus, heads=False).metrics) == set(plain.metrics)
 
 
-def test_tokens_that_nothing_was_learned_for_rank_as_the_mean_does():
+def test_untrained_token_score_equals_mean_score():
     corpus = with_tokens(made_corpus(LENGTHS))
     metrics = validate(model_of(OPTIONS, shake=0.0), corpus).metrics
     assert metrics["text to video reranked"] == metrics["text to video"]
     assert metrics["video to text reranked"] == metrics["video to text"]
 
 
-def test_protocols_print_both_and_no_tricks_of_what_was_reranked():
+def test_protocols_report_reranked_tasks_without_tricks():
     corpus = with_tokens(made_corpus(LENGTHS))
     model = model_of(OPTIONS)
     whole = [Query(q.text, q.chunks, q.chunks, q.video, np.zeros((0, 2))) for q in corpus.queries if q.is_timed]
-    figures = measured(
+    figures = compute_metrics(
         CorpusPredictions(model, corpus, whole),
         CorpusPredictions(zero_shot_model(DIM, 1.0), corpus, whole),
         None,

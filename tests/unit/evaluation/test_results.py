@@ -1,4 +1,4 @@
-"""A figure is the official one, its interval is a naive bootstrap's, and it comes back from JSON as it went."""
+"""Results: values, intervals and JSON round trips."""
 
 import json
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 
 from vla.errors import CacheError, UsageError
 from vla.evaluation.report_file import EvaluationReport, load, save
-from vla.evaluation.results import BaselineScores, MetricResult, PerQueryScores, figures
+from vla.evaluation.results import BaselineScores, MetricResult, PerQueryScores, metric_results
 from vla.metrics.bootstrap import interval, median_interval
 
 FIGURE = MetricResult(
@@ -19,7 +19,7 @@ EVALUATED = EvaluationReport(
 )
 
 
-def test_the_interval_of_a_median_is_that_of_a_naive_loop_over_the_same_draws():
+def test_median_interval_matches_naive_loop():
     rng = np.random.default_rng(4)
     values, videos = rng.integers(1, 30, 21).astype(float), rng.integers(0, 6, 21)
     names = np.unique(videos)
@@ -32,7 +32,7 @@ def test_the_interval_of_a_median_is_that_of_a_naive_loop_over_the_same_draws():
         median_interval(np.zeros(0))
 
 
-def test_values_are_means_or_medians_rounded_as_the_evaluator_prints_them():
+def test_value_is_rounded_mean_or_median():
     by_query, videos = np.array([0.0, 100.0, 100.0]), np.array([0, 0, 1])
     assert PerQueryScores(by_query, videos).value == pytest.approx(200 / 3)
     assert PerQueryScores(by_query, videos, digits=2).value == 66.67
@@ -40,26 +40,27 @@ def test_values_are_means_or_medians_rounded_as_the_evaluator_prints_them():
     assert PerQueryScores(by_query, videos).interval(5) == interval(by_query, seed=5, clusters=videos)
 
 
-def test_the_floor_shown_is_the_best_one():
-    assert FIGURE.floor == ("other", 26.0)
-    assert replace(FIGURE, measure="MedR").floor == ("chance", 25.0)
-    assert replace(FIGURE, floors={}).floor is None
+def test_best_baseline_respects_direction():
+    assert FIGURE.best_baseline == ("other", 26.0)
+    assert replace(FIGURE, measure="MedR").best_baseline == ("chance", 25.0)
+    assert replace(FIGURE, floors={}).best_baseline is None
 
 
-def test_a_figure_without_a_floor_says_why():
+def test_metric_without_baseline_has_reason():
     ours = {"a": PerQueryScores(np.ones(2), np.arange(2)), "b": PerQueryScores(np.ones(2), np.arange(2))}
-    found = figures(
+    found = metric_results(
         "t", ours, {"a": ours["a"]}, BaselineScores({"chance": {"a": 1.0}}), {"b": 2.0}, {"+DSL": {"a": 3.0}}, 0
     )
     assert [f.no_floor == "" for f in found] == [True, False] and found[1].floors == {}
     assert [f.frozen for f in found] == [1.0, None] and [f.blind for f in found] == [None, 2.0]
     assert [f.tricks for f in found] == [{"+DSL": 3.0}, {}]
     assert all(
-        f.no_floor == "why" for f in figures("t", ours, None, BaselineScores({"chance": {"a": 1.0}}, "why"), {}, {}, 0)
+        f.no_floor == "why"
+        for f in metric_results("t", ours, None, BaselineScores({"chance": {"a": 1.0}}, "why"), {}, {}, 0)
     )
 
 
-def test_what_is_kept_comes_back(tmp_path):
+def test_report_round_trip(tmp_path):
     path = save(tmp_path, EVALUATED, "moments")
     other = replace(EVALUATED, captions="/y/../\x1b]0;captions\n.csv", split="a/b")
     hostile = save(tmp_path, other)
@@ -86,36 +87,36 @@ def test_what_is_kept_comes_back(tmp_path):
         {"schema": None},
     ],
 )
-def test_what_is_damaged_is_refused_with_the_way_out(change):
+def test_rejects_damaged_report(change):
     record = {**EVALUATED.to_json(), **change}
     with pytest.raises(CacheError, match=r"f\.json (is damaged|was written by a newer)"):
         EvaluationReport.from_json(record, "f.json")
 
 
-def test_a_gain_is_that_of_each_query_with_itself():
+def test_gain_is_paired_by_query():
     rng = np.random.default_rng(1)
     hard, videos = rng.random(60) * 80, rng.integers(0, 12, 60)
     ours, frozen = PerQueryScores(hard + 2 + rng.random(60), videos), PerQueryScores(hard, videos)
-    found = figures("t", {"R@1": ours}, {"R@1": frozen}, BaselineScores(), {}, {}, 3)[0]
+    found = metric_results("t", {"R@1": ours}, {"R@1": frozen}, BaselineScores(), {}, {}, 3)[0]
     assert found.gain == interval(ours.by_query - hard, seed=3, clusters=videos)
     # what makes queries hard for both is in neither end
     assert 2 < found.gain[0] < found.gain[1] < 3 < found.high - found.low
-    assert (found.gained, replace(found, measure="MnR").gained) == (1, -1)
-    assert replace(found, gain=(-3.0, -1.0)).gained == -1 and replace(found, gain=(-3.0, 1.0)).gained == 0
+    assert (found.gain_sign, replace(found, measure="MnR").gain_sign) == (1, -1)
+    assert replace(found, gain=(-3.0, -1.0)).gain_sign == -1 and replace(found, gain=(-3.0, 1.0)).gain_sign == 0
     assert MetricResult.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
-def test_medians_and_other_queries_have_no_gain():
+def test_no_gain_for_medians_and_other_queries():
     plain, median = (
         PerQueryScores(np.arange(4.0), np.arange(4)),
         PerQueryScores(np.arange(4.0), np.arange(4), median=True),
     )
     for ours, theirs in ((median, median), (plain, PerQueryScores(np.arange(3.0), np.arange(3)))):
-        assert figures("t", {"x": ours}, {"x": theirs}, BaselineScores(), {}, {}, 0)[0].gain is None
-    assert figures("t", {"x": plain}, None, BaselineScores(), {}, {}, 0)[0].gain is None
+        assert metric_results("t", {"x": ours}, {"x": theirs}, BaselineScores(), {}, {}, 0)[0].gain is None
+    assert metric_results("t", {"x": plain}, None, BaselineScores(), {}, {}, 0)[0].gain is None
 
 
-def test_what_an_older_version_kept_has_no_gain():
+def test_reads_older_report_without_gain():
     record = FIGURE.to_json()
     del record["gain"]
     assert MetricResult.from_json(record) == FIGURE

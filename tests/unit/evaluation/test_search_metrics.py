@@ -1,23 +1,23 @@
-"""Videos in a list of moments come in the order of their first moment, and are counted by a plain loop."""
+"""Metrics of search results match a naive loop."""
 
 import numpy as np
 import pytest
 
 from vla.batches.corpus import Query
-from vla.evaluation.search_metrics import video_floors, video_measures, videos_of
+from vla.evaluation.search_metrics import video_baselines, video_measures, videos_of
 
 
 def query(video):
     return Query("q", ("q",), ("q",), video, np.zeros((0, 2)))
 
 
-def test_a_video_stands_where_its_first_moment_does():
+def test_videos_are_in_order_of_first_moment():
     moments = np.array([(3, 0, 1, 0.9), (1, 2, 3, 0.8), (3, 5, 6, 0.7), (0, 0, 1, 0.6), (1, 4, 5, 0.5)])
     assert videos_of(moments).tolist() == [[3, 0, 1, 0.9], [1, 2, 3, 0.8], [0, 0, 1, 0.6]]
     assert videos_of(np.zeros((0, 4))).shape == (0, 4)
 
 
-def test_recalls_are_those_of_a_loop():
+def test_recalls_match_naive_loop():
     rng = np.random.default_rng(0)
     videos, queries = 150, [query(int(v)) for v in rng.integers(0, 150, 60)]
     lists = []
@@ -40,6 +40,6 @@ def test_recalls_are_those_of_a_loop():
     )
 
 
-def test_chance_is_the_share_of_the_videos():
-    floor = video_floors(40).values["chance"]
+def test_chance_by_number_of_videos():
+    floor = video_baselines(40).values["chance"]
     assert floor == pytest.approx({"R@1": 2.5, "R@5": 12.5, "R@10": 25.0, "R@100": 100.0, "SumR": 140.0})

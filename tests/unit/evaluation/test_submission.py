@@ -1,4 +1,4 @@
-"""What is written is read back the same, by the rules of those who read it."""
+"""Submission files: round trips by the rules of their readers."""
 
 import csv
 import json
@@ -51,7 +51,7 @@ def test_qvhighlights_round_trip(tmp_path_factory, queries):
         assert row == moments(qid=n, pred_relevant_windows=expected, pred_saliency_scores=scores)
 
 
-def test_the_best_window_is_first_where_the_evaluator_looks(tmp_path):
+def test_windows_are_sorted_by_score(tmp_path):
     write_qvhighlights(tmp_path / "s.jsonl", [moments(pred_relevant_windows=[[50, 60, 0.1], [0, 10, 0.9]])])
     windows = np.array(lines(tmp_path / "s.jsonl")[0]["pred_relevant_windows"])
     assert qvhighlights([windows], [np.array([[0.0, 10.0]])])["brief"]["MR-full-R1@0.7"] == 100
@@ -59,7 +59,7 @@ def test_the_best_window_is_first_where_the_evaluator_looks(tmp_path):
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason=f"shared data: no official sample at {SAMPLE}")
-def test_the_official_sample_survives(tmp_path):
+def test_official_sample_round_trip(tmp_path):
     write_qvhighlights(tmp_path / "s.jsonl", lines(SAMPLE))
     assert lines(tmp_path / "s.jsonl") == lines(SAMPLE)
 
@@ -104,7 +104,7 @@ def test_nextqa_round_trip(tmp_path, answers):
     [
         (lambda p: write_qvhighlights(p, []), UsageError, "no records"),
         (lambda p: write_qvhighlights(p, [{"qid": 1}]), UsageError, "record 0 has no 'query'"),
-        (lambda p: write_qvhighlights(p, [moments(), moments()]), UsageError, "qid 1 comes twice"),
+        (lambda p: write_qvhighlights(p, [moments(), moments()]), UsageError, "qid 1 is repeated"),
         (lambda p: write_qvhighlights(p, [moments(pred_relevant_windows=[])]), UsageError, "qid 1 has no prediction"),
         (lambda p: write_qvhighlights(p, [moments(pred_relevant_windows=[[0, 1]])]), ShapeError, "(1, 2)"),
         (lambda p: write_qvhighlights(p, [moments(pred_relevant_windows=[[0, 1, np.nan]])]), UsageError, "nan"),
@@ -115,18 +115,22 @@ def test_nextqa_round_trip(tmp_path, answers):
             UsageError,
             "or none",
         ),
-        (lambda p: write_tvr(p, {"a": 7}, {}), UsageError, "VCMR, SVMR, VR, not []"),
+        (
+            lambda p: write_tvr(p, {"a": 7}, {}),
+            UsageError,
+            "invalid tasks []: a submission has one or more of VCMR, SVMR, VR",
+        ),
         (lambda p: write_tvr(p, {"a": 7}, {"MR": [corpus()]}), UsageError, "['MR']"),
         (lambda p: write_tvr(p, {"a": 8}, {"VCMR": [corpus()]}), UsageError, "desc_id 1 predicts video 7"),
-        (lambda p: write_tvr(p, {"a": 7}, {"VCMR": [corpus(), corpus()]}), UsageError, "desc_id 1 comes twice"),
-        (lambda p: write_nextqa(p, [question()]), UsageError, "not as 'out.txt'"),
-        (lambda p: write_nextqa(p, [question(), question()]), UsageError, "question 40100_6 comes twice"),
-        (lambda p: write_nextqa(p, [question(prediction=-1)]), UsageError, "not -1"),
+        (lambda p: write_tvr(p, {"a": 7}, {"VCMR": [corpus(), corpus()]}), UsageError, "desc_id 1 is repeated"),
+        (lambda p: write_nextqa(p, [question()]), UsageError, "invalid file name 'out.txt'"),
+        (lambda p: write_nextqa(p, [question(), question()]), UsageError, "question 40100_6 is repeated"),
+        (lambda p: write_nextqa(p, [question(prediction=-1)]), UsageError, "invalid choice -1"),
         (lambda p: write_nextqa(p, [question(prediction="a dog")]), UsageError, "'a dog'"),
         (lambda p: write_nextqa(p, [question(), question(qid=7, answer=1)]), UsageError, "or none"),
     ],
 )
-def test_what_makes_no_sense_is_refused_and_leaves_no_file(tmp_path, call, kind, message):
+def test_rejects_invalid_records_without_file(tmp_path, call, kind, message):
     with pytest.raises(kind) as caught:
         call(tmp_path / "out.txt")
     assert message in str(caught.value)

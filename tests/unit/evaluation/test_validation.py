@@ -1,4 +1,4 @@
-"""Validation during training has the figures of the protocols, and its score is the mean of its parts."""
+"""Validation during training matches the protocols, and its score is a mean over tasks."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from vla.errors import MissingError
 from vla.evaluation import moment_protocol
 from vla.evaluation.head_answers import answer
 from vla.evaluation.predictions import CorpusPredictions, clip_frames
-from vla.evaluation.protocols import measured
+from vla.evaluation.protocols import compute_metrics
 from vla.evaluation.validation import head_baselines, validate
 from vla.metrics.average_precision import average_precisions
 from vla.model import AlignmentModel, ModelConfig, zero_shot_model
@@ -30,7 +30,7 @@ def rated_corpus():
     return replace(corpus, queries=queries)
 
 
-def test_clips_have_the_mean_of_their_frames():
+def test_clip_scores_use_mean_of_frames():
     video = made_corpus((9,)).videos[0]
     video = replace(video, timestamps_seconds=np.array([0, 0.5, 1, 2, 2.5, 3, 3.5, 6, 6.5]), duration_seconds=7.0)
     shown = np.arange(9.0)
@@ -38,13 +38,13 @@ def test_clips_have_the_mean_of_their_frames():
     np.testing.assert_allclose([shown[rows].mean() for rows in clip_frames(video, 5, 2.0)], [1, 4.5, 6, 7.5, 8])
 
 
-def test_the_official_table_takes_what_a_head_says_of_frames():
+def test_highlights_use_saliency_of_head():
     corpus = rated_corpus()
     model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
     said = answer(model, corpus)["moment by head"]
     seen = CorpusPredictions(model, corpus)
-    some = moment_protocol.with_saliency_ratings(said.asked)
-    asked, predicted = [said.asked[i] for i in some], [said.predicted[i] for i in some]
+    some = moment_protocol.with_saliency_ratings(said.examples)
+    asked, predicted = [said.examples[i] for i in some], [said.predictions[i] for i in some]
     # The best clip is the first of the one video, the last of the other; a second annotator saw one in one of them only.
     sign = {0: -1, 1: 1}
     shown = [sign[q.video] * np.arange(len(corpus.videos[q.video].values)) for q in asked]
@@ -53,19 +53,19 @@ def test_the_official_table_takes_what_a_head_says_of_frames():
     assert moment_protocol.highlights(seen, asked, predicted)["HL-min-VeryGood-mAP"].value < 75
 
 
-def test_a_head_is_validated_by_the_official_protocol():
+def test_head_validation_matches_protocol():
     corpus = rated_corpus()
     model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
     said = answer(model, corpus)["moment by head"]
-    truths = [q.spans for q in said.asked]
+    truths = [q.spans for q in said.examples]
     metrics = validate(model, corpus).metrics
-    precision = 100 * average_precisions(said.predicted, truths).mean()
-    assert metrics["moment by head"] == pytest.approx({**moments(said.predicted, truths), "mAP": precision})
+    precision = 100 * average_precisions(said.predictions, truths).mean()
+    assert metrics["moment by head"] == pytest.approx({**moments(said.predictions, truths), "mAP": precision})
     assert {"MR-full-mAP", "HL-min-VeryGood-mAP"} <= set(metrics["highlights by head"])
-    assert [len(row) for row in said.shown] == [len(corpus.videos[q.video].values) for q in said.asked]
+    assert [len(row) for row in said.saliency] == [len(corpus.videos[q.video].values) for q in said.examples]
 
 
-def test_baselines_of_a_head_are_the_best_of_each_measure():
+def test_head_baselines_are_best_of_each_measure():
     corpus = rated_corpus()
     model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}})).eval()
     queries = [q for q in corpus.queries if q.is_timed]
@@ -98,11 +98,11 @@ def model_of(corpus):
     return model.eval()
 
 
-def test_validation_has_the_figures_of_the_protocols():
+def test_validation_matches_protocols():
     corpus = rich_corpus()
     model = model_of(corpus)
     official = {}
-    for figure in measured(CorpusPredictions(model, corpus), None, None):
+    for figure in compute_metrics(CorpusPredictions(model, corpus), None, None):
         official.setdefault(figure.task, {})[figure.measure] = figure.value
     found = validate(model, corpus)
     assert set(official) - set(found.metrics) == {"moment in the corpus"}
@@ -110,7 +110,7 @@ def test_validation_has_the_figures_of_the_protocols():
     assert set(found.blind) == {"multiple choice", "counting"}
 
 
-def test_the_score_is_the_mean_of_its_parts():
+def test_score_is_mean_of_tasks():
     corpus = rich_corpus()
     model = model_of(corpus)
     found, metrics = validate(model, corpus), validate(model, corpus).metrics
@@ -129,7 +129,7 @@ def test_the_score_is_the_mean_of_its_parts():
     assert without.search == without.score == found.search
 
 
-def test_only_chosen_queries_are_measured_and_everything_stays_a_candidate():
+def test_query_mask_keeps_all_candidates():
     corpus = rich_corpus()
     model = zero_shot_model(corpus.dim, 1.0)
     every, some = validate(model, corpus), validate(model, corpus, 2)

@@ -26,7 +26,7 @@ def record(alpha=0.5, better=True, after=0.6, centring=0.0, **verdict):
     return {"alpha": alpha, "centring": centring, "better": better, "after": {"search": after}, "verdict": found}
 
 
-def test_the_gain_is_the_mean_over_parts_of_the_mean_over_queries():
+def test_gain_averages_tasks_of_query_means():
     # part 1: (.5 + .25) / 2 - (.5 + 0) / 2 = .125; part 2: 1 - .5 = .5; the mean of both is .3125
     ours = {"a": values([0.5, 0.25]), "b": values([1.0, 1.0, 1.0], [0, 0, 1])}
     theirs = {"a": values([0.5, 0.0]), "b": values([0.5, 0.5, 0.5], [0, 0, 1])}
@@ -42,7 +42,7 @@ def test_students_t(freedom, table):
     assert _students_t(freedom) == pytest.approx(table, rel=0.02)
 
 
-def test_the_interval_is_that_of_the_paired_t_test():
+def test_interval_matches_paired_t_test():
     differences = np.random.default_rng(0).normal(0.1, 0.2, 12)
     found = one(0.4 + differences, np.full(12, 0.4)).score
     half = 100 * 3.106 * differences.std(ddof=1) / np.sqrt(12)
@@ -51,7 +51,7 @@ def test_the_interval_is_that_of_the_paired_t_test():
     assert found.gain - found.low == pytest.approx(half, rel=0.005)
 
 
-def test_queries_of_one_video_are_drawn_together():
+def test_jackknife_leaves_out_whole_videos():
     """Ten videos of one query each, or ten copies of each query: the same videos tell no more."""
     differences = np.random.default_rng(0).normal(0, 0.2, 12)
     once = one(differences, np.zeros(12)).score
@@ -59,14 +59,14 @@ def test_queries_of_one_video_are_drawn_together():
     assert (once.low, once.high) == pytest.approx((many.low, many.high))
 
 
-def test_noise_seldom_wins():
+def test_false_positive_rate_on_noise():
     rng = np.random.default_rng(0)
     wins = sum(one(rng.normal(0, 0.3, 15), np.zeros(15)).is_better for _ in range(300))
     assert wins <= 6  # half a percent is what the interval promises; skew and chance may make it two
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, MIN_VIDEOS - 1])
-def test_few_videos_never_win_and_the_verdict_says_what_cannot_be_seen(count):
+def test_few_videos_give_no_verdict(count):
     found = one(np.full(count, 0.9), np.zeros(count))
     assert not found.is_better
     told = sentence(record(**found.to_json(), better=False))
@@ -77,7 +77,7 @@ def test_few_videos_never_win_and_the_verdict_says_what_cannot_be_seen(count):
     assert "better than" not in told
 
 
-def test_parts_that_only_some_videos_have():
+def test_tasks_with_some_videos_only():
     """Without the only video that has timed captions, that part keeps its mean."""
     ours = {"a": values([0.5, 0.5, 0.5]), "b": values([1.0], [2])}
     found = compare(ours, {"a": values([0.0, 0.0, 0.0]), "b": values([0.5], [2])}).score
@@ -85,7 +85,7 @@ def test_parts_that_only_some_videos_have():
     assert one([], []) is None
 
 
-def test_a_run_is_better_only_where_the_interval_says_so():
+def test_better_requires_interval_above_zero():
     assert is_better(record())
     assert not is_better(record(score=gain(8, -0.1, 16)))
     assert not is_better(record(score=gain(8, 0.0, 16)))
@@ -111,7 +111,7 @@ def test_a_run_is_better_only_where_the_interval_says_so():
         {},
     ],
 )
-def test_records_of_earlier_versions_and_damaged_ones_are_read_conservatively(old):
+def test_reads_old_and_damaged_records_as_no_verdict(old):
     assert not is_better(old) and sentence(old)
 
 
@@ -131,6 +131,6 @@ def test_the_sentence(given, told):
     assert told in sentence(given)
 
 
-def test_json_and_back():
+def test_json_round_trip():
     found = Verdict(36, Gain(8.3, 1.2, 15.1), {"moment to video": Gain(1.0, -1.0, 3.0)})
-    assert Verdict.of({"verdict": json.loads(json.dumps(found.to_json()))}) == found
+    assert Verdict.from_record({"verdict": json.loads(json.dumps(found.to_json()))}) == found

@@ -47,15 +47,15 @@ def test_by_hand():
     assert average_precisions([twice], true, [0.5]) == pytest.approx(0.5)
 
 
-def test_the_first_ten_listed_count_and_their_scores_order_them():
+def test_ranks_first_ten_predictions_by_score():
     true = [np.array([[0.0, 1.0]])]
     eleven = np.array([[5 + i, 6 + i, 0.1] for i in range(10)] + [[0, 1, 0.9]], dtype=float)
     assert average_precisions([eleven], true, [0.5]) == 0
-    assert average_precisions([eleven], true, [0.5], most=None) == 1
+    assert average_precisions([eleven], true, [0.5], max_predictions=None) == 1
     assert average_precisions([eleven[1:]], true, [0.5]) == 1
 
 
-def test_a_prediction_takes_the_next_span_where_its_best_is_gone():
+def test_prediction_matches_next_free_span():
     true = [np.array([[0.0, 10.0], [1.0, 11.0]])]
     same = np.array([[0, 10, 0.9], [0, 10, 0.8]])  # IoU 1 and 9/11
     assert average_precisions([same], true, [0.8, 0.9]).tolist() == [[1.0, 0.5]]
@@ -67,7 +67,7 @@ def test_a_prediction_takes_the_next_span_where_its_best_is_gone():
     )
 )
 @settings(deadline=None, max_examples=60)
-def test_is_the_naive_loop(queries):
+def test_matches_naive_loop(queries):
     got = average_precisions([np.array(p).reshape(-1, 3) for p, _ in queries], [np.array(t) for _, t in queries])
     for row, (predicted, true) in zip(got, queries, strict=True):
         assert row == pytest.approx([naive(predicted, true, x) for x in THRESHOLDS])
@@ -92,15 +92,23 @@ def test_properties(predicted, true, random):
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: average_precisions([np.ones((1, 3))], []), ShapeError, "1 queries have predictions but 0"),
+        (
+            lambda: average_precisions([np.ones((1, 3))], []),
+            ShapeError,
+            "predictions of 1 queries, but true spans of 0",
+        ),
         (lambda: average_precisions([np.ones((1, 2))], [np.ones((1, 2))]), ShapeError, "(1, 2)"),
         (lambda: average_precisions([np.array([[0, 1, np.nan]])], [np.ones((1, 2))]), UsageError, "score nan"),
         (lambda: average_precisions([np.ones((1, 3))], [np.ones((1, 2))], []), UsageError, "[]"),
         (lambda: average_precisions([np.ones((1, 3))], [np.ones((1, 2))], [50]), UsageError, "[50]"),
-        (lambda: average_precisions([np.ones((1, 3))], [np.ones((1, 2))], most=0), UsageError, "most 0"),
+        (
+            lambda: average_precisions([np.ones((1, 3))], [np.ones((1, 2))], max_predictions=0),
+            UsageError,
+            "max_predictions 0",
+        ),
     ],
 )
-def test_what_makes_no_sense_is_refused(call, kind, message):
+def test_rejects_invalid_arguments(call, kind, message):
     with pytest.raises(kind) as caught:
         call()
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""Floors by enumeration, against the metrics of constant scores, and the figures that benchmarks' own files give."""
+"""Baselines against enumeration, constant scores and published figures."""
 
 import json
 from itertools import permutations
@@ -17,7 +17,7 @@ CHARADES = SHARED / "annotations" / "charades_sta"
 
 
 @pytest.mark.parametrize("relevant", [1, 2, [1, 3], [4, 1, 1]])
-def test_retrieval_chance_is_the_mean_over_every_order(relevant):
+def test_retrieval_chance_matches_enumeration(relevant):
     got = retrieval_chance(6, relevant, (1, 2, 5, 9))
     places = []
     for right in np.atleast_1d(relevant):
@@ -28,7 +28,7 @@ def test_retrieval_chance_is_the_mean_over_every_order(relevant):
     assert got["MedR"] == np.median(places)
 
 
-def test_retrieval_chance_is_what_constant_scores_get():
+def test_retrieval_chance_matches_constant_scores():
     scores, own = np.zeros((120, 40)), np.repeat(np.arange(40), 3)
     assert text_to_video(scores, own) == pytest.approx(retrieval_chance(40))
     got, expected = video_to_texts(scores, own), retrieval_chance(120, np.full(40, 3))
@@ -53,7 +53,7 @@ def test_windows_by_hand():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_constant_window_is_the_best_of_all_on_the_grid(seed):
+def test_constant_window_is_best_on_grid(seed):
     draw = np.random.default_rng(seed)
     durations = draw.uniform(10, 60, 30)
     truths = [np.sort(draw.uniform(0, d, (draw.integers(1, 4), 2)), axis=1) for d in durations]
@@ -85,7 +85,7 @@ def annotated(path):
 
 
 @pytest.mark.skipif(not CHARADES.exists(), reason=f"shared data: no Charades-STA annotations at {CHARADES}")
-def test_floors_of_charades():
+def test_baselines_on_charades():
     """Known from elsewhere: the best constant window is the first 30 %, and better than models without training."""
     fitted = fit_constant_window(*annotated(CHARADES / "charades_train_release.jsonl"))
     assert fitted.part == (0, 0.3)
@@ -99,7 +99,7 @@ def test_floors_of_charades():
 
 
 @pytest.mark.skipif(not QVHIGHLIGHTS.exists(), reason=f"shared data: no QVHighlights annotations at {QVHIGHLIGHTS}")
-def test_floors_of_qvhighlights():
+def test_baselines_on_qvhighlights():
     """Those that the official evaluator gave; ten windows of a grid beat the published zero-shot mAP of 7.67."""
     truths, durations = annotated(QVHIGHLIGHTS / "highlight_val_release.jsonl")
     for rows, figures in ((whole_video(durations), [8.01, 5.17, 5.58]), (window_grid(durations), [19.25, 9.48, 10.93])):
@@ -115,15 +115,15 @@ def test_floors_of_qvhighlights():
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: retrieval_chance(5, 6), UsageError, "not 6"),
-        (lambda: retrieval_chance(5, []), UsageError, "not []"),
-        (lambda: retrieval_chance(5, 1, (0,)), UsageError, "from 1"),
-        (lambda: corpus_chance(0, {}), UsageError, "not 0"),
+        (lambda: retrieval_chance(5, 6), UsageError, "items 6 "),
+        (lambda: retrieval_chance(5, []), UsageError, "relevant items []"),
+        (lambda: retrieval_chance(5, 1, (0,)), UsageError, "at least 1"),
+        (lambda: corpus_chance(0, {}), UsageError, "videos 0"),
         (lambda: most_frequent([]), UsageError, "no answers"),
         (lambda: best_count([]), UsageError, "no answers"),
         (lambda: hit_chance([], 4), UsageError, "no queries"),
         (lambda: whole_video([[1.0]]), ShapeError, "(1, 1)"),
-        (lambda: whole_video([1.0, 0.0]), UsageError, "not 0.0"),
+        (lambda: whole_video([1.0, 0.0]), UsageError, "duration 0.0"),
         (lambda: window_grid([1.0], ()), UsageError, "[]"),
         (lambda: fit_constant_window([np.ones((1, 2))], [1.0, 2.0]), ShapeError, "2 queries"),
         (lambda: fit_constant_window([np.ones((1, 2))], [1.0], [0, 1]), ShapeError, "(2,)"),
@@ -131,7 +131,7 @@ def test_floors_of_qvhighlights():
         (lambda: fit_constant_window([], []), UsageError, "0 of 0"),
     ],
 )
-def test_what_makes_no_sense_is_refused(call, kind, message):
+def test_rejects_invalid_arguments(call, kind, message):
     with pytest.raises(kind) as caught:
         call()
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""Intervals against theory, against naive loops, and by how often they hold the truth."""
+"""Intervals against theory, naive loops, and their coverage."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from vla.metrics import bootstrap
 from vla.metrics.bootstrap import estimate, interval, median_interval
 
 
-def test_interval_holds_the_mean_and_narrows():
+def test_interval_contains_mean_and_narrows():
     hits = (np.random.default_rng(0).random(400) < 0.3).astype(float)
     low, high = interval(hits)
     error = np.sqrt(hits.mean() * (1 - hits.mean()) / 400)
@@ -21,7 +21,7 @@ def test_interval_holds_the_mean_and_narrows():
     assert interval(np.full(7, 0.25)) == (0.25, 0.25)
 
 
-def test_drawing_videos_widens_what_their_queries_share():
+def test_cluster_resampling_widens_interval():
     """Ten queries a video that all succeed or all fail are as good as one query a video."""
     videos = np.repeat(np.arange(60), 10)
     hits = (np.random.default_rng(1).random(60) < 0.4).astype(float)
@@ -35,7 +35,7 @@ def test_drawing_videos_widens_what_their_queries_share():
     assert "of 60 videos" in together.percent()
 
 
-def test_videos_with_more_queries_weigh_more():
+def test_clusters_are_weighted_by_size():
     values, videos = np.array([1.0, 1.0, 1.0, 0.0]), np.array([7, 7, 7, 9])
     draw = np.random.default_rng(0)
     means = []
@@ -46,7 +46,7 @@ def test_videos_with_more_queries_weigh_more():
     assert got == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
 
 
-def test_a_paired_difference_is_narrower_than_two_intervals_suggest():
+def test_paired_difference_has_narrower_interval():
     draw = np.random.default_rng(2)
     difficulty = draw.random(500)
     theirs, ours = (difficulty < 0.40).astype(float), (difficulty < 0.44).astype(float)
@@ -60,14 +60,14 @@ def test_a_paired_difference_is_narrower_than_two_intervals_suggest():
     assert (same.mean, same.low, same.high) == (0, 0, 0)
 
 
-def test_blocks_change_nothing(monkeypatch):
+def test_block_size_does_not_change_results(monkeypatch):
     values, videos = np.random.default_rng(3).random(40), np.arange(40) // 3
     expected = interval(values, resamples=100), interval(values, resamples=100, clusters=videos)
     monkeypatch.setattr(bootstrap, "_BLOCK", 200)
     assert (interval(values, resamples=100), interval(values, resamples=100, clusters=videos)) == expected
 
 
-def test_percent_says_how_many():
+def test_percent_format_includes_sample_size():
     hits = np.array([1.0] * 412 + [0.0] * 588)
     text = estimate(hits).percent()
     assert text.startswith("41.2 [3") and text.endswith("], n = 1,000")
@@ -85,7 +85,7 @@ def test_percent_says_how_many():
         (lambda: median_interval(np.zeros(2), clusters=[1]), ShapeError, "(1,)"),
     ],
 )
-def test_what_makes_no_sense_is_refused(call, kind, message):
+def test_rejects_invalid_arguments(call, kind, message):
     with pytest.raises(kind) as caught:
         call()
     assert message in str(caught.value)

@@ -51,7 +51,7 @@ def test_by_hand():
     assert len(got) == 3 * 8
 
 
-def test_only_the_first_hundred_count():
+def test_reads_first_hundred_predictions():
     wrong = np.tile([[1, 0, 10, 0.0]], (100, 1))
     late = np.concatenate([wrong, [[0, 0, 10, 0.0]]])
     truths = [np.array([[0.0, 10.0]])]
@@ -60,7 +60,7 @@ def test_only_the_first_hundred_count():
         assert first_hit_ranks([late[1:]], [0], truths, task)[0, 0] == (1 if task == "SVMR" else 100)
 
 
-def test_four_annotators_must_agree_twice():
+def test_requires_two_of_four_annotators():
     row = np.array([[0, 0, 5, 0.0]])
     here, there = [0.0, 5.0], [20.0, 25.0]
     assert first_hit_ranks([row], [0], [np.array([here, there, there, there])])[0, 0] == np.inf
@@ -68,7 +68,7 @@ def test_four_annotators_must_agree_twice():
     assert first_hit_ranks([row], [0], [np.array([here, there, there])])[0, 0] == 1
 
 
-def test_single_precision_decides_at_a_threshold():
+def test_single_precision_at_threshold():
     """Of many spans with an IoU of .7 but for rounding, the evaluator's float32 takes some that float64 would not."""
     ends = np.arange(1, 400) / 10
     predicted, true = np.stack([0 * ends, ends * 0.7], 1), np.stack([0 * ends, ends], 1)
@@ -81,7 +81,7 @@ def test_single_precision_decides_at_a_threshold():
 
 @given(st.lists(QUERY, min_size=1, max_size=4))
 @settings(deadline=None, max_examples=40)
-def test_is_the_naive_loop(queries):
+def test_matches_naive_loop(queries):
     predictions = [np.array(rows, float).reshape(-1, 4) for rows, _, _ in queries]
     videos, truths = [v for _, v, _ in queries], [np.array(t) for _, _, t in queries]
     for task in ("VCMR", "SVMR", "VR"):
@@ -95,7 +95,7 @@ def test_is_the_naive_loop(queries):
 
 
 @pytest.mark.skipif(not TVR.exists(), reason=f"shared data: no TVR annotations at {TVR}")
-def test_tvr_says_how_its_queries_are_told():
+def test_breakdown_by_query_type_of_tvr():
     """The shares of types that the official sample output prints, and a perfect submission."""
     truth = [json.loads(line) for line in TVR.read_text("utf-8").splitlines()]
     kinds = [row["type"] for row in truth]
@@ -115,13 +115,13 @@ def test_tvr_says_how_its_queries_are_told():
         (
             lambda: first_hit_ranks([np.ones((1, 4))], [0], [np.ones((1, 2))], "MR"),
             UsageError,
-            "VCMR, SVMR, VR, not 'MR'",
+            "unknown task 'MR'; available: VCMR, SVMR, VR",
         ),
         (lambda: first_hit_ranks([np.array([[0, 2, 1, 0]])], [0], [np.ones((1, 2))]), UsageError, "[2.0, 1.0]"),
         (lambda: first_hit_ranks([], [], []), UsageError, "0 of 0"),
     ],
 )
-def test_what_makes_no_sense_is_refused(call, kind, message):
+def test_rejects_invalid_arguments(call, kind, message):
     with pytest.raises(kind) as caught:
         call()
     assert message in str(caught.value)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from support.score_tables import moments
 from vla.errors import ShapeError, UsageError
-from vla.metrics.moments import best_ious, padded
+from vla.metrics.moments import best_ious, pad_spans
 
 KEYS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.5", "R5@0.7", "mIoU")
 QUARTER = st.integers(0, 40).map(lambda n: n / 4)
@@ -31,7 +31,7 @@ def test_metrics_by_hand():
     assert moments(predictions, truths) == pytest.approx(dict(zip(KEYS, expected, strict=True)))
 
 
-def test_perfect_and_hopeless():
+def test_perfect_and_disjoint_predictions():
     truths = [np.array([[1.0, 2.0], [5.0, 9.0]]), np.array([[0.0, 3.0]])]
     perfect = [np.array([[5.0, 9.0, 0.1]]), np.array([[0.0, 3.0, 0.9]])]
     assert moments(perfect, truths) == dict.fromkeys(KEYS, 100.0)
@@ -39,30 +39,30 @@ def test_perfect_and_hopeless():
     assert moments(nothing, truths) == dict.fromkeys(KEYS, 0.0)
 
 
-def test_the_order_decides_not_the_score():
+def test_order_of_predictions_decides():
     truth = [np.array([[0.0, 4.0]])]
     listed = [np.array([[0.0, 4.0, 0.1], [8.0, 9.0, 0.9]])]
     assert moments(listed, truth)["R1@0.7"] == 100.0
     assert moments([listed[0][::-1]], truth)["R1@0.7"] == 0.0
 
 
-def test_thresholds_are_reached_not_passed():
+def test_iou_equal_to_threshold_counts():
     assert moments([rows((0, 7))], [np.array([[0.0, 10.0]])])["R1@0.7"] == 100.0
 
 
 def test_padding():
-    got = padded([np.array([[0, 1], [2, 3]]), np.array([[4.0, 5.0]])])
+    got = pad_spans([np.array([[0, 1], [2, 3]]), np.array([[4.0, 5.0]])])
     assert got[0].tolist() == [[0, 1], [2, 3]] and got[1, 0].tolist() == [4, 5] and np.isnan(got[1, 1]).all()
-    assert padded([]).shape == (0, 0, 2)
+    assert pad_spans([]).shape == (0, 0, 2)
     with pytest.raises(ShapeError, match="query 1"):
-        padded([np.ones((1, 2)), np.ones((1, 3))])
+        pad_spans([np.ones((1, 2)), np.ones((1, 3))])
     with pytest.raises(UsageError, match=r"\[3.0, 2.0\]"):
-        padded([np.array([[3, 2]])])
+        pad_spans([np.array([[3, 2]])])
 
 
 @given(st.lists(st.tuples(st.lists(SPAN, max_size=7), st.lists(SPAN, min_size=1, max_size=3)), min_size=1, max_size=4))
 @settings(deadline=None)
-def test_metrics_are_the_naive_loop(queries):
+def test_metrics_match_naive_loop(queries):
     found = {1: [], 5: []}
     for predicted, true in queries:
         for n, best in found.items():
@@ -85,7 +85,7 @@ def test_metrics_are_the_naive_loop(queries):
 @pytest.mark.parametrize(
     ("predictions", "truths", "kind", "message"),
     [
-        ([rows((0, 1))], [], ShapeError, "1 queries have predictions but 0"),
+        ([rows((0, 1))], [], ShapeError, "predictions of 1 queries, but true spans of 0"),
         ([], [], UsageError, "0 of 0"),
         ([rows()] * 2, [np.ones((1, 2)), np.zeros((0, 2))], UsageError, "1 of 2 queries have no true span"),
         ([np.ones((4, 2))], [np.ones((1, 2))], ShapeError, "(4, 2)"),
@@ -93,7 +93,7 @@ def test_metrics_are_the_naive_loop(queries):
         ([rows((0, np.nan))], [np.ones((1, 2))], UsageError, "nan"),
     ],
 )
-def test_what_makes_no_sense_is_refused(predictions, truths, kind, message):
+def test_rejects_invalid_arguments(predictions, truths, kind, message):
     with pytest.raises(kind) as caught:
         moments(predictions, truths)
     assert message in str(caught.value)

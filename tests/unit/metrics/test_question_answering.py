@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.score_tables import accuracy, counting, grounding
 from support.shared_data import SHARED
 from vla.errors import ShapeError, UsageError
-from vla.metrics.grounding import grounding_scores, overlaps
+from vla.metrics.grounding import grounding_scores, iou_and_iop
 from vla.metrics.question_answering import exact_match, soft_accuracy
 
 NEXTQA = SHARED / "annotations" / "nextqa" / "val.csv"
@@ -21,12 +21,12 @@ SPAN = st.tuples(TIME, TIME).map(sorted)
 QUESTION = st.tuples(st.booleans(), SPAN, st.lists(SPAN.filter(lambda s: s[0] < s[1]), min_size=1, max_size=3))
 
 
-def test_matches_are_exact():
+def test_exact_match_is_literal():
     assert exact_match([2, 0, 1], [2, 1, 1]).tolist() == [True, False, True]
     assert exact_match(["dog", "Dog", "a dog"], ["dog"] * 3).tolist() == [True, False, False]
 
 
-def test_two_annotators_make_an_answer_right():
+def test_soft_accuracy_needs_two_annotators():
     given = ["dog", "dog", "dog", "puppy", "animal"]
     assert soft_accuracy(["dog", "puppy", "cat"], [given] * 3).tolist() == [1, 0.5, 0]
 
@@ -40,7 +40,7 @@ def test_nextqa_by_hand():
     assert accuracy(right, [*types[:-1], "other"])["TP"] == 0  # all types together are no longer NExT-QA's
 
 
-def test_all_counts_questions_and_not_types():
+def test_overall_accuracy_weights_questions_equally():
     got = accuracy([1, 1, 1, 0], ["a", "a", "a", "b"])
     assert got == {"a": 100, "b": 0, "all": 75}
     assert accuracy([0.5, 1], ["x", "x"]) == {"x": 75, "all": 75}
@@ -64,7 +64,7 @@ def test_nextqa_validation_set():
         assert first[group] == round(100 * asked.count(0) / len(asked), 2)
 
 
-def test_counts_are_rounded_to_even_and_clipped():
+def test_predicted_counts_round_half_to_even_and_clip():
     got = counting([2.5, 3.5, -4, 99, 2.49], [2, 4, 1, 10, 3])
     assert got == {"MSE": 0.2, "accuracy": 80}
     assert counting([0.0], [0]) == {"MSE": 1, "accuracy": 0}  # nobody can say 0
@@ -89,11 +89,11 @@ def naive_grounding(questions):
 
 @given(st.lists(QUESTION, min_size=1, max_size=6))
 @settings(deadline=None, max_examples=60)
-def test_grounding_is_the_naive_loop(questions):
+def test_grounding_matches_naive_loop(questions):
     right, spans = [q[0] for q in questions], np.array([q[1] for q in questions])
     truths = [np.array(q[2]) for q in questions]
     ious, iops = naive_grounding(questions)
-    got = overlaps(spans, truths)
+    got = iou_and_iop(spans, truths)
     assert got[0].tolist() == pytest.approx(ious) and got[1].tolist() == pytest.approx(iops)
     table = grounding(right, spans, truths)
     n = len(questions)
@@ -127,23 +127,23 @@ def test_nextgqa_validation_spans():
     whole = np.array([[0, video["duration"]] for video in videos for _ in video["location"]], float)
     perfect = grounding(np.ones(len(truths)), np.array([spans[0] for spans in truths]), truths)
     assert set(perfect.values()) == {100.0}
-    assert overlaps(whole, truths)[1] == pytest.approx(overlaps(whole, truths)[0], abs=0.05)
+    assert iou_and_iop(whole, truths)[1] == pytest.approx(iou_and_iop(whole, truths)[0], abs=0.05)
 
 
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: exact_match([1], [1, 2]), ShapeError, "1 questions have predictions but 2"),
+        (lambda: exact_match([1], [1, 2]), ShapeError, "predictions of 1 questions, but answers of 2"),
         (lambda: exact_match([], []), UsageError, "no questions"),
         (lambda: exact_match(["1"], [1]), UsageError, "'1' and answer 1"),
         (lambda: soft_accuracy(["a"], [[]]), UsageError, "1 of 1"),
-        (lambda: overlaps(np.zeros((1, 3)), [np.ones((1, 2))]), ShapeError, "(1, 3)"),
-        (lambda: overlaps(np.array([[2, 1]]), [np.ones((1, 2))]), UsageError, "[2.0, 1.0]"),
-        (lambda: overlaps(np.zeros((1, 2)), [np.zeros((0, 2))]), UsageError, "1 of 1"),
+        (lambda: iou_and_iop(np.zeros((1, 3)), [np.ones((1, 2))]), ShapeError, "(1, 3)"),
+        (lambda: iou_and_iop(np.array([[2, 1]]), [np.ones((1, 2))]), UsageError, "[2.0, 1.0]"),
+        (lambda: iou_and_iop(np.zeros((1, 2)), [np.zeros((0, 2))]), UsageError, "1 of 1"),
         (lambda: grounding_scores([True], np.zeros((2, 2)), [np.ones((1, 2))] * 2), ShapeError, "(1,)"),
     ],
 )
-def test_what_makes_no_sense_is_refused(call, kind, message):
+def test_rejects_invalid_arguments(call, kind, message):
     with pytest.raises(kind) as caught:
         call()
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""QVHighlights' table: the official output for the official sample, and what its rules mean on small cases."""
+"""QVHighlights: official output for the official sample, and its rules on small cases."""
 
 import json
 
@@ -21,7 +21,7 @@ def lines(path):
 
 
 @pytest.mark.skipif(not (SAMPLE.exists() and TRUTH.exists()), reason=f"shared data: no official sample at {SAMPLE}")
-def test_the_official_sample_gives_the_official_output():
+def test_matches_official_output_on_official_sample():
     """Moment-DETR's predictions for the validation set: all 104 figures, to the last printed digit."""
     predicted, truth = {row["qid"]: row for row in lines(SAMPLE)}, lines(TRUTH)
     rows = [predicted[row["qid"]] for row in truth]
@@ -56,7 +56,7 @@ def test_by_hand():
     assert got["brief"]["MR-short-mAP"] == 100.0 and got["brief"]["MR-full-R1@0.7"] == 100.0
 
 
-def test_ranges_are_open_below_and_closed_above():
+def test_duration_ranges_are_half_open():
     truths = [np.array([[0.0, 10.0]]), np.array([[0.0, 30.0]]), np.array([[0.0, 150.0]])]
     perfect = [np.column_stack([spans, [1.0]]) for spans in truths]
     got = qvhighlights(perfect, truths)
@@ -64,14 +64,14 @@ def test_ranges_are_open_below_and_closed_above():
     assert set(qvhighlights(perfect[:1], truths[:1])) == {"brief", "full", "short"}
 
 
-def test_three_digits_are_rounded_as_printed():
+def test_rounds_like_official_output():
     truths = [np.array([[0.0, 2.0]])] * 3
     predictions = [np.array([[0.0, 2.0, 1.0]]), np.array([[4.0, 6.0, 1.0]]), np.zeros((0, 3))]
     got = qvhighlights(predictions, truths)
     assert got["brief"]["MR-full-mAP"] == got["brief"]["MR-full-R1@0.5"] == 33.33
 
 
-def test_first_listed_window_against_its_best_true_window():
+def test_first_iou_uses_best_true_window():
     truths = [np.array([[0.0, 4.0], [2.0, 6.0]])] * 2
     predictions = [np.array([[2.0, 5.0, 0.1], [0.0, 4.0, 0.9]]), np.zeros((0, 3))]
     assert first_ious(predictions, truths).tolist() == [0.75, 0.0]
@@ -94,7 +94,7 @@ def test_highlights_of_two_clips():
         (lambda: qvhighlights([np.ones((1, 3))], [np.array([[2.0, 0.0]])]), UsageError, "[2.0, 0.0]"),
     ],
 )
-def test_what_makes_no_sense_is_refused(call, kind, message):
+def test_rejects_invalid_arguments(call, kind, message):
     with pytest.raises(kind) as caught:
         call()
     assert message in str(caught.value)

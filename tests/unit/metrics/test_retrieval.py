@@ -58,13 +58,13 @@ def test_equal_scores_are_at_chance():
     assert recall(np.zeros((1, 4)), pair, 3).tolist() == [1.0]
 
 
-def test_minus_infinity_is_last_and_shared():
+def test_minus_infinity_scores_tie_last():
     assert ranks(np.array([[-np.inf, 0.0, -np.inf]]), one_each(0, width=3)).tolist() == [2.5]
 
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=5, max_size=5), min_size=1, max_size=3), st.data())
 @settings(deadline=None, max_examples=40)
-def test_recall_and_rank_are_means_over_every_order_of_the_ties(rows, data):
+def test_recall_and_rank_match_enumeration_of_ties(rows, data):
     row = st.lists(st.booleans(), min_size=5, max_size=5).filter(any)
     relevant = np.array(data.draw(st.lists(row, min_size=len(rows), max_size=len(rows))))
     got = {k: recall(np.array(rows), relevant, k) for k in (1, 2, 3, 5, 7)}
@@ -102,7 +102,7 @@ def test_several_captions_for_one_video():
 
 @given(st.integers(0, 2**32 - 1))
 @settings(deadline=None, max_examples=30)
-def test_video_to_text_is_the_naive_loop(seed):
+def test_video_to_text_matches_naive_loop(seed):
     draw = np.random.default_rng(seed)
     similarity, video_of_query = draw.integers(0, 6, (9, 4)) / 5, draw.integers(0, 4, 9)
     told = sorted(set(video_of_query.tolist()))
@@ -140,7 +140,7 @@ def several_captions(seed, captions=9, videos=4, levels=None):
 
 @given(SEEDS)
 @settings(deadline=None, max_examples=30)
-def test_video_to_texts_is_the_published_loop(seed):
+def test_video_to_texts_matches_published_loop(seed):
     """Rank of the closest of the video's captions, sorted by distance, as collaborative-experts counts it."""
     scores, video_of_query = several_captions(seed)
     places = []
@@ -153,7 +153,7 @@ def test_video_to_texts_is_the_published_loop(seed):
         assert got[f"R@{k}"] == pytest.approx(100 * np.mean([place <= k for place in places]))
 
 
-def test_twenty_better_captions_of_one_video_cost_twenty_places_or_one():
+def test_captions_of_one_video_count_once_or_each():
     video_of_query = np.repeat([0, 1], 20)
     similarity = np.zeros((40, 2))
     similarity[:, 0] = np.repeat([0.3, 0.9], 20) + np.arange(40) / 1000
@@ -169,14 +169,14 @@ def test_equal_captions_are_at_chance():
     assert video_to_text(np.zeros((12, 4)), np.repeat(np.arange(4), 3))["R@1"] == pytest.approx(25)
 
 
-def test_a_caption_that_several_videos_fulfil():
+def test_caption_with_several_relevant_videos():
     similarity = np.array([[0.2, 0.9, 0.5, 0.4]])
     both = np.array([[True, False, False, True]])
     assert ranks(similarity, both).tolist() == [3.0]
     assert retrieval_table(similarity, both, (2, 3)) == {"R@2": 0, "R@3": 100, "MedR": 3, "MnR": 3}
 
 
-def test_paragraphs_are_one_row_each_and_both_directions_agree_on_the_rule():
+def test_paragraph_rules_agree_in_both_directions():
     similarity = np.random.default_rng(3).standard_normal((7, 7))
     own = np.arange(7)
     assert video_to_text(similarity, own) == video_to_texts(similarity, own) == text_to_video(similarity.T, own)
@@ -193,7 +193,7 @@ def test_sum_of_recalls():
 
 @given(SEEDS, st.sampled_from([None, 4]))
 @settings(deadline=None, max_examples=30)
-def test_order_and_scale_do_not_matter(seed, levels):
+def test_metrics_are_invariant_to_order_and_scale(seed, levels):
     scores, video_of_query = several_captions(seed, levels=levels)
     draw = np.random.default_rng(seed)
     captions, videos = draw.permutation(9), draw.permutation(4)
@@ -207,7 +207,7 @@ def test_order_and_scale_do_not_matter(seed, levels):
 
 @given(SEEDS)
 @settings(deadline=None, max_examples=30)
-def test_a_better_score_for_what_is_right_never_costs(seed):
+def test_higher_score_of_relevant_item_never_hurts(seed):
     scores, video_of_query = several_captions(seed, levels=4)
     right = video_of_query[:, None] == np.arange(4)
     for metrics in (text_to_video, video_to_text, video_to_texts):
@@ -218,7 +218,7 @@ def test_a_better_score_for_what_is_right_never_costs(seed):
 
 
 @pytest.mark.parametrize("block", [1, 10, 23])
-def test_blocks_change_nothing(monkeypatch, block):
+def test_block_size_does_not_change_results(monkeypatch, block):
     scores, video_of_query = several_captions(5, captions=30, videos=6, levels=5)
     every = (text_to_video, video_to_text, video_to_texts, partially_relevant)
     expected = [metrics(scores, video_of_query) for metrics in every]
@@ -233,12 +233,12 @@ def test_blocks_change_nothing(monkeypatch, block):
         (lambda: ranks(np.zeros((3, 2)), np.eye(3, 2)), UsageError, "1 of 3 queries have no relevant item"),
         (lambda: ranks(np.zeros((0, 2)), np.zeros((0, 2))), UsageError, "0 of 0"),
         (lambda: ranks(np.full((1, 1), np.nan), np.ones((1, 1))), UsageError, "NaN"),
-        (lambda: recall(np.zeros((1, 1)), np.ones((1, 1)), 0), UsageError, "not of 0"),
+        (lambda: recall(np.zeros((1, 1)), np.ones((1, 1)), 0), UsageError, "recall depth 0"),
         (lambda: video_to_texts(np.full((1, 1), np.nan), np.array([0])), UsageError, "NaN"),
-        (lambda: retrieval_table(np.zeros((1, 1)), np.ones((1, 1)), (1, -5)), UsageError, "not of -5"),
+        (lambda: retrieval_table(np.zeros((1, 1)), np.ones((1, 1)), (1, -5)), UsageError, "recall depth -5"),
     ],
 )
-def test_what_makes_no_sense_is_refused(call, kind, message):
+def test_rejects_invalid_arguments(call, kind, message):
     with pytest.raises(kind) as caught:
         call()
     assert message in str(caught.value)

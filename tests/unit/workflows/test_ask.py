@@ -52,7 +52,7 @@ def wanted(place, name):
     corpus = load_corpus(cache, annotations, tokens=model.compares_tokens)
     found = {}
     for said in answer(model, corpus).values():
-        for q, predicted, unseen in zip(said.asked, said.predicted, said.unseen, strict=True):
+        for q, predicted, unseen in zip(said.examples, said.predictions, said.blind_predictions, strict=True):
             found[q.annotation.query, q.annotation.video] = said.task, predicted, unseen, q.question
     return found
 

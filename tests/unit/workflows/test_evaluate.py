@@ -1,4 +1,4 @@
-"""An evaluation is of the split that was asked for, says what it left out, teaches nothing, and is kept beside its run."""
+"""Evaluation of a split: its metrics, notes, report and submissions."""
 
 import csv
 import json
@@ -68,7 +68,7 @@ def world(tmp_path_factory):
     return folder, path
 
 
-def test_a_split_is_measured_and_kept_and_nothing_is_taught(world):
+def test_evaluates_split_and_saves_report_only(world):
     folder, path = world
     before = caption_store.load(Workspace.open(folder))
     said = []
@@ -83,13 +83,13 @@ def test_a_split_is_measured_and_kept_and_nothing_is_taught(world):
         "moment in its video", "moment in its video by search", "moment in the corpus", "moment in the corpus by search",
         "highlights", "multiple choice", "grounded answers",
     }  # fmt: skip
-    assert all(f.floor and f.frozen is not None for f in found.figures)
+    assert all(f.best_baseline and f.frozen is not None for f in found.figures)
     assert found.by_task["multiple choice"][0].blind is not None
     assert found in load(folder / ".vla" / "runs" / "mine")
     assert vla.info(workspace=folder)["runs"]["mine"]["state"] == "finished"
 
 
-def test_the_same_is_measured_the_same(world):
+def test_evaluation_is_deterministic(world):
     folder, path = world
     once, again = (vla.evaluate(captions=path, run="mine", split="val", workspace=folder) for _ in range(2))
     assert once == again
@@ -97,7 +97,7 @@ def test_the_same_is_measured_the_same(world):
     assert [f.value for f in other.figures] == [f.value for f in once.figures]
 
 
-def test_a_run_that_reads_tokens_is_measured_and_searched_as_it_was_trained(world, tmp_path):
+def test_evaluates_token_run_with_search(world, tmp_path):
     """Its own score stands beside that of its vectors; a search goes by these."""
     folder = tmp_path / "copy"
     shutil.copytree(world[0], folder)
@@ -110,7 +110,7 @@ def test_a_run_that_reads_tokens_is_measured_and_searched_as_it_was_trained(worl
     plain, own = (found.by_task[task] for task in ("text to video", "text to video reranked"))
     assert [f.measure for f in plain] == [f.measure for f in own]
     assert [f.frozen for f in plain] == [f.frozen for f in own]  # untrained, tokens have no share
-    assert all(f.floor for f in own)
+    assert all(f.best_baseline for f in own)
     model = load_model(folder / ".vla" / "runs" / "words")[0]
     searcher = Searcher(None, Encoder("32"), model, cache, Workspace.open(folder))
     corpus = load_corpus(cache, annotations()[:1])
@@ -120,7 +120,7 @@ def test_a_run_that_reads_tokens_is_measured_and_searched_as_it_was_trained(worl
     )
 
 
-def test_captions_that_are_not_cached_are_encoded_first(world, tmp_path):
+def test_encodes_captions_without_features(world, tmp_path):
     folder, _ = world
     new = write(tmp_path / "new.jsonl", [Annotation(f"n{i}", f"never told before {i}", f"v{i}.mp4") for i in range(3)])
     found = vla.evaluate(captions=new, run="none", workspace=folder)
@@ -128,7 +128,7 @@ def test_captions_that_are_not_cached_are_encoded_first(world, tmp_path):
     assert found.run == "" and all(f.frozen is None for f in found.figures)
 
 
-def test_videos_without_features_are_counted_and_said(world, tmp_path):
+def test_notes_videos_without_features(world, tmp_path):
     folder, _ = world
     more = [*annotations(), *(Annotation(f"x{i}", "gone", f"gone{i}.mp4", split="test") for i in range(3))]
     more.append(Annotation("y", "elsewhere", "other.mp4", split="val"))
@@ -141,7 +141,7 @@ def test_videos_without_features_are_counted_and_said(world, tmp_path):
     assert any(level == "warning" and "3 annotated videos have no features" in text for level, text in said)
 
 
-def test_what_was_trained_on_is_told_apart(world):
+def test_notes_training_videos(world):
     folder, path = world
     found = vla.evaluate(captions=path, run="mine", workspace=folder, tasks=["retrieval"])
     assert found.counts["videos"] == VIDEOS and found.counts["trained on"] == 8
@@ -150,7 +150,7 @@ def test_what_was_trained_on_is_told_apart(world):
     assert held_out.counts["videos"] == 6 and held_out.counts["trained on"] == 0
 
 
-def test_the_run_is_known_by_its_digest_where_no_split_is_named(world):
+def test_finds_training_set_by_digest(world):
     """The same captions, as the workspace has them, without any split: held out is what training drew."""
     folder, _ = world
     path = write(folder / "plain.jsonl", annotations(lambda i: ""))
@@ -164,7 +164,7 @@ def test_the_run_is_known_by_its_digest_where_no_split_is_named(world):
     assert unknown.floors_from == "annotations whose split begins with 'train'"
 
 
-def test_what_was_withheld_from_training_is_not_what_was_trained_on(world):
+def test_held_out_concepts_are_not_training_data(world):
     """Floors are fitted to what the run was told, and to nothing that it was judged by."""
     folder, _ = world
     some = [
@@ -182,7 +182,7 @@ def test_what_was_withheld_from_training_is_not_what_was_trained_on(world):
     assert 0 < len(of_those_videos) - len(known.annotations) <= round(0.3 * len(some))
 
 
-def test_an_older_run_without_its_captions_has_floors_left_out(tmp_path, world):
+def test_older_run_without_captions_misses_baselines(tmp_path, world):
     folder, _ = world
     alone = tmp_path / "alone"
     shutil.copytree(folder, alone)
@@ -190,27 +190,31 @@ def test_an_older_run_without_its_captions_has_floors_left_out(tmp_path, world):
     path = write(alone / "few.jsonl", annotations(lambda i: "")[:12])
     found = vla.evaluate(captions=path, run="mine", workspace=alone, tasks=["moments"])
     assert found.floors_from == "" and "trained on" not in found.counts
-    assert all("not known" in f.no_floor and f.floor for f in found.figures)
-    with pytest.raises(MissingError, match="which videos were held out is not known"):
+    assert all("unknown" in f.no_floor and f.best_baseline for f in found.figures)
+    with pytest.raises(MissingError, match="the held-out videos are unknown"):
         vla.evaluate(captions=path, run="mine", split="held-out", workspace=alone)
 
 
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
-        ({"split": "dev"}, MissingError, r"split 'dev'; there are train \(24\), test \(12\), val \(6\)"),
+        (
+            {"split": "dev"},
+            MissingError,
+            r"split 'dev' for videos with features; splits: train \(24\), test \(12\), val \(6\)",
+        ),
         ({"run": "nope"}, MissingError, "no trained run 'nope'"),
-        ({"tasks": ["x"]}, UnknownNameError, "nothing is called x; there are retrieval"),
-        ({"tasks": ["paragraphs"]}, MissingError, "allow none of: paragraphs"),
+        ({"tasks": ["x"]}, UnknownNameError, "unknown group x; available: retrieval"),
+        ({"tasks": ["paragraphs"]}, MissingError, "do not allow paragraphs:"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(world, asked, error, message):
+def test_rejects_invalid_arguments(world, asked, error, message):
     folder, path = world
     with pytest.raises(error, match=message):
         vla.evaluate(**{"captions": path, "workspace": folder, "run": "mine", **asked})
 
 
-def test_a_run_that_search_would_not_use_is_not_passed_off_as_it(world):
+def test_notes_run_that_search_would_not_use(world):
     folder, path = world
     run = vla.train(captions=path, workspace=folder, settings=SETTINGS, name="default")
     found = vla.evaluate(captions=path, split="test", workspace=folder, tasks=["retrieval"])
@@ -233,7 +237,7 @@ def test_submissions_have_the_official_shape(world, tmp_path):
     assert all(a["answer"] == 0 and a["prediction"] in (0, 1, 2) for a in answers.values())
 
 
-def test_captions_with_times_alone_are_submitted_as_tvrs(world, tmp_path):
+def test_submits_timed_captions_as_tvr(world, tmp_path):
     folder, _ = world
     some = [Annotation(f"{i}", f"moment {i}", f"v{i}.mp4", ((0.0, 2.0),)) for i in range(4)]
     vla.evaluate(captions=write(tmp_path / "t.jsonl", some), run="none", workspace=folder, submission=tmp_path / "out")
@@ -248,7 +252,7 @@ def test_captions_with_times_alone_are_submitted_as_tvrs(world, tmp_path):
         assert scores == sorted(scores, reverse=True) and len(scores) <= 100
 
 
-def test_a_test_set_without_answers_can_be_submitted(world, tmp_path):
+def test_submits_test_set_without_answers(world, tmp_path):
     folder, _ = world
     lines = [json.dumps({"qid": 7 + i, "query": f"moment {i}", "vid": f"v{i}", "duration": 150}) for i in range(3)]
     (tmp_path / "test.jsonl").write_text("\n".join(lines) + "\n")
@@ -265,7 +269,7 @@ def test_a_test_set_without_answers_can_be_submitted(world, tmp_path):
     ]
 
 
-def test_nothing_to_submit_is_said(world, tmp_path):
+def test_rejects_submission_without_evaluator(world, tmp_path):
     folder, _ = world
     with (tmp_path / "c.csv").open("w") as file:
         csv.writer(file).writerows([("video", "caption"), ("v1.mp4", "a"), ("v2.mp4", "b")])
@@ -273,7 +277,7 @@ def test_nothing_to_submit_is_said(world, tmp_path):
         vla.evaluate(captions=tmp_path / "c.csv", run="none", workspace=folder, submission=tmp_path / "out")
 
 
-def test_paragraphs_are_one_text_of_all_their_sentences(world, tmp_path):
+def test_paragraph_is_one_text_of_its_sentences(world, tmp_path):
     folder, _ = world
     some = [
         Annotation(f"{i}.{k}", f"Sentence {k} of {i}.", f"v{i}.mp4", ((k, k + 1.0),), paragraph=f"p{i}", sentence=k)

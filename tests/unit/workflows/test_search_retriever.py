@@ -130,7 +130,7 @@ def test_figures_by_search_are_those_of_a_users_search(world, tmp_path, bank):
         assert values["moment in its video by search"][key] == pytest.approx(100 * total / len(timed), abs=1e-6), key
     # Neither everything nor nothing is found, so that the two could differ.
     assert 10 < values["moment in the corpus by search"]["0.5-r1"] < 90
-    assert all(f.floor and f.frozen is None for f in found.figures)
+    assert all(f.best_baseline and f.frozen is None for f in found.figures)
 
 
 def test_the_bank_knows_nothing_of_what_is_asked(world):

@@ -1,4 +1,4 @@
-"""Run a model's heads over a corpus, and score answers to questions."""
+"""Head answers: predictions of a model's heads on a corpus, and the correctness of answers."""
 
 from __future__ import annotations
 
@@ -26,87 +26,98 @@ TASKS = {
 
 @dataclass(frozen=True)
 class HeadAnswers:
-    """What one head said, and to what.
+    """Predictions of one head.
 
     Attributes:
-        task: what the head is asked.
-        asked: the questions, or the timed queries.
-        predicted: by the head, as its `decode` has it.
-        unseen: by its blind twin; empty where it has none.
-        shown: of each timed query `(T,)`, how well each frame of its video shows it; empty where the head does not say.
+        task: task of the head, e.g. `choice` or `moments`.
+        examples: the questions, or the timed queries.
+        predictions: predictions of the head, as its `decode` returns them.
+        blind_predictions: predictions of its blind model; empty without one.
+        saliency: saliency of each frame, `(T,)` for each timed query; empty for heads without it.
     """
 
     task: str
-    asked: list[Any]
-    predicted: list[Any]
-    unseen: list[Any]
-    shown: list[np.ndarray] = field(default_factory=list)
+    examples: list[Any]
+    predictions: list[Any]
+    blind_predictions: list[Any]
+    saliency: list[np.ndarray] = field(default_factory=list)
 
 
 @torch.no_grad()
 def answer(model: AlignmentModel, corpus: Corpus, num_eval_videos: int | None = None) -> dict[str, HeadAnswers]:
-    """Run the heads of `model` on all that is asked of the first `num_eval_videos` videos of `corpus`; answers by task.
+    """Run the heads of `model` on the first `num_eval_videos` videos of `corpus`.
 
-    Heads see the projector as it was trained, wherever its dial stands. What has no right answer is left out.
+    Heads see the projector as trained, whatever its alpha. Questions without a true answer are
+    omitted.
+
+    Args:
+        model: in evaluation mode.
+        corpus: videos, captions and questions.
+        num_eval_videos: all if None.
+
+    Returns:
+        Answers by task, see `TASKS`; empty tasks are omitted.
     """
-    count = len(corpus.videos) if num_eval_videos is None else num_eval_videos
-    found = {
+    num_videos = len(corpus.videos) if num_eval_videos is None else num_eval_videos
+    answers = {
         TASKS[head.task]: HeadAnswers(head.task, [], [], []) for head in model.heads.values() if head.task in TASKS
     }
-    if not found:
+    if not answers:
         return {}
     device = model.log_scale.device
     with model.with_alpha(1.0):
-        for rows, queries, questions in _groups(corpus, count):
+        for rows, queries, questions in _batches(corpus, num_videos):
             batch = build_batch(corpus, rows, queries, questions).to(device)
             aligned = model(batch)
             for name, head in model.heads.items():
                 if head.task not in TASKS:
                     continue
-                said = found[TASKS[head.task]]
-                asked = queries if head.task == "moments" else [q for q in questions if q.question.kind == head.task]
-                if not asked:
+                of_task = answers[TASKS[head.task]]
+                examples = queries if head.task == "moments" else [q for q in questions if q.question.kind == head.task]
+                if not examples:
                     continue
-                said.asked.extend(asked)
-                predicted, saliency = _predicted(head, aligned, batch)
-                said.predicted.extend(predicted)
-                said.shown.extend(saliency)
+                of_task.examples.extend(examples)
+                predictions, saliency = _predict(head, aligned, batch)
+                of_task.predictions.extend(predictions)
+                of_task.saliency.extend(saliency)
                 if name in model.blind:
-                    said.unseen.extend(_predicted(model.blind[name], aligned.blind(), batch)[0])
-    return {task: said for task, said in found.items() if said.asked}
+                    of_task.blind_predictions.extend(_predict(model.blind[name], aligned.blind(), batch)[0])
+    return {task: of_task for task, of_task in answers.items() if of_task.examples}
 
 
-def correctness(answered: HeadAnswers, predicted: Sequence[Any]) -> np.ndarray:
-    """`(K,)` from 0 to 1, how right each answer of `choice` or `open` is."""
-    questions = [q.question for q in answered.asked]
-    if answered.task == "choice":
-        return exact_match(list(predicted), [q.right for q in questions]).astype(np.float64)
-    first = [p[0].lower() if len(p) else "" for p in predicted]
-    answers = [[a.lower() for a in q.answers] for q in questions]
-    if max(map(len, answers)) == 1:
-        return exact_match(first, [a[0] for a in answers]).astype(np.float64)
-    return soft_accuracy(first, answers)
+def correctness(answers: HeadAnswers, predictions: Sequence[Any]) -> np.ndarray:
+    """Return `(K,)` from 0 to 1: the correctness of each answer of a task `choice` or `open`."""
+    questions = [q.question for q in answers.examples]
+    if answers.task == "choice":
+        return exact_match(list(predictions), [q.right for q in questions]).astype(np.float64)
+    first = [p[0].lower() if len(p) else "" for p in predictions]
+    true_answers = [[a.lower() for a in q.answers] for q in questions]
+    if max(map(len, true_answers)) == 1:
+        return exact_match(first, [a[0] for a in true_answers]).astype(np.float64)
+    return soft_accuracy(first, true_answers)
 
 
-def _predicted(head: Head, aligned: AlignedBatch, batch: AlignmentBatch) -> tuple[list[Any], list[np.ndarray]]:
-    """What `head` answers to what `batch` asks of it; of moments also their saliency, where it tells of that."""
+def _predict(head: Head, aligned: AlignedBatch, batch: AlignmentBatch) -> tuple[list[Any], list[np.ndarray]]:
+    """Return the predictions of `head` on a batch; for moments also the saliency, if it has one."""
     if head.task != "moments":
         return head.decode(head(aligned, batch), batch), []
-    localized = head.localize(LocalizationBatch.from_batch(aligned, batch))
-    return [one.moments for one in localized], [one.saliency for one in localized if one.saliency is not None]
+    outputs = head.localize(LocalizationBatch.from_batch(aligned, batch))
+    return [output.moments for output in outputs], [
+        output.saliency for output in outputs if output.saliency is not None
+    ]
 
 
-def _groups(corpus: Corpus, count: int) -> Iterator[tuple[np.ndarray, list[Query], list[QuestionExample]]]:
-    """Videos of about one length with what is asked of them and has an answer."""
-    queries: list[list[Query]] = [[] for _ in range(count)]
-    questions: list[list[QuestionExample]] = [[] for _ in range(count)]
+def _batches(corpus: Corpus, num_videos: int) -> Iterator[tuple[np.ndarray, list[Query], list[QuestionExample]]]:
+    """Yield videos of similar length with their timed queries and answered questions."""
+    queries: list[list[Query]] = [[] for _ in range(num_videos)]
+    questions: list[list[QuestionExample]] = [[] for _ in range(num_videos)]
     for query in corpus.queries:
-        if query.video < count and query.is_timed and query.is_caption:
+        if query.video < num_videos and query.is_timed and query.is_caption:
             queries[query.video].append(query)
-    for asked in corpus.questions:
-        if asked.video < count and (asked.question.answer or asked.question.count is not None):
-            questions[asked.video].append(asked)
-    asked_of = [i for i in range(count) if queries[i] or questions[i]]
-    for places in length_buckets([len(corpus.videos[i].values) for i in asked_of]):
-        some = [asked_of[place] for place in places]
-        yield np.array(some), [q for i in some for q in queries[i]], [q for i in some for q in questions[i]]
+    for question in corpus.questions:
+        if question.video < num_videos and (question.question.answer or question.question.count is not None):
+            questions[question.video].append(question)
+    videos = [i for i in range(num_videos) if queries[i] or questions[i]]
+    for group in length_buckets([len(corpus.videos[i].values) for i in videos]):
+        rows = [videos[i] for i in group]
+        yield np.array(rows), [q for i in rows for q in queries[i]], [q for i in rows for q in questions[i]]

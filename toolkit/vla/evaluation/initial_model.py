@@ -1,4 +1,4 @@
-"""The frozen encoder with the heads of a run as they were before training: what a run is measured against."""
+"""Initial model: the frozen encoder with the untrained heads of a run, as its reference."""
 
 from __future__ import annotations
 
@@ -17,48 +17,51 @@ _SCALE = 100.0
 
 
 def untrained_model(
-    corpus: Corpus, trained: AlignmentModel | None, taught: Corpus | None, by_question: Mapping[str, str]
+    corpus: Corpus, trained_model: AlignmentModel | None, trained_on: Corpus | None, by_question: Mapping[str, str]
 ) -> AlignmentModel:
-    """The frozen encoder as a model, in evaluation mode, with heads that have learned nothing.
+    """Build the frozen encoder as a model in evaluation mode, with untrained heads.
 
     Args:
-        corpus: what will be measured.
-        trained: the run's model: its heads as they began. None for the usual heads of the questions in `corpus`.
-        taught: what heads take their vocabulary and the like from, where there is no run; without it only choosing among
-            choices needs nothing of the kind.
-        by_question: the usual head for each kind of question.
+        corpus: evaluation corpus.
+        trained_model: model of the run, for its heads in their initial state; None for the default
+            heads of the questions in `corpus`.
+        trained_on: corpus that heads take their vocabulary from, if there is no run. Without it,
+            only multiple choice, which needs none, has a head.
+        by_question: default head of each kind of question.
     """
-    if trained is not None:
-        config = replace(trained.config, projector="identity", options={})
+    if trained_model is not None:
+        config = replace(trained_model.config, projector="identity", options={})
     else:
-        config = ModelConfig(corpus.dim, scale=_SCALE, heads=_usual(corpus, taught, by_question))
+        config = ModelConfig(corpus.dim, scale=_SCALE, heads=_default_heads(corpus, trained_on, by_question))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AlignmentModel(config)
     for name, head in model.heads.items():
-        if trained is None:
-            head.fit(taught or corpus)
+        if trained_model is None:
+            head.fit(trained_on or corpus)
         else:
-            _take_over(head, trained.heads[name])
+            _copy_fitted_state(head, trained_model.heads[name])
     return model.eval()
 
 
-def _usual(corpus: Corpus, taught: Corpus | None, by_question: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _default_heads(
+    corpus: Corpus, trained_on: Corpus | None, by_question: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
     kinds = {q.question.kind for q in corpus.questions}
-    if taught is None or not taught.questions:
+    if trained_on is None or not trained_on.questions:
         kinds &= {"choice"}
     names = [by_question[kind] for kind in sorted(kinds) if by_question[kind] in heads.names()]
-    return {name: heads.get(name).resolve_options(taught or corpus, {}) for name in names}
+    return {name: heads.get(name).resolve_options(trained_on or corpus, {}) for name in names}
 
 
-def _take_over(head: nn.Module, trained: nn.Module) -> None:
-    """Give `head` what the trained one has not learned by descent: what `fit` took from the corpus."""
-    for path, value in _given(trained):
-        where, _, name = path.rpartition(".")
-        setattr(head.get_submodule(where), name, value)
+def _copy_fitted_state(head: nn.Module, trained_head: nn.Module) -> None:
+    """Copy the state that `fit` took from the corpus, and not the learned parameters, to `head`."""
+    for path, value in _fitted_state(trained_head):
+        module_path, _, name = path.rpartition(".")
+        setattr(head.get_submodule(module_path), name, value)
 
 
-def _given(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def _fitted_state(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     for name, value in module.named_buffers():
         yield name, value.detach().clone()
     for name, parameter in module.named_parameters():

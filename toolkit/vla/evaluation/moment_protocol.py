@@ -1,4 +1,4 @@
-"""Moments as the benchmarks ask for them: in their own video, among all videos, and QVHighlights' table."""
+"""Moment protocols of the benchmarks: in the own video, in the corpus, and QVHighlights."""
 
 from __future__ import annotations
 
@@ -30,203 +30,230 @@ from vla.metrics.qvhighlights import LENGTHS, first_ious, subsets
 
 IN_VIDEO, BY_HEAD, IN_CORPUS = "moment in its video", TASKS["moments"], "moment in the corpus"
 HIGHLIGHTS, HIGHLIGHTS_BY_HEAD = "highlights", "highlights by head"
-NO_TRAINING = "no constant window: the annotations that were trained on are not known"
+NO_TRAINING = "no constant window: the training annotations are unknown"
 
 Predictions = list[np.ndarray]
 Windows = dict[str, Predictions]
 
 
 def in_video(queries: Sequence[Query], predictions: Predictions) -> ScoreTable:
-    """Score moments in their own video, see `moment_scores`."""
-    return moment_scores(predictions, [q.spans for q in queries], _videos(queries))
+    """Score moments in their own video (SVMR), see `moment_scores`."""
+    return moment_scores(predictions, [q.spans for q in queries], _video_rows(queries))
 
 
 def moment_scores(predictions: Predictions, truths: Sequence[np.ndarray], videos: np.ndarray) -> ScoreTable:
-    """Compute `R1@0.3` to `R5@0.7`, `mIoU` and `mAP`, the mean over QVHighlights' thresholds of IoU, in percent.
+    """Compute `R1@0.3` to `R5@0.7`, `mIoU` and `mAP` in percent.
 
-    `Rn@x` is the part of the queries of which one of the first n predictions has IoU of at least x with any true span;
-    `mIoU` is the mean, over queries, of the first prediction's best IoU. A query without predictions is a miss.
+    `Rn@x` is the share of queries where one of the first n predictions has an IoU of at least x
+    with any true span. `mIoU` is the mean over queries of the first prediction's best IoU. `mAP` is
+    the mean over QVHighlights' IoU thresholds. A query without predictions is a miss.
 
     Args:
-        predictions: for every query `(N, 3)`, rows of start, end (seconds) and score, best first. The order decides, as
-            in the official scripts; the score is not read.
-        truths: for every query `(M, 2)` seconds, M at least 1.
+        predictions: for each query `(N, 3)`, rows of start, end (seconds) and score, best first.
+            The order decides, as in the official scripts; the score is not read.
+        truths: for each query `(M, 2)` seconds, M at least 1.
         videos: `(Q,)` row of each query's video.
 
     Raises:
-        ShapeError: predictions and truths are not as many, or an array has other columns.
+        ShapeError: predictions and truths differ in number, or an array has other columns.
         UsageError: no queries, a query without a true span, or a malformed span.
     """
-    best = {n: best_ious(predictions, truths, n) for n, _ in RECALLS}
-    found = {f"R{n}@{x}": PerQueryScores(100.0 * (best[n] >= x), videos) for n, x in RECALLS}
+    ious = {n: best_ious(predictions, truths, n) for n, _ in RECALLS}
+    table = {f"R{n}@{x}": PerQueryScores(100.0 * (ious[n] >= x), videos) for n, x in RECALLS}
     precisions = average_precisions(predictions, truths).mean(axis=1)
-    return {**found, "mIoU": PerQueryScores(100 * best[1], videos), "mAP": PerQueryScores(100 * precisions, videos)}
+    return {**table, "mIoU": PerQueryScores(100 * ious[1], videos), "mAP": PerQueryScores(100 * precisions, videos)}
 
 
 def windows(queries: Sequence[Query], corpus: Corpus, trained_on: Corpus | None) -> Windows:
-    """By name, one window for each query that depends on nothing but its video's length, and its place among sentences."""
-    lengths = _lengths(queries, corpus)
-    found = {"whole video": whole_video(lengths)}
-    known = [q for q in trained_on.queries if q.is_caption and q.is_timed] if trained_on else []
-    if trained_on is None or not known:
-        return found
-    truths, durations = [q.spans for q in known], _lengths(known, trained_on)
-    found["constant window"] = fit_constant_window(truths, durations).predict(lengths)
-    there, here = _sentences(known), _sentences(queries)
-    if there is not None and here is not None:
-        found["constant window by place"] = fit_constant_window(truths, durations, there).predict(lengths, here)
-    return found
+    """Return constant windows by name: one window for each query, from the duration of its video.
+
+    `constant window by place` also uses the position of the query among the sentences of its
+    paragraph.
+    """
+    lengths = _durations(queries, corpus)
+    baselines = {"whole video": whole_video(lengths)}
+    training_queries = [q for q in trained_on.queries if q.is_caption and q.is_timed] if trained_on else []
+    if trained_on is None or not training_queries:
+        return baselines
+    truths, durations = [q.spans for q in training_queries], _durations(training_queries, trained_on)
+    baselines["constant window"] = fit_constant_window(truths, durations).predict(lengths)
+    training_positions, positions = _sentence_positions(training_queries), _sentence_positions(queries)
+    if training_positions is not None and positions is not None:
+        window = fit_constant_window(truths, durations, training_positions)
+        baselines["constant window by place"] = window.predict(lengths, positions)
+    return baselines
 
 
-def in_video_baselines(queries: Sequence[Query], corpus: Corpus, trivial: Windows) -> BaselineScores:
-    """The same measures of windows that nobody looked for; of several, for where the first few predictions count."""
-    given = {**trivial, "window grid": window_grid(_lengths(queries, corpus))}
+def in_video_baselines(queries: Sequence[Query], corpus: Corpus, constant_windows: Windows) -> BaselineScores:
+    """Score constant windows in the own video, and a grid of windows for R5 and mAP."""
+    baselines = {**constant_windows, "window grid": window_grid(_durations(queries, corpus))}
     values = {
-        name: {measure: v.value for measure, v in in_video(queries, found).items()} for name, found in given.items()
+        name: {measure: v.value for measure, v in in_video(queries, rows).items()} for name, rows in baselines.items()
     }
-    return BaselineScores(values, "" if len(trivial) > 1 else NO_TRAINING)
+    return BaselineScores(values, "" if len(constant_windows) > 1 else NO_TRAINING)
 
 
 def in_corpus(queries: Sequence[Query], predictions: Predictions) -> ScoreTable:
-    """`0.5-r1` to `0.7-r100`, and for each type of query that is TVR's (`v`, `t`, `vt`), as TVR's evaluator prints them."""
-    found, videos = first_hit_ranks(predictions, _videos(queries), _marked(queries)), _videos(queries)
+    """Score moments in the corpus (VCMR): `0.5-r1` to `0.7-r100`, as TVR's evaluator prints them.
+
+    With TVR's query types (`v`, `t`, `vt`), the same is computed for each type.
+    """
+    ranks, videos = first_hit_ranks(predictions, _video_rows(queries), _annotator_spans(queries)), _video_rows(queries)
     kinds = np.array([q.annotation.category if q.annotation else "" for q in queries])
     groups = {"": np.ones(len(queries), dtype=bool)}
     if set(kinds) <= {"v", "t", "vt"}:
         groups |= {f"{kind}-": kinds == kind for kind in ("v", "t", "vt") if (kinds == kind).any()}
     return {
-        f"{group}{x}-r{k}": PerQueryScores(100.0 * (found[members, column] <= k), videos[members], digits=2)
+        f"{group}{x}-r{k}": PerQueryScores(100.0 * (ranks[members, column] <= k), videos[members], digits=2)
         for group, members in groups.items()
         for column, x in enumerate(CORPUS_THRESHOLDS)
         for k in CORPUS_RECALLS
     }
 
 
-def in_corpus_baselines(queries: Sequence[Query], corpus: Corpus, trivial: Windows) -> BaselineScores:
-    """Each window in every video, the videos in any order."""
+def in_corpus_baselines(queries: Sequence[Query], corpus: Corpus, constant_windows: Windows) -> BaselineScores:
+    """Score each constant window in every video, with the videos in random order."""
     values: dict[str, dict[str, float]] = {}
-    videos = _videos(queries)
+    videos = _video_rows(queries)
     kinds = [q.annotation.category if q.annotation else "" for q in queries]
-    for name, found in trivial.items():
-        own = [np.insert(rows[:1], 0, video, axis=1) for rows, video in zip(found, videos, strict=True)]
-        reached = first_hit_ranks(own, videos, _marked(queries)) <= 1
+    for name, predictions in constant_windows.items():
+        own_predictions = [
+            np.insert(rows[:1], 0, video, axis=1) for rows, video in zip(predictions, videos, strict=True)
+        ]
+        is_correct = first_hit_ranks(own_predictions, videos, _annotator_spans(queries)) <= 1
         values[name] = {}
         for group in ("", *sorted(set(kinds) & {"v", "t", "vt"})):
             members = np.array([group in ("", kind) for kind in kinds])
-            located = {str(x): 100 * float(reached[members, i].mean()) for i, x in enumerate(CORPUS_THRESHOLDS)}
-            chance = corpus_chance(len(corpus.videos), located)
+            in_own_video = {str(x): 100 * float(is_correct[members, i].mean()) for i, x in enumerate(CORPUS_THRESHOLDS)}
+            chance = corpus_chance(len(corpus.videos), in_own_video)
             values[name] |= {f"{group}-{k}" if group else k: v for k, v in chance.items()}
-    return BaselineScores(values, "" if len(trivial) > 1 else NO_TRAINING)
+    return BaselineScores(values, "" if len(constant_windows) > 1 else NO_TRAINING)
 
 
 def with_saliency_ratings(queries: Sequence[Query]) -> list[int]:
-    """Places of those queries whose clips annotators rated, all by as many: what QVHighlights' table is of."""
-    found = [i for i, q in enumerate(queries) if q.annotation and q.annotation.saliency and q.annotation.saliency.clips]
-    annotators = [_annotators(queries[i]) for i in found]
-    return [i for i, n in zip(found, annotators, strict=True) if n == max(annotators)]
+    """Return the positions of the queries of QVHighlights' table.
+
+    These have clip ratings, by the largest number of annotators of any query.
+    """
+    rows = [i for i, q in enumerate(queries) if q.annotation and q.annotation.saliency and q.annotation.saliency.clips]
+    num_annotators = [_num_annotators(queries[i]) for i in rows]
+    return [i for i, n in zip(rows, num_annotators, strict=True) if n == max(num_annotators)]
 
 
 def highlights(
-    seen: CorpusPredictions, queries: Sequence[Query], predictions: Predictions, shown: Sequence[np.ndarray] = ()
+    corpus_predictions: CorpusPredictions,
+    queries: Sequence[Query],
+    predictions: Predictions,
+    saliency: Sequence[np.ndarray] = (),
 ) -> ScoreTable:
-    """QVHighlights' `brief` table: windows as predicted, and clips by their cosine with the query.
+    """Compute QVHighlights' `brief` table: predicted windows, and clips by their cosine.
 
-    Where a head says how well each frame shows each query, `shown` `(T,)` each, clips go by that.
+    With `saliency`, clips are scored by it instead.
+
+    Args:
+        corpus_predictions: of the corpus.
+        queries: with ratings, see `with_saliency_ratings`.
+        predictions: for each query `(N, 3)` windows.
+        saliency: for each query `(T,)` saliency of each frame; empty without a head for it.
     """
-    truths, videos = [q.spans for q in queries], _videos(queries)
-    scores, ratings = [], _ratings(queries, seen.corpus)
+    truths, videos = [q.spans for q in queries], _video_rows(queries)
+    scores, ratings = [], _ratings(queries, corpus_predictions.corpus)
     for i, (query, of_clips) in enumerate(zip(queries, ratings, strict=True)):
         clips, seconds = len(of_clips), _saliency(query).clip_seconds
-        if len(shown):
-            video, frames = seen.corpus.videos[query.video], shown[i]
+        if len(saliency):
+            video, frames = corpus_predictions.corpus.videos[query.video], saliency[i]
             scores.append(np.array([frames[rows].mean() for rows in clip_frames(video, clips, seconds)], np.float64))
         else:
-            scores.append(seen.clip_scores(query, clips, seconds))
-    found = window_scores(predictions, truths, videos)
-    for name, least in LEVELS.items():
-        found[f"HL-min-{name}-mAP"] = _printed(highlight_precisions(scores, ratings, least).mean(axis=1), videos)
-        found[f"HL-min-{name}-Hit1"] = _printed(highlight_hits(scores, ratings, least), videos)
-    return found
+            scores.append(corpus_predictions.clip_scores(query, clips, seconds))
+    table = window_scores(predictions, truths, videos)
+    for name, min_rating in LEVELS.items():
+        table[f"HL-min-{name}-mAP"] = _percent(highlight_precisions(scores, ratings, min_rating).mean(axis=1), videos)
+        table[f"HL-min-{name}-Hit1"] = _percent(highlight_hits(scores, ratings, min_rating), videos)
+    return table
 
 
 def window_scores(predictions: Predictions, truths: Sequence[np.ndarray], videos: np.ndarray) -> ScoreTable:
-    """Compute the `MR` rows of QVHighlights' `brief` table, in percent with the two digits that it prints.
+    """Compute the `MR` rows of QVHighlights' `brief` table, in percent with two digits, as printed.
 
-    Within a range of lengths only true windows of such a length count, and only queries that have one; predictions of
-    any other length stay, and count as wrong. A range without any true window has no row. A query without predictions
-    counts 0 everywhere; the official evaluator fails on it. Arguments and errors as `moment_scores`.
+    Within a duration range, only true windows of that range count, and only queries that have one.
+    Predictions of any other duration remain, and count as wrong. A range without true windows has
+    no row. A query without predictions counts 0 everywhere; the official evaluator fails on it.
+    Arguments and errors as in `moment_scores`.
     """
     precisions, first = average_precisions(predictions, truths), first_ious(predictions, truths)
-    found = {"MR-full-mAP": _printed(precisions.mean(axis=1), videos)}
+    table = {"MR-full-mAP": _percent(precisions.mean(axis=1), videos)}
     for x in (0.5, 0.75):
-        found[f"MR-full-mAP@{x}"] = _printed(precisions[:, THRESHOLDS.index(x)], videos)
+        table[f"MR-full-mAP@{x}"] = _percent(precisions[:, THRESHOLDS.index(x)], videos)
     for x in (0.5, 0.7):
-        found[f"MR-full-R1@{x}"] = _printed(first >= x, videos)
+        table[f"MR-full-R1@{x}"] = _percent(first >= x, videos)
     for name, subset in subsets(truths).items():
         if name in LENGTHS:
-            some = average_precisions([predictions[i] for i in subset], list(subset.values()))
-            found[f"MR-{name}-mAP"] = _printed(some.mean(axis=1), videos[list(subset)])
-    return found
+            in_range = average_precisions([predictions[i] for i in subset], list(subset.values()))
+            table[f"MR-{name}-mAP"] = _percent(in_range.mean(axis=1), videos[list(subset)])
+    return table
 
 
-def highlight_baselines(queries: Sequence[Query], corpus: Corpus, trivial: Windows) -> BaselineScores:
-    """Windows that nobody looked for, a grid of ten of them, and any clip."""
+def highlight_baselines(queries: Sequence[Query], corpus: Corpus, constant_windows: Windows) -> BaselineScores:
+    """Score constant windows, a grid of ten windows, and a random clip."""
     truths, ratings = [q.spans for q in queries], _ratings(queries, corpus)
-    given = {**trivial, "window grid": window_grid(_lengths(queries, corpus))}
-    videos = _videos(queries)
+    baselines = {**constant_windows, "window grid": window_grid(_durations(queries, corpus))}
+    videos = _video_rows(queries)
     values = {
-        name: {measure: v.value for measure, v in window_scores(found, truths, videos).items()}
-        for name, found in given.items()
+        name: {measure: v.value for measure, v in window_scores(predictions, truths, videos).items()}
+        for name, predictions in baselines.items()
     }
-    same = [np.ones(len(of_clips)) for of_clips in ratings]
+    constant_scores = [np.ones(len(labels)) for labels in ratings]
     values["any clip"] = {}
-    for name, least in LEVELS.items():
-        precisions = highlight_precisions(same, ratings, least)
+    for name, min_rating in LEVELS.items():
+        precisions = highlight_precisions(constant_scores, ratings, min_rating)
         values["any clip"][f"HL-min-{name}-mAP"] = 100 * float(precisions.mean())
-        values["any clip"][f"HL-min-{name}-Hit1"] = hit_chance(ratings, least)
-    return BaselineScores(values, "" if len(trivial) > 1 else NO_TRAINING)
+        values["any clip"][f"HL-min-{name}-Hit1"] = hit_chance(ratings, min_rating)
+    return BaselineScores(values, "" if len(constant_windows) > 1 else NO_TRAINING)
 
 
-def _printed(by_query: np.ndarray, videos: np.ndarray) -> PerQueryScores:
+def _percent(by_query: np.ndarray, videos: np.ndarray) -> PerQueryScores:
     return PerQueryScores(100 * np.asarray(by_query, dtype=np.float64), videos, digits=2)
 
 
 def _ratings(queries: Sequence[Query], corpus: Corpus) -> list[np.ndarray]:
-    found = []
-    for query, seconds in zip(queries, _lengths(queries, corpus), strict=True):
-        marks = _saliency(query)
-        clips = clip_count(seconds, marks.clip_seconds, marks.clips[-1])
-        found.append(clip_ratings(clips, marks.clips, marks.scores))
-    return found
+    ratings = []
+    for query, seconds in zip(queries, _durations(queries, corpus), strict=True):
+        annotation = _saliency(query)
+        clips = clip_count(seconds, annotation.clip_seconds, annotation.clips[-1])
+        ratings.append(clip_ratings(clips, annotation.clips, annotation.scores))
+    return ratings
 
 
 def _saliency(query: Query) -> Saliency:
-    marks = query.annotation.saliency if query.annotation else None
-    if marks is None:
-        raise UsageError(f"nobody rated the clips of {query.text[:80]!r}: highlights are of queries with ratings")
-    return marks
+    annotation = query.annotation.saliency if query.annotation else None
+    if annotation is None:
+        raise UsageError(f"no clip ratings for {query.text[:80]!r}: highlights need queries with ratings")
+    return annotation
 
 
-def _annotators(query: Query) -> int:
+def _num_annotators(query: Query) -> int:
     return len(_saliency(query).scores[0])
 
 
-def _marked(queries: Sequence[Query]) -> list[np.ndarray]:
-    """Where several annotators marked the same moment (DiDeMo), each one's span: two of them have to be reached."""
+def _annotator_spans(queries: Sequence[Query]) -> list[np.ndarray]:
+    """Return the true spans of each query; with several annotators (DiDeMo), the span of each.
+
+    Two annotators have to be reached then.
+    """
     votes = [np.array(q.annotation.votes if q.annotation else (), np.float64).reshape(-1, 2) for q in queries]
-    return [of_query if len(of_query) else q.spans for of_query, q in zip(votes, queries, strict=True)]
+    return [spans if len(spans) else q.spans for spans, q in zip(votes, queries, strict=True)]
 
 
-def _sentences(queries: Sequence[Query]) -> list[int] | None:
-    """Place of each query among the sentences of its paragraph; None where some is in none."""
-    found = [q.annotation.sentence if q.annotation else None for q in queries]
-    return None if None in found else [n for n in found if n is not None]
+def _sentence_positions(queries: Sequence[Query]) -> list[int] | None:
+    """Return the position of each query in its paragraph; None if a query is in none."""
+    positions = [q.annotation.sentence if q.annotation else None for q in queries]
+    return None if None in positions else [n for n in positions if n is not None]
 
 
-def _lengths(queries: Sequence[Query], corpus: Corpus) -> np.ndarray:
-    # A video of one frame may say that it takes no time.
+def _durations(queries: Sequence[Query], corpus: Corpus) -> np.ndarray:
+    # The duration of a video of one frame may be 0.
     return np.array([max(corpus.videos[q.video].duration_seconds, 1e-3) for q in queries])
 
 
-def _videos(queries: Sequence[Query]) -> np.ndarray:
+def _video_rows(queries: Sequence[Query]) -> np.ndarray:
     return np.array([q.video for q in queries], np.int64)

@@ -1,4 +1,4 @@
-"""What a model makes of a corpus: all that several measures share, each worked out once and only when it is asked for."""
+"""Predictions of a model on a corpus, shared by the protocols and computed on first use."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from vla.features import FrameFeatures
 from vla.model import AlignmentModel, Segments, pool_segments
 from vla.spans import frames_in, iou, nms
 
-_OVERLAP = 0.5
-"""Moments of one video that overlap more than this (IoU) are one moment found twice."""
-_IN_VIDEO = 10
-_IN_CORPUS, _LISTED = 1000, 100
-"""So many segments of all videos are looked at for a list of so many moments: what TVR's evaluator reads."""
-_PER_VIDEO = 3
-_VIDEOS = 256
-# Scores of queries with segments held at once.
+_MAX_OVERLAP = 0.5
+"""IoU above which moments of one video are duplicates."""
+_MAX_IN_VIDEO = 10
+_NUM_CANDIDATES, _MAX_IN_CORPUS = 1000, 100
+"""Number of candidate segments, and of moments in the ranking, that TVR's evaluator reads."""
+_MAX_PER_VIDEO = 3
+_VIDEOS_PER_BLOCK = 256
+# Number of query-segment scores in memory.
 _BLOCK = 1 << 24
 
 
@@ -31,29 +31,31 @@ class MomentPredictions:
     """Segments retrieved by timed queries.
 
     Attributes:
-        best: `(Q, V)` the best score of a segment of each video.
-        own: for each query `(N, 3)` of its own video: start, end (seconds), score; best first.
+        video_scores: `(Q, V)` best segment score of each video.
+        own_video: for each query `(N, 3)` segments of its own video: start, end (seconds), score;
+            best first.
     """
 
-    best: np.ndarray
-    own: list[np.ndarray]
+    video_scores: np.ndarray
+    own_video: list[np.ndarray]
 
 
 class CorpusPredictions:
-    """A corpus as a model has it.
+    """Predictions of a model on a corpus.
 
     Args:
-        model: in evaluation mode, its dial where it is used.
-        corpus: videos, captions, questions.
-        paragraphs: all sentences of a video as one query, each.
-        search: lists what a search for captions finds in these videos; None where that is not asked for.
-        num_eval_videos: number of videos, from the first, whose captions and questions are measured; all if None. Every
-            video and every caption stays a candidate of each search.
-        queries: `(Q,)` bool, the measured captions among `corpus.queries`, whatever their videos; overrides
+        model: in evaluation mode, at the alpha of its use.
+        corpus: videos, captions and questions.
+        paragraphs: for each video, one query of all its sentences.
+        search: retriever of search results for captions among these videos; None to omit these.
+        num_eval_videos: number of videos, from the first, whose captions and questions are
+            evaluated; all if None. Every video and every caption stays a candidate.
+        queries: `(Q,)` bool, the evaluated captions among `corpus.queries`, in any video; overrides
             `num_eval_videos` for captions.
-        heads: let the model's heads answer and rerank.
-        pairwise: score a query's own video by itself, not as a part of the product with all videos. The numbers are the
-            same but for rounding, which decides between segments that are equal.
+        heads: include the answers of the heads, and their reranking.
+        pairwise: compute the scores of a query's own video separately, not as part of the product
+            with all videos. The numbers differ by rounding only, which decides between equal
+            segments.
     """
 
     def __init__(
@@ -71,128 +73,145 @@ class CorpusPredictions:
         self.model, self.corpus, self.paragraphs, self.search = model, corpus, list(paragraphs), search
         self.num_eval_videos = len(corpus.videos) if num_eval_videos is None else num_eval_videos
         self.has_heads, self._pairwise = heads, pairwise
-        measured = [q.video < self.num_eval_videos for q in corpus.queries] if queries is None else queries.tolist()
-        captions = [(q, chosen) for q, chosen in zip(corpus.queries, measured, strict=True) if q.is_caption]
-        self.untimed = [q for q, _ in captions if not q.is_timed]
-        self.measured = np.array([chosen for q, chosen in captions if not q.is_timed], bool)
-        self.timed = [q for q, chosen in captions if q.is_timed and chosen]
+        is_evaluated = [q.video < self.num_eval_videos for q in corpus.queries] if queries is None else queries.tolist()
+        captions = [(q, is_chosen) for q, is_chosen in zip(corpus.queries, is_evaluated, strict=True) if q.is_caption]
+        self.untimed_queries = [q for q, _ in captions if not q.is_timed]
+        self.is_evaluated = np.array([is_chosen for q, is_chosen in captions if not q.is_timed], bool)
+        self.timed_queries = [q for q, is_chosen in captions if q.is_timed and is_chosen]
 
     @cached_property
     def frames(self) -> list[np.ndarray]:
-        """`(T, E)` unit frames of each video."""
+        """Return `(T, E)` unit frame vectors of each video."""
         return self.model.align_videos(self.corpus.videos)
 
     @cached_property
-    def whole(self) -> np.ndarray:
-        """`(V, E)` the direction of the mean of each video's frames."""
-        return _directions(self.frames)
+    def video_vectors(self) -> np.ndarray:
+        """Return `(V, E)` direction of the mean of each video's frames."""
+        return _mean_directions(self.frames)
 
-    def whole_of(self, rows: Sequence[int]) -> np.ndarray:
-        """`(N, E)` the same of some videos; no frames are kept, and the other videos are not even looked at."""
-        parts = [rows[i : i + _VIDEOS] for i in range(0, len(rows), _VIDEOS)]
+    def video_vectors_of(self, rows: Sequence[int]) -> np.ndarray:
+        """Return `(N, E)` `video_vectors` of some videos, without caching their frames."""
+        parts = [rows[i : i + _VIDEOS_PER_BLOCK] for i in range(0, len(rows), _VIDEOS_PER_BLOCK)]
         aligned = (self.model.align_videos([self.corpus.videos[i] for i in part]) for part in parts)
-        return np.concatenate([_directions(frames) for frames in aligned])
+        return np.concatenate([_mean_directions(frames) for frames in aligned])
 
     @cached_property
     def segments(self) -> list[Segments]:
-        """Candidate moments of each video."""
+        """Return the candidate moments of each video."""
         return [
             pool_segments(f, v, c)
             for f, v, c in zip(self.frames, self.corpus.videos, self.corpus.segment_grids, strict=True)
         ]
 
-    def texts(self, queries: Sequence[Query]) -> np.ndarray:
-        """`(Q, E)` unit vectors."""
-        return self.aligned([q.chunks for q in queries])
+    def query_vectors(self, queries: Sequence[Query]) -> np.ndarray:
+        """Return `(Q, E)` unit vectors."""
+        return self.text_vectors([q.chunks for q in queries])
 
-    def tokens(self, queries: Sequence[Query]) -> list[np.ndarray] | None:
-        """`(L, E)` unit tokens of each query; None where no head compares them."""
+    def query_tokens(self, queries: Sequence[Query]) -> list[np.ndarray] | None:
+        """Return `(L, E)` unit tokens of each query; None unless a head compares tokens."""
         raw = self.corpus.tokens_of(q.chunks for q in queries) if self.model.compares_tokens else None
         return None if raw is None else self.model.align_tokens(raw)
 
-    def aligned(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """`(Q, E)` unit vectors of texts that are cached as these parts."""
+    def text_vectors(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Return `(Q, E)` unit vectors of texts, each given as its cached chunks."""
         vectors = np.stack([self.corpus.vector(parts) for parts in texts])
         return self.model.align_texts(vectors)
 
     @cached_property
-    def found(self) -> MomentPredictions:
-        """Segments of each video retrieved by `timed`."""
-        first = np.cumsum([0, *(len(s.spans) for s in self.segments)])
-        best: list[np.ndarray] = []
-        own: list[np.ndarray] = []
-        texts = self.texts(self.timed)
+    def moment_predictions(self) -> MomentPredictions:
+        """Return the segments of each video retrieved by `timed_queries`."""
+        starts = np.cumsum([0, *(len(s.spans) for s in self.segments)])
+        video_scores: list[np.ndarray] = []
+        own_video: list[np.ndarray] = []
+        texts = self.query_vectors(self.timed_queries)
         for scores in self._scores(texts):
-            best.append(np.maximum.reduceat(scores, first[:-1], axis=1))
+            video_scores.append(np.maximum.reduceat(scores, starts[:-1], axis=1))
             for row in scores:
-                video, text = self.timed[len(own)].video, texts[len(own)]
-                spans, of_video = self.segments[video].spans, row[first[video] : first[video + 1]]
+                video, text = self.timed_queries[len(own_video)].video, texts[len(own_video)]
+                spans, own_scores = self.segments[video].spans, row[starts[video] : starts[video + 1]]
                 if self._pairwise:
-                    of_video = self.segments[video].vectors @ text
-                kept = nms(spans, of_video, _OVERLAP, most=_IN_VIDEO)
-                own.append(np.column_stack([spans[kept], of_video[kept]]))
-        return MomentPredictions(np.concatenate(best), own)
+                    own_scores = self.segments[video].vectors @ text
+                rows = nms(spans, own_scores, _MAX_OVERLAP, most=_MAX_IN_VIDEO)
+                own_video.append(np.column_stack([spans[rows], own_scores[rows]]))
+        return MomentPredictions(np.concatenate(video_scores), own_video)
 
     @cached_property
-    def everywhere(self) -> list[np.ndarray]:
-        """For each of `timed` `(N, 4)` moments of all videos: row of the video, start, end (seconds), score; best first."""
+    def corpus_moments(self) -> list[np.ndarray]:
+        """Return, for each timed query, `(N, 4)` moments of all videos, best first.
+
+        Columns: row of the video, start, end (seconds), score.
+        """
         spans = np.concatenate([s.spans for s in self.segments])
         owner = np.repeat(np.arange(len(self.segments)), [len(s.spans) for s in self.segments])
-        blocks = self._scores(self.texts(self.timed))
+        blocks = self._scores(self.query_vectors(self.timed_queries))
         return [rank_moments(row, owner, spans) for scores in blocks for row in scores]
 
     @cached_property
-    def listed_for_untimed(self) -> list[np.ndarray]:
-        """For each of `untimed` `(V, 4)`, the videos that `search` lists, each by its best moment; none without a search."""
-        return self.search.everywhere(self.untimed, 1) if self.search and self.untimed else []
+    def untimed_search_results(self) -> list[np.ndarray]:
+        """Return, for each untimed query, `(V, 4)` search results: each video with its best moment.
+
+        Empty without a retriever.
+        """
+        return self.search.everywhere(self.untimed_queries, 1) if self.search and self.untimed_queries else []
 
     @cached_property
-    def listed(self) -> list[np.ndarray]:
-        """For each of `timed` `(N, 4)`, what `search` lists of all videos, at most as many of one as a search lists."""
-        return self.search.everywhere(self.timed, _PER_VIDEO) if self.search and self.timed else []
+    def search_results(self) -> list[np.ndarray]:
+        """Return, for each timed query, `(N, 4)` search results of all videos.
+
+        A video has at most as many moments as in a search. Empty without a retriever.
+        """
+        return self.search.everywhere(self.timed_queries, _MAX_PER_VIDEO) if self.search and self.timed_queries else []
 
     @cached_property
-    def listed_in_own(self) -> list[np.ndarray]:
-        """For each of `timed` `(N, 3)`, what `search` lists of its own video."""
-        return self.search.in_own(self.timed) if self.search and self.timed else []
+    def own_video_search_results(self) -> list[np.ndarray]:
+        """Return, for each timed query, `(N, 3)` search results in its own video.
 
-    def best_of(self, texts: np.ndarray) -> np.ndarray:
-        """`(Q, V)` the best score of a segment of each video for any unit vectors `texts` `(Q, E)`."""
-        first = np.cumsum([0, *(len(s.spans) for s in self.segments[:-1])])
-        return np.concatenate([np.maximum.reduceat(s, first, axis=1) for s in self._scores(texts)])
+        Empty without a retriever.
+        """
+        return self.search.in_own(self.timed_queries) if self.search and self.timed_queries else []
 
-    def moment_for(self, texts: np.ndarray, rows: Sequence[int]) -> np.ndarray:
-        """`(Q, 2)` seconds: for each of the unit vectors `texts` `(Q, E)` the best segment of the video `rows[i]`."""
-        best = [self.segments[row] for row in rows]
-        return np.stack([s.spans[int((s.vectors @ text).argmax())] for text, s in zip(texts, best, strict=True)])
+    def max_segment_scores(self, texts: np.ndarray) -> np.ndarray:
+        """Return `(Q, V)` best segment score of each video for unit vectors `texts` `(Q, E)`."""
+        starts = np.cumsum([0, *(len(s.spans) for s in self.segments[:-1])])
+        return np.concatenate([np.maximum.reduceat(s, starts, axis=1) for s in self._scores(texts)])
+
+    def best_segments(self, texts: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+        """Return `(Q, 2)` seconds: the best segment for each text in its video.
+
+        Args:
+            texts: `(Q, E)` unit vectors.
+            rows: row of the video of each text.
+        """
+        segments = [self.segments[row] for row in rows]
+        return np.stack([s.spans[int((s.vectors @ text).argmax())] for text, s in zip(texts, segments, strict=True)])
 
     def clip_scores(self, query: Query, clips: int, clip_seconds: float) -> np.ndarray:
-        """`(clips,)` the cosine of the query with the mean direction of each clip's frames, clip 0 the first."""
+        """Return `(clips,)` cosines of the query with the mean direction of each clip's frames."""
         video, frames = self.corpus.videos[query.video], self.frames[query.video]
         means = np.stack([frames[rows].mean(0) for rows in clip_frames(video, clips, clip_seconds)])
-        cosines: np.ndarray = means @ self.texts([query])[0] / np.linalg.norm(means, axis=1).clip(1e-12)
+        cosines: np.ndarray = means @ self.query_vectors([query])[0] / np.linalg.norm(means, axis=1).clip(1e-12)
         return cosines
 
     @cached_property
     def answers(self) -> dict[str, HeadAnswers]:
-        """Answers of the model's heads, by task; empty without heads."""
+        """Return the answers of the model's heads, by task; empty without heads."""
         return answer(self.model, self.corpus, self.num_eval_videos) if self.has_heads else {}
 
     def _scores(self, texts: np.ndarray) -> Iterator[np.ndarray]:
-        """`(some queries, all segments)` cosines, block by block."""
+        """Yield `(queries of a block, all segments)` cosines."""
         vectors = np.concatenate([s.vectors for s in self.segments])
         step = max(1, _BLOCK // len(vectors))
         return (texts[i : i + step] @ vectors.T for i in range(0, len(texts), step))
 
 
-def _directions(frames: list[np.ndarray]) -> np.ndarray:
+def _mean_directions(frames: list[np.ndarray]) -> np.ndarray:
     means = np.stack([f.mean(0) for f in frames])
-    found: np.ndarray = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
-    return found
+    directions: np.ndarray = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
+    return directions
 
 
 def rank_moments(scores: np.ndarray, owner: np.ndarray, spans: np.ndarray) -> np.ndarray:
-    """Rank the moments of all videos by TVR's rule: of two that overlap in one video, the better one stays.
+    """Rank the moments of all videos by TVR's rule: non-maximum suppression within each video.
 
     Args:
         scores: `(S,)` of the segments.
@@ -202,22 +221,30 @@ def rank_moments(scores: np.ndarray, owner: np.ndarray, spans: np.ndarray) -> np
     Returns:
         `(N, 4)`, at most 100: row of the video, start, end (seconds), score; best first.
     """
-    some = np.argpartition(-scores, _IN_CORPUS)[:_IN_CORPUS] if len(scores) > _IN_CORPUS else np.arange(len(scores))
-    # Rows in order first: what ties is listed as it lies, whatever the partition did with it.
-    rows = np.sort(some)
+    candidates = np.arange(len(scores))
+    if len(scores) > _NUM_CANDIDATES:
+        candidates = np.argpartition(-scores, _NUM_CANDIDATES)[:_NUM_CANDIDATES]
+    # Sort first: ties are in the order of rows, independent of the partition.
+    rows = np.sort(candidates)
     rows = rows[np.argsort(-scores[rows], kind="stable")]
-    # No more overlaps are worked out than a list of its length needs: there are as many lists as queries.
-    kept: list[int] = []
-    free = np.ones(len(rows), dtype=bool)
-    for place, row in enumerate(rows):
-        if free[place] and len(kept) < _LISTED:
-            kept.append(int(row))
-            others = np.flatnonzero(free & (owner[rows] == owner[row]))
-            free[others[iou(spans[[row]], spans[rows[others]])[0] > _OVERLAP]] = False
-    return np.column_stack([owner[kept], spans[kept], scores[kept]])
+    # Overlaps are computed only until the ranking is full, since this runs once for each query.
+    selection: list[int] = []
+    is_free = np.ones(len(rows), dtype=bool)
+    for i, row in enumerate(rows):
+        if is_free[i] and len(selection) < _MAX_IN_CORPUS:
+            selection.append(int(row))
+            others = np.flatnonzero(is_free & (owner[rows] == owner[row]))
+            is_free[others[iou(spans[[row]], spans[rows[others]])[0] > _MAX_OVERLAP]] = False
+    return np.column_stack([owner[selection], spans[selection], scores[selection]])
 
 
 def clip_frames(video: FrameFeatures, clips: int, clip_seconds: float) -> list[slice]:
-    """Return the frames on screen in each clip of so many seconds, clip 0 the first; beyond the end, the last frame."""
+    """Return the frames on screen in each clip, from clip 0; beyond the end, the last frame.
+
+    Args:
+        video: the video.
+        clips: number of clips.
+        clip_seconds: duration of a clip.
+    """
     times, end = video.timestamps_seconds, video.duration_seconds
     return [slice(*frames_in(times, end, (i * clip_seconds, (i + 1) * clip_seconds))) for i in range(clips)]

@@ -1,4 +1,4 @@
-"""An evaluation as it is kept beside its run, and read again."""
+"""Evaluation report files, stored in the folder of the run."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from vla.evaluation.results import MetricResult, without_derived
+from vla.evaluation.results import MetricResult, drop_computed_keys
 from vla.hints import Hint
 from vla.storage import atomic, records
 from vla.storage.records import LATE, Count
 
 SCHEMA = 1
 PREFIX = "eval-"
-WAY_ON = Hint("evaluate_again")
+RERUN_HINT = Hint("evaluate_again")
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What was measured, on what.
+    """Result of an evaluation.
 
     Attributes:
-        run: its name; empty for the frozen encoder.
+        run: name of the run; empty for the frozen encoder.
         digest: of its weights; empty for the frozen encoder.
         fingerprint: of the feature space.
-        captions: the file of annotations; empty for those that the workspace knows.
-        split: of them; empty for all.
-        counts: `videos` searched, `captions` and `questions` about them, `left out` (annotated videos that are not cached),
-            `trained on` (videos of those searched).
-        floors_from: which annotations floors were fitted to; empty where there were none.
-        figures: in the order in which they are to be read.
-        notes: what a person should know.
+        captions: file of annotations; empty for those of the workspace.
+        split: of the annotations; empty for all.
+        counts: `videos` searched, `captions` and `questions` about them, `left out` (annotated
+            videos without features), `trained on` (searched videos that the run was trained on).
+        floors_from: source of the annotations that baselines are fitted to; empty without any.
+        figures: metrics, in display order.
+        notes: notes for the user.
         seed: of the bootstrap.
-        compared: with which queries the index was compared that figures `by search` are of; empty where nothing was searched.
-        omissions: what was left out of the annotations, as `Omissions.to_json` has it; not read back.
+        compared: description of the query bank of the search; empty without a search.
+        omissions: omitted annotations, as of `Omissions.to_json`; not read back.
     """
 
     run: str
@@ -52,67 +52,67 @@ class EvaluationReport:
 
     @property
     def by_task(self) -> dict[str, list[MetricResult]]:
-        """The figures of each task."""
-        found: dict[str, list[MetricResult]] = {}
+        """Return the metrics of each task."""
+        by_task: dict[str, list[MetricResult]] = {}
         for figure in self.figures:
-            found.setdefault(figure.task, []).append(figure)
-        return found
+            by_task.setdefault(figure.task, []).append(figure)
+        return by_task
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object of all fields and the version of their form."""
+        """Return a JSON object of all fields and the schema version."""
         return {"schema": SCHEMA, **vars(self), "figures": [figure.to_json() for figure in self.figures]}
 
     @classmethod
     def from_json(cls, record: Any, source: str, *, strict: bool = False) -> EvaluationReport:
-        """The evaluation that `to_json` wrote.
+        """Read the report that `to_json` wrote.
 
         Raises:
-            CacheError: it is damaged, or a newer vla wrote it.
+            CacheError: it is damaged, or was written by a newer version.
         """
         figures = record.get("figures") if isinstance(record, dict) else None
         if isinstance(figures, list):
-            record = {**record, "figures": [without_derived(figure) for figure in figures]}
-        return records.decode(_Kept, record, source, WAY_ON, schema=SCHEMA, strict=strict).evaluated()
+            record = {**record, "figures": [drop_computed_keys(figure) for figure in figures]}
+        return records.decode(_StoredReport, record, source, RERUN_HINT, schema=SCHEMA, strict=strict).report()
 
 
 @dataclass(frozen=True)
-class _Kept(EvaluationReport):
-    """An evaluation with the version of its form."""
+class _StoredReport(EvaluationReport):
+    """A report with its schema version."""
 
     schema: int = SCHEMA
 
-    def evaluated(self) -> EvaluationReport:
+    def report(self) -> EvaluationReport:
         return EvaluationReport(**{f.name: getattr(self, f.name) for f in fields(EvaluationReport)})
 
 
-def save(folder: Path, evaluated: EvaluationReport, told: str = "") -> Path:
-    """Put `evaluated` into the folder of its run; what was measured there on the same before is replaced.
+def save(folder: Path, report: EvaluationReport, qualifier: str = "") -> Path:
+    """Write a report to the folder of its run; replace an earlier one of the same evaluation.
 
     Args:
         folder: of the run.
-        evaluated: what to keep.
-        told: what else tells it from others on the same captions.
+        report: the report.
+        qualifier: further identification of an evaluation with the same captions and split.
     """
-    stem = Path(evaluated.captions).stem if evaluated.captions else "workspace"
-    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{stem}-{evaluated.split}" if evaluated.split else stem).strip("-")[:60]
-    # Two files of one name, or two choices of tasks, are two evaluations.
-    digest = atomic.sha256("\0".join((evaluated.captions, evaluated.split, told)).encode("utf-8", "surrogatepass"))
-    path = folder / f"{PREFIX}{safe}-{digest[:8]}.json"
-    atomic.write_json(path, evaluated.to_json())
+    stem = Path(report.captions).stem if report.captions else "workspace"
+    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{stem}-{report.split}" if report.split else stem).strip("-")[:60]
+    # Two caption files of the same name, or two selections of tasks, are different evaluations.
+    digest = atomic.sha256("\0".join((report.captions, report.split, qualifier)).encode("utf-8", "surrogatepass"))
+    path = folder / f"{PREFIX}{slug}-{digest[:8]}.json"
+    atomic.write_json(path, report.to_json())
     return path
 
 
 def load(folder: Path) -> list[EvaluationReport]:
-    """Every evaluation in the folder of a run, by name of its file; raises CacheError for one that is damaged."""
-    return [opened(path) for path in files(folder)]
+    """Return every report of a run, by file name; raises CacheError if one is damaged."""
+    return [load_file(path) for path in report_files(folder)]
 
 
-def files(folder: Path) -> list[Path]:
-    """The files of the evaluations in the folder of a run."""
+def report_files(folder: Path) -> list[Path]:
+    """Return the report files of a run."""
     return [path for path in atomic.list_files(folder) if path.name.startswith(PREFIX)]
 
 
-def opened(path: Path) -> EvaluationReport:
-    """The evaluation at `path`; raises CacheError if it is damaged."""
-    stored = atomic.read_record(path, WAY_ON)
-    return EvaluationReport.from_json(stored.value, str(path), strict=not stored.has_checksum)
+def load_file(path: Path) -> EvaluationReport:
+    """Return the report at `path`; raises CacheError if it is damaged."""
+    record = atomic.read_record(path, RERUN_HINT)
+    return EvaluationReport.from_json(record.value, str(path), strict=not record.has_checksum)

@@ -1,4 +1,4 @@
-"""A figure with what it has to be read beside: its interval, the frozen encoder, what not looking scores, and tricks apart."""
+"""Results of an evaluation: each metric with its interval, frozen score and baselines."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from vla.storage import records
 from vla.storage.records import LATE, AnyFloat, Count
 
 LOWER = ("MedR", "MnR", "MSE")
-"""Measures of which less is better."""
-DERIVED = "lower_is_better"
-"""A key for other readers: it follows from the measure."""
+"""Measures where lower is better."""
+LOWER_IS_BETTER_KEY = "lower_is_better"
+"""JSON key for other readers; computed from the measure."""
 TRICKS = {
-    "+DSL": "dual softmax: looks at all queries of the test at once, which no search can",
-    "+QB-Norm": "a bank of training captions tells which items are everybody's answer",
+    "+DSL": "dual softmax: uses all queries of the test at once, which no search can do",
+    "+QB-Norm": "subtracts hubness, estimated from a query bank of training captions",
 }
-"""Columns of their own, with what they need that plain figures do not."""
+"""Inference tricks, reported in separate columns, with their requirements."""
 
 Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
 class PerQueryScores:
-    """One measure, query by query.
+    """Scores of one measure for each query.
 
     Attributes:
-        by_query: `(Q,)` in the unit that is printed: percent, ranks, squares.
-        videos: `(Q,)` the video of each: queries of one video succeed and fail together, so videos are drawn as a whole.
-        median: the figure is the middle value, not the mean.
-        digits: so many are printed by the official evaluator; None for all.
+        by_query: `(Q,)` in the printed unit: percent, ranks, squares.
+        videos: `(Q,)` the video of each query. Queries of one video are correlated, and videos are
+            resampled as clusters.
+        median: the metric is the median, not the mean.
+        digits: number of digits that the official evaluator prints; None for all.
     """
 
     by_query: np.ndarray
@@ -41,24 +42,27 @@ class PerQueryScores:
     median: bool = False
     digits: int | None = None
 
-    def of(self, rows: np.ndarray) -> PerQueryScores:
-        """The queries for which `rows` `(Q,)` bool holds."""
+    def select(self, rows: np.ndarray) -> PerQueryScores:
+        """Return the scores of the queries where `rows` `(Q,)` bool is True."""
         return replace(self, by_query=self.by_query[rows], videos=self.videos[rows])
 
     @property
     def value(self) -> float:
-        """The figure."""
-        found = float(np.median(self.by_query) if self.median else np.mean(self.by_query))
-        return found if self.digits is None else float(f"{found:.{self.digits}f}")
+        """Return the metric: the mean, or the median, over queries."""
+        value = float(np.median(self.by_query) if self.median else np.mean(self.by_query))
+        return value if self.digits is None else float(f"{value:.{self.digits}f}")
 
     def interval(self, seed: int) -> tuple[float, float]:
-        """Ends of its 95 % bootstrap interval."""
+        """Return the ends of the 95 % bootstrap interval."""
         if self.median:
             return median_interval(self.by_query, seed=seed, clusters=self.videos)
         return interval(self.by_query, seed=seed, clusters=self.videos)
 
     def gain_over(self, others: PerQueryScores, seed: int) -> tuple[float, float] | None:
-        """Ends of the 95 % interval of the difference, each query compared with itself; None of medians and of other queries."""
+        """Return the ends of the 95 % interval of the paired difference.
+
+        None for medians, and for other queries.
+        """
         if self.median or self.by_query.shape != others.by_query.shape:
             return None
         return interval(self.by_query - others.by_query, seed=seed, clusters=self.videos)
@@ -69,41 +73,41 @@ ScoreTable = dict[str, PerQueryScores]
 
 @dataclass(frozen=True)
 class BaselineScores:
-    """What not looking scores in one task, by the name of what does not look, then by measure.
+    """Scores of vision-blind baselines in one task, by baseline, then by measure.
 
     Attributes:
         values: e.g. `{"whole video": {"R1@0.5": 12.3}}`.
-        missing: why a floor that there might be is not among them; empty where none is missing.
+        missing: reason why a baseline is missing; empty if none is.
     """
 
     values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     missing: str = ""
 
 
-def without_derived(record: Any) -> Any:
-    """What `MetricResult.to_json` gave, without what follows from the rest."""
-    return {k: v for k, v in record.items() if k != DERIVED} if isinstance(record, dict) else record
+def drop_computed_keys(record: Any) -> Any:
+    """Remove the keys from a record of `MetricResult.to_json` that are no fields."""
+    return {k: v for k, v in record.items() if k != LOWER_IS_BETTER_KEY} if isinstance(record, dict) else record
 
 
 @dataclass(frozen=True)
 class MetricResult:
-    """One number of the report.
+    """One metric of a report.
 
     Attributes:
-        task: what was asked, e.g. `text to video`.
-        measure: how it was counted, e.g. `R@1`.
+        task: e.g. `text to video`.
+        measure: e.g. `R@1`.
         value: percent, a rank or a squared error.
-        low: end of its 95 % bootstrap interval over videos with all their queries.
-        high: other end.
-        queries: how many.
-        videos: of how many videos they are.
-        frozen: what the frozen encoder scores; None where the figure is the frozen encoder's, or it has no answer.
-        floors: what not looking scores, by the name of what does not look.
-        no_floor: why there is no floor, or not every one; empty where none is missing.
-        blind: what a head scores that learned from the words alone; None where the task has no such twin.
-        tricks: by the names of `TRICKS`.
-        gain: ends of the 95 % interval of `value` less `frozen`, by a bootstrap that compares each query with itself; None where
-            there is nothing to compare with, and of medians.
+        low: lower end of its 95 % bootstrap interval over videos with all their queries.
+        high: upper end.
+        queries: number of queries.
+        videos: number of their videos.
+        frozen: score of the frozen encoder; None if `value` is that score, or it has no answer.
+        floors: scores of the vision-blind baselines, by name.
+        no_floor: reason why a baseline is missing; empty if none is.
+        blind: score of the head's blind model, trained on text alone; None without one.
+        tricks: scores with inference tricks, by the names of `TRICKS`.
+        gain: ends of the 95 % interval of `value` less `frozen`, by a paired bootstrap; None
+            without a frozen score, and for medians.
     """
 
     task: str
@@ -121,50 +125,52 @@ class MetricResult:
     gain: Annotated[tuple[AnyFloat, AnyFloat] | None, LATE] = None
 
     @property
-    def gained(self) -> int:
-        """1 where the figure is better than the frozen encoder's beyond chance, -1 where it is worse, else 0."""
+    def gain_sign(self) -> int:
+        """Return 1 if better than the frozen encoder beyond chance, -1 if worse, else 0."""
         if self.gain is None or self.gain[0] <= 0 <= self.gain[1]:
             return 0
         return 1 if (self.gain[0] > 0) != self.lower_is_better else -1
 
     @property
     def lower_is_better(self) -> bool:
-        """True of ranks and errors."""
+        """Return True for ranks and errors."""
         return self.measure in LOWER
 
     @property
-    def floor(self) -> tuple[str, float] | None:
-        """The name and value of the best floor; None where there is none."""
+    def best_baseline(self) -> tuple[str, float] | None:
+        """Return name and value of the best baseline; None without any."""
         if not self.floors:
             return None
         name = (min if self.lower_is_better else max)(self.floors, key=lambda k: self.floors[k])
         return name, self.floors[name]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object of all fields, and whether less is better."""
-        return {**vars(self), DERIVED: self.lower_is_better}
+        """Return a JSON object of all fields, and whether lower is better."""
+        return {**vars(self), LOWER_IS_BETTER_KEY: self.lower_is_better}
 
     @classmethod
     def from_json(cls, record: Any) -> MetricResult:
-        """The figure that `to_json` wrote; raises CacheError where it is none."""
-        return records.decode(cls, without_derived(record), "a figure")
+        """Read the result that `to_json` wrote; raises CacheError if it is malformed."""
+        return records.decode(cls, drop_computed_keys(record), "a figure")
 
 
-def figures(
+def metric_results(
     task: str,
     ours: ScoreTable,
     frozen: ScoreTable | None,
-    floors: BaselineScores,
+    baselines: BaselineScores,
     blind: Mapping[str, float],
     tricks: Mapping[str, Mapping[str, float]],
     seed: int,
 ) -> list[MetricResult]:
-    """A figure for every measure of `ours`, each with what stands beside it."""
+    """Build a result for each measure of `ours`, with its interval and baselines."""
 
-    def figure(measure: str, values: PerQueryScores) -> MetricResult:
-        before = frozen[measure] if frozen and measure in frozen else None
+    def metric_result(measure: str, values: PerQueryScores) -> MetricResult:
+        frozen_scores = frozen[measure] if frozen and measure in frozen else None
         low, high = values.interval(seed)
-        below = {name: float(of[measure]) for name, of in floors.values.items() if measure in of}
+        baseline_values = {
+            name: float(scores[measure]) for name, scores in baselines.values.items() if measure in scores
+        }
         return MetricResult(
             task=task,
             measure=measure,
@@ -173,12 +179,12 @@ def figures(
             high=high,
             queries=len(values.by_query),
             videos=len(np.unique(values.videos)),
-            frozen=None if before is None else before.value,
-            floors=below,
-            no_floor=floors.missing or ("" if below else "nothing to compare with"),
+            frozen=None if frozen_scores is None else frozen_scores.value,
+            floors=baseline_values,
+            no_floor=baselines.missing or ("" if baseline_values else "nothing to compare with"),
             blind=blind.get(measure),
-            tricks={name: of[measure] for name, of in tricks.items() if measure in of},
-            gain=None if before is None else values.gain_over(before, seed),
+            tricks={name: scores[measure] for name, scores in tricks.items() if measure in scores},
+            gain=None if frozen_scores is None else values.gain_over(frozen_scores, seed),
         )
 
-    return [figure(measure, values) for measure, values in ours.items()]
+    return [metric_result(measure, values) for measure, values in ours.items()]

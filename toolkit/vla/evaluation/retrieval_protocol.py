@@ -1,4 +1,4 @@
-"""Retrieval as the benchmarks ask for it: captions and videos both ways, paragraphs, and moments that lead to their video."""
+"""Retrieval protocols of the benchmarks: captions and videos, paragraphs, and PRVR."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from vla.metrics.retrieval import PARTIAL_RECALLS, RECALLS, recalls_and_ranks
 from vla.metrics.similarity_normalization import dual_softmax, querybank
 
 MOMENT_TO_VIDEO = "moment to video"
-_MOST_SCORES = 1 << 26
-"""Tricks are left out of matrices larger than this: they need several copies of them."""
+_MAX_TRICK_SCORES = 1 << 26
+"""Matrix size above which inference tricks are omitted: they need several copies."""
 
-_IN_BANK = 5000
+_MAX_BANK_SIZE = 5000
 
 
 @dataclass(frozen=True)
 class Search:
-    """A matrix of scores with what is right in it.
+    """A matrix of scores with its relevant items.
 
     Attributes:
-        similarity: `(Q, N)` of what asks and what is searched.
+        similarity: `(Q, N)` of queries and candidates.
         relevant: `(Q, N)` bool.
-        videos: `(Q,)` the video that each query belongs to.
-        bank: `(B, N)` scores of queries that nothing is tested with; None where there are none.
+        videos: `(Q,)` the video of each query.
+        bank: `(B, N)` scores of queries outside the test; None without any.
         recalls: the k of R@k.
-        partial: SumR stands instead of ranks.
-        plain: scores are of one kind, as the tricks want them.
+        partial: report SumR instead of ranks.
+        plain: whether all scores are of one kind, as inference tricks need.
     """
 
     similarity: np.ndarray
@@ -46,47 +46,68 @@ class Search:
 
 
 def searches(
-    seen: CorpusPredictions,
+    predictions: CorpusPredictions,
     bank: CorpusPredictions | None = None,
     kinds: Collection[str] = ("retrieval", "paragraphs", "partial"),
 ) -> dict[str, Search]:
-    """Every search of these kinds that the captions of `seen` ask for, by task; `bank` holds captions that were trained on.
+    """Return the searches of these kinds that the captions allow, by task.
 
-    `text to video` and back: a video's captions count as one item that scores as the best of them (the rule of MSVD and
-    VATEX). Where a video has several, `video to captions` takes each for an item (the rule of the full MSR-VTT).
-    `paragraph to video` and back: all sentences of a video as one query. `moment to video`: timed captions find videos by
-    their best segment (partially relevant video retrieval). What a model with a score of its own ranks anew is `rerank_best`.
-    Captions that are not measured are candidates of the way back, and no queries.
+    `text to video` and `video to text`: the captions of a video are one item with the score of the
+    best of them (the rule of MSVD and VATEX). If a video has several, `video to texts` takes each
+    as an item (the rule of the full MSR-VTT). `paragraph to video` and back: all sentences of a
+    video are one query. `moment to video`: timed captions find videos by their best segment
+    (partially relevant video retrieval, PRVR). A model with a reranker also has `reranked` tasks.
+    Captions that are not evaluated are candidates, but no queries.
+
+    Args:
+        predictions: of the model on the corpus.
+        bank: predictions on the training corpus, for QB-Norm.
+        kinds: of `retrieval`, `paragraphs` and `partial`.
     """
-    found: dict[str, Search] = {}
-    if seen.measured.any() and "retrieval" in kinds:
-        found |= _searched("text", seen, seen.untimed, bank, bank.untimed if bank else [], seen.measured)
-    if seen.paragraphs and "paragraphs" in kinds:
-        every = np.ones(len(seen.paragraphs), bool)
-        found |= _searched("paragraph", seen, seen.paragraphs, bank, bank.paragraphs if bank else [], every)
-    if seen.timed and "partial" in kinds:
-        others = seen.best_of(bank.texts(_some(bank.timed))) if bank and bank.timed else None
-        owner = _owner(seen.timed)
-        relevant = owner[:, None] == np.arange(len(seen.corpus.videos))
-        found[MOMENT_TO_VIDEO] = Search(seen.found.best, relevant, owner, others, PARTIAL_RECALLS, True)
-    return found
+    by_task: dict[str, Search] = {}
+    if predictions.is_evaluated.any() and "retrieval" in kinds:
+        by_task |= _search_both_ways(
+            "text",
+            predictions,
+            predictions.untimed_queries,
+            bank,
+            bank.untimed_queries if bank else [],
+            predictions.is_evaluated,
+        )
+    if predictions.paragraphs and "paragraphs" in kinds:
+        every = np.ones(len(predictions.paragraphs), bool)
+        by_task |= _search_both_ways(
+            "paragraph", predictions, predictions.paragraphs, bank, bank.paragraphs if bank else [], every
+        )
+    if predictions.timed_queries and "partial" in kinds:
+        bank_scores = (
+            predictions.max_segment_scores(bank.query_vectors(_sample_bank(bank.timed_queries)))
+            if bank and bank.timed_queries
+            else None
+        )
+        owner = _video_rows(predictions.timed_queries)
+        relevant = owner[:, None] == np.arange(len(predictions.corpus.videos))
+        by_task[MOMENT_TO_VIDEO] = Search(
+            predictions.moment_predictions.video_scores, relevant, owner, bank_scores, PARTIAL_RECALLS, True
+        )
+    return by_task
 
 
 def measures(search: Search) -> ScoreTable:
-    """Recalls in percent with `MedR` and `MnR`, or with `SumR`."""
+    """Compute recalls in percent, with `MedR` and `MnR` or with `SumR`."""
     recalls, rank = recalls_and_ranks(search.similarity, search.relevant, search.recalls)
-    found = {f"R@{k}": PerQueryScores(100 * by_query, search.videos) for k, by_query in recalls.items()}
+    table = {f"R@{k}": PerQueryScores(100 * by_query, search.videos) for k, by_query in recalls.items()}
     if search.partial:
-        return {**found, "SumR": PerQueryScores(np.sum([v.by_query for v in found.values()], axis=0), search.videos)}
+        return {**table, "SumR": PerQueryScores(np.sum([v.by_query for v in table.values()], axis=0), search.videos)}
     return {
-        **found,
+        **table,
         "MedR": PerQueryScores(rank, search.videos, median=True),
         "MnR": PerQueryScores(rank, search.videos),
     }
 
 
 def baselines(search: Search) -> BaselineScores:
-    """Chance: the items in any order."""
+    """Score chance: the items in random order."""
     chance = retrieval_chance(search.relevant.shape[1], search.relevant.sum(axis=1), search.recalls)
     if search.partial:
         chance = {f"R@{k}": chance[f"R@{k}"] for k in search.recalls}
@@ -94,17 +115,20 @@ def baselines(search: Search) -> BaselineScores:
     return BaselineScores({"chance": chance})
 
 
-def tricks(search: Search) -> dict[str, Scores]:
-    """The figures of scores that have seen other queries, by the name of the trick; empty where it cannot be done."""
-    if search.similarity.size > _MOST_SCORES or not search.plain:
+def inference_tricks(search: Search) -> dict[str, Scores]:
+    """Score a search with similarities normalized over other queries, by name of the trick.
+
+    Empty where this is impossible.
+    """
+    if search.similarity.size > _MAX_TRICK_SCORES or not search.plain:
         return {}
-    found = {"+DSL": dual_softmax(search.similarity)}
+    similarities = {"+DSL": dual_softmax(search.similarity)}
     if search.bank is not None and len(search.bank):
-        found["+QB-Norm"] = querybank(search.similarity, search.bank)
-    return {name: _plain(replace(search, similarity=scores)) for name, scores in found.items()}
+        similarities["+QB-Norm"] = querybank(search.similarity, search.bank)
+    return {name: _values(replace(search, similarity=scores)) for name, scores in similarities.items()}
 
 
-def _plain(search: Search) -> Scores:
+def _values(search: Search) -> Scores:
     return {name: values.value for name, values in measures(search).items()}
 
 
@@ -112,78 +136,95 @@ def both_ways(
     name: str,
     similarity: np.ndarray,
     owner: np.ndarray,
-    measured: np.ndarray | None = None,
+    is_evaluated: np.ndarray | None = None,
     bank: np.ndarray | None = None,
     back_bank: np.ndarray | None = None,
-    reranked: tuple[np.ndarray, np.ndarray] | None = None,
+    rerank_scores: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, Search]:
-    """Build the searches of `searches` from scores: `{name} to video`, `video to {name}` and `video to {name}s`.
+    """Build both directions: `{name} to video`, `video to {name}` and `video to {name}s`.
 
     Args:
         name: of the texts in the tasks.
         similarity: `(Q, V)` of texts and videos.
         owner: `(Q,)` column of each text's video.
-        measured: `(Q,)` bool, the texts that search, and whose videos do; all if None. Every text stays a candidate.
-        bank: `(B, V)` scores of other texts with these videos; None where there are none.
-        back_bank: `(B, Q)` scores of other videos with these texts; None where there are none.
-        reranked: scores of a reranker for the texts and the videos that search, as of `vla.evaluation.reranking.rerank_best`.
+        is_evaluated: `(Q,)` bool, the texts that search, and whose videos do; all if None. Every
+            text stays a candidate.
+        bank: `(B, V)` scores of other texts with these videos; None without any.
+        back_bank: `(B, Q)` scores of other videos with these texts; None without any.
+        rerank_scores: scores of the texts and the videos that search, as of
+            `vla.evaluation.reranking.rerank_best`.
     """
-    chosen = np.ones(len(owner), bool) if measured is None else measured
-    captioned, first = np.unique(np.sort(owner), return_index=True)
+    query_mask = np.ones(len(owner), bool) if is_evaluated is None else is_evaluated
+    videos, first = np.unique(np.sort(owner), return_index=True)
     order = np.argsort(owner, kind="stable")
-    asking = np.isin(captioned, owner[chosen])
+    is_searching = np.isin(videos, owner[query_mask])
 
     def by_video(scores: np.ndarray) -> np.ndarray:
-        """`(N, captioned)` of `(N, Q)`: a video's captions score as the best of them."""
+        """Return `(N, videos)` of `(N, Q)`: the best score of each video's captions."""
         best: np.ndarray = np.maximum.reduceat(scores[:, order], first, axis=1)
         return best
 
-    back = similarity[:, captioned[asking]].T
-    whole = similarity if chosen.all() else similarity[chosen]  # no copy of all scores
-    to_video = Search(whole, owner[chosen, None] == np.arange(similarity.shape[1]), owner[chosen], bank)
+    back = similarity[:, videos[is_searching]].T
+    whole = similarity if query_mask.all() else similarity[query_mask]  # no copy of all scores
+    to_video = Search(whole, owner[query_mask, None] == np.arange(similarity.shape[1]), owner[query_mask], bank)
     to_text = Search(
         by_video(back),
-        captioned[asking, None] == captioned,
-        captioned[asking],
+        videos[is_searching, None] == videos,
+        videos[is_searching],
         None if back_bank is None else by_video(back_bank),
     )
-    found = {f"{name} to video": to_video, f"video to {name}": to_text}
-    if reranked is not None:
-        scores, back_scores = reranked
-        found[f"{name} to video reranked"] = replace(to_video, similarity=scores, bank=None, plain=False)
-        found[f"video to {name} reranked"] = replace(to_text, similarity=by_video(back_scores), bank=None, plain=False)
-    if len(captioned) < len(owner):
-        found[f"video to {name}s"] = Search(back, captioned[asking, None] == owner, captioned[asking], back_bank)
-    return found
+    by_task = {f"{name} to video": to_video, f"video to {name}": to_text}
+    if rerank_scores is not None:
+        scores, back_scores = rerank_scores
+        by_task[f"{name} to video reranked"] = replace(to_video, similarity=scores, bank=None, plain=False)
+        by_task[f"video to {name} reranked"] = replace(
+            to_text, similarity=by_video(back_scores), bank=None, plain=False
+        )
+    if len(videos) < len(owner):
+        by_task[f"video to {name}s"] = Search(
+            back, videos[is_searching, None] == owner, videos[is_searching], back_bank
+        )
+    return by_task
 
 
-def _searched(
+def _search_both_ways(
     name: str,
-    seen: CorpusPredictions,
+    predictions: CorpusPredictions,
     queries: list[Query],
     bank: CorpusPredictions | None,
-    others: list[Query],
-    measured: np.ndarray,
+    bank_queries: list[Query],
+    is_evaluated: np.ndarray,
 ) -> dict[str, Search]:
-    texts, owner = seen.texts(queries), _owner(queries)
-    similarity = texts @ seen.whole.T
-    others = _some(others)
-    asked = bank.texts(others) @ seen.whole.T if bank and others else None
-    # What asks the other way round is the videos that these captions are of.
-    shown = bank.whole_of(np.unique(_owner(others)).tolist()) @ texts.T if bank and others else None
-    anew = None
-    if seen.has_heads and has_reranker(seen.model):
-        videos = np.isin(np.arange(len(seen.corpus.videos)), owner[measured])
-        anew = rerank_best(seen.model, similarity, texts, seen.tokens(queries), seen.frames, (measured, videos))
-    return both_ways(name, similarity, owner, measured, asked, shown, anew)
+    texts, owner = predictions.query_vectors(queries), _video_rows(queries)
+    similarity = texts @ predictions.video_vectors.T
+    bank_queries = _sample_bank(bank_queries)
+    bank_scores = bank.query_vectors(bank_queries) @ predictions.video_vectors.T if bank and bank_queries else None
+    # In the other direction the bank consists of the videos of these captions.
+    back_bank_scores = (
+        bank.video_vectors_of(np.unique(_video_rows(bank_queries)).tolist()) @ texts.T
+        if bank and bank_queries
+        else None
+    )
+    rerank_scores = None
+    if predictions.has_heads and has_reranker(predictions.model):
+        videos = np.isin(np.arange(len(predictions.corpus.videos)), owner[is_evaluated])
+        rerank_scores = rerank_best(
+            predictions.model,
+            similarity,
+            texts,
+            predictions.query_tokens(queries),
+            predictions.frames,
+            (is_evaluated, videos),
+        )
+    return both_ways(name, similarity, owner, is_evaluated, bank_scores, back_bank_scores, rerank_scores)
 
 
-def _some(queries: list[Query]) -> list[Query]:
-    """At most so many of them as a bank needs, drawn in one way for good."""
-    if len(queries) <= _IN_BANK:
+def _sample_bank(queries: list[Query]) -> list[Query]:
+    """Return at most `_MAX_BANK_SIZE` of the queries, in a fixed random sample."""
+    if len(queries) <= _MAX_BANK_SIZE:
         return queries
-    return [queries[i] for i in np.sort(np.random.default_rng(0).permutation(len(queries))[:_IN_BANK])]
+    return [queries[i] for i in np.sort(np.random.default_rng(0).permutation(len(queries))[:_MAX_BANK_SIZE])]
 
 
-def _owner(queries: Sequence[Query]) -> np.ndarray:
+def _video_rows(queries: Sequence[Query]) -> np.ndarray:
     return np.array([q.video for q in queries], np.int64)

@@ -1,4 +1,4 @@
-"""Figures of what a search lists, whoever searched: videos by the first of their moments, and moments."""
+"""Metrics of search results: videos by their first moment, and moments."""
 
 from __future__ import annotations
 
@@ -13,47 +13,68 @@ from vla.metrics.baselines import retrieval_chance
 from vla.metrics.corpus_moments import RECALLS, first_hit_ranks
 
 SEARCH_SUFFIX = "by search"
-"""Ends the names of tasks whose figures are of what `vla search` lists."""
+"""Suffix of tasks that score the results of `vla search`."""
 
 
-def describe_retriever(compared: str) -> str:
-    """For a person, what figures `by search` are of; `compared`: the queries that say what is popular."""
+def describe_retriever(bank: str) -> str:
+    """Describe the search behind tasks `by search` to the user.
+
+    Args:
+        bank: description of the query bank that hubness is estimated from.
+    """
     return (
-        "what a search lists where a workspace holds these videos alone: at most 3 moments of a video, by the curve of its "
-        "frames and a head for moments, if there is one, about as long as moments that were trained on, if these are 50; "
-        f"what is popular is lowered by {compared}, none of them asked here"
+        "results of a search in a workspace of these videos alone: at most 3 moments of a video, located by its "
+        "similarity curve and, if trained, a moment head, with a duration prior from at least 50 training moments; "
+        f"hubness is corrected by {bank}, excluding the queries evaluated here"
     )
 
 
 class Retriever(Protocol):
-    """Something that searches the videos of a corpus for captions, as a user's search does."""
+    """Search engine over the videos of a corpus."""
 
     def everywhere(self, queries: Sequence[Query], per_video: int) -> list[np.ndarray]:
-        """For each query `(N, 4)`: row of the video, start, end (seconds), score; best first, so many of a video at most."""
+        """Search all videos.
+
+        Args:
+            queries: captions.
+            per_video: maximum number of moments of one video.
+
+        Returns:
+            For each query `(N, 4)`: row of the video, start, end (seconds), score; best first.
+        """
 
     def in_own(self, queries: Sequence[Query]) -> list[np.ndarray]:
-        """For each query `(N, 3)` of its own video: start, end (seconds), score; best first."""
+        """Search the own video of each query.
+
+        Returns:
+            For each query `(N, 3)`: start, end (seconds), score; best first.
+        """
 
 
 def videos_of(moments: np.ndarray) -> np.ndarray:
-    """`(V, 4)` the best moment of each video in the list `(N, 4)`; the order stays."""
+    """Return `(V, 4)` the first moment of each video in a result `(N, 4)`, in the same order."""
     _, first = np.unique(moments[:, 0], return_index=True)
-    found: np.ndarray = moments[np.sort(first)]
-    return found
+    videos: np.ndarray = moments[np.sort(first)]
+    return videos
 
 
-def video_measures(queries: Sequence[Query], lists: Sequence[np.ndarray]) -> ScoreTable:
-    """`R@1` to `R@100` in percent and their sum, `SumR`: how early a list has the video of its query. lists: `(N, 4)` each."""
+def video_measures(queries: Sequence[Query], results: Sequence[np.ndarray]) -> ScoreTable:
+    """Compute `R@1` to `R@100` in percent, and their sum `SumR`, of the video of each query.
+
+    Args:
+        queries: captions.
+        results: `(N, 4)` search results of each.
+    """
     owner = np.array([q.video for q in queries], np.int64)
-    # Where a caption is true is not asked: any span will do for the judge of places.
+    # Times do not matter for the task VR: any span will do.
     anywhere = [np.array([[0.0, 1.0]])] * len(queries)
-    rank = first_hit_ranks([videos_of(found) for found in lists], owner, anywhere, "VR")[:, 0]
-    found = {f"R@{k}": PerQueryScores(100.0 * (rank <= k), owner) for k in RECALLS}
-    return {**found, "SumR": PerQueryScores(np.sum([v.by_query for v in found.values()], axis=0), owner)}
+    rank = first_hit_ranks([videos_of(table) for table in results], owner, anywhere, "VR")[:, 0]
+    table = {f"R@{k}": PerQueryScores(100.0 * (rank <= k), owner) for k in RECALLS}
+    return {**table, "SumR": PerQueryScores(np.sum([v.by_query for v in table.values()], axis=0), owner)}
 
 
-def video_floors(videos: int) -> BaselineScores:
-    """Chance: the videos in any order."""
-    every = retrieval_chance(videos, 1, RECALLS)
-    chance = {f"R@{k}": every[f"R@{k}"] for k in RECALLS}
+def video_baselines(num_videos: int) -> BaselineScores:
+    """Score chance: the videos in random order."""
+    scores = retrieval_chance(num_videos, 1, RECALLS)
+    chance = {f"R@{k}": scores[f"R@{k}"] for k in RECALLS}
     return BaselineScores({"chance": {**chance, "SumR": sum(chance.values())}})

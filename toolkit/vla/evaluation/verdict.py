@@ -1,4 +1,4 @@
-"""Is a run better than the frozen encoder? A paired interval over held-out videos, and a sentence for a person."""
+"""Verdict on a run: paired comparison with the frozen encoder over held-out videos."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy as np
 from vla.evaluation.results import PerQueryScores
 
 MIN_VIDEOS = 10
-"""Of fewer held-out videos no interval is to be trusted."""
+"""Minimum number of held-out videos for a reliable interval."""
 CONFIDENCE = 0.99
-"""Not 0.95: the epoch and alpha are chosen on the same videos, so that the best of them looks better than it is."""
+"""Not 0.95: the epoch and alpha are selected on the same videos, which biases the gain upwards."""
 
 
-_WHOLE = "search score"
+_SEARCH_SCORE = "search score"
 
 
 @dataclass(frozen=True)
 class Gain:
-    """A difference from the frozen encoder in points of 100, with the ends of its interval at `CONFIDENCE`."""
+    """A gain over the frozen encoder in percentage points, with its interval at `CONFIDENCE`."""
 
     gain: float
     low: float
@@ -35,12 +35,12 @@ class Gain:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A run compared with the frozen encoder on the same held-out videos.
+    """Comparison of a run with the frozen encoder on the same held-out videos.
 
     Attributes:
-        videos: held-out videos with captions.
+        videos: number of held-out videos with captions.
         score: gain of the search score, the mean over the tasks.
-        tasks: gain of each task: mean reciprocal ranks of retrieval, mean IoU of moments.
+        tasks: gain of each task: mean reciprocal ranks for retrieval, mean IoU for moments.
     """
 
     videos: int
@@ -49,76 +49,84 @@ class Verdict:
 
     @property
     def is_better(self) -> bool:
-        """True if the run wins plainly: enough videos, a task with its whole interval above 0, none below, and a better score."""
-        plainly = any(gain.low > 0 for gain in (self.score, *self.tasks.values()))
-        return self.videos >= MIN_VIDEOS and self.score.gain > 0 and plainly and not self.is_worse
+        """Return whether the run is better.
+
+        This needs enough videos, a positive gain of the search score, an interval above 0, and none
+        below 0.
+        """
+        has_gain = any(gain.low > 0 for gain in (self.score, *self.tasks.values()))
+        return self.videos >= MIN_VIDEOS and self.score.gain > 0 and has_gain and not self.is_worse
 
     @property
     def is_worse(self) -> bool:
-        """True if the score or a task is plainly worse."""
+        """Return whether the interval of the score or of a task is below 0."""
         return any(gain.high < 0 for gain in (self.score, *self.tasks.values()))
 
     @property
-    def visible(self) -> float:
-        """Points: a smaller difference cannot be seen with so few videos. Never less than what one video counts."""
+    def detectable_gain(self) -> float:
+        """Return the smallest gain in points that so few videos can show.
+
+        It is at least the contribution of one video.
+        """
         return max((self.score.high - self.score.low) / 2, 100 / max(1, self.videos))
 
     @property
-    def shown(self) -> str:
-        """The figure that decides: of the score where that is plain, else of the plainest task; the score where none is."""
-        gains = {_WHOLE: self.score, **self.tasks}
-        plain = [k for k, gain in gains.items() if (gain.high < 0 if self.is_worse else gain.low > 0)]
-        name = plain[0] if plain else _WHOLE
+    def decisive_gain(self) -> str:
+        """Return the first significant gain, or the gain of the search score."""
+        gains = {_SEARCH_SCORE: self.score, **self.tasks}
+        significant = [k for k, gain in gains.items() if (gain.high < 0 if self.is_worse else gain.low > 0)]
+        name = significant[0] if significant else _SEARCH_SCORE
         return f"{name} {gains[name]}"
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
+        """Return a JSON object."""
         return {**asdict(self), "confidence": CONFIDENCE}
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Verdict | None:
-        """The verdict in a run's record; None where an earlier version wrote none, or where it is damaged."""
+    def from_record(cls, record: Mapping[str, Any]) -> Verdict | None:
+        """Return the verdict in a run's record; None if missing (older versions) or damaged."""
         try:
-            found = record["verdict"]
-            tasks = {str(name): _gain(gain) for name, gain in found["tasks"].items()}
-            return cls(int(found["videos"]), _gain(found["score"]), tasks)
+            fields = record["verdict"]
+            tasks = {str(name): _parse_gain(gain) for name, gain in fields["tasks"].items()}
+            return cls(int(fields["videos"]), _parse_gain(fields["score"]), tasks)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
             return None
 
 
 def compare(ours: Mapping[str, PerQueryScores], frozen: Mapping[str, PerQueryScores]) -> Verdict | None:
-    """Compare two models task by task, each query with itself; None where there are no queries.
+    """Compare two models by task with paired queries; None without queries.
 
-    The interval is Student's with the jackknife's standard error, each video left out in turn with all its queries. Where every
-    video has one query it is that of the paired t test. A percentile bootstrap is too narrow where there are few videos.
+    The interval is Student's t with the jackknife's standard error, where each video is left out in
+    turn with all its queries. With one query for each video, it is that of the paired t test. A
+    percentile bootstrap is too narrow with few videos.
     """
     pairs = {k: (a.by_query - frozen[k].by_query, a.videos) for k, a in ours.items() if len(a.by_query)}
     if not pairs:
         return None
-    videos = np.unique(np.concatenate([owner for _, owner in pairs.values()]))
-    gains, without = [], []
-    for values, owner in pairs.values():
-        rows = np.searchsorted(videos, owner)
+    videos = np.unique(np.concatenate([query_videos for _, query_videos in pairs.values()]))
+    gains, jackknife = [], []
+    for values, query_videos in pairs.values():
+        rows = np.searchsorted(videos, query_videos)
         sums = np.bincount(rows, weights=values, minlength=len(videos))
-        left = len(values) - np.bincount(rows, minlength=len(videos))
+        num_others = len(values) - np.bincount(rows, minlength=len(videos))
         gains.append(values.mean())
-        # A task that one video alone has says nothing without it.
-        without.append(np.where(left > 0, (sums.sum() - sums) / np.maximum(left, 1), gains[-1]))
-    tasks = {k: _interval(gain, others) for k, gain, others in zip(pairs, gains, without, strict=True)}
-    return Verdict(len(videos), _interval(np.mean(gains), np.mean(without, axis=0)), tasks)
+        # A task with queries of one video only has no value without it.
+        jackknife.append(np.where(num_others > 0, (sums.sum() - sums) / np.maximum(num_others, 1), gains[-1]))
+    tasks = {k: _interval(gain, others) for k, gain, others in zip(pairs, gains, jackknife, strict=True)}
+    return Verdict(len(videos), _interval(np.mean(gains), np.mean(jackknife, axis=0)), tasks)
 
 
 def is_better(record: Mapping[str, Any]) -> bool:
-    """True if a run with this record wins plainly and may be used without being asked for."""
-    verdict = Verdict.of(record)
+    """Return whether the run of this record is better and is used by default."""
+    verdict = Verdict.from_record(record)
     return record.get("better") is True and verdict is not None and verdict.is_better and _differs(record)
 
 
 def sentence(record: Mapping[str, Any]) -> str:
-    """How the run of `record` compares with the frozen encoder, for a person; it has no full stop."""
-    verdict, better = Verdict.of(record), record.get("better") is True
-    after = record.get("after")
-    if isinstance(after, Mapping) and after.get("search", after.get("score")) is None:
+    """Describe the comparison of a run with the frozen encoder, without a full stop."""
+    verdict, better = Verdict.from_record(record), record.get("better") is True
+    validation = record.get("after")
+    if isinstance(validation, Mapping) and validation.get("search", validation.get("score")) is None:
         return "no captions to search for: it answers questions only"
     if not _differs(record):
         return "no gain over the frozen encoder: alpha is 0, so that nothing trained is used"
@@ -129,23 +137,23 @@ def sentence(record: Mapping[str, Any]) -> str:
             )
         return "not better than the frozen encoder on the held-out videos"
     videos = "1 held-out video" if verdict.videos == 1 else f"{verdict.videos} held-out videos"
-    unseen = f"a difference below ±{verdict.visible:.1f} points cannot be seen"
+    limit = f"a difference below ±{verdict.detectable_gain:.1f} points cannot be seen"
     if verdict.videos < MIN_VIDEOS:
-        return f"too few videos to tell: with {videos}, {unseen}; at least {MIN_VIDEOS} are needed"
+        return f"too few videos to tell: with {videos}, {limit}; at least {MIN_VIDEOS} are needed"
     if verdict.is_worse:
-        return f"worse than the frozen encoder on {videos} ({verdict.shown})"
+        return f"worse than the frozen encoder on {videos} ({verdict.decisive_gain})"
     if verdict.is_better and not better:
         return f"worse than the frozen encoder at what its captions do not mention, though better on {videos}"
     if verdict.is_better:
-        alone = (
+        cause = (
             "" if _number(record, "alpha") > 0 else ", by centring alone: alpha is 0, so that nothing trained is used"
         )
-        return f"better than the frozen encoder on {videos} ({verdict.shown}){alone}"
-    return f"no measurable difference from the frozen encoder on {videos} ({_WHOLE} {verdict.score}); {unseen}"
+        return f"better than the frozen encoder on {videos} ({verdict.decisive_gain}){cause}"
+    return f"no measurable difference from the frozen encoder on {videos} ({_SEARCH_SCORE} {verdict.score}); {limit}"
 
 
 def _differs(record: Mapping[str, Any]) -> bool:
-    """False where alpha and centring are 0: then a run is the frozen encoder itself."""
+    """Return whether a run differs from the frozen encoder: False if alpha and centering are 0."""
     return _number(record, "alpha") > 0 or _number(record, "centring") > 0
 
 
@@ -155,7 +163,10 @@ def _number(record: Mapping[str, Any], name: str) -> float:
 
 
 def _students_t(freedom: int) -> float:
-    """The quantile for an interval at `CONFIDENCE`, by Abramowitz and Stegun 26.7.5; within 2 % from 5 degrees of freedom."""
+    """Return the quantile of Student's t for an interval at `CONFIDENCE`.
+
+    By Abramowitz and Stegun 26.7.5; within 2 % from 5 degrees of freedom.
+    """
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     terms = (
         z,
@@ -166,18 +177,18 @@ def _students_t(freedom: int) -> float:
     return sum(term / freedom**power for power, term in enumerate(terms))
 
 
-def _interval(gain: float, others: np.ndarray) -> Gain:
-    """Points of `gain`, of which `others` `(V,)` is what each video leaves when it is left out."""
-    count = len(others)
-    if count < 2:
+def _interval(gain: float, jackknife: np.ndarray) -> Gain:
+    """Return `gain` in points, with the interval of its jackknife values `(V,)`."""
+    num_videos = len(jackknife)
+    if num_videos < 2:
         return Gain(100 * float(gain), -100.0, 100.0)
-    error = math.sqrt((count - 1) / count * float(((others - others.mean()) ** 2).sum()))
-    half = _students_t(count - 1) * error
+    error = math.sqrt((num_videos - 1) / num_videos * float(((jackknife - jackknife.mean()) ** 2).sum()))
+    half = _students_t(num_videos - 1) * error
     return Gain(*(100 * float(x) for x in (gain, gain - half, gain + half)))
 
 
-def _gain(record: Mapping[str, Any]) -> Gain:
-    found = Gain(*(float(record[name]) for name in ("gain", "low", "high")))
-    if not all(map(math.isfinite, (found.gain, found.low, found.high))):
-        raise ValueError("a gain is finite")
-    return found
+def _parse_gain(record: Mapping[str, Any]) -> Gain:
+    gain = Gain(*(float(record[name]) for name in ("gain", "low", "high")))
+    if not all(map(math.isfinite, (gain.gain, gain.low, gain.high))):
+        raise ValueError("gain is not finite")
+    return gain

@@ -1,4 +1,7 @@
-"""What not looking scores: chance in closed form, and the most frequent answer. A figure means little without its floor."""
+"""Vision-blind baselines: scores by chance in closed form, and of the most frequent answer.
+
+A metric is compared with these to show how much of it the videos account for.
+"""
 
 from __future__ import annotations
 
@@ -18,85 +21,97 @@ from vla.metrics.retrieval import RECALLS
 Answer = TypeVar("Answer", bound=Hashable)
 
 
-def retrieval_chance(items: int, relevant: ArrayLike = 1, recalls: Sequence[int] = RECALLS) -> dict[str, float]:
-    """What `searching.measures` is on average over all orders of the items.
+def retrieval_chance(num_items: int, relevant: ArrayLike = 1, recalls: Sequence[int] = RECALLS) -> dict[str, float]:
+    """Compute the expected retrieval metrics of a random order of the items.
 
-    With r of V items relevant, the first k hold none of them with probability `C(V - r, k) / C(V, k)`, and the first
-    relevant one stands at `(V + 1) / (r + 1)` on average. `MedR` is the median rank over queries and orders.
+    With r of V items relevant, the first k contain none of them with probability
+    `C(V - r, k) / C(V, k)`, and the expected rank of the first relevant item is
+    `(V + 1) / (r + 1)`. `MedR` is the median rank over queries and orders.
 
     Args:
-        items: V, how many are searched among.
-        relevant: how many of them are right, one number or `(Q,)`, one for each query: 1 for text to video, the number
-            of captions of each video for `video to texts`.
+        num_items: V, the number of candidates.
+        relevant: number of relevant items, either one number or `(Q,)`, one for each query: 1 for
+            text to video, the number of captions of each video for `video to texts`.
         recalls: the k of R@k.
+
+    Returns:
+        `R@k` in percent, `MedR` and `MnR`.
 
     Raises:
         UsageError: no queries, a number of relevant items that is not from 1 to V, or k < 1.
     """
-    right, counts = np.unique(np.atleast_1d(np.asarray(relevant)), return_counts=True)
-    if not len(right) or right[0] < 1 or right[-1] > items or min(recalls, default=1) < 1:
+    num_relevant, counts = np.unique(np.atleast_1d(np.asarray(relevant)), return_counts=True)
+    if not len(num_relevant) or num_relevant[0] < 1 or num_relevant[-1] > num_items or min(recalls, default=1) < 1:
         raise UsageError(
-            f"of {items} items 1 to {items} can be relevant, not {np.asarray(relevant).tolist()}, and k be from 1"
+            f"invalid number of relevant items {np.asarray(relevant).tolist()} or recall depth "
+            f"{list(recalls)}: of {num_items} items 1 to {num_items} can be relevant, and k is at least 1"
         )
     weights = counts / counts.sum()
-    drawn = np.arange(items)
-    # Row r, column k: the chance that the first k items hold none of the r.
-    steps = np.clip((items - right[:, None] - drawn) / (items - drawn), 0, 1)
-    missed = weights @ np.concatenate([np.ones((len(right), 1)), steps.cumprod(axis=1)], axis=1)
-    found = {f"R@{k}": 100 * float(1 - missed[min(k, items)]) for k in recalls}
-    middle = [int(np.argmax(missed <= 0.5 + 1e-12)), int(np.argmax(missed < 0.5 - 1e-12))]
-    return {**found, "MedR": sum(middle) / 2, "MnR": float(weights @ ((items + 1) / (right + 1)))}
+    ranks = np.arange(num_items)
+    # Row r, column k: probability that the first k items contain none of the r.
+    factors = np.clip((num_items - num_relevant[:, None] - ranks) / (num_items - ranks), 0, 1)
+    miss_rate = weights @ np.concatenate([np.ones((len(num_relevant), 1)), factors.cumprod(axis=1)], axis=1)
+    recall = {f"R@{k}": 100 * float(1 - miss_rate[min(k, num_items)]) for k in recalls}
+    median_ranks = [int(np.argmax(miss_rate <= 0.5 + 1e-12)), int(np.argmax(miss_rate < 0.5 - 1e-12))]
+    return {**recall, "MedR": sum(median_ranks) / 2, "MnR": float(weights @ ((num_items + 1) / (num_relevant + 1)))}
 
 
-def corpus_chance(videos: int, located: Mapping[str, float]) -> dict[str, float]:
-    """What `locating.in_corpus` is on average for one window in each video, the videos in any order.
+def corpus_chance(num_videos: int, in_video: Mapping[str, float]) -> dict[str, float]:
+    """Compute the expected corpus moment metrics of one window per video, videos in random order.
 
     Args:
-        videos: how many are searched among.
-        located: by IoU threshold, e.g. `0.5`, the percentage of queries for which that window is right in their own
-            video: of `locating.moment_scores` for a window of `trivial_moments.py`.
+        num_videos: number of videos in the corpus.
+        in_video: by IoU threshold, e.g. `0.5`, the percentage of queries whose own video has a
+            correct window, see `vla.metrics.moment_baselines`.
+
+    Returns:
+        Percent by `{threshold}-r{k}`.
 
     Raises:
         UsageError: no videos.
     """
-    if videos < 1:
-        raise UsageError(f"a corpus has 1 or more videos, not {videos}")
-    return {f"{x}-r{k}": min(k / videos, 1.0) * share for x, share in located.items() for k in CORPUS_RECALLS}
+    if num_videos < 1:
+        raise UsageError(f"invalid number of videos {num_videos}: a corpus has at least 1")
+    return {f"{x}-r{k}": min(k / num_videos, 1.0) * percent for x, percent in in_video.items() for k in CORPUS_RECALLS}
 
 
-def hit_chance(ratings: Sequence[np.ndarray], least: float) -> float:
-    """Percent of `HL-Hit1` for a clip drawn without looking: the mean share of clips that some annotator finds so good.
+def hit_chance(ratings: Sequence[np.ndarray], min_rating: float) -> float:
+    """Compute `HL-Hit1` in percent for a random clip: the mean share of clips that are highlights.
 
     Args:
-        ratings: for every query `(clips, annotators)`.
-        least: a highlight is rated so or better.
+        ratings: for each query `(clips, annotators)`.
+        min_rating: lowest rating of a highlight; the rating of one annotator suffices.
 
     Raises:
         ShapeError: ratings of another shape.
-        UsageError: no queries, or one without clips.
+        UsageError: no queries, or a query without clips.
     """
-    highlight_hits([np.zeros(1)] * len(ratings), ratings, least)  # refuses what the metric refuses
-    return 100 * float(np.mean([(np.asarray(rated) >= least).any(axis=1).mean() for rated in ratings]))
+    highlight_hits([np.zeros(1)] * len(ratings), ratings, min_rating)  # for its validation
+    return 100 * float(np.mean([(np.asarray(of_query) >= min_rating).any(axis=1).mean() for of_query in ratings]))
 
 
 def most_frequent(answers: Sequence[Answer]) -> Answer:
-    """The answer given most often; of equally frequent ones, the first. Take it from the training answers.
+    """Return the most frequent answer; among equally frequent answers, the first.
+
+    Pass training answers.
 
     Raises:
         UsageError: no answers.
     """
     if not len(answers):
-        raise UsageError("there are no answers to count")
+        raise UsageError("no answers to fit the baseline to")
     return Counter(answers).most_common(1)[0][0]
 
 
 def best_count(answers: ArrayLike) -> int:
-    """The whole number from 1 to 10 with the least squared error: TGIF-QA's floor. Take it from the training answers.
+    """Return the integer from 1 to 10 with the smallest squared error: the baseline of TGIF-QA.
+
+    Pass training answers.
 
     Raises:
         UsageError: no answers.
     """
     numbers = np.asarray(answers, dtype=np.float64)
     if not numbers.size:
-        raise UsageError("there are no answers to count")
+        raise UsageError("no answers to fit the baseline to")
     return int(np.clip(np.rint(numbers.mean()), *COUNTS))

@@ -1,6 +1,6 @@
-"""Question answering: how often the answer is the answer.
+"""Question answering metrics: accuracy of answers.
 
-WUPS (open-ended NExT-QA) is not here: it needs WordNet, which has to be downloaded.
+WUPS (open-ended NExT-QA) is missing: it needs WordNet, an extra download.
 """
 
 from __future__ import annotations
@@ -13,59 +13,65 @@ from numpy.typing import ArrayLike
 from vla.errors import ShapeError, UsageError
 
 COUNTS = (1, 10)
-"""TGIF-QA: a count is from 1 to 10."""
+"""Range of a count in TGIF-QA."""
 
 NEXTQA = {"CW": "C", "CH": "C", "TN": "T", "TC": "T", "DC": "D", "DL": "D", "DO": "D"}
-"""The group of each type of question."""
-# What happens before is counted with what happens next.
-NEXTQA_MERGED = {"TP": "TN"}
+"""Group of each question type of NExT-QA."""
+# Questions about the event before are scored with those about the event after.
+NEXTQA_ALIASES = {"TP": "TN"}
 
 
-def exact_match(predicted: Sequence[object], answers: Sequence[object]) -> np.ndarray:
-    """`(Q,)` bool: whether each prediction is the answer, letter for letter.
+def exact_match(predictions: Sequence[object], answers: Sequence[object]) -> np.ndarray:
+    """Return `(Q,)` bool: whether each prediction equals the answer, letter for letter.
 
-    Answers are numbers of choices (NExT-QA, TGIF-QA action and transition) or strings, as the dataset has them:
-    MSRVTT-QA, MSVD-QA, TGIF-QA frame and ActivityNet-QA compare lower-cased strings without any other care, and a test
-    answer that is not in the vocabulary is lost.
+    Answers are choice numbers (NExT-QA, TGIF-QA action and transition) or strings, as in the
+    dataset. MSRVTT-QA, MSVD-QA, TGIF-QA frame and ActivityNet-QA compare lower-cased strings
+    without further normalization, and a test answer outside the vocabulary is lost.
 
     Raises:
-        ShapeError: not as many predictions as answers.
+        ShapeError: predictions and answers differ in number.
         UsageError: no questions, or numbers compared with strings.
     """
-    if len(predicted) != len(answers):
-        raise ShapeError(f"{len(predicted)} questions have predictions but {len(answers)} have answers")
+    if len(predictions) != len(answers):
+        raise ShapeError(f"predictions of {len(predictions)} questions, but answers of {len(answers)}")
     if not len(answers):
-        raise UsageError("there are no questions to evaluate with")
-    if isinstance(predicted[0], str) != isinstance(answers[0], str):
+        raise UsageError("no questions to evaluate on")
+    if isinstance(predictions[0], str) != isinstance(answers[0], str):
         raise UsageError(
-            f"prediction {predicted[0]!r} and answer {answers[0]!r} must both be strings or both be numbers"
+            f"prediction {predictions[0]!r} and answer {answers[0]!r} must both be strings or both be numbers"
         )
-    return np.array([p == a for p, a in zip(predicted, answers, strict=True)])
+    return np.array([p == a for p, a in zip(predictions, answers, strict=True)])
 
 
-def soft_accuracy(predicted: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
-    """`(Q,)` 0, 1/2 or 1: half for each annotator who gave the predicted answer, up to two (iVQA, Just Ask).
+def soft_accuracy(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return `(Q,)` 0, 1/2 or 1: half for each annotator with the predicted answer, at most 1.
+
+    Source: iVQA, Just Ask.
 
     Args:
-        predicted: one answer for each question.
-        answers: those of all annotators, for each question.
+        predictions: one answer for each question.
+        answers: answers of all annotators, for each question.
 
     Raises:
-        ShapeError: not as many predictions as questions.
-        UsageError: no questions, or one without answers.
+        ShapeError: predictions and answers differ in number.
+        UsageError: no questions, or a question without answers.
     """
-    if len(predicted) != len(answers):
-        raise ShapeError(f"{len(predicted)} questions have predictions but {len(answers)} have answers")
-    if not len(answers) or not all(len(given) for given in answers):
-        raise UsageError(f"{sum(not len(given) for given in answers)} of {len(answers)} questions have no answer")
-    return np.array([min(list(given).count(p) / 2, 1.0) for p, given in zip(predicted, answers, strict=True)])
+    if len(predictions) != len(answers):
+        raise ShapeError(f"predictions of {len(predictions)} questions, but answers of {len(answers)}")
+    if not len(answers) or not all(len(of_question) for of_question in answers):
+        raise UsageError(
+            f"{sum(not len(of_question) for of_question in answers)} of {len(answers)} questions have no answer"
+        )
+    return np.array(
+        [min(list(of_question).count(p) / 2, 1.0) for p, of_question in zip(predictions, answers, strict=True)]
+    )
 
 
-def predicted_counts(predicted: ArrayLike) -> np.ndarray:
-    """Round and clip predicted numbers to `(Q,)` whole numbers from 1 to 10, as TGIF-QA's repetition counts are scored.
+def predicted_counts(values: ArrayLike) -> np.ndarray:
+    """Round and clip predictions to `(Q,)` integers from 1 to 10, as TGIF-QA's counts are scored.
 
-    Halves round to the even number, as the official code's do (YunseokJANG/tgif-qa, `count_base.py`). Answers stay as
-    they are: some are 0.
+    Halves round to even, as in the official code (YunseokJANG/tgif-qa, `count_base.py`). True
+    counts are not clipped: some are 0.
     """
-    found: np.ndarray = np.clip(np.rint(np.asarray(predicted, dtype=np.float64)), *COUNTS)
-    return found
+    counts: np.ndarray = np.clip(np.rint(np.asarray(values, dtype=np.float64)), *COUNTS)
+    return counts

@@ -1,8 +1,10 @@
-"""Retrieval metrics that ties cannot flatter: equal scores count as a draw by lot.
+"""Tie-aware retrieval metrics: equal scores count as if their order were random.
 
-Every metric takes a matrix of scores and gives a value for each query; `searching.py` builds the matrices. Rows are taken
-in blocks: beside the matrix itself a few dozen MB are needed, whatever its size. The median rank lies between the two
-middle ranks of an even number of queries; CLIP4Clip's for several captions (`torch.median`) is the lower one.
+Each metric takes a matrix of scores and returns one value for each query;
+`vla.evaluation.retrieval_protocol` builds the matrices. Rows are processed in blocks, so that a
+few dozen MB suffice beside the matrix, whatever its size. With an even number of queries, the
+median rank is the mean of the two middle ranks; CLIP4Clip's for several captions
+(`torch.median`) is the lower one.
 """
 
 from __future__ import annotations
@@ -14,45 +16,46 @@ import numpy as np
 from vla.errors import ShapeError, UsageError
 
 RECALLS = (1, 5, 10)
-"""Of the tables of CLIP4Clip and its kind."""
+"""k of R@k in the tables of CLIP4Clip and later work."""
 PARTIAL_RECALLS = (1, 5, 10, 100)
-"""Of partially relevant video retrieval (MS-SL)."""
+"""k of R@k in partially relevant video retrieval (MS-SL)."""
 
-# Scores looked at together: enough that numpy's own work dominates.
+# Scores per block: enough that numpy's own work dominates.
 _BLOCK = 1 << 22
-_Around = tuple[np.ndarray, np.ndarray, np.ndarray]
+_Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def ranks(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """Rank, from 1, of every query's best relevant item; an item that ties with it counts half.
+    """Compute the rank, from 1, of each query's best relevant item; an item that ties counts half.
 
-    `1 + (number strictly better) + (number equal but not relevant) / 2`. With one relevant item a matrix of equal
-    scores has rank (V + 1) / 2, which is chance; where r relevant items tie, chance would be `/ (r + 1)`, so this is
-    the stricter rank.
+    `1 + (number strictly better) + (number equal but not relevant) / 2`. With one relevant item, a
+    matrix of equal scores has rank (V + 1) / 2, the chance level. Where r relevant items tie, chance
+    would be `/ (r + 1)`, so that this rank is the stricter one.
 
     Args:
         similarity: `(Q, V)`, higher is better.
-        relevant: `(Q, V)` bool; a query may have several relevant items, of which the best counts.
+        relevant: `(Q, V)` bool; of several relevant items of a query, the best counts.
 
     Returns:
         `(Q,)` float64.
 
     Raises:
-        ShapeError: the two disagree.
+        ShapeError: the shapes differ.
         UsageError: no queries, a query without relevant items, or a NaN.
     """
-    return _ranks(_around_best(_rows(similarity, relevant)))
+    return _ranks(_count_around_best(_blocks(similarity, relevant)))
 
 
 def recalls_and_ranks(
     similarity: np.ndarray, relevant: np.ndarray, recalls: Sequence[int] = RECALLS
 ) -> tuple[dict[int, np.ndarray], np.ndarray]:
-    """Compute the recall among the first k items for every k of `recalls`, and `ranks`, in one pass over the scores.
+    """Compute the recall at each k of `recalls`, and the ranks, in one pass over the scores.
 
-    A recall is the probability that the first k items hold a relevant one, equal scores being in random order. With b
-    items strictly better than the best relevant one, and e others and r relevant ones equal to it, the chance that none
-    of the r is among the first n = k - b of these e + r is `C(e, n) / C(e + r, n)`. Without ties this is 0 or 1. With one
-    relevant item and V equal scores it is k / V.
+    The recall at k is the probability that the first k items contain a relevant one, where equal
+    scores are in random order. With b items strictly better than the best relevant one, and e
+    others and r relevant ones equal to it, the probability that the first n = k - b of these e + r
+    contain none of the r is `C(e, n) / C(e + r, n)`. Without ties this is 0 or 1. With one relevant
+    item and V equal scores it is k / V.
 
     Args:
         similarity: `(Q, V)`, higher is better.
@@ -60,62 +63,71 @@ def recalls_and_ranks(
         recalls: each k is at least 1, and may exceed V.
 
     Returns:
-        `(Q,)` in [0, 1] by k: its mean is R@k as a fraction; and `(Q,)` ranks.
+        `(Q,)` in [0, 1] by k, whose mean is R@k as a fraction; and `(Q,)` ranks.
 
     Raises:
-        ShapeError: the two disagree.
-        UsageError: as `ranks`, or k < 1.
+        ShapeError: the shapes differ.
+        UsageError: as in `ranks`, or k < 1.
     """
     _check_recalls(recalls)
-    around = _around_best(_rows(similarity, relevant))
-    return {k: _expected_recall(around, k) for k in recalls}, _ranks(around)
+    counts = _count_around_best(_blocks(similarity, relevant))
+    return {k: _expected_recall(counts, k) for k in recalls}, _ranks(counts)
 
 
-def _parts(rows: int, columns: int) -> Iterator[slice]:
+def _row_blocks(rows: int, columns: int) -> Iterator[slice]:
     step = max(1, _BLOCK // max(1, columns))
     return (slice(start, start + step) for start in range(0, rows, step))
 
 
-def _rows(similarity: np.ndarray, relevant: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _blocks(similarity: np.ndarray, relevant: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if similarity.ndim != 2 or similarity.shape != relevant.shape:
-        raise ShapeError(f"similarity {similarity.shape} and relevant {relevant.shape} must be one 2-D shape")
-    return ((similarity[part], relevant[part].astype(bool)) for part in _parts(*similarity.shape))
+        raise ShapeError(f"similarity {similarity.shape} and relevant {relevant.shape} must have the same 2-D shape")
+    return ((similarity[part], relevant[part].astype(bool)) for part in _row_blocks(*similarity.shape))
 
 
-def _around_best(rows: Iterable[tuple[np.ndarray, np.ndarray]]) -> _Around:
-    """`(Q,)` each: items strictly better than the best relevant one, others equal to it, relevant ones equal to it."""
-    found, lost, asked = [], 0, 0
+def _count_around_best(rows: Iterable[tuple[np.ndarray, np.ndarray]]) -> _Counts:
+    """Count, for each query, the items around its best relevant one.
+
+    Returns:
+        `(Q,)` each: items strictly better, other items with an equal score, and relevant items with
+        an equal score.
+    """
+    counts, num_invalid, num_queries = [], 0, 0
     for scores, relevant in rows:
         scores = scores if scores.dtype.kind == "f" else scores.astype(np.float64)
-        lost, asked = lost + int((~relevant.any(axis=1)).sum()), asked + len(scores)
+        num_invalid, num_queries = num_invalid + int((~relevant.any(axis=1)).sum()), num_queries + len(scores)
         if scores.size and np.isnan(scores.max()):
-            raise UsageError("the similarity holds NaN: nothing can be ranked")
+            raise UsageError("the similarity contains NaN, which cannot be ranked")
         best = scores.max(axis=1, keepdims=True, where=relevant, initial=-np.inf)
-        same = scores == best
-        tied = np.count_nonzero(same & relevant, axis=1)
-        found.append((np.count_nonzero(scores > best, axis=1), np.count_nonzero(same, axis=1) - tied, tied))
-    if lost or not found:
-        raise UsageError(f"{lost} of {asked} queries have no relevant item: leave them out, or mark theirs")
-    better, equal, tied = (np.concatenate(counts) for counts in zip(*found, strict=True))
-    return better, equal, tied
+        is_equal = scores == best
+        num_relevant = np.count_nonzero(is_equal & relevant, axis=1)
+        counts.append(
+            (np.count_nonzero(scores > best, axis=1), np.count_nonzero(is_equal, axis=1) - num_relevant, num_relevant)
+        )
+    if num_invalid or not counts:
+        raise UsageError(
+            f"{num_invalid} of {num_queries} queries have no relevant item: remove them or mark their items"
+        )
+    better, equal, num_relevant = (np.concatenate(counts) for counts in zip(*counts, strict=True))
+    return better, equal, num_relevant
 
 
-def _ranks(around: _Around) -> np.ndarray:
-    better, equal, _ = around
+def _ranks(counts: _Counts) -> np.ndarray:
+    better, equal, _ = counts
     return 1.0 + better + equal / 2
 
 
-def _expected_recall(around: _Around, k: int) -> np.ndarray:
-    better, equal, tied = around
-    missed = np.ones(len(better))
-    for drawn in range(k):
-        left = np.maximum(equal - drawn, 0)
-        # The places that better items take are not drawn from the tie.
-        missed *= np.where(drawn < k - better, left / (left + tied), 1.0)
-    return 1.0 - missed
+def _expected_recall(counts: _Counts, k: int) -> np.ndarray:
+    better, equal, relevant = counts
+    miss_rate = np.ones(len(better))
+    for draw in range(k):
+        others = np.maximum(equal - draw, 0)
+        # Ranks of better items are not drawn from the tie.
+        miss_rate *= np.where(draw < k - better, others / (others + relevant), 1.0)
+    return 1.0 - miss_rate
 
 
 def _check_recalls(recalls: Sequence[int]) -> None:
     for k in recalls:
         if k < 1:
-            raise UsageError(f"recall is of the first 1 or more items, not of {k}")
+            raise UsageError(f"invalid recall depth {k}: it must be at least 1")

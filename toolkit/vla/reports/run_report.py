@@ -204,7 +204,7 @@ def _evaluation(run: Run, evaluation: EvaluationReport) -> dict[str, Any]:
         notes.append(f"Baselines that need training annotations: {evaluation.floors_from}.")
     if evaluation.compared:
         notes.append(f"{SEARCH_SUFFIX}: {describe_retriever(evaluation.compared)}.".capitalize())
-    notes += sorted({f"Baselines: {f.no_floor}." for f in evaluation.figures if f.no_floor and f.floor})
+    notes += sorted({f"Baselines: {f.no_floor}." for f in evaluation.figures if f.no_floor and f.best_baseline})
     tricks = dict.fromkeys(name for f in evaluation.figures for name in f.tricks)
     return {
         "title": title,
@@ -221,7 +221,7 @@ def _task(task: str, figures: Sequence[MetricResult]) -> Table:
     columns = ["measure", "figure", "95 %", "frozen", *gain, "floor", *blind, *tricks, "0 to 100"]
     rows = []
     for f in figures:
-        floor = f.floor
+        floor = f.best_baseline
         is_share = f.measure not in _NOT_PERCENT
         chart = interval_chart(f.value, f.low, f.high, f.frozen, floor[1] if floor else None) if is_share else ""
         cells: list[str | Cell] = [
@@ -251,7 +251,7 @@ def _interval(figure: MetricResult) -> str | Cell:
     """Format the interval of the gain, marked if it does not contain 0."""
     if figure.gain is None:
         return ""
-    return Cell(f"{figure.gain[0]:+.1f} to {figure.gain[1]:+.1f}", {1: "up", -1: "down", 0: ""}[figure.gained])
+    return Cell(f"{figure.gain[0]:+.1f} to {figure.gain[1]:+.1f}", {1: "up", -1: "down", 0: ""}[figure.gain_sign])
 
 
 def _format_value(value: float | None) -> str:

@@ -164,7 +164,7 @@ class _Validator:
 
         The other videos were trained on, whether or not some of their captions are held out.
         """
-        parts = [{k: v.of(v.videos < self._num_val) for k, v in result.parts.items()} for result in (ours, frozen)]
+        parts = [{k: v.select(v.videos < self._num_val) for k, v in result.parts.items()} for result in (ours, frozen)]
         return compare(*parts)
 
     def baselines(self, model: AlignmentModel) -> dict[str, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""What is measured with: annotations of one split, their texts cached, and the corpus that they make."""
+"""Evaluation set: the annotations of one split, their cached texts, and their corpus."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from vla.workflows.text_features import has_encoder
 from vla.workflows.train_set import TrainingProvenance
 
 HELD_OUT = "held-out"
-"""Stands for the videos that the run was not trained on."""
+"""Split name for the videos that the run was not trained on."""
 
 
 @dataclass(frozen=True)
 class EvalAnnotations:
-    """Annotations that can be measured with.
+    """Annotations of an evaluation.
 
     Attributes:
-        annotations: of cached videos, all splits.
-        names: what the file calls each video.
-        missing: how many annotated videos of the split have no features.
-        omissions: what the files have and was not kept, and captions of videos that were replaced.
+        annotations: of videos with features, all splits.
+        names: name of each video in the annotations.
+        missing: number of annotated videos of the split without features.
+        omissions: omitted parts of the files, and captions of replaced videos.
     """
 
     annotations: list[Annotation]
@@ -47,101 +47,104 @@ class EvalAnnotations:
 
 
 def annotations_of(
-    place: Workspace,
+    workspace: Workspace,
     cache: FeatureCache,
     files: Paths | None,
     columns: Mapping[str, str] | None,
     format: str | None,
     split: str,
 ) -> EvalAnnotations:
-    """The annotations of cached videos in the files, or, without any, those that the workspace knows.
+    """Return the annotations of videos with features, from files or else from the workspace.
 
     Raises:
         MissingError: there are none.
     """
-    have = set(cache.video_ids())
+    video_ids = set(cache.video_ids())
     paths, omissions = caption_paths(files), Omissions()
     if not paths:
-        stored = caption_store.entries(place)
-        usable = [a for a in caption_store.load_unique(place) if a.video in have]
-        lost = {e.video for e in stored if _is_of(e.annotation, split)} - have
+        entries = caption_store.entries(workspace)
+        usable = [a for a in caption_store.load_unique(workspace) if a.video in video_ids]
+        missing = {e.video for e in entries if _is_in_split(e.annotation, split)} - video_ids
         names = {a.video: a.video for a in usable}
-        count_unused(stored, have, omissions)
+        count_unused(entries, video_ids, omissions)
     else:
-        listed = read_captions(paths, columns, format, omissions)
-        matched = match(listed, have, place)
-        matched.count(omissions)
-        usable, absent = matched.annotations, {*matched.unknown, *matched.ambiguous}
-        lost = {a.video for a in listed if _is_of(a, split)} & absent
-        names = {a.video: name for a, name in zip(usable, matched.names, strict=True)}
+        annotations = read_captions(paths, columns, format, omissions)
+        matches = match(annotations, video_ids, workspace)
+        matches.count(omissions)
+        usable, absent = matches.annotations, {*matches.unknown, *matches.ambiguous}
+        missing = {a.video for a in annotations if _is_in_split(a, split)} & absent
+        names = {a.video: name for a, name in zip(usable, matches.names, strict=True)}
     if not usable:
-        raise MissingError(no_captions_reason(place, paths, len(have)), hint=Hint("give_captions"))
-    return EvalAnnotations(fit_spans(usable, durations_of(cache), omissions), names, len(lost), omissions)
+        raise MissingError(no_captions_reason(workspace, paths, len(video_ids)), hint=Hint("give_captions"))
+    return EvalAnnotations(fit_spans(usable, durations_of(cache), omissions), names, len(missing), omissions)
 
 
-def _is_of(annotation: Annotation, split: str) -> bool:
+def _is_in_split(annotation: Annotation, split: str) -> bool:
     return split in ("", HELD_OUT) or annotation.split.lower() == split.lower()
 
 
-def of_split(annotations: list[Annotation], split: str, known: TrainingProvenance | None) -> list[Annotation]:
-    """Those of the split that is asked for; raises MissingError where there is none."""
+def of_split(annotations: list[Annotation], split: str, provenance: TrainingProvenance | None) -> list[Annotation]:
+    """Return the annotations of the split; raises MissingError if there are none."""
     if split == HELD_OUT:
-        if known is None:
+        if provenance is None:
             raise MissingError(
-                "which videos were held out is not known: the captions that the run was trained on are no longer those "
-                "of this workspace, and no split is called train",
+                "the held-out videos are unknown: the training captions of the run are no longer in this workspace, "
+                "and no split is called train",
                 hint=Hint("name_split"),
             )
-        found = [a for a in annotations if a.video not in known.videos]
+        selection = [a for a in annotations if a.video not in provenance.videos]
     else:
-        found = [a for a in annotations if _is_of(a, split)]
-    if not found:
-        there = Counter(a.split or "(none)" for a in annotations)
+        selection = [a for a in annotations if _is_in_split(a, split)]
+    if not selection:
+        counts = Counter(a.split or "(none)" for a in annotations)
         raise MissingError(
-            f"no annotation of a cached video is of the split {split!r}; there are "
-            + ", ".join(f"{name} ({count})" for name, count in there.most_common(8))
+            f"no annotations of the split {split!r} for videos with features; splits: "
+            + ", ".join(f"{name} ({count})" for name, count in counts.most_common(8))
         )
-    return found
+    return selection
 
 
 def cache_texts(
-    place: Workspace, cache: FeatureCache, annotations: list[Annotation], device: str, progress: ProgressCallback
+    workspace: Workspace, cache: FeatureCache, annotations: list[Annotation], device: str, progress: ProgressCallback
 ) -> None:
-    """Cache every text that is looked up; paragraphs as one text where there is an encoder for that.
+    """Cache the text features of all annotations, and of paragraphs if there is an encoder.
 
-    The workspace is held only while texts are added, so where all are cached it need not be writable.
+    The workspace is locked only while texts are added: if all are cached, it may be read-only.
     """
     texts = texts_to_cache(annotations, single=False)
     if not cache.spec.is_imported or has_encoder(cache):
         texts += [p.query for p in paragraphs(annotations)]
     if cache.missing_texts(texts):
-        progress(Progress("load", message="loading the encoder for texts that are not cached"))
+        progress(Progress("load", message="loading the text encoder for texts without features"))
         encoder = encoder_of(cache, device, "auto")
-        with place.lock(progress):
+        with workspace.lock(progress):
             cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
 
 
 def corpus_of(cache: FeatureCache, annotations: list[Annotation], tokens: bool = False) -> tuple[Corpus, list[Query]]:
-    """The annotated videos with what is told and asked of them, and each paragraph as one query; `tokens` as `load_corpus`.
+    """Return the corpus of the annotated videos, and each paragraph as one query.
 
-    A paragraph is looked up as one text; where it is not cached so, its sentences stand for it.
+    A paragraph is looked up as one text; if it is not cached, the features of its sentences are
+    used. `tokens` as in `load_corpus`.
     """
     sentences: dict[tuple[str, str], list[Annotation]] = {}
     for a in annotations:
         if a.paragraph:
             sentences.setdefault((a.video, a.paragraph), []).append(a)
-    told_of, parts_of = paragraphs(annotations), []
-    for told in told_of:
-        own = sorted(sentences[told.video, told.query_id], key=lambda a: a.sentence or 0)
-        parts_of.append(tuple(cache.pieces(told.query) or (p for a in own for p in cache.pieces(a.query))))
-    corpus = load_corpus(cache, annotations, tokens=tokens, also=[p for parts in parts_of for p in parts])
+    paragraph_list, chunks_of = paragraphs(annotations), []
+    for paragraph in paragraph_list:
+        sentences_of = sorted(sentences[paragraph.video, paragraph.query_id], key=lambda a: a.sentence or 0)
+        chunks_of.append(
+            tuple(cache.pieces(paragraph.query) or (p for a in sentences_of for p in cache.pieces(a.query)))
+        )
+    corpus = load_corpus(cache, annotations, tokens=tokens, also=[p for chunks in chunks_of for p in chunks])
     rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
     return corpus, [
-        Query(told.query, parts, parts, rows[told.video], np.zeros((0, 2)), told)
-        for told, parts in zip(told_of, parts_of, strict=True)
+        Query(paragraph.query, chunks, chunks, rows[paragraph.video], np.zeros((0, 2)), paragraph)
+        for paragraph, chunks in zip(paragraph_list, chunks_of, strict=True)
     ]
 
 
 def cached_only(cache: FeatureCache, annotations: list[Annotation]) -> list[Annotation]:
-    """Those whose every text is cached."""
+    """Return the annotations whose texts are all cached."""
     return [a for a in annotations if not cache.missing_texts(texts_to_cache([a], single=False))]

@@ -1,4 +1,4 @@
-"""`eval`: a run, or the frozen encoder, measured by the protocols that annotations ask for."""
+"""`eval`: evaluate a run, or the frozen encoder, by the protocols that the annotations allow."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vla.encoders._device import choose_device
 from vla.errors import ResourceError
 from vla.evaluation.initial_model import untrained_model
 from vla.evaluation.predictions import CorpusPredictions
-from vla.evaluation.protocols import measured
+from vla.evaluation.protocols import compute_metrics
 from vla.evaluation.report_file import EvaluationReport, save
 from vla.hints import Hint, Note
-from vla.model import zero_shot_model
+from vla.model import AlignmentModel, zero_shot_model
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
 from vla.threads import small_op_threads
@@ -43,130 +43,146 @@ def evaluate(
     seed: int = 0,
     progress: ProgressCallback = silent,
 ) -> EvaluationReport:
-    """Measure a run by the official protocols, each figure beside its floor and the frozen encoder.
+    """Evaluate a run by the official protocols, with baselines and the frozen encoder beside it.
 
-    What is searched is the annotated videos of the split. Captions are not kept in the workspace: nothing is ever trained
-    on them because they were measured with. The result is kept beside the run.
+    The annotated videos of the split are searched. Captions are not stored in the workspace, so
+    that they are never trained on. The report is saved in the folder of the run.
 
     Args:
-        captions: annotations to measure with; those that the workspace knows when None.
+        captions: annotations to evaluate on; those of the workspace when None.
         columns: as for `extract`.
         format: as for `extract`.
-        split: the one to measure on, e.g. `test`; `held-out` for what the run was not trained on; all when empty.
-        run: a run's name; `none` for the frozen encoder; None for the run that search would use.
+        split: split to evaluate on, e.g. `test`; `held-out` for the videos that the run was not
+            trained on; all when empty.
+        run: name of a run; `none` for the frozen encoder; None for the run that search would use.
         tasks: of `vla.evaluation.protocols.GROUPS`; all that the annotations allow when empty.
         submission: folder for the files that official evaluators read.
-        search: also measure what `vla search` lists among these videos; it takes longest where there are many captions.
+        search: also evaluate the results of `vla search` among these videos; this takes longest
+            with many captions.
         workspace: as for `train`.
-        device: where to run the model, and the encoder for texts that are not cached.
+        device: device of the model, and of the encoder for texts without features.
         seed: of the bootstrap.
         progress: called with notes, and while texts are encoded.
 
     Raises:
-        MissingError: no features, no such run or split, or nothing that can be measured.
+        MissingError: no features, no such run or split, or nothing to evaluate.
         SpecMismatchError: the run was trained on features of another encoder.
-        UnknownNameError: a task that there is not.
+        UnknownNameError: an unknown task.
     """
-    place, groups = Workspace.open(workspace), sorted(tasks)
-    cache = active_cache(place.caches)
-    # The workspace is held only to add texts and to keep the result. What is measured is read at the start: extraction, training
-    # and search go on beside it.
-    name = choose_run(place, cache, run)[0]
-    trained, found = load_model(place.runs / name) if name else (None, None)
-    given = annotations_of(place, cache, captions, columns, format, split)
-    known = training_provenance(place, cache, found, given.annotations)
-    chosen = of_split(given.annotations, split, known)
-    cache_texts(place, cache, chosen, device, progress)
+    space, groups = Workspace.open(workspace), sorted(tasks)
+    cache = active_cache(space.caches)
+    # The lock is held only to add texts and to save the report: extraction, training and search go on.
+    name = choose_run(space, cache, run)[0]
+    trained_model, run_record = load_model(space.runs / name) if name else (None, None)
+    eval_set = annotations_of(space, cache, captions, columns, format, split)
+    provenance = training_provenance(space, cache, run_record, eval_set.annotations)
+    annotations = of_split(eval_set.annotations, split, provenance)
+    cache_texts(space, cache, annotations, device, progress)
     with small_op_threads():
-        tokens = trained is not None and trained.compares_tokens
-        corpus, paragraphs = corpus_of(cache, chosen, tokens)
-        taught = cached_only(cache, known.annotations) if known else []
-        bank = corpus_of(cache, taught, tokens) if taught else None
-        plain = untrained_model(corpus, trained, bank[0] if bank else None, HEADS_BY_QUESTION).to(choose_device(device))
-        model = plain if trained is None else trained.to(choose_device(device))
-        compared = eval_query_bank(cache, corpus, taught, device) if search and _searches(corpus, groups) else None
-        ours, theirs = (
-            None if compared is None else SearchRetriever(cache, corpus, searched_with, compared, place, progress)
-            for searched_with in (trained or zero_shot_model(cache.spec.dim, 1.0), zero_shot_model(cache.spec.dim, 1.0))
-        )
-        seen = CorpusPredictions(model, corpus, paragraphs, ours)
-        figures = measured(
-            seen,
-            None if trained is None else CorpusPredictions(plain, corpus, paragraphs, theirs),
-            CorpusPredictions(model, *bank) if bank else None,
+        tokens = trained_model is not None and trained_model.compares_tokens
+        corpus, paragraphs = corpus_of(cache, annotations, tokens)
+        training_annotations = cached_only(cache, provenance.annotations) if provenance else []
+        training_corpus = corpus_of(cache, training_annotations, tokens) if training_annotations else None
+        fitted_to = training_corpus[0] if training_corpus else None
+        initial_model = untrained_model(corpus, trained_model, fitted_to, HEADS_BY_QUESTION).to(choose_device(device))
+        model = initial_model if trained_model is None else trained_model.to(choose_device(device))
+        is_searched = search and _has_search_tasks(corpus, groups)
+        query_bank = eval_query_bank(cache, corpus, training_annotations, device) if is_searched else None
+
+        def retriever(searched_model: AlignmentModel) -> SearchRetriever | None:
+            if query_bank is None:
+                return None
+            return SearchRetriever(cache, corpus, searched_model, query_bank, space, progress)
+
+        frozen_model = zero_shot_model(cache.spec.dim, 1.0)
+        search_results = retriever(trained_model or frozen_model)
+        frozen_results = retriever(frozen_model)
+        predictions = CorpusPredictions(model, corpus, paragraphs, search_results)
+        figures = compute_metrics(
+            predictions,
+            None if trained_model is None else CorpusPredictions(initial_model, corpus, paragraphs, frozen_results),
+            CorpusPredictions(model, *training_corpus) if training_corpus else None,
             groups,
             seed,
         )
-        counts = _counts(corpus, given.missing, known if found else None)
-        evaluated = EvaluationReport(
+        counts = _counts(corpus, eval_set.missing, provenance if run_record else None)
+        report = EvaluationReport(
             name,
-            found.digest if found else "",
+            run_record.digest if run_record else "",
             cache.spec.fingerprint,
             str(captions.absolute()) if captions else "",
             split,
             counts,
-            known.how if known and bank else "",
+            provenance.how if provenance and training_corpus else "",
             figures,
             [
-                *([f"left out: {given.omissions.summary()}"] if given.omissions else []),
-                *_notes(counts, known, len(taught), place, name, run),
+                *([f"left out: {eval_set.omissions.summary()}"] if eval_set.omissions else []),
+                *_notes(counts, provenance, len(training_annotations), space, name, run),
             ],
             seed,
-            compared.description if compared else "",
-            given.omissions.to_json(),
+            query_bank.description if query_bank else "",
+            eval_set.omissions.to_json(),
         )
-    for note in evaluated.notes:
+    for note in report.notes:
         progress(Progress("evaluate", message=note, level="warning"))
-    if found:
+    if run_record:
         try:
-            with place.lock(progress):
-                save(place.runs / name, evaluated, ",".join(groups))
-        except ResourceError as error:  # it was measured all the same
-            progress(Progress("evaluate", message=f"not kept beside the run: {error}", level="warning"))
-    written = [] if submission is None else submit(submission, seen, given.names, format, split)
-    for path in written:
+            with space.lock(progress):
+                save(space.runs / name, report, ",".join(groups))
+        except ResourceError as error:  # the report is returned all the same
+            progress(
+                Progress("evaluate", message=f"report not saved in the folder of the run: {error}", level="warning")
+            )
+    paths = [] if submission is None else submit(submission, predictions, eval_set.names, format, split)
+    for path in paths:
         progress(Progress("evaluate", message=f"wrote {path}", level="note"))
-    return evaluated
+    return report
 
 
-def _searches(corpus: Corpus, groups: list[str]) -> bool:
-    """True if figures are asked for that a search could have."""
-    is_asked = not groups or {"retrieval", "partial", "moments", "corpus"} & set(groups)
-    return bool(is_asked) and any(q.is_caption for q in corpus.queries)
+def _has_search_tasks(corpus: Corpus, groups: list[str]) -> bool:
+    """Return whether the groups include a task of search results."""
+    is_selected = not groups or {"retrieval", "partial", "moments", "corpus"} & set(groups)
+    return bool(is_selected) and any(q.is_caption for q in corpus.queries)
 
 
-def _counts(corpus: Corpus, missing: int, known: TrainingProvenance | None) -> dict[str, int]:
-    found = {
+def _counts(corpus: Corpus, num_missing: int, provenance: TrainingProvenance | None) -> dict[str, int]:
+    counts = {
         "videos": len(corpus.videos),
         "captions": sum(q.is_caption for q in corpus.queries),
         "questions": len(corpus.questions),
-        "left out": missing,
+        "left out": num_missing,
     }
-    if known is not None:
-        found["trained on"] = sum(video.video_id in known.videos for video in corpus.videos)
-    return found
+    if provenance is not None:
+        counts["trained on"] = sum(video.video_id in provenance.videos for video in corpus.videos)
+    return counts
 
 
 def _notes(
-    counts: dict[str, int], known: TrainingProvenance | None, taught: int, place: Workspace, name: str, run: str | None
+    counts: dict[str, int],
+    provenance: TrainingProvenance | None,
+    num_cached: int,
+    workspace: Workspace,
+    name: str,
+    run: str | None,
 ) -> list[str]:
-    """What a person should know of the figures."""
-    found = []
+    """Return notes for the user on the scope of the metrics."""
+    notes = []
     if counts["left out"]:
-        found.append(
-            f"{counts['left out']} annotated videos have no features: the figures are of the other {counts['videos']}, "
-            "and not those of the whole split"
+        notes.append(
+            f"{counts['left out']} annotated videos have no features: the metrics are of the other {counts['videos']}, "
+            "not of the whole split"
         )
     if counts.get("trained on"):
-        trained, total = counts["trained on"], counts["videos"]
-        text = f"{trained} of the {total} videos were trained on: figures of them promise nothing for others"
-        found.append(Note(text, Hint("evaluate_split", split=HELD_OUT)))
-    if known is not None and taught < len(known.annotations):
-        found.append(
-            f"{len(known.annotations) - taught} of {len(known.annotations)} training annotations have texts that are not "
-            "cached: floors are fitted to the others"
+        num_training, total = counts["trained on"], counts["videos"]
+        text = f"{num_training} of the {total} videos were trained on: their metrics do not carry over to other videos"
+        notes.append(Note(text, Hint("evaluate_split", split=HELD_OUT)))
+    if provenance is not None and num_cached < len(provenance.annotations):
+        total = len(provenance.annotations)
+        notes.append(
+            f"{total - num_cached} of {total} training annotations have texts without features: baselines are fitted to "
+            "the others"
         )
-    if not name and run is None and (place.runs / DEFAULT_RUN / "run.json").is_file():
-        text = "search would not use the trained run: these are the frozen encoder's figures"
-        found.append(Note(text, Hint("use_run", run=DEFAULT_RUN)))
-    return found
+    if not name and run is None and (workspace.runs / DEFAULT_RUN / "run.json").is_file():
+        text = "search would not use the trained run: these are the metrics of the frozen encoder"
+        notes.append(Note(text, Hint("use_run", run=DEFAULT_RUN)))
+    return notes

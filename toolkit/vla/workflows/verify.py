@@ -160,8 +160,8 @@ def _runs(workspace: Workspace, read_data: bool) -> Iterator[Check]:
             yield Check(
                 f"{name}/progress.json", partial(checkpoint.check_state, folder), partial(atomic.remove, progress)
             )
-        for path in report_file.files(folder):
-            yield Check(f"{name}/{path.name}", partial(report_file.opened, path), partial(atomic.remove, path))
+        for path in report_file.report_files(folder):
+            yield Check(f"{name}/{path.name}", partial(report_file.load_file, path), partial(atomic.remove, path))
 
 
 def _index(workspace: Workspace, read_data: bool) -> Iterator[Check]:
