@@ -16,13 +16,15 @@ RENAMED = {("search", "paths"): None}
 CLI_ONLY = {"as_json", "as_jsonl", "as_csv", "as_paths", "null", "quiet", "dry_run", "list_formats"}
 # Arguments that --list needs none of, and that the library cannot do without.
 NOT_WITH_LIST = {("import_annotations", "format"), ("import_annotations", "files")}
-# What they are put into, and that is None where none of them is given.
-PARTS = dict.fromkeys(("inside", "outside", "longer", "shorter", "since", "before", "where"), "limits") | {
-    "queries": "query"
-}
-WORDS = {"also": "also", "without": "negative", "then": "then", "within": "within", "lasting": "lasting"} | {
-    "templates": "use_templates",
-    "literal": "is_literal",
+# Options of `search` that become parts of a parameter, and are None without a value.
+FILTERS = (
+    "include", "exclude", "min_video_duration", "max_video_duration", "modified_after", "modified_before", "where",
+)  # fmt: skip
+PARTS = dict.fromkeys(FILTERS, "limits") | {"queries": "query", "max_fpr": "fpr"}
+# Options of `search` that become fields of each `Query`.
+QUERY_FIELDS = {"also": "also", "negative": "negative", "then": "then", "within": "within", "duration": "lasting"} | {
+    "prompt_templates": "use_templates",
+    "no_rewrite": "is_literal",
 }
 COLUMNS = {"video_column", "caption_column", "start_column", "end_column", "split_column"}
 SAMPLING = {"fps", "num_frames", "keyframes", "scenes"}
@@ -65,9 +67,9 @@ def test_every_default_of_the_command_line_is_the_librarys(name):
         if (name, option) in NOT_WITH_LIST:
             assert parameter.default is None
             continue
-        if name == "search" and option in WORDS:
+        if name == "search" and option in QUERY_FIELDS:
             # They make a `Query` of each text.
-            field = {f.name: f.default for f in dataclasses.fields(vla.Query)}[WORDS[option]]
+            field = {f.name: f.default for f in dataclasses.fields(vla.Query)}[QUERY_FIELDS[option]]
             assert parameter.default == (None if field in ((), math.inf) else field)
             continue
         if name == "search" and option in PARTS:
