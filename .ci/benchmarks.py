@@ -62,8 +62,13 @@ def documented_commands() -> list[list[str]]:
     text = "\n".join(path.read_text("utf-8") for path in documents)
     commands = []
     for name, arguments in re.findall(r"python tests/benchmarks/(\w+)\.py([^`\n]*)", text):
-        words = shlex.split(arguments, comments=True)
-        commands.append([name, *(word for word in words if not re.fullmatch(r"[A-Z]+(\.\.\.)?", word))])
+        command = [name]
+        for word in shlex.split(arguments, comments=True):
+            if not re.fullmatch(r"[A-Z]+(\.\.\.)?", word):
+                command.append(word)
+            elif command[-1].startswith("--"):  # `--memory N`
+                command.pop()
+        commands.append(command)
     return commands
 
 
