@@ -75,7 +75,7 @@ Format = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="Format of the caption file; `vla import --list` lists them. Default: a table with one caption per row.",
+        help="Format of the caption file; `vla import --list` lists them. Default: by suffix (tables and subtitles).",
         show_default=False, metavar="FORMAT",
     ),
 ]  # fmt: skip

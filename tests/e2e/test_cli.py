@@ -164,7 +164,7 @@ def test_several_texts_and_what_follows(world):
     train, _ = found("a star", "--where", "split=train")
     assert train and all("train" in h["video"] for h in train)
     for bad, words in (
-        (("a", "--within", "3"), "requires --then"), (("a", "--then", "b", "--within", "soon"), "invalid duration"),
+        (("a", "--within", "3"), "requires --then TEXT"), (("a", "--then", "b", "--within", "soon"), "invalid duration"),
         (("a", "--not", "b^much"), "invalid weight"), (("a", "--also", "b^0"), "above 0"), (("a", "--not", ""), "1 to 2000"),
         (("a", "--where", "x"), "is no condition"), (("a", "--where", "colour=x"), "have a column 'colour'"),
         (("--like", "clips/a@1", "--then", "b"), "require a text"), (("--like", "clips/a@1", "--duration", "2-5"), "require a text"),

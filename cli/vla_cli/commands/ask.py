@@ -12,7 +12,7 @@ from vla_cli import options as o
 def ask(
     question: Annotated[str, typer.Argument(help="The question.", metavar="QUESTION")],
     videos: Annotated[
-        list[str] | None, typer.Argument(help="Videos, by name or path.", metavar="[VIDEOS]...", show_default=False)
+        list[str] | None, typer.Argument(help="Videos, by name or path.", metavar="VIDEOS", show_default=False)
     ] = None,
     choices: Annotated[
         list[str] | None,
@@ -35,8 +35,9 @@ def ask(
 ) -> None:
     """Answer a question about videos with a trained head.
 
-    Prints the answer, the answer of a model that was trained on the text alone, and the supporting moments. If both answers are
-    the same, the video may not have mattered.
+    Prints the answer, the answer of a model that was trained on the text alone,
+    and the supporting moments. If both answers are the same, the video may not
+    have mattered.
     """
     import vla
     from vla_cli.render import format_time, print_json, print_table, progress_bars

@@ -33,7 +33,8 @@ def captions(
 ) -> None:
     """List or remove captions.
 
-    Without options, lists the caption files of the workspace and exits with 1 if there are none.
+    Without options, lists the caption files of the workspace and exits with 1
+    if there are none.
     """
     import vla
     from vla_cli.render import plural, print_json, print_line, progress_bars

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Output folder.")] = Path("vla-demo"),
+    folder: Annotated[Path, typer.Argument(help="Output folder.", metavar="FOLDER")] = Path("vla-demo"),
     clips: Annotated[
         int,
         typer.Option(min=12, max=100_000, help="Number of clips; a quarter of them are test clips.", metavar="N"),

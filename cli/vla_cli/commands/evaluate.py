@@ -72,7 +72,8 @@ def evaluate(
 ) -> None:
     """Evaluate a run with the official protocols.
 
-    Each metric comes with a 95 % confidence interval, the score of the frozen encoder and vision-blind baselines.
+    Each metric comes with a 95 % confidence interval, the score of the frozen
+    encoder and vision-blind baselines.
     """
     import vla
     from vla_cli.render import print_json, progress_bars

@@ -15,7 +15,7 @@ def export(
     patterns: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names, paths or glob patterns. Default: all videos.", metavar="[PATTERNS]...", show_default=False
+            help="Names, paths or glob patterns. Default: all videos.", metavar="PATTERNS", show_default=False
         ),
     ] = None,
     format: Annotated[
@@ -37,7 +37,10 @@ def export(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Export features and captions to files for other tools. Exits with 3 if some are damaged."""
+    """Export features and captions to files for other tools.
+
+    Exits with 3 if features of some videos are damaged.
+    """
     import vla
     from vla_cli.render import plural, print_json, print_line, print_table, progress_bars
 

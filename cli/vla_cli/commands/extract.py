@@ -17,7 +17,7 @@ _FIELDS = ("video_id", "status", "reason", "cause", "frames", "duration_seconds"
 
 def extract(
     paths: Annotated[
-        list[str], typer.Argument(help="Videos, folders (searched recursively) and glob patterns.", metavar="PATHS...")
+        list[str], typer.Argument(help="Videos, folders (searched recursively) and glob patterns.", metavar="PATHS")
     ],
     captions: o.Captions = None,
     model: o.Model = None,
@@ -71,7 +71,8 @@ def extract(
 ) -> None:
     """Extract and cache features of videos and captions.
 
-    Only new videos are processed. If the command is interrupted, run it again to continue.
+    Only new videos are processed. If the command is interrupted, run it again
+    to continue.
     """
     import vla
     from vla_cli.render import print_json, print_omissions, progress_bars, stderr_console

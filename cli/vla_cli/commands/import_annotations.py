@@ -21,7 +21,7 @@ def import_annotations(
         typer.Argument(help="Format of the files; --list lists them.", metavar="FORMAT", show_default=False),
     ] = None,
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Annotation files.", metavar="FILES...", show_default=False)
+        list[Path] | None, typer.Argument(help="Annotation files.", metavar="FILES", show_default=False)
     ] = None,
     output: Annotated[
         Path | None,

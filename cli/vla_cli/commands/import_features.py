@@ -22,7 +22,7 @@ def import_features(
         list[str] | None,
         typer.Argument(
             help="Feature files (.npy, .npz, .pt, .h5, .parquet, .tar), folders and glob patterns.",
-            metavar="[PATHS]...",
+            metavar="PATHS",
             show_default=False,
         ),
     ] = None,
@@ -166,7 +166,10 @@ def import_features(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Import precomputed frame features, e.g. released with a paper. Only new files are processed."""
+    """Import precomputed frame features, e.g. released with a paper.
+
+    Only new files are processed.
+    """
     import vla
     from vla_cli.render import print_json, progress_bars
 

@@ -15,7 +15,7 @@ def ls(
     patterns: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names, paths or glob patterns. Default: all videos.", metavar="[PATTERNS]...", show_default=False
+            help="Names, paths or glob patterns. Default: all videos.", metavar="PATTERNS", show_default=False
         ),
     ] = None,
     status: Annotated[

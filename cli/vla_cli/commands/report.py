@@ -12,7 +12,7 @@ from vla_cli import options as o
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="Name of the run.", metavar="[RUN]")] = "default",
+    run: Annotated[str, typer.Argument(help="Name of the run.", metavar="RUN")] = "default",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -29,7 +29,8 @@ def report(
 ) -> None:
     """Write a report of a run as one HTML file without external resources.
 
-    The report has the training data, the settings, the training curves and the evaluations.
+    The report has the training data, the settings, the training curves and the
+    evaluations.
     """
     from vla_cli.render import print_json, print_line
 

@@ -14,7 +14,7 @@ def rm(
     patterns: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names, paths or glob patterns of extracted videos.", metavar="[PATTERNS]...", show_default=False
+            help="Names, paths or glob patterns of extracted videos.", metavar="PATTERNS", show_default=False
         ),
     ] = None,
     missing: Annotated[bool, typer.Option("--missing", help="Also remove videos whose file is gone.")] = False,

@@ -26,13 +26,13 @@ _OUTPUT = "Output format"
 
 def search(
     query: Annotated[
-        str | None, typer.Argument(help="Text to search for.", metavar="[QUERY]", show_default=False)
+        str | None, typer.Argument(help="Text to search for.", metavar="QUERY", show_default=False)
     ] = None,
     paths: Annotated[
         list[str] | None,
         typer.Argument(
             help="Videos and folders to extract and index first, if they are new.",
-            metavar="[PATHS]...",
+            metavar="PATHS",
             show_default=False,
         ),
     ] = None,
@@ -42,8 +42,7 @@ def search(
         float | None,
         typer.Option(
             "--max-fpr",
-            help="Hide hits whose estimated false-positive rate exceeds RATE, e.g. 0.05: an unrelated query reaches their "
-            "confidence more often. Default: show all.",
+            help="Hide hits whose estimated false-positive rate exceeds RATE, e.g. 0.05. Default: show all.",
             metavar="RATE",
             show_default=False,
         ),
@@ -52,8 +51,8 @@ def search(
         str | None,
         typer.Option(
             "--duration",
-            help="Duration of the moments: 2-10, 30s-2m, 5- or any. Default: preferred durations are estimated from timed "
-            "captions if there are at least 50.",
+            help="Range of moment durations: 2-10, 30s-2m, 5- or any. Default: estimated from timed captions if there are at "
+            "least 50.",
             metavar="MIN-MAX",
             show_default=False,
         ),
@@ -84,7 +83,7 @@ def search(
         list[str] | None,
         typer.Option(
             "--also",
-            help="Rank moments that match TEXT, too, higher. Repeatable. TEXT^0.5 sets the weight (default 1).",
+            help="Also match TEXT. Repeatable. TEXT^0.5 sets the weight (default 1).",
             metavar="TEXT",
             show_default=False,
             rich_help_panel=_TEXTS,
@@ -231,8 +230,9 @@ def search(
 ) -> None:
     """Find moments by text, image or example.
 
-    Videos in PATHS that are new are extracted and indexed first. Exits with 1 if there are no hits; use --max-fpr to hide hits
-    of queries that match nothing.
+    Videos in PATHS that are new are extracted and indexed first. Exits with 1
+    if there are no hits; use --max-fpr to hide hits of queries that match
+    nothing.
     """
     import vla
 
@@ -245,7 +245,7 @@ def search(
     if not alternatives and query is None:
         raise typer.BadParameter("pass a text to search for, --queries, --image or --like", param_hint="QUERY")
     if within is not None and not then:
-        raise typer.BadParameter("--within requires --then TEXT", param_hint="--within")
+        raise typer.BadParameter("requires --then TEXT", param_hint="--within")
     texts = read_queries(queries) if queries is not None else [query] if query is not None and not alternatives else []
     if alternatives and query is not None:
         # Without a query, the first argument is a path.

@@ -84,8 +84,11 @@ def train(
 ) -> None:
     """Train small projectors on cached features and captions.
 
-    If training is interrupted, run the same command again: it continues at the same step and produces the same weights. Ctrl-C
-    and SIGTERM finish the step and save the state. For several processes: torchrun --nproc_per_node=2 -m vla_cli train
+    If training is interrupted, run the same command again: it continues at the
+    same step and produces the same weights. Ctrl-C and SIGTERM finish the step
+    and save the state.
+
+    For several processes: torchrun --nproc_per_node=2 -m vla_cli train
     """
     import vla
     from vla_cli.render import print_json, progress_bars

@@ -330,7 +330,7 @@ def test_diverged_training_says_so_and_keeps_no_run(tmp_path, rate):
 def test_a_run_judged_by_few_videos_is_not_used(tmp_path):
     few = run(tmp_path / "few", twins(20, 1), TrainConfig(**{**SETTINGS, "epochs": 2, "levels": "global"}))
     assert few.record["verdict"]["videos"] == 6 and not few.is_better
-    assert "too few videos to tell: with 6 held-out videos" in few.verdict
+    assert "too few videos: 6 held-out videos, at least 10 are needed" in few.verdict
 
 
 @pytest.mark.parametrize("levels", ["both", "global"])
