@@ -84,9 +84,9 @@ class _LogLines:
                 self._write(f"epoch {p.done}/{p.total}  {_format_values(p.values)}")
             return
         last_time, last_share = self._last.setdefault(p.stage, (now, share))
-        elapsed = now - last_time
-        is_due = elapsed >= _FIRST_LINE_SECONDS and share >= last_share + _LINE_SHARE
-        if elapsed >= _LINE_SECONDS or is_due:
+        age = now - last_time
+        is_due = age >= _FIRST_LINE_SECONDS and share >= last_share + _LINE_SHARE
+        if age >= _LINE_SECONDS or is_due:
             self._last[p.stage] = (now, share)
             label = _LABELS.get(p.stage, p.stage)
             self._write(f"{label} {p.done:,}/{p.total:,} ({share:.0%})  {_format_values(p.values)}".rstrip())

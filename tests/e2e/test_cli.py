@@ -45,7 +45,7 @@ def test_the_four_commands_work_in_sequence(world):
     _, runs = world
     assert runs["extract"].returncode == 3  # one file is broken
     assert "broken.mp4" in runs["extract"].stdout and "not a video" in runs["extract"].stdout
-    assert "Extracted 12 videos (" in runs["extract"].stdout and "12 of 13 videos ok" in runs["extract"].stdout
+    assert "Processed 13 videos (" in runs["extract"].stdout and "12 of 13 videos ok" in runs["extract"].stdout
     assert runs["train"].returncode == 0 and "frozen" in runs["train"].stdout and "epoch" in runs["train"].stdout
     assert runs["index"].returncode == 0 and "segments of 12 videos" in runs["index"].stdout
     hits = json.loads(runs["search"].stdout)
@@ -442,7 +442,7 @@ def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     assert "run the same command again to continue" in err
     assert 0 < len(done) < 40
     again = vla("extract", "clips", cwd=tmp_path)
-    assert again.returncode == 0 and f"Extracted {plural(40 - len(done), 'video')} (" in again.stdout
+    assert again.returncode == 0 and f"Processed {plural(40 - len(done), 'video')} (" in again.stdout
 
 
 def test_help_is_quick_because_it_loads_nothing_heavy():

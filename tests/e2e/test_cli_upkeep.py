@@ -52,7 +52,7 @@ def test_verify_and_repair(folder):
     assert found.returncode == 4 and "a.mp4" in found.stdout and "altered" in found.stdout
     assert vla("verify", "--read-data", "--repair", "-q", cwd=folder).returncode == 4
     assert vla("verify", "--read-data", cwd=folder).returncode == 0
-    assert "Extracted 1 video (" in vla("extract", ".", cwd=folder).stdout
+    assert "Processed 1 video (" in vla("extract", ".", cwd=folder).stdout
 
 
 def test_rm_asks_and_gc_cleans(folder):

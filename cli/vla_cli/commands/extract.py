@@ -163,8 +163,8 @@ def _summary(report: ExtractReport) -> str:
     num_ok = count - len(report.problems)
     duration = format_duration(report.video_seconds)
     rate = f" at {report.frames / report.seconds:.0f} frames/s" if report.seconds > 0 else ""
-    new = f"Extracted {plural(report.extracted, 'video')} ({plural(report.frames, 'frame')}"
+    counts = f"{plural(report.extracted, 'video')} ({plural(report.frames, 'frame')}"
     if report.extracted == count == num_ok:
-        return f"{new}, {duration}){rate}."
-    start = f"{new}){rate}." if report.extracted else "Nothing new to extract."
+        return f"Extracted {counts}, {duration}){rate}."
+    start = f"Processed {counts}){rate}." if report.extracted else "Nothing new to extract."
     return f"{start} {num_ok:,} of {plural(count, 'video')} ok ({duration})."
