@@ -13,7 +13,7 @@ CODE = 130
 143, SIGHUP 129."""
 _NOTICE = b"stopping; press Ctrl-C again to stop at once\n"
 _SHOW_CURSOR = b"\x1b[?25h"
-_received: list[int] = []
+_signals: list[int] = []
 
 
 def install_handlers() -> None:
@@ -31,7 +31,7 @@ def install_handlers() -> None:
 
 def exit_reason() -> tuple[int, str]:
     """Return the exit code and a description of the signal that ended the command."""
-    number = _received[0] if _received else int(signal.SIGINT)
+    number = _signals[0] if _signals else int(signal.SIGINT)
     if number == signal.SIGINT:
         return CODE, "interrupted"
     return 128 + number, f"ended by {signal.Signals(number).name}"
@@ -41,7 +41,7 @@ def _handle_first(number: int, frame: FrameType | None) -> None:
     # Restore the default action of the system: a handler in Python would wait for the code that
     # blocks the interpreter.
     signal.signal(number, signal.SIG_DFL)
-    _received.append(number)
+    _signals.append(number)
     # Progress bars hide the cursor, and a second signal would leave it hidden.
     with suppress(OSError, ValueError):
         cursor = _SHOW_CURSOR if sys.stderr.isatty() else b""

@@ -47,7 +47,7 @@ from vla_cli.commands import (
     verify,
 )
 
-USAGE, UNFIT, RESOURCE, INTERRUPTED = 2, 4, 5, interrupt.CODE
+USAGE, UNFIT, RESOURCE, INTERRUPT = 2, 4, 5, interrupt.CODE
 DEFECT, BROKEN_PIPE = 70, 141
 _CODES: tuple[tuple[type[VlaError], int], ...] = (
     (ResourceError, RESOURCE),
@@ -128,7 +128,7 @@ def _run() -> int | str | None:
             app()
         except SystemExit as error:
             # Typer turns Ctrl-C into this exit code, without a message.
-            if error.code == INTERRUPTED:
+            if error.code == INTERRUPT:
                 raise KeyboardInterrupt from None
             # Rich and typer exit with 1 for a closed pipe, which is the code for no results.
             if isinstance(error.__context__, BrokenPipeError):

@@ -145,3 +145,18 @@ def test_figures_are_never_cut(monkeypatch, width):
     figures = [line.split() for line in screen.getvalue().splitlines()]
     assert [str(cell) for cell in row] in figures
     assert width < 80 or max(map(cell_len, screen.getvalue().splitlines())) <= max(width, 80)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 0 s"),
+        (570, "9 min 30 s"),
+        (3599.6, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+    ],
+)
+def test_format_duration(seconds, text):
+    assert formatting.format_duration(seconds) == text
