@@ -46,7 +46,7 @@ from torch.nn import functional
 
 from vla.world.language import appearance, description, moments
 from vla.world.render import draw
-from vla.world.sampling import sample_scene, twin
+from vla.world.sampling import counterfactual, sample_scene
 from vla.world.scene import COLORS, DIRECTIONS, RADIUS, SHAPES, Event, Scene, states_at
 
 SIDE, FRAMES, TEXTS, GROUP = 64, 2, 4, 4
@@ -83,7 +83,7 @@ def render_group(still_share: float, seed: int) -> list[tuple[np.ndarray, np.nda
     still = rng.random() < still_share
     events = (0, 0) if still else (1, 4)
     scenes = [sample_scene(rng, events=events)]
-    other = None if still else twin(scenes[0], rng)
+    other = None if still else counterfactual(scenes[0], rng)
     scenes += [other] if other else []
     scenes += [sample_scene(rng, events=events, like=scenes[0]) for _ in range(GROUP - len(scenes))]
     group = []
@@ -110,7 +110,7 @@ def whereabouts(scene: Scene, times: np.ndarray) -> np.ndarray:
     """
     states = states_at(scene, times)
     found = np.zeros((len(times), len(COLORS) + len(SHAPES), 4), np.float32)
-    for i, thing in enumerate(scene.things):
+    for i, thing in enumerate(scene.objects):
         for t in np.flatnonzero(states.opacity[i] > 0.3):
             color = (states.color_from if states.color_mix[i, t] < 0.5 else states.color_to)[i, t]
             size = 5 * RADIUS[thing.size] * states.scale[i, t] - 0.7
@@ -129,7 +129,7 @@ def happenings(scene: Scene, events: tuple[Event, ...]) -> np.ndarray:
             kinds = kinds[:1]  # no text says from where
         found[0, kinds] += 1
         for thing in {event.actor, event.target} - {-1} if event.kind == "follow" else {event.actor}:
-            found[1 + COLORS.index(scene.things[thing].color), kinds] += 1
+            found[1 + COLORS.index(scene.objects[thing].color), kinds] += 1
         found[-1, kinds] += 2 * i / (len(events) - 1) - 1 if len(events) > 1 else 0
     return found
 

@@ -95,5 +95,5 @@ def _write_bytes(content: bytes) -> None:
 
 def _duplicates(hit: Hit) -> str:
     """Return a suffix with the number of videos that have the same content, or show it there."""
-    count = len(hit.copies) + len(hit.similar)
+    count = len(hit.duplicates) + len(hit.near_duplicates)
     return f" (+{plural(count, 'duplicate')})" if count else ""

@@ -22,7 +22,7 @@ from vla.retrieval.duration_prior import DurationRange, estimate_duration_range
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import load_model
-from vla.workflows.demo import _gist
+from vla.workflows.demo import _event_key
 from vla.world.language import mentions_appearance
 
 NEVER = 0.07
@@ -156,7 +156,7 @@ def _happenings(folder: Path, train: int, test: int) -> dict[str, dict]:
         found = {
             f"clips/{c.name}": {
                 "split": c.split,
-                "events": [[e.start, e.end, list(_gist(c.scene, e))] for e in c.scene.events],
+                "events": [[e.start, e.end, list(_event_key(c.scene, e))] for e in c.scene.events],
             }
             for c in clips
         }

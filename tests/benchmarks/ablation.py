@@ -106,7 +106,7 @@ def paragraphs(corpus: Corpus) -> list[Query]:
         told.setdefault(query.video, []).append(query)
     found = []
     for video, some in told.items():
-        parts = tuple(part for q in some for part in q.parts)
+        parts = tuple(part for q in some for part in q.chunks)
         found.append(Query(" ".join(q.text for q in some), parts, parts, video, np.zeros((0, 2))))
     return found
 
@@ -116,7 +116,7 @@ def plan(train: int, test: int) -> list[Clip]:
 
     Scenes that are chosen by come in pairs of twins, as those of the test do: what time gains must show in the choice.
     """
-    clips = plan_clips("train", train, 0, twins=0.75) + plan_clips("val", train // 6, 0)
+    clips = plan_clips("train", train, 0, counterfactual_fraction=0.75) + plan_clips("val", train // 6, 0)
     return clips + plan_clips("test", test, 0) + plan_clips("novel", test // 2, 0, novel=True)
 
 
@@ -157,7 +157,7 @@ def trained(
     if not (folder / "run.json").is_file() or load_model(folder)[1].identity != identity:
         corpus = load_corpus(cache, told, tokens=config.reads_tokens)
         rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
-        split = split_rows(len(rows), {rows[a.video]: a.split for a in told}, config.held_out, seed)
+        split = split_rows(len(rows), {rows[a.video]: a.split for a in told}, config.val_fraction, seed)
         train(corpus, split, cache.spec, encoder_of(cache, "cpu", "auto").scale, config, folder, identity)
     model, run = load_model(folder)
     print(
@@ -197,7 +197,7 @@ def main() -> None:
     clips = plan(arguments.train, arguments.test)
     workspace = open_world(folder, clips)
     cache = active_cache(workspace.caches)
-    twins = {f"clips/{c.name}": f"clips/{c.twin}" for c in clips if c.twin}
+    twins = {f"clips/{c.name}": f"clips/{c.counterfactual}" for c in clips if c.counterfactual}
     known = {
         s: match(
             read_captions(folder / f"captions-{s}.jsonl", None, None), cache.video_ids(), workspace, folder

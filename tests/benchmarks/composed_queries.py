@@ -37,7 +37,7 @@ from vla.retrieval.query import Query, encode_query
 from vla.retrieval.searcher import Searcher
 from vla.spans import iou
 from vla.storage.workspace import Workspace
-from vla.workflows.text_features import GivenTexts
+from vla.workflows.text_features import LookupTexts
 
 WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)
 
@@ -46,9 +46,9 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def given(vectors: dict[str, np.ndarray]) -> GivenTexts:
+def given(vectors: dict[str, np.ndarray]) -> LookupTexts:
     pooled = np.stack(list(vectors.values())).astype(np.float32)
-    return GivenTexts(
+    return LookupTexts(
         TextFeatures(
             tuple(vectors),
             pooled,
@@ -108,8 +108,8 @@ def without() -> None:
     print(f"\n{len(rows)} kinds less one of theirs, {len(mixes)} pairs of things")
 
 
-def vector(text: str, no: str, weight: float, encoder: GivenTexts, model) -> np.ndarray:
-    query = Query(text, negative=((no, weight),) if weight else (), is_literal=True)
+def vector(text: str, no: str, weight: float, encoder: LookupTexts, model) -> np.ndarray:
+    query = Query(text, negative=((no, weight),) if weight else (), rewrite=False)
     return encode_query(query, encoder, model)[0].vector
 
 
@@ -119,9 +119,9 @@ def templates() -> None:
     held = np.load(SHARED / "features" / "imagenet700_clip_vitb32.npz")
     a, photo = list(map(str, held["prompts_a"])), list(map(str, held["prompts_photo"]))
     ways: dict[str, Callable[[int], Query]] = {
-        "a X": lambda i: Query(a[i], is_literal=True),
-        "a photo of a X": lambda i: Query(photo[i], is_literal=True),
-        "mean of both": lambda i: Query(a[i], also=((photo[i], 1.0),), is_literal=True),
+        "a X": lambda i: Query(a[i], rewrite=False),
+        "a photo of a X": lambda i: Query(photo[i], rewrite=False),
+        "mean of both": lambda i: Query(a[i], also=((photo[i], 1.0),), rewrite=False),
     }
     print("\n| asked by | first is right | mAP |\n|---|---|---|")
     for name, way in ways.items():
@@ -161,10 +161,10 @@ def follows(folder: Path, count: int = 200) -> None:
         print(f"\n{len(cache.video_ids())} videos, half of them the others backwards; {len(pairs)} pairs of scenes\n")
         print("| searched by | R@1 .5 | R@10 .5 | video R@1 | video R@1, either way round |\n|---|---|---|---|---|")
         ways: dict[str, Callable[[str, str], Query]] = {
-            "the first scene alone": lambda a, b: Query(a, is_literal=True),
-            "both as one query (--also)": lambda a, b: Query(a, also=((b, 1.0),), is_literal=True),
-            "--then": lambda a, b: Query(a, then=(b,), is_literal=True),
-            "--then --within 30s": lambda a, b: Query(a, then=(b,), within=30.0, is_literal=True),
+            "the first scene alone": lambda a, b: Query(a, rewrite=False),
+            "both as one query (--also)": lambda a, b: Query(a, also=((b, 1.0),), rewrite=False),
+            "--then": lambda a, b: Query(a, then=(b,), rewrite=False),
+            "--then --within 30s": lambda a, b: Query(a, then=(b,), within=30.0, rewrite=False),
         }
         for name, way in ways.items():
             rows = [judged(searcher.search(way(*pair), 10), right[pair]) for pair in pairs]

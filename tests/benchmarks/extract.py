@@ -120,11 +120,11 @@ def encode_together(encoder: Encoder, picture: np.ndarray) -> float:
 def encode_side_by_side(encoder: Encoder, picture: np.ndarray) -> float:
     """Seconds a frame when each core has calls of its own."""
     batch = encoder.prepare(np.repeat(picture[None], 32, 0))
-    with encoder.side_by_side(), ThreadPoolExecutor(encoder.lanes) as pool:
-        list(pool.map(encoder.encode_frames, [batch] * encoder.lanes))
+    with encoder.one_thread_per_call(), ThreadPoolExecutor(encoder.max_concurrency) as pool:
+        list(pool.map(encoder.encode_frames, [batch] * encoder.max_concurrency))
         began = time.perf_counter()
-        list(pool.map(encoder.encode_frames, [batch] * (2 * encoder.lanes)))
-        return (time.perf_counter() - began) / (64 * encoder.lanes)
+        list(pool.map(encoder.encode_frames, [batch] * (2 * encoder.max_concurrency)))
+        return (time.perf_counter() - began) / (64 * encoder.max_concurrency)
 
 
 def common_loop(paths: list[Path], fps: float, model_folder: Path) -> tuple[dict[str, np.ndarray], float]:

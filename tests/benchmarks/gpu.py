@@ -197,12 +197,12 @@ def _stepper(corpus: Corpus, config: TrainConfig, device: str) -> tuple[BatchSam
 def _losses(corpus: Corpus, device: str, sizes: Sizes) -> list[list[float]]:
     # Noise and dropout are drawn by the device, and would differ.
     options = {"width": sizes.width, "dropout": 0.0, "noise": 0.0}
-    config = TrainConfig(batch_videos=sizes.batch, projector_options=options, precision="fp32")
+    config = TrainConfig(batch_size=sizes.batch, projector_options=options, precision="fp32")
     draws, step = _stepper(corpus, config, device)
     found = []
     for number in range(3):
         rows = np.random.default_rng(number).permutation(len(corpus.videos))[: sizes.batch]
-        found.append([float(value) for _, value in sorted(step(draws.drawn(rows, number), number).items())])
+        found.append([float(value) for _, value in sorted(step(draws.plan(rows, number), number).items())])
     return found
 
 

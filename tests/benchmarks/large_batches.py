@@ -30,13 +30,13 @@ def step(name: str, way: str, pairs: int, dim: int, device: str) -> tuple[float,
     owner = torch.arange(pairs, device=device)
     loss = registry.build(name)
     # A small step first: what libraries take once is no part of a step.
-    loss.of_vectors(queries[:64], videos[:64], 20.0, positive_pairs(owner[:64])).backward()
+    loss.from_vectors(queries[:64], videos[:64], 20.0, positive_pairs(owner[:64])).backward()
     before = _peak(device)
     began = time.perf_counter()
     if way == "matrix":
         made = loss(queries @ videos.T * 20.0, owner[:, None] == owner[None])
     else:
-        made = loss.of_vectors(queries, videos, 20.0, positive_pairs(owner))
+        made = loss.from_vectors(queries, videos, 20.0, positive_pairs(owner))
     made.backward()
     value = float(made.detach())
     return value, _peak(device) - before, time.perf_counter() - began

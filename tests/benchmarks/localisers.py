@@ -88,14 +88,14 @@ def by_contrast(curve: Curve) -> np.ndarray:
 
 
 def by_cosine_and_contrast(kind: str) -> Method:
-    finder = moments.MomentLocalizer(zero_shot_model(1, 1.0), None)
+    localizer = moments.MomentLocalizer(zero_shot_model(1, 1.0), None)
 
     def found(curve: Curve) -> np.ndarray:
         # Frames of one number, which is their cosine with the query.
         features = FrameFeatures("", curve.values[:, None], curve.times, curve.duration)
         spans, cosines = curve.rows[kind]
         held = moments.SegmentScores(spans, np.asarray(cosines, np.float64), float(cosines.max()))
-        located = finder.find(features, curve.values[:, None], np.ones(1, np.float32), held, MOST)
+        located = localizer.localize(features, curve.values[:, None], np.ones(1, np.float32), held, MOST)
         return np.column_stack([located.spans, located.scores])
 
     return found

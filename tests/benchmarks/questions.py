@@ -115,7 +115,7 @@ def told(task: str, seeds: list[HeadAnswers], before: HeadAnswers, trained_on: C
     ]
     cells.append(f"{spread(100 * each.mean(1))} [{100 * ours.low:.1f}, {100 * ours.high:.1f}]")
     cells.append(f"{100 * gain.mean:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]")
-    if before.asks != "count":
+    if before.task != "count":
         return f"| {task} | {len(clips)} | {' | '.join(cells)} | |"
     errors = [[lowest["MSE"]], [error(s, s.unseen) for s in seeds], [error(before, before.predicted)]]
     errors.append([error(s, s.predicted) for s in seeds])
@@ -134,8 +134,8 @@ def spread(values: np.ndarray, digits: int = 1) -> str:
 def categories(name: str, task: str, said: HeadAnswers, model: AlignmentModel) -> None:
     """What each category of questions comes to, and how many answers are known at all."""
     seen, unseen = questions(said, said.predicted), questions(said, said.unseen)
-    if said.asks == "open":
-        head = next(h for h in model.heads.values() if h.asks == "open")
+    if said.task == "open":
+        head = next(h for h in model.heads.values() if h.task == "open")
         within = np.isin([q.question.answers[0].lower() for q in said.asked], list(head.answers))
         print(f"{name}, {task}: {100 * within.mean():.1f} % of the answers can be predicted at all")
     kinds = [kind for kind in seen if kind.startswith("accuracy ")]

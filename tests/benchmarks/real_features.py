@@ -74,7 +74,7 @@ def main() -> None:
         collages(folder, arguments, settings)
     if arguments.only != "collages":
         # What knows nothing is nothing to stay near to.
-        msrvtt(folder, arguments.seeds, {**settings, "pull": arguments.pull}, arguments.texts)
+        msrvtt(folder, arguments.seeds, {**settings, "anchor_weight": arguments.pull}, arguments.texts)
 
 
 def collages(folder: Path, arguments: argparse.Namespace, settings: dict[str, Any]) -> None:

@@ -96,8 +96,8 @@ def asked(opened: vla.OpenWorkspace, annotations: Path, groups: dict[str, str], 
 
 def shown(hit: Hit) -> list[tuple[str, float, float]]:
     """Files that show what was found, and when: copies, and moments that show the same, are no results of their own."""
-    own = [(name(v), hit.start, hit.end) for v in (hit.video_id, *hit.copies)]
-    return own + [(name(v), start, end) for v, start, end in hit.similar]
+    own = [(name(v), hit.start, hit.end) for v in (hit.video_id, *hit.duplicates)]
+    return own + [(name(v), start, end) for v, start, end in hit.near_duplicates]
 
 
 def name(video_id: str) -> str:

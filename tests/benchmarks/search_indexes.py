@@ -214,7 +214,7 @@ def main() -> None:
     best = exhaustive(vectors, queries, K)[0]
     truth = autotune._Truth(queries, best[:, -1])
     print(f"{a.rows} vectors of {a.dim}; best cosine of a query {best[:, 0].mean():.2f}", flush=True)
-    _faiss.threads(a.threads)
+    _faiss.set_num_threads(a.threads)
     source = autotune._Source(vectors)
     began = time.process_time()
     if set(a.ours) - {"faiss_flat"}:

@@ -41,7 +41,7 @@ from vla.retrieval.moments import SegmentScores
 from vla.retrieval.searcher import Searcher
 from vla.spans import nms
 from vla.storage.workspace import Workspace
-from vla.workflows.text_features import GivenTexts
+from vla.workflows.text_features import LookupTexts
 
 RATES = (0.05, 0.1, 0.2)
 MEANS, SEGMENTS, LOCALISED, HEAD = "means of videos", "segments by cosine", "segments by cosine and contrast", "by head"
@@ -66,9 +66,9 @@ class Place:
         pooled = np.stack(list(searched.vectors.values()))
         nothing = np.zeros((len(pooled), 1, dim), np.float32)
         given = TextFeatures(tuple(searched.vectors), pooled, nothing, np.ones((len(pooled), 1), bool))
-        self.index = build_index(cache, model, cut=cut)
+        self.index = build_index(cache, model, segmenter=cut)
         self.row = {name: i for i, name in enumerate(self.index.videos)}
-        self.searcher = Searcher(self.index, GivenTexts(given), model, cache, Workspace(folder))
+        self.searcher = Searcher(self.index, LookupTexts(given), model, cache, Workspace(folder))
         features = [cache.frames(v) for v in self.index.videos]
         self.frames = [model.align_frames(f) for f in features]
         self.cut = [pool_segments(a, f, cut(f)) for a, f in zip(self.frames, features, strict=True)]
@@ -83,7 +83,7 @@ class Place:
         )
         left_out = by_name and [by_name[name] for name in self.index.videos]
         found = estimate_hubness((c.vectors for c in self.cut), self.text(texts), left_out)
-        return replace(found, lasting=self.searched.lasting)
+        return replace(found, duration_range=self.searched.lasting)
 
     def hits(self, searcher: Searcher) -> Callable[[str], np.ndarray]:
         def found(text: str) -> np.ndarray:
@@ -154,15 +154,15 @@ def rows(place: Place, model: AlignmentModel) -> dict[str, tuple[Callable[[str],
     scores = [texts @ c.vectors.T for c in place.cut]
     background = place.background()
     ends = np.cumsum([len(c.spans) for c in place.cut])[:-1]
-    lowered = [s - b for s, b in zip(scores, np.split(background.bias, ends), strict=True)]
+    lowered = [s - b for s, b in zip(scores, np.split(background.hubness, ends), strict=True)]
     best, biased = (np.stack([s.max(1) for s in some], 1) for some in (scores, lowered))
     shown = np.array([[attention(f @ t) for f in place.frames] for t in texts])
     # The bias of a video's frames is that of its best segment.
     lower = np.stack([(s - low)[np.arange(len(s)), low.argmax(1)] for s, low in zip(scores, lowered, strict=True)], 1)
     again = [s + (shown - best)[:, [i]] for i, s in enumerate(scores)]
     again_lowered = [low + (shown - lower - biased)[:, [i]] for i, low in enumerate(lowered)]
-    plain, full = place.searcher, replace(place.searcher, background=background)
-    any_length = replace(place.searcher, background=replace(background, lasting=None))
+    plain, full = place.searcher, replace(place.searcher, hubness_correction=background)
+    any_length = replace(place.searcher, hubness_correction=replace(background, duration_range=None))
 
     def by(some: list[np.ndarray]) -> Callable[[str], np.ndarray]:
         return lambda text: place.ten_of([s[row[text]] for s in some])
@@ -176,14 +176,16 @@ def rows(place: Place, model: AlignmentModel) -> dict[str, tuple[Callable[[str],
         LOCALISED: (place.hits(plain), best),
         f"{LOCALISED}, bias": (place.hits(any_length), biased),
     }
-    if background.lasting is not None:
-        fits = [so_long(c.spans, background.lasting) for c in place.cut]
+    if background.duration_range is not None:
+        fits = [so_long(c.spans, background.duration_range) for c in place.cut]
         found[f"{SEGMENTS}, bias, {SO_LONG}"] = (
             by([np.where(f, s, -np.inf) for f, s in zip(fits, lowered, strict=True)]),
             biased,
         )
         found[f"{LOCALISED}, bias, {SO_LONG}"] = place.hits(full), biased
-    raw = replace(place.searcher, background=replace(background, mean=np.zeros_like(background.mean)))
+    raw = replace(
+        place.searcher, hubness_correction=replace(background, query_mean=np.zeros_like(background.query_mean))
+    )
     found[f"{list(found)[-1]}, {RAW}"] = place.hits(raw), biased
     if model.heads:
         found[HEAD] = place.hits(replace(plain, model=model)), best
@@ -194,13 +196,13 @@ def rows(place: Place, model: AlignmentModel) -> dict[str, tuple[Callable[[str],
 def so_long(spans: np.ndarray, lasting: DurationRange) -> np.ndarray:
     """`(N,)` bool: which are among those that `vla search` looks at."""
     held = SegmentScores(spans, np.arange(len(spans)), 0.0, lasting)
-    return np.isin(np.arange(len(spans)), held.fitting()[1])
+    return np.isin(np.arange(len(spans)), held.of_duration()[1])
 
 
 def stages(place: Place, title: str, model: AlignmentModel) -> None:
     for name, (find, videos) in rows(place, model).items():
         measure(place, f"{title}: {name}", find, videos)
-    calibration(place, replace(place.searcher, background=place.background()))
+    calibration(place, replace(place.searcher, hubness_correction=place.background()))
 
 
 def calibration(place: Place, searcher: Searcher, draws: int = 5) -> None:
@@ -215,7 +217,7 @@ def calibration(place: Place, searcher: Searcher, draws: int = 5) -> None:
         rng = np.random.default_rng(seed)
         some = place.searched.drawn(rng)
         background = place.background(some)
-        asked = replace(searcher, background=background)
+        asked = replace(searcher, hubness_correction=background)
         texts = {"present": list(some.queries), "absent": some.absent}
         texts = {name: [t[i] for i in rng.permutation(len(t))[:200]] for name, t in texts.items()}
         hits = {name: [asked.search(t) for t in these] for name, these in texts.items()}
@@ -227,7 +229,7 @@ def calibration(place: Place, searcher: Searcher, draws: int = 5) -> None:
         areas.append((area(scores), area(cosines)))
     ours, plain = np.mean(areas, 0)
     count = len(texts["absent"])
-    print(f"\n{len(texts['present'])} present, {count} absent, {len(background.chance)} to compare with, {len(areas)} draws: "
+    print(f"\n{len(texts['present'])} present, {count} absent, {len(background.null_scores)} to compare with, {len(areas)} draws: "
           f"area under ROC {plain:.3f}; of scores less bias {ours:.3f}\n")  # fmt: skip
     print("| rate asked for | absent found, by draw | 95 % of binomial | present found |\n|---|---|---|---|")
     for column, rate in enumerate(RATES):

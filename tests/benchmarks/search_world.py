@@ -84,7 +84,7 @@ def searched(world: World, made: Rendered, count: int, others: list[str], told: 
             left_out[video].append(i)
     texts = dict.fromkeys([*queries, *bank, *made.absent])
     vectors = {t: told[t] if t in told else world.vectors[t] for t in texts}
-    return Searched(made.videos, vectors, queries, made.absent, (bank, left_out), world.lasting)
+    return Searched(made.videos, vectors, queries, made.absent, (bank, left_out), world.duration_range)
 
 
 def values(place: Place, found: Find, videos: np.ndarray) -> tuple[np.ndarray, float]:
@@ -132,29 +132,29 @@ def _between(gains: np.ndarray) -> str:
 
 def weights(place: Place) -> None:
     """What the contrast of a segment weighs beside its cosine, with bias."""
-    full = replace(place.searcher, background=place.background())
+    full = replace(place.searcher, hubness_correction=place.background())
     none = np.zeros((len(place.searched.queries), len(place.cut)))
     print("\n| weight | " + " | ".join(COLUMNS[:4]) + " |\n|---|" + "---|" * 4)
-    before = moments._CONTRAST
-    for moments._CONTRAST in (0.0, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5):
+    before = moments._CONTRAST_WEIGHT
+    for moments._CONTRAST_WEIGHT in (0.0, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5):
         cells = values(place, place.hits(full), none)[0].mean(0)[:4]
-        print(f"| {moments._CONTRAST:g} | " + " | ".join(f"{c:.1f}" for c in cells) + " |", flush=True)
-    moments._CONTRAST = before
+        print(f"| {moments._CONTRAST_WEIGHT:g} | " + " | ".join(f"{c:.1f}" for c in cells) + " |", flush=True)
+    moments._CONTRAST_WEIGHT = before
 
 
 def sharpness(place: Place, model: AlignmentModel) -> None:
     """What the logarithm of a head's probability weighs beside a cosine, and how many videos it looks into; with bias."""
-    full = replace(place.searcher, background=place.background(), model=model)
+    full = replace(place.searcher, hubness_correction=place.background(), model=model)
     none = np.zeros((len(place.searched.queries), len(place.cut)))
     print("\n| 1 / weight | videos | " + " | ".join(COLUMNS[:4]) + " | ms a query |\n|---|---|" + "---|" * 5)
-    before = moments._SHARPNESS, scorers.MAX_HEAD_VIDEOS
-    for moments._SHARPNESS, scorers.MAX_HEAD_VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
+    before = moments._HEAD_SHARPNESS, scorers.MAX_HEAD_VIDEOS
+    for moments._HEAD_SHARPNESS, scorers.MAX_HEAD_VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
         (before[0], v) for v in (10, 40)
     ]:
         cells, spent = values(place, place.hits(full), none)
         told = " | ".join(f"{c:.1f}" for c in cells.mean(0)[:4])
-        print(f"| {moments._SHARPNESS:g} | {scorers.MAX_HEAD_VIDEOS} | {told} | {spent:.0f} |", flush=True)
-    moments._SHARPNESS, scorers.MAX_HEAD_VIDEOS = before
+        print(f"| {moments._HEAD_SHARPNESS:g} | {scorers.MAX_HEAD_VIDEOS} | {told} | {spent:.0f} |", flush=True)
+    moments._HEAD_SHARPNESS, scorers.MAX_HEAD_VIDEOS = before
 
 
 def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, float], model: AlignmentModel) -> None:
@@ -175,7 +175,7 @@ def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, floa
         print(f"| {name} | {len(backgrounds[name].chance)} | " + " | ".join(cells) + " |", flush=True)
     cells = [f"{100 * (cosines[n] >= fixed[r]).mean():.1f}" for r in RATES for n in ("absent", "present")]
     print("| a cosine fixed on other videos | | " + " | ".join(cells) + " |")
-    full = replace(place.searcher, background=next(iter(backgrounds.values())))
+    full = replace(place.searcher, hubness_correction=next(iter(backgrounds.values())))
     areas = {"best cosine": area(cosines), "best score less bias": area(_best(full, texts))}
     if model.heads:
         areas["best score with the head"] = area(_best(replace(place.searcher, model=model), texts))
@@ -253,7 +253,7 @@ def main() -> None:
                 of = {name: bank for name, bank in of.items() if bank.bank[0]}  # small worlds may leave one empty
                 for bank in of.values():
                     place.searched.vectors.update(bank.vectors)
-                threshold = other.background().chance
+                threshold = other.background().null_scores
                 confidence(place, of, {r: float(np.quantile(threshold, 1 - r)) for r in RATES}, model)
                 made = (world.joined("test", draw) for draw in range(DRAWS))
                 draws(

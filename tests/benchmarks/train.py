@@ -148,7 +148,7 @@ def our_loop(corpus: Corpus, draws: BatchSampler, step: Step, batch: int) -> Ite
     while True:
         order = np.random.default_rng(number).permutation(len(corpus.videos))
         for first in range(0, len(order) - batch + 1, batch):
-            step(draws.drawn(order[first : first + batch], number), number)
+            step(draws.plan(order[first : first + batch], number), number)
             number += 1
             yield
 
@@ -192,7 +192,7 @@ def floor_seconds(shapes: list[tuple[int, int, int, int]]) -> tuple[float, float
 
 
 def settings(batch: int, width: int) -> TrainConfig:
-    return TrainConfig(batch_videos=batch, projector_options={"width": width})
+    return TrainConfig(batch_size=batch, projector_options={"width": width})
 
 
 def stepper(corpus: Corpus, config: TrainConfig) -> tuple[BatchSampler, Step]:
@@ -211,11 +211,11 @@ def memory(batch: int, width: int) -> None:
     corpus = made_corpus(batch)
     features = sum(v.values.nbytes for v in corpus.videos)
     draws, step = stepper(corpus, settings(batch, width))
-    step(draws.drawn(np.arange(2), 0), 0)
+    step(draws.plan(np.arange(2), 0), 0)
     before = peak_bytes()
     began = CLOCK()
     for number in range(2):
-        step(draws.drawn(np.arange(batch), number), number)
+        step(draws.plan(np.arange(batch), number), number)
     spent = (CLOCK() - began) / 2
     print(f"batch {batch}: features {features / 1e6:.0f} MB as float16, {features / 5e5:.0f} MB as float32; before the step "
           f"{before / 1e6:.0f} MB, peak {peak_bytes() / 1e6:.0f} MB; {batch / spent:.0f} samples/s")  # fmt: skip

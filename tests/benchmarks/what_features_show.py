@@ -148,7 +148,7 @@ def main() -> None:
         print(f"from the {name}: R2 of {parts}")
 
     row = {v.video_id: i for i, v in enumerate(test.videos)}
-    twins = {f"clips/{c.name}": f"clips/{c.twin}" for c in clips if c.twin}
+    twins = {f"clips/{c.name}": f"clips/{c.counterfactual}" for c in clips if c.counterfactual}
     other = np.array([row.get(twins.get(test.videos[r].video_id, ""), -1) for r in test_rows])
     paired = other >= 0
     for name, said in (("the description's vector", by_text), ("the true attributes", test_truth[test_rows])):

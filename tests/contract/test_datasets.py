@@ -181,10 +181,10 @@ def _read(name: str, folder: Path, text: str | bytes) -> list[Annotation]:
 
 
 @every_dataset
-def test_fixture_gives_the_expected_annotations(name, tmp_path):
+def test_reads_the_expected_annotations(name, tmp_path):
     fixture = _fixture(name)
-    found = _read(name, tmp_path, fixture.text)
-    assert [(a.video, a.query, a.spans) for a in found] == fixture.expected
+    annotations = _read(name, tmp_path, fixture.text)
+    assert [(a.video, a.query, a.spans) for a in annotations] == fixture.expected
 
 
 @every_dataset
@@ -201,7 +201,7 @@ def test_spans_are_in_range(name, tmp_path):
 
 
 @every_dataset
-def test_sources_name_the_file_and_a_line(name, tmp_path):
+def test_sources_are_file_and_line(name, tmp_path):
     for annotation in _read(name, tmp_path, _fixture(name).text):
         file, line = annotation.source.rsplit(":", 1)
         assert file == _fixture(name).file
@@ -209,7 +209,7 @@ def test_sources_name_the_file_and_a_line(name, tmp_path):
 
 
 @every_dataset
-def test_reading_twice_gives_the_same(name, tmp_path):
+def test_reading_is_deterministic(name, tmp_path):
     dataset = registry.build(name)
     path = tmp_path / _fixture(name).file
     path.write_text(_fixture(name).text)
@@ -218,13 +218,13 @@ def test_reading_twice_gives_the_same(name, tmp_path):
 
 @every_dataset
 def test_annotations_survive_json(name, tmp_path):
-    found = _read(name, tmp_path, _fixture(name).text)
-    assert [Annotation.from_json(json.loads(json.dumps(a.to_json()))) for a in found] == found
+    annotations = _read(name, tmp_path, _fixture(name).text)
+    assert [Annotation.from_json(json.loads(json.dumps(a.to_json()))) for a in annotations] == annotations
 
 
 @every_dataset
 @pytest.mark.parametrize("line_end", ["\r\n", "\r"])
-def test_line_ends_and_byte_order_marks_change_nothing(name, line_end, tmp_path):
+def test_line_ends_and_byte_order_marks_do_not_matter(name, line_end, tmp_path):
     text = _fixture(name).text
     plain = _read(name, tmp_path, text)
     assert _read(name, tmp_path, b"\xef\xbb\xbf" + text.replace("\n", line_end).encode()) == plain
@@ -232,58 +232,58 @@ def test_line_ends_and_byte_order_marks_change_nothing(name, line_end, tmp_path)
 
 
 @every_dataset
-def test_faults_are_told_by_line(name, tmp_path):
+def test_reports_faults_by_line(name, tmp_path):
     with pytest.raises(AnnotationError, match=rf"(?s){_fixture(name).file}.*line {_fixture(name).faulty_line}\b"):
         _read(name, tmp_path, _fixture(name).faulty)
 
 
 @every_dataset
-def test_faulty_rows_leave_the_sound_ones(name, tmp_path):
-    with pytest.raises(AnnotationError) as caught:
+def test_invalid_rows_leave_the_valid_ones(name, tmp_path):
+    with pytest.raises(AnnotationError) as excinfo:
         _read(name, tmp_path, _fixture(name).faulty)
     if name not in ("subtitles", "sidecar"):
-        assert caught.value.faults == 1 and len(caught.value.sound) == 1
+        assert excinfo.value.faults == 1 and len(excinfo.value.valid) == 1
 
 
 @every_dataset
-def test_it_says_which_files_it_reads(name):
+def test_describes_its_files(name):
     assert registry.get(name).files.strip() and registry.get(name).__doc__
 
 
 @every_dataset
-def test_several_files_are_read_as_one(name, tmp_path):
+def test_reads_several_files_as_one(name, tmp_path):
     fixture = _fixture(name)
     paths = [tmp_path / folder / f"{folder}_{fixture.file}" for folder in ("a", "b")]
     for path in paths:
         path.parent.mkdir()
         path.write_text(fixture.text)
-    found = registry.build(name).read(*paths)
-    assert len({a.query_id for a in found}) == len(found) == 2 * len(fixture.expected)
+    annotations = registry.build(name).read(*paths)
+    assert len({a.query_id for a in annotations}) == len(annotations) == 2 * len(fixture.expected)
     with pytest.raises(AnnotationError):
         registry.build(name).read()
 
 
 @every_dataset
-def test_a_missing_file_is_told(name, tmp_path):
+def test_rejects_a_missing_file(name, tmp_path):
     with pytest.raises(AnnotationError, match="there is no file"):
         registry.build(name).read(tmp_path / _fixture(name).file)
 
 
 @every_dataset
 @pytest.mark.parametrize("text", ["", "\n \n"])
-def test_an_empty_file_is_told(name, text, tmp_path):
+def test_rejects_an_empty_file(name, text, tmp_path):
     with pytest.raises(AnnotationError, match=_fixture(name).file):
         _read(name, tmp_path, text)
 
 
 @every_dataset
-def test_another_encoding_is_told_by_offset(name, tmp_path):
+def test_reports_another_encoding_by_offset(name, tmp_path):
     with pytest.raises(AnnotationError, match="byte 0xe9 at offset 4"):
         _read(name, tmp_path, b"caf \xe9 bar\n")
 
 
 @every_dataset
-def test_a_foreign_suffix_is_told(name, tmp_path):
+def test_rejects_a_foreign_suffix(name, tmp_path):
     path = tmp_path / "x.docx"
     path.write_text("hello")
     with pytest.raises(AnnotationError, match=r"not '\.docx'"):

@@ -1,4 +1,4 @@
-"""Every decoder: exactly the right frames with their true times, upright, and a clear refusal of what is no video."""
+"""Contract of decoders: the right frames with their times, upright; other files are refused."""
 
 import os
 import shutil
@@ -106,7 +106,7 @@ def test_sampling_by_hand(decoder, clip):
     assert [t for _, t in found] == pytest.approx([0.0, 0.3, 0.6, 1.0, 1.3, 1.6])
 
 
-def test_a_long_frame_is_not_repeated(decoder, clip):
+def test_long_frame_is_sampled_once(decoder, clip):
     """On screen for two seconds, sampled ten times a second: once, at the time when it came up."""
     with opened(decoder, clip(pts=[0, 100, 2100, 2200], time_base=MILLISECOND)) as reader:
         found = sampled(reader, clip, 10)
@@ -114,7 +114,7 @@ def test_a_long_frame_is_not_repeated(decoder, clip):
 
 
 @pytest.mark.parametrize("kind", ["even mp4", "b-frames", "transport stream from 1.4 s", "uneven in matroska"])
-def test_frames_at_given_times_are_those_on_screen(decoder, kind, clip):
+def test_frames_at_returns_frames_on_screen(decoder, kind, clip):
     path = clip(**CLIPS[kind])
     shown = clip.shown(path)
     end = float(shown[-1].end)
@@ -138,16 +138,16 @@ def test_frames_at_the_sampled_times_are_the_sampled_frames(decoder, clip):
     np.testing.assert_array_equal(again.timestamps_seconds, frames.timestamps_seconds)
 
 
-def test_nothing_is_on_screen_after_the_end(decoder, clip):
+def test_frames_at_rejects_times_after_the_end(decoder, clip):
     with opened(decoder, clip(frames=10, fps=10)) as reader:
         assert clip.number(reader.frames_at(np.array([0.999])).pixels[0]) == 9
-        with pytest.raises(DecodeError, match=r"nothing is on screen at 1.500 s; it ends at 1.000 s") as error:
+        with pytest.raises(DecodeError, match=r"no frame is on screen at 1.500 s; the video ends at 1.000 s") as error:
             reader.frames_at(np.array([0.5, 1.5]))
     assert error.value.reason == "past-the-end"
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 100])
-def test_the_size_of_chunks_does_not_matter(decoder, chunk, clip):
+def test_chunk_size_does_not_change_frames(decoder, chunk, clip):
     path = clip(frames=20, bframes=2)
     with opened(decoder, path) as reader:
         whole = list(reader.sample(at_fps(10), 32))
@@ -203,7 +203,7 @@ def test_square_pixels_first_then_upright(decoder, clip):
         assert next(iter(reader.sample(at_fps(1)))).pixels.shape == (1, 128, 64, 3)
 
 
-def test_probe_says_what_the_file_says(decoder, clip):
+def test_probe_returns_declared_metadata(decoder, clip):
     video = registry.build(decoder).probe(clip(frames=30, fps=15))
     assert (video.width, video.height, video.codec) == (64, 64, "h264")
     assert video.duration_seconds == pytest.approx(2.0, abs=0.01)
@@ -225,7 +225,7 @@ def refused(decoder, path):
     return error.value.reason
 
 
-def test_what_is_no_video_is_refused_with_its_reason(decoder, tmp_path, clip):
+def test_rejects_other_files_with_reason(decoder, tmp_path, clip):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("not a video, " * 500)
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(20_000))
@@ -243,7 +243,7 @@ def test_what_is_no_video_is_refused_with_its_reason(decoder, tmp_path, clip):
     }  # fmt: skip
 
 
-def test_a_file_without_pictures_is_refused(decoder, tmp_path):
+def test_rejects_file_without_video(decoder, tmp_path):
     import av
 
     with av.open(str(tmp_path / "sound.mp4"), "w") as output:
@@ -256,7 +256,7 @@ def test_a_file_without_pictures_is_refused(decoder, tmp_path):
     assert refused(decoder, tmp_path / "sound.mp4") == "no-video-stream"
 
 
-def test_a_pipe_is_refused_at_once(decoder, tmp_path):
+def test_rejects_pipe(decoder, tmp_path):
     """Opening a FIFO for reading would wait for a writer for ever."""
     path = tmp_path / "pipe.mp4"
     os.mkfifo(path)
@@ -277,7 +277,7 @@ def test_a_pipe_is_refused_at_once(decoder, tmp_path):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("suffix", [".mp4", ".m3u8", ".ffconcat", ".mkv"])
-def test_playlists_are_no_videos(decoder, name, text, suffix, tmp_path, clip):
+def test_rejects_playlists(decoder, name, text, suffix, tmp_path, clip):
     """They would make the library open other files and addresses."""
     clip("whole.mp4")
     path = tmp_path / f"{name}{suffix}"
@@ -290,7 +290,7 @@ def test_playlists_are_no_videos(decoder, name, text, suffix, tmp_path, clip):
     ["concat:a|b.mp4", "-x.mp4", "new\nline.mp4", "%d.mp4", "%03d.mp4", "http:x.mp4", "file:y.mp4", "a b?c#d.mp4",
      "pipe:0.mp4", "ünï.mp4", "no suffix", "wrong.txt", "[1-2].mp4", "subfile,,start,0,end,9,,:a.mp4"],
 )  # fmt: skip
-def test_a_name_is_a_name_and_no_address(decoder, name, clip, tmp_path, monkeypatch):
+def test_name_is_not_taken_for_url(decoder, name, clip, tmp_path, monkeypatch):
     path = tmp_path / name
     shutil.copy(clip("plain.mp4", frames=5), path)
     with opened(decoder, path) as reader:
@@ -307,7 +307,7 @@ def test_a_name_that_is_not_utf_8(decoder, clip, tmp_path):
         assert len(sampled(reader, clip, 10)) == 5
 
 
-def test_a_torn_file_gives_what_came_before(decoder, clip, tmp_path):
+def test_truncated_file_yields_frames_before_the_end(decoder, clip, tmp_path):
     """Matroska can be read as far as it goes: the frames are right and the report says that it is not the whole."""
     path = clip("torn.mkv", frames=60, fps=10)
     content = path.read_bytes()
@@ -320,7 +320,7 @@ def test_a_torn_file_gives_what_came_before(decoder, clip, tmp_path):
     assert [n for n, _ in found[:-2]] == list(range(len(found) - 2))
 
 
-def test_damage_in_the_middle_is_reported(decoder, clip):
+def test_reports_damage_in_the_middle(decoder, clip):
     path = clip("bad.mp4", frames=60, fps=10)
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
@@ -334,8 +334,8 @@ def test_damage_in_the_middle_is_reported(decoder, clip):
     assert all(a < b for (_, a), (_, b) in zip(found, found[1:], strict=False))
 
 
-def test_pictures_that_are_too_large_are_refused_before_memory_is_taken(decoder, clip):
+def test_rejects_large_pictures_before_allocation(decoder, clip):
     path = clip(frames=3, side=64)
-    with pytest.raises(DecodeError, match="64x64 pixels; more than 4000 are refused") as error:
+    with pytest.raises(DecodeError, match="a picture of 64x64 pixels exceeds the limit of 4000 pixels") as error:
         registry.build(decoder, {"max_pixels": 4000}).open(path)
     assert error.value.reason == "too-large"

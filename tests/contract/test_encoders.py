@@ -1,4 +1,4 @@
-"""Every encoder: what it says of itself, order, independence of the batch, and honesty about texts that are too long."""
+"""Contract of encoders: identity, order, independence of the batch, detection of long texts."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def cosine(a, b):
     return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
-def test_the_identity_says_what_comes_out(encoder):
+def test_identity_describes_output(encoder):
     identity = encoder.identity
     assert encoder.encode_frames(encoder.prepare(pictures(3))).shape == (3, identity.dim)
     texts = encoder.encode_text(TEXTS)
@@ -54,7 +54,7 @@ def test_the_identity_says_what_comes_out(encoder):
     assert encoder.scale > 0
 
 
-def test_two_instances_are_one_encoder(encoder):
+def test_instances_have_equal_identity_and_features(encoder):
     other = rebuilt(encoder)
     assert other.identity == encoder.identity and other.scale == encoder.scale
     prepared = encoder.prepare(pictures(4))
@@ -64,7 +64,7 @@ def test_two_instances_are_one_encoder(encoder):
     np.testing.assert_array_equal(other.encode_text(TEXTS).tokens, encoder.encode_text(TEXTS).tokens)
 
 
-def test_kinds_of_numbers(encoder):
+def test_output_dtypes(encoder):
     prepared = encoder.prepare(pictures(2))
     assert prepared.dtype == np.uint8 and prepared.ndim == 4 and prepared.shape[:2] == (2, 3)
     assert encoder.encode_frames(prepared).dtype == np.float32
@@ -78,7 +78,7 @@ def test_features_are_not_normalised(encoder):
     assert not np.allclose(lengths, 1, atol=1e-3)
 
 
-def test_order_of_frames_is_kept(encoder):
+def test_keeps_order_of_frames(encoder):
     frames = pictures(6)
     alone = np.concatenate([encoder.encode_frames(encoder.prepare(frames[i : i + 1])) for i in range(6)])
     similarity = cosine(encoder.encode_frames(encoder.prepare(frames))[:, None], alone[None])
@@ -89,7 +89,7 @@ def test_order_of_frames_is_kept(encoder):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 11])
-def test_the_size_of_a_batch_does_not_matter(encoder, batch):
+def test_features_do_not_depend_on_batch_size(encoder, batch):
     prepared = encoder.prepare(pictures(11))
     whole = encoder.encode_frames(prepared)
     parts = np.concatenate([encoder.encode_frames(prepared[i : i + batch]) for i in range(0, 11, batch)])
@@ -98,7 +98,7 @@ def test_the_size_of_a_batch_does_not_matter(encoder, batch):
 
 
 @pytest.mark.parametrize("size", [(48, 80), (80, 40), (64, 65), (8, 10), (200, 50)])
-def test_preparing_does_not_depend_on_the_company(encoder, size):
+def test_prepare_does_not_depend_on_batch(encoder, size):
     frames = pictures(4, size=size)
     together = encoder.prepare(frames)
     alone = np.concatenate([encoder.prepare(f[None]) for f in frames])
@@ -106,13 +106,13 @@ def test_preparing_does_not_depend_on_the_company(encoder, size):
     assert together.shape == (4, *encoder.prepare(pictures(1)).shape[1:])
 
 
-def test_no_frames_no_features(encoder):
+def test_no_frames(encoder):
     prepared = encoder.prepare(np.zeros((0, 32, 32, 3), np.uint8))
     assert prepared.shape[0] == 0
     assert len(encoder.encode_frames(prepared)) == 0
 
 
-def test_the_input_is_left_as_it_is(encoder):
+def test_input_is_not_modified(encoder):
     frames = pictures(2)
     frames.flags.writeable = True
     before = frames.copy()
@@ -131,7 +131,7 @@ def test_different_pictures_and_words_differ(encoder):
         assert (off < 0.9999).all()
 
 
-def test_texts_come_back_in_order_with_real_tokens_first(encoder):
+def test_keeps_order_of_texts_with_tokens_before_padding(encoder):
     texts = encoder.encode_text(TEXTS)
     assert texts.texts == tuple(TEXTS)
     assert (np.diff(texts.mask.astype(int), axis=1) <= 0).all() and texts.mask[:, 0].all()
@@ -143,7 +143,7 @@ def test_texts_come_back_in_order_with_real_tokens_first(encoder):
 
 
 @pytest.mark.parametrize("row", range(len(TEXTS)))
-def test_a_text_does_not_depend_on_its_batch(encoder, row):
+def test_text_features_do_not_depend_on_batch(encoder, row):
     together, alone = encoder.encode_text(TEXTS), encoder.encode_text([TEXTS[row]])
     assert cosine(together.pooled[row], alone.pooled[0]) > 0.99999
     n = alone.mask.sum()
@@ -151,7 +151,7 @@ def test_a_text_does_not_depend_on_its_batch(encoder, row):
     assert (cosine(together.tokens[row, :n], alone.tokens[0, :n]) > 0.99999).all()
 
 
-def test_a_text_that_does_not_fit_is_reported(encoder):
+def test_fits_detects_long_text(encoder):
     assert encoder.fits("a dog") and all(encoder.fits(t) for t in TEXTS)
     assert not encoder.fits("a very long story " * 500)
     words = "circle square star cross heart ring " * 100
@@ -186,7 +186,7 @@ def test_any_text_can_be_encoded(encoder, text):
     assert np.linalg.norm(found.pooled) > 0
 
 
-def test_many_threads_may_encode_at_once(encoder):
+def test_concurrent_encoding(encoder):
     from concurrent.futures import ThreadPoolExecutor
 
     wanted = {t: encoder.encode_text([t]).pooled[0] for t in TEXTS}
@@ -196,7 +196,7 @@ def test_many_threads_may_encode_at_once(encoder):
 
 
 @pytest.mark.parametrize("name", registry.names())
-def test_every_encoder_takes_the_options_that_the_command_line_has(name):
+def test_constructor_takes_command_line_options(name):
     import inspect
 
     parameters = inspect.signature(registry.get(name)).parameters
@@ -204,7 +204,7 @@ def test_every_encoder_takes_the_options_that_the_command_line_has(name):
         assert parameters[option].default is not inspect.Parameter.empty
 
 
-def test_the_toy_wants_a_number():
+def test_toy_rejects_invalid_width():
     assert registry.build("toy", {"model": "7"}).identity.dim == 7
     for wrong in ("x", "0", "-3", ""):
         with pytest.raises(UsageError, match="a number such as 48"):

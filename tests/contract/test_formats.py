@@ -1,6 +1,6 @@
-"""Every format of features: what other tools write is read as it is, lies are refused, and what we write other tools read.
+"""Contract of feature formats: interchange with other tools, and refusal of invalid files.
 
-Files are made and read here by numpy, torch, h5py, pandas and tarfile themselves, never by the code that is tested.
+Files are written and read by numpy, torch, h5py, pandas and tarfile, never by the code under test.
 """
 
 import importlib.util
@@ -147,7 +147,7 @@ def refusal(name, path, **wanted):
 
 @every
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_features_and_times_come_as_they_are(name, dtype, tmp_path):
+def test_reads_features_and_times(name, dtype, tmp_path):
     array = values(dtype=dtype)
     found = read(name, wrote(name, tmp_path, {"v_1": (array, TIMES)}))
     assert list(found) == ["v_1"]
@@ -158,14 +158,14 @@ def test_features_and_times_come_as_they_are(name, dtype, tmp_path):
 
 
 @every
-def test_without_times_there_are_none(name, tmp_path):
+def test_reads_features_without_times(name, tmp_path):
     found = read(name, wrote(name, tmp_path, {"v_1": (values(), None)}))
     np.testing.assert_array_equal(found["v_1"].values, values())
     assert found["v_1"].timestamps_seconds is None and found["v_1"].duration_seconds is None
 
 
 @holding_many
-def test_many_videos_keep_their_names_and_their_order(name, tmp_path):
+def test_keeps_names_and_order_of_videos(name, tmp_path):
     videos = {v: (values(n + 1, seed=n), np.arange(n + 1) / 3) for n, v in enumerate(["a", "b/c.mp4", "d e", "ü"])}
     found = read(name, wrote(name, tmp_path, videos))
     assert sorted(found) == sorted(videos)
@@ -175,7 +175,7 @@ def test_many_videos_keep_their_names_and_their_order(name, tmp_path):
 
 
 @holding_many
-def test_a_bad_video_does_not_stop_the_others(name, tmp_path):
+def test_invalid_video_does_not_affect_others(name, tmp_path):
     bad = values()
     bad[2, 1] = np.nan
     found = read(name, wrote(name, tmp_path, {"a": (values(), TIMES), "b": (bad, TIMES), "c": (values(), TIMES)}))
@@ -194,18 +194,18 @@ BAD = {
 }
 NOT_IN_A_TABLE = {
     "a row": (values()[0], None, "shape (3,)"),
-    "a block": (np.stack([values()] * 2), None, "pooled features are needed"),
+    "a block": (np.stack([values()] * 2), None, "pool them to one row per frame"),
     "no frames": (values(0), None, "empty"),
     "no width": (values(4, 0), None, "empty"),
-    "too few times": (values(3), [0.0, 1.0], "3 frames need as many times"),
-    "too many times": (values(3), [0.0, 1.0, 2.0, 3.0], "3 frames need as many times"),
-    "times in pairs": (values(2), [[0.0, 1.0], [1.0, 2.0]], "2 frames need as many times"),
+    "too few times": (values(3), [0.0, 1.0], "3 frames need 3 times"),
+    "too many times": (values(3), [0.0, 1.0, 2.0, 3.0], "3 frames need 3 times"),
+    "times in pairs": (values(2), [[0.0, 1.0], [1.0, 2.0]], "2 frames need 2 times"),
 }
 
 
 @every
 @pytest.mark.parametrize("case", [*BAD, *NOT_IN_A_TABLE])
-def test_what_makes_no_sense_is_refused_with_its_reason(name, case, tmp_path):
+def test_rejects_invalid_features_with_reason(name, case, tmp_path):
     array, times, message = (BAD | NOT_IN_A_TABLE)[case]
     if name == "parquet" and case not in ("infinite", "times decrease"):
         return  # a table with a row for each frame cannot say most of it, and each reading takes a process
@@ -215,14 +215,14 @@ def test_what_makes_no_sense_is_refused_with_its_reason(name, case, tmp_path):
 
 
 @every
-def test_half_precision_of_others_is_not_widened(name, tmp_path):
+def test_keeps_half_precision(name, tmp_path):
     """What float16 cannot hold is for the cache to refuse, not for the reader to round."""
     array = np.array([[1e30, -1e30]])
     np.testing.assert_array_equal(read(name, wrote(name, tmp_path, {"v": (array, None)}))["v"].values, array)
 
 
 @every
-def test_anything_else_is_refused(name, tmp_path):
+def test_rejects_other_files(name, tmp_path):
     path = wrote(name, tmp_path, {"v": (values(40), np.arange(40.0))})
     good = path.read_bytes()
     wrong = [
@@ -255,7 +255,7 @@ def test_anything_else_is_refused(name, tmp_path):
 
 @every
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named: no pipes here")
-def test_what_never_ends_is_not_waited_for(name, tmp_path):
+def test_rejects_pipe_and_device(name, tmp_path):
     path = tmp_path / f"v{registry.get(name).suffixes[0]}"
     os.mkfifo(path)
     assert "not a regular file" in refusal(name, path)
@@ -266,7 +266,7 @@ def test_what_never_ends_is_not_waited_for(name, tmp_path):
 
 
 @every
-def test_suffixes_are_its_own(name):
+def test_suffixes_are_unique(name):
     others = {s for n in registry.names() if n != name for s in registry.get(n).suffixes}
     suffixes = set(registry.get(name).suffixes)
     assert suffixes and not suffixes & others
@@ -295,14 +295,14 @@ def outgoing(video="clips/a.mp4", key="a", frames=5, dtype=np.float16, captions=
 def put(name, folder, *videos):
     registry.build(name).write(folder, "x", videos)
     written = sorted(p.name for p in folder.iterdir())
-    assert written == sorted("x" + suffix for suffix in registry.get(name).written)
+    assert written == sorted("x" + suffix for suffix in registry.get(name).output_suffixes)
     (path,) = (p for p in folder.iterdir() if p.suffix in registry.get(name).suffixes)
     return path
 
 
 @writing
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_what_is_written_is_read_again(name, dtype, tmp_path):
+def test_write_read_round_trip(name, dtype, tmp_path):
     sent = outgoing(dtype=dtype)
     (found,) = read(name, put(name, tmp_path, sent)).values()
     np.testing.assert_array_equal(found.values, sent.features.values)
@@ -312,8 +312,8 @@ def test_what_is_written_is_read_again(name, dtype, tmp_path):
 
 
 @writing
-def test_names_come_back_whatever_they_hold(name, tmp_path):
-    videos = [v for v in ODD if registry.get(name).any_name or "\udcff" not in v]
+def test_round_trip_of_odd_names(name, tmp_path):
+    videos = [v for v in ODD if registry.get(name).allows_any_name or "\udcff" not in v]
     sent = [outgoing(v, f"k{i}", frames=2) for i, v in enumerate(videos)]
     if registry.get(name).holds_many:
         assert list(read(name, put(name, tmp_path, *sent))) == videos
@@ -323,7 +323,7 @@ def test_names_come_back_whatever_they_hold(name, tmp_path):
 
 
 @writing
-def test_the_origin_tells_spaces_apart(name, tmp_path):
+def test_origin_differs_between_spaces(name, tmp_path):
     def origin(folder, **said):
         (found,) = read(name, put(name, tmp_path / folder, outgoing(**said))).values()
         return found.origin
@@ -335,7 +335,7 @@ def test_the_origin_tells_spaces_apart(name, tmp_path):
 
 
 @writing
-def test_the_same_videos_make_the_same_bytes(name, tmp_path):
+def test_equal_videos_give_equal_bytes(name, tmp_path):
     for folder in "ab":
         (tmp_path / folder).mkdir()
         put(name, tmp_path / folder, outgoing())
@@ -343,7 +343,7 @@ def test_the_same_videos_make_the_same_bytes(name, tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
-def test_npy_is_what_numpy_and_json_read(tmp_path):
+def test_npy_is_readable_by_numpy(tmp_path):
     sent = outgoing()
     put("npy", tmp_path, sent)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy", allow_pickle=False), sent.features.values)
@@ -351,7 +351,7 @@ def test_npy_is_what_numpy_and_json_read(tmp_path):
     assert json.loads((tmp_path / "x.json").read_text()) == sent.record
 
 
-def test_webdataset_is_what_tarfile_reads(tmp_path):
+def test_webdataset_is_readable_by_tarfile(tmp_path):
     sent = [outgoing(), outgoing("b", "b", 2, captions=())]
     put("webdataset", tmp_path, *sent)
     with tarfile.open(tmp_path / "x.tar") as archive:
@@ -365,7 +365,7 @@ def test_webdataset_is_what_tarfile_reads(tmp_path):
 
 
 @pytest.mark.skipif(not HAS_PYARROW, reason="pyarrow is not installed")
-def test_parquet_is_what_pandas_reads(tmp_path):
+def test_parquet_is_readable_by_pandas(tmp_path):
     import pandas
 
     sent = [outgoing(), outgoing("b", "b", 2)]
@@ -395,16 +395,16 @@ def test_parquet_reads_single_videos_of_large_files(tmp_path):
 
 
 @pytest.mark.skipif(not HAS_PYARROW, reason="pyarrow is not installed")
-def test_parquet_whose_videos_are_scattered_is_refused(tmp_path):
+def test_rejects_parquet_with_scattered_rows(tmp_path):
     import pandas
 
     rows = [{"video": v, "feature": [1.0, 2.0]} for v in ("a", "a", "b", "a")]
     pandas.DataFrame(rows).to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(FormatError, match="rows of 'a' do not lie together"):
+    with pytest.raises(FormatError, match="rows of 'a' are not contiguous"):
         list(registry.build("parquet").contents(tmp_path / "x.parquet", ArrayKeys()))
 
 
-def test_without_pyarrow_the_pip_line_is_told(tmp_path, monkeypatch):
+def test_missing_pyarrow_names_pip_line(tmp_path, monkeypatch):
     import sys
 
     from vla.errors import EnvironmentUnfitError

@@ -1,4 +1,4 @@
-"""Every head: blind to padding and to the order of a batch, of use to what trains it, and the frozen encoder's at the start."""
+"""Contract of heads: independence of padding and order, training, and the untrained state."""
 
 import math
 from dataclasses import fields, replace
@@ -9,7 +9,7 @@ import torch
 
 from support.made_corpus import DIM, made_corpus
 from support.score_tables import moments
-from vla.batches.batch import Aligned
+from vla.batches.batch import AlignedBatch
 from vla.batches.collate import build_batch
 from vla.features import FrameFeatures
 from vla.heads import registry
@@ -20,14 +20,14 @@ from vla.spans import iou
 
 every = pytest.mark.parametrize("name", registry.names())
 trained = pytest.mark.parametrize("name", [n for n in registry.names() if n != "retrieval"])
-locating = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).asks == "moments"])
-choosing = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).asks == "choice"])
+locating = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).task == "moments"])
+choosing = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).task == "choice"])
 
 
 def built(name, corpus=None, shake=True, seed=0):
     """A model with this head alone, its weights moved away from where they start."""
     corpus = corpus or made_corpus()
-    options = registry.get(name).planned(corpus, {})
+    options = registry.get(name).resolve_options(corpus, {})
     torch.manual_seed(seed)
     model = AlignmentModel(ModelConfig(DIM, "identity", heads={name: options}))
     for head in (*model.heads.values(), *model.blind.values()):
@@ -54,8 +54,8 @@ def decoded(model, batch, name):
 @torch.no_grad()
 def said(head, aligned, batch):
     """What any head says to what a batch asks of it: moments of timed queries, or answers."""
-    if head.asks == "moments":
-        return [found.moments for found in head.localize(LocalizationBatch.from_batch(aligned, batch))]
+    if head.task == "moments":
+        return [actual.moments for actual in head.localize(LocalizationBatch.from_batch(aligned, batch))]
     return head.decode(head(aligned, batch), batch)
 
 
@@ -69,9 +69,9 @@ def same(one, other):
 
 
 @every
-def test_it_is_a_head(name):
+def test_implements_head_protocol(name):
     assert issubclass(registry.get(name), Head)
-    assert registry.get(name).asks in ("videos", "moments", "choice", "open", "count")
+    assert registry.get(name).task in ("videos", "moments", "choice", "open", "count")
 
 
 @trained
@@ -95,11 +95,11 @@ def test_the_order_of_questions_does_not_matter(name):
 
 
 @trained
-def test_what_is_decoded_is_what_the_base_says(name):
+def test_decoded_types(name):
     corpus = made_corpus()
-    asks, found = registry.get(name).asks, decoded(built(name, corpus), batch_of(corpus), name)
-    assert len(found) == len(corpus.videos)
-    for item, video in zip(found, corpus.videos, strict=True):
+    asks, actual = registry.get(name).task, decoded(built(name, corpus), batch_of(corpus), name)
+    assert len(actual) == len(corpus.videos)
+    for item, video in zip(actual, corpus.videos, strict=True):
         if asks == "choice":
             assert type(item) is int and 0 <= item < 3
         elif asks == "open":
@@ -114,7 +114,7 @@ def test_what_is_decoded_is_what_the_base_says(name):
 
 
 @trained
-def test_descent_reaches_every_parameter_and_lowers_the_loss(name):
+def test_every_parameter_has_a_gradient(name):
     corpus = made_corpus(seed=3)
     model = built(name, corpus, shake=False)
     batch = batch_of(corpus)
@@ -136,7 +136,7 @@ def test_descent_reaches_every_parameter_and_lowers_the_loss(name):
 
 
 @trained
-def test_nothing_asked_is_no_loss(name):
+def test_no_loss_without_task(name):
     corpus = replace(made_corpus(), questions=())
     batch = build_batch(corpus, np.arange(4), [q for q in corpus.queries if not q.is_timed])
     model = built(name)
@@ -145,7 +145,7 @@ def test_nothing_asked_is_no_loss(name):
 
 
 @trained
-def test_what_has_no_answer_teaches_nothing(name):
+def test_no_loss_without_targets(name):
     corpus = made_corpus()
     kept = tuple(
         replace(q, annotation=replace(q.annotation, question=replace(q.question, right=None, answers=(), count=None)))
@@ -157,7 +157,7 @@ def test_what_has_no_answer_teaches_nothing(name):
 
 
 @trained
-def test_a_blind_twin_sees_nothing(name):
+def test_blind_head_ignores_video(name):
     """Where there is one, its answers and its gradients do not depend on the videos."""
     corpus = made_corpus()
     model = built(name, corpus)
@@ -174,14 +174,14 @@ def test_a_blind_twin_sees_nothing(name):
 
 
 @trained
-def test_weights_come_back(name):
+def test_weights_round_trip(name):
     from safetensors.torch import load, save
 
-    from vla.model import restore, weights_of
+    from vla.model import build_model, cpu_state_dict
 
     corpus = made_corpus()
     model = built(name, corpus)
-    back = restore(model.config, load(save(weights_of(model))), "test")
+    back = build_model(model.config, load(save(cpu_state_dict(model))), "test")
     same(decoded(back, batch_of(corpus), name), decoded(model, batch_of(corpus), name))
 
 
@@ -214,7 +214,7 @@ def planted(seed, count=24, dim=DIM):
 
 
 @locating
-def test_it_learns_where_moments_are_and_how_many(name):
+def test_learns_moments(name):
     known, new = planted(0, 48), planted(1)
     model = built(name, known, shake=False)
     head, batch, other = model.heads[name], batch_of(known), batch_of(new)
@@ -225,16 +225,16 @@ def test_it_learns_where_moments_are_and_how_many(name):
         optimizer.zero_grad()
         head.loss(model(batch), batch).backward()
         optimizer.step()
-    found = decoded(model, other, name)
-    assert before < 20 and moments(found, truths)["R1@0.5"] > 75
+    actual = decoded(model, other, name)
+    assert before < 20 and moments(actual, truths)["R1@0.5"] > 75
     both = [i for i, spans in enumerate(truths) if len(spans) == 2]
     assert len(both) > 8
-    reached = [(iou(found[i][:2, :2], truths[i]).max(0) > 0.4).all() for i in both]
+    reached = [(iou(actual[i][:2, :2], truths[i]).max(0) > 0.4).all() for i in both]
     assert np.mean(reached) > 0.6
 
 
 @locating
-def test_times_are_those_of_the_frames(name):
+def test_moments_follow_timestamps(name):
     """What is shown three times as slowly is found at three times the seconds."""
     spans = {i: [(0.5, 1.0)] for i in range(4)}
     corpus = made_corpus((4, 9, 3, 14), seed=5)
@@ -245,7 +245,7 @@ def test_times_are_those_of_the_frames(name):
 
 
 @locating
-def test_hours_are_no_other_matter(name):
+def test_moments_in_long_videos(name):
     """A raised stretch of a video of three hours, two frames a second."""
     rng = np.random.default_rng(0)
     corpus = timed(made_corpus((4,)), {0: [(7000.0, 7012.0)]})
@@ -255,18 +255,18 @@ def test_hours_are_no_other_matter(name):
     long = FrameFeatures("long", frames.astype(np.float16), np.arange(21600) / 2, 10800.0)
     corpus = replace(corpus, videos=[long], queries=[corpus.queries[0]] * 3)
     model, batch = built(name, corpus, shake=False), batch_of(corpus)
-    found = decoded(model, batch, name)
-    assert len(found) == 3 and len(found[0]) <= 100
-    assert moments(found, [q.spans for q in corpus.queries])["R1@0.5"] == 100
+    actual = decoded(model, batch, name)
+    assert len(actual) == 3 and len(actual[0]) <= 100
+    assert moments(actual, [q.spans for q in corpus.queries])["R1@0.5"] == 100
 
 
 @locating
-def test_what_is_shown_is_one_number_a_frame(name):
+def test_saliency_has_one_value_per_frame(name):
     corpus = made_corpus()
     model, batch = built(name, corpus, shake=False), batch_of(corpus)
     with torch.no_grad():
-        found = model.heads[name].localize(LocalizationBatch.from_batch(model(batch), batch))
-    for row, query in zip([one.saliency for one in found], [q for q in corpus.queries if q.is_timed], strict=True):
+        actual = model.heads[name].localize(LocalizationBatch.from_batch(model(batch), batch))
+    for row, query in zip([one.saliency for one in actual], [q for q in corpus.queries if q.is_timed], strict=True):
         frames = corpus.videos[query.video].values.astype(np.float64)
         text = corpus.text_vector(query).astype(np.float64)
         cosines = frames @ text / np.linalg.norm(frames, axis=1) / np.linalg.norm(text)
@@ -274,7 +274,7 @@ def test_what_is_shown_is_one_number_a_frame(name):
 
 
 @locating
-def test_videos_of_a_search_are_those_of_a_batch(name):
+def test_search_batch_matches_training_batch(name):
     """A search has aligned frames and one text: it localizes the same as an evaluation, to the bit."""
     corpus = made_corpus((7, 12, 3))
     queries = [q for q in corpus.queries if q.is_timed]
@@ -287,10 +287,10 @@ def test_videos_of_a_search_are_those_of_a_batch(name):
             texts=aligned.queries.numpy(),
             scale=model.scale,
         )
-        wanted = LocalizationBatch.from_batch(aligned, batch)
+        expected = LocalizationBatch.from_batch(aligned, batch)
         for field in fields(LocalizationBatch):
-            assert torch.equal(getattr(searched, field.name), getattr(wanted, field.name)), field.name
-        for one, other in zip(model.heads[name].localize(searched), model.heads[name].localize(wanted), strict=True):
+            assert torch.equal(getattr(searched, field.name), getattr(expected, field.name)), field.name
+        for one, other in zip(model.heads[name].localize(searched), model.heads[name].localize(expected), strict=True):
             np.testing.assert_array_equal(one.moments, other.moments)
             np.testing.assert_array_equal(one.saliency, other.saliency)
 
@@ -301,15 +301,15 @@ def test_only_the_rows_are_localized(name):
     model, batch = built(name, corpus), batch_of(corpus)
     with torch.no_grad():
         every = LocalizationBatch.from_batch(model(batch), batch)
-        found = model.heads[name].localize(every)
+        actual = model.heads[name].localize(every)
         one = model.heads[name].localize(replace(every, rows=every.rows[1:2]))
         assert model.heads[name].localize(replace(every, rows=every.rows[:0])) == []
-    assert len(found) == 3 and len(one) == 1
-    same([one[0].moments], [found[1].moments])
+    assert len(actual) == 3 and len(one) == 1
+    same([one[0].moments], [actual[1].moments])
 
 
 @choosing
-def test_untrained_it_is_retrieval_among_the_choices(name):
+def test_untrained_choice_head_is_retrieval(name):
     corpus = made_corpus()
     model, batch = built(name, corpus, shake=False), batch_of(corpus)
     with torch.no_grad():
@@ -324,7 +324,7 @@ def test_untrained_it_is_retrieval_among_the_choices(name):
             assert float(score) == pytest.approx(20.0 * cosine, abs=1e-3)
 
 
-def test_retrieval_is_the_naive_loop():
+def test_retrieval_matches_naive_loop():
     corpus = made_corpus((4, 2, 3), seed=4)
     model, batch = built("retrieval", corpus), batch_of(corpus)
     head = model.heads["retrieval"]
@@ -334,16 +334,16 @@ def test_retrieval_is_the_naive_loop():
             frames = video.values.astype(np.float64)
             mean = (frames / np.linalg.norm(frames, axis=1, keepdims=True)).mean(0)
             text = corpus.text_vector(query).astype(np.float64)
-            wanted = text @ mean / np.linalg.norm(text) / np.linalg.norm(mean)
-            assert float(scores[q, v]) == pytest.approx(wanted, abs=1e-5)
+            expected = text @ mean / np.linalg.norm(text) / np.linalg.norm(mean)
+            assert float(scores[q, v]) == pytest.approx(expected, abs=1e-5)
     assert head.positives(batch).int().argmax(1).tolist() == [0, 0, 1, 1, 2, 2]
     assert [order[0] for order in head.decode(scores, batch)] == scores.argmax(1).tolist()
 
 
-def test_nothing_is_seen_blindly():
+def test_blind_batch_has_no_frames():
     corpus = made_corpus()
     aligned = built("choice_qa", corpus)(batch_of(corpus))
     unseen = aligned.blind()
     assert unseen.frames.shape == (4, 1, DIM) and not unseen.frames.any() and unseen.frame_mask.all()
-    assert not any(getattr(unseen, f.name).requires_grad for f in fields(Aligned) if f.name != "packing")
+    assert not any(getattr(unseen, f.name).requires_grad for f in fields(AlignedBatch) if f.name != "packing")
     torch.testing.assert_close(l2_normalize(unseen.choices), unseen.choices)

@@ -1,5 +1,6 @@
-"""Every index: what `exact` finds, and `exact` itself against a loop. Those that are not exact find candidates: among enough of
-them are the best rows, and their estimates are near the truth.
+"""Contract of indexes: results equal those of `exact`, and its results those of a loop.
+
+Approximate indexes return candidates that include the best rows, with estimates of their scores.
 """
 
 import math
@@ -57,7 +58,7 @@ def found_by(index, table, queries, k, allowed=None):
     """What the index finds; where it estimates, what comes of scoring all that it can find anew."""
     if index.is_exact:
         return index.search(queries, k, allowed)
-    index.probes = max(1, index.lists)
+    index.nprobe = max(1, index.nlist)
     _, candidates = index.search(queries, max(k, len(table)), allowed)
     assert candidates.shape == (len(queries), max(k, len(table)))
     for row in candidates:
@@ -82,13 +83,13 @@ def agree(index, table, queries, k):
 @every
 @pytest.mark.parametrize("k", [1, 3, 40, 150])
 @pytest.mark.parametrize("queries", [1, 7, 64])
-def test_it_finds_what_a_loop_finds(name, queries, k):
+def test_search_matches_brute_force(name, queries, k):
     ids, vectors = np.random.default_rng(5).permutation(500)[:200], rows(200)
     agree(built(name, ids, vectors), dict(zip(ids.tolist(), vectors, strict=True)), rows(queries, 9), k)
 
 
 @exact_ones
-def test_it_finds_what_exact_finds(name):
+def test_search_matches_exact_index(name):
     ids, vectors, queries = np.arange(3000), rows(3000, 1), rows(20, 2)
     scores, found = built(name, ids, vectors).search(queries, 25)
     wanted_scores, wanted = built("exact", ids, vectors).search(queries, 25)
@@ -99,7 +100,7 @@ def test_it_finds_what_exact_finds(name):
 @every
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 30))
 @settings(deadline=None, max_examples=40)
-def test_equal_scores_are_in_order_of_id_at_the_end_of_the_list_too(name, seed, count, k):
+def test_ties_are_in_order_of_id(name, seed, count, k):
     """With whole numbers many scores are equal; which of them make it into the list is not left to chance."""
     ids = np.random.default_rng(seed).permutation(1000)[:count]
     vectors = whole(count, seed)
@@ -109,7 +110,7 @@ def test_equal_scores_are_in_order_of_id_at_the_end_of_the_list_too(name, seed, 
 @every
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.integers(1, 70), st.sampled_from([0.0, 0.1, 0.5, 1.0]))
 @settings(deadline=None, max_examples=40)
-def test_only_what_is_allowed_is_found(name, seed, count, k, share):
+def test_id_mask_excludes_rows(name, seed, count, k, share):
     """Ids beyond the last that is spoken of are not allowed; with as many equal scores as whole numbers have."""
     rng = np.random.default_rng(seed)
     ids, vectors, queries = rng.permutation(100)[:count], whole(count, seed), whole(3, seed + 1)
@@ -125,11 +126,11 @@ def test_only_what_is_allowed_is_found(name, seed, count, k, share):
 
 @every
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
-def test_what_is_allowed_keeps_its_score_to_the_bit(name, share):
+def test_id_mask_keeps_scores_to_the_bit(name, share):
     rng = np.random.default_rng(4)
     vectors, query = rng.standard_normal((2000, 67)).astype(np.float32), rng.standard_normal((1, 67)).astype(np.float32)
     index, allowed = built(name, np.arange(2000), vectors), rng.random(2000) < share
-    index.probes = index.lists
+    index.nprobe = index.nlist
     scores, ids = index.search(query, 2000)
     kept = allowed[ids[0]]
     some, found = index.search(query, int(allowed.sum()), allowed)
@@ -138,12 +139,12 @@ def test_what_is_allowed_keeps_its_score_to_the_bit(name, share):
 
 
 @estimating_ones
-def test_of_few_that_are_allowed_more_lists_are_looked_into(name):
+def test_id_mask_widens_nprobe(name):
     """So that as many rows are compared as without: with the same lists there would be none left to find in most."""
     vectors, queries = clustered(4000, 128), clustered(100, 128, seed=1)
     index = registry.build(name, dim=128)
     index.add(np.arange(4000), vectors)
-    index.probes = 8
+    index.nprobe = 8
     allowed = np.random.default_rng(0).random(4000) < 0.1
     wanted = np.flatnonzero(allowed)[best_of(vectors[allowed], queries, 10)]
 
@@ -151,13 +152,13 @@ def test_of_few_that_are_allowed_more_lists_are_looked_into(name):
         return np.mean([len(set(f) & set(w)) / 10 for f, w in zip(found.tolist(), wanted.tolist(), strict=True)])
 
     assert recall(index.search(queries, 300, allowed)[1]) >= 0.97
-    index.probes = 1
+    index.nprobe = 1
     assert recall(index.search(queries, 300, allowed)[1]) < 0.97
 
 
 @exact_ones
 @pytest.mark.parametrize("k", [1, 2, 120])
-def test_copies_of_one_vector_come_in_order_of_id(name, k):
+def test_equal_vectors_are_in_order_of_id(name, k):
     ids = np.random.default_rng(0).permutation(300)
     scores, found = built(name, ids, np.ones((300, DIM), np.float32)).search(np.ones((1, DIM), np.float32), k)
     assert found[0].tolist() == list(range(k))
@@ -173,7 +174,7 @@ def test_longer_vectors_score_higher(name):
 
 
 @every
-def test_more_than_there_is(name):
+def test_k_above_number_of_rows(name):
     index = built(name, [3, 1], np.array([[1, 0], [0, 1]], np.float32))
     table = {1: np.array([0.0, 1.0]), 3: np.array([1.0, 0.0])}
     scores, ids = found_by(index, table, np.array([[1, 0.5], [-1, 0]], np.float32), 4)
@@ -201,7 +202,7 @@ def test_no_queries(name):
 @every
 @given(st.lists(st.tuples(st.sampled_from(["add", "remove", "save"]), st.integers(0, 99)), min_size=1, max_size=10))
 @settings(deadline=None, max_examples=30)
-def test_after_any_history_it_is_as_a_dictionary(name, history):
+def test_add_and_remove_match_dictionary(name, history):
     """Adding replaces, removing forgets and says how many, saving and loading change nothing."""
     index, table = registry.build(name, dim=DIM), {}
     for step, (action, seed) in enumerate(history):
@@ -220,7 +221,7 @@ def test_after_any_history_it_is_as_a_dictionary(name, history):
 
 
 @every
-def test_saved_and_loaded_it_is_the_same(name):
+def test_serialization_round_trip(name):
     ids, vectors = np.random.default_rng(3).permutation(10**6)[:100], rows(100)
     index = built(name, ids, vectors)
     back = registry.get(name).from_bytes(index.to_bytes())
@@ -234,7 +235,7 @@ def test_saved_and_loaded_it_is_the_same(name):
 
 @every
 @pytest.mark.parametrize("big", [2**31, 2**53 + 1, 2**62])
-def test_large_ids_come_back_unharmed(name, big):
+def test_large_ids(name, big):
     _, ids = built(name, np.array([big, 1]), np.array([[2.0], [1.0]], np.float32)).search(
         np.ones((1, 1), np.float32), 2
     )
@@ -242,7 +243,7 @@ def test_large_ids_come_back_unharmed(name, big):
 
 
 @every
-def test_bytes_that_are_no_index_are_refused(name):
+def test_rejects_invalid_bytes(name):
     content = built(name, np.arange(20), rows(20)).to_bytes()
     cls = registry.get(name)
     cuts = [0, 1, 3, 4, 8, 19, 20, 21, len(content) // 2, len(content) - 1]
@@ -259,7 +260,7 @@ def test_bytes_that_are_no_index_are_refused(name):
 
 
 @every
-def test_an_index_of_another_kind_is_refused(name):
+def test_rejects_index_of_another_type(name):
     for other in registry.names():
         if other != name:
             with refused(CacheError, "index"):
@@ -267,7 +268,7 @@ def test_an_index_of_another_kind_is_refused(name):
 
 
 @every
-def test_a_small_file_cannot_claim_to_be_large(name):
+def test_rejects_oversized_declarations(name):
     """The counts in a header are believed only as far as the file goes."""
     content = bytearray(built(name, np.arange(20), rows(20)).to_bytes())
     for place in range(4, min(60, len(content) - 8), 4):
@@ -293,7 +294,7 @@ def test_a_small_file_cannot_claim_to_be_large(name):
         ([1], np.full((1, DIM), np.inf)),
     ],
 )
-def test_what_does_not_fit_is_refused_and_changes_nothing(name, ids, vectors):
+def test_rejects_invalid_vectors_unchanged(name, ids, vectors):
     kept = rows(3)
     index = built(name, [1, 2, 3], kept)
     with pytest.raises(ShapeError):
@@ -317,24 +318,24 @@ def best_of(vectors, queries, k):
 
 
 @estimating_ones
-def test_the_best_rows_are_among_enough_candidates(name):
+def test_recall_with_enough_candidates(name):
     vectors, queries = clustered(4000, 128), clustered(100, 128, seed=1)
     index = registry.build(name, dim=128)
     index.add(np.arange(4000), vectors)
     best, depth = best_of(vectors, queries, 10), {"faiss_ivf": 10, "faiss_ivf_sq8": 20}.get(name, 800)
 
     def recall(probes):
-        index.probes = probes
+        index.nprobe = probes
         _, found = index.search(queries, depth)
         return np.mean([len(set(f) & set(b)) / 10 for f, b in zip(found.tolist(), best.tolist(), strict=True)])
 
-    assert index.lists > 20 and not index.is_exact
-    assert recall(index.lists) >= 0.99  # nothing is lost but by the estimate
-    assert recall(16) >= 0.75 and recall(1) < recall(index.lists)
+    assert index.nlist > 20 and not index.is_exact
+    assert recall(index.nlist) >= 0.99  # nothing is lost but by the estimate
+    assert recall(16) >= 0.75 and recall(1) < recall(index.nlist)
 
 
 @estimating_ones
-def test_estimates_are_near_the_truth(name):
+def test_estimated_scores_are_close(name):
     """Within what a byte, or a bit of which there are many, can say: the error of an estimate is small beside the spread of scores."""
     rng = np.random.default_rng(3)
     vectors, queries = (
@@ -343,7 +344,7 @@ def test_estimates_are_near_the_truth(name):
     )
     index = registry.build(name, dim=256)
     index.add(np.arange(500), vectors)
-    index.probes = index.lists
+    index.nprobe = index.nlist
     scores, ids = index.search(queries, 500)
     true = np.take_along_axis(queries.astype(np.float64) @ vectors.T.astype(np.float64), ids, 1)
     share = np.std(scores - true) / np.std(true)
@@ -352,7 +353,7 @@ def test_estimates_are_near_the_truth(name):
 
 
 @estimating_ones
-def test_centres_are_a_function_of_the_seed(name):
+def test_centroids_depend_on_the_seed_only(name):
     vectors = clustered(2000)
 
     def saved(seed):
@@ -364,15 +365,15 @@ def test_centres_are_a_function_of_the_seed(name):
 
 
 @estimating_ones
-def test_what_is_learned_from_some_serves_for_all(name):
+def test_training_on_a_sample(name):
     vectors = clustered(3000)
-    index = registry.build(name, {"lists": 30}, dim=32)
+    index = registry.build(name, {"nlist": 30}, dim=32)
     index.train(vectors[:1500])
-    assert len(index) == 0 and index.lists == 30
+    assert len(index) == 0 and index.nlist == 30
     for first in range(0, 3000, 700):
         ids = np.arange(first, min(3000, first + 700))
         index.add(ids, vectors[ids])
-    index.probes = 30
+    index.nprobe = 30
     assert sorted(index.search(vectors[:1], 3000)[1][0].tolist()) == list(range(3000))
 
 
@@ -415,7 +416,7 @@ FORGERIES = {
 
 @estimating_ones
 @pytest.mark.parametrize("change", FORGERIES.values(), ids=FORGERIES)
-def test_arrays_that_do_not_fit_are_refused(name, change):
+def test_rejects_inconsistent_arrays(name, change):
     try:
         found = registry.get(name).from_bytes(forged(name, change))
     except CacheError as error:
@@ -425,7 +426,7 @@ def test_arrays_that_do_not_fit_are_refused(name, change):
 
 
 @every
-def test_the_callers_arrays_are_its_own(name):
+def test_does_not_keep_the_callers_arrays(name):
     vectors = rows(5)
     index = built(name, np.arange(5), vectors)
     before = index.search(rows(2, 1), 5)

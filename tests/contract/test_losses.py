@@ -1,7 +1,4 @@
-"""Every loss over pairs equals a naive double loop, has its gradient, ignores order, survives bf16 at scale 100.
-
-A new loss joins by existing; it must bring its reference: `REFERENCES[name]`, loops and `math` only.
-"""
+"""Contract of pair losses: equality with a naive double loop, gradients, order, and bfloat16."""
 
 import math
 
@@ -151,13 +148,13 @@ def test_pair_loss_closed_forms(name):
     equal = {"sigmoid": 7 * math.log(2)}.get(name, math.log(7))
     assert loss(torch.zeros(7, 7), torch.eye(7)).item() == pytest.approx(equal, rel=1e-6)
     assert loss(torch.full((1, 1), 100.0), torch.ones(1, 1)).item() == pytest.approx(0.0, abs=1e-6)
-    found = torch.full((5, 5), -100.0).fill_diagonal_(100.0)
-    assert loss(found, torch.eye(5)).item() == pytest.approx(0.0, abs=1e-6)
-    assert loss(-found, torch.eye(5)).item() > 100
+    actual = torch.full((5, 5), -100.0).fill_diagonal_(100.0)
+    assert loss(actual, torch.eye(5)).item() == pytest.approx(0.0, abs=1e-6)
+    assert loss(-actual, torch.eye(5)).item() > 100
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_pair_loss_refuses_what_does_not_fit(name):
+def test_pair_loss_rejects_invalid_shapes(name):
     loss = registry.build(name)
     with pytest.raises(ShapeError, match=r"\(2, 3\) and positives \(3, 2\)"):
         loss(torch.zeros(2, 3), torch.zeros(3, 2))
@@ -165,7 +162,7 @@ def test_pair_loss_refuses_what_does_not_fit(name):
         loss(torch.zeros(2, 2), -torch.eye(2))
 
 
-def test_every_loss_says_what_it_compares():
+def test_every_loss_has_a_kind():
     assert {"infonce", "sigmoid"} <= set(PAIRS)
     others = set(registry.names()) - set(PAIRS)
     assert {"segment_order", "segment_transport"} <= others

@@ -1,4 +1,4 @@
-"""Every projector: the frozen encoder at first and at alpha 0, blind to padding, unit vectors, trainable throughout."""
+"""Contract of projectors: the frozen encoder at first and at alpha 0, padding, norms, training."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import torch
 from support.made_corpus import made_corpus
 from vla.batches.collate import build_batch
 from vla.features import FrameFeatures
-from vla.model import AlignmentModel, ModelConfig, restore, weights_of, zero_shot_model
+from vla.model import AlignmentModel, ModelConfig, build_model, cpu_state_dict, zero_shot_model
 from vla.nn.l2_normalize import l2_normalize
 from vla.projectors import registry
 
@@ -61,7 +61,7 @@ def naive_unit(rows):
     return torch.from_numpy(rows / np.sqrt((rows**2).sum(-1, keepdims=True)))
 
 
-def test_at_first_it_is_the_frozen_encoder(name):
+def test_starts_as_frozen_encoder(name):
     projector = built(name)
     frames, mask, seconds = videos()
     with torch.no_grad():
@@ -69,11 +69,11 @@ def test_at_first_it_is_the_frozen_encoder(name):
         queries = projector.project_text(texts())
     torch.testing.assert_close(ours[mask].double(), naive_unit(frames[mask]), rtol=0, atol=1e-6)
     scores = queries @ ours[mask].T
-    wanted = naive_unit(texts()) @ naive_unit(frames[mask]).T
-    torch.testing.assert_close(scores.double(), wanted, rtol=0, atol=1e-6)
+    expected = naive_unit(texts()) @ naive_unit(frames[mask]).T
+    torch.testing.assert_close(scores.double(), expected, rtol=0, atol=1e-6)
 
 
-def test_at_first_it_is_the_frozen_encoder_while_training_too(name):
+def test_starts_as_frozen_encoder_in_training(name):
     """Dropout must not touch what is not there yet."""
     projector = built(name).train()
     frames, mask, seconds = videos()
@@ -82,7 +82,7 @@ def test_at_first_it_is_the_frozen_encoder_while_training_too(name):
     )
 
 
-def test_alpha_zero_is_the_frozen_encoder_whatever_was_trained(name):
+def test_alpha_zero_is_the_frozen_encoder(name):
     projector = shaken(name)
     frames, mask, seconds = videos()
     with torch.no_grad():
@@ -96,17 +96,17 @@ def test_alpha_zero_is_the_frozen_encoder_whatever_was_trained(name):
         assert (moved - ours).abs().max() > 0.05  # the weights did matter
 
 
-def test_alpha_is_a_dial(name):
+def test_alpha_interpolates(name):
     """Half of the change, added to the unit vector."""
     projector = shaken(name)
     with torch.no_grad():
         unit = l2_normalize(texts())
         projector.alpha.fill_(0.5)
-        wanted = naive_unit(unit.double() + 0.5 * projector.change_text(projector.texts_seen(unit)).double())
-        torch.testing.assert_close(projector.project_text(texts()).double(), wanted, rtol=0, atol=1e-6)
+        expected = naive_unit(unit.double() + 0.5 * projector.change_text(projector.texts_seen(unit)).double())
+        torch.testing.assert_close(projector.project_text(texts()).double(), expected, rtol=0, atol=1e-6)
 
 
-def test_learning_what_is_usual_changes_no_score(name):
+def test_fit_changes_no_score(name):
     projector = built(name)
     frames, mask, seconds = videos()
     projector.fit(frames[mask], texts(200))
@@ -117,7 +117,7 @@ def test_learning_what_is_usual_changes_no_score(name):
     torch.testing.assert_close(queries.double(), naive_unit(texts()), rtol=0, atol=1e-6)
 
 
-def test_after_learning_what_is_usual_everything_is_equally_loud(name):
+def test_fit_whitens_features(name):
     """Features with a strong common direction and one that is a hundred times fainter than the rest."""
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((60_000, DIM))
@@ -135,7 +135,7 @@ def test_after_learning_what_is_usual_everything_is_equally_loud(name):
     assert 0.02 < values[0] < 0.5
 
 
-def test_a_few_rows_say_little_about_what_is_usual(name):
+def test_few_rows_shrink_the_covariance(name):
     """Directions that three rows do not show must not be blown up."""
     projector = built(name)
     projector.fit(texts(3), texts(3))
@@ -159,7 +159,7 @@ def test_padding_does_not_matter(name, pad, garbage):
     assert (padded[~longer[1]] == 0).all()
 
 
-def test_videos_do_not_see_each_other(name):
+def test_videos_are_independent(name):
     projector = shaken(name)
     frames, mask, seconds = videos()
     with torch.no_grad():
@@ -231,7 +231,7 @@ def test_a_gradient_reaches_every_parameter(name):
     assert silent == []
 
 
-def test_saved_and_loaded_it_is_the_same(name):
+def test_state_dict_round_trips(name):
     from safetensors.torch import load, save
 
     torch.manual_seed(3)
@@ -241,7 +241,7 @@ def test_saved_and_loaded_it_is_the_same(name):
     with torch.no_grad():
         model.projector.alpha.fill_(0.5)
         model.log_scale.fill_(2.0)
-    back = restore(config, load(save(weights_of(model.eval()))), "test")
+    back = build_model(config, load(save(cpu_state_dict(model.eval()))), "test")
     assert not back.training
     assert {k: v.tolist() for k, v in back.state_dict().items()} == {
         k: v.tolist() for k, v in model.state_dict().items()
@@ -251,7 +251,7 @@ def test_saved_and_loaded_it_is_the_same(name):
     np.testing.assert_array_equal(back.align_texts(texts().numpy()), model.align_texts(texts().numpy()))
 
 
-def test_evaluation_is_the_training_forward_without_chance(name):
+def test_evaluation_is_deterministic(name):
     """`align_frames`, which the index uses, equals the batch's forward in evaluation mode."""
     config = replace(config_of(name), scale=20.0)
     model = AlignmentModel(config)
@@ -280,6 +280,6 @@ def test_half_precision_features_are_read(name):
     model = zero_shot_model(DIM, 500.0)
     assert float(model.scale.detach()) == pytest.approx(100.0)
     values = videos((6,))[0][0].numpy().astype(np.float16)
-    found = model.align_frames(FrameFeatures("v", values, np.arange(6.0), 6.0))
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, naive_unit(torch.from_numpy(values)).numpy(), atol=1e-6)
+    actual = model.align_frames(FrameFeatures("v", values, np.arange(6.0), 6.0))
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, naive_unit(torch.from_numpy(values)).numpy(), atol=1e-6)

@@ -21,7 +21,7 @@ HERE = "run `vla extract PATH...` here first, or pass the folder of a workspace 
         (
             ("extract", ".", "--model", "demo", "--device", "cuda:7"),
             4,
-            "error: device 'cuda:7' was asked for, but torch sees none\nhint: use `--device cpu` or `--device auto`",
+            "error: torch finds no device 'cuda:7'\nhint: use `--device cpu` or `--device auto`",
         ),
         (
             ("extract", ".", "--model", "demo", "--fps", "0"),

@@ -35,7 +35,7 @@ def test_the_demo_runs_every_stage_and_measures_against_the_truth(tmp_path):
 
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
-    with pytest.raises(UsageError, match="is not empty and holds no demo"):
+    with pytest.raises(UsageError, match="is not empty and contains no demo"):
         run_demo(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
     with pytest.raises(UsageError, match="at least 12 clips"):

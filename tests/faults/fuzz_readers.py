@@ -38,27 +38,29 @@ def damaged(good: bytes, rng: random.Random) -> bytes:
         size = len(content)
         if not size:
             break
-        place = rng.randrange(size)
+        workspace = rng.randrange(size)
         kind = rng.randrange(8)
         if kind == 0:
-            content[place] ^= 1 << rng.randrange(8)
+            content[workspace] ^= 1 << rng.randrange(8)
         elif kind == 1:
-            content[place] = rng.randrange(256)
+            content[workspace] = rng.randrange(256)
         elif kind == 2:
             width = rng.choice((1, 2, 4, 8))
             edge = (rng.choice(EDGES) + rng.randrange(-2, 3)) % (1 << (8 * width))
-            content[place : place + width] = edge.to_bytes(width, rng.choice(("little", "big")))
+            content[workspace : workspace + width] = edge.to_bytes(width, rng.choice(("little", "big")))
         elif kind == 3:
-            del content[place:]
+            del content[workspace:]
         elif kind == 4:
-            del content[place : place + rng.randrange(1, 64)]
+            del content[workspace : workspace + rng.randrange(1, 64)]
         elif kind == 5:
             other = rng.randrange(size)
-            content[place:place] = content[other : other + rng.randrange(1, 256)]
+            content[workspace:workspace] = content[other : other + rng.randrange(1, 256)]
         elif kind == 6:
-            content[place:place] = rng.choice(WORDS)
+            content[workspace:workspace] = rng.choice(WORDS)
         else:
-            content[place : place + 8] = struct.pack("<d", rng.choice((float("nan"), float("inf"), -1.0, 1e308)))
+            content[workspace : workspace + 8] = struct.pack(
+                "<d", rng.choice((float("nan"), float("inf"), -1.0, 1e308))
+            )
     return bytes(content)
 
 
@@ -92,9 +94,9 @@ def index():
     current = [""]
 
     def read(content):
-        found = registry.get(current[0]).from_bytes(content)
+        result = registry.get(current[0]).from_bytes(content)
         with np.errstate(all="ignore"):
-            found.search(np.ones((1, found.dim), np.float32), 5)
+            result.search(np.ones((1, result.dim), np.float32), 5)
 
     def choose(good):
         current[0] = kinds[good]
@@ -124,7 +126,7 @@ def captions():
 
 def beside():
     """What lies beside a video: JSON of recognisers and players, texts."""
-    from vla.datasets._open import read_beside
+    from vla.datasets._open import read_sidecar
     from vla.omissions import Omissions
 
     goods = {
@@ -135,7 +137,7 @@ def beside():
         ".srt": b"1\n00:00:01,000 --> 00:00:02,500\na dog\n",
     }
     return _by_suffix(
-        {content: suffix for suffix, content in goods.items()}, lambda path: read_beside(path, "v", Omissions())
+        {content: suffix for suffix, content in goods.items()}, lambda path: read_sidecar(path, "v", Omissions())
     )
 
 
@@ -196,8 +198,8 @@ def _released(kinds):
         faults = []
         for stored in formats[path.suffix.lower()].contents(path, ArrayKeys()):
             try:
-                found = stored.read()
-                assert found.values.ndim == 2 and np.isfinite(found.values).all() and found.values.nbytes < 1 << 20
+                result = stored.read()
+                assert result.values.ndim == 2 and np.isfinite(result.values).all() and result.values.nbytes < 1 << 20
             except FormatError as error:
                 faults.append(error)
         if faults:

@@ -95,14 +95,14 @@ def evil(tmp_path_factory):
 
 
 @pytest.fixture
-def patience():
+def timeout():
     return 60.0
 
 
 @pytest.fixture
-def decoder(evil, monkeypatch, patience):
+def decoder(evil, monkeypatch, timeout):
     monkeypatch.syspath_prepend(str(evil))
-    made = Decoder(inner="evil", memory=3 << 30, patience=patience)
+    made = Decoder(inner="evil", memory=3 << 30, timeout=timeout)
     yield made
     made.close()
 
@@ -119,14 +119,14 @@ def sampled(decoder, folder, name):
         ("segfault", "crashed", "SIGSEGV"), ("abort", "crashed", "SIGABRT"), ("leave", "crashed", "exit 0"),
         ("hoard", "memory", "more memory than"),
         ("raise_other", "crashed", "ZeroDivisionError"), ("refuse", "no-frames", "is no video"),
-        ("fill", "crashed", "File too large|SIGXFSZ"), ("lie", "crashed", "answered nonsense"),
+        ("fill", "crashed", "File too large|SIGXFSZ"), ("lie", "crashed", "sent an invalid message"),
         ("kill", "killed", "SIGKILL, as the system does when memory is short"), ("terminate", "killed", "SIGTERM"),
         ("overtime", "killed", "SIGXCPU"), ("bus", "crashed", "SIGBUS"),
         ("no_room", "resources", "No space left"), ("no_memory", "resources", "Cannot allocate memory"),
-        ("no_quota", "resources", "quota"), ("vast", "too-large", "larger than a decoder may make them"),
+        ("no_quota", "resources", "quota"), ("vast", "too-large", "exceed the size limit of a decoder"),
     ],
 )  # fmt: skip
-def test_it_costs_one_video(decoder, tmp_path, name, reason, says):
+def test_crash_costs_one_video(decoder, tmp_path, name, reason, says):
     with pytest.raises(DecodeError, match=says) as error:
         sampled(decoder, tmp_path, name)
     assert error.value.reason == reason
@@ -134,29 +134,29 @@ def test_it_costs_one_video(decoder, tmp_path, name, reason, says):
     assert sampled(decoder, tmp_path, "fine") == list(range(20))
 
 
-@pytest.mark.parametrize("patience", [2.0])
-def test_one_that_hangs_costs_one_video(decoder, tmp_path):
-    test_it_costs_one_video(decoder, tmp_path, "hang", "hung", "no sign of life for 2 s")
+@pytest.mark.parametrize("timeout", [2.0])
+def test_hang_costs_one_video(decoder, tmp_path):
+    test_crash_costs_one_video(decoder, tmp_path, "hang", "hung", "no heartbeat for 2 s")
 
 
 def test_endless_computing_is_told_from_waiting(evil, tmp_path, monkeypatch):
     """Silence may be a disk that does not answer; computing without end is the video's own."""
     monkeypatch.syspath_prepend(str(evil))
-    test_it_costs_one_video(
-        Decoder(inner="evil", computing=1.0), tmp_path, "spin", "endless", "computed for a long time"
+    test_crash_costs_one_video(
+        Decoder(inner="evil", cpu_timeout=1.0), tmp_path, "spin", "endless", "computed for too long"
     )
     assert cause_of("endless") == "content" and cause_of("hung") == "machine"
 
 
 def test_a_pause_is_not_a_hang(evil, tmp_path):
-    """Everything is stopped for longer than patience lasts, as by suspend or `docker pause`, and goes on."""
+    """Everything is stopped for longer than the timeout, as by suspend or `docker pause`, and goes on."""
     script = (
         "import sys; from pathlib import Path\n"
         "from vla.decoders.isolated import Decoder\n"
-        "from vla.sampling import every\n"
-        "reader = Decoder(inner='evil', patience=2.0).open(Path('slow.mp4'))\n"
-        "frames = reader.sample(every(1), 1)\n"
-        "next(frames), print(reader._child._process.pid, flush=True)\n"
+        "from vla.sampling import at_fps\n"
+        "reader = Decoder(inner='evil', timeout=2.0).open(Path('slow.mp4'))\n"
+        "frames = reader.sample(at_fps(1), 1)\n"
+        "next(frames), print(reader._worker._process.pid, flush=True)\n"
         "print(1 + sum(1 for _ in frames))\n"
     )
     paths = os.pathsep.join([str(evil), *(p for p in sys.path if p)])
@@ -187,7 +187,7 @@ def test_the_child_gets_no_secrets(decoder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE])
 @pytest.mark.parametrize("what", ["subprocess.Popen", "tempfile.TemporaryFile"])
-def test_no_process_to_be_had_is_no_verdict(decoder, tmp_path, monkeypatch, number, what):
+def test_no_process_available_is_no_verdict(decoder, tmp_path, monkeypatch, number, what):
     def refuse(*given, **named):
         raise OSError(number, os.strerror(number))
 
@@ -196,7 +196,7 @@ def test_no_process_to_be_had_is_no_verdict(decoder, tmp_path, monkeypatch, numb
         sampled(decoder, tmp_path, "fine")
 
 
-def test_no_thread_to_be_had_leaves_no_process(decoder, tmp_path, monkeypatch):
+def test_no_thread_available_leaves_no_process(decoder, tmp_path, monkeypatch):
     def refuse(self):
         raise RuntimeError("can't start new thread")
 
@@ -208,7 +208,7 @@ def test_no_thread_to_be_had_leaves_no_process(decoder, tmp_path, monkeypatch):
 @pytest.mark.parametrize("program", ["/nowhere/python", os.devnull])
 def test_an_interpreter_that_may_not_start(decoder, tmp_path, monkeypatch, program):
     monkeypatch.setattr(sys, "executable", program)
-    with refused(EnvironmentUnfitError, "decode_in_process", "no process can be started to decode in: "):
+    with refused(EnvironmentUnfitError, "decode_in_process", "cannot start a decoding process: "):
         sampled(decoder, tmp_path, "fine")
 
 
@@ -224,19 +224,19 @@ def test_a_package_that_is_missing_is_no_verdict(evil, tmp_path, monkeypatch):
         source.write_text(EVIL)
 
 
-def test_what_a_library_prints_is_no_message(decoder, tmp_path):
+def test_library_output_is_not_a_message(decoder, tmp_path):
     assert sampled(decoder, tmp_path, "chatter") == list(range(20))
 
 
-@pytest.mark.parametrize("patience", [2.0])
+@pytest.mark.parametrize("timeout", [2.0])
 def test_slow_is_not_hung(decoder, tmp_path):
     """Three seconds without a picture but with signs of life, where two seconds of silence are too many."""
     assert sampled(decoder, tmp_path, "slow") == list(range(20))
 
 
-@pytest.mark.parametrize("patience", [2.0])
-def test_a_child_that_is_long_in_coming_is_not_hung(decoder, evil, tmp_path, monkeypatch):
-    """Before it is there no patience counts: what it imports may lie on a slow disk of a busy machine."""
+@pytest.mark.parametrize("timeout", [2.0])
+def test_slow_start_of_the_worker_is_not_a_hang(decoder, evil, tmp_path, monkeypatch):
+    """Before it is there no timeout counts: what it imports may lie on a slow disk of a busy machine."""
     source = evil / "evil_decoder.py"
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     source.write_text("import time; time.sleep(3)\n" + EVIL)
@@ -274,10 +274,10 @@ def test_sampling_anew_while_the_old_sampling_is_still_held(decoder, tmp_path):
         kept = reader.sample(at_fps(1), 1)
         next(kept)
         fresh = reader.sample(at_fps(1), 1)
-        found = [int(next(fresh).pixels[0, 0, 0, 0])]
+        result = [int(next(fresh).pixels[0, 0, 0, 0])]
         kept.close()
-        found += [int(f.pixels[0, 0, 0, 0]) for f in fresh]
-    assert found == list(range(20))
+        result += [int(f.pixels[0, 0, 0, 0]) for f in fresh]
+    assert result == list(range(20))
 
 
 def test_two_videos_at_once(decoder, tmp_path):
@@ -289,7 +289,7 @@ def test_two_videos_at_once(decoder, tmp_path):
 
 def test_no_process_is_left_behind(decoder, tmp_path):
     with decoder.open(tmp_path / "fine.mp4") as reader:
-        process = reader._child._process
+        process = reader._worker._process
         next(reader.sample(at_fps(1), 1))
     decoder.close()
     assert process.poll() is not None
@@ -302,7 +302,7 @@ def test_a_child_ends_with_its_parent(tmp_path, evil):
         "from pathlib import Path\n"
         "from vla.decoders.isolated import Decoder\n"
         "reader = Decoder(inner='evil').open(Path('fine.mp4'))\n"
-        "print(reader._child._process.pid, flush=True)\n"
+        "print(reader._worker._process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     paths = os.pathsep.join(p for p in sys.path if p)

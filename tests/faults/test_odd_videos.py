@@ -72,9 +72,9 @@ def test_colours_are_those_of_the_standard(tmp_path, bt709, full_range, ten_bits
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     with registry.build("pyav").open(path) as reader:
-        found = next(reader.sample(at_fps(5))).pixels
-    assert len(found) == len(COLOURS)
-    for pixels, (name, yuv) in zip(found, COLOURS.items(), strict=True):
+        result = next(reader.sample(at_fps(5))).pixels
+    assert len(result) == len(COLOURS)
+    for pixels, (name, yuv) in zip(result, COLOURS.items(), strict=True):
         assert np.abs(pixels.astype(float) - rgb_of(yuv, full_range, bt709)).max() <= 3, name
 
 
@@ -105,11 +105,11 @@ def test_every_pixel_format_becomes_rgb(tmp_path, codec, suffix, pix_fmt):
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (33, 17), (2, 200), (3000, 2)])
-def test_sizes_that_nobody_expects(tmp_path, clip, width, height):
+def test_unusual_sizes(tmp_path, clip, width, height):
     pixels = np.full((6, height, width, 3), 200, np.uint8)
     clip("many/a.mkv", pixels=pixels, codec="ffv1", fps=5)
-    found = extract(tmp_path, tmp_path / "many")["a.mkv"]
-    assert (found.status, found.frames) == ("ok", 6)
+    result = extract(tmp_path, tmp_path / "many")["a.mkv"]
+    assert (result.status, result.frames) == ("ok", 6)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (33, 17), (2, 200), (3000, 2)])
@@ -124,8 +124,8 @@ def test_a_real_encoder_takes_them_too(width, height):
 
 def test_one_frame_and_the_shortest_of_moments(tmp_path, clip):
     clip("many/one.mp4", frames=1, fps=5)
-    found = extract(tmp_path, tmp_path / "many")["one.mp4"]
-    assert (found.status, found.frames, found.duration_seconds) == ("ok", 1, pytest.approx(0.2))
+    result = extract(tmp_path, tmp_path / "many")["one.mp4"]
+    assert (result.status, result.frames, result.duration_seconds) == ("ok", 1, pytest.approx(0.2))
     vla.index(workspace=tmp_path)
     hits = vla.open_workspace(tmp_path).search("anything", k=3)
     assert [(h.start, h.end) for h in hits] == [(0.0, pytest.approx(0.2))]
@@ -134,7 +134,7 @@ def test_one_frame_and_the_shortest_of_moments(tmp_path, clip):
 # ---------------------------------------------------------------- files
 
 
-def test_a_file_that_grows_while_it_is_read_is_not_acknowledged(tmp_path, clip, monkeypatch):
+def test_growing_file_is_not_committed(tmp_path, clip, monkeypatch):
     path = clip("many/a.mp4", frames=20, fps=5)
     clip("many/b.mp4", frames=20, fps=5)
     real, once = Encoder.prepare, threading.Event()
@@ -147,9 +147,9 @@ def test_a_file_that_grows_while_it_is_read_is_not_acknowledged(tmp_path, clip, 
         return real(self, pixels)
 
     monkeypatch.setattr(Encoder, "prepare", prepare)
-    found = extract(tmp_path, tmp_path / "many")
-    assert found["a.mp4"].status == "skipped" and "changed while it was read" in found["a.mp4"].reason
-    assert found["b.mp4"].status == "ok"
+    result = extract(tmp_path, tmp_path / "many")
+    assert result["a.mp4"].status == "skipped" and "changed while it was read" in result["a.mp4"].reason
+    assert result["b.mp4"].status == "ok"
     again = extract(tmp_path, tmp_path / "many")
     assert again["a.mp4"].status == "ok", "a file that has come to rest is extracted without being asked again"
 
@@ -167,9 +167,9 @@ def test_a_file_that_vanishes_after_it_was_listed(tmp_path, clip, monkeypatch):
         return plan
 
     monkeypatch.setattr(stage, "make_plan", make_plan)
-    found = extract(tmp_path, tmp_path / "many")
-    assert found["a.mp4"].status == "failed" and "No such file" in found["a.mp4"].reason
-    assert found["b.mp4"].status == "ok"
+    result = extract(tmp_path, tmp_path / "many")
+    assert result["a.mp4"].status == "failed" and "No such file" in result["a.mp4"].reason
+    assert result["b.mp4"].status == "ok"
 
 
 def test_links_that_go_round_and_folders_named_like_videos(tmp_path, clip):
@@ -178,18 +178,18 @@ def test_links_that_go_round_and_folders_named_like_videos(tmp_path, clip):
     (tmp_path / "many" / "nowhere.mp4").symlink_to("gone.mp4")
     (tmp_path / "many" / "folder.mp4").mkdir()
     (tmp_path / "many" / "up").symlink_to(tmp_path / "many", target_is_directory=True)
-    found = extract(tmp_path, tmp_path / "many")
-    assert found["a.mp4"].status == "ok"
-    assert all(r.status in ("skipped", "failed") and r.reason for n, r in found.items() if n != "a.mp4")
-    assert not any("Traceback" in r.reason for r in found.values())
+    result = extract(tmp_path, tmp_path / "many")
+    assert result["a.mp4"].status == "ok"
+    assert all(r.status in ("skipped", "failed") and r.reason for n, r in result.items() if n != "a.mp4")
+    assert not any("Traceback" in r.reason for r in result.values())
 
 
 def test_two_names_of_one_file(tmp_path, clip):
     path = clip("many/a.mp4", frames=10, fps=5)
     os.link(path, path.with_name("hard.mp4"))
     path.with_name("soft.mp4").symlink_to("a.mp4")
-    found = extract(tmp_path, tmp_path / "many")
-    assert {r.status for r in found.values()} == {"ok"}
+    result = extract(tmp_path, tmp_path / "many")
+    assert {r.status for r in result.values()} == {"ok"}
     cache = active_cache(Workspace.open(tmp_path).caches)
     first, *others = (cache.frames(v).values for v in cache.video_ids())
     assert len(others) == 2
@@ -215,11 +215,11 @@ def test_a_file_that_the_system_refuses_to_open(tmp_path, clip, monkeypatch):
 
     monkeypatch.setattr(os, "open", refuse)
     monkeypatch.setattr(Path, "open", lambda self, *a, **k: refuse(self) if self == path else open(self, *a, **k))
-    found = extract(tmp_path, tmp_path / "many", decoder="pyav")["a.mp4"]
-    assert found.status in ("failed", "skipped") and "ermission" in found.reason
+    result = extract(tmp_path, tmp_path / "many", decoder="pyav")["a.mp4"]
+    assert result.status in ("failed", "skipped") and "ermission" in result.reason
 
 
-def test_a_cache_that_may_not_be_written_is_said_before_the_encoder_is_loaded(tmp_path, clip, monkeypatch):
+def test_unwritable_cache_is_reported_before_the_encoder_is_loaded(tmp_path, clip, monkeypatch):
     clip("many/a.mp4", frames=10, fps=5)
     loaded = []
     monkeypatch.setattr(Encoder, "__init__", lambda self, *a, **k: loaded.append(1))
@@ -236,7 +236,7 @@ def test_a_cache_that_may_not_be_written_is_said_before_the_encoder_is_loaded(tm
     assert not loaded
 
 
-def test_a_hole_is_said_and_counted(tmp_path, clip):
+def test_gaps_are_reported_and_counted(tmp_path, clip):
     path = clip("many/a.mkv", pixels=np.random.default_rng(0).integers(0, 255, (100, 64, 64, 3), np.uint8))
     content = bytearray(path.read_bytes())
     middle = slice(len(content) * 4 // 10, len(content) * 7 // 10)
@@ -256,7 +256,7 @@ def test_a_hole_is_said_and_counted(tmp_path, clip):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e6])
-def test_features_that_are_no_numbers_are_refused(tmp_path, clip, monkeypatch, bad):
+def test_rejects_non_finite_features(tmp_path, clip, monkeypatch, bad):
     clip("many/a.mp4", frames=10, fps=5)
     clip("many/b.mp4", frames=11, fps=5)
     real = Encoder.encode_frames
@@ -268,14 +268,14 @@ def test_features_that_are_no_numbers_are_refused(tmp_path, clip, monkeypatch, b
         return values
 
     monkeypatch.setattr(Encoder, "encode_frames", encode)
-    found = extract(tmp_path, tmp_path / "many")
-    assert found["a.mp4"].status == "failed" and found["a.mp4"].reason
-    assert found["b.mp4"].status == "ok"
+    result = extract(tmp_path, tmp_path / "many")
+    assert result["a.mp4"].status == "failed" and result["a.mp4"].reason
+    assert result["b.mp4"].status == "ok"
     vla.index(workspace=tmp_path)
     assert {h.video_id for h in vla.open_workspace(tmp_path).search("x", k=50)} == {"many/b.mp4"}
 
 
-def test_features_that_are_all_zero_are_never_divided_by(tmp_path, clip, monkeypatch):
+def test_all_zero_features_are_never_divided_by(tmp_path, clip, monkeypatch):
     clip("many/a.mp4", frames=10, fps=5)
     monkeypatch.setattr(Encoder, "encode_frames", lambda self, p: np.zeros((len(p), self.identity.dim), np.float32))
     assert extract(tmp_path, tmp_path / "many")["a.mp4"].status == "ok"

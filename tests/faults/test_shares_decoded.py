@@ -34,7 +34,7 @@ def write(path, codec, pixel_format, frames, change):
 
 
 @pytest.mark.parametrize(("whole", "said"), [(14, "70% decoded"), (10, "50% decoded"), (19, None), (20, None)])
-def test_a_video_that_is_decoded_in_part_says_which_part(tmp_path, whole, said):
+def test_partial_video_reports_its_coverage(tmp_path, whole, said):
     """Of 20 packets the first `whole` hold pictures; the others have their times, and zeros."""
 
     def change(number, packet):

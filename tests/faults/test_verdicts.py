@@ -60,15 +60,15 @@ class Scripted(Decoder):
 @pytest.fixture
 def extracted(tmp_path, clip):
     """`extracted(script, names)` extracts clips with a scripted decoder; returns receipts by name, and the decoder."""
-    place = Workspace.open_or_create(tmp_path)
-    cache = FeatureCache.create(place.caches, Encoder("6").identity.spec("fps=5"), EncoderSource("toy", "6", ""))
+    workspace = Workspace.open_or_create(tmp_path)
+    cache = FeatureCache.create(workspace.caches, Encoder("6").identity.spec("fps=5"), EncoderSource("toy", "6", ""))
 
     def run(script, names=("a.mp4", "b.mp4", "c.mp4"), **options):
         paths = [
             tmp_path / n if (tmp_path / n).exists() else clip(n, frames=10 + i, fps=5) for i, n in enumerate(names)
         ]
         decoder = Scripted(script)
-        plan = make_plan(cache, paths, place, **options)
+        plan = make_plan(cache, paths, workspace, **options)
         report = build.extract_videos(cache, Encoder("6"), decoder, plan, at_fps(5), workers=2)
         return {r.video_id: r for r in report.receipts}, decoder, [v for v, _ in plan.todo]
 
@@ -81,21 +81,21 @@ def failing(reason):
 
 
 @pytest.mark.parametrize("reason", sorted(DOUBTFUL))
-def test_a_doubtful_failure_is_tried_again_alone(extracted, reason):
-    found, decoder, _ = extracted({"b.mp4": [failing(reason)]})
-    assert {r.status for r in found.values()} == {"ok"}
-    found, decoder, _ = extracted({"b.mp4": [failing(reason), failing(reason)]}, overwrite=True)
+def test_doubtful_failure_is_retried_alone(extracted, reason):
+    result, decoder, _ = extracted({"b.mp4": [failing(reason)]})
+    assert {r.status for r in result.values()} == {"ok"}
+    result, decoder, _ = extracted({"b.mp4": [failing(reason), failing(reason)]}, overwrite=True)
     assert decoder.most_open["b.mp4"][-1] == 0, "other videos were still being decoded"
 
 
 @pytest.mark.parametrize("reason", sorted(DOUBTFUL))
-def test_a_failure_that_stays_is_the_contents_or_the_machines(extracted, reason):
-    found, _, _ = extracted({"b.mp4": [failing(reason)] * 2})
-    assert {v: r.status for v, r in found.items()} == {"a.mp4": "ok", "b.mp4": "failed", "c.mp4": "ok"}
-    assert found["b.mp4"].cause == cause_of(reason) and found["b.mp4"].reason == f"{reason} it is"
+def test_repeated_failure_is_assigned_a_cause(extracted, reason):
+    result, _, _ = extracted({"b.mp4": [failing(reason)] * 2})
+    assert {v: r.status for v, r in result.items()} == {"a.mp4": "ok", "b.mp4": "failed", "c.mp4": "ok"}
+    assert result["b.mp4"].cause == cause_of(reason) and result["b.mp4"].reason == f"{reason} it is"
     again, _, todo = extracted({})
     if cause_of(reason) == "content":
-        assert todo == [] and again["b.mp4"] == found["b.mp4"]
+        assert todo == [] and again["b.mp4"] == result["b.mp4"]
     else:
         assert todo == ["b.mp4"] and again["b.mp4"].status == "ok"
 
@@ -105,7 +105,7 @@ UNEXPECTED = [TypeError("open() got an unexpected keyword argument"), AttributeE
 
 
 @pytest.mark.parametrize("error", UNEXPECTED, ids=lambda e: type(e).__name__)
-def test_a_decoder_that_fails_everywhere_condemns_nothing(extracted, error):
+def test_broken_decoder_marks_no_video_as_failed(extracted, error):
     """As PyAV 19, which dropped an argument: its TypeError came with every video."""
     with refused(EnvironmentUnfitError, "doctor", f"fails on a test clip.*{type(error).__name__}"):
         extracted({"all": [error]})
@@ -114,10 +114,10 @@ def test_a_decoder_that_fails_everywhere_condemns_nothing(extracted, error):
 
 
 @pytest.mark.parametrize("error", UNEXPECTED, ids=lambda e: type(e).__name__)
-def test_a_video_that_trips_the_decoder_stops_no_other(extracted, monkeypatch, error):
-    found, _, _ = extracted({"b.mp4": [error] * 2})
-    assert {v: r.status for v, r in found.items()} == {"a.mp4": "ok", "b.mp4": "failed", "c.mp4": "ok"}
-    assert found["b.mp4"].cause == "content" and type(error).__name__ in found["b.mp4"].reason
+def test_video_that_crashes_the_decoder_stops_no_other(extracted, monkeypatch, error):
+    result, _, _ = extracted({"b.mp4": [error] * 2})
+    assert {v: r.status for v, r in result.items()} == {"a.mp4": "ok", "b.mp4": "failed", "c.mp4": "ok"}
+    assert result["b.mp4"].cause == "content" and type(error).__name__ in result["b.mp4"].reason
     assert extracted({})[2] == []
     # Other versions may do better: they are given a chance, once.
     monkeypatch.setattr(receipts, "software", lambda: "av 99")
@@ -128,7 +128,7 @@ SHORTAGES = [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSP
 
 
 @pytest.mark.parametrize("number", SHORTAGES, ids=errno.errorcode.get)
-def test_a_machine_that_is_short_of_all_stops_the_command(extracted, number):
+def test_exhausted_machine_stops_the_command(extracted, number):
     with pytest.raises(ResourceError, match=os.strerror(number)):
         extracted({"all": [OSError(number, os.strerror(number))]})
     assert not [r for r in extracted.cache.receipts.values() if not r.has_features]
@@ -148,23 +148,23 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("number", [*SHORTAGES, *OTHERS], ids=errno.errorcode.get)
-def test_one_file_that_the_system_does_not_give_is_tried_by_the_next_command(extracted, number):
-    found, _, _ = extracted({"b.mp4": [OSError(number, os.strerror(number))] * 2})
-    assert (found["b.mp4"].status, found["b.mp4"].cause) == ("failed", "machine")
-    assert os.strerror(number) in found["b.mp4"].reason
-    found, _, todo = extracted({})
-    assert todo == ["b.mp4"] and found["b.mp4"].status == "ok"
+def test_unreadable_file_is_retried_by_the_next_command(extracted, number):
+    result, _, _ = extracted({"b.mp4": [OSError(number, os.strerror(number))] * 2})
+    assert (result["b.mp4"].status, result["b.mp4"].cause) == ("failed", "machine")
+    assert os.strerror(number) in result["b.mp4"].reason
+    result, _, todo = extracted({})
+    assert todo == ["b.mp4"] and result["b.mp4"].status == "ok"
 
 
-def test_memory_that_is_short_is_no_verdict(extracted):
+def test_memory_shortage_is_no_verdict(extracted):
     assert extracted({"b.mp4": [MemoryError()]})[0]["b.mp4"].status == "ok"
     assert extracted({"b.mp4": [MemoryError()] * 2}, overwrite=True)[0]["b.mp4"].cause == "machine"
 
 
-def test_features_are_not_lost_to_a_fault_of_the_machine(extracted):
+def test_machine_failure_keeps_earlier_features(extracted):
     before = extracted({})[0]
-    found, _, _ = extracted({"b.mp4": [OSError(errno.EIO, "I/O error")] * 2}, overwrite=True)
-    assert found["b.mp4"].status == "failed"
+    result, _, _ = extracted({"b.mp4": [OSError(errno.EIO, "I/O error")] * 2}, overwrite=True)
+    assert result["b.mp4"].status == "failed"
     assert extracted.cache.receipts["b.mp4"] == before["b.mp4"] and extracted.cache.frames("b.mp4")
 
 
@@ -186,11 +186,11 @@ def test_the_table(number, reason):
 REASONS = [
     "the decoder crashed (TypeError: open() got an unexpected keyword argument 'metadata_errors')",
     "cannot be read: Too many open files", "not enough memory to decode it", "permission denied",
-    "the decoder hung: no sign of life for 60 s", "the decoder crashed (SIGKILL)", "No such file or directory",
+    "the decoder hung: no heartbeat for 60 s", "the decoder crashed (SIGKILL)", "No such file or directory",
 ]  # fmt: skip
 
 
-def test_old_failures_of_the_machine_are_tried_again(tmp_path, clip):
+def test_old_machine_failures_are_retried(tmp_path, clip):
     """Records of the first version have no cause: whatever they say is found out anew, once."""
     for i in range(len(REASONS)):
         clip(f"v/{i}.mp4", frames=10 + i, fps=5)
@@ -225,7 +225,7 @@ def test_old_features_stay(tmp_path, clip):
     assert vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1).extracted == 0
 
 
-def test_receipts_say_whose_fault_it_was(tmp_path, clip):
+def test_receipts_have_the_cause(tmp_path, clip):
     clip("v/a.mp4", frames=10, fps=5)
     clip("v/torn.mkv", frames=60, fps=10)
     torn = tmp_path / "v" / "torn.mkv"
@@ -236,7 +236,7 @@ def test_receipts_say_whose_fault_it_was(tmp_path, clip):
         "v/a.mp4": "", "v/torn.mkv": "content", "v/empty.mp4": "content",
     }  # fmt: skip
     assert {r.software for r in report.receipts} == {software()} and "av " in software()
-    assert Receipt("x", "failed", "", 0, 0, "", cause="content", software="av 1").holds is False
+    assert Receipt("x", "failed", "", 0, 0, "", cause="content", software="av 1").is_final is False
 
 
 # The user's
@@ -263,7 +263,7 @@ def no_videos(tmp_path, clip):
     return tmp_path
 
 
-def test_a_file_without_video_is_no_failure(no_videos):
+def test_file_without_video_is_not_a_failure(no_videos):
     for extracted in (1, 0):
         report = vla.extract([no_videos / "v"], workspace=no_videos, choice=TOY, workers=1)
         assert report.problems == [] and report.extracted == extracted and len(report.videos) == 1
@@ -297,7 +297,7 @@ except Exception as error:
 @pytest.mark.parametrize(
     ("limit", "value"), [("RLIMIT_NOFILE", 12), ("RLIMIT_NOFILE", 20), ("RLIMIT_NOFILE", 40), ("RLIMIT_FSIZE", 3000)]
 )
-def test_under_a_limit_nothing_is_condemned(tmp_path, clip, limit, value):
+def test_no_video_fails_under_a_resource_limit(tmp_path, clip, limit, value):
     for i in range(6):
         clip(f"v/{i}.mp4", frames=10 + i, fps=5)
     paths = os.pathsep.join(p for p in sys.path if p)

@@ -32,7 +32,7 @@ from vla.indexing import autotune, sync
 from vla.indexing.config import IndexConfig
 from vla.indexing.segments import windows_and_changes
 from vla.indexing.store import open_index, save_index, unused_files
-from vla.indexing.sync import Model, build_index, sync_index
+from vla.indexing.sync import RunModel, build_index, sync_index
 from vla.model import AlignmentModel, ModelConfig, pool_segments
 from vla.retrieval.searcher import Searcher
 from vla.storage import atomic
@@ -190,21 +190,21 @@ def test_videos_survive_a_kill_at_any_point(tmp_path, sweep):
         if "created" not in acknowledged:
             assert not (home / "spec.json").exists() or FeatureCache.open(home).spec == SPEC
         else:
-            found = state_of(FeatureCache.open(home))
+            result = state_of(FeatureCache.open(home))
             # Whatever is there is one of the things that were written, whole.
-            assert {(v, content, str(values)) for v, (content, values) in found.items()} <= possible
+            assert {(v, content, str(values)) for v, (content, values) in result.items()} <= possible
             for step, video, seed in VIDEOS:
                 if step in acknowledged:
-                    assert found[video][0] in (f"c{seed}", "c3")
+                    assert result[video][0] in (f"c{seed}", "c3")
             if "again" in acknowledged:
-                assert found["a.mp4"][0] == "c3"
+                assert result["a.mp4"][0] == "c3"
         add_videos(folder, lambda _: None)
         again = FeatureCache.open(home)
-        assert again.state() == wanted.state() and state_of(again) == state_of(wanted)
-        assert again.receipts == wanted.receipts
+        assert again.state() == expected.state() and state_of(again) == state_of(expected)
+        assert again.receipts == expected.receipts
 
     add_videos(tmp_path / "plain", lambda _: None)
-    wanted = FeatureCache.open(tmp_path / "plain" / SPEC.fingerprint)
+    expected = FeatureCache.open(tmp_path / "plain" / SPEC.fingerprint)
     assert sweep(lambda folder: None, add_videos, check) > 25
 
 
@@ -224,8 +224,8 @@ def test_texts_survive_a_kill_at_any_point(tmp_path, sweep):
     def complete(cache):
         assert cache.missing_texts(TEXTS) == []
         assert cache.pieces(TEXTS[2]) == parts
-        found = cache.texts([p for t in TEXTS for p in cache.pieces(t)])
-        for text, row in zip(found.texts, found.pooled, strict=True):
+        result = cache.texts([p for t in TEXTS for p in cache.pieces(t)])
+        for text, row in zip(result.texts, result.pooled, strict=True):
             np.testing.assert_array_equal(row, vectors[text])
 
     def check(folder, acknowledged):
@@ -283,7 +283,7 @@ def test_a_run_survives_a_kill_at_any_point(tmp_path, sweep):
     assert sweep(prepare, work, check) > 12
 
 
-def test_the_first_run_is_there_or_not(tmp_path, sweep):
+def test_first_run_is_complete_or_absent(tmp_path, sweep):
     new = model(2)
 
     def work(folder, acknowledge):
@@ -310,9 +310,9 @@ def test_the_state_of_training_survives_a_kill_at_any_point(tmp_path, sweep):
         acknowledge("2")
 
     def check(folder, acknowledged):
-        found, record = load_state(folder, "id")
+        result, record = load_state(folder, "id")
         assert record["epoch"] in ((2,) if acknowledged else (1, 2))
-        assert float(found["x"]) == float(tensors["one" if record["epoch"] == 1 else "two"])
+        assert float(result["x"]) == float(tensors["one" if record["epoch"] == 1 else "two"])
         assert load_state(folder, "other settings") is None
 
     assert sweep(prepare, work, check) > 10
@@ -326,10 +326,10 @@ def test_an_index_survives_a_kill_at_any_point(tmp_path, backend, sweep):
     old = build_index(cache, frozen, backend=backend)
     cache.add_video(features("b.mp4", 2, 9), receipt("b.mp4", 2, 9))
     new = build_index(cache, frozen, backend=backend)
-    place = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
 
     def hits(index):
-        return Searcher(index, ENCODER, frozen, cache, place).search("a red dog", 5)
+        return Searcher(index, ENCODER, frozen, cache, workspace).search("a red dog", 5)
 
     answers = {1: hits(old), 2: hits(new)}
     assert answers[1] != answers[2]
@@ -339,9 +339,9 @@ def test_an_index_survives_a_kill_at_any_point(tmp_path, backend, sweep):
         acknowledge("new")
 
     def check(folder, acknowledged):
-        found = open_index(folder)
-        assert len(found.videos) in ((2,) if acknowledged else (1, 2))
-        assert hits(found) == answers[len(found.videos)]
+        result = open_index(folder)
+        assert len(result.videos) in ((2,) if acknowledged else (1, 2))
+        assert hits(result) == answers[len(result.videos)]
         work(folder, lambda _: None)
         assert hits(open_index(folder)) == answers[2]
         assert len([p for p in folder.iterdir() if not p.name.startswith(atomic.TEMPORARY)]) == 3
@@ -349,28 +349,28 @@ def test_an_index_survives_a_kill_at_any_point(tmp_path, backend, sweep):
     assert sweep(lambda folder: save_index(folder, old), work, check) > 15
 
 
-FROZEN = Model(AlignmentModel(ModelConfig(6)).eval())
+FROZEN = RunModel(AlignmentModel(ModelConfig(6)).eval())
 
 
 def segments(cache):
     """`{video: {(start, end): vector}}` of all that an index of `cache` holds."""
-    found = {}
+    result = {}
     for name in cache.video_ids():
         frames = cache.frames(name)
-        cut = pool_segments(FROZEN.aligned.align_frames(frames), frames, windows_and_changes(frames))
-        found[name] = {tuple(span): v for span, v in zip(cut.spans.tolist(), cut.vectors, strict=True)}
-    return found
+        cut = pool_segments(FROZEN.model.align_frames(frames), frames, windows_and_changes(frames))
+        result[name] = {tuple(span): v for span, v in zip(cut.spans.tolist(), cut.vectors, strict=True)}
+    return result
 
 
 def is_an_index_of(index, states):
     """Every segment of every video that `index` names is found with its true score, and belongs to one of `states`, whole."""
     scores, rows = index.vectors.search(QUERY[:1], len(index.vectors))
-    found = {name: {} for name in index.videos}
+    result = {name: {} for name in index.videos}
     for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True):
-        found[index.videos[index.video_of_row[row]]][tuple(index.spans[row].tolist())] = score
+        result[index.videos[index.video_of_row[row]]][tuple(index.spans[row].tolist())] = score
     for state in states:
-        known = {name: {span: float(v @ QUERY[0]) for span, v in state.get(name, {}).items()} for name in found}
-        if all(found[n].keys() == known[n].keys() and found[n] == pytest.approx(known[n], abs=1e-5) for n in found):
+        known = {name: {span: float(v @ QUERY[0]) for span, v in state.get(name, {}).items()} for name in result}
+        if all(result[n].keys() == known[n].keys() and result[n] == pytest.approx(known[n], abs=1e-5) for n in result):
             return True
     return False
 
@@ -389,7 +389,7 @@ def is_an_index_of(index, states):
 def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monkeypatch, how, backend):
     """Videos come, go, change and are renamed; a search finds what was there before, or after, or, bit by bit, between."""
     monkeypatch.setattr(sync, "FLAT_BYTES", 1 if "bit" in how else 50_000_000)
-    for name, few in (("_QUERIES", 10), ("_TIMED", 1), ("_DEPTHS", (50,))):  # what is measured is no matter here
+    for name, few in (("_QUERIES", 10), ("_NUM_TIMINGS", 1), ("_DEPTHS", (50,))):  # what is measured is no matter here
         monkeypatch.setattr(autotune, name, few)
     cache = FeatureCache.create(tmp_path / "cache", SPEC, SOURCE)
     for seed, name in enumerate(("gone", "changed", "old name", "same")):
@@ -397,7 +397,7 @@ def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monke
     before = segments(cache)
     if how != "first":
         sync_index(tmp_path / "before", None, cache, FROZEN, IndexConfig(backend))
-    cache.forget("gone")
+    cache.delete_video("gone")
     cache.add_video(features("changed", 7, 40), receipt("changed", 7, 40))
     cache.rename("old name", dataclasses.replace(cache.receipts["old name"], video_id="new name"))
     for seed, name in ((8, "new"), (9, "newer")):
@@ -417,17 +417,17 @@ def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monke
 
     def check(folder, acknowledged):
         try:
-            found = open_index(folder / "index")
+            result = open_index(folder / "index")
         except MissingError:
             assert how == "first" and not acknowledged
         else:
-            assert is_an_index_of(found, (after,) if acknowledged or how == "first" else (before, after))
+            assert is_an_index_of(result, (after,) if acknowledged or how == "first" else (before, after))
             if acknowledged or how in ("grown", "compacted"):  # there is nothing between
-                assert set(found.videos) in ([set(after)] if acknowledged else [set(before), set(after)])
+                assert set(result.videos) in ([set(after)] if acknowledged else [set(before), set(after)])
         work(folder, lambda _: None)
-        found = open_index(folder / "index")
-        assert set(found.videos) == set(after) and is_an_index_of(found, (after,))
-        assert found.cache_state == cache.state() and unused_files(folder / "index") == []
+        result = open_index(folder / "index")
+        assert set(result.videos) == set(after) and is_an_index_of(result, (after,))
+        assert result.cache_state == cache.state() and unused_files(folder / "index") == []
 
     assert sweep(prepare, work, check) > 12
 
@@ -450,19 +450,19 @@ def prepare_videos(folder):
     cache.add_receipt(dataclasses.replace(cache.receipts["a.mp4"], video_id="copy of a.mp4"))
 
 
-def test_forgetting_survives_a_kill_at_any_point(sweep):
+def test_deleting_survives_a_kill_at_any_point(sweep):
     """A copy keeps the features that it shares, until it is forgotten too; what nobody named stays."""
     order = ["a.mp4", "copy of a.mp4", "b.mp4"]
 
     def work(folder, acknowledge):
         cache = FeatureCache.open(folder / SPEC.fingerprint)
         for video in order:
-            cache.forget(video)
+            cache.delete_video(video)
             acknowledge(video)
 
     def check(folder, acknowledged):
-        found = kept_whole(FeatureCache.open(folder / SPEC.fingerprint), SEEDS)
-        gone = set(SEEDS) - found
+        result = kept_whole(FeatureCache.open(folder / SPEC.fingerprint), SEEDS)
+        gone = set(SEEDS) - result
         assert set(acknowledged) <= gone <= set(order[: len(acknowledged) + 1])
         work(folder, lambda _: None)
         again = FeatureCache.open(folder / SPEC.fingerprint)
@@ -487,13 +487,13 @@ def test_renaming_survives_a_kill_at_any_point(sweep, video, over):
     def check(folder, acknowledged):
         cache = FeatureCache.open(folder / SPEC.fingerprint)
         moved = new in cache.receipts and cache.receipts[new].content == f"c{SEEDS[video]}"
-        found = kept_whole(cache, {**seeds, new: SEEDS[video] if moved else seeds[new]})
-        assert found >= set(SEEDS) - {video} and (video in found or moved)
-        assert moved and video not in found if acknowledged else True
+        result = kept_whole(cache, {**seeds, new: SEEDS[video] if moved else seeds[new]})
+        assert result >= set(SEEDS) - {video} and (video in result or moved)
+        assert moved and video not in result if acknowledged else True
         work(folder, lambda _: None)
         again = FeatureCache.open(folder / SPEC.fingerprint)
-        found = kept_whole(again, {**seeds, new: SEEDS[video]})
-        assert found == (set(SEEDS) - {video}) | {new} and not again.damaged
+        result = kept_whole(again, {**seeds, new: SEEDS[video]})
+        assert result == (set(SEEDS) - {video}) | {new} and not again.damaged
 
     assert sweep(prepare_videos, work, check) >= 4
 
@@ -501,20 +501,20 @@ def test_renaming_survives_a_kill_at_any_point(sweep, video, over):
 @pytest.fixture(scope="module")
 def damaged_workspace(tmp_path_factory):
     """Six videos with captions, of which one has a damaged shard, one a damaged receipt; and a damaged line of captions."""
-    place = Workspace.open_or_create(tmp_path_factory.mktemp("damaged"))
-    cache = FeatureCache.create(place.caches, SPEC, SOURCE)
-    set_active_cache(place.caches, cache)
+    workspace = Workspace.open_or_create(tmp_path_factory.mktemp("damaged"))
+    cache = FeatureCache.create(workspace.caches, SPEC, SOURCE)
+    set_active_cache(workspace.caches, cache)
     for seed in range(6):
-        (place.root / f"{seed}.mp4").write_bytes(b"x")
+        (workspace.root / f"{seed}.mp4").write_bytes(b"x")
         cache.add_video(features(f"{seed}.mp4", seed), receipt(f"{seed}.mp4", seed))
-    caption_store.add(place, [Annotation(f"q{n}", f"caption {n}", f"{n}.mp4", source="c.csv") for n in range(6)])
+    caption_store.add(workspace, [Annotation(f"q{n}", f"caption {n}", f"{n}.mp4", source="c.csv") for n in range(6)])
     shard = cache.folder / "shards" / cache.receipts["1.mp4"].shard
     shard.write_bytes(shard.read_bytes()[:-1])
     path = cache._receipt_path("2.mp4")
     path.write_bytes(path.read_bytes()[:-9])
-    lines = caption_store.lines(place)
-    caption_store.keep_lines(place, [lines[0][:5] + lines[0][25:], *lines[1:]])
-    return place.root
+    lines = caption_store.lines(workspace)
+    caption_store.write_lines(workspace, [lines[0][:5] + lines[0][25:], *lines[1:]])
+    return workspace.root
 
 
 def test_repair_survives_a_kill_at_any_point(sweep, damaged_workspace):
@@ -524,8 +524,8 @@ def test_repair_survives_a_kill_at_any_point(sweep, damaged_workspace):
         shutil.copytree(damaged_workspace, folder, dirs_exist_ok=True)
 
     def work(folder, acknowledge):
-        found = verify(workspace=folder, read_data=True, mend=True)
-        acknowledge(str(len(found)))
+        result = verify(workspace=folder, read_data=True, mend=True)
+        acknowledge(str(len(result)))
 
     def state(folder):
         cache = active_cache(Workspace(folder).caches)
@@ -548,7 +548,7 @@ def test_repair_survives_a_kill_at_any_point(sweep, damaged_workspace):
     assert sweep(prepare, work, check) >= 5
 
 
-def test_strays_of_a_kill_are_never_read(tmp_path):
+def test_temporary_files_of_a_kill_are_never_read(tmp_path):
     """What begins with `.tmp-` is passed over, whatever its name ends with."""
     add_videos(tmp_path, lambda _: None)
     add_texts(tmp_path, lambda _: None)
@@ -574,9 +574,9 @@ except Exception as error:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named: no such limit on Windows")
 @pytest.mark.parametrize(
-    ("size", "said"), [(3000, ""), (3001, "3.0 kB are"), (45_678, "45.7 kB are"), (2_500_000, "2.5 MB are")]
+    ("size", "said"), [(3000, ""), (3001, "3.0 kB needed"), (45_678, "45.7 kB needed"), (2_500_000, "2.5 MB needed")]
 )
-def test_a_file_larger_than_the_limit_says_how_much_is_needed(tmp_path, size, said):
+def test_file_size_limit_error_gives_the_bytes_needed(tmp_path, size, said):
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path / "shard.h5"), str(size)],
         capture_output=True,
@@ -584,5 +584,5 @@ def test_a_file_larger_than_the_limit_says_how_much_is_needed(tmp_path, size, sa
         check=True,
     )
     assert bool(said) == done.stdout.startswith("ResourceError cannot write") and said in done.stdout
-    assert not said or "limit on the size of files allows (ulimit -f)" in done.stdout
+    assert not said or "file size limit (ulimit -f)" in done.stdout
     assert [p.name for p in tmp_path.iterdir()] == ([] if said else ["shard.h5"])

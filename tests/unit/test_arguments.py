@@ -46,13 +46,13 @@ def call(function, argument, value):
     return function(**{**due, argument: value})
 
 
-def test_there_are_functions_and_paths():
+def test_public_functions_take_paths():
     assert {"extract", "train", "search", "ask", "evaluate", "verify", "demo"} <= set(FUNCTIONS)
     assert len(TAKEN) > 30
 
 
 @pytest.mark.parametrize(("name", "argument", "kind"), TAKEN)
-def test_paths_are_texts_or_objects_one_or_several(name, argument, kind):
+def test_paths_may_be_texts_or_objects(name, argument, kind):
     function = caught(name)
     if kind in (PathLike, PathLike | None):
         for given in ("videos/a.csv", Path("videos/a.csv")):
@@ -67,11 +67,11 @@ def test_paths_are_texts_or_objects_one_or_several(name, argument, kind):
         assert call(function, argument, "vids")[argument] == ["vids"]
         wrong = [3, [3], b"bytes"]
     for value in wrong:
-        with pytest.raises(UsageError, match=f"^{argument} (is|are) "):
+        with pytest.raises(UsageError, match=f"^{argument} must be "):
             call(function, argument, value)
 
 
-def test_no_parameter_of_a_path_is_left_out():
+def test_every_path_parameter_is_covered():
     """Whatever a stage annotates with Path is widened at the edge."""
     for name in FUNCTIONS:
         for p in inspect.signature(inspect.unwrap(getattr(vla, name))).parameters.values():
@@ -84,17 +84,17 @@ def test_no_parameter_of_a_path_is_left_out():
     [("train", "epoch", "epochs"), ("train", "caption", "captions"), ("extract", "modell", "model"),
      ("search", "topk", None), ("index", "runs", "run"), ("export", "formatt", "format"), ("evaluate", "splits", "split")],
 )  # fmt: skip
-def test_a_wrong_keyword_is_a_type_error_that_names_the_nearest(name, wrong, right):
+def test_unknown_keyword_suggests_the_nearest(name, wrong, right):
     with pytest.raises(TypeError, match=f"Did you mean '{right}'" if right else "It takes "):
         getattr(vla, name)(**{wrong: 1})
 
 
 @pytest.mark.parametrize(
     ("name", "given", "message"),
-    [("search", {"query": "x", "k": "3"}, "k is a whole number"), ("train", {"epochs": "3"}, "epochs is a whole number"),
-     ("extract", {"paths": "x", "model": 3}, "model is a text"), ("index", {"compact": "yes"}, "compact is True or False"),
-     ("index", {"recall": "all"}, "recall is a number"), ("ask", {"question": 5}, "question is a text"),
-     ("evaluate", {"seed": 1.5}, "seed is a whole number"), ("train", {"epochs": True}, "epochs is a whole number")],
+    [("search", {"query": "x", "k": "3"}, "k must be a whole number"), ("train", {"epochs": "3"}, "epochs is a whole number"),
+     ("extract", {"paths": "x", "model": 3}, "model is a text"), ("index", {"compact": "yes"}, "compact must be True or False"),
+     ("index", {"recall": "all"}, "recall must be a number"), ("ask", {"question": 5}, "question must be a text"),
+     ("evaluate", {"seed": 1.5}, "seed must be a whole number"), ("train", {"epochs": True}, "epochs is a whole number")],
 )  # fmt: skip
 def test_a_value_of_another_type_is_a_usage_error(name, given, message):
     with pytest.raises(UsageError, match=message):
@@ -116,13 +116,13 @@ def names_in(annotation):
         yield from names_in(inner)
 
 
-def test_what_occurs_in_a_public_signature_can_be_imported_from_vla():
+def test_types_of_public_signatures_are_public():
     public_names = {getattr(vla, name) for name in vla.__all__ if isinstance(getattr(vla, name), type)}
     for name in FUNCTIONS:
         function = inspect.unwrap(getattr(vla, name))
         for argument, annotation in typing.get_type_hints(function, vars(sys.modules[function.__module__])).items():
-            for found in names_in(annotation):
-                assert found in public_names, f"{name}({argument}): {found.__qualname__}"
+            for result in names_in(annotation):
+                assert result in public_names, f"{name}({argument}): {result.__qualname__}"
 
 
 def test_every_public_function_has_a_docstring_and_hints_that_resolve():
@@ -137,9 +137,9 @@ def test_features_are_arrays_with_times(tmp_path):
     from vla.features import FeatureSpec, FrameFeatures
     from vla.storage.workspace import Workspace
 
-    place = Workspace.open_or_create(tmp_path)
+    workspace = Workspace.open_or_create(tmp_path)
     cache = FeatureCache.create(
-        place.caches, FeatureSpec("toy", "3", "none", "none", "fps=2", 3), EncoderSource("toy", "3", "")
+        workspace.caches, FeatureSpec("toy", "3", "none", "none", "fps=2", 3), EncoderSource("toy", "3", "")
     )
     given = np.arange(12, dtype=np.float16).reshape(4, 3)
     video = tmp_path / "a.mp4"
@@ -148,15 +148,15 @@ def test_features_are_arrays_with_times(tmp_path):
         FrameFeatures("a.mp4", given, np.arange(4) / 2, 2.25),
         Receipt("a.mp4", "ok", "", 1, 0, "c", duration_seconds=2.25),
     )
-    set_active_cache(place.caches, cache)
+    set_active_cache(workspace.caches, cache)
     opened = vla.open_workspace(str(tmp_path))
     assert opened.videos() == ["a.mp4"]
     for name in ("a.mp4", video, str(video)):
-        found = opened.features(name)
-        assert isinstance(found, vla.VideoFeatures) and found.values.dtype == np.float32
-        np.testing.assert_array_equal(found.values, given)
-        np.testing.assert_array_equal(found.times_seconds, [0, 0.5, 1, 1.5])
-        assert found.duration_seconds == 2.25
+        result = opened.features(name)
+        assert isinstance(result, vla.VideoFeatures) and result.values.dtype == np.float32
+        np.testing.assert_array_equal(result.values, given)
+        np.testing.assert_array_equal(result.times_seconds, [0, 0.5, 1, 1.5])
+        assert result.duration_seconds == 2.25
     with pytest.raises(MissingError, match="no features of 'b.mp4': it was never extracted"):
         opened.features("b.mp4")
 
@@ -171,5 +171,5 @@ def test_captions_are_paths_one_or_several_or_none(name):
     assert call(function, "captions", None)["captions"] is None
     assert call(function, "captions", Path("c.csv"))["captions"] == [Path("c.csv")]
     for value in (5, [5], b"c.csv", {"a": 1}.values()):
-        with pytest.raises(UsageError, match="captions are texts or pathlib.Path objects"):
+        with pytest.raises(UsageError, match="captions must be texts or pathlib.Path objects"):
             call(function, "captions", value)

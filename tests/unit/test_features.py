@@ -65,14 +65,14 @@ def test_fields_of_the_wrong_type_are_refused(change):
 
 
 @pytest.mark.parametrize("record", [None, [], "x", 3])
-def test_what_is_no_spec_is_refused(record):
+def test_rejects_non_specs(record):
     with pytest.raises(CacheError, match="does not describe features"):
         FeatureSpec.from_json(record)
 
 
 def test_a_newer_layout_is_refused():
     newer = dataclasses.replace(SPEC, layout=LAYOUT + 1)
-    with pytest.raises(CacheError, match=f"layout {LAYOUT + 1}; this vla knows up to {LAYOUT}: upgrade vla"):
+    with pytest.raises(CacheError, match=f"layout {LAYOUT + 1}; this vla supports up to {LAYOUT}: upgrade vla"):
         FeatureSpec.from_json(newer.to_json())
 
 
@@ -103,7 +103,7 @@ GOOD = np.ones((3, 2), np.float16)
         (GOOD, np.array([0, 2, 1]), "timestamps decrease"),
     ],
 )
-def test_frame_features_that_do_not_fit_are_refused(values, times, message):
+def test_rejects_inconsistent_frame_features(values, times, message):
     with pytest.raises(ShapeError, match=f"v.mp4: .*{message}"):
         FrameFeatures("v.mp4", values, times, 1.0)
 
@@ -139,7 +139,7 @@ def test_text_features_show_their_shape():
         ({"tokens": np.full((2, 4, 3), -np.inf)}, "not finite"),
     ],
 )
-def test_text_features_that_do_not_fit_are_refused(changed, message):
+def test_rejects_inconsistent_text_features(changed, message):
     with pytest.raises(ShapeError, match=message):
         texts(**changed)
 
@@ -154,7 +154,7 @@ PIXELS = np.zeros((2, 4, 6, 3), np.uint8)
         (PIXELS, np.zeros(3)), (PIXELS, np.array([1.0, 0.5])),
     ],
 )  # fmt: skip
-def test_frames_that_do_not_fit_are_refused(pixels, times):
+def test_rejects_inconsistent_frames(pixels, times):
     with pytest.raises(ShapeError):
         Frames(pixels, times)
 
@@ -165,7 +165,7 @@ def test_frames_and_videos():
     assert repr(Frames(PIXELS[:0], np.zeros(0))) == "Frames(0 x 4x6)"
     Video("v.mp4", 0.0, 0.0, 1, 1, "h264")
     for wrong in ((-1.0, 0.0, 1, 1), (0.0, -1.0, 1, 1), (0.0, 0.0, 0, 1), (0.0, 0.0, 1, 0)):
-        with pytest.raises(ShapeError, match="a video needs a size and no negative times"):
+        with pytest.raises(ShapeError, match="a video needs a positive size and no negative times"):
             Video("v.mp4", *wrong, "h264")
 
 
@@ -182,7 +182,7 @@ def test_frames_and_videos():
     ],
     ids=str,
 )
-def test_times_that_no_video_has_are_refused(times, duration, message):
+def test_rejects_impossible_times(times, duration, message):
     with pytest.raises(ShapeError, match=message):
         FrameFeatures("v", np.zeros((2, 3)), np.array(times), duration)
     FrameFeatures("v", np.zeros((2, 3)), np.array([0.0, 1e12]), 1e12)

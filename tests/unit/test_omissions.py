@@ -20,7 +20,7 @@ def test_an_omission_is_counted_named_and_worded():
     ]
 
 
-def test_few_examples_are_kept_and_nothing_is_counted_for_nothing():
+def test_examples_are_limited_and_zero_counts_ignored():
     left = Omissions()
     for k in range(9):
         left.add("row", f"line {k}")

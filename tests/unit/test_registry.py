@@ -38,7 +38,7 @@ def test_names_come_without_importing(shelf):
     assert not {m for m in sys.modules if m.startswith("thirdparty.widgets.")}
 
 
-def test_get_imports_that_one_alone(shelf):
+def test_get_imports_one_plug_in(shelf):
     assert shelf.get("plain") is sys.modules["thirdparty.widgets.plain"].Widget
     assert {m for m in sys.modules if m.startswith("thirdparty.widgets.")} == {"thirdparty.widgets.plain"}
 
@@ -55,7 +55,7 @@ def test_an_unknown_name_lists_the_names_and_the_nearest(shelf, name, hint):
 
 
 @pytest.mark.parametrize("name", ["base", "_private", "", "../plain", "plain.Widget", "__init__"])
-def test_what_is_no_plug_in_is_an_unknown_name(shelf, name):
+def test_private_modules_are_unknown_names(shelf, name):
     with pytest.raises(UnknownNameError):
         shelf.get(name)
 
@@ -75,22 +75,22 @@ def test_the_pip_name_may_differ_from_the_package(shelf, tmp_path, monkeypatch):
         shelf.get("seen")
 
 
-def test_our_own_defects_are_not_called_missing_packages(shelf):
+def test_own_import_errors_are_not_missing_packages(shelf):
     with pytest.raises(ModuleNotFoundError, match="thirdparty.gone") as error:
         shelf.get("torn")
     assert not isinstance(error.value, VlaError)
 
 
-def test_build_hands_options_on(shelf):
+def test_build_passes_options(shelf):
     assert shelf.build("plain", {"colour": "blue"}, size=3).given == (3, "blue", 1)
     assert shelf.build("plain", size=1, depth=2).given == (1, "red", 2)
 
 
-def test_what_is_given_wins_over_options(shelf):
+def test_arguments_take_precedence_over_options(shelf):
     assert shelf.build("plain", {"size": 1, "depth": 5}, size=3).given == (3, "red", 5)
 
 
-def test_an_unknown_option_lists_those_there_are(shelf):
+def test_unknown_option_lists_all_options(shelf):
     with pytest.raises(UsageError, match=r"widget 'plain' has no option 'color'; it has: colour, depth$"):
         shelf.build("plain", {"color": "blue"}, size=3)
 
@@ -113,13 +113,13 @@ def typed(shelf, tmp_path):
         ("name", 3, "a text"), ("on", 1, "true or false"),
     ],
 )  # fmt: skip
-def test_a_value_that_is_none_for_its_option_is_refused(typed, option, value, wanted):
+def test_rejects_invalid_option_values(typed, option, value, wanted):
     with pytest.raises(UsageError) as error:
         typed.build("typed", {option: value})
-    assert str(error.value) == f"widget 'typed': its option {option} is {wanted}, not {value!r}"
+    assert str(error.value) == f"widget 'typed': option {option} must be {wanted}, not {value!r}"
 
 
-def test_values_that_fit_are_handed_on(typed):
+def test_passes_valid_option_values(typed):
     values = {"width": 1, "share": 0, "shift": -7, "seed": 0, "name": "", "on": True, "other": "anything"}
     assert typed.build("typed", values).given.items() >= values.items()
 
@@ -129,8 +129,8 @@ def test_other_distributions_add_plug_ins(shelf, monkeypatch):
 
     def entry_points(group):
         asked.append(group)
-        found = {"far": "collections:OrderedDict", "plain": "collections:Counter"}
-        return [EntryPoint(n, v, group) for n, v in found.items()] if group == "thirdparty.widgets" else []
+        result = {"far": "collections:OrderedDict", "plain": "collections:Counter"}
+        return [EntryPoint(n, v, group) for n, v in result.items()] if group == "thirdparty.widgets" else []
 
     monkeypatch.setattr(registry_module, "entry_points", entry_points)
     assert shelf.names() == ("broken", "far", "heavy", "plain", "torn")
@@ -147,12 +147,12 @@ BROKEN = {
     "raise": ("raise ZeroDivisionError('at import')\n", "ZeroDivisionError: at import"),
     "absent": ("", "AttributeError"),
     "system": ("raise OSError('libfoo.so.3: cannot open shared object file')\n", "libfoo.so.3"),
-    "no class": ("Widget = 7\n", "is no class"),
+    "no class": ("Widget = 7\n", "is neither a class"),
 }
 
 
 @pytest.mark.parametrize("way", BROKEN)
-def test_a_plug_in_of_others_that_cannot_be_loaded_is_named_with_its_distribution(shelf, tmp_path, monkeypatch, way):
+def test_broken_third_party_plug_in_names_its_distribution(shelf, tmp_path, monkeypatch, way):
     content, said = BROKEN[way]
     module = f"torn_{way.replace(' ', '_')}"
     (tmp_path / f"{module}.py").write_text(content)
@@ -161,13 +161,13 @@ def test_a_plug_in_of_others_that_cannot_be_loaded_is_named_with_its_distributio
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torn-plugin\nVersion: 2.1\n")
     points = f"[thirdparty.widgets]\ntorn_one = {module}:Widget\nfar = collections:OrderedDict\n"
     (info / "entry_points.txt").write_text(points)
-    assert shelf.foreign_names() == ("far", "torn_one")
+    assert shelf.third_party_names() == ("far", "torn_one")
     with pytest.raises(EnvironmentUnfitError, match="widget 'torn_one' of torn-plugin 2.1 cannot be loaded") as error:
         shelf.get("torn_one")
     assert said in str(error.value) and "pip install" in str(error.value)
     for name in ("broken", "heavy", "torn"):  # those of the shelf itself, which are broken in this test
         (tmp_path / "thirdparty" / "widgets" / f"{name}.py").unlink()
-    assert set(shelf.working()) == {"far", "plain"}
+    assert set(shelf.loadable()) == {"far", "plain"}
 
 
 class Least:
@@ -183,35 +183,35 @@ class Least:
         return texts
 
 
-def test_an_encoder_of_others_needs_three_things(monkeypatch):
+def test_third_party_encoder_needs_three_methods(monkeypatch):
     import numpy as np
 
     from vla.encoders import registry
 
     monkeypatch.setattr(
-        registry, "_foreign", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
+        registry, "_third_party", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
     )
     encoder = registry.build("least", pretrained="", device="cpu", dtype="fp16")
-    assert (encoder.scale, encoder.lanes, encoder.fits("x" * 1000)) == (20.0, 1, True)
-    with encoder.side_by_side():
+    assert (encoder.scale, encoder.max_concurrency, encoder.fits("x" * 1000)) == (20.0, 1, True)
+    with encoder.one_thread_per_call():
         pixels = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
         prepared = encoder.prepare(pixels)
     assert prepared.shape == (2, 3, 3, 4) and (prepared[1, 2] == pixels[1, :, :, 2]).all()
 
 
 @pytest.mark.parametrize("member", ["encode_frames", "encode_text"])
-def test_an_encoder_that_lacks_one_of_them_is_refused(monkeypatch, member):
+def test_rejects_encoder_without_a_required_method(monkeypatch, member):
     from vla.encoders import registry
 
     monkeypatch.setattr(
-        registry, "_foreign", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
+        registry, "_third_party", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
     )
     monkeypatch.delattr(Least, member)
-    with pytest.raises(EnvironmentUnfitError, match=f"'least' is not complete: it has no {member}"):
+    with pytest.raises(EnvironmentUnfitError, match=f"'least' lacks {member}"):
         registry.build("least")
 
 
-def test_a_package_that_is_not_there_has_no_plug_ins():
+def test_missing_package_has_no_plug_ins():
     assert Registry("vla.nothing_here", "X").names() == ()
 
 
@@ -222,7 +222,7 @@ SYMBOL = {
 
 
 @pytest.mark.parametrize("shelf_name", SHELVES)
-def test_every_plug_in_of_ours_has_its_symbol(shelf_name):
+def test_every_own_plug_in_has_the_symbol(shelf_name):
     package = __import__(f"vla.{shelf_name}", fromlist=["registry"])
     assert (package.registry.package, package.registry.symbol) == (f"vla.{shelf_name}", SYMBOL[shelf_name])
     assert package.registry.names()

@@ -17,10 +17,10 @@ def test_round_trip(text):
     ("text", "says"),
     [
         ("fps=0", "above 0"), ("fps", "above 0"), ("fps=-1", "above 0"), ("fps=241", "at most 240"), ("fps=nan", "above 0"),
-        ("fps=inf", "at most 240"), ("fps=two", "'two' is no number"), ("frames=1.5", "whole number"),
-        ("frames=0", "above 0"), ("keyframes=3", "takes no number"), ("every", "sampling is fps=N"), ("", "sampling is fps=N"),
+        ("fps=inf", "at most 240"), ("fps=two", "'two' is not a number"), ("frames=1.5", "whole number"),
+        ("frames=0", "above 0"), ("keyframes=3", "takes no number"), ("every", "sampling must be fps=N"), ("", "sampling must be fps=N"),
     ],
 )  # fmt: skip
-def test_what_is_no_rule_is_refused(text, says):
+def test_rejects_invalid_rules(text, says):
     with pytest.raises(UsageError, match=says):
         Sampling.parse(text)

@@ -71,7 +71,7 @@ def shared_of_shorter(a, b):
 
 @given(SPANS, st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]), st.sampled_from([0.0, 0.5, 1.0]), st.data())
 @settings(deadline=None)
-def test_nms_keeps_what_nothing_better_overlaps(spans, threshold, nested, data):
+def test_nms_keeps_spans_without_better_overlap(spans, threshold, nested, data):
     scores = data.draw(st.lists(st.integers(0, 4), min_size=len(spans), max_size=len(spans)))
     kept = []
     for i in sorted(range(len(spans)), key=lambda i: (-scores[i], i)):
@@ -117,7 +117,7 @@ def test_windows_by_hand():
     assert windows([0.0], 0.0) == [(0, 1, 0.0, 0.0)]
 
 
-def test_windows_fall_alike_whatever_the_rounding():
+def test_windows_do_not_depend_on_rounding():
     tenths = [k * 0.1 for k in range(60)]
     counts = {last - first for first, last, _, _ in windows(tenths, 6.0, (0.3,), overlap=0.0)[1:]}
     assert counts == {3}
@@ -125,7 +125,7 @@ def test_windows_fall_alike_whatever_the_rounding():
 
 @given(videos(), st.lists(st.sampled_from([0.25, 0.5, 1, 2, 3, 4, 8, 16]), max_size=4), st.sampled_from([0, 0.5, 0.75]))
 @settings(deadline=None)
-def test_windows_keep_their_promises(video, lengths, overlap):
+def test_windows_invariants(video, lengths, overlap):
     timestamps, duration = video
     edges = [*timestamps.tolist(), duration]
     got = windows(timestamps, duration, lengths, overlap)
@@ -149,7 +149,7 @@ def test_windows_keep_their_promises(video, lengths, overlap):
 
 
 def naive_windows(timestamps, duration, lengths, overlap):
-    edges, found = [*timestamps.tolist(), duration], [(0, len(timestamps))]
+    edges, result = [*timestamps.tolist(), duration], [(0, len(timestamps))]
     for length in lengths:
         start = timestamps[0]
         while length < duration - timestamps[0]:
@@ -159,17 +159,17 @@ def naive_windows(timestamps, duration, lengths, overlap):
                 edges.index(min(edges, key=lambda edge: abs(edge - bound))) for bound in (start, start + length)
             )
             last = len(timestamps) if edges[last] == duration else last
-            if edges[first] < edges[last] and (first, last) not in found:
-                found.append((first, last))
+            if edges[first] < edges[last] and (first, last) not in result:
+                result.append((first, last))
             if start == duration - length:
                 break
             start += length * (1 - overlap)
-    return [(first, last, edges[first], edges[last]) for first, last in found]
+    return [(first, last, edges[first], edges[last]) for first, last in result]
 
 
 @given(videos(quarters=True), st.lists(st.sampled_from([0.25, 0.5, 1, 2, 3, 8]), max_size=4), st.sampled_from([0, 0.5]))
 @settings(deadline=None)
-def test_windows_are_the_naive_loop(video, lengths, overlap):
+def test_windows_match_naive_loop(video, lengths, overlap):
     assert windows(*video, lengths, overlap) == naive_windows(*video, lengths, overlap)
 
 
@@ -199,13 +199,13 @@ def test_frames_in_by_hand():
 
 @given(videos(quarters=True), SPAN)
 @settings(deadline=None, max_examples=300)
-def test_frames_in_is_the_naive_loop(video, span):
+def test_frames_in_matches_naive_loop(video, span):
     assert frames_in(*video, span) == naive_frames_in(*video, span)
 
 
 @given(videos(), st.tuples(st.floats(0, 60), st.floats(0, 60)).map(sorted))
 @settings(deadline=None)
-def test_frames_in_of_any_floats_is_the_naive_loop(video, span):
+def test_frames_in_matches_naive_loop_for_any_floats(video, span):
     assert frames_in(*video, span) == naive_frames_in(*video, span)
 
 
@@ -231,7 +231,7 @@ def test_frames_in_of_any_floats_is_the_naive_loop(video, span):
         (lambda: frames_in([[0]], 9.0, (1, 2)), ShapeError, "(1, 1)"),
     ],
 )
-def test_what_makes_no_sense_is_refused(call, kind, message):
+def test_rejects_invalid_arguments(call, kind, message):
     with pytest.raises(kind) as caught:
         call()
     assert message in str(caught.value)
@@ -240,34 +240,34 @@ def test_what_makes_no_sense_is_refused(call, kind, message):
 def arranged(timestamps, duration, lengths, overlap):
     """Windows as they were first defined: one for every step of the grid, however many there are."""
     begin, edges = timestamps[0], np.append(timestamps, duration)
-    found = [(begin, duration)]
+    result = [(begin, duration)]
     for length in lengths:
         if length < duration - begin:
             starts = np.append(np.arange(begin, duration - length, length * (1 - overlap)), duration - length)
             for start in starts:
                 near = [edges[np.argmin(np.abs(edges - t) - (edges <= t) * 1e-9)] for t in (start, start + length)]
-                found.append(tuple(near)) if near[1] > near[0] else None
-    return list(dict.fromkeys(found))
+                result.append(tuple(near)) if near[1] > near[0] else None
+    return list(dict.fromkeys(result))
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_windows_are_those_of_a_regular_grid_also_where_frames_are_sparse(seed):
+def test_windows_of_sparse_frames_are_on_a_regular_grid(seed):
     rng = np.random.default_rng(seed)
     times = np.sort(np.concatenate([rng.random(4) * 10, 500 + rng.random(3) * 5, rng.random(2) * 900]))
     duration = times[-1] + rng.random()
     overlap, lengths = rng.choice([0.0, 0.5, 0.8]), (1.0, 2.5, 40.0)
-    found = windows(times, duration, lengths, overlap)
-    assert [w[2:] for w in found] == arranged(times, duration, lengths, overlap)
+    result = windows(times, duration, lengths, overlap)
+    assert [w[2:] for w in result] == arranged(times, duration, lengths, overlap)
 
 
 @pytest.mark.parametrize("last", [1e6, 1e9, 1e12])
 @pytest.mark.parametrize("between", [[], [1.0, 2.0], [0.4e6, 0.4e6 + 0.5]], ids=str)
-def test_windows_grow_with_frames_and_not_with_seconds(last, between):
+def test_number_of_windows_is_bounded_by_frames(last, between):
     """1.4 kB of video with a frame at 10^9 s stopped `vla index` and `vla train`: 320 GiB of windows."""
     times = np.array([0.0, *between, last])
     tracemalloc.start()
-    found = windows(times, last + 1)
+    result = windows(times, last + 1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(found) <= 4 * len(times) and peak < 1_000_000
-    assert found[0][2:] == (0.0, last + 1) and any(w[2:] == (last, last + 1) for w in found)
+    assert len(result) <= 4 * len(times) and peak < 1_000_000
+    assert result[0][2:] == (0.0, last + 1) and any(w[2:] == (last, last + 1) for w in result)

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from vla.threads import _blas, limited, one_thread, small_work
+from vla.threads import _blas, limit_threads, single_thread, small_op_threads
 
 
 @pytest.fixture(autouse=True)
@@ -23,38 +23,38 @@ def blas_has_threads():
     return _blas("get")() == 2
 
 
-def test_one_inside_and_the_callers_afterwards_also_after_an_error():
+def test_thread_counts_are_restored_after_errors():
     two = blas_has_threads()
-    with pytest.raises(KeyError), small_work():
+    with pytest.raises(KeyError), small_op_threads():
         assert torch.get_num_threads() == 1 and _blas("get")() == 1
         raise KeyError
     assert torch.get_num_threads() == 3 and blas_has_threads() == two
 
 
 @pytest.mark.parametrize(("value", "count"), [("2", 2), ("2,1", 2), ("", 1), ("many", 1), ("0", 1), ("-4", 1)])
-def test_the_variable_says_how_many(monkeypatch, value, count):
+def test_environment_variable_sets_the_count(monkeypatch, value, count):
     monkeypatch.setenv("OMP_NUM_THREADS", value)
-    with small_work():
+    with small_op_threads():
         assert torch.get_num_threads() == count
-    with one_thread():
+    with single_thread():
         assert torch.get_num_threads() == 1
 
 
 def test_nested():
-    with small_work():
-        with limited(2):
+    with small_op_threads():
+        with limit_threads(2):
             assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 3
 
 
 @pytest.mark.parametrize("first_out", [0, 1])
-def test_threads_that_overlap_restore_what_was_before_both(first_out):
+def test_overlapping_blocks_restore_the_original_counts(first_out):
     """The second one in sees 1 and must not make that everybody's number."""
     inside, leave = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
 
     def work(number):
-        with small_work():
+        with small_op_threads():
             inside[number].set()
             leave[number].wait(10)
 
@@ -75,7 +75,7 @@ def test_threads_that_overlap_restore_what_was_before_both(first_out):
 def test_as_a_decorator_it_keeps_the_signature():
     import inspect
 
-    @small_work()
+    @small_op_threads()
     def product(a: int, *, b: int = 2) -> int:
         """Multiply."""
         return a * b * torch.get_num_threads()

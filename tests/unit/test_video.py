@@ -76,7 +76,7 @@ def test_ffmpeg_knows_every_container_and_no_suffix_has_two():
         ("gs.TS", b"GGGG and more of plain text\n" * 40), ("latin.ts", "// ä ö ü".encode("latin-1")),
     ],
 )  # fmt: skip
-def test_what_shares_a_suffix_is_no_video(name, content, tmp_path):
+def test_rejects_non_videos_with_shared_suffix(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
     assert not looks_like_video(tmp_path / name)
 
@@ -90,13 +90,13 @@ def test_what_shares_a_suffix_is_no_video(name, content, tmp_path):
         ("text.mp4", b"not a video"), ("missing.ts", None),
     ],
 )  # fmt: skip
-def test_what_may_be_a_video_is_opened(name, content, tmp_path):
+def test_possible_videos_are_accepted(name, content, tmp_path):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     assert looks_like_video(tmp_path / name)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named: no FIFOs here")
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_does_not_wait_for_pipes(tmp_path):
     os.mkfifo(tmp_path / "a.ts")
     assert looks_like_video(tmp_path / "a.ts")

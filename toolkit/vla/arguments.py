@@ -1,4 +1,4 @@
-"""The edge of the library: arguments of public functions are checked and normalised in one place, by their annotations."""
+"""Validation of the arguments of public functions, by their annotations, in one place."""
 
 from __future__ import annotations
 
@@ -31,42 +31,47 @@ _PLAIN: dict[str, tuple[type | tuple[type, ...], str]] = {
 
 
 def validate_arguments(function: Callable[..., Any], settings: type | None = None) -> Callable[..., Any]:
-    """Wrap a function of a stage as the library's public one.
+    """Wrap a function of a workflow as a public function of the library.
 
-    A parameter annotated `Path` takes texts and path objects, and one that takes several takes a single one, too. Texts, numbers
-    and truth values are checked. A keyword that there is not is a TypeError that names the nearest one. With `settings`, a
-    dataclass, its fields are keywords, too: the function takes them as `**fields`, and the signature lists them.
+    A parameter annotated `Path` accepts texts and path objects; a parameter that takes several values
+    also accepts a single one. Texts, numbers and booleans are checked.
+
+    Args:
+        function: the function to wrap.
+        settings: a dataclass whose fields become keywords, too: `function` takes them as `**fields`, and
+            the signature lists them.
 
     Raises:
-        UsageError: an argument is of another type, when the wrapped function is called.
+        UsageError: an argument has another type, when the wrapped function is called.
+        TypeError: a keyword is unknown; the message suggests the nearest one.
     """
     signature = _signature(function, settings)
     kinds = {name: _kind(str(p.annotation)) for name, p in signature.parameters.items()}
-    if hasattr(settings, "__post_init__"):  # these check themselves
+    if hasattr(settings, "__post_init__"):  # validates its own fields
         kinds |= dict.fromkeys([f.name for f in fields(settings)], "")  # type: ignore[arg-type]
 
     @functools.wraps(function)
-    def checked(*args: Any, **named: Any) -> Any:
-        _check_names(function.__name__, signature, named)
-        bound = signature.bind(*args, **named)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        _check_names(function.__name__, signature, kwargs)
+        bound = signature.bind(*args, **kwargs)
         for name, value in bound.arguments.items():
             if value is not signature.parameters[name].default:
-                bound.arguments[name] = _normal(name, value, kinds[name], str(signature.parameters[name].annotation))
+                bound.arguments[name] = _normalize(name, value, kinds[name], str(signature.parameters[name].annotation))
         return function(*bound.args, **bound.kwargs)
 
-    shown = [p.replace(annotation=_widened(kinds[name], p)) for name, p in signature.parameters.items()]
-    checked.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
-    checked.__annotations__ = {p.name: p.annotation for p in shown} | {"return": signature.return_annotation}
-    return checked
+    parameters = [p.replace(annotation=_annotation(kinds[name], p)) for name, p in signature.parameters.items()]
+    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": signature.return_annotation}
+    return wrapper
 
 
-def collected(base: Any, given: dict[str, Any]) -> Any:
-    """`base`, a dataclass object, with the fields in `given` in the place of its own."""
-    return type(base)(**{f.name: given.get(f.name, getattr(base, f.name)) for f in fields(base)})
+def override_fields(base: Any, values: dict[str, Any]) -> Any:
+    """Return a copy of `base`, a dataclass object, with the fields in `values` replaced."""
+    return type(base)(**{f.name: values.get(f.name, getattr(base, f.name)) for f in fields(base)})
 
 
 def _signature(function: Callable[..., Any], settings: type | None) -> inspect.Signature:
-    """That of `function`, with the fields of `settings` in the place of `**fields`."""
+    """Return the signature of `function`, with the fields of `settings` in place of `**fields`."""
     signature = inspect.signature(function)
     if settings is None:
         return signature
@@ -75,7 +80,7 @@ def _signature(function: Callable[..., Any], settings: type | None) -> inspect.S
         inspect.Parameter(
             f.name,
             inspect.Parameter.KEYWORD_ONLY,
-            # Only what is given counts, so no mutable default can be shared.
+            # Only arguments that differ from this default are passed on, so no mutable default is shared.
             default=None if f.default is MISSING else f.default,
             annotation=f.type,
         )
@@ -86,7 +91,7 @@ def _signature(function: Callable[..., Any], settings: type | None) -> inspect.S
 
 
 def _kind(annotation: str) -> str:
-    """`paths`, `path`, `texts`, the name of a plain type, or nothing."""
+    """Return `paths`, `path`, `texts`, the name of a plain type, or an empty text."""
     if re.fullmatch(r"(Iterable|Sequence)\[(str \| Path|Path \| str|Path)\]|Paths( \| None)?", annotation):
         return "paths"
     if re.fullmatch(r"(Iterable|Sequence)\[str\]", annotation):
@@ -97,50 +102,50 @@ def _kind(annotation: str) -> str:
     return names.pop() if len(names) == 1 and names <= set(_PLAIN) else ""
 
 
-def _widened(kind: str, parameter: inspect.Parameter) -> Any:
-    """The annotation of what is taken."""
-    widened: Any = {"path": PathLike, "paths": Paths, "texts": Texts}.get(kind)
-    if widened is None:
+def _annotation(kind: str, parameter: inspect.Parameter) -> Any:
+    """Return the annotation of the accepted values."""
+    annotation: Any = {"path": PathLike, "paths": Paths, "texts": Texts}.get(kind)
+    if annotation is None:
         return parameter.annotation
-    return widened | None if parameter.default is None else widened
+    return annotation | None if parameter.default is None else annotation
 
 
-def _check_names(called: str, signature: inspect.Signature, named: dict[str, Any]) -> None:
-    for name in named:
+def _check_names(function_name: str, signature: inspect.Signature, keywords: Iterable[str]) -> None:
+    for name in keywords:
         if name not in signature.parameters:
             near = difflib.get_close_matches(name, signature.parameters, n=1, cutoff=0.5)
             hint = f" Did you mean {near[0]!r}?" if near else f" It takes {', '.join(signature.parameters)}."
-            raise TypeError(f"{called}() has no argument {name!r}.{hint}")
+            raise TypeError(f"{function_name}() has no argument {name!r}.{hint}")
 
 
-def _normal(name: str, value: Any, kind: str, annotation: str) -> Any:
-    """`value` as the function wants it; raises UsageError where it is of another type."""
+def _normalize(name: str, value: Any, kind: str, annotation: str) -> Any:
+    """Convert `value` to the type that the function expects; raise UsageError for other types."""
     if value is None and "None" in annotation:
         return None
     if kind == "path":
         if not _is_path(value):
-            raise UsageError(f"{name} is a path, as text or pathlib.Path; got {value!r}")
+            raise UsageError(f"{name} must be a path, as text or pathlib.Path; got {value!r}")
         if not str(value).strip():
-            raise UsageError(f"{name} is an empty path")
+            raise UsageError(f"{name} must not be an empty path")
         return Path(value)
     if kind in ("paths", "texts"):
-        return _several(name, value, kind)
+        return _normalize_list(name, value, kind)
     if kind:
-        accepted, said = _PLAIN[kind]
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind != "bool"):
-            raise UsageError(f"{name} is {said}, not {value!r}")
+        types, description = _PLAIN[kind]
+        if not isinstance(value, types) or (isinstance(value, bool) and kind != "bool"):
+            raise UsageError(f"{name} must be {description}, not {value!r}")
     return value
 
 
-def _several(name: str, value: Any, kind: str) -> list[Any]:
-    fits = _is_path if kind == "paths" else lambda item: isinstance(item, str)
-    if fits(value):
+def _normalize_list(name: str, value: Any, kind: str) -> list[Any]:
+    is_valid = _is_path if kind == "paths" else lambda item: isinstance(item, str)
+    if is_valid(value):
         return [value]
     items = list(value) if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray) else [value]
     for item in items:
-        if not fits(item):
-            due = "texts or pathlib.Path objects" if kind == "paths" else "texts"
-            raise UsageError(f"{name} are {due}, one or a list of them; got {item!r}")
+        if not is_valid(item):
+            types = "texts or pathlib.Path objects" if kind == "paths" else "texts"
+            raise UsageError(f"{name} must be {types}, one or a list of them; got {item!r}")
     return items
 
 

@@ -1,4 +1,4 @@
-"""Causes of failures: a file's own content, the machine, or the user. One table for reasons, one for error numbers."""
+"""Causes of failures (content, machine or user), by reason and by error number of the system."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Literal, TypeGuard
 from vla.errors import DecodeError
 
 Cause = Literal["content", "machine", "user"]
-"""`content`: holds until the file, or the software that reads it, changes. `machine`: tried again by the next command.
-`user`: nothing failed; the file is no video, or is not there."""
+"""`content`: final until the file, or the software that reads it, changes. `machine`: the next command
+tries again. `user`: nothing failed; the file is not a video, or is missing."""
 
 _CAUSES: dict[str, Cause] = {
-    # The file's own content. The last three are believed only of a decoder that works: see `vla.cache.decoder_check`.
+    # The content of the file. The last three count only if the decoder passes `vla.cache.decoder_check`.
     "not-a-video": "content",
     "empty-file": "content",
     "too-large": "content",
@@ -37,7 +37,7 @@ _CAUSES: dict[str, Cause] = {
 }
 
 DOUBTFUL = frozenset(["crashed", "endless", "memory", "killed", "hung", "resources", "unreadable"])
-"""Reasons that only a second trial, alone, can settle."""
+"""Reasons that need a second attempt, with nothing else running, to be certain."""
 
 _REASONS: dict[str, str] = {
     **dict.fromkeys(("ENOENT", "ENOTDIR", "ELOOP", "ENAMETOOLONG"), "missing"),
@@ -49,9 +49,9 @@ _REASONS: dict[str, str] = {
 }
 _REASON_OF = {getattr(errno, name): reason for name, reason in _REASONS.items() if hasattr(errno, name)}
 
-# FFmpeg gives many error numbers of the system for faults in a file's content (EINVAL, EIO, EPERM, EAGAIN, ENOSYS); these
-# it only passes on.
-_PASSED_ON = frozenset(
+# FFmpeg uses many error numbers of the system for faults in a file's content (EINVAL, EIO, EPERM,
+# EAGAIN, ENOSYS). It does not use these itself, so they come from the system.
+_SYSTEM_ERRNOS = frozenset(
     getattr(errno, name)
     for name in ("EMFILE", "ENFILE", "EACCES", "ESTALE", "ETIMEDOUT", "ENOLCK", "EHOSTDOWN", "EHOSTUNREACH", "ENOTCONN")
     if hasattr(errno, name)
@@ -59,20 +59,20 @@ _PASSED_ON = frozenset(
 
 
 def cause_of(reason: str) -> Cause:
-    """The cause that a reason of `DecodeError` stands for; one that plug-ins bring is the content's."""
+    """Return the cause of a reason of `DecodeError`; `content` for reasons of plug-ins."""
     return _CAUSES.get(reason, "content")
 
 
 def reason_of(error: OSError) -> str:
-    """The reason for an error of the operating system: `missing`, `permission`, `resources`, or else `unreadable`."""
+    """Return `missing`, `permission`, `resources` or `unreadable` for an error of the system."""
     return _REASON_OF.get(error.errno or 0, "unreadable")
 
 
 def unreadable_reason(path: Path, error: OSError) -> DecodeError:
-    """The error for a file that the operating system does not let us read."""
+    """Return the DecodeError for a file that the operating system cannot read."""
     return DecodeError(f"{path.name}: cannot be read: {error.strerror or error}", reason_of(error))
 
 
 def is_of_system(error: BaseException) -> TypeGuard[OSError]:
-    """True for an error of FFmpeg that no content can cause: it tells what the operating system said."""
-    return isinstance(error, OSError) and error.errno in _PASSED_ON
+    """Return whether an error of FFmpeg comes from the operating system, not from a file's content."""
+    return isinstance(error, OSError) and error.errno in _SYSTEM_ERRNOS

@@ -1,7 +1,7 @@
-"""What can go wrong, one class for each thing a caller may want to catch.
+"""Exceptions of vla, one class for each kind of failure that callers may want to catch.
 
-Every message says what happened, with the values; `hint` is the way out. Each class is also the standard library's kind
-for it, so `except KeyError` and `except vla.VlaError` both work.
+Every message states the problem, with the values; `hint` is the way out. Each class also derives from
+the matching exception of Python, so `except KeyError` and `except vla.VlaError` both work.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from vla.hints import Hint, Note
 
 
 class VlaError(Exception):
-    """Anything that `vla` refuses or cannot do; `str(error)` is fit to be shown to a person.
+    """Base class of all errors that vla raises on purpose; `str(error)` is a message for users.
 
     Attributes:
-        hint: the way out, where there is one that a caller can take; `str(error)`, a `Note`, has it, too.
+        hint: the way out, or None. `str(error)` is a `Note`, which has it, too.
     """
 
     hint: Hint | None = None
@@ -23,32 +23,36 @@ class VlaError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        # KeyError quotes its argument, which would put quotes round a whole sentence.
+        # KeyError would put quotes round the message.
         return Note(str(self.args[0]) if self.args else type(self).__name__, self.hint)
 
 
 class UsageError(VlaError, ValueError):
-    """The caller asked for something that makes no sense: a bad option, a bad value."""
+    """An argument or option is invalid."""
 
 
 class UnknownNameError(VlaError, KeyError):
-    """A name that no plug-in has; the message lists the names there are."""
+    """No plug-in has the name; the message lists all names."""
 
 
 class ShapeError(VlaError, ValueError):
-    """Arrays that belong together do not fit together."""
+    """The shapes or values of arrays are inconsistent."""
 
 
 class AnnotationError(VlaError, ValueError):
-    """A captions file that cannot be used; the message names the lines."""
+    """A captions file is invalid; the message names the lines."""
 
 
 class FormatError(VlaError, ValueError):
-    """A file of released features that cannot be used; the message says why."""
+    """A file of features to import is invalid; the message gives the reason."""
 
 
 class DecodeError(VlaError, ValueError):
-    """A file that is not a video we can decode. `reason` is a short word, e.g. `not-a-video`; `vla.causes` has its cause."""
+    """A file cannot be decoded as video.
+
+    Attributes:
+        reason: a short word, e.g. `not-a-video`; see `vla.causes`.
+    """
 
     def __init__(self, message: str, reason: str = "undecodable", *, hint: Hint | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -56,24 +60,24 @@ class DecodeError(VlaError, ValueError):
 
 
 class SpecMismatchError(VlaError, ValueError):
-    """Features, a run or an index of two different encoders were about to be mixed."""
+    """Features, a run or an index belong to different encoders and cannot be mixed."""
 
 
 class CacheError(VlaError, OSError):
-    """A cache, run or index on disk that is damaged, too new, or not what it says."""
+    """A cache, run or index on disk is damaged, inconsistent or of a newer version."""
 
 
 class MissingError(VlaError, FileNotFoundError):
-    """Something an earlier step makes is not there yet; the hint names what makes it."""
+    """The output of an earlier step is missing; the hint names that step."""
 
 
 class EnvironmentUnfitError(VlaError, RuntimeError):
-    """This machine lacks something: a package, a GPU, weights, a network."""
+    """The machine lacks a package, a device, weights or a network."""
 
 
 class ResourceError(VlaError, OSError):
-    """The disk is full or the output cannot be written."""
+    """The machine lacks disk space, memory or permissions."""
 
 
 class InterruptedRunError(VlaError, RuntimeError):
-    """The person asked to stop; what was finished is saved."""
+    """The user interrupted the operation; completed work is saved."""

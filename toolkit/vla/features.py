@@ -1,4 +1,4 @@
-"""What a frozen encoder made of a video or of texts, and the identity of the space it lies in."""
+"""Features of videos and texts from a frozen encoder, and the identity of their feature space."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from vla.storage import records
 from vla.storage.records import Count, Positive
 
 LAYOUT = 1
-"""Version of what the numbers of a feature mean. Raised whenever the same input would give other numbers."""
+"""Version of the feature computation, raised whenever the same input would give other numbers."""
 
 
-IMPORTED = "imported"
-"""Stands for the encoder where features were not made here: nothing that is extracted is ever of the same space."""
+IMPORTED_ENCODER = "imported"
+"""Encoder name of imported features. Extracted features never belong to the same space."""
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Everything that decides which numbers a frame or a text turns into.
+    """Specification of a feature space: everything that determines the features of a frame or a text.
 
     Two caches may be mixed if and only if their fingerprints agree.
 
     Attributes:
-        encoder: plug-in name, e.g. `open_clip`; IMPORTED for features that others released.
-        model: the encoder's own name for the model, free of machine-specific paths; of imported features, the name that
-            their space was given.
-        weights: sha256 of the weights, 16 hexadecimal digits; of imported features, what they say of their origin.
+        encoder: plug-in name, e.g. `open_clip`; IMPORTED for imported features.
+        model: the encoder's name for the model, free of machine-specific paths; for imported features,
+            the name given to their space.
+        weights: sha256 of the weights, 16 hexadecimal digits; for imported features, their declared
+            origin.
         preprocessing: canonical description of resize, crop and normalisation.
-        sampling: how frames were chosen, e.g. `fps=2`.
-        dim: width of a feature.
+        sampling: sampling rule of the frames, e.g. `fps=2`.
+        dim: dimension of a feature.
         layout: see LAYOUT.
     """
 
@@ -55,23 +56,26 @@ class FeatureSpec:
 
     @property
     def is_imported(self) -> bool:
-        """True if others made the features, and with what is not known for certain."""
-        return self.encoder == IMPORTED
+        """Whether the features were imported, so that their encoder is not certain."""
+        return self.encoder == IMPORTED_ENCODER
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object, with the fingerprint beside the fields."""
+        """Return a JSON object of the fields and the fingerprint."""
         return {**asdict(self), "fingerprint": self.fingerprint}
 
     @classmethod
     def from_json(cls, record: dict[str, Any], source: str = "spec") -> FeatureSpec:
-        """The spec in `record`.
+        """Decode the spec in `record`.
 
         Raises:
-            CacheError: fields are missing, of the wrong type, of a newer layout, or disagree with the fingerprint.
+            CacheError: fields are missing or of the wrong type, the layout is newer, or the fingerprint
+                does not match.
         """
         spec = records.decode(cls, record, f"{source} does not describe features: it", Hint("make_again"))
         if spec.layout > LAYOUT:
-            raise CacheError(f"{source} has feature layout {spec.layout!r}; this vla knows up to {LAYOUT}: upgrade vla")
+            raise CacheError(
+                f"{source} has feature layout {spec.layout!r}; this vla supports up to {LAYOUT}: upgrade vla"
+            )
         if record.get("fingerprint", spec.fingerprint) != spec.fingerprint:
             raise CacheError(
                 f"{source} was altered: its fingerprint is {record['fingerprint']}, not {spec.fingerprint}"
@@ -79,10 +83,10 @@ class FeatureSpec:
         return spec
 
     def require_same(self, other: FeatureSpec, mine: str, theirs: str, hint: Hint) -> None:
-        """Nothing, if both are one space.
+        """Require that both specs describe the same space.
 
         Raises:
-            SpecMismatchError: they differ; the message names each differing field, and `hint` is the way out.
+            SpecMismatchError: they differ; the message lists the differing fields.
         """
         if self.fingerprint == other.fingerprint:
             return
@@ -94,8 +98,8 @@ class FeatureSpec:
         )
 
 
-LONGEST_SECONDS = 1e12
-"""No video is longer: beyond, neighbouring frames would have the same time in float64."""
+MAX_DURATION_SECONDS = 1e12
+"""Maximum duration: beyond it, neighbouring frames would have equal times in float64."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,12 @@ class FrameFeatures:
     Attributes:
         video_id: the video's name in its cache.
         values: `(T, D)` float16 or float32, not normalised.
-        timestamps_seconds: `(T,)` float64, when each frame is shown; 0 is the container's start.
-        duration_seconds: length of the video, not before the last timestamp.
+        timestamps_seconds: `(T,)` float64, presentation times; 0 is the container's start.
+        duration_seconds: duration of the video, at least the last timestamp.
 
     Raises:
-        ShapeError: values and timestamps disagree, or are not finite; times decrease or pass the duration or LONGEST_SECONDS.
+        ShapeError: values and timestamps have different lengths or are not finite; times decrease, or
+            exceed the duration or MAX_DURATION_SECONDS.
     """
 
     video_id: str
@@ -124,15 +129,15 @@ class FrameFeatures:
             )
         if not np.isfinite(self.values).all():
             raise ShapeError(f"{self.video_id}: features hold values that are not finite")
-        if not (np.abs(self.timestamps_seconds) <= LONGEST_SECONDS).all():
-            raise ShapeError(f"{self.video_id}: timestamps are not numbers of at most {LONGEST_SECONDS:g} s")
+        if not (np.abs(self.timestamps_seconds) <= MAX_DURATION_SECONDS).all():
+            raise ShapeError(f"{self.video_id}: timestamps are not numbers of at most {MAX_DURATION_SECONDS:g} s")
         if (np.diff(self.timestamps_seconds) < 0).any():
             raise ShapeError(f"{self.video_id}: timestamps decrease")
         last = float(self.timestamps_seconds[-1]) if len(self.timestamps_seconds) else 0.0
-        if not last <= self.duration_seconds <= LONGEST_SECONDS:
+        if not last <= self.duration_seconds <= MAX_DURATION_SECONDS:
             raise ShapeError(
                 f"{self.video_id}: its duration is {self.duration_seconds} s, not between its last frame at {last} s and "
-                f"{LONGEST_SECONDS:g} s"
+                f"{MAX_DURATION_SECONDS:g} s"
             )
 
     def __repr__(self) -> str:
@@ -146,8 +151,8 @@ class TextFeatures:
 
     Attributes:
         texts: the `Q` texts.
-        pooled: `(Q, D)`, what the encoder compares with images; not normalised.
-        tokens: `(Q, L, D)`, each token in the same space.
+        pooled: `(Q, D)`, text embeddings in the space of images; not normalised.
+        tokens: `(Q, L, D)`, token embeddings in the same space.
         mask: `(Q, L)` bool, True for real tokens, which come first.
     """
 

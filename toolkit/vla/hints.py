@@ -1,4 +1,4 @@
-"""The way out of an error, or of what a note says, as data: whoever shows the message words it for the surface it has."""
+"""Hints: the way out of an error as data, which the command line or another front end puts into words."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Hint:
     """An action that helps, e.g. `Hint("train", run="default")`.
 
     Attributes:
-        action: one word or more, joined by `_`.
-        values: named values of the action, fit to be pickled.
+        action: name of the action, in words joined by `_`.
+        values: named values of the action; they can be pickled.
     """
 
     action: str
@@ -27,7 +27,7 @@ class Hint:
 
 
 class Note(str):
-    """A sentence for a person that carries the way out, if there is one.
+    """A message with an optional hint.
 
     Attributes:
         hint: the way out, or None.
@@ -36,7 +36,7 @@ class Note(str):
     hint: Hint | None
 
     def __new__(cls, text: str, hint: Hint | None = None) -> Note:
-        """`text`, with `hint` beside it."""
+        """Create a message with a hint."""
         note = super().__new__(cls, text)
         note.hint = hint
         return note

@@ -1,4 +1,4 @@
-"""The alignment model: a projector, its temperature and the heads of its tasks, and how they are kept on disk."""
+"""The alignment model: a projector, its temperature and the heads of its tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.collate import collate_frames
 from vla.batches.corpus import SegmentGrid, sliding_windows
 from vla.errors import CacheError, ShapeError, VlaError
@@ -27,14 +27,19 @@ from vla.projectors import registry as projectors
 from vla.projectors.base import ResidualProjector
 
 MAX_SCALE = 100.0
-_TOGETHER = 2048
+_MAX_BATCH_FRAMES = 2048
 
 
 class AlignmentModel(nn.Module):
-    """Frames and texts in a shared space, and heads upon it. Untrained it is exactly the frozen encoder.
+    """Projector of frames and texts into a shared space, with heads on top.
 
-    Heads are trained with the projector's dial at 1, and want it there: see `at`. Those in `blind` are twins of heads that
-    learn from the words alone.
+    Untrained, it equals the frozen encoder. Heads are trained at alpha 1 and expect it in use: see
+    `with_alpha`.
+
+    Attributes:
+        projector: of frames and texts.
+        heads: by plug-in name.
+        blind: copies of heads that are trained on the texts alone (vision-blind baselines).
     """
 
     projector: ResidualProjector
@@ -46,59 +51,66 @@ class AlignmentModel(nn.Module):
         self.config = config
         self.projector = projectors.build(config.projector, config.options, dim=config.dim)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
-        built = {name: heads.build(name, options, dim=config.dim) for name, options in config.heads.items()}
-        twins = {
-            name: heads.build(name, config.heads[name], dim=config.dim) for name, h in built.items() if h.has_blind
+        modules = {name: heads.build(name, options, dim=config.dim) for name, options in config.heads.items()}
+        blind = {
+            name: heads.build(name, config.heads[name], dim=config.dim) for name, h in modules.items() if h.has_blind
         }
-        self.heads, self.blind = nn.ModuleDict(built), nn.ModuleDict(twins)  # type: ignore[assignment]
+        self.heads, self.blind = nn.ModuleDict(modules), nn.ModuleDict(blind)  # type: ignore[assignment]
 
     @property
     def scale(self) -> torch.Tensor:
-        """What cosines are multiplied with; kept at or below 100, as CLIP does, or it grows without end."""
+        """Factor of cosines; at most 100, as in CLIP, or it grows without bound."""
         return self.log_scale.exp().clamp(max=MAX_SCALE)
 
-    def forward(self, batch: AlignmentBatch) -> Aligned:
-        """The batch in the shared space."""
-        frames = self.projector.project_rows(batch.rows, batch.layout.rows(batch.seconds), batch.layout)
-        return self.aligned(batch, frames, self.project_texts(batch))
+    def forward(self, batch: AlignmentBatch) -> AlignedBatch:
+        """Return the batch in the shared space."""
+        seconds = batch.packing.unpad(batch.seconds)
+        frames = self.projector.project_rows(batch.packed_frames, seconds, batch.packing)
+        return self.assemble(batch, frames, self.project_texts(batch))
 
     @property
     def compares_tokens(self) -> bool:
-        """True if a head compares the tokens of queries with frames, so that these must be read."""
+        """Whether a head compares the tokens of queries with frames."""
         return any(head.reads_tokens for head in self.heads.values())
 
-    def project_texts(self, batch: AlignmentBatch, some: slice = slice(None)) -> torch.Tensor:
-        """`(M, E)` of the texts that `texts_of` names, or of some of them."""
-        return self.projector.project_text(texts_of(batch)[some])
+    def project_texts(self, batch: AlignmentBatch, rows: slice = slice(None)) -> torch.Tensor:
+        """Return the projections `(M, E)` of `rows` of `packed_texts`."""
+        return self.projector.project_text(packed_texts(batch)[rows])
 
-    def aligned(self, batch: AlignmentBatch, frames: torch.Tensor, texts: torch.Tensor) -> Aligned:
-        """The batch, of which these are in the shared space already.
+    def assemble(self, batch: AlignmentBatch, frames: torch.Tensor, texts: torch.Tensor) -> AlignedBatch:
+        """Return the batch in the shared space from its projected frames and texts.
 
         Args:
-            batch: as it was read.
-            frames: `(N, E)` its real frames.
-            texts: `(M, E)` the texts that `texts_of` names.
+            batch: raw features.
+            frames: `(N, E)` projections of the real frames.
+            texts: `(M, E)` projections of `packed_texts`.
         """
-        told, choices = Packing(batch.sentence_mask), Packing(batch.questions.choice_mask)
-        sizes = [len(batch.queries), len(told.index), len(batch.questions), *[len(choices.index)] * 2]
-        queries, sentences, asked, said, alone = texts.split(sizes)
-        count, mask = (len(batch.tokens), batch.token_mask) if self.compares_tokens else (0, batch.token_mask[:, :0])
-        return Aligned(
+        sentences, choices = Packing(batch.sentence_mask), Packing(batch.questions.choice_mask)
+        num_choices = len(choices.index)
+        sizes = [len(batch.queries), len(sentences.index), len(batch.questions), num_choices, num_choices]
+        of_queries, of_sentences, of_questions, of_choices, of_choices_only = texts.split(sizes)
+        if self.compares_tokens:
+            num_tokens, token_mask = len(batch.tokens), batch.token_mask
+        else:
+            num_tokens, token_mask = 0, batch.token_mask[:, :0]
+        return AlignedBatch(
             packed=frames,
-            packing=batch.layout,
-            queries=queries,
-            sentences=told.padded(sentences),
-            questions=asked,
-            choices=choices.padded(said),
-            alone=choices.padded(alone),
-            tokens=Packing(mask).padded(l2_normalize(batch.tokens[:count])),
-            token_mask=mask,
+            packing=batch.packing,
+            queries=of_queries,
+            sentences=sentences.pad(of_sentences),
+            questions=of_questions,
+            choices=choices.pad(of_choices),
+            choices_only=choices.pad(of_choices_only),
+            tokens=Packing(token_mask).pad(l2_normalize(batch.tokens[:num_tokens])),
+            token_mask=token_mask,
             scale=self.scale,
         )
 
     @contextmanager
-    def at(self, alpha: float) -> Iterator[AlignmentModel]:
-        """The model with its projector's dial at `alpha`, for the time being."""
+    def with_alpha(self, alpha: float) -> Iterator[AlignmentModel]:
+        """Set the projector's alpha for the duration of the context (interpolation as
+        in WiSE-FT).
+        """
         before = self.projector.alpha.clone()
         self.projector.alpha.fill_(alpha)
         try:
@@ -106,85 +118,109 @@ class AlignmentModel(nn.Module):
         finally:
             self.projector.alpha.copy_(before)
 
-    def head_losses(self, aligned: Aligned, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
-        """`{name: scalar}` of every head that `batch` asks something, and of the blind twins."""
+    def head_losses(self, aligned: AlignedBatch, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
+        """Return `{name: scalar}` of every head with a task in `batch`, and of the blind heads."""
         pairs = [(name, head.loss(aligned, batch)) for name, head in self.heads.items()]
         if self.blind:
-            unseen = aligned.blind()
-            pairs += [(f"blind {name}", head.loss(unseen, batch)) for name, head in self.blind.items()]
+            without_video = aligned.blind()
+            pairs += [(f"blind {name}", head.loss(without_video, batch)) for name, head in self.blind.items()]
         return {name: loss for name, loss in pairs if loss is not None}
 
     def align_frames(self, features: FrameFeatures) -> np.ndarray:
-        """`(T, E)` float32 unit frames of one video."""
+        """Return the unit frames `(T, E)` float32 of one video."""
         return self.align_videos([features])[0]
 
     @torch.no_grad()
     def align_videos(self, videos: Sequence[FrameFeatures]) -> list[np.ndarray]:
-        """`(T, E)` float32 unit frames of each video; videos of about the same length are worked on together."""
+        """Return the unit frames `(T, E)` float32 of each video.
+
+        Raises:
+            ShapeError: the features have another width than the model.
+        """
         for video in videos:
             if video.values.shape[1] != self.config.dim:
                 raise ShapeError(f"features are {video.values.shape[1]} wide, the model takes {self.config.dim}")
-        found: list[np.ndarray] = [np.zeros((0, 0), np.float32)] * len(videos)
+        frames: list[np.ndarray] = [np.zeros((0, 0), np.float32)] * len(videos)
         for rows in length_buckets([len(v.values) for v in videos]):
             batch = collate_frames([videos[i] for i in rows])
-            moved = self.projector.project_frames(*(part.to(self.log_scale.device) for part in batch)).cpu().numpy()
-            for i, values in zip(rows, moved, strict=True):
-                found[i] = values[: len(videos[i].values)]
-        return found
+            on_device = (tensor.to(self.log_scale.device) for tensor in batch)
+            projected = self.projector.project_frames(*on_device).cpu().numpy()
+            for i, values in zip(rows, projected, strict=True):
+                frames[i] = values[: len(videos[i].values)]
+        return frames
 
     @torch.no_grad()
     def align_texts(self, vectors: np.ndarray) -> np.ndarray:
-        """`(Q, E)` float32 unit texts from raw pooled features `(Q, D)`."""
+        """Return unit texts `(Q, E)` float32 of raw pooled features `(Q, D)`."""
         texts = torch.from_numpy(vectors.astype(np.float32)).to(self.log_scale.device)
         return self.projector.project_text(texts).cpu().numpy()
 
     def align_tokens(self, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """`(L, E)` float32 unit tokens of each text from raw ones `(L, D)`: normalised, and nothing else."""
+        """Return unit tokens `(L, E)` float32 of each text.
+
+        Raw tokens `(L, D)` are only normalized.
+        """
         return [l2_normalize(torch.from_numpy(rows.astype(np.float32))).numpy() for rows in tokens]
 
     @torch.no_grad()
-    def rescored(
+    def rerank(
         self, texts: np.ndarray, tokens: Sequence[np.ndarray] | None, frames: Sequence[np.ndarray]
     ) -> np.ndarray:
-        """`(Q, K)` scores of videos, or of moments, for texts by the head `retrieval`, which compares tokens with frames.
+        """Return scores of videos, or of moments, by the head `retrieval`, which compares tokens
+        with frames.
 
         Args:
             texts: `(Q, E)` unit vectors.
-            tokens: `(L, E)` unit tokens of each text; None where there are none, and scores are those of whole vectors.
-            frames: of each of `K` candidates its unit frames `(T, E)`, at least one.
+            tokens: unit tokens `(L, E)` of each text; None to score by whole vectors.
+            frames: unit frames `(T, E)` of each of K candidates, at least one frame each.
+
+        Returns:
+            `(Q, K)` float32.
         """
-        shown, mask = self._padded(frames)
-        queries = torch.from_numpy(texts).to(shown)
-        whole = queries @ l2_normalize(shown.sum(1)).T
+        padded_frames, mask = self._pad(frames)
+        queries = torch.from_numpy(texts).to(padded_frames)
+        cosines = queries @ l2_normalize(padded_frames.sum(1)).T
         if tokens is None:
-            return whole.cpu().numpy()
+            return cosines.cpu().numpy()
         head = cast(Retrieval, self.heads["retrieval"])
-        scores: np.ndarray = head.rescore(whole, *self._padded(tokens), shown, mask).cpu().numpy()
+        scores: np.ndarray = head.rescore(cosines, *self._pad(tokens), padded_frames, mask).cpu().numpy()
         return scores
 
-    def _padded(self, sets: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        """`(Q, L, D)` float32 of vectors `(L, D)` each, and `(Q, L)` which are real."""
+    def _pad(self, sets: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return sets of vectors `(L, D)` padded to `(Q, L, D)` float32, and their mask
+        `(Q, L)`.
+        """
         mask = torch.arange(max(map(len, sets), default=0)) < torch.tensor([len(s) for s in sets])[:, None]
         rows, mask = (x.to(self.log_scale.device) for x in (torch.from_numpy(np.concatenate(sets)), mask))
-        return Packing(mask).padded(rows.float()), mask
+        return Packing(mask).pad(rows.float()), mask
 
 
-def texts_of(batch: AlignmentBatch) -> torch.Tensor:
-    """`(M, D)` raw: queries, sentences, questions, choices said after them, choices alone; no padding, in that order."""
-    sentences = Packing(batch.sentence_mask).rows(batch.sentences)
-    choices, asked = Packing(batch.questions.choice_mask), batch.questions
-    said, alone = choices.rows(asked.choices), choices.rows(asked.alone)
-    return torch.cat([batch.queries, sentences, asked.vectors, said, alone])
+def packed_texts(batch: AlignmentBatch) -> torch.Tensor:
+    """Return the raw texts `(M, D)` of a batch without padding.
+
+    They are queries, sentences, questions, choices joined to their question and choices alone, in
+    this order.
+    """
+    questions = batch.questions
+    sentences = Packing(batch.sentence_mask).unpad(batch.sentences)
+    packing = Packing(questions.choice_mask)
+    choices, choices_only = packing.unpad(questions.choices), packing.unpad(questions.choices_only)
+    return torch.cat([batch.queries, sentences, questions.vectors, choices, choices_only])
 
 
 def length_buckets(lengths: list[int]) -> Iterator[list[int]]:
-    """All places of `lengths`, in groups of at most `_TOGETHER` frames with padding, of which less than a quarter is padding."""
+    """Yield all indices of `lengths` in groups of similar length.
+
+    A padded group has at most `_MAX_BATCH_FRAMES` frames, unless it is a single video, and less
+    than a quarter of it is padding.
+    """
     group: list[int] = []
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if group and (lengths[place] * (len(group) + 1) > _TOGETHER or lengths[place] * 3 > lengths[group[0]] * 4):
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        is_full = lengths[i] * (len(group) + 1) > _MAX_BATCH_FRAMES
+        if group and (is_full or lengths[i] * 3 > lengths[group[0]] * 4):
             yield group
             group = []
-        group.append(place)
+        group.append(i)
     if group:
         yield group
 
@@ -194,7 +230,7 @@ class Segments:
     """Candidate moments of one video, the whole video first.
 
     Attributes:
-        vectors: `(N, E)` float32 unit vectors, the direction of the mean of the segment's frames.
+        vectors: `(N, E)` float32 unit vectors, directions of the means of the segments' frames.
         spans: `(N, 2)` seconds.
     """
 
@@ -202,23 +238,38 @@ class Segments:
     spans: np.ndarray
 
 
-def pool_segments(frames: np.ndarray, features: FrameFeatures, cut: SegmentGrid | None = None) -> Segments:
-    """Multi-scale windows over aligned `frames` `(T, E)` of the video that `features` came from; `cut`, if it is known."""
-    first, last, spans = cut or sliding_windows(features)
-    # float64 sums: differences of long prefix sums lose float32's digits.
+def pool_segments(frames: np.ndarray, features: FrameFeatures, grid: SegmentGrid | None = None) -> Segments:
+    """Return the pooled segments of a video.
+
+    Args:
+        frames: `(T, E)` aligned frames.
+        features: of the video, for the times of its frames.
+        grid: the segments; multi-scale sliding windows where None.
+    """
+    first, last, spans = grid or sliding_windows(features)
+    # float64: differences of long prefix sums lose the digits of float32.
     sums = np.concatenate([np.zeros((1, frames.shape[1])), np.cumsum(frames, 0, dtype=np.float64)])
     means = sums[last] - sums[first]
     vectors = means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-12)
     return Segments(vectors.astype(np.float32), spans)
 
 
-def weights_of(model: AlignmentModel) -> dict[str, torch.Tensor]:
-    """The model's tensors, on the CPU and contiguous, as safetensors wants them."""
+def cpu_state_dict(model: AlignmentModel) -> dict[str, torch.Tensor]:
+    """Return the model's tensors on the CPU and contiguous, as safetensors requires."""
     return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
 
 
-def restore(config: ModelConfig, weights: dict[str, torch.Tensor], source: str) -> AlignmentModel:
-    """The model with these weights, in evaluation mode; raises CacheError if they do not fit `config`."""
+def build_model(config: ModelConfig, weights: dict[str, torch.Tensor], source: str) -> AlignmentModel:
+    """Return the model with these weights, in evaluation mode.
+
+    Args:
+        config: of the model.
+        weights: state dict.
+        source: origin of the weights, for messages.
+
+    Raises:
+        CacheError: the weights do not fit `config`.
+    """
     try:
         model = AlignmentModel(config)
         model.load_state_dict(weights)
@@ -226,11 +277,11 @@ def restore(config: ModelConfig, weights: dict[str, torch.Tensor], source: str) 
         raise
     except (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError, AttributeError, LookupError) as error:
         raise CacheError(
-            f"{source} does not fit its own description: {next(iter(str(error).splitlines()), repr(error))}"
+            f"{source} does not fit its configuration: {next(iter(str(error).splitlines()), repr(error))}"
         ) from error
     return model.eval()
 
 
 def zero_shot_model(dim: int, scale: float) -> AlignmentModel:
-    """The frozen encoder as a model."""
+    """Return the frozen encoder as a model; `scale` is limited to 100."""
     return AlignmentModel(ModelConfig(dim, scale=min(scale, MAX_SCALE))).eval()

@@ -1,4 +1,6 @@
-"""How an alignment model is built, apart from the model: reading a run loads no torch."""
+"""Configuration of an alignment model, in a module of its own: reading a run does not
+import torch.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,13 @@ from vla.storage.records import Positive, between
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """How to build the model.
+    """Configuration of an alignment model.
 
     Attributes:
         dim: width of the features.
         projector: plug-in name.
         options: of the projector's constructor.
-        scale: the first temperature.
+        scale: initial factor of cosines.
         heads: options of the heads' constructors, by plug-in name.
     """
 

@@ -1,4 +1,4 @@
-"""Counts of input that a stage left out, by reason, so that nothing is dropped in silence."""
+"""Omissions: counts of input that was left out, by reason, so that nothing is dropped silently."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 _EXAMPLES = 5
 _EXAMPLES_IN_SUMMARY = 3
 
-# Each reason: its singular and its plural, as the summary line words them.
+# The singular and the plural of each reason in the summary.
 REASONS: dict[str, tuple[str, str]] = {
     # Files and folders.
     "other-suffix": ("file with another suffix", "files with other suffixes"),
@@ -32,9 +32,9 @@ REASONS: dict[str, tuple[str, str]] = {
     "no-such-video": ("name in the captions without a video", "names in the captions without a video"),
     "ambiguous-name": ("name that fits several videos", "names that fit several videos"),
     "stale-caption": ("caption of a video that was replaced", "captions of videos that were replaced"),
-    "lost-caption": ("caption whose file beside the video is gone", "captions whose files beside the videos are gone"),
+    "lost-caption": ("caption whose sidecar file is gone", "captions whose sidecar files are gone"),
     "linked-captions": ("captions file that is a link to elsewhere", "captions files that are links to elsewhere"),
-    # Released features.
+    # Imported features.
     "array": ("array that is not a video's features", "arrays that are not a video's features"),
     # Search.
     "missing-file": ("video whose file is gone", "videos whose files are gone"),
@@ -43,18 +43,18 @@ REASONS: dict[str, tuple[str, str]] = {
 
 @dataclass
 class Omissions:
-    """What a stage left out.
+    """Counts of input that was left out, with examples.
 
     Attributes:
-        counts: how many of each reason (a key of `REASONS`), in the order in which the reasons first occurred.
-        examples: for each reason the first few names, for the message.
+        counts: number of omissions by reason (a key of `REASONS`), in order of first occurrence.
+        examples: the first few names by reason, for messages.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, reason: str, example: str = "", count: int = 1) -> None:
-        """Count `count` more of `reason`; raises KeyError for a reason that `REASONS` does not have."""
+        """Add `count` omissions for `reason`; raise KeyError if `REASONS` lacks it."""
         REASONS[reason]
         if count <= 0:
             return
@@ -71,24 +71,27 @@ class Omissions:
                 self.add_example(reason, example)
 
     def add_example(self, reason: str, example: str) -> None:
-        """Remember `example` for a reason that is counted already, while there is room for it."""
+        """Add an example for a reason that is already counted, up to the maximum number of examples."""
         examples = self.examples.setdefault(reason, [])
         if example not in examples and len(examples) < _EXAMPLES:
             examples.append(example)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """One object a reason: `reason`, `count`, `examples`."""
+        """Return one object for each reason: `reason`, `count`, `examples`."""
         return [{"reason": r, "count": n, "examples": self.examples.get(r, [])} for r, n in self.counts.items()]
 
     def summary(self) -> str:
-        """One line, e.g. `30 files with other suffixes (.txt, .jpg), 1 folder that cannot be read (shut)`; empty if nothing."""
+        """Return one line, e.g. `2 files with other suffixes (.txt, .jpg), 1 broken link (a.mp4)`.
+
+        Empty if nothing was left out.
+        """
         return ", ".join(self.phrases())
 
     def __bool__(self) -> bool:
         return bool(self.counts)
 
     def phrases(self) -> Iterator[str]:
-        """The parts of `summary`, one a reason, each with at most three examples."""
+        """Yield the parts of `summary`, one for each reason, with at most three examples."""
         for reason, count in self.counts.items():
             examples = self.examples.get(reason, [])
             names = examples[:_EXAMPLES_IN_SUMMARY]

@@ -1,4 +1,4 @@
-"""How long work reports on itself: a record handed to a callback. The library prints nothing."""
+"""Progress of long operations, reported to a callback. The library prints nothing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Progress:
-    """One thing that happened.
+    """State of an operation at one moment.
 
     Attributes:
-        stage: what is being done: `decode`, `encode`, `train`, `index`, `render` ...
-        done: units finished so far.
-        total: units in all; 0 where it is not known.
+        stage: name of the operation: `extract`, `train`, `index`, `render` ...
+        done: number of completed units.
+        total: number of units; 0 if unknown.
         message: one line for a person, or empty.
-        level: `info`, `warning` (something was left out) or `note` (worth keeping on screen).
-        values: named figures, e.g. losses or frames per second.
-        part: how much of the units that are being worked on is done, in units.
+        level: `info`, `warning` (something was left out) or `note` (stays on screen).
+        values: named numbers, e.g. losses or frames per second.
+        part: completed share of the units in progress, in units.
     """
 
     stage: str
@@ -33,4 +33,4 @@ ProgressCallback = Callable[[Progress], None]
 
 
 def silent(progress: Progress) -> None:
-    """The callback that does nothing."""
+    """Ignore all progress; the default callback."""

@@ -1,4 +1,7 @@
-"""Plug-ins by name: a shelf is a package, a plug-in is a file of it, and the file's agreed symbol is the plug-in."""
+"""Registry of plug-ins: a shelf is a package, and each of its modules defines one plug-in.
+
+The plug-in is the module's class or function with the name that the shelf prescribes.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,24 @@ from vla.errors import EnvironmentUnfitError, UnknownNameError, UsageError
 
 SHELVES = ("decoders", "encoders", "datasets", "projectors", "heads", "losses", "indexes", "formats")
 
-# Modules whose package has another name.
-_PIP_NAME = {"av": "av", "faiss": "faiss-cpu", "open_clip": "open_clip_torch", "cv2": "opencv-python", "yaml": "pyyaml",
-             "PIL": "pillow", "sklearn": "scikit-learn"}  # fmt: skip
+# Distributions whose name differs from that of their module.
+_PIP_NAME = {
+    "av": "av",
+    "faiss": "faiss-cpu",
+    "open_clip": "open_clip_torch",
+    "cv2": "opencv-python",
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+}
 
 
 class Registry:
-    """The plug-ins of one shelf: `Registry("vla.encoders", "Encoder")`.
+    """The plug-ins of one shelf, e.g. `Registry("vla.encoders", "Encoder")`.
 
-    Every module of the package without a leading underscore, `base` excepted, is one plug-in, named like its file.
-    Other distributions add theirs under the entry-point group of the package's name; a file of ours wins over them.
+    Each module of the package is a plug-in with the module's name, except `base` and modules with a
+    leading underscore. Other distributions add plug-ins in the entry-point group named like the package;
+    the package's own modules take precedence.
     """
 
     def __init__(self, package: str, symbol: str) -> None:
@@ -33,16 +44,16 @@ class Registry:
         self.symbol = symbol
 
     def names(self) -> tuple[str, ...]:
-        """Every plug-in's name, sorted; none of them is imported."""
-        return tuple(sorted({*self._own(), *self._foreign()}))
+        """Return the sorted names of all plug-ins, without importing them."""
+        return tuple(sorted({*self._own(), *self._third_party()}))
 
     def get(self, name: str) -> Any:
-        """The plug-in's symbol, importing its module.
+        """Import the module of a plug-in and return the plug-in.
 
         Raises:
-            UnknownNameError: no plug-in has that name; the message lists those there are.
-            EnvironmentUnfitError: the plug-in needs a package that is not installed (the message has the pip line), or cannot
-                be imported (the message has the distribution it belongs to, and the reason).
+            UnknownNameError: no plug-in has that name; the message lists all names.
+            EnvironmentUnfitError: the plug-in needs a package that is not installed (the message has the
+                pip command), or its import fails (the message has its distribution and the reason).
         """
         if name in self._own():
             target = f"{self.package}.{name}"
@@ -55,65 +66,63 @@ class Registry:
                 raise EnvironmentUnfitError(
                     f"{self._kind} {name!r} needs the package {missing!r}, which is not installed: {pip_line(missing)}"
                 ) from error
-        foreign = self._foreign()
-        if name in foreign:
-            return self._load(foreign[name])
+        third_party = self._third_party()
+        if name in third_party:
+            return self._load(third_party[name])
         near = difflib.get_close_matches(name, self.names(), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UnknownNameError(f"no {self._kind} is called {name!r}; there are {', '.join(self.names())}.{hint}")
 
-    def working(self) -> dict[str, Any]:
-        """Every plug-in by name, but for those of other distributions that cannot be loaded: `vla doctor` names these."""
-        found = {}
+    def loadable(self) -> dict[str, Any]:
+        """Return the plug-ins by name, without those of other distributions that cannot be loaded."""
+        plugins = {}
         for name in self.names():
             try:
-                found[name] = self.get(name)
+                plugins[name] = self.get(name)
             except EnvironmentUnfitError:
                 if name in self._own():
                     raise
-        return found
+        return plugins
 
-    def foreign_names(self) -> tuple[str, ...]:
-        """Names of plug-ins that other distributions add, sorted."""
-        return tuple(sorted(set(self._foreign()) - self._own()))
+    def third_party_names(self) -> tuple[str, ...]:
+        """Return the sorted names of plug-ins of other distributions."""
+        return tuple(sorted(set(self._third_party()) - self._own()))
 
-    def build(self, name: str, options: Mapping[str, Any] | None = None, **given: Any) -> Any:
-        """`get(name)(**options, **given)`.
+    def build(self, name: str, options: Mapping[str, Any] | None = None, **arguments: Any) -> Any:
+        """Return `get(name)(**options, **arguments)`.
 
-        Options come from recipes and files of others. On every shelf a whole number is at least 1 and any other number at least
-        0, unless its default is less.
+        Options come from recipes and run files and are checked. On every shelf, an int is at least 1 and
+        a float at least 0, unless the default is less.
 
         Raises:
-            UsageError: an option that the constructor does not have, with those it has; or a value that is none for it.
+            UsageError: the constructor lacks an option (the message lists its options), or a value is
+                invalid for it.
         """
         factory = self.get(name)
-        accepted = inspect.signature(factory).parameters
+        parameters = inspect.signature(factory).parameters
         for key, value in (options or {}).items():
-            if key not in accepted:
-                known = ", ".join(k for k in accepted if k not in given) or "none"
-                raise UsageError(f"{self._kind} {name!r} has no option {key!r}; it has: {known}")
-            if wanted := _unfit(accepted[key], value):
-                raise UsageError(f"{self._kind} {name!r}: its option {key} is {wanted}, not {value!r}")
-        return factory(**{**(options or {}), **given})
+            if key not in parameters:
+                names = ", ".join(k for k in parameters if k not in arguments) or "none"
+                raise UsageError(f"{self._kind} {name!r} has no option {key!r}; it has: {names}")
+            if requirement := _check_option(parameters[key], value):
+                raise UsageError(f"{self._kind} {name!r}: option {key} must be {requirement}, not {value!r}")
+        return factory(**{**(options or {}), **arguments})
 
     def _load(self, entry: EntryPoint) -> Any:
         try:
             plugin = entry.load()
             if not callable(plugin):
-                raise TypeError(f"{entry.value} is no class and no function")
-        except Exception as error:  # whatever the code of others does when it is imported
+                raise TypeError(f"{entry.value} is neither a class nor a function")
+        except Exception as error:  # the import may raise anything
             owner = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "another distribution"
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-            way = (
-                pip_line(missing)
-                if missing
-                else f"pip install --upgrade {entry.dist.name}"
-                if entry.dist
-                else "remove it"
-            )
+            if missing:
+                remedy = pip_line(missing)
+            else:
+                remedy = f"pip install --upgrade {entry.dist.name}" if entry.dist else "remove it"
             raise EnvironmentUnfitError(
-                f"{self._kind} {entry.name!r} of {owner} cannot be loaded ({reason}). Try: {way}"
+                f"{self._kind} {entry.name!r} of {owner} cannot be loaded ({reason}). Try: {remedy}"
             ) from error
         return plugin
 
@@ -128,30 +137,33 @@ class Registry:
         modules = pkgutil.iter_modules(spec.submodule_search_locations)
         return frozenset(m.name for m in modules if not m.name.startswith("_") and m.name != "base")
 
-    def _foreign(self) -> dict[str, EntryPoint]:
+    def _third_party(self) -> dict[str, EntryPoint]:
         return {e.name: e for e in entry_points(group=self.package)}
 
 
 def registries() -> tuple[Registry, ...]:
-    """The registry of every shelf."""
+    """Return the registries of all shelves."""
     return tuple(import_module(f"vla.{shelf}").registry for shelf in SHELVES)
 
 
 def pip_line(module: str) -> str:
-    """The command that installs the package with the top-level module `module`."""
+    """Return the pip command that installs the top-level module `module`."""
     return f"pip install {_PIP_NAME.get(module, module)}"
 
 
-def _unfit(option: inspect.Parameter, value: Any) -> str:
-    """What `value` should have been for `option`; empty where it fits, or where its annotation is none of the plain types."""
+def _check_option(option: inspect.Parameter, value: Any) -> str:
+    """Return the description of a valid value if `value` is invalid, else an empty text.
+
+    Only options annotated as str, bool, int or float are checked.
+    """
     kind = option.annotation if isinstance(option.annotation, str) else getattr(option.annotation, "__name__", "")
     if kind in ("str", "bool"):
-        wanted = {"str": "a text", "bool": "true or false"}[kind]
-        return "" if isinstance(value, {"str": str, "bool": bool}[kind]) else wanted
+        requirement = {"str": "a text", "bool": "true or false"}[kind]
+        return "" if isinstance(value, {"str": str, "bool": bool}[kind]) else requirement
     if kind not in ("int", "float"):
         return ""
     default = option.default if isinstance(option.default, int | float) else 1
-    least = min(default, 1 if kind == "int" else 0)
-    wanted = f"a {'whole ' if kind == 'int' else ''}number" + (f" of at least {least}" if default >= 0 else "")
+    minimum = min(default, 1 if kind == "int" else 0)
+    requirement = f"a {'whole ' if kind == 'int' else ''}number" + (f" of at least {minimum}" if default >= 0 else "")
     is_number = isinstance(value, int if kind == "int" else int | float) and not isinstance(value, bool)
-    return "" if is_number and math.isfinite(value) and (value >= least or default < 0) else wanted
+    return "" if is_number and math.isfinite(value) and (value >= minimum or default < 0) else requirement

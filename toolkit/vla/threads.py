@@ -1,8 +1,8 @@
-"""Threads of torch and numpy for small operations: one, because several wait for each other longer than they compute.
+"""Thread counts of torch and numpy: one for small operations, where several threads cost more than they gain.
 
-A step of training or a query is hundreds of small products. Where other programs use the cores, a product that is split between
-threads ends when its last thread has had its turn, and the others spin meanwhile. One thread also gives the same bits on every
-machine, however many cores it has.
+A training step or a query consists of hundreds of small products. If other programs use the cores, a
+product split between threads ends when its last thread was scheduled, while the others spin. One thread
+also gives the same bits on every machine, with any number of cores.
 """
 
 from __future__ import annotations
@@ -20,69 +20,75 @@ _NAMES = ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "ope
 
 
 @contextmanager
-def small_work() -> Iterator[None]:
-    """Use one thread inside, or as many as `OMP_NUM_THREADS` says; the caller's numbers of threads are restored at the end."""
-    with limited(_chosen()):
+def small_op_threads() -> Iterator[None]:
+    """Use one thread in the block, or `OMP_NUM_THREADS` threads; restore the previous counts afterwards."""
+    with limit_threads(_configured_count()):
         yield
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Use one thread inside, also in threads that begin to use torch there; the caller's numbers are restored at the end."""
-    with limited(1):
+def single_thread() -> Iterator[None]:
+    """Use one thread in the block, also in threads that start to use torch there; restore the counts."""
+    with limit_threads(1):
         yield
 
 
 @contextmanager
-def limited(count: int) -> Iterator[None]:
-    """Use `count` threads of torch and of numpy's products inside. Several threads may be inside at once."""
+def limit_threads(count: int) -> Iterator[None]:
+    """Use `count` threads for torch and for products of numpy in the block.
+
+    Several threads may be in such blocks at once.
+    """
     import torch
 
-    mine = torch.get_num_threads()
-    with _HELD.lock:
-        if not _HELD.inside:
-            _HELD.torch, _HELD.blas = mine, _blas("get")()
-        _HELD.inside += 1
-        # Numbers that are right already are left alone: others may be in the middle of a product.
-        if mine != count:
+    previous = torch.get_num_threads()
+    with _STATE.lock:
+        if not _STATE.num_blocks:
+            _STATE.torch, _STATE.blas = previous, _blas("get")()
+        _STATE.num_blocks += 1
+        # Counts are only set if they differ: other threads may be in the middle of a product.
+        if previous != count:
             torch.set_num_threads(count)
         if _blas("get")() != count:
             _blas("set")(count)
     try:
         yield
     finally:
-        with _HELD.lock:
-            _HELD.inside -= 1
-            # Torch's number is of the calling thread and of all threads to come: a thread that began inside knows no other than
-            # `count`, so the last one out restores that of the first one in.
-            before = mine if _HELD.inside else _HELD.torch
-            if torch.get_num_threads() != before:
-                torch.set_num_threads(before)
-            if not _HELD.inside and _blas("get")() != _HELD.blas:
-                _blas("set")(_HELD.blas)
+        with _STATE.lock:
+            _STATE.num_blocks -= 1
+            # Torch's count holds for the calling thread and all later threads. A thread that started in
+            # a block only knows `count`, so the last block restores the count of the first.
+            original = previous if _STATE.num_blocks else _STATE.torch
+            if torch.get_num_threads() != original:
+                torch.set_num_threads(original)
+            if not _STATE.num_blocks and _blas("get")() != _STATE.blas:
+                _blas("set")(_STATE.blas)
 
 
-class _Held:
-    """How many are inside, and what the numbers were before the first of them."""
+class _State:
+    """The number of active blocks, and the thread counts before the first of them."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.inside = 0
+        self.num_blocks = 0
         self.torch = self.blas = 1
 
 
-_HELD = _Held()
+_STATE = _State()
 
 
-def _chosen() -> int:
-    """The first number of `OMP_NUM_THREADS`, which may be a list; 1 where there is none."""
+def _configured_count() -> int:
+    """Return the first number of `OMP_NUM_THREADS`, which may be a list, or 1."""
     first = os.environ.get(VARIABLE, "").split(",")[0].strip()
     return int(first) if first.isdigit() and 1 <= int(first) <= 4096 else 1
 
 
 @cache
 def _blas(verb: str) -> Callable[..., int]:
-    """The function `get` or `set` of the OpenBLAS in numpy's wheels; one that does nothing where numpy has another library."""
+    """Return the function to get or set the threads of the OpenBLAS in numpy's wheels.
+
+    If numpy uses another library, the function does nothing.
+    """
     import numpy
 
     folders = Path(numpy.__file__).parent.parent / "numpy.libs", Path(numpy.__file__).parent / ".dylibs"
@@ -91,6 +97,6 @@ def _blas(verb: str) -> Callable[..., int]:
             library = ctypes.CDLL(str(file))
             for name in _NAMES:
                 if hasattr(library, name.format(verb)):
-                    found: Callable[..., int] = getattr(library, name.format(verb))
-                    return found
+                    function: Callable[..., int] = getattr(library, name.format(verb))
+                    return function
     return lambda *_: 1

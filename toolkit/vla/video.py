@@ -1,4 +1,4 @@
-"""What a video is before any encoder has seen it."""
+"""Videos and decoded frames, and the file formats that are accepted."""
 
 from __future__ import annotations
 
@@ -47,32 +47,33 @@ FORMATS: dict[str, str] = {
     "obu": ".obu",
     "yuv4mpegpipe": ".y4m",
 }
-"""FFmpeg's names of the containers that are read, each with the suffixes of its files. A suffix only selects files in a folder;
-the content tells the container. Playlists, scripts and network formats are left out: they make FFmpeg open other files and
-addresses."""
+"""FFmpeg's names of the accepted containers, each with its file suffixes. A suffix only selects files in a
+folder; the content determines the container. Playlists, scripts and network formats are left out, since
+they make FFmpeg open other files and addresses."""
 
 SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes.split())
-# TypeScript and translations; Go modules, lists of kernel objects, GRUB modules and tracker music.
-_SHARED = frozenset([".ts", ".mts", ".mod"])
-_SNIFFED = 4096
-PACKETS = (188, 192, 204)  # bytes of a transport packet: plain, with a time code (M2TS), with error correction
+# Also used by TypeScript and translations; Go modules, kernel and GRUB modules, tracker music.
+_SHARED_SUFFIXES = frozenset([".ts", ".mts", ".mod"])
+_SNIFF_BYTES = 4096
+# Bytes of a transport packet: plain, with a time code (M2TS), with error correction.
+PACKETS = (188, 192, 204)
 _TEXT = frozenset([*range(0x20, 0x7F), *range(0x80, 0x100), 0x09, 0x0A, 0x0C, 0x0D, 0x1B])
 
 
 def looks_like_video(path: Path) -> bool:
-    """False for a file that shares its suffix with videos but holds something else, such as TypeScript's `.ts`.
+    """Return False for a file with a video suffix but other content, such as a TypeScript file `.ts`.
 
-    Only suffixes that other kinds of file use are looked into, 4 kB at most, and only in regular files; True for every
-    other path, also for one that cannot be read: opening it gives the reason.
+    Only regular files with suffixes that other kinds of file use are read, at most 4 kB. True for every
+    other path, even if it cannot be read: opening it will give the reason.
     """
     suffix = path.suffix.lower()
-    if suffix not in _SHARED:
+    if suffix not in _SHARED_SUFFIXES:
         return True
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return True
         with path.open("rb") as file:
-            head = file.read(_SNIFFED)
+            head = file.read(_SNIFF_BYTES)
     except OSError:
         return True
     # A camera's `.mod` begins with a pack header; of the others, binary content may be a damaged recording.
@@ -80,7 +81,7 @@ def looks_like_video(path: Path) -> bool:
 
 
 def _is_mpeg(head: bytes) -> bool:
-    """True for a program stream, and for packets of a transport stream, whatever comes before the first."""
+    """Return whether the bytes begin a program stream or contain packets of a transport stream."""
     if head[:4] in (b"\0\0\1\xba", b"\0\0\1\xb3"):
         return True
     return any(
@@ -94,16 +95,16 @@ def _is_text(head: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Video:
-    """A video file and what its container and first frames say.
+    """A video file with the metadata of its container and first frames.
 
     Attributes:
-        path: where it lies.
-        duration_seconds: from the container's start to the end of the last frame, as declared; 0.0 where nothing is
-            declared (it is then known only after decoding).
-        fps: average frames per second as declared; 0.0 where nothing is declared.
-        width: of the stored picture, before rotation and in the pixels' own shape.
-        height: likewise.
-        codec: the codec's short name.
+        path: path of the file.
+        duration_seconds: declared duration from the container's start to the end of the last frame; 0.0
+            if undeclared (then known only after decoding).
+        fps: declared average frame rate; 0.0 if undeclared.
+        width: width of the stored picture in pixels, before rotation and aspect correction.
+        height: height of the stored picture in pixels, likewise.
+        codec: short name of the codec.
     """
 
     path: Path
@@ -116,14 +117,14 @@ class Video:
     def __post_init__(self) -> None:
         if self.duration_seconds < 0 or self.fps < 0 or self.width <= 0 or self.height <= 0:
             raise ShapeError(
-                f"{self.path}: a video needs a size and no negative times, not {self.width}x{self.height}, "
+                f"{self.path}: a video needs a positive size and no negative times, not {self.width}x{self.height}, "
                 f"{self.duration_seconds} s, {self.fps} frames/s"
             )
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Decoded pictures with the time at which each is shown.
+    """Decoded pictures with their presentation times.
 
     Attributes:
         pixels: `(T, H, W, 3)` uint8, upright, square pixels, RGB.
@@ -135,7 +136,7 @@ class Frames:
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4 or self.pixels.shape[-1] != 3 or self.pixels.dtype != np.uint8:
-            raise ShapeError(f"pixels are (T, H, W, 3) uint8, not {self.pixels.shape} {self.pixels.dtype}")
+            raise ShapeError(f"pixels must be (T, H, W, 3) uint8, not {self.pixels.shape} {self.pixels.dtype}")
         if self.timestamps_seconds.shape != self.pixels.shape[:1]:
             raise ShapeError(f"{len(self.pixels)} frames but timestamps of shape {self.timestamps_seconds.shape}")
         if (np.diff(self.timestamps_seconds) < 0).any():

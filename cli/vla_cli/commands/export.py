@@ -52,11 +52,11 @@ def export(
     if as_json:
         print_json({**report.__dict__, "folder": str(report.folder)})
     else:
-        if report.damaged:
-            print_table(("damaged", "reason"), list(report.damaged.items()), names=("damaged",))
+        if report.failures:
+            print_table(("damaged", "reason"), list(report.failures.items()), names=("damaged",))
         if not quiet:
             videos, frames = plural(len(report.videos), "video"), plural(report.frames, "frame")
             texts, files = plural(report.texts, "text"), plural(len(report.files), "file")
             print_line(f"Exported {videos} ({frames}) and {texts} to {files}.")
-    if report.damaged:
+    if report.failures:
         raise typer.Exit(3)

@@ -183,7 +183,7 @@ def import_features(
     if as_json:
         rows = [{k: r.to_json()[k] for k in _FIELDS} for r in report.receipts]
         print_json({
-            "videos": rows, "imported": report.imported, "replaced": report.replaced, "frames": report.frames,
+            "videos": rows, "imported": report.num_videos, "replaced": report.updates, "frames": report.frames,
             "texts": report.texts, "other_texts": report.other_texts, "seconds": round(report.seconds, 3),
             "spec": report.spec.to_json() if report.spec else None, "omissions": report.omissions.to_json(),
         })  # fmt: skip
@@ -221,8 +221,12 @@ def _print_report(report: ImportFeaturesReport, quiet: bool, dry_run: bool) -> N
     verb = "Would import" if dry_run else "Imported"
     if report.receipts:
         durations = [r.duration_seconds for r in report.receipts if r.has_features]
-        counts = f"{plural(report.frames, 'frame')}, {len(report.replaced):,} replaced"
-        new = f"{verb} {plural(report.imported, 'video')} ({counts})." if report.imported else "Nothing new to import."
+        counts = f"{plural(report.frames, 'frame')}, {len(report.updates):,} replaced"
+        new = (
+            f"{verb} {plural(report.num_videos, 'video')} ({counts})."
+            if report.num_videos
+            else "Nothing new to import."
+        )
         total = plural(len(report.receipts), "video")
         print_line(f"{new} {len(durations):,} of {total} ok ({format_duration(sum(durations))}).")
     if report.texts:

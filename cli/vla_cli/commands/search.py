@@ -261,7 +261,7 @@ def search(
     text_queries = [
         vla.Query(
             text, weighted_texts(also, 1.0, "--also"), negatives, tuple(then or ()),
-            math.inf if within is None else seconds(within, "--within"), prompt_templates, no_rewrite, durations,
+            math.inf if within is None else seconds(within, "--within"), prompt_templates, not no_rewrite, durations,
         )
         for text in texts
     ]  # fmt: skip
@@ -271,7 +271,7 @@ def search(
     choice = vla.EncoderChoice(model, pretrained, encoder, o.sampling_rule(fps), device, dtype)
     with progress_bars(quiet) as progress:
         hits = vla.search(
-            text_queries, paths or (), k=k, per_video=per_video, fpr=max_fpr, limits=filters, image=image, like=like,
+            text_queries, paths or (), k=k, per_video=per_video, max_fpr=max_fpr, filters=filters, image=image, like=like,
             negative=() if texts else negatives, workspace=workspace, choice=choice, progress=progress,
         )  # fmt: skip
     print_hit_omissions(hits)

@@ -39,16 +39,16 @@ def train(
     ] = _DEFAULTS.heads,
     projector: Annotated[str, typer.Option(help="Projector plug-in.", metavar="NAME")] = _DEFAULTS.projector,
     epochs: Annotated[int, typer.Option(min=1, help="Maximum number of epochs.", metavar="N")] = _DEFAULTS.epochs,
-    batch_videos: Annotated[int, typer.Option(min=1, help="Videos per step.", metavar="N")] = _DEFAULTS.batch_videos,
+    batch_size: Annotated[int, typer.Option(min=1, help="Videos per step.", metavar="N")] = _DEFAULTS.batch_size,
     learning_rate: Annotated[
         float, typer.Option("--learning-rate", "--lr", help="Peak learning rate.", metavar="RATE")
     ] = _DEFAULTS.learning_rate,
-    held_out: Annotated[
+    val_fraction: Annotated[
         float,
         typer.Option(
             help="Fraction of videos used for validation if the captions have no split for it.", metavar="SHARE"
         ),
-    ] = _DEFAULTS.held_out,
+    ] = _DEFAULTS.val_fraction,
     patience: Annotated[
         int, typer.Option(min=1, help="Epochs without improvement before training stops.", metavar="N")
     ] = _DEFAULTS.patience,
@@ -95,8 +95,8 @@ def train(
 
     options = {
         "levels": levels, "score": score, "heads": heads,
-        "projector": projector, "epochs": epochs, "batch_videos": batch_videos,
-        "learning_rate": learning_rate, "held_out": held_out, "patience": patience, "seed": seed,
+        "projector": projector, "epochs": epochs, "batch_size": batch_size,
+        "learning_rate": learning_rate, "val_fraction": val_fraction, "patience": patience, "seed": seed,
         "precision": precision, "deterministic": deterministic,
     }  # fmt: skip
     # Options that are not set are left to the recipe, and then to the defaults of the library.

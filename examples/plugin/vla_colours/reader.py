@@ -1,4 +1,4 @@
-"""A reader of captions: lines `video | caption | start-end`, the times in seconds and left out for the whole video."""
+"""A caption reader for lines `video | caption | start-end`, in seconds; empty for a whole video."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -8,24 +8,26 @@ from vla.errors import AnnotationError
 
 
 class Dataset:
-    """`files` is what `vla import --list` says."""
+    """Reader of caption files; `vla import --list` prints `files`."""
 
     files: ClassVar[str] = "*.txt, lines `video | caption | start-end`"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each line. Raises AnnotationError that names file and line."""
-        found = []
+        """Return one annotation for each line; raise AnnotationError with file and line."""
+        annotations = []
         for path in paths:
             for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
                 where = f"{path.name}:{number}"
                 cells = [cell.strip() for cell in line.split("|")]
                 if len(cells) != 3:
-                    raise AnnotationError(f"{where}: 'video | caption | start-end' is needed, not {line!r:.60}")
+                    raise AnnotationError(f"{where}: expected 'video | caption | start-end', not {line!r:.60}")
                 video, caption, times = cells
                 try:
                     start, end = map(float, times.split("-")) if times else (None, None)
                 except ValueError:
-                    raise AnnotationError(f"{where}: times are 'start-end' in seconds, not {times!r:.60}") from None
+                    raise AnnotationError(
+                        f"{where}: expected times 'start-end' in seconds, not {times!r:.60}"
+                    ) from None
                 spans = ((start, end),) if times else ()
-                found.append(Annotation(where, caption, video, spans=spans, source=str(path)))
-        return found
+                annotations.append(Annotation(where, caption, video, spans=spans, source=str(path)))
+        return annotations

@@ -1,4 +1,4 @@
-"""Batches gathered from whole arrays are those that a loop over videos, queries and questions makes."""
+"""Batches equal those of a naive loop over videos, queries and questions."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import torch
 
 from support.made_corpus import made_corpus, with_tokens
 from vla.batches.arrays import CorpusArrays
-from vla.batches.batch import Aligned
+from vla.batches.batch import AlignedBatch
 from vla.batches.collate import build_batch, pad_ragged
 from vla.batches.corpus import Query, load_corpus, texts_to_cache
 from vla.cache.receipts import Receipt
@@ -16,7 +16,7 @@ from vla.cache.store import EncoderSource, FeatureCache
 from vla.datasets.base import Annotation, Saliency
 from vla.encoders.toy import Encoder
 from vla.features import FeatureSpec, TextFeatures
-from vla.model import texts_of
+from vla.model import packed_texts
 from vla.nn.l2_normalize import l2_normalize
 from vla.nn.packing import Packing
 from vla.spans import frames_in
@@ -61,70 +61,70 @@ def naive(data, rows, queries, questions):
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 1], [3], [2, 0, 3]])
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_batch_is_what_a_loop_makes(rows, whole):
+def test_batch_matches_naive_loop(rows, whole):
     data, rows = corpus(), np.array(rows)
     which = [i for i, q in enumerate(data.queries) if q.video in rows][:: 1 if whole else -1]
     asked = [i for i, q in enumerate(data.questions) if q.video in rows]
     queries, questions = [data.queries[i] for i in which], [data.questions[i] for i in asked]
-    found = (
+    actual = (
         pad_ragged(CorpusArrays(data), rows, np.array(which), np.array(asked))
         if whole
         else build_batch(data, rows, queries, questions)
     )
     place, frames, inside, saliency = naive(data, rows, queries, questions)
-    np.testing.assert_array_equal(found.frames, frames)
-    np.testing.assert_array_equal(found.inside, inside)
-    np.testing.assert_array_equal(found.saliency, saliency)
-    assert found.video_of_query.tolist() == [place[q.video] for q in queries]
-    assert found.durations.tolist() == [data.videos[r].duration_seconds for r in rows]
-    np.testing.assert_array_equal(found.queries, np.stack([data.text_vector(q) for q in queries]))
+    np.testing.assert_array_equal(actual.frames, frames)
+    np.testing.assert_array_equal(actual.inside, inside)
+    np.testing.assert_array_equal(actual.saliency, saliency)
+    assert actual.video_of_query.tolist() == [place[q.video] for q in queries]
+    assert actual.durations.tolist() == [data.videos[r].duration_seconds for r in rows]
+    np.testing.assert_array_equal(actual.queries, np.stack([data.text_vector(q) for q in queries]))
     timed_videos = {q.video for q in queries if q.is_timed}
     for i, q in enumerate(queries):
         told = [] if q.video in timed_videos else [data.vectors[s] for s in q.sentences]
-        assert int(found.sentence_mask[i].sum()) == len(told)
-        assert all(np.array_equal(a, b) for a, b in zip(found.sentences[i], told, strict=False))
-        assert found.spans[i][found.span_mask[i]].tolist() == q.spans.tolist()
+        assert int(actual.sentence_mask[i].sum()) == len(told)
+        assert all(np.array_equal(a, b) for a, b in zip(actual.sentences[i], told, strict=False))
+        assert actual.spans[i][actual.span_mask[i]].tolist() == q.spans.tolist()
     for i, one in enumerate(questions):
-        np.testing.assert_array_equal(found.questions.vectors[i], data.vector(one.parts))
-        assert [c.tolist() for c in found.questions.choices[i][found.questions.choice_mask[i]]] == [
+        np.testing.assert_array_equal(actual.questions.vectors[i], data.vector(one.chunks))
+        assert [c.tolist() for c in actual.questions.choices[i][actual.questions.choice_mask[i]]] == [
             data.vector(c).tolist() for c in one.choices
         ]
-        assert found.questions.answers[i] == one.question.answers
-    assert found.questions.right.tolist() == [-1 if q.question.right is None else q.question.right for q in questions]
+        assert actual.questions.answers[i] == one.question.answers
+    assert actual.questions.right.tolist() == [-1 if q.question.right is None else q.question.right for q in questions]
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 1], [3]])
-def test_tokens_are_those_of_the_queries(rows):
+def test_tokens_match_queries(rows):
     """Of a query in parts, those of all parts."""
     data, rows = with_tokens(corpus()), np.array(rows)
     queries = [q for q in data.queries if q.video in rows]
     questions = [q for q in data.questions if q.video in rows]
-    found = build_batch(data, rows, queries, questions)
+    actual = build_batch(data, rows, queries, questions)
     timed = {q.video for q in queries if q.is_timed}
     told = [(s,) for q in queries if q.video not in timed for s in q.sentences]
-    texts = [*(q.parts for q in queries), *told, *(q.parts for q in questions)]
-    texts += [c for q in questions for c in q.choices] + [c for q in questions for c in q.alone]
-    np.testing.assert_array_equal(texts_of(found), np.stack([data.vector(parts) for parts in texts]))
-    texts = [q.parts for q in queries]
-    each = [[data.tokens.values[slice(*data.tokens.places[p])] for p in parts] for parts in texts]
+    texts = [*(q.chunks for q in queries), *told, *(q.chunks for q in questions)]
+    texts += [c for q in questions for c in q.choices] + [c for q in questions for c in q.choices_only]
+    np.testing.assert_array_equal(packed_texts(actual), np.stack([data.vector(parts) for parts in texts]))
+    texts = [q.chunks for q in queries]
+    each = [[data.tokens.values[slice(*data.tokens.row_ranges[p])] for p in parts] for parts in texts]
     each = [np.concatenate(some) for some in each]
-    assert found.token_mask.sum(1).tolist() == [len(some) for some in each]
-    assert found.token_mask.shape[1] == max(map(len, each))
-    np.testing.assert_array_equal(found.tokens, np.concatenate(each).astype(np.float32))
+    assert actual.token_mask.sum(1).tolist() == [len(some) for some in each]
+    assert actual.token_mask.shape[1] == max(map(len, each))
+    np.testing.assert_array_equal(actual.tokens, np.concatenate(each).astype(np.float32))
     for mine, some in zip(data.tokens_of(texts), each, strict=True):
         np.testing.assert_array_equal(mine, some)
 
 
-def test_tokens_are_not_copied_and_are_not_there_unless_they_are_read():
+def test_tokens_are_views_and_optional():
     data = with_tokens(corpus())
     assert np.shares_memory(CorpusArrays(data).tokens, data.tokens.values)
     plain = corpus()
     assert CorpusArrays(plain).tokens is None and plain.tokens_of([("s0",)]) is None
-    found = build_batch(plain, np.arange(5), plain.queries, plain.questions)
-    assert found.tokens.shape == (0, 8) and found.token_mask.shape == (len(plain.queries), 0)
+    actual = build_batch(plain, np.arange(5), plain.queries, plain.questions)
+    assert actual.tokens.shape == (0, 8) and actual.token_mask.shape == (len(plain.queries), 0)
 
 
-def test_frames_that_lie_end_to_end_are_not_copied():
+def test_contiguous_frames_are_not_copied():
     data = made_corpus(LENGTHS)
     values = np.concatenate([v.values for v in data.videos])
     starts = np.cumsum((0, *LENGTHS))
@@ -136,14 +136,20 @@ def test_frames_that_lie_end_to_end_are_not_copied():
     np.testing.assert_array_equal(some.frames, np.concatenate([videos[2].values, videos[1].values]))
 
 
-def test_pooling_is_a_mean_of_frames_with_its_gradient():
+def test_pooling_matches_mean_of_frames():
     mask = torch.arange(5)[None] < torch.tensor([5, 2, 3])[:, None]
     rows = torch.randn(10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     text = torch.zeros(0, 4, dtype=torch.float64)
-    others = {"queries": text, "sentences": text[None], "questions": text, "choices": text[None], "alone": text[None]}
+    others = {
+        "queries": text,
+        "sentences": text[None],
+        "questions": text,
+        "choices": text[None],
+        "choices_only": text[None],
+    }
     others |= {"tokens": text[None], "token_mask": torch.zeros(0, 0, dtype=torch.bool), "scale": torch.tensor(1.0)}
-    aligned = Aligned(packed=rows, packing=Packing(mask), **others)
-    assert torch.equal(aligned.frames, Packing(mask).padded(rows))
+    aligned = AlignedBatch(packed=rows, packing=Packing(mask), **others)
+    assert torch.equal(aligned.frames, Packing(mask).pad(rows))
     videos, inside = torch.tensor([2, 0, 0, 1]), torch.rand(4, 5, generator=torch.Generator().manual_seed(2)) > 0.4
 
     def direction(some):
@@ -151,23 +157,23 @@ def test_pooling_is_a_mean_of_frames_with_its_gradient():
 
     each = [aligned.frames[i][mask[i]] for i in range(3)]
     torch.testing.assert_close(aligned.videos, torch.stack([direction(e) for e in each]))
-    wanted = [direction(aligned.frames[v][inside[i] & mask[v]]) for i, v in enumerate(videos.tolist())]
-    torch.testing.assert_close(aligned.pooled(videos, inside), torch.stack(wanted))
-    parts, held = aligned.parts(torch.tensor([1, 0]), 2)
+    expected = [direction(aligned.frames[v][inside[i] & mask[v]]) for i, v in enumerate(videos.tolist())]
+    torch.testing.assert_close(aligned.pool_spans(videos, inside), torch.stack(expected))
+    parts, held = aligned.equal_segments(torch.tensor([1, 0]), 2)
     torch.testing.assert_close(parts[0], l2_normalize(each[1]))
     torch.testing.assert_close(parts[1], torch.stack([direction(each[0][:3]), direction(each[0][3:])]))
-    assert held.all() and aligned.parts(torch.tensor([1]), 4)[1].tolist() == [[True, False, True, False]]
+    assert held.all() and aligned.equal_segments(torch.tensor([1]), 4)[1].tolist() == [[True, False, True, False]]
 
     def pooled(rows):
-        return Aligned(packed=rows, packing=Packing(mask), **others).pooled(videos, inside)
+        return AlignedBatch(packed=rows, packing=Packing(mask), **others).pool_spans(videos, inside)
 
     assert torch.autograd.gradcheck(pooled, rows)
 
 
 @pytest.mark.parametrize("largest", [0.5, 0.0])
-def test_features_larger_than_memory_are_read_through_a_file(tmp_path, monkeypatch, largest):
+def test_large_features_use_a_file(tmp_path, monkeypatch, largest):
     """The same batches, no copy of the features in memory, and nothing left behind."""
-    monkeypatch.setattr("vla.batches.corpus._LARGEST", largest)
+    monkeypatch.setattr("vla.batches.corpus._MAX_MEMORY_SHARE", largest)
     data = made_corpus(LENGTHS)
     spec = FeatureSpec("toy", "8", "none", "none", "fps=2", 8)
     cache = FeatureCache.create(tmp_path, spec, EncoderSource("toy", "8", ""))
@@ -182,8 +188,8 @@ def test_features_larger_than_memory_are_read_through_a_file(tmp_path, monkeypat
     assert np.shares_memory(table.frames, loaded.videos[0].values)
     assert isinstance(loaded.videos[0].values, np.memmap) == (largest == 0)
     rows, queries = np.array([3, 1]), np.array([3, 1])
-    found = pad_ragged(table, rows, queries, np.zeros(0, np.int64))
-    np.testing.assert_array_equal(found.frames, naive(data, rows, [], [])[1])
+    actual = pad_ragged(table, rows, queries, np.zeros(0, np.int64))
+    np.testing.assert_array_equal(actual.frames, naive(data, rows, [], [])[1])
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == known
 
 
@@ -191,9 +197,9 @@ TEXTS = TextFeatures(("a",), np.ones((1, 8)), np.ones((1, 1, 8)), np.ones((1, 1)
 
 
 @pytest.mark.parametrize("largest", [0.5, 0.0])
-def test_tokens_larger_than_memory_are_read_through_a_file(tmp_path, monkeypatch, largest):
+def test_large_tokens_use_a_file(tmp_path, monkeypatch, largest):
     """What the cache holds of each text, whichever shard that is in; nothing of it where nobody asks."""
-    monkeypatch.setattr("vla.batches.corpus._LARGEST", largest)
+    monkeypatch.setattr("vla.batches.corpus._MAX_MEMORY_SHARE", largest)
     spec, encoder = FeatureSpec("toy", "8", "none", "none", "fps=2", 8), Encoder("8")
     cache = FeatureCache.create(tmp_path, spec, EncoderSource("toy", "8", ""))
     told = ["a small red ball rolls", "two dogs run. They bark at a man.", " ".join(f"word{i}" for i in range(40))]
@@ -206,9 +212,9 @@ def test_tokens_larger_than_memory_are_read_through_a_file(tmp_path, monkeypatch
     assert load_corpus(cache, annotations).tokens is None
     loaded = load_corpus(cache, annotations, tokens=True)
     assert isinstance(loaded.tokens.values, np.memmap) == (largest == 0)
-    assert len(loaded.queries[2].parts) > 1  # longer than the encoder's context
-    for parts in [q.parts for q in loaded.queries]:
+    assert len(loaded.queries[2].chunks) > 1  # longer than the encoder's context
+    for parts in [q.chunks for q in loaded.queries]:
         words = " ".join(parts).split()
-        (found,) = loaded.tokens_of([parts])
-        wanted = np.stack([encoder.encode_text([w]).pooled[0] for w in words])
-        np.testing.assert_allclose(found, wanted, atol=2e-3)
+        (actual,) = loaded.tokens_of([parts])
+        expected = np.stack([encoder.encode_text([w]).pooled[0] for w in words])
+        np.testing.assert_allclose(actual, expected, atol=2e-3)

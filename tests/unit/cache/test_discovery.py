@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import vla
-from vla.cache.discovery import find_videos, look_for_videos
+from vla.cache.discovery import discover_videos, find_videos
 from vla.errors import ResourceError, UsageError
 
 TOY = vla.EncoderChoice(encoder="toy", sampling="fps=5")
@@ -27,7 +27,7 @@ def tree(tmp_path):
 
 
 def test_other_files_are_counted_by_suffix(tree):
-    files = look_for_videos([tree])
+    files = discover_videos([tree])
     files.count_others()
     assert files.omissions.counts == {"hidden": 3, "other-suffix": 6}
     assert set(files.omissions.examples["hidden"]) == {".e.mp4", "._a.mp4", ".git"}
@@ -35,17 +35,17 @@ def test_other_files_are_counted_by_suffix(tree):
     assert set(files.omissions.examples["other-suffix"]) == {".jpg", ".txt", ".srt", "no suffix", ".png"}
 
 
-def test_files_that_hold_captions_are_not_left_out(tree):
-    files = look_for_videos([tree])
+def test_captions_files_are_not_omissions(tree):
+    files = discover_videos([tree])
     files.count_others({tree / "a.txt", tree / "a.en.srt"})
     assert files.omissions.counts["other-suffix"] == 4
 
 
-def test_program_code_under_a_suffix_of_videos(tmp_path):
+def test_typescript_files_are_not_videos(tmp_path):
     for name in ("index.ts", "types.d.ts", "module.mts"):
         (tmp_path / name).write_text("export const a = 1;\n" * 50)
     (tmp_path / "real.ts").write_bytes((b"\x47" + bytes(187)) * 20)
-    files = look_for_videos([tmp_path])
+    files = discover_videos([tmp_path])
     files.count_others()
     assert [p.name for p in files.paths] == ["real.ts"] and files.omissions.counts == {"other-suffix": 3}
 
@@ -59,11 +59,11 @@ def test_links(tree):
     (tree / "self.mkv").symlink_to("self.mkv")
     (tree / "through.avi").symlink_to("a.mp4/x.avi")
     (tree / "good.webm").symlink_to("a.mp4")
-    files = look_for_videos([tree])
+    files = discover_videos([tree])
     assert files.omissions.counts["linked-folder"] == 3 and files.omissions.counts["broken-link"] == 3
     assert os.path.join("sub", "up") in files.omissions.examples["linked-folder"]
     assert [p.name for p in files.paths] == ["a.mp4", "b.MKV", "good.webm", "g.mov"]
-    with pytest.raises(UsageError, match=r"gone.mp4 \(a link to nowhere.mp4, which is not there\), .*self.mkv"):
+    with pytest.raises(UsageError, match=r"gone.mp4 \(a link to nowhere.mp4, which does not exist\), .*self.mkv"):
         find_videos([tree / "gone.mp4", tree / "a.mp4", tree / "self.mkv"])
     assert find_videos([f"{tree}/go*"]) == [tree / "good.webm"]
 
@@ -75,10 +75,10 @@ def test_pipes_sockets_and_devices(tmp_path, monkeypatch):
     with socket.socket(socket.AF_UNIX) as ear:
         ear.bind("socket.mp4")
     (tmp_path / "null.mp4").symlink_to(os.devnull)
-    files = look_for_videos([tmp_path])
+    files = discover_videos([tmp_path])
     assert files.paths == [] and files.omissions.counts == {"special-file": 3}
     for name in ("pipe.mp4", "socket.mp4", "null.mp4"):
-        with pytest.raises(UsageError, match="a pipe, socket or device, and no regular file"):
+        with pytest.raises(UsageError, match="a pipe, socket or device, not a regular file"):
             find_videos([name])
 
 
@@ -93,15 +93,15 @@ def test_a_folder_that_cannot_be_read(tree, monkeypatch, number):
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    files = look_for_videos([tree])
+    files = discover_videos([tree])
     assert [p.name for p in files.paths] == ["a.mp4", "b.MKV"]
     assert files.omissions.counts["unreadable-folder"] == 1 and files.omissions.examples["unreadable-folder"] == ["sub"]
-    assert look_for_videos([f"{tree}/s*"]).omissions.counts == {"unreadable-folder": 1}
+    assert discover_videos([f"{tree}/s*"]).omissions.counts == {"unreadable-folder": 1}
     with pytest.raises(ResourceError, match=f"the folder .*sub cannot be read: {os.strerror(number)}"):
         find_videos([tree / "sub"])
 
 
-def test_a_path_that_may_not_be_looked_at(tree, monkeypatch):
+def test_unreadable_path(tree, monkeypatch):
     real = os.lstat
 
     def lstat(path, *given, **named):
@@ -116,20 +116,20 @@ def test_a_path_that_may_not_be_looked_at(tree, monkeypatch):
 
 
 @pytest.mark.parametrize("given", ["", "nosuch", "nosuch/*.mp4", "x" * 300, "a\0b"])
-def test_nothing_of_that_name_leaves_nothing_behind(tmp_path, given):
+def test_missing_path_writes_nothing(tmp_path, given):
     with pytest.raises(UsageError, match="no such file, folder or pattern"):
         vla.extract([given], workspace=tmp_path, choice=TOY)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_captions_that_are_not_there_leave_nothing_behind(tmp_path, clip):
+def test_missing_captions_write_nothing(tmp_path, clip):
     clip("a.mp4", frames=5)
     with pytest.raises(Exception, match="c.csv"):
         vla.extract([tmp_path], captions=tmp_path / "c.csv", workspace=tmp_path, choice=TOY)
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_an_empty_folder_leaves_nothing_behind(tmp_path):
+def test_empty_folder_writes_nothing(tmp_path):
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "a.jpg").touch()
     report = vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY)
@@ -158,14 +158,14 @@ def test_a_video_that_was_deleted_is_counted(tmp_path, clip):
     not shutil.which("setpriv") or not hasattr(os, "geteuid") or os.geteuid() != 0,
     reason="named: root reads everything, unless setpriv takes that away",
 )
-def test_what_root_may_not_read(tmp_path, clip):
+def test_unreadable_folders_without_root_capabilities(tmp_path, clip):
     """The same with permissions of the system, for root without the capabilities that override them."""
     clip("v/a.mp4", frames=5, fps=5)
     clip("v/shut/b.mp4", frames=6, fps=5)
     clip("v/c.mp4", frames=7, fps=5).chmod(0)
     (tmp_path / "v" / "shut").chmod(0)
     script = (
-        "import json, sys; from vla import api\n"
+        "import json, sys, vla\n"
         "report = vla.extract([sys.argv[1]], workspace=sys.argv[2], choice=vla.EncoderChoice(encoder='toy'), workers=1)\n"
         "print(json.dumps([report.omissions.counts, {r.video_id: [r.status, r.cause] for r in report.receipts}]))\n"
     )

@@ -25,7 +25,7 @@ def tree(folder):
 
 
 @pytest.mark.parametrize("sampling", ["fps=2", "fps=50", "frames=4", "keyframes", "scenes"])
-def test_it_comes_as_it_was_said(folder, sampling):
+def test_estimate_matches_extraction(folder, sampling):
     before = tree(folder)
     said = vla.estimate([folder], workspace=folder, choice=choice(sampling), decoder="pyav")
     assert tree(folder) == before
@@ -46,7 +46,7 @@ def test_it_comes_as_it_was_said(folder, sampling):
     assert vla.estimate([folder], workspace=folder, decoder="pyav", retry_failed=True).todo == ["torn.mp4"]
 
 
-def test_what_is_not_there(folder):
+def test_estimate_of_missing_files(folder):
     with pytest.raises(UsageError, match="no such file"):
         vla.estimate([folder / "nothing.mp4"], workspace=folder, choice=choice())
     assert not (folder / ".vla").exists()

@@ -28,30 +28,30 @@ def extract(folder, **more):
     return vla.extract([folder], workspace=folder, choice=vla.EncoderChoice(encoder="toy"), decoder="pyav", **more)
 
 
-def cache_of(place):
-    return active_cache(place.caches)
+def cache_of(workspace):
+    return active_cache(workspace.caches)
 
 
-def shard_of(place, video_id):
-    return cache_of(place).folder / "shards" / cache_of(place).receipts[video_id].shard
+def shard_of(workspace, video_id):
+    return cache_of(workspace).folder / "shards" / cache_of(workspace).receipts[video_id].shard
 
 
-def damaged(place, **how):
-    return [d.name for d in vla.verify(workspace=place.root, **how)]
+def damaged(workspace, **how):
+    return [d.name for d in vla.verify(workspace=workspace.root, **how)]
 
 
-def test_a_sound_workspace_has_no_damage_and_no_waste(place):
+def test_intact_workspace_has_no_corruption(place):
     assert damaged(place, read_data=True) == []
     assert vla.gc(workspace=place.root) == (0, 0)
 
 
-def test_a_lost_shard_is_found_without_reading(place):
+def test_detects_missing_shard_without_reading(place):
     shard_of(place, "v1.mp4").unlink()
     assert damaged(place) == ["v1.mp4"]
 
 
 @pytest.mark.parametrize("offset", [0, 900, -1])
-def test_one_flipped_bit_is_found_by_reading_and_mended(place, offset):
+def test_detects_and_repairs_a_flipped_bit(place, offset):
     before = cache_of(place).frames("v1.mp4").values
     path = shard_of(place, "v1.mp4")
     content = bytearray(path.read_bytes())
@@ -64,7 +64,7 @@ def test_one_flipped_bit_is_found_by_reading_and_mended(place, offset):
     np.testing.assert_array_equal(cache_of(place).frames("v1.mp4").values, before)
 
 
-def test_damaged_texts_are_found_mended_and_encoded_anew(place):
+def test_repairs_corrupt_texts(place):
     texts = next((cache_of(place).folder / "shards").glob("t-*"))
     texts.write_bytes(texts.read_bytes()[:-1])
     assert damaged(place, read_data=True, mend=True) == [texts.name]
@@ -72,7 +72,7 @@ def test_damaged_texts_are_found_mended_and_encoded_anew(place):
     assert damaged(place, read_data=True) == []
 
 
-def test_what_a_kill_leaves_is_waste_and_nothing_else_is(place):
+def test_unused_shards_are_those_of_a_kill(place):
     cache = cache_of(place)
     (cache.folder / "shards" / "0123-abc.h5").write_bytes(bytes(100))
     (cache.folder / "videos" / ".tmp-123").write_bytes(bytes(7))
@@ -81,7 +81,7 @@ def test_what_a_kill_leaves_is_waste_and_nothing_else_is(place):
     assert damaged(place, read_data=True) == []
 
 
-def test_features_of_other_encoders_go_only_when_asked_for(place):
+def test_gc_keeps_features_of_other_encoders_by_default(place):
     vla.extract(
         [place.root],
         workspace=place.root,
@@ -125,7 +125,7 @@ def test_a_copy_of_a_file_whose_features_are_lost_is_extracted(place):
     assert damaged(place, read_data=True) == []
 
 
-def test_two_copies_of_a_file_that_is_gone(place):
+def test_two_copies_of_a_missing_file(place):
     """One takes the old name's place, the other is its copy."""
     shutil.copy(place.root / "v0.mp4", place.root / "x.mp4")
     (place.root / "v0.mp4").rename(place.root / "w.mp4")
@@ -141,7 +141,7 @@ def test_a_file_of_equal_size_but_other_content_is_extracted(place):
     assert extract(place.root).extracted == 1
 
 
-def test_listing_and_forgetting(place):
+def test_list_and_delete_videos(place):
     (place.root / "v1.mp4").unlink()
     listed = {e.receipt.video_id: (e.captions, e.is_missing) for e in vla.list_videos(workspace=place.root)}
     assert listed == {"v0.mp4": (1, False), "v1.mp4": (1, True), "v2.mp4": (1, False)}
@@ -149,7 +149,7 @@ def test_listing_and_forgetting(place):
     assert [e.receipt.video_id for e in vla.list_videos([str(place.root / "v0.mp4")], workspace=place.root)] == [
         "v0.mp4"
     ]
-    with pytest.raises(MissingError, match=r"no extracted video fits v9\*, nothing"):
+    with pytest.raises(MissingError, match=r"no extracted video matches v9\*, nothing"):
         vla.list_videos(["v9*", "nothing", "v0.mp4"], workspace=place.root)
     assert vla.remove([], workspace=place.root, missing=True) == ["v1.mp4"]
     assert sorted(cache_of(place).receipts) == ["v0.mp4", "v2.mp4"]
@@ -158,10 +158,10 @@ def test_listing_and_forgetting(place):
 
 
 def test_info(place):
-    found = vla.info(workspace=place.root)
-    assert found["features"]["videos"] == {"ok": 3} and found["features"]["missing"] == 0
-    assert found["captions"] == {"total": 3, "timed": 0, "videos": 3, "damaged": 0}
-    assert found["index"] is None and found["runs"] == {}
+    result = vla.info(workspace=place.root)
+    assert result["features"]["videos"] == {"ok": 3} and result["features"]["missing"] == 0
+    assert result["captions"] == {"total": 3, "timed": 0, "videos": 3, "damaged": 0}
+    assert result["index"] is None and result["runs"] == {}
     vla.index(workspace=place.root)
     assert vla.info(workspace=place.root)["index"]["state"] == "up to date"
     vla.remove(["v0.mp4"], workspace=place.root)

@@ -8,7 +8,7 @@ import pytest
 
 import vla
 from vla.cache import attempt
-from vla.cache.memory_budget import PICTURES, Budget, needed, pictures_together
+from vla.cache.memory_budget import MAX_PICTURE_BYTES, MemoryBudget, decode_batch_size, required_bytes
 from vla.video import Video
 
 
@@ -27,21 +27,23 @@ def video(width, height):
         ((16384, 1), 4, 4 * 2 * 49152 + 8 * 49152),
     ],
 )
-def test_how_much_a_video_needs(size, together, bytes_needed):
-    assert (pictures_together(video(*size)), needed(video(*size))) == (together, bytes_needed)
+def test_required_bytes(size, together, bytes_needed):
+    assert (decode_batch_size(video(*size)), required_bytes(video(*size))) == (together, bytes_needed)
 
 
 def test_eight_workers_do_not_wait_for_each_other_up_to_4k():
-    assert 8 * max(needed(video(w, h)) for w, h in ((1920, 1080), (2560, 1440), (3840, 2160))) <= PICTURES
+    assert (
+        8 * max(required_bytes(video(w, h)) for w, h in ((1920, 1080), (2560, 1440), (3840, 2160))) <= MAX_PICTURE_BYTES
+    )
 
 
 @pytest.mark.parametrize(("sizes", "most"), [([30] * 8, 3), ([60] * 6, 1), ([500] * 4, 1), ([100, 1, 1, 100], 2)])
-def test_no_more_is_held_than_there_is_and_all_come_through(sizes, most):
-    budget, lock = Budget(100), threading.Lock()
+def test_budget_is_never_exceeded(sizes, most):
+    budget, lock = MemoryBudget(100), threading.Lock()
     held, seen, barrier = [], [], threading.Event()
 
     def work(size):
-        with budget.room(size, lambda: None):
+        with budget.reserve(size, lambda: None):
             with lock:
                 held.append(size)
                 seen.append(list(held))
@@ -55,28 +57,28 @@ def test_no_more_is_held_than_there_is_and_all_come_through(sizes, most):
     for thread in threads:
         thread.join(20)
     assert len(seen) == len(sizes)
-    assert all(sum(some) <= 100 or len(some) == 1 for some in seen) and max(map(len, seen)) <= most
+    assert all(sum(items) <= 100 or len(items) == 1 for items in seen) and max(map(len, seen)) <= most
 
 
-def test_waiting_ends_when_the_extraction_does():
-    budget = Budget(10)
+def test_waiting_ends_with_the_extraction():
+    budget = MemoryBudget(10)
 
     def ended():
         raise InterruptedError
 
-    with budget.room(8, lambda: None), pytest.raises(InterruptedError), budget.room(8, ended):
+    with budget.reserve(8, lambda: None), pytest.raises(InterruptedError), budget.reserve(8, ended):
         pass
-    with budget.room(10, ended):
+    with budget.reserve(10, ended):
         pass
 
 
 @pytest.mark.parametrize("together", [1, 2, 4])
-def test_features_do_not_depend_on_how_many_pictures_are_decoded_together(tmp_path, clip, monkeypatch, together):
+def test_features_do_not_depend_on_the_decode_batch_size(tmp_path, clip, monkeypatch, together):
     pixels = np.random.default_rng(0).integers(0, 256, (70, 16, 16, 3), np.uint8)
     clip("v/a.mkv", pixels=pixels, codec="ffv1", fps=5)
     toy = vla.EncoderChoice(encoder="toy", sampling="fps=5")
     vla.extract([tmp_path / "v"], workspace=tmp_path / "w", choice=toy, workers=1)
-    monkeypatch.setattr(attempt, "pictures_together", lambda video: together)
+    monkeypatch.setattr(attempt, "decode_batch_size", lambda video: together)
     vla.extract([tmp_path / "v"], workspace=tmp_path / "x", choice=toy, workers=1)
     one, other = (next((tmp_path / name).glob(".vla/cache/*/shards/*.h5")).read_bytes() for name in ("w", "x"))
     assert one == other

@@ -34,34 +34,34 @@ def found(root, *given):
     return [p.relative_to(root).as_posix() for p in find_videos(given)]
 
 
-def test_a_folder_means_its_videos_all_the_way_down(tree):
+def test_folders_are_searched_recursively(tree):
     assert found(tree, tree) == ["a.MKV", "b.mp4", "weird\nname.mp4", "x[1].mp4", "sub/d.mov", "sub/deep/e.avi"]
 
 
-def test_a_file_that_is_named_is_taken_whatever_it_is_called(tree):
+def test_named_files_may_have_any_suffix(tree):
     assert found(tree, tree / "notes.txt", str(tree / "noext"), tree / ".hidden.mp4") == [
         "notes.txt", "noext", ".hidden.mp4",
     ]  # fmt: skip
 
 
-def test_a_pattern_means_the_videos_that_fit(tree):
+def test_glob_patterns(tree):
     assert found(tree, f"{tree}/*.mp4") == ["b.mp4", "weird\nname.mp4", "x[1].mp4"]
     assert found(tree, f"{tree}/*") == ["a.MKV", "b.mp4", "sub/d.mov", "sub/deep/e.avi", "weird\nname.mp4", "x[1].mp4"]
     assert found(tree, f"{tree}/**/*.avi") == ["sub/deep/e.avi"]
     assert found(tree, f"{tree}/?.mp4") == ["b.mp4"]
 
 
-def test_a_name_with_brackets_is_a_name_first(tree):
+def test_names_with_brackets_take_precedence_over_patterns(tree):
     assert found(tree, tree / "x[1].mp4") == ["x[1].mp4"]
 
 
-def test_each_once_in_the_order_given(tree):
+def test_paths_are_unique_and_in_order(tree):
     assert found(tree, tree / "sub", tree / "b.mp4", tree, f"{tree}/*.mp4") == [
         "sub/d.mov", "sub/deep/e.avi", "b.mp4", "a.MKV", "weird\nname.mp4", "x[1].mp4",
     ]  # fmt: skip
 
 
-def test_everything_that_matches_nothing_is_named(tree):
+def test_error_lists_all_missing_paths(tree):
     with pytest.raises(UsageError, match=r"no such file, folder or pattern: .*gone.mp4, .*\*\.xyz$"):
         find_videos([tree / "b.mp4", tree / "gone.mp4", f"{tree}/*.xyz"])
 
@@ -81,7 +81,7 @@ def test_home_and_the_current_folder(tree, monkeypatch):
     assert sorted(p.as_posix() for p in find_videos(["."])) == ["d.mov", "deep/e.avi"]
 
 
-def test_an_empty_folder_is_no_mistake(tmp_path):
+def test_empty_folder_is_valid(tmp_path):
     assert find_videos([tmp_path]) == [] == find_videos([])
 
 
@@ -98,19 +98,25 @@ def cache(place):
     return FeatureCache.create(place.caches, Encoder("6").identity.spec("fps=2"), EncoderSource("toy", "6", ""))
 
 
-def remembered(cache, place, path, status="failed", **more):
+def remembered(cache, workspace, path, status="failed", **more):
     """A receipt of the file as it is now."""
     now = path.stat()
     made = {"digest": hashlib.sha256(path.read_bytes()).hexdigest(), "cause": "content", "software": software()}
     record = Receipt(
-        place.video_id(path), status, "", now.st_size, now.st_mtime_ns, content_digest(path, now.st_size), **made | more
+        workspace.video_id(path),
+        status,
+        "",
+        now.st_size,
+        now.st_mtime_ns,
+        content_digest(path, now.st_size),
+        **made | more,
     )
     cache.add_receipt(record)
     return record
 
 
 def sorted_plan(plan):
-    return [v for v, _ in plan.todo], [r.video_id for r in plan.refreshed], [r.video_id for r in plan.done]
+    return [v for v, _ in plan.todo], [r.video_id for r in plan.updates], [r.video_id for r in plan.done]
 
 
 def test_new_unchanged_touched_copied_and_changed(cache, place, tmp_path):
@@ -128,7 +134,7 @@ def test_new_unchanged_touched_copied_and_changed(cache, place, tmp_path):
     paths["gone"].unlink()
     plan = make_plan(cache, paths.values(), place)
     assert sorted_plan(plan) == (["new.mp4", "edited.mp4", "grown.mp4", "gone.mp4"], ["touched.mp4"], ["same.mp4"])
-    assert plan.refreshed[0].mtime_ns == later
+    assert plan.updates[0].mtime_ns == later
     assert dict(plan.todo)["new.mp4"] == paths["new"]
 
 
@@ -147,7 +153,7 @@ def test_nothing_is_written_while_planning(cache, place, tmp_path):
         ({"overwrite": True}, ["ok.mp4", "failed.mp4", "partial.mp4", "skipped.mp4"]),
     ],
 )
-def test_what_is_tried_again(cache, place, tmp_path, options, todo):
+def test_retries(cache, place, tmp_path, options, todo):
     (cache.folder / "shards").mkdir()
     (cache.folder / "shards" / "s.h5").touch()
     paths = [tmp_path / f"{status}.mp4" for status in ("ok", "failed", "partial", "skipped")]
@@ -158,24 +164,24 @@ def test_what_is_tried_again(cache, place, tmp_path, options, todo):
     assert [v for v, _ in make_plan(cache, paths, place, **options).todo] == todo
 
 
-def test_one_file_by_two_names_is_one_video(cache, place, tmp_path, monkeypatch):
+def test_two_paths_of_one_file_are_one_video(cache, place, tmp_path, monkeypatch):
     (tmp_path / "a.mp4").write_bytes(b"x")
     monkeypatch.chdir(tmp_path)
     paths = find_videos(["a.mp4", tmp_path / "a.mp4", "./a.mp4", f"{tmp_path}/*.mp4"])
     assert [v for v, _ in make_plan(cache, paths, place).todo] == ["a.mp4"]
 
 
-def test_features_that_are_lost_are_made_again(toy_workspace):
+def test_lost_features_are_extracted_again(toy_workspace):
     """The message for a lost shard says to run the command again: that must help."""
     cache = active_cache(toy_workspace.caches)
-    wanted = cache.frames("videos/v3.mp4").values
+    expected = cache.frames("videos/v3.mp4").values
     (cache.folder / "shards" / cache.receipts["videos/v3.mp4"].shard).unlink()
     again = FeatureCache.open(cache.folder)
     with refused(CacheError, "make_again", "is gone"):
         again.frames("videos/v3.mp4")
     report = vla.extract([toy_workspace.root / "videos"], workspace=toy_workspace.root, workers=1)
     assert report.extracted == 1 and not report.problems
-    np.testing.assert_array_equal(FeatureCache.open(cache.folder).frames("videos/v3.mp4").values, wanted)
+    np.testing.assert_array_equal(FeatureCache.open(cache.folder).frames("videos/v3.mp4").values, expected)
 
 
 def test_extraction_follows_the_plan(toy_workspace, clip):
@@ -199,7 +205,7 @@ def test_extraction_follows_the_plan(toy_workspace, clip):
     assert cache.state() != state and cache.frames("videos/v3.mp4").values.shape == (8, 48)
 
 
-def test_one_bad_file_does_not_stop_the_others(tmp_path, clip):
+def test_damaged_file_does_not_stop_the_others(tmp_path, clip):
     folder = tmp_path / "many"
     clip("many/good.mp4", fps=5, frames=10)
     (folder / "text.mp4").write_text("no video" * 100)
@@ -218,7 +224,7 @@ def test_one_bad_file_does_not_stop_the_others(tmp_path, clip):
     assert 0 < torn_receipt.coverage < 0.9 and torn_receipt.duration_seconds == pytest.approx(6.0, abs=0.1)
 
 
-def test_a_video_whose_features_are_too_large_costs_itself_alone(tmp_path, clip, monkeypatch):
+def test_features_too_large_for_float16_fail_one_video(tmp_path, clip, monkeypatch):
     clip("many/a.mp4", fps=5, frames=5)
     clip("many/b.mp4", fps=5, frames=10)
     real = Encoder.encode_frames
@@ -231,7 +237,7 @@ def test_a_video_whose_features_are_too_large_costs_itself_alone(tmp_path, clip,
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_features_do_not_depend_on_the_company(tmp_path, clip, workers):
+def test_features_do_not_depend_on_other_videos(tmp_path, clip, workers):
     """The same bits alone, together and with any number of threads."""
     for i in range(4):
         clip(f"many/{i}.mp4", fps=5, frames=10 + 7 * i, bframes=i % 3)
@@ -271,7 +277,7 @@ def raw(path, marks, frames=40):
 
 
 @pytest.mark.parametrize("marks", [{20: 250}, {i: 90 for i in range(14, 26)}, {19: 1}])
-def test_head_tail_and_size_are_no_identity(tmp_path, marks):
+def test_equal_head_tail_and_size_are_not_duplicates(tmp_path, marks):
     """Under another name, after a rename, and in place of the old file with another time: never the other's features."""
     toy = vla.EncoderChoice(encoder="toy", sampling="fps=10")
     dark = raw(tmp_path / "v" / "dark.avi", {})
@@ -298,7 +304,7 @@ def without_digest(cache, name):
     cache.add_receipt(Receipt(**record))
 
 
-def test_features_of_older_versions_are_taken_over_where_the_file_is_still_there(toy_workspace):
+def test_reuses_features_of_older_versions_if_the_file_exists(toy_workspace):
     cache, root = active_cache(toy_workspace.caches), toy_workspace.root
     for name in ("videos/v2.mp4", "videos/v3.mp4", "videos/v4.mp4"):
         without_digest(cache, name)
@@ -307,4 +313,4 @@ def test_features_of_older_versions_are_taken_over_where_the_file_is_still_there
     os.utime(root / "videos" / "v4.mp4", (1, 1))
     plan = make_plan(FeatureCache.open(cache.folder), find_videos([root / "videos"]), toy_workspace)
     assert sorted_plan(plan) == (["videos/moved.mp4", "videos/v4.mp4"], [], ["videos/v2.mp4"])
-    assert [(r.video_id, len(r.digest)) for r in plan.copied] == [("videos/copy.mp4", 64)]
+    assert [(r.video_id, len(r.digest)) for r in plan.copies] == [("videos/copy.mp4", 64)]

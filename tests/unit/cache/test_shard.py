@@ -26,38 +26,38 @@ def features(frames=4, dim=3, seed=0):
 
 @given(VALUES, st.integers(0, 2**32 - 1))
 @settings(deadline=None, max_examples=40)
-def test_frames_come_back(values, seed):
+def test_frames_round_trip(values, seed):
     times = np.sort(np.random.default_rng(seed).uniform(0, 1e5, len(values)))
-    found = shard.read_frames(shard.frames_image(FrameFeatures("v", values, times, 1e5)), "v", 1e5)
-    np.testing.assert_array_equal(found.values, values)
-    np.testing.assert_array_equal(found.timestamps_seconds, times)
-    assert found.values.dtype == np.float16 and found.timestamps_seconds.dtype == np.float64
-    assert (found.video_id, found.duration_seconds) == ("v", 1e5)
+    result = shard.read_frames(shard.frames_image(FrameFeatures("v", values, times, 1e5)), "v", 1e5)
+    np.testing.assert_array_equal(result.values, values)
+    np.testing.assert_array_equal(result.timestamps_seconds, times)
+    assert result.values.dtype == np.float16 and result.timestamps_seconds.dtype == np.float64
+    assert (result.video_id, result.duration_seconds) == ("v", 1e5)
 
 
 @given(st.lists(st.text(max_size=30), max_size=6, unique=True), st.integers(1, 5), st.integers(0, 2**32 - 1))
 @settings(deadline=None, max_examples=40)
-def test_texts_come_back(texts, dim, seed):
+def test_texts_round_trip(texts, dim, seed):
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 8, len(texts))
     longest = int(lengths.max(initial=1))
     mask = np.arange(longest)[None] < lengths[:, None]
     tokens = rng.standard_normal((len(texts), longest, dim)).astype(np.float16) * mask[..., None]
     pooled = rng.standard_normal((len(texts), dim)).astype(np.float16)
-    found = shard.read_texts(shard.texts_image(TextFeatures(tuple(texts), pooled, tokens, mask)), "t")
-    assert found.texts == tuple(texts)
-    np.testing.assert_array_equal(found.pooled, pooled)
-    np.testing.assert_array_equal(found.tokens, tokens)
-    np.testing.assert_array_equal(found.mask, mask)
+    result = shard.read_texts(shard.texts_image(TextFeatures(tuple(texts), pooled, tokens, mask)), "t")
+    assert result.texts == tuple(texts)
+    np.testing.assert_array_equal(result.pooled, pooled)
+    np.testing.assert_array_equal(result.tokens, tokens)
+    np.testing.assert_array_equal(result.mask, mask)
 
 
 def test_float32_is_rounded_to_float16():
     exact = np.array([[1 / 3, 1e-3]], np.float32)
-    found = shard.read_frames(shard.frames_image(FrameFeatures("v", exact, np.zeros(1), 1.0)), "v", 1.0)
-    np.testing.assert_array_equal(found.values, exact.astype(np.float16))
+    result = shard.read_frames(shard.frames_image(FrameFeatures("v", exact, np.zeros(1), 1.0)), "v", 1.0)
+    np.testing.assert_array_equal(result.values, exact.astype(np.float16))
 
 
-def test_one_input_one_file():
+def test_image_is_deterministic():
     """The checksum is part of the name: equal features must give equal bytes."""
     assert shard.frames_image(features()) == shard.frames_image(features())
     assert shard.frames_image(features()) != shard.frames_image(features(seed=1))
@@ -70,7 +70,7 @@ def test_every_version_of_h5py_makes_the_same_bytes():
     assert hashlib.sha256(content).hexdigest()[:8] == "3873ad1a"
 
 
-def test_what_float16_cannot_hold_is_refused():
+def test_rejects_values_too_large_for_float16():
     """As a ShapeError, which costs that video alone: a CacheError would stop the extraction of all."""
     large = FrameFeatures("v", np.array([[1e5]], np.float32), np.zeros(1), 1.0)
     with pytest.raises(ShapeError, match="too large for float16"):
@@ -108,10 +108,10 @@ def good_but(values=None):
     return made(fill)
 
 
-def test_a_file_made_by_hand_is_read():
+def test_reads_hand_made_shard():
     """So that the refusals below are for their reason alone."""
-    found = shard.read_frames(good_but(lambda f: f.create_dataset("values", data=GOOD)), "v", 2.0)
-    np.testing.assert_array_equal(found.values, GOOD)
+    result = shard.read_frames(good_but(lambda f: f.create_dataset("values", data=GOOD)), "v", 2.0)
+    np.testing.assert_array_equal(result.values, GOOD)
 
 
 def external_storage(file, path):
@@ -224,7 +224,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("trick", HOSTILE, ids=lambda f: f.__name__)
-def test_tricks_are_refused(trick, tmp_path):
+def test_rejects_malicious_shards(trick, tmp_path):
     secret = tmp_path / "secret.h5"
     secret.write_bytes(good_but(lambda f: f.create_dataset("values", data=GOOD)))
     content = good_but(lambda f: trick(f, secret))
@@ -232,7 +232,7 @@ def test_tricks_are_refused(trick, tmp_path):
         shard.read_frames(content, "v.mp4", 2.0)
 
 
-def test_the_other_file_is_not_even_opened(tmp_path, monkeypatch):
+def test_linked_file_is_never_opened(tmp_path, monkeypatch):
     """A FIFO would be waited for, a device read: links are looked at, not followed."""
     import os
 
@@ -243,7 +243,7 @@ def test_the_other_file_is_not_even_opened(tmp_path, monkeypatch):
             shard.read_frames(good_but(lambda f, t=trick: t(f, pipe)), "v", 2.0)
 
 
-def test_times_that_decrease_are_refused():
+def test_rejects_decreasing_timestamps():
     def fill(file):
         file["values"], file["timestamps_seconds"] = GOOD, TIMES[::-1]
 
@@ -252,13 +252,13 @@ def test_times_that_decrease_are_refused():
 
 
 @pytest.mark.parametrize("content", [b"", b"not HDF5", b"\x89HDF\r\n\x1a\n", b"\x89HDF\r\n\x1a\n" + bytes(2000)])
-def test_what_is_no_hdf5_is_refused(content):
+def test_rejects_non_hdf5(content):
     with pytest.raises(CacheError, match="is not a shard of vla"):
         shard.read_frames(content, "v", 1.0)
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
-def test_a_torn_file_is_refused(part):
+def test_rejects_truncated_shard(part):
     content = shard.frames_image(features(200, 30))
     with pytest.raises(CacheError):
         shard.read_frames(content[: int(len(content) * part)], "v", 100.0)
@@ -272,9 +272,9 @@ def text_parts(**changed):
     return made(lambda f: [f.create_dataset(k, data=v) for k, v in {**parts, **changed}.items()])
 
 
-def test_texts_made_by_hand_are_read():
-    found = shard.read_texts(text_parts(), "t")
-    assert found.texts == ("a", "bcde") and found.mask.sum(1).tolist() == [2, 3]
+def test_reads_hand_made_texts():
+    result = shard.read_texts(text_parts(), "t")
+    assert result.texts == ("a", "bcde") and result.mask.sum(1).tolist() == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -295,6 +295,6 @@ def test_texts_made_by_hand_are_read():
     ],
     ids=str,
 )
-def test_texts_that_do_not_fit_are_refused(changed):
+def test_rejects_inconsistent_texts(changed):
     with pytest.raises(CacheError, match="is not a shard of vla"):
         shard.read_texts(text_parts(**changed), "t")

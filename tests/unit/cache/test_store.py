@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.refusals import refused
-from vla.cache.receipts import SCHEMA, Receipt, content_digest, key_of
+from vla.cache.receipts import SCHEMA, Receipt, content_digest, video_key
 from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.encoders.toy import Encoder
 from vla.errors import CacheError, MissingError
@@ -45,22 +45,22 @@ def reopened(cache):
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=40), min_size=1, max_size=5, unique=True))
 @settings(deadline=None, max_examples=25)
-def test_videos_come_back_under_any_name(tmp_path_factory, names):
+def test_videos_round_trip_with_any_name(tmp_path_factory, names):
     cache = FeatureCache.create(tmp_path_factory.mktemp("c"), SPEC, SOURCE)
     for seed, name in enumerate(names):
         cache.add_video(features(name, seed, seed + 1), receipt(name, duration_seconds=20.0))
     again = reopened(cache)
     assert again.video_ids() == sorted(names)
     for seed, name in enumerate(names):
-        found = again.frames(name)
-        np.testing.assert_array_equal(found.values, features(name, seed, seed + 1).values)
-        np.testing.assert_array_equal(found.timestamps_seconds, np.arange(seed + 1) / 2)
-        assert (found.video_id, found.duration_seconds) == (name, 20.0)
+        result = again.frames(name)
+        np.testing.assert_array_equal(result.values, features(name, seed, seed + 1).values)
+        np.testing.assert_array_equal(result.timestamps_seconds, np.arange(seed + 1) / 2)
+        assert (result.video_id, result.duration_seconds) == (name, 20.0)
         assert again.receipts[name].frames == seed + 1
     assert len(list((cache.folder / "shards").iterdir())) == len(names)
 
 
-def test_a_name_of_odd_bytes(cache):
+def test_name_of_undecodable_bytes(cache):
     name = "caf\udce9/\n../x.mp4"
     cache.add_video(features(name), receipt(name))
     assert reopened(cache).frames(name).video_id == name
@@ -71,7 +71,7 @@ def test_a_receipt_is_returned_with_its_shard(cache):
     whole = cache.add_video(features("v"), receipt("v"))
     assert whole == cache.receipts["v"] == reopened(cache).receipts["v"]
     assert whole.frames == 5 and (cache.folder / "shards" / whole.shard).is_file()
-    assert whole.shard.startswith(key_of("v")) and len(whole.sha256) == 64
+    assert whole.shard.startswith(video_key("v")) and len(whole.sha256) == 64
 
 
 def test_new_features_replace_the_old_ones(cache):
@@ -90,7 +90,7 @@ def test_the_same_features_again_keep_their_shard(cache):
     assert reopened(cache).frames("v").values.shape == (5, 6)
 
 
-def test_only_ok_and_partial_have_features(cache):
+def test_has_features_for_ok_and_partial(cache):
     for status in ("ok", "partial"):
         cache.add_video(features(status), receipt(status, status))
     for status in ("skipped", "failed"):
@@ -103,7 +103,7 @@ def test_only_ok_and_partial_have_features(cache):
         again.frames("other")
 
 
-def test_the_state_changes_with_the_features_alone(cache):
+def test_state_depends_on_features_only(cache):
     states = [cache.state()]
     cache.add_video(features("a"), receipt("a"))
     states.append(cache.state())
@@ -176,7 +176,7 @@ def changed(path, **fields):
         ({"duration_seconds": float("inf")}, "duration_seconds is inf"),
         ({"coverage": 1.5}, "coverage is 1.5, not a number from 0 to 1"),
         ({"video_id": 3}, "video_id is 3, not a text"),
-        ({"video_id": "w"}, "it is of the video 'w', which has another file"),
+        ({"video_id": "w"}, "it describes the video 'w', which has another file"),
         ({"size": None}, "size is None"),
         ({"colour": "red"}, "colour is 'red', not a key of this record"),
     ],
@@ -185,7 +185,7 @@ def changed(path, **fields):
 def test_a_damaged_receipt_counts_as_none(cache, fields, message):
     cache.add_video(features("v"), receipt("v"))
     cache.add_video(features("other"), receipt("other"))
-    path = cache.folder / "videos" / f"{key_of('v')}.json"
+    path = cache.folder / "videos" / f"{video_key('v')}.json"
     changed(path, **fields)
     again = reopened(cache)
     assert again.video_ids() == ["other"] and list(again.damaged) == [path]
@@ -204,13 +204,13 @@ def test_a_receipt_of_a_newer_version_is_refused_and_never_replaced(cache):
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "{}", "3", "{", "[" * 100_000])
-def test_a_receipt_that_is_no_receipt_counts_as_none(cache, text):
+def test_ignores_invalid_receipts(cache, text):
     cache.add_video(features("v"), receipt("v"))
     next((cache.folder / "videos").iterdir()).write_text(text)
     assert reopened(cache).video_ids() == []
 
 
-def test_a_whole_number_of_seconds_is_a_number(cache):
+def test_integer_duration_is_valid(cache):
     """JSON writes 3.0 as it likes."""
     cache.add_video(features("v"), receipt("v"))
     changed(next((cache.folder / "videos").iterdir()), duration_seconds=3)
@@ -222,28 +222,28 @@ def test_a_whole_number_of_seconds_is_a_number(cache):
 LONG = "first a man opens the door of an old house. then he walks in, looks round and sits down by the fire; " * 3
 
 
-def test_texts_come_back_whatever_the_batch(tmp_path):
+def test_texts_round_trip_in_any_batch_size(tmp_path):
     texts = [f"text number {i} of many" for i in range(23)] + ["naïve ☕", "x"]
-    wanted = ENCODER.encode_text(texts)
+    expected = ENCODER.encode_text(texts)
     for batch in (1, 4, 100):
         cache = FeatureCache.create(tmp_path / str(batch), SPEC, SOURCE)
         counted = []
         assert cache.add_texts(texts, ENCODER, batch, counted.append) == 25
         assert counted[-1] == 25 and len(counted) == -(-25 // batch)
         for source in (cache, reopened(cache)):
-            found = source.texts(texts[::-1])
-            assert found.texts == tuple(texts[::-1])
-            np.testing.assert_array_equal(found.pooled, wanted.pooled[::-1].astype(np.float16))
+            result = source.texts(texts[::-1])
+            assert result.texts == tuple(texts[::-1])
+            np.testing.assert_array_equal(result.pooled, expected.pooled[::-1].astype(np.float16))
             for row, text in enumerate(texts[::-1]):
                 own = ENCODER.encode_text([text])
-                n = int(found.mask[row].sum())
+                n = int(result.mask[row].sum())
                 assert n == own.mask.sum() == len(text.split())
-                np.testing.assert_array_equal(found.tokens[row, :n], own.tokens[0].astype(np.float16))
-                assert not found.tokens[row, n:].any()
+                np.testing.assert_array_equal(result.tokens[row, :n], own.tokens[0].astype(np.float16))
+                assert not result.tokens[row, n:].any()
         assert cache.add_texts(texts, ENCODER) == 0
 
 
-def test_a_long_text_is_split_and_nothing_is_cut(cache):
+def test_long_text_is_split_without_truncation(cache):
     assert not ENCODER.fits(LONG)
     assert cache.add_texts(["short", LONG], ENCODER) == 2
     again = reopened(cache)
@@ -251,13 +251,13 @@ def test_a_long_text_is_split_and_nothing_is_cut(cache):
     assert len(pieces) > 2 and all(ENCODER.fits(p) for p in pieces)
     assert " ".join(pieces).split() == LONG.split()
     assert again.pieces("short") == ["short"] and again.pieces("unknown") == []
-    found = again.texts(pieces)
-    np.testing.assert_array_equal(found.pooled, ENCODER.encode_text(pieces).pooled.astype(np.float16))
+    result = again.texts(pieces)
+    np.testing.assert_array_equal(result.pooled, ENCODER.encode_text(pieces).pooled.astype(np.float16))
     assert again.missing_texts(["short", LONG, "new", "new"]) == ["new"]
-    assert found.mask.sum() == len(LONG.split())
+    assert result.mask.sum() == len(LONG.split())
 
 
-def test_pieces_that_are_known_already_are_not_encoded_twice(cache):
+def test_cached_pieces_are_not_encoded_again(cache):
     piece = "then he walks in, looks round and sits down by the fire;"
     cache.add_texts([piece], ENCODER)
     cache.add_texts([LONG], ENCODER)
@@ -269,7 +269,7 @@ def test_pieces_that_are_known_already_are_not_encoded_twice(cache):
     )
 
 
-def test_texts_with_spaces_to_spare(cache):
+def test_texts_with_extra_spaces(cache):
     texts = ["a  dog", " a dog ", "a\ndog", "a dog"]
     cache.add_texts(texts, ENCODER)
     again = reopened(cache)
@@ -278,7 +278,7 @@ def test_texts_with_spaces_to_spare(cache):
         again.texts(again.pieces(text))
 
 
-def test_texts_that_are_not_there(cache):
+def test_missing_texts(cache):
     cache.add_texts(["a"], ENCODER)
     with pytest.raises(MissingError, match="2 texts have no features, e.g. 'b'"):
         cache.texts(["a", "b", "c"])
@@ -331,7 +331,7 @@ def test_a_cache_is_found_by_its_fingerprint(tmp_path):
     assert reopened(cache).source.pretrained == "elsewhere"
 
 
-def test_current_and_missing(tmp_path):
+def test_active_cache(tmp_path):
     with refused(MissingError, "extract"):
         active_cache(tmp_path)
     with refused(MissingError, "extract"):
@@ -348,7 +348,7 @@ def test_current_and_missing(tmp_path):
 @pytest.mark.parametrize(
     "text", ["{}", "[]", '{"spec": {}, "source": {}}', '{"spec": 3, "source": {"encoder": "toy"}}']
 )
-def test_a_description_that_is_damaged_is_refused(cache, text):
+def test_rejects_damaged_description(cache, text):
     (cache.folder / "spec.json").write_text(text)
     with pytest.raises(CacheError):
         reopened(cache)
@@ -366,7 +366,7 @@ def test_an_altered_spec_is_refused(cache):
         reopened(cache)
 
 
-def test_the_digest_of_content_sees_head_and_tail_and_size(tmp_path):
+def test_content_digest_covers_head_tail_and_size(tmp_path):
     def digest(content):
         (tmp_path / "f").write_bytes(content)
         return content_digest(tmp_path / "f", len(content))
@@ -377,7 +377,7 @@ def test_the_digest_of_content_sees_head_and_tail_and_size(tmp_path):
         plain = digest(bytes(content))
         assert plain == digest(bytes(content)) and plain != digest(bytes(content) + b"x")
         places = {0, size // 3, size - 1} if size <= 2 * quarter else {0, quarter - 1, size - quarter, size - 1}
-        for place in places if size else ():
+        for workspace in places if size else ():
             other = bytearray(content)
-            other[place] ^= 255
-            assert digest(bytes(other)) != plain, (size, place)
+            other[workspace] ^= 255
+            assert digest(bytes(other)) != plain, (size, workspace)

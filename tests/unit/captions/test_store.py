@@ -24,11 +24,11 @@ def place(tmp_path):
     return Workspace.open_or_create(tmp_path)
 
 
-def matched(place, name, ids, folder=None):
+def matched(workspace, name, ids, folder=None):
     """The id that `name` is matched with, or None."""
-    found = match([Annotation("1", "a dog", name)], ids, place, folder or place.root)
-    assert len(found.annotations) + len(found.unknown) == 1
-    return found.annotations[0].video if found.annotations else None
+    result = match([Annotation("1", "a dog", name)], ids, workspace, folder or workspace.root)
+    assert len(result.annotations) + len(result.unknown) == 1
+    return result.annotations[0].video if result.annotations else None
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def matched(place, name, ids, folder=None):
         ("/", ["a.mp4"], None),
     ],
 )
-def test_what_a_name_means(place, name, ids, wanted):
+def test_match_by_name(place, name, ids, wanted):
     assert matched(place, name, ids) == wanted
 
 
@@ -76,34 +76,34 @@ def test_the_folder_of_the_file_goes_first(place):
     ("name", "ids"),
     [("a.mp4", ["x/a.mp4", "y/a.mp4"]), ("a", ["x/a.mp4", "y/a.mkv"]), ("y/a", ["x/y/a.mp4", "z/y/a.mp4"])],
 )
-def test_a_name_that_fits_several_is_counted_and_the_other_rows_are_kept(place, name, ids):
+def test_ambiguous_names_are_counted(place, name, ids):
     rows = [Annotation("1", "a dog", name), Annotation("2", "a cat", "b.mp4"), Annotation("3", "a cow", name)]
-    found = match(rows, [*ids, "b.mp4"], place, place.root)
-    assert [a.query_id for a in found.annotations] == ["2"] and found.ambiguous == {name: ids} and not found.unknown
+    result = match(rows, [*ids, "b.mp4"], place, place.root)
+    assert [a.query_id for a in result.annotations] == ["2"] and result.ambiguous == {name: ids} and not result.unknown
     omissions = Omissions()
-    found.count(omissions)
+    result.count(omissions)
     assert omissions.to_json() == [
         {"reason": "ambiguous-name", "count": 1, "examples": [f"{name}: {ids[0]} or {ids[1]}"]}
     ]
 
 
-def test_names_count_from_the_folder_of_each_file(place):
+def test_names_are_relative_to_the_folder_of_each_file(place):
     """Two files that are given together may name different videos alike."""
     rows = [Annotation(str(i), "x", "a.mp4", source=str(place.root / f / "c.csv")) for i, f in enumerate("pqr")]
-    found = match(rows, ["p/a.mp4", "q/a.mp4", "a.mp4"], place)
-    assert [a.video for a in found.annotations] == ["p/a.mp4", "q/a.mp4", "a.mp4"] and found.names == ["a.mp4"] * 3
+    result = match(rows, ["p/a.mp4", "q/a.mp4", "a.mp4"], place)
+    assert [a.video for a in result.annotations] == ["p/a.mp4", "q/a.mp4", "a.mp4"] and result.names == ["a.mp4"] * 3
 
 
-def test_everything_else_of_an_annotation_is_kept(place):
+def test_match_changes_only_the_video(place):
     given_ = Annotation("q7", "a dog", "a", ((0.5, 2.0),), "val", "f.csv")
-    found = match([given_], ["v/a.mp4"], place, place.root)
-    assert found.annotations == [Annotation("q7", "a dog", "v/a.mp4", ((0.5, 2.0),), "val", "f.csv")]
+    result = match([given_], ["v/a.mp4"], place, place.root)
+    assert result.annotations == [Annotation("q7", "a dog", "v/a.mp4", ((0.5, 2.0),), "val", "f.csv")]
 
 
 def test_unknown_names_are_listed_once_in_order(place):
     rows = [Annotation(str(i), "x", name) for i, name in enumerate(["z", "a", "z", "k.mp4", "b", "a"])]
-    found = match(rows, ["k.mp4"], place, place.root)
-    assert found.unknown == ["z", "a", "b"] and [a.query_id for a in found.annotations] == ["3"]
+    result = match(rows, ["k.mp4"], place, place.root)
+    assert result.unknown == ["z", "a", "b"] and [a.query_id for a in result.annotations] == ["3"]
 
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).filter(str.strip)
@@ -123,16 +123,18 @@ ANNOTATIONS = st.lists(
 
 @given(ANNOTATIONS)
 @settings(deadline=None, max_examples=30)
-def test_captions_come_back(tmp_path_factory, annotations):
-    place = Workspace.open_or_create(tmp_path_factory.mktemp("w"))
-    assert store.load(place) == []
-    assert store.add(place, annotations) == len(annotations)
-    assert store.load(place) == annotations
+def test_captions_round_trip(tmp_path_factory, annotations):
+    workspace = Workspace.open_or_create(tmp_path_factory.mktemp("w"))
+    assert store.load(workspace) == []
+    assert store.add(workspace, annotations) == len(annotations)
+    assert store.load(workspace) == annotations
     said = {(a.video, a.query, a.spans) for a in annotations}
-    assert {(a.video, a.query, a.spans) for a in store.once(place)} == said and len(store.once(place)) == len(said)
+    assert {(a.video, a.query, a.spans) for a in store.load_unique(workspace)} == said and len(
+        store.load_unique(workspace)
+    ) == len(said)
 
 
-def test_a_source_that_is_given_again_replaces_its_old_captions(place):
+def test_adding_a_source_again_replaces_its_captions(place):
     def rows(source, *texts):
         return [Annotation(str(i), t, "a.mp4", source=source) for i, t in enumerate(texts)]
 
@@ -146,7 +148,7 @@ def test_a_source_that_is_given_again_replaces_its_old_captions(place):
 @pytest.mark.parametrize(
     "text", ["{", "[]", "3", '{"query": "x"}', '{"query_id": 1, "query": "x", "video": "v"}', "\xe9"]
 )
-def test_damaged_captions_say_so(place, text):
+def test_rejects_damaged_captions(place, text):
     good = place.captions.read_bytes() if store.add(place, [Annotation("1", "a dog", "a.mp4")]) else b""
     place.captions.write_bytes(good + text.encode("latin-1"))
     with refused(CacheError, "repair_captions", r"line 2 of .*captions.jsonl is damaged "):
@@ -155,7 +157,7 @@ def test_damaged_captions_say_so(place, text):
     assert [a.query for a in store.load(place, said.append)] == ["a dog"] and len(said) == 1
 
 
-def test_every_flipped_bit_of_a_caption_is_noticed(place):
+def test_detects_every_flipped_bit_of_a_caption(place):
     store.add(place, [Annotation("1", "a dog", "a.mp4", ((0.5, 2.0),)), Annotation("2", "rain", "b.mp4")])
     known = store.load(place)
     first, second = store.lines(place)
@@ -163,7 +165,7 @@ def test_every_flipped_bit_of_a_caption_is_noticed(place):
         line = bytearray(first)
         line[bit // 8] ^= 1 << bit % 8
         try:
-            assert store.decoded(bytes(line), "x", place)[0].annotation == known[0], bit
+            assert store.parse_line(bytes(line), "x", place)[0].annotation == known[0], bit
         except CacheError:
             pass
     # Without the newline between them both are lost, and said to be.
@@ -172,7 +174,7 @@ def test_every_flipped_bit_of_a_caption_is_noticed(place):
     assert store.load(place, said.append) == [] and said
 
 
-def test_captions_of_an_older_version_are_read_and_a_damaged_key_is_noticed(place):
+def test_reads_older_captions_and_detects_damaged_keys(place):
     line = json.dumps(Annotation("1", "a dog", "a.mp4", split="train").to_json()) + "\n"
     place.captions.parent.mkdir(exist_ok=True)
     place.captions.write_text(line)
@@ -195,21 +197,21 @@ def test_extraction_matches_and_caches(toy_workspace):
     (root / "more.csv").write_text("video,caption\nnowhere.mp4,nothing\nv2,the door again\n")
     report = vla.extract([root / "videos"], captions=root / "more.csv", workspace=root, workers=1)
     assert (report.captions, report.texts, report.unknown_videos) == (5, 2, ["nowhere.mp4"])
-    found = {(a.video, a.query): a.spans for a in store.load(toy_workspace)}
-    assert found["videos/v4.mp4", "the kettle sings"] == ((0.5, 1.5),)
-    assert ("videos/v2.mp4", "the door again") in found
+    result = {(a.video, a.query): a.spans for a in store.load(toy_workspace)}
+    assert result["videos/v4.mp4", "the kettle sings"] == ((0.5, 1.5),)
+    assert ("videos/v2.mp4", "the door again") in result
 
 
-def test_a_caption_that_several_files_have_is_trained_on_once(toy_workspace):
+def test_duplicate_captions_are_trained_on_once(toy_workspace):
 
     root = toy_workspace.root
     (root / "again.csv").write_text("video,caption,split\nvideos/v2.mp4,a red door opens,val\nvideos/v2.mp4,another,\n")
     vla.extract([root / "videos"], captions=root / "again.csv", workspace=root, workers=1)
     cache = active_cache(toy_workspace.caches)
-    found = training_captions(toy_workspace, cache, None, None, lambda p: None)
-    assert [(a.query, a.split) for a in found if a.video.endswith("v2.mp4")] == [
+    result = training_captions(toy_workspace, cache, None, None, lambda p: None)
+    assert [(a.query, a.split) for a in result if a.video.endswith("v2.mp4")] == [
         ("a red door opens", "val"),
         ("another", ""),
     ]
     assert len(store.load(toy_workspace)) == 5, "the workspace keeps what each file said"
-    assert len(store.once(toy_workspace)) == 4
+    assert len(store.load_unique(toy_workspace)) == 4

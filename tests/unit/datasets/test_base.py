@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla.datasets._open import dataset_for, read_annotations
+from vla.datasets._open import build_reader, read_annotations
 from vla.datasets._reading import Problems, read_text
 from vla.datasets._times import parse_seconds, spans_of
 from vla.datasets.base import Annotation
@@ -36,7 +36,7 @@ def test_parse_seconds(text, expected):
     "text",
     ["", "abc", "nan", "inf", "1e999", "1:60", "1:60:00", "1:2:3:4", "1:", ":5", "12 s", "1,234.5", "9" * 5000 + ":00"],
 )
-def test_parse_seconds_refuses(text):
+def test_parse_seconds_rejects(text):
     with pytest.raises(AnnotationError, match="is not a time"):
         parse_seconds(text)
 
@@ -71,14 +71,14 @@ def test_spans_of(start, end, expected):
         (0, math.inf, "must be finite"),
     ],
 )
-def test_spans_of_refuses(start, end, message):
+def test_spans_of_rejects(start, end, message):
     with pytest.raises(AnnotationError, match=message):
         spans_of(start, end)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.floats(), st.floats())
-def test_an_annotation_has_only_possible_spans(start, end):
+def test_annotation_rejects_invalid_spans(start, end):
     possible = 0 <= start < end < math.inf
     try:
         annotation = Annotation("q", "a dog", "v", ((start, end),))
@@ -97,10 +97,10 @@ def test_an_annotation_has_only_possible_spans(start, end):
         (("q", "a", ""), "video is empty"),
         (("q", 5, "v"), "query must be text, not 5"),
         (("q", "a\0b", "v"), "NUL"),
-        (("q", "a \ud800", "v"), "half a character"),
+        (("q", "a \ud800", "v"), "lone surrogate"),
     ],
 )
-def test_an_annotation_refuses_impossible_texts(fields, message):
+def test_annotation_rejects_invalid_texts(fields, message):
     with pytest.raises(AnnotationError, match=message):
         Annotation(*fields)
 
@@ -114,20 +114,20 @@ def test_an_annotation_refuses_impossible_texts(fields, message):
         (["q"], "not an annotation"),
     ],
 )
-def test_from_json_refuses(record, message):
+def test_from_json_rejects(record, message):
     with pytest.raises(AnnotationError, match=message):
         Annotation.from_json(record)
 
 
-def test_problems_are_told_in_the_order_of_lines_and_the_rest_is_counted(tmp_path):
+def test_problems_are_sorted_by_line_and_limited(tmp_path):
     problems = Problems()
     assert not problems
     problems.raise_if_any(tmp_path)
     for line in range(25, 0, -1):
         problems.add(line, f"fault {line}")
-    with pytest.raises(AnnotationError) as caught:
+    with pytest.raises(AnnotationError) as excinfo:
         problems.raise_if_any(tmp_path / "x.csv")
-    head, *faults = str(caught.value).split("\n")
+    head, *faults = str(excinfo.value).split("\n")
     assert "x.csv has 25 faults" in head
     assert faults == [f"  line {n}: fault {n}" for n in range(1, 21)] + ["  and 5 more"]
 
@@ -149,14 +149,14 @@ def test_read_text_reads(encoding, tmp_path):
         (b"x" * 11, "has 11 bytes, more than the 10 "),
     ],
 )
-def test_read_text_refuses(raw, message, tmp_path):
+def test_read_text_rejects(raw, message, tmp_path):
     path = tmp_path / "x"
     path.write_bytes(raw)
     with pytest.raises(AnnotationError, match=message):
         read_text(path, limit_bytes=10)
 
 
-def test_read_text_takes_regular_files_only(tmp_path):
+def test_read_text_rejects_special_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(AnnotationError, match="not a regular file"):
@@ -176,22 +176,22 @@ def test_read_text_takes_regular_files_only(tmp_path):
         ("v.vtt", "WEBVTT\n\n00:00.000 --> 00:01.000\na dog\n"),
     ],
 )
-def test_read_annotations_goes_by_suffix(file, text, tmp_path):
+def test_read_annotations_selects_the_reader_by_suffix(file, text, tmp_path):
     (tmp_path / file).write_text(text)
     assert [(a.video, a.query) for a in read_annotations(tmp_path / file, video_column="")] == [("v", "a dog")]
 
 
-def test_read_annotations_hands_columns_on(tmp_path):
+def test_read_annotations_passes_columns(tmp_path):
     path = tmp_path / "c.csv"
     path.write_text("clip,words\nv,a dog\n")
-    found = read_annotations(path, video_column="clip", caption_column="words", start_column="")
-    assert found == [Annotation("c:2", "a dog", "v", source="c.csv:2")]
+    annotations = read_annotations(path, video_column="clip", caption_column="words", start_column="")
+    assert annotations == [Annotation("c:2", "a dog", "v", source="c.csv:2")]
 
 
-def test_read_annotations_refuses_what_no_reader_takes(tmp_path):
+def test_read_annotations_rejects_unknown_suffixes(tmp_path):
     with pytest.raises(
         AnnotationError, match=r"\.csv, \.tsv, \.jsonl, \.json, \.srt, \.vtt, \.ass, \.ssa, not from '\.xml'"
     ):
         read_annotations(tmp_path / "c.xml")
     with pytest.raises(UsageError, match="no option 'video_column'"):
-        dataset_for(tmp_path / "c.srt", video_column="clip")
+        build_reader(tmp_path / "c.srt", video_column="clip")

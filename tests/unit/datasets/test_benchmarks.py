@@ -44,8 +44,8 @@ TEST_LIST = "key,vid_key,video_id,sentence\nret0,msr2,video2,a person is connect
 
 
 def test_msrvtt_whole(read):
-    found = read("msrvtt", {"MSRVTT_data.json": MSRVTT})
-    assert [(a.query_id, a.video, a.split, a.category, a.spans) for a in found] == [
+    annotations = read("msrvtt", {"MSRVTT_data.json": MSRVTT})
+    assert [(a.query_id, a.video, a.split, a.category, a.spans) for a in annotations] == [
         (str(n), f"video{n % 4}", ("train", "val", "test", "test")[n % 4], str(n % 4), ()) for n in range(8)
     ]
 
@@ -58,16 +58,20 @@ def test_msrvtt_1k_a(read, order):
         ("MSRVTT_train.9k.csv", "video_id\nvideo0\nvideo1\nvideo2\n"),
         ("MSRVTT_JSFUSION_test.csv", TEST_LIST),
     ]
-    found = read("msrvtt", dict(files[i] for i in order))
-    assert sorted((a.query_id, a.video, a.split) for a in found) == [
+    annotations = read("msrvtt", dict(files[i] for i in order))
+    assert sorted((a.query_id, a.video, a.split) for a in annotations) == [
         ("0", "video0", "train"), ("1", "video1", "train"), ("4", "video0", "train"), ("5", "video1", "train"),
         ("ret0", "video2", "test"),
     ]  # fmt: skip
 
 
 def test_msrvtt_lists_alone(read):
-    (found,) = read("msrvtt", {"MSRVTT_JSFUSION_test.csv": TEST_LIST})
-    assert (found.query_id, found.query, found.split) == ("ret0", "a person is connecting something to system", "test")
+    (annotations,) = read("msrvtt", {"MSRVTT_JSFUSION_test.csv": TEST_LIST})
+    assert (annotations.query_id, annotations.query, annotations.split) == (
+        "ret0",
+        "a person is connecting something to system",
+        "test",
+    )
     with pytest.raises(AnnotationError, match=r"train\.csv names videos and has no sentences: give MSRVTT_data\.json"):
         read("msrvtt", {"train.csv": "video_id\nvideo0\n"})
     with pytest.raises(
@@ -89,33 +93,33 @@ mv89psg6zh4,33,46,362813,clean,23,English,A bird bathes.
 
 
 def test_msvd_forms(read):
-    said = [("mv89psg6zh4_33_46", "A bird, washing."), ("mv89psg6zh4_33_46", "A bird bathes.")]
+    captions = [("mv89psg6zh4_33_46", "A bird, washing."), ("mv89psg6zh4_33_46", "A bird bathes.")]
     for name, text in {
-        "AllVideoDescriptions.txt": "".join(f"{video} {text}\n" for video, text in said),
+        "AllVideoDescriptions.txt": "".join(f"{video} {text}\n" for video, text in captions),
         "corpus.csv": CORPUS,
-        "captions_msvd.json": {said[0][0]: [text for _, text in said]},
+        "captions_msvd.json": {captions[0][0]: [text for _, text in captions]},
     }.items():
-        found = read("msvd", {name: text})
-        assert [(a.video, a.query) for a in found] == said
-        assert len({a.query_id for a in found}) == 2
+        annotations = read("msvd", {name: text})
+        assert [(a.video, a.query) for a in annotations] == captions
+        assert len({a.query_id for a in annotations}) == 2
 
 
 def test_msvd_lists(read):
-    described = {"captions.json": {"a_1_2": ["x", "x"], "b_1_2": ["y"], "c_1_2": ["z"]}}
+    descriptions = {"captions.json": {"a_1_2": ["x", "x"], "b_1_2": ["y"], "c_1_2": ["z"]}}
     lists = {"train_list.txt": "a_1_2\r\nq_1_2\r\n", "test_list.txt": "c_1_2\n"}
-    assert [(a.video, a.split) for a in read("msvd", described)] == [
+    assert [(a.video, a.split) for a in read("msvd", descriptions)] == [
         ("a_1_2", ""),
         ("a_1_2", ""),
         ("b_1_2", ""),
         ("c_1_2", ""),
     ]
-    for files in ({**described, **lists}, {**lists, **described}):
-        found = read("msvd", files)
-        assert [(a.video, a.split) for a in found] == [("a_1_2", "train"), ("a_1_2", "train"), ("c_1_2", "test")]
+    for files in ({**descriptions, **lists}, {**lists, **descriptions}):
+        annotations = read("msvd", files)
+        assert [(a.video, a.split) for a in annotations] == [("a_1_2", "train"), ("a_1_2", "train"), ("c_1_2", "test")]
     with pytest.raises(AnnotationError, match="names videos and does not describe them"):
         read("msvd", lists)
     with pytest.raises(AnnotationError, match="does not tell of which split"):
-        read("msvd", {**described, "some.txt": "a_1_2\n"})
+        read("msvd", {**descriptions, "some.txt": "a_1_2\n"})
     with pytest.raises(AnnotationError, match=r"not '\.pkl'"):
         read("msvd", {"raw-captions.pkl": "x"})
 
@@ -131,7 +135,7 @@ chunks = st.sampled_from(list(combinations_with_replacement(range(6), 2)))
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(chunks, min_size=1, max_size=8))
-def test_didemos_span_is_what_its_own_evaluation_scores_best(times):
+def test_didemo_span_maximizes_the_official_score(times):
     def score(pred):
         ious = sorted(official_iou(pred, t) for t in times)
         return sum(ious[-3:]) / len(ious[-3:])
@@ -163,9 +167,9 @@ def test_didemo_times(read, times, span):
         "num_segments": 6,
         "dl_link": "u",
     }
-    (found,) = read("didemo", {"train_data.json": [row]})
-    assert found.spans == (span,) and found.split == "train" and found.query == "a bug"
-    assert found.votes == tuple((5 * first, 5 * (last + 1)) for first, last in times)
+    (annotations,) = read("didemo", {"train_data.json": [row]})
+    assert annotations.spans == (span,) and annotations.split == "train" and annotations.query == "a bug"
+    assert annotations.votes == tuple((5 * first, 5 * (last + 1)) for first, last in times)
 
 
 def test_didemo_paragraphs(read):
@@ -173,32 +177,35 @@ def test_didemo_paragraphs(read):
         {"annotation_id": n, "description": text, "times": [[0, 0]], "video": video}
         for n, (video, text) in enumerate([("a.mov", "One."), ("b.mov", "Else."), ("a.mov", "Two.")])
     ]
-    found = paragraphs(read("didemo", {"val_data.json": rows}))
-    assert [(a.video, a.query, a.split) for a in found] == [("a.mov", "One. Two.", "val"), ("b.mov", "Else.", "val")]
+    annotations = paragraphs(read("didemo", {"val_data.json": rows}))
+    assert [(a.video, a.query, a.split) for a in annotations] == [
+        ("a.mov", "One. Two.", "val"),
+        ("b.mov", "Else.", "val"),
+    ]
 
 
 @pytest.mark.parametrize(
     "times", [None, [], "01", [[1]], [[1, 2, 3]], [[1.0, 2]], [[True, 2]], [[2, 1]], [[-1, 1]], [[0, 10**9]]]
 )
-def test_didemo_refuses_impossible_times(read, times):
+def test_didemo_rejects_invalid_times(read, times):
     with pytest.raises(AnnotationError, match="'times' must"):
         read("didemo", {"t.json": [{"annotation_id": 1, "description": "a", "times": times, "video": "v"}]})
 
 
 def test_activitynet(read):
     same_video = {"v_a": {"duration": 20.5, "timestamps": [[0, 5.5], [4, 20.5]], "sentences": ["  One.", "Two. "]}}
-    found = read("activitynet", {"val_1.json": same_video, "val_2.json": same_video})
-    assert [(a.query_id, a.query, a.split, a.spans, a.duration) for a in found[:2]] == [
+    annotations = read("activitynet", {"val_1.json": same_video, "val_2.json": same_video})
+    assert [(a.query_id, a.query, a.split, a.spans, a.duration) for a in annotations[:2]] == [
         ("val_1:v_a#0", "One.", "val_1", ((0, 5.5),), 20.5),
         ("val_1:v_a#1", "Two.", "val_1", ((4, 20.5),), 20.5),
     ]
-    assert [(a.query_id, a.query, a.split) for a in paragraphs(found)] == [
+    assert [(a.query_id, a.query, a.split) for a in paragraphs(annotations)] == [
         ("val_1:v_a", "One. Two.", "val_1"),
         ("val_2:v_a", "One. Two.", "val_2"),
     ]
 
 
-def test_activitynet_tells_all_faults_of_all_videos(read):
+def test_activitynet_reports_all_faults(read):
     text = json.dumps({
         "v_a": {"duration": 9, "timestamps": [[0, 5], [5, 4], None], "sentences": ["a", "b", "c"]},
         "v_b": {"duration": 9, "timestamps": [[0, 5]], "sentences": []},
@@ -207,28 +214,33 @@ def test_activitynet_tells_all_faults_of_all_videos(read):
         "v_e": {"duration": 9, "timestamps": [[0, 5]], "sentences": [7]},
         "v_f": {"duration": 9, "timestamps": [[0, 5]], "sentences": [["a"]]},
     })  # fmt: skip
-    with pytest.raises(AnnotationError) as caught:
+    with pytest.raises(AnnotationError) as excinfo:
         read("activitynet", {"train.json": text[:-1] + ', "v_a": {}}'})
-    lines = str(caught.value).split("\n")
+    lines = str(excinfo.value).split("\n")
     assert len(lines) == 1 + 7 and all(line.startswith("  line 1: 'v_") for line in lines[1:])
-    for told in ("'v_a' sentence 2: span 5", "'v_a' sentence 3: 'timestamp' must be", "'v_b': 'timestamps' and", "'v_c': an object",
+    for message in ("'v_a' sentence 2: span 5", "'v_a' sentence 3: 'timestamp' must be", "'v_b': 'timestamps' and", "'v_c': expected an object",
                  "'v_d' sentence 1: duration", "'v_f' sentence 1: 'sentence' must be text", "'v_a' is already on line 1"):  # fmt: skip
-        assert any(told in line for line in lines), told
+        assert any(message in line for line in lines), message
 
 
 def test_charades(read):
     lines = "AO8RW 0.0 6.9##a person is putting a book on a shelf.\nY6R7T 20.8 29.42 ## person begins.\n"
-    found = read("charades_sta", {"charades_sta_train.txt": lines})
-    assert [(a.query_id, a.video, a.query, a.spans, a.split, a.duration) for a in found] == [
+    annotations = read("charades_sta", {"charades_sta_train.txt": lines})
+    assert [(a.query_id, a.video, a.query, a.spans, a.split, a.duration) for a in annotations] == [
         ("charades_sta_train:1", "AO8RW", "a person is putting a book on a shelf.", ((0, 6.9),), "train", None),
         ("charades_sta_train:2", "Y6R7T", "person begins.", ((20.8, 29.42),), "train", None),
     ]
     table = 'id,subject,script,actions,length\nAO8RW,HR43,"a, b",c1 1 2,33.67\nZZZZZ,H,s,c,1\n'
-    found = read("charades_sta", {"charades_sta_train.txt": lines, "Charades_v1_train.csv": table})
-    assert [a.duration for a in found] == [33.67, None]
-    (found,) = read("charades_sta", {"charades_test_release.jsonl": jsonl(
+    annotations = read("charades_sta", {"charades_sta_train.txt": lines, "Charades_v1_train.csv": table})
+    assert [a.duration for a in annotations] == [33.67, None]
+    (annotations,) = read("charades_sta", {"charades_test_release.jsonl": jsonl(
         {"qid": 12404, "query": "person turn a light on.", "duration": 30.96, "vid": "3MSZA", "relevant_windows": [[24.3, 30.4]]})})  # fmt: skip
-    assert (found.query_id, found.spans, found.duration, found.split) == ("12404", ((24.3, 30.4),), 30.96, "test")
+    assert (annotations.query_id, annotations.spans, annotations.duration, annotations.split) == (
+        "12404",
+        ((24.3, 30.4),),
+        30.96,
+        "test",
+    )
     with pytest.raises(AnnotationError, match=r"line 2: 'soon' is not a time"):
         read("charades_sta", {"c.csv": "id,length\na,soon\n", "t.txt": lines})
 
@@ -240,10 +252,13 @@ def test_qvhighlights(read):
         "saliency_scores": [[4, 3, 2], [0, 1, 1]],
         "relevant_windows": [[6, 10], [12, 14]],
     }
-    found = read("qvhighlights", {"highlight_train_release.jsonl": jsonl({**row, **rated}, {**row, "qid": 8})})
-    assert found[0].saliency == Saliency(2, (3, 4), ((4, 3, 2), (0, 1, 1)))
-    assert [(a.spans, a.duration, a.split) for a in found] == [(((6, 10), (12, 14)), 150, "train"), ((), 150, "train")]
-    assert found[1].saliency is None
+    annotations = read("qvhighlights", {"highlight_train_release.jsonl": jsonl({**row, **rated}, {**row, "qid": 8})})
+    assert annotations[0].saliency == Saliency(2, (3, 4), ((4, 3, 2), (0, 1, 1)))
+    assert [(a.spans, a.duration, a.split) for a in annotations] == [
+        (((6, 10), (12, 14)), 150, "train"),
+        ((), 150, "train"),
+    ]
+    assert annotations[1].saliency is None
     for wrong in ({"relevant_clip_ids": [3]}, {"saliency_scores": [4, 3]}, {"relevant_clip_ids": None}, {"relevant_clip_ids": [4, 3]},
                   {"saliency_scores": [[4, 3], [1]]}, {"saliency_scores": [["4"], [1]]}, {"relevant_windows": [[6, 6]]}):  # fmt: skip
         with pytest.raises(AnnotationError, match="line 1: "):
@@ -259,8 +274,8 @@ def test_tvr(read):
         "type": "vt",
         "desc_id": 89063,
     }
-    (found,) = read("tvr", {"tvr_train_release.jsonl": jsonl(row)})
-    assert (found.query_id, found.video, found.spans, found.duration, found.category, found.split) == (
+    (annotations,) = read("tvr", {"tvr_train_release.jsonl": jsonl(row)})
+    assert (annotations.query_id, annotations.video, annotations.spans, annotations.duration, annotations.category, annotations.split) == (
         "89063", "castle_s01", ((0.46, 5.47),), 91.19, "vt", "train",
     )  # fmt: skip
     with pytest.raises(AnnotationError, match="line 1: no 'vid_name' here"):
@@ -272,10 +287,14 @@ def test_tvr(read):
 
 def test_lsmdc(read):
     lines = 'CLIP_ID\tSTART_ALIGNED\tEND_ALIGNED\tSTART_EXTRACTED\tEND_EXTRACTED\tSENTENCE\n1_A_00.00.01.5-00.00.03.000\t00.00.01.5\tb\tc\td\t "Hm," says SOMEONE.\n'
-    (found,) = read("lsmdc", {"LSMDC16_challenge_1000_publictect.csv": lines})
-    assert (found.video, found.query, found.split) == ("1_A_00.00.01.5-00.00.03.000", '"Hm," says SOMEONE.', "test")
+    (annotations,) = read("lsmdc", {"LSMDC16_challenge_1000_publictect.csv": lines})
+    assert (annotations.video, annotations.query, annotations.split) == (
+        "1_A_00.00.01.5-00.00.03.000",
+        '"Hm," says SOMEONE.',
+        "test",
+    )
     assert read("lsmdc", {"LSMDC16_annos_training.csv": lines.replace("\n1_A", "\r\n1_A")})[0].split == "train"
-    with pytest.raises(AnnotationError, match=r"line 1: 6 fields are wanted and this row 1$"):
+    with pytest.raises(AnnotationError, match=r"line 1: expected 6 fields and this row 1$"):
         read("lsmdc", {"c.csv": "a, b\n"})
 
 
@@ -286,16 +305,19 @@ NEXTOE = "video,frame_count,width,height,question,answer,qid,type\n401,369,640,4
 
 def test_nextqa_answers(read):
     """NExT-QA has the right one's index, NExT-GQA its text: digits are either."""
-    (found,) = read("nextqa", {"val.csv": NEXTQA})
-    assert found.question == Question(("1", "2", "3", "4", "5"), 1) and (found.category, found.split) == ("CH", "val")
-    (found,) = read("nextqa", {"val.csv": NEXTGQA})
-    assert found.question == Question(("3", "1", "1", "4", "5"), 1)
-    (found,) = read("nextqa", {"test.csv": NEXTOE})
-    assert found.question == Question(answers=("home",)) and found.query_id == "401_6"
-    (found,) = read(
+    (annotations,) = read("nextqa", {"val.csv": NEXTQA})
+    assert annotations.question == Question(("1", "2", "3", "4", "5"), 1) and (
+        annotations.category,
+        annotations.split,
+    ) == ("CH", "val")
+    (annotations,) = read("nextqa", {"val.csv": NEXTGQA})
+    assert annotations.question == Question(("3", "1", "1", "4", "5"), 1)
+    (annotations,) = read("nextqa", {"test.csv": NEXTOE})
+    assert annotations.question == Question(answers=("home",)) and annotations.query_id == "401_6"
+    (annotations,) = read(
         "nextqa", {"test.csv": NEXTOE, "add_reference_answer_test.json": {"401": {"6": "house ", "7": "no"}}}
     )
-    assert found.question.answers == ("home", "house")
+    assert annotations.question.answers == ("home", "house")
     with pytest.raises(AnnotationError, match="line 2: 'answer' must be one of the choices"):
         read("nextqa", {"val.csv": NEXTGQA.replace("now,1", "now,9")})
     with pytest.raises(AnnotationError, match="line 2: the right choice is 5, counted from 0, of 5"):
@@ -304,9 +326,9 @@ def test_nextqa_answers(read):
 
 def test_nextgqa_spans(read):
     spans = {"401": {"duration": 57, "location": {"6": [[-0.1, 2.6], [16.0, 19.6]], "9": [[0, 1]]}, "fps": 29.97}}
-    (found,) = read("nextqa", {"val.csv": NEXTGQA, "gsub_val.json": spans})
-    assert found.spans == ((0, 2.6), (16.0, 19.6)) and found.duration == 57
-    with pytest.raises(AnnotationError, match=r"gsub_val\.json tells of none of the questions"):
+    (annotations,) = read("nextqa", {"val.csv": NEXTGQA, "gsub_val.json": spans})
+    assert annotations.spans == ((0, 2.6), (16.0, 19.6)) and annotations.duration == 57
+    with pytest.raises(AnnotationError, match=r"gsub_val\.json matches none of the questions"):
         read("nextqa", {"val.csv": NEXTQA, "gsub_val.json": spans})
     wrong = {
         "1": 3,
@@ -315,61 +337,71 @@ def test_nextgqa_spans(read):
         "4": {"location": {"6": [3]}},
         "401": spans["401"],
     }
-    with pytest.raises(AnnotationError) as caught:
+    with pytest.raises(AnnotationError) as excinfo:
         read("nextqa", {"val.csv": NEXTGQA, "gsub_val.json": wrong})
-    assert [line.split(":")[1].strip() for line in str(caught.value).split("\n")[1:]] == [
+    assert [line.split(":")[1].strip() for line in str(excinfo.value).split("\n")[1:]] == [
         "'1'", "'2'", "'3' question '6'", "'4' question '6'",
     ]  # fmt: skip
 
 
 def test_one_word_answers(read):
     row = {"answer": "couch", "category_id": 14, "id": 158581, "question": "What do they sit on?", "video_id": 6513}
-    (found,) = read("msrvtt_qa", {"val_qa.json": [row]})
-    assert (found.query_id, found.video, found.category, found.split) == ("158581", "video6513", "what", "val")
-    assert found.question == Question(answers=("couch",))
-    (found,) = read(
+    (annotations,) = read("msrvtt_qa", {"val_qa.json": [row]})
+    assert (annotations.query_id, annotations.video, annotations.category, annotations.split) == (
+        "158581",
+        "video6513",
+        "what",
+        "val",
+    )
+    assert annotations.question == Question(answers=("couch",))
+    (annotations,) = read(
         "msrvtt_qa",
         {"val.jsonl": jsonl({"answer": "a", "question": "is it?", "video_id": "video6513", "answer_type": "what"})},
     )
-    assert (found.query_id, found.video, found.category) == ("val:1", "video6513", "")
-    (found,) = read("msvd_qa", {"test_qa.json": [row], "youtube_mapping.txt": "-4wsu_5_15 vid6513\r\nx_1_2 vid2\r\n"})
-    assert found.video == "-4wsu_5_15"
+    assert (annotations.query_id, annotations.video, annotations.category) == ("val:1", "video6513", "")
+    (annotations,) = read(
+        "msvd_qa", {"test_qa.json": [row], "youtube_mapping.txt": "-4wsu_5_15 vid6513\r\nx_1_2 vid2\r\n"}
+    )
+    assert annotations.video == "-4wsu_5_15"
     with pytest.raises(AnnotationError, match=r"line 1: .*youtube_mapping\.txt has no line for vid6513"):
         read("msvd_qa", {"test_qa.json": [row], "youtube_mapping.txt": "x_1_2 vid2\n"})
-    with pytest.raises(AnnotationError, match="line 2: 2 fields are wanted and this row 1"):
+    with pytest.raises(AnnotationError, match="line 2: expected 2 fields and this row 1"):
         read("msvd_qa", {"test_qa.json": [row], "youtube_mapping.txt": "x_1_2 vid2\nvid3\n"})
 
 
 def test_activitynet_qa(read):
-    asked = [{"question_id": f"v_a_{n}", "question": f"what is {n}", "video_name": "a"} for n in range(9)]
+    questions = [{"question_id": f"v_a_{n}", "question": f"what is {n}", "video_name": "a"} for n in range(9)]
     answers = [{"question_id": f"v_a_{n}", "answer": f"it is {n}", "type": n} for n in reversed(range(9))]
-    for files in ({"val_q.json": asked, "val_a.json": answers}, {"val_a.json": answers, "val_q.json": asked}):
-        found = read("activitynet_qa", files)
-        assert [(a.query_id, a.video, a.split, a.question.answers) for a in found] == [
+    for files in ({"val_q.json": questions, "val_a.json": answers}, {"val_a.json": answers, "val_q.json": questions}):
+        annotations = read("activitynet_qa", files)
+        assert [(a.query_id, a.video, a.split, a.question.answers) for a in annotations] == [
             (f"v_a_{n}", "v_a", "val", (f"it is {n}",)) for n in range(9)
         ]
-    assert [a.category for a in found] == ["motion", "spatial relation", "temporal relation", "yes/no", "color", "object", "location",
+    assert [a.category for a in annotations] == ["motion", "spatial relation", "temporal relation", "yes/no", "color", "object", "location",
                                            "number", "other"]  # fmt: skip
-    unanswered = read("activitynet_qa", {"test_q.json": asked})
+    unanswered = read("activitynet_qa", {"test_q.json": questions})
     assert {a.question for a in unanswered} == {Question()} and {a.category for a in unanswered} == {""}
     with pytest.raises(AnnotationError, match="answers none of the questions"):
-        read("activitynet_qa", {"test_q.json": asked, "val_a.json": [{**answers[0], "question_id": "v_b_1"}]})
+        read("activitynet_qa", {"test_q.json": questions, "val_a.json": [{**answers[0], "question_id": "v_b_1"}]})
     with pytest.raises(
         AnnotationError, match=r"2 faults(?s:.)*item 2: 'type' is 0 to 8, not 9(?s:.)*item 3: no 'answer' here"
     ):
-        read("activitynet_qa", {"q.json": asked, "a.json": [answers[0], {**answers[1], "type": 9}, {"question_id": 1}]})
+        read(
+            "activitynet_qa",
+            {"q.json": questions, "a.json": [answers[0], {**answers[1], "type": 9}, {"question_id": 1}]},
+        )
 
 
 def test_tgif_qa(read):
     choices = "\ta1\ta2\ta3\ta4\ta5"
-    found = read("tgif_qa", {
+    annotations = read("tgif_qa", {
         "Test_action_question.csv": f"gif_name\tquestion{choices}\tanswer\tvid_id\tkey\r\ntumblr_a_250\tWhat ?\ta\tb\tc\td\te\t4\tACTION4\t26\r\n",
         "Test_transition_question.csv": f"gif_name\tquestion{choices}\tanswer\tvid_id\tkey\ntumblr_a_250\tWhat ?\ta\tb\tc\td\te\t0\tTRANS4\t26\n",
         "Test_count_question.csv": "gif_name\tquestion\tanswer\tvid_id\tkey\ntumblr_a_250\tHow many ?\t10\tCOUNT1\t26\n",
         "Test_frameqa_question.csv": "gif_name\tquestion\tanswer\ttype\tvid_id\tkey\tdescription\n"
         "tumblr_a_250\tthe color ?\tred\t2\tFRAMEQA1\t26\ta red car .\n",
     })  # fmt: skip
-    assert [(a.query_id, a.category, a.question.kind, a.question.answer, a.split) for a in found] == [
+    assert [(a.query_id, a.category, a.question.kind, a.question.answer, a.split) for a in annotations] == [
         ("ACTION4", "action", "choice", "e", "test"), ("TRANS4", "transition", "choice", "a", "test"),
         ("COUNT1", "count", "count", "10", "test"), ("FRAMEQA1", "color", "open", "red", "test"),
     ]  # fmt: skip
@@ -378,8 +410,11 @@ def test_tgif_qa(read):
 
 
 def test_how2qa(read):
-    (found,) = read("how2qa", {"how2QA_val_release.csv": "NOuQ,[7.2:18.0],10,12,16,how many?,1\n"})
-    assert found.question == Question(("10", "12", "16", "1"), 3) and (found.query_id, found.split) == (
+    (annotations,) = read("how2qa", {"how2QA_val_release.csv": "NOuQ,[7.2:18.0],10,12,16,how many?,1\n"})
+    assert annotations.question == Question(("10", "12", "16", "1"), 3) and (
+        annotations.query_id,
+        annotations.split,
+    ) == (
         "how2QA_val_release:1",
         "val",
     )
@@ -394,11 +429,11 @@ def test_how2qa(read):
         "a3": "4",
     }
     for answer in ({}, {"answer_idx": 2}):
-        (found,) = read("how2qa", {"how2qa_train_release.jsonl": jsonl(row | answer)})
-        assert (found.query_id, found.video, found.spans) == ("5", "NOuQ_0_60", ((1.5, 20.25),))
-        assert found.question == Question(("1", "2", "3", "4"), 2 if answer else None)
-    (found,) = read("how2qa", {"train.csv": "video_id,start,end,question,a0,a1,answer_id\nv,1,2,why,x,y,0\n"})
-    assert (found.video, found.spans, found.question) == ("v", ((1, 2),), Question(("x", "y"), 0))
+        (annotations,) = read("how2qa", {"how2qa_train_release.jsonl": jsonl(row | answer)})
+        assert (annotations.query_id, annotations.video, annotations.spans) == ("5", "NOuQ_0_60", ((1.5, 20.25),))
+        assert annotations.question == Question(("1", "2", "3", "4"), 2 if answer else None)
+    (annotations,) = read("how2qa", {"train.csv": "video_id,start,end,question,a0,a1,answer_id\nv,1,2,why,x,y,0\n"})
+    assert (annotations.video, annotations.spans, annotations.question) == ("v", ((1, 2),), Question(("x", "y"), 0))
     for wrong, message in (({"ts": "nan-nan"}, "'nan' is not a time"), ({"ts": 12}, "'ts' must be like"), ({"answer_idx": 4}, "of 4"),
                            ({"answer_idx": "four"}, "whole number"), ({"a1": ""}, "'a1' is empty"), ({"q": None}, "'q' is empty")):  # fmt: skip
         with pytest.raises(AnnotationError, match=f"line 1: .*{message}"):

@@ -22,7 +22,7 @@ def segment(start, end, text, **more):
     return {"id": 0, "seek": 0, "start": start, "end": end, "text": text, "tokens": [1], "temperature": 0.0, **more}
 
 
-WRITTEN = {
+TRANSCRIPTS = {
     "whisper": {"text": " A dog runs. A cat sleeps.", "segments": [segment(0.0, 1.0, " A dog runs."), segment(1.0, 2.0, " A cat sleeps.")],
                 "language": "en"},
     "whisperx": {"segments": [segment(0, 1, "A dog runs.", words=[{"word": "A", "start": 0, "end": 0.2}]), segment(1, 2, "A cat sleeps.")],
@@ -47,14 +47,14 @@ WRITTEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", WRITTEN)
+@pytest.mark.parametrize("kind", TRANSCRIPTS)
 @pytest.mark.parametrize("indent", [None, 1])
-def test_what_recognisers_write(kind, indent, tmp_path):
-    assert read(tmp_path, WRITTEN[kind], indent) == (BOTH, {})
+def test_reads_output_of_speech_recognizers(kind, indent, tmp_path):
+    assert read(tmp_path, TRANSCRIPTS[kind], indent) == (BOTH, {})
 
 
-def test_a_caption_beside_the_transcript_stays(tmp_path):
-    assert read(tmp_path, {"caption": "two animals", **WRITTEN["whisper"]})[0] == [("two animals", ()), *BOTH]
+def test_reads_captions_beside_a_transcript(tmp_path):
+    assert read(tmp_path, {"caption": "two animals", **TRANSCRIPTS["whisper"]})[0] == [("two animals", ()), *BOTH]
 
 
 def test_moments_without_an_end_or_a_length_are_counted(tmp_path):
@@ -78,18 +78,18 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_json_of_another_meaning(kind, tmp_path):
+def test_rejects_json_without_captions(kind, tmp_path):
     with pytest.raises(OtherContentError):
         read(tmp_path, OTHERS[kind])
 
 
-def test_what_a_person_wrote_into_the_metadata_is_a_caption(tmp_path):
+def test_reads_descriptions_in_metadata(tmp_path):
     assert read(tmp_path, {**OTHERS["takeout"], "description": "Our dog at the lake"})[0] == [
         ("Our dog at the lake", ())
     ]
 
 
-def test_faults_of_moments_still_have_their_lines(tmp_path):
+def test_faults_of_moments_have_lines(tmp_path):
     segments = [segment(0, 1, "fine"), segment(2, 1, "backwards"), segment(0, 1, 7)]
     with pytest.raises(
         AnnotationError, match=r"line \d+: span 2.0 to 1.0 s must end .*\n.*caption must be text, not 7"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vla.datasets._open import read_annotations
-from vla.encoders._tokenizer import vocabulary_text
+from vla.encoders._tokenizer import read_vocabulary
 from vla.errors import AnnotationError, UsageError, VlaError
 from vla.storage.regular_files import read_regular
 from vla.training.config import read_recipe
@@ -46,7 +46,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, time
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", BOMBS)
-def test_files_of_very_many_values_are_refused_within_bounds(file, tmp_path):
+def test_rejects_files_with_too_many_values(file, tmp_path):
     """In a process of its own: its memory is measured."""
     start, repeated, megabytes, end = BOMBS[file]
     path = tmp_path / file
@@ -75,22 +75,22 @@ def special(folder, kind):
 
 
 READERS = {
-    "captions": read_annotations, "recipe": read_recipe, "queries": lines, "vocabulary": vocabulary_text, "bytes": read_regular,
+    "captions": read_annotations, "recipe": read_recipe, "queries": lines, "vocabulary": read_vocabulary, "bytes": read_regular,
 }  # fmt: skip
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named: no pipes here")
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link", "broken", "loop", "missing"])
 @pytest.mark.parametrize("reader", READERS)
-def test_what_is_no_file_is_refused_without_waiting(reader, kind, tmp_path):
+def test_rejects_special_files_without_blocking(reader, kind, tmp_path):
     path = special(tmp_path, kind)
-    with pytest.raises(VlaError, match="not a regular file|there is no file|cannot be opened") as caught:
+    with pytest.raises(VlaError, match="not a regular file|there is no file|cannot be opened") as excinfo:
         READERS[reader](path)
-    assert path.name in str(caught.value)
+    assert path.name in str(excinfo.value)
 
 
 @pytest.mark.parametrize("kind", ["bomb", "large", "text", "cut", "damaged"])
-def test_vocabularies_that_are_none(kind, tmp_path):
+def test_rejects_invalid_vocabularies(kind, tmp_path):
     packed = gzip.compress(b"a b\n" * 1000)
     contents = {
         "bomb": gzip.compress(b"\0" * (64 << 20)), "large": b"\0" * (9 << 20), "text": b"a b\n", "cut": packed[:-9],
@@ -98,11 +98,11 @@ def test_vocabularies_that_are_none(kind, tmp_path):
     }  # fmt: skip
     (tmp_path / "bpe.txt.gz").write_bytes(contents[kind])
     with pytest.raises(UsageError, match=r"bpe.txt.gz (unpacks to more|is not gzipped|has \d+ bytes, more)"):
-        vocabulary_text(tmp_path / "bpe.txt.gz")
+        read_vocabulary(tmp_path / "bpe.txt.gz")
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="named: no /proc here")
-def test_a_file_that_grows_or_lies_about_its_size(tmp_path):
+def test_limits_files_that_grow_while_being_read(tmp_path):
     with pytest.raises(UsageError, match="has more than the 10 bytes"):
         read_regular(Path("/proc/self/environ"), 10)
     (tmp_path / "x").write_bytes(b"12345678901")
@@ -114,7 +114,7 @@ def test_a_file_that_grows_or_lies_about_its_size(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\0" * 10, b"a,b\0c\n", b"\xff\xfe", b"\xff\xfe\0"])
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl", "srt", "vtt", "ass"])
-def test_empty_files_and_bytes_have_one_clear_error(content, suffix, tmp_path):
+def test_rejects_empty_files(content, suffix, tmp_path):
     path = tmp_path / f"x.{suffix}"
     path.write_bytes(content)
     with pytest.raises(AnnotationError, match=r"x\."):

@@ -67,9 +67,9 @@ def test_roles_of_names(name, role, unit):
 @pytest.mark.parametrize("file", ["c.jsonl", "c.csv"])
 def test_start_and_end_under_other_names(start, end, cells, span, file, tmp_path):
     rows = [{"video": "v", "caption": "a dog", start: cells[0], end: cells[1]}]
-    found, left_out = read(tmp_path, rows, file)
-    assert [(v, c) for v, c, _ in found] == [("v", "a dog")] and not left_out
-    np.testing.assert_allclose(found[0][2], [span], rtol=1e-12)
+    annotations, left_out = read(tmp_path, rows, file)
+    assert [(v, c) for v, c, _ in annotations] == [("v", "a dog")] and not left_out
+    np.testing.assert_allclose(annotations[0][2], [span], rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["timestamp", "segment", "clip", "times", "timestamps", "Time range", "interval"])
@@ -130,8 +130,8 @@ def test_epic_kitchens(tmp_path):
         "narration_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,start_frame,stop_frame,narration\n"
         "P01_01_0,P01_01,00:00:01.089,00:00:00.14,00:00:03.37,8,202,open door\n"
     )
-    found, left_out = read(tmp_path, text, "c.csv")
-    assert found == [("P01_01", "open door", ((0.14, 3.37),))] and left_out == {"time-column": 2}
+    annotations, left_out = read(tmp_path, text, "c.csv")
+    assert annotations == [("P01_01", "open door", ((0.14, 3.37),))] and left_out == {"time-column": 2}
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_epic_kitchens(tmp_path):
     ],
 )
 def test_columns_that_look_like_times_are_counted(cells, columns, tmp_path):
-    found, left_out = read(tmp_path, [{"video": "v", "caption": "a", **cells}])
-    assert found == [("v", "a", ())] and left_out.get("time-column", 0) == columns
+    annotations, left_out = read(tmp_path, [{"video": "v", "caption": "a", **cells}])
+    assert annotations == [("v", "a", ())] and left_out.get("time-column", 0) == columns
 
 
 def test_frames_are_times_beside_their_rate(tmp_path):
@@ -171,7 +171,7 @@ def test_texts_in_brackets_are_captions(text, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["sep=;\r\n", "SEP=;\r\n", '"sep=;"\n', "sep=|\n", "\ufeffsep=;\r\n"])
-def test_the_line_that_excel_puts_first(text, tmp_path):
+def test_skips_the_separator_line_of_excel(text, tmp_path):
     mark = "|" if "|" in text else ";"
     rows = "video;caption;start;end\r\na.mp4;a dog, a cat;1,5;2,5\r\n".replace(";", mark)
     assert read(tmp_path, text + rows, "c.csv") == ([("a.mp4", "a dog, a cat", ((1.5, 2.5),))], {})
@@ -179,7 +179,7 @@ def test_the_line_that_excel_puts_first(text, tmp_path):
         read(tmp_path, text + rows + "b.mp4\r\n", "c.csv")
 
 
-def test_what_pandas_writes_for_nothing(tmp_path):
+def test_missing_values_of_pandas(tmp_path):
     frame = pandas.DataFrame(
         {
             "video": ["a.mp4"] * 4,
@@ -193,13 +193,15 @@ def test_what_pandas_writes_for_nothing(tmp_path):
     frame.to_json(tmp_path / "c.json", orient="records")
     for file in ("c.csv", "n.csv", "c.json"):
         dataset = Dataset()
-        found = dataset.read(tmp_path / file)
-        assert [(a.query, a.spans, a.metadata) for a in found] == [("a dog", (), ()), ("a cat", ((1, 2),), ())], file
+        annotations = dataset.read(tmp_path / file)
+        assert [(a.query, a.spans, a.metadata) for a in annotations] == [("a dog", (), ()), ("a cat", ((1, 2),), ())], (
+            file
+        )
         assert dataset.omissions.counts == {"row": 2}
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "None", "null", "<NA>", "N/A", "NaT", "", " "])
-def test_words_for_nothing_are_no_caption_and_no_time(word, tmp_path):
+def test_words_for_missing_values(word, tmp_path):
     text = f"video,caption,start,end\na,a dog,{word},{word}\nb,{word},1,2\n"
     assert read(tmp_path, text, "c.csv") == ([("a", "a dog", ())], {"row": 1})
 
@@ -231,8 +233,8 @@ CHOICES = Question(choices=("red", "blue", "green"), right=1)
 def test_flat_questions(row, expected, tmp_path):
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps({"video": "v", "question": "what colour?", **row}))
-    (found,) = Dataset().read(path)
-    assert (found.query, found.question, found.metadata) == ("what colour?", expected, ())
+    (annotations,) = Dataset().read(path)
+    assert (annotations.query, annotations.question, annotations.metadata) == ("what colour?", expected, ())
 
 
 def test_flat_questions_of_a_csv(tmp_path):
@@ -249,15 +251,15 @@ def test_flat_questions_of_a_csv(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"choices": ["a", "b"], "answer": "c"}, "the answer 'c' is none of the 2 choices"),
+        ({"choices": ["a", "b"], "answer": "c"}, "the answer 'c' is not one of the 2 choices"),
         ({"choices": ["a", "b"], "answer": 2}, "right choice is 2"),
         ({"choices": "a or b", "answer": "a"}, "'choices' must be a list of texts"),
-        ({"count": "many"}, "'many' is no whole number"),
-        ({"choices": ["a"], "answer": 0}, "one choice"),
-        ({"choices": ["a", "b"], "answer": True}, "none of the 2 choices"),
+        ({"count": "many"}, "'many' is not an integer"),
+        ({"choices": ["a"], "answer": 0}, "only one choice"),
+        ({"choices": ["a", "b"], "answer": True}, "not one of the 2 choices"),
     ],
 )
-def test_flat_questions_that_make_no_sense_have_a_line(row, message, tmp_path):
+def test_rejects_invalid_flat_questions_by_line(row, message, tmp_path):
     (tmp_path / "q.jsonl").write_text(json.dumps({"video": "v", "question": "what?", **row}))
     with pytest.raises(AnnotationError, match=f"line 1: .*{message}"):
         Dataset().read(tmp_path / "q.jsonl")

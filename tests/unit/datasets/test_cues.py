@@ -2,7 +2,7 @@
 
 import pytest
 
-from vla.datasets._reading import OtherContentError, is_readings
+from vla.datasets._reading import OtherContentError, is_sensor_data
 from vla.datasets.sidecar import Dataset as Sidecar
 from vla.datasets.sidecar import find_sidecars
 from vla.datasets.subtitles import Dataset
@@ -30,14 +30,14 @@ YOUTUBE = (
     + cue(2, 2.01, "over the grass", " ")
     + cue(4, 5, " ", "then<00:00:04.300><c> it</c><00:00:04.500><c> stops</c>")
 )
-ROLLED = [("a red ball rolls", (0.16, 1.01)), ("over the grass", (1.01, 2.01)), ("then it stops", (4, 5))]
+ROLLING_CUES = [("a red ball rolls", (0.16, 1.01)), ("over the grass", (1.01, 2.01)), ("then it stops", (4, 5))]
 
 
 def test_automatic_captions_of_youtube(tmp_path):
-    assert read(tmp_path, "x.vtt", YOUTUBE) == (ROLLED, {})
+    assert read(tmp_path, "x.vtt", YOUTUBE) == (ROLLING_CUES, {})
 
 
-def test_rolling_captions_that_were_turned_into_subrip(tmp_path):
+def test_rolling_captions_converted_to_subrip(tmp_path):
     """By ffmpeg, say: the tags are gone, the commas are there."""
     times = [(0.16, 1), (1, 1.01), (1.01, 2), (2, 2.01), (4, 5)]
     lines = [
@@ -48,10 +48,10 @@ def test_rolling_captions_that_were_turned_into_subrip(tmp_path):
         "then it stops",
     ]
     text = "".join(
-        f"{n}\n00:00:{start:06.3f} --> 00:00:{end:06.3f}\n{said}\n\n".replace(".", ",")
-        for n, ((start, end), said) in enumerate(zip(times, lines, strict=True), 1)
+        f"{n}\n00:00:{start:06.3f} --> 00:00:{end:06.3f}\n{captions}\n\n".replace(".", ",")
+        for n, ((start, end), captions) in enumerate(zip(times, lines, strict=True), 1)
     )
-    assert read(tmp_path, "x.srt", text) == (ROLLED, {})
+    assert read(tmp_path, "x.srt", text) == (ROLLING_CUES, {})
 
 
 def test_three_lines_that_roll_up(tmp_path):
@@ -61,31 +61,31 @@ def test_three_lines_that_roll_up(tmp_path):
     assert read(tmp_path, "x.vtt", text)[0] == [(line, (n, n + 1)) for n, line in enumerate(lines)]
 
 
-def test_a_sentence_whose_words_light_up_is_one_caption(tmp_path):
+def test_karaoke_cues_are_one_caption(tmp_path):
     """Whisper's --highlight_words writes a cue for each word, with the whole sentence."""
-    said = ["<u>a</u> red ball", "a <u>red</u> ball", "a red <u>ball</u>"]
-    text = "WEBVTT\n\n" + "".join(cue(n / 2, n / 2 + 0.5, line) for n, line in enumerate(said))
+    captions = ["<u>a</u> red ball", "a <u>red</u> ball", "a red <u>ball</u>"]
+    text = "WEBVTT\n\n" + "".join(cue(n / 2, n / 2 + 0.5, line) for n, line in enumerate(captions))
     assert read(tmp_path, "x.vtt", text)[0] == [("a red ball", (0, 1.5))]
 
 
-def test_what_two_people_say_one_after_the_other_is_two_captions(tmp_path):
-    said = ["No.", "No.", "Why?", "Because.", "Really?", "Yes."]
-    text = "WEBVTT\n\n" + "".join(cue(n, n + 1, line) for n, line in enumerate(said))
-    assert [query for query, _ in read(tmp_path, "x.vtt", text)[0]] == said
+def test_repeated_words_of_a_dialogue_stay_separate(tmp_path):
+    captions = ["No.", "No.", "Why?", "Because.", "Really?", "Yes."]
+    text = "WEBVTT\n\n" + "".join(cue(n, n + 1, line) for n, line in enumerate(captions))
+    assert [query for query, _ in read(tmp_path, "x.vtt", text)[0]] == captions
     apart = "WEBVTT\n\n" + "".join(cue(3 * n, 3 * n + 1, "No.") for n in range(4))
     assert len(read(tmp_path, "x.vtt", apart)[0]) == 4
 
 
 @pytest.mark.parametrize("blank", [" ", "\t", "\u00a0", "  "])
-def test_a_line_of_blanks_ends_no_cue(blank, tmp_path):
+def test_line_of_blanks_does_not_end_a_cue(blank, tmp_path):
     text = f"WEBVTT\n\n00:01.000 --> 00:02.000\n{blank}\na dog\n{blank}\nruns\n\nNOTE no text\n\n00:03.000 --> 00:04.000\na cat\n"
     assert [q for q, _ in read(tmp_path, "x.vtt", text)[0]] == ["a dog runs", "a cat"]
 
 
-def test_cues_of_no_length_are_counted_and_the_others_kept(tmp_path):
+def test_skips_and_counts_cues_of_zero_length(tmp_path):
     times = ["00:00:00,000 --> 00:00:01,000", "00:00:01,000 --> 00:00:01,000", "00:00:01,000 --> 00:00:02,000"]
-    said = ["A dog runs.", "right", "A cat sleeps."]
-    text = "".join(f"{n}\n{time}\n{line}\n\n" for n, (time, line) in enumerate(zip(times, said, strict=True), 1))
+    captions = ["A dog runs.", "right", "A cat sleeps."]
+    text = "".join(f"{n}\n{time}\n{line}\n\n" for n, (time, line) in enumerate(zip(times, captions, strict=True), 1))
     assert read(tmp_path, "x.srt", text) == ([("A dog runs.", (0, 1)), ("A cat sleeps.", (1, 2))], {"cue": 1})
     assert read(tmp_path, "x.vtt", "WEBVTT\n\n" + text.replace(",", ".")) == (
         [("A dog runs.", (0, 1)), ("A cat sleeps.", (1, 2))], {"cue": 1}
@@ -106,7 +106,7 @@ def test_encodings_line_ends_and_forms_of_times(encoded, tmp_path):
     assert read(tmp_path, "x.srt", encoded(text))[0] == [("ein größerer Hund", (1, 2.5)), ("b", (3, 4))]
 
 
-def test_latin_1_is_refused_and_not_guessed(tmp_path):
+def test_rejects_latin_1(tmp_path):
     with pytest.raises(AnnotationError, match="byte 0xe9 at offset"):
         read(tmp_path, "x.srt", "1\n00:00:01,000 --> 00:00:02,500\ncafé\n".encode("latin-1"))
 
@@ -158,7 +158,7 @@ TELEMETRY = {
 
 
 @pytest.mark.parametrize("kind", TELEMETRY)
-def test_telemetry_is_no_caption(kind, tmp_path):
+def test_rejects_telemetry(kind, tmp_path):
     cues = [
         f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n{TELEMETRY[kind].replace('{n}', str(n))}\n\n" for n in range(1, 6)
     ]
@@ -181,8 +181,8 @@ def test_telemetry_is_no_caption(kind, tmp_path):
         ([], False),
     ],
 )
-def test_readings(texts, is_so):
-    assert is_readings(texts) == is_so
+def test_is_sensor_data(texts, is_so):
+    assert is_sensor_data(texts) == is_so
 
 
 @pytest.mark.parametrize(
@@ -195,36 +195,36 @@ def test_names_of_captions_beside_a_video(file, tmp_path):
     for name in ("x.mp4", "x.one.mp4", "xy.mp4", file):
         (tmp_path / name).write_text("")
     omissions = Omissions()
-    found = find_sidecars([tmp_path / "x.mp4", tmp_path / "x.one.mp4", tmp_path / "xy.mp4"], omissions)
-    assert [p.name for p in found[tmp_path / "x.mp4"]] == [file]
-    assert not found[tmp_path / "x.one.mp4"] and not found[tmp_path / "xy.mp4"] and not omissions
+    annotations = find_sidecars([tmp_path / "x.mp4", tmp_path / "x.one.mp4", tmp_path / "xy.mp4"], omissions)
+    assert [p.name for p in annotations[tmp_path / "x.mp4"]] == [file]
+    assert not annotations[tmp_path / "x.one.mp4"] and not annotations[tmp_path / "xy.mp4"] and not omissions
 
 
 @pytest.mark.parametrize("file", ["x.part2.srt", "x.sbv", "x.en.ttml", "x.en.sub", "x.lrc", "x.directors-cut.vtt"])
-def test_subtitles_that_are_not_used_are_counted(file, tmp_path):
+def test_counts_unused_subtitles(file, tmp_path):
     for name in ("x.mp4", "y.mp4", file, "z.srt", "xy.srt"):
         (tmp_path / name).write_text("")
     omissions = Omissions()
-    found = find_sidecars([tmp_path / "x.mp4", tmp_path / "y.mp4"], omissions)
-    assert not any(found.values()) and omissions.counts == {"captions-file": 1}
+    annotations = find_sidecars([tmp_path / "x.mp4", tmp_path / "y.mp4"], omissions)
+    assert not any(annotations.values()) and omissions.counts == {"captions-file": 1}
     assert omissions.examples == {"captions-file": [file]}
 
 
-def test_the_file_of_another_container_is_that_ones(tmp_path):
+def test_sidecar_belongs_to_the_video_of_its_full_name(tmp_path):
     for name in ("IMG_1.MOV", "IMG_1.mp4", "IMG_1.MOV.json"):
         (tmp_path / name).write_text("")
-    found = find_sidecars([tmp_path / "IMG_1.MOV", tmp_path / "IMG_1.mp4"])
-    assert found == {tmp_path / "IMG_1.MOV": [tmp_path / "IMG_1.MOV.json"], tmp_path / "IMG_1.mp4": []}
+    annotations = find_sidecars([tmp_path / "IMG_1.MOV", tmp_path / "IMG_1.mp4"])
+    assert annotations == {tmp_path / "IMG_1.MOV": [tmp_path / "IMG_1.MOV.json"], tmp_path / "IMG_1.mp4": []}
 
 
-def test_accents_may_be_one_character_or_two(tmp_path):
+def test_matches_composed_and_decomposed_accents(tmp_path):
     (tmp_path / "Fe\u0302te.mp4").write_text("")
     (tmp_path / "F\u00eate.en.srt").write_text("")
-    found = find_sidecars([tmp_path / "Fe\u0302te.mp4"])
-    assert [p.name for p in found[tmp_path / "Fe\u0302te.mp4"]] == ["F\u00eate.en.srt"]
+    annotations = find_sidecars([tmp_path / "Fe\u0302te.mp4"])
+    assert [p.name for p in annotations[tmp_path / "Fe\u0302te.mp4"]] == ["F\u00eate.en.srt"]
 
 
-def test_labels_and_numbers_beside_a_video_are_no_captions(tmp_path):
+def test_ignores_labels_and_numbers_beside_a_video(tmp_path):
     (tmp_path / "x.txt").write_text("0 0.5 0.5 0.25 0.25\n17 0.1 0.2 0.3 0.4\n")
     with pytest.raises(OtherContentError, match="holds numbers"):
         Sidecar().read(tmp_path / "x.txt")

@@ -53,8 +53,8 @@ def variants(file, text):
         whole = json.loads(text)
         for number, path in enumerate(places(whole)):
             # Each place has half of them, like places both halves.
-            some = HOSTILE[number % 2 :: 2] + [...] * bool(path)
-            yield from (json.dumps(with_value(whole, path, new)) for new in some)
+            values = HOSTILE[number % 2 :: 2] + [...] * bool(path)
+            yield from (json.dumps(with_value(whole, path, new)) for new in values)
     elif file.endswith(".jsonl"):
         for variant in variants("row.json", text.split("\n")[0]):
             yield f"{variant}\n{text}"
@@ -63,11 +63,11 @@ def variants(file, text):
         rows = list(csv.reader(text.splitlines(), delimiter=delimiter, quoting=csv.QUOTE_NONE))
         for path in list(places(rows))[1:]:
             for new in [h for h in HOSTILE if isinstance(h, str | int | float)]:
-                written = with_value(rows, path, [new] if len(path) == 1 else new)
-                yield "".join(delimiter.join(map(str, row)) + "\n" for row in written)
+                content = with_value(rows, path, [new] if len(path) == 1 else new)
+                yield "".join(delimiter.join(map(str, row)) + "\n" for row in content)
 
 
-def tried(name, paths):
+def read_outcome(name, paths):
     """1 if they were read, 0 if they were refused by an error of ours."""
     try:
         registry.build(name).read(*paths)
@@ -78,30 +78,30 @@ def tried(name, paths):
 
 
 @pytest.mark.parametrize("name", names)
-def test_strange_values_are_refused_or_read(name, tmp_path):
+def test_strange_values_are_rejected_or_read(name, tmp_path):
     files = [(FIXTURES[name].file, FIXTURES[name].text), *([BESIDE[name]] if name in BESIDE else [])]
     for file, text in files:
         (tmp_path / file).write_text(text)
     paths = [tmp_path / file for file, _ in files]
-    assert tried(name, paths) == 1
+    assert read_outcome(name, paths) == 1
     outcomes = []
     for path, (file, text) in zip(paths, files, strict=True):
         for variant in variants(file, text):
             path.write_bytes(variant.encode("utf-8", "surrogatepass"))
-            outcomes.append(tried(name, paths))
+            outcomes.append(read_outcome(name, paths))
         path.write_text(text)
     assert len(outcomes) > 40 and 0 < sum(outcomes) < len(outcomes)
 
 
 @pytest.mark.parametrize("name", names)
-def test_damaged_bytes_are_refused_or_read(name, tmp_path):
+def test_damaged_bytes_are_rejected_or_read(name, tmp_path):
     files = [(FIXTURES[name].file, FIXTURES[name].text), *([BESIDE[name]] if name in BESIDE else [])]
     rng = random.Random(name)
     for number in range(60):
         damage = number % len(files)
         for index, (file, text) in enumerate(files):
             (tmp_path / file).write_bytes(damaged(text.encode(), rng) if index == damage else text.encode())
-        tried(name, [tmp_path / file for file, _ in files])
+        read_outcome(name, [tmp_path / file for file, _ in files])
 
 
 @pytest.mark.parametrize("name", names)
@@ -109,7 +109,7 @@ def test_damaged_bytes_are_refused_or_read(name, tmp_path):
     "content",
     [b"[" * 100_000, b'{"a":' * 50_000, b"9" * 5000, b"\xff\xfe", b"\0" * 100, b"[]", b"{}", b"null", b"\n,\n"],
 )
-def test_nonsense_is_refused(name, content, tmp_path):
+def test_rejects_nonsense(name, content, tmp_path):
     path = tmp_path / FIXTURES[name].file
     path.write_bytes(content)
-    assert tried(name, [path]) == 0
+    assert read_outcome(name, [path]) == 0

@@ -28,9 +28,9 @@ def _read(folder, file, text, **options):
     ],
 )
 def test_the_video_is_the_stem_without_language(file, video, tmp_path):
-    (found,) = _read(tmp_path, file, SRT)
-    assert (found.video, found.query, found.spans) == (video, "a dog", ((1.0, 2.0),))
-    assert found.query_id == f"{file}:2"
+    (annotations,) = _read(tmp_path, file, SRT)
+    assert (annotations.video, annotations.query, annotations.spans) == (video, "a dog", ((1.0, 2.0),))
+    assert annotations.query_id == f"{file}:2"
 
 
 def test_the_video_can_be_named(tmp_path):
@@ -39,9 +39,9 @@ def test_the_video_can_be_named(tmp_path):
 
 
 def test_each_line_of_a_text_is_a_caption(tmp_path):
-    found = _read(tmp_path, "x.en.txt", b'\xef\xbb\xbfa dog, "running"\r\n\r\n  a cat \r\n')
-    assert [(a.query, a.spans, a.video) for a in found] == [('a dog, "running"', (), "x"), ("a cat", (), "x")]
-    assert [(a.query_id, a.source) for a in found] == [("x.en.txt#1", "x.en.txt:1"), ("x.en.txt#2", "x.en.txt:3")]
+    annotations = _read(tmp_path, "x.en.txt", b'\xef\xbb\xbfa dog, "running"\r\n\r\n  a cat \r\n')
+    assert [(a.query, a.spans, a.video) for a in annotations] == [('a dog, "running"', (), "x"), ("a cat", (), "x")]
+    assert [(a.query_id, a.source) for a in annotations] == [("x.en.txt#1", "x.en.txt:1"), ("x.en.txt#2", "x.en.txt:3")]
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_each_line_of_a_text_is_a_caption(tmp_path):
 )
 @pytest.mark.parametrize("indent", [None, 2])
 def test_json(value, expected, indent, tmp_path):
-    found = _read(tmp_path, "x.json", json.dumps(value, indent=indent))
-    assert [(a.query, a.spans) for a in found] == expected
-    assert [a.query_id for a in found] == [f"x.json#{n}" for n in range(1, len(expected) + 1)]
+    annotations = _read(tmp_path, "x.json", json.dumps(value, indent=indent))
+    assert [(a.query, a.spans) for a in annotations] == expected
+    assert [a.query_id for a in annotations] == [f"x.json#{n}" for n in range(1, len(expected) + 1)]
 
 
 @pytest.mark.parametrize(
@@ -93,24 +93,24 @@ def test_faults(file, text, message, tmp_path):
         _read(tmp_path, file, text)
 
 
-def test_all_faults_are_told_at_once(tmp_path):
+def test_reports_all_faults_at_once(tmp_path):
     text = '{"caption": 5,\n "text": "fine",\n "moments": [\n {"start": 2, "end": 1, "caption": "a"},\n 7]}'
-    with pytest.raises(AnnotationError) as caught:
+    with pytest.raises(AnnotationError) as excinfo:
         _read(tmp_path, "x.json", text)
-    assert [line.split(":")[0] for line in str(caught.value).split("\n")[1:]] == ["  line 1", "  line 4", "  line 5"]
+    assert [line.split(":")[0] for line in str(excinfo.value).split("\n")[1:]] == ["  line 1", "  line 4", "  line 5"]
 
 
 def beside(video):
     return find_sidecars([video])[video]
 
 
-def test_a_folder_is_listed_once_however_many_videos_it_holds(tmp_path, monkeypatch):
+def test_lists_each_folder_once(tmp_path, monkeypatch):
     videos = [tmp_path / f"v{i}.mp4" for i in range(5)]
     for video in videos:
         video.with_suffix(".txt").write_text("")
     listings = []
-    listed = Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", lambda self: listings.append(self) or listed(self))
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: listings.append(self) or iterdir(self))
     assert find_sidecars(videos) == {v: [v.with_suffix(".txt")] for v in videos}
     assert listings == [tmp_path]
 
@@ -127,7 +127,7 @@ def test_find_sidecars(tmp_path):
     assert beside(tmp_path / "nowhere" / "x.mp4") == []
 
 
-def test_find_sidecars_takes_names_as_they_are(tmp_path):
+def test_find_sidecars_escapes_special_characters(tmp_path):
     for name in ("a[b]*.mp4", "a[b]*.txt", "ab.txt"):
         (tmp_path / name).write_text("")
     assert beside(tmp_path / "a[b]*.mp4") == [tmp_path / "a[b]*.txt"]

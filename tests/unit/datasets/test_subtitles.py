@@ -38,16 +38,16 @@ def test_srt_texts(text, expected, tmp_path):
 
 
 def test_srt_annotations(tmp_path):
-    found = _read(tmp_path, "my.talk.srt", f"1\n{FIRST}\na\n\n2\n100:00:00,250 --> 100:00:01.5\nb\n")
-    assert [(a.query_id, a.video, a.spans, a.source) for a in found] == [
+    annotations = _read(tmp_path, "my.talk.srt", f"1\n{FIRST}\na\n\n2\n100:00:00,250 --> 100:00:01.5\nb\n")
+    assert [(a.query_id, a.video, a.spans, a.source) for a in annotations] == [
         ("my.talk.srt:2", "my.talk", ((1.0, 2.0),), "my.talk.srt:2"),
         ("my.talk.srt:6", "my.talk", ((360000.25, 360001.5),), "my.talk.srt:6"),
     ]
 
 
 def test_overlapping_cues_stay_as_they_are(tmp_path):
-    found = _read(tmp_path, "x.srt", f"1\n00:00:01,000 --> 00:00:05,000\na\n\n2\n{SECOND}\nb\n")
-    assert [(a.query, a.spans) for a in found] == [("a", ((1.0, 5.0),)), ("b", ((3.5, 4.0),))]
+    annotations = _read(tmp_path, "x.srt", f"1\n00:00:01,000 --> 00:00:05,000\na\n\n2\n{SECOND}\nb\n")
+    assert [(a.query, a.spans) for a in annotations] == [("a", ((1.0, 5.0),)), ("b", ((3.5, 4.0),))]
 
 
 VTT = """WEBVTT - a talk
@@ -77,8 +77,8 @@ In
 
 
 def test_vtt(tmp_path):
-    found = _read(tmp_path, "x.vtt", VTT)
-    assert [(a.query, a.spans, a.source) for a in found] == [
+    annotations = _read(tmp_path, "x.vtt", VTT)
+    assert [(a.query, a.spans, a.source) for a in annotations] == [
         ("Hello & good morning", ((1.0, 2.0),), "x.vtt:9"),
         ("one two three", ((3603.0, 3604.0),), "x.vtt:16"),
         ("In 2024", ((5.0, 6.0),), "x.vtt:21"),
@@ -105,13 +105,13 @@ def test_faults(text, message, tmp_path):
         _read(tmp_path, "x.srt", text)
 
 
-def test_all_faults_are_told_at_once(tmp_path):
-    broken = "1\n00:00:02,000 --> 00:00:01,000\na\n\n"
-    with pytest.raises(AnnotationError) as caught:
-        _read(tmp_path, "x.srt", broken * 3)
-    assert [line.split(":")[0] for line in str(caught.value).split("\n")[1:]] == ["  line 2", "  line 6", "  line 10"]
+def test_reports_all_faults_at_once(tmp_path):
+    unclosed_tags = "1\n00:00:02,000 --> 00:00:01,000\na\n\n"
+    with pytest.raises(AnnotationError) as excinfo:
+        _read(tmp_path, "x.srt", unclosed_tags * 3)
+    assert [line.split(":")[0] for line in str(excinfo.value).split("\n")[1:]] == ["  line 2", "  line 6", "  line 10"]
 
 
 def test_unclosed_tags_take_no_time(tmp_path):
-    found = _read(tmp_path, "x.srt", f"1\n{FIRST}\n{'<a' * 4000}\n")
-    assert [a.query for a in found] == ["<a" * 4000]
+    annotations = _read(tmp_path, "x.srt", f"1\n{FIRST}\n{'<a' * 4000}\n")
+    assert [a.query for a in annotations] == ["<a" * 4000]

@@ -17,7 +17,7 @@ def _read(folder, text, file="c.csv", **options):
     return Dataset(**options).read(path)
 
 
-def _said(annotations):
+def _contents(annotations):
     return [(a.video, a.query, a.spans) for a in annotations]
 
 
@@ -47,7 +47,7 @@ def _said(annotations):
     ],
 )
 def test_csv(text, expected, tmp_path):
-    assert _said(_read(tmp_path, text)) == expected
+    assert _contents(_read(tmp_path, text)) == expected
 
 
 @pytest.mark.parametrize(
@@ -98,36 +98,36 @@ def test_csv_faults(text, message, tmp_path):
         _read(tmp_path, text)
 
 
-def test_all_faults_are_told_at_once(tmp_path):
+def test_reports_all_faults_at_once(tmp_path):
     text = 'video,caption,start,end\nv,a,2,1\nv,b\n"v","c\nd",1,2\n,e,1,2\nv,f,-1,2\n'
-    with pytest.raises(AnnotationError) as caught:
+    with pytest.raises(AnnotationError) as excinfo:
         _read(tmp_path, text)
-    told = [line.split(":")[0].strip() for line in str(caught.value).split("\n")[1:]]
-    assert told == ["line 2", "line 3", "line 6", "line 7"]
+    value = [line.split(":")[0].strip() for line in str(excinfo.value).split("\n")[1:]]
+    assert value == ["line 2", "line 3", "line 6", "line 7"]
 
 
 def test_more_than_twenty_faults_are_counted(tmp_path):
-    with pytest.raises(AnnotationError) as caught:
+    with pytest.raises(AnnotationError) as excinfo:
         _read(tmp_path, "video,caption\n" + "v\n" * 30)
-    lines = str(caught.value).split("\n")
+    lines = str(excinfo.value).split("\n")
     assert "has 30 faults" in lines[0]
     assert lines[1].startswith("  line 2:")
     assert lines[20].startswith("  line 21:")
     assert lines[21:] == ["  and 10 more"]
 
 
-def test_the_limit_of_a_field_is_given_back(tmp_path):
+def test_restores_the_csv_field_limit(tmp_path):
     before = csv.field_size_limit()
     caption = "x" * 200_000
-    assert _said(_read(tmp_path, f"video,caption\nv,{caption}\n")) == [("v", caption, ())]
+    assert _contents(_read(tmp_path, f"video,caption\nv,{caption}\n")) == [("v", caption, ())]
     assert csv.field_size_limit() == before
 
 
-def test_empty_captions_are_dropped_and_counted_anew_for_each_file(tmp_path):
+def test_skips_and_counts_empty_captions(tmp_path):
     (tmp_path / "a.csv").write_text("video,caption\nv,\nv,a dog\nw, \n")
     (tmp_path / "b.csv").write_text("video,caption\nv,a dog\n")
     dataset = Dataset()
-    assert _said(dataset.read(tmp_path / "a.csv")) == [("v", "a dog", ())]
+    assert _contents(dataset.read(tmp_path / "a.csv")) == [("v", "a dog", ())]
     assert dataset.omissions.counts == {"row": 2} and dataset.omissions.examples == {"row": ["a.csv:2", "a.csv:4"]}
     dataset.read(tmp_path / "b.csv")
     assert not dataset.omissions
@@ -138,27 +138,32 @@ def test_columns_can_be_named(tmp_path):
     names = dict(
         zip(("video", "caption", "start", "end", "split"), ("clip", "WORDS", "from", "to", "part"), strict=True)
     )
-    (found,) = _read(tmp_path, text, **{f"{role}_column": name for role, name in names.items()})
-    assert (found.video, found.query, found.spans, found.split) == ("v", "a dog", ((1.0, 2.0),), "val")
+    (annotations,) = _read(tmp_path, text, **{f"{role}_column": name for role, name in names.items()})
+    assert (annotations.video, annotations.query, annotations.spans, annotations.split) == (
+        "v",
+        "a dog",
+        ((1.0, 2.0),),
+        "val",
+    )
     with pytest.raises(AnnotationError, match="there is no column 'film'; the columns are: video, caption, clip"):
         _read(tmp_path, text, video_column="film")
 
 
-def test_ids_are_the_files_own_or_tell_the_line(tmp_path):
+def test_ids_are_from_the_file_or_the_line(tmp_path):
     with_ids = _read(tmp_path, "video,caption,qid,split\nv,a,007,train\nv,b,,val\n")
     assert [(a.query_id, a.split) for a in with_ids] == [("007", "train"), ("c:3", "val")]
     without = _read(tmp_path, 'video,caption\nv,"a\nb"\nv,c\n')
     assert [(a.query_id, a.source) for a in without] == [("c:2", "c.csv:2"), ("c:4", "c.csv:4")]
 
 
-def test_the_same_row_in_two_splits_stays_two(tmp_path):
-    found = _read(tmp_path, "video,caption,split\nv,a,train\nv,a,test\nv,a,test\n")
-    assert [(a.query_id, a.split) for a in found] == [("c:2", "train"), ("c:3", "test")]
+def test_keeps_equal_rows_of_two_splits(tmp_path):
+    annotations = _read(tmp_path, "video,caption,split\nv,a,train\nv,a,test\nv,a,test\n")
+    assert [(a.query_id, a.split) for a in annotations] == [("c:2", "train"), ("c:3", "test")]
 
 
-def test_a_tsv_is_split_at_tabs_alone_and_a_txt_is_sniffed(tmp_path):
-    assert _said(_read(tmp_path, "video\tcaption\nv\ta, b; c\n", "c.tsv")) == [("v", "a, b; c", ())]
-    assert _said(_read(tmp_path, "video;caption\nv;a, b\n", "c.txt")) == [("v", "a, b", ())]
+def test_delimiters_of_tsv_and_txt(tmp_path):
+    assert _contents(_read(tmp_path, "video\tcaption\nv\ta, b; c\n", "c.tsv")) == [("v", "a, b; c", ())]
+    assert _contents(_read(tmp_path, "video;caption\nv;a, b\n", "c.txt")) == [("v", "a, b", ())]
 
 
 @pytest.mark.parametrize(
@@ -173,15 +178,15 @@ def test_a_tsv_is_split_at_tabs_alone_and_a_txt_is_sniffed(tmp_path):
     ],
 )
 def test_json_rows(row, expected, tmp_path):
-    row_said = [("v", query, spans) for query, spans in expected]
-    assert _said(_read(tmp_path, json.dumps(row) + "\n\n", "c.jsonl")) == row_said
-    assert _said(_read(tmp_path, json.dumps([row], indent=1), "c.json")) == row_said
+    row_text = [("v", query, spans) for query, spans in expected]
+    assert _contents(_read(tmp_path, json.dumps(row) + "\n\n", "c.jsonl")) == row_text
+    assert _contents(_read(tmp_path, json.dumps([row], indent=1), "c.json")) == row_text
 
 
 def test_json_ids_are_texts_and_several_captions_are_numbered(tmp_path):
     rows = [{"qid": 7, "video": 12, "caption": ["a", "", "b"]}, {"qid": "007", "video": "w", "caption": "c"}]
-    found = _read(tmp_path, json.dumps(rows), "c.json")
-    assert [(a.query_id, a.video) for a in found] == [("7#1", "12"), ("7#3", "12"), ("007", "w")]
+    annotations = _read(tmp_path, json.dumps(rows), "c.json")
+    assert [(a.query_id, a.video) for a in annotations] == [("7#1", "12"), ("7#3", "12"), ("007", "w")]
 
 
 def test_json_rows_on_one_line_have_ids_of_their_own(tmp_path):
@@ -193,13 +198,13 @@ def test_json_rows_on_one_line_have_ids_of_their_own(tmp_path):
     ("row", "message"),
     [
         ('{"video": "v", "caption": "b",}', r"line 2: not JSON"),
-        ("[1]", "line 2: an object is wanted here, not one list"),
+        ("[1]", "line 2: expected an object, not a list"),
         ("[" * 100_000, "line 2: not usable as JSON"),
         ('{"caption": "b"}', "line 2: no 'video' here"),
         ('{"video": "v"}', "line 2: no 'caption' here"),
         ('{"video": ["v"], "caption": "b"}', r"line 2: 'video' must be text, not \['v'\]"),
         ('{"video": "v", "caption": true}', "line 2: 'caption' must be text, not True"),
-        ('{"video": "v", "caption": "\\ud800"}', "line 2: query .* holds half a character"),
+        ('{"video": "v", "caption": "\\ud800"}', "line 2: query .* contains a lone surrogate"),
         ('{"video": "v", "caption": "b", "start": 1, "end": null}', "line 2: start 1 without end"),
         ('{"video": "v", "caption": "b", "start": NaN, "end": 1}', "line 2: end 1 without start"),
         ('{"video": "v", "caption": "b", "start": 0, "end": 1e999}', "line 2: span 0.0 to inf s"),
@@ -242,9 +247,9 @@ texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
     # With "\n" for a line end, csv leaves a lone "\r" in a field unquoted unless it is told to quote all.
     style=st.sampled_from([("\r\n", csv.QUOTE_MINIMAL), ("\r\n", csv.QUOTE_ALL), ("\n", csv.QUOTE_ALL)]),
 )
-def test_what_csv_writes_is_read_back(rows, delimiter, style, tmp_path_factory):
-    written = io.StringIO(newline="")
-    writer = csv.writer(written, delimiter=delimiter, lineterminator=style[0], quoting=style[1])
+def test_csv_round_trip(rows, delimiter, style, tmp_path_factory):
+    content = io.StringIO(newline="")
+    writer = csv.writer(content, delimiter=delimiter, lineterminator=style[0], quoting=style[1])
     writer.writerow(["video", "caption", "start", "end"])
     spans = [(start / 8, (start + length) / 8) for _, _, start, length in rows]
     writer.writerows([video, caption, *span] for (video, caption, _, _), span in zip(rows, spans, strict=True))
@@ -252,12 +257,12 @@ def test_what_csv_writes_is_read_back(rows, delimiter, style, tmp_path_factory):
         (video.strip(), caption.strip(), (span,)): None
         for (video, caption, _, _), span in zip(rows, spans, strict=True)
     }
-    found = _read(tmp_path_factory.mktemp("csv"), written.getvalue())
-    assert _said(found) == list(expected)
+    annotations = _read(tmp_path_factory.mktemp("csv"), content.getvalue())
+    assert _contents(annotations) == list(expected)
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("value", "expected"),
     [
         ({"choices": ["it moves", "it stays"], "right": 1}, Question(choices=("it moves", "it stays"), right=1)),
         ({"answers": ["red", "Red"]}, Question(answers=("red", "Red"))),
@@ -266,16 +271,18 @@ def test_what_csv_writes_is_read_back(rows, delimiter, style, tmp_path_factory):
         ("what?", None),
     ],
 )
-def test_rows_of_json_may_ask(told, expected, tmp_path):
-    (tmp_path / "a.jsonl").write_text(json.dumps({"video": "a.mp4", "caption": "What is it?", "question": told}) + "\n")
-    found = Dataset().read(tmp_path / "a.jsonl")[0]
-    assert (found.query, found.question) == ("What is it?", expected)
+def test_json_questions(value, expected, tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps({"video": "a.mp4", "caption": "What is it?", "question": value}) + "\n"
+    )
+    annotation = Dataset().read(tmp_path / "a.jsonl")[0]
+    assert (annotation.query, annotation.question) == ("What is it?", expected)
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("value", "message"),
     [
-        ({"chioces": ["a", "b"]}, "'chioces', and not some of choices, right, answers, count"),
+        ({"chioces": ["a", "b"]}, "'chioces'; allowed are choices, right, answers, count"),
         ({"choices": ["a"]}, "one choice"),
         ({"choices": ["a", "b"], "right": 2}, "right choice is 2"),
         ({"choices": "ab"}, "list of texts"),
@@ -283,15 +290,15 @@ def test_rows_of_json_may_ask(told, expected, tmp_path):
         ({"answers": [3]}, "answer"),
     ],
 )
-def test_what_no_question_is_has_a_line(told, message, tmp_path):
-    rows = [{"video": "a.mp4", "caption": "fine"}, {"video": "a.mp4", "caption": "What is it?", "question": told}]
+def test_rejects_invalid_questions_by_line(value, message, tmp_path):
+    rows = [{"video": "a.mp4", "caption": "fine"}, {"video": "a.mp4", "caption": "What is it?", "question": value}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(AnnotationError, match=message) as caught:
+    with pytest.raises(AnnotationError, match=message) as excinfo:
         Dataset().read(tmp_path / "a.jsonl")
-    assert "line 2" in str(caught.value)
+    assert "line 2" in str(excinfo.value)
 
 
-def test_other_columns_are_kept_as_metadata(tmp_path):
+def test_other_columns_are_metadata(tmp_path):
     """Also those of rows that say the same, which are one annotation; what is blank, a list or an object is not."""
     path = tmp_path / "c.csv"
     path.write_text(

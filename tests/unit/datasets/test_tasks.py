@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla.datasets._reading import InvalidRowsError, Problems, read_each, split_named, split_of
+from vla.datasets._reading import InvalidRowsError, Problems, canonical_split, read_each, split_from_name
 from vla.datasets.base import Annotation, Question, Saliency, paragraphs
 from vla.datasets.table import Dataset as Table
 from vla.errors import AnnotationError
@@ -34,7 +34,7 @@ questions = st.one_of(
 )
 saliencies = st.integers(0, 4).flatmap(
     lambda annotators: st.dictionaries(wholes, st.lists(numbers, min_size=annotators, max_size=annotators)).map(
-        lambda rated: Saliency(2, tuple(sorted(rated)), tuple(tuple(rated[clip]) for clip in sorted(rated)))
+        lambda ratings: Saliency(2, tuple(sorted(ratings)), tuple(tuple(ratings[clip]) for clip in sorted(ratings)))
     )
 )
 annotations = st.builds(
@@ -52,23 +52,26 @@ annotations = st.builds(
     question=st.one_of(st.none(), questions),
 )
 in_paragraphs = st.builds(
-    lambda annotation, name, place: replace(annotation, paragraph=name, sentence=place), annotations, texts, wholes
+    lambda annotation, name, index: replace(annotation, paragraph=name, sentence=index),
+    annotations,
+    texts,
+    wholes,
 )
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(annotations, in_paragraphs), min_size=1, max_size=4, unique_by=lambda a: a.query_id))
-def test_nothing_is_lost_in_json_nor_in_a_file_that_the_table_reads(tmp_path_factory, written):
-    lines = [json.dumps(a.to_json()) for a in written]
-    assert [Annotation.from_json(json.loads(line)) for line in lines] == written
+def test_annotations_round_trip_through_json(tmp_path_factory, annotation_list):
+    lines = [json.dumps(a.to_json()) for a in annotation_list]
+    assert [Annotation.from_json(json.loads(line)) for line in lines] == annotation_list
     path = tmp_path_factory.mktemp("t") / "ours.jsonl"
     path.write_text("".join(f"{line}\n" for line in lines))
-    found = Table().read(path)
-    assert [replace(a, source="") for a in found] == [replace(a, source="") for a in written]
-    assert [a.source for a in found] == [f"ours.jsonl:{line}" for line in range(1, len(written) + 1)]
+    annotations = Table().read(path)
+    assert [replace(a, source="") for a in annotations] == [replace(a, source="") for a in annotation_list]
+    assert [a.source for a in annotations] == [f"ours.jsonl:{line}" for line in range(1, len(annotation_list) + 1)]
 
 
-def test_a_caption_is_written_as_it_always_was():
+def test_json_format_of_captions_is_stable():
     """Digests of runs are taken over this: a caption that needs no new field must not change them."""
     plain = Annotation("q", "a dog", "v", ((1, 2),), "train", "c.csv:2")
     assert plain.to_json() == {
@@ -77,7 +80,7 @@ def test_a_caption_is_written_as_it_always_was():
     assert Annotation.from_json({"query_id": "q", "query": "a", "video": "v"}) == Annotation("q", "a", "v")
 
 
-def test_equal_rows_of_ours_with_ids_of_their_own_stay_two(tmp_path):
+def test_keeps_equal_annotations_with_different_ids(tmp_path):
     """MSVD has the same sentence of a video many times, and its metrics count each."""
     (tmp_path / "ours.jsonl").write_text(
         "".join(json.dumps(Annotation(name, "a dog", "v").to_json()) + "\n" for name in "ab")
@@ -87,7 +90,7 @@ def test_equal_rows_of_ours_with_ids_of_their_own_stay_two(tmp_path):
     assert [a.query_id for a in Table().read(tmp_path / "with_ids.csv")] == ["1", "2"]
 
 
-def test_faults_in_rows_of_ours_are_told_by_line(tmp_path):
+def test_reports_faults_of_annotations_by_line(tmp_path):
     good = Annotation("q", "a", "v").to_json()
     rows = [
         good,
@@ -97,7 +100,7 @@ def test_faults_in_rows_of_ours_are_told_by_line(tmp_path):
     ]
     (tmp_path / "o.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(
-        InvalidRowsError, match=r"3 faults(?s:.)*line 2: one choice(?s:.)*line 3: not an(?s:.)*line 4: id 'q'"
+        InvalidRowsError, match=r"3 faults(?s:.)*line 2: only one choice(?s:.)*line 3: not an(?s:.)*line 4: id 'q'"
     ):
         Table().read(tmp_path / "o.jsonl")
 
@@ -110,19 +113,19 @@ def test_faults_in_rows_of_ours_are_told_by_line(tmp_path):
         ({"choices": ("a", "")}, "choice is empty"),
         ({"choices": ("a", 3)}, "choice must be text, not 3"),
         ({"answers": ("a", "b\0")}, "answer .* NUL"),
-        ({"answers": ("\ud800",)}, "half a character"),
+        ({"answers": ("\ud800",)}, "lone surrogate"),
         ({"choices": ("a", "b"), "right": 2}, "right choice is 2, counted from 0, of 2"),
-        ({"choices": ("a", "b"), "right": -1}, "right choice must be a whole number"),
-        ({"choices": ("a", "b"), "right": True}, "right choice must be a whole number"),
+        ({"choices": ("a", "b"), "right": -1}, "right choice must be an integer"),
+        ({"choices": ("a", "b"), "right": True}, "right choice must be an integer"),
         ({"answers": ("a",), "right": 0}, "right choice is 0"),
-        ({"choices": ("a", "b"), "answers": ("a",)}, "one of them"),
-        ({"answers": ("2",), "count": 2}, "one of them"),
-        ({"count": -1}, "count must be a whole number"),
-        ({"count": 2.0}, "count must be a whole number"),
-        ({"count": 10**400}, "count must be a whole number"),
+        ({"choices": ("a", "b"), "answers": ("a",)}, "either choices, or answers, or a count"),
+        ({"answers": ("2",), "count": 2}, "either choices, or answers, or a count"),
+        ({"count": -1}, "count must be an integer"),
+        ({"count": 2.0}, "count must be an integer"),
+        ({"count": 10**400}, "count must be an integer"),
     ],
 )
-def test_an_impossible_question_is_refused(fields, message):
+def test_rejects_invalid_questions(fields, message):
     with pytest.raises(AnnotationError, match=message):
         Question(**fields)
 
@@ -144,22 +147,22 @@ def test_kind_and_answer(question, kind, answer):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ((0, (1,), ((1,),)), "clip_seconds must be seconds above 0"),
+        ((0, (1,), ((1,),)), "clip_seconds must be a positive number of seconds"),
         ((math.nan, (1,), ((1,),)), "clip_seconds"),
         (("2", (1,), ((1,),)), "clip_seconds"),
         ((2, (1, 1), ((1,), (1,))), "clips must ascend"),
         ((2, (2, 1), ((1,), (1,))), "clips must ascend"),
-        ((2, (-1,), ((1,),)), "clip must be a whole number"),
-        ((2, (1.5,), ((1,),)), "clip must be a whole number"),
-        ((2, (1, 2), ((1,),)), "2 clips and 1 lists of scores"),
-        ((2, (1, 2), ((1,), (1, 2))), "each with a score by every annotator"),
+        ((2, (-1,), ((1,),)), "clip must be an integer"),
+        ((2, (1.5,), ((1,),)), "clip must be an integer"),
+        ((2, (1, 2), ((1,),)), "2 clips but 1 lists of scores"),
+        ((2, (1, 2), ((1,), (1, 2))), "with a score from every annotator"),
         ((2, (1,), ((math.inf,),)), "finite number"),
         ((2, (1,), ((10**400,),)), "finite number"),
         ((2, (1,), ((True,),)), "finite number"),
         ((2, (1,), (("3",),)), "finite number"),
     ],
 )
-def test_impossible_saliency_is_refused(fields, message):
+def test_rejects_invalid_saliency(fields, message):
     with pytest.raises(AnnotationError, match=message):
         Saliency(*fields)
 
@@ -167,19 +170,19 @@ def test_impossible_saliency_is_refused(fields, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"duration": 0}, "duration must be seconds above 0"),
+        ({"duration": 0}, "duration must be a positive number of seconds"),
         ({"duration": math.inf}, "duration"),
         ({"duration": 10**400}, "duration"),
         ({"duration": "12"}, "duration"),
         ({"votes": ((2, 1),)}, "must end after its start"),
-        ({"paragraph": "p"}, "need each other"),
-        ({"sentence": 1}, "need each other"),
-        ({"paragraph": "p", "sentence": -1}, "sentence must be a whole number"),
+        ({"paragraph": "p"}, "give both or neither"),
+        ({"sentence": 1}, "give both or neither"),
+        ({"paragraph": "p", "sentence": -1}, "sentence must be an integer"),
         ({"category": 3}, "category must be text, not 3"),
         ({"split": ["train"]}, "split must be text"),
     ],
 )
-def test_impossible_fields_are_refused(fields, message):
+def test_rejects_invalid_fields(fields, message):
     with pytest.raises(AnnotationError, match=message):
         Annotation("q", "a", "v", **fields)
     as_json = {name: value for name, value in fields.items()}
@@ -205,20 +208,20 @@ def test_impossible_fields_are_refused(fields, message):
         {"sentence": "1", "paragraph": "p"},
     ],
 )
-def test_wrong_types_in_json_are_refused(record):
+def test_rejects_wrong_types_in_json(record):
     with pytest.raises(AnnotationError):
         Annotation.from_json({"query_id": "q", "query": "a", "video": "v", **record})
 
 
-def test_paragraphs_are_their_sentences_in_order():
-    said = [
+def test_paragraphs_join_sentences_in_order():
+    records = [
         Annotation("1", "Then b.", "v", ((2, 3),), "val", "f:1", 9.0, paragraph="p", sentence=1),
         Annotation("2", "alone", "v"),
         Annotation("3", "First a.", "v", ((0, 2),), "val", "f:1", 9.0, paragraph="p", sentence=0),
         Annotation("4", "Of w.", "w", split="val", paragraph="p", sentence=0),
         Annotation("5", "Last c.", "v", ((1, 3),), "val", "f:1", 9.0, paragraph="p", sentence=2),
     ]
-    assert paragraphs(said) == [
+    assert paragraphs(records) == [
         Annotation("p", "First a. Then b. Last c.", "v", (), "val", "f:1", 9.0),
         Annotation("p", "Of w.", "w", split="val"),
     ]
@@ -237,10 +240,10 @@ def _of(ids, fault=""):
     return read
 
 
-def test_an_id_that_several_files_have_is_told_apart():
+def test_ids_of_several_files_are_made_unique():
     paths = [Path("x.json"), Path("y.json")]
-    found = read_each(paths, _of({"x": "ab", "y": "bc"}))
-    assert [a.query_id for a in found] == ["a", "x:b", "y:b", "c"]
+    annotations = read_each(paths, _of({"x": "ab", "y": "bc"}))
+    assert [a.query_id for a in annotations] == ["a", "x:b", "y:b", "c"]
     with pytest.raises(AnnotationError, match=r"x\.json is given twice"):
         read_each([*paths, Path("x.json")], _of({"x": "a", "y": "b"}))
     with pytest.raises(AnnotationError, match="need names that differ"):
@@ -249,20 +252,20 @@ def test_an_id_that_several_files_have_is_told_apart():
         read_each([], _of({}))
 
 
-def test_faults_of_all_files_are_told_at_once_and_what_is_sound_is_kept():
+def test_reports_faults_of_all_files_with_the_valid_rows():
     paths = [Path("x.json"), Path("y.json"), Path("z.json")]
-    with pytest.raises(InvalidRowsError, match=r"x\.json has 1 fault(?s:.)*z\.json has 1 fault") as caught:
+    with pytest.raises(InvalidRowsError, match=r"x\.json has 1 fault(?s:.)*z\.json has 1 fault") as excinfo:
         read_each(paths, _of({"x": "a", "y": "b", "z": "c"}, fault="xz"))
-    assert caught.value.faults == 2 and [a.query_id for a in caught.value.sound] == ["a", "b", "c"]
+    assert excinfo.value.faults == 2 and [a.query_id for a in excinfo.value.valid] == ["a", "b", "c"]
 
     def unreadable(path):
         if path.stem == "y":
             raise AnnotationError("y is gone")
         return _of({"x": "a", "z": "c"}, fault="x")(path)
 
-    with pytest.raises(AnnotationError, match=r"(?s)x\.json has.*y is gone") as caught:
+    with pytest.raises(AnnotationError, match=r"(?s)x\.json has.*y is gone") as excinfo:
         read_each(paths, unreadable)
-    assert not isinstance(caught.value, InvalidRowsError)  # what is left is not all that is sound
+    assert not isinstance(excinfo.value, InvalidRowsError)  # what is left is not all that is sound
 
 
 @pytest.mark.parametrize(
@@ -280,12 +283,12 @@ def test_faults_of_all_files_are_told_at_once_and_what_is_sound_is_kept():
         ("captions.json", ""),
     ],
 )
-def test_the_split_that_a_name_tells(name, split):
-    assert split_of(Path(name)) == split
+def test_split_from_name(name, split):
+    assert split_from_name(Path(name)) == split
 
 
-def test_other_words_for_splits():
-    assert [split_named(w) for w in ("validate", "train", "val_1", "", "Training")] == [
+def test_canonical_split():
+    assert [canonical_split(w) for w in ("validate", "train", "val_1", "", "Training")] == [
         "val",
         "train",
         "val_1",

@@ -1,4 +1,4 @@
-"""What a file has lost is told by evidence: damage counts, stale lengths and long pauses do not."""
+"""Losses are detected by evidence: damage counts, stale lengths and long pauses do not."""
 
 import struct
 from fractions import Fraction
@@ -51,7 +51,7 @@ def report(path, fps=2, whole=False):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_whole_file_has_lost_nothing(kind, tmp_path):
+def test_complete_file_has_no_losses(kind, tmp_path):
     path = write(tmp_path / f"a.{kind}", KINDS[kind][0])
     for whole in (False, True):
         found, _ = report(path, whole=whole)
@@ -64,7 +64,7 @@ def test_a_whole_file_has_lost_nothing(kind, tmp_path):
 
 @pytest.mark.parametrize("filler", [b"\0", b"\xa7"], ids=["zeros", "rubbish"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_hole_in_the_middle_counts(kind, filler, tmp_path):
+def test_counts_gap_in_the_middle(kind, filler, tmp_path):
     path = write(tmp_path / f"a.{kind}", KINDS[kind][0])
     content = bytearray(path.read_bytes())
     begin, end = len(content) * 4 // 10, len(content) * 7 // 10
@@ -80,7 +80,7 @@ def test_a_hole_in_the_middle_counts(kind, filler, tmp_path):
 
 
 @pytest.mark.parametrize("kind", STATED)
-def test_half_a_file_is_half_a_video(kind, tmp_path):
+def test_coverage_of_half_a_file(kind, tmp_path):
     path = write(tmp_path / f"a.{kind}", KINDS[kind][0])
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
@@ -90,7 +90,7 @@ def test_half_a_file_is_half_a_video(kind, tmp_path):
     assert found.is_cut or 0.4 < found.coverage < 0.6
 
 
-def test_fragments_that_end_early(tmp_path):
+def test_truncated_fragments(tmp_path):
     whole = tmp_path / "whole.mp4"
     with av.open(str(whole), "w", options={"movflags": "frag_keyframe+empty_moov"}) as output:
         stream = output.add_stream("libx264", rate=10, options={"g": "10"})
@@ -135,7 +135,7 @@ def stale_flv(content):
     ("kind", "alter"),
     [("mkv", stale_tag), ("mkv", stale_matroska), ("webm", stale_matroska), ("mp4", stale_mp4), ("flv", stale_flv)],
 )
-def test_a_stale_length_condemns_no_video(kind, alter, tmp_path):
+def test_ignores_stale_declared_length(kind, alter, tmp_path):
     path = write(tmp_path / f"a.{kind}", KINDS[kind][0])
     path.write_bytes(alter(path.read_bytes()))
     found, count = report(path)
@@ -149,7 +149,7 @@ def test_a_stale_length_condemns_no_video(kind, alter, tmp_path):
 
 @pytest.mark.parametrize("sound", [False, True])
 @pytest.mark.parametrize("kind", ["mkv", "mp4", "flv", "ts", "asf"])
-def test_pauses_are_no_damage(kind, sound, tmp_path):
+def test_pauses_are_not_gaps(kind, sound, tmp_path):
     """A screen that was recorded only when it changed: 30 frames a second, then nothing for seconds, with sound or without."""
     pts, time = [], 0
     for pause in (3000, 7000, 1500):
@@ -164,14 +164,14 @@ def test_pauses_are_no_damage(kind, sound, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["mkv", "mp4", "ts", "avi"])
-def test_slides_are_no_damage(kind, tmp_path):
+def test_slides_are_not_gaps(kind, tmp_path):
     path = write(tmp_path / f"a.{kind}", KINDS[kind][0], 8, [5 * i for i in range(8)], base=Fraction(1, 1))
     found, count = report(path)
     assert found.is_whole and count == 8 and found.gaps == 0
 
 
 @pytest.mark.parametrize(("kind", "times"), [("mp4", 2), ("flv", 2), ("asf", 2), ("mkv", 3), ("webm", 3)])
-def test_a_recording_that_is_never_come_to_is_said(kind, times, tmp_path):
+def test_reports_unread_recording(kind, times, tmp_path):
     """FFmpeg, and so players, show the first alone, of Matroska the first two."""
     path = write(tmp_path / f"a.{kind}", KINDS[kind][0])
     assert not report(path)[0].has_more
@@ -180,7 +180,7 @@ def test_a_recording_that_is_never_come_to_is_said(kind, times, tmp_path):
     assert found.has_more and not found.is_whole
 
 
-def test_a_joined_file_that_is_read_whole_has_no_more(tmp_path):
+def test_fully_read_joined_file_has_no_more(tmp_path):
     for kind in ("mkv", "ts", "avi"):
         path = write(tmp_path / f"a.{kind}", KINDS[kind][0])
         path.write_bytes(path.read_bytes() * 2)

@@ -1,4 +1,4 @@
-"""Devices that this machine lacks, by what torch would say of them."""
+"""Devices that this machine lacks, simulated through torch."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ SHORT = [
 
 
 @pytest.mark.parametrize("error", SHORT, ids=[str(e)[:24] for e in SHORT])
-def test_too_little_memory_halves_the_batch_on_any_device(error):
+def test_out_of_memory_halves_the_batch(error):
     sizes = []
 
     def work(rows):
@@ -77,7 +77,7 @@ def test_too_little_memory_halves_the_batch_on_any_device(error):
 @pytest.mark.parametrize(
     "message", ["CUDA error: an illegal memory access", "shape '[2]' is invalid", "device-side assert"]
 )
-def test_other_errors_are_not_taken_for_it(message):
+def test_other_errors_are_not_out_of_memory(message):
     assert not is_out_of_memory(RuntimeError(message))
     with pytest.raises(RuntimeError, match="CUDA|shape|assert"):
         OomSafeBatcher().run(torch.arange(4), lambda _: (_ for _ in ()).throw(RuntimeError(message)))

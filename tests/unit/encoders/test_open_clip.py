@@ -1,4 +1,4 @@
-"""The open_clip encoder against open_clip itself, and what it says where a model cannot be had."""
+"""The open_clip encoder against open_clip itself, and its errors for missing models."""
 
 import json
 import time
@@ -89,7 +89,7 @@ def compare(folder):
     return encoder, network, tokenizer
 
 
-def test_a_local_folder_equals_open_clip(folder):
+def test_local_folder_equals_open_clip(folder):
     encoder, network, tokenizer = compare(folder)
     assert encoder.identity.dim == 48
     # The last real token is the end of text: brought into the joint space, it is the pooled feature.
@@ -100,12 +100,12 @@ def test_a_local_folder_equals_open_clip(folder):
     assert (cosine(last, texts.pooled) > 0.9999).all()
 
 
-def test_a_model_with_a_text_tower_of_its_own_equals_open_clip(tmp_path):
+def test_custom_text_tower_equals_open_clip(tmp_path):
     compare(saved(tmp_path / "custom", CUSTOM))
 
 
 @pytest.mark.parametrize("config", [RESNET, FASTVIT], ids=["resnet", "fastvit"])
-def test_convolutional_towers_are_reshaped_and_compute_the_same(tmp_path, config):
+def test_reparameterized_towers_compute_the_same(tmp_path, config):
     encoder, network, _ = compare(saved(tmp_path / "conv", config))
     convolutions = [
         sum(isinstance(m, torch.nn.Conv2d) for m in n.visual.modules()) for n in (encoder._network, network)
@@ -139,7 +139,7 @@ def test_a_full_vit_b_32_equals_open_clip(tmp_path):
         weights.unlink()  # 600 MB
 
 
-def test_the_identity_follows_the_weights_and_not_the_place(folder, tmp_path):
+def test_identity_depends_on_weights_not_path(folder, tmp_path):
     import shutil
 
     here = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").identity
@@ -160,7 +160,7 @@ def test_bf16_is_near_fp32(folder):
     assert exact.identity == rough.identity
 
 
-def test_fits_is_what_the_tokenizer_says(folder):
+def test_fits_agrees_with_tokenizer(folder):
     encoder = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
     tokenizer = open_clip.SimpleTokenizer()
     for n in range(1, 30):
@@ -168,14 +168,14 @@ def test_fits_is_what_the_tokenizer_says(folder):
         assert encoder.fits(text) == (len(tokenizer.encode(text)) + 2 <= 20), n
 
 
-def test_a_row_of_padding_alone_has_one_token(folder):
+def test_row_of_padding_has_one_token(folder):
     """T5-like tokenizers write nothing but padding for a text without words."""
     encoder = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
     encoder._padding = 1
     assert encoder._lengths(torch.tensor([[1, 1, 1], [5, 1, 1], [5, 1, 7], [1, 6, 1]])).tolist() == [1, 1, 3, 2]
 
 
-def test_no_text_is_a_mistake_of_the_caller(folder):
+def test_rejects_empty_list_of_texts(folder):
     with pytest.raises(UsageError, match="no text"):
         Encoder(f"local-dir:{folder}", device="cpu").encode_text([])
 
@@ -183,7 +183,7 @@ def test_no_text_is_a_mistake_of_the_caller(folder):
 # What cannot be loaded
 
 
-def test_an_unknown_model_lists_the_nearest():
+def test_unknown_model_suggests_similar_names():
     with pytest.raises(UsageError, match=r"no model called 'ViT-B-23'. Did you mean .*ViT-B-32.* Presets: demo, fast"):
         Encoder("ViT-B-23", "openai")
     with pytest.raises(UsageError, match=r"no model called 'balancd'. Did you mean balanced"):
@@ -191,7 +191,7 @@ def test_an_unknown_model_lists_the_nearest():
 
 
 def test_an_unknown_tag_lists_the_tags():
-    with refused(UsageError, "name_weights", r"'ViT-B-32' needs weights, one of openai, .*got 'opnai'"):
+    with refused(UsageError, "name_weights", r"'ViT-B-32' needs weights: one of openai, .*got 'opnai'"):
         Encoder("ViT-B-32", "opnai")
     with pytest.raises(UsageError, match="got ''"):
         Encoder("ViT-B-32")
@@ -213,7 +213,7 @@ def no_hub(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("model", "tag"), [("ViT-B-32", "laion2b_s34b_b79k"), ("hf-hub:some/where", ""), (DEFAULT, "")]
 )
-def test_without_weights_and_network_it_says_what_to_do_at_once(model, tag, offline, no_hub, monkeypatch):
+def test_fails_fast_without_weights_and_network(model, tag, offline, no_hub, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
@@ -230,7 +230,7 @@ def test_without_weights_and_network_it_says_what_to_do_at_once(model, tag, offl
     assert "--model demo" not in way and "vla demo" in way
 
 
-def test_a_local_folder_that_is_not_one(tmp_path, folder):
+def test_rejects_folder_without_model(tmp_path, folder):
     with pytest.raises(MissingError, match="has no open_clip_config.json"):
         Encoder(f"local-dir:{tmp_path / 'nowhere'}")
     with pytest.raises(MissingError, match="has no open_clip_config.json"):
@@ -243,7 +243,7 @@ def test_a_local_folder_that_is_not_one(tmp_path, folder):
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "other shapes", "no configuration", "half a configuration"])
-def test_a_local_folder_that_is_damaged(damage, tmp_path, folder):
+def test_rejects_damaged_folder(damage, tmp_path, folder):
     import shutil
 
     bad = tmp_path / "bad"
@@ -276,7 +276,7 @@ def test_devices_and_dtypes(folder):
         Encoder(f"local-dir:{folder}", device="cpu", dtype="int8")
 
 
-def test_presets_are_models_that_open_clip_has():
+def test_presets_are_open_clip_models():
     assert DEFAULT in PRESETS and "demo" in PRESETS
     for name, preset in PRESETS.items():
         assert preset.licence
@@ -284,7 +284,7 @@ def test_presets_are_models_that_open_clip_has():
             assert preset.pretrained in open_clip.list_pretrained_tags_by_model(preset.model), name
 
 
-def test_loading_leaves_logging_as_it_was(folder):
+def test_loading_restores_logging(folder):
     import logging
 
     before = logging.root.manager.disable
@@ -297,13 +297,13 @@ def test_the_registry_builds_it(folder):
     assert isinstance(built, Encoder)
 
 
-def test_side_by_side_calls_use_one_core_each_and_give_equal_bits(folder):
+def test_concurrent_calls_use_one_core_each_and_give_equal_bits(folder):
     encoder = registry.build("open_clip", {"model": f"local-dir:{folder}", "device": "cpu"})
     pixels = np.random.default_rng(0).integers(0, 255, (5, 3, 32, 32), np.uint8)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with encoder.side_by_side(), ThreadPoolExecutor(3) as pool:
+        with encoder.one_thread_per_call(), ThreadPoolExecutor(3) as pool:
             assert set(pool.map(lambda _: torch.get_num_threads(), range(6))) == {1}
             found = list(pool.map(lambda _: encoder.encode_frames(pixels), range(6)))
         assert torch.get_num_threads() == 2
@@ -312,7 +312,7 @@ def test_side_by_side_calls_use_one_core_each_and_give_equal_bits(folder):
     assert all((f == found[0]).all() for f in found)
 
 
-def test_where_memory_is_short_fewer_at_once_give_the_same(folder, monkeypatch):
+def test_smaller_batches_after_out_of_memory_give_equal_features(folder, monkeypatch):
     """A stand-in for a GPU with room for three inputs: this one has none."""
     encoder = registry.build("open_clip", {"model": f"local-dir:{folder}", "device": "cpu"})
     pixels = np.random.default_rng(0).integers(0, 255, (10, 3, 32, 32), np.uint8)

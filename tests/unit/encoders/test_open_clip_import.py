@@ -1,4 +1,4 @@
-"""A torchvision that does not fit torch is named with the command that installs one that does."""
+"""A torchvision that does not fit torch is reported with the command that installs a fitting one."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ import pytest
         ("AttributeError('module torch has no attribute library')", "no attribute library"),
     ],
 )
-def test_a_torchvision_of_another_build_is_named_with_what_to_install(tmp_path, error, said):
+def test_names_fitting_torchvision_for_mismatched_build(tmp_path, error, said):
     (tmp_path / "torchvision.py").write_text(f"raise {error}\n")
     code = f"""
 import sys

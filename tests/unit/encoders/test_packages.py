@@ -1,4 +1,4 @@
-"""Models that need packages which `vla` does not bring say so with the pip line, before a download."""
+"""Models that need further packages are refused with the pip line, before a download."""
 
 import builtins
 import json
@@ -8,7 +8,7 @@ import open_clip
 import pytest
 
 from vla.encoders import _packages, registry
-from vla.encoders._packages import needs, packages_named, require_packages
+from vla.encoders._packages import name_missing_packages, require_packages, required_modules
 from vla.errors import EnvironmentUnfitError
 
 pytestmark = pytest.mark.install
@@ -43,8 +43,8 @@ def no_network(monkeypatch):
     monkeypatch.setattr("socket.create_connection", refused)
 
 
-def test_every_model_of_open_clip_agrees_with_what_open_clip_imports(without, monkeypatch, no_network):
-    """The oracle is open_clip: making the tokenizer fails by the import where `needs` says so, and nowhere else."""
+def test_required_modules_agree_with_open_clip(without, monkeypatch, no_network):
+    """The oracle is open_clip: making the tokenizer fails by the import where `required_modules` says so, and nowhere else."""
     without("transformers")
     monkeypatch.setattr(open_clip.factory, "SimpleTokenizer", lambda **k: "simple")
     lacking = set()
@@ -56,7 +56,7 @@ def test_every_model_of_open_clip_agrees_with_what_open_clip_imports(without, mo
         except ModuleNotFoundError as error:
             assert error.name == "transformers"
             fails = True
-        found = needs(name, config)
+        found = required_modules(name, config)
         # A text tower of transformers comes with its tokenizer.
         assert ("transformers" in found) == fails or config["text_cfg"].get("hf_model_name"), name
         assert ("timm" in found) == ("timm_model_name" in config["vision_cfg"]), name
@@ -70,7 +70,7 @@ def test_every_model_of_open_clip_agrees_with_what_open_clip_imports(without, mo
 @pytest.mark.parametrize(
     "name", ["ViT-B-16-SigLIP", "roberta-ViT-B-32", "xlm-roberta-base-ViT-B-32", "nllb-clip-base", "ViT-B-16-SigLIP2"]
 )
-def test_the_encoder_says_so_before_a_download(without, no_network, name):
+def test_reports_missing_package_before_download(without, no_network, name):
     without("transformers")
     tag = open_clip.list_pretrained_tags_by_model(name)[0]
     with pytest.raises(
@@ -79,7 +79,7 @@ def test_the_encoder_says_so_before_a_download(without, no_network, name):
         registry.build("open_clip", {"model": name}, pretrained=tag, device="cpu")
 
 
-def test_a_folder_of_such_a_model_says_so(without, tmp_path):
+def test_reports_missing_package_of_local_folder(without, tmp_path):
     without("transformers")
     config = {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"hf_tokenizer_name": "some/tokenizer"}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
@@ -87,7 +87,7 @@ def test_a_folder_of_such_a_model_says_so(without, tmp_path):
         registry.build("open_clip", model=f"local-dir:{tmp_path}", device="cpu")
 
 
-def test_a_timm_that_is_too_old_says_so(monkeypatch):
+def test_reports_outdated_timm(monkeypatch):
     import timm
 
     monkeypatch.setattr(timm, "is_model", lambda name: False)
@@ -112,6 +112,6 @@ def test_the_installed_timm_has_every_tower():
         (ImportError("T5Tokenizer requires the SentencePiece library but it was not found"), "SentencePiece"),
     ],
 )
-def test_what_those_need_in_their_turn_is_named(error, said):
-    with pytest.raises(EnvironmentUnfitError, match=said), packages_named("some model"):
+def test_names_transitively_missing_package(error, said):
+    with pytest.raises(EnvironmentUnfitError, match=said), name_missing_packages("some model"):
         raise error

@@ -1,4 +1,4 @@
-"""Preprocessing without PIL equals open_clip's own, which is PIL's, within one grey level but for a few pixels.
+"""Preprocessing without PIL equals open_clip's with PIL up to one grey level, except for few pixels.
 
 Measured when this was written (Pillow 13, torch 2.15), in normalised units, where CLIP's grey level is 0.0150: on the
 pictures here at most 0.0300, two levels, and that for at most 5 values in 100,000 (7 in a million on those like
@@ -83,7 +83,7 @@ def near(found):
 @pytest.mark.parametrize("mode", ["shortest", "squash"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("picture", [noise, photo])
-def test_it_equals_open_clips_own(picture, size, mode, interpolation):
+def test_preprocessing_equals_open_clip(picture, size, mode, interpolation):
     portrait = mode == "squash" and size[0] > size[1]
     found = difference(picture(*size), config(224, mode, interpolation), rows_first if portrait else reference)
     assert near(found)
@@ -101,13 +101,13 @@ def test_other_input_sizes(side, mode):
     assert near(difference(photo(180, 290), config(side, mode)))
 
 
-def test_an_input_that_is_not_square():
+def test_rejects_crop_to_rectangular_input():
     settings = config((96, 160), "squash")
     assert Preprocess(settings)(photo(300, 200)[None]).shape == (1, 3, 96, 160)
     assert near(difference(photo(300, 200), settings, rows_first))
 
 
-def test_a_picture_of_the_right_size_is_left_as_it_is():
+def test_picture_of_input_size_is_unchanged():
     pixels = noise(64, 64)
     np.testing.assert_array_equal(Preprocess(config(64))(pixels[None])[0], pixels.transpose(2, 0, 1))
 
@@ -142,12 +142,12 @@ def test_published_tensors_of_clip():
     "settings",
     [config(mode="longest"), config(interpolation="nearest"), config((96, 160), "shortest"), config(interpolation="random")],
 )  # fmt: skip
-def test_what_is_not_supported_says_so(settings):
+def test_rejects_unsupported_settings(settings):
     with pytest.raises(EnvironmentUnfitError, match=r"not supported; 'shortest' and 'squash'|needs a square input"):
         Preprocess(settings)
 
 
-def test_its_description_changes_with_every_setting():
+def test_description_depends_on_every_setting():
     """The description is part of a cache's identity."""
     variants = [
         config(), config(256), config(mode="squash"), config(interpolation="bilinear"),

@@ -29,7 +29,7 @@ def model_of(options, shake=0.5):
 def vectors(model, corpus):
     queries = [q for q in corpus.queries if not q.is_timed]
     texts = model.align_texts(np.stack([corpus.text_vector(q) for q in queries]))
-    tokens = model.align_tokens(corpus.tokens_of(q.parts for q in queries)) if model.compares_tokens else None
+    tokens = model.align_tokens(corpus.tokens_of(q.chunks for q in queries)) if model.compares_tokens else None
     frames = model.align_videos(corpus.videos)
     means = np.stack([f.mean(0) for f in frames])
     return texts, tokens, frames, texts @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
@@ -43,7 +43,7 @@ def test_the_best_are_ranked_anew_and_the_others_follow_as_they_were(most):
     corpus = with_tokens(made_corpus(LENGTHS))
     model = model_of(OPTIONS)
     texts, tokens, frames, similarity = vectors(model, corpus)
-    own = model.rescored(texts, tokens, frames)
+    own = model.rerank(texts, tokens, frames)
     found = rerank_best(model, similarity, texts, tokens, frames, most=most)
     for scores, plain, wanted in zip(found, (similarity, similarity.T), (own, own.T), strict=True):
         for row, before, after in zip(scores, plain, wanted, strict=True):
@@ -95,7 +95,7 @@ def test_tokens_that_nothing_was_learned_for_rank_as_the_mean_does():
 def test_protocols_print_both_and_no_tricks_of_what_was_reranked():
     corpus = with_tokens(made_corpus(LENGTHS))
     model = model_of(OPTIONS)
-    whole = [Query(q.text, q.parts, q.parts, q.video, np.zeros((0, 2))) for q in corpus.queries if q.is_timed]
+    whole = [Query(q.text, q.chunks, q.chunks, q.video, np.zeros((0, 2))) for q in corpus.queries if q.is_timed]
     figures = measured(
         CorpusPredictions(model, corpus, whole),
         CorpusPredictions(zero_shot_model(DIM, 1.0), corpus, whole),

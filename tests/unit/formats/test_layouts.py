@@ -1,4 +1,4 @@
-"""The layouts in which features are released: each becomes the videos, values and times that its makers meant."""
+"""Layouts of published features: each gives the intended videos, values and times."""
 
 from contextlib import closing
 
@@ -74,7 +74,7 @@ def test_usual_names(key, times, unit, tmp_path):
     check(tmp_path, wanted, **({"key": key} if key == "whatever" else {}))
 
 
-def test_other_names_are_named(tmp_path):
+def test_requires_key_for_unusual_names(tmp_path):
     np.savez(
         tmp_path / "a.npz", feats=A, feats_5fps=B, timestamps_ms=np.arange(9.0), timestamps_ms_5fps=np.arange(4) * 200.0
     )
@@ -101,11 +101,11 @@ def test_hdf5_with_several_models_for_each_video(tmp_path):
         for name, values in (("one", A), ("two", B)):
             file[f"{name}/clip"], file[f"{name}/slowfast"] = values, -values
     check(tmp_path, {"one": (A, None), "two": (B, None)}, key="clip")
-    with refused(FormatError, "name_key", "which of its arrays holds the features.*clip .*slowfast"):
+    with refused(FormatError, "name_key", "cannot tell which array holds the features.*clip .*slowfast"):
         found_in(tmp_path)
 
 
-def test_texts_beside_exported_features_are_no_video(tmp_path):
+def test_exported_texts_are_not_a_video(tmp_path):
     np.save(tmp_path / "a.npy", A)
     np.savez(tmp_path / "texts.npz", pooled=B)
     (tmp_path / "texts.jsonl").touch()
@@ -119,7 +119,7 @@ REAL = SHARED / "features" / "v_GGSY1Qvo990_clip_vitb32.npz"
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="named: the shared data is not here")
-def test_features_that_were_really_released():
+def test_features_of_public_releases():
     with np.load(REAL) as published:
         for key, times_key in (("", ""), ("feats_5fps", "timestamps_ms_5fps")):
             with closing(registry.build("npz").contents(REAL, ArrayKeys(key, times_key))) as contents:

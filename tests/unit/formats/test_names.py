@@ -1,4 +1,4 @@
-"""File names of videos: safe anywhere, never two alike, and the videos' own where that can be."""
+"""File names of videos are safe on all systems, unique, and kept if possible."""
 
 import os
 import re
@@ -19,7 +19,7 @@ ODD = st.one_of(
 
 @given(st.lists(ODD, max_size=20, unique=True), st.booleans())
 @settings(deadline=None, max_examples=300)
-def test_names_are_safe_and_no_two_alike(video_ids, dots):
+def test_file_names_are_safe_and_unique(video_ids, dots):
     found = file_names(video_ids, dots=dots)
     assert set(found) == set(video_ids)
     assert len({n.casefold() for n in found.values()}) == len(video_ids)
@@ -45,12 +45,12 @@ def test_names_are_safe_and_no_two_alike(video_ids, dots):
         (["..."], ["video"]),
     ],
 )
-def test_what_becomes_of_a_name(video_ids, wanted):
+def test_file_names_by_hand(video_ids, wanted):
     found = file_names(video_ids)
     assert [re.sub(r"-[0-9a-f]{8}$", "-19c6eab7", found[v]) for v in video_ids] == wanted
 
 
-def test_capitals_alone_do_not_tell_two_files_apart():
+def test_file_names_differ_beyond_case():
     found = file_names(["AbC", "aBc", "abc"])
     assert len({n.casefold() for n in found.values()}) == 3
     assert found["AbC"] == "AbC"

@@ -1,4 +1,4 @@
-"""Texts with their vectors: read from the layouts in which they are released."""
+"""Texts with their vectors, read from published layouts."""
 
 import io
 import json
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vla.errors import FormatError
-from vla.formats._texts import npz_of, read_texts
+from vla.formats._texts import npz_bytes, read_texts
 
 TEXTS = ["a person", "a  red\tcar", "ü\nand more"]
 VECTORS = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
@@ -30,14 +30,14 @@ every = pytest.mark.parametrize("kind", ["npz", "npy", "jsonl", "json"])
 
 
 @every
-def test_texts_and_vectors_come_as_they_are(kind, tmp_path):
+def test_reads_texts_and_vectors(kind, tmp_path):
     found = read_texts(saved(tmp_path, kind))
     assert found.texts == tuple(TEXTS)
     np.testing.assert_array_equal(found.pooled.astype(np.float32), VECTORS)
     assert found.tokens.shape == (3, 0, 4) and found.mask.shape == (3, 0)
 
 
-def test_usual_names_and_named_ones(tmp_path):
+def test_usual_and_requested_names(tmp_path):
     np.savez(tmp_path / "a.npz", feats=VECTORS, prompts=np.array(TEXTS), names=np.array(["x", "y", "z"]))
     assert read_texts(tmp_path / "a.npz").texts == tuple(TEXTS)
     assert read_texts(tmp_path / "a.npz", "names").texts == ("x", "y", "z")
@@ -50,7 +50,7 @@ def test_usual_names_and_named_ones(tmp_path):
 
 
 @pytest.mark.parametrize("by", ["mask", "lengths"])
-def test_tokens_come_with_what_is_real_of_them(by, tmp_path):
+def test_reads_tokens_and_mask(by, tmp_path):
     tokens = np.random.default_rng(1).standard_normal((3, 5, 4)).astype(np.float16)
     lengths = np.array([2, 5, 1])
     mask = np.arange(5)[None] < lengths[:, None]
@@ -59,16 +59,16 @@ def test_tokens_come_with_what_is_real_of_them(by, tmp_path):
     np.testing.assert_array_equal(found.tokens[mask], tokens[mask])
 
 
-def test_what_we_write_numpy_reads_and_the_same_texts_make_the_same_bytes():
-    content = npz_of(TEXTS, VECTORS)
+def test_npz_bytes_are_readable_and_deterministic():
+    content = npz_bytes(TEXTS, VECTORS)
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         assert archive["texts"].tolist() == TEXTS
         np.testing.assert_array_equal(archive["pooled"], VECTORS)
-    assert npz_of(TEXTS, VECTORS) == content
+    assert npz_bytes(TEXTS, VECTORS) == content
 
 
 @every
-def test_a_text_that_comes_again_counts_once(kind, tmp_path):
+def test_repeated_text_counts_once(kind, tmp_path):
     twice = np.concatenate([VECTORS, VECTORS[:1] * 1.001])
     found = read_texts(saved(tmp_path, kind, [*TEXTS, "a   person"], twice))
     assert found.texts == tuple(TEXTS)
@@ -80,15 +80,15 @@ def test_a_text_that_comes_again_counts_once(kind, tmp_path):
 @pytest.mark.parametrize(
     ("texts", "vectors", "message"),
     [
-        (TEXTS[:2], VECTORS, "2 texts need as many vectors"),
-        (["a", " ", "c"], VECTORS, "no text that can be looked for"),
+        (TEXTS[:2], VECTORS, "2 texts need 2 vectors"),
+        (["a", " ", "c"], VECTORS, "invalid text"),
         (TEXTS, np.full((3, 4), np.nan), "not finite"),
         (TEXTS, np.full((3, 4), 1e6), "too large for float16"),
-        (TEXTS, VECTORS[:, 0], "3 texts need as many vectors"),
+        (TEXTS, VECTORS[:, 0], "3 texts need 3 vectors"),
         ([], np.zeros((0, 4), np.float32), "t."),
     ],
 )
-def test_what_makes_no_sense_is_refused(kind, texts, vectors, message, tmp_path):
+def test_rejects_invalid_values(kind, texts, vectors, message, tmp_path):
     if kind.startswith("json") and len(texts) != len(vectors):
         return  # each row has its own
     with pytest.raises(FormatError) as error:
@@ -99,7 +99,7 @@ def test_what_makes_no_sense_is_refused(kind, texts, vectors, message, tmp_path)
 @every
 @pytest.mark.parametrize("content", [b"", b"{", b"\0" * 100, b"[1, 2]", b'[{"text": "a"}]', b'[{"text": 3, "vector": [1]}]',
                                      b'{"a": ' * 5000, b'[{"text": "a", "vector": [1]}, {"text": "b", "vector": [1, 2]}]'])  # fmt: skip
-def test_anything_else_is_refused(kind, content, tmp_path):
+def test_rejects_other_files(kind, content, tmp_path):
     path = tmp_path / f"t.{kind}"
     path.write_bytes(content)
     (tmp_path / "t.json").write_bytes(content)

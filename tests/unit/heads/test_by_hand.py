@@ -1,4 +1,4 @@
-"""Values of heads that were worked out on paper."""
+"""Values of heads computed by hand."""
 
 from dataclasses import replace
 
@@ -11,8 +11,8 @@ from vla.batches.collate import build_batch
 from vla.batches.corpus import QuestionExample
 from vla.datasets.base import Annotation, Question
 from vla.features import FrameFeatures
-from vla.heads._points import Points, assigned, ious
-from vla.heads.counting import _lasting
+from vla.heads._points import Points, assign_moments, ious
+from vla.heads.counting import _frame_seconds
 from vla.heads.moments import MomentOutput
 from vla.model import AlignmentModel, ModelConfig
 
@@ -33,7 +33,7 @@ def built(name, corpus, **options):
     return model
 
 
-def test_a_frame_counts_for_the_seconds_it_stands_for():
+def test_frames_are_weighted_by_seconds():
     # Four frames in 1.5 s from first to last: .5 s each. Three at uneven times, 4 s: 2 s each. One: 1 s. Padding: 0.
     corpus = made_corpus((4, 3, 1))
     times = (np.arange(4) / 2, np.array([0.0, 1.0, 4.0]), np.zeros(1))
@@ -42,11 +42,11 @@ def test_a_frame_counts_for_the_seconds_it_stands_for():
         for video, own in zip(corpus.videos, times, strict=True)
     ]
     batch = batch_of(replace(corpus, videos=videos, queries=[]))
-    seconds = _lasting(built("counting", corpus)(batch), batch)
+    seconds = _frame_seconds(built("counting", corpus)(batch), batch)
     np.testing.assert_allclose(seconds, [[0.5, 0.5, 0.5, 0.5], [2, 2, 2, 0], [1, 0, 0, 0]], atol=1e-6)
 
 
-def test_a_count_adds_up_over_seconds_not_over_frames():
+def test_counts_sum_over_seconds():
     """The same three seconds at 2 and at 4 frames a second; each frame twice. The gates are open for as long."""
     corpus = made_corpus((6,))
     video = corpus.videos[0]
@@ -87,7 +87,7 @@ def scores_of(model, corpus):
         return model.heads["choice_qa"](model(batch), batch)[0].numpy()
 
 
-def test_the_question_is_the_question_whatever_the_order_of_its_choices():
+def test_choice_scores_are_permutation_equivariant():
     """Choices in another order have the same scores in that order: none of them is taken for the question."""
     corpus = made_corpus((7, 4))
     model = built("choice_qa", corpus, width=32)
@@ -100,17 +100,17 @@ def test_the_question_is_the_question_whatever_the_order_of_its_choices():
         asked,
         annotation=replace(asked.annotation, question=Question(choices=choices, right=order.index(0))),
         choices=tuple(asked.choices[k] for k in order),
-        alone=tuple(asked.alone[k] for k in order),
+        choices_only=tuple(asked.choices_only[k] for k in order),
     )
     np.testing.assert_allclose(scores_of(model, replace(corpus, questions=(moved,))), first[list(order)], atol=1e-4)
 
 
-def test_another_question_about_the_same_choices_is_answered_otherwise():
+def test_choice_scores_depend_on_question():
     """The text that stands alone as the question is read: with the same statements, another question moves the scores."""
     corpus = choices_of(made_corpus((7, 4)), "When?", ("a", "b", "c"))
     model = built("choice_qa", corpus, width=32)
     asked = corpus.questions[0]
-    other = replace(corpus, questions=(replace(asked, parts=("a",)),))
+    other = replace(corpus, questions=(replace(asked, chunks=("a",)),))
     assert np.abs(scores_of(model, corpus) - scores_of(model, other)).max() > 1e-3
 
 
@@ -124,13 +124,13 @@ def points_of(*levels):
 
 
 def found_at(points, *moments):
-    wanted = torch.tensor([moments], dtype=torch.float32)
-    moment, finds = assigned(points, wanted, torch.ones(wanted.shape[:2], dtype=torch.bool), 1.0)
+    expected = torch.tensor([moments], dtype=torch.float32)
+    moment, finds = assign_moments(points, expected, torch.ones(expected.shape[:2], dtype=torch.bool), 1.0)
     rows = finds[0].nonzero()[:, 0].tolist()
     return [(float(points.strides[k]), float(points.centers[k]), int(moment[0, k])) for k in rows]
 
 
-def test_lengths_go_to_their_levels():
+def test_moments_are_assigned_by_length():
     """A point's first window is four strides long; it is taken for moments of half of that and less than twice."""
     points = points_of(16, 8, 4)
     # 4 frames are as long as a window of the finest level, 1/2 of the next (taken) and 1/4 of the coarsest (not).
@@ -141,7 +141,7 @@ def test_lengths_go_to_their_levels():
     assert [c for s, c, _ in found_at(points, (6.0, 10.0))] == [7.5, 8.5, 7.0, 9.0]
 
 
-def test_shorter_than_the_finest_and_longer_than_the_coarsest_are_found_there():
+def test_extreme_lengths_are_assigned_to_outer_levels():
     points = points_of(16, 8, 4)
     assert found_at(points, (7.0, 7.5)) == [(1.0, 6.5, 0), (1.0, 7.5, 0)]
     assert {s for s, _, _ in found_at(points, (-40.0, 56.0))} == {4.0}
@@ -149,7 +149,7 @@ def test_shorter_than_the_finest_and_longer_than_the_coarsest_are_found_there():
     assert {s for s, _, _ in found_at(points_of(16), (7.0, 7.5))} == {1.0}
 
 
-def test_of_two_moments_the_nearer_one_is_found():
+def test_nearest_moment_is_assigned():
     points = points_of(16)
     assert (1.0, 5.5, 0) in found_at(points, (4.0, 7.0), (5.0, 8.0)) and (1.0, 6.5, 1) in found_at(
         points, (4.0, 7.0), (5.0, 8.0)
@@ -169,11 +169,11 @@ def test_of_two_moments_the_nearer_one_is_found():
     ],
 )
 def test_generalised_iou(one, other, iou, generous):
-    found = ious(torch.tensor([one], dtype=torch.float64), torch.tensor([other], dtype=torch.float64))
-    assert [float(v) for v in found] == pytest.approx([iou, generous], abs=1e-5)
+    actual = ious(torch.tensor([one], dtype=torch.float64), torch.tensor([other], dtype=torch.float64))
+    assert [float(v) for v in actual] == pytest.approx([iou, generous], abs=1e-5)
 
 
-def test_a_moment_without_length_is_not_listed():
+def test_empty_moments_are_dropped():
     """What is cut to nothing at an end of the video is no moment, however sure the head is of it."""
     corpus = made_corpus((6,))
     spans = torch.tensor([[[3.0, 3.0], [0.5, 1.5], [0.0, 0.0], [2.0, 2.5]]])

@@ -1,4 +1,4 @@
-"""The heads that locate moments: what they say untrained, how they count time, and that pieces of work make no difference."""
+"""Moment localization head: untrained predictions, time arithmetic, and chunked computation."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def model_of(name, **options):
 def found_by(name, corpus, **options):
     model, batch = model_of(name, **options), batch_of(corpus)
     with torch.no_grad():
-        return [found.moments for found in localized(model, name, batch)]
+        return [actual.moments for actual in localized(model, name, batch)]
 
 
 def localized(model, name, batch):
@@ -48,7 +48,7 @@ def listed(spans, scores, overlap=0.5):
     return np.array([spans[i] for i in kept])
 
 
-def test_untrained_moments_are_the_windows_that_stand_out():
+def test_untrained_moments_match_window_contrast():
     corpus = made_corpus((13, 6, 1, 24), seed=2)
     for rows, query in zip(found_by("moments", corpus), (q for q in corpus.queries if q.is_timed), strict=True):
         curve, video = cosines(corpus, query), corpus.videos[query.video]
@@ -65,7 +65,7 @@ def test_untrained_moments_are_the_windows_that_stand_out():
         np.testing.assert_allclose(rows[:, :2], listed(spans, scores)[:50], atol=1e-5)
 
 
-def test_time_runs_within_frames():
+def test_times_interpolate_within_frames():
     """Frames of any length, one of them with no time on screen, against numpy's interpolation."""
     corpus = made_corpus((5, 3))
     times = np.array([0.0, 0.5, 2.0, 2.0, 7.0])
@@ -83,7 +83,7 @@ def test_time_runs_within_frames():
         np.testing.assert_allclose(to_seconds(places, bounds)[row], asked[row].clamp(max=end), atol=1e-5)
 
 
-def test_pieces_of_work_make_no_difference():
+def test_chunk_size_does_not_change_moments():
     corpus = made_corpus((24, 6, 17, 9), seed=1)
     batch, model = batch_of(corpus), model_of("moments", dropout=0.0).train()
     head, outcomes = model.heads["moments"], []
@@ -93,16 +93,16 @@ def test_pieces_of_work_make_no_difference():
         loss = head.loss(model(batch), batch)
         loss.backward()
         with torch.no_grad():
-            spans = [found.moments for found in localized(model, "moments", batch)]
+            spans = [actual.moments for actual in localized(model, "moments", batch)]
         outcomes.append((loss.detach(), [p.grad.clone() for p in head.parameters()], spans))
-    (loss, gradients, spans), (piecewise, others, found) = outcomes
+    (loss, gradients, spans), (piecewise, others, actual) = outcomes
     torch.testing.assert_close(loss, piecewise)
     torch.testing.assert_close(gradients, others, rtol=1e-4, atol=1e-5)
-    for one, other in zip(spans, found, strict=True):
+    for one, other in zip(spans, actual, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_frames_count_as_annotators_rated_them():
+def test_saliency_targets_follow_ratings():
     corpus = made_corpus((6, 6, 6))
     timed = [q for q in corpus.queries if q.is_timed]
     marks = (Saliency(1.0, (1, 2), ((3, 4), (1, 1))), None, Saliency(1.0, (0,), ((0, 0),)))
@@ -115,7 +115,7 @@ def test_frames_count_as_annotators_rated_them():
     np.testing.assert_allclose(shown, [[0, 0, 3.5, 3.5, 1, 1], [0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0]])
 
 
-def test_ratings_are_learned():
+def test_saliency_learns_ratings():
     """Of two halves of the moment annotators liked the second, which no cosine tells."""
     corpus = made_corpus((12,) * 6, seed=4)
     queries = [
@@ -134,7 +134,7 @@ def test_ratings_are_learned():
         head.loss(model(batch), batch).backward()
         optimizer.step()
     with torch.no_grad():
-        shown = [found.saliency for found in localized(model, "moments", batch)]
+        shown = [actual.saliency for actual in localized(model, "moments", batch)]
     for row in shown:
         assert row[6:10].min() > row[2:6].max() > row[[0, 1, 10, 11]].max()
 
@@ -147,5 +147,5 @@ def test_levels_follow_the_longest_moment():
     timed = [q for q in corpus.queries if q.is_timed]
     for frames, levels in ((3, 2), (4, 2), (5, 3), (16, 4), (80, 7)):
         queries = [replace(timed[1], spans=np.array([[0.0, frames / 2]]))]
-        assert head.planned(replace(corpus, queries=queries), {})["levels"] == levels
-    assert head.planned(replace(corpus, queries=[]), {"width": 32}) == {"levels": 2, "width": 32}
+        assert head.resolve_options(replace(corpus, queries=queries), {})["levels"] == levels
+    assert head.resolve_options(replace(corpus, queries=[]), {"width": 32}) == {"levels": 2, "width": 32}

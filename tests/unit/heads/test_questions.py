@@ -1,4 +1,4 @@
-"""Heads that answer questions: what they are before training, and that each learns what only a video can tell."""
+"""Question answering heads: untrained predictions, and learning from video content."""
 
 import math
 import zlib
@@ -24,7 +24,7 @@ WIDE = 16
 
 def built(name, corpus, dim=DIM, **options):
     torch.manual_seed(0)
-    planned = registry.get(name).planned(corpus, options)
+    planned = registry.get(name).resolve_options(corpus, options)
     model = AlignmentModel(ModelConfig(dim, "identity", heads={name: planned}))
     for head in (*model.heads.values(), *model.blind.values()):
         head.fit(corpus)
@@ -89,21 +89,21 @@ def right(corpus, predicted, kind):
     return np.mean([p[0] == q.answers[0] for p, q in zip(predicted, questions, strict=True)])
 
 
-def test_choices_are_told_apart_by_when_they_are_found():
+def test_choices_are_distinguished_by_time():
     known, new = staged(0, 80), staged(1, 60)
     seeing, blind = said(trained("choice_qa", known, steps=40, width=64), new, "choice_qa")
     assert right(new, seeing, "choice") > 0.85
     assert right(new, blind, "choice") < 0.6
 
 
-def test_an_open_answer_is_read_off_the_right_frames():
+def test_open_answers_attend_to_the_moment():
     known, new = staged(0, 120), staged(1, 60)
     seeing, blind = said(trained("open_qa", known, width=64), new, "open_qa")
     assert right(new, seeing, "open") > 0.6
     assert right(new, blind, "open") < 0.4
 
 
-def test_what_happens_more_often_counts_more():
+def test_repeated_events_raise_counts():
     known, new = staged(0, 80), staged(1, 60)
     counts = np.array([q.question.count for q in new.questions if q.question.count is not None], float)
     seeing, blind = said(trained("counting", known, steps=120), new, "counting")
@@ -121,7 +121,7 @@ def test_an_untrained_count_is_the_mean():
     assert float(head.loss(model(batch), batch).detach()) == pytest.approx(1.0)
 
 
-def test_equal_counts_are_no_division_by_zero():
+def test_equal_counts_have_finite_loss():
     corpus = made_corpus()
     ones = tuple(
         replace(q, annotation=replace(q.annotation, question=Question(count=1))) if q.question.kind == "count" else q
@@ -166,25 +166,25 @@ def answered(*answers):
     )
 
 
-def test_the_vocabulary_is_what_is_answered_most():
+def test_vocabulary_is_most_frequent_answers():
     corpus = answered(("Blue", "blue"), ("blue", "red"), ("red",), ("pale green",))
-    assert OpenQa.planned(corpus, {})["answers"] == ["blue", "red", "pale green"]
-    assert OpenQa.planned(corpus, {"least": 2})["answers"] == ["blue", "red"]
-    assert OpenQa.planned(corpus, {"most": 1})["answers"] == ["blue"]
+    assert OpenQa.resolve_options(corpus, {})["answers"] == ["blue", "red", "pale green"]
+    assert OpenQa.resolve_options(corpus, {"least": 2})["answers"] == ["blue", "red"]
+    assert OpenQa.resolve_options(corpus, {"most": 1})["answers"] == ["blue"]
     with pytest.raises(MissingError, match="5 times"):
-        OpenQa.planned(corpus, {"least": 5})
+        OpenQa.resolve_options(corpus, {"least": 5})
     with pytest.raises(UsageError, match="answers"):
         OpenQa(DIM)
 
 
-def test_the_first_spelling_gives_the_vector():
+def test_first_spelling_defines_answer_vector():
     corpus = answered(("Blue",), ("blue",), ("blue",), ("red",))
     head = built("open_qa", corpus).heads["open_qa"]
-    wanted = corpus.vectors["Blue"] / np.linalg.norm(corpus.vectors["Blue"])
-    np.testing.assert_allclose(head.vectors[0].numpy(), wanted, atol=1e-6)
+    expected = corpus.vectors["Blue"] / np.linalg.norm(corpus.vectors["Blue"])
+    np.testing.assert_allclose(head.vectors[0].numpy(), expected, atol=1e-6)
 
 
-def test_several_right_answers_share():
+def test_several_answers_share_target():
     corpus = answered(("blue", "blue", "red"), ("never seen",), ("red",), ("blue",))
     model = built("open_qa", corpus, answers=["blue", "red"])
     batch, head = batch_of(corpus), model.heads["open_qa"]
@@ -201,7 +201,7 @@ def test_several_right_answers_share():
     assert head.loss(model(one), one) is None
 
 
-def test_the_ten_best_are_told():
+def test_decodes_ten_best_answers():
     corpus = answered(*((f"answer {3 * i}", f"answer {3 * i + 1}", f"answer {3 * i + 2}") for i in range(4)))
     model = built("open_qa", corpus)
     batch, head = batch_of(corpus), model.heads["open_qa"]
@@ -212,5 +212,5 @@ def test_the_ten_best_are_told():
         assert best == by_hand[:10]
 
 
-def test_counting_has_no_vocabulary_to_plan():
-    assert Counting.planned(made_corpus(), {"width": 64}) == {"width": 64}
+def test_counting_resolves_no_options():
+    assert Counting.resolve_options(made_corpus(), {"width": 64}) == {"width": 64}

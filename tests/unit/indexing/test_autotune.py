@@ -43,7 +43,7 @@ def test_the_recall_that_is_stated_is_the_recall_there_is(backend, recall, is_un
     if not is_unit:
         vectors = (vectors * np.random.default_rng(6).uniform(0.2, 5, (6000, 1))).astype(np.float16)
     chosen = autotune_index(vectors, clustered(400, seed=2), IndexConfig(backend, recall=recall))
-    (row,) = chosen.measured
+    (row,) = chosen.benchmarks
     assert row.chosen and (row.backend, row.probes, row.depth) == (backend, chosen.index.probes, chosen.depth)
     assert row.recall >= recall or chosen.notes
     found = true_recall(vectors, clustered(300, seed=3), chosen.index, chosen.depth)
@@ -55,30 +55,30 @@ def test_the_recall_that_is_stated_is_the_recall_there_is(backend, recall, is_un
 
 def work(part, queries):
     """What a search looks at, in the place of how long it takes."""
-    return [part.index.probes * len(part.vectors) / part.index.lists + 20 * part.depth] * 2
+    return [part.index.nprobe * len(part.vectors) / part.index.nlist + 20 * part.depth] * 2
 
 
 def test_less_recall_is_less_work(monkeypatch):
-    monkeypatch.setattr(autotune, "_timed", work)
+    monkeypatch.setattr(autotune, "_time_searches", work)
     vectors, queries = clustered(6000), clustered(200, seed=2)
     little, much = (
-        autotune_index(vectors, queries, IndexConfig("faiss_ivf", recall=r)).measured[0] for r in (0.3, 1.0)
+        autotune_index(vectors, queries, IndexConfig("faiss_ivf", recall=r)).benchmarks[0] for r in (0.3, 1.0)
     )
     assert little.probes < much.probes and little.recall < much.recall and little.p50_ms < much.p50_ms
 
 
 def test_of_what_finds_enough_the_fastest_is_taken(monkeypatch):
     """Against all settings there are, one after the other."""
-    monkeypatch.setattr(autotune, "_timed", work)
+    monkeypatch.setattr(autotune, "_time_searches", work)
     vectors, queries = clustered(3000), clustered(200, seed=2)
     chosen = autotune_index(vectors, queries, IndexConfig("faiss_ivf_rabitq", recall=0.9))
     enough = []
     for probes in [2**i for i in range(7)]:
         for depth in autotune._DEPTHS:
-            chosen.index.probes, of_half = probes, queries[::2]
+            chosen.index.nprobe, of_half = probes, queries[::2]
             if true_recall(vectors, of_half, chosen.index, depth) >= 0.9:
                 enough.append(probes * 3000 / chosen.index.lists + 20 * depth)
-    assert chosen.measured[0].p50_ms == pytest.approx(min(enough), rel=0.34)  # a third slower counts as no slower
+    assert chosen.benchmarks[0].p50_ms == pytest.approx(min(enough), rel=0.34)  # a third slower counts as no slower
 
 
 def test_memory_is_kept_to():
@@ -87,19 +87,19 @@ def test_memory_is_kept_to():
     for megabytes, fit in ((10, {"faiss_flat", "faiss_ivf", "faiss_ivf_sq8", "faiss_ivf_rabitq"}),
                            (0.8, {"faiss_ivf_sq8", "faiss_ivf_rabitq"}), (0.5, {"faiss_ivf_rabitq"})):  # fmt: skip
         chosen = autotune_index(vectors, queries, IndexConfig(memory=int(megabytes * 1e6)))
-        assert {m.backend for m in chosen.measured if m.why_not != "too large"} == fit
+        assert {m.backend for m in chosen.benchmarks if m.why_not != "too large"} == fit
         assert chosen.backend in fit and len(chosen.index.to_bytes()) * chosen.index.memory_factor <= megabytes * 1e6
-        assert [m.backend for m in chosen.measured] == list(autotune.CANDIDATES)
-        assert [m.backend for m in chosen.measured if m.chosen] == [chosen.backend] and not chosen.notes
-        for m in chosen.measured:
+        assert [m.backend for m in chosen.benchmarks] == list(autotune.CANDIDATES)
+        assert [m.backend for m in chosen.benchmarks if m.chosen] == [chosen.backend] and not chosen.notes
+        for m in chosen.benchmarks:
             assert (m.backend in fit) == (m.bytes_per_vector * 6000 <= megabytes * 1e6)
 
 
 def test_where_nothing_fits_the_smallest_is_taken_and_it_is_said():
     chosen = autotune_index(clustered(8000, 128), clustered(60, 128, seed=2), IndexConfig(memory=1000))
     assert chosen.backend == "faiss_ivf_rabitq" and len(chosen.index) == 8000
-    assert "no index fits into 0 MB; the smallest was taken" in chosen.notes[0]
-    assert [m.chosen for m in chosen.measured] == [False, False, False, True]
+    assert "no index fits into 0 MB; the smallest was chosen" in chosen.notes[0]
+    assert [m.chosen for m in chosen.benchmarks] == [False, False, False, True]
 
 
 def test_where_nothing_finds_enough_it_is_said(monkeypatch):
@@ -107,15 +107,15 @@ def test_where_nothing_finds_enough_it_is_said(monkeypatch):
     monkeypatch.setattr(autotune, "_DEPTHS", (10,))
     monkeypatch.setattr(Fragment, "search", lambda self, q, k: rerank(self.vectors, q, self.index.search(q, 10)[1], k))
     chosen = autotune_index(clustered(3000, 8), clustered(100, 8, seed=1), IndexConfig("faiss_ivf_rabitq", recall=1.0))
-    assert chosen.measured[0].recall < 1 and chosen.measured[0].why_not == "recall too low"
-    assert "queries it was not set up with; 1 was asked for" in chosen.notes[0]
+    assert chosen.benchmarks[0].recall < 1 and chosen.benchmarks[0].why_not == "recall too low"
+    assert "on held-out queries, below the requested 1" in chosen.notes[0]
 
 
 def test_copies_of_a_row_are_as_good_as_it_is():
     """A thousand rows of which each is there ten times: whichever of the ten is found, it is one of the best."""
     vectors = np.repeat(clustered(300), 10, 0)
     chosen = autotune_index(vectors, clustered(100, seed=4), IndexConfig("faiss_ivf"))
-    assert chosen.measured[0].recall >= 0.99 and not chosen.notes
+    assert chosen.benchmarks[0].recall >= 0.99 and not chosen.notes
 
 
 def test_queries_that_are_made_up_are_as_far_from_their_rows_as_noise_makes_them():
@@ -157,7 +157,7 @@ def test_searching_parts_is_searching_all(seed, count, k, is_exact):
 def part(vectors, owners, gone, backend, depth=10_000):
     index = registry.build(backend, dim=vectors.shape[1])
     index.add(np.arange(len(vectors)), vectors)
-    index.probes = index.lists
+    index.nprobe = index.nlist
     spans = np.zeros((len(vectors), 2))
     return Fragment(backend, lambda: index, vectors, owners, spans, ("a", "b", "c"), ("1", "2", "3"), depth, gone)
 
@@ -175,7 +175,7 @@ def test_a_filter_is_a_search_of_all_of_which_some_is_left_out(backend, seed, co
     parts = FragmentedIndex([part(b, o, g, backend) for b, o, g in zip(blocks, owners, gone, strict=True)], 4)
     queries = rng.integers(-2, 3, (2, 4)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vla.indexing.fragments._FEW", few)
+        patch.setattr("vla.indexing.fragments._MAX_EXHAUSTIVE_ROWS", few)
         scores, ids = parts.search(queries, k, np.concatenate(allowed))
     rows = [
         (v, a and o not in g)
@@ -202,7 +202,7 @@ def test_a_filter_changes_no_bit_of_a_score(monkeypatch, backend, kind):
     scores, ids = (found[0] for found in parts.search(query, 900))
     true = dict(zip(ids.tolist(), scores.tolist(), strict=True))
     for few in (0, 10_000):
-        monkeypatch.setattr("vla.indexing.fragments._FEW", few)
+        monkeypatch.setattr("vla.indexing.fragments._MAX_EXHAUSTIVE_ROWS", few)
         for share in (0.02, 0.4, 0.95):
             for k in (1, 10, 900):
                 allowed = rng.random(900) < share
@@ -266,7 +266,7 @@ def test_sizes_that_are_none(text):
 
 @pytest.mark.parametrize("recall", [0, -1, 1.1, float("nan")])
 def test_shares_that_are_none(recall):
-    with pytest.raises(UsageError, match="recall is a share"):
+    with pytest.raises(UsageError, match="it is a share above 0 and at most 1"):
         IndexConfig(recall=recall)
 
 
@@ -275,8 +275,8 @@ def test_few_segments_are_compared_with_every_query(monkeypatch):
     from types import SimpleNamespace
 
     def wanted(rows, dim, backend):
-        index = SimpleNamespace(asked=IndexConfig(backend), vectors=range(rows), dim=dim)
-        return compaction._wants_lists(index)
+        index = SimpleNamespace(config=IndexConfig(backend), vectors=range(rows), dim=dim)
+        return compaction._needs_ivf(index)
 
     assert not wanted(24_000, 512, "auto") and wanted(25_000, 512, "auto")
     assert not wanted(10**7, 512, "faiss_flat") and not wanted(10**7, 512, "exact")

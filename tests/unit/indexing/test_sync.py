@@ -18,15 +18,15 @@ from vla.indexes import registry
 from vla.indexing import compaction, sync
 from vla.indexing.config import IndexConfig
 from vla.indexing.diff import diff_index
-from vla.indexing.segments import CUT, windows_and_changes
+from vla.indexing.segments import SEGMENTATION, windows_and_changes
 from vla.indexing.store import open_index, save_index, unused_files
-from vla.indexing.sync import Model, build_index, sync_index
+from vla.indexing.sync import RunModel, build_index, sync_index
 from vla.model import AlignmentModel, ModelConfig, pool_segments
 from vla.storage import atomic
 
 DIM = 12
 SPEC = Encoder("12").identity.spec("fps=2")
-MODEL = Model(AlignmentModel(ModelConfig(DIM)).eval())
+MODEL = RunModel(AlignmentModel(ModelConfig(DIM)).eval())
 FLAT = IndexConfig()
 QUERY = np.random.default_rng(99).standard_normal((3, DIM)).astype(np.float32)
 
@@ -47,7 +47,7 @@ def expected(cache, names=None):
     found = {}
     for name in cache.video_ids() if names is None else names:
         features = cache.frames(name)
-        segments = pool_segments(MODEL.aligned.align_frames(features), features, windows_and_changes(features))
+        segments = pool_segments(MODEL.model.align_frames(features), features, windows_and_changes(features))
         found |= {(name, *span): v for span, v in zip(segments.spans.tolist(), segments.vectors, strict=True)}
     return found
 
@@ -104,12 +104,12 @@ def test_after_any_history_it_is_as_if_built_at_once(tmp_path_factory, backend, 
     cache, index = cache_in(folder / "c"), folder / "i"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sync, "FLAT_BYTES", batch)
-        patch.setattr(compaction, "_MANY", 2)
+        patch.setattr(compaction, "_MAX_SMALL_FRAGMENTS", 2)
         for action, name, what in [*history, ("add", "z", 9), ("update", "", 0)]:
             if action == "add":
                 add(cache, name, what, frames=20 + what)
             elif action == "forget":
-                cache.forget(name)
+                cache.delete_video(name)
             elif action == "rename" and name in cache.receipts and what not in cache.receipts:
                 cache.rename(name, dataclasses.replace(cache.receipts[name], video_id=what))
             elif action in ("update", "compact") and cache.video_ids():
@@ -120,7 +120,7 @@ def test_after_any_history_it_is_as_if_built_at_once(tmp_path_factory, backend, 
                 for found in (brought.index, open_index(index)):
                     assert sorted(found.videos) == sorted(cache.video_ids()) and found.cache_state == cache.state()
                     holds(found, wanted)
-                assert unused_files(index) == [] and diff_index(brought.index, cache).is_none
+                assert unused_files(index) == [] and diff_index(brought.index, cache).is_empty
                 assert action != "compact" or len(brought.index.parts) == 1
 
 
@@ -138,16 +138,16 @@ def test_only_what_is_new_is_read(tmp_path, monkeypatch):
     update(index, cache)
     read = count_frames(cache, monkeypatch)
     before = {p.name: p.stat().st_mtime_ns for p in index.iterdir()}
-    assert update(index, cache).diff.is_none and read == []
+    assert update(index, cache).diff.is_empty and read == []
     assert {p.name: p.stat().st_mtime_ns for p in index.iterdir()} == before  # not even the description is written
     add(cache, "new", 7)
     add(cache, "v1", 8)
     cache.rename("v2", dataclasses.replace(cache.receipts["v2"], video_id="other name"))
-    cache.forget("v3")
+    cache.delete_video("v3")
     brought = update(index, cache)
     assert sorted(read) == ["new", "v1"]
     found = brought.diff
-    assert (sorted(found.new), list(found.renamed.values()), len(found.gone), found.lost) == (
+    assert (sorted(found.new), list(found.renamed.values()), len(found.deleted), found.absent) == (
         ["new", "v1"],
         ["other name"],
         2,
@@ -166,7 +166,7 @@ def test_two_videos_that_change_names_are_not_read(tmp_path, monkeypatch):
     cache.add_receipt(dataclasses.replace(a, video_id="x"))
     cache.add_receipt(dataclasses.replace(b, video_id="a"))
     cache.add_receipt(dataclasses.replace(a, video_id="b"))
-    cache.forget("x")
+    cache.delete_video("x")
     read = count_frames(cache, monkeypatch)
     assert len(update(index, cache).diff.renamed) == 2 and read == []
     monkeypatch.undo()
@@ -181,7 +181,7 @@ def test_a_copy_of_a_video_has_segments_of_its_own(tmp_path):
     assert update(index, cache).diff.new == ["copy"]
     holds(open_index(index), expected(cache))
     cache.forget("a")
-    assert update(index, cache).diff.lost == ["a"]
+    assert update(index, cache).diff.absent == ["a"]
     holds(open_index(index), expected(cache))
 
 
@@ -201,7 +201,7 @@ def test_what_was_indexed_before_a_stop_is_searched_and_not_read_again(tmp_path,
     found = open_index(index)
     assert found.videos == ["v0", "v1", "v2"] and found.cache_state == ""
     holds(found, expected(cache, found.videos))
-    assert diff_index(found, cache).covered == "it covers 3 of the 5 videos that have features"
+    assert diff_index(found, cache).coverage == "it covers 3 of the 5 videos that have features"
     read = count_frames(cache, monkeypatch)
     update(index, cache)
     assert read == ["v3", "v4"]
@@ -257,10 +257,10 @@ def test_more_dead_rows_than_live_ones_are_cleared_away(tmp_path):
         add(cache, f"v{number}", number)
     update(index, cache)
     cache.forget("v0")
-    assert update(index, cache).merged == 0
+    assert update(index, cache).num_merged == 0
     for name in ("v1", "v2"):
         cache.forget(name)
-    assert update(index, cache).merged == 1
+    assert update(index, cache).num_merged == 1
     found = open_index(index)
     assert len(found.spans) == len(found.vectors)
     holds(found, expected(cache))
@@ -272,9 +272,9 @@ def test_who_asks_for_lists_no_more_has_few_rows_flat_again(tmp_path):
         add(cache, f"v{number}", number, 60)
     update(index, cache, IndexConfig("faiss_ivf_sq8"))
     assert open_index(index).backend == "faiss_ivf_sq8"
-    assert update(index, cache, IndexConfig()).merged == 1
+    assert update(index, cache, IndexConfig()).num_merged == 1
     found = open_index(index)
-    assert found.backend == "faiss_flat" and not found.measured
+    assert found.backend == "faiss_flat" and not found.benchmarks
     holds(found, expected(cache))
 
 
@@ -282,7 +282,7 @@ def test_memory_that_few_rows_do_not_keep_to_is_told(tmp_path):
     cache = cache_in(tmp_path / "c")
     add(cache, "v", 1, 60)
     told = update(tmp_path / "i", cache, IndexConfig(memory=100)).notes
-    assert len(told) == 1 and "MB, and 0.0001 MB was asked for" in told[0]
+    assert len(told) == 1 and "MB, more than the limit of 0.0001 MB" in told[0]
     assert update(tmp_path / "i", cache, IndexConfig(memory=1 << 20)).notes == []
 
 
@@ -303,7 +303,7 @@ def test_a_reader_that_is_overtaken_reads_the_new_index(tmp_path, monkeypatch):
     for name in "ab":
         add(cache, name, ord(name))
         update(index, cache)
-    real, overtaken = atomic.read_checked, []
+    real, overtaken = atomic.read_bytes, []
 
     def read_checked(path, digest, *more):
         if not overtaken:
@@ -311,7 +311,7 @@ def test_a_reader_that_is_overtaken_reads_the_new_index(tmp_path, monkeypatch):
             update(index, cache, compact=True)
         return real(path, digest)
 
-    monkeypatch.setattr(atomic, "read_checked", read_checked)
+    monkeypatch.setattr(atomic, "read_bytes", read_checked)
     found = open_index(index)
     assert overtaken and len(found.parts) == 1
     holds(found, expected(cache))
@@ -323,7 +323,7 @@ def test_an_open_index_goes_on_when_another_takes_its_place(tmp_path):
         add(cache, name, ord(name))
     update(index, cache, IndexConfig("faiss_ivf_sq8"))
     held, before = open_index(index), expected(cache)
-    cache.forget("a")
+    cache.delete_video("a")
     add(cache, "b", 5)
     update(index, cache, IndexConfig("faiss_ivf_sq8"), compact=True)
     holds(held, before)
@@ -354,8 +354,11 @@ def test_an_index_of_another_run_is_built_anew_and_says_why(toy_workspace):
         ({"spec": other.to_json()}, "other features (sampling: 'fps=1', now 'fps=2')"),
         ({"schema": 1}, "could not be read"),
         ({"parts": 3}, "could not be read"),
-        ({"cut": "other"}, f"other segments now ({CUT!r}; in the index 'other')"),
-        ({"cut": None}, f"other segments now ({CUT!r}; in the index 'windows')"),  # older versions said nothing
+        ({"cut": "other"}, f"other segments now ({SEGMENTATION!r}; in the index 'other')"),
+        (
+            {"cut": None},
+            f"other segments now ({SEGMENTATION!r}; in the index 'windows')",
+        ),  # older versions said nothing
     ):
         changed = {**record, **fields}
         path.write_text(json.dumps({k: v for k, v in changed.items() if v is not None}))
@@ -375,9 +378,10 @@ def test_reports_count_what_was_done(toy_workspace, clip):
     vla.extract([root / "videos"], workspace=root, workers=1)
     notes = vla.open_workspace(root).notes()
     assert notes == [
-        "the index is out of date (1 videos are missing in it, 1 are gone or changed, 1 have other names): run 'vla index'; "
+        "the index is out of date (1 videos are missing in it, 1 are gone or changed, 1 have other names); "
         "it covers 2 of the 3 videos that have features"
     ]
+    assert notes[0].hint == vla.Hint("index")
     then = vla.index(workspace=root)
     assert (then.videos, then.added, then.renamed, then.removed, then.parts) == (3, 1, 1, 1, 2)
     again = vla.index(workspace=root, compact=True)
@@ -391,7 +395,7 @@ def test_reports_count_what_was_done(toy_workspace, clip):
 
 def test_indexing_and_searching_do_not_wait_for_an_extraction(toy_workspace):
     """Whoever extracts holds the workspace; an index is of what is there so far."""
-    with toy_workspace.locked(lambda p: None):
+    with toy_workspace.lock(lambda p: None):
         assert vla.index(workspace=toy_workspace.root).videos == 3
         opened = vla.open_workspace(toy_workspace.root)
         assert len(opened.search("a dog", 3, 1)) == 3
@@ -425,7 +429,7 @@ def test_a_part_that_lost_all_videos_is_left_out(tmp_path):
     for name in "ab":
         add(cache, name, ord(name))
         update(index, cache)
-    cache.forget("a")
+    cache.delete_video("a")
     found = update(index, cache).index
     assert len(found.parts) == 1 and len(list(index.iterdir())) == 3
     holds(found, expected(cache))
@@ -434,7 +438,7 @@ def test_a_part_that_lost_all_videos_is_left_out(tmp_path):
 def test_what_is_saved_twice_is_written_once(tmp_path):
     cache = cache_in(tmp_path / "c")
     add(cache, "a", 1)
-    first = save_index(tmp_path / "i", build_index(cache, MODEL.aligned))
+    first = save_index(tmp_path / "i", build_index(cache, MODEL.model))
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "i").iterdir() if p.suffix != ".json"}
     save_index(tmp_path / "i", first)
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "i").iterdir() if p.suffix != ".json"} == before

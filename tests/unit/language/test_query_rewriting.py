@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from vla.language.query_rewriting import question_to_caption
 
-SAID = {
+CAPTIONS = {
     "when does the dog jump over a fence?": "the dog jumps over a fence",
     "where does the man in the red shirt open the door?": "the man in the red shirt opens the door",
     "When do the kids play soccer": "the kids play soccer",
@@ -47,14 +47,14 @@ AS_IT_IS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("asked", "said"), SAID.items())
-def test_a_question_is_said_as_a_caption(asked, said):
-    assert question_to_caption(asked) == said
-    assert question_to_caption(f"  {asked.rstrip('?.')} ? ") == said, "blanks and marks change nothing"
+@pytest.mark.parametrize(("question", "caption"), CAPTIONS.items())
+def test_rewrites_questions_as_captions(question, caption):
+    assert question_to_caption(question) == caption
+    assert question_to_caption(f"  {question.rstrip('?.')} ? ") == caption, "blanks and marks change nothing"
 
 
 @pytest.mark.parametrize("text", AS_IT_IS)
-def test_what_is_no_question_stays(text):
+def test_keeps_other_text(text):
     assert question_to_caption(text) == text
 
 
@@ -62,6 +62,6 @@ def test_what_is_no_question_stays(text):
     st.text(max_size=80)
     | st.lists(st.sampled_from("what when who does is the a dog jump show me of where".split())).map(" ".join)
 )
-def test_any_text_is_taken_and_something_is_left(text):
-    said = question_to_caption(text)
-    assert said == text or (said.strip() and len(said) <= len(text) + 40)
+def test_accepts_any_text(text):
+    caption = question_to_caption(text)
+    assert caption == text or (caption.strip() and len(caption) <= len(text) + 40)

@@ -1,4 +1,4 @@
-"""Segment order: what order changes, and what it does not."""
+"""Segment order loss: dependence on order alone."""
 
 import math
 
@@ -24,7 +24,7 @@ def naive_backwards(similarity, segments, sentences, scale):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_with_backwards_negatives_it_is_the_naive_loops(seed):
+def test_backwards_loss_matches_naive_loops(seed):
     similarity, segment_mask, sentence_mask, segments, sentences = sets(seed, (3, 1, 4, 5), (2, 3, 1, 3))
     got = Loss(backwards=True)(similarity, segment_mask, sentence_mask, 10.0)
     assert got.item() == pytest.approx(naive_backwards(similarity.tolist(), segments, sentences, 10.0), abs=1e-10)
@@ -43,12 +43,12 @@ def test_its_gradient_is_its_differences(backwards):
     assert torch.autograd.gradcheck(of, (similarity.nan_to_num().requires_grad_(), scale))
 
 
-def test_at_low_temperature_it_is_the_best_alignment():
+def test_low_temperature_gives_best_alignment():
     similarity = torch.rand(5, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     ones = torch.ones(1, 5, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool)
     best = max(sum(similarity[i, j].item() for j, i in enumerate(way)) / 3 for way in alignments(5, 3))
-    found = Loss(1e-5)._scores(similarity[None], *ones, 1.0)
-    assert found.item() == pytest.approx(best, abs=1e-4)
+    actual = Loss(1e-5)._scores(similarity[None], *ones, 1.0)
+    assert actual.item() == pytest.approx(best, abs=1e-4)
 
 
 def test_alignments_are_counted():
@@ -56,8 +56,8 @@ def test_alignments_are_counted():
     for n in range(1, 5):
         for m in range(1, 5):
             ones = torch.ones(n, dtype=torch.bool), torch.ones(m, dtype=torch.bool)
-            found = log_alignment_sum(torch.zeros(n, m, dtype=torch.float64), *ones).exp()
-            assert found.item() == pytest.approx(math.comb(n + m - 1, m)) == len(alignments(n, m))
+            actual = log_alignment_sum(torch.zeros(n, m, dtype=torch.float64), *ones).exp()
+            assert actual.item() == pytest.approx(math.comb(n + m - 1, m)) == len(alignments(n, m))
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -72,7 +72,7 @@ def test_holes_do_not_matter(backwards):
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_what_is_empty_is_left_out_and_gradients_are_finite(backwards):
+def test_empty_sets_are_ignored(backwards):
     similarity, segment_mask, sentence_mask, *_ = sets()
     more = [torch.nn.functional.pad(mask, (0, 0, 0, 1)) for mask in (segment_mask, sentence_mask)]
     empty = torch.full((4, 4, 4, 3), math.nan, dtype=torch.float64)
@@ -89,7 +89,7 @@ def test_what_is_empty_is_left_out_and_gradients_are_finite(backwards):
     assert loss(nothing, masks((3, 3), 3), masks((0, 0), 0), 10.0).item() == 0.0
 
 
-def test_twins_that_differ_in_order_alone_are_told_apart():
+def test_distinguishes_videos_by_order():
     """Video 1 is video 0 backwards, and so are the texts: every sentence has its perfect segment in both."""
     forth = torch.eye(4) * 0.8
     similarity = torch.stack([torch.stack([forth, forth.flip(0)]), torch.stack([forth.flip(0), forth])])
@@ -100,7 +100,7 @@ def test_twins_that_differ_in_order_alone_are_told_apart():
     assert Transport()(similarity, ones, ones, 20.0).item() == pytest.approx(math.log(2), abs=1e-4)
 
 
-def test_a_video_is_told_from_itself_backwards():
+def test_distinguishes_reversed_video():
     similarity, ones = (torch.eye(4) * 0.8)[None, None], masks((4,), 4)
     loss = Loss(backwards=True)
     assert loss(similarity, ones, ones, 20.0).item() < 0.01
@@ -109,7 +109,7 @@ def test_a_video_is_told_from_itself_backwards():
     assert loss(similarity[..., :1], ones, masks((1,), 1), 20.0).item() == 0.0
 
 
-def test_a_temperature_is_positive():
+def test_rejects_non_positive_temperature():
     for wrong in (0.0, -1.0, math.nan):
         with pytest.raises(UsageError, match="positive temperature"):
             Loss(wrong)

@@ -1,4 +1,4 @@
-"""The alignment of segments and sentences: marginals, padding, order, and the way out."""
+"""Soft alignment of segments and sentences: marginals, padding, order and dustbins."""
 
 import math
 
@@ -41,7 +41,7 @@ def test_order_is_recovered_whatever_it_is():
         torch.testing.assert_close(plan[0], torch.eye(5)[order], atol=2e-3, rtol=0)
 
 
-def test_what_resembles_nothing_goes_unmatched():
+def test_dissimilar_segments_are_unmatched():
     """Segment 1 is background and sentence 2 is not shown; the others belong together."""
     similarity = torch.tensor([[[0.9, 0.1, 0.1], [0.1, 0.1, 0.1], [0.1, 0.9, 0.1]]])
     ones = torch.ones(1, 3, dtype=torch.bool)
@@ -114,7 +114,7 @@ def test_no_gradient_and_float32_from_bf16():
     torch.testing.assert_close(plan.double(), exact, atol=1e-4, rtol=0)
 
 
-def test_what_makes_no_sense_is_refused():
+def test_rejects_invalid_arguments():
     ones = torch.ones(1, 4, dtype=torch.bool)
     with pytest.raises(ShapeError, match=r"\(1, 3, 4\), \(1, 4\), \(1, 4\)"):
         soft_alignment(similarities(1, 3, 4), ones, ones, temperature=0.1, dustbin=0.5, iterations=5)

@@ -1,4 +1,4 @@
-"""Losses from vectors: the whole matrix's number and gradient to the last digits, whatever the size of the blocks."""
+"""Blockwise losses equal those of the whole matrix, with their gradients, for any block size."""
 
 import math
 
@@ -42,30 +42,30 @@ CASES = {
 
 def as_matrix(queries, videos, scale, positives, left_out):
     """The same thing said with a full matrix."""
-    wanted = torch.zeros(len(queries), len(videos), dtype=torch.bool)
-    wanted[positives[:, 0], positives[:, 1]] = True
+    expected = torch.zeros(len(queries), len(videos), dtype=torch.bool)
+    expected[positives[:, 0], positives[:, 1]] = True
     scores = queries @ videos.T * scale
     if left_out is not None:
-        barred = torch.zeros_like(wanted)
+        barred = torch.zeros_like(expected)
         barred[left_out[:, 0], left_out[:, 1]] = True
         scores = scores.masked_fill(barred, -math.inf)
-    return scores, wanted
+    return scores, expected
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_the_naive_double_loop(name, case):
     positives, left_out = CASES[case]
     queries, videos = vectors()
-    scores, wanted = as_matrix(queries, videos, 10.0, positives, left_out)
-    exact = reference(name)(scores.tolist(), wanted.tolist())
+    scores, expected = as_matrix(queries, videos, 10.0, positives, left_out)
+    exact = reference(name)(scores.tolist(), expected.tolist())
     for elements in SIZES:
-        got = registry.build(name).of_vectors(queries, videos, 10.0, positives, left_out, elements=elements)
+        got = registry.build(name).from_vectors(queries, videos, 10.0, positives, left_out, elements=elements)
         assert got.dtype == torch.float64 and got.shape == ()
         assert got.item() == pytest.approx(exact, abs=1e-12, rel=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_its_gradients_are_those_of_the_whole_matrix(name, case):
+def test_gradients_match_whole_matrix(name, case):
     positives, left_out = CASES[case]
     loss = registry.build(name)
 
@@ -75,8 +75,8 @@ def test_its_gradients_are_those_of_the_whole_matrix(name, case):
 
     exact = gradients(lambda q, v, s: loss(*as_matrix(q, v, s, positives, left_out)))
     for elements in SIZES:
-        found = gradients(lambda q, v, s, n=elements: loss.of_vectors(q, v, s, positives, left_out, elements=n))
-        for ours, theirs in zip(found, exact, strict=True):
+        actual = gradients(lambda q, v, s, n=elements: loss.from_vectors(q, v, s, positives, left_out, elements=n))
+        for ours, theirs in zip(actual, exact, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
@@ -85,14 +85,14 @@ def test_its_gradients_are_its_differences(name, case):
     positives, left_out = CASES[case]
     given = [v.requires_grad_() for v in (*vectors(), torch.tensor(3.0, dtype=torch.float64))]
     loss = registry.build(name)
-    assert torch.autograd.gradcheck(lambda q, v, s: loss.of_vectors(q, v, s, positives, left_out, elements=12), given)
+    assert torch.autograd.gradcheck(lambda q, v, s: loss.from_vectors(q, v, s, positives, left_out, elements=12), given)
 
 
-def test_order_and_what_is_left_out_twice_do_not_matter(name):
+def test_order_and_repeats_of_pairs_do_not_matter(name):
     positives, left_out = CASES["left out"]
     queries, videos = vectors()
     loss = registry.build(name)
-    expected = loss.of_vectors(queries, videos, 10.0, positives, left_out).item()
+    expected = loss.from_vectors(queries, videos, 10.0, positives, left_out).item()
     rows, columns = (torch.randperm(n, generator=torch.Generator().manual_seed(n)) for n in (9, 6))
     back = [torch.argsort(p) for p in (rows, columns)]
 
@@ -100,7 +100,7 @@ def test_order_and_what_is_left_out_twice_do_not_matter(name):
         return torch.stack([back[0][pairs[:, 0]], back[1][pairs[:, 1]]], 1)
 
     twice = torch.cat([moved(left_out)] * 2).flip(0)
-    got = loss.of_vectors(queries[rows], videos[columns], 10.0, moved(positives), twice, elements=7)
+    got = loss.from_vectors(queries[rows], videos[columns], 10.0, moved(positives), twice, elements=7)
     assert got.item() == pytest.approx(expected, abs=1e-12)
 
 
@@ -108,15 +108,15 @@ def test_order_and_what_is_left_out_twice_do_not_matter(name):
 def test_half_precision_at_scale_100(name, low):
     queries, videos = (v.to(low).requires_grad_() for v in vectors(40, 40, 16))
     positives = positive_pairs(torch.arange(40))
-    loss = registry.build(name).of_vectors(queries, videos, 100.0, positives, some((0, 1), (3, 5)), elements=200)
+    loss = registry.build(name).from_vectors(queries, videos, 100.0, positives, some((0, 1), (3, 5)), elements=200)
     loss.backward()
     assert loss.dtype == torch.float32
     assert queries.grad.isfinite().all() and videos.grad.isfinite().all()
-    scores, wanted = as_matrix(queries.double(), videos.double(), 100.0, positives, some((0, 1), (3, 5)))
-    assert loss.item() == pytest.approx(reference(name)(scores.tolist(), wanted.tolist()), rel=1e-4)
+    scores, expected = as_matrix(queries.double(), videos.double(), 100.0, positives, some((0, 1), (3, 5)))
+    assert loss.item() == pytest.approx(reference(name)(scores.tolist(), expected.tolist()), rel=1e-4)
 
 
-def test_no_matrix_is_held(name):
+def test_memory_stays_below_the_matrix(name):
     """No tensor of the size of the matrix is kept for the gradient or made on the way."""
     largest = 0
 
@@ -132,7 +132,7 @@ def test_no_matrix_is_held(name):
     queries, videos = (v.requires_grad_() for v in vectors(300, 200, 4))
     with Watch():
         owner = torch.arange(300) % 200
-        registry.build(name).of_vectors(queries, videos, 10.0, positive_pairs(owner), elements=2000).backward()
+        registry.build(name).from_vectors(queries, videos, 10.0, positive_pairs(owner), elements=2000).backward()
     assert 0 < largest <= 2000
 
 
@@ -140,41 +140,41 @@ def test_what_does_not_fit_is_refused(name):
     queries, videos = vectors()
     loss, fine = registry.build(name), CASES["one each"][0]
     with pytest.raises(ShapeError, match=r"\(9, 5\) and videos \(6, 4\)"):
-        loss.of_vectors(queries, videos[:, :4], 1.0, fine)
+        loss.from_vectors(queries, videos[:, :4], 1.0, fine)
     with pytest.raises(ShapeError, match=r"\(K, 2\) int64"):
-        loss.of_vectors(queries, videos, 1.0, fine.T)
+        loss.from_vectors(queries, videos, 1.0, fine.T)
     with pytest.raises(ShapeError, match="float64"):
-        loss.of_vectors(queries, videos, 1.0, fine.double())
+        loss.from_vectors(queries, videos, 1.0, fine.double())
     for wrong in ((9, 0), (0, 6), (-1, 0)):
         with pytest.raises(UsageError, match=r"points outside of 9 queries and 6 videos"):
-            loss.of_vectors(queries, videos, 1.0, some(wrong))
+            loss.from_vectors(queries, videos, 1.0, some(wrong))
         with pytest.raises(UsageError, match=r"points outside of 9 queries and 6 videos"):
-            loss.of_vectors(queries, videos, 1.0, fine, some(wrong))
+            loss.from_vectors(queries, videos, 1.0, fine, some(wrong))
 
 
-def test_nothing_to_compare_costs_nothing(name):
+def test_empty_input_has_zero_loss(name):
     queries, videos = (v.requires_grad_() for v in vectors())
     loss = registry.build(name)
     for q, v in ((queries[:0], videos), (queries, videos[:0]), (queries[:0], videos[:0])):
-        got = loss.of_vectors(q, v, 1.0, some())
+        got = loss.from_vectors(q, v, 1.0, some())
         got.backward()
         assert got.item() == 0.0
 
 
-def test_the_same_text_of_another_video_is_found(name):
+def test_same_text_pairs_match_naive_loop(name):
     generator = torch.Generator().manual_seed(1)
     for _ in range(20):
         count = int(torch.randint(0, 30, (), generator=generator))
         videos = torch.randint(0, 6, (count,), generator=generator)
         texts = torch.randint(0, 9, (count,), generator=generator)
-        wanted = {
+        expected = {
             (q, int(videos[other]))
             for q in range(count)
             for other in range(count)
             if texts[q] == texts[other] and videos[other] != videos[q]
         }
-        found = [tuple(p) for p in same_text_pairs(videos, texts).tolist()]
-        assert len(found) == len(set(found)) and set(found) == wanted
+        actual = [tuple(p) for p in same_text_pairs(videos, texts).tolist()]
+        assert len(actual) == len(set(actual)) and set(actual) == expected
 
 
 @pytest.mark.parametrize("elements", [12, 10_000])
@@ -185,9 +185,9 @@ def test_the_bias_of_the_sigmoid_loss(name, elements):
     positives, left_out = CASES["left out"]
     loss, (queries, videos) = registry.build(name), vectors()
     bias = torch.tensor(-2.0, dtype=torch.float64, requires_grad=True)
-    got = loss.of_vectors(queries, videos, 5.0, positives, left_out, bias=bias, elements=elements)
-    scores, wanted = as_matrix(queries, videos, 5.0, positives, left_out)
-    assert got.item() == pytest.approx(reference(name)((scores - 2).tolist(), wanted.tolist()), abs=1e-12)
+    got = loss.from_vectors(queries, videos, 5.0, positives, left_out, bias=bias, elements=elements)
+    scores, expected = as_matrix(queries, videos, 5.0, positives, left_out)
+    assert got.item() == pytest.approx(reference(name)((scores - 2).tolist(), expected.tolist()), abs=1e-12)
     assert torch.autograd.gradcheck(
-        lambda b: loss.of_vectors(queries, videos, 5.0, positives, left_out, bias=b, elements=elements), (bias,)
+        lambda b: loss.from_vectors(queries, videos, 5.0, positives, left_out, bias=b, elements=elements), (bias,)
     )

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla.errors import MissingError, UsageError
-from vla.naming.matching import Names
-from vla.naming.paths import fits, parse_path
+from vla.naming.matching import NameMatcher
+from vla.naming.paths import matches_pattern, parse_path
 
 ROOT = Path("/home/me/ws")
 TABLES = ROOT / "sets"
@@ -22,8 +22,8 @@ NFC, NFD = (lambda s: unicodedata.normalize("NFC", s)), (lambda s: unicodedata.n
 
 def meaning(name, ids, *folders):
     """None, an id, or a list of several."""
-    found = Names(ids, ROOT).find(name, *(folders or (TABLES, ROOT)))
-    return found if len(found) > 1 else found[0] if found else None
+    result = NameMatcher(ids, ROOT).find(name, *(folders or (TABLES, ROOT)))
+    return result if len(result) > 1 else result[0] if result else None
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_names_of_videos(name, ids, wanted):
     assert meaning(name, ids[::-1]) == (wanted[::-1] if isinstance(wanted, list) else wanted)
 
 
-def test_names_of_one_file_never_share_a_video_that_only_one_can_be():
-    names = Names(["x.mp4", "clips/a.mp4", "b.mkv"], ROOT)
+def test_contradicting_names_of_one_file_match_nothing():
+    names = NameMatcher(["x.mp4", "clips/a.mp4", "b.mkv"], ROOT)
     for written, ids, unknown in (
         (["clips\\a.mp4", "C:\\Users\\me\\clips\\a.mp4"], 2, []),
         (["/m/1/x.mp4", "/m/2/x.mp4"], 0, ["/m/1/x.mp4", "/m/2/x.mp4"]),
@@ -120,17 +120,17 @@ def test_names_of_one_file_never_share_a_video_that_only_one_can_be():
         (["b.avi", "b.mp4"], 0, ["b.avi", "b.mp4"]),
         (["x.mp4", "x.mp4", "x"], 2, []),
     ):
-        found = names.find_all(written, TABLES, ROOT)
-        assert (len(found.ids), found.unknown, found.ambiguous) == (ids, unknown, {}), written
+        result = names.find_all(written, TABLES, ROOT)
+        assert (len(result.ids), result.unknown, result.ambiguous) == (ids, unknown, {}), written
 
 
-def test_one_name_or_an_error():
-    names = Names(["v/a.mp4", "w/a.mp4"], ROOT)
-    assert names.one("w/a.mp4", ROOT) == "w/a.mp4"
-    with pytest.raises(UsageError, match=r"'a\.mp4' fits several videos, e\.g\. v/a\.mp4, w/a\.mp4: name one"):
-        names.one("a.mp4", ROOT)
+def test_resolve_requires_one_match():
+    names = NameMatcher(["v/a.mp4", "w/a.mp4"], ROOT)
+    assert names.resolve("w/a.mp4", ROOT) == "w/a.mp4"
+    with pytest.raises(UsageError, match=r"'a\.mp4' matches several videos, e\.g\. v/a\.mp4, w/a\.mp4: name one"):
+        names.resolve("a.mp4", ROOT)
     with pytest.raises(MissingError, match="no features of 'b': it was never extracted"):
-        names.one("b", ROOT)
+        names.resolve("b", ROOT)
 
 
 FOLDERS, FILES = ["a", "b", "cam1", "cam2", NFC("é")], ["x.mp4", "x.mkv", "x", "y.mp4", NFC("ü.mp4")]
@@ -146,7 +146,7 @@ def stem_of(name):
 
 
 def loop(name, ids, folder):
-    """`Names.find` as one would write it down, a video at a time."""
+    """`NameMatcher.find` as one would write it down, a video at a time."""
     is_rooted = name.startswith("/")
     for start in () if is_rooted else (folder, ROOT):
         path = os.path.normpath(start / name)
@@ -194,13 +194,13 @@ def loop(name, ids, folder):
     st.lists(BELOW, max_size=8, unique=True), BELOW, st.sampled_from(["", "/", "/home/me/ws/", "/data/"]), st.booleans()
 )
 @settings(max_examples=600, deadline=None)
-def test_names_mean_what_a_plain_loop_finds(ids, name, before, is_windows):
+def test_find_matches_naive_loop(ids, name, before, is_windows):
     name, ids = before + name, sorted(ids)
-    wanted = loop(name, ids, TABLES)
+    expected = loop(name, ids, TABLES)
     written = NFD(name.replace("/", "\\") if is_windows else name)
-    found = Names([NFD(v) for v in ids[::2]] + ids[1::2], ROOT).find(written, TABLES, ROOT)
-    assert len(found) == min(3, len(wanted))
-    assert {NFC(v) for v in found} <= set(wanted)
+    result = NameMatcher([NFD(v) for v in ids[::2]] + ids[1::2], ROOT).find(written, TABLES, ROOT)
+    assert len(result) == min(3, len(expected))
+    assert {NFC(v) for v in result} <= set(expected)
 
 
 @pytest.mark.parametrize(
@@ -238,12 +238,12 @@ def test_names_mean_what_a_plain_loop_finds(ids, name, before, is_windows):
 )
 def test_patterns_folders_and_bare_names(pattern, wanted):
     ids = ["a.mp4", "2024/may/b.mp4", "2024/c.mp4", "/other/d.mp4", "x [1]/e.mkv", NFD("é/f.mp4")]
-    assert set(Names(ids, ROOT).chosen(pattern, ROOT, ROOT / "2024")) == wanted
+    assert set(NameMatcher(ids, ROOT).select(pattern, ROOT, ROOT / "2024")) == wanted
 
 
-def test_a_bare_name_of_several_is_no_pattern():
-    with pytest.raises(UsageError, match="fits several videos"):
-        Names(["v/a.mp4", "w/a.mp4"], ROOT).chosen("a.mp4", ROOT)
+def test_select_rejects_ambiguous_names():
+    with pytest.raises(UsageError, match="matches several videos"):
+        NameMatcher(["v/a.mp4", "w/a.mp4"], ROOT).select("a.mp4", ROOT)
 
 
 def test_folders_behind_links(tmp_path):
@@ -251,23 +251,23 @@ def test_folders_behind_links(tmp_path):
     (tmp_path / "real" / "v" / "a.mp4").write_bytes(b"")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     for root, given_ in (("real", "link"), ("link", "real")):
-        names = Names(["v/a.mp4", "b.mp4"], tmp_path / root)
-        assert names.chosen(str(tmp_path / given_ / "v"), tmp_path) == ["v/a.mp4"]
+        names = NameMatcher(["v/a.mp4", "b.mp4"], tmp_path / root)
+        assert names.select(str(tmp_path / given_ / "v"), tmp_path) == ["v/a.mp4"]
 
 
 PARTS = st.lists(st.sampled_from(["a", "b", "ab"]), min_size=1, max_size=4)
 PATTERNS = st.lists(st.sampled_from(["a", "*", "**", "?", "a*", "[ab]"]), min_size=1, max_size=4)
 
 
-def test_a_pattern_of_file_names_alone():
-    names = Names(["a.mp4", "v/a.mp4", "v/b.mp4"], ROOT)
-    assert names.chosen("b*", ROOT) == [] and names.chosen("b*", ROOT, any_folder=True) == ["v/b.mp4"]
-    assert names.chosen("a*", ROOT, any_folder=True) == ["a.mp4"] and names.chosen("x/b*", ROOT, any_folder=True) == []
+def test_select_in_any_folder():
+    names = NameMatcher(["a.mp4", "v/a.mp4", "v/b.mp4"], ROOT)
+    assert names.select("b*", ROOT) == [] and names.select("b*", ROOT, any_folder=True) == ["v/b.mp4"]
+    assert names.select("a*", ROOT, any_folder=True) == ["a.mp4"] and names.select("x/b*", ROOT, any_folder=True) == []
 
 
 @given(PARTS, PATTERNS)
 @settings(max_examples=500, deadline=None)
-def test_patterns_fit_as_a_recursion_says(parts, pattern):
+def test_path_matches_equals_naive_recursion(parts, pattern):
     def goes(parts, pattern):
         if not pattern:
             return True  # what is below a folder
@@ -275,7 +275,7 @@ def test_patterns_fit_as_a_recursion_says(parts, pattern):
             return goes(parts, pattern[1:]) or bool(parts and goes(parts[1:], pattern))
         return bool(parts) and fnmatchcase(parts[0], pattern[0]) and goes(parts[1:], pattern[1:])
 
-    assert fits("/".join(parts), "/".join(pattern)) == goes(parts, pattern)
+    assert matches_pattern("/".join(parts), "/".join(pattern)) == goes(parts, pattern)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_patterns_fit_as_a_recursion_says(parts, pattern):
         ("a/b/c/d{}/x/clip.mp4", "z{}/x/clip.mp4"),
     ],
 )
-def test_work_grows_with_names_and_videos_not_with_their_product(ids, names):
+def test_matching_time_is_linear(ids, names):
     def calls(count):
         calls = 0
 
@@ -298,7 +298,7 @@ def test_work_grows_with_names_and_videos_not_with_their_product(ids, names):
 
         sys.setprofile(count_call)
         try:
-            Names([ids.format(i) for i in range(count)], ROOT).find_all(
+            NameMatcher([ids.format(i) for i in range(count)], ROOT).find_all(
                 [names.format(i) for i in range(count)], TABLES, ROOT
             )
         finally:
@@ -311,10 +311,10 @@ def test_work_grows_with_names_and_videos_not_with_their_product(ids, names):
 
 @given(st.text(max_size=30))
 @settings(max_examples=300, deadline=None)
-def test_any_text_can_be_taken_apart_and_looked_up(text):
+def test_any_text_can_be_parsed_and_looked_up(text):
     parts = parse_path(text).parts
     assert all(part not in ("", ".", "..") and "/" not in part for part in parts)
-    names = Names(["v/a.mp4", text or "x"], ROOT)
+    names = NameMatcher(["v/a.mp4", text or "x"], ROOT)
     assert isinstance(names.find(text, TABLES, ROOT), list)
     if text:
-        assert names.find(text, ROOT) and names.chosen(text, ROOT)
+        assert names.find(text, ROOT) and names.select(text, ROOT)

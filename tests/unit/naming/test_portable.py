@@ -14,7 +14,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_rejects_what_some_system_cannot_keep(tmp_path, name):
+def test_rejects_names_invalid_on_some_system(tmp_path, name):
     with pytest.raises(UsageError, match="a run cannot be called"):
         require_name(name, "a run")
     with pytest.raises(UsageError):
@@ -24,5 +24,5 @@ def test_rejects_what_some_system_cannot_keep(tmp_path, name):
 @pytest.mark.parametrize(
     "name", ["default", "a", "run-2_b", "mit Leerzeichen", "日本", "v1.2", "console", "comma", "a" * 100]
 )
-def test_keeps_other_names(tmp_path, name):
+def test_accepts_other_names(tmp_path, name):
     assert require_name(name, "a run") == name and Workspace(tmp_path).run(name).parent == tmp_path / ".vla" / "runs"

@@ -1,4 +1,4 @@
-"""Late interaction is its naive loops, blind to padding, block size and order, and starts where it says."""
+"""Late interaction equals naive loops, and ignores padding, block size and order."""
 
 import math
 
@@ -13,12 +13,12 @@ WORDS, FRAMES = (3, 1, 5, 2), (4, 6, 1)
 
 def vectors(counts, width, seed, dim=5, garbage=0.0):
     generator = torch.Generator().manual_seed(seed)
-    found = torch.full((len(counts), width, dim), garbage, dtype=torch.float64)
+    actual = torch.full((len(counts), width, dim), garbage, dtype=torch.float64)
     mask = torch.arange(width) < torch.tensor(counts)[:, None]
     for i, n in enumerate(counts):
         some = torch.randn(n, dim, generator=generator, dtype=torch.float64)
-        found[i, :n] = some / some.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    return found, mask
+        actual[i, :n] = some / some.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return actual, mask
 
 
 def shares(mask, seed):
@@ -47,7 +47,7 @@ def dot(a, b):
 
 
 def naive(words, word_mask, frames, frame_mask, a=None, b=None):
-    found = []
+    actual = []
     for q in range(len(words)):
         w = [words[q, i].tolist() for i in range(words.shape[1]) if word_mask[q, i]]
         share_a = [float(a[q, i]) for i in range(words.shape[1]) if word_mask[q, i]] if a is not None else None
@@ -65,13 +65,13 @@ def naive(words, word_mask, frames, frame_mask, a=None, b=None):
                 (share_b[i] if share_b else 1 / len(f)) * max(dot(f[i], x) for x in w) for i in range(len(f))
             )
             row.append((to_frames + to_words) / 2)
-        found.append(row)
-    return torch.tensor(found, dtype=torch.float64)
+        actual.append(row)
+    return torch.tensor(actual, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("elements", [1, 31, 65, 10**6])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_it_is_the_naive_loops(weighted, elements):
+def test_interaction_matches_naive_loops(weighted, elements):
     given = case()
     weights = tuple(shares(m, s) if weighted else uniform(m) for m, s in ((given[1], 2), (given[3], 3)))
     got = interaction(*given, *weights, elements=elements)
@@ -88,7 +88,7 @@ def test_its_gradients_are_its_differences(elements):
     )
 
 
-def test_the_size_of_the_blocks_does_not_change_the_gradient():
+def test_block_size_does_not_change_gradient():
     def gradients(elements):
         words, word_mask, frames, frame_mask = case()
         words.requires_grad_(), frames.requires_grad_()
@@ -119,13 +119,13 @@ def test_padding_is_never_read(garbage):
 
 def test_order_does_not_matter():
     words, word_mask, frames, frame_mask = case()
-    wanted = plain(words, word_mask, frames, frame_mask)
+    expected = plain(words, word_mask, frames, frame_mask)
     q, n, v, t = ([2, 0, 3, 1], [4, 1, 0, 3, 2], [1, 2, 0], [5, 0, 3, 1, 4, 2])
     got = plain(words[q][:, n], word_mask[q][:, n], frames[v][:, t], frame_mask[v][:, t])
-    torch.testing.assert_close(got, wanted[q][:, v], rtol=0, atol=1e-13)
+    torch.testing.assert_close(got, expected[q][:, v], rtol=0, atol=1e-13)
 
 
-def test_an_empty_side_is_not_compared_and_harms_no_gradient():
+def test_empty_sides_are_ignored():
     words, word_mask, frames, frame_mask = case(words=(2, 0, 1), frames=(0, 3))
     words.requires_grad_()
     frames.requires_grad_()
@@ -145,13 +145,13 @@ def test_an_empty_side_is_not_compared_and_harms_no_gradient():
     assert nothing.shape == (3, 2) and (nothing == -math.inf).all()
 
 
-def test_of_single_vectors_it_is_the_cosine():
+def test_single_vectors_give_the_cosine():
     words, word_mask, frames, frame_mask = case(1, 1, words=(1,) * 4, frames=(1,) * 3)
     got = plain(words, word_mask, frames, frame_mask)
     torch.testing.assert_close(got, words[:, 0] @ frames[:, 0].T, rtol=0, atol=1e-13)
 
 
-def test_in_half_precision_it_is_finite_and_near():
+def test_half_precision_is_finite_and_close():
     given = case()
     low = [x.bfloat16().requires_grad_() if x.is_floating_point() else x for x in given]
     got = plain(*low)
@@ -166,16 +166,16 @@ def test_weights_are_equal_at_first_and_always_sum_to_one():
     weights = TokenWeights(5, 8).double()
     torch.testing.assert_close(weights(words, mask), uniform(mask), rtol=0, atol=1e-15)
     torch.nn.init.normal_(weights.leave.weight, std=3)
-    found = weights(words, mask)
-    torch.testing.assert_close(found.sum(1), torch.tensor([1.0, 0, 1]).double(), rtol=0, atol=1e-12)
-    assert (found[~mask] == 0).all() and found[0, :3].std() > 0.01
+    actual = weights(words, mask)
+    torch.testing.assert_close(actual.sum(1), torch.tensor([1.0, 0, 1]).double(), rtol=0, atol=1e-12)
+    assert (actual[~mask] == 0).all() and actual[0, :3].std() > 0.01
 
 
 def test_weights_are_the_softmax_of_a_small_network():
     words, mask = vectors((3, 5), 5, 4)
     weights = TokenWeights(5, 8).double()
     torch.nn.init.normal_(weights.leave.weight)
-    found = weights(words, mask)
+    actual = weights(words, mask)
     for q, n in enumerate((3, 5)):
         logits = []
         for i in range(n):
@@ -185,10 +185,10 @@ def test_weights_are_the_softmax_of_a_small_network():
             ]
             active = [h * (1 + math.erf(h / math.sqrt(2))) / 2 for h in hidden]
             logits.append(math.exp(dot(weights.leave.weight[0].tolist(), active)))
-        assert found[q, :n].tolist() == pytest.approx([x / sum(logits) for x in logits], abs=1e-12)
+        assert actual[q, :n].tolist() == pytest.approx([x / sum(logits) for x in logits], abs=1e-12)
 
 
-def test_token_interaction_starts_as_what_it_was_given_and_learns_throughout():
+def test_token_interaction_starts_at_whole_scores():
     torch.manual_seed(0)
     given = case()
     whole = torch.rand(len(WORDS), len(FRAMES), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Real frames end to end and back: what padding holds never matters, and gradients are those of plain indexing."""
+"""Packing: round trip, independence of padding, and gradients of plain indexing."""
 
 import pytest
 import torch
@@ -19,35 +19,35 @@ SHAPES = [([3, 1, 5], 5), ([4], 6), ([1, 1], 1), ([2, 2, 2], 3)]
 
 
 @pytest.mark.parametrize(("lengths", "longest"), SHAPES)
-def test_there_and_back(lengths, longest):
+def test_pad_inverts_unpad(lengths, longest):
     mask, padded = made(lengths, longest)
     layout = Packing(mask)
-    rows = layout.rows(padded)
+    rows = layout.unpad(padded)
     assert torch.equal(rows, torch.cat([p[:n] for p, n in zip(padded, lengths, strict=True)]))
-    assert torch.equal(layout.padded(rows), padded)
+    assert torch.equal(layout.pad(rows), padded)
     assert layout.starts.tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
     garbage = padded.masked_fill(~mask.unsqueeze(-1), torch.nan)
-    assert torch.equal(layout.rows(garbage), rows)
+    assert torch.equal(layout.unpad(garbage), rows)
 
 
 @pytest.mark.parametrize(("lengths", "longest"), SHAPES)
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
-def test_a_convolution_sees_one_video_with_zeros_around_it(lengths, longest, size):
+def test_conv1d_pads_each_video_with_zeros(lengths, longest, size):
     mask, padded = made(lengths, longest)
     layer = torch.nn.Conv1d(3, 4, size, padding=size // 2).double()
-    found = Packing(mask).convolved(Packing(mask).rows(padded), layer.weight, layer.bias)
-    wanted = torch.cat([layer(p[:n].T).T for p, n in zip(padded, lengths, strict=True)])
-    torch.testing.assert_close(found, wanted)
+    actual = Packing(mask).conv1d(Packing(mask).unpad(padded), layer.weight, layer.bias)
+    expected = torch.cat([layer(p[:n].T).T for p, n in zip(padded, lengths, strict=True)])
+    torch.testing.assert_close(actual, expected)
 
 
 def test_gradients():
     mask, padded = made([3, 1, 4], 5)
-    layout, rows = Packing(mask), Packing(mask).rows(padded)
+    layout, rows = Packing(mask), Packing(mask).unpad(padded)
     weight = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(layout.rows, padded.requires_grad_(True))
-    assert torch.autograd.gradcheck(layout.padded, rows.detach().requires_grad_(True))
+    assert torch.autograd.gradcheck(layout.unpad, padded.requires_grad_(True))
+    assert torch.autograd.gradcheck(layout.pad, rows.detach().requires_grad_(True))
     bias = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(layout.convolved, (rows.detach().requires_grad_(True), weight, bias))
+    assert torch.autograd.gradcheck(layout.conv1d, (rows.detach().requires_grad_(True), weight, bias))
 
 
 def test_unit_vectors_and_their_gradient():

@@ -20,11 +20,11 @@ NOT_WITH_LIST = {("import_annotations", "format"), ("import_annotations", "files
 FILTERS = (
     "include", "exclude", "min_video_duration", "max_video_duration", "modified_after", "modified_before", "where",
 )  # fmt: skip
-PARTS = dict.fromkeys(FILTERS, "limits") | {"queries": "query", "max_fpr": "fpr"}
+PARTS = dict.fromkeys(FILTERS, "filters") | {"queries": "query"}
 # Options of `search` that become fields of each `Query`.
-QUERY_FIELDS = {"also": "also", "negative": "negative", "then": "then", "within": "within", "duration": "lasting"} | {
+QUERY_FIELDS = {"also": "also", "negative": "negative", "then": "then", "within": "within", "duration": "duration"} | {
     "prompt_templates": "use_templates",
-    "no_rewrite": "is_literal",
+    "no_rewrite": "rewrite",
 }
 COLUMNS = {"video_column", "caption_column", "start_column", "end_column", "split_column"}
 SAMPLING = {"fps", "num_frames", "keyframes", "scenes"}
@@ -70,6 +70,8 @@ def test_every_default_of_the_command_line_is_the_librarys(name):
         if name == "search" and option in QUERY_FIELDS:
             # They make a `Query` of each text.
             field = {f.name: f.default for f in dataclasses.fields(vla.Query)}[QUERY_FIELDS[option]]
+            if option == "no_rewrite":
+                field = not field
             assert parameter.default == (None if field in ((), math.inf) else field)
             continue
         if name == "search" and option in PARTS:
@@ -129,7 +131,7 @@ def test_a_recipe_may_hold_every_setting_and_nothing_else(tmp_path):
     recipe.write_text('projector = "residual"\nepochs = 3\n[projector_options]\nwidth = 8\n')
     config = TrainConfig.from_mapping(read_recipe(recipe), str(recipe))
     assert dataclasses.replace(TrainConfig(), projector="residual", epochs=3, projector_options={"width": 8}) == config
-    with pytest.raises(UsageError, match="no setting is called epoch; there are .*batch_videos.*warmup"):
+    with pytest.raises(UsageError, match="no setting is called epoch; there are .*batch_size.*warmup"):
         TrainConfig.from_mapping({"epoch": 3}, "r.toml")
 
 

@@ -1,4 +1,4 @@
-"""Dropout drops the share it says, keeps the mean, and follows the seed."""
+"""Dropout has its rate, preserves the mean, and follows the seed."""
 
 import math
 
@@ -13,13 +13,13 @@ from vla.projectors._layers import Dropout
 def test_dropout_drops_its_share_at_random_and_keeps_the_mean(share):
     torch.manual_seed(0)
     count = 1_000_003  # no multiple of eight
-    found = Dropout(share).train()(torch.ones(count))
+    actual = Dropout(share).train()(torch.ones(count))
     exact = round(share * 256) / 256
-    assert found.unique().tolist() == [0.0, pytest.approx(1 / (1 - exact))]
+    assert actual.unique().tolist() == [0.0, pytest.approx(1 / (1 - exact))]
     spread = math.sqrt(exact * (1 - exact) / count)
-    kept = (found > 0).double()
+    kept = (actual > 0).double()
     assert abs(1 - kept.mean().item() - exact) < 5 * spread
-    assert found.double().mean().item() == pytest.approx(1, abs=5 * spread / (1 - exact))
+    assert actual.double().mean().item() == pytest.approx(1, abs=5 * spread / (1 - exact))
     # Neighbours, bytes of one word among them, know nothing of each other.
     for apart in (1, 2, 4, 7, 8):
         both = (kept[:-apart] * kept[apart:]).mean().item()
@@ -28,7 +28,7 @@ def test_dropout_drops_its_share_at_random_and_keeps_the_mean(share):
         assert kept[place::8].mean().item() == pytest.approx(1 - exact, abs=5 * spread * math.sqrt(8))
 
 
-def test_every_byte_is_as_likely_as_any_other():
+def test_random_bytes_are_uniform():
     """The lowest share that is not 0, and the highest."""
     torch.manual_seed(1)
     ones = torch.ones(2_000_000)
@@ -49,7 +49,7 @@ def test_dropout_follows_the_seed_and_its_gradient_what_was_kept():
     torch.testing.assert_close(values.grad * values, one)
 
 
-def test_dropout_leaves_alone_what_it_should():
+def test_dropout_is_off_in_evaluation():
     values = torch.randn(5, 4)
     assert torch.equal(Dropout(0.5).eval()(values), values)
     assert torch.equal(Dropout(0.0).train()(values), values)

@@ -170,7 +170,7 @@ def blank(**given):
 
 def test_a_run_that_is_no_better_says_so_and_old_figures_are_marked():
     page = render_html(run_of(better=False), [evaluated(digest="e" * 16)])
-    assert "not better than the frozen encoder" in page and "measured before the run was trained anew" in page
+    assert "not better than the frozen encoder" in page and "Measured before the run was trained again" in page
     assert "vla eval</code> measures a run" in render_html(run_of(), [])
 
 

@@ -1,11 +1,11 @@
-"""A filter keeps what fits and changes no score of it; what no video could be is refused."""
+"""Filters select videos without changing their scores; contradictory filters are refused."""
 
 import dataclasses
 import math
 
 import pytest
 
-from unit.retrieval.test_searcher import compared, filled, searcher
+from unit.retrieval.test_searcher import filled, searcher, with_correction
 from vla.cache.receipts import Receipt
 from vla.captions import store as caption_store
 from vla.datasets.base import Annotation
@@ -13,6 +13,7 @@ from vla.errors import UsageError
 from vla.indexes import registry as indexes
 from vla.retrieval.filters import MetadataFilter, VideoFilter, check_columns, metadata_of
 from vla.retrieval.hits import Hit, Hits
+from vla.retrieval.scorers import RankingConfig
 
 LENGTHS = [9, 40, 1, 25, 120, 60]
 DAY = 86_400
@@ -40,69 +41,68 @@ DAY = 86_400
         ("x/a.mp4", "[x]", True),
     ],
 )
-def test_patterns_are_of_folders_files_and_names(name, pattern, fits):
-    assert VideoFilter(include=("nothing", pattern)).allow(name, None) is fits
-    assert VideoFilter(exclude=("nothing", pattern)).allow(name, None) is not fits
+def test_patterns_of_folders_files_and_names(name, pattern, fits):
+    assert VideoFilter(include=("nothing", pattern)).accepts(name, None) is fits
+    assert VideoFilter(exclude=("nothing", pattern)).accepts(name, None) is not fits
 
 
-def test_length_and_date_are_those_of_the_receipt():
+def test_duration_and_date_come_from_the_receipt():
     receipt = Receipt("a", "ok", "", 1, 10 * DAY * 10**9, "", duration_seconds=30.0)
-    for limits, allowed in (
+    for filters, mask in (
         (VideoFilter(min_duration=30), True), (VideoFilter(min_duration=30.1), False),
         (VideoFilter(max_duration=30), True), (VideoFilter(max_duration=29.9), False),
         (VideoFilter(modified_after=10 * DAY), True), (VideoFilter(modified_after=10 * DAY + 1), False),
         (VideoFilter(modified_before=10 * DAY + 1), True), (VideoFilter(modified_before=10 * DAY), False),
         (VideoFilter(include=("b",), max_duration=60), False),
     ):  # fmt: skip
-        assert limits.allow("a", receipt) is allowed, limits
-        assert limits.allow("a", None) is False, "what left the cache has neither"
-    assert VideoFilter().allow("a", None) and VideoFilter().is_none and not VideoFilter(exclude=("b",)).is_none
+        assert filters.accepts("a", receipt) is mask, filters
+        assert filters.accepts("a", None) is False, "videos without a receipt have neither"
+    assert VideoFilter().accepts("a", None) and VideoFilter().is_empty and not VideoFilter(exclude=("b",)).is_empty
 
 
 @pytest.mark.parametrize(
-    "given",
+    "options",
     [{"include": ("",)}, {"exclude": ("/",)}, {"min_duration": 2, "max_duration": 1}, {"max_duration": -1},
      {"min_duration": math.nan}, {"modified_after": 5, "modified_before": 5}, {"modified_after": math.nan}],
 )  # fmt: skip
-def test_what_no_video_could_be_is_refused(given):
+def test_rejects_contradictory_filters(options):
     with pytest.raises(UsageError):
-        VideoFilter(**given)
+        VideoFilter(**options)
 
 
 @pytest.mark.parametrize("backend", indexes.names())
-@pytest.mark.parametrize("is_compared", [False, True])
-def test_a_filter_changes_no_score_of_what_it_keeps(tmp_path, backend, is_compared):
+@pytest.mark.parametrize("has_correction", [False, True])
+def test_filters_do_not_change_scores(tmp_path, backend, has_correction):
     find = searcher(filled(tmp_path / "c", LENGTHS), tmp_path, backend)
-    find = compared(find) if is_compared else find
+    find = with_correction(find) if has_correction else find
     for query in ("a red dog", "rain on a roof"):
-        every = find.search(query, 500, 50)
-        for limits in (
+        all_hits = find.search(query, 500, 50)
+        for filters in (
             VideoFilter(include=("v/1.mp4", "*/4.*")), VideoFilter(exclude=("v/4.mp4",)), VideoFilter(min_duration=15),
             VideoFilter(max_duration=12.5, exclude=("v/0.mp4",)), VideoFilter(include=("elsewhere",)), VideoFilter(modified_after=0),
         ):  # fmt: skip
-            kept = [h for h in every if limits.allow(h.video_id, find.cache.receipts[h.video_id])]
+            expected = [h for h in all_hits if filters.accepts(h.video_id, find.cache.receipts[h.video_id])]
             for k in (1, 3, 500):
-                found = find.search(query, k, 50, limits=limits)
-                assert [dataclasses.replace(h, rank=0) for h in found] == [
-                    dataclasses.replace(h, rank=0) for h in kept[:k]
+                hits = find.search(query, k, 50, filters=filters)
+                assert [dataclasses.replace(h, rank=0) for h in hits] == [
+                    dataclasses.replace(h, rank=0) for h in expected[:k]
                 ]
-                assert [h.rank for h in found] == list(range(1, len(found) + 1))
+                assert [h.rank for h in hits] == list(range(1, len(hits) + 1))
 
 
-def test_far_fewer_rows_than_were_asked_for_are_enough(tmp_path, monkeypatch):
-    """What fits may stand behind thousands of rows that do not."""
-    monkeypatch.setattr("vla.retrieval.ranking.FIRST_ROWS", 5)
-    monkeypatch.setattr("vla.retrieval.ranking.ROWS_PER_HIT", 1)
-    find = compared(searcher(filled(tmp_path / "c", LENGTHS), tmp_path))
+def test_matching_rows_behind_thousands_of_others_are_found(tmp_path):
+    """Few of the best rows may pass a filter."""
+    find = with_correction(searcher(filled(tmp_path / "c", LENGTHS), tmp_path))
+    find = dataclasses.replace(find, config=RankingConfig(min_rows=5, rows_per_hit=1))
     for name in find.index.videos:
-        every = [h for h in find.search("a red dog", 500, 50) if h.video_id == name]
-        found = find.search("a red dog", 2, 50, limits=VideoFilter(include=(name,)))
-        assert [(h.score, h.start) for h in found] == [(h.score, h.start) for h in every[:2]]
+        all_hits = [h for h in find.search("a red dog", 500, 50) if h.video_id == name]
+        hits = find.search("a red dog", 2, 50, filters=VideoFilter(include=(name,)))
+        assert [(h.score, h.start) for h in hits] == [(h.score, h.start) for h in all_hits[:2]]
 
 
-def test_hits_are_a_table():
+def test_hits_as_a_data_frame():
     hits = Hits(
-        [Hit(1, 0.5, "a", "/a", 0.0, 1.0, 0.5, "dog", copies=("b",)), Hit(2, 0.25, "c", "/c", 1.0, 2.0, 1.5, "dog")]
+        [Hit(1, 0.5, "a", "/a", 0.0, 1.0, 0.5, "dog", duplicates=("b",)), Hit(2, 0.25, "c", "/c", 1.0, 2.0, 1.5, "dog")]
     )
     table = hits.to_pandas()
     assert list(table.columns) == [f.name for f in dataclasses.fields(Hit)]
@@ -143,36 +143,36 @@ ROWS = [
         (("day=",), set()),
     ],
 )
-def test_columns_of_captions_are_asked(conditions, videos):
-    told, where = metadata_of(ROWS), tuple(map(MetadataFilter.of, conditions))
-    check_columns(where, told)
-    found = {
-        f"v/{n}.mp4" for n in range(6) if VideoFilter(where=where).allow(f"v/{n}.mp4", None, told.get(f"v/{n}.mp4", ()))
+def test_metadata_conditions(conditions, videos):
+    metadata, where = metadata_of(ROWS), tuple(map(MetadataFilter.of, conditions))
+    check_columns(where, metadata)
+    hits = {
+        f"v/{n}.mp4"
+        for n in range(6)
+        if VideoFilter(where=where).accepts(f"v/{n}.mp4", None, metadata.get(f"v/{n}.mp4", ()))
     }
-    assert found == videos
+    assert hits == videos
 
 
-def test_columns_limit_a_search_and_change_no_score(tmp_path):
+def test_metadata_filters_do_not_change_scores(tmp_path):
     find = searcher(filled(tmp_path / "c", LENGTHS), tmp_path)
     find.workspace.captions.parent.mkdir(exist_ok=True, parents=True)
     caption_store.add(find.workspace, ROWS)
-    every = find.search("a red dog", 500, 50)
-    found = find.search(
+    all_hits = find.search("a red dog", 500, 50)
+    hits = find.search(
         "a red dog",
         500,
         50,
-        limits=VideoFilter(where=(MetadataFilter.of("camera=front"), MetadataFilter.of("year<2000"))),
+        filters=VideoFilter(where=(MetadataFilter.of("camera=front"), MetadataFilter.of("year<2000"))),
     )
-    assert found and [dataclasses.replace(h, rank=0) for h in found] == [
-        dataclasses.replace(h, rank=0) for h in every if h.video_id == "v/4.mp4"
+    assert hits and [dataclasses.replace(h, rank=0) for h in hits] == [
+        dataclasses.replace(h, rank=0) for h in all_hits if h.video_id == "v/4.mp4"
     ]
-    with pytest.raises(
-        UsageError, match="no captions of this workspace have a column 'colour'; they have: camera, caption, "
-    ):
-        find.search("a red dog", limits=VideoFilter(where=(MetadataFilter.of("colour=red"),)))
+    with pytest.raises(UsageError, match="captions have no column 'colour'; columns are: camera, caption, "):
+        find.search("a red dog", filters=VideoFilter(where=(MetadataFilter.of("colour=red"),)))
 
 
-def test_patterns_count_from_the_workspace_and_from_here(tmp_path, monkeypatch):
+def test_patterns_start_at_the_workspace_or_the_current_folder(tmp_path, monkeypatch):
     find = searcher(filled(tmp_path / "c", LENGTHS), tmp_path)
     root = find.workspace.root
     (root / "v").mkdir(parents=True, exist_ok=True)
@@ -183,15 +183,15 @@ def test_patterns_count_from_the_workspace_and_from_here(tmp_path, monkeypatch):
         ("[0-2].mp4", {"v/0.mp4", "v/1.mp4", "v/2.mp4"}), (f"{root}/*/1.mp4", one), ("*/1.mp4", one), ("x/1.mp4", set()),
         (".", set(find.index.videos)), (str(root), set(find.index.videos)), ("v", set(find.index.videos)),
     ):  # fmt: skip
-        for limits, wanted in (
+        for filters, expected_videos in (
             (VideoFilter(include=(pattern,)), videos),
             (VideoFilter(exclude=(pattern,)), set(find.index.videos) - videos),
         ):
-            allowed = find.allowed(limits)
-            assert {v for v, fits in zip(find.index.videos, allowed, strict=True) if fits} == wanted, pattern
+            mask = find.video_mask(filters)
+            assert {v for v, fits in zip(find.index.videos, mask, strict=True) if fits} == expected_videos, pattern
 
 
 @pytest.mark.parametrize("text", ["", "camera", "=front", "  = x", "<3"])
-def test_what_is_no_condition_is_refused(text):
-    with pytest.raises(UsageError, match="is no condition: write COLUMN=VALUE"):
+def test_rejects_invalid_conditions(text):
+    with pytest.raises(UsageError, match="invalid condition .*: write COLUMN=VALUE"):
         MetadataFilter.of(text)

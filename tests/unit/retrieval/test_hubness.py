@@ -1,4 +1,4 @@
-"""Hubs and chance: what loops over a bank find, and rates that are kept."""
+"""Hubness and null scores match loops over the query bank; false-positive rates are calibrated."""
 
 import json
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from vla.retrieval.hubness_store import identity, load_hubness, save_hubness
 from vla.retrieval.query_bank import default_queries, from_captions
 from vla.storage import atomic
 
-NO_MEAN = np.zeros(4, np.float32)
+ZERO_MEAN = np.zeros(4, np.float32)
 
 
 def unit(rows):
@@ -30,152 +30,156 @@ def world(seed, videos=6, queries=9, dim=8):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("told", [False, True])
-def test_bias_and_chance_are_those_of_loops(seed, told):
+@pytest.mark.parametrize("has_captions", [False, True])
+def test_statistics_match_loops(seed, has_captions):
     segments, bank = world(seed)
-    left_out = [[i, (i + 3) % 9] if told else [] for i in range(len(segments))]
-    found = estimate_hubness(segments, bank, left_out if told else None)
+    excluded = [[i, (i + 3) % 9] if has_captions else [] for i in range(len(segments))]
+    found = estimate_hubness(segments, bank, excluded if has_captions else None)
     bias, best = [], [-np.inf] * len(bank)
     for video, rows in enumerate(segments):
-        asked = [q for q in range(len(bank)) if q not in left_out[video]]
+        queries_left = [q for q in range(len(bank)) if q not in excluded[video]]
         for row in rows.astype(np.float64):
-            cosines = {q: float(row @ bank[q].astype(np.float64)) for q in asked}
-            bias.append(naive_search.popularity(list(cosines.values())))
+            cosines = {q: float(row @ bank[q].astype(np.float64)) for q in queries_left}
+            bias.append(naive_search.hubness(list(cosines.values())))
             best = [max(b, cosines.get(q, -np.inf)) for q, b in enumerate(best)]
     middle = np.mean(bias)
-    np.testing.assert_allclose(found.bias, np.array(bias) - middle, atol=2e-6)
-    np.testing.assert_allclose(found.chance, np.sort(best), atol=2e-6)
-    np.testing.assert_allclose(found.mean, [np.mean([float(q[i]) for q in bank]) for i in range(8)], atol=1e-7)
+    np.testing.assert_allclose(found.hubness, np.array(bias) - middle, atol=2e-6)
+    np.testing.assert_allclose(found.null_scores, np.sort(best), atol=2e-6)
+    np.testing.assert_allclose(found.query_mean, [np.mean([float(q[i]) for q in bank]) for i in range(8)], atol=1e-7)
 
 
 def test_the_order_of_videos_does_not_matter():
     segments, bank = world(1)
-    there, back = estimate_hubness(segments, bank), estimate_hubness(segments[::-1], bank)
-    np.testing.assert_allclose(there.chance, back.chance, atol=1e-6)
+    forward, backward = estimate_hubness(segments, bank), estimate_hubness(segments[::-1], bank)
+    np.testing.assert_allclose(forward.null_scores, backward.null_scores, atol=1e-6)
     np.testing.assert_allclose(
-        np.split(there.bias, np.cumsum([len(s) for s in segments]))[0], back.bias[-len(segments[0]) :], atol=1e-6
+        np.split(forward.hubness, np.cumsum([len(s) for s in segments]))[0],
+        backward.hubness[-len(segments[0]) :],
+        atol=1e-6,
     )
 
 
-def test_popularity_of_what_nothing_was_compared_with_is_0():
+def test_hubness_without_comparisons_is_zero():
     assert hubness(np.full((2, 3), -np.inf)).tolist() == [0.0, 0.0]
     assert hubness(np.array([[0.25, -np.inf, 0.25]])) == pytest.approx(0.25)
 
 
-def test_a_hub_is_found_out():
-    """One segment points where all queries of the bank do: without its bias it wins every search."""
+def test_hub_has_the_highest_hubness():
+    """One segment has the mean direction of the bank: without correction, it wins every search."""
     rng = np.random.default_rng(0)
     common = unit(rng.standard_normal(16))
     bank = unit(common + 0.8 * unit(rng.standard_normal((50, 16))))
     others = unit(rng.standard_normal((20, 16)))
     found = estimate_hubness([common[None], others], bank)
-    assert found.bias[0] == found.bias.max() and found.bias[0] > 0.3
+    assert found.hubness[0] == found.hubness.max() and found.hubness[0] > 0.3
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.5])
-def test_queries_like_the_banks_are_found_at_the_rate_that_was_asked_for(rate):
-    """The mean over many banks of what is let through of what nothing matches: the rate, or less by one of the bank's size."""
+def test_confidence_is_calibrated_for_queries_like_the_bank(rate):
+    """Averaged over many banks, the share of unrelated queries that pass is the rate, or up to 1/100 less."""
     rng = np.random.default_rng(5)
-    through = []
+    shares = []
     for _ in range(400):
-        background = HubnessCorrection(
-            np.zeros(1, np.float32), np.sort(rng.gumbel(size=99)).astype(np.float32), NO_MEAN
+        correction = HubnessCorrection(
+            np.zeros(1, np.float32), np.sort(rng.gumbel(size=99)).astype(np.float32), ZERO_MEAN
         )
-        through.append((background.confidence(rng.gumbel(size=50)) >= 1 - rate - 1e-9).mean())
+        shares.append((correction.confidence(rng.gumbel(size=50)) >= 1 - rate - 1e-9).mean())
     # 400 banks of 99: the mean's standard deviation is below 0.003 at every rate.
-    assert rate - 0.012 < np.mean(through) < rate + 0.009
+    assert rate - 0.012 < np.mean(shares) < rate + 0.009
 
 
 def test_confidence_counts_the_bank():
-    background = HubnessCorrection(np.zeros(1, np.float32), np.array([0.1, 0.2, 0.3], np.float32), NO_MEAN)
+    correction = HubnessCorrection(np.zeros(1, np.float32), np.array([0.1, 0.2, 0.3], np.float32), ZERO_MEAN)
     scores = np.array([0.05, 0.1, 0.15, 0.25, 0.3, 0.4])
-    np.testing.assert_allclose(background.confidence(scores), [0, 0, 0.25, 0.5, 0.5, 0.75])
+    np.testing.assert_allclose(correction.confidence(scores), [0, 0, 0.25, 0.5, 0.5, 0.75])
 
 
 @pytest.mark.parametrize(
-    ("rate", "fine"), [(0.25, True), (1.0, True), (0.24, False), (0.0, False), (-1.0, False), (1.1, False)]
+    ("rate", "is_valid"), [(0.25, True), (1.0, True), (0.24, False), (0.0, False), (-1.0, False), (1.1, False)]
 )
-def test_rates_that_a_bank_can_tell(rate, fine):
-    background = HubnessCorrection(np.zeros(1, np.float32), np.zeros(3, np.float32), NO_MEAN)
-    if fine:
-        background.check_rate(rate)
+def test_lowest_rate_depends_on_the_size_of_the_bank(rate, is_valid):
+    correction = HubnessCorrection(np.zeros(1, np.float32), np.zeros(3, np.float32), ZERO_MEAN)
+    if is_valid:
+        correction.check_max_fpr(rate)
     else:
         with pytest.raises(UsageError, match="false-positive rate"):
-            background.check_rate(rate)
+            correction.check_max_fpr(rate)
 
 
-def test_banks_that_are_none():
+def test_rejects_invalid_banks():
     segments, bank = world(0)
-    with pytest.raises(ShapeError, match="2 queries or more"):
+    with pytest.raises(ShapeError, match="at least 2 queries"):
         estimate_hubness(segments, bank[:1])
-    with pytest.raises(ShapeError, match="1 queries of the bank tell of every video"):
+    with pytest.raises(ShapeError, match="1 queries of the bank describe every video"):
         estimate_hubness(segments, bank, [[4]] * len(segments))
 
 
-def told(video, text, **more):
+def caption(video, text, **more):
     return Annotation(query_id=text, video=video, query=text, source="x", **more)
 
 
-def test_a_bank_of_captions():
-    some = [
-        told("a.mp4", "A dog runs."),
-        told("b.mp4", "a  dog runs"),
-        told("b.mp4", "a cat"),
-        told("b.mp4", "who?", question=Question()),
+def test_bank_of_captions_merges_equal_texts():
+    captions = [
+        caption("a.mp4", "A dog runs."),
+        caption("b.mp4", "a  dog runs"),
+        caption("b.mp4", "a cat"),
+        caption("b.mp4", "who?", question=Question()),
     ]
-    bank = from_captions(some)
+    bank = from_captions(captions)
     assert bank.texts == ("a cat", "A dog runs.")
-    assert bank.left_out(["b.mp4", "c.mp4", "a.mp4"]) == [[0, 1], [], [1]]
-    many = [told(f"{i}.mp4", f"caption {i}") for i in range(50)]
-    assert len(from_captions(many, most=20).texts) == 20 and from_captions(many, most=20) == from_captions(
-        many[::-1], most=20
+    assert bank.queries_of(["b.mp4", "c.mp4", "a.mp4"]) == [[0, 1], [], [1]]
+    many = [caption(f"{i}.mp4", f"caption {i}") for i in range(50)]
+    assert len(from_captions(many, max_size=20).texts) == 20 and from_captions(many, max_size=20) == from_captions(
+        many[::-1], max_size=20
     )
 
 
-def test_everyday_queries_are_several_hundred_different_short_ones():
+def test_default_queries_are_short_and_distinct():
     texts = default_queries().texts
     assert len(texts) >= 300 and len({t.lower() for t in texts}) == len(texts)
     assert all(t == t.strip() and 1 < len(t) <= 60 and t.isascii() for t in texts)
-    assert not any(default_queries().told_of)
+    assert not any(default_queries().described_videos)
 
 
 # On disk
 
 
 @pytest.fixture
-def kept(tmp_path):
+def stored(tmp_path):
     index = SimpleNamespace(
         video_of_row=np.array([0, 0, 1], np.int32), spans=np.array([[0.0, 1], [0, 2], [0, 3]]), videos=["a", "b"],
         spec=Encoder("4").identity.spec("fps=2"), run_digest="d" * 16, cache_state="s" * 16,
     )  # fmt: skip
-    of = identity(index, "b" * 64)
-    three = ([0.5, -0.25, -0.25], [0.1, 0.2], [0.0, 0.5, -0.5, 1.0])
-    background = HubnessCorrection(*(np.array(values, np.float32) for values in three))
-    save_hubness(tmp_path, background, of)
-    return tmp_path, of, background
+    key = identity(index, "b" * 64)
+    values = ([0.5, -0.25, -0.25], [0.1, 0.2], [0.0, 0.5, -0.5, 1.0])
+    correction = HubnessCorrection(*(np.array(array, np.float32) for array in values))
+    save_hubness(tmp_path, correction, key)
+    return tmp_path, key, correction
 
 
-def test_a_background_comes_back_and_replaces_the_one_before(kept):
-    folder, of, background = kept
-    back = load_hubness(folder, of, 3, 4)
-    np.testing.assert_array_equal(back.bias, background.bias)
-    np.testing.assert_array_equal(back.chance, background.chance)
-    np.testing.assert_array_equal(back.mean, background.mean)
-    save_hubness(folder, HubnessCorrection(background.bias, background.chance + 1, background.mean), of)
-    assert len(list(folder.iterdir())) == 2 and load_hubness(folder, of, 3, 4).chance[0] == np.float32(1.1)
-    assert back.lasting is None
-    save_hubness(folder, HubnessCorrection(background.bias, background.chance, background.mean, (0.1, 2.5)), of)
-    assert load_hubness(folder, of, 3, 4).lasting == (0.1, 2.5)
+def test_stores_and_replaces_a_correction(stored):
+    folder, key, correction = stored
+    back = load_hubness(folder, key, 3, 4)
+    np.testing.assert_array_equal(back.hubness, correction.hubness)
+    np.testing.assert_array_equal(back.null_scores, correction.null_scores)
+    np.testing.assert_array_equal(back.query_mean, correction.query_mean)
+    save_hubness(folder, HubnessCorrection(correction.hubness, correction.null_scores + 1, correction.query_mean), key)
+    assert len(list(folder.iterdir())) == 2 and load_hubness(folder, key, 3, 4).null_scores[0] == np.float32(1.1)
+    assert back.duration_range is None
+    save_hubness(
+        folder, HubnessCorrection(correction.hubness, correction.null_scores, correction.query_mean, (0.1, 2.5)), key
+    )
+    assert load_hubness(folder, key, 3, 4).duration_range == (0.1, 2.5)
 
 
 @pytest.mark.parametrize("field", ["fingerprint", "run", "cache_state", "rows", "bank"])
-def test_a_background_of_something_else_is_none(kept, field):
-    folder, of, _ = kept
-    assert load_hubness(folder, {**of, field: "x"}, 3, 4) is None
+def test_correction_of_other_inputs_is_ignored(stored, field):
+    folder, key, _ = stored
+    assert load_hubness(folder, {**key, field: "x"}, 3, 4) is None
 
 
 @pytest.mark.parametrize(
-    "how",
+    "damage",
     [
         "altered",
         "gone",
@@ -190,37 +194,37 @@ def test_a_background_of_something_else_is_none(kept, field):
         "mean not finite",
     ]
     + [
-        f"lasting {given}"
-        for given in ("[2]", "[1, 2, 3]", "[3, 2]", "[-1, 2]", '["x", 2]', "5", "[0, NaN]", "[0, Infinity]")
+        f"lasting {value}"
+        for value in ("[2]", "[1, 2, 3]", "[3, 2]", "[-1, 2]", '["x", 2]', "5", "[0, NaN]", "[0, Infinity]")
     ],
 )
-def test_a_background_that_is_not_whole_is_none(kept, how):
-    folder, of, _ = kept
+def test_damaged_correction_is_ignored(stored, damage):
+    folder, key, _ = stored
     path = folder / "background.json"
     record = atomic.read_json(path)
     arrays = folder / record["file"]
-    if how == "altered":
+    if damage == "altered":
         arrays.write_bytes(arrays.read_bytes()[:-1] + b"\1")
-    elif how == "gone":
+    elif damage == "gone":
         arrays.unlink()
-    elif how == "no json":
+    elif damage == "no json":
         path.write_text("{")
-    elif how in ("not finite", "not sorted"):
-        held = load(arrays.read_bytes())
-        held["bias" if how == "not finite" else "chance"][0] = np.nan if how == "not finite" else 9.0
-        arrays.write_bytes(save(held))
+    elif damage in ("not finite", "not sorted"):
+        contents = load(arrays.read_bytes())
+        contents["bias" if damage == "not finite" else "chance"][0] = np.nan if damage == "not finite" else 9.0
+        arrays.write_bytes(save(contents))
         atomic.write_json(path, {**record, "sha256": atomic.sha256(arrays.read_bytes())})
-    elif how == "mean not finite":
-        held = load(arrays.read_bytes())
-        held["mean"][1] = np.inf
-        arrays.write_bytes(save(held))
+    elif damage == "mean not finite":
+        contents = load(arrays.read_bytes())
+        contents["mean"][1] = np.inf
+        arrays.write_bytes(save(contents))
         atomic.write_json(path, {**record, "sha256": atomic.sha256(arrays.read_bytes())})
-    elif how == "schema":
+    elif damage == "schema":
         atomic.write_json(path, {**record, "schema": 99})
-    elif how == "no lasting":
+    elif damage == "no lasting":
         atomic.write_json(path, {k: v for k, v in record.items() if k != "lasting"})
-    elif how.startswith("lasting"):
-        path.write_text(json.dumps({**record, "lasting": json.loads(how.removeprefix("lasting "))}))
-    elif how == "outside":
+    elif damage.startswith("lasting"):
+        path.write_text(json.dumps({**record, "lasting": json.loads(damage.removeprefix("lasting "))}))
+    elif damage == "outside":
         atomic.write_json(path, {**record, "file": "../x"})
-    assert load_hubness(folder, of, 4 if how == "other rows" else 3, 5 if how == "other width" else 4) is None
+    assert load_hubness(folder, key, 4 if damage == "other rows" else 3, 5 if damage == "other width" else 4) is None

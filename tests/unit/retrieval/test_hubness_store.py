@@ -1,4 +1,4 @@
-"""What an index is compared with: which queries, when anew, and that a search goes on without."""
+"""Fitting of hubness corrections: choice of the query bank, updates, and searches without one."""
 
 import dataclasses
 
@@ -10,6 +10,7 @@ from support.refusals import refused
 from vla.batches.corpus import pool_chunks
 from vla.cache.store import active_cache
 from vla.errors import MissingError, ResourceError, UsageError
+from vla.hints import Hint
 from vla.indexing.segments import windows_and_changes
 from vla.model import pool_segments, zero_shot_model
 from vla.retrieval import hubness_store
@@ -24,8 +25,8 @@ def captions(root, count):
     vla.extract([root / "videos"], captions=root / "more.csv", workspace=root, workers=1)
 
 
-def by_hand(place, searcher, texts, told_of):
-    cache = active_cache(place.caches)
+def expected_correction(workspace, searcher, texts, described):
+    cache = active_cache(workspace.caches)
     model = zero_shot_model(cache.spec.dim, 1.0)
     vectors = model.align_texts(np.stack([pool_chunks(searcher.encoder.encode_text([t]).pooled) for t in texts]))
     segments = [
@@ -33,34 +34,38 @@ def by_hand(place, searcher, texts, told_of):
         for f in map(cache.frames, searcher.index.videos)
     ]
     return estimate_hubness(
-        segments, vectors, [[i for i, v in enumerate(told_of) if v == name] for name in searcher.index.videos]
+        segments, vectors, [[i for i, v in enumerate(described) if v == name] for name in searcher.index.videos]
     )
 
 
-def test_with_few_captions_it_is_everyday_queries(toy_workspace):
+def test_few_captions_use_default_queries(toy_workspace):
     vla.index(workspace=toy_workspace.root)
     searcher = vla.open_workspace(toy_workspace.root).searcher
-    wanted = by_hand(toy_workspace, searcher, default_queries().texts, [None] * len(default_queries().texts))
-    np.testing.assert_allclose(searcher.background.chance, wanted.chance, atol=1e-5)
-    np.testing.assert_allclose(searcher.background.bias, wanted.bias, atol=1e-5)
+    expected = expected_correction(
+        toy_workspace, searcher, default_queries().texts, [None] * len(default_queries().texts)
+    )
+    np.testing.assert_allclose(searcher.hubness_correction.null_scores, expected.null_scores, atol=1e-5)
+    np.testing.assert_allclose(searcher.hubness_correction.hubness, expected.hubness, atol=1e-5)
 
 
-def test_with_enough_captions_it_is_these_and_none_meets_its_own_video(toy_workspace):
+def test_captions_are_not_compared_with_their_own_videos(toy_workspace):
     captions(toy_workspace.root, 120)
     vla.index(workspace=toy_workspace.root)
     searcher = vla.open_workspace(toy_workspace.root).searcher
     told = [("a red door opens", 2), ("a dog runs over the grass", 3), ("someone pours green tea", 4)]
     told += [(f"number {i} of many things", 2 + i % 3) for i in range(120)]
-    wanted = by_hand(toy_workspace, searcher, [t for t, _ in told], [f"videos/v{n}.mp4" for _, n in told])
-    np.testing.assert_allclose(searcher.background.chance, wanted.chance, atol=2e-3)  # cached texts are float16
-    np.testing.assert_allclose(searcher.background.mean, wanted.mean, atol=2e-3)
-    np.testing.assert_allclose(searcher.background.bias, wanted.bias, atol=2e-3)
+    expected = expected_correction(toy_workspace, searcher, [t for t, _ in told], [f"videos/v{n}.mp4" for _, n in told])
+    np.testing.assert_allclose(
+        searcher.hubness_correction.null_scores, expected.null_scores, atol=2e-3
+    )  # cached texts are float16
+    np.testing.assert_allclose(searcher.hubness_correction.query_mean, expected.query_mean, atol=2e-3)
+    np.testing.assert_allclose(searcher.hubness_correction.hubness, expected.hubness, atol=2e-3)
 
 
-def test_it_is_measured_once_and_again_when_captions_or_index_change(toy_workspace, monkeypatch):
+def test_refits_only_when_captions_or_index_change(toy_workspace, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "vla.retrieval.hubness.estimate_hubness", lambda *given: calls.append(1) or estimate_hubness(*given)
+        "vla.retrieval.hubness.estimate_hubness", lambda *args: calls.append(1) or estimate_hubness(*args)
     )
     root = toy_workspace.root
     vla.index(workspace=root)
@@ -77,8 +82,8 @@ def test_it_is_measured_once_and_again_when_captions_or_index_change(toy_workspa
     assert len(calls) == 4
 
 
-def test_where_nothing_can_be_written_one_searches_all_the_same(toy_workspace, monkeypatch):
-    def full(*given):
+def test_read_only_workspace_can_be_searched(toy_workspace, monkeypatch):
+    def full(*args):
         raise ResourceError("disk full")
 
     monkeypatch.setattr(hubness_store, "save_hubness", full)
@@ -88,66 +93,70 @@ def test_where_nothing_can_be_written_one_searches_all_the_same(toy_workspace, m
     assert not list((toy_workspace.root / ".vla" / "index").glob("background*"))
 
 
-def test_rows_of_videos_that_are_gone_change_nothing(toy_workspace):
+def test_deleted_videos_have_no_influence(toy_workspace):
     root = toy_workspace.root
     vla.index(workspace=root)
     before = vla.open_workspace(root).searcher
     vla.remove(["videos/v3.mp4"], workspace=root)
     vla.index(workspace=root)
     after = vla.open_workspace(root).searcher
-    lost = np.flatnonzero(after.index.video_of_row < 0)
-    assert len(lost) and len(after.index.video_of_row) == len(before.index.video_of_row)
-    assert not after.background.bias[lost].any()
+    deleted = np.flatnonzero(after.index.video_of_row < 0)
+    assert len(deleted) and len(after.index.video_of_row) == len(before.index.video_of_row)
+    assert not after.hubness_correction.hubness[deleted].any()
     texts = default_queries().texts
-    wanted = by_hand(toy_workspace, after, texts, [None] * len(texts))
-    np.testing.assert_allclose(after.background.chance, wanted.chance, atol=1e-5)
-    np.testing.assert_allclose(np.delete(after.background.bias, lost), wanted.bias, atol=1e-5)
+    expected = expected_correction(toy_workspace, after, texts, [None] * len(texts))
+    np.testing.assert_allclose(after.hubness_correction.null_scores, expected.null_scores, atol=1e-5)
+    np.testing.assert_allclose(np.delete(after.hubness_correction.hubness, deleted), expected.hubness, atol=1e-5)
     assert {h.video_id for h in after.search("a dog")} == {"videos/v2.mp4", "videos/v4.mp4"}
 
 
-def with_part(index, **change):
+def with_fragment(index, **change):
     return dataclasses.replace(index, parts=(dataclasses.replace(index.parts[0], **change),))
 
 
-def test_the_rows_of_an_index_may_lie_in_any_order(toy_workspace):
+def test_order_of_rows_does_not_matter(toy_workspace):
     """Of each video in the order of its windows, the videos mixed."""
     vla.index(workspace=toy_workspace.root)
     searcher = vla.open_workspace(toy_workspace.root).searcher
-    index, given = searcher.index, searcher.background
+    index, expected = searcher.index, searcher.hubness_correction
     owner = index.video_of_row
-    place = np.concatenate([np.arange(np.sum(owner == v)) for v in range(len(index.videos))])
-    order = np.lexsort((-owner, place))
+    workspace = np.concatenate([np.arange(np.sum(owner == v)) for v in range(len(index.videos))])
+    order = np.lexsort((-owner, workspace))
     part = index.parts[0]
-    mixed = with_part(index, video_of_row=owner[order], spans=part.spans[order], vectors=part.vectors[order])
-    found = hubness_store.load_or_fit_hubness(toy_workspace, mixed, searcher.cache, searcher.model, searcher.encoder)
+    mixed = with_fragment(index, video_of_row=owner[order], spans=part.spans[order], vectors=part.vectors[order])
+    correction = hubness_store.load_or_fit_hubness(
+        toy_workspace, mixed, searcher.cache, searcher.model, searcher.encoder
+    )
     assert (np.diff(mixed.video_of_row) < 0).any()
-    np.testing.assert_allclose(found.bias, given.bias[order], atol=1e-6)
-    np.testing.assert_allclose(found.chance, given.chance, atol=1e-6)
+    np.testing.assert_allclose(correction.hubness, expected.hubness[order], atol=1e-6)
+    np.testing.assert_allclose(correction.null_scores, expected.null_scores, atol=1e-6)
 
 
-def test_an_index_that_holds_no_numbers_has_none(toy_workspace):
+def test_index_with_non_finite_vectors_has_none(toy_workspace):
     vla.index(workspace=toy_workspace.root)
     index = vla.open_workspace(toy_workspace.root).searcher.index
     searcher, notes = vla.open_workspace(toy_workspace.root).searcher, []
-    spoiled = np.full_like(index.parts[0].vectors, np.nan)
-    other = with_part(index, vectors=spoiled, spans=index.parts[0].spans + 0.5)  # other rows: what is kept does not fit
-    found = hubness_store.load_or_fit_hubness(
+    invalid = np.full_like(index.parts[0].vectors, np.nan)
+    other = with_fragment(
+        index, vectors=invalid, spans=index.parts[0].spans + 0.5
+    )  # other rows: the stored correction is not valid
+    correction = hubness_store.load_or_fit_hubness(
         toy_workspace, other, searcher.cache, searcher.model, searcher.encoder, lambda p: notes.append(p.message)
     )
-    assert found is None and "the index holds no numbers for 'videos/v2.mp4'" in notes[-1]
+    assert correction is None and "the index holds no numbers for 'videos/v2.mp4'" in notes[-1]
 
 
-def test_an_index_that_is_out_of_date_has_none(toy_workspace, clip):
+def test_outdated_index_has_none(toy_workspace, clip):
     root = toy_workspace.root
     vla.index(workspace=root)
     clip("videos/new.mp4", frames=10)
     vla.extract([root / "videos"], workspace=root, workers=1)
     assert {h.confidence for h in vla.search("a dog", workspace=root)} == {None}
-    with refused(MissingError, "index"):
-        vla.search("a dog", workspace=root, fpr=0.1)
+    with refused(MissingError, "index_or_caption"):
+        vla.search("a dog", workspace=root, max_fpr=0.1)
 
 
-def test_imported_features_without_an_encoder_have_what_captions_there_are(tmp_path):
+def test_imported_features_without_encoder_use_captions_only(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "features").mkdir()
     for i in range(3):
@@ -160,20 +169,20 @@ def test_imported_features_without_an_encoder_have_what_captions_there_are(tmp_p
     vla.index(workspace=tmp_path)
     assert {h.confidence for h in vla.search("text 0", workspace=tmp_path)} == {None}
     with pytest.raises(MissingError, match="no false-positive rate is known here"):
-        vla.search("text 0", workspace=tmp_path, fpr=0.1)
+        vla.search("text 0", workspace=tmp_path, max_fpr=0.1)
 
 
-@pytest.mark.parametrize("fpr", [0.0, -0.1, 1.5, 0.001])
-def test_rates_that_cannot_be_told(toy_workspace, fpr):
+@pytest.mark.parametrize("max_fpr", [0.0, -0.1, 1.5, 0.001])
+def test_rejects_rates_below_the_resolution_of_the_bank(toy_workspace, max_fpr):
     vla.index(workspace=toy_workspace.root)
-    with pytest.raises(UsageError, match="330 queries to compare with can tell no rate below 0.0030"):
-        vla.search("a dog", workspace=toy_workspace.root, fpr=fpr)
+    with pytest.raises(UsageError, match="330 reference queries can estimate rates from 0.0030 to 1"):
+        vla.search("a dog", workspace=toy_workspace.root, max_fpr=max_fpr)
 
 
-def test_how_long_moments_last_is_told_by_captions_and_said_once(toy_workspace):
+def test_duration_range_from_captions_is_reported_once(toy_workspace):
     root, notes = toy_workspace.root, []
 
-    def told(count):
+    def estimate(count):
         lines = [
             f"videos/v{2 + i % 3}.mp4,thing {i} of many,{i % 5 / 10},{i % 5 / 10 + 1 + i % 2}" for i in range(count)
         ]
@@ -181,15 +190,15 @@ def test_how_long_moments_last_is_told_by_captions_and_said_once(toy_workspace):
         vla.extract([root / "videos"], captions=root / "more.csv", workspace=root, workers=1)
         vla.index(workspace=root)
         vla.search("a dog", workspace=root, progress=notes.append)
-        return vla.open_workspace(root).searcher.background.lasting
+        return vla.open_workspace(root).searcher.hubness_correction.duration_range
 
-    def said():
-        return [n.message for n in notes if "that last" in n.message]
+    def duration_notes():
+        return [n.message for n in notes if "captioned moments last" in n.message]
 
-    assert told(40) is None and not said()
-    assert told(60) == pytest.approx((1.0, 2.0))
-    assert said() == [
-        "moments are looked for that last 1.0 to 2.0 s, as those do that captions tell of (--lasting any: all)"
-    ]
+    assert estimate(40) is None and not duration_notes()
+    assert estimate(60) == pytest.approx((1.0, 2.0))
+    (note,) = duration_notes()
+    assert note == "captioned moments last 1.0 to 2.0 s; searches prefer moments of this duration"
+    assert note.hint == Hint("any_length")
     vla.search("a dog", workspace=root, progress=notes.append)
-    assert len(said()) == 1
+    assert len(duration_notes()) == 1

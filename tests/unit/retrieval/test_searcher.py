@@ -1,4 +1,4 @@
-"""Search: what a loop over all segments finds; and the index on disk, which nobody may alter."""
+"""Searches match loops over all segments; altered index files are refused."""
 
 import dataclasses
 import json
@@ -27,6 +27,7 @@ from vla.indexing.store import SCHEMA, open_index, save_index
 from vla.indexing.sync import build_index
 from vla.model import AlignmentModel, ModelConfig, pool_segments
 from vla.retrieval.hubness import estimate_hubness
+from vla.retrieval.scorers import RankingConfig
 from vla.retrieval.searcher import Searcher
 from vla.storage.workspace import Workspace
 
@@ -49,9 +50,10 @@ def filled(folder, lengths, seed=0):
     return cache
 
 
-def searcher(cache, root, backend="faiss_flat", model=None):
+def searcher(cache, root, backend="faiss_flat", model=None, **config):
     model = model or AlignmentModel(ModelConfig(12)).eval()
-    return Searcher(build_index(cache, model, backend=backend), ENCODER, model, cache, Workspace(root))
+    index = build_index(cache, model, backend=backend)
+    return Searcher(index, ENCODER, model, cache, Workspace(root), config=RankingConfig(**config))
 
 
 def unit(rows):
@@ -59,88 +61,90 @@ def unit(rows):
     return rows / np.sqrt((rows**2).sum(-1, keepdims=True))
 
 
-def naive(cache, query, k, per_video, background=None, vector=None, lasting=(0.0, np.inf), told=None, align=None):
-    """Every video in its own: the moments of its curve, or its windows where it has few frames; then the best of all.
+def naive(
+    cache, query, k, per_video, correction=None, vector=None, duration_range=(0.0, np.inf), predictions=None, align=None
+):
+    """Return the best moments of all videos, each localized by itself: by its curve, or by its windows with few frames.
 
-    Rows of score, video, start, end, peak. `told`: by video what a head says, rows of start, end, probability.
+    Rows of score, video, start, end, peak. `predictions`: by video, rows of start, end, probability of a head.
     """
     vector = unit(ENCODER.encode_text([query]).pooled[0]) if vector is None else vector
-    row, found = 0, []
+    row, results = 0, []
     for video_id in cache.video_ids():
         features = cache.frames(video_id)
         frames = unit(features.values.astype(np.float64) if align is None else align(features))
         times, duration = features.timestamps_seconds, features.duration_seconds
         segments = []
         for first, last, (start, end) in zip(*windows_and_changes(features), strict=True):
-            bias = 0.0 if background is None else float(background.bias[row])
-            segments.append((float(unit(frames[first:last].mean(0)) @ vector) - bias, start, end))
+            hubness = 0.0 if correction is None else float(correction.hubness[row])
+            segments.append((float(unit(frames[first:last].mean(0)) @ vector) - hubness, start, end))
             row += 1
         best = max(s[0] for s in segments)
-        least, most = lasting[0] / math.sqrt(2), lasting[1] * math.sqrt(2)
-        segments = [s for s in segments if least <= s[2] - s[1] <= most] or segments
+        shortest, longest = duration_range[0] / math.sqrt(2), duration_range[1] * math.sqrt(2)
+        segments = [s for s in segments if shortest <= s[2] - s[1] <= longest] or segments
         cosines = [float(f @ vector) for f in frames]
         curve, highest = None, 0.0
         if len(frames) >= 4:
-            levels = 0.0 if background is None else frames @ background.mean.astype(np.float64)
-            curve = naive_search.Curve((np.array(cosines) - levels).tolist(), times, duration)
-            stands = [curve.contrast(s[1:3]) for s in segments]
-            highest = max(stands)
+            offsets = 0.0 if correction is None else frames @ correction.query_mean.astype(np.float64)
+            curve = naive_search.Curve((np.array(cosines) - offsets).tolist(), times, duration)
+            contrasts = [curve.contrast(s[1:3]) for s in segments]
+            highest = max(contrasts)
         rows = []
         for i, (score, *span) in enumerate(segments):
-            share = max(stands[i] / highest, -1.0) if highest > 0 else 0.0
-            score, by_head = score - 0.07 * (1 - share), None
-            if told is not None:
-                likeliest = max(told[video_id], key=lambda t: t[2] * overlap(t[:2], span), default=None)
-                chance = 0.0 if likeliest is None else likeliest[2] * overlap(likeliest[:2], span)
-                score += math.log(max(chance, 1e-3)) / 40
+            share = max(contrasts[i] / highest, -1.0) if highest > 0 else 0.0
+            score, head_bounds = score - 0.07 * (1 - share), None
+            if predictions is not None:
+                likeliest = max(predictions[video_id], key=lambda t: t[2] * overlap(t[:2], span), default=None)
+                probability = 0.0 if likeliest is None else likeliest[2] * overlap(likeliest[:2], span)
+                score += math.log(max(probability, 1e-3)) / 40
                 if likeliest is not None and overlap(likeliest[:2], span) >= 0.5:
-                    by_head = tuple(likeliest[:2])
-            rows.append((score, *(by_head or span), by_head is not None))
+                    head_bounds = tuple(likeliest[:2])
+            rows.append((score, *(head_bounds or span), head_bounds is not None))
         moments = []
-        for score, start, end, is_told in naive_search.apart(rows, 2 * per_video):
-            if highest > 0 and not is_told:
-                start, end = curve.refine_bounds((start, end), 0.1 * highest, lasting)
+        for score, start, end, has_head_bounds in naive_search.nms(rows, 2 * per_video):
+            if highest > 0 and not has_head_bounds:
+                start, end = curve.refine_bounds((start, end), 0.1 * highest, duration_range)
             inside = [i for i, t in enumerate(times) if start <= t < end]
             peak = float(times[max(inside, key=lambda i: cosines[i])]) if inside else start
             moments.append((score, start, end, peak))
-        moments = naive_search.apart(moments, per_video)
-        higher = best - moments[0][0] if told is None else 0.0
-        found += [(m[0] + higher, video_id, *m[1:]) for m in moments]
-    return sorted(found, key=lambda f: -f[0])[:k]
+        moments = naive_search.nms(moments, per_video)
+        higher = best - moments[0][0] if predictions is None else 0.0
+        results += [(m[0] + higher, video_id, *m[1:]) for m in moments]
+    return sorted(results, key=lambda f: -f[0])[:k]
 
 
 @pytest.mark.parametrize("backend", indexes.names())
 @pytest.mark.parametrize(("k", "per_video"), [(1, 1), (5, 1), (5, 3), (10, 2), (40, 50), (500, 3)])
-def test_the_hits_are_those_of_a_loop(tmp_path, backend, k, per_video):
+def test_search_matches_brute_force(tmp_path, backend, k, per_video):
     cache = filled(tmp_path / "c", [9, 40, 1, 25, 120, 60])
     search = searcher(cache, tmp_path, backend).search
     for query in ("a red dog", "rain on a roof", "someone opens the door and leaves"):
-        same(search(query, k, per_video), naive(cache, query, k, per_video))
+        assert_same(search(query, k, per_video), naive(cache, query, k, per_video))
 
 
-def same(hits, wanted):
-    np.testing.assert_allclose([h.score for h in hits], [w[0] for w in wanted], atol=2e-5)
-    assert [(h.video_id, h.start, h.end) for h in hits] == [w[1:4] for w in wanted]
-    assert [h.peak for h in hits] == [w[4] for w in wanted]
+def assert_same(hits, expected):
+    np.testing.assert_allclose([h.score for h in hits], [w[0] for w in expected], atol=2e-5)
+    assert [(h.video_id, h.start, h.end) for h in hits] == [w[1:4] for w in expected]
+    assert [h.peak for h in hits] == [w[4] for w in expected]
 
 
-def compared(find, queries=60, seed=0):
-    """The searcher with a background of random queries."""
+def with_correction(find, queries=60, seed=0):
+    """Return the searcher with a hubness correction for random queries."""
     bank = unit(np.random.default_rng(seed).standard_normal((queries, 12))).astype(np.float32)
     vectors = [
         pool_segments(find.model.align_frames(f), f, windows_and_changes(f)).vectors
         for f in map(find.cache.frames, find.index.videos)
     ]
-    return dataclasses.replace(find, background=estimate_hubness(vectors, bank))
+    return dataclasses.replace(find, hubness_correction=estimate_hubness(vectors, bank))
 
 
 @pytest.mark.parametrize(("k", "per_video"), [(1, 1), (8, 2), (30, 3)])
-def test_the_hits_with_a_background_are_those_of_a_loop(tmp_path, k, per_video):
+def test_search_with_hubness_matches_brute_force(tmp_path, k, per_video):
     cache = filled(tmp_path / "c", [9, 40, 1, 25, 120, 60])
-    find = compared(searcher(cache, tmp_path))
+    find = with_correction(searcher(cache, tmp_path))
     for query in ("a red dog", "rain on a roof"):
         hits = find.search(query, k, per_video)
-        same(hits, naive(cache, query, k, per_video, find.background))
+        assert_same(hits, naive(cache, query, k, per_video, find.hubness_correction))
         vector = unit(ENCODER.encode_text([query]).pooled[0])
         for video in {h.video_id for h in hits}:
             features = cache.frames(video)
@@ -148,39 +152,39 @@ def test_the_hits_with_a_background_are_those_of_a_loop(tmp_path, k, per_video):
                 pool_segments(unit(features.values.astype(np.float64)), features, windows_and_changes(features)).vectors
                 @ vector
             ).max()
-            reached = int((find.background.chance >= np.float32(cosine)).sum())
-            sure = [h.confidence for h in hits if h.video_id == video]
-            # The best of a video has the video's own cosine; the others are less sure by as much as their scores are lower.
-            mine = [h.score for h in hits if h.video_id == video]
-            for score, confidence in zip(mine, sure, strict=True):
-                as_high = int((find.background.chance >= np.float32(cosine + score - mine[0])).sum())
+            count = int((find.hubness_correction.null_scores >= np.float32(cosine)).sum())
+            confidences = [h.confidence for h in hits if h.video_id == video]
+            # The best hit of a video has the cosine of the video; the confidence of others falls with their score.
+            own = [h.score for h in hits if h.video_id == video]
+            for score, confidence in zip(own, confidences, strict=True):
+                as_high = int((find.hubness_correction.null_scores >= np.float32(cosine + score - own[0])).sum())
                 assert confidence == pytest.approx(1 - (1 + as_high) / 61, abs=1 / 61 + 1e-9)
-            assert sure[0] == pytest.approx(1 - (1 + reached) / 61, abs=1 / 61 + 1e-9)
-            assert sure == sorted(sure, reverse=True) and 0 <= sure[-1] <= sure[0] < 1
+            assert confidences[0] == pytest.approx(1 - (1 + count) / 61, abs=1 / 61 + 1e-9)
+            assert confidences == sorted(confidences, reverse=True) and 0 <= confidences[-1] <= confidences[0] < 1
 
 
-def test_a_rate_leaves_out_what_chance_finds_more_often(tmp_path):
-    find = compared(searcher(filled(tmp_path / "c", [30] * 8, seed=3), tmp_path))
-    every = find.search("a dog", 20)
-    for fpr in (0.02, 0.3, 0.9, 1.0):
-        assert find.search("a dog", 20, fpr=fpr) == [h for h in every if h.confidence >= 1 - fpr - 1e-9]
-    assert find.search("a dog", 20, fpr=1.0) == every
-    with pytest.raises(UsageError, match=r"60 queries to compare with can tell no rate below 0.0164"):
-        find.search("a dog", fpr=0.01)
+def test_max_fpr_hides_hits_of_low_confidence(tmp_path):
+    find = with_correction(searcher(filled(tmp_path / "c", [30] * 8, seed=3), tmp_path))
+    all_hits = find.search("a dog", 20)
+    for rate in (0.02, 0.3, 0.9, 1.0):
+        assert find.search("a dog", 20, max_fpr=rate) == [h for h in all_hits if h.confidence >= 1 - rate - 1e-9]
+    assert find.search("a dog", 20, max_fpr=1.0) == all_hits
+    with pytest.raises(UsageError, match=r"60 reference queries can estimate rates from 0.0164 to 1"):
+        find.search("a dog", max_fpr=0.01)
     with pytest.raises(MissingError, match="no false-positive rate is known here"):
-        dataclasses.replace(find, background=None).search("a dog", fpr=0.5)
+        dataclasses.replace(find, hubness_correction=None).search("a dog", max_fpr=0.5)
 
 
-def test_a_video_has_the_same_moments_whatever_else_there_is(tmp_path):
+def test_moments_of_a_video_do_not_depend_on_other_videos(tmp_path):
     alone = searcher(filled(tmp_path / "a", [70]), tmp_path).search("a dog", 3)
     among = searcher(filled(tmp_path / "b", [70, 50, 90, 20]), tmp_path).search("a dog", 99)
-    mine = [h for h in among if h.video_id == "v/0.mp4"]
-    assert [(h.start, h.end, h.peak) for h in mine] == [(h.start, h.end, h.peak) for h in alone]
-    np.testing.assert_allclose([h.score for h in mine], [h.score for h in alone], atol=1e-6)
+    own = [h for h in among if h.video_id == "v/0.mp4"]
+    assert [(h.start, h.end, h.peak) for h in own] == [(h.start, h.end, h.peak) for h in alone]
+    np.testing.assert_allclose([h.score for h in own], [h.score for h in alone], atol=1e-6)
 
 
-def test_copies_of_a_video_are_one_result(tmp_path):
-    """The same content under three names; the first that is there is named, the others beside it."""
+def test_duplicates_are_one_hit(tmp_path):
+    """The first of three names with a file is the hit; the others are its duplicates."""
     cache = filled(tmp_path / "c", [40, 50])
     features = cache.frames("v/1.mp4")
     for name in ("w/copy.mp4", "a/copy.mp4"):
@@ -189,53 +193,60 @@ def test_copies_of_a_video_are_one_result(tmp_path):
         )
     hits = searcher(cache, tmp_path).search("a dog", 50, 2)
     assert {h.video_id for h in hits} == {"v/0.mp4", "v/1.mp4"} and len(hits) <= 4
-    assert {h.copies for h in hits if h.video_id == "v/1.mp4"} == {("w/copy.mp4", "a/copy.mp4")}
-    assert {h.copies for h in hits if h.video_id == "v/0.mp4"} == {()}
+    assert {h.duplicates for h in hits if h.video_id == "v/1.mp4"} == {("w/copy.mp4", "a/copy.mp4")}
+    assert {h.duplicates for h in hits if h.video_id == "v/0.mp4"} == {()}
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "copy.mp4").touch()
     again = searcher(cache, tmp_path).search("a dog", 50, 2)
-    assert {h.copies for h in again if h.video_id == "w/copy.mp4" and not h.is_missing} == {("v/1.mp4", "a/copy.mp4")}
+    assert {h.duplicates for h in again if h.video_id == "w/copy.mp4" and not h.is_missing} == {
+        ("v/1.mp4", "a/copy.mp4")
+    }
 
 
-def test_a_head_for_moments_is_asked_where_there_is_one(tmp_path):
-    """What it says weighs on the segments, and they have the ends of its moments."""
+def test_head_rescores_segments_and_sets_their_bounds(tmp_path):
+    """Compare with loops, for a random head."""
     torch.manual_seed(0)
     model = AlignmentModel(ModelConfig(12, heads={"moments": {"width": 8, "levels": 4}})).eval()
     cache = filled(tmp_path / "c", [40, 70])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
-    told = {name: told_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
-    same(searcher(cache, tmp_path, model=model).search("a dog", 6, 3), naive(cache, "a dog", 6, 3, told=told))
+    predictions = {name: predict_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
+    assert_same(
+        searcher(cache, tmp_path, model=model).search("a dog", 6, 3),
+        naive(cache, "a dog", 6, 3, predictions=predictions),
+    )
 
 
-def test_by_a_head_a_moment_is_less_sure_by_as_much_as_its_score_is_lower(tmp_path):
+def test_confidence_with_a_head_falls_with_the_score(tmp_path):
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 30, 50, 60])
-    find = compared(searcher(cache, tmp_path, model=model), queries=400)
+    find = with_correction(searcher(cache, tmp_path, model=model), queries=400)
     hits = find.search("a dog", 15, 3)
     vector = model.align_texts(ENCODER.encode_text(["a dog"]).pooled)[0]
     assert len({h.confidence for h in hits}) > len({h.video_id for h in hits})
     for name in {h.video_id for h in hits}:
-        features, mine = cache.frames(name), [h for h in hits if h.video_id == name]
+        features, own = cache.frames(name), [h for h in hits if h.video_id == name]
         segments = pool_segments(model.align_frames(features), features, windows_and_changes(features))
-        for hit in mine:
-            cosine = float((segments.vectors @ vector).max()) + hit.score - mine[0].score
-            reached = int((find.background.chance >= np.float32(cosine)).sum())
-            assert hit.confidence == pytest.approx(1 - (1 + reached) / 401, abs=1 / 401 + 1e-9)
+        for hit in own:
+            cosine = float((segments.vectors @ vector).max()) + hit.score - own[0].score
+            count = int((find.hubness_correction.null_scores >= np.float32(cosine)).sum())
+            assert hit.confidence == pytest.approx(1 - (1 + count) / 401, abs=1 / 401 + 1e-9)
 
 
 @pytest.mark.parametrize("backend", ["exact", "faiss_flat"])
-def test_vectors_that_are_no_numbers_are_somebody_elses(tmp_path, backend):
-    """In a row that the index does not find, of a video that it does."""
+def test_rejects_index_with_non_finite_vectors(tmp_path, backend):
+    """In a row beyond the best ones, of a video with hits."""
     find = searcher(filled(tmp_path / "c", [40, 60]), tmp_path, backend)
     (part,) = find.index.parts
     vectors = np.array(part.vectors)
     vectors[-1] = np.nan
-    held = dataclasses.replace(find.index, parts=(dataclasses.replace(part, vectors=vectors, make=lambda: part.index),))
+    index = dataclasses.replace(
+        find.index, parts=(dataclasses.replace(part, vectors=vectors, make=lambda: part.index),)
+    )
     with refused(CacheError, "index"):
-        dataclasses.replace(find, index=held).search("a dog", 10, 3)
+        dataclasses.replace(find, index=index).search("a dog", 10, 3)
 
 
 def with_a_head():
-    """A model whose projector and head for moments say something of their own, searched with its dial at a half."""
+    """Return a model with a random projector and head for moments, at alpha 0.5."""
     torch.manual_seed(1)
     model = AlignmentModel(ModelConfig(12, "temporal", heads={"moments": {"width": 8, "levels": 4}})).eval()
     with torch.no_grad():
@@ -246,30 +257,28 @@ def with_a_head():
     return model
 
 
-def told_alone(model, features, raw):
-    """What the head says of one video by itself."""
+def predict_alone(model, features, raw):
+    """Return the predictions of the head for one video in a batch of its own."""
     corpus = Corpus([features], [Query("q", ("q",), ("q",), 0, np.array([[0.0, 1.0]]))], {"q": raw})
-    with torch.no_grad(), model.at(1.0):
+    with torch.no_grad(), model.with_alpha(1.0):
         batch = build_batch(corpus, np.arange(1), corpus.queries)
         return model.heads["moments"].localize(LocalizationBatch.from_batch(model(batch), batch))[0].moments.tolist()
 
 
-@pytest.mark.parametrize("together", [1, 3, 64])
-def test_a_head_says_the_same_of_a_video_whatever_it_is_looked_at_with(tmp_path, monkeypatch, together):
-    monkeypatch.setattr("vla.retrieval.scorers.HEAD_BATCH_SIZE", together)
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_predictions_do_not_depend_on_the_batch(tmp_path, batch_size):
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 9, 2, 300, 41, 38, 65, 1])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
-    told = {name: told_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
+    predictions = {name: predict_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
     vector = model.align_texts(raw[None])[0]
-    wanted = naive(cache, "a dog", 20, 3, vector=vector, told=told, align=model.align_frames)
+    expected = naive(cache, "a dog", 20, 3, vector=vector, predictions=predictions, align=model.align_frames)
     hits = searcher(cache, tmp_path, model=model).search("a dog", 20, 3)
-    np.testing.assert_allclose([h.score for h in hits], [w[0] for w in wanted], atol=1e-5)
-    assert [h.video_id for h in hits] == [w[1] for w in wanted]
-    np.testing.assert_allclose([(h.start, h.end) for h in hits], [w[2:4] for w in wanted], atol=1e-4)
+    np.testing.assert_allclose([h.score for h in hits], [w[0] for w in expected], atol=1e-5)
+    assert [h.video_id for h in hits] == [w[1] for w in expected]
+    np.testing.assert_allclose([(h.start, h.end) for h in hits], [w[2:4] for w in expected], atol=1e-4)
 
 
-def test_a_head_looks_into_the_videos_whose_segments_are_best(tmp_path, monkeypatch):
-    monkeypatch.setattr("vla.retrieval.scorers.MAX_HEAD_VIDEOS", 3)
+def test_head_runs_on_the_videos_with_the_best_segments(tmp_path):
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 30, 50, 60])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
     vector = model.align_texts(raw[None])[0]
@@ -280,16 +289,17 @@ def test_a_head_looks_into_the_videos_whose_segments_are_best(tmp_path, monkeypa
             pool_segments(model.align_frames(features), features, windows_and_changes(features)).vectors @ vector
         ).max()
 
-    find, first = searcher(cache, tmp_path, model=model), sorted(cache.video_ids(), key=best, reverse=True)[:3]
+    find = searcher(cache, tmp_path, model=model, max_head_videos=3)
+    first = sorted(cache.video_ids(), key=best, reverse=True)[:3]
     assert {h.video_id for h in find.search("a dog", 3, 50)} <= set(first)
     assert {h.video_id for h in find.search("a dog", 2, 1)} <= set(first)
-    # who wants more is shown more
+    # more requested hits run the head on more videos
     assert {h.video_id for h in find.search("a dog", 500, 1)} == set(cache.video_ids())
 
 
 @pytest.mark.parametrize("frames", [30, 60])
 @pytest.mark.parametrize(("k", "per_video"), [(1, 1), (10, 2), (30, 3)])
-def test_what_holds_for_all_hits(tmp_path, frames, k, per_video):
+def test_invariants_of_hits(tmp_path, frames, k, per_video):
     cache = filled(tmp_path / "c", [frames] * 12, seed=3)
     hits = searcher(cache, tmp_path).search("  a dog\0 runs ", k, per_video)
     assert [h.rank for h in hits] == list(range(1, len(hits) + 1)) and len(hits) <= min(k, 12 * per_video)
@@ -306,9 +316,9 @@ def test_what_holds_for_all_hits(tmp_path, frames, k, per_video):
     assert {h.video_id for h in again if not h.is_missing} == {"v/0.mp4"}
 
 
-def test_more_is_asked_for_until_there_is_enough(tmp_path, monkeypatch):
+def test_adds_rows_until_there_are_enough_videos(tmp_path):
     """One long video holds all of the best segments; `per_video` must still let the others through."""
-    monkeypatch.setattr("vla.retrieval.ranking.FIRST_ROWS", 20)
+
     cache = filled(tmp_path / "c", [600, 3, 3, 3], seed=1)
     vector = ENCODER.encode_text(["a dog"]).pooled[0]
     values = np.tile(vector.astype(np.float16), (600, 1))
@@ -316,34 +326,32 @@ def test_more_is_asked_for_until_there_is_enough(tmp_path, monkeypatch):
         FrameFeatures("v/0.mp4", values, np.arange(600) / 2, 300.0),
         Receipt("v/0.mp4", "ok", "", 1, 1, "", duration_seconds=300.0),
     )
-    hits = searcher(cache, tmp_path).search("a dog", 4, 1)
+    hits = searcher(cache, tmp_path, min_rows=20).search("a dog", 4, 1)
     assert len(hits) == 4 and hits[0].video_id == "v/0.mp4" and len({h.video_id for h in hits}) == 4
 
 
 @pytest.mark.parametrize("rows", [1, 7, 50])
-def test_how_many_rows_are_asked_for_at_first_changes_nothing(tmp_path, monkeypatch, rows):
+def test_initial_number_of_rows_does_not_matter(tmp_path, rows):
     cache = filled(tmp_path / "c", [9, 40, 1, 25, 120, 60, 33])
-    wanted = searcher(cache, tmp_path).search("a red dog", 4, 2)
-    monkeypatch.setattr("vla.retrieval.ranking.FIRST_ROWS", rows)
-    monkeypatch.setattr("vla.retrieval.ranking.ROWS_PER_HIT", 0)
-    assert searcher(cache, tmp_path).search("a red dog", 4, 2) == wanted
+    expected = searcher(cache, tmp_path).search("a red dog", 4, 2)
+    assert searcher(cache, tmp_path, min_rows=rows, rows_per_hit=0).search("a red dog", 4, 2) == expected
 
 
-def test_a_planted_moment_is_found(tmp_path):
+def test_finds_a_planted_moment(tmp_path):
     """Frames 20 to 27 of the third video look like the query: 10 to 14 seconds."""
     cache = filled(tmp_path / "c", [60] * 5, seed=2)
     features = cache.frames("v/2.mp4")
     values = features.values.copy()
     values[20:28] = ENCODER.encode_text(["a blue bird sings"]).pooled[0] * 3
     noise = np.random.default_rng(0).standard_normal((8, 12)) * 3
-    values[20:28] += (noise - noise.mean(0)).astype(np.float16)  # only all eight together are the query exactly
+    values[20:28] += (noise - noise.mean(0)).astype(np.float16)  # only the mean of all eight equals the query
     cache.add_video(dataclasses.replace(features, values=values), cache.receipts["v/2.mp4"])
     best = searcher(cache, tmp_path).search("a blue bird sings", 1)[0]
     assert best.video_id == "v/2.mp4" and overlap((best.start, best.end), (10.0, 14.0)) >= 0.7
     assert best.score == pytest.approx(1.0, abs=1e-3) and 10 <= best.peak < 14
 
 
-def test_a_query_longer_than_the_context_is_the_mean_of_its_parts(tmp_path):
+def test_long_query_is_the_mean_of_its_chunks(tmp_path):
     cache = filled(tmp_path / "c", [3, 2])
     find = searcher(cache, tmp_path)
     parts = ["first a man opens the door and looks round the room for a long time.", "rain falls on the roof."]
@@ -359,18 +367,18 @@ def test_a_query_longer_than_the_context_is_the_mean_of_its_parts(tmp_path):
 
 
 @pytest.mark.parametrize("query", ["", "   ", "\0", "\n\t", "x" * 2001])
-def test_queries_that_are_none(tmp_path, query):
+def test_rejects_invalid_queries(tmp_path, query):
     with pytest.raises(UsageError, match="a query has 1 to 2000 characters"):
         searcher(filled(tmp_path / "c", [3]), tmp_path).search(query)
 
 
 @pytest.mark.parametrize(("k", "per_video"), [(0, 1), (1, 0), (-1, 3)])
-def test_numbers_that_are_none(tmp_path, k, per_video):
+def test_rejects_invalid_k(tmp_path, k, per_video):
     with pytest.raises(UsageError, match="must be at least 1"):
         searcher(filled(tmp_path / "c", [3]), tmp_path).search("a", k, per_video)
 
 
-def test_a_video_that_left_the_cache_still_has_its_moment(tmp_path):
+def test_video_without_features_keeps_its_moment(tmp_path):
     cache = filled(tmp_path / "c", [8])
     find = searcher(cache, tmp_path)
     cache.add_receipt(dataclasses.replace(cache.receipts["v/0.mp4"], status="failed", shard="", sha256=""))
@@ -384,13 +392,13 @@ def test_nothing_to_index(tmp_path):
         build_index(cache, AlignmentModel(ModelConfig(12)))
 
 
-def test_a_hit_as_json():
+def test_hit_as_json():
     from vla.retrieval.hits import Hit
 
     assert Hit(1, 0.5, "a.mp4", "/x/a.mp4", 1.0, 2.0, 1.5, "dog").to_json() == {
         "rank": 1, "score": 0.5, "video": "a.mp4", "path": "/x/a.mp4", "start": 1.0, "end": 2.0, "peak": 1.5,
-        "query": "dog", "missing": False, "confidence": None, "copies": [],
-        "similar": [], "steps": [],
+        "query": "dog", "missing": False, "confidence": None, "duplicates": [],
+        "near_duplicates": [], "steps": [],
     }  # fmt: skip
 
 
@@ -398,8 +406,8 @@ def test_a_hit_as_json():
 
 
 @pytest.fixture
-def kept(tmp_path):
-    """An index in `tmp_path / "index"` and the one that was saved."""
+def saved_index(tmp_path):
+    """Return the folder of a saved index, and the index."""
     cache = filled(tmp_path / "c", [9, 30, 4])
     index = build_index(cache, AlignmentModel(ModelConfig(12)).eval(), run="r", run_digest="d" * 16)
     save_index(tmp_path / "index", index)
@@ -407,7 +415,7 @@ def kept(tmp_path):
 
 
 @pytest.mark.parametrize("backend", indexes.names())
-def test_the_index_comes_back(tmp_path, backend):
+def test_saves_and_opens_an_index(tmp_path, backend):
     cache = filled(tmp_path / "c", [9, 30, 4])
     model = AlignmentModel(ModelConfig(12)).eval()
     index = build_index(cache, model, run="r", run_digest="d" * 16, backend=backend)
@@ -418,15 +426,15 @@ def test_the_index_comes_back(tmp_path, backend):
     assert back.cache_state == cache.state() and back.videos == ["v/0.mp4", "v/1.mp4", "v/2.mp4"]
     np.testing.assert_array_equal(back.video_of_row, index.video_of_row)
     np.testing.assert_array_equal(back.spans, index.spans)
-    place = Workspace(tmp_path)
-    assert Searcher(back, ENCODER, model, cache, place).search("a dog", 9) == Searcher(
-        index, ENCODER, model, cache, place
+    workspace = Workspace(tmp_path)
+    assert Searcher(back, ENCODER, model, cache, workspace).search("a dog", 9) == Searcher(
+        index, ENCODER, model, cache, workspace
     ).search("a dog", 9)
     assert len(list((tmp_path / "i").iterdir())) == (3 if indexes.get(backend).is_exact else 4)
 
 
-def test_saving_again_leaves_only_the_new_files(tmp_path, kept):
-    folder, index = kept
+def test_saving_again_leaves_only_the_new_files(tmp_path, saved_index):
+    folder, index = saved_index
     save_index(folder, index)
     assert len(list(folder.iterdir())) == 3
     smaller = build_index(filled(tmp_path / "d", [5]), AlignmentModel(ModelConfig(12)).eval())
@@ -435,17 +443,17 @@ def test_saving_again_leaves_only_the_new_files(tmp_path, kept):
 
 
 @pytest.mark.parametrize("pattern", ["vectors-*", "rows-*"])
-@pytest.mark.parametrize("how", ["flip", "cut", "longer", "gone"])
-def test_altered_files_are_refused(kept, pattern, how):
-    path = next(kept[0].glob(pattern))
+@pytest.mark.parametrize("damage", ["flip", "cut", "longer", "gone"])
+def test_refuses_altered_files(saved_index, pattern, damage):
+    path = next(saved_index[0].glob(pattern))
     content = path.read_bytes()
-    if how == "gone":
+    if damage == "gone":
         path.unlink()
     else:
         flipped = content[:-1] + bytes([content[-1] ^ 1])
-        path.write_bytes({"flip": flipped, "cut": content[:-1], "longer": content + b"\0"}[how])
+        path.write_bytes({"flip": flipped, "cut": content[:-1], "longer": content + b"\0"}[damage])
     with pytest.raises(CacheError, match=r"was altered|is gone"):
-        open_index(kept[0])
+        open_index(saved_index[0])
 
 
 @pytest.mark.parametrize(
@@ -466,22 +474,25 @@ def test_altered_files_are_refused(kept, pattern, how):
     ],
     ids=str,
 )
-def test_altered_descriptions_are_refused(kept, fields, message):
-    path = kept[0] / "index.json"
+def test_refuses_altered_records(saved_index, fields, message):
+    path = saved_index[0] / "index.json"
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, **fields}))
     with pytest.raises(CacheError, match="was altered"):
-        open_index(kept[0])
+        open_index(saved_index[0])
     del record["checksum"]  # as an older version wrote it
     path.write_text(json.dumps({**record, **fields}))
     with pytest.raises(CacheError, match=message):
-        open_index(kept[0])
+        open_index(saved_index[0])
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"vectors": "../secret"}, r"parts\[0\].vectors is '../secret', not the name of a file in the same folder"),
+        (
+            {"vectors": "../secret"},
+            r"parts\[0\].vectors is '../secret', not the name of a file in the same folder",
+        ),
         ({"vectors": 3}, r"vectors is 3, not a text"),
         ({"rows": "/etc/passwd"}, "rows is '/etc/passwd', not the name of a file"),
         ({"rows": ".."}, "rows is '..', not the name of a file"),
@@ -505,20 +516,20 @@ def test_altered_descriptions_are_refused(kept, fields, message):
     ],
     ids=str,
 )
-def test_altered_parts_are_refused(kept, fields, message):
-    path = kept[0] / "index.json"
+def test_refuses_altered_fragment_records(saved_index, fields, message):
+    path = saved_index[0] / "index.json"
     record = json.loads(path.read_text())
     del record["checksum"]  # as an older version wrote it
     path.write_text(json.dumps({**record, "parts": [{**record["parts"][0], **fields}]}))
     with pytest.raises(CacheError, match=message):
-        open_index(kept[0])
+        open_index(saved_index[0])
 
 
-def test_rows_of_another_index_are_refused(tmp_path, kept):
-    """Each file may be whole and the two still not belong together."""
+def test_refuses_rows_of_another_index(tmp_path, saved_index):
+    """Each file may be valid and the two still not belong together."""
     from vla.storage import atomic
 
-    folder, index = kept
+    folder, index = saved_index
     part = index.parts[0]
     other = dataclasses.replace(
         part, vectors=part.vectors[:-1], video_of_row=part.video_of_row[:-1], spans=part.spans[:-1]
@@ -534,10 +545,10 @@ def test_rows_of_another_index_are_refused(tmp_path, kept):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}"])
-def test_descriptions_that_are_none(kept, text):
-    (kept[0] / "index.json").write_text(text)
+def test_refuses_invalid_records(saved_index, text):
+    (saved_index[0] / "index.json").write_text(text)
     with pytest.raises(CacheError, match="damaged"):
-        open_index(kept[0])
+        open_index(saved_index[0])
 
 
 def test_no_index_yet(tmp_path):
@@ -548,7 +559,7 @@ def test_no_index_yet(tmp_path):
 # From the outside
 
 
-def test_the_librarys_verbs(toy_workspace, monkeypatch):
+def test_index_and_search_of_a_workspace(toy_workspace, monkeypatch):
     root = toy_workspace.root
     with refused(MissingError, "index"):
         vla.search("a dog", workspace=root)
@@ -568,7 +579,7 @@ def test_the_librarys_verbs(toy_workspace, monkeypatch):
     ]
 
 
-def test_an_index_that_is_out_of_date_says_so(toy_workspace, clip):
+def test_reports_an_outdated_index(toy_workspace, clip):
     root = toy_workspace.root
     vla.index(workspace=root)
     clip("videos/new.mp4", frames=10)
@@ -577,5 +588,5 @@ def test_an_index_that_is_out_of_date_says_so(toy_workspace, clip):
     vla.search("a dog", workspace=root, progress=lambda p: notes.append(p.message))
     (note,) = (n for n in notes if "out of date (1 videos are missing in it, 0 are gone or changed)" in n)
     assert note.hint == Hint("index")
-    hits = vla.search("a dog", [root / "videos"], workspace=root, k=20, per_video=1)  # with paths it mends itself
+    hits = vla.search("a dog", [root / "videos"], workspace=root, k=20, per_video=1)  # with paths, it is updated
     assert "videos/new.mp4" in {h.video_id for h in hits}

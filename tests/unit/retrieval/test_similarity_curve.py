@@ -1,4 +1,4 @@
-"""Which spans stand out in a curve: what a loop finds, and what must hold for any curve."""
+"""Contrast of spans matches loops, and invariants of any curve."""
 
 import tracemalloc
 
@@ -13,7 +13,7 @@ from vla.retrieval.similarity_curve import SimilarityCurve
 from vla.spans import windows
 
 
-def drawn(seed, frames):
+def random_curve(seed, frames):
     """A noisy curve with a few raised stretches, over times that are not even."""
     rng = np.random.default_rng(seed)
     curve = rng.normal(0.2, 0.02, frames)
@@ -29,45 +29,51 @@ def contrast(curve, times, duration, spans):
 
 
 def grid(times, duration):
-    """Every span between two of some seconds."""
+    """Return every span between two of about twelve times."""
     edges = np.unique([*times[:: max(1, len(times) // 12)], duration])
     return [(a, b) for i, a in enumerate(edges) for b in edges[i + 1 :]]
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_spans_stand_out_as_in_a_loop(seed):
-    curve, times, duration = drawn(seed, [1, 2, 3, 17, 60, 140][seed % 6])
+def test_contrast_matches_brute_force(seed):
+    curve, times, duration = random_curve(seed, [1, 2, 3, 17, 60, 140][seed % 6])
     spans = [w[2:] for w in windows(times, duration) if w[3] > w[2]] + grid(times, duration)
-    ours, loop = SimilarityCurve(curve, times, duration), naive_search.Curve(curve, times, duration)
-    np.testing.assert_allclose(ours.contrast(spans), [loop.contrast(s) for s in spans], atol=1e-9)
+    ours, reference = SimilarityCurve(curve, times, duration), naive_search.Curve(curve, times, duration)
+    np.testing.assert_allclose(ours.contrast(spans), [reference.contrast(s) for s in spans], atol=1e-9)
     for span in spans[::19]:
         for gain in (1e-6, 0.05, 9.0):
-            found, wanted = ours.refine_bounds(span, gain), loop.refine_bounds(span, gain)
+            refined, expected = ours.refine_bounds(span, gain), reference.refine_bounds(span, gain)
             # Two may be as good but for rounding.
-            assert loop.contrast(found) == pytest.approx(loop.contrast(wanted), abs=1e-9)
-            assert gain < 9 or found.tolist() == list(loop.shown(span))
-        for lasting in ((0.0, 2.0), (2.4, 3.6), (5.0, np.inf), (900.0, 999.0)):
-            found, wanted = ours.refine_bounds(span, 0.05, lasting), loop.refine_bounds(span, 0.05, lasting)
-            assert loop.contrast(found) == pytest.approx(loop.contrast(wanted), abs=1e-9)
-            assert lasting[0] == 900 or abs(np.diff(found) - np.diff(wanted)) <= lasting[1] - lasting[0]
+            assert reference.contrast(refined) == pytest.approx(reference.contrast(expected), abs=1e-9)
+            assert gain < 9 or refined.tolist() == list(reference.frame_bounds(span))
+        for duration_range in ((0.0, 2.0), (2.4, 3.6), (5.0, np.inf), (900.0, 999.0)):
+            refined, expected = (
+                ours.refine_bounds(span, 0.05, duration_range),
+                reference.refine_bounds(span, 0.05, duration_range),
+            )
+            assert reference.contrast(refined) == pytest.approx(reference.contrast(expected), abs=1e-9)
+            assert (
+                duration_range[0] == 900
+                or abs(np.diff(refined) - np.diff(expected)) <= duration_range[1] - duration_range[0]
+            )
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=50))
-def test_what_holds_for_any_curve(values):
+def test_invariants_of_contrast(values):
     curve, times = np.array(values) / 64, np.arange(len(values)) / 2
     spans = grid(times, len(values) / 2)
-    found = contrast(curve, times, len(values) / 2, spans)
-    assert found.shape == (len(spans),)
-    # Some single frame is at the peak, which lies above the level.
-    assert found.max() > 0 or not found.any()
-    # In any order, and each by itself as often as wanted.
-    assert contrast(curve, times, len(values) / 2, [*spans[::-1], *spans]).tolist() == [*found[::-1], *found]
+    refined = contrast(curve, times, len(values) / 2, spans)
+    assert refined.shape == (len(spans),)
+    # The frame at the peak is above the threshold.
+    assert refined.max() > 0 or not refined.any()
+    # Spans are independent of each other.
+    assert contrast(curve, times, len(values) / 2, [*spans[::-1], *spans]).tolist() == [*refined[::-1], *refined]
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_neither_a_number_added_nor_a_shift_in_time_changes_anything_and_a_factor_is_one(seed):
-    curve, times, duration = drawn(seed, 80)
+def test_offset_shift_and_scale(seed):
+    curve, times, duration = random_curve(seed, 80)
     spans = np.array(grid(times, duration))
     plain = contrast(curve, times, duration, spans)
     np.testing.assert_allclose(contrast(curve + 2.0, times, duration, spans), plain, atol=1e-9)
@@ -80,7 +86,7 @@ def best(curve, times, duration):
     return spans[int(contrast(curve, times, duration, spans).argmax())]
 
 
-def test_of_all_spans_a_planted_one_stands_out_most():
+def test_planted_span_has_the_highest_contrast():
     """Seconds 30 to 37.5 of a minute, and a dip of half a second within does not break it."""
     times = np.arange(120) / 2
     curve = np.random.default_rng(0).normal(0.2, 0.004, 120)
@@ -89,46 +95,46 @@ def test_of_all_spans_a_planted_one_stands_out_most():
     assert best(curve, times, 60.0) == (30.0, 37.5)
 
 
-def test_of_two_equal_heights_the_longer_one_stands_out_more():
+def test_longer_span_of_equal_height_has_more_contrast():
     curve = np.full(60, 0.2)
     curve[5:10] = curve[30:45] = 0.3
     spans = [(5.0, 10.0), (30.0, 45.0), (5.0, 45.0), (46.0, 59.0)]
-    found = contrast(curve, np.arange(60.0), 60.0, spans)
-    found = found / found[1]
+    refined = contrast(curve, np.arange(60.0), 60.0, spans)
+    refined = refined / refined[1]
     # Height times root of length, but for what is smoothed away: 0.58 of the longer one.
     assert (
-        found[1] == 1
-        and found[0] == pytest.approx((5 / 15) ** 0.5, abs=0.02)
-        and found[3] == pytest.approx(-((13 / 15) ** 0.5), abs=0.02)
+        refined[1] == 1
+        and refined[0] == pytest.approx((5 / 15) ** 0.5, abs=0.02)
+        and refined[3] == pytest.approx(-((13 / 15) ** 0.5), abs=0.02)
     )
-    assert found[3] < found[2] < 0
+    assert refined[3] < refined[2] < 0
 
 
-def test_a_span_that_nearly_fits_is_made_to_fit_and_another_is_left():
+def test_refines_bounds_if_the_gain_suffices():
     curve = np.full(60, 0.2)
     curve[30:45] = 0.3
-    shown = SimilarityCurve(curve, np.arange(60.0), 60.0)
+    curve_of_video = SimilarityCurve(curve, np.arange(60.0), 60.0)
     for near in ((28.0, 44.0), (26.0, 50.0), (34.0, 46.0), (30.0, 45.0)):
-        assert shown.refine_bounds(near, 0.01).tolist() == [30.0, 45.0]
-    assert shown.refine_bounds((28.0, 44.0), 9.0).tolist() == [28.0, 44.0]
+        assert curve_of_video.refine_bounds(near, 0.01).tolist() == [30.0, 45.0]
+    assert curve_of_video.refine_bounds((28.0, 44.0), 9.0).tolist() == [28.0, 44.0]
 
 
-def test_a_span_of_hours_is_fitted_too():
-    """Nearly: of the bounds at either end one of seventeen is tried, and not all 64 million pairs of them."""
+def test_refines_long_spans_with_little_memory():
+    """One bound in seventeen is tried, instead of all 64 million pairs."""
     times = np.arange(14_400) / 2
     curve = np.full(14_400, 0.2)
     curve[4000:9000] = 0.3
-    shown = SimilarityCurve(curve, times, 7200.0)
+    curve_of_video = SimilarityCurve(curve, times, 7200.0)
     tracemalloc.start()
-    start, end = shown.refine_bounds((1500.0, 5500.0), 1e-6)
-    most = tracemalloc.get_traced_memory()[1]
+    start, end = curve_of_video.refine_bounds((1500.0, 5500.0), 1e-6)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert most < 50e6
+    assert peak_bytes < 50e6
     assert abs(start - 2000.0) <= 5 and abs(end - 4500.0) <= 5
-    assert shown.contrast([(start, end)])[0] > shown.contrast([(1500.0, 5500.0)])[0]
+    assert curve_of_video.contrast([(start, end)])[0] > curve_of_video.contrast([(1500.0, 5500.0)])[0]
 
 
-def test_a_moment_that_takes_most_of_a_short_video_is_found_whole():
+def test_moment_that_covers_most_of_a_short_video():
     curve = np.full(20, 0.2)
     curve[4:18] = [0.3, 0.31] * 7
     assert best(curve, np.arange(20.0), 20.0) == (4.0, 18.0)
@@ -136,12 +142,12 @@ def test_a_moment_that_takes_most_of_a_short_video_is_found_whole():
 
 @pytest.mark.parametrize("frames", [1, 2, 50])
 @pytest.mark.parametrize("value", [0.3, 0.0, -1 / 3])
-def test_in_a_flat_curve_nothing_stands_out(frames, value):
+def test_flat_curve_has_no_contrast(frames, value):
     spans = grid(np.arange(frames) / 2, frames / 2)
     assert not contrast(np.full(frames, value), np.arange(frames) / 2, frames / 2, spans).any()
 
 
-def test_frames_that_are_never_shown_count_for_nothing():
+def test_ignores_frames_of_zero_duration():
     curve = np.full(60, 0.2)
     curve[30:36] = 0.4
     times = np.arange(60) / 2
@@ -166,6 +172,6 @@ def test_frames_that_are_never_shown_count_for_nothing():
         ([1.0], [0.0], 1.0, [(1.0, 0.0)], UsageError),
     ],
 )
-def test_what_is_no_curve(curve, times, duration, spans, error):
+def test_rejects_invalid_curves(curve, times, duration, spans, error):
     with pytest.raises(error):
         contrast(curve, times, duration, spans)

@@ -21,8 +21,8 @@ class Item:
     score: float
 
 
-def made(groups):
-    """Items by group, and bounds that descend; each at least as high as the best item of its group, or some higher."""
+def make_items(groups):
+    """Items by group, and bounds that descend; each at least as high as the best item of its group, or higher."""
     items = {g: [Item(g, i, s) for i, s in enumerate(scores)] for g, (scores, _) in enumerate(groups)}
     bounds = [(g, max([i.score for i in items[g]], default=-3.0) + loose) for g, (_, loose) in enumerate(groups)]
     return items, sorted(bounds, key=lambda bound: (-bound[1], bound[0]))
@@ -34,27 +34,27 @@ def brute_force(items, bounds, k):
 
 
 @given(GROUPS, st.integers(1, 8))
-def test_it_is_the_sort_of_everything(groups, k):
-    items, bounds = made(groups)
+def test_matches_a_full_sort(groups, k):
+    items, bounds = make_items(groups)
     top = top_k_with_bounds(bounds, items.get, k)
     assert top.items == brute_force(items, bounds, k) and top.is_exact
 
 
 @given(GROUPS, st.integers(1, 8), st.integers(0, 12))
-def test_it_is_exact_only_if_no_unlisted_group_could_change_it(groups, k, listed):
+def test_is_exact_only_if_unlisted_groups_cannot_matter(groups, k, num_listed):
     """Of a list that is cut off: where it calls itself exact, it is the sort of everything, whatever the others hold."""
-    items, bounds = made(groups)
-    unlisted = max((bound for _, bound in bounds[listed:]), default=-math.inf)
-    top = top_k_with_bounds(bounds[:listed], items.get, k, unlisted_bound=unlisted)
-    assert top.is_exact or listed < len(bounds)
+    items, bounds = make_items(groups)
+    unlisted = max((bound for _, bound in bounds[num_listed:]), default=-math.inf)
+    top = top_k_with_bounds(bounds[:num_listed], items.get, k, unlisted_bound=unlisted)
+    assert top.is_exact or num_listed < len(bounds)
     if top.is_exact:
-        assert top.items == brute_force(items, bounds[:listed], k)
+        assert top.items == brute_force(items, bounds[:num_listed], k)
         assert [i.score for i in top.items] == [i.score for i in brute_force(items, bounds, k)]
 
 
 @given(GROUPS, st.integers(1, 8))
-def test_it_scores_no_group_that_it_need_not(groups, k):
-    items, bounds = made(groups)
+def test_scores_only_necessary_groups(groups, k):
+    items, bounds = make_items(groups)
     scored = []
     top_k_with_bounds(bounds, lambda g: scored.append(g) or items[g], k)
     assert scored == [g for g, _ in bounds[: len(scored)]]
@@ -66,13 +66,13 @@ def test_it_scores_no_group_that_it_need_not(groups, k):
 
 
 @given(GROUPS, st.integers(1, 8), st.integers(1, 12))
-def test_of_a_limited_number_of_groups_the_others_do_not_count(groups, k, most):
-    items, bounds = made(groups)
-    top = top_k_with_bounds(bounds, items.get, k, max_groups=most)
-    assert top.items == brute_force(items, bounds[:most], k) and top.is_exact
+def test_limit_of_groups(groups, k, max_groups):
+    items, bounds = make_items(groups)
+    top = top_k_with_bounds(bounds, items.get, k, max_groups=max_groups)
+    assert top.items == brute_force(items, bounds[:max_groups], k) and top.is_exact
 
 
-def test_it_stops_before_a_group_that_an_unlisted_one_could_surpass():
+def test_stops_before_a_group_below_an_unlisted_one():
     scored = []
     top = top_k_with_bounds(
         [(0, 3.0), (1, 1.0)], lambda g: scored.append(g) or [Item(g, 0, 0.5)], 2, unlisted_bound=2.0
@@ -84,13 +84,13 @@ def test_it_stops_before_a_group_that_an_unlisted_one_could_surpass():
 
 
 @given(st.lists(st.lists(SCORES, max_size=5), max_size=6), st.integers(1, 6), SCORES)
-def test_what_is_pushed_is_kept_in_order(pushes, k, bound):
-    top, every = BoundedTopK(k), []
+def test_pushed_items_are_sorted(pushes, k, bound):
+    top, all_items = BoundedTopK(k), []
     for n, scores in enumerate(pushes):
-        some = [Item(n, i, s) for i, s in enumerate(scores)]
-        top.push(some)
-        every += some
-    assert top.items == sorted(every, key=lambda i: -i.score)[:k]
+        new_items = [Item(n, i, s) for i, s in enumerate(scores)]
+        top.push(new_items)
+        all_items += new_items
+    assert top.items == sorted(all_items, key=lambda i: -i.score)[:k]
     before = list(top.items)
     done = top.is_done(bound)
     top.push([Item(99, 0, bound)])

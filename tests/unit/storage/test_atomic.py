@@ -44,7 +44,7 @@ class Faults:
 
 
 @pytest.mark.parametrize("old", [None, OLD])
-def test_what_is_written_is_there_and_nothing_else(tmp_path, old):
+def test_write_bytes_leaves_only_the_file(tmp_path, old):
     path = tmp_path / "a" / "b" / "file.bin"
     if old is not None:
         path.parent.mkdir(parents=True)
@@ -55,7 +55,7 @@ def test_what_is_written_is_there_and_nothing_else(tmp_path, old):
 
 
 @pytest.mark.parametrize("old", [None, OLD])
-def test_what_is_written_piece_by_piece_is_there_when_it_is_whole(tmp_path, old):
+def test_open_atomic_shows_the_file_when_complete(tmp_path, old):
     path = tmp_path / "a" / "file.bin"
     if old is not None:
         path.parent.mkdir()
@@ -72,7 +72,7 @@ def test_what_is_written_piece_by_piece_is_there_when_it_is_whole(tmp_path, old)
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt(), ValueError("x"), CacheError("gone"), OSError(errno.ENOSPC, "full")]
 )
-def test_what_does_not_become_whole_leaves_what_was_there(tmp_path, old, error):
+def test_open_atomic_keeps_the_old_file_on_error(tmp_path, old, error):
     path = tmp_path / "file.bin"
     if old is not None:
         path.write_bytes(old)
@@ -84,7 +84,7 @@ def test_what_does_not_become_whole_leaves_what_was_there(tmp_path, old, error):
 
 
 @pytest.mark.parametrize("fail", ["open", "fsync"])
-def test_a_disk_that_fails_while_pieces_are_written(tmp_path, monkeypatch, fail):
+def test_open_atomic_reports_disk_errors(tmp_path, monkeypatch, fail):
     monkeypatch.setattr(atomic, "os", Faults(fail))
     with pytest.raises(ResourceError, match="cannot write"), atomic.open_atomic(tmp_path / "file.bin") as file:
         file.write(NEW)
@@ -93,7 +93,7 @@ def test_a_disk_that_fails_while_pieces_are_written(tmp_path, monkeypatch, fail)
 
 @given(st.binary(max_size=3000), st.integers(1, 700))
 @settings(deadline=None, max_examples=30)
-def test_short_writes_are_gone_on_with(tmp_path_factory, content, most):
+def test_write_bytes_continues_after_short_writes(tmp_path_factory, content, most):
     """A write may take fewer bytes than it was given."""
     path = tmp_path_factory.mktemp("short") / "file"
     real = os.write
@@ -103,7 +103,7 @@ def test_short_writes_are_gone_on_with(tmp_path_factory, content, most):
     assert path.read_bytes() == content
 
 
-def test_synced_before_it_is_named_and_the_folder_after(tmp_path, monkeypatch):
+def test_file_is_synced_before_the_rename_and_folder_after(tmp_path, monkeypatch):
     """The order that survives a power cut: content, then name, then folder."""
     seen = []
     real_open, real_fsync, real_replace = os.open, os.fsync, Path.replace
@@ -148,7 +148,7 @@ def test_an_error_leaves_the_old_or_the_new(tmp_path, monkeypatch, operation, nu
     message = str(error.value)
     assert str(path) in message
     if code in (errno.ENOSPC, errno.EDQUOT):
-        assert "13.0 kB are needed" in message and " are free" in message and "What was finished is kept" in message
+        assert "13.0 kB needed" in message and " free" in message and "Completed work is kept" in message
     else:
         assert os.strerror(code) in message
     assert isinstance(error.value, OSError) and isinstance(error.value, VlaError)
@@ -157,7 +157,7 @@ def test_an_error_leaves_the_old_or_the_new(tmp_path, monkeypatch, operation, nu
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError, SystemExit])
-def test_an_interruption_passes_through_and_leaves_nothing_behind(tmp_path, monkeypatch, stop):
+def test_interruption_leaves_no_temporary_file(tmp_path, monkeypatch, stop):
     path = tmp_path / "file"
     path.write_bytes(OLD)
 
@@ -171,15 +171,15 @@ def test_an_interruption_passes_through_and_leaves_nothing_behind(tmp_path, monk
     assert path.read_bytes() == OLD and [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_the_first_error_is_the_one_reported(tmp_path, monkeypatch):
+def test_first_error_is_reported(tmp_path, monkeypatch):
     """Even where the temporary file cannot be removed either."""
     monkeypatch.setattr(atomic, "os", Faults("write", code=errno.ENOSPC))
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "second")))
-    with pytest.raises(ResourceError, match=r"13\.0 kB are needed"):
+    with pytest.raises(ResourceError, match=r"13\.0 kB needed"):
         atomic.write_bytes(tmp_path / "f", NEW)
 
 
-def test_no_handle_is_left_open(tmp_path, monkeypatch):
+def test_closes_all_handles(tmp_path, monkeypatch):
     before = len(os.listdir("/proc/self/fd"))
     for operation, number in [("write", 0), ("fsync", 0), ("fsync", 1), ("close", 0)]:
         with monkeypatch.context() as patch, pytest.raises(ResourceError):
@@ -198,7 +198,7 @@ def test_a_file_where_a_folder_should_be(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d", "f"]
 
 
-def test_many_writers_of_one_file_leave_one_of_theirs(tmp_path):
+def test_concurrent_writers_leave_one_complete_file(tmp_path):
     path = tmp_path / "file"
     contents = [bytes([i]) * 50_000 for i in range(8)]
     threads = [threading.Thread(target=atomic.write_bytes, args=(path, c)) for c in contents]
@@ -218,39 +218,39 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.text(max_size=8).filter(lambda key: key != "checksum"), JSON, max_size=6))
 @settings(deadline=None, max_examples=40)
-def test_json_comes_back(tmp_path_factory, record):
+def test_json_round_trip(tmp_path_factory, record):
     path = tmp_path_factory.mktemp("json") / "r.json"
     atomic.write_json(path, record)
     assert atomic.read_json(path) == record
     path.read_bytes().decode("ascii")
 
 
-def test_names_that_are_not_utf_8_come_back(tmp_path):
+def test_non_utf8_names_round_trip(tmp_path):
     name = os.fsdecode(b"caf\xe9.mp4")
     atomic.write_json(tmp_path / "r.json", {"video_id": name})
     assert atomic.read_json(tmp_path / "r.json") == {"video_id": name}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1', b"\xff\xfe{}", b"\x80"])
-def test_json_that_is_damaged_says_so(tmp_path, content):
+def test_rejects_damaged_json(tmp_path, content):
     (tmp_path / "r.json").write_bytes(content)
     with refused(CacheError, "make_again", r"r.json is damaged "):
         atomic.read_json(tmp_path / "r.json")
 
 
-def test_checked_reading(tmp_path):
+def test_read_bytes_verifies_the_digest(tmp_path):
     path = tmp_path / "f"
     path.write_bytes(b"abc")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of FIPS 180-2
     assert atomic.sha256(b"abc") == digest
-    assert atomic.read_checked(path, digest) == b"abc"
+    assert atomic.read_bytes(path, digest) == b"abc"
     path.write_bytes(b"abd")
     with pytest.raises(CacheError, match="was altered since it was written"):
-        atomic.read_checked(path, digest)
+        atomic.read_bytes(path, digest)
     path.unlink()
     with pytest.raises(CacheError, match="is gone"):
-        atomic.read_checked(path, digest)
-    for read in (atomic.read_json, lambda p: atomic.read_checked(p, digest)):
+        atomic.read_bytes(path, digest)
+    for read in (atomic.read_json, lambda p: atomic.read_bytes(p, digest)):
         with pytest.raises(CacheError, match="cannot be read: Is a directory"):
             read(tmp_path)
 
@@ -258,7 +258,7 @@ def test_checked_reading(tmp_path):
 @pytest.mark.parametrize(
     "kind", ["fifo", "socket", "device", "folder", "link to a fifo", "link to a device", "link to a folder"]
 )
-def test_what_is_no_regular_file_is_never_replaced(tmp_path, kind):
+def test_never_replaces_special_files(tmp_path, kind):
     path, target = tmp_path / "out", tmp_path / "target"
     made = target if kind.startswith("link") else path
     if "fifo" in kind:
@@ -276,7 +276,7 @@ def test_what_is_no_regular_file_is_never_replaced(tmp_path, kind):
         path.symlink_to(target)
     before = os.lstat(path)
     for write in (lambda: atomic.write_bytes(path, NEW), lambda: _written(path, NEW)):
-        with pytest.raises(ResourceError, match="cannot write .* no regular file"):
+        with pytest.raises(ResourceError, match="cannot write .* not a regular file"):
             write()
     assert os.lstat(path).st_ino == before.st_ino and os.lstat(path).st_mode == before.st_mode
 
@@ -291,11 +291,11 @@ def _written(path, content):
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (13_000, "13.0 kB"), (2_500_000, "2.5 MB"), (67.6e9, "67.6 GB"),
      (3e15, "3000 TB")],
 )  # fmt: skip
-def test_sizes_have_units_that_show_them(count, words):
-    assert atomic._bytes(count) == words
+def test_format_bytes(count, words):
+    assert atomic._format_bytes(count) == words
 
 
-def test_without_what_windows_lacks(tmp_path):
+def test_works_without_posix_calls(tmp_path):
     """Simulated: no statvfs, no EDQUOT, no fcntl; folders cannot be synced there."""
     code = f"""
 import errno, os, shutil, sys, types
@@ -310,4 +310,4 @@ atomic.write_bytes(path, b"x")
 print(atomic._resource_error(other, 5, OSError(errno.ENOSPC, "full")))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "cannot write f: 5 bytes are needed, 7 bytes are free" in done.stdout, done.stderr
+    assert done.returncode == 0 and "cannot write f: 5 bytes needed, 7 bytes free" in done.stdout, done.stderr

@@ -37,7 +37,7 @@ def _hold(path, held, release, error=None):
 
 
 @pytest.mark.parametrize("error", [None, *ERRORS])
-def test_lock_is_waited_for_and_dies_with_its_process(tmp_path, monkeypatch, error):
+def test_lock_is_released_when_its_process_dies(tmp_path, monkeypatch, error):
     path = tmp_path / "sub" / "lock"
     context = multiprocessing.get_context("spawn")
     held, release = context.Event(), context.Event()
@@ -97,12 +97,12 @@ def test_lock_is_released_after_an_error(tmp_path):
         assert json.dumps([]) == "[]"
 
 
-def test_holder_is_seen_while_it_holds(tmp_path):
+def test_holder_is_readable_while_the_lock_is_held(tmp_path):
     path = tmp_path / "lock"
     assert locks.holder(path) is None
     with locks.lock(path):
-        found = locks.holder(path)
-        assert found.pid == os.getpid() and f"PID {os.getpid()}, `" in str(found)
+        result = locks.holder(path)
+        assert result.pid == os.getpid() and f"PID {os.getpid()}, `" in str(result)
     assert locks.holder(path) is None and path.is_file()
 
 
@@ -111,7 +111,7 @@ def test_holder_is_seen_while_it_holds(tmp_path):
     [b"", b"{", b"[]", b'{"pid": "x"}', b'{"pid": 1e400, "command": "", "host": ""}', b"[" * 100_000,
      json.dumps({"pid": 4_000_000_000, "command": "vla", "host": locks.socket.gethostname()}).encode()],
 )  # fmt: skip
-def test_damaged_or_stale_record_names_nobody(tmp_path, record):
+def test_holder_of_a_damaged_or_stale_record_is_none(tmp_path, record):
     (tmp_path / "lock.holder").write_bytes(record)
     assert locks.holder(tmp_path / "lock") is None
     with locks.lock(tmp_path / "lock", lambda holder: pytest.fail("not held")):
@@ -121,7 +121,7 @@ def test_damaged_or_stale_record_names_nobody(tmp_path, record):
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
 def test_readers_need_no_lock_on_a_read_only_workspace(tmp_path, monkeypatch, number):
     (tmp_path / ".vla").mkdir()
-    place, real = Workspace(tmp_path), os.open
+    workspace, real = Workspace(tmp_path), os.open
 
     def refuse(path, flags, *rest, **named):
         if str(path).endswith("lock") and flags & (os.O_WRONLY | os.O_RDWR):
@@ -130,27 +130,27 @@ def test_readers_need_no_lock_on_a_read_only_workspace(tmp_path, monkeypatch, nu
 
     monkeypatch.setattr(os, "open", refuse)
     monkeypatch.setattr(Path, "open", lambda self, *given: refuse(self, os.O_WRONLY))
-    with place.locked(lambda p: None, reading=True), place.locked_index(lambda p: None, reading=True):
+    with workspace.lock(lambda p: None, reading=True), workspace.lock_index(lambda p: None, reading=True):
         pass
-    with pytest.raises(ResourceError, match=r"cannot lock .*lock: "), place.locked(lambda p: None):
+    with pytest.raises(ResourceError, match=r"cannot lock .*lock: "), workspace.lock(lambda p: None):
         pytest.fail("locked")
 
 
-def test_other_faults_are_not_taken_for_a_read_only_disk(tmp_path):
+def test_optional_lock_reports_other_errors(tmp_path):
     (tmp_path / "f").write_bytes(b"")
-    with pytest.raises(ResourceError, match="cannot lock"), locks.lock(tmp_path / "f" / "lock", or_without=True):
+    with pytest.raises(ResourceError, match="cannot lock"), locks.lock(tmp_path / "f" / "lock", optional=True):
         pytest.fail("locked")
 
 
-def test_the_message_names_who_holds_the_workspace(tmp_path):
-    place, said = Workspace(tmp_path), []
+def test_wait_message_names_the_holder(tmp_path):
+    workspace, said = Workspace(tmp_path), []
 
     def take():
-        with place.locked(said.append):
+        with workspace.lock(said.append):
             pass
 
-    with place.locked(said.append):
-        assert place.is_busy()
+    with workspace.lock(said.append):
+        assert workspace.is_busy()
         thread = threading.Thread(target=take)
         thread.start()
         for _ in range(100):
@@ -162,7 +162,7 @@ def test_the_message_names_who_holds_the_workspace(tmp_path):
     assert note.message.startswith(
         f"Waiting for another vla process to release the workspace lock (PID {os.getpid()}, `"
     )
-    assert note.level == "note" and not place.is_busy()
+    assert note.level == "note" and not workspace.is_busy()
 
 
 def test_windows_without_fcntl_still_locks(tmp_path):
@@ -174,9 +174,9 @@ import pathlib, threading
 from vla.storage import locks
 path, waits = pathlib.Path({str(tmp_path)!r}) / "lock", []
 def take():
-    with locking.locked(path, waits.append):
+    with locks.lock(path, waits.append):
         pass
-with locking.locked(path):
+with locks.lock(path):
     thread = threading.Thread(target=take)
     thread.start()
     thread.join(.5)

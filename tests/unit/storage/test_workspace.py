@@ -19,7 +19,7 @@ def nowhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_it_is_made_once_and_found_from_below(tmp_path, monkeypatch):
+def test_workspace_is_created_once_and_found_from_subfolders(tmp_path, monkeypatch):
     made = Workspace.open_or_create(tmp_path)
     assert made.root == tmp_path and json.loads((tmp_path / FOLDER / "workspace.json").read_text())["schema"] == SCHEMA
     stamp = (tmp_path / FOLDER / "workspace.json").stat().st_mtime_ns
@@ -32,7 +32,7 @@ def test_it_is_made_once_and_found_from_below(tmp_path, monkeypatch):
     assert Workspace.find() == Workspace.open() == made
 
 
-def test_the_nearest_one_counts(tmp_path, monkeypatch):
+def test_nearest_workspace_wins(tmp_path, monkeypatch):
     inner = Workspace.open_or_create(tmp_path / "a")
     Workspace.open_or_create(tmp_path)
     (tmp_path / "a" / "b").mkdir()
@@ -41,12 +41,12 @@ def test_the_nearest_one_counts(tmp_path, monkeypatch):
     assert not (tmp_path / "a" / "b" / FOLDER).exists()
 
 
-def test_a_named_folder_is_made_where_it_is_named_even_below_another(tmp_path):
+def test_named_workspace_is_created_below_another(tmp_path):
     Workspace.open_or_create(tmp_path)
     assert Workspace.open_or_create(tmp_path / "sub").root == tmp_path / "sub"
 
 
-def test_the_variable_names_one(tmp_path, monkeypatch):
+def test_environment_variable_names_the_workspace(tmp_path, monkeypatch):
     other = Workspace.open_or_create(tmp_path / "other")
     here = Workspace.open_or_create(tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
@@ -58,7 +58,7 @@ def test_the_variable_names_one(tmp_path, monkeypatch):
     assert Workspace.open_or_create().root == tmp_path / "new"
 
 
-def test_a_folder_without_one(tmp_path):
+def test_folder_without_workspace(tmp_path):
     assert Workspace.find(tmp_path) is None
     (tmp_path / FOLDER).mkdir()  # without a description it is none
     assert Workspace.find(tmp_path) is None
@@ -84,7 +84,7 @@ def test_a_named_folder_is_never_searched_upwards(tmp_path, monkeypatch):
     assert not (tmp_path / "typo").exists()
 
 
-def test_ways_to_name_one(tmp_path, monkeypatch):
+def test_spellings_of_a_workspace(tmp_path, monkeypatch):
     made = Workspace.open_or_create(tmp_path / "w")
     (tmp_path / "link").symlink_to(tmp_path / "w")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -99,7 +99,7 @@ def test_ways_to_name_one(tmp_path, monkeypatch):
     for use in (Workspace.find, Workspace.open, Workspace.open_or_create):
         with pytest.raises(UsageError, match="empty name"):
             use("")
-        with pytest.raises(UsageError, match="and .*file is a file"):
+        with pytest.raises(UsageError, match="but .*file is a file"):
             use("file")
     monkeypatch.setenv(VARIABLE, "")
     monkeypatch.chdir(tmp_path / "w")
@@ -113,7 +113,7 @@ def test_ways_to_name_one(tmp_path, monkeypatch):
         ("", "damaged"), ("[]", "damaged"), ("3", "damaged"),
     ],
 )  # fmt: skip
-def test_one_that_is_newer_or_damaged_is_refused(tmp_path, text, message):
+def test_rejects_newer_or_damaged_workspace(tmp_path, text, message):
     Workspace.open_or_create(tmp_path)
     (tmp_path / FOLDER / "workspace.json").write_text(text)
     for use in (Workspace.find, Workspace.open, Workspace.open_or_create):
@@ -121,18 +121,19 @@ def test_one_that_is_newer_or_damaged_is_refused(tmp_path, text, message):
             use(tmp_path)
 
 
-def test_where_none_can_be_made(tmp_path):
+def test_workspace_that_cannot_be_created(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="a workspace is a folder, and .*file is a file"):
+    with pytest.raises(UsageError, match="the workspace must be a folder, but .*file is a file"):
         Workspace.open_or_create(tmp_path / "file")
     with pytest.raises(ResourceError, match="cannot write"):
         Workspace.open_or_create(tmp_path / "file" / "below")
 
 
 def test_the_layout_is_fixed(tmp_path):
-    place = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
     names = {
-        n: getattr(place, n).relative_to(tmp_path).as_posix() for n in ("home", "captions", "caches", "runs", "index")
+        n: getattr(workspace, n).relative_to(tmp_path).as_posix()
+        for n in ("home", "captions", "caches", "runs", "index")
     }
     assert names == {
         "home": ".vla", "captions": ".vla/captions.jsonl", "caches": ".vla/cache", "runs": ".vla/runs", "index": ".vla/index",
@@ -149,31 +150,31 @@ def test_the_layout_is_fixed(tmp_path):
         ("odd\n|name.mp4", "odd\n|name.mp4"),
     ],
 )
-def test_videos_are_named_from_the_workspace(tmp_path, monkeypatch, path, video_id):
-    place = Workspace.open_or_create(tmp_path)
-    assert place.video_id(tmp_path / path) == video_id
-    assert place.video_id(Path(path)) == video_id
+def test_video_ids_are_relative_to_the_workspace(tmp_path, monkeypatch, path, video_id):
+    workspace = Workspace.open_or_create(tmp_path)
+    assert workspace.video_id(tmp_path / path) == video_id
+    assert workspace.video_id(Path(path)) == video_id
     (tmp_path / "deep").mkdir()
     monkeypatch.chdir(tmp_path / "deep")
     if not path.startswith("/"):
-        assert place.video_id(Path("..") / path) == video_id
-    assert place.video_path(video_id) == Path(os.path.normpath(tmp_path / path))
+        assert workspace.video_id(Path("..") / path) == video_id
+    assert workspace.video_path(video_id) == Path(os.path.normpath(tmp_path / path))
 
 
 def test_a_link_keeps_its_own_name(tmp_path):
-    place = Workspace.open_or_create(tmp_path)
+    workspace = Workspace.open_or_create(tmp_path)
     (tmp_path / "real.mp4").write_text("x")
     (tmp_path / "link.mp4").symlink_to(tmp_path / "real.mp4")
-    assert place.video_id(tmp_path / "link.mp4") == "link.mp4"
+    assert workspace.video_id(tmp_path / "link.mp4") == "link.mp4"
 
 
 def test_a_sibling_folder_of_similar_name_is_outside(tmp_path):
-    place = Workspace(tmp_path / "work")
-    assert place.video_id(tmp_path / "work2" / "a.mp4") == (tmp_path / "work2" / "a.mp4").as_posix()
+    workspace = Workspace(tmp_path / "work")
+    assert workspace.video_id(tmp_path / "work2" / "a.mp4") == (tmp_path / "work2" / "a.mp4").as_posix()
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP])
-def test_a_workspace_that_cannot_be_looked_into_is_no_defect(tmp_path, monkeypatch, number):
+def test_unreadable_workspace_is_a_resource_error(tmp_path, monkeypatch, number):
     real = Path.stat
 
     def stat(self, **named):

@@ -1,4 +1,4 @@
-"""Rules of training that decide in silence: which pass is kept, and what decays."""
+"""Rules of training computed by hand: the epoch that is kept, and weight decay."""
 
 from types import SimpleNamespace
 
@@ -15,10 +15,10 @@ from vla.training.step import Step
 
 def after(state, score, weight):
     result = SimpleNamespace(score=score, to_json=lambda: {"score": score})
-    return state.after(result, {"w": torch.tensor(weight)})
+    return state.after_epoch(result, {"w": torch.tensor(weight)})
 
 
-def test_of_equal_scores_the_earlier_pass_is_kept():
+def test_ties_keep_the_earlier_epoch():
     """A later pass has to be better: for the same score it is only further from the frozen encoder."""
     first = after(State(0, 0, {}, -1.0, 0, [], {}), 0.7, 1.0)
     assert (first.epoch, first.stale, first.best, float(first.best_weights["w"])) == (1, 0, 0.7, 1.0)

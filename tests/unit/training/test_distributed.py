@@ -1,4 +1,4 @@
-"""Processes that share a step have the gradients of one process, to the last digits that float64 has."""
+"""Several processes have the gradients of one process, to float64 precision."""
 
 import multiprocessing
 import os
@@ -31,13 +31,13 @@ def exact(value):
     return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
-def gradients(videos, ranks):
+def gradients(videos, processes):
     """Of one step on so many videos with captions and questions of all kinds, with weights that are nowhere zero."""
     data = with_tokens(made_corpus([2 + (5 * i) % 7 for i in range(videos)]))
     config = TrainConfig(**SETTINGS, score="tokens")
     quiet = {"dropout": 0.0}
     chosen = {
-        name: heads.get(name).planned(data, quiet if name != "retrieval" else {"score": "tokens"})
+        name: heads.get(name).resolve_options(data, quiet if name != "retrieval" else {"score": "tokens"})
         for name in ("retrieval", "choice_qa")
     }
     model = AlignmentModel(ModelConfig(8, "temporal", config.projector_options, heads=chosen)).double()
@@ -47,41 +47,41 @@ def gradients(videos, ranks):
             p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64) * 0.3)
         model.log_scale.fill_(1.5)
     batch = exact(build_batch(data, np.arange(videos), data.queries, data.questions))
-    step = Step(model, Objective(config), config, 10, ranks)
+    step = Step(model, Objective(config), config, 10, processes)
     parts = step.gradients(batch, 0)
     assert {"global", "segment", "pull", "choice_qa", "blind choice_qa"} <= set(parts)
-    found = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
-    return found, {k: float(v.detach()) for k, v in parts.items()}
+    actual = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+    return actual, {k: float(v.detach()) for k, v in parts.items()}
 
 
-def _gradients(folder, videos, ranks):
-    torch.save(gradients(videos, ranks), f"{folder}/{videos}-{ranks.rank}.pt")
+def _gradients(folder, videos, processes):
+    torch.save(gradients(videos, processes), f"{folder}/{videos}-{processes.rank}.pt")
 
 
-def _trained(folder, broken, ranks):
+def _trained(folder, broken, processes):
     data = made_corpus([3 + i % 5 for i in range(15)], dim=16)
     options = {"width": 8, "heads": 2, "dropout": 0.0, "noise": 0.0}
     # In halves, where a processor has hardware for them, sums of parts differ by more than is asked for below.
-    config = TrainConfig(epochs=3, batch_videos=4, projector_options=options, heads="", precision="fp32")
+    config = TrainConfig(epochs=3, batch_size=4, projector_options=options, heads="", precision="fp32")
     split = Split(np.arange(13), np.arange(13, 15))
-    train(data, split, SPEC, 20.0, config, folder / f"of {ranks.count}", "same", ranks=ranks)
+    train(data, split, SPEC, 20.0, config, folder / f"of {processes.world_size}", "same", processes=processes)
 
 
 def _started(rank, count, port, work, given):
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    ranks = ProcessGroup()
+    processes = ProcessGroup()
     for one in given:
-        work(*one, ranks)
+        work(*one, processes)
     if count > 1:
         torch.distributed.destroy_process_group()
 
 
 def in_processes(count, work, given):
     """`work` in so many processes that share what they do."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    with socket.socket() as actual:
+        actual.bind(("127.0.0.1", 0))
+        port = actual.getsockname()[1]
     context = multiprocessing.get_context("spawn")
     started = [context.Process(target=_started, args=(r, count, port, work, given)) for r in range(count)]
     for process in started:
@@ -92,22 +92,22 @@ def in_processes(count, work, given):
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_gradients_are_those_of_one_process(tmp_path, count):
+def test_gradients_match_single_process(tmp_path, count):
     sizes = (7, 6, 2)  # that do not divide; that do; fewer than there are processes
     in_processes(count, _gradients, [(str(tmp_path), videos) for videos in sizes])
     for videos in sizes:
-        wanted, losses = gradients(videos, ProcessGroup())
-        largest = max(float(g.abs().max()) for g in wanted.values() if g is not None)
+        expected, losses = gradients(videos, ProcessGroup())
+        largest = max(float(g.abs().max()) for g in expected.values() if g is not None)
         assert largest > 0.1
         for rank in range(count):
-            found, same_losses = torch.load(tmp_path / f"{videos}-{rank}.pt")
+            actual, same_losses = torch.load(tmp_path / f"{videos}-{rank}.pt")
             assert same_losses == pytest.approx(losses, rel=1e-12)
-            assert {n for n, g in found.items() if g is None} == {n for n, g in wanted.items() if g is None}
-            worst = max(float((found[n] - g).abs().max()) for n, g in wanted.items() if g is not None)
+            assert {n for n, g in actual.items() if g is None} == {n for n, g in expected.items() if g is None}
+            worst = max(float((actual[n] - g).abs().max()) for n, g in expected.items() if g is not None)
             assert worst <= 1e-12 * max(1.0, largest)
 
 
-def test_a_run_of_two_processes_is_that_of_one(tmp_path):
+def test_two_processes_match_single_process(tmp_path):
     _trained(tmp_path, None, ProcessGroup())
     in_processes(2, _trained, [(tmp_path, None)])
     from vla.training.checkpoint import load_model

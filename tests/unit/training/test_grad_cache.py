@@ -1,4 +1,4 @@
-"""A step in pieces has the losses and gradients of the whole step, and is taken where the whole would not fit."""
+"""Gradient caching has the losses and gradients of the whole step, and is used for large steps."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,7 +16,7 @@ from vla.training import objective as objectives
 from vla.training.config import TrainConfig
 from vla.training.distributed import ProcessGroup
 from vla.training.objective import Objective
-from vla.training.pooled_embeddings import PARTS, PairTargets, soft_targets
+from vla.training.pooled_embeddings import NUM_SEGMENTS, PairTargets, soft_targets
 from vla.training.sampler import BatchPlan, BatchSampler
 from vla.training.step import Step
 
@@ -55,13 +55,13 @@ class Exact(BatchPlan):
     def batch(self):
         return exact(super().batch())
 
-    def pieces(self, frames):
-        return map(exact, super().pieces(frames))
+    def micro_batches(self, max_frames):
+        return map(exact, super().micro_batches(max_frames))
 
 
 def drawn(config, kind=BatchPlan, videos=EVERY):
-    found = BatchSampler(corpus(), config).drawn(np.array(videos), 3)
-    return kind(found.table, found.rows, found.queries, found.questions)
+    actual = BatchSampler(corpus(), config).plan(np.array(videos), 3)
+    return kind(actual.arrays, actual.rows, actual.queries, actual.questions)
 
 
 def model_of(projector="temporal", **options):
@@ -76,25 +76,25 @@ def model_of(projector="temporal", **options):
 
 
 def taken(model):
-    found = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+    actual = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad(set_to_none=True)
-    return found
+    return actual
 
 
 @pytest.mark.parametrize("most", [1, 9, 1000])
 @pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
 @pytest.mark.parametrize("levels", ["both", "global", "segment"])
-def test_pieces_have_the_gradient_of_the_whole(most, loss, levels):
+def test_micro_batches_have_the_whole_gradient(most, loss, levels):
     """Moments, and videos of which nothing is timed."""
     config = TrainConfig(
-        levels=levels, global_loss=loss, segment_loss=loss, pull=0.7, captions_per_video=3, segment_weight=0.6
+        levels=levels, global_loss=loss, segment_loss=loss, anchor_weight=0.7, captions_per_video=3, segment_weight=0.6
     )
     model, objective, some = model_of(dropout=0.0, noise=0.0).double(), Objective(config), drawn(config, Exact)
     whole = objective(model, some.batch())
     torch.stack(list(whole.values())).sum().backward()
-    wanted = taken(model)
+    expected = taken(model)
     parts = grad_cache.gradients(model, objective, some, 0, nullcontext, CPU, most)
-    found = taken(model)
+    actual = taken(model)
     assert {k: v.item() for k, v in parts.items()} == pytest.approx({k: v.item() for k, v in whole.items()}, rel=1e-12)
     wanted_parts = {
         "both": {"global", "segment", "alignment"},
@@ -102,51 +102,53 @@ def test_pieces_have_the_gradient_of_the_whole(most, loss, levels):
         "segment": {"segment", "alignment"},
     }
     assert set(parts) == {"pull", *wanted_parts[levels]}
-    for name, gradient in wanted.items():
-        assert (gradient is None) == (found[name] is None), name
+    for name, gradient in expected.items():
+        assert (gradient is None) == (actual[name] is None), name
         if gradient is not None:
-            assert torch.allclose(found[name], gradient, rtol=1e-10, atol=1e-13), name
+            assert torch.allclose(actual[name], gradient, rtol=1e-10, atol=1e-13), name
 
 
-def test_losses_of_vectors_are_those_of_matrices(monkeypatch):
+def test_losses_from_vectors_match_matrices(monkeypatch):
     config = TrainConfig(captions_per_video=3)
     model, batch = model_of(dropout=0.0, noise=0.0).double(), drawn(config, Exact).batch()
-    wanted = Objective(config)(model, batch)
-    monkeypatch.setattr(objectives, "_AT_ONCE", 1)
-    found = Objective(config)(model, batch)
-    assert {k: v.item() for k, v in found.items()} == pytest.approx({k: v.item() for k, v in wanted.items()}, rel=1e-12)
+    expected = Objective(config)(model, batch)
+    monkeypatch.setattr(objectives, "_MAX_SCORES", 1)
+    actual = Objective(config)(model, batch)
+    assert {k: v.item() for k, v in actual.items()} == pytest.approx(
+        {k: v.item() for k, v in expected.items()}, rel=1e-12
+    )
 
 
-def test_moments_that_fit_are_those_of_the_matrix():
+def test_moment_pairs_match_matrix():
     """Against loops over all pairs."""
     batch = drawn(TrainConfig(captions_per_video=3)).batch()
     timed = batch.is_timed.nonzero().squeeze(1).tolist()
-    wanted = set()
+    expected = set()
     for a, i in enumerate(timed):
         for b, j in enumerate(timed):
             inside = [set(batch.inside[k].nonzero().squeeze(1).tolist()) for k in (i, j)]
             common, either = len(inside[0] & inside[1]), len(inside[0] | inside[1])
             of_one = batch.video_of_query[i] == batch.video_of_query[j] and common > either / 2
             if of_one or torch.equal(batch.queries[i], batch.queries[j]):
-                wanted.add((a, b))
-    assert set(map(tuple, PairTargets.of(batch, True).alike().tolist())) == wanted
-    assert len(wanted) > len(timed) + 10  # there is more to be found than each with itself
+                expected.add((a, b))
+    assert set(map(tuple, PairTargets.from_batch(batch, True).moment_pairs().tolist())) == expected
+    assert len(expected) > len(timed) + 10  # there is more to be found than each with itself
 
 
-def test_pieces_are_all_of_it_and_no_larger_than_was_asked():
+def test_micro_batches_partition_the_step():
     some = drawn(TrainConfig(captions_per_video=3), videos=[4, 0, 9, 2, 7, 10])
-    whole, parts = some.batch(), list(some.pieces(9))
+    whole, parts = some.batch(), list(some.micro_batches(9))
     assert len(parts) > 2
-    assert all(len(p.rows) <= 9 or len(p.frames) == 1 for p in parts)
-    assert torch.equal(torch.cat([p.rows for p in parts]), whole.rows)
+    assert all(len(p.packed_frames) <= 9 or len(p.frames) == 1 for p in parts)
+    assert torch.equal(torch.cat([p.packed_frames for p in parts]), whole.packed_frames)
     for name in ("queries", "texts"):
         get = {"queries": lambda p: p.queries, "texts": lambda p: p.questions.vectors}[name]
         rows = [sorted(map(tuple, x.tolist())) for x in (torch.cat([get(p) for p in parts]), get(whole))]
         assert rows[0] == rows[1]
-    assert some.frames == len(whole.rows) and some.texts == len(whole.queries) + len(whole.questions)
+    assert some.num_frames == len(whole.packed_frames) and some.num_texts == len(whole.queries) + len(whole.questions)
 
 
-def test_noise_of_a_step_in_pieces_is_a_function_of_its_seed():
+def test_micro_batch_noise_depends_on_seed():
     config = TrainConfig()
     model, objective, some = model_of(), Objective(config), drawn(config)
     runs = []
@@ -157,8 +159,8 @@ def test_noise_of_a_step_in_pieces_is_a_function_of_its_seed():
     assert not torch.equal(runs[0], runs[2])
 
 
-def test_what_is_compared_by_more_than_vectors_is_never_cut(monkeypatch):
-    monkeypatch.setattr(grad_cache, "MOST_FRAMES", 8)
+def test_steps_with_heads_are_not_split(monkeypatch):
+    monkeypatch.setattr(grad_cache, "MAX_FRAMES", 8)
 
     def is_cut(model=None, videos=EVERY, **settings):
         config = TrainConfig(**settings)
@@ -170,32 +172,32 @@ def test_what_is_compared_by_more_than_vectors_is_never_cut(monkeypatch):
         assert not is_cut(AlignmentModel(ModelConfig(DIM, "identity", heads={name: options})))
 
 
-def test_soft_alignments_are_compared_so_many_at_a_time(monkeypatch):
+def test_soft_alignments_are_batched(monkeypatch):
     """Their mean, weighed by how many there are: a large batch must not take the square of its videos."""
     config = TrainConfig(levels="segment", captions_per_video=3)
     model, objective, batch = model_of(dropout=0.0, noise=0.0), Objective(config), drawn(config).batch()
     with torch.no_grad():
         softly = soft_targets(batch, True)
         aligned = model(batch)
-        segments, mask = aligned.parts(batch.video_of_query[softly], PARTS)
-        wanted = 0.0
+        segments, mask = aligned.equal_segments(batch.video_of_query[softly], NUM_SEGMENTS)
+        expected = 0.0
         for some in ([0, 1], [2]):
             rows = softly[some]
             similarity = torch.einsum("vne,tme->vtnm", segments[some], aligned.sentences[rows])
-            wanted += len(some) * float(
-                objective.untimed(similarity, mask[some], batch.sentence_mask[rows], aligned.scale)
+            expected += len(some) * float(
+                objective.untimed_loss(similarity, mask[some], batch.sentence_mask[rows], aligned.scale)
             )
-        monkeypatch.setattr(objectives, "_AT_A_TIME", 2)
-        assert float(objective(model, batch)["alignment"]) == pytest.approx(wanted / 3, rel=1e-6)
+        monkeypatch.setattr(objectives, "_ALIGNMENT_BATCH_SIZE", 2)
+        assert float(objective(model, batch)["alignment"]) == pytest.approx(expected / 3, rel=1e-6)
 
 
 @pytest.mark.parametrize("projector", ["temporal", "identity"])
-def test_a_large_step_is_taken_in_pieces(monkeypatch, projector):
+def test_large_steps_are_split(monkeypatch, projector):
     """With the same losses in every step, and to the same weights, but where AdamW divides a gradient of 0 by its own rounding."""
     config = TrainConfig(projector=projector, captions_per_video=3, learning_rate=1e-2)
     weights, lost, random = [], [], torch.get_rng_state()
     for most in (1 << 15, 8):
-        monkeypatch.setattr(grad_cache, "MOST_FRAMES", most)
+        monkeypatch.setattr(grad_cache, "MAX_FRAMES", most)
         model = model_of(projector, **({"dropout": 0.0, "noise": 0.0} if projector == "temporal" else {}))
         torch.set_rng_state(random)
         step = Step(model, Objective(config), config, 10, ProcessGroup())

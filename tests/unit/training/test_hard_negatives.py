@@ -1,4 +1,4 @@
-"""Which videos share a step: each once, look-alikes together, and nothing but seed and epoch decides."""
+"""Batches of neighbours: a partition of the videos that depends on seed and epoch alone."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from vla.batches.corpus import Corpus, Query
 from vla.features import FrameFeatures
 from vla.training import hard_negatives
-from vla.training.hard_negatives import batches, nearest_videos
+from vla.training.hard_negatives import group_into_batches, nearest_videos
 
 
 def corpus(kinds, dim=12, seed=0):
@@ -39,50 +39,50 @@ def naive_neighbours(data, rows, place):
     return sorted(score, key=lambda j: -score[j])
 
 
-def test_neighbours_are_the_nearest():
+def test_nearest_videos_match_naive_search():
     data = corpus(np.random.default_rng(0).integers(0, 9, 40).tolist())
     rows = np.random.default_rng(1).permutation(40)[:33]
-    found = nearest_videos(data, rows, 0)
-    assert found.shape == (33, 24)
+    actual = nearest_videos(data, rows, 0)
+    assert actual.shape == (33, 24)
     for place in range(33):
-        assert found[place].tolist() == naive_neighbours(data, rows, place)[:24]
+        assert actual[place].tolist() == naive_neighbours(data, rows, place)[:24]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 64, 65, 130])
 @pytest.mark.parametrize("group", [1, 2, 4, 100])
-def test_each_video_once_in_batches_that_are_full(count, group):
+def test_batches_partition_the_videos(count, group):
     data = corpus([i // 3 for i in range(count)])
     rows = np.arange(count)[::-1] + 5
-    some = batches(rows, nearest_videos(data, np.arange(count), 0), 16, group, 0, 0)
+    some = group_into_batches(rows, nearest_videos(data, np.arange(count), 0), 16, group, 0, 0)
     assert sorted(np.concatenate(some).tolist()) == sorted(rows.tolist())
     assert [len(b) for b in some[:-1]] == [16] * (len(some) - 1)
 
 
-def test_look_alikes_share_a_step():
+def test_neighbours_share_a_step():
     kinds = np.random.default_rng(3).permutation([i // 4 for i in range(160)])
     data = corpus(kinds.tolist())
     near = nearest_videos(data, np.arange(160), 0)
 
     def together(group):
-        some = batches(np.arange(160), near, 16, group, 0, 0)
+        some = group_into_batches(np.arange(160), near, 16, group, 0, 0)
         return np.mean([(kinds[b] == kinds[i]).sum() > 1 for b in some for i in b])
 
     assert together(4) > 0.9
     assert together(1) < 0.4  # by chance alone: about a quarter
 
 
-def test_seed_and_epoch_decide_and_nothing_else():
+def test_batches_depend_on_seed_and_epoch():
     data = corpus([i // 3 for i in range(60)])
     near = nearest_videos(data, np.arange(60), 0)
 
     def drawn(seed, epoch):
-        return np.concatenate(batches(np.arange(60), near, 16, 4, seed, epoch)).tolist()
+        return np.concatenate(group_into_batches(np.arange(60), near, 16, 4, seed, epoch)).tolist()
 
     assert drawn(0, 1) == drawn(0, 1)
     assert drawn(0, 1) != drawn(0, 2) and drawn(0, 1) != drawn(1, 1)
 
 
-def test_of_very_many_videos_a_random_share_is_compared(monkeypatch):
+def test_nearest_videos_uses_random_blocks(monkeypatch):
     monkeypatch.setattr(hard_negatives, "_BLOCK", 40)
     kinds = np.random.default_rng(3).permutation([i // 10 for i in range(200)])
     near = nearest_videos(corpus(kinds.tolist()), np.arange(200), 0)

@@ -1,4 +1,4 @@
-"""Where training begins: the gap between images and texts goes if that helps, and the temperature fits what is left."""
+"""Initialization: centering is applied if it helps, and the temperature fits the result."""
 
 import math
 
@@ -45,7 +45,7 @@ def begun(data):
     return model
 
 
-def naive_similarity(data, centring):
+def naive_similarity(data, centering):
     """By hand, in float64: unit vectors, less so much of their mean, made unit again; a video is the mean of its frames."""
 
     def unit(rows):
@@ -54,23 +54,23 @@ def naive_similarity(data, centring):
     frames = [unit(v.values.astype(np.float64)) for v in data.videos]
     texts = unit(np.stack(list(data.vectors.values())).astype(np.float64))
     mean = np.concatenate(frames).mean(0)
-    videos = unit(np.stack([unit(f - centring * mean).mean(0) for f in frames]))
-    return unit(texts - centring * texts.mean(0)) @ videos.T
+    videos = unit(np.stack([unit(f - centering * mean).mean(0) for f in frames]))
+    return unit(texts - centering * texts.mean(0)) @ videos.T
 
 
-@pytest.mark.parametrize("centring", [0.0, 0.5, 1.0])
-def test_centring_takes_the_means_away(centring):
+@pytest.mark.parametrize("centering", [0.0, 0.5, 1.0])
+def test_centering_subtracts_the_means(centering):
     data = gapped()
     model = begun(data)
-    model.projector.centring.fill_(centring)
+    model.projector.centring.fill_(centering)
     np.testing.assert_allclose(
         retrieval_protocol.searches(CorpusPredictions(model, data))["text to video"].similarity,
-        naive_similarity(data, centring),
+        naive_similarity(data, centering),
         atol=2e-6,
     )
 
 
-def test_the_gap_goes_where_that_helps_and_stays_where_it_does_not():
+def test_centering_is_kept_only_if_it_helps():
     data = gapped()
     model = begun(data)
     tried = []
@@ -94,11 +94,11 @@ def test_the_gap_goes_where_that_helps_and_stays_where_it_does_not():
     assert float(model.projector.centring) == 0
 
 
-@pytest.mark.parametrize("centring", [0.0, 1.0])
-def test_the_temperature_is_that_of_the_least_loss(centring):
+@pytest.mark.parametrize("centering", [0.0, 1.0])
+def test_temperature_minimizes_the_loss(centering):
     data = gapped(noise=1.0)
     model = begun(data)
-    model.projector.centring.fill_(centring)
+    model.projector.centring.fill_(centering)
     objective = Objective(TrainConfig(levels="global"))
     parts = [build_batch(data, rows, [data.queries[i] for i in rows]) for rows in np.arange(80).reshape(2, 40)]
     fit_temperature(model, objective, parts)
@@ -106,19 +106,19 @@ def test_the_temperature_is_that_of_the_least_loss(centring):
     def loss(scale):
         total = 0.0
         for rows in np.arange(80).reshape(2, 40):
-            scores = scale * naive_similarity(data, centring)[np.ix_(rows, rows)]
+            scores = scale * naive_similarity(data, centering)[np.ix_(rows, rows)]
             for s in (scores, scores.T):
                 total -= (s.diagonal() - np.log(np.exp(s).sum(1))).mean() / 2
         return total
 
-    found = float(model.scale.detach())
+    actual = float(model.scale.detach())
     grid = np.geomspace(2, 200, 400)
     best = grid[np.argmin([loss(s) for s in grid])]
     assert 5 < best < 100  # or the test says nothing
-    assert abs(math.log(found / best)) < 0.1
+    assert abs(math.log(actual / best)) < 0.1
 
 
-def test_batches_without_captions_leave_the_temperature():
+def test_temperature_is_unchanged_without_captions():
     data = gapped()
     model = begun(data)
     before = float(model.log_scale.detach())
@@ -127,10 +127,10 @@ def test_batches_without_captions_leave_the_temperature():
 
 
 SPEC = FeatureSpec("toy", "16", "none", "none", "fps=1", DIM)
-SETTINGS = {"projector": "residual", "projector_options": {"width": 8}, "batch_videos": 32, "levels": "global"}
+SETTINGS = {"projector": "residual", "projector_options": {"width": 8}, "batch_size": 32, "levels": "global"}
 
 
-def test_a_run_takes_the_gap_away_and_keeps_that(tmp_path):
+def test_run_records_centering(tmp_path):
     data = gapped(160)
     split = hold_out_concepts(split_rows(160, {}, 0.2, 0), data, 0.1, 0)
     done = train(data, split, SPEC, 100.0, TrainConfig(**SETTINGS, epochs=4), tmp_path, "x")
@@ -141,7 +141,7 @@ def test_a_run_takes_the_gap_away_and_keeps_that(tmp_path):
     assert validate(model, fresh).score > validate(begun(fresh), fresh).score
 
 
-def test_what_would_cost_the_untaught_is_not_taken(tmp_path):
+def test_alpha_preserves_held_out_concepts(tmp_path):
     """Captions that contradict the encoder: learning them helps the like of them, and costs everything else."""
     rng = np.random.default_rng(0)
     turn = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0]
@@ -156,7 +156,7 @@ def test_what_would_cost_the_untaught_is_not_taken(tmp_path):
         queries.append(Query(f"t{i}", (f"t{i}",), (f"t{i}",), i, np.zeros((0, 2))))
     data = Corpus(videos, queries, vectors)
     odd, even = np.arange(1, 200, 2), np.arange(0, 200, 2)
-    settings = TrainConfig(**SETTINGS, epochs=12, learning_rate=2e-2, pull=0.0)
+    settings = TrainConfig(**SETTINGS, epochs=12, learning_rate=2e-2, anchor_weight=0.0)
     unguarded = train(data, Split(odd[:80], odd[80:]), SPEC, 20.0, settings, tmp_path / "a", "x")
     assert unguarded.is_better
     guarded = train(

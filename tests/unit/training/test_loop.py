@@ -1,4 +1,4 @@
-"""Training is exact: it starts at the frozen encoder, resumes to the same bits, and never hides that it did not help."""
+"""Training: exact start at the frozen encoder, settings, and the verdict on a run."""
 
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -49,15 +49,15 @@ def corpus(count=24, seed=0):
     return Corpus(videos, queries, vectors)
 
 
-SETTINGS = {"projector_options": {"width": 16, "heads": 2}, "epochs": 4, "batch_videos": 8, "patience": 10}
+SETTINGS = {"projector_options": {"width": 16, "heads": 2}, "epochs": 4, "batch_size": 8, "patience": 10}
 
 
 def run(folder, data, config, progress=lambda p: None, identity="same"):
-    split = split_rows(len(data.videos), {}, config.held_out, config.seed)
+    split = split_rows(len(data.videos), {}, config.val_fraction, config.seed)
     return train(data, split, SPEC, 20.0, config, folder, identity, progress=progress)
 
 
-def test_the_untrained_model_scores_as_the_frozen_encoder_does():
+def test_untrained_model_matches_frozen_encoder():
     data = corpus()
     options = SETTINGS["projector_options"]
     for projector in ("temporal", "residual"):
@@ -74,7 +74,7 @@ def test_the_untrained_model_scores_as_the_frozen_encoder_does():
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("patience", [1, 3])
-def test_training_stops_when_nothing_gets_better_but_not_in_its_first_half(tmp_path, patience, seed):
+def test_patience_applies_after_first_half(tmp_path, patience, seed):
     data = corpus(seed=seed)
     config = TrainConfig(**{**SETTINGS, "epochs": 10, "patience": patience, "learning_rate": 0.02, "seed": seed})
     record = run(tmp_path, data, config).record
@@ -117,7 +117,7 @@ def twins(things, seed):
     return Corpus(videos, queries, vectors)
 
 
-def test_what_only_time_shows_is_learned(tmp_path):
+def test_learns_order_of_events(tmp_path):
     """Mean vectors cannot tell forth from back; a temporal projector can, for things that it was not trained on."""
     config = TrainConfig(**{**SETTINGS, "epochs": 30, "levels": "global", "learning_rate": 3e-3})
     done = run(tmp_path / "r", twins(60, 1), config)
@@ -136,7 +136,7 @@ def test_what_only_time_shows_is_learned(tmp_path):
     assert choices(load_model(tmp_path / "r")[0]) > 0.9
 
 
-def test_a_run_that_does_not_help_says_so(tmp_path):
+def test_useless_run_is_not_better(tmp_path):
     """Captions that are right already: nothing beats the frozen encoder, so the run must not be used by default."""
     rng = np.random.default_rng(0)
     videos, queries, vectors = [], [], {}
@@ -150,14 +150,14 @@ def test_a_run_that_does_not_help_says_so(tmp_path):
     assert not open_run(tmp_path / "r").is_better
 
 
-def test_splits_never_share_a_video_and_leave_test_alone():
+def test_splits_are_disjoint_and_exclude_test():
     named = {0: "test", 1: "val", 2: "train", 3: "validation", 6: "val_1", 7: "Dev", 8: "test_public"}
     split = split_rows(9, named, 0.5, 0)
-    assert split.held_out.tolist() == [1, 3, 6, 7]
+    assert split.val.tolist() == [1, 3, 6, 7]
     assert split.train.tolist() == [2, 4, 5]
     random = split_rows(20, {0: "test"}, 0.2, 1)
-    assert len(random.held_out) == 4 and 0 not in random.train and 0 not in random.held_out
-    assert not set(random.train) & set(random.held_out)
+    assert len(random.val) == 4 and 0 not in random.train and 0 not in random.val
+    assert not set(random.train) & set(random.val)
     with pytest.raises(MissingError, match="at least 3 videos"):
         split_rows(2, {}, 0.5, 0)
 
@@ -166,13 +166,13 @@ def test_splits_never_share_a_video_and_leave_test_alone():
     ("levels", "parts"),
     [("global", {"global", "pull"}), ("segment", {"segment", "pull"}), ("both", {"global", "segment", "pull"})],
 )
-def test_levels_choose_their_losses(levels, parts):
+def test_levels_select_losses(levels, parts):
     data = corpus(6)
     batch = build_batch(data, np.arange(6), data.queries)
     model = AlignmentModel(ModelConfig(DIM, "identity"))
-    found = Objective(TrainConfig(levels=levels))(model, batch)
-    assert set(found) == parts
-    assert all(torch.isfinite(v) for v in found.values())
+    actual = Objective(TrainConfig(levels=levels))(model, batch)
+    assert set(actual) == parts
+    assert all(torch.isfinite(v) for v in actual.values())
 
 
 def test_captions_without_times_are_softly_aligned():
@@ -180,17 +180,17 @@ def test_captions_without_times_are_softly_aligned():
     untimed = [q for q in data.queries if not q.is_timed]
     batch = build_batch(data, np.arange(6), untimed)
     model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8}))
-    found = Objective(TrainConfig(levels="segment"))(model, batch)
-    assert set(found) == {"alignment", "pull"}
-    found["alignment"].backward()
+    actual = Objective(TrainConfig(levels="segment"))(model, batch)
+    assert set(actual) == {"alignment", "pull"}
+    actual["alignment"].backward()
     assert model.projector.text.layers[-1].weight.grad.abs().sum() > 0
 
 
-def test_the_pull_is_zero_at_the_start_and_grows_with_distance():
+def test_anchor_term_grows_with_distance():
     data = corpus(6)
     batch = build_batch(data, np.arange(6), data.queries)
     model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
-    objective = Objective(TrainConfig(pull=1.0))
+    objective = Objective(TrainConfig(anchor_weight=1.0))
     assert float(objective(model, batch)["pull"].detach()) == pytest.approx(0, abs=1e-9)
     with torch.no_grad():
         model.projector.text.layers[-1].bias += 1.0
@@ -199,7 +199,7 @@ def test_the_pull_is_zero_at_the_start_and_grows_with_distance():
 
 
 def test_unknown_settings_are_named():
-    with pytest.raises(UsageError, match="no setting is called speed; there are batch_videos"):
+    with pytest.raises(UsageError, match="no setting is called speed; there are anchor_weight, batch_size"):
         TrainConfig.from_mapping({"speed": 3}, "recipe.toml")
     with pytest.raises(UsageError, match="levels is one of both, global, segment"):
         TrainConfig(levels="neither")
@@ -211,9 +211,9 @@ def test_unknown_settings_are_named():
         ("learning_rate", float("nan"), "learning_rate must be a positive number, not nan"),
         ("learning_rate", float("inf"), "learning_rate must be a positive number, not inf"),
         ("weight_decay", -1.0, "weight_decay must be 0 or a positive number, not -1.0"),
-        ("pull", float("nan"), "pull must be 0 or a positive number, not nan"),
+        ("anchor_weight", float("nan"), "anchor_weight must be 0 or a positive number, not nan"),
         ("epochs", "ten", "epochs is a whole number, not 'ten'"),
-        ("batch_videos", 2.5, "batch_videos is a whole number, not 2.5"),
+        ("batch_size", 2.5, "batch_size is a whole number, not 2.5"),
         ("seed", -1, "seed must be between 0 and 4294967295, not -1"),
         ("deterministic", "yes", "deterministic is true or false, not 'yes'"),
         ("head_weights", {"moments": "1"}, "head_weights.moments is a number, not '1'"),
@@ -222,7 +222,7 @@ def test_unknown_settings_are_named():
         ("head_weights", {"moments": float("inf")}, "head_weights.moments must be 0 or a positive number, not inf"),
     ],
 )
-def test_settings_are_numbers_that_make_sense(name, value, says):
+def test_rejects_invalid_settings(name, value, says):
     with pytest.raises(UsageError, match=says):
         TrainConfig(**{"heads": "moments", name: value})
 
@@ -230,11 +230,11 @@ def test_settings_are_numbers_that_make_sense(name, value, says):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"width": -1}, "its option width is a whole number of at least 1, not -1"),
+        ({"width": -1}, "option width must be a whole number of at least 1, not -1"),
         ({"width": 10, "heads": 3}, "10 is no multiple of 3"),
     ],
 )
-def test_a_projector_that_cannot_be_is_refused(tmp_path, options, says):
+def test_rejects_invalid_projector(tmp_path, options, says):
     with pytest.raises(UsageError, match=says):
         run(tmp_path, corpus(), TrainConfig(projector_options=options))
 
@@ -260,31 +260,31 @@ def test_a_loss_of_another_kind_is_refused(tmp_path, setting, name, says):
         run(tmp_path, corpus(), TrainConfig(**SETTINGS, **{setting: name}))
 
 
-def test_where_nothing_would_learn_nothing_is_trained(tmp_path):
-    with pytest.raises(UsageError, match="nothing to train: levels is none, and heads 'auto'"):
+def test_rejects_run_without_parameters(tmp_path):
+    with pytest.raises(UsageError, match="nothing to train: levels is none, and no head of heads 'auto'"):
         run(tmp_path, corpus(), TrainConfig(**SETTINGS, levels="none"))
     assert not list(tmp_path.iterdir())
 
 
-def test_large_batches_lose_the_same(monkeypatch):
+def test_large_batches_have_the_same_loss(monkeypatch):
     """From vectors, block by block, as from the whole matrix: value and gradients, with captions that several videos share."""
     data = corpus(12)
     for i in (3, 5):
         data.vectors[data.queries[2 * i].text] = data.vectors[data.queries[2].text].copy()
     batch = build_batch(data, np.arange(12), data.queries)
-    found, blocks = [], []
-    from_vectors = Loss.of_vectors
-    monkeypatch.setattr(Loss, "of_vectors", lambda *given, **named: blocks.append(0) or from_vectors(*given, **named))
+    actual, blocks = [], []
+    from_vectors = Loss.from_vectors
+    monkeypatch.setattr(Loss, "from_vectors", lambda *given, **named: blocks.append(0) or from_vectors(*given, **named))
     for most in (1 << 22, 1):
-        monkeypatch.setattr("vla.training.objective._AT_ONCE", most)
+        monkeypatch.setattr("vla.training.objective._MAX_SCORES", most)
         torch.manual_seed(0)
         model = AlignmentModel(ModelConfig(DIM, "residual", {"width": 8})).eval()
-        loss = Objective(TrainConfig(levels="global", pull=0.0))(model, batch)["global"]
+        loss = Objective(TrainConfig(levels="global", anchor_weight=0.0))(model, batch)["global"]
         loss.backward()
-        found.append((float(loss.detach()), model.projector.text.layers[-1].weight.grad.clone()))
+        actual.append((float(loss.detach()), model.projector.text.layers[-1].weight.grad.clone()))
     assert len(blocks) == 1
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
+    assert actual[0][0] == pytest.approx(actual[1][0], rel=1e-6)
+    torch.testing.assert_close(actual[0][1], actual[1][1], rtol=1e-5, atol=1e-6)
 
 
 def test_rejects_run_with_removed_head(tmp_path):
@@ -296,54 +296,55 @@ def test_rejects_run_with_removed_head(tmp_path):
         load_model(tmp_path / "old")
 
 
-def test_two_heads_for_one_kind_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
+def test_rejects_two_heads_for_one_task(tmp_path, monkeypatch):
     """Their figures would be one."""
     other = EntryPoint("other", "vla.heads.moments:Head", "vla.heads")
     monkeypatch.setattr("vla.registry.entry_points", lambda group: [other] if group == other.group else [])
-    with pytest.raises(UsageError, match="heads moments and other are asked the same"):
+    with pytest.raises(UsageError, match="heads moments and other handle the same task"):
         run(tmp_path, corpus(), TrainConfig(**SETTINGS, heads="moments,other"))
     assert not list(tmp_path.iterdir())
 
 
-def test_the_first_temperature_is_fitted_to_some_videos_of_some_batches(tmp_path, monkeypatch):
+def test_initial_temperature_uses_few_batches(tmp_path, monkeypatch):
     """A step of thousands of videos is not gone through at 25 temperatures."""
     seen = []
-    monkeypatch.setattr("vla.training.loop._FITTED", (2, 3))
-    monkeypatch.setattr("vla.training.loop.centre", lambda *_: True)
+    monkeypatch.setattr("vla.training.loop._FIT_BATCHES", 2)
+    monkeypatch.setattr("vla.training.loop._FIT_BATCH_SIZE", 3)
+    monkeypatch.setattr("vla.training.loop.fit_centering", lambda *_: True)
     monkeypatch.setattr(
-        "vla.training.loop.warm", lambda model, objective, found: seen.extend(len(b.frames) for b in found)
+        "vla.training.loop.fit_temperature", lambda model, objective, actual: seen.extend(len(b.frames) for b in actual)
     )
     data = made_corpus([3 + i % 5 for i in range(18)], dim=16)
-    config = TrainConfig(epochs=1, batch_videos=5, projector_options={"width": 8, "heads": 2}, heads="")
+    config = TrainConfig(epochs=1, batch_size=5, projector_options={"width": 8, "heads": 2}, heads="")
     train(data, Split(np.arange(15), np.arange(15, 18)), SPEC, 20.0, config, tmp_path, "same")
     assert seen == [3, 3]
 
 
 @pytest.mark.parametrize("rate", [1e20, 1e30, 1e38])
-def test_diverged_training_says_so_and_keeps_no_run(tmp_path, rate):
+def test_diverged_training_fails_without_a_run(tmp_path, rate):
     with pytest.raises(UsageError, match=r"training diverged in epoch \d+.*lower learning rate"):
         run(tmp_path / "run", corpus(), TrainConfig(**{**SETTINGS, "learning_rate": rate}))
     with pytest.raises(MissingError):
         open_run(tmp_path / "run")
 
 
-def test_a_run_judged_by_few_videos_is_not_used(tmp_path):
+def test_few_validation_videos_are_inconclusive(tmp_path):
     few = run(tmp_path / "few", twins(20, 1), TrainConfig(**{**SETTINGS, "epochs": 2, "levels": "global"}))
     assert few.record["verdict"]["videos"] == 6 and not few.is_better
     assert "too few videos: 6 held-out videos, at least 10 are needed" in few.verdict
 
 
 @pytest.mark.parametrize("levels", ["both", "global"])
-def test_a_step_of_one_video_is_refused_where_videos_are_compared(levels):
-    with pytest.raises(UsageError, match="batch_videos must be at least 2"):
-        TrainConfig(batch_videos=1, levels=levels)
-    assert TrainConfig(batch_videos=1, levels="segment").batch_videos == 1
+def test_rejects_batch_size_of_one(levels):
+    with pytest.raises(UsageError, match="batch_size must be at least 2"):
+        TrainConfig(batch_size=1, levels=levels)
+    assert TrainConfig(batch_size=1, levels="segment").batch_size == 1
 
 
-def test_a_loss_of_zero_is_said(tmp_path):
+def test_warns_about_zero_losses(tmp_path):
     """Captions in the same words tell no two videos apart."""
     data = corpus(12)
-    same = [replace(q, parts=("forth 1",)) for q in data.queries if not q.is_timed]
+    same = [replace(q, chunks=("forth 1",)) for q in data.queries if not q.is_timed]
     said = []
     run(tmp_path, replace(data, queries=same), TrainConfig(**{**SETTINGS, "levels": "global"}), said.append)
     assert any("every loss of this epoch is 0" in p.message for p in said if p.level == "warning")

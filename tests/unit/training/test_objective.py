@@ -1,4 +1,4 @@
-"""What a step is told: the same words are known as the same, and noise is as loud as was asked for."""
+"""Objective: hashes of equal texts, noise, and the losses of each level."""
 
 from dataclasses import replace
 
@@ -13,12 +13,12 @@ from vla.losses.infonce import Loss
 from vla.model import AlignmentModel, ModelConfig
 from vla.projectors._layers import add_noise
 from vla.training.config import TrainConfig
-from vla.training.model_setup import chosen_heads
+from vla.training.model_setup import select_heads
 from vla.training.objective import Objective, _same_text
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_very_same_texts_are_known_among_many(dtype):
+def test_row_hashes_identify_equal_texts(dtype):
     """Vectors of CLIP are about 10 long; a distance by a product of matrices is then off by 0.003."""
     rng = np.random.default_rng(0)
     words = rng.integers(0, 30, 200)
@@ -30,14 +30,14 @@ def test_the_very_same_texts_are_known_among_many(dtype):
     assert not _same_text(torch.cat([queries, nearly]))[:200, 200:].any()
 
 
-def test_noise_has_its_deviation_and_no_memory():
+def test_noise_has_its_standard_deviation():
     torch.manual_seed(0)
-    found = add_noise(torch.full((300, 401), 2.0), 0.5).double()
-    assert float(found.mean()) == pytest.approx(2.0, abs=0.01)
-    assert float(found.std()) == pytest.approx(0.5, rel=0.01)
-    assert float((found[1:] * found[:-1]).mean()) == pytest.approx(4.0, abs=0.02)
+    actual = add_noise(torch.full((300, 401), 2.0), 0.5).double()
+    assert float(actual.mean()) == pytest.approx(2.0, abs=0.01)
+    assert float(actual.std()) == pytest.approx(0.5, rel=0.01)
+    assert float((actual[1:] * actual[:-1]).mean()) == pytest.approx(4.0, abs=0.02)
     # as loud at every place of the words that it is cut from
-    assert found.flatten()[: 4 * 30_000].view(-1, 4).std(0).tolist() == pytest.approx([0.5] * 4, rel=0.02)
+    assert actual.flatten()[: 4 * 30_000].view(-1, 4).std(0).tolist() == pytest.approx([0.5] * 4, rel=0.02)
 
 
 def told(options, corpus, **settings):
@@ -45,19 +45,19 @@ def told(options, corpus, **settings):
     torch.manual_seed(0)
     model = AlignmentModel(ModelConfig(DIM, "identity", scale=5.0, heads={"retrieval": options})).eval()
     batch = build_batch(corpus, np.arange(len(corpus.videos)), corpus.queries)
-    return model, batch, Objective(TrainConfig(pull=0.0, **settings))(model, batch)
+    return model, batch, Objective(TrainConfig(anchor_weight=0.0, **settings))(model, batch)
 
 
-def test_the_global_level_loses_by_the_score_of_the_head():
+def test_global_loss_uses_scores_of_the_head():
     score = "tokens"
     corpus = with_tokens(made_corpus())
     model, batch, parts = told({"score": score}, corpus, score=score, levels="global")
     plain = ~batch.is_timed
     with torch.no_grad():
         scores = model.heads["retrieval"](model(batch), batch)[plain] * 5.0
-    wanted = Loss()(scores, torch.eye(4, dtype=torch.bool))
+    expected = Loss()(scores, torch.eye(4, dtype=torch.bool))
     assert set(parts) == {"global"}
-    assert float(parts["global"].detach()) == pytest.approx(float(wanted), rel=1e-5)
+    assert float(parts["global"].detach()) == pytest.approx(float(expected), rel=1e-5)
     mean = told({}, corpus, levels="global")[2]["global"]
     assert (float(mean.detach()) == float(parts["global"].detach())) == (score == "tokens")  # whose share is still 0
 
@@ -77,17 +77,17 @@ def test_the_global_level_loses_by_the_score_of_the_head():
         ({"head_options": {"retrieval": {"width": 8}}}, "'retrieval' has options or a weight"),
     ],
 )
-def test_comparisons_that_cannot_be_are_refused(settings, message):
+def test_rejects_invalid_comparisons(settings, message):
     with pytest.raises(UsageError, match=message):
         TrainConfig(**settings)
 
 
-def test_who_compares_by_more_than_means_has_a_head_for_it():
+def test_token_score_adds_retrieval_head():
     corpus = made_corpus()
-    asked = chosen_heads(TrainConfig(), corpus)
+    asked = select_heads(TrainConfig(), corpus)
     assert "retrieval" not in asked
-    assert chosen_heads(TrainConfig(score="tokens"), corpus) == [*asked, "retrieval"]
-    assert chosen_heads(TrainConfig(score="tokens", heads="retrieval"), corpus) == ["retrieval"]
+    assert select_heads(TrainConfig(score="tokens"), corpus) == [*asked, "retrieval"]
+    assert select_heads(TrainConfig(score="tokens", heads="retrieval"), corpus) == ["retrieval"]
     assert TrainConfig(score="tokens").reads_tokens and not TrainConfig().reads_tokens
     TrainConfig(score="tokens", head_options={"retrieval": {"width": 8}})
 

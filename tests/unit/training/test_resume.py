@@ -1,4 +1,4 @@
-"""A run that was broken off at any step goes on to the same bits; Ctrl-C finishes the step and says how to go on."""
+"""Interrupted runs resume with equal bits; Ctrl-C finishes the step."""
 
 import json
 import shutil
@@ -17,14 +17,14 @@ from vla.training.config import TrainConfig
 from vla.training.interrupt import on_interrupt
 
 # 20 videos to train on, 2 a step, 4 epochs: 40 steps.
-CONFIG = TrainConfig(**{**SETTINGS, "batch_videos": 2})
+CONFIG = TrainConfig(**{**SETTINGS, "batch_size": 2})
 
 
 @pytest.fixture(autouse=True)
 def saved_at_every_step(monkeypatch):
-    monkeypatch.setattr("vla.training.throughput._SAVE_SECONDS", -1.0)
-    monkeypatch.setattr("vla.training.throughput._SHARE", 0)
-    monkeypatch.setattr("vla.training.throughput._SHOW_SECONDS", -1.0)
+    monkeypatch.setattr("vla.training.throughput._MIN_SAVE_INTERVAL", -1.0)
+    monkeypatch.setattr("vla.training.throughput._SAVE_COST_FACTOR", 0)
+    monkeypatch.setattr("vla.training.throughput._SHOW_INTERVAL", -1.0)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def breaking_off_after(steps):
 
 
 @pytest.mark.slow
-def test_a_run_resumes_at_every_step_to_the_same_bits(tmp_path, monkeypatch):
+def test_resumes_at_every_step_with_equal_bits(tmp_path, monkeypatch):
     save, kept = epochs.save_state, []
 
     def save_and_copy(folder, *rest):
@@ -74,7 +74,7 @@ def test_a_run_resumes_at_every_step_to_the_same_bits(tmp_path, monkeypatch):
         assert resumed.record == whole.record, step
 
 
-def test_resuming_again_and_again_comes_to_the_same(tmp_path):
+def test_repeated_resuming_gives_equal_bits(tmp_path):
     data = corpus()
     whole = run(tmp_path / "whole", data, CONFIG)
     for _ in range(7):
@@ -84,7 +84,7 @@ def test_resuming_again_and_again_comes_to_the_same(tmp_path):
     assert run(tmp_path / "parts", data, CONFIG).digest == whole.digest
 
 
-def test_a_run_that_reads_tokens_resumes_to_the_same_bits(tmp_path):
+def test_token_run_resumes_with_equal_bits(tmp_path):
     data = with_tokens(corpus())
     config = TrainConfig(**SETTINGS, score="tokens")
     whole = run(tmp_path / "whole", data, config)
@@ -120,7 +120,7 @@ def test_a_damaged_state_costs_time_and_not_the_result(tmp_path):
 
 
 @pytest.mark.parametrize("after", [1, 9, 10, 23])
-def test_control_c_finishes_the_step_and_says_how_to_go_on(tmp_path, answered, after):
+def test_interrupt_finishes_the_step(tmp_path, answered, after):
     data, notes, seen = corpus(), [], []
     whole = run(tmp_path / "whole", data, CONFIG)
 
@@ -137,25 +137,25 @@ def test_control_c_finishes_the_step_and_says_how_to_go_on(tmp_path, answered, a
     epoch, inside = divmod(after + 1, 10)
     place = f"step {inside or 10} of 10 in epoch {epoch + (inside > 0)}"
     assert notes == [
-        f"stopped after {place} (4 epochs in all); its state is kept: the same command goes on from there, to the same result"
+        f"stopped after {place} (4 epochs in all); its state is kept: the same command resumes it, to the same result"
     ]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert run(tmp_path / "r", data, CONFIG).digest == whole.digest
 
 
-def test_a_second_control_c_waits_for_nothing(answered):
+def test_second_interrupt_is_immediate(answered):
     with pytest.raises(KeyboardInterrupt), on_interrupt() as stop:
         signal.raise_signal(signal.SIGINT)
-        assert stop.asked
+        assert stop.is_set
         signal.raise_signal(signal.SIGINT)
-    with on_interrupt(patient=True) as stop:
+    with on_interrupt(allow_repeats=True) as stop:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
-        assert stop.asked
+        assert stop.is_set
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_whoever_answered_control_c_before_is_asked_and_may_hand_it_on(answered):
+def test_interrupt_calls_previous_handler(answered):
     said = []
 
     def first(number, frame):
@@ -166,14 +166,14 @@ def test_whoever_answered_control_c_before_is_asked_and_may_hand_it_on(answered)
     signal.signal(signal.SIGINT, first)
     with on_interrupt() as stop:
         signal.raise_signal(signal.SIGINT)
-    assert stop.asked and said == [signal.SIGINT]
+    assert stop.is_set and said == [signal.SIGINT]
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named: no SIGHUP on Windows")
 @pytest.mark.parametrize("first", ["SIGTERM", "SIGHUP", "SIGINT"])
 @pytest.mark.parametrize("second", ["SIGTERM", "SIGHUP", "SIGINT"])
-def test_whatever_asks_for_an_end_is_waited_for_once(first, second):
+def test_termination_signals_finish_the_step(first, second):
     """As the command line answers: by KeyboardInterrupt. The second may be another signal."""
 
     def end(number, frame):
@@ -184,13 +184,13 @@ def test_whatever_asks_for_an_end_is_waited_for_once(first, second):
     try:
         with pytest.raises(KeyboardInterrupt), on_interrupt() as stop:
             signal.raise_signal(getattr(signal, first))
-            assert stop.asked
+            assert stop.is_set
             signal.raise_signal(getattr(signal, second))
         assert {signal.getsignal(getattr(signal, name)) for name in names} == {end}
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with on_interrupt() as stop:
             signal.raise_signal(signal.SIGHUP)  # as under nohup
-            assert not stop.asked
+            assert not stop.is_set
     finally:
         for name, earlier in before.items():
             signal.signal(getattr(signal, name), earlier)
@@ -205,7 +205,7 @@ def test_training_in_another_thread_leaves_signals_alone(tmp_path):
     assert digests == [run(tmp_path / "b", data, CONFIG).digest]
 
 
-def test_progress_tells_losses_rate_pace_and_what_is_left(tmp_path):
+def test_progress_reports_losses_and_throughput(tmp_path):
     seen = []
     run(tmp_path / "r", corpus(), CONFIG, seen.append)
     figures = [p for p in seen if p.values]
@@ -221,7 +221,7 @@ def test_progress_tells_losses_rate_pace_and_what_is_left(tmp_path):
 
 def test_bfloat16_is_close_to_float32_and_deterministic_is_given_back(tmp_path):
     """Each by its name: by default it depends on the processor."""
-    data, single = corpus(), {**SETTINGS, "batch_videos": 2, "precision": "fp32"}
+    data, single = corpus(), {**SETTINGS, "batch_size": 2, "precision": "fp32"}
     plain = run(tmp_path / "a", data, TrainConfig(**single))
     half = run(tmp_path / "b", data, TrainConfig(**{**single, "precision": "bf16"}))
     assert half.digest != plain.digest

@@ -1,4 +1,4 @@
-"""Runs of earlier versions: those with the defaults are read and recognised, those with what is gone are refused by name."""
+"""Runs of earlier versions: defaults and renamed keys are read, retired features are refused."""
 
 import json
 from dataclasses import replace
@@ -13,13 +13,13 @@ from vla.features import FeatureSpec
 from vla.model_config import ModelConfig
 from vla.storage import atomic
 from vla.training.checkpoint import load_model, open_run
-from vla.training.compatibility import without_options
+from vla.training.compatibility import drop_retired_options
 from vla.training.config import TrainConfig
 from vla.training.loop import train
 from vla.training.split import Split
 
 OPTIONS = {"width": 8, "heads": 2}
-CONFIG = TrainConfig(epochs=1, batch_videos=4, projector_options=OPTIONS, heads="", precision="fp32")
+CONFIG = TrainConfig(epochs=1, batch_size=4, projector_options=OPTIONS, heads="", precision="fp32")
 SPEC = FeatureSpec("toy", "8", "none", "none", "fps=2", 8)
 
 
@@ -63,7 +63,7 @@ def test_a_default_run_of_an_earlier_version_is_read(trained, tmp_path):
         ({"untimed_loss": "mil_nce_sets"}, "the loss mil_nce_sets"),
     ],
 )
-def test_a_run_of_what_is_gone_is_refused(trained, tmp_path, config, feature):
+def test_rejects_run_with_retired_feature(trained, tmp_path, config, feature):
     folder = rewritten(trained, tmp_path, **config)
     message = f"run 'mine' was trained with {feature}, which vla no longer has"
     for read in (open_run, load_model):
@@ -75,15 +75,52 @@ def test_a_plugin_keeps_its_own_options(trained, tmp_path):
     folder = rewritten(trained, tmp_path, projector="theirs", projector_options={"tokens": True})
     assert open_run(folder).digest == trained[1].digest
     theirs = ModelConfig(8, "theirs", {"tokens": True}, heads={"other": {"share": 1}})
-    assert without_options(theirs) == theirs
+    assert drop_retired_options(theirs) == theirs
     heads = {"retrieval": {"score": "tokens", "phrases": False, "temperature": 0.01}}
-    assert without_options(replace(theirs, heads=heads)).heads == {"retrieval": {"score": "tokens"}}
+    assert drop_retired_options(replace(theirs, heads=heads)).heads == {"retrieval": {"score": "tokens"}}
 
 
-def test_settings_that_are_gone_are_accepted_where_they_change_nothing():
+def test_accepts_defaults_of_retired_settings():
     values = {**CONFIG.to_json(), "phrases": 0.0, "mining": "neighbours"}
     assert TrainConfig.from_mapping(values, "old.toml") == CONFIG
     assert TrainConfig().identity("data") == "7e9c71cfdef6f9f7"  # what it was with all of them
     for key, value in (("phrases", 0.5), ("mining", "clusters")):
         with pytest.raises(UsageError, match=rf"old.toml: no setting is called {key}; there are "):
             TrainConfig.from_mapping({**values, key: value}, "old.toml")
+
+
+EARLIER_KEYS = {
+    "batch_videos": "batch_size",
+    "held_out": "val_fraction",
+    "look_alikes": "hard_negative_group_size",
+    "pull": "anchor_weight",
+    "withheld": "held_out_concepts",
+}
+
+
+def earlier(config):
+    """The settings by the keys of earlier versions."""
+    names = {new: old for old, new in EARLIER_KEYS.items()}
+    return {names.get(key, key): value for key, value in config.to_json().items()}
+
+
+def test_earlier_keys_of_a_run_are_renamed(trained, tmp_path):
+    folder = rewritten(trained, tmp_path)
+    record = {k: v for k, v in json.loads((folder / "run.json").read_text()).items() if k != "checksum"}
+    record["record"]["config"] = earlier(CONFIG)
+    atomic.write_json(folder / "run.json", record)
+    for run in (open_run(folder), load_model(folder)[1]):
+        assert run.record["config"] == CONFIG.to_json() and run.identity == trained[1].identity
+        assert TrainConfig.from_mapping(run.record["config"], "mine") == CONFIG
+
+
+@pytest.mark.parametrize(("old", "new"), EARLIER_KEYS.items())
+def test_earlier_keys_of_a_recipe_are_refused_by_name(old, new):
+    with pytest.raises(UsageError, match=f"old.toml: the setting {old} is now called {new}"):
+        TrainConfig.from_mapping({old: 1}, "old.toml")
+
+
+def test_identity_is_that_of_the_earlier_keys():
+    record = {**earlier(replace(CONFIG, batch_size=5)), "phrases": 0.0, "mining": "neighbours"}
+    digest = atomic.sha256(json.dumps([record, "data"], sort_keys=True).encode())
+    assert replace(CONFIG, batch_size=5).identity("data") == digest[:16]

@@ -1,4 +1,4 @@
-"""What a run is judged by: videos it never saw, and content that no caption of its training tells of."""
+"""Splits: validation videos are disjoint, and held-out concepts are not trained on."""
 
 import numpy as np
 import pytest
@@ -33,72 +33,76 @@ def everything(data):
     return split_rows(len(data.videos), {}, 0.15, 0)
 
 
-def test_the_nearest_of_what_is_withheld_is_withheld():
+def test_holds_out_nearest_concepts():
     data, kinds = corpus(60)
     split = hold_out_concepts(everything(data), data, 0.2, 0)
     hidden = np.zeros(len(data.queries), bool)
-    hidden[split.withheld] = True
+    hidden[split.held_out_queries] = True
     assert abs(hidden.mean() - 0.2) < 0.02
     # By chance alone four in five of the captions of a withheld one's kind would be trained on.
     left = [(~hidden[kinds == k]).mean() for k in np.unique(kinds[hidden])]
     assert np.mean(left) < 0.4
-    assert len(split.taught(data).queries) == (~hidden).sum()
-    assert not {q.text for q in split.taught(data).queries} & {data.queries[i].text for i in split.withheld}
+    assert len(split.training_corpus(data).queries) == (~hidden).sum()
+    assert not {q.text for q in split.training_corpus(data).queries} & {
+        data.queries[i].text for i in split.held_out_queries
+    }
 
 
-def test_captions_of_the_same_words_are_withheld_together():
+def test_equal_captions_are_held_out_together():
     data, _ = corpus(60)
     twice = Corpus(data.videos, [*data.queries, *data.queries], data.vectors)
     split = hold_out_concepts(everything(twice), twice, 0.2, 0)
-    hidden = set(split.withheld.tolist())
+    hidden = set(split.held_out_queries.tolist())
     assert hidden and all((i + len(data.queries)) % len(twice.queries) in hidden for i in hidden)
 
 
-def test_a_video_of_which_nothing_is_told_any_more_is_held_out():
+def test_video_without_captions_moves_to_validation():
     data, _ = corpus(60, timed=False)
     before = everything(data)
     split = hold_out_concepts(before, data, 0.2, 0)
-    videos = {data.queries[i].video for i in split.withheld}
+    videos = {data.queries[i].video for i in split.held_out_queries}
     for video in videos:
-        assert all(i in split.withheld for i, q in enumerate(data.queries) if q.video == video)
-    assert videos <= set(split.held_out.tolist()) and not videos & set(split.train.tolist())
-    assert sorted([*split.train, *split.held_out]) == sorted([*before.train, *before.held_out])
-    assert set(before.held_out.tolist()) <= set(split.held_out.tolist())
+        assert all(i in split.held_out_queries for i, q in enumerate(data.queries) if q.video == video)
+    assert videos <= set(split.val.tolist()) and not videos & set(split.train.tolist())
+    assert sorted([*split.train, *split.val]) == sorted([*before.train, *before.val])
+    assert set(before.val.tolist()) <= set(split.val.tolist())
 
 
-def test_videos_that_are_left_alone_stay_so():
+def test_test_videos_have_no_held_out_concepts():
     data, _ = corpus(60)
     named = {i: "test" for i in range(0, 120, 2)} | {i: "val" for i in range(1, 120, 6)}
     split = hold_out_concepts(split_rows(120, named, 0.15, 0), data, 0.2, 0)
-    assert all(data.queries[i].video % 2 for i in split.withheld)
-    assert not any(named.get(int(i)) == "test" for i in [*split.train, *split.held_out])
+    assert all(data.queries[i].video % 2 for i in split.held_out_queries)
+    assert not any(named.get(int(i)) == "test" for i in [*split.train, *split.val])
 
 
-def test_seed_decides_and_nothing_else():
+def test_held_out_concepts_depend_on_seed():
     data, _ = corpus(60)
-    first, same, other = (hold_out_concepts(everything(data), data, 0.2, seed).withheld.tolist() for seed in (0, 0, 1))
+    first, same, other = (
+        hold_out_concepts(everything(data), data, 0.2, seed).held_out_queries.tolist() for seed in (0, 0, 1)
+    )
     assert first == same != other
 
 
 @pytest.mark.parametrize(("kinds", "share"), [(8, 0.2), (60, 0.0), (60, 0.001)])
-def test_of_few_texts_or_by_no_share_nothing_is_withheld(kinds, share):
+def test_few_concepts_are_not_held_out(kinds, share):
     data, _ = corpus(kinds)
     before = everything(data)
     assert hold_out_concepts(before, data, share, 0) is before
-    assert before.taught(data).queries == data.queries
+    assert before.training_corpus(data).queries == data.queries
 
 
-def test_questions_are_never_withheld_and_keep_their_video():
+def test_questions_are_not_held_out():
     data, _ = corpus(60)
     asked = Annotation("0", "what is it", "v0", question=Question(choices=("a", "b"), right=0))
     queries = [
-        Query(q.text, q.parts, q.sentences, q.video, q.spans, asked if q.video == 0 else None) for q in data.queries
+        Query(q.text, q.chunks, q.sentences, q.video, q.spans, asked if q.video == 0 else None) for q in data.queries
     ]
     split = hold_out_concepts(everything(data), Corpus(data.videos, queries, data.vectors), 0.9, 0)
-    assert not any(queries[i].video == 0 for i in split.withheld)
+    assert not any(queries[i].video == 0 for i in split.held_out_queries)
 
 
-def test_without_captions_there_is_nothing_to_withhold():
+def test_nothing_is_held_out_without_captions():
     data, _ = corpus(60)
     empty = Corpus(data.videos, [], {})
     split = Split(np.arange(100), np.arange(100, 120))

@@ -53,7 +53,7 @@ def wanted(place, name):
     found = {}
     for said in answer(model, corpus).values():
         for q, predicted, unseen in zip(said.asked, said.predicted, said.unseen, strict=True):
-            found[q.annotation.query, q.annotation.video] = said.asks, predicted, unseen, q.question
+            found[q.annotation.query, q.annotation.video] = said.task, predicted, unseen, q.question
     return found
 
 
@@ -109,8 +109,8 @@ def test_what_cannot_be_answered_says_why(trained, tmp_path):
     root = trained.root
     for given, words in (
         ({"question": " \0"}, "at least one character"),
-        ({"videos": ()}, "not both"),
-        ({"every": True}, "not both"),
+        ({"videos": ()}, "or ask about all of them"),
+        ({"every": True}, "or ask about all of them"),
         ({"choices": ("one",)}, "one choice"),
         ({"choices": ("one", " ")}, "choice"),
     ):
@@ -128,8 +128,8 @@ def test_what_cannot_be_answered_says_why(trained, tmp_path):
         name="words",
     )
     reply = ask("How many dogs are there?", ["videos/v2.mp4"], run="words", workspace=root, progress=told.append)[0]
-    assert reply.kind == "open" and any("no run here counts" in p.message for p in told)
-    with pytest.raises(MissingError, match="heads open_qa, and none that answers"):
+    assert reply.kind == "open" and any("no run has a head for counts" in p.message for p in told)
+    with pytest.raises(MissingError, match="no head for this kind of question; its heads: open_qa"):
         ask("what happens?", ["videos/v2.mp4"], choices=CHOICES, run="words", workspace=root)
 
 
@@ -138,7 +138,7 @@ def test_runs_of_other_features_are_not_asked(trained):
     vla.extract(
         [root / "videos"], workspace=root, choice=vla.EncoderChoice(encoder="toy", model="24"), switch=True, workers=1
     )
-    with pytest.raises(MissingError, match="no run here answers"):
+    with pytest.raises(MissingError, match="no run has a head for this kind of question"):
         ask("what happens?", ["videos/v2.mp4"], choices=CHOICES, workspace=root)
     with pytest.raises(SpecMismatchError, match="run 'plain'"):
         ask("what happens?", ["videos/v2.mp4"], choices=CHOICES, run="plain", workspace=root)

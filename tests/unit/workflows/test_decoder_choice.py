@@ -10,7 +10,7 @@ from vla.sampling import at_fps
 from vla.workflows import decoder_choice
 
 
-def test_the_safe_one_unless_named(tmp_path):
+def test_default_decoder_is_isolated(tmp_path):
     assert type(decoder_choice.open_decoder(None, [], at_fps(1), print)) is decoders.get(DEFAULT)
     assert type(decoder_choice.open_decoder("pyav", [], at_fps(1), print)) is Decoder
     with pytest.raises(UnknownNameError, match="torchcodec"):
@@ -18,27 +18,27 @@ def test_the_safe_one_unless_named(tmp_path):
 
 
 @pytest.mark.parametrize(("rates", "chosen"), [((10, 50), "quick"), ((50, 55), DEFAULT), ((50, 10), DEFAULT)])
-def test_the_fastest_by_a_fair_margin(rates, chosen, monkeypatch):
+def test_fastest_needs_a_minimum_speedup(rates, chosen, monkeypatch):
     """The safe one is kept unless another is clearly faster; what was measured is said."""
     there = {DEFAULT: (DEFAULT, {}), "quick": ("pyav", {"whole": True}), "broken": "not here"}
     speed = dict(zip((DEFAULT, "pyav"), rates, strict=True))
     monkeypatch.setattr(decoder_choice, "candidates", lambda: there)
-    monkeypatch.setattr(decoder_choice, "frames_per_second", lambda candidate, videos, sampling: speed[candidate[0]])
-    said = []
-    found = decoder_choice.open_decoder(decoder_choice.FASTEST, [], at_fps(1), said.append)
-    assert type(found) is decoders.get(there[chosen][0])
-    assert said[0].message == f"decoder {chosen} (frames/s: {DEFAULT} {rates[0]}, quick {rates[1]})"
+    monkeypatch.setattr(decoder_choice, "measure_frame_rate", lambda candidate, videos, sampling: speed[candidate[0]])
+    notes = []
+    best = decoder_choice.open_decoder(decoder_choice.FASTEST, [], at_fps(1), notes.append)
+    assert type(best) is decoders.get(there[chosen][0])
+    assert notes[0].message == f"decoder {chosen} (frames/s: {DEFAULT} {rates[0]}, quick {rates[1]})"
 
 
-def test_speed_is_of_the_first_video_that_can_be_read(clip, tmp_path):
+def test_measures_the_first_readable_video(clip, tmp_path):
     torn = tmp_path / "torn.mp4"
     torn.write_bytes(b"no video")
     good = clip(fps=10, frames=60)
-    assert decoder_choice.frames_per_second((DEFAULT, {}), [torn, good], at_fps(10)) > 0
-    assert decoder_choice.frames_per_second((DEFAULT, {}), [torn], at_fps(10)) == 0
+    assert decoder_choice.measure_frame_rate((DEFAULT, {}), [torn, good], at_fps(10)) > 0
+    assert decoder_choice.measure_frame_rate((DEFAULT, {}), [torn], at_fps(10)) == 0
 
 
-def test_what_cannot_be_used_is_explained():
+def test_candidates_explain_unusable_decoders():
     for name, candidate in decoder_choice.candidates().items():
         if isinstance(candidate, str):
             assert candidate and name != DEFAULT
@@ -49,7 +49,7 @@ def test_what_cannot_be_used_is_explained():
 @pytest.mark.skipif(
     isinstance(decoder_choice.candidates()["torchcodec"], str), reason="named: torchcodec cannot be used here"
 )
-def test_torchcodec_is_what_decodes_where_it_can(clip, monkeypatch):
+def test_isolated_torchcodec_decodes(clip, monkeypatch):
     """Not PyAV, which takes over from it wherever it fails."""
     from vla.decoders.pyav import PyavReader
 

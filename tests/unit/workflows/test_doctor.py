@@ -22,7 +22,7 @@ def checks(*names):
 
 def only(monkeypatch, name):
     """The one check of that name, without the others' time."""
-    monkeypatch.setattr(doctor_module, "_LOW", 0)
+    monkeypatch.setattr(doctor_module, "_LOW_DISK_BYTES", 0)
     return getattr(doctor_module, f"_{name}")()
 
 
@@ -34,20 +34,20 @@ def in_children(tmp_path, monkeypatch):
         (tmp_path / "sitecustomize.py").write_text(code)
         monkeypatch.syspath_prepend(str(tmp_path))
 
-    _trial.fault_of.cache_clear()
+    _trial.trial_error.cache_clear()
     yield write
-    _trial.fault_of.cache_clear()
+    _trial.trial_error.cache_clear()
 
 
 @pytest.mark.slow
-def test_everything_is_fine_here():
-    found = checks()
-    assert {name: check.finding for name, check in found.items() if not check.is_fine} == {}
-    assert "h264" in found["codecs"].finding and metadata.version("av") in found["codecs"].finding
+def test_all_checks_pass_here():
+    result = checks()
+    assert {name: check.finding for name, check in result.items() if not check.is_fine} == {}
+    assert "h264" in result["codecs"].finding and metadata.version("av") in result["codecs"].finding
 
 
 @pytest.mark.slow
-def test_a_decoder_that_cannot_open_anything_is_seen(in_children, monkeypatch):
+def test_reports_a_decoder_that_cannot_open_files(in_children, monkeypatch):
     """PyAV 19 dropped an argument: every video failed, and `doctor` said ok."""
     in_children(
         "import av\ndef gone(*a, **k): raise TypeError(\"open() got an unexpected keyword argument 'options'\")\nav.open = gone\n"
@@ -56,7 +56,7 @@ def test_a_decoder_that_cannot_open_anything_is_seen(in_children, monkeypatch):
     assert not check.is_fine and "unexpected keyword" in check.finding and "'av>=" in check.finding
 
 
-def test_one_codec_alone(tmp_path, monkeypatch):
+def test_reports_a_single_broken_codec(tmp_path, monkeypatch):
     """A build of FFmpeg that lacks one codec, and one that decodes another picture."""
     clips = tmp_path / "clips"
     clips.mkdir()
@@ -65,39 +65,39 @@ def test_one_codec_alone(tmp_path, monkeypatch):
     (clips / "none.mp4").write_bytes(content.replace(b"avc1", b"zzzz"))
     (clips / "hevc.mp4").write_bytes((doctor_trials.CLIPS / "hevc.mp4").read_bytes())
     monkeypatch.setattr(doctor_trials, "CLIPS", clips)
-    assert set(doctor_trials.undecoded("pyav")) == {"none"}
+    assert set(doctor_trials.undecodable_codecs("pyav")) == {"none"}
     monkeypatch.setattr(doctor_trials, "picture", lambda number: np.full((64, 64, 3), 255, np.uint8))
-    found = doctor_trials.undecoded("pyav")
-    assert "colours are off by" in found["h264"] and "colours are off by" in found["hevc"]
+    result = doctor_trials.undecodable_codecs("pyav")
+    assert "colours are off by" in result["h264"] and "colours are off by" in result["hevc"]
 
 
 @pytest.mark.parametrize(
     "error", [OSError("Not a file id"), ValueError("x"), AttributeError("no h5f"), ImportError("numpy.core")]
 )
-def test_shards_that_cannot_be_read_are_seen(monkeypatch, error):
+def test_reports_unreadable_shards(monkeypatch, error):
     """h5py up to 3.15 could not read its own shards."""
     import h5py
 
-    def fails(*given, **named):
+    def fails(*args, **kwargs):
         raise error
 
     monkeypatch.setattr(h5py.h5f, "open_file_image", fails)
     monkeypatch.setattr(h5py.h5f, "open", fails)
-    found = next(check for check in doctor() if check.name == "shards")
-    assert not found.is_fine and str(error) in found.finding
+    result = next(check for check in doctor() if check.name == "shards")
+    assert not result.is_fine and str(error) in result.finding
 
 
-def test_numbers_that_change_in_a_shard_are_seen(monkeypatch):
+def test_reports_shards_with_other_values(monkeypatch):
     from vla.cache import shard
 
-    made = shard.frames_image
+    frames_image = shard.frames_image
     monkeypatch.setattr(
         shard,
         "frames_image",
-        lambda f: made(doctor_trials.FrameFeatures("clip", f.values * 2, f.timestamps_seconds, 2.5)),
+        lambda f: frames_image(doctor_trials.FrameFeatures("clip", f.values * 2, f.timestamps_seconds, 2.5)),
     )
-    found = next(check for check in doctor() if check.name == "shards")
-    assert not found.is_fine and "other numbers" in found.finding
+    result = next(check for check in doctor() if check.name == "shards")
+    assert not result.is_fine and "not contain the values that were written" in result.finding
 
 
 CRASHES = {
@@ -111,31 +111,33 @@ CRASHES = {
 @pytest.mark.parametrize(
     ("way", "said"), [("signal", "SIGFPE"), ("abort", "SIGABRT"), ("exit", "exit code 7"), ("error", "not implemented")]
 )
-def test_a_kind_of_index_that_ends_its_process_is_seen(in_children, way, said):
+def test_reports_an_index_that_crashes(in_children, way, said):
     """FAISS before 1.15 ended the process over one kind, without a word."""
     in_children(CRASHES[way] + "import faiss\nfaiss.IndexIVFRaBitQFastScan = gone\n")
-    assert said in _trial.fault_of("faiss_ivf_rabitq")
-    assert _trial.fault_of("faiss_flat") == ""
+    assert said in _trial.trial_error("faiss_ivf_rabitq")
+    assert _trial.trial_error("faiss_flat") == ""
 
 
-def test_a_kind_that_finds_the_wrong_rows_is_seen(in_children):
+def test_reports_an_index_with_wrong_results(in_children):
     in_children(
         "import faiss\nfaiss.IndexFlatIP = faiss.IndexFlatL2\nfaiss.IndexFlatL2.search = lambda s, q, k, **kw: (q[:, :1].repeat(k, 1), q[:, :1].repeat(k, 1).astype('int64') * 0)\n"
     )
-    assert _trial.fault_of("faiss_ivf_sq8") != ""
+    assert _trial.trial_error("faiss_ivf_sq8") != ""
 
 
-def test_tuning_passes_a_broken_kind_over_and_says_so(monkeypatch):
+def test_autotune_skips_a_broken_index(monkeypatch):
     from vla.errors import EnvironmentUnfitError
     from vla.indexing import autotune
     from vla.indexing.config import IndexConfig
 
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((400, 16)).astype(np.float32)
-    monkeypatch.setattr(autotune, "fault_of", lambda name: "it ended its process (SIGFPE)" if "rabitq" in name else "")
-    chosen = autotune.autotune_index(vectors, vectors[:20], IndexConfig())
-    assert {m.backend for m in chosen.measured} == {"faiss_flat", "faiss_ivf", "faiss_ivf_sq8"}
-    assert any("faiss_ivf_rabitq does not work here" in note and "SIGFPE" in note for note in chosen.notes)
+    monkeypatch.setattr(
+        autotune, "trial_error", lambda name: "it ended its process (SIGFPE)" if "rabitq" in name else ""
+    )
+    selection = autotune.autotune_index(vectors, vectors[:20], IndexConfig())
+    assert {m.backend for m in selection.benchmarks} == {"faiss_flat", "faiss_ivf", "faiss_ivf_sq8"}
+    assert any("faiss_ivf_rabitq does not work here" in note and "SIGFPE" in note for note in selection.notes)
     with pytest.raises(EnvironmentUnfitError, match="SIGFPE"):
         autotune.autotune_index(vectors, vectors[:20], IndexConfig("faiss_ivf_rabitq"))
 
@@ -144,7 +146,7 @@ def test_tuning_passes_a_broken_kind_over_and_says_so(monkeypatch):
     ("there", "said"),
     [("1.14.3", "1.14.3 is installed"), (None, "not installed"), ("1.15.0", ""), ("99.0rc1", "")],
 )
-def test_versions_below_the_floor_are_named_with_the_pip_line(monkeypatch, there, said):
+def test_reports_outdated_versions_with_the_pip_command(monkeypatch, there, said):
     def version(name):
         if name != "faiss-cpu":
             return "100"
@@ -165,8 +167,8 @@ def test_versions_below_the_floor_are_named_with_the_pip_line(monkeypatch, there
     assert not said or (said in check.finding and "pip install 'faiss-cpu>=1.15'" in check.finding)
 
 
-def test_a_folder_that_cannot_be_written_is_seen(monkeypatch, tmp_path):
-    def refused(*given, **named):
+def test_reports_a_read_only_folder(monkeypatch, tmp_path):
+    def refused(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.chdir(tmp_path)
@@ -176,13 +178,13 @@ def test_a_folder_that_cannot_be_written_is_seen(monkeypatch, tmp_path):
     assert not check.is_fine and "Permission denied" in check.finding and check.finding.hint == Hint("move_workspace")
 
 
-def test_it_leaves_nothing_behind(monkeypatch, tmp_path):
+def test_doctor_leaves_no_files(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VLA_WORKSPACE", raising=False)
     assert only(monkeypatch, "disk").is_fine and os.listdir(tmp_path) == []
 
 
-def test_a_terminal_without_utf8_is_said(monkeypatch):
+def test_reports_a_terminal_without_utf8(monkeypatch):
     class Narrow:
         encoding = "cp1252"
 
@@ -191,10 +193,10 @@ def test_a_terminal_without_utf8_is_said(monkeypatch):
     assert check.is_fine and "cp1252" in check.finding and "PYTHONUTF8=1" in check.finding
 
 
-def test_a_torch_that_cannot_be_imported_is_seen(monkeypatch):
-    def gone(*given):
+def test_reports_a_broken_torch(monkeypatch):
+    def gone(*args):
         raise OSError("libcudart.so.13: cannot open shared object file")
 
     monkeypatch.setattr(doctor_trials, "try_torch", gone)
-    found = next(check for check in doctor() if check.name == "torch")
-    assert not found.is_fine and "libcudart" in found.finding and "pip install" in found.finding
+    result = next(check for check in doctor() if check.name == "torch")
+    assert not result.is_fine and "libcudart" in result.finding and "pip install" in result.finding

@@ -21,7 +21,7 @@ def cache(tmp_path):
     return FeatureCache.create(tmp_path, spec, EncoderSource("open_clip", "demo", ""))
 
 
-def test_the_whole_once_then_the_tower_with_the_same_bits(cache):
+def test_text_tower_gives_the_same_bits_as_the_full_encoder(cache):
     first = query_encoder(cache, "cpu", "auto")
     assert isinstance(first, Encoder)
     second = query_encoder(cache, "cpu", "auto")
@@ -36,7 +36,7 @@ def test_the_whole_once_then_the_tower_with_the_same_bits(cache):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "null", '{"weights": 3}', "\0\0"])
-def test_what_cannot_be_read_is_made_anew(cache, content):
+def test_rewrites_an_unreadable_tower_record(cache, content):
     path = cache.folder / "text-tower.json"
     path.write_text(content)
     assert isinstance(query_encoder(cache, "cpu", "auto"), Encoder)
@@ -44,7 +44,7 @@ def test_what_cannot_be_read_is_made_anew(cache, content):
     assert isinstance(query_encoder(cache, "cpu", "auto"), LazyImageEncoder)
 
 
-def test_of_other_weights_nothing_is_taken(cache):
+def test_ignores_a_tower_record_of_other_weights(cache):
     query_encoder(cache, "cpu", "auto")
     path = cache.folder / "text-tower.json"
     record = json.loads(path.read_text())
@@ -54,15 +54,15 @@ def test_of_other_weights_nothing_is_taken(cache):
         assert json.loads(path.read_text()) == record
 
 
-def test_a_workspace_that_cannot_be_written_is_searched(cache, monkeypatch):
+def test_read_only_workspace_can_be_searched(cache, monkeypatch):
     def full(*given):
         raise ResourceError("no space")
 
-    monkeypatch.setattr(stage.durable, "write_json", full)
+    monkeypatch.setattr(stage.atomic, "write_json", full)
     assert isinstance(query_encoder(cache, "cpu", "auto"), Encoder)
     assert not (cache.folder / "text-tower.json").exists()
 
 
-def test_an_encoder_without_a_tower_is_loaded_as_ever(tmp_path):
+def test_encoder_without_a_text_tower_is_loaded_whole(tmp_path):
     cache = FeatureCache.create(tmp_path, Toy("32").identity.spec("fps=2"), EncoderSource("toy", "32", ""))
     assert type(query_encoder(cache, "cpu", "auto")) is type(encoder_of(cache, "cpu", "auto")) is Toy

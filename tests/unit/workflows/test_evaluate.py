@@ -27,7 +27,7 @@ from vla.workflows.train_set import training_provenance
 
 VIDEOS = 14
 THINGS = ("door", "dog", "boat", "bell", "tree", "car", "cat")
-SETTINGS = {"projector_options": {"width": 16, "heads": 2}, "epochs": 1, "batch_videos": 8}
+SETTINGS = {"projector_options": {"width": 16, "heads": 2}, "epochs": 1, "batch_size": 8}
 
 
 def annotations(split=lambda i: "train" if i < 8 else "val" if i < 10 else "test"):
@@ -173,7 +173,7 @@ def test_what_was_withheld_from_training_is_not_what_was_trained_on(world):
         for k in range(6)
     ]
     path = write(folder / "many.jsonl", some)
-    run = vla.train(captions=path, workspace=folder, settings={**SETTINGS, "withheld": 0.3}, name="many")
+    run = vla.train(captions=path, workspace=folder, settings={**SETTINGS, "held_out_concepts": 0.3}, name="many")
     place = Workspace.open(folder)
     given = annotations_of(place, active_cache(place.caches), path, None, None, "").annotations
     known = training_provenance(place, active_cache(place.caches), open_run(place.runs / "many"), given)

@@ -26,7 +26,7 @@ def charades(tmp_path):
 
 
 @pytest.fixture
-def mixed(tmp_path):
+def mixed_file(tmp_path):
     """A file of ours with every kind of annotation."""
     annotations = [
         Annotation("1", "a", "v", ((0, 2), (4, 8)), "train", duration=7.5, saliency=Saliency(2, (0,), ((1,),))),
@@ -41,12 +41,12 @@ def mixed(tmp_path):
     return path
 
 
-def test_every_reader_says_what_it_reads():
+def test_every_reader_describes_its_files():
     assert tuple(list_formats()) == registry.names() and all(list_formats().values())
     assert vla.import_annotations.__wrapped__ is import_annotations
 
 
-def test_what_was_read_is_written_and_read_back(charades, tmp_path):
+def test_written_annotations_are_read_back(charades, tmp_path):
     report = import_annotations("charades_sta", [str(charades)], output=tmp_path / "sub" / "out.jsonl")
     assert [(a.video, a.query, a.spans, a.split) for a in report.annotations] == [
         ("AO8RW", "a person sits.", ((0, 6.9),), "train"),
@@ -60,8 +60,8 @@ def test_what_was_read_is_written_and_read_back(charades, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["charades_sta_train.txt", "sub"]
 
 
-def test_the_summary_counts(mixed):
-    summary = import_annotations("table", [mixed]).summary()
+def test_summary_counts(mixed_file):
+    summary = import_annotations("table", [mixed_file]).summary()
     assert summary == {
         "format": "table", "annotations": 6, "videos": 3, "left_out": 0,
         "omissions": [], "output": None, "coverage": None,
@@ -75,42 +75,42 @@ def test_the_summary_counts(mixed):
     json.dumps(summary, allow_nan=False)
 
 
-def test_a_split_is_chosen_and_what_has_none_gets_it(mixed):
-    found = import_annotations("table", [mixed], split="val").annotations
-    assert [(a.query_id, a.split) for a in found] == [("4", "val"), ("5", "val"), ("6", "val")]
-    mixed.write_text(mixed.read_text().splitlines()[0])
-    with pytest.raises(UsageError, match=r"no annotation is of the split 'test'; there are train \(1\)"):
-        import_annotations("table", [mixed], split="test")
+def test_selects_a_split_and_assigns_missing_ones(mixed_file):
+    report = import_annotations("table", [mixed_file], split="val").annotations
+    assert [(a.query_id, a.split) for a in report] == [("4", "val"), ("5", "val"), ("6", "val")]
+    mixed_file.write_text(mixed_file.read_text().splitlines()[0])
+    with pytest.raises(UsageError, match=r"no annotation belongs to split 'test'; the splits are train \(1\)"):
+        import_annotations("table", [mixed_file], split="test")
 
 
-def test_paragraphs_in_place_of_sentences(mixed, charades):
-    (found,) = import_annotations("table", [mixed], as_paragraphs=True).annotations
-    assert (found.query, found.video, found.split, found.spans) == ("c b", "v", "train", ())
+def test_imports_paragraphs_instead_of_sentences(mixed_file, charades):
+    (report,) = import_annotations("table", [mixed_file], as_paragraphs=True).annotations
+    assert (report.query, report.video, report.split, report.spans) == ("c b", "v", "train", ())
     with pytest.raises(UsageError, match="charades_sta has no paragraphs"):
         import_annotations("charades_sta", [charades], as_paragraphs=True)
 
 
-def test_faulty_rows_are_refused_or_left_out_with_a_word(charades, tmp_path):
+def test_invalid_rows_are_rejected_or_skipped(charades, tmp_path):
     charades.write_text(CHARADES + "AO8RW 7 7##nothing.\nnonsense\n")
     with refused(
         AnnotationError,
         "skip_faulty",
-        r"2 faults(?s:.)*line 3: span 7(?s:.)*line 4:(?s:.)*The 2 others are sound",
+        r"2 faults(?s:.)*line 3: span 7(?s:.)*line 4:(?s:.)*The 2 other rows are valid",
     ):
         import_annotations("charades_sta", [charades], output=tmp_path / "o.jsonl")
     assert not (tmp_path / "o.jsonl").exists()
-    said = []
+    messages = []
     report = import_annotations(
-        "charades_sta", [charades], output=tmp_path / "o.jsonl", skip_faulty=True, progress=said.append
+        "charades_sta", [charades], output=tmp_path / "o.jsonl", skip_faulty=True, progress=messages.append
     )
     assert report.left_out == report.summary()["left_out"] == 2 and len(report.annotations) == 2
-    assert [p.level for p in said] == ["warning"] and "line 4:" in said[0].message
+    assert [p.level for p in messages] == ["warning"] and "line 4:" in messages[0].message
     charades.write_text("nonsense\n")
     with pytest.raises(AnnotationError, match="1 fault"):
         import_annotations("charades_sta", [charades], skip_faulty=True)
 
 
-def test_nothing_is_overwritten_unasked(charades, tmp_path, monkeypatch):
+def test_existing_output_needs_overwrite(charades, tmp_path, monkeypatch):
     output = tmp_path / "o.jsonl"
     output.write_text("precious")
     with pytest.raises(UsageError, match=r"o\.jsonl is there already"):
@@ -132,7 +132,7 @@ def test_nothing_is_overwritten_unasked(charades, tmp_path, monkeypatch):
     assert len(output.read_text().splitlines()) == 2
 
 
-def test_videos_that_are_there(charades, tmp_path):
+def test_coverage_of_a_video_folder(charades, tmp_path):
     folder = tmp_path / "videos" / "deep"
     folder.mkdir(parents=True)
     for name in ("AO8RW.mp4", "other.mp4"):
@@ -146,11 +146,11 @@ def test_videos_that_are_there(charades, tmp_path):
         {"reason": "no-such-video", "count": 1, "examples": ["Y6R7T"]},
         {"reason": "ambiguous-name", "count": 1, "examples": ["AO8RW"]},
     ]
-    with pytest.raises(UsageError, match="there is no folder"):
+    with pytest.raises(UsageError, match="no such folder of videos"):
         import_annotations("charades_sta", [charades], videos=charades)
 
 
-def test_videos_of_the_workspace(toy_workspace, charades, tmp_path_factory, monkeypatch):
+def test_coverage_of_a_workspace(toy_workspace, charades, tmp_path_factory, monkeypatch):
     charades.write_text("v2 0 1##a\nv9 0 1##b\n")
     coverage = import_annotations("charades_sta", [charades], workspace=toy_workspace.root).coverage
     assert (coverage.where, coverage.there, coverage.missing) == (str(toy_workspace.root), 1, ["v9"])
@@ -161,7 +161,7 @@ def test_videos_of_the_workspace(toy_workspace, charades, tmp_path_factory, monk
         import_annotations("charades_sta", [charades], workspace=elsewhere)
 
 
-def test_wrong_names(charades):
+def test_rejects_unknown_readers(charades):
     with pytest.raises(UnknownNameError, match=r"Did you mean 'charades_sta'"):
         import_annotations("charades", [charades])
     with pytest.raises(AnnotationError, match="there is no file"):

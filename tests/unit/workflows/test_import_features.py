@@ -50,44 +50,44 @@ def statuses(report):
     return {r.video_id: r.status for r in report.receipts}
 
 
-def test_features_become_a_cache_as_they_are(folder):
+def test_caches_features_unchanged(folder):
     report = imported()
     assert statuses(report) == dict.fromkeys(("a", "b", "c", "d.mp4"), "ok")
-    assert (report.imported, report.frames, report.problems) == (4, 18, [])
+    assert (report.num_videos, report.frames, report.problems) == (4, 18, [])
     cache = load(folder)
     assert (cache.spec.encoder, cache.spec.model, cache.spec.sampling, cache.spec.dim) == ("imported", "m", "fps=2", 4)
     for name, (frames, seed) in {"a": (6, 1), "b": (4, 2), "c": (3, 3), "d.mp4": (5, 4)}.items():
-        found = cache.frames(name)
-        np.testing.assert_array_equal(found.values, array(frames, seed=seed).astype(np.float16))
-        assert found.timestamps_seconds.tolist() == [i / 2 for i in range(frames)]
-        assert found.duration_seconds == frames / 2
+        features = cache.frames(name)
+        np.testing.assert_array_equal(features.values, array(frames, seed=seed).astype(np.float16))
+        assert features.timestamps_seconds.tolist() == [i / 2 for i in range(frames)]
+        assert features.duration_seconds == frames / 2
     assert {r.codec for r in cache.receipts.values()} == {"npy", "npz", "hdf5"}
 
 
-def test_doing_it_again_does_nothing(folder):
+def test_second_import_does_nothing(folder):
     imported()
     before = state(folder)
     again = imported(model=None)  # the name is as before
-    assert again.imported == 0 and len(again.receipts) == 4
+    assert again.num_videos == 0 and len(again.receipts) == 4
     assert state(folder) == before
 
 
-def test_only_what_changed_is_read_again(folder):
+def test_reads_only_changed_files_again(folder):
     imported()
     before = state(folder)
     np.save(folder / "f" / "a.npy", array(seed=9))
     np.save(folder / "f" / "new.npy", array(seed=8))
     report = imported()
-    assert (report.imported, report.replaced) == (2, ["a"])
+    assert (report.num_videos, report.updates) == (2, ["a"])
     cache = load(folder)
     np.testing.assert_array_equal(cache.frames("a").values, array(seed=9).astype(np.float16))
-    kept = [cache.folder / "shards" / cache.receipts[v].shard for v in ("b", "c", "d.mp4")]
+    shards = [cache.folder / "shards" / cache.receipts[v].shard for v in ("b", "c", "d.mp4")]
     after = state(folder)
-    assert all(after[p] == before[p] for p in kept)
+    assert all(after[p] == before[p] for p in shards)
     assert len(list((cache.folder / "shards").iterdir())) == 5
 
 
-def test_a_change_in_the_middle_of_a_large_file_is_seen(folder):
+def test_detects_changes_in_the_middle_of_a_large_file(folder):
     large = np.ones((1000, 400), np.float32)
     np.save(folder / "f" / "a.npy", large)
     for name in ("b.npz", "more.h5"):
@@ -95,34 +95,34 @@ def test_a_change_in_the_middle_of_a_large_file_is_seen(folder):
     imported()
     large[500] = 2
     np.save(folder / "f" / "a.npy", large)
-    assert imported().imported == 1
+    assert imported().num_videos == 1
     assert load(folder).frames("a").values[500, 0] == 2
 
 
-def test_a_file_that_was_only_touched_is_not_imported_again(folder):
+def test_touched_file_is_not_imported_again(folder):
     imported()
     os.utime(folder / "f" / "a.npy", ns=(1, 1))
-    assert imported().imported == 0
+    assert imported().num_videos == 0
     assert load(folder).receipts["a"].mtime_ns == 1
 
 
 @pytest.mark.parametrize("more", [{"duration": 50.0}, {"key": "y"}])
-def test_another_way_of_reading_reads_again(folder, more):
+def test_other_settings_read_files_again(folder, more):
     for name in ("a.npy", "more.h5"):
         (folder / "f" / name).unlink()
     np.savez(folder / "f" / "b.npz", x=array(seed=1), y=array(seed=2))
     imported(key="x")
-    assert imported(key="x").imported == 0
-    assert imported(**{"key": "x", **more}).imported == 1
+    assert imported(key="x").num_videos == 0
+    assert imported(**{"key": "x", **more}).num_videos == 1
 
 
-def test_times_that_change_beside_the_file_are_seen(folder):
+def test_detects_changed_timestamp_files(folder):
     (folder / "g").mkdir()
     np.save(folder / "g" / "v_clip.npy", array())
     np.save(folder / "g" / "v_timestamps_ms.npy", np.arange(6) * 500.0)
     imported("g", fps=None)
     np.save(folder / "g" / "v_timestamps_ms.npy", np.arange(6) * 250.0)
-    assert imported("g", fps=None).imported == 1
+    assert imported("g", fps=None).num_videos == 1
     assert load(folder).frames("v").timestamps_seconds[-1] == 1.25
 
 
@@ -138,13 +138,13 @@ def test_times_that_change_beside_the_file_are_seen(folder):
         ({"stride": 1, "video_fps": 29.97}, "fps=29.97", [i / 29.97 for i in range(6)]),
     ],
 )
-def test_ways_of_timing(folder, rule, sampling, times):
+def test_timing_rules(folder, rule, sampling, times):
     imported("f/a.npy", **{"fps": None, **rule})
     cache = load(folder)
-    found = cache.frames("a")
+    features = cache.frames("a")
     assert cache.spec.sampling == sampling
-    np.testing.assert_allclose(found.timestamps_seconds, times, rtol=0, atol=1e-12)
-    assert found.duration_seconds == pytest.approx(times[-1] + times[1])
+    np.testing.assert_allclose(features.timestamps_seconds, times, rtol=0, atol=1e-12)
+    assert features.duration_seconds == pytest.approx(times[-1] + times[1])
 
 
 @pytest.mark.parametrize(
@@ -156,30 +156,30 @@ def test_ways_of_timing(folder, rule, sampling, times):
         ({"video_fps": 16}, "a stride counts frames of the video: it goes with their rate"),
         ({"fps": 0}, "fps= must be above 0, not 0"),
         ({"fps": float("nan")}, "fps= must be above 0"),
-        ({"fps": 1e6}, "at most 240"),
+        ({"fps": 1e6}, "exceed the maximum of 240"),
         ({"clip_length": -1}, "clip_length= must be above 0"),
         ({"stride": 0, "video_fps": 25}, "stride= must be above 0"),
         ({"duration": float("inf")}, "duration= must be above 0"),
     ],
 )
-def test_ways_of_timing_that_make_no_sense(folder, rule, message):
+def test_rejects_invalid_timing_rules(folder, rule, message):
     with pytest.raises(UsageError, match=message):
         imported(**{"fps": None, **rule})
     assert not (folder / ".vla").exists()
 
 
-def test_times_of_the_file_come_first_and_without_any_it_is_told(folder):
+def test_times_in_the_file_take_precedence(folder):
     np.savez(folder / "f" / "b.npz", features=array(4), timestamps=[0.0, 0.1, 0.5, 2.0])
     report = imported(fps=None)
     assert statuses(report) == {"a": "failed", "b": "ok", "c": "failed", "d.mp4": "failed"}
     assert all(r.reason.hint == vla.Hint("name_sampling") for r in report.problems)
-    found = load(folder).frames("b")
-    assert found.timestamps_seconds.tolist() == [0.0, 0.1, 0.5, 2.0]
-    assert found.duration_seconds == 2.4  # as long as the others in the middle
+    features = load(folder).frames("b")
+    assert features.timestamps_seconds.tolist() == [0.0, 0.1, 0.5, 2.0]
+    assert features.duration_seconds == 2.4  # as long as the others in the middle
     assert load(folder).spec.sampling == "as released"
 
 
-def test_where_nothing_can_be_imported_nothing_is_there_afterwards(folder):
+def test_failed_import_creates_no_workspace(folder):
     report = imported(fps=None)
     assert set(statuses(report).values()) == {"failed"} and report.spec is None
     assert not (folder / ".vla").exists()
@@ -207,49 +207,49 @@ def test_durations_of_single_videos(folder, table, text):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("video,length_of\na,1\n", "columns video and duration"), ("video,duration\na,1\na,2\n", "line 3.*'a' is 1 s and 2 s"),
+    [("video,length_of\na,1\n", "columns video and duration"), ("video,duration\na,1\na,2\n", "line 3.*'a' has two durations: 1 s and 2 s"),
      ("video,duration\na,-1\n", "line 2"), ("video,duration\na,x\n", "line 2"), ("", "empty")],
 )  # fmt: skip
-def test_durations_that_make_no_sense(folder, text, message):
+def test_rejects_invalid_durations(folder, text, message):
     (folder / "d.csv").write_text(text)
     with pytest.raises(AnnotationError, match=f"(?s){message}"):
         imported(durations=folder / "d.csv")
 
 
-def test_a_video_that_ends_before_its_last_frame(folder):
+def test_duration_before_the_last_frame(folder):
     report = imported("f/a.npy", duration=2.3)  # the last frame is at 2.5 s
-    assert report.receipts[0].duration_seconds == 2.5 and "said to end at 2.3 s" in report.receipts[0].reason
+    assert report.receipts[0].duration_seconds == 2.5 and "declared duration 2.3 s" in report.receipts[0].reason
     report = imported("f/a.npy", duration=1.9)
-    assert report.problems and "after the video's end at 1.9 s" in report.problems[0].reason
+    assert report.problems and "after the end of the video at 1.9 s" in report.problems[0].reason
 
 
 # Faults
 
 
-def spoiled(values, how):
+def corrupt_copy(values, how):
     values = values.copy()
     values[1, 1] = how
     return values
 
 
 FAULTS = {
-    "nan.npy": (lambda p: np.save(p, spoiled(array(), np.nan)), "1 of 24 values are not finite"),
-    "inf.npz": (lambda p: np.savez(p, feats=spoiled(array(), np.inf)), "1 of 24 values are not finite"),
-    "large.npy": (lambda p: np.save(p, spoiled(array(), 1e5)), "too large for float16"),
+    "nan.npy": (lambda p: np.save(p, corrupt_copy(array(), np.nan)), "1 of 24 values are not finite"),
+    "inf.npz": (lambda p: np.savez(p, feats=corrupt_copy(array(), np.inf)), "1 of 24 values are not finite"),
+    "large.npy": (lambda p: np.save(p, corrupt_copy(array(), 1e5)), "too large for float16"),
     "huge.npy": (lambda p: np.save(p, array().astype(np.float64) * 1e300), "too large for float16"),
     "row.npy": (lambda p: np.save(p, array()[0]), "shape (4,)"),
     "block.npy": (lambda p: np.save(p, np.stack([array()] * 2)), "shape (2, 6, 4)"),
-    "wide.npy": (lambda p: np.save(p, array(dim=5)), "5 wide, those of 'm' are 4"),
+    "wide.npy": (lambda p: np.save(p, array(dim=5)), "5 dimensions, those of 'm' have 4"),
     "empty.npy": (lambda p: np.save(p, array(0)), "empty"),
     "nothing.npy": (lambda p: p.touch(), ""),
     "none.pt": (lambda p: p.touch(), "save it again"),
     "text.h5": (lambda p: p.write_text("not HDF5"), ""),
     "objects.npy": (lambda p: np.save(p, np.array([{}], object), allow_pickle=True), "Python objects"),
     "back.npz": (lambda p: np.savez(p, feats=array(2), times=[1, 0]), "times decrease"),
-    "short.npz": (lambda p: np.savez(p, feats=array(2), times=[1]), "2 frames need as many times"),
+    "short.npz": (lambda p: np.savez(p, feats=array(2), times=[1]), "2 frames need 2 times"),
     "which.npz": (lambda p: np.savez(p, clip=array(), resnet=array()), "--features-key"),
     "whole.npy": (lambda p: np.save(p, np.ones((3, 4), np.uint8)), "uint8"),
-    "cut.npy": (lambda p: p.write_bytes(_bytes(array(100))[:700]), "claims an array"),
+    "cut.npy": (lambda p: p.write_bytes(_bytes(array(100))[:700]), "declares an array"),
     "folder.npy": (lambda p: p.mkdir(), None),  # a folder is looked into, not read
 }
 
@@ -262,14 +262,14 @@ def _bytes(values):
     return buffer.getvalue()
 
 
-def test_bad_files_are_told_with_their_reasons_and_stop_nobody(folder):
+def test_invalid_files_are_reported_and_skipped(folder):
     for name, (make, _) in FAULTS.items():
         make(folder / "f" / name)
     report = imported()
-    wanted = {n.rsplit(".", 1)[0]: m for n, (_, m) in FAULTS.items() if m is not None}
-    assert {r.video_id for r in report.problems} == set(wanted)
+    expected_reasons = {n.rsplit(".", 1)[0]: m for n, (_, m) in FAULTS.items() if m is not None}
+    assert {r.video_id for r in report.problems} == set(expected_reasons)
     for receipt in report.problems:
-        assert receipt.status == "failed" and wanted[receipt.video_id] in worded(receipt.reason)
+        assert receipt.status == "failed" and expected_reasons[receipt.video_id] in worded(receipt.reason)
     assert (
         {v for v, s in statuses(report).items() if s == "ok"}
         == {"a", "b", "c", "d.mp4"}
@@ -278,11 +278,11 @@ def test_bad_files_are_told_with_their_reasons_and_stop_nobody(folder):
     # They are tried again, and what was mended is found.
     np.save(folder / "f" / "nan.npy", array())
     again = imported()
-    assert again.imported == 1 and len(again.problems) == len(report.problems) - 1
+    assert again.num_videos == 1 and len(again.problems) == len(report.problems) - 1
     assert load(folder).receipts["nan"].status == "ok"
 
 
-def test_features_that_are_there_are_not_lost_to_a_bad_file(folder):
+def test_invalid_file_does_not_replace_features(folder):
     imported()
     before = state(folder)
     for name in ("a.npy", "b.npz", "more.h5"):
@@ -295,7 +295,7 @@ def test_features_that_are_there_are_not_lost_to_a_bad_file(folder):
 
 
 @pytest.mark.parametrize("first", ["a.npy", "z.npy"])
-def test_the_width_is_that_of_the_first_good_file_or_of_the_workspace(folder, first):
+def test_width_is_that_of_the_first_valid_file_or_workspace(folder, first):
     np.save(folder / "f" / "z.npy", array(dim=5))
     assert [r.video_id for r in imported().problems] == ["z"]
     assert [r.video_id for r in imported("f/z.npy", "f/a.npy").problems] == ["z"]
@@ -303,7 +303,7 @@ def test_the_width_is_that_of_the_first_good_file_or_of_the_workspace(folder, fi
         imported("f/z.npy", model="other")
 
 
-def test_two_files_for_one_name_are_an_error_that_names_both(folder):
+def test_rejects_two_files_of_one_video(folder):
     np.savez(folder / "f" / "a.npz", features=array())
     with pytest.raises(UsageError, match=r"features of 'a': f/a\.npy and f/a\.npz"):
         imported()
@@ -324,11 +324,11 @@ def test_two_files_for_one_name_are_an_error_that_names_both(folder):
         (("c.csv",), {}, r"not from '\.csv'", None),
         (("g",), {}, "no features in g", None),
         ((), {}, "nothing to import", "name_import"),
-        ((), {"encoder_model": "x"}, "no features called 'm' yet", None),
+        ((), {"encoder_model": "x"}, "no features named 'm'", None),
         (("f",), {"pretrained": "openai"}, "weights are named, and no model", "name_encoder"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_done(folder, paths, options, message, action):
+def test_rejects_invalid_arguments_before_importing(folder, paths, options, message, action):
     (folder / "c.csv").touch()
     (folder / "g").mkdir()
     with pytest.raises(UsageError, match=message) as error:
@@ -337,22 +337,22 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(folder, paths, o
     assert not (folder / ".vla").exists()
 
 
-def test_a_dry_run_says_what_would_be_and_keeps_nothing(folder):
+def test_dry_run_reports_without_writing(folder):
     np.save(folder / "f" / "bad.npy", array(dim=5))
-    planned = imported(dry_run=True)
-    assert (planned.imported, planned.frames, [r.video_id for r in planned.problems]) == (4, 18, ["bad"])
+    report = imported(dry_run=True)
+    assert (report.num_videos, report.frames, [r.video_id for r in report.problems]) == (4, 18, ["bad"])
     assert not (folder / ".vla").exists()
     imported()
     before = state(folder)
     np.save(folder / "f" / "new.npy", array())
-    assert imported(dry_run=True).imported == 1
+    assert imported(dry_run=True).num_videos == 1
     assert state(folder) == before
 
 
 # Spaces
 
 
-def test_two_names_never_mix(folder):
+def test_spaces_with_two_names_never_mix(folder):
     imported()
     with pytest.raises(
         SpecMismatchError, match="model: 'm' in this workspace, 'other' in what is to be imported"
@@ -367,7 +367,7 @@ def test_two_names_never_mix(folder):
     assert len(load(folder).video_ids()) == 4
 
 
-def test_what_is_extracted_and_what_is_imported_never_mix(toy_workspace, tmp_path):
+def test_extracted_and_imported_features_never_mix(toy_workspace, tmp_path):
     np.save(tmp_path / "a.npy", array(dim=48))
     with pytest.raises(SpecMismatchError, match="encoder: 'toy' in this workspace, 'imported'"):
         imported(tmp_path / "a.npy", workspace=tmp_path)
@@ -397,7 +397,7 @@ def texts_file(folder, dim=4, texts=WORDS):
     return dict(zip(texts, vectors, strict=True))
 
 
-def test_texts_come_with_their_vectors(folder, no_encoder):
+def test_imports_texts_with_vectors(folder, no_encoder):
     vectors = texts_file(folder)
     report = imported(texts=folder / "t.npz")
     assert report.texts == 5
@@ -410,7 +410,7 @@ def test_texts_come_with_their_vectors(folder, no_encoder):
     assert again.texts == 0 and again.other_texts == [] and again.receipts == []
 
 
-def test_a_known_text_is_found_where_its_vector_is(folder, no_encoder):
+def test_search_with_an_imported_text(folder, no_encoder):
     vectors = texts_file(folder)
     imported(texts=folder / "t.npz")
     np.save(folder / "f" / "wanted.npy", np.tile(vectors["a dog runs"], (4, 1)))
@@ -422,14 +422,14 @@ def test_a_known_text_is_found_where_its_vector_is(folder, no_encoder):
     assert vla.search("rain falls on the   roof", k=1)  # white space is evened out, as it is for any encoder
 
 
-def test_an_unknown_text_is_one_clear_error(folder, no_encoder):
+def test_unknown_text_is_an_error(folder, no_encoder):
     texts_file(folder)
     imported(texts=folder / "t.npz")
     vla.index()
     with pytest.raises(MissingError) as error:
         vla.search("a blue door")
-    said = str(error.value)
-    assert "'a blue door' has no vector here" in said and "'m', 4 wide" in said
+    message = str(error.value)
+    assert "'a blue door' has no vector here" in message and "'m', 4 wide" in message
     assert error.value.hint == vla.Hint("name_encoder_or_texts")
 
 
@@ -438,7 +438,7 @@ def captions(folder, rows):
     return folder / "c.jsonl"
 
 
-def test_training_needs_the_captions_alone_and_says_which_are_missing(folder, no_encoder):
+def test_training_lists_captions_without_vectors(folder, no_encoder):
     """The last of them has two sentences, for which nobody made vectors."""
     texts_file(folder)
     imported(texts=folder / "t.npz")
@@ -450,7 +450,7 @@ def test_training_needs_the_captions_alone_and_says_which_are_missing(folder, no
         vla.train(captions=captions(folder, [*rows[:4], ("a", "a blue door")]), settings={"epochs": 1})
 
 
-def test_texts_of_another_width_or_with_faults_stop_before_anything_is_imported(folder):
+def test_rejects_invalid_texts_before_importing(folder):
     texts_file(folder, dim=5)
     with pytest.raises(FormatError, match="vectors are 5 wide, the features are 4"):
         imported(texts=folder / "t.npz")
@@ -460,7 +460,7 @@ def test_texts_of_another_width_or_with_faults_stop_before_anything_is_imported(
     assert not (folder / ".vla").exists()
 
 
-def test_a_known_text_keeps_its_vector_and_the_difference_is_told(folder):
+def test_reports_texts_with_a_different_vector(folder):
     before = texts_file(folder)
     imported(texts=folder / "t.npz")
     changed = np.stack(list(before.values()))
@@ -474,22 +474,22 @@ def test_a_known_text_keeps_its_vector_and_the_difference_is_told(folder):
 # The encoder of new texts
 
 
-def test_the_encoder_that_is_named_makes_new_texts_and_only_those(folder, monkeypatch):
+def test_named_encoder_encodes_only_new_texts(folder, monkeypatch):
     vectors = texts_file(folder)
     built = []
     real = encoders.build
     monkeypatch.setattr(encoders, "build", lambda *given, **named: built.append(given) or real(*given, **named))
     imported(texts=folder / "t.npz", encoder_model="4", encoder="toy")
-    wanted = Encoder("4").encode_text(["a blue door"]).pooled[0]
+    expected = Encoder("4").encode_text(["a blue door"]).pooled[0]
     np.save(folder / "f" / "known.npy", np.tile(vectors["green tea"], (3, 1)))
-    np.save(folder / "f" / "new.npy", np.tile(wanted, (3, 1)))
+    np.save(folder / "f" / "new.npy", np.tile(expected, (3, 1)))
     imported()  # the encoder stays known
     vla.index()
     assert vla.search("green tea", k=1)[0].video_id == "known" and built == []
     assert vla.search("a blue door", k=1)[0].video_id == "new" and built == [("toy", {"model": "4"})]
 
 
-def test_an_encoder_of_another_width_is_told_when_it_is_needed(folder):
+def test_rejects_an_encoder_of_another_width(folder):
     texts_file(folder)
     imported(texts=folder / "t.npz")
     vla.import_features(encoder_model="7", encoder="toy")
@@ -499,7 +499,7 @@ def test_an_encoder_of_another_width_is_told_when_it_is_needed(folder):
         vla.search("a blue door")
 
 
-def test_an_unknown_encoder_is_told_at_once(folder):
+def test_rejects_an_unknown_encoder(folder):
     with pytest.raises(vla.VlaError, match="no encoder is called 'nope'"):
         imported(encoder="nope", encoder_model="x")
 
@@ -507,29 +507,31 @@ def test_an_unknown_encoder_is_told_at_once(folder):
 # Care
 
 
-def test_the_videos_need_not_be_here(folder):
+def test_imported_videos_need_not_exist(folder):
     imported()
     assert [e.is_missing for e in vla.list_videos()] == [False] * 4
     assert vla.remove((), missing=True) == []
-    found = vla.info()["features"]
-    assert found["missing"] == 0 and found["imported"] and (found["model"], found["text_encoder"]) == ("m", None)
+    summary = vla.info()["features"]
+    assert (
+        summary["missing"] == 0 and summary["imported"] and (summary["model"], summary["text_encoder"]) == ("m", None)
+    )
     assert vla.verify(read_data=True) == []
     assert vla.remove(["a"]) == ["a"] and vla.gc()[0] == 0
 
 
-def test_what_is_taken_off_the_end_of_names(folder):
+def test_strips_suffixes_of_names(folder):
     np.save(folder / "f" / "v_1_clip.npy", array())
     np.save(folder / "f" / "_clip.npy", array())
     report = imported(strip="_clip")
     assert set(statuses(report)) == {"a", "b", "c", "d.mp4", "v_1", "_clip"} and not report.problems
-    assert imported(strip="_clip").imported == 0
+    assert imported(strip="_clip").num_videos == 0
 
 
 REAL = SHARED / "features"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="shared data: not here")
-def test_features_and_texts_that_were_really_released(folder, no_encoder):
+def test_imports_published_features_and_texts(folder, no_encoder):
     """Frames of a video at 5 a second; of the texts, 51 are in both files, made in other batches."""
     report = vla.import_features(
         [REAL / "v_GGSY1Qvo990_clip_vitb32.npz"], model="clip", key="feats_5fps", times_key="timestamps_ms_5fps",

@@ -19,7 +19,7 @@ from vla.progress import silent
 from vla.retrieval.query_bank import content_words
 from vla.storage.workspace import Workspace
 from vla.workflows.eval_set import corpus_of
-from vla.workflows.search_retriever import EvalQueryBank, SearchRetriever, compared_with
+from vla.workflows.search_retriever import EvalQueryBank, SearchRetriever, eval_query_bank
 
 TRAIN, TEST, FRAMES = 130, 12, 24
 
@@ -94,7 +94,7 @@ def test_figures_by_search_are_those_of_a_users_search(world, tmp_path, bank):
     assert found.compared.startswith(f"{TRAIN} captions" if bank == "captions" else "330 everyday")
     vla.index(workspace=place.root)
     opened = vla.open_workspace(place.root)
-    assert opened.searcher.background.lasting == (None if bank == "everyday" else (2.0, 5.0))
+    assert opened.searcher.hubness_correction.duration_range == (None if bank == "everyday" else (2.0, 5.0))
     assert len(opened.searcher.index.videos) == TEST
     wanted = {"text to video by search": dict.fromkeys((1, 5, 10, 100), 0), "moment to video by search": {}}
     wanted["moment to video by search"] = dict.fromkeys((1, 5, 10, 100), 0)
@@ -141,11 +141,11 @@ def test_the_bank_knows_nothing_of_what_is_asked(world):
     same = [Annotation("x", tests[0].query.upper() + ".", name("train", 3), split="train")]
     cache.add_texts([a.query for a in (*taught, *tests, *same)], Encoder("32"))
     corpus, _ = corpus_of(cache, tests)
-    bank = compared_with(cache, corpus, [*taught, *same], "cpu").bank
+    bank = eval_query_bank(cache, corpus, [*taught, *same], "cpu").bank
     assert len(bank.texts) == TRAIN and not {content_words(t) for t in bank.texts} & {
         content_words(a.query) for a in tests
     }
-    assert compared_with(cache, corpus, taught[:50], "cpu").told == "330 everyday queries of ours"
+    assert eval_query_bank(cache, corpus, taught[:50], "cpu").description == "330 everyday queries of ours"
 
 
 def test_copies_of_the_video_that_is_meant_count_as_it(world, tmp_path):
@@ -158,7 +158,7 @@ def test_copies_of_the_video_that_is_meant_count_as_it(world, tmp_path):
     told = [meant, Annotation("x", meant.query, "a copy.mp4")]
     others = [Annotation(f"o{i}", meant.query, name("test", i)) for i in (0, 1, 3)]
     corpus, _ = corpus_of(cache, [*told, *others])
-    nothing = EvalQueryBank(compared_with(cache, corpus, [], "cpu").bank, Encoder("32"), "")
+    nothing = EvalQueryBank(eval_query_bank(cache, corpus, [], "cpu").bank, Encoder("32"), "")
     listing = SearchRetriever(cache, corpus, zero_shot_model(32, 1.0), nothing, Workspace.open(tmp_path), silent)
     lists = listing.everywhere(corpus.queries[:2], 1)
     rows = [found[:, 0].tolist().index(q.video) for found, q in zip(lists, corpus.queries[:2], strict=True)]
@@ -168,7 +168,7 @@ def test_copies_of_the_video_that_is_meant_count_as_it(world, tmp_path):
 
 def test_what_is_not_wanted_is_not_searched(world, monkeypatch):
     folder, path = world
-    monkeypatch.setattr("vla.workflows.evaluate.Listing", lambda *given: pytest.fail("it was searched"))
+    monkeypatch.setattr("vla.workflows.evaluate.SearchRetriever", lambda *given: pytest.fail("it was searched"))
     given = {"captions": path, "split": "test", "run": "none", "workspace": folder}
     for more in ({"search": False}, {"tasks": ["highlights", "moments"], "search": False}):
         found = vla.evaluate(**given, **more)

@@ -23,9 +23,12 @@ from vla.workflows.verify import verify
 TOY = vla.EncoderChoice(encoder="toy")
 
 
-def trained(place, seed=0):
+def trained(workspace, seed=0):
     return vla.train(
-        workspace=place.root, settings={"epochs": 1, "held_out": 0.4, "seed": seed}, device="cpu", overwrite=True
+        workspace=workspace.root,
+        settings={"epochs": 1, "val_fraction": 0.4, "seed": seed},
+        device="cpu",
+        overwrite=True,
     )
 
 
@@ -39,22 +42,24 @@ def full(toy_workspace):
     return toy_workspace
 
 
-def names(place, **how):
-    return sorted(d.name for d in verify(workspace=place.root, read_data=True, **how))
+def names(workspace, **how):
+    return sorted(d.name for d in verify(workspace=workspace.root, read_data=True, **how))
 
 
-def files_of(place):
-    return sorted(p for p in place.home.rglob("*") if p.is_file() and "lock" not in p.name)
+def files_of(workspace):
+    return sorted(p for p in workspace.home.rglob("*") if p.is_file() and "lock" not in p.name)
 
 
-def everything(place):
+def everything(workspace):
     """What commands say of a workspace, to compare."""
-    hits = [(h.video_id, h.start, h.end, h.score, h.confidence) for h in vla.search("a dog runs", workspace=place.root)]
-    listed = [e.to_json() for e in vla.list_videos(workspace=place.root)]
-    return hits, listed, [a.to_json() for a in caption_store.load(place)]
+    hits = [
+        (h.video_id, h.start, h.end, h.score, h.confidence) for h in vla.search("a dog runs", workspace=workspace.root)
+    ]
+    videos = [e.to_json() for e in vla.list_videos(workspace=workspace.root)]
+    return hits, videos, [a.to_json() for a in caption_store.load(workspace)]
 
 
-def test_one_bit_anywhere_is_noticed_or_changes_nothing(full, record_property):
+def test_detects_flipped_bits(full, record_property):
     """200 bits at random over all files of a small workspace; 11 were not noticed once, all in the captions."""
     assert names(full) == []
     before, rng, unseen, seen = everything(full), random.Random(7), [], 0
@@ -85,7 +90,7 @@ def records_of(path, content=None):
 
 @pytest.mark.parametrize("name", ["v*.json", "t*.json", "spec.json", "run.json", "eval-*", "index.json", "background.json",
                                   "captions.jsonl", "current.json", "workspace.json", "scale.json"])  # fmt: skip
-def test_each_kind_of_record_is_verified_repaired_and_no_other_command_crashes(full, name):
+def test_verifies_and_repairs_each_kind_of_record(full, name):
     folders = {"v*.json": "cache/*/videos/*", "t*.json": "cache/*/texts/*"}
     path = next(iter(full.home.glob(folders.get(name, f"**/{name}"))))
     path.write_bytes(path.read_bytes()[:-9] + b"\x80")
@@ -99,19 +104,19 @@ def test_each_kind_of_record_is_verified_repaired_and_no_other_command_crashes(f
     assert names(full) == []
 
 
-def test_one_damaged_receipt_ends_nothing(full):
+def test_damaged_receipt_does_not_stop_commands(full):
     path = next((active_cache(full.caches).folder / "videos").iterdir())
     path.write_text("{")
     assert len(vla.list_videos(workspace=full.root)) == 2
     assert vla.gc(workspace=full.root) == (0, 0)
-    said = []
-    vla.search("a dog", workspace=full.root, progress=lambda p: said.append(p.message))
-    assert any("1 receipts of features are damaged" in message for message in said)
+    messages = []
+    vla.search("a dog", workspace=full.root, progress=lambda p: messages.append(p.message))
+    assert any("1 receipts of features are damaged" in message for message in messages)
     report = vla.extract([full.root / "videos"], workspace=full.root, choice=TOY, workers=1)
     assert report.extracted == 1 and names(full) == []
 
 
-def test_damage_is_listed_all_at_once_in_other_caches_too(full):
+def test_lists_damage_in_all_caches(full):
     vla.extract(
         [full.root / "videos"],
         workspace=full.root,
@@ -160,7 +165,7 @@ def places(value, path=()):
             yield from places(value[number], (*path, number))
 
 
-def test_records_with_any_value_in_any_place_are_refused_or_whole(full, record_property):
+def test_rejects_records_with_invalid_values(full, record_property):
     """As older versions wrote them, without a checksum: then types and ranges are all there is."""
     tried = refused = 0
     rng = random.Random(3)
@@ -201,14 +206,14 @@ def opened(place, path):
             if path.name != "current.json"
             else active_cache(place.caches)
         )
-        cache.state(), cache.known_texts()
+        cache.state(), cache.cached_texts()
     verify(workspace=place.root)
 
 
 # Runs
 
 
-def test_lost_weights_are_trained_again_and_messages_say_so(full):
+def test_missing_weights_are_reported_with_a_remedy(full):
     weights = next(full.runs.glob("default/model-*"))
     weights.unlink()
     for command in (
@@ -217,14 +222,14 @@ def test_lost_weights_are_trained_again_and_messages_say_so(full):
     ):
         with refused(CacheError, "retrain", "is gone", run="default"):
             command()
-    said = []
-    settings = {"epochs": 1, "held_out": 0.4, "seed": 0}
-    vla.train(workspace=full.root, settings=settings, device="cpu", progress=lambda p: said.append(p.message))
-    assert any("training anew" in message for message in said) and weights.is_file()
+    messages = []
+    settings = {"epochs": 1, "val_fraction": 0.4, "seed": 0}
+    vla.train(workspace=full.root, settings=settings, device="cpu", progress=lambda p: messages.append(p.message))
+    assert any("training anew" in message for message in messages) and weights.is_file()
     assert vla.search("a dog", workspace=full.root)
 
 
-def test_a_run_trained_anew_is_refused_by_every_search_until_indexed(full):
+def test_retrained_run_needs_a_new_index(full):
     opened_before = vla.open_workspace(full.root)
     before = [(h.video_id, h.score) for h in opened_before.search("a dog")]
     trained(full, seed=5)
@@ -239,33 +244,33 @@ def test_a_run_trained_anew_is_refused_by_every_search_until_indexed(full):
     assert vla.search("a dog", workspace=full.root)
 
 
-def test_the_background_of_the_run_before_is_not_used(full):
-    first = vla.open_workspace(full.root).searcher.background
+def test_hubness_of_the_previous_run_is_not_used(full):
+    first = vla.open_workspace(full.root).searcher.hubness_correction
     trained(full, seed=5)
     vla.index(workspace=full.root, run="default")
-    kept = atomic.read_json(full.index / "background.json")
-    second = vla.open_workspace(full.root).searcher.background
-    assert atomic.read_json(full.index / "background.json")["of"] != kept["of"]
+    record = atomic.read_json(full.index / "background.json")
+    second = vla.open_workspace(full.root).searcher.hubness_correction
+    assert atomic.read_json(full.index / "background.json")["of"] != record["of"]
     assert first is None or not np.array_equal(first.bias, second.bias)
 
 
-def test_an_open_workspace_goes_on_after_another_process_forgot_a_video(full):
+def test_open_workspace_survives_removal_of_a_video(full):
     """The shard is gone, the index still has the video: what it holds is searched, without a CacheError."""
-    place = vla.open_workspace(full.root)
-    assert place.searcher is not None
-    code = f"import pathlib; from vla import api; vla.remove(['videos/v3.mp4'], workspace=pathlib.Path({str(full.root)!r}))"
+    opened_workspace = vla.open_workspace(full.root)
+    assert opened_workspace.searcher is not None
+    code = f"import pathlib; import vla; vla.remove(['videos/v3.mp4'], workspace=pathlib.Path({str(full.root)!r}))"
     subprocess.run([sys.executable, "-c", code], check=True)
-    found = place.search("a dog runs over the grass", 10)
-    assert found
+    hits = opened_workspace.search("a dog runs over the grass", 10)
+    assert hits
     vla.index(workspace=full.root, run="default")
-    place.refresh()
-    assert "videos/v3.mp4" not in {h.video_id for h in place.search("a dog", 10)}
+    opened_workspace.refresh()
+    assert "videos/v3.mp4" not in {h.video_id for h in opened_workspace.search("a dog", 10)}
 
 
 # Files that are gone
 
 
-def test_moments_of_files_that_are_gone_are_left_out_and_counted(full):
+def test_moments_of_missing_files_are_skipped_and_counted(full):
     assert "videos/v3.mp4" in {h.video_id for h in vla.search("a dog", k=20, workspace=full.root)}
     (full.root / "videos" / "v3.mp4").unlink()
     hits = vla.search("a dog", k=20, workspace=full.root)
@@ -283,7 +288,7 @@ def test_moments_of_files_that_are_gone_are_left_out_and_counted(full):
 # Reading needs no writing
 
 
-def test_what_only_reads_takes_no_lock(full, monkeypatch):
+def test_reading_takes_no_lock(full, monkeypatch):
     def refuse(path, *rest, **more):
         raise AssertionError(f"{path} is locked")
 
@@ -293,22 +298,24 @@ def test_what_only_reads_takes_no_lock(full, monkeypatch):
     with pytest.raises(AssertionError):
         verify(workspace=full.root, mend=True)
     monkeypatch.undo()
-    held = []
+    locked_paths = []
     real = locks.lock
-    monkeypatch.setattr(locks, "lock", lambda path, *rest, **more: held.append(path) or real(path, *rest, **more))
+    monkeypatch.setattr(
+        locks, "lock", lambda path, *rest, **more: locked_paths.append(path) or real(path, *rest, **more)
+    )
     vla.evaluate(workspace=full.root, run="none", device="cpu")
-    assert held == []
+    assert locked_paths == []
 
 
-def test_records_without_a_checksum_are_read_and_said(full):
+def test_reports_records_without_checksums(full):
     path = next((active_cache(full.caches).folder / "videos").iterdir())
     path.write_text(json.dumps(atomic.read_json(path)))
-    said = []
-    assert verify(workspace=full.root, progress=lambda p: said.append(p.message)) == []
-    assert any(message.startswith("1 records have no checksum") for message in said)
+    messages = []
+    assert verify(workspace=full.root, progress=lambda p: messages.append(p.message)) == []
+    assert any(message.startswith("1 records of an older version have no checksum") for message in messages)
 
 
-def test_a_video_with_far_timestamps_stops_nothing(tmp_path, monkeypatch):
+def test_accepts_videos_with_huge_timestamps(tmp_path, monkeypatch):
     """Frames at 0 and up to 10^12 s, imported beside others: index, train, search, eval and report."""
     rng = np.random.default_rng(0)
     (tmp_path / "f").mkdir()
@@ -324,14 +331,14 @@ def test_a_video_with_far_timestamps_stops_nothing(tmp_path, monkeypatch):
     assert videos == {"v2": 1e9, "v3": 9e11}
 
 
-def test_the_decoder_names_the_place_and_the_value():
+def test_record_errors_name_the_field_and_value():
     from vla.indexing.index_record import IndexRecord
 
     with refused(CacheError, "index", r"x is damaged \(schema is missing\)"):
         records.decode(IndexRecord, {}, "x", Hint("index"))
 
 
-def test_a_receipt_with_more_frames_than_its_shard_is_damage(toy_workspace):
+def test_detects_receipts_with_too_many_frames(toy_workspace):
     """The shard is whole by its own checksum: only the two together tell."""
     cache = active_cache(toy_workspace.caches)
     path = cache._receipt_path("videos/v3.mp4")

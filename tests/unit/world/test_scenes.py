@@ -6,8 +6,8 @@ import pytest
 from vla.world.clips import plan_clips, write_captions
 from vla.world.language import appearance, description, moments, questions
 from vla.world.render import CANVAS, draw
-from vla.world.sampling import OPPOSITE, sample_scene, twin
-from vla.world.scene import COLORS, RADIUS, SHAPES, Event, Scene, SceneObject, is_held_out, states_at
+from vla.world.sampling import OPPOSITE, counterfactual, sample_scene
+from vla.world.scene import COLORS, RADIUS, SHAPES, Event, Scene, SceneObject, is_novel_combination, states_at
 
 
 def scenes(count, seed=0, **options):
@@ -22,22 +22,22 @@ def test_equal_seeds_give_equal_scenes_and_pixels():
     assert scenes(3, 6) != first
 
 
-def test_held_out_pairs_are_one_in_six_and_only_where_asked_for():
+def test_novel_pairs_are_one_in_six_and_opt_in():
     pairs = [(c, s) for c in COLORS for s in SHAPES]
-    assert sum(is_held_out(*p) for p in pairs) == len(pairs) // 6
+    assert sum(is_novel_combination(*p) for p in pairs) == len(pairs) // 6
     for scene in scenes(40):
-        assert not any(is_held_out(t.color, t.shape) for t in scene.things)
+        assert not any(is_novel_combination(t.color, t.shape) for t in scene.objects)
     for scene in scenes(40, novel=True):
-        assert any(is_held_out(t.color, t.shape) for t in scene.things)
+        assert any(is_novel_combination(t.color, t.shape) for t in scene.objects)
 
 
-def test_nothing_leaves_the_canvas_or_overlaps():
+def test_objects_stay_on_the_canvas_without_overlap():
     for scene in scenes(40):
         s = states_at(scene, np.linspace(0, scene.duration, 50))
-        radius = np.array([[RADIUS[t.size]] for t in scene.things]) * s.scale
+        radius = np.array([[RADIUS[t.size]] for t in scene.objects]) * s.scale
         assert (s.x - radius > 0).all() and (s.x + radius < 1).all()
         assert (s.y - radius > 0).all() and (s.y + radius < 1).all()
-        for i in range(len(scene.things)):
+        for i in range(len(scene.objects)):
             for j in range(i):
                 gap = np.hypot(s.x[i] - s.x[j], s.y[i] - s.y[j])
                 assert (gap > 0.9 * (radius[i] + radius[j])).all()
@@ -46,7 +46,7 @@ def test_nothing_leaves_the_canvas_or_overlaps():
 @pytest.mark.parametrize(
     ("direction", "axis", "sign"), [("left", "x", -1), ("right", "x", 1), ("up", "y", -1), ("down", "y", 1)]
 )
-def test_moves_go_where_the_words_say(direction, axis, sign):
+def test_move_directions(direction, axis, sign):
     thing = SceneObject("circle", "red", "small", "plain", 0.5, 0.5)
     scene = Scene((thing,), "black", (Event("move", 0, 1.0, 2.0, direction, distance=0.3),), 3.0, 0)
     s = getattr(states_at(scene, np.array([0.0, 1.0, 1.5, 2.0, 3.0])), axis)[0]
@@ -62,7 +62,7 @@ def test_moves_go_where_the_words_say(direction, axis, sign):
     assert "red" in words
 
 
-def test_a_hit_stops_at_the_target_and_pushes_it_on():
+def test_hit_stops_at_the_target_and_pushes_it():
     a, b = (
         SceneObject("circle", "red", "small", "plain", 0.2, 0.5),
         SceneObject("star", "blue", "small", "plain", 0.6, 0.5),
@@ -74,7 +74,7 @@ def test_a_hit_stops_at_the_target_and_pushes_it_on():
     np.testing.assert_allclose(s.x[1], [0.6, 0.6, 0.8])
 
 
-def test_what_is_drawn_has_the_colour_and_place_of_the_thing():
+def test_drawn_objects_have_their_colour_and_position():
     thing = SceneObject("square", "green", "large", "plain", 0.3, 0.7)
     frame = draw(Scene((thing,), "black", (), 1.0, 0), np.array([0.0]))[0].astype(int)
     centre = frame[round(0.7 * CANVAS), round(0.3 * CANVAS)]
@@ -82,24 +82,24 @@ def test_what_is_drawn_has_the_colour_and_place_of_the_thing():
     assert frame[round(0.2 * CANVAS), round(0.8 * CANVAS)].max() < 40
 
 
-def test_twins_show_the_same_things_and_differ_in_events_only():
+def test_counterfactuals_differ_only_in_events():
     rng = np.random.default_rng(1)
-    pairs = [(s, twin(s, rng)) for s in scenes(60, 2)]
+    pairs = [(s, counterfactual(s, rng)) for s in scenes(60, 2)]
     found = [(a, b) for a, b in pairs if b is not None]
     assert len(found) > 25
     for a, b in found:
         assert a.background == b.background and a.duration == b.duration and a.seed == b.seed
-        assert [(t.shape, t.color, t.size, t.texture) for t in a.things] == [
-            (t.shape, t.color, t.size, t.texture) for t in b.things
+        assert [(t.shape, t.color, t.size, t.texture) for t in a.objects] == [
+            (t.shape, t.color, t.size, t.texture) for t in b.objects
         ]
         assert a.events != b.events
 
 
-def test_a_mirrored_move_passes_the_same_places():
+def test_reversed_move_passes_the_same_positions():
     rng = np.random.default_rng(3)
     checked = 0
     for scene in scenes(80, 4, events=(1, 1)):
-        other = twin(scene, rng) if scene.events[0].kind == "move" else None
+        other = counterfactual(scene, rng) if scene.events[0].kind == "move" else None
         if other is None:
             continue
         e, f = scene.events[0], other.events[0]
@@ -111,7 +111,7 @@ def test_a_mirrored_move_passes_the_same_places():
     assert checked > 5
 
 
-def test_the_world_is_rich():
+def test_scenes_are_diverse():
     rng = np.random.default_rng(7)
     some = scenes(250, 8)
     assert len({description(s, rng) for s in some}) > 243
@@ -131,36 +131,36 @@ def test_the_world_is_rich():
     }
 
 
-def test_sentences_name_things_by_colour_and_carry_their_events_times():
+def test_moments_name_colours_and_have_event_times():
     rng = np.random.default_rng(9)
     for scene in scenes(30, 10):
         for moment, event in zip(moments(scene, rng), scene.events, strict=True):
             assert (moment.start, moment.end) == (event.start, event.end)
-            assert scene.things[event.actor].color in moment.text.lower()
-        assert all(t.color in appearance(scene, rng).lower() for t in scene.things)
+            assert scene.objects[event.actor].color in moment.text.lower()
+        assert all(t.color in appearance(scene, rng).lower() for t in scene.objects)
 
 
-def test_answers_are_among_the_choices_and_counts_are_right():
+def test_answers_and_counts_are_correct():
     rng = np.random.default_rng(11)
     for scene in scenes(30, 12):
         for q in questions(scene, rng):
             if q.kind == "choice":
                 assert q.answer in q.choices
             if q.text == "How many shapes are there?":
-                assert q.answer == str(len(scene.things))
+                assert q.answer == str(len(scene.objects))
 
 
-def test_plans_are_exact_in_number_and_name_their_twins_both_ways():
+def test_plans_have_exact_counts_and_mutual_counterfactuals():
     clips = plan_clips("test", 25, 0)
     assert len(clips) == 25 and len({c.name for c in clips}) == 25
     by_name = {c.name: c for c in clips}
-    assert any(c.twin for c in clips)
+    assert any(c.counterfactual for c in clips)
     for clip in clips:
-        if clip.twin:
-            assert by_name[clip.twin].twin == clip.name
+        if clip.counterfactual:
+            assert by_name[clip.counterfactual].counterfactual == clip.name
 
 
-def test_captions_are_written_as_the_table_reader_wants_them(tmp_path):
+def test_captions_are_readable_by_the_table_reader(tmp_path):
     from vla.datasets._open import read_annotations
 
     clips = plan_clips("val", 6, 3)

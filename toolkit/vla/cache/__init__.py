@@ -1,1 +1,1 @@
-"""Stage 1: frozen features on disk, written so that whatever is interrupted, what was finished is there and true."""
+"""Feature cache: frozen features on disk, written so that an interruption loses only unfinished videos."""

@@ -1,4 +1,4 @@
-"""One attempt at one video: it is decoded and encoded, or there is a reason why not, and whose fault that is."""
+"""One attempt to decode and encode a video, which ends in features or in a receipt with the cause of failure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vla.cache.memory_budget import Budget, needed, pictures_together
-from vla.cache.receipts import Receipt, Status, content_digest, software, whole_digest
+from vla.cache.memory_budget import MemoryBudget, decode_batch_size, required_bytes
+from vla.cache.receipts import Receipt, Status, content_digest, file_digest, software
 from vla.causes import DOUBTFUL, cause_of, unreadable_reason
 from vla.decoders.base import Decoder, DecodeReport, Reader
 from vla.encoders.base import Encoder
@@ -23,19 +23,19 @@ from vla.sampling import Sampling
 from vla.video import Frames
 
 CHUNK = 32
-"""Frames that are encoded together."""
-_SKIPPED = ("no-video-stream", "not-a-video", "not-a-file", "empty-file", "too-large", "changed")
+"""Number of frames in one call of the encoder."""
+_SKIP_REASONS = ("no-video-stream", "not-a-video", "not-a-file", "empty-file", "too-large", "changed")
 
 
 @dataclass(frozen=True)
 class ChunkDone:
-    """Frames of one video that are done.
+    """Progress of one video: a chunk of its frames is encoded.
 
     Attributes:
-        video_id: of the video.
-        frames: how many.
-        seconds: of video that they stand for.
-        share: of the whole video, by what it says of its own length; 0 where it says nothing.
+        video_id: id of the video.
+        frames: number of frames in the chunk.
+        seconds: length of video that the chunk covers.
+        share: fraction of the declared duration that the chunk covers; 0 if none is declared.
     """
 
     video_id: str
@@ -46,14 +46,14 @@ class ChunkDone:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What became of one video.
+    """Outcome of one attempt.
 
     Attributes:
-        receipt: so far; without what the commit adds.
-        decoded: how decoding went; None if it failed.
+        receipt: the receipt, without the fields that the commit fills.
+        decoded: report of the decoder; None if decoding failed.
         values: features, chunk by chunk.
-        times: when each of their frames is shown.
-        doubt: the failure, where a second trial may end otherwise.
+        times: presentation times of their frames in seconds, chunk by chunk.
+        doubt: the failure, if a second attempt may succeed.
     """
 
     receipt: Receipt
@@ -65,42 +65,43 @@ class VideoResult:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What an attempt works with.
+    """Resources shared by all attempts of an extraction.
 
     Attributes:
-        encoder: of the frames.
-        decoder: of the videos.
-        sampling: which frames.
-        budget: of decoded pictures.
-        submit: hands prepared frames to the threads that encode.
-        still: called while waiting; raises when the extraction is to end.
+        encoder: encoder of the frames.
+        decoder: decoder of the videos.
+        sampling: sampling rule for the frames.
+        budget: memory of decoded pictures.
+        submit: queues prepared frames for the encoding threads.
+        check_stop: called while waiting; raises when the extraction is to end.
     """
 
     encoder: Encoder
     decoder: Decoder
     sampling: Sampling
-    budget: Budget
+    budget: MemoryBudget
     submit: Callable[[np.ndarray, ChunkDone], Future[np.ndarray]]
-    still: Callable[[], None]
+    check_stop: Callable[[], None]
 
-    def at(self, video_id: str, path: Path) -> VideoResult:
-        """Decode the video at `path` and have it encoded; a failure of the video or of reading it becomes its receipt.
+    def run(self, video_id: str, path: Path) -> VideoResult:
+        """Decode and encode the video at `path`; a failure to read or decode it becomes its receipt.
 
         Raises:
-            ResourceError, EnvironmentUnfitError: no decoder can be started.
+            ResourceError: no decoder can be started, for lack of resources.
+            EnvironmentUnfitError: no decoder can be started, for another reason.
         """
         blank = Receipt(video_id, "failed", "", 0, 0, "", software=software())
         try:
-            with _opened(path) as file:
+            with _open_regular(path) as file:
                 before = os.fstat(file.fileno())
                 blank = replace(blank, size=before.st_size, mtime_ns=before.st_mtime_ns)
                 blank = replace(blank, content=content_digest(path, before.st_size))
-                worked = self._decoded(blank, path)
-                # Reading all of it also tells a disk that cannot be read from content that cannot be decoded.
-                digest = whole_digest(file)
+                result = self._decode(blank, path)
+                # Reading the whole file also tells an unreadable disk from undecodable content.
+                digest = file_digest(file)
                 if _identity(path.stat()) != _identity(before) or os.fstat(file.fileno()).st_size != before.st_size:
                     raise DecodeError(f"{path.name}: the file changed while it was read: run again", "changed")
-                return replace(worked, receipt=replace(worked.receipt, digest=digest))
+                return replace(result, receipt=replace(result.receipt, digest=digest))
         except DecodeError as error:
             return _failure(blank, path, error)
         except VlaError:
@@ -110,65 +111,78 @@ class Attempt:
         except MemoryError:
             return _failure(blank, path, DecodeError(f"{path.name}: not enough memory", "resources"))
 
-    def _decoded(self, blank: Receipt, path: Path) -> VideoResult:
-        """The video's features; a failure of its content is a receipt, one of the machine is raised."""
+    def _decode(self, blank: Receipt, path: Path) -> VideoResult:
+        """Return the features of a video; a failure of its content becomes a receipt.
+
+        Raises:
+            DecodeError: the machine is the cause.
+        """
         try:
-            with _open(self.decoder, path) as reader, self.budget.room(needed(reader.video), self.still):
+            with (
+                _open(self.decoder, path) as reader,
+                self.budget.reserve(required_bytes(reader.video), self.check_stop),
+            ):
                 blank = replace(blank, codec=reader.video.codec)
                 values: list[Future[np.ndarray]] = []
                 times: list[np.ndarray] = []
-                for pixels, seconds in self._prepared(reader, path):
-                    covered = float(seconds[-1]) - (float(times[-1][-1]) if times else 0.0)
-                    share = covered / reader.video.duration_seconds if reader.video.duration_seconds > 0 else 0.0
-                    done = ChunkDone(blank.video_id, len(pixels), covered, max(0.0, min(1.0, share)))
+                for pixels, seconds in self._iter_chunks(reader, path):
+                    length = float(seconds[-1]) - (float(times[-1][-1]) if times else 0.0)
+                    share = length / reader.video.duration_seconds if reader.video.duration_seconds > 0 else 0.0
+                    done = ChunkDone(blank.video_id, len(pixels), length, max(0.0, min(1.0, share)))
                     values.append(self.submit(pixels, done))
                     times.append(seconds)
-                decoded = reader.report
-            encoded = tuple(v.result() for v in values)
-            return VideoResult(replace(blank, status="ok"), decoded, encoded, tuple(times))
+                report = reader.report
+            features = tuple(v.result() for v in values)
+            return VideoResult(replace(blank, status="ok"), report, features, tuple(times))
         except DecodeError as error:
             if cause_of(error.reason) == "machine":
                 raise
             return _failure(blank, path, error)
 
-    def _prepared(self, reader: Reader, path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The sampled frames at the encoder's size with their times, CHUNK at a time; few whole pictures are in memory."""
+    def _iter_chunks(self, reader: Reader, path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the sampled frames at the encoder's size and their times, CHUNK frames at a time.
+
+        Only a few pictures of full size are in memory.
+        """
         pixels: list[np.ndarray] = []
         times: list[np.ndarray] = []
-        held = 0
-        for frames in _guarded(reader.sample(self.sampling, pictures_together(reader.video)), path):
-            ready, shown = self.encoder.prepare(frames.pixels), frames.timestamps_seconds
+        num_frames = 0
+        for frames in _iter_batches(reader.sample(self.sampling, decode_batch_size(reader.video)), path):
+            inputs, timestamps = self.encoder.prepare(frames.pixels), frames.timestamps_seconds
             del frames
-            # Where their size changes pictures come in other numbers; chunks are of CHUNK frames all the same.
-            pixels.append(ready)
-            times.append(shown)
-            held += len(ready)
-            if held >= CHUNK:
-                joined, moments = np.concatenate(pixels), np.concatenate(times)
-                yield joined[:CHUNK], moments[:CHUNK]
-                pixels, times, held = [joined[CHUNK:]], [moments[CHUNK:]], held - CHUNK
-        if held:
+            # The decoder's batches change with the size of its pictures; chunks have CHUNK frames regardless.
+            pixels.append(inputs)
+            times.append(timestamps)
+            num_frames += len(inputs)
+            if num_frames >= CHUNK:
+                all_pixels, all_times = np.concatenate(pixels), np.concatenate(times)
+                yield all_pixels[:CHUNK], all_times[:CHUNK]
+                pixels, times, num_frames = [all_pixels[CHUNK:]], [all_times[CHUNK:]], num_frames - CHUNK
+        if num_frames:
             yield np.concatenate(pixels), np.concatenate(times)
 
 
 def _open(decoder: Decoder, path: Path) -> Reader:
-    with _no_surprise(path):
+    with _crash_as_decode_error(path):
         return decoder.open(path)
 
 
-def _guarded(frames: Iterator[Frames], path: Path) -> Iterator[Frames]:
+def _iter_batches(frames: Iterator[Frames], path: Path) -> Iterator[Frames]:
     while True:
-        with _no_surprise(path):
-            some = next(frames, None)
-        if some is None:
+        with _crash_as_decode_error(path):
+            batch = next(frames, None)
+        if batch is None:
             return
-        yield some
-        del some  # pictures are large: not two at a time
+        yield batch
+        del batch  # pictures are large: one batch at a time
 
 
 @contextmanager
-def _no_surprise(path: Path) -> Iterator[None]:
-    """Make an exception that no decoder should raise its crash: it may be our defect, or a library of another version."""
+def _crash_as_decode_error(path: Path) -> Iterator[None]:
+    """Turn an unexpected exception into a crash of the decoder.
+
+    It may be a defect of ours, or an incompatible version of a library.
+    """
     try:
         yield
     except (VlaError, OSError, MemoryError):
@@ -178,15 +192,15 @@ def _no_surprise(path: Path) -> Iterator[None]:
 
 
 def _failure(blank: Receipt, path: Path, error: DecodeError) -> VideoResult:
-    status: Status = "skipped" if error.reason in _SKIPPED else "failed"
+    status: Status = "skipped" if error.reason in _SKIP_REASONS else "failed"
     reason = str(error).removeprefix(f"{path.name}: ")
     receipt = replace(blank, status=status, reason=reason, cause=cause_of(error.reason))
     return VideoResult(receipt, doubt=error if error.reason in DOUBTFUL else None)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader]:
-    """The regular file at `path`; anything else is not opened, since a pipe would never end."""
+def _open_regular(path: Path) -> Iterator[BufferedReader]:
+    """Open a regular file; refuse anything else, since a pipe would never end."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise DecodeError(f"{path.name}: not a regular file", "not-a-file")
     with path.open("rb") as file:
@@ -194,6 +208,9 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
-    """Changes whenever the file is written to or another takes its place, also where sizes and times are made to look alike."""
-    changed = status.st_ctime_ns if os.name == "posix" else 0
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, changed)
+    """Return a value that changes whenever the file is written to or replaced.
+
+    It includes the time of the last status change, which programs cannot set.
+    """
+    ctime_ns = status.st_ctime_ns if os.name == "posix" else 0
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, ctime_ns)

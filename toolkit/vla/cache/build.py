@@ -1,4 +1,4 @@
-"""Stage 1 at work: videos are decoded and encoded side by side, and committed one by one."""
+"""Extraction: decode and encode videos concurrently, and commit them to the cache one by one."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from vla.sampling import Sampling
 
 @dataclass
 class ExtractReport:
-    """What an extraction did.
+    """Result of an extraction.
 
     Attributes:
-        receipts: one for each video that was asked for, in order.
-        extracted: how many of `videos` were read now, whatever came of it.
-        frames: frames encoded now.
+        receipts: one for each requested video, in order.
+        extracted: number of `videos` that this run read, with or without success.
+        frames: number of frames that this run encoded.
         seconds: wall-clock time.
-        texts: texts encoded now.
-        captions: annotations known to the workspace afterwards.
-        unknown_videos: names in captions for which there is no video.
-        renamed: new names of videos that were found under another one, by the old.
-        omissions: what was left out: files of other kinds, folders that cannot be read, frames, captions without a video.
-        warnings: what makes all results doubtful.
+        texts: number of texts that this run encoded.
+        captions: number of annotations in the workspace afterwards.
+        unknown_videos: names in captions without a video.
+        renamed: new names of renamed videos, by old name.
+        omissions: input that was left out: files of other kinds, unreadable folders, frames, captions
+            without a video.
+        warnings: problems that affect all results.
     """
 
     receipts: list[Receipt] = field(default_factory=list)
@@ -53,17 +54,17 @@ class ExtractReport:
 
     @property
     def videos(self) -> list[Receipt]:
-        """Receipts of all files but those that hold no video."""
+        """Receipts of all files except those without a video."""
         return [r for r in self.receipts if not r.is_no_video]
 
     @property
     def problems(self) -> list[Receipt]:
-        """Receipts of videos that are not `ok`."""
+        """Receipts of videos whose status is not `ok`."""
         return [r for r in self.videos if r.status != "ok"]
 
     @property
     def video_seconds(self) -> float:
-        """Length of all videos that have features."""
+        """Total duration of the videos with features."""
         return sum(r.duration_seconds for r in self.receipts if r.has_features)
 
 
@@ -77,57 +78,59 @@ def extract_videos(
     workers: int = 2,
     progress: ProgressCallback = silent,
 ) -> ExtractReport:
-    """Extract and commit `plan.todo`; one bad file never stops the others.
+    """Extract and commit `plan.todo`; a damaged file never stops the others.
 
     Raises:
-        ResourceError: the cache cannot be written, or the machine has nothing left to decode with; what was committed before
-            stays.
-        EnvironmentUnfitError: the decoder does not work on this machine; the same holds.
+        ResourceError: the cache cannot be written, or the machine lacks resources for decoding. Videos
+            committed before stay.
+        EnvironmentUnfitError: the decoder does not work on this machine. Videos committed before stay.
     """
-    began = time.monotonic()
-    for receipt in plan.refreshed:
+    start = time.monotonic()
+    for receipt in plan.updates:
         cache.add_receipt(receipt)
-    for receipt in plan.copied:
+    for receipt in plan.copies:
         cache.add_receipt(receipt)
     for old, receipt in plan.renamed.items():
         cache.rename(old, receipt)
-    known = [*plan.done, *plan.refreshed, *plan.copied, *plan.renamed.values()]
-    report = ExtractReport(receipts=known, renamed={old: r.video_id for old, r in plan.renamed.items()})
-    # Closed at once when something goes wrong here: threads must not go on decoding behind an error message.
-    in_hand: dict[str, float] = {}
-    seen, finished = 0.0, 0
+    report = ExtractReport(
+        receipts=[*plan.done, *plan.updates, *plan.copies, *plan.renamed.values()],
+        renamed={old: r.video_id for old, r in plan.renamed.items()},
+    )
+    shares: dict[str, float] = {}
+    video_seconds, num_videos = 0.0, 0
+    # `closing`, because threads must not continue to decode behind an error message.
     with closing(Workers(encoder, decoder, sampling, workers).run(plan.todo)) as messages:
         for message in messages:
             text, level = "", "info"
             if isinstance(message, ChunkDone):
                 report.frames += message.frames
-                seen += message.seconds
-                in_hand[message.video_id] = min(0.99, in_hand.get(message.video_id, 0.0) + message.share)
+                video_seconds += message.seconds
+                shares[message.video_id] = min(0.99, shares.get(message.video_id, 0.0) + message.share)
             else:
                 report.receipts.append(_commit(cache, message))
                 if message.decoded is not None:
                     report.omissions.add("dropped-frames", message.receipt.video_id, message.decoded.dropped)
                     report.omissions.add("gap", message.receipt.video_id, message.decoded.gaps)
-                finished += 1
+                num_videos += 1
                 report.extracted += not message.receipt.is_no_video
-                in_hand.pop(message.receipt.video_id, None)
-                text, level = _remark(report.receipts[-1])
-            passed = max(1e-9, time.monotonic() - began)
-            rates = {"frames/s": report.frames / passed, "x real time": seen / passed}
-            progress(Progress("extract", finished, len(plan.todo), text, level, rates, sum(in_hand.values())))
+                shares.pop(message.receipt.video_id, None)
+                text, level = _message(report.receipts[-1])
+            elapsed_seconds = max(1e-9, time.monotonic() - start)
+            rates = {"frames/s": report.frames / elapsed_seconds, "x real time": video_seconds / elapsed_seconds}
+            progress(Progress("extract", num_videos, len(plan.todo), text, level, rates, sum(shares.values())))
     order = {v: i for i, v in enumerate([v for v, _ in plan.todo])}
     report.receipts.sort(key=lambda r: (order.get(r.video_id, -1), r.video_id))
     for receipt in report.receipts:
         if receipt.is_no_video:
             report.omissions.add("no-video", receipt.video_id)
-    report.seconds = time.monotonic() - began
+    report.seconds = time.monotonic() - start
     return report
 
 
-def _commit(cache: FeatureCache, worked: VideoResult) -> Receipt:
-    """Write what came of one video, and return its receipt."""
-    receipt, decoded = worked.receipt, worked.decoded
-    if receipt.status == "ok" and decoded is not None and not worked.values:
+def _commit(cache: FeatureCache, result: VideoResult) -> Receipt:
+    """Write the features and the receipt of one video, and return the receipt."""
+    receipt, decoded = result.receipt, result.decoded
+    if receipt.status == "ok" and decoded is not None and not result.values:
         receipt = replace(receipt, status="failed", reason="no frame could be decoded", cause="content")
     if receipt.status != "ok" or decoded is None:
         return _commit_failure(cache, receipt)
@@ -143,17 +146,17 @@ def _commit(cache: FeatureCache, worked: VideoResult) -> Receipt:
     )
     try:
         features = FrameFeatures(
-            receipt.video_id, np.concatenate(worked.values), np.concatenate(worked.times), duration
+            receipt.video_id, np.concatenate(result.values), np.concatenate(result.times), duration
         )
         return cache.add_video(features, receipt)
     except VlaError as error:
-        if isinstance(error, OSError):  # the disk, not the video
+        if isinstance(error, OSError):  # caused by the disk, not by the video
             raise
         return _commit_failure(cache, replace(receipt, status="failed", reason=str(error), cause="content"))
 
 
 def _commit_failure(cache: FeatureCache, receipt: Receipt) -> Receipt:
-    """Write that a video has no features; where the machine is to blame, features that it had are not lost for that."""
+    """Write the receipt of a video without features; a failure of the machine keeps earlier features."""
     before = cache.receipts.get(receipt.video_id)
     if before is None or not before.has_features or receipt.cause == "content":
         cache.add_receipt(receipt)
@@ -161,28 +164,28 @@ def _commit_failure(cache: FeatureCache, receipt: Receipt) -> Receipt:
 
 
 def _remarks(decoded: DecodeReport) -> Iterator[str]:
-    """Each thing about a decoded video that its user should know."""
+    """Yield a remark on each defect of a decoded video."""
     if decoded.coverage < 0.9:
         yield f"{decoded.coverage:.0%} decoded"
     if decoded.is_cut:
         yield "the file ends early"
     if decoded.has_more:
-        yield "another recording follows in the file, which cannot be read: split it"
+        yield "the file contains a second recording, which cannot be read: split the file"
     if decoded.gaps:
         yield f"{_count(decoded.gaps, 'gap')}, {decoded.gap_seconds:.1f} s without frames"
     if decoded.errors:
         yield f"{_count(decoded.errors, 'damaged packet')} ({decoded.first_error})"
     if decoded.dropped:
-        yield f"{_count(decoded.dropped, 'frame')} dropped: due no later than the frame before"
+        yield f"{_count(decoded.dropped, 'frame')} dropped: not later than the frame before"
     if decoded.synthetic_times:
-        yield "no times in the file, counted from its frame rate"
+        yield "the file has no timestamps; they were computed from its frame rate"
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' if number != 1 else ''}"
 
 
-def _remark(receipt: Receipt) -> tuple[str, str]:
+def _message(receipt: Receipt) -> tuple[str, str]:
     if receipt.status == "ok" or receipt.is_no_video:
         return "", "info"
     return f"{receipt.video_id}: {receipt.status}, {receipt.reason}", "warning"

@@ -1,4 +1,4 @@
-"""Whether a decoder works at all: it decodes a clip of our own. Only then may it condemn the videos of others."""
+"""Health check of a decoder on a built-in clip: only a working decoder may mark videos as failed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vla.errors import DecodeError, EnvironmentUnfitError, ResourceError
 from vla.hints import Hint
 from vla.sampling import at_fps
 
-# Four frames of 32x32 pixels, H.264 with a frame between two others, in MP4: the way that most videos take.
+# Four frames of 32x32 pixels, H.264 with a B-frame, in MP4: the code path of most videos.
 _CLIP = (
     "c-muNU{FXasVvAW&d+6FU}6B#Kx~v)mTZ_?U}DI?!0eoxpI^qnz>t$$mXX4M0+?R_u>u1l0|+4iBdRKNz5@eZzyw5-N{SM*f$W%)Y_Ofon5F^kWx"
     "#I_R(lnon1MkhHKn8&NXw+=6qg`$fXwB9>Sf}}P036I>Bvn%_qztzpwJ^=j&4RuP7zF|EHfn)S!EcIpYM^Fmy(kTQp314H#08{$Pg*Z1sjU&OqCR"
@@ -22,15 +22,15 @@ _CLIP = (
     "X?Tpkp_K+FxrKsO}kBc%wC-L|DEC7_gGnwtuyK|m2X)`2OdD6ya*2RQ^eG9gKeBdsVElq5WJQxZXZ>C}!E#(IIJ*M<37eUsHv)NgO&efj6cL%p=-"
     "y&&a|vow<Q|CfOhEIZ>oSK<FB8bM6QSw2bioeco;(1C^"
 )
-_OF_THE_MACHINE = ("memory", "killed", "resources")
+_RESOURCE_REASONS = ("memory", "killed", "resources")
 
 
 def require_health(decoder: Decoder, occasion: DecodeError) -> None:
-    """Let `decoder` decode a clip of our own, after it failed with `occasion`.
+    """Require that `decoder`, which failed with `occasion`, decodes a built-in clip.
 
     Raises:
-        ResourceError: it fails there too, for want of memory, files or processes.
-        EnvironmentUnfitError: it fails there too, for another reason.
+        ResourceError: it fails there, too, for lack of memory, files or processes.
+        EnvironmentUnfitError: it fails there, too, for another reason.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="vla-") as folder:
@@ -44,23 +44,23 @@ def require_health(decoder: Decoder, occasion: DecodeError) -> None:
     if fault is None:
         return
     message = (
-        f"the decoder does not work on this machine now: it fails on a test clip, too ({_said(fault)}), after {occasion}. "
+        f"the decoder does not work on this machine now: it fails on a test clip, too ({_reason_text(fault)}), after {occasion}. "
         "No video is marked as failed for that"
     )
-    if fault.reason in _OF_THE_MACHINE:
+    if fault.reason in _RESOURCE_REASONS:
         raise ResourceError(f"{message}. Free memory, files or processes (ulimit -a), then run the same command again")
     raise EnvironmentUnfitError(message, hint=Hint("doctor"))
 
 
 def _fault(decoder: Decoder, path: Path) -> DecodeError | None:
-    """The failure of `decoder` on a clip that is good; None if it brings frames, or has an answer of its own to it."""
+    """Return the failure of `decoder` on an intact clip; None if it decodes or deliberately refuses it."""
     try:
         with decoder.open(path) as reader:
             for _ in reader.sample(at_fps(5)):
                 return None
-        return DecodeError(f"{path.name}: no frame came out", "crashed")
+        return DecodeError(f"{path.name}: the decoder returned no frame", "crashed")
     except DecodeError as error:
-        # A decoder of another kind of file may refuse this one, and be right.
+        # A decoder for another kind of file is right to refuse this one.
         return error if error.reason in DOUBTFUL else None
     except (ResourceError, EnvironmentUnfitError):
         raise
@@ -72,5 +72,5 @@ def _fault(decoder: Decoder, path: Path) -> DecodeError | None:
         return DecodeError(f"{path.name}: {type(error).__name__}: {error}", "crashed")
 
 
-def _said(fault: DecodeError) -> str:
+def _reason_text(fault: DecodeError) -> str:
     return str(fault).removeprefix("clip.mp4: ")

@@ -1,4 +1,4 @@
-"""Care of a cache: which of its files are damaged, which nothing refers to, and how to be rid of either."""
+"""Maintenance of a cache: detection and repair of corrupt files and of unused shards."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vla.storage import atomic
 
 @dataclass(frozen=True)
 class Corruption:
-    """One thing that is not as it was written.
+    """A corrupt or missing file.
 
     Attributes:
-        name: of the video, or of the file from the workspace's folder.
-        reason: what is wrong; a `vla.hints.Note` where there is a way out.
-        mend: removes it, so that it counts as never made; None where nothing can be removed.
+        name: id of the video, or path of the file relative to the workspace's folder.
+        reason: the problem; a `vla.hints.Note` if there is a way out.
+        mend: removes the file, so that it is made again; None if nothing can be removed.
     """
 
     name: str
@@ -29,60 +29,73 @@ class Corruption:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to look at: `look` raises CacheError if it is damaged, and `mend` removes it then."""
+    """Integrity check of one file.
+
+    Attributes:
+        name: as for `Corruption`.
+        verify: raises CacheError if the file is corrupt.
+        mend: as for `Corruption`.
+    """
 
     name: str
-    look: Callable[[], object]
+    verify: Callable[[], object]
     mend: Callable[[], object] | None = None
 
     def damage(self) -> list[Corruption]:
-        """What is wrong with it; empty if nothing is."""
+        """Run the check; return a corruption, or an empty list."""
         try:
-            self.look()
+            self.verify()
         except CacheError as error:
             return [Corruption(self.name, str(error), self.mend)]
         return []
 
 
 def checks(cache: FeatureCache, home: Path, *, read_data: bool) -> list[Check]:
-    """Every receipt and shard of `cache`; names of files are from `home`. Without `read_data` shards are not read."""
+    """Return the checks of all receipts and shards of a cache.
+
+    Args:
+        cache: the cache.
+        home: folder that names of files are relative to.
+        read_data: read the shards and verify their checksums, instead of only their existence.
+    """
     receipts, texts = list(cache.receipts.values()), cache.text_shards()
-    found = [
+    result = [
         Check(str(path.relative_to(home)), partial(_fail, reason), partial(atomic.remove, path))
         for path, reason in cache.damaged.items()
     ]
     for receipt in receipts:
         if receipt.has_features:
-            look: Callable[[], object] = partial(_find, cache, receipt.shard)
+            verify: Callable[[], object] = partial(_require_shard, cache, receipt.shard)
             if read_data:
-                look = partial(cache.frames, receipt.video_id)
-            found.append(Check(receipt.video_id, look, partial(cache.forget, receipt.video_id)))
+                verify = partial(cache.frames, receipt.video_id)
+            result.append(Check(receipt.video_id, verify, partial(cache.delete_video, receipt.video_id)))
     for name, digest in texts.items():
         read: Callable[[], object] = partial(cache.read_texts, name, digest)
-        found.append(
+        result.append(
             Check(
                 name,
-                read if read_data else partial(_find, cache, name),
+                read if read_data else partial(_require_shard, cache, name),
                 partial(atomic.remove, cache.folder / "shards" / name),
             )
         )
-    return found
+    return result
 
 
 def _fail(reason: str) -> None:
     raise CacheError(reason)
 
 
-def _find(cache: FeatureCache, shard: str) -> None:
+def _require_shard(cache: FeatureCache, shard: str) -> None:
     path = cache.folder / "shards" / shard
     if not path.is_file():
         raise CacheError(f"{path} is gone")
 
 
 def unused_shards(cache: FeatureCache) -> list[Path]:
-    """Shards that nothing refers to: a kill or a newer extraction left them.
+    """Return the shards without a receipt, left by a kill or a newer extraction.
 
-    Only to be trusted while the workspace is locked: what another vla is about to refer to looks the same.
+    Valid only while the workspace is locked: shards that another process is about to commit look the
+    same.
     """
-    used = cache.shards_in_use()
-    return sorted(p for p in (cache.folder / "shards").glob("*") if p.name not in used)
+    shards_in_use = cache.shards_in_use()
+    return sorted(p for p in (cache.folder / "shards").glob("*") if p.name not in shards_in_use)

@@ -1,4 +1,4 @@
-"""One budget of memory for the decoded pictures of all workers: large videos wait for each other, small ones do not."""
+"""Memory budget for the decoded pictures of all workers: large videos wait for each other, small ones do not."""
 
 from __future__ import annotations
 
@@ -8,51 +8,49 @@ from contextlib import contextmanager
 
 from vla.video import Video
 
-PICTURES = 512 << 20
-"""Bytes that the decoded pictures of all workers may take together: of nine videos at 1920x1080 or 3840x2160 side by side."""
-_WAITING, _WAITING_BYTES = (
-    8,
-    32 << 20,
-)  # what a decoding process holds ready, or one picture; see `decoders/_worker_main.py`
-_TOGETHER, _TOGETHER_BYTES = 4, 16 << 20
+MAX_PICTURE_BYTES = 512 << 20
+"""Bytes of decoded pictures of all workers together: nine videos at 1920x1080 or 3840x2160 side by side."""
+# The queue of a decoding process holds this much, or one picture; see `decoders/_worker_main.py`.
+_MAX_QUEUE_PICTURES, _MAX_QUEUE_BYTES = 8, 32 << 20
+_MAX_BATCH_PICTURES, _MAX_BATCH_BYTES = 4, 16 << 20
 
 
-class Budget:
-    """Bytes that may be taken side by side. A video that needs more than there are gets them alone."""
+class MemoryBudget:
+    """Bytes shared by concurrent workers. A video that needs more than the total gets it alone."""
 
-    def __init__(self, total: int = PICTURES) -> None:
-        self._total, self._taken = total, 0
-        self._freed = threading.Condition()
+    def __init__(self, total: int = MAX_PICTURE_BYTES) -> None:
+        self._total_bytes, self._used_bytes = total, 0
+        self._release = threading.Condition()
 
     @contextmanager
-    def room(self, size: int, still: Callable[[], None]) -> Iterator[None]:
-        """Hold `size` bytes; `still` is called now and then while waiting, and may raise."""
-        with self._freed:
-            while self._taken and self._taken + size > self._total:
-                still()
-                self._freed.wait(0.2)
-            self._taken += size
+    def reserve(self, size: int, check_stop: Callable[[], None]) -> Iterator[None]:
+        """Hold `size` bytes; `check_stop` is called every 0.2 s while waiting, and may raise."""
+        with self._release:
+            while self._used_bytes and self._used_bytes + size > self._total_bytes:
+                check_stop()
+                self._release.wait(0.2)
+            self._used_bytes += size
         try:
             yield
         finally:
-            with self._freed:
-                self._taken -= size
-                self._freed.notify_all()
+            with self._release:
+                self._used_bytes -= size
+                self._release.notify_all()
 
 
-def pictures_together(video: Video) -> int:
-    """How many pictures of `video` are decoded together: 1, 2 or 4, so that they take 16 MiB at most, or one picture."""
-    count = _TOGETHER
-    while count > 1 and count * _picture(video) > _TOGETHER_BYTES:
+def decode_batch_size(video: Video) -> int:
+    """Return the number of pictures to decode at once: 4, 2 or 1, the most that fit in 16 MiB."""
+    count = _MAX_BATCH_PICTURES
+    while count > 1 and count * _picture_bytes(video) > _MAX_BATCH_BYTES:
         count //= 2
     return count
 
 
-def needed(video: Video) -> int:
-    """Bytes of pictures that are held at once while `video` is decoded: those together, their copy, and those that wait."""
-    picture, count = _picture(video), pictures_together(video)
-    return picture * (count if count == 1 else 2 * count) + max(picture, min(_WAITING * picture, _WAITING_BYTES))
+def required_bytes(video: Video) -> int:
+    """Return the bytes of pictures in memory while `video` is decoded: a batch, its copy, and the queue."""
+    size, count = _picture_bytes(video), decode_batch_size(video)
+    return size * (count if count == 1 else 2 * count) + max(size, min(_MAX_QUEUE_PICTURES * size, _MAX_QUEUE_BYTES))
 
 
-def _picture(video: Video) -> int:
+def _picture_bytes(video: Video) -> int:
     return 3 * video.width * video.height

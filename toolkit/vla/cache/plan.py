@@ -1,4 +1,4 @@
-"""What there is to extract: found without decoding anything, so that it can be shown before it is done."""
+"""Plan of an extraction, made without decoding, so that it can be shown before it is carried out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vla.cache.discovery import find_files as find_files
 from vla.cache.discovery import find_videos as find_videos
-from vla.cache.receipts import Receipt, content_digest, whole_digest
+from vla.cache.receipts import Receipt, content_digest, file_digest
 from vla.cache.store import FeatureCache
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
@@ -18,20 +18,20 @@ from vla.storage.workspace import Workspace
 
 @dataclass(frozen=True)
 class Plan:
-    """Work to do.
+    """Sorting of videos by the work that they need.
 
     Attributes:
-        todo: videos to extract, with the name each has in the workspace.
-        renamed: receipts for files that hold what another name held, by that name; it is no longer there.
-        copied: receipts for files that hold what another file holds, too.
-        refreshed: receipts of files that were touched or copied but hold the same content.
-        done: receipts of files that need no work, whatever their status.
+        todo: id and path of the videos to extract.
+        updates: receipts of touched files with unchanged content.
+        renamed: receipts of renamed files, by the old name, which no longer exists.
+        copies: receipts of copies of files that still exist.
+        done: receipts of files that need no work, of any status.
     """
 
     todo: list[tuple[str, Path]]
-    refreshed: list[Receipt]
+    updates: list[Receipt]
     renamed: dict[str, Receipt]
-    copied: list[Receipt]
+    copies: list[Receipt]
     done: list[Receipt]
 
 
@@ -46,39 +46,42 @@ def make_plan(
 ) -> Plan:
     """Sort `videos` into those that need work and those that do not.
 
-    A file whose size and time are those of its receipt is taken as unchanged. Where either differs, or the name is new, the
-    whole file is read before features are taken over: head, tail and size of different videos may agree.
+    A file with the size and time of its receipt counts as unchanged. If either differs, or the name is
+    new, the whole file is read before its features are reused: different videos may agree in head, tail
+    and size.
     """
     plan = Plan([], [], {}, [], [])
-    seen: set[str] = set()
-    twins = _by_size(cache)
+    planned_ids: set[str] = set()
+    receipts_by_size = _group_by_size(cache)
     videos = list(videos)
     for number, path in enumerate(videos, 1):
         progress(Progress("look", number, len(videos)))
         video_id = workspace.video_id(path)
-        if video_id in seen:
+        if video_id in planned_ids:
             continue
-        seen.add(video_id)
+        planned_ids.add(video_id)
         receipt = cache.receipts.get(video_id)
-        if receipt is None and not overwrite and (known := _same_content(cache, path, twins, workspace)) is not None:
-            _take_over(plan, known, video_id, workspace)
-            continue
-        if receipt is None or overwrite or not receipt.holds or (retry_failed and receipt.status != "ok"):
+        if receipt is None and not overwrite:
+            duplicate = _find_duplicate(cache, path, receipts_by_size, workspace)
+            if duplicate is not None:
+                _reuse(plan, duplicate, video_id, workspace)
+                continue
+        if receipt is None or overwrite or not receipt.is_final or (retry_failed and receipt.status != "ok"):
             plan.todo.append((video_id, path))
             continue
-        lost = receipt.has_features and not _is_there(cache, receipt)
-        refreshed = None if lost else _unchanged(path, receipt)
-        if refreshed is None:
+        is_lost = receipt.has_features and not _has_shard(cache, receipt)
+        new_receipt = None if is_lost else _refresh(path, receipt)
+        if new_receipt is None:
             plan.todo.append((video_id, path))
-        elif refreshed != receipt:
-            plan.refreshed.append(refreshed)
+        elif new_receipt != receipt:
+            plan.updates.append(new_receipt)
         else:
             plan.done.append(receipt)
     return plan
 
 
-def _unchanged(path: Path, receipt: Receipt) -> Receipt | None:
-    """The receipt, brought up to date, if the file still holds what it tells of; None if it must be extracted anew."""
+def _refresh(path: Path, receipt: Receipt) -> Receipt | None:
+    """Return the receipt with the current time of an unchanged file; None if its content changed."""
     try:
         status = path.stat()
         if (status.st_size, status.st_mtime_ns) == (receipt.size, receipt.mtime_ns):
@@ -90,54 +93,55 @@ def _unchanged(path: Path, receipt: Receipt) -> Receipt | None:
     return None
 
 
-def _by_size(cache: FeatureCache) -> dict[int, list[Receipt]]:
-    """Receipts with features, by the size of their files."""
-    found: dict[int, list[Receipt]] = {}
+def _group_by_size(cache: FeatureCache) -> dict[int, list[Receipt]]:
+    """Group the receipts with features by file size."""
+    groups: dict[int, list[Receipt]] = {}
     for receipt in cache.receipts.values():
         if receipt.has_features:
-            found.setdefault(receipt.size, []).append(receipt)
-    return found
+            groups.setdefault(receipt.size, []).append(receipt)
+    return groups
 
 
-def _same_content(
-    cache: FeatureCache, path: Path, twins: dict[int, list[Receipt]], workspace: Workspace
+def _find_duplicate(
+    cache: FeatureCache, path: Path, receipts_by_size: dict[int, list[Receipt]], workspace: Workspace
 ) -> Receipt | None:
-    """The receipt of a file with this content under another name, brought up to date, if its features are there."""
+    """Return the receipt, with the file's time, of a file of equal content whose features are cached."""
     try:
         status = path.stat()
         # Only regular files are read: a FIFO would never end.
-        if not stat.S_ISREG(status.st_mode) or status.st_size not in twins:
+        if not stat.S_ISREG(status.st_mode) or status.st_size not in receipts_by_size:
             return None
         content = content_digest(path, status.st_size)
-        alike = [r for r in twins[status.st_size] if r.content == content and _is_there(cache, r)]
-        digest = _digest(path) if alike else ""
+        candidates = [r for r in receipts_by_size[status.st_size] if r.content == content and _has_shard(cache, r)]
+        digest = _digest(path) if candidates else ""
     except OSError:
         return None
-    for receipt in alike:
-        if digest == (receipt.digest or _digest_of(receipt, workspace)):
+    for receipt in candidates:
+        if digest == (receipt.digest or _recomputed_digest(receipt, workspace)):
             return replace(receipt, mtime_ns=status.st_mtime_ns, digest=digest)
     return None
 
 
-def _digest_of(receipt: Receipt, workspace: Workspace) -> str:
-    """Digest of the file that a receipt of an older version tells of; empty if it is not as it was then."""
+def _recomputed_digest(receipt: Receipt, workspace: Workspace) -> str:
+    """Return the digest of a file whose receipt, of an older version, has none; empty if the file changed."""
     path = workspace.video_path(receipt.video_id)
     try:
         status = path.stat()
-        same = (status.st_size, status.st_mtime_ns) == (receipt.size, receipt.mtime_ns)
-        return _digest(path) if same else ""
+        is_unchanged = (status.st_size, status.st_mtime_ns) == (receipt.size, receipt.mtime_ns)
+        return _digest(path) if is_unchanged else ""
     except OSError:
         return ""
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        return whole_digest(file)
+        return file_digest(file)
 
 
 def missing_files(cache: FeatureCache, workspace: Workspace, folders: Iterable[Path]) -> list[str]:
-    """Names of the videos below `folders` that have features, but no file any more."""
-    roots = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100 - as names are made
+    """Return the names of videos below `folders` that have features, but whose file is gone."""
+    # PTH100: like names, without following links.
+    roots = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100
     return [
         name
         for name in cache.video_ids()
@@ -146,14 +150,14 @@ def missing_files(cache: FeatureCache, workspace: Workspace, folders: Iterable[P
     ]
 
 
-def _is_there(cache: FeatureCache, receipt: Receipt) -> bool:
+def _has_shard(cache: FeatureCache, receipt: Receipt) -> bool:
     return (cache.folder / "shards" / receipt.shard).is_file()
 
 
-def _take_over(plan: Plan, known: Receipt, video_id: str, workspace: Workspace) -> None:
-    receipt = replace(known, video_id=video_id)
-    gone = known.video_id not in plan.renamed and not os.path.lexists(workspace.video_path(known.video_id))
-    if gone:
-        plan.renamed[known.video_id] = receipt
+def _reuse(plan: Plan, duplicate: Receipt, video_id: str, workspace: Workspace) -> None:
+    receipt = replace(duplicate, video_id=video_id)
+    old_name = duplicate.video_id
+    if old_name not in plan.renamed and not os.path.lexists(workspace.video_path(old_name)):
+        plan.renamed[old_name] = receipt
     else:
-        plan.copied.append(receipt)
+        plan.copies.append(receipt)

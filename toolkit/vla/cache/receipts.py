@@ -1,4 +1,4 @@
-"""Receipts: one small JSON file for each finished video. What has a receipt is done; what has none never happened."""
+"""Receipts: one small JSON file for each processed video. A video without a receipt is not processed."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ Cause = Literal["", "content", "machine", "user"]
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of one video.
+    """Outcome of the extraction of one video.
 
     Attributes:
-        video_id: its name in the workspace.
-        status: `ok`; `partial` (features of what could be decoded); `skipped` (no video in it); `failed`.
-        reason: why it is not `ok`, one line.
-        size: bytes of the file, with `mtime_ns` what tells a changed file from an old one.
-        mtime_ns: time of the last change.
-        content: digest of the file's size, head and tail: cheap, to find files that may hold the same.
+        video_id: id of the video in the workspace.
+        status: `ok`; `partial` (features of the decodable part); `skipped` (no video in it); `failed`.
+        reason: one line that explains a status other than `ok`.
+        size: bytes of the file; with `mtime_ns`, detects a changed file.
+        mtime_ns: time of the last modification.
+        content: digest of the file's size, head and tail, a cheap test for possible duplicates.
         shard: file name of the features; empty without features.
-        sha256: of the shard.
-        frames: rows of features.
-        duration_seconds: of the video; of what was declared, where less could be decoded.
-        coverage: share of the declared duration that was decoded.
+        sha256: digest of the shard.
+        frames: number of frames with features.
+        duration_seconds: duration of the video; the declared one if only a part was decoded.
+        coverage: decoded fraction of the declared duration.
         codec: the video codec.
         schema: version of this record.
         digest: sha256 of the whole file; empty in records of older versions.
-        cause: `content`, `machine` or `user` of what is not `ok` (see `vla.causes`); empty in records of older versions.
-        software: versions of what read the file, see `software`; empty in records of older versions.
+        cause: `content`, `machine` or `user` of a status other than `ok` (see `vla.causes`); empty in
+            records of older versions.
+        software: versions of the software that read the file, see `software`; empty in records of older
+            versions.
     """
 
     video_id: str
@@ -63,50 +65,54 @@ class Receipt:
 
     @property
     def has_features(self) -> bool:
-        """True for `ok` and `partial`."""
+        """Whether the status is `ok` or `partial`."""
         return self.status in ("ok", "partial")
 
     @property
     def is_no_video(self) -> bool:
-        """True for a file that holds no video, and that nothing is wrong with."""
+        """Whether the file is intact but contains no video."""
         return self.status == "skipped" and self.cause == "user"
 
     @property
-    def holds(self) -> bool:
-        """False for a failure of the machine, or one that other versions of the software found: it is tried again."""
+    def is_final(self) -> bool:
+        """Whether the outcome stands; False for failures to retry: of the machine, or of other software versions."""
         return self.has_features or (self.cause != "machine" and self.software == software())
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object of all fields."""
+        """Return a JSON object of all fields."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: Any, source: Path, *, strict: bool = False) -> Receipt:
-        """The receipt in `record`; raises CacheError if it is not one, or a newer one."""
+        """Decode the receipt in `record`; raise CacheError if it is invalid or newer."""
         return records.decode(cls, record, str(source), WAY_ON, schema=SCHEMA, strict=strict)
 
 
 @cache
 def software() -> str:
-    """The versions that a verdict depends on, e.g. `vla-toolkit 0.1.0, av 17.1.0`: another may read what this one cannot."""
-    there = []
+    """Return the versions that an outcome depends on, e.g. `vla-toolkit 0.1.0, av 17.1.0`.
+
+    A file that these versions cannot read is tried again with others.
+    """
+    versions = []
     for name in ("vla-toolkit", "av", "torchcodec"):
         try:
-            there.append(f"{name} {version(name)}")
+            versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
-    return ", ".join(there)
+    return ", ".join(versions)
 
 
-def key_of(video_id: str) -> str:
-    """File-name-safe key of a video: equal names, equal keys, whatever bytes the name holds."""
+def video_key(video_id: str) -> str:
+    """Return a key of 20 hexadecimal digits for a video, safe in file names for any bytes in the id."""
     return hashlib.sha256(os.fsencode(video_id)).hexdigest()[:20]
 
 
 def content_digest(path: Path, size: int) -> str:
-    """Digest of a file's size, first and last 256 KiB.
+    """Return the digest of a file's size, first and last 256 KiB.
 
-    Cheap, and equal for equal files; different files may have the same, raw recordings with dark ends among them.
+    It is cheap, and equal for equal files. Different files may share it, e.g. raw recordings with dark
+    ends.
     """
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -117,7 +123,7 @@ def content_digest(path: Path, size: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def whole_digest(file: BufferedReader) -> str:
-    """Sha256 of an open file from its beginning, 64 hexadecimal digits."""
+def file_digest(file: BufferedReader) -> str:
+    """Return the SHA-256 of an open file from its beginning, as 64 hexadecimal digits."""
     file.seek(0)
     return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,8 @@
-"""Shards: one HDF5 file of features, built in memory, written once, never changed. The only file that imports h5py.
+"""Shards: HDF5 files of features, built in memory, written once, never changed.
 
-A shard may come from somebody else, and HDF5 can name other files to be read in its place. So every object is looked at
-before it is opened: hard links only, no external or virtual storage, plain numbers, no filters, sizes within reason.
+This is the only module that imports h5py. A shard may come from an untrusted source, and HDF5 files can
+refer to other files. So every object is checked before it is read: hard links only, no external or
+virtual storage, plain numbers, no filters, sizes within the file.
 """
 
 from __future__ import annotations
@@ -18,17 +19,21 @@ from vla.features import FrameFeatures, TextFeatures
 
 
 def frames_image(features: FrameFeatures) -> bytes:
-    """The shard of one video: `values` `(T, D)` float16 and `timestamps_seconds` `(T,)`, each contiguous.
+    """Encode the features of one video: `values` `(T, D)` float16 and `timestamps_seconds` `(T,)` float64.
 
     Raises:
         ShapeError: a value is too large for float16.
     """
-    values = _halved(features.values, features.video_id)
+    values = _to_float16(features.values, features.video_id)
     return _image({"values": values, "timestamps_seconds": features.timestamps_seconds.astype(np.float64)})
 
 
 def read_frames(content: bytes, video_id: str, duration_seconds: float) -> FrameFeatures:
-    """The features in a shard that `frames_image` made; raises CacheError for anything else."""
+    """Decode a shard made by `frames_image`.
+
+    Raises:
+        CacheError: it is not such a shard.
+    """
     arrays = _read(content, {"values": (2, "f2"), "timestamps_seconds": (1, "f8")}, video_id)
     try:
         return FrameFeatures(video_id, arrays["values"], arrays["timestamps_seconds"], duration_seconds)
@@ -37,7 +42,7 @@ def read_frames(content: bytes, video_id: str, duration_seconds: float) -> Frame
 
 
 def texts_image(features: TextFeatures) -> bytes:
-    """The shard of some texts: pooled vectors, the real tokens of all texts end to end, and where each text's end.
+    """Encode the features of texts: pooled vectors, the tokens of all texts concatenated, and their ends.
 
     Raises:
         ShapeError: a value is too large for float16.
@@ -46,8 +51,8 @@ def texts_image(features: TextFeatures) -> bytes:
     encoded = [t.encode("utf-8", "surrogatepass") for t in features.texts]
     return _image(
         {
-            "pooled": _halved(features.pooled, "texts"),
-            "tokens": _halved(features.tokens[features.mask], "texts"),
+            "pooled": _to_float16(features.pooled, "texts"),
+            "tokens": _to_float16(features.tokens[features.mask], "texts"),
             "token_ends": np.cumsum(lengths).astype(np.int64),
             "text_bytes": np.frombuffer(b"".join(encoded), np.uint8),
             "text_ends": np.cumsum([len(b) for b in encoded]).astype(np.int64),
@@ -56,7 +61,11 @@ def texts_image(features: TextFeatures) -> bytes:
 
 
 def read_texts(content: bytes, name: str) -> TextFeatures:
-    """The features in a shard that `texts_image` made; raises CacheError for anything else."""
+    """Decode a shard made by `texts_image`.
+
+    Raises:
+        CacheError: it is not such a shard.
+    """
     kinds = {
         "pooled": (2, "f2"),
         "tokens": (2, "f2"),
@@ -90,11 +99,11 @@ def _bounds(ends: np.ndarray, total: int, name: str) -> tuple[np.ndarray, np.nda
     edges = np.concatenate([[0], ends]).astype(np.int64)
     starts = edges[:-1]
     if (ends < starts).any() or edges[-1] != total:
-        raise CacheError(f"{name} is not a shard of vla: its offsets do not fit its content")
+        raise CacheError(f"{name} is not a shard of vla: its offsets do not match its content")
     return starts, ends
 
 
-def _halved(values: np.ndarray, name: str) -> np.ndarray:
+def _to_float16(values: np.ndarray, name: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
     if not np.isfinite(half).all():
@@ -103,9 +112,10 @@ def _halved(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def _image(arrays: Mapping[str, np.ndarray]) -> bytes:
-    # In memory, so that the checksum is known before anything touches the disk and a full disk cannot tear HDF5's own
-    # bookkeeping; without backing store nothing is written on close. The earliest format has no checksum in its superblock:
-    # HDF5 1.14 (h5py up to 3.15) puts a wrong one into the image of an open file. All versions make the same bytes of this one.
+    # In memory, so that the checksum is known before anything is written, and a full disk cannot tear
+    # HDF5's own structures; without backing store nothing is written on close. The earliest format has
+    # no checksum in its superblock: HDF5 1.14 (h5py up to 3.15) writes a wrong one into the image of an
+    # open file. All versions make the same bytes in this format.
     with h5py.File("shard", "w", driver="core", backing_store=False, libver=("earliest", "v110")) as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array, track_times=False)
@@ -114,8 +124,8 @@ def _image(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _read(content: bytes, kinds: Mapping[str, tuple[int, str]], name: str) -> dict[str, np.ndarray]:
-    # HDF5's own calls, and the numbers from `content` itself: three times as fast as h5py's objects, and HDF5 only says where
-    # the numbers lie. What it says is checked against `content`, so nothing is taken that is not there.
+    # HDF5's own calls, and the numbers from `content` itself: three times as fast as h5py's objects.
+    # HDF5 only gives offsets, which are checked against the size of `content`.
     try:
         file = h5py.h5f.open_file_image(content)
         try:
@@ -131,20 +141,20 @@ def _read(content: bytes, kinds: Mapping[str, tuple[int, str]], name: str) -> di
 def _dataset(file: Any, content: bytes, key: str, ndim: int, kind: str, name: str) -> np.ndarray:
     link = key.encode()
     if not file.links.exists(link) or file.links.get_info(link).type != h5py.h5l.TYPE_HARD:
-        raise CacheError(f"{name} is not a shard of vla: {key!r} is missing or points elsewhere")
-    found = h5py.h5o.open(file, link)
-    if not isinstance(found, h5py.h5d.DatasetID):
-        raise CacheError(f"{name} is not a shard of vla: {key!r} is no array")
-    properties, shape, dtype = found.get_create_plist(), found.shape, np.dtype(kind)
-    plain = (
+        raise CacheError(f"{name} is not a shard of vla: {key!r} is missing or a link to another file")
+    dataset = h5py.h5o.open(file, link)
+    if not isinstance(dataset, h5py.h5d.DatasetID):
+        raise CacheError(f"{name} is not a shard of vla: {key!r} is not an array")
+    properties, shape, dtype = dataset.get_create_plist(), dataset.shape, np.dtype(kind)
+    is_plain = (
         properties.get_layout() == h5py.h5d.CONTIGUOUS
         and properties.get_external_count() == 0
         and properties.get_nfilters() == 0
-        and found.dtype == dtype
+        and dataset.dtype == dtype
         and len(shape) == ndim
     )
     size = math.prod(shape) * dtype.itemsize
-    offset = found.get_offset() if plain and size else 0
-    if not plain or offset is None or not 0 <= offset <= offset + size <= len(content):
-        raise CacheError(f"{name} is not a shard of vla: {key!r} is not stored as vla stores it")
+    offset = dataset.get_offset() if is_plain and size else 0
+    if not is_plain or offset is None or not 0 <= offset <= offset + size <= len(content):
+        raise CacheError(f"{name} is not a shard of vla: {key!r} has another layout or type")
     return np.frombuffer(content, dtype, size // dtype.itemsize, offset).reshape(shape).copy()

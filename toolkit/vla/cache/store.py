@@ -1,7 +1,7 @@
-"""The cache of one feature space: frames of videos and texts, found by name.
+"""Feature cache of one feature space: features of videos and texts by name.
 
 <fingerprint>/
-  spec.json               the feature space, and how to load the encoder again
+  spec.json               the feature space, and the arguments of its encoder
   videos/<key>.json       receipt of a video
   shards/<key>-<sha>.h5   its features
   texts/<sha>.json        receipt of a batch of texts
@@ -11,13 +11,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 from vla.cache import shard
-from vla.cache.receipts import WAY_ON, Receipt, key_of
+from vla.cache.receipts import WAY_ON, Receipt, video_key
 from vla.cache.text_store import TextCache
 from vla.errors import CacheError, MissingError
 from vla.features import FeatureSpec, FrameFeatures
@@ -30,7 +30,7 @@ _EXTRACT = WAY_ON
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """The arguments that make the encoder of a cache again."""
+    """Arguments that recreate the encoder of a cache."""
 
     encoder: Name
     model: str
@@ -56,16 +56,21 @@ class _Pointer:
 
 
 class FeatureCache(TextCache):
-    """Features of one space. Opening reads one small file; receipts are read when first asked for."""
+    """Features of one space. Opening reads one small file; receipts are read at first use."""
 
     def __init__(self, folder: Path, spec: FeatureSpec, source: EncoderSource) -> None:
         super().__init__(folder, spec)
         self.source = source
-        self._given: Mapping[str, FrameFeatures] = {}
+        self._frames: Mapping[str, FrameFeatures] = {}
 
     @classmethod
     def open(cls, folder: Path) -> FeatureCache:
-        """The cache in `folder`; raises MissingError or CacheError."""
+        """Open the cache in `folder`.
+
+        Raises:
+            MissingError: there is no cache.
+            CacheError: its description is damaged.
+        """
         description = folder / "spec.json"
         if not description.is_file():
             raise MissingError(f"there are no features in {folder}", hint=Hint("extract"))
@@ -77,11 +82,11 @@ class FeatureCache(TextCache):
 
     @classmethod
     def create(cls, caches: Path, spec: FeatureSpec, source: EncoderSource) -> FeatureCache:
-        """The cache of `spec` under `caches`, made where there is none; `source` is brought up to date."""
+        """Open the cache of `spec` in the folder `caches`, or create it; update its `source`."""
         folder = caches / spec.fingerprint
         record = {"spec": spec.to_json(), "source": source.__dict__}
         description = folder / "spec.json"
-        if not atomic.holds(description, record):
+        if not atomic.contains(description, record):
             atomic.write_json(description, record)
         return cls(folder, spec, source)
 
@@ -89,9 +94,9 @@ class FeatureCache(TextCache):
 
     @cached_property
     def receipts(self) -> dict[str, Receipt]:
-        """Every video's receipt by its name, in order of name; one that is `damaged` counts as none."""
-        found = {}
-        for path in atomic.listed(self.folder / "videos"):
+        """The receipts by video id, in order of id, without damaged ones (see `damaged`)."""
+        receipts = {}
+        for path in atomic.list_files(self.folder / "videos"):
             try:
                 receipt = _receipt(path)
             except NewerRecordError:
@@ -99,11 +104,11 @@ class FeatureCache(TextCache):
             except CacheError as error:
                 self.damaged[path] = str(error)
                 continue
-            found[receipt.video_id] = receipt
-        return dict(sorted(found.items()))
+            receipts[receipt.video_id] = receipt
+        return dict(sorted(receipts.items()))
 
-    def receipt_now(self, video_id: str) -> Receipt | None:
-        """What the disk says of one video, whatever was read before; None without a receipt that can be used."""
+    def read_receipt(self, video_id: str) -> Receipt | None:
+        """Read the receipt of one video from disk again; None if it is missing or damaged."""
         path = self._receipt_path(video_id)
         try:
             return _receipt(path) if path.is_file() else None
@@ -111,25 +116,30 @@ class FeatureCache(TextCache):
             return None
 
     def video_ids(self) -> list[str]:
-        """Names of the videos that have features."""
+        """Return the ids of the videos that have features."""
         return [v for v, r in self.receipts.items() if r.has_features]
 
-    def only(self, features: Iterable[FrameFeatures]) -> FeatureCache:
-        """The same cache to read from, as if these were all its videos, whatever becomes of their shards; texts stay."""
-        some = FeatureCache(self.folder, self.spec, self.source)
-        some._given = {f.video_id: f for f in features}
-        some.receipts = {v: self.receipts[v] for v in sorted(some._given)}
-        return some
+    def with_frames(self, features: Iterable[FrameFeatures]) -> FeatureCache:
+        """Return a view of the cache with only these videos, held in memory; texts stay."""
+        view = FeatureCache(self.folder, self.spec, self.source)
+        view._frames = {f.video_id: f for f in features}
+        view.receipts = {v: self.receipts[v] for v in sorted(view._frames)}
+        return view
 
     def frames(self, video_id: str) -> FrameFeatures:
-        """Features of one video; raises MissingError if there are none, CacheError if they were altered."""
+        """Load the features of one video.
+
+        Raises:
+            MissingError: the video has no features.
+            CacheError: the shard was altered.
+        """
         receipt = self.receipts.get(video_id)
         if receipt is None or not receipt.has_features:
-            why = receipt.reason if receipt else "it was never extracted"
-            raise MissingError(f"no features of {video_id!r}: {why}")
-        if video_id in self._given:
-            return self._given[video_id]
-        content = atomic.read_checked(self.folder / "shards" / receipt.shard, receipt.sha256)
+            reason = receipt.reason if receipt else "it was never extracted"
+            raise MissingError(f"no features of {video_id!r}: {reason}")
+        if video_id in self._frames:
+            return self._frames[video_id]
+        content = atomic.read_bytes(self.folder / "shards" / receipt.shard, receipt.sha256)
         features = shard.read_frames(content, video_id, receipt.duration_seconds)
         if len(features.values) != receipt.frames:
             raise CacheError(
@@ -143,70 +153,70 @@ class FeatureCache(TextCache):
         return features
 
     def add_video(self, features: FrameFeatures, receipt: Receipt) -> Receipt:
-        """Keep `features`; once this returns, they survive a kill. The receipt comes back with the shard in it."""
+        """Commit features and receipt; afterwards they survive a kill. Return the receipt with its shard."""
         image = shard.frames_image(features)
         digest = atomic.sha256(image)
-        name = f"{key_of(features.video_id)}-{digest[:12]}.h5"
+        name = f"{video_key(features.video_id)}-{digest[:12]}.h5"
         atomic.write_bytes(self.folder / "shards" / name, image)
-        whole = Receipt(**{**receipt.to_json(), "shard": name, "sha256": digest, "frames": len(features.values)})
-        self.add_receipt(whole)
-        return whole
+        receipt = replace(receipt, shard=name, sha256=digest, frames=len(features.values))
+        self.add_receipt(receipt)
+        return receipt
 
     def add_receipt(self, receipt: Receipt) -> None:
-        """Commit what became of a video; a shard that an older receipt named is dropped afterwards."""
+        """Commit a receipt, then delete the shard of the receipt that it replaces."""
         before = self.receipts.get(receipt.video_id)
         atomic.write_json(self._receipt_path(receipt.video_id), receipt.to_json())
         self.receipts[receipt.video_id] = receipt
         if before is not None and before.shard != receipt.shard:
-            self._drop_shard(before.shard)
+            self._delete_shard(before.shard)
 
-    def forget(self, video_id: str) -> None:
-        """Drop what is known of a video and its features; the video itself is never touched."""
+    def delete_video(self, video_id: str) -> None:
+        """Delete the receipt and the features of a video; the video file stays."""
         receipt = self.receipts.pop(video_id, None)
         if receipt is not None:
             # The receipt first: features without a receipt are waste, a receipt without features is damage.
             atomic.remove(self._receipt_path(video_id))
-            self._drop_shard(receipt.shard)
+            self._delete_shard(receipt.shard)
 
     def rename(self, video_id: str, receipt: Receipt) -> None:
-        """Give the features of `video_id` to the name in `receipt`: the same file under another name, the same shard."""
+        """Rename a video: replace its receipt by `receipt`, which has the new id and the same shard."""
         self.add_receipt(receipt)
         del self.receipts[video_id]
         atomic.remove(self._receipt_path(video_id))
 
     def _receipt_path(self, video_id: str) -> Path:
-        return self.folder / "videos" / f"{key_of(video_id)}.json"
+        return self.folder / "videos" / f"{video_key(video_id)}.json"
 
-    def _drop_shard(self, shard: str) -> None:
-        # A file that was renamed or copied has the shard of its first name.
+    def _delete_shard(self, shard: str) -> None:
+        # A renamed or copied file shares the shard of its first name.
         if shard and all(r.shard != shard for r in self.receipts.values()):
             atomic.remove(self.folder / "shards" / shard)
 
     def shards_in_use(self) -> set[str]:
-        """File names of all shards that a receipt names, or may name that is damaged."""
-        named = {r.shard for r in self.receipts.values() if r.shard} | set(self.text_shards())
-        there = [p.name for p in atomic.listed(self.folder / "shards", "")] if self.damaged else []
+        """Return the file names of all shards named by receipts, or possibly named by damaged ones."""
+        named_shards = {r.shard for r in self.receipts.values() if r.shard} | set(self.text_shards())
+        files = [p.name for p in atomic.list_files(self.folder / "shards", "")] if self.damaged else []
         keys = tuple("t-" if path.parent.name == "texts" else f"{path.stem}-" for path in self.damaged)
-        return named | {name for name in there if name.startswith(keys)}
+        return named_shards | {name for name in files if name.startswith(keys)}
 
     def state(self) -> str:
-        """16 hexadecimal digits that change whenever a video is added, changed or lost."""
+        """Return 16 hexadecimal digits that change whenever a video is added, changed or deleted."""
         rows = [f"{r.video_id}\0{r.sha256}\0{r.duration_seconds!r}" for r in self.receipts.values() if r.has_features]
         return atomic.sha256("\n".join(sorted(rows)).encode("utf-8", "surrogatepass"))[:16]
 
 
 def _receipt(path: Path) -> Receipt:
-    stored = atomic.read_record(path, WAY_ON)
-    receipt = Receipt.from_json(stored.value, path, strict=not stored.is_checked)
-    if key_of(receipt.video_id) != path.stem:
+    document = atomic.read_record(path, WAY_ON)
+    receipt = Receipt.from_json(document.value, path, strict=not document.has_checksum)
+    if video_key(receipt.video_id) != path.stem:
         raise CacheError(
-            f"{path} is damaged (it is of the video {receipt.video_id!r}, which has another file)", hint=WAY_ON
+            f"{path} is damaged (it describes the video {receipt.video_id!r}, which has another file)", hint=WAY_ON
         )
     return receipt
 
 
 def active_cache(caches: Path) -> FeatureCache:
-    """The cache that this workspace goes on with; raises MissingError if nothing was extracted yet."""
+    """Open the active cache of the workspace; raise MissingError if nothing was extracted yet."""
     pointer = caches / "current.json"
     if not pointer.is_file():
         raise MissingError("there are no features yet", hint=Hint("extract"))
@@ -214,8 +224,8 @@ def active_cache(caches: Path) -> FeatureCache:
 
 
 def set_active_cache(caches: Path, cache: FeatureCache) -> None:
-    """Let the workspace go on with `cache`."""
+    """Make `cache` the active cache of the workspace."""
     record = {"fingerprint": cache.spec.fingerprint}
     pointer = caches / "current.json"
-    if not atomic.holds(pointer, record):
+    if not atomic.contains(pointer, record):
         atomic.write_json(pointer, record)

@@ -1,4 +1,4 @@
-"""Features of texts in a cache, found by the text itself."""
+"""Cache of text features, with lookup by text."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ WAY_ON = Hint("encode_texts_again")
 
 @dataclass(frozen=True)
 class TextsReceipt:
-    """What a shard of texts holds.
+    """Contents of a shard of texts.
 
     Attributes:
-        shard: its file name; empty where no text was new.
-        sha256: of the shard.
-        texts: in the shard.
-        pieces: of texts longer than the encoder's context, the parts that were encoded in their place.
+        shard: file name of the shard; empty if no text was new.
+        sha256: digest of the shard.
+        texts: texts in the shard.
+        pieces: the pieces encoded in place of each text longer than the encoder's context.
     """
 
     shard: FileNameOrEmpty
@@ -39,12 +39,12 @@ class TextsReceipt:
 
 
 class TextCache:
-    """The texts of one feature space.
+    """Text features of one feature space.
 
     Attributes:
-        folder: of the cache.
+        folder: folder of the cache.
         spec: the feature space.
-        damaged: receipts that cannot be used, with the reason; filled as they are read.
+        damaged: unusable receipts, with the reason; filled as receipts are read.
     """
 
     def __init__(self, folder: Path, spec: FeatureSpec) -> None:
@@ -53,49 +53,52 @@ class TextCache:
         self.damaged: dict[Path, str] = {}
 
     @cached_property
-    def _batches(self) -> dict[str, tuple[str, str]]:
-        """Which shard (name, sha256) holds which text."""
-        where: dict[str, tuple[str, str]] = {}
-        for path in atomic.listed(self.folder / "texts"):
+    def _shard_by_text(self) -> dict[str, tuple[str, str]]:
+        """The shard (name, sha256) of each text."""
+        shards: dict[str, tuple[str, str]] = {}
+        for path in atomic.list_files(self.folder / "texts"):
             try:
                 record = records.load(TextsReceipt, path, WAY_ON)
             except CacheError as error:
                 self.damaged[path] = str(error)
                 continue
             if not (self.folder / "shards" / record.shard).exists():
-                continue  # lost: its texts count as not cached, and are encoded again
-            where.update(dict.fromkeys(record.texts, (record.shard, record.sha256)))
+                continue  # the shard is lost: its texts are encoded again
+            shards.update(dict.fromkeys(record.texts, (record.shard, record.sha256)))
             self._pieces.update(record.pieces)
-        return where
+        return shards
 
     @cached_property
     def _pieces(self) -> dict[str, list[str]]:
         return {}
 
     @cached_property
-    def _loaded(self) -> dict[str, tuple[TextFeatures, dict[str, int]]]:
+    def _loaded_shards(self) -> dict[str, tuple[TextFeatures, dict[str, int]]]:
         return {}
 
     def pieces(self, text: str) -> list[str]:
-        """The parts in which a cached text was encoded: itself, or several where it is longer than the context."""
-        known = self._batches
+        """Return the pieces in which a text is cached; empty if it is not.
+
+        A text that fits the encoder's context is its only piece.
+        """
+        shards = self._shard_by_text
         parts = self._pieces.get(text) or [text]
-        return parts if all(p in known for p in parts) else []
+        return parts if all(p in shards for p in parts) else []
 
     def text_shards(self) -> dict[str, str]:
-        """The shards of texts by file name, with their sha256."""
-        return {name: digest for name, digest in self._batches.values() if name}
+        """Return the sha256 of each shard of texts, by file name."""
+        return {name: digest for name, digest in self._shard_by_text.values() if name}
 
     def read_texts(self, name: str, digest: str) -> TextFeatures:
-        """What a shard of texts holds; raises CacheError if it is not what was written."""
-        return shard.read_texts(atomic.read_checked(self.folder / "shards" / name, digest), name)
+        """Read a shard of texts; raise CacheError if it was altered."""
+        return shard.read_texts(atomic.read_bytes(self.folder / "shards" / name, digest), name)
 
-    def known_texts(self) -> list[str]:
-        """Every text that is cached whole, parts of longer ones among them."""
-        return sorted(self._batches)
+    def cached_texts(self) -> list[str]:
+        """Return the sorted encoded texts, including pieces of longer ones."""
+        return sorted(self._shard_by_text)
 
     def missing_texts(self, texts: Iterable[str]) -> list[str]:
-        """Those of `texts` that are not cached, each once, in order."""
+        """Return the texts that are not cached, each once, in order."""
         return [t for t in dict.fromkeys(texts) if not self.pieces(t)]
 
     def add_texts(
@@ -105,19 +108,25 @@ class TextCache:
         batch: int = 256,
         on_batch: Callable[[int], None] = lambda n: None,
     ) -> int:
-        """Encode and keep those of `texts` that are not cached yet; returns how many there were.
+        """Encode and cache the texts that are missing; return their number.
 
-        A text that is longer than the encoder's context is split at its sentences (then clauses, then words), and the
-        parts are kept: nothing is cut off.
+        A text longer than the encoder's context is split at its sentences (then clauses, then words), so
+        that nothing is truncated.
+
+        Args:
+            texts: the texts.
+            encoder: their encoder.
+            batch: number of texts in one shard.
+            on_batch: called after each shard with the number of texts done.
         """
         missing = self.missing_texts(texts)
         for start in range(0, len(missing), batch):
-            some = missing[start : start + batch]
-            parts = {t: split_to_fit(t, encoder.fits) for t in some}
+            batch_texts = missing[start : start + batch]
+            parts = {t: split_to_fit(t, encoder.fits) for t in batch_texts}
             long = {t: p for t, p in parts.items() if p != [t]}
-            unique = [p for p in dict.fromkeys(p for ps in parts.values() for p in ps) if p not in self._batches]
+            unique = [p for p in dict.fromkeys(p for ps in parts.values() for p in ps) if p not in self._shard_by_text]
             self._commit_texts(unique, long, encoder)
-            on_batch(start + len(some))
+            on_batch(start + len(batch_texts))
         return len(missing)
 
     def _commit_texts(self, texts: list[str], long: dict[str, list[str]], encoder: TextEncoder) -> None:
@@ -129,11 +138,11 @@ class TextCache:
             atomic.write_bytes(self.folder / "shards" / name, image)
         key = atomic.sha256("\0".join([*texts, *long]).encode("utf-8", "surrogatepass"))[:20]
         atomic.write_json(self.folder / "texts" / f"{key}.json", asdict(TextsReceipt(name, digest, texts, long)))
-        self._batches.update(dict.fromkeys(texts, (name, digest)))
+        self._shard_by_text.update(dict.fromkeys(texts, (name, digest)))
         self._pieces.update(long)
 
     def texts(self, texts: list[str]) -> TextFeatures:
-        """Features of `texts` (see `pieces`), in order; raises MissingError for texts that are not cached."""
+        """Return the features of `texts` (see `pieces`), in order; raise MissingError for others."""
         self._require(texts)
         rows = [self._row(t) for t in texts]
         longest = max((f.mask.shape[1] for f, _ in rows), default=1)
@@ -150,7 +159,9 @@ class TextCache:
         return TextFeatures(tuple(texts), pooled, tokens, mask)
 
     def tokens(self, texts: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """Each of `texts` (see `pieces`) with its real tokens `(L, D)` float16, shard by shard: no more than one is held.
+        """Yield each of `texts` (see `pieces`) with its tokens `(L, D)` float16.
+
+        The order is by shard, so that only one shard is in memory.
 
         Raises:
             MissingError: a text is not cached.
@@ -158,17 +169,17 @@ class TextCache:
         """
         by_shard: dict[tuple[str, str], list[str]] = {}
         for text in self._require(list(texts)):
-            by_shard.setdefault(self._batches[text], []).append(text)
-        for (name, digest), some in by_shard.items():
+            by_shard.setdefault(self._shard_by_text[text], []).append(text)
+        for (name, digest), shard_texts in by_shard.items():
             features = self.read_texts(name, digest)
             rows = {t: i for i, t in enumerate(features.texts)}
-            for text in some:
+            for text in shard_texts:
                 if text not in rows:
-                    raise _lacks(name, text)
+                    raise _missing_text_error(name, text)
                 yield text, features.tokens[rows[text]][features.mask[rows[text]]]
 
     def _require(self, texts: list[str]) -> list[str]:
-        missing = [t for t in texts if t not in self._batches]
+        missing = [t for t in texts if t not in self._shard_by_text]
         if missing:
             raise MissingError(
                 f"{len(missing)} texts have no features, e.g. {missing[0][:80]!r}",
@@ -177,15 +188,15 @@ class TextCache:
         return texts
 
     def _row(self, text: str) -> tuple[TextFeatures, int]:
-        name, digest = self._batches[text]
-        if name not in self._loaded:
+        name, digest = self._shard_by_text[text]
+        if name not in self._loaded_shards:
             features = self.read_texts(name, digest)
-            self._loaded[name] = (features, {t: i for i, t in enumerate(features.texts)})
-        features, positions = self._loaded[name]
+            self._loaded_shards[name] = (features, {t: i for i, t in enumerate(features.texts)})
+        features, positions = self._loaded_shards[name]
         if text not in positions:
-            raise _lacks(name, text)
+            raise _missing_text_error(name, text)
         return features, positions[text]
 
 
-def _lacks(name: str, text: str) -> CacheError:
+def _missing_text_error(name: str, text: str) -> CacheError:
     return CacheError(f"{name} lacks {text[:80]!r}, which its receipt promises: delete texts/ and run again")

@@ -1,4 +1,4 @@
-"""Match the names in captions files with cached videos."""
+"""Matching of the video names in captions files with cached videos."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vla.datasets.base import Annotation
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.omissions import Omissions
 from vla.storage.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class MatchResult:
-    """Annotations whose videos are there, and names that mean none.
+    """Annotations of cached videos, and the names that match no video.
 
     Attributes:
-        annotations: their `video` is an id.
-        names: the name that the file has for the video of each.
-        unknown: names without a video, each once, in order.
-        ambiguous: names that fit several videos, with up to three of them.
+        annotations: the matched annotations; their `video` is an id.
+        names: for each annotation, the name of its video in the file.
+        unknown: names that match no video, each once, in order.
+        ambiguous: names that match several videos, each with up to three of their ids.
     """
 
     annotations: list[Annotation]
@@ -29,7 +29,7 @@ class MatchResult:
     ambiguous: dict[str, list[str]]
 
     def count(self, omissions: Omissions) -> None:
-        """Count the names that mean no video, or several."""
+        """Add the names that match no video, or several, to `omissions`."""
         for name in self.unknown:
             omissions.add("no-such-video", name)
         for name, ids in self.ambiguous.items():
@@ -39,28 +39,30 @@ class MatchResult:
 def match(
     annotations: Iterable[Annotation], video_ids: Iterable[str], workspace: Workspace, folder: Path | None = None
 ) -> MatchResult:
-    """Annotations with `video` set to the id that their file means; see `vla.naming.matching`.
+    """Replace the video name of each annotation by the id that it stands for; see `vla.naming.matching`.
 
     Args:
         annotations: as they were read.
-        video_ids: of the cached videos.
-        workspace: names may count from its folder.
-        folder: names count from it first; the folder of each annotation's source when None.
+        video_ids: ids of the cached videos.
+        workspace: names may be relative to its folder.
+        folder: names are relative to this folder first; the folder of each annotation's source when None.
     """
-    names = Names(video_ids, workspace.root)
+    matcher = NameMatcher(video_ids, workspace.root)
     by_source: dict[str, list[Annotation]] = {}
-    listed = list(annotations)
-    for a in listed:
+    for a in annotations:
         by_source.setdefault(a.source if folder is None else "", []).append(a)
-    matched = MatchResult([], [], [], {})
+    result = MatchResult([], [], [], {})
     unknown: dict[str, None] = {}
-    for source, some in by_source.items():
-        near = folder if folder is not None else Path(source).parent if Path(source).is_absolute() else workspace.root
-        found = names.find_all((a.video for a in some), near, workspace.root)
-        kept = [a for a in some if a.video in found.ids]
-        matched.annotations.extend(replace(a, video=found.ids[a.video]) for a in kept)
-        matched.names.extend(a.video for a in kept)
-        unknown.update(dict.fromkeys(found.unknown))
-        matched.ambiguous.update(found.ambiguous)
-    matched.unknown.extend(unknown)
-    return matched
+    for source, rows in by_source.items():
+        if folder is not None:
+            base = folder
+        else:
+            base = Path(source).parent if Path(source).is_absolute() else workspace.root
+        matches = matcher.find_all((a.video for a in rows), base, workspace.root)
+        matched_rows = [a for a in rows if a.video in matches.ids]
+        result.annotations.extend(replace(a, video=matches.ids[a.video]) for a in matched_rows)
+        result.names.extend(a.video for a in matched_rows)
+        unknown.update(dict.fromkeys(matches.unknown))
+        result.ambiguous.update(matches.ambiguous)
+    result.unknown.extend(unknown)
+    return result

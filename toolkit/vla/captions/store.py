@@ -1,8 +1,9 @@
-"""Captions of a workspace: which rows of which file tell of which content of a video, each counted once.
+"""Caption store of a workspace: the rows of captions files, by source file and content of the video.
 
-A row belongs to its source and to the content of its video. A source is a file by its name (from the workspace's folder where it
-lies below, links resolved) and the digest of its bytes: neither a move of the workspace nor a copy, a link or another name of the
-file doubles its rows, and a changed file replaces them. A video whose content changed has no captions until they are given again.
+A source is a file, identified by its name (relative to the workspace's folder if it lies below, links
+resolved) and the digest of its bytes. So rows are not doubled by a move of the workspace, or by a copy,
+a link or another name of the file, and a changed file replaces its rows. A video whose content changed
+has no captions until they are added again.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ _KEYS = {f.name for f in fields(Annotation)} | {"digest", "content", "beside", "
 
 @dataclass(frozen=True)
 class CaptionEntry:
-    """A row as the workspace keeps it.
+    """One stored row of a captions file.
 
     Attributes:
         annotation: the row; its `source` is the file's name.
-        digest: of the file's bytes; empty where it was no file, or an earlier version kept the row.
-        content: of the video that the row was given for, as its receipt has it; empty where that is not known.
-        is_beside: the file lies beside its video.
-        is_stale: the video has other content since.
+        digest: digest of the file; empty if there is no file, or in rows of older versions.
+        content: content digest of the row's video, see `Receipt.content`; empty if unknown.
+        is_sidecar: whether the file lies beside its video.
+        is_stale: whether the video has changed since.
     """
 
     annotation: Annotation
     digest: str = ""
     content: str = ""
-    is_beside: bool = False
+    is_sidecar: bool = False
     is_stale: bool = False
 
     @property
@@ -49,147 +50,155 @@ class CaptionEntry:
 
     @property
     def source(self) -> str:
-        """The name of the file."""
+        """The name of the source file."""
         return self.annotation.source
 
     @property
-    def said(self) -> tuple[object, ...]:
-        """Equal for rows that say the same of the same."""
+    def key(self) -> tuple[object, ...]:
+        """The content of the row, equal for duplicates."""
         a = self.annotation
         return a.video, a.query, a.spans, a.question
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object: that of the annotation, and what else there is."""
-        more = {"content": self.content, "beside": self.is_beside, "stale": self.is_stale}
+        """Return a JSON object: the annotation's, and the other fields with values."""
+        more = {"content": self.content, "beside": self.is_sidecar, "stale": self.is_stale}
         return {**self.annotation.to_json(), "digest": self.digest, **{k: v for k, v in more.items() if v}}
 
     @classmethod
     def from_json(cls, record: dict[str, Any], workspace: Workspace) -> CaptionEntry:
-        """The entry that `to_json` wrote, or the annotation alone, as earlier versions did."""
+        """Decode the object of `to_json`, or an annotation alone, as older versions wrote it."""
         annotation = Annotation.from_json(record)
         texts = [record.get(name, "") for name in ("digest", "content")]
         flags = [record.get(name, False) for name in ("beside", "stale")]
         if not all(isinstance(text, str) for text in texts) or not all(isinstance(flag, bool) for flag in flags):
-            raise TypeError(f"not an entry: {record!r:.200}")
+            raise TypeError(f"not a caption entry: {record!r:.200}")
         if "digest" not in record:
-            # Tables had absolute paths then, and files beside videos had none.
+            # Older versions stored absolute paths for tables only, not for sidecars.
             flags[0] = bool(annotation.source) and not Path(annotation.source).is_absolute()
             annotation = replace(annotation, source=_from_root(annotation.source, workspace))
         return cls(annotation, *texts, *flags)
 
 
 def entries(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -> list[CaptionEntry]:
-    """Every row of the workspace, also stale ones and those that several files have.
+    """Read all rows, including stale ones and duplicates from several files.
 
     Args:
-        workspace: whose.
-        on_damage: called with the reason for each damaged line, which is then left out; None raises at the first.
+        workspace: the workspace.
+        on_damage: called with the reason for each damaged line, which is left out; None raises at the
+            first.
 
     Raises:
-        CacheError: a line is damaged; the message says which.
+        CacheError: a line is damaged; the message gives its number.
     """
-    stored = []
+    rows = []
     for number, line in enumerate(lines(workspace), 1):
         try:
-            stored.append(decoded(line, f"line {number} of {workspace.captions}", workspace))
+            rows.append(parse_line(line, f"line {number} of {workspace.captions}", workspace))
         except CacheError as error:
             if on_damage is None:
                 raise
             on_damage(str(error))
-    # Without digests every move of a workspace doubled its rows.
-    kept = {id(a) for a in deduplicate(e.annotation for e, is_dated, _ in stored if not is_dated)}
-    return [e for e, is_dated, _ in stored if is_dated or id(e.annotation) in kept]
+    # In older versions, which stored no digests, each move of a workspace doubled its rows.
+    unique = {id(a) for a in deduplicate(e.annotation for e, has_digest, _ in rows if not has_digest)}
+    return [e for e, has_digest, _ in rows if has_digest or id(e.annotation) in unique]
 
 
 def load(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -> list[Annotation]:
-    """Annotations of the content that their videos have now, as each file has them. Arguments and errors as `entries`."""
+    """Load the annotations of the current content of the videos. Arguments and errors as for `entries`."""
     return [e.annotation for e in entries(workspace, on_damage) if not e.is_stale]
 
 
-def once(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -> list[Annotation]:
-    """`load`, of those that several files have the first, or the one that names its split."""
+def load_unique(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -> list[Annotation]:
+    """Load annotations without duplicates; see `load` and `deduplicate`."""
     return deduplicate(load(workspace, on_damage))
 
 
 def deduplicate(annotations: Iterable[Annotation]) -> list[Annotation]:
-    """Annotations without those that several files have of one video and time; of equal ones, the one that names its split."""
-    found: dict[tuple[object, ...], Annotation] = {}
+    """Drop duplicates of one video and time; keep the first, or the one that has a split."""
+    unique: dict[tuple[object, ...], Annotation] = {}
     for a in annotations:
-        said = CaptionEntry(a).said
-        if said not in found or (a.split and not found[said].split):
-            found[said] = a
-    return list(found.values())
+        key = CaptionEntry(a).key
+        if key not in unique or (a.split and not unique[key].split):
+            unique[key] = a
+    return list(unique.values())
 
 
 def lines(workspace: Workspace) -> list[bytes]:
-    """The lines of the captions file, each with its newline; none where there is no file."""
+    """Read the lines of the captions file, each with its newline; none if there is no file."""
     try:
         return workspace.captions.read_bytes().splitlines(keepends=True) if workspace.captions.is_file() else []
     except OSError as error:
         raise CacheError(f"{workspace.captions} cannot be read: {error.strerror or error}") from error
 
 
-def decoded(line: bytes, source: str, workspace: Workspace) -> tuple[CaptionEntry, bool, bool]:
-    """The entry of a line, whether it has a file's digest, and whether it has a checksum; raises CacheError if it is damaged."""
-    stored = atomic.unsealed(line, source, _WAY_ON)
+def parse_line(line: bytes, source: str, workspace: Workspace) -> tuple[CaptionEntry, bool, bool]:
+    """Return the entry of a line, whether it has a file's digest, and whether it has a checksum.
+
+    Raises:
+        CacheError: the line is damaged.
+    """
+    document = atomic.decode_json(line, source, _WAY_ON)
     try:
-        entry = CaptionEntry.from_json(stored.value, workspace)
+        entry = CaptionEntry.from_json(document.value, workspace)
     except (AnnotationError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise CacheError(f"{source} is damaged ({error})", hint=_WAY_ON) from error
-    # Without a checksum nothing else tells a damaged key from one that is empty.
-    if not stored.is_checked and (unknown := set(stored.value) - _KEYS):
+    # Without a checksum, an unknown key is the only sign of a damaged key.
+    if not document.has_checksum and (unknown := set(document.value) - _KEYS):
         raise CacheError(f"{source} is damaged (it has the key {min(unknown)!r})", hint=_WAY_ON)
-    return entry, "digest" in stored.value, stored.is_checked
+    return entry, "digest" in document.value, document.has_checksum
 
 
-def keep_lines(workspace: Workspace, kept: Iterable[bytes]) -> None:
-    """Let the captions file hold these lines and no others."""
-    atomic.write_bytes(workspace.captions, b"".join(kept))
+def write_lines(workspace: Workspace, new_lines: Iterable[bytes]) -> None:
+    """Replace the lines of the captions file."""
+    atomic.write_bytes(workspace.captions, b"".join(new_lines))
 
 
 def rename(workspace: Workspace, names: Mapping[str, str]) -> None:
-    """Let captions of a video that was renamed follow it: `names` maps old to new."""
-    stored = entries(workspace)
-    if any(e.video in names for e in stored):
-        _write(workspace, [_moved(e, names.get(e.video, e.video)) for e in stored])
+    """Assign the captions of renamed videos to their new ids: `names` maps old to new."""
+    rows = entries(workspace)
+    if any(e.video in names for e in rows):
+        _write(workspace, [_with_video(e, names.get(e.video, e.video)) for e in rows])
 
 
-def settle(workspace: Workspace, contents: Mapping[str, str], changed: Collection[str] = ()) -> list[CaptionEntry]:
-    """Move every row to the video that has the content that it was given for, or mark it stale where none has.
+def reconcile(
+    workspace: Workspace, contents: Mapping[str, str], changed_videos: Collection[str] = ()
+) -> list[CaptionEntry]:
+    """Assign each row to the video that now has its content, or mark it stale if none has.
 
     Args:
-        workspace: whose rows.
-        contents: digest of the content of each video, by id.
-        changed: videos whose content is another than before; rows whose content is not known are stale then.
+        workspace: the workspace.
+        contents: content digest of each video, by id.
+        changed_videos: ids of videos with changed content; their rows without a known content become stale.
 
     Returns:
         The rows that became stale.
     """
-    holders = {content: video for video, content in sorted(contents.items(), reverse=True)}
-    stored = entries(workspace)
-    settled = [_settled(workspace, e, contents, holders, changed) for e in stored]
-    if settled != stored:
-        _write(workspace, settled)
-    return [now for before, now in zip(stored, settled, strict=True) if now.is_stale and not before.is_stale]
+    video_by_content = {content: video for video, content in sorted(contents.items(), reverse=True)}
+    rows = entries(workspace)
+    new_rows = [_reconcile_entry(workspace, e, contents, video_by_content, changed_videos) for e in rows]
+    if new_rows != rows:
+        _write(workspace, new_rows)
+    return [new for old, new in zip(rows, new_rows, strict=True) if new.is_stale and not old.is_stale]
 
 
-def _settled(
+def _reconcile_entry(
     workspace: Workspace,
     e: CaptionEntry,
     contents: Mapping[str, str],
-    holders: Mapping[str, str],
-    changed: Collection[str],
+    video_by_content: Mapping[str, str],
+    changed_videos: Collection[str],
 ) -> CaptionEntry:
-    now = contents.get(e.video)
+    content = contents.get(e.video)
     if not e.content:
-        if now is None or e.is_stale:
+        if content is None or e.is_stale:
             return e
-        return replace(e, is_stale=True) if e.video in changed else replace(e, content=now)
-    if now == e.content:
+        return replace(e, is_stale=True) if e.video in changed_videos else replace(e, content=content)
+    if content == e.content:
         return replace(e, is_stale=False)
-    if e.content in holders and (now is not None or not os.path.lexists(workspace.video_path(e.video))):
-        return replace(_moved(e, holders[e.content]), is_stale=False)
-    return e if now is None else replace(e, is_stale=True)
+    is_gone = content is None and not os.path.lexists(workspace.video_path(e.video))
+    if e.content in video_by_content and (content is not None or is_gone):
+        return replace(_with_video(e, video_by_content[e.content]), is_stale=False)
+    return e if content is None else replace(e, is_stale=True)
 
 
 def add(
@@ -197,59 +206,59 @@ def add(
     annotations: Iterable[Annotation],
     contents: Mapping[str, str] | None = None,
     *,
-    is_beside: bool = False,
+    is_sidecar: bool = False,
     sources: Iterable[str] = (),
 ) -> int:
-    """Keep `annotations`; all rows that their sources gave before are replaced.
+    """Store `annotations` in place of all earlier rows of their sources.
 
     Args:
-        workspace: where.
-        annotations: `source` is the path of the file that each is from.
-        contents: digest of the content of each video, by id.
-        is_beside: the files lie beside their videos.
-        sources: paths of files that gave nothing now, and whose rows of before go, too.
+        workspace: the workspace.
+        annotations: the rows; `source` is the path of the file of each.
+        contents: content digest of each video, by id.
+        is_sidecar: whether the files lie beside their videos.
+        sources: paths of files without rows now, whose earlier rows are removed, too.
 
     Returns:
-        How many rows the workspace has now, without stale ones.
+        The number of rows in the workspace afterwards, without stale ones.
     """
-    given = list(annotations)
-    paths = dict.fromkeys([*(a.source for a in given), *sources])
-    names = {path: _from_root(path if is_beside else _real(path), workspace) for path in paths}
+    annotations = list(annotations)
+    paths = dict.fromkeys([*(a.source for a in annotations), *sources])
+    names = {path: _from_root(path if is_sidecar else _resolve_links(path), workspace) for path in paths}
     digests = {path: _digest(path) for path in paths}
     new = [
         CaptionEntry(
-            replace(a, source=names[a.source]), digests[a.source], (contents or {}).get(a.video, ""), is_beside
+            replace(a, source=names[a.source]), digests[a.source], (contents or {}).get(a.video, ""), is_sidecar
         )
-        for a in given
+        for a in annotations
     ]
-    replaced, said = set(names.values()), {(e.digest, e.said) for e in new}
-    # Earlier versions kept no digests: what they have of a file under its old name is known by what it says alone.
-    said |= {("", e.said) for e in new}
-    kept = [e for e in entries(workspace) if e.source not in replaced and (e.digest, e.said) not in said]
+    new_sources, new_keys = set(names.values()), {(e.digest, e.key) for e in new}
+    # Older versions stored no digests: their rows of a renamed file are recognised by content alone.
+    new_keys |= {("", e.key) for e in new}
+    others = [e for e in entries(workspace) if e.source not in new_sources and (e.digest, e.key) not in new_keys]
     if new or paths:
-        _write(workspace, [*kept, *new])
-    return sum(not e.is_stale for e in (*kept, *new))
+        _write(workspace, [*others, *new])
+    return sum(not e.is_stale for e in (*others, *new))
 
 
-def drop(workspace: Workspace, is_gone: Callable[[CaptionEntry], bool]) -> list[CaptionEntry]:
-    """Forget the rows of which `is_gone` is true, and return them."""
-    stored = entries(workspace)
-    gone = [e for e in stored if is_gone(e)]
-    if gone:
-        _write(workspace, [e for e in stored if e not in set(gone)])
-    return gone
+def drop(workspace: Workspace, condition: Callable[[CaptionEntry], bool]) -> list[CaptionEntry]:
+    """Delete the rows for which `condition` is true, and return them."""
+    rows = entries(workspace)
+    deleted = [e for e in rows if condition(e)]
+    if deleted:
+        _write(workspace, [e for e in rows if e not in set(deleted)])
+    return deleted
 
 
-def _moved(entry: CaptionEntry, video: str) -> CaptionEntry:
+def _with_video(entry: CaptionEntry, video: str) -> CaptionEntry:
     return replace(entry, annotation=replace(entry.annotation, video=video))
 
 
-def _real(path: str) -> str:
+def _resolve_links(path: str) -> str:
     return os.path.realpath(path) if Path(path).is_absolute() else path
 
 
 def _from_root(path: str, workspace: Workspace) -> str:
-    """`path` from the workspace's folder if it lies below, however one gets there; any other as it is."""
+    """Return `path` relative to the workspace's folder if it lies below, through links or not."""
     if not Path(path).is_absolute():
         return path
     for root in (os.path.realpath(workspace.root), os.path.abspath(workspace.root)):  # noqa: PTH100
@@ -259,7 +268,7 @@ def _from_root(path: str, workspace: Workspace) -> str:
 
 
 def _digest(path: str) -> str:
-    """32 hexadecimal digits of the bytes of a file; empty where there is no regular file."""
+    """Return the SHA-256 of a file, cut to 32 hexadecimal digits; empty if it is not a regular file."""
     if not Path(path).is_absolute() or not os.path.isfile(path):  # noqa: PTH113
         return ""
     try:
@@ -269,5 +278,5 @@ def _digest(path: str) -> str:
         return ""
 
 
-def _write(workspace: Workspace, stored: Iterable[CaptionEntry]) -> None:
-    keep_lines(workspace, (atomic.sealed(e.to_json(), indent=None, digits=16) for e in stored))
+def _write(workspace: Workspace, rows: Iterable[CaptionEntry]) -> None:
+    write_lines(workspace, (atomic.encode_json(e.to_json(), indent=None, digits=16) for e in rows))

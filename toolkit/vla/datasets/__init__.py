@@ -1,4 +1,4 @@
-"""Captions files -> annotations; every file of this package that has no leading underscore reads one kind of file."""
+"""Readers of caption and annotation files; each public module reads one kind of file."""
 
 from vla.registry import Registry
 

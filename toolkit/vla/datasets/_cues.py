@@ -1,4 +1,4 @@
-"""The cues of a subtitle file, each with its line."""
+"""Cues of a subtitle file, each with its line number."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vla.datasets._reading import OtherContentError, Problems, is_readings, read_text
-from vla.datasets._rolling import Shown, unrolled
+from vla.datasets._reading import OtherContentError, Problems, is_sensor_data, read_text
+from vla.datasets._rolling import Cue, merge_rolling_cues
 from vla.datasets._times import check_span, parse_seconds
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
@@ -18,11 +18,11 @@ from vla.omissions import Omissions
 
 SUFFIXES = (".srt", ".vtt", ".ass", ".ssa")
 
-# Patterns that take tags away need quadratic time where a tag is not closed; nobody reads this much at once.
-_LONGEST = 10_000
-_LIMIT_BYTES, _MOST_CUES = 32 << 20, 100_000
+# The patterns that remove tags take quadratic time if a tag is not closed.
+_MAX_CUE_CHARS = 10_000
+_LIMIT_BYTES, _MAX_CUES = 32 << 20, 100_000
 
-# A sentence with an arrow in it is no time line; a time line that cannot be read is still one.
+# A sentence with an arrow is not a time line; an unreadable time line still is one.
 _TIME_LINE = re.compile(r"\s*[-+]?[0-9].*-->")
 _TIME = re.compile(r"\d+:\d+:\d+[.,]\d+")
 _TIME_TAG = re.compile(r"<[0-9:.]+>")
@@ -36,36 +36,39 @@ class _Cue:
 
 
 def read_cues(path: Path, video: str, omissions: Omissions) -> list[Annotation]:
-    """One annotation for each cue that has text, without tags, in the order of the file.
+    """Return one annotation for each cue with text, without tags, in the order of the file.
 
-    Rolling captions, which repeat the lines of the cue before, give each line once. Cues of no length are counted in
-    `omissions`.
+    Each line of rolling captions, which repeat the lines of the preceding cue, is returned once.
+    Cues of zero length are counted in `omissions`.
 
     Raises:
-        OtherContentError: the cues hold readings of instruments, as a drone writes them.
-        AnnotationError: the file cannot be read, has no cue with text, or has cues with impossible times; one error
-            names them all.
+        OtherContentError: the cues contain sensor readings, as drones write them.
+        AnnotationError: the file cannot be read, has no cue with text, or has cues with invalid
+            times; one error lists all faults.
     """
     text = read_text(path, _LIMIT_BYTES).replace("\r\n", "\n").replace("\r", "\n")
     problems = Problems()
     suffix = path.suffix.lower()
     cues = list(_dialogues(text, problems) if suffix in (".ass", ".ssa") else _cues(text, suffix == ".vtt", problems))
-    if len(cues) > _MOST_CUES:
-        raise AnnotationError(f"{path} has {len(cues)} cues, more than the {_MOST_CUES} that subtitles may have")
+    if len(cues) > _MAX_CUES:
+        raise AnnotationError(f"{path} has {len(cues)} cues, more than the limit of {_MAX_CUES}")
     for cue in cues:
-        if sum(map(len, cue.text)) > _LONGEST:
+        if sum(map(len, cue.text)) > _MAX_CUE_CHARS:
             problems.add(
-                cue.line, f"the text of this cue is longer than {_LONGEST} characters: is a time line missing?"
+                cue.line, f"the text of this cue is longer than {_MAX_CUE_CHARS} characters: is a time line missing?"
             )
         if cue.span[0] != cue.span[1]:
             _check(cue, problems)
     problems.raise_if_any(path)
-    plain = _plain(cues, suffix)
-    if is_readings([" ".join(lines) for lines in plain]):
-        raise OtherContentError(f"{path} holds readings of instruments, e.g. {' '.join(plain[0])!r:.60}: no captions")
-    shown = [Shown(cue.line, cue.span, lines) for cue, lines in zip(cues, plain, strict=True)]
+    plain_lines = _plain_lines(cues, suffix)
+    if is_sensor_data([" ".join(lines) for lines in plain_lines]):
+        raise OtherContentError(
+            f"{path} holds readings of instruments, e.g. {' '.join(plain_lines[0])!r:.60}: no captions"
+        )
+    visible = [Cue(cue.line, cue.span, lines) for cue, lines in zip(cues, plain_lines, strict=True)]
     annotations = []
-    for line, span, lines in unrolled(shown, has_word_times=any(_TIME_TAG.search(t) for cue in cues for t in cue.text)):
+    has_word_times = any(_TIME_TAG.search(text) for cue in cues for text in cue.text)
+    for line, span, lines in merge_rolling_cues(visible, has_word_times=has_word_times):
         source, query = f"{path.name}:{line}", " ".join(lines)
         if query and span[0] == span[1]:
             omissions.add("cue", source)
@@ -87,18 +90,18 @@ def _cues(text: str, is_vtt: bool, problems: Problems) -> Iterator[_Cue]:
     cue: _Cue | None = None
     for number, line in enumerate(text.split("\n"), 1):
         if _TIME_LINE.match(line):
-            # The number of the cue that begins here; WebVTT has it after a blank line alone.
+            # The number of the cue that starts here; in WebVTT it follows a blank line, alone.
             if cue and cue.text and cue.text[-1].strip().isdigit() and not (is_vtt and len(cue.text) == 1):
                 cue.text.pop()
             if cue:
                 yield cue
             start, _, rest = line.partition("-->")
-            # WebVTT writes settings after the end.
+            # In WebVTT, settings follow the end.
             span = _span(number, start.strip(), (rest.split() or [""])[0], problems)
             cue = None if span is None else _Cue(number, span)
         elif cue and is_vtt and not line:
-            # What follows a blank line in WebVTT is a note, a style or a name; in SubRip it is still the cue's. A line of
-            # one space is no blank line: YouTube's cues begin with it.
+            # Text after a blank line is a note, a style or a name in WebVTT; in SubRip it belongs
+            # to the cue. A line with one space is not blank: YouTube's cues start with it.
             yield cue
             cue = None
         elif cue:
@@ -108,7 +111,7 @@ def _cues(text: str, is_vtt: bool, problems: Problems) -> Iterator[_Cue]:
 
 
 def _dialogues(text: str, problems: Problems) -> Iterator[_Cue]:
-    """The lines of Advanced SubStation Alpha that are shown; drawings and comments are none."""
+    """Yield the dialogue lines of Advanced SubStation Alpha; drawings and comments are skipped."""
     names: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         kind, _, rest = line.partition(":")
@@ -117,7 +120,7 @@ def _dialogues(text: str, problems: Problems) -> Iterator[_Cue]:
         elif kind.strip() == "Dialogue":
             cells = dict(zip(names, rest.split(",", len(names) - 1), strict=False)) if names else {}
             if not {"Start", "End", "Text"} <= cells.keys():
-                problems.add(number, "a Dialogue needs Start, End and Text, as a line Format names them")
+                problems.add(number, "a Dialogue needs Start, End and Text, as named in the Format line")
                 continue
             span = _span(number, cells["Start"].strip(), cells["End"].strip(), problems)
             if span is not None:
@@ -127,39 +130,40 @@ def _dialogues(text: str, problems: Problems) -> Iterator[_Cue]:
 def _span(number: int, start: str, end: str, problems: Problems) -> tuple[float, float] | None:
     try:
         if not (start and end):
-            there, lacking = ("end", "start") if end else ("start", "end")
-            raise AnnotationError(f"{there} {(start or end)!r:.60} without {lacking}; give both or neither")
+            present, absent = ("end", "start") if end else ("start", "end")
+            raise AnnotationError(f"{present} {(start or end)!r:.60} without {absent}; give both or neither")
         return parse_seconds(start), parse_seconds(end)
     except AnnotationError as error:
         problems.add(number, str(error))
         return None
 
 
-def _plain(cues: list[_Cue], suffix: str) -> list[list[str]]:
-    """The lines of each cue without tags and override codes."""
+def _plain_lines(cues: list[_Cue], suffix: str) -> list[list[str]]:
+    """Return the lines of each cue without tags and override codes."""
     import pysubs2
 
     if suffix in (".ass", ".ssa"):
         events = [pysubs2.SSAEvent(text="".join(cue.text)) for cue in cues]
         texts = ["" if event.is_drawing else event.plaintext for event in events]
     else:
-        # pysubs2 takes any line with two times for a cue, a last line of digits for the next cue's number, and a WebVTT
-        # name or note for text. So it is given one strictly numbered SubRip cue for each of ours, and none of those.
-        written = "".join(f"0\n00:00:00,000 --> 00:00:01,000\n{_fenced(cue)}\n\n" for cue in cues)
+        # pysubs2 treats any line with two times as a cue, a last line of digits as the next
+        # number, and WebVTT names and notes as text. Therefore it gets strictly numbered SubRip
+        # cues without any of these.
+        srt = "".join(f"0\n00:00:00,000 --> 00:00:01,000\n{_srt_text(cue)}\n\n" for cue in cues)
         with warnings.catch_warnings():
-            # From 1.9 on it takes a time within a text for a cue that it may have missed.
+            # Since 1.9 it warns that a time within a text may be a missed cue.
             warnings.simplefilter("ignore", UserWarning)
-            texts = [event.plaintext for event in pysubs2.SSAFile.from_string(f"{written}0\n", format_="srt").events]
-    lines = [[" ".join(line.split()) for line in _unescaped(text, suffix).split("\n")] for text in texts]
-    return [[line for line in some if line] for some in lines]
+            texts = [event.plaintext for event in pysubs2.SSAFile.from_string(f"{srt}0\n", format_="srt").events]
+    cue_lines = [[" ".join(line.split()) for line in _unescape(text, suffix).split("\n")] for text in texts]
+    return [[line for line in lines if line] for lines in cue_lines]
 
 
-def _unescaped(text: str, suffix: str) -> str:
-    """HTML's entities belong to WebVTT, and most makers of SubRip write them."""
+def _unescape(text: str, suffix: str) -> str:
+    """Replace HTML entities, which WebVTT uses and most SubRip writers too."""
     return text if suffix in (".ass", ".ssa") else html.unescape(text)
 
 
-def _fenced(cue: _Cue) -> str:
+def _srt_text(cue: _Cue) -> str:
     lines = (" ".join(line.split()) for line in cue.text)
     text = _TIME_TAG.sub("", "\n".join(line for line in lines if line))
     return _TIME.sub(r"\n\g<0>\n", text)

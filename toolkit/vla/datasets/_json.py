@@ -1,4 +1,4 @@
-"""JSON whose faults and elements can be told by their lines."""
+"""JSON parsing with line numbers for errors and for elements."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 from vla.errors import AnnotationError
 
 _DECODER = json.JSONDecoder()
-# Bytes of memory by the mark that begins or follows a value: an empty list, an object with its row, half a text, a number.
+# Bytes of memory for the character that starts or follows a value: an empty list, an object, half
+# a text, a number.
 _COSTS = {"[": 120, "{": 600, '"': 28, ",": 24}
-_MOST_MEMORY = 2 << 30
+_MAX_MEMORY_BYTES = 2 << 30
 _SOLID = re.compile(r"[^\s,:]")
 
 
 class NotJSONError(AnnotationError):
-    """A text that is not JSON; `line` counts from 1."""
+    """A text that is not valid JSON; `line` counts from 1."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -26,10 +27,11 @@ class NotJSONError(AnnotationError):
 
 
 def parse(text: str) -> Any:
-    """The value that `text` holds.
+    """Return the value of a JSON text.
 
     Raises:
-        NotJSONError: the text is not JSON, is nested beyond reason, or holds a number of thousands of digits.
+        NotJSONError: the text is not JSON, is nested too deeply, or contains a number of thousands
+            of digits.
     """
     try:
         return _DECODER.decode(text)
@@ -40,26 +42,29 @@ def parse(text: str) -> Any:
 
 
 def require_room(path: Path, text: str, costs: Mapping[str, int] = _COSTS) -> None:
-    """Refuse a text that would take more than 2 GiB of memory once it is taken apart; a valid captions file never does.
+    """Check that parsing a text takes at most 2 GiB of memory; a valid captions file stays far
+    below that.
 
     Args:
         path: the file, for the message.
-        text: all of it.
+        text: its content.
         costs: bytes of memory for each occurrence of a character.
 
     Raises:
-        AnnotationError: it would.
+        AnnotationError: it takes more.
     """
     size = sum(cost * text.count(mark) for mark, cost in costs.items())
-    if size > _MOST_MEMORY:
+    if size > _MAX_MEMORY_BYTES:
         raise AnnotationError(
-            f"{path} holds so many values that reading it would take {size / 2**30:.1f} GiB of memory; "
-            f"at most {_MOST_MEMORY >> 30} GiB are used: is it a captions file? Split it if it is"
+            f"{path} would take {size / 2**30:.1f} GiB of memory to parse, more than the limit of "
+            f"{_MAX_MEMORY_BYTES >> 30} GiB: check that it is a captions file, and split it if it is"
         )
 
 
 def parse_file(text: str, path: Path) -> Any:
-    """The value that the `text` of the file at `path` holds; raises AnnotationError with the file and line if none."""
+    """Return the value of the `text` of a JSON file; raises AnnotationError with the path and line
+    if it is invalid.
+    """
     require_room(path, text)
     try:
         return parse(text)
@@ -68,34 +73,37 @@ def parse_file(text: str, path: Path) -> Any:
 
 
 def elements(text: str, opening: int = 0) -> Iterator[tuple[int, int, Any]]:
-    """`(position, line, value)` of each element of the array at `opening`, or of each key and value of the object.
+    """Yield `(position, line, value)` of each element of the array at `opening`, or of each key
+    and value of an object.
 
-    The text must have gone through `parse`: nothing is checked here.
+    The text must have passed `parse`: it is not checked here.
     """
     opening = _solid(text, opening)
     close = {"[": "]", "{": "}"}[text[opening]]
-    line, counted = 1, 0
+    line, counted_to = 1, 0
     position = _solid(text, opening + 1)
     while text[position] != close:
         value, end = _DECODER.raw_decode(text, position)
-        line, counted = line + text.count("\n", counted, position), position
+        line, counted_to = line + text.count("\n", counted_to, position), position
         yield position, line, value
         position = _solid(text, end)
 
 
 def members(text: str, opening: int = 0) -> Iterator[tuple[str, int, int, Any]]:
-    """`(key, position, line, value)` of each member of the object at `opening`; the place is the value's."""
+    """Yield `(key, position, line, value)` of each member of the object at `opening`; the position
+    is of the value.
+    """
     flat = elements(text, opening)
-    for (_, _, key), found in zip(flat, flat, strict=True):
-        yield key, *found
+    for (_, _, key), element in zip(flat, flat, strict=True):
+        yield key, *element
 
 
 def kind_of(value: object) -> str:
-    """What JSON calls the value: `object`, `list`, `text`, `number`, `truth value` or `null`."""
+    """Return the name of a JSON type: `object`, `list`, `text`, `number`, `truth value` or `null`."""
     names = {dict: "object", list: "list", str: "text", bool: "truth value", type(None): "null"}
     return names.get(type(value), "number")
 
 
 def _solid(text: str, position: int) -> int:
-    found = _SOLID.search(text, position)
-    return found.start() if found else len(text)
+    match = _SOLID.search(text, position)
+    return match.start() if match else len(text)

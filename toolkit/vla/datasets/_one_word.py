@@ -1,4 +1,4 @@
-"""Questions that were made of captions and are answered in a word: what MSRVTT-QA and MSVD-QA have in common."""
+"""Open-ended questions with one-word answers: the common format of MSRVTT-QA and MSVD-QA."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from vla.datasets.base import Annotation, Question
 
 SUFFIXES = (".json", ".jsonl")
 
-# By these words the sets' authors report, and so does everyone since.
+# The authors of the data sets, and later papers, report results by these words.
 _CATEGORIES = ("what", "who", "how", "when", "where")
 
 
 def read_questions(paths: Iterable[Path], name_of: Callable[[str], str]) -> list[Annotation]:
-    """One annotation for each question, with the file's `id` for an id.
+    """Return one annotation for each question; the query id is the file's `id`.
 
     Args:
-        paths: JSON lists or JSONL of objects with `question`, `answer`, `video_id`, and perhaps `id`.
-        name_of: the name of the video that the files have a number for.
+        paths: JSON lists or JSONL of objects with `question`, `answer`, `video_id`, and optionally
+            `id`.
+        name_of: maps the number of a video to its name.
 
     Raises:
-        AnnotationError: a file cannot be read or holds faults; one error names them all.
+        AnnotationError: a file cannot be read or is invalid; one error lists all faults.
     """
 
     def annotations(row: Row) -> list[Annotation]:

@@ -1,4 +1,4 @@
-"""The reader that a captions file's suffix asks for."""
+"""Selection of the reader for a captions file, and the limit on the length of captions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from vla.datasets.base import Annotation, Dataset
 from vla.errors import AnnotationError
 from vla.omissions import Omissions
 
-LONGEST_CAPTION = 10_000
-"""Characters. Encoders read a few hundred; what is longer is a document, and takes minutes to be cut into sentences."""
+MAX_CAPTION_CHARS = 10_000
+"""Characters. Encoders read a few hundred; longer texts are documents, and splitting them into
+sentences takes minutes.
+"""
 
 _READERS = {
     ".csv": "table",
@@ -27,17 +29,18 @@ _READERS = {
 }
 
 
-def dataset_for(path: Path, format: str | None = None, **columns: str) -> Dataset:
-    """The reader called `format`, else the one for the suffix of `path`.
+def build_reader(path: Path, format: str | None = None, **columns: str) -> Dataset:
+    """Build the reader called `format`, else the one for the suffix of `path`.
 
     Args:
         path: the file.
-        format: a name on the shelf `datasets`; only tables and subtitles are known by their suffix.
-        columns: options of the table reader; empty ones count as not given.
+        format: name of a reader in `vla.datasets`; only tables and subtitles are recognized by
+            their suffix.
+        columns: options of the table reader; empty values are ignored.
 
     Raises:
-        AnnotationError: no reader takes such a suffix.
-        UnknownNameError: no reader is called so.
+        AnnotationError: no reader supports the suffix.
+        UnknownNameError: no reader has this name.
         UsageError: the reader has no such option.
     """
     name = format or _READERS.get(path.suffix.lower())
@@ -49,39 +52,42 @@ def dataset_for(path: Path, format: str | None = None, **columns: str) -> Datase
 def read_annotations(
     path: Path, format: str | None = None, omissions: Omissions | None = None, **columns: str
 ) -> list[Annotation]:
-    """Every annotation of the file.
+    """Return all annotations of a file.
 
     Args:
         path: the file.
-        format: as for `dataset_for`.
-        omissions: where it is counted what the file has and is not kept.
-        columns: as for `dataset_for`.
+        format: see `build_reader`.
+        omissions: receives the counts of skipped content.
+        columns: see `build_reader`.
 
     Raises:
-        AnnotationError: no reader takes such a suffix, or the file cannot be used; one error names all its faults.
-        UnknownNameError: no reader is called so.
+        AnnotationError: no reader supports the suffix, or the file is invalid; one error lists all
+            faults.
+        UnknownNameError: no reader has this name.
         UsageError: the reader has no such option.
     """
-    return read_files(dataset_for(path, format, **columns), [path], Omissions() if omissions is None else omissions)
+    return read_files(build_reader(path, format, **columns), [path], Omissions() if omissions is None else omissions)
 
 
 def read_files(dataset: Dataset, paths: Iterable[Path], omissions: Omissions) -> list[Annotation]:
-    """What `dataset` reads in the files; what it left out, and captions too long to be any, are counted in `omissions`.
+    """Return the annotations that `dataset` reads; skipped rows and overlong captions are counted
+    in `omissions`.
 
     Raises:
-        AnnotationError: as `dataset.read` does; or all captions are too long.
+        AnnotationError: as for `dataset.read`; or all captions are too long.
     """
-    listed = list(paths)
-    annotations = dataset.read(*listed)
+    files = list(paths)
+    annotations = dataset.read(*files)
     omissions.merge(getattr(dataset, "omissions", Omissions()))
-    return _within_length(annotations, omissions, listed)
+    return _within_length(annotations, omissions, files)
 
 
-def read_beside(path: Path, video: str, omissions: Omissions) -> list[Annotation]:
-    """The captions in a file beside the video of that name; none, and counted, where it holds something else.
+def read_sidecar(path: Path, video: str, omissions: Omissions) -> list[Annotation]:
+    """Return the captions of a sidecar file of a video; a file without captions is counted and
+    gives none.
 
     Raises:
-        AnnotationError: the file cannot be used; it is counted all the same.
+        AnnotationError: the file is invalid; it is counted as well.
     """
     try:
         return read_files(cast(Dataset, registry.build("sidecar", {"video": video})), [path], omissions)
@@ -93,13 +99,13 @@ def read_beside(path: Path, video: str, omissions: Omissions) -> list[Annotation
 
 
 def _within_length(annotations: list[Annotation], omissions: Omissions, paths: list[Path]) -> list[Annotation]:
-    kept = []
+    valid = []
     for annotation in annotations:
-        if len(annotation.query) <= LONGEST_CAPTION:
-            kept.append(annotation)
+        if len(annotation.query) <= MAX_CAPTION_CHARS:
+            valid.append(annotation)
         else:
             omissions.add("row", f"{annotation.source}: {len(annotation.query):,} characters")
-    if annotations and not kept:
+    if annotations and not valid:
         names = ", ".join(map(str, paths))
-        raise AnnotationError(f"{names}: every caption is longer than {LONGEST_CAPTION:,} characters")
-    return kept
+        raise AnnotationError(f"{names}: every caption is longer than {MAX_CAPTION_CHARS:,} characters")
+    return valid

@@ -1,4 +1,6 @@
-"""CSV, TSV, JSONL and JSON as rows that know their lines, and what a row says as annotations."""
+"""Rows of CSV, TSV, JSONL and JSON files with their line numbers, and their conversion to
+annotations.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ from typing import Any
 
 from vla.datasets._csv import delimiter_of, records_of
 from vla.datasets._json import NotJSONError, elements, kind_of, members, parse, parse_file, require_room
-from vla.datasets._reading import Problems, read_text, split_named, split_of
+from vla.datasets._reading import Problems, canonical_split, read_text, split_from_name
 from vla.datasets._times import Spans, check_span, seconds
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
 
-_MOST_OTHERS = 1000
+_MAX_NON_OBJECTS = 1000
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json")
 
 
@@ -26,22 +28,23 @@ class Row:
 
     Attributes:
         path: the file.
-        line: where it begins.
-        place: its line, told apart where several rows share one; or what the file calls it.
+        line: first line of the row, from 1.
+        position: the line, with a suffix if several rows share it; or the key of the row in the
+            file.
         cells: values by column name.
-        item: what messages call it beside its line, where a line holds more than one.
+        item: label for messages if a line holds several rows.
     """
 
     path: Path
     line: int
-    place: str
+    position: str
     cells: dict[str, Any]
     item: str = ""
 
     @property
     def id(self) -> str:
-        """A query id for a row that brings none."""
-        return f"{self.path.stem}:{self.place}"
+        """Query id of a row that has no id column."""
+        return f"{self.path.stem}:{self.position}"
 
     @property
     def source(self) -> str:
@@ -49,7 +52,7 @@ class Row:
         return f"{self.path.name}:{self.line}"
 
     def text(self, name: str, default: str | None = None) -> str:
-        """The text or number there, without blanks around it; `default`, if there is one, for none or a blank one."""
+        """Return a cell as stripped text; `default`, if given, replaces a missing or blank cell."""
         value = self.cells.get(name)
         if value is None or (isinstance(value, str) and not value.strip()):
             if default is not None:
@@ -57,26 +60,26 @@ class Row:
             raise AnnotationError(f"{name!r} is empty" if name in self.cells else f"no {name!r} here")
         return text_of(name, value)
 
-    def whole(self, name: str) -> int:
-        """The whole number there, from 0."""
+    def integer(self, name: str) -> int:
+        """Return a cell as an integer from 0."""
         value = self.text(name)
         if not re.fullmatch("[0-9]{1,9}", value):
             raise AnnotationError(f"{name!r} must be a whole number, not {value!r:.60}")
         return int(value)
 
     def seconds(self, name: str) -> float | None:
-        """The time there; None where there is none."""
+        """Return a cell as seconds; None if it is missing."""
         return seconds(self.cells[name]) if self.cells.get(name) not in (None, "") else None
 
     def span(self, name: str) -> Spans:
-        """The one `[start, end]` there."""
+        """Return the single `[start, end]` in a cell."""
         pair = self.cells.get(name)
         if not isinstance(pair, list) or len(pair) != 2:
             raise AnnotationError(f"{name!r} must be [start, end], not {pair!r:.60}")
         return _spans([pair])
 
     def spans(self, name: str) -> Spans:
-        """The list of `[start, end]` there; no spans where there is none."""
+        """Return the list of `[start, end]` in a cell; empty if it is missing."""
         windows = self.cells.get(name)
         if windows in (None, ""):
             return ()
@@ -87,7 +90,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a file, the names of its columns, and the line that names them (1 for JSON)."""
+    """Rows of a file, its column names, and the line of the header (1 for JSON)."""
 
     columns: tuple[str, ...]
     header_line: int
@@ -97,35 +100,38 @@ class Rows:
 def annotations_of(
     path: Path, problems: Problems, rows: Iterable[Row], annotate: Callable[[Row], Iterable[Annotation]]
 ) -> list[Annotation]:
-    """What `annotate` makes of each row of a benchmark's file, with a split: the row's own, else what the file's name tells.
+    """Return the annotations of all rows; the split is that of the row, else that in the file name.
 
     Raises:
-        AnnotationError: there is nothing, or `problems`, those that `annotate` raised, and ids that are there twice.
+        AnnotationError: there are no annotations; or there are `problems`, errors of `annotate` or
+            duplicate ids.
     """
-    found: list[Annotation] = []
+    annotations: list[Annotation] = []
     line_of: dict[str, int] = {}
-    by_name = split_of(path)
+    file_split = split_from_name(path)
     for row in rows:
         try:
-            some = list(annotate(row))
-            for annotation in some:
+            row_annotations = list(annotate(row))
+            for annotation in row_annotations:
                 if annotation.query_id in line_of:
                     first = line_of[annotation.query_id]
                     raise AnnotationError(f"id {annotation.query_id!r:.60} is already on line {first}; ids are unique")
-            line_of.update((annotation.query_id, row.line) for annotation in some)
-            found += [_with_split(a, split_named(a.split) or by_name) for a in some]
+            line_of.update((annotation.query_id, row.line) for annotation in row_annotations)
+            annotations += [_with_split(a, canonical_split(a.split) or file_split) for a in row_annotations]
         except AnnotationError as error:
             problems.add(row.line, f"{row.item}: {error}" if row.item else str(error))
-    problems.raise_if_any(path, found)
-    if not found:
+    problems.raise_if_any(path, annotations)
+    if not annotations:
         raise AnnotationError(f"{path} holds no annotations")
-    return found
+    return annotations
 
 
 def reader(
     annotate: Callable[[Row], Iterable[Annotation]], suffixes: Sequence[str], **form: Any
 ) -> Callable[[Path], list[Annotation]]:
-    """What reads one file of a benchmark: `annotations_of` its `read_rows`, with the same errors. `form` is for those."""
+    """Return a function that reads one file by `read_rows` (with the options `form`) and
+    `annotations_of`.
+    """
 
     def read(path: Path) -> list[Annotation]:
         problems = Problems()
@@ -141,26 +147,27 @@ def read_rows(
     *,
     columns: Sequence[str] = (),
     delimiter: str = "",
-    quoted: bool = True,
+    has_quotes: bool = True,
 ) -> Rows:
-    """The rows of `path`, whose suffix says what it is; rows that cannot be read go to `problems`.
+    """Return the rows of a file; its suffix determines the format. Unreadable rows are added to
+    `problems`.
 
     Args:
         path: the file.
-        problems: where faults go.
-        suffixes: those that it may have.
-        columns: names of the columns of a CSV file that begins without them.
-        delimiter: between fields of a CSV file; what its first line has most of, when empty.
-        quoted: fields of a CSV file may be in quotes.
+        problems: receives the faults.
+        suffixes: allowed suffixes.
+        columns: column names of a CSV file without a header.
+        delimiter: field delimiter of a CSV file; if empty, the most frequent one of the first line.
+        has_quotes: whether fields of a CSV file may be quoted.
 
     Raises:
-        AnnotationError: the file cannot be read, is empty, or is not what its suffix says.
+        AnnotationError: the file cannot be read, is empty, or does not match its suffix.
     """
-    text = text_with(path, suffixes)
+    text = read_with_suffix(path, suffixes)
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv", ".txt"):
-        parted = delimiter or delimiter_of(text, "\t" if suffix == ".tsv" else "")
-        return _from_csv(path, text, parted, tuple(columns), quoted, problems)
+        separator = delimiter or delimiter_of(text, "\t" if suffix == ".tsv" else "")
+        return _from_csv(path, text, separator, tuple(columns), has_quotes, problems)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if suffix == ".jsonl":
         require_room(path, text)
@@ -174,12 +181,13 @@ def read_rows(
 def read_members(
     path: Path, problems: Problems, suffixes: Sequence[str] = (".json",)
 ) -> Iterator[tuple[str, int, Any]]:
-    """`(name, line, value)` of each member of the JSON object in `path`; names that are there twice go to `problems`.
+    """Yield `(name, line, value)` of each member of the JSON object in `path`; duplicates are
+    added to `problems`.
 
     Raises:
-        AnnotationError: the file cannot be read, is empty, or holds no JSON object.
+        AnnotationError: the file cannot be read, is empty, or is not a JSON object.
     """
-    text = text_with(path, suffixes).replace("\r\n", "\n").replace("\r", "\n")
+    text = read_with_suffix(path, suffixes).replace("\r\n", "\n").replace("\r", "\n")
     kind = kind_of(parse_file(text, path))
     if kind != "object":
         raise AnnotationError(f"{path} must hold an object with a member for each video, not one {kind}")
@@ -193,33 +201,35 @@ def read_members(
 
 
 def from_objects(path: Path, values: Iterable[tuple[int, Any]], problems: Problems) -> Rows:
-    """Rows of JSON values with their lines; those that are no objects go to `problems`."""
-    listed: list[tuple[int, Any]] = []
+    """Return the rows of JSON values with line numbers; values other than objects are added to
+    `problems`.
+    """
+    items: list[tuple[int, Any]] = []
     is_table = False
     for line, value in values:
-        listed.append((line, value))
+        items.append((line, value))
         is_table = is_table or isinstance(value, dict)
-        if not is_table and len(listed) == _MOST_OTHERS:
-            raise AnnotationError(f"{path} lists no objects: its first {_MOST_OTHERS} elements are not one {{...}}")
-    shared = Counter(line for line, _ in listed)
+        if not is_table and len(items) == _MAX_NON_OBJECTS:
+            raise AnnotationError(f"{path} is not a list of objects: none of the first {_MAX_NON_OBJECTS} elements is")
+    items_per_line = Counter(line for line, _ in items)
     rows: list[Row] = []
     columns: dict[str, None] = {}
-    on_line: Counter[int] = Counter()
-    for number, (line, value) in enumerate(listed, 1):
-        on_line[line] += 1
-        item = f"item {number}" if shared[line] > 1 else ""
+    count_on_line: Counter[int] = Counter()
+    for number, (line, value) in enumerate(items, 1):
+        count_on_line[line] += 1
+        item = f"item {number}" if items_per_line[line] > 1 else ""
         if not isinstance(value, dict):
-            told = f"an object is wanted here, not one {kind_of(value)}"
-            problems.add(line, f"{item}: {told}" if item else told)
+            message = f"expected an object, not a {kind_of(value)}"
+            problems.add(line, f"{item}: {message}" if item else message)
             continue
         columns.update(dict.fromkeys(value))
-        place = str(line) if on_line[line] == 1 else f"{line}.{on_line[line]}"
-        rows.append(Row(path, line, place, value, item))
+        position = str(line) if count_on_line[line] == 1 else f"{line}.{count_on_line[line]}"
+        rows.append(Row(path, line, position, value, item))
     return Rows(tuple(columns), 1, rows)
 
 
-def text_with(path: Path, suffixes: Sequence[str]) -> str:
-    """The text of a file with one of these suffixes, which is not blank; raises AnnotationError otherwise."""
+def read_with_suffix(path: Path, suffixes: Sequence[str]) -> str:
+    """Return the text of a file with one of these suffixes; raises AnnotationError if it is blank."""
     suffix = path.suffix.lower()
     if suffix not in suffixes:
         raise AnnotationError(f"{path}: annotations of this kind are in {', '.join(suffixes)}, not {suffix!r}")
@@ -230,7 +240,7 @@ def text_with(path: Path, suffixes: Sequence[str]) -> str:
 
 
 def text_of(name: str, value: object) -> str:
-    """The text or number as text; raises AnnotationError for anything else."""
+    """Return a text or number as text; raises AnnotationError for any other value."""
     if value is None or isinstance(value, bool | list | dict):
         raise AnnotationError(f"{name!r} must be text, not {value!r:.60}")
     return str(value).strip()
@@ -248,10 +258,10 @@ def _with_split(annotation: Annotation, split: str) -> Annotation:
 
 
 def _from_csv(
-    path: Path, text: str, delimiter: str, columns: tuple[str, ...], quoted: bool, problems: Problems
+    path: Path, text: str, delimiter: str, columns: tuple[str, ...], has_quotes: bool, problems: Problems
 ) -> Rows:
     require_room(path, text, {"\n" if "\n" in text else "\r": 1100, delimiter: 100})
-    records = list(records_of(text, delimiter, quoted, problems))
+    records = list(records_of(text, delimiter, has_quotes, problems))
     header_line, is_named = 1, bool(columns)
     if not is_named and records:
         header_line, header = records.pop(0)
@@ -264,18 +274,18 @@ def _from_csv(
         if len(fields) == len(columns):
             rows.append(Row(path, line, str(line), dict(zip(columns, fields, strict=True))))
         else:
-            wanted = f"{len(columns)} fields are wanted" if is_named else f"the header has {len(columns)} fields"
-            advice = f"; quote those that hold {delimiter!r}" if quoted else ""
-            problems.add(line, f"{wanted} and this row {len(fields)}{advice}")
+            problem = f"expected {len(columns)} fields" if is_named else f"the header has {len(columns)} fields"
+            advice = f"; quote those that hold {delimiter!r}" if has_quotes else ""
+            problems.add(line, f"{problem} and this row {len(fields)}{advice}")
     return Rows(columns, header_line, rows)
 
 
 def _jsonl_values(text: str, problems: Problems) -> Iterator[tuple[int, Any]]:
-    for line, written in enumerate(text.split("\n"), 1):
-        if not written.strip():
+    for line, source in enumerate(text.split("\n"), 1):
+        if not source.strip():
             continue
         try:
-            value = parse(written)
+            value = parse(source)
         except NotJSONError as error:
             problems.add(line, str(error))
         else:

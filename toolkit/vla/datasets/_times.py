@@ -1,4 +1,4 @@
-"""Times as files write them."""
+"""Parsers and checks of the times in annotation files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ _CLOCK = re.compile(r"(-?)(?:([0-9]{1,6}):)?([0-9]{1,6}):([0-9]{1,2}(?:\.[0-9]*)
 
 
 def parse_seconds(text: str) -> float:
-    """Seconds of a time: `12.5`, `mm:ss` or `hh:mm:ss.mmm`, with a dot or a comma before the decimals.
+    """Return the seconds of a time: `12.5`, `mm:ss` or `hh:mm:ss.mmm`; the decimal mark is a dot
+    or a comma.
 
-    A negative time is parsed as such; whether it makes sense is for the span to say.
+    Negative times are accepted; `check_span` rejects them.
 
     Raises:
-        AnnotationError: the text is none of these, or not finite.
+        AnnotationError: the text has none of these forms or is not finite.
     """
     plain = text.strip().replace(",", ".")
     if _NUMBER.fullmatch(plain) and math.isfinite(float(plain)):
@@ -35,10 +36,10 @@ def parse_seconds(text: str) -> float:
 
 
 def seconds(value: object) -> float:
-    """Seconds of what a file holds for a time: a number, or a text that `parse_seconds` takes.
+    """Return the seconds of a time value: a number, or a text for `parse_seconds`.
 
     Raises:
-        AnnotationError: it is neither.
+        AnnotationError: the value is neither.
     """
     if isinstance(value, str):
         return parse_seconds(value)
@@ -51,15 +52,15 @@ def seconds(value: object) -> float:
 
 
 def spans_of(start: object, end: object) -> Spans:
-    """The one span from `start` to `end`, or none where both are missing: the caption tells of the whole video.
+    """Return the span from `start` to `end`, or no span if both are missing (the whole video).
 
     Raises:
-        AnnotationError: only one of them is there, one is not a time, or they are not a span.
+        AnnotationError: only one of them is missing, one is not a time, or the span is invalid.
     """
     has_start, has_end = not is_missing(start), not is_missing(end)
     if has_start != has_end:
-        there, lacking = ("start", "end") if has_start else ("end", "start")
-        raise AnnotationError(f"{there} {(start if has_start else end)!r:.60} without {lacking}; give both or neither")
+        present, absent = ("start", "end") if has_start else ("end", "start")
+        raise AnnotationError(f"{present} {(start if has_start else end)!r:.60} without {absent}; give both or neither")
     if not has_start:
         return ()
     span = seconds(start), seconds(end)
@@ -68,7 +69,7 @@ def spans_of(start: object, end: object) -> Spans:
 
 
 def check_span(start: float, end: float) -> None:
-    """Nothing, if a moment can last from `start` to `end`; raises AnnotationError otherwise."""
+    """Check that `start` and `end` are a valid span; raises AnnotationError otherwise."""
     if not (math.isfinite(start) and math.isfinite(end)):
         raise AnnotationError(f"span {start} to {end} s: both must be finite")
     if start < 0:
@@ -78,7 +79,9 @@ def check_span(start: float, end: float) -> None:
 
 
 def is_missing(value: object) -> bool:
-    """True for None, NaN, a blank text, and the words that tools write for no value (`nan`, `None`, `null`, `<NA>`)."""
+    """Return whether a value is None, NaN, blank, or a word for no value (`nan`, `None`, `null`,
+    `<NA>`).
+    """
     if isinstance(value, str):
         return value.strip().casefold() in _MISSING
     return value is None or value != value

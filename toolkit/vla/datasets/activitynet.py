@@ -1,4 +1,4 @@
-"""ActivityNet Captions: the sentences of a paragraph, each with its moment."""
+"""Reader of ActivityNet Captions: sentences of paragraphs, each with its moment."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _SPLITS = ("train", "val_1", "val_2")
 
 
 class Dataset:
-    """Reads ActivityNet Captions' JSON; the split is the file's name.
+    """Reader of ActivityNet Captions' JSON; the split is the file name.
 
-    `val_1` and `val_2` describe nearly the same videos by other annotators, and publications call either one the test
-    set: they stay apart, and a video has a paragraph in each. Some moments end a little after their video.
+    `val_1` and `val_2` describe nearly the same videos by different annotators, and publications
+    use either as the test set. They stay separate: a video has one paragraph in each. Some moments
+    end slightly after their video.
 
     Source: Krishna et al. 2017, cs.stanford.edu/people/ranjaykrishna/densevid.
     """
@@ -26,10 +27,11 @@ class Dataset:
     files: ClassVar[str] = "train.json, val_1.json, val_2.json"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each sentence: `val_1:v_ID#0` is the first of its paragraph `val_1:v_ID`.
+        """Return one annotation for each sentence: `val_1:v_ID#0` is the first of its paragraph
+        `val_1:v_ID`.
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults; one error names them all.
+            AnnotationError: a file cannot be read or is invalid; one error lists all faults.
         """
         return read_each(paths, _read)
 
@@ -42,7 +44,7 @@ def _read(path: Path) -> list[Annotation]:
 def _rows(path: Path, problems: Problems) -> Iterator[Row]:
     for video, line, member in read_members(path, problems):
         if not isinstance(member, dict):
-            problems.add(line, f"{video!r:.60}: an object is wanted here, not one {kind_of(member)}")
+            problems.add(line, f"{video!r:.60}: expected an object, not a {kind_of(member)}")
             continue
         times, sentences = member.get("timestamps"), member.get("sentences")
         if not isinstance(times, list) or not isinstance(sentences, list) or len(times) != len(sentences):

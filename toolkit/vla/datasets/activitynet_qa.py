@@ -1,4 +1,4 @@
-"""ActivityNet-QA: questions about long videos, answered in a word or a few."""
+"""Reader of ActivityNet-QA: questions about long videos, with answers of one or a few words."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _CATEGORIES = (
 
 
 class Dataset:
-    """Reads ActivityNet-QA's pairs of JSON files: questions, and their answers with the type, which is the category.
+    """Reader of ActivityNet-QA's pairs of JSON files: questions, and answers with their types (the
+    categories).
 
-    Questions without their file of answers are read as such, without an answer. The video `ID` is called `v_ID`, as
-    ActivityNet calls its files.
+    Questions without an answer file have no answers. The video `ID` is named `v_ID`, like the
+    files of ActivityNet.
 
     Source: Yu et al. 2019, github.com/MILVLG/activitynet-qa (Apache-2.0).
     """
@@ -28,44 +29,45 @@ class Dataset:
     files: ClassVar[str] = "{train,val,test}_q.json, each with its {train,val,test}_a.json"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each question, with the file's `question_id` for an id.
+        """Return one annotation for each question; the query id is the file's `question_id`.
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults, or holds answers to none of the questions.
+            AnnotationError: a file cannot be read or is invalid, or an answer file matches no
+                question.
         """
         tables: dict[Path, tuple[Rows, Problems]] = {}
         for path in paths:
             problems = Problems()
             tables[path] = read_rows(path, problems, (".json",)), problems
-        beside = [
+        answer_files = [
             path for path, (rows, _) in tables.items() if "answer" in rows.columns and "question" not in rows.columns
         ]
-        of_answers = {path: _answers(path, *tables[path]) for path in beside}
-        answers = {key: row for of_file in of_answers.values() for key, row in of_file.items()}
+        answers_by_file = {path: _read_answers(path, *tables[path]) for path in answer_files}
+        answers = {key: row for file_answers in answers_by_file.values() for key, row in file_answers.items()}
         annotate = _annotator(answers)
-        found = read_each(
-            [path for path in paths if path not in of_answers],
+        annotations = read_each(
+            [path for path in paths if path not in answers_by_file],
             lambda path: annotations_of(path, tables[path][1], tables[path][0].rows, annotate),
         )
-        asked = {a.query_id for a in found}
-        for path, of_file in of_answers.items():
-            if not asked & of_file.keys():
-                raise AnnotationError(f"{path} answers none of the questions: is it of another split?")
-        return found
+        query_ids = {a.query_id for a in annotations}
+        for path, file_answers in answers_by_file.items():
+            if not query_ids & file_answers.keys():
+                raise AnnotationError(f"{path} answers none of the questions: it may belong to another split")
+        return annotations
 
 
-def _answers(path: Path, rows: Rows, problems: Problems) -> dict[str, Row]:
-    found: dict[str, Row] = {}
+def _read_answers(path: Path, rows: Rows, problems: Problems) -> dict[str, Row]:
+    row_of: dict[str, Row] = {}
     for row in rows.rows:
         try:
             key, _, _ = row.text("question_id"), row.text("answer"), _category(row)
-            if key in found:
-                raise AnnotationError(f"question_id {key!r:.60} is already on line {found[key].line}")
-            found[key] = row
+            if key in row_of:
+                raise AnnotationError(f"question_id {key!r:.60} is already on line {row_of[key].line}")
+            row_of[key] = row
         except AnnotationError as error:
             problems.add(row.line, f"{row.item}: {error}" if row.item else str(error))
     problems.raise_if_any(path)
-    return found
+    return row_of
 
 
 def _annotator(answers: dict[str, Row]) -> Callable[[Row], list[Annotation]]:
@@ -87,7 +89,7 @@ def _annotator(answers: dict[str, Row]) -> Callable[[Row], list[Annotation]]:
 
 
 def _category(answer: Row) -> str:
-    number = answer.whole("type")
+    number = answer.integer("type")
     if number >= len(_CATEGORIES):
         raise AnnotationError(f"'type' is 0 to {len(_CATEGORIES) - 1}, not {number}")
     return _CATEGORIES[number]

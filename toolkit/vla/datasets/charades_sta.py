@@ -1,4 +1,4 @@
-"""Charades-STA: a moment of a household video for each sentence."""
+"""Reader of Charades-STA: one moment of a household video per sentence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from vla.datasets._reading import Problems, read_each
-from vla.datasets._rows import Row, annotations_of, read_rows, reader, text_with
+from vla.datasets._rows import Row, annotations_of, read_rows, read_with_suffix, reader
 from vla.datasets._times import seconds, spans_of
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
@@ -17,9 +17,10 @@ _LINE = re.compile(r"(\S+)\s+(\S+)\s+(\S+?)\s*##(.*)")
 
 
 class Dataset:
-    """Reads `ID start end##sentence` lines, or the JSONL of Lighthouse.
+    """Reader of `ID start end##sentence` lines, or of Lighthouse's JSONL.
 
-    The lines do not tell how long a video is; the columns `id` and `length` of Charades' own CSV do, if it is given too.
+    The lines lack the durations of the videos; they are read from `id` and `length` of Charades'
+    own CSV, if it is passed as well.
 
     Source: Gao et al. 2017, github.com/jiyanggao/TALL.
     """
@@ -29,10 +30,10 @@ class Dataset:
     )
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each sentence.
+        """Return one annotation for each sentence.
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults; one error names them all.
+            AnnotationError: a file cannot be read or is invalid; one error lists all faults.
         """
         tables = [path for path in paths if path.suffix.lower() == ".csv"]
         durations = {video: length for path in tables for video, length in _durations(path)}
@@ -59,16 +60,16 @@ def _durations(path: Path) -> Iterator[tuple[str, float]]:
 
 
 def _lines(path: Path) -> Iterator[Row]:
-    text = text_with(path, (".txt", ".jsonl")).replace("\r\n", "\n").replace("\r", "\n")
-    for line, written in enumerate(text.split("\n"), 1):
-        if written.strip():
-            yield Row(path, line, str(line), {"line": written.strip()})
+    text = read_with_suffix(path, (".txt", ".jsonl")).replace("\r\n", "\n").replace("\r", "\n")
+    for line, content in enumerate(text.split("\n"), 1):
+        if content.strip():
+            yield Row(path, line, str(line), {"line": content.strip()})
 
 
 def _of_line(row: Row, durations: dict[str, float]) -> Annotation:
     match = _LINE.fullmatch(row.cells["line"])
     if match is None:
-        raise AnnotationError(f"a line is 'ID start end##sentence', not {row.cells['line']!r:.60}")
+        raise AnnotationError(f"a line must be 'ID start end##sentence', not {row.cells['line']!r:.60}")
     video, start, end, sentence = match.groups()
     return Annotation(
         row.id, sentence.strip(), video, spans_of(start, end), source=row.source, duration=durations.get(video)

@@ -1,4 +1,4 @@
-"""DiDeMo: moments in chunks of five seconds, each marked by four annotators or more."""
+"""Reader of DiDeMo: moments in chunks of five seconds, each marked by at least four annotators."""
 
 from __future__ import annotations
 
@@ -16,34 +16,37 @@ from vla.errors import AnnotationError
 
 CHUNK_SECONDS = 5.0
 
-_AGREEING = 3
+_NUM_BEST = 3
 _Chunks = tuple[int, int]
 
 
 class Dataset:
-    """Reads DiDeMo's JSON: every annotator's span is a vote, and the span is the vote that the others agree with best.
+    """Reader of DiDeMo's JSON: the annotators' spans are `votes`; the span is the vote with the
+    best agreement.
 
-    The set has no official single span. Its own evaluation takes the mean of the three best IoUs with the annotators'
-    spans (`utils/eval.py` of the source); the vote is taken for which that is highest. The
-    last chunk of a video may be shorter than five seconds, which the file does not tell: a span may end after it.
-    The descriptions of a video, in the order of the file, are its paragraph.
+    The data set has no official single span. Its evaluation takes the mean of the three best IoUs
+    with the annotators' spans (`utils/eval.py` of the source); the span is the vote that maximizes
+    this mean. The last chunk of a video may be shorter than five seconds, which the file does not
+    record: a span may end after it. The descriptions of a video, in the order of the file, form
+    its paragraph.
 
-    Source: Hendricks et al. 2017, github.com/LisaAnne/LocalizingMoments; the annotations are CC BY-NC-SA.
+    Source: Hendricks et al. 2017, github.com/LisaAnne/LocalizingMoments; the annotations are CC
+    BY-NC-SA.
     """
 
     files: ClassVar[str] = "{train,val,test}_data.json"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each description, with the file's `annotation_id` for an id.
+        """Return one annotation for each description; the query id is the file's `annotation_id`.
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults; one error names them all.
+            AnnotationError: a file cannot be read or is invalid; one error lists all faults.
         """
         return read_each(paths, _read)
 
 
 def _read(path: Path) -> list[Annotation]:
-    said_of = Counter[str]()
+    num_descriptions = Counter[str]()
 
     def annotations(row: Row) -> list[Annotation]:
         video = row.text("video")
@@ -55,25 +58,26 @@ def _read(path: Path) -> list[Annotation]:
             spans=_seconds([consensus_span(times)]),
             source=row.source,
             paragraph=f"{path.stem}:{video}",
-            sentence=said_of[video],
+            sentence=num_descriptions[video],
             votes=_seconds(times),
         )
-        said_of[video] += 1
+        num_descriptions[video] += 1
         return [annotation]
 
     return reader(annotations, (".json",))(path)
 
 
 def consensus_span(times: list[_Chunks]) -> _Chunks:
-    """Of the annotators' `(first, last)` chunks the pair whose three best IoUs with all of them have the highest mean.
+    """Return the pair of `(first, last)` chunks with the highest mean of its three best IoUs with
+    all pairs.
 
-    Of equal ones the pair that agrees best with all, and then the first.
+    Ties go to the pair with the highest mean IoU with all pairs, then to the first.
     """
     first, last = np.array(times, np.float64).T
-    shared = np.minimum(last[:, None], last) + 1 - np.maximum(first[:, None], first)
-    spanned = np.maximum(last[:, None], last) + 1 - np.minimum(first[:, None], first)
-    ious = np.sort(np.maximum(shared, 0) / spanned)
-    agreement = [(of_vote[-_AGREEING:].mean(), of_vote.mean()) for of_vote in ious]
+    intersections = np.minimum(last[:, None], last) + 1 - np.maximum(first[:, None], first)
+    unions = np.maximum(last[:, None], last) + 1 - np.minimum(first[:, None], first)
+    ious = np.sort(np.maximum(intersections, 0) / unions)
+    agreement = [(vote_ious[-_NUM_BEST:].mean(), vote_ious.mean()) for vote_ious in ious]
     return times[agreement.index(max(agreement))]
 
 

@@ -1,4 +1,6 @@
-"""How2QA: questions to choose from about a stretch of a video; also TVQA, and tables of the same form."""
+"""Reader of How2QA: multiple-choice questions about parts of videos; also of TVQA and tables of
+the same form.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from vla.errors import AnnotationError
 
 _COLUMNS = ("video", "ts", "a0", "a1", "a2", "question", "a3")
 _RIGHT_IS_LAST = 3
-# The first of each that a row has.
+# The first name that a row has is used.
 _QUESTION, _VIDEO, _ID = ("question", "q"), ("video", "video_id", "vid_name", "vid"), ("qid", "question_id")
 _ANSWER = ("answer_idx", "answer_id", "answer", "mc_idx")
 _CHOICE = re.compile("a[0-9]")
@@ -22,12 +24,14 @@ _STRETCH = re.compile(r"\[?\s*([^\s:\[\]]+?)\s*[-:]\s*([^\s:\[\]]+)\s*\]?")
 
 
 class Dataset:
-    """Reads How2QA as published, and tables or JSONL with a question, choices `a0`, `a1`, ... and the right one's index.
+    """Reader of How2QA as published, and of tables or JSONL with a question, choices `a0`, `a1`,
+    ... and the correct index.
 
-    As published a row is the video's id, `[start:end]` in the whole video, three wrong choices, the question, the right
-    choice, without column names; the choices stay in that order, so the right one is always the last. Rows with names may
-    have `start` and `end`, or `ts` like `12.5-20`, which are the clip's where the video is a clip. Some published
-    stretches have no length; those rows are faulty.
+    A published row has the video id, `[start:end]` in the whole video, three wrong choices, the
+    question and the correct choice, without column names. The choices keep this order: the correct
+    one is always the last. Rows with names may have `start` and `end`, or `ts` like `12.5-20`,
+    relative to the clip if the video is a clip. Some published spans have zero length; those rows
+    are invalid.
 
     Source: Li et al. 2020, github.com/ych133/How2R-and-How2QA (MIT); Lei et al. 2018 (TVQA).
     """
@@ -35,10 +39,10 @@ class Dataset:
     files: ClassVar[str] = "how2QA_{train,val}_release.csv; or CSV or JSONL with question, a0, a1, ..., answer_idx"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each question.
+        """Return one annotation for each question.
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults; one error names them all.
+            AnnotationError: a file cannot be read or is invalid; one error lists all faults.
         """
         return read_each(paths, _read)
 
@@ -76,16 +80,16 @@ def _question(row: Row) -> Question:
     answer = next((name for name in _ANSWER if name in row.cells), None)
     if answer is None or not row.text(answer, ""):
         return Question(choices)
-    return Question(choices, row.whole(answer))
+    return Question(choices, row.integer(answer))
 
 
 def _spans(row: Row) -> Spans:
-    stretch = row.text("ts", "")
-    if not stretch:
+    span_text = row.text("ts", "")
+    if not span_text:
         return spans_of(row.cells.get("start"), row.cells.get("end"))
-    match = _STRETCH.fullmatch(stretch)
+    match = _STRETCH.fullmatch(span_text)
     if match is None:
-        raise AnnotationError(f"'ts' must be like [12.5:20] or 12.5-20, not {stretch!r:.60}")
+        raise AnnotationError(f"'ts' must be like [12.5:20] or 12.5-20, not {span_text!r:.60}")
     return spans_of(seconds(match[1]), seconds(match[2]))
 
 

@@ -1,4 +1,4 @@
-"""LSMDC: clips of films, each with what a describer says of it."""
+"""Reader of LSMDC: film clips with audio descriptions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ _NAMES_OF_FIRST = ("CLIP_ID", "VIDEO_ID")
 
 
 class Dataset:
-    """Reads LSMDC's six columns between tabs, without quotes, whatever the suffix; a line of column names is passed over.
+    """Reader of LSMDC's six tab-separated columns, without quotes, for any suffix; a header line
+    is skipped.
 
-    The times are the clip's in its film, not a moment's in the clip: every sentence tells of its whole clip. A clip
-    may have several sentences. The split is told by the name: `LSMDC16_challenge_1000_publictect.csv` is the test set.
+    The times locate the clip in its film, not a moment in the clip: each sentence describes its
+    whole clip. A clip may have several sentences. The split is that of the name:
+    `LSMDC16_challenge_1000_publictect.csv` is the test set.
 
     Source: Rohrbach et al. 2017, sites.google.com/site/describingmovies.
     """
@@ -25,12 +27,12 @@ class Dataset:
     files: ClassVar[str] = "LSMDC16_annos_{training,val}.csv, LSMDC16_challenge_1000_publictect.csv"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each sentence.
+        """Return one annotation for each sentence.
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults; one error names them all.
+            AnnotationError: a file cannot be read or is invalid; one error lists all faults.
         """
-        form = {"columns": _COLUMNS, "delimiter": "\t", "quoted": False}
+        form = {"columns": _COLUMNS, "delimiter": "\t", "has_quotes": False}
         return read_each(paths, reader(_annotations, (".csv", ".tsv", ".txt"), **form))
 
 

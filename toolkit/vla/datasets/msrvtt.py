@@ -1,4 +1,4 @@
-"""MSR-VTT: twenty sentences for each clip, and the 1k-A test set of one for each."""
+"""Reader of MSR-VTT: twenty sentences per clip, and the 1k-A test set with one each."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vla.datasets._json import elements, members, parse_file
-from vla.datasets._reading import Problems, read_each, split_of
-from vla.datasets._rows import Row, annotations_of, from_objects, read_rows, reader, text_with
+from vla.datasets._reading import Problems, read_each, split_from_name
+from vla.datasets._rows import Row, annotations_of, from_objects, read_rows, read_with_suffix, reader
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
 
 
 class Dataset:
-    """Reads MSR-VTT's JSON and the CSV lists of its 1k-A split.
+    """Reader of MSR-VTT's JSON and of the CSV lists of its 1k-A split.
 
-    A list of ids (`MSRVTT_train.9k.csv`) says whose sentences in the JSON are wanted, and by its name for which split. A
-    list with sentences (`MSRVTT_JSFUSION_test.csv`) is the test set itself: of its videos nothing else is taken. With
-    any list, videos that none names are left out; without, the split is the JSON's own. `start time` and `end time` are
-    the clip's in its source, not a moment's in the clip: every sentence tells of its whole clip. The category is the
-    video's, a number.
+    A list of ids (`MSRVTT_train.9k.csv`) selects videos of the JSON; its name is their split. A
+    list with sentences (`MSRVTT_JSFUSION_test.csv`) is the test set: no other sentences of its
+    videos are read. With any list, unlisted videos are skipped; without a list, the split is that
+    of the JSON. `start time` and `end time` locate the clip in its source, not a moment in the
+    clip: each sentence describes its whole clip. The category is that of the video, a number.
 
     Source: Xu et al. 2016; lists of Yu et al. 2018 (JSFusion), as in github.com/ArrowLuo/CLIP4Clip.
     """
@@ -28,38 +28,41 @@ class Dataset:
     files: ClassVar[str] = "MSRVTT_data.json, and with it for 1k-A MSRVTT_train.9k.csv and MSRVTT_JSFUSION_test.csv"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each sentence, with `sen_id`, or `key` of the test list, for an id.
+        """Return one annotation for each sentence; the query id is `sen_id`, or `key` of the test
+        list.
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults; one error names them all.
+            AnnotationError: a file cannot be read or is invalid; one error lists all faults.
         """
-        lists = {path: _listed(path) for path in paths if path.suffix.lower() == ".csv"}
+        lists = {path: _read_list(path) for path in paths if path.suffix.lower() == ".csv"}
         with_sentences = [path for path in paths if path not in lists or "" in lists[path].values()]
         if paths and not with_sentences:
-            raise AnnotationError(f"{paths[0]} names videos and has no sentences: give MSRVTT_data.json with it")
-        split_of_video = {video: split for listed in lists.values() for video, split in listed.items()}
-        # A video of the test list is no other's, whichever list comes first.
-        split_of_video |= {video: "" for listed in lists.values() for video, split in listed.items() if not split}
+            raise AnnotationError(f"{paths[0]} names videos and has no sentences: give MSRVTT_data.json as well")
+        split_of_video = {video: split for video_list in lists.values() for video, split in video_list.items()}
+        # A video of the test list is in no other split, regardless of the order of the lists.
+        split_of_video |= {
+            video: "" for video_list in lists.values() for video, split in video_list.items() if not split
+        }
         of_test_list, of_json = reader(_of_test_list, (".csv",)), _json_reader(split_of_video if lists else None)
         return read_each(with_sentences, lambda path: of_test_list(path) if path in lists else of_json(path))
 
 
-def _listed(path: Path) -> dict[str, str]:
-    """The split of each video that a list names; empty where the list has its sentence as well."""
-    problems, listed = Problems(), {}
+def _read_list(path: Path) -> dict[str, str]:
+    """Return the split of each listed video; empty if the list contains its sentence."""
+    problems, split_of_video = Problems(), {}
     table = read_rows(path, problems, (".csv",), delimiter=",")
-    split = "" if "sentence" in table.columns else split_of(path)
+    split = "" if "sentence" in table.columns else split_from_name(path)
     if not split and "sentence" not in table.columns:
         problems.add(
             table.header_line, "neither a column 'sentence' nor a file name that tells the split (train, val, test)"
         )
     for row in table.rows:
         try:
-            listed[row.text("video_id")] = split
+            split_of_video[row.text("video_id")] = split
         except AnnotationError as error:
             problems.add(row.line, str(error))
     problems.raise_if_any(path)
-    return listed
+    return split_of_video
 
 
 def _of_test_list(row: Row) -> list[Annotation]:
@@ -70,7 +73,7 @@ def _of_test_list(row: Row) -> list[Annotation]:
 def _json_reader(split_of_video: dict[str, str] | None) -> Callable[[Path], list[Annotation]]:
     def read(path: Path) -> list[Annotation]:
         problems = Problems()
-        text = text_with(path, (".json", ".csv")).replace("\r\n", "\n").replace("\r", "\n")
+        text = read_with_suffix(path, (".json", ".csv")).replace("\r\n", "\n").replace("\r", "\n")
         rows_of = _rows_of(path, text, problems)
         videos = {str(row.cells.get("video_id")): row.cells for row in rows_of["videos"]}
 

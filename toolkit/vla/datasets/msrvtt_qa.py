@@ -1,4 +1,4 @@
-"""MSRVTT-QA: questions made of MSR-VTT's sentences."""
+"""Reader of MSRVTT-QA: questions generated from MSR-VTT's sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from vla.datasets.base import Annotation
 
 
 class Dataset:
-    """Reads MSRVTT-QA's JSON; video 7 is `video7`, as MSR-VTT calls it. The category is the question's first word.
+    """Reader of MSRVTT-QA's JSON; video 7 is `video7`, as in MSR-VTT. The category is the first
+    word of the question.
 
     Source: Xu et al. 2017, github.com/xudejing/video-question-answering.
     """
@@ -18,9 +19,9 @@ class Dataset:
     files: ClassVar[str] = "{train,val,test}_qa.json; or JSONL with question, answer, video_id"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each question, with the file's `id` for an id.
+        """Return one annotation for each question; the query id is the file's `id`.
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults; one error names them all.
+            AnnotationError: a file cannot be read or is invalid; one error lists all faults.
         """
         return read_questions(paths, "video{}".format)

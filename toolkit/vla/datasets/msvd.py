@@ -1,4 +1,4 @@
-"""MSVD: what many people say of a short clip, some of it word for word the same."""
+"""Reader of MSVD: many descriptions per short clip, some of them identical."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from vla.datasets._reading import Problems, read_each, read_text, split_of
-from vla.datasets._rows import Row, annotations_of, read_members, read_rows, text_with
+from vla.datasets._reading import Problems, read_each, read_text, split_from_name
+from vla.datasets._rows import Row, annotations_of, read_members, read_rows, read_with_suffix
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
 
 
 class Dataset:
-    """Reads MSVD's descriptions in each of their forms, and the lists of ids that are its usual splits.
+    """Reader of MSVD's descriptions in each of their forms, and of the lists of ids that define
+    the usual splits.
 
-    Descriptions are lines of an id and a text (`AllVideoDescriptions.txt`), the corpus as CSV (of which the English ones
-    are taken, and an id is `VideoID_Start_End`), or a JSON object with the texts of each id. A text file with one word a
-    line is a list; its name tells the split. With any list, videos that none names are left out. Equal descriptions
-    of a video stay apart, each with an id of its own: the usual metrics count them. `raw-captions.pkl` is not read, as a
-    pickle can do anything to whoever loads it.
+    Descriptions are lines with an id and a text (`AllVideoDescriptions.txt`), the corpus as CSV
+    (only its English descriptions are read; an id is `VideoID_Start_End`), or a JSON object with
+    the texts of each id. A text file with one word per line is a list; its name is the split. With
+    any list, unlisted videos are skipped. Equal descriptions of a video stay separate, each with
+    its own id, as the usual metrics count them. `raw-captions.pkl` is not read: loading a pickle
+    can run arbitrary code.
 
     Source: Chen and Dolan 2011; lists as in github.com/ArrowLuo/CLIP4Clip.
     """
@@ -27,30 +29,30 @@ class Dataset:
     files: ClassVar[str] = "AllVideoDescriptions.txt, the corpus' CSV, or JSON; with it {train,val,test}_list.txt"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each description.
+        """Return one annotation for each description.
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults; one error names them all.
+            AnnotationError: a file cannot be read or is invalid; one error lists all faults.
         """
         lists = {path: split for path in paths if (split := _list(path)) is not None}
-        described = [path for path in paths if path not in lists]
-        if paths and not described:
-            raise AnnotationError(f"{paths[0]} names videos and does not describe them: give the descriptions with it")
-        split_of_video = {video: split for listed in lists.values() for video, split in listed.items()}
-        return read_each(described, _reader(split_of_video if lists else None))
+        description_files = [path for path in paths if path not in lists]
+        if paths and not description_files:
+            raise AnnotationError(f"{paths[0]} names videos and does not describe them: give the descriptions as well")
+        split_of_video = {video: split for video_list in lists.values() for video, split in video_list.items()}
+        return read_each(description_files, _reader(split_of_video if lists else None))
 
 
 def _list(path: Path) -> dict[str, str] | None:
-    """The split of each video that a list names; None where the file is no list."""
+    """Return the split of each listed video; None if the file is not a list."""
     if path.suffix.lower() != ".txt":
         return None
     lines = [line.strip() for line in read_text(path).replace("\r", "\n").split("\n") if line.strip()]
     if not lines or any(len(line.split()) != 1 for line in lines):
         return None
-    split = split_of(path)
+    split = split_from_name(path)
     if not split:
         raise AnnotationError(
-            f"{path} is a list of videos, and its name does not tell of which split (train, val, test)"
+            f"{path} is a list of videos, but its name does not tell of which split (train, val, test)"
         )
     return dict.fromkeys(lines, split)
 
@@ -72,10 +74,10 @@ def _reader(split_of_video: dict[str, str] | None) -> Callable[[Path], list[Anno
 
 
 def _of_lines(path: Path, problems: Problems) -> Iterator[Row]:
-    text = text_with(path, (".txt", ".csv", ".json")).replace("\r\n", "\n").replace("\r", "\n")
-    for line, written in enumerate(text.split("\n"), 1):
-        if written.strip() and not written.startswith("#"):
-            video, _, description = written.strip().partition(" ")
+    text = read_with_suffix(path, (".txt", ".csv", ".json")).replace("\r\n", "\n").replace("\r", "\n")
+    for line, content in enumerate(text.split("\n"), 1):
+        if content.strip() and not content.startswith("#"):
+            video, _, description = content.strip().partition(" ")
             yield Row(path, line, str(line), {"video": video, "description": description})
 
 
@@ -85,7 +87,7 @@ def _of_csv(path: Path, problems: Problems) -> Iterator[Row]:
             if row.text("Language", "English") == "English":
                 video = "_".join(row.text(name) for name in ("VideoID", "Start", "End"))
                 cells = {"video": video, "description": row.cells.get("Description")}
-                yield Row(path, row.line, row.place, cells)
+                yield Row(path, row.line, row.position, cells)
         except AnnotationError as error:
             problems.add(row.line, str(error))
 
@@ -93,7 +95,7 @@ def _of_csv(path: Path, problems: Problems) -> Iterator[Row]:
 def _of_json(path: Path, problems: Problems) -> Iterator[Row]:
     for video, line, texts in read_members(path, problems):
         if not isinstance(texts, list):
-            problems.add(line, f"{video!r:.60}: a list of descriptions is wanted here, not {texts!r:.60}")
+            problems.add(line, f"{video!r:.60}: expected a list of descriptions, not {texts!r:.60}")
             continue
         for number, text in enumerate(texts):
             cells = {"video": video, "description": text}

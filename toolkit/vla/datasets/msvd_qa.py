@@ -1,4 +1,4 @@
-"""MSVD-QA: questions made of MSVD's descriptions."""
+"""Reader of MSVD-QA: questions generated from MSVD's descriptions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from vla.errors import AnnotationError
 
 
 class Dataset:
-    """Reads MSVD-QA's JSON; video 7 is `vid7`, or what MSVD calls it if the mapping is given too.
+    """Reader of MSVD-QA's JSON; video 7 is `vid7`, or its name in MSVD if the mapping is passed as
+    well.
 
-    The mapping has lines like `-4wsuPCjDBc_5_15 vid1`. The category is the question's first word.
+    The mapping has lines like `-4wsuPCjDBc_5_15 vid1`. The category is the first word of the
+    question.
 
     Source: Xu et al. 2017, github.com/xudejing/video-question-answering.
     """
@@ -23,10 +25,10 @@ class Dataset:
     files: ClassVar[str] = "{train,val,test}_qa.json, and with it youtube_mapping.txt"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each question, with the file's `id` for an id.
+        """Return one annotation for each question; the query id is the file's `id`.
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults, or the mapping lacks a video.
+            AnnotationError: a file cannot be read or is invalid, or the mapping lacks a video.
         """
         mappings = [path for path in paths if path.suffix.lower() == ".txt"]
         names = {number: name for path in mappings for number, name in _names(path).items()}
@@ -42,7 +44,7 @@ class Dataset:
 def _names(path: Path) -> dict[str, str]:
     problems, names = Problems(), {}
     columns = ("name", "number")
-    for row in read_rows(path, problems, (".txt",), columns=columns, delimiter=" ", quoted=False).rows:
+    for row in read_rows(path, problems, (".txt",), columns=columns, delimiter=" ", has_quotes=False).rows:
         try:
             names[row.text("number")] = row.text("name")
         except AnnotationError as error:

@@ -1,4 +1,6 @@
-"""NExT-QA: why and how, before and after; to choose from or open, and with NExT-GQA the moments that show the answer."""
+"""Reader of NExT-QA: causal and temporal questions, multiple-choice or open-ended; NExT-GQA adds
+evidence spans.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,19 @@ from vla.datasets.base import Annotation, Question
 from vla.errors import AnnotationError
 
 _CHOICES = ("a0", "a1", "a2", "a3", "a4")
-# An annotator's start may lie this little before the video's first frame; it is the video's start.
+# A span may start this much before the first frame of the video; it is clipped to the start.
 _EARLY_SECONDS = 0.5
 
 
 class Dataset:
-    """Reads the CSV of NExT-QA, NExT-OE and NExT-GQA, and beside it what NExT-GQA and NExT-OE have in JSON.
+    """Reader of the CSV of NExT-QA, NExT-OE and NExT-GQA, and of the JSON files of NExT-GQA and
+    NExT-OE.
 
-    With columns `a0` to `a4` a question is to choose from, and `answer` is the right one's index (NExT-QA) or text
-    (NExT-GQA, the first of equal ones); without them it is open. `gsub_{val,test}.json` gives spans that show the answer,
-    and the video's duration; `add_reference_answer_test.json` a second answer. The category is `CW`, `CH` (causal),
-    `TN`, `TP`, `TC` (temporal), `DC`, `DL`, `DO`, `DB` (descriptive).
+    With columns `a0` to `a4` a question is multiple-choice, and `answer` is the index (NExT-QA) or
+    the text (NExT-GQA, the first of equal ones) of the correct choice; without them it is
+    open-ended. `gsub_{val,test}.json` contains evidence spans and the durations of the videos;
+    `add_reference_answer_test.json` a second answer. The category is `CW`, `CH` (causal), `TN`,
+    `TP`, `TC` (temporal), `DC`, `DL`, `DO` or `DB` (descriptive).
 
     Source: Xiao et al. 2021 and 2024, github.com/doc-doc/NExT-QA, NExT-OE and NExT-GQA (MIT).
     """
@@ -31,36 +35,41 @@ class Dataset:
     files: ClassVar[str] = "{train,val,test}.csv, and with it gsub_{val,test}.json or add_reference_answer_test.json"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each question: `VIDEO_QID`.
+        """Return one annotation for each question: `VIDEO_QID`.
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults, or what lies beside belongs to none of the questions.
+            AnnotationError: a file cannot be read or is invalid, or a JSON file matches no
+                question.
         """
-        beside = {path: _beside(path) for path in paths if path.suffix.lower() == ".json"}
-        known = {key: told for of_file in beside.values() for key, told in of_file.items()}
-        found = read_each([p for p in paths if p not in beside], reader(_annotator(known), (".csv",), delimiter=","))
-        asked = {a.query_id for a in found}
-        for path, told in beside.items():
-            if not asked & told.keys():
-                raise AnnotationError(f"{path} tells of none of the questions: is it of another split?")
-        return found
+        json_files = {path: _read_json(path) for path in paths if path.suffix.lower() == ".json"}
+        records = {
+            key: file_records for file_records in json_files.values() for key, file_records in file_records.items()
+        }
+        annotations = read_each(
+            [p for p in paths if p not in json_files], reader(_annotator(records), (".csv",), delimiter=",")
+        )
+        query_ids = {a.query_id for a in annotations}
+        for path, file_records in json_files.items():
+            if not query_ids & file_records.keys():
+                raise AnnotationError(f"{path} matches none of the questions: it may belong to another split")
+        return annotations
 
 
-def _annotator(known: dict[str, dict[str, Any]]) -> Callable[[Row], list[Annotation]]:
+def _annotator(records: dict[str, dict[str, Any]]) -> Callable[[Row], list[Annotation]]:
     def annotations(row: Row) -> list[Annotation]:
         video = row.text("video" if "video" in row.cells else "video_id")
         query_id = f"{video}_{row.text('qid')}"
-        told = known.get(query_id, {})
+        record = records.get(query_id, {})
         return [
             Annotation(
                 query_id=query_id,
                 query=row.text("question"),
                 video=video,
-                spans=told.get("spans", ()),
+                spans=record.get("spans", ()),
                 source=row.source,
-                duration=told.get("duration"),
+                duration=record.get("duration"),
                 category=row.text("type", ""),
-                question=_question(row, told.get("answer", "")),
+                question=_question(row, record.get("answer", "")),
             )
         ]
 
@@ -78,32 +87,32 @@ def _question(row: Row, second: str) -> Question:
         if answer not in choices:
             raise AnnotationError(f"'answer' must be one of the choices or its index, not {answer!r:.60}")
         return Question(choices, choices.index(answer))
-    return Question(choices, row.whole("answer"))
+    return Question(choices, row.integer("answer"))
 
 
-def _beside(path: Path) -> dict[str, dict[str, Any]]:
-    """What the file tells of each question, by query id."""
-    problems, known = Problems(), dict[str, dict[str, Any]]()
+def _read_json(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the fields that a JSON file adds to each question, by query id."""
+    problems, records = Problems(), dict[str, dict[str, Any]]()
     for video, line, member in read_members(path, problems):
         if not isinstance(member, dict):
-            problems.add(line, f"{video!r:.60}: an object is wanted here, not one {kind_of(member)}")
+            problems.add(line, f"{video!r:.60}: expected an object, not a {kind_of(member)}")
             continue
-        about = Row(path, line, "", member)
-        of_question = member.get("location", member)
-        for qid, value in of_question.items() if isinstance(of_question, dict) else ():
+        video_row = Row(path, line, "", member)
+        values_by_qid = member.get("location", member)
+        for qid, value in values_by_qid.items() if isinstance(values_by_qid, dict) else ():
             try:
-                if of_question is member:
-                    known[f"{video}_{qid}"] = {"answer": about.text(qid)}
+                if values_by_qid is member:
+                    records[f"{video}_{qid}"] = {"answer": video_row.text(qid)}
                 else:
                     windows = [_from_start(window) for window in value] if isinstance(value, list) else value
                     spans = Row(path, line, "", {"spans": windows}).spans("spans")
-                    known[f"{video}_{qid}"] = {"spans": spans, "duration": about.seconds("duration")}
+                    records[f"{video}_{qid}"] = {"spans": spans, "duration": video_row.seconds("duration")}
             except AnnotationError as error:
                 problems.add(line, f"{video!r:.60} question {qid!r:.60}: {error}")
-        if not isinstance(of_question, dict):
-            problems.add(line, f"{video!r:.60}: 'location' must be an object, not one {kind_of(of_question)}")
+        if not isinstance(values_by_qid, dict):
+            problems.add(line, f"{video!r:.60}: 'location' must be an object, not a {kind_of(values_by_qid)}")
     problems.raise_if_any(path)
-    return known
+    return records
 
 
 def _from_start(window: Any) -> Any:

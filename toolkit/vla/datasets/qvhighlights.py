@@ -1,4 +1,4 @@
-"""QVHighlights: moments of a query, and how well each clip of two seconds shows it."""
+"""Reader of QVHighlights: moments of a query, and the saliency of each clip of two seconds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ CLIP_SECONDS = 2
 
 
 class Dataset:
-    """Reads Moment-DETR's JSONL, also as Lighthouse and UniVTG write other sets: without saliency.
+    """Reader of Moment-DETR's JSONL, also of other data sets in the form of Lighthouse and UniVTG:
+    without saliency.
 
-    A query has all its windows as spans, and the scores (0 to 4) of three annotators for each relevant clip. The public
-    test file has neither; its queries then seem to tell of the whole video. A clip of the video `ID_60.0_210.0` is
-    counted from second 60 of the source.
+    The windows of a query are its spans; each relevant clip has scores (0 to 4) from three
+    annotators. The public test file has neither: its queries seem to describe the whole video.
+    Times of the video `ID_60.0_210.0` are relative to second 60 of the source.
 
     Source: Lei et al. 2021, github.com/jayleicn/moment_detr; the annotations are CC BY-NC-SA 4.0.
     """
@@ -26,10 +27,10 @@ class Dataset:
     files: ClassVar[str] = "highlight_{train,val}_release.jsonl; any JSONL with qid, query, vid, relevant_windows"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each query, with the file's `qid` for an id.
+        """Return one annotation for each query; the query id is the file's `qid`.
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults; one error names them all.
+            AnnotationError: a file cannot be read or is invalid; one error lists all faults.
         """
         return read_each(paths, reader(_annotations, (".jsonl",)))
 
@@ -56,4 +57,4 @@ def _saliency(row: Row) -> Saliency | None:
         raise AnnotationError(
             "'relevant_clip_ids' and 'saliency_scores' must be lists, with a list of scores for each clip"
         )
-    return Saliency(CLIP_SECONDS, tuple(clips), tuple(tuple(of_clip) for of_clip in scores))
+    return Saliency(CLIP_SECONDS, tuple(clips), tuple(tuple(clip_scores) for clip_scores in scores))

@@ -1,4 +1,4 @@
-"""Captions that lie beside a video under its name: `x.srt`, `x.en.vtt`, `x.txt` or `x.json` for `x.mp4`."""
+"""Reader of caption files beside a video: `x.srt`, `x.en.vtt`, `x.txt` or `x.json` for `x.mp4`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from vla.datasets import _cues
-from vla.datasets._beside import Told, in_json
-from vla.datasets._reading import OtherContentError, Problems, is_readings, read_each, read_text
+from vla.datasets._beside import RawCaption, captions_in_json
+from vla.datasets._reading import OtherContentError, Problems, is_sensor_data, read_each, read_text
 from vla.datasets._times import check_span, is_missing
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
@@ -19,11 +19,12 @@ from vla.omissions import Omissions
 from vla.video import SUFFIXES as VIDEO_SUFFIXES
 
 SUFFIXES = (*_cues.SUFFIXES, ".txt", ".json")
-# Subtitles of other kinds: they are counted where they lie beside a video.
+# Subtitle formats that cannot be read: they are counted if they lie beside a video.
 _UNREAD = frozenset((".sub", ".sbv", ".ttml", ".dfxp", ".lrc", ".smi", ".sami", ".idx", ".sup", ".stl", ".scc", ".usf"))
-_LIMIT_BYTES, _MOST_CAPTIONS = 64 << 20, 100_000
+_LIMIT_BYTES, _MAX_CAPTIONS = 64 << 20, 100_000
 
-# What players and downloaders write between the name and the suffix: `en`, `en-US`, `zh-Hans`, `es-419`, `forced`, `sdh`.
+# Tags that players and downloaders add to the name: `en`, `en-US`, `zh-Hans`, `es-419`, `forced`,
+# `sdh`.
 _LANGUAGE = r"[A-Za-z]{2,3}(?:[-_](?:[A-Za-z]{2}|[A-Za-z]{4}|[0-9]{3}))*"
 _NAMES = (
     "arabic|bulgarian|chinese|croatian|czech|danish|dutch|english|estonian|finnish|french|german|greek|hebrew|hindi|hungarian|"
@@ -35,18 +36,20 @@ _TAGS = re.compile(rf"(.+?)((?:\.(?:{_LANGUAGE}|(?i:{_FLAGS}|{_NAMES})|[0-9]))+)
 
 
 class Dataset:
-    """Reads the captions beside one video.
+    """Reader of the captions beside one video.
 
-    Subtitles give a moment for each cue, a `.txt` one caption of the whole video for each line. A `.json` holds a
-    caption, or a list of captions, or an object with `caption`, `captions`, `description` or `text`, and, if it likes,
-    with `moments`, which are objects with `start`, `end` and `caption`; or a list of such moments; or what speech
-    recognisers write: lists of objects with a text and times, as Whisper's `segments` are.
+    Subtitles give one moment per cue; each line of a `.txt` is a caption of the whole video. A
+    `.json` contains a caption, or a list of captions, or an object with `caption`, `captions`,
+    `description` or `text`, and optionally `moments`: objects with `start`, `end` and `caption`.
+    It may also be a list of such moments, or the output of a speech recognizer: lists of objects
+    with text and times, such as Whisper's `segments`.
 
     Args:
-        video: the video's name; by default the file's name without suffix and language (`x` for `x.en.srt`).
+        video: name of the video; by default the file name without suffix and language (`x` for
+            `x.en.srt`).
 
     Attributes:
-        omissions: of the files last read: moments of no length, or without an end.
+        omissions: counts for the last `read`: moments of zero length, or without an end.
     """
 
     files: ClassVar[str] = "x.srt, x.vtt, x.ass, x.txt or x.json with the captions of the video x"
@@ -56,11 +59,12 @@ class Dataset:
         self.omissions = Omissions()
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """Every annotation of the files, in their order.
+        """Return all annotations of the files, in order.
 
         Raises:
-            OtherContentError: a sound file that holds no captions but telemetry, labels or metadata.
-            AnnotationError: a file cannot be read, has no captions, or holds faults; one error names them all.
+            OtherContentError: a valid file without captions: telemetry, labels or metadata.
+            AnnotationError: a file cannot be read, has no captions, or is invalid; one error lists
+                all faults.
         """
         self.omissions = Omissions()
         return read_each(paths, self._read)
@@ -68,49 +72,52 @@ class Dataset:
     def _read(self, path: Path) -> list[Annotation]:
         suffix = path.suffix.lower()
         if suffix not in SUFFIXES:
-            raise AnnotationError(f"{path}: captions beside a video are {', '.join(SUFFIXES)}, not {path.suffix!r}")
-        video = self._video or _untagged(path.stem)
+            raise AnnotationError(f"{path}: sidecar captions are {', '.join(SUFFIXES)}, not {path.suffix!r}")
+        video = self._video or _strip_tags(path.stem)
         if suffix in _cues.SUFFIXES:
             return _cues.read_cues(path, video, self.omissions)
         text = read_text(path, _LIMIT_BYTES).replace("\r\n", "\n").replace("\r", "\n")
         problems = Problems()
-        if suffix == ".txt" and is_readings(text.split("\n")):
-            raise OtherContentError(f"{path} holds numbers, no captions")
-        told = _in_text(text) if suffix == ".txt" else in_json(text, path)
-        annotations = list(_annotations(path, video, told, problems, self.omissions))
+        if suffix == ".txt" and is_sensor_data(text.split("\n")):
+            raise OtherContentError(f"{path} holds numbers, not captions")
+        entries = _captions_in_text(text) if suffix == ".txt" else captions_in_json(text, path)
+        annotations = list(_annotations(path, video, entries, problems, self.omissions))
         problems.raise_if_any(path)
         if not annotations:
             kind = AnnotationError if suffix == ".txt" else OtherContentError
-            raise kind(f"{path} has no captions: a sentence is needed")
+            raise kind(f"{path} has no captions")
         return annotations
 
 
 def find_sidecars(videos: Iterable[Path], omissions: Omissions | None = None) -> dict[Path, list[Path]]:
-    """For each video the files beside it that hold its captions, sorted: `<stem>.<suffix>` and `<stem>.<language>.<suffix>`.
+    """Return the caption files beside each video, sorted: `<stem>.<suffix>` and
+    `<stem>.<language>.<suffix>`.
 
-    Also `<name>.<suffix>`, as in `x.mp4.json`. A file that has the very name of another video there (`x.one.srt`, where
-    `x.one.mp4` is) is that one's.
+    `<name>.<suffix>`, e.g. `x.mp4.json`, is included as well. A file with the exact name of
+    another video in the folder (`x.one.srt` if there is `x.one.mp4`) belongs to that video.
 
     Args:
-        videos: their paths.
-        omissions: where subtitles are counted that lie beside a video and are not used.
+        videos: paths of the videos.
+        omissions: receives the counts of unused subtitles beside the videos.
     """
     folders: dict[Path, _Folder] = {}
-    found = {}
+    sidecars = {}
     for video in videos:
         if video.parent not in folders:
             folders[video.parent] = _Folder(video.parent)
-        found[video] = folders[video.parent].captions_of(video)
+        sidecars[video] = folders[video.parent].captions_of(video)
     if omissions is not None:
-        used = {path for some in found.values() for path in some}
+        used_paths = {path for paths in sidecars.values() for path in paths}
         for folder in folders.values():
-            for path in folder.unused(used, {_plain(video.stem) for video in found if video.parent == folder.path}):
+            for path in folder.unused_subtitles(
+                used_paths, {_normalize(video.stem) for video in sidecars if video.parent == folder.path}
+            ):
                 omissions.add("captions-file", path.name)
-    return found
+    return sidecars
 
 
 class _Folder:
-    """What lies in a folder, listed once however many videos there are."""
+    """Listing of a folder, read once for all its videos."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder
@@ -120,57 +127,62 @@ class _Folder:
         for path in folder.iterdir() if folder.is_dir() else ():
             suffix = path.suffix.lower()
             if suffix in VIDEO_SUFFIXES:
-                self._videos |= {_plain(path.stem), _plain(path.name)}
+                self._videos |= {_normalize(path.stem), _normalize(path.name)}
             elif suffix in SUFFIXES:
-                for stem in {_plain(path.stem), _untagged(_plain(path.stem))}:
+                for stem in {_normalize(path.stem), _strip_tags(_normalize(path.stem))}:
                     self._by_stem[stem].append(path)
             if suffix in _UNREAD or suffix in _cues.SUFFIXES:
                 self._subtitles.append(path)
 
     def captions_of(self, video: Path) -> list[Path]:
-        stem, name = _plain(video.stem), _plain(video.name)
+        stem, name = _normalize(video.stem), _normalize(video.name)
         near = {*self._by_stem.get(stem, ()), *self._by_stem.get(name, ())}
         others = self._videos - {stem, name}
-        return sorted(p for p in near if _plain(p.stem) not in others and p.is_file())
+        return sorted(p for p in near if _normalize(p.stem) not in others and p.is_file())
 
-    def unused(self, used: set[Path], stems: set[str]) -> list[Path]:
-        """Subtitles that begin with the name of one of these videos and are no other video's."""
-        left = [
-            p for p in self._subtitles if p not in used and _plain(p.stem) not in self._videos - stems and p.is_file()
+    def unused_subtitles(self, used_paths: set[Path], stems: set[str]) -> list[Path]:
+        """Return unused subtitles whose names start with a stem in `stems` and that belong to no
+        other video.
+        """
+        others = self._videos - stems
+        candidates = [
+            p for p in self._subtitles if p not in used_paths and _normalize(p.stem) not in others and p.is_file()
         ]
-        return sorted(p for p in left if any(start in stems for start in _starts(_plain(p.stem))))
+        return sorted(p for p in candidates if any(prefix in stems for prefix in _prefixes(_normalize(p.stem))))
 
 
-def _starts(stem: str) -> Iterator[str]:
-    """`a.b.c`, `a.b` and `a` for `a.b.c`."""
+def _prefixes(stem: str) -> Iterator[str]:
+    """Yield `a.b.c`, `a.b` and `a` for `a.b.c`."""
     while stem:
         yield stem
         stem = stem.rpartition(".")[0]
 
 
-def _plain(name: str) -> str:
-    """Composed letters: systems write accents as one character or two."""
+def _normalize(name: str) -> str:
+    """Return the composed (NFC) form of a name: file systems store accents as one character or
+    two.
+    """
     return unicodedata.normalize("NFC", name)
 
 
-def _untagged(stem: str) -> str:
+def _strip_tags(stem: str) -> str:
     match = _TAGS.fullmatch(stem)
     if match is None or f".{match[2].split('.')[1].lower()}" in VIDEO_SUFFIXES:
         return stem
     return match[1]
 
 
-def _in_text(text: str) -> Iterator[Told]:
-    return (Told(line, written) for line, written in enumerate(text.split("\n"), 1))
+def _captions_in_text(text: str) -> Iterator[RawCaption]:
+    return (RawCaption(line, caption) for line, caption in enumerate(text.split("\n"), 1))
 
 
 def _annotations(
-    path: Path, video: str, told: Iterator[Told], problems: Problems, omissions: Omissions
+    path: Path, video: str, entries: Iterator[RawCaption], problems: Problems, omissions: Omissions
 ) -> Iterator[Annotation]:
     number = 0
-    for line, texts, times, cells in told:
+    for line, texts, times, cells in entries:
         try:
-            is_open = times is not None and _is_open(cells.get(times.pair))
+            is_open = times is not None and _has_no_end(cells.get(times.pair))
             pairs = times.pairs(cells) if times and not is_open else []
             if times and not pairs and not is_open:
                 raise AnnotationError("a moment needs start and end")
@@ -186,18 +198,18 @@ def _annotations(
                     omissions.add("cue", f"{path.name}:{line}")
                     continue
                 number += 1
-                if number > _MOST_CAPTIONS:
+                if number > _MAX_CAPTIONS:
                     raise OtherContentError(
-                        f"{path} has more than the {_MOST_CAPTIONS} captions that one video may have"
+                        f"{path} has more than the {_MAX_CAPTIONS} captions that one video may have"
                     )
-                said = " ".join(text.split()) if times else text.strip()
-                yield Annotation(f"{path.name}#{number}", said, video, spans, source=f"{path.name}:{line}")
+                query = " ".join(text.split()) if times else text.strip()
+                yield Annotation(f"{path.name}#{number}", query, video, spans, source=f"{path.name}:{line}")
         except OtherContentError:
             raise
         except AnnotationError as error:
             problems.add(line, str(error))
 
 
-def _is_open(value: object) -> bool:
-    """True for a time without an end: a recogniser was cut off there."""
+def _has_no_end(value: object) -> bool:
+    """Return whether a time has a start but no end, as if a recognizer was interrupted."""
     return isinstance(value, list) and len(value) == 2 and is_missing(value[1]) and not is_missing(value[0])

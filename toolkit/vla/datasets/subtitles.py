@@ -1,4 +1,6 @@
-"""Subtitles as captions: every cue is a moment, and the file's name without suffix is the video's."""
+"""Reader of subtitles: each cue is a moment; the file name without suffix is the name of the
+video.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ from vla.omissions import Omissions
 
 
 class Dataset:
-    """Reads SubRip (`.srt`), WebVTT (`.vtt`) and SubStation Alpha (`.ass`, `.ssa`).
+    """Reader of SubRip (`.srt`), WebVTT (`.vtt`) and SubStation Alpha (`.ass`, `.ssa`).
 
     Attributes:
-        omissions: of the files last read: cues of no length.
+        omissions: counts for the last `read`: cues of zero length.
     """
 
     files: ClassVar[str] = "x.srt, x.vtt or x.ass of the video x"
@@ -25,10 +27,11 @@ class Dataset:
         self.omissions = Omissions()
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each cue that has text.
+        """Return one annotation for each cue with text.
 
         Raises:
-            AnnotationError: a file is not subtitles, or holds faults; one error names them all.
+            AnnotationError: a file is not a subtitle file, or is invalid; one error lists all
+                faults.
         """
         self.omissions = Omissions()
         return read_each(paths, self._read)

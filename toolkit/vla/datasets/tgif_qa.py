@@ -1,4 +1,4 @@
-"""TGIF-QA: what is repeated, what comes before and after, how often, and what a frame shows, in short GIFs."""
+"""Reader of TGIF-QA: repeated actions, state transitions, counts and single frames in short GIFs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ _FRAME_CATEGORIES = ("object", "number", "color", "location")
 
 
 class Dataset:
-    """Reads the four tasks of TGIF-QA, told apart by their columns; fields are between tabs, though the suffix is `.csv`.
+    """Reader of the four tasks of TGIF-QA, distinguished by their columns; fields are
+    tab-separated despite the suffix `.csv`.
 
-    `action` and `transition` are to choose from, `count` is a number, and a question about a frame is open. The category is
-    the task's name, or of a question about a frame `object`, `number`, `color` or `location`. The caption that such a
-    question was made of (`description`) holds its answer, and is left out.
+    `action` and `transition` are multiple-choice, `count` is a number, and a question about a
+    frame is open-ended. The category is the name of the task, or for frames `object`, `number`,
+    `color` or `location`. The caption from which such a question was generated (`description`)
+    contains its answer and is skipped.
 
     Source: Jang et al. 2017, github.com/YunseokJANG/tgif-qa.
     """
@@ -27,10 +29,11 @@ class Dataset:
     files: ClassVar[str] = "{Train,Test}_{action,transition,count,frameqa}_question.csv"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each question, with the file's `vid_id` for an id; `key` numbers the GIFs.
+        """Return one annotation for each question; the query id is the file's `vid_id` (`key`
+        numbers the GIFs).
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults; one error names them all.
+            AnnotationError: a file cannot be read or is invalid; one error lists all faults.
         """
         return read_each(paths, reader(_annotations, (".csv", ".tsv"), delimiter="\t"))
 
@@ -52,10 +55,10 @@ def _annotations(row: Row) -> list[Annotation]:
 def _question(row: Row) -> tuple[Question, str]:
     if "a1" in row.cells:
         category = "transition" if row.text("vid_id").startswith("TRANS") else "action"
-        return Question(tuple(row.text(name) for name in _CHOICES), row.whole("answer")), category
+        return Question(tuple(row.text(name) for name in _CHOICES), row.integer("answer")), category
     if "type" not in row.cells:
-        return Question(count=row.whole("answer")), "count"
-    number = row.whole("type")
+        return Question(count=row.integer("answer")), "count"
+    number = row.integer("type")
     if number >= len(_FRAME_CATEGORIES):
         raise AnnotationError(f"'type' is 0 to {len(_FRAME_CATEGORIES) - 1}, not {number}")
     return Question(answers=(row.text("answer"),)), _FRAME_CATEGORIES[number]

@@ -1,4 +1,4 @@
-"""TVR: moments of television by what is seen, said, or both."""
+"""Reader of TVR: moments of television shows, described by their pictures, dialogue, or both."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from vla.datasets.base import Annotation
 
 
 class Dataset:
-    """Reads TVR's JSONL; the category is `v`, `t` or `vt`: whether pictures, dialogue or both are needed.
+    """Reader of TVR's JSONL; the category is `v`, `t` or `vt`: the query refers to pictures,
+    dialogue or both.
 
-    The public test file names neither videos nor times, so there is nothing to import from it.
+    The public test file has neither videos nor times, so it cannot be imported.
 
     Source: Lei et al. 2020, github.com/jayleicn/TVRetrieval (MIT).
     """
@@ -21,10 +22,10 @@ class Dataset:
     files: ClassVar[str] = "tvr_{train,val}_release.jsonl"
 
     def read(self, *paths: Path) -> list[Annotation]:
-        """One annotation for each query, with the file's `desc_id` for an id.
+        """Return one annotation for each query; the query id is the file's `desc_id`.
 
         Raises:
-            AnnotationError: a file cannot be read or holds faults; one error names them all.
+            AnnotationError: a file cannot be read or is invalid; one error lists all faults.
         """
         return read_each(paths, reader(_annotations, (".jsonl",)))
 

@@ -1,4 +1,4 @@
-"""Decoders: a video file in, upright frames with true times out."""
+"""Video decoders: upright RGB frames of a video file with their presentation times."""
 
 import os
 
@@ -7,4 +7,5 @@ from vla.registry import Registry
 registry = Registry("vla.decoders", "Decoder")
 
 DEFAULT = "isolated" if os.name == "posix" else "pyav"
-"""Videos come from anywhere, so they are decoded in a process of their own wherever the system can hand a file over."""
+"""The default decoder. Videos are untrusted input, so they are decoded in a separate process
+wherever the system can share a file with one."""

@@ -1,4 +1,4 @@
-"""When each decoded frame is shown, in the order in which a decoder gives them back."""
+"""Presentation times of decoded frames, in the order that a decoder returns them."""
 
 from __future__ import annotations
 
@@ -9,50 +9,57 @@ import av
 
 
 class Clock:
-    """Times of one stream's frames since the container's start.
+    """Presentation times of one stream's frames, counted from the container's start.
 
     Args:
-        base: seconds in a unit of the stream's clock.
-        rate: frames a second, for frames without a time.
+        base: seconds per unit of the stream's clock.
+        rate: frames per second, for frames without a time.
         zero: the container's start on the stream's clock, in seconds.
-        first: gives the first packet's time where the container knows only the order of decoding: frames then come out with
-            the times of packets that went in as they did. None for any other container.
+        first: returns the time of the first packet, for a container that stores only the decoding
+            order: its frames carry the times of the packets that went in. None for any other
+            container.
 
     Attributes:
         latest: time of the last frame that was not dropped; None before the first.
-        dropped: frames due no later than the one before them.
-        synthetic: True if times were counted from `rate`, as the file has none.
+        drop_count: number of frames due no later than the frame before them.
+        synthetic: whether times were counted from `rate` because the file has none.
     """
 
     def __init__(self, base: Fraction, rate: Fraction, zero: Fraction, first: Callable[[], int] | None) -> None:
         self._base, self._rate, self._zero, self._first = base, rate, zero, first
-        self._guess = _Guess()
+        self._best_effort = _BestEffortTime()
         self.latest: Fraction | None = None
-        self.dropped, self.synthetic = 0, False
+        self.drop_count, self.synthetic = 0, False
 
     def time_of(self, frame: av.VideoFrame) -> Fraction | None:
-        """When `frame` comes up; None if it is to be dropped, as it shows nothing new."""
+        """Return the time of `frame`; None if it is to be dropped because it is due too early."""
         base = Fraction(frame.time_base) if frame.time_base else self._base
-        ticks = frame.dts if self._first else self._guess(frame.pts, frame.dts)
+        ticks = frame.dts if self._first else self._best_effort(frame.pts, frame.dts)
         if ticks is not None and base:
             if self.latest is None and self._first:
-                self._zero += (ticks - self._first()) * base  # what the decoder held back
+                # Compensate for the frames that the decoder delays.
+                self._zero += (ticks - self._first()) * base
             time = ticks * base - self._zero
-            if self.latest is None and time < 0:  # frames before the stated start: they begin the video
+            if self.latest is None and time < 0:
+                # Frames before the declared start begin the video.
                 self._zero, time = self._zero + time, Fraction(0)
         elif self.latest is None:
             self.synthetic, time = True, Fraction(0)
         else:
             time = self.latest + 1 / self._rate
         if self.latest is not None and time <= self.latest:
-            self.dropped += 1
+            self.drop_count += 1
             return None
         self.latest = time
         return time
 
 
-class _Guess:
-    """libavcodec's best-effort time: the presentation time, unless these run back more often than the times of decoding."""
+class _BestEffortTime:
+    """libavcodec's best-effort time.
+
+    It is the presentation time, unless presentation times run backwards more often than decoding
+    times do.
+    """
 
     def __init__(self) -> None:
         self._wrong_pts = self._wrong_dts = 0

@@ -1,4 +1,4 @@
-"""Files of known containers, opened by name alone, and what they say of themselves."""
+"""Video files of the supported containers: opening, stream selection, declared durations."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from vla.errors import DecodeError
 from vla.video import FORMATS
 
 _FORMATS = ",".join(FORMATS)
-# Titles need not be UTF-8. PyAV 19 always takes them as they are and has no argument for it.
+# Titles need not be UTF-8. PyAV 19 always decodes them leniently and has no argument for it.
 _METADATA: dict[str, Any] = (
     {"metadata_errors": "replace"} if hasattr(av.container.InputContainer, "metadata_errors") else {}
 )
 
 
 class Source:
-    """The video stream of a file, and a decoder for it that can begin again.
+    """The video stream of a file, and a decoder for it that can be restarted.
 
     Raises:
         DecodeError: see `Decoder.open` in `pyav.py`.
@@ -36,7 +36,7 @@ class Source:
 
     def __init__(self, path: Path, max_pixels: int) -> None:
         self.path, self._max_pixels = path, max_pixels
-        self._used = False
+        self._is_started = False
         self.container = open_container(path)
         try:
             stream = choose_stream(self.container)
@@ -49,7 +49,8 @@ class Source:
                 raise DecodeError(f"{path.name}: no decoder for its video codec", "undecodable")
             if context.width * context.height > max_pixels:
                 raise DecodeError(
-                    f"{path.name}: {context.width}x{context.height} pixels; more than {max_pixels} are refused",
+                    f"{path.name}: a picture of {context.width}x{context.height} pixels exceeds the limit of "
+                    f"{max_pixels} pixels",
                     "too-large",
                 )
             if context.width <= 0 or context.height <= 0:
@@ -61,17 +62,23 @@ class Source:
             raise
 
     def begin(self) -> Packets:
-        """Stand at the beginning of the file with a decoder that has seen nothing; returns its packets."""
-        if self._used:
+        """Rewind to the beginning of the file with a fresh decoder, and return its packets."""
+        if self._is_started:
             self.container.close()
             self.container = open_container(self.path)
             self.stream = next(s for s in self.container.streams.video if s.index == self._number)
             self._prepare()
-        self._used = True
+        self._is_started = True
         return Packets(self.container, self.stream)
 
     def read_index(self, tick: Callable[[], None]) -> tuple[PacketIndex | None, Packets]:
-        """The packets' index, by a handle of its own: `container` stays where it is; `tick` is called for every packet."""
+        """Return the packet index, or None, and the packets that it was read from.
+
+        A separate handle is used, so the position of `container` does not change.
+
+        Args:
+            tick: called for every packet.
+        """
         with open_container(self.path) as container:
             stream = next(s for s in container.streams.video if s.index == self._number)
             _discard_others(container, stream)
@@ -79,31 +86,35 @@ class Source:
             return read_index(container, packets, stream, self.zero, tick), packets
 
     def is_cut(self) -> bool | None:
-        """True if the file ends within an element of its container; None if that cannot be told."""
+        """Return whether the file ends within an element of its container; None if unknown."""
         return is_cut(self.path, self.container.format.name)
 
-    def bytes_read(self, stretches: list[tuple[int, int]], tick: Callable[[], None]) -> list[int]:
-        """How many bytes of each stretch of the file the packets of all its streams hold."""
-        held = [0] * len(stretches)
+    def bytes_read(self, ranges: list[tuple[int, int]], tick: Callable[[], None]) -> list[int]:
+        """Return the bytes of each range of the file that packets of any stream occupy."""
+        num_bytes = [0] * len(ranges)
         with open_container(self.path) as container, suppress(av.FFmpegError, EOFError, IndexError):
             for packet in container.demux():
                 tick()
                 if packet.pos is not None:
-                    for i, (start, stop) in enumerate(stretches):
-                        held[i] += max(0, min(packet.pos + packet.size, stop) - max(packet.pos, start))
-        return held
+                    for i, (start, stop) in enumerate(ranges):
+                        num_bytes[i] += max(0, min(packet.pos + packet.size, stop) - max(packet.pos, start))
+        return num_bytes
 
     def _prepare(self) -> None:
         context = self.stream.codec_context
-        # The size may also change in mid-stream: libav checks it there.
+        # The size may also change within the stream: libav checks it there.
         context.options = {"max_pixels": str(self._max_pixels)}
-        # One decoder per core beats several threads in one decoder, and is deterministic.
+        # One decoder per core is faster than several threads in one decoder, and is deterministic.
         context.thread_count = 1
         _discard_others(self.container, self.stream)
 
 
 def open_container(path: Path) -> av.container.InputContainer:
-    """The file at `path`, opened for reading; raises DecodeError with the reason, see `Decoder.open`."""
+    """Open the file at `path` for reading.
+
+    Raises:
+        DecodeError: with the reason, see `Decoder.open` in `pyav.py`.
+    """
     try:
         status = path.stat()
     except OSError as error:
@@ -113,9 +124,10 @@ def open_container(path: Path) -> av.container.InputContainer:
     if status.st_size == 0:
         raise DecodeError(f"{path.name}: the file is empty", "empty-file")
     try:
-        # A bare name such as `concat:a|b` or `http:x.mp4` is an address to libav; `file:` and a full path never is.
+        # libav takes a bare name such as `concat:a|b` or `http:x.mp4` for a URL; `file:` with a
+        # full path is never one.
         return av.open(
-            "file:" + os.path.abspath(path),  # noqa: PTH100 - links in the name are the user's
+            "file:" + os.path.abspath(path),  # noqa: PTH100 - keep symbolic links as they are
             options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"},
             **_METADATA,
         )
@@ -124,32 +136,32 @@ def open_container(path: Path) -> av.container.InputContainer:
     except (av.FFmpegError, OSError, ValueError) as error:
         if is_of_system(error):
             raise unreadable_reason(path, error) from error
-        raise DecodeError(
-            f"{path.name}: not a video that can be read ({libav_message(error)})", "not-a-video"
-        ) from error
+        raise DecodeError(f"{path.name}: not a readable video ({libav_message(error)})", "not-a-video") from error
 
 
 def libav_message(error: BaseException) -> str:
-    """What libav says, without its number and without the path, in one phrase."""
+    """Return libav's message for `error`, without its number and without the path."""
     return getattr(error, "strerror", None) or str(error).split(":")[0] or type(error).__name__
 
 
 def choose_stream(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The video that players show: moving rather than a still picture, what the file marks as default, largest, first.
+    """Return the video stream that players show; None if the file has none.
 
-    Cover and preview pictures, and streams that only complete another, are none.
+    Moving pictures precede still ones, main streams precede those for the impaired, the default
+    stream precedes others, and larger pictures precede smaller ones. Cover and preview pictures,
+    and streams that only complete another, never qualify.
     """
     kinds = av.stream.Disposition
-    odd = int(kinds.attached_pic | kinds.timed_thumbnails | kinds.dependent | kinds.still_image)
-    lesser = int(kinds.hearing_impaired | kinds.visual_impaired | kinds.comment)
+    not_shown = int(kinds.attached_pic | kinds.timed_thumbnails | kinds.dependent | kinds.still_image)
+    secondary = int(kinds.hearing_impaired | kinds.visual_impaired | kinds.comment)
 
     def rank(stream: av.VideoStream) -> tuple[bool, bool, bool, int]:
         flags, context = int(stream.disposition), stream.codec_context
         size = context.width * context.height if context is not None else 0
         is_still = stream.frames == 1 or (context is not None and context.name in _PICTURES)
-        return not is_still, not flags & lesser, bool(flags & int(kinds.default)), size
+        return not is_still, not flags & secondary, bool(flags & int(kinds.default)), size
 
-    streams = [s for s in container.streams.video if not int(s.disposition) & odd]
+    streams = [s for s in container.streams.video if not int(s.disposition) & not_shown]
     return max(streams, key=rank, default=None)
 
 
@@ -157,17 +169,20 @@ _PICTURES = frozenset(["mjpeg", "png", "bmp", "tiff", "webp", "gif", "jpegls", "
 
 
 def _discard_others(container: av.container.InputContainer, stream: av.VideoStream) -> None:
-    """Only `stream` is read: damage elsewhere must not end it."""
+    """Let libav read only `stream`: damage in another stream must not end it."""
     for other in container.streams:
         other.discard = av.stream.Discard.default if other.index == stream.index else av.stream.Discard.all
 
 
 def start_of(container: av.container.InputContainer) -> Fraction:
-    """The container's start in seconds: its earliest sound or picture, from which players count; 0 where it is not stated."""
+    """Return the container's start in seconds; 0 if it declares none.
+
+    It is the earliest time of any audio or video stream. Players count from it.
+    """
     if container.start_time is None:
         return Fraction(0)
     start = Fraction(container.start_time, 1_000_000)
-    # It is rounded to microseconds; the stream that it was taken from has it exactly.
+    # It is rounded to microseconds; the stream that it was taken from stores it exactly.
     exact = [
         s.start_time * Fraction(s.time_base) for s in container.streams if s.start_time is not None and s.time_base
     ]
@@ -175,20 +190,23 @@ def start_of(container: av.container.InputContainer) -> Fraction:
 
 
 def declared_ends(container: av.container.InputContainer, stream: av.VideoStream, zero: Fraction) -> list[float]:
-    """When the video ends, in seconds after `zero`, by each that states it: the stream or its tag, and the file."""
+    """Return the declared ends of the video, in seconds after `zero`.
+
+    The sources are the stream, or its tag, and the container. Values that are 0 or less are left
+    out.
+    """
     base = Fraction(stream.time_base or 0)
     start = (stream.start_time or 0) * base - zero if stream.start_time is not None else Fraction(0)
-    found: list[Fraction] = []
+    ends: list[Fraction] = []
     if container.format.name == "avi" and stream.frames and stream.average_rate:
-        return [
-            float(stream.frames / Fraction(stream.average_rate) + start)
-        ]  # libav shortens the rest to the file's size
+        # libav shortens the other durations to the size of the file.
+        return [float(stream.frames / Fraction(stream.average_rate) + start)]
     if stream.duration and base and stream.duration > 0:
-        found.append(stream.duration * base + start)
-    parts = stream.metadata.get("DURATION", "").split(":")  # Matroska: when the track ends
-    if len(parts) == 3 and not found:
+        ends.append(stream.duration * base + start)
+    fields = stream.metadata.get("DURATION", "").split(":")  # Matroska: when the track ends
+    if len(fields) == 3 and not ends:
         with suppress(ValueError, OverflowError):
-            found.append(Fraction(int(parts[0]) * 3600 + int(parts[1]) * 60) + Fraction(parts[2][:12]) - zero)
+            ends.append(Fraction(int(fields[0]) * 3600 + int(fields[1]) * 60) + Fraction(fields[2][:12]) - zero)
     if container.duration:
-        found.append(Fraction(container.duration, 1_000_000))
-    return [float(end) for end in found if end > 0]
+        ends.append(Fraction(container.duration, 1_000_000))
+    return [float(end) for end in ends if end > 0]

@@ -1,4 +1,4 @@
-"""A video's packets and the cheapest exact way to some of its frames: which to leave out, skip through, and decode."""
+"""Packet index of a video, and the packets to decode for an exact subset of its frames."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ import numpy as np
 from vla.decoders._packets import Packets
 
 DROP, PASS, SHOW, JUMP = 0, 1, 2, 4
-"""What is done with a packet: not decoded; decoded only if others refer to it; decoded. JUMP is added where the decoder
-starts anew, so that nothing before is needed."""
+"""Actions for a packet: do not decode it; decode it only if others refer to it; decode it. JUMP is
+added where the decoder restarts, so that nothing before is needed."""
 
 
 class IndexMismatchError(Exception):
-    """The planned way does not lead to the frames."""
+    """The packet index disagrees with the frames that the decoder returns."""
 
 
 @dataclass(frozen=True)
 class PacketIndex:
-    """The packets of one stream in order of decoding.
+    """The packets of one stream in decoding order.
 
     Attributes:
-        pts: `(N,)` int64, when each is shown, in units of `base`; no two shown ones are equal.
-        is_key: `(N,)` bool, where a decoder can start.
-        is_shown: `(N,)` bool, False for what an edit list hides: it is decoded for others to refer to.
-        base: seconds in a unit of time.
-        last: how long the last shown packet is to stay on screen, in units of `base`; 0 where that is not said.
-        zero: the container's start, in seconds: times count from it.
+        pts: `(N,)` int64, presentation times in units of `base`; those of shown packets differ.
+        is_key: `(N,)` bool, whether a decoder can start at the packet.
+        is_shown: `(N,)` bool, False for packets that an edit list hides. They are decoded because
+            others refer to them.
+        base: seconds per unit of time.
+        last: duration of the last shown packet in units of `base`; 0 if it declares none.
+        zero: the container's start in seconds: times count from it.
     """
 
     pts: np.ndarray
@@ -43,9 +44,9 @@ class PacketIndex:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """`(S,)` places of the shown packets, in order of presentation."""
-        shown = np.flatnonzero(self.is_shown)
-        return shown[np.argsort(self.pts[shown], kind="stable")]
+        """`(S,)` positions of the shown packets, in order of presentation."""
+        positions = np.flatnonzero(self.is_shown)
+        return positions[np.argsort(self.pts[positions], kind="stable")]
 
     @cached_property
     def shown_pts(self) -> np.ndarray:
@@ -53,51 +54,64 @@ class PacketIndex:
         return self.pts[self.order]
 
     def rank_at(self, seconds: Fraction) -> int:
-        """Which frame (0 is the first shown) is on screen `seconds` after the container's start; the first, before it came up."""
-        ticks = (seconds + self.zero) // self.base  # whole ticks: what is shown later is not on screen yet
+        """Return the number of the frame on screen `seconds` after the container's start.
+
+        The first shown frame is 0. It also counts as on screen before its own time.
+        """
+        # Round down: later frames are not on screen yet.
+        ticks = (seconds + self.zero) // self.base
         return max(0, int(np.searchsorted(self.shown_pts, ticks, "right")) - 1)
 
     def seconds(self, rank: int) -> Fraction:
-        """When frame `rank` comes up, after the container's start."""
+        """Return the time of frame `rank`, in seconds after the container's start."""
         return int(self.shown_pts[rank]) * self.base - self.zero
 
     def end_seconds(self, length: Fraction) -> Fraction:
-        """When the last frame ends, which stays for `length` seconds if the file does not say how long."""
+        """Return the end of the last frame in seconds.
+
+        Args:
+            length: duration in seconds of the last frame, if the file does not declare it.
+        """
         return self.seconds(len(self.order) - 1) + (self.last * self.base or length)
 
-    def steps(self, ranks: np.ndarray) -> np.ndarray | None:
-        """What to do with each packet, `(N,)` uint8, so that the frames `ranks` come out as a full decode would make them.
+    def packet_actions(self, ranks: np.ndarray) -> np.ndarray | None:
+        """Return the action for each packet, `(N,)` uint8, that yields the frames `ranks` exactly.
 
-        A frame needs what lies between it and the last keyframe that is neither decoded nor shown after it: frames before a
-        keyframe on screen but after it in the file refer to what came before the keyframe (an open group of pictures).
-        None where a frame has no such keyframe.
+        The frames equal those of a full decode. A frame needs the packets between it and the last
+        keyframe that is neither decoded nor shown after it: frames that are shown before a keyframe
+        but stored behind it refer to packets before the keyframe (an open group of pictures).
+
+        Returns None if some frame has no such keyframe.
         """
-        wanted = np.sort(self.order[ranks])
-        starts = self._starts(wanted)
+        positions = np.sort(self.order[ranks])
+        starts = self._starts(positions)
         if starts is None:
             return None
-        steps = np.full(len(self.pts), DROP, np.uint8)
+        actions = np.full(len(self.pts), DROP, np.uint8)
         position, floor = -1, 0
-        for place, start in zip(wanted, starts, strict=True):
+        for target, start in zip(positions, starts, strict=True):
             begin = position + 1
             if start > position:
                 begin, floor = start, self.pts[start]
-            # What is shown before the frame that decoding started at refers to what was left out.
-            between = steps[begin : place + 1]
-            between[self.pts[begin : place + 1] >= floor] = PASS
-            steps[place] = SHOW
+            # Packets shown before the frame at which decoding started refer to dropped packets.
+            between = actions[begin : target + 1]
+            between[self.pts[begin : target + 1] >= floor] = PASS
+            actions[target] = SHOW
             if start > position:
-                steps[start] |= JUMP
-            position = int(place)
-        return steps
+                actions[start] |= JUMP
+            position = int(target)
+        return actions
 
-    def _starts(self, wanted: np.ndarray) -> np.ndarray | None:
-        """For each of the ascending places, the keyframe to decode it from, such that all later ones can be decoded too."""
+    def _starts(self, positions: np.ndarray) -> np.ndarray | None:
+        """Return the keyframe to decode each of the ascending positions from.
+
+        Each choice allows all later positions to be decoded too.
+        """
         keys = np.flatnonzero(self.is_key)
-        starts = np.empty(len(wanted), np.int64)
-        nearest = np.searchsorted(keys, wanted, "right") - 1
-        for i, (place, key) in enumerate(zip(wanted, nearest, strict=True)):
-            while key >= 0 and self.pts[keys[key]] > self.pts[place]:
+        starts = np.empty(len(positions), np.int64)
+        nearest = np.searchsorted(keys, positions, "right") - 1
+        for i, (position, key) in enumerate(zip(positions, nearest, strict=True)):
+            while key >= 0 and self.pts[keys[key]] > self.pts[position]:
                 key -= 1
             if key < 0:
                 return None
@@ -112,17 +126,17 @@ def read_index(
     zero: Fraction,
     tick: Callable[[], None],
 ) -> PacketIndex | None:
-    """The index of `stream`, read through once without decoding; None where its times do not name its frames.
+    """Read the packets of `stream` without decoding; return None if their times are unreliable.
 
-    That is so for packets without a time or with the same one twice, for damaged ones, for streams that begin in the
-    middle of a group of pictures or before `zero`, and in AVI, which says only in which order packets are decoded, for codecs
-    that show them in another, or, as MPEG-4 does, pack two frames into one packet and leave the next one empty: such videos are
-    decoded whole.
+    Times are unreliable for packets without a time or with equal times, for damaged packets, and
+    for streams that begin within a group of pictures or before `zero`. They also are in AVI, a
+    format that stores only the decoding order, for codecs that reorder frames or, as MPEG-4 does,
+    pack two frames into one packet and leave the next one empty. Such videos are decoded whole.
 
     Args:
         container: the open file.
-        packets: of `stream`, from its beginning.
-        stream: the video.
+        packets: the packets of `stream`, from its beginning.
+        stream: the video stream.
         zero: the container's start, in seconds of the stream's clock.
         tick: called for every packet.
     """
@@ -136,7 +150,7 @@ def read_index(
     try:
         for packet in packets:
             tick()
-            if packet.size == 0:  # the end
+            if packet.size == 0:  # the last packet, empty
                 continue
             if packet.pts is None or packet.is_corrupt:
                 return None

@@ -1,4 +1,7 @@
-"""What a file has lost, by evidence: never by a frame rate or a tag alone, which may be stale or a rule of thumb."""
+"""Detection of data that a file has lost.
+
+Only evidence counts, never a frame rate or a tag alone: these may be stale or approximate.
+"""
 
 from __future__ import annotations
 
@@ -8,75 +11,79 @@ from functools import cached_property
 
 from vla.decoders._container import Source
 from vla.decoders._packets import DISCONTINUOUS, Packets
-from vla.decoders._structure import has_another, transported
+from vla.decoders._structure import count_transport_bytes, has_another
 
-_ENOUGH = 0.9
+_MIN_SHARE = 0.9
 
 
 class Losses:
-    """What is missing of a video that was read to its end.
+    """Losses of a video that was read to its end.
 
     Args:
         source: the open file.
-        packets: those that were read.
-        ends: when the video ends, by each that states it; see `declared_ends`.
-        end: where the last decoded frame ends, in seconds.
-        failed: packets did not decode, or reading ended in an error.
+        packets: the packets that were read.
+        ends: declared ends of the video in seconds, see `declared_ends`.
+        end: end of the last decoded frame, in seconds.
+        failed: whether packets did not decode, or reading ended in an error.
     """
 
     def __init__(self, source: Source, packets: Packets, ends: list[float], end: float, failed: bool) -> None:
         self._source, self._packets, self._end, self._failed = source, packets, end, failed
-        # Lengths of fragments and of broadcasts are what libav found in the times of packets: nothing states the whole.
+        # libav computes the lengths of fragments and broadcasts from packet times, so they
+        # declare no total.
         container = source.container.format
         is_fragmented = container.name.startswith("mov,") and source.stream.frames == 0
         self._is_measured = is_fragmented or bool(int(container.flags) & DISCONTINUOUS)
         self._ends = [] if self._is_measured else ends
 
     def gaps(self, step: Fraction, tick: Callable[[], None]) -> list[float]:
-        """Seconds of each stretch longer than `step` that damage left without frames."""
+        """Return the seconds of each damaged range without frames that is longer than `step`."""
         if self._source.stream.frames and self._source.container.format.name.startswith("mov,"):
-            return []  # a table holds every frame and its time
+            return []  # its table lists every frame and its time
         gaps = self._packets.gaps(step)
-        stretches = [(start, stop) for *_, start, stop in gaps]
-        held = [0] * len(gaps)
-        if not any(start < stop for start, stop in stretches):
+        ranges = [(start, stop) for *_, start, stop in gaps]
+        num_bytes = [0] * len(gaps)
+        if not any(start < stop for start, stop in ranges):
             pass
-        elif "mpegts" in self._source.container.format.name:  # which may be stuffed with packets of no stream
-            held = [transported(self._source.path, *stretch) for stretch in stretches]
-        elif len(self._source.container.streams) > 1:  # sound may fill what looks like a hole
-            held = self._source.bytes_read(stretches, tick)
+        elif "mpegts" in self._source.container.format.name:  # it may contain null packets
+            num_bytes = [count_transport_bytes(self._source.path, *span) for span in ranges]
+        elif len(self._source.container.streams) > 1:  # audio may fill the range
+            num_bytes = self._source.bytes_read(ranges, tick)
         base = Fraction(self._source.stream.time_base or 0)
-        usual = float(self._packets.length * base)
+        typical = float(self._packets.length * base)
         return [
-            max(0.0, float(after - before) - usual)
-            for (before, after, start, stop), count in zip(gaps, held, strict=True)
-            if count * 2 <= stop - start
+            max(0.0, float(after - before) - typical)
+            for (before, after, start, stop), size in zip(gaps, num_bytes, strict=True)
+            if size * 2 <= stop - start
         ]
 
     @cached_property
     def is_cut(self) -> bool:
-        """True if the file ends early, and how much is missing is not known from elsewhere."""
-        if any(end * _ENOUGH <= self._end for end in self._ends):
+        """Whether the file ends early and no declared end measures the loss."""
+        if any(end * _MIN_SHARE <= self._end for end in self._ends):
             return False
         return self._source.is_cut() is True
 
     @cached_property
     def has_more(self) -> bool:
-        """True if the file goes on with another recording behind the last packet."""
+        """Whether another recording follows in the file behind the last packet."""
         return has_another(self._source.path, self._source.container.format.name, self._packets.stop)
 
-    def declared(self, has_gaps: bool) -> float:
-        """When the video should end, in seconds; 0.0 where nothing credible says so.
+    def declared_end(self, has_gaps: bool) -> float:
+        """Return the declared end of the video in seconds; 0.0 if none is credible.
 
-        Lengths that disagree: one that the frames reach is right. If they reach none, tags are believed unless the file is
-        complete and every packet that its index has was read without an error.
+        If declared ends disagree, one that the frames reach is right. If the frames reach none, the
+        tags are trusted, unless the file is complete and every indexed packet was read without an
+        error.
         """
-        reached = [end for end in self._ends if end * _ENOUGH <= self._end]
-        if reached:
-            return max(reached)
+        reached_ends = [end for end in self._ends if end * _MIN_SHARE <= self._end]
+        if reached_ends:
+            return max(reached_ends)
         if not self._ends:
             return 0.0
-        indexed = len(self._source.stream.index_entries)
-        lost = self._failed or has_gaps or self.is_cut or len(self._packets.pts) < _ENOUGH * indexed
-        is_complete = not lost and self._source.is_cut() is False
+        num_index_packets = len(self._source.stream.index_entries)
+        is_incomplete = (
+            self._failed or has_gaps or self.is_cut or len(self._packets.pts) < _MIN_SHARE * num_index_packets
+        )
+        is_complete = not is_incomplete and self._source.is_cut() is False
         return 0.0 if is_complete else min(self._ends)

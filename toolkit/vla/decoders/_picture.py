@@ -1,4 +1,4 @@
-"""From libav's frames to pixels as a player shows them."""
+"""Conversion of libav frames to RGB pixels as a player shows them."""
 
 from __future__ import annotations
 
@@ -10,55 +10,56 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from vla.decoders._tone_mapping import mapped, needs_mapping
+from vla.decoders._tone_mapping import needs_mapping, tone_map
 
-_MAPPED = 720
-"""Rows or columns, whichever are fewer, to which HDR pictures are reduced first: encoders see fewer, and mapping takes time."""
+_HDR_SIDE = 720
+"""Shorter side in pixels to which HDR pictures are reduced: tone mapping is slow."""
 
 
 class RgbConverter:
-    """Pixels of one stream's frames: `(H, W, 3)` uint8 RGB, rotation applied, pixels square.
+    """Converter of one stream's frames to `(H, W, 3)` uint8 RGB, upright, with square pixels.
 
-    One converter for all frames, on one thread: a frame's own `to_ndarray` sets one up anew each time, with a thread for each
-    core, which for small pictures takes many times as long as the conversion (128x128: 0.6 ms against 0.05), and other videos
-    are decoded on the other cores.
+    One converter serves all frames, on one thread. A frame's own `to_ndarray` creates a converter
+    each time, with a thread per core; for small pictures that takes many times as long as the
+    conversion (128x128: 0.6 ms against 0.05 ms), and the other cores decode other videos.
     """
 
     def __init__(self, stream: av.VideoStream) -> None:
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-        # 1 where the file says nothing, or nothing likely.
+        # 1 if the file declares no aspect ratio, or an implausible one.
         self._aspect = Fraction(aspect) if aspect and Fraction(1, 8) <= Fraction(aspect) <= 8 else Fraction(1)
         self._convert = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         width, height = max(1, round(frame.width * self._aspect)), frame.height
         if needs_mapping(frame):
-            scale = min(1.0, _MAPPED / min(width, height))
+            scale = min(1.0, _HDR_SIDE / min(width, height))
             width, height = max(1, round(width * scale)), max(1, round(height * scale))
-            wide = self._convert.reformat(frame, width, height, format="rgb48le", threads=1).to_ndarray()
-            pixels = mapped(wide, int(frame.color_trc), int(frame.color_primaries))
+            rgb48 = self._convert.reformat(frame, width, height, format="rgb48le", threads=1).to_ndarray()
+            pixels = tone_map(rgb48, int(frame.color_trc), int(frame.color_primaries))
         else:
             pixels = self._rgb(frame, width, height)
-        return turned(pixels, matrix_of(frame))
+        return rotate(pixels, display_matrix(frame))
 
     def stack(self, pixels: list[np.ndarray]) -> np.ndarray:
-        """`(T, H, W, 3)`, each brought to the largest of their sizes."""
+        """Return the pictures as `(T, H, W, 3)`, each resized to the largest of their sizes."""
         if not pixels:
             return np.zeros((0, 1, 1, 3), np.uint8)
         shape = max((p.shape for p in pixels), key=lambda s: s[0] * s[1])
-        return np.stack([p if p.shape == shape else self._resized(p, shape[1], shape[0]) for p in pixels])
+        return np.stack([p if p.shape == shape else self._resize(p, shape[1], shape[0]) for p in pixels])
 
-    def _resized(self, pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    def _resize(self, pixels: np.ndarray, width: int, height: int) -> np.ndarray:
         return self._rgb(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"), width, height)
 
     def _rgb(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
         return self._convert.reformat(frame, width, height, format="rgb24", threads=1).to_ndarray()
 
 
-def matrix_of(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
-    """How stored columns and rows (x, y) become shown ones, `(a, b, c, d)`: x' = a x + c y, y' = b x + d y; None if as stored.
+def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
+    """Return the matrix `(a, b, c, d)` from stored to shown columns and rows; None for identity.
 
-    A matrix of which nothing can be made, such as all zeros, is none, as for FFmpeg.
+    A stored position (x, y) is shown at x' = a x + c y, y' = b x + d y. A singular matrix, such as
+    all zeros, is ignored, as FFmpeg does.
     """
     if not frame.rotation and "DISPLAYMATRIX" not in frame.side_data:
         return None
@@ -69,8 +70,8 @@ def matrix_of(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
     return (a, b, c, d) if a * d != b * c else None
 
 
-def turned(pixels: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.ndarray:
-    """`pixels` `(H, W, 3)` by the multiple of 90 degrees, mirrored or not, that is nearest to `matrix`."""
+def rotate(pixels: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.ndarray:
+    """Rotate `(H, W, 3)` pixels by the right angle, and mirror them, closest to `matrix`."""
     if matrix is None:
         return pixels
     a, b, c, d = matrix

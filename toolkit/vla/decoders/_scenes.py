@@ -1,4 +1,4 @@
-"""Where shots begin: changes of the picture that stand out from the changes around them."""
+"""Shot detection: picture changes that stand out from the changes around them."""
 
 from __future__ import annotations
 
@@ -10,47 +10,49 @@ import av
 import numpy as np
 
 RATE = 4
-"""Looks a second."""
+"""Thumbnails per second."""
 _SIDE = 16
-_LEAST = 18.0  # grey levels of mean change below which nothing is a cut, however still the rest is
-_TIMES = 3.0  # how much larger than the changes around it a cut is
-_LONGEST = Fraction(10)
+_MIN_CHANGE = 18.0  # grey levels of mean change; a smaller change is never a cut
+_MIN_RATIO = 3.0  # of a cut to the changes around it
+_MAX_SECONDS = Fraction(10)
 
 
 def thumbnail(frame: av.VideoFrame) -> np.ndarray:
-    """`(16, 16, 3)` float32 of a libav frame, averaged over areas."""
+    """Return the `(16, 16, 3)` float32 thumbnail of a libav frame, averaged over areas."""
     small = frame.reformat(width=_SIDE, height=_SIDE, format="rgb24", interpolation="AREA", threads=1)
     return np.asarray(small.to_ndarray(), np.float32)
 
 
-def scene_times(looks: Iterable[tuple[Fraction, np.ndarray]]) -> list[Fraction]:
-    """The middle of each shot, in seconds; of a shot longer than ten seconds, the middle of each of its equal parts.
+def scene_times(thumbnails: Iterable[tuple[Fraction, np.ndarray]]) -> list[Fraction]:
+    """Return the middle of each shot, in seconds.
+
+    A shot longer than ten seconds is divided into equal parts, and the middle of each is returned.
 
     Args:
-        looks: times and thumbnails, ascending.
+        thumbnails: times and thumbnails, ascending.
     """
     times: list[Fraction] = []
     changes = [0.0]
-    before: np.ndarray | None = None
-    for time, picture in looks:
-        if before is not None:
-            changes.append(float(np.abs(picture - before).mean()))
+    previous: np.ndarray | None = None
+    for time, picture in thumbnails:
+        if previous is not None:
+            changes.append(float(np.abs(picture - previous).mean()))
         times.append(time)
-        before = picture
+        previous = picture
     if not times:
         return []
     cuts = [0, *(i for i in range(1, len(times)) if _is_cut(changes, i))]
-    found: list[Fraction] = []
+    middles: list[Fraction] = []
     for first, last in itertools.pairwise([*cuts, len(times) - 1]):
         start, end = times[first], times[last]
-        # There is no more to see than was looked at: a file may claim to show one frame for a thousand years.
-        parts = max(1, min(-(-(end - start) // _LONGEST), last - first))
-        found += [start + (end - start) * (2 * k + 1) / (2 * parts) for k in range(int(parts))]
-    return sorted(set(found))
+        # A file may claim to show one frame for a thousand years: one part per thumbnail is enough.
+        parts = max(1, min(-(-(end - start) // _MAX_SECONDS), last - first))
+        middles += [start + (end - start) * (2 * k + 1) / (2 * parts) for k in range(int(parts))]
+    return sorted(set(middles))
 
 
 def _is_cut(changes: list[float], i: int) -> bool:
     around = [changes[j] for j in range(max(1, i - RATE), min(len(changes), i + RATE + 1)) if j != i]
-    # The second largest: a cut nearby must not hide this one.
-    usual = sorted(around)[-2] if len(around) > 1 else 0.0
-    return changes[i] >= _LEAST and changes[i] >= _TIMES * usual
+    # Take the second largest: a cut nearby must not hide this one.
+    typical = sorted(around)[-2] if len(around) > 1 else 0.0
+    return changes[i] >= _MIN_CHANGE and changes[i] >= _MIN_RATIO * typical

@@ -1,4 +1,4 @@
-"""Whether a file ends where its container says it does: the lengths that containers keep, without decoding anything."""
+"""Truncation checks from the lengths that containers store, without decoding."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 from vla.video import PACKETS
 
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_FIRST = {  # bytes that a file begins with, of containers that are read once
+_SIGNATURES = {  # first bytes of a file, for containers that are read once
     "matroska": b"\x1a\x45\xdf\xa3",
     "mov,": b"ftyp",
     "flv": b"FLV\x01",
     "asf": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
 }
-_NEAR = 4 << 20
-_BLOCK = 188 * 192 * 17  # bytes, whole packets of each size
-_MOST_BOXES = 1 << 20
+_SEARCH_BYTES = 4 << 20
+_BLOCK = 188 * 192 * 17  # bytes, a whole number of packets of each size
+_MAX_BOXES = 1 << 20
 
 
 def is_cut(path: Path, container: str) -> bool | None:
-    """True if the file at `path` ends within one of its elements, False if it does not, None if `container` cannot tell.
+    """Return whether the file at `path` ends within one of its elements; None if unknown.
 
     Args:
         path: a regular file.
-        container: libav's name of its format.
+        container: libav's name of its format. Some formats do not store enough to decide.
     """
     check = {"matroska,webm": _matroska, "avi": _avi, "flv": _flv, "asf": _asf}.get(container)
     check = _boxes if container.startswith("mov,") else check
@@ -37,18 +37,24 @@ def is_cut(path: Path, container: str) -> bool | None:
 
 
 def has_another(path: Path, container: str, start: int) -> bool:
-    """True if another file of the same container begins behind byte `start`, as `cat` joins them."""
-    first = next((m for name, m in _FIRST.items() if container.startswith(name)), None)
-    if first is None:
+    """Return whether another file of the same container begins behind byte `start`.
+
+    `cat` joins files this way.
+    """
+    signature = next((m for name, m in _SIGNATURES.items() if container.startswith(name)), None)
+    if signature is None:
         return False
     with path.open("rb") as file:
         file.seek(start)
-        return first in file.read(_NEAR)
+        return signature in file.read(_SEARCH_BYTES)
 
 
-def transported(path: Path, start: int, stop: int) -> int:
-    """How many of the bytes from `start` to `stop` belong to packets of a transport stream, whatever they hold."""
-    held = 0
+def count_transport_bytes(path: Path, start: int, stop: int) -> int:
+    """Return how many of the bytes `start` to `stop` belong to transport stream packets.
+
+    Packets of every stream count, also those that carry no stream.
+    """
+    num_bytes = 0
     with path.open("rb") as file:
         file.seek(start)
         while block := file.read(min(_BLOCK, stop - file.tell())):
@@ -56,21 +62,24 @@ def transported(path: Path, start: int, stop: int) -> int:
             counts = (
                 marks[: len(marks) // size * size].reshape(-1, size).sum(0).max(initial=0) * size for size in PACKETS
             )
-            held += int(max(counts))
-    return held
+            num_bytes += int(max(counts))
+    return num_bytes
 
 
 def _matroska(file: IO[bytes], size: int) -> bool | None:
-    """Top-level elements: the header, then segments. One of unknown length was recorded live and never finished."""
+    """Walk the top-level elements: the header, then segments.
+
+    A segment of unknown length is a live recording that was never finished.
+    """
     at = 0
     while at < size:
         file.seek(at)
         head = file.read(12)
-        width = 4  # of the identifiers of all elements at this level
+        width = 4  # bytes of the identifiers of all elements at this level
         if head[:4] not in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67") and at == 0:
             return None
         if head[:4] not in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
-            return False  # something else was appended
+            return False  # other data was appended
         if len(head) < 5 or not head[width]:
             return True
         extra = 9 - head[width].bit_length()
@@ -82,7 +91,7 @@ def _matroska(file: IO[bytes], size: int) -> bool | None:
 
 
 def _avi(file: IO[bytes], size: int) -> bool | None:
-    """RIFF chunks; a recorder that crashed leaves a length of 0."""
+    """Walk the RIFF chunks. A recorder that crashed leaves a length of 0."""
     at = 0
     while at < size:
         file.seek(at)
@@ -95,7 +104,7 @@ def _avi(file: IO[bytes], size: int) -> bool | None:
 
 
 def _flv(file: IO[bytes], size: int) -> bool | None:
-    """Each tag is followed by its length: so is the last."""
+    """Compare the last tag with its length, stored behind it."""
     if size < 24:
         return True
     file.seek(size - 4)
@@ -112,14 +121,14 @@ def _asf(file: IO[bytes], size: int) -> bool | None:
     at = head.find(_ASF_FILE)
     if at < 0 or at + 48 > len(head):
         return None
-    declared = int.from_bytes(head[at + 40 : at + 48], "little")
-    return declared > size if declared else None
+    declared_size = int.from_bytes(head[at + 40 : at + 48], "little")
+    return declared_size > size if declared_size else None
 
 
 def _boxes(file: IO[bytes], size: int) -> bool | None:
-    """ISO boxes follow one another to the end of the file; the last may be of length 0, which is all that is left."""
+    """Walk the ISO boxes, adjacent to the end of the file. The last may have length 0: the rest."""
     at = 0
-    for _ in range(_MOST_BOXES):
+    for _ in range(_MAX_BOXES):
         if at >= size:
             return at > size
         file.seek(at)
@@ -128,7 +137,7 @@ def _boxes(file: IO[bytes], size: int) -> bool | None:
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
         if not all(0x20 <= b < 0x80 or b == 0xA9 for b in head[4:8]) or len(head) < 8:
-            # Padding of zeros behind the last box is common; a hole between boxes ends the reading, too.
+            # Zero padding behind the last box is common. A hole between boxes ends the walk too.
             return not _is_blank(file, at, size)
         if length == 0:
             return False
@@ -139,7 +148,7 @@ def _boxes(file: IO[bytes], size: int) -> bool | None:
 
 
 def _is_blank(file: IO[bytes], at: int, size: int) -> bool:
-    """True if nothing but zeros follows."""
+    """Return whether only zeros follow."""
     file.seek(at)
     while block := file.read(1 << 16):
         if block.strip(b"\0"):

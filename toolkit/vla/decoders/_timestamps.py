@@ -1,4 +1,4 @@
-"""The times at which a video is looked at."""
+"""Queues of sampling timestamps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import count
 
 
 class TimestampQueue:
-    """Ascending times in seconds; what was taken and not served can be put back."""
+    """Ascending times in seconds; times that were taken but not served can be put back."""
 
     def __init__(self, times: Iterable[Fraction]) -> None:
         self._times = iter(times)
@@ -23,17 +23,17 @@ class TimestampQueue:
         return self._back.popleft() if self._back else next(self._times)
 
     def push_back(self, times: Sequence[Fraction]) -> None:
-        """Let `times`, the last that were taken, come again."""
+        """Put back `times`, the last that were taken."""
         self._back.extendleft(reversed(times))
 
     def skip_to(self, until: Fraction) -> None:
-        """What comes before `until` would show a frame again that was shown. It may be left out; here it is not."""
+        """Skip times before `until`: they would repeat a frame. The base class skips none."""
 
 
 class Regular(TimestampQueue):
-    """0, step, 2 step and so on without end; a frame that stays on screen for longer is looked at once.
+    """The endless times 0, step, 2 step, ...; a frame on screen for longer is sampled once.
 
-    So a file that claims to show a frame for a thousand years costs no more than any other.
+    A file that claims to show a frame for a thousand years therefore costs no more than another.
     """
 
     def __init__(self, step: Fraction) -> None:
@@ -41,7 +41,7 @@ class Regular(TimestampQueue):
         super().__init__(k * step for k in count())
 
     def skip_to(self, until: Fraction) -> None:
-        """Leave out what comes before `until`."""
+        """Skip times before `until`."""
         while self._back and self._back[0] < until:
             self._back.popleft()
         if not self._back:

@@ -1,4 +1,7 @@
-"""Our side of a process that decodes: `_child.py` is the other. Nothing it says is trusted beyond its numbers being in range."""
+"""Parent side of a decoding process; `_worker_main.py` is the child side.
+
+Messages of the child are untrusted: only numbers are taken, and each is checked to be in range.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,15 @@ from vla.causes import unreadable_reason
 from vla.errors import EnvironmentUnfitError, ResourceError
 from vla.hints import Hint
 
-_MOST_LINES, _LONGEST_LINE = 256, 1 << 16
-"""What a child may say before it is listened to; the longest honest line is an error's message."""
-_STARTING = 120.0
-"""Seconds in which a child says that it is there: a process that imports what decodes may wait long for a busy machine."""
+_MAX_LINES, _MAX_LINE_BYTES = 256, 1 << 16
+"""Capacity of the queue of unread messages; the longest valid line is an error message."""
+_STARTUP_TIMEOUT = 120.0
+"""Limit in seconds for a child to report that it is ready: its imports may be slow."""
 _PROGRAM = "from vla.decoders._worker_main import main; main()"
-_SLICE = 1.0
-"""Seconds of one short wait. A machine that sleeps, or a process that is stopped, adds one of these to what counts as silence."""
-_ENDING = 5.0
-"""Seconds in which a killed child ends; one that waits for a disk that does not answer may take for ever."""
+_WAIT_STEP = 1.0
+"""Seconds of one wait. A suspended machine or stopped process adds one such step to the silence."""
+_EXIT_TIMEOUT = 5.0
+"""Limit in seconds for a killed child to exit; one that waits for a dead disk may never exit."""
 _VARIABLES = frozenset(
     [
         "PATH",
@@ -49,12 +52,15 @@ _VARIABLES = frozenset(
         "CUDA_VISIBLE_DEVICES",
     ]
 )
-_FAMILIES = ("LC_", "LD_", "DYLD_", "PYTHON", "NVIDIA_")
-_NOT_OF_CONTENT = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGXFSZ", "SIGPWR", "SIGSYS")
+_VARIABLE_PREFIXES = ("LC_", "LD_", "DYLD_", "PYTHON", "NVIDIA_")
+_EXTERNAL_SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGXFSZ", "SIGPWR", "SIGSYS")
+
+
+INVALID_MESSAGE = "the decoder worker sent an invalid message"
 
 
 class WorkerDiedError(Exception):
-    """The child cannot be asked any more; `reason` is as for `DecodeError`."""
+    """The worker can no longer be used; `reason` is as for `DecodeError`."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -62,175 +68,194 @@ class WorkerDiedError(Exception):
 
 
 class DecoderWorker:
-    """A process that decodes, and the memory it shares with us.
+    """A decoding process and the memory that it shares with this one.
 
     Attributes:
-        is_well: False once it is gone, or has said what no decoder says.
-        is_streaming: it is sending frames, and waits for nothing but to be told that they were fetched, or to stop.
+        is_usable: False once the process ended or sent an invalid message.
+        is_streaming: whether the process is sending frames. It then accepts only acknowledgements
+            of fetched frames, or a request to stop.
     """
 
-    def __init__(self, settings: dict[str, Any], patience: float) -> None:
-        self.is_well, self.is_streaming, self._has_started = True, False, False
-        self._patience, self._memory = patience, int(settings["memory"])
-        self._shared: mmap.mmap | None = None
-        self._lines: queue.Queue[bytes] = queue.Queue(_MOST_LINES)
+    def __init__(self, settings: dict[str, Any], timeout: float) -> None:
+        self.is_usable, self.is_streaming, self._has_started = True, False, False
+        self._timeout, self._memory = timeout, int(settings["memory"])
+        self._mapping: mmap.mmap | None = None
+        self._lines: queue.Queue[bytes] = queue.Queue(_MAX_LINES)
         try:
-            with ExitStack() as started:
+            with ExitStack() as stack:
                 self._ring = _anonymous_file()
-                started.callback(os.close, self._ring)
-                self._errors = started.enter_context(tempfile.TemporaryFile())
+                stack.callback(os.close, self._ring)
+                self._errors = stack.enter_context(tempfile.TemporaryFile())
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-c", _PROGRAM, json.dumps(settings), str(self._ring)],
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, pass_fds=[self._ring], bufsize=0,
-                    # Ctrl-C is for us to answer: the child is told to stop, or ends when its pipe does.
+                    # This process handles Ctrl-C: the child is told to stop, or ends with its pipe.
                     start_new_session=True, env=environment(),
                 )  # fmt: skip
-                started.callback(_end, self._process)
+                stack.callback(_end, self._process)
                 _listen(self._process, self._lines)
-                self._finalizer = weakref.finalize(self, started.pop_all().close)
+                self._finalizer = weakref.finalize(self, stack.pop_all().close)
         except (OSError, RuntimeError) as error:
             raise _cannot_start(error) from error
 
     def send(self, command: dict[str, Any]) -> None:
-        self.tell(json.dumps(command).encode("ascii") + b"\n")
+        self.send_bytes(json.dumps(command).encode("ascii") + b"\n")
 
-    def tell(self, content: bytes) -> None:
-        with suppress(OSError, ValueError):  # it is gone: the next `receive` says so
+    def send_bytes(self, content: bytes) -> None:
+        with suppress(OSError, ValueError):  # the process ended: the next `receive` reports it
             assert self._process.stdin is not None
             self._process.stdin.write(content)
 
     def receive(self) -> tuple[str, Any]:
-        """The next message that is not a mere sign of life.
+        """Return the kind and the value of the next message that is not a heartbeat.
 
         Raises:
-            GoneError: the child crashed, hung or was killed over a video.
-            ResourceError, EnvironmentUnfitError: it never came as far as a video.
+            WorkerDiedError: the process crashed, hung or was killed while it handled a video.
+            ResourceError, EnvironmentUnfitError: it failed before it could handle a video.
         """
         while True:
             line = self._line()
             if not line:
-                raise self._obituary()
+                raise self._crash_error()
             self._has_started = True
             try:
                 kind, value = json.loads(line)
             except (TypeError, ValueError, RecursionError):
-                raise WorkerDiedError("the decoder's process answered nonsense", "crashed") from None
+                raise WorkerDiedError(INVALID_MESSAGE, "crashed") from None
             if kind == "shortage":
                 raise self._shortage(value)
-            if kind != "alive":
+            if kind != "heartbeat":
                 return str(kind), value
 
     def _line(self) -> bytes:
-        """The next line; empty at the end. Silence is counted in short waits, so that time in which we stood still is none."""
-        patience = self._patience if self._has_started else max(self._patience, _STARTING)
-        silence, step = 0.0, min(_SLICE, patience / 10)
-        while silence < patience:
-            began = time.monotonic()
+        """Return the next line; empty at the end of the stream.
+
+        Silence is measured in short waits, so that time while this process was stopped does not
+        count.
+        """
+        timeout = self._timeout if self._has_started else max(self._timeout, _STARTUP_TIMEOUT)
+        silence, step = 0.0, min(_WAIT_STEP, timeout / 10)
+        while silence < timeout:
+            start = time.monotonic()
             try:
                 return self._lines.get(timeout=step)
             except queue.Empty:
-                silence += min(time.monotonic() - began, 2 * step)
+                silence += min(time.monotonic() - start, 2 * step)
         self._process.kill()
         if not self._has_started:
             raise EnvironmentUnfitError(
-                f"the decoder's process did not start within {patience:g} s: the machine is too busy, or {sys.executable} cannot "
+                f"the decoder's process did not start within {timeout:g} s: the machine is too busy, or {sys.executable} cannot "
                 "run here"
             )
-        raise WorkerDiedError(f"the decoder hung: no sign of life for {patience:g} s", "hung")
+        raise WorkerDiedError(f"the decoder hung: no heartbeat for {timeout:g} s", "hung")
 
-    def picture(self, place: Any) -> np.ndarray:
-        """A copy of the `(h, w, 3)` picture at `place` (offset, height, width, seconds); frees its room."""
+    def read_frame(self, location: Any) -> np.ndarray:
+        """Return a copy of the `(h, w, 3)` uint8 frame at `location`, and free its slot.
+
+        Args:
+            location: offset in bytes, height, width and time in seconds, as the worker sent them.
+        """
         try:
-            offset, height, width, seconds = place
+            offset, height, width, seconds = location
             size = height * width * 3
-            sound = all(isinstance(v, int) and v >= 0 for v in (offset, height, width)) and math.isfinite(seconds)
+            is_valid = all(isinstance(v, int) and v >= 0 for v in (offset, height, width)) and math.isfinite(seconds)
             end = offset + size
         except (TypeError, ValueError):
-            sound = False
-        if not sound or not 0 < size <= 1 << 31:
-            raise WorkerDiedError("the decoder's process answered nonsense", "crashed")
-        if self._shared is None or len(self._shared) < end:
+            is_valid = False
+        if not is_valid or not 0 < size <= 1 << 31:
+            raise WorkerDiedError(INVALID_MESSAGE, "crashed")
+        if self._mapping is None or len(self._mapping) < end:
             length = os.fstat(self._ring).st_size
             if length < end:
-                raise WorkerDiedError("the decoder's process answered nonsense", "crashed")
-            self._shared = mmap.mmap(self._ring, length)
-        found = np.frombuffer(self._shared, np.uint8, size, offset).reshape(height, width, 3).copy()
-        self.tell(b"f")
-        return found
+                raise WorkerDiedError(INVALID_MESSAGE, "crashed")
+            self._mapping = mmap.mmap(self._ring, length)
+        pixels = np.frombuffer(self._mapping, np.uint8, size, offset).reshape(height, width, 3).copy()
+        self.send_bytes(b"f")
+        return pixels
 
-    def drop_pictures(self) -> None:
-        """Give back the memory of pictures that were shared; none may be read any more."""
-        self._shared = None
+    def release_frames(self) -> None:
+        """Release the mapping of shared frames; no frame may be read afterwards."""
+        self._mapping = None
 
     def end(self) -> None:
-        """Kill it; nothing it holds is of worth."""
-        self.is_well = False
+        """Kill the process."""
+        self.is_usable = False
         self._finalizer()
-        with suppress(queue.Empty):  # or the thread that reads would wait for room for ever
+        with suppress(queue.Empty):  # the reading thread must not block on a full queue
             while True:
                 self._lines.get_nowait()
 
     def _shortage(self, value: Any) -> Exception:
-        """The error for a child that has no room for its pictures; `value` is the system's error number."""
-        number = value if isinstance(value, int) and not isinstance(value, bool) else 0
-        why = os.strerror(number)
-        if number == errno.EFBIG and not _is_limited("RLIMIT_FSIZE"):
-            return WorkerDiedError("its pictures are larger than a decoder may make them", "too-large")
-        return WorkerDiedError(f"no memory could be had for its pictures ({why})", "resources")
+        """Return the error for a worker that could not allocate memory for its frames.
 
-    def _obituary(self) -> Exception:
+        Args:
+            value: the system's error number.
+        """
+        number = value if isinstance(value, int) and not isinstance(value, bool) else 0
+        reason = os.strerror(number)
+        if number == errno.EFBIG and not _is_limited("RLIMIT_FSIZE"):
+            return WorkerDiedError("its pictures exceed the size limit of a decoder", "too-large")
+        return WorkerDiedError(f"no memory could be allocated for its pictures ({reason})", "resources")
+
+    def _crash_error(self) -> Exception:
+        """Return the error for a worker whose process ended."""
         code = _wait(self._process)
         self._errors.seek(0)
-        said = self._errors.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
-        last = f": {said[-1]}" if said else ""
+        stderr_lines = self._errors.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
+        last_line = f": {stderr_lines[-1]}" if stderr_lines else ""
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit {code}"
-        is_short = "MemoryError" in last or name == "SIGKILL"
+        is_short = "MemoryError" in last_line or name == "SIGKILL"
         if not self._has_started:
-            message = f"the decoder's process cannot start ({name}{last})"
+            message = f"the decoder's process cannot start ({name}{last_line})"
             if is_short:
                 return ResourceError(f"{message}: free some memory, or raise the limit (ulimit -v)")
             return EnvironmentUnfitError(message, hint=Hint("doctor"))
-        if "MemoryError" in last:
+        if "MemoryError" in last_line:
             if _is_limited("RLIMIT_AS", self._memory):
                 return WorkerDiedError("it needs more memory than the limit (ulimit -v) allows", "resources")
             return WorkerDiedError(f"it needs more memory than a decoder may have ({self._memory >> 20} MiB)", "memory")
         if name == "SIGPROF":
-            return WorkerDiedError("the decoder hung: it computed for a long time without a sign of life", "endless")
-        if name in _NOT_OF_CONTENT:
+            return WorkerDiedError("the decoder hung: it computed for too long without a heartbeat", "endless")
+        if name in _EXTERNAL_SIGNALS:
             hint = ", as the system does when memory is short" if is_short else ""
-            return WorkerDiedError(f"the decoder was ended from outside ({name}{hint})", "killed")
-        return WorkerDiedError(f"the decoder crashed ({name}{last})", "crashed")
+            return WorkerDiedError(f"the decoder was killed from outside ({name}{hint})", "killed")
+        return WorkerDiedError(f"the decoder crashed ({name}{last_line})", "crashed")
 
 
 def environment() -> dict[str, str]:
-    """The variables that a child needs: where programs, libraries and languages are. No others, since they may hold secrets."""
-    kept = {k: v for k, v in os.environ.items() if k.upper() in _VARIABLES or k.upper().startswith(_FAMILIES)}
+    """Return the environment variables that a worker needs: paths and locale.
+
+    Others are withheld, since they may contain secrets.
+    """
+    variables = {
+        k: v for k, v in os.environ.items() if k.upper() in _VARIABLES or k.upper().startswith(_VARIABLE_PREFIXES)
+    }
     paths = os.pathsep.join(p for p in sys.path if p)
-    return {**kept, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return {**variables, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def _cannot_start(error: Exception) -> Exception:
-    """The error for a process that the system does not give us; a thread that it does not give is a RuntimeError."""
+    """Return the error for a process, or reading thread (RuntimeError), that cannot start."""
     shortage = isinstance(error, RuntimeError) or unreadable_reason(Path(), error).reason == "resources"  # type: ignore[arg-type]
-    message = f"no process can be started to decode in: {getattr(error, 'strerror', None) or error}"
+    message = f"cannot start a decoding process: {getattr(error, 'strerror', None) or error}"
     if shortage:
         return ResourceError(f"{message}. Free memory, files or processes (ulimit -a), then run the same command again")
     return EnvironmentUnfitError(f"{message} ({sys.executable})", hint=Hint("decode_in_process"))
 
 
-def _is_limited(name: str, wanted: int = -1) -> bool:
-    """True where this process was started with a limit called `name`, below `wanted` if that is given."""
+def _is_limited(name: str, num_bytes: int = -1) -> bool:
+    """Return whether the resource limit `name` is finite, and below `num_bytes`."""
     try:
         import resource
 
         hard = resource.getrlimit(getattr(resource, name))[1]
-        return hard != resource.RLIM_INFINITY and (wanted < 0 or hard < wanted)
+        return hard != resource.RLIM_INFINITY and (num_bytes < 0 or hard < num_bytes)
     except (ImportError, AttributeError, OSError, ValueError):
         return False
 
 
 def _anonymous_file() -> int:
-    """A file without a name: in memory where the system has such, so that nothing is left behind."""
+    """Return the descriptor of an unnamed file, in memory if the system supports it."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("vla-pictures")
     with tempfile.TemporaryFile() as file:
@@ -238,7 +263,7 @@ def _anonymous_file() -> int:
 
 
 def _listen(process: subprocess.Popen[bytes], lines: queue.Queue[bytes]) -> None:
-    """Put what `process` says into `lines`: only a queue can be waited for with a time limit on every system."""
+    """Read the output of `process` into `lines`: a queue supports timeouts on every system."""
     assert process.stdout is not None
     handle = os.dup(process.stdout.fileno())
     try:
@@ -249,27 +274,27 @@ def _listen(process: subprocess.Popen[bytes], lines: queue.Queue[bytes]) -> None
 
 
 def _read_lines(handle: int, lines: queue.Queue[bytes]) -> None:
-    with suppress(OSError, ValueError), os.fdopen(handle, "rb") as buffered:
-        while line := buffered.readline(_LONGEST_LINE):
+    with suppress(OSError, ValueError), os.fdopen(handle, "rb") as reader:
+        while line := reader.readline(_MAX_LINE_BYTES):
             lines.put(line)
     lines.put(b"")
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """The exit status of a process that closed its pipe; one that does not end is killed."""
+    """Return the exit status of a process that closed its pipe; kill it if it does not exit."""
     try:
-        return process.wait(_ENDING)
+        return process.wait(_EXIT_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
     with suppress(subprocess.TimeoutExpired):
-        return process.wait(_ENDING)
+        return process.wait(_EXIT_TIMEOUT)
     return -signal.SIGKILL
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(_ENDING)
+        process.wait(_EXIT_TIMEOUT)
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             stream.close()

@@ -1,4 +1,4 @@
-"""The other side of `isolated.py`: a process that decodes what it is told to, within limits."""
+"""Child side of `isolated.py`: a process that decodes on command, within resource limits."""
 
 from __future__ import annotations
 
@@ -16,70 +16,73 @@ from typing import Any
 
 import numpy as np
 
-_ROOM = 32 << 20
-"""Bytes of pictures that may wait to be fetched; one picture always may."""
+_RING_BYTES = 32 << 20
+"""Bytes of frames that may wait to be fetched; a single frame may always wait."""
 
 
 def main() -> None:
-    """Serve the commands on standard input until it ends; `argv` holds the settings and the shared file."""
-    settings, ring = json.loads(sys.argv[1]), int(sys.argv[2])
+    """Serve the commands on standard input until it ends.
+
+    `argv` holds the settings as JSON and the descriptor of the shared file.
+    """
+    settings, shared_file = json.loads(sys.argv[1]), int(sys.argv[2])
     from vla.decoders import registry
     from vla.errors import DecodeError
     from vla.sampling import Sampling
 
-    # Before the limits: an import under a limit fails in odd ways.
+    # Import before the limits apply: an import under a memory limit fails in unclear ways.
     decoder = registry.build(settings["inner"], {"max_pixels": settings["max_pixels"]})
     _limit(settings["memory"], 3 * settings["max_pixels"])
-    # Messages have their own handle: whatever a library prints must not look like one.
+    # Messages have a descriptor of their own: output of a library must not look like a message.
     messages, commands = os.dup(1), os.dup(0)
     os.dup2(2, 1)
-    line = _Line(messages, commands, settings["computing"])
-    line.say("alive", None)  # from now on, silence counts
-    room = _Room(ring)
+    channel = _Channel(messages, commands, settings["cpu_timeout"])
+    channel.send("heartbeat", None)  # from now on, silence counts
+    ring = _FrameRing(shared_file)
     reader: Any = None
     while True:
-        command, value = next(iter(line.command().items()))
+        command, value = next(iter(channel.receive_command().items()))
         if command == "open":
             if reader is not None:
                 reader.__exit__(None, None, None)
-            reader = _open(decoder, Path(os.fsdecode(bytes.fromhex(value))), line)
+            reader = _open(decoder, Path(os.fsdecode(bytes.fromhex(value))), channel)
             continue
         try:
             if command == "sample":
-                _stream(reader.sample(Sampling.parse(value), 1), line, room)
+                _stream(reader.sample(Sampling.parse(value), 1), channel, ring)
             else:
-                _stream([reader.frames_at(np.array(value))], line, room)
-            line.say("end", None)
-            _wait_for_stop(line)
+                _stream([reader.frames_at(np.array(value))], channel, ring)
+            channel.send("end", None)
+            _wait_for_stop(channel)
         except _ShortageError as error:
-            line.say("shortage", error.number)
-            _wait_for_stop(line)
+            channel.send("shortage", error.number)
+            _wait_for_stop(channel)
         except DecodeError as error:
-            line.say("error", _plain(error, reader.video.path))
-            _wait_for_stop(line)
-        except _Stop:
+            channel.send("error", _plain(error, reader.video.path))
+            _wait_for_stop(channel)
+        except _StopRequest:
             pass
-        room.clear()
-        line.say("stopped", astuple(reader.report))
+        ring.clear()
+        channel.send("stopped", astuple(reader.report))
 
 
-def _open(decoder: Any, path: Path, line: _Line) -> Any:
-    """A reader of the video at `path`, told of; None if it cannot be opened, and the reason told."""
+def _open(decoder: Any, path: Path, channel: _Channel) -> Any:
+    """Open the video at `path` and report it; report the error and return None if that fails."""
     from vla.errors import DecodeError
 
     try:
         reader = decoder.open(path)
     except DecodeError as error:
-        line.say("error", _plain(error, path))
+        channel.send("error", _plain(error, path))
         return None
-    reader.tick = line.alive
+    reader.tick = channel.heartbeat
     video = reader.video
-    line.say("video", [video.duration_seconds, video.fps, video.width, video.height, video.codec])
+    channel.send("video", [video.duration_seconds, video.fps, video.width, video.height, video.codec])
     return reader
 
 
-def _wait_for_stop(line: _Line) -> None:
-    while line.byte() != b"s":  # pictures that were fetched meanwhile
+def _wait_for_stop(channel: _Channel) -> None:
+    while channel.receive_byte() != b"s":  # acknowledgements of frames fetched meanwhile
         pass
 
 
@@ -87,125 +90,132 @@ def _plain(error: Any, path: Path) -> list[str]:
     return [str(error).removeprefix(f"{path.name}: "), error.reason]
 
 
-class _Stop(Exception):
-    """Whoever asked for frames has seen enough."""
+class _StopRequest(Exception):
+    """The parent wants no more frames."""
 
 
 class _ShortageError(Exception):
-    """The system has no room for pictures; `number` is its error."""
+    """No memory could be allocated for frames; `number` is the system's error number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(os.strerror(number))
         self.number = number
 
 
-class _Line:
-    """Messages out, commands in. `diligence`: seconds of computing without a word after which the system ends us.
+class _Channel:
+    """Messages to the parent, commands from it.
 
-    Time in which the machine sleeps or others compute does not count, so nobody takes a pause for an endless loop.
+    The system ends this process after `cpu_timeout` seconds of processor time without a message.
+    Time while the machine is suspended or other processes run does not count, so a pause is not
+    taken for an endless loop.
     """
 
-    def __init__(self, messages: int, commands: int, diligence: float) -> None:
-        self._messages, self._commands, self._diligence = messages, commands, diligence
-        self._spoke = time.monotonic()
+    def __init__(self, messages: int, commands: int, cpu_timeout: float) -> None:
+        self._messages, self._commands, self._cpu_timeout = messages, commands, cpu_timeout
+        self._last_message = time.monotonic()
 
-    def say(self, kind: str, value: Any) -> None:
+    def send(self, kind: str, value: Any) -> None:
         content = memoryview(json.dumps([kind, value]).encode("ascii") + b"\n")
         while content:
             content = content[os.write(self._messages, content) :]
-        self._spoke = time.monotonic()
+        self._last_message = time.monotonic()
         with suppress(AttributeError, OSError):  # a system without such timers
-            signal.setitimer(signal.ITIMER_PROF, self._diligence)
+            signal.setitimer(signal.ITIMER_PROF, self._cpu_timeout)
 
-    def alive(self) -> None:
-        """A sign of life, at most one a second."""
-        if time.monotonic() - self._spoke > 1:
-            self.say("alive", None)
+    def heartbeat(self) -> None:
+        """Report progress, at most once per second."""
+        if time.monotonic() - self._last_message > 1:
+            self.send("heartbeat", None)
 
-    def byte(self) -> bytes:
-        found = os.read(self._commands, 1)
-        if not found:
-            os._exit(0)  # whom we work for is gone
-        return found
+    def receive_byte(self) -> bytes:
+        byte = os.read(self._commands, 1)
+        if not byte:
+            os._exit(0)  # the parent ended
+        return byte
 
-    def command(self) -> dict[str, Any]:
+    def receive_command(self) -> dict[str, Any]:
         content = b""
         while not content.endswith(b"\n"):
-            content += self.byte()
-        found: dict[str, Any] = json.loads(content)
-        return found
+            content += self.receive_byte()
+        command: dict[str, Any] = json.loads(content)
+        return command
 
 
-class _Room:
-    """The shared file as a ring of equal places for pictures."""
+class _FrameRing:
+    """Ring buffer of equal slots for frames in the shared file."""
 
     def __init__(self, file: int) -> None:
         self._file = file
-        self._shared = mmap.mmap(-1, 1)
-        self.place, self.places = 0, 0
+        self._mapping = mmap.mmap(-1, 1)
+        self.slot_size, self.num_slots = 0, 0
 
-    def fit(self, size: int) -> None:
-        """Make places of `size` bytes; none may be in use."""
-        self.places = max(1, min(8, _ROOM // size))
-        self.place = size
-        total = self.place * self.places
+    def resize(self, size: int) -> None:
+        """Make slots of `size` bytes; none may be in use."""
+        self.num_slots = max(1, min(8, _RING_BYTES // size))
+        self.slot_size = size
+        total = self.slot_size * self.num_slots
         try:
             if os.fstat(self._file).st_size < total:
                 os.ftruncate(self._file, total)
-                with suppress(
-                    AttributeError
-                ):  # where it exists it fails cleanly; writing to a full file system does not
+                # Fail cleanly where the call exists; writing to a full file system does not.
+                with suppress(AttributeError):
                     os.posix_fallocate(self._file, 0, total)
-            self._shared = mmap.mmap(self._file, os.fstat(self._file).st_size)
+            self._mapping = mmap.mmap(self._file, os.fstat(self._file).st_size)
         except OSError as error:
             raise _ShortageError(error.errno or 0) from error
 
     def clear(self) -> None:
-        """Give back what large pictures took; none may be in use, on either side."""
-        if self.place * self.places > _ROOM:
-            self._shared = mmap.mmap(-1, 1)
-            self.place = self.places = 0
+        """Release the memory of large frames; no slot may be in use on either side."""
+        if self.slot_size * self.num_slots > _RING_BYTES:
+            self._mapping = mmap.mmap(-1, 1)
+            self.slot_size = self.num_slots = 0
             with suppress(OSError):
                 os.ftruncate(self._file, 0)
 
-    def put(self, number: int, pixels: np.ndarray) -> int:
-        """Where `pixels` were put, in bytes from the beginning."""
-        offset = number % self.places * self.place
-        np.frombuffer(self._shared, np.uint8, pixels.size, offset)[:] = pixels.reshape(-1)
+    def write(self, number: int, pixels: np.ndarray) -> int:
+        """Write frame `number` to its slot, and return the slot's offset in bytes."""
+        offset = number % self.num_slots * self.slot_size
+        np.frombuffer(self._mapping, np.uint8, pixels.size, offset)[:] = pixels.reshape(-1)
         return offset
 
 
-def _stream(chunks: Iterable[Any], line: _Line, room: _Room) -> None:
-    """Send the pictures of `chunks`, no more ahead than there is room for."""
-    sent = free = 0
+def _stream(chunks: Iterable[Any], channel: _Channel, ring: _FrameRing) -> None:
+    """Send the frames of `chunks`, no further ahead than there are free slots."""
+    num_frames = num_acks = 0
 
     def wait() -> None:
-        nonlocal free
-        if line.byte() == b"s":
-            raise _Stop
-        free += 1
+        nonlocal num_acks
+        if channel.receive_byte() == b"s":
+            raise _StopRequest
+        num_acks += 1
 
     for frames in chunks:
         for pixels, seconds in zip(frames.pixels, frames.timestamps_seconds, strict=True):
-            if pixels.size > room.place:
-                while free < sent:
+            if pixels.size > ring.slot_size:
+                while num_acks < num_frames:
                     wait()
-                room.fit(pixels.size)
-            while sent - free >= room.places:
+                ring.resize(pixels.size)
+            while num_frames - num_acks >= ring.num_slots:
                 wait()
             height, width, _ = pixels.shape
-            line.say("frame", [room.put(sent, pixels), height, width, float(seconds)])
-            sent += 1
+            channel.send("frame", [ring.write(num_frames, pixels), height, width, float(seconds)])
+            num_frames += 1
 
 
-def _limit(memory: int, picture: int) -> None:
-    """No more memory than this, no core files, no new files larger than the pictures that are shared, few open ones.
+def _limit(memory: int, picture_bytes: int) -> None:
+    """Limit memory, core files, the size of new files to that of shared frames, and open files.
 
-    There is no limit on computing in all, since a long video takes long; see `_Line` for computing without a word.
+    Processor time in total is not limited, since a long video takes long; `_Channel` limits it
+    between messages.
     """
     import resource
 
-    limits = {"RLIMIT_AS": memory, "RLIMIT_CORE": 0, "RLIMIT_NOFILE": 64, "RLIMIT_FSIZE": max(_ROOM, 2 * picture)}
+    limits = {
+        "RLIMIT_AS": memory,
+        "RLIMIT_CORE": 0,
+        "RLIMIT_NOFILE": 64,
+        "RLIMIT_FSIZE": max(_RING_BYTES, 2 * picture_bytes),
+    }
     for name, value in limits.items():
         with suppress(AttributeError, ValueError, OSError):  # a system without it, or with a stricter limit
             resource.setrlimit(getattr(resource, name), (value, value))

@@ -1,4 +1,4 @@
-"""Encoders: frozen models that turn frames and texts into features of one space."""
+"""Encoders: frozen models that embed frames and texts in one space."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +7,12 @@ from vla.registry import Registry
 
 
 class _Encoders(Registry):
-    """Encoders of others need only what no default can do; see `vla.encoders.base.completed`."""
+    """Registry that completes the encoders of plug-ins; see `with_defaults`."""
 
-    def build(self, name: str, options: Mapping[str, Any] | None = None, **given: Any) -> Any:
-        from vla.encoders.base import completed
+    def build(self, name: str, options: Mapping[str, Any] | None = None, **arguments: Any) -> Any:
+        from vla.encoders.base import with_defaults
 
-        return completed(super().build(name, options, **given), name)
+        return with_defaults(super().build(name, options, **arguments), name)
 
 
 registry = _Encoders("vla.encoders", "Encoder")

@@ -1,4 +1,4 @@
-"""Packages that an open_clip model needs beyond those of `vla`: named with their pip line before a download."""
+"""Packages that an open_clip model needs beyond those of `vla`, checked before a download."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from vla.registry import pip_line
 
 
 def require_packages(open_clip: Any, name: str) -> None:
-    """Raise EnvironmentUnfitError where the model `name` needs a package that is not installed.
+    """Raise EnvironmentUnfitError if the model `name` needs a package that is not installed.
 
-    Its configuration says so; of `hf-hub:` names that is one small file, which open_clip fetches.
+    The configuration of the model lists them. For `hf-hub:` names it is one small file that
+    open_clip downloads.
     """
     config: Mapping[str, Any] = {}
-    with suppress(OSError, ValueError, RuntimeError, KeyError):  # loading it will say what is wrong
+    with suppress(OSError, ValueError, RuntimeError, KeyError):  # loading the model reports the error
         config = open_clip.get_model_config(name if ":" in name else name.replace("/", "-")) or {}
-    for module, why in needs(name, config).items():
+    for module, purpose in required_modules(name, config).items():
         if find_spec(module) is None:
-            raise _lacking(name, module, why)
+            raise _missing_package(name, module, purpose)
     model = _section(config, "vision_cfg").get("timm_model_name")
     if model:
         import timm
@@ -32,23 +33,26 @@ def require_packages(open_clip: Any, name: str) -> None:
             )
 
 
-def needs(name: str, config: Mapping[str, Any]) -> dict[str, str]:
-    """Modules that the model `name` with this configuration imports, each with what for."""
+def required_modules(name: str, config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the modules that a model with this configuration imports, and their purposes."""
     text = _section(config, "text_cfg")
-    found = {}
+    modules = {}
     if text.get("hf_model_name"):
-        found["transformers"] = f"its text tower {text['hf_model_name']!r}"
-    # open_clip takes SigLIP's tokenizer by the name alone where the configuration names none.
+        modules["transformers"] = f"its text tower {text['hf_model_name']!r}"
+    # open_clip infers SigLIP's tokenizer from the name if the configuration names none.
     elif text.get("hf_tokenizer_name") or ("siglip" in name.lower() and ":" not in name):
-        found["transformers"] = "its tokenizer"
+        modules["transformers"] = "its tokenizer"
     if _section(config, "vision_cfg").get("timm_model_name"):
-        found["timm"] = "its picture tower"
-    return found
+        modules["timm"] = "its picture tower"
+    return modules
 
 
 @contextmanager
-def packages_named(name: str) -> Iterator[None]:
-    """While this is held, an import that fails names the package, since tokenizers and towers may need others in their turn."""
+def name_missing_packages(name: str) -> Iterator[None]:
+    """Turn a failed import within this context into an error that names the package.
+
+    Tokenizers and towers may in turn need further packages.
+    """
     try:
         yield
     except ImportError as error:
@@ -57,13 +61,13 @@ def packages_named(name: str) -> Iterator[None]:
             raise EnvironmentUnfitError(
                 f"the model {name!r} cannot be loaded with what is installed ({str(error).strip().splitlines()[0]})"
             ) from error
-        raise _lacking(name, module, str(error).strip().splitlines()[0]) from error
+        raise _missing_package(name, module, str(error).strip().splitlines()[0]) from error
 
 
-def _lacking(name: str, module: str, why: str) -> EnvironmentUnfitError:
-    return EnvironmentUnfitError(f"the model {name!r} needs the package {module!r} ({why}): {pip_line(module)}")
+def _missing_package(name: str, module: str, purpose: str) -> EnvironmentUnfitError:
+    return EnvironmentUnfitError(f"the model {name!r} needs the package {module!r} ({purpose}): {pip_line(module)}")
 
 
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = config.get(name)
-    return found if isinstance(found, Mapping) else {}
+    section = config.get(name)
+    return section if isinstance(section, Mapping) else {}

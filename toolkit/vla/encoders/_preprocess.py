@@ -1,4 +1,7 @@
-"""open_clip's image transform without PIL: vectorised, on uint8, within one grey level (two, for a few pixels in 100,000)."""
+"""open_clip's image transform without PIL: batched, on uint8.
+
+Results differ from PIL's by at most one grey level (two, for a few pixels in 100,000).
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,15 @@ from vla.errors import EnvironmentUnfitError
 
 
 class Preprocess:
-    """Resize and crop as an open_clip preprocessing configuration says.
+    """Resizing and cropping by an open_clip preprocessing configuration.
 
-    PIL filters with fixed-point weights, and so does torch for uint8 with `antialias=True`; float filtering and OpenCV
-    are both further away from the reference. The colours are normalised later, on the encoder's device.
+    PIL filters with fixed-point weights, as torch does for uint8 with `antialias=True`; filtering
+    in float and OpenCV differ more from the reference. Colours are normalized later, on the
+    encoder's device.
 
     Args:
-        config: keys `size`, `interpolation`, `resize_mode`, `mean`, `std` as in `open_clip.transform.PreprocessCfg`.
+        config: keys `size`, `interpolation`, `resize_mode`, `mean`, `std` as in
+            `open_clip.transform.PreprocessCfg`.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -42,7 +47,7 @@ class Preprocess:
         return f"{self.height}x{self.width} {kind} {self.mode} antialias uint8 mean {mean} std {std}"
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """`(T, H, W, 3)` uint8 in, `(T, 3, height, width)` uint8 out."""
+        """Convert `(T, H, W, 3)` uint8 to `(T, 3, height, width)` uint8."""
         t, h, w, _ = pixels.shape
         if t == 0:
             return np.zeros((0, 3, self.height, self.width), np.uint8)
@@ -51,10 +56,10 @@ class Preprocess:
         if (rows, columns) != (h, w):
             frames = functional.interpolate(frames, (rows, columns), mode=self.mode, antialias=True)
         top, left = round((rows - self.height) / 2), round((columns - self.width) / 2)
-        cropped = frames[:, :, top : top + self.height, left : left + self.width]
-        return cropped.contiguous().numpy()
+        crops = frames[:, :, top : top + self.height, left : left + self.width]
+        return crops.contiguous().numpy()
 
     def _shortest(self, h: int, w: int) -> tuple[int, int]:
-        """Size after bringing the shorter side to the input size; torchvision cuts the longer one to an integer."""
+        """Return the size with the shorter side scaled to the input; the longer is rounded down."""
         side = self.height
         return (int(side * h / w), side) if w <= h else (side, int(side * w / h))

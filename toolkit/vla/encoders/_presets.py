@@ -1,4 +1,4 @@
-"""Short names for models, each with the licence of its weights."""
+"""Presets: short names for recommended models, with the licences of their weights."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Preset:
-    """One recommended model.
+    """A recommended model.
 
     Attributes:
         model: open_clip's name, or `local-dir:` of the embedded one.
         pretrained: open_clip's tag of the weights.
-        licence: of the weights.
-        parameters: of vision and text tower together, in millions.
-        remark: what it is for; retrieval figures are zero-shot MSR-VTT 1k-A text-to-video recall@1 as published.
+        licence: licence of the weights.
+        parameters: number of parameters of both towers, in millions.
+        remark: purpose; R@1 is the published zero-shot text-to-video recall on MSR-VTT 1k-A.
     """
 
     model: str

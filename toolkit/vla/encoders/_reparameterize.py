@@ -1,4 +1,4 @@
-"""Convolutional image towers, brought into the form in which they are fast; what they compute stays the same."""
+"""Reparameterization of convolutional image towers for speed, with equal outputs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from typing import Any
 import torch
 from torch import nn
 
-_MANY = 8
-"""A vision transformer has one convolution, which cuts the picture into patches."""
+_MIN_CONVOLUTIONS = 8
+"""More than in a vision transformer: it has one convolution for its patches."""
 
 
-def layout_of(network: Any) -> torch.memory_format:
-    """How pictures should lie in memory for the image tower of `network`."""
+def choose_memory_format(network: Any) -> torch.memory_format:
+    """Return the memory format of images for the image tower of `network`."""
     count = sum(isinstance(m, nn.Conv2d) for m in network.visual.modules())
-    return torch.channels_last if count >= _MANY else torch.contiguous_format
+    return torch.channels_last if count >= _MIN_CONVOLUTIONS else torch.contiguous_format
 
 
 def reparameterize(network: Any) -> Any:
-    """`network` with the branches of its convolutions folded into one each, where it was made for that; up to rounding the same.
+    """Fold the branches of each convolution of `network` into one, and return `network`.
 
-    FastViT, and so MobileCLIP, trains three branches side by side and says how they add up to one (Vasu et al. 2023).
+    FastViT, the image tower of MobileCLIP, trains three branches side by side that add up to one
+    convolution (Vasu et al. 2023). Outputs are equal up to rounding.
     """
     from timm.models import reparameterize_model
 

@@ -1,4 +1,4 @@
-"""What reads texts by tokens: the part that a whole model and its text tower alone have in common."""
+"""Base of text encoders: tokenization, batching and masks, for a whole model or a text tower."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from vla.features import TextFeatures
 
 
 class TextEncoderBase(ABC):
-    """Encodes texts. What is derived from it says how (`_encode_ids`).
+    """Base of text encoders; a subclass encodes token ids (`_encode_ids`).
 
     Args:
-        tokenizer: as open_clip has them.
+        tokenizer: a tokenizer of open_clip.
 
     Attributes:
-        scale: what cosines are multiplied with, as the model learned it.
+        scale: the model's learned factor of cosines.
     """
 
     scale: float
@@ -29,30 +29,32 @@ class TextEncoderBase(ABC):
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._context = int(self._tokenizer.context_length)
-        # The token that fills a row is whatever an empty text ends with; CLIP pads with 0, SigLIP with 1.
+        # Rows are padded with the last token of an empty text: CLIP pads with 0, SigLIP with 1.
         self._padding = int(self._tokenizer([""])[0, -1])
-        self._pieces = OomSafeBatcher()
-        # Tokenizers cache words in a plain dict, and searches may come from several threads.
+        self._batcher = OomSafeBatcher()
+        # Tokenizers cache words in a plain dict, and searches may run in several threads.
         self._lock = threading.Lock()
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
-        """Pooled and token features; each token is brought into the joint space by the text projection."""
+        """Return pooled and token features, both in the joint space."""
         if not texts:
-            raise UsageError("there is no text to encode")
+            raise UsageError("no text to encode")
         with self._lock:
             ids = self._tokenizer(texts)
         lengths = self._lengths(ids)
         longest = int(lengths.max())
-        # One at a time: each computes on all cores, so threads together would only wait for each other.
+        # One call at a time: each uses all cores, so concurrent calls would only wait for each
+        # other.
         with self._lock, torch.inference_mode():
-            made = self._pieces.run(ids, lambda some: self._encode_ids(some, longest))
-        pooled, tokens = (np.concatenate(parts) for parts in zip(*made, strict=True))
+            outputs = self._batcher.run(ids, lambda batch: self._encode_ids(batch, longest))
+        pooled, tokens = (np.concatenate(batches) for batches in zip(*outputs, strict=True))
         mask = np.arange(longest)[None] < lengths[:, None]
         return TextFeatures(tuple(texts), pooled, tokens * mask[..., None], mask)
 
     def fits(self, text: str) -> bool:
-        """True if no token of `text` would be cut off."""
-        # No tokenizer makes more tokens than there are ASCII characters; some add one or two at the ends, and one in front.
+        """Return whether `text` is encoded without truncation."""
+        # A tokenizer makes at most one token per ASCII character, one or two at the ends, one in
+        # front.
         if text.isascii() and len(text) + 3 <= self._context:
             return True
         with self._lock:
@@ -61,9 +63,9 @@ class TextEncoderBase(ABC):
 
     @abstractmethod
     def _encode_ids(self, ids: torch.Tensor, longest: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pooled `(Q, D)` and token features `(Q, longest, D)`."""
+        """Return pooled `(Q, D)` and token features `(Q, longest, D)`."""
 
     def _lengths(self, ids: torch.Tensor) -> np.ndarray:
-        """Tokens of each row up to the last that is not padding, at least 1."""
-        real = (ids != self._padding).numpy()
-        return np.where(real.any(1), real.shape[1] - real[:, ::-1].argmax(1), 1)
+        """Return the number of tokens of each row before its padding, at least 1."""
+        is_token = (ids != self._padding).numpy()
+        return np.where(is_token.any(1), is_token.shape[1] - is_token[:, ::-1].argmax(1), 1)

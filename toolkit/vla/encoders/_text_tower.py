@@ -1,7 +1,7 @@
-"""A text tower that was loaded with its model once, and is loaded without it from then on: what is remembered of it, and checked.
+"""A text tower without its image tower, loaded from a record of the whole model.
 
-What is remembered names the file of the weights with its size and time, so that no digest of it has to be made anew: whoever
-changes the file changes these, and then the whole model is loaded and looked at again.
+The record holds the path, size and time of the weights file, so that no digest needs to be computed
+again. If the file changes, the whole model is loaded and recorded again.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 
 from vla.encoders._device import DTYPES, choose_device, choose_dtype
 from vla.encoders._text_encoder import TextEncoderBase
-from vla.encoders._tokenizer import tokenizer
-from vla.encoders._tower import Shape, Tower, names_of
+from vla.encoders._tokenizer import make_tokenizer
+from vla.encoders._tower import Shape, Tower, tensor_names
 from vla.errors import CacheError
 from vla.hints import Hint
 from vla.storage import records
@@ -26,7 +26,7 @@ from vla.storage.records import Count, Name, between
 
 SCHEMA = 2
 WAY_ON = Hint("load_again")
-_PROBES = [
+_TEST_TEXTS = [
     "a dog jumps over a fence",
     "",
     "It's 12:30 &amp; Zo\u00eb's caf\u00e9 \u2014 \u201cna\u00efve\u201d \u65e5\u672c <end_of_text>",
@@ -35,21 +35,21 @@ _PROBES = [
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """The record of a text tower.
+class TextTowerRecord:
+    """Record of a text tower.
 
     Attributes:
         schema: version of this record.
-        file: of the weights.
-        looks: its size and time.
+        file: path of the weights.
+        looks: size and modification time of that file.
         weights: digest of all weights.
-        prefix: of the tower's tensors in the file.
-        names: of these tensors.
-        shape: of the tower.
-        vocabulary: file of the tokenizer.
-        scale: the encoder's own temperature.
-        machine: on which `auto` was chosen.
-        auto: precision that was chosen there; empty where it was asked for.
+        prefix: prefix of the tower's tensors in the file.
+        names: names of these tensors.
+        shape: shape of the tower.
+        vocabulary: path of the tokenizer's vocabulary.
+        scale: the encoder's learned temperature.
+        machine: name of the machine on which `auto` was resolved.
+        auto: precision of `auto` there; empty if a precision was requested.
     """
 
     schema: Literal[SCHEMA]  # type: ignore[valid-type]
@@ -66,39 +66,40 @@ class Remembered:
 
 
 class TextTower(TextEncoderBase):
-    """A text tower by itself, over its weights in a mapped file.
+    """A text tower over weights in a memory-mapped file.
 
     Args:
-        record: as `describe_text_tower` made it.
+        record: from `describe_text_tower`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        dtype: `fp32`, `bf16`, `fp16`, or `auto`: on a CPU what the whole model chose on this machine, since it takes long to
-            measure that; a query has the bits that the captions of a cache have.
+        dtype: `fp32`, `bf16`, `fp16`, or `auto`: on a CPU the precision of the whole model on this
+            machine, so that queries have the same bits as cached captions.
 
     Raises:
-        CacheError: the record is not one.
+        CacheError: the record is invalid.
         KeyError, TypeError, ValueError or OSError: it no longer fits its file.
     """
 
     def __init__(self, record: Mapping[str, Any], device: str, dtype: str) -> None:
-        told = records.decode(Remembered, dict(record), "what is remembered of the text tower", WAY_ON)
-        if _looks(Path(told.file)) != told.looks:
-            raise ValueError(f"{told.file} is not what it was")
+        entry = records.decode(TextTowerRecord, dict(record), "what is remembered of the text tower", WAY_ON)
+        if _file_state(Path(entry.file)) != entry.looks:
+            raise ValueError(f"{entry.file} has changed")
         self._device = choose_device(device)
         if dtype == "auto" and self._device.type == "cpu":
-            if told.machine != platform.node() or not told.auto:
-                raise ValueError("nobody has seen what is fast on this machine")
-            chosen = DTYPES[told.auto]
+            if entry.machine != platform.node() or not entry.auto:
+                raise ValueError("the precision for this machine is not recorded")
+            torch_dtype = DTYPES[entry.auto]
         else:
-            chosen = choose_dtype(dtype, self._device)[0]
-        shape = told.shape
+            torch_dtype = choose_dtype(dtype, self._device)[0]
+        shape = entry.shape
         weights = {
-            # In a file tensors lie at any address, and products round by the address; of the words only a few rows are looked at.
-            name: tensor.to(self._device, chosen, copy=name != "token_embedding.weight")
-            for name, tensor in _tensors(Path(told.file), told.prefix, told.names).items()
+            # Tensors lie at any address in a file, and rounding of products depends on the address.
+            # Of the token embedding only some rows are read.
+            name: tensor.to(self._device, torch_dtype, copy=name != "token_embedding.weight")
+            for name, tensor in _tensors(Path(entry.file), entry.prefix, entry.names).items()
         }
-        self.scale = told.scale
+        self.scale = entry.scale
         self._tower = Tower(shape, weights)
-        super().__init__(tokenizer(Path(told.vocabulary), shape.context_length))
+        super().__init__(make_tokenizer(Path(entry.vocabulary), shape.context_length))
 
     def _encode_ids(self, ids: torch.Tensor, longest: int) -> tuple[np.ndarray, np.ndarray]:
         pooled, tokens = self._tower(ids.to(self._device), longest)
@@ -115,55 +116,64 @@ def describe_text_tower(
     weights: str,
     dtype: tuple[str, bool],
 ) -> dict[str, Any] | None:
-    """A JSON object by which `TextTower` makes what `whole` makes; None where it would not, to the last bit.
+    """Return the record from which `TextTower` reproduces `whole`; None if any bit would differ.
 
     Args:
-        whole: the encoder with all of its model, on a CPU.
+        whole: the encoder with its whole model, on a CPU.
         network: its model.
-        file: of the weights; None where that is not known.
-        vocabulary: of the tokenizer.
-        text_cfg: of the model's configuration.
-        quick_gelu: likewise.
+        file: path of the weights; None if unknown.
+        vocabulary: path of the tokenizer's vocabulary.
+        text_cfg: `text_cfg` of the model's configuration.
+        quick_gelu: `quick_gelu` of the model's configuration.
         weights: digest of all weights.
-        dtype: name of its precision, and whether it is what `auto` chose.
+        dtype: name of its precision, and whether `auto` chose it.
     """
     shape = Shape.of(text_cfg, quick_gelu)
-    own = network.state_dict()
+    state_dict = network.state_dict()
     prefix = "text." if hasattr(network, "text") else ""
-    names = shape and names_of(shape, {name.removeprefix(prefix) for name in own})
+    names = shape and tensor_names(shape, {name.removeprefix(prefix) for name in state_dict})
     if shape is None or file is None or file.suffix != ".safetensors" or not names or not vocabulary.is_file():
         return None
     record = {
-        "schema": SCHEMA, "file": str(file.absolute()), "looks": list(_looks(file)), "weights": weights, "prefix": prefix,
+        "schema": SCHEMA, "file": str(file.absolute()), "looks": list(_file_state(file)), "weights": weights, "prefix": prefix,
         "names": names, "shape": shape.to_json(), "vocabulary": str(vocabulary.absolute()),
         "scale": whole.scale, "machine": platform.node(), "auto": dtype[0] if dtype[1] else "",
     }  # fmt: skip
     try:
-        kept = _tensors(file, prefix, names)
-        if any(not torch.equal(kept[name].to(own[prefix + name].dtype), own[prefix + name]) for name in names):
-            return None  # made fit when it was loaded: other positions, say
-        alone = TextTower(record, "cpu", dtype[0])
-        for text in _PROBES:
-            ours, theirs = alone.encode_text([text]), whole.encode_text([text])
-            if not (np.array_equal(ours.pooled, theirs.pooled) and np.array_equal(ours.tokens, theirs.tokens)):
+        tensors = _tensors(file, prefix, names)
+        if any(
+            not torch.equal(tensors[name].to(state_dict[prefix + name].dtype), state_dict[prefix + name])
+            for name in names
+        ):
+            return None  # loading changed the weights, for example interpolated positions
+        tower = TextTower(record, "cpu", dtype[0])
+        for text in _TEST_TEXTS:
+            result, reference = tower.encode_text([text]), whole.encode_text([text])
+            if not (
+                np.array_equal(result.pooled, reference.pooled) and np.array_equal(result.tokens, reference.tokens)
+            ):
                 return None
     except (CacheError, KeyError, TypeError, ValueError, OSError, RuntimeError):
         return None
     return record
 
 
-def _looks(file: Path) -> tuple[int, int]:
-    """Size and time of a file."""
-    found = file.stat()
-    return found.st_size, found.st_mtime_ns
+def _file_state(file: Path) -> tuple[int, int]:
+    """Return the size and modification time of a file."""
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _tensors(file: Path, prefix: str, names: list[str]) -> dict[str, torch.Tensor]:
-    """By name, mapped from `file`: what is not looked at is not read. Raises ValueError where some are not there."""
+    """Return the tensors of these names, memory-mapped from `file`: unused values are not read.
+
+    Raises:
+        ValueError: some are missing.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt") as held:
-            return {name: held.get_tensor(prefix + name) for name in names}
+        with safe_open(file, framework="pt") as tensors:
+            return {name: tensors.get_tensor(prefix + name) for name in names}
     except SafetensorError as error:
         raise ValueError(f"{file}: {error}") from error

@@ -1,4 +1,4 @@
-"""Load CLIP's byte-pair tokenizer from open_clip's own file without importing the package, which takes seconds."""
+"""CLIP's byte-pair tokenizer, from one file of open_clip: importing the package is slow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vla.storage.regular_files import read_regular
 _MAX_PACKED, _MAX_TEXT = 8 << 20, 32 << 20  # CLIP's own: 1.4 MB, unpacked 3.2 MB
 
 
-def tokenizer(vocabulary: Path, context_length: int) -> Any:
+def make_tokenizer(vocabulary: Path, context_length: int) -> Any:
     """Return open_clip's `SimpleTokenizer` with its default cleaning.
 
     Args:
@@ -28,16 +28,16 @@ def tokenizer(vocabulary: Path, context_length: int) -> Any:
         context_length: tokens per row.
 
     Raises:
-        UsageError: the vocabulary cannot be used; see `vocabulary_text`.
+        UsageError: the vocabulary cannot be used; see `read_vocabulary`.
         EnvironmentUnfitError: open_clip has no tokenizer file of its own, and cannot be imported.
     """
-    vocabulary_text(vocabulary)  # open_clip unpacks a file of any size
-    return tokenizer_module().SimpleTokenizer(str(vocabulary), context_length=context_length)
+    read_vocabulary(vocabulary)  # open_clip unpacks a file of any size
+    return load_tokenizer_module().SimpleTokenizer(str(vocabulary), context_length=context_length)
 
 
 @functools.cache
-def tokenizer_module() -> Any:
-    """Load open_clip's `tokenizer.py`; import all of open_clip where that file is missing or cannot stand alone."""
+def load_tokenizer_module() -> Any:
+    """Load open_clip's `tokenizer.py`, or all of open_clip if it cannot be loaded alone."""
     package = find_spec("open_clip")
     if package is not None and package.submodule_search_locations and "open_clip" not in sys.modules:
         with suppress(ImportError, OSError):
@@ -60,15 +60,16 @@ def load_file(path: Path) -> ModuleType:
     return module
 
 
-def vocabulary_text(path: Path) -> str:
+def read_vocabulary(path: Path) -> str:
     """Return the text of a gzipped vocabulary, at most 32 MiB of it.
 
     Raises:
-        UsageError: the file is missing, not regular, too large, unpacks to too much, or is not gzipped UTF-8.
+        UsageError: the file is missing, not regular, too large, unpacks to too much, or is not
+            gzipped UTF-8.
     """
-    packed = read_regular(path, _MAX_PACKED, what="vocabulary")
+    content_gz = read_regular(path, _MAX_PACKED, what="vocabulary")
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+        with gzip.GzipFile(fileobj=io.BytesIO(content_gz)) as file:
             content = file.read(_MAX_TEXT + 1)
         if len(content) > _MAX_TEXT:
             raise UsageError(f"the vocabulary {path} unpacks to more than {_MAX_TEXT} bytes")

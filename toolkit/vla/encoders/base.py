@@ -1,4 +1,4 @@
-"""What every encoder is. It never normalises and never trains: the projector normalises, once."""
+"""Interface of encoders. They never normalize and never train; the projector normalizes once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vla.features import FeatureSpec, TextFeatures
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """The part of a FeatureSpec that the encoder decides; see there."""
+    """The fields of a FeatureSpec that the encoder determines; see there."""
 
     encoder: str
     model: str
@@ -24,66 +24,83 @@ class EncoderIdentity:
     dim: int
 
     def spec(self, sampling: str) -> FeatureSpec:
-        """The full spec of features made with this encoder from frames chosen by `sampling`."""
+        """Return the spec of features of this encoder from frames chosen by `sampling`."""
         return FeatureSpec(self.encoder, self.model, self.weights, self.preprocessing, sampling, self.dim)
 
 
 class TextEncoder(Protocol):
-    """The half of an encoder that training and searching need once the frames are cached."""
+    """The text half of an encoder, enough for training and search once frames are cached."""
 
     scale: float
-    """What the encoder was trained to multiply cosines by (CLIP's `logit_scale.exp()`)."""
+    """Factor of cosines that the encoder was trained with (CLIP's `logit_scale.exp()`)."""
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
-        """Pooled and token features of texts that fit; order kept."""
+        """Return pooled and token features of texts that fit, in order."""
 
     def fits(self, text: str) -> bool:
-        """True if the encoder reads the whole of `text`; longer texts are split before they come here."""
+        """Return whether `text` is encoded without truncation; others are split before."""
 
 
 class Encoder(TextEncoder, Protocol):
-    """A frozen encoder. Its constructor takes `model`, `pretrained`, `device` and `dtype`, each with a default.
+    """A frozen encoder.
 
-    A plug-in needs such a constructor, `identity`, `encode_frames` and `encode_text`. What else it lacks, `completed` adds:
-    `prepare` leaves frames as large as they are, `fits` is True, `scale` is 20, `lanes` is 1, `side_by_side` does nothing.
+    Its constructor takes `model`, `pretrained`, `device` and `dtype`, each with a default.
 
-    One whose text half can be loaded by itself also has `remembered()`, which gives a JSON object or None, and a static
-    `texts_alone(record, device, dtype)`, which makes a `TextEncoder` of that, with the same bits, or gives None.
+    A plug-in needs such a constructor, `identity`, `encode_frames` and `encode_text`. The rest is
+    added by `with_defaults`: `prepare` keeps the size of frames, `fits` is True, `scale` is 20,
+    `max_concurrency` is 1, `one_thread_per_call` does nothing.
+
+    If its text half can be loaded separately, it also has `describe_text_tower()`, which returns a
+    JSON object or None, and a static `load_text_tower(record, device, dtype)` that returns a
+    `TextEncoder` with the same bits, or None.
     """
 
     identity: EncoderIdentity
-    lanes: int
-    """How many threads may usefully call `encode_frames` at once."""
+    max_concurrency: int
+    """Number of threads that may usefully call `encode_frames` at once."""
 
-    def side_by_side(self) -> AbstractContextManager[None]:
-        """While this is held, `encode_frames` is called by `lanes` threads, and each call is to use one core's worth."""
+    def one_thread_per_call(self) -> AbstractContextManager[None]:
+        """Return a context in which each call of `encode_frames` uses one core.
+
+        `max_concurrency` threads call it at once within the context.
+        """
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
-        """`(T, H, W, 3)` uint8 frames brought to the encoder's input size: `(T, 3, h, w)` uint8. Cheap, thread-safe."""
+        """Resize `(T, H, W, 3)` uint8 frames to the encoder's input, `(T, 3, h, w)` uint8.
 
-    def encode_frames(self, prepared: np.ndarray) -> np.ndarray:
-        """Features of prepared frames: `(T, D)` float32, not normalised, the same for any batch size (cosine > .99999)."""
+        It must be cheap and thread-safe.
+        """
+
+    def encode_frames(self, inputs: np.ndarray) -> np.ndarray:
+        """Return features of frames from `prepare`, `(T, D)` float32, not normalized.
+
+        They must not depend on the batch size (cosine > .99999).
+        """
 
 
-_NEEDED = ("identity", "encode_frames", "encode_text")
+_REQUIRED_MEMBERS = ("identity", "encode_frames", "encode_text")
 
 
-def completed(encoder: Any, name: str) -> Any:
-    """`encoder` with the defaults of `Encoder` for what it does not have itself.
+def with_defaults(encoder: Any, name: str) -> Any:
+    """Add the defaults of `Encoder` for members that `encoder` lacks, and return it.
+
+    Args:
+        encoder: the encoder of a plug-in.
+        name: name of the plug-in.
 
     Raises:
-        EnvironmentUnfitError: it lacks what has no default; `name` is the plug-in's.
+        EnvironmentUnfitError: a member without a default is missing.
     """
-    lacking = [member for member in _NEEDED if not hasattr(encoder, member)]
-    if lacking:
-        raise EnvironmentUnfitError(f"the encoder plug-in {name!r} is not complete: it has no {', no '.join(lacking)}")
+    missing = [member for member in _REQUIRED_MEMBERS if not hasattr(encoder, member)]
+    if missing:
+        raise EnvironmentUnfitError(f"the encoder plug-in {name!r} lacks {', '.join(missing)}")
     for member, value in _DEFAULTS.items():
         if not hasattr(encoder, member):
             setattr(encoder, member, MethodType(value, encoder) if callable(value) else value)
     return encoder
 
 
-def _as_large_as_it_is(encoder: Any, pixels: np.ndarray) -> np.ndarray:
+def _to_channels_first(encoder: Any, pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 
 
@@ -91,8 +108,14 @@ def _fits(encoder: Any, text: str) -> bool:
     return True
 
 
-def _alone(encoder: Any) -> AbstractContextManager[None]:
+def _no_context(encoder: Any) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-_DEFAULTS = {"prepare": _as_large_as_it_is, "fits": _fits, "side_by_side": _alone, "scale": 20.0, "lanes": 1}
+_DEFAULTS = {
+    "prepare": _to_channels_first,
+    "fits": _fits,
+    "one_thread_per_call": _no_context,
+    "scale": 20.0,
+    "max_concurrency": 1,
+}

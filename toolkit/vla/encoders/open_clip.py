@@ -1,4 +1,4 @@
-"""Any open_clip model: by name and pretrained tag, `hf-hub:ORG/REPO`, `local-dir:PATH`, or a preset's name."""
+"""open_clip models, named by architecture and tag, `hf-hub:`, `local-dir:` or a preset."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from torch.nn import functional
 
 from vla.encoders._device import DTYPES, choose_device, choose_dtype
 from vla.encoders._open_clip_import import import_open_clip
-from vla.encoders._packages import packages_named, require_packages
+from vla.encoders._packages import name_missing_packages, require_packages
 from vla.encoders._preprocess import Preprocess
 from vla.encoders._presets import DEFAULT, PRESETS
-from vla.encoders._reparameterize import layout_of, reparameterize
+from vla.encoders._reparameterize import choose_memory_format, reparameterize
 from vla.encoders._text_encoder import TextEncoderBase
 from vla.encoders._text_tower import TextTower, describe_text_tower
-from vla.encoders._tokenizer import vocabulary_text
+from vla.encoders._tokenizer import read_vocabulary
 from vla.encoders.base import EncoderIdentity, TextEncoder
 from vla.errors import CacheError, EnvironmentUnfitError, MissingError, UsageError
 from vla.hints import Hint
-from vla.threads import one_thread
+from vla.threads import single_thread
 
 _EMBEDDED = Path(__file__).parent / "_embedded"
 _VOCABULARY = "bpe.txt.gz"
@@ -38,7 +38,7 @@ _LOCAL_WEIGHTS = (
     "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth", "model.safetensors",
 )  # fmt: skip
-"""In the order in which open_clip prefers them."""
+"""In open_clip's order of preference."""
 _WEIGHTS = Hint("fetch_weights")
 
 
@@ -46,16 +46,18 @@ class Encoder(TextEncoderBase):
     """A frozen open_clip model.
 
     Args:
-        model: a preset (`demo`, `fast`, `balanced`, `best`), an open_clip model name, `hf-hub:ORG/REPO`, or
-            `local-dir:PATH` of a folder with `open_clip_config.json` and weights.
-        pretrained: tag or file of the weights; only for open_clip's own model names.
+        model: a preset (`demo`, `fast`, `balanced`, `best`), an open_clip model name,
+            `hf-hub:ORG/REPO`, or `local-dir:PATH` of a folder with `open_clip_config.json` and
+            weights.
+        pretrained: tag or path of the weights; only for open_clip's own model names.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         dtype: `auto`, `fp32`, `bf16` or `fp16`.
 
     Raises:
-        EnvironmentUnfitError: torch and torchvision do not fit, the device is not there, or weights cannot be fetched.
-        UsageError: no such model or tag.
-        MissingError: the folder of a `local-dir:` is not what it should be.
+        EnvironmentUnfitError: torch and torchvision do not match, the device is missing, or weights
+            cannot be downloaded.
+        UsageError: there is no such model or tag.
+        MissingError: the folder of a `local-dir:` is not a saved open_clip model.
     """
 
     def __init__(self, model: str = DEFAULT, pretrained: str = "", device: str = "auto", dtype: str = "auto") -> None:
@@ -64,14 +66,14 @@ class Encoder(TextEncoderBase):
         self._device = choose_device(device)
         self._dtype, _ = choose_dtype(dtype, self._device)
         self._is_auto = dtype == "auto"
-        with _quiet(), packages_named(name):
+        with _QuietLogging(), name_missing_packages(name):
             network, config = _load(open_clip, name, tag)
             super().__init__(_tokenizer(open_clip, name))
         self._network = network.eval().requires_grad_(False)
         self._preprocess = Preprocess(config)
         weights = _digest(self._network)
         self.scale = float(self._network.logit_scale.exp())
-        self._layout = layout_of(network)
+        self._layout = choose_memory_format(network)
         if self._layout is not torch.contiguous_format:
             self._network = reparameterize(self._network)
         self._network.to(self._device, self._dtype)
@@ -80,76 +82,78 @@ class Encoder(TextEncoderBase):
             for v in (self._preprocess.mean, self._preprocess.std)
         )
         with torch.inference_mode():
-            dim = self.encode_frames(np.zeros((1, 3, self._preprocess.height, self._preprocess.width), np.uint8)).shape[
-                1
-            ]
+            height, width = self._preprocess.height, self._preprocess.width
+            dim = self.encode_frames(np.zeros((1, 3, height, width), np.uint8)).shape[1]
         self.identity = EncoderIdentity(
             "open_clip", _portable_name(model, name, tag), weights, str(self._preprocess), dim
         )
         self._source = name, tag
 
     @property
-    def lanes(self) -> int:
-        """A thread for each core; on a GPU two, so that one copies while the other computes."""
+    def max_concurrency(self) -> int:
+        """A thread for each core; two on a GPU, so that one copies while the other computes."""
         return os.cpu_count() or 1 if self._device.type == "cpu" else 2
 
-    def side_by_side(self) -> AbstractContextManager[None]:
-        """On a CPU each call keeps to one core: threads of one call would wait for cores that other calls and decoders use.
+    def one_thread_per_call(self) -> AbstractContextManager[None]:
+        """Return a context in which each call uses one core of a CPU.
 
-        One core also makes the same bits however many cores and threads the machine has.
+        Threads of one call would compete with other calls and with decoders. One core also gives
+        the same bits for any number of cores and threads.
         """
-        return one_thread() if self._device.type == "cpu" else nullcontext()
+        return single_thread() if self._device.type == "cpu" else nullcontext()
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
-        """`(T, 3, h, w)` uint8."""
+        """Return `(T, 3, h, w)` uint8."""
         return self._preprocess(pixels)
 
-    def encode_frames(self, prepared: np.ndarray) -> np.ndarray:
-        """`(T, D)` float32, not normalised."""
-        if not len(prepared):
+    def encode_frames(self, inputs: np.ndarray) -> np.ndarray:
+        """Return `(T, D)` float32, not normalized."""
+        if not len(inputs):
             return np.zeros((0, self.identity.dim), np.float32)
         with torch.inference_mode():
-            return np.concatenate(self._pieces.run(torch.from_numpy(prepared), self._encode_images))
+            return np.concatenate(self._batcher.run(torch.from_numpy(inputs), self._encode_images))
 
     def _encode_images(self, pixels: torch.Tensor) -> np.ndarray:
-        # Copied as bytes: converted first, four times as much would go to a GPU.
+        # Copied as bytes: floats would take four times the transfer to a GPU.
         images = pixels.to(self._device).to(torch.float32, memory_format=self._layout)
         images = ((images - self._mean) / self._std).to(self._dtype)
         values: np.ndarray = self._network.encode_image(images).float().cpu().numpy()
         return values
 
     def _encode_ids(self, ids: torch.Tensor, longest: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pooled `(Q, D)` and token features `(Q, longest, D)`."""
+        """Return pooled `(Q, D)` and token features `(Q, longest, D)`."""
         out = self._network.forward_intermediates(
             text=ids.to(self._device), text_indices=1, normalize=False, normalize_intermediates=True
         )
         tokens = _project(self._network, out["text_intermediates"][-1][:, :longest])
         return out["text_features"].float().cpu().numpy(), tokens.float().cpu().numpy()
 
-    def remembered(self) -> dict[str, Any] | None:
-        """What `texts_alone` needs to read texts as this does; None where only the whole model can."""
+    def describe_text_tower(self) -> dict[str, Any] | None:
+        """Return the record for `load_text_tower`; None if the whole model is needed."""
         if self._device.type != "cpu":
             return None
         open_clip = import_open_clip()
         name, tag = self._source
-        with _quiet():
+        with _QuietLogging():
             config = open_clip.get_model_config(name.replace("/", "-") if ":" not in name else name)
             file = _weights_file(open_clip, name, tag)
         text_cfg = config["text_cfg"]
-        given = dict(text_cfg.get("tokenizer_kwargs") or {})
-        vocabulary = Path(given.pop("bpe_path", "") or Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz")
+        tokenizer_options = dict(text_cfg.get("tokenizer_kwargs") or {})
+        vocabulary = Path(
+            tokenizer_options.pop("bpe_path", "") or Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+        )
         if name.startswith("local-dir:"):
-            beside = Path(name.removeprefix("local-dir:")) / _VOCABULARY
-            vocabulary = beside if beside.is_file() else vocabulary
-        if given or type(self._tokenizer) is not open_clip.SimpleTokenizer:
+            local_vocabulary = Path(name.removeprefix("local-dir:")) / _VOCABULARY
+            vocabulary = local_vocabulary if local_vocabulary.is_file() else vocabulary
+        if tokenizer_options or type(self._tokenizer) is not open_clip.SimpleTokenizer:
             return None
         quick = bool(config.get("quick_gelu", False))
         dtype = next(name for name, kind in DTYPES.items() if kind == self._dtype), self._is_auto
         return describe_text_tower(self, self._network, file, vocabulary, text_cfg, quick, self.identity.weights, dtype)
 
     @staticmethod
-    def texts_alone(record: Mapping[str, Any], device: str, dtype: str) -> TextEncoder | None:
-        """An encoder of texts alone by what was `describe_text_tower`; None where the file of the weights is not what it was."""
+    def load_text_tower(record: Mapping[str, Any], device: str, dtype: str) -> TextEncoder | None:
+        """Return a text encoder from a record; None if the file of the weights has changed."""
         try:
             return TextTower(record, device, dtype)
         except (CacheError, KeyError, TypeError, ValueError, OSError, RuntimeError):
@@ -157,7 +161,7 @@ class Encoder(TextEncoderBase):
 
 
 def _weights_file(open_clip: Any, name: str, tag: str) -> Path | None:
-    """Where the weights lie that were loaded; None where that cannot be told."""
+    """Return the path of the loaded weights; None if unknown."""
     if name.startswith("local-dir:"):
         files = [Path(name.removeprefix("local-dir:")) / file for file in _LOCAL_WEIGHTS]
         return next((file for file in files if file.is_file()), None)
@@ -187,7 +191,7 @@ def _resolve(model: str, pretrained: str) -> tuple[str, str]:
 
 
 def _load(open_clip: Any, name: str, tag: str) -> tuple[Any, dict[str, Any]]:
-    """The network in float32 and its preprocessing configuration."""
+    """Return the network in float32 and its preprocessing configuration."""
     from safetensors import SafetensorError
 
     if name.startswith("hf-hub:"):
@@ -196,7 +200,7 @@ def _load(open_clip: Any, name: str, tag: str) -> tuple[Any, dict[str, Any]]:
     elif name.startswith("local-dir:"):
         require_packages(open_clip, name)
     else:
-        _require_known(open_clip, name, tag)
+        _require_model(open_clip, name, tag)
         require_packages(open_clip, name)
         _require_hub(open_clip, name, tag)
     try:
@@ -211,23 +215,24 @@ def _load(open_clip: Any, name: str, tag: str) -> tuple[Any, dict[str, Any]]:
     return network, dict(open_clip.get_model_preprocess_cfg(network))
 
 
-def _require_known(open_clip: Any, name: str, tag: str) -> None:
+def _require_model(open_clip: Any, name: str, tag: str) -> None:
     if name.replace("/", "-") not in open_clip.list_models():
         import difflib
 
-        near = difflib.get_close_matches(name, [*PRESETS, *open_clip.list_models()], n=3)
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        matches = difflib.get_close_matches(name, [*PRESETS, *open_clip.list_models()], n=3)
+        hint = f" Did you mean {', '.join(matches)}?" if matches else ""
         raise UsageError(f"open_clip has no model called {name!r}.{hint} Presets: {', '.join(PRESETS)}")
     tags = open_clip.list_pretrained_tags_by_model(name.replace("/", "-"))
     if tag not in tags and not Path(tag).is_file():
-        known = ", ".join(tags) or "none"
+        tag_list = ", ".join(tags) or "none"
         raise UsageError(
-            f"model {name!r} needs weights, one of {known}, or a file of them; got {tag!r}", hint=Hint("name_weights")
+            f"model {name!r} needs weights: one of {tag_list}, or the path of a file; got {tag!r}",
+            hint=Hint("name_weights"),
         )
 
 
 def _require_hub(open_clip: Any, name: str, tag: str) -> None:
-    """Fail within seconds where weights are neither here nor to be had, instead of after minutes of retries."""
+    """Fail within seconds, without retries, if weights are neither cached nor reachable."""
     import huggingface_hub
     from huggingface_hub import constants
 
@@ -241,37 +246,37 @@ def _require_hub(open_clip: Any, name: str, tag: str) -> None:
         source = open_clip.get_pretrained_cfg(name.replace("/", "-"), tag)
         repository = source.get("hf_hub", "").rpartition("/")[0] if source else ""
     if not repository:
-        return  # open_clip fetches it from an address of its own
+        return  # open_clip downloads it from an address of its own
     folder = Path(constants.HF_HUB_CACHE) / huggingface_hub.file_download.repo_folder_name(
         repo_id=repository.split("@")[0], repo_type="model"
     )
     if any((folder / "snapshots").glob("*/*")):
         return
     if constants.HF_HUB_OFFLINE:
-        why = "HF_HUB_OFFLINE is set"
+        reason = "HF_HUB_OFFLINE is set"
     elif any(os.environ.get(v) for v in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")):
-        return  # only the proxy knows what can be reached
+        return  # only the proxy can tell whether the hub is reachable
     else:
         host = urlsplit(constants.ENDPOINT)
         try:
             socket.create_connection((host.hostname or "", host.port or 443), timeout=3).close()
             return
         except OSError as error:
-            why = f"{host.hostname} cannot be reached: {error}"
-    raise EnvironmentUnfitError(f"the weights of {name} {tag} are not on this machine, and {why}", hint=_WEIGHTS)
+            reason = f"{host.hostname} cannot be reached: {error}"
+    raise EnvironmentUnfitError(f"the weights of {name} {tag} are not on this machine, and {reason}", hint=_WEIGHTS)
 
 
 def _tokenizer(open_clip: Any, name: str) -> Any:
     folder = Path(name.removeprefix("local-dir:"))
     if name.startswith("local-dir:") and (folder / _VOCABULARY).is_file():
-        # A configuration can only name its vocabulary relative to the current folder; we know where it lies.
-        vocabulary_text(folder / _VOCABULARY)  # open_clip unpacks it whatever its size
+        # A configuration names its vocabulary relative to the current folder; pass the full path.
+        read_vocabulary(folder / _VOCABULARY)  # open_clip unpacks a file of any size
         return open_clip.get_tokenizer(name, bpe_path=str(folder / _VOCABULARY))
     return open_clip.get_tokenizer(name)
 
 
 def _project(network: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """Token outputs `(Q, L, width)` in the joint space `(Q, L, D)`."""
+    """Project token outputs `(Q, L, width)` into the joint space `(Q, L, D)`."""
     projection = getattr(network, "text_projection", None)
     if projection is None and hasattr(network, "text"):
         projection = getattr(network.text, "text_projection", None)
@@ -283,7 +288,7 @@ def _project(network: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def _digest(network: torch.nn.Module) -> str:
-    """sha256 of every tensor with its name, 16 hexadecimal digits."""
+    """Return 16 hexadecimal digits of the sha256 over every tensor with its name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
@@ -292,7 +297,7 @@ def _digest(network: torch.nn.Module) -> str:
 
 
 def _portable_name(model: str, name: str, tag: str) -> str:
-    """How the spec calls the model: the same on every machine that has the same files."""
+    """Return the name of the model in the spec, equal on every machine with the same files."""
     if model == "demo":
         return "demo"
     if name.startswith("local-dir:"):
@@ -302,8 +307,8 @@ def _portable_name(model: str, name: str, tag: str) -> str:
     return f"{name} {tag}" if tag and not Path(tag).is_file() else name
 
 
-class _quiet:
-    """Silence open_clip's root-level log lines while a model loads; what matters comes back as an error."""
+class _QuietLogging:
+    """Suppress open_clip's root-level log lines while a model loads; failures raise errors."""
 
     def __enter__(self) -> None:
         self._before = logging.root.manager.disable

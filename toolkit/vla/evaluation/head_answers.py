@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.collate import build_batch
 from vla.batches.corpus import Corpus, Query, QuestionExample
 from vla.heads.base import Head, LocalizationBatch
@@ -29,14 +29,14 @@ class HeadAnswers:
     """What one head said, and to what.
 
     Attributes:
-        asks: what the head is asked.
+        task: what the head is asked.
         asked: the questions, or the timed queries.
         predicted: by the head, as its `decode` has it.
         unseen: by its blind twin; empty where it has none.
         shown: of each timed query `(T,)`, how well each frame of its video shows it; empty where the head does not say.
     """
 
-    asks: str
+    task: str
     asked: list[Any]
     predicted: list[Any]
     unseen: list[Any]
@@ -51,20 +51,20 @@ def answer(model: AlignmentModel, corpus: Corpus, num_eval_videos: int | None = 
     """
     count = len(corpus.videos) if num_eval_videos is None else num_eval_videos
     found = {
-        TASKS[head.asks]: HeadAnswers(head.asks, [], [], []) for head in model.heads.values() if head.asks in TASKS
+        TASKS[head.task]: HeadAnswers(head.task, [], [], []) for head in model.heads.values() if head.task in TASKS
     }
     if not found:
         return {}
     device = model.log_scale.device
-    with model.at(1.0):
+    with model.with_alpha(1.0):
         for rows, queries, questions in _groups(corpus, count):
             batch = build_batch(corpus, rows, queries, questions).to(device)
             aligned = model(batch)
             for name, head in model.heads.items():
-                if head.asks not in TASKS:
+                if head.task not in TASKS:
                     continue
-                said = found[TASKS[head.asks]]
-                asked = queries if head.asks == "moments" else [q for q in questions if q.question.kind == head.asks]
+                said = found[TASKS[head.task]]
+                asked = queries if head.task == "moments" else [q for q in questions if q.question.kind == head.task]
                 if not asked:
                     continue
                 said.asked.extend(asked)
@@ -79,7 +79,7 @@ def answer(model: AlignmentModel, corpus: Corpus, num_eval_videos: int | None = 
 def correctness(answered: HeadAnswers, predicted: Sequence[Any]) -> np.ndarray:
     """`(K,)` from 0 to 1, how right each answer of `choice` or `open` is."""
     questions = [q.question for q in answered.asked]
-    if answered.asks == "choice":
+    if answered.task == "choice":
         return exact_match(list(predicted), [q.right for q in questions]).astype(np.float64)
     first = [p[0].lower() if len(p) else "" for p in predicted]
     answers = [[a.lower() for a in q.answers] for q in questions]
@@ -88,9 +88,9 @@ def correctness(answered: HeadAnswers, predicted: Sequence[Any]) -> np.ndarray:
     return soft_accuracy(first, answers)
 
 
-def _predicted(head: Head, aligned: Aligned, batch: AlignmentBatch) -> tuple[list[Any], list[np.ndarray]]:
+def _predicted(head: Head, aligned: AlignedBatch, batch: AlignmentBatch) -> tuple[list[Any], list[np.ndarray]]:
     """What `head` answers to what `batch` asks of it; of moments also their saliency, where it tells of that."""
-    if head.asks != "moments":
+    if head.task != "moments":
         return head.decode(head(aligned, batch), batch), []
     localized = head.localize(LocalizationBatch.from_batch(aligned, batch))
     return [one.moments for one in localized], [one.saliency for one in localized if one.saliency is not None]

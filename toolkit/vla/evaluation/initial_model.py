@@ -48,7 +48,7 @@ def _usual(corpus: Corpus, taught: Corpus | None, by_question: Mapping[str, str]
     if taught is None or not taught.questions:
         kinds &= {"choice"}
     names = [by_question[kind] for kind in sorted(kinds) if by_question[kind] in heads.names()]
-    return {name: heads.get(name).planned(taught or corpus, {}) for name in names}
+    return {name: heads.get(name).resolve_options(taught or corpus, {}) for name in names}
 
 
 def _take_over(head: nn.Module, trained: nn.Module) -> None:

@@ -97,16 +97,17 @@ class CorpusPredictions:
     def segments(self) -> list[Segments]:
         """Candidate moments of each video."""
         return [
-            pool_segments(f, v, c) for f, v, c in zip(self.frames, self.corpus.videos, self.corpus.cuts, strict=True)
+            pool_segments(f, v, c)
+            for f, v, c in zip(self.frames, self.corpus.videos, self.corpus.segment_grids, strict=True)
         ]
 
     def texts(self, queries: Sequence[Query]) -> np.ndarray:
         """`(Q, E)` unit vectors."""
-        return self.aligned([q.parts for q in queries])
+        return self.aligned([q.chunks for q in queries])
 
     def tokens(self, queries: Sequence[Query]) -> list[np.ndarray] | None:
         """`(L, E)` unit tokens of each query; None where no head compares them."""
-        raw = self.corpus.tokens_of(q.parts for q in queries) if self.model.compares_tokens else None
+        raw = self.corpus.tokens_of(q.chunks for q in queries) if self.model.compares_tokens else None
         return None if raw is None else self.model.align_tokens(raw)
 
     def aligned(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:

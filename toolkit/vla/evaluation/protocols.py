@@ -121,7 +121,7 @@ def blind_scores(seen: CorpusPredictions, task: str) -> Scores:
     said = seen.answers.get(task)
     if said is None or not said.unseen:
         return {}
-    if said.asks == "moments":
+    if said.task == "moments":
         measures = moment_protocol.in_video(said.asked, said.unseen)
     else:
         measures = qa_protocol.questions(said, said.unseen)
@@ -189,7 +189,7 @@ def _located(seen: CorpusPredictions, wanted: Collection[str]) -> dict[str, Scor
 def _answered(seen: CorpusPredictions, wanted: Collection[str]) -> dict[str, ScoreTable]:
     found: dict[str, ScoreTable] = {}
     for task, said in seen.answers.items():
-        if "questions" in wanted and said.asks != "moments":
+        if "questions" in wanted and said.task != "moments":
             found[task] = qa_protocol.questions(said, said.predicted)
     choices = seen.answers.get(TASKS["choice"])
     if "grounding" in wanted and choices is not None and qa_protocol.with_evidence_spans(choices):

@@ -27,7 +27,7 @@ def questions(answered: HeadAnswers, predicted: Sequence[Any]) -> ScoreTable:
     Types are the annotations' categories, see `accuracy_by_type`.
     """
     videos = np.array([q.video for q in answered.asked], np.int64)
-    if answered.asks == "count":
+    if answered.task == "count":
         told = predicted_counts([float(p) for p in predicted])
         true = np.array([q.question.count for q in answered.asked], np.float64)
         return {
@@ -71,11 +71,11 @@ def accuracy_by_type(
 def question_baselines(answered: HeadAnswers, trained_on: Corpus | None) -> BaselineScores:
     """Chance among choices, the most frequent answer (of each type, for that type), or the best single count."""
     asked = answered.asked
-    if answered.asks == "choice":
+    if answered.task == "choice":
         chance = accuracy_by_type(_categories(asked), _chances(asked), np.arange(len(asked)), rounded=False)
         return BaselineScores({"chance": _plain(chance)})
     known = [] if trained_on is None else list(trained_on.questions)
-    if answered.asks == "count":
+    if answered.task == "count":
         counts = [q.question.count for q in known if q.question.count is not None]
         if not counts:
             return BaselineScores({}, NO_TRAINING.replace("most frequent answer", "best count"))
@@ -92,7 +92,7 @@ def question_baselines(answered: HeadAnswers, trained_on: Corpus | None) -> Base
 
 def with_evidence_spans(answered: HeadAnswers) -> list[QuestionExample]:
     """Those questions whose answer some span shows."""
-    return [q for q in answered.asked if q.annotation.spans] if answered.asks == "choice" else []
+    return [q for q in answered.asked if q.annotation.spans] if answered.task == "choice" else []
 
 
 def evidence(seen: CorpusPredictions, answered: HeadAnswers) -> np.ndarray:

@@ -109,10 +109,10 @@ def load(folder: Path) -> list[EvaluationReport]:
 
 def files(folder: Path) -> list[Path]:
     """The files of the evaluations in the folder of a run."""
-    return [path for path in atomic.listed(folder) if path.name.startswith(PREFIX)]
+    return [path for path in atomic.list_files(folder) if path.name.startswith(PREFIX)]
 
 
 def opened(path: Path) -> EvaluationReport:
     """The evaluation at `path`; raises CacheError if it is damaged."""
     stored = atomic.read_record(path, WAY_ON)
-    return EvaluationReport.from_json(stored.value, str(path), strict=not stored.is_checked)
+    return EvaluationReport.from_json(stored.value, str(path), strict=not stored.has_checksum)

@@ -47,7 +47,7 @@ def rerank_best(
         rows = np.flatnonzero(chosen).tolist()
         said = None if tokens is None else [tokens[row] for row in rows]
         if rows:
-            own[rows, video] = model.rescored(texts[rows], said, [frames[video]])[:, 0]
+            own[rows, video] = model.rerank(texts[rows], said, [frames[video]])[:, 0]
     to_video, to_text = (
         (own[some], similarity[some], of_texts[some]),
         (own.T[back], similarity.T[back], of_videos.T[back]),

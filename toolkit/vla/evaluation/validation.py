@@ -137,10 +137,10 @@ def _search_parts(
 
 def _head_score(said: HeadAnswers) -> float:
     """The score of a head's answers from 0 to 1."""
-    if said.asks == "count":
+    if said.task == "count":
         true = np.array([q.question.count for q in said.asked], np.float64)
         return 1 / (1 + float(((predicted_counts([float(p) for p in said.predicted]) - true) ** 2).mean()))
-    if said.asks == "moments":
+    if said.task == "moments":
         by_query = best_ious(said.predicted, [q.spans for q in said.asked], 1)
     else:
         by_query = correctness(said, said.predicted)

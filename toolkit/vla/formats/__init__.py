@@ -1,4 +1,4 @@
-"""Formats: frame features in the files that the field exchanges, read one video at a time and written for others to read."""
+"""File formats for frame features, as the field exchanges them: one video is read at a time."""
 
 from vla.registry import Registry
 

@@ -1,4 +1,4 @@
-"""What lies beside the numbers of a video that vla wrote: its name, its times, and the space it is of."""
+"""Metadata that vla writes beside a video's features: its name, times and feature space."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LIMIT_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Record:
-    """What is said of a video.
+    """Metadata of a video's features.
 
     Attributes:
-        video: its name.
+        video: name of the video.
         timestamps_seconds: `(T,)`, unchecked.
-        duration_seconds: unchecked; None where nothing is said.
-        origin: see `Released`.
+        duration_seconds: unchecked; None if not stated.
+        origin: see `ExternalFeatures`.
     """
 
     video: str
@@ -35,36 +35,40 @@ class Record:
     origin: str
 
     @classmethod
-    def parse(cls, content: bytes, place: object) -> Record | None:
-        """The record in `content`; None for JSON of another meaning, as other tools put beside their features.
+    def parse(cls, content: bytes, location: object) -> Record | None:
+        """Return the record in `content`; None for other JSON, as other tools put beside features.
 
         Raises:
-            FormatError: it is no JSON, or a record that cannot be used.
+            FormatError: `content` is not JSON, or is an invalid record.
         """
-        with as_format_error(f"{place} is no JSON that can be used"):
-            found = json.loads(content)
-            if not isinstance(found, dict) or not {"video", "timestamps_seconds"} <= found.keys():
+        with as_format_error(f"{location} is not valid JSON"):
+            record = json.loads(content)
+            if not isinstance(record, dict) or not {"video", "timestamps_seconds"} <= record.keys():
                 return None
-        with as_format_error(place):
-            times = np.asarray(found["timestamps_seconds"], np.float64)
-            duration = found.get("duration_seconds")
-            name = checked_name(found["video"], place)
-            return cls(name, times, None if duration is None else float(duration), origin_of(found, place))
+        with as_format_error(location):
+            times = np.asarray(record["timestamps_seconds"], np.float64)
+            duration = record.get("duration_seconds")
+            name = check_name(record["video"], location)
+            return cls(name, times, None if duration is None else float(duration), compute_origin(record, location))
 
 
 def read_record(path: Path) -> Record | None:
-    """The record in the file at `path`; None if there is no file, or it means something else; raises FormatError."""
+    """Return the record in the file at `path`; None if there is no file, or it holds other JSON.
+
+    Raises:
+        FormatError: the file is too large, is not JSON, or holds an invalid record.
+    """
     if not path.is_file():
         return None
     if nbytes(path) > _LIMIT_BYTES:
-        raise FormatError(f"{path} has {path.stat().st_size} bytes, too many for the times of one video")
+        raise FormatError(f"{path} has {path.stat().st_size} bytes, more than the times of one video can take")
     with as_format_error(path):
         content = path.read_bytes()
     return Record.parse(content, path)
 
 
-def record_of(features: FrameFeatures, space: dict[str, Any]) -> dict[str, Any]:
-    """The JSON object that `Record.parse` reads; `space` is what `space_of` made."""
+def make_record(features: FrameFeatures, space: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON object that `Record.parse` reads; `space` comes from `describe_space`."""
     return {
         "video": features.video_id,
         "duration_seconds": features.duration_seconds,
@@ -73,30 +77,40 @@ def record_of(features: FrameFeatures, space: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def space_of(spec: FeatureSpec, run: str, digest: str) -> dict[str, Any]:
-    """Which space features are of: `spec`, and the `run` (with the digest of its weights) that aligned them, if one did."""
+def describe_space(spec: FeatureSpec, run: str, digest: str) -> dict[str, Any]:
+    """Return the description of a feature space.
+
+    Args:
+        spec: the spec of the features.
+        run: name of the run that aligned them; empty if none did.
+        digest: digest of the run's weights.
+    """
     return {"spec": spec.to_json(), "run": {"name": run, "digest": digest} if run else None}
 
 
-def origin_of(space: dict[str, Any], place: object) -> str:
-    """16 hexadecimal digits of what `space_of` made; empty where nothing is said; raises FormatError."""
+def compute_origin(space: dict[str, Any], location: object) -> str:
+    """Return 16 hexadecimal digits that identify a `space`; empty if it has no spec.
+
+    Raises:
+        FormatError: the spec is invalid.
+    """
     if space.get("spec") is None:
         return ""
     try:
-        with as_format_error(place):
-            told = json.dumps(
-                [FeatureSpec.from_json(space["spec"], str(place)).fingerprint, space.get("run")], sort_keys=True
+        with as_format_error(location):
+            content = json.dumps(
+                [FeatureSpec.from_json(space["spec"], str(location)).fingerprint, space.get("run")], sort_keys=True
             )
     except VlaError as error:
         raise FormatError(str(error), hint=error.hint) from error
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def checked_name(name: object, place: object) -> str:
-    """`name`, if it can be a video's; raises FormatError."""
+def check_name(name: object, location: object) -> str:
+    """Return `name` if it is a valid name of a video; else raise FormatError."""
     try:
         if isinstance(name, str) and name.strip() and "\0" not in name and len(os.fsencode(name)) <= 4096:
             return name
     except UnicodeEncodeError:
         pass
-    raise FormatError(f"{place}: no video can be called {name!r:.80}")
+    raise FormatError(f"{location}: invalid name of a video: {name!r:.80}")

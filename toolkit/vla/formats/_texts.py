@@ -1,6 +1,7 @@
-"""Texts with their vectors in files: released text features come in by them, and ours go out.
+"""Texts with their vectors in files, for import and export.
 
-`.npz`   an array of texts and one of vectors `(texts, width)`; also `tokens` `(texts, length, width)` with `mask` or `lengths`
+`.npz`   an array of texts and one of vectors `(texts, width)`; also `tokens`
+         `(texts, length, width)` with `mask` or `lengths`
 `.npy`   vectors, beside a `.json` that lists the texts
 `.jsonl` an object with text and vector in each line; `.json` is a list of them
 """
@@ -26,19 +27,22 @@ SUFFIXES = (".npz", ".npy", ".jsonl", ".json")
 TEXTS = ("texts", "text", "captions", "caption", "queries", "query", "sentences", "prompts")
 VECTORS = ("pooled", "text_features", "text_feats", "embeddings", "vectors", "features", "feats", "embedding", "vector")
 _LIMIT_BYTES = 4 << 30
-_LONGEST_TEXT = 100_000
+_MAX_TEXT_LENGTH = 100_000
 
 
 def read_texts(path: Path, texts_key: str = "", vectors_key: str = "") -> TextFeatures:
-    """The texts in a file and their vectors, each text once, in order; without tokens where the file has none.
+    """Return the texts in a file and their vectors, each text once, in order.
+
+    Token features are empty if the file has none.
 
     Args:
-        path: see this module.
-        texts_key: name of the texts, where it is none of those that are usual.
-        vectors_key: likewise, of their vectors.
+        path: a file of one of the formats above.
+        texts_key: name of the texts, if it is not a usual one.
+        vectors_key: name of their vectors, if it is not a usual one.
 
     Raises:
-        FormatError: it cannot be read, is not what it should be, or gives one text two vectors.
+        FormatError: the file cannot be read, has wrong shapes or types, or gives one text two
+            vectors.
     """
     suffix = path.suffix.lower()
     readers: Mapping[str, Callable[..., tuple[list[Any], dict[str, np.ndarray]]]] = {
@@ -49,22 +53,25 @@ def read_texts(path: Path, texts_key: str = "", vectors_key: str = "") -> TextFe
     if nbytes(path) > _LIMIT_BYTES:
         raise FormatError(f"{path} has {path.stat().st_size} bytes, more than {_LIMIT_BYTES}: split it")
     texts, arrays = readers[suffix](path, texts_key, vectors_key)
-    return _checked(path, texts, arrays)
+    return _check_texts(path, texts, arrays)
 
 
 def normalize_whitespace(text: str) -> str:
-    """`text` as encoders are given it, and as the cache knows it: white space evened out."""
+    """Return `text` with normalized white space, as encoders and the cache take it."""
     return split_to_fit(text, lambda _: True)[0]
 
 
 def same_vector(a: np.ndarray, b: np.ndarray) -> bool:
-    """True if two vectors `(D,)` differ by no more than precision and batches make of one text (cosine at least .99)."""
+    """Return whether two vectors `(D,)` have a cosine of at least .99.
+
+    Precision and batching change the vector of a text by less.
+    """
     a, b = a.astype(np.float64), b.astype(np.float64)
     return bool(a @ b >= 0.99 * np.linalg.norm(a) * np.linalg.norm(b))
 
 
-def npz_of(texts: Sequence[str], pooled: np.ndarray) -> bytes:
-    """The `.npz` that `read_texts` reads; the same texts make the same bytes."""
+def npz_bytes(texts: Sequence[str], pooled: np.ndarray) -> bytes:
+    """Return the content of an `.npz` file for `read_texts`; equal texts give equal bytes."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, texts=np.array(list(texts), dtype=np.str_), pooled=pooled)
     return buffer.getvalue()
@@ -72,26 +79,26 @@ def npz_of(texts: Sequence[str], pooled: np.ndarray) -> bytes:
 
 def _from_npz(path: Path, texts_key: str, vectors_key: str) -> tuple[list[Any], dict[str, np.ndarray]]:
     with Archive(path) as archive:
-        there = archive.shapes
-        texts = archive.read(_one_of(path, there, TEXTS, texts_key, "texts"))
-        arrays = {"pooled": archive.read(_one_of(path, there, VECTORS, vectors_key, "vectors"))}
-        arrays |= {name: archive.read(name) for name in ("tokens", "mask", "lengths") if there.get(name)}
+        shapes = archive.shapes
+        texts = archive.read(_find_key(path, shapes, TEXTS, texts_key, "texts"))
+        arrays = {"pooled": archive.read(_find_key(path, shapes, VECTORS, vectors_key, "vectors"))}
+        arrays |= {name: archive.read(name) for name in ("tokens", "mask", "lengths") if shapes.get(name)}
     if texts.dtype.kind != "U" or texts.ndim != 1:
-        raise FormatError(f"{path}: texts are a row of text, not {texts.dtype} of shape {texts.shape}")
+        raise FormatError(f"{path}: texts should be a 1-D array of strings, not {texts.dtype} of shape {texts.shape}")
     return texts.tolist(), arrays
 
 
 def _from_npy(path: Path, texts_key: str, vectors_key: str) -> tuple[list[Any], dict[str, np.ndarray]]:
-    beside = path.with_suffix(".json")
-    if not beside.is_file():
-        raise FormatError(f"{path}: the texts of these vectors should lie beside it, in {beside.name}")
-    nbytes(beside)
-    with as_format_error(beside):
-        found = json.loads(beside.read_bytes())
-    if isinstance(found, dict):
-        found = found[_one_of(beside, found, TEXTS, texts_key, "texts")]
+    sidecar = path.with_suffix(".json")
+    if not sidecar.is_file():
+        raise FormatError(f"{path}: the texts of these vectors are missing: {sidecar.name} should list them")
+    nbytes(sidecar)
+    with as_format_error(sidecar):
+        content = json.loads(sidecar.read_bytes())
+    if isinstance(content, dict):
+        content = content[_find_key(sidecar, content, TEXTS, texts_key, "texts")]
     with as_format_error(path), path.open("rb") as file:
-        return (found if isinstance(found, list) else [found]), {"pooled": read_array(file, nbytes(path), path)}
+        return (content if isinstance(content, list) else [content]), {"pooled": read_array(file, nbytes(path), path)}
 
 
 def _from_json(path: Path, texts_key: str, vectors_key: str) -> tuple[list[Any], dict[str, np.ndarray]]:
@@ -101,31 +108,31 @@ def _from_json(path: Path, texts_key: str, vectors_key: str) -> tuple[list[Any],
         rows = [json.loads(line) for line in lines] if lines else json.loads(content)
     if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) for r in rows):
         raise FormatError(f"{path} should list objects, each with a text and its vector")
-    text = _one_of(path, rows[0], TEXTS, texts_key, "texts")
-    vector = _one_of(path, rows[0], VECTORS, vectors_key, "vectors")
+    text_key = _find_key(path, rows[0], TEXTS, texts_key, "texts")
+    vector_key = _find_key(path, rows[0], VECTORS, vectors_key, "vectors")
     with as_format_error(path):
-        return [r[text] for r in rows], {"pooled": np.array([r[vector] for r in rows], np.float32)}
+        return [r[text_key] for r in rows], {"pooled": np.array([r[vector_key] for r in rows], np.float32)}
 
 
-def _one_of(path: Path, there: Mapping[str, Any], usual: Sequence[str], named: str, what: str) -> str:
-    found = [n for n in ((named,) if named else usual) if n in there]
-    if not found:
-        wish = repr(named) if named else f"{', '.join(usual[:4])} ..."
-        raise FormatError(f"{path} has no {what} ({wish}); it has {', '.join(map(str, there))}")
-    return found[0]
+def _find_key(path: Path, content: Mapping[str, Any], usual_keys: Sequence[str], key: str, kind: str) -> str:
+    matches = [n for n in ((key,) if key else usual_keys) if n in content]
+    if not matches:
+        names = repr(key) if key else f"{', '.join(usual_keys[:4])} ..."
+        raise FormatError(f"{path} has no {kind} ({names}); it has {', '.join(map(str, content))}")
+    return matches[0]
 
 
-def _checked(path: Path, texts: list[Any], arrays: dict[str, np.ndarray]) -> TextFeatures:
+def _check_texts(path: Path, texts: list[Any], arrays: dict[str, np.ndarray]) -> TextFeatures:
     pooled = arrays["pooled"]
     if pooled.ndim != 2 or pooled.dtype.kind != "f" or len(pooled) != len(texts) or not pooled.size:
         raise FormatError(
-            f"{path}: {len(texts)} texts need as many vectors, (texts, width), not {pooled.dtype} of shape {pooled.shape}"
+            f"{path}: {len(texts)} texts need {len(texts)} vectors, (texts, width), not {pooled.dtype} of shape {pooled.shape}"
         )
-    wrong = next((t for t in texts if not _is_text(t)), None)
-    if wrong is not None:
-        raise FormatError(f"{path}: {wrong!r:.60} is no text that can be looked for")
+    invalid_text = next((t for t in texts if not _is_text(t)), None)
+    if invalid_text is not None:
+        raise FormatError(f"{path}: invalid text {invalid_text!r:.60}")
     _require_finite(path, pooled)
-    rows = _distinct(path, texts, pooled)
+    rows = _unique_rows(path, texts, pooled)
     tokens, mask = _tokens(path, arrays, pooled)
     try:
         return TextFeatures(tuple(texts[i] for i in rows), pooled[rows], tokens[rows], mask[rows])
@@ -134,7 +141,7 @@ def _checked(path: Path, texts: list[Any], arrays: dict[str, np.ndarray]) -> Tex
 
 
 def _tokens(path: Path, arrays: dict[str, np.ndarray], pooled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Token features and their mask; no token at all where the file has none, which is what is known then."""
+    """Return token features and their mask; both have length 0 if the file has no tokens."""
     count, width = pooled.shape
     if "tokens" not in arrays:
         return np.zeros((count, 0, width), np.float16), np.zeros((count, 0), bool)
@@ -142,7 +149,7 @@ def _tokens(path: Path, arrays: dict[str, np.ndarray], pooled: np.ndarray) -> tu
     if tokens.ndim != 3 or tokens.dtype.kind != "f" or tokens.shape[::2] != (count, width):
         raise FormatError(f"{path}: tokens should be ({count}, length, {width}), not {tokens.dtype} of {tokens.shape}")
     if mask is None and (lengths is None or lengths.shape != (count,) or lengths.dtype.kind not in "iu"):
-        raise FormatError(f"{path} has tokens, but neither 'mask' nor 'lengths' says which of them are real")
+        raise FormatError(f"{path} has tokens, but neither 'mask' nor 'lengths' to mark the valid ones")
     if mask is None:
         mask = np.arange(tokens.shape[1])[None] < lengths[:, None]  # type: ignore[index]
     if mask.shape != tokens.shape[:2]:
@@ -158,18 +165,18 @@ def _require_finite(path: Path, vectors: np.ndarray) -> None:
             raise FormatError(f"{path}: vectors are not finite, or too large for float16")
 
 
-def _distinct(path: Path, texts: list[str], pooled: np.ndarray) -> list[int]:
-    """The row of each text's first vector; its others may differ by what batches round differently, no more."""
-    first: dict[str, int] = {}
+def _unique_rows(path: Path, texts: list[str], pooled: np.ndarray) -> list[int]:
+    """Return the row of each text's first vector; later ones must equal it up to rounding."""
+    first_rows: dict[str, int] = {}
     for row, text in enumerate(texts):
-        before = first.setdefault(normalize_whitespace(text), row)
-        if before != row and not same_vector(pooled[before], pooled[row]):
-            raise FormatError(f"{path} gives the text {text[:80]!r} two different vectors (rows {before} and {row})")
-    return list(first.values())
+        first_row = first_rows.setdefault(normalize_whitespace(text), row)
+        if first_row != row and not same_vector(pooled[first_row], pooled[row]):
+            raise FormatError(f"{path} gives the text {text[:80]!r} two different vectors (rows {first_row} and {row})")
+    return list(first_rows.values())
 
 
 def _is_text(value: Any) -> bool:
-    if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST_TEXT or "\0" in value:
+    if not isinstance(value, str) or not value.strip() or len(value) > _MAX_TEXT_LENGTH or "\0" in value:
         return False
     try:
         value.encode()

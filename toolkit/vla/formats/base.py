@@ -1,7 +1,7 @@
-"""What every format is, and what is refused whatever the format.
+"""Interface of file formats, and the checks that apply to all of them.
 
-All of these files come from somebody else. Nothing is unpickled, no link is followed, and no memory is taken for what a
-header claims before it is compared with the bytes that are really there.
+Files are untrusted input. Nothing is unpickled and no link is followed. A size that a header
+declares is compared with the bytes present before memory is allocated.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from vla.omissions import Omissions
 
 _LIMIT_BYTES = 16 << 30
 _FREE_BYTES = 64 << 20
-_MOST_PACKED = 100
-"""Features hardly shrink when they are compressed; what claims to have shrunk a hundredfold is a trap."""
+_MAX_COMPRESSION = 100
+"""Highest plausible compression ratio: features hardly compress, so a higher one is an attack."""
 
 
 @dataclass(frozen=True)
 class ArrayKeys:
-    """Which arrays of a file are meant.
+    """Names of the arrays to read from a file.
 
     Attributes:
-        key: name of the features; empty: found by the names that are usual.
-        times_key: name of their times; in milliseconds where `ms` is a part of it, else in seconds; empty: likewise.
-        omissions: where arrays are counted that are not a video's features.
+        key: name of the features; empty: search for the usual names.
+        times_key: name of their times, in milliseconds if `ms` is a part of it, else in seconds;
+            empty: search for the usual names.
+        omissions: counter of arrays that are not a video's features.
     """
 
     key: str = ""
@@ -43,13 +44,13 @@ class ArrayKeys:
 
 @dataclass(frozen=True)
 class ExternalFeatures:
-    """Frame features of one video as a file has them.
+    """Frame features of one video as read from a file.
 
     Attributes:
         values: `(T, D)` floating point, finite, at least 1 x 1.
-        timestamps_seconds: `(T,)` float64, not negative, non-decreasing; None where the file does not say.
-        duration_seconds: of the video; None where the file does not say.
-        origin: 16 hexadecimal digits of the feature space that the file says it is of; empty where it says nothing.
+        timestamps_seconds: `(T,)` float64, not negative, non-decreasing; None if not stated.
+        duration_seconds: duration of the video; None if not stated.
+        origin: 16 hexadecimal digits of the feature space that the file states; empty if none.
     """
 
     values: np.ndarray
@@ -60,28 +61,28 @@ class ExternalFeatures:
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """A video in a file; nothing of its features has been read yet.
+    """A video in a file; its features have not been read yet.
 
     Attributes:
-        name: of the video.
-        read: the features; raises FormatError. To be called before the next one is asked for.
-        beside: further files that they are read from.
+        name: name of the video.
+        read: returns the features or raises FormatError. Call it before the next video is taken.
+        sidecars: further files that the features are read from.
     """
 
     name: str
     read: Callable[[], ExternalFeatures]
-    beside: tuple[Path, ...] = ()
+    sidecars: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class ExportItem:
-    """A video on its way out.
+    """A video to export.
 
     Attributes:
-        key: its name in the file, safe in file names and without dots.
-        features: what is written; raw float16, or float32 of a shared space.
-        record: what is said of it beside the numbers, for `Record.parse` of `vla.formats._record`.
-        captions: what is known to be told of it, one line each.
+        key: name in the file, safe in file names and without dots.
+        features: features to write; float16 if raw, float32 in a shared space.
+        record: metadata beside the values, for `Record.parse` of `vla.formats._record`.
+        captions: captions of the video, one line each.
     """
 
     key: str
@@ -91,42 +92,44 @@ class ExportItem:
 
 
 class Format(Protocol):
-    """One kind of file. Its constructor takes nothing."""
+    """A kind of file. Its constructor takes no arguments."""
 
     suffixes: tuple[str, ...]
-    """Of the files that are read, in lower case."""
+    """Suffixes of the files that are read, in lower case."""
 
     holds_many: bool
-    """True if a file may hold several videos."""
+    """Whether a file may hold several videos."""
 
-    def contents(self, path: Path, wanted: ArrayKeys) -> Generator[StoredVideo, None, None]:
-        """The videos in the file, in its order; none for a file that only belongs to others.
+    def contents(self, path: Path, keys: ArrayKeys) -> Generator[StoredVideo, None, None]:
+        """Yield the videos in the file, in its order; none for a file that only belongs to others.
 
         Raises:
-            FormatError: it is not such a file; the message has its name.
-            EnvironmentUnfitError: a package is lacking.
+            FormatError: the file is not of this format; the message names it.
+            EnvironmentUnfitError: a package is missing.
         """
 
 
 class WritableFormat(Format, Protocol):
-    """A format that can be written, too."""
+    """A format that can also be written."""
 
-    written: tuple[str, ...]
-    """What `write` appends to the name it is given, one for each file."""
+    output_suffixes: tuple[str, ...]
+    """Suffixes that `write` appends to its name, one for each file."""
 
-    any_name: bool
-    """True if every name comes back from what was written, names that are no text among them."""
+    allows_any_name: bool
+    """Whether a video may have any name, including one that is not valid text."""
 
     def write(self, folder: Path, name: str, videos: Iterable[ExportItem]) -> None:
-        """Put `videos` (one, unless `holds_many`) into `folder`, each file whole or not at all, replacing what is there.
+        """Write `videos` (one, unless `holds_many`) into `folder`, replacing existing files.
+
+        Each file is written completely or not at all.
 
         Raises:
-            ResourceError: it could not be written.
+            ResourceError: a file could not be written.
         """
 
 
-def unreadable(name: str, error: FormatError) -> StoredVideo:
-    """A video that `error` keeps from being read; told when it is read, since it is not the others' fault."""
+def unreadable_video(name: str, error: FormatError) -> StoredVideo:
+    """Return a video whose `read` raises `error`: other videos of the file stay readable."""
 
     def read() -> ExternalFeatures:
         raise error
@@ -135,8 +138,8 @@ def unreadable(name: str, error: FormatError) -> StoredVideo:
 
 
 @contextmanager
-def as_format_error(place: object) -> Iterator[None]:
-    """Whatever goes wrong within is told as a fault of the file at `place`; errors of ours pass.
+def as_format_error(location: object) -> Iterator[None]:
+    """Convert any error within to a FormatError of the file at `location`; errors of vla pass.
 
     Raises:
         FormatError: in place of any other error.
@@ -145,14 +148,14 @@ def as_format_error(place: object) -> Iterator[None]:
         yield
     except VlaError:
         raise
-    # Parsers that are fed lies raise anything, from IndexError to struct.error.
+    # Parsers of malformed files raise anything, from IndexError to struct.error.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0][:300]
-        raise FormatError(f"{place}: {reason or type(error).__name__}") from error
+        raise FormatError(f"{location}: {reason or type(error).__name__}") from error
 
 
 def nbytes(path: Path) -> int:
-    """Bytes of a regular file; raises FormatError for anything else, which might never end."""
+    """Return the size of a regular file in bytes; raise FormatError for other kinds of file."""
     with as_format_error(path):
         status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -161,44 +164,47 @@ def nbytes(path: Path) -> int:
 
 
 def check_declared_size(
-    shape: Iterable[int], item_bytes: int, stored_bytes: int, place: object, *, packed: bool
+    shape: Iterable[int], item_bytes: int, stored_bytes: int, location: object, *, packed: bool
 ) -> int:
-    """The bytes that an array of `shape` takes, if `stored_bytes` of a file can hold it.
+    """Return the bytes that an array of `shape` takes; refuse a size that the file cannot hold.
 
     Args:
         shape: as the file declares it.
-        item_bytes: of one number.
-        stored_bytes: what is really there for it.
-        place: for the message.
-        packed: it may be compressed.
+        item_bytes: bytes per value.
+        stored_bytes: bytes present in the file for the array.
+        location: name for the message.
+        packed: whether the array may be compressed.
 
     Raises:
-        FormatError: they cannot; nothing was read.
+        FormatError: the declared size exceeds the limit; nothing was read.
     """
-    whole = tuple(shape)
-    size = math.prod(whole) * item_bytes
-    most = _FREE_BYTES + _MOST_PACKED * stored_bytes if packed else stored_bytes
-    if any(n < 0 for n in whole) or size > min(most, _LIMIT_BYTES):
-        raise FormatError(f"{place} claims an array of shape {whole}, {size} bytes; {stored_bytes} are there for it")
+    dimensions = tuple(shape)
+    size = math.prod(dimensions) * item_bytes
+    max_bytes = _FREE_BYTES + _MAX_COMPRESSION * stored_bytes if packed else stored_bytes
+    if any(n < 0 for n in dimensions) or size > min(max_bytes, _LIMIT_BYTES):
+        raise FormatError(
+            f"{location} declares an array of shape {dimensions} with {size} bytes, but the file has {stored_bytes} for it"
+        )
     return size
 
 
 def frames_and_width(shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """`(T, D)` of an array of this shape: axes of length 1 beside these two say nothing. None if it holds no features of a video.
+    """Return `(T, D)` for an array of this shape, ignoring further axes of length 1.
 
-    `(1, T, D)`, `(T, 1, D)` and `(T, D, 1, 1)` are `(T, D)`; `(1, 1, D)` is `(1, D)`; `(T, 49, D)` is not pooled.
+    `(1, T, D)`, `(T, 1, D)` and `(T, D, 1, 1)` become `(T, D)`; `(1, 1, D)` becomes `(1, D)`.
+    Returns None if the array cannot hold features of a video; `(T, 49, D)` is not pooled.
     """
     if len(shape) <= 2:
         return shape if len(shape) == 2 else None
-    longer = [axis for axis, length in enumerate(shape) if length != 1]
-    if len(longer) == 2:
-        return shape[longer[0]], shape[longer[1]]
-    # One frame: its width comes after the frames' axis.
-    return (1, shape[longer[0]]) if len(longer) == 1 and longer[0] > 0 else None
+    axes = [axis for axis, length in enumerate(shape) if length != 1]
+    if len(axes) == 2:
+        return shape[axes[0]], shape[axes[1]]
+    # One frame: the width follows the axis of frames.
+    return (1, shape[axes[0]]) if len(axes) == 1 and axes[0] > 0 else None
 
 
-def released(
-    place: object,
+def check_features(
+    location: object,
     values: np.ndarray,
     times: np.ndarray | None = None,
     *,
@@ -206,50 +212,50 @@ def released(
     duration: float | None = None,
     origin: str = "",
 ) -> ExternalFeatures:
-    """The features, checked.
+    """Return the features after checks of their shapes, types and values.
 
     Args:
-        place: for messages.
-        values: what should be `(T, D)`.
-        times: what should be `(T,)`, in units of `seconds`.
-        seconds: see `times`.
-        duration: what should be a length in seconds.
+        location: name for messages.
+        values: `(T, D)`.
+        times: `(T,)`, in units of `seconds`.
+        seconds: seconds per unit of `times`.
+        duration: duration of the video in seconds.
         origin: see `ExternalFeatures`.
 
     Raises:
-        FormatError: one of them is not what it should be.
+        FormatError: an argument is invalid.
     """
     shape = frames_and_width(values.shape)
     if shape is not None and values.ndim > 2:
         values = values.reshape(shape)
         times = times.reshape(-1) if times is not None and times.size == shape[0] else times
     if values.ndim != 2:
-        hint = ": pooled features are needed, one row a frame" if values.ndim > 2 else ""
-        raise FormatError(f"{place} has shape {values.shape}; features are (frames, width){hint}")
+        hint = "; pool them to one row per frame" if values.ndim > 2 else ""
+        raise FormatError(f"{location} has shape {values.shape}; features are (frames, width){hint}")
     if not values.size:
-        raise FormatError(f"{place} is empty: its shape is {values.shape}")
+        raise FormatError(f"{location} is empty: its shape is {values.shape}")
     if values.dtype.kind != "f" or values.dtype.itemsize > 8:
-        raise FormatError(f"{place} holds {values.dtype}, no floating-point numbers that are known")
-    wrong = values.size - int(np.isfinite(values).sum())
-    if wrong:
-        raise FormatError(f"{place}: {wrong} of {values.size} values are not finite (NaN or infinite)")
+        raise FormatError(f"{location} holds {values.dtype}; features must be floating-point numbers")
+    num_invalid = values.size - int(np.isfinite(values).sum())
+    if num_invalid:
+        raise FormatError(f"{location}: {num_invalid} of {values.size} values are not finite (NaN or infinite)")
     if duration is not None and not (math.isfinite(duration) and duration > 0):
-        raise FormatError(f"{place} says that the video is {duration} s long")
+        raise FormatError(f"{location} states an invalid duration of {duration} s")
     return ExternalFeatures(
-        values, None if times is None else _seconds(place, times, len(values), seconds), duration, origin
+        values, None if times is None else _seconds(location, times, len(values), seconds), duration, origin
     )
 
 
-def _seconds(place: object, times: np.ndarray, count: int, unit: float) -> np.ndarray:
+def _seconds(location: object, times: np.ndarray, count: int, unit: float) -> np.ndarray:
     if times.shape != (count,) or times.dtype.kind not in "fiu" or times.dtype.itemsize > 8:
-        raise FormatError(f"{place}: {count} frames need as many times, not {times.dtype} of shape {times.shape}")
+        raise FormatError(f"{location}: {count} frames need {count} times, not {times.dtype} of shape {times.shape}")
     seconds = times.astype(np.float64) * unit
     if not np.isfinite(seconds).all() or (seconds < 0).any():
         raise FormatError(
-            f"{place}: times are finite and not negative; these go from {seconds.min()} to {seconds.max()} s"
+            f"{location}: times must be finite and not negative; they range from {seconds.min()} to {seconds.max()} s"
         )
-    falls = np.flatnonzero(np.diff(seconds) < 0)
-    if len(falls):
-        at = int(falls[0])
-        raise FormatError(f"{place}: times decrease, from {seconds[at]:g} s at frame {at} to {seconds[at + 1]:g} s")
+    decreases = np.flatnonzero(np.diff(seconds) < 0)
+    if len(decreases):
+        i = int(decreases[0])
+        raise FormatError(f"{location}: times decrease, from {seconds[i]:g} s at frame {i} to {seconds[i + 1]:g} s")
     return seconds

@@ -1,4 +1,4 @@
-"""`.pt` and `.pth`: a tensor, or a dictionary of them, as `torch.save` writes it. Weights only: nothing is unpickled."""
+"""`.pt` and `.pth`: tensors or dictionaries of them from `torch.save`; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -12,112 +12,109 @@ from typing import Any
 import numpy as np
 
 from vla.errors import FormatError
-from vla.formats._named import from_named, names_a_model, videos_in
-from vla.formats._record import checked_name
+from vla.formats._array_keys import is_model_name, select_features, video_keys
+from vla.formats._record import check_name
 from vla.formats.base import (
     ArrayKeys,
     ExternalFeatures,
     StoredVideo,
     as_format_error,
     check_declared_size,
+    check_features,
     nbytes,
-    released,
-    unreadable,
+    unreadable_video,
 )
 
-_LIMIT_STRUCTURE = 64 << 20
+_MAX_PICKLE_BYTES = 64 << 20
 
 
 class Format:
-    """One video a file, or a dictionary of many: a tensor, or a dictionary of tensors, for each."""
+    """One video per file, or a dictionary of many: a tensor or a dictionary of tensors for each."""
 
     suffixes = (".pt", ".pth")
     holds_many = False
 
-    def contents(self, path: Path, wanted: ArrayKeys) -> Generator[StoredVideo, None, None]:
-        """See the base class."""
-        whole = checked_name(path.stem, path)
+    def contents(self, path: Path, keys: ArrayKeys) -> Generator[StoredVideo, None, None]:
+        """Yield the videos in the file; see the base class."""
+        file_name = check_name(path.stem, path)
         try:
-            found, size = _loaded(path)
+            content, size = _load(path)
         except FormatError as error:
-            yield unreadable(whole, error)
+            yield unreadable_video(file_name, error)
             return
-        videos = _videos(found, wanted)
+        videos = _videos(content, keys)
         for name, value in videos.items():
-            yield StoredVideo(checked_name(name, path), partial(_features, value, size, f"{path} [{name}]", wanted))
+            yield StoredVideo(check_name(name, path), partial(_features, value, size, f"{path} [{name}]", keys))
         if not videos:
-            yield StoredVideo(whole, partial(_features, found, size, path, wanted))
+            yield StoredVideo(file_name, partial(_features, content, size, path, keys))
 
 
-def _videos(found: Any, wanted: ArrayKeys) -> dict[str, Any]:
-    """The value of each video by its name; empty where there is one video."""
-    if not isinstance(found, dict):
+def _videos(content: Any, keys: ArrayKeys) -> dict[str, Any]:
+    """Return the value of each video by its name; empty if the file holds one video."""
+    if not isinstance(content, dict):
         return {}
-    dictionaries = {str(name): value for name, value in found.items() if isinstance(value, dict)}
-    if len(dictionaries) == 1 and not any(_tensor(v) is not None and _tensor(v).ndim > 1 for v in found.values()):
-        # `{"features": {"v1": ...}}`: the name of the dictionary says nothing of a video.
+    dictionaries = {str(name): value for name, value in content.items() if isinstance(value, dict)}
+    if len(dictionaries) == 1 and not any(_tensor(v) is not None and _tensor(v).ndim > 1 for v in content.values()):
+        # `{"features": {"v1": ...}}`: the name of the outer dictionary does not name a video.
         ((name, inner),) = dictionaries.items()
-        return _videos(inner, wanted) or (
-            {str(k): v for k, v in inner.items()} if names_a_model(name) else dictionaries
-        )
+        return _videos(inner, keys) or ({str(k): v for k, v in inner.items()} if is_model_name(name) else dictionaries)
     if dictionaries:
-        wanted_only = [str(name) for name in found if str(name) not in dictionaries]
-        for name in wanted_only:
-            wanted.omissions.add("array", name)
+        for name in (str(name) for name in content if str(name) not in dictionaries):
+            keys.omissions.add("array", name)
         return dictionaries
-    named = {str(name): _tensor(value) for name, value in found.items()}
-    shapes = {name: tuple(value.shape) for name, value in named.items() if value is not None}
-    names = videos_in(shapes, wanted)
-    for name in named if names else ():
+    tensors = {str(name): _tensor(value) for name, value in content.items()}
+    shapes = {name: tuple(value.shape) for name, value in tensors.items() if value is not None}
+    names = video_keys(shapes, keys)
+    for name in tensors if names else ():
         if name not in names:
-            wanted.omissions.add("array", name)
-    return {name: named[name] for name in names}
+            keys.omissions.add("array", name)
+    return {name: tensors[name] for name in names}
 
 
-def _loaded(path: Path) -> tuple[Any, int]:
-    """What the file holds, mapped into memory, and its size."""
+def _load(path: Path) -> tuple[Any, int]:
+    """Return the content of the file, mapped into memory, and the file's size."""
     import torch
 
     size = nbytes(path)
     with as_format_error(path):
-        _look(path, size)
+        _check_archive(path, size)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Mapped, not read: a tensor takes no memory before it is copied below.
+            # Mapped, not read: a tensor takes no memory until it is copied below.
             return torch.load(str(path), map_location="cpu", weights_only=True, mmap=True), size
 
 
-def _features(found: Any, size: int, path: object, wanted: ArrayKeys) -> ExternalFeatures:
+def _features(content: Any, size: int, path: object, keys: ArrayKeys) -> ExternalFeatures:
     import torch
 
-    if isinstance(found, torch.Tensor):
-        return released(path, _array(found, size, path))
-    if not isinstance(found, dict):
-        raise FormatError(f"{path} holds a {type(found).__name__}, neither a tensor nor a dictionary of tensors")
-    named = {str(k): _tensor(v) for k, v in found.items()}
-    shapes = {name: tuple(value.shape) for name, value in named.items() if value is not None}
-    return from_named(shapes, lambda name: _array(named[name], size, f"{path} [{name}]"), wanted, path)
+    if isinstance(content, torch.Tensor):
+        return check_features(path, _array(content, size, path))
+    if not isinstance(content, dict):
+        raise FormatError(f"{path} holds a {type(content).__name__}, neither a tensor nor a dictionary of tensors")
+    tensors = {str(k): _tensor(v) for k, v in content.items()}
+    shapes = {name: tuple(value.shape) for name, value in tensors.items() if value is not None}
+    return select_features(shapes, lambda name: _array(tensors[name], size, f"{path} [{name}]"), keys, path)
 
 
-def _look(path: Path, size: int) -> None:
-    """Nothing, for a file in the format since torch 1.6 that holds no more than it is long."""
+def _check_archive(path: Path, size: int) -> None:
+    """Refuse files not in the format since torch 1.6, and those that claim more than their size."""
     if not zipfile.is_zipfile(path):
         raise FormatError(
-            f"{path} is not what torch.save writes since torch 1.6: load it where it is trusted and save it again"
+            f"{path} is not in the format of torch.save since torch 1.6: load it where it is trusted, save it again"
         )
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     names = {Path(m.filename).name for m in members}
-    is_stored = all(m.compress_type == zipfile.ZIP_STORED for m in members)
-    structure = max((m.file_size for m in members if Path(m.filename).suffix == ".pkl"), default=0)
+    is_uncompressed = all(m.compress_type == zipfile.ZIP_STORED for m in members)
+    pickle_bytes = max((m.file_size for m in members if Path(m.filename).suffix == ".pkl"), default=0)
     if "constants.pkl" in names or "data.pkl" not in names:
-        raise FormatError(f"{path} holds a program or something else, no tensors")
-    if not is_stored or sum(m.file_size for m in members) > size or structure > _LIMIT_STRUCTURE:
-        raise FormatError(f"{path} says that it holds more than its {size} bytes")
+        raise FormatError(f"{path} holds a program or other data, not tensors")
+    if not is_uncompressed or sum(m.file_size for m in members) > size or pickle_bytes > _MAX_PICKLE_BYTES:
+        raise FormatError(f"{path} declares a content larger than its {size} bytes")
 
 
 def _tensor(value: Any) -> Any:
-    """`value` as a tensor, if it is one or a number or list of numbers; else None."""
+    """Return a tensor, a number or a list of numbers as a tensor; None for anything else."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -127,17 +124,17 @@ def _tensor(value: Any) -> Any:
     return None
 
 
-def _array(tensor: Any, size: int, place: object) -> np.ndarray:
+def _array(tensor: Any, size: int, location: object) -> np.ndarray:
     import torch
 
     plain = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
     if not plain or tensor.is_complex():
         raise FormatError(
-            f"{place} is a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}, not plain numbers"
+            f"{location} is a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}, not plain numbers"
         )
-    # A tensor may repeat its numbers by strides of 0, and be as large as it likes.
-    check_declared_size(tensor.shape, tensor.element_size(), size, place, packed=False)
-    with as_format_error(place):
+    # A tensor with strides of 0 repeats its values, and may declare any size.
+    check_declared_size(tensor.shape, tensor.element_size(), size, location, packed=False)
+    with as_format_error(location):
         tensor = tensor.detach().resolve_neg()
         values = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
         return np.array(values.numpy())

@@ -1,6 +1,7 @@
-"""`.tar`: for each video `key.npy`, with `key.json` and `key.txt` beside it, in shards; as clip-video-encode and webdataset do.
+"""`.tar`: `key.npy` for each video, with `key.json` and `key.txt` beside it, in shards.
 
-What belongs to one video has one name up to the first dot; or up to a later one, where names have dots (`a_60.0_210.0.npy`).
+clip-video-encode and webdataset use this layout. The members of one video share the name up to the
+first dot, or up to a later one if names contain dots (`a_60.0_210.0.npy`).
 """
 
 from __future__ import annotations
@@ -15,49 +16,49 @@ from pathlib import Path, PurePosixPath
 
 from vla.errors import FormatError
 from vla.formats._array import read_array
-from vla.formats._named import names_a_model
-from vla.formats._record import Record, checked_name
+from vla.formats._array_keys import is_model_name
+from vla.formats._record import Record, check_name
 from vla.formats.base import (
     ArrayKeys,
     ExportItem,
     ExternalFeatures,
     StoredVideo,
     as_format_error,
+    check_features,
     nbytes,
-    released,
-    unreadable,
+    unreadable_video,
 )
 from vla.formats.npy import array_bytes
 from vla.hints import Hint
 from vla.storage import atomic
 
-_LIMIT_RECORD = 64 << 20
-# `clip.npy`, `image_features.json`: no part of a kind begins with a digit, as those of times and dates do.
+_MAX_RECORD_BYTES = 64 << 20
+# `clip.npy`, `image_features.json`: no part of a kind begins with a digit, as in times and dates.
 _KIND = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*")
 
 
 class Format:
-    """Many videos a file."""
+    """Many videos per file."""
 
     suffixes = (".tar",)
-    written = (".tar",)
+    output_suffixes = (".tar",)
     holds_many = True
-    any_name = True
+    allows_any_name = True
 
-    def contents(self, path: Path, wanted: ArrayKeys) -> Generator[StoredVideo, None, None]:
-        """See the base class."""
+    def contents(self, path: Path, keys: ArrayKeys) -> Generator[StoredVideo, None, None]:
+        """Yield the videos in the file; see the base class."""
         nbytes(path)
         with as_format_error(path):
             archive = tarfile.open(path, "r:")
         with archive:
             samples, fault = _samples(archive, path)
             for key, members in samples.items():
-                yield from _stored(archive, key, members, path, wanted)
+                yield from _sample_videos(archive, key, members, path, keys)
             if fault is not None:
-                yield unreadable(checked_name(path.stem, path), fault)
+                yield unreadable_video(check_name(path.stem, path), fault)
 
     def write(self, folder: Path, name: str, videos: Iterable[ExportItem]) -> None:
-        """See the base class. The same videos make the same bytes: no times, no owners."""
+        """Write the videos; equal videos give equal bytes: no times, no owners."""
         with atomic.open_atomic(folder / f"{name}.tar") as file, tarfile.open(fileobj=file, mode="w") as archive:
             for video in videos:
                 _add(archive, f"{video.key}.npy", array_bytes(video.features.values))
@@ -74,7 +75,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _samples(archive: tarfile.TarFile, path: Path) -> tuple[dict[str, dict[str, tarfile.TarInfo]], FormatError | None]:
-    """For each key its members, by what follows it; and what is wrong with the rest, if something is."""
+    """Return the members of each key by kind, and the error that ended reading, if any."""
     members: list[tarfile.TarInfo] = []
     fault = None
     try:
@@ -82,98 +83,98 @@ def _samples(archive: tarfile.TarFile, path: Path) -> tuple[dict[str, dict[str, 
             for member in archive:
                 if member.isreg() and not member.issparse() and "." in PurePosixPath(member.name).name:
                     members.append(member)
-        # A damaged header ends an archive as its proper end does, without a word.
+        # A damaged header ends an archive silently, just like its regular end.
         with as_format_error(path), path.open("rb") as file:
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE).strip(b"\0") or file.tell() < archive.offset + tarfile.BLOCKSIZE:
-                raise FormatError(f"{path} is damaged or cut off after {len(members)} files")
+                raise FormatError(f"{path} is damaged or truncated after {len(members)} files")
     except FormatError as error:
         fault = error
-    found: dict[str, dict[str, tarfile.TarInfo]] = {}
-    for member, key, kind in _keyed(members):
-        sample = found.setdefault(key, {})
+    samples: dict[str, dict[str, tarfile.TarInfo]] = {}
+    for member, key, kind in _split_names(members):
+        sample = samples.setdefault(key, {})
         if kind in sample:
-            return found, fault or FormatError(f"{path} holds {member.name!r} twice")
+            return samples, fault or FormatError(f"{path} holds {member.name!r} twice")
         sample[kind] = member
-    return found, fault
+    return samples, fault
 
 
-def _keyed(members: list[tarfile.TarInfo]) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
-    """Each member with the key of its sample and its kind.
+def _split_names(members: list[tarfile.TarInfo]) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
+    """Yield each member with the key of its sample and its kind.
 
-    What follows the first dot of an array's name is its kind if it is `npy` or named after a model (`clip.npy`), or if it
-    begins with a letter and is the kind of an array of another key too, or all arrays have one key. Otherwise the dot
-    belongs to the name, and the next one is looked at. Other members belong to the longest key of an array that their name
-    begins with.
+    An array's kind follows the first dot of its name if that part is `npy`, is named after a model
+    (`clip.npy`), or begins with a letter and is also the kind of an array of another key, or if all
+    arrays have one key. Otherwise the dot belongs to the key, and the next dot is tried. Another
+    member belongs to the longest key of an array that its name begins with.
     """
-    parted = [_parted(member) for member in members]
-    arrays = [names for names in parted if names[-1][1] == "npy"]
+    splits = [_name_splits(member) for member in members]
+    arrays = [names for names in splits if names[-1][1] == "npy"]
     keys_of: dict[str, set[str]] = defaultdict(set)
     for names in arrays:
         for key, kind in names:
             keys_of[kind].add(key)
-    is_one = len({names[0][0] for names in arrays}) == 1
+    has_one_key = len({names[0][0] for names in arrays}) == 1
 
     def is_kind(kind: str) -> bool:
         if kind == "npy" or not _KIND.fullmatch(kind):
             return kind == "npy"
-        return is_one or len(keys_of[kind]) > 1 or names_a_model(kind.removesuffix(".npy"))
+        return has_one_key or len(keys_of[kind]) > 1 or is_model_name(kind.removesuffix(".npy"))
 
-    chosen = {id(names): next(pair for pair in names if is_kind(pair[1])) for names in arrays}
-    keys = {key for key, _ in chosen.values()}
-    for member, names in zip(members, parted, strict=True):
-        own = next((pair for pair in reversed(names) if pair[0] in keys), names[0])
-        yield member, *chosen.get(id(names), own)
+    array_splits = {id(names): next(pair for pair in names if is_kind(pair[1])) for names in arrays}
+    sample_keys = {key for key, _ in array_splits.values()}
+    for member, names in zip(members, splits, strict=True):
+        own = next((pair for pair in reversed(names) if pair[0] in sample_keys), names[0])
+        yield member, *array_splits.get(id(names), own)
 
 
-def _parted(member: tarfile.TarInfo) -> list[tuple[str, str]]:
-    """`(key, kind)` for each dot of the name, the first first."""
+def _name_splits(member: tarfile.TarInfo) -> list[tuple[str, str]]:
+    """Return `(key, kind)` for each dot of the name, from the first to the last."""
     whole = PurePosixPath(member.name)
     parts = whole.name.split(".")
     return [(str(whole.parent / ".".join(parts[:n])), ".".join(parts[n:])) for n in range(1, len(parts))]
 
 
-def _stored(
-    archive: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo], path: Path, wanted: ArrayKeys
+def _sample_videos(
+    archive: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo], path: Path, keys: ArrayKeys
 ) -> Iterator[StoredVideo]:
-    place = f"{path} [{key}]"
+    location = f"{path} [{key}]"
     arrays = [kind for kind in members if kind == "npy" or kind.endswith(".npy")]
-    kind = f"{wanted.key}.npy" if wanted.key else "npy" if "npy" in arrays else "".join(arrays[:1])
+    kind = f"{keys.key}.npy" if keys.key else "npy" if "npy" in arrays else "".join(arrays[:1])
     if not arrays:
         return
     try:
-        if kind not in arrays or (kind != "npy" and len(arrays) > 1 and not wanted.key):
+        if kind not in arrays or (kind != "npy" and len(arrays) > 1 and not keys.key):
             raise FormatError(
-                f"{place}: which of {', '.join(arrays)} holds the features?",
+                f"{location}: several arrays may hold the features: {', '.join(arrays)}",
                 hint=Hint("name_key"),
             )
-        record = _record(archive, members.get("json"), place)
+        record = _record(archive, members.get("json"), location)
     except FormatError as error:
-        yield unreadable(checked_name(key, path), error)
+        yield unreadable_video(check_name(key, path), error)
         return
 
     def read() -> ExternalFeatures:
-        content = _content(archive, members[kind], place)
-        values = read_array(io.BytesIO(content), len(content), place)
+        content = _content(archive, members[kind], location)
+        values = read_array(io.BytesIO(content), len(content), location)
         if record is None:
-            return released(place, values)
-        return released(
-            place, values, record.timestamps_seconds, duration=record.duration_seconds, origin=record.origin
+            return check_features(location, values)
+        return check_features(
+            location, values, record.timestamps_seconds, duration=record.duration_seconds, origin=record.origin
         )
 
-    yield StoredVideo(record.video if record else checked_name(key, path), read)
+    yield StoredVideo(record.video if record else check_name(key, path), read)
 
 
-def _record(archive: tarfile.TarFile, member: tarfile.TarInfo | None, place: str) -> Record | None:
+def _record(archive: tarfile.TarFile, member: tarfile.TarInfo | None, location: str) -> Record | None:
     if member is None:
         return None
-    if member.size > _LIMIT_RECORD:
-        raise FormatError(f"{place} has a record of {member.size} bytes, too many for one video")
-    return Record.parse(_content(archive, member, place), place)
+    if member.size > _MAX_RECORD_BYTES:
+        raise FormatError(f"{location} has a record of {member.size} bytes, too large for one video")
+    return Record.parse(_content(archive, member, location), location)
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, place: str) -> bytes:
-    """What there is of the member; it may be less than its header says."""
-    with as_format_error(place):
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, location: str) -> bytes:
+    """Return the bytes present of the member; they may be fewer than its header declares."""
+    with as_format_error(location):
         file = archive.extractfile(member)
         return file.read() if file is not None else b""

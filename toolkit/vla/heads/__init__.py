@@ -1,4 +1,6 @@
-"""Heads: what is asked of aligned vectors - which video, which moment, which answer."""
+"""Heads: tasks on aligned vectors, such as retrieval, moment localization and question
+answering.
+"""
 
 from vla.registry import Registry
 

@@ -1,4 +1,7 @@
-"""Seconds and frames: a frame is on screen until the next one is, so a time lies some way through a frame."""
+"""Conversion of seconds to fractional frame positions and back, and targets per frame.
+
+A frame is shown until the next one, so a time lies some way through a frame.
+"""
 
 from __future__ import annotations
 
@@ -8,64 +11,85 @@ import torch
 from vla.batches.batch import AlignmentBatch
 from vla.heads.base import LocalizationBatch
 
-_SHORTEST = 1e-6
+_MIN_SECONDS = 1e-6
 
 
 def edges(batch: LocalizationBatch) -> torch.Tensor:
-    """`(B, T + 1)` seconds: when each frame begins; the end of the video after the last real frame, and ever after."""
-    ends = batch.durations[:, None]
-    begins = torch.where(batch.frame_mask, batch.seconds, ends)
-    return torch.cat([begins, ends], 1).cummax(1).values
+    """Return `(B, T + 1)` seconds, the start of each frame.
 
-
-def to_seconds(places: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
-    """`(N, K)` seconds of places `(N, K)` counted in frames; `bounds` `(N, T + 1)` are their `edges`.
-
-    Places before the first frame or after the last go on at the pace of that frame, so that gradients do not end there.
+    The end of the video after the last real frame.
     """
-    frame = places.detach().floor().long().clamp(0, bounds.shape[1] - 2)
-    begin, end = bounds.gather(1, frame), bounds.gather(1, frame + 1)
-    return begin + (places - frame) * (end - begin)
+    ends = batch.durations[:, None]
+    starts = torch.where(batch.frame_mask, batch.seconds, ends)
+    return torch.cat([starts, ends], 1).cummax(1).values
+
+
+def to_seconds(positions: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
+    """Return the times of fractional frame positions.
+
+    Positions before the first frame or after the last are extrapolated at the rate of that frame,
+    so that they have a gradient.
+
+    Args:
+        positions: `(N, K)`, in frames.
+        bounds: `(N, T + 1)` seconds, `edges` of the videos.
+
+    Returns:
+        `(N, K)` seconds.
+    """
+    frame = positions.detach().floor().long().clamp(0, bounds.shape[1] - 2)
+    start, end = bounds.gather(1, frame), bounds.gather(1, frame + 1)
+    return start + (positions - frame) * (end - start)
 
 
 def to_frames(seconds: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
-    """`(N, K)` places, counted in frames, of times `(N, K)`: what `to_seconds` undoes within the video."""
+    """Return the fractional frame positions `(N, K)` of times `(N, K)`.
+
+    The inverse of `to_seconds` within the video.
+    """
     seconds = torch.minimum(torch.maximum(seconds, bounds[:, :1]), bounds[:, -1:])
     frame = torch.searchsorted(bounds.contiguous(), seconds.contiguous(), right=True).sub(1)
-    # The end of the video is the end of its last frame with time on screen, not of the padding after it.
+    # The end of the video is the end of its last frame of positive duration, not of the padding
+    # after it.
     last = (bounds < bounds[:, -1:]).sum(1, keepdim=True).sub(1).clamp_min(0)
     frame = torch.minimum(frame.clamp_min(0), last)
-    begin, end = bounds.gather(1, frame), bounds.gather(1, frame + 1)
-    return frame + (seconds - begin) / (end - begin).clamp_min(_SHORTEST)
+    start, end = bounds.gather(1, frame), bounds.gather(1, frame + 1)
+    return frame + (seconds - start) / (end - start).clamp_min(_MIN_SECONDS)
 
 
-def window_contrast(batch: LocalizationBatch, rows: torch.Tensor) -> torch.Tensor:
-    """`(N, T)` cosines of the texts `rows` with every frame of their videos; 0 at padding."""
+def similarity_curves(batch: LocalizationBatch, rows: torch.Tensor) -> torch.Tensor:
+    """Return `(N, T)` cosines of the texts `rows` with every frame of their videos.
+
+    0 at padding.
+    """
     videos = batch.video_of_text[rows]
     cosines = torch.einsum("ne,nte->nt", batch.texts[rows], batch.frames[videos])
     return cosines.masked_fill(~batch.frame_mask[videos], 0.0)
 
 
 def saliency_targets(batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
-    """`(N, T)` not negative: how well each frame shows the queries `rows`, 0 outside of what was marked.
+    """Return `(N, T)` saliency targets of the queries `rows`, from 0 up.
 
-    What annotators gave where they did, above their lowest; frames of the moments count 1 where nobody rated any.
+    They are the annotators' ratings less the lowest; without ratings, 1 for frames of the moments
+    and 0 elsewhere.
     """
-    given = batch.saliency[rows]
-    known = ~given.isnan()
-    least = given.masked_fill(~known, 0.0).amin(1, keepdim=True)
-    above = (given - least).masked_fill(~known, 0.0)
-    inside = batch.inside[rows].to(above.dtype)
-    return torch.where((above > 0).any(1, keepdim=True), above, inside)
+    ratings = batch.saliency[rows]
+    has_rating = ~ratings.isnan()
+    lowest = ratings.masked_fill(~has_rating, 0.0).amin(1, keepdim=True)
+    relative = (ratings - lowest).masked_fill(~has_rating, 0.0)
+    inside = batch.inside[rows].to(relative.dtype)
+    return torch.where((relative > 0).any(1, keepdim=True), relative, inside)
 
 
-def chunk_rows(batch: LocalizationBatch, most: int) -> list[torch.Tensor]:
-    """The texts to localize in groups, each of at most `most` frames to look at, or one text: they bound the memory."""
-    together = max(1, most // max(1, batch.frame_mask.shape[1]))
-    return list(batch.rows.split(together)) if len(batch.rows) else []
+def chunk_rows(batch: LocalizationBatch, max_frames: int) -> list[torch.Tensor]:
+    """Return the texts to localize in chunks of at most `max_frames` padded frames, or of one text,
+    to bound memory.
+    """
+    size = max(1, max_frames // max(1, batch.frame_mask.shape[1]))
+    return list(batch.rows.split(size)) if len(batch.rows) else []
 
 
-def of_real_frames(saliency: torch.Tensor, batch: LocalizationBatch) -> list[np.ndarray]:
-    """Of each text to localize `(T,)` float32, its row of `saliency` `(N, T)` as long as its video."""
+def unpad_saliency(saliency: torch.Tensor, batch: LocalizationBatch) -> list[np.ndarray]:
+    """Return the row `(T,)` float32 of `saliency` `(N, T)` of each text, without padding."""
     counts = batch.frame_mask.sum(1)[batch.video_of_text[batch.rows]].tolist()
     return [row[:n] for row, n in zip(saliency.float().cpu().numpy(), counts, strict=True)]

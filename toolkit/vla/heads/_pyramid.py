@@ -1,4 +1,4 @@
-"""Frames read for a query, at strides 1, 2, 4 and so on: the network under `moments`."""
+"""Temporal feature pyramid at strides 1, 2, 4, ..., the network of the head `moments`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch.nn import functional
 
 
 class Pyramid(nn.Module):
-    """What `width` channels know at every stride; the same weights at each, so a video may be of any length.
+    """Features at every stride, with weights shared by all levels, so a video may have any length.
 
-    Padding is zero throughout: a video is read alike alone and beside longer ones.
+    Padding is zero throughout: the features of a video do not depend on longer ones in the batch.
 
     Args:
-        width: of what comes out.
+        width: channels.
         dropout: of hidden units.
     """
 
@@ -24,16 +24,18 @@ class Pyramid(nn.Module):
         self.coarse = Block(width, dropout)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, levels: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Of each level `(N, ceil(T / 2 ** level), width)`, and which of its points there are.
+        """Return the features `(N, ceil(T / 2 ** level), width)` of each level, with the mask of
+        its points.
 
         Args:
             hidden: `(N, T, width)`.
             mask: `(N, T)` bool, True for real frames, which come first.
-            levels: at most so many; a video has those at which it has two points, and the first.
+            levels: maximum number of levels; a video has the first, and those with two points or
+                more.
         """
         hidden = self.fine(hidden, mask)
-        found = [(hidden, mask)]
-        while len(found) < levels and hidden.shape[1] >= 2:
+        pyramid = [(hidden, mask)]
+        while len(pyramid) < levels and hidden.shape[1] >= 2:
             hidden, before = _even(hidden), functional.pad(mask, (0, mask.shape[1] % 2))
             mask = before[:, ::2]
             means = (hidden[:, ::2] + hidden[:, 1::2]) / (before[:, ::2].int() + before[:, 1::2].int())[
@@ -41,12 +43,12 @@ class Pyramid(nn.Module):
             ].clamp_min(1)
             hidden = (means + self.down(hidden.transpose(1, 2)).transpose(1, 2)) * mask.unsqueeze(-1)
             hidden = self.coarse(hidden, mask)
-            found.append((hidden, mask & (mask.sum(1, keepdim=True) > 1)))
-        return found
+            pyramid.append((hidden, mask & (mask.sum(1, keepdim=True) > 1)))
+        return pyramid
 
 
 class Block(nn.Module):
-    """A residual convolution over time."""
+    """Residual convolution over time."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -56,10 +58,10 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """`(N, T, width)`, zero where `mask` `(N, T)` is False."""
-        shown = mask.unsqueeze(-1)
-        near = self.near((self.norm(hidden) * shown).transpose(1, 2)).transpose(1, 2)
-        return (hidden + self.dropout(self.out(functional.gelu(near)))) * shown
+        """Return `(N, T, width)`, zero where `mask` `(N, T)` is False."""
+        real = mask.unsqueeze(-1)
+        near = self.near((self.norm(hidden) * real).transpose(1, 2)).transpose(1, 2)
+        return (hidden + self.dropout(self.out(functional.gelu(near)))) * real
 
 
 def _even(hidden: torch.Tensor) -> torch.Tensor:

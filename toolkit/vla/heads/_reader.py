@@ -1,4 +1,4 @@
-"""What a text looks for in a video: attention over its frames, which know when they are shown."""
+"""Attention of texts over the frames of their videos, with timestamps as positions."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 
 
 @dataclass(frozen=True)
 class TextAttention:
-    """What N texts found in their videos.
+    """Result of the attention of N texts over their videos.
 
     Attributes:
-        content: `(N, width)` of the text and of what it found.
-        places: `(N, heads)` how far into its video each head of the attention looked, 0 to 1; 0 where nothing is seen.
-        asked: `(N, width)` the text alone.
-        frames: `(B, T, width)` the frames, with their neighbours and their times in them.
+        content: `(N, width)` features of the text and of the frames that it attends to.
+        positions: `(N, heads)` mean relative time of these frames, 0 to 1, for each attention head;
+            0 for a blind batch.
+        texts: `(N, width)` features of the text alone.
+        frames: `(B, T, width)` features of the frames, including their neighbours and times.
     """
 
     content: torch.Tensor
-    places: torch.Tensor
-    asked: torch.Tensor
+    positions: torch.Tensor
+    texts: torch.Tensor
     frames: torch.Tensor
 
 
 class Reader(nn.Module):
-    """Texts read videos: a text attends to the frames that are like it, and to what it has learned to look for.
+    """Cross-attention of texts over frames, biased by their cosine.
 
-    Where alignment taught frames the words for what happens in them, the cosine by itself finds the moment that a text
-    tells of: the attention starts from there (as in X-Pool, Gorti et al., CVPR 2022), and learns the rest. A short
-    convolution lets frames see their neighbours; their place in the video, and their time, are a part of them.
+    After alignment the cosine alone locates the moment of a text: the attention starts from it (as
+    in X-Pool, Gorti et al., CVPR 2022) and learns the rest. A short convolution adds the neighbours
+    of each frame; its relative and its absolute time are added as position encodings.
 
     Args:
         dim: width of the aligned vectors.
-        width: of what comes out; a multiple of `heads`.
+        width: of the result; a multiple of `heads`.
         heads: of the attention.
         dropout: of hidden units.
     """
@@ -58,37 +59,39 @@ class Reader(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, texts: torch.Tensor, rows: torch.Tensor, aligned: Aligned, batch: AlignmentBatch
+        self, texts: torch.Tensor, rows: torch.Tensor, aligned: AlignedBatch, batch: AlignmentBatch
     ) -> TextAttention:
-        """What the texts found.
+        """Return the features of each text in its video.
 
         Args:
             texts: `(N, E)` unit vectors.
-            rows: `(N,)` which video each text reads.
-            aligned: the videos; they may be hidden.
-            batch: when their frames are shown.
+            rows: `(N,)` int64, the video of each text.
+            aligned: the videos, or their blind version.
+            batch: for the timestamps of the frames.
         """
         frames, mask = aligned.frames, aligned.frame_mask
-        far = _far(batch.seconds[:, : frames.shape[1]], mask)
-        # Unit vectors have entries of about E ** -0.5: brought to about 1.
+        relative = _relative_time(batch.seconds[:, : frames.shape[1]], mask)
+        # Unit vectors have entries of about E ** -0.5, scaled to about 1.
         spread = math.sqrt(frames.shape[-1])
-        hidden = self.frames(frames * spread) + _places(far, batch.seconds[:, : frames.shape[1]], self.width)
+        encoding = _position_encoding(relative, batch.seconds[:, : frames.shape[1]], self.width)
+        hidden = self.frames(frames * spread) + encoding
         hidden = hidden * mask.unsqueeze(-1)
         near = self.near(self.norms[0](hidden).mul(mask.unsqueeze(-1)).transpose(1, 2)).transpose(1, 2)
         hidden = self.norms[1](hidden + self.dropout(functional.gelu(near)))
-        asked = self.norms[2](self.texts(texts * spread))
+        text = self.norms[2](self.texts(texts * spread))
         key, value = self.key_value(hidden).chunk(2, -1)
-        alike = aligned.scale * torch.einsum("ne,nte->nt", texts, frames[rows])
-        shares = self._shares(self.query(asked), key, alike, rows, mask)
-        found = torch.einsum("nht,nthw->nhw", shares, _split(value, self.heads)[rows]).flatten(1)
-        places = torch.einsum("nht,nt->nh", shares, far[rows])
-        return TextAttention(self.network(torch.cat([asked, found, asked * found], -1)), places, asked, hidden)
+        cosines = aligned.scale * torch.einsum("ne,nte->nt", texts, frames[rows])
+        weights = self._weights(self.query(text), key, cosines, rows, mask)
+        context = torch.einsum("nht,nthw->nhw", weights, _split(value, self.heads)[rows]).flatten(1)
+        positions = torch.einsum("nht,nt->nh", weights, relative[rows])
+        content = self.network(torch.cat([text, context, text * context], -1))
+        return TextAttention(content, positions, text, hidden)
 
-    def _shares(
-        self, query: torch.Tensor, key: torch.Tensor, alike: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor
+    def _weights(
+        self, query: torch.Tensor, key: torch.Tensor, cosines: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
         scores = torch.einsum("nhw,nthw->nht", _split(query, self.heads), _split(key, self.heads)[rows])
-        scores = scores / math.sqrt(self.width // self.heads) + self.likeness[:, None] * alike[:, None]
+        scores = scores / math.sqrt(self.width // self.heads) + self.likeness[:, None] * cosines[:, None]
         return scores.masked_fill(~mask[rows][:, None], -torch.inf).softmax(-1)
 
 
@@ -96,18 +99,20 @@ def _split(hidden: torch.Tensor, heads: int) -> torch.Tensor:
     return hidden.unflatten(-1, (heads, hidden.shape[-1] // heads))
 
 
-def _far(seconds: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """`(B, T)` how far into its video each frame is, 0 to 1."""
+def _relative_time(seconds: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return `(B, T)`, the time of each frame relative to its video's last frame, 0 to 1."""
     return seconds * mask / (seconds * mask).amax(1, keepdim=True).clamp_min(1e-6)
 
 
-def _places(far: torch.Tensor, seconds: torch.Tensor, width: int) -> torch.Tensor:
-    """`(B, T, width)`: half of it says how far into its video a frame is, half at which second."""
-    return torch.cat([_waves(4 * far, width // 2), _waves(seconds, width - width // 2)], -1)
+def _position_encoding(relative: torch.Tensor, seconds: torch.Tensor, width: int) -> torch.Tensor:
+    """Return `(B, T, width)`, half an encoding of the relative time of a frame, half one of its
+    second.
+    """
+    return torch.cat([_waves(4 * relative, width // 2), _waves(seconds, width - width // 2)], -1)
 
 
 def _waves(seconds: torch.Tensor, width: int) -> torch.Tensor:
-    """Sines and cosines of `seconds` with periods from 2 to 200: `(..., width)`."""
+    """Return `(..., width)`, sines and cosines of `seconds` with periods from 2 to 200."""
     half = width // 2
     periods = 2.0 * 100.0 ** (torch.arange(half, device=seconds.device) / max(1, half - 1))
     phase = 2 * math.pi * seconds.float().unsqueeze(-1) / periods

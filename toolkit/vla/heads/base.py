@@ -1,4 +1,4 @@
-"""What every head is."""
+"""Base class of heads, and the batches and results of moment localization."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ import numpy as np
 import torch
 from torch import nn
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.corpus import Corpus
 from vla.features import FrameFeatures
 
-Asks = Literal["videos", "moments", "choice", "open", "count"]
+Task = Literal["videos", "moments", "choice", "open", "count"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalizationBatch:
-    """Aligned videos, and the texts to localize in them: all that a head for moments reads.
+    """Aligned videos and the texts to localize in them, the input of a head for moments.
 
-    Training, evaluation and search each build one, so that all three call `Head.localize` or the network below it.
+    Training, evaluation and search each build one, so all three call `Head.localize` or its
+    network.
 
     Attributes:
         frames: `(B, T, E)` unit frames; zero at padding.
         frame_mask: `(B, T)` bool, True for real frames, which come first.
-        seconds: `(B, T)` float32, when each frame is shown.
-        durations: `(B,)` float32.
+        seconds: `(B, T)` float32 timestamps.
+        durations: `(B,)` float32 seconds.
         texts: `(M, E)` unit vectors.
         video_of_text: `(M,)` int64 rows of `frames`.
         rows: `(N,)` int64, the texts to localize; the others are not read.
-        scale: scalar that cosines are multiplied with.
+        scale: scalar factor of cosines.
     """
 
     frames: torch.Tensor
@@ -44,7 +45,7 @@ class LocalizationBatch:
     scale: torch.Tensor
 
     @classmethod
-    def from_batch(cls, aligned: Aligned, batch: AlignmentBatch) -> LocalizationBatch:
+    def from_batch(cls, aligned: AlignedBatch, batch: AlignmentBatch) -> LocalizationBatch:
         """Return the videos of `batch`, which is `aligned`, with its timed queries to localize."""
         return cls(
             frames=aligned.frames,
@@ -64,10 +65,10 @@ class LocalizationBatch:
         """Return videos with one text to localize in each.
 
         Args:
-            features: of each video its times and its length; the raw values are not read.
-            frames: of each video `(T, E)` float32 unit frames.
+            features: timestamps and duration of each video; the raw values are not read.
+            frames: `(T, E)` float32 unit frames of each video.
             texts: `(B, E)` float32 unit vectors.
-            scale: scalar that cosines are multiplied with.
+            scale: scalar factor of cosines.
         """
         lengths = torch.tensor([len(rows) for rows in frames])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
@@ -90,11 +91,12 @@ class LocalizationBatch:
 
 @dataclass(frozen=True)
 class LocalizedMoments:
-    """The moments of one text in its video.
+    """Moments of one text in its video.
 
     Attributes:
         moments: `(K, 3)` float64 rows of start and end in seconds and score, best first.
-        saliency: `(T,)` float32, how well each frame shows the text, on no scale; None where the head does not tell.
+        saliency: `(T,)` float32 relevance of each frame, on no fixed scale; None where the head
+            does not predict it.
     """
 
     moments: np.ndarray
@@ -102,46 +104,57 @@ class LocalizedMoments:
 
 
 class Head(nn.Module):
-    """Answers one kind of question from aligned vectors. Its constructor takes `dim`, the width of these, and its options.
+    """Module for one task on aligned vectors.
 
-    Where the frozen encoder has an answer, an untrained head gives that one: its last layer starts at zero.
+    The constructor takes their width `dim` and its options.
+
+    An untrained head predicts what the frozen encoder does, if anything: its last layer starts at
+    zero.
 
     Attributes:
-        asks: what of a batch it is asked: `videos` (untimed queries), `moments` (timed ones), or questions by their kind.
-        reads_tokens: True if it compares the tokens of queries, which have to be read and projected for it.
-        has_blind: True if a twin is trained that sees no video, to tell what the words alone give away.
+        task: `videos` (untimed queries), `moments` (timed queries), or a kind of question.
+        reads_tokens: whether it compares the tokens of queries with frames.
+        has_blind: whether a vision-blind copy is trained as a baseline.
     """
 
-    asks: ClassVar[Asks]
+    task: ClassVar[Task]
     reads_tokens: bool = False
     has_blind: ClassVar[bool] = False
 
     @classmethod
-    def planned(cls, corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
-        """All options of the constructor but `dim`: those given, and what `corpus`, which is trained on, decides."""
+    def resolve_options(cls, corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all options of the constructor except `dim`.
+
+        Args:
+            corpus: the training corpus, which determines defaults.
+            options: override the defaults.
+        """
         return dict(options)
 
     def fit(self, corpus: Corpus) -> None:
-        """Take from `corpus`, which is trained on, what is no option and is not learned by descent. Usually nothing."""
+        """Set buffers that are estimated from the training corpus; most heads have none."""
 
-    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> Any:
-        """Return predictions for what `batch` asks of this head, in its order. Heads for moments have `localize` instead."""
-        raise TypeError(f"{type(self).__name__} does not say what it predicts")
+    def forward(self, aligned: AlignedBatch, batch: AlignmentBatch) -> Any:
+        """Return predictions for the queries or questions of the task, in their order.
+
+        Heads for moments have `localize` instead.
+        """
+        raise TypeError(f"{type(self).__name__} does not define its predictions")
 
     def localize(self, batch: LocalizationBatch) -> list[LocalizedMoments]:
-        """Return the moments of each text that `batch` has to localize, in their order; heads for moments only.
+        """Return the moments of each text of `batch.rows`, in order; heads for moments only.
 
-        A text's moments do not depend on what else is in the batch.
+        The moments of a text do not depend on the rest of the batch.
         """
         raise TypeError(f"{type(self).__name__} localizes no moments")
 
-    def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
-        """A scalar to descend; None where the batch asks nothing of this head, or does not say what is right."""
+    def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
+        """Return a scalar to minimize; None where the batch has no targets for the task."""
         return None
 
     def decode(self, predictions: Any, batch: AlignmentBatch) -> list[Any]:
-        """Return what was predicted, one item for each thing that was asked.
+        """Return one item for each prediction.
 
         `choice`: index of a choice. `open`: answers, best first. `count`: a number.
         """
-        raise TypeError(f"{type(self).__name__} does not say what its predictions mean")
+        raise TypeError(f"{type(self).__name__} does not define the meaning of its predictions")

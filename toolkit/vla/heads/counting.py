@@ -1,4 +1,4 @@
-"""How many, how often?"""
+"""Counting: the answer to "how many" and "how often" as a number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.corpus import Corpus
 from vla.heads import base
 from vla.heads._reader import Reader, TextAttention
@@ -18,11 +18,11 @@ _GATES = 16
 
 
 class Head(base.Head):
-    """A number: what a question finds in the video, and what adds up over its frames.
+    """Regression of counts, as in TGIF-QA (Jang et al., CVPR 2017).
 
-    Counts are regressed, as TGIF-QA's are (Jang et al., CVPR 2017). Gates, one value for each frame and question, are
-    summed over the seconds that the frames stand for: what happens twice as often counts twice, however densely frames
-    were taken. Untrained, it answers the mean of the counts that it is trained on.
+    Gates, values for each frame and question, are summed over the seconds that the frames
+    represent: an event that occurs twice as often counts twice, whatever the sampling rate.
+    Untrained, it predicts the mean of the training counts.
 
     Args:
         dim: width of the aligned vectors.
@@ -30,7 +30,7 @@ class Head(base.Head):
         dropout: of its hidden units.
     """
 
-    asks = "count"
+    task = "count"
     has_blind = True
     mean: torch.Tensor
     spread: torch.Tensor
@@ -47,41 +47,48 @@ class Head(base.Head):
         self.register_buffer("spread", torch.ones(()))
 
     def fit(self, corpus: Corpus) -> None:
-        """Mean and standard deviation of the counts of `corpus`."""
+        """Set the mean and the standard deviation of the counts of `corpus`."""
         counts = np.array([q.question.count for q in corpus.questions if q.question.count is not None], np.float64)
         if len(counts):
             self.mean.fill_(float(counts.mean()))
             self.spread.fill_(max(0.1, float(counts.std())))
 
-    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
-        """`(N,)` counts, any real numbers, of the N questions that ask for one."""
-        asked = batch.questions.of_kind("count")
-        rows = batch.questions.video_of_question[asked]
-        read = self.reader(aligned.questions[asked], rows, aligned, batch)
-        sums = self._sums(read, rows, aligned, batch)
-        return self.mean + self.spread * self.count(torch.cat([sums, functional.gelu(read.content)], -1)).squeeze(-1)
+    def forward(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor:
+        """Return `(N,)` counts, any real numbers, of the N counting questions."""
+        questions = batch.questions.of_kind("count")
+        rows = batch.questions.video_of_question[questions]
+        attention = self.reader(aligned.questions[questions], rows, aligned, batch)
+        features = torch.cat([self._sums(attention, rows, aligned, batch), functional.gelu(attention.content)], -1)
+        return self.mean + self.spread * self.count(features).squeeze(-1)
 
-    def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
-        """Mean squared error as a share of the variance of the counts: 1 at the start, like other losses."""
+    def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
+        """Return the mean squared error as a share of the variance of the counts: 1 at
+        the start.
+        """
         counts = batch.questions.counts[batch.questions.of_kind("count")]
-        told = ~counts.isnan()
-        if not told.any():
+        has_count = ~counts.isnan()
+        if not has_count.any():
             return None
-        return ((self(aligned, batch)[told] - counts[told]) / self.spread).square().mean()
+        return ((self(aligned, batch)[has_count] - counts[has_count]) / self.spread).square().mean()
 
     def decode(self, predictions: Any, batch: AlignmentBatch) -> list[Any]:
-        """The number for each question, not rounded."""
+        """Return the number for each question, not rounded."""
         return [float(count) for count in predictions]
 
-    def _sums(self, read: TextAttention, rows: torch.Tensor, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
-        """`(N, gates)`: for each question, how many seconds' worth of frames each gate is open."""
-        hidden = self.frame(read.frames)[rows] + self.question(read.asked)[:, None]
-        open_ = self.gates(functional.gelu(hidden)).sigmoid()
-        return torch.einsum("ntg,nt->ng", open_, _lasting(aligned, batch)[rows])
+    def _sums(
+        self, attention: TextAttention, rows: torch.Tensor, aligned: AlignedBatch, batch: AlignmentBatch
+    ) -> torch.Tensor:
+        """Return `(N, gates)`, the seconds for which each gate is open, for each question."""
+        hidden = self.frame(attention.frames)[rows] + self.question(attention.texts)[:, None]
+        gates = self.gates(functional.gelu(hidden)).sigmoid()
+        return torch.einsum("ntg,nt->ng", gates, _frame_seconds(aligned, batch)[rows])
 
 
-def _lasting(aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
-    """`(B, T)` seconds that each frame stands for, on average over its video; 1 for a single frame, 0 at padding."""
+def _frame_seconds(aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor:
+    """Return `(B, T)`, the mean duration of a frame of each video.
+
+    1 for a single frame, 0 at padding.
+    """
     mask = aligned.frame_mask
     last = (batch.seconds[:, : mask.shape[1]] * mask).amax(1)
     count = mask.sum(1)

@@ -1,4 +1,4 @@
-"""What is the answer, of all that training knows?"""
+"""Open-ended question answering over the answers of the training data."""
 
 from __future__ import annotations
 
@@ -11,36 +11,37 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.batches.corpus import Corpus
 from vla.errors import MissingError, UsageError
 from vla.heads import base
 from vla.heads._reader import Reader
 from vla.nn.l2_normalize import l2_normalize
 
-_BEST = 10
+_TOP_K = 10
 
 
 class Head(base.Head):
-    """The answer whose vector is most like the video, moved by what the question finds in it.
+    """Classification of answers by the similarity of video and question to each answer.
 
-    Untrained, it is retrieval: the frozen text vector of every answer against the mean frame. What is learned is added to
-    both sides. The form, video and question against answers, is Just Ask's (Yang et al., ICCV 2021).
-    Answers are the `most` frequent of the training questions, in lower case; no other can be predicted.
+    Untrained, it is retrieval: the frozen text vector of every answer against the mean frame.
+    Learned vectors are added on both sides. The form, video and question against answers, is that
+    of Just Ask (Yang et al., ICCV 2021). The vocabulary are the `most` frequent answers of the
+    training questions, in lower case.
 
     Args:
         dim: width of the aligned vectors.
         width: of the reader.
         dropout: of its hidden units.
-        most: so many answers at most (MSRVTT-QA: 4,000).
-        least: an answer is given so often at least (ActivityNet-QA: 2).
-        answers: what can be predicted; decided by the questions that are trained on.
+        most: maximum number of answers (MSRVTT-QA: 4,000).
+        least: minimum number of occurrences of an answer (ActivityNet-QA: 2).
+        answers: vocabulary; by default from the training questions.
 
     Raises:
         UsageError: `most` or `least` below 1, or no answers.
     """
 
-    asks = "open"
+    task = "open"
     has_blind = True
     vectors: torch.Tensor
 
@@ -64,54 +65,57 @@ class Head(base.Head):
         self.register_buffer("vectors", torch.zeros(len(self.answers), dim))
 
     @classmethod
-    def planned(cls, corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The answers of `corpus` beside what was given; raises MissingError where it has none."""
+    def resolve_options(cls, corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `options` with the answers of `corpus`; raise MissingError where it has none."""
         most, least = options.get("most", 4000), options.get("least", 1)
-        given = Counter(answer.lower() for q in corpus.questions for answer in q.question.answers)
-        answers = [answer for answer, count in given.most_common(most) if count >= least]
+        counts = Counter(answer.lower() for q in corpus.questions for answer in q.question.answers)
+        answers = [answer for answer, count in counts.most_common(most) if count >= least]
         if not answers:
             raise MissingError(
-                f"open_qa has nothing to answer with: no answer is given {least} times in the questions trained on"
+                f"open_qa has an empty vocabulary: no answer is given {least} times in the questions trained on"
             )
         return {"answers": answers, **options}
 
     def fit(self, corpus: Corpus) -> None:
-        """The frozen vector of every answer."""
-        parts = {answer.lower(): parts for answer, parts in reversed((corpus.answers or {}).items())}
-        unknown = [answer for answer in self.answers if answer not in parts]
+        """Set the frozen vector of every answer."""
+        chunks = {answer.lower(): text for answer, text in reversed((corpus.answers or {}).items())}
+        unknown = [answer for answer in self.answers if answer not in chunks]
         if unknown:
             raise MissingError(f"{len(unknown)} answers have no text vector, e.g. {unknown[0]!r:.60}")
-        vectors = np.stack([corpus.vector(parts[answer]) for answer in self.answers])
+        vectors = np.stack([corpus.vector(chunks[answer]) for answer in self.answers])
         self.vectors.copy_(l2_normalize(torch.from_numpy(vectors)))
 
-    def forward(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor:
-        """`(N, A)` scores of all answers to the N open questions."""
-        asked = batch.questions.of_kind("open")
-        rows = batch.questions.video_of_question[asked]
-        content = self.reader(aligned.questions[asked], rows, aligned, batch).content
-        looked_for = aligned.videos[rows] + self.move(content)
-        return aligned.scale * (looked_for @ (self.vectors + self.moved).T) + self.usual
+    def forward(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor:
+        """Return `(N, A)` scores of all answers to the N open questions."""
+        questions = batch.questions.of_kind("open")
+        rows = batch.questions.video_of_question[questions]
+        content = self.reader(aligned.questions[questions], rows, aligned, batch).content
+        query = aligned.videos[rows] + self.move(content)
+        return aligned.scale * (query @ (self.vectors + self.moved).T) + self.usual
 
-    def loss(self, aligned: Aligned, batch: AlignmentBatch) -> torch.Tensor | None:
-        """Cross-entropy; where several answers are right each has its share. What cannot be predicted is left out."""
-        wanted = self._wanted(batch)
-        some = wanted.sum(1) > 0
-        if not some.any():
+    def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
+        """Return the cross-entropy with the correct answers, in equal shares.
+
+        Others than the vocabulary are ignored.
+        """
+        targets = self._targets(batch)
+        has_target = targets.sum(1) > 0
+        if not has_target.any():
             return None
-        return functional.cross_entropy(self(aligned, batch)[some], wanted[some])
+        return functional.cross_entropy(self(aligned, batch)[has_target], targets[has_target])
 
     def decode(self, predictions: Any, batch: AlignmentBatch) -> list[Any]:
-        """The ten best answers of each question, best first."""
-        best = predictions.topk(min(_BEST, len(self.answers)), dim=1).indices.tolist()
+        """Return the ten best answers of each question, best first."""
+        best = predictions.topk(min(_TOP_K, len(self.answers)), dim=1).indices.tolist()
         return [[self.answers[row] for row in rows] for rows in best]
 
-    def _wanted(self, batch: AlignmentBatch) -> torch.Tensor:
-        """`(N, A)` shares of the right answers; zero where none is given or none can be predicted."""
-        asked = batch.questions.of_kind("open").tolist()
-        wanted = torch.zeros(len(asked), len(self.answers), device=self.vectors.device)
-        for i, k in enumerate(asked):
+    def _targets(self, batch: AlignmentBatch) -> torch.Tensor:
+        """Return `(N, A)` shares of the correct answers; zero where none is in the vocabulary."""
+        questions = batch.questions.of_kind("open").tolist()
+        targets = torch.zeros(len(questions), len(self.answers), device=self.vectors.device)
+        for i, k in enumerate(questions):
             for answer in batch.questions.answers[k]:
                 row = self._row.get(answer.lower())
                 if row is not None:
-                    wanted[i, row] += 1
-        return wanted / wanted.sum(1, keepdim=True).clamp_min(1)
+                    targets[i, row] += 1
+        return targets / targets.sum(1, keepdim=True).clamp_min(1)

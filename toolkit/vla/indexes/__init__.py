@@ -1,4 +1,4 @@
-"""Indexes: vectors and row numbers, nothing else. What a row means is known to `vla.search`."""
+"""Vector indexes: nearest rows by inner product. `vla.indexing` maps rows to segments of videos."""
 
 from vla.registry import Registry
 

@@ -1,7 +1,8 @@
-"""Rows in lists: each row is kept with the centre nearest to it, and a query is compared with the lists of the centres nearest
-to the query.
+"""Inverted file (IVF) indexes: a row is stored in the list of its nearest centroid, and a query is
+compared with the rows of the nearest lists.
 
-Saved, an index is plain arrays, and FAISS's objects are made anew from them: no size or kind that a file claims is believed.
+An index is saved as plain arrays, and FAISS's objects are rebuilt from them: no size or kind that a
+file declares is trusted.
 """
 
 from __future__ import annotations
@@ -14,76 +15,89 @@ import numpy as np
 from vla.errors import CacheError, UsageError
 from vla.hints import Hint
 from vla.indexes import _faiss
-from vla.indexes.base import NO_ID, by_score_then_id, checked, empty_result
+from vla.indexes.base import NO_ID, by_score_then_id, check_vectors, empty_result
 
-_PROBES = 16
-PER_LIST = 16
-"""Rows to learn a centre from, at least. FAISS wants 39: with 40, 32 lists of 100,000 rows find .998 of the ten best instead
-of .990, and centres take nearly three times as long."""
+_NPROBE = 16
+MIN_ROWS_PER_LIST = 16
+"""Minimum number of training rows per centroid. FAISS recommends 39: with 40, 32 lists of 100,000
+rows find .998 of the ten best rows instead of .990, but k-means takes nearly three times as
+long.
+"""
 
 
 def nlist_for(rows: int) -> int:
-    """How many lists are worth their while. With twice as many a million rows are searched a fifth faster, and take twice as long
-    to sort into lists; with half as many it takes 1.7 times as long.
+    """Return the number of lists for an index of `rows` rows.
+
+    With twice as many, a million rows are searched a fifth faster and take twice as long to assign
+    to lists; with half as many, a search takes 1.7 times as long.
     """
     return max(1, round(4 * rows**0.5))
 
 
-def train_centroids(vectors: np.ndarray, lists: int, seed: int) -> np.ndarray:
-    """`(lists, E)`, fewer where vectors `(N, E)` are few: where they gather. Several indexes of the same rows may use them."""
-    count = min(lists, max(1, len(vectors) // PER_LIST))
+def train_centroids(vectors: np.ndarray, nlist: int, seed: int) -> np.ndarray:
+    """Return `(nlist, E)` centroids of `vectors` `(N, E)`, fewer if there are few vectors.
+
+    Several indexes of the same rows may share them.
+    """
+    count = min(nlist, max(1, len(vectors) // MIN_ROWS_PER_LIST))
     if count == 1:
         return vectors.mean(0, keepdims=True, dtype=np.float64).astype(np.float32)
     return _faiss.train_centroids(vectors, count, seed)
 
 
-def nearest(centres: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """`(N,)` int64: which of `centres` is nearest to each of `vectors` `(N, E)`. Rows of an index may be added with it."""
-    return _faiss.nearest(_faiss.new_ivf("flat", centres), np.ascontiguousarray(vectors, np.float32))
+def nearest_centroids(centroids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Return `(N,)` int64, the centroid nearest to each vector of `(N, E)`, for `IvfIndex.add`."""
+    return _faiss.nearest_lists(_faiss.new_ivf("flat", centroids), np.ascontiguousarray(vectors, np.float32))
 
 
 class IvfIndex:
-    """Approximate search in lists; see the plug-ins for how a row is kept.
+    """Approximate search in inverted lists; the plug-ins differ in the encoding of a row.
 
     Args:
         dim: width of the vectors.
-        lists: how many; 0 for four times the root of the number of rows that are learned from.
-        probes: how many lists a query looks into.
-        seed: of the centres.
+        nlist: number of lists; 0 for four times the square root of the number of training rows.
+        nprobe: number of lists that a query searches.
+        seed: seed of k-means and of the rotation.
     """
 
     is_exact = False
     memory_factor = 1
     kind: ClassVar[str]
     rotates: ClassVar[bool] = False
-    """Whether vectors are turned at random first, so that every number of a vector matters about equally."""
+    """Whether vectors are rotated at random, so that all dimensions matter about equally."""
 
-    def __init__(self, dim: int, lists: int = 0, probes: int = _PROBES, seed: int = 0) -> None:
-        if lists < 0 or probes < 1:
-            raise UsageError(f"lists must be at least 0 and probes at least 1, not {lists} and {probes}")
-        self.dim, self.lists, self.probes, self._seed = dim, lists, probes, seed
+    def __init__(self, dim: int, nlist: int = 0, nprobe: int = _NPROBE, seed: int = 0) -> None:
+        if nlist < 0 or nprobe < 1:
+            raise UsageError(f"nlist must be at least 0 and nprobe at least 1, not {nlist} and {nprobe}")
+        self.dim, self.nlist, self.nprobe, self._seed = dim, nlist, nprobe, seed
         self._index: Any = None
-        self._centres = np.zeros((0, dim), np.float32)
-        self._turn = np.zeros((0, dim), np.float32)
+        self._centroids = np.zeros((0, dim), np.float32)
+        self._rotation = np.zeros((0, dim), np.float32)
         self._largest = -1
 
     def train(self, vectors: np.ndarray) -> None:
-        """See the base class."""
-        _, vectors = checked(np.arange(len(vectors)), vectors, self.dim)
-        self.begin(vectors, train_centroids(vectors, self.lists or nlist_for(len(vectors)), self._seed))
+        """Train centroids and encoding on `vectors` `(N, E)`; see the base class."""
+        _, vectors = check_vectors(np.arange(len(vectors)), vectors, self.dim)
+        self.begin(vectors, train_centroids(vectors, self.nlist or nlist_for(len(vectors)), self._seed))
 
-    def begin(self, vectors: np.ndarray, centres: np.ndarray) -> None:
-        """Start with these `centres`; what else must be known of rows is learned from `vectors`."""
+    def begin(self, vectors: np.ndarray, centroids: np.ndarray) -> None:
+        """Start with trained `centroids`; train the encoding on `vectors` `(N, E)`."""
         if self.rotates:
             gaussian = np.random.default_rng(self._seed).standard_normal((self.dim, self.dim))
-            self._turn = np.linalg.qr(gaussian)[0].astype(np.float32)
-        self._centres, self.lists = centres, len(centres)
-        self._index = _faiss.new_ivf(self.kind, self._turned(centres))
-        self._index.train(self._turned(vectors))
+            self._rotation = np.linalg.qr(gaussian)[0].astype(np.float32)
+        self._centroids, self.nlist = centroids, len(centroids)
+        self._index = _faiss.new_ivf(self.kind, self._rotate(centroids))
+        self._index.train(self._rotate(vectors))
 
-    def add(self, ids: np.ndarray, vectors: np.ndarray, near: np.ndarray | None = None) -> None:
-        """See the base class. `near`: what `nearest` says of them, where it is known: it takes longest."""
-        ids, vectors = checked(ids, vectors, self.dim)
+    def add(self, ids: np.ndarray, vectors: np.ndarray, lists: np.ndarray | None = None) -> None:
+        """Add or replace rows; see the base class.
+
+        Args:
+            ids: `(N,)`.
+            vectors: `(N, E)`.
+            lists: `(N,)` from `nearest_centroids`, if known; computing it takes longest.
+        """
+        ids, vectors = check_vectors(ids, vectors, self.dim)
         if not len(ids):
             return
         if self._index is None:
@@ -91,76 +105,81 @@ class IvfIndex:
         if ids.min() <= self._largest:
             self.remove(ids)
         self._largest = max(self._largest, int(ids.max()))
-        turned = self._turned(vectors)
-        _faiss.add_near(self._index, ids, turned, _faiss.nearest(self._index, turned) if near is None else near)
+        points = self._rotate(vectors)
+        _faiss.add_to_lists(
+            self._index, ids, points, _faiss.nearest_lists(self._index, points) if lists is None else lists
+        )
 
     def remove(self, ids: np.ndarray) -> int:
-        """See the base class."""
+        """Remove `ids` and return how many were present; see the base class."""
         ids = np.unique(np.asarray(ids, np.int64))
         return int(self._index.remove_ids(_faiss.selector(ids))) if len(ids) and len(self) else 0
 
-    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """See the base class. With `allowed`, as many more lists are looked into as there are fewer rows to find."""
-        _, queries = checked(np.arange(len(queries)), queries, self.dim)
+    def search(self, queries: np.ndarray, k: int, id_mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best rows; see the base class.
+
+        With `id_mask`, proportionally more lists are searched for the fewer rows that it leaves.
+        """
+        _, queries = check_vectors(np.arange(len(queries)), queries, self.dim)
         if not len(queries) or not len(self):
             return empty_result(len(queries), k)
-        index, probes, limits = self._searched(), min(self.probes, self.lists), None
-        index.nprobe = probes
-        if allowed is not None:
-            # More may be allowed than there is.
-            share = min(1.0, max(1, int(allowed.sum())) / len(self))
-            wider = min(self.lists, math.ceil(probes / share))
-            limits = _faiss.search_params(allowed, wider)
-        scores, ids = _faiss.search(index, self._turned(queries), k, limits)
+        index, nprobe, params = self._search_index(), min(self.nprobe, self.nlist), None
+        index.nprobe = nprobe
+        if id_mask is not None:
+            # The mask may select more ids than there are rows.
+            share = min(1.0, max(1, int(id_mask.sum())) / len(self))
+            nprobe = min(self.nlist, math.ceil(nprobe / share))
+            params = _faiss.search_params(id_mask, nprobe)
+        scores, ids = _faiss.search(index, self._rotate(queries), k, params)
         scores[ids == NO_ID] = -np.inf
         return by_score_then_id(scores, ids)
 
-    def _searched(self) -> Any:
-        """FAISS's index that queries are given to."""
+    def _search_index(self) -> Any:
+        """Return the FAISS index to search."""
         return self._index
 
-    def _turned(self, vectors: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(vectors @ self._turn.T) if len(self._turn) else vectors
+    def _rotate(self, vectors: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(vectors @ self._rotation.T) if len(self._rotation) else vectors
 
     def __len__(self) -> int:
-        """Rows."""
+        """Return the number of rows."""
         return int(self._index.ntotal) if self._index is not None else 0
 
     def to_bytes(self) -> bytes:
-        """Safetensors: centres, and ids and codes list by list."""
+        """Return the index as safetensors: centroids, then ids and codes list by list."""
         from safetensors.numpy import save
 
         if self._index is None:
             sizes, ids, codes = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 0), np.uint8)
-            learned = np.zeros(0, np.float32)
+            ranges = np.zeros(0, np.float32)
         else:
-            (sizes, ids, codes), learned = _faiss.to_lists(self._index), _faiss.quantizer_ranges(self._index)
+            (sizes, ids, codes), ranges = _faiss.to_lists(self._index), _faiss.quantizer_ranges(self._index)
         kind = np.frombuffer(self.kind.encode(), np.uint8)
-        settings = np.array([self.lists, self.probes, self._seed], np.int64)
+        settings = np.array([self.nlist, self.nprobe, self._seed], np.int64)
         return save(
             {
-                "kind": kind, "settings": settings, "centres": self._centres, "turn": self._turn, "learned": learned,
+                "kind": kind, "settings": settings, "centres": self._centroids, "turn": self._rotation, "learned": ranges,
                 "sizes": sizes, "ids": ids, "codes": codes,
             }
         )  # fmt: skip
 
     @classmethod
     def from_bytes(cls, content: bytes) -> IvfIndex:
-        """See the base class."""
+        """Return the index that `to_bytes` saved; see the base class."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
         try:
-            found = load(content)
-            if found["kind"].tobytes() != cls.kind.encode():
-                raise ValueError(f"it is of the kind {found['kind'].tobytes()[:20]!r}")
-            return cls._restored(found)
+            arrays = load(content)
+            if arrays["kind"].tobytes() != cls.kind.encode():
+                raise ValueError(f"it is of the kind {arrays['kind'].tobytes()[:20]!r}")
+            return cls._from_arrays(arrays)
         except (KeyError, TypeError, ValueError, SafetensorError, UsageError) as error:
             raise CacheError(f"this is not an index in lists of vla ({error})", hint=Hint("index")) from error
 
     @classmethod
-    def _restored(cls, found: dict[str, np.ndarray]) -> IvfIndex:
-        centres, turn, ids, codes = (found[name] for name in ("centres", "turn", "ids", "codes"))
+    def _from_arrays(cls, arrays: dict[str, np.ndarray]) -> IvfIndex:
+        centroids, rotation, ids, codes = (arrays[name] for name in ("centres", "turn", "ids", "codes"))
         kinds = {
             "centres": "f4",
             "turn": "f4",
@@ -171,26 +190,26 @@ class IvfIndex:
             "settings": "i8",
         }
         for name, kind in kinds.items():
-            if found[name].dtype != np.dtype(kind) or found[name].ndim != (
+            if arrays[name].dtype != np.dtype(kind) or arrays[name].ndim != (
                 2 if name in ("centres", "turn", "codes") else 1
             ):
-                raise ValueError(f"{name} is {found[name].dtype} of shape {found[name].shape}")
-        lists, probes, seed = found["settings"].tolist()
-        dim = centres.shape[1]
-        if dim < 1 or turn.shape != (dim * (cls.rotates and len(centres) > 0), dim):
-            raise ValueError(f"vectors of {dim} numbers are not turned by {turn.shape}")
+                raise ValueError(f"{name} is {arrays[name].dtype} of shape {arrays[name].shape}")
+        nlist, nprobe, seed = arrays["settings"].tolist()
+        dim = centroids.shape[1]
+        if dim < 1 or rotation.shape != (dim * (cls.rotates and len(centroids) > 0), dim):
+            raise ValueError(f"a rotation of shape {rotation.shape} does not fit vectors of width {dim}")
         if (
             (ids < 0).any()
             or len(np.unique(ids)) != len(ids)
-            or not (np.isfinite(centres).all() and np.isfinite(turn).all())
+            or not (np.isfinite(centroids).all() and np.isfinite(rotation).all())
         ):
-            raise ValueError("ids are not different from each other, or numbers are not finite")
-        index = cls(dim, lists, probes, seed)
-        if len(centres):
-            if lists != len(centres):
-                raise ValueError(f"{len(centres)} centres are not {lists} lists")
-            index._centres, index._turn = centres, turn
-            empty = _faiss.new_ivf(cls.kind, index._turned(centres))
-            index._index = _faiss.from_lists(empty, found["learned"], found["sizes"], ids, codes)
+            raise ValueError("ids are not unique and non-negative, or values are not finite")
+        index = cls(dim, nlist, nprobe, seed)
+        if len(centroids):
+            if nlist != len(centroids):
+                raise ValueError(f"{len(centroids)} centroids do not fit {nlist} lists")
+            index._centroids, index._rotation = centroids, rotation
+            empty = _faiss.new_ivf(cls.kind, index._rotate(centroids))
+            index._index = _faiss.from_lists(empty, arrays["learned"], arrays["sizes"], ids, codes)
             index._largest = int(ids.max(initial=-1))
         return index

@@ -1,4 +1,4 @@
-"""Lists of whole vectors: as large as the flat index, and faster."""
+"""Inverted lists of full vectors: as large as the flat index, and faster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from vla.indexes._ivf import IvfIndex
 
 
 class Index(IvfIndex):
-    """Approximate search: true scores of the rows in the lists nearest to the query. Arguments as for `IvfIndex`."""
+    """Approximate search with exact scores in the nearest lists. Arguments: see `IvfIndex`."""
 
     kind = "flat"

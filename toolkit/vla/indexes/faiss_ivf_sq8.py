@@ -1,4 +1,4 @@
-"""Lists of vectors with a byte for each number: a quarter of the flat index."""
+"""Inverted lists of scalar-quantized vectors, a byte per dimension: a quarter of the flat index."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from vla.indexes._ivf import IvfIndex
 
 
 class Index(IvfIndex):
-    """Approximate search: what a row differs from its centre by, each number in 256 steps. Arguments as for `IvfIndex`."""
+    """Approximate search over residuals of 256 steps per dimension. Arguments: see `IvfIndex`."""
 
     kind = "sq8"

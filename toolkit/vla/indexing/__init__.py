@@ -1,1 +1,4 @@
-"""Indexing: from cached features to an index of segments on disk."""
+"""Index of the segments of videos.
+
+Segmentation, fragments on disk, synchronization with the cache, autotuning.
+"""

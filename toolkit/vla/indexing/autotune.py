@@ -1,7 +1,7 @@
-"""Choosing an index by measurement: kinds are built from the user's own vectors, set up with some queries, measured
-with others.
+"""Autotuning: choose the kind and parameters of an index by benchmarks on the vectors of the user.
 
-Of what fits into the memory and finds what is asked for, the fastest is taken.
+Each kind is tuned with half of the queries and benchmarked with the other half. The fastest index
+that fits into memory and reaches the requested recall is chosen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from vla.errors import EnvironmentUnfitError
 from vla.hints import Hint, Note
 from vla.indexes import registry as indexes
-from vla.indexes._trial import fault_of
+from vla.indexes._trial import trial_error
 from vla.indexes.base import Index
 from vla.indexing.config import AUTO, IndexBenchmark, IndexConfig
 from vla.indexing.fragments import Fragment, exhaustive, iter_blocks
@@ -26,96 +26,121 @@ CANDIDATES = ("faiss_flat", "faiss_ivf", "faiss_ivf_sq8", "faiss_ivf_rabitq")
 K = 10
 _DEPTHS = (20, 50, 100, 200, 400, 800, 1600)
 _QUERIES = 400
-_TIMED = 40
-_NEARLY = 4 / 3
-_SAME = 1e-5
-"""Scores that differ by less are of equally good rows: sums of float32 come out differently in another order."""
+_NUM_TIMINGS = 40
+_TIE = 4 / 3
+"""Ratio of times below which two settings count as equally fast."""
+_TOLERANCE = 1e-5
+"""Difference of scores below which two rows count as equally good: float32 sums depend on their
+order."""
 
 
 @dataclass(frozen=True)
 class TunedIndex:
-    """The index that was taken, its plug-in, how deep its results are scored anew, all that was measured, and what to say."""
+    """Result of `autotune_index`.
+
+    Attributes:
+        index: the chosen index.
+        backend: name of its plug-in.
+        depth: number of rows of its results to re-rank.
+        benchmarks: benchmarks of all kinds.
+        notes: messages for the user.
+    """
 
     index: Index
     backend: str
     depth: int
-    measured: tuple[IndexBenchmark, ...]
+    benchmarks: tuple[IndexBenchmark, ...]
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Truth:
-    """Queries `(Q, E)` with the score of the tenth best row of each `(Q,)`."""
+class _GroundTruth:
+    """Queries `(Q, E)`, and the score `(Q,)` of the tenth best row for each."""
 
     queries: np.ndarray
-    tenth: np.ndarray
+    kth_scores: np.ndarray
 
     def recall(self, scores: np.ndarray) -> float:
-        """Share of the ten best among rows with these true scores `(Q, C)`; a row is as good as another with its score."""
-        hits = (scores >= self.tenth[:, None] - _SAME).sum(1)
+        """Return the recall@10 of rows with these exact scores `(Q, C)`.
+
+        Rows with equal scores are interchangeable.
+        """
+        hits = (scores >= self.kth_scores[:, None] - _TOLERANCE).sum(1)
         return float(np.minimum(hits, K).mean() / K)
 
-    def half(self, which: int) -> _Truth:
-        """Every other query: 0 to set up with, 1 to measure with."""
-        return _Truth(self.queries[which::2], self.tenth[which::2])
+    def half(self, offset: int) -> _GroundTruth:
+        """Return every other query: from 0 for tuning, from 1 for the benchmark."""
+        return _GroundTruth(self.queries[offset::2], self.kth_scores[offset::2])
 
 
 @dataclass(frozen=True)
 class _Source:
-    """The vectors `(N, E)`, and what all indexes in lists can share of the work on them."""
+    """Vectors `(N, E)`, and the computations that all IVF indexes share."""
 
     vectors: np.ndarray
     seed: int = 0
 
     @cached_property
     def sample(self) -> np.ndarray:
-        """Some rows to learn from, float32."""
-        from vla.indexes._ivf import PER_LIST, nlist_for
+        """Random rows to train with, float32."""
+        from vla.indexes._ivf import MIN_ROWS_PER_LIST, nlist_for
 
-        count = min(len(self.vectors), max(10_000, (PER_LIST + 1) * nlist_for(len(self.vectors))))
+        count = min(len(self.vectors), max(10_000, (MIN_ROWS_PER_LIST + 1) * nlist_for(len(self.vectors))))
         rows = np.random.default_rng(self.seed).choice(len(self.vectors), count, replace=False)
         return self.vectors[np.sort(rows)].astype(np.float32)
 
     @cached_property
-    def centres(self) -> np.ndarray:
-        """Where the rows gather."""
+    def centroids(self) -> np.ndarray:
+        """Centroids of the inverted lists."""
         from vla.indexes._ivf import nlist_for, train_centroids
 
         return train_centroids(self.sample, nlist_for(len(self.vectors)), self.seed)
 
     @cached_property
-    def near(self) -> np.ndarray:
-        """`(N,)`: which centre is nearest to each row."""
-        from vla.indexes._ivf import nearest
+    def assignments(self) -> np.ndarray:
+        """`(N,)` number of the nearest centroid of each row."""
+        from vla.indexes._ivf import nearest_centroids
 
-        return np.concatenate([nearest(self.centres, block) for _, block in iter_blocks(self.vectors)])
+        return np.concatenate([nearest_centroids(self.centroids, block) for _, block in iter_blocks(self.vectors)])
 
 
 def synthetic_queries(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
-    """`(Q, E)`: for where there are no queries, rows at random with as much noise as they are long."""
+    """Return `(Q, E)` random rows, each with noise of its own length.
+
+    Queries for an index without captions.
+    """
     rng = np.random.default_rng(seed)
     rows = rng.choice(len(vectors), min(_QUERIES, len(vectors)), replace=False)
-    found = vectors[rows].astype(np.float32)
-    noise = rng.standard_normal(found.shape).astype(np.float32)
-    return found + noise * (np.linalg.norm(found, axis=1) / np.linalg.norm(noise, axis=1))[:, None]
+    sample = vectors[rows].astype(np.float32)
+    noise = rng.standard_normal(sample.shape).astype(np.float32)
+    return sample + noise * (np.linalg.norm(sample, axis=1) / np.linalg.norm(noise, axis=1))[:, None]
 
 
 def autotune_index(
-    vectors: np.ndarray, queries: np.ndarray, asked: IndexConfig, progress: ProgressCallback = silent
+    vectors: np.ndarray, queries: np.ndarray, config: IndexConfig, progress: ProgressCallback = silent
 ) -> TunedIndex:
-    """The index of `vectors` `(N, E)`, N at least 10, that `asked` describes, set up and measured with `queries` `(Q, E)`.
+    """Build the index of `vectors` `(N, E)` for `config`, tuned and benchmarked with `queries` `(Q,
+    E)`.
 
-    Half of the queries set `probes` and `depth`, the other half says what came of it. If nothing fits into the memory, the
-    smallest is taken; if nothing that fits finds enough, what finds most. Either is said in the notes.
+    Half of the queries tune `probes` and `depth`, the other half estimates the recall. If no index
+    fits into memory, the smallest is chosen; if no index that fits reaches the requested recall,
+    the one with the highest. The notes mention either.
 
-    Each kind is tried in a process of its own first (`fault_of`): one that does not work here is passed over, and said.
+    Each kind is first tried in a process of its own (`trial_error`); kinds that fail are skipped, with
+    a note.
+
+    Args:
+        vectors: at least 10 rows.
+        queries: vectors of queries.
+        config: requested configuration.
+        progress: called for each kind.
 
     Raises:
-        EnvironmentUnfitError: the kind that was named, or every kind, does not work with the FAISS that is installed.
+        EnvironmentUnfitError: the requested kind, or every kind, fails with the installed FAISS.
     """
     queries = np.ascontiguousarray(queries[:_QUERIES], np.float32)
-    truth = _Truth(queries, exhaustive(vectors, queries, K)[0][:, -1])
-    faults = {name: fault_of(name) for name in (CANDIDATES if asked.backend == AUTO else (asked.backend,))}
+    truth = _GroundTruth(queries, exhaustive(vectors, queries, K)[0][:, -1])
+    faults = {name: trial_error(name) for name in (CANDIDATES if config.backend == AUTO else (config.backend,))}
     source, names = _Source(vectors), [name for name, fault in faults.items() if not fault]
     notes: list[str] = [Note(f"index kind {name} does not work here and was passed over: {fault}", Hint("doctor"))
              for name, fault in faults.items() if fault]  # fmt: skip
@@ -124,138 +149,144 @@ def autotune_index(
             f"index kind {', '.join(faults)} does not work here: {next(iter(faults.values()))}",
             hint=Hint("doctor"),
         )
-    # The choice of kinds is ours; who names one has it, however large it is.
-    room = (asked.memory or _spare_memory()) if asked.backend == AUTO else None
+    # A limit that is not configured applies to the automatic choice only, not to a requested kind.
+    max_bytes = (config.memory or _spare_memory()) if config.backend == AUTO else None
     best: tuple[Index, IndexBenchmark] | None = None
-    rows: list[IndexBenchmark] = []
-    for done, name in enumerate(names):
-        progress(Progress("measure", done, len(names)))
-        index, row = _candidate(name, source, truth, asked.recall, room)
-        rows.append(row)
-        if index is not None and (best is None or _rank(row, asked) < _rank(best[1], asked)):
-            best = index, row
+    benchmarks: list[IndexBenchmark] = []
+    for number, name in enumerate(names):
+        progress(Progress("measure", number, len(names)))
+        index, benchmark = _benchmark(name, source, truth, config.recall, max_bytes)
+        benchmarks.append(benchmark)
+        if index is not None and (best is None or _cost(benchmark, config) < _cost(best[1], config)):
+            best = index, benchmark
     if best is None:
-        smallest = min(rows, key=lambda m: m.bytes_per_vector)
-        notes.append(f"no index fits into {(room or 0) / 1e6:.0f} MB; the smallest was taken")
-        index, row = _candidate(smallest.backend, source, truth, asked.recall, None)
-        rows[rows.index(smallest)] = row
-        best = index, row  # type: ignore[assignment]
+        smallest = min(benchmarks, key=lambda b: b.bytes_per_vector)
+        notes.append(f"no index fits into {(max_bytes or 0) / 1e6:.0f} MB; the smallest was chosen")
+        index, benchmark = _benchmark(smallest.backend, source, truth, config.recall, None)
+        benchmarks[benchmarks.index(smallest)] = benchmark
+        best = index, benchmark  # type: ignore[assignment]
     progress(Progress("measure", len(names), len(names)))
-    index, taken = best  # type: ignore[misc]
-    if taken.recall < asked.recall:
-        notes.append(
-            f"recall@{K} is {taken.recall:.3f} on queries it was not set up with; {asked.recall:g} was asked for"
-        )
-    measured = tuple(replace(m, chosen=m is taken) for m in rows)
-    return TunedIndex(index, taken.backend, taken.depth, measured, tuple(notes))
+    index, choice = best  # type: ignore[misc]
+    if choice.recall < config.recall:
+        notes.append(f"recall@{K} is {choice.recall:.3f} on held-out queries, below the requested {config.recall:g}")
+    rows = tuple(replace(b, chosen=b is choice) for b in benchmarks)
+    return TunedIndex(index, choice.backend, choice.depth, rows, tuple(notes))
 
 
-def _rank(row: IndexBenchmark, asked: IndexConfig) -> tuple[float, float]:
-    """The smaller, the better: enough recall first, then speed."""
-    return max(0.0, asked.recall - row.recall), row.p50_ms
+def _cost(benchmark: IndexBenchmark, config: IndexConfig) -> tuple[float, float]:
+    """Return the sort key of a benchmark, lowest best: shortfall of recall, then time."""
+    return max(0.0, config.recall - benchmark.recall), benchmark.p50_ms
 
 
-def _candidate(
-    name: str, source: _Source, truth: _Truth, recall: float, room: float | None
+def _benchmark(
+    name: str, source: _Source, truth: _GroundTruth, min_recall: float, max_bytes: float | None
 ) -> tuple[Index | None, IndexBenchmark]:
-    """An index, set up, and what it does; None where it does not fit into `room` bytes."""
+    """Return a tuned index and its benchmark; None instead of an index of more than `max_bytes`."""
     from vla.indexes._ivf import IvfIndex
 
     if issubclass(indexes.get(name), IvfIndex):
-        _ = source.near  # shared, so not this one's time
-    began = time.perf_counter()
-    index, size = _built(name, source, room)
-    seconds = time.perf_counter() - began
-    row = IndexBenchmark(name, 1, 1, 0, 0.0, size, 0.0, 0.0, round(seconds, 2), why_not="too large")
+        _ = source.assignments  # shared by all kinds, so not part of the build time
+    start = time.perf_counter()
+    index, size = _build(name, source, max_bytes)
+    seconds = time.perf_counter() - start
+    benchmark = IndexBenchmark(name, 1, 1, 0, 0.0, size, 0.0, 0.0, round(seconds, 2), why_not="too large")
     if index is None:
-        return None, row
-    check, found, depth, kept = truth.half(1), -1.0, 0, 1
-    for probes, deep in [(1, 0)] if index.is_exact else _settings(index, source.vectors, truth.half(0), recall):
-        index.probes = probes
-        seen = check.recall(_as_part(index, source.vectors, deep).search(check.queries, K)[0])
-        if seen > found:
-            found, depth, kept = seen, deep, probes
-        if found >= recall:
+        return None, benchmark
+    test, best_recall, best_depth, best_probes = truth.half(1), -1.0, 0, 1
+    for probes, depth in [(1, 0)] if index.is_exact else _settings(index, source.vectors, truth.half(0), min_recall):
+        index.nprobe = probes
+        recall = test.recall(_as_fragment(index, source.vectors, depth).search(test.queries, K)[0])
+        if recall > best_recall:
+            best_recall, best_depth, best_probes = recall, depth, probes
+        if best_recall >= min_recall:
             break
-    index.probes = kept
-    part = _as_part(index, source.vectors, depth)
-    times = _timed(part, truth.queries)
+    index.nprobe = best_probes
+    times = _time_searches(_as_fragment(index, source.vectors, best_depth), truth.queries)
     p50, p95 = (round(float(np.percentile(times, q)), 3) for q in (50, 95))
-    why = "" if found >= recall else "recall too low"
     return index, replace(
-        row, lists=index.lists, probes=index.probes, depth=depth, recall=found, p50_ms=p50, p95_ms=p95, why_not=why
-    )
+        benchmark, lists=index.nlist, probes=index.nprobe, depth=best_depth, recall=best_recall, p50_ms=p50, p95_ms=p95,
+        why_not="" if best_recall >= min_recall else "recall too low",
+    )  # fmt: skip
 
 
-def _built(name: str, source: _Source, room: float | None) -> tuple[Index | None, float]:
-    """The index called `name` of all vectors, with the bytes that a row takes; None where all would take more than `room`."""
+def _build(name: str, source: _Source, max_bytes: float | None) -> tuple[Index | None, float]:
+    """Return the index `name` of all vectors, and its bytes per row.
+
+    None if it would take more than `max_bytes`.
+    """
     from vla.indexes._ivf import IvfIndex
 
     rows, dim = source.vectors.shape
     index: Index = indexes.build(name, dim=dim)
     if isinstance(index, IvfIndex):
-        index.begin(source.sample, source.centres)
+        index.begin(source.sample, source.centroids)
     else:
         index.train(source.sample)
     size = empty = len(index.to_bytes()) * index.memory_factor
     for first, block in iter_blocks(source.vectors):
         ids = np.arange(first, first + len(block))
         if isinstance(index, IvfIndex):
-            index.add(ids, block, source.near[ids])
+            index.add(ids, block, source.assignments[ids])
         else:
             index.add(ids, block)
         if not first:
             size = round(empty + (len(index.to_bytes()) * index.memory_factor - empty) / len(block) * rows)
-            if room is not None and size > room:
+            if max_bytes is not None and size > max_bytes:
                 return None, size / rows
     return index, size / rows
 
 
-def _settings(index: Index, vectors: np.ndarray, truth: _Truth, recall: float) -> list[tuple[int, int]]:
-    """Probes and depth with which `index` finds `recall`, the fastest first; where there are none, what finds most."""
+def _settings(index: Index, vectors: np.ndarray, truth: _GroundTruth, min_recall: float) -> list[tuple[int, int]]:
+    """Return probes and depths with which `index` reaches `min_recall`, fastest first.
+
+    The most thorough if none does.
+    """
     settings: list[tuple[float, int, int]] = []
-    best, deepest = np.inf, min(len(vectors), _DEPTHS[-1])
-    for probes in sorted({min(index.lists, 2**i) for i in range(index.lists.bit_length() + 1)}):
-        index.probes = probes
-        found = index.search(truth.queries, deepest)[1]
-        scores = np.stack([_true_scores(vectors, q, ids) for q, ids in zip(truth.queries, found, strict=True)])
-        enough = [d for d in _DEPTHS if truth.recall(scores[:, :d]) >= recall]
-        for depth in enough[:2]:
-            took = float(np.median(_timed(_as_part(index, vectors, depth), truth.queries)))
-            settings.append((took, probes, depth))
-            best = min(best, took)
-        if enough and settings[-1][0] > 3 * best:
+    fastest, max_depth = np.inf, min(len(vectors), _DEPTHS[-1])
+    for probes in sorted({min(index.nlist, 2**i) for i in range(index.nlist.bit_length() + 1)}):
+        index.nprobe = probes
+        results = index.search(truth.queries, max_depth)[1]
+        scores = np.stack([_exact_scores(vectors, q, ids) for q, ids in zip(truth.queries, results, strict=True)])
+        depths = [d for d in _DEPTHS if truth.recall(scores[:, :d]) >= min_recall]
+        for depth in depths[:2]:
+            milliseconds = float(np.median(_time_searches(_as_fragment(index, vectors, depth), truth.queries)))
+            settings.append((milliseconds, probes, depth))
+            fastest = min(fastest, milliseconds)
+        if depths and settings[-1][0] > 3 * fastest:
             break
-    # What is nearly as fast as the fastest is as good: where a machine is busy, times say no more. Then less work is better.
-    settings.sort(key=lambda s: (s[0] > _NEARLY * best, *(s[1:] if s[0] <= _NEARLY * best else s)))
-    return [(probes, depth) for _, probes, depth in settings] or [(index.lists, _DEPTHS[-1])]
+    # Times on a busy machine are noisy: among settings nearly as fast as the fastest, less work is
+    # better.
+    settings.sort(key=lambda s: (s[0] > _TIE * fastest, *(s[1:] if s[0] <= _TIE * fastest else s)))
+    return [(probes, depth) for _, probes, depth in settings] or [(index.nlist, _DEPTHS[-1])]
 
 
-def _true_scores(vectors: np.ndarray, query: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """`(C,)`, in the order of `ids`; -inf where there is nothing."""
+def _exact_scores(vectors: np.ndarray, query: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return `(C,)` exact scores in the order of `ids`; -inf for `NO_ID`."""
     scores = np.full(len(ids), -np.inf, np.float32)
-    there = ids >= 0
-    scores[there] = vectors[ids[there]].astype(np.float32) @ query
+    is_row = ids >= 0
+    scores[is_row] = vectors[ids[is_row]].astype(np.float32) @ query
     return scores
 
 
-def _as_part(index: Index, vectors: np.ndarray, depth: int) -> Fragment:
-    nowhere = np.zeros(len(vectors), np.int32)
-    return Fragment("", lambda: index, vectors, nowhere, np.zeros((len(vectors), 2)), ("",), ("",), depth)
+def _as_fragment(index: Index, vectors: np.ndarray, depth: int) -> Fragment:
+    owners = np.zeros(len(vectors), np.int32)
+    return Fragment("", lambda: index, vectors, owners, np.zeros((len(vectors), 2)), ("",), ("",), depth)
 
 
-def _timed(part: Fragment, queries: np.ndarray) -> list[float]:
-    """Milliseconds that each of some searches took, one query at a time, after a first one that does not count."""
+def _time_searches(part: Fragment, queries: np.ndarray) -> list[float]:
+    """Return the milliseconds of searches with one query each, without a first search that warms
+    up.
+    """
     times = []
-    for query in queries[: _TIMED + 1]:
-        began = time.perf_counter()
+    for query in queries[: _NUM_TIMINGS + 1]:
+        start = time.perf_counter()
         part.search(query[None], K)
-        times.append((time.perf_counter() - began) * 1e3)
+        times.append((time.perf_counter() - start) * 1e3)
     return times[1:] or times
 
 
 def _spare_memory() -> float:
-    """Half of the bytes that are free on this machine; any number where it does not say."""
+    """Return half of the free memory of this machine, in bytes; infinity if it is not known."""
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
     except (ValueError, OSError, AttributeError):

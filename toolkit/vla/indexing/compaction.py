@@ -1,12 +1,14 @@
-"""Making few parts of many, and choosing what the large one is: the index is the same for who searches, and faster.
+"""Compaction: merge the fragments of an index, and choose the kind of index of a large one.
 
-Vectors come from the parts, so nothing is computed anew; the new part takes the place of the old ones in one commit.
+Searches return the same results, faster. Vectors are copied from the fragments, so nothing is
+computed again, and the merged fragment replaces its sources in one commit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +19,29 @@ from vla.indexing.autotune import autotune_index, synthetic_queries
 from vla.indexing.config import AUTO, IndexBenchmark, IndexConfig
 from vla.indexing.fragments import Fragment, iter_blocks
 from vla.indexing.store import SearchIndex, save_fragment
-from vla.indexing.vector_files import check_vectors, keep_vectors, open_memmap
+from vla.indexing.vector_files import check_vectors, open_memmap, save_vectors
 from vla.progress import ProgressCallback, silent
 
 FLAT = "faiss_flat"
-"""The exact index that is used wherever nothing else is asked for."""
+"""The exact index, the default for small indexes."""
 FLAT_BYTES = 50_000_000
-"""Up to so many bytes of vectors (25,000 of 512 numbers) every query is compared with all of them, in a few milliseconds."""
-_MANY = 8
-"""More small parts than this are made one."""
-_FEW_QUERIES = 50
-_FEW_ROWS = 100
-"""Fewer are not sorted into lists, whatever is asked for."""
+"""Maximum size of the vectors (25,000 of 512 numbers) for an exhaustive search, which then takes a
+few milliseconds."""
+_MAX_SMALL_FRAGMENTS = 8
+"""Maximum number of small fragments before they are merged."""
+_MIN_QUERIES = 50
+_MIN_IVF_ROWS = 100
+"""Minimum number of rows of an IVF index, whatever the configuration."""
 
 
 @dataclass(frozen=True)
 class Compaction:
-    """An index of which some parts were made one.
+    """Result of a compaction.
 
     Attributes:
-        index: it; not committed yet.
-        count: how many parts were made one; 0 if none.
-        notes: what a person should know.
+        index: the index, not committed yet.
+        count: number of fragments that were merged; 0 if none.
+        notes: messages for the user.
     """
 
     index: SearchIndex
@@ -47,96 +50,99 @@ class Compaction:
 
 
 def is_exact(backend: str) -> bool:
-    """True for index plug-ins that find what a comparison with every row finds."""
+    """Return whether an index plug-in returns the results of an exhaustive search."""
     return backend != AUTO and bool(indexes.get(backend).is_exact)
 
 
 def compact_index(
     folder: Path,
     index: SearchIndex,
-    was: IndexConfig,
+    previous_config: IndexConfig,
     queries: Callable[[], np.ndarray] | None = None,
     *,
     compact: bool = False,
     progress: ProgressCallback = silent,
 ) -> Compaction:
-    """`index` in as few parts as it should have: in one if `compact` or if what is asked changed, else without what piled up.
+    """Merge all fragments if `compact`, if the configuration changed or if the index outgrew it.
+
+    Else the small ones.
 
     Args:
-        folder: where the index lies, and its parts.
-        index: what `asked` says is asked now.
-        was: what was asked before.
-        queries: gives `(Q, E)` to set up and measure with; made up where there are fewer than 50.
-        compact: make one part of all.
-        progress: called while kinds of indexes are measured.
+        folder: folder of the index.
+        index: the index, with the requested configuration.
+        previous_config: configuration that its fragments were made with.
+        queries: returns `(Q, E)` queries to tune and benchmark with; with fewer than 50, synthetic
+            queries are used.
+        compact: merge all fragments.
+        progress: called during benchmarks.
     """
-    few = _to_be_one(index, was, compact)
-    if not few:
+    sources = _fragments_to_merge(index, previous_config, compact)
+    if not sources:
         return Compaction(index)
-    rest = tuple(p for p in index.parts if p not in few)
-    part = _joined(folder, few, index)
-    measured: tuple[IndexBenchmark, ...] = index.measured if rest else ()
+    rest = tuple(p for p in index.parts if p not in sources)
+    part = _merge(folder, sources, index)
+    benchmarks: tuple[IndexBenchmark, ...] = index.benchmarks if rest else ()
     notes: tuple[str, ...] = ()
-    if not rest and _wants_lists(index):
-        given = queries() if queries else np.zeros((0, index.dim), np.float32)
-        is_given = len(given) >= _FEW_QUERIES
-        found = autotune_index(
-            part.vectors, given if is_given else synthetic_queries(part.vectors), index.asked, progress
-        )
-        part = replace(part, backend=found.backend, make=lambda: found.index, depth=found.depth)
-        measured = tuple(replace(m, queries="captions" if is_given else "noise") for m in found.measured)
-        notes = found.notes
-    return Compaction(
-        replace(index, parts=(*rest, save_fragment(folder, part, index.dim)), measured=measured), len(few), notes
-    )
+    if not rest and _needs_ivf(index):
+        captions = queries() if queries else np.zeros((0, index.dim), np.float32)
+        has_captions = len(captions) >= _MIN_QUERIES
+        vectors = captions if has_captions else synthetic_queries(part.vectors)
+        result = autotune_index(part.vectors, vectors, index.config, progress)
+        part = replace(part, backend=result.backend, make=lambda: result.index, depth=result.depth)
+        benchmarks = tuple(replace(b, queries="captions" if has_captions else "noise") for b in result.benchmarks)
+        notes = result.notes
+    parts = (*rest, save_fragment(folder, part, index.dim))
+    return Compaction(replace(index, parts=parts, benchmarks=benchmarks), len(sources), notes)
 
 
-def _wants_lists(index: SearchIndex) -> bool:
-    """Whether it should be more than flat: it is asked for by name, or large."""
-    asked, rows = index.asked.backend, len(index.vectors)
-    return not is_exact(asked) and rows >= _FEW_ROWS and (asked != AUTO or rows * index.dim * 4 > FLAT_BYTES)
+def _needs_ivf(index: SearchIndex) -> bool:
+    """Return whether the index should not be flat: by configuration, or because it is large."""
+    backend, rows = index.config.backend, len(index.vectors)
+    return not is_exact(backend) and rows >= _MIN_IVF_ROWS and (backend != AUTO or rows * index.dim * 4 > FLAT_BYTES)
 
 
-def _to_be_one(index: SearchIndex, was: IndexConfig, compact: bool) -> Sequence[Fragment]:
-    """Those parts of `index` that are to be made one: all, the small ones, or none."""
+def _fragments_to_merge(index: SearchIndex, previous_config: IndexConfig, compact: bool) -> Sequence[Fragment]:
+    """Return the fragments of `index` to merge: all, the small ones, or none."""
+    config = index.config
     flat = [p for p in index.parts if is_exact(p.backend)]
-    dead = sum(int((~p.live_mask).sum()) for p in index.parts)
-    lists = _wants_lists(index)
-    is_other = is_exact(index.asked.backend) and any(p.backend != index.asked.backend for p in index.parts)
-    is_more = not lists and index.asked != was and len(flat) < len(index.parts)
-    is_untuned = lists and (len(flat) == len(index.parts) or index.asked != was)
-    has_outgrown = lists and 4 * sum(len(p.spans) for p in flat) > len(index.vectors)
-    if is_other or is_more or is_untuned or has_outgrown or dead > len(index.vectors):
+    num_deleted = sum(int((~p.live_mask).sum()) for p in index.parts)
+    needs_ivf = _needs_ivf(index)
+    is_other = is_exact(config.backend) and any(p.backend != config.backend for p in index.parts)
+    is_obsolete = not needs_ivf and config != previous_config and len(flat) < len(index.parts)
+    is_untuned = needs_ivf and (len(flat) == len(index.parts) or config != previous_config)
+    has_outgrown = needs_ivf and 4 * sum(len(p.spans) for p in flat) > len(index.vectors)
+    if is_other or is_obsolete or is_untuned or has_outgrown or num_deleted > len(index.vectors):
         return index.parts
-    if compact and (len(index.parts) > 1 or dead):
+    if compact and (len(index.parts) > 1 or num_deleted):
         return index.parts
     small = [p for p in flat if p.vectors.nbytes < FLAT_BYTES]
-    return small if len(small) > _MANY else ()
+    return small if len(small) > _MAX_SMALL_FRAGMENTS else ()
 
 
-def _joined(folder: Path, parts: Sequence[Fragment], index: SearchIndex) -> Fragment:
-    """What lives of `parts`, with its vectors in `folder`; flat."""
+def _merge(folder: Path, parts: Sequence[Fragment], index: SearchIndex) -> Fragment:
+    """Return one flat fragment of the live rows of `parts`, with its vectors in `folder`."""
     for part in parts:
         check_vectors(folder, part.files)
     rows = sum(int(p.live_mask.sum()) for p in parts)
-    backend = index.asked.backend if is_exact(index.asked.backend) else FLAT
-    is_small = rows * index.dim * 4 <= FLAT_BYTES
-    kind = "float32" if is_small or is_exact(index.asked.backend) else "float16"
-    files = keep_vectors(folder, lambda: _live_blocks(parts), kind)
+    is_flat = is_exact(index.config.backend)
+    backend = index.config.backend if is_flat else FLAT
+    kind = "float32" if is_flat or rows * index.dim * 4 <= FLAT_BYTES else "float16"
+    files = save_vectors(folder, lambda: _live_blocks(parts), kind)
     owners: list[np.ndarray] = []
     videos: list[str] = []
     keys: list[str] = []
     for part in parts:
-        place = np.full(len(part.videos), -1, np.int32)
-        for position, name, key in part.held():
-            place[position] = len(videos)
+        numbers = np.full(len(part.videos), -1, np.int32)
+        for position, name, key in part.live_videos():
+            numbers[position] = len(videos)
             videos.append(name)
             keys.append(key)
-        owners.append(place[part.video_of_row[part.live_mask]])
+        owners.append(numbers[part.video_of_row[part.live_mask]])
     spans = np.concatenate([p.spans[p.live_mask] for p in parts])
     vectors = open_memmap(folder, files, rows, index.dim)
-    held = (np.concatenate(owners), spans, tuple(videos), tuple(keys))
-    return Fragment(backend, lambda: _flat(backend, vectors), vectors, *held, files=files)
+    owner = np.concatenate(owners)
+    make = partial(_build_flat, backend, vectors)
+    return Fragment(backend, make, vectors, owner, spans, tuple(videos), tuple(keys), files=files)
 
 
 def _live_blocks(parts: Sequence[Fragment]) -> Iterator[np.ndarray]:
@@ -145,7 +151,7 @@ def _live_blocks(parts: Sequence[Fragment]) -> Iterator[np.ndarray]:
             yield block[part.live_mask[first : first + len(block)]]
 
 
-def _flat(backend: str, vectors: np.ndarray) -> Index:
+def _build_flat(backend: str, vectors: np.ndarray) -> Index:
     index: Index = indexes.build(backend, dim=vectors.shape[1])
     for first, block in iter_blocks(vectors):
         index.add(np.arange(first, first + len(block)), block)

@@ -1,4 +1,4 @@
-"""What is asked of an index, and what was measured of one."""
+"""Configuration of an index, and its benchmark."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class IndexConfig:
-    """What an index is to be.
+    """Configuration of an index.
 
     Attributes:
-        backend: name of an index plug-in; `auto` for the one that measurements speak for.
-        memory: bytes that the index may hold in memory, None for any number. Vectors that are mapped from a file do not count.
-        recall: share of the ten best segments that must be among the ten that are found.
+        backend: name of an index plug-in; `auto` for the fastest one in a benchmark.
+        memory: maximum size of the index in memory, in bytes, without vectors that are mapped from
+            a file; None for any.
+        recall: minimum recall@10: share of the ten best segments among the ten found.
     """
 
     backend: Name = AUTO
@@ -41,26 +42,27 @@ class IndexConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.recall <= 1:
-            raise UsageError(f"recall is a share, above 0 and at most 1, not {self.recall}")
+            raise UsageError(f"invalid recall {self.recall}: it is a share above 0 and at most 1")
 
 
 @dataclass(frozen=True)
 class IndexBenchmark:
-    """An index as it was measured, on its user's own vectors and machine.
+    """Benchmark of an index on the vectors and the machine of its user.
 
     Attributes:
         backend: name of the plug-in.
         lists: see `vla.indexes.base.Index`.
-        probes: likewise.
-        depth: how many rows of its result were scored anew.
-        recall: share of the ten best segments that it found, on queries that it was not set up with.
-        bytes_per_vector: of the index in memory.
-        p50_ms: half of all searches for ten segments took less, milliseconds.
-        p95_ms: 95 % did.
-        build_seconds: what making it took, without the centres that all kinds share.
-        queries: what was asked: `captions` of the workspace, or `noise`, which is segments with noise.
-        chosen: whether it was taken.
-        why_not: why it was not; empty where it could have been.
+        probes: see `vla.indexes.base.Index`.
+        depth: number of rows of its result that were re-ranked by exact scores.
+        recall: recall@10 on queries that it was not tuned with.
+        bytes_per_vector: size of the index in memory, for each vector.
+        p50_ms: median time of a search for ten segments, in milliseconds.
+        p95_ms: 95th percentile of that time.
+        build_seconds: time to build it, without the centroids that all kinds share.
+        queries: queries of the benchmark: `captions` of the workspace, or `noise`, segments with
+            noise.
+        chosen: whether it was chosen.
+        why_not: reason for excluding it; empty if it qualified.
     """
 
     backend: str
@@ -78,10 +80,10 @@ class IndexBenchmark:
 
 
 def parse_bytes(size: str) -> int:
-    """`2GB` is 2e9 bytes, `2GiB` 2 ** 31; without a unit, bytes.
+    """Return the number of bytes of a size: `2GB` is 2e9, `2GiB` is 2 ** 31; without a unit, bytes.
 
     Raises:
-        UsageError: it is no size above 0.
+        UsageError: it is not a size above 0.
     """
     text = size.strip().lower().replace(" ", "")
     number = text.rstrip("bikmgt")
@@ -90,5 +92,5 @@ def parse_bytes(size: str) -> int:
     except (ValueError, KeyError, OverflowError):
         count = 0
     if count < 1:
-        raise UsageError(f"a size is a number and a unit, like 2GB or 500MB, not {size!r}")
+        raise UsageError(f"invalid size {size!r}: write a number and a unit, like 2GB or 500MB")
     return count

@@ -1,4 +1,4 @@
-"""How an index differs from the cache, by name and content of each video: what must be done to bring it up to date."""
+"""Differences between an index and the cache, by name and content of each video."""
 
 from __future__ import annotations
 
@@ -10,79 +10,87 @@ from vla.indexing.store import SearchIndex
 from vla.storage import atomic
 
 FragmentRow = tuple[int, int]
-"""A video in an index: number of its part, position in the part."""
+"""A video in an index: number of its fragment, position in the fragment."""
 
 
 @dataclass(frozen=True)
 class IndexDiff:
-    """How a cache differs from an index of it.
+    """Differences between a cache and an index of it.
 
     Attributes:
-        new: names of videos that are to be indexed: never seen, or with other features than before.
-        renamed: new names of videos whose features are indexed under another one.
-        gone: videos of the index that the cache no longer holds, or holds with other features.
-        lost: names of those that it no longer holds at all.
-        kept: how many videos are as they were, renamed ones among them.
+        new: names of videos to index: new ones, or ones with other features than before.
+        renamed: new names of videos whose features are indexed under another name.
+        deleted: videos of the index that the cache no longer holds, or holds with other features.
+        absent: names of the deleted videos that the cache no longer holds.
+        num_current: number of videos that are up to date, renamed ones included.
     """
 
     new: list[str]
     renamed: dict[FragmentRow, str]
-    gone: list[FragmentRow]
-    lost: list[str]
-    kept: int
+    deleted: list[FragmentRow]
+    absent: list[str]
+    num_current: int
 
     @property
-    def is_none(self) -> bool:
-        """The index holds what the cache holds."""
-        return not (self.new or self.renamed or self.gone)
+    def is_empty(self) -> bool:
+        """Return whether the index is up to date."""
+        return not (self.new or self.renamed or self.deleted)
 
     def __str__(self) -> str:
-        """What is out of date."""
+        """Return a summary, such as "2 videos are new, 1 is deleted or changed"."""
         renamed = f", {len(self.renamed)} have other names" if self.renamed else ""
-        return f"{len(self.new)} videos are missing in it, {len(self.gone)} are gone or changed{renamed}"
+        return f"{len(self.new)} videos are missing in it, {len(self.deleted)} are gone or changed{renamed}"
 
     @property
-    def covered(self) -> str:
-        """How much is in the index all the same."""
-        return f"it covers {self.kept} of the {self.kept + len(self.new)} videos that have features"
+    def coverage(self) -> str:
+        """Number of videos with features that the index covers, as a sentence."""
+        return f"it covers {self.num_current} of the {self.num_current + len(self.new)} videos that have features"
 
 
 def key_of(receipt: Receipt) -> str:
-    """What segments depend on besides the model: equal keys, equal features."""
+    """Return a digest of the features of a video.
+
+    Equal keys mean equal segments, given the model.
+    """
     return atomic.sha256(f"{receipt.sha256}\0{receipt.duration_seconds!r}".encode())[:16]
 
 
-def diff_index(held: SearchIndex, cache: FeatureCache) -> IndexDiff:
-    """What is to be done so that `held`, which is of the same feature space and model, holds what `cache` does."""
-    wanted = {name: key_of(receipt) for name, receipt in cache.receipts.items() if receipt.has_features}
-    same: dict[str, FragmentRow] = {}
+def diff_index(index: SearchIndex, cache: FeatureCache) -> IndexDiff:
+    """Return the differences between `index` and `cache`, which must be of the same feature space
+    and model.
+    """
+    keys = {name: key_of(receipt) for name, receipt in cache.receipts.items() if receipt.has_features}
+    current: dict[str, FragmentRow] = {}
     spare: dict[str, list[tuple[FragmentRow, str]]] = {}
-    for number, part in enumerate(held.parts):
-        for position, name, key in part.held():
-            if wanted.get(name) == key and name not in same:
-                same[name] = (number, position)
+    for number, fragment in enumerate(index.parts):
+        for position, name, key in fragment.live_videos():
+            if keys.get(name) == key and name not in current:
+                current[name] = (number, position)
             else:
                 spare.setdefault(key, []).append(((number, position), name))
     new, renamed = [], {}
-    for name, key in wanted.items():
-        if name in same:
+    for name, key in keys.items():
+        if name in current:
             continue
         if spare.get(key):
             renamed[spare[key].pop(0)[0]] = name
         else:
             new.append(name)
-    left = [entry for entries in spare.values() for entry in entries]
-    lost = sorted({name for _, name in left} - set(wanted))
-    return IndexDiff(new, renamed, sorted(place for place, _ in left), lost, len(same) + len(renamed))
+    rest = [entry for entries in spare.values() for entry in entries]
+    absent = sorted({name for _, name in rest} - set(keys))
+    return IndexDiff(new, renamed, sorted(row for row, _ in rest), absent, len(current) + len(renamed))
 
 
-def drop_deleted(held: SearchIndex, found: IndexDiff) -> SearchIndex:
-    """`held` with new names, and without videos that are gone; parts of which nothing is left are left out."""
+def drop_deleted(index: SearchIndex, diff: IndexDiff) -> SearchIndex:
+    """Return `index` with new names and without deleted videos.
+
+    Fragments without live videos are dropped.
+    """
     parts = []
-    for number, part in enumerate(held.parts):
-        gone = part.gone | {position for n, position in found.gone if n == number}
-        names = {**part.renamed, **{p: name for (n, p), name in found.renamed.items() if n == number}}
-        changed = gone != part.gone or names != part.renamed
-        if len(gone) < len(part.videos):
-            parts.append(replace(part, gone=frozenset(gone), renamed=names) if changed else part)
-    return replace(held, parts=tuple(parts))
+    for number, fragment in enumerate(index.parts):
+        deleted = fragment.deleted | {position for n, position in diff.deleted if n == number}
+        names = {**fragment.renamed, **{p: name for (n, p), name in diff.renamed.items() if n == number}}
+        is_changed = deleted != fragment.deleted or names != fragment.renamed
+        if len(deleted) < len(fragment.videos):
+            parts.append(replace(fragment, deleted=frozenset(deleted), renamed=names) if is_changed else fragment)
+    return replace(index, parts=tuple(parts))

@@ -1,4 +1,4 @@
-"""`index.json`: what an index says of itself, with the types and ranges that are believed."""
+"""Contents of `index.json`, with the types and ranges that are accepted."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from vla.indexing.config import IndexBenchmark, IndexConfig
 from vla.storage.records import LATE, Count, Digest, FileName, FileNameOrEmpty, Hex, Name, Positive, Rule, between
 
 SCHEMA = 2
-_Place = Annotated[str, Rule(lambda key: key.isdecimal() and len(key) < 10, "a number")]
+_Position = Annotated[str, Rule(lambda key: key.isdecimal() and len(key) < 10, "a number")]
 
 
 @dataclass(frozen=True)
 class PartRecord:
-    """What the index says of a part: the attributes of `Part`, and its files with their checksums."""
+    """Record of a fragment: attributes of `Fragment`, and its files with their checksums."""
 
     backend: Name
     depth: Count
     segments: Positive
     gone: frozenset[Count]
-    renamed: dict[_Place, str]
+    renamed: dict[_Position, str]
     vectors: FileName
     vectors_sha256: Digest
     kind: Literal["float32", "float16"]
@@ -33,7 +33,7 @@ class PartRecord:
 
 @dataclass(frozen=True)
 class IndexRecord:
-    """`index.json`; the attributes of `SearchIndex`, and what `IndexSummary` says."""
+    """Contents of `index.json`: attributes of `SearchIndex` and of `IndexSummary`."""
 
     schema: Literal[SCHEMA]  # type: ignore[valid-type]
     dim: Annotated[int, between(1, 1 << 20)]

@@ -1,7 +1,9 @@
-"""Where what a video shows changes, told by its raw features alone: segments as long as what they show, of any length.
+"""Kernel temporal segmentation (KTS, Potapov et al., ECCV 2014).
 
-Kernel temporal segmentation (Potapov et al., ECCV 2014) with the linear kernel: cut where the spread of unit frames about the
-means of their segments, and a price for each segment, come to least together.
+Segments between the content changes of a video.
+
+With the linear kernel: choose the change points that minimise the scatter of unit frames about the
+means of their segments, plus a penalty for each segment.
 """
 
 from __future__ import annotations
@@ -13,25 +15,31 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vla.errors import ShapeError
-from vla.spans import Window, checked_timestamps
+from vla.spans import Window, validate_timestamps
 
 PENALTY = 10.0
-"""A further segment must lessen the spread by so many times what frames differ by where nothing changes. Chosen on collages of
-classes that no figure is of: less cuts scenes to pieces, more joins scenes of one second to their neighbours."""
+"""Penalty of a segment, relative to the difference of frames without a change. Chosen on collages
+of classes that no reported figure uses: lower values split scenes, higher values merge scenes of
+one second with their neighbours."""
 _LAG = 0.5
-"""Seconds between the frames that tell how much frames differ where nothing changes; frames of one instant tell of no noise."""
-_LEAST = 1e-4
-"""Half the squared distance of unit frames below which nothing differs: what float16 rounds, and compression."""
-_REACH = 256
-"""Frames of the longest segment that is looked for at once; longer ones are put together of such."""
+"""Seconds between the frames that the difference without a change is estimated from."""
+_MIN_DIFFERENCE = 1e-4
+"""Minimum of half the squared distance of unit frames: the effect of float16 rounding and
+compression."""
+_MAX_FRAMES = 256
+"""Maximum number of frames of a segment in the dynamic program; longer segments are merged from
+such."""
 _BLOCK = 64
 
 
 def content_segments(values: ArrayLike, timestamps_seconds: ArrayLike, duration_seconds: float) -> list[Window]:
-    """What lies between the changes of a video, and unions of these: at most `2 n - 1` windows where there are `n - 1` changes.
+    """Return the segments between content changes and unions of them.
 
-    Of two neighbours those that are most alike become one, then again, until one is left: the whole video. So there are segments
-    of every length, each unlike what comes before and after it, and never more than twice as many as there are changes.
+    At most `2 n - 1` windows for `n - 1` changes.
+
+    The two most similar neighbours are merged repeatedly until the whole video is left. So there
+    are segments of every length, each different from its neighbours, and at most twice as many as
+    there are changes.
 
     Args:
         values: `(T, D)` raw features, finite, at least one frame.
@@ -39,116 +47,131 @@ def content_segments(values: ArrayLike, timestamps_seconds: ArrayLike, duration_
         duration_seconds: end of the video, not before the last timestamp.
 
     Returns:
-        In order of their starts, of one start the longer first. A shift in time shifts them; scaling a frame changes nothing.
+        Windows by ascending start; of equal starts, the longer first. An offset of the times moves
+        them by as much; the scale of a frame has no effect.
 
     Raises:
-        ShapeError: there is not one row of numbers for each timestamp, or no timestamp.
+        ShapeError: the numbers of rows and timestamps differ, or there is no timestamp.
         UsageError: timestamps decrease or pass the end.
     """
-    frames, edges, shown = _shown(values, timestamps_seconds, duration_seconds)
-    sums, seconds = _sums(frames, edges)
+    frames, edges, visible = _visible_frames(values, timestamps_seconds, duration_seconds)
+    sums, seconds = _cumulative_sums(frames, edges)
     cost = penalty(frames, edges)
-    pairs = sorted(_joined(_cheapest(sums, seconds, cost), sums, seconds, cost), key=lambda pair: (pair[0], -pair[1]))
-    # Whatever lies between frames that are shown belongs to the one before.
-    first = np.append(shown, len(np.asarray(timestamps_seconds)))
+    change_points = _optimal_edges(sums, seconds, cost)
+    pairs = sorted(_merge_neighbours(change_points, sums, seconds, cost), key=lambda pair: (pair[0], -pair[1]))
+    # Frames of zero duration belong to the visible frame before them.
+    first = np.append(visible, len(np.asarray(timestamps_seconds)))
     first[0] = 0
     return [(int(first[a]), int(first[b]), float(edges[a]), float(edges[b])) for a, b in pairs]
 
 
 def penalty(frames: np.ndarray, edges: np.ndarray) -> float:
-    """What a further segment costs, in seconds times squared distance: unit frames `(T, D)`, shown between edges `(T + 1,)`."""
+    """Return the penalty of a segment, in seconds times squared distance.
+
+    Args:
+        frames: `(T, D)` unit frames.
+        edges: `(T + 1,)` seconds; frame `t` is visible from `edges[t]` to `edges[t + 1]`.
+    """
     later = np.searchsorted(edges[:-1], edges[:-1] + _LAG - 1e-9)
     earlier = np.flatnonzero(later < len(frames))
     if not len(earlier):
-        return PENALTY * _LEAST * _LAG
-    apart = ((frames[later[earlier]] - frames[earlier]) ** 2).sum(1) / 2
+        return PENALTY * _MIN_DIFFERENCE * _LAG
+    differences = ((frames[later[earlier]] - frames[earlier]) ** 2).sum(1) / 2
     lag = float(np.median(edges[later[earlier]] - edges[earlier]))
-    return PENALTY * max(float(np.median(apart)), _LEAST) * lag
+    return PENALTY * max(float(np.median(differences)), _MIN_DIFFERENCE) * lag
 
 
-def _shown(
+def _visible_frames(
     values: ArrayLike, timestamps_seconds: ArrayLike, duration_seconds: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit frames that have time on screen, their edges, and which frames they are; the last where none has any."""
-    times = checked_timestamps(timestamps_seconds, duration_seconds)
+    """Return the unit frames of non-zero duration, their edges and their numbers.
+
+    The last frame if there are none.
+    """
+    times = validate_timestamps(timestamps_seconds, duration_seconds)
     rows = np.asarray(values, np.float64)
     if rows.ndim != 2 or len(rows) != len(times):
-        raise ShapeError(
-            f"features are one row for each of {len(times)} timestamps, not an array of shape {rows.shape}"
-        )
+        raise ShapeError(f"features must have one row for each of {len(times)} timestamps, not the shape {rows.shape}")
     edges = np.append(times, float(duration_seconds))
-    shown = np.flatnonzero(np.diff(edges) > 0)
-    if not len(shown):
-        shown = np.array([len(times) - 1])
-    rows = rows[shown]
+    visible = np.flatnonzero(np.diff(edges) > 0)
+    if not len(visible):
+        visible = np.array([len(times) - 1])
+    rows = rows[visible]
     frames = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
-    return frames, np.append(edges[shown], edges[-1]), shown
+    return frames, np.append(edges[visible], edges[-1]), visible
 
 
-def _sums(frames: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`(T + 1, D)` frames, weighed by seconds, and `(T + 1,)` seconds, of all frames before each edge."""
-    # One frame without any time stands for itself.
+def _cumulative_sums(frames: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return `(T + 1, D)` sums of frames times seconds, and `(T + 1,)` sums of seconds, of all
+    frames before each edge.
+    """
+    # A single frame of zero duration has weight 1.
     seconds = np.diff(edges) if edges[-1] > edges[0] else np.ones(1)
-    summed = np.concatenate([np.zeros((1, frames.shape[1])), np.cumsum(frames * seconds[:, None], 0)])
-    return summed, np.append(0.0, np.cumsum(seconds))
+    sums = np.concatenate([np.zeros((1, frames.shape[1])), np.cumsum(frames * seconds[:, None], 0)])
+    return sums, np.append(0.0, np.cumsum(seconds))
 
 
-def _cheapest(sums: np.ndarray, seconds: np.ndarray, cost: float) -> list[int]:
-    """Edges of the segments of at most `_REACH` frames that are cheapest together, from 0 to `T`.
+def _optimal_edges(sums: np.ndarray, seconds: np.ndarray, cost: float) -> list[int]:
+    """Return the edges, from 0 to `T`, of the segments of at most `_MAX_FRAMES` frames with the
+    lowest total cost.
 
-    The spread of a segment is the squared length of its frames, which is the same however they are cut, less that of their sum
-    over their seconds: hence O(1) for each pair of edges, after products of sums, which are taken in blocks.
+    The scatter of a segment is the sum of the squared lengths of its frames, which does not depend
+    on the segmentation, minus the squared length of their sum divided by their seconds. So each
+    pair of edges costs O(1) after the products of sums, which are computed in blocks.
     """
     count = len(seconds) - 1
     squares = (sums**2).sum(1)
     best, before = np.zeros(count + 1), np.zeros(count + 1, np.int64)
     for begin in range(1, count + 1, _BLOCK):
         end = min(begin + _BLOCK, count + 1)
-        base = max(0, begin - _REACH)
+        base = max(0, begin - _MAX_FRAMES)
         products = sums[base:end] @ sums[begin:end].T
         for last in range(begin, end):
-            first = max(0, last - _REACH)
-            gained = squares[last] + squares[first:last] - 2 * products[first - base : last - base, last - begin]
-            total = best[first:last] - gained / (seconds[last] - seconds[first:last])
-            place = int(total.argmin())
-            best[last], before[last] = total[place] + cost, first + place
+            first = max(0, last - _MAX_FRAMES)
+            squared_sums = squares[last] + squares[first:last] - 2 * products[first - base : last - base, last - begin]
+            total = best[first:last] - squared_sums / (seconds[last] - seconds[first:last])
+            index = int(total.argmin())
+            best[last], before[last] = total[index] + cost, first + index
     edges = [count]
     while edges[-1]:
         edges.append(int(before[edges[-1]]))
     return edges[::-1]
 
 
-def _joined(edges: list[int], sums: np.ndarray, seconds: np.ndarray, cost: float) -> list[tuple[int, int]]:
-    """The segments between `edges`, and what comes of joining the two neighbours most alike until one is left.
+def _merge_neighbours(edges: list[int], sums: np.ndarray, seconds: np.ndarray, cost: float) -> list[tuple[int, int]]:
+    """Return the segments between `edges`, and the unions from merging the two most similar
+    neighbours until one is left.
 
-    What joining makes dearer by less than `cost` was cut by the reach alone: then the union takes the place of its halves.
+    If a merge raises the scatter by less than `cost`, only `_MAX_FRAMES` separated its halves: the
+    union replaces them.
     """
     ends = dict(pairwise(edges))
     starts = {end: start for start, end in ends.items()}
 
-    def dearer(start: int, middle: int, end: int) -> float:
-        """How much the spread grows when [start, middle) and [middle, end) become one (Ward's distance)."""
+    def ward_distance(start: int, middle: int, end: int) -> float:
+        """Return the increase in scatter from merging [start, middle) and [middle, end)."""
         left, right = seconds[middle] - seconds[start], seconds[end] - seconds[middle]
-        apart = (sums[middle] - sums[start]) / left - (sums[end] - sums[middle]) / right
-        return float(left * right / (left + right) * (apart @ apart))
+        difference = (sums[middle] - sums[start]) / left - (sums[end] - sums[middle]) / right
+        return float(left * right / (left + right) * (difference @ difference))
 
-    waiting = [(dearer(starts[m], m, ends[m]), starts[m], m, ends[m]) for m in edges[1:-1]]
-    heapq.heapify(waiting)
-    found = dict.fromkeys(ends.items())
-    # Later on a union may be cheap, too, of what became dear before: these halves stay.
-    is_forced = True
-    while waiting:
-        more, start, middle, end = heapq.heappop(waiting)
+    heap = [(ward_distance(starts[m], m, ends[m]), starts[m], m, ends[m]) for m in edges[1:-1]]
+    heapq.heapify(heap)
+    segments = dict.fromkeys(ends.items())
+    # After the first expensive merge, halves are kept: a later merge may be cheap for another
+    # reason.
+    replaces_halves = True
+    while heap:
+        distance, start, middle, end = heapq.heappop(heap)
         if ends.get(start) != middle or ends.get(middle) != end:
             continue
         del ends[middle], starts[middle]
         ends[start], starts[end] = end, start
-        is_forced = is_forced and more < cost
-        if is_forced:
-            del found[start, middle], found[middle, end]
-        found[start, end] = None
+        replaces_halves = replaces_halves and distance < cost
+        if replaces_halves:
+            del segments[start, middle], segments[middle, end]
+        segments[start, end] = None
         if start in starts:
-            heapq.heappush(waiting, (dearer(starts[start], start, end), starts[start], start, end))
+            heapq.heappush(heap, (ward_distance(starts[start], start, end), starts[start], start, end))
         if end in ends:
-            heapq.heappush(waiting, (dearer(start, end, ends[end]), start, end, ends[end]))
-    return list(found)
+            heapq.heappush(heap, (ward_distance(start, end, ends[end]), start, end, ends[end]))
+    return list(segments)

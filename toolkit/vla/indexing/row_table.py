@@ -1,4 +1,7 @@
-"""What the rows of a part mean, as bytes: safetensors of the arrays, with the names of the videos as JSON in one of them."""
+"""Serialization of the rows of a fragment.
+
+Safetensors, with the names of the videos as JSON in one of the arrays.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from vla.indexing.fragments import Fragment
 
 
 class RowTable(NamedTuple):
-    """The fields of `Fragment` that say what its rows are."""
+    """Fields of `Fragment` that describe its rows."""
 
     video_of_row: np.ndarray
     spans: np.ndarray
@@ -23,7 +26,7 @@ class RowTable(NamedTuple):
 
 
 def to_bytes(part: Fragment) -> bytes:
-    """What `from_bytes` reads."""
+    """Return the serialized rows of `part`."""
     from safetensors.numpy import save
 
     names = json.dumps([part.videos, part.keys]).encode("ascii")
@@ -37,19 +40,19 @@ def to_bytes(part: Fragment) -> bytes:
 
 
 def from_bytes(content: bytes, source: Path) -> RowTable:
-    """The rows in `content`; raises CacheError for anything that is none."""
+    """Return the rows in `content`; raises CacheError if it is not a valid table."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
-        found = load(content)
-        owners, spans = found["video_of_row"], found["spans"]
-        videos, keys = json.loads(found["names"].tobytes())
+        arrays = load(content)
+        owners, spans = arrays["video_of_row"], arrays["spans"]
+        videos, keys = json.loads(arrays["names"].tobytes())
         if not all(isinstance(text, str) for text in (*videos, *keys)):
             raise TypeError("names are text")
     except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
         raise CacheError(f"{source} is damaged ({error!r})", hint=Hint("index")) from error
-    fits = (
+    is_valid = (
         owners.dtype == np.int32
         and spans.dtype == np.float64
         and owners.ndim == 1
@@ -59,6 +62,6 @@ def from_bytes(content: bytes, source: Path) -> RowTable:
         and (spans[:, 0] <= spans[:, 1]).all()
         and (not len(owners) or 0 <= owners.min() <= owners.max() < len(videos))
     )
-    if not fits:
+    if not is_valid:
         raise CacheError(f"{source}: rows and videos do not fit together", hint=Hint("index"))
     return RowTable(owners, spans, tuple(videos), tuple(keys))

@@ -1,7 +1,9 @@
-"""The segments of a video that an index holds: the whole of it, windows of several lengths, and what lies between its changes.
+"""Segments of a video in an index.
 
-Windows see to it that something brief in a long shot is found, segments between changes that anything is which is shown from one
-change to another, however long.
+The whole video, windows of several lengths, and segments between content changes.
+
+Windows find short moments within a long shot; content segments (KTS) find moments of any length
+that begin and end with a change.
 """
 
 from __future__ import annotations
@@ -15,35 +17,37 @@ from vla.features import FrameFeatures
 from vla.indexing.kts import content_segments
 from vla.spans import Window, windows
 
-CUT = "windows and changes 1"
-"""What an index says of how it was cut; another way needs another name, so that no index holds segments of both."""
+SEGMENTATION = "windows and changes 1"
+"""Name of the segmentation, stored in the index. A change of the method needs a new name, so that
+no index mixes both."""
 
 Segmenter = Callable[[FrameFeatures], SegmentGrid]
 
 
 def segment_by_kts(video: FrameFeatures) -> SegmentGrid:
-    """The whole video, then what lies between its changes, and unions of that, each range of frames once.
+    """Return the whole video, then its content segments and unions of them, without duplicate
+    ranges of frames.
 
-    They depend on the raw features and times alone, so a trained run has other vectors of the same segments.
+    Segments depend on raw features and times only, so a trained run has other vectors for the same
+    segments.
     """
-    return parse_segmenter(
-        [_whole(video), *content_segments(video.values, video.timestamps_seconds, video.duration_seconds)]
-    )
+    return to_grid([_whole(video), *content_segments(video.values, video.timestamps_seconds, video.duration_seconds)])
 
 
 def windows_and_changes(video: FrameFeatures) -> SegmentGrid:
-    """The windows, the whole video first, then what lies between changes and is none of them."""
+    """Return the windows, the whole video first, then the content segments that are not windows."""
     windows, changes = sliding_windows(video), segment_by_kts(video)
     first, last, spans = (np.concatenate(pair) for pair in zip(windows, changes, strict=True))
-    _, once = np.unique(np.column_stack([first, last]), axis=0, return_index=True)
-    once.sort()
-    return first[once], last[once], spans[once]
+    _, unique_rows = np.unique(np.column_stack([first, last]), axis=0, return_index=True)
+    unique_rows.sort()
+    return first[unique_rows], last[unique_rows], spans[unique_rows]
 
 
-def parse_segmenter(found: list[Window]) -> SegmentGrid:
-    """`found` in its order, each range of frames once."""
-    once = list({window[:2]: window for window in reversed(found)}.values())[::-1]
-    return np.array([w[0] for w in once]), np.array([w[1] for w in once]), np.array([w[2:] for w in once], np.float64)
+def to_grid(candidates: list[Window]) -> SegmentGrid:
+    """Return `candidates` in order, without duplicate ranges of frames."""
+    unique = list({window[:2]: window for window in reversed(candidates)}.values())[::-1]
+    first, last = np.array([w[0] for w in unique]), np.array([w[1] for w in unique])
+    return first, last, np.array([w[2:] for w in unique], np.float64)
 
 
 def _whole(video: FrameFeatures) -> Window:

@@ -1,8 +1,8 @@
-"""From cached features to an index of segments, which grows with the cache.
+"""Synchronization of an index with the feature cache.
 
-An index is brought up to date by what has changed: new videos are cut into segments and become new parts, a batch at a time;
-what is gone or has another name is said in `index.json`. Each batch is committed, so a search finds what is there so far, and
-a kill costs one batch.
+New videos are cut into segments and added as fragments, batch by batch; deleted and renamed videos
+are marked in `index.json`. Each batch is committed, so searches cover all complete batches, and an
+interruption costs one batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vla.indexing.compaction import FLAT, FLAT_BYTES, compact_index, is_exact
 from vla.indexing.config import IndexConfig
 from vla.indexing.diff import IndexDiff, diff_index, drop_deleted, key_of
 from vla.indexing.fragments import Fragment
-from vla.indexing.segments import CUT, Segmenter, windows_and_changes
+from vla.indexing.segments import SEGMENTATION, Segmenter, windows_and_changes
 from vla.indexing.store import SearchIndex, remove_orphans, save_fragment, save_index
 from vla.model import AlignmentModel, pool_segments
 from vla.progress import Progress, ProgressCallback, silent
@@ -31,28 +31,31 @@ _DEPTH = 200
 
 
 @dataclass(frozen=True)
-class Model:
-    """What makes vectors of features: a trained run's model with its name and digest, or the frozen encoder without."""
+class RunModel:
+    """Model of a trained run, with the name and digest of the run.
 
-    aligned: AlignmentModel
+    Both are empty for the frozen encoder.
+    """
+
+    model: AlignmentModel
     run: str = ""
     run_digest: str = ""
 
 
 @dataclass(frozen=True)
 class SyncReport:
-    """An index that was brought up to date, with what was done.
+    """Result of `sync_index`.
 
     Attributes:
-        index: as it lies on the disk now.
-        changes: what was done to it; everything is new where it was built anew.
-        merged: how many parts were made one; 0 if none.
-        notes: what a person should know.
+        index: the index on disk.
+        diff: changes that were made; in a rebuilt index, all videos are new.
+        num_merged: number of fragments that were merged.
+        notes: messages for the user.
     """
 
     index: SearchIndex
     diff: IndexDiff
-    merged: int = 0
+    num_merged: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -63,76 +66,95 @@ def build_index(
     run: str = "",
     run_digest: str = "",
     backend: str = FLAT,
-    cut: Segmenter = windows_and_changes,
+    segmenter: Segmenter = windows_and_changes,
     progress: ProgressCallback = silent,
 ) -> SearchIndex:
-    """An index of the segments of every cached video, as `cut` gives them, in one part and in memory.
-
-    Raises:
-        MissingError: the cache holds no video.
-    """
-    videos = _videos(cache)
-    batches = list(_batches(cache, model, videos, backend, float("inf"), progress, cut))
-    dim = batches[0].vectors.shape[1]
-    return SearchIndex(tuple(batches), dim, cache.spec, run, run_digest, cache.state(), IndexConfig(backend), cut=CUT)
-
-
-def sync_index(
-    folder: Path,
-    held: SearchIndex | None,
-    cache: FeatureCache,
-    model: Model,
-    asked: IndexConfig,
-    *,
-    queries: Callable[[], np.ndarray] | None = None,
-    compact: bool = False,
-    progress: ProgressCallback = silent,
-) -> SyncReport:
-    """The index in `folder` holds what `cache` holds, and is as `asked`. What it holds already is not made anew.
+    """Return an index of the segments of every cached video, in one fragment and in memory.
 
     Args:
-        folder: where the index lies, or is to lie.
-        held: the index there, of the same features and model; None to build one, which takes the place of any when it is whole.
         cache: the features.
-        model: what makes vectors of them.
-        asked: what the index is to be.
-        queries: gives `(Q, E)` vectors of texts to set up and measure with, should they be needed; made up where there are few.
-        compact: make one part of all.
+        model: model that aligns them.
+        run: name of the run of the model; empty for the frozen encoder.
+        run_digest: digest of its weights.
+        backend: name of an index plug-in.
+        segmenter: returns the segments of a video.
         progress: called for each video.
 
     Raises:
         MissingError: the cache holds no video.
     """
     videos = _videos(cache)
+    batches = list(_batches(cache, model, videos, backend, float("inf"), progress, segmenter))
+    dim = batches[0].vectors.shape[1]
+    config = IndexConfig(backend)
+    return SearchIndex(
+        tuple(batches), dim, cache.spec, run, run_digest, cache.state(), config, segmentation=SEGMENTATION
+    )
+
+
+def sync_index(
+    folder: Path,
+    index: SearchIndex | None,
+    cache: FeatureCache,
+    model: RunModel,
+    config: IndexConfig,
+    *,
+    queries: Callable[[], np.ndarray] | None = None,
+    compact: bool = False,
+    progress: ProgressCallback = silent,
+) -> SyncReport:
+    """Synchronize the index in `folder` with `cache`, and with `config`.
+
+    Segments already indexed are reused.
+
+    Args:
+        folder: folder of the index.
+        index: the index in `folder`, of the same features and model; None to build one, which
+            replaces any index there once it is complete.
+        cache: the features.
+        model: the model that aligns them.
+        config: requested configuration.
+        queries: returns `(Q, E)` vectors of texts to tune and benchmark with; called only if
+            needed. With too few, synthetic queries are used.
+        compact: merge all fragments into one.
+        progress: called for each video.
+
+    Raises:
+        MissingError: the cache holds no video.
+    """
+    previous = index
+    videos = _videos(cache)
     is_first = not (folder / "index.json").is_file()
-    empty = SearchIndex((), 1, cache.spec, model.run, model.run_digest, "", asked, cut=CUT)
-    found = diff_index(held or empty, cache)
-    index = drop_deleted(held, found) if held else empty
-    was, index = index.asked, replace(index, asked=asked, cache_state="")
-    backend = asked.backend if is_exact(asked.backend) else FLAT
-    new = [v for v in videos if v in set(found.new)]
-    done = 0
-    for part in _batches(cache, model.aligned, new, backend, FLAT_BYTES, progress):
-        done += len(part.videos)
-        kept = save_fragment(folder, part, part.vectors.shape[1])
-        index = replace(index, parts=(*index.parts, kept), dim=part.vectors.shape[1])
-        # In the place of another one nothing is put before it is whole: half of it would be less than what was there.
-        if (held or is_first) and done < len(new):
+    empty = SearchIndex((), 1, cache.spec, model.run, model.run_digest, "", config, segmentation=SEGMENTATION)
+    diff = diff_index(previous or empty, cache)
+    index = drop_deleted(previous, diff) if previous else empty
+    previous_config, index = index.config, replace(index, config=config, cache_state="")
+    backend = config.backend if is_exact(config.backend) else FLAT
+    new = [v for v in videos if v in set(diff.new)]
+    num_done = 0
+    for part in _batches(cache, model.model, new, backend, FLAT_BYTES, progress):
+        num_done += len(part.videos)
+        part = save_fragment(folder, part, part.vectors.shape[1])
+        index = replace(index, parts=(*index.parts, part), dim=part.vectors.shape[1])
+        # A rebuilt index is committed when it is complete: until then, the previous one covers
+        # more.
+        if (previous or is_first) and num_done < len(new):
             save_index(folder, index)
-    merged = compact_index(folder, index, was, queries, compact=compact, progress=progress)
-    notes = list(merged.notes)
-    if done < len(new):
-        notes.append(Note(f"{len(new) - done} videos changed while they were read", Hint("index")))
-    if asked.memory and merged.index.bytes_loaded > asked.memory and not merged.notes:
-        takes, room = (f"{n / 1e6:.3g} MB" for n in (merged.index.bytes_loaded, asked.memory))
-        notes.append(f"the index takes {takes}, and {room} was asked for: so few vectors are kept as they are")
-    state = cache.state() if done == len(new) else ""
-    index = replace(merged.index, cache_state=state)
-    if held is None or not found.is_none or merged.count or asked != was or held.cache_state != state:
+    compaction = compact_index(folder, index, previous_config, queries, compact=compact, progress=progress)
+    notes = list(compaction.notes)
+    if num_done < len(new):
+        notes.append(Note(f"{len(new) - num_done} videos changed while they were read", Hint("index")))
+    if config.memory and compaction.index.nbytes > config.memory and not compaction.notes:
+        size, limit = (f"{n / 1e6:.3g} MB" for n in (compaction.index.nbytes, config.memory))
+        notes.append(f"the index takes {size}, more than the limit of {limit}: it is too small to be compressed")
+    state = cache.state() if num_done == len(new) else ""
+    index = replace(compaction.index, cache_state=state)
+    is_changed = previous is None or not diff.is_empty or compaction.count or config != previous_config
+    if is_changed or previous is None or previous.cache_state != state:
         index = save_index(folder, index)
     else:
-        remove_orphans(folder)  # a kill may have come between a commit and its tidying up
-    return SyncReport(index, found, merged.count, notes)
+        remove_orphans(folder)  # an interruption may have come between a commit and its clean-up
+    return SyncReport(index, diff, compaction.count, notes)
 
 
 def _videos(cache: FeatureCache) -> list[str]:
@@ -149,27 +171,30 @@ def _batches(
     backend: str,
     size: float,
     progress: ProgressCallback,
-    cut: Segmenter = windows_and_changes,
+    segmenter: Segmenter = windows_and_changes,
 ) -> Iterator[Fragment]:
-    """Parts of `videos`, in order, each of about `size` bytes of vectors; videos that are just being changed are left out."""
+    """Yield fragments of `videos`, in order, each with about `size` bytes of vectors.
+
+    Videos in transition are skipped.
+    """
     batch: list[tuple[str, np.ndarray, np.ndarray]] = []
-    held = 0
+    batch_bytes = 0
     for number, video_id in enumerate(videos, 1):
         features = _frames(cache, video_id)
         if features is not None:
-            segments = pool_segments(model.align_frames(features), features, cut(features))
+            segments = pool_segments(model.align_frames(features), features, segmenter(features))
             batch.append((video_id, segments.vectors, segments.spans))
-            held += segments.vectors.nbytes
+            batch_bytes += segments.vectors.nbytes
         progress(Progress("index", number, len(videos)))
-        if batch and (held >= size or number == len(videos)):
-            yield _part(cache, batch, backend)
-            batch, held = [], 0
+        if batch and (batch_bytes >= size or number == len(videos)):
+            yield _fragment(cache, batch, backend)
+            batch, batch_bytes = [], 0
 
 
-def _part(cache: FeatureCache, batch: list[tuple[str, np.ndarray, np.ndarray]], backend: str) -> Fragment:
-    """One part of `(name, vectors, spans)` of some videos."""
-    names, of_videos, spans = zip(*batch, strict=True)
-    vectors = np.concatenate(of_videos)
+def _fragment(cache: FeatureCache, batch: list[tuple[str, np.ndarray, np.ndarray]], backend: str) -> Fragment:
+    """Return a fragment of videos given as `(name, vectors, spans)`."""
+    names, vectors_by_video, spans = zip(*batch, strict=True)
+    vectors = np.concatenate(vectors_by_video)
     owners = np.repeat(np.arange(len(names), dtype=np.int32), [len(s) for s in spans])
     index = indexes.build(backend, dim=vectors.shape[1])
     index.add(np.arange(len(vectors)), vectors)
@@ -179,7 +204,10 @@ def _part(cache: FeatureCache, batch: list[tuple[str, np.ndarray, np.ndarray]], 
 
 
 def _frames(cache: FeatureCache, video_id: str) -> FrameFeatures | None:
-    """Features of a video; None if an extraction that is at work put others in their place since the cache was opened."""
+    """Return the features of a video.
+
+    None if an extraction has replaced them since the cache was opened.
+    """
     try:
         return cache.frames(video_id)
     except (CacheError, MissingError):

@@ -1,4 +1,7 @@
-"""The files of an index's parts: vectors, which may be mapped, and everything else, which is read whole and checked."""
+"""Files of the fragments of an index.
+
+Vectors, which are mapped into memory, and all else, which is read and verified.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,11 @@ from vla.storage import atomic
 _KINDS = ("float32", "float16")
 
 
-def keep_vectors(folder: Path, vectors: Callable[[], Iterable[np.ndarray]], kind: str) -> dict[str, Any]:
-    """Write what `vectors()` gives, block by block, as numbers of `kind`. Returns what the index says of the file.
+def save_vectors(folder: Path, vectors: Callable[[], Iterable[np.ndarray]], kind: str) -> dict[str, Any]:
+    """Write the blocks of `vectors()` as numbers of `kind`, and return the record of the file.
 
-    `vectors` is called twice: for the name, which is the content's, and for the content.
+    `vectors` is called twice: for the digest of the content, which is the name of the file, and for
+    the content.
     """
     digest = hashlib.sha256()
     for block in vectors():
@@ -31,8 +35,8 @@ def keep_vectors(folder: Path, vectors: Callable[[], Iterable[np.ndarray]], kind
     return {"vectors": name, "vectors_sha256": digest.hexdigest(), "kind": kind}
 
 
-def keep(folder: Path, kind: str, suffix: str, content: bytes) -> dict[str, str]:
-    """Write `content` under a name that is its own. Returns what the index says of the file."""
+def save_file(folder: Path, kind: str, suffix: str, content: bytes) -> dict[str, str]:
+    """Write `content` under a name with its digest, and return the record of the file."""
     digest = atomic.sha256(content)
     name = f"{kind}-{digest[:16]}{suffix}"
     atomic.write_bytes(folder / name, content)
@@ -40,7 +44,10 @@ def keep(folder: Path, kind: str, suffix: str, content: bytes) -> dict[str, str]
 
 
 def check_vectors(folder: Path, files: Mapping[str, Any]) -> None:
-    """Raises CacheError unless the vectors in `files` are those that were written. Searches map them, and look at few."""
+    """Raise CacheError if the file of vectors is damaged.
+
+    Searches do not check that: they map it and read few rows.
+    """
     path = sibling(folder, files["vectors"])
     try:
         with path.open("rb") as file:
@@ -52,15 +59,20 @@ def check_vectors(folder: Path, files: Mapping[str, Any]) -> None:
 
 
 def open_memmap(folder: Path, files: Mapping[str, Any], segments: int, dim: int) -> np.ndarray:
-    """`(segments, dim)`: the vectors in `files`, which stay on the disk; raises CacheError if there are not as many."""
+    """Return the vectors `(segments, dim)`, mapped from the file.
+
+    Raises CacheError if its size is not right.
+    """
     path = sibling(folder, files["vectors"])
     if files["kind"] not in _KINDS or segments < 1 or dim < 1:
         raise CacheError(f"{folder / 'index.json'} is damaged (vectors of kind {files['kind']!r})", hint=Hint("index"))
     size = segments * dim * np.dtype(files["kind"]).itemsize
     try:
-        there = path.stat().st_size
-        if there != size:
-            raise CacheError(f"{path} was altered since it was written ({there} bytes, not {size})", hint=Hint("index"))
+        actual_size = path.stat().st_size
+        if actual_size != size:
+            raise CacheError(
+                f"{path} was altered since it was written ({actual_size} bytes, not {size})", hint=Hint("index")
+            )
         return np.memmap(path, files["kind"], "r", shape=(segments, dim))
     except FileNotFoundError as error:
         raise CacheError(f"{path} is gone", hint=Hint("index")) from error
@@ -69,7 +81,10 @@ def open_memmap(folder: Path, files: Mapping[str, Any], segments: int, dim: int)
 
 
 def sibling(folder: Path, name: Any) -> Path:
-    """The file called `name` in `folder`; raises CacheError for a name that leads elsewhere."""
+    """Return the path of `name` in `folder`.
+
+    Raises CacheError for a name that leads out of the folder.
+    """
     if not isinstance(name, str) or not name or Path(name).name != name:
         raise CacheError(f"{folder / 'index.json'} names a file outside its folder: {name!r}")
     return folder / name

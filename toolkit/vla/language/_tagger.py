@@ -1,4 +1,6 @@
-"""Part-of-speech tags of English, by rules: closed word classes, verbs that captions use, endings, the word before."""
+"""Rule-based part-of-speech tagger for English: closed word classes, common verbs, endings, and
+the preceding word.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import re
 
 from vla.language._lexicon import (
     ADJECTIVES,
-    CLOSED,
+    CLOSED_CLASS,
     IRREGULAR,
     MANNERS,
     NEVER_ADVERBS,
@@ -19,21 +21,23 @@ from vla.language._lexicon import (
 _WORD = re.compile(r"[^\W\d_]+(?:['’\-][^\W_]+)*|\d+(?:[.,:]\d+)*|[^\w\s]|_+|\w+")
 
 Word = tuple[str, int, int]
-"""A tag letter, and the first character and the one after the last.
+"""Tag letter, first character, and end (exclusive).
 
-D determiner, M number, A adjective, N noun, V verb, X auxiliary, P preposition, T "to", R adverb, C conjunction, O anything
-else of a sentence, . punctuation.
+D determiner, M number, A adjective, N noun, V verb, X auxiliary, P preposition, T "to", R adverb,
+C conjunction, O other word, . punctuation.
 """
 
 
 def tag_words(text: str) -> list[Word]:
-    """Every word and mark of `text`, each with its tag letter; of one that is not English the tags mean little."""
-    places = [(m.start(), m.end()) for m in _WORD.finditer(text)]
-    words = [text[a:b].lower().replace("’", "'") for a, b in places]
+    """Return the words and marks of `text` with their tags; the tags are meaningful only for
+    English.
+    """
+    ranges = [(m.start(), m.end()) for m in _WORD.finditer(text)]
+    words = [text[a:b].lower().replace("’", "'") for a, b in ranges]
     tags: list[str] = []
     for i in range(len(words)):
         tags.append(_tag(words, i, tags))
-    return [(tag, a, b) for tag, (a, b) in zip(tags, places, strict=True)]
+    return [(tag, a, b) for tag, (a, b) in zip(tags, ranges, strict=True)]
 
 
 def _tag(words: list[str], i: int, tags: list[str]) -> str:
@@ -45,10 +49,10 @@ def _tag(words: list[str], i: int, tags: list[str]) -> str:
         return "M"
     if word in ("front", "top") and before == "P" and after == "of":
         return "P"
-    if word in CLOSED:
-        return _closed(word, before, after)
+    if word in CLOSED_CLASS:
+        return _tag_closed_class(word, before, after)
     if word in ADJECTIVES or (word.endswith(("ous", "ful", "less", "ish")) and _may_be_noun(after)):
-        return _adjective(word, before, after)
+        return _tag_adjective(word, before, after)
     if _is_adverb(word):
         return "R"
     if "-" in word and _may_be_noun(after) and before in "DMA":
@@ -56,16 +60,17 @@ def _tag(words: list[str], i: int, tags: list[str]) -> str:
     form = _form(word)
     if form:
         return _verb_or_noun(form, words, i, tags, before, after)
-    # "Officers arrest a man": of two nouns before an article, where nothing has been done yet, the second is none.
-    unheard = before == "N" and CLOSED.get(after) == "D" and not {"V", "X"} & set(_clause(tags))
-    return "V" if unheard and word not in NEVER_VERBS else "N"
+    # "Officers arrest a man": of two nouns before an article, in a clause without a verb, the
+    # second is a verb.
+    starts_predicate = before == "N" and CLOSED_CLASS.get(after) == "D" and not {"V", "X"} & set(_clause(tags))
+    return "V" if starts_predicate and word not in NEVER_VERBS else "N"
 
 
-def _closed(word: str, before: str, after: str) -> str:
-    tag = CLOSED[word]
+def _tag_closed_class(word: str, before: str, after: str) -> str:
+    tag = CLOSED_CLASS[word]
     if word in ("has", "have", "had", "having") and not _is_participle(after):
         return "V"
-    if word in ("do", "does", "did") and after and after not in CLOSED and not _form(after):
+    if word in ("do", "does", "did") and after and after not in CLOSED_CLASS and not _form(after):
         return "V"
     if word in ("can", "will", "do", "does", "did") and before in "DMA":
         return "N"
@@ -76,7 +81,7 @@ def _closed(word: str, before: str, after: str) -> str:
     return tag
 
 
-def _adjective(word: str, before: str, after: str) -> str:
+def _tag_adjective(word: str, before: str, after: str) -> str:
     if word in ("left", "open") and before in "NO" and _form(after) is None:
         return "V"
     if word in MANNERS and before == "V" and not _may_be_noun(after):
@@ -98,17 +103,18 @@ def _verb_or_noun(form: str, words: list[str], i: int, tags: list[str], before: 
     if form == "base":
         if before in "TXO" or (before in ".CR" and _may_begin(after)):
             return "V"
-        # "person turn off the light", as annotators of Charades write.
-        many = _is_plural(words, i, tags) or (words[i - 1] == "person" and CLOSED.get(after, "N") in "DPO")
+        # "person turn off the light" is the style of Charades' annotators.
+        many = _is_plural(words, i, tags) or (words[i - 1] == "person" and CLOSED_CLASS.get(after, "N") in "DPO")
         return "V" if before == "N" and many and "V" not in _clause(tags) else "N"
-    # A third person: "the man runs". After a conjunction only if something was done before it: "food and drinks".
+    # Third person: "the man runs". After a conjunction only if a verb precedes it: "food and
+    # drinks".
     if before == "C":
         return "V" if "V" in tags and (tags[-2:-1] != ["N"] or _may_begin(after)) else "N"
     return "V" if before in "NOR" else "N"
 
 
 def _form(word: str) -> str | None:
-    """`base`, `s`, `ing` or `ed` where the word may be a form of a verb."""
+    """Return `base`, `s`, `ing` or `ed` if the word may be a form of a verb."""
     if word in NEVER_VERBS:
         return None
     if word in VERBS:
@@ -132,13 +138,17 @@ def _is_participle(word: str) -> bool:
 
 
 def _may_be_noun(word: str) -> bool:
-    """True if `word` may go on a noun phrase: none that begins another, or ends this."""
-    return bool(word) and word[0].isalpha() and word not in CLOSED and not _is_adverb(word)
+    """Return whether `word` may continue a noun phrase: it neither starts another one nor ends
+    this one.
+    """
+    return bool(word) and word[0].isalpha() and word not in CLOSED_CLASS and not _is_adverb(word)
 
 
 def _may_begin(after: str) -> bool:
-    """True if `after` may follow a verb: an object's article, a preposition, a pronoun, a noun, nothing."""
-    return not after or CLOSED.get(after, "N") in "DPTOMRN" or after in ".,;!"
+    """Return whether `after` may follow a verb: an article, a preposition, a pronoun, a noun, or
+    nothing.
+    """
+    return not after or CLOSED_CLASS.get(after, "N") in "DPTOMRN" or after in ".,;!"
 
 
 def _is_plural(words: list[str], i: int, tags: list[str]) -> bool:
@@ -147,7 +157,7 @@ def _is_plural(words: list[str], i: int, tags: list[str]) -> bool:
 
 
 def _clause(tags: list[str]) -> list[str]:
-    """The tags since the last mark."""
+    """Return the tags since the last punctuation mark."""
     for back in range(len(tags), 0, -1):
         if tags[back - 1] == ".":
             return tags[back:]

@@ -1,6 +1,7 @@
-"""What a question or a request looks for, said as a caption says it: encoders were trained on captions.
+"""Rewriting of questions and requests as captions, the text that encoders were trained on.
 
-English, by rules; what no rule knows stays as it is. (UniversalVTG, arXiv 2604.08522, has a language model do this.)
+English, by rules; other text is not changed. (UniversalVTG, arXiv 2604.08522, uses a language
+model.)
 """
 
 from __future__ import annotations
@@ -8,17 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from vla.language._lexicon import CLOSED, IRREGULAR, VERBS
+from vla.language._lexicon import CLOSED_CLASS, IRREGULAR, VERBS
 from vla.language._tagger import tag_words
 
-_ASKED = (
+_POLITE = (
     r"(?:please\s+|(?:can|could|would)\s+you\s+(?:please\s+)?|i\s+(?:want|would\s+like|need)\s+to\s+(?:see|find)\s+)"
 )
 _DET = r"(?:the|a|an|all|all\s+the|any|some|every|each|my)"
 _MOMENT = r"(?:moment|scene|part|clip|video|point|time|place|bit|section|footage|shot)s?"
-_FOUND = r"(?:show|find|get|give|bring\s+up|search\s+for|look\s+for|locate|jump\s+to|take\s+me\s+to)"
+_SHOW = r"(?:show|find|get|give|bring\s+up|search\s+for|look\s+for|locate|jump\s+to|take\s+me\s+to)"
 _REQUEST = re.compile(
-    rf"(?:{_ASKED}{_FOUND}(?:\s+me)?|i(?:'m|\s+am)\s+looking\s+for|{_FOUND}\s+me|{_FOUND}(?=\s+{_DET}\b))\s+", re.I
+    rf"(?:{_POLITE}{_SHOW}(?:\s+me)?|i(?:'m|\s+am)\s+looking\s+for|{_SHOW}\s+me|{_SHOW}(?=\s+{_DET}\b))\s+", re.I
 )
 _WHERE = r"(?:where|when|in\s+which|on\s+which|during\s+which|at\s+which|that\s+shows?|showing)"
 _THE_MOMENT = re.compile(rf"(?:{_DET}\s+)?{_MOMENT}\s+{_WHERE}\s+(?=\S)", re.I)
@@ -28,47 +29,51 @@ _WHEN = (
 )
 _BE, _DO, _MAY = r"(?:is|are|was|were)", r"(?:does|do|did)", r"(?:can|could|will|would|should|might|must)"
 _PRONOUNS = ("it", "he", "she", "they", "we", "you", "i", "someone", "somebody", "anyone", "anybody", "something")
-_DOING = re.compile(r"(?:doing|happening|going\s+on)\b\s*", re.I)
+_ONGOING = re.compile(r"(?:doing|happening|going\s+on)\b\s*", re.I)
 
 
 def question_to_caption(text: str) -> str:
-    """`text` as a caption would say it: "when does the dog jump over a fence?" becomes "the dog jumps over a fence".
+    """Rewrite a question as a caption: "when does the dog jump over a fence?" becomes "the dog
+    jumps over a fence".
 
-    Requests ("show me ...", "the moment when ...") lose what only asks; of a question, what is asked for becomes "someone" or
-    "something", or goes. Text that is neither comes back unchanged, and so does one of which nothing would be left.
+    The requesting words of "show me ..." or "the moment when ..." are removed; an interrogative
+    becomes "someone" or "something", or is removed. Other text is returned unchanged, and so is
+    text of which nothing would remain.
     """
-    said = " ".join(text.split())
-    plain = said.rstrip("?!. ")
+    normalized = " ".join(text.split())
+    plain = normalized.rstrip("?!. ")
     while (shorter := _THE_MOMENT.sub("", _REQUEST.sub("", plain, count=1), count=1)) != plain:
         plain = shorter
-    found = plain
+    caption = plain
     for pattern, rule in _RULES:
         match = pattern.fullmatch(plain)
-        if match is not None and (told := rule(match)):
-            found = told
+        if match is not None and (statement := rule(match)):
+            caption = statement
             break
-    found = " ".join(found.split()).strip(" ,")
-    unchanged = not found or found == said.rstrip("?!. ")
-    return text if unchanged else found
+    caption = " ".join(caption.split()).strip(" ,")
+    unchanged = not caption or caption == normalized.rstrip("?!. ")
+    return text if unchanged else caption
 
 
 def _subject_and_rest(words: str) -> tuple[str, str]:
-    """A clause whose verb has no ending, as after "does": what comes before its verb, and the rest; or all, and nothing."""
+    """Split a clause with an uninflected verb, as after "does", into subject and rest; the rest is
+    empty without a verb.
+    """
     tags = tag_words(words)
     for i, (tag, start, end) in enumerate(tags):
         word = words[start:end].lower()
         after_noun = i > 0 and tags[i - 1][0] in "NO"
         after_pronoun = i == 1 and words[: tags[0][2]].lower() in _PRONOUNS
-        if after_pronoun or (after_noun and (tag == "V" or (word in VERBS and word not in CLOSED))):
+        if after_pronoun or (after_noun and (tag == "V" or (word in VERBS and word not in CLOSED_CLASS))):
             return words[:start].strip(), words[start:]
     return words, ""
 
 
-def _third(verb: str) -> str:
-    """The verb after "it"."""
-    known = {"have": "has", "do": "does", "go": "goes", "be": "is"}
-    if verb in known:
-        return known[verb]
+def _third_person(verb: str) -> str:
+    """Return the third person singular of a verb."""
+    irregular = {"have": "has", "do": "does", "go": "goes", "be": "is"}
+    if verb in irregular:
+        return irregular[verb]
     if verb in IRREGULAR and verb not in VERBS:
         return verb  # it has an ending already
     if verb.endswith("y") and verb[-2:-1] not in "aeiou":
@@ -76,8 +81,8 @@ def _third(verb: str) -> str:
     return verb + ("es" if verb.endswith(("s", "x", "z", "ch", "sh")) else "s")
 
 
-def _is_many(subject: str) -> bool:
-    """True if "they" could stand for it, as far as its head's ending shows."""
+def _is_plural(subject: str) -> bool:
+    """Return whether a subject takes a plural verb, judging by the ending of its head."""
     nouns = [subject[a:b].lower() for tag, a, b in _before_preposition(subject) if tag in "NO"]
     last = nouns[-1] if nouns else ""
     many = last in ("they", "we", "you", "i", "people", "men", "women", "children", "both", "police")
@@ -89,18 +94,22 @@ def _before_preposition(subject: str) -> list[tuple[str, int, int]]:
     return tags[: next((i for i, (tag, _, _) in enumerate(tags) if tag == "P" and i), len(tags))]
 
 
-def _done(auxiliary: str, clause: str, object_: str = "") -> str:
-    """`does`, `the dog jump high`: "the dog jumps high"; with an object after the verb, if one is given."""
+def _statement_with_do(auxiliary: str, clause: str, object_: str = "") -> str:
+    """Turn `does`, `the dog jump high` into "the dog jumps high"; the object, if given, follows
+    the verb.
+    """
     subject, rest = _subject_and_rest(clause)
     verb, _, after = rest.partition(" ")
     if not verb:
         return clause
-    many = auxiliary == "do" or (auxiliary == "did" and _is_many(subject))
-    return f"{subject} {verb if many else _third(verb.lower())} {object_} {after}"
+    many = auxiliary == "do" or (auxiliary == "did" and _is_plural(subject))
+    return f"{subject} {verb if many else _third_person(verb.lower())} {object_} {after}"
 
 
-def _being(auxiliary: str, clause: str, object_: str = "") -> str:
-    """`is`, `the dog barking`: "the dog is barking"; without a verb or a participle, what there is."""
+def _statement_with_be(auxiliary: str, clause: str, object_: str = "") -> str:
+    """Turn `is`, `the dog barking` into "the dog is barking"; a clause without a participle is
+    returned unchanged.
+    """
     tags = tag_words(clause)
     for i, (_, start, end) in enumerate(tags):
         word = clause[start:end].lower()
@@ -110,48 +119,50 @@ def _being(auxiliary: str, clause: str, object_: str = "") -> str:
         ):
             verb, rest = clause[start:end], clause[end:].strip()
             subject = clause[:start].strip()
-            if _DOING.match(verb):
+            if _ONGOING.match(verb):
                 return f"{subject} {rest}"
             return f"{subject} {auxiliary} {verb} {object_} {rest}"
     return clause
 
 
-def _somebody(who: str) -> str:
-    return {"who": "someone", "what": "something"}.get(who.lower()) or "the " + who.split(" ", 1)[1]
+def _placeholder(interrogative: str) -> str:
+    return {"who": "someone", "what": "something"}.get(interrogative.lower()) or "the " + interrogative.split(" ", 1)[1]
 
 
-def _what_is(match: re.Match[str]) -> str:
-    """`what is the man holding`, `what is falling`, `what is in the box`, `what is happening in the kitchen`."""
-    who, auxiliary, rest = match[1], match[2], match[3]
-    if happening := _DOING.match(rest):
+def _answer_what_is(match: re.Match[str]) -> str:
+    """Rewrite `what is the man holding`, `what is falling`, `what is in the box`, `what is
+    happening in the kitchen`.
+    """
+    interrogative, auxiliary, rest = match[1], match[2], match[3]
+    if happening := _ONGOING.match(rest):
         return rest[happening.end() :]
-    if re.match(r"\w+ing\b", rest) or CLOSED.get(rest.split()[0].lower()) == "P":
-        return f"{_somebody(who)} {auxiliary} {rest}"
-    return _being(auxiliary, rest, "something" if who.lower() == "what" else "")
+    if re.match(r"\w+ing\b", rest) or CLOSED_CLASS.get(rest.split()[0].lower()) == "P":
+        return f"{_placeholder(interrogative)} {auxiliary} {rest}"
+    return _statement_with_be(auxiliary, rest, "something" if interrogative.lower() == "what" else "")
 
 
 _RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = tuple(
     (re.compile(pattern, re.I), rule)
     for pattern, rule in (
         (rf"{_WHEN}\s+{_MAY}\s+(?:i|we|you|one)\s+(?:see|find|watch|hear)\s+(.+)", lambda m: m[1]),
-        (rf"{_WHEN}\s+({_DO})\s+(.+)", lambda m: _done(m[1].lower(), m[2])),
-        (rf"{_WHEN}\s+({_BE})\s+(?:there\s+)?(.+)", lambda m: _being(m[1].lower(), m[2])),
+        (rf"{_WHEN}\s+({_DO})\s+(.+)", lambda m: _statement_with_do(m[1].lower(), m[2])),
+        (rf"{_WHEN}\s+({_BE})\s+(?:there\s+)?(.+)", lambda m: _statement_with_be(m[1].lower(), m[2])),
         (rf"{_WHEN}\s+(?:has|have|had)\s+(.+)", lambda m: m[1]),
-        (rf"{_WHEN}\s+{_MAY}\s+(.+)", lambda m: _done("will", m[1])),
+        (rf"{_WHEN}\s+{_MAY}\s+(.+)", lambda m: _statement_with_do("will", m[1])),
         (rf"what\s+(?:colou?r|kind|type|sort|shape|size)s?(?:\s+of\s+\w+)?\s+(?:{_BE}|{_DO})\s+(.+)", lambda m: m[1]),
         (rf"what\s+{_DO}\s+(.+?)\s+do\b\s*(.*)", lambda m: f"{m[1]} {m[2]}"),
-        (rf"what\s+({_DO})\s+(.+)", lambda m: _done(m[1].lower(), m[2], "something")),
+        (rf"what\s+({_DO})\s+(.+)", lambda m: _statement_with_do(m[1].lower(), m[2], "something")),
         (r"what\s+(?:happens|happened)\s*(?:when|while|as|if)?\s*(.*)", lambda m: m[1]),
-        (rf"(what|who)\s+({_BE})\s+(.+)", _what_is),
-        (rf"(which\s+\w+|what\s+\w+)\s+({_BE})\s+(.+)", lambda m: f"{_somebody(m[1])} {m[2]} {m[3]}"),
+        (rf"(what|who)\s+({_BE})\s+(.+)", _answer_what_is),
+        (rf"(which\s+\w+|what\s+\w+)\s+({_BE})\s+(.+)", lambda m: f"{_placeholder(m[1])} {m[2]} {m[3]}"),
         (rf"(?:when|where)\s+({_DET}\s+.+)", lambda m: m[1]),
         (rf"(?:whose|which|what)\s+(?!{_DO}\b|{_BE}\b)(\w+\s+.+)", lambda m: m[1]),
-        (r"(who|what)\s+(.+)", lambda m: f"{_somebody(m[1])} {m[2]}"),
+        (r"(who|what)\s+(.+)", lambda m: f"{_placeholder(m[1])} {m[2]}"),
         (r"how\s+many\s+(.+?)\s+(?:are|were)\s+there\b\s*(.*)", lambda m: f"{m[1]} {m[2]}"),
         (r"how\s+many\s+(.+)", lambda m: m[1]),
         (rf"{_BE}\s+there\s+(?:any\s+)?(.+)", lambda m: m[1]),
-        (rf"({_BE})\s+(.+)", lambda m: _being(m[1].lower(), m[2])),
+        (rf"({_BE})\s+(.+)", lambda m: _statement_with_be(m[1].lower(), m[2])),
         (rf"{_DO}\s+(?:you|we)\s+see\s+(.+)|{_MAY}\s+(?:you|we|i)\s+see\s+(.+)", lambda m: m[1] or m[2]),
-        (r"(does|did)\s+(.+)", lambda m: _done(m[1].lower(), m[2])),
+        (r"(does|did)\s+(.+)", lambda m: _statement_with_do(m[1].lower(), m[2])),
     )
 )  # fmt: skip

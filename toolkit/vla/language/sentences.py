@@ -1,11 +1,12 @@
-"""Cutting text where a reader would: into sentences, clauses, and only then words."""
+"""Splitting of text at sentences, then clauses, then words."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 
-# From the best place to cut to the worst: after a sentence, after a clause, before a conjunction, between words.
+# From the best boundary to the worst: after a sentence, after a clause, before a conjunction,
+# between words.
 _CUTS = (
     re.compile(r"(?<=[.!?;])\s+|\s*\n\s*"),
     re.compile(r"(?<=[,:\u2014])\s+"),
@@ -15,15 +16,16 @@ _CUTS = (
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of `text`, stripped, none empty; `[]` for blank text."""
+    """Return the stripped, non-empty sentences of `text`; `[]` for blank text."""
     return [part for part in (p.strip() for p in _CUTS[0].split(text)) if part]
 
 
 def split_to_fit(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """Pieces of `text` for each of which `fits(piece)` holds: as few cuts as possible, at the best places there are.
+    """Split `text` into chunks that satisfy `fits`: as few as possible, at the best boundaries
+    available.
 
-    Every word of `text` is in exactly one piece, in order. A single word that does not fit is a piece of its own: it is
-    the encoder's to refuse or shorten.
+    Every word of `text` is in exactly one chunk, in order. A single word that does not fit is a
+    chunk by itself; the encoder rejects or truncates it.
     """
     text = " ".join(text.split()) if "\n" not in text else text.strip()
     if not text:
@@ -34,16 +36,17 @@ def split_to_fit(text: str, fits: Callable[[str], bool]) -> list[str]:
 def _split(text: str, fits: Callable[[str], bool], level: int) -> list[str]:
     if level == len(_CUTS) or fits(text):
         return [text]
-    pieces: list[str] = []
+    chunks: list[str] = []
     for part in (p.strip() for p in _CUTS[level].split(text)):
         if not part:
             continue
-        joined = f"{pieces[-1]} {part}" if pieces else part
-        # Sentences stay apart even where two would fit: each is a statement of its own. Smaller parts are joined.
-        if pieces and level > 0 and fits(joined):
-            pieces[-1] = joined
+        candidate = f"{chunks[-1]} {part}" if chunks else part
+        # Sentences stay separate even if two would fit: each is a statement of its own. Smaller
+        # parts are joined.
+        if chunks and level > 0 and fits(candidate):
+            chunks[-1] = candidate
         elif fits(part):
-            pieces.append(part)
+            chunks.append(part)
         else:
-            pieces.extend(_split(part, fits, level + 1))
-    return pieces
+            chunks.extend(_split(part, fits, level + 1))
+    return chunks

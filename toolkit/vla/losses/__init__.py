@@ -1,4 +1,4 @@
-"""Losses by name: what a similarity must satisfy, as one number to descend. `base` states the two protocols."""
+"""Losses by name; `base` states their two protocols."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Losses over pairs straight from vectors, some rows at a time: the matrix of all scores is never held.
+"""Losses over pairs computed from vectors, blockwise, without the matrix of all scores.
 
-What is computed is the loss of the whole matrix and its gradient, neither estimated nor delayed: every block of scores is
-reduced to a number for each row, for each column and for each positive, thrown away, and made again for the gradient.
+Loss and gradient are exactly those of the whole matrix: every block of scores is reduced to a
+number for each row, for each column and for each positive, discarded, and computed again for the
+gradient.
 """
 
 from __future__ import annotations
@@ -14,29 +15,32 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from vla.errors import ShapeError, UsageError
-from vla.losses.base import widened
+from vla.losses.base import at_least_float32
 
 ELEMENTS = 1 << 22
-"""Scores in a block: 16 MiB of float32, of which a few copies are alive at once."""
+"""Scores in a block: 16 MiB of float32, with a few copies in memory."""
 
 RowLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Logarithms of the sums of exp of all scores `(n,)`; of the positives, the row `(K,)` and the score `(K,)` -> `(n,)`."""
+"""Log-sum-exp of each row `(n,)`; row `(K,)` and score `(K,)` of the positives -> `(n,)`."""
 
 BlockLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Scores `(rows, V)` and where the positives are in them, row `(k,)` and column `(k,)` -> a scalar."""
+"""Scores `(rows, V)`; row `(k,)` and column `(k,)` of the positives -> a scalar."""
 
 
-def both_ways(
+def symmetric(
     row_loss: RowLoss,
     queries: Tensor,
     videos: Tensor,
     scale: Tensor | float,
     positives: Tensor,
-    left_out: Tensor | None,
+    ignore_pairs: Tensor | None,
     elements: int,
 ) -> Tensor:
-    """What `base.both_ways` gives for the whole matrix; arguments as `PairLoss.of_vectors`."""
-    blocks = _Blocks(queries, videos, positives, left_out, elements)
+    """Return what `base.symmetric` gives for the whole matrix.
+
+    Arguments as in `PairLoss.from_vectors`.
+    """
+    blocks = _Blocks(queries, videos, positives, ignore_pairs, elements)
     if not len(queries) or not len(videos):
         return 0.0 * (queries.sum() + videos.sum())
     across, down, own = _LogSums.apply(queries, videos, blocks.number(scale), blocks)
@@ -44,58 +48,68 @@ def both_ways(
     return (_mean(row_loss, across, rows, own) + _mean(row_loss, down, columns, own)) / 2
 
 
-def summed(
+def blockwise_sum(
     block_loss: BlockLoss,
     queries: Tensor,
     videos: Tensor,
     scale: Tensor | float,
     bias: Tensor | float,
     positives: Tensor,
-    left_out: Tensor | None,
+    ignore_pairs: Tensor | None,
     elements: int,
 ) -> Tensor:
-    """The sum of what `block_loss` makes of each run of rows; arguments as `PairLoss.of_vectors`."""
-    blocks = _Blocks(queries, videos, positives, left_out, elements)
+    """Return the sum of `block_loss` over blocks of rows.
+
+    Arguments as in `PairLoss.from_vectors`.
+    """
+    blocks = _Blocks(queries, videos, positives, ignore_pairs, elements)
     total: Tensor = _Sum.apply(queries, videos, blocks.number(scale), blocks.number(bias), blocks, block_loss)
     return total
 
 
 class _Blocks:
-    """Runs of rows of the matrix `queries @ videos.T * scale`, and where in it the positives are, rows rising."""
+    """Blocks of rows of the matrix `queries @ videos.T * scale`, and its positives in order of
+    rows.
+    """
 
     def __init__(
-        self, queries: Tensor, videos: Tensor, positives: Tensor, left_out: Tensor | None, elements: int
+        self, queries: Tensor, videos: Tensor, positives: Tensor, ignore_pairs: Tensor | None, elements: int
     ) -> None:
         if queries.ndim != 2 or videos.ndim != 2 or queries.shape[1] != videos.shape[1]:
             raise ShapeError(
                 f"queries {tuple(queries.shape)} and videos {tuple(videos.shape)} must be 2-D, of one width"
             )
         count, width = len(queries), len(videos)
-        own = _keys(positives, count, width)
-        out = own[:0] if left_out is None else _keys(left_out, count, width)
-        own = own[~torch.isin(own, out)]
-        self.rows, self.columns = own // max(1, width), own % max(1, width)
-        self._out = out // max(1, width), out % max(1, width)
+        positive = _flat_index(positives, count, width)
+        ignore = positive[:0] if ignore_pairs is None else _flat_index(ignore_pairs, count, width)
+        positive = positive[~torch.isin(positive, ignore)]
+        self.rows, self.columns = positive // max(1, width), positive % max(1, width)
+        self._ignore = ignore // max(1, width), ignore % max(1, width)
         self._like = torch.empty((), dtype=queries.dtype, device=queries.device)
         step = max(1, elements // max(1, width))
-        self.runs = [(i, min(i + step, count)) for i in range(0, count, step)] if width else []
+        self.ranges = [(i, min(i + step, count)) for i in range(0, count, step)] if width else []
 
     def number(self, value: Tensor | float) -> Tensor:
-        """`value` as a tensor of the type that is computed in."""
-        return torch.as_tensor(value, dtype=widened(self._like).dtype, device=self._like.device)
+        """Return `value` as a tensor of the type of the computation."""
+        return torch.as_tensor(value, dtype=at_least_float32(self._like).dtype, device=self._like.device)
 
-    def scores(self, some: Tensor, videos: Tensor, factor: Tensor, first: int, last: int) -> Tensor:
-        """`(last - first, V)` of those queries, the lowest finite score where a pair is left out.
+    def scores(self, queries: Tensor, videos: Tensor, factor: Tensor, first: int, last: int) -> Tensor:
+        """Return the scores `(last - first, V)` of a block.
 
-        Its part of any sum is 0 and so is its gradient; -inf gives NaN where a whole row or column is left out.
+        Those of ignored pairs are the lowest finite ones.
+
+        These add 0 to any sum and have gradient 0; -inf would give NaN where a whole row or column
+        is ignored.
         """
-        found = widened(some) @ widened(videos).T * factor
-        barred = _within(*self._out, first, last)
-        return found.index_put(barred, found.new_tensor(torch.finfo(found.dtype).min / 4)) if len(barred[0]) else found
+        scores = at_least_float32(queries) @ at_least_float32(videos).T * factor
+        ignore = _within(*self._ignore, first, last)
+        if not len(ignore[0]):
+            return scores
+        return scores.index_put(ignore, scores.new_tensor(torch.finfo(scores.dtype).min / 4))
 
 
 class _LogSums(torch.autograd.Function):
-    """Logarithms of the sums of exp along each row and each column, and the scores of the positives."""
+    """Log-sum-exp of each row and each column, and the scores of the positives."""
 
     @staticmethod
     def forward(
@@ -103,15 +117,15 @@ class _LogSums(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         across, own = [], []
         down = factor.new_full((len(videos),), -torch.inf)
-        for first, last in blocks.runs:
+        for first, last in blocks.ranges:
             scores = blocks.scores(queries[first:last], videos, factor, first, last)
             across.append(scores.logsumexp(1))
             down = torch.logaddexp(down, scores.logsumexp(0))
             own.append(scores[_within(blocks.rows, blocks.columns, first, last)])
-        found = torch.cat(across), down, torch.cat(own)
-        ctx.save_for_backward(queries, videos, factor, *found[:2])
+        sums = torch.cat(across), down
+        ctx.save_for_backward(queries, videos, factor, *sums)
         ctx.blocks = blocks
-        return found
+        return *sums, torch.cat(own)
 
     @staticmethod
     @once_differentiable
@@ -120,23 +134,23 @@ class _LogSums(torch.autograd.Function):
         blocks = ctx.blocks
 
         def slope(scores: Tensor, first: int, last: int) -> Tensor:
-            found = (scores - down).exp_().mul_(of_down)
-            found += (scores - across[first:last, None]).exp_().mul_(of_across[first:last, None])
-            own = of_own[_between(blocks.rows, first, last)]
-            return found.index_put_(_within(blocks.rows, blocks.columns, first, last), own, accumulate=True)
+            gradient = (scores - down).exp_().mul_(of_down)
+            gradient += (scores - across[first:last, None]).exp_().mul_(of_across[first:last, None])
+            own = of_own[_range(blocks.rows, first, last)]
+            return gradient.index_put_(_within(blocks.rows, blocks.columns, first, last), own, accumulate=True)
 
         return *_gradients(blocks, queries, videos, factor, slope)[:3], None
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a loss of each block of scores, to which a number is added first."""
+    """Sum of a loss over blocks of scores, after adding a bias to each score."""
 
     @staticmethod
     def forward(
         ctx: Any, queries: Tensor, videos: Tensor, factor: Tensor, shift: Tensor, blocks: _Blocks, loss: BlockLoss
     ) -> Tensor:
         total = torch.zeros_like(factor)
-        for first, last in blocks.runs:
+        for first, last in blocks.ranges:
             scores = blocks.scores(queries[first:last], videos, factor, first, last) + shift
             total += loss(scores, *_within(blocks.rows, blocks.columns, first, last))
         ctx.save_for_backward(queries, videos, factor, shift)
@@ -151,10 +165,10 @@ class _Sum(torch.autograd.Function):
 
         def slope(scores: Tensor, first: int, last: int) -> Tensor:
             with torch.enable_grad():
-                given = (scores + shift).requires_grad_()
-                made = ctx.loss(given, *_within(blocks.rows, blocks.columns, first, last))
-                (found,) = torch.autograd.grad(made, given)
-            return found * of_total
+                inputs = (scores + shift).requires_grad_()
+                loss = ctx.loss(inputs, *_within(blocks.rows, blocks.columns, first, last))
+                (gradient,) = torch.autograd.grad(loss, inputs)
+            return gradient * of_total
 
         return *_gradients(blocks, queries, videos, factor, slope), None, None
 
@@ -162,51 +176,54 @@ class _Sum(torch.autograd.Function):
 def _gradients(
     blocks: _Blocks, queries: Tensor, videos: Tensor, factor: Tensor, slope: Callable[[Tensor, int, int], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of queries, videos, the scale and what is added, from that of each block of scores."""
-    wide = widened(videos)
+    """Return the gradients of queries, videos, scale and bias.
+
+    `slope` gives that of a block of scores.
+    """
+    wide = at_least_float32(videos)
     to_queries, to_videos = torch.empty_like(queries), torch.zeros_like(wide)
     to_factor, to_shift = torch.zeros_like(factor), torch.zeros_like(factor)
-    for first, last in blocks.runs:
-        some = widened(queries[first:last])
-        found = slope(blocks.scores(some, videos, factor, first, last), first, last)
-        to_shift += found.sum()
-        moved = found @ wide
-        to_factor += (moved * some).sum()
-        to_queries[first:last] = moved * factor
-        to_videos.addmm_(found.T, some)
-    if not blocks.runs:
+    for first, last in blocks.ranges:
+        block = at_least_float32(queries[first:last])
+        gradient = slope(blocks.scores(block, videos, factor, first, last), first, last)
+        to_shift += gradient.sum()
+        products = gradient @ wide
+        to_factor += (products * block).sum()
+        to_queries[first:last] = products * factor
+        to_videos.addmm_(gradient.T, block)
+    if not blocks.ranges:
         to_queries.zero_()
     return to_queries, to_videos.mul_(factor).to(videos.dtype), to_factor, to_shift
 
 
-def _keys(given: Tensor, rows: int, columns: int) -> Tensor:
-    """Places `row * columns + column` of the pairs `(K, 2)` in the matrix, rising, each once.
+def _flat_index(pairs: Tensor, rows: int, columns: int) -> Tensor:
+    """Return the flat indices `row * columns + column` of pairs `(K, 2)`, ascending and distinct.
 
     Raises:
-        ShapeError: they are no pairs.
-        UsageError: one points outside.
+        ShapeError: the pairs have another shape or type.
+        UsageError: a pair is out of range.
     """
-    if given.ndim != 2 or given.shape[1] != 2 or given.dtype != torch.int64:
-        raise ShapeError(f"pairs are (K, 2) int64, row and column, not {tuple(given.shape)} {given.dtype}")
-    outside = (given < 0) | (given >= given.new_tensor([rows, columns]))
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype != torch.int64:
+        raise ShapeError(f"pairs are (K, 2) int64, row and column, not {tuple(pairs.shape)} {pairs.dtype}")
+    outside = (pairs < 0) | (pairs >= pairs.new_tensor([rows, columns]))
     if outside.any():
-        wrong = given[outside.any(1)][0].tolist()
-        raise UsageError(f"the pair {wrong} points outside of {rows} queries and {columns} videos")
-    return torch.unique(given[:, 0] * columns + given[:, 1])
+        pair = pairs[outside.any(1)][0].tolist()
+        raise UsageError(f"the pair {pair} points outside of {rows} queries and {columns} videos")
+    return torch.unique(pairs[:, 0] * columns + pairs[:, 1])
 
 
-def _between(rows: Tensor, first: int, last: int) -> slice:
+def _range(rows: Tensor, first: int, last: int) -> slice:
     begin, end = torch.searchsorted(rows, rows.new_tensor([first, last])).tolist()
     return slice(begin, end)
 
 
 def _within(rows: Tensor, columns: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
-    """Those of the pairs, whose rows rise, that lie in rows `first` to `last`; rows counted from `first`."""
-    some = _between(rows, first, last)
-    return rows[some] - first, columns[some]
+    """Return the pairs in rows `first` to `last`, rows counted from `first`; `rows` ascends."""
+    block = _range(rows, first, last)
+    return rows[block] - first, columns[block]
 
 
-def _mean(row_loss: RowLoss, everything: Tensor, index: Tensor, scores: Tensor) -> Tensor:
-    answered, place = torch.unique(index, return_inverse=True)
-    losses = row_loss(everything[answered], place, scores)
-    return losses.sum() / max(len(answered), 1)
+def _mean(row_loss: RowLoss, log_sums: Tensor, index: Tensor, scores: Tensor) -> Tensor:
+    rows, position = torch.unique(index, return_inverse=True)
+    losses = row_loss(log_sums[rows], position, scores)
+    return losses.sum() / max(len(rows), 1)

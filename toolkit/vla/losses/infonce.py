@@ -1,4 +1,4 @@
-"""InfoNCE: of all candidates, find the ones that belong to you."""
+"""InfoNCE with several positives."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from vla.losses import _vectors
 from vla.losses._vectors import ELEMENTS
-from vla.losses.base import Kind, both_ways, cross_entropy
+from vla.losses.base import Kind, cross_entropy, symmetric
 
 
 class Loss(nn.Module):
     """Symmetric InfoNCE that allows several positives: a video with twenty captions has twenty.
 
-    Cross-entropy of every row's softmax against its positives made to sum to 1, the same for every column, and the
-    mean of the two directions. Rows and columns without positives are still candidates of the others.
+    The loss is the cross-entropy of every row's softmax with its positives, normalized to sum 1,
+    the same for every column, and the mean of the two directions. Rows and columns without
+    positives remain candidates of the others.
 
     Source: CLIP (Radford et al. 2021); several positives as soft targets, DRL (Wang et al. 2022).
     """
@@ -26,23 +27,26 @@ class Loss(nn.Module):
         super().__init__()
 
     def forward(self, scores: Tensor, positives: Tensor) -> Tensor:
-        """A scalar from 0 up; log(rows) where one positive each hides among equal scores. Arguments as `PairLoss`."""
-        return both_ways(cross_entropy, scores, positives)
+        """Return a scalar from 0 up; log(rows) for one positive each among equal scores.
 
-    def of_vectors(
+        Arguments as in `PairLoss.forward`.
+        """
+        return symmetric(cross_entropy, scores, positives)
+
+    def from_vectors(
         self,
         queries: Tensor,
         videos: Tensor,
         scale: Tensor | float,
         positives: Tensor,
-        left_out: Tensor | None = None,
+        ignore_pairs: Tensor | None = None,
         *,
         elements: int = ELEMENTS,
     ) -> Tensor:
-        """The same scalar and gradient from vectors, in little memory. Arguments as `PairLoss.of_vectors`."""
-        return _vectors.both_ways(_mean_positive, queries, videos, scale, positives, left_out, elements)
+        """Return the same scalar, computed blockwise. Arguments as in `PairLoss.from_vectors`."""
+        return _vectors.symmetric(_mean_positive, queries, videos, scale, positives, ignore_pairs, elements)
 
 
-def _mean_positive(everything: Tensor, place: Tensor, scores: Tensor) -> Tensor:
-    total = scores.new_zeros(everything.shape).index_add(0, place, scores)
-    return everything - total / place.bincount(minlength=len(everything)).clamp_min(1)
+def _mean_positive(log_sums: Tensor, row: Tensor, scores: Tensor) -> Tensor:
+    total = scores.new_zeros(log_sums.shape).index_add(0, row, scores)
+    return log_sums - total / row.bincount(minlength=len(log_sums)).clamp_min(1)

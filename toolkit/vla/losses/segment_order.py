@@ -1,4 +1,6 @@
-"""Segment order: find a paragraph's video, its sentences being told in the order in which the video shows them."""
+"""Segment order: contrastive loss over monotonic alignments of a paragraph's sentences with a
+video's segments.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from vla.errors import UsageError
-from vla.losses.base import Kind, both_ways, check_sets, checked, cross_entropy, over_rows, widened
+from vla.losses.base import Kind, at_least_float32, check_sets, checked_scores, cross_entropy, mean_over_rows, symmetric
 
 
 class Loss(nn.Module):
-    """Symmetric InfoNCE between videos and texts, a pair's score being that of its alignments in order.
+    """Symmetric InfoNCE between videos and texts, scored by their monotonic alignments.
 
-    An alignment gives every sentence one segment, none before that of the sentence before; segments may be passed over and
-    may be told of by several sentences. Its value is the mean similarity of what it joins. The score is the soft maximum
-    over all alignments, `temperature * log(mean of exp(sentences * value / temperature)) / sentences`: the maximum as the
-    temperature goes to 0, and s where all similarities are s, whatever the number of segments and sentences. The gradient
-    is that of the whole score. Videos without segments and texts without sentences are left out.
+    An alignment assigns one segment to every sentence, never before the segment of the previous
+    sentence; segments may be skipped and may have several sentences. Its value is the mean
+    similarity of the assigned pairs. The score is the soft maximum over all alignments,
+    `temperature * log(mean of exp(sentences * value / temperature)) / sentences`: the maximum as
+    the temperature goes to 0, and s where all similarities are s, whatever the number of segments
+    and sentences. The gradient is that of the whole score. Videos without segments and texts
+    without sentences are ignored.
 
-    Memory is about `videos * texts * segments * sentences` floats, a few times.
+    Memory is a few times `videos * texts * segments * sentences` floats.
 
-    Source: the soft minimum over alignments is that of soft-DTW (Cuturi and Blondel, ICML 2017); the steps allowed, and the
-    mean in place of the sum, are ours. Backwards negatives are after the shuffled ones of TempCLR (Yang et al., ICLR 2023).
+    Source: the soft minimum over alignments is that of soft-DTW (Cuturi and Blondel, ICML 2017);
+    the admissible steps, and the mean in place of the sum, are ours. Reversed negatives are after
+    the shuffled ones of TempCLR (Yang et al., ICLR 2023).
 
     Args:
-        temperature: in units of similarity; the lower, the closer to the one best alignment.
-        backwards: also tell every text's video from the same video played backwards, which only order can tell.
+        temperature: in units of similarity; the lower, the closer to the best alignment.
+        backwards: add the reversed video of every text as a negative, which differs by order alone.
     """
 
     kind: ClassVar[Kind] = "sets"
@@ -39,45 +44,59 @@ class Loss(nn.Module):
         self.temperature, self.backwards = temperature, backwards
 
     def forward(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float) -> Tensor:
-        """A scalar from 0 up; log(videos) where all pairs score alike. Arguments as `SetLoss`."""
+        """Return a scalar from 0 up.
+
+        Log(videos) where all scores are equal. Arguments as in `SetLoss.forward`.
+        """
         check_sets(similarity, segment_mask, sentence_mask)
         real = segment_mask[:, None, :, None] & sentence_mask[None, :, None, :]
-        similarity = widened(similarity).masked_fill(~real, 0.0)
+        similarity = at_least_float32(similarity).masked_fill(~real, 0.0)
         scores = self._scores(similarity, segment_mask[:, None, :], sentence_mask[None, :, :], scale)
         own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
         if not self.backwards:
-            return both_ways(cross_entropy, scores, own)
+            return symmetric(cross_entropy, scores, own)
         pairs = similarity.diagonal(dim1=0, dim2=1).permute(2, 0, 1).flip(-2)
-        mirrored = self._scores(pairs, segment_mask.flip(-1), sentence_mask, scale)
-        # Of one segment, or told in one sentence, backwards is the same.
-        plain = (segment_mask.sum(1) < 2) | (sentence_mask.sum(1) < 2)
-        candidates = torch.cat([scores.T, mirrored.masked_fill(plain, -torch.inf)[:, None]], 1)
-        texts = over_rows(cross_entropy, *checked(candidates, nn.functional.pad(own, (0, 1))))
-        return (over_rows(cross_entropy, *checked(scores, own)) + texts) / 2
+        reverse = self._scores(pairs, segment_mask.flip(-1), sentence_mask, scale)
+        # With one segment or one sentence the reversed video has the same score.
+        is_symmetric = (segment_mask.sum(1) < 2) | (sentence_mask.sum(1) < 2)
+        candidates = torch.cat([scores.T, reverse.masked_fill(is_symmetric, -torch.inf)[:, None]], 1)
+        texts = mean_over_rows(cross_entropy, *checked_scores(candidates, nn.functional.pad(own, (0, 1))))
+        return (mean_over_rows(cross_entropy, *checked_scores(scores, own)) + texts) / 2
 
     def _scores(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float) -> Tensor:
-        """`(...)` from `(..., N, M)` and masks that broadcast to `(..., N)` and `(..., M)`; -inf where a side is empty."""
+        """Return scores `(...)` of similarities `(..., N, M)`; -inf where a side is empty.
+
+        Masks broadcast to `(..., N)` and `(..., M)`.
+        """
         segments, sentences = segment_mask.sum(-1), sentence_mask.sum(-1)
         sums = log_alignment_sum(similarity / self.temperature, segment_mask, sentence_mask)
         # n segments have C(n + m - 1, m) alignments with m sentences.
         n, m = segments.to(sums.dtype), sentences.to(sums.dtype)
-        ways = torch.lgamma(n + m) - torch.lgamma(m + 1) - torch.lgamma(n.clamp_min(1))
+        log_count = torch.lgamma(n + m) - torch.lgamma(m + 1) - torch.lgamma(n.clamp_min(1))
         empty = (segments == 0) | (sentences == 0)
-        means = (self.temperature * (sums - ways) / m.clamp_min(1)).masked_fill(empty, 0.0)
+        means = (self.temperature * (sums - log_count) / m.clamp_min(1)).masked_fill(empty, 0.0)
         # Scaled first: the gradient of the scale would be 0 * -inf.
         return (scale * means).masked_fill(empty, -torch.inf)
 
 
 def log_alignment_sum(energy: Tensor, segment_mask: Tensor, sentence_mask: Tensor) -> Tensor:
-    """`(...)` logarithm of the sum, over all alignments in order, of exp of the energy `(..., N, M)` that each collects."""
-    # The lowest numbers that can be added up: with -inf, what cannot be reached would have a NaN gradient.
+    """Return `(...)`, the log-sum-exp over all monotonic alignments of the sum of their energies.
+
+    Args:
+        energy: `(..., N, M)`.
+        segment_mask: broadcasts to `(..., N)`.
+        sentence_mask: broadcasts to `(..., M)`.
+    """
+    # The lowest numbers that can be added up: with -inf, unreachable cells would have a NaN
+    # gradient.
     lowest = torch.finfo(energy.dtype).min / (4 * (energy.shape[-1] + 2))
     energy = energy.masked_fill(~segment_mask.unsqueeze(-1), lowest)
-    # Logarithm of what ends at each segment. Before the first sentence: at the first, from where all are ahead.
+    # Log-sum of the alignments that end at each segment. Before the first sentence all start at the
+    # first segment.
     ending = torch.full_like(energy[..., 0], lowest) if energy.shape[-1] else energy.new_full(energy.shape[:-1], lowest)
     if energy.shape[-2]:
         ending[..., 0] = 0.0
     for j in range(energy.shape[-1]):
-        reached = energy[..., j] + ending.logcumsumexp(-1)
-        ending = torch.where(sentence_mask[..., j : j + 1], reached, ending)
+        one_more = energy[..., j] + ending.logcumsumexp(-1)
+        ending = torch.where(sentence_mask[..., j : j + 1], one_more, ending)
     return ending.logsumexp(-1) if energy.shape[-2] else energy.new_full(energy.shape[:-2], lowest)

@@ -1,4 +1,6 @@
-"""Segment transport: find a paragraph's video by aligning its sentences with the video's segments, times unknown."""
+"""Segment transport: contrastive loss over soft alignments of a paragraph's sentences with a
+video's segments.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +11,33 @@ from torch import Tensor, nn
 
 from vla.errors import UsageError
 from vla.losses._transport import log_plan
-from vla.losses.base import Kind, both_ways, check_sets, cross_entropy, widened
+from vla.losses.base import Kind, at_least_float32, check_sets, cross_entropy, symmetric
 
 
 class Loss(nn.Module):
-    """Symmetric InfoNCE between videos and texts, a pair's score being the similarity of what its alignment matches.
+    """Symmetric InfoNCE between videos and texts, scored by the similarity of their aligned pairs.
 
-    The score of video v and text t is `sum(plan * similarity) / sum(plan)`, the plan being that of `soft_alignment`.
-    The plan is a constant to the gradient. The dustbin lies at a quantile of what the batch itself holds: of every
-    sentence's similarity to the best segment of its own video. Videos without segments and texts without sentences are
-    left out.
+    The score of video v and text t is `sum(plan * similarity) / sum(plan)` with the plan of
+    `soft_alignment`. The plan is a constant to the gradient. The similarity of the dustbin is a
+    quantile over the batch of every sentence's similarity to the best segment of its own video.
+    Videos without segments and texts without sentences are ignored.
 
     Memory is a few times `videos * texts * segments * sentences` floats.
 
-    Source: the video-paragraph loss of Norton (Lin et al., ICLR 2024), without its word-level similarity. Norton takes
-    the quantile over clips and the captions at their time; here nobody knows the times, hence the best segment.
+    Source: the video-paragraph loss of Norton (Lin et al., ICLR 2024), without its word-level
+    similarity. Norton takes the quantile over clips and the captions at their time; here times are
+    unknown, hence the best segment.
 
     Args:
         temperature: weight of the plan's entropy.
-        quantile: in [0, 1], about the part of the sentences that nothing in their video shows.
+        quantile: in [0, 1], about the share of sentences that their video does not show.
         iterations: Sinkhorn steps.
     """
 
     kind: ClassVar[Kind] = "sets"
 
-    # Norton's 0.1 is for similarities stretched to [0, 1]; cosines between CLIP towers span about 0.3.
+    # Norton's 0.1 is for similarities stretched to [0, 1]; cosines between CLIP towers span about
+    # 0.3.
     def __init__(self, temperature: float = 0.03, quantile: float = 0.3, iterations: int = 50) -> None:
         super().__init__()
         if not temperature > 0 or not 0 <= quantile <= 1 or iterations < 1:
@@ -44,18 +48,24 @@ class Loss(nn.Module):
         self.temperature, self.quantile, self.iterations = temperature, quantile, iterations
 
     def forward(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float) -> Tensor:
-        """A scalar from 0 up; log(videos) where all pairs score alike. Arguments as `SetLoss`."""
+        """Return a scalar from 0 up.
+
+        Log(videos) where all scores are equal. Arguments as in `SetLoss.forward`.
+        """
         check_sets(similarity, segment_mask, sentence_mask)
         real = segment_mask[:, None, :, None] & sentence_mask[None, :, None, :]
-        similarity = widened(similarity).masked_fill(~real, 0.0)
+        similarity = at_least_float32(similarity).masked_fill(~real, 0.0)
         shares = self._shares(similarity.detach(), segment_mask, sentence_mask, real)
         scores = scale * (shares * similarity).sum(dim=(-2, -1))
         scores = scores.masked_fill(~real.flatten(2).any(dim=-1), -torch.inf)
-        return both_ways(cross_entropy, scores, torch.eye(len(scores), dtype=torch.bool, device=scores.device))
+        return symmetric(cross_entropy, scores, torch.eye(len(scores), dtype=torch.bool, device=scores.device))
 
     @torch.no_grad()
     def _shares(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, real: Tensor) -> Tensor:
-        """`(V, T, N, M)`: the plan of every pair made to sum to 1, or all 0 where a side is empty."""
+        """Return `(V, T, N, M)`, the plan of every pair normalized to sum 1.
+
+        All 0 where a side is empty.
+        """
         plan = log_plan(
             similarity,
             segment_mask[:, None, :],
@@ -64,7 +74,8 @@ class Loss(nn.Module):
             dustbin=self._dustbin(similarity, real),
             iterations=self.iterations,
         )[..., :-1, :-1]
-        # Softmax of the logarithm rather than a quotient: a pair that matches nothing has a plan that underflows.
+        # Softmax of the logarithm rather than a quotient: the plan of a pair without matches
+        # underflows.
         return plan.flatten(2).softmax(dim=-1).view_as(plan).masked_fill(~real, 0.0)
 
     def _dustbin(self, similarity: Tensor, real: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Paths as people and files write them, taken apart: either slash, drives, shares, URLs, Unicode in any form, glob patterns."""
+"""Parser of paths as people write them: slashes of either kind, drives, shares, URLs, globs."""
 
 from __future__ import annotations
 
@@ -20,96 +20,131 @@ Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Written:
-    """A name as it was taken apart: folders and file name, and whether it begins at the root of some machine."""
+class ParsedPath:
+    """A path split into folders and file name.
+
+    Attributes:
+        parts: the folders and the file name, in composed Unicode.
+        is_rooted: whether the path begins at the root of some machine.
+    """
 
     parts: Parts
     is_rooted: bool
 
 
 def stem(name: str) -> str:
-    """`name` without the suffix of a video."""
+    """Return `name` without the suffix of a video."""
     base, dot, suffix = name.rpartition(".")
     return base if base and dot and f".{suffix.lower()}" in SUFFIXES else name
 
 
-def parse_path(name: str) -> Written:
-    """Folders and file name of `name`, without what belongs to one machine alone."""
+def parse_path(name: str) -> ParsedPath:
+    """Split `name` into folders and file name; drop its drive, home folder, share or URL host."""
     name = unicodedata.normalize("NFC", name)
     if _URL.match(name):
-        return _of_url(name)
+        return _parse_url(name)
     drive = _DRIVE.match(name)
     home = _HOME.match(name)
     rest = name[drive.end() :] if drive else name[home.end() :] if home else name
     is_rooted = bool(drive or home) or rest[:1] in ("/", "\\")
     if rest.startswith("\\\\"):
-        rest = rest.lstrip("\\").partition("\\")[2]  # the server
-    return Written(resolved(raw_parts(rest)), is_rooted)
+        rest = rest.lstrip("\\").partition("\\")[2]  # drops the server
+    return ParsedPath(normalize_parts(raw_parts(rest)), is_rooted)
 
 
-def _of_url(name: str) -> Written:
+def _parse_url(name: str) -> ParsedPath:
     try:
         url = urlsplit(name)
-    except ValueError:  # no address, whatever it looks like
-        return Written(resolved(raw_parts(name)), True)
+    except ValueError:  # not a valid URL after all
+        return ParsedPath(normalize_parts(raw_parts(name)), True)
     if url.scheme.lower() not in ("http", "https", "ftp", "file"):
-        # Names in buckets are as they are written.
-        return Written(resolved(raw_parts(name.partition("://")[2].partition("/")[2])), True)
-    asked = parse_qs(url.query) if url.path.endswith("/watch") else {}
-    if "v" in asked:
-        # A page that shows a video names it in its query: youtube.com/watch?v=ID.
-        return Written((asked["v"][0],), True)
+        # Names of objects in buckets (s3://, gs://) are not percent-encoded.
+        return ParsedPath(normalize_parts(raw_parts(name.partition("://")[2].partition("/")[2])), True)
+    query = parse_qs(url.query) if url.path.endswith("/watch") else {}
+    if "v" in query:
+        # A page that plays a video names it in its query: youtube.com/watch?v=ID.
+        return ParsedPath((query["v"][0],), True)
     path = unicodedata.normalize("NFC", unquote(url.path, errors="surrogateescape"))
-    return Written(resolved(raw_parts(_DRIVE.sub("", path.lstrip("/"), count=1))), True)
+    return ParsedPath(normalize_parts(raw_parts(_DRIVE.sub("", path.lstrip("/"), count=1))), True)
 
 
 def raw_parts(name: str) -> list[str]:
-    """`name` cut at slashes of either kind, in composed Unicode."""
+    """Split `name` at slashes of either kind, in composed Unicode."""
     return unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
 
 
-def series_of(folder: str) -> str:
-    """`folder` without its numbers, which is all that the folders of a series differ in."""
+def mask_digits(folder: str) -> str:
+    """Replace each number in `folder` by 0, so that the folders of a numbered series become equal."""
     return _DIGITS.sub("0", folder)
 
 
-def resolved(parts: Iterable[str]) -> Parts:
-    """`parts` without blank ones, `.` and `..`; nothing lies above the first."""
-    found: list[str] = []
+def normalize_parts(parts: Iterable[str]) -> Parts:
+    """Resolve `.`, `..` and empty parts; `..` at the first part is dropped."""
+    result: list[str] = []
     for part in parts:
         if part == "..":
-            found = found[:-1]
+            result = result[:-1]
         elif part not in ("", "."):
-            found.append(part)
-    return tuple(found)
+            result.append(part)
+    return tuple(result)
 
 
-def fits(video_id: str, pattern: str) -> bool:
-    """True if the folder, file or glob pattern, counted from where ids do, fits the id; see `Names.chosen`."""
-    name, asked = parse_path(video_id), parse_path(pattern)
-    return video_id == pattern or (name.is_rooted == asked.is_rooted and fits_path(name.parts, asked.parts))
+def matches_pattern(video_id: str, pattern: str) -> bool:
+    """Return whether an id matches a folder, file or glob pattern, both relative to the workspace.
+
+    See `NameMatcher.select`.
+    """
+    name, glob = parse_path(video_id), parse_path(pattern)
+    return video_id == pattern or (name.is_rooted == glob.is_rooted and path_matches(name.parts, glob.parts))
 
 
-def fits_path(path: Parts, pattern: Parts) -> bool:
-    """True if `pattern` fits `path` or a folder above it."""
-    reached = {0}
-    # Places in the pattern that the path so far may have come to.
+def path_matches(path: Parts, pattern: Parts) -> bool:
+    """Return whether `pattern` matches `path` or a folder above it; `**` is any number of folders."""
+    # Positions in the pattern that the parts read so far may have reached.
+    states = {0}
     for position in range(len(path) + 1):
-        for place in sorted(reached):
-            while place < len(pattern) and pattern[place] == "**":
-                place += 1
-                reached.add(place)
-        if len(pattern) in reached and position:
+        for state in sorted(states):
+            while state < len(pattern) and pattern[state] == "**":
+                state += 1
+                states.add(state)
+        if len(pattern) in states and position:
             return True
         if position == len(path):
             return False
         part = path[position]
-        reached = {
-            place if pattern[place] == "**" else place + 1
-            for place in reached
-            if place < len(pattern)
-            and (pattern[place] == "**" or pattern[place] == part or fnmatchcase(part, pattern[place]))
+        states = {
+            state if pattern[state] == "**" else state + 1
+            for state in states
+            if state < len(pattern)
+            and (pattern[state] == "**" or pattern[state] == part or fnmatchcase(part, pattern[state]))
         }
-        if not reached:
+        if not states:
             return False
     return False
+
+
+def contradictions(partial_names: list[str], complete_names: list[str]) -> list[str]:
+    """Return the names among `partial_names` that cannot mean the same video as the other names.
+
+    Args:
+        partial_names: names of a video that match only the end of its path.
+        complete_names: names of which every part matches.
+    """
+    paths = {name: parse_path(name).parts for name in (*partial_names, *complete_names)}
+    longest = max(partial_names, key=lambda name: len(paths[name]))
+    if all(_may_be_equal(paths[longest], paths[name]) for name in partial_names if name != longest):
+        return [
+            name
+            for name in partial_names
+            if not all(_may_be_equal(paths[name], paths[other]) for other in complete_names)
+        ]
+    return partial_names
+
+
+def _may_be_equal(first: Parts, second: Parts) -> bool:
+    """Return whether one name may be the end of the other; a missing suffix may be any."""
+    common = min(len(first), len(second))
+    if first[-common:-1] != second[-common:-1]:
+        return False
+    a, b = first[-1], second[-1]
+    return a == b or (stem(a) == stem(b) and (a == stem(a) or b == stem(b)))

@@ -1,4 +1,4 @@
-"""Vectors of unit norm."""
+"""L2 normalization with a fused gradient."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from torch.autograd.function import once_differentiable
 
 
 def l2_normalize(vectors: torch.Tensor) -> torch.Tensor:
-    """`vectors` with unit norm along the last axis; a zero vector stays zero."""
-    found: torch.Tensor = _Normalized.apply(vectors)
-    return found
+    """Return `vectors` with unit norm along the last axis; a zero vector stays zero."""
+    unit: torch.Tensor = _L2Normalize.apply(vectors)
+    return unit
 
 
-class _Normalized(torch.autograd.Function):
-    """Half of the passes over memory that autograd would make: a step normalises every frame twice."""
+class _L2Normalize(torch.autograd.Function):
+    """Normalization in half of autograd's passes over memory: a step normalizes every
+    frame twice.
+    """
 
     @staticmethod
     def forward(ctx: Any, vectors: torch.Tensor) -> torch.Tensor:

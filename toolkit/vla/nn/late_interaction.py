@@ -1,6 +1,7 @@
-"""Late interaction: how alike two sets of vectors are, every member of each answered by the best of the other.
+"""Late interaction: similarity of two sets of vectors by the best match of every member.
 
-A text as its words, a video as its frames. What a mean would blur, a word that only one frame shows, counts.
+Compared with the mean vectors of a text's tokens and a video's frames, a word that a single frame
+shows keeps its weight.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from torch.utils.checkpoint import checkpoint
 from vla.errors import ShapeError
 
 ELEMENTS = 1 << 24
-"""Products of a word and a frame in a block: 64 MiB of float32, of which a few copies are alive at once."""
+"""Products of a word and a frame in a block: 64 MiB of float32, with a few copies in memory."""
 
 
 _GROUPS = 4
-"""Sets of like length are worked on together: one long caption would lengthen all others by padding."""
+"""Number of groups of sets of similar length: one long caption would lengthen all others by
+padding.
+"""
 
 
 def interaction(
@@ -32,28 +35,31 @@ def interaction(
     *,
     elements: int = ELEMENTS,
 ) -> Tensor:
-    """`(Q, V)`: half of each word's best frame, weighted and summed, and half of each frame's best word.
+    """Return the mean of the weighted sum of each word's best frame and that of each frame's best
+    word.
 
-    Exact whatever `elements` is: blocks of pairs are worked on one after another; if there are several, the gradient makes
-    them anew.
+    The result does not depend on `elements`: pairs are processed in blocks, which the backward pass
+    computes again if there are several.
 
     Args:
-        words: `(Q, L, E)` unit vectors; what lies at padding is not read.
+        words: `(Q, L, E)` unit vectors; padding is not read.
         word_mask: `(Q, L)` bool, True for real ones.
         frames: `(V, T, E)`, likewise.
         frame_mask: `(V, T)` bool.
         word_weights: `(Q, L)`, each row of sum 1 and 0 at padding, as `TokenWeights` gives them.
         frame_weights: `(V, T)`, likewise.
-        elements: products held at once, at least those of one pair.
+        elements: maximum number of products in memory, but at least those of one pair.
 
     Returns:
-        In [-1, 1] for unit vectors; -inf where a side has no member, as `PairLoss` wants what is not to be compared.
+        `(Q, V)`, in [-1, 1] for unit vectors; -inf where a side has no member, which `PairLoss`
+        ignores.
 
     Raises:
         ShapeError: masks, weights or widths do not fit.
 
-    Source: weighted token-wise interaction of DRL (Wang et al., "Disentangled Representation Learning for Text-Video
-    Retrieval", 2022); mean-max of ColBERT (Khattab and Zaharia 2020), both ways as FILIP (Yao et al. 2021).
+    Source: weighted token-wise interaction of DRL (Wang et al., "Disentangled Representation
+    Learning for Text-Video Retrieval", 2022); mean-max of ColBERT (Khattab and Zaharia 2020), both
+    ways as FILIP (Yao et al. 2021).
     """
     _check(words, word_mask, frames, frame_mask, word_weights, frame_weights)
     if not words.shape[1] or not frames.shape[1]:
@@ -66,7 +72,7 @@ def interaction(
 
 
 class TokenWeights(nn.Module):
-    """How much each member of a set counts, learned from the vectors; at first all count the same, exactly.
+    """Learned weights of the members of a set, computed from their vectors; equal at first.
 
     Args:
         dim: width of the vectors.
@@ -79,20 +85,25 @@ class TokenWeights(nn.Module):
         nn.init.zeros_(self.leave.weight)
 
     def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """`(..., L)` of sum 1 over what `mask` `(..., L)` says is real, from `vectors` `(..., L, dim)`; 0 at padding."""
+        """Return weights `(..., L)` of sum 1.
+
+        Args:
+            vectors: `(..., L, dim)`.
+            mask: `(..., L)` bool, True for real members; others have weight 0.
+        """
         real = self.leave(nn.functional.gelu(self.enter(vectors[mask]))).squeeze(-1)
         real = real.to(torch.promote_types(real.dtype, torch.float32))
-        # The lowest finite number rather than -inf: a row of nothing would have a NaN gradient.
+        # The lowest finite number rather than -inf: an empty row would have a NaN gradient.
         logits = real.new_full(mask.shape, torch.finfo(real.dtype).min).masked_scatter(mask, real)
-        shares = logits.softmax(-1)
-        return shares.masked_fill(~mask, 0.0)
+        return logits.softmax(-1).masked_fill(~mask, 0.0)
 
 
 class TokenInteraction(nn.Module):
-    """Scores of whole vectors, moved towards those of words and frames by a share that is learned and starts at 0.
+    """Interpolation from cosines of whole vectors to late interaction, by a learned share.
 
-    `whole + share * (interaction - whole)`: at step 0 exactly `whole`, because frozen encoders never compared a word with a
-    frame. The share gets a gradient at once, the weights as soon as it is not 0.
+    The score is `whole + share * (interaction - whole)`. The share starts at 0, because frozen
+    encoders were never trained to compare single words with frames. It has a gradient from the
+    first step, the weights as soon as it is not 0.
 
     Args:
         dim: width of the vectors.
@@ -114,28 +125,41 @@ class TokenInteraction(nn.Module):
         *,
         elements: int = ELEMENTS,
     ) -> Tensor:
-        """`(Q, V)` from `whole` `(Q, V)`; the rest as `interaction`. Where a side is empty, `whole` as it is."""
+        """Return `(Q, V)` scores; `whole` where a side is empty.
+
+        Args:
+            whole: `(Q, V)` cosines of whole vectors.
+            words: as in `interaction`, like the others.
+            word_mask: `(Q, L)` bool.
+            frames: `(V, T, E)`.
+            frame_mask: `(V, T)` bool.
+            elements: as in `interaction`.
+        """
         a, b = self.words(words, word_mask), self.frames(frames, frame_mask)
-        found = interaction(words, word_mask, frames, frame_mask, a, b, elements=elements)
-        return whole + self.share * torch.where(found > -torch.inf, found - whole, 0.0)
+        scores = interaction(words, word_mask, frames, frame_mask, a, b, elements=elements)
+        return whole + self.share * torch.where(scores > -torch.inf, scores - whole, 0.0)
 
 
 def _by_length(left: Sequence[Tensor], right: Sequence[Tensor], elements: int) -> Tensor:
-    """`(Q, V)` as `_in_blocks`, of vectors, mask and weights `(Q, L, ...)`: those of like length together, cut to the longest."""
-    (texts, back), (videos, forth) = _groups(left[1]), _groups(right[1])
+    """Return `(Q, V)` of vectors, masks and weights `(Q, L, ...)`, computed in groups of similar
+    length.
+    """
+    (texts, text_position), (videos, video_position) = _groups(left[1]), _groups(right[1])
     rows = []
-    for some, length in texts:
-        told = [x.index_select(0, some)[:, :length] for x in left]
-        parts = []
-        for others, width in videos:
-            shown = [x.index_select(0, others)[:, :width] for x in right]
-            parts.append(_in_blocks(told, shown, length * width, elements // (len(texts) * len(videos))))
-        rows.append(torch.cat(parts, 1))
-    return torch.cat(rows).index_select(0, back).index_select(1, forth)
+    for text_rows, length in texts:
+        group = [x.index_select(0, text_rows)[:, :length] for x in left]
+        columns = []
+        for video_rows, width in videos:
+            other = [x.index_select(0, video_rows)[:, :width] for x in right]
+            columns.append(_in_blocks(group, other, length * width, elements // (len(texts) * len(videos))))
+        rows.append(torch.cat(columns, 1))
+    return torch.cat(rows).index_select(0, text_position).index_select(1, video_position)
 
 
 def _groups(mask: Tensor) -> tuple[list[tuple[Tensor, int]], Tensor]:
-    """Rows `(N,)` of a few groups of like length, with the longest of each, and the place of each row among all of them."""
+    """Return groups of rows of similar length, each with its maximum, and the position of each row
+    among all groups.
+    """
     lengths = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1)
     order = lengths.argsort(stable=True)
     groups = [(rows, max(1, int(lengths[rows].max()) if len(rows) else 1)) for rows in order.chunk(_GROUPS)]
@@ -143,29 +167,30 @@ def _groups(mask: Tensor) -> tuple[list[tuple[Tensor, int]], Tensor]:
 
 
 def _in_blocks(left: Sequence[Tensor], right: Sequence[Tensor], each: int, elements: int) -> Tensor:
-    """`(Q, V)` of `left`, `(Q, ...)` each, and of `right`, `(V, ...)`.
+    """Return `(Q, V)` of `left`, `(Q, ...)` each, and `right`, `(V, ...)` each.
 
-    A pair holds `each` products, a block about `elements`. Several blocks are made again for the gradient, rather than held.
+    A pair has `each` products, a block about `elements`. The backward pass computes blocks again if
+    there are several.
     """
     across = min(max(1, len(right[0])), max(1, elements // max(1, each)))
     down = max(1, elements // max(1, each * across))
-    # Split at once rather than sliced block by block: the gradient of a slice is as large as the whole.
+    # One split rather than slices: the gradient of a slice is as large as the whole.
     columns = list(zip(*(x.split(across) for x in right), strict=True))
     texts = list(zip(*(x.split(down) for x in left), strict=True))
     block: Callable[..., Tensor] = _block
     if torch.is_grad_enabled() and len(columns) * len(texts) > 1:
         block = partial(checkpoint, _block, use_reentrant=False, preserve_rng_state=False)
-    return torch.cat([torch.cat([block(*some, *other) for other in columns], 1) for some in texts])
+    return torch.cat([torch.cat([block(*text, *column) for column in columns], 1) for text in texts])
 
 
 def _block(words: Tensor, word_mask: Tensor, a: Tensor, frames: Tensor, frame_mask: Tensor, b: Tensor) -> Tensor:
     q, n, e = words.shape
     v, m, _ = frames.shape
-    alike = words.reshape(q * n, e) @ frames.reshape(v * m, e).T
-    alike = alike.to(torch.promote_types(alike.dtype, torch.float32)).view(q, n, v, m)
-    lowest = torch.finfo(alike.dtype).min
-    frame = alike.masked_fill(~frame_mask, lowest).max(3).values  # (q, n, v)
-    word = alike.masked_fill(~word_mask[:, :, None, None], lowest).max(1).values  # (q, v, m)
+    cosines = words.reshape(q * n, e) @ frames.reshape(v * m, e).T
+    cosines = cosines.to(torch.promote_types(cosines.dtype, torch.float32)).view(q, n, v, m)
+    lowest = torch.finfo(cosines.dtype).min
+    frame = cosines.masked_fill(~frame_mask, lowest).max(3).values  # (q, n, v)
+    word = cosines.masked_fill(~word_mask[:, :, None, None], lowest).max(1).values  # (q, v, m)
     frame = frame.masked_fill(~frame_mask.any(1), 0.0)
     word = word.masked_fill(~word_mask.any(1)[:, None, None], 0.0)
     return (

@@ -1,4 +1,7 @@
-"""Real frames of a padded batch, end to end and back: linear work is done on what is there, and padding costs next to nothing."""
+"""Packing: the real frames of a padded batch, end to end and back.
+
+Linear layers run on real frames alone, so padding costs next to nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ import torch
 
 
 class Packing:
-    """Where the real frames of a batch lie, in rows one after the other and in the padded batch.
+    """Positions of the real frames of a batch, in packed rows and in the padded batch.
 
     Attributes:
         mask: `(B, T)` bool, True for real frames, which come first.
-        index: `(N,)` int64, the place of each real frame among the `B * T`.
-        starts: `(B,)` int64, where each video's frames begin among the `N`.
+        index: `(N,)` int64, position of each real frame among the `B * T`.
+        starts: `(B,)` int64, first packed row of each video.
     """
 
     def __init__(self, mask: torch.Tensor) -> None:
@@ -22,40 +25,44 @@ class Packing:
         lengths = mask.sum(1)
         self.starts = lengths.cumsum(0) - lengths
 
-    def rows(self, padded: torch.Tensor) -> torch.Tensor:
-        """`(N, ...)` the real ones of `(B, T, ...)`."""
-        found: torch.Tensor = _Taken.apply(padded.flatten(0, 1), self.index)
-        return found
+    def unpad(self, padded: torch.Tensor) -> torch.Tensor:
+        """Return the real frames `(N, ...)` of `(B, T, ...)`."""
+        rows: torch.Tensor = _Gather.apply(padded.flatten(0, 1), self.index)
+        return rows
 
-    def padded(self, rows: torch.Tensor) -> torch.Tensor:
-        """`(B, T, ...)` of `(N, ...)`, zero at padding."""
-        count = self.mask.numel()
-        found: torch.Tensor = _Placed.apply(rows, self.index, count)
-        return found.view(*self.mask.shape, *rows.shape[1:])
+    def pad(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return `(B, T, ...)` of `(N, ...)`, zero at padding."""
+        padded: torch.Tensor = _Scatter.apply(rows, self.index, self.mask.numel())
+        return padded.view(*self.mask.shape, *rows.shape[1:])
 
-    def convolved(self, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        """`(N, V)`: each video's rows `(N, W)` convolved in time, with zeros before its first and after its last.
+    def conv1d(self, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """Convolve each video in time, with zeros before its first and after its last frame.
 
         Args:
             rows: `(N, W)`.
-            weight: `(V, W, K)`, K odd, as `torch.nn.Conv1d` has it.
-            bias: `(V,)`; None for none.
+            weight: `(V, W, K)`, K odd, as in `torch.nn.Conv1d`.
+            bias: `(V,)`; None for no bias.
+
+        Returns:
+            `(N, V)`.
         """
         size = weight.shape[2]
         edge = size // 2
         owner = self.index.div(self.mask.shape[1], rounding_mode="floor")
-        place = torch.arange(len(rows), device=rows.device) + edge * owner
-        apart = _Placed.apply(rows, place + edge, len(rows) + edge * (len(self.mask) + 1))
-        count = len(apart) - size + 1
-        around = torch.cat([apart[k : k + count] for k in range(size)], 1)
-        found: torch.Tensor = _Taken.apply(
-            torch.nn.functional.linear(around, weight.permute(0, 2, 1).flatten(1), bias), place
-        )
-        return found
+        position = torch.arange(len(rows), device=rows.device) + edge * owner
+        with_gaps = _Scatter.apply(rows, position + edge, len(rows) + edge * (len(self.mask) + 1))
+        count = len(with_gaps) - size + 1
+        windows = torch.cat([with_gaps[k : k + count] for k in range(size)], 1)
+        products = torch.nn.functional.linear(windows, weight.permute(0, 2, 1).flatten(1), bias)
+        convolution: torch.Tensor = _Gather.apply(products, position)
+        return convolution
 
 
-class _Taken(torch.autograd.Function):
-    """Rows by place, no place twice. The gradient of torch's own indexing would allow for twice, which is many times as slow."""
+class _Gather(torch.autograd.Function):
+    """Rows by distinct indices.
+
+    The gradient of torch's own indexing allows for repeats, which is many times slower.
+    """
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -66,11 +73,11 @@ class _Taken(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (index,) = ctx.saved_tensors
-        return _Placed.apply(gradient[0], index, ctx.count), None
+        return _Scatter.apply(gradient[0], index, ctx.count), None
 
 
-class _Placed(torch.autograd.Function):
-    """Rows put to places among `count`, no two to one; zero elsewhere."""
+class _Scatter(torch.autograd.Function):
+    """Rows at distinct indices among `count`; zero elsewhere."""
 
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor, index: torch.Tensor, count: int) -> torch.Tensor:
@@ -80,4 +87,4 @@ class _Placed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (index,) = ctx.saved_tensors
-        return _Taken.apply(gradient[0], index), None, None
+        return _Gather.apply(gradient[0], index), None, None

@@ -1,4 +1,4 @@
-"""Projectors: raw frozen features in, unit vectors of a shared space out."""
+"""Projectors from raw frozen features to unit vectors of a shared space."""
 
 from vla.registry import Registry
 

@@ -1,4 +1,6 @@
-"""What projectors are built from: whitening, layers that start as zero, and dropout that is cheap on a CPU."""
+"""Layers of projectors: whitening, layers initialized to zero, and dropout that is fast
+on a CPU.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,21 @@ from torch.nn import functional
 
 from vla.errors import UsageError
 
-_LEAST_SHRINKAGE = 1e-3
+_MIN_SHRINKAGE = 1e-3
 _ROWS_PER_DIRECTION = 10
-"""A direction of the features is taken at its word when there are so many rows for each."""
+"""Rows per direction from which on the sample covariance is used without shrinkage."""
 
 
 class Whitening(nn.Module):
-    """`(x - center) @ matrix`: features without their common direction, spread equally over all directions.
+    """Whitening `(x - center) @ matrix`: features without their mean, of equal variance in all
+    directions.
 
-    In training, `noise` of that standard deviation is added. Until it is fitted it only brings unit vectors, whose entries
-    are about `dim ** -0.5`, to entries of about 1.
+    Before `fit` it only scales unit vectors, whose entries are about `dim ** -0.5`, to entries of
+    about 1.
+
+    Args:
+        dim: width of the features.
+        noise: standard deviation of noise that is added in training.
     """
 
     center: torch.Tensor
@@ -32,30 +39,32 @@ class Whitening(nn.Module):
         self.register_buffer("matrix", torch.eye(dim) * math.sqrt(dim))
 
     def fit(self, rows: torch.Tensor) -> None:
-        """Take center and spread from `rows` `(N, D)`; directions that few rows can tell little about are spread less."""
+        """Estimate mean and covariance from `rows` `(N, D)`, with shrinkage of the covariance for
+        few rows.
+        """
         count, dim = rows.shape
-        exact = rows.detach().double().cpu()
-        center = exact.mean(0)
-        values, vectors = torch.linalg.eigh((exact - center).T @ (exact - center) / max(1, count))
+        samples = rows.detach().double().cpu()
+        center = samples.mean(0)
+        values, vectors = torch.linalg.eigh((samples - center).T @ (samples - center) / max(1, count))
         mean = float(values.clamp_min(0).mean())
         if count < 2 or mean <= 0:
             return
-        shrink = min(1.0, max(_LEAST_SHRINKAGE, dim / (_ROWS_PER_DIRECTION * count)))
-        spread = (1 - shrink) * values.clamp_min(0) + shrink * mean
+        shrinkage = min(1.0, max(_MIN_SHRINKAGE, dim / (_ROWS_PER_DIRECTION * count)))
+        variances = (1 - shrinkage) * values.clamp_min(0) + shrinkage * mean
         self.center.copy_(center)
-        self.matrix.copy_(vectors / spread.sqrt() @ vectors.T)
+        self.matrix.copy_(vectors / variances.sqrt() @ vectors.T)
 
     def forward(self, unit: torch.Tensor) -> torch.Tensor:
-        """The whitened vectors, of the same shape."""
+        """Return the whitened vectors, of the same shape."""
         white = (unit - self.center) @ self.matrix
         return add_noise(white, self.noise) if self.training and self.noise else white
 
 
 def add_noise(values: torch.Tensor, deviation: float) -> torch.Tensor:
-    """`values` with noise of mean 0 and that standard deviation, equally spread.
+    """Return `values` plus uniform noise of mean 0 and the given standard deviation.
 
-    Normal numbers take a CPU several times as long, more than the product with the matrix, and sums over hundreds of either
-    are alike.
+    Normal noise takes a CPU several times as long, more than the product with the matrix, and sums
+    over hundreds of either have the same distribution.
     """
     words = torch.empty((values.numel() + 3) // 4, dtype=torch.int64, device=values.device).random_(-(2**63), None)
     noise = words.view(torch.int16)[: values.numel()].view(values.shape)
@@ -63,7 +72,7 @@ def add_noise(values: torch.Tensor, deviation: float) -> torch.Tensor:
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer that starts as zero."""
+    """Return a linear layer of weight and bias 0."""
     layer = nn.Linear(inputs, outputs)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -71,7 +80,7 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 class Bottleneck(nn.Module):
-    """`(..., D)` to `(..., D)` through `width` hidden units; starts as zero."""
+    """Bottleneck of `width` hidden units, `(..., D)` to `(..., D)`; its output starts at zero."""
 
     def __init__(self, dim: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -80,15 +89,15 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """The change for each vector by itself."""
+        """Return the change of each vector, independent of the others."""
         return self.layers(values)
 
 
 class Dropout(nn.Module):
-    """In training, each value is 0 with probability `share` and otherwise larger by as much as keeps the mean.
+    """Dropout with probability `share`, from torch's default generator.
 
-    On a CPU the share is rounded to 1 / 256 and a random byte decides for each value, which takes less than half as long as
-    torch's own, which draws a float for each; see tests/benchmarks/dropout.py. The default generator decides, as with torch.
+    On a CPU the share is rounded to 1 / 256 and each value uses a random byte, which takes less
+    than half as long as torch's own, which draws a float for each; see tests/benchmarks/dropout.py.
 
     Raises:
         UsageError: the share is not in [0, 1).
@@ -101,16 +110,16 @@ class Dropout(nn.Module):
         self.share = share
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """`values`, or some of them."""
+        """Return `values` in evaluation mode, and `values` with some set to zero in training."""
         if not self.training or not self.share:
             return values
         if values.device.type != "cpu":
             return functional.dropout(values, self.share)
-        cut = min(255, round(self.share * 256))
+        threshold = min(255, round(self.share * 256))
         words = torch.empty(-(-values.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: values.numel()].view(values.shape) >= cut
-        return values * kept.to(values.dtype).mul_(256 / (256 - cut))
+        mask = words.view(torch.uint8)[: values.numel()].view(values.shape) >= threshold
+        return values * mask.to(values.dtype).mul_(256 / (256 - threshold))
 
     def extra_repr(self) -> str:
-        """What `repr` shows."""
+        """Return the arguments for `repr`."""
         return f"{self.share}"

@@ -1,4 +1,4 @@
-"""What every projector is: a change added to the frozen features, so that no change is exactly the frozen encoder."""
+"""Base class of projectors: a learned change added to the frozen features."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from vla.projectors._layers import Whitening
 
 
 class ResidualProjector(nn.Module):
-    """`l2_normalize(start + alpha * change(seen))`, for frames and for texts, where `start` is the normalised feature.
+    """Projector `l2_normalize(start + alpha * change(whitened))` of frames and of texts.
 
-    `seen` is the same feature whitened: what the frozen encoder says faintly (of two captions that differ in one word for a
-    direction, say) is as loud as the rest, and can be learned from. In training it is seen through noise, or a few hundred
-    videos would be learned by heart.
+    `start` is the normalized feature, `whitened` the whitened one. Whitening amplifies directions
+    in which the frozen encoder varies little, for instance between two captions that differ in one
+    word, so that they can be learned from. Noise on it in training prevents overfitting to a few
+    hundred videos.
 
-    Subclasses define `change_frames` and `change_text`, whose last layer starts at zero: the projector is then exactly the
-    identity at step 0, and scores are the frozen encoder's. `alpha` in [0, 1] is a dial between frozen and trained; 0 is
-    the frozen encoder whatever was trained.
+    Subclasses define `change_frames` and `change_text`, whose last layer starts at zero: at step 0
+    the projector is exactly the frozen encoder.
 
-    `centring` in [0, 1] is a dial of its own, 0 at first: so much of what all frames have in common is taken from each, and
-    of what all texts have in common from each text, before anything is added. Nothing but means is learned for that.
+    Attributes:
+        alpha: scalar in [0, 1], the weight of the learned change; 0 is the frozen encoder.
+        centring: scalar in [0, 1], the share of the mean of all frames that is subtracted from each
+            frame, and of the mean of all texts from each text, before the change is added; 0 at
+            first.
     """
 
     alpha: torch.Tensor
@@ -36,49 +39,66 @@ class ResidualProjector(nn.Module):
         self.frames_seen, self.texts_seen = Whitening(dim, noise), Whitening(dim, noise)
 
     def fit(self, frames: torch.Tensor, texts: torch.Tensor) -> None:
-        """Learn what is usual from raw features `(N, D)` of frames and texts to be trained on; no more."""
+        """Estimate the whitening from raw features `(N, D)` of training frames and texts."""
         self.frames_seen.fit(l2_normalize(frames))
         self.texts_seen.fit(l2_normalize(texts))
 
-    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Packing) -> torch.Tensor:
-        """`(N, D)` what is added to the frames `seen` `(N, D)`, shown at `seconds` `(N,)`; `layout` says whose each is."""
-        raise TypeError(f"{type(self).__name__} does not say how it changes its input")
+    def change_frames(self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """Return the change `(N, D)` of each frame.
 
-    def change_text(self, seen: torch.Tensor) -> torch.Tensor:
-        """`(Q, D)` what is added to the texts."""
-        raise TypeError(f"{type(self).__name__} does not say how it changes its input")
+        Args:
+            whitened: `(N, D)` packed frames.
+            seconds: `(N,)` their timestamps.
+            packing: their positions in the batch.
+        """
+        raise TypeError(f"{type(self).__name__} does not define change_frames")
+
+    def change_text(self, whitened: torch.Tensor) -> torch.Tensor:
+        """Return the change `(Q, D)` of each text."""
+        raise TypeError(f"{type(self).__name__} does not define change_text")
 
     def start_frames(self, frames: torch.Tensor) -> torch.Tensor:
-        """`(..., D)` unit vectors that changes are added to: raw `frames`, normalised and centred as far as `centring` says."""
-        return self._centred(l2_normalize(frames), self.frames_seen)
+        """Return the unit vectors `(..., D)` that changes are added to: raw `frames`, normalized
+        and centered.
+        """
+        return self._center(l2_normalize(frames), self.frames_seen)
 
     def start_text(self, texts: torch.Tensor) -> torch.Tensor:
-        """The same of raw `texts`."""
-        return self._centred(l2_normalize(texts), self.texts_seen)
+        """Return the same of raw `texts`."""
+        return self._center(l2_normalize(texts), self.texts_seen)
 
-    def _centred(self, unit: torch.Tensor, seen: Whitening) -> torch.Tensor:
-        return l2_normalize(unit - self.centring * seen.center)
+    def _center(self, unit: torch.Tensor, whitening: Whitening) -> torch.Tensor:
+        return l2_normalize(unit - self.centring * whitening.center)
 
     def project_frames(self, frames: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
-        """Unit frames `(B, T, D)`, zero at padding.
+        """Return unit frames `(B, T, D)`, zero at padding.
 
         Args:
             frames: `(B, T, D)` raw features.
             mask: `(B, T)` bool, True for real frames.
-            seconds: `(B, T)` when each frame is shown.
+            seconds: `(B, T)` timestamps.
         """
-        layout = Packing(mask)
-        return layout.padded(self.project_rows(layout.rows(frames), layout.rows(seconds), layout))
+        packing = Packing(mask)
+        return packing.pad(self.project_rows(packing.unpad(frames), packing.unpad(seconds), packing))
 
-    def project_rows(self, frames: torch.Tensor, seconds: torch.Tensor, layout: Packing) -> torch.Tensor:
-        """Unit frames `(N, D)` of raw `frames` `(N, D)`, shown at `seconds` `(N,)`: those of `layout`, one after the other."""
+    def project_rows(self, frames: torch.Tensor, seconds: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """Return unit frames `(N, D)`.
+
+        Args:
+            frames: `(N, D)` raw features, packed.
+            seconds: `(N,)` timestamps.
+            packing: positions of the frames in the batch.
+        """
         unit = l2_normalize(frames)
-        start = self._centred(unit, self.frames_seen)
-        return l2_normalize(start + self.alpha * self.change_frames(self.frames_seen(unit), seconds, layout))
+        start = self._center(unit, self.frames_seen)
+        return l2_normalize(start + self.alpha * self.change_frames(self.frames_seen(unit), seconds, packing))
 
     def project_text(self, texts: torch.Tensor) -> torch.Tensor:
-        """Unit texts of the shape of `texts` `(..., D)` raw features; zero vectors stay zero."""
+        """Return unit texts of raw features `(..., D)`, of the same shape.
+
+        Zero vectors stay zero.
+        """
         real = (texts.abs().sum(-1, keepdim=True) > 0).to(texts.dtype)
         unit = l2_normalize(texts)
         change = self.change_text(self.texts_seen(unit))
-        return l2_normalize(self._centred(unit, self.texts_seen) + self.alpha * change) * real
+        return l2_normalize(self._center(unit, self.texts_seen) + self.alpha * change) * real

@@ -9,16 +9,16 @@ from vla.projectors.base import ResidualProjector
 
 
 class Projector(ResidualProjector):
-    """Normalises and changes nothing: the baseline that every trained run is compared with.
+    """Projector without change, the baseline of every trained run.
 
     Args:
         dim: width of the features.
     """
 
-    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Packing) -> torch.Tensor:
-        """Zero."""
-        return torch.zeros_like(seen)
+    def change_frames(self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """Return zeros."""
+        return torch.zeros_like(whitened)
 
-    def change_text(self, seen: torch.Tensor) -> torch.Tensor:
-        """Zero."""
-        return torch.zeros_like(seen)
+    def change_text(self, whitened: torch.Tensor) -> torch.Tensor:
+        """Return zeros."""
+        return torch.zeros_like(whitened)

@@ -1,4 +1,4 @@
-"""A bottleneck adapter on every frame and every text, each by itself."""
+"""Bottleneck adapters of single frames and texts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from vla.projectors.base import ResidualProjector
 
 
 class Projector(ResidualProjector):
-    """Each frame and each text is moved by a small network of its own kind; time plays no part.
+    """One bottleneck network for frames and one for texts, applied to each alone.
+
+    Time has no effect.
 
     Args:
         dim: width of the features.
         width: hidden units of each network.
         dropout: of the hidden units.
-        noise: standard deviation of what is added to the whitened features in training.
+        noise: standard deviation of the noise added to the whitened features in training.
     """
 
     def __init__(self, dim: int, width: int = 128, dropout: float = 0.1, noise: float = 0.5) -> None:
@@ -24,10 +26,10 @@ class Projector(ResidualProjector):
         self.frames = Bottleneck(dim, width, dropout)
         self.text = Bottleneck(dim, width, dropout)
 
-    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Packing) -> torch.Tensor:
-        """The frame network, frame by frame."""
-        return self.frames(seen)
+    def change_frames(self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """Return the output of the frame network for each frame."""
+        return self.frames(whitened)
 
-    def change_text(self, seen: torch.Tensor) -> torch.Tensor:
-        """The text network."""
-        return self.text(seen)
+    def change_text(self, whitened: torch.Tensor) -> torch.Tensor:
+        """Return the output of the text network."""
+        return self.text(whitened)

@@ -1,4 +1,6 @@
-"""Frames see their neighbours and the whole video, so that motion, which no frame shows, can be named."""
+"""Temporal projector: convolution and attention over the frames of a video, for motion
+and order.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +17,20 @@ from vla.projectors.base import ResidualProjector
 
 
 class Projector(ResidualProjector):
-    """Blocks of short convolution, attention over the video and a small network, between two linear maps.
+    """Blocks of short convolution, attention over the video and a small network, between two linear
+    maps.
 
-    The convolution compares neighbouring frames (what moves), attention with true timestamps as positions tells before
-    from after. Texts are moved by one linear map: a network learns the captions of a small collection by heart.
+    The convolution compares neighbouring frames (motion); attention with timestamps as positions
+    distinguishes before from after. Texts have one linear map: a network overfits to the captions
+    of a small collection.
 
     Args:
         dim: width of the features.
-        width: width inside the blocks.
-        blocks: how many.
+        width: width of the blocks.
+        blocks: number of blocks.
         heads: attention heads of each block.
         dropout: of hidden units.
-        noise: standard deviation of what is added to the whitened features in training.
+        noise: standard deviation of the noise added to the whitened features in training.
     """
 
     def __init__(
@@ -45,17 +49,17 @@ class Projector(ResidualProjector):
         self.leave = zero_linear(width, dim)
         self.text = zero_linear(dim, dim)
 
-    def change_frames(self, seen: torch.Tensor, seconds: torch.Tensor, layout: Packing) -> torch.Tensor:
-        """What the blocks make of the video."""
-        hidden = self.enter(seen) + _time_waves(seconds, self.enter.out_features).to(seen.dtype)
+    def change_frames(self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """Return the output of the blocks."""
+        hidden = self.enter(whitened) + _time_encoding(seconds, self.enter.out_features).to(whitened.dtype)
         for block in self.blocks:
-            hidden = block(hidden, layout)
+            hidden = block(hidden, packing)
         return self.leave(self.norm(hidden))
 
-    def change_text(self, seen: torch.Tensor) -> torch.Tensor:
-        """The linear map."""
-        moved: torch.Tensor = self.text(seen)
-        return moved
+    def change_text(self, whitened: torch.Tensor) -> torch.Tensor:
+        """Return the output of the linear map."""
+        change: torch.Tensor = self.text(whitened)
+        return change
 
 
 class _Block(nn.Module):
@@ -73,24 +77,26 @@ class _Block(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: torch.Tensor, layout: Packing) -> torch.Tensor:
-        # The ends of a video look like what they are: beyond them there is zero.
-        near = layout.convolved(self.norms[0](hidden), self.near.weight, self.near.bias)
+    def forward(self, hidden: torch.Tensor, packing: Packing) -> torch.Tensor:
+        # Zeros beyond the ends of a video mark these ends.
+        near = packing.conv1d(self.norms[0](hidden), self.near.weight, self.near.bias)
         hidden = hidden + self.dropout(functional.gelu(near))
-        hidden = hidden + self.dropout(self._attend(self.norms[1](hidden), layout))
+        hidden = hidden + self.dropout(self._attend(self.norms[1](hidden), packing))
         return hidden + self.dropout(self.network(self.norms[2](hidden)))
 
-    def _attend(self, hidden: torch.Tensor, layout: Packing) -> torch.Tensor:
-        # Only here videos lie side by side, padded, and only as wide as the block is.
-        b, t = layout.mask.shape
-        together = layout.padded(self.query_key_value(hidden)).view(b, t, 3, self.heads, -1)
-        q, k, v = together.permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=layout.mask[:, None, None, :])
-        return self.mix(layout.rows(mixed.transpose(1, 2).reshape(b, t, -1)))
+    def _attend(self, hidden: torch.Tensor, packing: Packing) -> torch.Tensor:
+        # The only step on padded videos, of the width of the block.
+        b, t = packing.mask.shape
+        padded = packing.pad(self.query_key_value(hidden)).view(b, t, 3, self.heads, -1)
+        q, k, v = padded.permute(2, 0, 3, 1, 4)
+        context = functional.scaled_dot_product_attention(q, k, v, attn_mask=packing.mask[:, None, None, :])
+        return self.mix(packing.unpad(context.transpose(1, 2).reshape(b, t, -1)))
 
 
-def _time_waves(seconds: torch.Tensor, width: int) -> torch.Tensor:
-    """Sines and cosines of `seconds` `(N,)` with periods from 2 s to 2,000 s: `(N, width)`."""
+def _time_encoding(seconds: torch.Tensor, width: int) -> torch.Tensor:
+    """Return `(N, width)`, sines and cosines of `seconds` `(N,)` with periods from 2 s
+    to 2,000 s.
+    """
     half = width // 2
     periods = 2.0 * 1000.0 ** (torch.arange(half, device=seconds.device, dtype=torch.float32) / max(1, half - 1))
     phase = 2 * math.pi * seconds.float().unsqueeze(-1) / periods

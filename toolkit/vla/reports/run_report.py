@@ -23,16 +23,17 @@ from vla.training.config import TrainConfig
 from vla.workflows.train import DEFAULT_RUN
 
 _CURVES = ("R@1", "R1@0.5", "accuracy", "MSE")
-"""The one measure of each task that is drawn: the first of these that it has."""
+"""Measures with a chart, in order of preference: a task has a chart of the first one it has."""
 _NOT_PERCENT = (*LOWER, "SumR")
 
 
 def report(run: str = DEFAULT_RUN, *, output: Path | None = None, workspace: Path | None = None) -> Path:
-    """Where the page about a run was written: one HTML file, with its curves in it, that needs nothing else.
+    """Write a report about a run as a self-contained HTML file, and return its path.
 
     Args:
         run: its name.
-        output: the file; `RUN.html` in the current folder when None. A file that is there is replaced.
+        output: the file; `RUN.html` in the current folder when None. A file that is there is
+            replaced.
         workspace: as for `train`.
 
     Raises:
@@ -64,8 +65,8 @@ def render_html(run: Run, evaluations: Sequence[EvaluationReport]) -> str:
         raise CacheError(
             f"the record of run {run.name!r} is damaged ({error!r})", hint=Hint("retrain", run=run.name)
         ) from error
-    measured = [_evaluation(run, evaluated) for evaluated in evaluations]
-    return render("run.html.j2", name=run.name, **sections, evaluations=measured, version=__version__)
+    reports = [_evaluation(run, evaluation) for evaluation in evaluations]
+    return render("run.html.j2", name=run.name, **sections, evaluations=reports, version=__version__)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Cell:
 
     Attributes:
         text: of the cell.
-        style: `b` for bold, `up` or `down` for a gain or loss, `reason` for a sentence; empty for none.
+        style: `b` for bold, `up` or `down` for a gain or loss, `reason` for a sentence; empty for
+            none.
     """
 
     text: str
@@ -101,35 +103,37 @@ class Table:
 def _head(run: Run) -> dict[str, Any]:
     record, spec = run.record, run.spec
     videos = record["videos"]
-    searched = videos.get("searched", videos["held out"])
-    uses = f"search uses it, with the dial at {record['alpha']:g}" if run.is_better else "search does not use it"
+    pool_size = videos.get("searched", videos["held out"])
+    uses = f"search uses it, at alpha {record['alpha']:g}" if run.is_better else "search does not use it"
     default = TrainConfig()
-    usual = {f.name: getattr(default, f.name) for f in fields(default)}
-    changed = ", ".join(f"{k} {v}" for k, v in record["config"].items() if usual.get(k) != v)
+    defaults = {f.name: getattr(default, f.name) for f in fields(default)}
+    changes = ", ".join(f"{k} {v}" for k, v in record["config"].items() if defaults.get(k) != v)
     facts = [
         ("trained on", f"{videos['train']} videos"),
-        ("judged by", f"{videos['held out']} videos that were held out, searched for among {searched}"),
-        ("features", f"{spec.model}, {spec.dim} wide, {spec.sampling}"),
+        ("validated on", f"{videos['held out']} held-out videos, ranked among {pool_size}"),
+        ("features", f"{spec.model}, {spec.dim} numbers, {spec.sampling}"),
         ("projector", run.model.projector),
         ("heads", ", ".join(run.model.heads) or "none"),
         ("epochs", record["epochs"]),
-        ("alpha", f"{record['alpha']:g}: how far the projector goes from frozen (0) to as it was trained (1)"),
+        ("alpha", f"{record['alpha']:g}: interpolation between the frozen encoder (0) and the trained projector (1)"),
         *_guard(record),
         ("weights", run.digest),
-        ("not as usual", changed or "nothing: all settings are the defaults"),
+        ("changed settings", changes or "none: all settings are the defaults"),
     ]
     verdict = f"Verdict: {run.verdict}. By default {uses}."
     return {"verdict": verdict, "summary": facts, "settings": list(record["config"].items())}
 
 
 def _guard(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Describe the effect on content that the captions do not mention, where a run was judged by that, too."""
+    """Describe the effect on content that the captions do not mention, if a run was judged by
+    that, too.
+    """
     facts = []
     if "centring" in record:
-        facts.append(("centring", f"{record['centring']:g}: so much of what all features share is taken away"))
+        facts.append(("centering", f"{record['centring']:g}: share of the mean feature that is subtracted"))
     if any(record.get("untaught", {}).values()):
         before, after = (record["untaught"][when] for when in ("before", "after"))
-        facts.append(("content withheld", f"found with a score of {before:.3f} before training, {after:.3f} after"))
+        facts.append(("held-out concepts", f"score {before:.3f} before training, {after:.3f} after"))
     return facts
 
 
@@ -148,10 +152,10 @@ def _course(run: Run) -> dict[str, Any] | None:
             values = [float(row["metrics"].get(task, {}).get(measure, nan)) for row in history]
             frozen = before["metrics"].get(task, {}).get(measure)
             scores.append(line_chart(f"{task}, {measure}", values, None if frozen is None else float(frozen)))
-    return {"charts": [_drawn(scores), _drawn(losses)], "numbers": _numbers(history, names)}
+    return {"charts": [_without_none(scores), _without_none(losses)], "numbers": _numbers(history, names)}
 
 
-def _drawn(charts: Sequence[Chart | None]) -> list[Chart]:
+def _without_none(charts: Sequence[Chart | None]) -> list[Chart]:
     return [chart for chart in charts if chart is not None]
 
 
@@ -171,41 +175,41 @@ def _comparison(run: Run) -> list[Table]:
     for task, measures in after["metrics"].items():
         columns: dict[str, Mapping[str, float]] = {"trained": measures, "frozen": before["metrics"].get(task, {})}
         columns |= {"blind": after.get("blind", {}).get(task, {}), "floor": floors.get(task, {})}
-        shown = [name for name, of in columns.items() if of]
+        names = [name for name, values in columns.items() if values]
         rows = []
-        for measure in sorted(measures, key=_place):
-            trained, *others = (columns[name].get(measure) for name in shown)
+        for measure in sorted(measures, key=_measure_key):
+            value, *others = (columns[name].get(measure) for name in names)
             gain = _gain(measure, measures[measure], columns["frozen"].get(measure))
-            rows.append([measure, _figure(trained), gain, *map(_figure, others)])
-        tables.append(Table(task, ["measure", shown[0], "gain", *shown[1:]], [*shown, "gain"], rows))
+            rows.append([measure, _format_value(value), gain, *map(_format_value, others)])
+        tables.append(Table(task, ["measure", names[0], "gain", *names[1:]], [*names, "gain"], rows))
     return tables
 
 
-def _place(measure: str) -> tuple[bool, list[str | int]]:
+def _measure_key(measure: str) -> tuple[bool, list[str | int]]:
     """Sort R@5 before R@10, and measures that are no percentage to the end."""
     parts = re.split(r"(\d+)", measure)
     return measure in _NOT_PERCENT, [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def _evaluation(run: Run, found: EvaluationReport) -> dict[str, Any]:
-    counts = found.counts
-    where = Path(found.captions).name if found.captions else "the workspace's captions"
-    title = f"{where}, split {found.split}" if found.split else where
+def _evaluation(run: Run, evaluation: EvaluationReport) -> dict[str, Any]:
+    counts = evaluation.counts
+    source = Path(evaluation.captions).name if evaluation.captions else "the workspace's captions"
+    title = f"{source}, split {evaluation.split}" if evaluation.split else source
     captions, questions, videos = (counts.get(name, 0) for name in ("captions", "questions", "videos"))
     summary = f"{captions} captions and {questions} questions of {videos} videos"
-    notes = list(found.notes)
-    if found.digest != run.digest:
-        notes.insert(0, "This was measured before the run was trained anew: the figures are of other weights.")
-    if found.floors_from:
-        notes.append(f"Floors that need training annotations: {found.floors_from}.")
-    if found.compared:
-        notes.append(f"{SEARCH_SUFFIX}: {describe_retriever(found.compared)}.".capitalize())
-    notes += sorted({f"Floors: {f.no_floor}." for f in found.figures if f.no_floor and f.floor})
-    tricks = dict.fromkeys(name for f in found.figures for name in f.tricks)
+    notes = list(evaluation.notes)
+    if evaluation.digest != run.digest:
+        notes.insert(0, "Measured before the run was trained again: the results are of other weights.")
+    if evaluation.floors_from:
+        notes.append(f"Baselines that need training annotations: {evaluation.floors_from}.")
+    if evaluation.compared:
+        notes.append(f"{SEARCH_SUFFIX}: {describe_retriever(evaluation.compared)}.".capitalize())
+    notes += sorted({f"Baselines: {f.no_floor}." for f in evaluation.figures if f.no_floor and f.floor})
+    tricks = dict.fromkeys(name for f in evaluation.figures for name in f.tricks)
     return {
         "title": title,
         "notes": [f"{summary}.", *notes],
-        "tables": [_task(task, figures) for task, figures in found.by_task.items()],
+        "tables": [_task(task, figures) for task, figures in evaluation.by_task.items()],
         "tricks": {name: TRICKS.get(name, "") for name in tricks},
     }
 
@@ -224,19 +228,19 @@ def _task(task: str, figures: Sequence[MetricResult]) -> Table:
             f.measure,
             Cell(f"{f.value:.1f}", "b"),
             f"{f.low:.1f} – {f.high:.1f}",
-            _figure(f.frozen),
+            _format_value(f.frozen),
         ]
         cells += [_interval(f) for _ in gain]
         cells.append(f"{floor[1]:.1f} {floor[0]}" if floor else Cell(f.no_floor, "reason"))
-        cells += [_figure(f.blind) for _ in blind] + [_figure(f.tricks.get(name)) for name in tricks]
+        cells += [_format_value(f.blind) for _ in blind] + [_format_value(f.tricks.get(name)) for name in tricks]
         rows.append([*cells, chart])
     return Table(task, columns, [c for c in columns if c not in ("measure", "0 to 100", "floor")], rows)
 
 
-def _gain(measure: str, trained: float, frozen: float | None) -> str | Cell:
+def _gain(measure: str, value: float, frozen: float | None) -> str | Cell:
     if frozen is None:
         return ""
-    gain = trained - frozen
+    gain = value - frozen
     if abs(gain) < 0.05:
         return "0.0"
     better = gain < 0 if measure in LOWER else gain > 0
@@ -244,11 +248,11 @@ def _gain(measure: str, trained: float, frozen: float | None) -> str | Cell:
 
 
 def _interval(figure: MetricResult) -> str | Cell:
-    """Format the interval of the gain, marked where it does not hold 0."""
+    """Format the interval of the gain, marked if it does not contain 0."""
     if figure.gain is None:
         return ""
     return Cell(f"{figure.gain[0]:+.1f} to {figure.gain[1]:+.1f}", {1: "up", -1: "down", 0: ""}[figure.gained])
 
 
-def _figure(value: float | None) -> str:
+def _format_value(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from vla.reports.html import escape_text
 
 _WIDTH, _HEIGHT = 300, 150
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 8, 22
+_MARGIN_LEFT, _MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = 44, 8, 8, 22
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Chart:
 
 
 def line_chart(title: str, values: Sequence[float], baseline: float | None = None) -> Chart | None:
-    """Draw `values`, one for each epoch from 1, with a dashed line at `baseline`; None if no value is finite.
+    """Draw `values`, one for each epoch from 1, with a dashed line at `baseline`.
+
+    None if no value is finite.
 
     A value that is not finite is a gap.
     """
@@ -41,10 +43,12 @@ def line_chart(title: str, values: Sequence[float], baseline: float | None = Non
     low, high = min(ticks[0], *finite), max(ticks[-1], *finite)
 
     def x(epoch: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * ((epoch - 1) / (len(values) - 1) if len(values) > 1 else 0.5)
+        return _MARGIN_LEFT + (_WIDTH - _MARGIN_LEFT - _MARGIN_RIGHT) * (
+            (epoch - 1) / (len(values) - 1) if len(values) > 1 else 0.5
+        )
 
     def y(value: float) -> float:
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
+        return _MARGIN_TOP + (_HEIGHT - _MARGIN_TOP - _MARGIN_BOTTOM) * (high - value) / (high - low)
 
     parts = [_level(y(tick), f"{tick:g}") for tick in ticks]
     parts += [
@@ -52,7 +56,7 @@ def line_chart(title: str, values: Sequence[float], baseline: float | None = Non
         for epoch in _epochs(len(values))
     ]
     if baseline is not None and math.isfinite(baseline):
-        parts.append(f'<path class="base" d="M{_LEFT} {y(baseline):.1f}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<path class="base" d="M{_MARGIN_LEFT} {y(baseline):.1f}H{_WIDTH - _MARGIN_RIGHT}"/>')
     path = "".join(
         f"{'L' if i and math.isfinite(values[i - 1]) else 'M'}{x(i + 1):.1f} {y(v):.1f}"
         for i, v in enumerate(values)
@@ -70,7 +74,9 @@ def line_chart(title: str, values: Sequence[float], baseline: float | None = Non
 
 
 def interval_chart(value: float, low: float, high: float, frozen: float | None, floor: float | None) -> Markup:
-    """Draw a percentage between 0 and 100 with its interval, the frozen encoder (a ring), and its floor (a bar)."""
+    """Draw a percentage between 0 and 100 with its interval, the frozen encoder (a ring), and its
+    floor (a bar).
+    """
 
     def x(percent: float) -> str:
         return f"{4 + 1.92 * min(max(percent, 0), 100):.1f}"
@@ -86,8 +92,8 @@ def interval_chart(value: float, low: float, high: float, frozen: float | None, 
 
 def _level(y: float, label: str) -> str:
     return (
-        f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>'
-        f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
+        f'<path class="grid" d="M{_MARGIN_LEFT} {y:.1f}H{_WIDTH - _MARGIN_RIGHT}"/>'
+        f'<text x="{_MARGIN_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
     )
 
 

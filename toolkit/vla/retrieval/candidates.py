@@ -1,4 +1,4 @@
-"""A moment, or a sequence of several, that a search found in a video."""
+"""Search results before they become hits: moments of a video, or event sequences."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from vla.retrieval.sequences import EventSequence
 
 @dataclass(frozen=True)
 class Candidate:
-    """A moment of a video, or a sequence of several.
+    """A moment of a video, or an event sequence.
 
     Attributes:
-        video: number of the video in the index, the first of those with the same content.
-        score: what all are ordered by.
+        video: number of the video in the index; of duplicates, the first.
+        score: ranking score; higher is better.
         span: `(2,)` seconds.
-        peak: when the best frame is shown; of a sequence, that of its first step.
-        certain: what its confidence is read from, if that is one cosine.
-        steps: the sequence; None of a moment.
+        peak: time of the best frame, in seconds; of a sequence, that of its first step.
+        confidence_score: cosine used for the confidence; None if there is no single one.
+        sequence: the event sequence; None for a moment.
     """
 
     video: int
     score: float
     span: np.ndarray
     peak: float
-    certain: float | None = None
-    steps: EventSequence | None = None
+    confidence_score: float | None = None
+    sequence: EventSequence | None = None
 
     @classmethod
-    def of_chain(cls, video: int, top: float, chain: EventSequence) -> Candidate:
-        """A sequence in a video in which none scores more than `top`."""
-        span = np.array([chain.spans[0, 0], chain.spans[-1, 1]])
-        return cls(video, top - chain.score_gap, span, float(chain.peaks[0]), None, chain)
+    def from_sequence(cls, video: int, upper_bound: float, sequence: EventSequence) -> Candidate:
+        """Return the candidate of a sequence in a video where no sequence scores more than
+        `upper_bound`.
+        """
+        span = np.array([sequence.spans[0, 0], sequence.spans[-1, 1]])
+        score = upper_bound - sequence.score_gap
+        return cls(video, score, span, float(sequence.peaks[0]), None, sequence)

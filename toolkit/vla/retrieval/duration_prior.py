@@ -1,4 +1,8 @@
-"""How long a moment lasts: no curve says whether a scene is meant or a second of it, but moments that captions tell of do."""
+"""Prior on the duration of moments, estimated from captions with times.
+
+A similarity curve alone cannot decide between a scene and one second of it; the durations of
+captioned moments can.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +14,36 @@ from vla.cache.receipts import Receipt
 from vla.datasets.base import Annotation
 
 DurationRange = tuple[float, float]
-"""Seconds that a moment lasts, at least and at most."""
+"""Minimum and maximum duration of a moment, in seconds."""
 ANY_DURATION: DurationRange = (0.0, float("inf"))
 MIN_CAPTIONS = 50
-"""So many moments say how long the others last."""
-_WHOLE = 0.95
-"""What takes so much of its video is all of it: files often end a little later than is said."""
-_OUTSIDE = 0.05
-"""This share of them may be briefer, and this share longer."""
+"""Moments that an estimate needs."""
+_WHOLE_VIDEO = 0.95
+"""Share of a video from which a moment counts as all of it: files often end slightly later than
+their captions."""
+_TAIL = 0.05
+"""Share of the moments below the minimum, and above the maximum."""
 
 
 def estimate_duration_range(annotations: Iterable[Annotation], receipts: Mapping[str, Receipt]) -> DurationRange | None:
-    """How long nine in ten of the moments last that captions tell of; None where there are fewer than 50.
+    """Return the duration range of the middle 90 % of captioned moments.
 
-    Those of a split called `test` do not count, so that what is measured with them is no answer given beforehand. Nor does what
-    is all of its video: where videos were cut to what is told of them, it tells nothing of moments in longer ones.
+    None with fewer than `MIN_CAPTIONS` moments.
+
+    Captions of the split `test` are ignored, so that evaluations do not depend on their own
+    answers. Moments that cover a whole video are ignored as well: in videos that were cut to their
+    captions, they say nothing about longer videos.
 
     Args:
-        annotations: captions, and whatever else there is.
-        receipts: of the videos that are known, by name; of others the length that their captions say is taken.
+        annotations: captions; questions are ignored.
+        receipts: receipts by video name. For other videos, the duration given by the caption is
+            used.
     """
-    told = [a for a in annotations if a.question is None and a.split != "test"]
-    whole = {name: receipt.duration_seconds for name, receipt in receipts.items()}
-    spans = [(end - start, whole.get(a.video, a.duration)) for a in told for start, end in a.spans]
-    seconds = [lasts for lasts, of in spans if of is None or lasts < _WHOLE * of]
+    captions = [a for a in annotations if a.question is None and a.split != "test"]
+    durations = {name: receipt.duration_seconds for name, receipt in receipts.items()}
+    moments = [(end - start, durations.get(a.video, a.duration)) for a in captions for start, end in a.spans]
+    seconds = [length for length, total in moments if total is None or length < _WHOLE_VIDEO * total]
     if len(seconds) < MIN_CAPTIONS:
         return None
-    least, most = np.quantile(seconds, (_OUTSIDE, 1 - _OUTSIDE))
-    return float(least), float(most)
+    shortest, longest = np.quantile(seconds, (_TAIL, 1 - _TAIL))
+    return float(shortest), float(longest)

@@ -1,5 +1,8 @@
-"""Which videos a search looks at: by name, length, date and what captions' tables say. What is left out changes no score of what
-is not.
+"""Filters on the videos that a search covers.
+
+By name, duration, modification time and caption metadata.
+
+Filters do not change the scores of the videos that pass.
 """
 
 from __future__ import annotations
@@ -14,23 +17,24 @@ from pathlib import Path
 from vla.cache.receipts import Receipt
 from vla.datasets.base import Annotation
 from vla.errors import UsageError
-from vla.naming.matching import Names
-from vla.naming.paths import fits
+from vla.naming.matching import NameMatcher
+from vla.naming.paths import matches_pattern
 
 Metadata = Mapping[str, Sequence[str]]
-"""What one row of a captions table says: values by column, column names case-folded."""
+"""One row of a captions table: values by column, with column names case-folded."""
 _CONDITION = re.compile(r"\s*([^\s=<>!][^=<>!]*?)\s*(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class MetadataFilter:
-    """What a column of the captions table has to say.
+    """A condition on a column of the captions table.
 
     Attributes:
-        column: its name, in any case.
+        column: name of the column; case is ignored.
         sign: `=`, `!=`, `<`, `<=`, `>` or `>=`.
-        value: `=` and `!=` take `*`, `?` and `[...]` in it, in any case. The others compare numbers where both are numbers,
-            else texts, so that dates like 2024-05-01 come in their order.
+        value: value to compare with. `=` and `!=` ignore case and accept the wildcards `*`, `?` and
+            `[...]`. The other signs compare as numbers if both sides are numbers, else as texts, so
+            dates like 2024-05-01 sort correctly.
     """
 
     column: str
@@ -39,38 +43,45 @@ class MetadataFilter:
 
     @classmethod
     def of(cls, text: str) -> MetadataFilter:
-        """The condition that is written like `camera=front` or `year>=2020`; raises UsageError for anything else."""
-        found = _CONDITION.fullmatch(text)
-        if found is None:
-            raise UsageError(f"{text!r} is no condition: write COLUMN=VALUE, or !=, <, <=, > or >= in the place of =")
-        return cls(found[1], found[2], found[3].strip())
+        """Parse a condition such as `camera=front` or `year>=2020`.
 
-    def holds(self, told: Metadata) -> bool:
-        """True if a value that the row has in that column is so; of a column that it lacks, nothing holds but `!=`."""
-        values = told.get(self.column.casefold(), ())
+        Raises UsageError for any other text.
+        """
+        match = _CONDITION.fullmatch(text)
+        if match is None:
+            raise UsageError(f"invalid condition {text!r}: write COLUMN=VALUE, or use !=, <, <=, > or >=")
+        return cls(match[1], match[2], match[3].strip())
+
+    def holds(self, metadata: Metadata) -> bool:
+        """Return whether a value of the row meets the condition.
+
+        A row without the column only meets `!=`.
+        """
+        values = metadata.get(self.column.casefold(), ())
         if self.sign in ("=", "!="):
-            fits = any(fnmatchcase(v.casefold(), self.value.casefold()) or v == self.value for v in values)
-            return fits == (self.sign == "=")
-        return any(_compared(value, self.sign, self.value) for value in values)
+            is_equal = any(fnmatchcase(v.casefold(), self.value.casefold()) or v == self.value for v in values)
+            return is_equal == (self.sign == "=")
+        return any(_compare(value, self.sign, self.value) for value in values)
 
 
 @dataclass(frozen=True)
 class VideoFilter:
-    """What a video has to be; by default, anything.
+    """Conditions that a video must meet; the default accepts every video.
 
     Attributes:
-        include: one of these fits it: a folder, a file, a bare name that is unique, or a pattern with `*`, `?` and `[...]`, which
-            stay within a folder, and `**`, which is any number of folders. Paths count from the workspace's folder, else from the
-            current one, or are absolute. Empty: any video.
-        exclude: none of these does.
-        min_duration: it is at least so long.
-        max_duration: it is at most so long.
-        modified_after: its file was last changed then or later, in seconds since 1970.
-        modified_before: its file was last changed earlier.
-        where: all of these hold for one row of the captions tables that tells of it.
+        include: patterns of which a video must match at least one; empty for any video. A pattern
+            is a folder, a file, a unique bare name, or a glob: `*`, `?` and `[...]` stay within a
+            folder, `**` spans folders. Relative paths start at the workspace folder, or else at the
+            current folder.
+        exclude: patterns of which a video must match none.
+        min_duration: minimum duration of the video, in seconds.
+        max_duration: maximum duration of the video, in seconds.
+        modified_after: earliest modification time of the file, inclusive, in seconds since 1970.
+        modified_before: latest modification time of the file, exclusive, in seconds since 1970.
+        where: conditions that one row of the captions table about the video must meet together.
 
     Raises:
-        UsageError: no video could be all of this.
+        UsageError: a pattern is empty, or a minimum exceeds its maximum.
     """
 
     include: tuple[str, ...] = ()
@@ -84,104 +95,108 @@ class VideoFilter:
     def __post_init__(self) -> None:
         for pattern in (*self.include, *self.exclude):
             if not pattern.strip("/"):
-                raise UsageError(
-                    f"{pattern!r} is no pattern of names of videos: give a folder, a file, or e.g. '*.mp4'"
-                )
+                raise UsageError(f"invalid video pattern {pattern!r}: give a folder, a file, or a glob such as '*.mp4'")
         if not self.min_duration <= self.max_duration or self.max_duration < 0:
-            raise UsageError(f"no video is at least {self.min_duration:g} s and at most {self.max_duration:g} s long")
+            raise UsageError(
+                f"invalid video duration range {self.min_duration:g} to {self.max_duration:g} s: "
+                "the minimum exceeds the maximum"
+            )
         if not self.modified_after < self.modified_before:
-            raise UsageError("no file was changed since a day and before the same day or an earlier one")
+            raise UsageError("invalid modification time range: its start is not before its end")
 
     @property
-    def is_none(self) -> bool:
-        """True if every video will do."""
+    def is_empty(self) -> bool:
+        """Return whether every video passes."""
         return self == VideoFilter()
 
-    def allowed(
+    def mask(
         self,
-        names: Names,
+        names: NameMatcher,
         folders: Sequence[Path],
         receipts: Mapping[str, Receipt],
-        told: Mapping[str, Sequence[Metadata]],
+        metadata: Mapping[str, Sequence[Metadata]],
     ) -> list[bool]:
-        """For each video of `names`, in order, whether it will do; `include` and `exclude` as `Names.chosen` has them.
+        """Return whether each video of `names` passes, in order.
+
+        `include` and `exclude` match as in `Names.chosen`.
 
         Args:
-            names: of the videos.
-            folders: that patterns count from.
-            receipts: what the cache knows of each.
-            told: what each row of the captions tables says, by video.
+            names: names of the videos.
+            folders: folders that relative patterns start at.
+            receipts: receipts by video.
+            metadata: rows of the captions tables by video.
 
         Raises:
-            UsageError: a bare name fits several videos.
+            UsageError: a bare name matches several videos.
         """
-        inside = {v for pattern in self.include for v in names.chosen(pattern, *folders)}
-        outside = {v for pattern in self.exclude for v in names.chosen(pattern, *folders)}
+        include_ids = {v for pattern in self.include for v in names.select(pattern, *folders)}
+        exclude_ids = {v for pattern in self.exclude for v in names.select(pattern, *folders)}
         rest = replace(self, include=(), exclude=())
         return [
-            (not self.include or v in inside) and v not in outside and rest.allow(v, receipts.get(v), told.get(v, ()))
+            (not self.include or v in include_ids)
+            and v not in exclude_ids
+            and rest.accepts(v, receipts.get(v), metadata.get(v, ()))
             for v in names.ids
         ]
 
-    def allow(self, name: str, receipt: Receipt | None, told: Sequence[Metadata] = ()) -> bool:
-        """True if the video will do, by patterns that count from the workspace's folder alone.
+    def accepts(self, name: str, receipt: Receipt | None, metadata: Sequence[Metadata] = ()) -> bool:
+        """Return whether a video passes; patterns start at the workspace folder alone.
 
-        What left the cache has neither length nor date, and will not do where these are asked for.
+        A video without a receipt has neither duration nor modification time, and fails filters on
+        these.
 
         Args:
-            name: of the video.
-            receipt: what the cache knows of it.
-            told: what each row of the captions tables that tells of it says.
+            name: name of the video.
+            receipt: receipt of the video; None if it left the cache.
+            metadata: rows of the captions tables about the video.
         """
-        if self.include and not any(fits(name, pattern) for pattern in self.include):
+        if self.include and not any(matches_pattern(name, pattern) for pattern in self.include):
             return False
-        if any(fits(name, pattern) for pattern in self.exclude):
+        if any(matches_pattern(name, pattern) for pattern in self.exclude):
             return False
-        if self.where and not any(all(c.holds(row) for c in self.where) for row in told):
+        if self.where and not any(all(c.holds(row) for c in self.where) for row in metadata):
             return False
-        if (self.min_duration, self.max_duration, self.modified_after, self.modified_before) == (
-            0.0,
-            math.inf,
-            -math.inf,
-            math.inf,
-        ):
+        if replace(self, include=(), exclude=(), where=()).is_empty:
             return True
         if receipt is None:
             return False
-        changed = receipt.mtime_ns / 1e9
+        mtime = receipt.mtime_ns / 1e9
         return (
             self.min_duration <= receipt.duration_seconds <= self.max_duration
-            and self.modified_after <= changed < self.modified_before
+            and self.modified_after <= mtime < self.modified_before
         )
 
 
 def metadata_of(annotations: Sequence[Annotation]) -> dict[str, list[Metadata]]:
-    """For each video, what its rows say: their metadata, with `caption`, `split` and `category` beside it."""
-    found: dict[str, list[Metadata]] = {}
+    """Return the rows of each video.
+
+    Their metadata, plus the columns `caption`, `split` and `category`.
+    """
+    rows: dict[str, list[Metadata]] = {}
     for a in annotations:
         row: dict[str, list[str]] = {}
         own = (("caption", a.query), ("split", a.split), ("category", a.category))
         for column, value in (*a.metadata, *own):
             if value:
                 row.setdefault(column.casefold(), []).append(value)
-        found.setdefault(a.video, []).append(row)
-    return found
+        rows.setdefault(a.video, []).append(row)
+    return rows
 
 
-def check_columns(where: Sequence[MetadataFilter], told: Mapping[str, Sequence[Metadata]]) -> None:
-    """Raises UsageError for a column that no row has, with those that there are."""
-    columns = {column for rows in told.values() for row in rows for column in row}
+def check_columns(where: Sequence[MetadataFilter], metadata: Mapping[str, Sequence[Metadata]]) -> None:
+    """Raise UsageError if a column occurs in no row; the message lists the columns that do."""
+    columns = {column for rows in metadata.values() for row in rows for column in row}
     for condition in where:
         if condition.column.casefold() not in columns:
-            there = f"they have: {', '.join(sorted(columns)):.500}" if columns else "there are none here"
-            raise UsageError(f"no captions of this workspace have a column {condition.column!r}; {there}")
+            listing = f"columns are: {', '.join(sorted(columns)):.500}" if columns else "there are no captions"
+            raise UsageError(f"captions have no column {condition.column!r}; {listing}")
 
 
-def _compared(value: str, sign: str, wanted: str) -> bool:
+def _compare(value: str, sign: str, reference: str) -> bool:
     try:
-        pair: tuple[float, float] | tuple[str, str] = float(value), float(wanted)
+        pair: tuple[float, float] | tuple[str, str] = float(value), float(reference)
     except ValueError:
-        pair = value, wanted
-    mine, other = pair
+        pair = value, reference
+    left, right = pair
     # Either both are numbers or both are texts, which the type checker cannot see.
-    return {"<": mine < other, "<=": mine <= other, ">": mine > other, ">=": mine >= other}[sign]  # type: ignore[operator]
+    return {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}[sign]  # type: ignore[operator]

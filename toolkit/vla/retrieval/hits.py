@@ -1,4 +1,4 @@
-"""What a search returns."""
+"""Results of a search."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hit:
-    """One moment.
+    """A moment, or an event sequence, that matches a query.
 
     Attributes:
-        rank: from 1.
-        score: what hits are ordered by; never increases from one to the next. The cosine of the query with the best segment
-            of the video, less that segment's bias as a hub, less what the moment stands behind the best of its video (or
-            behind certainty, where a trained head tells).
-        video_id: the video's name in its workspace.
-        path: where the video lies; empty where features were imported and the video is not here.
-        start: seconds.
-        end: seconds.
-        peak: when, within the moment, a single frame matches best, in seconds.
-        query: what was asked.
-        is_missing: the file is no longer at `path`.
-        confidence: 1 less the rate at which queries that nothing here matches find something as good; None where no such
-            queries are known. At 0.95, one in twenty of them does. It is right for queries like those it was measured with.
-        copies: names of other videos with the same content.
-        similar: `(video, start, end)` of near-duplicate moments in other videos, such as a video that was encoded again
-            (`vla.retrieval.near_duplicates`); they are not listed as results of their own.
-        steps: of a sequence, `(text, start, end, peak)` of what follows each other; `start` and `end` are of the whole,
-            and `peak` is that of the first.
+        rank: position in the results, from 1.
+        score: ranking score; never increases from one hit to the next. It is the cosine of the
+            query and the best segment of the video, minus the hubness of that segment, minus the
+            gap between the moment and the best moment of its video (with a trained head: the gap to
+            a certain prediction).
+        video_id: name of the video in its workspace.
+        path: path of the video; empty if its features were imported and the file is not here.
+        start: start in seconds.
+        end: end in seconds.
+        peak: time of the best-matching frame of the moment, in seconds.
+        query: the query.
+        is_missing: whether the file no longer exists at `path`.
+        confidence: 1 minus the estimated false-positive rate: the rate at which unrelated queries
+            reach an equally high similarity. At 0.95, one unrelated query in twenty does.
+            Calibrated for queries like those of the query bank; None without a bank.
+        duplicates: names of other videos with the same content.
+        near_duplicates: `(video, start, end)` of near-duplicate moments in other videos, such as a
+            re-encoded video (`vla.retrieval.near_duplicates`). They are not listed as hits of their
+            own.
+        steps: of a sequence, `(text, start, end, peak)` of each step; `start` and `end` of the hit
+            span all steps, and `peak` is that of the first.
     """
 
     rank: int
@@ -47,26 +50,26 @@ class Hit:
     query: str
     is_missing: bool = False
     confidence: float | None = None
-    copies: tuple[str, ...] = ()
-    similar: tuple[tuple[str, float, float], ...] = ()
+    duplicates: tuple[str, ...] = ()
+    near_duplicates: tuple[tuple[str, float, float], ...] = ()
     steps: tuple[tuple[str, float, float, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object: `video` for the name, times in seconds."""
+        """Return a JSON object; the name of the video is `video`, times are in seconds."""
         record = asdict(self)
         record["video"] = record.pop("video_id")
         record["missing"] = record.pop("is_missing")
-        record["copies"] = list(self.copies)
-        record["similar"] = [{"video": video, "start": start, "end": end} for video, start, end in self.similar]
+        record["duplicates"] = list(self.duplicates)
+        record["near_duplicates"] = [{"video": v, "start": start, "end": end} for v, start, end in self.near_duplicates]
         record["steps"] = [{"query": q, "start": a, "end": b, "peak": p} for q, a, b, p in self.steps]
         return record
 
 
 class Hits(list[Hit]):
-    """The moments of one search or of several, best first within each.
+    """Hits of one search or of several, best first within each.
 
     Attributes:
-        omissions: videos that were left out, because their files are gone.
+        omissions: videos that were left out because their files are missing.
     """
 
     def __init__(self, hits: Iterable[Hit] = (), omissions: Omissions | None = None) -> None:
@@ -74,7 +77,9 @@ class Hits(list[Hit]):
         self.omissions = omissions or Omissions()
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A row for each moment, with the columns that `Hit` has; also where there is none."""
+        """Return a data frame with a row for each hit and the attributes of `Hit` as columns, also
+        without hits.
+        """
         import pandas
 
         names = [f.name for f in fields(Hit)]

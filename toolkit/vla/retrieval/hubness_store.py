@@ -1,8 +1,8 @@
-"""A background on disk, beside the index that it was measured on.
+"""Storage of a hubness correction next to the index that it was estimated from.
 
 index/
-  background.json               what it is of, and how long moments last; names the file, with its checksum
-  background-<sha>.safetensors  bias of each row, best scores of the bank, its mean
+  background.json               inputs of the estimate and duration range; name and checksum of the other file
+  background-<sha>.safetensors  hubness of each row (`bias`), null scores (`chance`), mean of the bank (`mean`)
 """
 
 from __future__ import annotations
@@ -41,28 +41,29 @@ def load_or_fit_hubness(
     encoder: TextEncoder,
     progress: ProgressCallback = silent,
 ) -> HubnessCorrection | None:
-    """Return the background of `index`, fitted and saved where none is kept that fits; None with nothing to compare with.
+    """Return the hubness correction of `index`. Without a valid stored one, fit it and store it.
 
-    Also None while the index is out of date: what it was built from is not there any more.
+    Returns None without a query bank, and while the index is out of date, because its sources are
+    no longer available.
     """
     if index.cache_state != cache.state() or not len(index.video_of_row):
         return None
-    of = identity(index, _digest(workspace))
-    kept = load_hubness(workspace.index, of, len(index.video_of_row), index.dim)
-    if kept is not None:
-        return kept
-    fitted = _fitted(workspace, index, cache, model, encoder, progress)
-    if fitted is not None:
+    key = identity(index, _bank_digest(workspace))
+    correction = load_hubness(workspace.index, key, len(index.video_of_row), index.dim)
+    if correction is not None:
+        return correction
+    correction = _fit(workspace, index, cache, model, encoder, progress)
+    if correction is not None:
         try:
-            with workspace.locked_index(progress):
-                save_hubness(workspace.index, fitted, of)
+            with workspace.lock_index(progress):
+                save_hubness(workspace.index, correction, key)
         except ResourceError:
-            # A workspace that cannot be written can be searched all the same.
+            # A workspace that cannot be written can still be searched.
             pass
-    return fitted
+    return correction
 
 
-def _fitted(
+def _fit(
     workspace: Workspace,
     index: SearchIndex,
     cache: FeatureCache,
@@ -70,36 +71,39 @@ def _fitted(
     encoder: TextEncoder,
     progress: ProgressCallback,
 ) -> HubnessCorrection | None:
-    def say(message: str, level: Literal["note", "warning"]) -> None:
+    def notify(message: str, level: Literal["note", "warning"]) -> None:
         progress(Progress("search", message=message, level=level))
 
-    captions = caption_store.once(workspace, lambda damage: say(f"{damage} (left out)", "warning"))
+    captions = caption_store.load_unique(workspace, lambda damage: notify(f"{damage} (left out)", "warning"))
     bank = choose_query_bank(captions, index.videos, cache)
     if len(bank.texts) < 2:
         return None
-    say(f"measuring the index with {len(bank.texts):,} queries, for confidences (once)", "note")
+    notify(f"comparing the index with {len(bank.texts):,} reference queries for confidences (once)", "note")
     vectors = bank.encode(cache, model, encoder)
     try:
-        fitted = fit_hubness(index, bank, vectors, progress)
+        correction = fit_hubness(index, bank, vectors, progress)
     except CacheError as error:
-        say(Note(f"{error}; results are not compared with other queries", error.hint), "warning")
+        notify(Note(f"{error}; hits have no confidence", error.hint), "warning")
         return None
-    lasting = estimate_duration_range(captions, cache.receipts)
-    if lasting is not None:
-        least, most = lasting
-        text = f"moments are looked for that last {least:.1f} to {most:.1f} s, as those do that captions tell of"
-        say(Note(text, Hint("any_length")), "note")
-    return replace(fitted, lasting=lasting)
+    duration_range = estimate_duration_range(captions, cache.receipts)
+    if duration_range is not None:
+        shortest, longest = duration_range
+        text = f"captioned moments last {shortest:.1f} to {longest:.1f} s; searches prefer moments of this duration"
+        notify(Note(text, Hint("any_length")), "note")
+    return replace(correction, duration_range=duration_range)
 
 
-def _digest(workspace: Workspace) -> str:
-    """Of the queries that there are to compare with, without reading them one by one."""
+def _bank_digest(workspace: Workspace) -> str:
+    """Return a digest of the queries that a bank may consist of, without parsing them."""
     captions = workspace.captions.read_bytes() if workspace.captions.is_file() else b""
     return atomic.sha256(captions + "\n".join(default_queries().texts).encode())
 
 
 def identity(index: SearchIndex, bank: str) -> dict[str, str]:
-    """What a background depends on: features, run, state of the cache, rows of the index, and `bank`, a digest of its queries."""
+    """Return the inputs of a hubness correction.
+
+    Features, run, state of the cache, rows of the index, digest of the bank.
+    """
     rows = index.video_of_row.astype("<i4").tobytes() + index.spans.astype("<f8").tobytes()
     names = "\n".join(index.videos).encode("utf-8", "surrogatepass")
     return {
@@ -112,8 +116,8 @@ def identity(index: SearchIndex, bank: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """`background.json`."""
+class _Record:
+    """Contents of `background.json`."""
 
     schema: Literal[SCHEMA]  # type: ignore[valid-type]
     of: dict[str, str]
@@ -123,29 +127,34 @@ class _Kept:
 
 
 def check_hubness(folder: Path) -> None:
-    """Raises CacheError if the background in `folder` is not as it was written; nothing if there is none."""
+    """Raise CacheError if the hubness correction in `folder` is damaged.
+
+    Do nothing if there is none.
+    """
     if (folder / _NAME).is_file():
-        record = records.load(_Kept, folder / _NAME, _WAY_ON)
-        atomic.read_checked(folder / record.file, record.sha256, _WAY_ON)
+        record = records.load(_Record, folder / _NAME, _WAY_ON)
+        atomic.read_bytes(folder / record.file, record.sha256, _WAY_ON)
 
 
 def delete_hubness(folder: Path) -> None:
-    """Delete the background in `folder`; the next search makes it anew."""
+    """Delete the hubness correction in `folder`; the next search fits it again."""
     atomic.remove(folder / _NAME)
 
 
-def save_hubness(folder: Path, background: HubnessCorrection, of: dict[str, str]) -> None:
-    """Commit `background`, measured on what `of` says, to `folder`; what was there before goes."""
+def save_hubness(folder: Path, correction: HubnessCorrection, key: dict[str, str]) -> None:
+    """Commit `correction` to `folder`, with its inputs `key` (see `identity`), and delete the
+    previous one.
+    """
     from safetensors.numpy import save
 
-    arrays = {"bias": background.bias, "chance": background.chance, "mean": background.mean}
+    arrays = {"bias": correction.hubness, "chance": correction.null_scores, "mean": correction.query_mean}
     content = save({name: values.astype(np.float32) for name, values in arrays.items()})
     name = f"background-{atomic.sha256(content)[:16]}.safetensors"
     atomic.write_bytes(folder / name, content)
     record = {
         "schema": SCHEMA,
-        "of": of,
-        "lasting": background.lasting,
+        "of": key,
+        "lasting": correction.duration_range,
         "file": name,
         "sha256": atomic.sha256(content),
     }
@@ -155,10 +164,16 @@ def save_hubness(folder: Path, background: HubnessCorrection, of: dict[str, str]
             atomic.unlink_quietly(old)
 
 
-def load_hubness(folder: Path, of: dict[str, str], rows: int, dim: int) -> HubnessCorrection | None:
-    """The background in `folder`, of so many rows and dimensions.
+def load_hubness(folder: Path, key: dict[str, str], num_rows: int, dim: int) -> HubnessCorrection | None:
+    """Return the hubness correction in `folder`.
 
-    None, so that it is made anew, if there is none, if it is of something else, or if it is not whole.
+    None if there is none, if its inputs are not `key`, or if it is damaged.
+
+    Args:
+        folder: folder of the index.
+        key: required inputs, see `identity`.
+        num_rows: number of rows of the index.
+        dim: width of its vectors.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -167,24 +182,22 @@ def load_hubness(folder: Path, of: dict[str, str], rows: int, dim: int) -> Hubne
     if not path.is_file():
         return None
     try:
-        record = records.load(_Kept, path)
-        if record.of != of:
+        record = records.load(_Record, path)
+        if record.of != key:
             return None
-        arrays = load(atomic.read_checked(folder / record.file, record.sha256))
-        lasting = record.lasting
-        found = HubnessCorrection(arrays["bias"], arrays["chance"], arrays["mean"], lasting)
+        arrays = load(atomic.read_bytes(folder / record.file, record.sha256))
+        hubness, null_scores, query_mean = arrays["bias"], arrays["chance"], arrays["mean"]
+        duration = record.lasting
     except (CacheError, SafetensorError, KeyError, ValueError):
         return None
-    fits = (
-        found.bias.dtype == found.chance.dtype == found.mean.dtype == np.float32
-        and found.bias.shape == (rows,)
-        and found.mean.shape == (dim,)
-        and found.chance.ndim == 1
-        and len(found.chance) > 1
-        and np.isfinite(found.bias).all()
-        and np.isfinite(found.chance).all()
-        and np.isfinite(found.mean).all()
-        and (np.diff(found.chance) >= 0).all()
-        and (lasting is None or 0 <= lasting[0] <= lasting[1] < np.inf)
+    is_valid = (
+        hubness.dtype == null_scores.dtype == query_mean.dtype == np.float32
+        and hubness.shape == (num_rows,)
+        and query_mean.shape == (dim,)
+        and null_scores.ndim == 1
+        and len(null_scores) > 1
+        and all(np.isfinite(values).all() for values in (hubness, null_scores, query_mean))
+        and (np.diff(null_scores) >= 0).all()
+        and (duration is None or 0 <= duration[0] <= duration[1] < np.inf)
     )
-    return found if fits else None
+    return HubnessCorrection(hubness, null_scores, query_mean, duration) if is_valid else None

@@ -1,4 +1,4 @@
-"""Pictures that are searched with: a file's pixels, upright, and what an encoder and a model make of them."""
+"""Image queries: read an image file upright, and encode it."""
 
 from __future__ import annotations
 
@@ -17,70 +17,74 @@ from vla.model import AlignmentModel
 if TYPE_CHECKING:
     from PIL import Image
 
-_MOST_PIXELS = 200_000_000
-_SHORTEST = 1 / 30
+_MAX_PIXELS = 200_000_000
+_FRAME_SECONDS = 1 / 30
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "DDS", "ICO", "QOI")
-"""Pillow's names of the formats that are read. The others run programs (EPS), hold more than pictures, or are as good as dead."""
+"""Formats that are read, by their names in Pillow. Others run programs (EPS), hold more than
+images, or are obsolete."""
 
 
 def load_image(path: Path) -> np.ndarray:
-    """`(1, H, W, 3)` uint8 of a picture file, turned as it says; the first of an animation.
+    """Return `(1, H, W, 3)` uint8 of an image file, rotated as its EXIF data says.
 
-    Transparent parts show what is stored below them.
+    The first frame of an animation.
+
+    Transparent areas show the colours stored below them.
 
     Raises:
-        UsageError: there is no such file, it is not a regular one, or it holds no picture of `_FORMATS`.
+        UsageError: the file does not exist, is not a regular file, or is not an image of
+            `_FORMATS`.
     """
     from PIL import Image, ImageOps
 
     try:
         status = path.stat()
     except OSError as error:
-        raise UsageError(f"there is no picture {path} ({error.strerror})") from error
-    if not stat.S_ISREG(status.st_mode):  # a FIFO would be waited for without end
-        raise UsageError(f"{path} is no picture that can be read (not a regular file): give a JPEG, PNG or WebP file")
+        raise UsageError(f"image {path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):  # reading a FIFO would block
+        raise UsageError(f"image {path} cannot be read: not a regular file")
     try:
         with warnings.catch_warnings():
-            # Its own limit is lower and only warns; ours is checked before a pixel is read.
+            # Pillow's own limit is lower and only warns; ours is checked before a pixel is read.
             warnings.simplefilter("ignore")
             Image.init()
-            with Image.open(path, formats=[f for f in _FORMATS if f in Image.OPEN]) as picture:
-                if picture.width * picture.height > _MOST_PIXELS:
-                    size = f"{picture.width} x {picture.height}"
-                    raise UsageError(
-                        f"the picture {path} has {size} pixels, more than {_MOST_PIXELS:,}: make it smaller"
-                    )
-                return np.array(_eight_bits(ImageOps.exif_transpose(picture)).convert("RGB"), np.uint8)[None]
+            with Image.open(path, formats=[f for f in _FORMATS if f in Image.OPEN]) as image:
+                if image.width * image.height > _MAX_PIXELS:
+                    size = f"{image.width} x {image.height}"
+                    raise UsageError(f"image {path} is too large: {size} pixels, at most {_MAX_PIXELS:,} are accepted")
+                return np.array(_to_uint8(ImageOps.exif_transpose(image)).convert("RGB"), np.uint8)[None]
     except UsageError:
         raise
-    except Exception as error:  # its readers raise all sorts of errors on damaged files
-        raise UsageError(f"{path} is no picture that can be read ({error}): give a JPEG, PNG or WebP file") from error
+    except Exception as error:  # readers of Pillow raise errors of any kind on damaged files
+        raise UsageError(f"image {path} cannot be read ({error}): give a JPEG, PNG or WebP file") from error
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """`picture` with grey of 16 bits, or of floats, scaled to 8 bits: Pillow would cut off what is above 255."""
+def _to_uint8(image: Image.Image) -> Image.Image:
+    """Return `image` with 16-bit or float greyscale scaled to 8 bits.
+
+    Pillow would clip values above 255.
+    """
     from PIL import Image
 
-    if not picture.mode.startswith(("I", "F")):
-        return picture
-    values = np.asarray(picture).astype(np.float64)
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image).astype(np.float64)
     highest = values.max(initial=0)
-    ends = (1.0, 255.0) if picture.mode == "F" else (65535.0,)
-    most = next((end for end in ends if highest <= end), highest)
-    return Image.fromarray(np.round(values.clip(0, most) * (255 / most)).astype(np.uint8))
+    ends = (1.0, 255.0) if image.mode == "F" else (65535.0,)
+    white = next((end for end in ends if highest <= end), highest)
+    return Image.fromarray(np.round(values.clip(0, white) * (255 / white)).astype(np.uint8))
 
 
 def encode_image(pixels: np.ndarray, encoder: TextEncoder, model: AlignmentModel) -> np.ndarray:
-    """`(E,)` unit vector of `pixels` `(1, H, W, 3)` in the shared space: that of a video which shows nothing else.
+    """Return the unit vector `(E,)` of `pixels` `(1, H, W, 3)` in the shared space, that of a video
+    of this one frame.
 
     Raises:
-        MissingError: the encoder that made the features is not at hand, as with imported ones.
+        MissingError: the features were imported, so their image encoder is not available.
     """
     if not hasattr(encoder, "encode_frames"):
-        raise MissingError(
-            "pictures can be compared with features that were extracted here; those of this workspace were imported: ask in words"
-        )
-    seeing = cast(Encoder, encoder)
-    values = seeing.encode_frames(seeing.prepare(pixels)).astype(np.float16)
-    found: np.ndarray = model.align_frames(FrameFeatures("picture", values, np.zeros(1), _SHORTEST))[0]
-    return found
+        raise MissingError("the features were imported and have no image encoder: search by text instead")
+    image_encoder = cast(Encoder, encoder)
+    values = image_encoder.encode_frames(image_encoder.prepare(pixels)).astype(np.float16)
+    vector: np.ndarray = model.align_frames(FrameFeatures("image", values, np.zeros(1), _FRAME_SECONDS))[0]
+    return vector

@@ -1,4 +1,4 @@
-"""The videos of an index as one query meets them: nearest rows, scored segments, frames."""
+"""Per-query access to the videos of an index: nearest rows, scored segments, frames."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class NearestRows:
     """Rows of an index, best first.
 
     Attributes:
-        ids: `(n,)`.
-        scores: `(n,)` float64 cosines less hubness.
-        bound: no other row has a higher cosine.
+        ids: `(n,)` row numbers.
+        scores: `(n,)` float64, cosines minus hubness.
+        bound: upper bound of the cosines of all other rows.
     """
 
     ids: np.ndarray
@@ -38,74 +38,84 @@ class NearestRows:
 
 @dataclass(frozen=True)
 class IndexedVideos:
-    """The videos of an index, by number. Threads may share it.
+    """The videos of an index, by number. Thread-safe.
 
     Attributes:
         index: the segments.
-        model: as the index was made with; its head for moments localizes, if it has one.
+        model: the model that the index was made with; its head for moments is used if it has one.
         cache: the frames.
-        background: hubness and confidence; None where it was not fitted.
+        hubness_correction: hubness and null scores; None if they were not fitted.
     """
 
     index: SearchIndex
     model: AlignmentModel
     cache: FeatureCache
-    background: HubnessCorrection | None = None
+    hubness_correction: HubnessCorrection | None = None
 
-    def background_of(self, query: EncodedQuery) -> HubnessCorrection | None:
-        """The background that `query` is compared with; None for pictures: it was fitted with texts."""
-        return self.background if query.is_text else None
+    def correction_for(self, query: EncodedQuery) -> HubnessCorrection | None:
+        """Return the hubness correction.
 
-    def nearest(self, query: EncodedQuery, count: int, allowed: np.ndarray | None = None) -> NearestRows:
-        """Return the `count` rows with the highest cosines, of videos that are `allowed` `(V,)`; None allows all.
+        None for image queries, because it was fitted with texts.
+        """
+        return self.hubness_correction if query.is_text else None
+
+    def nearest(self, query: EncodedQuery, count: int, video_mask: np.ndarray | None = None) -> NearestRows:
+        """Return the `count` rows with the highest cosines, of videos in `video_mask` `(V,)`.
+
+        None for all videos.
 
         Raises:
-            CacheError: the index holds ids or values that no extraction made.
+            CacheError: the index holds invalid row numbers or values that are not finite.
         """
-        may = None if allowed is None else (self.index.video_of_row >= 0) & allowed[self.index.video_of_row]
-        values, ids = self.index.vectors.search(query.vector[None], count, may)
-        there = ids[0] >= 0
-        ids, cosines = ids[0][there], values[0][there].astype(np.float64)
-        # The index may be somebody else's, with numbers in it that no extraction made.
+        mask = None
+        if video_mask is not None:
+            mask = (self.index.video_of_row >= 0) & video_mask[self.index.video_of_row]
+        values, ids = self.index.vectors.search(query.vector[None], count, mask)
+        is_row = ids[0] >= 0
+        ids, cosines = ids[0][is_row], values[0][is_row].astype(np.float64)
+        # An index may come from elsewhere, with values that no extraction made.
         if (ids >= len(self.index.spans)).any() or not np.isfinite(cosines).all():
             raise CacheError("the index holds rows or values that fit nothing", hint=Hint("index"))
-        # Where an index gives fewer rows than it was asked for, it has no more to give.
+        # An index that returns fewer rows than requested has no more.
         is_all = len(ids) < count or count >= len(self.index.vectors)
         bound = -np.inf if is_all else float(cosines.min())
-        background = self.background_of(query)
-        scores = cosines if background is None else background.corrected(cosines, ids)
+        correction = self.correction_for(query)
+        scores = cosines if correction is None else correction.correct(cosines, ids)
         order = np.lexsort((ids, -scores))
         return NearestRows(ids[order], scores[order], bound)
 
     def segments(self, query: EncodedQuery, video: int) -> SegmentScores:
-        """Return all segments of a video, scored.
+        """Return all segments of a video with their scores.
 
         Raises:
-            CacheError: the index holds values that are no numbers.
+            CacheError: the index holds values that are not finite.
         """
-        order, begins = self._by_video
-        rows = order[begins[video] : begins[video + 1]]
-        lasting = query.lasting
+        order, starts = self._rows_by_video
+        rows = order[starts[video] : starts[video + 1]]
+        duration = query.duration
         scores = cosines = (self.index.vectors_of(rows) @ query.vector).astype(np.float64)
         if not np.isfinite(cosines).all():
             raise CacheError("the index holds values that are no numbers", hint=Hint("index"))
-        background = self.background_of(query)
-        if background is not None:
-            scores = background.corrected(cosines, rows)
-            lasting = lasting or background.lasting
-        return SegmentScores(self.index.spans[rows], scores, float(cosines.max()), lasting or ANY_DURATION)
+        correction = self.correction_for(query)
+        if correction is not None:
+            scores = correction.correct(cosines, rows)
+            duration = duration or correction.duration_range
+        return SegmentScores(self.index.spans[rows], scores, float(cosines.max()), duration or ANY_DURATION)
 
     def frames_of(self, video: int) -> tuple[FrameFeatures, np.ndarray] | None:
-        """Raw features and unit frames `(T, E)`; None of a video that left the cache."""
+        """Return raw features and unit frames `(T, E)`; None for a video that left the cache."""
         return self._frames.of(self.index.videos[video])
 
     def frames_for_head(self, video: int) -> tuple[FrameFeatures, np.ndarray] | None:
-        """The same, with the frames as the head for moments was trained on them."""
-        return self._frames_of_head.of(self.index.videos[video])
+        """Return raw features and unit frames as the head for moments was trained on them.
+
+        None as in `frames_of`.
+        """
+        return self._head_frames.of(self.index.videos[video])
 
     @cached_property
-    def copies(self) -> dict[int, list[int]]:
-        """The videos with the same content, by the first of them."""
+    def duplicates(self) -> dict[int, list[int]]:
+        """Groups of videos with the same content, by the first video of each."""
         groups: dict[str, list[int]] = defaultdict(list)
         for video, name in enumerate(self.index.videos):
             receipt = self.cache.receipts.get(name)
@@ -113,16 +123,16 @@ class IndexedVideos:
         return {videos[0]: videos for videos in groups.values()}
 
     @cached_property
-    def first_copy(self) -> np.ndarray:
-        """`(V,)` of each video the first with the same content."""
+    def first_duplicate(self) -> np.ndarray:
+        """`(V,)` for each video, the first video with the same content."""
         first = np.arange(len(self.index.videos))
-        for video, videos in self.copies.items():
+        for video, videos in self.duplicates.items():
             first[videos] = video
         return first
 
     @cached_property
     def localizer(self) -> MomentLocalizer:
-        """Finds moments within a video, with the model's head for moments, if it has one."""
+        """Localizer of moments within a video, with the model's head for moments if it has one."""
         return MomentLocalizer.of(self.model)
 
     @cached_property
@@ -130,14 +140,14 @@ class IndexedVideos:
         return FrameCache(self.cache, self.model)
 
     @cached_property
-    def _frames_of_head(self) -> FrameCache:
-        trained = self.localizer.trained
-        if trained is None or bool(self.model.projector.alpha == trained.projector.alpha):
+    def _head_frames(self) -> FrameCache:
+        head_model = self.localizer.head_model
+        if head_model is None or bool(self.model.projector.alpha == head_model.projector.alpha):
             return self._frames
-        return FrameCache(self.cache, trained)
+        return FrameCache(self.cache, head_model)
 
     @cached_property
-    def _by_video(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the index by video; where those of each begin, and where the last ones end."""
+    def _rows_by_video(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the index sorted by video, and `(V + 1,)` bounds of the rows of each video."""
         order = np.argsort(self.index.video_of_row, kind="stable")
         return order, np.searchsorted(self.index.video_of_row[order], np.arange(len(self.index.videos) + 1))

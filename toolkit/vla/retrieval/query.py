@@ -1,4 +1,4 @@
-"""What a search is asked in words: a text, others beside it, what is not wanted, what comes after it; and its vectors."""
+"""Text queries and their vectors: additional texts, negative texts, event sequences."""
 
 from __future__ import annotations
 
@@ -20,32 +20,37 @@ if TYPE_CHECKING:
 
 MAX_QUERY_CHARS = 2_000
 NEGATIVE_WEIGHT = 0.25
-"""What a text that is not wanted weighs unless said otherwise. With real CLIP features it takes most of what shows it out of the
-first ten, and hardly anything else; at 0.5 much of what was wanted is lost (tests/benchmarks/composed_queries.py)."""
+"""Default weight of negative texts. With CLIP features, it removes most of the unwanted content
+from the first ten hits and hardly anything else; at 0.5, many relevant hits are lost
+(tests/benchmarks/composed_queries.py)."""
 TEMPLATES = ("{}", "a photo of {}", "a video of {}")
+"""Prompt templates (CLIP)."""
 
 Weighted = tuple[str, float]
-"""A text and what it weighs."""
+"""A text and its weight."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What to look for, in words.
+    """A text query.
 
     Attributes:
-        text: the query; it weighs 1.
-        also: other texts, with weights, beside it: further ways of saying the same, or what should be seen, too.
-        negative: texts that tell of what is not wanted, with weights.
-        then: what comes after it in the same video, one after the other.
-        within: seconds between the best frames of two things that follow each other, at most.
-        use_templates: average the text with "a photo of TEXT" and "a video of TEXT".
-        is_literal: take questions and requests as they are written; else "when does a dog jump?" is "a dog jumps".
-        lasting: how long the moment lasts, in seconds, at least and at most, and nothing else is found; None for about as long as
-            moments that captions of the workspace tell of.
+        text: text to search for; its weight is 1.
+        also: additional texts with weights, such as paraphrases or further content.
+        negative: texts to subtract, with weights.
+        then: texts of the events that follow in the same video, in order.
+        within: maximum number of seconds between the best frames of consecutive events.
+        use_templates: average the text with "a photo of TEXT" and "a video of TEXT" (prompt
+            templates, as in CLIP).
+        rewrite: rewrite questions and requests as captions: "when does a dog jump?" becomes "a dog
+            jumps".
+        duration: minimum and maximum duration of the moment, in seconds; other moments are not
+            found. None for a preference for the durations of captioned moments in the workspace.
 
     Raises:
-        UsageError: a text is blank or longer than 2,000 characters, a weight or `within` is not positive, `within` is given and
-            nothing comes after, or `lasting` is no range or that of a sequence.
+        UsageError: a text is blank or longer than 2,000 characters, a weight or `within` is not
+            positive, `within` is given without `then`, or `duration` is not a range or is given for
+            a sequence.
     """
 
     text: str
@@ -54,144 +59,168 @@ class Query:
     then: tuple[str, ...] = ()
     within: float = math.inf
     use_templates: bool = False
-    is_literal: bool = False
-    lasting: DurationRange | None = None
+    rewrite: bool = True
+    duration: DurationRange | None = None
 
     def __post_init__(self) -> None:
-        texts = (self.text, *self.then, *(text for text, _ in (*self.also, *self.negative)))
-        for text in map(normalize_text, texts):
+        weighted = (*self.also, *self.negative)
+        for text in map(normalize_text, (self.text, *self.then, *(text for text, _ in weighted))):
             if not 0 < len(text) <= MAX_QUERY_CHARS:
                 raise UsageError(f"a query has 1 to {MAX_QUERY_CHARS} characters, not {len(text)}")
-        for text, weight in (*self.also, *self.negative):
+        for text, weight in weighted:
             if not 0 < weight < math.inf:
-                raise UsageError(f"a weight is a number above 0, not {weight:g} as of {text!r:.60}")
+                raise UsageError(f"invalid weight {weight:g} of {text!r:.60}: a weight is a number above 0")
         if not self.within > 0:
-            raise UsageError(f"what follows does so within a number of seconds above 0, not {self.within:g}")
+            raise UsageError(f"invalid time {self.within:g} between events: it is a number of seconds above 0")
         if self.within < math.inf and not self.then:
-            raise UsageError("a time to follow within needs something that follows")
-        if self.lasting is not None and not 0 <= self.lasting[0] <= self.lasting[1] > 0:
-            least, most = self.lasting
-            raise UsageError(f"a moment lasts so many seconds at least and at most, not {least:g} to {most:g}")
-        if self.lasting is not None and self.then:
-            raise UsageError("how long it lasts can be said of one moment, not of what comes after another")
+            raise UsageError("a maximum time between events needs an event that follows")
+        if self.duration is not None and not 0 <= self.duration[0] <= self.duration[1] > 0:
+            raise UsageError(_invalid_duration(*self.duration))
+        if self.duration is not None and self.then:
+            raise UsageError("a duration range applies to a single moment, not to a sequence of events")
 
     @property
     def title(self) -> str:
-        """What hits have as their query: its texts, each with its weight where that is not the usual one."""
-        usual = [(" + ", self.also, 1.0), (" - ", self.negative, NEGATIVE_WEIGHT)]
-        parts = [sign + normalize_text(t) + (f"^{w:g}" if w != u else "") for sign, some, u in usual for t, w in some]
+        """The query as hits show it: all of its texts, with weights other than the default."""
+        weighted = [(" + ", text, weight, 1.0) for text, weight in self.also]
+        weighted += [(" - ", text, weight, NEGATIVE_WEIGHT) for text, weight in self.negative]
+        parts = [sign + normalize_text(t) + (f"^{w:g}" if w != usual else "") for sign, t, w, usual in weighted]
         return "".join([normalize_text(self.text), *parts, *(f" > {normalize_text(text)}" for text in self.then)])
 
 
 @dataclass(frozen=True)
 class EncodedQuery:
-    """What is compared with frames and segments; of a sequence, one of its steps.
+    """Vectors of a query, or of one step of a sequence.
 
     Attributes:
-        text: what hits have as their query.
-        vector: `(E,)` in the shared space. A unit vector of one text; of several their weighted mean, so that what it scores is
-            the mean of their cosines, less what is not wanted.
-        raw: `(D,)` raw text feature for a head for moments; None where heads do not know such a thing: pictures, and texts with
-            something that is not wanted.
-        wanted: `(P, E)` unit vectors of the texts that a hit has to show, for its confidence; none of a picture.
-        lasting: how long it lasts, where that was said.
+        text: title of the query, or text of the step.
+        vector: `(E,)` in the shared space. The unit vector of a single text. For several texts,
+            their weighted mean minus the weighted negative texts; so its scores are weighted means
+            of cosines.
+        raw: `(D,)` raw text feature for a head for moments; None for images and with negative
+            texts, which heads were not trained on.
+        positives: `(P, E)` unit vectors of the texts that a hit must match, for its confidence;
+            empty for images.
+        duration: duration range given by the user.
     """
 
     text: str
     vector: np.ndarray
     raw: np.ndarray | None
-    wanted: np.ndarray
-    lasting: DurationRange | None = None
+    positives: np.ndarray
+    duration: DurationRange | None = None
 
     @property
     def is_single_text(self) -> bool:
-        """True if its score is the cosine of one text."""
-        return len(self.wanted) == 1 and bool(np.array_equal(self.wanted[0], self.vector))
+        """Return whether the score is the cosine of one text."""
+        return len(self.positives) == 1 and bool(np.array_equal(self.positives[0], self.vector))
 
     @property
     def is_text(self) -> bool:
-        """True if bias and confidence, which are measured with texts, mean something for it."""
-        return len(self.wanted) > 0
+        """Return whether the query has a text: hubness and confidence are calibrated with texts."""
+        return len(self.positives) > 0
 
 
 def normalize_text(text: str) -> str:
-    """`text` without blanks around it, and without zero bytes."""
+    """Return `text` without surrounding whitespace and without zero bytes."""
     return text.replace("\0", " ").strip()
 
 
 def encode_query(query: Query, encoder: TextEncoder, model: AlignmentModel) -> list[EncodedQuery]:
-    """What `query` compares: itself, and a step for each text that follows; all texts are encoded at once."""
+    """Return the vectors of `query`, and those of each event that follows.
 
-    def said(text: str) -> str:
-        return normalize_text(text) if query.is_literal else question_to_caption(normalize_text(text))
+    All texts are encoded in one batch.
+    """
 
-    def ways(text: str) -> list[str]:
+    def caption(text: str) -> str:
+        return question_to_caption(normalize_text(text)) if query.rewrite else normalize_text(text)
+
+    def prompts(text: str) -> list[str]:
         return [template.format(text) for template in TEMPLATES] if query.use_templates else [text]
 
-    also = [(said(text), weight) for text, weight in query.also]
-    without = [(said(text), weight) for text, weight in query.negative]
-    steps = [said(text) for text in (query.text, *query.then)]
-    texts = [way for text in [*steps, *(text for text, _ in (*also, *without))] for way in ways(text)]
-    known = _encoded(list(dict.fromkeys(texts)), encoder, model)
+    also = [(caption(text), weight) for text, weight in query.also]
+    negative = [(caption(text), weight) for text, weight in query.negative]
+    steps = [caption(text) for text in (query.text, *query.then)]
+    texts = [prompt for text in [*steps, *(text for text, _ in (*also, *negative))] for prompt in prompts(text)]
+    vectors = _encode_texts(list(dict.fromkeys(texts)), encoder, model)
 
     def mean(text: str) -> tuple[np.ndarray, np.ndarray]:
-        return _mean([known[way] for way in ways(text)])
+        return _mean([vectors[prompt] for prompt in prompts(text)])
 
-    found = []
+    queries = []
     for number, text in enumerate(steps):
         raw, vector = mean(text)
-        wanted = [vector]
-        if number == 0 and (also or without):
+        positives = [vector]
+        if number == 0 and (also or negative):
             others = [(*mean(other), weight) for other, weight in also]
-            wanted += [unit for _, unit, _ in others]
+            positives += [unit for _, unit, _ in others]
             weights = np.array([1.0, *(weight for _, _, weight in others)])
-            vector = np.average(np.stack(wanted), 0, weights).astype(np.float32)
-            for other, weight in without:
+            vector = np.average(np.stack(positives), 0, weights).astype(np.float32)
+            for other, weight in negative:
                 vector = (vector - weight * mean(other)[1]).astype(np.float32)
-            raw = _weighted([raw, *(other for other, _, _ in others)], weights)
+            raw = _weighted_mean([raw, *(other for other, _, _ in others)], weights)
         title = query.title if len(steps) == 1 else normalize_text((query.text, *query.then)[number])
-        heard = raw if number or not without else None
-        found.append(EncodedQuery(title, vector, heard, np.stack(wanted), query.lasting))
-    return found
+        head_input = raw if number or not negative else None
+        queries.append(EncodedQuery(title, vector, head_input, np.stack(positives), query.duration))
+    return queries
 
 
 def from_image(vector: np.ndarray, name: str) -> EncodedQuery:
-    """What compares a picture, or a moment's frame, with unit vector `(E,)`."""
+    """Return the query of an image, or of a frame, with unit vector `(E,)`."""
     return EncodedQuery(name, vector, None, np.zeros((0, len(vector)), np.float32))
 
 
-def subtract(one: EncodedQuery, without: Sequence[EncodedQuery], weights: Sequence[float]) -> EncodedQuery:
-    """`one`, less so much of each of `negative`."""
-    vector = one.vector.astype(np.float64)
-    for other, weight in zip(without, weights, strict=True):
+def subtract(query: EncodedQuery, negative: Sequence[EncodedQuery], weights: Sequence[float]) -> EncodedQuery:
+    """Return `query` minus each of `negative` times its weight."""
+    vector = query.vector.astype(np.float64)
+    for other, weight in zip(negative, weights, strict=True):
         vector = vector - weight * other.vector
-    return EncodedQuery(one.text, vector.astype(np.float32), None, one.wanted)
+    return EncodedQuery(query.text, vector.astype(np.float32), None, query.positives)
 
 
-def _encoded(texts: list[str], encoder: TextEncoder, model: AlignmentModel) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each text its raw feature `(D,)` and its unit vector `(E,)`: of one longer than the encoder's context, of its parts."""
-    parts = {text: split_to_fit(text, encoder.fits) for text in texts}
-    flat = list(dict.fromkeys(part for some in parts.values() for part in some))
-    told = encoder.encode_text(flat)
-    units = model.align_texts(told.pooled)
-    of_part = {part: (told.pooled[i].astype(np.float32), units[i]) for i, part in enumerate(flat)}
-    return {text: _mean([of_part[part] for part in some]) for text, some in parts.items()}
+def _invalid_duration(minimum: float, maximum: float) -> str:
+    reason = (
+        "the minimum exceeds the maximum"
+        if minimum > maximum
+        else "the minimum must be at least 0 and the maximum above 0"
+    )
+    return f"invalid duration range {minimum:g}-{maximum:g}: {reason}"
+
+
+def _encode_texts(
+    texts: list[str], encoder: TextEncoder, model: AlignmentModel
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the raw feature `(D,)` and unit vector `(E,)` of each text.
+
+    Texts beyond the context length are chunked.
+    """
+    chunks = {text: split_to_fit(text, encoder.fits) for text in texts}
+    flat = list(dict.fromkeys(chunk for text in chunks.values() for chunk in text))
+    features = encoder.encode_text(flat)
+    units = model.align_texts(features.pooled)
+    by_chunk = {chunk: (features.pooled[i].astype(np.float32), units[i]) for i, chunk in enumerate(flat)}
+    return {text: _mean([by_chunk[chunk] for chunk in own]) for text, own in chunks.items()}
 
 
 def _mean(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """The mean direction of raw features, at their mean length, and that of unit vectors."""
+    """Return the mean direction of raw features, at their mean length, and the mean direction of
+    unit vectors.
+    """
     if len(pairs) == 1:
         return pairs[0]
     units = np.stack([unit for _, unit in pairs]).mean(0)
     vector = (units / max(1e-12, float(np.linalg.norm(units)))).astype(np.float32)
-    return _weighted([raw for raw, _ in pairs], np.ones(len(pairs))), vector
+    return _weighted_mean([raw for raw, _ in pairs], np.ones(len(pairs))), vector
 
 
-def _weighted(raws: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """`(D,)`: the weighted mean direction of raw features, at their mean length; of one, itself."""
+def _weighted_mean(raws: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return `(D,)`, the weighted mean direction of raw features at their mean length.
+
+    A single one is unchanged.
+    """
     if len(raws) == 1:
         return raws[0]
     lengths = np.array([max(1e-12, float(np.linalg.norm(raw))) for raw in raws])
     mean = np.average(np.stack([raw / length for raw, length in zip(raws, lengths, strict=True)]), 0, weights)
-    found: np.ndarray = (mean / max(1e-12, float(np.linalg.norm(mean))) * lengths.mean()).astype(np.float32)
-    return found
+    vector: np.ndarray = (mean / max(1e-12, float(np.linalg.norm(mean))) * lengths.mean()).astype(np.float32)
+    return vector

@@ -1,4 +1,6 @@
-"""The best moments of all videos: videos in the order of what an index finds, and what is found in them."""
+"""Ranking across videos: score videos by the best segments of the index, and merge near-duplicate
+moments.
+"""
 
 from __future__ import annotations
 
@@ -9,103 +11,113 @@ import numpy as np
 
 from vla.retrieval.candidates import Candidate
 from vla.retrieval.indexed_videos import IndexedVideos
-from vla.retrieval.near_duplicates import NEARLY_ALIKE, is_near_duplicate, mean_of
+from vla.retrieval.near_duplicates import PREFILTER_THRESHOLD, is_near_duplicate, mean_of
 from vla.retrieval.query import EncodedQuery
-from vla.retrieval.scorers import MomentScorer, SequenceScorer, VideoScorer
+from vla.retrieval.scorers import DEFAULT_CONFIG, MomentScorer, RankingConfig, SequenceScorer, VideoScorer
 from vla.retrieval.top_k import top_k_with_bounds
 from vla.spans import frames_in
-
-FIRST_ROWS = 1_000
-"""Segments asked for at first; many belong to the same few videos, so more are asked for until there are enough."""
-ROWS_PER_HIT = 20
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Ranks moments and sequences of `videos`. Threads may share it."""
+    """Ranks moments and sequences of `videos`. Thread-safe."""
 
     videos: IndexedVideos
+    config: RankingConfig = DEFAULT_CONFIG
 
     def moments(
-        self, query: EncodedQuery, k: int, per_video: int, allowed: np.ndarray | None, *, merge: bool = True
+        self, query: EncodedQuery, k: int, per_video: int, video_mask: np.ndarray | None, *, merge: bool = True
     ) -> list[list[Candidate]]:
-        """The `k` best moments, at most `per_video` of one video; each followed by those of other videos that show the same.
+        """Return the `k` best moments, each followed by its near-duplicates in other videos.
 
         Args:
-            query: what is looked for.
-            k: how many.
-            per_video: of one video.
-            allowed: `(V,)` bool, which videos to look at; None for all.
-            merge: False leaves moments that show the same apart.
+            query: the query.
+            k: number of moments.
+            per_video: maximum number of moments of one video.
+            video_mask: `(V,)` bool, the videos to search; None for all.
+            merge: whether to merge near-duplicates.
         """
-        return self._ranked(MomentScorer(self.videos, query, per_video, allowed), k, merge)
+        return self._rank(MomentScorer(self.videos, query, per_video, video_mask, self.config), k, merge)
 
     def sequences(
-        self, steps: list[EncodedQuery], within: float, k: int, per_video: int, allowed: np.ndarray | None
+        self, steps: list[EncodedQuery], within: float, k: int, per_video: int, video_mask: np.ndarray | None
     ) -> list[list[Candidate]]:
-        """The `k` best ways in which `steps` follow each other within so many seconds; else as `moments`."""
-        return self._ranked(SequenceScorer(self.videos, steps, within, per_video, allowed), k, True)
+        """Return the `k` best sequences of `steps`, at most `within` seconds from one step to the
+        next; else as `moments`.
+        """
+        return self._rank(SequenceScorer(self.videos, steps, within, per_video, video_mask), k, True)
 
-    def confidence(self, query: EncodedQuery, found: Candidate, span: np.ndarray | None = None) -> float | None:
-        """How sure it is that a moment is no chance: of one text by `certain`, of several that of the least sure one.
+    def confidence(self, query: EncodedQuery, candidate: Candidate, span: np.ndarray | None = None) -> float | None:
+        """Return the confidence of a candidate; None without a hubness correction.
+
+        A query of a single text uses `confidence_score`. A query of several texts compares each
+        with the mean frame of the span and returns the lowest confidence.
 
         Args:
-            query: what was looked for.
-            found: where.
-            span: `(2,)` seconds, where that is not the span of `found`; then, as with several texts, the span's mean frame is
-                compared: no better than the best segment of all, which is what a text by chance is known by.
+            query: the query, or the step of a sequence.
+            candidate: the moment or sequence.
+            span: `(2,)` seconds of the step, of a sequence. Its mean frame is then compared with a
+                single text, too, which is no better than the best segment that null scores are
+                based on.
         """
-        background = self.videos.background_of(query)
-        if background is None:
+        correction = self.videos.correction_for(query)
+        if correction is None:
             return None
-        if query.is_single_text and found.certain is not None:
-            return float(background.confidence(np.array([found.certain]))[0])
-        held = self.videos.frames_of(found.video)
-        if held is None:
+        if query.is_single_text and candidate.confidence_score is not None:
+            return float(correction.confidence(np.array([candidate.confidence_score]))[0])
+        video = self.videos.frames_of(candidate.video)
+        if video is None:
             return None
-        where = (found.span if span is None else span).tolist()
-        first, last = frames_in(held[0].timestamps_seconds, held[0].duration_seconds, where)
-        mean = held[1][first:last].mean(0)
-        cosines = query.wanted @ (mean / max(1e-12, float(np.linalg.norm(mean))))
-        return float(background.confidence(cosines).min())
+        features, frames = video
+        bounds = (candidate.span if span is None else span).tolist()
+        first, last = frames_in(features.timestamps_seconds, features.duration_seconds, bounds)
+        mean = frames[first:last].mean(0)
+        cosines = query.positives @ (mean / max(1e-12, float(np.linalg.norm(mean))))
+        return float(correction.confidence(cosines).min())
 
-    def _ranked(self, scorer: VideoScorer, k: int, merge: bool) -> list[list[Candidate]]:
-        """Lists more rows, and more items, until there are `k` groups that nothing could change."""
+    def _rank(self, scorer: VideoScorer, k: int, merge: bool) -> list[list[Candidate]]:
+        """Request more rows, and more candidates, until the `k` best groups are exact."""
         size = len(self.videos.index.vectors)
-        most = k
-        rows = min(size, max(FIRST_ROWS, ROWS_PER_HIT * k, 1))
+        count = k
+        rows = min(size, max(self.config.min_rows, self.config.rows_per_hit * k, 1))
         while True:
-            candidates = scorer.candidates(rows, most)
+            candidates = scorer.candidates(rows, count)
             top = top_k_with_bounds(
                 candidates.upper_bounds,
                 partial(scorer.score, candidates=candidates),
-                most,
+                count,
                 unlisted_bound=candidates.unlisted_bound,
                 max_groups=candidates.max_videos,
             )
             if not top.is_exact and rows < size:
                 rows = min(size, 4 * rows)
                 continue
-            groups = self._merged(top.items) if merge else [[one] for one in top.items]
-            if len(groups) >= k or len(top.items) < most:
+            groups = self._merge(top.items) if merge else [[candidate] for candidate in top.items]
+            if len(groups) >= k or len(top.items) < count:
                 return groups[:k]
-            most += k
+            count += k
 
-    def _merged(self, found: list[Candidate]) -> list[list[Candidate]]:
-        """What is `found`, best first, those of different videos that show the same together."""
-        known = [self.videos.frames_of(one.video) for one in found]
-        means = [mean_of(mine[0], one.span) if mine else np.zeros(0) for one, mine in zip(found, known, strict=True)]
+    def _merge(self, candidates: list[Candidate]) -> list[list[Candidate]]:
+        """Group `candidates`, best first.
+
+        Each group is a candidate and its near-duplicates in other videos.
+        """
+        videos = [self.videos.frames_of(candidate.video) for candidate in candidates]
+        means = [mean_of(v[0], c.span) if v else np.zeros(0) for c, v in zip(candidates, videos, strict=True)]
         groups: list[list[Candidate]] = []
         heads: list[int] = []
-        for number, one in enumerate(found):
+        for number, candidate in enumerate(candidates):
             for group, head in zip(groups, heads, strict=True):
-                mine, its, video = known[number], known[head], found[head].video
-                if mine is None or its is None or video == one.video or means[number] @ means[head] < NEARLY_ALIKE:
+                video, head_video, best = videos[number], videos[head], candidates[head]
+                if video is None or head_video is None or best.video == candidate.video:
                     continue
-                if is_near_duplicate(mine[0], one.span, one.peak, its[0], found[head].span, found[head].peak):
-                    group.append(one)
+                if means[number] @ means[head] < PREFILTER_THRESHOLD:
+                    continue
+                moment = video[0], candidate.span, candidate.peak
+                if is_near_duplicate(*moment, head_video[0], best.span, best.peak):
+                    group.append(candidate)
                     break
             else:
-                groups.append([one])
+                groups.append([candidate])
                 heads.append(number)
         return groups

@@ -1,4 +1,6 @@
-"""One query's items in each video of an index, and upper bounds of their scores, as `top_k_with_bounds` wants them."""
+"""Scores of the moments or sequences of each video for one query, with upper bounds for
+`top_k_with_bounds`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import numpy as np
 from vla.retrieval.candidates import Candidate
 from vla.retrieval.duration_prior import ANY_DURATION
 from vla.retrieval.indexed_videos import IndexedVideos
-from vla.retrieval.moments import HEAD_BATCH_SIZE, MAX_HEAD_VIDEOS, HeadPredictions, Moments
+from vla.retrieval.moments import HeadPredictions, Moments
 from vla.retrieval.query import EncodedQuery
 from vla.retrieval.sequences import EventSequence, find_sequences
 
@@ -18,13 +20,38 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Videos that may hold the best items.
+class RankingConfig:
+    """Sizes of the intermediate results of a ranking.
 
     Attributes:
-        upper_bounds: videos, each with a score that none of its items exceeds; bounds descend.
-        unlisted_bound: upper bound of all other videos.
-        max_videos: score no more than these; None for no limit.
+        min_rows: minimum number of index rows to start with; many belong to the same few videos.
+            Rows are added until the result is exact, so it does not depend on this number.
+        rows_per_hit: number of index rows to start with for each requested hit.
+        head_batch_size: number of videos in a batch of the head; results do not depend on it.
+        max_head_videos: number of videos that the head is run on, best segments first, unless more
+            hits are requested. XML (Lei et al., ECCV 2020) takes 100; 40 find one or two more of
+            100 moments among ten and take twice as long, 10 find two fewer
+            (`tests/benchmarks/search_world.py --parts sharpness`).
+    """
+
+    min_rows: int = 1_000
+    rows_per_hit: int = 20
+    head_batch_size: int = 16
+    max_head_videos: int = 16
+
+
+DEFAULT_CONFIG = RankingConfig()
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Videos that may contain the best candidates.
+
+    Attributes:
+        upper_bounds: videos, each with an upper bound of the scores of its candidates; bounds
+            descend.
+        unlisted_bound: upper bound for all other videos.
+        max_videos: maximum number of videos to score; None for no limit.
     """
 
     upper_bounds: list[tuple[int, float]]
@@ -33,84 +60,100 @@ class Candidates:
 
 
 class VideoScorer(Protocol):
-    """Scores videos for one query, each once, however often it is asked."""
+    """Scorer of videos for one query; scores each video once."""
 
     def candidates(self, rows: int, k: int) -> Candidates:
-        """Return the videos of the best `rows` of the index, for a list of `k` items."""
+        """Return the videos of the best `rows` of the index, for a list of `k` candidates."""
 
     def score(self, video: int, candidates: Candidates) -> list[Candidate]:
-        """Return the items of one of `candidates`."""
+        """Return the moments or sequences of one video of `candidates`."""
 
 
 class MomentScorer:
-    """Scores the moments of videos.
+    """Scorer of the moments of videos.
 
-    The score of a video's best segment bounds those of its moments.
+    The score of the best segment of a video bounds the scores of its moments.
 
     Args:
-        videos: to search.
-        query: one text or picture.
-        per_video: moments of a video.
-        allowed: `(V,)` bool, videos to look at; None for all.
+        videos: videos to search.
+        query: a text or image query.
+        per_video: maximum number of moments of one video.
+        video_mask: `(V,)` bool, the videos to search; None for all.
+        config: sizes of intermediate results.
     """
 
-    def __init__(self, videos: IndexedVideos, query: EncodedQuery, per_video: int, allowed: np.ndarray | None) -> None:
-        self._videos, self._query, self._per_video, self._allowed = videos, query, per_video, allowed
-        self._raw = None if videos.localizer.trained is None else query.raw
+    def __init__(
+        self,
+        videos: IndexedVideos,
+        query: EncodedQuery,
+        per_video: int,
+        video_mask: np.ndarray | None,
+        config: RankingConfig = DEFAULT_CONFIG,
+    ) -> None:
+        self._videos, self._query, self._per_video = videos, query, per_video
+        self._video_mask, self._config = video_mask, config
+        self._raw = None if videos.localizer.head_model is None else query.raw
         self._moments: dict[int, Moments] = {}
         self._predictions: dict[int, HeadPredictions | None] = {}
 
     def candidates(self, rows: int, k: int) -> Candidates:
-        """Return the videos of the best `rows`; no more than `MAX_HEAD_VIDEOS` or `k` where a head has to look into them."""
-        nearest = self._videos.nearest(self._query, rows, self._allowed)
-        owners = self._videos.first_copy[self._videos.index.video_of_row[nearest.ids]]
+        """Return the videos of the best `rows`.
+
+        With a head, at most `max_head_videos` or `k` of them are scored.
+        """
+        nearest = self._videos.nearest(self._query, rows, self._video_mask)
+        owners = self._videos.first_duplicate[self._videos.index.video_of_row[nearest.ids]]
         firsts = np.sort(np.unique(owners, return_index=True)[1])
         bounds = [(int(owners[i]), float(nearest.scores[i])) for i in firsts]
-        return Candidates(bounds, nearest.bound, None if self._raw is None else max(MAX_HEAD_VIDEOS, k))
+        return Candidates(bounds, nearest.bound, None if self._raw is None else max(self._config.max_head_videos, k))
 
     def score(self, video: int, candidates: Candidates) -> list[Candidate]:
-        """Return the moments of a video that last as long as the query says."""
+        """Return the moments of a video in the duration range of the query."""
         if video not in self._moments:
             if self._raw is not None and video not in self._predictions:
-                listed = candidates.upper_bounds[: candidates.max_videos]
-                self._run_head(self._raw, [v for v, _ in listed if v not in self._predictions][:HEAD_BATCH_SIZE])
-            self._moments[video] = self._localized(video)
-        m, (least, longest) = self._moments[video], self._query.lasting or ANY_DURATION
+                videos = [v for v, _ in candidates.upper_bounds[: candidates.max_videos] if v not in self._predictions]
+                self._run_head(self._raw, videos[: self._config.head_batch_size])
+            self._moments[video] = self._localize(video)
+        m, (shortest, longest) = self._moments[video], self._query.duration or ANY_DURATION
         return [
-            Candidate(video, float(score), span, float(peak), float(certain))
-            for score, span, peak, certain in zip(m.scores, m.spans, m.peaks, m.certain, strict=True)
-            if least - _ROUNDING <= span[1] - span[0] <= longest + _ROUNDING
+            Candidate(video, float(score), span, float(peak), float(confidence_score))
+            for score, span, peak, confidence_score in zip(m.scores, m.spans, m.peaks, m.confidence_scores, strict=True)
+            if shortest - _ROUNDING <= span[1] - span[0] <= longest + _ROUNDING
         ]
 
     def _run_head(self, raw: np.ndarray, videos: list[int]) -> None:
-        """Predict the moments of `videos` together; None of one that left the cache."""
+        """Predict the moments of `videos` in one batch; None for a video that left the cache."""
         frames = {v: self._videos.frames_for_head(v) for v in videos}
-        there = {v: held for v, held in frames.items() if held is not None}
+        inputs = {v: pair for v, pair in frames.items() if pair is not None}
         self._predictions.update(dict.fromkeys(videos))
-        predictions = self._videos.localizer.told(list(there.values()), raw, self._query.lasting or ANY_DURATION)
-        self._predictions.update(zip(there, predictions, strict=True))
+        duration = self._query.duration or ANY_DURATION
+        predictions = self._videos.localizer.predict(list(inputs.values()), raw, duration)
+        self._predictions.update(zip(inputs, predictions, strict=True))
 
-    def _localized(self, video: int) -> Moments:
+    def _localize(self, video: int) -> Moments:
         videos, query = self._videos, self._query
         features, frames = videos.frames_of(video) or (None, np.zeros((0, videos.index.dim), np.float32))
-        background = videos.background_of(query)
-        mean = None if background is None else background.mean
-        segments, prediction = videos.segments(query, video), self._predictions.get(video)
-        return videos.localizer.find(features, frames, query.vector, segments, self._per_video, prediction, mean)
+        correction = videos.correction_for(query)
+        query_mean = None if correction is None else correction.query_mean
+        segments, predictions = videos.segments(query, video), self._predictions.get(video)
+        return videos.localizer.localize(
+            features, frames, query.vector, segments, self._per_video, predictions, query_mean
+        )
 
 
 class SequenceScorer:
-    """Scores the ways in which steps follow each other in a video.
+    """Scorer of the event sequences of videos.
 
-    A way scores the mean, over its steps, of the score of the video's best segment for the step less what the way's frame is
-    below the video's best one; so the mean of the video's best segments bounds all of its ways.
+    The score of a sequence is the mean over its steps of the score of the video's best segment for
+    the step, minus the gap between the chosen frame and the best frame of the video. So the mean
+    score of the best segments is an upper bound.
 
     Args:
-        videos: to search.
-        steps: each a query.
-        within: seconds from one step to the next.
-        per_video: ways of a video.
-        allowed: `(V,)` bool, videos to look at; None for all.
+        videos: videos to search.
+        steps: a query for each step.
+        within: maximum number of seconds from one step to the next.
+        per_video: maximum number of sequences of one video.
+        video_mask: `(V,)` bool, the videos to search; None for all.
     """
 
     def __init__(
@@ -119,27 +162,28 @@ class SequenceScorer:
         steps: list[EncodedQuery],
         within: float,
         per_video: int,
-        allowed: np.ndarray | None,
+        video_mask: np.ndarray | None,
     ) -> None:
         self._videos, self._steps, self._within = videos, steps, within
-        self._per_video, self._allowed = per_video, allowed
+        self._per_video, self._video_mask = per_video, video_mask
         self._bounds: dict[int, float] = {}
-        self._chains: dict[int, list[EventSequence]] = {}
+        self._sequences: dict[int, list[EventSequence]] = {}
 
     def candidates(self, rows: int, k: int) -> Candidates:
         """Return the videos of the best `rows` of each step."""
-        nearest = [self._videos.nearest(step, rows, self._allowed) for step in self._steps]
-        owner, first = self._videos.index.video_of_row, self._videos.first_copy
+        nearest = [self._videos.nearest(step, rows, self._video_mask) for step in self._steps]
+        owner, first = self._videos.index.video_of_row, self._videos.first_duplicate
         videos = np.unique(np.concatenate([first[owner[n.ids]] for n in nearest])).tolist()
         bounds = [(video, self._bound(video)) for video in videos]
         bounds.sort(key=lambda bound: (-bound[1], bound[0]))
         return Candidates(bounds, float(np.mean([n.bound for n in nearest])))
 
     def score(self, video: int, candidates: Candidates) -> list[Candidate]:
-        """Return the best ways through a video; none of one that left the cache."""
-        if video not in self._chains:
-            self._chains[video] = self._ways(video)
-        return [Candidate.of_chain(video, self._bound(video), chain) for chain in self._chains[video]]
+        """Return the best sequences of a video; an empty list if it left the cache."""
+        if video not in self._sequences:
+            self._sequences[video] = self._find_sequences(video)
+        bound = self._bound(video)
+        return [Candidate.from_sequence(video, bound, sequence) for sequence in self._sequences[video]]
 
     def _bound(self, video: int) -> float:
         if video not in self._bounds:
@@ -147,11 +191,11 @@ class SequenceScorer:
             self._bounds[video] = float(np.mean(best))
         return self._bounds[video]
 
-    def _ways(self, video: int) -> list[EventSequence]:
-        held = self._videos.frames_of(video)
-        if held is None:
+    def _find_sequences(self, video: int) -> list[EventSequence]:
+        pair = self._videos.frames_of(video)
+        if pair is None:
             return []
-        features, frames = held
+        features, frames = pair
         curves = [frames @ step.vector for step in self._steps]
         times, duration = features.timestamps_seconds, features.duration_seconds
         return find_sequences(curves, times, duration, self._within, self._per_video)

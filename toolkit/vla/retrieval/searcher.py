@@ -1,4 +1,4 @@
-"""From words, pictures and moments to hits."""
+"""Searcher of an index: hits for texts, images and moments of videos."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vla.errors import MissingError, UsageError
 from vla.hints import Hint
 from vla.indexing.store import SearchIndex
 from vla.model import AlignmentModel
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.retrieval.candidates import Candidate
 from vla.retrieval.filters import Metadata, VideoFilter, check_columns, metadata_of
 from vla.retrieval.hits import Hit, Hits
@@ -26,18 +26,33 @@ from vla.retrieval.image_query import encode_image
 from vla.retrieval.indexed_videos import IndexedVideos
 from vla.retrieval.query import EncodedQuery, Query, Weighted, encode_query, from_image, subtract
 from vla.retrieval.ranking import Ranking
+from vla.retrieval.scorers import DEFAULT_CONFIG, RankingConfig
 from vla.storage.workspace import Workspace
 
 _ROUNDING = 1e-9
-_NESTED = 8
-"""So many moments of a video may hold the same time: as they overlap by at most 0.3, each is three times as long as the next."""
+_MAX_CONTAINING = 8
+"""Maximum number of moments of a video that contain the same time: they overlap by an IoU of at
+most 0.3, so each is three times as long as the next."""
 
 
 @dataclass(frozen=True)
 class Searcher:
-    """Everything a search needs, loaded once. Changes nothing that a search depends on, so threads may share it.
+    """Searcher of an index, with everything that a search needs loaded once.
 
-    Of the videos in `unsure` no confidence is given: the encoder knows nothing of what they show.
+    Immutable, so threads may share it.
+
+    Attributes:
+        index: the index.
+        encoder: encoder of the queries.
+        model: the model that the index was made with.
+        cache: features of the videos.
+        workspace: the workspace of the videos.
+        hubness_correction: hubness and null scores of the index; None if they were not fitted.
+        lists_missing: whether to return moments of videos whose files are missing; else these
+            videos are left out and counted in `Hits.omissions`.
+        unsupported: videos whose content the encoder cannot represent; their hits have no
+            confidence.
+        config: sizes of intermediate results.
     """
 
     index: SearchIndex
@@ -45,84 +60,86 @@ class Searcher:
     model: AlignmentModel
     cache: FeatureCache
     workspace: Workspace
-    background: HubnessCorrection | None = None
+    hubness_correction: HubnessCorrection | None = None
     lists_missing: bool = True
-    """Also moments of videos whose files are gone; else these are left out and counted."""
-    unsure: frozenset[str] = frozenset()
+    unsupported: frozenset[str] = frozenset()
+    config: RankingConfig = DEFAULT_CONFIG
 
     def search(
         self,
         query: str | Query,
         k: int = 10,
         per_video: int = 3,
-        fpr: float | None = None,
-        limits: VideoFilter | None = None,
+        max_fpr: float | None = None,
+        filters: VideoFilter | None = None,
     ) -> Hits:
-        """The `k` moments that match `query` best, at most `per_video` of one video; what shows the same counts as one.
+        """Return the `k` moments that match `query` best; near-duplicates count as one.
 
-        Videos are looked into in the order of their best segments, until none that is left can have a better moment: the
-        result is that of looking into all. (Segments that fewer queries than usual like may gain by their bias; those whose
-        cosine is too low for the first thousand or more are not looked at for that.)
+        Videos are scored in the order of their best segments until no other video can have a better
+        moment, so the result is that of scoring all videos. (Segments with a low hubness may gain
+        by its correction; those whose cosine is too low for the first thousand rows or more are not
+        considered for that.)
 
         Args:
-            query: what to look for; words, or a `Query` of several texts.
-            k: how many.
-            per_video: of one video.
-            fpr: leave out what queries that nothing here matches find at a higher rate; None leaves nothing out.
-            limits: which videos to look at; all when None. What is found in these is what a search of all finds there.
+            query: a text, or a `Query` of several texts.
+            k: number of hits.
+            per_video: maximum number of hits of one video.
+            max_fpr: drop hits with a higher estimated false-positive rate; None keeps all.
+            filters: conditions on the videos; they do not change the scores of the videos that
+                pass. None for all videos.
 
         Raises:
-            UsageError: a text is blank or longer than 2,000 characters, a number is not positive, or the rate is lower than
-                the background can tell.
-            MissingError: a rate is given and there is no background.
+            UsageError: a text is blank or longer than 2,000 characters, a number is not positive,
+                or the query bank is too small to estimate `max_fpr`.
+            MissingError: `max_fpr` is given and there is no hubness correction.
         """
-        asked = Query(query) if isinstance(query, str) else query
+        query = Query(query) if isinstance(query, str) else query
         self._check_counts(k, per_video)
-        self._check_rate(fpr)
-        steps = encode_query(asked, self.encoder, self.model)
-        if asked.lasting is not None:
-            # In a video that is briefer nothing lasts so long.
-            some = limits or VideoFilter()
-            limits = replace(some, min_duration=max(some.min_duration, asked.lasting[0]))
+        self._check_max_fpr(max_fpr)
+        steps = encode_query(query, self.encoder, self.model)
+        if query.duration is not None:
+            # A moment cannot be longer than its video.
+            base = filters or VideoFilter()
+            filters = replace(base, min_duration=max(base.min_duration, query.duration[0]))
 
-        def find(allowed: np.ndarray | None) -> Hits:
+        def find(video_mask: np.ndarray | None) -> Hits:
             if len(steps) == 1:
-                groups = self._ranking.moments(steps[0], k, per_video, allowed)
+                groups = self._ranking.moments(steps[0], k, per_video, video_mask)
             else:
-                groups = self._ranking.sequences(steps, asked.within, k, per_video, allowed)
-            return self._hits(groups, steps, asked.title, allowed)
+                groups = self._ranking.sequences(steps, query.within, k, per_video, video_mask)
+            return self._hits(groups, steps, query.title, video_mask)
 
-        hits = self._there(find, self.allowed(limits))
-        if fpr is None:
+        hits = self._omit_missing(find, self.video_mask(filters))
+        if max_fpr is None:
             return hits
-        return Hits((h for h in hits if (h.confidence or 0.0) >= 1 - fpr - _ROUNDING), hits.omissions)
+        return Hits((h for h in hits if (h.confidence or 0.0) >= 1 - max_fpr - _ROUNDING), hits.omissions)
 
-    def search_picture(
+    def search_image(
         self,
         pixels: np.ndarray,
         name: str,
         k: int = 10,
         per_video: int = 3,
-        limits: VideoFilter | None = None,
+        filters: VideoFilter | None = None,
         negative: Sequence[Weighted] = (),
     ) -> Hits:
-        """The `k` moments that look most like a picture, as `search` finds them by words; no confidence is known of them.
+        """Return the `k` moments most similar to an image; hits have no confidence.
 
         Args:
             pixels: `(1, H, W, 3)` uint8.
-            name: what the hits have as their query.
-            k: how many.
-            per_video: of one video.
-            limits: which videos to look at.
-            negative: texts that tell of what is not wanted, with weights.
+            name: name of the image, the query of the hits.
+            k: number of hits.
+            per_video: maximum number of hits of one video.
+            filters: conditions on the videos.
+            negative: texts to subtract, with weights.
 
         Raises:
             UsageError: a number is not positive.
             MissingError: the features were imported.
         """
         self._check_counts(k, per_video)
-        asked = from_image(encode_image(pixels, self.encoder, self.model), name)
-        return self._of_picture(self._less(asked, negative), k, per_video, limits)
+        query = from_image(encode_image(pixels, self.encoder, self.model), name)
+        return self._search_vector(self._subtract(query, negative), k, per_video, filters)
 
     def search_like(
         self,
@@ -130,160 +147,168 @@ class Searcher:
         seconds: float,
         k: int = 10,
         per_video: int = 3,
-        limits: VideoFilter | None = None,
+        filters: VideoFilter | None = None,
         negative: Sequence[Weighted] = (),
     ) -> Hits:
-        """The `k` moments that are most like what a video shows then; the moment itself, also in copies, is not among them.
+        """Return the `k` moments most similar to a frame of a video, without the moments of the
+        frame and its duplicates.
 
         Args:
             video_id: name of a video in the cache.
-            seconds: when, from 0 to its end.
-            k: how many.
-            per_video: of one video.
-            limits: which videos to look at.
-            negative: texts that tell of what is not wanted, with weights.
+            seconds: time of the frame, from 0 to the end of the video.
+            k: number of hits.
+            per_video: maximum number of hits of one video.
+            filters: conditions on the videos.
+            negative: texts to subtract, with weights.
 
         Raises:
-            MissingError: there are no features of that video.
-            UsageError: the time is outside of it, or a number is not positive.
+            MissingError: the cache has no features of the video.
+            UsageError: the time is outside of the video, or a number is not positive.
         """
         self._check_counts(k, per_video)
         features = self.cache.frames(video_id)
         if not 0 <= seconds <= features.duration_seconds:
             raise UsageError(
-                f"{video_id} is {features.duration_seconds:.1f} s long: there is nothing like what it shows at {seconds:g} s"
+                f"invalid time {seconds:g} s: video {video_id} has a duration of {features.duration_seconds:.1f} s"
             )
         times = features.timestamps_seconds
         frame = max(0, int(np.searchsorted(times, seconds, side="right")) - 1)
         vector = self.model.align_frames(features)[frame]
-        key = self.cache.receipts[video_id].sha256
-        asked = self._less(from_image(vector, f"{video_id}@{seconds:g}"), negative)
-        # Others that show the same are what is looked for here, so they stay results of their own.
-        every = self._of_picture(asked, k + _NESTED, per_video + _NESTED, limits, merge=False)
+        digest = self.cache.receipts[video_id].sha256
+        query = self._subtract(from_image(vector, f"{video_id}@{seconds:g}"), negative)
+        # Near-duplicates are wanted here, so they stay hits of their own.
+        candidates = self._search_vector(query, k + _MAX_CONTAINING, per_video + _MAX_CONTAINING, filters, merge=False)
 
-        def is_itself(hit: Hit) -> bool:
-            same = video_id == hit.video_id or bool(key and key == self.cache.receipts[hit.video_id].sha256)
+        def contains_frame(hit: Hit) -> bool:
+            same = video_id == hit.video_id or bool(digest and digest == self.cache.receipts[hit.video_id].sha256)
             return same and hit.start <= times[frame] < hit.end
 
-        count: dict[str, int] = defaultdict(int)
-        kept = Hits((), every.omissions)
-        for hit in every:
-            count[hit.video_id] += not is_itself(hit)
-            if not is_itself(hit) and count[hit.video_id] <= per_video and len(kept) < k:
-                kept.append(replace(hit, rank=len(kept) + 1))
-        return kept
+        counts: dict[str, int] = defaultdict(int)
+        hits = Hits((), candidates.omissions)
+        for hit in candidates:
+            if contains_frame(hit):
+                continue
+            counts[hit.video_id] += 1
+            if counts[hit.video_id] <= per_video and len(hits) < k:
+                hits.append(replace(hit, rank=len(hits) + 1))
+        return hits
 
     def _check_counts(self, k: int, per_video: int) -> None:
         if k < 1 or per_video < 1:
             raise UsageError(f"k and per_video must be at least 1, not {k} and {per_video}")
 
-    def _less(self, asked: EncodedQuery, negative: Sequence[Weighted]) -> EncodedQuery:
-        """What is asked, less the texts that are not wanted."""
-        weighted = Query(asked.text, negative=tuple(negative)).negative
+    def _subtract(self, query: EncodedQuery, negative: Sequence[Weighted]) -> EncodedQuery:
+        """Return `query` minus the texts of `negative`."""
+        weighted = Query(query.text, negative=tuple(negative)).negative
         others = [encode_query(Query(text), self.encoder, self.model)[0] for text, _ in weighted]
-        return subtract(asked, others, [weight for _, weight in weighted])
+        return subtract(query, others, [weight for _, weight in weighted])
 
-    def _of_picture(
-        self, asked: EncodedQuery, k: int, per_video: int, limits: VideoFilter | None, merge: bool = True
+    def _search_vector(
+        self, query: EncodedQuery, k: int, per_video: int, filters: VideoFilter | None, merge: bool = True
     ) -> Hits:
-        def find(allowed: np.ndarray | None) -> Hits:
-            groups = self._ranking.moments(asked, k, per_video, allowed, merge=merge)
-            return self._hits(groups, [asked], asked.text, allowed)
+        def find(video_mask: np.ndarray | None) -> Hits:
+            groups = self._ranking.moments(query, k, per_video, video_mask, merge=merge)
+            return self._hits(groups, [query], query.text, video_mask)
 
-        return self._there(find, self.allowed(limits))
+        return self._omit_missing(find, self.video_mask(filters))
 
-    def _there(self, find: Callable[[np.ndarray | None], Hits], allowed: np.ndarray | None) -> Hits:
-        """What `find` finds among the videos that are `allowed` `(V,)`, less those whose files are gone, which are counted.
+    def _omit_missing(self, find: Callable[[np.ndarray | None], Hits], video_mask: np.ndarray | None) -> Hits:
+        """Return the hits of `find` in the videos of `video_mask` `(V,)` whose files exist, and
+        count the other videos.
 
-        Files are looked for only once one of those found is gone. Of imported features the videos need never have been here.
+        Files are checked only if the file of a hit is missing. Videos with imported features need
+        not have files.
         """
-        hits = find(allowed)
+        hits = find(video_mask)
         if self.lists_missing or not any(hit.is_missing for hit in hits):
             return hits
-        may = np.ones(len(self.index.videos), bool) if allowed is None else allowed
-        there = np.array([self.workspace.video_path(name).exists() for name in self.index.videos], bool)
-        # A copy that is there stands for one that is gone.
-        for videos in self._videos.copies.values():
-            there[videos] = there[videos].any()
-        # Where none is there, a disk is not plugged in or the workspace was copied without its videos: each hit says so.
-        if not there.any():
+        mask = np.ones(len(self.index.videos), bool) if video_mask is None else video_mask
+        exists = np.array([self.workspace.video_path(name).exists() for name in self.index.videos], bool)
+        # A duplicate stands in for a missing file.
+        for videos in self._videos.duplicates.values():
+            exists[videos] = exists[videos].any()
+        # If all are missing, a disk is not mounted, or the workspace was copied without its videos:
+        # each hit is marked.
+        if not exists.any():
             return hits
-        hits = find(may & there)
-        for number in np.flatnonzero(may & ~there):
+        hits = find(mask & exists)
+        for number in np.flatnonzero(mask & ~exists):
             hits.omissions.add("missing-file", self.index.videos[number])
         return hits
 
-    def allowed(self, limits: VideoFilter | None) -> np.ndarray | None:
-        """`(V,)` bool, which videos of the index to look at; None for all."""
-        if limits is None or limits.is_none:
+    def video_mask(self, filters: VideoFilter | None) -> np.ndarray | None:
+        """Return `(V,)` bool, the videos of the index that pass `filters`; None for all."""
+        if filters is None or filters.is_empty:
             return None
-        if limits.where:
-            check_columns(limits.where, self._told)
-        told = self._told if limits.where else {}
-        return np.array(limits.allowed(self.names, (self.workspace.root, Path.cwd()), self.cache.receipts, told), bool)
+        if filters.where:
+            check_columns(filters.where, self._metadata)
+        metadata = self._metadata if filters.where else {}
+        folders = self.workspace.root, Path.cwd()
+        return np.array(filters.mask(self.names, folders, self.cache.receipts, metadata), bool)
 
-    def _check_rate(self, fpr: float | None) -> None:
-        if fpr is None:
+    def _check_max_fpr(self, max_fpr: float | None) -> None:
+        if max_fpr is None:
             return
-        if self.unsure.issuperset(self.index.videos):
+        if self.unsupported.issuperset(self.index.videos):
             raise MissingError(
                 "no false-positive rate is known here: the demo encoder knows nothing of these videos. Leave the rate out, or "
                 "extract with another model"
             )
-        if self.background is None:
+        if self.hubness_correction is None:
             raise MissingError(
                 "no false-positive rate is known here: either the index is out of date, or there are neither "
                 "captions to compare with nor an encoder for queries of ours",
                 hint=Hint("index_or_caption"),
             )
-        self.background.check_rate(fpr)
+        self.hubness_correction.check_max_fpr(max_fpr)
 
     def _hits(
-        self, groups: list[list[Candidate]], steps: list[EncodedQuery], title: str, allowed: np.ndarray | None
+        self, groups: list[list[Candidate]], steps: list[EncodedQuery], title: str, video_mask: np.ndarray | None
     ) -> Hits:
-        return Hits(self._hit(rank, group, steps, title, allowed) for rank, group in enumerate(groups, 1))
+        return Hits(self._hit(rank, group, steps, title, video_mask) for rank, group in enumerate(groups, 1))
 
     def _hit(
-        self, rank: int, group: list[Candidate], steps: list[EncodedQuery], title: str, allowed: np.ndarray | None
+        self, rank: int, group: list[Candidate], steps: list[EncodedQuery], title: str, video_mask: np.ndarray | None
     ) -> Hit:
-        found, *same = group
-        names = [self.index.videos[v] for v in self._videos.copies[found.video] if allowed is None or allowed[v]]
+        best, *near_duplicates = group
+        videos = [v for v in self._videos.duplicates[best.video] if video_mask is None or video_mask[v]]
+        names = [self.index.videos[v] for v in videos]
         paths = [self.workspace.video_path(name) for name in names]
-        there = next((i for i, path in enumerate(paths) if path.exists()), None)
-        name, path = names[there or 0], paths[there or 0]
-        # Of imported features the videos need never have been here.
-        is_elsewhere = there is None and self.index.spec.is_imported
-        told, sure = [], [self._ranking.confidence(steps[0], found)]
-        if found.steps is not None:
-            chain = found.steps
-            sure = [self._ranking.confidence(s, found, span) for s, span in zip(steps, chain.spans, strict=True)]
-            parts = zip(steps, chain.spans.tolist(), chain.peaks.tolist(), strict=True)
-            told = [(step.text, *span, peak) for step, span, peak in parts]
-        known = [c for c in sure if c is not None]
-        start, end = found.span.tolist()
+        existing = next((i for i, path in enumerate(paths) if path.exists()), None)
+        name, path = names[existing or 0], paths[existing or 0]
+        # Videos with imported features need not have files.
+        is_elsewhere = existing is None and self.index.spec.is_imported
+        step_spans, confidences = [], [self._ranking.confidence(steps[0], best)]
+        if best.sequence is not None:
+            spans, peaks = best.sequence.spans, best.sequence.peaks
+            confidences = [self._ranking.confidence(s, best, span) for s, span in zip(steps, spans, strict=True)]
+            rows = zip(steps, spans.tolist(), peaks.tolist(), strict=True)
+            step_spans = [(step.text, *span, peak) for step, span, peak in rows]
+        numbers = [c for c in confidences if c is not None]
+        start, end = best.span.tolist()
         return Hit(
-            rank, found.score, name, "" if is_elsewhere else str(path), start, end, found.peak, title,
-            is_missing=there is None and not is_elsewhere,
-            confidence=min(known) if len(known) == len(sure) and name not in self.unsure else None,
-            copies=tuple(n for n in names if n != name),
-            similar=tuple((self.index.videos[o.video], *o.span.tolist()) for o in same),
-            steps=tuple(told),
+            rank, best.score, name, "" if is_elsewhere else str(path), start, end, best.peak, title,
+            is_missing=existing is None and not is_elsewhere,
+            confidence=min(numbers) if len(numbers) == len(confidences) and name not in self.unsupported else None,
+            duplicates=tuple(n for n in names if n != name),
+            near_duplicates=tuple((self.index.videos[c.video], *c.span.tolist()) for c in near_duplicates),
+            steps=tuple(step_spans),
         )  # fmt: skip
 
     @cached_property
     def _videos(self) -> IndexedVideos:
-        return IndexedVideos(self.index, self.model, self.cache, self.background)
+        return IndexedVideos(self.index, self.model, self.cache, self.hubness_correction)
 
     @cached_property
     def _ranking(self) -> Ranking:
-        return Ranking(self._videos)
+        return Ranking(self._videos, self.config)
 
     @cached_property
-    def names(self) -> Names:
-        """The videos of the index, by any name that means them."""
-        return Names(self.index.videos, self.workspace.root)
+    def names(self) -> NameMatcher:
+        """Names of the videos of the index, with lookup by bare name or path."""
+        return NameMatcher(self.index.videos, self.workspace.root)
 
     @cached_property
-    def _told(self) -> dict[str, list[Metadata]]:
-        """What captions tables say of each video."""
-        return metadata_of(caption_store.load(self.workspace, lambda told: None))
+    def _metadata(self) -> dict[str, list[Metadata]]:
+        """Rows of the captions tables by video."""
+        return metadata_of(caption_store.load(self.workspace, lambda damage: None))

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 
-class Scored(Protocol):
-    """Anything with a score."""
+class HasScore(Protocol):
+    """An item with a score."""
 
     @property
     def score(self) -> float:
         """Higher is better."""
 
 
-T = TypeVar("T", bound=Scored)
+T = TypeVar("T", bound=HasScore)
 G = TypeVar("G")
 
 
 class BoundedTopK(Generic[T]):
-    """Keeps the k best items pushed, best first; of equal scores, those pushed first.
+    """Container of the k best items pushed, best first; of equal scores, those pushed first.
 
     Args:
         k: at least 1.
@@ -63,16 +63,18 @@ def top_k_with_bounds(
 ) -> TopK[T]:
     """Return the k best items of all groups, scoring no more groups than needed.
 
-    Groups are scored in the order given until the k-th best item reaches the upper bound of the next group: that group and
-    all after it can add nothing (Fagin, Lotem and Naor 2003). Scoring also stops where an unlisted group could be better than
-    the next: more groups have to be listed first.
+    Groups are scored in the order given until the k-th best item reaches the upper bound of the
+    next group: that group and all after it can add nothing (Fagin, Lotem and Naor 2003). Scoring
+    also stops if an unlisted group could be better than the next: more groups have to be listed
+    first.
 
     Args:
         upper_bounds: groups with a score that no item of theirs exceeds; bounds descend.
         score_group: returns the items of a group.
         k: at least 1.
         unlisted_bound: upper bound of the groups that are not listed; minus infinity if all are.
-        max_groups: score only this many groups and take these for all; None for no limit.
+        max_groups: maximum number of groups to score; the result then counts as exact. None for no
+            limit.
     """
     top = BoundedTopK[T](k)
     for number, (group, upper_bound) in enumerate(upper_bounds):

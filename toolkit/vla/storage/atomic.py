@@ -1,7 +1,8 @@
-"""Writing files so that they are either there and whole or not there at all: the one seam for everything we keep.
+"""Atomic files: a file is either complete or absent. Everything that vla keeps is written here.
 
-A file is written under a temporary name in its own folder, synced, and renamed; then the folder is synced. A reader never
-sees half a file, a kill leaves at most a stray `.tmp-*`, and whoever lists a folder ignores those.
+A file is written under a temporary name in its own folder, synced, and renamed; then the folder is
+synced. A reader never sees half a file. A kill leaves at most a stray `.tmp-*` file, which listings
+ignore.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ from vla.hints import Hint
 TEMPORARY = ".tmp-"
 _REDO = Hint("make_again")
 _SEAL = re.compile(rb'\{\s*"checksum": "([0-9a-f]{16}|[0-9a-f]{64})",')
-_EDQUOT = getattr(errno, "EDQUOT", errno.ENOSPC)  # not there on Windows
+_EDQUOT = getattr(errno, "EDQUOT", errno.ENOSPC)  # Windows has no EDQUOT
 _FULL = (errno.ENOSPC, _EDQUOT, errno.EFBIG)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, whole or not at all, replacing what is there.
+    """Write `content` to `path` atomically, replacing an existing file.
 
     Raises:
-        ResourceError: it could not be written; says why, with the bytes needed and free where the disk is full.
+        ResourceError: the file cannot be written; on a full disk, the message gives the bytes needed and
+            free.
     """
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(6)}"
     _require_replaceable(path)
@@ -59,12 +61,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that lies at `path` when the block ends, and nowhere if it does not end well.
+    """Open a file for writing that appears at `path` when the block ends, unless it raises.
 
-    For what is too large to be held in memory; everything else goes through `write_bytes`.
+    For content too large for memory; everything else uses `write_bytes`.
 
     Raises:
-        ResourceError: it could not be written.
+        ResourceError: the file cannot be written.
     """
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(6)}"
     _require_replaceable(path)
@@ -89,17 +91,27 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-class Stored(NamedTuple):
-    """What a JSON file holds, and whether a checksum in it vouches for that; records of older versions have none."""
+class JsonDocument(NamedTuple):
+    """Content of a JSON file.
+
+    Attributes:
+        value: the decoded value, without its checksum.
+        has_checksum: whether the file has a checksum, which then matches; older versions wrote none.
+    """
 
     value: Any
-    is_checked: bool
+    has_checksum: bool
 
 
-def sealed(record: Mapping[str, Any], *, indent: int | None = 1, digits: int = 64) -> bytes:
-    """`record` as JSON with a newline. Its first key is `checksum`: the sha256 of all bytes after that key's comma.
+def encode_json(record: Mapping[str, Any], *, indent: int | None = 1, digits: int = 64) -> bytes:
+    """Encode `record` as JSON with a checksum and a final newline.
 
-    Without `indent` it is one line. `digits` hexadecimal digits of the checksum are kept: 16 for a line, 64 for a file.
+    The first key is `checksum`: the sha256 of all bytes after that key's comma.
+
+    Args:
+        record: the JSON object.
+        indent: spaces of indentation; None for a single line.
+        digits: hexadecimal digits of the checksum: 16 for a line, 64 for a file.
     """
     text = json.dumps(record, indent=indent, sort_keys=True)
     if not record:
@@ -109,11 +121,11 @@ def sealed(record: Mapping[str, Any], *, indent: int | None = 1, digits: int = 6
     return head + f'"checksum": "{sha256(body)[:digits]}",'.encode() + body
 
 
-def unsealed(content: bytes, source: str, hint: Hint) -> Stored:
-    """What `sealed` was given; also JSON without a checksum.
+def decode_json(content: bytes, source: str, hint: Hint) -> JsonDocument:
+    """Decode the bytes of `encode_json`, or JSON without a checksum.
 
     Raises:
-        CacheError: it is not JSON, or its checksum differs. The message begins with `source`.
+        CacheError: the content is not JSON, or its checksum differs. The message begins with `source`.
     """
     head = _SEAL.match(content)
     if head and head[1].decode() != sha256(content[head.end() :])[: len(head[1])]:
@@ -123,53 +135,51 @@ def unsealed(content: bytes, source: str, hint: Hint) -> Stored:
     except (ValueError, RecursionError) as error:
         raise CacheError(f"{source} is damaged ({error})", hint=hint) from error
     if isinstance(value, dict) and (value.pop("checksum", None) is not None) != bool(head):
-        raise CacheError(
-            f"{source} was altered since it was written (its checksum is no longer where it was)", hint=hint
-        )
-    return Stored(value, bool(head))
+        raise CacheError(f"{source} was altered since it was written (its checksum moved)", hint=hint)
+    return JsonDocument(value, bool(head))
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Put `record` at `path` as JSON with a checksum, whole or not at all."""
-    write_bytes(path, sealed(record))
+    """Write `record` to `path` atomically, as JSON with a checksum."""
+    write_bytes(path, encode_json(record))
 
 
-def read_record(path: Path, hint: Hint = _REDO) -> Stored:
-    """The JSON at `path`, its checksum compared.
+def read_record(path: Path, hint: Hint = _REDO) -> JsonDocument:
+    """Read the JSON file at `path` and verify its checksum.
 
     Raises:
-        CacheError: it cannot be read, is not JSON, or was altered; its hint is `hint`.
+        CacheError: the file cannot be read, is not JSON, or was altered; its hint is `hint`.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
-    return unsealed(content, str(path), hint)
+    return decode_json(content, str(path), hint)
 
 
 def read_json(path: Path) -> Any:
-    """The value of `read_record`; raises as it does."""
+    """Return the value of `read_record`; raise CacheError like it."""
     return read_record(path).value
 
 
-def holds(path: Path, record: Any) -> bool:
-    """True if `path` is a file of `record`; False where it is missing, damaged or of another."""
+def contains(path: Path, record: Any) -> bool:
+    """Return whether the file at `path` contains `record`; False if it is missing or damaged."""
     try:
         return path.is_file() and read_json(path) == record
     except CacheError:
         return False
 
 
-def listed(folder: Path, suffix: str = ".json") -> list[Path]:
-    """The files in `folder` with names that end with `suffix`, sorted; not those that are still being written."""
+def list_files(folder: Path, suffix: str = ".json") -> list[Path]:
+    """Return the sorted files in `folder` whose names end with `suffix`, without temporary files."""
     return sorted(p for p in folder.glob(f"*{suffix}") if not p.name.startswith(TEMPORARY))
 
 
 def remove(path: Path) -> None:
-    """Delete the file at `path` if it is there.
+    """Delete the file at `path` if it exists.
 
     Raises:
-        ResourceError: it could not be deleted.
+        ResourceError: the file cannot be deleted.
     """
     try:
         path.unlink(missing_ok=True)
@@ -178,21 +188,21 @@ def remove(path: Path) -> None:
 
 
 def unlink_quietly(path: Path) -> None:
-    """Delete what nothing refers to any more. Where that fails it stays as waste: what replaced it counts all the same."""
+    """Delete an unused file if possible; one that cannot be deleted is harmless waste."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
 
 
 def sha256(content: bytes) -> str:
-    """64 hexadecimal digits."""
+    """Return the SHA-256 of `content` as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
-def read_checked(path: Path, digest: str, hint: Hint = _REDO) -> bytes:
-    """The bytes at `path`, which have this sha256: checked before anything parses them.
+def read_bytes(path: Path, digest: str, hint: Hint = _REDO) -> bytes:
+    """Read the file at `path` and verify its SHA-256, before anything parses it.
 
     Raises:
-        CacheError: the file is gone or altered, or cannot be read; its hint is `hint`.
+        CacheError: the file is missing, altered or unreadable; its hint is `hint`.
     """
     try:
         content = path.read_bytes()
@@ -206,14 +216,14 @@ def read_checked(path: Path, digest: str, hint: Hint = _REDO) -> bytes:
 
 
 def _require_replaceable(path: Path) -> None:
-    """Refuse what is there and no regular file: a rename would put a file in the place of a device, and root may do that."""
+    """Refuse to replace anything but a regular file: root could replace a device by a rename."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
-        return  # nothing is there, or writing will say what is wrong
+        return  # missing, or writing will report the problem
     if not stat.S_ISREG(mode):
         kind = "folder" if stat.S_ISDIR(mode) else "device, pipe or socket"
-        raise ResourceError(f"cannot write {path}: it is a {kind}, and no regular file. Choose another name")
+        raise ResourceError(f"cannot write {path}: it is a {kind}, not a regular file. Choose another name")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -229,20 +239,18 @@ def _sync_folder(folder: Path) -> None:
 def _resource_error(path: Path, size: int, error: OSError) -> ResourceError:
     if error.errno not in _FULL:
         return ResourceError(f"cannot write {path}: {error.strerror or error}")
-    need = f"{_bytes(size)} are needed" if size else "no file can be made"
+    need = f"{_format_bytes(size)} needed" if size else "no file can be created"
     if error.errno == errno.EFBIG:
-        return ResourceError(
-            f"cannot write {path}: {need}, more than the limit on the size of files allows (ulimit -f)"
-        )
+        return ResourceError(f"cannot write {path}: {need}, more than the file size limit (ulimit -f)")
     try:
-        free = f"{_bytes(shutil.disk_usage(path.parent).free)} are free"
+        free = f"{_format_bytes(shutil.disk_usage(path.parent).free)} free"
     except OSError:
         free = "the disk is full"
-    quota = " (a quota may be reached)" if error.errno == _EDQUOT != errno.ENOSPC else ""
-    return ResourceError(f"cannot write {path}: {need}, {free}{quota}. What was finished is kept")
+    quota = " (a disk quota may be exhausted)" if error.errno == _EDQUOT != errno.ENOSPC else ""
+    return ResourceError(f"cannot write {path}: {need}, {free}{quota}. Completed work is kept")
 
 
-def _bytes(count: float) -> str:
+def _format_bytes(count: float) -> str:
     units = ["bytes", "kB", "MB", "GB", "TB"]
     while count >= 1000 and len(units) > 1:
         count, units = count / 1000, units[1:]

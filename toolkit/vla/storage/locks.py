@@ -1,7 +1,8 @@
-"""Locks between processes: one holder at a time, and a lock ends with its process, however that ends.
+"""Locks between processes: one holder at a time, released when its process ends in any way.
 
-The lock is a file that the operating system locks. Where the file system cannot do that (some network and FUSE mounts), a file
-that exists only while the lock is held takes its place. A second file beside it names the holder, for messages only.
+A lock is a file that the operating system locks. Some network and FUSE mounts have no such locks;
+there, a file that exists only while the lock is held takes its place. A second file beside it
+names the holder, for messages only.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class Holder:
     """The process that holds a lock.
 
     Attributes:
-        pid: its number.
+        pid: the process id.
         command: program and first argument, e.g. `vla extract`.
-        host: name of its machine.
+        host: name of the machine.
     """
 
     pid: int
@@ -43,7 +44,7 @@ class Holder:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process still runs; assumed of other machines."""
+        """Whether the process still runs; True for a process of another machine."""
         return self.host != socket.gethostname() or _runs(self.pid)
 
     def __str__(self) -> str:
@@ -53,60 +54,60 @@ class Holder:
 
 @contextmanager
 def lock(
-    path: Path, on_wait: Callable[[Holder | None], None] = lambda holder: None, *, or_without: bool = False
+    path: Path, on_wait: Callable[[Holder | None], None] = lambda holder: None, *, optional: bool = False
 ) -> Iterator[None]:
-    """Hold the lock at `path`. Waits for the process that has it, after one call of `on_wait` with that process, if known.
+    """Hold the lock at `path`; wait until another holder releases it.
 
     Args:
-        path: of the lock file; made where there is none, and left there.
-        on_wait: called once if the lock is not free.
-        or_without: go on without the lock where the file cannot be written; for those who only read.
+        path: the lock file; created if missing, and never deleted.
+        on_wait: called once before waiting, with the holder, or None if the holder left no name.
+        optional: continue without the lock if the file is not writable; for readers.
 
     Raises:
         ResourceError: the lock file cannot be written.
     """
-    lock = None
+    file_lock = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _acquired(path, on_wait)
+        file_lock = _acquire(path, on_wait)
     except OSError as error:
-        if not (or_without and error.errno in _NOT_WRITABLE):
+        if not (optional and error.errno in _NOT_WRITABLE):
             raise ResourceError(f"cannot lock {path}: {error.strerror or error}") from error
-    if lock is None:
+    if file_lock is None:
         yield
         return
-    beside = _beside(path)
+    holder_file = _holder_file(path)
     record = {"pid": os.getpid(), "command": _command(), "host": socket.gethostname()}
     try:
         with suppress(OSError):
-            beside.write_text(json.dumps(record), "ascii")
+            holder_file.write_text(json.dumps(record), "ascii")
         yield
     finally:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
-        lock.release()
+            holder_file.unlink(missing_ok=True)
+        file_lock.release()
 
 
 def holder(path: Path) -> Holder | None:
-    """The process that holds the lock at `path` now, as far as it left its name; takes no lock itself."""
+    """Return the live process that holds the lock at `path`, without locking; None if unknown."""
     try:
-        record = json.loads(_beside(path).read_bytes())
-        found = Holder(int(record["pid"]), str(record["command"]), str(record["host"]))
+        record = json.loads(_holder_file(path).read_bytes())
+        process = Holder(int(record["pid"]), str(record["command"]), str(record["host"]))
     except (OSError, ArithmeticError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return found if found.is_alive else None
+    return process if process.is_alive else None
 
 
-def _acquired(path: Path, on_wait: Callable[[Holder | None], None]) -> BaseFileLock:
+def _acquire(path: Path, on_wait: Callable[[Holder | None], None]) -> BaseFileLock:
     from filelock import FileLock, SoftFileLock, Timeout
 
-    def acquire(lock: BaseFileLock) -> BaseFileLock:
+    def acquire(file_lock: BaseFileLock) -> BaseFileLock:
         try:
-            lock.acquire(timeout=0)
+            file_lock.acquire(timeout=0)
         except Timeout:
             on_wait(holder(path))
-            lock.acquire(poll_interval=_POLL_SECONDS)
-        return lock
+            file_lock.acquire(poll_interval=_POLL_SECONDS)
+        return file_lock
 
     try:
         if _has_flock(path):
@@ -118,7 +119,10 @@ def _acquired(path: Path, on_wait: Callable[[Holder | None], None]) -> BaseFileL
 
 
 def _has_flock(path: Path) -> bool:
-    """Whether the system has such locks at all. filelock's own way on where it has none lets two in, in some versions."""
+    """Return whether `flock` works here.
+
+    Tested because the fallback of some versions of filelock admits two holders.
+    """
     if sys.platform == "win32":
         return True
     try:
@@ -133,14 +137,15 @@ def _has_flock(path: Path) -> bool:
     return True
 
 
-def _beside(path: Path) -> Path:
+def _holder_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.holder")
 
 
 def _command() -> str:
     program = Path(sys.argv[0] if sys.argv else "python")
     name = program.parent.name if program.name == "__main__.py" else program.name
-    return " ".join([{"vla_cli": "vla"}.get(name, name) or "python", *sys.argv[1:2]])[:80]
+    program_name = {"vla_cli": "vla"}.get(name, name) or "python"
+    return " ".join([program_name, *sys.argv[1:2]])[:80]
 
 
 def _runs(pid: int) -> bool:
@@ -153,12 +158,12 @@ def _runs(pid: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except OSError:
-        return True  # somebody else's
+        return True  # a process of another user
     return True
 
 
 def _runs_on_windows(pid: int) -> bool:
-    # os.kill would end the process there.
+    # On Windows, os.kill would end the process.
     import ctypes
 
     kernel = ctypes.windll.kernel32  # type: ignore[attr-defined, unused-ignore]

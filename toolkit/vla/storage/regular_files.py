@@ -1,4 +1,4 @@
-"""Reading a file that the user names: a regular file of bounded size, opened without waiting."""
+"""Reader of files that the user names: regular, of bounded size, opened without blocking."""
 
 from __future__ import annotations
 
@@ -9,46 +9,51 @@ from pathlib import Path
 from vla.errors import UsageError, VlaError
 
 TEXT_LIMIT_BYTES = 16 * 2**20
-_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def read_regular(
     path: Path, limit_bytes: int = TEXT_LIMIT_BYTES, error: type[VlaError] = UsageError, what: str = "file"
 ) -> bytes:
-    """Read the bytes of a regular file; never waits for a pipe or a device.
+    """Read the bytes of a regular file, without ever waiting for a pipe or a device.
 
     Args:
         path: the file; links are followed.
-        limit_bytes: a larger file is refused before it is read.
-        error: the class of the error to raise.
-        what: name of the file's kind in messages, e.g. `captions file`.
+        limit_bytes: maximum size; a larger file is refused before it is read.
+        error: class of the error to raise.
+        what: kind of the file in messages, e.g. `captions file`.
 
     Raises:
-        VlaError: of the class `error`. The file is missing, not readable, a folder, a pipe, a device, or too large.
+        VlaError: of the class `error`. The file is missing, unreadable, not regular, or too large.
     """
     try:
-        # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+        # O_NONBLOCK: opening a pipe without a writer would block for ever.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError as fault:
         raise error(f"there is no file {path}") from fault
     except IsADirectoryError as fault:
-        raise error(f"{path} is a folder, not a regular file: give a {what}") from fault
+        raise error(f"{path} is a folder, not a regular file: pass a {what}") from fault
     except (OSError, ValueError) as fault:
         raise error(f"{path} cannot be opened: {getattr(fault, 'strerror', None) or fault}") from fault
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else _KINDS.get(stat.S_IFMT(status.st_mode), "special")
-            raise error(f"{path} is {kind}, not a regular file: give a {what}")
+            raise error(f"{path} is {kind}, not a regular file: pass a {what}")
         if status.st_size > limit_bytes:
-            raise error(f"{path} has {status.st_size} bytes, more than the {limit_bytes} that a {what} may have")
+            raise error(f"{path} has {status.st_size} bytes, more than the {limit_bytes} allowed for a {what}")
         with os.fdopen(handle, "rb", closefd=False) as file:
-            # One byte more than allowed: a file may grow, and those of /proc say that they have no bytes.
+            # One byte more than the limit: a file may grow, and files of /proc report size 0.
             content = file.read(limit_bytes + 1)
     except OSError as fault:
         raise error(f"{path} cannot be read: {fault.strerror or fault}") from fault
     finally:
         os.close(handle)
     if len(content) > limit_bytes:
-        raise error(f"{path} has more than the {limit_bytes} bytes that a {what} may have")
+        raise error(f"{path} has more than the {limit_bytes} bytes allowed for a {what}")
     return content

@@ -1,13 +1,13 @@
-"""The folder a user works in: `.vla/`, found upwards from the current folder as git finds `.git`, or named.
+"""Workspace: the `.vla/` folder, searched upwards from the current folder like `.git`, or named.
 
     .vla/
       workspace.json              schema and the version that made it
-      captions.jsonl              every caption known, one annotation a line
+      captions.jsonl              all captions, one annotation a line
       cache/<fingerprint>/        frozen features of one encoder and sampling
       runs/<name>/                trained projectors
       index/                      the index that `vla search` reads
 
-Everything in it can be made anew from the videos and captions; nothing of it lies beside the videos themselves.
+Everything in it can be recreated from the videos and captions. Nothing is written beside the videos.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from vla.errors import MissingError, ResourceError, UsageError
 from vla.hints import Hint
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.naming.portable import require_name
 from vla.progress import Progress, ProgressCallback
 from vla.storage import atomic, locks, records
@@ -41,7 +41,11 @@ class _Description:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The paths of one workspace. `root` is the folder that holds `.vla/`."""
+    """Paths of one workspace.
+
+    Attributes:
+        root: the folder that contains `.vla/`.
+    """
 
     root: Path
 
@@ -52,7 +56,7 @@ class Workspace:
 
     @property
     def captions(self) -> Path:
-        """Annotations known to this workspace."""
+        """The file of all annotations."""
         return self.home / "captions.jsonl"
 
     @property
@@ -66,27 +70,33 @@ class Workspace:
         return self.home / "runs"
 
     def run(self, name: str) -> Path:
-        """The folder of the run called `name`; raises UsageError for what cannot be a name."""
+        """Return the folder of the run called `name`; raise UsageError for an invalid name."""
         return self.runs / require_name(name, "a run")
 
     @property
     def index(self) -> Path:
-        """The index that searches read."""
+        """The folder of the search index."""
         return self.home / "index"
 
-    def locked(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
-        """Hold the workspace; waits for another vla that does, and says so. Who is only `reading` needs no leave to write."""
-        return locks.lock(self._lock, _waits(progress, "workspace"), or_without=reading)
+    def lock(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
+        """Hold the lock of the workspace; wait for another process that holds it, and report that.
 
-    def locked_index(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
-        """Hold the index while writing to it. Features may be added meanwhile: an index is of what was there when it was begun.
-
-        Whoever needs both locks takes this one last.
+        Args:
+            progress: called while another process holds the lock.
+            reading: continue without the lock if the workspace is not writable.
         """
-        return locks.lock(self.home / "index.lock", _waits(progress, "index"), or_without=reading)
+        return locks.lock(self._lock, _report_wait(progress, "workspace"), optional=reading)
+
+    def lock_index(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
+        """Hold the lock of the index while writing to it; arguments as for `lock`.
+
+        Features may be added meanwhile: an index covers the features present when its build began. Code
+        that needs both locks takes this one last.
+        """
+        return locks.lock(self.home / "index.lock", _report_wait(progress, "index"), optional=reading)
 
     def is_busy(self) -> bool:
-        """Whether a vla holds the workspace just now."""
+        """Return whether a process holds the lock of the workspace."""
         return locks.holder(self._lock) is not None
 
     @property
@@ -94,38 +104,43 @@ class Workspace:
         return self.home / "lock"
 
     def video_id(self, path: Path) -> str:
-        """The name of the video at `path` in this workspace: relative to `root` if it lies below, else absolute."""
+        """Return the id of the video at `path`: its path relative to `root` if it lies below, else absolute."""
         absolute = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links and change names
         try:
             return absolute.relative_to(self.root).as_posix()
         except ValueError:
             return absolute.as_posix()
 
-    def video_named(self, given: Path | str, known: Iterable[str]) -> str:
-        """The video among `known` that a name or a path means; see `vla.naming.matching`.
+    def resolve_video(self, name: Path | str, video_ids: Iterable[str]) -> str:
+        """Return the id among `video_ids` that a name or a path stands for; see `vla.naming.matching`.
 
         Raises:
-            MissingError: none is.
-            UsageError: several are.
+            MissingError: no id matches.
+            UsageError: several ids match.
         """
-        return Names(known, self.root).one(str(given), self.root, Path.cwd())
+        return NameMatcher(video_ids, self.root).resolve(str(name), self.root, Path.cwd())
 
     def video_path(self, video_id: str) -> Path:
-        """Where the video called `video_id` lies."""
+        """Return the path of the video with the id `video_id`."""
         return self.root / video_id
 
     @classmethod
     def find(cls, start: Path | str | None = None, *, check: bool = True) -> Workspace | None:
-        """The workspace of exactly the folder `start` or `$VLA_WORKSPACE`; without these, of the current folder or one above.
+        """Return the workspace in the folder `start`, else `$VLA_WORKSPACE`, else the nearest one upwards.
 
-        A folder that was named is never searched upwards: a name that is mistyped must not reach another workspace.
+        Only without a named folder are the current folder and those above it searched: a mistyped name
+        must not lead to another workspace.
+
+        Args:
+            start: the folder of the workspace.
+            check: validate the description of the workspace.
 
         Raises:
             UsageError: `start` is empty or a file.
             CacheError: the workspace was made by a newer version, or its description is damaged.
         """
-        named = _named(start)
-        candidates = [named] if named is not None else [here := Path.cwd(), *here.parents]
+        root = _explicit_root(start)
+        candidates = [root] if root is not None else [here := Path.cwd(), *here.parents]
         for folder in candidates:
             if _is_file(folder / FOLDER / "workspace.json"):
                 workspace = cls(folder)
@@ -136,43 +151,43 @@ class Workspace:
 
     @classmethod
     def open(cls, start: Path | str | None = None, *, check: bool = True) -> Workspace:
-        """Like `find`, but there must be one. Without `check` its description may be damaged, for those who mend it.
+        """Return the workspace like `find`, but require one. Repair opens it without `check`.
 
         Raises:
-            MissingError: there is none; the message tells how to make one.
+            MissingError: there is no workspace; the hint is how to make one.
         """
-        found = cls.find(start, check=check)
-        if found is not None:
-            return found
-        named = _named(start)
-        if named is None:
+        workspace = cls.find(start, check=check)
+        if workspace is not None:
+            return workspace
+        root = _explicit_root(start)
+        if root is None:
             raise MissingError(
                 f"no workspace ({FOLDER}/) in {Path.cwd()} or above it",
                 hint=Hint("make_workspace", variable=VARIABLE),
             )
-        above = next((p for p in named.parents if (p / FOLDER / "workspace.json").is_file()), None)
+        above = next((p for p in root.parents if (p / FOLDER / "workspace.json").is_file()), None)
         raise MissingError(
-            f"no workspace ({FOLDER}/) in {named}" + (f": there is one in {above}" if above else ""),
+            f"no workspace ({FOLDER}/) in {root}" + (f": there is one in {above}" if above else ""),
             hint=Hint("name_workspace", folder=FOLDER) if above else Hint("make_workspace", variable=VARIABLE),
         )
 
     @classmethod
     def choose(cls, folder: Path | str | None = None) -> Workspace:
-        """The workspace that `open_or_create` opens or makes; nothing is written, and it need not be there."""
-        named = _named(folder)
-        if named is None:
-            found = cls.find()
-            if found is not None:
-                return found
-            named = Path.cwd()
-        workspace = cls(named)
+        """Return the workspace that `open_or_create` would open or create, without writing anything."""
+        root = _explicit_root(folder)
+        if root is None:
+            nearest = cls.find()
+            if nearest is not None:
+                return nearest
+            root = Path.cwd()
+        workspace = cls(root)
         if _is_file(workspace.home / "workspace.json"):
             workspace.check()
         return workspace
 
     @classmethod
     def open_or_create(cls, folder: Path | str | None = None) -> Workspace:
-        """The workspace of `folder` (found upwards when None), made where there is none yet."""
+        """Return the workspace of `folder` (searched upwards when None); create it if missing."""
         workspace = cls.choose(folder)
         description = workspace.home / "workspace.json"
         if not _is_file(description):
@@ -180,25 +195,29 @@ class Workspace:
         return workspace
 
     def check(self) -> None:
-        """Raises CacheError if the workspace was made by a newer version, or its description is damaged."""
+        """Validate the description.
+
+        Raises:
+            CacheError: the workspace was made by a newer version, or its description is damaged.
+        """
         records.load(_Description, self.home / "workspace.json", Hint("repair_workspace"), schema=SCHEMA)
 
 
-def _named(folder: Path | str | None) -> Path | None:
-    """The folder that is named, here or by the variable; None where neither is. `x/.vla` names `x`."""
-    given = os.environ.get(VARIABLE) or None if folder is None else folder
-    if given is None:
+def _explicit_root(folder: Path | str | None) -> Path | None:
+    """Return the named folder, from the argument or the variable, or None; `x/.vla` names `x`."""
+    name = os.environ.get(VARIABLE) or None if folder is None else folder
+    if name is None:
         return None
-    if not str(given).strip():
+    if not str(name).strip():
         raise UsageError("the workspace has an empty name: name the folder that holds .vla/, or leave the option out")
-    named = Path(os.path.abspath(Path(given).expanduser()))  # noqa: PTH100 - links keep their names
-    if named.exists() and not named.is_dir():
-        raise UsageError(f"a workspace is a folder, and {named} is a file")
-    return named.parent if named.name == FOLDER else named
+    root = Path(os.path.abspath(Path(name).expanduser()))  # noqa: PTH100 - links keep their names
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"the workspace must be a folder, but {root} is a file")
+    return root.parent if root.name == FOLDER else root
 
 
 def _is_file(path: Path) -> bool:
-    """Whether it is there; not silent about folders of somebody else that cannot be looked into."""
+    """Return whether `path` is a regular file; raise ResourceError if its folder cannot be read."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -207,10 +226,10 @@ def _is_file(path: Path) -> bool:
         raise ResourceError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _waits(progress: ProgressCallback, what: str) -> Callable[[locks.Holder | None], None]:
-    def say(holder: locks.Holder | None) -> None:
-        who = f" ({holder})" if holder else ""
-        message = f"Waiting for another vla process to release the {what} lock{who}."
+def _report_wait(progress: ProgressCallback, lock_name: str) -> Callable[[locks.Holder | None], None]:
+    def report(holder: locks.Holder | None) -> None:
+        process = f" ({holder})" if holder else ""
+        message = f"Waiting for another vla process to release the {lock_name} lock{process}."
         progress(Progress("wait", message=message, level="note"))
 
-    return say
+    return report

@@ -1,9 +1,9 @@
-"""Runs on disk: a finished model, and the state from which an unfinished run goes on exactly.
+"""Runs on disk: a finished model, and the state that an unfinished run resumes from.
 
 runs/<name>/
-  run.json             what was trained, on what, how it did; the run exists when this does
+  run.json             settings, provenance and results; the run exists when this file does
   model-<sha>.safetensors
-  progress.json        of an unfinished run: where it stands
+  progress.json        progress of an unfinished run
   state-<sha>.safetensors
 """
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from vla.model import AlignmentModel
 
 SCHEMA = 1
-_STATE_LOST = Hint("restart_run")
+_RESTART_HINT = Hint("restart_run")
 FROZEN = "none"
-"""Name that stands for no run at all: the frozen encoder."""
+"""Name of the frozen encoder where a run is expected."""
 
 
 @dataclass(frozen=True)
-class _Finished:
-    """`run.json`."""
+class _RunRecord:
+    """Schema of `run.json`."""
 
     schema: Positive
     identity: str
@@ -49,8 +49,8 @@ class _Finished:
 
 
 @dataclass(frozen=True)
-class _Progress:
-    """`progress.json`."""
+class _ProgressRecord:
+    """Schema of `progress.json`."""
 
     schema: Positive
     identity: str
@@ -64,13 +64,13 @@ class Run:
     """A finished training run.
 
     Attributes:
-        name: the folder's name.
-        identity: of settings and what was trained on.
-        digest: sha256 of the weights, 16 digits; travels into the index.
-        spec: the feature space it was trained in.
+        name: name of the folder.
+        identity: digest of the settings, features and captions.
+        digest: first 16 digits of the sha256 of the weights; also recorded in the index.
+        spec: feature space of the training data.
         model: configuration of the model.
-        record: everything else: settings, history, metrics before and after.
-        omissions: captions that were given and not trained on; not kept with the run.
+        record: settings (`config`), history, metrics before and after.
+        omissions: captions that were not trained on; not saved with the run.
     """
 
     name: str
@@ -83,22 +83,27 @@ class Run:
 
     @property
     def is_better(self) -> bool:
-        """True if it plainly beats the frozen encoder on the held-out videos; only then is it used without being asked for."""
+        """Whether it is significantly better than the frozen encoder on the validation videos.
+
+        Only such a run is used by default.
+        """
         return is_better(self.record)
 
     @property
     def verdict(self) -> str:
-        """How it compares with the frozen encoder, in words, e.g. `no measurable difference from the frozen encoder on ...`."""
+        """Comparison with the frozen encoder, e.g. `no measurable difference from the frozen
+        encoder on ...`.
+        """
         return sentence(self.record)
 
 
 def save_run(folder: Path, model: AlignmentModel, spec: FeatureSpec, identity: str, record: dict[str, Any]) -> Run:
-    """Commit a finished run; the state of the unfinished one is dropped."""
+    """Commit a finished run, and delete its state."""
     from safetensors.torch import save
 
-    from vla.model import weights_of
+    from vla.model import cpu_state_dict
 
-    content = save(weights_of(model))
+    content = save(cpu_state_dict(model))
     digest = atomic.sha256(content)
     name = f"model-{digest[:16]}.safetensors"
     atomic.write_bytes(folder / name, content)
@@ -116,33 +121,37 @@ def save_run(folder: Path, model: AlignmentModel, spec: FeatureSpec, identity: s
 
 
 def open_run(folder: Path) -> Run:
-    """The finished run in `folder`; raises MissingError or CacheError."""
+    """Return the finished run in `folder`; raise MissingError or CacheError."""
     return _read_run(folder)[0]
 
 
 def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
-    """The finished run in `folder` and its model, ready for use; raises MissingError or CacheError."""
+    """Return the finished run in `folder` and its model in evaluation mode.
+
+    Raise MissingError or CacheError.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from vla.model import restore
+    from vla.model import build_model
 
     run, weights, digest = _read_run(folder)
-    content = atomic.read_checked(folder / weights, digest, _again(folder))
+    content = atomic.read_bytes(folder / weights, digest, _retrain_hint(folder))
     try:
         tensors = load(content)
     except SafetensorError as error:
-        raise CacheError(f"{folder / weights} does not hold weights ({error})", hint=_again(folder)) from error
+        raise CacheError(f"{folder / weights} does not hold weights ({error})", hint=_retrain_hint(folder)) from error
     try:
-        return restore(run.model, tensors, str(folder / weights)), run
+        return build_model(run.model, tensors, str(folder / weights)), run
     except (UnknownNameError, UsageError) as error:
         raise CacheError(
-            f"run {folder.name!r} needs a part that is not installed or was removed ({error})", hint=_again(folder)
+            f"run {folder.name!r} needs a part that is not installed or was removed ({error})",
+            hint=_retrain_hint(folder),
         ) from error
 
 
 def save_state(folder: Path, identity: str, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
-    """Commit where an unfinished run stands; the state before it is dropped only afterwards."""
+    """Commit the state of an unfinished run, then delete the previous one."""
     from safetensors.torch import save
 
     content = save(tensors)
@@ -159,9 +168,14 @@ def save_state(folder: Path, identity: str, tensors: dict[str, torch.Tensor], re
 def load_state(
     folder: Path, identity: str, on_unusable: Callable[[str], None] = lambda message: None
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Where the unfinished run of this identity stands; None if there is none, or one of other settings or captions.
+    """Return the tensors and the record of the unfinished run in `folder`.
 
-    Where it is of others, and where its state is lost or damaged, `on_unusable` is called with the reason.
+    None if there is no usable one.
+
+    Args:
+        folder: of the run.
+        identity: of the run that resumes; a state of another identity is not usable.
+        on_unusable: called with the reason why a state is not usable.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -170,75 +184,88 @@ def load_state(
     if not path.is_file():
         return None
     try:
-        found = records.load(_Progress, path, _STATE_LOST, schema=SCHEMA)
-        if found.identity != identity:
+        progress = records.load(_ProgressRecord, path, _RESTART_HINT, schema=SCHEMA)
+        if progress.identity != identity:
             on_unusable(
                 f"the unfinished run {folder.name!r} is of other settings, captions or features, or of another version; "
                 "training starts anew"
             )
             return None
-        return load(atomic.read_checked(folder / found.state, found.sha256)), found.record
+        return load(atomic.read_bytes(folder / progress.state, progress.sha256)), progress.record
     except NewerRecordError:
         raise
     except (CacheError, SafetensorError) as error:
-        # A damaged state costs the time since the start, never the result.
+        # A damaged state costs time, never the result.
         on_unusable(f"the unfinished run {folder.name!r} starts anew, because where it stood is lost ({error})")
         return None
 
 
 def find_run(folder: Path) -> Run:
-    """The finished run in `folder` if its weights are there, unread; raises MissingError or CacheError."""
+    """Return the finished run in `folder` without reading its weights, which must exist.
+
+    Raises:
+        MissingError: there is no finished run.
+        CacheError: its weights are missing, or its record is damaged.
+    """
     run, weights, _ = _read_run(folder)
     if not (folder / weights).is_file():
-        raise CacheError(f"{folder / weights} is gone", hint=_again(folder))
+        raise CacheError(f"{folder / weights} is gone", hint=_retrain_hint(folder))
     return run
 
 
 def check_run(folder: Path) -> Run:
-    """The finished run in `folder` if its weights are as they were written; raises MissingError or CacheError."""
+    """Return the finished run in `folder` after verifying the checksum of its weights.
+
+    Raises:
+        MissingError: there is no finished run.
+        CacheError: its weights or its record are damaged.
+    """
     run, weights, digest = _read_run(folder)
-    atomic.read_checked(folder / weights, digest, _again(folder))
+    atomic.read_bytes(folder / weights, digest, _retrain_hint(folder))
     return run
 
 
 def check_state(folder: Path) -> None:
-    """Raises CacheError if there is an unfinished run in `folder` whose state is not as it was written."""
+    """Raise CacheError if the state of an unfinished run in `folder` is damaged."""
     path = folder / "progress.json"
     if path.is_file():
-        found = records.load(_Progress, path, _STATE_LOST, schema=SCHEMA)
-        atomic.read_checked(folder / found.state, found.sha256, _STATE_LOST)
+        progress = records.load(_ProgressRecord, path, _RESTART_HINT, schema=SCHEMA)
+        atomic.read_bytes(folder / progress.state, progress.sha256, _RESTART_HINT)
 
 
 def unused_files(folder: Path) -> list[Path]:
-    """Weights and states in `folder` that neither its run nor its unfinished run names: what a kill left."""
-    named = set()
+    """Return weights and states in `folder` that no record names: remains of a killed process."""
+    names = set()
     try:
         if (folder / "run.json").is_file():
-            named.add(_read_run(folder)[1])
+            names.add(_read_run(folder)[1])
         if (folder / "progress.json").is_file():
-            named.add(records.load(_Progress, folder / "progress.json", schema=SCHEMA).state)
-    except CacheError:  # what is needed is not known
+            names.add(records.load(_ProgressRecord, folder / "progress.json", schema=SCHEMA).state)
+    except CacheError:  # a damaged record: the names are unknown
         return []
-    return [p for pattern in ("model-*", "state-*") for p in folder.glob(pattern) if p.name not in named]
+    return [p for pattern in ("model-*", "state-*") for p in folder.glob(pattern) if p.name not in names]
 
 
 def _read_run(folder: Path) -> tuple[Run, str, str]:
     path = folder / "run.json"
     if not path.is_file():
         raise MissingError(f"there is no trained run {folder.name!r}", hint=Hint("train", run=folder.name))
-    found = records.load(_Finished, path, _again(folder), schema=SCHEMA)
-    feature = compatibility.feature_of(found.record.get("config"))
+    content = records.load(_RunRecord, path, _retrain_hint(folder), schema=SCHEMA)
+    feature = compatibility.retired_feature(content.record.get("config"))
     if feature is not None:
         raise CacheError(
             f"run {folder.name!r} was trained with {feature}, which vla no longer has",
             hint=Hint("retrain_without", run=folder.name),
         )
-    spec, model = FeatureSpec.from_json(found.spec, str(path)), compatibility.without_options(found.model)
-    run = Run(folder.name, found.identity, found.sha256[:16], spec, model, found.record)
-    return run, found.weights, found.sha256
+    spec, model = FeatureSpec.from_json(content.spec, str(path)), compatibility.drop_retired_options(content.model)
+    record = content.record
+    if isinstance(record.get("config"), dict):
+        record = {**record, "config": compatibility.rename_keys(record["config"])}
+    run = Run(folder.name, content.identity, content.sha256[:16], spec, model, record)
+    return run, content.weights, content.sha256
 
 
-def _again(folder: Path) -> Hint:
+def _retrain_hint(folder: Path) -> Hint:
     return Hint("retrain", run=folder.name)
 
 

@@ -1,4 +1,4 @@
-"""Everything that decides what a training run comes to, beside its features and captions."""
+"""Settings of a training run: everything but its features and captions that decides its result."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from vla.training import compatibility
 
 SCORES = ("mean", "tokens")
 LEVELS = ("both", "global", "segment", "none")
-MOST_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1
 HEADS_BY_QUESTION = {"choice": "choice_qa", "open": "open_qa", "count": "counting"}
-"""The head for each kind of question, where nobody names one."""
-
+"""Default head for each kind of question."""
 
 _KINDS: dict[str, tuple[Any, str]] = {
     "str": (str, "a text"),
@@ -27,49 +26,55 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "bool": (bool, "true or false"),
     "dict": (dict, "a table"),
 }
+_POSITIVE_COUNTS = (
+    "epochs", "batch_size", "hard_negative_group_size", "captions_per_video", "questions_per_video", "patience",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of one run; the defaults are `vla train`'s.
+    """Settings of one run; the defaults are those of `vla train`.
 
     Attributes:
-        levels: which alignment losses: `global` (video and description), `segment` (span and sentence), `both`, or
-            `none`: only the heads' own.
-        segment_weight: what the losses of the segment level are multiplied with in steps in which the global level has one, too,
-            whose weight is 1.
-        score: how the global level compares a caption with a video: `mean` by the mean frame, as the index does; `tokens`
-            also by its tokens, as far as that is learned to help. See `vla.heads.retrieval`, whose other options are
-            `head_options.retrieval`.
-        heads: plug-in names with commas between, or a list of them, trained together with the alignment; `auto`: one for
-            each kind of question there is.
-        head_options: options of their constructors, by name.
-        head_weights: what their losses are multiplied with, by name; 1 where nothing is said.
+        levels: alignment losses: `global` (video and description), `segment` (span and sentence),
+            `both`, or `none` (the losses of the heads alone).
+        segment_weight: factor of the losses of the segment level, in steps where the global level,
+            of weight 1, has a loss too.
+        score: comparison of a caption with a video at the global level: `mean` (cosine with the
+            mean frame, as in the index) or `tokens` (also late interaction of tokens and frames,
+            by a learned share). Further options are in `head_options.retrieval`; see
+            `vla.heads.retrieval`.
+        heads: plug-in names separated by commas, or a list of them, trained together with the
+            alignment; `auto`: one for each kind of question in the data.
+        head_options: options of the heads' constructors, by name.
+        head_weights: factors of the heads' losses, by name; 1 by default.
         projector: plug-in name.
-        projector_options: its constructor's options.
-        global_loss: plug-in name, of the kind that takes pairs.
-        segment_loss: plug-in name for timed captions, likewise.
-        untimed_loss: plug-in name for captions without times, of the kind that takes sets.
-        epochs: passes over the videos, at most.
-        batch_videos: videos in a step.
-        look_alikes: videos in a group of neighbours in the frozen space that share a step; 1 draws each by itself.
-        captions_per_video: at most this many captions of a video in a step, chosen anew each time.
-        questions_per_video: at most this many questions about a video in a step, likewise.
-        learning_rate: after warm-up; falls to 1 % along a cosine.
-        weight_decay: AdamW's, on matrices only.
+        projector_options: options of the projector's constructor.
+        global_loss: plug-in name, of the kind `pairs`.
+        segment_loss: plug-in name for timed captions, of the kind `pairs`.
+        untimed_loss: plug-in name for captions without times, of the kind `sets`.
+        epochs: maximum number of passes over the videos.
+        batch_size: videos in a step.
+        hard_negative_group_size: videos in a group of neighbours in the frozen space that share a
+            step; 1 draws each video by itself.
+        captions_per_video: maximum number of captions of a video in a step, drawn anew each time.
+        questions_per_video: maximum number of questions about a video in a step, likewise.
+        learning_rate: rate after warm-up; it falls to 1 % along a cosine.
+        weight_decay: of AdamW, on matrices only.
         warmup: share of all steps.
-        pull: weight of the mean squared distance between trained and frozen vectors, against forgetting what the
-            frozen encoder knows of things that the captions do not mention.
-        patience: epochs without a better score on the held-out videos before training stops; never in the first half of
-            `epochs`.
-        held_out: share of videos to hold out where the captions name no split.
-        withheld: share of the captions' content that training is not told of, by which it is seen what becomes of
-            everything that the captions do not mention; at 0, or where the captions name videos to hold out, nothing
-            guards that.
-        seed: of everything random.
-        precision: of the projector while it learns: `fp32`, `bf16`, or `auto`: bf16 where the processor has matrix hardware for
-            it. Weights and losses are always float32.
-        deterministic: the same bits from run to run on a GPU, too, at some cost; on a CPU they always are.
+        anchor_weight: weight of the mean squared distance between trained and frozen vectors
+            (L2-SP), against forgetting content that the captions do not mention.
+        patience: epochs without a better validation score before training stops; never in the
+            first half of `epochs`.
+        val_fraction: fraction of videos used for validation where the captions name no split.
+        held_out_concepts: fraction of the captions' content held out from training, to measure how
+            content that no caption mentions is affected; at 0, or where the captions name
+            validation videos, this is not measured.
+        seed: random seed.
+        precision: of the projector in training: `fp32`, `bf16`, or `auto` (bf16 where the processor
+            has matrix hardware for it). Weights and losses are always float32.
+        deterministic: equal bits from run to run on a GPU, too, at some cost; on a CPU they always
+            are.
     """
 
     levels: str = "both"
@@ -84,17 +89,17 @@ class TrainConfig:
     segment_loss: str = "infonce"
     untimed_loss: str = "segment_transport"
     epochs: int = 40
-    batch_videos: int = 64
-    look_alikes: int = 4
+    batch_size: int = 64
+    hard_negative_group_size: int = 4
     captions_per_video: int = 4
     questions_per_video: int = 8
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.05
-    pull: float = 1.0
+    anchor_weight: float = 1.0
     patience: int = 8
-    held_out: float = 0.15
-    withheld: float = 0.1
+    val_fraction: float = 0.15
+    held_out_concepts: float = 0.1
     seed: int = 0
     precision: str = "auto"
     deterministic: bool = False
@@ -108,22 +113,20 @@ class TrainConfig:
         if "auto" in self.head_names and len(self.head_names) > 1:
             raise UsageError(f"heads is auto or names, not {self.heads}")
         self._check_comparison()
-        known = {*self.head_names, *HEADS_BY_QUESTION.values(), *(("retrieval",) if self.reads_tokens else ())}
-        for name in sorted({*self.head_options, *self.head_weights} - known):
+        heads = {*self.head_names, *HEADS_BY_QUESTION.values(), *(("retrieval",) if self.reads_tokens else ())}
+        for name in sorted({*self.head_options, *self.head_weights} - heads):
             raise UsageError(f"{name!r} has options or a weight, and is none of the heads {self.heads}")
-        for name in (
-            "epochs", "batch_videos", "look_alikes", "captions_per_video", "questions_per_video", "patience",
-        ):  # fmt: skip
+        for name in _POSITIVE_COUNTS:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.batch_videos < 2 and self.levels in ("both", "global"):
+        if self.batch_size < 2 and self.levels in ("both", "global"):
             raise UsageError(
-                f"batch_videos must be at least 2 with levels {self.levels}, not {self.batch_videos}: the loss compares the "
-                "videos of a step with each other, and of a single one it is 0"
+                f"batch_size must be at least 2 with levels {self.levels}, not {self.batch_size}: "
+                "the loss compares the videos of a step with each other, and of a single one it is 0"
             )
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UsageError(f"precision is auto, fp32 or bf16, not {self.precision!r}")
-        self._check_measures()
+        self._check_ranges()
 
     def _check_comparison(self) -> None:
         if self.score not in SCORES:
@@ -137,30 +140,40 @@ class TrainConfig:
 
     @property
     def reads_tokens(self) -> bool:
-        """True if tokens of captions are read, to be compared with frames."""
+        """Whether tokens of captions are read, to be compared with frames."""
         return self.score == "tokens"
 
     @property
     def head_names(self) -> list[str]:
-        """The names in `heads`, each once."""
+        """Names in `heads`, without repeats."""
         return list(dict.fromkeys(name.strip() for name in self.heads.split(",") if name.strip()))
 
     def to_json(self) -> dict[str, Any]:
-        """All settings."""
+        """Return all settings."""
         return asdict(self)
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any], source: str) -> TrainConfig:
-        """Settings from a recipe; raises UsageError for keys that no setting has, naming those there are.
+        """Return the settings in `values`.
 
-        Keys of `compatibility.DEFAULTS` are accepted with these values, which say what is always done now.
+        Retired settings are accepted with the value that selects the present behaviour.
+
+        Args:
+            values: settings by name, for instance of a recipe.
+            source: their origin, for messages.
+
+        Raises:
+            UsageError: an unknown or renamed key, or an invalid value.
         """
         values = {k: v for k, v in values.items() if not compatibility.is_default(k, v)}
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
+        for old, new in compatibility.RENAMED.items():
+            if old in values:
+                raise UsageError(f"{source}: the setting {old} is now called {new}")
+        names = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - names)
         if unknown:
             raise UsageError(
-                f"{source}: no setting is called {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+                f"{source}: no setting is called {', '.join(unknown)}; there are {', '.join(sorted(names))}"
             )
         try:
             return cls(**values)
@@ -168,12 +181,12 @@ class TrainConfig:
             raise UsageError(f"{source}: {error}") from error
 
     def _check_kinds(self) -> None:
-        """Recipes are written by hand: a text where a number belongs is told of by name."""
+        """Raise UsageError for a value of the wrong type: recipes are written by hand."""
         for setting in fields(self):
             value, kind = getattr(self, setting.name), str(setting.type).split("[")[0]
-            accepted, wanted = _KINDS[kind]
-            if not isinstance(value, accepted) or (isinstance(value, bool) and kind != "bool"):
-                raise UsageError(f"{setting.name} is {wanted}, not {value!r}")
+            types, description = _KINDS[kind]
+            if not isinstance(value, types) or (isinstance(value, bool) and kind != "bool"):
+                raise UsageError(f"{setting.name} is {description}, not {value!r}")
         for name, weight in self.head_weights.items():
             if not isinstance(weight, int | float):
                 raise UsageError(f"head_weights.{name} is a number, not {weight!r}")
@@ -181,37 +194,39 @@ class TrainConfig:
             if not isinstance(options, dict):
                 raise UsageError(f"head_options.{name} is a table of options, not {options!r}")
 
-    def _check_measures(self) -> None:
-        if not 0 < self.held_out < 1:
-            raise UsageError(f"held_out is a share between 0 and 1, not {self.held_out}")
-        if not 0 <= self.withheld < 1:
-            raise UsageError(f"withheld is a share from 0 to below 1, not {self.withheld}")
+    def _check_ranges(self) -> None:
+        if not 0 < self.val_fraction < 1:
+            raise UsageError(f"val_fraction is between 0 and 1, not {self.val_fraction}")
+        if not 0 <= self.held_out_concepts < 1:
+            raise UsageError(f"held_out_concepts is from 0 to below 1, not {self.held_out_concepts}")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate must be a positive number, not {self.learning_rate}")
         weights = {f"head_weights.{name}": weight for name, weight in self.head_weights.items()}
         for name, value in {
             "weight_decay": self.weight_decay,
-            "pull": self.pull,
+            "anchor_weight": self.anchor_weight,
             "segment_weight": self.segment_weight,
             **weights,
         }.items():
             if not 0 <= value < math.inf:
                 raise UsageError(f"{name} must be 0 or a positive number, not {value}")
-        if not 0 <= self.seed <= MOST_SEED:
-            raise UsageError(f"seed must be between 0 and {MOST_SEED}, not {self.seed}")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UsageError(f"seed must be between 0 and {MAX_SEED}, not {self.seed}")
         if not 0 <= self.warmup <= 1:
             raise UsageError(f"warmup is a share from 0 to 1, not {self.warmup}")
 
     def identity(self, *data: str) -> str:
-        """16 hexadecimal digits that change with any setting or with `data` (fingerprints of what is trained on).
+        """Return 16 hexadecimal digits that change with any setting and with `data`.
 
-        Retired settings count as if they still had their defaults: runs of earlier versions are recognised.
+        Args:
+            data: fingerprints of the features and captions that are trained on.
         """
-        return sha256(json.dumps([{**self.to_json(), **compatibility.DEFAULTS}, *data], sort_keys=True).encode())[:16]
+        settings = compatibility.identity_settings(self.to_json())
+        return sha256(json.dumps([settings, *data], sort_keys=True).encode())[:16]
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The settings in a TOML recipe; raises UsageError if it is not TOML."""
+    """Return the settings in a TOML recipe; raise UsageError if it is not TOML."""
     import tomllib
 
     try:

@@ -1,8 +1,10 @@
-"""A step over more videos than fit into memory at once, with the gradient of the whole.
+"""Gradient caching: a step over more videos than fit into memory, with the gradient of the whole.
 
-The losses of both levels compare vectors of videos, texts, moments and parts. These are made piece by piece, without a graph;
-the losses and their gradients are taken from all of them; then each piece is made again, with a graph, and handed its part of
-the gradient. That is the gradient of the whole step, neither estimated nor delayed, for one more pass forward.
+The losses of both levels compare pooled embeddings of videos, texts, moments and segments. These
+are computed for one micro-batch after another, without a graph; the losses and their gradients with
+respect to the embeddings are computed over all of them; then each micro-batch is projected again,
+with a graph, and receives its part of the gradient. The gradient is exact, for one more forward
+pass.
 
 Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021.
 """
@@ -14,81 +16,89 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.model import AlignmentModel
 from vla.training.objective import Objective
 from vla.training.pooled_embeddings import PairTargets, PooledEmbeddings
 from vla.training.sampler import BatchPlan
 
-MOST_FRAMES = 1 << 15
-"""Frames of a step that are worked on as a whole; each takes some 40 KB until its gradient is known."""
-_PIECE = 1 << 13
+MAX_FRAMES = 1 << 15
+"""Frames of the largest step that is computed as a whole.
+
+Each takes about 40 KB until its gradient is known.
+"""
+_MICRO_BATCH_FRAMES = 1 << 13
 
 
-def can_split(model: AlignmentModel, objective: Objective, drawn: BatchPlan) -> bool:
-    """True if the step is large, and no loss asks for frames, as heads do."""
-    return drawn.frames > MOST_FRAMES and objective.is_of_vectors(model)
+def can_split(model: AlignmentModel, objective: Objective, plan: BatchPlan) -> bool:
+    """Return whether the step is large, and no loss reads single frames, as those of heads do."""
+    return plan.num_frames > MAX_FRAMES and objective.uses_vectors_only(model)
 
 
 def gradients(
     model: AlignmentModel,
     objective: Objective,
-    drawn: BatchPlan,
+    plan: BatchPlan,
     seed: int,
     precision: Callable[[], AbstractContextManager[None]],
     device: torch.device,
-    most: int = _PIECE,
+    max_frames: int = _MICRO_BATCH_FRAMES,
 ) -> dict[str, torch.Tensor]:
-    """The losses of the step; gradients are added to those that the model has.
+    """Return the losses of a step and add their gradients to those of the model.
 
     Args:
         model: in training mode.
-        objective: whose losses `can_split` says yes to.
-        drawn: the step's videos, captions and questions.
-        seed: of dropout and noise. Each piece has its own, so they are others than those of the whole step.
-        precision: what the projector computes in.
+        objective: one for which `can_split` is True.
+        plan: videos, captions and questions of the step.
+        seed: of dropout and noise, which differ from those of the undivided step: each micro-batch
+            has its own.
+        precision: context in which the projector computes.
         device: of the model.
-        most: frames of a piece; a longer video is a piece by itself.
+        max_frames: frames of a micro-batch; a longer video is one by itself.
     """
 
-    def pieces() -> Iterator[tuple[AlignmentBatch, Aligned]]:
-        for number, batch in enumerate(drawn.pieces(most)):
+    def micro_batches() -> Iterator[tuple[AlignmentBatch, AlignedBatch]]:
+        for number, batch in enumerate(plan.micro_batches(max_frames)):
             torch.manual_seed(seed + (number << 40))
-            moved = batch.to(device)
+            on_device = batch.to(device)
             with precision():
-                aligned = model(moved)
-            yield moved, aligned
-            # Or it would be held while the next is made.
-            del batch, moved, aligned
+                aligned = model(on_device)
+            yield on_device, aligned
+            # Free it before the next one is computed.
+            del batch, on_device, aligned
 
-    timed = objective.is_segment
+    has_segments = objective.is_segment
     with torch.no_grad():
-        made = [
-            (PooledEmbeddings.of(aligned, batch, timed), PairTargets.of(batch, timed), len(batch.frames))
-            for batch, aligned in pieces()
+        forward = [
+            (
+                PooledEmbeddings.from_batch(aligned, batch, has_segments),
+                PairTargets.from_batch(batch, has_segments),
+                len(batch.frames),
+            )
+            for batch, aligned in micro_batches()
         ]
-    vectors, told, videos = zip(*made, strict=True)
-    leaves = PooledEmbeddings(*(some.requires_grad_() for some in PooledEmbeddings.joined(vectors).each))
-    del made, vectors
-    parts = objective.of_vectors(leaves, PairTargets.joined(told, videos), model.scale)
-    if not parts:
-        return parts
-    torch.stack(list(parts.values())).sum().backward()
-    pull, reached = torch.zeros((), device=device), [0] * len(leaves.each)
-    for batch, aligned in pieces():
-        own = torch.zeros((), device=device)
-        for i, (some, leaf) in enumerate(
-            zip(PooledEmbeddings.of(aligned, batch, timed).each, leaves.each, strict=True)
-        ):
-            if leaf.grad is not None and len(some):
-                gradient = leaf.grad[reached[i] : reached[i] + len(some)]
-                # Sentences were padded to those of all pieces.
-                own = own + (some * gradient[tuple(map(slice, some.shape))]).sum()
-            reached[i] += len(some)
-        if objective.pull > 0:
-            share = objective.pull * objective.pulled(model, aligned, batch, drawn.frames, drawn.texts)
-            own, pull = own + share, pull + share.detach()
-        if own.requires_grad:
-            own.backward()
-        del batch, aligned, some, own
-    return {**parts, "pull": pull} if objective.pull > 0 else parts
+    embeddings, targets, num_videos = zip(*forward, strict=True)
+    leaves = PooledEmbeddings(*(tensor.requires_grad_() for tensor in PooledEmbeddings.concat(embeddings).tensors))
+    del forward, embeddings
+    losses = objective.from_vectors(leaves, PairTargets.concat(targets, num_videos), model.scale)
+    if not losses:
+        return losses
+    torch.stack(list(losses.values())).sum().backward()
+    anchor, offsets = torch.zeros((), device=device), [0] * len(leaves.tensors)
+    for batch, aligned in micro_batches():
+        surrogate = torch.zeros((), device=device)
+        tensors = PooledEmbeddings.from_batch(aligned, batch, has_segments).tensors
+        for i, (tensor, leaf) in enumerate(zip(tensors, leaves.tensors, strict=True)):
+            if leaf.grad is not None and len(tensor):
+                gradient = leaf.grad[offsets[i] : offsets[i] + len(tensor)]
+                # Sentences were padded to those of all micro-batches.
+                surrogate = surrogate + (tensor * gradient[tuple(map(slice, tensor.shape))]).sum()
+            offsets[i] += len(tensor)
+        if objective.anchor_weight > 0:
+            distance = objective.anchor_distance(model, aligned, batch, plan.num_frames, plan.num_texts)
+            share = objective.anchor_weight * distance
+            surrogate, anchor = surrogate + share, anchor + share.detach()
+        if surrogate.requires_grad:
+            surrogate.backward()
+        del batch, aligned, tensors, tensor, surrogate
+    return {**losses, "pull": anchor} if objective.anchor_weight > 0 else losses

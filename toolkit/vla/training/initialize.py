@@ -1,4 +1,6 @@
-"""Where training begins: how far each side is centred, and the temperature that fits the vectors as they then are."""
+"""Initialisation of a run: the centering of each modality and the temperature of the contrastive
+loss.
+"""
 
 from __future__ import annotations
 
@@ -15,33 +17,50 @@ from vla.training.objective import Objective
 
 CENTERING_CANDIDATES = (0.0, 0.5, 1.0)
 MIN_GAIN = 1.02
-"""So many times the score of the frozen encoder, or the gap stays: less is chance, and what the means told would be lost."""
+"""Factor by which centering must raise the score: less is noise, and the information in the means
+is lost.
+"""
 _SCALES = np.geomspace(5.0, MAX_SCALE, 25)
 
 
-def fit_centering(model: AlignmentModel, score: Callable[[AlignmentModel], float | None]) -> bool:
-    """Choose how much of each modality's mean to subtract, and set it on the projector; return True unless that is 0.
+def fit_centering(model: AlignmentModel, validate: Callable[[AlignmentModel], float | None]) -> bool:
+    """Choose how much of each modality's mean to subtract, and set it on the projector.
 
-    Image and text embeddings occupy different cones (the modality gap, Liang et al. 2022). Subtracting the means closes the gap
-    without learning anything from the captions, so unseen concepts benefit too. A candidate must beat no centering by the
-    factor `MIN_GAIN`: smaller differences are noise.
+    Image and text embeddings occupy different cones (the modality gap, Liang et al. 2022).
+    Subtracting the means closes the gap without learning anything from the captions, so unseen
+    concepts benefit too. A candidate must beat no centering by the factor `MIN_GAIN`.
+
+    Args:
+        model: the untrained model; its projector is modified in place.
+        validate: returns the validation score of a model; None if there is nothing to validate on.
+
+    Returns:
+        Whether any of the mean is subtracted.
     """
     best, best_score = 0.0, -math.inf
-    for centring in CENTERING_CANDIDATES:
-        model.projector.centring.fill_(centring)
-        found = score(model)
-        if found is not None and found > best_score:
-            best, best_score = centring, max(found, found * MIN_GAIN if centring == 0 else found)
+    for strength in CENTERING_CANDIDATES:
+        model.projector.centring.fill_(strength)
+        score = validate(model)
+        if score is not None and score > best_score:
+            best, best_score = strength, max(score, score * MIN_GAIN if strength == 0 else score)
     model.projector.centring.fill_(best)
     return best > 0
 
 
 @torch.no_grad()
 def fit_temperature(model: AlignmentModel, objective: Objective, batches: Iterable[AlignmentBatch]) -> None:
-    """Set the temperature to that at which the untrained model's alignment loss on `batches` is least; 100 at most.
+    """Set the temperature of the untrained model to that of the lowest alignment loss.
 
-    CLIP's own, 100, fits its features with the gap between images and texts. Without the gap cosines spread three times as
-    wide, and at 100 a few wrong pairs would outweigh everything else, the pull towards the frozen encoder first.
+    The scale is at most 100.
+
+    CLIP's own scale, 100, fits features with the modality gap. Without the gap cosines spread three
+    times as wide, and at 100 a few wrong pairs would outweigh everything else, the anchor term
+    first.
+
+    Args:
+        model: modified in place.
+        objective: its losses of the levels are evaluated.
+        batches: at least one, on the device of the model.
     """
     losses = np.zeros(len(_SCALES))
     model.eval()

@@ -1,4 +1,6 @@
-"""Ctrl-C, or a signal that asks to end, while a run is trained: the step at hand is finished and kept before anything ends."""
+"""Interruption of a run by Ctrl-C or a termination signal, after the current step is finished and
+saved.
+"""
 
 from __future__ import annotations
 
@@ -13,52 +15,59 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class InterruptFlag:
-    """Says whether somebody asked for an end.
+    """Flag for a pending interruption.
 
     Attributes:
-        asked: True since the first signal.
+        is_set: True since the first signal.
     """
 
-    asked = False
+    is_set = False
 
 
 @contextmanager
-def on_interrupt(*, patient: bool = False) -> Iterator[InterruptFlag]:
-    """Set `InterruptFlag.asked` on the first SIGINT, SIGTERM or SIGHUP; a second one has its usual effect.
+def on_interrupt(*, allow_repeats: bool = False) -> Iterator[InterruptFlag]:
+    """Set `InterruptFlag.is_set` on the first SIGINT, SIGTERM or SIGHUP.
 
-    Whoever answers a signal so far is asked to, too, and the KeyboardInterrupt that it raises is held back; so the command line
-    says its word. Nothing changes for a signal that is ignored, or that nothing of Python's answers, or outside the main thread.
+    A second has its usual effect.
+
+    The previous handler of a signal is called, too, and a KeyboardInterrupt that it raises is held
+    back, so the command line can print its message. Signals that are ignored or not handled by
+    Python keep their effect, as do all signals outside the main thread.
 
     Args:
-        patient: let any number of them set it: launchers of several processes send a second one of their own at once.
+        allow_repeats: later signals set the flag, too: launchers of several processes send a second
+            signal of their own at once.
     """
-    stop, before = InterruptFlag(), _answered()
+    flag, previous = InterruptFlag(), _python_handlers()
 
-    def answer(number: int, frame: FrameType | None) -> None:
-        again, stop.asked = stop.asked, True
-        if patient:
+    def handle(number: int, frame: FrameType | None) -> None:
+        is_repeat, flag.is_set = flag.is_set, True
+        if allow_repeats:
             return
         try:
-            before[number](number, frame)
+            previous[number](number, frame)
         except KeyboardInterrupt:
-            if again:
+            if is_repeat:
                 raise
 
-    for number in before:
-        signal.signal(number, answer)
+    for number in previous:
+        signal.signal(number, handle)
     try:
-        yield stop
+        yield flag
     finally:
-        for number, earlier in before.items():
-            # Who was asked may have put somebody else in charge.
-            if signal.getsignal(number) is answer:
-                signal.signal(number, earlier)
+        for number, handler in previous.items():
+            # The previous handler may have installed another one.
+            if signal.getsignal(number) is handle:
+                signal.signal(number, handler)
 
 
-def _answered() -> dict[int, Callable[[int, FrameType | None], Any]]:
-    """The signals that something of Python's answers, and what does; none outside the main thread."""
+def _python_handlers() -> dict[int, Callable[[int, FrameType | None], Any]]:
+    """Return the signals that Python code handles, with their handlers.
+
+    None outside the main thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         return {}
-    there = [int(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name)]  # there is no SIGHUP on Windows
-    found = {number: signal.getsignal(number) for number in there}
-    return {number: earlier for number, earlier in found.items() if callable(earlier)}
+    numbers = [int(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name)]  # no SIGHUP on Windows
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    return {number: handler for number, handler in handlers.items() if callable(handler)}

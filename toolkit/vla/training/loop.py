@@ -1,7 +1,8 @@
 """The training loop.
 
-Nothing random is carried from step to step: the order of videos is a function of seed and epoch, the choice of captions
-and the dropout of seed and step. So a state holds weights, AdamW's moments and the history, and resuming is exact.
+No random state is carried from step to step: the order of videos is a function of seed and epoch,
+the choice of captions and the dropout of seed and step. So a state holds weights, AdamW's moments
+and the history, and resuming is exact.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from vla.evaluation.verdict import Verdict, compare
 from vla.features import FeatureSpec
 from vla.model import AlignmentModel
 from vla.progress import ProgressCallback, silent
-from vla.threads import small_work
+from vla.threads import small_op_threads
 from vla.training.checkpoint import Run, open_run, save_run
 from vla.training.config import TrainConfig
 from vla.training.distributed import ProcessGroup
-from vla.training.epochs import Epochs, Sampler
+from vla.training.epochs import Epochs, EpochSampler
 from vla.training.initialize import fit_centering, fit_temperature
 from vla.training.interrupt import on_interrupt
 from vla.training.model_setup import initial_model
@@ -33,15 +34,20 @@ from vla.training.state import State
 from vla.training.step import Step, deterministic
 
 ALPHAS = (0.125, 0.25, 0.5, 0.75, 1.0)
-_HALFWAY = 0.5
-"""Where epochs are compared. What few captions taught goes too far at 1: there, every epoch would look worse than none."""
-_GALLERY = 400
-"""Videos that were trained on and are searched beside those held out: among a few dozen everything is found."""
-_FITTED = 4, 256
-"""Batches that the first temperature is fitted to, and at most so many videos of each."""
+_VALIDATION_ALPHA = 0.5
+"""Alpha at which epochs are compared. At 1 every epoch could look worse than none after few
+captions.
+"""
+_MAX_DISTRACTORS = 400
+"""Training videos searched beside the validation videos: among a few dozen everything is retrieved.
+"""
+_FIT_BATCHES = 4
+"""Batches that the initial temperature is fitted to."""
+_FIT_BATCH_SIZE = 256
+"""Maximum number of videos in each of them."""
 
 
-@small_work()
+@small_op_threads()
 def train(
     corpus: Corpus,
     split: Split,
@@ -52,107 +58,130 @@ def train(
     identity: str,
     *,
     device: torch.device | None = None,
-    ranks: ProcessGroup | None = None,
+    processes: ProcessGroup | None = None,
     progress: ProgressCallback = silent,
 ) -> Run:
-    """Train on `split.train`, choose by `split.held_out`, commit the run to `folder`; resumes at the step where it was left.
+    """Train on `split.train`, select on `split.val` and commit the run to `folder`.
 
-    Ctrl-C finishes the step, saves, says so by a note, and then raises KeyboardInterrupt. `ranks` share every step; the first
-    of them alone judges and writes.
+    An interrupted run resumes at its step. Ctrl-C finishes the step, saves the state, sends a note
+    and then raises KeyboardInterrupt. `processes` share every step; the first of them alone
+    validates and writes.
 
-    A run that never beats the frozen encoder, whatever its alpha, is kept with alpha 1. Unless it wins plainly
-    (`vla.evaluation.verdict`) it is marked as not better, so that it is reported and not used by default.
+    A run that never beats the frozen encoder, at any alpha, is kept with alpha 1. Unless it is
+    significantly better (`vla.evaluation.verdict`) it is marked as not better: it is reported, and
+    not used by default.
     """
-    ranks = ranks or ProcessGroup(device)
-    first = ranks.rank == 0
-    judge, corpus = _Validator(corpus, split, config.seed), split.taught(corpus)
-    model = initial_model(corpus.subset(split.train), scale, config).to(ranks.device)
+    processes = processes or ProcessGroup(device)
+    is_main = processes.rank == 0
+    validator, corpus = _Validator(corpus, split, config.seed), split.training_corpus(corpus)
+    model = initial_model(corpus.subset(split.train), scale, config).to(processes.device)
     if config.levels == "none" and not any(True for head in model.heads.values() for _ in head.parameters()):
         raise UsageError(
-            f"there is nothing to train: levels is none, and heads {config.heads!r} are none with weights of their own here"
+            f"there is nothing to train: levels is none, and no head of heads {config.heads!r} has weights of its own"
         )
-    objective = Objective(config).to(ranks.device)
-    before = (judge(model), judge.untaught(model)) if first else (ValidationResult({}, 0.0), 0.0)
-    sampler = Sampler(corpus, split.train, config)
+    objective = Objective(config).to(processes.device)
+    before = ValidationResult({}, 0.0), 0.0
+    if is_main:
+        before = validator(model), validator.held_out_score(model)
+    sampler = EpochSampler(corpus, split.train, config)
     if config.projector != "identity":
-        if first and before[0].search is not None:
-            _initialize(model, objective, judge, sampler, ranks.device)
-        ranks.broadcast_(model.projector.centring)
-        ranks.broadcast_(model.log_scale.data)
-    step = Step(model, objective, config, sampler.steps * config.epochs, ranks)
-    epochs = Epochs(model, step, sampler, config, folder, identity, ranks, progress)
-    with on_interrupt(patient=ranks.count > 1) as stop, deterministic(config.deterministic):
+        if is_main and before[0].search is not None:
+            _initialize(model, objective, validator, sampler, processes.device)
+        processes.broadcast_(model.projector.centring)
+        processes.broadcast_(model.log_scale.data)
+    step = Step(model, objective, config, sampler.steps * config.epochs, processes)
+    epochs = Epochs(model, step, sampler, config, folder, identity, processes, progress)
+    with on_interrupt(allow_repeats=processes.world_size > 1) as interrupt, deterministic(config.deterministic):
         while not epochs.is_over:
-            epochs.run(stop)
-            result = judge(model, _HALFWAY) if first else ValidationResult({}, 0.0)
-            epochs.end(replace(result, score=ranks.told(result.score)), _headline(result))
-    if first:
-        _finish(model, epochs.state, before, judge, spec, config, folder, identity, split)
-    ranks.wait()
+            epochs.run(interrupt)
+            result = validator(model, _VALIDATION_ALPHA) if is_main else ValidationResult({}, 0.0)
+            epochs.end(replace(result, score=processes.broadcast(result.score)), _headline(result))
+    if is_main:
+        _finish(model, epochs.state, before, validator, spec, config, folder, identity, split)
+    processes.barrier()
     return open_run(folder)
 
 
 def _initialize(
-    model: AlignmentModel, objective: Objective, judge: _Validator, sampler: Sampler, device: torch.device
+    model: AlignmentModel, objective: Objective, validator: _Validator, sampler: EpochSampler, device: torch.device
 ) -> None:
-    """Centre both sides as far as that helps, and fit the temperature to the vectors as they then are.
+    """Fit the centering of both modalities, then the temperature of the contrastive loss.
 
-    The encoder's own temperature fits its own vectors; once they are centred these are others.
+    The encoder's own temperature fits its own vectors; centering changes them.
     """
-    if fit_centering(model, lambda m: judge(m, heads=False).search):
-        count, most = _FITTED
-        some = sampler.videos(0)[:count]
-        fit_temperature(model, objective, (sampler.batch(rows[:most], i).to(device) for i, rows in enumerate(some)))
+    if fit_centering(model, lambda m: validator(m, heads=False).search):
+        batches = sampler.videos(0)[:_FIT_BATCHES]
+        fit_temperature(
+            model,
+            objective,
+            (sampler.batch(rows[:_FIT_BATCH_SIZE], i).to(device) for i, rows in enumerate(batches)),
+        )
 
 
 class _Validator:
-    """Measures a model on the held-out videos and on the captions that were withheld, among `searched` videos."""
+    """Scores of a model on the validation videos and the held-out captions.
+
+    Attributes:
+        gallery_size: number of videos that are searched: validation videos and distractors.
+    """
 
     def __init__(self, corpus: Corpus, split: Split, seed: int) -> None:
-        others = np.random.default_rng([seed, 7]).permutation(split.train)[:_GALLERY]
-        rows = np.concatenate([split.held_out, np.sort(others)])
-        shown, hidden = set(rows.tolist()), set(split.withheld.tolist())
+        others = np.random.default_rng([seed, 7]).permutation(split.train)[:_MAX_DISTRACTORS]
+        rows = np.concatenate([split.val, np.sort(others)])
+        gallery, held_out = set(rows.tolist()), set(split.held_out_queries.tolist())
         self._corpus = corpus.subset(rows)
-        self._judged = len(split.held_out)
-        self._trained_on = corpus.subset(split.train)
-        self._withheld = np.array([i in hidden for i, q in enumerate(corpus.queries) if q.video in shown], bool)
-        held_out = np.array([q.video < self._judged for q in self._corpus.queries], bool)
-        self._chosen_by = held_out | self._withheld
-        self.searched = len(self._corpus.videos)
+        self._num_val = len(split.val)
+        self._train_corpus = corpus.subset(split.train)
+        self._is_held_out = np.array([i in held_out for i, q in enumerate(corpus.queries) if q.video in gallery], bool)
+        of_val = np.array([q.video < self._num_val for q in self._corpus.queries], bool)
+        self._is_selection_query = of_val | self._is_held_out
+        self.gallery_size = len(self._corpus.videos)
 
     def __call__(self, model: AlignmentModel, alpha: float = 1.0, *, heads: bool = True) -> ValidationResult:
-        """The model with its dial at `alpha`; leaves it in evaluation mode. `heads` answer the same at every alpha."""
-        model.eval()
-        with model.at(alpha):
-            return validate(model, self._corpus, self._judged, self._chosen_by, heads=heads)
+        """Return the scores of the model at `alpha`; leaves it in evaluation mode.
 
-    def untaught(self, model: AlignmentModel, alpha: float = 1.0) -> float:
-        """How well content that nobody told the model of is found, from 0 to 1; 0 where nothing was withheld."""
-        if not self._withheld.any():
+        Args:
+            model: its projector's alpha is restored afterwards.
+            alpha: in [0, 1].
+            heads: also score the heads, whose predictions do not depend on alpha.
+        """
+        model.eval()
+        with model.with_alpha(alpha):
+            return validate(model, self._corpus, self._num_val, self._is_selection_query, heads=heads)
+
+    def held_out_score(self, model: AlignmentModel, alpha: float = 1.0) -> float:
+        """Return the retrieval score of held-out concepts, from 0 to 1.
+
+        0 where none are held out.
+        """
+        if not self._is_held_out.any():
             return 0.0
-        with model.at(alpha):
-            return validate(model, self._corpus, 0, self._withheld, heads=False).search or 0.0
+        with model.with_alpha(alpha):
+            return validate(model, self._corpus, 0, self._is_held_out, heads=False).search or 0.0
 
     def verdict(self, ours: ValidationResult, frozen: ValidationResult) -> Verdict | None:
-        """The two compared on the held-out videos alone: other videos were trained on, whatever was withheld of them."""
-        parts = [{k: v.of(v.videos < self._judged) for k, v in found.parts.items()} for found in (ours, frozen)]
+        """Return the comparison of two models on the validation videos alone.
+
+        The other videos were trained on, whether or not some of their captions are held out.
+        """
+        parts = [{k: v.of(v.videos < self._num_val) for k, v in result.parts.items()} for result in (ours, frozen)]
         return compare(*parts)
 
-    def floors(self, model: AlignmentModel) -> dict[str, dict[str, float]]:
-        """What not looking scores in the tasks of the heads."""
-        return head_baselines(model, self._corpus, self._judged, self._trained_on)
+    def baselines(self, model: AlignmentModel) -> dict[str, dict[str, float]]:
+        """Return the scores of the vision-blind baselines in the tasks of the heads."""
+        return head_baselines(model, self._corpus, self._num_val, self._train_corpus)
 
 
 def _finish(
-    model: AlignmentModel, state: State, before: tuple[ValidationResult, float], judge: _Validator, spec: FeatureSpec,
+    model: AlignmentModel, state: State, before: tuple[ValidationResult, float], validator: _Validator, spec: FeatureSpec,
     config: TrainConfig, folder: Path, identity: str, split: Split,
 ) -> None:  # fmt: skip
-    """Choose alpha, and commit."""
+    """Select alpha for the best weights, and commit the run."""
     model.load_state_dict(state.best_weights)
-    best = _chosen(model, judge, *before)
-    after = judge(model, 1.0 if best is None else best)
+    best = _select_alpha(model, validator, *before)
+    after = validator(model, 1.0 if best is None else best)
     model.projector.alpha.fill_(1.0 if best is None else best)
-    verdict = judge.verdict(after, before[0])
+    verdict = validator.verdict(after, before[0])
     record = {
         "config": config.to_json(),
         "epochs": state.epoch,
@@ -161,36 +190,44 @@ def _finish(
         "scale": float(model.scale.detach()),
         "better": best is not None and verdict is not None and verdict.is_better,
         "verdict": None if verdict is None else verdict.to_json(),
-        "videos": {"train": len(split.train), "held out": len(split.held_out), "searched": judge.searched},
+        "videos": {"train": len(split.train), "held out": len(split.val), "searched": validator.gallery_size},
         "before": before[0].to_json(),
         "after": after.to_json(),
-        "untaught": {"before": before[1], "after": judge.untaught(model, float(model.projector.alpha))},
-        "floors": judge.floors(model),
+        "untaught": {
+            "before": before[1],
+            "after": validator.held_out_score(model, float(model.projector.alpha)),
+        },
+        "floors": validator.baselines(model),
         "history": state.history,
     }
     save_run(folder, model, spec, identity, record)
 
 
-def _chosen(model: AlignmentModel, judge: _Validator, before: ValidationResult, least: float) -> float | None:
-    """The alpha that does best on what was held out, of those that keep to `least` what was withheld; None if none does.
+def _select_alpha(
+    model: AlignmentModel, validator: _Validator, before: ValidationResult, min_held_out: float
+) -> float | None:
+    """Return the alpha of the best validation score.
 
-    This guards what the captions do not mention: it is found no worse than by the frozen encoder, and of what centring
-    gained for it no more than half is given back.
+    None if none is better than the frozen encoder.
+
+    An alpha is admissible if held-out concepts score at least `min_held_out`, the score of the
+    frozen encoder. At most half of the gain of centering on them may be lost.
     """
     if before.search is None:
         return None
-    best, most = None, before.search
+    best, best_score = None, before.search
     for alpha in (0.0, *ALPHAS) if model.projector.centring > 0 else ALPHAS:
-        found, untaught = judge(model, alpha, heads=False).search or 0.0, judge.untaught(model, alpha)
+        score = validator(model, alpha, heads=False).search or 0.0
+        held_out = validator.held_out_score(model, alpha)
         if alpha == 0:
-            least = max(least, (least + untaught) / 2)
-        # The heads have no part in this: they see the projector as it was trained.
-        if found > most and untaught >= least:
-            best, most = alpha, found
+            min_held_out = max(min_held_out, (min_held_out + held_out) / 2)
+        # Heads have no part in this: they see the projector at alpha 1.
+        if score > best_score and held_out >= min_held_out:
+            best, best_score = alpha, score
     return best
 
 
 def _headline(result: ValidationResult) -> dict[str, float]:
-    """The one figure of each task that a progress line has room for."""
-    chosen = {"text to video": "R@1", "moment to video": "R@1", "moment in its video": "R1@0.5"}
-    return {f"{task} {m}": result.metrics[task][m] for task, m in chosen.items() if task in result.metrics}
+    """Return one metric of each task for the progress line."""
+    metrics = {"text to video": "R@1", "moment to video": "R@1", "moment in its video": "R1@0.5"}
+    return {f"{task} {m}": result.metrics[task][m] for task, m in metrics.items() if task in result.metrics}

@@ -1,4 +1,4 @@
-"""The model before the first step: the frozen encoder with projector and heads as a corpus needs them."""
+"""The initial model: the frozen encoder with a projector and heads that fit a corpus."""
 
 from __future__ import annotations
 
@@ -14,56 +14,66 @@ from vla.heads import registry as heads
 from vla.model import AlignmentModel, ModelConfig
 from vla.training.config import HEADS_BY_QUESTION, TrainConfig
 
-_ENOUGH = 50_000
+_MAX_ROWS = 50_000
 """Frames, and texts, from which the projector's whitening is estimated."""
 
 
 def initial_model(corpus: Corpus, scale: float, config: TrainConfig) -> AlignmentModel:
-    """The frozen encoder with what it needs to become another, from `corpus`, which is trained on."""
-    options = {name: _planned(name, corpus, config) for name in chosen_heads(config, corpus)}
+    """Return the frozen encoder with an untrained projector and heads.
+
+    Args:
+        corpus: the training corpus.
+        scale: of the encoder; at most 100 is used.
+        config: of the run.
+    """
+    options = {name: _resolve_options(name, corpus, config) for name in select_heads(config, corpus)}
     sizes = ModelConfig(corpus.dim, config.projector, dict(config.projector_options), min(scale, 100.0), options)
-    # The caller's random state is given back, here and in every step: a library must not reseed its user's program.
+    # The caller's random state is restored, here and in every step: a library must not reseed a
+    # program.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = AlignmentModel(sizes)
-    model.projector.fit(*_usual(corpus, config.seed))
+    model.projector.fit(*_sample_rows(corpus, config.seed))
     for head in (*model.heads.values(), *model.blind.values()):
         head.fit(corpus)
     return model
 
 
-def chosen_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
-    """The heads to train: those named, or one for each kind of question that is asked; and what compares captions and videos."""
-    found = _asked_heads(config, corpus)
-    return [*found, "retrieval"] if config.reads_tokens and "retrieval" not in found else found
+def select_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
+    """Return the names of the heads to train.
+
+    With `heads` `auto` there is one for each kind of question in `corpus`. `retrieval` is added
+    where tokens are compared.
+    """
+    names = _configured_heads(config, corpus)
+    return [*names, "retrieval"] if config.reads_tokens and "retrieval" not in names else names
 
 
-def _asked_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
+def _configured_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
     if config.heads != "auto":
-        asks: dict[str, str] = {}
+        head_of_task: dict[str, str] = {}
         for name in config.head_names:
-            other = asks.setdefault(heads.get(name).asks, name)
+            other = head_of_task.setdefault(heads.get(name).task, name)
             if other != name:
-                raise UsageError(f"heads {other} and {name} are asked the same: train them in runs of their own")
+                raise UsageError(f"heads {other} and {name} handle the same task: train them in separate runs")
         return config.head_names
     kinds = {q.question.kind for q in corpus.questions}
     return [head for kind, head in HEADS_BY_QUESTION.items() if kind in kinds]
 
 
-def _planned(name: str, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
-    given = config.head_options.get(name, {})
+def _resolve_options(name: str, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
+    options = config.head_options.get(name, {})
     if name == "retrieval" and config.reads_tokens:
-        given = {**given, "score": config.score}
-    options: dict[str, Any] = heads.get(name).planned(corpus, given)
-    return options
+        options = {**options, "score": config.score}
+    return dict(heads.get(name).resolve_options(corpus, options))
 
 
-def _usual(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Raw frames and texts of `corpus`, no more than are needed to know what is usual among them."""
+def _sample_rows(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return raw frames and texts of `corpus`, at most `_MAX_ROWS` of each."""
     starts = starts_of(len(v.values) for v in corpus.videos)
-    chosen = np.sort(np.random.default_rng([seed, 6]).permutation(starts[-1])[:_ENOUGH])
-    of_video = np.split(chosen, np.searchsorted(chosen, starts[1:-1]))
+    rows = np.sort(np.random.default_rng([seed, 6]).permutation(starts[-1])[:_MAX_ROWS])
+    of_video = np.split(rows, np.searchsorted(rows, starts[1:-1]))
     frames = np.concatenate([v.values[i - a] for v, i, a in zip(corpus.videos, of_video, starts, strict=False)])
-    told = [*(q.parts for q in corpus.queries), *(q.parts for q in corpus.questions)][:_ENOUGH]
-    texts = np.stack([corpus.vector(parts) for parts in told])
+    chunks = [*(q.chunks for q in corpus.queries), *(q.chunks for q in corpus.questions)][:_MAX_ROWS]
+    texts = np.stack([corpus.vector(text) for text in chunks])
     return torch.from_numpy(frames.astype(np.float32)), torch.from_numpy(texts)

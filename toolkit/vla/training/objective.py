@@ -1,4 +1,6 @@
-"""What a step minimises: alignment on whole videos and on segments, the heads' losses, and the pull to the frozen encoder."""
+"""Training objective: alignment losses on videos and on segments, losses of the heads, and the
+anchor term.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vla.batches.batch import Aligned, AlignmentBatch
+from vla.batches.batch import AlignedBatch, AlignmentBatch
 from vla.errors import UsageError
 from vla.heads import registry as heads
 from vla.heads.retrieval import Head as Retrieval
@@ -16,156 +18,200 @@ from vla.losses import registry as losses
 from vla.losses.base import Kind
 from vla.model import AlignmentModel
 from vla.training.config import TrainConfig
-from vla.training.pooled_embeddings import PARTS, PairTargets, PooledEmbeddings, row_hashes, soft_targets
+from vla.training.pooled_embeddings import NUM_SEGMENTS, PairTargets, PooledEmbeddings, row_hashes, soft_targets
 
-_AT_ONCE = 1 << 22
-"""Scores of texts and videos that are held as one matrix; with more the loss is taken from the vectors, block by block."""
-_AT_A_TIME = 256
-"""Videos whose soft alignments are compared with each other's captions; of more, so many at a time."""
+_MAX_SCORES = 1 << 22
+"""Largest number of scores of texts and videos in one matrix.
+
+With more the loss is computed blockwise.
+"""
+_ALIGNMENT_BATCH_SIZE = 256
+"""Videos whose soft alignments are contrasted with each other's captions."""
 
 
 class Objective(nn.Module):
-    """The losses that `config` asks for, by name."""
+    """The losses of a run, by name.
+
+    Attributes:
+        is_global: whether captions of whole videos have a loss.
+        is_segment: whether timed captions and soft alignments have one.
+        anchor_weight: weight of `anchor_distance`.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
-        # Retrieval's own loss is that of the global level.
+        # The head `retrieval` has no loss but that of the global level.
         self.is_global = config.levels in ("both", "global") or "retrieval" in config.head_names
         self.is_segment = config.levels in ("both", "segment") and config.segment_weight > 0
         self.segment_weight = config.segment_weight
-        self.pull = config.pull
-        self.weights = dict(config.head_weights)
-        self.head = heads.build("retrieval")
-        self.whole = _built("global_loss", config.global_loss, "pairs")
-        self.timed = _built("segment_loss", config.segment_loss, "pairs")
-        self.untimed = _built("untimed_loss", config.untimed_loss, "sets")
+        self.anchor_weight = config.anchor_weight
+        self.head_weights = dict(config.head_weights)
+        self.retrieval = heads.build("retrieval")
+        self.global_loss = _build_loss("global_loss", config.global_loss, "pairs")
+        self.segment_loss = _build_loss("segment_loss", config.segment_loss, "pairs")
+        self.untimed_loss = _build_loss("untimed_loss", config.untimed_loss, "sets")
 
     def forward(
-        self, model: AlignmentModel, batch: AlignmentBatch, aligned: Aligned | None = None
+        self, model: AlignmentModel, batch: AlignmentBatch, aligned: AlignedBatch | None = None
     ) -> dict[str, torch.Tensor]:
-        """`{name: scalar}`; their sum is what is minimised. What the batch has no captions or questions for is left out.
+        """Return `{name: scalar}`; their sum is minimised.
 
-        `aligned` is the batch in the shared space, where somebody has it already.
+        Losses without captions or questions in the batch are left out.
+
+        Args:
+            model: of the run.
+            batch: raw features.
+            aligned: the batch in the shared space, if it is computed already.
         """
         aligned = model(batch) if aligned is None else aligned
         parts = self.alignment(model, aligned, batch)
-        parts |= {k: self.weights.get(k, 1.0) * v for k, v in model.head_losses(aligned, batch).items()}
-        if self.pull > 0 and parts:
+        parts |= {k: self.head_weights.get(k, 1.0) * v for k, v in model.head_losses(aligned, batch).items()}
+        if self.anchor_weight > 0 and parts:
             texts = len(batch.queries) + len(batch.questions)
-            parts["pull"] = self.pull * self.pulled(model, aligned, batch, len(batch.rows), texts)
+            distance = self.anchor_distance(model, aligned, batch, len(batch.packed_frames), texts)
+            parts["pull"] = self.anchor_weight * distance
         return parts
 
-    def alignment(self, model: AlignmentModel, aligned: Aligned, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
-        """The losses of the levels alone."""
+    def alignment(self, model: AlignmentModel, aligned: AlignedBatch, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
+        """Return the losses of the levels alone."""
         parts: dict[str, torch.Tensor] = {}
-        plain, head = ~batch.is_timed, self._head(model)
-        if self.is_global and plain.any():
-            parts["global"] = self._global(head, aligned, batch, plain)
+        is_untimed, head = ~batch.is_timed, self._retrieval_head(model)
+        if self.is_global and is_untimed.any():
+            parts["global"] = self._global_loss(head, aligned, batch, is_untimed)
         if self.is_segment:
-            weight = self._weight(parts)
+            weight = self._segment_factor(parts)
             if batch.is_timed.any():
-                parts["segment"] = weight * self._segments(aligned, batch, batch.is_timed)
-            softly = soft_targets(batch, self.is_segment)
-            if len(softly):
-                segments, mask = aligned.parts(batch.video_of_query[softly], PARTS)
-                told = aligned.sentences[softly], batch.sentence_mask[softly]
-                parts["alignment"] = weight * self._alignment(segments, mask, *told, aligned.scale)
+                parts["segment"] = weight * self._segment_loss(aligned, batch, batch.is_timed)
+            queries = soft_targets(batch, self.is_segment)
+            if len(queries):
+                segments, mask = aligned.equal_segments(batch.video_of_query[queries], NUM_SEGMENTS)
+                sentences = aligned.sentences[queries], batch.sentence_mask[queries]
+                parts["alignment"] = weight * self._untimed_loss(segments, mask, *sentences, aligned.scale)
         return parts
 
-    def _weight(self, parts: dict[str, torch.Tensor]) -> float:
-        # Alone it would only be weighed against the pull.
+    def _segment_factor(self, parts: dict[str, torch.Tensor]) -> float:
+        # Without a global loss the factor would only change the balance with the anchor term.
         return self.segment_weight if "global" in parts else 1.0
 
-    def _head(self, model: AlignmentModel) -> Retrieval:
-        """What compares captions with videos: the model's own, or the one that nothing is learned for."""
-        return cast(Retrieval, model.heads["retrieval"] if "retrieval" in model.heads else self.head)
+    def _retrieval_head(self, model: AlignmentModel) -> Retrieval:
+        """Return the model's head that compares captions with videos, or the one without
+        parameters.
+        """
+        return cast(Retrieval, model.heads["retrieval"] if "retrieval" in model.heads else self.retrieval)
 
-    def of_vectors(self, vectors: PooledEmbeddings, told: PairTargets, scale: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The losses of both levels from vectors alone, block by block, equal to those of whole matrices."""
+    def from_vectors(
+        self, vectors: PooledEmbeddings, targets: PairTargets, scale: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return the losses of both levels from pooled embeddings, blockwise.
+
+        Equal to those of whole matrices.
+        """
         parts: dict[str, torch.Tensor] = {}
-        plain = ~told.is_timed
-        if self.is_global and plain.any():
-            parts["global"] = self.whole.of_vectors(vectors.queries[plain], vectors.videos, scale, *told.whole())
-        weight = self._weight(parts)
-        if self.is_segment and told.is_timed.any():
-            timed = vectors.queries[told.is_timed], vectors.moments
-            parts["segment"] = weight * self.timed.of_vectors(*timed, scale, told.alike())
-        if self.is_segment and len(vectors.parts):
-            soft = vectors.parts, told.part_mask, vectors.sentences, told.sentence_mask
-            parts["alignment"] = weight * self._alignment(*soft, scale)
+        is_untimed = ~targets.is_timed
+        if self.is_global and is_untimed.any():
+            queries = vectors.queries[is_untimed]
+            parts["global"] = self.global_loss.from_vectors(queries, vectors.videos, scale, *targets.video_pairs())
+        weight = self._segment_factor(parts)
+        if self.is_segment and targets.is_timed.any():
+            pairs = vectors.queries[targets.is_timed], vectors.moments
+            parts["segment"] = weight * self.segment_loss.from_vectors(*pairs, scale, targets.moment_pairs())
+        if self.is_segment and len(vectors.segments):
+            sets = vectors.segments, targets.segment_mask, vectors.sentences, targets.sentence_mask
+            parts["alignment"] = weight * self._untimed_loss(*sets, scale)
         return parts
 
-    def is_of_vectors(self, model: AlignmentModel) -> bool:
-        """True if `of_vectors` is all there is to be learned from: no head, and no score of more than one vector."""
+    def uses_vectors_only(self, model: AlignmentModel) -> bool:
+        """Return whether `from_vectors` gives all losses: the model has no head and compares no
+        tokens.
+        """
         return set(model.heads) <= {"retrieval"} and not model.compares_tokens
 
-    def _global(self, head: Retrieval, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
-        if not head.reads_tokens and int(rows.sum()) * len(batch.frames) > _AT_ONCE:
-            pairs = PairTargets.of(batch, False).whole()
-            return self.whole.of_vectors(aligned.queries[rows], aligned.videos, aligned.scale, *pairs)
-        same = _same_text(batch.queries[rows])
-        return self._among_videos(head.scores(aligned, rows) * aligned.scale, head.positives(batch)[rows], same)
+    def _global_loss(
+        self, head: Retrieval, aligned: AlignedBatch, batch: AlignmentBatch, rows: torch.Tensor
+    ) -> torch.Tensor:
+        if not head.reads_tokens and int(rows.sum()) * len(batch.frames) > _MAX_SCORES:
+            pairs = PairTargets.from_batch(batch, False).video_pairs()
+            return self.global_loss.from_vectors(aligned.queries[rows], aligned.videos, aligned.scale, *pairs)
+        scores, positives = head.scores(aligned, rows) * aligned.scale, head.positives(batch)[rows]
+        # The video of an equal caption is not a negative, and not the right one either.
+        same_text = (_same_text(batch.queries[rows]).float() @ positives.float()) > 0
+        loss: torch.Tensor = self.global_loss(scores.masked_fill(same_text & ~positives, -torch.inf), positives)
+        return loss
 
-    def _among_videos(self, scores: torch.Tensor, positives: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
-        # A video of which the very same is told is not a wrong answer, and not the right one either.
-        shared = (same.float() @ positives.float()) > 0
-        return self.whole(scores.masked_fill(shared & ~positives, -torch.inf), positives)
-
-    def _segments(self, aligned: Aligned, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
-        """Every timed caption against every annotated segment of the batch, those of its own video included."""
+    def _segment_loss(self, aligned: AlignedBatch, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
+        """Return the loss of every timed caption against every annotated segment of the batch."""
         inside, videos = batch.inside[rows], batch.video_of_query[rows]
-        segments = aligned.pooled(videos, inside)
-        if len(videos) ** 2 > _AT_ONCE:
-            return self.timed.of_vectors(
-                aligned.queries[rows], segments, aligned.scale, PairTargets.of(batch, False).alike()
-            )
-        scores = aligned.queries[rows] @ segments.T * aligned.scale
-        return self.timed(scores, _same_moment(inside, videos) | _same_text(batch.queries[rows]))
+        segments = aligned.pool_spans(videos, inside)
+        loss: torch.Tensor
+        if len(videos) ** 2 > _MAX_SCORES:
+            pairs = PairTargets.from_batch(batch, False).moment_pairs()
+            loss = self.segment_loss.from_vectors(aligned.queries[rows], segments, aligned.scale, pairs)
+        else:
+            scores = aligned.queries[rows] @ segments.T * aligned.scale
+            loss = self.segment_loss(scores, _same_moment(inside, videos) | _same_text(batch.queries[rows]))
+        return loss
 
-    def _alignment(
+    def _untimed_loss(
         self,
         segments: torch.Tensor,
-        mask: torch.Tensor,
+        segment_mask: torch.Tensor,
         sentences: torch.Tensor,
-        told: torch.Tensor,
+        sentence_mask: torch.Tensor,
         scale: torch.Tensor,
     ) -> torch.Tensor:
-        """Sentences without times against equal parts of their video, softly matched."""
+        """Return the loss of untimed sentences against equal segments of their video, softly
+        aligned.
+        """
         total = torch.zeros((), device=segments.device)
-        for some in torch.arange(len(segments), device=segments.device).split(_AT_A_TIME):
-            similarity = torch.einsum("vne,tme->vtnm", segments[some], sentences[some])
-            total = total + len(some) * self.untimed(similarity, mask[some], told[some], scale)
+        for rows in torch.arange(len(segments), device=segments.device).split(_ALIGNMENT_BATCH_SIZE):
+            similarity = torch.einsum("vne,tme->vtnm", segments[rows], sentences[rows])
+            loss = self.untimed_loss(similarity, segment_mask[rows], sentence_mask[rows], scale)
+            total = total + len(rows) * loss
         return total / len(segments)
 
-    def pulled(
-        self, model: AlignmentModel, aligned: Aligned, batch: AlignmentBatch, frames: int, texts: int
+    def anchor_distance(
+        self, model: AlignmentModel, aligned: AlignedBatch, batch: AlignmentBatch, frames: int, texts: int
     ) -> torch.Tensor:
-        """Mean squared distance between trained and frozen vectors, or the batch's part of it among so many in all."""
-        start = model.projector
-        moved = functional.mse_loss(aligned.packed, start.start_frames(batch.rows), reduction="sum") / max(1, frames)
+        """Return the mean squared distance between trained and frozen vectors.
+
+        Args:
+            model: of the run.
+            aligned: the batch in the shared space.
+            batch: raw features of the whole step, or of a micro-batch.
+            frames: frames of the whole step.
+            texts: captions and questions of the whole step.
+
+        Returns:
+            A scalar; of a micro-batch, its share of the mean.
+        """
+        projector = model.projector
+        frozen_frames = projector.start_frames(batch.packed_frames)
+        of_frames = functional.mse_loss(aligned.packed, frozen_frames, reduction="sum") / max(1, frames)
         pairs = ((aligned.queries, batch.queries), (aligned.questions, batch.questions.vectors))
-        away = torch.cat([(a - start.start_text(b)).square().sum(-1) for a, b in pairs])
-        return moved + away.sum() / max(1, texts)
+        of_texts = torch.cat([(a - projector.start_text(b)).square().sum(-1) for a, b in pairs])
+        return of_frames + of_texts.sum() / max(1, texts)
 
 
 def _same_moment(inside: torch.Tensor, videos: torch.Tensor) -> torch.Tensor:
-    """`(Q, Q)` bool: spans of one video that share more than half of their frames; each caption's own among them."""
+    """Return `(Q, Q)` bool: whether two spans of one video share more than half of their frames."""
     frames = inside.float()
     common = frames @ frames.T
-    either = frames.sum(1)[:, None] + frames.sum(1)[None] - common
-    return (common / either.clamp_min(1) > 0.5) & (videos[:, None] == videos[None])
+    union = frames.sum(1)[:, None] + frames.sum(1)[None] - common
+    return (common / union.clamp_min(1) > 0.5) & (videos[:, None] == videos[None])
 
 
-def _built(setting: str, name: str, kind: Kind) -> Any:
-    """The loss `name`; raises UsageError if it compares other things than `setting` asks for."""
-    found = losses.build(name)
-    if found.kind != kind:
-        fit = ", ".join(n for n, plugin in losses.working().items() if plugin.kind == kind)
-        raise UsageError(f"{setting} is a loss over {kind}, one of {fit}; {name!r} is one over {found.kind}")
-    return found
+def _build_loss(setting: str, name: str, kind: Kind) -> Any:
+    """Return the loss `name`; raise UsageError if it is not of `kind`."""
+    loss = losses.build(name)
+    if loss.kind != kind:
+        candidates = ", ".join(n for n, plugin in losses.loadable().items() if plugin.kind == kind)
+        raise UsageError(f"{setting} is a loss over {kind}, one of {candidates}; {name!r} is one over {loss.kind}")
+    return loss
 
 
 def _same_text(queries: torch.Tensor) -> torch.Tensor:
-    """`(Q, Q)` bool: the very same words, which cannot be wrong for each other's segments."""
-    found = row_hashes(queries)
-    return found[:, None] == found[None]
+    """Return `(Q, Q)` bool: whether two captions are equal, and so correct for each other's
+    segments.
+    """
+    hashes = row_hashes(queries)
+    return hashes[:, None] == hashes[None]

@@ -1,4 +1,4 @@
-"""What a step sees of its videos: some captions and questions of each, drawn anew every time."""
+"""Sampler of the captions and questions of each step."""
 
 from __future__ import annotations
 
@@ -16,88 +16,94 @@ from vla.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What one step is about, not yet read.
+    """Rows of the videos, captions and questions of one step, before anything is read.
 
     Attributes:
-        table: the corpus, which the other places are of.
-        rows: `(B,)` videos, each once.
-        queries: `(Q,)` captions of theirs.
-        questions: `(K,)` about them.
+        arrays: the corpus that the rows refer to.
+        rows: `(B,)` videos, without repeats.
+        queries: `(Q,)` captions of these videos.
+        questions: `(K,)` questions about these videos.
     """
 
-    table: CorpusArrays
+    arrays: CorpusArrays
     rows: np.ndarray
     queries: np.ndarray
     questions: np.ndarray
 
     @property
-    def frames(self) -> int:
-        """How many frames the videos have."""
+    def num_frames(self) -> int:
+        """Number of frames of the videos."""
         return int(self._lengths.sum())
 
     @property
-    def texts(self) -> int:
-        """How many captions and questions there are."""
+    def num_texts(self) -> int:
+        """Number of captions and questions."""
         return len(self.queries) + len(self.questions)
 
     def batch(self) -> AlignmentBatch:
-        """All of it."""
-        return pad_ragged(self.table, self.rows, self.queries, self.questions)
+        """Return the whole step as one batch."""
+        return pad_ragged(self.arrays, self.rows, self.queries, self.questions)
 
-    def pieces(self, frames: int) -> Iterator[AlignmentBatch]:
-        """Its videos in their order, each with what is told and asked of it, at most so many frames at once or one video."""
+    def micro_batches(self, max_frames: int) -> Iterator[AlignmentBatch]:
+        """Yield the videos in order, with their captions and questions.
+
+        Args:
+            max_frames: maximum number of frames of a micro-batch; a longer video is one by itself.
+        """
         ends, first = self._lengths.cumsum(), 0
         while first < len(self.rows):
             before = ends[first - 1] if first else 0
-            last = max(first + 1, int(np.searchsorted(ends, before + frames, side="right")))
+            last = max(first + 1, int(np.searchsorted(ends, before + max_frames, side="right")))
             rows = self.rows[first:last]
-            mine = [
-                some[np.isin(video[some], rows)]
-                for some, video in (
-                    (self.queries, self.table.query_video), (self.questions, self.table.question_video)
-                )
-            ]  # fmt: skip
-            yield pad_ragged(self.table, rows, *mine)
+            queries = self.queries[np.isin(self.arrays.query_video[self.queries], rows)]
+            questions = self.questions[np.isin(self.arrays.question_video[self.questions], rows)]
+            yield pad_ragged(self.arrays, rows, queries, questions)
             first = last
 
     @property
     def _lengths(self) -> np.ndarray:
-        lengths: np.ndarray = self.table.videos[self.rows + 1] - self.table.videos[self.rows]
+        lengths: np.ndarray = self.arrays.videos[self.rows + 1] - self.arrays.videos[self.rows]
         return lengths
 
 
 class BatchSampler:
-    """The batches of a run: a function of the videos and the step's number alone."""
+    """Sampler of the batches of a run, a function of the videos and the step number alone."""
 
     def __init__(self, corpus: Corpus, config: TrainConfig) -> None:
-        self._table, self._config = CorpusArrays(corpus), config
-        table, count = self._table, len(corpus.videos)
-        everything = np.arange(len(table.query_video))
-        self._plain, self._timed = (
-            _by_video(everything[kind], table.query_video[kind], count) for kind in (~table.is_timed, table.is_timed)
-        )
-        self._asked = _by_video(np.arange(len(table.question_video)), table.question_video, count)
+        self._arrays, self._config = CorpusArrays(corpus), config
+        arrays, count = self._arrays, len(corpus.videos)
+        queries = np.arange(len(arrays.query_video))
+        self._untimed_queries = _by_video(queries[~arrays.is_timed], arrays.query_video[~arrays.is_timed], count)
+        self._timed_queries = _by_video(queries[arrays.is_timed], arrays.query_video[arrays.is_timed], count)
+        self._questions = _by_video(np.arange(len(arrays.question_video)), arrays.question_video, count)
 
     def __call__(self, rows: np.ndarray, step: int) -> AlignmentBatch:
-        """What step `step` sees of the videos `rows`, as a batch."""
-        return self.drawn(rows, step).batch()
+        """Return the batch of step `step` with the videos `rows`."""
+        return self.plan(rows, step).batch()
 
-    def drawn(self, rows: np.ndarray, step: int) -> BatchPlan:
-        """The videos `rows`, with up to `captions_per_video` untimed and as many timed captions of each, and its questions."""
+    def plan(self, rows: np.ndarray, step: int) -> BatchPlan:
+        """Return the plan of step `step`: the videos `rows` with some of their captions and
+        questions.
+
+        A video has up to `captions_per_video` untimed and as many timed captions.
+        """
         rng = np.random.default_rng([self._config.seed, 3, step])
         captions, questions = self._config.captions_per_video, self._config.questions_per_video
-        # Untimed first or timed first makes no difference to any loss; a fixed order makes the bits repeatable.
-        queries = np.concatenate([_some(of_video, rows, captions, rng) for of_video in (self._plain, self._timed)])
-        return BatchPlan(self._table, rows, queries, _some(self._asked, rows, questions, rng))
+        # The order of untimed and timed captions matters to no loss; a fixed one makes the bits
+        # repeatable.
+        first = _sample(self._untimed_queries, rows, captions, rng)
+        second = _sample(self._timed_queries, rows, captions, rng)
+        queries = np.concatenate([first, second])
+        return BatchPlan(self._arrays, rows, queries, _sample(self._questions, rows, questions, rng))
 
 
 def _by_video(items: np.ndarray, video: np.ndarray, count: int) -> Ragged:
-    """The items of each of `count` videos, of which `video` says whose each is."""
+    """Return the items of each of `count` videos; `video` `(N,)` is the video of each item."""
     return Ragged(items[np.argsort(video, kind="stable")], starts_of(np.bincount(video, minlength=count)))
 
 
-def _some(of_video: Ragged, rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """At most so many items of each of the videos `rows`, by lot, in their own order."""
-    index, owner, position = of_video.places(rows)
+def _sample(of_video: Ragged, rows: np.ndarray, max_items: int, rng: np.random.Generator) -> np.ndarray:
+    """Return up to `max_items` random items of each of the videos `rows`, in their own order."""
+    index, owner, position = of_video.locate(rows)
     lots = np.lexsort((rng.random(len(index)), owner))
-    return of_video.values[index[np.sort(lots[position < most])]]
+    return of_video.values[index[np.sort(lots[position < max_items])]]

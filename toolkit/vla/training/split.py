@@ -1,4 +1,4 @@
-"""What a run is trained on and what it is judged by: videos that are held out, and content that nobody tells it of."""
+"""Split of a corpus into training videos, validation videos and held-out concepts."""
 
 from __future__ import annotations
 
@@ -9,117 +9,135 @@ import numpy as np
 from vla.batches.corpus import Corpus
 from vla.errors import MissingError
 
-_PLACES = 10
-"""So many places of the frozen space are withheld, each with what is nearest: unlike each other, as what users look for is."""
-_FEW = 50
-"""Of fewer texts none is withheld: nothing could be learned from the others, nor seen from those."""
+_NUM_CLUSTERS = 10
+"""Held-out concepts are the nearest neighbours of this many texts, which differ as users' queries
+do.
+"""
+_MIN_CONCEPTS = 50
+"""With fewer concepts none are held out: too few would be left to train on, or to measure."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of a corpus: videos to train on, videos to choose by (never the same one), and captions to choose by.
+    """Rows of a corpus for training and for validation.
 
     Attributes:
         train: rows of videos.
-        held_out: rows of videos.
-        withheld: rows of queries that are not trained on although their videos may be: of content that no caption that is
-            trained on tells of.
+        val: rows of videos, none of which is in `train`.
+        held_out_queries: rows of queries that are not trained on although their videos may be: no
+            caption that is trained on describes the same concepts.
     """
 
     train: np.ndarray
-    held_out: np.ndarray
-    withheld: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    val: np.ndarray
+    held_out_queries: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def taught(self, corpus: Corpus) -> Corpus:
-        """`corpus` without the captions that are withheld; rows of videos stay what they are."""
-        hidden = set(self.withheld.tolist())
-        return replace(corpus, queries=[q for i, q in enumerate(corpus.queries) if i not in hidden])
+    def training_corpus(self, corpus: Corpus) -> Corpus:
+        """Return `corpus` without the held-out queries; rows of videos do not change."""
+        held_out = set(self.held_out_queries.tolist())
+        return replace(corpus, queries=[q for i, q in enumerate(corpus.queries) if i not in held_out])
 
 
-def split_rows(count: int, named: dict[int, str], held_out: float, seed: int) -> Split:
-    """Rows to train on and to hold out, by video.
+def split_rows(count: int, split_names: dict[int, str], val_fraction: float, seed: int) -> Split:
+    """Return the rows of training and validation videos.
 
-    Where captions name splits (`named`), rows of those that begin with `val` or `dev` are held out (`validation`, `val_1`),
-    rows of those that begin with `test` are left alone, the rest is trained on. Otherwise a random share is held out.
+    Where captions name splits, videos of those that begin with `val` or `dev` (`validation`,
+    `val_1`) validate, videos of those that begin with `test` are in neither, and the rest is
+    trained on. Otherwise a random fraction validates.
+
+    Args:
+        count: number of videos.
+        split_names: name of the split of a video, by row.
+        val_fraction: fraction of the videos for validation where no split does.
+        seed: of the random fraction.
 
     Raises:
-        MissingError: there are too few videos to hold any out, or to train on the others.
+        MissingError: fewer than two training videos or no validation video.
     """
-    kinds = [named.get(i, "").lower() for i in range(count)]
+    kinds = [split_names.get(i, "").lower() for i in range(count)]
     val = np.array([kind.startswith(("val", "dev")) for kind in kinds], bool)
     train = ~val & np.array([not kind.startswith("test") for kind in kinds], bool)
     if not val.any():
         rows = np.flatnonzero(train)
         order = np.random.default_rng([seed, 1]).permutation(rows)
-        val[order[: max(1, round(len(rows) * held_out))]] = True
+        val[order[: max(1, round(len(rows) * val_fraction))]] = True
         train &= ~val
     split = Split(np.flatnonzero(train), np.flatnonzero(val))
-    if len(split.train) < 2 or len(split.held_out) < 1:
+    if len(split.train) < 2 or len(split.val) < 1:
         raise MissingError(
-            f"{len(split.train)} videos to train on and {len(split.held_out)} to hold out are too few: "
-            "captions of at least 3 videos are needed, and hundreds to learn from"
+            f"too few videos: {len(split.train)} for training and {len(split.val)} for validation; "
+            "captions of at least 3 videos are needed, and of hundreds for a useful model"
         )
     return split
 
 
-def hold_out_concepts(split: Split, corpus: Corpus, share: float, seed: int) -> Split:
-    """`split` with about `share` of what its captions tell of withheld: some texts, and all those nearest to each of them.
+def hold_out_concepts(split: Split, corpus: Corpus, fraction: float, seed: int) -> Split:
+    """Return `split` with about `fraction` of the captions' concepts held out from training.
 
-    Texts are compared as the frozen encoder has them. What a video's untimed captions tell of is one thing: all of them are
-    withheld or none. A video none of whose captions is left to train on is held out. Nothing is withheld of few texts.
+    A concept is a timed caption (all captions of the same words) or all untimed captions of a
+    video. Random concepts are held out together with their nearest neighbours in the space of the
+    frozen encoder. A video without captions left to train on becomes a validation video. With fewer
+    than 50 concepts the split is returned as it is.
+
+    Args:
+        split: of the videos.
+        corpus: videos and captions.
+        fraction: from 0 to below 1.
+        seed: of the random concepts.
     """
-    things, rows_of = _things(split, corpus)
-    count = round(share * len(things))
-    if len(things) < _FEW or count < 1:
+    concepts, queries_of = _concepts(split, corpus)
+    count = round(fraction * len(concepts))
+    if len(concepts) < _MIN_CONCEPTS or count < 1:
         return split
-    chosen = _neighbourhoods(things, count, np.random.default_rng([seed, 8]))
-    withheld = np.array(sorted(row for thing in chosen for row in rows_of[thing]), np.int64)
-    hidden = set(withheld.tolist())
-    kept = {q.video for i, q in enumerate(corpus.queries) if i not in hidden} | {q.video for q in corpus.questions}
-    stays = np.array([int(row) in kept for row in split.train], bool)
-    if stays.sum() < 2:
+    selection = _random_clusters(concepts, count, np.random.default_rng([seed, 8]))
+    held_out = np.array(sorted(row for concept in selection for row in queries_of[concept]), np.int64)
+    rows = set(held_out.tolist())
+    remaining = {q.video for i, q in enumerate(corpus.queries) if i not in rows}
+    remaining |= {q.video for q in corpus.questions}
+    has_captions = np.array([int(row) in remaining for row in split.train], bool)
+    if has_captions.sum() < 2:
         return split
-    held_out = np.sort(np.concatenate([split.held_out, split.train[~stays]]))
-    return Split(split.train[stays], held_out, withheld)
+    val = np.sort(np.concatenate([split.val, split.train[~has_captions]]))
+    return Split(split.train[has_captions], val, held_out)
 
 
-def _things(split: Split, corpus: Corpus) -> tuple[np.ndarray, list[list[int]]]:
-    """`(N, D)` unit vectors of what the captions tell of, without their common direction; of each, its rows of queries.
+def _concepts(split: Split, corpus: Corpus) -> tuple[np.ndarray, list[list[int]]]:
+    """Return `(N, D)` centered unit vectors of the concepts, and the rows of queries of each.
 
-    Timed captions of the same words are one thing, and the untimed ones of a video are. Videos that are left alone have none.
+    Videos that are neither in `split.train` nor in `split.val` have none.
     """
-    known = {*split.train.tolist(), *split.held_out.tolist()}
-    found: dict[tuple[str, ...] | int, list[int]] = {}
+    videos = {*split.train.tolist(), *split.val.tolist()}
+    groups: dict[tuple[str, ...] | int, list[int]] = {}
     for row, query in enumerate(corpus.queries):
-        if query.is_caption and query.video in known:
-            found.setdefault(query.parts if query.is_timed else query.video, []).append(row)
-    if not found:
+        if query.is_caption and query.video in videos:
+            groups.setdefault(query.chunks if query.is_timed else query.video, []).append(row)
+    if not groups:
         return np.zeros((0, corpus.dim)), []
-    rows_of = list(found.values())
+    queries_of = list(groups.values())
     vectors = np.stack(
-        [_unit(np.stack([corpus.text_vector(corpus.queries[i]) for i in rows])).mean(0) for rows in rows_of]
+        [_unit(np.stack([corpus.text_vector(corpus.queries[i]) for i in rows])).mean(0) for rows in queries_of]
     )
-    return _unit(vectors - vectors.mean(0)), rows_of
+    return _unit(vectors - vectors.mean(0)), queries_of
 
 
-def _neighbourhoods(things: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
-    """`count` rows of `things`: random ones, each with its nearest."""
-    order = rng.permutation(len(things))
-    free = np.ones(len(things), bool)
-    chosen: list[int] = []
-    size = max(1, round(count / _PLACES))
+def _random_clusters(concepts: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
+    """Return `count` rows of `concepts`: random ones, each with its nearest neighbours."""
+    order = rng.permutation(len(concepts))
+    is_free = np.ones(len(concepts), bool)
+    selection: list[int] = []
+    size = max(1, round(count / _NUM_CLUSTERS))
     for first in order:
-        if len(chosen) >= count:
+        if len(selection) >= count:
             break
-        if not free[first]:
+        if not is_free[first]:
             continue
-        alike = np.where(free, things @ things[first], -np.inf)
-        nearest = np.argsort(-alike, kind="stable")[: min(size, count - len(chosen))]
-        free[nearest] = False
-        chosen += nearest.tolist()
-    return chosen
+        similarity = np.where(is_free, concepts @ concepts[first], -np.inf)
+        nearest = np.argsort(-similarity, kind="stable")[: min(size, count - len(selection))]
+        is_free[nearest] = False
+        selection += nearest.tolist()
+    return selection
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
-    found: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
-    return found
+    unit: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
+    return unit

@@ -1,4 +1,7 @@
-"""One step of descent: AdamW along a warm-up and a cosine, dropout a function of seed and step."""
+"""One optimizer step: AdamW with warm-up and cosine decay.
+
+Dropout is a function of seed and step.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +23,18 @@ from vla.training.sampler import BatchPlan
 
 
 class Step:
-    """What moves a model's weights; it keeps AdamW's moments and nothing else.
+    """Optimizer of a model; its only state are the moments of AdamW.
 
     Attributes:
-        optimizer: AdamW; weight decay on matrices only.
+        optimizer: AdamW with weight decay on matrices only.
     """
 
     def __init__(
-        self, model: AlignmentModel, objective: Objective, config: TrainConfig, total: int, ranks: ProcessGroup
+        self, model: AlignmentModel, objective: Objective, config: TrainConfig, total: int, processes: ProcessGroup
     ) -> None:
         self._model, self._objective, self._config, self._total = model, objective, config, total
-        self._ranks = ranks
-        self._half = config.precision == "bf16" or (config.precision == "auto" and uses_bf16(ranks.device))
+        self._processes = processes
+        self._uses_bf16 = config.precision == "bf16" or (config.precision == "auto" and uses_bf16(processes.device))
         matrices = [p for p in model.parameters() if p.ndim >= 2]
         others = [p for p in model.parameters() if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -39,69 +42,83 @@ class Step:
             [g for g in groups if g["params"]], lr=config.learning_rate, betas=(0.9, 0.98), fused=True
         )
 
-    def __call__(self, drawn: BatchPlan, number: int) -> dict[str, torch.Tensor]:
-        """Take step `number` on `drawn`; `{name: scalar}` of the losses before it, empty if there was nothing to learn from.
+    def __call__(self, plan: BatchPlan, number: int) -> dict[str, torch.Tensor]:
+        """Take step `number` on `plan`.
 
-        A large step is taken in pieces, where its losses allow it and no other processes share it.
+        A large step is divided into micro-batches if its losses allow it and there is one process.
+
+        Returns:
+            `{name: scalar}`, the losses before the step; empty if the batch has none.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(number)
-        seed, device = self._config.seed + number, self._ranks.device
-        if self._ranks.count == 1 and grad_cache.can_split(self._model, self._objective, drawn):
+            group["lr"] = self.learning_rate(number)
+        seed, device = self._config.seed + number, self._processes.device
+        if self._processes.world_size == 1 and grad_cache.can_split(self._model, self._objective, plan):
             self._model.train()
             self.optimizer.zero_grad(set_to_none=True)
-            with _own_random(device):
-                parts = grad_cache.gradients(self._model, self._objective, drawn, seed, self._precision, device)
+            with _preserve_random_state(device):
+                losses = grad_cache.gradients(self._model, self._objective, plan, seed, self._precision, device)
         else:
-            parts = self.gradients(drawn.batch().to(device), seed)
-        if parts:
+            losses = self.gradients(plan.batch().to(device), seed)
+        if losses:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
             self.optimizer.step()
-        return {name: value.detach() for name, value in parts.items()}
+        return {name: value.detach() for name, value in losses.items()}
 
     def gradients(self, batch: AlignmentBatch, seed: int) -> dict[str, torch.Tensor]:
-        """The losses on `batch`; the model's gradients are those of their sum, the same in every process that shares the step."""
-        self._model.train()
-        parts = self._losses(batch, seed)
-        if parts:
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.stack(list(parts.values())).sum().backward()
-            if self._ranks.count > 1:
-                self._ranks.average_gradients(self._model.parameters())
-        return parts
+        """Return the losses on `batch`, and set the gradients of the model to those of their sum.
 
-    def rate(self, number: int) -> float:
-        """The learning rate of step `number`: up along a line, then down along a cosine to 1 %."""
-        warm = max(1, round(self._config.warmup * self._total))
-        done = (number - warm) / max(1, self._total - warm)
-        share = (number + 1) / warm if number < warm else 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+        The gradients are equal in all processes that share the step.
+        """
+        self._model.train()
+        losses = self._losses(batch, seed)
+        if losses:
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(losses.values())).sum().backward()
+            if self._processes.world_size > 1:
+                self._processes.average_gradients(self._model.parameters())
+        return losses
+
+    def learning_rate(self, number: int) -> float:
+        """Return the learning rate of step `number`: linear warm-up, then cosine decay to 1 %."""
+        warmup_steps = max(1, round(self._config.warmup * self._total))
+        progress = (number - warmup_steps) / max(1, self._total - warmup_steps)
+        if number < warmup_steps:
+            share = (number + 1) / warmup_steps
+        else:
+            share = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
         return self._config.learning_rate * share
 
     def _losses(self, batch: AlignmentBatch, seed: int) -> dict[str, torch.Tensor]:
-        with _own_random(self._ranks.device):
-            # Each process has noise of its own for its own videos, and what all compute is the same for all.
-            torch.manual_seed(seed + (self._ranks.rank << 40))
+        with _preserve_random_state(self._processes.device):
+            # Each process has its own noise for its own videos; computations of all processes share
+            # one seed.
+            torch.manual_seed(seed + (self._processes.rank << 40))
+            is_single = self._processes.world_size == 1
             with self._precision():
-                alone = self._ranks.count == 1
-                aligned = self._model(batch) if alone else self._ranks.aligned(self._model, batch)
-            if not alone:
+                aligned = self._model(batch) if is_single else self._processes.align(self._model, batch)
+            if not is_single:
                 torch.manual_seed(seed)
             losses: dict[str, torch.Tensor] = self._objective(self._model, batch, aligned)
         return losses
 
     def _precision(self) -> AbstractContextManager[None]:
-        # Not entered where it is off: some devices have none.
-        return torch.autocast(self._ranks.device.type, torch.bfloat16) if self._half else nullcontext()
+        # Not entered in float32: some devices have no autocast.
+        return torch.autocast(self._processes.device.type, torch.bfloat16) if self._uses_bf16 else nullcontext()
 
 
-def _own_random(device: torch.device) -> AbstractContextManager[None]:
-    """The caller's random state is given back at the end: a library must not reseed its user's program."""
+def _preserve_random_state(device: torch.device) -> AbstractContextManager[None]:
+    """Return a context that restores the random state: a library must not reseed its user's
+    program.
+    """
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def uses_bf16(device: torch.device) -> bool:
-    """True where products of bfloat16 matrices have hardware of their own. By kind and not by a measurement, which the load
-    of the machine would decide: a run must go on in the precision that it began in.
+    """Return whether the device has hardware for products of bfloat16 matrices.
+
+    This depends on the kind of the device and not on a measurement, which the load of the machine
+    would decide: a run must resume in the precision in which it began.
     """
     if device.type == "cuda":
         return has_bf16_hardware(device)
@@ -110,11 +127,11 @@ def uses_bf16(device: torch.device) -> bool:
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """If `wanted`, operations of torch whose results vary from run to run are replaced by ones whose do not, or refused."""
+def deterministic(is_on: bool) -> Iterator[None]:
+    """If `is_on`, replace or refuse operations of torch whose results vary from run to run."""
     before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
-        # Read when CUDA's library of products is first used.
+    if is_on:
+        # Read when cuBLAS is first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     try:

@@ -1,51 +1,56 @@
-"""How fast a run goes and how long it will take; when to say so, and when to keep its state."""
+"""Throughput of a run: samples per second, remaining time, and when to report and to save."""
 
 from __future__ import annotations
 
 import time
 
-_SAVE_SECONDS = 5.0
-_SHOW_SECONDS = 0.5
-_SHARE = 30
-"""A state is saved so rarely that saving takes no more than this part of the time, one in so many."""
+_MIN_SAVE_INTERVAL = 5.0
+"""Seconds."""
+_SHOW_INTERVAL = 0.5
+"""Seconds."""
+_SAVE_COST_FACTOR = 30
+"""Minimum interval between saves, as a multiple of the duration of a save."""
 
 
 class Throughput:
-    """A clock beside the steps of a run.
+    """Clock of the steps of a run.
 
     Args:
-        done: steps that were taken before.
-        total: steps in all.
+        done: steps taken before.
+        total: steps of the run.
     """
 
     def __init__(self, done: int, total: int) -> None:
-        self._began = self._saved = self._shown = time.monotonic()
-        self._left, self._taken, self._samples, self._cost = total - done, 0, 0, 0.0
+        self._start = self._last_save = self._last_show = time.monotonic()
+        self._remaining, self._steps, self._samples, self._save_seconds = total - done, 0, 0, 0.0
 
     def step(self, samples: int) -> None:
-        """One more step was taken, on so many videos."""
-        self._taken += 1
+        """Count a step on `samples` videos."""
+        self._steps += 1
         self._samples += samples
 
     def values(self) -> dict[str, float]:
-        """`samples/s`, videos trained on in a second, and `eta`, seconds to the last epoch; both with all that lies between."""
-        spent = max(1e-9, time.monotonic() - self._began)
-        left = spent / max(1, self._taken) * (self._left - self._taken)
-        return {"samples/s": self._samples / spent, "eta": left}
+        """Return `samples/s`, videos per second, and `eta`, seconds to the last epoch.
+
+        Both include all pauses.
+        """
+        seconds = max(1e-9, time.monotonic() - self._start)
+        eta = seconds / max(1, self._steps) * (self._remaining - self._steps)
+        return {"samples/s": self._samples / seconds, "eta": eta}
 
     def should_save(self) -> bool:
-        """True if the last state is old."""
-        return time.monotonic() - self._saved > max(_SAVE_SECONDS, _SHARE * self._cost)
+        """Return whether the last save is long ago."""
+        return time.monotonic() - self._last_save > max(_MIN_SAVE_INTERVAL, _SAVE_COST_FACTOR * self._save_seconds)
 
-    def saved(self, began: float) -> None:
-        """A state was saved; that `began` at this time of `time.monotonic`."""
-        self._saved = time.monotonic()
-        self._cost = self._saved - began
+    def record_save(self, start: float) -> None:
+        """Record a save that began at `start`, a time of `time.monotonic`."""
+        self._last_save = time.monotonic()
+        self._save_seconds = self._last_save - start
 
     def should_show(self) -> bool:
-        """True about twice a second."""
+        """Return True about twice a second."""
         now = time.monotonic()
-        due = now - self._shown > _SHOW_SECONDS
-        if due:
-            self._shown = now
-        return due
+        is_due = now - self._last_show > _SHOW_INTERVAL
+        if is_due:
+            self._last_show = now
+        return is_due

@@ -1,4 +1,6 @@
-"""`ask`: a question about videos, answered by the heads that were trained for its kind, with the moments that it rests on."""
+"""`ask`: answer a question about videos with trained heads, and find the moments that support the
+answer.
+"""
 
 from __future__ import annotations
 
@@ -21,34 +23,36 @@ from vla.indexing.segments import windows_and_changes
 from vla.language.sentences import split_to_fit
 from vla.metrics.question_answering import predicted_counts
 from vla.model import AlignmentModel, pool_segments
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.moments import MomentLocalizer, SegmentScores
 from vla.storage.workspace import Workspace
-from vla.threads import small_work
+from vla.threads import small_op_threads
 from vla.training.checkpoint import Run, load_model, open_run
 from vla.training.config import HEADS_BY_QUESTION
 from vla.workflows.encoder_choice import query_encoder
 
 _HOW_MANY = ("how many", "how often", "how much")
-_SHOWN = 5
+_NUM_ANSWERS = 5
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of one video.
+    """Answer to a question about one video.
 
     Attributes:
-        video_id: the video's name in its workspace.
-        path: where it lies.
-        question: as it was asked.
-        kind: `choice`, `open` or `count`: how it was understood.
-        answer: the best one; of counts, a whole number as text.
-        others: the best answers with their probabilities, best first; of counts, the number before it was rounded.
-        unseen: what the head's blind twin says, which learned from the words alone; empty where there is none. Where it says the
-            same, the video need not have mattered.
-        moments: `(start, end, peak)` in seconds, best first: where question and answer, as one text, are found.
-        run: that answered.
+        video_id: name of the video in its workspace.
+        path: path of the video; empty if its features were imported.
+        question: the question.
+        kind: kind of question: `choice`, `open` or `count`.
+        answer: the best answer; for counts, a whole number as text.
+        others: the best answers with their probabilities, best first; for counts, the number before
+            rounding.
+        unseen: answer of a text-only baseline, trained with the head; empty if there is none. If
+            both answers are equal, the video may not have mattered.
+        moments: `(start, end, peak)` in seconds of the moments that support the answer, best first:
+            those that match question and answer as one text.
+        run: name of the run that answered.
     """
 
     video_id: str
@@ -62,7 +66,7 @@ class Answer:
     run: str
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object: `video` for the name, times in seconds."""
+        """Return a JSON object; the name of the video is `video`, times are in seconds."""
         record = asdict(self)
         record["video"] = record.pop("video_id")
         record["others"] = [{"answer": answer, "value": value} for answer, value in self.others]
@@ -82,152 +86,173 @@ def ask(
     device: str = "auto",
     progress: ProgressCallback = silent,
 ) -> list[Answer]:
-    """Answer a question about each of some videos.
+    """Answer a question about each of several videos.
 
-    With `choices` it is answered by one of them; without, a question that begins with "how many" or "how often" by a number,
-    where a run counts, and any other by one of the answers that were trained on.
+    With `choices`, the answer is one of them. Without, a question that begins with "how many", "how
+    often" or "how much" is answered by a number if a run has a head for counts; any other by one of
+    the answers of the training set.
 
     Args:
-        question: what to ask.
-        videos: names or paths of videos with features here.
-        choices: two or more to choose from.
-        every: about every video, instead.
-        run: a run's name; None for the one that was trained last of those with a head for such questions.
-        moments: spans to name for each.
+        question: the question.
+        videos: names or paths of videos with features.
+        choices: two or more answers to choose from.
+        every: answer for every video instead of `videos`.
+        run: name of a run; None for the latest one with a head for such questions.
+        moments: maximum number of supporting moments for each answer.
         workspace: as for `train`.
-        device: where the model and the encoder run.
+        device: device of the model and the encoder.
         progress: called with notes.
 
     Raises:
-        UsageError: nothing is asked, about nothing, or with one choice.
-        MissingError: no features of a video, or no run that answers such questions.
-        SpecMismatchError: the run that was named is of other features.
+        UsageError: the question is blank, not exactly one of `videos` and `every` is given, or
+            there is one choice only.
+        MissingError: a video has no features, or no run answers such questions.
+        SpecMismatchError: the run was trained on other features.
     """
-    asked = " ".join(question.replace("\0", " ").split())
-    if not asked:
+    text = " ".join(question.replace("\0", " ").split())
+    if not text:
         raise UsageError("a question has at least one character")
     names = list(videos)
     if every == bool(names):
         raise UsageError(
-            "name the videos that the question is about, or ask about every one, not both", hint=Hint("one_or_all")
+            "give the videos that the question is about, or ask about all of them", hint=Hint("one_or_all")
         )
     try:
-        told = Question(choices=tuple(" ".join(c.split()) for c in choices))
+        parsed_question = Question(choices=tuple(" ".join(c.split()) for c in choices))
     except AnnotationError as error:
         raise UsageError(str(error), hint=error.hint) from error
-    place = Workspace.open(workspace)
-    cache = active_cache(place.caches)
-    known = Names(cache.receipts, place.root)
-    wanted = [known.one(str(name), place.root, Path.cwd()) for name in names] if names else cache.video_ids()
-    kinds = ["choice"] if choices else ["count", "open"] if asked.lower().startswith(_HOW_MANY) else ["open"]
-    model, found, kind = _answering(place, cache, run, kinds, progress)
+    space = Workspace.open(workspace)
+    cache = active_cache(space.caches)
+    lookup = NameMatcher(cache.receipts, space.root)
+    video_ids = [lookup.resolve(str(name), space.root, Path.cwd()) for name in names] if names else cache.video_ids()
+    if choices:
+        kinds = ["choice"]
+    else:
+        kinds = ["count", "open"] if text.lower().startswith(_HOW_MANY) else ["open"]
+    model, record, kind = _choose_run(space, cache, run, kinds, progress)
     if kind == "count":
-        told = Question(count=0)
+        parsed_question = Question(count=0)
     elif kind != kinds[0]:
-        progress(Progress("ask", message="no run here counts: it is answered in words", level="note"))
+        progress(Progress("ask", message="no run has a head for counts: the answer is a text", level="note"))
     encoder = query_encoder(cache, device, "auto")
-    texts = _Texts(asked, told, encoder)
-    with model.at(1.0), small_work():
-        return [_reply(model, found, texts, cache.frames(name), place, kind, moments) for name in wanted]
+    texts = _Texts(text, parsed_question, encoder)
+    with model.with_alpha(1.0), small_op_threads():
+        return [_answer(model, record, texts, cache.frames(name), space, kind, moments) for name in video_ids]
 
 
-def _answering(
-    place: Workspace, cache: FeatureCache, run: str | None, kinds: list[str], progress: ProgressCallback
+def _choose_run(
+    workspace: Workspace, cache: FeatureCache, run: str | None, kinds: list[str], progress: ProgressCallback
 ) -> tuple[AlignmentModel, Run, str]:
-    """A run with a head for the first of `kinds` that some run answers, and which kind that is."""
+    """Return model and record of a run with a head for the first of `kinds` that any run answers,
+    and that kind.
+    """
     if run is not None:
-        model, found = load_model(place.run(run))
-        found.spec.require_same(cache.spec, f"run {run!r}", "the features of this workspace", Hint("train_here"))
+        model, record = load_model(workspace.run(run))
+        record.spec.require_same(cache.spec, f"run {run!r}", "the features of this workspace", Hint("train_here"))
         for kind in kinds:
-            if any(head.asks == kind for head in model.heads.values()):
-                return model, found, kind
+            if any(head.task == kind for head in model.heads.values()):
+                return model, record, kind
         heads = ", ".join(model.heads) or "none"
         raise MissingError(
-            f"run {run!r} has heads {heads}, and none that answers this",
+            f"run {run!r} has no head for this kind of question; its heads: {heads}",
             hint=Hint("train_head", head=HEADS_BY_QUESTION[kinds[0]]),
         )
     runs = []
-    for path in sorted(place.runs.glob("*/run.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True):
+    for path in sorted(workspace.runs.glob("*/run.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True):
         try:
             runs.append(open_run(path.parent))
         except CacheError as error:  # another run may answer
             progress(Progress("ask", message=str(error), level="warning"))
     runs = [r for r in runs if r.spec.fingerprint == cache.spec.fingerprint]
     for kind in kinds:
-        for found in runs:
-            if HEADS_BY_QUESTION[kind] in found.model.heads:
-                return load_model(place.runs / found.name)[0], found, kind
-    raise MissingError("no run here answers such questions", hint=Hint("train_head", head=HEADS_BY_QUESTION[kinds[0]]))
+        for record in runs:
+            if HEADS_BY_QUESTION[kind] in record.model.heads:
+                return load_model(workspace.runs / record.name)[0], record, kind
+    head = HEADS_BY_QUESTION[kinds[0]]
+    raise MissingError("no run has a head for this kind of question", hint=Hint("train_head", head=head))
 
 
 class _Texts:
-    """The question and its choices, encoded once for all videos."""
+    """A question and its choices, encoded once for all videos.
 
-    def __init__(self, asked: str, told: Question, encoder: TextEncoder) -> None:
+    Attributes:
+        text: the question.
+        question: its choices.
+        vectors: raw text feature of each chunk.
+    """
+
+    def __init__(self, text: str, question: Question, encoder: TextEncoder) -> None:
         self._encoder, self.vectors = encoder, dict[str, np.ndarray]()
-        self.asked, self.told = asked, told
-        self.parts = self.add(asked)
-        self.choices = tuple(self.add(join_question_answer(asked, c)) for c in told.choices)
-        self.alone = tuple(self.add(c) for c in told.choices)
+        self.text, self.question = text, question
+        self._chunks = self.encode(text)
+        self._choices = tuple(self.encode(join_question_answer(text, c)) for c in question.choices)
+        self._choices_only = tuple(self.encode(c) for c in question.choices)
 
-    def add(self, text: str) -> tuple[str, ...]:
-        """The parts of `text`, whose vectors are known from now on."""
-        parts = tuple(split_to_fit(text, self._encoder.fits))
-        new = [part for part in dict.fromkeys(parts) if part not in self.vectors]
+    def encode(self, text: str) -> tuple[str, ...]:
+        """Return the chunks of `text`, and add their vectors."""
+        chunks = tuple(split_to_fit(text, self._encoder.fits))
+        new = [chunk for chunk in dict.fromkeys(chunks) if chunk not in self.vectors]
         if new:
-            made = self._encoder.encode_text(new)
-            self.vectors.update(zip(new, made.pooled.astype(np.float32), strict=True))
-        return parts
+            features = self._encoder.encode_text(new)
+            self.vectors.update(zip(new, features.pooled.astype(np.float32), strict=True))
+        return chunks
 
-    def about(self, video: FrameFeatures) -> Corpus:
-        """The question, about that video alone."""
-        annotation = Annotation(video.video_id, self.asked, video.video_id, question=self.told)
-        asked = QuestionExample(annotation, self.parts, self.choices, self.alone, 0)
-        return Corpus([video], list[Query](), self.vectors, (asked,), {})
+    def corpus(self, video: FrameFeatures) -> Corpus:
+        """Return a corpus of one video and the question about it."""
+        annotation = Annotation(video.video_id, self.text, video.video_id, question=self.question)
+        example = QuestionExample(annotation, self._chunks, self._choices, self._choices_only, 0)
+        return Corpus([video], list[Query](), self.vectors, (example,), {})
 
-    def aligned(self, model: AlignmentModel, text: str) -> np.ndarray:
-        """`(E,)` unit vector of `text`."""
-        parts = self.add(text)
-        found: np.ndarray = model.align_texts(pool_chunks(np.stack([self.vectors[p] for p in parts]))[None])[0]
-        return found
+    def align(self, model: AlignmentModel, text: str) -> np.ndarray:
+        """Return the unit vector `(E,)` of `text`."""
+        chunks = self.encode(text)
+        vector: np.ndarray = model.align_texts(pool_chunks(np.stack([self.vectors[c] for c in chunks]))[None])[0]
+        return vector
 
 
-def _reply(
-    model: AlignmentModel, run: Run, texts: _Texts, video: FrameFeatures, place: Workspace, kind: str, moments: int
+def _answer(
+    model: AlignmentModel,
+    run: Run,
+    texts: _Texts,
+    video: FrameFeatures,
+    workspace: Workspace,
+    kind: str,
+    max_moments: int,
 ) -> Answer:
     import torch
 
-    corpus = texts.about(video)
+    corpus = texts.corpus(video)
     with torch.no_grad():
         batch = build_batch(corpus, np.arange(1), [], corpus.questions).to(model.log_scale.device)
         aligned = model(batch)
-        name, head = next((name, head) for name, head in model.heads.items() if head.asks == kind)
+        name, head = next((name, head) for name, head in model.heads.items() if head.task == kind)
         predictions = head(aligned, batch)
         decoded = head.decode(predictions, batch)[0]
-        answer = _said(kind, decoded, texts.told)
-        unseen = ""
+        answer = _as_text(kind, decoded, texts.question)
+        blind_answer = ""
         if name in model.blind:
-            twin = model.blind[name]
-            unseen = _said(kind, twin.decode(twin(aligned.blind(), batch), batch)[0], texts.told)
+            blind_head = model.blind[name]
+            output = blind_head.decode(blind_head(aligned.blind(), batch), batch)[0]
+            blind_answer = _as_text(kind, output, texts.question)
     if kind == "count":
         others: tuple[tuple[str, float], ...] = ((answer, float(predictions[0])),)
     else:
-        best = predictions[0].float().softmax(-1).topk(min(_SHOWN, predictions.shape[1]))
-        labels = [texts.told.choices[int(i)] for i in best.indices] if kind == "choice" else decoded
+        best = predictions[0].float().softmax(-1).topk(min(_NUM_ANSWERS, predictions.shape[1]))
+        labels = [texts.question.choices[int(i)] for i in best.indices] if kind == "choice" else decoded
         others = tuple(zip(labels, map(float, best.values), strict=False))
-    vector = texts.aligned(model, join_question_answer(texts.asked, answer))
+    vector = texts.align(model, join_question_answer(texts.text, answer))
     frames = aligned.packed.float().cpu().numpy()
     segments = pool_segments(frames, video, windows_and_changes(video))
     scores = (segments.vectors @ vector).astype(np.float64)
-    held = SegmentScores(segments.spans, scores, float(scores.max()))
-    spans = MomentLocalizer(model, None).find(video, frames, vector, held, moments)
-    where = tuple((float(a), float(b), float(p)) for (a, b), p in zip(spans.spans, spans.peaks, strict=True))
-    path = "" if run.spec.is_imported else str(place.video_path(video.video_id))
-    return Answer(video.video_id, path, texts.asked, kind, answer, others, unseen, where, run.name)
+    segment_scores = SegmentScores(segments.spans, scores, float(scores.max()))
+    moments = MomentLocalizer(model, None).localize(video, frames, vector, segment_scores, max_moments)
+    evidence = tuple((float(a), float(b), float(p)) for (a, b), p in zip(moments.spans, moments.peaks, strict=True))
+    path = "" if run.spec.is_imported else str(workspace.video_path(video.video_id))
+    return Answer(video.video_id, path, texts.text, kind, answer, others, blind_answer, evidence, run.name)
 
 
-def _said(kind: str, decoded: Any, told: Question) -> str:
-    """What a head decodes, in words."""
+def _as_text(kind: str, prediction: Any, question: Question) -> str:
+    """Return the prediction of a head as text."""
     if kind == "choice":
-        return told.choices[int(decoded)]
-    return str(int(predicted_counts([decoded])[0])) if kind == "count" else str(decoded[0])
+        return question.choices[int(prediction)]
+    return str(int(predicted_counts([prediction])[0])) if kind == "count" else str(prediction[0])

@@ -1,4 +1,4 @@
-"""Cached features of a workspace for people: arrays with times."""
+"""Cached features of a workspace as arrays with times."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from vla.storage.workspace import Workspace
 
 @dataclass(frozen=True)
 class VideoFeatures:
-    """The features of one video.
+    """Features of one video.
 
     Attributes:
-        video_id: the video's name in its workspace.
-        values: `(T, D)` float32, one row for each sampled frame, not normalised.
-        times_seconds: `(T,)` float64, when each frame is shown; 0 is the first displayed frame.
-        duration_seconds: length of the video.
+        video_id: name of the video in its workspace.
+        values: `(T, D)` float32, one row per sampled frame, not normalized.
+        times_seconds: `(T,)` float64, presentation time of each frame; 0 is the first displayed
+            frame.
+        duration_seconds: duration of the video.
     """
 
     video_id: str
@@ -34,20 +35,24 @@ class VideoFeatures:
         return f"VideoFeatures({self.video_id!r}, {t} x {d}, {self.duration_seconds:.2f} s)"
 
 
-def features_of(place: Workspace, video: Path | str) -> VideoFeatures:
-    """The features of `video`, a name or a path; raises MissingError where there are none."""
-    cache = _cache(place)
-    name = place.video_named(video, cache.receipts)
+def features_of(workspace: Workspace, video: Path | str) -> VideoFeatures:
+    """Return the features of a video, given its name or path; raises MissingError if there are
+    none.
+    """
+    cache = _cache(workspace)
+    name = workspace.resolve_video(video, cache.receipts)
     if name not in cache.video_ids():
-        raise MissingError(f"{video} has no features in {place.root}", hint=Hint("extract_video", video=str(video)))
-    found = cache.frames(name)
-    return VideoFeatures(name, found.values.astype(np.float32), found.timestamps_seconds, found.duration_seconds)
+        raise MissingError(f"{video} has no features in {workspace.root}", hint=Hint("extract_video", video=str(video)))
+    features = cache.frames(name)
+    return VideoFeatures(
+        name, features.values.astype(np.float32), features.timestamps_seconds, features.duration_seconds
+    )
 
 
-def names_of(place: Workspace) -> list[str]:
-    """Names of all videos with features, in order."""
-    return sorted(_cache(place).video_ids())
+def names_of(workspace: Workspace) -> list[str]:
+    """Return the names of all videos with features, sorted."""
+    return sorted(_cache(workspace).video_ids())
 
 
-def _cache(place: Workspace) -> FeatureCache:
-    return active_cache(place.caches)
+def _cache(workspace: Workspace) -> FeatureCache:
+    return active_cache(workspace.caches)

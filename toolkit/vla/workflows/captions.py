@@ -1,4 +1,6 @@
-"""`captions`: which files the workspace's captions are from, what is known of a video, and how to take captions back."""
+"""`list_captions`, `video_captions`, `remove_captions`: caption files of a workspace and their
+entries.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +15,25 @@ from vla.captions import store as caption_store
 from vla.captions.store import CaptionEntry
 from vla.errors import MissingError
 from vla.hints import Hint
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.progress import ProgressCallback, silent
 from vla.storage.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class CaptionSource:
-    """A file that captions are from.
+    """A file whose captions are in the workspace.
 
     Attributes:
-        source: its name: the path from the workspace's folder where it lies below, else an absolute one.
-        videos: how many videos it has rows of.
-        captions: rows that are captions.
-        questions: rows that are questions.
-        splits: rows by split; those without one under an empty name.
-        stale: rows of videos whose content is another one since; they are not used until they are given again.
-        is_beside: it lies beside its video, and is read at every `extract`.
-        is_missing: the file is no longer there; its rows still are.
+        source: its path: relative to the workspace if it lies below it, else absolute.
+        videos: number of videos with entries.
+        captions: number of captions.
+        questions: number of questions.
+        splits: number of entries by split; the key is empty for entries without one.
+        stale: number of entries whose video has been replaced since; they are ignored until they
+            are added again.
+        is_beside: whether it is a sidecar file, which every `extract` reads.
+        is_missing: whether the file no longer exists; its entries remain.
     """
 
     source: str
@@ -43,76 +46,77 @@ class CaptionSource:
     is_missing: bool
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object of all fields."""
+        """Return all fields as a JSON object."""
         return asdict(self)
 
 
 def list_captions(*, workspace: Path | str | None = None) -> list[CaptionSource]:
-    """The files that the captions of the workspace are from, by name."""
-    place = Workspace.open(workspace)
+    """Return the caption files of the workspace, sorted by name."""
+    ws = Workspace.open(workspace)
     by_source: dict[str, list[CaptionEntry]] = {}
-    for entry in caption_store.entries(place):
+    for entry in caption_store.entries(ws):
         by_source.setdefault(entry.source, []).append(entry)
-    return [_summary(place, source, by_source[source]) for source in sorted(by_source)]
+    return [_summarize_source(ws, source, by_source[source]) for source in sorted(by_source)]
 
 
 def video_captions(video: str | Path, *, workspace: Path | str | None = None) -> list[CaptionEntry]:
-    """Every row about one video, also stale ones.
+    """Return all entries of one video, including stale ones.
 
     Args:
-        video: any name that means it; see `vla.naming.matching`.
+        video: any name of the video; see `vla.naming.matching`.
         workspace: as for `search`.
 
     Raises:
-        MissingError: no captions are about such a video.
-        UsageError: several videos are called so.
+        MissingError: no captions belong to such a video.
+        UsageError: the name matches several videos.
     """
-    place = Workspace.open(workspace)
-    stored = caption_store.entries(place)
-    names = Names((e.video for e in stored), place.root)
-    if not names.find(str(video), place.root, Path.cwd()):
+    ws = Workspace.open(workspace)
+    entries = caption_store.entries(ws)
+    names = NameMatcher((e.video for e in entries), ws.root)
+    if not names.find(str(video), ws.root, Path.cwd()):
         raise MissingError(f"there are no captions of {str(video)!r}", hint=Hint("list_captions"))
-    name = names.one(str(video), place.root, Path.cwd())
-    return [e for e in stored if e.video == name]
+    name = names.resolve(str(video), ws.root, Path.cwd())
+    return [e for e in entries if e.video == name]
 
 
 def remove_captions(
     sources: Iterable[str | Path], *, workspace: Path | str | None = None, progress: ProgressCallback = silent
 ) -> dict[str, int]:
-    """Forget the captions of files; the files stay. Returns how many rows of each were forgotten.
+    """Remove the captions of files from the workspace; the files stay. Returns the number of
+    removed entries by source.
 
     Args:
-        sources: names, paths or glob patterns of the files, as `Names.chosen` has them.
+        sources: names, paths or glob patterns of the files; see `NameMatcher.select`.
         workspace: as for `search`.
-        progress: called while another process holds the workspace.
+        progress: called while another process holds the workspace lock.
 
     Raises:
-        MissingError: the workspace has no captions of such a file; nothing was forgotten.
-        UsageError: several files are called so.
+        MissingError: the workspace has no captions of such a file; nothing was removed.
+        UsageError: a name matches several files.
     """
-    place = Workspace.open(workspace)
-    with place.locked(progress):
-        stored = caption_store.entries(place)
-        names = Names((e.source for e in stored), place.root)
-        chosen: set[str] = set()
-        for given in map(str, sources):
-            fits = names.chosen(given, place.root, Path.cwd())
-            if not fits:
-                raise MissingError(f"no captions here are from {given!r}", hint=Hint("list_captions"))
-            chosen.update(fits)
-        gone = caption_store.drop(place, lambda e: e.source in chosen)
-    return dict(Counter(e.source for e in gone))
+    ws = Workspace.open(workspace)
+    with ws.lock(progress):
+        entries = caption_store.entries(ws)
+        names = NameMatcher((e.source for e in entries), ws.root)
+        selection: set[str] = set()
+        for pattern in map(str, sources):
+            matches = names.select(pattern, ws.root, Path.cwd())
+            if not matches:
+                raise MissingError(f"the workspace has no captions from {pattern!r}", hint=Hint("list_captions"))
+            selection.update(matches)
+        removed_entries = caption_store.drop(ws, lambda e: e.source in selection)
+    return dict(Counter(e.source for e in removed_entries))
 
 
-def _summary(place: Workspace, source: str, some: list[CaptionEntry]) -> CaptionSource:
-    questions = sum(e.annotation.question is not None for e in some)
+def _summarize_source(workspace: Workspace, source: str, entries: list[CaptionEntry]) -> CaptionSource:
+    questions = sum(e.annotation.question is not None for e in entries)
     return CaptionSource(
         source,
-        len({e.video for e in some}),
-        len(some) - questions,
+        len({e.video for e in entries}),
+        len(entries) - questions,
         questions,
-        dict(Counter(e.annotation.split for e in some)),
-        sum(e.is_stale for e in some),
-        any(e.is_beside for e in some),
-        not os.path.lexists(place.root / source),
+        dict(Counter(e.annotation.split for e in entries)),
+        sum(e.is_stale for e in entries),
+        any(e.is_sidecar for e in entries),
+        not os.path.lexists(workspace.root / source),
     )

@@ -1,4 +1,6 @@
-"""The whole job on a world of its own: render clips, extract, train, index, search, and compare with the known truth."""
+"""`demo`: render a small world, extract, train, index and search it, and compare with the ground
+truth.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +34,20 @@ from vla.world.scene import Event, Scene
 TEST_SHARE = 0.25
 _SEARCHES = 5
 _SETTINGS = {"heads": "moments", "head_options": {"moments": {"width": 64, "depth": 2}}}
-"""A head of a quarter of the default's width: most of the training's time goes into it."""
+"""A head a quarter as wide as the default, which takes most of the training time."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A search whose answer is known.
+    """A search with a known answer.
 
     Attributes:
-        query: what was asked: a timed sentence about a clip that nothing was trained on.
-        truth: the clip it was written for, and when.
-        found: the first hit's clip and time.
-        right: moments of all clips in which just that happens; the one it was written for among them.
-        rank: of the first hit that is one of them (IoU of at least 0.3); 0 if none of ten is.
+        query: a timed sentence about a test clip.
+        truth: the clip and time that it was written for.
+        found: the clip and time of the first hit.
+        right: number of moments in all clips with the same event, including the true one.
+        rank: rank of the first hit on one of these (IoU of at least 0.3); 0 if none of the ten
+            hits is one.
     """
 
     query: str
@@ -56,16 +59,18 @@ class Example:
 
 @dataclass
 class DemoReport:
-    """What the demo did and measured.
+    """Result of the demo.
 
     Attributes:
-        folder: where everything lies.
-        clips: rendered clips by split.
-        before: metrics of the frozen encoder on the test clips.
-        after: metrics with the trained run.
-        alpha: how far the run was turned from frozen (0) to trained (1), as chosen on held-out clips.
-        used: whether the run plainly beat the frozen encoder there, and so made the index.
-        verdict: how the two compare there, in words.
+        folder: the folder with all files.
+        clips: number of rendered clips by split.
+        before: metrics of the zero-shot encoder on the test clips.
+        after: metrics of the trained run.
+        alpha: interpolation between zero-shot (0) and trained (1) weights, chosen on validation
+            clips.
+        used: whether the run is significantly better than the zero-shot encoder there, so that the
+            index uses it.
+        verdict: that comparison in words.
         examples: searches with known answers.
         seconds: wall-clock time of each stage.
     """
@@ -81,32 +86,33 @@ class DemoReport:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
+        """Return a JSON object."""
         return asdict(self)
 
 
 def demo(
     folder: Path = Path("vla-demo"), *, clips: int = 320, seed: int = 0, progress: ProgressCallback = silent
 ) -> DemoReport:
-    """Render `clips` clips into `folder` and run every stage over them; a second call goes on where the first was.
+    """Render `clips` clips into `folder` and run every stage on them; finished stages are skipped.
 
-    A quarter of the clips are test clips: never trained on, and made up of twins that only time tells apart.
+    A quarter of the clips are test clips: never used in training, and in counterfactual pairs that
+    differ only in time.
 
     Raises:
-        UsageError: `folder` holds something else, or there are fewer than 12 clips.
+        UsageError: `folder` contains other files, or `clips` is below 12.
     """
     if clips < 12:
         raise UsageError(f"the demo needs at least 12 clips, not {clips}")
     folder = folder.absolute()
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"the demo makes a folder, and {folder} is a file: name another")
+        raise UsageError(f"{folder} is a file: the demo needs a folder")
     if folder.exists() and not (folder / FOLDER).is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty and holds no demo: name another folder")
+        raise UsageError(f"{folder} is not empty and contains no demo: use another folder")
     report = DemoReport(str(folder))
     Workspace.open_or_create(folder)
     world = _Stopwatch(report, progress)
-    tests = max(4, 2 * round(clips * TEST_SHARE / 2))  # pairs of twins
-    train_clips = plan_clips("train", clips - tests, seed, twins=0.75)
+    tests = max(4, 2 * round(clips * TEST_SHARE / 2))  # counterfactual pairs
+    train_clips = plan_clips("train", clips - tests, seed, counterfactual_fraction=0.75)
     test_clips = plan_clips("test", tests, seed)
     report.clips = {"train": len(train_clips), "test": len(test_clips)}
     with world("render"):
@@ -117,7 +123,7 @@ def demo(
         paths = [folder / "clips" / c.name for c in (*train_clips, *test_clips)]
         extract(paths, captions=folder / "captions.jsonl", workspace=folder, choice=choice, progress=progress)
     with world("train"):
-        # The captions name the split, and what is called `test` is left alone.
+        # The captions contain the split; training ignores `test`.
         run = train(workspace=folder, settings={"seed": seed, **_SETTINGS}, progress=progress)
         report.alpha, report.used, report.verdict = run.record["alpha"], run.is_better, run.verdict
     with world("evaluate"):
@@ -130,7 +136,7 @@ def demo(
 
 
 class _Stopwatch:
-    """`with stopwatch("stage"):` notes how long a stage took, and says when it begins."""
+    """Measure the time of each stage: `with stopwatch("stage"):`; reports the start of a stage."""
 
     def __init__(self, report: DemoReport, progress: ProgressCallback) -> None:
         self._report, self._progress, self._stage, self._began = report, progress, "", 0.0
@@ -148,43 +154,47 @@ class _Stopwatch:
 
 
 def _measure(folder: Path, report: DemoReport) -> None:
-    """Frozen and trained on the test clips."""
-    place = Workspace(folder)
-    cache = active_cache(place.caches)
-    corpus = load_corpus(cache, [a for a in caption_store.load(place) if a.split == "test"])
+    """Evaluate the zero-shot encoder and the trained run on the test clips."""
+    workspace = Workspace(folder)
+    cache = active_cache(workspace.caches)
+    corpus = load_corpus(cache, [a for a in caption_store.load(workspace) if a.split == "test"])
     report.before = validate(zero_shot_model(cache.spec.dim, 1.0), corpus).metrics
-    report.after = validate(load_model(place.runs / DEFAULT_RUN)[0], corpus).metrics
+    report.after = validate(load_model(workspace.runs / DEFAULT_RUN)[0], corpus).metrics
 
 
 def _search(folder: Path, tests: list[Clip], clips: list[Clip], report: DemoReport) -> None:
-    """A handful of searches over all `clips`, each for a sentence about one of `tests`."""
-    place = Workspace(folder)
-    opened = open_workspace(folder)
-    happening: dict[tuple[object, ...], list[tuple[str, float, float]]] = defaultdict(list)
+    """Run a few searches over all `clips`, each for a sentence about one of `tests`."""
+    workspace = Workspace(folder)
+    opened_workspace = open_workspace(folder)
+    moments_by_event: dict[tuple[object, ...], list[tuple[str, float, float]]] = defaultdict(list)
     for clip in clips:
         for event in clip.scene.events:
-            happening[_gist(clip.scene, event)].append((f"clips/{clip.name}", event.start, event.end))
+            moments_by_event[_event_key(clip.scene, event)].append((f"clips/{clip.name}", event.start, event.end))
     scenes = {f"clips/{c.name}": c.scene for c in tests}
-    # Size and texture would have to be compared, too.
-    timed = [a for a in caption_store.load(place) if a.video in scenes and a.spans and not mentions_appearance(a.query)]
-    # One of each of several clips, spread over the test clips.
-    for a in timed[:: max(1, len(timed) // _SEARCHES)][:_SEARCHES]:
-        hits = opened.search(a.query, k=10)
+    # Sentences about size and texture are excluded, as `_event_key` does not include them.
+    timed_captions = [
+        a for a in caption_store.load(workspace) if a.video in scenes and a.spans and not mentions_appearance(a.query)
+    ]
+    # Example sentences of different clips, spread over the test clips.
+    for a in timed_captions[:: max(1, len(timed_captions) // _SEARCHES)][:_SEARCHES]:
+        hits = opened_workspace.search(a.query, k=10)
         scene = scenes[a.video]
         nearest = int(np.abs(np.array([e.start for e in scene.events]) - a.spans[0][0]).argmin())
-        right = happening[_gist(scene, scene.events[nearest])]
+        true_moments = moments_by_event[_event_key(scene, scene.events[nearest])]
         ranks = [
             h.rank
             for h in hits
-            if any(h.video_id == v and iou([(h.start, h.end)], [(s, e)])[0, 0] >= 0.3 for v, s, e in right)
+            if any(h.video_id == v and iou([(h.start, h.end)], [(s, e)])[0, 0] >= 0.3 for v, s, e in true_moments)
         ]
         first = hits[0]
-        found = (first.video_id, first.start, first.end)
-        report.examples.append(Example(a.query, (a.video, *a.spans[0]), found, len(right), ranks[0] if ranks else 0))
+        first_moment = (first.video_id, first.start, first.end)
+        report.examples.append(
+            Example(a.query, (a.video, *a.spans[0]), first_moment, len(true_moments), ranks[0] if ranks else 0)
+        )
 
 
-def _gist(scene: Scene, event: Event) -> tuple[object, ...]:
-    """What a sentence about `event` tells, if it does not tell of size and texture."""
-    things = [(scene.things[i].color, scene.things[i].shape) for i in (event.actor, event.target) if i >= 0]
-    # Nobody says from which side something is hit.
+def _event_key(scene: Scene, event: Event) -> tuple[object, ...]:
+    """Return the content of a sentence about `event` that mentions neither size nor texture."""
+    things = [(scene.objects[i].color, scene.objects[i].shape) for i in (event.actor, event.target) if i >= 0]
+    # Sentences do not mention the direction of a hit.
     return (event.kind, event.color, event.kind != "hit" and event.direction, *things)

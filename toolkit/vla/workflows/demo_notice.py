@@ -1,4 +1,6 @@
-"""Videos that the demo encoder knows nothing of: all that `vla demo` has not rendered."""
+"""Warnings about videos that the demo encoder cannot represent: all except those rendered by the
+demo.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +10,45 @@ from pathlib import Path
 from vla.features import FeatureSpec
 from vla.hints import Hint, Note
 from vla.storage.workspace import Workspace
-from vla.world.render import RENDERED
+from vla.world.render import DEMO_COMMENT
 
 _ENDS = 1 << 16
 
 
-def strangers(place: Workspace, spec: FeatureSpec, names: Iterable[str]) -> list[str]:
-    """Those of the videos `names` that are not of the rendered world, where `spec` is of the demo encoder; none for others.
+def unrendered_videos(workspace: Workspace, spec: FeatureSpec, names: Iterable[str]) -> list[str]:
+    """Return the videos in `names` that the demo did not render; empty if `spec` is not of the
+    demo encoder.
 
-    A rendered clip says so in its file, also when it is copied or renamed. A file that is gone is a stranger: nothing vouches
-    for it.
+    Rendered clips contain a mark in their metadata, which copies keep. Missing files count as not
+    rendered.
     """
     if (spec.encoder, spec.model) != ("open_clip", "demo"):
         return []
-    return [name for name in names if not _is_rendered(place.video_path(name))]
+    return [name for name in names if not _is_rendered(workspace.video_path(name))]
 
 
-def warning(count: int, total: int) -> str:
-    """The message about `count` strangers among `total` videos."""
+def demo_warning(count: int, total: int) -> str:
+    """Return the warning about `count` unrendered videos among `total`."""
     if count < total:
-        some = f"{count:,} of the {total:,} videos here are" if count > 1 else f"1 of the {total:,} videos here is"
+        subject = f"{count:,} of the {total:,} videos here are" if count > 1 else f"1 of the {total:,} videos here is"
     else:
-        some = "the videos here are" if total > 1 else "the video here is"
+        subject = "the videos here are" if total > 1 else "the video here is"
     return Note(
-        f"The demo encoder recognises only the shapes that the demo renders, and {some} something else: such results mean "
+        f"The demo encoder recognises only the shapes that the demo renders, and {subject} something else: such results mean "
         "nothing and get no confidence.",
         Hint("use_real_encoder"),
     )
 
 
 def _is_rendered(path: Path) -> bool:
-    """True if the file holds the mark near its beginning or end, where containers keep their metadata; nothing is parsed."""
+    """Return whether the file has the mark near its start or end, where containers store metadata;
+    nothing is parsed.
+    """
     try:
         with path.open("rb") as file:
-            if RENDERED.encode() in file.read(_ENDS):
+            if DEMO_COMMENT.encode() in file.read(_ENDS):
                 return True
             file.seek(max(0, path.stat().st_size - _ENDS))
-            return RENDERED.encode() in file.read(_ENDS)
+            return DEMO_COMMENT.encode() in file.read(_ENDS)
     except OSError:
         return False

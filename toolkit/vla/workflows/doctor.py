@@ -1,4 +1,4 @@
-"""`doctor`: try on this machine what `vla` does, and say what will not work and which versions to install."""
+"""`doctor`: check that `vla` works on this machine, with versions to install where it does not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vla.hints import Hint, Note
 from vla.storage.workspace import Workspace
 from vla.workflows import doctor_trials
 
-_LOW = 2e9
+_LOW_DISK_BYTES = 2e9
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "av", "h5py", "faiss-cpu", "numpy", "pandas", "safetensors")
 _OPTIONAL = {
     "pyarrow": "Parquet files",
@@ -27,12 +27,12 @@ _OPTIONAL = {
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried.
+    """Result of one check.
 
     Attributes:
-        name: what.
-        finding: how it is; where it is not fine, what to do.
-        is_fine: False if something will not work.
+        name: name of the check.
+        finding: its result; for a failure, with the remedy.
+        is_fine: whether the check passed.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Check:
 
 
 def doctor(device: str = "auto") -> Iterator[Check]:
-    """Everything that can be found out without a download, each as soon as it was tried; the quick ones first.
+    """Yield the results of all checks that need no download, quick ones first.
 
-    A check that fails in a way that was not foreseen is a finding, too: nothing is raised.
+    An unexpected exception of a check is reported as its result; nothing is raised.
     """
     checks: tuple[tuple[str, Callable[[], Check]], ...] = (
         ("python", _python),
@@ -63,13 +63,13 @@ def doctor(device: str = "auto") -> Iterator[Check]:
             yield check()
         except VlaError as error:
             yield Check(name, str(error), False)
-        except Exception as error:  # a broken installation fails in any way it likes
+        except Exception as error:  # a broken installation can raise anything
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            yield Check(name, f"does not work here ({reason}). {_ways_on(name)}", False)
+            yield Check(name, f"does not work here ({reason}). {_suggest_fix(name)}", False)
 
 
-def _ways_on(name: str) -> str:
-    """What to install where `name` fails, with the versions that are there."""
+def _suggest_fix(name: str) -> str:
+    """Return the packages to install if the check `name` fails, with their installed versions."""
     suspects = {
         "shards": ("h5py", "numpy"),
         "indexes": ("faiss-cpu", "numpy"),
@@ -77,9 +77,9 @@ def _ways_on(name: str) -> str:
         "torch": ("torch", "numpy"),
         "models": ("torch", "torchvision", "open_clip_torch"),
     }.get(name, ())
-    there = ", ".join(f"{package} {_version(package)}" for package in suspects)
+    versions = ", ".join(f"{package} {_version(package)}" for package in suspects)
     lines = " ".join(f"'{doctor_trials.requirement_of(package)}'" for package in suspects)
-    return f"Installed: {there}. Try: pip install --upgrade {lines}" if suspects else "Reinstall vla-toolkit"
+    return f"Installed: {versions}. Try: pip install --upgrade {lines}" if suspects else "Reinstall vla-toolkit"
 
 
 def _version(package: str) -> str:
@@ -97,10 +97,10 @@ def _python() -> Check:
 
 
 def _versions() -> Check:
-    unmet = doctor_trials.unmet_requirements()
-    if unmet:
-        line = " ".join(f"'{requirement.partition(' ')[0]}'" for requirement in unmet)
-        return Check("versions", f"vla needs {', '.join(unmet)}: pip install {line}", False)
+    violations = doctor_trials.unmet_requirements()
+    if violations:
+        line = " ".join(f"'{requirement.partition(' ')[0]}'" for requirement in violations)
+        return Check("versions", f"vla needs {', '.join(violations)}: pip install {line}", False)
     return Check("versions", ", ".join(f"{package} {_version(package)}" for package in _PACKAGES))
 
 
@@ -108,26 +108,26 @@ def _terminal() -> Check:
     output, names = getattr(sys.stdout, "encoding", None) or "none", sys.getfilesystemencoding()
     finding = f"output is {output}, file names are {names}, other text is {locale.getpreferredencoding(False)}"
     if "utf" not in output.lower() or "utf" not in names.lower():
-        finding += ": letters that these lack are written as escapes; PYTHONUTF8=1 (or a UTF-8 locale) shows them"
+        finding += ": unsupported characters are written as escapes; set PYTHONUTF8=1 (or use a UTF-8 locale)"
     return Check("terminal", finding)
 
 
 def _disk() -> Check:
-    place = Workspace.find()
-    folder = place.root if place else Path.cwd()
+    workspace = Workspace.find()
+    folder = workspace.root if workspace else Path.cwd()
     free = shutil.disk_usage(folder).free
-    where = f"{free / 1e9:.1f} GB free in {folder}" + (" (a workspace)" if place else " (no workspace yet)")
+    where = f"{free / 1e9:.1f} GB free in {folder}" + (" (a workspace)" if workspace else " (no workspace yet)")
     try:
-        able = doctor_trials.try_folder(place.home if place else folder)
+        file_system = doctor_trials.try_folder(workspace.home if workspace else folder)
     except (VlaError, OSError) as error:
         return Check("disk", Note(f"{where}; no workspace can be written ({error})", Hint("move_workspace")), False)
     hours = free / (2 * 3600 * 512 * 2)
     room = f"room for the features of about {hours:,.0f} hours of video at 2 frames/s, 512 wide"
-    if place and place.is_busy():
-        able += "; another vla is working in this workspace just now"
-    if free < _LOW:
-        return Check("disk", Note(f"{where}, {room}, {able}", Hint("free_disk")), False)
-    return Check("disk", f"{where}: {room}; {able}")
+    if workspace and workspace.is_busy():
+        file_system += "; another vla process is using this workspace"
+    if free < _LOW_DISK_BYTES:
+        return Check("disk", Note(f"{where}, {room}, {file_system}", Hint("free_disk")), False)
+    return Check("disk", f"{where}: {room}; {file_system}")
 
 
 def _shards() -> Check:
@@ -139,8 +139,8 @@ def _indexes() -> Check:
     faults = doctor_trials.unusable_indexes()
     if not faults:
         return Check("indexes", f"every kind builds, searches and loads (faiss-cpu {_version('faiss-cpu')})")
-    named = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
-    return Check("indexes", f"{named}. {_ways_on('indexes')}", False)
+    listing = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+    return Check("indexes", f"{listing}. {_suggest_fix('indexes')}", False)
 
 
 def _codecs() -> Check:
@@ -149,13 +149,15 @@ def _codecs() -> Check:
     from vla import decoders
 
     ffmpeg = ".".join(map(str, av.library_versions.get("libavcodec", ())))
-    with_what = f"decoder {decoders.DEFAULT}, av {_version('av')}, libavcodec {ffmpeg}"
-    faults = doctor_trials.undecoded(decoders.DEFAULT)
-    fine = [path.stem for path in sorted(doctor_trials.CLIPS.iterdir()) if path.stem not in faults]
+    versions = f"decoder {decoders.DEFAULT}, av {_version('av')}, libavcodec {ffmpeg}"
+    faults = doctor_trials.undecodable_codecs(decoders.DEFAULT)
+    working = [path.stem for path in sorted(doctor_trials.CLIPS.iterdir()) if path.stem not in faults]
     if not faults:
-        return Check("codecs", f"{', '.join(fine)} are decoded right ({with_what})")
-    named = "; ".join(f"{codec}: {fault}" for codec, fault in faults.items())
-    return Check("codecs", f"{named}. Right: {', '.join(fine) or 'none'} ({with_what}). {_ways_on('codecs')}", False)
+        return Check("codecs", f"{', '.join(working)} are decoded correctly ({versions})")
+    listing = "; ".join(f"{codec}: {fault}" for codec, fault in faults.items())
+    return Check(
+        "codecs", f"{listing}. Correct: {', '.join(working) or 'none'} ({versions}). {_suggest_fix('codecs')}", False
+    )
 
 
 def _torch(device: str) -> Check:
@@ -163,11 +165,17 @@ def _torch(device: str) -> Check:
 
     from vla.encoders._device import choose_device, choose_dtype
 
-    chosen = choose_device(device)
-    doctor_trials.try_torch(str(chosen))
-    dtype, why = choose_dtype("auto", chosen)
-    name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{torch.get_num_threads()} threads"
-    return Check("torch", f"{torch.__version__} on {chosen} ({name}), {str(dtype).removeprefix('torch.')}: {why}")
+    torch_device = choose_device(device)
+    doctor_trials.try_torch(str(torch_device))
+    dtype, reason = choose_dtype("auto", torch_device)
+    name = (
+        torch.cuda.get_device_name(torch_device)
+        if torch_device.type == "cuda"
+        else f"{torch.get_num_threads()} threads"
+    )
+    return Check(
+        "torch", f"{torch.__version__} on {torch_device} ({name}), {str(dtype).removeprefix('torch.')}: {reason}"
+    )
 
 
 def _models() -> Check:
@@ -182,9 +190,9 @@ def _plugins() -> Check:
 
 
 def _optional() -> Check:
-    found = [f"{package} {_version(package)} (for {use})" for package, use in _OPTIONAL.items()]
+    packages = [f"{package} {_version(package)} (for {use})" for package, use in _OPTIONAL.items()]
     from vla.workflows.decoder_choice import candidates
 
-    others = [f"decoder {name}: {reason if isinstance(reason, str) else 'usable'}"
+    other_decoders = [f"decoder {name}: {reason if isinstance(reason, str) else 'usable'}"
               for name, reason in candidates().items() if name.startswith("torchcodec")]  # fmt: skip
-    return Check("optional", "; ".join([*found, *others]))
+    return Check("optional", "; ".join([*packages, *other_decoders]))

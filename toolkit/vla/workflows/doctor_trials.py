@@ -1,4 +1,4 @@
-"""Trials for `doctor`: each function uses a part of `vla` as the commands do, and raises or names a fault where that fails."""
+"""Trials for `doctor`: each function exercises a part of `vla` and raises or returns its faults."""
 
 from __future__ import annotations
 
@@ -20,38 +20,41 @@ from vla.storage.workspace import Workspace
 
 DISTRIBUTION = "vla-toolkit"
 CLIPS = Path(__file__).parent / "_clips"
-"""One clip of each codec, named like it; made by `tests/support/doctor_clips.py`."""
+"""One clip per codec, with its name; made by `tests/support/doctor_clips.py`."""
 FRAMES = 4
 _COLOURS = np.array([[200, 40, 40], [40, 180, 60], [50, 60, 200], [220, 210, 60]], np.uint8)
-_NEAR = 24
-"""Levels that a colour may be off: compression, and the rounding of colour conversions."""
+_COLOR_TOLERANCE = 24
+"""Colour tolerance in levels, for compression and rounding of colour conversions."""
 
 
 def picture(number: int) -> np.ndarray:
-    """`(64, 64, 3)` uint8: frame `number` of each clip, four squares whose colours move on by one from frame to frame."""
+    """Return frame `number` of each clip, `(64, 64, 3)` uint8: four squares whose colours shift by
+    one per frame.
+    """
     squares = np.roll(_COLOURS, -number, 0).reshape(2, 2, 3)
     return np.ascontiguousarray(squares.repeat(32, 0).repeat(32, 1))
 
 
 def unmet_requirements() -> list[str]:
-    """Requirements of `vla-toolkit` that the installed versions do not meet, each with the version that is there.
+    """Return the requirements of `vla-toolkit` that installed versions do not satisfy, each with
+    the installed version.
 
-    Extras are not looked at. Sources on a path without metadata have no requirements.
+    Extras are ignored. Sources without package metadata have no requirements.
     """
-    found = []
+    violations = []
     for requirement in _requirements():
         try:
-            there = version(requirement.name)
+            installed_version = version(requirement.name)
         except PackageNotFoundError:
-            found.append(f"{requirement} (not installed)")
+            violations.append(f"{requirement} (not installed)")
             continue
-        if not requirement.specifier.contains(there, prereleases=True):
-            found.append(f"{requirement} ({there} is installed)")
-    return found
+        if not requirement.specifier.contains(installed_version, prereleases=True):
+            violations.append(f"{requirement} ({installed_version} is installed)")
+    return violations
 
 
 def requirement_of(package: str) -> str:
-    """`package` with the versions that `vla-toolkit` needs, as pip takes it."""
+    """Return the pip requirement of `package` in `vla-toolkit`."""
     return next((str(r) for r in _requirements() if r.name == package), package)
 
 
@@ -59,17 +62,18 @@ def _requirements() -> list[Any]:
     from packaging.requirements import Requirement
 
     try:
-        found = [Requirement(line) for line in requires(DISTRIBUTION) or ()]
+        requirements = [Requirement(line) for line in requires(DISTRIBUTION) or ()]
     except PackageNotFoundError:
         return []
-    return [r for r in found if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 
-def undecoded(decoder_name: str) -> dict[str, str]:
-    """Codecs of which `decoder_name` does not bring the frames of our own clip, each with the reason.
+def undecodable_codecs(decoder_name: str) -> dict[str, str]:
+    """Return the codecs that `decoder_name` does not decode correctly, with the reasons; uses one
+    clip per codec.
 
     Raises:
-        VlaError: the decoder itself cannot be made.
+        VlaError: the decoder cannot be built.
     """
     from vla.decoders import registry as decoders
 
@@ -90,66 +94,70 @@ def undecoded(decoder_name: str) -> dict[str, str]:
 
 
 def _difference(pixels: np.ndarray, times: np.ndarray) -> str:
-    """How decoded frames differ from those of our clips; empty where they are the same but for compression."""
+    """Return how decoded frames differ from the original ones; empty if they are equal up to
+    compression.
+    """
     if len(pixels) != FRAMES or pixels.shape[1:] != (64, 64, 3):
         return f"{len(pixels)} frames of shape {pixels.shape[1:]}, not {FRAMES} of 64x64"
     if not np.allclose(times, np.arange(FRAMES) / 4, atol=0.01):
         return f"frames are shown at {', '.join(f'{t:.2f}' for t in times)} s"
     inner = np.r_[8:24, 40:56]
-    off = max(
-        np.abs(shown[np.ix_(inner, inner)].astype(int) - picture(i)[np.ix_(inner, inner)]).max()
-        for i, shown in enumerate(pixels)
+    max_difference = max(
+        np.abs(frame[np.ix_(inner, inner)].astype(int) - picture(i)[np.ix_(inner, inner)]).max()
+        for i, frame in enumerate(pixels)
     )
-    return f"colours are off by {off} of 255 levels" if off > _NEAR else ""
+    return f"colours are off by {max_difference} of 255 levels" if max_difference > _COLOR_TOLERANCE else ""
 
 
 def try_shard() -> None:
-    """Write features of a video as a shard and read them.
+    """Write the features of a video to a shard and read them.
 
     Raises:
-        VlaError: what is read is not what was written, or is refused.
+        VlaError: reading fails, or returns other values.
     """
     from vla.cache.shard import frames_image, read_frames
 
-    written = FrameFeatures("clip", np.linspace(-1, 1, 40, dtype=np.float32).reshape(5, 8), np.arange(5) / 2, 2.5)
-    read = read_frames(frames_image(written), "clip", 2.5)
-    same = np.array_equal(read.values, written.values.astype(np.float16))
-    if not same or not np.array_equal(read.timestamps_seconds, written.timestamps_seconds):
-        raise EnvironmentUnfitError("a shard holds other numbers than were written")
+    original = FrameFeatures("clip", np.linspace(-1, 1, 40, dtype=np.float32).reshape(5, 8), np.arange(5) / 2, 2.5)
+    read = read_frames(frames_image(original), "clip", 2.5)
+    same = np.array_equal(read.values, original.values.astype(np.float16))
+    if not same or not np.array_equal(read.timestamps_seconds, original.timestamps_seconds):
+        raise EnvironmentUnfitError("a shard does not contain the values that were written")
 
 
 def unusable_indexes() -> dict[str, str]:
-    """Kinds of indexes that do not work here, each with the reason; every kind is tried in a process of its own."""
+    """Return the kinds of indexes that do not work here, with the reasons; each is tried in its
+    own process.
+    """
     from vla.indexes import registry as indexes
-    from vla.indexes._trial import fault_of
+    from vla.indexes._trial import trial_error
 
     names = indexes.names()
     with ThreadPoolExecutor(3) as pool:
-        return {name: fault for name, fault in zip(names, pool.map(fault_of, names), strict=True) if fault}
+        return {name: fault for name, fault in zip(names, pool.map(trial_error, names), strict=True) if fault}
 
 
 def try_folder(folder: Path) -> str:
-    """Write, lock and delete a workspace of its own in `folder`, which says what the file system there can do.
+    """Write, lock and delete a temporary workspace in `folder`.
 
     Returns:
-        What was found, for a person.
+        Description of the file system's abilities, for users.
 
     Raises:
-        VlaError, OSError: it cannot be written or locked.
+        VlaError, OSError: the folder cannot be written or locked.
     """
     with tempfile.TemporaryDirectory(prefix=".vla-doctor-", dir=folder) as name:
-        place = Workspace.open_or_create(Path(name))
-        with place.locked(silent):
-            # Another handle of the same process would have to wait as another process would.
-            is_seen = place.is_busy()
-    return "files can be written and locked" if is_seen else "files can be written; locks are not seen by others here"
+        workspace = Workspace.open_or_create(Path(name))
+        with workspace.lock(silent):
+            # A second handle in this process behaves as one of another process would.
+            is_effective = workspace.is_busy()
+    return "files can be written and locked" if is_effective else "files can be written; locks have no effect here"
 
 
 def try_torch(device: str) -> None:
     """Multiply two matrices on `device` and compare with numpy.
 
     Raises:
-        EnvironmentUnfitError: the result is another one.
+        EnvironmentUnfitError: the results differ.
     """
     import torch
 
@@ -163,7 +171,8 @@ def try_torch(device: str) -> None:
 
 
 def try_encoder(device: str) -> str:
-    """Load open_clip with the embedded weights and encode a picture and a text; gives the versions that did it.
+    """Load open_clip with the embedded weights and encode an image and a text; returns the
+    versions of its packages.
 
     Raises:
         VlaError: open_clip cannot be imported, or what it gives are no numbers.
@@ -175,18 +184,18 @@ def try_encoder(device: str) -> str:
     texts = encoder.encode_text(["a red square"]).pooled
     if not (np.isfinite(values).all() and np.isfinite(texts).all() and values.shape == texts.shape):
         raise EnvironmentUnfitError(
-            f"the embedded model gives {values.shape} and {texts.shape} values that are no numbers"
+            f"the embedded model returns non-finite values, of shapes {values.shape} and {texts.shape}"
         )
     return ", ".join(f"{name} {version(name)}" for name in ("open_clip_torch", "torchvision", "timm"))
 
 
 def broken_plugins() -> list[str]:
-    """Plug-ins of other distributions that cannot be loaded, each with its distribution and the reason."""
+    """Return the third-party plug-ins that cannot be loaded, with their distributions and reasons."""
     from vla.registry import registries
 
     faults = []
     for registry in registries():
-        for name in registry.foreign_names():
+        for name in registry.third_party_names():
             try:
                 registry.get(name)
             except EnvironmentUnfitError as error:

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vla.arguments import collected
-from vla.cache.discovery import look_for_videos
+from vla.arguments import override_fields
+from vla.cache.discovery import discover_videos
 from vla.cache.plan import make_plan, missing_files
 from vla.causes import cause_of
 from vla.datasets.sidecar import find_sidecars
@@ -32,17 +32,17 @@ _BYTES_PER_VIDEO = 4096
 
 @dataclass
 class Estimate:
-    """What `extract` with the same arguments would do.
+    """Work that `extract` with the same arguments would do.
 
     Attributes:
-        todo: names of the videos that would be extracted.
-        unreadable: those of them that no video can be read from, with the reason.
-        done: videos that need no work.
-        taken_over: videos that were renamed, copied or touched, and keep their features.
-        video_seconds: length of the videos to extract, as they declare it.
-        frames: frames to encode, about.
-        bytes: room for their features, about.
-        omissions: what would be passed over: files of other kinds, folders that cannot be read, files without video, and so on.
+        todo: names of the videos to extract.
+        unreadable: those of them without a readable video stream, with the reason.
+        done: number of videos that need no work.
+        taken_over: number of renamed, copied or touched videos that keep their features.
+        video_seconds: declared duration of the videos to extract.
+        frames: approximate number of frames to encode.
+        bytes: approximate size of their features.
+        omissions: counts of files and folders that would be skipped, by reason.
     """
 
     todo: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Estimate:
     omissions: Omissions = field(default_factory=Omissions)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
+        """Return a JSON object."""
         return {**asdict(self), "omissions": self.omissions.to_json()}
 
 
@@ -71,47 +71,50 @@ def estimate(
     progress: ProgressCallback = silent,
     **fields: Any,
 ) -> Estimate:
-    """Count what `extract` with the same arguments would do, from the headers of the videos.
+    """Estimate the work of `extract` with the same arguments from the headers of the videos.
 
     Raises:
         UsageError: a path matches nothing.
-        SpecMismatchError: the workspace holds features of another encoder, and `switch` is False.
+        SpecMismatchError: the workspace contains features of another encoder, and `switch` is
+            False.
     """
-    choice = collected(choice, fields)
-    place = Workspace.choose(workspace)
-    files = look_for_videos(paths)
+    choice = override_fields(choice, fields)
+    ws = Workspace.choose(workspace)
+    files = discover_videos(paths)
     progress(Progress("load", message="loading the encoder"))
-    _, cache = encoder_and_cache(place, choice, switch, create=False)
-    plan = make_plan(cache, files.paths, place, retry_failed=retry_failed, overwrite=overwrite, progress=progress)
-    found = Estimate(done=len(plan.done), taken_over=len(plan.refreshed) + len(plan.renamed) + len(plan.copied))
+    _, cache = encoder_and_cache(ws, choice, switch, create=False)
+    plan = make_plan(cache, files.paths, ws, retry_failed=retry_failed, overwrite=overwrite, progress=progress)
+    result = Estimate(done=len(plan.done), taken_over=len(plan.updates) + len(plan.renamed) + len(plan.copies))
     files.count_others({path.absolute() for beside in find_sidecars(files.paths).values() for path in beside})
-    found.omissions = files.omissions
+    result.omissions = files.omissions
     for receipt in plan.done:
         if receipt.is_no_video:
-            found.omissions.add("no-video", receipt.video_id)
-    for name in missing_files(cache, place, files.folders):
+            result.omissions.add("no-video", receipt.video_id)
+    for name in missing_files(cache, ws, files.folders):
         if name not in plan.renamed:
-            found.omissions.add("missing-file", name)
-    with closing(decoders.build(decoder or DEFAULT)) as opener:
-        declared: list[Video] = []
+            result.omissions.add("missing-file", name)
+    with closing(decoders.build(decoder or DEFAULT)) as video_decoder:
+        headers: list[Video] = []
         for number, (video_id, path) in enumerate(plan.todo, 1):
             try:
-                declared.append(opener.probe(path))
+                headers.append(video_decoder.probe(path))
             except DecodeError as error:
                 if cause_of(error.reason) == "user":
-                    found.omissions.add("no-video", video_id)
+                    result.omissions.add("no-video", video_id)
                     continue
-                found.unreadable[video_id] = str(error).removeprefix(f"{path.name}: ")
-            found.todo.append(video_id)
+                result.unreadable[video_id] = str(error).removeprefix(f"{path.name}: ")
+            result.todo.append(video_id)
             progress(Progress("look", number, len(plan.todo)))
-        found.video_seconds = sum(video.duration_seconds for video in declared)
-        found.frames = _count_frames(declared, opener, Sampling.parse(cache.spec.sampling))
-    found.bytes = found.frames * (2 * cache.spec.dim + 8) + _BYTES_PER_VIDEO * len(declared)
-    return found
+        result.video_seconds = sum(video.duration_seconds for video in headers)
+        result.frames = _count_frames(headers, video_decoder, Sampling.parse(cache.spec.sampling))
+    result.bytes = result.frames * (2 * cache.spec.dim + 8) + _BYTES_PER_VIDEO * len(headers)
+    return result
 
 
 def _count_frames(videos: list[Video], opener: Decoder, sampling: Sampling) -> int:
-    """Return about how many frames `sampling` takes of `videos`; only keyframes and scenes need some of them decoded."""
+    """Return the approximate number of frames; `keyframes` and `scenes` sampling decode a few of
+    the videos.
+    """
     value = float(sampling.value or 0)
     if sampling.kind == "frames":
         return round(value * len(videos))
@@ -123,7 +126,9 @@ def _count_frames(videos: list[Video], opener: Decoder, sampling: Sampling) -> i
 
 
 def _frame_rate(video: Video, opener: Decoder, sampling: Sampling) -> float:
-    """Return the sampled frames per second of the beginning of `video`; 0 where nothing can be decoded."""
+    """Return the number of sampled frames per second at the beginning of `video`; 0 if it cannot
+    be decoded.
+    """
     count, end, began = 0, 0.0, time.monotonic()
     try:
         with opener.open(video.path) as reader:
@@ -135,5 +140,5 @@ def _frame_rate(video: Video, opener: Decoder, sampling: Sampling) -> float:
             else:
                 end = video.duration_seconds
     except DecodeError:
-        pass  # frames before the damage count
+        pass  # frames before the corruption count
     return count / end if end > 0 else 0.0

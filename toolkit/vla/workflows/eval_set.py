@@ -20,7 +20,7 @@ from vla.hints import Hint
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
 from vla.storage.workspace import Workspace
-from vla.workflows.caption_import import caption_paths, count_unused, durations_of, nothing_usable, read_captions
+from vla.workflows.caption_import import caption_paths, count_unused, durations_of, no_captions_reason, read_captions
 from vla.workflows.encoder_choice import encoder_of
 from vla.workflows.text_features import has_encoder
 from vla.workflows.train_set import TrainingProvenance
@@ -63,7 +63,7 @@ def annotations_of(
     paths, omissions = caption_paths(files), Omissions()
     if not paths:
         stored = caption_store.entries(place)
-        usable = [a for a in caption_store.once(place) if a.video in have]
+        usable = [a for a in caption_store.load_unique(place) if a.video in have]
         lost = {e.video for e in stored if _is_of(e.annotation, split)} - have
         names = {a.video: a.video for a in usable}
         count_unused(stored, have, omissions)
@@ -75,7 +75,7 @@ def annotations_of(
         lost = {a.video for a in listed if _is_of(a, split)} & absent
         names = {a.video: name for a, name in zip(usable, matched.names, strict=True)}
     if not usable:
-        raise MissingError(nothing_usable(place, paths, len(have)), hint=Hint("give_captions"))
+        raise MissingError(no_captions_reason(place, paths, len(have)), hint=Hint("give_captions"))
     return EvalAnnotations(fit_spans(usable, durations_of(cache), omissions), names, len(lost), omissions)
 
 
@@ -117,7 +117,7 @@ def cache_texts(
     if cache.missing_texts(texts):
         progress(Progress("load", message="loading the encoder for texts that are not cached"))
         encoder = encoder_of(cache, device, "auto")
-        with place.locked(progress):
+        with place.lock(progress):
             cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
 
 

@@ -17,12 +17,12 @@ from vla.hints import Hint, Note
 from vla.model import zero_shot_model
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
-from vla.threads import small_work
+from vla.threads import small_op_threads
 from vla.training.checkpoint import load_model
 from vla.training.config import HEADS_BY_QUESTION
 from vla.workflows.eval_set import HELD_OUT, annotations_of, cache_texts, cached_only, corpus_of, of_split
 from vla.workflows.index import choose_run
-from vla.workflows.search_retriever import SearchRetriever, compared_with
+from vla.workflows.search_retriever import SearchRetriever, eval_query_bank
 from vla.workflows.submit import submit
 from vla.workflows.train import DEFAULT_RUN
 from vla.workflows.train_set import TrainingProvenance, training_provenance
@@ -77,14 +77,14 @@ def evaluate(
     known = training_provenance(place, cache, found, given.annotations)
     chosen = of_split(given.annotations, split, known)
     cache_texts(place, cache, chosen, device, progress)
-    with small_work():
+    with small_op_threads():
         tokens = trained is not None and trained.compares_tokens
         corpus, paragraphs = corpus_of(cache, chosen, tokens)
         taught = cached_only(cache, known.annotations) if known else []
         bank = corpus_of(cache, taught, tokens) if taught else None
         plain = untrained_model(corpus, trained, bank[0] if bank else None, HEADS_BY_QUESTION).to(choose_device(device))
         model = plain if trained is None else trained.to(choose_device(device))
-        compared = compared_with(cache, corpus, taught, device) if search and _searches(corpus, groups) else None
+        compared = eval_query_bank(cache, corpus, taught, device) if search and _searches(corpus, groups) else None
         ours, theirs = (
             None if compared is None else SearchRetriever(cache, corpus, searched_with, compared, place, progress)
             for searched_with in (trained or zero_shot_model(cache.spec.dim, 1.0), zero_shot_model(cache.spec.dim, 1.0))
@@ -112,14 +112,14 @@ def evaluate(
                 *_notes(counts, known, len(taught), place, name, run),
             ],
             seed,
-            compared.told if compared else "",
+            compared.description if compared else "",
             given.omissions.to_json(),
         )
     for note in evaluated.notes:
         progress(Progress("evaluate", message=note, level="warning"))
     if found:
         try:
-            with place.locked(progress):
+            with place.lock(progress):
                 save(place.runs / name, evaluated, ",".join(groups))
         except ResourceError as error:  # it was measured all the same
             progress(Progress("evaluate", message=f"not kept beside the run: {error}", level="warning"))

@@ -1,4 +1,4 @@
-"""`export`: cached features, as they are or aligned by a run, in files that others read."""
+"""`export`: write cached features, unchanged or aligned by a run, in exchange formats."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from vla.errors import CacheError, MissingError, UsageError
 from vla.features import FrameFeatures
 from vla.formats import registry as formats
 from vla.formats._names import file_names
-from vla.formats._record import record_of, space_of
-from vla.formats._texts import npz_of
+from vla.formats._record import describe_space, make_record
+from vla.formats._texts import npz_bytes
 from vla.formats.base import ExportItem, WritableFormat
 from vla.formats.npz import TEXTS
 from vla.hints import Hint
@@ -32,29 +32,30 @@ from vla.storage import atomic
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import FROZEN, load_model
 from vla.workflows.index import choose_run
-from vla.workflows.maintenance import chosen_videos
+from vla.workflows.maintenance import match_videos
 
 RAW = "raw"
-"""Stands for the features as they are cached, which no run has touched."""
+"""Name for cached features without alignment."""
 _SHARD_BYTES = 512 << 20
-_TOGETHER = 1000
+_TEXT_BATCH = 1000
 
-# A temporary file that nothing has written to for so long is what a killed export left.
+# A temporary file that has not been modified for this long is left from an interrupted export.
 _STALE_SECONDS = 3600.0
 
 
 @dataclass
 class ExportReport:
-    """What an export wrote.
+    """Result of an export.
 
     Attributes:
-        folder: where.
-        files: their names in it, in order.
-        videos: names of the videos that are in them.
-        frames: how many frames these have.
-        texts: texts with vectors.
-        damaged: videos that are left out, with the reason: their features cannot be read any more, or their names not written.
-        run: what aligned the features; `raw` where nothing did.
+        folder: the output folder.
+        files: names of the files in it, in order.
+        videos: names of the exported videos.
+        frames: number of exported frames.
+        texts: number of texts with vectors.
+        failures: skipped videos, with the reason: unreadable features, or a name that the format
+            cannot store.
+        run: the run that aligned the features; `raw` if none.
     """
 
     folder: Path
@@ -63,12 +64,12 @@ class ExportReport:
     videos: list[str] = field(default_factory=list)
     frames: int = 0
     texts: int = 0
-    damaged: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Aligner:
-    """What makes the exported vectors of the cached ones; without a model, nothing does."""
+    """Alignment of cached vectors for the export; without a model they are unchanged."""
 
     run: str
     digest: str
@@ -96,133 +97,135 @@ def export(
     workspace: Path | None = None,
     progress: ProgressCallback = silent,
 ) -> ExportReport:
-    """Write the features of the workspace's videos, and what is known to be told of them, into the folder `dest`.
+    """Write the features of videos, and their captions, into the folder `dest`.
 
-    With the features come `texts.npz`, the captions' vectors, and `texts.jsonl`, the captions themselves, as far as there are;
-    without patterns, also the vectors of all other texts that are known.
+    The captions are written as `texts.npz` (vectors) and `texts.jsonl` (annotations), if there are
+    any; without patterns, `texts.npz` also contains all other cached texts.
 
     Args:
-        dest: a folder; made where there is none.
-        patterns: as for `list_videos`; all videos without.
-        format: plug-in name; `npy`, `parquet` or `webdataset`.
-        run: `raw` for the cached features; `none` for the frozen encoder's, with unit norm; or the run that aligns them.
-        per_shard: at most so many videos in a file that holds several; fewer where they are long.
-        overwrite: replace files that are there.
+        dest: the output folder; created if missing.
+        patterns: as for `list_videos`; all videos if empty.
+        format: plug-in name: `npy`, `parquet` or `webdataset`.
+        run: `raw` (cached features), `none` (normalized zero-shot features) or a run name (aligned
+            features).
+        per_shard: maximum number of videos per file, for formats with several videos per file;
+            long videos lower it.
+        overwrite: replace existing files.
         workspace: as for `search`.
         progress: called for each video.
 
     Raises:
-        UsageError: files are there already, or the format cannot be written.
-        MissingError: no features, no video that a pattern fits, or no such run.
+        UsageError: files exist already, or the format cannot be written.
+        MissingError: there are no features, no matching video, or no such run.
         SpecMismatchError: the run was trained on features of another encoder.
-        ResourceError: the disk is full or not writable; files that were finished stay.
+        ResourceError: the disk is full or not writable; finished files stay.
     """
-    place = Workspace.open(workspace)
+    ws = Workspace.open(workspace)
     writer = _writer(format)
     if per_shard < 1:
-        raise UsageError(f"a shard holds at least 1 video, not {per_shard}")
-    folder = Path(os.path.abspath(Path(dest).expanduser()))  # noqa: PTH100 - links are left as they are
-    cache = active_cache(place.caches)
-    asked = list(patterns)
-    names = [v for v in chosen_videos(cache, place, asked) if cache.receipts[v].has_features]
+        raise UsageError(f"per_shard must be at least 1, not {per_shard}")
+    folder = Path(os.path.abspath(Path(dest).expanduser()))  # noqa: PTH100 - resolve() would follow links
+    cache = active_cache(ws.caches)
+    patterns_list = list(patterns)
+    names = [v for v in match_videos(cache, ws, patterns_list) if cache.receipts[v].has_features]
     if not names:
         raise MissingError("none of these videos has features", hint=Hint("list_videos"))
-    aligner = _aligner(place, cache, run)
-    wanted = set(names)
-    told = [a for a in caption_store.once(place) if a.video in wanted]
+    aligner = _aligner(ws, cache, run)
+    selection = set(names)
+    annotations = [a for a in caption_store.load_unique(ws) if a.video in selection]
     keys = file_names(cache.video_ids(), dots=not writer.holds_many)
-    texts = dict.fromkeys([*(a.query for a in told), *(() if asked else cache.known_texts())])
+    texts = dict.fromkeys([*(a.query for a in annotations), *(() if patterns_list else cache.cached_texts())])
     files = _files(cache, names, keys, writer, per_shard)
-    _require_room(place, folder, files, writer, bool(texts), overwrite)
-    _clear(folder, files)
+    _check_folder(ws, folder, files, writer, bool(texts), overwrite)
+    _remove_stale_files(folder, files)
     captions: dict[str, dict[str, None]] = defaultdict(dict)
-    for annotation in told:
+    for annotation in annotations:
         captions[annotation.video][annotation.query] = None
     report = ExportReport(folder, run)
     for name, videos in files.items():
-        ready = list(_outgoing(cache, {v: keys[v] for v in videos}, captions, aligner, writer, report))
-        if ready:
-            writer.write(folder, name, ready)
-            report.files += [name + suffix for suffix in writer.written]
-        progress(Progress("export", len(report.videos) + len(report.damaged), len(names)))
+        items = list(_export_items(cache, {v: keys[v] for v in videos}, captions, aligner, writer, report))
+        if items:
+            writer.write(folder, name, items)
+            report.files += [name + suffix for suffix in writer.output_suffixes]
+        progress(Progress("export", len(report.videos) + len(report.failures), len(names)))
     if texts:
-        _write_texts(folder, cache, [t for t in texts if cache.pieces(t)], told, aligner, report)
+        _write_texts(folder, cache, [t for t in texts if cache.pieces(t)], annotations, aligner, report)
     return report
 
 
 def _writer(name: str) -> WritableFormat:
     writer: WritableFormat = formats.build(name)
     if not hasattr(writer, "write"):
-        able = ", ".join(n for n, plugin in formats.working().items() if hasattr(plugin, "write"))
-        raise UsageError(f"{name!r} is only read; features are written as {able}")
+        writable = ", ".join(n for n, plugin in formats.loadable().items() if hasattr(plugin, "write"))
+        raise UsageError(f"format {name!r} is read-only; features can be written as {writable}")
     return writer
 
 
-def _aligner(place: Workspace, cache: FeatureCache, run: str) -> _Aligner:
+def _aligner(workspace: Workspace, cache: FeatureCache, run: str) -> _Aligner:
     if run == RAW:
         return _Aligner("", "", None)
     if run == FROZEN:
         return _Aligner(FROZEN, "", zero_shot_model(cache.spec.dim, 1.0))
-    name, *_ = choose_run(place, cache, run)
-    model, found = load_model(place.runs / name)
-    return _Aligner(name, found.digest, model)
+    name, *_ = choose_run(workspace, cache, run)
+    model, checkpoint = load_model(workspace.runs / name)
+    return _Aligner(name, checkpoint.digest, model)
 
 
 def _files(
     cache: FeatureCache, names: list[str], keys: dict[str, str], writer: WritableFormat, per_shard: int
 ) -> dict[str, list[str]]:
-    """The videos of each file, by its name without suffix."""
+    """Return the videos of each file, by its name without suffix."""
     if not writer.holds_many:
         return {keys[v]: [v] for v in names}
     shards: list[list[str]] = []
     size = 0
     for video in names:
-        more = cache.receipts[video].frames * cache.spec.dim * 4
-        if not shards or len(shards[-1]) == per_shard or size + more > _SHARD_BYTES:
+        video_bytes = cache.receipts[video].frames * cache.spec.dim * 4
+        if not shards or len(shards[-1]) == per_shard or size + video_bytes > _SHARD_BYTES:
             shards.append([])
             size = 0
         shards[-1].append(video)
-        size += more
+        size += video_bytes
     return {f"{number:05d}": videos for number, videos in enumerate(shards)}
 
 
-def _clear(folder: Path, files: Iterable[str]) -> None:
-    """Delete what exports that were killed left behind; a fresh file may be one that another export is writing."""
-    for place in {folder, *((folder / name).parent for name in files)}:
-        for path in place.glob(f"{atomic.TEMPORARY}*"):
+def _remove_stale_files(folder: Path, files: Iterable[str]) -> None:
+    """Delete files of interrupted exports; recent ones may belong to an export that is running."""
+    for parent in {folder, *((folder / name).parent for name in files)}:
+        for path in parent.glob(f"{atomic.TEMPORARY}*"):
             is_ours = re.fullmatch(re.escape(atomic.TEMPORARY) + "[0-9a-f]{12}", path.name) is not None
             if is_ours and time.time() - path.lstat().st_mtime > _STALE_SECONDS:
                 atomic.unlink_quietly(path)
 
 
-def _require_room(
-    place: Workspace, folder: Path, files: Iterable[str], writer: WritableFormat, has_texts: bool, overwrite: bool
+def _check_folder(
+    workspace: Workspace, folder: Path, files: Iterable[str], writer: WritableFormat, has_texts: bool, overwrite: bool
 ) -> None:
-    """Nothing, if the folder can take the files and they will be all that is of their kind in it.
+    """Check that the files can be written into the folder, next to no other files of their kind.
 
     Raises:
-        UsageError: it cannot, or something is there already.
+        UsageError: they cannot, or some exist already.
     """
-    if folder == place.home or place.home in folder.parents:
-        raise UsageError(f"{folder} belongs to the workspace itself: export to another folder")
+    if folder == workspace.home or workspace.home in folder.parents:
+        raise UsageError(f"{folder} is inside the workspace's .vla folder: export to another folder")
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is no folder")
-    targets = {name + suffix for name in files for suffix in writer.written} | set(TEXTS if has_texts else ())
-    there = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
-    if not overwrite and targets & there:
+        raise UsageError(f"{folder} is not a folder")
+    targets = {name + suffix for name in files for suffix in writer.output_suffixes} | set(TEXTS if has_texts else ())
+    existing = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    if not overwrite and targets & existing:
         raise UsageError(
-            f"{len(targets & there)} files are in {folder} already, e.g. {min(targets & there)}",
+            f"{len(targets & existing)} files are in {folder} already, e.g. {min(targets & existing)}",
             hint=Hint("overwrite"),
         )
-    shards = {n for n in there if any(re.fullmatch(rf"\d{{5}}{re.escape(s)}", n) for s in writer.written)}
+    shards = {n for n in existing if any(re.fullmatch(rf"\d{{5}}{re.escape(s)}", n) for s in writer.output_suffixes)}
     if writer.holds_many and shards - targets:
         raise UsageError(
-            f"{folder} holds shards of a larger export, e.g. {min(shards - targets)}, which would be taken for part of this "
-            "one: delete them, or export to another folder"
+            f"{folder} holds shards of a larger export, e.g. {min(shards - targets)}, which readers would include: "
+            "delete them, or export to another folder"
         )
 
 
-def _outgoing(
+def _export_items(
     cache: FeatureCache,
     keys: Mapping[str, str],
     captions: Mapping[str, Iterable[str]],
@@ -230,20 +233,22 @@ def _outgoing(
     writer: WritableFormat,
     report: ExportReport,
 ) -> Iterator[ExportItem]:
-    """The videos with all that is written of them; those that cannot be are told of in `report`."""
-    space = space_of(cache.spec, aligner.run, aligner.digest)
+    """Yield the exportable videos with their features and captions; others are added to
+    `report.failures`.
+    """
+    space = describe_space(cache.spec, aligner.run, aligner.digest)
     for video, key in keys.items():
-        if not (writer.any_name or _is_text(video)):
-            report.damaged[video] = "its name holds bytes that are no text, which this format cannot say"
+        if not (writer.allows_any_name or _is_text(video)):
+            report.failures[video] = "its name contains bytes that are not text, which this format cannot store"
             continue
         try:
             features = aligner.frames(cache.frames(video))
         except CacheError as error:
-            report.damaged[video] = str(error)
+            report.failures[video] = str(error)
             continue
         report.videos.append(video)
         report.frames += len(features.values)
-        yield ExportItem(key, features, record_of(features, space), tuple(captions.get(video, ())))
+        yield ExportItem(key, features, make_record(features, space), tuple(captions.get(video, ())))
 
 
 def _is_text(name: str) -> bool:
@@ -258,19 +263,23 @@ def _write_texts(
     folder: Path,
     cache: FeatureCache,
     texts: list[str],
-    told: list[Annotation],
+    annotations: list[Annotation],
     aligner: _Aligner,
     report: ExportReport,
 ) -> None:
-    """`texts.npz`, the vector of each text, and `texts.jsonl`, the captions, which `--captions` reads again."""
-    rows = [aligner.texts(cache, texts[i : i + _TOGETHER]) for i in range(0, len(texts), _TOGETHER)]
+    """Write `texts.npz`, the vectors of the texts, and `texts.jsonl`, annotations that
+    `vla.extract` can read.
+    """
+    rows = [aligner.texts(cache, texts[i : i + _TEXT_BATCH]) for i in range(0, len(texts), _TEXT_BATCH)]
     if rows:
-        atomic.write_bytes(folder / TEXTS[0], npz_of(texts, np.concatenate(rows)))
+        atomic.write_bytes(folder / TEXTS[0], npz_bytes(texts, np.concatenate(rows)))
         report.files.append(TEXTS[0])
         report.texts = len(texts)
-    # Where they were read is nobody else's business; two files may use one id.
-    often = Counter(a.query_id for a in told)
-    ids = [a.query_id if often[a.query_id] == 1 else f"{a.query_id}#{n}" for n, a in enumerate(told)]
-    lines = [json.dumps(replace(a, query_id=i, source="").to_json()) + "\n" for i, a in zip(ids, told, strict=True)]
+    # Sources are private paths and are removed; ids may occur in two files and are made unique.
+    counts = Counter(a.query_id for a in annotations)
+    ids = [a.query_id if counts[a.query_id] == 1 else f"{a.query_id}#{n}" for n, a in enumerate(annotations)]
+    lines = [
+        json.dumps(replace(a, query_id=i, source="").to_json()) + "\n" for i, a in zip(ids, annotations, strict=True)
+    ]
     atomic.write_bytes(folder / TEXTS[1], "".join(lines).encode("ascii"))
     report.files.append(TEXTS[1])

@@ -1,4 +1,4 @@
-"""When frames are shown and how long videos are, where released features do not say it themselves."""
+"""Frame times and video durations of imported features that lack them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from vla.sampling import at_fps
 from vla.video import SUFFIXES
 
 ORIGINAL_TIMES = "as released"
-"""The sampling of features that come with their own times."""
-_VIDEOS = ("video", "video_id", "vid", "name", "video_name", "path", "file", "filename")
-_DURATIONS = ("duration", "duration_seconds", "length", "seconds")
+"""Sampling of features with their own times."""
+_VIDEO_COLUMNS = ("video", "video_id", "vid", "name", "video_name", "path", "file", "filename")
+_DURATION_COLUMNS = ("duration", "duration_seconds", "length", "seconds")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """A rule for files without times: frame number k is shown at `k * numerator / denominator` seconds.
+    """Timing rule for files without times: frame k is at `k * numerator / denominator` seconds.
 
     Attributes:
-        numerator: 0 where there is no rule.
+        numerator: 0 if there is no rule.
         denominator: positive.
-        duration: of every video for which nothing else says it; 0 where that is not known.
-        durations: of single videos, by their names; these come first.
+        duration: default duration of videos in seconds; 0 if unknown.
+        durations: durations of single videos by name; these take precedence.
     """
 
     numerator: float = 0.0
@@ -41,28 +41,28 @@ class Timing:
 
     @property
     def step_seconds(self) -> float:
-        """From one frame to the next; 0 without a rule."""
+        """Seconds from one frame to the next; 0 without a rule."""
         return self.numerator / self.denominator
 
     @property
     def sampling(self) -> str:
-        """How frames were chosen, as a feature space names it."""
+        """Sampling of the frames, as in a feature spec."""
         return str(at_fps(self.denominator / self.numerator)) if self.numerator else ORIGINAL_TIMES
 
     def times_of(self, count: int) -> np.ndarray:
-        """`(count,)` seconds by the rule; raises FormatError without one."""
+        """Return the times of frames, `(count,)` seconds; raises FormatError without a rule."""
         if not self.numerator:
             raise FormatError("it has no times", hint=Hint("name_sampling"))
         return np.arange(count) * self.numerator / self.denominator
 
     def duration_of(self, video_id: str) -> float:
-        """What was said of this video, in seconds; 0 where nothing was."""
-        named = self.durations or {}
-        last = PurePath(video_id).name
-        return named.get(video_id) or named.get(_bare(last)) or self.duration
+        """Return the duration of a video in seconds; 0 if unknown."""
+        durations = self.durations or {}
+        file_name = PurePath(video_id).name
+        return durations.get(video_id) or durations.get(_strip_video_suffix(file_name)) or self.duration
 
 
-def timing_of(
+def build_timing(
     *,
     fps: float | None,
     stride: int | None,
@@ -71,11 +71,11 @@ def timing_of(
     duration: float | None,
     durations: Path | None,
 ) -> Timing:
-    """The rule that is asked for; see `vla.import_features`.
+    """Build a timing rule from the arguments of `vla.import_features`.
 
     Raises:
-        UsageError: two rules, half of one, or numbers that make none.
-        AnnotationError: the file of durations cannot be used.
+        UsageError: two rules, half of one, or invalid numbers.
+        AnnotationError: the file of durations is invalid.
     """
     if (stride is None) != (video_fps is None):
         raise UsageError(
@@ -88,14 +88,14 @@ def timing_of(
             f"features are sampled by one rule, not by {rules}",
             hint=Hint("name_sampling"),
         )
-    given = {
+    positive_arguments = {
         "fps": fps,
         "stride": stride,
         "video_fps": video_fps,
         "clip_length": clip_length,
         "duration": duration,
     }
-    for option, value in given.items():
+    for option, value in positive_arguments.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UsageError(f"{option}= must be above 0, not {value:g}")
     numerator, denominator = 0.0, 1.0
@@ -106,41 +106,48 @@ def timing_of(
     elif clip_length is not None:
         numerator, denominator = clip_length, 1.0
     if numerator and not 0 < denominator / numerator <= 240:
-        raise UsageError(f"{denominator / numerator:g} features a second cannot be: at most 240 are known")
+        raise UsageError(f"{denominator / numerator:g} features per second exceed the maximum of 240")
     return Timing(numerator, denominator, duration or 0.0, read_durations(durations) if durations else None)
 
 
 def read_durations(path: Path) -> dict[str, float]:
-    """Seconds by the video's name, and by its file name without suffix, from a CSV, TSV, JSONL or JSON with a row for each.
+    """Read durations in seconds from a CSV, TSV, JSONL or JSON; keys are names, and unique file
+    names without suffix.
 
     Raises:
-        AnnotationError: it cannot be read, lacks a column, or gives one video two durations.
+        AnnotationError: the file cannot be read, lacks a column, or has two durations of one video.
     """
     problems = Problems()
     rows = read_rows(path, problems)
     columns = {c.casefold(): c for c in rows.columns}
-    named = [next((columns[n] for n in usual if n in columns), "") for usual in (_VIDEOS, _DURATIONS)]
-    if not all(named):
+    video_and_duration = [
+        next((columns[n] for n in usual if n in columns), "") for usual in (_VIDEO_COLUMNS, _DURATION_COLUMNS)
+    ]
+    if not all(video_and_duration):
         raise AnnotationError(
             f"{path} needs the columns video and duration; it has {', '.join(rows.columns) or 'none'}"
         )
-    found: dict[str, float] = {}
-    by_file: dict[str, set[float]] = {}
+    durations: dict[str, float] = {}
+    lengths_of_file: dict[str, set[float]] = {}
     for row in rows.rows:
         try:
-            name, length = str(row.cells.get(named[0])).strip(), seconds(row.cells.get(named[1]))
+            name, length = (
+                str(row.cells.get(video_and_duration[0])).strip(),
+                seconds(row.cells.get(video_and_duration[1])),
+            )
             if not (math.isfinite(length) and length > 0):
-                raise AnnotationError(f"a video is longer than 0 s, not {length:g}")
-            if found.setdefault(name, length) != length:
-                raise AnnotationError(f"{name!r} is {found[name]:g} s and {length:g} s long")
-            by_file.setdefault(_bare(PurePath(name).name), set()).add(length)
+                raise AnnotationError(f"a duration must be above 0 s, not {length:g}")
+            if durations.setdefault(name, length) != length:
+                raise AnnotationError(f"{name!r} has two durations: {durations[name]:g} s and {length:g} s")
+            lengths_of_file.setdefault(_strip_video_suffix(PurePath(name).name), set()).add(length)
         except AnnotationError as error:
             problems.add(row.line, str(error))
     problems.raise_if_any(path)
-    # Files of one name in two folders may be two videos; then only the whole name tells.
-    return {name: min(lengths) for name, lengths in by_file.items() if len(lengths) == 1} | found
+    # Files with the same name in two folders may be different videos: only the full name is
+    # unambiguous.
+    return {name: min(lengths) for name, lengths in lengths_of_file.items() if len(lengths) == 1} | durations
 
 
-def _bare(name: str) -> str:
+def _strip_video_suffix(name: str) -> str:
     path = PurePath(name)
     return path.stem if path.suffix.lower() in SUFFIXES else name

@@ -1,4 +1,4 @@
-"""`import`: annotations of any form become one file of ours."""
+"""`import_annotations`: convert annotation files of any supported format to one JSONL file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vla.datasets._reading import InvalidRowsError
 from vla.datasets.base import Annotation, Dataset, paragraphs
 from vla.errors import AnnotationError, CacheError, EnvironmentUnfitError, MissingError, UsageError
 from vla.hints import Hint
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage import atomic
@@ -28,13 +28,13 @@ from vla.storage.workspace import Workspace
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many of the videos that annotations name are there.
+    """Match between the video names in annotations and the available videos.
 
     Attributes:
-        where: the folder, or the workspace, that was looked in.
-        there: how many names mean a video there.
-        missing: the names for which there is none.
-        ambiguous: the names that several videos have.
+        where: the folder or workspace with the videos.
+        there: number of names that match a video.
+        missing: names without a video.
+        ambiguous: names that match several videos.
     """
 
     where: str
@@ -45,15 +45,15 @@ class Coverage:
 
 @dataclass
 class ImportReport:
-    """What was read, and where it was written.
+    """Result of an import.
 
     Attributes:
-        format: the reader's name.
-        annotations: all of them, in the order of the files.
-        output: the file that was written; None where none was asked for.
-        left_out: rows that were faulty.
-        omissions: what the files have and was not kept, by reason.
-        coverage: None where there was nowhere to look for videos.
+        format: name of the reader.
+        annotations: all annotations, in the order of the files.
+        output: the file that was written; None if there is none.
+        left_out: number of invalid rows.
+        omissions: counts of other skipped content, by reason.
+        coverage: None if there are no videos to compare with.
     """
 
     format: str
@@ -64,34 +64,34 @@ class ImportReport:
     omissions: Omissions = field(default_factory=Omissions)
 
     def summary(self) -> dict[str, Any]:
-        """Counts of what there is, as a JSON object; spans in seconds."""
-        found = self.annotations
-        spans = [(start, end, a.duration) for a in found for start, end in a.spans]
+        """Return statistics of the annotations as a JSON object; times in seconds."""
+        annotations = self.annotations
+        spans = [(start, end, a.duration) for a in annotations for start, end in a.spans]
         lengths = sorted(end - start for start, end, _ in spans)
-        kinds = Counter("caption" if a.question is None else f"{a.question.kind} question" for a in found)
+        kinds = Counter("caption" if a.question is None else f"{a.question.kind} question" for a in annotations)
         summary: dict[str, Any] = {
             "format": self.format,
-            "annotations": len(found),
-            "videos": len({a.video for a in found}),
+            "annotations": len(annotations),
+            "videos": len({a.video for a in annotations}),
             "left_out": self.left_out,
             "omissions": self.omissions.to_json(),
             "kinds": dict(kinds),
             "splits": {
-                split: {"annotations": count, "videos": len({a.video for a in found if a.split == split})}
-                for split, count in Counter(a.split for a in found).items()
+                split: {"annotations": count, "videos": len({a.video for a in annotations if a.split == split})}
+                for split, count in Counter(a.split for a in annotations).items()
             },
-            "categories": dict(sorted(Counter(a.category for a in found if a.category).items())),
-            "paragraphs": len({(a.video, a.paragraph) for a in found if a.paragraph}),
-            "rated": sum(a.saliency is not None for a in found),
+            "categories": dict(sorted(Counter(a.category for a in annotations if a.category).items())),
+            "paragraphs": len({(a.video, a.paragraph) for a in annotations if a.paragraph}),
+            "rated": sum(a.saliency is not None for a in annotations),
             "spans": None,
             "output": None if self.output is None else str(self.output),
             "coverage": None if self.coverage is None else vars(self.coverage),
         }
         if spans:
             summary["spans"] = {
-                "annotations": sum(bool(a.spans) for a in found),
+                "annotations": sum(bool(a.spans) for a in annotations),
                 "spans": len(spans),
-                "with_several": sum(len(a.spans) > 1 for a in found),
+                "with_several": sum(len(a.spans) > 1 for a in annotations),
                 "shortest": lengths[0],
                 "median": median(lengths),
                 "longest": lengths[-1],
@@ -101,7 +101,7 @@ class ImportReport:
 
 
 def list_formats() -> dict[str, str]:
-    """What each reader reads, by name; of a plug-in of others that cannot be loaded, the reason."""
+    """Return a description of the files of each reader, by name; for a broken plug-in, the reason."""
     return {name: _files(name) for name in registry.names()}
 
 
@@ -125,34 +125,36 @@ def import_annotations(
     overwrite: bool = False,
     progress: ProgressCallback = silent,
 ) -> ImportReport:
-    """Read annotations of any form and, if asked to, write them as one file of ours.
+    """Read annotations in any supported format and optionally write them as one JSONL file.
 
     Args:
-        format: the reader's name, one of `list_formats()`.
-        paths: its files; some formats are several files that belong together.
-        output: JSONL to write, one annotation a line; nothing is written when None.
-        split: only annotations of this split, and those whose files tell none, which are then of this one; all when empty.
-        as_paragraphs: one annotation of the whole video for each paragraph, instead of its sentences.
-        skip_faulty: leave out faulty rows, instead of refusing their file.
-        videos: the folder to look for the videos in.
-        workspace: where to look for them otherwise; found upwards from the current folder when None.
-        overwrite: replace `output` if it is there.
-        progress: called with what was left out.
+        format: name of the reader, one of `list_formats()`.
+        paths: files to read; some formats consist of several files.
+        output: JSONL file to write, one annotation per line; None writes nothing.
+        split: keep only this split; annotations without a split are assigned to it. All splits if
+            empty.
+        as_paragraphs: replace the sentences of each paragraph by one annotation of the whole video.
+        skip_faulty: skip invalid rows instead of rejecting their file.
+        videos: folder of the videos, for `coverage`.
+        workspace: workspace of the videos if `videos` is None; searched upwards from the current
+            folder if None.
+        overwrite: replace an existing `output`.
+        progress: called with a warning about skipped rows.
 
     Raises:
-        AnnotationError: a file cannot be read, or holds faults; nothing was written.
-        UsageError: `output` is there already, or is one of the files; or `videos` is no folder.
-        UnknownNameError: no reader is called so.
+        AnnotationError: a file cannot be read or is invalid; nothing was written.
+        UsageError: `output` exists, or is one of the files; or `videos` is not a folder.
+        UnknownNameError: no reader has this name.
     """
     files = [Path(path).expanduser() for path in paths]
     if output is not None:
         _check_output(output, files, overwrite)
     if videos is not None and not videos.is_dir():
-        raise UsageError(f"there is no folder {videos} to look for videos in")
+        raise UsageError(f"no such folder of videos: {videos}")
     report = ImportReport(format, [], output)
     annotations = _read(cast(Dataset, registry.build(format)), files, skip_faulty, report, progress)
     if split:
-        annotations = _of_split(annotations, split)
+        annotations = _select_split(annotations, split)
     if as_paragraphs:
         annotations = paragraphs(annotations)
         if not annotations:
@@ -170,7 +172,7 @@ def import_annotations(
 
 
 def _check_output(output: Path, files: list[Path], overwrite: bool) -> None:
-    # os.path has an answer for impossible names too, which writing will refuse in its own words.
+    # os.path also accepts invalid names; writing them fails later with its own message.
     if not os.path.exists(output):  # noqa: PTH110
         return
     if any(os.path.exists(path) and path.samefile(output) for path in files):  # noqa: PTH110
@@ -187,39 +189,39 @@ def _read(
     try:
         return read_files(dataset, files, report.omissions)
     except InvalidRowsError as error:
-        if not error.sound:
+        if not error.valid:
             raise
         if not skip_faulty:
             raise AnnotationError(
-                f"{error}\nThe {len(error.sound)} others are sound", hint=Hint("skip_faulty")
+                f"{error}\nThe {len(error.valid)} other rows are valid", hint=Hint("skip_faulty")
             ) from error
         report.left_out = error.faults
         report.omissions.add("row", count=error.faults)
         progress(Progress("import", message=f"left out what is faulty: {error}", level="warning"))
-        return error.sound
+        return error.valid
 
 
-def _of_split(annotations: list[Annotation], split: str) -> list[Annotation]:
-    chosen = [a if a.split else replace(a, split=split) for a in annotations if a.split in ("", split)]
-    if not chosen:
-        there = ", ".join(f"{name} ({count})" for name, count in Counter(a.split for a in annotations).items())
-        raise UsageError(f"no annotation is of the split {split!r}; there are {there}")
-    return chosen
+def _select_split(annotations: list[Annotation], split: str) -> list[Annotation]:
+    selection = [a if a.split else replace(a, split=split) for a in annotations if a.split in ("", split)]
+    if not selection:
+        counts = ", ".join(f"{name} ({count})" for name, count in Counter(a.split for a in annotations).items())
+        raise UsageError(f"no annotation belongs to split {split!r}; the splits are {counts}")
+    return selection
 
 
 def _coverage(
     annotations: list[Annotation], folder: Path, videos: Path | None, workspace: Path | None
 ) -> Coverage | None:
     if videos is not None:
-        place, where = Workspace(videos.absolute()), str(videos)
-        ids = [place.video_id(path) for path in find_videos([videos])]
+        ws, where = Workspace(videos.absolute()), str(videos)
+        ids = [ws.video_id(path) for path in find_videos([videos])]
     else:
         try:
-            place = Workspace.open(workspace)
-            ids, where = active_cache(place.caches).video_ids(), str(place.root)
+            ws = Workspace.open(workspace)
+            ids, where = active_cache(ws.caches).video_ids(), str(ws.root)
         except (MissingError, CacheError):
             if workspace is not None:
                 raise
-            return None  # nobody asked for it
-    found = Names(ids, place.root).find_all((a.video for a in annotations), folder, place.root)
-    return Coverage(where, len(found.ids), found.unknown, list(found.ambiguous))
+            return None  # the current folder is in no workspace, and none was named
+    matches = NameMatcher(ids, ws.root).find_all((a.video for a in annotations), folder, ws.root)
+    return Coverage(where, len(matches.ids), matches.unknown, list(matches.ambiguous))

@@ -1,4 +1,4 @@
-"""`import_features`: frame features that others released become a cache of this workspace."""
+"""`import_features`: cache frame features that were extracted elsewhere."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from vla.cache.receipts import Receipt
 from vla.cache.store import EncoderSource, FeatureCache, active_cache, set_active_cache
 from vla.encoders import registry as encoders
 from vla.errors import FormatError, MissingError, UsageError
-from vla.features import IMPORTED, FeatureSpec, FrameFeatures
+from vla.features import IMPORTED_ENCODER, FeatureSpec, FrameFeatures
 from vla.formats._texts import read_texts
 from vla.formats.base import ArrayKeys
 from vla.hints import Hint
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
-from vla.workflows.feature_files import UNKNOWN, FeatureFile, ImportedVideo, features_of, incoming
-from vla.workflows.frame_timing import Timing, timing_of
-from vla.workflows.text_features import keep_texts
+from vla.workflows.feature_files import UNKNOWN, FeatureFile, ImportedVideo, convert_features, open_feature_files
+from vla.workflows.frame_timing import Timing, build_timing
+from vla.workflows.text_features import add_texts
 
 
 @dataclass
 class ImportFeaturesReport:
-    """What an import did, or with `dry_run` would do.
+    """Result of an import; with `dry_run` the expected result.
 
     Attributes:
-        receipts: one for each video, in order; those that failed say why.
-        imported: how many videos are new or were read anew.
-        replaced: names of those among them whose features were others before.
-        frames: how many frames they have.
-        texts: texts that are new.
-        other_texts: texts that have another vector here than in the file; it stays.
-        spec: the feature space; None if nothing could be read.
+        receipts: one per video, in order; those of failures contain the reason.
+        num_videos: number of videos that are new or were read again.
+        updates: names of those among them whose features have changed.
+        frames: number of their frames.
+        texts: number of new texts.
+        other_texts: texts whose cached vector differs from that in the file; the cached one stays.
+        spec: the feature spec; None if nothing could be read.
         seconds: wall-clock time.
-        omissions: what was left out, by reason.
+        omissions: counts of skipped content, by reason.
     """
 
     receipts: list[Receipt] = field(default_factory=list)
-    imported: int = 0
-    replaced: list[str] = field(default_factory=list)
+    num_videos: int = 0
+    updates: list[str] = field(default_factory=list)
     frames: int = 0
     texts: int = 0
     other_texts: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ class ImportFeaturesReport:
 
     @property
     def problems(self) -> list[Receipt]:
-        """Receipts of what failed."""
+        """Receipts of failures."""
         return [r for r in self.receipts if not r.has_features]
 
 
@@ -81,90 +81,95 @@ def import_features(
     dry_run: bool = False,
     progress: ProgressCallback = silent,
 ) -> ImportFeaturesReport:
-    """Cache the features in `paths` as they are; does only what is new. One bad file never stops the others.
+    """Cache external features without changing them; only new files are read. Invalid files do not
+    stop the import.
 
     Args:
-        paths: files, folders and glob patterns; what is read is on the shelf `vla.formats`. A video is called like its file,
-            or like its dataset in a file of many.
-        model: name of the feature space, e.g. `clip-vit-b32`: two names never mix. As before in this workspace when None.
-        key: name of the features in each file, where it cannot be guessed.
-        times_key: likewise, of their times: in milliseconds if `ms` is a part of it, as in `timestamps_ms`, else in seconds.
-        strip: what is taken off the end of names, e.g. `_clip` for `v1_clip.npy`.
+        paths: files, folders and glob patterns; formats are plug-ins of `vla.formats`. A video has
+            the name of its file, or of its data set in a file with several.
+        model: name of the feature space, e.g. `clip-vit-b32`; spaces of two names are never mixed.
+            The previous one if None.
+        key: key of the features in each file, if it cannot be detected.
+        times_key: key of their times: milliseconds if `ms` is part of it, as in `timestamps_ms`,
+            else seconds.
+        strip: suffix to remove from names, e.g. `_clip` for `v1_clip.npy`.
         fps: features per second, for files without times.
-        stride: instead: every so many frames of the video, which has `video_fps`.
-        video_fps: see `stride`.
-        clip_length: instead: seconds that each feature stands for; it counts from the clip's begin.
-        duration: seconds of every video; where nothing says it, the last frame is shown as long as the others.
+        stride: alternative to `fps`: distance of features in frames of the video, with `video_fps`.
+        video_fps: frame rate of the videos, see `stride`.
+        clip_length: alternative to `fps`: seconds per feature; its time is the start of the clip.
+        duration: duration of every video in seconds; by default the last frame lasts as long as
+            the others.
         durations: a table with the columns video and duration.
-        texts: a file of texts with their vectors, see `vla.formats._texts`.
-        texts_key: name of the texts in it.
-        vectors_key: name of their vectors.
-        encoder_model: the model that new texts are to be encoded with: what the features were made with.
+        texts: a file of texts with vectors, see `vla.formats._texts`.
+        texts_key: key of the texts in it.
+        vectors_key: key of their vectors.
+        encoder_model: model for encoding new texts: the one that produced the features.
         pretrained: tag or file of its weights.
         encoder: plug-in name for `encoder_model`.
         workspace: as for `extract`.
-        switch: let the workspace go on with these features; those it went on with before are kept.
-        overwrite: read everything anew.
-        dry_run: read and check everything, keep nothing.
+        switch: change the features of the workspace to these; the old ones are kept.
+        overwrite: read all files again.
+        dry_run: read and check everything, but write nothing.
         progress: called for each video.
 
     Raises:
-        UsageError: nothing to import, no name for the space, no or two ways of timing, two files for one name.
-        FormatError: the file of texts cannot be used; nothing was imported.
-        SpecMismatchError: the workspace holds other features, and `switch` is False.
+        UsageError: nothing to import, no name of the space, no or two timing rules, or a video
+            occurs twice.
+        FormatError: the file of texts is invalid; nothing was imported.
+        SpecMismatchError: the workspace contains other features, and `switch` is False.
     """
-    began = time.monotonic()
-    some = list(paths)
-    if not some and texts is None and encoder_model is None:
+    start = time.monotonic()
+    paths_list = list(paths)
+    if not paths_list and texts is None and encoder_model is None:
         raise UsageError("there is nothing to import", hint=Hint("name_import"))
-    timing = timing_of(
+    timing = build_timing(
         fps=fps, stride=stride, video_fps=video_fps, clip_length=clip_length, duration=duration, durations=durations
     )
-    place = Workspace.choose(workspace)
-    before = _before(place)
-    name = _name_of(model, before)
-    source = _source(encoder, encoder_model, pretrained)
-    given = read_texts(texts, texts_key, vectors_key) if texts else None
-    arrivals = incoming(some, ArrayKeys(key, times_key), timing, strip)
+    ws = Workspace.choose(workspace)
+    active = _find_active_cache(ws)
+    name = _space_name(model, active)
+    source = _text_encoder_source(encoder, encoder_model, pretrained)
+    imported_texts = read_texts(texts, texts_key, vectors_key) if texts else None
+    files = open_feature_files(paths_list, ArrayKeys(key, times_key), timing, strip)
     report = ImportFeaturesReport()
-    for arrival in arrivals:
-        report.omissions.merge(arrival.omissions)
-    spec = _known_space(name, timing, before, switch, bool(some)) or _first_space(name, arrivals, report)
+    for file in files:
+        report.omissions.merge(file.omissions)
+    spec = _active_space(name, timing, active, switch, bool(paths_list)) or _detect_space(name, files, report)
     if spec is None:
         return report
-    if before is not None and not switch:
-        before.spec.require_same(
+    if active is not None and not switch:
+        active.spec.require_same(
             spec, "this workspace", "what is to be imported",
             Hint("switch_to_imported"),
         )  # fmt: skip
     report.spec = spec
-    if given is not None and given.pooled.shape[1] != spec.dim:
-        raise FormatError(f"{texts}: vectors are {given.pooled.shape[1]} wide, the features are {spec.dim}")
+    if imported_texts is not None and imported_texts.pooled.shape[1] != spec.dim:
+        raise FormatError(f"{texts}: vectors are {imported_texts.pooled.shape[1]} wide, the features are {spec.dim}")
     if dry_run:
-        held = FeatureCache(place.caches / spec.fingerprint, spec, EncoderSource(IMPORTED, name, ""))
-        _bring_in(held, arrivals, report, progress, overwrite=overwrite, keep=False)
-        report.texts = len(held.missing_texts(given.texts)) if given else 0
+        dry_cache = FeatureCache(ws.caches / spec.fingerprint, spec, EncoderSource(IMPORTED_ENCODER, name, ""))
+        _import_files(dry_cache, files, report, progress, overwrite=overwrite, keep=False)
+        report.texts = len(dry_cache.missing_texts(imported_texts.texts)) if imported_texts else 0
     else:
-        place = Workspace.open_or_create(workspace)
-        with place.locked(progress):
-            cache = FeatureCache.create(place.caches, spec, source or _source_before(place, spec))
-            set_active_cache(place.caches, cache)
-            _bring_in(cache, arrivals, report, progress, overwrite=overwrite, keep=True)
-            if given is not None:
-                report.texts, report.other_texts = keep_texts(cache, given)
-    report.seconds = time.monotonic() - began
+        ws = Workspace.open_or_create(workspace)
+        with ws.lock(progress):
+            cache = FeatureCache.create(ws.caches, spec, source or _previous_source(ws, spec))
+            set_active_cache(ws.caches, cache)
+            _import_files(cache, files, report, progress, overwrite=overwrite, keep=True)
+            if imported_texts is not None:
+                report.texts, report.other_texts = add_texts(cache, imported_texts)
+    report.seconds = time.monotonic() - start
     return report
 
 
-def _before(place: Workspace) -> FeatureCache | None:
+def _find_active_cache(workspace: Workspace) -> FeatureCache | None:
     try:
-        return active_cache(place.caches)
+        return active_cache(workspace.caches)
     except MissingError:
         return None
 
 
-def _name_of(model: str | None, before: FeatureCache | None) -> str:
-    name = model if model is not None else before.spec.model if before and before.spec.is_imported else ""
+def _space_name(model: str | None, active: FeatureCache | None) -> str:
+    name = model if model is not None else active.spec.model if active and active.spec.is_imported else ""
     if not name.strip() or len(name) > 200 or not name.isprintable():
         raise UsageError(
             f"the space of the features needs a name, not {name!r}; features of two names are never mixed",
@@ -173,10 +178,10 @@ def _name_of(model: str | None, before: FeatureCache | None) -> str:
     return name
 
 
-def _source(encoder: str, model: str | None, pretrained: str | None) -> EncoderSource | None:
-    """The encoder of new texts, if one is named."""
+def _text_encoder_source(encoder: str, model: str | None, pretrained: str | None) -> EncoderSource | None:
+    """Return the encoder for new texts, if one is named."""
     if encoder not in encoders.names():
-        encoders.get(encoder)  # says which there are
+        encoders.get(encoder)  # raises an error that lists the names
     if model is None:
         if pretrained is not None:
             raise UsageError("weights are named, and no model that they are of", hint=Hint("name_encoder"))
@@ -184,89 +189,97 @@ def _source(encoder: str, model: str | None, pretrained: str | None) -> EncoderS
     return EncoderSource(encoder, model, pretrained or "")
 
 
-def _source_before(place: Workspace, spec: FeatureSpec) -> EncoderSource:
-    """What was named for this space before; else nothing but its name."""
+def _previous_source(workspace: Workspace, spec: FeatureSpec) -> EncoderSource:
+    """Return the text encoder that was named for this space before; else its name only."""
     try:
-        return FeatureCache.open(place.caches / spec.fingerprint).source
+        return FeatureCache.open(workspace.caches / spec.fingerprint).source
     except MissingError:
-        return EncoderSource(IMPORTED, spec.model, "")
+        return EncoderSource(IMPORTED_ENCODER, spec.model, "")
 
 
-def _known_space(
-    name: str, timing: Timing, before: FeatureCache | None, switch: bool, has_paths: bool
+def _active_space(
+    name: str, timing: Timing, active: FeatureCache | None, switch: bool, has_paths: bool
 ) -> FeatureSpec | None:
-    """The space that the workspace goes on with, if it is the one that is meant."""
-    if before is not None and before.spec.is_imported and before.spec.model == name:
-        if not has_paths or (before.spec.sampling == timing.sampling and not switch):
-            return before.spec
+    """Return the active space of the workspace, if it is the requested one."""
+    if active is not None and active.spec.is_imported and active.spec.model == name:
+        if not has_paths or (active.spec.sampling == timing.sampling and not switch):
+            return active.spec
     if not has_paths:
-        raise UsageError(f"this workspace has no features called {name!r} yet: import them first, or with the rest")
+        raise UsageError(f"this workspace has no features named {name!r}: import features first, or in the same call")
     return None
 
 
-def _first_space(name: str, arrivals: list[FeatureFile], report: ImportFeaturesReport) -> FeatureSpec | None:
-    """The space of the first video that can be imported. None if none can; `report` then says why."""
-    failed = []
-    for arrival in arrivals:
-        with closing(arrival.read()) as videos:
-            for found in videos:
-                if isinstance(found, ImportedVideo):
-                    origin = found.released.origin or UNKNOWN
-                    spec = FeatureSpec(IMPORTED, name, origin, UNKNOWN, found.timing.sampling, found.width)
-                    made = _made(found, spec)
-                    if not isinstance(made, Receipt):
+def _detect_space(name: str, files: list[FeatureFile], report: ImportFeaturesReport) -> FeatureSpec | None:
+    """Return the space of the first valid video; if there is none, None, with the failures in
+    `report`.
+    """
+    failures = []
+    for file in files:
+        with closing(file.read()) as videos:
+            for video in videos:
+                if isinstance(video, ImportedVideo):
+                    origin = video.external.origin or UNKNOWN
+                    spec = FeatureSpec(IMPORTED_ENCODER, name, origin, UNKNOWN, video.timing.sampling, video.width)
+                    result = _convert(video, spec)
+                    if not isinstance(result, Receipt):
                         return spec
-                    found = made
-                failed.append(found)
-    report.receipts = failed
+                    video = result
+                failures.append(video)
+    report.receipts = failures
     return None
 
 
-def _bring_in(
-    cache: FeatureCache, arrivals: list[FeatureFile], report: ImportFeaturesReport, progress: ProgressCallback, *,
+def _import_files(
+    cache: FeatureCache, files: list[FeatureFile], report: ImportFeaturesReport, progress: ProgressCallback, *,
     overwrite: bool, keep: bool,
 ) -> None:  # fmt: skip
-    """Read what is new, and with `keep` commit it; what was there stays where its file cannot be read any more."""
-    total = sum(len(a.names) for a in arrivals)
-    for arrival in arrivals:
-        done = {} if overwrite else arrival.done(cache)
-        for receipt in done.values():
+    """Read new videos, and cache them if `keep`; features stay if their file can no longer be
+    read.
+    """
+    total = sum(len(a.names) for a in files)
+    for file in files:
+        current = {} if overwrite else file.done(cache)
+        for receipt in current.values():
             if keep and cache.receipts[receipt.video_id] != receipt:
                 cache.add_receipt(receipt)
             report.receipts.append(receipt)
-        if len(done) == len(arrival.names):
+        if len(current) == len(file.names):
             progress(Progress("import", len(report.receipts), total))
             continue
-        for found in arrival.read(set(done)):
-            receipt = _one(cache, found, report, keep)
+        for video in file.read(set(current)):
+            receipt = _import_video(cache, video, report, keep)
             report.receipts.append(receipt)
             text = "" if receipt.status == "ok" else f"{receipt.video_id}: {receipt.reason}"
             level = "warning" if text else "info"
             progress(Progress("import", len(report.receipts), total, text, level))
 
 
-def _one(cache: FeatureCache, found: ImportedVideo | Receipt, report: ImportFeaturesReport, keep: bool) -> Receipt:
-    """What became of one video. Features that are there already are not lost to a file that cannot be used."""
-    before = cache.receipts.get(found.video_id)
-    has_features = before is not None and before.has_features
-    made = _made(found, cache.spec)
-    if isinstance(made, Receipt):
+def _import_video(
+    cache: FeatureCache, video: ImportedVideo | Receipt, report: ImportFeaturesReport, keep: bool
+) -> Receipt:
+    """Import one video and return its receipt. A failure does not replace cached features."""
+    previous = cache.receipts.get(video.video_id)
+    has_features = previous is not None and previous.has_features
+    result = _convert(video, cache.spec)
+    if isinstance(result, Receipt):
         if keep and not has_features:
-            cache.add_receipt(made)
-        return made
-    features, receipt = made
-    if before is not None and has_features and before.content != receipt.content:
-        report.replaced.append(receipt.video_id)
-    report.imported += 1
+            cache.add_receipt(result)
+        return result
+    features, receipt = result
+    if previous is not None and has_features and previous.content != receipt.content:
+        report.updates.append(receipt.video_id)
+    report.num_videos += 1
     report.frames += receipt.frames
     return cache.add_video(features, receipt) if keep else receipt
 
 
-def _made(found: ImportedVideo | Receipt, spec: FeatureSpec) -> tuple[FrameFeatures, Receipt] | Receipt:
-    """The features of the video and their receipt; the receipt of its failure where it cannot be used."""
-    if isinstance(found, Receipt):
-        return found
+def _convert(video: ImportedVideo | Receipt, spec: FeatureSpec) -> tuple[FrameFeatures, Receipt] | Receipt:
+    """Return the features of the video and their receipt; for an unusable video, the receipt of
+    the failure.
+    """
+    if isinstance(video, Receipt):
+        return video
     try:
-        return features_of(found, spec)
+        return convert_features(video, spec)
     except FormatError as error:
-        return found.failed(str(error))
+        return video.failure(str(error))

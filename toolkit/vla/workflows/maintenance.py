@@ -1,4 +1,4 @@
-"""`info`, `ls`, `rm`, `gc`: what a workspace holds, and how to be rid of parts of it."""
+"""`info`, `list_videos`, `remove`, `gc`: contents of a workspace, and deletion of parts of it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from vla.cache.receipts import Receipt
 from vla.cache.store import FeatureCache, active_cache
 from vla.captions import store as caption_store
 from vla.errors import CacheError, MissingError, VlaError
-from vla.features import IMPORTED
+from vla.features import IMPORTED_ENCODER
 from vla.hints import Hint, Note
 from vla.indexing.store import summary, unused_files
-from vla.naming.matching import Names
+from vla.naming.matching import NameMatcher
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
@@ -31,9 +31,9 @@ class Entry:
     """A video of the workspace.
 
     Attributes:
-        receipt: what became of it.
-        captions: annotations that are about it.
-        is_missing: its file is no longer where it was; its features still are.
+        receipt: result of its extraction.
+        captions: number of annotations.
+        is_missing: whether its file no longer exists; its features do.
     """
 
     receipt: Receipt
@@ -41,7 +41,7 @@ class Entry:
     is_missing: bool
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
+        """Return a JSON object."""
         r = self.receipt
         return {
             "video": r.video_id, "status": r.status, "reason": r.reason, "seconds": r.duration_seconds, "frames": r.frames,
@@ -52,33 +52,34 @@ class Entry:
 def list_videos(
     patterns: Iterable[str] = (), *, workspace: Path | None = None, progress: ProgressCallback = silent
 ) -> list[Entry]:
-    """The workspace's videos, all or those that a name, a path or a glob pattern in `patterns` fits; by name.
+    """Return the videos of the workspace, sorted by name: all, or those that match a name, path or
+    glob pattern.
 
-    `progress` is called with a warning where receipts or captions are damaged; these are left out.
+    Damaged receipts and captions are skipped, with a warning to `progress`.
 
     Raises:
-        MissingError: there are no features, or a pattern fits no video.
+        MissingError: there are no features, or a pattern matches no video.
     """
-    place = Workspace.open(workspace)
-    cache = active_cache(place.caches)
-    tell_damage(cache, progress)
+    ws = Workspace.open(workspace)
+    cache = active_cache(ws.caches)
+    warn_of_damage(cache, progress)
 
-    def on_damage(told: str) -> None:
-        progress(Progress("captions", message=told, level="warning"))
+    def on_damage(message: str) -> None:
+        progress(Progress("captions", message=message, level="warning"))
 
-    captions = Counter(a.video for a in caption_store.load(place, on_damage))
+    captions = Counter(a.video for a in caption_store.load(ws, on_damage))
     return [
-        Entry(cache.receipts[v], captions[v], _is_missing(cache, place, v))
-        for v in chosen_videos(cache, place, list(patterns))
+        Entry(cache.receipts[v], captions[v], _is_missing(cache, ws, v))
+        for v in match_videos(cache, ws, list(patterns))
     ]
 
 
-def tell_damage(cache: FeatureCache, progress: ProgressCallback) -> None:
-    """Say how many receipts of `cache` are damaged: their videos count as never extracted."""
+def warn_of_damage(cache: FeatureCache, progress: ProgressCallback) -> None:
+    """Report the number of damaged receipts of `cache`; their videos count as not extracted."""
     _ = cache.receipts
     if cache.damaged:
-        told = Note(f"{len(cache.damaged)} receipts are damaged and count as none", Hint("verify"))
-        progress(Progress("cache", message=told, level="warning"))
+        message = Note(f"{len(cache.damaged)} receipts are damaged and are ignored", Hint("verify"))
+        progress(Progress("cache", message=message, level="warning"))
 
 
 def remove(
@@ -89,104 +90,106 @@ def remove(
     dry_run: bool = False,
     progress: ProgressCallback = silent,
 ) -> list[str]:
-    """Forget videos: their features go, the videos themselves and their captions stay. Returns their names.
+    """Delete the features of videos; the videos themselves and their captions stay. Returns their
+    names.
 
     Args:
         patterns: as for `list_videos`.
         workspace: as for `search`.
-        missing: also forget every video whose file is gone.
-        dry_run: only say which.
-        progress: called if another process holds the workspace.
+        missing: also delete features of videos whose file no longer exists.
+        dry_run: only return the names.
+        progress: called if another process holds the workspace lock.
     """
-    place = Workspace.open(workspace)
-    given = list(patterns)
-    with place.locked(progress, reading=dry_run):
-        cache = active_cache(place.caches)
-        names = chosen_videos(cache, place, given) if given else []
+    ws = Workspace.open(workspace)
+    patterns_list = list(patterns)
+    with ws.lock(progress, reading=dry_run):
+        cache = active_cache(ws.caches)
+        names = match_videos(cache, ws, patterns_list) if patterns_list else []
         if missing:
-            names += [v for v in cache.receipts if v not in names and _is_missing(cache, place, v)]
+            names += [v for v in cache.receipts if v not in names and _is_missing(cache, ws, v)]
         for name in () if dry_run else names:
-            cache.forget(name)
+            cache.delete_video(name)
     return names
 
 
 def gc(
     *, workspace: Path | None = None, all_caches: bool = False, progress: ProgressCallback = silent
 ) -> tuple[int, int]:
-    """Delete what nothing refers to: in the features of every encoder, the runs and the index. Returns how many files and bytes.
+    """Delete unreferenced files: of features, runs and the index. Returns the number of files and
+    of bytes.
 
-    What a damaged record may refer to stays.
+    Files that a damaged record may refer to stay.
 
     Args:
         workspace: as for `search`.
-        all_caches: also delete the features of encoders that the workspace no longer uses.
-        progress: called if another process holds the workspace, and with a warning for features whose description is damaged,
-            which are left alone.
+        all_caches: also delete the features of inactive encoders.
+        progress: called if another process holds the workspace lock, and with a warning for
+            features with a damaged description, which stay.
     """
-    place = Workspace.open(workspace)
-    with place.locked(progress), place.locked_index(progress):
-        current = active_cache(place.caches)
-        folders = [p for p in place.caches.iterdir() if p.is_dir()]
+    ws = Workspace.open(workspace)
+    with ws.lock(progress), ws.lock_index(progress):
+        current = active_cache(ws.caches)
+        folders = [p for p in ws.caches.iterdir() if p.is_dir()]
         others = [p for p in folders if p != current.folder]
-        # Temporary files of every writer: all of them hold a lock that is held here.
-        doomed = {*place.home.rglob(f"{atomic.TEMPORARY}*"), *unused_files(place.index)}
-        for folder in place.runs.glob("*"):
-            doomed |= set(unused_weights(folder))
+        # Temporary files of all writers: each writer holds one of the two locks.
+        to_delete = {*ws.home.rglob(f"{atomic.TEMPORARY}*"), *unused_files(ws.index)}
+        for folder in ws.runs.glob("*"):
+            to_delete |= set(unused_weights(folder))
         for folder in folders:
             if all_caches and folder in others:
-                doomed |= {p for p in folder.rglob("*") if p.is_file()}
+                to_delete |= {p for p in folder.rglob("*") if p.is_file()}
                 continue
             try:
-                doomed |= set(unused_shards(FeatureCache.open(folder)))
+                to_delete |= set(unused_shards(FeatureCache.open(folder)))
             except MissingError:
                 continue
             except CacheError as error:
                 note = Note(f"{error}; its features are left alone", error.hint)
                 progress(Progress("gc", message=note, level="warning"))
-        freed = sum(p.lstat().st_size for p in doomed)
-        for path in sorted(doomed):
+        num_bytes = sum(p.lstat().st_size for p in to_delete)
+        for path in sorted(to_delete):
             atomic.remove(path)
         for folder in others if all_caches else ():
             shutil.rmtree(folder, ignore_errors=True)  # empty folders by now
-    return len(doomed), freed
+    return len(to_delete), num_bytes
 
 
 def info(*, workspace: Path | None = None) -> dict[str, Any]:
-    """What the workspace holds, as a JSON object: features, captions, runs and index."""
-    place = Workspace.open(workspace)
-    found: dict[str, Any] = {"workspace": str(place.root), "bytes": _size(place.home)}
+    """Return a summary of the workspace as a JSON object: features, captions, runs and index."""
+    ws = Workspace.open(workspace)
+    summary_of: dict[str, Any] = {"workspace": str(ws.root), "bytes": _size(ws.home)}
     damaged_captions: list[str] = []
-    annotations = caption_store.load(place, damaged_captions.append)
-    found["captions"] = {
+    annotations = caption_store.load(ws, damaged_captions.append)
+    summary_of["captions"] = {
         "total": len(annotations),
         "timed": sum(bool(a.spans) for a in annotations),
         "videos": len({a.video for a in annotations}),
         "damaged": len(damaged_captions),
     }
     try:
-        cache = active_cache(place.caches)
+        cache = active_cache(ws.caches)
     except MissingError:
-        return {**found, "features": None, "runs": {}, "index": None}
+        return {**summary_of, "features": None, "runs": {}, "index": None}
     receipts = list(cache.receipts.values())
-    found["features"] = {
+    summary_of["features"] = {
         "model": cache.spec.model if cache.spec.is_imported else cache.source.model or cache.spec.model,
         "pretrained": "" if cache.spec.is_imported else cache.source.pretrained,
         "imported": cache.spec.is_imported,
-        "text_encoder": cache.source.model if cache.source.encoder != IMPORTED else None,
+        "text_encoder": cache.source.model if cache.source.encoder != IMPORTED_ENCODER else None,
         "sampling": cache.spec.sampling,
         "dim": cache.spec.dim,
         "fingerprint": cache.spec.fingerprint,
         "videos": dict(Counter(r.status for r in receipts)),
-        "missing": sum(_is_missing(cache, place, r.video_id) for r in receipts),
+        "missing": sum(_is_missing(cache, ws, r.video_id) for r in receipts),
         "damaged": len(cache.damaged),
         "frames": sum(r.frames for r in receipts),
         "seconds": sum(r.duration_seconds for r in receipts if r.has_features),
         "bytes": _size(cache.folder),
-        "other_caches": sum(p.is_dir() and p != cache.folder for p in place.caches.iterdir()),
+        "other_caches": sum(p.is_dir() and p != cache.folder for p in ws.caches.iterdir()),
     }
-    found["runs"] = {p.name: _run(p, cache) for p in sorted(place.runs.glob("*")) if p.is_dir()}
-    found["index"] = _index(place, cache)
-    return found
+    summary_of["runs"] = {p.name: _run(p, cache) for p in sorted(ws.runs.glob("*")) if p.is_dir()}
+    summary_of["index"] = _index(ws, cache)
+    return summary_of
 
 
 def _run(folder: Path, cache: FeatureCache) -> dict[str, Any]:
@@ -201,51 +204,52 @@ def _run(folder: Path, cache: FeatureCache) -> dict[str, Any]:
     return {"state": state, "beats frozen": run.is_better, "verdict": run.verdict, "digest": run.digest}
 
 
-def _index(place: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
+def _index(workspace: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
     try:
-        index = summary(place.index)
+        index = summary(workspace.index)
     except MissingError:
         return None
     except VlaError as error:
         return {"state": Note(f"damaged: {error}", error.hint)}
     fresh = index.spec.fingerprint == cache.spec.fingerprint and index.cache_state == cache.state()
-    fresh = fresh and (not index.run or _digest(place.runs / index.run) == index.run_digest)
+    fresh = fresh and (not index.run or _run_digest(workspace.runs / index.run) == index.run_digest)
     return {
         "state": "up to date" if fresh else Note("out of date", Hint("index")),
         "videos": index.videos, "segments": index.segments, "run": index.run, "backend": index.backend,
     }  # fmt: skip
 
 
-def _digest(folder: Path) -> str:
-    """Of a run's weights; empty where the run cannot be opened."""
+def _run_digest(folder: Path) -> str:
+    """Return the digest of a run's weights; empty if the run cannot be opened."""
     try:
         return open_run(folder).digest
     except VlaError:
         return ""
 
 
-def _is_missing(cache: FeatureCache, place: Workspace, video_id: str) -> bool:
-    """True if the video is gone. Of imported features the videos need never have been here."""
-    return not cache.spec.is_imported and not os.path.lexists(place.video_path(video_id))
+def _is_missing(cache: FeatureCache, workspace: Workspace, video_id: str) -> bool:
+    """Return whether the video file no longer exists; always False for imported features."""
+    return not cache.spec.is_imported and not os.path.lexists(workspace.video_path(video_id))
 
 
-def chosen_videos(cache: FeatureCache, place: Workspace, patterns: list[str]) -> list[str]:
-    """Names of the cached videos that `patterns` fit, all without patterns; in order of name.
+def match_videos(cache: FeatureCache, workspace: Workspace, patterns: list[str]) -> list[str]:
+    """Return the names of the cached videos that match `patterns`, or of all videos if it is
+    empty; sorted by name.
 
     Raises:
-        MissingError: a pattern fits none.
-        UsageError: a bare name fits several.
+        MissingError: a pattern matches no video.
+        UsageError: a bare name matches several.
     """
-    known = list(cache.receipts)
+    video_ids = list(cache.receipts)
     if not patterns:
-        return known
-    names = Names(known, place.root)
-    fits = {pattern: names.chosen(pattern, place.root, Path.cwd(), any_folder=True) for pattern in patterns}
-    unknown = [pattern for pattern, chosen in fits.items() if not chosen]
-    if unknown:
-        raise MissingError(f"no extracted video fits {', '.join(unknown)}", hint=Hint("list_videos"))
-    chosen = {video for some in fits.values() for video in some}
-    return [v for v in known if v in chosen]
+        return video_ids
+    names = NameMatcher(video_ids, workspace.root)
+    matches_of = {pattern: names.select(pattern, workspace.root, Path.cwd(), any_folder=True) for pattern in patterns}
+    patterns_without_match = [pattern for pattern, matches in matches_of.items() if not matches]
+    if patterns_without_match:
+        raise MissingError(f"no extracted video matches {', '.join(patterns_without_match)}", hint=Hint("list_videos"))
+    selection = {video for matches in matches_of.values() for video in matches}
+    return [v for v in video_ids if v in selection]
 
 
 def _size(folder: Path) -> int:

@@ -1,4 +1,7 @@
-"""What `vla search` lists for captions among the videos that are evaluated, and no others: figures of what a user gets."""
+"""Retriever of an evaluation.
+
+Results of `vla search` for captions, among the videos that are evaluated.
+"""
 
 from __future__ import annotations
 
@@ -22,51 +25,59 @@ from vla.retrieval.duration_prior import DurationRange, estimate_duration_range
 from vla.retrieval.filters import VideoFilter
 from vla.retrieval.hits import Hit
 from vla.retrieval.hubness import HubnessCorrection, fit_hubness
-from vla.retrieval.query import Query as Asked
+from vla.retrieval.query import Query as SearchQuery
 from vla.retrieval.query_bank import MIN_SIZE, QueryBank, content_words, default_queries, from_captions
 from vla.retrieval.searcher import Searcher
 from vla.storage.workspace import Workspace
 from vla.workflows.encoder_choice import encoder_of
 from vla.workflows.text_features import has_encoder
 
-_VIDEOS, _MOMENTS = 100, 10
-"""So many videos, and moments of a query's own video, are listed: no figure asks for more."""
+_NUM_VIDEOS, _NUM_MOMENTS = 100, 10
+"""Number of videos, and of moments of the query's own video, in a result: no metric needs more."""
 
 
 @dataclass(frozen=True)
 class EvalQueryBank:
-    """The bank of an evaluation, with an encoder of its texts, for a person what it is, and how long moments last.
+    """Query bank of an evaluation; no text of the evaluation is part of it.
 
-    It knows nothing of what is asked: no text of the evaluation is in it, whatever video it tells of.
+    Attributes:
+        bank: the queries.
+        encoder: encoder of their texts.
+        description: description for the user.
+        duration_range: duration range of moments, estimated from training captions; None with too
+            few.
     """
 
     bank: QueryBank
     encoder: TextEncoder
-    told: str
-    lasting: DurationRange | None = None
+    description: str
+    duration_range: DurationRange | None = None
 
 
-def compared_with(cache: FeatureCache, corpus: Corpus, taught: Sequence[Annotation], device: str) -> EvalQueryBank:
-    """The bank for the videos of `corpus`: the captions in `taught` (cached) where there are enough, else everyday queries.
+def eval_query_bank(cache: FeatureCache, corpus: Corpus, training: Sequence[Annotation], device: str) -> EvalQueryBank:
+    """Return the bank for the videos of `corpus`.
 
-    Of imported features without an encoder it is what captions there are.
+    The cached training captions if there are enough, else default queries.
+
+    For imported features without an encoder, it is always the captions.
     """
-    asked = {content_words(q.text) for q in corpus.queries}
-    every = {video.video_id for video in corpus.videos}
-    bank = from_captions([a for a in taught if content_words(a.query) not in asked]).apart_from(every)
-    told = f"{len(bank.texts)} captions that were trained on"
+    queries = {content_words(q.text) for q in corpus.queries}
+    names = {video.video_id for video in corpus.videos}
+    bank = from_captions([a for a in training if content_words(a.query) not in queries]).without_universal(names)
+    description = f"{len(bank.texts)} captions that were trained on"
     if len(bank.texts) < MIN_SIZE and (not cache.spec.is_imported or has_encoder(cache)):
         bank = default_queries()
-        told = f"{len(bank.texts)} everyday queries of ours"
+        description = f"{len(bank.texts)} everyday queries of ours"
     if len(bank.texts) < 2:
-        told = "nothing: no captions that were trained on are known, and no encoder for other queries"
-    lasting = estimate_duration_range(taught, cache.receipts)
+        description = "nothing: no captions that were trained on are known, and no encoder for other queries"
+    duration_range = estimate_duration_range(training, cache.receipts)
     is_cached = not cache.missing_texts(bank.texts)
-    return EvalQueryBank(bank, CachedTexts(cache) if is_cached else encoder_of(cache, device, "auto"), told, lasting)
+    encoder = CachedTexts(cache) if is_cached else encoder_of(cache, device, "auto")
+    return EvalQueryBank(bank, encoder, description, duration_range)
 
 
 class CachedTexts:
-    """Texts as they are cached, in the parts in which they were encoded."""
+    """Text encoder that reads cached texts, in the chunks that they were encoded in."""
 
     scale = 1.0
 
@@ -74,23 +85,27 @@ class CachedTexts:
         self._cache = cache
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
-        """Features of all parts of `texts`, in order; raises MissingError for what is not cached."""
+        """Return the features of all chunks of `texts`, in order.
+
+        Raises MissingError for a text that is not cached.
+        """
         return self._cache.texts([part for text in texts for part in self._cache.pieces(text) or [text]])
 
     def fits(self, text: str) -> bool:
-        """True: a text is split as it was when it was cached, and not anew."""
+        """Return True: the cache determines the chunks of a text."""
         return True
 
 
 class SearchRetriever:
-    """Searches the videos of a corpus as `vla search` does where a workspace holds just these, compared with every segment.
+    """Retriever with the results of `vla search` in a workspace of the videos of a corpus alone, by
+    exhaustive search.
 
     Args:
-        cache: with the features of the videos and the texts of all queries.
+        cache: features of the videos and texts of all queries.
         corpus: the videos.
-        model: what `vla index` would index with.
-        compared: the bank.
-        place: the workspace.
+        model: model that `vla index` would use.
+        bank: the query bank.
+        workspace: the workspace.
         progress: called for each query.
     """
 
@@ -99,67 +114,79 @@ class SearchRetriever:
         cache: FeatureCache,
         corpus: Corpus,
         model: AlignmentModel,
-        compared: EvalQueryBank,
-        place: Workspace,
+        bank: EvalQueryBank,
+        workspace: Workspace,
         progress: ProgressCallback,
     ) -> None:
         self._names = [video.video_id for video in corpus.videos]
         self._rows = {name: row for row, name in enumerate(self._names)}
         self._progress = progress
-        some = cache.only(corpus.videos)
-        index = build_index(some, model)
-        background = _background(index, cache, model, compared)
-        self._searcher = Searcher(index, CachedTexts(cache), model, some, place, background)
+        corpus_cache = cache.with_frames(corpus.videos)
+        index = build_index(corpus_cache, model)
+        correction = _fit_hubness(index, cache, model, bank)
+        self._searcher = Searcher(index, CachedTexts(cache), model, corpus_cache, workspace, correction)
 
     def everywhere(self, queries: Sequence[Query], per_video: int) -> list[np.ndarray]:
-        """For each query `(N, 4)`: row of the video, start, end (seconds), score; best first, so many of a video at most.
+        """Return, for each query, the best moments of all videos.
 
-        Of videos with the same content, or that show the same there, the query's own counts as found. A text that no search takes
-        finds nothing.
+        Among duplicates and near-duplicates, the query's own video counts as found. A text that is
+        not a valid query has an empty result.
+
+        Args:
+            queries: the captions.
+            per_video: maximum number of moments of one video.
+
+        Returns:
+            For each query `(N, 4)`: row of the video, start and end in seconds, score; best first.
         """
-        found = []
-        for query in self._each(queries):
+        results = []
+        for query in self._with_progress(queries):
             own = self._names[query.video]
-            hits = self._search(query, _VIDEOS * per_video, per_video, None)
-            found.append(
-                np.array([(self._rows[v], start, end, s) for v, start, end, s in (_as_own(h, own) for h in hits)])
-            )
-        return [rows.reshape(-1, 4) for rows in found]
+            hits = self._search(query, _NUM_VIDEOS * per_video, per_video, None)
+            rows = [(self._rows[v], start, end, s) for v, start, end, s in (_as_own(h, own) for h in hits)]
+            results.append(np.array(rows).reshape(-1, 4))
+        return results
 
     def in_own(self, queries: Sequence[Query]) -> list[np.ndarray]:
-        """For each query `(N, 3)` of its own video: start, end (seconds), score; best first."""
-        found = []
-        for query in self._each(queries):
-            own = VideoFilter(include=(escape(self._names[query.video]),))
-            hits = self._search(query, _MOMENTS, _MOMENTS, own)
-            found.append(np.array([(h.start, h.end, h.score) for h in hits]).reshape(-1, 3))
-        return found
+        """Return, for each query, `(N, 3)` moments of its own video.
 
-    def _search(self, query: Query, k: int, per_video: int, limits: VideoFilter | None) -> list[Hit]:
+        Start and end in seconds, score; best first.
+        """
+        results = []
+        for query in self._with_progress(queries):
+            own = VideoFilter(include=(escape(self._names[query.video]),))
+            hits = self._search(query, _NUM_MOMENTS, _NUM_MOMENTS, own)
+            results.append(np.array([(h.start, h.end, h.score) for h in hits]).reshape(-1, 3))
+        return results
+
+    def _search(self, query: Query, k: int, per_video: int, filters: VideoFilter | None) -> list[Hit]:
         try:
-            # As it is written: that is what is cached, and what the other figures are of.
-            return self._searcher.search(Asked(query.text, is_literal=True), k, per_video, limits=limits)
+            # Without rewriting: the caption itself is cached, and used by the other metrics.
+            return self._searcher.search(SearchQuery(query.text, rewrite=False), k, per_video, filters=filters)
         except UsageError:
             return []
 
-    def _each(self, queries: Sequence[Query]) -> Iterator[Query]:
+    def _with_progress(self, queries: Sequence[Query]) -> Iterator[Query]:
         for number, query in enumerate(queries, 1):
             yield query
             self._progress(Progress("search", number, len(queries)))
 
 
 def _as_own(hit: Hit, own: str) -> tuple[str, float, float, float]:
-    """Video, start, end and score: those of the video `own`, where it is one of those that the hit stands for."""
-    for video, start, end in hit.similar:
+    """Return video, start, end and score of a hit.
+
+    Those of the video `own` if it is a duplicate or near-duplicate.
+    """
+    for video, start, end in hit.near_duplicates:
         if video == own:
             return video, start, end, hit.score
-    return own if own in hit.copies else hit.video_id, hit.start, hit.end, hit.score
+    return own if own in hit.duplicates else hit.video_id, hit.start, hit.end, hit.score
 
 
-def _background(
-    index: SearchIndex, cache: FeatureCache, model: AlignmentModel, compared: EvalQueryBank
+def _fit_hubness(
+    index: SearchIndex, cache: FeatureCache, model: AlignmentModel, bank: EvalQueryBank
 ) -> HubnessCorrection | None:
-    if len(compared.bank.texts) < 2:
+    if len(bank.bank.texts) < 2:
         return None
-    vectors = compared.bank.encode(cache, model, compared.encoder)
-    return replace(fit_hubness(index, compared.bank, vectors), lasting=compared.lasting)
+    vectors = bank.bank.encode(cache, model, bank.encoder)
+    return replace(fit_hubness(index, bank.bank, vectors), duration_range=bank.duration_range)

@@ -1,4 +1,7 @@
-"""Encoders of texts for released features: vectors come from the cache, a file, or the encoder that is named for them."""
+"""Text encoders for imported features.
+
+Vectors come from the cache, from a file, or from a declared encoder.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +11,40 @@ from vla.cache.store import FeatureCache
 from vla.encoders import registry as encoders
 from vla.encoders.base import Encoder, TextEncoder
 from vla.errors import MissingError, SpecMismatchError
-from vla.features import IMPORTED, TextFeatures
+from vla.features import IMPORTED_ENCODER, TextFeatures
 from vla.formats._texts import normalize_whitespace, same_vector
 from vla.hints import Hint
 
 _SCALE = 100.0
-"""CLIP's, which most released features are of; training goes on from there."""
+"""Logit scale of CLIP, which most released features come from; training starts from it."""
 
 
-class GivenTexts:
-    """An encoder that knows some texts by heart: those of a file, each with its vector, whatever its length."""
+class LookupTexts:
+    """Text encoder that looks vectors up in a table, such as the texts of a file."""
 
     scale = _SCALE
 
-    def __init__(self, given: TextFeatures) -> None:
-        self._given = given
-        self._rows = {normalize_whitespace(text): row for row, text in enumerate(given.texts)}
+    def __init__(self, features: TextFeatures) -> None:
+        self._features = features
+        self._rows = {normalize_whitespace(text): row for row, text in enumerate(features.texts)}
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
-        """The vectors of the file; raises KeyError for other texts."""
+        """Return the vectors of `texts`; raises KeyError for a text that is not in the table."""
         rows = [self._rows[text] for text in texts]
-        given = self._given
-        return TextFeatures(tuple(texts), given.pooled[rows], given.tokens[rows], given.mask[rows])
+        features = self._features
+        return TextFeatures(tuple(texts), features.pooled[rows], features.tokens[rows], features.mask[rows])
 
     def fits(self, text: str) -> bool:
-        """True: the vector is of the whole text, as whoever made it saw fit."""
+        """Return True: the table has a vector of the whole text, whatever its length."""
         return True
 
 
 class ImportedTexts:
-    """The encoder of texts for imported features: cached texts are looked up, the others are left to the encoder that was named.
+    """Text encoder for imported features.
 
-    That encoder is loaded when a text is not cached, and only then.
+    Cached texts are looked up, all others are passed to the declared encoder.
+
+    That encoder is loaded at the first text that is not cached.
     """
 
     scale = _SCALE
@@ -48,21 +53,25 @@ class ImportedTexts:
         self._cache, self._device, self._dtype = cache, device, dtype
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
-        """Pooled and token features, order kept; float16 where they are cached.
+        """Return pooled and token features in the order of `texts`; float16 if they are cached.
 
         Raises:
-            MissingError: a text is not cached, and no encoder is known.
-            SpecMismatchError: the encoder makes vectors of another width than the features have.
+            MissingError: a text is not cached, and no encoder is declared.
+            SpecMismatchError: the vectors of the declared encoder have another width than the
+                features.
         """
         if all(self._is_cached(t) for t in texts):
             return self._cache.texts(texts)
         if not has_encoder(self._cache):
-            unknown = [t for t in texts if not self._is_cached(t)]
-            raise MissingError(_no_encoder(self._cache, unknown), hint=Hint("name_encoder_or_texts"))
+            missing = [t for t in texts if not self._is_cached(t)]
+            raise MissingError(_no_encoder(self._cache, missing), hint=Hint("name_encoder_or_texts"))
         return self._encoder.encode_text(texts)
 
     def fits(self, text: str) -> bool:
-        """True for what is cached whole; without an encoder for everything, since nobody is there to cut it."""
+        """Return whether `text` is cached as a whole or fits the declared encoder.
+
+        True without an encoder.
+        """
         return self._is_cached(text) or not has_encoder(self._cache) or self._encoder.fits(text)
 
     def _is_cached(self, text: str) -> bool:
@@ -85,26 +94,34 @@ class ImportedTexts:
 
 
 def has_encoder(cache: FeatureCache) -> bool:
-    """True if it is known which encoder makes vectors of new texts for `cache`."""
-    return cache.source.encoder != IMPORTED
+    """Return whether new texts can be encoded for `cache`.
+
+    Its features are not imported, or their encoder is declared.
+    """
+    return cache.source.encoder != IMPORTED_ENCODER
 
 
-def keep_texts(cache: FeatureCache, given: TextFeatures) -> tuple[int, list[str]]:
-    """Keep the texts of a file in `cache`; returns how many are new, and those that have another vector here, which stays."""
-    known = [t for t in given.texts if cache.pieces(t) == [normalize_whitespace(t)]]
-    rows = {t: row for row, t in enumerate(given.texts)}
-    other = []
-    if known:
-        held = cache.texts([normalize_whitespace(t) for t in known]).pooled
-        for text, vector in zip(known, held, strict=True):
-            if not same_vector(vector, given.pooled[rows[text]]):
-                other.append(text)
-    return cache.add_texts(given.texts, GivenTexts(given)), other
+def add_texts(cache: FeatureCache, features: TextFeatures) -> tuple[int, list[str]]:
+    """Add the texts of a file to `cache`.
+
+    Returns:
+        The number of new texts, and the texts that have another vector in the cache, which is not
+        replaced.
+    """
+    cached = [t for t in features.texts if cache.pieces(t) == [normalize_whitespace(t)]]
+    rows = {t: row for row, t in enumerate(features.texts)}
+    conflicts = []
+    if cached:
+        vectors = cache.texts([normalize_whitespace(t) for t in cached]).pooled
+        for text, vector in zip(cached, vectors, strict=True):
+            if not same_vector(vector, features.pooled[rows[text]]):
+                conflicts.append(text)
+    return cache.add_texts(features.texts, LookupTexts(features)), conflicts
 
 
-def _no_encoder(cache: FeatureCache, unknown: list[str]) -> str:
-    more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+def _no_encoder(cache: FeatureCache, missing: list[str]) -> str:
+    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     return (
-        f"the text {unknown[0][:80]!r}{more} has no vector here. The features of this workspace were imported "
-        f"({cache.spec.model!r}, {cache.spec.dim} wide), and with what they were made is not known"
+        f"the text {missing[0][:80]!r}{more} has no vector here. The features of this workspace were imported "
+        f"({cache.spec.model!r}, {cache.spec.dim} wide), and their encoder is not known"
     )

@@ -36,7 +36,7 @@ SCALE_FILE = "scale.json"
 
 @dataclass(frozen=True)
 class Scale:
-    """The encoder's own temperature, as it is kept beside its features."""
+    """The encoder's own temperature, stored beside its features."""
 
     scale: Annotated[float, between(1e-6, 1e6)]
 
@@ -55,22 +55,24 @@ def train(
     progress: ProgressCallback = silent,
     **fields: Any,
 ) -> Run:
-    """Train projectors on the workspace's features and captions; resumes a run that was interrupted at the step it was at.
+    """Train projectors on the features and captions of a workspace.
 
-    Started by torchrun in several processes, these share every step, and the first of them writes and reports.
+    An interrupted run resumes at its step.
+
+    Several processes started by torchrun share every step; the first of them writes and reports.
 
     Args:
-        captions: train on the captions of this file, or these; on all that the workspace knows when None.
+        captions: caption file or files to train on; all captions of the workspace if None.
         columns: as for `extract`.
         format: as for `extract`.
         workspace: as for `extract`, but it must exist.
-        settings: fields of `vla.training.config.TrainConfig`; they win over the recipe's.
-        recipe: a TOML file of such settings.
-        name: of the run; one that is finished with the same settings and captions is returned as it is.
-        overwrite: train anew even then, and forget an interrupted one.
-        device: where to train.
-        progress: called after each epoch, and now and then between.
-        fields: single settings, which win over `settings`, e.g. `epochs=3`; see `vla.TrainConfig`.
+        settings: fields of `vla.training.config.TrainConfig`; they override those of the recipe.
+        recipe: TOML file of such settings.
+        name: of the run; a finished run with the same settings and captions is returned as it is.
+        overwrite: train again even then, and discard an unfinished run.
+        device: device to train on.
+        progress: called after each epoch and about twice a second in between.
+        fields: single settings, which override `settings`, e.g. `epochs=3`; see `vla.TrainConfig`.
 
     Examples:
         >>> run = vla.train(captions="captions.csv", epochs=20)  # doctest: +SKIP
@@ -78,45 +80,49 @@ def train(
 
     Raises:
         MissingError: no features, no captions of cached videos, or too few videos.
-        UsageError: unknown or impossible settings.
+        UsageError: unknown or invalid settings.
     """
     if require_name(name, "a run") == FROZEN:
         raise UsageError(f"a run cannot be called {name!r}: that stands for the frozen encoder")
     values = {**(read_recipe(recipe) if recipe else {}), **(settings or {}), **fields}
     config = TrainConfig.from_mapping(values, str(recipe or "settings"))
-    place = Workspace.open(workspace)
-    cache = active_cache(place.caches)
-    ranks = ProcessGroup(choose_device(device))
-    # One of the processes that share a run writes and speaks; the others wait until what they read is there.
-    first = ranks.rank == 0
-    progress = progress if first else silent
+    space = Workspace.open(workspace)
+    cache = active_cache(space.caches)
+    processes = ProcessGroup(choose_device(device))
+    # The main process writes and reports; the others wait until the files that they read are
+    # complete.
+    is_main = processes.rank == 0
+    progress = progress if is_main else silent
     omissions = Omissions()
-    annotations = training_captions(place, cache, captions, columns, progress, format, omissions)
-    with place.locked(progress) if first else nullcontext():
-        folder = place.runs / name
-        scale = _prepared(cache, annotations, device, progress) if first else 1.0
-        if overwrite and first:
+    annotations = training_captions(space, cache, captions, columns, progress, format, omissions)
+    with space.lock(progress) if is_main else nullcontext():
+        folder = space.runs / name
+        scale = _prepare(cache, annotations, device, progress) if is_main else 1.0
+        if overwrite and is_main:
             atomic.remove(folder / "progress.json")
-        scale = ranks.told(scale)
-        cache = cache if first else active_cache(place.caches)
+        scale = processes.broadcast(scale)
+        cache = cache if is_main else active_cache(space.caches)
         identity = config.identity(cache.spec.fingerprint, cache.state(), digest_of(annotations))
-        finished = None if overwrite else _finished(folder, identity, progress)
-        if finished is not None:
-            return replace(finished, omissions=omissions)
+        existing = None if overwrite else _existing_run(folder, identity, progress)
+        if existing is not None:
+            return replace(existing, omissions=omissions)
         corpus = load_corpus(cache, annotations, tokens=config.reads_tokens)
         rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
-        named = {rows[a.video]: a.split for a in annotations if a.split}
-        split = split_rows(len(corpus.videos), named, config.held_out, config.seed)
-        if not any(kind.lower().startswith(("val", "dev")) for kind in named.values()):
-            # Who names videos to choose by has said what matters, and wants all the others' captions learned.
-            split = hold_out_concepts(split, corpus, config.withheld, config.seed)
-        run = run_training(corpus, split, cache.spec, scale, config, folder, identity, ranks=ranks, progress=progress)
+        split_names = {rows[a.video]: a.split for a in annotations if a.split}
+        split = split_rows(len(corpus.videos), split_names, config.val_fraction, config.seed)
+        if not any(kind.lower().startswith(("val", "dev")) for kind in split_names.values()):
+            # A user who names validation videos has defined the criterion, and trains on all other
+            # captions.
+            split = hold_out_concepts(split, corpus, config.held_out_concepts, config.seed)
+        run = run_training(
+            corpus, split, cache.spec, scale, config, folder, identity, processes=processes, progress=progress
+        )
         return replace(run, omissions=omissions)
 
 
-def _prepared(cache: FeatureCache, annotations: list[Annotation], device: str, progress: ProgressCallback) -> float:
-    """The encoder's own temperature; every text that training looks up is in the cache then."""
-    # Where nobody can encode single sentences, training does with whole captions.
+def _prepare(cache: FeatureCache, annotations: list[Annotation], device: str, progress: ProgressCallback) -> float:
+    """Cache every text that training reads, and return the encoder's own temperature."""
+    # Without an encoder for single sentences, training uses whole captions.
     can_encode = not cache.spec.is_imported or has_encoder(cache)
     texts = texts_to_cache(annotations, single=can_encode)
     encoder = None
@@ -124,30 +130,33 @@ def _prepared(cache: FeatureCache, annotations: list[Annotation], device: str, p
         progress(Progress("load", message="loading the encoder for captions that are not cached"))
         encoder = encoder_of(cache, device, "auto")
         cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
-    return _remembered_scale(cache, encoder, device)
+    return _load_scale(cache, encoder, device)
 
 
-def _finished(folder: Path, identity: str, progress: ProgressCallback) -> Run | None:
-    """The run in `folder`, if it is finished and of this identity, and none of the same is under way."""
+def _existing_run(folder: Path, identity: str, progress: ProgressCallback) -> Run | None:
+    """Return the finished run of this identity in `folder`.
+
+    None if there is none, or an unfinished one.
+    """
     if not (folder / "run.json").is_file() or load_state(folder, identity) is not None:
         return None
     try:
-        finished = check_run(folder)
+        run = check_run(folder)
     except NewerRecordError:
         raise
     except CacheError as error:
         progress(Progress("train", message=f"{error}; training anew", level="warning"))
         return None
-    if finished.identity != identity:
+    if run.identity != identity:
         return None
     progress(Progress("train", message=f"run {folder.name!r} is already trained with these settings", level="note"))
-    return finished
+    return run
 
 
-def _remembered_scale(cache: FeatureCache, encoder: TextEncoder | None, device: str) -> float:
-    """The encoder's own temperature; kept beside the cache so that training need not load the encoder for it."""
+def _load_scale(cache: FeatureCache, encoder: TextEncoder | None, device: str) -> float:
+    """Return the encoder's own temperature, from a file beside the cache or from the encoder."""
     path = cache.folder / SCALE_FILE
-    with suppress(CacheError):  # damaged: it is asked for anew
+    with suppress(CacheError):  # a damaged file is written again
         if path.is_file():
             return records.load(Scale, path).scale
     scale = (encoder or encoder_of(cache, device, "auto")).scale

@@ -1,4 +1,4 @@
-"""What a run was trained on, found again: floors are fitted to it, and figures of it are to be told from others."""
+"""Training provenance of a run: the annotations that it was trained on."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from vla.workflows.caption_import import digest_of, durations_of
 
 @dataclass(frozen=True)
 class TrainingProvenance:
-    """Annotations that a run was trained on.
+    """Annotations that a run was trained on, for baselines that are within_videos to them.
 
     Attributes:
-        annotations: of the videos that were trained on.
-        how: where they come from, for a person.
+        annotations: of the training videos.
+        how: their source, in words.
     """
 
     annotations: list[Annotation]
@@ -39,52 +39,62 @@ class TrainingProvenance:
 
 
 def training_provenance(
-    place: Workspace, cache: FeatureCache, run: Run | None, given: list[Annotation]
+    workspace: Workspace, cache: FeatureCache, run: Run | None, extra: list[Annotation]
 ) -> TrainingProvenance | None:
-    """What `run` was trained on, among `given` and what the workspace knows; None where that cannot be told.
+    """Return the annotations that `run` was trained on.
 
-    A run names what it was trained on by a digest. Where nothing here has that digest (captions were added since, or the
-    frozen encoder is asked about), it is the annotations whose split begins with `train`.
+    A run identifies them by a digest. If no set of annotations has that digest (captions were added
+    since, or `run` is None), they are the annotations whose split begins with `train`.
+
+    Args:
+        workspace: whose captions are searched, too.
+        cache: of the features.
+        run: None for the frozen encoder.
+        extra: annotations of the caller.
+
+    Returns:
+        None where they are unknown.
     """
-    have = set(cache.video_ids())
-    stored = [a for a in caption_store.load(place) if a.video in have]
+    video_ids = set(cache.video_ids())
+    own = [a for a in caption_store.load(workspace) if a.video in video_ids]
     if run is not None:
-        fitted = fit_spans(caption_store.deduplicate(stored), durations_of(cache), Omissions())
-        for annotations in (*_candidates(given, stored), fitted):
-            found = _if_of_run(annotations, run, cache)
-            if found is not None:
-                return found
-    named = [a for a in caption_store.deduplicate([*given, *stored]) if a.split.lower().startswith("train")]
-    return TrainingProvenance(named, "annotations whose split begins with 'train'") if named else None
+        within_videos = fit_spans(caption_store.deduplicate(own), durations_of(cache), Omissions())
+        for annotations in (*_candidates(extra, own), within_videos):
+            provenance = _provenance(annotations, run, cache)
+            if provenance is not None:
+                return provenance
+    training = [a for a in caption_store.deduplicate([*extra, *own]) if a.split.lower().startswith("train")]
+    return TrainingProvenance(training, "annotations whose split begins with 'train'") if training else None
 
 
-def _candidates(given: list[Annotation], stored: list[Annotation]) -> Iterator[list[Annotation]]:
-    yield given
-    yield caption_store.deduplicate(stored)
-    yield stored
+def _candidates(extra: list[Annotation], own: list[Annotation]) -> Iterator[list[Annotation]]:
+    yield extra
+    yield caption_store.deduplicate(own)
+    yield own
     by_source: dict[str, list[Annotation]] = defaultdict(list)
-    for annotation in stored:
+    for annotation in own:
         by_source[annotation.source].append(annotation)
     yield from by_source.values()
 
 
-def _if_of_run(annotations: list[Annotation], run: Run, cache: FeatureCache) -> TrainingProvenance | None:
+def _provenance(annotations: list[Annotation], run: Run, cache: FeatureCache) -> TrainingProvenance | None:
+    """Return the provenance of `run` if it was trained on `annotations`; else None."""
     try:
         config = TrainConfig.from_mapping(run.record["config"], f"run {run.name}")
     except (UsageError, KeyError, TypeError):
-        return None  # settings of another version: its digest would be another one, too
+        return None  # settings of another version, which have another digest
     if config.identity(cache.spec.fingerprint, cache.state(), digest_of(annotations)) != run.identity:
         return None
     try:
         corpus = load_corpus(cache, annotations)
         names = [video.video_id for video in corpus.videos]
         rows = {name: row for row, name in enumerate(names)}
-        named = {rows[a.video]: a.split for a in annotations if a.split}
-        split = split_rows(len(names), named, config.held_out, config.seed)
+        split_names = {rows[a.video]: a.split for a in annotations if a.split}
+        split = split_rows(len(names), split_names, config.val_fraction, config.seed)
     except MissingError:
         return None
-    split = hold_out_concepts(split, corpus, config.withheld, config.seed)
+    split = hold_out_concepts(split, corpus, config.held_out_concepts, config.seed)
     videos = {names[row] for row in split.train}
-    hidden = {id(corpus.queries[row].annotation) for row in split.withheld}
-    told_of = [a for a in annotations if a.video in videos and id(a) not in hidden]
-    return TrainingProvenance(told_of, "what the run was trained on")
+    held_out = {id(corpus.queries[row].annotation) for row in split.held_out_queries}
+    trained_on = [a for a in annotations if a.video in videos and id(a) not in held_out]
+    return TrainingProvenance(trained_on, "what the run was trained on")

@@ -1,4 +1,6 @@
-"""`verify`: every file of a workspace is looked at, and what is damaged can be removed, so that it is made anew."""
+"""`verify`: check every file of a workspace, and optionally remove corrupt ones so that they are
+rebuilt.
+"""
 
 from __future__ import annotations
 
@@ -17,114 +19,126 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.hubness_store import check_hubness, delete_hubness
 from vla.storage import atomic, records
 from vla.storage.workspace import SCHEMA, Workspace
-from vla.workflows.encoder_choice import REMEMBERED
+from vla.workflows.encoder_choice import TEXT_TOWER_FILE
 
 
 def verify(
     *, workspace: Path | None = None, read_data: bool = False, mend: bool = False, progress: ProgressCallback = silent
 ) -> list[Corruption]:
-    """What is damaged in the workspace: records, captions, features of every encoder, runs and their states, index, background.
+    """Return the corrupt parts of a workspace: records, captions, features, runs, training states,
+    index, hubness.
 
-    Records and captions are read and their checksums compared always; features, weights and vectors with `read_data`. Nothing is
-    written without `mend`, so a workspace that cannot be written is verified as any other.
+    Checksums of records and captions are always compared; those of features, weights and vectors
+    only with `read_data`. Without `mend` nothing is written, so that read-only workspaces can be
+    verified.
 
     Args:
         workspace: as for `search`.
-        read_data: read everything, not only look whether it is there.
-        mend: remove what is damaged, so that the command that made it makes it anew.
-        progress: called for each file; with a note on how many records have no checksum because an older version wrote them.
+        read_data: read all data instead of checking that the files exist.
+        mend: remove corrupt parts, so that the command that created them creates them again.
+        progress: called for each file, and with a note about records without checksums, written by
+            older versions.
 
     Raises:
         MissingError: there is no workspace.
     """
-    place = Workspace.open(workspace, check=False)
-    with place.locked(progress) if mend else nullcontext(), place.locked_index(silent) if mend else nullcontext():
-        found = _damaged(place, read_data, progress)
-        if found and not mend and place.is_busy():
-            # Another process may have replaced what was being read.
-            names = {d.name for d in _damaged(place, read_data, silent)}
-            found = [d for d in found if d.name in names]
-        for damage in found if mend else ():
-            if damage.mend is not None:
-                damage.mend()
-    if unchecked := sum(_is_unchecked(path) for path in place.home.rglob("*.json")):
-        told = f"{unchecked:,} records have no checksum, because an older version wrote them: their types and ranges are right"
-        progress(Progress("verify", message=told, level="note"))
-    return found
+    ws = Workspace.open(workspace, check=False)
+    with ws.lock(progress) if mend else nullcontext(), ws.lock_index(silent) if mend else nullcontext():
+        corruptions = _find_corruption(ws, read_data, progress)
+        if corruptions and not mend and ws.is_busy():
+            # A concurrent process may have replaced files during the check.
+            names = {d.name for d in _find_corruption(ws, read_data, silent)}
+            corruptions = [d for d in corruptions if d.name in names]
+        for corruption in corruptions if mend else ():
+            if corruption.mend is not None:
+                corruption.mend()
+    if num_without_checksum := sum(_has_no_checksum(path) for path in ws.home.rglob("*.json")):
+        note = f"{num_without_checksum:,} records of an older version have no checksum: only their types and ranges were checked"
+        progress(Progress("verify", message=note, level="note"))
+    return corruptions
 
 
-def _damaged(place: Workspace, read_data: bool, progress: ProgressCallback) -> list[Corruption]:
-    listed = [*_workspace(place), *_caches(place, read_data), *_runs(place, read_data), *_index(place, read_data)]
-    found: list[Corruption] = []
-    for number, check in enumerate(listed, 1):
-        found += check.damage()
-        progress(Progress("verify", number, len(listed)))
-    return found
+def _find_corruption(workspace: Workspace, read_data: bool, progress: ProgressCallback) -> list[Corruption]:
+    all_checks = [
+        *_workspace(workspace),
+        *_caches(workspace, read_data),
+        *_runs(workspace, read_data),
+        *_index(workspace, read_data),
+    ]
+    corruptions: list[Corruption] = []
+    for number, check in enumerate(all_checks, 1):
+        corruptions += check.damage()
+        progress(Progress("verify", number, len(all_checks)))
+    return corruptions
 
 
-def _workspace(place: Workspace) -> Iterator[Check]:
-    description = place.home / "workspace.json"
-    yield Check("workspace.json", place.check, partial(atomic.write_json, description, {"schema": SCHEMA}))
-    lines = caption_store.lines(place)
-    damaged = [n for n, line in enumerate(lines) if not _is_caption(line, place)]
-    whole = [line for n, line in enumerate(lines) if n not in set(damaged)]
-    mend = partial(caption_store.keep_lines, place, whole)
-    for n in damaged:
+def _workspace(workspace: Workspace) -> Iterator[Check]:
+    description = workspace.home / "workspace.json"
+    yield Check("workspace.json", workspace.check, partial(atomic.write_json, description, {"schema": SCHEMA}))
+    lines = caption_store.lines(workspace)
+    invalid_lines = [n for n, line in enumerate(lines) if not _is_caption(line, workspace)]
+    valid_lines = [line for n, line in enumerate(lines) if n not in set(invalid_lines)]
+    repair = partial(caption_store.write_lines, workspace, valid_lines)
+    for n in invalid_lines:
         yield Check(
-            f"captions.jsonl, line {n + 1}", partial(caption_store.decoded, lines[n], f"line {n + 1}", place), mend
+            f"captions.jsonl, line {n + 1}",
+            partial(caption_store.parse_line, lines[n], f"line {n + 1}", workspace),
+            repair,
         )
 
 
-def _is_caption(line: bytes, place: Workspace) -> bool:
+def _is_caption(line: bytes, workspace: Workspace) -> bool:
     try:
-        caption_store.decoded(line, "", place)
+        caption_store.parse_line(line, "", workspace)
     except CacheError:
         return False
     return True
 
 
-def _caches(place: Workspace, read_data: bool) -> Iterator[Check]:
-    for folder in sorted(p for p in place.caches.glob("*") if p.is_dir()):
+def _caches(workspace: Workspace, read_data: bool) -> Iterator[Check]:
+    for folder in sorted(p for p in workspace.caches.glob("*") if p.is_dir()):
         name = f"cache/{folder.name}/spec.json"
         try:
             cache = FeatureCache.open(folder)
         except MissingError:
             continue
         except CacheError:
-            # Without it its features mean nothing, and extraction writes it anew.
+            # Features cannot be used without it; extraction writes it again.
             yield Check(name, partial(FeatureCache.open, folder), partial(atomic.remove, folder / "spec.json"))
             continue
-        yield from checks(cache, place.home, read_data=read_data)
-        for file in ("scale.json", REMEMBERED):
+        yield from checks(cache, workspace.home, read_data=read_data)
+        for file in ("scale.json", TEXT_TOWER_FILE):
             path = folder / file
             if path.is_file():
-                yield Check(f"cache/{folder.name}/{file}", partial(_kept_beside, path), partial(atomic.remove, path))
-    # Last: what is removed before it may be what it points at.
-    pointer = place.caches / "current.json"
+                yield Check(
+                    f"cache/{folder.name}/{file}", partial(_check_cache_record, path), partial(atomic.remove, path)
+                )
+    # Last: checks before this one may remove the cache that it points to.
+    pointer = workspace.caches / "current.json"
     if pointer.is_file():
-        yield Check("cache/current.json", partial(_current, place), partial(_point_anew, place))
+        yield Check("cache/current.json", partial(_check_active_cache, workspace), partial(_repair_pointer, workspace))
 
 
-def _current(place: Workspace) -> None:
+def _check_active_cache(workspace: Workspace) -> None:
     try:
-        active_cache(place.caches)
+        active_cache(workspace.caches)
     except MissingError as error:
         raise CacheError(
-            f"{place.caches / 'current.json'} names features that are not here: {error}", hint=error.hint
+            f"{workspace.caches / 'current.json'} names features that are not here: {error}", hint=error.hint
         ) from error
 
 
-def _point_anew(place: Workspace) -> None:
-    """Point at the only features there are; where there are several, nothing tells which were meant."""
-    folders = [p for p in place.caches.glob("*") if (p / "spec.json").is_file()]
+def _repair_pointer(workspace: Workspace) -> None:
+    """Point to the only cache; if there are several, remove the pointer."""
+    folders = [p for p in workspace.caches.glob("*") if (p / "spec.json").is_file()]
     if len(folders) == 1:
-        atomic.write_json(place.caches / "current.json", {"fingerprint": folders[0].name})
+        atomic.write_json(workspace.caches / "current.json", {"fingerprint": folders[0].name})
     else:
-        atomic.remove(place.caches / "current.json")
+        atomic.remove(workspace.caches / "current.json")
 
 
-def _kept_beside(path: Path) -> None:
-    if path.name == REMEMBERED:
+def _check_cache_record(path: Path) -> None:
+    if path.name == TEXT_TOWER_FILE:
         atomic.read_record(path, Hint("load_again"))
     else:
         from vla.workflows.train import Scale
@@ -132,15 +146,15 @@ def _kept_beside(path: Path) -> None:
         records.load(Scale, path, Hint("train_again"))
 
 
-def _runs(place: Workspace, read_data: bool) -> Iterator[Check]:
+def _runs(workspace: Workspace, read_data: bool) -> Iterator[Check]:
     from vla.evaluation import report_file
     from vla.training import checkpoint  # loads torch, which a workspace without runs does not need
 
-    for folder in sorted(p for p in place.runs.glob("*") if p.is_dir()):
+    for folder in sorted(p for p in workspace.runs.glob("*") if p.is_dir()):
         name = f"runs/{folder.name}"
         if (folder / "run.json").is_file():
-            look = partial(checkpoint.check_run if read_data else checkpoint.find_run, folder)
-            yield Check(f"{name}/run.json", look, partial(atomic.remove, folder / "run.json"))
+            check = partial(checkpoint.check_run if read_data else checkpoint.find_run, folder)
+            yield Check(f"{name}/run.json", check, partial(atomic.remove, folder / "run.json"))
         if (folder / "progress.json").is_file():
             progress = folder / "progress.json"
             yield Check(
@@ -150,22 +164,24 @@ def _runs(place: Workspace, read_data: bool) -> Iterator[Check]:
             yield Check(f"{name}/{path.name}", partial(report_file.opened, path), partial(atomic.remove, path))
 
 
-def _index(place: Workspace, read_data: bool) -> Iterator[Check]:
-    def look() -> None:
+def _index(workspace: Workspace, read_data: bool) -> Iterator[Check]:
+    def check() -> None:
         try:
-            check_index(place.index) if read_data else open_index(place.index, load=False)
+            check_index(workspace.index) if read_data else open_index(workspace.index, load=False)
         except MissingError:
             return
 
-    yield Check("the index", look, partial(atomic.remove, place.index / "index.json"))
-    yield Check("index/background.json", partial(check_hubness, place.index), partial(delete_hubness, place.index))
+    yield Check("the index", check, partial(atomic.remove, workspace.index / "index.json"))
+    yield Check(
+        "index/background.json", partial(check_hubness, workspace.index), partial(delete_hubness, workspace.index)
+    )
 
 
-def _is_unchecked(path: Path) -> bool:
+def _has_no_checksum(path: Path) -> bool:
     if path.name.startswith(atomic.TEMPORARY):
         return False
     try:
-        stored = atomic.read_record(path)
+        record = atomic.read_record(path)
     except CacheError:
         return False
-    return not stored.is_checked and bool(stored.value)
+    return not record.has_checksum and bool(record.value)

@@ -1,4 +1,4 @@
-"""A set of clips on disk with everything that is true of them: what demo, tests and benchmarks are run on."""
+"""Sets of rendered clips with ground-truth captions, for the demo, tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -14,37 +14,41 @@ import numpy as np
 from vla.progress import Progress, ProgressCallback, silent
 from vla.world.language import description, moments
 from vla.world.render import write_clip
-from vla.world.sampling import sample_scene, twin
+from vla.world.sampling import counterfactual, sample_scene
 from vla.world.scene import Scene
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip to be: its file name, its scene, the split it belongs to, and its twin's file name if it has one."""
+    """A planned clip: file name, scene, split, and the file name of its counterfactual, if any."""
 
     name: str
     scene: Scene
     split: str
-    twin: str = ""
+    counterfactual: str = ""
 
 
-def plan_clips(split: str, count: int, seed: int, *, novel: bool = False, twins: float = 1.0) -> list[Clip]:
-    """Exactly `count` clips of one split.
+def plan_clips(
+    split: str, count: int, seed: int, *, novel: bool = False, counterfactual_fraction: float = 1.0
+) -> list[Clip]:
+    """Plan exactly `count` clips of one split.
 
     Args:
-        split: name of the split; also the first part of every file name.
-        count: how many.
+        split: name of the split; also the prefix of every file name.
+        count: number of clips.
         seed: equal seeds give equal clips.
-        novel: show combinations of colour and shape that nothing was trained on.
-        twins: share of scenes that come with a twin, the same things doing the opposite or in another order, where one
-            can be drawn. No single frame tells twins apart.
+        novel: show combinations of colour and shape that are never in training data.
+        counterfactual_fraction: fraction of scenes with a counterfactual, if one can be drawn: the
+            same objects with an opposite event or another order of events. No single frame
+            distinguishes the two.
     """
     rng = np.random.default_rng([seed, *split.encode()])
     clips: list[Clip] = []
     while len(clips) < count:
         scene = sample_scene(rng, novel=novel, events=(2, 5))
         name = f"{split}-{len(clips):05d}.mp4"
-        other = twin(scene, rng) if rng.random() < twins and len(clips) + 2 <= count else None
+        has_room = len(clips) + 2 <= count
+        other = counterfactual(scene, rng) if rng.random() < counterfactual_fraction and has_room else None
         if other is None:
             clips.append(Clip(name, scene, split))
             continue
@@ -54,11 +58,11 @@ def plan_clips(split: str, count: int, seed: int, *, novel: bool = False, twins:
 
 
 def write_clips(clips: list[Clip], folder: Path, progress: ProgressCallback = silent) -> None:
-    """Render `clips` into `folder`, on all cores; what is there already is left."""
+    """Render `clips` into `folder` on all cores; existing files are skipped."""
     folder.mkdir(parents=True, exist_ok=True)
     todo = [c for c in clips if not (folder / c.name).is_file()]
     workers = min(os.cpu_count() or 1, 8)
-    # spawn: a fork would copy the locks of whatever threads torch has already started.
+    # spawn: a fork would copy the locks of threads that torch has started.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         jobs = pool.map(_write, todo, [folder] * len(todo), chunksize=max(1, min(16, len(todo) // (2 * workers))))
         for done, _ in enumerate(jobs, 1):
@@ -66,13 +70,15 @@ def write_clips(clips: list[Clip], folder: Path, progress: ProgressCallback = si
 
 
 def write_captions(clips: list[Clip], path: Path, seed: int, descriptions: int = 1) -> None:
-    """What is true of `clips`, as JSONL: descriptions of whole clips, and one timed sentence for each event."""
+    """Write captions of `clips` as JSONL: descriptions of whole clips, and one timed sentence per
+    event.
+    """
     rng = np.random.default_rng([seed, 4])
     lines = []
     for clip in clips:
         head: dict[str, object] = {"video": clip.name, "split": clip.split}
-        told = list(dict.fromkeys(description(clip.scene, rng) for _ in range(descriptions)))
-        lines += [{**head, "caption": text} for text in told]
+        texts = list(dict.fromkeys(description(clip.scene, rng) for _ in range(descriptions)))
+        lines += [{**head, "caption": text} for text in texts]
         lines += [
             {**head, "caption": m.text, "start": round(m.start, 3), "end": round(m.end, 3)}
             for m in moments(clip.scene, rng)
@@ -82,7 +88,8 @@ def write_captions(clips: list[Clip], path: Path, seed: int, descriptions: int =
 
 
 def _write(clip: Clip, folder: Path) -> None:
-    # Under another name first: a killed rendering leaves no half clip that would count as done.
+    # Rendered under another name first: an interrupted process leaves no partial clip under the
+    # final name.
     partial = folder / f".{clip.name}"
     write_clip(clip.scene, partial)
     partial.replace(folder / clip.name)

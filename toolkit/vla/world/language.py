@@ -1,8 +1,8 @@
-"""Telling scenes: true sentences with their times, descriptions, paraphrases, and questions with their answers.
+"""Text of scenes: true sentences with times, descriptions, paraphrases, and questions with answers.
 
-Every text is drawn from a grammar with synonyms, so that two tellings of one scene rarely agree word for word, and
-every text is true of its scene. A thing is named by at least its colour and its shape, which no other thing of the scene
-shares; colour is the one it has when the scene opens.
+Texts are drawn from a grammar with synonyms: two texts of one scene rarely agree word for word, and
+every text is true of its scene. An object is named by at least its colour and shape, which no
+other object of the scene shares; the colour is its initial one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _PAIR = {
 
 @dataclass(frozen=True)
 class Moment:
-    """One event in words: `text` is true of `[start, end)` seconds."""
+    """One event in words: `text` is true during `[start, end)` seconds."""
 
     text: str
     start: float
@@ -59,7 +59,9 @@ class Moment:
 
 @dataclass(frozen=True)
 class Question:
-    """A question about one scene, its answer, and for multiple choice the choices (the answer among them)."""
+    """A question about a scene, its answer, and for multiple choice the choices (including the
+    answer).
+    """
 
     kind: str
     text: str
@@ -68,18 +70,20 @@ class Question:
 
 
 def moments(scene: Scene, rng: np.random.Generator) -> list[Moment]:
-    """One timed sentence for each event, in order."""
+    """Return one timed sentence for each event, in order."""
     return [Moment(_sentence(_clause(scene, e, rng)), e.start, e.end) for e in scene.events]
 
 
 def mentions_appearance(text: str) -> bool:
-    """True if a text of ours tells the size or the texture of something."""
+    """Return whether a generated text mentions a size or a texture."""
     words = set(text.lower().replace(".", " ").split())
-    return any(not words.isdisjoint(phrases) for known in (_SIZE, _TEXTURE) for phrases in known.values())
+    return any(not words.isdisjoint(phrases) for synonyms in (_SIZE, _TEXTURE) for phrases in synonyms.values())
 
 
 def description(scene: Scene, rng: np.random.Generator) -> str:
-    """What happens in the whole scene, in order, in one sentence or two; who keeps still is named now and then."""
+    """Describe all events of a scene in order, in one or more sentences; idle objects are
+    mentioned sometimes.
+    """
     clauses = [_clause(scene, e, rng) for e in scene.events]
     ground = _pick(rng, _GROUND[scene.background])
     style = int(rng.integers(5))
@@ -90,21 +94,23 @@ def description(scene: Scene, rng: np.random.Generator) -> str:
     elif style == 2 and len(clauses) > 1:
         text = _sentence(f"after {clauses[0]}, {', and later '.join(clauses[1:])} {ground}")
     else:
-        # One sentence an event, as people write when they take their time.
-        told = [f"first, {clauses[0]} {ground}"]
-        told += [f"{_pick(rng, ('then', 'next', 'after that'))}, {c}" for c in clauses[1:]]
-        text = " ".join(_sentence(t) for t in told)
-    still = [i for i in range(len(scene.things)) if i not in scene.movers]
+        # One sentence per event.
+        parts = [f"first, {clauses[0]} {ground}"]
+        parts += [f"{_pick(rng, ('then', 'next', 'after that'))}, {c}" for c in clauses[1:]]
+        text = " ".join(_sentence(t) for t in parts)
+    still = [i for i in range(len(scene.objects)) if i not in scene.movers]
     if still and rng.random() < 0.5:
-        text += " " + _sentence(_stillness(scene.things[int(rng.choice(still))], rng))
+        text += " " + _sentence(_describe_still(scene.objects[int(rng.choice(still))], rng))
     return text
 
 
-def appearance(scene: Scene, rng: np.random.Generator, places: float = 0.7) -> str:
-    """What is to be seen, with no word about time; things that keep still are said to be where they are, as often as `places`."""
+def appearance(scene: Scene, rng: np.random.Generator, location_probability: float = 0.7) -> str:
+    """Describe the objects of a scene without events; idle objects get a location with
+    `location_probability`.
+    """
     parts = []
-    for i, thing in enumerate(scene.things):
-        where = f" {_place(thing)}" if i not in scene.movers and rng.random() < places else ""
+    for i, thing in enumerate(scene.objects):
+        where = f" {_location(thing)}" if i not in scene.movers and rng.random() < location_probability else ""
         parts.append(_noun(thing, rng, "a") + where)
     rng.shuffle(parts)
     listing = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
@@ -112,44 +118,44 @@ def appearance(scene: Scene, rng: np.random.Generator, places: float = 0.7) -> s
 
 
 def questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
-    """Questions that the scene answers: multiple choice, open-ended and counting."""
-    found: list[Question] = []
+    """Return questions about a scene with their answers: multiple choice, open-ended and counting."""
+    items: list[Question] = []
     clauses = [_sentence(_clause(scene, e, rng)) for e in scene.events]
     if len(clauses) > 1:
         options = list(clauses)
         rng.shuffle(options)
-        found.append(Question("choice", "What happens first?", clauses[0], tuple(options)))
-        found.append(Question("choice", "What happens last?", clauses[-1], tuple(options)))
+        items.append(Question("choice", "What happens first?", clauses[0], tuple(options)))
+        items.append(Question("choice", "What happens last?", clauses[-1], tuple(options)))
         k = int(rng.integers(1, len(clauses)))
         before = _clause(scene, scene.events[k - 1], rng)
-        found.append(Question("choice", f"What happens right after {before}?", clauses[k], tuple(options)))
+        items.append(Question("choice", f"What happens right after {before}?", clauses[k], tuple(options)))
     for e in scene.events:
-        thing = scene.things[e.actor]
+        thing = scene.objects[e.actor]
         if e.kind == "move":
             text = f"In which direction does {_noun(thing, rng)} move?"
             if sum(o.actor == e.actor and o.kind == "move" for o in scene.events) == 1:
-                found.append(Question("open", text, e.direction))
+                items.append(Question("open", text, e.direction))
         if e.kind in _SOLO and sum(o.kind == e.kind for o in scene.events) == 1:
             verb = {"grow": "grows", "shrink": "shrinks", "spin": "spins", "jump": "jumps"}.get(e.kind)
             if verb:
-                found.append(Question("open", f"What colour is the shape that {verb}?", _color_at(scene, e)))
-    found.append(Question("open", "What is in the background?", scene.background))
-    found.append(Question("count", "How many shapes are there?", str(len(scene.things))))
-    found.append(Question("count", "How many things happen?", str(len(scene.events))))
+                items.append(Question("open", f"What colour is the shape that {verb}?", _color_at(scene, e)))
+    items.append(Question("open", "What is in the background?", scene.background))
+    items.append(Question("count", "How many shapes are there?", str(len(scene.objects))))
+    items.append(Question("count", "How many things happen?", str(len(scene.events))))
     moves = sum(e.kind in ("move", "follow") for e in scene.events)
-    found.append(Question("count", "How many times does a shape move in a straight line?", str(moves)))
-    return found
+    items.append(Question("count", "How many times does a shape move in a straight line?", str(moves)))
+    return items
 
 
 def _clause(scene: Scene, e: Event, rng: np.random.Generator) -> str:
-    actor = _noun(scene.things[e.actor], rng)
+    actor = _noun(scene.objects[e.actor], rng)
     if e.kind == "move":
         return f"{actor} {_pick(rng, _MOVE[e.direction])}"
     if e.kind == "recolor":
         return f"{actor} {_pick(rng, _RECOLOR).format(e.color)}"
     if e.kind in _SOLO:
         return f"{actor} {_pick(rng, _SOLO[e.kind])}"
-    phrase = _pick(rng, _PAIR[e.kind]).format(_noun(scene.things[e.target], rng))
+    phrase = _pick(rng, _PAIR[e.kind]).format(_noun(scene.objects[e.target], rng))
     return f"{actor} {phrase} {_pick(rng, _TOWARDS[e.direction])}" if e.kind == "follow" else f"{actor} {phrase}"
 
 
@@ -164,12 +170,12 @@ def _noun(thing: SceneObject, rng: np.random.Generator, article: str = "the") ->
     return " ".join([article, *words])
 
 
-def _stillness(thing: SceneObject, rng: np.random.Generator) -> str:
-    return f"{_noun(thing, rng, 'a')} {_pick(rng, ('stays', 'rests', 'sits', 'keeps still'))} {_place(thing)}"
+def _describe_still(thing: SceneObject, rng: np.random.Generator) -> str:
+    return f"{_noun(thing, rng, 'a')} {_pick(rng, ('stays', 'rests', 'sits', 'keeps still'))} {_location(thing)}"
 
 
-def _place(thing: SceneObject) -> str:
-    """The ninth of the canvas that holds the thing's centre."""
+def _location(thing: SceneObject) -> str:
+    """Return the ninth of the canvas that contains the centre of an object, in words."""
     column = ("left", "", "right")[min(2, int(thing.x * 3))]
     row = ("top", "", "bottom")[min(2, int(thing.y * 3))]
     if row and column:
@@ -180,8 +186,8 @@ def _place(thing: SceneObject) -> str:
 
 
 def _color_at(scene: Scene, e: Event) -> str:
-    """The colour that the actor of `e` has when `e` begins."""
-    color = scene.things[e.actor].color
+    """Return the colour of the actor of `e` when `e` starts."""
+    color = scene.objects[e.actor].color
     for o in scene.events:
         if o.kind == "recolor" and o.actor == e.actor and o.end <= e.start:
             color = o.color

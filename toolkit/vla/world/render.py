@@ -1,4 +1,4 @@
-"""Drawing scenes: pixels of any moment, and whole scenes as short H.264 files."""
+"""Rendering of scenes: frames at given times, and whole scenes as short H.264 files."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _PALETTE = np.array([_RGB[c] for c in COLORS], np.float32)
 
 
 def draw(scene: Scene, times: np.ndarray, side: int = CANVAS) -> np.ndarray:
-    """Frames of `scene` at `times` seconds: `(T, side, side, 3)` uint8."""
+    """Render frames of `scene` at `times` in seconds: `(T, side, side, 3)` uint8."""
     s = states_at(scene, times)
     ground = _background(scene.background, scene.seed, side)
     frames = np.repeat(_levels(ground)[None], len(times), 0)
     grid = (np.arange(side, dtype=np.float32) + 0.5) / side
     for t in range(len(times)):
-        canvas, touched = ground.copy(), []
-        for i, thing in enumerate(scene.things):
+        canvas, patches = ground.copy(), []
+        for i, thing in enumerate(scene.objects):
             if s.opacity[i, t] <= 0:
                 continue
             radius = RADIUS[thing.size] * float(s.scale[i, t])
             cx, cy = float(s.x[i, t]), float(s.y[i, t])
-            # Only the square around the thing is computed: everything else stays background.
+            # Only the square around the object is computed.
             x0, x1 = np.searchsorted(grid, (cx - 1.5 * radius, cx + 1.5 * radius))
             y0, y1 = np.searchsorted(grid, (cy - 1.5 * radius, cy + 1.5 * radius))
             u = (grid[x0:x1][None, :] - cx) / radius
@@ -47,13 +47,13 @@ def draw(scene: Scene, times: np.ndarray, side: int = CANVAS) -> np.ndarray:
             distance = _distance(thing.shape, u, v) * (radius * side)
             mix = float(s.color_mix[i, t])
             color = (1 - mix) * _PALETTE[s.color_from[i, t]] + mix * _PALETTE[s.color_to[i, t]]
-            # A dark rim keeps a green heart on grass a heart.
+            # The dark rim keeps a green heart visible on grass.
             paint = _texture(thing.texture, u, v) * (0.15 - distance * 0.6).clip(0.25, 1.0)
             cover = (0.5 - distance).clip(0, 1) * float(s.opacity[i, t])
-            touched.append(np.s_[y0:y1, x0:x1])
-            patch = canvas[touched[-1]]
+            patches.append(np.s_[y0:y1, x0:x1])
+            patch = canvas[patches[-1]]
             patch += (paint[..., None] * color - patch) * cover[..., None]
-        for part in touched:
+        for part in patches:
             frames[t][part] = _levels(canvas[part])
     return frames
 
@@ -62,17 +62,17 @@ def _levels(colors: np.ndarray) -> np.ndarray:
     return (colors + 0.5).clip(0, 255).astype(np.uint8)
 
 
-RENDERED = "rendered by vla demo"
-"""Comment in the metadata of every clip: the demo encoder knows these and nothing else."""
+DEMO_COMMENT = "rendered by vla demo"
+"""Comment in the metadata of every clip: the demo encoder was trained on such clips only."""
 
 
 def write_clip(scene: Scene, path: Path, *, fps: int = FRAMES_PER_SECOND, side: int = CANVAS) -> None:
-    """Write `scene` as an H.264 file at `path` (its suffix names the container)."""
+    """Write `scene` as an H.264 file at `path`; the suffix selects the container."""
     import av
 
     frames = draw(scene, np.arange(max(1, round(scene.duration * fps))) / fps, side)
     with av.open(str(path), "w") as container:
-        container.metadata["comment"] = RENDERED
+        container.metadata["comment"] = DEMO_COMMENT
         stream = container.add_stream("libx264", rate=fps, options={"crf": "18", "preset": "veryfast", "g": "24"})
         stream.width = stream.height = side
         stream.pix_fmt = "yuv420p"
@@ -85,7 +85,9 @@ def write_clip(scene: Scene, path: Path, *, fps: int = FRAMES_PER_SECOND, side: 
 
 
 def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Signed distance to the outline in units of the radius, negative inside; exact for the circle, near it elsewhere."""
+    """Return the signed distance to the outline in radii, negative inside; exact for the circle,
+    approximate otherwise.
+    """
     r = np.hypot(u, v)
     if shape == "circle":
         return r - 0.95
@@ -104,23 +106,23 @@ def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     if shape == "crescent":
         return np.maximum(r - 0.95, 0.75 - np.hypot(u - 0.42, v))
     lobes = np.hypot(np.abs(u) - 0.42, v + 0.3) - 0.46
-    # The flanks are the lobes' own tangents; the box keeps them from sticking out above the point of contact.
+    # The flanks are tangents of the lobes; the box clips them above the point of contact.
     tip = np.maximum(np.maximum((np.abs(u) + v - 0.77) * 0.7071, -(v + 0.3)), np.abs(u) - 0.745)
     return np.minimum(lobes, tip)
 
 
 def _texture(texture: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Brightness factor at each point of the thing."""
+    """Return the brightness factor at each point of an object."""
     if texture == "striped":
-        return _bright_or(0.35, np.sin(u * 9) > 0)
+        return _two_tone(0.35, np.sin(u * 9) > 0)
     if texture == "dotted":
-        return _bright_or(0.2, np.hypot((u * 2.2) % 1.0 - 0.5, (v * 2.2) % 1.0 - 0.5) >= 0.28)
+        return _two_tone(0.2, np.hypot((u * 2.2) % 1.0 - 0.5, (v * 2.2) % 1.0 - 0.5) >= 0.28)
     if texture == "checkered":
-        return _bright_or(0.4, (np.floor(u * 2.6) + np.floor(v * 2.6)) % 2 == 0)
+        return _two_tone(0.4, (np.floor(u * 2.6) + np.floor(v * 2.6)) % 2 == 0)
     return np.ones(u.shape, np.float32)
 
 
-def _bright_or(dark: float, is_bright: np.ndarray) -> np.ndarray:
+def _two_tone(dark: float, is_bright: np.ndarray) -> np.ndarray:
     return np.where(is_bright, np.float32(1), np.float32(dark))
 
 

@@ -1,4 +1,6 @@
-"""Scenes by chance: what can be drawn and told, and the twins that only time tells apart."""
+"""Random sampling of scenes, and counterfactual scenes that only their temporal order
+distinguishes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from vla.world.scene import (
     Event,
     Scene,
     SceneObject,
-    is_held_out,
+    is_novel_combination,
     states_at,
 )
 
@@ -34,82 +36,87 @@ def sample_scene(
     *,
     novel: bool = False,
     events: tuple[int, int] = (2, 4),
-    things: int | None = None,
+    num_objects: int | None = None,
     like: Scene | None = None,
 ) -> Scene:
-    """A scene that can be drawn: nothing leaves the canvas and nothing passes through anything else.
+    """Sample a scene that can be drawn: objects stay on the canvas and do not overlap.
 
     Args:
-        rng: the only source of chance.
-        novel: at least one thing has a (colour, shape) pair of the held-out set; otherwise none has.
-        events: fewest and most events.
-        things: how many; one to three by chance when None.
-        like: show the colours, shapes and background of this scene; places, sizes, textures and events are new. `novel`
-            is then this scene's.
+        rng: the only source of randomness.
+        novel: at least one object has a novel (colour, shape) pair; otherwise no object has one.
+        events: minimum and maximum number of events.
+        num_objects: number of objects; one to three at random if None.
+        like: use the colours, shapes and background of this scene with new positions, sizes,
+            textures and events. `novel` is then that of this scene.
     """
     while True:
-        chosen = _sample_things(rng, novel, things) if like is None else _resized(like.things, rng)
+        objects = _sample_objects(rng, novel, num_objects) if like is None else _vary_looks(like.objects, rng)
         background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))] if like is None else like.background
-        if chosen is None:
+        if objects is None:
             continue
-        # What happens is settled before where: else kinds that need room would be tried, fail, and be rare.
+        # Kinds are chosen before positions: otherwise kinds that need space would fail often and
+        # become rare.
         count = int(rng.integers(events[0], events[1] + 1))
-        paired = (rng.random(count) < 0.3) & (len(chosen) > 1)
-        kinds = [str(rng.choice(PAIR_EVENTS) if p else rng.choice(SOLO_EVENTS, p=_SOLO_ODDS)) for p in paired]
+        is_pair = (rng.random(count) < 0.3) & (len(objects) > 1)
+        kinds = [str(rng.choice(PAIR_EVENTS) if p else rng.choice(SOLO_EVENTS, p=_SOLO_ODDS)) for p in is_pair]
         for _ in range(30):
-            placed = tuple(
-                replace(t, x=float(rng.uniform(0.12, 0.88)), y=float(rng.uniform(0.12, 0.88))) for t in chosen
+            placement = tuple(
+                replace(t, x=float(rng.uniform(0.12, 0.88)), y=float(rng.uniform(0.12, 0.88))) for t in objects
             )
-            scene = _fit(rng, placed, background, kinds)
+            scene = _fit(rng, placement, background, kinds)
             if scene is not None:
                 return scene
 
 
-def twin(scene: Scene, rng: np.random.Generator) -> Scene | None:
-    """The same things before the same background, told apart by time alone; None where no such scene can be drawn.
+def counterfactual(scene: Scene, rng: np.random.Generator) -> Scene | None:
+    """Return a scene with the same objects and background that differs only in time; None if there
+    is none.
 
-    One event is turned into its opposite (left for right, grow for shrink) or two events change places. No single
-    frame of either scene rules out the other.
+    One event is replaced by its opposite (left and right, grow and shrink), or two events swap
+    their times. No single frame of either scene rules out the other.
     """
     for k in rng.permutation(len(scene.events)):
         e = scene.events[k]
-        changed: Event | None = None
-        things = scene.things
+        opposite: Event | None = None
+        objects = scene.objects
         if e.kind in ("move", "follow"):
-            changed = replace(e, direction=OPPOSITE[e.direction])
+            opposite = replace(e, direction=OPPOSITE[e.direction])
             dx, dy = STEP[e.direction]
-            moved = {e.actor, e.target} - {-1}
-            # The twin starts where the original ends, so both pass the same places.
-            things = tuple(
-                replace(thing, x=thing.x + dx * e.distance, y=thing.y + dy * e.distance) if i in moved else thing
-                for i, thing in enumerate(things)
+            participants = {e.actor, e.target} - {-1}
+            # The counterfactual starts where the original ends, so that both pass the same
+            # positions.
+            objects = tuple(
+                replace(thing, x=thing.x + dx * e.distance, y=thing.y + dy * e.distance) if i in participants else thing
+                for i, thing in enumerate(objects)
             )
             if e.kind == "follow":
-                changed = replace(changed, actor=e.target, target=e.actor)
+                opposite = replace(opposite, actor=e.target, target=e.actor)
         elif e.kind in _INVERSE_KIND:
-            changed = replace(e, kind=_INVERSE_KIND[e.kind])
-        if changed is None:
+            opposite = replace(e, kind=_INVERSE_KIND[e.kind])
+        if opposite is None:
             continue
-        events = (*scene.events[:k], changed, *scene.events[k + 1 :])
-        candidate = replace(scene, things=things, events=events)
-        if _is_tellable(candidate) and _is_drawable(candidate):
+        events = (*scene.events[:k], opposite, *scene.events[k + 1 :])
+        candidate = replace(scene, objects=objects, events=events)
+        if _is_consistent(candidate) and _is_drawable(candidate):
             return candidate
     order = [e for e in scene.events if e.kind in ("spin", "jump", "grow", "shrink", "recolor")]
     if len(order) >= 2 and order[0].actor != order[-1].actor:
         first, last = order[0], order[-1]
-        swapped = {
+        swap = {
             first: replace(last, start=first.start, end=first.end),
             last: replace(first, start=last.start, end=last.end),
         }
-        candidate = replace(scene, events=tuple(swapped.get(e, e) for e in scene.events))
-        if _is_tellable(candidate) and _is_drawable(candidate):
+        candidate = replace(scene, events=tuple(swap.get(e, e) for e in scene.events))
+        if _is_consistent(candidate) and _is_drawable(candidate):
             return candidate
     return None
 
 
-def _fit(rng: np.random.Generator, things: tuple[SceneObject, ...], background: str, kinds: list[str]) -> Scene | None:
-    """`things` with events of `kinds`, each tried until it fits; None where one does not fit after many tries."""
-    scene = Scene(things, background, (), 0.1, int(rng.integers(2**31)))
+def _fit(rng: np.random.Generator, objects: tuple[SceneObject, ...], background: str, kinds: list[str]) -> Scene | None:
+    """Add events of `kinds` to the objects, retrying each; None if one does not fit after several
+    attempts.
+    """
+    scene = Scene(objects, background, (), 0.1, int(rng.integers(2**31)))
     if not _is_drawable(scene):
         return None
     clock = rng.uniform(0.3, 1.0)
@@ -119,7 +126,7 @@ def _fit(rng: np.random.Generator, things: tuple[SceneObject, ...], background: 
             event = _sample_event(rng, scene, kind, clock, clock + length)
             if event is not None:
                 longer = replace(scene, events=(*scene.events, event), duration=clock + length + 0.1)
-                if _is_tellable(longer) and _is_drawable(longer):
+                if _is_consistent(longer) and _is_drawable(longer):
                     scene = longer
                     break
         else:
@@ -128,33 +135,33 @@ def _fit(rng: np.random.Generator, things: tuple[SceneObject, ...], background: 
     return replace(scene, duration=float(clock + rng.uniform(0.1, 0.6)))
 
 
-def _sample_things(rng: np.random.Generator, novel: bool, things: int | None) -> tuple[SceneObject, ...] | None:
-    count = things or int(rng.choice((1, 2, 3), p=(0.2, 0.5, 0.3)))
+def _sample_objects(rng: np.random.Generator, novel: bool, num_objects: int | None) -> tuple[SceneObject, ...] | None:
+    count = num_objects or int(rng.choice((1, 2, 3), p=(0.2, 0.5, 0.3)))
     pairs = [(c, s) for c in COLORS for s in SHAPES]
-    chosen = [pairs[i] for i in rng.permutation(len(pairs))[:count]]
-    if any(is_held_out(c, s) for c, s in chosen) != novel:
+    selection = [pairs[i] for i in rng.permutation(len(pairs))[:count]]
+    if any(is_novel_combination(c, s) for c, s in selection) != novel:
         return None
-    # Colour and shape both differ between things, so that "the red one" and "the star" each name one thing.
-    if len({c for c, _ in chosen}) < count or len({s for _, s in chosen}) < count:
+    # Objects differ in both colour and shape, so that "the red one" and "the star" are unambiguous.
+    if len({c for c, _ in selection}) < count or len({s for _, s in selection}) < count:
         return None
-    return _resized(tuple(SceneObject(shape, color, "medium", "plain", 0.5, 0.5) for color, shape in chosen), rng)
+    return _vary_looks(tuple(SceneObject(shape, color, "medium", "plain", 0.5, 0.5) for color, shape in selection), rng)
 
 
-def _resized(things: tuple[SceneObject, ...], rng: np.random.Generator) -> tuple[SceneObject, ...]:
-    """The same colours and shapes with new sizes and textures."""
+def _vary_looks(objects: tuple[SceneObject, ...], rng: np.random.Generator) -> tuple[SceneObject, ...]:
+    """Return the same colours and shapes with new sizes and textures."""
     return tuple(
         replace(t, size=str(rng.choice(SIZES)), texture=str(rng.choice(TEXTURES, p=(0.55, 0.15, 0.15, 0.15))))
-        for t in things
+        for t in objects
     )
 
 
 def _sample_event(rng: np.random.Generator, scene: Scene, kind: str, start: float, end: float) -> Event | None:
-    things = scene.things
-    actor = int(rng.integers(len(things)))
+    objects = scene.objects
+    actor = int(rng.integers(len(objects)))
     if kind in PAIR_EVENTS:
-        target = int(rng.choice([i for i in range(len(things)) if i != actor]))
+        target = int(rng.choice([i for i in range(len(objects)) if i != actor]))
         if kind == "hit":
-            return _aimed(scene, Event(kind, actor, start, end, target=target))
+            return _aim(scene, Event(kind, actor, start, end, target=target))
         if kind == "orbit":
             return Event(kind, actor, start, end, target=target)
         return _behind(scene, Event(kind, actor, start, end, target=target, distance=float(rng.uniform(0.25, 0.45))))
@@ -164,66 +171,72 @@ def _sample_event(rng: np.random.Generator, scene: Scene, kind: str, start: floa
     if kind == "jump":
         return Event(kind, actor, start, end, distance=0.2)
     if kind == "recolor":
-        taken = {thing.color for thing in things} | {e.color for e in scene.events}
-        return Event(kind, actor, start, end, color=str(rng.choice([c for c in COLORS if c not in taken])))
+        used_colors = {thing.color for thing in objects} | {e.color for e in scene.events}
+        return Event(kind, actor, start, end, color=str(rng.choice([c for c in COLORS if c not in used_colors])))
     return Event(kind, actor, start, end)
 
 
 def _bearing(scene: Scene, e: Event) -> tuple[str, float, float, float]:
-    """From actor to target when `e` begins: main direction, distance along it, distance across it, sum of radii."""
+    """Return, from actor to target when `e` starts: direction, distance along it and across it,
+    sum of radii.
+    """
     now = states_at(scene, np.array([e.start]))
     dx = float(now.x[e.target, 0] - now.x[e.actor, 0])
     dy = float(now.y[e.target, 0] - now.y[e.actor, 0])
-    reach = sum(RADIUS[scene.things[i].size] * float(now.scale[i, 0]) for i in (e.actor, e.target))
+    reach = sum(RADIUS[scene.objects[i].size] * float(now.scale[i, 0]) for i in (e.actor, e.target))
     if abs(dx) > abs(dy):
         return ("right" if dx > 0 else "left"), abs(dx), abs(dy), reach
     return ("down" if dy > 0 else "up"), abs(dy), abs(dx), reach
 
 
 def _behind(scene: Scene, e: Event) -> Event | None:
-    """`e` towards where the target lies, so that the actor really comes behind it; None where they are level."""
+    """Return `e` in the direction of the target, so that the actor follows behind; None if neither
+    axis dominates.
+    """
     direction, along, across, _ = _bearing(scene, e)
     return replace(e, direction=direction) if across < along else None
 
 
-def _aimed(scene: Scene, e: Event) -> Event | None:
-    """`e` with the direction and distance that bring its actor to the edge of its target; None off the axes."""
+def _aim(scene: Scene, e: Event) -> Event | None:
+    """Return `e` with the direction and distance to the edge of the target; None if the target is
+    off the axes.
+    """
     direction, along, across, reach = _bearing(scene, e)
     if across > 0.12 or along - reach < 0.1:
         return None
     return replace(e, direction=direction, distance=along - reach)
 
 
-def _is_tellable(scene: Scene) -> bool:
-    """No event befalls a thing that is not there, and nothing happens twice over (grow, grow)."""
+def _is_consistent(scene: Scene) -> bool:
+    """Return whether no event involves a hidden object, and no event repeats (grow, grow)."""
     hidden = {e.actor for e in scene.events if e.kind == "appear"}
-    seen: set[tuple[str, int, str]] = set()
+    previous: set[tuple[str, int, str]] = set()
     for e in scene.events:
-        concerned = {e.actor, e.target} - {-1}
+        participants = {e.actor, e.target} - {-1}
         if e.kind == "appear":
             if e.actor not in hidden:
                 return False
             hidden.discard(e.actor)
-        elif concerned & hidden:
+        elif participants & hidden:
             return False
         if e.kind == "disappear":
             hidden.add(e.actor)
-        thing = scene.things[e.actor]
+        thing = scene.objects[e.actor]
         if e.kind == "spin" and thing.shape in ("circle", "ring") and thing.texture == "plain":
             return False
-        if (e.kind, e.actor, e.direction) in seen:
+        if (e.kind, e.actor, e.direction) in previous:
             return False
-        seen.add((e.kind, e.actor, e.direction))
+        previous.add((e.kind, e.actor, e.direction))
     return len({e.kind for e in scene.events if e.kind in ("appear", "disappear")}) < 2
 
 
 def _is_drawable(scene: Scene) -> bool:
     s = states_at(scene, np.linspace(0, scene.duration, int(scene.duration * 6) + 1))
-    radius = np.array([[RADIUS[thing.size]] for thing in scene.things]) * s.scale
+    radius = np.array([[RADIUS[thing.size]] for thing in scene.objects]) * s.scale
     inside = (s.x - radius > 0.01) & (s.x + radius < 0.99) & (s.y - radius > 0.01) & (s.y + radius < 0.99)
     if not inside.all() or (radius < 0.05).any() or (radius > 0.33).any():
         return False
-    for i in range(len(scene.things)):
+    for i in range(len(scene.objects)):
         for j in range(i):
             apart = np.hypot(s.x[i] - s.x[j], s.y[i] - s.y[j])
             if (apart < 0.95 * (radius[i] + radius[j])).any():

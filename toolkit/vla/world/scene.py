@@ -1,7 +1,7 @@
-"""A scene of the rendered world: which shapes there are, where they stand, and what happens to them when.
+"""Scenes of the rendered world: objects, their positions, and events over time.
 
-Lengths are fractions of the canvas side, x grows to the right and y downwards, times are seconds. A scene is pure
-description: `render.py` draws it, `language.py` tells it.
+Lengths are fractions of the canvas side, x grows to the right and y downwards, times are seconds.
+A scene is only a description: `render.py` draws it, `language.py` writes its captions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GROWTH = 1.75
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One shape and where it stands when the scene opens."""
+    """One shape and its initial position."""
 
     shape: str
     color: str
@@ -36,7 +36,9 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Event:
-    """What `actor` (an index into the scene's things) does during `[start, end)`, to `target` if it needs one."""
+    """An action of `actor` (an index into the objects) during `[start, end)`, on `target` if there
+    is one.
+    """
 
     kind: str
     actor: int
@@ -50,9 +52,9 @@ class Event:
 
 @dataclass(frozen=True)
 class Scene:
-    """Things before a background and the events that befall them, in order of time."""
+    """Objects on a background and their events, in order of time."""
 
-    things: tuple[SceneObject, ...]
+    objects: tuple[SceneObject, ...]
     background: str
     events: tuple[Event, ...]
     duration: float
@@ -60,7 +62,7 @@ class Scene:
 
     @property
     def movers(self) -> frozenset[int]:
-        """Indexes of the things that some event changes."""
+        """Indices of the objects that some event changes."""
         return frozenset(e.actor for e in self.events) | frozenset(
             e.target for e in self.events if e.kind in ("hit", "follow")
         )
@@ -68,7 +70,9 @@ class Scene:
 
 @dataclass(frozen=True)
 class States:
-    """Every thing at every asked time; each array is `(things, times)`, `color_to` and `color_from` index COLORS."""
+    """States of all objects at given times; arrays are `(objects, times)`, `color_to` and
+    `color_from` index COLORS.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -80,19 +84,21 @@ class States:
     color_mix: np.ndarray
 
 
-def is_held_out(color: str, shape: str) -> bool:
-    """True for the one (colour, shape) pair in six that nothing is ever trained on, neither encoder nor projector."""
+def is_novel_combination(color: str, shape: str) -> bool:
+    """Return whether a (colour, shape) pair is one of the sixth that never occurs in training data
+    (CLEVR-CoGenT).
+    """
     return (COLORS.index(color) * 5 + SHAPES.index(shape) * 3) % 6 == 0
 
 
 def states_at(scene: Scene, times: np.ndarray) -> States:
-    """Where and how every thing of `scene` is at each of `times` (seconds, any order)."""
-    n, t = len(scene.things), np.asarray(times, np.float64)
-    x = np.repeat([[thing.x] for thing in scene.things], len(t), 1).astype(float)
-    y = np.repeat([[thing.y] for thing in scene.things], len(t), 1).astype(float)
+    """Return the state of every object of `scene` at `times` (seconds, in any order)."""
+    n, t = len(scene.objects), np.asarray(times, np.float64)
+    x = np.repeat([[thing.x] for thing in scene.objects], len(t), 1).astype(float)
+    y = np.repeat([[thing.y] for thing in scene.objects], len(t), 1).astype(float)
     scale, angle = np.ones((n, len(t))), np.zeros((n, len(t)))
     opacity, mix = np.ones((n, len(t))), np.zeros((n, len(t)))
-    start_color = [[COLORS.index(thing.color)] for thing in scene.things]
+    start_color = [[COLORS.index(thing.color)] for thing in scene.objects]
     color_from = np.repeat(start_color, len(t), 1)
     color_to = color_from.copy()
     for e in scene.events:
@@ -105,7 +111,8 @@ def states_at(scene: Scene, times: np.ndarray) -> States:
             _shift(x, y, a, e, smooth)
             _shift(x, y, b, e, smooth)
         elif e.kind == "hit":
-            # The actor travels in the first half and stops at the target, which is pushed on in the second.
+            # The actor travels in the first half and stops at the target, which is pushed on in
+            # the second.
             first, second = np.clip(p * 2, 0, 1), np.clip(p * 2 - 1, 0, 1)
             gap = e.distance
             dx, dy = STEP[e.direction]
@@ -132,11 +139,11 @@ def states_at(scene: Scene, times: np.ndarray) -> States:
         elif e.kind == "disappear":
             opacity[a] *= 1 - smooth
         elif e.kind == "recolor":
-            begun, done = t >= e.start, p >= 1
-            color_from[a] = np.where(begun, color_to[a], color_from[a])
-            mix[a] = np.where(begun, smooth, mix[a])
-            color_to[a] = np.where(begun, COLORS.index(e.color), color_to[a])
-            color_from[a] = np.where(done, color_to[a], color_from[a])
+            is_started, is_done = t >= e.start, p >= 1
+            color_from[a] = np.where(is_started, color_to[a], color_from[a])
+            mix[a] = np.where(is_started, smooth, mix[a])
+            color_to[a] = np.where(is_started, COLORS.index(e.color), color_to[a])
+            color_from[a] = np.where(is_done, color_to[a], color_from[a])
     return States(x, y, scale, angle, opacity, color_from, color_to, mix)
 
 

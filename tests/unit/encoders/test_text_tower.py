@@ -1,4 +1,4 @@
-"""A text tower by itself makes the bits that the whole open_clip model makes, or is not used."""
+"""The text tower alone gives the bits of the whole open_clip model, or is not used."""
 
 import json
 import subprocess
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from unit.encoders.test_open_clip import CUSTOM, FASTVIT, SMALL, TEXTS, saved
 from vla.encoders import _device
-from vla.encoders._text_tower import _PROBES
-from vla.encoders._tokenizer import load_file, tokenizer
+from vla.encoders._text_tower import _TEST_TEXTS
+from vla.encoders._tokenizer import load_file, make_tokenizer
 from vla.encoders.open_clip import _EMBEDDED, _VOCABULARY, Encoder
 
 VOCABULARY = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
@@ -45,11 +45,11 @@ def network_of(folder):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_same_bits_as_open_clip(name, tmp_path):
+def test_bits_equal_open_clip(name, tmp_path):
     folder = saved(tmp_path / "model", CONFIGS[name])
     whole = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
-    record = json.loads(json.dumps(whole.remembered()))
-    alone = Encoder.texts_alone(record, "cpu", "fp32")
+    record = json.loads(json.dumps(whole.describe_text_tower()))
+    alone = Encoder.load_text_tower(record, "cpu", "fp32")
     network, tokenizer = network_of(folder)
     with torch.inference_mode():
         for text in ASKED:
@@ -64,35 +64,35 @@ def test_the_same_bits_as_open_clip(name, tmp_path):
     assert np.abs(ours.pooled[0] - ours.pooled[1]).max() > 1e-3
 
 
-def test_the_same_bits_of_the_embedded_model():
+def test_bits_of_embedded_model():
     whole = Encoder("demo", device="cpu", dtype="fp32")
-    alone = Encoder.texts_alone(whole.remembered(), "cpu", "fp32")
-    for text in ("a red circle moves left", *_PROBES):
+    alone = Encoder.load_text_tower(whole.describe_text_tower(), "cpu", "fp32")
+    for text in ("a red circle moves left", *_TEST_TEXTS):
         np.testing.assert_array_equal(alone.encode_text([text]).pooled, whole.encode_text([text]).pooled)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_on_its_own_it_chooses_what_the_whole_model_chose_on_this_machine(monkeypatch, dtype):
+def test_auto_precision_equals_that_of_whole_model(monkeypatch, dtype):
     """Captions of a cache and a query have the same bits, and nothing is measured anew."""
     monkeypatch.setattr("vla.encoders.open_clip.choose_dtype", lambda asked, device: (_device.DTYPES[dtype], ""))
     whole = Encoder("demo", device="cpu", dtype="auto")
-    record = json.loads(json.dumps(whole.remembered()))
-    alone = Encoder.texts_alone(record, "cpu", "auto")
-    texts = ["a red circle moves left", *_PROBES]
+    record = json.loads(json.dumps(whole.describe_text_tower()))
+    alone = Encoder.load_text_tower(record, "cpu", "auto")
+    texts = ["a red circle moves left", *_TEST_TEXTS]
     np.testing.assert_array_equal(alone.encode_text(texts).pooled, whole.encode_text(texts).pooled)
     for damage in ({"machine": "another"}, {"auto": "fp8"}, {"auto": "auto"}, {"auto": 3}, {"auto": []}):
-        assert Encoder.texts_alone({**record, **damage}, "cpu", "auto") is None
-    asked = Encoder("demo", device="cpu", dtype=dtype).remembered()
-    assert Encoder.texts_alone(asked, "cpu", "auto") is None, "nobody knows what would have been chosen"
-    other = Encoder.texts_alone(record, "cpu", {"fp32": "bf16", "bf16": "fp32"}[dtype])
+        assert Encoder.load_text_tower({**record, **damage}, "cpu", "auto") is None
+    asked = Encoder("demo", device="cpu", dtype=dtype).describe_text_tower()
+    assert Encoder.load_text_tower(asked, "cpu", "auto") is None, "nobody knows what would have been chosen"
+    other = Encoder.load_text_tower(record, "cpu", {"fp32": "bf16", "bf16": "fp32"}[dtype])
     assert np.abs(other.encode_text(texts).pooled - whole.encode_text(texts).pooled).max() > 0
 
 
 @pytest.mark.slow
-def test_the_same_bits_of_a_full_vit_b_32(tmp_path):
+def test_bits_of_full_vit_b_32(tmp_path):
     folder = saved(tmp_path / "b32", open_clip.get_model_config("ViT-B-32"))
     whole = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
-    alone = Encoder.texts_alone(whole.remembered(), "cpu", "fp32")
+    alone = Encoder.load_text_tower(whole.describe_text_tower(), "cpu", "fp32")
     np.testing.assert_array_equal(alone.encode_text(TEXTS).pooled, whole.encode_text(TEXTS).pooled)
     for weights in folder.glob("*.safetensors"):
         weights.unlink()  # 600 MB
@@ -107,17 +107,17 @@ def test_the_same_bits_of_a_full_vit_b_32(tmp_path):
         with_texts(SMALL, tokenizer_kwargs={"clean": "canonicalize"}),
     ],
 )
-def test_what_it_does_not_do_is_left_to_the_whole(config, tmp_path):
+def test_no_record_of_unsupported_configuration(config, tmp_path):
     folder = saved(tmp_path / "model", config)
-    assert Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").remembered() is None
+    assert Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").describe_text_tower() is None
 
 
-def test_another_operation_would_be_noticed(tmp_path, monkeypatch):
+def test_no_record_if_outputs_differ(tmp_path, monkeypatch):
     folder = saved(tmp_path / "model", {**SMALL, "quick_gelu": True})
     whole = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
-    assert whole.remembered() is not None
+    assert whole.describe_text_tower() is not None
     monkeypatch.setattr("vla.encoders._text_tower.Shape.of", lambda text_cfg, quick: shape_of(text_cfg, False))
-    assert whole.remembered() is None
+    assert whole.describe_text_tower() is None
 
 
 def shape_of(text_cfg, quick):
@@ -128,27 +128,27 @@ def shape_of(text_cfg, quick):
     )
 
 
-def test_weights_that_are_made_fit_or_rounded_are_left_to_the_whole(tmp_path):
+def test_no_record_of_converted_weights(tmp_path):
     """open_clip stretches positions where a file has others: then the file is not what the model has."""
     folder = saved(tmp_path / "model", SMALL)
     description = folder / "open_clip_config.json"
     config = json.loads(description.read_text())
     config["model_cfg"]["text_cfg"]["context_length"] = 24
     description.write_text(json.dumps(config))
-    assert Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").remembered() is None
+    assert Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").describe_text_tower() is None
 
 
-def test_a_file_that_changed_is_not_taken_for_what_it_was(tmp_path):
+def test_rejects_record_of_changed_weights(tmp_path):
     folder = saved(tmp_path / "model", SMALL)
-    record = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").remembered()
-    assert Encoder.texts_alone(record, "cpu", "fp32") is not None
+    record = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").describe_text_tower()
+    assert Encoder.load_text_tower(record, "cpu", "fp32") is not None
     for damage in ({**record, "schema": 99}, {}, {**record, "names": ["nothing"]}, {**record, "shape": {"x": 1}}):
-        assert Encoder.texts_alone(damage, "cpu", "fp32") is None
+        assert Encoder.load_text_tower(damage, "cpu", "fp32") is None
     saved(tmp_path / "other", SMALL, seed=1)
     (tmp_path / "other" / "open_clip_model.safetensors").rename(folder / "open_clip_model.safetensors")
-    assert Encoder.texts_alone(record, "cpu", "fp32") is None
+    assert Encoder.load_text_tower(record, "cpu", "fp32") is None
     (folder / "open_clip_model.safetensors").unlink()
-    assert Encoder.texts_alone(record, "cpu", "fp32") is None
+    assert Encoder.load_text_tower(record, "cpu", "fp32") is None
 
 
 @pytest.fixture(scope="module")
@@ -163,13 +163,13 @@ def file_alone():
     st.lists(st.text(max_size=60) | st.text("abcdEF '&;<>!?09.\u00e9\u4e2d\u2019", max_size=60), min_size=1, max_size=3)
 )
 @settings(max_examples=150, deadline=None)
-def test_tokens_are_open_clips(file_alone, texts):
+def test_tokens_equal_open_clip(file_alone, texts):
     ours, theirs = file_alone
     assert torch.equal(ours(texts), theirs(texts))
     assert torch.equal(ours(texts, context_length=200), theirs(texts, context_length=200))
 
 
-def test_tokens_of_a_small_vocabulary_and_of_sentences(file_alone):
+def test_tokens_of_small_vocabulary(file_alone):
     path = _EMBEDDED / _VOCABULARY
     some = [
         "A red circle moves left.",
@@ -177,7 +177,7 @@ def test_tokens_of_a_small_vocabulary_and_of_sentences(file_alone):
         "don't &lt;b&gt;",
         "<start_of_text> x <end_of_text>",
     ]
-    assert torch.equal(tokenizer(path, 56)(some), open_clip.SimpleTokenizer(str(path), context_length=56)(some))
+    assert torch.equal(make_tokenizer(path, 56)(some), open_clip.SimpleTokenizer(str(path), context_length=56)(some))
     ours, theirs = file_alone
     assert torch.equal(ours([*some, *ASKED]), theirs([*some, *ASKED]))
 
@@ -205,20 +205,20 @@ def test_falls_back_to_the_package_where_the_file_does_not_load_alone(content, t
         (package / "tokenizer.py").write_text(content)
     code = (
         f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n"
-        "from vla.encoders._tokenizer import tokenizer_module\n"
-        "print(tokenizer_module().SimpleTokenizer)\n"
+        "from vla.encoders._tokenizer import load_tokenizer_module\n"
+        "print(load_tokenizer_module().SimpleTokenizer)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "of the package", done.stderr
 
 
-def test_nothing_that_pictures_need_is_loaded(tmp_path):
-    record = Encoder("demo", device="cpu", dtype="fp32").remembered()
+def test_text_tower_imports_no_image_packages(tmp_path):
+    record = Encoder("demo", device="cpu", dtype="fp32").describe_text_tower()
     (tmp_path / "record.json").write_text(json.dumps(record))
     code = (
         "import json, sys\nfrom vla.encoders.open_clip import Encoder\n"
         f"record = json.load(open({str(tmp_path / 'record.json')!r}))\n"
-        "assert Encoder.texts_alone(record, 'cpu', 'fp32').encode_text(['a red circle moves left']).pooled.shape == (1, 128)\n"
+        "assert Encoder.load_text_tower(record, 'cpu', 'fp32').encode_text(['a red circle moves left']).pooled.shape == (1, 128)\n"
         "for name in ('open_clip', 'timm', 'torchvision', 'huggingface_hub', 'PIL', 'pandas', 'scipy', 'torch._dynamo'):\n"
         "    assert name not in sys.modules, name\n"
     )

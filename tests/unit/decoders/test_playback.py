@@ -1,4 +1,4 @@
-"""Streams, times and pictures as players show them. Expected values are worked by hand from what was written."""
+"""Streams, times and pictures as players show them, with expected values by hand."""
 
 import struct
 import subprocess
@@ -90,7 +90,7 @@ JOINED = {
 
 
 @pytest.mark.parametrize("kind", JOINED)
-def test_joined_recordings_follow_one_another(kind, tmp_path):
+def test_joined_recordings_are_placed_end_to_end(kind, tmp_path):
     container, codec = JOINED[kind]
     parts = [
         write(
@@ -109,7 +109,7 @@ def test_joined_recordings_follow_one_another(kind, tmp_path):
 
 
 @pytest.mark.parametrize("bframes", [0, 3])
-def test_joined_recordings_of_reordered_frames_that_began_late(bframes, tmp_path):
+def test_joined_recordings_with_reordered_frames_and_late_start(bframes, tmp_path):
     """The second began 40 s in: a leap ahead without bytes between is a recording of its own, too; the third runs back."""
     options = {"bf": str(bframes), "g": "8"}
     parts = [
@@ -124,7 +124,7 @@ def test_joined_recordings_of_reordered_frames_that_began_late(bframes, tmp_path
     assert report.is_whole and report.gaps == 0
 
 
-def test_a_clock_that_wraps_goes_on(tmp_path):
+def test_clock_wraparound(tmp_path):
     """Transport streams count to 2^33 at 90 kHz: 26.5 hours."""
     path = write(tmp_path / "a.ts", [{"numbers": range(30), "start": 95443.7 - 1.4 - 1.5}], None)
     numbers, times, report = shown(path)
@@ -133,7 +133,7 @@ def test_a_clock_that_wraps_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("bframes", [0, 2])
-def test_slow_pictures_are_no_new_recordings(bframes, tmp_path):
+def test_low_frame_rate_is_not_a_new_recording(bframes, tmp_path):
     """One in four seconds, reordered: times of packets run back by seconds."""
     path = tmp_path / "slow.mkv"
     with av.open(str(path), "w") as output:
@@ -150,7 +150,7 @@ def test_slow_pictures_are_no_new_recordings(bframes, tmp_path):
     np.testing.assert_allclose(times, np.arange(20) * 4.0, atol=0.002)
 
 
-def test_frames_with_the_time_of_another_are_dropped_and_counted(tmp_path):
+def test_drops_and_counts_frames_with_equal_times(tmp_path):
     path = tmp_path / "twice.mkv"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("mjpeg", rate=RATE)
@@ -171,7 +171,7 @@ def test_frames_with_the_time_of_another_are_dropped_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "mov"])
-def test_times_count_from_the_start_of_the_sound(suffix, tmp_path):
+def test_times_start_with_the_audio(suffix, tmp_path):
     """Sound from 0 to 5 s, picture from 2 s: frame 5 is on screen at 2.5 s."""
     path = write(tmp_path / f"a.{suffix}", [{"numbers": range(30), "start": 2}], sound=(0, 5))
     numbers, times, report = shown(path)
@@ -184,7 +184,7 @@ def test_times_count_from_the_start_of_the_sound(suffix, tmp_path):
 
 
 @pytest.mark.parametrize(("picture", "sound"), [(3, 3), (1, 2), (100, 103)])
-def test_a_late_start_of_all_streams_is_no_time(picture, sound, tmp_path):
+def test_ignores_common_start_offset(picture, sound, tmp_path):
     path = write(tmp_path / "a.mkv", [{"numbers": range(20), "start": picture}], sound=(sound, 1))
     numbers, times, report = shown(path)
     assert numbers == list(range(20)) and report.is_whole
@@ -211,17 +211,17 @@ DEFAULT = av.stream.Disposition.default
         ("signed.mkv", [{"numbers": range(20), "side": 128, "flags": av.stream.Disposition.hearing_impaired}, {"numbers": range(50, 70)}], 50),
     ],
 )  # fmt: skip
-def test_the_stream_that_players_show(name, streams, first, tmp_path):
+def test_chooses_the_stream_that_players_show(name, streams, first, tmp_path):
     numbers, times, _ = shown(write(tmp_path / name, streams))
     assert numbers == list(range(first, first + 20))
     require_evenly(times)
 
 
-def test_a_lone_picture_is_a_video_of_one_frame(tmp_path):
+def test_single_picture_is_a_video_of_one_frame(tmp_path):
     assert shown(write(tmp_path / "a.mp4", [{"numbers": [9], "codec": "mjpeg"}]))[0] == [9]
 
 
-def test_damage_in_another_stream_ends_nothing(tmp_path, monkeypatch):
+def test_ignores_damage_in_another_stream(tmp_path, monkeypatch):
     """Only our packets are read: what the demuxer would say of the others is never heard."""
     path = write(
         tmp_path / "a.mkv", [{"numbers": range(20), "flags": DEFAULT}, {"numbers": range(20), "flags": 0}], sound=(0, 2)
@@ -315,7 +315,7 @@ def hdr_codes(transfer, white=203.0):
 
 
 @pytest.mark.parametrize("transfer", [16, 18, 14], ids=["PQ", "HLG", "BT.2020 of standard range"])
-def test_wide_and_bright_colours_look_as_on_a_standard_display(transfer, tmp_path):
+def test_tone_mapping_of_hdr_and_wide_gamut(transfer, tmp_path):
     path = tmp_path / "hdr.mkv"
     code = hdr_codes(transfer)
     planes = np.stack([code[:, 1], code[:, 2], code[:, 0]])  # planes of GBR
@@ -340,12 +340,12 @@ def test_wide_and_bright_colours_look_as_on_a_standard_display(transfer, tmp_pat
     assert np.abs(found - BARS).max() <= 6, found
 
 
-def test_highlights_keep_their_differences():
-    from vla.decoders._tone_mapping import mapped
+def test_tone_mapping_keeps_highlight_contrast():
+    from vla.decoders._tone_mapping import tone_map
 
     ramp = np.linspace(0, 65535, 256).astype(np.uint16).repeat(3).reshape(1, 256, 3).repeat(8, 0)
     for transfer in (16, 18):
-        grey = mapped(ramp, transfer, 9)[0, :, 0].astype(int)
+        grey = tone_map(ramp, transfer, 9)[0, :, 0].astype(int)
         assert (np.diff(grey) >= 0).all() and grey[0] == 0 and grey[-1] == 255
         assert len(set(grey[150:].tolist())) > 20, "what is brighter than white is compressed, not cut off"
 
@@ -395,7 +395,7 @@ for whole in (False, True):
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
 
 
-def test_time_never_runs_back(tmp_path):
+def test_times_always_increase(tmp_path):
     """Random joins of recordings in all kinds, some torn: every frame comes later than the one before."""
     rng = np.random.default_rng(0)
     made = {

@@ -1,4 +1,4 @@
-"""Decoding only what is needed gives the very frames, bit for bit, that decoding everything gives."""
+"""Decoding only the packets needed gives the frames of a full decode, bit for bit."""
 
 from fractions import Fraction
 from itertools import islice
@@ -54,10 +54,10 @@ def write(path, codec, options, frames=75, pts=None, rate=25):
 def sampled(path, sampling, whole):
     """Times, pixels and report of `sample`, and how often every frame had to be decoded."""
     fell_back = []
-    through = PyavReader._through
+    through = PyavReader._through_all
 
     class Watched(PyavReader):
-        def _through(self, *given):
+        def _through_all(self, *given):
             fell_back.append(1)
             return through(self, *given)
 
@@ -68,11 +68,11 @@ def sampled(path, sampling, whole):
 
 
 def require_same(path, sampling):
-    planned, whole = sampled(path, sampling, False), sampled(path, sampling, True)
-    np.testing.assert_array_equal(planned[0], whole[0])
-    np.testing.assert_array_equal(planned[1], whole[1])
-    assert planned[2] == whole[2]
-    return planned[3] == 0
+    indexed, whole = sampled(path, sampling, False), sampled(path, sampling, True)
+    np.testing.assert_array_equal(indexed[0], whole[0])
+    np.testing.assert_array_equal(indexed[1], whole[1])
+    assert indexed[2] == whole[2]
+    return indexed[3] == 0
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def require_same(path, sampling):
         if (kind, sampling) != ("h264 intra refresh", "keyframes")
     ],
 )
-def test_planned_frames_are_those_of_a_full_decode(kind, sampling, tmp_path):
+def test_indexed_decoding_equals_full_decoding(kind, sampling, tmp_path):
     name, codec, options = ENCODERS[kind]
     if codec not in av.codecs_available:
         pytest.skip(f"this PyAV has no encoder {codec}")
-    was_planned = require_same(write(tmp_path / name, codec, options), Sampling.parse(sampling))
-    # MPEG-4 in AVI is never planned; a decoder that needs twenty frames to recover gives no frame at its "keyframe".
-    assert was_planned or kind in ("mpeg4 in avi", "h264 intra refresh")
+    used_index = require_same(write(tmp_path / name, codec, options), Sampling.parse(sampling))
+    # MPEG-4 in AVI is never indexed; a decoder that needs twenty frames to recover gives no frame at its "keyframe".
+    assert used_index or kind in ("mpeg4 in avi", "h264 intra refresh")
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -105,7 +105,7 @@ def test_uneven_times(codec, seed, tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_damage(seed, tmp_path):
+def test_indexed_decoding_of_damaged_files(seed, tmp_path):
     """Bytes in the middle of the file are altered: time does not run backwards, and half of the frames at least are there.
 
     The pictures may differ where they are damaged: what a decoder puts in place of what is lost hangs on what it saw.
@@ -117,28 +117,28 @@ def test_damage(seed, tmp_path):
     for place in rng.integers(len(content) // 4, len(content) * 3 // 4, int(rng.integers(1, 40))):
         content[place] ^= int(rng.integers(1, 256))
     path.write_bytes(content)
-    planned = sampled(path, at_fps(2), False)
+    indexed = sampled(path, at_fps(2), False)
     everything = sampled(path, at_fps(25), True)
-    assert (np.diff(planned[0]) > 0).all()
-    assert len(planned[0]) >= len(everything[0]) / 25 * 2 / 2
-    assert len(planned[1]) == len(planned[0])
+    assert (np.diff(indexed[0]) > 0).all()
+    assert len(indexed[0]) >= len(everything[0]) / 25 * 2 / 2
+    assert len(indexed[1]) == len(indexed[0])
     with Decoder().open(path) as reader:
         found = reader.frames_at(np.arange(0.1, everything[0][-1], 0.3))
     assert (np.diff(found.timestamps_seconds) >= 0).all()
 
 
-def test_time_does_not_run_backwards_where_the_plan_fails_half_way(tmp_path, monkeypatch):
+def test_times_increase_when_index_fails_midway(tmp_path, monkeypatch):
     def misled(self, index, wanted, to_end):
         frame, time = next(islice(self._decode(), 30, None))
         yield frame, time
         raise IndexMismatchError
 
-    monkeypatch.setattr(PyavReader, "_planned", misled)
+    monkeypatch.setattr(PyavReader, "_through_index", misled)
     times, *_ = sampled(write(tmp_path / "a.mp4", "libx264", {"g": "12"}), at_fps(1), False)
     assert times.tolist() == [1.2, 2.0]
 
 
-def test_every_packet_is_a_sign_of_life(tmp_path):
+def test_tick_is_called_for_every_packet(tmp_path):
     signs = []
     reader = PyavReader(write(tmp_path / "a.mp4", "libx264", {"g": "12"}), 10**8)
     reader.tick = lambda: signs.append(1)
@@ -146,7 +146,7 @@ def test_every_packet_is_a_sign_of_life(tmp_path):
     assert len(signs) >= len(index.pts) == 75
 
 
-def test_a_stream_that_begins_later_is_passed_over():
+def test_skips_packets_of_late_streams():
     """PyAV's demuxer fails at a packet of a stream that was not there when the file was opened, and can be asked again."""
 
     left = ["a", "b", IndexError, "c", IndexError, "end"]
@@ -170,7 +170,7 @@ def test_a_stream_that_begins_later_is_passed_over():
 
 @pytest.mark.parametrize("sampling", ["fps=2", "fps=240", "scenes", "frames=3"])
 @pytest.mark.parametrize("place", [1, 2])
-def test_a_frame_that_stays_for_years_is_looked_at_once(place, sampling, tmp_path):
+def test_samples_very_long_frame_once(place, sampling, tmp_path):
     pts = [0, 400, 800]
     pts[place:] = [t + 10**12 for t in pts[place:]]
     path = write(tmp_path / "a.mkv", "libx264", {"g": "12"}, 3, pts)
@@ -180,14 +180,14 @@ def test_a_frame_that_stays_for_years_is_looked_at_once(place, sampling, tmp_pat
     require_same(path, Sampling.parse(sampling))
 
 
-def test_a_file_that_begins_within_a_group_is_decoded_whole(tmp_path):
+def test_file_starting_within_group_is_decoded_whole(tmp_path):
     path = write(tmp_path / "a.ts", "libx264", {"g": "24", "bf": "2"})
     content = path.read_bytes()
     path.write_bytes(content[188 * 60 :])
     require_same(path, at_fps(5))
 
 
-def test_frames_at_any_times(tmp_path):
+def test_frames_at_random_times(tmp_path):
     path = write(tmp_path / "a.mp4", "libx264", {"g": "12", "bf": "3"})
     times = np.sort(np.random.default_rng(0).uniform(0, 2.99, 40))
     found = [Decoder(whole=whole).open(path).frames_at(times) for whole in (False, True)]
@@ -203,7 +203,7 @@ def test_even_frames_by_hand(tmp_path):
     assert report.end_seconds == 1.6
 
 
-def test_more_frames_than_there_are(tmp_path):
+def test_more_even_frames_than_frames(tmp_path):
     path = write(tmp_path / "a.mp4", "libx264", {}, frames=6)
     assert sampled(path, Sampling("frames", 100), False)[0].tolist() == [0.0, 0.04, 0.08, 0.12, 0.16]
 
@@ -215,7 +215,7 @@ def test_keyframes_by_hand(tmp_path):
     assert report.is_whole and report.end_seconds == pytest.approx(1.4)
 
 
-def test_one_frame_a_scene(tmp_path):
+def test_scenes_by_hand(tmp_path):
     """Three shots of 3, 25 and 2 seconds: the long one gives the middle of each of its three thirds."""
     path = tmp_path / "a.mp4"
     lengths, rate = (3, 25, 2), 10
@@ -242,7 +242,7 @@ def naive_needed(index, rank):
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_every_frame_gets_what_it_needs(seed):
+def test_packet_actions_cover_references(seed):
     """Random groups, open and closed: nothing that a wanted frame may refer to is dropped or lies before a new start."""
     rng = np.random.default_rng(seed)
     pts, is_key, time = [], [], 0
@@ -256,35 +256,35 @@ def test_every_frame_gets_what_it_needs(seed):
     ranks = np.flatnonzero(rng.random(len(pts)) < rng.choice([0.1, 0.3, 0.8]))
     if not len(ranks):
         return
-    steps = index.steps(ranks)
+    actions = index.packet_actions(ranks)
     for rank in ranks:
         place = int(index.order[rank])
-        assert steps[place] & SHOW
-        jump = max(p for p in range(place + 1) if steps[p] & JUMP)
+        assert actions[place] & SHOW
+        jump = max(p for p in range(place + 1) if actions[p] & JUMP)
         needed = naive_needed(index, rank)
-        assert all(steps[p] & (PASS | SHOW) for p in needed)
+        assert all(actions[p] & (PASS | SHOW) for p in needed)
         assert jump <= min(needed), "the decoder forgot what the frame refers to"
-    assert (steps[: int(np.flatnonzero(steps)[0])] == DROP).all()
+    assert (actions[: int(np.flatnonzero(actions)[0])] == DROP).all()
 
 
-def test_what_no_wanted_frame_needs_is_not_decoded():
+def test_drops_unneeded_packets():
     """Four closed groups of ten, one frame wanted in the first and the fourth: the two between are dropped."""
     index = PacketIndex(np.arange(40), np.arange(40) % 10 == 0, np.ones(40, bool), Fraction(1, 10))
-    steps = index.steps(np.array([2, 33]))
+    actions = index.packet_actions(np.array([2, 33]))
     expected = [JUMP | PASS, PASS, SHOW] + [DROP] * 27 + [JUMP | PASS, PASS, PASS, SHOW] + [DROP] * 6
-    assert steps.tolist() == expected
+    assert actions.tolist() == expected
 
 
-def test_steps_leave_out_what_an_open_group_shows_before_its_keyframe():
+def test_packet_actions_of_open_group():
     """In order of decoding, shown at: 0 3 1 2, then a keyframe at 6 with 4 and 5 that refer to the group before it, then 9 7 8."""
     pts = np.array([0, 3, 1, 2, 6, 4, 5, 9, 7, 8])
     index = PacketIndex(pts, np.isin(pts, (0, 6)), np.ones(10, bool), Fraction(1, 10))
-    assert index.steps(np.array([8])).tolist() == [DROP] * 4 + [JUMP | PASS, DROP, DROP, PASS, PASS, SHOW]
-    assert index.steps(np.array([5, 8])).tolist() == [JUMP | PASS, *[PASS] * 5, SHOW, PASS, PASS, SHOW]
+    assert index.packet_actions(np.array([8])).tolist() == [DROP] * 4 + [JUMP | PASS, DROP, DROP, PASS, PASS, SHOW]
+    assert index.packet_actions(np.array([5, 8])).tolist() == [JUMP | PASS, *[PASS] * 5, SHOW, PASS, PASS, SHOW]
 
 
 @pytest.mark.parametrize("bframes", [0, 1, 3])
-def test_avi_shows_frames_in_order_though_it_knows_no_times(bframes, clip):
+def test_avi_reordered_frames_keep_order(bframes, clip):
     """libav guesses times of reordered frames in AVI, some of them twice or backwards: every frame still has its own."""
     path = clip(name="c.avi", bframes=bframes, fps=25, frames=60)
     for decoder in (Decoder(), Decoder(whole=True)):

@@ -1,4 +1,4 @@
-"""Real files, where they are there."""
+"""Real videos, if present."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ VIDEO = SHARED / "videos" / "v_GGSY1Qvo990.mp4"
 
 
 @pytest.mark.skipif(not VIDEO.is_file(), reason="shared data: not here")
-def test_native_timestamps_are_those_that_others_published():
+def test_native_timestamps_match_published_ones():
     """CLIP features of ActivityNet videos came with the times of their frames, at the video's own 19.62 a second."""
     published = np.load(SHARED / "features" / "v_GGSY1Qvo990_clip_vitb32.npz")
     for rate in (float(published["fps"]), 240.0):

@@ -1,4 +1,4 @@
-"""Archives that lie in a way that only adding up shows."""
+"""Archives whose members sum to more than the file."""
 
 import copy
 import zipfile
@@ -26,7 +26,7 @@ def test_members_that_sum_to_more_than_the_file(tmp_path):
         archive._didModify = True
     with zipfile.ZipFile(path) as archive:
         assert sum(m.file_size for m in archive.infolist()) > path.stat().st_size
-    with pytest.raises(FormatError, match="more than its"):
+    with pytest.raises(FormatError, match="larger than its"):
         [one.read() for one in contents(path)]
 
 

@@ -1,4 +1,4 @@
-"""Files of many videos as they are released, names with dots in them, and axes that say nothing."""
+"""Files of several videos, names with dots, and axes of length 1."""
 
 import io
 import json
@@ -66,7 +66,7 @@ def test_names_with_dots_in_a_tar(files, videos, tmp_path):
     check(path, {video: A * n for n, video in enumerate(videos, 1)})
 
 
-def test_what_belongs_to_a_name_with_dots(tmp_path):
+def test_members_of_name_with_dots(tmp_path):
     record = json.dumps({"video": "the video", "timestamps_seconds": STAMPS.tolist()}).encode()
     members = {"a_0.0_4.0.json": record, "a_0.0_4.0.npy": A, "a_0.0_4.0.txt": b"a dog", "b_1.0_5.0.npy": B}
     found, _ = read(tarred(tmp_path / "x.tar", members))
@@ -95,11 +95,11 @@ def hdf5(path, arrays):
         ({"s1/v_0": A, "s1/v_1": B, "s2/v_0": A, "s2/v_1": B}, {"s1/v_0": A, "s1/v_1": B, "s2/v_0": A, "s2/v_1": B}),
     ],
 )
-def test_groups_of_a_video_and_groups_of_videos(arrays, expected, tmp_path):
+def test_hdf5_groups_as_videos(arrays, expected, tmp_path):
     check(hdf5(tmp_path / "x.h5", arrays), expected)
 
 
-def test_arrays_of_another_shape_are_counted_beside_videos(tmp_path):
+def test_counts_arrays_of_other_shapes(tmp_path):
     arrays = {
         "v_0": A,
         "v_1": B,
@@ -112,7 +112,7 @@ def test_arrays_of_another_shape_are_counted_beside_videos(tmp_path):
         read(hdf5(tmp_path / "y.h5", {"fps": np.arange(3.0)}))
 
 
-def test_many_empty_groups_take_no_time(tmp_path):
+def test_many_empty_groups_are_fast(tmp_path):
     import time
 
     with h5py.File(tmp_path / "x.h5", "w") as file:
@@ -156,10 +156,10 @@ def test_dictionaries_of_videos(held, expected, tmp_path):
 
 def test_arrays_of_several_models_are_one_video(tmp_path):
     np.savez(tmp_path / "v.npz", clip_vitb32=A, resnet50=A)
-    with pytest.raises(FormatError, match="which of its arrays"):
+    with pytest.raises(FormatError, match="cannot tell which array"):
         read(tmp_path / "v.npz")
     np.savez(tmp_path / "w.npz", one=A, two=np.ones((4, 5), np.float32))
-    with pytest.raises(FormatError, match="which of its arrays"):
+    with pytest.raises(FormatError, match="cannot tell which array"):
         read(tmp_path / "w.npz")
     np.savez(tmp_path / "x.npz", features=A, other=B)
     check(tmp_path / "x.npz", {"x": A})
