@@ -44,7 +44,7 @@ def world(tmp_path_factory):
 def test_the_four_commands_work_in_sequence(world):
     _, runs = world
     assert runs["extract"].returncode == 3  # one file is broken
-    assert "broken.mp4" in runs["extract"].stdout and "not a video" in runs["extract"].stdout
+    assert "broken.mp4" in runs["extract"].stdout and "not a readable video" in runs["extract"].stdout
     assert "Processed 13 videos (" in runs["extract"].stdout and "12 of 13 videos ok" in runs["extract"].stdout
     assert runs["train"].returncode == 0 and "frozen" in runs["train"].stdout and "epoch" in runs["train"].stdout
     assert runs["index"].returncode == 0 and "segments of 12 videos" in runs["index"].stdout
