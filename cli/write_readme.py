@@ -32,25 +32,25 @@ def text() -> str:
 
 
 def _argument(parameter: click.Parameter) -> str:
-    shown = (parameter.name or "").upper() + ("..." if parameter.nargs == -1 else "")
-    return shown if parameter.required else f"[{shown}]"
+    name = (parameter.name or "").upper() + ("..." if parameter.nargs == -1 else "")
+    return name if parameter.required else f"[{name}]"
 
 
 def _row(parameter: click.Parameter) -> str:
-    names = (
-        [_argument(parameter)]
-        if parameter.param_type_name == "argument"
-        else [*parameter.opts, *parameter.secondary_opts]
-    )
+    if parameter.param_type_name == "argument":
+        names = [_argument(parameter)]
+    else:
+        names = [*parameter.opts, *parameter.secondary_opts]
+        names[0] = f"{names[0]} {parameter.metavar or ''}".rstrip()
     default = parameter.default
     is_flag_off = default is False  # 0 is a default like any other
     is_unset = default in (None, "") or callable(default) or "Unset" in type(default).__name__
-    shown = "" if is_flag_off or is_unset else "on" if default is True else f"`{default}`"
-    return f"| {', '.join(f'`{name}`' for name in names)} | {_escape(getattr(parameter, 'help', '') or '')} | {shown} |"
+    cell = "" if is_flag_off or is_unset else "on" if default is True else f"`{default}`"
+    return f"| {', '.join(f'`{name}`' for name in names)} | {_escape(getattr(parameter, 'help', '') or '')} | {cell} |"
 
 
 def _escape(help_text: str) -> str:
-    """Keep patterns like `'*.mp4'` from becoming emphasis; what stands in backquotes is left alone."""
+    """Escape Markdown outside backquotes, such as the asterisk of `'*.mp4'`."""
     parts = re.split(r"(`[^`]*`)", help_text)
     return "".join(part if part.startswith("`") else re.sub(r"([*<|])", r"\\\1", part) for part in parts)
 

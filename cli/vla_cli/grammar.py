@@ -1,4 +1,4 @@
-"""The grammar of the command line: `vla help`, options before the command, and errors that no title of a file can disarrange."""
+"""Classes of the command line: `vla help`, options before the command, safe error messages."""
 
 from __future__ import annotations
 
@@ -10,35 +10,38 @@ from typer.core import TyperCommand, TyperGroup
 
 from vla_cli import streams
 
-_REFUSAL: Any = typer.BadParameter.__mro__[2]
-"""Typer's base of all errors about arguments, wherever the installed version keeps it."""
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[2]
+"""Typer's base class of errors in arguments, whose module depends on the version."""
 
 
 class Group(TyperGroup):
-    """All commands. `vla help COMMAND` is `vla COMMAND --help`."""
+    """All commands; `vla help COMMAND` is the same as `vla COMMAND --help`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Arguments of the whole command line."""
+        """Parse the arguments of the whole command line."""
         if args[:1] == ["help"]:
             args = [*args[1:2], "--help"]
         return super().parse_args(ctx, args)
 
-    def make_context(self, *given: Any, **named: Any) -> Any:
-        """Parse; help is printed here."""
-        return _guarded(super().make_context, *given, **named)
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the command line; this prints help."""
+        return _call_safely(super().make_context, *args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        return _guarded(super().invoke, ctx)
+        return _call_safely(super().invoke, ctx)
 
 
 class Command(TyperCommand):
-    """One command: takes the workspace named before it; looks for one that must exist before torch is loaded."""
+    """A command that accepts the workspace before or after its name."""
 
     needs_workspace = False
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command with the options from before it filled in."""
+        """Run the command with the options given before it.
+
+        A required workspace is opened first, so that a missing one is reported before torch loads.
+        """
         if "workspace" in ctx.params:
             if ctx.params["workspace"] is None:
                 ctx.params["workspace"] = (ctx.obj or {}).get("workspace")
@@ -49,26 +52,26 @@ class Command(TyperCommand):
         return super().invoke(ctx)
 
 
-class InWorkspace(Command):
-    """A command that needs a workspace, unless it is given paths to make one from."""
+class WorkspaceCommand(Command):
+    """A command that requires a workspace unless it is given paths to create one from."""
 
     needs_workspace = True
 
 
-def remember(ctx: typer.Context, workspace: Path | None) -> None:
-    """Keep what was given before the command for `Command`."""
+def store_workspace(ctx: typer.Context, workspace: Path | None) -> None:
+    """Store the workspace given before the command, for `Command`."""
     ctx.obj = {"workspace": workspace}
 
 
-def _guarded(call: Any, *given: Any, **named: Any) -> Any:
+def _call_safely(call: Any, *args: Any, **kwargs: Any) -> Any:
     try:
-        return call(*given, **named)
-    except _REFUSAL as error:
-        from vla_cli.words import shown
+        return call(*args, **kwargs)
+    except _USAGE_ERROR as error:
+        from vla_cli.formatting import escape
 
-        error.message = shown(error.message)
+        error.message = escape(error.message)
         raise
     except OSError as error:
-        # Typer takes a closed pipe for exit code 1, which means that nothing was found.
-        streams.raise_if_reader_gone(error)
+        # Typer exits with 1 for a closed pipe, which is the code for no results.
+        streams.raise_for_pipe(error)
         raise

@@ -1,4 +1,4 @@
-"""How hits are printed: as a table, JSON lines, CSV or paths."""
+"""Print hits as a table, JSON lines, CSV or paths."""
 
 from __future__ import annotations
 
@@ -10,39 +10,38 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vla_cli.render import clock, err, print_left_out, print_table, say
+from vla_cli.render import format_time, plural, print_message, print_omissions, print_table, stderr_console
 
 if TYPE_CHECKING:
     from vla.retrieval.hits import Hit, Hits
 
+_FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""Prefixes of cells that a spreadsheet evaluates as a formula."""
 
-def say_left_out(hits: Hits) -> None:
-    """Say on stderr what was left out, if anything was."""
-    if hits.omissions:
-        print_left_out(hits.omissions, err())
-        say("'vla rm --missing' forgets videos whose files are gone")
-
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What a text begins with that a spreadsheet takes for a formula."""
-
-_WHY = (
-    "Ranked by score, which also weighs how well a moment stands out in its video. Confidence is of the similarity alone: the "
-    "share of unrelated queries whose best result is less similar."
+_RANKING_NOTE = (
+    "Hits are ranked by score, which includes how much a moment stands out in its video. Confidence depends on the similarity "
+    "alone: it is the share of unrelated queries whose best hit is less similar."
 )
 
 
+def print_hit_omissions(hits: Hits) -> None:
+    """Print on stderr what the search left out, if anything."""
+    if hits.omissions:
+        print_omissions(hits.omissions, stderr_console())
+        print_message("`vla rm --missing` removes videos whose files are gone")
+
+
 def print_hits(hits: Sequence[Hit], title: str) -> None:
-    """A table; of sequences, with a column for when each step is best."""
+    """Print a table; for event sequences, the last column has the peak of each step."""
     has_steps = any(hit.steps for hit in hits)
     rows = [
         (
             hit.rank,
             f"{hit.score:.3f}",
             "" if hit.confidence is None else f"{hit.confidence:.3f}",
-            hit.video_id + (" (missing)" if hit.is_missing else "") + _copies(hit),
-            f"{clock(hit.start)} - {clock(hit.end)}",
-            ", ".join(clock(peak) for _, _, _, peak in hit.steps) if has_steps else clock(hit.peak),
+            hit.video_id + (" (missing)" if hit.is_missing else "") + _duplicates(hit),
+            f"{format_time(hit.start)} - {format_time(hit.end)}",
+            ", ".join(format_time(peak) for _, _, _, peak in hit.steps) if has_steps else format_time(hit.peak),
         )
         for hit in hits
     ]
@@ -50,42 +49,42 @@ def print_hits(hits: Sequence[Hit], title: str) -> None:
     if rows:
         numeric = ("rank", "score", "confidence", "moment") + (() if has_steps else ("peak",))
         print_table(heads, rows, title=title, numeric=numeric)
-        sure = [hit.confidence for hit in hits if hit.confidence is not None]
-        if sure != sorted(sure, reverse=True):
-            say(_WHY)
+        confidences = [hit.confidence for hit in hits if hit.confidence is not None]
+        if confidences != sorted(confidences, reverse=True):
+            print_message(_RANKING_NOTE)
     elif title:
-        say(f"{title}: nothing found")
+        print_message(f"{title}: no hits")
 
 
 def print_lines(hits: Sequence[Hit]) -> None:
-    """A JSON object on each line."""
+    """Print each hit as a JSON object on its own line."""
     for hit in hits:
         sys.stdout.write(json.dumps(hit.to_json(), ensure_ascii=True, allow_nan=False) + "\n")
 
 
 def print_csv(hits: Sequence[Hit]) -> None:
-    """A table with commas in UTF-8, whatever the terminal's encoding is, its columns named in the first line.
+    """Print CSV with a header, in UTF-8 regardless of the terminal's encoding.
 
-    Spreadsheets run what begins like a formula: such texts get an apostrophe in front.
+    Cells that a spreadsheet would evaluate as a formula are prefixed with an apostrophe.
     """
     columns = ("query", "rank", "score", "confidence", "video", "start", "end", "peak", "path", "missing")
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
     table.writerows({name: _cell(value) for name, value in hit.to_json().items()} for hit in hits)
-    # Names of any bytes, as the file system has them.
+    # File names may contain any bytes.
     _write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def print_paths(hits: Sequence[Hit], end: bytes) -> None:
-    """The path of each video, once, each with `end` after it."""
-    # Of imported features there may be no file, only a name.
-    found = dict.fromkeys(hit.path or hit.video_id for hit in hits)
-    _write_bytes(b"".join(os.fsencode(path) + end for path in found))
+    """Print the path of each video once, followed by `end`."""
+    # Imported features may have a name only, and no file.
+    paths = dict.fromkeys(hit.path or hit.video_id for hit in hits)
+    _write_bytes(b"".join(os.fsencode(path) + end for path in paths))
 
 
 def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_PREFIXES) else value
 
 
 def _write_bytes(content: bytes) -> None:
@@ -94,7 +93,7 @@ def _write_bytes(content: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _copies(hit: Hit) -> str:
-    """How many other videos have the same content, or show the same there."""
+def _duplicates(hit: Hit) -> str:
+    """Return a suffix with the number of videos that have the same content, or show it there."""
     count = len(hit.duplicates) + len(hit.near_duplicates)
-    return f" (and {count} cop{'y' if count == 1 else 'ies'})" if count else ""
+    return f" (+{plural(count, 'duplicate')})" if count else ""

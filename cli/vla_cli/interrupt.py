@@ -1,4 +1,4 @@
-"""Signals that end a command: the first in good order, a second one at once."""
+"""Signals that end a command: the first one in good order, a second one at once."""
 
 from __future__ import annotations
 
@@ -9,38 +9,41 @@ from contextlib import suppress
 from types import FrameType
 
 CODE = 130
-"""Exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it; 143 after SIGTERM, 129 after SIGHUP."""
-_AGAIN = b"stopping; Ctrl-C again stops at once\n"
+"""Exit code after Ctrl-C: 128 plus the number of SIGINT, the convention of shells. SIGTERM gives
+143, SIGHUP 129."""
+_NOTICE = b"stopping; press Ctrl-C again to stop at once\n"
 _SHOW_CURSOR = b"\x1b[?25h"
-_ends: list[int] = []
+_signals: list[int] = []
 
 
-def answer_interrupts() -> None:
-    """From now on SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt once and then end the process; what is finished is kept.
+def install_handlers() -> None:
+    """Make SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt once, and then end the process.
 
-    Left alone where a signal is ignored, as SIGINT is for what a shell runs in the background, and SIGHUP under nohup.
+    Ignored signals stay ignored: shells ignore SIGINT for background jobs, nohup ignores SIGHUP.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _first)
+        signal.signal(signal.SIGINT, _handle_first)
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # there is no SIGHUP on Windows
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _first)
+            signal.signal(number, _handle_first)
 
 
-def ending() -> tuple[int, str]:
-    """The exit code and the word for what ended the command."""
-    number = _ends[0] if _ends else int(signal.SIGINT)
-    return (
-        (CODE, "interrupted") if number == signal.SIGINT else (128 + number, f"ended by {signal.Signals(number).name}")
-    )
+def exit_reason() -> tuple[int, str]:
+    """Return the exit code and a description of the signal that ended the command."""
+    number = _signals[0] if _signals else int(signal.SIGINT)
+    if number == signal.SIGINT:
+        return CODE, "interrupted"
+    return 128 + number, f"ended by {signal.Signals(number).name}"
 
 
-def _first(number: int, frame: FrameType | None) -> None:
-    # The system's own way: a handler of ours would have to wait for whatever Python waits for. Shells report it as 130, too.
+def _handle_first(number: int, frame: FrameType | None) -> None:
+    # Restore the default action of the system: a handler in Python would wait for the code that
+    # blocks the interpreter.
     signal.signal(number, signal.SIG_DFL)
-    _ends.append(number)
-    # Progress bars hide the cursor, and after a second one nobody will bring it back.
+    _signals.append(number)
+    # Progress bars hide the cursor, and a second signal would leave it hidden.
     with suppress(OSError, ValueError):
-        os.write(2, (_SHOW_CURSOR if sys.stderr.isatty() else b"") + (_AGAIN if number == signal.SIGINT else b""))
+        cursor = _SHOW_CURSOR if sys.stderr.isatty() else b""
+        os.write(2, cursor + (_NOTICE if number == signal.SIGINT else b""))
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The command `vla`: one app, one file for each command, and one place where errors become a line and an exit code."""
+"""The command `vla`: the app, and the conversion of errors to messages and exit codes."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ from vla_cli.commands import (
     verify,
 )
 
-NOTHING_FOUND, USAGE, PARTIAL, UNFIT, RESOURCE, INTERRUPTED = 1, 2, 3, 4, 5, interrupt.CODE
-DEFECT, READER_GONE = 70, 141
+USAGE, UNFIT, RESOURCE, INTERRUPT = 2, 4, 5, interrupt.CODE
+DEFECT, BROKEN_PIPE = 70, 141
 _CODES: tuple[tuple[type[VlaError], int], ...] = (
     (ResourceError, RESOURCE),
     (UsageError, USAGE),
@@ -69,116 +69,119 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Video-language alignment: cache frozen features once, train small projectors on them, search videos for moments.",
-    epilog="Exit codes: 0 done, 1 nothing found, 2 wrong usage, 3 some videos failed, 4 something is missing or does not fit, "
-    "5 the machine: disk full, not readable or writable, memory full, 70 a defect of vla, 129 hung up, 130 interrupted, "
-    "141 nobody reads the output any more, 143 terminated.",
+    help="Search videos for moments, with frozen features cached once and small projectors trained on them.",
+    epilog="Exit codes: 0 success, 1 no results, 2 usage error, 3 some videos failed, 4 missing or incompatible data, "
+    "5 disk, memory or permission error, 70 defect of vla, 129 SIGHUP, 130 interrupted, 141 closed pipe, 143 SIGTERM.",
 )
 app.command("extract", cls=grammar.Command)(extract.extract)
-app.command("train", cls=grammar.InWorkspace)(train.train)
-app.command("eval", cls=grammar.InWorkspace)(evaluate.evaluate)
-app.command("report", cls=grammar.InWorkspace)(report.report)
-app.command("index", cls=grammar.InWorkspace)(index.index)
-app.command("search", cls=grammar.InWorkspace)(search.search)
-app.command("ask", cls=grammar.InWorkspace)(ask.ask)
+app.command("train", cls=grammar.WorkspaceCommand)(train.train)
+app.command("eval", cls=grammar.WorkspaceCommand)(evaluate.evaluate)
+app.command("report", cls=grammar.WorkspaceCommand)(report.report)
+app.command("index", cls=grammar.WorkspaceCommand)(index.index)
+app.command("search", cls=grammar.WorkspaceCommand)(search.search)
+app.command("ask", cls=grammar.WorkspaceCommand)(ask.ask)
 app.command("demo", cls=grammar.Command)(demo.demo)
 app.command("import", cls=grammar.Command)(import_annotations.import_annotations)
 app.command("import-features", cls=grammar.Command)(import_features.import_features)
-app.command("export", cls=grammar.InWorkspace)(export.export)
-app.command("captions", cls=grammar.InWorkspace)(captions.captions)
-app.command("info", cls=grammar.InWorkspace)(info.info)
-app.command("ls", cls=grammar.InWorkspace)(ls.ls)
-app.command("verify", cls=grammar.InWorkspace)(verify.verify)
-app.command("rm", cls=grammar.InWorkspace)(rm.rm)
-app.command("gc", cls=grammar.InWorkspace)(gc.gc)
+app.command("export", cls=grammar.WorkspaceCommand)(export.export)
+app.command("captions", cls=grammar.WorkspaceCommand)(captions.captions)
+app.command("info", cls=grammar.WorkspaceCommand)(info.info)
+app.command("ls", cls=grammar.WorkspaceCommand)(ls.ls)
+app.command("verify", cls=grammar.WorkspaceCommand)(verify.verify)
+app.command("rm", cls=grammar.WorkspaceCommand)(rm.rm)
+app.command("gc", cls=grammar.WorkspaceCommand)(gc.gc)
 app.command("models", cls=grammar.Command)(models.models)
 app.command("doctor", cls=grammar.Command)(doctor.doctor)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(value: bool) -> None:
+    if value:
         sys.stdout.write(f"vla {__version__}\n")
         raise typer.Exit
 
 
 @app.callback()
-def _global(
+def _global_options(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
     workspace: o.Workspace = None,
 ) -> None:
-    """Options before the command."""
-    grammar.remember(context, workspace)
+    """Accept options before the command."""
+    grammar.store_workspace(context, workspace)
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one message on stderr and its exit code, never a traceback."""
+    """Run the command line; a known error is one message on stderr and an exit code."""
     streams.prepare()
-    interrupt.answer_interrupts()
+    interrupt.install_handlers()
     code = _run()
-    streams.abandon()
+    streams.detach()
     sys.exit(code)
 
 
 def _run() -> int | str | None:
-    """Run the command and say what went wrong; the exit code."""
+    """Run the command, print its error if it fails, and return the exit code."""
     try:
         try:
             app()
-        except SystemExit as leaving:
-            # typer turns Ctrl-C into this code and says nothing.
-            if leaving.code == INTERRUPTED:
+        except SystemExit as error:
+            # Typer turns Ctrl-C into this exit code, without a message.
+            if error.code == INTERRUPT:
                 raise KeyboardInterrupt from None
-            # rich and typer take a closed pipe for exit code 1, which means that nothing was found.
-            if isinstance(leaving.__context__, BrokenPipeError):
-                return READER_GONE
+            # Rich and typer exit with 1 for a closed pipe, which is the code for no results.
+            if isinstance(error.__context__, BrokenPipeError):
+                return BROKEN_PIPE
             streams.flush_results()
-            return leaving.code
+            return error.code
         return None
     except VlaError as error:
         code = next((code for kind, code in _CODES if isinstance(error, kind)), UNFIT)
         return _fail(_with_flags(str(error)), code, error.hint)
     except KeyboardInterrupt:
-        code, what = interrupt.ending()
-        return _fail(f"{what}; what was finished is kept: run the same command again to go on", code)
-    except streams.ReaderGoneError:
-        return READER_GONE
+        code, reason = interrupt.exit_reason()
+        return _fail(f"{reason}; completed work is saved: run the same command again to continue", code)
+    except streams.ClosedPipeError:
+        return BROKEN_PIPE
     except Exception as error:
         if os.environ.get("VLA_DEBUG"):
             raise
-        if (message := _of_the_machine(error)) is not None:
-            return _fail(f"{message}\nWhat was finished is kept. VLA_DEBUG=1 shows where.", RESOURCE)
+        if (message := _resource_message(error)) is not None:
+            return _fail(f"{message}\nCompleted work is saved. Set VLA_DEBUG=1 for a traceback.", RESOURCE)
         return _fail(
-            f"unexpected {type(error).__name__}: {error}\nThis is a defect of vla. VLA_DEBUG=1 shows where.", DEFECT
+            f"unexpected {type(error).__name__}: {error}\nThis is a defect of vla. Set VLA_DEBUG=1 for a traceback.",
+            DEFECT,
         )
 
 
 def _with_flags(message: str) -> str:
-    """The message with `caption_column=` written as the option `--caption-column`: the library knows no command line."""
+    """Replace names of parameters by options: `caption_column=` becomes `--caption-column`.
+
+    The library names its parameters, since it does not depend on the command line.
+    """
     if "=" not in message:
         return message
     import re
 
     commands = getattr(typer.main.get_command(app), "commands", {})
-    chosen = [commands[word] for word in sys.argv[1:] if word in commands][:1]
-    flags = {p.name: max(p.opts, key=len) for command in chosen for p in command.params if p.opts[0].startswith("-")}
+    current = [commands[word] for word in sys.argv[1:] if word in commands][:1]
+    flags = {p.name: max(p.opts, key=len) for command in current for p in command.params if p.opts[0].startswith("-")}
     return re.sub(r"(?<![\w.-])([a-z]+(?:_[a-z]+)*)=(?![=\w])", lambda m: flags.get(m[1], m[0]), message)
 
 
-def _of_the_machine(error: Exception) -> str | None:
-    """What the machine lacks, where that is what an error of Python or torch means; None for any other."""
+def _resource_message(error: Exception) -> str | None:
+    """Return a message if `error` means exhausted memory or a failed file operation, else None."""
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate" in str(error):
-        return f"the memory is full ({type(error).__name__}: {error}): close other programs, or take smaller batches"
+        return f"out of memory ({type(error).__name__}: {error}): close other programs, or use smaller batches"
     if isinstance(error, OSError) and error.errno is not None:
-        where = error.filename if error.filename is not None else "the output"
-        return f"cannot read or write {where}: {error.strerror or error}"
+        path = error.filename if error.filename is not None else "the output"
+        return f"cannot read or write {path}: {error.strerror or error}"
     return None
 
 
 def _fail(message: str, code: int, hint: Hint | None = None) -> int:
-    from vla_cli.render import say
+    from vla_cli.render import print_message
 
-    say(Note(f"error: {message}", hint), style="red")
+    print_message(Note(f"error: {message}", hint), style="red")
     return code

@@ -1,4 +1,4 @@
-"""What is asked on the command line: texts with weights, files of queries, times, and which videos to look at."""
+"""Parse query options: weighted texts, files of queries, durations, dates and video filters."""
 
 from __future__ import annotations
 
@@ -15,88 +15,102 @@ if TYPE_CHECKING:
     from vla.retrieval.query import Weighted
 
 
-def weighted(texts: list[str] | None, usual: float, option: str) -> tuple[Weighted, ...]:
-    """Each of `TEXT` or `TEXT^WEIGHT`."""
-    found = []
+def weighted_texts(texts: list[str] | None, default: float, option: str) -> tuple[Weighted, ...]:
+    """Parse texts of the form `TEXT` or `TEXT^WEIGHT`."""
+    pairs = []
     for text in texts or ():
-        said, mark, weight = text.rpartition("^")
+        head, mark, weight = text.rpartition("^")
         try:
-            found.append((said, float(weight)) if mark else (text, usual))
+            pairs.append((head, float(weight)) if mark else (text, default))
         except ValueError as error:
             raise typer.BadParameter(
-                f"{weight!r} is no weight: write TEXT^WEIGHT, e.g. 'snow^0.5'", param_hint=option
+                f"invalid weight {weight!r}: write TEXT^WEIGHT, e.g. 'snow^0.5'", param_hint=option
             ) from error
-    return tuple(found)
+    return tuple(pairs)
 
 
-def lines(path: Path) -> list[str]:
-    """The queries in a file, one a line; blank lines are none."""
+def read_queries(path: Path) -> list[str]:
+    """Read a file with one query per line, without blank lines; `-` is standard input.
+
+    Raises:
+        UsageError: the file is not UTF-8 or has no query.
+    """
     from vla.errors import UsageError
     from vla.storage.regular_files import read_regular
 
     try:
-        data = (
-            sys.stdin.buffer.read() if str(path) == "-" else read_regular(path, what="file of queries (- reads stdin)")
-        )
-        every = data.decode("utf-8-sig").splitlines()
+        if str(path) == "-":
+            data = sys.stdin.buffer.read()
+        else:
+            data = read_regular(path, what="file of queries (- reads stdin)")
+        lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise UsageError(f"the queries in {path} are no UTF-8 text (byte {error.start}): save them as UTF-8") from error
-    found = [line.strip() for line in every if line.strip()]
-    if not found:
-        raise UsageError(f"there is no query in {path}: write one on each line")
-    return found
+        raise UsageError(f"the queries in {path} are not UTF-8 (byte {error.start}): save them as UTF-8") from error
+    queries = [line.strip() for line in lines if line.strip()]
+    if not queries:
+        raise UsageError(f"no query in {path}: write one per line")
+    return queries
 
 
-def limits(
-    inside: list[str] | None, outside: list[str] | None, longer: str | None, shorter: str | None, since: str | None,
-    before: str | None, where: list[str] | None,
+def video_filter(
+    include: list[str] | None, exclude: list[str] | None, min_duration: str | None, max_duration: str | None,
+    modified_after: str | None, modified_before: str | None, where: list[str] | None,
 ) -> VideoFilter:  # fmt: skip
-    """Which videos to look at; what is not given limits nothing."""
+    """Return the filter of the options; options that are not set do not filter."""
     from vla.retrieval.filters import MetadataFilter, VideoFilter
 
-    given = {
-        "min_duration": None if longer is None else seconds(longer, "--longer"),
-        "max_duration": None if shorter is None else seconds(shorter, "--shorter"),
-        "modified_after": None if since is None else day(since, "--since"),
-        "modified_before": None if before is None else day(before, "--before"),
-    }
+    bounds = {}
+    if min_duration is not None:
+        bounds["min_duration"] = seconds(min_duration, "--min-video-duration")
+    if max_duration is not None:
+        bounds["max_duration"] = seconds(max_duration, "--max-video-duration")
+    if modified_after is not None:
+        bounds["modified_after"] = timestamp(modified_after, "--modified-after")
+    if modified_before is not None:
+        bounds["modified_before"] = timestamp(modified_before, "--modified-before")
     conditions = tuple(map(MetadataFilter.of, where or ()))
-    numbers = {k: v for k, v in given.items() if v is not None}
-    return VideoFilter(tuple(inside or ()), tuple(outside or ()), **numbers, where=conditions)
+    return VideoFilter(tuple(include or ()), tuple(exclude or ()), **bounds, where=conditions)
 
 
 def seconds(text: str, option: str) -> float:
-    """Seconds of `90`, `1:30`, `1:02:03`, `90s`, `5m` or `2h`."""
+    """Parse a duration such as `90`, `1:30`, `1:02:03`, `90s`, `5m` or `2h`, in seconds."""
     from vla.datasets._times import parse_seconds
     from vla.errors import AnnotationError
 
     unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:].lower())
     try:
-        found = parse_seconds(text) if unit is None else parse_seconds(text[:-1]) * unit
+        value = parse_seconds(text) if unit is None else parse_seconds(text[:-1]) * unit
     except AnnotationError:
-        found = -1.0
-    if found < 0:
-        raise typer.BadParameter(f"{text!r} is no length: give seconds, or e.g. 1:30, 5m, 2h", param_hint=option)
-    return found
+        value = -1.0
+    if value < 0:
+        raise typer.BadParameter(
+            f"invalid duration {text!r}: write seconds, or e.g. 1:30, 5m, 2h", param_hint=option
+        )  # fmt: skip
+    return value
 
 
-def length(text: str, option: str) -> DurationRange:
-    """Seconds at least and at most of `2-10`, `30s-2m`, `5-`, `-10` or `any`."""
+def duration_range(text: str, option: str) -> DurationRange:
+    """Parse a range such as `2-10`, `30s-2m`, `5-`, `-10` or `any`, in seconds."""
     from vla.retrieval.duration_prior import ANY_DURATION
 
     if text.strip().lower() == "any":
         return ANY_DURATION
-    least, mark, most = (part.strip() for part in text.partition("-"))
-    if not mark or not (least or most):
+    minimum, dash, maximum = (part.strip() for part in text.partition("-"))
+    if not dash or not (minimum or maximum):
         raise typer.BadParameter(
-            f"{text!r} is no range of lengths: write e.g. 2-10, 30s-2m, 5- or any", param_hint=option
+            f"invalid duration range {text!r}: write e.g. 2-10, 30s-2m, 5- or any", param_hint=option
         )
-    return seconds(least, option) if least else ANY_DURATION[0], seconds(most, option) if most else ANY_DURATION[1]
+    return (
+        seconds(minimum, option) if minimum else ANY_DURATION[0],
+        seconds(maximum, option) if maximum else ANY_DURATION[1],
+    )
 
 
-def day(text: str, option: str) -> float:
-    """Seconds since 1970 when that day began here."""
+def timestamp(text: str, option: str) -> float:
+    """Parse a local date such as `2024-05-01`; the result is in seconds since 1970."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError) as error:
-        raise typer.BadParameter(f"{text!r} is no day: write it like 2024-05-01", param_hint=option) from error
+        raise typer.BadParameter(
+            f"invalid date {text!r}: write it like 2024-05-01", param_hint=option
+        ) from error  # fmt: skip

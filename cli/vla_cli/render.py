@@ -1,4 +1,4 @@
-"""How things look: tables and JSON on stdout; notes, progress and errors on stderr. Nothing else prints."""
+"""Tables and JSON on stdout; notes, progress and errors on stderr."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from vla_cli.bars import progress_bars as progress_bars
-from vla_cli.hints import plain
-from vla_cli.words import clock as clock
-from vla_cli.words import err as err
-from vla_cli.words import folded as folded
-from vla_cli.words import line as line
-from vla_cli.words import out as out
-from vla_cli.words import plural as plural
-from vla_cli.words import print_left_out as print_left_out
-from vla_cli.words import say as say
-from vla_cli.words import shown as shown
-from vla_cli.words import size as size
+from vla_cli.formatting import escape as escape
+from vla_cli.formatting import format_bytes as format_bytes
+from vla_cli.formatting import format_duration as format_duration
+from vla_cli.formatting import format_time as format_time
+from vla_cli.formatting import plural as plural
+from vla_cli.formatting import print_line as print_line
+from vla_cli.formatting import print_message as print_message
+from vla_cli.formatting import print_omissions as print_omissions
+from vla_cli.formatting import stderr_console as stderr_console
+from vla_cli.formatting import stdout_console as stdout_console
+from vla_cli.formatting import wrap as wrap
+from vla_cli.hints import inline_hints
+from vla_cli.progress import progress_bars as progress_bars
 
-_MOST_TEXT = 30
-"""Columns that a text column keeps at least, where a table is too wide, before names are shortened further."""
-_LEAST_NAME = 16
+_MIN_TEXT_WIDTH = 30
+"""Width that a text column keeps if a table is too wide; names are shortened first."""
+_MIN_NAME_WIDTH = 16
 _GAP = 3
 
 
 def print_json(value: Any) -> None:
-    """`value` as JSON on stdout, in ASCII: names with odd bytes survive as escapes, in every encoding."""
-    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+    """Print `value` as ASCII JSON on stdout, so that odd names survive in every encoding."""
+    text = json.dumps(inline_hints(value), indent=2, ensure_ascii=True, allow_nan=False)
+    sys.stdout.write(text + "\n")
 
 
 def print_table(
@@ -44,55 +46,63 @@ def print_table(
     numeric: Sequence[str] = (),
     names: Sequence[str] = ("video",),
 ) -> None:
-    """A table on stdout. Elsewhere than on a terminal: plain text in columns, whole, and without lines.
+    """Print a table on stdout; without a terminal, print plain columns that are never shortened.
 
     Args:
-        columns: their heads.
-        rows: a value for each.
-        title: above it.
-        numeric: columns that are aligned to the right and never cut.
-        names: columns of paths and names: these are shortened in the middle where the table would be wider than the screen.
+        columns: the headings.
+        rows: one value for each column.
+        title: line above the table.
+        numeric: columns that are right-aligned and never shortened.
+        names: columns of paths and names; their middle is removed if the table is too wide.
     """
-    console = out()
-    cells = [[shown(cell) for cell in row] for row in rows]
-    heads = [shown(column) for column in columns]
+    console = stdout_console()
+    cells = [[escape(cell) for cell in row] for row in rows]
+    heads = [escape(column) for column in columns]
+    is_right = [column in numeric for column in columns]
     if not console.is_terminal:
-        _print_plain(heads, cells, title, [column in numeric for column in columns])
+        _print_plain(heads, cells, title, is_right)
         return
-    least = [_least(head, column, name in numeric) for name, head, *column in zip(columns, heads, *cells, strict=True)]
-    shortened = [i for i, column in enumerate(columns) if column in names]
-    others = sum(width for i, width in enumerate(least) if i not in shortened)
-    room = (console.width - others - _GAP * len(columns)) // max(len(shortened), 1)
-    if others + len(shortened) * _LEAST_NAME + _GAP * (len(columns) - 1) > console.width:
-        # Lines that the terminal breaks are better than figures that are cut.
-        _print_plain(heads, cells, title, [column in numeric for column in columns], console.width)
+    min_widths = [
+        _min_width(head, column, right)
+        for head, right, *column in zip(heads, is_right, *cells, strict=True)
+    ]  # fmt: skip
+    name_columns = [i for i, column in enumerate(columns) if column in names]
+    others = sum(width for i, width in enumerate(min_widths) if i not in name_columns)
+    room = (console.width - others - _GAP * len(columns)) // max(len(name_columns), 1)
+    min_total = others + len(name_columns) * _MIN_NAME_WIDTH + _GAP * (len(columns) - 1)
+    if min_total > console.width:
+        # Rows that the terminal wraps are better than truncated numbers.
+        _print_plain(heads, cells, title, is_right, console.width)
         return
-    kept = [[shorter(cell, room) if i in shortened else cell for i, cell in enumerate(row)] for row in cells]
+    cells = [
+        [shorten_middle(cell, room) if i in name_columns else cell for i, cell in enumerate(row)]
+        for row in cells
+    ]  # fmt: skip
     table = Table(
-        title=Text(shown(title)) if title else None, title_justify="left", header_style="bold", box=SIMPLE_HEAD
+        title=Text(escape(title)) if title else None, title_justify="left", header_style="bold", box=SIMPLE_HEAD
     )
     table.show_edge, table.pad_edge = False, False
-    for i, (column, head, width) in enumerate(zip(columns, heads, least, strict=True)):
-        # What is whole stays whole: rich would take room from every column.
-        whole = max((cell_len(row[i]) for row in kept), default=0) if i in shortened else width
+    for i, (head, right, width) in enumerate(zip(heads, is_right, min_widths, strict=True)):
+        # Without a minimum width, rich takes room from every column.
+        name_width = max((cell_len(row[i]) for row in cells), default=0)
         table.add_column(
-            Text(head), justify="right" if column in numeric else "left", overflow="fold", no_wrap=i in shortened,
-            min_width=whole if i in shortened or column in numeric else None,
+            Text(head), justify="right" if right else "left", overflow="fold", no_wrap=i in name_columns,
+            min_width=name_width if i in name_columns else width if right else None,
         )  # fmt: skip
-    for row in kept:
+    for row in cells:
         table.add_row(*map(Text, row))
     console.print(table)
 
 
-def _least(head: str, cells: list[str], is_numeric: bool) -> int:
-    """Columns that a column of a table needs: whole figures, whole words of its head, and some of a text."""
-    widths = [cell_len(cell) for cell in cells]
-    words = max((cell_len(word) for word in head.split()), default=0)
-    return max(words, *widths, 0) if is_numeric else max(words, min(max(widths, default=0), _MOST_TEXT))
+def _min_width(head: str, cells: list[str], is_numeric: bool) -> int:
+    """Return the width that a column needs: whole numbers and words of its heading, some text."""
+    width = max(map(cell_len, cells), default=0)
+    head_width = max(map(cell_len, head.split()), default=0)
+    return max(head_width, width if is_numeric else min(width, _MIN_TEXT_WIDTH))
 
 
-def shorter(name: str, width: int) -> str:
-    """`name` in at most `width` columns, its middle left out: the end of a path tells files apart."""
+def shorten_middle(name: str, width: int) -> str:
+    """Return `name` in at most `width` columns, without its middle: the end tells files apart."""
     if cell_len(name) <= width:
         return name
     head, tail = "", ""
@@ -108,21 +118,22 @@ def shorter(name: str, width: int) -> str:
 
 
 def _print_plain(
-    heads: list[str], rows: list[list[str]], title: str, right: list[bool], screen: int | None = None
+    heads: list[str], rows: list[list[str]], title: str, is_right: list[bool], screen: int | None = None
 ) -> None:
-    """Columns of plain text; where `screen` columns are too few for a row, its last text stands below it, indented."""
+    """Print plain columns; a last text that does not fit into `screen` columns goes below its row."""
     widths = [max(map(cell_len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = [shown(title)] if title else []
+    lines = [escape(title)] if title else []
     for row in (heads, *rows):
-        padded = [
-            " " * (width - cell_len(cell)) + cell if is_right else cell + " " * (width - cell_len(cell))
-            for cell, width, is_right in zip(row, widths, right, strict=True)
+        cells = [
+            " " * (width - cell_len(cell)) + cell if right else cell + " " * (width - cell_len(cell))
+            for cell, width, right in zip(row, widths, is_right, strict=True)
         ]
-        text = "  ".join(padded).rstrip()
-        if screen is not None and cell_len(text) > screen and not right[-1] and row is not heads:
-            text = "  ".join(padded[:-1]).rstrip()
+        text = "  ".join(cells).rstrip()
+        if screen is not None and cell_len(text) > screen and not is_right[-1] and row is not heads:
+            indent = " " * 4
+            text = "  ".join(cells[:-1]).rstrip()
             text += "\n" + textwrap.fill(
-                row[-1], screen, initial_indent="    ", subsequent_indent="    ", break_long_words=False
+                row[-1], screen, initial_indent=indent, subsequent_indent=indent, break_long_words=False
             )
         lines.append(text)
     sys.stdout.write("\n".join(lines) + "\n")

@@ -1,6 +1,6 @@
-"""Standard streams that can be written to whatever they are: closed, full, of another encoding, or a pipe nobody reads.
+"""Standard streams that may be closed, full, in another encoding, or a pipe without a reader.
 
-Results that cannot be written are an error. Messages that cannot be written are lost, and the command goes on.
+Results that cannot be written are an error. Messages that cannot be written are dropped.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, TextIO
 _MODES = (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_WRONLY, "w"), ("stderr", os.O_WRONLY, "w"))
 
 
-class ReaderGoneError(Exception):
-    """Whoever read the results (`head`, a pager) has closed the pipe."""
+class ClosedPipeError(Exception):
+    """The reader of the results, such as `head` or a pager, has closed the pipe."""
 
 
-class Lossy:
-    """A text stream for messages: what cannot be written is dropped."""
+class BestEffortStream:
+    """A text stream for messages that drops text that cannot be written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -31,7 +31,7 @@ class Lossy:
         return len(text)
 
     def flush(self) -> None:
-        """Flush, or drop what is left."""
+        """Flush the stream, or drop its buffer."""
         with suppress(OSError, ValueError):
             self._stream.flush()
 
@@ -40,52 +40,59 @@ class Lossy:
 
 
 def prepare() -> None:
-    """Open the standard streams that are closed on the null device, and let no character be one that cannot be written."""
+    """Open closed standard streams on the null device, and make every character writable."""
     for number, (name, flags, mode) in enumerate(_MODES):
         if getattr(sys, name) is None:
-            _occupy(number, flags)
+            _open_null(number, flags)
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))
     for stream in (sys.stdout, sys.stderr):
-        # Names hold characters that cp1252 and ASCII lack. They are written out rather than ending the command.
+        # Names contain characters that cp1252 and ASCII lack: write escapes instead of failing.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    if not isinstance(sys.stderr, Lossy):
-        sys.stderr = Lossy(sys.stderr)
+    if not isinstance(sys.stderr, BestEffortStream):
+        sys.stderr = BestEffortStream(sys.stderr)
 
 
 def flush_results() -> None:
-    """Write out what is left of the results.
+    """Flush stdout.
 
     Raises:
-        ReaderGoneError: nobody reads the pipe any more.
-        OSError: it cannot be written, e.g. to a full disk.
+        ClosedPipeError: the pipe has no reader.
+        OSError: the results cannot be written, e.g. to a full disk.
     """
     try:
         sys.stdout.flush()
     except OSError as error:
-        raise_if_reader_gone(error)
+        raise_for_pipe(error)
         raise
 
 
-def raise_if_reader_gone(error: OSError) -> None:
-    """Raise ReaderGoneError if `error` is how the system says so; Windows says EINVAL."""
-    if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL and not error.filename):
-        raise ReaderGoneError from error
+def raise_for_pipe(error: OSError) -> None:
+    """Raise ClosedPipeError if `error` means a pipe without a reader; on Windows it is EINVAL."""
+    is_einval = os.name == "nt" and error.errno == errno.EINVAL and not error.filename
+    if isinstance(error, BrokenPipeError) or is_einval:
+        raise ClosedPipeError from error
 
 
-def abandon() -> None:
-    """Point stdout and stderr to the null device where they cannot be flushed, so that Python does not try again on exit."""
+def detach() -> None:
+    """Point stdout and stderr to the null device if they cannot be flushed.
+
+    Otherwise Python flushes them again on exit and prints the error.
+    """
     sys.stderr.flush()
     for number, stream in ((1, sys.stdout), (2, sys.__stderr__)):
         try:
             if stream is not None:
                 stream.flush()
         except (OSError, ValueError):
-            _occupy(number, os.O_WRONLY)
+            _open_null(number, os.O_WRONLY)
 
 
-def _occupy(number: int, flags: int) -> None:
-    """Open the null device as descriptor `number`: whatever is opened next would be taken for a standard stream otherwise."""
+def _open_null(number: int, flags: int) -> None:
+    """Open the null device as descriptor `number`.
+
+    A free descriptor would go to the next file that is opened, which then would receive messages.
+    """
     with suppress(OSError):
         handle = os.open(os.devnull, flags)
         if handle != number:

@@ -1,4 +1,4 @@
-"""What several texts in one search are worth: --not, --templates and --then, with real CLIP features.
+"""What several texts in one search are worth: --not, --prompt-templates and --then, with real CLIP features.
 
     python tests/benchmarks/composed_queries.py [FOLDER]
 

@@ -17,6 +17,7 @@ import vla as vla_library
 from e2e.command import vla
 from vla.world.clips import plan_clips, write_captions
 from vla.world.render import write_clip
+from vla_cli.formatting import plural
 
 TOY = ("--encoder", "toy", "--model", "48")
 
@@ -43,8 +44,8 @@ def world(tmp_path_factory):
 def test_the_four_commands_work_in_sequence(world):
     _, runs = world
     assert runs["extract"].returncode == 3  # one file is broken
-    assert "broken.mp4" in runs["extract"].stdout and "not a video" in runs["extract"].stdout
-    assert "12 ok" in runs["extract"].stdout
+    assert "broken.mp4" in runs["extract"].stdout and "not a readable video" in runs["extract"].stdout
+    assert "Processed 13 videos (" in runs["extract"].stdout and "12 of 13 videos ok" in runs["extract"].stdout
     assert runs["train"].returncode == 0 and "frozen" in runs["train"].stdout and "epoch" in runs["train"].stdout
     assert runs["index"].returncode == 0 and "segments of 12 videos" in runs["index"].stdout
     hits = json.loads(runs["search"].stdout)
@@ -62,14 +63,14 @@ def test_a_rate_leaves_out_what_chance_finds_and_nothing_left_is_exit_code_1(wor
     sure = sorted({h["confidence"] for h in every})
     assert 0 <= sure[0] < sure[-1] < 1
     fpr = round(1 - sure[-1] + 1e-6, 6)
-    some = vla("search", "a red circle moves left", "-k", 36, "--json", "--fpr", fpr, cwd=folder)
+    some = vla("search", "a red circle moves left", "-k", 36, "--json", "--max-fpr", fpr, cwd=folder)
     assert some.returncode == 0 and json.loads(some.stdout) == [h for h in every if h["confidence"] == sure[-1]]
-    table = vla("search", "a red circle moves left", "--fpr", fpr, cwd=folder)
+    table = vla("search", "a red circle moves left", "--max-fpr", fpr, cwd=folder)
     assert table.returncode == 0 and f"{sure[-1]:.3f}" in table.stdout
     less = 1 - sure[-1] - 0.001
-    none = vla("search", "a red circle moves left", "--json", "--fpr", less, cwd=folder)
+    none = vla("search", "a red circle moves left", "--json", "--max-fpr", less, cwd=folder)
     assert (none.returncode, json.loads(none.stdout)) == (1, [])
-    assert vla("search", "a red circle moves left", "--fpr", 2, cwd=folder).returncode == 2
+    assert vla("search", "a red circle moves left", "--max-fpr", 2, cwd=folder).returncode == 2
 
 
 def test_hits_are_printed_as_they_are_asked_for(world):
@@ -96,19 +97,19 @@ def test_a_filter_and_a_file_of_queries(world):
     found = vla(
         "search",
         "a star",
-        "--in",
+        "--include",
         name,
-        "--longer",
+        "--min-video-duration",
         "0:01",
-        "--shorter",
+        "--max-video-duration",
         "1h",
-        "--since",
+        "--modified-after",
         "2020-01-01",
         "--json",
         cwd=folder,
     )
     assert {h["video"] for h in json.loads(found.stdout)} == {name}
-    none = vla("search", "a star", "--in", "elsewhere", "--json", cwd=folder)
+    none = vla("search", "a star", "--include", "elsewhere", "--json", cwd=folder)
     assert (none.returncode, json.loads(none.stdout)) == (1, []) and "no indexed video" in none.stderr
     (folder / "queries.txt").write_text("\ufeffa star\n\n  a red circle \n", "utf-8")
     batch = json.loads(vla("search", "--queries", "queries.txt", "-k", 3, "--json", cwd=folder).stdout)
@@ -119,10 +120,10 @@ def test_a_filter_and_a_file_of_queries(world):
     (folder / "nothing.txt").write_text("\n \n", "utf-8")
     (folder / "latin.txt").write_bytes(b"caf\xe9\n")
     for bad, words in (
-        (("--queries", "nothing.txt"), "no query"), (("--queries", "missing.txt"), "there is no file"),
-        (("--queries", "latin.txt"), "UTF-8"), ((), "what to look for"), (("x", "--longer", "soon"), "no length"),
-        (("x", "--since", "yesterday"), "no day"), (("x", "--longer", "2m", "--shorter", "60"), "invalid video duration range"),
-        (("x", "--in", ""), "invalid video pattern"),
+        (("--queries", "nothing.txt"), "no query in"), (("--queries", "missing.txt"), "there is no file"),
+        (("--queries", "latin.txt"), "UTF-8"), ((), "pass a text to search for"), (("x", "--min-video-duration", "soon"), "invalid duration"),
+        (("x", "--modified-after", "yesterday"), "invalid date"), (("x", "--min-video-duration", "2m", "--max-video-duration", "60"), "invalid video duration range"),
+        (("x", "--include", ""), "invalid video pattern"),
     ):  # fmt: skip
         done = vla("search", *bad, cwd=folder)
         assert done.returncode == 2 and words in " ".join(done.stderr.replace("│", " ").split()), (bad, done.stderr)
@@ -154,22 +155,22 @@ def test_several_texts_and_what_follows(world):
     asked, said = found("when does a star grow?")
     assert "looking for 'a star grows' for 'when does a star grow?'" in said
     assert [{**h, "query": ""} for h in found("a star grows")[0]] == [{**h, "query": ""} for h in asked]
-    literal, said = found("when does a star grow?", "--literal")
+    literal, said = found("when does a star grow?", "--no-rewrite")
     assert literal != asked and not said
     for given, least, most in (("1-2s", 1, 2), ("0:03-", 3, 99), ("-1.5", 0, 1.5)):
-        brief, _ = found("a star", "--lasting", given)
+        brief, _ = found("a star", "--duration", given)
         assert brief and all(least <= h["end"] - h["start"] <= most for h in brief), given
-    assert found("a star", "--lasting", "any")[0] == found("a star", "--lasting", "0-")[0]
+    assert found("a star", "--duration", "any")[0] == found("a star", "--duration", "0-")[0]
     train, _ = found("a star", "--where", "split=train")
     assert train and all("train" in h["video"] for h in train)
     for bad, words in (
-        (("a", "--within", "3"), "give --then"), (("a", "--then", "b", "--within", "soon"), "no length"),
-        (("a", "--not", "b^much"), "no weight"), (("a", "--also", "b^0"), "above 0"), (("a", "--not", ""), "1 to 2000"),
+        (("a", "--within", "3"), "requires --then TEXT"), (("a", "--then", "b", "--within", "soon"), "invalid duration"),
+        (("a", "--not", "b^much"), "invalid weight"), (("a", "--also", "b^0"), "above 0"), (("a", "--not", ""), "1 to 2000"),
         (("a", "--where", "x"), "invalid condition"), (("a", "--where", "colour=x"), "captions have no column 'colour'"),
-        (("--like", "clips/a@1", "--then", "b"), "go with words"), (("--like", "clips/a@1", "--lasting", "2-5"), "go with words"),
-        (("a", "--lasting", "2"), "no range of lengths"), (("a", "--lasting", "-"), "no range of lengths"),
-        (("a", "--lasting", "2-x"), "no length"), (("a", "--lasting", "5-2"), "invalid duration range 5-2"),
-        (("a", "--then", "b", "--lasting", "any"), "not to a sequence of events"),
+        (("--like", "clips/a@1", "--then", "b"), "require a text"), (("--like", "clips/a@1", "--duration", "2-5"), "require a text"),
+        (("a", "--duration", "2"), "invalid duration range"), (("a", "--duration", "-"), "invalid duration range"),
+        (("a", "--duration", "2-x"), "invalid duration"), (("a", "--duration", "5-2"), "invalid duration range 5-2"),
+        (("a", "--then", "b", "--duration", "any"), "not to a sequence of events"),
     ):  # fmt: skip
         done = vla("search", *bad, cwd=folder)
         assert done.returncode == 2 and words in " ".join(done.stderr.replace("│", " ").split()), (bad, done.stderr)
@@ -193,7 +194,7 @@ def test_a_picture_and_a_moment_are_searched_with(world):
     assert json.loads(by_path.stdout) == like
     for bad, code, words in (
         (("--image", "captions.jsonl"), 2, "cannot be read"), (("--like", name), 2, "invalid moment"), (("--like", f"{name}@9e9"), 2, "has a duration of"),
-        (("--like", "nope.mp4@1"), 4, "never extracted"), (("--image", "picture.png", "--fpr", "0.1"), 2, "applies to text queries only"),
+        (("--like", "nope.mp4@1"), 4, "never extracted"), (("--image", "picture.png", "--max-fpr", "0.1"), 2, "applies to text queries only"),
         (("--image", "picture.png", "--like", f"{name}@1"), 2, "one of"),
     ):  # fmt: skip
         done = vla("search", *bad, cwd=folder)
@@ -215,7 +216,7 @@ def test_a_question_is_answered_by_a_trained_head(world):
     assert reply["answer"] in ("red", "blue") and reply["kind"] == "open" and reply["run"] == "asked"
     assert len(reply["moments"]) >= 1 and {o["answer"] for o in reply["others"]} == {"red", "blue"}
     table = vla("ask", "Which colour?", "--all", cwd=folder)
-    assert table.returncode == 0 and table.stdout.count("clips/") == len(clips) and "without looking" in table.stdout
+    assert table.returncode == 0 and table.stdout.count("clips/") == len(clips) and "text-only answer" in table.stdout
     none = vla("ask", "Which?", clips[0], "--choice", "a", "--choice", "b", cwd=folder / "clips")
     assert none.returncode == 4 and "choice_qa" in none.stderr
     assert vla("ask", "Which colour?", cwd=folder).returncode == 2
@@ -225,7 +226,7 @@ def test_running_extract_again_does_nothing_new(world):
     folder, _ = world
     before = {p: p.stat().st_mtime_ns for p in (folder / ".vla" / "cache").rglob("*.h5")}
     again = vla("extract", "clips", cwd=folder)
-    assert "nothing new" in again.stdout and again.returncode == 3
+    assert "Nothing new to extract. 12 of 13 videos ok" in again.stdout and again.returncode == 3
     assert {p: p.stat().st_mtime_ns for p in (folder / ".vla" / "cache").rglob("*.h5")} == before
 
 
@@ -264,12 +265,12 @@ def test_an_index_is_measured_and_brought_up_to_date(tmp_path):
         write_clip(clip.scene, tmp_path / f"{number}.mp4")
     assert vla("extract", ".", *TOY, cwd=tmp_path).returncode == 0
     first = vla("index", "--backend", "faiss_ivf_sq8", "--memory", "1GB", "--recall", "0.9", cwd=tmp_path)
-    assert first.returncode == 0 and "; 12 added\n" in first.stdout
+    assert first.returncode == 0 and "Videos: 12 added.\n" in first.stdout
     assert "recall@10" in first.stdout and "chosen" in first.stdout and "faiss_ivf_sq8" in first.stdout
-    assert "no video has changed" in vla("index", cwd=tmp_path).stdout
+    assert "Videos: no changes." in vla("index", cwd=tmp_path).stdout
     (tmp_path / "1.mp4").rename(tmp_path / "one.mp4")
     assert vla("extract", ".", cwd=tmp_path).returncode == 0
-    assert "; 1 renamed\n" in vla("index", cwd=tmp_path).stdout
+    assert "Videos: 1 renamed.\n" in vla("index", cwd=tmp_path).stdout
     measured = json.loads(vla("index", "--json", cwd=tmp_path).stdout)["measured"]
     assert [m["backend"] for m in measured] == ["faiss_ivf_sq8"] and measured[0]["recall"] >= 0.9
     for wrong in (("--memory", "lots"), ("--recall", "2"), ("--backend", "none such")):
@@ -282,7 +283,7 @@ def test_another_encoder_is_refused_with_the_difference_and_the_way_out(world):
     refused = vla("extract", "clips", "--encoder", "toy", "--model", "32", cwd=folder)
     assert refused.returncode == 4
     assert "model: '48' in this workspace, '32' in what was asked for" in refused.stderr
-    assert "--switch" in refused.stderr
+    assert "--change-encoder" in refused.stderr
     slower = vla("extract", "clips", "--fps", "1", cwd=folder)
     assert slower.returncode == 4 and "sampling: 'fps=2' in this workspace, 'fps=1'" in slower.stderr
 
@@ -294,7 +295,7 @@ def test_a_run_of_another_encoder_is_refused(tmp_path):
     write_captions(clips, tmp_path / "c.jsonl", 0)
     assert vla("extract", ".", "-c", "c.jsonl", *TOY, cwd=tmp_path).returncode == 0
     assert vla("train", "--epochs", 1, "--name", "mine", cwd=tmp_path).returncode == 0
-    switched = vla("extract", ".", "--encoder", "toy", "--model", "32", "--switch", cwd=tmp_path)
+    switched = vla("extract", ".", "--encoder", "toy", "--model", "32", "--change-encoder", cwd=tmp_path)
     assert switched.returncode == 0
     refused = vla("index", "--run", "mine", cwd=tmp_path)
     assert refused.returncode == 4 and "different feature spaces" in refused.stderr and "--run none" in refused.stderr
@@ -354,7 +355,7 @@ def test_captions_beside_videos_are_found(tmp_path):
     (tmp_path / "v0.srt").write_text("1\n00:00:00,000 --> 00:00:01,500\nA thing moves.\n")
     (tmp_path / "v1.txt").write_text("A quiet clip.\n")
     done = vla("extract", ".", *TOY, cwd=tmp_path)
-    assert done.returncode == 0 and "2 captions in the workspace" in done.stdout
+    assert done.returncode == 0 and "2 captions in the workspace; encoded 2 new texts." in done.stdout
     kept = [json.loads(line) for line in (tmp_path / ".vla" / "captions.jsonl").read_text().splitlines()]
     assert {(k["video"], k["query"]) for k in kept} == {("v0.mp4", "A thing moves."), ("v1.mp4", "A quiet clip.")}
 
@@ -394,8 +395,8 @@ def test_a_second_control_c_stops_at_once():
     """Whatever the first one waits for: here, a thread that will not end."""
     code = """
 import threading, time
-from vla_cli.interrupt import answer_interrupts
-answer_interrupts()
+from vla_cli.interrupt import install_handlers
+install_handlers()
 stuck = threading.Thread(target=time.sleep, args=(60,))
 stuck.start()
 try:
@@ -414,7 +415,7 @@ except KeyboardInterrupt:
         assert process.stdout.readline() == "first\n" and process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=50) == -signal.SIGINT
-        assert process.stderr.read() == "stopping; Ctrl-C again stops at once\n"
+        assert process.stderr.read() == "stopping; press Ctrl-C again to stop at once\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named: no SIGINT to send on Windows")
@@ -438,10 +439,10 @@ def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     _, err = process.communicate(timeout=180)
     done = list((tmp_path / ".vla").glob("cache/*/videos/*.json"))
     assert process.returncode == 130 and "Traceback" not in err
-    assert "run the same command again to go on" in err
+    assert "run the same command again to continue" in err
     assert 0 < len(done) < 40
     again = vla("extract", "clips", cwd=tmp_path)
-    assert again.returncode == 0 and f"{40 - len(done)} extracted now" in again.stdout
+    assert again.returncode == 0 and f"Processed {plural(40 - len(done), 'video')} (" in again.stdout
 
 
 def test_help_is_quick_because_it_loads_nothing_heavy():

@@ -36,7 +36,7 @@ def test_captions_are_listed_and_forgotten(folder):
     assert "whole video" in told.stdout and "a dog" in told.stdout and "a cat" not in told.stdout
     assert vla("captions", "--video", "z", cwd=folder).returncode == 4
     assert vla("captions", "--remove", "z.csv", cwd=folder).returncode == 4
-    assert "2 captions forgotten" in vla("captions", "--remove", "../d.csv", cwd=folder / "v").stdout
+    assert "Removed 2 captions of d.csv." in vla("captions", "--remove", "../d.csv", cwd=folder / "v").stdout
     assert vla("captions", cwd=folder).returncode == 1 and (folder / "d.csv").is_file()
 
 

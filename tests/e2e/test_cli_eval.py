@@ -75,7 +75,7 @@ def test_the_json_is_stable_and_what_is_kept(world):
     del stored["checksum"]
     assert stored == record
     assert (
-        vla("verify", "--read-data", cwd=folder).stdout.strip() == "sound"
+        vla("verify", "--read-data", cwd=folder).stdout.strip() == "No damage found."
         and "run mine" in vla("info", cwd=folder).stdout
     )
 
@@ -109,7 +109,7 @@ def test_the_page_is_one_well_formed_file(world):
     reader = Reader()
     reader.feed(page)
     reader.close()
-    assert opened == [] and "wrote mine.html" in runs["report"].stdout
+    assert opened == [] and "Wrote mine.html" in runs["report"].stdout
     assert "captions.csv, split test" in page and "loss: global" in page and "moment in the corpus" in page
 
 

@@ -46,8 +46,11 @@ def released(tmp_path_factory):
 def test_the_whole_job_needs_no_encoder(released):
     _, runs, vectors = released
     assert runs["import"].returncode == 3  # one file is bad
-    assert "bad" in runs["import"].stdout and "12 imported now (96 frames" in runs["import"].stdout
-    assert "12 texts imported now" in runs["import"].stdout
+    assert (
+        "bad" in runs["import"].stdout
+        and "Imported 12 videos (96 frames, 0 replaced). 12 of 13 videos ok" in runs["import"].stdout
+    )
+    assert "Imported 12 texts." in runs["import"].stdout
     assert runs["train"].returncode == 0 and "frozen" in runs["train"].stdout
     assert runs["index"].returncode == 0 and "segments of 12 videos" in runs["index"].stdout
     hits = json.loads(runs["search"].stdout)
@@ -64,16 +67,16 @@ def test_what_an_encoder_is_needed_for_is_one_clear_line(released):
     trained = vla("train", "--captions", "more.csv", "--name", "more", cwd=folder)
     assert trained.returncode == 4 and "has no vector here" in trained.stderr
     extracted = vla("extract", "captions.jsonl", cwd=folder)
-    assert extracted.returncode == 4 and "were imported" in extracted.stderr and "--switch" in extracted.stderr
+    assert extracted.returncode == 4 and "were imported" in extracted.stderr and "--change-encoder" in extracted.stderr
 
 
 def test_doing_it_again_does_nothing_new(released):
     folder, _, _ = released
     before = acknowledged(folder)
     dry = vla("import-features", "features", "--clip-length", 2, "--overwrite", "--dry-run", cwd=folder)
-    assert dry.returncode == 3 and "12 to import" in dry.stdout
+    assert dry.returncode == 3 and "Would import 12 videos (" in dry.stdout
     again = vla("import-features", "features", "--clip-length", 2, cwd=folder)
-    assert again.returncode == 3 and "nothing new, 12 ok" in again.stdout
+    assert again.returncode == 3 and "Nothing new to import. 12 of 13 videos ok" in again.stdout
     assert acknowledged(folder) == before
     other = vla("import-features", "features", "--fps", 1, cwd=folder)
     assert other.returncode == 4 and "sampling: 'fps=0.5' in this workspace, 'fps=1'" in other.stderr
@@ -106,16 +109,16 @@ def test_what_went_out_is_what_came_in(released, tmp_path):
 def test_info_and_ls_know_what_was_imported(released):
     folder, _, _ = released
     said = vla("info", cwd=folder).stdout
-    assert "clip (imported; new texts by nobody: no encoder was named), 16 wide, fps=0.5" in said
+    assert "clip (imported; encoder of new texts: none), 16 dimensions, fps=0.5" in said
     listed = vla("ls", cwd=folder).stdout
     assert "missing" not in listed and "npz" in listed and "failed" in listed
-    assert vla("verify", "--read-data", cwd=folder).stdout.strip() == "sound"
+    assert vla("verify", "--read-data", cwd=folder).stdout.strip() == "No damage found."
 
 
 def test_shards_for_training_elsewhere(released, tmp_path):
     folder, _, _ = released
     done = vla("export", tmp_path / "tar", "v1*", "-f", "webdataset", "--per-shard", 2, "--run", "none", cwd=folder)
-    assert done.returncode == 0 and "3 videos (24 frames) and 3 texts in 4 files" in done.stdout
+    assert done.returncode == 0 and "Exported 3 videos (24 frames) and 3 texts to 4 files." in done.stdout
     with tarfile.open(tmp_path / "tar" / "00000.tar") as archive:
         assert archive.getnames() == ["v1.npy", "v1.json", "v1.txt", "v10.npy", "v10.json", "v10.txt"]
         assert archive.extractfile("v10.txt").read().decode() == THINGS[10] + "\n"
@@ -129,7 +132,7 @@ MISTAKES = [
     (
         ("import-features", "f", "-m", "x", "--fps", 1, "--clip-length", 2),
         2,
-        "by one of `--fps`, `--stride` with `--video-fps`, and `--clip-length`",
+        "one of `--fps`, `--stride` with `--video-fps`, and `--clip-length`",
     ),
     (("import-features", "f", "-m", "x", "--fps", 1, "--texts", "t.txt"), 2, "not from '.txt'"),
     (("export", "out"), 4, "no workspace"),

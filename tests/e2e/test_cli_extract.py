@@ -40,7 +40,11 @@ def test_what_is_passed_over_is_said_and_is_no_failure(folder):
     assert {o["reason"]: o["count"] for o in counted} == LEFT_OUT and not (folder / ".vla").exists()
     for _ in range(2):
         done = vla("extract", "v", *TOY, cwd=folder)
-        assert done.returncode == 0 and "1 video: " in done.stdout and "1 ok" in done.stdout
+        assert (
+            done.returncode == 0
+            and "1 video" in done.stdout
+            and ("1 of 1 video ok" in done.stdout or "Extracted 1 video (" in done.stdout)
+        )
         line = next(line for line in done.stdout.splitlines() if line.startswith("left out: "))
         for words in ("2 files with other suffixes (", ".jpg", ".ts", "1 link to a folder not followed (up)",
                       "1 broken link (gone.mp4)", "1 file without video (v/song.mp4)"):  # fmt: skip
@@ -67,7 +71,7 @@ def test_a_path_that_leads_nowhere_leaves_nothing_behind(folder, given):
 def test_nothing_at_all(folder):
     (folder / "empty").mkdir()
     done = vla("extract", "empty", *TOY, cwd=folder)
-    assert (done.returncode, done.stdout.strip()) == (0, "no videos found") and not (folder / ".vla").exists()
+    assert (done.returncode, done.stdout.strip()) == (0, "No videos.") and not (folder / ".vla").exists()
 
 
 def test_several_captions_files(folder):
@@ -82,12 +86,12 @@ def test_several_captions_files(folder):
     )
     for command in ("train", "eval"):
         refused = vla(command, "-c", "one.csv", "-c", "c/two.csv", cwd=folder)
-        assert refused.returncode == 2 and "one file at a time" in refused.stderr
+        assert refused.returncode == 2 and "only one caption file" in refused.stderr
 
 
 def test_nothing_found_is_said(folder):
     assert vla("extract", "v", *TOY, cwd=folder).returncode == 0 and vla("index", cwd=folder).returncode == 0
     for shape in ((), ("--json",), ("--paths",)):
-        none = vla("search", "x", "--in", "elsewhere/*", *shape, cwd=folder)
-        assert none.returncode == 1 and "nothing found" in none.stderr
-    assert "nothing found" not in vla("search", "x", "--in", "elsewhere/*", "-q", cwd=folder).stderr
+        none = vla("search", "x", "--include", "elsewhere/*", *shape, cwd=folder)
+        assert none.returncode == 1 and "No hits." in none.stderr
+    assert "No hits." not in vla("search", "x", "--include", "elsewhere/*", "-q", cwd=folder).stderr

@@ -8,9 +8,9 @@ from rich.console import Console  # noqa: TID251 - what people see is measured a
 
 from e2e.command import vla
 from vla.hints import Hint, Note
-from vla_cli.words import print_message
+from vla_cli.formatting import write_message
 
-HERE = "run `vla extract PATH...` here first, or name the folder that holds a workspace with `--workspace` or VLA_WORKSPACE"
+HERE = "run `vla extract PATH...` here first, or pass the folder of a workspace with `--workspace` or VLA_WORKSPACE"
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,13 @@ HERE = "run `vla extract PATH...` here first, or name the folder that holds a wo
             ("import-features", "a.npy", "--model", "x", "--stride", "2"),
             2,
             "error: a stride counts frames of the video: it goes with their rate, and the other way round\n"
-            "hint: give `--stride N` with `--video-fps RATE`",
+            "hint: pass `--stride N` with `--video-fps RATE`",
         ),
         (
             ("import-features", "a.npy", "--fps", "2"),
             2,
             "error: the space of the features needs a name, not ''; features of two names are never mixed\n"
-            "hint: give `--model NAME`, e.g. `--model clip-vit-b32`",
+            "hint: pass `--model NAME`, e.g. `--model clip-vit-b32`",
         ),
     ],
     ids=lambda v: " ".join(v)[:40] if isinstance(v, tuple) else None,
@@ -61,9 +61,9 @@ def test_a_run_and_an_index_that_are_missing(tmp_path):
 def test_a_terminal_gets_lines_that_fit_it():
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80, color_system=None)
-    print_message(Note("it is gone", Hint("retrain", run="default")), ["it is gone"], console)
+    write_message(Note("it is gone", Hint("retrain", run="default")), ["it is gone"], console)
     assert screen.getvalue() == (
         "it is gone\n"
-        "hint: train it again with `vla train --overwrite --name default` and the\n"
-        "      captions and settings that it had, or do without it by `--run none`\n"
+        "hint: train it again with `vla train --overwrite --name default` and the same\n"
+        "      captions and settings, or use the frozen encoder with `--run none`\n"
     )

@@ -22,8 +22,8 @@ def folder(tmp_path, clip):
 def test_import_then_extract(folder):
     done = vla("import", "charades_sta", "charades_sta_train.txt", "--videos", "clips", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "3 annotations of 3 videos: charades_sta.jsonl" in done.stdout and "split train" in done.stdout
-    assert "3 spans for 3 annotations (0 have several), 1 to 1.5 s" in done.stdout
+    assert "Wrote 3 annotations of 3 videos to charades_sta.jsonl." in done.stdout and "split train" in done.stdout
+    assert "3 spans in 3 annotations (0 with several), 1 to 1.5 s" in done.stdout
     assert "2 of 3 videos are in clips" in done.stdout and "1 missing: c" in done.stdout
     extracted = vla("extract", "clips", "-c", "charades_sta.jsonl", *TOY, cwd=folder)
     assert extracted.returncode == 0 and "2 captions in the workspace" in extracted.stdout
@@ -59,7 +59,7 @@ def test_exit_codes_and_what_is_said(tmp_path):
     row = {"vid_name": "f", "ts": [1, 2], "desc": "a", "desc_id": 1}
     (tmp_path / "val.jsonl").write_text(f"{json.dumps({**row, 'ts': 1})}\n{{\n{json.dumps(row)}\n")
     faults = "val.jsonl has 2 faults; mend the file and try again:\n  line 1: 'ts' must be [start, end]"
-    sound = ("tvr", "val.jsonl", "--skip-faulty")
+    sound = ("tvr", "val.jsonl", "--skip-invalid")
     for arguments, code, message in (
         (("tvr",), 2, "--list"),
         (("tvrr", "val.jsonl"), 2, "Did you mean 'tvr'"),

@@ -23,7 +23,7 @@ def folder(tmp_path, clip):
 
 def test_info(folder):
     said = vla("info", cwd=folder).stdout
-    assert "2 ok, 1 skipped" in said and "none yet: run 'vla index'" in said and "1 (0 with times) of 1 video" in said
+    assert "2 ok, 1 skipped" in said and "none yet: run `vla index`" in said and "1 (0 timed) of 1 video" in said
     found = json.loads(vla("info", "--json", cwd=folder).stdout)
     assert found["features"]["frames"] == 9 and found["features"]["sampling"] == "fps=2"
 
@@ -43,27 +43,27 @@ def test_ls(folder):
     assert vla("ls", "x*", cwd=folder).returncode == 4
 
 
-def test_verify_and_mend(folder):
-    assert vla("verify", "--read-data", cwd=folder).stdout.strip() == "sound"
+def test_verify_and_repair(folder):
+    assert vla("verify", "--read-data", cwd=folder).stdout.strip() == "No damage found."
     cache = active_cache(Workspace(folder).caches)
     path = cache.folder / "shards" / cache.receipts["a.mp4"].shard
     path.write_bytes(path.read_bytes()[:-3])
     found = vla("verify", "--read-data", cwd=folder)
     assert found.returncode == 4 and "a.mp4" in found.stdout and "altered" in found.stdout
-    assert vla("verify", "--read-data", "--mend", "-q", cwd=folder).returncode == 4
+    assert vla("verify", "--read-data", "--repair", "-q", cwd=folder).returncode == 4
     assert vla("verify", "--read-data", cwd=folder).returncode == 0
-    assert "1 extracted now" in vla("extract", ".", cwd=folder).stdout
+    assert "Processed 1 video (" in vla("extract", ".", cwd=folder).stdout
 
 
 def test_rm_asks_and_gc_cleans(folder):
     refused = vla("rm", "a.mp4", cwd=folder)
     assert refused.returncode == 2 and "--yes" in refused.stderr
     assert vla("rm", cwd=folder).returncode == 2
-    assert "1 video forgotten" in vla("rm", "a.mp4", "--yes", cwd=folder).stdout
+    assert "Removed 1 video." in vla("rm", "a.mp4", "--yes", cwd=folder).stdout
     assert (folder / "a.mp4").is_file()
-    assert "nothing to delete" in vla("gc", cwd=folder).stdout
+    assert "Nothing to delete." in vla("gc", cwd=folder).stdout
     (Workspace(folder).home / ".tmp-1").write_bytes(bytes(2000))
-    assert "1 file deleted, 2.0 kB freed" in vla("gc", cwd=folder).stdout
+    assert "Deleted 1 file (2.0 kB)." in vla("gc", cwd=folder).stdout
 
 
 def test_without_a_workspace(tmp_path):
@@ -85,7 +85,7 @@ def test_doctor(tmp_path):
     [(["--num-frames", 3], "frames=3", 6), (["--keyframes"], "keyframes", None), (["--scenes"], "scenes", 2)],
 )
 def test_other_ways_of_sampling(folder, options, sampling, frames):
-    done = vla("extract", ".", "--switch", *options, "--json", cwd=folder)
+    done = vla("extract", ".", "--change-encoder", *options, "--json", cwd=folder)
     found = json.loads(done.stdout)
     if frames is None:
         frames = 0

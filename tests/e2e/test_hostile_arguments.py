@@ -17,7 +17,19 @@ WORDS = [
     "\u202egnp.exe", "nan", "-1", "1e400", "fp8", "hf-hub:a/../../b", "local-dir:nowhere", "frames=0", "\udcff", "%s{0}", "-",
 ]  # fmt: skip
 FEW = ["", "../../x", "\x1b[31m\u202e\x9bm"]
-NAMES = {"name", "run", "model", "query", "format", "dtype", "within", "lasting", "longer", "since", "encoder"}
+NAMES = {
+    "name",
+    "run",
+    "model",
+    "query",
+    "format",
+    "dtype",
+    "within",
+    "duration",
+    "min_video_duration",
+    "modified_after",
+    "encoder",
+}
 """Options whose words mean something; the other texts are names of columns, keys and files, tried with a few."""
 INTEGERS = ["0", "-1", str(10**12), str(10**20), "1.5", ""]
 FLOATS = ["nan", "inf", "-1", "1e-300", "1e300", "x"]
@@ -41,9 +53,9 @@ def folder(tmp_path_factory):
 def run(folder, monkeypatch, capsys):
     """Runs the command line in this process; returns its exit code and what it said."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(main.interrupt, "answer_interrupts", lambda: None)
+    monkeypatch.setattr(main.interrupt, "install_handlers", lambda: None)
     monkeypatch.setattr(main.streams, "prepare", lambda: None)
-    monkeypatch.setattr(main.streams, "abandon", lambda: None)
+    monkeypatch.setattr(main.streams, "detach", lambda: None)
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["vla", *arguments])

@@ -47,7 +47,7 @@ def test_the_state_is_kept_and_the_code_is_the_signals(folder, name):
         process.send_signal(number)
         said = process.communicate(timeout=100)[1]
     assert process.returncode == 128 + number, said
-    assert "its state is kept" in said and f"ended by {name}; what was finished is kept" in said
+    assert "its state is kept" in said and f"ended by {name}; completed work is saved" in said
     kept = json.loads((folder / ".vla" / "runs" / run / "progress.json").read_text())["record"]
     last = f"step {kept['step']} of 1 in epoch {kept['epoch'] + 1}" if kept["step"] else f"epoch {kept['epoch']} "
     assert f"stopped after {last}" in said  # and not what was saved some time before

@@ -103,7 +103,7 @@ def test_signals_say_that_what_is_finished_is_kept(folder, name):
         time.sleep(4)  # it waits for standard input by then
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + number and f"ended by {name}; what was finished is kept" in said
+    assert process.returncode == 128 + number and f"ended by {name}; completed work is saved" in said
 
 
 def test_messages_that_cannot_be_written_are_lost_and_results_are_not():
@@ -114,7 +114,7 @@ def test_messages_that_cannot_be_written_are_lost_and_results_are_not():
         def flush(self):
             raise OSError(28, "No space left on device")
 
-    stream = streams.Lossy(Full())
+    stream = streams.BestEffortStream(Full())
     assert stream.write("message") == 7
     stream.flush()
 
@@ -122,18 +122,18 @@ def test_messages_that_cannot_be_written_are_lost_and_results_are_not():
 def test_windows_says_einval_for_a_closed_pipe(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(streams.os, "name", "nt")
-        with pytest.raises(streams.ReaderGoneError):
-            streams.raise_if_reader_gone(OSError(22, "Invalid argument"))
-    streams.raise_if_reader_gone(OSError(22, "Invalid argument"))
-    with pytest.raises(streams.ReaderGoneError):
-        streams.raise_if_reader_gone(BrokenPipeError())
+        with pytest.raises(streams.ClosedPipeError):
+            streams.raise_for_pipe(OSError(22, "Invalid argument"))
+    streams.raise_for_pipe(OSError(22, "Invalid argument"))
+    with pytest.raises(streams.ClosedPipeError):
+        streams.raise_for_pipe(BrokenPipeError())
 
 
 @pytest.mark.parametrize(
     "statement",
     ["import vla_cli.main, vla_cli.render", "import vla.workflows.maintenance", "from vla.storage.workspace import Workspace",
      "import vla_cli.grammar, vla_cli.streams, vla.storage.locks", "import vla.decoders.pyav, vla.decoders",
-     "import vla.formats.parquet", "from vla_cli.interrupt import answer_interrupts; answer_interrupts()"],
+     "import vla.formats.parquet", "from vla_cli.interrupt import install_handlers; install_handlers()"],
 )  # fmt: skip
 def test_imports_without_what_windows_lacks(statement):
     """Simulated: no fcntl, resource, fork, SIGHUP, SIGALRM, O_NONBLOCK, statvfs, posix_fallocate, memfd_create, getuid."""

@@ -92,7 +92,7 @@ def test_unknown_keyword_suggests_the_nearest(name, wrong, right):
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [("search", {"query": "x", "k": "3"}, "k must be a whole number"), ("train", {"epochs": "3"}, "epochs is a whole number"),
-     ("extract", {"paths": "x", "model": 3}, "model is a text"), ("index", {"compact": "yes"}, "compact must be True or False"),
+     ("extract", {"paths": "x", "model": 3}, "model must be text"), ("index", {"compact": "yes"}, "compact must be True or False"),
      ("index", {"recall": "all"}, "recall must be a number"), ("ask", {"question": 5}, "question must be a text"),
      ("evaluate", {"seed": 1.5}, "seed must be a whole number"), ("train", {"epochs": True}, "epochs is a whole number")],
 )  # fmt: skip

@@ -10,58 +10,59 @@ from vla_cli import options as o
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="What to ask.")],
+    question: Annotated[str, typer.Argument(help="The question.", metavar="QUESTION")],
     videos: Annotated[
-        list[str] | None, typer.Argument(help="Videos to ask about, by name or path.", show_default=False)
+        list[str] | None, typer.Argument(help="Videos, by name or path.", metavar="VIDEOS", show_default=False)
     ] = None,
     choices: Annotated[
         list[str] | None,
-        typer.Option("--choice", help="One of the answers to choose from; give two or more.", show_default=False),
+        typer.Option(
+            "--choice", help="An answer to choose from; pass at least two.", metavar="TEXT", show_default=False
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Ask about every video.")] = False,
     run: Annotated[
         str | None,
-        typer.Option(help="Trained run (default: the last one with a head for such questions).", show_default=False),
+        typer.Option(
+            help="Trained run. Default: the newest with a head for such questions.", metavar="NAME", show_default=False
+        ),
     ] = None,
-    moments: Annotated[int, typer.Option(min=1, help="Moments to name for each video.")] = 3,
+    moments: Annotated[int, typer.Option(min=1, help="Supporting moments per video.", metavar="N")] = 3,
     device: o.Device = "auto",
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Answer a question about videos by a trained head, with the moments that question and answer are found in.
+    """Answer a question about videos with a trained head.
 
-    The answer without looking is that of a twin that learned from the words alone: where it is the same, the video need not have
-    mattered.
+    Prints the answer, the answer of a model that was trained on the text alone,
+    and the supporting moments. If both answers are the same, the video may not
+    have mattered.
     """
     import vla
-    from vla_cli.render import clock, print_json, print_table, progress_bars
+    from vla_cli.render import format_time, print_json, print_table, progress_bars
 
     with progress_bars(quiet) as progress:
-        replies = vla.ask(
+        answers = vla.ask(
             question, videos or (), choices=choices or (), every=every, run=run, moments=moments, workspace=workspace,
             device=device, progress=progress,
         )  # fmt: skip
     if as_json:
-        print_json([reply.to_json() for reply in replies])
+        print_json([answer.to_json() for answer in answers])
         return
     rows = [
         (
-            reply.video_id,
-            reply.answer,
-            "" if reply.kind == "count" else f"{reply.others[0][1]:.2f}",
-            ", ".join(
-                answer if reply.kind != "count" else f"{value:.2f}" for answer, value in _rest(reply.kind, reply.others)
-            ),
-            reply.unseen,
-            ", ".join(f"{clock(start)} - {clock(end)}" for start, end, _ in reply.moments),
+            answer.video_id,
+            answer.answer,
+            "" if answer.kind == "count" else f"{answer.others[0][1]:.2f}",
+            f"{answer.others[0][1]:.2f}"
+            if answer.kind == "count"
+            else ", ".join(text for text, _ in answer.others[1:4]),
+            answer.unseen,
+            ", ".join(f"{format_time(start)} - {format_time(end)}" for start, end, _ in answer.moments),
         )
-        for reply in replies
+        for answer in answers
     ]
-    heads = ("video", "answer", "probability", "before rounding" if replies and replies[0].kind == "count" else "then")
-    print_table((*heads, "without looking", "moments"), rows, numeric=("probability", "before rounding"))
-
-
-def _rest(kind: str, others: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
-    """What else there is to say: the other answers, or the number itself."""
-    return others if kind == "count" else others[1:4]
+    is_count = bool(answers) and answers[0].kind == "count"
+    heads = ("video", "answer", "probability", "before rounding" if is_count else "next answers")
+    print_table((*heads, "text-only answer", "moments"), rows, numeric=("probability", "before rounding"))

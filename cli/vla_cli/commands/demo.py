@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("vla-demo"),
+    folder: Annotated[Path, typer.Argument(help="Output folder.", metavar="FOLDER")] = Path("vla-demo"),
     clips: Annotated[
-        int, typer.Option(min=12, max=100_000, help="Clips to render; a quarter of them is held back for tests.")
+        int,
+        typer.Option(min=12, max=100_000, help="Number of clips; a quarter of them are test clips.", metavar="N"),
     ] = 320,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Which world.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Random seed of the generated data set.", metavar="N")
+    ] = 0,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Render a small world of moving shapes and run extract, train, index and search over it, offline."""
+    """Render clips of moving shapes and run extract, train, index and search on them, offline."""
     import vla
     from vla_cli.render import print_json, progress_bars
 
@@ -31,29 +34,30 @@ def demo(
     if as_json:
         print_json(report.to_json())
     else:
-        _show(report)
+        _print_report(report)
 
 
-def _show(report: DemoReport) -> None:
-    """Metrics against the known truth, searches with their answers, and where everything lies."""
-    from vla_cli.render import clock, line, plural, print_table
+def _print_report(report: DemoReport) -> None:
+    """Print metrics against the ground truth, example searches, the verdict and the folder."""
+    from vla_cli.render import format_time, plural, print_line, print_table
 
     rows = []
-    for task, measures in report.after.items():
-        for measure, value in measures.items():
+    for task, metrics in report.after.items():
+        for metric, value in metrics.items():
             # The frozen encoder has no head.
-            before = report.before.get(task, {}).get(measure)
-            rows.append((task, measure, "" if before is None else f"{before:.1f}", f"{value:.1f}"))
-    title = f"{plural(report.clips['test'], 'test clip')}, never trained on, most of them twins that no single frame tells apart"
+            before = report.before.get(task, {}).get(metric)
+            rows.append((task, metric, "" if before is None else f"{before:.1f}", f"{value:.1f}"))
+    title = f"{plural(report.clips['test'], 'test clip')}, most in pairs that no single frame can tell apart"
     print_table(("task", "measure", "frozen", "trained"), rows, title=title, numeric=("frozen", "trained"))
     searches = [
-        (e.query, f"{Path(e.truth[0]).name} {clock(e.truth[1])} - {clock(e.truth[2])}",
-         f"{Path(e.found[0]).name} {clock(e.found[1])} - {clock(e.found[2])}", e.right, e.rank or "not in ten")
+        (e.query, f"{Path(e.truth[0]).name} {format_time(e.truth[1])} - {format_time(e.truth[2])}",
+         f"{Path(e.found[0]).name} {format_time(e.found[1])} - {format_time(e.found[2])}", e.right, e.rank or "above 10")
         for e in report.examples
     ]  # fmt: skip
     print_table(
-        ("search", "written for", "found first", "right moments", "rank of the first right one"), searches, names=()
+        ("search", "written for", "first hit", "correct moments", "rank of the first correct hit"), searches, names=()
     )
-    line(f"trained on {plural(report.clips['train'], 'clip')}; {report.verdict} (alpha {report.alpha:g})")
-    line("  ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()))
-    line(f'everything lies in {report.folder}; go on with: vla search -w {report.folder} "a red circle moves left"')
+    clips = plural(report.clips["train"], "clip")
+    print_line(f"Trained on {clips}: {report.verdict}; alpha {report.alpha:g}.")
+    print_line("  ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()))
+    print_line(f'Output: {report.folder}. Next: vla search -w {report.folder} "a red circle moves left"')

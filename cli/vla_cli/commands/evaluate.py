@@ -21,27 +21,44 @@ _TASKS = "retrieval, paragraphs, moments, partial, corpus, highlights, questions
 def evaluate(
     captions: o.Captions = None,
     split: Annotated[
-        str, typer.Option(help="Split to measure on; held-out: what the run was not trained on; all without.")
+        str,
+        typer.Option(
+            help="Split to evaluate; held-out selects the videos that the run was not trained on. Default: all.",
+            metavar="NAME",
+            show_default=False,
+        ),
     ] = "",
     run: Annotated[
         str | None,
         typer.Option(
-            help="Trained run; 'none' for the frozen encoder (default: what 'vla index' would use).", show_default=False
+            help="Trained run; none evaluates the frozen encoder. Default: the run that `vla index` uses.",
+            metavar="NAME",
+            show_default=False,
         ),
     ] = None,
     tasks: Annotated[
         list[str] | None,
-        typer.Option("--tasks", "-t", help=f"Only these: {_TASKS}; several with commas.", show_default=False),
+        typer.Option(
+            "--tasks",
+            "-t",
+            help=f"Tasks to evaluate, separated by commas: {_TASKS}. Default: all.",
+            metavar="NAMES",
+            show_default=False,
+        ),
     ] = None,
     submission: Annotated[
         Path | None,
-        typer.Option(help="Folder to write the files to that official evaluators read.", show_default=False),
+        typer.Option(
+            help="Folder for prediction files in the formats of the official evaluators.",
+            metavar="FOLDER",
+            show_default=False,
+        ),
     ] = None,
     search: Annotated[
         bool,
-        typer.Option("--search/--no-search", help="Also measure what 'vla search' lists; without, it is quicker."),
+        typer.Option("--search/--no-search", help="Also evaluate the hits of `vla search`; slower."),
     ] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.", metavar="N")] = 0,
     device: o.Device = "auto",
     format: o.Format = None,
     video_column: o.VideoColumn = "",
@@ -53,80 +70,84 @@ def evaluate(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Measure a run by the official protocols: each figure with its interval, its floor and the frozen encoder beside it."""
+    """Evaluate a run with the official protocols.
+
+    Each metric comes with a 95 % confidence interval, the score of the frozen
+    encoder and vision-blind baselines.
+    """
     import vla
     from vla_cli.render import print_json, progress_bars
 
-    wanted = [name.strip() for given in tasks or () for name in given.split(",") if name.strip()]
+    names = [name.strip() for text in tasks or () for name in text.split(",") if name.strip()]
     with progress_bars(quiet) as progress:
-        found = vla.evaluate(
-            captions=o.one(captions), split=split, run=run,
-            tasks=wanted, submission=submission, search=search, seed=seed, device=device,
+        report = vla.evaluate(
+            captions=o.single_file(captions), split=split, run=run,
+            tasks=names, submission=submission, search=search, seed=seed, device=device,
             columns=o.columns(video_column, caption_column, start_column, end_column, split_column), format=format,
             workspace=workspace, progress=progress,
         )  # fmt: skip
     if as_json:
-        print_json(found.to_json())
+        print_json(report.to_json())
     else:
-        _tables(found)
+        _print_report(report)
 
 
-def _tables(found: EvaluationReport) -> None:
-    """A table for all tasks, then what has to be read with it."""
-    from vla_cli.render import line, plural, print_table
+def _print_report(report: EvaluationReport) -> None:
+    """Print a table of all tasks and its legend."""
+    from vla_cli.render import plural, print_line, print_table
 
-    columns: dict[str, Callable[[MetricResult], str]] = {
+    cells: dict[str, Callable[[MetricResult], str]] = {
         "95 %": lambda f: f"{f.low:.1f} - {f.high:.1f}",
-        "frozen": lambda f: _number(f.frozen),
+        "frozen": lambda f: _format(f.frozen),
         "gain, 95 %": lambda f: "" if f.gain is None else f"{f.gain[0]:+.1f} to {f.gain[1]:+.1f}",
         "floor": lambda f: (
-            f"{_number(f.best_baseline[1])} {f.best_baseline[0]}" if f.best_baseline else f"({f.no_floor})"
+            f"{_format(f.best_baseline[1])} {f.best_baseline[0]}" if f.best_baseline else f"({f.no_floor})"
         ),
-        "blind": lambda f: _number(f.blind),
-        **{name: _trick(name) for name in _tricks(found.figures)},
+        "blind": lambda f: _format(f.blind),
+        **{name: _trick(name) for name in _tricks(report.figures)},
     }
-    used = {name: cell for name, cell in columns.items() if any(cell(f) for f in found.figures)}
-    model = f"run {found.run}" if found.run else "frozen encoder"
+    columns = {name: cell for name, cell in cells.items() if any(cell(f) for f in report.figures)}
+    model = f"run {report.run}" if report.run else "frozen encoder"
     rows = [
-        (f.task if first else "", f.measure, f"{f.value:.1f}", *(cell(f) for cell in used.values()))
-        for figures in found.by_task.values()
-        for first, f in ((i == 0, f) for i, f in enumerate(figures))
+        ("" if i else f.task, f.measure, f"{f.value:.1f}", *(cell(f) for cell in columns.values()))
+        for results in report.by_task.values()
+        for i, f in enumerate(results)
     ]
-    numeric = [model, *(name for name in used if name != "floor")]
-    counts = found.counts
+    numeric = [model, *(name for name in columns if name != "floor")]
+    counts = report.counts
     title = (
         f"{plural(counts['captions'], 'caption')} and {plural(counts['questions'], 'question')} of "
         f"{plural(counts['videos'], 'video')}"
-    ) + (f", split {found.split}" if found.split else "")
-    print_table(("task", "measure", model, *used), rows, numeric=numeric, title=title)
-    for text in _legend(found, list(used)):
-        line(text)
+    ) + (f", split {report.split}" if report.split else "")
+    print_table(("task", "measure", model, *columns), rows, numeric=numeric, title=title)
+    for text in _legend(report, list(columns)):
+        print_line(text)
 
 
-def _legend(found: EvaluationReport, columns: list[str]) -> list[str]:
+def _legend(report: EvaluationReport, columns: list[str]) -> list[str]:
     from vla.evaluation.results import TRICKS
     from vla.evaluation.search_metrics import SEARCH_SUFFIX, describe_retriever
 
     lines = [
-        "percent but for MedR, MnR and MSE, where less is better; intervals: bootstrap over videos with all their queries; "
-        "gain: each query compared with itself"
+        "Values in percent, except MedR, MnR and MSE (lower is better). Intervals: bootstrap over videos, each with all its "
+        "queries. Gain: paired by query."
     ]
-    if any(f.no_floor and f.best_baseline for f in found.figures):
-        lines += sorted({f"floors: {f.no_floor}" for f in found.figures if f.no_floor and f.best_baseline})
-    if found.floors_from:
-        lines.append(f"floors that need training annotations: {found.floors_from}")
-    if found.compared:
-        lines.append(f"{SEARCH_SUFFIX}: {describe_retriever(found.compared)}")
+    if any(f.no_floor and f.best_baseline for f in report.figures):
+        lines += sorted({f"floors: {f.no_floor}" for f in report.figures if f.no_floor and f.best_baseline})
+    if report.floors_from:
+        lines.append(f"floors that need training annotations: {report.floors_from}")
+    if report.compared:
+        lines.append(f"{SEARCH_SUFFIX}: {describe_retriever(report.compared)}")
     return lines + [f"{name}: {TRICKS[name]}" for name in columns if name in TRICKS]
 
 
-def _tricks(figures: list[MetricResult]) -> list[str]:
-    return list(dict.fromkeys(name for f in figures for name in f.tricks))
+def _tricks(results: list[MetricResult]) -> list[str]:
+    return list(dict.fromkeys(name for f in results for name in f.tricks))
 
 
 def _trick(name: str) -> Callable[[MetricResult], str]:
-    return lambda figure: _number(figure.tricks.get(name))
+    return lambda result: _format(result.tricks.get(name))
 
 
-def _number(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"

@@ -11,24 +11,38 @@ from vla_cli import options as o
 
 
 def export(
-    dest: Annotated[Path, typer.Argument(help="Folder to write to.", show_default=False)],
+    dest: Annotated[Path, typer.Argument(help="Output folder.", metavar="DEST", show_default=False)],
     patterns: Annotated[
-        list[str] | None, typer.Argument(help="Names, paths or glob patterns; all videos without.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="Names, paths or glob patterns. Default: all videos.", metavar="PATTERNS", show_default=False
+        ),
     ] = None,
-    format: Annotated[str, typer.Option("--format", "-f", help="npy, parquet or webdataset.")] = "npy",
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="Format: npy, parquet or webdataset.", metavar="FORMAT")
+    ] = "npy",
     run: Annotated[
         str,
-        typer.Option("--run", help="raw: as they are cached; none: the frozen encoder's; or a run that aligns them."),
+        typer.Option(
+            "--run",
+            help="Features to export: raw (as cached), none (normalized zero-shot), or a run (aligned).",
+            metavar="NAME",
+        ),
     ] = "raw",
-    per_shard: Annotated[int, typer.Option("--per-shard", min=1, help="Videos in a file of several, at most.")] = 1000,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    per_shard: Annotated[
+        int, typer.Option("--per-shard", min=1, help="Maximum number of videos per shard.", metavar="N")
+    ] = 1000,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Write features, and what is known to be told of the videos, to files that others read."""
+    """Export features and captions to files for other tools.
+
+    Exits with 3 if features of some videos are damaged.
+    """
     import vla
-    from vla_cli.render import line, plural, print_json, print_table, progress_bars
+    from vla_cli.render import plural, print_json, print_line, print_table, progress_bars
 
     with progress_bars(quiet) as progress:
         report = vla.export(
@@ -39,11 +53,10 @@ def export(
         print_json({**report.__dict__, "folder": str(report.folder)})
     else:
         if report.failures:
-            print_table(("damaged", "what is wrong"), list(report.failures.items()), names=("damaged",))
+            print_table(("damaged", "reason"), list(report.failures.items()), names=("damaged",))
         if not quiet:
-            line(
-                f"{plural(len(report.videos), 'video')} ({plural(report.frames, 'frame')}) and {plural(report.texts, 'text')} in "
-                f"{plural(len(report.files), 'file')}"
-            )
+            videos, frames = plural(len(report.videos), "video"), plural(report.frames, "frame")
+            texts, files = plural(report.texts, "text"), plural(len(report.files), "file")
+            print_line(f"Exported {videos} ({frames}) and {texts} to {files}.")
     if report.failures:
         raise typer.Exit(3)

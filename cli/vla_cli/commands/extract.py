@@ -16,7 +16,9 @@ _FIELDS = ("video_id", "status", "reason", "cause", "frames", "duration_seconds"
 
 
 def extract(
-    paths: Annotated[list[str], typer.Argument(help="Videos, folders (searched recursively) and glob patterns.")],
+    paths: Annotated[
+        list[str], typer.Argument(help="Videos, folders (searched recursively) and glob patterns.", metavar="PATHS")
+    ],
     captions: o.Captions = None,
     model: o.Model = None,
     pretrained: o.Pretrained = None,
@@ -28,24 +30,34 @@ def extract(
     device: o.Device = "auto",
     dtype: o.Dtype = "auto",
     decoder: Annotated[
-        str | None, typer.Option(help="isolated (own processes), pyav, torchcodec, or fastest (tried).")
+        str | None,
+        typer.Option(
+            help="Decoder plug-in: isolated (separate processes), pyav, torchcodec, or fastest (measured). Default: isolated.",
+            metavar="NAME",
+            show_default=False,
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Decoding threads (default: one a core).", show_default=False)
+        int | None,
+        typer.Option(
+            "--workers", min=1, help="Decoding threads. Default: one per CPU core.", metavar="N", show_default=False
+        ),
     ] = None,
     sidecars: Annotated[
-        bool, typer.Option(help="Also read captions beside videos: x.srt, x.vtt, x.txt, x.json.")
+        bool, typer.Option(help="Also read captions next to videos: x.srt, x.vtt, x.txt, x.json.")
     ] = True,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed or came out partial.")
+        bool, typer.Option("--retry-failed", help="Retry videos that failed or are partial.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Extract everything anew.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Extract all videos again.")] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", "-n", help="Only count the videos, frames and bytes; write nothing."),
+        bool, typer.Option("--dry-run", "-n", help="Count videos, frames and bytes without writing anything.")
     ] = False,
     switch: Annotated[
-        bool, typer.Option("--switch", help="Go on with another encoder; old features are kept.")
+        bool,
+        typer.Option(
+            "--change-encoder", help="Use another encoder or sampling in this workspace. The old features are kept."
+        ),
     ] = False,
     format: o.Format = None,
     video_column: o.VideoColumn = "",
@@ -57,23 +69,27 @@ def extract(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Cache frozen features of videos and captions. Does only what is new; a killed run goes on where it was."""
+    """Extract and cache features of videos and captions.
+
+    Only new videos are processed. If the command is interrupted, run it again
+    to continue.
+    """
     import vla
-    from vla_cli.render import err, print_json, print_left_out, progress_bars
+    from vla_cli.render import print_json, print_omissions, progress_bars, stderr_console
 
     choice = vla.EncoderChoice(
-        model, pretrained, encoder, o.sampling(fps, num_frames, keyframes, scenes), device, dtype
+        model, pretrained, encoder, o.sampling_rule(fps, num_frames, keyframes, scenes), device, dtype
     )
     if dry_run:
         with progress_bars(quiet) as progress:
-            planned = vla.estimate(
+            estimate = vla.estimate(
                 paths, workspace=workspace, choice=choice, decoder=decoder, switch=switch, retry_failed=retry_failed,
                 overwrite=overwrite, progress=progress,
             )  # fmt: skip
         if as_json:
-            print_json(planned.to_json())
+            print_json(estimate.to_json())
         else:
-            _outlook(planned)
+            _print_estimate(estimate)
         return
     with progress_bars(quiet) as progress:
         report = vla.extract(
@@ -90,49 +106,65 @@ def extract(
             "warnings": report.warnings,
         })  # fmt: skip
     else:
-        _summary(report, quiet)
-    shut = "unreadable-folder" in report.omissions.counts
-    if shut and quiet:
-        print_left_out(report.omissions, err(), style="yellow")
-    if report.problems or shut:
+        _print_report(report, quiet)
+    has_unreadable_folder = "unreadable-folder" in report.omissions.counts
+    if has_unreadable_folder and quiet:
+        print_omissions(report.omissions, stderr_console(), style="yellow")
+    if report.problems or has_unreadable_folder:
         raise typer.Exit(3)
 
 
-def _outlook(planned: Estimate) -> None:
-    """Say what would be done."""
-    from vla_cli.render import clock, line, out, plural, print_left_out, print_table, size
+def _print_estimate(estimate: Estimate) -> None:
+    """Print what an extraction would do."""
+    from vla_cli.render import (
+        format_bytes,
+        format_duration,
+        plural,
+        print_line,
+        print_omissions,
+        print_table,
+        stdout_console,
+    )
 
-    if planned.unreadable:
-        print_table(("video", "cannot be read because"), list(planned.unreadable.items()))
-    done = f"; {planned.done:,} done already" if planned.done else ""
-    done += f"; {planned.taken_over:,} keep their features" if planned.taken_over else ""
-    good = len(planned.todo) - len(planned.unreadable)
-    if good:
-        line(f"{plural(good, 'video')} to extract, {clock(planned.video_seconds)} of video{done}")
-        line(f"about {plural(planned.frames, 'frame')} and {size(planned.bytes)} of features")
+    if estimate.unreadable:
+        print_table(("video", "cannot be read"), list(estimate.unreadable.items()))
+    others = f", {estimate.done:,} done already" if estimate.done else ""
+    others += f", {estimate.taken_over:,} reusing features" if estimate.taken_over else ""
+    count = len(estimate.todo) - len(estimate.unreadable)
+    if count:
+        print_line(f"{plural(count, 'video')} to extract ({format_duration(estimate.video_seconds)}){others}.")
+        print_line(f"About {plural(estimate.frames, 'frame')}, {format_bytes(estimate.bytes)} of features.")
     else:
-        line(f"nothing to extract{done}")
-    print_left_out(planned.omissions, out())
+        print_line(f"Nothing to extract{others}.")
+    print_omissions(estimate.omissions, stdout_console())
 
 
-def _summary(report: ExtractReport, quiet: bool) -> None:
-    """Say what was done, with a line for each problem."""
-    from vla_cli.render import clock, line, out, plural, print_left_out, print_table
+def _print_report(report: ExtractReport, quiet: bool) -> None:
+    """Print a table of problems, and a summary of the extraction."""
+    from vla_cli.render import plural, print_line, print_omissions, print_table, stdout_console
 
-    good = len(report.videos) - len(report.problems)
     if report.problems:
         rows = [(r.status, r.video_id, r.reason) for r in report.problems]
         print_table(("status", "video", "reason"), rows, title=f"{plural(len(rows), 'video')} with problems")
     if quiet:
         return
-    if report.videos:
-        rate = f", {report.frames / report.seconds:.0f} frames/s" if report.extracted and report.seconds > 0 else ""
-        new = f"{report.extracted} extracted now ({plural(report.frames, 'frame')}{rate}), "
-        done = new if report.extracted else "nothing new, "
-        count = plural(len(report.videos), "video")
-        line(f"{count}: {done}{good} ok, {clock(report.video_seconds)} of video with features")
-    else:
-        line("no videos found")
+    print_line(_summary(report) if report.videos else "No videos.")
     if report.captions:
-        line(f"{plural(report.captions, 'caption')} in the workspace, {plural(report.texts, 'text')} encoded now")
-    print_left_out(report.omissions, out())
+        new_texts = plural(report.texts, "new text")
+        print_line(f"{plural(report.captions, 'caption')} in the workspace; encoded {new_texts}.")
+    print_omissions(report.omissions, stdout_console())
+
+
+def _summary(report: ExtractReport) -> str:
+    """Return the number of new videos and frames, and that of all videos with features."""
+    from vla_cli.render import format_duration, plural
+
+    count = len(report.videos)
+    num_ok = count - len(report.problems)
+    duration = format_duration(report.video_seconds)
+    rate = f" at {report.frames / report.seconds:.0f} frames/s" if report.seconds > 0 else ""
+    counts = f"{plural(report.extracted, 'video')} ({plural(report.frames, 'frame')}"
+    if report.extracted == count == num_ok:
+        return f"Extracted {counts}, {duration}){rate}."
+    start = f"Processed {counts}){rate}." if report.extracted else "Nothing new to extract."
+    return f"{start} {num_ok:,} of {plural(count, 'video')} ok ({duration})."

@@ -11,19 +11,19 @@ from vla_cli import options as o
 
 def gc(
     all_caches: Annotated[
-        bool, typer.Option("--all-caches", help="Also delete features of encoders that are no longer used here.")
+        bool, typer.Option("--all-caches", help="Also delete features of encoders no longer used in this workspace.")
     ] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Delete what nothing refers to: what killed runs and newer extractions left behind."""
+    """Delete unused files, such as leftovers of killed commands and older extractions."""
     from vla.workflows import maintenance
-    from vla_cli.render import line, plural, print_json, progress_bars, size
+    from vla_cli.render import format_bytes, plural, print_json, print_line, progress_bars
 
     with progress_bars(quiet) as progress:
-        files, freed = maintenance.gc(workspace=workspace, all_caches=all_caches, progress=progress)
+        files, num_bytes = maintenance.gc(workspace=workspace, all_caches=all_caches, progress=progress)
     if as_json:
-        print_json({"files": files, "bytes": freed})
+        print_json({"files": files, "bytes": num_bytes})
     elif not quiet:
-        line(f"{plural(files, 'file')} deleted, {size(freed)} freed" if files else "nothing to delete")
+        print_line(f"Deleted {plural(files, 'file')} ({format_bytes(num_bytes)})." if files else "Nothing to delete.")

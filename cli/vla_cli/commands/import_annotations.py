@@ -12,50 +12,70 @@ from vla_cli import options as o
 if TYPE_CHECKING:
     from vla.workflows.import_annotations import ImportReport
 
-_NAMED = 5
+_MAX_EXAMPLES = 5
 
 
 def import_annotations(
     format: Annotated[
-        str | None, typer.Argument(help="What the files are: --list names all.", show_default=False)
+        str | None,
+        typer.Argument(help="Format of the files; --list lists them.", metavar="FORMAT", show_default=False),
     ] = None,
-    files: Annotated[list[Path] | None, typer.Argument(help="The files.", show_default=False)] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Annotation files.", metavar="FILES", show_default=False)
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="JSONL to write (default: FORMAT.jsonl here).", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            help="JSONL file to write. Default: FORMAT.jsonl in the current folder.",
+            metavar="FILE",
+            show_default=False,
+        ),
     ] = None,
     split: Annotated[
-        str, typer.Option("--split", help="Only this split; what names none is then of it.", show_default=False)
+        str,
+        typer.Option(
+            "--split",
+            help="Keep only this split; rows without a split are assigned to it.",
+            metavar="NAME",
+            show_default=False,
+        ),
     ] = "",
     as_paragraphs: Annotated[
-        bool, typer.Option("--paragraphs", help="Paragraphs in place of their sentences.")
+        bool, typer.Option("--paragraphs", help="Write paragraphs instead of their sentences.")
     ] = False,
     skip_faulty: Annotated[
-        bool, typer.Option("--skip-faulty", help="Leave out faulty rows instead of refusing the file.")
+        bool, typer.Option("--skip-invalid", help="Skip invalid rows instead of refusing the file.")
     ] = False,
     videos: Annotated[
         Path | None,
-        typer.Option("--videos", help="Folder to look for the videos in (default: the workspace).", show_default=False),
+        typer.Option(
+            "--videos", help="Folder of the videos. Default: the workspace.", metavar="FOLDER", show_default=False
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
     list_formats: Annotated[bool, typer.Option("--list", help="List the formats and their files.")] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Turn annotations of any form into one file of captions and questions, and say what is in it."""
+    """Convert the annotations of a data set to one JSONL file of captions and questions.
+
+    Prints what the files contain, and which of the videos are present.
+    """
     from vla.workflows import import_annotations
     from vla_cli.render import print_json, print_table, progress_bars
 
     if list_formats:
-        known = import_annotations.list_formats()
+        formats = import_annotations.list_formats()
         if as_json:
-            print_json(known)
+            print_json(formats)
         else:
-            print_table(("format", "files"), list(known.items()))
+            print_table(("format", "files"), list(formats.items()))
         return
     if not format or not files:
-        raise typer.BadParameter("name a format and its files; 'vla import --list' names the formats")
+        raise typer.BadParameter("pass a format and its files; `vla import --list` lists the formats")
     with progress_bars(quiet) as progress:
         report = import_annotations.import_annotations(
             format, files, output=output or Path(f"{format}.jsonl"), split=split, as_paragraphs=as_paragraphs,
@@ -64,44 +84,50 @@ def import_annotations(
     if as_json:
         print_json(report.summary())
     elif not quiet:
-        _show(report)
+        _print_report(report)
 
 
-def _show(report: ImportReport) -> None:
-    """What was read, in counts."""
-    from vla_cli.render import line, out, plural, print_left_out, print_table
+def _print_report(report: ImportReport) -> None:
+    """Print counts of annotations, times and videos."""
+    from vla_cli.render import plural, print_line, print_omissions, print_table, stdout_console
 
-    found = report.summary()
-    left_out = f"; {report.left_out} faulty rows left out" if report.left_out else ""
+    summary = report.summary()
     rows = [
-        (f"split {name}" if name else "no split", n["annotations"], n["videos"]) for name, n in found["splits"].items()
+        (f"split {name}" if name else "no split", n["annotations"], n["videos"])
+        for name, n in summary["splits"].items()
     ]
-    rows += [(kind, count, "") for kind, count in found["kinds"].items()]
-    rows += [(f"  {category}", count, "") for category, count in found["categories"].items()]
+    rows += [(kind, count, "") for kind, count in summary["kinds"].items()]
+    rows += [(f"  {category}", count, "") for category, count in summary["categories"].items()]
     print_table(("", "annotations", "videos"), rows, numeric=("annotations", "videos"))
-    line(
-        f"{plural(found['annotations'], 'annotation')} of {plural(found['videos'], 'video')}{left_out}: {report.output}"
-    )
-    line(_times(found))
-    if report.coverage is not None:
-        looked = report.coverage
-        line(f"{looked.there} of {plural(found['videos'], 'video')} are in {looked.where}")
-        for names, what in ((looked.missing, "missing"), (looked.ambiguous, "named like several")):
+    videos = plural(summary["videos"], "video")
+    invalid = f"; skipped {plural(report.left_out, 'invalid row')}" if report.left_out else ""
+    print_line(f"Wrote {plural(summary['annotations'], 'annotation')} of {videos} to {report.output}{invalid}.")
+    print_line(_describe_times(summary))
+    if summary["coverage"] is not None:
+        coverage = summary["coverage"]
+        print_line(f"{coverage['there']:,} of {videos} are in {coverage['where']}.")
+        for names, problem in ((coverage["missing"], "missing"), (coverage["ambiguous"], "ambiguous")):
             if names:
-                some = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-                line(f"{len(names)} {what}: {some}")
-    print_left_out(report.omissions, out())
+                more = ", ..." if len(names) > _MAX_EXAMPLES else ""
+                print_line(f"{len(names):,} {problem}: {', '.join(names[:_MAX_EXAMPLES])}{more}")
+    print_omissions(report.omissions, stdout_console())
 
 
-def _times(found: dict[str, Any]) -> str:
-    spans = found["spans"]
+def _describe_times(summary: dict[str, Any]) -> str:
+    from vla_cli.render import plural
+
+    spans = summary["spans"]
     if spans is None:
-        return "no times: everything tells of whole videos"
-    text = (
-        f"{spans['spans']} spans for {spans['annotations']} annotations ({spans['with_several']} have several), "
-        f"{spans['shortest']:.4g} to {spans['longest']:.4g} s, median {spans['median']:.4g} s"
-    )
+        return "No times: all annotations describe whole videos."
+    parts = [
+        f"{plural(spans['spans'], 'span')} in {plural(spans['annotations'], 'annotation')} "
+        f"({spans['with_several']:,} with several), {spans['shortest']:.4g} to {spans['longest']:.4g} s, "
+        f"median {spans['median']:.4g} s"
+    ]
     if spans["after_the_end"]:
-        text += f"; {spans['after_the_end']} end after their video"
-    parts = [f"{found[name]} {name}" for name in ("paragraphs", "rated") if found[name]]
-    return "; ".join([text, *parts])
+        parts.append(f"{spans['after_the_end']:,} end after their video")
+    if summary["paragraphs"]:
+        parts.append(plural(summary["paragraphs"], "paragraph"))
+    if summary["rated"]:
+        parts.append(f"{summary['rated']:,} with saliency ratings")
+    return "; ".join(parts) + "."

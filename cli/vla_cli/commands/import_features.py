@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from vla import ImportFeaturesReport
 
 _FIELDS = ("video_id", "status", "reason", "frames", "duration_seconds", "codec")
+_SAMPLING = "Sampling (for files without timestamps)"
+_TEXTS = "Texts"
 
 
 def import_features(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files of features (.npy, .npz, .pt, .h5, .parquet, .tar), folders and glob patterns.",
+            help="Feature files (.npy, .npz, .pt, .h5, .parquet, .tar), folders and glob patterns.",
+            metavar="PATHS",
             show_default=False,
         ),
     ] = None,
@@ -28,58 +31,145 @@ def import_features(
         typer.Option(
             "--model",
             "-m",
-            help="Name of the feature space, e.g. clip-vit-b32; two names never mix (default: as before).",
+            help="Name of the feature space, e.g. clip-vit-b32; different names are never mixed. Default: that of this "
+            "workspace.",
+            metavar="NAME",
             show_default=False,
         ),
     ] = None,
-    key: Annotated[str, typer.Option("--key", help="Name of the features in each file.", show_default=False)] = "",
+    key: Annotated[
+        str,
+        typer.Option(
+            "--features-key", help="Array or column of the features in each file.", metavar="KEY", show_default=False
+        ),
+    ] = "",
     times_key: Annotated[
         str,
         typer.Option(
-            "--times-key", help="Name of their times; in milliseconds if it is like x_ms.", show_default=False
+            "--timestamps-key",
+            help="Array or column of the timestamps, in seconds, or in milliseconds if the name ends in _ms.",
+            metavar="KEY",
+            show_default=False,
         ),
     ] = "",
     strip: Annotated[
-        str, typer.Option("--strip", help="Take this off the end of names, e.g. _clip.", show_default=False)
+        str,
+        typer.Option(
+            "--strip-suffix",
+            help="Suffix to strip from file names to get video names, e.g. _clip.",
+            metavar="SUFFIX",
+            show_default=False,
+        ),
     ] = "",
-    fps: Annotated[
-        float | None, typer.Option("--fps", help="Features per second, for files without times.", show_default=False)
-    ] = None,
-    stride: Annotated[
-        int | None, typer.Option("--stride", help="Instead: every so many frames of the video.", show_default=False)
-    ] = None,
-    video_fps: Annotated[
-        float | None, typer.Option("--video-fps", help="With --stride: frames per second.", show_default=False)
-    ] = None,
-    clip_length: Annotated[
-        float | None, typer.Option("--clip-length", help="Instead: seconds for each feature.", show_default=False)
-    ] = None,
     duration: Annotated[
-        float | None, typer.Option("--duration", help="Length of every video in seconds.", show_default=False)
+        float | None,
+        typer.Option("--duration", help="Duration of every video in seconds.", metavar="SECONDS", show_default=False),
     ] = None,
     durations: Annotated[
-        Path | None, typer.Option("--durations", help="Table with the columns video and duration.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--durations", help="Table with the columns video and duration.", metavar="FILE", show_default=False
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            "--fps", help="Features per second.", metavar="RATE", show_default=False, rich_help_panel=_SAMPLING
+        ),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            "--stride",
+            help="Video frames per feature; requires --video-fps.",
+            metavar="N",
+            show_default=False,
+            rich_help_panel=_SAMPLING,
+        ),
+    ] = None,
+    video_fps: Annotated[
+        float | None,
+        typer.Option(
+            "--video-fps",
+            help="Video frames per second, for --stride.",
+            metavar="RATE",
+            show_default=False,
+            rich_help_panel=_SAMPLING,
+        ),
+    ] = None,
+    clip_length: Annotated[
+        float | None,
+        typer.Option(
+            "--clip-length",
+            help="Seconds per feature.",
+            metavar="SECONDS",
+            show_default=False,
+            rich_help_panel=_SAMPLING,
+        ),
     ] = None,
     texts: Annotated[
         Path | None,
-        typer.Option("--texts", help="Texts with their vectors: NPZ, NPY beside JSON, JSONL.", show_default=False),
+        typer.Option(
+            "--texts",
+            help="Texts with their vectors: NPZ, NPY with JSON next to it, or JSONL.",
+            metavar="FILE",
+            show_default=False,
+            rich_help_panel=_TEXTS,
+        ),
     ] = None,
-    texts_key: Annotated[str, typer.Option("--texts-key", help="Name of the texts in it.", show_default=False)] = "",
-    vectors_key: Annotated[str, typer.Option("--vectors-key", help="Name of the vectors.", show_default=False)] = "",
+    texts_key: Annotated[
+        str,
+        typer.Option(
+            "--texts-key",
+            help="Array or field of the texts.",
+            metavar="KEY",
+            show_default=False,
+            rich_help_panel=_TEXTS,
+        ),
+    ] = "",
+    vectors_key: Annotated[
+        str,
+        typer.Option(
+            "--vectors-key",
+            help="Array or field of the vectors.",
+            metavar="KEY",
+            show_default=False,
+            rich_help_panel=_TEXTS,
+        ),
+    ] = "",
     encoder_model: Annotated[
         str | None,
-        typer.Option("--encoder-model", help="Model to encode new texts with: the features' own.", show_default=False),
+        typer.Option(
+            "--encoder-model",
+            help="Model that encodes new texts; it must be the one that computed the features.",
+            metavar="MODEL",
+            show_default=False,
+            rich_help_panel=_TEXTS,
+        ),
     ] = None,
     pretrained: o.Pretrained = None,
-    encoder: Annotated[str, typer.Option("--encoder", help="Encoder plug-in for --encoder-model.")] = "open_clip",
-    switch: Annotated[bool, typer.Option("--switch", help="Go on with these features; the old ones are kept.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Read everything anew.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Read and check everything, keep nothing.")] = False,
+    encoder: Annotated[
+        str,
+        typer.Option("--encoder", help="Encoder plug-in of --encoder-model.", metavar="NAME", rich_help_panel=_TEXTS),
+    ] = "open_clip",
+    switch: Annotated[
+        bool,
+        typer.Option(
+            "--change-encoder", help="Use these features in this workspace from now on. The old ones are kept."
+        ),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Import all files again.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Read and check all files without writing anything.")
+    ] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Cache frame features that others released, to train, index and search with. Does only what is new."""
+    """Import precomputed frame features, e.g. released with a paper.
+
+    Only new files are processed.
+    """
     import vla
     from vla_cli.render import print_json, progress_bars
 
@@ -98,34 +188,49 @@ def import_features(
             "spec": report.spec.to_json() if report.spec else None, "omissions": report.omissions.to_json(),
         })  # fmt: skip
     else:
-        _summary(report, quiet, dry_run)
+        _print_report(report, quiet, dry_run)
     if report.problems:
         raise typer.Exit(3)
 
 
-def _summary(report: ImportFeaturesReport, quiet: bool, dry_run: bool) -> None:
-    """What was done, and a line for each problem."""
-    from vla_cli.render import clock, line, out, plural, print_left_out, print_table, say
+def _print_report(report: ImportFeaturesReport, quiet: bool, dry_run: bool) -> None:
+    """Print a table of problems, and a summary of the import."""
+    from vla_cli.render import (
+        format_duration,
+        plural,
+        print_line,
+        print_message,
+        print_omissions,
+        print_table,
+        stdout_console,
+    )
 
     if report.problems:
         rows = [(r.video_id, r.codec, r.reason) for r in report.problems]
         print_table(
-            ("video", "format", "cannot be used because"), rows, title=f"{plural(len(rows), 'video')} with problems"
+            ("video", "format", "cannot be imported"), rows, title=f"{plural(len(rows), 'video')} with problems"
         )
     if report.other_texts:
-        some = f"another vector here than in the file: {plural(len(report.other_texts), 'text')}"
-        say(f"{some}, e.g. {report.other_texts[0]!r}; what was here stays", style="yellow")
+        print_message(
+            f"{plural(len(report.other_texts), 'text')} with another vector in the workspace than in the file, e.g. "
+            f"{report.other_texts[0]!r}; the vectors of the workspace are kept",
+            style="yellow",
+        )
     if quiet:
         return
-    verb = "to import" if dry_run else "imported now"
+    verb = "Would import" if dry_run else "Imported"
     if report.receipts:
-        good = [r for r in report.receipts if r.has_features]
-        new = f"{report.num_videos} {verb} ({plural(report.frames, 'frame')}, {len(report.updates)} of them replaced)"
-        length = clock(sum(r.duration_seconds for r in good))
-        done = new if report.num_videos else "nothing new"
-        line(f"{plural(len(report.receipts), 'video')}: {done}, {len(good)} ok, {length} in all")
+        durations = [r.duration_seconds for r in report.receipts if r.has_features]
+        counts = f"{plural(report.frames, 'frame')}, {len(report.updates):,} replaced"
+        new = (
+            f"{verb} {plural(report.num_videos, 'video')} ({counts})."
+            if report.num_videos
+            else "Nothing new to import."
+        )
+        total = plural(len(report.receipts), "video")
+        print_line(f"{new} {len(durations):,} of {total} ok ({format_duration(sum(durations))}).")
     if report.texts:
-        line(f"{plural(report.texts, 'text')} {verb}")
+        print_line(f"{verb} {plural(report.texts, 'text')}.")
     if report.spec:
-        line(f"features of {report.spec.model!r}, {report.spec.dim} wide, {report.spec.sampling}")
-    print_left_out(report.omissions, out())
+        print_line(f"Features: {report.spec.model}, {report.spec.dim} dimensions, {report.spec.sampling}.")
+    print_omissions(report.omissions, stdout_console())

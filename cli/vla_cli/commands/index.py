@@ -16,41 +16,49 @@ def index(
     run: Annotated[
         str | None,
         typer.Option(
-            help="Trained run to use; 'none' for the frozen encoder (default: the default run, if it plainly wins).",
+            help="Trained run to use; none uses the frozen encoder. Default: the run 'default' if it is measurably better than "
+            "the frozen encoder.",
+            metavar="NAME",
             show_default=False,
         ),
     ] = None,
     backend: Annotated[
         str | None,
         typer.Option(
-            help="Index plug-in, or 'auto' for the fastest by measurement (default: as last time; at first 'auto').",
+            help="Index plug-in, or auto for the fastest by measurement. Default: unchanged, at first auto.",
+            metavar="NAME",
             show_default=False,
         ),
     ] = None,
     memory: Annotated[
         str | None,
         typer.Option(
-            help="Memory that the index may take, like 2GB (default: as last time; at first half of what is free).",
+            help="Maximum memory of the index, e.g. 2GB. Default: unchanged, at first half of the free memory.",
+            metavar="SIZE",
             show_default=False,
         ),
     ] = None,
     recall: Annotated[
         float | None,
         typer.Option(
-            help="Share of the ten best segments to be found, on average (default: as last time; at first 0.99).",
+            help="Minimum mean recall of the ten best segments. Default: unchanged, at first 0.99.",
+            metavar="SHARE",
             show_default=False,
         ),
     ] = None,
     compact: Annotated[
-        bool, typer.Option("--compact", help="Make one part of what was added bit by bit, and choose its index anew.")
+        bool, typer.Option("--compact", help="Merge all fragments into one and re-tune the index type.")
     ] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Bring the index that 'vla search' reads up to date: only what is new, changed, renamed or gone is worked on."""
+    """Create or update the index for `vla search`.
+
+    Only new, changed, renamed and deleted videos are processed.
+    """
     import vla
-    from vla_cli.render import print_json, progress_bars, say
+    from vla_cli.render import print_json, print_message, progress_bars
 
     with progress_bars(quiet) as progress:
         report = vla.index(
@@ -60,37 +68,37 @@ def index(
         print_json({**report.__dict__, "omissions": report.omissions.to_json()})
         return
     for note in report.notes:
-        say(note, style="yellow")
+        print_message(note, style="yellow")
     if report.omissions and not quiet:
-        say(f"search leaves out {report.omissions.summary()}: 'vla rm --missing' forgets them", style="yellow")
-    _show(report)
+        print_message(
+            f"left out of searches: {report.omissions.summary()}; `vla rm --missing` removes them", style="yellow"
+        )
+    _print_report(report)
 
 
-def _show(report: vla.IndexReport) -> None:
-    from vla_cli.render import line, plural, print_table, size
+def _print_report(report: vla.IndexReport) -> None:
+    """Print the benchmark of index types if there was one, and a summary of the index."""
+    from vla_cli.render import format_bytes, plural, print_line, print_table
 
     columns = ("index", "recall@10", "bytes/vector", "p50 ms", "p95 ms", "build s", "")
     rows = []
     for m in report.measured:
-        small = (m["backend"], "", f"{m['bytes_per_vector']:.0f}", "", "", "", m["why_not"])
-        figures = (
-            f"{m['recall']:.3f}",
-            small[2],
-            f"{m['p50_ms']:.2f}",
-            f"{m['p95_ms']:.2f}",
-            f"{m['build_seconds']:.1f}",
-        )
-        rows.append((m["backend"], *figures, "chosen" if m["chosen"] else m["why_not"]) if m["p50_ms"] else small)
+        num_bytes = f"{m['bytes_per_vector']:.0f}"
+        if m["p50_ms"]:
+            speed = (f"{m['p50_ms']:.2f}", f"{m['p95_ms']:.2f}", f"{m['build_seconds']:.1f}")
+            rows.append(
+                (m["backend"], f"{m['recall']:.3f}", num_bytes, *speed, "chosen" if m["chosen"] else m["why_not"])
+            )
+        else:
+            rows.append((m["backend"], "", num_bytes, "", "", "", m["why_not"]))
     if rows:
-        print_table(columns, rows, "measured on this machine", numeric=columns[1:6])
-    made = f"with run {report.run!r}" if report.run else "with the frozen encoder"
-    made += f" ({report.reason})" if report.reason and not report.notes else ""
-    done = ", ".join(
-        f"{count:,} {verb}"
-        for count, verb in ((report.added, "added"), (report.renamed, "renamed"), (report.removed, "removed"))
-        if count
-    )
-    line(
-        f"{plural(report.segments, 'segment')} of {plural(report.videos, 'video')} indexed {made} "
-        f"({report.backend}, {size(round(report.megabytes * 1e6))}); " + (done or "no video has changed")
+        print_table(columns, rows, "Measured on this machine", numeric=columns[1:6])
+    model = f"run {report.run!r}" if report.run else "the frozen encoder"
+    reason = f" ({report.reason})" if report.reason and not report.notes else ""
+    counts = ((report.added, "added"), (report.renamed, "renamed"), (report.removed, "removed"))
+    changes = ", ".join(f"{count:,} {verb}" for count, verb in counts if count)
+    segments, videos = plural(report.segments, "segment"), plural(report.videos, "video")
+    memory = format_bytes(round(report.megabytes * 1e6))
+    print_line(
+        f"Indexed {segments} of {videos} with {model}{reason}; {report.backend}, {memory}. Videos: {changes or 'no changes'}."
     )

@@ -8,36 +8,50 @@ import typer
 
 from vla_cli import options as o
 
+_STATUSES = ("ok", "partial", "skipped", "failed", "missing")
+
 
 def ls(
     patterns: Annotated[
-        list[str] | None, typer.Argument(help="Names, paths or glob patterns; all videos without.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="Names, paths or glob patterns. Default: all videos.", metavar="PATTERNS", show_default=False
+        ),
     ] = None,
     status: Annotated[
-        str, typer.Option("--status", help="Only these: ok, partial, skipped, failed or missing.", show_default=False)
+        str,
+        typer.Option(
+            "--status",
+            help=f"Only videos with this status: {', '.join(_STATUSES)}.",
+            metavar="STATUS",
+            show_default=False,
+        ),
     ] = "",
     workspace: o.Workspace = None,
     as_json: o.Json = False,
 ) -> None:
-    """List the videos of this workspace."""
+    """List the videos of the workspace. Exits with 1 if there are none."""
     from vla.workflows import maintenance
-    from vla_cli.render import clock, print_json, print_table, progress_bars, say
+    from vla_cli.render import format_time, print_json, print_message, print_table, progress_bars
 
-    if status not in ("", "ok", "partial", "skipped", "failed", "missing"):
-        raise typer.BadParameter(f"--status is ok, partial, skipped, failed or missing, not {status!r}")
+    if status and status not in _STATUSES:
+        raise typer.BadParameter(f"invalid --status {status!r}: use one of {', '.join(_STATUSES)}")
     with progress_bars(False) as progress:
-        listed = maintenance.list_videos(patterns or (), workspace=workspace, progress=progress)
-    entries = [e for e in listed if not status or (e.is_missing if status == "missing" else e.receipt.status == status)]
+        entries = maintenance.list_videos(patterns or (), workspace=workspace, progress=progress)
+    if status == "missing":
+        entries = [e for e in entries if e.is_missing]
+    elif status:
+        entries = [e for e in entries if e.receipt.status == status]
     if as_json:
         print_json([e.to_json() for e in entries])
     elif entries:
         rows = [
-            (e.receipt.video_id, e.receipt.status + (" (missing)" if e.is_missing else ""), clock(e.receipt.duration_seconds),
-             e.receipt.frames, e.captions, e.receipt.codec, e.receipt.reason)
+            (e.receipt.video_id, e.receipt.status + (" (missing)" if e.is_missing else ""),
+             format_time(e.receipt.duration_seconds), e.receipt.frames, e.captions, e.receipt.codec, e.receipt.reason)
             for e in entries
         ]  # fmt: skip
-        columns = ("video", "status", "length", "frames", "captions", "codec", "remark")
-        print_table(columns, rows, numeric=("length", "frames", "captions"))
+        columns = ("video", "status", "duration", "frames", "captions", "codec", "remark")
+        print_table(columns, rows, numeric=("duration", "frames", "captions"))
     if not entries:
-        say(f"nothing found: no video is {status}" if status else "nothing found: there is no video here yet")
+        print_message(f"No videos with status {status!r}." if status else "No videos in this workspace yet.")
         raise typer.Exit(1)

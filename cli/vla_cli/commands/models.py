@@ -6,7 +6,7 @@ from vla_cli import options as o
 
 
 def models(as_json: o.Json = False) -> None:
-    """List the presets of --model, with the licences of their weights."""
+    """List the presets of --model with the licences of their weights."""
     from vla.encoders._presets import PRESETS
     from vla_cli.render import print_json, print_table
 

@@ -12,19 +12,27 @@ from vla_cli import options as o
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="Name of the run.")] = "default",
+    run: Annotated[str, typer.Argument(help="Name of the run.", metavar="RUN")] = "default",
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="File to write; - for standard output (default: RUN.html here).", show_default=False
+            "--output",
+            "-o",
+            help="Output file; - writes to standard output. Default: RUN.html.",
+            metavar="FILE",
+            show_default=False,
         ),
     ] = None,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Write a page about a run: what it was trained on, its curves, and its evaluations. One HTML file, no network."""
-    from vla_cli.render import line, print_json
+    """Write a report of a run as one HTML file without external resources.
+
+    The report has the training data, the settings, the training curves and the
+    evaluations.
+    """
+    from vla_cli.render import print_json, print_line
 
     if output is not None and str(output) in ("-", "/dev/stdout"):
         from vla.reports.run_report import page_of
@@ -37,4 +45,4 @@ def report(
     if as_json:
         print_json({"path": str(path)})
     elif not quiet:
-        line(f"wrote {path}")
+        print_line(f"Wrote {path}")

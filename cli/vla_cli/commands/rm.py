@@ -12,20 +12,23 @@ from vla_cli import options as o
 
 def rm(
     patterns: Annotated[
-        list[str] | None, typer.Argument(help="Names, paths or glob patterns of extracted videos.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="Names, paths or glob patterns of extracted videos.", metavar="PATTERNS", show_default=False
+        ),
     ] = None,
-    missing: Annotated[bool, typer.Option("--missing", help="Also every video whose file is gone.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    missing: Annotated[bool, typer.Option("--missing", help="Also remove videos whose file is gone.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Forget videos: their features go; the videos themselves and their captions stay."""
+    """Delete the cached features of videos. The videos and their captions are kept."""
     from vla.workflows import maintenance
-    from vla_cli.render import line, plural, print_json, progress_bars, say
+    from vla_cli.render import plural, print_json, print_line, print_message, progress_bars
 
     if not patterns and not missing:
-        raise typer.BadParameter("say which videos, or --missing")
+        raise typer.BadParameter("name videos, or pass --missing")
     with progress_bars(quiet) as progress:
         names = maintenance.remove(
             patterns or (), workspace=workspace, missing=missing, dry_run=True, progress=progress
@@ -33,16 +36,16 @@ def rm(
     if not names:
         if as_json:
             print_json({"removed": []})
-        say("nothing found: no video is missing")
+        print_message("No video file is missing.")
         raise typer.Exit(1)
     if not yes:
-        say(f"the features of {plural(len(names), 'video')} are to be deleted, e.g. {min(names)}")
+        print_message(f"This deletes the features of {plural(len(names), 'video')}, e.g. {min(names)}")
         if not sys.stdin.isatty():
-            raise typer.BadParameter("nobody is there to ask: give --yes")
-        typer.confirm("Go on?", abort=True, err=True)
+            raise typer.BadParameter("not a terminal: pass --yes to confirm")
+        typer.confirm("Continue?", abort=True, err=True)
     with progress_bars(quiet) as progress:
         removed = maintenance.remove(patterns or (), workspace=workspace, missing=missing, progress=progress)
     if as_json:
         print_json({"removed": removed})
     elif not quiet:
-        line(f"{plural(len(removed), 'video')} forgotten; 'vla index' brings the index up to date")
+        print_line(f"Removed {plural(len(removed), 'video')}. Run `vla index` to update the index.")

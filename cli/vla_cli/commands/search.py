@@ -10,34 +10,50 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vla_cli import options as o
-from vla_cli.hits import print_csv, print_hits, print_lines, print_paths, say_left_out
-from vla_cli.parsing import length, limits, lines, seconds, weighted
-from vla_cli.render import print_json, progress_bars, say
+from vla_cli.hits import print_csv, print_hit_omissions, print_hits, print_lines, print_paths
+from vla_cli.parsing import duration_range, read_queries, seconds, video_filter, weighted_texts
+from vla_cli.render import print_json, print_message, progress_bars
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vla.retrieval.hits import Hit
 
-_MORE = "More than one text"
-_FILTER = "Which videos"
-_SHAPE = "What is printed"
+_TEXTS = "Query texts"
+_FILTERS = "Video filters"
+_OUTPUT = "Output format"
 
 
 def search(
     query: Annotated[
-        str | None, typer.Argument(help="What to look for, in words.", metavar="QUERY", show_default=False)
+        str | None, typer.Argument(help="Text to search for.", metavar="QUERY", show_default=False)
     ] = None,
     paths: Annotated[
-        list[str] | None, typer.Argument(help="Extract and index what is new in these first.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="Videos and folders to extract and index first, if they are new.",
+            metavar="PATHS",
+            show_default=False,
+        ),
     ] = None,
-    k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="How many moments.")] = 10,
-    per_video: Annotated[int, typer.Option(min=1, help="At most this many of one video.")] = 3,
-    fpr: Annotated[
+    k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="Number of moments.", metavar="N")] = 10,
+    per_video: Annotated[int, typer.Option(min=1, help="Maximum number of moments per video.", metavar="N")] = 3,
+    max_fpr: Annotated[
         float | None,
         typer.Option(
-            "--fpr",
-            help="Leave out what queries that nothing here matches find at a higher rate, e.g. 0.05 (default: nothing).",
+            "--max-fpr",
+            help="Hide hits whose estimated false-positive rate exceeds RATE, e.g. 0.05. Default: show all.",
+            metavar="RATE",
+            show_default=False,
+        ),
+    ] = None,
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            "--duration",
+            help="Range of moment durations: 2-10, 30s-2m, 5- or any. Default: estimated from timed captions if there are at "
+            "least 50.",
+            metavar="MIN-MAX",
             show_default=False,
         ),
     ] = None,
@@ -45,127 +61,148 @@ def search(
         Path | None,
         typer.Option(
             "--queries",
-            help="Instead of QUERY: a file with a query on each line; - for standard input.",
+            help="Search for each line of FILE instead of QUERY; - reads standard input.",
+            metavar="FILE",
             show_default=False,
         ),
     ] = None,
     image: Annotated[
         Path | None,
-        typer.Option("--image", help="Instead of QUERY: a picture to find the like of.", show_default=False),
+        typer.Option("--image", help="Search by image instead of text.", metavar="FILE", show_default=False),
     ] = None,
     like: Annotated[
         str | None,
         typer.Option(
-            "--like", help="Instead of QUERY: a moment to find the like of.", metavar="VIDEO@TIME", show_default=False
+            "--like",
+            help="Find moments similar to this one instead of QUERY, e.g. clip.mp4@1:30.",
+            metavar="VIDEO@TIME",
+            show_default=False,
         ),
     ] = None,
     also: Annotated[
         list[str] | None,
         typer.Option(
             "--also",
-            help="Another text that counts as much as QUERY, or as TEXT^WEIGHT says; may be repeated.",
+            help="Also match TEXT. Repeatable. TEXT^0.5 sets the weight (default 1).",
             metavar="TEXT",
             show_default=False,
-            rich_help_panel=_MORE,
+            rich_help_panel=_TEXTS,
         ),
     ] = None,
-    without: Annotated[
+    negative: Annotated[
         list[str] | None,
         typer.Option(
             "--not",
-            help="What it should not be; TEXT^WEIGHT for another weight than 0.25; may be repeated.",
+            help="Rank moments that match TEXT lower. Repeatable. TEXT^0.5 sets the weight (default 0.25).",
             metavar="TEXT",
             show_default=False,
-            rich_help_panel=_MORE,
+            rich_help_panel=_TEXTS,
         ),
     ] = None,
     then: Annotated[
         list[str] | None,
         typer.Option(
             "--then",
-            help="What comes after it in the same video; repeated, one after the other.",
+            help="Find QUERY followed by TEXT in the same video. Repeatable for longer sequences.",
             metavar="TEXT",
             show_default=False,
-            rich_help_panel=_MORE,
+            rich_help_panel=_TEXTS,
         ),
     ] = None,
     within: Annotated[
         str | None,
         typer.Option(
             "--within",
-            help="How long after, from best frame to best frame: 30s, 1:30 (default: any time).",
+            help="Maximum time between the best frames of consecutive events, e.g. 30s or 1:30. Default: no limit.",
             metavar="TIME",
             show_default=False,
-            rich_help_panel=_MORE,
+            rich_help_panel=_TEXTS,
         ),
     ] = None,
-    templates: Annotated[
+    prompt_templates: Annotated[
         bool,
         typer.Option(
-            "--templates", help="Average with 'a photo of' and 'a video of' what is asked.", rich_help_panel=_MORE
+            "--prompt-templates",
+            help="Average each text with 'a photo of TEXT' and 'a video of TEXT'.",
+            rich_help_panel=_TEXTS,
         ),
     ] = False,
-    literal: Annotated[
+    no_rewrite: Annotated[
         bool,
         typer.Option(
-            "--literal",
-            help="Take questions as they are written ('when does a dog jump?' is looked for as 'a dog jumps').",
-            rich_help_panel=_MORE,
+            "--no-rewrite",
+            help="Search for questions as written. Default: 'when does a dog jump?' becomes 'a dog jumps'.",
+            rich_help_panel=_TEXTS,
         ),
     ] = False,
-    lasting: Annotated[
-        str | None,
-        typer.Option(
-            "--lasting",
-            help="Only moments that last so long: 2-10, 30s-2m, 5- or any (default: about as long as those that captions tell "
-            "of, where there are 50).",
-            metavar="LEAST-MOST",
-            show_default=False,
-        ),
-    ] = None,
-    inside: Annotated[
+    include: Annotated[
         list[str] | None,
         typer.Option(
-            "--in",
-            help="Only videos in this folder, or whose names fit, e.g. '2024/*.mp4'; may be repeated.",
+            "--include",
+            help="Search only videos that match this folder, file or pattern, e.g. '2024/*.mp4'. Repeatable.",
+            metavar="PATTERN",
             show_default=False,
-            rich_help_panel=_FILTER,
+            rich_help_panel=_FILTERS,
         ),
     ] = None,
-    outside: Annotated[
+    exclude: Annotated[
         list[str] | None,
-        typer.Option("--not-in", help="Only others; may be repeated.", show_default=False, rich_help_panel=_FILTER),
-    ] = None,
-    longer: Annotated[
-        str | None,
-        typer.Option("--longer", help="At least so long: 90, 1:30, 2h.", show_default=False, rich_help_panel=_FILTER),
-    ] = None,
-    shorter: Annotated[
-        str | None, typer.Option("--shorter", help="At most so long.", show_default=False, rich_help_panel=_FILTER)
-    ] = None,
-    since: Annotated[
-        str | None,
         typer.Option(
-            "--since",
-            help="Files last changed on this day or later: 2024-05-01.",
+            "--exclude",
+            help="Skip videos that match this folder, file or pattern. Repeatable.",
+            metavar="PATTERN",
             show_default=False,
-            rich_help_panel=_FILTER,
+            rich_help_panel=_FILTERS,
         ),
     ] = None,
-    before: Annotated[
+    min_video_duration: Annotated[
         str | None,
         typer.Option(
-            "--before", help="Files last changed before this day.", show_default=False, rich_help_panel=_FILTER
+            "--min-video-duration",
+            help="Search only videos of at least this duration: 90, 1:30 or 2h.",
+            metavar="TIME",
+            show_default=False,
+            rich_help_panel=_FILTERS,
+        ),
+    ] = None,
+    max_video_duration: Annotated[
+        str | None,
+        typer.Option(
+            "--max-video-duration",
+            help="Search only videos of at most this duration.",
+            metavar="TIME",
+            show_default=False,
+            rich_help_panel=_FILTERS,
+        ),
+    ] = None,
+    modified_after: Annotated[
+        str | None,
+        typer.Option(
+            "--modified-after",
+            help="Search only files modified on DATE or later, e.g. 2024-05-01.",
+            metavar="DATE",
+            show_default=False,
+            rich_help_panel=_FILTERS,
+        ),
+    ] = None,
+    modified_before: Annotated[
+        str | None,
+        typer.Option(
+            "--modified-before",
+            help="Search only files modified before DATE.",
+            metavar="DATE",
+            show_default=False,
+            rich_help_panel=_FILTERS,
         ),
     ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(
             "--where",
-            help="What a column of the captions says: camera=front, year>=2020, place='*beach*'; may be repeated.",
+            help="Filter by a column of the caption table: camera=front, year>=2020, place='*beach*'. Repeatable.",
             metavar="CONDITION",
             show_default=False,
-            rich_help_panel=_FILTER,
+            rich_help_panel=_FILTERS,
         ),
     ] = None,
     model: o.Model = None,
@@ -177,70 +214,78 @@ def search(
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     as_jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="A JSON object on each line.", rich_help_panel=_SHAPE)
+        bool, typer.Option("--jsonl", help="Print one JSON object per line.", rich_help_panel=_OUTPUT)
     ] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="A table with commas.", rich_help_panel=_SHAPE)] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.", rich_help_panel=_OUTPUT)] = False,
     as_paths: Annotated[
-        bool, typer.Option("--paths", help="The path of each video that was found, once.", rich_help_panel=_SHAPE)
+        bool, typer.Option("--paths", help="Print the path of each video once.", rich_help_panel=_OUTPUT)
     ] = False,
     null: Annotated[
-        bool, typer.Option("--null", "-0", help="End paths with a zero byte, for xargs -0.", rich_help_panel=_SHAPE)
+        bool,
+        typer.Option(
+            "--null", "-0", help="Print paths that end with a zero byte, for xargs -0.", rich_help_panel=_OUTPUT
+        ),
     ] = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Find moments by words. With folders, what is new in them is extracted and indexed first.
+    """Find moments by text, image or example.
 
-    Exits with 1 when nothing is found, as grep does: with --fpr 0.05, in 19 of 20 searches for what is not here.
+    Videos in PATHS that are new are extracted and indexed first. Exits with 1
+    if there are no hits; use --max-fpr to hide hits of queries that match
+    nothing.
     """
     import vla
 
-    shapes = [as_json, as_jsonl, as_csv, as_paths or null]
-    if sum(shapes) > 1:
-        raise typer.BadParameter("give one of --json, --jsonl, --csv and --paths")
-    instead = [option for option in (queries, image, like) if option is not None]
-    if len(instead) > 1:
-        raise typer.BadParameter("give one of --queries, --image and --like")
-    if not instead and query is None:
-        raise typer.BadParameter("say what to look for, or give --queries, --image or --like", param_hint="QUERY")
+    formats = [as_json, as_jsonl, as_csv, as_paths or null]
+    if sum(formats) > 1:
+        raise typer.BadParameter("use only one of --json, --jsonl, --csv and --paths")
+    alternatives = [option for option in (queries, image, like) if option is not None]
+    if len(alternatives) > 1:
+        raise typer.BadParameter("use only one of --queries, --image and --like")
+    if not alternatives and query is None:
+        raise typer.BadParameter("pass a text to search for, --queries, --image or --like", param_hint="QUERY")
     if within is not None and not then:
-        raise typer.BadParameter("give --then TEXT, too: what comes within that time", param_hint="--within")
-    texts = lines(queries) if queries is not None else [query] if query is not None and not instead else []
-    if instead and query is not None:
-        # Then there is no query in front of the folders.
+        raise typer.BadParameter("requires --then TEXT", param_hint="--within")
+    texts = read_queries(queries) if queries is not None else [query] if query is not None and not alternatives else []
+    if alternatives and query is not None:
+        # Without a query, the first argument is a path.
         paths = [query, *(paths or [])]
-    if not instead:
+    if not alternatives:
         _require_quotes(query or "", paths or [])
-    if not texts and (also or then or templates or literal or lasting):
+    if not texts and (also or then or prompt_templates or no_rewrite or duration):
         raise typer.BadParameter(
-            "--also, --then, --templates, --literal and --lasting go with words, not with --image or --like"
+            "--also, --then, --prompt-templates, --no-rewrite and --duration require a text, not --image or --like"
         )
-    unwanted = weighted(without, vla.NEGATIVE_WEIGHT, "--not")
-    seconds_long = None if lasting is None else length(lasting, "--lasting")
-    asked = [
+    negatives = weighted_texts(negative, vla.NEGATIVE_WEIGHT, "--not")
+    durations = None if duration is None else duration_range(duration, "--duration")
+    text_queries = [
         vla.Query(
-            text, weighted(also, 1.0, "--also"), unwanted, tuple(then or ()),
-            math.inf if within is None else seconds(within, "--within"), templates, not literal, seconds_long,
+            text, weighted_texts(also, 1.0, "--also"), negatives, tuple(then or ()),
+            math.inf if within is None else seconds(within, "--within"), prompt_templates, not no_rewrite, durations,
         )
         for text in texts
     ]  # fmt: skip
-    limited = limits(inside, outside, longer, shorter, since, before, where)
-    choice = vla.EncoderChoice(model, pretrained, encoder, o.sampling(fps), device, dtype)
+    filters = video_filter(
+        include, exclude, min_video_duration, max_video_duration, modified_after, modified_before, where
+    )  # fmt: skip
+    choice = vla.EncoderChoice(model, pretrained, encoder, o.sampling_rule(fps), device, dtype)
     with progress_bars(quiet) as progress:
         hits = vla.search(
-            asked, paths or (), k=k, per_video=per_video, max_fpr=fpr, filters=limited, image=image, like=like,
-            negative=() if texts else unwanted, workspace=workspace, choice=choice, progress=progress,
+            text_queries, paths or (), k=k, per_video=per_video, max_fpr=max_fpr, filters=filters, image=image, like=like,
+            negative=() if texts else negatives, workspace=workspace, choice=choice, progress=progress,
         )  # fmt: skip
-    say_left_out(hits)
-    _print(hits, shapes, b"\0" if null else b"\n", [one.title for one in asked] if queries is not None else None)
+    print_hit_omissions(hits)
+    titles = [text_query.title for text_query in text_queries] if queries is not None else None
+    _print(hits, formats, b"\0" if null else b"\n", titles)
     if not hits:
         if not quiet:
-            say("nothing found")
+            print_message("No hits.")
         raise typer.Exit(1)
 
 
-def _print(hits: Sequence[Hit], shapes: list[bool], end: bytes, titles: list[str] | None) -> None:
-    """In the shape that was asked for; as a table for each of `titles`, or one without a title."""
-    as_json, as_jsonl, as_csv, as_paths = shapes
+def _print(hits: Sequence[Hit], formats: list[bool], end: bytes, titles: list[str] | None) -> None:
+    """Print in the selected format; as tables, print one for each of `titles`, or one without."""
+    as_json, as_jsonl, as_csv, as_paths = formats
     if as_json:
         print_json([hit.to_json() for hit in hits])
     elif as_jsonl:
@@ -257,12 +302,11 @@ def _print(hits: Sequence[Hit], shapes: list[bool], end: bytes, titles: list[str
 
 
 def _require_quotes(query: str, paths: list[str]) -> None:
-    """Refuse words of a query that the shell took apart: they stand where folders do, and no such folder is there."""
-    absent = [path for path in paths if not any(c in path for c in "*?[/\\") and not os.path.lexists(path)]
-    if absent:
-        whole = " ".join([query, *paths])
+    """Refuse the words of an unquoted query: the shell passes all but the first as paths."""
+    missing = [path for path in paths if not any(c in path for c in "*?[/\\") and not os.path.lexists(path)]
+    if missing:
+        text = " ".join([query, *paths])
         raise typer.BadParameter(
-            f"{absent[0]!r} is no file or folder. If it belongs to the query, put the query in quotes: "
-            f'vla search "{whole}"',
+            f'no file or folder {missing[0]!r}. If it belongs to the query, put the query in quotes: vla search "{text}"',
             param_hint="QUERY",
         )

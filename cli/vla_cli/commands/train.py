@@ -20,38 +20,57 @@ _DEFAULTS = TrainConfig()
 def train(
     context: typer.Context,
     captions: o.Captions = None,
-    levels: Annotated[str, typer.Option(help="Alignment losses: both, global, segment or none.")] = _DEFAULTS.levels,
+    levels: Annotated[
+        str, typer.Option(help="Alignment losses: both, global, segment or none.", metavar="NAME")
+    ] = _DEFAULTS.levels,
     score: Annotated[
         str,
-        typer.Option(help="How the global level compares caption and video: mean (frame), or tokens (with frames)."),
+        typer.Option(
+            help="Video-caption score of the global loss: mean (mean frame) or tokens (late interaction with frames).",
+            metavar="NAME",
+        ),
     ] = _DEFAULTS.score,
     heads: Annotated[
-        str, typer.Option(help="Heads to train too, with commas between; auto: one for each kind of question.")
+        str,
+        typer.Option(
+            help="Heads to train, separated by commas; auto trains one for each kind of question in the captions.",
+            metavar="NAMES",
+        ),
     ] = _DEFAULTS.heads,
-    projector: Annotated[str, typer.Option(help="Projector plug-in.")] = _DEFAULTS.projector,
-    epochs: Annotated[int, typer.Option(min=1)] = _DEFAULTS.epochs,
-    batch_size: Annotated[int, typer.Option(min=1, help="Videos in a step.")] = _DEFAULTS.batch_size,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = _DEFAULTS.learning_rate,
+    projector: Annotated[str, typer.Option(help="Projector plug-in.", metavar="NAME")] = _DEFAULTS.projector,
+    epochs: Annotated[int, typer.Option(min=1, help="Maximum number of epochs.", metavar="N")] = _DEFAULTS.epochs,
+    batch_size: Annotated[int, typer.Option(min=1, help="Videos per step.", metavar="N")] = _DEFAULTS.batch_size,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", "--lr", help="Peak learning rate.", metavar="RATE")
+    ] = _DEFAULTS.learning_rate,
     val_fraction: Annotated[
-        float, typer.Option(help="Fraction of videos used for validation where the captions name no split.")
+        float,
+        typer.Option(
+            help="Fraction of videos used for validation if the captions have no split for it.", metavar="SHARE"
+        ),
     ] = _DEFAULTS.val_fraction,
     patience: Annotated[
-        int, typer.Option(min=1, help="Epochs without improvement before stopping.")
+        int, typer.Option(min=1, help="Epochs without improvement before training stops.", metavar="N")
     ] = _DEFAULTS.patience,
-    seed: Annotated[int, typer.Option()] = _DEFAULTS.seed,
+    seed: Annotated[int, typer.Option(help="Random seed.", metavar="N")] = _DEFAULTS.seed,
     precision: Annotated[
         str,
-        typer.Option(help="Training precision: fp32, bf16, or auto (bf16 where the processor has hardware for it)."),
+        typer.Option(
+            help="Training precision: fp32, bf16 or auto (bf16 if the hardware supports it).", metavar="DTYPE"
+        ),
     ] = _DEFAULTS.precision,
     deterministic: Annotated[
         bool,
-        typer.Option("--deterministic", help="The same bits on a GPU, too, at some cost; on a CPU they always are."),
+        typer.Option(
+            "--deterministic", help="Make training on a GPU reproducible to the bit, but slower. On a CPU it always is."
+        ),
     ] = _DEFAULTS.deterministic,
     recipe: Annotated[
-        Path | None, typer.Option(help="TOML file of settings; options given here win.", show_default=False)
+        Path | None,
+        typer.Option(help="TOML file of settings; options override it.", metavar="FILE", show_default=False),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the run.")] = "default",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train anew even if this run is finished.")] = False,
+    name: Annotated[str, typer.Option(help="Name of the run.", metavar="NAME")] = "default",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again even if the run is finished.")] = False,
     device: o.Device = "auto",
     format: o.Format = None,
     video_column: o.VideoColumn = "",
@@ -63,10 +82,13 @@ def train(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Train small projectors on cached features and captions. A run that was stopped goes on at its step, to the same result.
+    """Train small projectors on cached features and captions.
 
-    Ctrl-C or SIGTERM finishes the step and keeps the state (exit code 130 or 143). Several processes share every step:
-    torchrun --nproc_per_node=2 -m vla_cli train
+    If training is interrupted, run the same command again: it continues at the
+    same step and produces the same weights. Ctrl-C and SIGTERM finish the step
+    and save the state.
+
+    For several processes: torchrun --nproc_per_node=2 -m vla_cli train
     """
     import vla
     from vla_cli.render import print_json, progress_bars
@@ -77,17 +99,18 @@ def train(
         "learning_rate": learning_rate, "val_fraction": val_fraction, "patience": patience, "seed": seed,
         "precision": precision, "deterministic": deterministic,
     }  # fmt: skip
-    # What was not given is left to the recipe, and without one to the library's own defaults.
-    settings: dict[str, Any] = {k: v for k, v in options.items() if _was_given(context, k)}
-    # torchrun's number of this process; the library asks for it when torch is loaded, and that takes a while.
-    speaks = os.environ.get("RANK", "0") == "0"
-    with progress_bars(quiet or not speaks) as progress:
+    # Options that are not set are left to the recipe, and then to the defaults of the library.
+    settings: dict[str, Any] = {k: v for k, v in options.items() if _is_set(context, k)}
+    # torchrun sets the number of the process. The library reads it with torch, which loads slowly.
+    is_main_process = os.environ.get("RANK", "0") == "0"
+    with progress_bars(quiet or not is_main_process) as progress:
         run = vla.train(
-            captions=o.one(captions), workspace=workspace, settings=settings, recipe=recipe, name=name, overwrite=overwrite,
-            device=device, columns=o.columns(video_column, caption_column, start_column, end_column, split_column),
+            captions=o.single_file(captions), workspace=workspace, settings=settings, recipe=recipe, name=name,
+            overwrite=overwrite, device=device,
+            columns=o.columns(video_column, caption_column, start_column, end_column, split_column),
             format=format, progress=progress,
         )  # fmt: skip
-    if not speaks:
+    if not is_main_process:
         return
     if as_json:
         omissions = run.omissions.to_json()
@@ -95,55 +118,54 @@ def train(
             {"name": run.name, "digest": run.digest, "spec": run.spec.to_json(), "omissions": omissions, **run.record}
         )
     else:
-        _tables(run)
+        _print_report(run)
 
 
-def _figure(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-def _was_given(context: typer.Context, option: str) -> bool:
+def _is_set(context: typer.Context, option: str) -> bool:
     source = context.get_parameter_source(option)
     return source is not None and source.name != "DEFAULT"
 
 
-def _tables(run: Run) -> None:
-    """Metrics epoch by epoch, then before and after."""
-    from vla_cli.render import line, print_table
+def _print_report(run: Run) -> None:
+    """Print the metrics of each epoch, those before and after training, and the verdict."""
+    from vla_cli.render import print_line, print_table
 
-    history = run.record["history"]
+    record = run.record
+    history = record["history"]
     losses = list(history[-1]["losses"]) if history else []
-    tasks = {
+    metrics = {
         "text to video": "R@1", "text to video reranked": "R@1",
         "moment to video": "R@1", "moment in its video": "R1@0.5", "moment by head": "R1@0.5",
         "multiple choice": "accuracy", "open answers": "accuracy", "counting": "MSE",
     }  # fmt: skip
-    shown_tasks = [t for t in tasks if history and t in history[-1]["metrics"]]
-    columns = ["epoch", *losses, "score", *(f"{t} {tasks[t]}" for t in shown_tasks)]
+    tasks = [t for t in metrics if history and t in history[-1]["metrics"]]
+    columns = ["epoch", *losses, "score", *(f"{t} {metrics[t]}" for t in tasks)]
     rows = [
         [h["epoch"], *(f"{h['losses'].get(n, 0):.3f}" for n in losses), f"{h['score']:.3f}",
-         *(f"{h['metrics'][t][tasks[t]]:.1f}" for t in shown_tasks)]
+         *(f"{h['metrics'][t][metrics[t]]:.1f}" for t in tasks)]
         for h in history
     ]  # fmt: skip
     print_table(columns, rows, numeric=columns)
-    record = run.record
     sources = {
         "frozen": record["before"]["metrics"], "trained": record["after"]["metrics"],
         "blind": record["after"].get("blind", {}), "floor": record.get("floors", {}),
     }  # fmt: skip
-    shown = [name for name, found in sources.items() if any(found.values())]
-    compared = [
-        (task, measure, *(_figure(sources[name].get(task, {}).get(measure)) for name in shown))
+    names = [name for name, values in sources.items() if any(values.values())]
+    rows = [
+        [task, measure, *(_format(sources[name].get(task, {}).get(measure)) for name in names)]
         for task, measures in sources["trained"].items()
         for measure in measures
     ]
-    videos = {"searched": run.record["videos"]["held out"], **run.record["videos"]}
+    videos = {"searched": record["videos"]["held out"], **record["videos"]}
     title = f"{videos['held out']} held-out videos, searched among {videos['searched']} (trained on {videos['train']})"
-    print_table(("task", "measure", *shown), compared, numeric=shown, title=title)
-    used = (
-        "'vla index' will use it"
-        if run.is_better
-        else f"'vla index' keeps the frozen encoder; use --run {run.name} to override"
-    )
-    dials = f"alpha {run.record['alpha']:g}, centering {run.record.get('centring', 0.0):g}"
-    line(f"run {run.name!r}: {run.verdict} ({dials}); {used}")
+    print_table(("task", "measure", *names), rows, numeric=names, title=title)
+    if run.is_better:
+        effect = "`vla index` will use it"
+    else:
+        effect = f"`vla index` keeps the frozen encoder; use `--run {run.name}` to override"
+    settings = f"alpha {record['alpha']:g}, centering {record.get('centring', 0.0):g}"
+    print_line(f"Run {run.name!r}: {run.verdict} ({settings}). {effect}.")

@@ -11,35 +11,42 @@ from vla_cli import options as o
 
 def verify(
     read_data: Annotated[
-        bool, typer.Option("--read-data", help="Read everything and compare checksums, not only look for the files.")
+        bool, typer.Option("--read-data", help="Also read all files and compare their checksums.")
     ] = False,
     mend: Annotated[
-        bool, typer.Option("--repair", "--mend", help="Remove what is damaged, so that it is made anew.")
+        bool, typer.Option("--repair", help="Remove corrupt files, so that the next command recreates them.")
     ] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Check that all files of the workspace are there and as they were written: features, captions, runs, index.
+    """Check the workspace for missing or corrupt files: features, captions, runs and index.
 
-    Exits with 4 when something is damaged, with 0 when nothing is. Without --repair nothing is written.
+    Exits with 4 if there are any. Nothing is written without --repair.
     """
     from vla.workflows import verify
-    from vla_cli.render import line, print_json, print_table, progress_bars
+    from vla_cli.render import plural, print_json, print_line, print_table, progress_bars
 
     with progress_bars(quiet) as progress:
-        found = verify.verify(workspace=workspace, read_data=read_data, mend=mend, progress=progress)
+        corruptions = verify.verify(workspace=workspace, read_data=read_data, mend=mend, progress=progress)
     if as_json:
-        print_json([{"name": d.name, "reason": d.reason} for d in found])
-    elif found:
-        print_table(("damaged", "what is wrong"), [(d.name, d.reason) for d in found], names=("damaged",))
-        done = (
-            "removed: run 'vla extract' (or 'vla import-features'), 'vla train' and 'vla index' again, as far as they were run"
-            if mend
-            else "'vla verify --repair' removes what is damaged, and the command that made it makes it anew"
-        )
-        line(f"{len(found)} damaged; {done}")
+        print_json([{"name": c.name, "reason": c.reason} for c in corruptions])
+    elif corruptions:
+        print_table(("damaged", "reason"), [(c.name, c.reason) for c in corruptions], names=("damaged",))
+        count = plural(len(corruptions), "file or record", "files or records")
+        if mend:
+            print_line(
+                f"Removed {count}. Run `vla extract` (or `vla import-features`), `vla train` and `vla index` again, as needed."
+            )
+        else:
+            print_line(
+                f"{count} missing or corrupt. `vla verify --repair` removes them; the next command recreates them."
+            )
     elif not quiet:
-        line("sound" if read_data else "all files are there ('--read-data' also compares checksums)")
-    if found:
+        print_line(
+            "No damage found."
+            if read_data
+            else "All files are present. `vla verify --read-data` also compares checksums."
+        )
+    if corruptions:
         raise typer.Exit(4)

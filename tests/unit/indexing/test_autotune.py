@@ -44,7 +44,7 @@ def test_the_recall_that_is_stated_is_the_recall_there_is(backend, recall, is_un
         vectors = (vectors * np.random.default_rng(6).uniform(0.2, 5, (6000, 1))).astype(np.float16)
     chosen = autotune_index(vectors, clustered(400, seed=2), IndexConfig(backend, recall=recall))
     (row,) = chosen.benchmarks
-    assert row.chosen and (row.backend, row.probes, row.depth) == (backend, chosen.index.probes, chosen.depth)
+    assert row.chosen and (row.backend, row.probes, row.depth) == (backend, chosen.index.nprobe, chosen.depth)
     assert row.recall >= recall or chosen.notes
     found = true_recall(vectors, clustered(300, seed=3), chosen.index, chosen.depth)
     assert found == pytest.approx(row.recall, abs=0.03)
@@ -77,7 +77,7 @@ def test_of_what_finds_enough_the_fastest_is_taken(monkeypatch):
         for depth in autotune._DEPTHS:
             chosen.index.nprobe, of_half = probes, queries[::2]
             if true_recall(vectors, of_half, chosen.index, depth) >= 0.9:
-                enough.append(probes * 3000 / chosen.index.lists + 20 * depth)
+                enough.append(probes * 3000 / chosen.index.nlist + 20 * depth)
     assert chosen.benchmarks[0].p50_ms == pytest.approx(min(enough), rel=0.34)  # a third slower counts as no slower
 
 

@@ -16,14 +16,15 @@ RENAMED = {("search", "paths"): None}
 CLI_ONLY = {"as_json", "as_jsonl", "as_csv", "as_paths", "null", "quiet", "dry_run", "list_formats"}
 # Arguments that --list needs none of, and that the library cannot do without.
 NOT_WITH_LIST = {("import_annotations", "format"), ("import_annotations", "files")}
-# What they are put into, and that is None where none of them is given.
-PARTS = dict.fromkeys(("inside", "outside", "longer", "shorter", "since", "before", "where"), "filters") | {
-    "queries": "query",
-    "fpr": "max_fpr",
-}
-WORDS = {"also": "also", "without": "negative", "then": "then", "within": "within", "lasting": "duration"} | {
-    "templates": "use_templates",
-    "literal": "rewrite",
+# Options of `search` that become parts of a parameter, and are None without a value.
+FILTERS = (
+    "include", "exclude", "min_video_duration", "max_video_duration", "modified_after", "modified_before", "where",
+)  # fmt: skip
+PARTS = dict.fromkeys(FILTERS, "filters") | {"queries": "query"}
+# Options of `search` that become fields of each `Query`.
+QUERY_FIELDS = {"also": "also", "negative": "negative", "then": "then", "within": "within", "duration": "duration"} | {
+    "prompt_templates": "use_templates",
+    "no_rewrite": "rewrite",
 }
 COLUMNS = {"video_column", "caption_column", "start_column", "end_column", "split_column"}
 SAMPLING = {"fps", "num_frames", "keyframes", "scenes"}
@@ -66,11 +67,10 @@ def test_every_default_of_the_command_line_is_the_librarys(name):
         if (name, option) in NOT_WITH_LIST:
             assert parameter.default is None
             continue
-        if name == "search" and option in WORDS:
+        if name == "search" and option in QUERY_FIELDS:
             # They make a `Query` of each text.
-            field = {f.name: f.default for f in dataclasses.fields(vla.Query)}[WORDS[option]]
-            if option == "literal":
-                # `--literal` turns `rewrite` off.
+            field = {f.name: f.default for f in dataclasses.fields(vla.Query)}[QUERY_FIELDS[option]]
+            if option == "no_rewrite":
                 field = not field
             assert parameter.default == (None if field in ((), math.inf) else field)
             continue

@@ -17,26 +17,6 @@ DOCS = sorted((ROOT / "docs").rglob("*.md"))
 OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "toolkit/README.md", "cli/README.md")]
 DOCUMENTS = [*OTHERS, *DOCS]
 DECISIONS = ROOT / "docs" / "development" / "decisions"
-RENAMES = {
-    "--lasting": "--duration",
-    "--fpr": "--max-fpr",
-    "--in": "--include",
-    "--not-in": "--exclude",
-    "--longer": "--min-video-duration",
-    "--shorter": "--max-video-duration",
-    "--since": "--modified-after",
-    "--before": "--modified-before",
-    "--literal": "--no-rewrite",
-    "--templates": "--prompt-templates",
-    "--held-out": "--val-fraction",
-    "--batch-videos": "--batch-size",
-    "--switch": "--change-encoder",
-    "--skip-faulty": "--skip-invalid",
-    "--strip": "--strip-suffix",
-    "--key": "--features-key",
-    "--times-key": "--timestamps-key",
-}
-"""Options by their present names, which the documents already call by the names to come. Goes when they are renamed."""
 
 
 def relative(path):
@@ -109,12 +89,12 @@ def test_modules_and_classes_of_the_architecture_exist():
 
 
 def options():
-    """The options of each command, as they are or as they are to be called."""
+    """Return the options of each command."""
     group = typer.main.get_command(app)
     found = {}
     for name, command in group.commands.items():
         ours = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
-        found[name] = ours | {RENAMES[option] for option in ours if option in RENAMES} | {"--help"}
+        found[name] = ours | {"--help"}
     return found
 
 
@@ -124,7 +104,7 @@ COMMANDS = [path for path in DOCUMENTS if relative(path) != "docs/reference/cli.
 @pytest.mark.parametrize("path", COMMANDS, ids=relative)
 def test_options_that_are_named_exist(path):
     known = options()
-    every = set().union(*known.values(), RENAMES.values())
+    every = set().union(*known.values())
     text = re.sub(r"\\\n\s*", "", path.read_text("utf-8"))
     for line in re.findall(r"^vla \S.*$", text, re.MULTILINE) + re.findall(r"`(vla \S[^`]*)`", text):
         words = re.sub(r"'[^']*'|\"[^\"]*\"", "TEXT", line).split("#")[0].split()

@@ -14,8 +14,8 @@ import vla
 from vla import errors
 from vla.hints import Hint, Note
 from vla_cli import main
-from vla_cli.hints import WORDINGS, plain, worded, wording
-from vla_cli.words import shown
+from vla_cli.formatting import escape
+from vla_cli.hints import WORDINGS, hint_text, inline_hints, with_hint
 
 COMMANDS = sorted({command.name for command in main.app.registered_commands})
 SPEAKS_OF_THE_CLI = re.compile(rf"--[a-z]|\bvla (?:{'|'.join(COMMANDS)})\b")
@@ -134,9 +134,9 @@ def test_notes_are_texts_that_keep_their_hint():
 
 
 def test_words_of_hints():
-    assert wording(Hint("extract_video", video="a b.mp4")) == "run `vla extract a b.mp4` first"
-    assert wording(Hint("hold_breath", seconds=3)) == "hold breath seconds=3"  # of a plug-in
+    assert hint_text(Hint("extract_video", video="a b.mp4")) == "run `vla extract a b.mp4` first"
+    assert hint_text(Hint("hold_breath", seconds=3)) == "hold breath seconds=3"  # of a plug-in
     note = Note("it is out of date", Hint("index"))
-    assert worded(note) == shown(note) == "it is out of date; hint: run `vla index`"
-    assert worded(Note("fine")) == worded("fine") == "fine"
-    assert plain({"a": [note, 1.5], "b": None}) == {"a": [worded(note), 1.5], "b": None}
+    assert with_hint(note) == escape(note) == "it is out of date; hint: run `vla index`"
+    assert with_hint(Note("fine")) == with_hint("fine") == "fine"
+    assert inline_hints({"a": [note, 1.5], "b": None}) == {"a": [with_hint(note), 1.5], "b": None}

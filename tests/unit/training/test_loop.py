@@ -331,7 +331,7 @@ def test_diverged_training_fails_without_a_run(tmp_path, rate):
 def test_few_validation_videos_are_inconclusive(tmp_path):
     few = run(tmp_path / "few", twins(20, 1), TrainConfig(**{**SETTINGS, "epochs": 2, "levels": "global"}))
     assert few.record["verdict"]["videos"] == 6 and not few.is_better
-    assert "too few videos to tell: with 6 held-out videos" in few.verdict
+    assert "too few videos: 6 held-out videos, at least 10 are needed" in few.verdict
 
 
 @pytest.mark.parametrize("levels", ["both", "global"])

@@ -247,7 +247,7 @@ FAULTS = {
     "objects.npy": (lambda p: np.save(p, np.array([{}], object), allow_pickle=True), "Python objects"),
     "back.npz": (lambda p: np.savez(p, feats=array(2), times=[1, 0]), "times decrease"),
     "short.npz": (lambda p: np.savez(p, feats=array(2), times=[1]), "2 frames need 2 times"),
-    "which.npz": (lambda p: np.savez(p, clip=array(), resnet=array()), "--key"),
+    "which.npz": (lambda p: np.savez(p, clip=array(), resnet=array()), "--features-key"),
     "whole.npy": (lambda p: np.save(p, np.ones((3, 4), np.uint8)), "uint8"),
     "cut.npy": (lambda p: p.write_bytes(_bytes(array(100))[:700]), "declares an array"),
     "folder.npy": (lambda p: p.mkdir(), None),  # a folder is looked into, not read

@@ -125,30 +125,28 @@ def is_better(record: Mapping[str, Any]) -> bool:
 def sentence(record: Mapping[str, Any]) -> str:
     """Describe the comparison of a run with the frozen encoder, without a full stop."""
     verdict, better = Verdict.from_record(record), record.get("better") is True
-    validation = record.get("after")
-    if isinstance(validation, Mapping) and validation.get("search", validation.get("score")) is None:
-        return "no captions to search for: it answers questions only"
+    after = record.get("after")
+    if isinstance(after, Mapping) and after.get("search", after.get("score")) is None:
+        return "not compared: there were questions only, no captions"
     if not _differs(record):
-        return "no gain over the frozen encoder: alpha is 0, so that nothing trained is used"
+        return "no gain over the frozen encoder: alpha is 0, so no trained weights are used"
     if verdict is None:
         if better:
-            return (
-                "better than the frozen encoder by a comparison of an earlier version, which has no confidence interval"
-            )
+            return "better than the frozen encoder according to an earlier version, without a confidence interval"
         return "not better than the frozen encoder on the held-out videos"
     videos = "1 held-out video" if verdict.videos == 1 else f"{verdict.videos} held-out videos"
-    limit = f"a difference below ±{verdict.detectable_gain:.1f} points cannot be seen"
+    limit = f"differences below ±{verdict.detectable_gain:.1f} points are not measurable"
     if verdict.videos < MIN_VIDEOS:
-        return f"too few videos to tell: with {videos}, {limit}; at least {MIN_VIDEOS} are needed"
+        return f"too few videos: {videos}, at least {MIN_VIDEOS} are needed; {limit}"
     if verdict.is_worse:
         return f"worse than the frozen encoder on {videos} ({verdict.decisive_gain})"
     if verdict.is_better and not better:
-        return f"worse than the frozen encoder at what its captions do not mention, though better on {videos}"
+        return f"worse than the frozen encoder on held-out concepts, although better on {videos}"
     if verdict.is_better:
-        cause = (
-            "" if _number(record, "alpha") > 0 else ", by centring alone: alpha is 0, so that nothing trained is used"
+        alone = (
+            "" if _number(record, "alpha") > 0 else ", by centering alone: alpha is 0, so no trained weights are used"
         )
-        return f"better than the frozen encoder on {videos} ({verdict.decisive_gain}){cause}"
+        return f"better than the frozen encoder on {videos} ({verdict.decisive_gain}){alone}"
     return f"no measurable difference from the frozen encoder on {videos} ({_SEARCH_SCORE} {verdict.score}); {limit}"
 
 
