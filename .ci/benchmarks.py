@@ -58,7 +58,11 @@ SKIPPED = {"gpu": "tests/e2e/test_gpu_benchmark.py runs it"}
 
 def documented_commands() -> list[list[str]]:
     """Name and arguments of each benchmark that a document runs, without placeholders."""
-    documents = [ROOT / "README.md", *ROOT.glob("*/README.md"), *sorted((ROOT / "docs").rglob("*.md"))]
+    documents = [
+        ROOT / "README.md",
+        *ROOT.glob("*/README.md"),
+        *sorted((ROOT / "docs").rglob("*.md")),
+    ]
     text = "\n".join(path.read_text("utf-8") for path in documents)
     commands = []
     for name, arguments in re.findall(r"python tests/benchmarks/(\w+)\.py([^`\n]*)", text):
@@ -96,7 +100,13 @@ def run(command: list[str], folder: Path) -> str:
     began = time.monotonic()
     try:
         result = subprocess.run(
-            line, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+            line,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return f"took more than {LIMIT_SECONDS} s"

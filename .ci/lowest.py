@@ -10,7 +10,9 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))[
+    "project"
+]
 extras = project["optional-dependencies"]
 for requirement in [*project["dependencies"], *extras["parquet"]]:
     name, floor = re.match(r"([\w-]+)(?:.*?>=([\d.]+))?", requirement).groups()
@@ -18,5 +20,7 @@ for requirement in [*project["dependencies"], *extras["parquet"]]:
         raise SystemExit(f"{requirement!r} has no floor: every library that vla imports needs one")
     sys.stdout.write("" if "--check" in sys.argv else f"{name}=={floor}\n")
     # 2.11 is 2.11.0, and may be a build of its own: 2.11.0+cpu.
-    if "--check" in sys.argv and re.sub(r"(\.0)+$", "", version(name).split("+")[0]) != re.sub(r"(\.0)+$", "", floor):
+    if "--check" in sys.argv and re.sub(r"(\.0)+$", "", version(name).split("+")[0]) != re.sub(
+        r"(\.0)+$", "", floor
+    ):
         raise SystemExit(f"{name} {version(name)} is installed, not the lowest version {floor}")

@@ -18,7 +18,11 @@ def text() -> str:
     """Return the whole page, from the options' own declarations."""
     group = typer.main.get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
-    parts = ["# Command line\n", "<!-- Written by `python cli/write_readme.py`; do not edit. -->\n", f"{group.help}\n"]
+    parts = [
+        "# Command line\n",
+        "<!-- Written by `python cli/write_readme.py`; do not edit. -->\n",
+        f"{group.help}\n",
+    ]
     parts.append(f"{group.epilog} See [exit codes](exit-codes.md).\n")
     for name, command in group.commands.items():
         arguments = [p for p in command.params if p.param_type_name == "argument"]
@@ -27,7 +31,9 @@ def text() -> str:
         parts.append(f"```\nvla {name} {usage} [OPTIONS]\n```\n".replace("  ", " "))
         parts.append(f"{_escape(command.help or '')}\n")
         rows = [_row(p) for p in command.params]
-        parts.append("| Argument or option | Meaning | Default |\n|---|---|---|\n" + "\n".join(rows) + "\n")
+        parts.append(
+            "| Argument or option | Meaning | Default |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+        )
     return "\n".join(parts)
 
 
@@ -52,7 +58,9 @@ def _row(parameter: click.Parameter) -> str:
 def _escape(help_text: str) -> str:
     """Escape Markdown outside backquotes, such as the asterisk of `'*.mp4'`."""
     parts = re.split(r"(`[^`]*`)", help_text)
-    return "".join(part if part.startswith("`") else re.sub(r"([*<|])", r"\\\1", part) for part in parts)
+    return "".join(
+        part if part.startswith("`") else re.sub(r"([*<|])", r"\\\1", part) for part in parts
+    )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,11 @@ def api_page(markdown: str) -> str:
 
     def blocks(match: re.Match[str]) -> str:
         listed = match[1].split()
-        names = sorted(set(modules) - named) if listed == ["..."] else [name for name in listed if name in modules]
+        names = (
+            sorted(set(modules) - named)
+            if listed == ["..."]
+            else [name for name in listed if name in modules]
+        )
         return "\n\n".join(f"::: {modules[name]}.{name}" for name in names)
 
     return _GROUP.sub(blocks, markdown)

@@ -52,7 +52,19 @@ from vla.world.scene import COLORS, DIRECTIONS, RADIUS, SHAPES, Event, Scene, st
 SIDE, FRAMES, TEXTS, GROUP = 64, 2, 4, 4
 LONGEST, TOLD = 40, 28
 WEIGHTS = {"find": 1.0, "match": 1.0, "tell frame": 0.5, "tell text": 1.0, "hear": 0.3}
-KINDS = (*DIRECTIONS, "grow", "shrink", "spin", "jump", "appear", "disappear", "recolor", "orbit", "hit", "follow")
+KINDS = (
+    *DIRECTIONS,
+    "grow",
+    "shrink",
+    "spin",
+    "jump",
+    "appear",
+    "disappear",
+    "recolor",
+    "orbit",
+    "hit",
+    "follow",
+)
 MODEL = {
     "embed_dim": 128,
     "vision_cfg": {
@@ -71,7 +83,9 @@ PREPROCESS = {
 }  # fmt: skip
 
 
-def render_group(still_share: float, seed: int) -> list[tuple[np.ndarray, np.ndarray, list[str], np.ndarray]]:
+def render_group(
+    still_share: float, seed: int
+) -> list[tuple[np.ndarray, np.ndarray, list[str], np.ndarray]]:
     """GROUP look-alikes: of each scene frames `(FRAMES, SIDE, SIDE, 3)` uint8, where things are in them (see
     `whereabouts`), TEXTS texts that are true of it, and what each of these tells of (see `happenings`).
 
@@ -90,7 +104,11 @@ def render_group(still_share: float, seed: int) -> list[tuple[np.ndarray, np.nda
     for scene in scenes:
         times = rng.uniform(0, scene.duration, FRAMES)
         pixels = torch.from_numpy(draw(scene, times)).permute(0, 3, 1, 2)
-        small = functional.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True).permute(0, 2, 3, 1).numpy()
+        small = (
+            functional.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True)
+            .permute(0, 2, 3, 1)
+            .numpy()
+        )
         if still:
             texts, told = [appearance(scene, rng, places=1.0) for _ in range(TEXTS)], [()] * TEXTS
         else:
@@ -128,7 +146,9 @@ def happenings(scene: Scene, events: tuple[Event, ...]) -> np.ndarray:
         if event.kind == "hit":
             kinds = kinds[:1]  # no text says from where
         found[0, kinds] += 1
-        for thing in {event.actor, event.target} - {-1} if event.kind == "follow" else {event.actor}:
+        for thing in (
+            {event.actor, event.target} - {-1} if event.kind == "follow" else {event.actor}
+        ):
             found[1 + COLORS.index(scene.objects[thing].color), kinds] += 1
         found[-1, kinds] += 2 * i / (len(events) - 1) - 1 if len(events) > 1 else 0
     return found
@@ -141,7 +161,9 @@ def learn_bpe(texts: list[str], merges: int) -> list[str]:
     for mark in ".,;?":
         cleaned = cleaned.replace(mark, f" {mark} ")
     counts = collections.Counter(cleaned.split())
-    words = {w: (*[byte[b] for b in w.encode()[:-1]], byte[w.encode()[-1]] + "</w>") for w in counts}
+    words = {
+        w: (*[byte[b] for b in w.encode()[:-1]], byte[w.encode()[-1]] + "</w>") for w in counts
+    }
     learned: list[str] = []
     for _ in range(merges):
         pairs: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -166,7 +188,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--scenes", type=int, default=32_000)
-    parser.add_argument("--minutes", type=float, default=60.0, help="of training, after the scenes are drawn")
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="of training, after the scenes are drawn"
+    )
     parser.add_argument(
         "--alone",
         type=float,
@@ -174,12 +198,19 @@ def main() -> None:
         help="share of the time in which the frames' side learns alone where things are",
     )
     parser.add_argument(
-        "--last", type=float, default=0.25, help="share of the time in which the texts' side learns alone"
+        "--last",
+        type=float,
+        default=0.25,
+        help="share of the time in which the texts' side learns alone",
     )
-    parser.add_argument("--still", type=float, default=0.5, help="share of the scenes in which nothing happens")
+    parser.add_argument(
+        "--still", type=float, default=0.5, help="share of the scenes in which nothing happens"
+    )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--init", type=Path, help="go on from the weights and vocabulary in this folder")
+    parser.add_argument(
+        "--init", type=Path, help="go on from the weights and vocabulary in this folder"
+    )
     parser.add_argument("--first-seed", type=int, default=90_000_000)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -189,7 +220,9 @@ def main() -> None:
         seeds = range(arguments.first_seed, arguments.first_seed + arguments.scenes // GROUP)
         rendered = [
             scene
-            for group in pool.map(functools.partial(render_group, arguments.still), seeds, chunksize=32)
+            for group in pool.map(
+                functools.partial(render_group, arguments.still), seeds, chunksize=32
+            )
             for scene in group
         ]
     frames = torch.from_numpy(np.stack([r[0] for r in rendered]))
@@ -204,7 +237,9 @@ def main() -> None:
     else:
         merges = learn_bpe([t for row in texts for t in row], 600)
         # mtime=0: the same merges give the same bytes.
-        vocabulary.write_bytes(gzip.compress("\n".join(["#version: 0.2", *merges]).encode(), mtime=0))
+        vocabulary.write_bytes(
+            gzip.compress("\n".join(["#version: 0.2", *merges]).encode(), mtime=0)
+        )
     tokenizer = SimpleTokenizer(str(vocabulary), context_length=MODEL["text_cfg"]["context_length"])
     MODEL["text_cfg"]["vocab_size"] = tokenizer.vocab_size
     tokens = torch.stack([tokenizer(row) for row in texts]).to(torch.int32)
@@ -219,7 +254,10 @@ def main() -> None:
     model = CLIP(**MODEL)
     if arguments.init:
         model.load_state_dict(
-            {k: v.float() for k, v in load_file(arguments.init / "open_clip_model.safetensors").items()}
+            {
+                k: v.float()
+                for k, v in load_file(arguments.init / "open_clip_model.safetensors").items()
+            }
         )
     else:
         model.visual.positional_embedding.data[1:] += 0.5 * grid_waves(
@@ -255,7 +293,9 @@ def main() -> None:
             # The texts' side starts cold when it joins.
             warm = min(1.0, ((joined or step) + 1) / 200)
             for group in optimizer.param_groups:
-                group["lr"] = arguments.lr * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * trained)))
+                group["lr"] = (
+                    arguments.lr * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * trained)))
+                )
             which = torch.randint(FRAMES, (len(rows),), generator=order_rng)
             told = torch.randint(TEXTS, (len(rows),), generator=order_rng)
             last = trained >= 1 - arguments.last
@@ -268,10 +308,14 @@ def main() -> None:
                 parts = {"find": find_loss(finder, image, places[rows, which])}
             else:
                 if embedded is None:  # from here on they stay as they are
-                    embedded = torch.stack([embed_all(model, frames[:, i], mean, std) for i in range(FRAMES)], 1)
+                    embedded = torch.stack(
+                        [embed_all(model, frames[:, i], mean, std) for i in range(FRAMES)], 1
+                    )
                 image, parts = embedded[rows, which], {}
             if last or trained >= arguments.alone:
-                parts |= text_losses(model, teller, hearer, image, tokens[rows, told], heard[rows, told], last)
+                parts |= text_losses(
+                    model, teller, hearer, image, tokens[rows, told], heard[rows, told], last
+                )
             loss = sum(WEIGHTS[name] * part for name, part in parts.items())
             optimizer.zero_grad()
             loss.backward()
@@ -302,7 +346,9 @@ def save(model: CLIP, out: Path) -> None:
 class Teller(torch.nn.Module):
     """Predicts the words of a caption from one embedding; trained beside the model and not kept."""
 
-    def __init__(self, dim: int, vocabulary: int, context: int, width: int = 128, prefix: int = 2) -> None:
+    def __init__(
+        self, dim: int, vocabulary: int, context: int, width: int = 128, prefix: int = 2
+    ) -> None:
         super().__init__()
         self.prefix, self.width = prefix, width
         self.enter = torch.nn.Linear(dim, prefix * width)
@@ -316,12 +362,16 @@ class Teller(torch.nn.Module):
 
     def forward(self, embedding: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of each next token of `tokens` `(B, L)`, padding left out, given unit `embedding` `(B, D)`."""
-        start = self.enter(embedding * embedding.shape[1] ** 0.5).view(len(embedding), self.prefix, self.width)
+        start = self.enter(embedding * embedding.shape[1] ** 0.5).view(
+            len(embedding), self.prefix, self.width
+        )
         hidden = torch.cat([start, self.words(tokens[:, :-1])], 1)
         length = hidden.shape[1]
         mask = torch.ones(length, length, dtype=torch.bool).triu(1)
         hidden = self.layers(hidden + self.places[:length], mask=mask)[:, self.prefix :]
-        return functional.cross_entropy(self.leave(hidden).float().transpose(1, 2), tokens[:, 1:], ignore_index=0)
+        return functional.cross_entropy(
+            self.leave(hidden).float().transpose(1, 2), tokens[:, 1:], ignore_index=0
+        )
 
 
 def grid_waves(side: int, width: int) -> torch.Tensor:
@@ -330,7 +380,9 @@ def grid_waves(side: int, width: int) -> torch.Tensor:
     grid = torch.arange(side) / side
     cells = torch.cartesian_prod(grid, grid)
     rates = torch.pi * torch.tensor([0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0])
-    waves = torch.cat([f(cells[:, [axis]] * rates) for axis in (0, 1) for f in (torch.sin, torch.cos)], 1)
+    waves = torch.cat(
+        [f(cells[:, [axis]] * rates) for axis in (0, 1) for f in (torch.sin, torch.cos)], 1
+    )
     return functional.pad(waves, (0, width - waves.shape[1]))
 
 
@@ -349,7 +401,9 @@ def embed(model: CLIP, frames: torch.Tensor, mean: torch.Tensor, std: torch.Tens
 
 
 @torch.no_grad()
-def embed_all(model: CLIP, frames: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+def embed_all(
+    model: CLIP, frames: torch.Tensor, mean: torch.Tensor, std: torch.Tensor
+) -> torch.Tensor:
     """`embed`, a batch at a time."""
     return torch.cat([embed(model, some, mean, std) for some in frames.split(256)])
 
@@ -373,7 +427,9 @@ def text_losses(
     text = encode_cut(model, words)
     logits = model.logit_scale.exp() * image @ text.T
     target = torch.arange(len(logits))
-    matched = (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+    matched = (
+        functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
+    ) / 2
     parts = {"match": matched, "hear": hear_loss(hearer, text, heard)}
     if alone:
         return {**parts, "tell text": teller(text, words)}
@@ -389,13 +445,22 @@ def text_losses(
 def encode_cut(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:
     """`model.encode_text(tokens, normalize=True)` for rows shorter than the context."""
     x = model.token_embedding(tokens) + model.positional_embedding[: tokens.shape[1]]
-    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[: tokens.shape[1], : tokens.shape[1]]))
-    return functional.normalize(x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection, dim=-1)
+    x = model.ln_final(
+        model.transformer(x, attn_mask=model.attn_mask[: tokens.shape[1], : tokens.shape[1]])
+    )
+    return functional.normalize(
+        x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection, dim=-1
+    )
 
 
 @torch.no_grad()
 def evaluate(
-    model: CLIP, frames: torch.Tensor, tokens: torch.Tensor, count: int, mean: torch.Tensor, std: torch.Tensor
+    model: CLIP,
+    frames: torch.Tensor,
+    tokens: torch.Tensor,
+    count: int,
+    mean: torch.Tensor,
+    std: torch.Tensor,
 ) -> str:
     """Recall@1 of texts among frames, over scenes that are not trained on."""
     image = embed(model, frames[-count:, 0], mean, std)

@@ -22,7 +22,11 @@ def pytest_collection_modifyitems(items):
     """A test that is skipped in CI must say by name why it may be."""
     for item in items:
         for mark in item.iter_markers():
-            if mark.name in ("skip", "skipif") and not mark.kwargs.get("reason") and not mark.args[1:]:
+            if (
+                mark.name in ("skip", "skipif")
+                and not mark.kwargs.get("reason")
+                and not mark.args[1:]
+            ):
                 raise pytest.UsageError(f"{item.nodeid}: a skip needs a reason")
 
 
@@ -41,7 +45,9 @@ def _strict(name, report):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         if not reason.removeprefix("Skipped: ").startswith(ALLOWED_SKIPS):
             report.outcome = "failed"
-            report.longrepr = f"{name} was skipped in CI, and its reason does not begin with 'named:': {reason}"
+            report.longrepr = (
+                f"{name} was skipped in CI, and its reason does not begin with 'named:': {reason}"
+            )
     return report
 
 
@@ -72,7 +78,9 @@ class _AtOnce:
         if report.failed:
             terminal = self._config.pluginmanager.get_plugin("terminalreporter")
             last = report.longreprtext.splitlines()[-12:]
-            terminal.write("\n".join(["", f"failed in {report.duration:.1f} s: {report.nodeid}", *last, ""]))
+            terminal.write(
+                "\n".join(["", f"failed in {report.duration:.1f} s: {report.nodeid}", *last, ""])
+            )
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -160,8 +168,12 @@ class ClipMaker:
         base = time_base or 1 / rate
         times = list(range(frames if pixels is None else len(pixels))) if pts is None else list(pts)
         shift = round(Fraction(start).limit_denominator(1000) / base)
-        pictures = [number_picture(i, side) for i in range(len(times))] if pixels is None else pixels
-        options = {"libx264": {"preset": "veryfast", "crf": "16", "bf": str(bframes), "g": "12"}}.get(codec, {})
+        pictures = (
+            [number_picture(i, side) for i in range(len(times))] if pixels is None else pixels
+        )
+        options = {
+            "libx264": {"preset": "veryfast", "crf": "16", "bf": str(bframes), "g": "12"}
+        }.get(codec, {})
         with av.open(str(path), "w", format=container) as output:
             stream = output.add_stream(codec, rate=rate, options=options)
             stream.height, stream.width = pictures[0].shape[:2]
@@ -197,9 +209,13 @@ class ClipMaker:
             stream = source.streams.video[0]
             zero = Fraction(source.start_time or 0, 1_000_000)
             for frame in source.decode(stream):
-                length = frame.duration * frame.time_base if frame.duration else 1 / stream.average_rate
+                length = (
+                    frame.duration * frame.time_base if frame.duration else 1 / stream.average_rate
+                )
                 time = frame.pts * frame.time_base
-                found.append(Shown(number_in(frame.to_ndarray(format="rgb24")), time, time + length))
+                found.append(
+                    Shown(number_in(frame.to_ndarray(format="rgb24")), time, time + length)
+                )
         found.sort(key=lambda s: s.time)
         return [Shown(s.number, s.time - zero, s.end - zero) for s in found]
 
@@ -209,7 +225,9 @@ def _silence(output) -> None:
 
     sound = output.add_stream("aac", rate=8000)
     sound.layout = "mono"
-    frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+    frame = av.AudioFrame.from_ndarray(
+        np.zeros((1, 8000), np.float32), format="fltp", layout="mono"
+    )
     frame.sample_rate, frame.pts = 8000, 0
     output.mux(sound.encode(frame))
     output.mux(sound.encode(None))

@@ -36,7 +36,9 @@ def escape(text: object) -> str:
 
 def _escape_character(match: re.Match[str]) -> str:
     code = ord(match[0])
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return (
+        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    )
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
@@ -67,7 +69,9 @@ def print_message(message: str, style: str = "") -> None:
     write_message(message, message.split("\n"), stderr_console(), style)
 
 
-def write_message(message: str, paragraphs: Sequence[str], console: Console, style: str = "") -> None:
+def write_message(
+    message: str, paragraphs: Sequence[str], console: Console, style: str = ""
+) -> None:
     """Print the `paragraphs` of `message`, and a line `hint: ...` if it is a note with a hint."""
     lines = (wrap(escape(str(paragraph)), console) for paragraph in paragraphs)
     console.print(Text("\n".join(lines), style=style))
@@ -104,7 +108,9 @@ def print_omissions(omissions: Omissions, console: Console, style: str = "") -> 
         return
     text = escape(f"left out: {omissions.summary()}")
     if console.is_terminal and len(text) > console.width:
-        reasons = [wrap(f"  {escape(reason)}", console, indent="    ") for reason in omissions.phrases()]
+        reasons = [
+            wrap(f"  {escape(reason)}", console, indent="    ") for reason in omissions.phrases()
+        ]
         text = "\n".join(["left out:", *reasons])
     console.print(Text(text, style=style))
 

@@ -45,7 +45,9 @@ class Command(TyperCommand):
         if "workspace" in ctx.params:
             if ctx.params["workspace"] is None:
                 ctx.params["workspace"] = (ctx.obj or {}).get("workspace")
-            if self.needs_workspace and not (ctx.params.get("paths") or ctx.params.get("list_formats")):
+            if self.needs_workspace and not (
+                ctx.params.get("paths") or ctx.params.get("list_formats")
+            ):
                 from vla.storage.workspace import Workspace
 
                 Workspace.open(ctx.params["workspace"])

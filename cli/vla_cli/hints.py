@@ -7,7 +7,8 @@ from vla.hints import Hint, Note
 WORDINGS = {
     "any_length": "use `--duration any` for moments of any duration",
     "change_encoder": "omit `--model`, `--pretrained`, `--encoder` and the sampling options to keep the encoder, use another "
-    "`--workspace`, or pass `--change-encoder` to use the new features from now on (the old ones are kept)",
+    "`--workspace`, or pass `--change-encoder` to use the new features from now on (the old ones "
+    "are kept)",
     "compute_on_cpu": "use `--device cpu` or `--device auto`",
     "decode_in_process": "use `--decoder pyav`, which decodes in the same process",
     "doctor": "run `vla doctor` for details",
@@ -81,7 +82,12 @@ WORDINGS = {
 def hint_text(hint: Hint) -> str:
     """Return the wording of `hint`; for an unknown action of a plug-in, its name and values."""
     if hint.action not in WORDINGS:
-        return " ".join([hint.action.replace("_", " "), *(f"{name}={value}" for name, value in hint.values.items())])
+        return " ".join(
+            [
+                hint.action.replace("_", " "),
+                *(f"{name}={value}" for name, value in hint.values.items()),
+            ]
+        )
     return WORDINGS[hint.action].format_map(hint.values)
 
 

@@ -10,7 +10,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vla_cli.render import format_time, plural, print_message, print_omissions, print_table, stderr_console
+from vla_cli.render import (
+    format_time,
+    plural,
+    print_message,
+    print_omissions,
+    print_table,
+    stderr_console,
+)
 
 if TYPE_CHECKING:
     from vla.retrieval.hits import Hit, Hits
@@ -19,7 +26,8 @@ _FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r", "\n")
 """Prefixes of cells that a spreadsheet evaluates as a formula."""
 
 _RANKING_NOTE = (
-    "Hits are ranked by score, which includes how much a moment stands out in its video. Confidence depends on the similarity "
+    "Hits are ranked by score, which includes how much a moment stands out in its video. "
+    "Confidence depends on the similarity "
     "alone: it is the share of unrelated queries whose best hit is less similar."
 )
 
@@ -41,7 +49,9 @@ def print_hits(hits: Sequence[Hit], title: str) -> None:
             "" if hit.confidence is None else f"{hit.confidence:.3f}",
             hit.video_id + (" (missing)" if hit.is_missing else "") + _duplicates(hit),
             f"{format_time(hit.start)} - {format_time(hit.end)}",
-            ", ".join(format_time(peak) for _, _, _, peak in hit.steps) if has_steps else format_time(hit.peak),
+            ", ".join(format_time(peak) for _, _, _, peak in hit.steps)
+            if has_steps
+            else format_time(hit.peak),
         )
         for hit in hits
     ]
@@ -67,7 +77,18 @@ def print_csv(hits: Sequence[Hit]) -> None:
 
     Cells that a spreadsheet would evaluate as a formula are prefixed with an apostrophe.
     """
-    columns = ("query", "rank", "score", "confidence", "video", "start", "end", "peak", "path", "missing")
+    columns = (
+        "query",
+        "rank",
+        "score",
+        "confidence",
+        "video",
+        "start",
+        "end",
+        "peak",
+        "path",
+        "missing",
+    )
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     table.writeheader()

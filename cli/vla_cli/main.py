@@ -69,9 +69,12 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Search videos for moments, with frozen features cached once and small projectors trained on them.",
-    epilog="Exit codes: 0 success, 1 no results, 2 usage error, 3 some videos failed, 4 missing or incompatible data, "
-    "5 disk, memory or permission error, 70 defect of vla, 129 SIGHUP, 130 interrupted, 141 closed pipe, 143 SIGTERM.",
+    help="Search videos for moments, with frozen features cached once and small projectors "
+    "trained on them.",
+    epilog="Exit codes: 0 success, 1 no results, 2 usage error, 3 some videos failed, 4 missing "
+    "or incompatible data, "
+    "5 disk, memory or permission error, 70 defect of vla, 129 SIGHUP, 130 interrupted, 141 "
+    "closed pipe, 143 SIGTERM.",
 )
 app.command("extract", cls=grammar.Command)(extract.extract)
 app.command("train", cls=grammar.WorkspaceCommand)(train.train)
@@ -104,7 +107,10 @@ def _print_version(value: bool) -> None:
 def _global_options(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
     workspace: o.Workspace = None,
 ) -> None:
@@ -141,16 +147,21 @@ def _run() -> int | str | None:
         return _fail(_with_flags(str(error)), code, error.hint)
     except KeyboardInterrupt:
         code, reason = interrupt.exit_reason()
-        return _fail(f"{reason}; completed work is saved: run the same command again to continue", code)
+        return _fail(
+            f"{reason}; completed work is saved: run the same command again to continue", code
+        )
     except streams.ClosedPipeError:
         return BROKEN_PIPE
     except Exception as error:
         if os.environ.get("VLA_DEBUG"):
             raise
         if (message := _resource_message(error)) is not None:
-            return _fail(f"{message}\nCompleted work is saved. Set VLA_DEBUG=1 for a traceback.", RESOURCE)
+            return _fail(
+                f"{message}\nCompleted work is saved. Set VLA_DEBUG=1 for a traceback.", RESOURCE
+            )
         return _fail(
-            f"unexpected {type(error).__name__}: {error}\nThis is a defect of vla. Set VLA_DEBUG=1 for a traceback.",
+            f"unexpected {type(error).__name__}: {error}\nThis is a defect of vla. Set "
+            f"VLA_DEBUG=1 for a traceback.",
             DEFECT,
         )
 
@@ -166,13 +177,24 @@ def _with_flags(message: str) -> str:
 
     commands = getattr(typer.main.get_command(app), "commands", {})
     current = [commands[word] for word in sys.argv[1:] if word in commands][:1]
-    flags = {p.name: max(p.opts, key=len) for command in current for p in command.params if p.opts[0].startswith("-")}
-    return re.sub(r"(?<![\w.-])([a-z]+(?:_[a-z]+)*)=(?![=\w])", lambda m: flags.get(m[1], m[0]), message)
+    flags = {
+        p.name: max(p.opts, key=len)
+        for command in current
+        for p in command.params
+        if p.opts[0].startswith("-")
+    }
+    return re.sub(
+        r"(?<![\w.-])([a-z]+(?:_[a-z]+)*)=(?![=\w])", lambda m: flags.get(m[1], m[0]), message
+    )
 
 
 def _resource_message(error: Exception) -> str | None:
     """Return a message if `error` means exhausted memory or a failed file operation, else None."""
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate" in str(error):
+    if (
+        isinstance(error, MemoryError)
+        or "out of memory" in str(error).lower()
+        or "can't allocate" in str(error)
+    ):
         return f"out of memory ({type(error).__name__}: {error}): close other programs, or use smaller batches"
     if isinstance(error, OSError) and error.errno is not None:
         path = error.filename if error.filename is not None else "the output"

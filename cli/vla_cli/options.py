@@ -19,12 +19,15 @@ Workspace = Annotated[
     Path | None,
     typer.Option(
         "--workspace", "-w",
-        help="Folder that contains .vla/. Default: $VLA_WORKSPACE, or the nearest one upwards from here.",
+        help="Folder that contains .vla/. Default: $VLA_WORKSPACE, or the nearest one upwards "
+        "from here.",
         show_default=False, parser=_parse_folder, metavar="FOLDER",
     ),
 ]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only, no progress and no notes.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print errors only, no progress and no notes.")
+]
 Device = Annotated[
     str, typer.Option("--device", help="Device: auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
 ]  # fmt: skip
@@ -35,7 +38,8 @@ Model = Annotated[
     str | None,
     typer.Option(
         "--model", "-m",
-        help="Preset (demo, fast, balanced, best), open_clip model, hf-hub:ORG/REPO or local-dir:PATH. "
+        help="Preset (demo, fast, balanced, best), open_clip model, hf-hub:ORG/REPO or "
+        "local-dir:PATH. "
         "Default: the model of this workspace, or balanced.",
         show_default=False, metavar="MODEL",
     ),
@@ -75,7 +79,8 @@ Format = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="Format of the caption file; `vla import --list` lists them. Default: by suffix (tables and subtitles).",
+        help="Format of the caption file; `vla import --list` lists them. Default: by suffix "
+        "(tables and subtitles).",
         show_default=False, metavar="FORMAT",
     ),
 ]  # fmt: skip
@@ -119,7 +124,8 @@ def single_file(captions: list[Path] | None) -> Path | None:
     if captions and len(captions) > 1:
         names = ", ".join(map(str, captions))
         raise typer.BadParameter(
-            f"only one caption file is accepted here, not {names}; `vla extract -c A -c B` accepts several",
+            f"only one caption file is accepted here, not {names}; `vla extract -c A -c B` "
+            f"accepts several",
             param_hint="-c",
         )
     return captions[0] if captions else None

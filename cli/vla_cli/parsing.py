@@ -45,7 +45,9 @@ def read_queries(path: Path) -> list[str]:
             data = read_regular(path, what="file of queries (- reads stdin)")
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise UsageError(f"the queries in {path} are not UTF-8 (byte {error.start}): save them as UTF-8") from error
+        raise UsageError(
+            f"the queries in {path} are not UTF-8 (byte {error.start}): save them as UTF-8"
+        ) from error
     queries = [line.strip() for line in lines if line.strip()]
     if not queries:
         raise UsageError(f"no query in {path}: write one per line")
@@ -98,7 +100,8 @@ def duration_range(text: str, option: str) -> DurationRange:
     minimum, dash, maximum = (part.strip() for part in text.partition("-"))
     if not dash or not (minimum or maximum):
         raise typer.BadParameter(
-            f"invalid duration range {text!r}: write e.g. 2-10, 30s-2m, 5- or any", param_hint=option
+            f"invalid duration range {text!r}: write e.g. 2-10, 30s-2m, 5- or any",
+            param_hint=option,
         )
     return (
         seconds(minimum, option) if minimum else ANY_DURATION[0],

@@ -26,7 +26,13 @@ _FIRST_LINE_SECONDS, _LINE_SECONDS, _LINE_SHARE = 5.0, 30.0, 0.1
 
 
 def bar_line(
-    label: str, done: float, total: int, eta: float | None, values: Mapping[str, float], width: int, full: str = "━"
+    label: str,
+    done: float,
+    total: int,
+    eta: float | None,
+    values: Mapping[str, float],
+    width: int,
+    full: str = "━",
 ) -> str:
     """Return one line of at most `width - 1` columns.
 
@@ -65,14 +71,24 @@ class _BarColumn(ProgressColumn):
             return Text(f"{task.description} ...", style="dim", no_wrap=True, overflow="crop")
         values: Mapping[str, float] = task.fields.get("values") or {}
         eta = values.get("eta", task.time_remaining)
-        line = bar_line(str(task.description), task.completed, int(task.total), eta, values, self._width(), self._full)
+        line = bar_line(
+            str(task.description),
+            task.completed,
+            int(task.total),
+            eta,
+            values,
+            self._width(),
+            self._full,
+        )
         return Text(line, no_wrap=True, overflow="crop")
 
 
 class _LogLines:
     """Progress for a log: a line for each tenth of a long stage, or every half minute."""
 
-    def __init__(self, write: Callable[[str], None], now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, write: Callable[[str], None], now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._write, self._now = write, now
         self._last: dict[str, tuple[float, float]] = {}
 
@@ -89,12 +105,16 @@ class _LogLines:
         if age >= _LINE_SECONDS or is_due:
             self._last[p.stage] = (now, share)
             label = _LABELS.get(p.stage, p.stage)
-            self._write(f"{label} {p.done:,}/{p.total:,} ({share:.0%})  {_format_values(p.values)}".rstrip())
+            self._write(
+                f"{label} {p.done:,}/{p.total:,} ({share:.0%})  {_format_values(p.values)}".rstrip()
+            )
 
 
 def _format_values(values: Mapping[str, float]) -> str:
     """Return named values as one line; `eta` is formatted as a time."""
-    items = (f"ETA {format_time(v)}" if k == "eta" else f"{escape(k)} {v:.4g}" for k, v in values.items())
+    items = (
+        f"ETA {format_time(v)}" if k == "eta" else f"{escape(k)} {v:.4g}" for k, v in values.items()
+    )
     return "  ".join(items)
 
 
@@ -109,7 +129,12 @@ def progress_bars(quiet: bool = False) -> Iterator[ProgressCallback]:
     console = stderr_console()
     full = "━" if (console.encoding or "").lower().startswith("utf") else "#"
     is_live = console.is_terminal and not quiet
-    bars = Bars(_BarColumn(lambda: console.width, full), console=console, transient=True, disable=not is_live)
+    bars = Bars(
+        _BarColumn(lambda: console.width, full),
+        console=console,
+        transient=True,
+        disable=not is_live,
+    )
     loading = bars.add_task("loading", total=None)
     tasks: dict[str, TaskID] = {}
     lines = _LogLines(lambda text: console.print(Text(text)))

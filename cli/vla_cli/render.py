@@ -79,7 +79,10 @@ def print_table(
         for row in cells
     ]  # fmt: skip
     table = Table(
-        title=Text(escape(title)) if title else None, title_justify="left", header_style="bold", box=SIMPLE_HEAD
+        title=Text(escape(title)) if title else None,
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
     )
     table.show_edge, table.pad_edge = False, False
     for i, (head, right, width) in enumerate(zip(heads, is_right, min_widths, strict=True)):
@@ -118,14 +121,20 @@ def shorten_middle(name: str, width: int) -> str:
 
 
 def _print_plain(
-    heads: list[str], rows: list[list[str]], title: str, is_right: list[bool], screen: int | None = None
+    heads: list[str],
+    rows: list[list[str]],
+    title: str,
+    is_right: list[bool],
+    screen: int | None = None,
 ) -> None:
     """Print plain columns; a last text that does not fit into `screen` columns goes below its row."""
     widths = [max(map(cell_len, column)) for column in zip(heads, *rows, strict=True)]
     lines = [escape(title)] if title else []
     for row in (heads, *rows):
         cells = [
-            " " * (width - cell_len(cell)) + cell if right else cell + " " * (width - cell_len(cell))
+            " " * (width - cell_len(cell)) + cell
+            if right
+            else cell + " " * (width - cell_len(cell))
             for cell, width, right in zip(row, widths, is_right, strict=True)
         ]
         text = "  ".join(cells).rstrip()
@@ -133,7 +142,11 @@ def _print_plain(
             indent = " " * 4
             text = "  ".join(cells[:-1]).rstrip()
             text += "\n" + textwrap.fill(
-                row[-1], screen, initial_indent=indent, subsequent_indent=indent, break_long_words=False
+                row[-1],
+                screen,
+                initial_indent=indent,
+                subsequent_indent=indent,
+                break_long_words=False,
             )
         lines.append(text)
     sys.stdout.write("\n".join(lines) + "\n")

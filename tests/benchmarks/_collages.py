@@ -32,7 +32,9 @@ class Values:
     texts: dict[str, np.ndarray]
 
 
-def make(tool: Path, folder: Path, classes: str, videos: int, scenes: tuple[int, int], seed: int) -> Path:
+def make(
+    tool: Path, folder: Path, classes: str, videos: int, scenes: tuple[int, int], seed: int
+) -> Path:
     """A folder of collages, made anew only if it is not there; what the tool wrote for one second each is one feature each."""
     out = folder / f"{classes}-{seed}"
     if not (out / "done").is_file():
@@ -73,7 +75,9 @@ def bring_in(folders: list[Path], workspace: Path) -> None:
 def paraphrased(folder: Path, workspace: Path) -> Corpus:
     """The collages of `folder`, asked for in words that were not trained on."""
     cache = active_cache(Workspace(workspace).caches)
-    return load_corpus(cache, read_annotations(folder / "annotations.jsonl", None, caption_column="paraphrase"))
+    return load_corpus(
+        cache, read_annotations(folder / "annotations.jsonl", None, caption_column="paraphrase")
+    )
 
 
 def measure(model: AlignmentModel, corpus: Corpus) -> Values:
@@ -81,7 +85,10 @@ def measure(model: AlignmentModel, corpus: Corpus) -> Values:
     texts = list(dict.fromkeys(q.text for q in corpus.queries))
     row = {text: i for i, text in enumerate(texts)}
     asked = np.array([row[q.text] for q in corpus.queries])
-    cut = [pool_segments(f, v) for f, v in zip(model.align_videos(corpus.videos), corpus.videos, strict=True)]
+    cut = [
+        pool_segments(f, v)
+        for f, v in zip(model.align_videos(corpus.videos), corpus.videos, strict=True)
+    ]
     vectors = model.align_texts(np.stack([corpus.vectors[t] for t in texts]))
     scores = [s.vectors @ vectors.T for s in cut]
     relevant = np.zeros((len(texts), len(cut)), bool)
@@ -89,7 +96,9 @@ def measure(model: AlignmentModel, corpus: Corpus) -> Values:
     found = ranks(np.stack([s.max(0) for s in scores], 1), relevant)
     lists = _lists(cut, scores, len(texts))
     own = first_hit_ranks(
-        [lists[i] for i in asked], [q.video for q in corpus.queries], [q.spans for q in corpus.queries]
+        [lists[i] for i in asked],
+        [q.video for q in corpus.queries],
+        [q.spans for q in corpus.queries],
     )
     first = np.full(len(texts), np.inf)
     np.minimum.at(first, asked, own[:, 0])

@@ -28,7 +28,9 @@ def of_all_lengths(tool: Path, classes: str, videos: int, seed: int) -> Corpus:
     rng = np.random.default_rng(seed)
     found, queries, vectors = [], [], {}
     for row in range(videos):
-        lengths = rng.permutation(np.concatenate([rng.uniform(*span, many) for span, many in LENGTHS.items()]))
+        lengths = rng.permutation(
+            np.concatenate([rng.uniform(*span, many) for span, many in LENGTHS.items()])
+        )
         counts = np.maximum(1, np.rint(HERTZ * lengths)).astype(int)
         shown = rng.choice(some, len(counts), replace=False)
         values = np.concatenate(
@@ -36,7 +38,9 @@ def of_all_lengths(tool: Path, classes: str, videos: int, seed: int) -> Corpus:
         )
         ends = np.cumsum([0, *counts]) / HERTZ
         times = np.arange(len(values)) / HERTZ
-        found.append(FrameFeatures(f"lengths-{row:03d}", values.astype(np.float16), times, float(ends[-1])))
+        found.append(
+            FrameFeatures(f"lengths-{row:03d}", values.astype(np.float16), times, float(ends[-1]))
+        )
         for c, span in zip(shown, np.column_stack([ends[:-1], ends[1:]]), strict=True):
             text = str(held["prompts_a"][c])
             vectors[text] = held["text_feats_a"][c].astype(np.float32)

@@ -18,8 +18,12 @@ def timed(corpus: Corpus) -> list[Query]:
 def end_to_end(name: str, parts: Sequence[FrameFeatures]) -> tuple[FrameFeatures, np.ndarray]:
     """One video of all `parts`, and `(N + 1,)` seconds at which each begins, and the last one ends."""
     begins = np.cumsum([0.0, *(v.duration_seconds for v in parts)])
-    times = np.concatenate([v.timestamps_seconds + b for v, b in zip(parts, begins[:-1], strict=True)])
-    return FrameFeatures(name, np.concatenate([v.values for v in parts]), times, float(begins[-1])), begins
+    times = np.concatenate(
+        [v.timestamps_seconds + b for v, b in zip(parts, begins[:-1], strict=True)]
+    )
+    return FrameFeatures(
+        name, np.concatenate([v.values for v in parts]), times, float(begins[-1])
+    ), begins
 
 
 def joined(corpus: Corpus, many: int, seed: int) -> Corpus:
@@ -33,6 +37,10 @@ def joined(corpus: Corpus, many: int, seed: int) -> Corpus:
         told = [[q for q in timed(corpus) if q.video == i] for i in rows]
         for k, own in enumerate(told):
             others = {q.text for i, some in enumerate(told) if i != k for q in some}
-            queries += [replace(q, video=len(videos), spans=q.spans + begins[k]) for q in own if q.text not in others]
+            queries += [
+                replace(q, video=len(videos), spans=q.spans + begins[k])
+                for q in own
+                if q.text not in others
+            ]
         videos.append(video)
     return replace(corpus, videos=videos, queries=queries, questions=())

@@ -74,18 +74,33 @@ class World:
     def joined(self, split: str, draw: int = 0) -> Rendered:
         """Of clips of `split` in which nothing of 7 % of all there is to tell happens, by draw another 7 %."""
         never = self._never(draw)
-        fits = [i for i, s in enumerate(self.splits) if s == split and all(g not in never for *_, g in self.events[i])]
+        fits = [
+            i
+            for i, s in enumerate(self.splits)
+            if s == split and all(g not in never for *_, g in self.events[i])
+        ]
         return self._of(fits, [split], never)
 
     def spare(self) -> Rendered:
         """Of clips that were chosen by, and of those of the test that `joined` leaves out: other videos to choose with."""
         never = self._never()
-        left = [i for i, s in enumerate(self.splits) if s == "test" and any(g in never for *_, g in self.events[i])]
-        return self._of([i for i, s in enumerate(self.splits) if s == "val"] + left, ["val", "test"], set())
+        left = [
+            i
+            for i, s in enumerate(self.splits)
+            if s == "test" and any(g in never for *_, g in self.events[i])
+        ]
+        return self._of(
+            [i for i, s in enumerate(self.splits) if s == "val"] + left, ["val", "test"], set()
+        )
 
     def _never(self, draw: int = 0) -> set[str]:
         every = sorted({g for some in self.events for *_, g in some})
-        return {every[i] for i in np.random.default_rng(draw).permutation(len(every))[: round(NEVER * len(every))]}
+        return {
+            every[i]
+            for i in np.random.default_rng(draw).permutation(len(every))[
+                : round(NEVER * len(every))
+            ]
+        }
 
     def _of(self, clips: list[int], splits: list[str], never: set[str]) -> Rendered:
         rng = np.random.default_rng(1)
@@ -95,7 +110,9 @@ class World:
         count = self.clips_per_video
         for start in range(0, len(order) - count + 1, count):
             rows = [int(i) for i in order[start : start + count]]
-            video, begins = end_to_end(f"long-{len(videos):03d}", [self.corpus.videos[i] for i in rows])
+            video, begins = end_to_end(
+                f"long-{len(videos):03d}", [self.corpus.videos[i] for i in rows]
+            )
             for row, begin in zip(rows, begins[:-1], strict=True):
                 for first, last, gist in self.events[row]:
                     happening[gist].append((len(videos), first + float(begin), last + float(begin)))
@@ -107,11 +124,19 @@ class World:
         texts = list(dict.fromkeys(t for s in splits for t in self.told[s]))
         told = [texts[i] for i in rng.permutation(len(texts))]
         present = {t: happening[self.gists[t]] for t in told if self.gists[t] in happening}
-        return Rendered(videos, present, [t for t in told if self.gists[t] in never], dict(happening))
+        return Rendered(
+            videos, present, [t for t in told if self.gists[t] in never], dict(happening)
+        )
 
 
 def rendered(
-    folder: Path, run: str, train: int, test: int, models: Sequence[str], epochs: int, clips_per_video: int
+    folder: Path,
+    run: str,
+    train: int,
+    test: int,
+    models: Sequence[str],
+    epochs: int,
+    clips_per_video: int,
 ) -> World:
     """The world in `folder`, made if it is not there; if "trained" is one of the models, `run` of it is trained with a head
     for moments by default settings."""
@@ -119,7 +144,9 @@ def rendered(
     known = _happenings(folder, train, test)
     if "trained" in models and not (place.runs / run / "run.json").is_file():
         settings = {"heads": "moments", "epochs": epochs}
-        vla.train(captions=folder / "captions-train.jsonl", workspace=folder, name=run, settings=settings)
+        vla.train(
+            captions=folder / "captions-train.jsonl", workspace=folder, name=run, settings=settings
+        )
     cache = active_cache(place.caches)
     corpus = load_corpus(cache, [a for a in caption_store.load(place) if a.question is None])
     clips = [known[v.video_id] for v in corpus.videos]
@@ -136,9 +163,19 @@ def rendered(
     if "trained" in models:
         made["trained"] = load_model(place.runs / run)[0]
     splits = [clip["split"] for clip in clips]
-    lasting = estimate_duration_range((q.annotation for q in corpus.queries if q.annotation), cache.receipts)
+    lasting = estimate_duration_range(
+        (q.annotation for q in corpus.queries if q.annotation), cache.receipts
+    )
     return World(
-        corpus, gists, vectors, {s: list(t) for s, t in told.items()}, events, splits, made, lasting, clips_per_video
+        corpus,
+        gists,
+        vectors,
+        {s: list(t) for s, t in told.items()},
+        events,
+        splits,
+        made,
+        lasting,
+        clips_per_video,
     )
 
 

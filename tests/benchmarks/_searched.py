@@ -62,14 +62,20 @@ def collages(folder: Path, count: int) -> tuple[Searched, dict[str, AlignmentMod
         videos.append(FrameFeatures(name, values, np.arange(len(values)) * 1.0, float(len(values))))
     queries: dict[str, Truth] = defaultdict(list)
     for line in lines:
-        queries[line["paraphrase"]].append((names.index(line["vid"]), *map(float, line["relevant_windows"][0])))
+        queries[line["paraphrase"]].append(
+            (names.index(line["vid"]), *map(float, line["relevant_windows"][0]))
+        )
     text, other = np.load(out / "text.npz"), np.load(out / "absent.npz")
-    vectors = dict(zip(map(str, text["paraphrases"]), text["paraphrase_feats"].astype(np.float32), strict=True))
+    vectors = dict(
+        zip(map(str, text["paraphrases"]), text["paraphrase_feats"].astype(np.float32), strict=True)
+    )
     vectors |= dict(zip(map(str, other["prompts"]), other["feats"].astype(np.float32), strict=True))
     rng = np.random.default_rng(0)
     nowhere = [str(p) for p in rng.permutation(other["prompts"]) if p not in queries]
     half = len(nowhere) // 2
-    picked = {list(queries)[i]: queries[list(queries)[i]] for i in rng.permutation(len(queries))[:count]}
+    picked = {
+        list(queries)[i]: queries[list(queries)[i]] for i in rng.permutation(len(queries))[:count]
+    }
     kept = {t: vectors[t] for t in (*picked, *nowhere)}
     model = AlignmentModel(ModelConfig(len(videos[0].values[0]))).eval()
     return Searched(videos, kept, picked, nowhere[half:], (nowhere[:half], None)), {"frozen": model}

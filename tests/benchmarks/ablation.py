@@ -63,8 +63,13 @@ def measure(model: AlignmentModel, corpus: Corpus, twins: dict[str, str]) -> lis
     """The table's columns for one model, and for its own score, if it has one. "Twin choice" is how often a clip beats its twin."""
     seen = CorpusPredictions(model.eval(), corpus, paragraphs(corpus))
     found = searches(seen, kinds=("retrieval", "paragraphs"))
-    texts, owner = seen.query_vectors(seen.timed_queries), np.array([q.video for q in seen.timed_queries])
-    by_moment = recall_at_1(seen.max_segment_scores(texts), owner[:, None] == np.arange(len(corpus.videos)))
+    texts, owner = (
+        seen.query_vectors(seen.timed_queries),
+        np.array([q.video for q in seen.timed_queries]),
+    )
+    by_moment = recall_at_1(
+        seen.max_segment_scores(texts), owner[:, None] == np.arange(len(corpus.videos))
+    )
     row = {v.video_id: i for i, v in enumerate(corpus.videos)}
     twin = np.array([row.get(twins.get(v.video_id, ""), -1) for v in corpus.videos])[
         [q.video for q in seen.untimed_queries]
@@ -73,7 +78,11 @@ def measure(model: AlignmentModel, corpus: Corpus, twins: dict[str, str]) -> lis
     rows = []
     for suffix in ("", " reranked") if has_reranker(model) else ("",):
         told = found[f"text to video{suffix}"]
-        first, queries, own = 100 * recall_at_1(told.similarity, told.relevant), np.arange(len(twin)), told.videos
+        first, queries, own = (
+            100 * recall_at_1(told.similarity, told.relevant),
+            np.arange(len(twin)),
+            told.videos,
+        )
         wins = told.similarity[queries, own] > told.similarity[queries, twin]
         back, whole = found[f"video to text{suffix}"], found[f"paragraph to video{suffix}"]
         values = (
@@ -104,7 +113,9 @@ def windows(seen: CorpusPredictions, texts: np.ndarray) -> list[np.ndarray]:
 def paragraphs(corpus: Corpus) -> list[Query]:
     """All timed captions of each video as one query, in their order."""
     told: dict[int, list[Query]] = {}
-    for query in sorted((q for q in corpus.queries if q.is_timed), key=lambda q: (q.video, q.spans[0, 0])):
+    for query in sorted(
+        (q for q in corpus.queries if q.is_timed), key=lambda q: (q.video, q.spans[0, 0])
+    ):
         told.setdefault(query.video, []).append(query)
     found = []
     for video, some in told.items():
@@ -118,7 +129,9 @@ def plan(train: int, test: int) -> list[Clip]:
 
     Scenes that are chosen by come in pairs of twins, as those of the test do: what time gains must show in the choice.
     """
-    clips = plan_clips("train", train, 0, counterfactual_fraction=0.75) + plan_clips("val", train // 6, 0)
+    clips = plan_clips("train", train, 0, counterfactual_fraction=0.75) + plan_clips(
+        "val", train // 6, 0
+    )
     return clips + plan_clips("test", test, 0) + plan_clips("novel", test // 2, 0, novel=True)
 
 
@@ -137,30 +150,53 @@ def prepare(folder: Path, clips: list[Clip]) -> None:
     files = {n: splits for n, splits in FILES.items() if any(c.split in splits for c in clips)}
     for name, splits in files.items():
         some = [c for c in clips if c.split in splits]
-        write_captions(some, folder / f"captions-{name}.jsonl", 0, descriptions=2 if name == "train" else 1)
+        write_captions(
+            some, folder / f"captions-{name}.jsonl", 0, descriptions=2 if name == "train" else 1
+        )
     print(f"rendered in {time.monotonic() - began:.0f} s", flush=True)
     began = time.monotonic()
     report = None
     for name, splits in files.items():
         paths = [folder / "clips" / c.name for c in clips if c.split in splits]
         captions = folder / f"captions-{name}.jsonl"
-        report = vla.extract(paths, captions=captions, workspace=folder, choice=vla.EncoderChoice(model="demo"))
-    print(f"extracted in {time.monotonic() - began:.0f} s, {report.captions} captions\n", flush=True)
+        report = vla.extract(
+            paths, captions=captions, workspace=folder, choice=vla.EncoderChoice(model="demo")
+        )
+    print(
+        f"extracted in {time.monotonic() - began:.0f} s, {report.captions} captions\n", flush=True
+    )
 
 
 def trained(
-    name: str, seed: int, cache: FeatureCache, annotations: list[Annotation], runs: Path, epochs: int
+    name: str,
+    seed: int,
+    cache: FeatureCache,
+    annotations: list[Annotation],
+    runs: Path,
+    epochs: int,
 ) -> AlignmentModel:
     """The variant trained with the seed, as `vla train` does it."""
     told = [a for a in annotations if not a.spans] if name in UNTIMED else annotations
-    config = TrainConfig(**{**(VARIANTS[name] or {}), "seed": seed, **({"epochs": epochs} if epochs else {})})
+    config = TrainConfig(
+        **{**(VARIANTS[name] or {}), "seed": seed, **({"epochs": epochs} if epochs else {})}
+    )
     folder, identity = runs / f"{name} {seed}", config.identity(cache.state(), str(len(told)))
     began = time.monotonic()
     if not (folder / "run.json").is_file() or load_model(folder)[1].identity != identity:
         corpus = load_corpus(cache, told, tokens=config.reads_tokens)
         rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
-        split = split_rows(len(rows), {rows[a.video]: a.split for a in told}, config.val_fraction, seed)
-        train(corpus, split, cache.spec, encoder_of(cache, "cpu", "auto").scale, config, folder, identity)
+        split = split_rows(
+            len(rows), {rows[a.video]: a.split for a in told}, config.val_fraction, seed
+        )
+        train(
+            corpus,
+            split,
+            cache.spec,
+            encoder_of(cache, "cpu", "auto").scale,
+            config,
+            folder,
+            identity,
+        )
     model, run = load_model(folder)
     print(
         f"{name} {seed}: alpha {run.record['alpha']:g}, {'' if run.is_better else 'NOT '}better than frozen, "
@@ -174,11 +210,16 @@ def show(title: str, table: dict[str, list[list[Row]]]) -> None:
     """A line for each variant, and for its own score."""
     print(f"\n{title}\n\n| | " + " | ".join(COLUMNS) + " |\n|---|" + "---|" * len(COLUMNS))
     for name, of_seeds in table.items():
-        for suffix, rows in zip(("", f", {RERANK_DEPTH} reranked"), zip(*of_seeds, strict=True), strict=False):
+        for suffix, rows in zip(
+            ("", f", {RERANK_DEPTH} reranked"), zip(*of_seeds, strict=True), strict=False
+        ):
             cells = []
             for column in COLUMNS:
                 values = np.array([r[column] for r in rows])
-                cells.append(f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""))
+                cells.append(
+                    f"{values.mean():.1f}"
+                    + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
+                )
             print(f"| {name}{suffix} | " + " | ".join(cells) + " |", flush=True)
 
 
@@ -202,7 +243,10 @@ def main() -> None:
     twins = {f"clips/{c.name}": f"clips/{c.counterfactual}" for c in clips if c.counterfactual}
     known = {
         s: match(
-            read_captions(folder / f"captions-{s}.jsonl", None, None), cache.video_ids(), workspace, folder
+            read_captions(folder / f"captions-{s}.jsonl", None, None),
+            cache.video_ids(),
+            workspace,
+            folder,
         ).annotations
         for s in ("train", *arguments.splits.split(","))
     }
@@ -211,7 +255,10 @@ def main() -> None:
         known["train"] = [a for a in known["train"] if a.split != "train" or a.video in some]
     dim = cache.spec.dim
     models = {
-        name: [trained(name, seed, cache, known["train"], runs, arguments.epochs) for seed in range(arguments.seeds)]
+        name: [
+            trained(name, seed, cache, known["train"], runs, arguments.epochs)
+            for seed in range(arguments.seeds)
+        ]
         for name in names
         if VARIANTS[name] is not None
     }

@@ -101,7 +101,9 @@ def main() -> None:
     }  # fmt: skip
     print(f"{a.videos} videos of {a.seconds} s at {FPS} frames/s, {a.dim} wide: {payload / 1e6:.0f} MB, {hours:.1f} hours; "
           f"ours was written in {writing:.1f} s ({writing / a.videos * 1e3:.1f} ms a video, on disk for good)\n")  # fmt: skip
-    print("| layout | MB/hour | over the bare numbers | open ms | one video p50 ms | p95 ms | everything s | GB/s |")
+    print(
+        "| layout | MB/hour | over the bare numbers | open ms | one video p50 ms | p95 ms | everything s | GB/s |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for name, (size, opening, read) in rows.items():
         single = []

@@ -64,8 +64,16 @@ def photographs() -> tuple[np.ndarray, np.ndarray, list[str], dict[str, np.ndarr
     texts = dict(zip(map(str, held["prompts_photo"]), held["text_feats_photo"], strict=True))
     texts |= dict(zip(map(str, held["prompts_a"]), held["text_feats_a"], strict=True))
     kinds = np.load(SHARED / "features" / "text_lvis1203_a_clip_vitb32.npz")
-    texts |= {f"kind of {n}".replace("_", " "): f for n, f in zip(kinds["names"], kinds["feats"], strict=True)}
-    return unit(held["image_feats"].astype(np.float32)), held["image_labels"], list(map(str, held["names"])), texts
+    texts |= {
+        f"kind of {n}".replace("_", " "): f
+        for n, f in zip(kinds["names"], kinds["feats"], strict=True)
+    }
+    return (
+        unit(held["image_feats"].astype(np.float32)),
+        held["image_labels"],
+        list(map(str, held["names"])),
+        texts,
+    )
 
 
 def precision(scores: np.ndarray, relevant: np.ndarray) -> float:
@@ -96,13 +104,22 @@ def without() -> None:
             for no in some:
                 scores = images @ vector(kind, photo[no], weight, encoder, model)
                 right = np.isin(shown, [i for i in some if i != no])
-                rows.append((precision(scores, right), 100 * (shown[np.argsort(-scores)[:10]] == no).mean()))
+                rows.append(
+                    (precision(scores, right), 100 * (shown[np.argsort(-scores)[:10]] == no).mean())
+                )
         mixes = []
         for one, other in pairs:
-            mixed = unit(images[shown == one] + images[shown == other][rng.permutation((shown == other).sum())])
-            scores = np.concatenate([images, mixed]) @ vector(a[one], a[other], weight, encoder, model)
+            mixed = unit(
+                images[shown == one]
+                + images[shown == other][rng.permutation((shown == other).sum())]
+            )
+            scores = np.concatenate([images, mixed]) @ vector(
+                a[one], a[other], weight, encoder, model
+            )
             right = np.append(shown == one, np.zeros(len(mixed), bool))
-            mixes.append((precision(scores, right), 100 * (np.argsort(-scores)[:7] >= len(images)).mean()))
+            mixes.append(
+                (precision(scores, right), 100 * (np.argsort(-scores)[:7] >= len(images)).mean())
+            )
         cells = (*np.mean(rows, 0), *np.mean(mixes, 0))
         print(f"| {weight:g} | " + " | ".join(f"{c:.1f}" for c in cells) + " |", flush=True)
     print(f"\n{len(rows)} kinds less one of theirs, {len(mixes)} pairs of things")
@@ -143,23 +160,37 @@ def follows(folder: Path, count: int = 200) -> None:
     right: dict[tuple[str, str], list[tuple[str, float, float]]] = defaultdict(list)
     with TemporaryDirectory() as temporary:
         cache = FeatureCache.create(
-            Path(temporary), FeatureSpec("benchmark", "", "", "", "", 512), EncoderSource("b", "", "")
+            Path(temporary),
+            FeatureSpec("benchmark", "", "", "", "", 512),
+            EncoderSource("b", "", ""),
         )
         for name, scenes in told.items():
             values = np.load(out / "features" / f"{name}.npz")["values"]
             for own, rows in ((name, values), (f"{name} backwards", values[::-1])):
-                video = FrameFeatures(own, np.ascontiguousarray(rows), np.arange(len(rows)) * 1.0, float(len(rows)))
-                cache.add_video(video, Receipt(own, "ok", "", 0, 0, "", duration_seconds=video.duration_seconds))
+                video = FrameFeatures(
+                    own, np.ascontiguousarray(rows), np.arange(len(rows)) * 1.0, float(len(rows))
+                )
+                cache.add_video(
+                    video, Receipt(own, "ok", "", 0, 0, "", duration_seconds=video.duration_seconds)
+                )
             scenes.sort()
             for one, other in zip(scenes, scenes[1:], strict=False):
                 right[one[2], other[2]].append((name, one[0], other[1]))
-                right[other[2], one[2]].append((f"{name} backwards", len(values) - other[1], len(values) - one[0]))
+                right[other[2], one[2]].append(
+                    (f"{name} backwards", len(values) - other[1], len(values) - one[0])
+                )
         model = zero_shot_model(512, 1.0)
-        searcher = Searcher(build_index(cache, model), given(vectors), model, cache, Workspace(Path(temporary)))
+        searcher = Searcher(
+            build_index(cache, model), given(vectors), model, cache, Workspace(Path(temporary))
+        )
         rng = np.random.default_rng(0)
         pairs = [list(right)[i] for i in rng.permutation(len(right))[:count]]
-        print(f"\n{len(cache.video_ids())} videos, half of them the others backwards; {len(pairs)} pairs of scenes\n")
-        print("| searched by | R@1 .5 | R@10 .5 | video R@1 | video R@1, either way round |\n|---|---|---|---|---|")
+        print(
+            f"\n{len(cache.video_ids())} videos, half of them the others backwards; {len(pairs)} pairs of scenes\n"
+        )
+        print(
+            "| searched by | R@1 .5 | R@10 .5 | video R@1 | video R@1, either way round |\n|---|---|---|---|---|"
+        )
         ways: dict[str, Callable[[str, str], Query]] = {
             "the first scene alone": lambda a, b: Query(a, rewrite=False),
             "both as one query (--also)": lambda a, b: Query(a, also=((b, 1.0),), rewrite=False),
@@ -168,11 +199,17 @@ def follows(folder: Path, count: int = 200) -> None:
         }
         for name, way in ways.items():
             rows = [judged(searcher.search(way(*pair), 10), right[pair]) for pair in pairs]
-            print(f"| {name} | " + " | ".join(f"{c:.1f}" for c in 100 * np.mean(rows, 0)) + " |", flush=True)
+            print(
+                f"| {name} | " + " | ".join(f"{c:.1f}" for c in 100 * np.mean(rows, 0)) + " |",
+                flush=True,
+            )
 
 
 def judged(hits: Hits, right: list[tuple[str, float, float]]) -> list[float]:
-    good = [any(h.video_id == v and iou([(h.start, h.end)], [(s, e)])[0, 0] >= 0.5 for v, s, e in right) for h in hits]
+    good = [
+        any(h.video_id == v and iou([(h.start, h.end)], [(s, e)])[0, 0] >= 0.5 for v, s, e in right)
+        for h in hits
+    ]
     videos = {v for v, _, _ in right}
     plain = {v.removesuffix(" backwards") for v in videos}
     first = hits[0].video_id

@@ -58,7 +58,9 @@ def make_video(path: Path, kind: str, seconds: int, seed: int) -> None:
             for k in range(3):
                 x, y = (i * (7 + 4 * k) + 300 * k) % (width - 160), (height // 4) * k + 40
                 pixels[y : y + height // 6, x : x + 160] = (40 + 80 * k, 200 - 60 * k, 120)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels.clip(0, 255).astype(np.uint8))))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(pixels.clip(0, 255).astype(np.uint8)))
+            )
         container.mux(stream.encode(None))
     partial.replace(path)
 
@@ -74,7 +76,10 @@ def save_model(name: str, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     model, _, _ = open_clip.create_model_and_transforms(name, pretrained=None)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {k: v.contiguous() for k, v in model.state_dict().items()},
+        folder / "open_clip_model.safetensors",
+    )
     config = {
         "model_cfg": open_clip.get_model_config(name),
         "preprocess_cfg": open_clip.get_model_preprocess_cfg(model),
@@ -127,7 +132,9 @@ def encode_side_by_side(encoder: Encoder, picture: np.ndarray) -> float:
         return (time.perf_counter() - began) / (64 * encoder.max_concurrency)
 
 
-def common_loop(paths: list[Path], fps: float, model_folder: Path) -> tuple[dict[str, np.ndarray], float]:
+def common_loop(
+    paths: list[Path], fps: float, model_folder: Path
+) -> tuple[dict[str, np.ndarray], float]:
     """Features by file name, and seconds; the model is loaded before the clock starts."""
     import open_clip
     import torch
@@ -152,7 +159,11 @@ def common_loop(paths: list[Path], fps: float, model_folder: Path) -> tuple[dict
             # WebM rounds times to milliseconds: the end is not known better than that.
             if (
                 latest is not None
-                and wanted < latest.pts * stream.time_base - origin + 1 / stream.average_rate - Fraction(1, 500)
+                and wanted
+                < latest.pts * stream.time_base
+                - origin
+                + 1 / stream.average_rate
+                - Fraction(1, 500)
             ):
                 images.append(transform(latest.to_image()))
         with torch.no_grad():
@@ -162,7 +173,9 @@ def common_loop(paths: list[Path], fps: float, model_folder: Path) -> tuple[dict
     return found, time.perf_counter() - began
 
 
-def measure(kind: str, paths: list[Path], folder: Path, model_folder: Path, fps: float) -> dict[str, float]:
+def measure(
+    kind: str, paths: list[Path], folder: Path, model_folder: Path, fps: float
+) -> dict[str, float]:
     """Everything about one kind of video, in seconds."""
     from vla.cache.build import extract_videos
     from vla.cache.plan import make_plan
@@ -196,7 +209,12 @@ def measure(kind: str, paths: list[Path], folder: Path, model_folder: Path, fps:
     decoder = registry.build(DEFAULT)
     decoder.probe(paths[0])  # starts a child, as loading the model is not measured either
     report = extract_videos(
-        cache, encoder, decoder, make_plan(cache, paths, place), at_fps(fps), workers=default_workers()
+        cache,
+        encoder,
+        decoder,
+        make_plan(cache, paths, place),
+        at_fps(fps),
+        workers=default_workers(),
     )
     decoder.close()
     loop, loop_seconds = common_loop(paths, fps, model_folder)
@@ -204,7 +222,9 @@ def measure(kind: str, paths: list[Path], folder: Path, model_folder: Path, fps:
     for path in paths:
         ours = cache.frames(place.video_id(path)).values.astype(np.float64)
         theirs = loop[path.name].astype(np.float64)
-        cosine = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+        cosine = (
+            (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+        )
         lowest = min(lowest, float(cosine.min()))
     return {
         "frames": frames, "decode": decode, "prepare": prepare, "encode": encode, "extract": report.seconds,
@@ -231,10 +251,17 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for kind in arguments.kinds:
-        paths = [folder / f"{kind}-{i}-{arguments.seconds}.{KINDS[kind][4]}" for i in range(arguments.videos)]
+        paths = [
+            folder / f"{kind}-{i}-{arguments.seconds}.{KINDS[kind][4]}"
+            for i in range(arguments.videos)
+        ]
         missing = [p for p in paths if not p.is_file()]
         with multiprocessing.get_context("spawn").Pool() as pool:
-            pool.starmap(make_video, [(p, kind, arguments.seconds, int(p.stem.split("-")[2])) for p in missing], 1)
+            pool.starmap(
+                make_video,
+                [(p, kind, arguments.seconds, int(p.stem.split("-")[2])) for p in missing],
+                1,
+            )
         m = measure(kind, paths, folder, folder / arguments.model, arguments.fps)
         floor = m["decode"] + m["prepare"] + m["encode"]
         print(

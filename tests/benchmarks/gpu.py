@@ -76,7 +76,9 @@ class Sizes:
     rows: int
 
 
-FULL = Sizes(images=64, videos=4, seconds=30, corpus=2000, batch=256, width=256, steps=30, rows=200_000)
+FULL = Sizes(
+    images=64, videos=4, seconds=30, corpus=2000, batch=256, width=256, steps=30, rows=200_000
+)
 SMALL = Sizes(images=4, videos=1, seconds=2, corpus=32, batch=8, width=16, steps=2, rows=2_000)
 
 
@@ -102,7 +104,12 @@ def features(model: str, device: str, sizes: Sizes) -> Iterator[Row]:
         encoder = Encoder(model, device=device, dtype=dtype)
         found, told = encoder.encode_frames(prepared), encoder.encode_text(TEXTS).pooled
         for name, value in (("images", cosine(found, images)), ("texts", cosine(told, texts))):
-            yield Row(f"features: {name} in {dtype}, cosine", value, f">= {LEAST_COSINE}", value >= LEAST_COSINE)
+            yield Row(
+                f"features: {name} in {dtype}, cosine",
+                value,
+                f">= {LEAST_COSINE}",
+                value >= LEAST_COSINE,
+            )
         is_finite = bool(np.isfinite(found).all() and np.isfinite(told).all())
         yield Row(f"features: finite in {dtype}", str(is_finite), "True", is_finite)
 
@@ -112,7 +119,9 @@ def memory(model: str, device: str, sizes: Sizes) -> Iterator[Row]:
     encoder = Encoder(model, device=device, dtype="fp32")
     pixels = np.random.default_rng(1).integers(0, 255, (4 * sizes.images, 240, 320, 3), np.uint8)
     prepared = encoder.prepare(pixels)
-    whole = np.concatenate([encoder.encode_frames(prepared[i : i + 2]) for i in range(0, len(prepared), 2)])
+    whole = np.concatenate(
+        [encoder.encode_frames(prepared[i : i + 2]) for i in range(0, len(prepared), 2)]
+    )
     largest: list[int] = []
     encode = encoder._encode_images
 
@@ -128,18 +137,25 @@ def memory(model: str, device: str, sizes: Sizes) -> Iterator[Row]:
     value = cosine(halved, whole)
     yield Row("memory: features in halves, cosine", value, "> 0.99999", value > 0.99999)
     yield Row(
-        "memory: rows at once of " + str(len(prepared)), max(largest), "a quarter", max(largest) <= len(prepared) // 4
+        "memory: rows at once of " + str(len(prepared)),
+        max(largest),
+        "a quarter",
+        max(largest) <= len(prepared) // 4,
     )
     if device.startswith("cuda"):
         yield from _short_of_memory(model, device, prepared, whole)
 
 
-def _short_of_memory(model: str, device: str, prepared: np.ndarray, whole: np.ndarray) -> Iterator[Row]:
+def _short_of_memory(
+    model: str, device: str, prepared: np.ndarray, whole: np.ndarray
+) -> Iterator[Row]:
     """With a limit of the allocator a little above what the weights take."""
     encoder = Encoder(model, device=device, dtype="fp32")
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(device) + (192 << 20)) / total, device)
+    torch.cuda.set_per_process_memory_fraction(
+        (torch.cuda.memory_reserved(device) + (192 << 20)) / total, device
+    )
     try:
         value = cosine(encoder.encode_frames(np.tile(prepared, (4, 1, 1, 1)))[: len(whole)], whole)
     finally:
@@ -160,7 +176,12 @@ def extraction(folder: Path, model: Path, sizes: Sizes) -> Iterator[Row]:
         yield Row(f"extraction: {name} s", found[name])
     slowest = max(found["decode"] + found["prepare"], found["encode"])
     yield Row("extraction: extract / slowest part", found["extract"] / slowest)
-    yield Row("extraction: cosine with the common loop", found["cosine"], "> 0.999", found["cosine"] > 0.999)
+    yield Row(
+        "extraction: cosine with the common loop",
+        found["cosine"],
+        "> 0.999",
+        found["cosine"] > 0.999,
+    )
 
 
 def training(device: str, sizes: Sizes) -> Iterator[Row]:
@@ -182,7 +203,9 @@ def training(device: str, sizes: Sizes) -> Iterator[Row]:
             items, sizes.batch, shuffle=True, drop_last=True, collate_fn=training_benchmark.padded
         )
         plain = training_benchmark.common_loop(loader, sizes.width, device)
-        yield Row("training: steps/s of the plain loop", _rate(lambda: next(plain), sizes.steps, device))
+        yield Row(
+            "training: steps/s of the plain loop", _rate(lambda: next(plain), sizes.steps, device)
+        )
 
 
 def _stepper(corpus: Corpus, config: TrainConfig, device: str) -> tuple[BatchSampler, Step]:
@@ -191,7 +214,9 @@ def _stepper(corpus: Corpus, config: TrainConfig, device: str) -> tuple[BatchSam
     sizes = ModelConfig(training_benchmark.DIM, config.projector, config.projector_options)
     place = torch.device(device)
     model = AlignmentModel(sizes).to(place)
-    return BatchSampler(corpus, config), Step(model, Objective(config).to(place), config, 1000, ProcessGroup(place))
+    return BatchSampler(corpus, config), Step(
+        model, Objective(config).to(place), config, 1000, ProcessGroup(place)
+    )
 
 
 def _losses(corpus: Corpus, device: str, sizes: Sizes) -> list[list[float]]:
@@ -202,7 +227,9 @@ def _losses(corpus: Corpus, device: str, sizes: Sizes) -> list[list[float]]:
     found = []
     for number in range(3):
         rows = np.random.default_rng(number).permutation(len(corpus.videos))[: sizes.batch]
-        found.append([float(value) for _, value in sorted(step(draws.plan(rows, number), number).items())])
+        found.append(
+            [float(value) for _, value in sorted(step(draws.plan(rows, number), number).items())]
+        )
     return found
 
 
@@ -224,7 +251,11 @@ def _wait(device: str) -> None:
 def search(model: str, device: str, sizes: Sizes) -> Iterator[Row]:
     """Encode a query on the device and compare it with rows of an index in memory."""
     encoder = Encoder(model, device=device)
-    rows = np.random.default_rng(2).standard_normal((sizes.rows, encoder.identity.dim)).astype(np.float32)
+    rows = (
+        np.random.default_rng(2)
+        .standard_normal((sizes.rows, encoder.identity.dim))
+        .astype(np.float32)
+    )
     spent = []
     for _ in range(20):
         began = time.perf_counter()
@@ -270,17 +301,26 @@ def main() -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--model", default="ViT-B-32")
     parser.add_argument("--json", type=Path, default=Path("gpu.json"))
-    parser.add_argument("--small", action="store_true", help="the smallest sizes, as with --device cpu")
+    parser.add_argument(
+        "--small", action="store_true", help="the smallest sizes, as with --device cpu"
+    )
     arguments = parser.parse_args()
     if arguments.device.startswith("cuda") and not torch.cuda.is_available():
-        print("torch sees no GPU here: run this on a machine with one, or with --device cpu", file=sys.stderr)
+        print(
+            "torch sees no GPU here: run this on a machine with one, or with --device cpu",
+            file=sys.stderr,
+        )
         return 2
     folder = arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     sizes = SMALL if arguments.small or arguments.device == "cpu" else FULL
     is_cuda = arguments.device.startswith("cuda")
-    name = torch.cuda.get_device_name(arguments.device) if is_cuda else platform.processor() or "CPU"
-    print(f"{name}, torch {torch.__version__}, {arguments.model}\n\n| check | value | bound | |\n|---|---|---|---|")
+    name = (
+        torch.cuda.get_device_name(arguments.device) if is_cuda else platform.processor() or "CPU"
+    )
+    print(
+        f"{name}, torch {torch.__version__}, {arguments.model}\n\n| check | value | bound | |\n|---|---|---|---|"
+    )
     rows = run(folder, arguments.device, arguments.model, sizes)
     record = {
         "device": name,

@@ -24,7 +24,9 @@ def step(name: str, way: str, pairs: int, dim: int, device: str) -> tuple[float,
     """The loss, the megabytes that it and its gradient took at most, and seconds."""
     generator = torch.Generator().manual_seed(0)
     queries, videos = (
-        torch.nn.functional.normalize(torch.randn(pairs, dim, generator=generator), dim=1).to(device).requires_grad_()
+        torch.nn.functional.normalize(torch.randn(pairs, dim, generator=generator), dim=1)
+        .to(device)
+        .requires_grad_()
         for _ in range(2)
     )
     owner = torch.arange(pairs, device=device)
@@ -54,7 +56,9 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--losses", nargs="+", default=["infonce", "sigmoid"])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--one", nargs=2, metavar=("LOSS", "WAY"), help="run this case alone, in this process")
+    parser.add_argument(
+        "--one", nargs=2, metavar=("LOSS", "WAY"), help="run this case alone, in this process"
+    )
     arguments = parser.parse_args()
     if arguments.one:
         print(*step(*arguments.one, arguments.pairs[0], arguments.dim, arguments.device))
@@ -67,10 +71,15 @@ def main() -> None:
                 command += ["--dim", str(arguments.dim), "--device", arguments.device]
                 done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:
-                    print(f"| {name} | {pairs} | {way} | failed: {done.stderr.strip().splitlines()[-1][:80]} | | |")
+                    print(
+                        f"| {name} | {pairs} | {way} | failed: {done.stderr.strip().splitlines()[-1][:80]} | | |"
+                    )
                     continue
                 value, peak, seconds = map(float, done.stdout.split())
-                print(f"| {name} | {pairs} | {way} | {peak:.0f} | {seconds:.1f} | {value:.6f} |", flush=True)
+                print(
+                    f"| {name} | {pairs} | {way} | {peak:.0f} | {seconds:.1f} | {value:.6f} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -95,7 +95,9 @@ def by_cosine_and_contrast(kind: str) -> Method:
         features = FrameFeatures("", curve.values[:, None], curve.times, curve.duration)
         spans, cosines = curve.rows[kind]
         held = moments.SegmentScores(spans, np.asarray(cosines, np.float64), float(cosines.max()))
-        located = localizer.localize(features, curve.values[:, None], np.ones(1, np.float32), held, MOST)
+        located = localizer.localize(
+            features, curve.values[:, None], np.ones(1, np.float32), held, MOST
+        )
         return np.column_stack([located.spans, located.scores])
 
     return found
@@ -103,10 +105,17 @@ def by_cosine_and_contrast(kind: str) -> Method:
 
 def by_contrast_of_rows(curve: Curve) -> np.ndarray:
     spans = curve.rows["both"][0]
-    return best(spans, similarity_curve.SimilarityCurve(curve.values, curve.times, curve.duration).contrast(spans))
+    return best(
+        spans,
+        similarity_curve.SimilarityCurve(curve.values, curve.times, curve.duration).contrast(spans),
+    )
 
 
-CUTS: dict[str, Segmenter] = {"windows": sliding_windows, "changes": segment_by_kts, "both": windows_and_changes}
+CUTS: dict[str, Segmenter] = {
+    "windows": sliding_windows,
+    "changes": segment_by_kts,
+    "both": windows_and_changes,
+}
 METHODS: dict[str, Method] = {
     **{kind: by_rows(kind) for kind in CUTS},
     "watershed": by_watershed,
@@ -128,7 +137,9 @@ def stretches(curve: Curve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for level in np.quantile(values, QUANTILES):
         above = np.concatenate([[False], values >= level, [False]])
         for first, last in zip(
-            np.flatnonzero(above[1:] & ~above[:-1]), np.flatnonzero(above[:-1] & ~above[1:]), strict=True
+            np.flatnonzero(above[1:] & ~above[:-1]),
+            np.flatnonzero(above[:-1] & ~above[1:]),
+            strict=True,
         ):
             rest = np.append(values[:first], values[last:])
             spans.append((edges[first], edges[last]))
@@ -149,21 +160,35 @@ def curves(model: AlignmentModel, corpus: Corpus) -> list[Curve]:
     for query, text in zip(asked, texts, strict=True):
         video, own = corpus.videos[query.video], cut[query.video]
         rows = {kind: (segments.spans, segments.vectors @ text) for kind, segments in own.items()}
-        found.append(Curve(frames[query.video] @ text, video.timestamps_seconds, video.duration_seconds, rows))
+        found.append(
+            Curve(
+                frames[query.video] @ text, video.timestamps_seconds, video.duration_seconds, rows
+            )
+        )
     return found
 
 
-def show(title: str, model: AlignmentModel, corpus: Corpus, head: AlignmentModel | None = None) -> None:
+def show(
+    title: str, model: AlignmentModel, corpus: Corpus, head: AlignmentModel | None = None
+) -> None:
     minutes = np.mean([v.duration_seconds for v in corpus.videos]) / 60
-    print(f"\n{title}: {len(corpus.videos)} videos of {minutes:.1f} minutes, {len(timed(corpus))} moments\n")
+    print(
+        f"\n{title}: {len(corpus.videos)} videos of {minutes:.1f} minutes, {len(timed(corpus))} moments\n"
+    )
     print("| | " + " | ".join(FIGURES) + " |\n|---|" + "---|" * len(FIGURES))
     found = curves(model, corpus)
-    rows = {name: in_video(timed(corpus), [method(c) for c in found]) for name, method in METHODS.items()}
+    rows = {
+        name: in_video(timed(corpus), [method(c) for c in found])
+        for name, method in METHODS.items()
+    }
     if head is not None:
         said = answer(head, corpus)["moment by head"]
         rows["trained head"] = in_video(said.examples, said.predictions)
     for name, row in rows.items():
-        print(f"| {name} | " + " | ".join(f"{row[figure].value:.1f}" for figure in FIGURES) + " |", flush=True)
+        print(
+            f"| {name} | " + " | ".join(f"{row[figure].value:.1f}" for figure in FIGURES) + " |",
+            flush=True,
+        )
 
 
 def tool_of_collages() -> Path:
@@ -180,10 +205,19 @@ def lengths(classes: str, videos: int) -> None:
     hours = sum(v.duration_seconds for v in corpus.videos) / 3600
     rows = {kind: sum(len(cut(v)[0]) for v in corpus.videos) / hours for kind, cut in CUTS.items()}
     seconds = np.array([float(q.spans[0, 1] - q.spans[0, 0]) for q in corpus.queries])
-    print(f"\n{len(corpus.videos)} videos of {60 * hours / videos:.1f} minutes of {classes} classes; R1@0.5 / R5@0.5\n")
+    print(
+        f"\n{len(corpus.videos)} videos of {60 * hours / videos:.1f} minutes of {classes} classes; R1@0.5 / R5@0.5\n"
+    )
     for kind, count in rows.items():
-        print(f"{kind}: {count / 60:.1f} rows a minute, {4 * corpus.dim * count / 1e6:.2f} MB an hour")
-    print("\n| | " + " | ".join(f"{a} to {b} s" for a, b in LENGTHS) + " |\n|---|" + "---|" * len(LENGTHS))
+        print(
+            f"{kind}: {count / 60:.1f} rows a minute, {4 * corpus.dim * count / 1e6:.2f} MB an hour"
+        )
+    print(
+        "\n| | "
+        + " | ".join(f"{a} to {b} s" for a, b in LENGTHS)
+        + " |\n|---|"
+        + "---|" * len(LENGTHS)
+    )
     for name, method in METHODS.items():
         cells = []
         for low, high in LENGTHS:
@@ -195,7 +229,10 @@ def lengths(classes: str, videos: int) -> None:
 
 def choose(folder: Path, of_world: Path | None, run: str, videos: int) -> None:
     """The localiser's numbers by what they find in one half; what they and the present ones find in the other."""
-    worlds = {split: held_out(folder, classes, videos) for split, classes in (("val", "train"), ("test", "test"))}
+    worlds = {
+        split: held_out(folder, classes, videos)
+        for split, classes in (("val", "train"), ("test", "test"))
+    }
     if of_world is not None:
         place = Workspace.open_or_create(of_world)
         for split, some in worlds.items():
@@ -206,7 +243,12 @@ def choose(folder: Path, of_world: Path | None, run: str, videos: int) -> None:
 
     def first(split: str) -> dict[str, np.ndarray]:
         return {
-            name: np.array([iou(METHODS["cosine and contrast, both"](c)[:1, :2], spans).max() for c, spans in some])
+            name: np.array(
+                [
+                    iou(METHODS["cosine and contrast, both"](c)[:1, :2], spans).max()
+                    for c, spans in some
+                ]
+            )
             for name, some in worlds[split].items()
         }
 
@@ -228,29 +270,46 @@ def choose(folder: Path, of_world: Path | None, run: str, videos: int) -> None:
 
 def held_out(folder: Path, classes: str, videos: int) -> dict[str, list[tuple[Curve, np.ndarray]]]:
     """Curves and what they should find, of collages of every kind and of scenes of all lengths."""
-    made = {f"{scenes[0]} to {scenes[1]}": corpus for scenes, corpus in collage_corpora(folder, classes, videos)}
+    made = {
+        f"{scenes[0]} to {scenes[1]}": corpus
+        for scenes, corpus in collage_corpora(folder, classes, videos)
+    }
     made["lengths"] = of_all_lengths(tool_of_collages(), classes, min(40, videos), 0)
     return {name: sample(zero_shot_model(corpus.dim, 1.0), corpus) for name, corpus in made.items()}
 
 
-def sample(model: AlignmentModel, corpus: Corpus, many: int = 150) -> list[tuple[Curve, np.ndarray]]:
+def sample(
+    model: AlignmentModel, corpus: Corpus, many: int = 150
+) -> list[tuple[Curve, np.ndarray]]:
     found = list(zip(curves(model, corpus), (q.spans for q in timed(corpus)), strict=True))
     return [found[i] for i in np.random.default_rng(0).permutation(len(found))[:many]]
 
 
 def collages(folder: Path, classes: str, videos: int) -> None:
     for scenes, corpus in collage_corpora(folder, classes, videos):
-        show(f"{scenes[0]} to {scenes[1]} scenes of {classes} classes", zero_shot_model(corpus.dim, 1.0), corpus)
+        show(
+            f"{scenes[0]} to {scenes[1]} scenes of {classes} classes",
+            zero_shot_model(corpus.dim, 1.0),
+            corpus,
+        )
 
 
-def collage_corpora(folder: Path, classes: str, videos: int) -> Iterator[tuple[tuple[int, int], Corpus]]:
+def collage_corpora(
+    folder: Path, classes: str, videos: int
+) -> Iterator[tuple[tuple[int, int], Corpus]]:
     tool = tool_of_collages()
     folder.mkdir(parents=True, exist_ok=True)
     for seed, scenes in enumerate(((2, 3), (3, 5), (8, 20)), 10):
         out = make(tool, folder, classes, videos, scenes, seed)
         place = folder / f"workspace-{classes}-{seed}"
-        texts = {"texts": out / "text.npz", "texts_key": "paraphrases", "vectors_key": "paraphrase_feats"}
-        vla.import_features([out / "seconds"], model="clip-vit-b32", clip_length=1.0, workspace=place, **texts)
+        texts = {
+            "texts": out / "text.npz",
+            "texts_key": "paraphrases",
+            "vectors_key": "paraphrase_feats",
+        }
+        vla.import_features(
+            [out / "seconds"], model="clip-vit-b32", clip_length=1.0, workspace=place, **texts
+        )
         cache = active_cache(Workspace(place).caches)
         told = read_annotations(out / "annotations.jsonl", None, caption_column="paraphrase")
         yield scenes, load_corpus(cache, told)
@@ -259,10 +318,20 @@ def collage_corpora(folder: Path, classes: str, videos: int) -> Iterator[tuple[t
 def world(folder: Path, options: argparse.Namespace) -> None:
     workspace = open_world(folder, plan(options.train, options.test))
     settings = {"heads": "moments", "epochs": options.epochs}
-    vla.train(captions=folder / "captions-train.jsonl", workspace=folder, settings=settings, name=options.run)
-    captions = [a for a in caption_store.load(workspace) if a.split == options.split and a.question is None]
+    vla.train(
+        captions=folder / "captions-train.jsonl",
+        workspace=folder,
+        settings=settings,
+        name=options.run,
+    )
+    captions = [
+        a for a in caption_store.load(workspace) if a.split == options.split and a.question is None
+    ]
     corpus = load_corpus(active_cache(workspace.caches), captions)
-    model, head = load_model(workspace.runs / options.run)[0], load_model(workspace.runs / options.run)[0]
+    model, head = (
+        load_model(workspace.runs / options.run)[0],
+        load_model(workspace.runs / options.run)[0],
+    )
     # Heads see the projector as it was trained.
     head.projector.alpha.fill_(1.0)
     long_videos = joined(corpus, options.joined, 0)
@@ -277,15 +346,20 @@ def main() -> None:
     parser.add_argument("--classes", choices=("train", "test"), default="test")
     parser.add_argument("--run", default="moments-0")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--videos", type=int, help="default: 80 of `lengths`, 200 of each kind of collage")
+    parser.add_argument(
+        "--videos", type=int, help="default: 80 of `lengths`, 200 of each kind of collage"
+    )
     parser.add_argument("--train", type=int, default=1200)
     parser.add_argument("--test", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--joined", type=int, default=20)
-    parser.add_argument("--world", type=Path, help="a workspace of it with the run, to choose by, too")
+    parser.add_argument(
+        "--world", type=Path, help="a workspace of it with the run, to choose by, too"
+    )
     arguments = parser.parse_args()
     folder = (
-        arguments.folder or Path("world-benchmark" if arguments.which == "world" else "collages-benchmark")
+        arguments.folder
+        or Path("world-benchmark" if arguments.which == "world" else "collages-benchmark")
     ).absolute()
     if arguments.which == "world":
         world(folder, arguments)

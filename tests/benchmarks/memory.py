@@ -30,7 +30,9 @@ def make_long(path: Path, hours: float) -> None:
     rng = np.random.default_rng(0)
     picture = np.kron(rng.integers(0, 255, (54, 96, 3), np.uint8), np.ones((40, 40, 1), np.uint8))
     with av.open(str(partial), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast", "crf": "30", "g": "120"})
+        stream = container.add_stream(
+            "libx264", rate=RATE, options={"preset": "ultrafast", "crf": "30", "g": "120"}
+        )
         stream.width, stream.height, stream.pix_fmt = 3840, 2160, "yuv420p"
         stream.codec_context.time_base = Fraction(1, RATE)
         still = av.VideoFrame.from_ndarray(picture).reformat(format="yuv420p").to_ndarray()
@@ -53,7 +55,9 @@ def make_many(folder: Path, count: int) -> None:
     for i in range(count):
         path = folder / f"{i:05d}.mp4"
         if not path.is_file():
-            path.write_bytes(contents[i % len(contents)] + (12).to_bytes(4, "big") + _BOX + i.to_bytes(4, "big"))
+            path.write_bytes(
+                contents[i % len(contents)] + (12).to_bytes(4, "big") + _BOX + i.to_bytes(4, "big")
+            )
 
 
 def family(pid: int) -> list[int]:
@@ -85,7 +89,9 @@ def watch(arguments: list[str], folder: Path) -> tuple[int, int, float]:
     began = time.monotonic()
     whole = own = 0
     environment = {**os.environ, "VLA_WORKSPACE": str(folder)}
-    with subprocess.Popen([sys.executable, "-m", "vla_cli", "extract", *arguments], env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "vla_cli", "extract", *arguments], env=environment
+    ) as process:
         while process.poll() is None:
             parts = [resident(p) for p in family(process.pid)]
             whole, own = max(whole, sum(parts)), max(own, parts[0])
@@ -117,7 +123,9 @@ def main() -> None:
             make_many(videos, arguments.clips)
             name = f"{arguments.clips} clips of 3 to 12 s"
         whole, own, seconds = watch([str(videos), "--model", arguments.model, "--quiet"], folder)
-        print(f"| {name} | {whole / 1e6:.0f} MB | {own / 1e6:.0f} MB | {seconds:.0f} s |", flush=True)
+        print(
+            f"| {name} | {whole / 1e6:.0f} MB | {own / 1e6:.0f} MB | {seconds:.0f} s |", flush=True
+        )
 
 
 if __name__ == "__main__":

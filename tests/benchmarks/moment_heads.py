@@ -55,19 +55,26 @@ def floors(corpus: Corpus, known: Corpus) -> Table:
     truths = [q.spans for q in timed(known)]
     window = fit_constant_window(truths, lengths(known)).predict(lengths(corpus))
     whole = whole_video(lengths(corpus))
-    return {name: [located(timed(corpus), p)] for name, p in (("whole video", whole), ("constant window", window))}
+    return {
+        name: [located(timed(corpus), p)]
+        for name, p in (("whole video", whole), ("constant window", window))
+    }
 
 
 def measure(corpus: Corpus, known: Corpus, runs: dict[str, list[AlignmentModel]]) -> Table:
     """By row of the table: the figures, of each seed."""
     table = floors(corpus, known)
-    table["frozen, windows"] = [located(timed(corpus), by_windows(zero_shot_model(corpus.dim, SCALE), corpus))]
+    table["frozen, windows"] = [
+        located(timed(corpus), by_windows(zero_shot_model(corpus.dim, SCALE), corpus))
+    ]
     for head, models in runs.items():
         options = models[0].config.heads
         untrained = AlignmentModel(ModelConfig(corpus.dim, scale=SCALE, heads=options)).eval()
         table[f"frozen, {head} untrained"] = [by_head(untrained, corpus)]
         whole = [dial(m) for m in models]
-        table[f"trained with {head}, windows"] = [located(timed(corpus), by_windows(m, corpus)) for m in whole]
+        table[f"trained with {head}, windows"] = [
+            located(timed(corpus), by_windows(m, corpus)) for m in whole
+        ]
         table[f"trained with {head}, head"] = [by_head(m, corpus) for m in models]
     return table
 
@@ -84,7 +91,9 @@ def show(title: str, table: Table) -> None:
         cells = []
         for figure in FIGURES:
             values = np.array([row[figure] for row in rows])
-            cells.append(f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""))
+            cells.append(
+                f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
+            )
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
@@ -104,17 +113,31 @@ def main() -> None:
     workspace = open_world(folder, plan(arguments.train, arguments.test))
     cache = active_cache(workspace.caches)
     known = caption_store.load(workspace)
-    corpora = {s: load_corpus(cache, [a for a in known if a.split == s]) for s in {"train", arguments.split}}
+    corpora = {
+        s: load_corpus(cache, [a for a in known if a.split == s])
+        for s in {"train", arguments.split}
+    }
     runs: dict[str, list[AlignmentModel]] = {}
     for head in arguments.heads.split(","):
         for seed in range(arguments.seeds):
-            name, settings = f"{head}-{seed}", {"heads": head, "seed": seed, "epochs": arguments.epochs}
+            name, settings = (
+                f"{head}-{seed}",
+                {"heads": head, "seed": seed, "epochs": arguments.epochs},
+            )
             settings["segment_weight"] = arguments.segment_weight
-            vla.train(captions=folder / "captions-train.jsonl", workspace=folder, settings=settings, name=name)
+            vla.train(
+                captions=folder / "captions-train.jsonl",
+                workspace=folder,
+                settings=settings,
+                name=name,
+            )
             runs.setdefault(head, []).append(load_model(workspace.runs / name)[0])
     told = corpora[arguments.split]
     long = joined(told, arguments.joined, 0)
-    show(f"{len(told.videos)} clips, {len(timed(told))} moments", measure(told, corpora["train"], runs))
+    show(
+        f"{len(told.videos)} clips, {len(timed(told))} moments",
+        measure(told, corpora["train"], runs),
+    )
     minutes = np.mean([v.duration_seconds for v in long.videos]) / 60
     title = f"{len(long.videos)} videos of {arguments.joined} clips ({minutes:.1f} minutes), {len(timed(long))} moments"
     show(title, measure(long, corpora["train"], runs))

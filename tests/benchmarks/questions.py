@@ -64,7 +64,15 @@ def write_questions(clips: list[Clip], path: Path, seed: int) -> None:
                 "spans": [],
             }
             category = " ".join(asked.text.rstrip("?").split()[:3])
-            lines.append({**head, "split": clip.split, "source": "", "category": category, "question": _answer(asked)})
+            lines.append(
+                {
+                    **head,
+                    "split": clip.split,
+                    "source": "",
+                    "category": category,
+                    "question": _answer(asked),
+                }
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
 
@@ -79,8 +87,13 @@ def ask(folder: Path, clips: list[Clip]) -> dict[str, list[Annotation]]:
     """Questions about all clips but the novel ones; `joint` has the captions of those that are trained on, too."""
     some = [c for c in clips if c.split != "novel"]
     write_questions(some, folder / "questions.jsonl", 0)
-    asked = [replace(a, video=f"clips/{a.video}") for a in read_annotations(folder / "questions.jsonl")]
-    told = [replace(a, video=f"clips/{a.video}") for a in read_annotations(folder / "captions-train.jsonl")]
+    asked = [
+        replace(a, video=f"clips/{a.video}") for a in read_annotations(folder / "questions.jsonl")
+    ]
+    told = [
+        replace(a, video=f"clips/{a.video}")
+        for a in read_annotations(folder / "captions-train.jsonl")
+    ]
     found = {"alone": asked, "joint": [*told, *asked]}
     for name, lines in found.items():
         write_lines(lines, folder / f"questions-{name}.jsonl")
@@ -117,7 +130,11 @@ def told(task: str, seeds: list[HeadAnswers], before: HeadAnswers, trained_on: C
     cells.append(f"{100 * gain.mean:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]")
     if before.task != "count":
         return f"| {task} | {len(clips)} | {' | '.join(cells)} | |"
-    errors = [[lowest["MSE"]], [error(s, s.blind_predictions) for s in seeds], [error(before, before.predictions)]]
+    errors = [
+        [lowest["MSE"]],
+        [error(s, s.blind_predictions) for s in seeds],
+        [error(before, before.predictions)],
+    ]
     errors.append([error(s, s.predictions) for s in seeds])
     return f"| {task} | {len(clips)} | {' | '.join(cells)} | {' / '.join(spread(np.array(e), 2) for e in errors)} |"
 
@@ -128,7 +145,9 @@ def error(said: HeadAnswers, predicted: list[object]) -> float:
 
 def spread(values: np.ndarray, digits: int = 1) -> str:
     """Mean and, of several, the standard deviation."""
-    return f"{values.mean():.{digits}f}" + (f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else "")
+    return f"{values.mean():.{digits}f}" + (
+        f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    )
 
 
 def categories(name: str, task: str, said: HeadAnswers, model: AlignmentModel) -> None:
@@ -139,7 +158,9 @@ def categories(name: str, task: str, said: HeadAnswers, model: AlignmentModel) -
         within = np.isin([q.question.answers[0].lower() for q in said.examples], list(head.answers))
         print(f"{name}, {task}: {100 * within.mean():.1f} % of the answers can be predicted at all")
     kinds = [kind for kind in seen if kind.startswith("accuracy ")]
-    parts = (f"{kind[9:]} {seen[kind].value:.1f} (blind {unseen[kind].value:.1f})" for kind in kinds)
+    parts = (
+        f"{kind[9:]} {seen[kind].value:.1f} (blind {unseen[kind].value:.1f})" for kind in kinds
+    )
     print(f"{name}, {task}: " + (", ".join(parts) or "no categories"), flush=True)
 
 
@@ -151,7 +172,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--segment-weight", type=float, default=0.5)
-    parser.add_argument("--levels", nargs="*", default=["none", "global", "segment", "both"], choices=LEVELS)
+    parser.add_argument(
+        "--levels", nargs="*", default=["none", "global", "segment", "both"], choices=LEVELS
+    )
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
     clips = plan(arguments.train, arguments.test)
@@ -173,7 +196,10 @@ def main() -> None:
             began, run_name = time.monotonic(), f"questions-{name}-{seed}"
             captions = folder / f"questions-{'alone' if name == 'none' else 'joint'}.jsonl"
             run = vla.train(captions=captions, workspace=folder, settings=settings, name=run_name)
-            print(f"{name} {seed}: {run.record['epochs']} epochs, {time.monotonic() - began:.0f} s", flush=True)
+            print(
+                f"{name} {seed}: {run.record['epochs']} epochs, {time.monotonic() - began:.0f} s",
+                flush=True,
+            )
             models.append(load_model(place.runs / run_name)[0])
         answers = [answer(model, corpora["test"]) for model in models]
         before = answer(untrained(models[0], corpora["train"]), corpora["test"])
@@ -182,7 +208,9 @@ def main() -> None:
             table.append(f"| {name} {row}")
             for seed, (said, model) in enumerate(zip(answers, models, strict=True)):
                 categories(f"{name} {seed}", task, said[task], model)
-    print(f"\n{len(corpora['test'].videos)} test clips; accuracy in percent, then the mean squared error of counts\n")
+    print(
+        f"\n{len(corpora['test'].videos)} test clips; accuracy in percent, then the mean squared error of counts\n"
+    )
     print(
         "| levels | task | n | floor | blind | frozen | trained | over blind | MSE floor / blind / frozen / trained |"
     )

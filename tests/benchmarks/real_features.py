@@ -74,30 +74,48 @@ def main() -> None:
         collages(folder, arguments, settings)
     if arguments.only != "collages":
         # What knows nothing is nothing to stay near to.
-        msrvtt(folder, arguments.seeds, {**settings, "anchor_weight": arguments.pull}, arguments.texts)
+        msrvtt(
+            folder, arguments.seeds, {**settings, "anchor_weight": arguments.pull}, arguments.texts
+        )
 
 
 def collages(folder: Path, arguments: argparse.Namespace, settings: dict[str, Any]) -> None:
     seeds = range(arguments.seeds)
     taught = [make(TOOL, folder, "train", arguments.train, SCENES, seed) for seed in seeds]
     tests = {
-        "classes that were never trained on": make(TOOL, folder, "test", arguments.test, SCENES, 100),
-        "classes that were trained on, other collages": make(TOOL, folder, "train", arguments.test, SCENES, 101),
+        "classes that were never trained on": make(
+            TOOL, folder, "test", arguments.test, SCENES, 100
+        ),
+        "classes that were trained on, other collages": make(
+            TOOL, folder, "train", arguments.test, SCENES, 101
+        ),
     }
     workspace = folder / "collages"
     bring_in([*taught, *tests.values()], workspace)
     models = [
-        trained(workspace, taught[seed] / "annotations.jsonl", {**settings, "seed": seed}, f"collages-{seed}")
+        trained(
+            workspace,
+            taught[seed] / "annotations.jsonl",
+            {**settings, "seed": seed},
+            f"collages-{seed}",
+        )
         for seed in seeds
     ]
     plain = zero_shot_model(models[0].config.dim, 1.0)
     for title, where in tests.items():
         corpus = paraphrased(where, workspace)
         before, after = measure(plain, corpus), [measure(m, corpus) for m in models]
-        print(f"\nCollages, {title}: {len(corpus.videos)} videos, {len({q.text for q in corpus.queries})} texts\n")
+        print(
+            f"\nCollages, {title}: {len(corpus.videos)} videos, {len({q.text for q in corpus.queries})} texts\n"
+        )
         header()
         for name in NAMES:
-            line(name, before.by_query[name], [a.by_query[name] for a in after], before.texts.get(name))
+            line(
+                name,
+                before.by_query[name],
+                [a.by_query[name] for a in after],
+                before.texts.get(name),
+            )
 
 
 def msrvtt(folder: Path, seeds: int, settings: dict[str, Any], texts: Path | None) -> None:
@@ -110,17 +128,27 @@ def msrvtt(folder: Path, seeds: int, settings: dict[str, Any], texts: Path | Non
     for name, values in zip(names, found["feats"], strict=True):
         np.save(folder / "vgg" / f"{name}.npy", values)
     known, width = [captions[i] for i in rest], found["feats"].shape[2]
-    vectors = word_sums(captions, known, width) if texts is None else along_axes(captions, known, width, texts)
+    vectors = (
+        word_sums(captions, known, width)
+        if texts is None
+        else along_axes(captions, known, width, texts)
+    )
     np.savez(folder / "captions.npz", texts=np.array(captions), vectors=vectors)
     # When its frames are shown is not said anywhere: 50 of each video, evenly.
     vla.import_features(
-        [folder / "vgg"], model="vgg16-ae128", clip_length=0.4, texts=folder / "captions.npz", workspace=workspace
+        [folder / "vgg"],
+        model="vgg16-ae128",
+        clip_length=0.4,
+        texts=folder / "captions.npz",
+        workspace=workspace,
     )
     for part, rows in (("rest", rest), ("test", held_out)):
         lines = [json.dumps({"video": names[i], "caption": captions[i]}) for i in rows]
         (folder / f"captions-{part}.jsonl").write_text("\n".join(lines) + "\n")
     models = [
-        trained(workspace, folder / "captions-rest.jsonl", {**settings, "seed": seed}, f"msrvtt-{seed}")
+        trained(
+            workspace, folder / "captions-rest.jsonl", {**settings, "seed": seed}, f"msrvtt-{seed}"
+        )
         for seed in range(seeds)
     ]
     annotations = read_annotations(folder / "captions-test.jsonl", None)
@@ -146,16 +174,23 @@ def word_sums(captions: list[str], known: list[str], width: int) -> np.ndarray:
 
     def vector(word: str) -> np.ndarray:
         seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
-        return np.random.default_rng(seed).standard_normal(width) * np.log((1 + len(known)) / (1 + often[word]))
+        return np.random.default_rng(seed).standard_normal(width) * np.log(
+            (1 + len(known)) / (1 + often[word])
+        )
 
-    return np.stack([np.sum([vector(w) for w in c.lower().split()], 0) for c in captions]).astype(np.float32)
+    return np.stack([np.sum([vector(w) for w in c.lower().split()], 0) for c in captions]).astype(
+        np.float32
+    )
 
 
 def along_axes(captions: list[str], known: list[str], width: int, file: Path) -> np.ndarray:
     """`(N, width)` float32: the vectors in `file` along the axes that those of `known` spread along most."""
     with np.load(file) as given:
         vectors = dict(zip(map(str, given["texts"]), given["vectors"], strict=True))
-    all_of_them, those = np.stack([vectors[c] for c in captions]), np.stack([vectors[c] for c in known])
+    all_of_them, those = (
+        np.stack([vectors[c] for c in captions]),
+        np.stack([vectors[c] for c in known]),
+    )
     axes = np.linalg.svd(those - those.mean(0), full_matrices=False)[2][:width]
     found: np.ndarray = ((all_of_them - those.mean(0)) @ axes.T).astype(np.float32)
     return found
@@ -179,9 +214,15 @@ def header() -> None:
     print("| | frozen | trained, mean over seeds | difference |\n|---|---|---|---|", flush=True)
 
 
-def line(name: str, before: np.ndarray, after: list[np.ndarray], clusters: np.ndarray | None = None) -> None:
+def line(
+    name: str, before: np.ndarray, after: list[np.ndarray], clusters: np.ndarray | None = None
+) -> None:
     means = np.array([100 * a.mean() for a in after])
-    half = T95[len(means)] * means.std(ddof=1) / np.sqrt(len(means)) if len(means) in T95 else float("nan")
+    half = (
+        T95[len(means)] * means.std(ddof=1) / np.sqrt(len(means))
+        if len(means) in T95
+        else float("nan")
+    )
     gain = estimate(np.mean(after, 0) - before, clusters=clusters)
     spread = "" if np.isnan(half) else f" ± {half:.1f}"
     print(

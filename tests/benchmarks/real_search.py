@@ -55,7 +55,9 @@ def prepared(folder: Path, model: str) -> Path:
         if not weights.is_dir():
             save_model(model, weights)
         model = f"local-dir:{weights}"
-    report = vla.extract([SHARED / "videos"], workspace=folder, choice=vla.EncoderChoice(model=model))
+    report = vla.extract(
+        [SHARED / "videos"], workspace=folder, choice=vla.EncoderChoice(model=model)
+    )
     for receipt in report.problems:
         print(f"{receipt.video_id}: {receipt.status}, {receipt.reason}")
     vla.index(workspace=folder)
@@ -67,7 +69,9 @@ def read(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def asked(opened: vla.OpenWorkspace, annotations: Path, groups: dict[str, str], judged: set[str]) -> dict[str, float]:
+def asked(
+    opened: vla.OpenWorkspace, annotations: Path, groups: dict[str, str], judged: set[str]
+) -> dict[str, float]:
     """What a user's search finds, in percent; a file counts as itself, and with `any variant` as all of its content."""
     found: dict[str, list[float]] = defaultdict(list)
     for line in annotations.read_text().splitlines():
@@ -84,10 +88,15 @@ def asked(opened: vla.OpenWorkspace, annotations: Path, groups: dict[str, str], 
             first = files[:k]
             found[f"{kind}: video R@{k}"].append(own in first)
             if kind == "caption" and own in judged:
-                found[f"caption: any variant R@{k}"].append(any(groups[f] == groups[own] for f in first))
+                found[f"caption: any variant R@{k}"].append(
+                    any(groups[f] == groups[own] for f in first)
+                )
         if kind == "moment":
             span = [(float(told["start"]), float(told["end"]))]
-            right = [max((iou([s], span)[0, 0] for n, *s in shown(h) if n == own), default=0.0) for h in hits]
+            right = [
+                max((iou([s], span)[0, 0] for n, *s in shown(h) if n == own), default=0.0)
+                for h in hits
+            ]
             for x in (0.5, 0.7):
                 for k in (1, 10):
                     found[f"moment: {x} R@{k}"].append(any(value >= x for value in right[:k]))
@@ -111,19 +120,29 @@ def texts(folder: Path, opened: vla.OpenWorkspace, annotations: Path) -> None:
     ours = asked(opened, annotations, groups, judged)
     evaluated = vla.evaluate(captions=annotations, run="none", workspace=folder)
     figures = {(f.task, f.measure): f for f in evaluated.figures}
-    sizes = [sum(groups[name(v)] == groups[own] for v in opened.searcher.index.videos) for own in sorted(judged)]
+    sizes = [
+        sum(groups[name(v)] == groups[own] for v in opened.searcher.index.videos)
+        for own in sorted(judged)
+    ]
     chance = retrieval_chance(len(opened.searcher.index.videos), sizes, RECALLS)
     print(
         f"{evaluated.counts['videos']} files, {evaluated.counts['captions']} captions and moments; hubs: {evaluated.compared}\n"
     )
-    print("| | search | eval, by search | 95 % | not looking | eval, windows |\n|---|---|---|---|---|---|")
+    print(
+        "| | search | eval, by search | 95 % | not looking | eval, windows |\n|---|---|---|---|---|---|"
+    )
     for key, value in ours.items():
         kind, measure = key.split(": ")
         if measure.startswith("any variant"):
-            print(f"| {key} | {value:.1f} | | | {chance[measure.removeprefix('any variant ')]:.1f} chance | |")
+            print(
+                f"| {key} | {value:.1f} | | | {chance[measure.removeprefix('any variant ')]:.1f} chance | |"
+            )
             continue
         if measure.startswith("video"):
-            task, measure = ("text to video", "moment to video")[kind == "moment"], measure.removeprefix("video ")
+            task, measure = (
+                ("text to video", "moment to video")[kind == "moment"],
+                measure.removeprefix("video "),
+            )
         else:
             task, measure = "moment in the corpus", measure.replace(" R@", "-r")
         searched, windows = figures[f"{task} by search", measure], figures[task, measure]
@@ -165,7 +184,9 @@ def likeness(opened: vla.OpenWorkspace) -> None:
             if groups[own] != "asl":
                 for key, found in zip(("like", "image"), at, strict=True):
                     places[key].append(found)
-            print(f"| {own} | {groups[own]} | {len(variants)} of {len(ids) - 1} | {at[0]} | {at[1]} |")
+            print(
+                f"| {own} | {groups[own]} | {len(variants)} of {len(ids) - 1} | {at[0]} | {at[1]} |"
+            )
     for key, found in places.items():
         values = np.array(found)
         print(

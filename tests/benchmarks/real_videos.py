@@ -43,24 +43,32 @@ def look(job: tuple[Path, float]) -> Row:
     path, fps = job
     row = Row(path.name)
     try:
-        (times, pixels, report, codec), (_, whole, *_) = (sampled(path, at_fps(fps), w) for w in (False, True))
+        (times, pixels, report, codec), (_, whole, *_) = (
+            sampled(path, at_fps(fps), w) for w in (False, True)
+        )
     except DecodeError as error:
         row.reason = error.reason
         return row
     row.kind = f"{codec} {path.suffix}"
     row.status = "ok" if report.is_whole else "partial"
     row.reason = (
-        "" if report.is_whole else f"{report.coverage:.0%} decoded, {report.errors} damaged: {report.first_error}"
+        ""
+        if report.is_whole
+        else f"{report.coverage:.0%} decoded, {report.errors} damaged: {report.first_error}"
     )
     row.coverage, row.frames = report.coverage, len(times)
-    row.equal = sum(a.shape == b.shape and bool((a == b).all()) for a, b in zip(pixels, whole, strict=False))
+    row.equal = sum(
+        a.shape == b.shape and bool((a == b).all()) for a, b in zip(pixels, whole, strict=False)
+    )
     shown, end = packets(path)
     row.off = abs(report.end_seconds - end)
     row.true_times = int(np.isclose(times[:, None], shown[None], atol=1e-6).any(1).sum())
     return row
 
 
-def sampled(path: Path, sampling: Sampling, whole: bool) -> tuple[np.ndarray, list[np.ndarray], object, str]:
+def sampled(
+    path: Path, sampling: Sampling, whole: bool
+) -> tuple[np.ndarray, list[np.ndarray], object, str]:
     with Decoder(whole=whole).open(path) as reader:
         chunks = list(reader.sample(sampling))
         times = np.concatenate([c.timestamps_seconds for c in chunks])
@@ -70,8 +78,14 @@ def sampled(path: Path, sampling: Sampling, whole: bool) -> tuple[np.ndarray, li
 def packets(path: Path) -> tuple[np.ndarray, float]:
     """When PyAV's demuxer says that frames are shown, since the first, and when the last of them ends."""
     with av.open(str(path)) as container:
-        stream = next(s for s in container.streams.video if not s.disposition & s.disposition.__class__.attached_pic)
-        found = [p for p in container.demux(stream) if p.pts is not None and p.size and not p.is_discard]
+        stream = next(
+            s
+            for s in container.streams.video
+            if not s.disposition & s.disposition.__class__.attached_pic
+        )
+        found = [
+            p for p in container.demux(stream) if p.pts is not None and p.size and not p.is_discard
+        ]
         base = float(stream.time_base)
         start = min(p.pts for p in found)
         last = max(found, key=lambda p: p.pts)

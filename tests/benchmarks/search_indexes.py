@@ -34,11 +34,16 @@ Search = Callable[[np.ndarray], np.ndarray]
 """Ids `(10,)` of one query `(E,)`."""
 
 
-def rows_like_segments(path: Path, count: int, dim: int, seed: int = 0, per_video: int = 200) -> np.ndarray:
+def rows_like_segments(
+    path: Path, count: int, dim: int, seed: int = 0, per_video: int = 200
+) -> np.ndarray:
     """`(count, dim)` float16 unit vectors in the file at `path`."""
     rng = np.random.default_rng(seed)
     cone = unit(rng.standard_normal(dim, np.float32))
-    spread = rng.standard_normal((dim, dim), np.float32) * (np.arange(1, dim + 1, dtype=np.float32) ** -0.5)[:, None]
+    spread = (
+        rng.standard_normal((dim, dim), np.float32)
+        * (np.arange(1, dim + 1, dtype=np.float32) ** -0.5)[:, None]
+    )
     topics = rng.standard_normal((300, dim), np.float32)
     found = np.memmap(path, np.float16, "w+", shape=(count, dim))
     for first in range(0, count, per_video):
@@ -54,9 +59,14 @@ def queries_like_texts(vectors: np.ndarray, count: int, seed: int = 1) -> np.nda
     """`(count, dim)` float32 unit vectors."""
     rng = np.random.default_rng(seed)
     dim = vectors.shape[1]
-    some = vectors[np.sort(rng.choice(len(vectors), min(len(vectors), 20_000), replace=False))].astype(np.float32)
+    some = vectors[
+        np.sort(rng.choice(len(vectors), min(len(vectors), 20_000), replace=False))
+    ].astype(np.float32)
     away = unit(some - some.mean(0))
-    noise = unit(away[rng.integers(len(away), size=count)] + rng.standard_normal((count, dim), np.float32) / dim**0.5)
+    noise = unit(
+        away[rng.integers(len(away), size=count)]
+        + rng.standard_normal((count, dim), np.float32) / dim**0.5
+    )
     cone = unit(rng.standard_normal(dim, np.float32))
     return unit(1.2 * cone + 0.6 * away[rng.integers(len(away), size=count)] + 0.8 * noise)
 
@@ -118,11 +128,15 @@ def hnswlib_index(vectors: np.ndarray, threads: int, file: Path) -> Peer:
 def usearch_index(vectors: np.ndarray, threads: int, file: Path) -> Peer:
     from usearch.index import Index
 
-    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=16, expansion_add=200)
+    index = Index(
+        ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=16, expansion_add=200
+    )
 
     def build() -> None:
         for first, block in _in_turn(vectors):
-            index.add(np.arange(first, first + len(block)), block.astype(np.float16), threads=threads)
+            index.add(
+                np.arange(first, first + len(block)), block.astype(np.float16), threads=threads
+            )
         index.save(str(file))
 
     seconds = kept(file, build)
@@ -143,7 +157,9 @@ def faiss_hnsw_index(vectors: np.ndarray, threads: int, file: Path) -> Peer:
 
     def build() -> None:
         # Half precision: half the memory, and the same order of neighbours.
-        index = faiss.IndexHNSWSQ(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, 16, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexHNSWSQ(
+            vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, 16, faiss.METRIC_INNER_PRODUCT
+        )
         index.hnsw.efConstruction = 200
         faiss.omp_set_num_threads(threads)
         index.train(vectors[:1000].astype(np.float32))
@@ -185,7 +201,11 @@ def kept(file: Path, build: Callable[[], None]) -> float:
 def found_by(search: Search, truth: autotune._Truth, vectors: np.ndarray) -> float:
     """Recall@10."""
     ids = [search(q) for q in truth.queries]
-    return truth.recall(np.stack([vectors[i].astype(np.float32) @ q for i, q in zip(ids, truth.queries, strict=True)]))
+    return truth.recall(
+        np.stack(
+            [vectors[i].astype(np.float32) @ q for i, q in zip(ids, truth.queries, strict=True)]
+        )
+    )
 
 
 def with_least_effort(
@@ -213,7 +233,9 @@ def main() -> None:
     queries = queries_like_texts(vectors, a.queries)
     best = exhaustive(vectors, queries, K)[0]
     truth = autotune._Truth(queries, best[:, -1])
-    print(f"{a.rows} vectors of {a.dim}; best cosine of a query {best[:, 0].mean():.2f}", flush=True)
+    print(
+        f"{a.rows} vectors of {a.dim}; best cosine of a query {best[:, 0].mean():.2f}", flush=True
+    )
     _faiss.set_num_threads(a.threads)
     source = autotune._Source(vectors)
     began = time.process_time()
@@ -229,7 +251,9 @@ def main() -> None:
         search, how = with_least_effort(found.at, truth, vectors, a.recall)
         searches[name] = (search, found.seconds, found.size, how)
         print(name, *searches[name][1:], flush=True)
-    print("\n| | built, s | bytes a vector | recall@10 | p50 ms | p95 ms | two at once: p50 ms | p95 ms | set to |")
+    print(
+        "\n| | built, s | bytes a vector | recall@10 | p50 ms | p95 ms | two at once: p50 ms | p95 ms | set to |"
+    )
     print("|---|" + "---|" * 8)
     only = {name: search for name, (search, *_) in searches.items()}
     times = [in_turn(only, queries, at_once) for at_once in (1, 2)]
@@ -242,7 +266,9 @@ def main() -> None:
         )
 
 
-def in_turn(searches: dict[str, Search], queries: np.ndarray, at_once: int) -> dict[str, list[float]]:
+def in_turn(
+    searches: dict[str, Search], queries: np.ndarray, at_once: int
+) -> dict[str, list[float]]:
     """Milliseconds of each query by each search; so many queries go to all before the next ones."""
     taken: dict[str, list[float]] = {name: [] for name in searches}
 
@@ -254,7 +280,9 @@ def in_turn(searches: dict[str, Search], queries: np.ndarray, at_once: int) -> d
     with ThreadPoolExecutor(at_once) as threads:
         for first in range(0, len(queries) - at_once + 1, at_once):
             for name, search in searches.items():
-                spent = list(threads.map(timed, [search] * at_once, queries[first : first + at_once]))
+                spent = list(
+                    threads.map(timed, [search] * at_once, queries[first : first + at_once])
+                )
                 if first:
                     taken[name] += spent
     return taken

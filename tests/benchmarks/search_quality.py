@@ -44,16 +44,33 @@ from vla.storage.workspace import Workspace
 from vla.workflows.text_features import LookupTexts
 
 RATES = (0.05, 0.1, 0.2)
-MEANS, SEGMENTS, LOCALISED, HEAD = "means of videos", "segments by cosine", "segments by cosine and contrast", "by head"
-SHOWN, SO_LONG, RAW = "rescored on frames by attention", "as long as captions tell", "curve with its bias"
-CUTS: dict[str, Segmenter] = {"windows": sliding_windows, "changes": segment_by_kts, "both": windows_and_changes}
+MEANS, SEGMENTS, LOCALISED, HEAD = (
+    "means of videos",
+    "segments by cosine",
+    "segments by cosine and contrast",
+    "by head",
+)
+SHOWN, SO_LONG, RAW = (
+    "rescored on frames by attention",
+    "as long as captions tell",
+    "curve with its bias",
+)
+CUTS: dict[str, Segmenter] = {
+    "windows": sliding_windows,
+    "changes": segment_by_kts,
+    "both": windows_and_changes,
+}
 
 
 class Place:
     """The videos in a cache of their own, with an index by one model."""
 
     def __init__(
-        self, searched: Searched, folder: Path, model: AlignmentModel, cut: Segmenter = windows_and_changes
+        self,
+        searched: Searched,
+        folder: Path,
+        model: AlignmentModel,
+        cut: Segmenter = windows_and_changes,
     ) -> None:
         self.searched, self.model = searched, model
         dim = searched.videos[0].values.shape[1]
@@ -61,11 +78,15 @@ class Place:
         cache = FeatureCache.create(folder, spec, EncoderSource("benchmark", "", ""))
         for video in searched.videos:
             if video.video_id not in cache.receipts:
-                receipt = Receipt(video.video_id, "ok", "", 0, 0, "", duration_seconds=video.duration_seconds)
+                receipt = Receipt(
+                    video.video_id, "ok", "", 0, 0, "", duration_seconds=video.duration_seconds
+                )
                 cache.add_video(video, receipt)
         pooled = np.stack(list(searched.vectors.values()))
         nothing = np.zeros((len(pooled), 1, dim), np.float32)
-        given = TextFeatures(tuple(searched.vectors), pooled, nothing, np.ones((len(pooled), 1), bool))
+        given = TextFeatures(
+            tuple(searched.vectors), pooled, nothing, np.ones((len(pooled), 1), bool)
+        )
         self.index = build_index(cache, model, segmenter=cut)
         self.row = {name: i for i, name in enumerate(self.index.videos)}
         self.searcher = Searcher(self.index, LookupTexts(given), model, cache, Workspace(folder))
@@ -79,7 +100,9 @@ class Place:
     def background(self, searched: Searched | None = None) -> HubnessCorrection:
         texts, told_of = (searched or self.searched).bank
         by_name = (
-            None if told_of is None else {v.video_id: t for v, t in zip(self.searched.videos, told_of, strict=True)}
+            None
+            if told_of is None
+            else {v.video_id: t for v, t in zip(self.searched.videos, told_of, strict=True)}
         )
         left_out = by_name and [by_name[name] for name in self.index.videos]
         found = estimate_hubness((c.vectors for c in self.cut), self.text(texts), left_out)
@@ -87,7 +110,9 @@ class Place:
 
     def hits(self, searcher: Searcher) -> Callable[[str], np.ndarray]:
         def found(text: str) -> np.ndarray:
-            return np.array([(self.row[h.video_id], h.start, h.end, h.score) for h in searcher.search(text)])
+            return np.array(
+                [(self.row[h.video_id], h.start, h.end, h.score) for h in searcher.search(text)]
+            )
 
         return found
 
@@ -106,7 +131,9 @@ def attention(curve: np.ndarray, temperature: float = 0.01) -> float:
     return float(weights @ curve / weights.sum())
 
 
-def measure(place: Place, name: str, found: Callable[[str], np.ndarray], videos: np.ndarray) -> None:
+def measure(
+    place: Place, name: str, found: Callable[[str], np.ndarray], videos: np.ndarray
+) -> None:
     """A row of the table. videos: `(Q, V)` scores."""
     queries = place.searched.queries
     old = {v.video_id: i for i, v in enumerate(place.searched.videos)}
@@ -116,7 +143,9 @@ def measure(place: Place, name: str, found: Callable[[str], np.ndarray], videos:
     spent = 1000 * (time.monotonic() - began) / len(lists)
     for predictions, truth in zip(lists, queries.values(), strict=True):
         asked = first_hit_ranks(
-            [predictions] * len(truth), [new[v] for v, _, _ in truth], [np.array([t[1:]]) for t in truth]
+            [predictions] * len(truth),
+            [new[v] for v, _, _ in truth],
+            [np.array([t[1:]]) for t in truth],
         )
         first.append(asked.min(0))
     cells = [100 * (np.array(first)[:, column] <= k).mean() for column in (0, 1) for k in (1, 10)]
@@ -128,7 +157,9 @@ def measure(place: Place, name: str, found: Callable[[str], np.ndarray], videos:
     print(f"| {name} | " + " | ".join(f"{c:.1f}" for c in cells) + f" | {spent:.0f} |", flush=True)
 
 
-def table(searched: Searched, folder: Path, models: dict[str, AlignmentModel], rows: list[str]) -> None:
+def table(
+    searched: Searched, folder: Path, models: dict[str, AlignmentModel], rows: list[str]
+) -> None:
     print(f"\n{len(searched.videos)} videos of {np.mean([v.duration_seconds for v in searched.videos]):.0f} s, "
           f"{len(searched.queries)} queries with {np.mean([len(t) for t in searched.queries.values()]):.1f} right moments each\n")  # fmt: skip
     names = ("R@1 .5", "R@10 .5", "R@1 .7", "R@10 .7", "video R@1", "video SumR", "ms a query")
@@ -147,7 +178,9 @@ def density(place: Place) -> str:
     return f"{rows / 60:.1f} rows a minute, {4 * rows * place.index.dim / 1e6:.1f} MB an hour"
 
 
-def rows(place: Place, model: AlignmentModel) -> dict[str, tuple[Callable[[str], np.ndarray], np.ndarray]]:
+def rows(
+    place: Place, model: AlignmentModel
+) -> dict[str, tuple[Callable[[str], np.ndarray], np.ndarray]]:
     """Of each stage how it searches, and `(Q, V)` scores of videos."""
     texts = place.text(list(place.searched.queries))
     row = {t: i for i, t in enumerate(place.searched.queries)}
@@ -158,11 +191,19 @@ def rows(place: Place, model: AlignmentModel) -> dict[str, tuple[Callable[[str],
     best, biased = (np.stack([s.max(1) for s in some], 1) for some in (scores, lowered))
     shown = np.array([[attention(f @ t) for f in place.frames] for t in texts])
     # The bias of a video's frames is that of its best segment.
-    lower = np.stack([(s - low)[np.arange(len(s)), low.argmax(1)] for s, low in zip(scores, lowered, strict=True)], 1)
+    lower = np.stack(
+        [
+            (s - low)[np.arange(len(s)), low.argmax(1)]
+            for s, low in zip(scores, lowered, strict=True)
+        ],
+        1,
+    )
     again = [s + (shown - best)[:, [i]] for i, s in enumerate(scores)]
     again_lowered = [low + (shown - lower - biased)[:, [i]] for i, low in enumerate(lowered)]
     plain, full = place.searcher, replace(place.searcher, hubness_correction=background)
-    any_length = replace(place.searcher, hubness_correction=replace(background, duration_range=None))
+    any_length = replace(
+        place.searcher, hubness_correction=replace(background, duration_range=None)
+    )
 
     def by(some: list[np.ndarray]) -> Callable[[str], np.ndarray]:
         return lambda text: place.ten_of([s[row[text]] for s in some])
@@ -184,7 +225,8 @@ def rows(place: Place, model: AlignmentModel) -> dict[str, tuple[Callable[[str],
         )
         found[f"{LOCALISED}, bias, {SO_LONG}"] = place.hits(full), biased
     raw = replace(
-        place.searcher, hubness_correction=replace(background, query_mean=np.zeros_like(background.query_mean))
+        place.searcher,
+        hubness_correction=replace(background, query_mean=np.zeros_like(background.query_mean)),
     )
     found[f"{list(found)[-1]}, {RAW}"] = place.hits(raw), biased
     if model.heads:
@@ -231,7 +273,9 @@ def calibration(place: Place, searcher: Searcher, draws: int = 5) -> None:
     count = len(texts["absent"])
     print(f"\n{len(texts['present'])} present, {count} absent, {len(background.null_scores)} to compare with, {len(areas)} draws: "
           f"area under ROC {plain:.3f}; of scores less bias {ours:.3f}\n")  # fmt: skip
-    print("| rate asked for | absent found, by draw | 95 % of binomial | present found |\n|---|---|---|---|")
+    print(
+        "| rate asked for | absent found, by draw | 95 % of binomial | present found |\n|---|---|---|---|"
+    )
     for column, rate in enumerate(RATES):
         absent = ", ".join(f"{row[column]:.1f}" for row in seen["absent"])
         low, high = binomial(count, rate)
@@ -247,7 +291,9 @@ def area(values: dict[str, np.ndarray]) -> float:
 def binomial(n: int, rate: float) -> tuple[float, float]:
     """Between which percentages 95 % of the counts of `n` draws at `rate` lie."""
     total = np.cumsum([math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(n + 1)])
-    return 100 * int(np.searchsorted(total, 0.025)) / n, 100 * int(np.searchsorted(total, 0.975)) / n
+    return 100 * int(np.searchsorted(total, 0.025)) / n, 100 * int(
+        np.searchsorted(total, 0.975)
+    ) / n
 
 
 def replace_heads(model: AlignmentModel) -> AlignmentModel:

@@ -71,13 +71,17 @@ print(json.dumps(taken), file=sys.stderr)
 """
 
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+}
 
 
 def seconds(*command: str) -> tuple[float, float]:
     """By the clock, and of processor time."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, check=False, env=ENVIRONMENT
+    )
     if done.returncode:
         sys.exit(f"{' '.join(command)[:200]} ended with {done.returncode}: {done.stderr}")
     taken, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -93,12 +97,16 @@ def cold(folder: Path, query: str, repeats: int) -> None:
         "`vla search`": ("-m", "vla_cli", "search", query, "--workspace", str(folder)),
     }
     for command in commands.values():
-        seconds(*command)  # files are read from the disk once, and what the first search keeps is kept
+        seconds(
+            *command
+        )  # files are read from the disk once, and what the first search keeps is kept
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for _ in range(repeats):
         for name, command in commands.items():
             taken[name].append(seconds(*command))
-    print("| | median s | lowest s | less `import torch`, median s | lowest CPU s |\n|---|---|---|---|---|")
+    print(
+        "| | median s | lowest s | less `import torch`, median s | lowest CPU s |\n|---|---|---|---|---|"
+    )
     torch = np.array(taken["`import torch`"])
     for name, each in taken.items():
         clock, cpu = np.array(each).T
@@ -131,11 +139,16 @@ def resident(folder: Path, queries: list[str]) -> None:
             opened.search(query)
             taken.append(1000 * (time.perf_counter() - began))
         if name == "first":
-            print(f"\nin one process, {len(queries)} queries: the very first takes {taken[0]:.0f} ms;", end=" ")
+            print(
+                f"\nin one process, {len(queries)} queries: the very first takes {taken[0]:.0f} ms;",
+                end=" ",
+            )
             taken = taken[1:]
         p50, p95 = np.quantile(taken, [0.5, 0.95])
         print(f"{name} p50 {p50:.1f} ms, p95 {p95:.1f} ms;", end=" ")
-    print(f"{len(opened.searcher.index.videos)} videos, {len(opened.searcher.index.spans)} segments")
+    print(
+        f"{len(opened.searcher.index.videos)} videos, {len(opened.searcher.index.spans)} segments"
+    )
 
 
 def main() -> None:
@@ -143,14 +156,22 @@ def main() -> None:
     parser.add_argument("workspace", type=Path, nargs="?", default=Path("vla-demo"))
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--queries", type=int, default=50)
-    parser.add_argument("--clips", type=int, default=320, help="of the demo, if WORKSPACE is not there")
+    parser.add_argument(
+        "--clips", type=int, default=320, help="of the demo, if WORKSPACE is not there"
+    )
     arguments = parser.parse_args()
     if not arguments.workspace.exists():
         vla.demo(arguments.workspace, clips=arguments.clips)
-    texts = list(dict.fromkeys(a.query for a in caption_store.load(Workspace.open(arguments.workspace))))
+    texts = list(
+        dict.fromkeys(a.query for a in caption_store.load(Workspace.open(arguments.workspace)))
+    )
     if len(texts) < arguments.queries:
-        sys.exit(f"{arguments.workspace} has {len(texts)} captions to ask with, not {arguments.queries}")
-    picked = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[: arguments.queries]]
+        sys.exit(
+            f"{arguments.workspace} has {len(texts)} captions to ask with, not {arguments.queries}"
+        )
+    picked = [
+        texts[i] for i in np.random.default_rng(0).permutation(len(texts))[: arguments.queries]
+    ]
     cold(arguments.workspace, picked[0], arguments.repeats)
     parts(arguments.workspace, picked[0], arguments.repeats)
     resident(arguments.workspace, picked)

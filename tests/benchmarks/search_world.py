@@ -74,7 +74,9 @@ DIFFERENCES = [
 COLUMNS = ("R@1 .5", "R@10 .5", "R@1 .7", "R@10 .7", "video R@1", "video SumR")
 
 
-def searched(world: World, made: Rendered, count: int, others: list[str], told: dict[str, np.ndarray]) -> Searched:
+def searched(
+    world: World, made: Rendered, count: int, others: list[str], told: dict[str, np.ndarray]
+) -> Searched:
     """What is asked of `made`, compared with texts of `others` that tell of nothing in it, or leaving out what they tell of."""
     queries = dict(list(made.present.items())[:count])
     bank = [t for t in others if t not in queries][:MAX_SIZE]
@@ -84,7 +86,9 @@ def searched(world: World, made: Rendered, count: int, others: list[str], told: 
             left_out[video].append(i)
     texts = dict.fromkeys([*queries, *bank, *made.absent])
     vectors = {t: told[t] if t in told else world.vectors[t] for t in texts}
-    return Searched(made.videos, vectors, queries, made.absent, (bank, left_out), world.duration_range)
+    return Searched(
+        made.videos, vectors, queries, made.absent, (bank, left_out), world.duration_range
+    )
 
 
 def values(place: Place, found: Find, videos: np.ndarray) -> tuple[np.ndarray, float]:
@@ -116,12 +120,20 @@ def table(place: Place, title: str, model: AlignmentModel) -> None:
     known: dict[str, np.ndarray] = {}
     for name, (find, videos) in rows(place, model).items():
         known[name], spent = values(place, find, videos)
-        print(f"| {name} | " + " | ".join(f"{c:.1f}" for c in known[name].mean(0)) + f" | {spent:.0f} |", flush=True)
+        print(
+            f"| {name} | "
+            + " | ".join(f"{c:.1f}" for c in known[name].mean(0))
+            + f" | {spent:.0f} |",
+            flush=True,
+        )
     print()
     for later, earlier in DIFFERENCES:
         if later in known and earlier in known:
             gains = known[later] - known[earlier]
-            cells = [f"{COLUMNS[c]} {gains[:, c].mean():+.1f} {_between(gains[:, c])}" for c in (0, 1, 3, 5)]
+            cells = [
+                f"{COLUMNS[c]} {gains[:, c].mean():+.1f} {_between(gains[:, c])}"
+                for c in (0, 1, 3, 5)
+            ]
             print(f"- {later} less {earlier}: " + ", ".join(cells), flush=True)
 
 
@@ -138,7 +150,10 @@ def weights(place: Place) -> None:
     before = moments._CONTRAST_WEIGHT
     for moments._CONTRAST_WEIGHT in (0.0, 0.02, 0.05, 0.07, 0.1, 0.2, 0.5):
         cells = values(place, place.hits(full), none)[0].mean(0)[:4]
-        print(f"| {moments._CONTRAST_WEIGHT:g} | " + " | ".join(f"{c:.1f}" for c in cells) + " |", flush=True)
+        print(
+            f"| {moments._CONTRAST_WEIGHT:g} | " + " | ".join(f"{c:.1f}" for c in cells) + " |",
+            flush=True,
+        )
     moments._CONTRAST_WEIGHT = before
 
 
@@ -146,18 +161,28 @@ def sharpness(place: Place, model: AlignmentModel) -> None:
     """What the logarithm of a head's probability weighs beside a cosine, and how many videos it looks into; with bias."""
     full = replace(place.searcher, hubness_correction=place.background(), model=model)
     none = np.zeros((len(place.searched.queries), len(place.cut)))
-    print("\n| 1 / weight | videos | " + " | ".join(COLUMNS[:4]) + " | ms a query |\n|---|---|" + "---|" * 5)
+    print(
+        "\n| 1 / weight | videos | "
+        + " | ".join(COLUMNS[:4])
+        + " | ms a query |\n|---|---|"
+        + "---|" * 5
+    )
     before = moments._HEAD_SHARPNESS, scorers.MAX_HEAD_VIDEOS
-    for moments._HEAD_SHARPNESS, scorers.MAX_HEAD_VIDEOS in [(s, before[1]) for s in (5, 10, 20, 30, 40, 80)] + [
-        (before[0], v) for v in (10, 40)
-    ]:
+    for moments._HEAD_SHARPNESS, scorers.MAX_HEAD_VIDEOS in [
+        (s, before[1]) for s in (5, 10, 20, 30, 40, 80)
+    ] + [(before[0], v) for v in (10, 40)]:
         cells, spent = values(place, place.hits(full), none)
         told = " | ".join(f"{c:.1f}" for c in cells.mean(0)[:4])
-        print(f"| {moments._HEAD_SHARPNESS:g} | {scorers.MAX_HEAD_VIDEOS} | {told} | {spent:.0f} |", flush=True)
+        print(
+            f"| {moments._HEAD_SHARPNESS:g} | {scorers.MAX_HEAD_VIDEOS} | {told} | {spent:.0f} |",
+            flush=True,
+        )
     moments._HEAD_SHARPNESS, scorers.MAX_HEAD_VIDEOS = before
 
 
-def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, float], model: AlignmentModel) -> None:
+def confidence(
+    place: Place, banks: dict[str, Searched], fixed: dict[float, float], model: AlignmentModel
+) -> None:
     """By bank; then at a fixed cosine. The areas are of the best score of a list, with and without bias, and by a head."""
     vectors = np.concatenate([c.vectors for c in place.cut])
     some = place.searched
@@ -171,16 +196,27 @@ def confidence(place: Place, banks: dict[str, Searched], fixed: dict[float, floa
     for name, bank in banks.items():
         backgrounds[name] = place.background(bank)
         sure = {n: backgrounds[name].confidence(c) for n, c in cosines.items()}
-        cells = [f"{100 * (sure[n] >= 1 - r - 1e-9).mean():.1f}" for r in RATES for n in ("absent", "present")]
-        print(f"| {name} | {len(backgrounds[name].chance)} | " + " | ".join(cells) + " |", flush=True)
-    cells = [f"{100 * (cosines[n] >= fixed[r]).mean():.1f}" for r in RATES for n in ("absent", "present")]
+        cells = [
+            f"{100 * (sure[n] >= 1 - r - 1e-9).mean():.1f}"
+            for r in RATES
+            for n in ("absent", "present")
+        ]
+        print(
+            f"| {name} | {len(backgrounds[name].chance)} | " + " | ".join(cells) + " |", flush=True
+        )
+    cells = [
+        f"{100 * (cosines[n] >= fixed[r]).mean():.1f}" for r in RATES for n in ("absent", "present")
+    ]
     print("| a cosine fixed on other videos | | " + " | ".join(cells) + " |")
     full = replace(place.searcher, hubness_correction=next(iter(backgrounds.values())))
     areas = {"best cosine": area(cosines), "best score less bias": area(_best(full, texts))}
     if model.heads:
         areas["best score with the head"] = area(_best(replace(place.searcher, model=model), texts))
         areas["best score with head and bias"] = area(_best(replace(full, model=model), texts))
-    print("\nArea under ROC: " + ", ".join(f"{name} {value:.3f}" for name, value in areas.items()), flush=True)
+    print(
+        "\nArea under ROC: " + ", ".join(f"{name} {value:.3f}" for name, value in areas.items()),
+        flush=True,
+    )
 
 
 def draws(places: Iterable[Place]) -> None:
@@ -190,19 +226,30 @@ def draws(places: Iterable[Place]) -> None:
     for place in places:
         vectors = np.concatenate([c.vectors for c in place.cut])
         background = place.background()
-        texts = {"present": list(place.searched.queries)[:200], "absent": place.searched.absent[:200]}
+        texts = {
+            "present": list(place.searched.queries)[:200],
+            "absent": place.searched.absent[:200],
+        }
         for name, these in texts.items():
             sure = background.confidence((place.text(these) @ vectors.T).max(1))
             seen[name].append([100 * float((sure >= 1 - r - 1e-9).mean()) for r in RATES])
-    print("\n| rate asked for | absent found, by draw | mean | present found, mean |\n|---|---|---|---|")
+    print(
+        "\n| rate asked for | absent found, by draw | mean | present found, mean |\n|---|---|---|---|"
+    )
     for column, rate in enumerate(RATES):
         absent, present = ([row[column] for row in seen[name]] for name in ("absent", "present"))
         told = ", ".join(f"{value:.1f}" for value in absent)
-        print(f"| {100 * rate:.0f} % | {told} | {np.mean(absent):.1f} | {np.mean(present):.1f} |", flush=True)
+        print(
+            f"| {100 * rate:.0f} % | {told} | {np.mean(absent):.1f} | {np.mean(present):.1f} |",
+            flush=True,
+        )
 
 
 def _best(searcher: Searcher, texts: dict[str, list[str]]) -> dict[str, np.ndarray]:
-    return {name: np.array([searcher.search(t, 1)[0].score for t in these]) for name, these in texts.items()}
+    return {
+        name: np.array([searcher.search(t, 1)[0].score for t in these])
+        for name, these in texts.items()
+    }
 
 
 def main() -> None:
@@ -224,7 +271,9 @@ def main() -> None:
     world = rendered(folder, arguments.run, *sizes, models, arguments.epochs, arguments.clips)
     cache = active_cache(Workspace(folder).caches)
     ours = default_queries().texts
-    told = dict(zip(ours, encoder_of(cache, "cpu", "auto").encode_text(list(ours)).pooled, strict=True))
+    told = dict(
+        zip(ours, encoder_of(cache, "cpu", "auto").encode_text(list(ours)).pooled, strict=True)
+    )
     test, spare = world.joined("test"), world.spare()
     rng = np.random.default_rng(0)
     taught, own, chosen = ([world.told[s][i] for i in rng.permutation(len(world.told[s]))] for s in ("train", "test", "val"))  # fmt: skip
@@ -235,7 +284,9 @@ def main() -> None:
         with TemporaryDirectory() as temporary:
             plain, cut, top = replace_heads(model), CUTS[arguments.rows], Path(temporary)
             place = Place(searched(world, test, arguments.queries, taught, told), top, plain, cut)
-            other = Place(searched(world, spare, arguments.queries, taught, told), top / "spare", plain, cut)
+            other = Place(
+                searched(world, spare, arguments.queries, taught, told), top / "spare", plain, cut
+            )
             if "sharpness" in parts and model.heads:
                 sharpness(other, model)
             if "weights" in parts:
@@ -250,11 +301,15 @@ def main() -> None:
                     "captions that were chosen by": searched(world, test, 200, chosen, told),
                     "everyday.txt": searched(world, test, 200, list(ours), told),
                 }
-                of = {name: bank for name, bank in of.items() if bank.bank[0]}  # small worlds may leave one empty
+                of = {
+                    name: bank for name, bank in of.items() if bank.bank[0]
+                }  # small worlds may leave one empty
                 for bank in of.values():
                     place.searched.vectors.update(bank.vectors)
                 threshold = other.background().null_scores
-                confidence(place, of, {r: float(np.quantile(threshold, 1 - r)) for r in RATES}, model)
+                confidence(
+                    place, of, {r: float(np.quantile(threshold, 1 - r)) for r in RATES}, model
+                )
                 made = (world.joined("test", draw) for draw in range(DRAWS))
                 draws(
                     Place(searched(world, some, 200, taught, {}), top / f"draw-{draw}", plain, cut)

@@ -90,7 +90,12 @@ def padded(items: list[tuple[torch.Tensor, torch.Tensor, np.ndarray]]) -> tuple[
     frames = nn.utils.rnn.pad_sequence([f for f, _, _ in items], batch_first=True)
     lengths = torch.tensor([len(f) for f, _, _ in items])
     mask = torch.arange(frames.shape[1])[None] < lengths[:, None]
-    return frames, mask, torch.stack([t for _, t, _ in items]), torch.from_numpy(np.stack([s for _, _, s in items]))
+    return (
+        frames,
+        mask,
+        torch.stack([t for _, t, _ in items]),
+        torch.from_numpy(np.stack([s for _, _, s in items])),
+    )
 
 
 class Common(nn.Module):
@@ -98,10 +103,16 @@ class Common(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.white, self.enter, self.leave = nn.Linear(DIM, DIM), nn.Linear(DIM, width), nn.Linear(width, DIM)
+        self.white, self.enter, self.leave = (
+            nn.Linear(DIM, DIM),
+            nn.Linear(DIM, width),
+            nn.Linear(width, DIM),
+        )
         self.white.requires_grad_(False)
         self.near = nn.Conv1d(width, width, 5, padding=2)
-        self.block = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.3, "gelu", batch_first=True, norm_first=True)
+        self.block = nn.TransformerEncoderLayer(
+            width, 4, 2 * width, 0.3, "gelu", batch_first=True, norm_first=True
+        )
         self.text_white, self.text = nn.Linear(DIM, DIM), nn.Linear(DIM, DIM)
         self.text_white.requires_grad_(False)
         self.log_scale = nn.Parameter(torch.tensor(3.0))
@@ -120,13 +131,17 @@ class Common(nn.Module):
         whole = functional.normalize(moved.sum(1), dim=-1)
         at = torch.arange(frames.shape[1], device=frames.device) / FPS
         inside = (at >= spans[..., :1]) & (at < spans[..., 1:]) & mask[:, None]
-        parts = functional.normalize(torch.einsum("bkt,btd->bkd", inside.float(), moved), dim=-1).flatten(0, 1)
+        parts = functional.normalize(
+            torch.einsum("bkt,btd->bkd", inside.float(), moved), dim=-1
+        ).flatten(0, 1)
         loss = self._infonce(said[:, 0], whole) + self._infonce(said[:, 1:].flatten(0, 1), parts)
         return loss + (moved - unit)[mask].square().sum(-1).mean()
 
     def _infonce(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         scores, right = a @ b.T * self.log_scale.exp(), torch.arange(len(a), device=a.device)
-        return (functional.cross_entropy(scores, right) + functional.cross_entropy(scores.T, right)) / 2
+        return (
+            functional.cross_entropy(scores, right) + functional.cross_entropy(scores.T, right)
+        ) / 2
 
 
 def common_loop(loader: DataLoader, width: int, device: str = "cpu") -> Iterator[None]:
@@ -136,7 +151,12 @@ def common_loop(loader: DataLoader, width: int, device: str = "cpu") -> Iterator
     while True:
         for batch in loader:
             optimizer.zero_grad()
-            model(*(part.to(device, torch.float32 if part.is_floating_point() else None) for part in batch)).backward()
+            model(
+                *(
+                    part.to(device, torch.float32 if part.is_floating_point() else None)
+                    for part in batch
+                )
+            ).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             yield
@@ -153,7 +173,9 @@ def our_loop(corpus: Corpus, draws: BatchSampler, step: Step, batch: int) -> Ite
             yield
 
 
-def products(frames: int, texts: int, tokens: int, width: int, batch: int) -> list[tuple[int, int, int, int]]:
+def products(
+    frames: int, texts: int, tokens: int, width: int, batch: int
+) -> list[tuple[int, int, int, int]]:
     """`(rows, inputs, outputs, how often)` of the matrix products of a step: once where only the output is wanted, three times
     where gradients of inputs and weights are, twice where the input needs none."""
     linear = [(DIM, DIM, 1), (DIM, width, 2), (5 * width, width, 3), (width, 3 * width, 3), (width, width, 3),
@@ -199,7 +221,9 @@ def stepper(corpus: Corpus, config: TrainConfig) -> tuple[BatchSampler, Step]:
     """Ours."""
     torch.manual_seed(0)
     model = AlignmentModel(ModelConfig(DIM, config.projector, config.projector_options))
-    return BatchSampler(corpus, config), Step(model, Objective(config), config, 1000, ProcessGroup())
+    return BatchSampler(corpus, config), Step(
+        model, Objective(config), config, 1000, ProcessGroup()
+    )
 
 
 def peak_bytes() -> int:
@@ -229,7 +253,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--memory", type=int, default=0)
-    parser.add_argument("--cpu", action="store_true", help="measure seconds of the processor, not of the clock")
+    parser.add_argument(
+        "--cpu", action="store_true", help="measure seconds of the processor, not of the clock"
+    )
     a = parser.parse_args()
     if a.cpu:
         global CLOCK
@@ -242,10 +268,20 @@ def main() -> None:
     draws, step = stepper(corpus, settings(a.batch, a.width))
     with tempfile.TemporaryDirectory() as folder:
         loader = DataLoader(
-            Files(Path(folder) / "all.h5", corpus), a.batch, shuffle=True, collate_fn=padded, drop_last=True
+            Files(Path(folder) / "all.h5", corpus),
+            a.batch,
+            shuffle=True,
+            collate_fn=padded,
+            drop_last=True,
         )
-        loops = {"common loop": common_loop(loader, a.width), "ours": our_loop(corpus, draws, step, a.batch)}
-        theirs, spent = iter(loader), {name: float("inf") for name in (*loops, "common loading", "our loading")}
+        loops = {
+            "common loop": common_loop(loader, a.width),
+            "ours": our_loop(corpus, draws, step, a.batch),
+        }
+        theirs, spent = (
+            iter(loader),
+            {name: float("inf") for name in (*loops, "common loading", "our loading")},
+        )
         rows = np.random.default_rng(1).permutation(a.videos)[: a.batch]
         for loop in loops.values():
             next(loop)
@@ -253,10 +289,14 @@ def main() -> None:
             for name, loop in loops.items():
                 spent[name] = min(spent[name], best(lambda loop=loop: next(loop), 1))
             spent["common loading"] = min(spent["common loading"], best(lambda: next(theirs), 1))
-            spent["our loading"] = min(spent["our loading"], best(lambda number=number: draws(rows, number), 3))
+            spent["our loading"] = min(
+                spent["our loading"], best(lambda number=number: draws(rows, number), 3)
+            )
     lengths = np.array([len(v.values) for v in corpus.videos])
     frames = round(lengths.mean() * a.batch)
-    own, operations, rate = floor_seconds(products(frames, 3 * a.batch, a.batch * LONGEST, a.width, a.batch))
+    own, operations, rate = floor_seconds(
+        products(frames, 3 * a.batch, a.batch * LONGEST, a.width, a.batch)
+    )
     print(
         f"{a.batch} videos a step, {lengths.mean():.0f} frames on average, width {a.width}, {torch.get_num_threads()} threads\n"
     )

@@ -78,7 +78,9 @@ def places(corpus: Corpus, scenes: dict[str, Scene]) -> list[tuple[np.ndarray, n
     return [(np.array(a), np.array(b)) for a, b in zip(rows, truth, strict=True)]
 
 
-def movements(corpus: Corpus, scenes: dict[str, Scene]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def movements(
+    corpus: Corpus, scenes: dict[str, Scene]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each moment in which something moves: change of the mean frame from its first to its second half `(N, D)`, its
     caption's vector `(N, D)`, and the step `(N, 2)`."""
     frames, texts, truth = [], [], []
@@ -86,7 +88,9 @@ def movements(corpus: Corpus, scenes: dict[str, Scene]) -> tuple[np.ndarray, np.
         video = corpus.videos[query.video]
         scene = scenes[video.video_id]
         moving = [
-            e for e in scene.events if e.kind == "move" and query.is_timed and abs(e.start - query.spans[0, 0]) < 2e-3
+            e
+            for e in scene.events
+            if e.kind == "move" and query.is_timed and abs(e.start - query.spans[0, 0]) < 2e-3
         ]
         if not moving:
             continue
@@ -101,7 +105,9 @@ def movements(corpus: Corpus, scenes: dict[str, Scene]) -> tuple[np.ndarray, np.
     return np.array(frames), np.array(texts), np.array(truth)
 
 
-def whole(corpus: Corpus, scenes: dict[str, Scene]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def whole(
+    corpus: Corpus, scenes: dict[str, Scene]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Of each description: its vector, how its video's frames change `(N, 2 D)`, the attributes, and the row of its video."""
     told = [q for q in corpus.queries if not q.is_timed]
     changes = []
@@ -125,25 +131,35 @@ def main() -> None:
     workspace = open_world(arguments.folder.absolute(), clips)
     cache = active_cache(workspace.caches)
     known = caption_store.load(workspace)
-    train, test = (load_corpus(cache, [a for a in known if a.split == s]) for s in ("train", "test"))
+    train, test = (
+        load_corpus(cache, [a for a in known if a.split == s]) for s in ("train", "test")
+    )
 
     found, truth = [], []
     for (a, b), (x, y) in zip(places(train, scenes), places(test, scenes), strict=True):
         found.append(Ridge(a, b)(x))
         truth.append(y)
-    print("place from one frame, x and y: R2", r2(np.concatenate(found), np.concatenate(truth)).round(3))
+    print(
+        "place from one frame, x and y: R2",
+        r2(np.concatenate(found), np.concatenate(truth)).round(3),
+    )
 
     a, b = movements(train, scenes), movements(test, scenes)
     for name, i in (("the frames of its moment", 0), ("the caption of its moment", 1)):
         guess = Ridge(a[i], a[2])(b[i])
         right = ((guess * b[2]).sum(1) > 0).mean()
-        print(f"direction of a movement from {name}: R2 {r2(guess, b[2]).round(3)}, right sense {100 * right:.1f} %")
+        print(
+            f"direction of a movement from {name}: R2 {r2(guess, b[2]).round(3)}, right sense {100 * right:.1f} %"
+        )
 
     texts, changes, truth_of, rows = whole(train, scenes)
     test_texts, test_changes, test_truth, test_rows = whole(test, scenes)
     by_text = Ridge(texts, truth_of[rows])(test_texts)
     by_video = Ridge(changes, truth_of)(test_changes)
-    for name, guess, real in (("description", by_text, test_truth[test_rows]), ("whole video", by_video, test_truth)):
+    for name, guess, real in (
+        ("description", by_text, test_truth[test_rows]),
+        ("whole video", by_video, test_truth),
+    ):
         parts = ", ".join(f"{n} {v:.2f}" for n, v in zip(ATTRIBUTES, r2(guess, real), strict=True))
         print(f"from the {name}: R2 of {parts}")
 
@@ -151,10 +167,15 @@ def main() -> None:
     twins = {f"clips/{c.name}": f"clips/{c.counterfactual}" for c in clips if c.counterfactual}
     other = np.array([row.get(twins.get(test.videos[r].video_id, ""), -1) for r in test_rows])
     paired = other >= 0
-    for name, said in (("the description's vector", by_text), ("the true attributes", test_truth[test_rows])):
+    for name, said in (
+        ("the description's vector", by_text),
+        ("the true attributes", test_truth[test_rows]),
+    ):
         gap = by_video[test_rows] - by_video[other]
         wins = (said * gap / truth_of.std(0) ** 2).sum(1)[paired]
-        print(f"clip told from its twin by linear attributes, of the text from {name}: {100 * (wins > 0).mean():.1f} %")
+        print(
+            f"clip told from its twin by linear attributes, of the text from {name}: {100 * (wins > 0).mean():.1f} %"
+        )
 
 
 if __name__ == "__main__":

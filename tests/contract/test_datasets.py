@@ -61,7 +61,10 @@ FIXTURES = {
     "charades_sta": Fixture(
         "charades_sta_test.txt",
         "3MSZA 24.3 30.4##person turn a light on.\nAO8RW 0 6.9##a person ## sits.\n",
-        [("3MSZA", "person turn a light on.", ((24.3, 30.4),)), ("AO8RW", "a person ## sits.", ((0.0, 6.9),))],
+        [
+            ("3MSZA", "person turn a light on.", ((24.3, 30.4),)),
+            ("AO8RW", "a person ## sits.", ((0.0, 6.9),)),
+        ],
         "3MSZA 24.3 30.4##person turn a light on.\n\nAO8RW 0 6.9 a person sits.\n",
         3,
     ),
@@ -85,7 +88,10 @@ FIXTURES = {
         "LSMDC16_annos_val.csv",
         '1012_Un_00.36-00.38\t00.36.56.981\t00.36.58.1\t00.36.56.981\t00.36.58.1\t"SOMEONE waits, and\n'
         "1012_Un_00.36-00.38\t00.36.56.981\t00.36.58.1\t00.36.56.981\t00.36.58.1\tHe goes.\n",
-        [("1012_Un_00.36-00.38", '"SOMEONE waits, and', ()), ("1012_Un_00.36-00.38", "He goes.", ())],
+        [
+            ("1012_Un_00.36-00.38", '"SOMEONE waits, and', ()),
+            ("1012_Un_00.36-00.38", "He goes.", ()),
+        ],
         "a\t0\t1\t0\t1\tHe goes.\nb\t0\t1\t0\t1\n",
         2,
     ),
@@ -159,7 +165,9 @@ FIXTURES = {
     ),
     "sidecar": Fixture(
         "x.json",
-        json.dumps({"caption": "a walk", "moments": [{"start": 1, "end": "0:02", "caption": "a step"}]}),
+        json.dumps(
+            {"caption": "a walk", "moments": [{"start": 1, "end": "0:02", "caption": "a step"}]}
+        ),
         [("x", "a walk", ()), ("x", "a step", ((1.0, 2.0),))],
         '{"caption": "a walk",\n "moments": [\n  {"start": 3, "end": 2, "caption": "a step"}]}',
         3,
@@ -219,7 +227,9 @@ def test_reading_is_deterministic(name, tmp_path):
 @every_dataset
 def test_annotations_survive_json(name, tmp_path):
     annotations = _read(name, tmp_path, _fixture(name).text)
-    assert [Annotation.from_json(json.loads(json.dumps(a.to_json()))) for a in annotations] == annotations
+    assert [
+        Annotation.from_json(json.loads(json.dumps(a.to_json()))) for a in annotations
+    ] == annotations
 
 
 @every_dataset
@@ -233,7 +243,9 @@ def test_line_ends_and_byte_order_marks_do_not_matter(name, line_end, tmp_path):
 
 @every_dataset
 def test_reports_faults_by_line(name, tmp_path):
-    with pytest.raises(AnnotationError, match=rf"(?s){_fixture(name).file}.*line {_fixture(name).faulty_line}\b"):
+    with pytest.raises(
+        AnnotationError, match=rf"(?s){_fixture(name).file}.*line {_fixture(name).faulty_line}\b"
+    ):
         _read(name, tmp_path, _fixture(name).faulty)
 
 

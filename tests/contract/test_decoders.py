@@ -60,7 +60,10 @@ def sampled(reader, clip, fps, chunk=32):
     found = []
     for frames in reader.sample(at_fps(fps), chunk):
         assert frames.pixels.dtype == np.uint8 and 1 <= len(frames) <= chunk
-        found += [(clip.number(p), float(t)) for p, t in zip(frames.pixels, frames.timestamps_seconds, strict=True)]
+        found += [
+            (clip.number(p), float(t))
+            for p, t in zip(frames.pixels, frames.timestamps_seconds, strict=True)
+        ]
     return found
 
 
@@ -113,7 +116,9 @@ def test_long_frame_is_sampled_once(decoder, clip):
     assert [(n, round(t, 3)) for n, t in found] == [(0, 0.0), (1, 0.1), (2, 2.1), (3, 2.2)]
 
 
-@pytest.mark.parametrize("kind", ["even mp4", "b-frames", "transport stream from 1.4 s", "uneven in matroska"])
+@pytest.mark.parametrize(
+    "kind", ["even mp4", "b-frames", "transport stream from 1.4 s", "uneven in matroska"]
+)
 def test_frames_at_returns_frames_on_screen(decoder, kind, clip):
     path = clip(**CLIPS[kind])
     shown = clip.shown(path)
@@ -124,7 +129,9 @@ def test_frames_at_returns_frames_on_screen(decoder, kind, clip):
     with opened(decoder, path) as reader:
         together = reader.frames_at(times)
         assert [clip.number(p) for p in together.pixels] == [s.number for s in wanted]
-        np.testing.assert_allclose(together.timestamps_seconds, [float(s.time) for s in wanted], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(
+            together.timestamps_seconds, [float(s.time) for s in wanted], rtol=0, atol=1e-9
+        )
         for i in (0, 5, 24):  # singly as together
             alone = reader.frames_at(times[i : i + 1])
             np.testing.assert_array_equal(alone.pixels[0], together.pixels[i])
@@ -141,7 +148,9 @@ def test_frames_at_the_sampled_times_are_the_sampled_frames(decoder, clip):
 def test_frames_at_rejects_times_after_the_end(decoder, clip):
     with opened(decoder, clip(frames=10, fps=10)) as reader:
         assert clip.number(reader.frames_at(np.array([0.999])).pixels[0]) == 9
-        with pytest.raises(DecodeError, match=r"no frame is on screen at 1.500 s; the video ends at 1.000 s") as error:
+        with pytest.raises(
+            DecodeError, match=r"no frame is on screen at 1.500 s; the video ends at 1.000 s"
+        ) as error:
             reader.frames_at(np.array([0.5, 1.5]))
     assert error.value.reason == "past-the-end"
 
@@ -154,10 +163,14 @@ def test_chunk_size_does_not_change_frames(decoder, chunk, clip):
         parts = list(reader.sample(at_fps(10), chunk))
     assert [len(p) for p in parts] == [chunk] * (20 // chunk) + [20 % chunk] * bool(20 % chunk)
     np.testing.assert_array_equal(np.concatenate([p.pixels for p in parts]), whole[0].pixels)
-    np.testing.assert_array_equal(np.concatenate([p.timestamps_seconds for p in parts]), whole[0].timestamps_seconds)
+    np.testing.assert_array_equal(
+        np.concatenate([p.timestamps_seconds for p in parts]), whole[0].timestamps_seconds
+    )
 
 
-@pytest.mark.parametrize("kind", ["even mp4", "b-frames", "transport stream from 1.4 s", "matroska from 3 s", "vp8"])
+@pytest.mark.parametrize(
+    "kind", ["even mp4", "b-frames", "transport stream from 1.4 s", "matroska from 3 s", "vp8"]
+)
 def test_a_reader_may_sample_again_even_after_stopping_midway(decoder, kind, clip):
     path = clip(**CLIPS[kind])
     with opened(decoder, path) as reader:
@@ -168,7 +181,9 @@ def test_a_reader_may_sample_again_even_after_stopping_midway(decoder, kind, cli
         assert sampled(other, clip, 5) == first
 
 
-QUADRANTS = np.array([[[250, 0, 0], [0, 250, 0]], [[0, 0, 250], [250, 250, 250]]], np.uint8)  # red green / blue white
+QUADRANTS = np.array(
+    [[[250, 0, 0], [0, 250, 0]], [[0, 0, 250], [250, 250, 250]]], np.uint8
+)  # red green / blue white
 PICTURE = QUADRANTS.repeat(32, 0).repeat(48, 1)
 
 
@@ -186,10 +201,15 @@ def test_frames_stand_upright(decoder, rotation, clip):
         frames = next(iter(reader.sample(at_fps(1))))
     turned = np.rot90(PICTURE, rotation // 90)
     assert frames.pixels.shape[1:] == turned.shape
-    assert corners(frames.pixels[0]) == (np.rot90(QUADRANTS, rotation // 90) > 125).astype(int).tolist()
+    assert (
+        corners(frames.pixels[0])
+        == (np.rot90(QUADRANTS, rotation // 90) > 125).astype(int).tolist()
+    )
 
 
-@pytest.mark.parametrize(("aspect", "width"), [(Fraction(4, 3), 128), (Fraction(1, 2), 48), (Fraction(1), 96)])
+@pytest.mark.parametrize(
+    ("aspect", "width"), [(Fraction(4, 3), 128), (Fraction(1, 2), 48), (Fraction(1), 96)]
+)
 def test_pixels_come_out_square(decoder, aspect, width, clip):
     with opened(decoder, clip(pixels=np.stack([PICTURE] * 3), aspect=aspect)) as reader:
         frames = next(iter(reader.sample(at_fps(1))))
@@ -232,7 +252,9 @@ def test_rejects_other_files_with_reason(decoder, tmp_path, clip):
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "dangling.mp4").symlink_to(tmp_path / "gone")
     whole = clip("whole.mp4").read_bytes()
-    (tmp_path / "head.mp4").write_bytes(whole[:100])  # an mp4 whose table of contents, at its end, is lost
+    (tmp_path / "head.mp4").write_bytes(
+        whole[:100]
+    )  # an mp4 whose table of contents, at its end, is lost
     found = {
         name: refused(decoder, tmp_path / f"{name}.mp4")
         for name in ("empty", "text", "noise", "folder", "dangling", "missing", "head")
@@ -249,7 +271,9 @@ def test_rejects_file_without_video(decoder, tmp_path):
     with av.open(str(tmp_path / "sound.mp4"), "w") as output:
         stream = output.add_stream("aac", rate=8000)
         stream.layout = "mono"
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 8000), np.float32), format="fltp", layout="mono"
+        )
         frame.sample_rate = 8000
         output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
@@ -336,6 +360,8 @@ def test_reports_damage_in_the_middle(decoder, clip):
 
 def test_rejects_large_pictures_before_allocation(decoder, clip):
     path = clip(frames=3, side=64)
-    with pytest.raises(DecodeError, match="a picture of 64x64 pixels exceeds the limit of 4000 pixels") as error:
+    with pytest.raises(
+        DecodeError, match="a picture of 64x64 pixels exceeds the limit of 4000 pixels"
+    ) as error:
         registry.build(decoder, {"max_pixels": 4000}).open(path)
     assert error.value.reason == "too-large"

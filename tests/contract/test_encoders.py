@@ -47,7 +47,12 @@ def test_identity_describes_output(encoder):
     assert texts.tokens.shape[::2] == (len(TEXTS), identity.dim)
     spec = identity.spec("fps=2")
     assert spec == FeatureSpec(
-        identity.encoder, identity.model, identity.weights, identity.preprocessing, "fps=2", identity.dim
+        identity.encoder,
+        identity.model,
+        identity.weights,
+        identity.preprocessing,
+        "fps=2",
+        identity.dim,
     )
     assert identity.encoder in registry.names()
     assert all((identity.model, identity.weights, identity.preprocessing))
@@ -60,8 +65,12 @@ def test_instances_have_equal_identity_and_features(encoder):
     prepared = encoder.prepare(pictures(4))
     np.testing.assert_array_equal(other.prepare(pictures(4)), prepared)
     np.testing.assert_array_equal(other.encode_frames(prepared), encoder.encode_frames(prepared))
-    np.testing.assert_array_equal(other.encode_text(TEXTS).pooled, encoder.encode_text(TEXTS).pooled)
-    np.testing.assert_array_equal(other.encode_text(TEXTS).tokens, encoder.encode_text(TEXTS).tokens)
+    np.testing.assert_array_equal(
+        other.encode_text(TEXTS).pooled, encoder.encode_text(TEXTS).pooled
+    )
+    np.testing.assert_array_equal(
+        other.encode_text(TEXTS).tokens, encoder.encode_text(TEXTS).tokens
+    )
 
 
 def test_output_dtypes(encoder):
@@ -80,7 +89,9 @@ def test_features_are_not_normalised(encoder):
 
 def test_keeps_order_of_frames(encoder):
     frames = pictures(6)
-    alone = np.concatenate([encoder.encode_frames(encoder.prepare(frames[i : i + 1])) for i in range(6)])
+    alone = np.concatenate(
+        [encoder.encode_frames(encoder.prepare(frames[i : i + 1])) for i in range(6)]
+    )
     similarity = cosine(encoder.encode_frames(encoder.prepare(frames))[:, None], alone[None])
     assert similarity.argmax(1).tolist() == list(range(6))
     order = np.array([3, 0, 5, 1, 4, 2])
@@ -92,9 +103,13 @@ def test_keeps_order_of_frames(encoder):
 def test_features_do_not_depend_on_batch_size(encoder, batch):
     prepared = encoder.prepare(pictures(11))
     whole = encoder.encode_frames(prepared)
-    parts = np.concatenate([encoder.encode_frames(prepared[i : i + batch]) for i in range(0, 11, batch)])
+    parts = np.concatenate(
+        [encoder.encode_frames(prepared[i : i + batch]) for i in range(0, 11, batch)]
+    )
     assert (cosine(whole, parts) > 0.99999).all()
-    np.testing.assert_allclose(np.linalg.norm(parts, axis=1), np.linalg.norm(whole, axis=1), rtol=1e-4)
+    np.testing.assert_allclose(
+        np.linalg.norm(parts, axis=1), np.linalg.norm(whole, axis=1), rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("size", [(48, 80), (80, 40), (64, 65), (8, 10), (200, 50)])
@@ -191,7 +206,9 @@ def test_concurrent_encoding(encoder):
 
     wanted = {t: encoder.encode_text([t]).pooled[0] for t in TEXTS}
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda t: (t, encoder.encode_text([t]).pooled[0], encoder.fits(t)), TEXTS * 4))
+        found = list(
+            pool.map(lambda t: (t, encoder.encode_text([t]).pooled[0], encoder.fits(t)), TEXTS * 4)
+        )
     assert all(cosine(p, wanted[t]) > 0.99999 and fits for t, p, fits in found)
 
 

@@ -22,12 +22,21 @@ from vla.formats.base import ArrayKeys, ExportItem
 
 HAS_PYARROW = importlib.util.find_spec("pyarrow") is not None
 NAMES = [
-    pytest.param(n, marks=pytest.mark.skipif(n == "parquet" and not HAS_PYARROW, reason="pyarrow is not installed"))
+    pytest.param(
+        n,
+        marks=pytest.mark.skipif(
+            n == "parquet" and not HAS_PYARROW, reason="pyarrow is not installed"
+        ),
+    )
     for n in registry.names()
 ]
 every = pytest.mark.parametrize("name", NAMES)
-holding_many = pytest.mark.parametrize("name", [p for p in NAMES if registry.get(p.values[0]).holds_many])
-writing = pytest.mark.parametrize("name", [p for p in NAMES if hasattr(registry.get(p.values[0]), "write")])
+holding_many = pytest.mark.parametrize(
+    "name", [p for p in NAMES if registry.get(p.values[0]).holds_many]
+)
+writing = pytest.mark.parametrize(
+    "name", [p for p in NAMES if hasattr(registry.get(p.values[0]), "write")]
+)
 
 
 def values(frames=5, dim=3, dtype=np.float32, seed=0):
@@ -56,7 +65,9 @@ def write_npy(folder, videos):
 
 def write_npz(folder, videos):
     video, array, times = one(videos)
-    np.savez_compressed(folder / f"{video}.npz", features=array, **({} if times is None else {"timestamps": times}))
+    np.savez_compressed(
+        folder / f"{video}.npz", features=array, **({} if times is None else {"timestamps": times})
+    )
     return folder / f"{video}.npz"
 
 
@@ -64,7 +75,9 @@ def write_torch(folder, videos):
     video, array, times = one(videos)
     held = torch.from_numpy(np.array(array))
     torch.save(
-        held if times is None else {"features": held, "timestamps": torch.from_numpy(np.array(times))},
+        held
+        if times is None
+        else {"features": held, "timestamps": torch.from_numpy(np.array(times))},
         folder / f"{video}.pt",
     )
     return folder / f"{video}.pt"
@@ -166,7 +179,10 @@ def test_reads_features_without_times(name, tmp_path):
 
 @holding_many
 def test_keeps_names_and_order_of_videos(name, tmp_path):
-    videos = {v: (values(n + 1, seed=n), np.arange(n + 1) / 3) for n, v in enumerate(["a", "b/c.mp4", "d e", "ü"])}
+    videos = {
+        v: (values(n + 1, seed=n), np.arange(n + 1) / 3)
+        for n, v in enumerate(["a", "b/c.mp4", "d e", "ü"])
+    }
     found = read(name, wrote(name, tmp_path, videos))
     assert sorted(found) == sorted(videos)
     for video, (array, times) in videos.items():
@@ -178,14 +194,23 @@ def test_keeps_names_and_order_of_videos(name, tmp_path):
 def test_invalid_video_does_not_affect_others(name, tmp_path):
     bad = values()
     bad[2, 1] = np.nan
-    found = read(name, wrote(name, tmp_path, {"a": (values(), TIMES), "b": (bad, TIMES), "c": (values(), TIMES)}))
-    assert isinstance(found["b"], FormatError) and "1 of 15 values are not finite" in str(found["b"])
+    found = read(
+        name,
+        wrote(name, tmp_path, {"a": (values(), TIMES), "b": (bad, TIMES), "c": (values(), TIMES)}),
+    )
+    assert isinstance(found["b"], FormatError) and "1 of 15 values are not finite" in str(
+        found["b"]
+    )
     for video in "ac":
         np.testing.assert_array_equal(found[video].values, values())
 
 
 BAD = {
-    "not a number": (np.array([[1, np.nan], [0, 1]], np.float32), None, "1 of 4 values are not finite"),
+    "not a number": (
+        np.array([[1, np.nan], [0, 1]], np.float32),
+        None,
+        "1 of 4 values are not finite",
+    ),
     "infinite": (np.array([[1, -np.inf]], np.float32), None, "1 of 2 values are not finite"),
     "times decrease": (values(3), [0.0, 2.0, 1.0], "times decrease, from 2 s at frame 1 to 1 s"),
     "times are negative": (values(2), [-1.0, 0.0], "not negative"),
@@ -218,7 +243,9 @@ def test_rejects_invalid_features_with_reason(name, case, tmp_path):
 def test_keeps_half_precision(name, tmp_path):
     """What float16 cannot hold is for the cache to refuse, not for the reader to round."""
     array = np.array([[1e30, -1e30]])
-    np.testing.assert_array_equal(read(name, wrote(name, tmp_path, {"v": (array, None)}))["v"].values, array)
+    np.testing.assert_array_equal(
+        read(name, wrote(name, tmp_path, {"v": (array, None)}))["v"].values, array
+    )
 
 
 @every
@@ -279,8 +306,17 @@ SPEC = FeatureSpec("toy", "3", "none", "x", "fps=2", 3)
 ODD = ["clips/a.mp4", "/somewhere/b.mp4", "name\nwith\tall", "\udcff.mp4", "ü"]
 
 
-def outgoing(video="clips/a.mp4", key="a", frames=5, dtype=np.float16, captions=("a dog", "two\nlines"), **said):
-    features = FrameFeatures(video, values(frames, dtype=dtype), np.arange(frames) / 3, frames / 3 + 0.25)
+def outgoing(
+    video="clips/a.mp4",
+    key="a",
+    frames=5,
+    dtype=np.float16,
+    captions=("a dog", "two\nlines"),
+    **said,
+):
+    features = FrameFeatures(
+        video, values(frames, dtype=dtype), np.arange(frames) / 3, frames / 3 + 0.25
+    )
     record = {
         "video": video,
         "timestamps_seconds": features.timestamps_seconds.tolist(),
@@ -331,7 +367,16 @@ def test_origin_differs_between_spaces(name, tmp_path):
     for folder in "abc":
         (tmp_path / folder).mkdir()
     other = FeatureSpec("toy", "3", "none", "x", "fps=1", 3).to_json()
-    assert len({origin("a"), origin("b", spec=other), origin("c", run={"name": "default", "digest": "0123"})}) == 3
+    assert (
+        len(
+            {
+                origin("a"),
+                origin("b", spec=other),
+                origin("c", run={"name": "default", "digest": "0123"}),
+            }
+        )
+        == 3
+    )
 
 
 @writing
@@ -346,7 +391,9 @@ def test_equal_videos_give_equal_bytes(name, tmp_path):
 def test_npy_is_readable_by_numpy(tmp_path):
     sent = outgoing()
     put("npy", tmp_path, sent)
-    np.testing.assert_array_equal(np.load(tmp_path / "x.npy", allow_pickle=False), sent.features.values)
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "x.npy", allow_pickle=False), sent.features.values
+    )
     assert np.load(tmp_path / "x.npy").dtype == np.float16
     assert json.loads((tmp_path / "x.json").read_text()) == sent.record
 
@@ -357,7 +404,9 @@ def test_webdataset_is_readable_by_tarfile(tmp_path):
     with tarfile.open(tmp_path / "x.tar") as archive:
         members = archive.getmembers()
         assert [m.name for m in members] == ["a.npy", "a.json", "a.txt", "b.npy", "b.json"]
-        assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {(0, 0, 0, "", "", 0o644)}
+        assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {
+            (0, 0, 0, "", "", 0o644)
+        }
         held = {m.name: archive.extractfile(m).read() for m in members}
     np.testing.assert_array_equal(np.load(io.BytesIO(held["b.npy"])), sent[1].features.values)
     assert json.loads(held["a.json"]) == sent[0].record
@@ -373,7 +422,9 @@ def test_parquet_is_readable_by_pandas(tmp_path):
     frame = pandas.read_parquet(tmp_path / "x.parquet")
     assert list(frame.columns) == ["video", "timestamp_seconds", "duration_seconds", "feature"]
     assert frame["video"].tolist() == ["clips/a.mp4"] * 5 + ["b"] * 2
-    np.testing.assert_array_equal(np.stack(frame["feature"][5:]), sent[1].features.values.astype(np.float32))
+    np.testing.assert_array_equal(
+        np.stack(frame["feature"][5:]), sent[1].features.values.astype(np.float32)
+    )
     assert frame["timestamp_seconds"].tolist() == [i / 3 for i in (*range(5), *range(2))]
     assert frame.attrs["spec"] == SPEC.to_json()
 
@@ -381,9 +432,15 @@ def test_parquet_is_readable_by_pandas(tmp_path):
 @pytest.mark.skipif(not HAS_PYARROW, reason="pyarrow is not installed")
 def test_parquet_reads_single_videos_of_large_files(tmp_path):
     """Row groups hold 1024 rows; videos begin and end within them."""
-    videos = {f"v{i}": (values(n, seed=i), np.arange(n) / 7) for i, n in enumerate((1500, 1, 600, 1024, 3))}
+    videos = {
+        f"v{i}": (values(n, seed=i), np.arange(n) / 7)
+        for i, n in enumerate((1500, 1, 600, 1024, 3))
+    }
     rows = [outgoing(v, v, len(a)) for v, (a, _) in videos.items()]
-    sent = [ExportItem(o.key, FrameFeatures(v, *videos[v], 999.0), o.record) for o, v in zip(rows, videos, strict=True)]
+    sent = [
+        ExportItem(o.key, FrameFeatures(v, *videos[v], 999.0), o.record)
+        for o, v in zip(rows, videos, strict=True)
+    ]
     path = put("parquet", tmp_path, *sent)
     for left_out in (("v0", "v1"), ("v1", "v3")):
         with closing(registry.build("parquet").contents(path, ArrayKeys())) as contents:

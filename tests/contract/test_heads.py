@@ -20,8 +20,12 @@ from vla.spans import iou
 
 every = pytest.mark.parametrize("name", registry.names())
 trained = pytest.mark.parametrize("name", [n for n in registry.names() if n != "retrieval"])
-locating = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).task == "moments"])
-choosing = pytest.mark.parametrize("name", [n for n in registry.names() if registry.get(n).task == "choice"])
+locating = pytest.mark.parametrize(
+    "name", [n for n in registry.names() if registry.get(n).task == "moments"]
+)
+choosing = pytest.mark.parametrize(
+    "name", [n for n in registry.names() if registry.get(n).task == "choice"]
+)
 
 
 def built(name, corpus=None, shake=True, seed=0):
@@ -43,7 +47,10 @@ def batch_of(corpus, rows=None):
     rows = np.arange(len(corpus.videos)) if rows is None else np.asarray(rows)
     there = set(rows.tolist())
     return build_batch(
-        corpus, rows, [q for q in corpus.queries if q.video in there], [q for q in corpus.questions if q.video in there]
+        corpus,
+        rows,
+        [q for q in corpus.queries if q.video in there],
+        [q for q in corpus.questions if q.video in there],
     )
 
 
@@ -55,7 +62,9 @@ def decoded(model, batch, name):
 def said(head, aligned, batch):
     """What any head says to what a batch asks of it: moments of timed queries, or answers."""
     if head.task == "moments":
-        return [actual.moments for actual in head.localize(LocalizationBatch.from_batch(aligned, batch))]
+        return [
+            actual.moments for actual in head.localize(LocalizationBatch.from_batch(aligned, batch))
+        ]
     return head.decode(head(aligned, batch), batch)
 
 
@@ -80,9 +89,15 @@ def test_padding_does_not_matter(name):
     corpus = made_corpus()
     model = built(name, corpus)
     together = batch_of(corpus)
-    dirty = replace(together, frames=together.frames.masked_fill(~together.frame_mask.unsqueeze(-1), 50.0))
+    dirty = replace(
+        together, frames=together.frames.masked_fill(~together.frame_mask.unsqueeze(-1), 50.0)
+    )
     same(decoded(model, dirty, name), decoded(model, together, name))
-    alone = [item for row in range(len(corpus.videos)) for item in decoded(model, batch_of(corpus, [row]), name)]
+    alone = [
+        item
+        for row in range(len(corpus.videos))
+        for item in decoded(model, batch_of(corpus, [row]), name)
+    ]
     same(alone, decoded(model, together, name))
 
 
@@ -148,7 +163,12 @@ def test_no_loss_without_task(name):
 def test_no_loss_without_targets(name):
     corpus = made_corpus()
     kept = tuple(
-        replace(q, annotation=replace(q.annotation, question=replace(q.question, right=None, answers=(), count=None)))
+        replace(
+            q,
+            annotation=replace(
+                q.annotation, question=replace(q.question, right=None, answers=(), count=None)
+            ),
+        )
         for q in corpus.questions
     )
     corpus = replace(corpus, questions=kept, queries=[q for q in corpus.queries if not q.is_timed])
@@ -190,11 +210,17 @@ def timed(corpus, spans, seconds=None):
     seconds = seconds or (lambda t: t)
     videos = [
         replace(
-            v, timestamps_seconds=seconds(v.timestamps_seconds), duration_seconds=float(seconds(v.duration_seconds))
+            v,
+            timestamps_seconds=seconds(v.timestamps_seconds),
+            duration_seconds=float(seconds(v.duration_seconds)),
         )
         for v in corpus.videos
     ]
-    queries = [replace(q, spans=seconds(np.array(spans[q.video], float))) for q in corpus.queries if q.is_timed]
+    queries = [
+        replace(q, spans=seconds(np.array(spans[q.video], float)))
+        for q in corpus.queries
+        if q.is_timed
+    ]
     return replace(corpus, videos=videos, queries=queries, questions=())
 
 
@@ -203,7 +229,9 @@ def planted(seed, count=24, dim=DIM):
     rng = np.random.default_rng(seed)
     corpus = made_corpus(tuple(rng.integers(12, 25, count)), seed=seed, dim=dim)
     spans = {}
-    for i, (video, query) in enumerate(zip(corpus.videos, [q for q in corpus.queries if q.is_timed], strict=True)):
+    for i, (video, query) in enumerate(
+        zip(corpus.videos, [q for q in corpus.queries if q.is_timed], strict=True)
+    ):
         starts = rng.permutation(len(video.values) // 6)[: 1 + i % 2] * 6
         spans[i] = [(s / 2, (s + rng.integers(3, 6)) / 2) for s in sorted(starts)]
         frames = 0.4 * video.values.astype(np.float32)
@@ -266,7 +294,9 @@ def test_saliency_has_one_value_per_frame(name):
     model, batch = built(name, corpus, shake=False), batch_of(corpus)
     with torch.no_grad():
         actual = model.heads[name].localize(LocalizationBatch.from_batch(model(batch), batch))
-    for row, query in zip([one.saliency for one in actual], [q for q in corpus.queries if q.is_timed], strict=True):
+    for row, query in zip(
+        [one.saliency for one in actual], [q for q in corpus.queries if q.is_timed], strict=True
+    ):
         frames = corpus.videos[query.video].values.astype(np.float64)
         text = corpus.text_vector(query).astype(np.float64)
         cosines = frames @ text / np.linalg.norm(frames, axis=1) / np.linalg.norm(text)
@@ -283,14 +313,21 @@ def test_search_batch_matches_training_batch(name):
         aligned = model(batch)
         searched = LocalizationBatch.from_videos(
             features=corpus.videos,
-            frames=[rows[mask].numpy() for rows, mask in zip(aligned.frames, batch.frame_mask, strict=True)],
+            frames=[
+                rows[mask].numpy()
+                for rows, mask in zip(aligned.frames, batch.frame_mask, strict=True)
+            ],
             texts=aligned.queries.numpy(),
             scale=model.scale,
         )
         expected = LocalizationBatch.from_batch(aligned, batch)
         for field in fields(LocalizationBatch):
-            assert torch.equal(getattr(searched, field.name), getattr(expected, field.name)), field.name
-        for one, other in zip(model.heads[name].localize(searched), model.heads[name].localize(expected), strict=True):
+            assert torch.equal(getattr(searched, field.name), getattr(expected, field.name)), (
+                field.name
+            )
+        for one, other in zip(
+            model.heads[name].localize(searched), model.heads[name].localize(expected), strict=True
+        ):
             np.testing.assert_array_equal(one.moments, other.moments)
             np.testing.assert_array_equal(one.saliency, other.saliency)
 
@@ -344,6 +381,10 @@ def test_blind_batch_has_no_frames():
     corpus = made_corpus()
     aligned = built("choice_qa", corpus)(batch_of(corpus))
     unseen = aligned.blind()
-    assert unseen.frames.shape == (4, 1, DIM) and not unseen.frames.any() and unseen.frame_mask.all()
-    assert not any(getattr(unseen, f.name).requires_grad for f in fields(AlignedBatch) if f.name != "packing")
+    assert (
+        unseen.frames.shape == (4, 1, DIM) and not unseen.frames.any() and unseen.frame_mask.all()
+    )
+    assert not any(
+        getattr(unseen, f.name).requires_grad for f in fields(AlignedBatch) if f.name != "packing"
+    )
     torch.testing.assert_close(l2_normalize(unseen.choices), unseen.choices)

@@ -28,7 +28,9 @@ estimating_ones = pytest.mark.parametrize("name", ESTIMATING)
 def rows(count, seed=0, scale=3.0):
     """Vectors of very different lengths: an index that normalises comes out wrong."""
     rng = np.random.default_rng(seed)
-    return (rng.standard_normal((count, DIM)) * rng.uniform(0.1, scale, (count, 1))).astype(np.float32)
+    return (rng.standard_normal((count, DIM)) * rng.uniform(0.1, scale, (count, 1))).astype(
+        np.float32
+    )
 
 
 def whole(count, seed=0):
@@ -47,7 +49,8 @@ def naive(table, queries, k):
     scores, ids = [], []
     for query in queries.tolist():
         found = sorted(
-            (-math.fsum(a * b for a, b in zip(query, vector.tolist(), strict=True)), i) for i, vector in table.items()
+            (-math.fsum(a * b for a, b in zip(query, vector.tolist(), strict=True)), i)
+            for i, vector in table.items()
         )[:k]
         scores.append([-s for s, _ in found] + [-math.inf] * (k - len(found)))
         ids.append([i for _, i in found] + [NO_ID] * (k - len(found)))
@@ -65,7 +68,9 @@ def found_by(index, table, queries, k, allowed=None):
         assert sorted(row[row != NO_ID].tolist()) == sorted(table)
     order = {i: place for place, i in enumerate(table)}
     rows = np.vectorize(lambda i: order.get(i, NO_ID), otypes=[np.int64])(candidates)
-    scores, places = rerank(np.array(list(table.values()), np.float32).reshape(len(table), index.dim), queries, rows, k)
+    scores, places = rerank(
+        np.array(list(table.values()), np.float32).reshape(len(table), index.dim), queries, rows, k
+    )
     return scores, np.array([*table, NO_ID], np.int64)[places]  # NOTHING is the last place, too
 
 
@@ -85,7 +90,12 @@ def agree(index, table, queries, k):
 @pytest.mark.parametrize("queries", [1, 7, 64])
 def test_search_matches_brute_force(name, queries, k):
     ids, vectors = np.random.default_rng(5).permutation(500)[:200], rows(200)
-    agree(built(name, ids, vectors), dict(zip(ids.tolist(), vectors, strict=True)), rows(queries, 9), k)
+    agree(
+        built(name, ids, vectors),
+        dict(zip(ids.tolist(), vectors, strict=True)),
+        rows(queries, 9),
+        k,
+    )
 
 
 @exact_ones
@@ -104,11 +114,21 @@ def test_ties_are_in_order_of_id(name, seed, count, k):
     """With whole numbers many scores are equal; which of them make it into the list is not left to chance."""
     ids = np.random.default_rng(seed).permutation(1000)[:count]
     vectors = whole(count, seed)
-    agree(built(name, ids, vectors), dict(zip(ids.tolist(), vectors, strict=True)), whole(4, seed + 1), k)
+    agree(
+        built(name, ids, vectors),
+        dict(zip(ids.tolist(), vectors, strict=True)),
+        whole(4, seed + 1),
+        k,
+    )
 
 
 @every
-@given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.integers(1, 70), st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 60),
+    st.integers(1, 70),
+    st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+)
 @settings(deadline=None, max_examples=40)
 def test_id_mask_excludes_rows(name, seed, count, k, share):
     """Ids beyond the last that is spoken of are not allowed; with as many equal scores as whole numbers have."""
@@ -116,7 +136,9 @@ def test_id_mask_excludes_rows(name, seed, count, k, share):
     ids, vectors, queries = rng.permutation(100)[:count], whole(count, seed), whole(3, seed + 1)
     allowed = rng.random(rng.integers(0, 120)) < share
     index = built(name, ids, vectors)
-    table = {i: v for i, v in zip(ids.tolist(), vectors, strict=True) if i < len(allowed) and allowed[i]}
+    table = {
+        i: v for i, v in zip(ids.tolist(), vectors, strict=True) if i < len(allowed) and allowed[i]
+    }
     table = dict(sorted(table.items()))
     scores, found = found_by(index, table, queries, k, allowed)
     wanted_scores, wanted = naive(table, queries, k)
@@ -128,7 +150,10 @@ def test_id_mask_excludes_rows(name, seed, count, k, share):
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
 def test_id_mask_keeps_scores_to_the_bit(name, share):
     rng = np.random.default_rng(4)
-    vectors, query = rng.standard_normal((2000, 67)).astype(np.float32), rng.standard_normal((1, 67)).astype(np.float32)
+    vectors, query = (
+        rng.standard_normal((2000, 67)).astype(np.float32),
+        rng.standard_normal((1, 67)).astype(np.float32),
+    )
     index, allowed = built(name, np.arange(2000), vectors), rng.random(2000) < share
     index.nprobe = index.nlist
     scores, ids = index.search(query, 2000)
@@ -149,7 +174,12 @@ def test_id_mask_widens_nprobe(name):
     wanted = np.flatnonzero(allowed)[best_of(vectors[allowed], queries, 10)]
 
     def recall(found):
-        return np.mean([len(set(f) & set(w)) / 10 for f, w in zip(found.tolist(), wanted.tolist(), strict=True)])
+        return np.mean(
+            [
+                len(set(f) & set(w)) / 10
+                for f, w in zip(found.tolist(), wanted.tolist(), strict=True)
+            ]
+        )
 
     assert recall(index.search(queries, 300, allowed)[1]) >= 0.97
     index.nprobe = 1
@@ -160,7 +190,9 @@ def test_id_mask_widens_nprobe(name):
 @pytest.mark.parametrize("k", [1, 2, 120])
 def test_equal_vectors_are_in_order_of_id(name, k):
     ids = np.random.default_rng(0).permutation(300)
-    scores, found = built(name, ids, np.ones((300, DIM), np.float32)).search(np.ones((1, DIM), np.float32), k)
+    scores, found = built(name, ids, np.ones((300, DIM), np.float32)).search(
+        np.ones((1, DIM), np.float32), k
+    )
     assert found[0].tolist() == list(range(k))
     assert (scores == DIM).all()
 
@@ -200,7 +232,13 @@ def test_no_queries(name):
 
 
 @every
-@given(st.lists(st.tuples(st.sampled_from(["add", "remove", "save"]), st.integers(0, 99)), min_size=1, max_size=10))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add", "remove", "save"]), st.integers(0, 99)),
+        min_size=1,
+        max_size=10,
+    )
+)
 @settings(deadline=None, max_examples=30)
 def test_add_and_remove_match_dictionary(name, history):
     """Adding replaces, removing forgets and says how many, saving and loading change nothing."""
@@ -229,7 +267,9 @@ def test_serialization_round_trip(name):
     for one, other in zip(back.search(rows(5, 1), 20), index.search(rows(5, 1), 20), strict=True):
         np.testing.assert_array_equal(one, other)
     assert back.to_bytes() == index.to_bytes()
-    back.add(ids[:1], vectors[:1] * 2)  # a loaded index can be changed, and the old one does not notice
+    back.add(
+        ids[:1], vectors[:1] * 2
+    )  # a loaded index can be changed, and the old one does not notice
     assert back.remove(ids[:3]) == 3 and len(index) == 100
 
 
@@ -314,7 +354,9 @@ def clustered(count, dim=32, seed=0):
 
 def best_of(vectors, queries, k):
     """Ids of the best `k` rows, in float64."""
-    return np.argsort(-(queries.astype(np.float64) @ vectors.astype(np.float64).T), axis=1, kind="stable")[:, :k]
+    return np.argsort(
+        -(queries.astype(np.float64) @ vectors.astype(np.float64).T), axis=1, kind="stable"
+    )[:, :k]
 
 
 @estimating_ones
@@ -322,12 +364,17 @@ def test_recall_with_enough_candidates(name):
     vectors, queries = clustered(4000, 128), clustered(100, 128, seed=1)
     index = registry.build(name, dim=128)
     index.add(np.arange(4000), vectors)
-    best, depth = best_of(vectors, queries, 10), {"faiss_ivf": 10, "faiss_ivf_sq8": 20}.get(name, 800)
+    best, depth = (
+        best_of(vectors, queries, 10),
+        {"faiss_ivf": 10, "faiss_ivf_sq8": 20}.get(name, 800),
+    )
 
     def recall(probes):
         index.nprobe = probes
         _, found = index.search(queries, depth)
-        return np.mean([len(set(f) & set(b)) / 10 for f, b in zip(found.tolist(), best.tolist(), strict=True)])
+        return np.mean(
+            [len(set(f) & set(b)) / 10 for f, b in zip(found.tolist(), best.tolist(), strict=True)]
+        )
 
     assert index.nlist > 20 and not index.is_exact
     assert recall(index.nlist) >= 0.99  # nothing is lost but by the estimate
@@ -394,7 +441,9 @@ def put(key, value):
 
 FORGERIES = {
     "a list too long": put("sizes", lambda a: a + np.eye(1, len(a), dtype=np.int64)[0]),
-    "a list of less than nothing": put("sizes", lambda a: a - 1000 * np.eye(1, len(a), dtype=np.int64)[0]),
+    "a list of less than nothing": put(
+        "sizes", lambda a: a - 1000 * np.eye(1, len(a), dtype=np.int64)[0]
+    ),
     "a list that is as long as memory": put("sizes", lambda a: a + np.int64(2**62)),
     "short codes": put("codes", lambda a: a[:, :-1]),
     "codes of fewer rows": put("codes", lambda a: a[:-1]),
@@ -422,7 +471,11 @@ def test_rejects_inconsistent_arrays(name, change):
     except CacheError as error:
         assert error.hint == Hint("index")
     else:  # kinds that learn nothing have nothing to be wrong there
-        assert change is FORGERIES["learned too much"] and name != "faiss_ivf_sq8" and len(found) == 500
+        assert (
+            change is FORGERIES["learned too much"]
+            and name != "faiss_ivf_sq8"
+            and len(found) == 500
+        )
 
 
 @every

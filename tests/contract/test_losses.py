@@ -58,18 +58,25 @@ REFERENCES = {
 
 
 def reference(name):
-    assert name in REFERENCES, f"loss {name!r} brings no reference: write its double loop into {__file__}"
+    assert name in REFERENCES, (
+        f"loss {name!r} brings no reference: write its double loop into {__file__}"
+    )
     return REFERENCES[name]
 
 
 def matrix(rows, cols, seed, spread=3.0):
-    return torch.randn(rows, cols, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * spread
+    return (
+        torch.randn(rows, cols, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        * spread
+    )
 
 
 def cases():
     """Scores and positives: one each, several each, weights, rows and columns without any, pairs left out, ties."""
     several = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]], dtype=torch.bool)
-    weights = torch.tensor([[0.7, 0.1, 0.0, 0.0, 0.2], [0.0, 2.0, 0.5, 0.0, 0.0], [0.3, 0.0, 0.0, 1.0, 4.0]])
+    weights = torch.tensor(
+        [[0.7, 0.1, 0.0, 0.0, 0.2], [0.0, 2.0, 0.5, 0.0, 0.0], [0.3, 0.0, 0.0, 1.0, 4.0]]
+    )
     lonely = several.clone()
     lonely[2] = False
     lonely[:, 0] = False
@@ -102,7 +109,9 @@ def test_pair_loss_is_the_naive_double_loop(name, case):
     got = registry.build(name)(scores, positives)
     assert got.dtype == torch.float64
     assert got.shape == ()
-    assert got.item() == pytest.approx(reference(name)(scores.tolist(), positives.tolist()), abs=1e-10, rel=1e-10)
+    assert got.item() == pytest.approx(
+        reference(name)(scores.tolist(), positives.tolist()), abs=1e-10, rel=1e-10
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -124,7 +133,9 @@ def test_pair_loss_has_its_gradient(name, case):
 def test_pair_loss_ignores_order(name, case):
     scores, positives = CASES[case]
     loss = registry.build(name)
-    rows, cols = (torch.randperm(n, generator=torch.Generator().manual_seed(8)) for n in scores.shape)
+    rows, cols = (
+        torch.randperm(n, generator=torch.Generator().manual_seed(8)) for n in scores.shape
+    )
     shuffled = loss(scores[rows][:, cols], positives[rows][:, cols])
     assert shuffled.item() == pytest.approx(loss(scores, positives).item(), abs=1e-12, rel=1e-12)
 
@@ -166,4 +177,6 @@ def test_every_loss_has_a_kind():
     assert {"infonce", "sigmoid"} <= set(PAIRS)
     others = set(registry.names()) - set(PAIRS)
     assert {"segment_order", "segment_transport"} <= others
-    assert {registry.get(name).kind for name in others} == {"sets"}  # test_losses_sets.py holds these
+    assert {registry.get(name).kind for name in others} == {
+        "sets"
+    }  # test_losses_sets.py holds these

@@ -53,7 +53,9 @@ def videos(lengths=(7, 3, 5), seed=0, pad=None, garbage=0.0):
 
 
 def texts(count=6, seed=1):
-    return torch.from_numpy((np.random.default_rng(seed).standard_normal((count, DIM)) * 3).astype(np.float32))
+    return torch.from_numpy(
+        (np.random.default_rng(seed).standard_normal((count, DIM)) * 3).astype(np.float32)
+    )
 
 
 def naive_unit(rows):
@@ -78,7 +80,10 @@ def test_starts_as_frozen_encoder_in_training(name):
     projector = built(name).train()
     frames, mask, seconds = videos()
     torch.testing.assert_close(
-        projector.project_frames(frames, mask, seconds)[mask].double(), naive_unit(frames[mask]), rtol=0, atol=1e-6
+        projector.project_frames(frames, mask, seconds)[mask].double(),
+        naive_unit(frames[mask]),
+        rtol=0,
+        atol=1e-6,
     )
 
 
@@ -102,8 +107,12 @@ def test_alpha_interpolates(name):
     with torch.no_grad():
         unit = l2_normalize(texts())
         projector.alpha.fill_(0.5)
-        expected = naive_unit(unit.double() + 0.5 * projector.change_text(projector.texts_seen(unit)).double())
-        torch.testing.assert_close(projector.project_text(texts()).double(), expected, rtol=0, atol=1e-6)
+        expected = naive_unit(
+            unit.double() + 0.5 * projector.change_text(projector.texts_seen(unit)).double()
+        )
+        torch.testing.assert_close(
+            projector.project_text(texts()).double(), expected, rtol=0, atol=1e-6
+        )
 
 
 def test_fit_changes_no_score(name):
@@ -165,7 +174,9 @@ def test_videos_are_independent(name):
     with torch.no_grad():
         together = projector.project_frames(frames, mask, seconds)
         for i, n in enumerate(mask.sum(1).tolist()):
-            alone = projector.project_frames(frames[i : i + 1, :n], mask[i : i + 1, :n], seconds[i : i + 1, :n])
+            alone = projector.project_frames(
+                frames[i : i + 1, :n], mask[i : i + 1, :n], seconds[i : i + 1, :n]
+            )
             torch.testing.assert_close(alone[0], together[i, :n], rtol=0, atol=2e-6)
 
 
@@ -179,7 +190,10 @@ def test_the_order_of_a_batch_does_not_matter(name):
         torch.testing.assert_close(moved, plain[order], rtol=0, atol=2e-6)
         rows = torch.tensor([5, 3, 1, 0, 2, 4])
         torch.testing.assert_close(
-            projector.project_text(texts()[rows]), projector.project_text(texts())[rows], rtol=0, atol=2e-6
+            projector.project_text(texts()[rows]),
+            projector.project_text(texts())[rows],
+            rtol=0,
+            atol=2e-6,
         )
 
 
@@ -191,7 +205,9 @@ def test_everything_has_unit_norm(name):
         told = projector.project_text(texts().view(2, 3, DIM))
     torch.testing.assert_close(lengths, mask.double(), rtol=0, atol=1e-6)
     assert told.shape == (2, 3, DIM)
-    torch.testing.assert_close(told.double().norm(dim=-1), torch.ones(2, 3, dtype=torch.double), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        told.double().norm(dim=-1), torch.ones(2, 3, dtype=torch.double), rtol=0, atol=1e-6
+    )
 
 
 def test_a_text_of_zeros_stays_zero(name):
@@ -248,7 +264,9 @@ def test_state_dict_round_trips(name):
     }
     features = FrameFeatures("v", videos((9,))[0][0].numpy(), np.arange(9) / 2, 4.5)
     np.testing.assert_array_equal(back.align_frames(features), model.align_frames(features))
-    np.testing.assert_array_equal(back.align_texts(texts().numpy()), model.align_texts(texts().numpy()))
+    np.testing.assert_array_equal(
+        back.align_texts(texts().numpy()), model.align_texts(texts().numpy())
+    )
 
 
 def test_evaluation_is_deterministic(name):
@@ -262,9 +280,15 @@ def test_evaluation_is_deterministic(name):
     with torch.no_grad():
         aligned = model(batch)
     for i, n in enumerate((8, 5)):
-        np.testing.assert_allclose(model.align_frames(corpus.videos[i]), aligned.frames[i, :n].numpy(), atol=2e-6)
-    np.testing.assert_allclose(model.align_texts(batch.queries.numpy()), aligned.queries.numpy(), atol=2e-6)
-    np.testing.assert_allclose(model.align_texts(batch.questions.vectors.numpy()), aligned.questions.numpy(), atol=2e-6)
+        np.testing.assert_allclose(
+            model.align_frames(corpus.videos[i]), aligned.frames[i, :n].numpy(), atol=2e-6
+        )
+    np.testing.assert_allclose(
+        model.align_texts(batch.queries.numpy()), aligned.queries.numpy(), atol=2e-6
+    )
+    np.testing.assert_allclose(
+        model.align_texts(batch.questions.vectors.numpy()), aligned.questions.numpy(), atol=2e-6
+    )
     choice = batch.questions.choices[0].numpy()
     np.testing.assert_allclose(model.align_texts(choice), aligned.choices[0].numpy(), atol=2e-6)
     assert float(aligned.scale) == pytest.approx(20.0, rel=1e-5)

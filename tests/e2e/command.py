@@ -13,9 +13,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-_SERVER = multiprocessing.get_context("forkserver") if "forkserver" in multiprocessing.get_all_start_methods() else None
+_SERVER = (
+    multiprocessing.get_context("forkserver")
+    if "forkserver" in multiprocessing.get_all_start_methods()
+    else None
+)
 if _SERVER is not None:
-    _SERVER.set_forkserver_preload(["torch", "open_clip", "faiss", "vla_cli.main", "vla", "vla.encoders.open_clip"])
+    _SERVER.set_forkserver_preload(
+        ["torch", "open_clip", "faiss", "vla_cli.main", "vla", "vla.encoders.open_clip"]
+    )
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,8 @@ def _run(arguments, cwd, environment, out, err):
         os.dup2(handle, number)
         os.close(handle)
     sys.stdin, sys.stdout, sys.stderr = (
-        open(n, mode, encoding="utf-8", errors="surrogateescape", closefd=False) for n, mode in enumerate("rww")
+        open(n, mode, encoding="utf-8", errors="surrogateescape", closefd=False)
+        for n, mode in enumerate("rww")
     )
     # Nobody pulls the plug here: a kill loses nothing that was written, and disks that others use are slow.
     os.fsync = lambda handle: None

@@ -44,27 +44,54 @@ def world(tmp_path_factory):
 def test_the_four_commands_work_in_sequence(world):
     _, runs = world
     assert runs["extract"].returncode == 3  # one file is broken
-    assert "broken.mp4" in runs["extract"].stdout and "not a readable video" in runs["extract"].stdout
-    assert "Processed 13 videos (" in runs["extract"].stdout and "12 of 13 videos ok" in runs["extract"].stdout
-    assert runs["train"].returncode == 0 and "frozen" in runs["train"].stdout and "epoch" in runs["train"].stdout
+    assert (
+        "broken.mp4" in runs["extract"].stdout and "not a readable video" in runs["extract"].stdout
+    )
+    assert (
+        "Processed 13 videos (" in runs["extract"].stdout
+        and "12 of 13 videos ok" in runs["extract"].stdout
+    )
+    assert (
+        runs["train"].returncode == 0
+        and "frozen" in runs["train"].stdout
+        and "epoch" in runs["train"].stdout
+    )
     assert runs["index"].returncode == 0 and "segments of 12 videos" in runs["index"].stdout
     hits = json.loads(runs["search"].stdout)
     assert runs["search"].returncode == 0 and len(hits) == 10
     assert [h["rank"] for h in hits] == list(range(1, 11))
     assert all(a["score"] >= b["score"] for a, b in zip(hits, hits[1:], strict=False))
-    said = {"rank", "score", "video", "start", "end", "peak", "path", "query", "missing", "confidence", "duplicates"}
+    said = {
+        "rank",
+        "score",
+        "video",
+        "start",
+        "end",
+        "peak",
+        "path",
+        "query",
+        "missing",
+        "confidence",
+        "duplicates",
+    }
     assert said | {"near_duplicates", "steps"} == set(hits[0])
     assert all(h["start"] <= h["peak"] < h["end"] for h in hits)
 
 
 def test_a_rate_leaves_out_what_chance_finds_and_nothing_left_is_exit_code_1(world):
     folder, _ = world
-    every = json.loads(vla("search", "a red circle moves left", "-k", 36, "--json", cwd=folder).stdout)
+    every = json.loads(
+        vla("search", "a red circle moves left", "-k", 36, "--json", cwd=folder).stdout
+    )
     sure = sorted({h["confidence"] for h in every})
     assert 0 <= sure[0] < sure[-1] < 1
     fpr = round(1 - sure[-1] + 1e-6, 6)
-    some = vla("search", "a red circle moves left", "-k", 36, "--json", "--max-fpr", fpr, cwd=folder)
-    assert some.returncode == 0 and json.loads(some.stdout) == [h for h in every if h["confidence"] == sure[-1]]
+    some = vla(
+        "search", "a red circle moves left", "-k", 36, "--json", "--max-fpr", fpr, cwd=folder
+    )
+    assert some.returncode == 0 and json.loads(some.stdout) == [
+        h for h in every if h["confidence"] == sure[-1]
+    ]
     table = vla("search", "a red circle moves left", "--max-fpr", fpr, cwd=folder)
     assert table.returncode == 0 and f"{sure[-1]:.3f}" in table.stdout
     less = 1 - sure[-1] - 0.001
@@ -80,11 +107,13 @@ def test_hits_are_printed_as_they_are_asked_for(world):
     lines = vla(*asked, "--jsonl", cwd=folder).stdout.splitlines()
     assert [json.loads(line) for line in lines] == every
     rows = list(csv.DictReader(io.StringIO(vla(*asked, "--csv", cwd=folder).stdout)))
-    assert [(r["query"], int(r["rank"]), float(r["score"]), r["video"], float(r["start"])) for r in rows] == [
-        ("a star", h["rank"], h["score"], h["video"], h["start"]) for h in every
-    ]
+    assert [
+        (r["query"], int(r["rank"]), float(r["score"]), r["video"], float(r["start"])) for r in rows
+    ] == [("a star", h["rank"], h["score"], h["video"], h["start"]) for h in every]
     paths = list(dict.fromkeys(h["path"] for h in every))
-    assert vla(*asked, "--paths", cwd=folder).stdout.splitlines() == paths and len(paths) < len(every)
+    assert vla(*asked, "--paths", cwd=folder).stdout.splitlines() == paths and len(paths) < len(
+        every
+    )
     assert vla(*asked, "--paths", "-0", cwd=folder).stdout == "".join(f"{path}\0" for path in paths)
     two = vla(*asked, "--json", "--csv", cwd=folder)
     assert two.returncode == 2 and "one of" in two.stderr
@@ -92,7 +121,10 @@ def test_hits_are_printed_as_they_are_asked_for(world):
 
 def test_a_filter_and_a_file_of_queries(world):
     folder, _ = world
-    some = [h["video"] for h in json.loads(vla("search", "a star", "-k", 36, "--json", cwd=folder).stdout)]
+    some = [
+        h["video"]
+        for h in json.loads(vla("search", "a star", "-k", 36, "--json", cwd=folder).stdout)
+    ]
     name = some[-1]
     found = vla(
         "search",
@@ -110,10 +142,18 @@ def test_a_filter_and_a_file_of_queries(world):
     )
     assert {h["video"] for h in json.loads(found.stdout)} == {name}
     none = vla("search", "a star", "--include", "elsewhere", "--json", cwd=folder)
-    assert (none.returncode, json.loads(none.stdout)) == (1, []) and "no indexed video" in none.stderr
+    assert (none.returncode, json.loads(none.stdout)) == (
+        1,
+        [],
+    ) and "no indexed video" in none.stderr
     (folder / "queries.txt").write_text("\ufeffa star\n\n  a red circle \n", "utf-8")
-    batch = json.loads(vla("search", "--queries", "queries.txt", "-k", 3, "--json", cwd=folder).stdout)
-    single = [json.loads(vla("search", q, "-k", 3, "--json", cwd=folder).stdout) for q in ("a star", "a red circle")]
+    batch = json.loads(
+        vla("search", "--queries", "queries.txt", "-k", 3, "--json", cwd=folder).stdout
+    )
+    single = [
+        json.loads(vla("search", q, "-k", 3, "--json", cwd=folder).stdout)
+        for q in ("a star", "a red circle")
+    ]
     assert batch == [h for hits in single for h in hits]
     table = vla("search", "--queries", "queries.txt", "-k", 3, cwd=folder).stdout
     assert table.index("a star") < table.index("a red circle") and table.count("rank") == 2
@@ -126,7 +166,10 @@ def test_a_filter_and_a_file_of_queries(world):
         (("x", "--include", ""), "invalid video pattern"),
     ):  # fmt: skip
         done = vla("search", *bad, cwd=folder)
-        assert done.returncode == 2 and words in " ".join(done.stderr.replace("│", " ").split()), (bad, done.stderr)
+        assert done.returncode == 2 and words in " ".join(done.stderr.replace("│", " ").split()), (
+            bad,
+            done.stderr,
+        )
 
 
 def test_several_texts_and_what_follows(world):
@@ -137,10 +180,16 @@ def test_several_texts_and_what_follows(world):
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout), done.stderr
 
-    hits, said = found("a star", "--also", "a red star^0.5", "--not", "a circle", "--not", "grey^0.1")
-    assert {h["query"] for h in hits} == {"a star + a red star^0.5 - a circle - grey^0.1"} and not said
+    hits, said = found(
+        "a star", "--also", "a red star^0.5", "--not", "a circle", "--not", "grey^0.1"
+    )
+    assert {h["query"] for h in hits} == {
+        "a star + a red star^0.5 - a circle - grey^0.1"
+    } and not said
     library = vla_library.search(
-        vla_library.Query("a star", also=(("a red star", 0.5),), negative=(("a circle", 0.25), ("grey", 0.1))),
+        vla_library.Query(
+            "a star", also=(("a red star", 0.5),), negative=(("a circle", 0.25), ("grey", 0.1))
+        ),
         k=5,
         workspace=folder,
     )
@@ -154,7 +203,9 @@ def test_several_texts_and_what_follows(world):
     assert "steps" in table.stdout and "peak" not in table.stdout
     asked, said = found("when does a star grow?")
     assert "looking for 'a star grows' for 'when does a star grow?'" in said
-    assert [{**h, "query": ""} for h in found("a star grows")[0]] == [{**h, "query": ""} for h in asked]
+    assert [{**h, "query": ""} for h in found("a star grows")[0]] == [
+        {**h, "query": ""} for h in asked
+    ]
     literal, said = found("when does a star grow?", "--no-rewrite")
     assert literal != asked and not said
     for given, least, most in (("1-2s", 1, 2), ("0:03-", 3, 99), ("-1.5", 0, 1.5)):
@@ -173,7 +224,10 @@ def test_several_texts_and_what_follows(world):
         (("a", "--then", "b", "--duration", "any"), "not to a sequence of events"),
     ):  # fmt: skip
         done = vla("search", *bad, cwd=folder)
-        assert done.returncode == 2 and words in " ".join(done.stderr.replace("│", " ").split()), (bad, done.stderr)
+        assert done.returncode == 2 and words in " ".join(done.stderr.replace("│", " ").split()), (
+            bad,
+            done.stderr,
+        )
 
 
 def test_a_picture_and_a_moment_are_searched_with(world):
@@ -184,13 +238,27 @@ def test_a_picture_and_a_moment_are_searched_with(world):
     done = vla("search", "--image", "picture.png", "-k", 4, "--json", cwd=folder)
     hits = json.loads(done.stdout)
     assert done.returncode == 0 and not done.stderr
-    less = vla("search", "--image", "picture.png", "--not", "a star^0.9", "-k", 4, "--json", cwd=folder)
+    less = vla(
+        "search", "--image", "picture.png", "--not", "a star^0.9", "-k", 4, "--json", cwd=folder
+    )
     assert less.returncode == 0 and json.loads(less.stdout)[0]["score"] != hits[0]["score"]
-    assert {(h["query"], h["confidence"]) for h in hits} == {("picture.png", None)} and len(hits) == 4
+    assert {(h["query"], h["confidence"]) for h in hits} == {("picture.png", None)} and len(
+        hits
+    ) == 4
     name, at = first["video"], first["peak"]
     like = json.loads(vla("search", "--like", f"{name}@{at}", "-k", 5, "--json", cwd=folder).stdout)
-    assert len(like) == 5 and not any(h["video"] == name and h["start"] <= at < h["end"] for h in like)
-    by_path = vla("search", "--like", f"{Path(name).name}@0:{at:04.1f}", "-k", 5, "--json", cwd=folder / "clips")
+    assert len(like) == 5 and not any(
+        h["video"] == name and h["start"] <= at < h["end"] for h in like
+    )
+    by_path = vla(
+        "search",
+        "--like",
+        f"{Path(name).name}@0:{at:04.1f}",
+        "-k",
+        5,
+        "--json",
+        cwd=folder / "clips",
+    )
     assert json.loads(by_path.stdout) == like
     for bad, code, words in (
         (("--image", "captions.jsonl"), 2, "cannot be read"), (("--like", name), 2, "invalid moment"), (("--like", f"{name}@9e9"), 2, "has a duration of"),
@@ -198,25 +266,40 @@ def test_a_picture_and_a_moment_are_searched_with(world):
         (("--image", "picture.png", "--like", f"{name}@1"), 2, "one of"),
     ):  # fmt: skip
         done = vla("search", *bad, cwd=folder)
-        assert done.returncode == code and words in " ".join(done.stderr.split()), (bad, done.stderr)
+        assert done.returncode == code and words in " ".join(done.stderr.split()), (
+            bad,
+            done.stderr,
+        )
 
 
 def test_a_question_is_answered_by_a_trained_head(world):
     folder, _ = world
     clips = sorted(p.name for p in (folder / "clips").glob("train-*.mp4"))
     lines = [
-        {"video": f"clips/{name}", "caption": "Which colour?", "question": {"answers": [("red", "blue")[i % 2]]}}
+        {
+            "video": f"clips/{name}",
+            "caption": "Which colour?",
+            "question": {"answers": [("red", "blue")[i % 2]]},
+        }
         for i, name in enumerate(clips)
     ]
     (folder / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    trained = vla("train", "--captions", "questions.jsonl", "--epochs", 1, "--name", "asked", cwd=folder)
+    trained = vla(
+        "train", "--captions", "questions.jsonl", "--epochs", 1, "--name", "asked", cwd=folder
+    )
     assert trained.returncode == 0, trained.stderr
     done = vla("ask", "Which colour?", f"clips/{clips[0]}", "--json", cwd=folder)
     reply = json.loads(done.stdout)[0]
-    assert reply["answer"] in ("red", "blue") and reply["kind"] == "open" and reply["run"] == "asked"
+    assert (
+        reply["answer"] in ("red", "blue") and reply["kind"] == "open" and reply["run"] == "asked"
+    )
     assert len(reply["moments"]) >= 1 and {o["answer"] for o in reply["others"]} == {"red", "blue"}
     table = vla("ask", "Which colour?", "--all", cwd=folder)
-    assert table.returncode == 0 and table.stdout.count("clips/") == len(clips) and "text-only answer" in table.stdout
+    assert (
+        table.returncode == 0
+        and table.stdout.count("clips/") == len(clips)
+        and "text-only answer" in table.stdout
+    )
     none = vla("ask", "Which?", clips[0], "--choice", "a", "--choice", "b", cwd=folder / "clips")
     assert none.returncode == 4 and "choice_qa" in none.stderr
     assert vla("ask", "Which colour?", cwd=folder).returncode == 2
@@ -233,7 +316,9 @@ def test_running_extract_again_does_nothing_new(world):
 def test_the_workspace_is_found_from_below_and_by_variable(world, tmp_path):
     folder, _ = world
     below = vla("search", "a star", "-k", 1, "--json", cwd=folder / "clips")
-    variable = vla("search", "a star", "-k", 1, "--json", cwd=tmp_path, env={"VLA_WORKSPACE": str(folder)})
+    variable = vla(
+        "search", "a star", "-k", 1, "--json", cwd=tmp_path, env={"VLA_WORKSPACE": str(folder)}
+    )
     option = vla("search", "a star", "-k", 1, "--json", "--workspace", folder, cwd=tmp_path)
     assert json.loads(below.stdout) == json.loads(variable.stdout) == json.loads(option.stdout)
 
@@ -264,9 +349,13 @@ def test_an_index_is_measured_and_brought_up_to_date(tmp_path):
     for number, clip in enumerate(plan_clips("train", 12, 4)):
         write_clip(clip.scene, tmp_path / f"{number}.mp4")
     assert vla("extract", ".", *TOY, cwd=tmp_path).returncode == 0
-    first = vla("index", "--backend", "faiss_ivf_sq8", "--memory", "1GB", "--recall", "0.9", cwd=tmp_path)
+    first = vla(
+        "index", "--backend", "faiss_ivf_sq8", "--memory", "1GB", "--recall", "0.9", cwd=tmp_path
+    )
     assert first.returncode == 0 and "Videos: 12 added.\n" in first.stdout
-    assert "recall@10" in first.stdout and "chosen" in first.stdout and "faiss_ivf_sq8" in first.stdout
+    assert (
+        "recall@10" in first.stdout and "chosen" in first.stdout and "faiss_ivf_sq8" in first.stdout
+    )
     assert "Videos: no changes." in vla("index", cwd=tmp_path).stdout
     (tmp_path / "1.mp4").rename(tmp_path / "one.mp4")
     assert vla("extract", ".", cwd=tmp_path).returncode == 0
@@ -285,7 +374,9 @@ def test_another_encoder_is_refused_with_the_difference_and_the_way_out(world):
     assert "model: '48' in this workspace, '32' in what was asked for" in refused.stderr
     assert "--change-encoder" in refused.stderr
     slower = vla("extract", "clips", "--fps", "1", cwd=folder)
-    assert slower.returncode == 4 and "sampling: 'fps=2' in this workspace, 'fps=1'" in slower.stderr
+    assert (
+        slower.returncode == 4 and "sampling: 'fps=2' in this workspace, 'fps=1'" in slower.stderr
+    )
 
 
 def test_a_run_of_another_encoder_is_refused(tmp_path):
@@ -295,10 +386,16 @@ def test_a_run_of_another_encoder_is_refused(tmp_path):
     write_captions(clips, tmp_path / "c.jsonl", 0)
     assert vla("extract", ".", "-c", "c.jsonl", *TOY, cwd=tmp_path).returncode == 0
     assert vla("train", "--epochs", 1, "--name", "mine", cwd=tmp_path).returncode == 0
-    switched = vla("extract", ".", "--encoder", "toy", "--model", "32", "--change-encoder", cwd=tmp_path)
+    switched = vla(
+        "extract", ".", "--encoder", "toy", "--model", "32", "--change-encoder", cwd=tmp_path
+    )
     assert switched.returncode == 0
     refused = vla("index", "--run", "mine", cwd=tmp_path)
-    assert refused.returncode == 4 and "different feature spaces" in refused.stderr and "--run none" in refused.stderr
+    assert (
+        refused.returncode == 4
+        and "different feature spaces" in refused.stderr
+        and "--run none" in refused.stderr
+    )
     assert vla("index", "--run", "none", cwd=tmp_path).returncode == 0
 
 
@@ -308,7 +405,11 @@ MISTAKES = [
     (("train",), 4, "no workspace"),
     (("extract",), 2, "Missing argument"),
     (("extract", "nowhere.mp4", *TOY), 2, "no such file, folder or pattern: nowhere.mp4"),
-    (("extract", ".", "--encoder", "nope"), 2, "no encoder is called 'nope'; there are open_clip, toy"),
+    (
+        ("extract", ".", "--encoder", "nope"),
+        2,
+        "no encoder is called 'nope'; there are open_clip, toy",
+    ),
     (("extract", ".", "--model", "ViT-Q-99"), 2, "open_clip has no model called 'ViT-Q-99'"),
     (("extract", ".", "--model", "local-dir:nowhere"), 4, "open_clip_config.json"),
     (("extract", ".", *TOY, "--fps", "0"), 2, "--fps must be above 0"),
@@ -322,7 +423,9 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "message"), MISTAKES, ids=lambda v: " ".join(v)[:40] if isinstance(v, tuple) else None
+    ("arguments", "code", "message"),
+    MISTAKES,
+    ids=lambda v: " ".join(v)[:40] if isinstance(v, tuple) else None,
 )
 def test_mistakes_get_one_clear_line_and_their_exit_code(tmp_path, arguments, code, message):
     done = vla(*arguments, cwd=tmp_path)
@@ -333,7 +436,9 @@ def test_mistakes_get_one_clear_line_and_their_exit_code(tmp_path, arguments, co
 
 def test_bad_captions_stop_before_anything_is_extracted(tmp_path):
     write_clip(plan_clips("train", 2, 1)[0].scene, tmp_path / "a.mp4")
-    (tmp_path / "c.csv").write_text("video,caption,start,end\na.mp4,good,0,1\na.mp4,bad,5,2\na.mp4,worse,x,2\n")
+    (tmp_path / "c.csv").write_text(
+        "video,caption,start,end\na.mp4,good,0,1\na.mp4,bad,5,2\na.mp4,worse,x,2\n"
+    )
     done = vla("extract", "a.mp4", "-c", "c.csv", *TOY, cwd=tmp_path)
     assert done.returncode == 2
     assert "line 3" in done.stderr and "line 4" in done.stderr
@@ -346,7 +451,9 @@ def test_training_without_captions_says_what_to_do(tmp_path):
     done = vla("train", cwd=tmp_path)
     assert done.returncode == 4 and "--captions FILE" in done.stderr
     (tmp_path / "c.csv").write_text("video,caption\nother.mp4,hello\n")
-    assert "names none of the 1 extracted videos" in vla("train", "-c", "c.csv", cwd=tmp_path).stderr
+    assert (
+        "names none of the 1 extracted videos" in vla("train", "-c", "c.csv", cwd=tmp_path).stderr
+    )
 
 
 def test_captions_beside_videos_are_found(tmp_path):
@@ -355,9 +462,16 @@ def test_captions_beside_videos_are_found(tmp_path):
     (tmp_path / "v0.srt").write_text("1\n00:00:00,000 --> 00:00:01,500\nA thing moves.\n")
     (tmp_path / "v1.txt").write_text("A quiet clip.\n")
     done = vla("extract", ".", *TOY, cwd=tmp_path)
-    assert done.returncode == 0 and "2 captions in the workspace; encoded 2 new texts." in done.stdout
-    kept = [json.loads(line) for line in (tmp_path / ".vla" / "captions.jsonl").read_text().splitlines()]
-    assert {(k["video"], k["query"]) for k in kept} == {("v0.mp4", "A thing moves."), ("v1.mp4", "A quiet clip.")}
+    assert (
+        done.returncode == 0 and "2 captions in the workspace; encoded 2 new texts." in done.stdout
+    )
+    kept = [
+        json.loads(line) for line in (tmp_path / ".vla" / "captions.jsonl").read_text().splitlines()
+    ]
+    assert {(k["video"], k["query"]) for k in kept} == {
+        ("v0.mp4", "A thing moves."),
+        ("v1.mp4", "A quiet clip."),
+    }
 
 
 def test_long_captions_are_split_and_nothing_is_cut(tmp_path):
@@ -425,7 +539,9 @@ def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     write_clip(plan_clips("train", 2, 1)[0].scene, first)
     for i in range(1, 40):
         # An empty box of its own, or the files would be recognised as copies of each other.
-        (tmp_path / "clips" / f"{i}.mp4").write_bytes(first.read_bytes() + b"\0\0\0\x09free" + bytes([i]))
+        (tmp_path / "clips" / f"{i}.mp4").write_bytes(
+            first.read_bytes() + b"\0\0\0\x09free" + bytes([i])
+        )
     process = subprocess.Popen(
         [sys.executable, "-m", "vla_cli", "extract", "clips", "--model", "demo", "--workers", "1"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -433,7 +549,9 @@ def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 180
-    while time.monotonic() < deadline and not list((tmp_path / ".vla").glob("cache/*/videos/*.json")):
+    while time.monotonic() < deadline and not list(
+        (tmp_path / ".vla").glob("cache/*/videos/*.json")
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=180)
@@ -442,7 +560,9 @@ def test_control_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     assert "run the same command again to continue" in err
     assert 0 < len(done) < 40
     again = vla("extract", "clips", cwd=tmp_path)
-    assert again.returncode == 0 and f"Processed {plural(40 - len(done), 'video')} (" in again.stdout
+    assert (
+        again.returncode == 0 and f"Processed {plural(40 - len(done), 'video')} (" in again.stdout
+    )
 
 
 def test_help_is_quick_because_it_loads_nothing_heavy():

@@ -14,13 +14,18 @@ TOY = ("--encoder", "toy", "--decoder", "pyav")
 def folder(tmp_path, clip):
     for number, name in enumerate(("v/a.mp4", "v/b.mp4")):
         clip(name, frames=8 + number)
-    (tmp_path / "c.csv").write_text("video,caption,split\nv/a.mp4,a dog,train\nb,a cat,\n2023/b.mp4,a cow,\n")
+    (tmp_path / "c.csv").write_text(
+        "video,caption,split\nv/a.mp4,a dog,train\nb,a cat,\n2023/b.mp4,a cow,\n"
+    )
     return tmp_path
 
 
 def test_captions_are_listed_and_forgotten(folder):
     done = vla("extract", "v", "-c", "c.csv", *TOY, cwd=folder)
-    assert done.returncode == 0 and "left out: 1 name in the captions without a video (2023/b.mp4)" in done.stdout
+    assert (
+        done.returncode == 0
+        and "left out: 1 name in the captions without a video (2023/b.mp4)" in done.stdout
+    )
     shutil.move(folder / "c.csv", folder / "d.csv")
     again = json.loads(vla("extract", "v", "-c", "./d.csv", "--json", cwd=folder).stdout)
     assert again["captions"] == 2 and again["omissions"] == [
@@ -36,7 +41,10 @@ def test_captions_are_listed_and_forgotten(folder):
     assert "whole video" in told.stdout and "a dog" in told.stdout and "a cat" not in told.stdout
     assert vla("captions", "--video", "z", cwd=folder).returncode == 4
     assert vla("captions", "--remove", "z.csv", cwd=folder).returncode == 4
-    assert "Removed 2 captions of d.csv." in vla("captions", "--remove", "../d.csv", cwd=folder / "v").stdout
+    assert (
+        "Removed 2 captions of d.csv."
+        in vla("captions", "--remove", "../d.csv", cwd=folder / "v").stdout
+    )
     assert vla("captions", cwd=folder).returncode == 1 and (folder / "d.csv").is_file()
 
 

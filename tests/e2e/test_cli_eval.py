@@ -8,7 +8,11 @@ import pytest
 
 from e2e.command import vla
 
-THINGS = [f"a {colour} {thing}" for colour in ("red", "green", "blue") for thing in ("door", "dog", "boat", "bell")]
+THINGS = [
+    f"a {colour} {thing}"
+    for colour in ("red", "green", "blue")
+    for thing in ("door", "dog", "boat", "bell")
+]
 SPLITS = ["train"] * 7 + ["val"] * 2 + ["test"] * 3
 DIM = 16
 FIGURE = {"task", "measure", "value", "low", "high", "queries", "videos", "frozen", "floors", "no_floor", "blind", "tricks", "gain",
@@ -30,15 +34,29 @@ def world(tmp_path_factory):
     np.savez(folder / "texts.npz", text_features=vectors, captions=np.array(texts))
     lines = ["video,caption,start,end,split"]
     lines += [f"v{i},{t},,,{s}" for i, (t, s) in enumerate(zip(THINGS, SPLITS, strict=True))]
-    lines += [f"v{i},{t} moves,4,10,{s}" for i, (t, s) in enumerate(zip(THINGS, SPLITS, strict=True))]
+    lines += [
+        f"v{i},{t} moves,4,10,{s}" for i, (t, s) in enumerate(zip(THINGS, SPLITS, strict=True))
+    ]
     (folder / "captions.csv").write_text("\n".join([*lines, "gone,a red dog,,,test"]) + "\n")
     runs = {
         "import": vla(
-            "import-features", "features", "-m", "clip", "--clip-length", 2, "--texts", "texts.npz", cwd=folder
+            "import-features",
+            "features",
+            "-m",
+            "clip",
+            "--clip-length",
+            2,
+            "--texts",
+            "texts.npz",
+            cwd=folder,
         ),
-        "train": vla("train", "--captions", "captions.csv", "--epochs", 2, "--name", "mine", cwd=folder),
+        "train": vla(
+            "train", "--captions", "captions.csv", "--epochs", 2, "--name", "mine", cwd=folder
+        ),
         "eval": vla("eval", "-c", "captions.csv", "--split", "test", "--run", "mine", cwd=folder),
-        "json": vla("eval", "-c", "captions.csv", "--split", "test", "--run", "mine", "--json", cwd=folder),
+        "json": vla(
+            "eval", "-c", "captions.csv", "--split", "test", "--run", "mine", "--json", cwd=folder
+        ),
         "report": vla("report", "mine", "-o", "mine.html", cwd=folder),
     }
     return folder, runs
@@ -65,7 +83,13 @@ def test_the_json_is_stable_and_what_is_kept(world):
     assert set(record) == {"schema", "run", "digest", "fingerprint", "captions", "split", "counts", "floors_from", "figures",
                            "notes", "seed", "compared", "omissions"}  # fmt: skip
     assert record["schema"] == 1 and record["run"] == "mine" and record["split"] == "test"
-    assert record["counts"] == {"videos": 3, "captions": 6, "questions": 0, "left out": 1, "trained on": 0}
+    assert record["counts"] == {
+        "videos": 3,
+        "captions": 6,
+        "questions": 0,
+        "left out": 1,
+        "trained on": 0,
+    }
     assert all(set(f) == FIGURE for f in record["figures"])
     for f in record["figures"]:
         assert f["floors"] or f["no_floor"], f
@@ -84,7 +108,18 @@ def test_training_never_sees_what_was_measured_with(world):
     folder, _ = world
     before = (folder / ".vla" / "captions.jsonl").read_bytes()
     (folder / "new.csv").write_text("video,caption\nv1,a blue bell\nv2,a red dog\n")
-    done = vla("eval", "-c", "new.csv", "--run", "none", "-t", "retrieval", "--no-search", "--json", cwd=folder)
+    done = vla(
+        "eval",
+        "-c",
+        "new.csv",
+        "--run",
+        "none",
+        "-t",
+        "retrieval",
+        "--no-search",
+        "--json",
+        cwd=folder,
+    )
     assert done.returncode == 0 and {f["task"] for f in json.loads(done.stdout)["figures"]} == {
         "text to video",
         "video to text",
@@ -110,12 +145,20 @@ def test_the_page_is_one_well_formed_file(world):
     reader.feed(page)
     reader.close()
     assert opened == [] and "Wrote mine.html" in runs["report"].stdout
-    assert "captions.csv, split test" in page and "loss: global" in page and "moment in the corpus" in page
+    assert (
+        "captions.csv, split test" in page
+        and "loss: global" in page
+        and "moment in the corpus" in page
+    )
 
 
 MISTAKES = [
     (("eval", "-c", "nowhere.csv"), 2, "nowhere.csv"),
-    (("eval", "--split", "dev"), 4, "no annotations of the split 'dev' for videos with features; splits: train (14)"),
+    (
+        ("eval", "--split", "dev"),
+        4,
+        "no annotations of the split 'dev' for videos with features; splits: train (14)",
+    ),
     (("eval", "--run", "nope"), 4, "there is no trained run 'nope'"),
     (("eval", "--tasks", "retrieval,nope"), 2, "unknown group nope"),
     (("eval", "-t", "questions"), 4, "questions need a run"),
@@ -138,7 +181,11 @@ def test_hostile_names_reach_neither_the_terminal_nor_the_page(tmp_path):
     names = ["\x1b]0;owned\x07", "<script>x", "\u202egnp", "plain"]
     rng = np.random.default_rng(1)
     texts = [f"thing {i}" for i in range(4)]
-    np.savez(tmp_path / "t.npz", text_features=rng.standard_normal((4, 4)).astype(np.float32), captions=np.array(texts))
+    np.savez(
+        tmp_path / "t.npz",
+        text_features=rng.standard_normal((4, 4)).astype(np.float32),
+        captions=np.array(texts),
+    )
     (tmp_path / "f").mkdir()
     for name in names:
         np.save(tmp_path / "f" / f"{name}.npy", rng.standard_normal((6, 4)).astype(np.float32))
@@ -146,7 +193,9 @@ def test_hostile_names_reach_neither_the_terminal_nor_the_page(tmp_path):
     lines = [json.dumps({"query_id": str(i), "query": t, "video": n, "spans": [[0, 2]], "split": kind, "category": kind}) for i, (n, t) in enumerate(zip(names, texts, strict=True))]  # fmt: skip
     captions = tmp_path / "<i>\x1b\u202e.jsonl"
     captions.write_text("\n".join(lines) + "\n")
-    imported = vla("import-features", "f", "-m", "<u>model", "--fps", 1, "--texts", "t.npz", cwd=tmp_path)
+    imported = vla(
+        "import-features", "f", "-m", "<u>model", "--fps", 1, "--texts", "t.npz", cwd=tmp_path
+    )
     trained = vla("train", "-c", captions, "--epochs", 1, cwd=tmp_path)
     measured = vla("eval", "-c", captions, "--run", "default", "--split", kind, cwd=tmp_path)
     page = vla("report", "-o", "r.html", cwd=tmp_path)

@@ -11,7 +11,11 @@ from e2e.command import acknowledged, vla
 from vla.cache.store import active_cache
 from vla.storage.workspace import Workspace
 
-THINGS = [f"a {colour} {thing}" for colour in ("red", "green", "blue") for thing in ("door", "dog", "boat", "bell")]
+THINGS = [
+    f"a {colour} {thing}"
+    for colour in ("red", "green", "blue")
+    for thing in ("door", "dog", "boat", "bell")
+]
 DIM = 16
 
 
@@ -28,7 +32,8 @@ def released(tmp_path_factory):
     (folder / "features" / "bad.npz").write_bytes(b"PK")
     np.savez(folder / "texts.npz", text_features=vectors, captions=np.array(THINGS))
     lines = [
-        json.dumps({"vid": f"v{i}", "query": t, "relevant_windows": [[2, 9]]}) + "\n" for i, t in enumerate(THINGS)
+        json.dumps({"vid": f"v{i}", "query": t, "relevant_windows": [[2, 9]]}) + "\n"
+        for i, t in enumerate(THINGS)
     ]
     (folder / "captions.jsonl").write_text("".join(lines))
     runs = {
@@ -48,7 +53,8 @@ def test_the_whole_job_needs_no_encoder(released):
     assert runs["import"].returncode == 3  # one file is bad
     assert (
         "bad" in runs["import"].stdout
-        and "Imported 12 videos (96 frames, 0 replaced). 12 of 13 videos ok" in runs["import"].stdout
+        and "Imported 12 videos (96 frames, 0 replaced). 12 of 13 videos ok"
+        in runs["import"].stdout
     )
     assert "Imported 12 texts." in runs["import"].stdout
     assert runs["train"].returncode == 0 and "frozen" in runs["train"].stdout
@@ -67,19 +73,27 @@ def test_what_an_encoder_is_needed_for_is_one_clear_line(released):
     trained = vla("train", "--captions", "more.csv", "--name", "more", cwd=folder)
     assert trained.returncode == 4 and "has no vector here" in trained.stderr
     extracted = vla("extract", "captions.jsonl", cwd=folder)
-    assert extracted.returncode == 4 and "were imported" in extracted.stderr and "--change-encoder" in extracted.stderr
+    assert (
+        extracted.returncode == 4
+        and "were imported" in extracted.stderr
+        and "--change-encoder" in extracted.stderr
+    )
 
 
 def test_doing_it_again_does_nothing_new(released):
     folder, _, _ = released
     before = acknowledged(folder)
-    dry = vla("import-features", "features", "--clip-length", 2, "--overwrite", "--dry-run", cwd=folder)
+    dry = vla(
+        "import-features", "features", "--clip-length", 2, "--overwrite", "--dry-run", cwd=folder
+    )
     assert dry.returncode == 3 and "Would import 12 videos (" in dry.stdout
     again = vla("import-features", "features", "--clip-length", 2, cwd=folder)
     assert again.returncode == 3 and "Nothing new to import. 12 of 13 videos ok" in again.stdout
     assert acknowledged(folder) == before
     other = vla("import-features", "features", "--fps", 1, cwd=folder)
-    assert other.returncode == 4 and "sampling: 'fps=0.5' in this workspace, 'fps=1'" in other.stderr
+    assert (
+        other.returncode == 4 and "sampling: 'fps=0.5' in this workspace, 'fps=1'" in other.stderr
+    )
 
 
 def test_what_went_out_is_what_came_in(released, tmp_path):
@@ -92,15 +106,29 @@ def test_what_went_out_is_what_came_in(released, tmp_path):
                 np.load(folder / "out" / f"v{number}.npy"), came["features"].astype(np.float16)
             )
     back = vla(
-        "import-features", folder / "out", "-m", "clip", "--texts", folder / "out" / "texts.npz", "--json", cwd=tmp_path
+        "import-features",
+        folder / "out",
+        "-m",
+        "clip",
+        "--texts",
+        folder / "out" / "texts.npz",
+        "--json",
+        cwd=tmp_path,
     )
     assert back.returncode == 0 and json.loads(back.stdout)["imported"] == 12
     ours, theirs = (active_cache(Workspace(f).caches) for f in (folder, tmp_path))
     for video in ours.video_ids():
         a, b = ours.frames(video), theirs.frames(video)
         assert a.values.tobytes() == b.values.tobytes() and a.duration_seconds == b.duration_seconds
-        assert a.timestamps_seconds.tolist() == b.timestamps_seconds.tolist() == [2.0 * i for i in range(8)]
-    assert vla("train", "-c", folder / "out" / "texts.jsonl", "--epochs", 1, cwd=tmp_path).returncode == 0
+        assert (
+            a.timestamps_seconds.tolist()
+            == b.timestamps_seconds.tolist()
+            == [2.0 * i for i in range(8)]
+        )
+    assert (
+        vla("train", "-c", folder / "out" / "texts.jsonl", "--epochs", 1, cwd=tmp_path).returncode
+        == 0
+    )
     assert vla("index", cwd=tmp_path).returncode == 0
     found = json.loads(vla("search", "a blue bell", "-k", 1, "--json", cwd=tmp_path).stdout)
     assert found[0]["video"] == "v11"
@@ -117,10 +145,31 @@ def test_info_and_ls_know_what_was_imported(released):
 
 def test_shards_for_training_elsewhere(released, tmp_path):
     folder, _, _ = released
-    done = vla("export", tmp_path / "tar", "v1*", "-f", "webdataset", "--per-shard", 2, "--run", "none", cwd=folder)
-    assert done.returncode == 0 and "Exported 3 videos (24 frames) and 3 texts to 4 files." in done.stdout
+    done = vla(
+        "export",
+        tmp_path / "tar",
+        "v1*",
+        "-f",
+        "webdataset",
+        "--per-shard",
+        2,
+        "--run",
+        "none",
+        cwd=folder,
+    )
+    assert (
+        done.returncode == 0
+        and "Exported 3 videos (24 frames) and 3 texts to 4 files." in done.stdout
+    )
     with tarfile.open(tmp_path / "tar" / "00000.tar") as archive:
-        assert archive.getnames() == ["v1.npy", "v1.json", "v1.txt", "v10.npy", "v10.json", "v10.txt"]
+        assert archive.getnames() == [
+            "v1.npy",
+            "v1.json",
+            "v1.txt",
+            "v10.npy",
+            "v10.json",
+            "v10.txt",
+        ]
         assert archive.extractfile("v10.txt").read().decode() == THINGS[10] + "\n"
     again = vla("export", tmp_path / "tar", "-f", "webdataset", cwd=folder)
     assert again.returncode == 2 and "--overwrite" in again.stderr
@@ -158,7 +207,10 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path):
     done = vla("import-features", "all.h5", "-m", "x", "--fps", 1, cwd=tmp_path)
     exported = vla("export", "out", cwd=tmp_path)
     listed = vla("ls", cwd=tmp_path)
-    assert (done.returncode, exported.returncode) == (0, 0) and "1 array that is not a video's features" in done.stdout
+    assert (done.returncode, exported.returncode) == (
+        0,
+        0,
+    ) and "1 array that is not a video's features" in done.stdout
     printed = done.stdout + done.stderr + listed.stdout + listed.stderr
     assert not any(ord(c) < 32 and c != "\n" for c in printed) and "\u202e" not in printed
     assert len(list((tmp_path / "out").glob("*.npy"))) == 3

@@ -18,7 +18,9 @@ def folder(tmp_path, clip):
     clip("v/a.mp4", frames=10, fps=5)
     with av.open(str(tmp_path / "v" / "song.mp4"), "w") as output:
         stream = output.add_stream("aac", rate=8000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 2048), np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 2048), np.float32), format="fltp", layout="mono"
+        )
         frame.sample_rate, frame.pts = 8000, 0
         output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
@@ -51,14 +53,21 @@ def test_what_is_passed_over_is_said_and_is_no_failure(folder):
             assert words in line
     found = json.loads(vla("extract", "v", "--json", cwd=folder).stdout)
     assert {o["reason"]: o["count"] for o in found["omissions"]} == LEFT_OUT
-    assert {v["video_id"]: v["cause"] for v in found["videos"]} == {"v/a.mp4": "", "v/song.mp4": "user"}
+    assert {v["video_id"]: v["cause"] for v in found["videos"]} == {
+        "v/a.mp4": "",
+        "v/song.mp4": "user",
+    }
 
 
 def test_a_broken_video_is_a_failure_each_time(folder):
     (folder / "v" / "text.mp4").write_text("no video" * 9)
     for _ in range(2):
         done = vla("extract", "v", *TOY, cwd=folder)
-        assert done.returncode == 3 and "1 video with problems" in done.stdout and "text.mp4" in done.stdout
+        assert (
+            done.returncode == 3
+            and "1 video with problems" in done.stdout
+            and "text.mp4" in done.stdout
+        )
 
 
 @pytest.mark.parametrize("given", ["nosuch", "v/gone.mp4", "*.xyz", ""])
@@ -71,14 +80,20 @@ def test_a_path_that_leads_nowhere_leaves_nothing_behind(folder, given):
 def test_nothing_at_all(folder):
     (folder / "empty").mkdir()
     done = vla("extract", "empty", *TOY, cwd=folder)
-    assert (done.returncode, done.stdout.strip()) == (0, "No videos.") and not (folder / ".vla").exists()
+    assert (done.returncode, done.stdout.strip()) == (0, "No videos.") and not (
+        folder / ".vla"
+    ).exists()
 
 
 def test_several_captions_files(folder):
     os.mkdir(folder / "c")
     (folder / "one.csv").write_text("video,caption\nv/a.mp4,a red door\n")
-    (folder / "c" / "two.csv").write_text("video,caption\n../v/a.mp4,a green door\nv/x.mp4,nobody\n")
-    done = vla("extract", "v", "-c", "one.csv", "-c", "c/two.csv", "--no-sidecars", *TOY, cwd=folder)
+    (folder / "c" / "two.csv").write_text(
+        "video,caption\n../v/a.mp4,a green door\nv/x.mp4,nobody\n"
+    )
+    done = vla(
+        "extract", "v", "-c", "one.csv", "-c", "c/two.csv", "--no-sidecars", *TOY, cwd=folder
+    )
     assert (
         done.returncode == 0
         and "2 captions in the workspace" in done.stdout
@@ -90,7 +105,10 @@ def test_several_captions_files(folder):
 
 
 def test_nothing_found_is_said(folder):
-    assert vla("extract", "v", *TOY, cwd=folder).returncode == 0 and vla("index", cwd=folder).returncode == 0
+    assert (
+        vla("extract", "v", *TOY, cwd=folder).returncode == 0
+        and vla("index", cwd=folder).returncode == 0
+    )
     for shape in ((), ("--json",), ("--paths",)):
         none = vla("search", "x", "--include", "elsewhere/*", *shape, cwd=folder)
         assert none.returncode == 1 and "No hits." in none.stderr

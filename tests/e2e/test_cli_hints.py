@@ -51,11 +51,20 @@ def test_errors_and_hints(tmp_path, arguments, code, said):
 
 def test_a_run_and_an_index_that_are_missing(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((3, 4), np.float32))
-    assert vla("import-features", "a.npy", "--fps", "2", "--model", "x", "-q", cwd=tmp_path).returncode == 0
+    assert (
+        vla("import-features", "a.npy", "--fps", "2", "--model", "x", "-q", cwd=tmp_path).returncode
+        == 0
+    )
     done = vla("search", "x", "-q", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (4, "error: there is no index yet\nhint: run `vla index`\n")
+    assert (done.returncode, done.stderr) == (
+        4,
+        "error: there is no index yet\nhint: run `vla index`\n",
+    )
     done = vla("index", "--run", "mine", "-q", cwd=tmp_path)
-    assert done.stderr == "error: there is no trained run 'mine'\nhint: run `vla train --name mine` first\n"
+    assert (
+        done.stderr
+        == "error: there is no trained run 'mine'\nhint: run `vla train --name mine` first\n"
+    )
 
 
 def test_a_terminal_gets_lines_that_fit_it():

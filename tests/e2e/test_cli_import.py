@@ -22,13 +22,18 @@ def folder(tmp_path, clip):
 def test_import_then_extract(folder):
     done = vla("import", "charades_sta", "charades_sta_train.txt", "--videos", "clips", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "Wrote 3 annotations of 3 videos to charades_sta.jsonl." in done.stdout and "split train" in done.stdout
+    assert (
+        "Wrote 3 annotations of 3 videos to charades_sta.jsonl." in done.stdout
+        and "split train" in done.stdout
+    )
     assert "3 spans in 3 annotations (0 with several), 1 to 1.5 s" in done.stdout
     assert "2 of 3 videos are in clips" in done.stdout and "1 missing: c" in done.stdout
     extracted = vla("extract", "clips", "-c", "charades_sta.jsonl", *TOY, cwd=folder)
     assert extracted.returncode == 0 and "2 captions in the workspace" in extracted.stdout
     # The same without the detour: another source, so its captions come to the others.
-    direct = vla("extract", "clips", "-c", "charades_sta_train.txt", "--format", "charades_sta", cwd=folder)
+    direct = vla(
+        "extract", "clips", "-c", "charades_sta_train.txt", "--format", "charades_sta", cwd=folder
+    )
     assert direct.returncode == 0 and "4 captions in the workspace" in direct.stdout
     assert json.loads(vla("info", "--json", cwd=folder).stdout)["captions"] == {
         "total": 4,
@@ -37,13 +42,28 @@ def test_import_then_extract(folder):
         "damaged": 0,
     }
     inside = json.loads(
-        vla("import", "charades_sta", "charades_sta_train.txt", "-o", "o.jsonl", "--json", cwd=folder).stdout
+        vla(
+            "import",
+            "charades_sta",
+            "charades_sta_train.txt",
+            "-o",
+            "o.jsonl",
+            "--json",
+            cwd=folder,
+        ).stdout
     )
-    assert inside["coverage"] == {"where": str(folder), "there": 2, "missing": ["c"], "ambiguous": []}
+    assert inside["coverage"] == {
+        "where": str(folder),
+        "there": 2,
+        "missing": ["c"],
+        "ambiguous": [],
+    }
 
 
 def test_two_videos_with_questions_are_too_few_to_train_on(folder):
-    (folder / "val.csv").write_text("video,question,answer,qid,type\na,what moves,thing,0,DO\nb,what else,thing,0,DO\n")
+    (folder / "val.csv").write_text(
+        "video,question,answer,qid,type\na,what moves,thing,0,DO\nb,what else,thing,0,DO\n"
+    )
     assert vla("import", "nextqa", "val.csv", "-q", cwd=folder).stdout == ""
     assert vla("extract", "clips", "-c", "nextqa.jsonl", *TOY, cwd=folder).returncode == 0
     refused = vla("train", cwd=folder)
@@ -52,13 +72,17 @@ def test_two_videos_with_questions_are_too_few_to_train_on(folder):
 
 def test_the_list_of_formats(tmp_path):
     assert "MSRVTT_data.json" in vla("import", "--list", cwd=tmp_path).stdout
-    assert set(json.loads(vla("import", "--list", "--json", cwd=tmp_path).stdout)) == set(registry.names())
+    assert set(json.loads(vla("import", "--list", "--json", cwd=tmp_path).stdout)) == set(
+        registry.names()
+    )
 
 
 def test_exit_codes_and_what_is_said(tmp_path):
     row = {"vid_name": "f", "ts": [1, 2], "desc": "a", "desc_id": 1}
     (tmp_path / "val.jsonl").write_text(f"{json.dumps({**row, 'ts': 1})}\n{{\n{json.dumps(row)}\n")
-    faults = "val.jsonl has 2 faults; mend the file and try again:\n  line 1: 'ts' must be [start, end]"
+    faults = (
+        "val.jsonl has 2 faults; mend the file and try again:\n  line 1: 'ts' must be [start, end]"
+    )
     sound = ("tvr", "val.jsonl", "--skip-invalid")
     for arguments, code, message in (
         (("tvr",), 2, "--list"),

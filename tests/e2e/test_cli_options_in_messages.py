@@ -10,7 +10,11 @@ from vla_cli.main import _with_flags
 @pytest.mark.parametrize(
     ("command", "message", "shown"),
     [
-        ("extract", "name it by caption_column=; it has a", "name it by --caption-column; it has a"),
+        (
+            "extract",
+            "name it by caption_column=; it has a",
+            "name it by --caption-column; it has a",
+        ),
         ("train", "name it by start_column=", "name it by --start-column"),
         ("extract", "no_such_option= is kept", "no_such_option= is kept"),
         ("gc", "name it by caption_column=", "name it by caption_column="),

@@ -23,7 +23,11 @@ def folder(tmp_path, clip):
 
 def test_info(folder):
     said = vla("info", cwd=folder).stdout
-    assert "2 ok, 1 skipped" in said and "none yet: run `vla index`" in said and "1 (0 timed) of 1 video" in said
+    assert (
+        "2 ok, 1 skipped" in said
+        and "none yet: run `vla index`" in said
+        and "1 (0 timed) of 1 video" in said
+    )
     found = json.loads(vla("info", "--json", cwd=folder).stdout)
     assert found["features"]["frames"] == 9 and found["features"]["sampling"] == "fps=2"
 
@@ -82,7 +86,11 @@ def test_doctor(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "sampling", "frames"),
-    [(["--num-frames", 3], "frames=3", 6), (["--keyframes"], "keyframes", None), (["--scenes"], "scenes", 2)],
+    [
+        (["--num-frames", 3], "frames=3", 6),
+        (["--keyframes"], "keyframes", None),
+        (["--scenes"], "scenes", 2),
+    ],
 )
 def test_other_ways_of_sampling(folder, options, sampling, frames):
     done = vla("extract", ".", "--change-encoder", *options, "--json", cwd=folder)
@@ -91,7 +99,9 @@ def test_other_ways_of_sampling(folder, options, sampling, frames):
         frames = 0
         for name in ("a.mp4", "b.mp4"):
             with av.open(str(folder / name)) as container:
-                frames += sum(packet.is_keyframe for packet in container.demux(video=0) if packet.size)
+                frames += sum(
+                    packet.is_keyframe for packet in container.demux(video=0) if packet.size
+                )
     assert found["frames"] == frames
     assert json.loads(vla("info", "--json", cwd=folder).stdout)["features"]["sampling"] == sampling
 

@@ -19,10 +19,15 @@ COLOURS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
 
 def vla(*arguments, cwd, path=()):
     """The command in a new interpreter, which sees the folders in `path` as if they were installed."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, path), *(p for p in sys.path if p)])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([*map(str, path), *(p for p in sys.path if p)]),
+    }
     environment.pop("VLA_WORKSPACE", None)
     command = [sys.executable, "-m", "vla_cli", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
@@ -51,7 +56,9 @@ def installed(tmp_path_factory):
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text("utf-8"))["project"]
     info = site / "vla_colours-0.1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
     groups = (
         f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items())
         for group, points in project["entry-points"].items()
@@ -86,18 +93,35 @@ def test_the_example_plug_in_extracts_and_finds(tmp_path, installed):
     listed = vla("import", "--list", **given)
     assert listed.returncode == 0 and "video | caption | start-end" in listed.stdout
     done = vla(
-        "extract", ".", "--encoder", "colours", "--captions", "captions.txt", "--format", "colours", "--json", **given
+        "extract",
+        ".",
+        "--encoder",
+        "colours",
+        "--captions",
+        "captions.txt",
+        "--format",
+        "colours",
+        "--json",
+        **given,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["frames"] == 12 + 8
     assert vla("index", **given).returncode == 0
-    for colour, video, start, end in (("red", "a.mp4", 0, 2), ("blue", None, None, None), ("green", None, None, None)):
+    for colour, video, start, end in (
+        ("red", "a.mp4", 0, 2),
+        ("blue", None, None, None),
+        ("green", None, None, None),
+    ):
         done = vla("search", colour, "--json", **given)
         assert done.returncode == 0, done.stderr
         first = json.loads(done.stdout)
         first = (first["hits"] if isinstance(first, dict) else first)[0]
         if video:
-            assert first["video"] == video and abs(first["start"] - start) < 0.6 and abs(first["end"] - end) < 0.6
+            assert (
+                first["video"] == video
+                and abs(first["start"] - start) < 0.6
+                and abs(first["end"] - end) < 0.6
+            )
     # Where it is gone, the name is said; nothing is a defect of vla.
     gone = vla("search", "red", cwd=tmp_path)
     assert gone.returncode in (2, 4) and "colours" in gone.stderr and "defect" not in gone.stderr
@@ -117,6 +141,8 @@ def test_a_broken_plug_in_is_named_and_harms_nothing_else(tmp_path, installed):
     assert used.returncode == 4 and "torn-plugin 2.1" in used.stderr and "defect" not in used.stderr
     listed = vla("import", "--list", **given)
     assert (
-        listed.returncode == 0 and "torn-plugin 2.1" in listed.stdout and "video | caption | start-end" in listed.stdout
+        listed.returncode == 0
+        and "torn-plugin 2.1" in listed.stdout
+        and "video | caption | start-end" in listed.stdout
     )
     assert vla("extract", "a.mp4", "--encoder", "colours", **given).returncode == 0

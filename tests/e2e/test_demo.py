@@ -20,11 +20,20 @@ def test_the_demo_runs_every_stage_and_measures_against_the_truth(tmp_path):
     report = run_demo(tmp_path / "demo", clips=36, progress=lambda p: stages.append(p.stage))
     assert {"render", "extract", "train", "index"} <= set(stages)
     assert report.clips == {"train": 28, "test": 8}
-    retrieval = {"text to video", "video to text", "video to texts"}  # the clips have two descriptions each
+    retrieval = {
+        "text to video",
+        "video to text",
+        "video to texts",
+    }  # the clips have two descriptions each
     assert set(report.before) == retrieval | {"moment to video", "moment in its video"}
     assert set(report.after) == {*report.before, "moment by head"}
     for measures in (report.before, report.after):
-        assert all(0 <= v <= 100 for task in measures.values() for k, v in task.items() if k.startswith("R"))
+        assert all(
+            0 <= v <= 100
+            for task in measures.values()
+            for k, v in task.items()
+            if k.startswith("R")
+        )
     # Eight clips in pairs of twins: an encoder that knows colours and shapes finds the pair, so far above 5 in 8.
     assert report.before["text to video"]["R@5"] > 90
     assert len(report.examples) == 5 and all(e.truth[2] > e.truth[1] for e in report.examples)
@@ -60,14 +69,20 @@ def test_the_script_that_trained_the_embedded_encoder_makes_one(tmp_path):
     assert done.returncode == 0, done.stderr
     from vla.encoders.open_clip import Encoder
 
-    made, shipped = Encoder(f"local-dir:{tmp_path / 'made'}", device="cpu"), Encoder("demo", device="cpu")
-    assert made.identity.dim == shipped.identity.dim and made.identity.preprocessing == shipped.identity.preprocessing
+    made, shipped = (
+        Encoder(f"local-dir:{tmp_path / 'made'}", device="cpu"),
+        Encoder("demo", device="cpu"),
+    )
+    assert (
+        made.identity.dim == shipped.identity.dim
+        and made.identity.preprocessing == shipped.identity.preprocessing
+    )
     vectors = made.encode_text(["a red circle", "a blue star"]).pooled
     assert np.isfinite(vectors).all() and np.abs(vectors[0] - vectors[1]).max() > 1e-4
     config = json.loads((tmp_path / "made" / "open_clip_config.json").read_text())
     assert (
         config["model_cfg"]["vision_cfg"]
-        == json.loads((ROOT / "toolkit/vla/encoders/_embedded/open_clip_config.json").read_text())["model_cfg"][
-            "vision_cfg"
-        ]
+        == json.loads((ROOT / "toolkit/vla/encoders/_embedded/open_clip_config.json").read_text())[
+            "model_cfg"
+        ]["vision_cfg"]
     )

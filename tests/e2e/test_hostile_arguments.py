@@ -44,7 +44,13 @@ def folder(tmp_path_factory):
     ClipMaker(place / "videos")("v.mp4", frames=10, fps=5)
     (place / "captions.csv").write_text("video,caption\nvideos/v.mp4,a dog\n")
     choice = vla.EncoderChoice(encoder="toy")
-    vla.extract([place / "videos"], captions=place / "captions.csv", workspace=place, choice=choice, workers=1)
+    vla.extract(
+        [place / "videos"],
+        captions=place / "captions.csv",
+        workspace=place,
+        choice=choice,
+        workers=1,
+    )
     vla.index(workspace=place)
     return place
 
@@ -75,7 +81,9 @@ def cases():
         if name == "doctor":  # it tries the machine each time, and has a device and nothing else
             continue
         for parameter in command.params:
-            if parameter.name in ("help", "workspace", "output") or getattr(parameter, "is_flag", False):
+            if parameter.name in ("help", "workspace", "output") or getattr(
+                parameter, "is_flag", False
+            ):
                 continue
             kind = str(kinds[name].get(parameter.name))
             values = (
@@ -119,7 +127,11 @@ def test_hostile_values_end_in_a_documented_code(run, command, parameter, values
         if not arguments:
             continue
         code, said = run(*arguments)
-        unsafe = [c for c in said if (ord(c) < 32 and c != "\n") or 0x7F <= ord(c) < 0xA0 or c in "\u202e\udcff"]
+        unsafe = [
+            c
+            for c in said
+            if (ord(c) < 32 and c != "\n") or 0x7F <= ord(c) < 0xA0 or c in "\u202e\udcff"
+        ]
         if code not in DOCUMENTED or "unexpected" in said or "Traceback" in said or unsafe:
             bad.append((arguments, code, said[-300:]))
     assert not bad, "\n".join(map(str, bad))

@@ -59,7 +59,9 @@ class Killer:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
-    vla("--version", cwd=folder)  # starts the server, which imports torch: no part of how long a run takes
+    vla(
+        "--version", cwd=folder
+    )  # starts the server, which imports torch: no part of how long a run takes
     some = plan_clips("train", 40, 0)
     write_clips(some, folder / "clips")
     write_captions(some, folder / "captions.jsonl", 0)
@@ -92,7 +94,8 @@ def test_extract_survives_kills(clips, tmp_path, record_property):
     assert acknowledged(broken) == expected
     assert killer.hits >= killer.kills // 2
     record_property(
-        "counts", f"{killer.kills} kills of extract, {killer.hits} of them while it ran: lost 0, equal result"
+        "counts",
+        f"{killer.kills} kills of extract, {killer.hits} of them while it ran: lost 0, equal result",
     )
 
 
@@ -114,5 +117,6 @@ def test_train_survives_kills(clips, tmp_path, record_property):
     assert again == whole
     assert killer.hits >= killer.kills // 2
     record_property(
-        "counts", f"{killer.kills} kills of train, {killer.hits} of them while it ran: equal weights and metrics"
+        "counts",
+        f"{killer.kills} kills of train, {killer.hits} of them while it ran: equal weights and metrics",
     )

@@ -25,7 +25,10 @@ def folder(tmp_path_factory):
     make = ClipMaker(place)
     for number in range(6):
         make(f"v{number}.mp4", frames=10 + number, fps=5)
-    rows = [f"v{number}.mp4,{word} thing" for number, word in enumerate("red blue green small large odd".split())]
+    rows = [
+        f"v{number}.mp4,{word} thing"
+        for number, word in enumerate("red blue green small large odd".split())
+    ]
     (place / "c.csv").write_text("\n".join(["video,caption", *rows]) + "\n")
     assert vla("extract", ".", "-c", "c.csv", *TOY, cwd=place).returncode == 0
     return place
@@ -49,6 +52,10 @@ def test_the_state_is_kept_and_the_code_is_the_signals(folder, name):
     assert process.returncode == 128 + number, said
     assert "its state is kept" in said and f"ended by {name}; completed work is saved" in said
     kept = json.loads((folder / ".vla" / "runs" / run / "progress.json").read_text())["record"]
-    last = f"step {kept['step']} of 1 in epoch {kept['epoch'] + 1}" if kept["step"] else f"epoch {kept['epoch']} "
+    last = (
+        f"step {kept['step']} of 1 in epoch {kept['epoch'] + 1}"
+        if kept["step"]
+        else f"epoch {kept['epoch']} "
+    )
     assert f"stopped after {last}" in said  # and not what was saved some time before
     assert not (folder / ".vla" / "runs" / run / "run.json").exists()

@@ -71,8 +71,12 @@ def test_csv_is_utf_8_and_holds_no_formula(folder):
     assert code == 0 and len(rows) == 2
     assert {row["video"] for row in rows} == {NAME, "'" + os.fsdecode(b"=caf\xe9.mp4")}
     assert all(float(row["score"]) == float(row["score"]) for row in rows)  # numbers stay numbers
-    code, paths, _ = shell(folder, "vla search x --paths -0 --per-video 1", PYTHONIOENCODING="ascii")
-    assert code == 0 and set(paths.split(b"\0")[:-1]) == {os.fsencode(p) for p in folder.glob("*.mp4")}
+    code, paths, _ = shell(
+        folder, "vla search x --paths -0 --per-video 1", PYTHONIOENCODING="ascii"
+    )
+    assert code == 0 and set(paths.split(b"\0")[:-1]) == {
+        os.fsencode(p) for p in folder.glob("*.mp4")
+    }
 
 
 def test_results_on_a_closed_pipe_are_not_nothing_found(folder):
@@ -103,7 +107,9 @@ def test_signals_say_that_what_is_finished_is_kept(folder, name):
         time.sleep(4)  # it waits for standard input by then
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + number and f"ended by {name}; completed work is saved" in said
+    assert (
+        process.returncode == 128 + number and f"ended by {name}; completed work is saved" in said
+    )
 
 
 def test_messages_that_cannot_be_written_are_lost_and_results_are_not():
@@ -151,7 +157,9 @@ for name in ("SIGHUP", "SIGALRM", "SIGKILL", "SIGUSR1", "SIGXCPU", "setitimer", 
         delattr(signal, name)
 {statement}
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -171,13 +179,16 @@ try:
 except SystemExit as leaving:
     print([m for m in ("torch", "open_clip", "pandas", "av", "faiss") if m in sys.modules], leaving.code, file=sys.__stderr__)
 """
-    done = subprocess.run([sys.executable, "-c", source], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.stderr.splitlines()[-1].startswith("[] "), done.stderr
     assert int(done.stderr.split()[-1].replace("None", "0")) == code, done.stderr
 
 
 @pytest.mark.parametrize(
-    "command", [["ls"], ["ls", "--json"], ["search", "x", "--jsonl"], ["info"], ["models"], ["--help"]]
+    "command",
+    [["ls"], ["ls", "--json"], ["search", "x", "--jsonl"], ["info"], ["models"], ["--help"]],
 )
 def test_a_reader_that_is_gone_before_the_first_line_ends_it_without_a_word(folder, command):
     """As `vla ls | head` does once `head` has seen enough; here no buffer can have taken the rest."""

@@ -21,7 +21,15 @@ def clips(tmp_path_factory):
 
 @pytest.mark.parametrize("killed", [False, True], ids=["both end well", "the first is killed"])
 def test_two_at_once(clips, tmp_path, killed):
-    arguments = ("extract", clips / "clips", "--captions", clips / "captions.jsonl", "--model", "demo", "--json")
+    arguments = (
+        "extract",
+        clips / "clips",
+        "--captions",
+        clips / "captions.jsonl",
+        "--model",
+        "demo",
+        "--json",
+    )
     (tmp_path / "alone").mkdir()
     assert vla(*arguments, cwd=tmp_path / "alone").returncode == 0
     together = tmp_path / "together"

@@ -47,7 +47,9 @@ def damaged(good: bytes, rng: random.Random) -> bytes:
         elif kind == 2:
             width = rng.choice((1, 2, 4, 8))
             edge = (rng.choice(EDGES) + rng.randrange(-2, 3)) % (1 << (8 * width))
-            content[workspace : workspace + width] = edge.to_bytes(width, rng.choice(("little", "big")))
+            content[workspace : workspace + width] = edge.to_bytes(
+                width, rng.choice(("little", "big"))
+            )
         elif kind == 3:
             del content[workspace:]
         elif kind == 4:
@@ -69,7 +71,9 @@ def shard_frames():
     from vla.features import FrameFeatures
 
     values = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float16)
-    return [frames_image(FrameFeatures("v", values, np.arange(20.0), 20.0))], lambda c: read_frames(c, "v", 20.0)
+    return [frames_image(FrameFeatures("v", values, np.arange(20.0), 20.0))], lambda c: read_frames(
+        c, "v", 20.0
+    )
 
 
 def shard_texts():
@@ -79,7 +83,9 @@ def shard_texts():
     rng = np.random.default_rng(0)
     mask = np.arange(5)[None] < np.array([[3], [5], [1]])
     tokens = rng.standard_normal((3, 5, 8)).astype(np.float16) * mask[..., None]
-    features = TextFeatures(("a", "bä", "c d"), rng.standard_normal((3, 8)).astype(np.float16), tokens, mask)
+    features = TextFeatures(
+        ("a", "bä", "c d"), rng.standard_normal((3, 8)).astype(np.float16), tokens, mask
+    )
     return [texts_image(features)], lambda c: read_texts(c, "t")
 
 
@@ -89,7 +95,9 @@ def index():
     kinds = {}
     for name in registry.names():
         made = registry.build(name, {}, dim=8)
-        made.add(np.arange(30), np.random.default_rng(0).standard_normal((30, 8)).astype(np.float32))
+        made.add(
+            np.arange(30), np.random.default_rng(0).standard_normal((30, 8)).astype(np.float32)
+        )
         kinds[made.to_bytes()] = name
     current = [""]
 
@@ -137,7 +145,8 @@ def beside():
         ".srt": b"1\n00:00:01,000 --> 00:00:02,500\na dog\n",
     }
     return _by_suffix(
-        {content: suffix for suffix, content in goods.items()}, lambda path: read_sidecar(path, "v", Omissions())
+        {content: suffix for suffix, content in goods.items()},
+        lambda path: read_sidecar(path, "v", Omissions()),
     )
 
 
@@ -150,17 +159,24 @@ def released_features():
     import h5py
     import torch
 
-    values, times = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32), np.arange(20.0)
+    values, times = (
+        np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32),
+        np.arange(20.0),
+    )
     made = {suffix: io.BytesIO() for suffix in (".npy", ".npz", ".pt", ".h5", ".tar")}
     np.save(made[".npy"], values)
     np.savez_compressed(made[".npz"], features=values, timestamps=times)
-    torch.save({"features": torch.from_numpy(values), "times": torch.from_numpy(times)}, made[".pt"])
+    torch.save(
+        {"features": torch.from_numpy(values), "times": torch.from_numpy(times)}, made[".pt"]
+    )
     with h5py.File(made[".h5"], "w") as file:
         file["a/features"], file["a/timestamps"] = values, times
         file.create_dataset("b", data=values, chunks=(7, 8), compression="gzip", shuffle=True)
     many = {".NPZ": io.BytesIO(), ".PT": io.BytesIO(), ".H5": io.BytesIO()}
     np.savez(many[".NPZ"], v_one=values, v_two=values[:5])
-    torch.save({"v_one": torch.from_numpy(values), "v_two": {"c3d": torch.from_numpy(values)}}, many[".PT"])
+    torch.save(
+        {"v_one": torch.from_numpy(values), "v_two": {"c3d": torch.from_numpy(values)}}, many[".PT"]
+    )
     with h5py.File(many[".H5"], "w") as file:
         file["v_0/c3d_features"], file["v_1/c3d_features"], file["fps"] = values, values[None], 25.0
     made |= many
@@ -182,8 +198,13 @@ def parquet():
     """What reads it may crash, in a process of its own; ours must not."""
     import pandas
 
-    values, times = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32), np.arange(20.0)
-    frame = pandas.DataFrame({"video": ["a"] * 12 + ["b"] * 8, "timestamp_seconds": times, "feature": list(values)})
+    values, times = (
+        np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32),
+        np.arange(20.0),
+    )
+    frame = pandas.DataFrame(
+        {"video": ["a"] * 12 + ["b"] * 8, "timestamp_seconds": times, "feature": list(values)}
+    )
     return _released({frame.to_parquet(): ".parquet"})
 
 
@@ -199,7 +220,11 @@ def _released(kinds):
         for stored in formats[path.suffix.lower()].contents(path, ArrayKeys()):
             try:
                 result = stored.read()
-                assert result.values.ndim == 2 and np.isfinite(result.values).all() and result.values.nbytes < 1 << 20
+                assert (
+                    result.values.ndim == 2
+                    and np.isfinite(result.values).all()
+                    and result.values.nbytes < 1 << 20
+                )
             except FormatError as error:
                 faults.append(error)
         if faults:
@@ -235,8 +260,14 @@ def texts_with_vectors():
     texts = ["a dog", "b", "ü", "rain falls"]
     npz = io.BytesIO()
     np.savez_compressed(npz, texts=np.array(texts), pooled=vectors)
-    rows = [json.dumps({"text": t, "vector": v.tolist()}) for t, v in zip(texts, vectors, strict=True)]
-    kinds = {npz.getvalue(): ".npz", "\n".join(rows).encode(): ".jsonl", f"[{','.join(rows)}]".encode(): ".json"}
+    rows = [
+        json.dumps({"text": t, "vector": v.tolist()}) for t, v in zip(texts, vectors, strict=True)
+    ]
+    kinds = {
+        npz.getvalue(): ".npz",
+        "\n".join(rows).encode(): ".jsonl",
+        f"[{','.join(rows)}]".encode(): ".json",
+    }
     return _by_suffix(kinds, read_texts)
 
 
@@ -248,7 +279,16 @@ def records():
     from vla.storage.atomic import read_json
 
     receipt = Receipt(
-        "a/b.mp4", "ok", "", 123, 456, "c0ffee", frames=20, duration_seconds=9.5, coverage=1.0, codec="h264"
+        "a/b.mp4",
+        "ok",
+        "",
+        123,
+        456,
+        "c0ffee",
+        frames=20,
+        duration_seconds=9.5,
+        coverage=1.0,
+        codec="h264",
     )
     folder = Path(tempfile.mkdtemp())
 
@@ -310,7 +350,9 @@ def main():
             refused += 1
         slowest = max(slowest, _seconds() - began)
         number += 1
-    print(f"{reader}: {number} damaged files, {refused} refused, {accepted} read, slowest {slowest * 1000:.0f} ms")
+    print(
+        f"{reader}: {number} damaged files, {refused} refused, {accepted} read, slowest {slowest * 1000:.0f} ms"
+    )
     assert slowest < MOST_SECONDS
 
 

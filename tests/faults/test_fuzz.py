@@ -29,7 +29,14 @@ def test_damaged_files_are_refused(reader, tmp_path, record_property):
     if reader == "parquet" and find_spec("pyarrow") is None:
         pytest.skip("pyarrow is not installed")
     last = tmp_path / "last"
-    command = [sys.executable, Path(__file__).with_name("fuzz_readers.py"), reader, SEED, SECONDS, last]
+    command = [
+        sys.executable,
+        Path(__file__).with_name("fuzz_readers.py"),
+        reader,
+        SEED,
+        SECONDS,
+        last,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=float(SECONDS) + 120)
     assert done.returncode == 0, f"{done.stderr[-2000:]}\nthe file: {last}"
     record_property("counts", done.stdout.strip())

@@ -168,7 +168,10 @@ def test_a_pause_is_not_a_hang(evil, tmp_path):
         env={**os.environ, "PYTHONPATH": paths},
     ) as process:
         child = int(process.stdout.readline())
-        for stop, proceed in ((process.pid, child), (child, process.pid)):  # whichever wakes up first
+        for stop, proceed in (
+            (process.pid, child),
+            (child, process.pid),
+        ):  # whichever wakes up first
             os.kill(stop, signal.SIGSTOP), os.kill(proceed, signal.SIGSTOP)
             time.sleep(2.5)
             os.kill(proceed, signal.SIGCONT), os.kill(stop, signal.SIGCONT)
@@ -182,7 +185,10 @@ def test_the_child_gets_no_secrets(decoder, tmp_path, monkeypatch):
     with pytest.raises(DecodeError) as error:
         sampled(decoder, tmp_path, "variables")
     names = str(error.value).split()
-    assert {"PATH", "LC_TIME", "PYTHONPATH"} <= set(names) and not {"AWS_SECRET_ACCESS_KEY", "HF_TOKEN"} & set(names)
+    assert {"PATH", "LC_TIME", "PYTHONPATH"} <= set(names) and not {
+        "AWS_SECRET_ACCESS_KEY",
+        "HF_TOKEN",
+    } & set(names)
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE])

@@ -66,7 +66,11 @@ def test_colours_are_those_of_the_standard(tmp_path, bt709, full_range, ten_bits
             # FFmpeg pads the rows of a plane: a width of 32 needs none.
             frame = av.VideoFrame(32, 32, stream.pix_fmt)
             for plane, level in zip(frame.planes, yuv, strict=True):
-                plane.update(np.full((32, 32), level * 4 if ten_bits else level, "<u2" if ten_bits else "u1").tobytes())
+                plane.update(
+                    np.full(
+                        (32, 32), level * 4 if ten_bits else level, "<u2" if ten_bits else "u1"
+                    ).tobytes()
+                )
             frame.pts, frame.time_base = i, Fraction(1, 5)
             frame.color_range, frame.colorspace = (2 if full_range else 1), (1 if bt709 else 5)
             output.mux(stream.encode(frame))
@@ -148,10 +152,15 @@ def test_growing_file_is_not_committed(tmp_path, clip, monkeypatch):
 
     monkeypatch.setattr(Encoder, "prepare", prepare)
     result = extract(tmp_path, tmp_path / "many")
-    assert result["a.mp4"].status == "skipped" and "changed while it was read" in result["a.mp4"].reason
+    assert (
+        result["a.mp4"].status == "skipped"
+        and "changed while it was read" in result["a.mp4"].reason
+    )
     assert result["b.mp4"].status == "ok"
     again = extract(tmp_path, tmp_path / "many")
-    assert again["a.mp4"].status == "ok", "a file that has come to rest is extracted without being asked again"
+    assert again["a.mp4"].status == "ok", (
+        "a file that has come to rest is extracted without being asked again"
+    )
 
 
 def test_a_file_that_vanishes_after_it_was_listed(tmp_path, clip, monkeypatch):
@@ -180,7 +189,9 @@ def test_links_that_go_round_and_folders_named_like_videos(tmp_path, clip):
     (tmp_path / "many" / "up").symlink_to(tmp_path / "many", target_is_directory=True)
     result = extract(tmp_path, tmp_path / "many")
     assert result["a.mp4"].status == "ok"
-    assert all(r.status in ("skipped", "failed") and r.reason for n, r in result.items() if n != "a.mp4")
+    assert all(
+        r.status in ("skipped", "failed") and r.reason for n, r in result.items() if n != "a.mp4"
+    )
     assert not any("Traceback" in r.reason for r in result.values())
 
 
@@ -197,7 +208,9 @@ def test_two_names_of_one_file(tmp_path, clip):
         np.testing.assert_array_equal(first, other)
 
 
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="named: root may read everything")
+@pytest.mark.skipif(
+    hasattr(os, "geteuid") and os.geteuid() == 0, reason="named: root may read everything"
+)
 def test_a_file_that_may_not_be_read(tmp_path, clip):
     clip("many/a.mp4", frames=10, fps=5).chmod(0)
     assert "ermission" in extract(tmp_path, tmp_path / "many")["a.mp4"].reason
@@ -214,7 +227,9 @@ def test_a_file_that_the_system_refuses_to_open(tmp_path, clip, monkeypatch):
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(os, "open", refuse)
-    monkeypatch.setattr(Path, "open", lambda self, *a, **k: refuse(self) if self == path else open(self, *a, **k))
+    monkeypatch.setattr(
+        Path, "open", lambda self, *a, **k: refuse(self) if self == path else open(self, *a, **k)
+    )
     result = extract(tmp_path, tmp_path / "many", decoder="pyav")["a.mp4"]
     assert result.status in ("failed", "skipped") and "ermission" in result.reason
 
@@ -237,7 +252,9 @@ def test_unwritable_cache_is_reported_before_the_encoder_is_loaded(tmp_path, cli
 
 
 def test_gaps_are_reported_and_counted(tmp_path, clip):
-    path = clip("many/a.mkv", pixels=np.random.default_rng(0).integers(0, 255, (100, 64, 64, 3), np.uint8))
+    path = clip(
+        "many/a.mkv", pixels=np.random.default_rng(0).integers(0, 255, (100, 64, 64, 3), np.uint8)
+    )
     content = bytearray(path.read_bytes())
     middle = slice(len(content) * 4 // 10, len(content) * 7 // 10)
     content[middle] = bytes(middle.stop - middle.start)
@@ -246,10 +263,15 @@ def test_gaps_are_reported_and_counted(tmp_path, clip):
     report = vla.extract([tmp_path / "many"], workspace=tmp_path, choice=TOY, workers=1)
     a, b = report.receipts
     assert (
-        a.status == "partial" and "1 gap, " in a.reason and " s without frames" in a.reason and 0.5 < a.coverage < 0.9
+        a.status == "partial"
+        and "1 gap, " in a.reason
+        and " s without frames" in a.reason
+        and 0.5 < a.coverage < 0.9
     )
     assert (b.status, b.reason) == ("ok", "")
-    assert report.omissions.counts["gap"] == 1 and report.omissions.examples["gap"] == ["many/a.mkv"]
+    assert report.omissions.counts["gap"] == 1 and report.omissions.examples["gap"] == [
+        "many/a.mkv"
+    ]
 
 
 # ---------------------------------------------------------------- features
@@ -277,7 +299,9 @@ def test_rejects_non_finite_features(tmp_path, clip, monkeypatch, bad):
 
 def test_all_zero_features_are_never_divided_by(tmp_path, clip, monkeypatch):
     clip("many/a.mp4", frames=10, fps=5)
-    monkeypatch.setattr(Encoder, "encode_frames", lambda self, p: np.zeros((len(p), self.identity.dim), np.float32))
+    monkeypatch.setattr(
+        Encoder, "encode_frames", lambda self, p: np.zeros((len(p), self.identity.dim), np.float32)
+    )
     assert extract(tmp_path, tmp_path / "many")["a.mp4"].status == "ok"
     vla.index(workspace=tmp_path)
     assert all(np.isfinite(h.score) for h in vla.open_workspace(tmp_path).search("x", k=50))

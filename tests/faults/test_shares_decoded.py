@@ -33,7 +33,9 @@ def write(path, codec, pixel_format, frames, change):
             output.mux(change(number, packet))
 
 
-@pytest.mark.parametrize(("whole", "said"), [(14, "70% decoded"), (10, "50% decoded"), (19, None), (20, None)])
+@pytest.mark.parametrize(
+    ("whole", "said"), [(14, "70% decoded"), (10, "50% decoded"), (19, None), (20, None)]
+)
 def test_partial_video_reports_its_coverage(tmp_path, whole, said):
     """Of 20 packets the first `whole` hold pictures; the others have their times, and zeros."""
 

@@ -61,11 +61,14 @@ class Scripted(Decoder):
 def extracted(tmp_path, clip):
     """`extracted(script, names)` extracts clips with a scripted decoder; returns receipts by name, and the decoder."""
     workspace = Workspace.open_or_create(tmp_path)
-    cache = FeatureCache.create(workspace.caches, Encoder("6").identity.spec("fps=5"), EncoderSource("toy", "6", ""))
+    cache = FeatureCache.create(
+        workspace.caches, Encoder("6").identity.spec("fps=5"), EncoderSource("toy", "6", "")
+    )
 
     def run(script, names=("a.mp4", "b.mp4", "c.mp4"), **options):
         paths = [
-            tmp_path / n if (tmp_path / n).exists() else clip(n, frames=10 + i, fps=5) for i, n in enumerate(names)
+            tmp_path / n if (tmp_path / n).exists() else clip(n, frames=10 + i, fps=5)
+            for i, n in enumerate(names)
         ]
         decoder = Scripted(script)
         plan = make_plan(cache, paths, workspace, **options)
@@ -91,7 +94,11 @@ def test_doubtful_failure_is_retried_alone(extracted, reason):
 @pytest.mark.parametrize("reason", sorted(DOUBTFUL))
 def test_repeated_failure_is_assigned_a_cause(extracted, reason):
     result, _, _ = extracted({"b.mp4": [failing(reason)] * 2})
-    assert {v: r.status for v, r in result.items()} == {"a.mp4": "ok", "b.mp4": "failed", "c.mp4": "ok"}
+    assert {v: r.status for v, r in result.items()} == {
+        "a.mp4": "ok",
+        "b.mp4": "failed",
+        "c.mp4": "ok",
+    }
     assert result["b.mp4"].cause == cause_of(reason) and result["b.mp4"].reason == f"{reason} it is"
     again, _, todo = extracted({})
     if cause_of(reason) == "content":
@@ -116,7 +123,11 @@ def test_broken_decoder_marks_no_video_as_failed(extracted, error):
 @pytest.mark.parametrize("error", UNEXPECTED, ids=lambda e: type(e).__name__)
 def test_video_that_crashes_the_decoder_stops_no_other(extracted, monkeypatch, error):
     result, _, _ = extracted({"b.mp4": [error] * 2})
-    assert {v: r.status for v, r in result.items()} == {"a.mp4": "ok", "b.mp4": "failed", "c.mp4": "ok"}
+    assert {v: r.status for v, r in result.items()} == {
+        "a.mp4": "ok",
+        "b.mp4": "failed",
+        "c.mp4": "ok",
+    }
     assert result["b.mp4"].cause == "content" and type(error).__name__ in result["b.mp4"].reason
     assert extracted({})[2] == []
     # Other versions may do better: they are given a chance, once.
@@ -124,7 +135,15 @@ def test_video_that_crashes_the_decoder_stops_no_other(extracted, monkeypatch, e
     assert extracted({})[2] == ["b.mp4"]
 
 
-SHORTAGES = [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT, errno.EFBIG]
+SHORTAGES = [
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EAGAIN,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+]
 
 
 @pytest.mark.parametrize("number", SHORTAGES, ids=errno.errorcode.get)
@@ -203,10 +222,20 @@ def test_old_machine_failures_are_retried(tmp_path, clip):
             del record[name]
         number = record["video_id"].removeprefix("v/").removesuffix(".mp4")
         if number.isdigit():
-            record |= {"status": "failed", "reason": REASONS[int(number)], "shard": "", "sha256": "", "frames": 0}
+            record |= {
+                "status": "failed",
+                "reason": REASONS[int(number)],
+                "shard": "",
+                "sha256": "",
+                "frames": 0,
+            }
         path.write_text(json.dumps(record))
-    report = vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
-    assert report.extracted == len(REASONS) + 1 and [r.video_id for r in report.problems] == ["v/text.mp4"]
+    report = vla.extract(
+        [tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav"
+    )
+    assert report.extracted == len(REASONS) + 1 and [r.video_id for r in report.problems] == [
+        "v/text.mp4"
+    ]
     again = vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
     assert again.extracted == 0 and [r.video_id for r in again.problems] == ["v/text.mp4"]
 
@@ -231,7 +260,9 @@ def test_receipts_have_the_cause(tmp_path, clip):
     torn = tmp_path / "v" / "torn.mkv"
     torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
     (tmp_path / "v" / "empty.mp4").touch()
-    report = vla.extract([tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
+    report = vla.extract(
+        [tmp_path / "v"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav"
+    )
     assert {r.video_id: r.cause for r in report.receipts} == {
         "v/a.mp4": "", "v/torn.mkv": "content", "v/empty.mp4": "content",
     }  # fmt: skip
@@ -295,7 +326,8 @@ except Exception as error:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named: no such limits on Windows")
 @pytest.mark.parametrize(
-    ("limit", "value"), [("RLIMIT_NOFILE", 12), ("RLIMIT_NOFILE", 20), ("RLIMIT_NOFILE", 40), ("RLIMIT_FSIZE", 3000)]
+    ("limit", "value"),
+    [("RLIMIT_NOFILE", 12), ("RLIMIT_NOFILE", 20), ("RLIMIT_NOFILE", 40), ("RLIMIT_FSIZE", 3000)],
 )
 def test_no_video_fails_under_a_resource_limit(tmp_path, clip, limit, value):
     for i in range(6):

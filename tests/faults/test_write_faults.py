@@ -55,7 +55,9 @@ def killed(work, point):
     """
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # newer Pythons warn of forks in programs with threads; the child uses none
+        warnings.simplefilter(
+            "ignore"
+        )  # newer Pythons warn of forks in programs with threads; the child uses none
         child = os.fork()
     if not child:
         try:
@@ -144,12 +146,16 @@ def sweep(tmp_path, record_property, request):
                 folder.mkdir()
                 prepare(folder)
                 start = partial(work, folder)
-                acknowledged, alive = killed(start, point) if fault == "kill" else failed(start, point, fault)
+                acknowledged, alive = (
+                    killed(start, point) if fault == "kill" else failed(start, point, fault)
+                )
                 check(folder, acknowledged)
                 point += 1
             counts.append(point - 1)
         name = request.node.name.removeprefix("test_")
-        record_property("counts", f"{name}: {counts[0]} points x kill, {sum(counts[1:])} x disk errors; lost 0")
+        record_property(
+            "counts", f"{name}: {counts[0]} points x kill, {sum(counts[1:])} x disk errors; lost 0"
+        )
         return counts[0]
 
     return run
@@ -162,7 +168,15 @@ def features(video_id, seed, frames=5):
 
 def receipt(video_id, seed, frames=5):
     return Receipt(
-        video_id, "ok", "", 100 + seed, seed, f"c{seed}", duration_seconds=frames / 2, coverage=1.0, codec="x"
+        video_id,
+        "ok",
+        "",
+        100 + seed,
+        seed,
+        f"c{seed}",
+        duration_seconds=frames / 2,
+        coverage=1.0,
+        codec="x",
     )
 
 
@@ -179,7 +193,9 @@ def add_videos(folder, acknowledge):
 
 
 def state_of(cache):
-    return {v: (cache.receipts[v].content, cache.frames(v).values.tolist()) for v in cache.video_ids()}
+    return {
+        v: (cache.receipts[v].content, cache.frames(v).values.tolist()) for v in cache.video_ids()
+    }
 
 
 def test_videos_survive_a_kill_at_any_point(tmp_path, sweep):
@@ -192,7 +208,9 @@ def test_videos_survive_a_kill_at_any_point(tmp_path, sweep):
         else:
             result = state_of(FeatureCache.open(home))
             # Whatever is there is one of the things that were written, whole.
-            assert {(v, content, str(values)) for v, (content, values) in result.items()} <= possible
+            assert {
+                (v, content, str(values)) for v, (content, values) in result.items()
+            } <= possible
             for step, video, seed in VIDEOS:
                 if step in acknowledged:
                     assert result[video][0] in (f"c{seed}", "c3")
@@ -243,7 +261,9 @@ def test_texts_survive_a_kill_at_any_point(tmp_path, sweep):
 def model(seed):
     built = AlignmentModel(ModelConfig(6, "residual", {"width": 4}))
     rng = np.random.default_rng(seed)
-    state = {k: rng.standard_normal(v.shape).astype(np.float32) for k, v in built.state_dict().items()}
+    state = {
+        k: rng.standard_normal(v.shape).astype(np.float32) for k, v in built.state_dict().items()
+    }
     import torch
 
     built.load_state_dict({k: torch.from_numpy(np.asarray(v)) for k, v in state.items()})
@@ -277,7 +297,9 @@ def test_a_run_survives_a_kill_at_any_point(tmp_path, sweep):
         work(folder, lambda _: None)
         again, run = load_model(folder / "run")
         assert run.identity == "new" and again.align_texts(QUERY).tolist() == answers["new"]
-        kept = sorted(p.name for p in (folder / "run").iterdir() if not p.name.startswith(atomic.TEMPORARY))
+        kept = sorted(
+            p.name for p in (folder / "run").iterdir() if not p.name.startswith(atomic.TEMPORARY)
+        )
         assert kept == sorted(["run.json", f"model-{run.digest}.safetensors"])
 
     assert sweep(prepare, work, check) > 12
@@ -358,7 +380,9 @@ def segments(cache):
     for name in cache.video_ids():
         frames = cache.frames(name)
         cut = pool_segments(FROZEN.model.align_frames(frames), frames, windows_and_changes(frames))
-        result[name] = {tuple(span): v for span, v in zip(cut.spans.tolist(), cut.vectors, strict=True)}
+        result[name] = {
+            tuple(span): v for span, v in zip(cut.spans.tolist(), cut.vectors, strict=True)
+        }
     return result
 
 
@@ -369,8 +393,14 @@ def is_an_index_of(index, states):
     for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True):
         result[index.videos[index.video_of_row[row]]][tuple(index.spans[row].tolist())] = score
     for state in states:
-        known = {name: {span: float(v @ QUERY[0]) for span, v in state.get(name, {}).items()} for name in result}
-        if all(result[n].keys() == known[n].keys() and result[n] == pytest.approx(known[n], abs=1e-5) for n in result):
+        known = {
+            name: {span: float(v @ QUERY[0]) for span, v in state.get(name, {}).items()}
+            for name in result
+        }
+        if all(
+            result[n].keys() == known[n].keys() and result[n] == pytest.approx(known[n], abs=1e-5)
+            for n in result
+        ):
             return True
     return False
 
@@ -386,10 +416,16 @@ def is_an_index_of(index, states):
         pytest.param("compacted", "faiss_ivf_rabitq", marks=pytest.mark.slow),
     ],
 )
-def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monkeypatch, how, backend):
+def test_an_index_that_grows_survives_a_kill_at_any_point(
+    tmp_path, sweep, monkeypatch, how, backend
+):
     """Videos come, go, change and are renamed; a search finds what was there before, or after, or, bit by bit, between."""
     monkeypatch.setattr(sync, "FLAT_BYTES", 1 if "bit" in how else 50_000_000)
-    for name, few in (("_QUERIES", 10), ("_NUM_TIMINGS", 1), ("_DEPTHS", (50,))):  # what is measured is no matter here
+    for name, few in (
+        ("_QUERIES", 10),
+        ("_NUM_TIMINGS", 1),
+        ("_DEPTHS", (50,)),
+    ):  # what is measured is no matter here
         monkeypatch.setattr(autotune, name, few)
     cache = FeatureCache.create(tmp_path / "cache", SPEC, SOURCE)
     for seed, name in enumerate(("gone", "changed", "old name", "same")):
@@ -410,9 +446,13 @@ def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monke
 
     def work(folder, acknowledge):
         held = (
-            None if how == "first" and not (folder / "index" / "index.json").exists() else open_index(folder / "index")
+            None
+            if how == "first" and not (folder / "index" / "index.json").exists()
+            else open_index(folder / "index")
         )
-        sync_index(folder / "index", held, cache, FROZEN, IndexConfig(backend), compact=how == "compacted")
+        sync_index(
+            folder / "index", held, cache, FROZEN, IndexConfig(backend), compact=how == "compacted"
+        )
         acknowledge("new")
 
     def check(folder, acknowledged):
@@ -421,9 +461,13 @@ def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monke
         except MissingError:
             assert how == "first" and not acknowledged
         else:
-            assert is_an_index_of(result, (after,) if acknowledged or how == "first" else (before, after))
+            assert is_an_index_of(
+                result, (after,) if acknowledged or how == "first" else (before, after)
+            )
             if acknowledged or how in ("grown", "compacted"):  # there is nothing between
-                assert set(result.videos) in ([set(after)] if acknowledged else [set(before), set(after)])
+                assert set(result.videos) in (
+                    [set(after)] if acknowledged else [set(before), set(after)]
+                )
         work(folder, lambda _: None)
         result = open_index(folder / "index")
         assert set(result.videos) == set(after) and is_an_index_of(result, (after,))
@@ -435,7 +479,9 @@ def test_an_index_that_grows_survives_a_kill_at_any_point(tmp_path, sweep, monke
 def kept_whole(cache, expected):
     """Every receipt of `cache` has its features, as `expected` has them: `{video: (seed)}`."""
     for video in cache.video_ids():
-        np.testing.assert_array_equal(cache.frames(video).values, features("x", expected[video]).values)
+        np.testing.assert_array_equal(
+            cache.frames(video).values, features("x", expected[video]).values
+        )
     return set(cache.video_ids())
 
 
@@ -467,12 +513,16 @@ def test_deleting_survives_a_kill_at_any_point(sweep):
         work(folder, lambda _: None)
         again = FeatureCache.open(folder / SPEC.fingerprint)
         assert kept_whole(again, SEEDS) == {"other.mp4"} and not again.damaged
-        assert len(unused_shards(again)) <= 1  # waste that 'vla gc' removes, of the one forgotten when it happened
+        assert (
+            len(unused_shards(again)) <= 1
+        )  # waste that 'vla gc' removes, of the one forgotten when it happened
 
     assert sweep(prepare_videos, work, check) >= 5
 
 
-@pytest.mark.parametrize(("video", "over"), [("other.mp4", None), ("a.mp4", "b.mp4")], ids=["alone", "with a copy"])
+@pytest.mark.parametrize(
+    ("video", "over"), [("other.mp4", None), ("a.mp4", "b.mp4")], ids=["alone", "with a copy"]
+)
 def test_renaming_survives_a_kill_at_any_point(sweep, video, over):
     """Its features are under the old name, the new one, or both; a shard is dropped only if nobody has it."""
     new = over or "new.mp4"
@@ -507,7 +557,10 @@ def damaged_workspace(tmp_path_factory):
     for seed in range(6):
         (workspace.root / f"{seed}.mp4").write_bytes(b"x")
         cache.add_video(features(f"{seed}.mp4", seed), receipt(f"{seed}.mp4", seed))
-    caption_store.add(workspace, [Annotation(f"q{n}", f"caption {n}", f"{n}.mp4", source="c.csv") for n in range(6)])
+    caption_store.add(
+        workspace,
+        [Annotation(f"q{n}", f"caption {n}", f"{n}.mp4", source="c.csv") for n in range(6)],
+    )
     shard = cache.folder / "shards" / cache.receipts["1.mp4"].shard
     shard.write_bytes(shard.read_bytes()[:-1])
     path = cache._receipt_path("2.mp4")
@@ -574,7 +627,8 @@ except Exception as error:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named: no such limit on Windows")
 @pytest.mark.parametrize(
-    ("size", "said"), [(3000, ""), (3001, "3.0 kB needed"), (45_678, "45.7 kB needed"), (2_500_000, "2.5 MB needed")]
+    ("size", "said"),
+    [(3000, ""), (3001, "3.0 kB needed"), (45_678, "45.7 kB needed"), (2_500_000, "2.5 MB needed")],
 )
 def test_file_size_limit_error_gives_the_bytes_needed(tmp_path, size, said):
     done = subprocess.run(
@@ -583,6 +637,8 @@ def test_file_size_limit_error_gives_the_bytes_needed(tmp_path, size, said):
         text=True,
         check=True,
     )
-    assert bool(said) == done.stdout.startswith("ResourceError cannot write") and said in done.stdout
+    assert (
+        bool(said) == done.stdout.startswith("ResourceError cannot write") and said in done.stdout
+    )
     assert not said or "file size limit (ulimit -f)" in done.stdout
     assert [p.name for p in tmp_path.iterdir()] == ([] if said else ["shard.h5"])

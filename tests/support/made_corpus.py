@@ -36,17 +36,31 @@ def made_corpus(lengths=(4, 2, 3, 7), seed=0, dim=DIM):
     videos, queries, questions = [], [], []
     for i, n in enumerate(lengths):
         name, seconds = f"v{i}", n / 2
-        videos.append(FrameFeatures(name, rng.standard_normal((n, dim)).astype(np.float16), np.arange(n) / 2, seconds))
+        videos.append(
+            FrameFeatures(
+                name, rng.standard_normal((n, dim)).astype(np.float16), np.arange(n) / 2, seconds
+            )
+        )
         whole = f"caption of {i}"
         queries.append(
-            Query(whole, add_text(whole), add_text(whole), i, np.zeros((0, 2)), Annotation(f"c{i}", whole, name))
+            Query(
+                whole,
+                add_text(whole),
+                add_text(whole),
+                i,
+                np.zeros((0, 2)),
+                Annotation(f"c{i}", whole, name),
+            )
         )
         part, span = f"moment of {i}", (0.0, max(0.5, seconds / 2))
         timed = Annotation(f"m{i}", part, name, (span,))
         queries.append(Query(part, add_text(part), add_text(part), i, np.array([span]), timed))
         right = i % 3
         examples = (
-            ("What happens?", Question(choices=("it moves", "it stays", f"it ends {i}"), right=right)),
+            (
+                "What happens?",
+                Question(choices=("it moves", "it stays", f"it ends {i}"), right=right),
+            ),
             ("Which colour?", Question(answers=(COLORS[i % 3],))),
             ("How many?", Question(count=1 + i)),
         )

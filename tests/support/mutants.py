@@ -92,7 +92,9 @@ def mutants(folders: tuple[str, ...] = ()) -> list[Mutant]:
     chosen = []
     for folder, quota in QUOTAS.items():
         if not folders or folder in folders:
-            every = sorted(_candidates(folder), key=lambda m: hashlib.sha256(m.name.encode()).digest())
+            every = sorted(
+                _candidates(folder), key=lambda m: hashlib.sha256(m.name.encode()).digest()
+            )
             chosen += _spread([m for m in every if m.name not in EQUIVALENT], quota)
     return chosen
 
@@ -104,7 +106,11 @@ def _spread(ranked: list[Mutant], quota: int) -> list[Mutant]:
     for mutant in ranked:
         function, operator, _ = mutant.name.split(":")
         is_number = operator == "number"
-        if len(chosen) < quota and function not in chosen and (not is_number or numbers < quota // 3):
+        if (
+            len(chosen) < quota
+            and function not in chosen
+            and (not is_number or numbers < quota // 3)
+        ):
             chosen[function] = mutant
             numbers += is_number
     return list(chosen.values())
@@ -123,7 +129,9 @@ def _candidates(folder: str) -> Iterator[Mutant]:
                 continue
             is_compound = isinstance(node, ast.BoolOp | ast.Compare | ast.BinOp)
             source = _replaced(lines, node, f"({after})" if is_compound else after)
-            yield Mutant(f"{key}:{numbers[key]}", path.relative_to(ROOT), node.lineno, before, after, source)
+            yield Mutant(
+                f"{key}:{numbers[key]}", path.relative_to(ROOT), node.lineno, before, after, source
+            )
 
 
 def _files(folder: str) -> list[Path]:
@@ -143,7 +151,10 @@ def _expressions(tree: ast.Module) -> Iterator[tuple[str, ast.expr, str, ast.exp
                 yield from visit(child, f"{function}.{child.name}" if function else child.name)
             elif not isinstance(child, ast.Raise | ast.JoinedStr | ast.Assert | ast.AnnAssign):
                 if function and isinstance(child, ast.expr):
-                    yield from ((function, child, operator, changed) for operator, changed in _changes(child))
+                    yield from (
+                        (function, child, operator, changed)
+                        for operator, changed in _changes(child)
+                    )
                 yield from visit(child, function)
 
     yield from visit(tree, "")
@@ -169,7 +180,11 @@ def _changes(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
     elif isinstance(new, ast.Constant) and type(new.value) in (int, float):
         new.value = new.value + 1 if isinstance(new.value, int) else new.value * 2 + 0.125
         yield "number", new
-    elif isinstance(new, ast.Call) and isinstance(new.func, ast.Attribute) and new.func.attr in _OPPOSITES:
+    elif (
+        isinstance(new, ast.Call)
+        and isinstance(new.func, ast.Attribute)
+        and new.func.attr in _OPPOSITES
+    ):
         new.func.attr = _OPPOSITES[new.func.attr]
         yield "opposite", new
     elif isinstance(new, ast.Call) and isinstance(new.func, ast.Name) and new.func.id in _OPPOSITES:
@@ -195,7 +210,11 @@ def _steps(mutant: Mutant, near_only: bool) -> Iterator[list[str]]:
     folder, module = mutant.name.split(".")[0].split("/")
     tests = ROOT / "tests"
     suites = [p for p in sorted(tests.rglob("test_*.py")) if "benchmarks" not in p.parts]
-    near = [p for p in suites if p.stem in (f"test_{folder}_{module}", f"test_{module}", f"test_{folder}")]
+    near = [
+        p
+        for p in suites
+        if p.stem in (f"test_{folder}_{module}", f"test_{module}", f"test_{folder}")
+    ]
     beside = [p for p in suites if p.parent.name == folder]
     naming = [p for p in suites if _names(p, folder, module)]
     seen: set[Path] = set()
@@ -210,7 +229,13 @@ def _steps(mutant: Mutant, near_only: bool) -> Iterator[list[str]]:
 
 def _names(path: Path, folder: str, module: str) -> bool:
     text = path.read_text("utf-8")
-    dotted = f"vla.{module}" if folder == "vla" else f"vla_cli.{module}" if folder == "cli" else f"vla.{folder}"
+    dotted = (
+        f"vla.{module}"
+        if folder == "vla"
+        else f"vla_cli.{module}"
+        if folder == "cli"
+        else f"vla.{folder}"
+    )
     return f"{dotted} " in text or f"{dotted}." in text or f"{dotted}\n" in text
 
 
@@ -220,24 +245,50 @@ def _is_noticed(tree: Path, mutant: Mutant, near_only: bool, say: Callable[[str]
         began = time.monotonic()
         path = os.pathsep.join(map(str, (tree / "toolkit", tree / "cli")))
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *paths]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "not slow",
+            *paths,
+        ]
         try:
             done = subprocess.run(
-                command, cwd=tree, env=environment, capture_output=True, timeout=_TIMEOUT, check=False
+                command,
+                cwd=tree,
+                env=environment,
+                capture_output=True,
+                timeout=_TIMEOUT,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             return "no end"
-        say(f"  {mutant.name}: step {number + 1}, exit {done.returncode}, {time.monotonic() - began:.0f} s")
+        say(
+            f"  {mutant.name}: step {number + 1}, exit {done.returncode}, {time.monotonic() - began:.0f} s"
+        )
         if done.returncode not in (0, 5):
-            last = [r for r in done.stdout.decode("utf-8", "replace").splitlines() if r.startswith(("FAILED", "ERROR"))]
+            last = [
+                r
+                for r in done.stdout.decode("utf-8", "replace").splitlines()
+                if r.startswith(("FAILED", "ERROR"))
+            ]
             return last[0][:140] if last else f"exit {done.returncode}"
     return ""
 
 
-def _worker(todo: queue.Queue[Mutant], results: dict[str, str], near_only: bool, say: Callable[[str], None]) -> None:
+def _worker(
+    todo: queue.Queue[Mutant], results: dict[str, str], near_only: bool, say: Callable[[str], None]
+) -> None:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         tree = Path(folder) / "tree"
-        ignore = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "vla-demo", ".ci-work")
+        ignore = shutil.ignore_patterns(
+            ".git", ".venv", "__pycache__", ".*_cache", "vla-demo", ".ci-work"
+        )
         shutil.copytree(ROOT, tree, ignore=ignore)
         while True:
             try:
@@ -263,14 +314,18 @@ def main() -> int:
     parser.add_argument("--only", default="", help="folders, e.g. heads,cache")
     parser.add_argument("--jobs", type=int, default=2, help="how many at the same time")
     parser.add_argument(
-        "--near", action="store_true", help="leave out the whole suite: some that it notices are listed as missed"
+        "--near",
+        action="store_true",
+        help="leave out the whole suite: some that it notices are listed as missed",
     )
     parser.add_argument("--list", action="store_true", help="print the set and end")
     given = parser.parse_args()
     chosen = mutants(tuple(filter(None, given.only.split(","))))
     if given.list:
         for mutant in chosen:
-            print(f"{mutant.path}:{mutant.line} `{mutant.before}` -> `{mutant.after}` ({mutant.name})")
+            print(
+                f"{mutant.path}:{mutant.line} `{mutant.before}` -> `{mutant.after}` ({mutant.name})"
+            )
         print(f"{len(chosen)} mutants")
         return 0
     lock, results = threading.Lock(), {}
@@ -282,16 +337,23 @@ def main() -> int:
     todo: queue.Queue[Mutant] = queue.Queue()
     for mutant in chosen:
         todo.put(mutant)
-    workers = [threading.Thread(target=_worker, args=(todo, results, given.near, say)) for _ in range(given.jobs)]
+    workers = [
+        threading.Thread(target=_worker, args=(todo, results, given.near, say))
+        for _ in range(given.jobs)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     missed = [m for m in chosen if not results.get(m.name)]
     strict = [m for m in missed if m.name.split("/")[0] in STRICT]
-    print(f"\n{len(chosen) - len(missed)} of {len(chosen)} noticed ({1 - len(missed) / len(chosen):.0%}); missed:")
+    print(
+        f"\n{len(chosen) - len(missed)} of {len(chosen)} noticed ({1 - len(missed) / len(chosen):.0%}); missed:"
+    )
     for mutant in missed:
-        print(f"  {mutant.path}:{mutant.line} `{mutant.before}` -> `{mutant.after}` ({mutant.name})")
+        print(
+            f"  {mutant.path}:{mutant.line} `{mutant.before}` -> `{mutant.after}` ({mutant.name})"
+        )
     return int(bool(strict) or len(missed) > (1 - REQUIRED) * len(chosen))
 
 

@@ -16,7 +16,8 @@ def nms(rows, max_rows, threshold=0.3, nested=0.5):
     result = []
     for row in sorted(rows, key=lambda r: -r[0]):
         if len(result) < max_rows and all(
-            overlap(k[1:3], row[1:3]) <= threshold and shared_part(k[1:3], row[1:3]) <= nested for k in result
+            overlap(k[1:3], row[1:3]) <= threshold and shared_part(k[1:3], row[1:3]) <= nested
+            for k in result
         ):
             result.append(row)
     return result
@@ -49,7 +50,9 @@ class Curve:
     """Similarity curve with the contrast of spans, by loops."""
 
     def __init__(self, curve, times, duration):
-        visible = [i for i, (a, b) in enumerate(zip(times, [*times[1:], duration], strict=True)) if b > a]
+        visible = [
+            i for i, (a, b) in enumerate(zip(times, [*times[1:], duration], strict=True)) if b > a
+        ]
         visible = visible or [len(times) - 1]
         curve, times = [curve[i] for i in visible], [times[i] for i in visible]
         self.edges = [*times, duration]
@@ -60,13 +63,19 @@ class Curve:
 
     def frame_bounds(self, span):
         edges = self.edges
-        frames = [i for i in range(len(edges) - 1) if max(edges[i], span[0]) < min(edges[i + 1], span[1])]
+        frames = [
+            i for i in range(len(edges) - 1) if max(edges[i], span[0]) < min(edges[i + 1], span[1])
+        ]
         return edges[frames[0]], edges[frames[-1] + 1]
 
     def contrast(self, span):
         start, end = self.frame_bounds(span)
         edges = self.edges
-        total = sum(a * (edges[i + 1] - edges[i]) for i, a in enumerate(self.excess) if start <= edges[i] < end)
+        total = sum(
+            a * (edges[i + 1] - edges[i])
+            for i, a in enumerate(self.excess)
+            if start <= edges[i] < end
+        )
         return total / math.sqrt(end - start)
 
     def refine_bounds(self, span, gain, duration_range=(0.0, math.inf)):

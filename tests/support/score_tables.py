@@ -21,20 +21,26 @@ def values(measures):
 def retrieval(similarity, relevant, recalls=RECALLS):
     return values(
         retrieval_protocol.measures(
-            retrieval_protocol.Search(similarity, relevant, np.arange(len(similarity)), None, recalls)
+            retrieval_protocol.Search(
+                similarity, relevant, np.arange(len(similarity)), None, recalls
+            )
         )
     )
 
 
 def text_to_video(similarity, video_of_query):
     return values(
-        retrieval_protocol.measures(retrieval_protocol.both_ways("text", similarity, video_of_query)["text to video"])
+        retrieval_protocol.measures(
+            retrieval_protocol.both_ways("text", similarity, video_of_query)["text to video"]
+        )
     )
 
 
 def video_to_text(similarity, video_of_query):
     return values(
-        retrieval_protocol.measures(retrieval_protocol.both_ways("text", similarity, video_of_query)["video to text"])
+        retrieval_protocol.measures(
+            retrieval_protocol.both_ways("text", similarity, video_of_query)["video to text"]
+        )
     )
 
 
@@ -47,7 +53,9 @@ def partially_relevant(similarity, video_of_query):
     relevant = video_of_query[:, None] == np.arange(similarity.shape[1])
     return values(
         retrieval_protocol.measures(
-            retrieval_protocol.Search(similarity, relevant, video_of_query, None, PARTIAL_RECALLS, True)
+            retrieval_protocol.Search(
+                similarity, relevant, video_of_query, None, PARTIAL_RECALLS, True
+            )
         )
     )
 
@@ -60,7 +68,9 @@ def moments(predictions, truths):
 def corpus_moments(predictions, videos, truths, types=None):
     kinds = types or [""] * len(truths)
     queries = [
-        SimpleNamespace(video=video, spans=spans, annotation=SimpleNamespace(category=kind, votes=()))
+        SimpleNamespace(
+            video=video, spans=spans, annotation=SimpleNamespace(category=kind, votes=())
+        )
         for video, spans, kind in zip(videos, truths, kinds, strict=True)
     ]
     return values(moment_protocol.in_corpus(queries, predictions))
@@ -84,24 +94,38 @@ def qvhighlights(predictions, truths, scores=None, ratings=None):
             "HL-Hit1": printed(highlight_hits(scores, ratings, least)),
         }
         table[f"HL-min-{name}"] = found
-        brief |= {f"HL-min-{name}-{figure.removeprefix('HL-')}": value for figure, value in found.items()}
+        brief |= {
+            f"HL-min-{name}-{figure.removeprefix('HL-')}": value for figure, value in found.items()
+        }
     return {"brief": brief, **table}
 
 
 def printed(by_query):
-    return PerQueryScores(100 * np.asarray(by_query, np.float64), np.arange(len(by_query)), digits=2).value
+    return PerQueryScores(
+        100 * np.asarray(by_query, np.float64), np.arange(len(by_query)), digits=2
+    ).value
 
 
 def counting(predicted, answers):
-    asked = [SimpleNamespace(video=i, question=SimpleNamespace(count=count)) for i, count in enumerate(answers)]
-    return values(qa_protocol.questions(HeadAnswers("count", asked, list(predicted), []), predicted))
+    asked = [
+        SimpleNamespace(video=i, question=SimpleNamespace(count=count))
+        for i, count in enumerate(answers)
+    ]
+    return values(
+        qa_protocol.questions(HeadAnswers("count", asked, list(predicted), []), predicted)
+    )
 
 
 def accuracy(right, types):
-    found = qa_protocol.accuracy_by_type(types, 100 * np.asarray(right, np.float64), np.arange(len(types)))
+    found = qa_protocol.accuracy_by_type(
+        types, 100 * np.asarray(right, np.float64), np.arange(len(types))
+    )
     return {name.removeprefix("accuracy").strip() or "all": v.value for name, v in found.items()}
 
 
 def grounding(right, spans, truths):
     found = grounding_scores(right, spans, truths)
-    return {name: PerQueryScores(100.0 * v, np.arange(len(v)), digits=1).value for name, v in found.items()}
+    return {
+        name: PerQueryScores(100.0 * v, np.arange(len(v)), digits=1).value
+        for name, v in found.items()
+    }

@@ -104,7 +104,10 @@ def test_a_value_of_another_type_is_a_usage_error(name, given, message):
 def test_fields_of_settings_are_keywords(monkeypatch):
     seen = caught("extract")("v", model="demo", device="cpu")
     assert seen["paths"] == ["v"] and seen["fields"] == {"model": "demo", "device": "cpu"}
-    assert caught("train")(epochs=3, heads=["counting"])["fields"] == {"epochs": 3, "heads": ["counting"]}
+    assert caught("train")(epochs=3, heads=["counting"])["fields"] == {
+        "epochs": 3,
+        "heads": ["counting"],
+    }
     assert {"epochs", "levels"} <= set(inspect.signature(vla.train).parameters)
     assert {"model", "sampling"} <= set(inspect.signature(vla.search).parameters)
 
@@ -117,10 +120,14 @@ def names_in(annotation):
 
 
 def test_types_of_public_signatures_are_public():
-    public_names = {getattr(vla, name) for name in vla.__all__ if isinstance(getattr(vla, name), type)}
+    public_names = {
+        getattr(vla, name) for name in vla.__all__ if isinstance(getattr(vla, name), type)
+    }
     for name in FUNCTIONS:
         function = inspect.unwrap(getattr(vla, name))
-        for argument, annotation in typing.get_type_hints(function, vars(sys.modules[function.__module__])).items():
+        for argument, annotation in typing.get_type_hints(
+            function, vars(sys.modules[function.__module__])
+        ).items():
             for result in names_in(annotation):
                 assert result in public_names, f"{name}({argument}): {result.__qualname__}"
 
@@ -139,7 +146,9 @@ def test_features_are_arrays_with_times(tmp_path):
 
     workspace = Workspace.open_or_create(tmp_path)
     cache = FeatureCache.create(
-        workspace.caches, FeatureSpec("toy", "3", "none", "none", "fps=2", 3), EncoderSource("toy", "3", "")
+        workspace.caches,
+        FeatureSpec("toy", "3", "none", "none", "fps=2", 3),
+        EncoderSource("toy", "3", ""),
     )
     given = np.arange(12, dtype=np.float16).reshape(4, 3)
     video = tmp_path / "a.mp4"

@@ -55,7 +55,9 @@ def test_an_altered_or_incomplete_spec_is_refused(field):
 
 
 @pytest.mark.parametrize(
-    "change", [{"dim": "512"}, {"model": 3}, {"layout": "1"}, {"weights": None}, {"dim": 2.5}], ids=str
+    "change",
+    [{"dim": "512"}, {"model": 3}, {"layout": "1"}, {"weights": None}, {"dim": 2.5}],
+    ids=str,
 )
 def test_fields_of_the_wrong_type_are_refused(change):
     record = {**SPEC.to_json(), **change}
@@ -72,7 +74,9 @@ def test_rejects_non_specs(record):
 
 def test_a_newer_layout_is_refused():
     newer = dataclasses.replace(SPEC, layout=LAYOUT + 1)
-    with pytest.raises(CacheError, match=f"layout {LAYOUT + 1}; this vla supports up to {LAYOUT}: upgrade vla"):
+    with pytest.raises(
+        CacheError, match=f"layout {LAYOUT + 1}; this vla supports up to {LAYOUT}: upgrade vla"
+    ):
         FeatureSpec.from_json(newer.to_json())
 
 
@@ -110,7 +114,10 @@ def test_rejects_inconsistent_frame_features(values, times, message):
 
 def test_frame_features_may_be_empty_and_show_their_shape():
     assert len(FrameFeatures("v", np.zeros((0, 4)), np.zeros(0), 0.0).values) == 0
-    assert repr(FrameFeatures("v", GOOD, np.array([0, 0, 1.0]), 2.5)) == "FrameFeatures('v', 3 x 2 float16, 2.50 s)"
+    assert (
+        repr(FrameFeatures("v", GOOD, np.array([0, 0, 1.0]), 2.5))
+        == "FrameFeatures('v', 3 x 2 float16, 2.50 s)"
+    )
 
 
 def texts(**changed):

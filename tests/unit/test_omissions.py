@@ -13,7 +13,10 @@ def test_an_omission_is_counted_named_and_worded():
     left.add("other-suffix", ".jpg", 1_233)
     left.add("other-suffix", ".txt")
     left.add("unreadable-folder")
-    assert left.summary() == "1,235 files with other suffixes (.txt, .jpg), 1 folder that cannot be read"
+    assert (
+        left.summary()
+        == "1,235 files with other suffixes (.txt, .jpg), 1 folder that cannot be read"
+    )
     assert left.to_json() == [
         {"reason": "other-suffix", "count": 1235, "examples": [".txt", ".jpg"]},
         {"reason": "unreadable-folder", "count": 1, "examples": []},

@@ -40,7 +40,9 @@ def test_names_come_without_importing(shelf):
 
 def test_get_imports_one_plug_in(shelf):
     assert shelf.get("plain") is sys.modules["thirdparty.widgets.plain"].Widget
-    assert {m for m in sys.modules if m.startswith("thirdparty.widgets.")} == {"thirdparty.widgets.plain"}
+    assert {m for m in sys.modules if m.startswith("thirdparty.widgets.")} == {
+        "thirdparty.widgets.plain"
+    }
 
 
 @pytest.mark.parametrize(("name", "hint"), [("plian", "Did you mean 'plain'?"), ("zzz", "")])
@@ -91,7 +93,9 @@ def test_arguments_take_precedence_over_options(shelf):
 
 
 def test_unknown_option_lists_all_options(shelf):
-    with pytest.raises(UsageError, match=r"widget 'plain' has no option 'color'; it has: colour, depth$"):
+    with pytest.raises(
+        UsageError, match=r"widget 'plain' has no option 'color'; it has: colour, depth$"
+    ):
         shelf.build("plain", {"color": "blue"}, size=3)
 
 
@@ -120,7 +124,15 @@ def test_rejects_invalid_option_values(typed, option, value, wanted):
 
 
 def test_passes_valid_option_values(typed):
-    values = {"width": 1, "share": 0, "shift": -7, "seed": 0, "name": "", "on": True, "other": "anything"}
+    values = {
+        "width": 1,
+        "share": 0,
+        "shift": -7,
+        "seed": 0,
+        "name": "",
+        "on": True,
+        "other": "anything",
+    }
     assert typed.build("typed", values).given.items() >= values.items()
 
 
@@ -130,7 +142,11 @@ def test_other_distributions_add_plug_ins(shelf, monkeypatch):
     def entry_points(group):
         asked.append(group)
         result = {"far": "collections:OrderedDict", "plain": "collections:Counter"}
-        return [EntryPoint(n, v, group) for n, v in result.items()] if group == "thirdparty.widgets" else []
+        return (
+            [EntryPoint(n, v, group) for n, v in result.items()]
+            if group == "thirdparty.widgets"
+            else []
+        )
 
     monkeypatch.setattr(registry_module, "entry_points", entry_points)
     assert shelf.names() == ("broken", "far", "heavy", "plain", "torn")
@@ -162,10 +178,16 @@ def test_broken_third_party_plug_in_names_its_distribution(shelf, tmp_path, monk
     points = f"[thirdparty.widgets]\ntorn_one = {module}:Widget\nfar = collections:OrderedDict\n"
     (info / "entry_points.txt").write_text(points)
     assert shelf.third_party_names() == ("far", "torn_one")
-    with pytest.raises(EnvironmentUnfitError, match="widget 'torn_one' of torn-plugin 2.1 cannot be loaded") as error:
+    with pytest.raises(
+        EnvironmentUnfitError, match="widget 'torn_one' of torn-plugin 2.1 cannot be loaded"
+    ) as error:
         shelf.get("torn_one")
     assert said in str(error.value) and "pip install" in str(error.value)
-    for name in ("broken", "heavy", "torn"):  # those of the shelf itself, which are broken in this test
+    for name in (
+        "broken",
+        "heavy",
+        "torn",
+    ):  # those of the shelf itself, which are broken in this test
         (tmp_path / "thirdparty" / "widgets" / f"{name}.py").unlink()
     assert set(shelf.loadable()) == {"far", "plain"}
 
@@ -189,7 +211,9 @@ def test_third_party_encoder_needs_three_methods(monkeypatch):
     from vla.encoders import registry
 
     monkeypatch.setattr(
-        registry, "_third_party", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
+        registry,
+        "_third_party",
+        lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")},
     )
     encoder = registry.build("least", pretrained="", device="cpu", dtype="fp16")
     assert (encoder.scale, encoder.max_concurrency, encoder.fits("x" * 1000)) == (20.0, 1, True)
@@ -204,7 +228,9 @@ def test_rejects_encoder_without_a_required_method(monkeypatch, member):
     from vla.encoders import registry
 
     monkeypatch.setattr(
-        registry, "_third_party", lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")}
+        registry,
+        "_third_party",
+        lambda: {"least": EntryPoint("least", f"{__name__}:Least", "vla.encoders")},
     )
     monkeypatch.delattr(Least, member)
     with pytest.raises(EnvironmentUnfitError, match=f"'least' lacks {member}"):
@@ -224,14 +250,18 @@ SYMBOL = {
 @pytest.mark.parametrize("shelf_name", SHELVES)
 def test_every_own_plug_in_has_the_symbol(shelf_name):
     package = __import__(f"vla.{shelf_name}", fromlist=["registry"])
-    assert (package.registry.package, package.registry.symbol) == (f"vla.{shelf_name}", SYMBOL[shelf_name])
+    assert (package.registry.package, package.registry.symbol) == (
+        f"vla.{shelf_name}",
+        SYMBOL[shelf_name],
+    )
     assert package.registry.names()
     for name in package.registry.names():
         assert callable(package.registry.get(name))
 
 
 @pytest.mark.parametrize(
-    ("shelf_name", "kind"), [("indexes", "index"), ("losses", "loss"), ("encoders", "encoder"), ("heads", "head")]
+    ("shelf_name", "kind"),
+    [("indexes", "index"), ("losses", "loss"), ("encoders", "encoder"), ("heads", "head")],
 )
 def test_shelves_are_called_by_their_singular(shelf_name, kind):
     package = __import__(f"vla.{shelf_name}", fromlist=["registry"])

@@ -7,7 +7,8 @@ from vla.sampling import Sampling
 
 
 @pytest.mark.parametrize(
-    "text", ["fps=2", "fps=0.5", "fps=29.97", "fps=0.333333333333", "frames=16", "keyframes", "scenes"]
+    "text",
+    ["fps=2", "fps=0.5", "fps=29.97", "fps=0.333333333333", "frames=16", "keyframes", "scenes"],
 )
 def test_round_trip(text):
     assert str(Sampling.parse(text)) == text

@@ -31,7 +31,10 @@ def naive_iou(a, b):
 
 
 def test_iou_by_hand():
-    assert iou([(0, 4), (2, 3)], [(2, 6), (4, 5), (0, 4)]).tolist() == [[2 / 6, 0.0, 1.0], [1 / 4, 0.0, 1 / 4]]
+    assert iou([(0, 4), (2, 3)], [(2, 6), (4, 5), (0, 4)]).tolist() == [
+        [2 / 6, 0.0, 1.0],
+        [1 / 4, 0.0, 1 / 4],
+    ]
     assert iou([(1, 1)], [(1, 1)]).tolist() == [[0.0]]
     assert iou([], [(0, 1)]).shape == (0, 1)
 
@@ -46,7 +49,9 @@ def test_iou_is_symmetric_bounded_and_naive(a, b):
     assert ((got >= 0) & (got <= 1)).all()
 
 
-@given(st.lists(st.tuples(st.floats(0, 1e5), st.floats(0, 1e5)).map(sorted), min_size=1, max_size=8))
+@given(
+    st.lists(st.tuples(st.floats(0, 1e5), st.floats(0, 1e5)).map(sorted), min_size=1, max_size=8)
+)
 @settings(deadline=None)
 def test_iou_of_any_floats_stays_in_bounds_and_is_one_with_itself(rows):
     spans = np.array(rows)
@@ -58,7 +63,11 @@ def test_iou_of_any_floats_stays_in_bounds_and_is_one_with_itself(rows):
 def test_nms_by_hand():
     spans = [(0, 4), (1, 5), (10, 12), (0, 4)]
     assert nms(spans, [0.5, 0.9, 0.1, 0.9], 0.5).tolist() == [1, 2]
-    assert nms(spans, [0.5, 0.9, 0.1, 0.9], 0.6).tolist() == [1, 3, 2]  # IoU of the first two is exactly 0.6
+    assert nms(spans, [0.5, 0.9, 0.1, 0.9], 0.6).tolist() == [
+        1,
+        3,
+        2,
+    ]  # IoU of the first two is exactly 0.6
     assert nms(spans, [0.9, 0.9, 0.1, 0.9], 0.7).tolist() == [0, 1, 2]
     assert nms([], [], 0.5).tolist() == []
 
@@ -69,7 +78,9 @@ def shared_of_shorter(a, b):
     return shared / shorter if shorter else 0.0
 
 
-@given(SPANS, st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]), st.sampled_from([0.0, 0.5, 1.0]), st.data())
+@given(
+    SPANS, st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]), st.sampled_from([0.0, 0.5, 1.0]), st.data()
+)
 @settings(deadline=None)
 def test_nms_keeps_spans_without_better_overlap(spans, threshold, nested, data):
     scores = data.draw(st.lists(st.integers(0, 4), min_size=len(spans), max_size=len(spans)))
@@ -105,15 +116,35 @@ def test_merge_covers_the_same_time_in_separate_spans(spans, gap):
 
 
 def test_windows_by_hand():
-    assert windows(np.arange(5.0), 5, (2,)) == [(0, 5, 0, 5), (0, 2, 0, 2), (1, 3, 1, 3), (2, 4, 2, 4), (3, 5, 3, 5)]
+    assert windows(np.arange(5.0), 5, (2,)) == [
+        (0, 5, 0, 5),
+        (0, 2, 0, 2),
+        (1, 3, 1, 3),
+        (2, 4, 2, 4),
+        (3, 5, 3, 5),
+    ]
     # Halves of a window of 3 s are no multiple of the step, and 7 s are none of the window.
-    assert [w[:2] for w in windows(np.arange(7.0), 7, (3,), overlap=0.0)] == [(0, 7), (0, 3), (3, 6), (4, 7)]
+    assert [w[:2] for w in windows(np.arange(7.0), 7, (3,), overlap=0.0)] == [
+        (0, 7),
+        (0, 3),
+        (3, 6),
+        (4, 7),
+    ]
     # Sampling that jitters below the grid still gives the frames that were meant for it.
-    assert [w[:2] for w in windows([0, 0.97, 1.97, 2.97], 4, (2,))] == [(0, 4), (0, 2), (1, 3), (2, 4)]
+    assert [w[:2] for w in windows([0, 0.97, 1.97, 2.97], 4, (2,))] == [
+        (0, 4),
+        (0, 2),
+        (1, 3),
+        (2, 4),
+    ]
     # A length as long as the video is not shorter than it.
     assert windows([0.0, 1.0], 2.0, (2, 4)) == [(0, 2, 0.0, 2.0)]
     # Windows shorter than the sampling step are single frames.
-    assert windows([0.0, 5.0], 10.0, (2,)) == [(0, 2, 0.0, 10.0), (0, 1, 0.0, 5.0), (1, 2, 5.0, 10.0)]
+    assert windows([0.0, 5.0], 10.0, (2,)) == [
+        (0, 2, 0.0, 10.0),
+        (0, 1, 0.0, 5.0),
+        (1, 2, 5.0, 10.0),
+    ]
     assert windows([0.0], 0.0) == [(0, 1, 0.0, 0.0)]
 
 
@@ -123,7 +154,11 @@ def test_windows_do_not_depend_on_rounding():
     assert counts == {3}
 
 
-@given(videos(), st.lists(st.sampled_from([0.25, 0.5, 1, 2, 3, 4, 8, 16]), max_size=4), st.sampled_from([0, 0.5, 0.75]))
+@given(
+    videos(),
+    st.lists(st.sampled_from([0.25, 0.5, 1, 2, 3, 4, 8, 16]), max_size=4),
+    st.sampled_from([0, 0.5, 0.75]),
+)
 @settings(deadline=None)
 def test_windows_invariants(video, lengths, overlap):
     timestamps, duration = video
@@ -133,7 +168,11 @@ def test_windows_invariants(video, lengths, overlap):
     assert len({w[:2] for w in got}) == len(got)
     for first, last, start, end in got:
         assert 0 <= first < last <= len(timestamps)
-        assert start == edges[first] < end == edges[last] if last < len(timestamps) else end == duration
+        assert (
+            start == edges[first] < end == edges[last]
+            if last < len(timestamps)
+            else end == duration
+        )
     longest_frame = max(np.diff(edges))
     for length in lengths:
         scale = windows(timestamps, duration, (length,), overlap)
@@ -156,7 +195,8 @@ def naive_windows(timestamps, duration, lengths, overlap):
             start = min(start, duration - length)
             # Of frames with one timestamp, a window takes all or none.
             first, last = (
-                edges.index(min(edges, key=lambda edge: abs(edge - bound))) for bound in (start, start + length)
+                edges.index(min(edges, key=lambda edge: abs(edge - bound)))
+                for bound in (start, start + length)
             )
             last = len(timestamps) if edges[last] == duration else last
             if edges[first] < edges[last] and (first, last) not in result:
@@ -167,7 +207,11 @@ def naive_windows(timestamps, duration, lengths, overlap):
     return [(first, last, edges[first], edges[last]) for first, last in result]
 
 
-@given(videos(quarters=True), st.lists(st.sampled_from([0.25, 0.5, 1, 2, 3, 8]), max_size=4), st.sampled_from([0, 0.5]))
+@given(
+    videos(quarters=True),
+    st.lists(st.sampled_from([0.25, 0.5, 1, 2, 3, 8]), max_size=4),
+    st.sampled_from([0, 0.5]),
+)
 @settings(deadline=None)
 def test_windows_match_naive_loop(video, lengths, overlap):
     assert windows(*video, lengths, overlap) == naive_windows(*video, lengths, overlap)
@@ -243,9 +287,14 @@ def arranged(timestamps, duration, lengths, overlap):
     result = [(begin, duration)]
     for length in lengths:
         if length < duration - begin:
-            starts = np.append(np.arange(begin, duration - length, length * (1 - overlap)), duration - length)
+            starts = np.append(
+                np.arange(begin, duration - length, length * (1 - overlap)), duration - length
+            )
             for start in starts:
-                near = [edges[np.argmin(np.abs(edges - t) - (edges <= t) * 1e-9)] for t in (start, start + length)]
+                near = [
+                    edges[np.argmin(np.abs(edges - t) - (edges <= t) * 1e-9)]
+                    for t in (start, start + length)
+                ]
                 result.append(tuple(near)) if near[1] > near[0] else None
     return list(dict.fromkeys(result))
 
@@ -253,7 +302,9 @@ def arranged(timestamps, duration, lengths, overlap):
 @pytest.mark.parametrize("seed", range(12))
 def test_windows_of_sparse_frames_are_on_a_regular_grid(seed):
     rng = np.random.default_rng(seed)
-    times = np.sort(np.concatenate([rng.random(4) * 10, 500 + rng.random(3) * 5, rng.random(2) * 900]))
+    times = np.sort(
+        np.concatenate([rng.random(4) * 10, 500 + rng.random(3) * 5, rng.random(2) * 900])
+    )
     duration = times[-1] + rng.random()
     overlap, lengths = rng.choice([0.0, 0.5, 0.8]), (1.0, 2.5, 40.0)
     result = windows(times, duration, lengths, overlap)

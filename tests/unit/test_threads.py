@@ -31,7 +31,9 @@ def test_thread_counts_are_restored_after_errors():
     assert torch.get_num_threads() == 3 and blas_has_threads() == two
 
 
-@pytest.mark.parametrize(("value", "count"), [("2", 2), ("2,1", 2), ("", 1), ("many", 1), ("0", 1), ("-4", 1)])
+@pytest.mark.parametrize(
+    ("value", "count"), [("2", 2), ("2,1", 2), ("", 1), ("many", 1), ("0", 1), ("-4", 1)]
+)
 def test_environment_variable_sets_the_count(monkeypatch, value, count):
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     with small_op_threads():
@@ -81,4 +83,7 @@ def test_as_a_decorator_it_keeps_the_signature():
         return a * b * torch.get_num_threads()
 
     assert product(3) == 6 and product(3, b=5) == 15
-    assert str(inspect.signature(product)) == "(a: int, *, b: int = 2) -> int" and product.__doc__ == "Multiply."
+    assert (
+        str(inspect.signature(product)) == "(a: int, *, b: int = 2) -> int"
+        and product.__doc__ == "Multiply."
+    )

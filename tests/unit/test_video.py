@@ -36,7 +36,12 @@ def write(path, container, codec, frames=12):
             codec, rate=25, options={"x265-params": "log-level=none"} if codec == "libx265" else {}
         )
         stream.width, stream.height = side
-        stream.pix_fmt = {"mjpeg": "yuvj420p", "amv": "yuvj420p", "gif": "rgb8", "apng": "rgb24"}.get(codec, "yuv420p")
+        stream.pix_fmt = {
+            "mjpeg": "yuvj420p",
+            "amv": "yuvj420p",
+            "gif": "rgb8",
+            "apng": "rgb24",
+        }.get(codec, "yuv420p")
         for i in range(frames):
             rgb = np.roll(picture, i, 1).repeat(16, 0).repeat(16, 1)
             frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=stream.pix_fmt)

@@ -11,7 +11,9 @@ from types import FunctionType
 __version__ = "0.1.0"
 
 _STUB = Path(__file__).with_suffix(".pyi").read_text("utf-8")
-_MODULES = {name: module for module, name in re.findall(r"^from (\S+) import (\w+) as", _STUB, re.MULTILINE)}
+_MODULES = {
+    name: module for module, name in re.findall(r"^from (\S+) import (\w+) as", _STUB, re.MULTILINE)
+}
 
 _SETTINGS = {
     "estimate": "EncoderChoice",
@@ -26,7 +28,9 @@ __all__ = ["__version__", *sorted(_MODULES)]
 
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
-        raise AttributeError(f"module 'vla' has no attribute {name!r}; it has {', '.join(sorted(_MODULES))}")
+        raise AttributeError(
+            f"module 'vla' has no attribute {name!r}; it has {', '.join(sorted(_MODULES))}"
+        )
     value = getattr(import_module(_MODULES[name]), name)
     if isinstance(value, FunctionType):
         from vla.arguments import validate_arguments

@@ -30,7 +30,9 @@ _PLAIN: dict[str, tuple[type | tuple[type, ...], str]] = {
 }
 
 
-def validate_arguments(function: Callable[..., Any], settings: type | None = None) -> Callable[..., Any]:
+def validate_arguments(
+    function: Callable[..., Any], settings: type | None = None
+) -> Callable[..., Any]:
     """Wrap a function of a workflow as a public function of the library.
 
     A parameter annotated `Path` accepts texts and path objects; a parameter that takes several values
@@ -56,12 +58,19 @@ def validate_arguments(function: Callable[..., Any], settings: type | None = Non
         bound = signature.bind(*args, **kwargs)
         for name, value in bound.arguments.items():
             if value is not signature.parameters[name].default:
-                bound.arguments[name] = _normalize(name, value, kinds[name], str(signature.parameters[name].annotation))
+                bound.arguments[name] = _normalize(
+                    name, value, kinds[name], str(signature.parameters[name].annotation)
+                )
         return function(*bound.args, **bound.kwargs)
 
-    parameters = [p.replace(annotation=_annotation(kinds[name], p)) for name, p in signature.parameters.items()]
+    parameters = [
+        p.replace(annotation=_annotation(kinds[name], p))
+        for name, p in signature.parameters.items()
+    ]
     wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": signature.return_annotation}
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters} | {
+        "return": signature.return_annotation
+    }
     return wrapper
 
 
@@ -92,7 +101,9 @@ def _signature(function: Callable[..., Any], settings: type | None) -> inspect.S
 
 def _kind(annotation: str) -> str:
     """Return `paths`, `path`, `texts`, the name of a plain type, or an empty text."""
-    if re.fullmatch(r"(Iterable|Sequence)\[(str \| Path|Path \| str|Path)\]|Paths( \| None)?", annotation):
+    if re.fullmatch(
+        r"(Iterable|Sequence)\[(str \| Path|Path \| str|Path)\]|Paths( \| None)?", annotation
+    ):
         return "paths"
     if re.fullmatch(r"(Iterable|Sequence)\[str\]", annotation):
         return "texts"
@@ -114,7 +125,11 @@ def _check_names(function_name: str, signature: inspect.Signature, keywords: Ite
     for name in keywords:
         if name not in signature.parameters:
             near = difflib.get_close_matches(name, signature.parameters, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else f" It takes {', '.join(signature.parameters)}."
+            hint = (
+                f" Did you mean {near[0]!r}?"
+                if near
+                else f" It takes {', '.join(signature.parameters)}."
+            )
             raise TypeError(f"{function_name}() has no argument {name!r}.{hint}")
 
 
@@ -141,7 +156,11 @@ def _normalize_list(name: str, value: Any, kind: str) -> list[Any]:
     is_valid = _is_path if kind == "paths" else lambda item: isinstance(item, str)
     if is_valid(value):
         return [value]
-    items = list(value) if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray) else [value]
+    items = (
+        list(value)
+        if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray)
+        else [value]
+    )
     for item in items:
         if not is_valid(item):
             types = "texts or pathlib.Path objects" if kind == "paths" else "texts"
@@ -150,4 +169,6 @@ def _normalize_list(name: str, value: Any, kind: str) -> list[Any]:
 
 
 def _is_path(value: object) -> bool:
-    return isinstance(value, str) or (isinstance(value, os.PathLike) and isinstance(os.fspath(value), str))
+    return isinstance(value, str) or (
+        isinstance(value, os.PathLike) and isinstance(os.fspath(value), str)
+    )

@@ -43,17 +43,40 @@ _REASONS: dict[str, str] = {
     **dict.fromkeys(("ENOENT", "ENOTDIR", "ELOOP", "ENAMETOOLONG"), "missing"),
     **dict.fromkeys(("EACCES", "EPERM"), "permission"),
     **dict.fromkeys(
-        ("EMFILE", "ENFILE", "EAGAIN", "ENOMEM", "ENOBUFS", "ENOSPC", "EDQUOT", "EFBIG", "ENOLCK", "ENOEXEC"),
+        (
+            "EMFILE",
+            "ENFILE",
+            "EAGAIN",
+            "ENOMEM",
+            "ENOBUFS",
+            "ENOSPC",
+            "EDQUOT",
+            "EFBIG",
+            "ENOLCK",
+            "ENOEXEC",
+        ),
         "resources",
     ),
 }
-_REASON_OF = {getattr(errno, name): reason for name, reason in _REASONS.items() if hasattr(errno, name)}
+_REASON_OF = {
+    getattr(errno, name): reason for name, reason in _REASONS.items() if hasattr(errno, name)
+}
 
 # FFmpeg uses many error numbers of the system for faults in a file's content (EINVAL, EIO, EPERM,
 # EAGAIN, ENOSYS). It does not use these itself, so they come from the system.
 _SYSTEM_ERRNOS = frozenset(
     getattr(errno, name)
-    for name in ("EMFILE", "ENFILE", "EACCES", "ESTALE", "ETIMEDOUT", "ENOLCK", "EHOSTDOWN", "EHOSTUNREACH", "ENOTCONN")
+    for name in (
+        "EMFILE",
+        "ENFILE",
+        "EACCES",
+        "ESTALE",
+        "ETIMEDOUT",
+        "ENOLCK",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENOTCONN",
+    )
     if hasattr(errno, name)
 )
 

@@ -54,7 +54,9 @@ class DecodeError(VlaError, ValueError):
         reason: a short word, e.g. `not-a-video`; see `vla.causes`.
     """
 
-    def __init__(self, message: str, reason: str = "undecodable", *, hint: Hint | None = None) -> None:
+    def __init__(
+        self, message: str, reason: str = "undecodable", *, hint: Hint | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.reason = reason
 

@@ -71,14 +71,18 @@ class FeatureSpec:
             CacheError: fields are missing or of the wrong type, the layout is newer, or the fingerprint
                 does not match.
         """
-        spec = records.decode(cls, record, f"{source} does not describe features: it", Hint("make_again"))
+        spec = records.decode(
+            cls, record, f"{source} does not describe features: it", Hint("make_again")
+        )
         if spec.layout > LAYOUT:
             raise CacheError(
-                f"{source} has feature layout {spec.layout!r}; this vla supports up to {LAYOUT}: upgrade vla"
+                f"{source} has feature layout {spec.layout!r}; this vla supports up to {LAYOUT}: "
+                f"upgrade vla"
             )
         if record.get("fingerprint", spec.fingerprint) != spec.fingerprint:
             raise CacheError(
-                f"{source} was altered: its fingerprint is {record['fingerprint']}, not {spec.fingerprint}"
+                f"{source} was altered: its fingerprint is {record['fingerprint']}, not "
+                f"{spec.fingerprint}"
             )
         return spec
 
@@ -93,7 +97,8 @@ class FeatureSpec:
         a, b = asdict(self), asdict(other)
         lines = [f"  {k}: {a[k]!r} in {mine}, {b[k]!r} in {theirs}" for k in a if a[k] != b[k]]
         raise SpecMismatchError(
-            f"{mine} and {theirs} lie in different feature spaces and cannot be mixed:\n" + "\n".join(lines),
+            f"{mine} and {theirs} lie in different feature spaces and cannot be mixed:\n"
+            + "\n".join(lines),
             hint=hint,
         )
 
@@ -125,18 +130,22 @@ class FrameFeatures:
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.timestamps_seconds.shape != self.values.shape[:1]:
             raise ShapeError(
-                f"{self.video_id}: values {self.values.shape} and timestamps {self.timestamps_seconds.shape} disagree"
+                f"{self.video_id}: values {self.values.shape} and timestamps "
+                f"{self.timestamps_seconds.shape} disagree"
             )
         if not np.isfinite(self.values).all():
             raise ShapeError(f"{self.video_id}: features hold values that are not finite")
         if not (np.abs(self.timestamps_seconds) <= MAX_DURATION_SECONDS).all():
-            raise ShapeError(f"{self.video_id}: timestamps are not numbers of at most {MAX_DURATION_SECONDS:g} s")
+            raise ShapeError(
+                f"{self.video_id}: timestamps are not numbers of at most {MAX_DURATION_SECONDS:g} s"
+            )
         if (np.diff(self.timestamps_seconds) < 0).any():
             raise ShapeError(f"{self.video_id}: timestamps decrease")
         last = float(self.timestamps_seconds[-1]) if len(self.timestamps_seconds) else 0.0
         if not last <= self.duration_seconds <= MAX_DURATION_SECONDS:
             raise ShapeError(
-                f"{self.video_id}: its duration is {self.duration_seconds} s, not between its last frame at {last} s and "
+                f"{self.video_id}: its duration is {self.duration_seconds} s, not between its "
+                f"last frame at {last} s and "
                 f"{MAX_DURATION_SECONDS:g} s"
             )
 
@@ -163,12 +172,19 @@ class TextFeatures:
 
     def __post_init__(self) -> None:
         q = len(self.texts)
-        if self.pooled.shape[:1] != (q,) or self.tokens.shape[:1] != (q,) or self.mask.shape != self.tokens.shape[:2]:
+        if (
+            self.pooled.shape[:1] != (q,)
+            or self.tokens.shape[:1] != (q,)
+            or self.mask.shape != self.tokens.shape[:2]
+        ):
             raise ShapeError(
-                f"{q} texts, pooled {self.pooled.shape}, tokens {self.tokens.shape}, mask {self.mask.shape} disagree"
+                f"{q} texts, pooled {self.pooled.shape}, tokens {self.tokens.shape}, mask "
+                f"{self.mask.shape} disagree"
             )
         if self.pooled.shape[-1] != self.tokens.shape[-1]:
-            raise ShapeError(f"pooled width {self.pooled.shape[-1]} is not token width {self.tokens.shape[-1]}")
+            raise ShapeError(
+                f"pooled width {self.pooled.shape[-1]} is not token width {self.tokens.shape[-1]}"
+            )
         if (np.diff(self.mask.astype(np.int8), axis=1) > 0).any():
             raise ShapeError("a mask must be True first and False after: real tokens come first")
         if not (np.isfinite(self.pooled).all() and np.isfinite(self.tokens).all()):

@@ -51,9 +51,14 @@ class AlignmentModel(nn.Module):
         self.config = config
         self.projector = projectors.build(config.projector, config.options, dim=config.dim)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
-        modules = {name: heads.build(name, options, dim=config.dim) for name, options in config.heads.items()}
+        modules = {
+            name: heads.build(name, options, dim=config.dim)
+            for name, options in config.heads.items()
+        }
         blind = {
-            name: heads.build(name, config.heads[name], dim=config.dim) for name, h in modules.items() if h.has_blind
+            name: heads.build(name, config.heads[name], dim=config.dim)
+            for name, h in modules.items()
+            if h.has_blind
         }
         self.heads, self.blind = nn.ModuleDict(modules), nn.ModuleDict(blind)  # type: ignore[assignment]
 
@@ -77,7 +82,9 @@ class AlignmentModel(nn.Module):
         """Return the projections `(M, E)` of `rows` of `packed_texts`."""
         return self.projector.project_text(packed_texts(batch)[rows])
 
-    def assemble(self, batch: AlignmentBatch, frames: torch.Tensor, texts: torch.Tensor) -> AlignedBatch:
+    def assemble(
+        self, batch: AlignmentBatch, frames: torch.Tensor, texts: torch.Tensor
+    ) -> AlignedBatch:
         """Return the batch in the shared space from its projected frames and texts.
 
         Args:
@@ -87,7 +94,13 @@ class AlignmentModel(nn.Module):
         """
         sentences, choices = Packing(batch.sentence_mask), Packing(batch.questions.choice_mask)
         num_choices = len(choices.index)
-        sizes = [len(batch.queries), len(sentences.index), len(batch.questions), num_choices, num_choices]
+        sizes = [
+            len(batch.queries),
+            len(sentences.index),
+            len(batch.questions),
+            num_choices,
+            num_choices,
+        ]
         of_queries, of_sentences, of_questions, of_choices, of_choices_only = texts.split(sizes)
         if self.compares_tokens:
             num_tokens, token_mask = len(batch.tokens), batch.token_mask
@@ -123,7 +136,10 @@ class AlignmentModel(nn.Module):
         pairs = [(name, head.loss(aligned, batch)) for name, head in self.heads.items()]
         if self.blind:
             without_video = aligned.blind()
-            pairs += [(f"blind {name}", head.loss(without_video, batch)) for name, head in self.blind.items()]
+            pairs += [
+                (f"blind {name}", head.loss(without_video, batch))
+                for name, head in self.blind.items()
+            ]
         return {name: loss for name, loss in pairs if loss is not None}
 
     def align_frames(self, features: FrameFeatures) -> np.ndarray:
@@ -139,7 +155,9 @@ class AlignmentModel(nn.Module):
         """
         for video in videos:
             if video.values.shape[1] != self.config.dim:
-                raise ShapeError(f"features are {video.values.shape[1]} wide, the model takes {self.config.dim}")
+                raise ShapeError(
+                    f"features are {video.values.shape[1]} wide, the model takes {self.config.dim}"
+                )
         frames: list[np.ndarray] = [np.zeros((0, 0), np.float32)] * len(videos)
         for rows in length_buckets([len(v.values) for v in videos]):
             batch = collate_frames([videos[i] for i in rows])
@@ -183,15 +201,22 @@ class AlignmentModel(nn.Module):
         if tokens is None:
             return cosines.cpu().numpy()
         head = cast(Retrieval, self.heads["retrieval"])
-        scores: np.ndarray = head.rescore(cosines, *self._pad(tokens), padded_frames, mask).cpu().numpy()
+        scores: np.ndarray = (
+            head.rescore(cosines, *self._pad(tokens), padded_frames, mask).cpu().numpy()
+        )
         return scores
 
     def _pad(self, sets: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return sets of vectors `(L, D)` padded to `(Q, L, D)` float32, and their mask
         `(Q, L)`.
         """
-        mask = torch.arange(max(map(len, sets), default=0)) < torch.tensor([len(s) for s in sets])[:, None]
-        rows, mask = (x.to(self.log_scale.device) for x in (torch.from_numpy(np.concatenate(sets)), mask))
+        mask = (
+            torch.arange(max(map(len, sets), default=0))
+            < torch.tensor([len(s) for s in sets])[:, None]
+        )
+        rows, mask = (
+            x.to(self.log_scale.device) for x in (torch.from_numpy(np.concatenate(sets)), mask)
+        )
         return Packing(mask).pad(rows.float()), mask
 
 
@@ -238,7 +263,9 @@ class Segments:
     spans: np.ndarray
 
 
-def pool_segments(frames: np.ndarray, features: FrameFeatures, grid: SegmentGrid | None = None) -> Segments:
+def pool_segments(
+    frames: np.ndarray, features: FrameFeatures, grid: SegmentGrid | None = None
+) -> Segments:
     """Return the pooled segments of a video.
 
     Args:
@@ -259,7 +286,9 @@ def cpu_state_dict(model: AlignmentModel) -> dict[str, torch.Tensor]:
     return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
 
 
-def build_model(config: ModelConfig, weights: dict[str, torch.Tensor], source: str) -> AlignmentModel:
+def build_model(
+    config: ModelConfig, weights: dict[str, torch.Tensor], source: str
+) -> AlignmentModel:
     """Return the model with these weights, in evaluation mode.
 
     Args:
@@ -275,9 +304,18 @@ def build_model(config: ModelConfig, weights: dict[str, torch.Tensor], source: s
         model.load_state_dict(weights)
     except VlaError:
         raise
-    except (RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError, AttributeError, LookupError) as error:
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        MemoryError,
+        AttributeError,
+        LookupError,
+    ) as error:
         raise CacheError(
-            f"{source} does not fit its configuration: {next(iter(str(error).splitlines()), repr(error))}"
+            f"{source} does not fit its configuration: "
+            f"{next(iter(str(error).splitlines()), repr(error))}"
         ) from error
     return model.eval()
 

@@ -26,14 +26,26 @@ REASONS: dict[str, tuple[str, str]] = {
     "captions-file": ("captions file not used", "captions files not used"),
     "row": ("row not kept", "rows not kept"),
     "cue": ("cue not kept", "cues not kept"),
-    "time-column": ("column that looks like times but is not used", "columns that look like times but are not used"),
+    "time-column": (
+        "column that looks like times but is not used",
+        "columns that look like times but are not used",
+    ),
     "span-outside": ("span outside its video", "spans outside their videos"),
     "span-cut": ("span cut at the end of its video", "spans cut at the end of their videos"),
-    "no-such-video": ("name in the captions without a video", "names in the captions without a video"),
+    "no-such-video": (
+        "name in the captions without a video",
+        "names in the captions without a video",
+    ),
     "ambiguous-name": ("name that fits several videos", "names that fit several videos"),
-    "stale-caption": ("caption of a video that was replaced", "captions of videos that were replaced"),
+    "stale-caption": (
+        "caption of a video that was replaced",
+        "captions of videos that were replaced",
+    ),
     "lost-caption": ("caption whose sidecar file is gone", "captions whose sidecar files are gone"),
-    "linked-captions": ("captions file that is a link to elsewhere", "captions files that are links to elsewhere"),
+    "linked-captions": (
+        "captions file that is a link to elsewhere",
+        "captions files that are links to elsewhere",
+    ),
     # Imported features.
     "array": ("array that is not a video's features", "arrays that are not a video's features"),
     # Search.
@@ -78,7 +90,10 @@ class Omissions:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return one object for each reason: `reason`, `count`, `examples`."""
-        return [{"reason": r, "count": n, "examples": self.examples.get(r, [])} for r, n in self.counts.items()]
+        return [
+            {"reason": r, "count": n, "examples": self.examples.get(r, [])}
+            for r, n in self.counts.items()
+        ]
 
     def summary(self) -> str:
         """Return one line, e.g. `2 files with other suffixes (.txt, .jpg), 1 broken link (a.mp4)`.
@@ -96,4 +111,6 @@ class Omissions:
             examples = self.examples.get(reason, [])
             names = examples[:_EXAMPLES_IN_SUMMARY]
             more = ", …" if len(examples) > len(names) else ""
-            yield f"{count:,} {REASONS[reason][count != 1]}" + (f" ({', '.join(names)}{more})" if names else "")
+            yield f"{count:,} {REASONS[reason][count != 1]}" + (
+                f" ({', '.join(names)}{more})" if names else ""
+            )

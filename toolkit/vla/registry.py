@@ -17,7 +17,16 @@ from typing import Any
 
 from vla.errors import EnvironmentUnfitError, UnknownNameError, UsageError
 
-SHELVES = ("decoders", "encoders", "datasets", "projectors", "heads", "losses", "indexes", "formats")
+SHELVES = (
+    "decoders",
+    "encoders",
+    "datasets",
+    "projectors",
+    "heads",
+    "losses",
+    "indexes",
+    "formats",
+)
 
 # Distributions whose name differs from that of their module.
 _PIP_NAME = {
@@ -64,14 +73,17 @@ class Registry:
                 if missing == self.package.split(".")[0]:
                     raise
                 raise EnvironmentUnfitError(
-                    f"{self._kind} {name!r} needs the package {missing!r}, which is not installed: {pip_line(missing)}"
+                    f"{self._kind} {name!r} needs the package {missing!r}, which is not "
+                    f"installed: {pip_line(missing)}"
                 ) from error
         third_party = self._third_party()
         if name in third_party:
             return self._load(third_party[name])
         near = difflib.get_close_matches(name, self.names(), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UnknownNameError(f"no {self._kind} is called {name!r}; there are {', '.join(self.names())}.{hint}")
+        raise UnknownNameError(
+            f"no {self._kind} is called {name!r}; there are {', '.join(self.names())}.{hint}"
+        )
 
     def loadable(self) -> dict[str, Any]:
         """Return the plug-ins by name, without those of other distributions that cannot be loaded."""
@@ -105,7 +117,9 @@ class Registry:
                 names = ", ".join(k for k in parameters if k not in arguments) or "none"
                 raise UsageError(f"{self._kind} {name!r} has no option {key!r}; it has: {names}")
             if requirement := _check_option(parameters[key], value):
-                raise UsageError(f"{self._kind} {name!r}: option {key} must be {requirement}, not {value!r}")
+                raise UsageError(
+                    f"{self._kind} {name!r}: option {key} must be {requirement}, not {value!r}"
+                )
         return factory(**{**(options or {}), **arguments})
 
     def _load(self, entry: EntryPoint) -> Any:
@@ -114,9 +128,13 @@ class Registry:
             if not callable(plugin):
                 raise TypeError(f"{entry.value} is neither a class nor a function")
         except Exception as error:  # the import may raise anything
-            owner = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "another distribution"
+            owner = (
+                f"{entry.dist.name} {entry.dist.version}" if entry.dist else "another distribution"
+            )
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+            missing = (
+                (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+            )
             if missing:
                 remedy = pip_line(missing)
             else:
@@ -128,7 +146,12 @@ class Registry:
 
     @property
     def _kind(self) -> str:
-        return self.package.rsplit(".", 1)[-1].rstrip("s").replace("indexe", "index").replace("losse", "loss")
+        return (
+            self.package.rsplit(".", 1)[-1]
+            .rstrip("s")
+            .replace("indexe", "index")
+            .replace("losse", "loss")
+        )
 
     def _own(self) -> frozenset[str]:
         spec = find_spec(self.package)
@@ -156,7 +179,11 @@ def _check_option(option: inspect.Parameter, value: Any) -> str:
 
     Only options annotated as str, bool, int or float are checked.
     """
-    kind = option.annotation if isinstance(option.annotation, str) else getattr(option.annotation, "__name__", "")
+    kind = (
+        option.annotation
+        if isinstance(option.annotation, str)
+        else getattr(option.annotation, "__name__", "")
+    )
     if kind in ("str", "bool"):
         requirement = {"str": "a text", "bool": "true or false"}[kind]
         return "" if isinstance(value, {"str": str, "bool": bool}[kind]) else requirement
@@ -164,6 +191,14 @@ def _check_option(option: inspect.Parameter, value: Any) -> str:
         return ""
     default = option.default if isinstance(option.default, int | float) else 1
     minimum = min(default, 1 if kind == "int" else 0)
-    requirement = f"a {'whole ' if kind == 'int' else ''}number" + (f" of at least {minimum}" if default >= 0 else "")
-    is_number = isinstance(value, int if kind == "int" else int | float) and not isinstance(value, bool)
-    return "" if is_number and math.isfinite(value) and (value >= minimum or default < 0) else requirement
+    requirement = f"a {'whole ' if kind == 'int' else ''}number" + (
+        f" of at least {minimum}" if default >= 0 else ""
+    )
+    is_number = isinstance(value, int if kind == "int" else int | float) and not isinstance(
+        value, bool
+    )
+    return (
+        ""
+        if is_number and math.isfinite(value) and (value >= minimum or default < 0)
+        else requirement
+    )

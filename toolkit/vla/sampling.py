@@ -27,13 +27,16 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.kind not in _MAX:
-            raise UsageError(f"sampling must be fps=N, frames=N, keyframes or scenes, not {self.kind!r}")
+            raise UsageError(
+                f"sampling must be fps=N, frames=N, keyframes or scenes, not {self.kind!r}"
+            )
         maximum = _MAX[self.kind]
         if not maximum and self.value:
             raise UsageError(f"sampling {self.kind!r} takes no number")
         if maximum and not _MIN <= self.value <= maximum:
             raise UsageError(
-                f"{self.kind}= must be above 0 (at least {_MIN:g}) and at most {maximum:g}, not {self.value:g}"
+                f"{self.kind}= must be above 0 (at least {_MIN:g}) and at most {maximum:g}, not "
+                f"{self.value:g}"
             )
         if self.kind == "frames" and self.value != int(self.value):
             raise UsageError(f"frames= must be a whole number, not {self.value:g}")

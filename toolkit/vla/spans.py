@@ -31,7 +31,11 @@ def iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 
 def nms(
-    spans: ArrayLike, scores: ArrayLike, threshold: float, most: int | None = None, nested: float = 1.0
+    spans: ArrayLike,
+    scores: ArrayLike,
+    threshold: float,
+    most: int | None = None,
+    nested: float = 1.0,
 ) -> np.ndarray:
     """Non-maximum suppression: drop spans that overlap a better one by more than `threshold` IoU.
 
@@ -53,7 +57,9 @@ def nms(
     if scores.shape != spans.shape[:1]:
         raise ShapeError(f"{len(spans)} spans need as many scores, not {scores.shape}")
     if np.isnan(scores).any() or not (0 <= threshold <= 1 and 0 <= nested <= 1):
-        raise UsageError(f"scores must be numbers and thresholds {threshold} and {nested} must lie in [0, 1]")
+        raise UsageError(
+            f"scores must be numbers and thresholds {threshold} and {nested} must lie in [0, 1]"
+        )
     order = np.argsort(-scores, kind="stable")
     selection: list[np.intp] = []
     while len(order) and (most is None or len(selection) < most):
@@ -61,7 +67,9 @@ def nms(
         selection.append(best)
         is_apart = _overlap(spans[[best]], spans[rest])[0] <= threshold
         if nested < 1:
-            intersection = np.minimum(spans[rest, 1], spans[best, 1]) - np.maximum(spans[rest, 0], spans[best, 0])
+            intersection = np.minimum(spans[rest, 1], spans[best, 1]) - np.maximum(
+                spans[rest, 0], spans[best, 0]
+            )
             shorter = np.minimum(spans[rest, 1] - spans[rest, 0], spans[best, 1] - spans[best, 0])
             is_apart &= intersection <= nested * shorter
         order = rest[is_apart]
@@ -122,17 +130,24 @@ def windows(
     """
     timestamps = validate_timestamps(timestamps_seconds, duration_seconds)
     if not all(0 < length < np.inf for length in lengths_seconds) or not 0 <= overlap < 1:
-        raise UsageError(f"windows need positive lengths and an overlap in [0, 1), not {lengths_seconds} and {overlap}")
+        raise UsageError(
+            f"windows need positive lengths and an overlap in [0, 1), not {lengths_seconds} and "
+            f"{overlap}"
+        )
     begin, end = timestamps[0], float(duration_seconds)
     bounds = [np.array([[begin, end]])]
     for length in lengths_seconds:
         if length < end - begin:
             starts = np.append(_grid(timestamps, end, length, length * (1 - overlap)), end - length)
-            bounds.append(_snap(np.stack([starts, starts + length], axis=1), np.append(timestamps, end)))
+            bounds.append(
+                _snap(np.stack([starts, starts + length], axis=1), np.append(timestamps, end))
+            )
     return _unique_windows(np.concatenate(bounds), timestamps, end)
 
 
-def frames_in(timestamps_seconds: ArrayLike, duration_seconds: float, span: Sequence[float]) -> tuple[int, int]:
+def frames_in(
+    timestamps_seconds: ArrayLike, duration_seconds: float, span: Sequence[float]
+) -> tuple[int, int]:
     """Return the range `(first, last_exclusive)` of frames on screen during a span, at least one frame.
 
     Args:
@@ -160,7 +175,8 @@ def _validate(spans: ArrayLike) -> np.ndarray:
     invalid = np.flatnonzero(~(np.isfinite(rows).all(axis=1) & (rows[:, 0] <= rows[:, 1])))
     if len(invalid):
         raise UsageError(
-            f"span {invalid[0]} is {rows[invalid[0]].tolist()}: a span must be finite and start before it ends"
+            f"span {invalid[0]} is {rows[invalid[0]].tolist()}: a span must be finite and start "
+            f"before it ends"
         )
     return rows
 
@@ -174,9 +190,18 @@ def validate_timestamps(timestamps: ArrayLike, duration: float) -> np.ndarray:
     """
     times = np.asarray(timestamps, dtype=np.float64)
     if times.ndim != 1 or not len(times):
-        raise ShapeError(f"timestamps must be one row of at least one timestamp, not an array of shape {times.shape}")
-    if not (np.isfinite(duration) and (np.diff(times, append=duration) >= 0).all() and np.isfinite(times[0])):
-        raise UsageError(f"timestamps must not decrease or pass the end of the video at {duration} s")
+        raise ShapeError(
+            f"timestamps must be one row of at least one timestamp, not an array of shape "
+            f"{times.shape}"
+        )
+    if not (
+        np.isfinite(duration)
+        and (np.diff(times, append=duration) >= 0).all()
+        and np.isfinite(times[0])
+    ):
+        raise UsageError(
+            f"timestamps must not decrease or pass the end of the video at {duration} s"
+        )
     return times
 
 
@@ -203,7 +228,9 @@ def _grid(timestamps: np.ndarray, end: float, length: float, step: float) -> np.
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    intersection = np.minimum(a[:, None, 1], b[None, :, 1]) - np.maximum(a[:, None, 0], b[None, :, 0])
+    intersection = np.minimum(a[:, None, 1], b[None, :, 1]) - np.maximum(
+        a[:, None, 0], b[None, :, 0]
+    )
     intersection = np.maximum(intersection, 0.0)
     union = (a[:, 1] - a[:, 0])[:, None] + (b[:, 1] - b[:, 0])[None, :] - intersection
     return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
@@ -225,5 +252,10 @@ def _unique_windows(bounds: np.ndarray, timestamps: np.ndarray, end: float) -> l
     last = np.where(ends == end, len(timestamps), np.searchsorted(timestamps, ends))
     _, rows = np.unique(first * (len(timestamps) + 1) + last, return_index=True)
     rows.sort()
-    columns = (first[rows].tolist(), last[rows].tolist(), starts[rows].tolist(), ends[rows].tolist())
+    columns = (
+        first[rows].tolist(),
+        last[rows].tolist(),
+        starts[rows].tolist(),
+        ends[rows].tolist(),
+    )
     return list(zip(*columns, strict=True))

@@ -16,7 +16,11 @@ from functools import cache
 from pathlib import Path
 
 VARIABLE = "OMP_NUM_THREADS"
-_NAMES = ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads64_", "openblas_{}_num_threads")
+_NAMES = (
+    "scipy_openblas_{}_num_threads64_",
+    "openblas_{}_num_threads64_",
+    "openblas_{}_num_threads",
+)
 
 
 @contextmanager
@@ -91,7 +95,10 @@ def _blas(verb: str) -> Callable[..., int]:
     """
     import numpy
 
-    folders = Path(numpy.__file__).parent.parent / "numpy.libs", Path(numpy.__file__).parent / ".dylibs"
+    folders = (
+        Path(numpy.__file__).parent.parent / "numpy.libs",
+        Path(numpy.__file__).parent / ".dylibs",
+    )
     for file in (file for folder in folders for file in folder.glob("*openblas*")):
         with suppress(OSError):
             library = ctypes.CDLL(str(file))

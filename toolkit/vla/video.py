@@ -85,7 +85,9 @@ def _is_mpeg(head: bytes) -> bool:
     if head[:4] in (b"\0\0\1\xba", b"\0\0\1\xb3"):
         return True
     return any(
-        len(marks := head[start::size]) >= 3 and not marks.strip(b"\x47") for size in PACKETS for start in range(size)
+        len(marks := head[start::size]) >= 3 and not marks.strip(b"\x47")
+        for size in PACKETS
+        for start in range(size)
     )
 
 
@@ -117,7 +119,8 @@ class Video:
     def __post_init__(self) -> None:
         if self.duration_seconds < 0 or self.fps < 0 or self.width <= 0 or self.height <= 0:
             raise ShapeError(
-                f"{self.path}: a video needs a positive size and no negative times, not {self.width}x{self.height}, "
+                f"{self.path}: a video needs a positive size and no negative times, not "
+                f"{self.width}x{self.height}, "
                 f"{self.duration_seconds} s, {self.fps} frames/s"
             )
 
@@ -136,9 +139,13 @@ class Frames:
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4 or self.pixels.shape[-1] != 3 or self.pixels.dtype != np.uint8:
-            raise ShapeError(f"pixels must be (T, H, W, 3) uint8, not {self.pixels.shape} {self.pixels.dtype}")
+            raise ShapeError(
+                f"pixels must be (T, H, W, 3) uint8, not {self.pixels.shape} {self.pixels.dtype}"
+            )
         if self.timestamps_seconds.shape != self.pixels.shape[:1]:
-            raise ShapeError(f"{len(self.pixels)} frames but timestamps of shape {self.timestamps_seconds.shape}")
+            raise ShapeError(
+                f"{len(self.pixels)} frames but timestamps of shape {self.timestamps_seconds.shape}"
+            )
         if (np.diff(self.timestamps_seconds) < 0).any():
             raise ShapeError("timestamps must not decrease")
 
@@ -147,5 +154,7 @@ class Frames:
 
     def __repr__(self) -> str:
         t, h, w, _ = self.pixels.shape
-        span = f", {self.timestamps_seconds[0]:.2f}-{self.timestamps_seconds[-1]:.2f} s" if t else ""
+        span = (
+            f", {self.timestamps_seconds[0]:.2f}-{self.timestamps_seconds[-1]:.2f} s" if t else ""
+        )
         return f"Frames({t} x {h}x{w}{span})"

@@ -12,22 +12,30 @@ from vla_cli import options as o
 def ask(
     question: Annotated[str, typer.Argument(help="The question.", metavar="QUESTION")],
     videos: Annotated[
-        list[str] | None, typer.Argument(help="Videos, by name or path.", metavar="VIDEOS", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Videos, by name or path.", metavar="VIDEOS", show_default=False),
     ] = None,
     choices: Annotated[
         list[str] | None,
         typer.Option(
-            "--choice", help="An answer to choose from; pass at least two.", metavar="TEXT", show_default=False
+            "--choice",
+            help="An answer to choose from; pass at least two.",
+            metavar="TEXT",
+            show_default=False,
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Ask about every video.")] = False,
     run: Annotated[
         str | None,
         typer.Option(
-            help="Trained run. Default: the newest with a head for such questions.", metavar="NAME", show_default=False
+            help="Trained run. Default: the newest with a head for such questions.",
+            metavar="NAME",
+            show_default=False,
         ),
     ] = None,
-    moments: Annotated[int, typer.Option(min=1, help="Supporting moments per video.", metavar="N")] = 3,
+    moments: Annotated[
+        int, typer.Option(min=1, help="Supporting moments per video.", metavar="N")
+    ] = 3,
     device: o.Device = "auto",
     workspace: o.Workspace = None,
     as_json: o.Json = False,
@@ -59,10 +67,14 @@ def ask(
             if answer.kind == "count"
             else ", ".join(text for text, _ in answer.others[1:4]),
             answer.unseen,
-            ", ".join(f"{format_time(start)} - {format_time(end)}" for start, end, _ in answer.moments),
+            ", ".join(
+                f"{format_time(start)} - {format_time(end)}" for start, end, _ in answer.moments
+            ),
         )
         for answer in answers
     ]
     is_count = bool(answers) and answers[0].kind == "count"
     heads = ("video", "answer", "probability", "before rounding" if is_count else "next answers")
-    print_table((*heads, "text-only answer", "moments"), rows, numeric=("probability", "before rounding"))
+    print_table(
+        (*heads, "text-only answer", "moments"), rows, numeric=("probability", "before rounding")
+    )

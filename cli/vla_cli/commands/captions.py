@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 def captions(
     video: Annotated[
         str | None,
-        typer.Option("--video", help="List the captions of this video.", metavar="VIDEO", show_default=False),
+        typer.Option(
+            "--video", help="List the captions of this video.", metavar="VIDEO", show_default=False
+        ),
     ] = None,
     remove: Annotated[
         list[str] | None,
         typer.Option(
             "--remove",
-            help="Remove the captions of this file from the workspace. The file is kept. Repeatable.",
+            help="Remove the captions of this file from the workspace. The file is kept. "
+            "Repeatable.",
             metavar="FILE",
             show_default=False,
         ),
@@ -71,7 +74,10 @@ def _print_entries(entries: list[CaptionEntry]) -> None:
 
     rows = [
         (
-            ", ".join(f"{format_time(start)} - {format_time(end)}" for start, end in entry.annotation.spans)
+            ", ".join(
+                f"{format_time(start)} - {format_time(end)}"
+                for start, end in entry.annotation.spans
+            )
             or "whole video",
             entry.annotation.query,
             entry.annotation.split,
@@ -94,6 +100,8 @@ def _print_sources(sources: list[CaptionSource]) -> None:
         if s.is_missing:
             remarks.append("file is gone")
         splits = ", ".join(f"{name or 'none'} {count}" for name, count in s.splits.items())
-        rows.append((s.source, s.captions, s.questions, s.videos, splits, s.stale, "; ".join(remarks)))
+        rows.append(
+            (s.source, s.captions, s.questions, s.videos, splits, s.stale, "; ".join(remarks))
+        )
     heads = ("source", "captions", "questions", "videos", "splits", "stale", "remark")
     print_table(heads, rows, numeric=("captions", "questions", "videos", "stale"))

@@ -14,13 +14,23 @@ if TYPE_CHECKING:
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Output folder.", metavar="FOLDER")] = Path("vla-demo"),
+    folder: Annotated[Path, typer.Argument(help="Output folder.", metavar="FOLDER")] = Path(
+        "vla-demo"
+    ),
     clips: Annotated[
         int,
-        typer.Option(min=12, max=100_000, help="Number of clips; a quarter of them are test clips.", metavar="N"),
+        typer.Option(
+            min=12,
+            max=100_000,
+            help="Number of clips; a quarter of them are test clips.",
+            metavar="N",
+        ),
     ] = 320,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Random seed of the generated data set.", metavar="N")
+        int,
+        typer.Option(
+            min=0, max=2**32 - 1, help="Random seed of the generated data set.", metavar="N"
+        ),
     ] = 0,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -48,16 +58,23 @@ def _print_report(report: DemoReport) -> None:
             before = report.before.get(task, {}).get(metric)
             rows.append((task, metric, "" if before is None else f"{before:.1f}", f"{value:.1f}"))
     title = f"{plural(report.clips['test'], 'test clip')}, most in pairs that no single frame can tell apart"
-    print_table(("task", "measure", "frozen", "trained"), rows, title=title, numeric=("frozen", "trained"))
+    print_table(
+        ("task", "measure", "frozen", "trained"), rows, title=title, numeric=("frozen", "trained")
+    )
     searches = [
         (e.query, f"{Path(e.truth[0]).name} {format_time(e.truth[1])} - {format_time(e.truth[2])}",
-         f"{Path(e.found[0]).name} {format_time(e.found[1])} - {format_time(e.found[2])}", e.right, e.rank or "above 10")
+         f"{Path(e.found[0]).name} {format_time(e.found[1])} - "
+         f"{format_time(e.found[2])}", e.right, e.rank or "above 10")
         for e in report.examples
     ]  # fmt: skip
     print_table(
-        ("search", "written for", "first hit", "correct moments", "rank of the first correct hit"), searches, names=()
+        ("search", "written for", "first hit", "correct moments", "rank of the first correct hit"),
+        searches,
+        names=(),
     )
     clips = plural(report.clips["train"], "clip")
     print_line(f"Trained on {clips}: {report.verdict}; alpha {report.alpha:g}.")
     print_line("  ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()))
-    print_line(f'Output: {report.folder}. Next: vla search -w {report.folder} "a red circle moves left"')
+    print_line(
+        f'Output: {report.folder}. Next: vla search -w {report.folder} "a red circle moves left"'
+    )

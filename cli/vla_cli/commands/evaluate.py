@@ -23,7 +23,8 @@ def evaluate(
     split: Annotated[
         str,
         typer.Option(
-            help="Split to evaluate; held-out selects the videos that the run was not trained on. Default: all.",
+            help="Split to evaluate; held-out selects the videos that the run was not trained "
+            "on. Default: all.",
             metavar="NAME",
             show_default=False,
         ),
@@ -31,7 +32,8 @@ def evaluate(
     run: Annotated[
         str | None,
         typer.Option(
-            help="Trained run; none evaluates the frozen encoder. Default: the run that `vla index` uses.",
+            help="Trained run; none evaluates the frozen encoder. Default: the run that `vla "
+            "index` uses.",
             metavar="NAME",
             show_default=False,
         ),
@@ -56,9 +58,13 @@ def evaluate(
     ] = None,
     search: Annotated[
         bool,
-        typer.Option("--search/--no-search", help="Also evaluate the hits of `vla search`; slower."),
+        typer.Option(
+            "--search/--no-search", help="Also evaluate the hits of `vla search`; slower."
+        ),
     ] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.", metavar="N")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed of the bootstrap.", metavar="N")
+    ] = 0,
     device: o.Device = "auto",
     format: o.Format = None,
     video_column: o.VideoColumn = "",
@@ -101,7 +107,9 @@ def _print_report(report: EvaluationReport) -> None:
         "frozen": lambda f: _format(f.frozen),
         "gain, 95 %": lambda f: "" if f.gain is None else f"{f.gain[0]:+.1f} to {f.gain[1]:+.1f}",
         "floor": lambda f: (
-            f"{_format(f.best_baseline[1])} {f.best_baseline[0]}" if f.best_baseline else f"({f.no_floor})"
+            f"{_format(f.best_baseline[1])} {f.best_baseline[0]}"
+            if f.best_baseline
+            else f"({f.no_floor})"
         ),
         "blind": lambda f: _format(f.blind),
         **{name: _trick(name) for name in _tricks(report.figures)},
@@ -129,11 +137,14 @@ def _legend(report: EvaluationReport, columns: list[str]) -> list[str]:
     from vla.evaluation.search_metrics import SEARCH_SUFFIX, describe_retriever
 
     lines = [
-        "Values in percent, except MedR, MnR and MSE (lower is better). Intervals: bootstrap over videos, each with all its "
+        "Values in percent, except MedR, MnR and MSE (lower is better). Intervals: bootstrap "
+        "over videos, each with all its "
         "queries. Gain: paired by query."
     ]
     if any(f.no_floor and f.best_baseline for f in report.figures):
-        lines += sorted({f"floors: {f.no_floor}" for f in report.figures if f.no_floor and f.best_baseline})
+        lines += sorted(
+            {f"floors: {f.no_floor}" for f in report.figures if f.no_floor and f.best_baseline}
+        )
     if report.floors_from:
         lines.append(f"floors that need training annotations: {report.floors_from}")
     if report.compared:

@@ -11,26 +11,35 @@ from vla_cli import options as o
 
 
 def export(
-    dest: Annotated[Path, typer.Argument(help="Output folder.", metavar="DEST", show_default=False)],
+    dest: Annotated[
+        Path, typer.Argument(help="Output folder.", metavar="DEST", show_default=False)
+    ],
     patterns: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names, paths or glob patterns. Default: all videos.", metavar="PATTERNS", show_default=False
+            help="Names, paths or glob patterns. Default: all videos.",
+            metavar="PATTERNS",
+            show_default=False,
         ),
     ] = None,
     format: Annotated[
-        str, typer.Option("--format", "-f", help="Format: npy, parquet or webdataset.", metavar="FORMAT")
+        str,
+        typer.Option(
+            "--format", "-f", help="Format: npy, parquet or webdataset.", metavar="FORMAT"
+        ),
     ] = "npy",
     run: Annotated[
         str,
         typer.Option(
             "--run",
-            help="Features to export: raw (as cached), none (normalized zero-shot), or a run (aligned).",
+            help="Features to export: raw (as cached), none (normalized zero-shot), or a run "
+            "(aligned).",
             metavar="NAME",
         ),
     ] = "raw",
     per_shard: Annotated[
-        int, typer.Option("--per-shard", min=1, help="Maximum number of videos per shard.", metavar="N")
+        int,
+        typer.Option("--per-shard", min=1, help="Maximum number of videos per shard.", metavar="N"),
     ] = 1000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     workspace: o.Workspace = None,

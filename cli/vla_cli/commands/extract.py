@@ -12,12 +12,24 @@ if TYPE_CHECKING:
     from vla.cache.build import ExtractReport
     from vla.workflows.estimate import Estimate
 
-_FIELDS = ("video_id", "status", "reason", "cause", "frames", "duration_seconds", "coverage", "codec")
+_FIELDS = (
+    "video_id",
+    "status",
+    "reason",
+    "cause",
+    "frames",
+    "duration_seconds",
+    "coverage",
+    "codec",
+)
 
 
 def extract(
     paths: Annotated[
-        list[str], typer.Argument(help="Videos, folders (searched recursively) and glob patterns.", metavar="PATHS")
+        list[str],
+        typer.Argument(
+            help="Videos, folders (searched recursively) and glob patterns.", metavar="PATHS"
+        ),
     ],
     captions: o.Captions = None,
     model: o.Model = None,
@@ -32,7 +44,8 @@ def extract(
     decoder: Annotated[
         str | None,
         typer.Option(
-            help="Decoder plug-in: isolated (separate processes), pyav, torchcodec, or fastest (measured). Default: isolated.",
+            help="Decoder plug-in: isolated (separate processes), pyav, torchcodec, or fastest "
+            "(measured). Default: isolated.",
             metavar="NAME",
             show_default=False,
         ),
@@ -40,7 +53,11 @@ def extract(
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", min=1, help="Decoding threads. Default: one per CPU core.", metavar="N", show_default=False
+            "--workers",
+            min=1,
+            help="Decoding threads. Default: one per CPU core.",
+            metavar="N",
+            show_default=False,
         ),
     ] = None,
     sidecars: Annotated[
@@ -49,14 +66,20 @@ def extract(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Retry videos that failed or are partial.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Extract all videos again.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Extract all videos again.")
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Count videos, frames and bytes without writing anything.")
+        bool,
+        typer.Option(
+            "--dry-run", "-n", help="Count videos, frames and bytes without writing anything."
+        ),
     ] = False,
     switch: Annotated[
         bool,
         typer.Option(
-            "--change-encoder", help="Use another encoder or sampling in this workspace. The old features are kept."
+            "--change-encoder",
+            help="Use another encoder or sampling in this workspace. The old features are kept.",
         ),
     ] = False,
     format: o.Format = None,
@@ -78,7 +101,12 @@ def extract(
     from vla_cli.render import print_json, print_omissions, progress_bars, stderr_console
 
     choice = vla.EncoderChoice(
-        model, pretrained, encoder, o.sampling_rule(fps, num_frames, keyframes, scenes), device, dtype
+        model,
+        pretrained,
+        encoder,
+        o.sampling_rule(fps, num_frames, keyframes, scenes),
+        device,
+        dtype,
     )
     if dry_run:
         with progress_bars(quiet) as progress:
@@ -132,8 +160,13 @@ def _print_estimate(estimate: Estimate) -> None:
     others += f", {estimate.taken_over:,} reusing features" if estimate.taken_over else ""
     count = len(estimate.todo) - len(estimate.unreadable)
     if count:
-        print_line(f"{plural(count, 'video')} to extract ({format_duration(estimate.video_seconds)}){others}.")
-        print_line(f"About {plural(estimate.frames, 'frame')}, {format_bytes(estimate.bytes)} of features.")
+        print_line(
+            f"{plural(count, 'video')} to extract "
+            f"({format_duration(estimate.video_seconds)}){others}."
+        )
+        print_line(
+            f"About {plural(estimate.frames, 'frame')}, {format_bytes(estimate.bytes)} of features."
+        )
     else:
         print_line(f"Nothing to extract{others}.")
     print_omissions(estimate.omissions, stdout_console())
@@ -145,7 +178,9 @@ def _print_report(report: ExtractReport, quiet: bool) -> None:
 
     if report.problems:
         rows = [(r.status, r.video_id, r.reason) for r in report.problems]
-        print_table(("status", "video", "reason"), rows, title=f"{plural(len(rows), 'video')} with problems")
+        print_table(
+            ("status", "video", "reason"), rows, title=f"{plural(len(rows), 'video')} with problems"
+        )
     if quiet:
         return
     print_line(_summary(report) if report.videos else "No videos.")

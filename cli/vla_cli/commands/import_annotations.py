@@ -18,10 +18,13 @@ _MAX_EXAMPLES = 5
 def import_annotations(
     format: Annotated[
         str | None,
-        typer.Argument(help="Format of the files; --list lists them.", metavar="FORMAT", show_default=False),
+        typer.Argument(
+            help="Format of the files; --list lists them.", metavar="FORMAT", show_default=False
+        ),
     ] = None,
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Annotation files.", metavar="FILES", show_default=False)
+        list[Path] | None,
+        typer.Argument(help="Annotation files.", metavar="FILES", show_default=False),
     ] = None,
     output: Annotated[
         Path | None,
@@ -51,11 +54,18 @@ def import_annotations(
     videos: Annotated[
         Path | None,
         typer.Option(
-            "--videos", help="Folder of the videos. Default: the workspace.", metavar="FOLDER", show_default=False
+            "--videos",
+            help="Folder of the videos. Default: the workspace.",
+            metavar="FOLDER",
+            show_default=False,
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
-    list_formats: Annotated[bool, typer.Option("--list", help="List the formats and their files.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing output file.")
+    ] = False,
+    list_formats: Annotated[
+        bool, typer.Option("--list", help="List the formats and their files.")
+    ] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -75,7 +85,9 @@ def import_annotations(
             print_table(("format", "files"), list(formats.items()))
         return
     if not format or not files:
-        raise typer.BadParameter("pass a format and its files; `vla import --list` lists the formats")
+        raise typer.BadParameter(
+            "pass a format and its files; `vla import --list` lists the formats"
+        )
     with progress_bars(quiet) as progress:
         report = import_annotations.import_annotations(
             format, files, output=output or Path(f"{format}.jsonl"), split=split, as_paragraphs=as_paragraphs,
@@ -101,12 +113,18 @@ def _print_report(report: ImportReport) -> None:
     print_table(("", "annotations", "videos"), rows, numeric=("annotations", "videos"))
     videos = plural(summary["videos"], "video")
     invalid = f"; skipped {plural(report.left_out, 'invalid row')}" if report.left_out else ""
-    print_line(f"Wrote {plural(summary['annotations'], 'annotation')} of {videos} to {report.output}{invalid}.")
+    print_line(
+        f"Wrote {plural(summary['annotations'], 'annotation')} of {videos} to "
+        f"{report.output}{invalid}."
+    )
     print_line(_describe_times(summary))
     if summary["coverage"] is not None:
         coverage = summary["coverage"]
         print_line(f"{coverage['there']:,} of {videos} are in {coverage['where']}.")
-        for names, problem in ((coverage["missing"], "missing"), (coverage["ambiguous"], "ambiguous")):
+        for names, problem in (
+            (coverage["missing"], "missing"),
+            (coverage["ambiguous"], "ambiguous"),
+        ):
             if names:
                 more = ", ..." if len(names) > _MAX_EXAMPLES else ""
                 print_line(f"{len(names):,} {problem}: {', '.join(names[:_MAX_EXAMPLES])}{more}")
@@ -121,7 +139,8 @@ def _describe_times(summary: dict[str, Any]) -> str:
         return "No times: all annotations describe whole videos."
     parts = [
         f"{plural(spans['spans'], 'span')} in {plural(spans['annotations'], 'annotation')} "
-        f"({spans['with_several']:,} with several), {spans['shortest']:.4g} to {spans['longest']:.4g} s, "
+        f"({spans['with_several']:,} with several), {spans['shortest']:.4g} to "
+        f"{spans['longest']:.4g} s, "
         f"median {spans['median']:.4g} s"
     ]
     if spans["after_the_end"]:

@@ -31,7 +31,8 @@ def import_features(
         typer.Option(
             "--model",
             "-m",
-            help="Name of the feature space, e.g. clip-vit-b32; different names are never mixed. Default: that of this "
+            help="Name of the feature space, e.g. clip-vit-b32; different names are never mixed. "
+            "Default: that of this "
             "workspace.",
             metavar="NAME",
             show_default=False,
@@ -40,14 +41,18 @@ def import_features(
     key: Annotated[
         str,
         typer.Option(
-            "--features-key", help="Array or column of the features in each file.", metavar="KEY", show_default=False
+            "--features-key",
+            help="Array or column of the features in each file.",
+            metavar="KEY",
+            show_default=False,
         ),
     ] = "",
     times_key: Annotated[
         str,
         typer.Option(
             "--timestamps-key",
-            help="Array or column of the timestamps, in seconds, or in milliseconds if the name ends in _ms.",
+            help="Array or column of the timestamps, in seconds, or in milliseconds if the name "
+            "ends in _ms.",
             metavar="KEY",
             show_default=False,
         ),
@@ -63,18 +68,30 @@ def import_features(
     ] = "",
     duration: Annotated[
         float | None,
-        typer.Option("--duration", help="Duration of every video in seconds.", metavar="SECONDS", show_default=False),
+        typer.Option(
+            "--duration",
+            help="Duration of every video in seconds.",
+            metavar="SECONDS",
+            show_default=False,
+        ),
     ] = None,
     durations: Annotated[
         Path | None,
         typer.Option(
-            "--durations", help="Table with the columns video and duration.", metavar="FILE", show_default=False
+            "--durations",
+            help="Table with the columns video and duration.",
+            metavar="FILE",
+            show_default=False,
         ),
     ] = None,
     fps: Annotated[
         float | None,
         typer.Option(
-            "--fps", help="Features per second.", metavar="RATE", show_default=False, rich_help_panel=_SAMPLING
+            "--fps",
+            help="Features per second.",
+            metavar="RATE",
+            show_default=False,
+            rich_help_panel=_SAMPLING,
         ),
     ] = None,
     stride: Annotated[
@@ -150,17 +167,24 @@ def import_features(
     pretrained: o.Pretrained = None,
     encoder: Annotated[
         str,
-        typer.Option("--encoder", help="Encoder plug-in of --encoder-model.", metavar="NAME", rich_help_panel=_TEXTS),
+        typer.Option(
+            "--encoder",
+            help="Encoder plug-in of --encoder-model.",
+            metavar="NAME",
+            rich_help_panel=_TEXTS,
+        ),
     ] = "open_clip",
     switch: Annotated[
         bool,
         typer.Option(
-            "--change-encoder", help="Use these features in this workspace from now on. The old ones are kept."
+            "--change-encoder",
+            help="Use these features in this workspace from now on. The old ones are kept.",
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Import all files again.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Read and check all files without writing anything.")
+        bool,
+        typer.Option("--dry-run", "-n", help="Read and check all files without writing anything."),
     ] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
@@ -208,11 +232,14 @@ def _print_report(report: ImportFeaturesReport, quiet: bool, dry_run: bool) -> N
     if report.problems:
         rows = [(r.video_id, r.codec, r.reason) for r in report.problems]
         print_table(
-            ("video", "format", "cannot be imported"), rows, title=f"{plural(len(rows), 'video')} with problems"
+            ("video", "format", "cannot be imported"),
+            rows,
+            title=f"{plural(len(rows), 'video')} with problems",
         )
     if report.other_texts:
         print_message(
-            f"{plural(len(report.other_texts), 'text')} with another vector in the workspace than in the file, e.g. "
+            f"{plural(len(report.other_texts), 'text')} with another vector in the workspace "
+            f"than in the file, e.g. "
             f"{report.other_texts[0]!r}; the vectors of the workspace are kept",
             style="yellow",
         )
@@ -232,5 +259,7 @@ def _print_report(report: ImportFeaturesReport, quiet: bool, dry_run: bool) -> N
     if report.texts:
         print_line(f"{verb} {plural(report.texts, 'text')}.")
     if report.spec:
-        print_line(f"Features: {report.spec.model}, {report.spec.dim} dimensions, {report.spec.sampling}.")
+        print_line(
+            f"Features: {report.spec.model}, {report.spec.dim} dimensions, {report.spec.sampling}."
+        )
     print_omissions(report.omissions, stdout_console())

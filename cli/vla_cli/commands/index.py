@@ -16,7 +16,8 @@ def index(
     run: Annotated[
         str | None,
         typer.Option(
-            help="Trained run to use; none uses the frozen encoder. Default: the run 'default' if it is measurably better than "
+            help="Trained run to use; none uses the frozen encoder. Default: the run 'default' "
+            "if it is measurably better than "
             "the frozen encoder.",
             metavar="NAME",
             show_default=False,
@@ -25,7 +26,8 @@ def index(
     backend: Annotated[
         str | None,
         typer.Option(
-            help="Index plug-in, or auto for the fastest by measurement. Default: unchanged, at first auto.",
+            help="Index plug-in, or auto for the fastest by measurement. Default: unchanged, at "
+            "first auto.",
             metavar="NAME",
             show_default=False,
         ),
@@ -33,7 +35,8 @@ def index(
     memory: Annotated[
         str | None,
         typer.Option(
-            help="Maximum memory of the index, e.g. 2GB. Default: unchanged, at first half of the free memory.",
+            help="Maximum memory of the index, e.g. 2GB. Default: unchanged, at first half of "
+            "the free memory.",
             metavar="SIZE",
             show_default=False,
         ),
@@ -47,7 +50,8 @@ def index(
         ),
     ] = None,
     compact: Annotated[
-        bool, typer.Option("--compact", help="Merge all fragments into one and re-tune the index type.")
+        bool,
+        typer.Option("--compact", help="Merge all fragments into one and re-tune the index type."),
     ] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
@@ -71,7 +75,8 @@ def index(
         print_message(note, style="yellow")
     if report.omissions and not quiet:
         print_message(
-            f"left out of searches: {report.omissions.summary()}; `vla rm --missing` removes them", style="yellow"
+            f"left out of searches: {report.omissions.summary()}; `vla rm --missing` removes them",
+            style="yellow",
         )
     _print_report(report)
 
@@ -87,7 +92,13 @@ def _print_report(report: vla.IndexReport) -> None:
         if m["p50_ms"]:
             speed = (f"{m['p50_ms']:.2f}", f"{m['p95_ms']:.2f}", f"{m['build_seconds']:.1f}")
             rows.append(
-                (m["backend"], f"{m['recall']:.3f}", num_bytes, *speed, "chosen" if m["chosen"] else m["why_not"])
+                (
+                    m["backend"],
+                    f"{m['recall']:.3f}",
+                    num_bytes,
+                    *speed,
+                    "chosen" if m["chosen"] else m["why_not"],
+                )
             )
         else:
             rows.append((m["backend"], "", num_bytes, "", "", "", m["why_not"]))
@@ -100,5 +111,6 @@ def _print_report(report: vla.IndexReport) -> None:
     segments, videos = plural(report.segments, "segment"), plural(report.videos, "video")
     memory = format_bytes(round(report.megabytes * 1e6))
     print_line(
-        f"Indexed {segments} of {videos} with {model}{reason}; {report.backend}, {memory}. Videos: {changes or 'no changes'}."
+        f"Indexed {segments} of {videos} with {model}{reason}; {report.backend}, {memory}. "
+        f"Videos: {changes or 'no changes'}."
     )

@@ -15,7 +15,9 @@ def ls(
     patterns: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names, paths or glob patterns. Default: all videos.", metavar="PATTERNS", show_default=False
+            help="Names, paths or glob patterns. Default: all videos.",
+            metavar="PATTERNS",
+            show_default=False,
         ),
     ] = None,
     status: Annotated[
@@ -53,5 +55,7 @@ def ls(
         columns = ("video", "status", "duration", "frames", "captions", "codec", "remark")
         print_table(columns, rows, numeric=("duration", "frames", "captions"))
     if not entries:
-        print_message(f"No videos with status {status!r}." if status else "No videos in this workspace yet.")
+        print_message(
+            f"No videos with status {status!r}." if status else "No videos in this workspace yet."
+        )
         raise typer.Exit(1)

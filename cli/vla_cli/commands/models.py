@@ -14,9 +14,18 @@ def models(as_json: o.Json = False) -> None:
         print_json({name: preset.__dict__ for name, preset in PRESETS.items()})
         return
     rows = [
-        (name, p.model if p.model != "demo" else "(embedded)", p.pretrained, p.licence, f"{p.parameters:g} M", p.remark)
+        (
+            name,
+            p.model if p.model != "demo" else "(embedded)",
+            p.pretrained,
+            p.licence,
+            f"{p.parameters:g} M",
+            p.remark,
+        )
         for name, p in PRESETS.items()
     ]
     print_table(
-        ("preset", "open_clip model", "weights", "licence", "parameters", "remark"), rows, numeric=("parameters",)
+        ("preset", "open_clip model", "weights", "licence", "parameters", "remark"),
+        rows,
+        numeric=("parameters",),
     )

@@ -14,10 +14,14 @@ def rm(
     patterns: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names, paths or glob patterns of extracted videos.", metavar="PATTERNS", show_default=False
+            help="Names, paths or glob patterns of extracted videos.",
+            metavar="PATTERNS",
+            show_default=False,
         ),
     ] = None,
-    missing: Annotated[bool, typer.Option("--missing", help="Also remove videos whose file is gone.")] = False,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Also remove videos whose file is gone.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
@@ -39,12 +43,16 @@ def rm(
         print_message("No video file is missing.")
         raise typer.Exit(1)
     if not yes:
-        print_message(f"This deletes the features of {plural(len(names), 'video')}, e.g. {min(names)}")
+        print_message(
+            f"This deletes the features of {plural(len(names), 'video')}, e.g. {min(names)}"
+        )
         if not sys.stdin.isatty():
             raise typer.BadParameter("not a terminal: pass --yes to confirm")
         typer.confirm("Continue?", abort=True, err=True)
     with progress_bars(quiet) as progress:
-        removed = maintenance.remove(patterns or (), workspace=workspace, missing=missing, progress=progress)
+        removed = maintenance.remove(
+            patterns or (), workspace=workspace, missing=missing, progress=progress
+        )
     if as_json:
         print_json({"removed": removed})
     elif not quiet:

@@ -36,13 +36,18 @@ def search(
             show_default=False,
         ),
     ] = None,
-    k: Annotated[int, typer.Option("-k", "--top-k", min=1, help="Number of moments.", metavar="N")] = 10,
-    per_video: Annotated[int, typer.Option(min=1, help="Maximum number of moments per video.", metavar="N")] = 3,
+    k: Annotated[
+        int, typer.Option("-k", "--top-k", min=1, help="Number of moments.", metavar="N")
+    ] = 10,
+    per_video: Annotated[
+        int, typer.Option(min=1, help="Maximum number of moments per video.", metavar="N")
+    ] = 3,
     max_fpr: Annotated[
         float | None,
         typer.Option(
             "--max-fpr",
-            help="Hide hits whose estimated false-positive rate exceeds RATE, e.g. 0.05. Default: show all.",
+            help="Hide hits whose estimated false-positive rate exceeds RATE, e.g. 0.05. "
+            "Default: show all.",
             metavar="RATE",
             show_default=False,
         ),
@@ -51,7 +56,8 @@ def search(
         str | None,
         typer.Option(
             "--duration",
-            help="Range of moment durations: 2-10, 30s-2m, 5- or any. Default: estimated from timed captions if there are at "
+            help="Range of moment durations: 2-10, 30s-2m, 5- or any. Default: estimated from "
+            "timed captions if there are at "
             "least 50.",
             metavar="MIN-MAX",
             show_default=False,
@@ -68,7 +74,9 @@ def search(
     ] = None,
     image: Annotated[
         Path | None,
-        typer.Option("--image", help="Search by image instead of text.", metavar="FILE", show_default=False),
+        typer.Option(
+            "--image", help="Search by image instead of text.", metavar="FILE", show_default=False
+        ),
     ] = None,
     like: Annotated[
         str | None,
@@ -93,7 +101,8 @@ def search(
         list[str] | None,
         typer.Option(
             "--not",
-            help="Rank moments that match TEXT lower. Repeatable. TEXT^0.5 sets the weight (default 0.25).",
+            help="Rank moments that match TEXT lower. Repeatable. TEXT^0.5 sets the weight "
+            "(default 0.25).",
             metavar="TEXT",
             show_default=False,
             rich_help_panel=_TEXTS,
@@ -113,7 +122,8 @@ def search(
         str | None,
         typer.Option(
             "--within",
-            help="Maximum time between the best frames of consecutive events, e.g. 30s or 1:30. Default: no limit.",
+            help="Maximum time between the best frames of consecutive events, e.g. 30s or 1:30. "
+            "Default: no limit.",
             metavar="TIME",
             show_default=False,
             rich_help_panel=_TEXTS,
@@ -131,7 +141,8 @@ def search(
         bool,
         typer.Option(
             "--no-rewrite",
-            help="Search for questions as written. Default: 'when does a dog jump?' becomes 'a dog jumps'.",
+            help="Search for questions as written. Default: 'when does a dog jump?' becomes 'a "
+            "dog jumps'.",
             rich_help_panel=_TEXTS,
         ),
     ] = False,
@@ -139,7 +150,8 @@ def search(
         list[str] | None,
         typer.Option(
             "--include",
-            help="Search only videos that match this folder, file or pattern, e.g. '2024/*.mp4'. Repeatable.",
+            help="Search only videos that match this folder, file or pattern, e.g. '2024/*.mp4'. "
+            "Repeatable.",
             metavar="PATTERN",
             show_default=False,
             rich_help_panel=_FILTERS,
@@ -199,7 +211,8 @@ def search(
         list[str] | None,
         typer.Option(
             "--where",
-            help="Filter by a column of the caption table: camera=front, year>=2020, place='*beach*'. Repeatable.",
+            help="Filter by a column of the caption table: camera=front, year>=2020, "
+            "place='*beach*'. Repeatable.",
             metavar="CONDITION",
             show_default=False,
             rich_help_panel=_FILTERS,
@@ -214,16 +227,23 @@ def search(
     workspace: o.Workspace = None,
     as_json: o.Json = False,
     as_jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="Print one JSON object per line.", rich_help_panel=_OUTPUT)
+        bool,
+        typer.Option("--jsonl", help="Print one JSON object per line.", rich_help_panel=_OUTPUT),
     ] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.", rich_help_panel=_OUTPUT)] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV.", rich_help_panel=_OUTPUT)
+    ] = False,
     as_paths: Annotated[
-        bool, typer.Option("--paths", help="Print the path of each video once.", rich_help_panel=_OUTPUT)
+        bool,
+        typer.Option("--paths", help="Print the path of each video once.", rich_help_panel=_OUTPUT),
     ] = False,
     null: Annotated[
         bool,
         typer.Option(
-            "--null", "-0", help="Print paths that end with a zero byte, for xargs -0.", rich_help_panel=_OUTPUT
+            "--null",
+            "-0",
+            help="Print paths that end with a zero byte, for xargs -0.",
+            rich_help_panel=_OUTPUT,
         ),
     ] = False,
     quiet: o.Quiet = False,
@@ -243,10 +263,18 @@ def search(
     if len(alternatives) > 1:
         raise typer.BadParameter("use only one of --queries, --image and --like")
     if not alternatives and query is None:
-        raise typer.BadParameter("pass a text to search for, --queries, --image or --like", param_hint="QUERY")
+        raise typer.BadParameter(
+            "pass a text to search for, --queries, --image or --like", param_hint="QUERY"
+        )
     if within is not None and not then:
         raise typer.BadParameter("requires --then TEXT", param_hint="--within")
-    texts = read_queries(queries) if queries is not None else [query] if query is not None and not alternatives else []
+    texts = (
+        read_queries(queries)
+        if queries is not None
+        else [query]
+        if query is not None and not alternatives
+        else []
+    )
     if alternatives and query is not None:
         # Without a query, the first argument is a path.
         paths = [query, *(paths or [])]
@@ -254,7 +282,8 @@ def search(
         _require_quotes(query or "", paths or [])
     if not texts and (also or then or prompt_templates or no_rewrite or duration):
         raise typer.BadParameter(
-            "--also, --then, --prompt-templates, --no-rewrite and --duration require a text, not --image or --like"
+            "--also, --then, --prompt-templates, --no-rewrite and --duration require a text, not "
+            "--image or --like"
         )
     negatives = weighted_texts(negative, vla.NEGATIVE_WEIGHT, "--not")
     durations = None if duration is None else duration_range(duration, "--duration")
@@ -303,7 +332,9 @@ def _print(hits: Sequence[Hit], formats: list[bool], end: bytes, titles: list[st
 
 def _require_quotes(query: str, paths: list[str]) -> None:
     """Refuse the words of an unquoted query: the shell passes all but the first as paths."""
-    missing = [path for path in paths if not any(c in path for c in "*?[/\\") and not os.path.lexists(path)]
+    missing = [
+        path for path in paths if not any(c in path for c in "*?[/\\") and not os.path.lexists(path)
+    ]
     if missing:
         text = " ".join([query, *paths])
         raise typer.BadParameter(

@@ -26,51 +26,68 @@ def train(
     score: Annotated[
         str,
         typer.Option(
-            help="Video-caption score of the global loss: mean (mean frame) or tokens (late interaction with frames).",
+            help="Video-caption score of the global loss: mean (mean frame) or tokens (late "
+            "interaction with frames).",
             metavar="NAME",
         ),
     ] = _DEFAULTS.score,
     heads: Annotated[
         str,
         typer.Option(
-            help="Heads to train, separated by commas; auto trains one for each kind of question in the captions.",
+            help="Heads to train, separated by commas; auto trains one for each kind of question "
+            "in the captions.",
             metavar="NAMES",
         ),
     ] = _DEFAULTS.heads,
-    projector: Annotated[str, typer.Option(help="Projector plug-in.", metavar="NAME")] = _DEFAULTS.projector,
-    epochs: Annotated[int, typer.Option(min=1, help="Maximum number of epochs.", metavar="N")] = _DEFAULTS.epochs,
-    batch_size: Annotated[int, typer.Option(min=1, help="Videos per step.", metavar="N")] = _DEFAULTS.batch_size,
+    projector: Annotated[
+        str, typer.Option(help="Projector plug-in.", metavar="NAME")
+    ] = _DEFAULTS.projector,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Maximum number of epochs.", metavar="N")
+    ] = _DEFAULTS.epochs,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Videos per step.", metavar="N")
+    ] = _DEFAULTS.batch_size,
     learning_rate: Annotated[
         float, typer.Option("--learning-rate", "--lr", help="Peak learning rate.", metavar="RATE")
     ] = _DEFAULTS.learning_rate,
     val_fraction: Annotated[
         float,
         typer.Option(
-            help="Fraction of videos used for validation if the captions have no split for it.", metavar="SHARE"
+            help="Fraction of videos used for validation if the captions have no split for it.",
+            metavar="SHARE",
         ),
     ] = _DEFAULTS.val_fraction,
     patience: Annotated[
-        int, typer.Option(min=1, help="Epochs without improvement before training stops.", metavar="N")
+        int,
+        typer.Option(min=1, help="Epochs without improvement before training stops.", metavar="N"),
     ] = _DEFAULTS.patience,
     seed: Annotated[int, typer.Option(help="Random seed.", metavar="N")] = _DEFAULTS.seed,
     precision: Annotated[
         str,
         typer.Option(
-            help="Training precision: fp32, bf16 or auto (bf16 if the hardware supports it).", metavar="DTYPE"
+            help="Training precision: fp32, bf16 or auto (bf16 if the hardware supports it).",
+            metavar="DTYPE",
         ),
     ] = _DEFAULTS.precision,
     deterministic: Annotated[
         bool,
         typer.Option(
-            "--deterministic", help="Make training on a GPU reproducible to the bit, but slower. On a CPU it always is."
+            "--deterministic",
+            help="Make training on a GPU reproducible to the bit, but slower. On a CPU it always "
+            "is.",
         ),
     ] = _DEFAULTS.deterministic,
     recipe: Annotated[
         Path | None,
-        typer.Option(help="TOML file of settings; options override it.", metavar="FILE", show_default=False),
+        typer.Option(
+            help="TOML file of settings; options override it.", metavar="FILE", show_default=False
+        ),
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the run.", metavar="NAME")] = "default",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again even if the run is finished.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Train again even if the run is finished.")
+    ] = False,
     device: o.Device = "auto",
     format: o.Format = None,
     video_column: o.VideoColumn = "",
@@ -115,7 +132,13 @@ def train(
     if as_json:
         omissions = run.omissions.to_json()
         print_json(
-            {"name": run.name, "digest": run.digest, "spec": run.spec.to_json(), "omissions": omissions, **run.record}
+            {
+                "name": run.name,
+                "digest": run.digest,
+                "spec": run.spec.to_json(),
+                "omissions": omissions,
+                **run.record,
+            }
         )
     else:
         _print_report(run)

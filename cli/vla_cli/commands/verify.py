@@ -14,7 +14,10 @@ def verify(
         bool, typer.Option("--read-data", help="Also read all files and compare their checksums.")
     ] = False,
     mend: Annotated[
-        bool, typer.Option("--repair", help="Remove corrupt files, so that the next command recreates them.")
+        bool,
+        typer.Option(
+            "--repair", help="Remove corrupt files, so that the next command recreates them."
+        ),
     ] = False,
     workspace: o.Workspace = None,
     as_json: o.Json = False,
@@ -28,19 +31,25 @@ def verify(
     from vla_cli.render import plural, print_json, print_line, print_table, progress_bars
 
     with progress_bars(quiet) as progress:
-        corruptions = verify.verify(workspace=workspace, read_data=read_data, mend=mend, progress=progress)
+        corruptions = verify.verify(
+            workspace=workspace, read_data=read_data, mend=mend, progress=progress
+        )
     if as_json:
         print_json([{"name": c.name, "reason": c.reason} for c in corruptions])
     elif corruptions:
-        print_table(("damaged", "reason"), [(c.name, c.reason) for c in corruptions], names=("damaged",))
+        print_table(
+            ("damaged", "reason"), [(c.name, c.reason) for c in corruptions], names=("damaged",)
+        )
         count = plural(len(corruptions), "file or record", "files or records")
         if mend:
             print_line(
-                f"Removed {count}. Run `vla extract` (or `vla import-features`), `vla train` and `vla index` again, as needed."
+                f"Removed {count}. Run `vla extract` (or `vla import-features`), `vla train` and "
+                f"`vla index` again, as needed."
             )
         else:
             print_line(
-                f"{count} missing or corrupt. `vla verify --repair` removes them; the next command recreates them."
+                f"{count} missing or corrupt. `vla verify --repair` removes them; the next "
+                f"command recreates them."
             )
     elif not quiet:
         print_line(

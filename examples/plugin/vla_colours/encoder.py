@@ -5,7 +5,13 @@ import numpy as np
 from vla.encoders.base import EncoderIdentity
 from vla.features import TextFeatures
 
-COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "white": (1, 1, 1), "black": (0, 0, 0)}
+COLOURS = {
+    "red": (1, 0, 0),
+    "green": (0, 1, 0),
+    "blue": (0, 0, 1),
+    "white": (1, 1, 1),
+    "black": (0, 0, 0),
+}
 
 
 class Encoder:
@@ -15,7 +21,9 @@ class Encoder:
     values.
     """
 
-    def __init__(self, model: str = "rgb", pretrained: str = "", device: str = "cpu", dtype: str = "fp32") -> None:
+    def __init__(
+        self, model: str = "rgb", pretrained: str = "", device: str = "cpu", dtype: str = "fp32"
+    ) -> None:
         self.identity = EncoderIdentity("colours", model, "none", "mean colour", dim=3)
 
     def encode_frames(self, inputs: np.ndarray) -> np.ndarray:
@@ -29,7 +37,9 @@ class Encoder:
         mask = np.zeros(tokens.shape[:2], bool)
         for i, row in enumerate(words):
             mask[i, : len(row)] = True
-            tokens[i, : len(row)] = [np.subtract(COLOURS[w], 0.5) if w in COLOURS else (0, 0, 0) for w in row]
+            tokens[i, : len(row)] = [
+                np.subtract(COLOURS[w], 0.5) if w in COLOURS else (0, 0, 0) for w in row
+            ]
         pooled = tokens.sum(1)
         pooled[~pooled.any(1)] = 0.01  # no colour in the text: a zero vector has no direction
         return TextFeatures(tuple(texts), pooled, tokens, mask)

@@ -20,7 +20,9 @@ class Dataset:
                 where = f"{path.name}:{number}"
                 cells = [cell.strip() for cell in line.split("|")]
                 if len(cells) != 3:
-                    raise AnnotationError(f"{where}: expected 'video | caption | start-end', not {line!r:.60}")
+                    raise AnnotationError(
+                        f"{where}: expected 'video | caption | start-end', not {line!r:.60}"
+                    )
                 video, caption, times = cells
                 try:
                     start, end = map(float, times.split("-")) if times else (None, None)

@@ -28,7 +28,9 @@ def corpus():
     """With two sentences here, three spans there, a text in two parts, and clips that were rated."""
     data = made_corpus(LENGTHS)
     vectors = dict(data.vectors) | {f"s{i}": np.full(8, 1.0 + i, np.float32) for i in range(3)}
-    rated = Annotation("r", "s0", "v3", ((0.0, 1.0),), saliency=Saliency(2.0, (0, 1), ((1, 3), (4, 4))))
+    rated = Annotation(
+        "r", "s0", "v3", ((0.0, 1.0),), saliency=Saliency(2.0, (0, 1), ((1, 3), (4, 4)))
+    )
     more = [
         Query("s0 s1", ("s0", "s1"), ("s0", "s1", "s2"), 1, np.zeros((0, 2))),
         Query("s0", ("s0",), ("s0",), 3, np.array([[0.0, 1.0]]), rated),
@@ -39,7 +41,10 @@ def corpus():
 
 def naive(data, rows, queries, questions):
     """The same by loops."""
-    place, longest = {int(r): i for i, r in enumerate(rows)}, max(len(data.videos[r].values) for r in rows)
+    place, longest = (
+        {int(r): i for i, r in enumerate(rows)},
+        max(len(data.videos[r].values) for r in rows),
+    )
     frames, inside, saliency = [], [], []
     for r in rows:
         values = data.videos[r].values.astype(np.float32)
@@ -48,7 +53,9 @@ def naive(data, rows, queries, questions):
         video = data.videos[q.video]
         touched = set(range(len(video.values))) if not q.is_timed else set()
         for span in q.spans:
-            touched |= set(range(*frames_in(video.timestamps_seconds, video.duration_seconds, span)))
+            touched |= set(
+                range(*frames_in(video.timestamps_seconds, video.duration_seconds, span))
+            )
         inside.append([i in touched for i in range(longest)])
         rated, row = q.annotation.saliency if q.annotation else None, [np.nan] * longest
         for i, second in enumerate(video.timestamps_seconds if rated else ()):
@@ -86,11 +93,13 @@ def test_batch_matches_naive_loop(rows, whole):
         assert actual.spans[i][actual.span_mask[i]].tolist() == q.spans.tolist()
     for i, one in enumerate(questions):
         np.testing.assert_array_equal(actual.questions.vectors[i], data.vector(one.chunks))
-        assert [c.tolist() for c in actual.questions.choices[i][actual.questions.choice_mask[i]]] == [
-            data.vector(c).tolist() for c in one.choices
-        ]
+        assert [
+            c.tolist() for c in actual.questions.choices[i][actual.questions.choice_mask[i]]
+        ] == [data.vector(c).tolist() for c in one.choices]
         assert actual.questions.answers[i] == one.question.answers
-    assert actual.questions.right.tolist() == [-1 if q.question.right is None else q.question.right for q in questions]
+    assert actual.questions.right.tolist() == [
+        -1 if q.question.right is None else q.question.right for q in questions
+    ]
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 1], [3]])
@@ -103,10 +112,16 @@ def test_tokens_match_queries(rows):
     timed = {q.video for q in queries if q.is_timed}
     told = [(s,) for q in queries if q.video not in timed for s in q.sentences]
     texts = [*(q.chunks for q in queries), *told, *(q.chunks for q in questions)]
-    texts += [c for q in questions for c in q.choices] + [c for q in questions for c in q.choices_only]
-    np.testing.assert_array_equal(packed_texts(actual), np.stack([data.vector(parts) for parts in texts]))
+    texts += [c for q in questions for c in q.choices] + [
+        c for q in questions for c in q.choices_only
+    ]
+    np.testing.assert_array_equal(
+        packed_texts(actual), np.stack([data.vector(parts) for parts in texts])
+    )
     texts = [q.chunks for q in queries]
-    each = [[data.tokens.values[slice(*data.tokens.row_ranges[p])] for p in parts] for parts in texts]
+    each = [
+        [data.tokens.values[slice(*data.tokens.row_ranges[p])] for p in parts] for parts in texts
+    ]
     each = [np.concatenate(some) for some in each]
     assert actual.token_mask.sum(1).tolist() == [len(some) for some in each]
     assert actual.token_mask.shape[1] == max(map(len, each))
@@ -128,7 +143,10 @@ def test_contiguous_frames_are_not_copied():
     data = made_corpus(LENGTHS)
     values = np.concatenate([v.values for v in data.videos])
     starts = np.cumsum((0, *LENGTHS))
-    videos = [replace(v, values=values[a : a + n]) for v, a, n in zip(data.videos, starts, LENGTHS, strict=False)]
+    videos = [
+        replace(v, values=values[a : a + n])
+        for v, a, n in zip(data.videos, starts, LENGTHS, strict=False)
+    ]
     table = CorpusArrays(replace(data, videos=videos))
     assert np.shares_memory(table.frames, values)
     np.testing.assert_array_equal(table.frames, values)
@@ -138,7 +156,9 @@ def test_contiguous_frames_are_not_copied():
 
 def test_pooling_matches_mean_of_frames():
     mask = torch.arange(5)[None] < torch.tensor([5, 2, 3])[:, None]
-    rows = torch.randn(10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    rows = torch.randn(
+        10, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
     text = torch.zeros(0, 4, dtype=torch.float64)
     others = {
         "queries": text,
@@ -147,22 +167,35 @@ def test_pooling_matches_mean_of_frames():
         "choices": text[None],
         "choices_only": text[None],
     }
-    others |= {"tokens": text[None], "token_mask": torch.zeros(0, 0, dtype=torch.bool), "scale": torch.tensor(1.0)}
+    others |= {
+        "tokens": text[None],
+        "token_mask": torch.zeros(0, 0, dtype=torch.bool),
+        "scale": torch.tensor(1.0),
+    }
     aligned = AlignedBatch(packed=rows, packing=Packing(mask), **others)
     assert torch.equal(aligned.frames, Packing(mask).pad(rows))
-    videos, inside = torch.tensor([2, 0, 0, 1]), torch.rand(4, 5, generator=torch.Generator().manual_seed(2)) > 0.4
+    videos, inside = (
+        torch.tensor([2, 0, 0, 1]),
+        torch.rand(4, 5, generator=torch.Generator().manual_seed(2)) > 0.4,
+    )
 
     def direction(some):
         return some.sum(0) / some.sum(0).norm().clamp_min(1e-12)
 
     each = [aligned.frames[i][mask[i]] for i in range(3)]
     torch.testing.assert_close(aligned.videos, torch.stack([direction(e) for e in each]))
-    expected = [direction(aligned.frames[v][inside[i] & mask[v]]) for i, v in enumerate(videos.tolist())]
+    expected = [
+        direction(aligned.frames[v][inside[i] & mask[v]]) for i, v in enumerate(videos.tolist())
+    ]
     torch.testing.assert_close(aligned.pool_spans(videos, inside), torch.stack(expected))
     parts, held = aligned.equal_segments(torch.tensor([1, 0]), 2)
     torch.testing.assert_close(parts[0], l2_normalize(each[1]))
-    torch.testing.assert_close(parts[1], torch.stack([direction(each[0][:3]), direction(each[0][3:])]))
-    assert held.all() and aligned.equal_segments(torch.tensor([1]), 4)[1].tolist() == [[True, False, True, False]]
+    torch.testing.assert_close(
+        parts[1], torch.stack([direction(each[0][:3]), direction(each[0][3:])])
+    )
+    assert held.all() and aligned.equal_segments(torch.tensor([1]), 4)[1].tolist() == [
+        [True, False, True, False]
+    ]
 
     def pooled(rows):
         return AlignedBatch(packed=rows, packing=Packing(mask), **others).pool_spans(videos, inside)
@@ -178,11 +211,16 @@ def test_large_features_use_a_file(tmp_path, monkeypatch, largest):
     spec = FeatureSpec("toy", "8", "none", "none", "fps=2", 8)
     cache = FeatureCache.create(tmp_path, spec, EncoderSource("toy", "8", ""))
     for video in data.videos:
-        cache.add_video(video, Receipt(video.video_id, "ok", "", 1, 1, "x", duration_seconds=video.duration_seconds))
+        cache.add_video(
+            video,
+            Receipt(video.video_id, "ok", "", 1, 1, "x", duration_seconds=video.duration_seconds),
+        )
     known = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
     monkeypatch.setattr(FeatureCache, "texts", lambda self, texts: TEXTS)
     monkeypatch.setattr(FeatureCache, "pieces", lambda self, text: ["a"])
-    loaded = load_corpus(cache, [Annotation(f"{i}", "a", v.video_id) for i, v in enumerate(data.videos)])
+    loaded = load_corpus(
+        cache, [Annotation(f"{i}", "a", v.video_id) for i, v in enumerate(data.videos)]
+    )
     table = CorpusArrays(loaded)
     np.testing.assert_array_equal(table.frames, np.concatenate([v.values for v in data.videos]))
     assert np.shares_memory(table.frames, loaded.videos[0].values)
@@ -202,10 +240,17 @@ def test_large_tokens_use_a_file(tmp_path, monkeypatch, largest):
     monkeypatch.setattr("vla.batches.corpus._MAX_MEMORY_SHARE", largest)
     spec, encoder = FeatureSpec("toy", "8", "none", "none", "fps=2", 8), Encoder("8")
     cache = FeatureCache.create(tmp_path, spec, EncoderSource("toy", "8", ""))
-    told = ["a small red ball rolls", "two dogs run. They bark at a man.", " ".join(f"word{i}" for i in range(40))]
+    told = [
+        "a small red ball rolls",
+        "two dogs run. They bark at a man.",
+        " ".join(f"word{i}" for i in range(40)),
+    ]
     annotations = []
     for i, video in enumerate(made_corpus((4, 2, 3)).videos):
-        cache.add_video(video, Receipt(video.video_id, "ok", "", 1, 1, "x", duration_seconds=video.duration_seconds))
+        cache.add_video(
+            video,
+            Receipt(video.video_id, "ok", "", 1, 1, "x", duration_seconds=video.duration_seconds),
+        )
         annotations.append(Annotation(f"{i}", told[i], video.video_id))
     cache.add_texts(texts_to_cache(annotations), encoder, batch=2)
     cache = FeatureCache.open(cache.folder)

@@ -32,7 +32,13 @@ def test_other_files_are_counted_by_suffix(tree):
     assert files.omissions.counts == {"hidden": 3, "other-suffix": 6}
     assert set(files.omissions.examples["hidden"]) == {".e.mp4", "._a.mp4", ".git"}
     assert files.omissions.examples["other-suffix"][0] == ".jpg"
-    assert set(files.omissions.examples["other-suffix"]) == {".jpg", ".txt", ".srt", "no suffix", ".png"}
+    assert set(files.omissions.examples["other-suffix"]) == {
+        ".jpg",
+        ".txt",
+        ".srt",
+        "no suffix",
+        ".png",
+    }
 
 
 def test_captions_files_are_not_omissions(tree):
@@ -47,7 +53,9 @@ def test_typescript_files_are_not_videos(tmp_path):
     (tmp_path / "real.ts").write_bytes((b"\x47" + bytes(187)) * 20)
     files = discover_videos([tmp_path])
     files.count_others()
-    assert [p.name for p in files.paths] == ["real.ts"] and files.omissions.counts == {"other-suffix": 3}
+    assert [p.name for p in files.paths] == ["real.ts"] and files.omissions.counts == {
+        "other-suffix": 3
+    }
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named: links need a privilege on Windows")
@@ -60,10 +68,14 @@ def test_links(tree):
     (tree / "through.avi").symlink_to("a.mp4/x.avi")
     (tree / "good.webm").symlink_to("a.mp4")
     files = discover_videos([tree])
-    assert files.omissions.counts["linked-folder"] == 3 and files.omissions.counts["broken-link"] == 3
+    assert (
+        files.omissions.counts["linked-folder"] == 3 and files.omissions.counts["broken-link"] == 3
+    )
     assert os.path.join("sub", "up") in files.omissions.examples["linked-folder"]
     assert [p.name for p in files.paths] == ["a.mp4", "b.MKV", "good.webm", "g.mov"]
-    with pytest.raises(UsageError, match=r"gone.mp4 \(a link to nowhere.mp4, which does not exist\), .*self.mkv"):
+    with pytest.raises(
+        UsageError, match=r"gone.mp4 \(a link to nowhere.mp4, which does not exist\), .*self.mkv"
+    ):
         find_videos([tree / "gone.mp4", tree / "a.mp4", tree / "self.mkv"])
     assert find_videos([f"{tree}/go*"]) == [tree / "good.webm"]
 
@@ -95,9 +107,13 @@ def test_a_folder_that_cannot_be_read(tree, monkeypatch, number):
     monkeypatch.setattr(os, "scandir", scandir)
     files = discover_videos([tree])
     assert [p.name for p in files.paths] == ["a.mp4", "b.MKV"]
-    assert files.omissions.counts["unreadable-folder"] == 1 and files.omissions.examples["unreadable-folder"] == ["sub"]
+    assert files.omissions.counts["unreadable-folder"] == 1 and files.omissions.examples[
+        "unreadable-folder"
+    ] == ["sub"]
     assert discover_videos([f"{tree}/s*"]).omissions.counts == {"unreadable-folder": 1}
-    with pytest.raises(ResourceError, match=f"the folder .*sub cannot be read: {os.strerror(number)}"):
+    with pytest.raises(
+        ResourceError, match=f"the folder .*sub cannot be read: {os.strerror(number)}"
+    ):
         find_videos([tree / "sub"])
 
 
@@ -140,18 +156,24 @@ def test_empty_folder_writes_nothing(tmp_path):
 def test_a_video_that_was_deleted_is_counted(tmp_path, clip):
     for name in ("v/a.mp4", "v/b.mp4", "w/c.mp4"):
         clip(name, frames=5 + ord(name[2]) - ord("a"), fps=5)
-    vla.extract([tmp_path / "v", tmp_path / "w"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav")
+    vla.extract(
+        [tmp_path / "v", tmp_path / "w"], workspace=tmp_path, choice=TOY, workers=1, decoder="pyav"
+    )
     (tmp_path / "v" / "a.mp4").unlink()
     (tmp_path / "w" / "c.mp4").unlink()
     report = vla.extract([tmp_path / "v"], workspace=tmp_path, workers=1)
-    assert report.omissions.counts == {"missing-file": 1} and report.omissions.examples["missing-file"] == ["v/a.mp4"]
+    assert report.omissions.counts == {"missing-file": 1} and report.omissions.examples[
+        "missing-file"
+    ] == ["v/a.mp4"]
     assert vla.estimate([tmp_path], workspace=tmp_path).omissions.counts["missing-file"] == 2
     assert vla.index(workspace=tmp_path).omissions.to_json() == [
         {"reason": "missing-file", "count": 2, "examples": ["v/a.mp4", "w/c.mp4"]}
     ]
     (tmp_path / "v" / "b.mp4").rename(tmp_path / "v" / "new.mp4")
     report = vla.extract([tmp_path / "v"], workspace=tmp_path, workers=1)
-    assert report.omissions.examples["missing-file"] == ["v/a.mp4"] and report.renamed == {"v/b.mp4": "v/new.mp4"}
+    assert report.omissions.examples["missing-file"] == ["v/a.mp4"] and report.renamed == {
+        "v/b.mp4": "v/new.mp4"
+    }
 
 
 @pytest.mark.skipif(
@@ -169,18 +191,38 @@ def test_unreadable_folders_without_root_capabilities(tmp_path, clip):
         "report = vla.extract([sys.argv[1]], workspace=sys.argv[2], choice=vla.EncoderChoice(encoder='toy'), workers=1)\n"
         "print(json.dumps([report.omissions.counts, {r.video_id: [r.status, r.cause] for r in report.receipts}]))\n"
     )
-    script = script.replace("workspace=sys.argv[2]", "workspace=__import__('pathlib').Path(sys.argv[2])")
+    script = script.replace(
+        "workspace=sys.argv[2]", "workspace=__import__('pathlib').Path(sys.argv[2])"
+    )
     less = "-dac_override,-dac_read_search"
-    command = ["setpriv", f"--bounding-set={less}", f"--inh-caps={less}", sys.executable, "-c", script]
+    command = [
+        "setpriv",
+        f"--bounding-set={less}",
+        f"--inh-caps={less}",
+        sys.executable,
+        "-c",
+        script,
+    ]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    run = subprocess.run([*command, str(tmp_path / "v"), str(tmp_path)], capture_output=True, text=True, env=env)
-    assert '{"unreadable-folder": 1}' in run.stdout, run.stderr
-    assert '"v/c.mp4": ["failed", "machine"]' in run.stdout and '"v/a.mp4": ["ok", ""]' in run.stdout
     run = subprocess.run(
-        [*command, str(tmp_path / "v" / "shut"), str(tmp_path)], capture_output=True, text=True, env=env
+        [*command, str(tmp_path / "v"), str(tmp_path)], capture_output=True, text=True, env=env
+    )
+    assert '{"unreadable-folder": 1}' in run.stdout, run.stderr
+    assert (
+        '"v/c.mp4": ["failed", "machine"]' in run.stdout and '"v/a.mp4": ["ok", ""]' in run.stdout
+    )
+    run = subprocess.run(
+        [*command, str(tmp_path / "v" / "shut"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=env,
     )
     assert "ResourceError" in run.stderr and "cannot be read: Permission denied" in run.stderr
     (tmp_path / "v" / "shut").chmod(0o755)
     (tmp_path / "v" / "c.mp4").chmod(0o644)
     report = vla.extract([tmp_path / "v"], workspace=tmp_path, workers=1)
-    assert {r.status for r in report.receipts} == {"ok"} and report.extracted == 2 and not report.omissions
+    assert (
+        {r.status for r in report.receipts} == {"ok"}
+        and report.extracted == 2
+        and not report.omissions
+    )

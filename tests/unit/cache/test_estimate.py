@@ -29,12 +29,18 @@ def test_estimate_matches_extraction(folder, sampling):
     before = tree(folder)
     said = vla.estimate([folder], workspace=folder, choice=choice(sampling), decoder="pyav")
     assert tree(folder) == before
-    assert said.todo == ["torn.mp4", "v0.mp4", "v1.mp4", "v2.mp4"] and list(said.unreadable) == ["torn.mp4"]
+    assert said.todo == ["torn.mp4", "v0.mp4", "v1.mp4", "v2.mp4"] and list(said.unreadable) == [
+        "torn.mp4"
+    ]
     assert said.video_seconds == pytest.approx(2.3 + 3.8 + 5.3)
 
     report = vla.extract([folder], workspace=folder, choice=choice(sampling), decoder="pyav")
     assert abs(said.frames - report.frames) <= max(3, 0.1 * report.frames)
-    written = sum(p.stat().st_size for kind in ("shards", "videos") for p in folder.glob(f".vla/cache/*/{kind}/*"))
+    written = sum(
+        p.stat().st_size
+        for kind in ("shards", "videos")
+        for p in folder.glob(f".vla/cache/*/{kind}/*")
+    )
     assert 0.5 * written < said.bytes < 2 * written
 
     before = tree(folder)
@@ -43,7 +49,9 @@ def test_estimate_matches_extraction(folder, sampling):
     again = vla.estimate([folder], workspace=folder, decoder="pyav")
     assert (again.todo, again.done, again.taken_over, again.frames) == ([], 2, 2, 0)
     assert {p for p in before if ".vla" in p.parts} <= set(tree(folder))
-    assert vla.estimate([folder], workspace=folder, decoder="pyav", retry_failed=True).todo == ["torn.mp4"]
+    assert vla.estimate([folder], workspace=folder, decoder="pyav", retry_failed=True).todo == [
+        "torn.mp4"
+    ]
 
 
 def test_estimate_of_missing_files(folder):

@@ -25,7 +25,9 @@ def place(tmp_path, clip):
 
 
 def extract(folder, **more):
-    return vla.extract([folder], workspace=folder, choice=vla.EncoderChoice(encoder="toy"), decoder="pyav", **more)
+    return vla.extract(
+        [folder], workspace=folder, choice=vla.EncoderChoice(encoder="toy"), decoder="pyav", **more
+    )
 
 
 def cache_of(workspace):
@@ -143,12 +145,18 @@ def test_a_file_of_equal_size_but_other_content_is_extracted(place):
 
 def test_list_and_delete_videos(place):
     (place.root / "v1.mp4").unlink()
-    listed = {e.receipt.video_id: (e.captions, e.is_missing) for e in vla.list_videos(workspace=place.root)}
+    listed = {
+        e.receipt.video_id: (e.captions, e.is_missing)
+        for e in vla.list_videos(workspace=place.root)
+    }
     assert listed == {"v0.mp4": (1, False), "v1.mp4": (1, True), "v2.mp4": (1, False)}
-    assert [e.receipt.video_id for e in vla.list_videos(["*2.mp4"], workspace=place.root)] == ["v2.mp4"]
-    assert [e.receipt.video_id for e in vla.list_videos([str(place.root / "v0.mp4")], workspace=place.root)] == [
-        "v0.mp4"
+    assert [e.receipt.video_id for e in vla.list_videos(["*2.mp4"], workspace=place.root)] == [
+        "v2.mp4"
     ]
+    assert [
+        e.receipt.video_id
+        for e in vla.list_videos([str(place.root / "v0.mp4")], workspace=place.root)
+    ] == ["v0.mp4"]
     with pytest.raises(MissingError, match=r"no extracted video matches v9\*, nothing"):
         vla.list_videos(["v9*", "nothing", "v0.mp4"], workspace=place.root)
     assert vla.remove([], workspace=place.root, missing=True) == ["v1.mp4"]

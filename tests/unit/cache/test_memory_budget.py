@@ -8,7 +8,12 @@ import pytest
 
 import vla
 from vla.cache import attempt
-from vla.cache.memory_budget import MAX_PICTURE_BYTES, MemoryBudget, decode_batch_size, required_bytes
+from vla.cache.memory_budget import (
+    MAX_PICTURE_BYTES,
+    MemoryBudget,
+    decode_batch_size,
+    required_bytes,
+)
 from vla.video import Video
 
 
@@ -28,16 +33,22 @@ def video(width, height):
     ],
 )
 def test_required_bytes(size, together, bytes_needed):
-    assert (decode_batch_size(video(*size)), required_bytes(video(*size))) == (together, bytes_needed)
+    assert (decode_batch_size(video(*size)), required_bytes(video(*size))) == (
+        together,
+        bytes_needed,
+    )
 
 
 def test_eight_workers_do_not_wait_for_each_other_up_to_4k():
     assert (
-        8 * max(required_bytes(video(w, h)) for w, h in ((1920, 1080), (2560, 1440), (3840, 2160))) <= MAX_PICTURE_BYTES
+        8 * max(required_bytes(video(w, h)) for w, h in ((1920, 1080), (2560, 1440), (3840, 2160)))
+        <= MAX_PICTURE_BYTES
     )
 
 
-@pytest.mark.parametrize(("sizes", "most"), [([30] * 8, 3), ([60] * 6, 1), ([500] * 4, 1), ([100, 1, 1, 100], 2)])
+@pytest.mark.parametrize(
+    ("sizes", "most"), [([30] * 8, 3), ([60] * 6, 1), ([500] * 4, 1), ([100, 1, 1, 100], 2)]
+)
 def test_budget_is_never_exceeded(sizes, most):
     budget, lock = MemoryBudget(100), threading.Lock()
     held, seen, barrier = [], [], threading.Event()
@@ -57,7 +68,9 @@ def test_budget_is_never_exceeded(sizes, most):
     for thread in threads:
         thread.join(20)
     assert len(seen) == len(sizes)
-    assert all(sum(items) <= 100 or len(items) == 1 for items in seen) and max(map(len, seen)) <= most
+    assert (
+        all(sum(items) <= 100 or len(items) == 1 for items in seen) and max(map(len, seen)) <= most
+    )
 
 
 def test_waiting_ends_with_the_extraction():
@@ -80,5 +93,7 @@ def test_features_do_not_depend_on_the_decode_batch_size(tmp_path, clip, monkeyp
     vla.extract([tmp_path / "v"], workspace=tmp_path / "w", choice=toy, workers=1)
     monkeypatch.setattr(attempt, "decode_batch_size", lambda video: together)
     vla.extract([tmp_path / "v"], workspace=tmp_path / "x", choice=toy, workers=1)
-    one, other = (next((tmp_path / name).glob(".vla/cache/*/shards/*.h5")).read_bytes() for name in ("w", "x"))
+    one, other = (
+        next((tmp_path / name).glob(".vla/cache/*/shards/*.h5")).read_bytes() for name in ("w", "x")
+    )
     assert one == other

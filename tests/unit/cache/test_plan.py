@@ -35,7 +35,14 @@ def found(root, *given):
 
 
 def test_folders_are_searched_recursively(tree):
-    assert found(tree, tree) == ["a.MKV", "b.mp4", "weird\nname.mp4", "x[1].mp4", "sub/d.mov", "sub/deep/e.avi"]
+    assert found(tree, tree) == [
+        "a.MKV",
+        "b.mp4",
+        "weird\nname.mp4",
+        "x[1].mp4",
+        "sub/d.mov",
+        "sub/deep/e.avi",
+    ]
 
 
 def test_named_files_may_have_any_suffix(tree):
@@ -46,7 +53,14 @@ def test_named_files_may_have_any_suffix(tree):
 
 def test_glob_patterns(tree):
     assert found(tree, f"{tree}/*.mp4") == ["b.mp4", "weird\nname.mp4", "x[1].mp4"]
-    assert found(tree, f"{tree}/*") == ["a.MKV", "b.mp4", "sub/d.mov", "sub/deep/e.avi", "weird\nname.mp4", "x[1].mp4"]
+    assert found(tree, f"{tree}/*") == [
+        "a.MKV",
+        "b.mp4",
+        "sub/d.mov",
+        "sub/deep/e.avi",
+        "weird\nname.mp4",
+        "x[1].mp4",
+    ]
     assert found(tree, f"{tree}/**/*.avi") == ["sub/deep/e.avi"]
     assert found(tree, f"{tree}/?.mp4") == ["b.mp4"]
 
@@ -62,7 +76,9 @@ def test_paths_are_unique_and_in_order(tree):
 
 
 def test_error_lists_all_missing_paths(tree):
-    with pytest.raises(UsageError, match=r"no such file, folder or pattern: .*gone.mp4, .*\*\.xyz$"):
+    with pytest.raises(
+        UsageError, match=r"no such file, folder or pattern: .*gone.mp4, .*\*\.xyz$"
+    ):
         find_videos([tree / "b.mp4", tree / "gone.mp4", f"{tree}/*.xyz"])
 
 
@@ -71,7 +87,9 @@ def test_links_to_folders_are_not_followed(tree):
     (tree / "link.mp4").symlink_to(tree / "b.mp4")
     (tree / "dangling.mp4").symlink_to(tree / "gone")
     names = found(tree, tree)
-    assert "link.mp4" in names and "dangling.mp4" not in names and not any("loop" in n for n in names)
+    assert (
+        "link.mp4" in names and "dangling.mp4" not in names and not any("loop" in n for n in names)
+    )
 
 
 def test_home_and_the_current_folder(tree, monkeypatch):
@@ -95,13 +113,19 @@ def place(tmp_path):
 
 @pytest.fixture
 def cache(place):
-    return FeatureCache.create(place.caches, Encoder("6").identity.spec("fps=2"), EncoderSource("toy", "6", ""))
+    return FeatureCache.create(
+        place.caches, Encoder("6").identity.spec("fps=2"), EncoderSource("toy", "6", "")
+    )
 
 
 def remembered(cache, workspace, path, status="failed", **more):
     """A receipt of the file as it is now."""
     now = path.stat()
-    made = {"digest": hashlib.sha256(path.read_bytes()).hexdigest(), "cause": "content", "software": software()}
+    made = {
+        "digest": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "cause": "content",
+        "software": software(),
+    }
     record = Receipt(
         workspace.video_id(path),
         status,
@@ -116,11 +140,17 @@ def remembered(cache, workspace, path, status="failed", **more):
 
 
 def sorted_plan(plan):
-    return [v for v, _ in plan.todo], [r.video_id for r in plan.updates], [r.video_id for r in plan.done]
+    return (
+        [v for v, _ in plan.todo],
+        [r.video_id for r in plan.updates],
+        [r.video_id for r in plan.done],
+    )
 
 
 def test_new_unchanged_touched_copied_and_changed(cache, place, tmp_path):
-    paths = {n: tmp_path / f"{n}.mp4" for n in ("new", "same", "touched", "edited", "grown", "gone")}
+    paths = {
+        n: tmp_path / f"{n}.mp4" for n in ("new", "same", "touched", "edited", "grown", "gone")
+    }
     for name, path in paths.items():
         path.write_bytes(name.encode() * 50)
     for name in ("same", "touched", "edited", "grown", "gone"):
@@ -133,7 +163,11 @@ def test_new_unchanged_touched_copied_and_changed(cache, place, tmp_path):
         file.write(b"x")
     paths["gone"].unlink()
     plan = make_plan(cache, paths.values(), place)
-    assert sorted_plan(plan) == (["new.mp4", "edited.mp4", "grown.mp4", "gone.mp4"], ["touched.mp4"], ["same.mp4"])
+    assert sorted_plan(plan) == (
+        ["new.mp4", "edited.mp4", "grown.mp4", "gone.mp4"],
+        ["touched.mp4"],
+        ["same.mp4"],
+    )
     assert plan.updates[0].mtime_ns == later
     assert dict(plan.todo)["new.mp4"] == paths["new"]
 
@@ -181,7 +215,9 @@ def test_lost_features_are_extracted_again(toy_workspace):
         again.frames("videos/v3.mp4")
     report = vla.extract([toy_workspace.root / "videos"], workspace=toy_workspace.root, workers=1)
     assert report.extracted == 1 and not report.problems
-    np.testing.assert_array_equal(FeatureCache.open(cache.folder).frames("videos/v3.mp4").values, expected)
+    np.testing.assert_array_equal(
+        FeatureCache.open(cache.folder).frames("videos/v3.mp4").values, expected
+    )
 
 
 def test_extraction_follows_the_plan(toy_workspace, clip):
@@ -213,15 +249,23 @@ def test_damaged_file_does_not_stop_the_others(tmp_path, clip):
     torn = clip("many/torn.mkv", fps=10, frames=60)
     torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
     clip("many/zgood.mp4", fps=5, frames=10)
-    report = vla.extract([folder], workspace=tmp_path, choice=vla.EncoderChoice(encoder="toy"), workers=2)
+    report = vla.extract(
+        [folder], workspace=tmp_path, choice=vla.EncoderChoice(encoder="toy"), workers=2
+    )
     statuses = {os.path.basename(r.video_id): (r.status, r.has_features) for r in report.receipts}
     assert statuses == {
         "good.mp4": ("ok", True), "zgood.mp4": ("ok", True), "empty.mp4": ("skipped", False), "text.mp4": ("skipped", False),
         "torn.mkv": ("partial", True),
     }  # fmt: skip
-    assert {os.path.basename(r.video_id) for r in report.problems} == {"empty.mp4", "text.mp4", "torn.mkv"}
+    assert {os.path.basename(r.video_id) for r in report.problems} == {
+        "empty.mp4",
+        "text.mp4",
+        "torn.mkv",
+    }
     torn_receipt = next(r for r in report.receipts if r.status == "partial")
-    assert 0 < torn_receipt.coverage < 0.9 and torn_receipt.duration_seconds == pytest.approx(6.0, abs=0.1)
+    assert 0 < torn_receipt.coverage < 0.9 and torn_receipt.duration_seconds == pytest.approx(
+        6.0, abs=0.1
+    )
 
 
 def test_features_too_large_for_float16_fail_one_video(tmp_path, clip, monkeypatch):
@@ -231,8 +275,13 @@ def test_features_too_large_for_float16_fail_one_video(tmp_path, clip, monkeypat
     monkeypatch.setattr(
         Encoder, "encode_frames", lambda self, p: real(self, p) * (1e6 if len(p) == 2 else 1)
     )  # two frames: only a.mp4
-    report = vla.extract([tmp_path / "many"], workspace=tmp_path, choice=vla.EncoderChoice(encoder="toy"), workers=1)
-    assert {os.path.basename(r.video_id): r.status for r in report.receipts} == {"a.mp4": "failed", "b.mp4": "ok"}
+    report = vla.extract(
+        [tmp_path / "many"], workspace=tmp_path, choice=vla.EncoderChoice(encoder="toy"), workers=1
+    )
+    assert {os.path.basename(r.video_id): r.status for r in report.receipts} == {
+        "a.mp4": "failed",
+        "b.mp4": "ok",
+    }
     assert "too large for float16" in report.problems[0].reason
 
 
@@ -252,7 +301,9 @@ def test_features_do_not_depend_on_other_videos(tmp_path, clip, workers):
             [tmp_path / "many" / f"{i}.mp4"], workspace=tmp_path / f"w{i}",
             choice=vla.EncoderChoice(encoder="toy", sampling="fps=5"), workers=1,
         )  # fmt: skip
-        assert alone.receipts[0] == next(r for r in together.receipts if r.video_id.endswith(f"{i}.mp4"))
+        assert alone.receipts[0] == next(
+            r for r in together.receipts if r.video_id.endswith(f"{i}.mp4")
+        )
         assert alone.receipts[0].frames == 10 + 7 * i
 
 
@@ -284,7 +335,9 @@ def test_equal_head_tail_and_size_are_not_duplicates(tmp_path, marks):
     vla.extract([tmp_path / "v"], workspace=tmp_path, choice=toy, workers=1, decoder="pyav")
     other = raw(tmp_path / "v" / "other.avi", marks)
     size = dark.stat().st_size
-    assert other.stat().st_size == size and content_digest(dark, size) == content_digest(other, size)
+    assert other.stat().st_size == size and content_digest(dark, size) == content_digest(
+        other, size
+    )
     report = vla.extract([tmp_path / "v"], workspace=tmp_path, workers=1, decoder="pyav")
     assert report.extracted == 1
     dark.unlink()
@@ -300,7 +353,11 @@ def test_equal_head_tail_and_size_are_not_duplicates(tmp_path, marks):
 
 def without_digest(cache, name):
     """Make a receipt one of an older version."""
-    record = {k: v for k, v in cache.receipts[name].to_json().items() if k not in ("digest", "cause", "software")}
+    record = {
+        k: v
+        for k, v in cache.receipts[name].to_json().items()
+        if k not in ("digest", "cause", "software")
+    }
     cache.add_receipt(Receipt(**record))
 
 

@@ -35,7 +35,11 @@ def test_frames_round_trip(values, seed):
     assert (result.video_id, result.duration_seconds) == ("v", 1e5)
 
 
-@given(st.lists(st.text(max_size=30), max_size=6, unique=True), st.integers(1, 5), st.integers(0, 2**32 - 1))
+@given(
+    st.lists(st.text(max_size=30), max_size=6, unique=True),
+    st.integers(1, 5),
+    st.integers(0, 2**32 - 1),
+)
 @settings(deadline=None, max_examples=40)
 def test_texts_round_trip(texts, dim, seed):
     rng = np.random.default_rng(seed)
@@ -44,7 +48,9 @@ def test_texts_round_trip(texts, dim, seed):
     mask = np.arange(longest)[None] < lengths[:, None]
     tokens = rng.standard_normal((len(texts), longest, dim)).astype(np.float16) * mask[..., None]
     pooled = rng.standard_normal((len(texts), dim)).astype(np.float16)
-    result = shard.read_texts(shard.texts_image(TextFeatures(tuple(texts), pooled, tokens, mask)), "t")
+    result = shard.read_texts(
+        shard.texts_image(TextFeatures(tuple(texts), pooled, tokens, mask)), "t"
+    )
     assert result.texts == tuple(texts)
     np.testing.assert_array_equal(result.pooled, pooled)
     np.testing.assert_array_equal(result.tokens, tokens)
@@ -53,7 +59,9 @@ def test_texts_round_trip(texts, dim, seed):
 
 def test_float32_is_rounded_to_float16():
     exact = np.array([[1 / 3, 1e-3]], np.float32)
-    result = shard.read_frames(shard.frames_image(FrameFeatures("v", exact, np.zeros(1), 1.0)), "v", 1.0)
+    result = shard.read_frames(
+        shard.frames_image(FrameFeatures("v", exact, np.zeros(1), 1.0)), "v", 1.0
+    )
     np.testing.assert_array_equal(result.values, exact.astype(np.float16))
 
 
@@ -65,7 +73,9 @@ def test_image_is_deterministic():
 
 def test_every_version_of_h5py_makes_the_same_bytes():
     """A digest made with h5py 3.11 to 3.16 alike. A superblock of version 0 has no checksum that HDF5 1.14 could get wrong."""
-    content = shard.frames_image(FrameFeatures("v", np.ones((100, 64), np.float16), np.arange(100) / 2, 50.0))
+    content = shard.frames_image(
+        FrameFeatures("v", np.ones((100, 64), np.float16), np.arange(100) / 2, 50.0)
+    )
     assert content[8] == 0
     assert hashlib.sha256(content).hexdigest()[:8] == "3873ad1a"
 
@@ -77,7 +87,9 @@ def test_rejects_values_too_large_for_float16():
         shard.frames_image(large)
     mask = np.ones((1, 1), bool)
     for pooled, tokens in ((1e5, 1.0), (1.0, -1e5)):
-        texts = TextFeatures(("t",), np.array([[pooled]], np.float32), np.array([[[tokens]]], np.float32), mask)
+        texts = TextFeatures(
+            ("t",), np.array([[pooled]], np.float32), np.array([[[tokens]]], np.float32), mask
+        )
         with pytest.raises(ShapeError, match="too large for float16"):
             shard.texts_image(texts)
 
@@ -251,7 +263,9 @@ def test_rejects_decreasing_timestamps():
         shard.read_frames(made(fill), "v", 2.0)
 
 
-@pytest.mark.parametrize("content", [b"", b"not HDF5", b"\x89HDF\r\n\x1a\n", b"\x89HDF\r\n\x1a\n" + bytes(2000)])
+@pytest.mark.parametrize(
+    "content", [b"", b"not HDF5", b"\x89HDF\r\n\x1a\n", b"\x89HDF\r\n\x1a\n" + bytes(2000)]
+)
 def test_rejects_non_hdf5(content):
     with pytest.raises(CacheError, match="is not a shard of vla"):
         shard.read_frames(content, "v", 1.0)

@@ -43,7 +43,14 @@ def reopened(cache):
 # Videos
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=40), min_size=1, max_size=5, unique=True))
+@given(
+    st.lists(
+        st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
+        min_size=1,
+        max_size=5,
+        unique=True,
+    )
+)
 @settings(deadline=None, max_examples=25)
 def test_videos_round_trip_with_any_name(tmp_path_factory, names):
     cache = FeatureCache.create(tmp_path_factory.mktemp("c"), SPEC, SOURCE)
@@ -96,7 +103,12 @@ def test_has_features_for_ok_and_partial(cache):
     for status in ("skipped", "failed"):
         cache.add_receipt(dataclasses.replace(receipt(status, status), reason="it is a song"))
     again = reopened(cache)
-    assert again.video_ids() == ["ok", "partial"] and list(again.receipts) == ["failed", "ok", "partial", "skipped"]
+    assert again.video_ids() == ["ok", "partial"] and list(again.receipts) == [
+        "failed",
+        "ok",
+        "partial",
+        "skipped",
+    ]
     with pytest.raises(MissingError, match="no features of 'skipped': it is a song"):
         again.frames("skipped")
     with pytest.raises(MissingError, match="no features of 'other': it was never extracted"):
@@ -189,7 +201,9 @@ def test_a_damaged_receipt_counts_as_none(cache, fields, message):
     changed(path, **fields)
     again = reopened(cache)
     assert again.video_ids() == ["other"] and list(again.damaged) == [path]
-    assert re.search(message, again.damaged[path]) and again.damaged[path].hint == Hint("extract_again")
+    assert re.search(message, again.damaged[path]) and again.damaged[path].hint == Hint(
+        "extract_again"
+    )
     # Its shard is no waste as long as nobody knows whose it is.
     assert len(again.shards_in_use()) == 2
     again.add_video(features("v"), receipt("v"))
@@ -219,7 +233,10 @@ def test_integer_duration_is_valid(cache):
 
 # Texts
 
-LONG = "first a man opens the door of an old house. then he walks in, looks round and sits down by the fire; " * 3
+LONG = (
+    "first a man opens the door of an old house. then he walks in, looks round and sits down by the fire; "
+    * 3
+)
 
 
 def test_texts_round_trip_in_any_batch_size(tmp_path):
@@ -238,7 +255,9 @@ def test_texts_round_trip_in_any_batch_size(tmp_path):
                 own = ENCODER.encode_text([text])
                 n = int(result.mask[row].sum())
                 assert n == own.mask.sum() == len(text.split())
-                np.testing.assert_array_equal(result.tokens[row, :n], own.tokens[0].astype(np.float16))
+                np.testing.assert_array_equal(
+                    result.tokens[row, :n], own.tokens[0].astype(np.float16)
+                )
                 assert not result.tokens[row, n:].any()
         assert cache.add_texts(texts, ENCODER) == 0
 
@@ -252,7 +271,9 @@ def test_long_text_is_split_without_truncation(cache):
     assert " ".join(pieces).split() == LONG.split()
     assert again.pieces("short") == ["short"] and again.pieces("unknown") == []
     result = again.texts(pieces)
-    np.testing.assert_array_equal(result.pooled, ENCODER.encode_text(pieces).pooled.astype(np.float16))
+    np.testing.assert_array_equal(
+        result.pooled, ENCODER.encode_text(pieces).pooled.astype(np.float16)
+    )
     assert again.missing_texts(["short", LONG, "new", "new"]) == ["new"]
     assert result.mask.sum() == len(LONG.split())
 
@@ -262,10 +283,15 @@ def test_cached_pieces_are_not_encoded_again(cache):
     cache.add_texts([piece], ENCODER)
     cache.add_texts([LONG], ENCODER)
     assert piece in cache.pieces(LONG)
-    held = [t for p in (cache.folder / "texts").glob("*.json") for t in json.loads(p.read_text())["texts"]]
+    held = [
+        t
+        for p in (cache.folder / "texts").glob("*.json")
+        for t in json.loads(p.read_text())["texts"]
+    ]
     assert len(held) == len(set(held)) and held.count(piece) == 1
     np.testing.assert_array_equal(
-        reopened(cache).texts([piece]).pooled, ENCODER.encode_text([piece]).pooled.astype(np.float16)
+        reopened(cache).texts([piece]).pooled,
+        ENCODER.encode_text([piece]).pooled.astype(np.float16),
     )
 
 
@@ -302,7 +328,8 @@ def test_texts_whose_shard_is_lost_are_encoded_again(cache):
     for source in (again, reopened(cache)):
         pieces = source.pieces(LONG)
         np.testing.assert_array_equal(
-            source.texts(["a dog", *pieces]).pooled, ENCODER.encode_text(["a dog", *pieces]).pooled.astype(np.float16)
+            source.texts(["a dog", *pieces]).pooled,
+            ENCODER.encode_text(["a dog", *pieces]).pooled.astype(np.float16),
         )
 
 
@@ -339,7 +366,13 @@ def test_active_cache(tmp_path):
     cache = FeatureCache.create(tmp_path, SPEC, SOURCE)
     set_active_cache(tmp_path, cache)
     assert active_cache(tmp_path).spec == SPEC
-    for text in ('{"fingerprint": "../../x"}', "[]", "{}", '{"fingerprint": 3}', '{"fingerprint": ""}'):
+    for text in (
+        '{"fingerprint": "../../x"}',
+        "[]",
+        "{}",
+        '{"fingerprint": 3}',
+        '{"fingerprint": ""}',
+    ):
         (tmp_path / "current.json").write_text(text)
         with pytest.raises(CacheError, match="damaged"):
             active_cache(tmp_path)
@@ -376,7 +409,11 @@ def test_content_digest_covers_head_tail_and_size(tmp_path):
         content = bytearray(np.random.default_rng(size).bytes(size))
         plain = digest(bytes(content))
         assert plain == digest(bytes(content)) and plain != digest(bytes(content) + b"x")
-        places = {0, size // 3, size - 1} if size <= 2 * quarter else {0, quarter - 1, size - quarter, size - 1}
+        places = (
+            {0, size // 3, size - 1}
+            if size <= 2 * quarter
+            else {0, quarter - 1, size - quarter, size - 1}
+        )
         for workspace in places if size else ():
             other = bytearray(content)
             other[workspace] ^= 255

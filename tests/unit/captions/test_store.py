@@ -41,7 +41,11 @@ def matched(workspace, name, ids, folder=None):
         ("./videos/../videos/a.mp4", ["videos/a.mp4"], "videos/a.mp4"),
         ("a.avi", ["a.mp4"], "a.mp4"),  # the suffix is ignored, last
         ("b", ["a.mp4"], None),
-        ("a.mp4", ["a"], "a"),  # imported features are called like their file, which has no video's suffix
+        (
+            "a.mp4",
+            ["a"],
+            "a",
+        ),  # imported features are called like their file, which has no video's suffix
         ("clips/a.MP4", ["clips/a"], "clips/a"),
         ("clips/a.MP4", ["x/a"], None),  # another folder is another file
         ("a.mp4", ["a", "x/a.mp4"], "x/a.mp4"),
@@ -68,18 +72,32 @@ def test_the_folder_of_the_file_goes_first(place):
     ids = ["a.mp4", "sets/a.mp4"]
     assert matched(place, "a.mp4", ids, place.root / "sets") == "sets/a.mp4"
     assert matched(place, "a.mp4", ids, place.root) == "a.mp4"
-    assert matched(place, "a.mp4", ids, place.root / "other") == "a.mp4"  # a path from the workspace
+    assert (
+        matched(place, "a.mp4", ids, place.root / "other") == "a.mp4"
+    )  # a path from the workspace
     assert matched(place, "../a.mp4", ids, place.root / "sets") == "a.mp4"
 
 
 @pytest.mark.parametrize(
     ("name", "ids"),
-    [("a.mp4", ["x/a.mp4", "y/a.mp4"]), ("a", ["x/a.mp4", "y/a.mkv"]), ("y/a", ["x/y/a.mp4", "z/y/a.mp4"])],
+    [
+        ("a.mp4", ["x/a.mp4", "y/a.mp4"]),
+        ("a", ["x/a.mp4", "y/a.mkv"]),
+        ("y/a", ["x/y/a.mp4", "z/y/a.mp4"]),
+    ],
 )
 def test_ambiguous_names_are_counted(place, name, ids):
-    rows = [Annotation("1", "a dog", name), Annotation("2", "a cat", "b.mp4"), Annotation("3", "a cow", name)]
+    rows = [
+        Annotation("1", "a dog", name),
+        Annotation("2", "a cat", "b.mp4"),
+        Annotation("3", "a cow", name),
+    ]
     result = match(rows, [*ids, "b.mp4"], place, place.root)
-    assert [a.query_id for a in result.annotations] == ["2"] and result.ambiguous == {name: ids} and not result.unknown
+    assert (
+        [a.query_id for a in result.annotations] == ["2"]
+        and result.ambiguous == {name: ids}
+        and not result.unknown
+    )
     omissions = Omissions()
     result.count(omissions)
     assert omissions.to_json() == [
@@ -89,24 +107,37 @@ def test_ambiguous_names_are_counted(place, name, ids):
 
 def test_names_are_relative_to_the_folder_of_each_file(place):
     """Two files that are given together may name different videos alike."""
-    rows = [Annotation(str(i), "x", "a.mp4", source=str(place.root / f / "c.csv")) for i, f in enumerate("pqr")]
+    rows = [
+        Annotation(str(i), "x", "a.mp4", source=str(place.root / f / "c.csv"))
+        for i, f in enumerate("pqr")
+    ]
     result = match(rows, ["p/a.mp4", "q/a.mp4", "a.mp4"], place)
-    assert [a.video for a in result.annotations] == ["p/a.mp4", "q/a.mp4", "a.mp4"] and result.names == ["a.mp4"] * 3
+    assert [a.video for a in result.annotations] == [
+        "p/a.mp4",
+        "q/a.mp4",
+        "a.mp4",
+    ] and result.names == ["a.mp4"] * 3
 
 
 def test_match_changes_only_the_video(place):
     given_ = Annotation("q7", "a dog", "a", ((0.5, 2.0),), "val", "f.csv")
     result = match([given_], ["v/a.mp4"], place, place.root)
-    assert result.annotations == [Annotation("q7", "a dog", "v/a.mp4", ((0.5, 2.0),), "val", "f.csv")]
+    assert result.annotations == [
+        Annotation("q7", "a dog", "v/a.mp4", ((0.5, 2.0),), "val", "f.csv")
+    ]
 
 
 def test_unknown_names_are_listed_once_in_order(place):
-    rows = [Annotation(str(i), "x", name) for i, name in enumerate(["z", "a", "z", "k.mp4", "b", "a"])]
+    rows = [
+        Annotation(str(i), "x", name) for i, name in enumerate(["z", "a", "z", "k.mp4", "b", "a"])
+    ]
     result = match(rows, ["k.mp4"], place, place.root)
     assert result.unknown == ["z", "a", "b"] and [a.query_id for a in result.annotations] == ["3"]
 
 
-WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).filter(str.strip)
+WORDS = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20
+).filter(str.strip)
 ANNOTATIONS = st.lists(
     st.builds(
         Annotation,
@@ -146,10 +177,15 @@ def test_adding_a_source_again_replaces_its_captions(place):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", "3", '{"query": "x"}', '{"query_id": 1, "query": "x", "video": "v"}', "\xe9"]
+    "text",
+    ["{", "[]", "3", '{"query": "x"}', '{"query_id": 1, "query": "x", "video": "v"}', "\xe9"],
 )
 def test_rejects_damaged_captions(place, text):
-    good = place.captions.read_bytes() if store.add(place, [Annotation("1", "a dog", "a.mp4")]) else b""
+    good = (
+        place.captions.read_bytes()
+        if store.add(place, [Annotation("1", "a dog", "a.mp4")])
+        else b""
+    )
     place.captions.write_bytes(good + text.encode("latin-1"))
     with refused(CacheError, "repair_captions", r"line 2 of .*captions.jsonl is damaged "):
         store.load(place)
@@ -158,7 +194,9 @@ def test_rejects_damaged_captions(place, text):
 
 
 def test_detects_every_flipped_bit_of_a_caption(place):
-    store.add(place, [Annotation("1", "a dog", "a.mp4", ((0.5, 2.0),)), Annotation("2", "rain", "b.mp4")])
+    store.add(
+        place, [Annotation("1", "a dog", "a.mp4", ((0.5, 2.0),)), Annotation("2", "rain", "b.mp4")]
+    )
     known = store.load(place)
     first, second = store.lines(place)
     for bit in range(8 * len(first)):
@@ -205,7 +243,9 @@ def test_extraction_matches_and_caches(toy_workspace):
 def test_duplicate_captions_are_trained_on_once(toy_workspace):
 
     root = toy_workspace.root
-    (root / "again.csv").write_text("video,caption,split\nvideos/v2.mp4,a red door opens,val\nvideos/v2.mp4,another,\n")
+    (root / "again.csv").write_text(
+        "video,caption,split\nvideos/v2.mp4,a red door opens,val\nvideos/v2.mp4,another,\n"
+    )
     vla.extract([root / "videos"], captions=root / "again.csv", workspace=root, workers=1)
     cache = active_cache(toy_workspace.caches)
     result = training_captions(toy_workspace, cache, None, None, lambda p: None)

@@ -16,7 +16,9 @@ VALUES = {"global": 0.69211, "alignment": 0.5, "score": 0.4719, "samples/s": 89.
 def test_line_of_training_shows_epoch_bar_and_time_left_first(width):
     line = progress.bar_line("training", 12.5, 40, 31.4, VALUES, width)
     assert cell_len(line) < width
-    assert line.startswith("training   ━") and (("12/40" in line and "ETA 0:31" in line) or width == 40)
+    assert line.startswith("training   ━") and (
+        ("12/40" in line and "ETA 0:31" in line) or width == 40
+    )
     if width >= 80:
         assert "global 0.6921" in line
     if width >= 120:
@@ -27,8 +29,15 @@ def test_line_of_training_shows_epoch_bar_and_time_left_first(width):
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_columns_stay_where_they_are(width):
     lines = [
-        progress.bar_line("training", done, 400, eta, {"global": value, "score": 1 / (done + 1)}, width)
-        for done, eta, value in ((0, None, 12.5), (9, 3599.0, 1e-9), (400, 0.0, 0.6921), (99.5, 36000.0, 1234567.0))
+        progress.bar_line(
+            "training", done, 400, eta, {"global": value, "score": 1 / (done + 1)}, width
+        )
+        for done, eta, value in (
+            (0, None, 12.5),
+            (9, 3599.0, 1e-9),
+            (400, 0.0, 0.6921),
+            (99.5, 36000.0, 1234567.0),
+        )
     ]
     assert len({line.index("/400") for line in lines}) == 1
     placed = {line.index("global") for line in lines if "global" in line}
@@ -60,7 +69,9 @@ def test_logs_get_a_line_now_and_then():
 
 def test_a_terminal_shows_something_before_the_first_unit(monkeypatch):
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=80, color_system=None, legacy_windows=False)
+    console = Console(
+        file=screen, force_terminal=True, width=80, color_system=None, legacy_windows=False
+    )
     monkeypatch.setattr(progress, "stderr_console", lambda: console)
     with progress.progress_bars() as report:
         console.file.flush()
@@ -111,7 +122,12 @@ def test_shortened_names_fit(name, width):
 )  # fmt: skip
 def test_nothing_that_moves_the_cursor_or_hides_reaches_the_terminal(text):
     said = formatting.escape(f"a{text}b")
-    assert said.isprintable() and said.startswith("a") and "\\" in said and formatting.escape(said) == said
+    assert (
+        said.isprintable()
+        and said.startswith("a")
+        and "\\" in said
+        and formatting.escape(said) == said
+    )
 
 
 def test_plurals():
@@ -127,7 +143,9 @@ def test_plurals():
 @pytest.mark.parametrize("width", [30, 60, 80, 120])
 def test_figures_are_never_cut(monkeypatch, width):
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=width, color_system=None, legacy_windows=False)
+    console = Console(
+        file=screen, force_terminal=True, width=width, color_system=None, legacy_windows=False
+    )
     monkeypatch.setattr(render, "stdout_console", lambda: console)
     monkeypatch.setattr(render.sys, "stdout", screen)
     columns = [

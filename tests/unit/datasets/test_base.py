@@ -34,7 +34,21 @@ def test_parse_seconds(text, expected):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "abc", "nan", "inf", "1e999", "1:60", "1:60:00", "1:2:3:4", "1:", ":5", "12 s", "1,234.5", "9" * 5000 + ":00"],
+    [
+        "",
+        "abc",
+        "nan",
+        "inf",
+        "1e999",
+        "1:60",
+        "1:60:00",
+        "1:2:3:4",
+        "1:",
+        ":5",
+        "12 s",
+        "1,234.5",
+        "9" * 5000 + ":00",
+    ],
 )
 def test_parse_seconds_rejects(text):
     with pytest.raises(AnnotationError, match="is not a time"):
@@ -178,19 +192,24 @@ def test_read_text_rejects_special_files(tmp_path):
 )
 def test_read_annotations_selects_the_reader_by_suffix(file, text, tmp_path):
     (tmp_path / file).write_text(text)
-    assert [(a.video, a.query) for a in read_annotations(tmp_path / file, video_column="")] == [("v", "a dog")]
+    assert [(a.video, a.query) for a in read_annotations(tmp_path / file, video_column="")] == [
+        ("v", "a dog")
+    ]
 
 
 def test_read_annotations_passes_columns(tmp_path):
     path = tmp_path / "c.csv"
     path.write_text("clip,words\nv,a dog\n")
-    annotations = read_annotations(path, video_column="clip", caption_column="words", start_column="")
+    annotations = read_annotations(
+        path, video_column="clip", caption_column="words", start_column=""
+    )
     assert annotations == [Annotation("c:2", "a dog", "v", source="c.csv:2")]
 
 
 def test_read_annotations_rejects_unknown_suffixes(tmp_path):
     with pytest.raises(
-        AnnotationError, match=r"\.csv, \.tsv, \.jsonl, \.json, \.srt, \.vtt, \.ass, \.ssa, not from '\.xml'"
+        AnnotationError,
+        match=r"\.csv, \.tsv, \.jsonl, \.json, \.srt, \.vtt, \.ass, \.ssa, not from '\.xml'",
     ):
         read_annotations(tmp_path / "c.xml")
     with pytest.raises(UsageError, match="no option 'video_column'"):

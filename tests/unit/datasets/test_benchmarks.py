@@ -40,13 +40,16 @@ MSRVTT = {
         {"caption": f"sentence {n} of {n % 4}", "video_id": f"video{n % 4}", "sen_id": n} for n in range(8)
     ],
 }  # fmt: skip
-TEST_LIST = "key,vid_key,video_id,sentence\nret0,msr2,video2,a person is connecting something to system\n"
+TEST_LIST = (
+    "key,vid_key,video_id,sentence\nret0,msr2,video2,a person is connecting something to system\n"
+)
 
 
 def test_msrvtt_whole(read):
     annotations = read("msrvtt", {"MSRVTT_data.json": MSRVTT})
     assert [(a.query_id, a.video, a.split, a.category, a.spans) for a in annotations] == [
-        (str(n), f"video{n % 4}", ("train", "val", "test", "test")[n % 4], str(n % 4), ()) for n in range(8)
+        (str(n), f"video{n % 4}", ("train", "val", "test", "test")[n % 4], str(n % 4), ())
+        for n in range(8)
     ]
 
 
@@ -72,16 +75,22 @@ def test_msrvtt_lists_alone(read):
         "a person is connecting something to system",
         "test",
     )
-    with pytest.raises(AnnotationError, match=r"train\.csv names videos and has no sentences: give MSRVTT_data\.json"):
+    with pytest.raises(
+        AnnotationError,
+        match=r"train\.csv names videos and has no sentences: give MSRVTT_data\.json",
+    ):
         read("msrvtt", {"train.csv": "video_id\nvideo0\n"})
     with pytest.raises(
-        AnnotationError, match="line 1: neither a column 'sentence' nor a file name that tells the split"
+        AnnotationError,
+        match="line 1: neither a column 'sentence' nor a file name that tells the split",
     ):
         read("msrvtt", {"list.csv": "video_id\nvideo0\n"})
     with pytest.raises(AnnotationError, match="line 1: item 2: video 'x' is not among"):
         read("msrvtt", {"d.json": {"videos": [{"video_id": "v"}], "sentences": [
             {"caption": "a", "video_id": "v", "sen_id": 1}, {"caption": "a", "video_id": "x", "sen_id": 2}]}})  # fmt: skip
-    with pytest.raises(AnnotationError, match="must hold an object with the lists 'videos' and 'sentences'"):
+    with pytest.raises(
+        AnnotationError, match="must hold an object with the lists 'videos' and 'sentences'"
+    ):
         read("msrvtt", {"d.json": {"videos": [], "sentences": {}}})
 
 
@@ -115,7 +124,11 @@ def test_msvd_lists(read):
     ]
     for files in ({**descriptions, **lists}, {**lists, **descriptions}):
         annotations = read("msvd", files)
-        assert [(a.video, a.split) for a in annotations] == [("a_1_2", "train"), ("a_1_2", "train"), ("c_1_2", "test")]
+        assert [(a.video, a.split) for a in annotations] == [
+            ("a_1_2", "train"),
+            ("a_1_2", "train"),
+            ("c_1_2", "test"),
+        ]
     with pytest.raises(AnnotationError, match="names videos and does not describe them"):
         read("msvd", lists)
     with pytest.raises(AnnotationError, match="does not tell of which split"):
@@ -168,14 +181,20 @@ def test_didemo_times(read, times, span):
         "dl_link": "u",
     }
     (annotations,) = read("didemo", {"train_data.json": [row]})
-    assert annotations.spans == (span,) and annotations.split == "train" and annotations.query == "a bug"
+    assert (
+        annotations.spans == (span,)
+        and annotations.split == "train"
+        and annotations.query == "a bug"
+    )
     assert annotations.votes == tuple((5 * first, 5 * (last + 1)) for first, last in times)
 
 
 def test_didemo_paragraphs(read):
     rows = [
         {"annotation_id": n, "description": text, "times": [[0, 0]], "video": video}
-        for n, (video, text) in enumerate([("a.mov", "One."), ("b.mov", "Else."), ("a.mov", "Two.")])
+        for n, (video, text) in enumerate(
+            [("a.mov", "One."), ("b.mov", "Else."), ("a.mov", "Two.")]
+        )
     ]
     annotations = paragraphs(read("didemo", {"val_data.json": rows}))
     assert [(a.video, a.query, a.split) for a in annotations] == [
@@ -185,15 +204,36 @@ def test_didemo_paragraphs(read):
 
 
 @pytest.mark.parametrize(
-    "times", [None, [], "01", [[1]], [[1, 2, 3]], [[1.0, 2]], [[True, 2]], [[2, 1]], [[-1, 1]], [[0, 10**9]]]
+    "times",
+    [
+        None,
+        [],
+        "01",
+        [[1]],
+        [[1, 2, 3]],
+        [[1.0, 2]],
+        [[True, 2]],
+        [[2, 1]],
+        [[-1, 1]],
+        [[0, 10**9]],
+    ],
 )
 def test_didemo_rejects_invalid_times(read, times):
     with pytest.raises(AnnotationError, match="'times' must"):
-        read("didemo", {"t.json": [{"annotation_id": 1, "description": "a", "times": times, "video": "v"}]})
+        read(
+            "didemo",
+            {"t.json": [{"annotation_id": 1, "description": "a", "times": times, "video": "v"}]},
+        )
 
 
 def test_activitynet(read):
-    same_video = {"v_a": {"duration": 20.5, "timestamps": [[0, 5.5], [4, 20.5]], "sentences": ["  One.", "Two. "]}}
+    same_video = {
+        "v_a": {
+            "duration": 20.5,
+            "timestamps": [[0, 5.5], [4, 20.5]],
+            "sentences": ["  One.", "Two. "],
+        }
+    }
     annotations = read("activitynet", {"val_1.json": same_video, "val_2.json": same_video})
     assert [(a.query_id, a.query, a.split, a.spans, a.duration) for a in annotations[:2]] == [
         ("val_1:v_a#0", "One.", "val_1", ((0, 5.5),), 20.5),
@@ -227,11 +267,20 @@ def test_charades(read):
     lines = "AO8RW 0.0 6.9##a person is putting a book on a shelf.\nY6R7T 20.8 29.42 ## person begins.\n"
     annotations = read("charades_sta", {"charades_sta_train.txt": lines})
     assert [(a.query_id, a.video, a.query, a.spans, a.split, a.duration) for a in annotations] == [
-        ("charades_sta_train:1", "AO8RW", "a person is putting a book on a shelf.", ((0, 6.9),), "train", None),
+        (
+            "charades_sta_train:1",
+            "AO8RW",
+            "a person is putting a book on a shelf.",
+            ((0, 6.9),),
+            "train",
+            None,
+        ),
         ("charades_sta_train:2", "Y6R7T", "person begins.", ((20.8, 29.42),), "train", None),
     ]
     table = 'id,subject,script,actions,length\nAO8RW,HR43,"a, b",c1 1 2,33.67\nZZZZZ,H,s,c,1\n'
-    annotations = read("charades_sta", {"charades_sta_train.txt": lines, "Charades_v1_train.csv": table})
+    annotations = read(
+        "charades_sta", {"charades_sta_train.txt": lines, "Charades_v1_train.csv": table}
+    )
     assert [a.duration for a in annotations] == [33.67, None]
     (annotations,) = read("charades_sta", {"charades_test_release.jsonl": jsonl(
         {"qid": 12404, "query": "person turn a light on.", "duration": 30.96, "vid": "3MSZA", "relevant_windows": [[24.3, 30.4]]})})  # fmt: skip
@@ -252,7 +301,10 @@ def test_qvhighlights(read):
         "saliency_scores": [[4, 3, 2], [0, 1, 1]],
         "relevant_windows": [[6, 10], [12, 14]],
     }
-    annotations = read("qvhighlights", {"highlight_train_release.jsonl": jsonl({**row, **rated}, {**row, "qid": 8})})
+    annotations = read(
+        "qvhighlights",
+        {"highlight_train_release.jsonl": jsonl({**row, **rated}, {**row, "qid": 8})},
+    )
     assert annotations[0].saliency == Saliency(2, (3, 4), ((4, 3, 2), (0, 1, 1)))
     assert [(a.spans, a.duration, a.split) for a in annotations] == [
         (((6, 10), (12, 14)), 150, "train"),
@@ -293,7 +345,10 @@ def test_lsmdc(read):
         '"Hm," says SOMEONE.',
         "test",
     )
-    assert read("lsmdc", {"LSMDC16_annos_training.csv": lines.replace("\n1_A", "\r\n1_A")})[0].split == "train"
+    assert (
+        read("lsmdc", {"LSMDC16_annos_training.csv": lines.replace("\n1_A", "\r\n1_A")})[0].split
+        == "train"
+    )
     with pytest.raises(AnnotationError, match=r"line 1: expected 6 fields and this row 1$"):
         read("lsmdc", {"c.csv": "a, b\n"})
 
@@ -315,17 +370,26 @@ def test_nextqa_answers(read):
     (annotations,) = read("nextqa", {"test.csv": NEXTOE})
     assert annotations.question == Question(answers=("home",)) and annotations.query_id == "401_6"
     (annotations,) = read(
-        "nextqa", {"test.csv": NEXTOE, "add_reference_answer_test.json": {"401": {"6": "house ", "7": "no"}}}
+        "nextqa",
+        {"test.csv": NEXTOE, "add_reference_answer_test.json": {"401": {"6": "house ", "7": "no"}}},
     )
     assert annotations.question.answers == ("home", "house")
     with pytest.raises(AnnotationError, match="line 2: 'answer' must be one of the choices"):
         read("nextqa", {"val.csv": NEXTGQA.replace("now,1", "now,9")})
-    with pytest.raises(AnnotationError, match="line 2: the right choice is 5, counted from 0, of 5"):
+    with pytest.raises(
+        AnnotationError, match="line 2: the right choice is 5, counted from 0, of 5"
+    ):
         read("nextqa", {"val.csv": NEXTQA.replace("play,1", "play,5")})
 
 
 def test_nextgqa_spans(read):
-    spans = {"401": {"duration": 57, "location": {"6": [[-0.1, 2.6], [16.0, 19.6]], "9": [[0, 1]]}, "fps": 29.97}}
+    spans = {
+        "401": {
+            "duration": 57,
+            "location": {"6": [[-0.1, 2.6], [16.0, 19.6]], "9": [[0, 1]]},
+            "fps": 29.97,
+        }
+    }
     (annotations,) = read("nextqa", {"val.csv": NEXTGQA, "gsub_val.json": spans})
     assert annotations.spans == ((0, 2.6), (16.0, 19.6)) and annotations.duration == 57
     with pytest.raises(AnnotationError, match=r"gsub_val\.json matches none of the questions"):
@@ -345,7 +409,13 @@ def test_nextgqa_spans(read):
 
 
 def test_one_word_answers(read):
-    row = {"answer": "couch", "category_id": 14, "id": 158581, "question": "What do they sit on?", "video_id": 6513}
+    row = {
+        "answer": "couch",
+        "category_id": 14,
+        "id": 158581,
+        "question": "What do they sit on?",
+        "video_id": 6513,
+    }
     (annotations,) = read("msrvtt_qa", {"val_qa.json": [row]})
     assert (annotations.query_id, annotations.video, annotations.category, annotations.split) == (
         "158581",
@@ -356,23 +426,46 @@ def test_one_word_answers(read):
     assert annotations.question == Question(answers=("couch",))
     (annotations,) = read(
         "msrvtt_qa",
-        {"val.jsonl": jsonl({"answer": "a", "question": "is it?", "video_id": "video6513", "answer_type": "what"})},
+        {
+            "val.jsonl": jsonl(
+                {
+                    "answer": "a",
+                    "question": "is it?",
+                    "video_id": "video6513",
+                    "answer_type": "what",
+                }
+            )
+        },
     )
-    assert (annotations.query_id, annotations.video, annotations.category) == ("val:1", "video6513", "")
+    assert (annotations.query_id, annotations.video, annotations.category) == (
+        "val:1",
+        "video6513",
+        "",
+    )
     (annotations,) = read(
-        "msvd_qa", {"test_qa.json": [row], "youtube_mapping.txt": "-4wsu_5_15 vid6513\r\nx_1_2 vid2\r\n"}
+        "msvd_qa",
+        {"test_qa.json": [row], "youtube_mapping.txt": "-4wsu_5_15 vid6513\r\nx_1_2 vid2\r\n"},
     )
     assert annotations.video == "-4wsu_5_15"
-    with pytest.raises(AnnotationError, match=r"line 1: .*youtube_mapping\.txt has no line for vid6513"):
+    with pytest.raises(
+        AnnotationError, match=r"line 1: .*youtube_mapping\.txt has no line for vid6513"
+    ):
         read("msvd_qa", {"test_qa.json": [row], "youtube_mapping.txt": "x_1_2 vid2\n"})
     with pytest.raises(AnnotationError, match="line 2: expected 2 fields and this row 1"):
         read("msvd_qa", {"test_qa.json": [row], "youtube_mapping.txt": "x_1_2 vid2\nvid3\n"})
 
 
 def test_activitynet_qa(read):
-    questions = [{"question_id": f"v_a_{n}", "question": f"what is {n}", "video_name": "a"} for n in range(9)]
-    answers = [{"question_id": f"v_a_{n}", "answer": f"it is {n}", "type": n} for n in reversed(range(9))]
-    for files in ({"val_q.json": questions, "val_a.json": answers}, {"val_a.json": answers, "val_q.json": questions}):
+    questions = [
+        {"question_id": f"v_a_{n}", "question": f"what is {n}", "video_name": "a"} for n in range(9)
+    ]
+    answers = [
+        {"question_id": f"v_a_{n}", "answer": f"it is {n}", "type": n} for n in reversed(range(9))
+    ]
+    for files in (
+        {"val_q.json": questions, "val_a.json": answers},
+        {"val_a.json": answers, "val_q.json": questions},
+    ):
         annotations = read("activitynet_qa", files)
         assert [(a.query_id, a.video, a.split, a.question.answers) for a in annotations] == [
             (f"v_a_{n}", "v_a", "val", (f"it is {n}",)) for n in range(9)
@@ -380,15 +473,24 @@ def test_activitynet_qa(read):
     assert [a.category for a in annotations] == ["motion", "spatial relation", "temporal relation", "yes/no", "color", "object", "location",
                                            "number", "other"]  # fmt: skip
     unanswered = read("activitynet_qa", {"test_q.json": questions})
-    assert {a.question for a in unanswered} == {Question()} and {a.category for a in unanswered} == {""}
+    assert {a.question for a in unanswered} == {Question()} and {
+        a.category for a in unanswered
+    } == {""}
     with pytest.raises(AnnotationError, match="answers none of the questions"):
-        read("activitynet_qa", {"test_q.json": questions, "val_a.json": [{**answers[0], "question_id": "v_b_1"}]})
+        read(
+            "activitynet_qa",
+            {"test_q.json": questions, "val_a.json": [{**answers[0], "question_id": "v_b_1"}]},
+        )
     with pytest.raises(
-        AnnotationError, match=r"2 faults(?s:.)*item 2: 'type' is 0 to 8, not 9(?s:.)*item 3: no 'answer' here"
+        AnnotationError,
+        match=r"2 faults(?s:.)*item 2: 'type' is 0 to 8, not 9(?s:.)*item 3: no 'answer' here",
     ):
         read(
             "activitynet_qa",
-            {"q.json": questions, "a.json": [answers[0], {**answers[1], "type": 9}, {"question_id": 1}]},
+            {
+                "q.json": questions,
+                "a.json": [answers[0], {**answers[1], "type": 9}, {"question_id": 1}],
+            },
         )
 
 
@@ -410,7 +512,9 @@ def test_tgif_qa(read):
 
 
 def test_how2qa(read):
-    (annotations,) = read("how2qa", {"how2QA_val_release.csv": "NOuQ,[7.2:18.0],10,12,16,how many?,1\n"})
+    (annotations,) = read(
+        "how2qa", {"how2QA_val_release.csv": "NOuQ,[7.2:18.0],10,12,16,how many?,1\n"}
+    )
     assert annotations.question == Question(("10", "12", "16", "1"), 3) and (
         annotations.query_id,
         annotations.split,
@@ -430,10 +534,20 @@ def test_how2qa(read):
     }
     for answer in ({}, {"answer_idx": 2}):
         (annotations,) = read("how2qa", {"how2qa_train_release.jsonl": jsonl(row | answer)})
-        assert (annotations.query_id, annotations.video, annotations.spans) == ("5", "NOuQ_0_60", ((1.5, 20.25),))
+        assert (annotations.query_id, annotations.video, annotations.spans) == (
+            "5",
+            "NOuQ_0_60",
+            ((1.5, 20.25),),
+        )
         assert annotations.question == Question(("1", "2", "3", "4"), 2 if answer else None)
-    (annotations,) = read("how2qa", {"train.csv": "video_id,start,end,question,a0,a1,answer_id\nv,1,2,why,x,y,0\n"})
-    assert (annotations.video, annotations.spans, annotations.question) == ("v", ((1, 2),), Question(("x", "y"), 0))
+    (annotations,) = read(
+        "how2qa", {"train.csv": "video_id,start,end,question,a0,a1,answer_id\nv,1,2,why,x,y,0\n"}
+    )
+    assert (annotations.video, annotations.spans, annotations.question) == (
+        "v",
+        ((1, 2),),
+        Question(("x", "y"), 0),
+    )
     for wrong, message in (({"ts": "nan-nan"}, "'nan' is not a time"), ({"ts": 12}, "'ts' must be like"), ({"answer_idx": 4}, "of 4"),
                            ({"answer_idx": "four"}, "whole number"), ({"a1": ""}, "'a1' is empty"), ({"q": None}, "'q' is empty")):  # fmt: skip
         with pytest.raises(AnnotationError, match=f"line 1: .*{message}"):

@@ -19,7 +19,16 @@ def read(folder, value, indent=None):
 
 
 def segment(start, end, text, **more):
-    return {"id": 0, "seek": 0, "start": start, "end": end, "text": text, "tokens": [1], "temperature": 0.0, **more}
+    return {
+        "id": 0,
+        "seek": 0,
+        "start": start,
+        "end": end,
+        "text": text,
+        "tokens": [1],
+        "temperature": 0.0,
+        **more,
+    }
 
 
 TRANSCRIPTS = {
@@ -54,11 +63,17 @@ def test_reads_output_of_speech_recognizers(kind, indent, tmp_path):
 
 
 def test_reads_captions_beside_a_transcript(tmp_path):
-    assert read(tmp_path, {"caption": "two animals", **TRANSCRIPTS["whisper"]})[0] == [("two animals", ()), *BOTH]
+    assert read(tmp_path, {"caption": "two animals", **TRANSCRIPTS["whisper"]})[0] == [
+        ("two animals", ()),
+        *BOTH,
+    ]
 
 
 def test_moments_without_an_end_or_a_length_are_counted(tmp_path):
-    chunks = [{"timestamp": [0.0, 1.0], "text": "A dog runs."}, {"timestamp": [1.0, None], "text": "cut"}]
+    chunks = [
+        {"timestamp": [0.0, 1.0], "text": "A dog runs."},
+        {"timestamp": [1.0, None], "text": "cut"},
+    ]
     assert read(tmp_path, {"text": "x", "chunks": chunks}) == (BOTH[:1], {"cue": 1})
     segments = [segment(0, 1, "A dog runs."), segment(1, 1, "right")]
     assert read(tmp_path, {"text": "x", "segments": segments}) == (BOTH[:1], {"cue": 1})
@@ -92,6 +107,7 @@ def test_reads_descriptions_in_metadata(tmp_path):
 def test_faults_of_moments_have_lines(tmp_path):
     segments = [segment(0, 1, "fine"), segment(2, 1, "backwards"), segment(0, 1, 7)]
     with pytest.raises(
-        AnnotationError, match=r"line \d+: span 2.0 to 1.0 s must end .*\n.*caption must be text, not 7"
+        AnnotationError,
+        match=r"line \d+: span 2.0 to 1.0 s must end .*\n.*caption must be text, not 7",
     ):
         read(tmp_path, {"segments": segments}, 1)

@@ -51,7 +51,9 @@ def test_rejects_files_with_too_many_values(file, tmp_path):
     start, repeated, megabytes, end = BOMBS[file]
     path = tmp_path / file
     path.write_text(start + repeated * (megabytes * 2**20 // len(repeated)) + end)
-    done = subprocess.run([sys.executable, "-c", CODE, path], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, path], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     *message, figures = done.stdout.strip().rsplit("\n", 1)
     grown, seconds = map(float, figures.split())
@@ -84,7 +86,9 @@ READERS = {
 @pytest.mark.parametrize("reader", READERS)
 def test_rejects_special_files_without_blocking(reader, kind, tmp_path):
     path = special(tmp_path, kind)
-    with pytest.raises(VlaError, match="not a regular file|there is no file|cannot be opened") as excinfo:
+    with pytest.raises(
+        VlaError, match="not a regular file|there is no file|cannot be opened"
+    ) as excinfo:
         READERS[reader](path)
     assert path.name in str(excinfo.value)
 
@@ -97,7 +101,9 @@ def test_rejects_invalid_vocabularies(kind, tmp_path):
         "damaged": packed[:20] + b"xxxx" + packed[24:],
     }  # fmt: skip
     (tmp_path / "bpe.txt.gz").write_bytes(contents[kind])
-    with pytest.raises(UsageError, match=r"bpe.txt.gz (unpacks to more|is not gzipped|has \d+ bytes, more)"):
+    with pytest.raises(
+        UsageError, match=r"bpe.txt.gz (unpacks to more|is not gzipped|has \d+ bytes, more)"
+    ):
         read_vocabulary(tmp_path / "bpe.txt.gz")
 
 
@@ -112,7 +118,9 @@ def test_limits_files_that_grow_while_being_read(tmp_path):
     assert read_regular(tmp_path / "x", 10) == b"1234567890"
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\0" * 10, b"a,b\0c\n", b"\xff\xfe", b"\xff\xfe\0"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n\n", b"\0" * 10, b"a,b\0c\n", b"\xff\xfe", b"\xff\xfe\0"]
+)
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl", "srt", "vtt", "ass"])
 def test_rejects_empty_files(content, suffix, tmp_path):
     path = tmp_path / f"x.{suffix}"

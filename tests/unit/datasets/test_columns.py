@@ -59,7 +59,12 @@ def test_roles_of_names(name, role, unit):
         ("t_start", "t_end", (1, 2), (1, 2)),
         ("start", "duration", (1.5, 2), (1.5, 3.5)),
         ("from", "to", ("0:01", "1:02:03"), (1, 3723)),
-        ("Begin Time - hh:mm:ss.ms", "End Time - hh:mm:ss.ms", ("00:00:01.500", "00:00:02.000"), (1.5, 2)),
+        (
+            "Begin Time - hh:mm:ss.ms",
+            "End Time - hh:mm:ss.ms",
+            ("00:00:01.500", "00:00:02.000"),
+            (1.5, 2),
+        ),
         ("start_minutes", "stop_minutes", (0.5, 1), (30, 60)),
         ("in point", "out point", (3, 4), (3, 4)),
     ],
@@ -72,7 +77,9 @@ def test_start_and_end_under_other_names(start, end, cells, span, file, tmp_path
     np.testing.assert_allclose(annotations[0][2], [span], rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["timestamp", "segment", "clip", "times", "timestamps", "Time range", "interval"])
+@pytest.mark.parametrize(
+    "name", ["timestamp", "segment", "clip", "times", "timestamps", "Time range", "interval"]
+)
 @pytest.mark.parametrize(
     ("cell", "spans"),
     [
@@ -93,7 +100,10 @@ def test_start_and_end_under_other_names(start, end, cells, span, file, tmp_path
     ],
 )
 def test_both_times_in_one_column(name, cell, spans, tmp_path):
-    rows = [{"video": "v", "caption": "a", name: cell}, {"video": "w", "caption": "b", name: [0, 1]}]
+    rows = [
+        {"video": "v", "caption": "a", name: cell},
+        {"video": "w", "caption": "b", name: [0, 1]},
+    ]
     assert read(tmp_path, rows)[0] == [("v", "a", spans), ("w", "b", ((0, 1),))]
 
 
@@ -131,7 +141,9 @@ def test_epic_kitchens(tmp_path):
         "P01_01_0,P01_01,00:00:01.089,00:00:00.14,00:00:03.37,8,202,open door\n"
     )
     annotations, left_out = read(tmp_path, text, "c.csv")
-    assert annotations == [("P01_01", "open door", ((0.14, 3.37),))] and left_out == {"time-column": 2}
+    assert annotations == [("P01_01", "open door", ((0.14, 3.37),))] and left_out == {
+        "time-column": 2
+    }
 
 
 @pytest.mark.parametrize(
@@ -163,14 +175,18 @@ def test_lists_of_starts_and_ends_go_with_lists_of_captions(tmp_path):
         read(tmp_path, [{**row, "sentences": ["a", "b", "c"]}])
 
 
-@pytest.mark.parametrize("text", ["[music]", "[1]", "['a', 2]", "[]", "[a] dog, [b] cat", "[" * 90 + "]" * 90])
+@pytest.mark.parametrize(
+    "text", ["[music]", "[1]", "['a', 2]", "[]", "[a] dog, [b] cat", "[" * 90 + "]" * 90]
+)
 def test_texts_in_brackets_are_captions(text, tmp_path):
     path = tmp_path / "c.csv"
     pandas.DataFrame([{"video": "v", "caption": text}]).to_csv(path, index=False)
     assert [a.query for a in Dataset().read(path)] == [text]
 
 
-@pytest.mark.parametrize("text", ["sep=;\r\n", "SEP=;\r\n", '"sep=;"\n', "sep=|\n", "\ufeffsep=;\r\n"])
+@pytest.mark.parametrize(
+    "text", ["sep=;\r\n", "SEP=;\r\n", '"sep=;"\n', "sep=|\n", "\ufeffsep=;\r\n"]
+)
 def test_skips_the_separator_line_of_excel(text, tmp_path):
     mark = "|" if "|" in text else ";"
     rows = "video;caption;start;end\r\na.mp4;a dog, a cat;1,5;2,5\r\n".replace(";", mark)
@@ -194,9 +210,10 @@ def test_missing_values_of_pandas(tmp_path):
     for file in ("c.csv", "n.csv", "c.json"):
         dataset = Dataset()
         annotations = dataset.read(tmp_path / file)
-        assert [(a.query, a.spans, a.metadata) for a in annotations] == [("a dog", (), ()), ("a cat", ((1, 2),), ())], (
-            file
-        )
+        assert [(a.query, a.spans, a.metadata) for a in annotations] == [
+            ("a dog", (), ()),
+            ("a cat", ((1, 2),), ()),
+        ], file
         assert dataset.omissions.counts == {"row": 2}
 
 
@@ -234,7 +251,11 @@ def test_flat_questions(row, expected, tmp_path):
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps({"video": "v", "question": "what colour?", **row}))
     (annotations,) = Dataset().read(path)
-    assert (annotations.query, annotations.question, annotations.metadata) == ("what colour?", expected, ())
+    assert (annotations.query, annotations.question, annotations.metadata) == (
+        "what colour?",
+        expected,
+        (),
+    )
 
 
 def test_flat_questions_of_a_csv(tmp_path):
@@ -245,7 +266,9 @@ def test_flat_questions_of_a_csv(tmp_path):
     assert first.question == Question(choices=("a", "b"), right=1)
     assert second.question == Question(choices=("c", "d"), right=0)
     (tmp_path / "n.csv").write_text("video,question,a0,a1,a2,answer\n1,how,tap,roll,strum,2\n")
-    assert Dataset().read(tmp_path / "n.csv")[0].question == Question(choices=("tap", "roll", "strum"), right=2)
+    assert Dataset().read(tmp_path / "n.csv")[0].question == Question(
+        choices=("tap", "roll", "strum"), right=2
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,18 +19,31 @@ def read(folder, file, text):
 
 
 def cue(start, end, *lines):
-    return f"00:00:{start:06.3f} --> 00:00:{end:06.3f} align:start position:0%\n" + "\n".join(lines) + "\n\n"
+    return (
+        f"00:00:{start:06.3f} --> 00:00:{end:06.3f} align:start position:0%\n"
+        + "\n".join(lines)
+        + "\n\n"
+    )
 
 
 YOUTUBE = (
     "WEBVTT\nKind: captions\nLanguage: en\n\n"
-    + cue(0.16, 1, " ", "a<00:00:00.300><c> red</c><00:00:00.500><c> ball</c><00:00:00.800><c> rolls</c>")
+    + cue(
+        0.16,
+        1,
+        " ",
+        "a<00:00:00.300><c> red</c><00:00:00.500><c> ball</c><00:00:00.800><c> rolls</c>",
+    )
     + cue(1, 1.01, "a red ball rolls", " ")
     + cue(1.01, 2, "a red ball rolls", "over<00:00:01.300><c> the</c><00:00:01.500><c> grass</c>")
     + cue(2, 2.01, "over the grass", " ")
     + cue(4, 5, " ", "then<00:00:04.300><c> it</c><00:00:04.500><c> stops</c>")
 )
-ROLLING_CUES = [("a red ball rolls", (0.16, 1.01)), ("over the grass", (1.01, 2.01)), ("then it stops", (4, 5))]
+ROLLING_CUES = [
+    ("a red ball rolls", (0.16, 1.01)),
+    ("over the grass", (1.01, 2.01)),
+    ("then it stops", (4, 5)),
+]
 
 
 def test_automatic_captions_of_youtube(tmp_path):
@@ -83,10 +96,20 @@ def test_line_of_blanks_does_not_end_a_cue(blank, tmp_path):
 
 
 def test_skips_and_counts_cues_of_zero_length(tmp_path):
-    times = ["00:00:00,000 --> 00:00:01,000", "00:00:01,000 --> 00:00:01,000", "00:00:01,000 --> 00:00:02,000"]
+    times = [
+        "00:00:00,000 --> 00:00:01,000",
+        "00:00:01,000 --> 00:00:01,000",
+        "00:00:01,000 --> 00:00:02,000",
+    ]
     captions = ["A dog runs.", "right", "A cat sleeps."]
-    text = "".join(f"{n}\n{time}\n{line}\n\n" for n, (time, line) in enumerate(zip(times, captions, strict=True), 1))
-    assert read(tmp_path, "x.srt", text) == ([("A dog runs.", (0, 1)), ("A cat sleeps.", (1, 2))], {"cue": 1})
+    text = "".join(
+        f"{n}\n{time}\n{line}\n\n"
+        for n, (time, line) in enumerate(zip(times, captions, strict=True), 1)
+    )
+    assert read(tmp_path, "x.srt", text) == (
+        [("A dog runs.", (0, 1)), ("A cat sleeps.", (1, 2))],
+        {"cue": 1},
+    )
     assert read(tmp_path, "x.vtt", "WEBVTT\n\n" + text.replace(",", ".")) == (
         [("A dog runs.", (0, 1)), ("A cat sleeps.", (1, 2))], {"cue": 1}
     )  # fmt: skip
@@ -103,7 +126,10 @@ def test_skips_and_counts_cues_of_zero_length(tmp_path):
 )  # fmt: skip
 def test_encodings_line_ends_and_forms_of_times(encoded, tmp_path):
     text = "1\n00:00:01,000 --> 00:00:02,500\nein größerer Hund\n\n2\n00:00:03,000 --> 00:00:04,000\nb\n"
-    assert read(tmp_path, "x.srt", encoded(text))[0] == [("ein größerer Hund", (1, 2.5)), ("b", (3, 4))]
+    assert read(tmp_path, "x.srt", encoded(text))[0] == [
+        ("ein größerer Hund", (1, 2.5)),
+        ("b", (3, 4)),
+    ]
 
 
 def test_rejects_latin_1(tmp_path):
@@ -130,7 +156,10 @@ Dialogue: 0,0:00:04.00,0:00:05.00,Default,,0,0,0,,rain
 
 @pytest.mark.parametrize("suffix", ["ass", "ssa", "ASS"])
 def test_substation_alpha(suffix, tmp_path):
-    assert read(tmp_path, f"x.{suffix}", ASS) == ([("A dog, running fast", (1, 2.5)), ("rain", (4, 5))], {"cue": 1})
+    assert read(tmp_path, f"x.{suffix}", ASS) == (
+        [("A dog, running fast", (1, 2.5)), ("rain", (4, 5))],
+        {"cue": 1},
+    )
 
 
 def test_substation_alpha_with_faults(tmp_path):
@@ -140,7 +169,10 @@ def test_substation_alpha_with_faults(tmp_path):
         read(
             tmp_path,
             "x.ass",
-            ASS.replace("Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n", ""),
+            ASS.replace(
+                "Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n",
+                "",
+            ),
         )
 
 
@@ -160,7 +192,8 @@ TELEMETRY = {
 @pytest.mark.parametrize("kind", TELEMETRY)
 def test_rejects_telemetry(kind, tmp_path):
     cues = [
-        f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n{TELEMETRY[kind].replace('{n}', str(n))}\n\n" for n in range(1, 6)
+        f"{n}\n00:00:0{n},000 --> 00:00:0{n},900\n{TELEMETRY[kind].replace('{n}', str(n))}\n\n"
+        for n in range(1, 6)
     ]
     with pytest.raises(OtherContentError, match="readings of instruments"):
         read(tmp_path, "DJI_0001.SRT", "".join(cues))
@@ -195,12 +228,20 @@ def test_names_of_captions_beside_a_video(file, tmp_path):
     for name in ("x.mp4", "x.one.mp4", "xy.mp4", file):
         (tmp_path / name).write_text("")
     omissions = Omissions()
-    annotations = find_sidecars([tmp_path / "x.mp4", tmp_path / "x.one.mp4", tmp_path / "xy.mp4"], omissions)
+    annotations = find_sidecars(
+        [tmp_path / "x.mp4", tmp_path / "x.one.mp4", tmp_path / "xy.mp4"], omissions
+    )
     assert [p.name for p in annotations[tmp_path / "x.mp4"]] == [file]
-    assert not annotations[tmp_path / "x.one.mp4"] and not annotations[tmp_path / "xy.mp4"] and not omissions
+    assert (
+        not annotations[tmp_path / "x.one.mp4"]
+        and not annotations[tmp_path / "xy.mp4"]
+        and not omissions
+    )
 
 
-@pytest.mark.parametrize("file", ["x.part2.srt", "x.sbv", "x.en.ttml", "x.en.sub", "x.lrc", "x.directors-cut.vtt"])
+@pytest.mark.parametrize(
+    "file", ["x.part2.srt", "x.sbv", "x.en.ttml", "x.en.sub", "x.lrc", "x.directors-cut.vtt"]
+)
 def test_counts_unused_subtitles(file, tmp_path):
     for name in ("x.mp4", "y.mp4", file, "z.srt", "xy.srt"):
         (tmp_path / name).write_text("")
@@ -214,7 +255,10 @@ def test_sidecar_belongs_to_the_video_of_its_full_name(tmp_path):
     for name in ("IMG_1.MOV", "IMG_1.mp4", "IMG_1.MOV.json"):
         (tmp_path / name).write_text("")
     annotations = find_sidecars([tmp_path / "IMG_1.MOV", tmp_path / "IMG_1.mp4"])
-    assert annotations == {tmp_path / "IMG_1.MOV": [tmp_path / "IMG_1.MOV.json"], tmp_path / "IMG_1.mp4": []}
+    assert annotations == {
+        tmp_path / "IMG_1.MOV": [tmp_path / "IMG_1.MOV.json"],
+        tmp_path / "IMG_1.mp4": [],
+    }
 
 
 def test_matches_composed_and_decomposed_accents(tmp_path):

@@ -11,7 +11,9 @@ from vla.omissions import Omissions
 
 def fit(spans, duration=2.0):
     omissions = Omissions()
-    annotations = fit_spans([Annotation("q", "a dog", "v", tuple(spans))], {"v": duration}, omissions)
+    annotations = fit_spans(
+        [Annotation("q", "a dog", "v", tuple(spans))], {"v": duration}, omissions
+    )
     return [a.spans for a in annotations], omissions
 
 
@@ -54,14 +56,19 @@ def test_suggests_the_unit_of_implausible_times(span, duration, remark):
 
 def test_single_outlier_suggests_no_unit():
     omissions = Omissions()
-    rows = [Annotation(f"{n}", "a", "v", ((0, 1),)) for n in range(9)] + [Annotation("x", "a", "v", ((30, 55),))]
+    rows = [Annotation(f"{n}", "a", "v", ((0, 1),)) for n in range(9)] + [
+        Annotation("x", "a", "v", ((30, 55),))
+    ]
     assert len(fit_spans(rows, {"v": 2.0}, omissions)) == 9
     assert omissions.examples["span-outside"] == ["30 to 55 s in v of 2 s"]
 
 
 def test_unknown_duration_keeps_spans():
     omissions = Omissions()
-    assert len(fit_spans([Annotation("q", "a", "other", ((5, 6),))], {"v": 2.0}, omissions)) == 1 and not omissions
+    assert (
+        len(fit_spans([Annotation("q", "a", "other", ((5, 6),))], {"v": 2.0}, omissions)) == 1
+        and not omissions
+    )
 
 
 @pytest.mark.parametrize("file", ["c.csv", "c.jsonl", "x.txt", "x.json"])
@@ -76,7 +83,11 @@ def test_rejects_overlong_captions(file, tmp_path):
     }
     (tmp_path / file).write_text(texts[file])
     omissions = Omissions()
-    read = read_annotations if file[0] == "c" else lambda path, _, omissions: read_sidecar(path, "x", omissions)
+    read = (
+        read_annotations
+        if file[0] == "c"
+        else lambda path, _, omissions: read_sidecar(path, "x", omissions)
+    )
     assert [a.query for a in read(tmp_path / file, None, omissions)] == ["a dog"]
     assert omissions.counts == {"row": 1} and "12,499 characters" in omissions.summary()
     (tmp_path / "d.csv").write_text(f"video,caption\nv,{long}\n")
@@ -93,4 +104,7 @@ def test_counts_sidecars_without_captions(tmp_path):
     (tmp_path / "x.srt").write_text("1\n00:00:02,000 --> 00:00:01,000\na\n")
     with pytest.raises(AnnotationError, match="must end after"):
         read_sidecar(tmp_path / "x.srt", "x", omissions)
-    assert omissions.counts == {"captions-file": 2} and omissions.examples["captions-file"] == ["x.json", "x.srt"]
+    assert omissions.counts == {"captions-file": 2} and omissions.examples["captions-file"] == [
+        "x.json",
+        "x.srt",
+    ]

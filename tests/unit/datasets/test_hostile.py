@@ -22,7 +22,10 @@ BESIDE = {
     "msrvtt": ("MSRVTT_train.9k.csv", "video_id\nvideo0\n"),
     "msvd": ("train_list.txt", "-4wsuPCjDBc_5_15\n"),
     "msvd_qa": ("youtube_mapping.txt", "a_1_2 vid1301\n"),
-    "nextqa": ("gsub_val.json", '{"4010069381": {"duration": 57, "location": {"6": [[25.8, 32.3]]}, "fps": 29.97}}'),
+    "nextqa": (
+        "gsub_val.json",
+        '{"4010069381": {"duration": 57, "location": {"6": [[25.8, 32.3]]}, "fps": 29.97}}',
+    ),
 }
 names = sorted(set(FIXTURES) - {"table", "subtitles", "sidecar"})
 
@@ -30,7 +33,13 @@ names = sorted(set(FIXTURES) - {"table", "subtitles", "sidecar"})
 def places(value, path=()):
     """The path of everything in a JSON value, itself included."""
     yield path
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, element in inner:
         yield from places(element, (*path, key))
 
@@ -79,7 +88,10 @@ def read_outcome(name, paths):
 
 @pytest.mark.parametrize("name", names)
 def test_strange_values_are_rejected_or_read(name, tmp_path):
-    files = [(FIXTURES[name].file, FIXTURES[name].text), *([BESIDE[name]] if name in BESIDE else [])]
+    files = [
+        (FIXTURES[name].file, FIXTURES[name].text),
+        *([BESIDE[name]] if name in BESIDE else []),
+    ]
     for file, text in files:
         (tmp_path / file).write_text(text)
     paths = [tmp_path / file for file, _ in files]
@@ -95,19 +107,34 @@ def test_strange_values_are_rejected_or_read(name, tmp_path):
 
 @pytest.mark.parametrize("name", names)
 def test_damaged_bytes_are_rejected_or_read(name, tmp_path):
-    files = [(FIXTURES[name].file, FIXTURES[name].text), *([BESIDE[name]] if name in BESIDE else [])]
+    files = [
+        (FIXTURES[name].file, FIXTURES[name].text),
+        *([BESIDE[name]] if name in BESIDE else []),
+    ]
     rng = random.Random(name)
     for number in range(60):
         damage = number % len(files)
         for index, (file, text) in enumerate(files):
-            (tmp_path / file).write_bytes(damaged(text.encode(), rng) if index == damage else text.encode())
+            (tmp_path / file).write_bytes(
+                damaged(text.encode(), rng) if index == damage else text.encode()
+            )
         read_outcome(name, [tmp_path / file for file, _ in files])
 
 
 @pytest.mark.parametrize("name", names)
 @pytest.mark.parametrize(
     "content",
-    [b"[" * 100_000, b'{"a":' * 50_000, b"9" * 5000, b"\xff\xfe", b"\0" * 100, b"[]", b"{}", b"null", b"\n,\n"],
+    [
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b"9" * 5000,
+        b"\xff\xfe",
+        b"\0" * 100,
+        b"[]",
+        b"{}",
+        b"null",
+        b"\n,\n",
+    ],
 )
 def test_rejects_nonsense(name, content, tmp_path):
     path = tmp_path / FIXTURES[name].file

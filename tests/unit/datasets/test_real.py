@@ -14,7 +14,9 @@ from vla.datasets.base import paragraphs
 
 FOLDER = SHARED / "annotations"
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="shared data: the benchmarks' files are not here")
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason="shared data: the benchmarks' files are not here"
+)
 
 
 def read(name, *files):
@@ -63,7 +65,9 @@ def test_charades():
     annotations = read("charades_sta", *files)
     assert Counter(a.split for a in annotations) == {"train": 12404, "test": 3720}
     rows = [row for file in files for row in rows_of(file)]
-    assert [(a.video, *a.spans[0]) for a in annotations] == [(r["vid"], *r["relevant_windows"][0]) for r in rows]
+    assert [(a.video, *a.spans[0]) for a in annotations] == [
+        (r["vid"], *r["relevant_windows"][0]) for r in rows
+    ]
 
 
 def test_charades_in_its_first_form(tmp_path):
@@ -71,11 +75,15 @@ def test_charades_in_its_first_form(tmp_path):
     rows = rows_of("charades_sta/charades_test_release.jsonl")
     path = tmp_path / "charades_sta_test.txt"
     path.write_text(
-        "".join(f"{r['vid']} {r['relevant_windows'][0][0]} {r['relevant_windows'][0][1]}##{r['query']}\n" for r in rows)
+        "".join(
+            f"{r['vid']} {r['relevant_windows'][0][0]} {r['relevant_windows'][0][1]}##{r['query']}\n"
+            for r in rows
+        )
     )
     lengths = tmp_path / "Charades_v1_test.csv"
     lengths.write_text(
-        "id,length\n" + "".join(f"{v},{d}\n" for v, d in {r["vid"]: r["duration"] for r in rows}.items())
+        "id,length\n"
+        + "".join(f"{v},{d}\n" for v, d in {r["vid"]: r["duration"] for r in rows}.items())
     )
     annotations = registry.build("charades_sta").read(path, lengths)
     again = read("charades_sta", "charades_sta/charades_test_release.jsonl")
@@ -87,13 +95,19 @@ def test_activitynet():
     annotations = read("activitynet", "activitynet/val_1.json")
     members = whole("activitynet/val_1.json")
     assert (len(annotations), len({a.video for a in annotations})) == (17505, 4917)
-    assert [a.query for a in annotations] == [s.strip() for member in members.values() for s in member["sentences"]]
-    assert [list(a.spans[0]) for a in annotations] == [t for member in members.values() for t in member["timestamps"]]
+    assert [a.query for a in annotations] == [
+        s.strip() for member in members.values() for s in member["sentences"]
+    ]
+    assert [list(a.spans[0]) for a in annotations] == [
+        t for member in members.values() for t in member["timestamps"]
+    ]
     assert sum(a.spans[0][1] > a.duration for a in annotations) == sum(
         end > member["duration"] for member in members.values() for _, end in member["timestamps"]
     )
     durations = {a.video: a.query for a in paragraphs(annotations)}
-    assert durations == {video: " ".join(s.strip() for s in member["sentences"]) for video, member in members.items()}
+    assert durations == {
+        video: " ".join(s.strip() for s in member["sentences"]) for video, member in members.items()
+    }
 
 
 def test_didemo():
@@ -105,12 +119,18 @@ def test_didemo():
     ]
     unanimous = [a for a in annotations if len(set(a.votes)) == 1]
     assert len(unanimous) > 2000 and all(a.spans == a.votes[:1] for a in unanimous)
-    moments = np.array([(5 * first, 5 * last + 5) for first, last in combinations_with_replacement(range(6), 2)])
+    moments = np.array(
+        [(5 * first, 5 * last + 5) for first, last in combinations_with_replacement(range(6), 2)]
+    )
     chance = []
     for a in (a for a in annotations if a.split == "test"):
         votes = np.array(a.votes)
-        intersections = np.minimum(moments[:, None, 1], votes[:, 1]) - np.maximum(moments[:, None, 0], votes[:, 0])
-        unions = np.maximum(moments[:, None, 1], votes[:, 1]) - np.minimum(moments[:, None, 0], votes[:, 0])
+        intersections = np.minimum(moments[:, None, 1], votes[:, 1]) - np.maximum(
+            moments[:, None, 0], votes[:, 0]
+        )
+        unions = np.maximum(moments[:, None, 1], votes[:, 1]) - np.minimum(
+            moments[:, None, 0], votes[:, 0]
+        )
         chance.append(np.sort(np.clip(intersections, 0, None) / unions)[:, -3:].mean())
     assert 100 * np.mean(chance) == pytest.approx(22.64, abs=0.1)
 
@@ -143,7 +163,9 @@ def test_msrvtt_1k_a_with_sentences_for_every_video(tmp_path):
     annotations = registry.build("msrvtt").read(path, *lists)
     assert Counter(a.split for a in annotations) == {"train": 9000, "test": 1000}
     assert len({a.video for a in annotations}) == 10_000
-    annotations = registry.build("msrvtt").read(path, FOLDER / "msrvtt" / "MSRVTT_train.7k.csv", lists[1])
+    annotations = registry.build("msrvtt").read(
+        path, FOLDER / "msrvtt" / "MSRVTT_train.7k.csv", lists[1]
+    )
     assert Counter(a.split for a in annotations) == {"train": 7010, "test": 1000}
 
 
@@ -152,7 +174,11 @@ def test_msvd():
     lists = [f"msvd/{split}_list.txt" for split in ("train", "val", "test")]
     annotations = read("msvd", "msvd/captions_msvd.json", *lists)
     assert Counter(a.split for a in annotations) == {"train": 48774, "val": 4290, "test": 27763}
-    assert Counter({a.video: a.split for a in annotations}.values()) == {"train": 1200, "val": 100, "test": 670}
+    assert Counter({a.video: a.split for a in annotations}.values()) == {
+        "train": 1200,
+        "val": 100,
+        "test": 670,
+    }
     descriptions = whole("msvd/captions_msvd.json")
     assert Counter((a.video, a.query) for a in annotations) == Counter(
         (v, t.strip()) for v, texts in descriptions.items() for t in texts
@@ -167,9 +193,9 @@ def test_lsmdc():
     assert [(a.video, a.query) for a in annotations] == [
         (p[0], p[5].strip()) for p in (line.split("\t") for line in lines)
     ]
-    assert len(annotations) == len({a.video for a in annotations}) == 1000 and {a.split for a in annotations} == {
-        "test"
-    }
+    assert len(annotations) == len({a.video for a in annotations}) == 1000 and {
+        a.split for a in annotations
+    } == {"test"}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +205,10 @@ def test_lsmdc():
 def test_nextqa(split, questions, videos, grounded, spans):
     annotations = read("nextqa", f"nextqa/{split}.csv", f"nextqa/nextgqa_gsub_{split}.json")
     assert (len(annotations), len({a.video for a in annotations})) == (questions, videos)
-    assert (sum(bool(a.spans) for a in annotations), sum(len(a.spans) for a in annotations)) == (grounded, spans)
+    assert (sum(bool(a.spans) for a in annotations), sum(len(a.spans) for a in annotations)) == (
+        grounded,
+        spans,
+    )
     rows = table(f"nextqa/{split}.csv")
     assert [a.question.answer for a in annotations] == [r["answer"].strip() for r in rows]
     assert Counter(a.category for a in annotations) == Counter(r["type"] for r in rows)
@@ -187,7 +216,9 @@ def test_nextqa(split, questions, videos, grounded, spans):
     for a, row in zip(annotations, rows, strict=True):
         of_video = frames.get(row["video_id"], {"location": {}})
         expected_row = of_video["location"].get(row["qid"], [])
-        assert [list(span) for span in a.spans] == [[max(0, start), end] for start, end in expected_row]
+        assert [list(span) for span in a.spans] == [
+            [max(0, start), end] for start, end in expected_row
+        ]
         assert a.duration == (of_video["duration"] if expected_row else None)
 
 
@@ -205,8 +236,13 @@ def test_tgif_qa():
     annotations = read("tgif_qa", *[f"tgif_qa/Test_{task}_question.head.csv" for task in tasks])
     rows = {task: table(f"tgif_qa/Test_{task}_question.head.csv", delimiter="\t") for task in tasks}
     assert [a.query_id for a in annotations] == [r["vid_id"] for task in tasks for r in rows[task]]
-    frames = Counter(("object", "number", "color", "location")[int(r["type"])] for r in rows["frameqa"])
-    assert Counter(a.category for a in annotations) == {task: len(rows[task]) for task in tasks[:3]} | frames
+    frames = Counter(
+        ("object", "number", "color", "location")[int(r["type"])] for r in rows["frameqa"]
+    )
+    assert (
+        Counter(a.category for a in annotations)
+        == {task: len(rows[task]) for task in tasks[:3]} | frames
+    )
     answers = [r[f"a{int(r['answer']) + 1}"] for task in tasks[:2] for r in rows[task]]
     answers += [r["answer"] for task in tasks[2:] for r in rows[task]]
     assert [a.question.answer for a in annotations] == [answer.strip() for answer in answers]

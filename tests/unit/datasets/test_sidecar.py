@@ -29,19 +29,31 @@ def _read(folder, file, text, **options):
 )
 def test_the_video_is_the_stem_without_language(file, video, tmp_path):
     (annotations,) = _read(tmp_path, file, SRT)
-    assert (annotations.video, annotations.query, annotations.spans) == (video, "a dog", ((1.0, 2.0),))
+    assert (annotations.video, annotations.query, annotations.spans) == (
+        video,
+        "a dog",
+        ((1.0, 2.0),),
+    )
     assert annotations.query_id == f"{file}:2"
 
 
 def test_the_video_can_be_named(tmp_path):
     assert [a.video for a in _read(tmp_path, "clip.one.srt", SRT, video="clip.one")] == ["clip.one"]
-    assert [a.video for a in _read(tmp_path, "clip.one.txt", "a dog", video="clip.one")] == ["clip.one"]
+    assert [a.video for a in _read(tmp_path, "clip.one.txt", "a dog", video="clip.one")] == [
+        "clip.one"
+    ]
 
 
 def test_each_line_of_a_text_is_a_caption(tmp_path):
     annotations = _read(tmp_path, "x.en.txt", b'\xef\xbb\xbfa dog, "running"\r\n\r\n  a cat \r\n')
-    assert [(a.query, a.spans, a.video) for a in annotations] == [('a dog, "running"', (), "x"), ("a cat", (), "x")]
-    assert [(a.query_id, a.source) for a in annotations] == [("x.en.txt#1", "x.en.txt:1"), ("x.en.txt#2", "x.en.txt:3")]
+    assert [(a.query, a.spans, a.video) for a in annotations] == [
+        ('a dog, "running"', (), "x"),
+        ("a cat", (), "x"),
+    ]
+    assert [(a.query_id, a.source) for a in annotations] == [
+        ("x.en.txt#1", "x.en.txt:1"),
+        ("x.en.txt#2", "x.en.txt:3"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +66,10 @@ def test_each_line_of_a_text_is_a_caption(tmp_path):
         ({"description": "a dog"}, [("a dog", ())]),
         ({"text": "a dog"}, [("a dog", ())]),
         ({"caption": "a walk", "moments": [DOG]}, [("a walk", ()), ("a dog", ((1.0, 2.0),))]),
-        ({"moments": [DOG, {**DOG, "start": 0}]}, [("a dog", ((1.0, 2.0),)), ("a dog", ((0.0, 2.0),))]),
+        (
+            {"moments": [DOG, {**DOG, "start": 0}]},
+            [("a dog", ((1.0, 2.0),)), ("a dog", ((0.0, 2.0),))],
+        ),
         ([DOG, "a cat"], [("a dog", ((1.0, 2.0),)), ("a cat", ())]),
         (DOG, [("a dog", ((1.0, 2.0),))]),
     ],
@@ -82,10 +97,22 @@ def test_json(value, expected, indent, tmp_path):
         ("x.json", '[\n{"start": 1, "end": 2}]', "line 2: a caption must be text"),
         ("x.json", '[\n{"caption": "a"}]', "line 2: a moment needs start and end"),
         ("x.json", '[\n{"caption": "a", "start": 1}]', "line 2: start 1 without end"),
-        ("x.json", '[\n{"caption": "a", "start": 2, "end": 1}]', "line 2: span 2.0 to 1.0 s must end after"),
-        ("x.json", '[\n{"caption": "a", "start": -2, "end": 1}]', "line 2: span -2.0 to 1.0 s starts before 0"),
+        (
+            "x.json",
+            '[\n{"caption": "a", "start": 2, "end": 1}]',
+            "line 2: span 2.0 to 1.0 s must end after",
+        ),
+        (
+            "x.json",
+            '[\n{"caption": "a", "start": -2, "end": 1}]',
+            "line 2: span -2.0 to 1.0 s starts before 0",
+        ),
         ("x.json", '[\n{"caption": "a", "start": NaN, "end": 1}]', "line 2: end 1 without start"),
-        ("x.en.srt", "1\n00:00:02,000 --> 00:00:01,000\na\n", "line 2: span 2.0 to 1.0 s must end after"),
+        (
+            "x.en.srt",
+            "1\n00:00:02,000 --> 00:00:01,000\na\n",
+            "line 2: span 2.0 to 1.0 s must end after",
+        ),
     ],
 )
 def test_faults(file, text, message, tmp_path):
@@ -97,7 +124,11 @@ def test_reports_all_faults_at_once(tmp_path):
     text = '{"caption": 5,\n "text": "fine",\n "moments": [\n {"start": 2, "end": 1, "caption": "a"},\n 7]}'
     with pytest.raises(AnnotationError) as excinfo:
         _read(tmp_path, "x.json", text)
-    assert [line.split(":")[0] for line in str(excinfo.value).split("\n")[1:]] == ["  line 1", "  line 4", "  line 5"]
+    assert [line.split(":")[0] for line in str(excinfo.value).split("\n")[1:]] == [
+        "  line 1",
+        "  line 4",
+        "  line 5",
+    ]
 
 
 def beside(video):
@@ -117,7 +148,17 @@ def test_lists_each_folder_once(tmp_path, monkeypatch):
 
 def test_find_sidecars(tmp_path):
     own = ["x.srt", "x.en.vtt", "x.deu.txt", "x.json", "x.DE.SRT"]
-    others = ["x.mp4", "xy.srt", "x.info.json", "x.csv", "y.srt", "x.a.srt", "x.one.mp4", "x.one.srt", "x"]
+    others = [
+        "x.mp4",
+        "xy.srt",
+        "x.info.json",
+        "x.csv",
+        "y.srt",
+        "x.a.srt",
+        "x.one.mp4",
+        "x.one.srt",
+        "x",
+    ]
     for name in own + others:
         (tmp_path / name).write_text("")
     (tmp_path / "x.fr.srt").mkdir()

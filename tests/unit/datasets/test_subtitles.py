@@ -17,13 +17,19 @@ FIRST, SECOND = "00:00:01,000 --> 00:00:02,000", "00:00:03,500 --> 00:00:04,000"
     ("text", "expected"),
     [
         pytest.param(f"1\n{FIRST}\na\nb\n\n2\n{SECOND}\nc\n", ["a b", "c"], id="plain"),
-        pytest.param(f"1\n{FIRST}\n<i>a</i> {{\\an8}}<font color='red'>b</font>\n", ["a b"], id="tags"),
+        pytest.param(
+            f"1\n{FIRST}\n<i>a</i> {{\\an8}}<font color='red'>b</font>\n", ["a b"], id="tags"
+        ),
         pytest.param(f"1\n{FIRST}\n\n2\n{SECOND}\nc\n", ["c"], id="empty-cue"),
         pytest.param(f"1\n{FIRST}\n<i> </i>\n\n2\n{SECOND}\nc\n", ["c"], id="only-tags"),
         pytest.param(f"1\n{FIRST}\nIn\n2024\n\n2\n{SECOND}\n42\n", ["In 2024", "42"], id="digits"),
-        pytest.param(f"1\n{FIRST}\nc\n\n2\n{SECOND}\nIn\n2024\n", ["c", "In 2024"], id="digits-at-the-end"),
+        pytest.param(
+            f"1\n{FIRST}\nc\n\n2\n{SECOND}\nIn\n2024\n", ["c", "In 2024"], id="digits-at-the-end"
+        ),
         pytest.param(f"{FIRST}\na\n\n{SECOND}\nc\n", ["a", "c"], id="no-numbers"),
-        pytest.param(f"1\n{FIRST}\na\n\nb\n\n2\n{SECOND}\nc\n", ["a b", "c"], id="blank-line-in-a-cue"),
+        pytest.param(
+            f"1\n{FIRST}\na\n\nb\n\n2\n{SECOND}\nc\n", ["a b", "c"], id="blank-line-in-a-cue"
+        ),
         pytest.param(f"1\n{FIRST}\na\n2\n{SECOND}\nc\n", ["a", "c"], id="no-blank-line"),
         pytest.param(f"1\n{FIRST}\nx --> y < z\n", ["x --> y < z"], id="arrow"),
         pytest.param(
@@ -38,7 +44,9 @@ def test_srt_texts(text, expected, tmp_path):
 
 
 def test_srt_annotations(tmp_path):
-    annotations = _read(tmp_path, "my.talk.srt", f"1\n{FIRST}\na\n\n2\n100:00:00,250 --> 100:00:01.5\nb\n")
+    annotations = _read(
+        tmp_path, "my.talk.srt", f"1\n{FIRST}\na\n\n2\n100:00:00,250 --> 100:00:01.5\nb\n"
+    )
     assert [(a.query_id, a.video, a.spans, a.source) for a in annotations] == [
         ("my.talk.srt:2", "my.talk", ((1.0, 2.0),), "my.talk.srt:2"),
         ("my.talk.srt:6", "my.talk", ((360000.25, 360001.5),), "my.talk.srt:6"),
@@ -46,7 +54,9 @@ def test_srt_annotations(tmp_path):
 
 
 def test_overlapping_cues_stay_as_they_are(tmp_path):
-    annotations = _read(tmp_path, "x.srt", f"1\n00:00:01,000 --> 00:00:05,000\na\n\n2\n{SECOND}\nb\n")
+    annotations = _read(
+        tmp_path, "x.srt", f"1\n00:00:01,000 --> 00:00:05,000\na\n\n2\n{SECOND}\nb\n"
+    )
     assert [(a.query, a.spans) for a in annotations] == [("a", ((1.0, 5.0),)), ("b", ((3.5, 4.0),))]
 
 
@@ -90,13 +100,37 @@ def test_vtt(tmp_path):
     [
         pytest.param("hello\nworld\n", "has no cue with text", id="not-subtitles"),
         pytest.param(f"1\n{FIRST}\n\n", "has no cue with text", id="nothing-said"),
-        pytest.param("1\n00:00:02,000 --> 00:00:01,000\na\n", "line 2: span 2.0 to 1.0 s must end", id="backwards"),
-        pytest.param("1\n00:00:01,000 --> 00:00:01,000\na\n", "has no cue with text", id="no-length"),
-        pytest.param("1\n-00:00:01,000 --> 00:00:01,000\na\n", "line 2: span -1.0 to 1.0 s starts", id="negative"),
-        pytest.param("1\n00:00:01,000 -->\na\n", "line 2: start '00:00:01,000' without end", id="no-end"),
-        pytest.param("1\n00:00:0l,000 --> 00:00:02,000\na\n", "line 2: '00:00:0l,000' is not a time", id="letter"),
-        pytest.param("1\n00:00:01,000 --> 00:00:99,000\na\n", "line 2: '00:00:99,000' is not a time", id="99-seconds"),
-        pytest.param(f"1\n{FIRST}\n{'x ' * 6000}\n", "line 2: the text of this cue is longer than 10000", id="huge"),
+        pytest.param(
+            "1\n00:00:02,000 --> 00:00:01,000\na\n",
+            "line 2: span 2.0 to 1.0 s must end",
+            id="backwards",
+        ),
+        pytest.param(
+            "1\n00:00:01,000 --> 00:00:01,000\na\n", "has no cue with text", id="no-length"
+        ),
+        pytest.param(
+            "1\n-00:00:01,000 --> 00:00:01,000\na\n",
+            "line 2: span -1.0 to 1.0 s starts",
+            id="negative",
+        ),
+        pytest.param(
+            "1\n00:00:01,000 -->\na\n", "line 2: start '00:00:01,000' without end", id="no-end"
+        ),
+        pytest.param(
+            "1\n00:00:0l,000 --> 00:00:02,000\na\n",
+            "line 2: '00:00:0l,000' is not a time",
+            id="letter",
+        ),
+        pytest.param(
+            "1\n00:00:01,000 --> 00:00:99,000\na\n",
+            "line 2: '00:00:99,000' is not a time",
+            id="99-seconds",
+        ),
+        pytest.param(
+            f"1\n{FIRST}\n{'x ' * 6000}\n",
+            "line 2: the text of this cue is longer than 10000",
+            id="huge",
+        ),
         pytest.param(f"1\n{FIRST}\na\0b\n".encode(), "line 3 holds a NUL", id="nul"),
     ],
 )
@@ -109,7 +143,11 @@ def test_reports_all_faults_at_once(tmp_path):
     unclosed_tags = "1\n00:00:02,000 --> 00:00:01,000\na\n\n"
     with pytest.raises(AnnotationError) as excinfo:
         _read(tmp_path, "x.srt", unclosed_tags * 3)
-    assert [line.split(":")[0] for line in str(excinfo.value).split("\n")[1:]] == ["  line 2", "  line 6", "  line 10"]
+    assert [line.split(":")[0] for line in str(excinfo.value).split("\n")[1:]] == [
+        "  line 2",
+        "  line 6",
+        "  line 10",
+    ]
 
 
 def test_unclosed_tags_take_no_time(tmp_path):

@@ -9,12 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla.datasets._reading import InvalidRowsError, Problems, canonical_split, read_each, split_from_name
+from vla.datasets._reading import (
+    InvalidRowsError,
+    Problems,
+    canonical_split,
+    read_each,
+    split_from_name,
+)
 from vla.datasets.base import Annotation, Question, Saliency, paragraphs
 from vla.datasets.table import Dataset as Table
 from vla.errors import AnnotationError
 
-texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+texts = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1
+).filter(str.strip)
 wholes = st.integers(0, 10**6)
 numbers = st.one_of(st.integers(-5, 5), st.floats(-1e6, 1e6))
 spans = st.lists(st.tuples(st.integers(0, 999), st.integers(1, 99)), max_size=3).map(
@@ -33,8 +41,12 @@ questions = st.one_of(
     ),
 )
 saliencies = st.integers(0, 4).flatmap(
-    lambda annotators: st.dictionaries(wholes, st.lists(numbers, min_size=annotators, max_size=annotators)).map(
-        lambda ratings: Saliency(2, tuple(sorted(ratings)), tuple(tuple(ratings[clip]) for clip in sorted(ratings)))
+    lambda annotators: st.dictionaries(
+        wholes, st.lists(numbers, min_size=annotators, max_size=annotators)
+    ).map(
+        lambda ratings: Saliency(
+            2, tuple(sorted(ratings)), tuple(tuple(ratings[clip]) for clip in sorted(ratings))
+        )
     )
 )
 annotations = st.builds(
@@ -60,15 +72,26 @@ in_paragraphs = st.builds(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.one_of(annotations, in_paragraphs), min_size=1, max_size=4, unique_by=lambda a: a.query_id))
+@given(
+    st.lists(
+        st.one_of(annotations, in_paragraphs),
+        min_size=1,
+        max_size=4,
+        unique_by=lambda a: a.query_id,
+    )
+)
 def test_annotations_round_trip_through_json(tmp_path_factory, annotation_list):
     lines = [json.dumps(a.to_json()) for a in annotation_list]
     assert [Annotation.from_json(json.loads(line)) for line in lines] == annotation_list
     path = tmp_path_factory.mktemp("t") / "ours.jsonl"
     path.write_text("".join(f"{line}\n" for line in lines))
     annotations = Table().read(path)
-    assert [replace(a, source="") for a in annotations] == [replace(a, source="") for a in annotation_list]
-    assert [a.source for a in annotations] == [f"ours.jsonl:{line}" for line in range(1, len(annotation_list) + 1)]
+    assert [replace(a, source="") for a in annotations] == [
+        replace(a, source="") for a in annotation_list
+    ]
+    assert [a.source for a in annotations] == [
+        f"ours.jsonl:{line}" for line in range(1, len(annotation_list) + 1)
+    ]
 
 
 def test_json_format_of_captions_is_stable():
@@ -77,7 +100,9 @@ def test_json_format_of_captions_is_stable():
     assert plain.to_json() == {
         "query_id": "q", "query": "a dog", "video": "v", "spans": [[1, 2]], "split": "train", "source": "c.csv:2",
     }  # fmt: skip
-    assert Annotation.from_json({"query_id": "q", "query": "a", "video": "v"}) == Annotation("q", "a", "v")
+    assert Annotation.from_json({"query_id": "q", "query": "a", "video": "v"}) == Annotation(
+        "q", "a", "v"
+    )
 
 
 def test_keeps_equal_annotations_with_different_ids(tmp_path):
@@ -100,7 +125,8 @@ def test_reports_faults_of_annotations_by_line(tmp_path):
     ]
     (tmp_path / "o.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(
-        InvalidRowsError, match=r"3 faults(?s:.)*line 2: only one choice(?s:.)*line 3: not an(?s:.)*line 4: id 'q'"
+        InvalidRowsError,
+        match=r"3 faults(?s:.)*line 2: only one choice(?s:.)*line 3: not an(?s:.)*line 4: id 'q'",
     ):
         Table().read(tmp_path / "o.jsonl")
 
@@ -254,9 +280,15 @@ def test_ids_of_several_files_are_made_unique():
 
 def test_reports_faults_of_all_files_with_the_valid_rows():
     paths = [Path("x.json"), Path("y.json"), Path("z.json")]
-    with pytest.raises(InvalidRowsError, match=r"x\.json has 1 fault(?s:.)*z\.json has 1 fault") as excinfo:
+    with pytest.raises(
+        InvalidRowsError, match=r"x\.json has 1 fault(?s:.)*z\.json has 1 fault"
+    ) as excinfo:
         read_each(paths, _of({"x": "a", "y": "b", "z": "c"}, fault="xz"))
-    assert excinfo.value.faults == 2 and [a.query_id for a in excinfo.value.valid] == ["a", "b", "c"]
+    assert excinfo.value.faults == 2 and [a.query_id for a in excinfo.value.valid] == [
+        "a",
+        "b",
+        "c",
+    ]
 
     def unreadable(path):
         if path.stem == "y":

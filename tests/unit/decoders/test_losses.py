@@ -34,9 +34,17 @@ def write(path, codec, frames=200, pts=None, sound=False, base=None):
             picture = number_picture(i % 256) // 2 + rng.integers(0, 100, (64, 64, 3), np.uint8)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = (i, Fraction(1, rate)) if pts is None else (pts[i], base)
-            for k in range(last, round(float(frame.pts * frame.time_base) * 44100 / 1152) if tone else 0):
-                samples = av.AudioFrame.from_ndarray(rng.integers(-9999, 9999, (1, 1152), np.int16), "s16", "mono")
-                samples.sample_rate, samples.pts, samples.time_base = 44100, k * 1152, Fraction(1, 44100)
+            for k in range(
+                last, round(float(frame.pts * frame.time_base) * 44100 / 1152) if tone else 0
+            ):
+                samples = av.AudioFrame.from_ndarray(
+                    rng.integers(-9999, 9999, (1, 1152), np.int16), "s16", "mono"
+                )
+                samples.sample_rate, samples.pts, samples.time_base = (
+                    44100,
+                    k * 1152,
+                    Fraction(1, 44100),
+                )
                 output.mux(tone.encode(samples))
                 last = k + 1
             output.mux(stream.encode(frame))
@@ -133,7 +141,13 @@ def stale_flv(content):
 
 @pytest.mark.parametrize(
     ("kind", "alter"),
-    [("mkv", stale_tag), ("mkv", stale_matroska), ("webm", stale_matroska), ("mp4", stale_mp4), ("flv", stale_flv)],
+    [
+        ("mkv", stale_tag),
+        ("mkv", stale_matroska),
+        ("webm", stale_matroska),
+        ("mp4", stale_mp4),
+        ("flv", stale_flv),
+    ],
 )
 def test_ignores_stale_declared_length(kind, alter, tmp_path):
     path = write(tmp_path / f"a.{kind}", KINDS[kind][0])
@@ -165,12 +179,16 @@ def test_pauses_are_not_gaps(kind, sound, tmp_path):
 
 @pytest.mark.parametrize("kind", ["mkv", "mp4", "ts", "avi"])
 def test_slides_are_not_gaps(kind, tmp_path):
-    path = write(tmp_path / f"a.{kind}", KINDS[kind][0], 8, [5 * i for i in range(8)], base=Fraction(1, 1))
+    path = write(
+        tmp_path / f"a.{kind}", KINDS[kind][0], 8, [5 * i for i in range(8)], base=Fraction(1, 1)
+    )
     found, count = report(path)
     assert found.is_whole and count == 8 and found.gaps == 0
 
 
-@pytest.mark.parametrize(("kind", "times"), [("mp4", 2), ("flv", 2), ("asf", 2), ("mkv", 3), ("webm", 3)])
+@pytest.mark.parametrize(
+    ("kind", "times"), [("mp4", 2), ("flv", 2), ("asf", 2), ("mkv", 3), ("webm", 3)]
+)
 def test_reports_unread_recording(kind, times, tmp_path):
     """FFmpeg, and so players, show the first alone, of Matroska the first two."""
     path = write(tmp_path / f"a.{kind}", KINDS[kind][0])

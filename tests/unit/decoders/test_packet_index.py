@@ -39,11 +39,17 @@ def write(path, codec, options, frames=75, pts=None, rate=25):
     base = rng.integers(0, 255, (64, 96, 3), np.uint8)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = (
+            96,
+            64,
+            "yuvj420p" if codec == "mjpeg" else "yuv420p",
+        )
         if pts is not None:
             stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
         for i in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.roll(base, 3 * i, 1) // 2 + rng.integers(0, 90, base.shape, np.uint8))
+            frame = av.VideoFrame.from_ndarray(
+                np.roll(base, 3 * i, 1) // 2 + rng.integers(0, 90, base.shape, np.uint8)
+            )
             if pts is not None:
                 frame.pts, frame.time_base = pts[i], Fraction(1, 1000)
             container.mux(stream.encode(frame))
@@ -100,7 +106,13 @@ def test_uneven_times(codec, seed, tmp_path):
     rng = np.random.default_rng(seed)
     pts = np.cumsum(rng.choice([1, 5, 33, 40, 400, 1500], 60)).tolist()
     options = {"g": "12", "bf": "3", "x265-params": "log-level=none:keyint=12"}
-    path = write(tmp_path / "a.mp4", codec, options if codec == "libx265" else {"g": "12", "bf": "3"}, 60, pts)
+    path = write(
+        tmp_path / "a.mp4",
+        codec,
+        options if codec == "libx265" else {"g": "12", "bf": "3"},
+        60,
+        pts,
+    )
     assert require_same(path, at_fps(float(rng.choice([0.5, 1, 2, 10]))))
 
 
@@ -163,7 +175,9 @@ def test_skips_packets_of_late_streams():
                 yield item
 
     stream = SimpleNamespace(
-        time_base=Fraction(1, 90000), average_rate=Fraction(25), codec_context=SimpleNamespace(name="h264")
+        time_base=Fraction(1, 90000),
+        average_rate=Fraction(25),
+        codec_context=SimpleNamespace(name="h264"),
     )
     assert [p.name for p in Packets(Container(), stream)] == ["a", "b", "c", "end"]
 
@@ -175,7 +189,9 @@ def test_samples_very_long_frame_once(place, sampling, tmp_path):
     pts[place:] = [t + 10**12 for t in pts[place:]]
     path = write(tmp_path / "a.mkv", "libx264", {"g": "12"}, 3, pts)
     with Decoder().open(path) as reader:
-        times = np.concatenate([c.timestamps_seconds for c in reader.sample(Sampling.parse(sampling))])
+        times = np.concatenate(
+            [c.timestamps_seconds for c in reader.sample(Sampling.parse(sampling))]
+        )
     assert set(times) <= {t / 1000 for t in pts} and len(times) == len(set(times)) >= 1
     require_same(path, Sampling.parse(sampling))
 
@@ -205,11 +221,19 @@ def test_even_frames_by_hand(tmp_path):
 
 def test_more_even_frames_than_frames(tmp_path):
     path = write(tmp_path / "a.mp4", "libx264", {}, frames=6)
-    assert sampled(path, Sampling("frames", 100), False)[0].tolist() == [0.0, 0.04, 0.08, 0.12, 0.16]
+    assert sampled(path, Sampling("frames", 100), False)[0].tolist() == [
+        0.0,
+        0.04,
+        0.08,
+        0.12,
+        0.16,
+    ]
 
 
 def test_keyframes_by_hand(tmp_path):
-    path = write(tmp_path / "a.mp4", "libx264", {"g": "10", "sc_threshold": "0", "bf": "2"}, frames=35)
+    path = write(
+        tmp_path / "a.mp4", "libx264", {"g": "10", "sc_threshold": "0", "bf": "2"}, frames=35
+    )
     times, _, report, _ = sampled(path, Sampling("keyframes"), False)
     assert times.tolist() == [0.0, 0.4, 0.8, 1.2]
     assert report.is_whole and report.end_seconds == pytest.approx(1.4)
@@ -227,7 +251,9 @@ def test_scenes_by_hand(tmp_path):
             ground = rng.integers(0, 255, (4, 4, 3), np.uint8).repeat(16, 0).repeat(16, 1)
             for i in range(length * rate):
                 pixels = ground.copy()
-                pixels[20:30, (i * 2) % 50 : (i * 2) % 50 + 10] = 255  # something moves, all the time
+                pixels[20:30, (i * 2) % 50 : (i * 2) % 50 + 10] = (
+                    255  # something moves, all the time
+                )
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
         container.mux(stream.encode(None))
     times, *_ = sampled(path, Sampling("scenes"), False)
@@ -271,7 +297,9 @@ def test_drops_unneeded_packets():
     """Four closed groups of ten, one frame wanted in the first and the fourth: the two between are dropped."""
     index = PacketIndex(np.arange(40), np.arange(40) % 10 == 0, np.ones(40, bool), Fraction(1, 10))
     actions = index.packet_actions(np.array([2, 33]))
-    expected = [JUMP | PASS, PASS, SHOW] + [DROP] * 27 + [JUMP | PASS, PASS, PASS, SHOW] + [DROP] * 6
+    expected = (
+        [JUMP | PASS, PASS, SHOW] + [DROP] * 27 + [JUMP | PASS, PASS, PASS, SHOW] + [DROP] * 6
+    )
     assert actions.tolist() == expected
 
 
@@ -279,8 +307,22 @@ def test_packet_actions_of_open_group():
     """In order of decoding, shown at: 0 3 1 2, then a keyframe at 6 with 4 and 5 that refer to the group before it, then 9 7 8."""
     pts = np.array([0, 3, 1, 2, 6, 4, 5, 9, 7, 8])
     index = PacketIndex(pts, np.isin(pts, (0, 6)), np.ones(10, bool), Fraction(1, 10))
-    assert index.packet_actions(np.array([8])).tolist() == [DROP] * 4 + [JUMP | PASS, DROP, DROP, PASS, PASS, SHOW]
-    assert index.packet_actions(np.array([5, 8])).tolist() == [JUMP | PASS, *[PASS] * 5, SHOW, PASS, PASS, SHOW]
+    assert index.packet_actions(np.array([8])).tolist() == [DROP] * 4 + [
+        JUMP | PASS,
+        DROP,
+        DROP,
+        PASS,
+        PASS,
+        SHOW,
+    ]
+    assert index.packet_actions(np.array([5, 8])).tolist() == [
+        JUMP | PASS,
+        *[PASS] * 5,
+        SHOW,
+        PASS,
+        PASS,
+        SHOW,
+    ]
 
 
 @pytest.mark.parametrize("bframes", [0, 1, 3])

@@ -29,7 +29,9 @@ def write(path, streams, container=None, sound=None, metadata=None):
         made, packets = [], []
         for given in streams:
             stream = output.add_stream(
-                given.get("codec", "libx264"), rate=RATE, options=given.get("options", {"bf": "0", "g": "5"})
+                given.get("codec", "libx264"),
+                rate=RATE,
+                options=given.get("options", {"bf": "0", "g": "5"}),
             )
             stream.width = stream.height = given.get("side", 64)
             stream.pix_fmt = "yuvj420p" if given.get("codec") == "mjpeg" else "yuv420p"
@@ -52,9 +54,14 @@ def write(path, streams, container=None, sound=None, metadata=None):
             packets += audio.encode(None)
         for given, stream in zip(streams, made, strict=True):
             for i, number in enumerate(given["numbers"]):
-                frame = av.VideoFrame.from_ndarray(number_picture(number, given.get("side", 64)), format="rgb24")
+                frame = av.VideoFrame.from_ndarray(
+                    number_picture(number, given.get("side", 64)), format="rgb24"
+                )
                 frame = frame.reformat(format=stream.pix_fmt)
-                frame.pts, frame.time_base = i + round(given.get("start", 0) * RATE), Fraction(1, RATE)
+                frame.pts, frame.time_base = (
+                    i + round(given.get("start", 0) * RATE),
+                    Fraction(1, RATE),
+                )
                 packets += stream.encode(frame)
             packets += stream.encode(None)
         packets.sort(key=lambda p: p.dts * p.time_base)
@@ -94,7 +101,9 @@ def test_joined_recordings_are_placed_end_to_end(kind, tmp_path):
     container, codec = JOINED[kind]
     parts = [
         write(
-            tmp_path / f"{start}.{kind}", [{"numbers": range(start, start + 20), "codec": codec}], container
+            tmp_path / f"{start}.{kind}",
+            [{"numbers": range(start, start + 20), "codec": codec}],
+            container,
         ).read_bytes()
         # FFmpeg reads the second segment of a Matroska file and no third.
         for start in ((0, 50) if kind in ("mkv", "webm") else (0, 50, 100))
@@ -113,7 +122,10 @@ def test_joined_recordings_with_reordered_frames_and_late_start(bframes, tmp_pat
     """The second began 40 s in: a leap ahead without bytes between is a recording of its own, too; the third runs back."""
     options = {"bf": str(bframes), "g": "8"}
     parts = [
-        write(tmp_path / f"{n}.ts", [{"numbers": range(n, n + 24), "options": options, "start": start}]).read_bytes()
+        write(
+            tmp_path / f"{n}.ts",
+            [{"numbers": range(n, n + 24), "options": options, "start": start}],
+        ).read_bytes()
         for n, start in ((0, 3), (40, 40), (80, 20))
     ]
     path = tmp_path / "joined.ts"
@@ -157,7 +169,9 @@ def test_drops_and_counts_frames_with_equal_times(tmp_path):
         stream.width = stream.height = 64
         stream.pix_fmt = "yuvj420p"
         for i, time in enumerate([0, 100, 200, 200, 200, 300, 400]):
-            frame = av.VideoFrame.from_ndarray(number_picture(i), format="rgb24").reformat(format="yuvj420p")
+            frame = av.VideoFrame.from_ndarray(number_picture(i), format="rgb24").reformat(
+                format="yuvj420p"
+            )
             frame.pts = i
             for packet in stream.encode(frame):
                 packet.pts, packet.dts, packet.time_base = time, time, Fraction(1, 1000)
@@ -179,8 +193,14 @@ def test_times_start_with_the_audio(suffix, tmp_path):
     np.testing.assert_allclose(times, 2 + np.arange(30) / RATE, atol=0.03)
     assert report.end_seconds == pytest.approx(5.0, abs=0.05) and report.is_whole
     with Decoder().open(path) as reader:
-        assert [number_in(p) for p in reader.frames_at(np.array([0.0, 1.9, 2.55, 4.95])).pixels] == [0, 0, 5, 29]
-        assert [number_in(p) for c in reader.sample(Sampling("frames", 3)) for p in c.pixels] == [4, 14, 24]
+        assert [
+            number_in(p) for p in reader.frames_at(np.array([0.0, 1.9, 2.55, 4.95])).pixels
+        ] == [0, 0, 5, 29]
+        assert [number_in(p) for c in reader.sample(Sampling("frames", 3)) for p in c.pixels] == [
+            4,
+            14,
+            24,
+        ]
 
 
 @pytest.mark.parametrize(("picture", "sound"), [(3, 3), (1, 2), (100, 103)])
@@ -224,11 +244,15 @@ def test_single_picture_is_a_video_of_one_frame(tmp_path):
 def test_ignores_damage_in_another_stream(tmp_path, monkeypatch):
     """Only our packets are read: what the demuxer would say of the others is never heard."""
     path = write(
-        tmp_path / "a.mkv", [{"numbers": range(20), "flags": DEFAULT}, {"numbers": range(20), "flags": 0}], sound=(0, 2)
+        tmp_path / "a.mkv",
+        [{"numbers": range(20), "flags": DEFAULT}, {"numbers": range(20), "flags": 0}],
+        sound=(0, 2),
     )
     with Decoder().open(path) as reader:
         discards = {s.index: s.discard for s in reader._source.container.streams}
-        assert [i for i, d in discards.items() if d != av.stream.Discard.all] == [reader._source.stream.index]
+        assert [i for i, d in discards.items() if d != av.stream.Discard.all] == [
+            reader._source.stream.index
+        ]
 
 
 # ---------------------------------------------------------------- pictures
@@ -239,7 +263,9 @@ def with_matrix(path, matrix):
     content = bytearray(path.read_bytes())
     place = content.index(b"tkhd") + 4 + 40
     a, b, c, d = matrix
-    content[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30 if any(matrix) else 0)
+    content[place : place + 36] = struct.pack(
+        ">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30 if any(matrix) else 0
+    )
     path.write_bytes(content)
     return path
 
@@ -253,7 +279,10 @@ ORIENTATIONS = {
     "left is right": ((-ONE, 0, 0, ONE), lambda p: p[:, ::-1]),
     "top is bottom": ((ONE, 0, 0, -ONE), lambda p: p[::-1]),
     "rows are columns": ((0, ONE, ONE, 0), lambda p: p.transpose(1, 0, 2)),
-    "mirrored at the other diagonal": ((0, -ONE, -ONE, 0), lambda p: np.rot90(p, 2).transpose(1, 0, 2)),
+    "mirrored at the other diagonal": (
+        (0, -ONE, -ONE, 0),
+        lambda p: np.rot90(p, 2).transpose(1, 0, 2),
+    ),
     "zeros": ((0, 0, 0, 0), lambda p: p),
     "singular": ((ONE, 0, ONE, 0), lambda p: p),
     "a little askew": ((65500, 2288, -2288, 65500), lambda p: p),
@@ -278,25 +307,44 @@ def test_each_picture_has_its_own_size(sides, inner, tmp_path):
     from vla.decoders import registry
 
     path = tmp_path / "sizes.ts"
-    parts = [write(tmp_path / f"{s}.ts", [{"numbers": range(s, s + 10), "side": s}]).read_bytes() for s in sides]
+    parts = [
+        write(tmp_path / f"{s}.ts", [{"numbers": range(s, s + 10), "side": s}]).read_bytes()
+        for s in sides
+    ]
     path.write_bytes(b"".join(parts))
     with registry.build("isolated" if inner else "pyav").open(path) as reader:
         chunks = list(reader.sample(at_fps(RATE), 4))
-        assert [p.shape[0] for c in chunks for p in c.pixels] == [s for s in sides for _ in range(10)]
-        assert [number_in(p) for c in chunks for p in c.pixels] == [s + i for s in sides for i in range(10)]
+        assert [p.shape[0] for c in chunks for p in c.pixels] == [
+            s for s in sides for _ in range(10)
+        ]
+        assert [number_in(p) for c in chunks for p in c.pixels] == [
+            s + i for s in sides for i in range(10)
+        ]
         together = reader.frames_at(np.array([0.5, len(sides) - 0.5]))
-        assert together.pixels.shape == (2, 128, 128, 3), "together they have the size of the largest"
+        assert together.pixels.shape == (2, 128, 128, 3), (
+            "together they have the size of the largest"
+        )
 
 
 BARS = np.array(
-    [[199, 39, 39], [39, 179, 39], [39, 59, 199], [128, 128, 128], [239, 239, 239], [210, 168, 140], [30, 30, 30]]
+    [
+        [199, 39, 39],
+        [39, 179, 39],
+        [39, 59, 199],
+        [128, 128, 128],
+        [239, 239, 239],
+        [210, 168, 140],
+        [30, 30, 30],
+    ]
 )
 
 
 def hdr_codes(transfer, white=203.0):
     """10-bit R'G'B' in BT.2020 of BARS as a standard display shows them (gamma 2.4, `white` nits), by the standards' formulas."""
     light = (BARS / 255.0) ** 2.4
-    to_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+    to_2020 = np.array(
+        [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
+    )
     light = light @ to_2020.T
     if transfer == 16:
         y = (light * white / 10_000) ** (2610 / 16384)
@@ -307,7 +355,9 @@ def hdr_codes(transfer, white=203.0):
         scene = nits * (np.maximum(luminance, 1e-9) ** (1 / 1.2 - 1))[:, None]
         with np.errstate(invalid="ignore"):
             code = np.where(
-                scene <= 1 / 12, np.sqrt(3 * scene), 0.17883277 * np.log(12 * scene - 0.28466892) + 0.55991073
+                scene <= 1 / 12,
+                np.sqrt(3 * scene),
+                0.17883277 * np.log(12 * scene - 0.28466892) + 0.55991073,
             )
     else:
         code = light ** (1 / 2.4)
@@ -347,7 +397,9 @@ def test_tone_mapping_keeps_highlight_contrast():
     for transfer in (16, 18):
         grey = tone_map(ramp, transfer, 9)[0, :, 0].astype(int)
         assert (np.diff(grey) >= 0).all() and grey[0] == 0 and grey[-1] == 255
-        assert len(set(grey[150:].tolist())) > 20, "what is brighter than white is compressed, not cut off"
+        assert len(set(grey[150:].tolist())) > 20, (
+            "what is brighter than white is compressed, not cut off"
+        )
 
 
 def test_large_hdr_pictures_are_reduced_first():
@@ -371,7 +423,9 @@ def test_large_hdr_pictures_are_reduced_first():
 def test_titles_that_are_not_utf_8(suffix, tmp_path):
     codec = "mpeg4" if suffix == "avi" else "libx264"
     path = write(
-        tmp_path / f"a.{suffix}", [{"numbers": range(5), "codec": codec}], metadata={"title": "QQQQ in Latin-1"}
+        tmp_path / f"a.{suffix}",
+        [{"numbers": range(5), "codec": codec}],
+        metadata={"title": "QQQQ in Latin-1"},
     )
     content = path.read_bytes()
     assert content.count(b"QQQQ") == 1
@@ -392,7 +446,11 @@ for whole in (False, True):
             assert list(reader.sample(sampling))
             assert reader.report.is_whole
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        check=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
 
 
 def test_times_always_increase(tmp_path):
@@ -400,14 +458,20 @@ def test_times_always_increase(tmp_path):
     rng = np.random.default_rng(0)
     made = {
         kind: write(
-            tmp_path / f"part.{kind}", [{"numbers": range(20), "codec": codec, "start": 1}], container
+            tmp_path / f"part.{kind}",
+            [{"numbers": range(20), "codec": codec, "start": 1}],
+            container,
         ).read_bytes()
         for kind, (container, codec) in JOINED.items()
     }
     for kind, content in made.items():
         for k in range(6):
             pieces = [content] + [
-                content[int(rng.integers(0, len(content) // 2)) : int(rng.integers(len(content) // 2, len(content)))]
+                content[
+                    int(rng.integers(0, len(content) // 2)) : int(
+                        rng.integers(len(content) // 2, len(content))
+                    )
+                ]
                 for _ in range(3)
             ]
             path = tmp_path / f"torn{k}.{kind}"

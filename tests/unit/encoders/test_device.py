@@ -15,7 +15,11 @@ def test_a_gpu_that_only_emulates_bfloat16_gets_float16(monkeypatch, capability,
     """torch.cuda.is_bf16_supported() is True of a T4, too, and is of the current GPU, not of the one that is asked for."""
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: {1: capability}.get(device.index, (7, 5)))
+    monkeypatch.setattr(
+        torch.cuda,
+        "get_device_capability",
+        lambda device: {1: capability}.get(device.index, (7, 5)),
+    )
     chosen, _ = choose_dtype("auto", torch.device("cuda:1"))
     assert str(chosen) == f"torch.{dtype}"
     assert uses_bf16(torch.device("cuda:1")) == (dtype == "bfloat16")
@@ -44,7 +48,9 @@ def test_cpu_of_an_older_torch_gets_float32(monkeypatch):
 
 SHORT = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    RuntimeError("MPS backend out of memory (MPS allocated: 9.06 GB, other allocations: 1 MB, max allowed: 9.07 GB)"),
+    RuntimeError(
+        "MPS backend out of memory (MPS allocated: 9.06 GB, other allocations: 1 MB, max allowed: 9.07 GB)"
+    ),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     RuntimeError(
@@ -75,9 +81,12 @@ def test_out_of_memory_halves_the_batch(error):
 
 
 @pytest.mark.parametrize(
-    "message", ["CUDA error: an illegal memory access", "shape '[2]' is invalid", "device-side assert"]
+    "message",
+    ["CUDA error: an illegal memory access", "shape '[2]' is invalid", "device-side assert"],
 )
 def test_other_errors_are_not_out_of_memory(message):
     assert not is_out_of_memory(RuntimeError(message))
     with pytest.raises(RuntimeError, match="CUDA|shape|assert"):
-        OomSafeBatcher().run(torch.arange(4), lambda _: (_ for _ in ()).throw(RuntimeError(message)))
+        OomSafeBatcher().run(
+            torch.arange(4), lambda _: (_ for _ in ()).throw(RuntimeError(message))
+        )

@@ -31,7 +31,11 @@ FASTVIT = {
     "vision_cfg": {"timm_model_name": "fastvit_t8", "timm_model_pretrained": False, "timm_pool": "avg",
                    "timm_proj": "linear", "image_size": 64},
 }  # fmt: skip
-TEXTS = ["a photo of a dog", "rain on a roof", "two people play chess in a park, and a third one looks on"]
+TEXTS = [
+    "a photo of a dog",
+    "rain on a roof",
+    "two people play chess in a park, and a third one looks on",
+]
 
 
 def saved(folder, model_config, seed=0):
@@ -49,7 +53,9 @@ def saved(folder, model_config, seed=0):
     side = model_config["vision_cfg"]["image_size"]
     preprocess = {"size": side, "mode": "RGB", "interpolation": "bicubic", "resize_mode": "shortest",
                   "mean": [0.48, 0.45, 0.4], "std": [0.27, 0.26, 0.28]}  # fmt: skip
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_config, "preprocess_cfg": preprocess}))
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": model_config, "preprocess_cfg": preprocess})
+    )
     return folder
 
 
@@ -61,7 +67,12 @@ def folder(tmp_path_factory):
 def photographs(count=3, size=(90, 120)):
     rng = np.random.default_rng(1)
     coarse = rng.integers(0, 256, (count, 6, 8, 3), np.uint8)
-    return np.stack([np.asarray(Image.fromarray(c).resize(size[::-1], Image.Resampling.BICUBIC)) for c in coarse])
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(c).resize(size[::-1], Image.Resampling.BICUBIC))
+            for c in coarse
+        ]
+    )
 
 
 def cosine(a, b):
@@ -77,11 +88,15 @@ def compare(folder):
     frames = photographs()
     network.requires_grad_(False)
     with torch.no_grad():
-        images = network.encode_image(torch.stack([transform(Image.fromarray(f)) for f in frames])).numpy()
+        images = network.encode_image(
+            torch.stack([transform(Image.fromarray(f)) for f in frames])
+        ).numpy()
         texts = network.encode_text(tokenizer(TEXTS)).numpy()
     ours = encoder.encode_frames(encoder.prepare(frames))
     assert (cosine(ours, images) > 0.9999).all()
-    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), np.linalg.norm(images, axis=1), rtol=0.01)
+    np.testing.assert_allclose(
+        np.linalg.norm(ours, axis=1), np.linalg.norm(images, axis=1), rtol=0.01
+    )
     pooled = encoder.encode_text(TEXTS)
     assert (cosine(pooled.pooled, texts) > 0.9999).all()
     np.testing.assert_allclose(pooled.pooled, texts, rtol=1e-3, atol=1e-4)
@@ -108,10 +123,13 @@ def test_custom_text_tower_equals_open_clip(tmp_path):
 def test_reparameterized_towers_compute_the_same(tmp_path, config):
     encoder, network, _ = compare(saved(tmp_path / "conv", config))
     convolutions = [
-        sum(isinstance(m, torch.nn.Conv2d) for m in n.visual.modules()) for n in (encoder._network, network)
+        sum(isinstance(m, torch.nn.Conv2d) for m in n.visual.modules())
+        for n in (encoder._network, network)
     ]
     assert encoder._layout is torch.channels_last and convolutions[0] <= convolutions[1]
-    assert config is RESNET or convolutions[0] < convolutions[1], "branches that were trained side by side are one now"
+    assert config is RESNET or convolutions[0] < convolutions[1], (
+        "branches that were trained side by side are one now"
+    )
 
 
 def test_the_embedded_model_equals_open_clip():
@@ -120,11 +138,17 @@ def test_the_embedded_model_equals_open_clip():
 
     encoder = Encoder("demo", device="cpu", dtype="fp32")
     network, _, transform = open_clip.create_model_and_transforms(f"local-dir:{ours._EMBEDDED}")
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{ours._EMBEDDED}", bpe_path=str(ours._EMBEDDED / ours._VOCABULARY))
+    tokenizer = open_clip.get_tokenizer(
+        f"local-dir:{ours._EMBEDDED}", bpe_path=str(ours._EMBEDDED / ours._VOCABULARY)
+    )
     texts = ["a red circle moves left", "the green star vanishes"]
     frames = photographs()
     with torch.no_grad():
-        images = network.eval().encode_image(torch.stack([transform(Image.fromarray(f)) for f in frames])).numpy()
+        images = (
+            network.eval()
+            .encode_image(torch.stack([transform(Image.fromarray(f)) for f in frames]))
+            .numpy()
+        )
         wanted = network.encode_text(tokenizer(texts)).numpy()
     assert (cosine(encoder.encode_frames(encoder.prepare(frames)), images) > 0.9999).all()
     assert (cosine(encoder.encode_text(texts).pooled, wanted) > 0.9999).all()
@@ -144,8 +168,12 @@ def test_identity_depends_on_weights_not_path(folder, tmp_path):
 
     here = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").identity
     shutil.copytree(folder, tmp_path / "elsewhere")
-    assert Encoder(f"local-dir:{tmp_path / 'elsewhere'}", device="cpu", dtype="fp32").identity == here
-    other = Encoder(f"local-dir:{saved(tmp_path / 'other', SMALL, seed=1)}", device="cpu", dtype="fp32").identity
+    assert (
+        Encoder(f"local-dir:{tmp_path / 'elsewhere'}", device="cpu", dtype="fp32").identity == here
+    )
+    other = Encoder(
+        f"local-dir:{saved(tmp_path / 'other', SMALL, seed=1)}", device="cpu", dtype="fp32"
+    ).identity
     assert other.weights != here.weights and other.model == here.model
     assert str(folder) not in str(here)
 
@@ -172,7 +200,9 @@ def test_row_of_padding_has_one_token(folder):
     """T5-like tokenizers write nothing but padding for a text without words."""
     encoder = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
     encoder._padding = 1
-    assert encoder._lengths(torch.tensor([[1, 1, 1], [5, 1, 1], [5, 1, 7], [1, 6, 1]])).tolist() == [1, 1, 3, 2]
+    assert encoder._lengths(
+        torch.tensor([[1, 1, 1], [5, 1, 1], [5, 1, 7], [1, 6, 1]])
+    ).tolist() == [1, 1, 3, 2]
 
 
 def test_rejects_empty_list_of_texts(folder):
@@ -184,14 +214,19 @@ def test_rejects_empty_list_of_texts(folder):
 
 
 def test_unknown_model_suggests_similar_names():
-    with pytest.raises(UsageError, match=r"no model called 'ViT-B-23'. Did you mean .*ViT-B-32.* Presets: demo, fast"):
+    with pytest.raises(
+        UsageError,
+        match=r"no model called 'ViT-B-23'. Did you mean .*ViT-B-32.* Presets: demo, fast",
+    ):
         Encoder("ViT-B-23", "openai")
     with pytest.raises(UsageError, match=r"no model called 'balancd'. Did you mean balanced"):
         Encoder("balancd")
 
 
 def test_an_unknown_tag_lists_the_tags():
-    with refused(UsageError, "name_weights", r"'ViT-B-32' needs weights: one of openai, .*got 'opnai'"):
+    with refused(
+        UsageError, "name_weights", r"'ViT-B-32' needs weights: one of openai, .*got 'opnai'"
+    ):
         Encoder("ViT-B-32", "opnai")
     with pytest.raises(UsageError, match="got ''"):
         Encoder("ViT-B-32")
@@ -202,7 +237,14 @@ def no_hub(monkeypatch, tmp_path):
     """No cached weights, and a hub that refuses the connection."""
     from huggingface_hub import constants
 
-    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY"):
+    for name in (
+        "https_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+        "http_proxy",
+        "HTTP_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:9")
@@ -242,7 +284,9 @@ def test_rejects_folder_without_model(tmp_path, folder):
         Encoder(f"local-dir:{bare}")
 
 
-@pytest.mark.parametrize("damage", ["cut", "noise", "other shapes", "no configuration", "half a configuration"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "noise", "other shapes", "no configuration", "half a configuration"]
+)
 def test_rejects_damaged_folder(damage, tmp_path, folder):
     import shutil
 
@@ -293,7 +337,9 @@ def test_loading_restores_logging(folder):
 
 
 def test_the_registry_builds_it(folder):
-    built = registry.build("open_clip", {"model": f"local-dir:{folder}"}, device="cpu", dtype="fp32")
+    built = registry.build(
+        "open_clip", {"model": f"local-dir:{folder}"}, device="cpu", dtype="fp32"
+    )
     assert isinstance(built, Encoder)
 
 
@@ -316,7 +362,10 @@ def test_smaller_batches_after_out_of_memory_give_equal_features(folder, monkeyp
     """A stand-in for a GPU with room for three inputs: this one has none."""
     encoder = registry.build("open_clip", {"model": f"local-dir:{folder}", "device": "cpu"})
     pixels = np.random.default_rng(0).integers(0, 255, (10, 3, 32, 32), np.uint8)
-    frames, texts = encoder.encode_frames(pixels), encoder.encode_text([f"a dog {i}" for i in range(10)])
+    frames, texts = (
+        encoder.encode_frames(pixels),
+        encoder.encode_text([f"a dog {i}" for i in range(10)]),
+    )
     sizes = []
 
     def short(method, room=3):

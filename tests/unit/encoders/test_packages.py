@@ -68,13 +68,21 @@ def test_required_modules_agree_with_open_clip(without, monkeypatch, no_network)
 
 
 @pytest.mark.parametrize(
-    "name", ["ViT-B-16-SigLIP", "roberta-ViT-B-32", "xlm-roberta-base-ViT-B-32", "nllb-clip-base", "ViT-B-16-SigLIP2"]
+    "name",
+    [
+        "ViT-B-16-SigLIP",
+        "roberta-ViT-B-32",
+        "xlm-roberta-base-ViT-B-32",
+        "nllb-clip-base",
+        "ViT-B-16-SigLIP2",
+    ],
 )
 def test_reports_missing_package_before_download(without, no_network, name):
     without("transformers")
     tag = open_clip.list_pretrained_tags_by_model(name)[0]
     with pytest.raises(
-        EnvironmentUnfitError, match=r"needs the package 'transformers' \(its t.*\): pip install transformers$"
+        EnvironmentUnfitError,
+        match=r"needs the package 'transformers' \(its t.*\): pip install transformers$",
     ):
         registry.build("open_clip", {"model": name}, pretrained=tag, device="cpu")
 
@@ -82,7 +90,9 @@ def test_reports_missing_package_before_download(without, no_network, name):
 def test_reports_missing_package_of_local_folder(without, tmp_path):
     without("transformers")
     config = {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"hf_tokenizer_name": "some/tokenizer"}}
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    (tmp_path / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": {}})
+    )
     with pytest.raises(EnvironmentUnfitError, match="pip install transformers"):
         registry.build("open_clip", model=f"local-dir:{tmp_path}", device="cpu")
 
@@ -106,10 +116,19 @@ def test_the_installed_timm_has_every_tower():
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ModuleNotFoundError("No module named 'sentencepiece'", name="sentencepiece"), "pip install sentencepiece"),
-        (ModuleNotFoundError("No module named 'yaml.reader'", name="yaml.reader"), "pip install pyyaml"),
+        (
+            ModuleNotFoundError("No module named 'sentencepiece'", name="sentencepiece"),
+            "pip install sentencepiece",
+        ),
+        (
+            ModuleNotFoundError("No module named 'yaml.reader'", name="yaml.reader"),
+            "pip install pyyaml",
+        ),
         (ImportError("cannot import name 'x' from 'y'"), "cannot be loaded with what is installed"),
-        (ImportError("T5Tokenizer requires the SentencePiece library but it was not found"), "SentencePiece"),
+        (
+            ImportError("T5Tokenizer requires the SentencePiece library but it was not found"),
+            "SentencePiece",
+        ),
     ],
 )
 def test_names_transitively_missing_package(error, said):

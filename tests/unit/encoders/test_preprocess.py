@@ -22,11 +22,27 @@ from vla.errors import EnvironmentUnfitError
 
 REFERENCE = SHARED / "preprocess"
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-SIZES = [(240, 320), (320, 240), (64, 64), (224, 224), (100, 333), (481, 123), (37, 53), (720, 404), (225, 223)]
+SIZES = [
+    (240, 320),
+    (320, 240),
+    (64, 64),
+    (224, 224),
+    (100, 333),
+    (481, 123),
+    (37, 53),
+    (720, 404),
+    (225, 223),
+]
 
 
 def config(size=224, mode="shortest", interpolation="bicubic"):
-    return {"size": size, "interpolation": interpolation, "resize_mode": mode, "mean": MEAN, "std": STD}
+    return {
+        "size": size,
+        "interpolation": interpolation,
+        "resize_mode": mode,
+        "mean": MEAN,
+        "std": STD,
+    }
 
 
 def noise(height, width):
@@ -55,7 +71,9 @@ def rows_first(pixels, settings):
     size = settings["size"]
     height, width = (size, size) if isinstance(size, int) else size
     kind = Image.Resampling[settings["interpolation"].upper()]
-    small = Image.fromarray(pixels).resize((width, pixels.shape[0]), kind).resize((width, height), kind)
+    small = (
+        Image.fromarray(pixels).resize((width, pixels.shape[0]), kind).resize((width, height), kind)
+    )
     return normalised(np.array(small).transpose(2, 0, 1)[None])[0]
 
 
@@ -85,7 +103,9 @@ def near(found):
 @pytest.mark.parametrize("picture", [noise, photo])
 def test_preprocessing_equals_open_clip(picture, size, mode, interpolation):
     portrait = mode == "squash" and size[0] > size[1]
-    found = difference(picture(*size), config(224, mode, interpolation), rows_first if portrait else reference)
+    found = difference(
+        picture(*size), config(224, mode, interpolation), rows_first if portrait else reference
+    )
     assert near(found)
 
 
@@ -109,7 +129,9 @@ def test_rejects_crop_to_rectangular_input():
 
 def test_picture_of_input_size_is_unchanged():
     pixels = noise(64, 64)
-    np.testing.assert_array_equal(Preprocess(config(64))(pixels[None])[0], pixels.transpose(2, 0, 1))
+    np.testing.assert_array_equal(
+        Preprocess(config(64))(pixels[None])[0], pixels.transpose(2, 0, 1)
+    )
 
 
 def test_the_crop_is_the_middle():
@@ -143,7 +165,9 @@ def test_published_tensors_of_clip():
     [config(mode="longest"), config(interpolation="nearest"), config((96, 160), "shortest"), config(interpolation="random")],
 )  # fmt: skip
 def test_rejects_unsupported_settings(settings):
-    with pytest.raises(EnvironmentUnfitError, match=r"not supported; 'shortest' and 'squash'|needs a square input"):
+    with pytest.raises(
+        EnvironmentUnfitError, match=r"not supported; 'shortest' and 'squash'|needs a square input"
+    ):
         Preprocess(settings)
 
 

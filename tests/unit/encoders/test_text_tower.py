@@ -60,7 +60,9 @@ def test_bits_equal_open_clip(name, tmp_path):
     np.testing.assert_array_equal(ours.tokens, theirs.tokens)
     np.testing.assert_array_equal(ours.mask, theirs.mask)
     assert alone.scale == whole.scale
-    assert [alone.fits(t) for t in ASKED] == [whole.fits(t) for t in ASKED] and not alone.fits(ASKED[-1])
+    assert [alone.fits(t) for t in ASKED] == [whole.fits(t) for t in ASKED] and not alone.fits(
+        ASKED[-1]
+    )
     assert np.abs(ours.pooled[0] - ours.pooled[1]).max() > 1e-3
 
 
@@ -68,22 +70,34 @@ def test_bits_of_embedded_model():
     whole = Encoder("demo", device="cpu", dtype="fp32")
     alone = Encoder.load_text_tower(whole.describe_text_tower(), "cpu", "fp32")
     for text in ("a red circle moves left", *_TEST_TEXTS):
-        np.testing.assert_array_equal(alone.encode_text([text]).pooled, whole.encode_text([text]).pooled)
+        np.testing.assert_array_equal(
+            alone.encode_text([text]).pooled, whole.encode_text([text]).pooled
+        )
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_auto_precision_equals_that_of_whole_model(monkeypatch, dtype):
     """Captions of a cache and a query have the same bits, and nothing is measured anew."""
-    monkeypatch.setattr("vla.encoders.open_clip.choose_dtype", lambda asked, device: (_device.DTYPES[dtype], ""))
+    monkeypatch.setattr(
+        "vla.encoders.open_clip.choose_dtype", lambda asked, device: (_device.DTYPES[dtype], "")
+    )
     whole = Encoder("demo", device="cpu", dtype="auto")
     record = json.loads(json.dumps(whole.describe_text_tower()))
     alone = Encoder.load_text_tower(record, "cpu", "auto")
     texts = ["a red circle moves left", *_TEST_TEXTS]
     np.testing.assert_array_equal(alone.encode_text(texts).pooled, whole.encode_text(texts).pooled)
-    for damage in ({"machine": "another"}, {"auto": "fp8"}, {"auto": "auto"}, {"auto": 3}, {"auto": []}):
+    for damage in (
+        {"machine": "another"},
+        {"auto": "fp8"},
+        {"auto": "auto"},
+        {"auto": 3},
+        {"auto": []},
+    ):
         assert Encoder.load_text_tower({**record, **damage}, "cpu", "auto") is None
     asked = Encoder("demo", device="cpu", dtype=dtype).describe_text_tower()
-    assert Encoder.load_text_tower(asked, "cpu", "auto") is None, "nobody knows what would have been chosen"
+    assert Encoder.load_text_tower(asked, "cpu", "auto") is None, (
+        "nobody knows what would have been chosen"
+    )
     other = Encoder.load_text_tower(record, "cpu", {"fp32": "bf16", "bf16": "fp32"}[dtype])
     assert np.abs(other.encode_text(texts).pooled - whole.encode_text(texts).pooled).max() > 0
 
@@ -116,7 +130,9 @@ def test_no_record_if_outputs_differ(tmp_path, monkeypatch):
     folder = saved(tmp_path / "model", {**SMALL, "quick_gelu": True})
     whole = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32")
     assert whole.describe_text_tower() is not None
-    monkeypatch.setattr("vla.encoders._text_tower.Shape.of", lambda text_cfg, quick: shape_of(text_cfg, False))
+    monkeypatch.setattr(
+        "vla.encoders._text_tower.Shape.of", lambda text_cfg, quick: shape_of(text_cfg, False)
+    )
     assert whole.describe_text_tower() is None
 
 
@@ -124,7 +140,11 @@ def shape_of(text_cfg, quick):
     from vla.encoders._tower import Shape
 
     return Shape(
-        **{k: v for k, v in text_cfg.items() if k in ("context_length", "vocab_size", "width", "heads", "layers")}
+        **{
+            k: v
+            for k, v in text_cfg.items()
+            if k in ("context_length", "vocab_size", "width", "heads", "layers")
+        }
     )
 
 
@@ -142,10 +162,17 @@ def test_rejects_record_of_changed_weights(tmp_path):
     folder = saved(tmp_path / "model", SMALL)
     record = Encoder(f"local-dir:{folder}", device="cpu", dtype="fp32").describe_text_tower()
     assert Encoder.load_text_tower(record, "cpu", "fp32") is not None
-    for damage in ({**record, "schema": 99}, {}, {**record, "names": ["nothing"]}, {**record, "shape": {"x": 1}}):
+    for damage in (
+        {**record, "schema": 99},
+        {},
+        {**record, "names": ["nothing"]},
+        {**record, "shape": {"x": 1}},
+    ):
         assert Encoder.load_text_tower(damage, "cpu", "fp32") is None
     saved(tmp_path / "other", SMALL, seed=1)
-    (tmp_path / "other" / "open_clip_model.safetensors").rename(folder / "open_clip_model.safetensors")
+    (tmp_path / "other" / "open_clip_model.safetensors").rename(
+        folder / "open_clip_model.safetensors"
+    )
     assert Encoder.load_text_tower(record, "cpu", "fp32") is None
     (folder / "open_clip_model.safetensors").unlink()
     assert Encoder.load_text_tower(record, "cpu", "fp32") is None
@@ -156,11 +183,17 @@ def file_alone():
     """open_clip's tokenizer file as a search loads it: apart from the open_clip that this process has imported."""
     module = load_file(Path(open_clip.__file__).parent / "tokenizer.py")
     assert module.SimpleTokenizer is not open_clip.SimpleTokenizer
-    return module.SimpleTokenizer(str(VOCABULARY), context_length=30), open_clip.SimpleTokenizer(context_length=30)
+    return module.SimpleTokenizer(str(VOCABULARY), context_length=30), open_clip.SimpleTokenizer(
+        context_length=30
+    )
 
 
 @given(
-    st.lists(st.text(max_size=60) | st.text("abcdEF '&;<>!?09.\u00e9\u4e2d\u2019", max_size=60), min_size=1, max_size=3)
+    st.lists(
+        st.text(max_size=60) | st.text("abcdEF '&;<>!?09.\u00e9\u4e2d\u2019", max_size=60),
+        min_size=1,
+        max_size=3,
+    )
 )
 @settings(max_examples=150, deadline=None)
 def test_tokens_equal_open_clip(file_alone, texts):
@@ -177,7 +210,10 @@ def test_tokens_of_small_vocabulary(file_alone):
         "don't &lt;b&gt;",
         "<start_of_text> x <end_of_text>",
     ]
-    assert torch.equal(make_tokenizer(path, 56)(some), open_clip.SimpleTokenizer(str(path), context_length=56)(some))
+    assert torch.equal(
+        make_tokenizer(path, 56)(some),
+        open_clip.SimpleTokenizer(str(path), context_length=56)(some),
+    )
     ours, theirs = file_alone
     assert torch.equal(ours([*some, *ASKED]), theirs([*some, *ASKED]))
 
@@ -185,7 +221,19 @@ def test_tokens_of_small_vocabulary(file_alone):
 # Ids of open_clip 3.3.0, so that a tokenizer that changed between versions does not go unnoticed.
 IDS = {
     "a dog jumps over a fence": [49406, 320, 1929, 18911, 962, 320, 12679, 49407],
-    "Zo\xeb's caf\xe9 &amp; 3 \u65e5\u672c": [49406, 4397, 40520, 568, 15304, 261, 274, 39121, 19277, 361, 49407],
+    "Zo\xeb's caf\xe9 &amp; 3 \u65e5\u672c": [
+        49406,
+        4397,
+        40520,
+        568,
+        15304,
+        261,
+        274,
+        39121,
+        19277,
+        361,
+        49407,
+    ],
 }
 
 
@@ -195,12 +243,16 @@ def test_ids_do_not_depend_on_the_version(file_alone):
         assert file_alone[0]([text])[0, : len(ids)].tolist() == ids
 
 
-@pytest.mark.parametrize("content", [None, "from .constants import X\n", "import no_such_module_at_all\n"])
+@pytest.mark.parametrize(
+    "content", [None, "from .constants import X\n", "import no_such_module_at_all\n"]
+)
 def test_falls_back_to_the_package_where_the_file_does_not_load_alone(content, tmp_path):
     """In a process of its own: this one has imported open_clip."""
     package = tmp_path / "open_clip"
     package.mkdir()
-    (package / "__init__.py").write_text("class tokenizer:\n    SimpleTokenizer = 'of the package'\n")
+    (package / "__init__.py").write_text(
+        "class tokenizer:\n    SimpleTokenizer = 'of the package'\n"
+    )
     if content is not None:
         (package / "tokenizer.py").write_text(content)
     code = (

@@ -11,9 +11,13 @@ def test_equal_ious_match_last_span():
     """The official rule of QVHighlights. [0, 2] overlaps [0, 1] and [1, 2] by half each and takes the second, so that
     the next prediction, [1, 2], finds its own span gone and [0, 1] does not reach .5: half of the recall at precision 1."""
     predictions = [np.array([[0.0, 2.0, 0.9], [1.0, 2.0, 0.8]])]
-    assert average_precisions(predictions, [np.array([[0.0, 1.0], [1.0, 2.0]])], (0.5,))[0, 0] == pytest.approx(0.5)
+    assert average_precisions(predictions, [np.array([[0.0, 1.0], [1.0, 2.0]])], (0.5,))[
+        0, 0
+    ] == pytest.approx(0.5)
     # Listed the other way round, [0, 1] is taken, and both are right.
-    assert average_precisions(predictions, [np.array([[1.0, 2.0], [0.0, 1.0]])], (0.5,))[0, 0] == pytest.approx(1.0)
+    assert average_precisions(predictions, [np.array([[1.0, 2.0], [0.0, 1.0]])], (0.5,))[
+        0, 0
+    ] == pytest.approx(1.0)
 
 
 def test_cluster_bootstrap_with_unequal_videos():
@@ -36,6 +40,11 @@ def test_paired_difference_with_unequal_videos():
 
 def test_median_interval_with_unequal_videos():
     """Ranks 1, 1, 1 of one video and 9 of another: the median is 1, 9, or, of one of each, 1; 3/4 of draws have 1."""
-    low, high = median_interval(np.array([1.0, 1, 1, 9]), confidence=0.4, resamples=4000, clusters=[0, 0, 0, 1])
+    low, high = median_interval(
+        np.array([1.0, 1, 1, 9]), confidence=0.4, resamples=4000, clusters=[0, 0, 0, 1]
+    )
     assert (low, high) == (1.0, 1.0)
-    assert median_interval(np.array([1.0, 1, 1, 9]), 0.98, 4000, clusters=[0, 0, 0, 1]) == (1.0, 9.0)
+    assert median_interval(np.array([1.0, 1, 1, 9]), 0.98, 4000, clusters=[0, 0, 0, 1]) == (
+        1.0,
+        9.0,
+    )

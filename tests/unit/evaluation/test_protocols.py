@@ -51,12 +51,17 @@ def rich_corpus(seed=0, captions_per_video=1):
                 queries.append(Query(text, (text,), (text,), q.video, q.spans, told))
             continue
         clips = tuple(range(int(2 * q.spans[0, 1])))
-        marks = Saliency(0.5, clips, tuple(tuple(float(s) for s in rng.integers(0, 5, 3)) for _ in clips))
+        marks = Saliency(
+            0.5, clips, tuple(tuple(float(s) for s in rng.integers(0, 5, 3)) for _ in clips)
+        )
         told = replace(q.annotation, saliency=marks, paragraph=f"p{q.video}", sentence=0)
         queries.append(replace(q, annotation=told))
     asked = tuple(
         replace(
-            q, annotation=replace(q.annotation, spans=((0.5, 1.5),), category=("CW", "TP", "TN", "DL", "CH")[q.video])
+            q,
+            annotation=replace(
+                q.annotation, spans=((0.5, 1.5),), category=("CW", "TP", "TN", "DL", "CH")[q.video]
+            ),
         )
         for q in corpus.questions
     )
@@ -96,7 +101,11 @@ def plain_segments(corpus, query, video):
     frames = [unit(f) for f in v.values]
     return np.array(
         [
-            (start, end, unit(np.mean(frames[first:last], axis=0)) @ unit(corpus.text_vector(query)))
+            (
+                start,
+                end,
+                unit(np.mean(frames[first:last], axis=0)) @ unit(corpus.text_vector(query)),
+            )
             for first, last, start, end in windows(v.timestamps_seconds, v.duration_seconds)
         ]
     )
@@ -164,9 +173,14 @@ def test_names_baselines_missing_without_training_annotations():
         assert figure.best_baseline is not None or figure.no_floor
         assert figure.frozen is None
         assert "+QB-Norm" not in figure.tricks
-    assert all(f.no_floor.startswith("no constant window") for f in found if f.task == "grounded answers")
+    assert all(
+        f.no_floor.startswith("no constant window") for f in found if f.task == "grounded answers"
+    )
     moments = [f for f in found if f.task == "moment in its video"]
-    assert all("no constant window" in f.no_floor and set(f.floors) == {"whole video", "window grid"} for f in moments)
+    assert all(
+        "no constant window" in f.no_floor and set(f.floors) == {"whole video", "window grid"}
+        for f in moments
+    )
 
 
 def test_retrieval_matches_metrics_of_plain_cosines(all_measured):
@@ -178,7 +192,9 @@ def test_retrieval_matches_metrics_of_plain_cosines(all_measured):
     assert values(tasks["video to text"]) == pytest.approx(video_to_text(scores, owner))
     assert values(tasks["video to texts"]) == pytest.approx(video_to_texts(scores, owner))
     chance = retrieval_chance(len(queries), np.full(len(LENGTHS), 2))
-    assert {m: f.floors["chance"] for m, f in tasks["video to texts"].items()} == pytest.approx(chance)
+    assert {m: f.floors["chance"] for m, f in tasks["video to texts"].items()} == pytest.approx(
+        chance
+    )
     told = paragraphs_of(corpus)
     assert values(tasks["paragraph to video"]) == pytest.approx(
         text_to_video(plain_scores(corpus, told), np.array([q.video for q in told]))
@@ -196,7 +212,9 @@ def test_inference_tricks_match_their_functions(all_measured):
         "+QB-Norm": text_to_video(querybank(scores, asked), owner),
     }
     for name, metrics in wanted.items():
-        assert {m: f.tricks[name] for m, f in tasks["text to video"].items()} == pytest.approx(metrics)
+        assert {m: f.tricks[name] for m, f in tasks["text to video"].items()} == pytest.approx(
+            metrics
+        )
     assert all(not f.tricks for f in tasks["moment in its video"].values())
 
 
@@ -225,14 +243,22 @@ def test_moments_match_metrics_of_plain_segments(all_measured):
         rows = np.concatenate([np.insert(r, 0, v, axis=1) for v, r in enumerate(every)])
         everywhere.append(suppressed(rows[np.argsort(-rows[:, 3], kind="stable")], 0.5))
     owner, truths = np.array([q.video for q in timed]), [q.spans for q in timed]
-    assert values(tasks["moment to video"]) == pytest.approx(partially_relevant(np.array(best), owner))
+    assert values(tasks["moment to video"]) == pytest.approx(
+        partially_relevant(np.array(best), owner)
+    )
     precision = 100 * average_precisions(own, truths).mean()
-    assert values(tasks["moment in its video"]) == pytest.approx({**moments(own, truths), "mAP": precision})
-    assert values(tasks["moment in the corpus"]) == pytest.approx(corpus_moments(everywhere, owner, truths))
+    assert values(tasks["moment in its video"]) == pytest.approx(
+        {**moments(own, truths), "mAP": precision}
+    )
+    assert values(tasks["moment in the corpus"]) == pytest.approx(
+        corpus_moments(everywhere, owner, truths)
+    )
     lengths = [corpus.videos[v].duration_seconds for v in owner]
     floor = moments(whole_video(lengths), truths)
     floor["mAP"] = 100 * average_precisions(whole_video(lengths), truths).mean()
-    assert {m: f.floors["whole video"] for m, f in tasks["moment in its video"].items()} == pytest.approx(floor)
+    assert {
+        m: f.floors["whole video"] for m, f in tasks["moment in its video"].items()
+    } == pytest.approx(floor)
 
 
 def test_corpus_moments_match_nms_of_tvr():
@@ -248,7 +274,9 @@ def test_corpus_moments_match_nms_of_tvr():
     np.testing.assert_array_equal(found[:, 3], wanted[:, 3])
     # Of equal scores the two list different videos first, which may leave another one out at the very end.
     last = found[-1, 3]
-    assert {tuple(r) for r in found[found[:, 3] > last]} == {tuple(r) for r in wanted[wanted[:, 3] > last]}
+    assert {tuple(r) for r in found[found[:, 3] > last]} == {
+        tuple(r) for r in wanted[wanted[:, 3] > last]
+    }
 
 
 def test_breakdown_by_query_type_of_tvr():
@@ -278,9 +306,13 @@ def test_highlights_match_official_table(all_measured):
         video, marks = corpus.videos[q.video], q.annotation.saliency
         count = int(video.duration_seconds / 0.5)
         # Two frames a second, so each clip of half a second is one frame.
-        scores.append(np.array([unit(video.values[c]) @ unit(corpus.text_vector(q)) for c in range(count)]))
+        scores.append(
+            np.array([unit(video.values[c]) @ unit(corpus.text_vector(q)) for c in range(count)])
+        )
         ratings.append(clip_ratings(count, marks.clips, marks.scores))
-    official = qvhighlights(seen.moment_predictions.own_video, [q.spans for q in timed], scores, ratings)["brief"]
+    official = qvhighlights(
+        seen.moment_predictions.own_video, [q.spans for q in timed], scores, ratings
+    )["brief"]
     assert values(tasks["highlights"]) == pytest.approx(official)
 
 
@@ -290,25 +322,37 @@ def test_questions_match_official_tables(all_measured):
     right = [p == q.question.right for p, q in zip(said.predictions, said.examples, strict=True)]
     official = accuracy(right, [q.annotation.category for q in said.examples])
     found = values(tasks["multiple choice"])
-    assert {name.removeprefix("accuracy").strip() or "all": v for name, v in found.items()} == official
+    assert {
+        name.removeprefix("accuracy").strip() or "all": v for name, v in found.items()
+    } == official
     assert tasks["multiple choice"]["accuracy"].floors["chance"] == pytest.approx(100 / 3)
     assert tasks["multiple choice"]["accuracy"].blind is not None
-    told = [unit(corpus.vector(q.choices[p])) for p, q in zip(said.predictions, said.examples, strict=True)]
+    told = [
+        unit(corpus.vector(q.choices[p]))
+        for p, q in zip(said.predictions, said.examples, strict=True)
+    ]
     spans = []
     for text, q in zip(told, said.examples, strict=True):
         segments = seen.segments[q.video]
         spans.append(segments.spans[int(np.argmax([unit(v) @ text for v in segments.vectors]))])
-    official = grounding(right, np.array(spans), [np.array(q.annotation.spans) for q in said.examples])
+    official = grounding(
+        right, np.array(spans), [np.array(q.annotation.spans) for q in said.examples]
+    )
     assert values(tasks["grounded answers"]) == official
     truths = [np.array(q.annotation.spans) for q in said.examples]
     whole = np.array([(0.0, corpus.videos[q.video].duration_seconds) for q in said.examples])
     floor = grounding(np.ones(5), whole, truths)
     found = {m: f.floors["whole video and chance"] for m, f in tasks["grounded answers"].items()}
     # A third of the answers are right by lot.
-    assert found["mIoP"] == pytest.approx(floor["mIoP"], abs=0.051) and found["Acc@QA"] == pytest.approx(100 / 3)
+    assert found["mIoP"] == pytest.approx(floor["mIoP"], abs=0.051) and found[
+        "Acc@QA"
+    ] == pytest.approx(100 / 3)
     assert found["Acc@GQA"] == pytest.approx(floor["Acc@GQA"] / 3, abs=0.02)
     # Everywhere in the bank an answer is shown from 0.5 to 1.5 s.
-    assert tasks["grounded answers"]["mIoU"].floors["constant window and chance"] > 2 * floor["mIoU"] / 3
+    assert (
+        tasks["grounded answers"]["mIoU"].floors["constant window and chance"]
+        > 2 * floor["mIoU"] / 3
+    )
 
 
 def asked_of(kind, answers, categories):
@@ -325,14 +369,19 @@ def asked_of(kind, answers, categories):
 
 
 def test_counts_by_hand():
-    answered = HeadAnswers("count", asked_of("count", (2, 3, 0), ("", "", "")), [2.4, 4.6, -3.0], [])
+    answered = HeadAnswers(
+        "count", asked_of("count", (2, 3, 0), ("", "", "")), [2.4, 4.6, -3.0], []
+    )
     found = {m: v.value for m, v in qa_protocol.questions(answered, answered.predictions).items()}
     assert found == pytest.approx({"MSE": (0 + 4 + 1) / 3, "accuracy": 100 / 3})
     assert found == pytest.approx(counting(answered.predictions, [2, 3, 0]))
     assert "best count" in qa_protocol.question_baselines(answered, None).missing
     trained = replace(made_corpus(), questions=tuple(asked_of("count", (3, 3, 4), ("", "", ""))))
     floors = qa_protocol.question_baselines(answered, trained)
-    assert floors.values["best count"] == pytest.approx(counting([3, 3, 3], [2, 3, 0])) and not floors.missing
+    assert (
+        floors.values["best count"] == pytest.approx(counting([3, 3, 3], [2, 3, 0]))
+        and not floors.missing
+    )
 
 
 def test_open_answers_by_hand():
@@ -342,23 +391,35 @@ def test_open_answers_by_hand():
     found = {m: v.value for m, v in qa_protocol.questions(answered, answered.predictions).items()}
     assert found == pytest.approx({"accuracy": 50.0, "accuracy what": 50.0, "accuracy who": 50.0})
     assert "no most frequent answer" in qa_protocol.question_baselines(answered, None).missing
-    trained = asked_of("open", ("dog", "dog", "dog", "man", "man"), ("what", "what", "what", "who", "who"))
-    floors = qa_protocol.question_baselines(answered, replace(made_corpus(), questions=tuple(trained)))
+    trained = asked_of(
+        "open", ("dog", "dog", "dog", "man", "man"), ("what", "what", "what", "who", "who")
+    )
+    floors = qa_protocol.question_baselines(
+        answered, replace(made_corpus(), questions=tuple(trained))
+    )
     # Overall "dog" is said; of questions that begin with who, "man" is.
     assert floors.values == {
-        "most frequent answer": pytest.approx({"accuracy": 25.0, "accuracy what": 50.0, "accuracy who": 50.0})
+        "most frequent answer": pytest.approx(
+            {"accuracy": 25.0, "accuracy what": 50.0, "accuracy who": 50.0}
+        )
     }
 
 
 def test_soft_accuracy_of_disagreeing_annotators():
-    answered = HeadAnswers("open", asked_of("open", (("a", "b"), ("a", "a")), ("", "")), [["a"], ["a"]], [])
+    answered = HeadAnswers(
+        "open", asked_of("open", (("a", "b"), ("a", "a")), ("", "")), [["a"], ["a"]], []
+    )
     assert qa_protocol.questions(answered, answered.predictions)["accuracy"].value == 75.0
 
 
 def test_corpus_moments_require_two_annotators():
     corpus = rich_corpus()
     votes = ((0.0, 1.0), (0.0, 1.0), (2.0, 3.0), (2.5, 3.0))
-    queries = [replace(q, annotation=replace(q.annotation, votes=votes)) for q in corpus.queries if q.is_timed]
+    queries = [
+        replace(q, annotation=replace(q.annotation, votes=votes))
+        for q in corpus.queries
+        if q.is_timed
+    ]
     predictions = [np.array([[q.video, 0.0, 1.0, 0.9]]) for q in queries[:1]]
     predictions += [np.array([[q.video, 2.5, 3.0, 0.9]]) for q in queries[1:]]
     found = moment_protocol.in_corpus(queries, predictions)
@@ -369,11 +430,16 @@ def test_corpus_moments_require_two_annotators():
 def test_rejects_unknown_and_impossible_groups():
     corpus = rich_corpus()
     seen = CorpusPredictions(zero_shot_model(corpus.dim, 1.0), corpus)
-    with pytest.raises(UnknownNameError, match=r"unknown group retreival; available: retrieval, .*grounding"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown group retreival; available: retrieval, .*grounding"
+    ):
         compute_metrics(seen, None, None, ["retreival"])
     with pytest.raises(MissingError, match="questions need a run"):
         compute_metrics(seen, None, None, ["questions", "paragraphs"])
-    assert {f.task for f in compute_metrics(seen, None, None, ["retrieval"])} == {"text to video", "video to text"}
+    assert {f.task for f in compute_metrics(seen, None, None, ["retrieval"])} == {
+        "text to video",
+        "video to text",
+    }
     assert set(GROUPS) == {
         "retrieval",
         "paragraphs",
@@ -399,7 +465,9 @@ def test_untrained_model_answers_by_retrieval_and_copies_fitted_state():
         frames = corpus.videos[q.video].values
         mean = unit(np.mean([unit(f) for f in frames], axis=0))
         assert choice == int(np.argmax([unit(corpus.vector(c)) @ mean for c in q.choices]))
-    without = untrained_model(corpus, None, None, {"choice": "choice_qa", "open": "open_qa", "count": "counting"})
+    without = untrained_model(
+        corpus, None, None, {"choice": "choice_qa", "open": "open_qa", "count": "counting"}
+    )
     assert list(without.heads) == ["choice_qa"]
 
 

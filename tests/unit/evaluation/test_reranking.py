@@ -29,7 +29,11 @@ def model_of(options, shake=0.5):
 def vectors(model, corpus):
     queries = [q for q in corpus.queries if not q.is_timed]
     texts = model.align_texts(np.stack([corpus.text_vector(q) for q in queries]))
-    tokens = model.align_tokens(corpus.tokens_of(q.chunks for q in queries)) if model.compares_tokens else None
+    tokens = (
+        model.align_tokens(corpus.tokens_of(q.chunks for q in queries))
+        if model.compares_tokens
+        else None
+    )
     frames = model.align_videos(corpus.videos)
     means = np.stack([f.mean(0) for f in frames])
     return texts, tokens, frames, texts @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
@@ -95,7 +99,11 @@ def test_untrained_token_score_equals_mean_score():
 def test_protocols_report_reranked_tasks_without_tricks():
     corpus = with_tokens(made_corpus(LENGTHS))
     model = model_of(OPTIONS)
-    whole = [Query(q.text, q.chunks, q.chunks, q.video, np.zeros((0, 2))) for q in corpus.queries if q.is_timed]
+    whole = [
+        Query(q.text, q.chunks, q.chunks, q.video, np.zeros((0, 2)))
+        for q in corpus.queries
+        if q.is_timed
+    ]
     figures = compute_metrics(
         CorpusPredictions(model, corpus, whole),
         CorpusPredictions(zero_shot_model(DIM, 1.0), corpus, whole),
@@ -107,10 +115,18 @@ def test_protocols_report_reranked_tasks_without_tricks():
         by_task.setdefault(figure.task, []).append(figure)
     for name in ("text", "paragraph"):
         for task in (f"{name} to video", f"video to {name}"):
-            assert [f.measure for f in by_task[task]] == [f.measure for f in by_task[f"{task} reranked"]]
-            assert all(f.tricks for f in by_task[task]) and not any(f.tricks for f in by_task[f"{task} reranked"])
+            assert [f.measure for f in by_task[task]] == [
+                f.measure for f in by_task[f"{task} reranked"]
+            ]
+            assert all(f.tricks for f in by_task[task]) and not any(
+                f.tricks for f in by_task[f"{task} reranked"]
+            )
             assert all(f.floors for f in by_task[f"{task} reranked"])
     texts, tokens, frames, similarity = vectors(model, corpus)
-    wanted = retrieval(rerank_best(model, similarity, texts, tokens, frames)[0], np.eye(8, dtype=bool))
+    wanted = retrieval(
+        rerank_best(model, similarity, texts, tokens, frames)[0], np.eye(8, dtype=bool)
+    )
     found = {f.measure: f.value for f in by_task["text to video reranked"]}
-    assert found["R@1"] == pytest.approx(wanted["R@1"]) and found["MnR"] == pytest.approx(wanted["MnR"])
+    assert found["R@1"] == pytest.approx(wanted["R@1"]) and found["MnR"] == pytest.approx(
+        wanted["MnR"]
+    )

@@ -12,10 +12,30 @@ from vla.evaluation.results import BaselineScores, MetricResult, PerQueryScores,
 from vla.metrics.bootstrap import interval, median_interval
 
 FIGURE = MetricResult(
-    "text to video", "R@1", 41.25, 38.0, 44.0, 8, 4, 30.0, {"chance": 25.0, "other": 26.0}, "", None, {"+DSL": 50.0}
+    "text to video",
+    "R@1",
+    41.25,
+    38.0,
+    44.0,
+    8,
+    4,
+    30.0,
+    {"chance": 25.0, "other": 26.0},
+    "",
+    None,
+    {"+DSL": 50.0},
 )
 EVALUATED = EvaluationReport(
-    "mine", "d" * 16, "f" * 16, "/x/captions.csv", "test", {"videos": 4}, "", [FIGURE], ["a note"], 3
+    "mine",
+    "d" * 16,
+    "f" * 16,
+    "/x/captions.csv",
+    "test",
+    {"videos": 4},
+    "",
+    [FIGURE],
+    ["a note"],
+    3,
 )
 
 
@@ -24,7 +44,9 @@ def test_median_interval_matches_naive_loop():
     values, videos = rng.integers(1, 30, 21).astype(float), rng.integers(0, 6, 21)
     names = np.unique(videos)
     drawn = np.random.default_rng(9).integers(len(names), size=(300, len(names)))
-    medians = [np.median(np.concatenate([values[videos == names[i]] for i in row])) for row in drawn]
+    medians = [
+        np.median(np.concatenate([values[videos == names[i]] for i in row])) for row in drawn
+    ]
     wanted = np.quantile(medians, [0.05, 0.95])
     assert median_interval(values, 0.9, 300, 9, videos) == pytest.approx(tuple(wanted))
     assert median_interval(np.full(5, 7.0)) == (7.0, 7.0)
@@ -37,7 +59,9 @@ def test_value_is_rounded_mean_or_median():
     assert PerQueryScores(by_query, videos).value == pytest.approx(200 / 3)
     assert PerQueryScores(by_query, videos, digits=2).value == 66.67
     assert PerQueryScores(np.array([4.0, 1.0, 2.0, 9.0]), np.arange(4), median=True).value == 3.0
-    assert PerQueryScores(by_query, videos).interval(5) == interval(by_query, seed=5, clusters=videos)
+    assert PerQueryScores(by_query, videos).interval(5) == interval(
+        by_query, seed=5, clusters=videos
+    )
 
 
 def test_best_baseline_respects_direction():
@@ -47,16 +71,27 @@ def test_best_baseline_respects_direction():
 
 
 def test_metric_without_baseline_has_reason():
-    ours = {"a": PerQueryScores(np.ones(2), np.arange(2)), "b": PerQueryScores(np.ones(2), np.arange(2))}
+    ours = {
+        "a": PerQueryScores(np.ones(2), np.arange(2)),
+        "b": PerQueryScores(np.ones(2), np.arange(2)),
+    }
     found = metric_results(
-        "t", ours, {"a": ours["a"]}, BaselineScores({"chance": {"a": 1.0}}), {"b": 2.0}, {"+DSL": {"a": 3.0}}, 0
+        "t",
+        ours,
+        {"a": ours["a"]},
+        BaselineScores({"chance": {"a": 1.0}}),
+        {"b": 2.0},
+        {"+DSL": {"a": 3.0}},
+        0,
     )
     assert [f.no_floor == "" for f in found] == [True, False] and found[1].floors == {}
     assert [f.frozen for f in found] == [1.0, None] and [f.blind for f in found] == [None, 2.0]
     assert [f.tricks for f in found] == [{"+DSL": 3.0}, {}]
     assert all(
         f.no_floor == "why"
-        for f in metric_results("t", ours, None, BaselineScores({"chance": {"a": 1.0}}, "why"), {}, {}, 0)
+        for f in metric_results(
+            "t", ours, None, BaselineScores({"chance": {"a": 1.0}}, "why"), {}, {}, 0
+        )
     )
 
 
@@ -102,7 +137,10 @@ def test_gain_is_paired_by_query():
     # what makes queries hard for both is in neither end
     assert 2 < found.gain[0] < found.gain[1] < 3 < found.high - found.low
     assert (found.gain_sign, replace(found, measure="MnR").gain_sign) == (1, -1)
-    assert replace(found, gain=(-3.0, -1.0)).gain_sign == -1 and replace(found, gain=(-3.0, 1.0)).gain_sign == 0
+    assert (
+        replace(found, gain=(-3.0, -1.0)).gain_sign == -1
+        and replace(found, gain=(-3.0, 1.0)).gain_sign == 0
+    )
     assert MetricResult.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
@@ -112,7 +150,10 @@ def test_no_gain_for_medians_and_other_queries():
         PerQueryScores(np.arange(4.0), np.arange(4), median=True),
     )
     for ours, theirs in ((median, median), (plain, PerQueryScores(np.arange(3.0), np.arange(3)))):
-        assert metric_results("t", {"x": ours}, {"x": theirs}, BaselineScores(), {}, {}, 0)[0].gain is None
+        assert (
+            metric_results("t", {"x": ours}, {"x": theirs}, BaselineScores(), {}, {}, 0)[0].gain
+            is None
+        )
     assert metric_results("t", {"x": plain}, None, BaselineScores(), {}, {}, 0)[0].gain is None
 
 

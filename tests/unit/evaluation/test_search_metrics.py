@@ -12,7 +12,9 @@ def query(video):
 
 
 def test_videos_are_in_order_of_first_moment():
-    moments = np.array([(3, 0, 1, 0.9), (1, 2, 3, 0.8), (3, 5, 6, 0.7), (0, 0, 1, 0.6), (1, 4, 5, 0.5)])
+    moments = np.array(
+        [(3, 0, 1, 0.9), (1, 2, 3, 0.8), (3, 5, 6, 0.7), (0, 0, 1, 0.6), (1, 4, 5, 0.5)]
+    )
     assert videos_of(moments).tolist() == [[3, 0, 1, 0.9], [1, 2, 3, 0.8], [0, 0, 1, 0.6]]
     assert videos_of(np.zeros((0, 4))).shape == (0, 4)
 
@@ -24,7 +26,9 @@ def test_recalls_match_naive_loop():
     for _ in queries:
         rows = rng.integers(0, videos, int(rng.integers(0, 400)))
         lists.append(
-            np.column_stack([rows, rows * 0, rows * 0 + 1, -np.arange(len(rows))]).astype(float).reshape(-1, 4)
+            np.column_stack([rows, rows * 0, rows * 0 + 1, -np.arange(len(rows))])
+            .astype(float)
+            .reshape(-1, 4)
         )
     wanted = {k: 0 for k in (1, 5, 10, 100)}
     for q, found in zip(queries, lists, strict=True):
@@ -42,4 +46,6 @@ def test_recalls_match_naive_loop():
 
 def test_chance_by_number_of_videos():
     floor = video_baselines(40).values["chance"]
-    assert floor == pytest.approx({"R@1": 2.5, "R@5": 12.5, "R@10": 25.0, "R@100": 100.0, "SumR": 140.0})
+    assert floor == pytest.approx(
+        {"R@1": 2.5, "R@5": 12.5, "R@10": 25.0, "R@100": 100.0, "SumR": 140.0}
+    )

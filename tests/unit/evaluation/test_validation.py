@@ -22,9 +22,15 @@ from vla.model import AlignmentModel, ModelConfig, zero_shot_model
 
 def rated_corpus():
     corpus = made_corpus((12, 8, 10, 9), seed=3)
-    marks = {0: Saliency(2.0, (0, 1), ((4, 2), (1, 1))), 1: Saliency(2.0, (1,), ((4, 4),)), 2: Saliency(2.0, (), ())}
+    marks = {
+        0: Saliency(2.0, (0, 1), ((4, 2), (1, 1))),
+        1: Saliency(2.0, (1,), ((4, 4),)),
+        2: Saliency(2.0, (), ()),
+    }
     queries = [
-        replace(q, annotation=replace(q.annotation, saliency=marks.get(q.video))) if q.is_timed else q
+        replace(q, annotation=replace(q.annotation, saliency=marks.get(q.video)))
+        if q.is_timed
+        else q
         for q in corpus.queries
     ]
     return replace(corpus, queries=queries)
@@ -32,10 +38,16 @@ def rated_corpus():
 
 def test_clip_scores_use_mean_of_frames():
     video = made_corpus((9,)).videos[0]
-    video = replace(video, timestamps_seconds=np.array([0, 0.5, 1, 2, 2.5, 3, 3.5, 6, 6.5]), duration_seconds=7.0)
+    video = replace(
+        video,
+        timestamps_seconds=np.array([0, 0.5, 1, 2, 2.5, 3, 3.5, 6, 6.5]),
+        duration_seconds=7.0,
+    )
     shown = np.arange(9.0)
     # The frame of 3.5 s is on screen until 6 s: the only one of the third clip; the fifth lies beyond the end.
-    np.testing.assert_allclose([shown[rows].mean() for rows in clip_frames(video, 5, 2.0)], [1, 4.5, 6, 7.5, 8])
+    np.testing.assert_allclose(
+        [shown[rows].mean() for rows in clip_frames(video, 5, 2.0)], [1, 4.5, 6, 7.5, 8]
+    )
 
 
 def test_highlights_use_saliency_of_head():
@@ -60,9 +72,13 @@ def test_head_validation_matches_protocol():
     truths = [q.spans for q in said.examples]
     metrics = validate(model, corpus).metrics
     precision = 100 * average_precisions(said.predictions, truths).mean()
-    assert metrics["moment by head"] == pytest.approx({**moments(said.predictions, truths), "mAP": precision})
+    assert metrics["moment by head"] == pytest.approx(
+        {**moments(said.predictions, truths), "mAP": precision}
+    )
     assert {"MR-full-mAP", "HL-min-VeryGood-mAP"} <= set(metrics["highlights by head"])
-    assert [len(row) for row in said.saliency] == [len(corpus.videos[q.video].values) for q in said.examples]
+    assert [len(row) for row in said.saliency] == [
+        len(corpus.videos[q.video].values) for q in said.examples
+    ]
 
 
 def test_head_baselines_are_best_of_each_measure():
@@ -91,7 +107,9 @@ def rich_corpus(seed=0):
 
 def model_of(corpus):
     torch.manual_seed(0)
-    model = AlignmentModel(ModelConfig(corpus.dim, "identity", heads={"moments": {}, "choice_qa": {}, "counting": {}}))
+    model = AlignmentModel(
+        ModelConfig(corpus.dim, "identity", heads={"moments": {}, "choice_qa": {}, "counting": {}})
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -114,7 +132,12 @@ def test_score_is_mean_of_tasks():
     corpus = rich_corpus()
     model = model_of(corpus)
     found, metrics = validate(model, corpus), validate(model, corpus).metrics
-    assert list(found.parts) == ["text to video", "video to text", "moment to video", "moment in its video"]
+    assert list(found.parts) == [
+        "text to video",
+        "video to text",
+        "moment to video",
+        "moment in its video",
+    ]
     by_heads = [
         metrics["moment by head"]["mIoU"] / 100, metrics["multiple choice"]["accuracy"] / 100,
         1 / (1 + metrics["counting"]["MSE"]),
@@ -141,6 +164,8 @@ def test_query_mask_keeps_all_candidates():
     masked = validate(model, corpus, 0, chosen)
     queries = [q for q, is_chosen in zip(corpus.queries, chosen, strict=True) if is_chosen]
     assert len(masked.parts["text to video"].by_query) == sum(not q.is_timed for q in queries)
-    assert masked.parts["moment to video"].videos.tolist() == [q.video for q in queries if q.is_timed]
+    assert masked.parts["moment to video"].videos.tolist() == [
+        q.video for q in queries if q.is_timed
+    ]
     with pytest.raises(MissingError, match="no captions and no answered questions"):
         validate(model, corpus, 0)

@@ -6,11 +6,21 @@ import numpy as np
 import pytest
 
 from vla.evaluation.results import PerQueryScores
-from vla.evaluation.verdict import MIN_VIDEOS, Gain, Verdict, _students_t, compare, is_better, sentence
+from vla.evaluation.verdict import (
+    MIN_VIDEOS,
+    Gain,
+    Verdict,
+    _students_t,
+    compare,
+    is_better,
+    sentence,
+)
 
 
 def values(numbers, videos=None):
-    return PerQueryScores(np.array(numbers, float), np.arange(len(numbers)) if videos is None else np.array(videos))
+    return PerQueryScores(
+        np.array(numbers, float), np.arange(len(numbers)) if videos is None else np.array(videos)
+    )
 
 
 def gain(gain, low, high):
@@ -23,7 +33,13 @@ def one(ours, theirs, videos=None):
 
 def record(alpha=0.5, better=True, after=0.6, centring=0.0, **verdict):
     found = {"videos": 36, "score": gain(8.3, 1.2, 15.1), "tasks": {}, **verdict}
-    return {"alpha": alpha, "centring": centring, "better": better, "after": {"search": after}, "verdict": found}
+    return {
+        "alpha": alpha,
+        "centring": centring,
+        "better": better,
+        "after": {"search": after},
+        "verdict": found,
+    }
 
 
 def test_gain_averages_tasks_of_query_means():
@@ -36,7 +52,8 @@ def test_gain_averages_tasks_of_query_means():
 
 
 @pytest.mark.parametrize(
-    ("freedom", "table"), [(5, 4.032), (6, 3.707), (11, 3.106), (35, 2.724), (59, 2.662), (10_000, 2.576)]
+    ("freedom", "table"),
+    [(5, 4.032), (6, 3.707), (11, 3.106), (35, 2.724), (59, 2.662), (10_000, 2.576)],
 )
 def test_students_t(freedom, table):
     assert _students_t(freedom) == pytest.approx(table, rel=0.02)
@@ -62,7 +79,9 @@ def test_jackknife_leaves_out_whole_videos():
 def test_false_positive_rate_on_noise():
     rng = np.random.default_rng(0)
     wins = sum(one(rng.normal(0, 0.3, 15), np.zeros(15)).is_better for _ in range(300))
-    assert wins <= 6  # half a percent is what the interval promises; skew and chance may make it two
+    assert (
+        wins <= 6
+    )  # half a percent is what the interval promises; skew and chance may make it two
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, MIN_VIDEOS - 1])
@@ -90,7 +109,9 @@ def test_better_requires_interval_above_zero():
     assert not is_better(record(score=gain(8, -0.1, 16)))
     assert not is_better(record(score=gain(8, 0.0, 16)))
     assert is_better(record(score=gain(2, -4, 8), tasks={"a": gain(9, 1, 17)}))
-    assert not is_better(record(score=gain(2, -4, 8), tasks={"a": gain(9, 1, 17), "b": gain(-5, -9, -1)}))
+    assert not is_better(
+        record(score=gain(2, -4, 8), tasks={"a": gain(9, 1, 17), "b": gain(-5, -9, -1)})
+    )
     assert not is_better(record(score=gain(-1, -4, 2), tasks={"a": gain(9, 1, 17)}))
     assert not is_better(record(alpha=0.0))
     assert is_better(record(alpha=0.0, centring=0.5))
@@ -104,9 +125,17 @@ def test_better_requires_interval_above_zero():
         {"better": True, "alpha": 0.75, "after": {"search": 0.5}},
         {"better": True, "alpha": 0.75, "verdict": None},
         {"better": True, "alpha": 0.75, "verdict": {"videos": 36}},
-        {"better": True, "alpha": 0.75, "verdict": {"videos": 36, "score": gain(1, float("nan"), 2), "tasks": {}}},
+        {
+            "better": True,
+            "alpha": 0.75,
+            "verdict": {"videos": 36, "score": gain(1, float("nan"), 2), "tasks": {}},
+        },
         {"better": True, "alpha": 0.75, "verdict": [1, 2]},
-        {"better": True, "alpha": 0.75, "verdict": {"videos": "many", "score": gain(1, 1, 2), "tasks": {}}},
+        {
+            "better": True,
+            "alpha": 0.75,
+            "verdict": {"videos": "many", "score": gain(1, 1, 2), "tasks": {}},
+        },
         {"better": 1, "alpha": "x", "verdict": {"videos": 36, "score": gain(1, 1, 2), "tasks": []}},
         {},
     ],

@@ -59,14 +59,20 @@ def test_moment_detr(tmp_path):
     check(tmp_path, {"RoripwjYFp8_360.0_510.0": (A, None)})
 
 
-@pytest.mark.parametrize("key", ["features", "feats", "values", "frame_features", "arr_0", "whatever"])
 @pytest.mark.parametrize(
-    ("times", "unit"), [("timestamps_seconds", 1), ("timestamps", 1), ("times", 1), ("timestamps_ms", 1000)]
+    "key", ["features", "feats", "values", "frame_features", "arr_0", "whatever"]
+)
+@pytest.mark.parametrize(
+    ("times", "unit"),
+    [("timestamps_seconds", 1), ("timestamps", 1), ("times", 1), ("timestamps_ms", 1000)],
 )
 def test_usual_names(key, times, unit, tmp_path):
     when = np.array([0.0, 0.5, 1.0, 1.75])
     np.savez(tmp_path / "a.npz", **{key: A, times: when * unit, "label": np.array(3)})
-    torch.save({key: torch.from_numpy(B), times: torch.from_numpy(when * unit), "note": "x"}, tmp_path / "b.pt")
+    torch.save(
+        {key: torch.from_numpy(B), times: torch.from_numpy(when * unit), "note": "x"},
+        tmp_path / "b.pt",
+    )
     with h5py.File(tmp_path / "c.h5", "w") as file:
         file[f"v1/{key}"], file[f"v1/{times}"] = A, when * unit
         file[f"v2/{key}"], file[f"v2/{times}"] = B, when * unit
@@ -76,7 +82,11 @@ def test_usual_names(key, times, unit, tmp_path):
 
 def test_requires_key_for_unusual_names(tmp_path):
     np.savez(
-        tmp_path / "a.npz", feats=A, feats_5fps=B, timestamps_ms=np.arange(9.0), timestamps_ms_5fps=np.arange(4) * 200.0
+        tmp_path / "a.npz",
+        feats=A,
+        feats_5fps=B,
+        timestamps_ms=np.arange(9.0),
+        timestamps_ms_5fps=np.arange(4) * 200.0,
     )
     check(tmp_path, {"a": (B, np.arange(4) / 5)}, key="feats_5fps", times_key="timestamps_ms_5fps")
 
@@ -101,7 +111,9 @@ def test_hdf5_with_several_models_for_each_video(tmp_path):
         for name, values in (("one", A), ("two", B)):
             file[f"{name}/clip"], file[f"{name}/slowfast"] = values, -values
     check(tmp_path, {"one": (A, None), "two": (B, None)}, key="clip")
-    with refused(FormatError, "name_key", "cannot tell which array holds the features.*clip .*slowfast"):
+    with refused(
+        FormatError, "name_key", "cannot tell which array holds the features.*clip .*slowfast"
+    ):
         found_in(tmp_path)
 
 
@@ -122,7 +134,9 @@ REAL = SHARED / "features" / "v_GGSY1Qvo990_clip_vitb32.npz"
 def test_features_of_public_releases():
     with np.load(REAL) as published:
         for key, times_key in (("", ""), ("feats_5fps", "timestamps_ms_5fps")):
-            with closing(registry.build("npz").contents(REAL, ArrayKeys(key, times_key))) as contents:
+            with closing(
+                registry.build("npz").contents(REAL, ArrayKeys(key, times_key))
+            ) as contents:
                 (stored,) = contents
             assert stored.name == "v_GGSY1Qvo990_clip_vitb32"
             found = stored.read()

@@ -87,7 +87,10 @@ def test_objects_are_not_unpickled(tmp_path):
         (declaring((1 << 60, 0)), "empty"),
         (declaring((1 << 60,), "|V0"), "neither numbers nor text"),
         (declaring((4, 3), "|S4"), "neither numbers nor text"),
-        ("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (4, 3), }", "neither numbers nor text"),
+        (
+            "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (4, 3), }",
+            "neither numbers nor text",
+        ),
         ("{'descr': '<f4', 'shape': (4, 3)}", "keys"),
         ("(" * 5000, "v.npy"),
         ("[" * 9000, "v.npy"),
@@ -176,11 +179,19 @@ def test_rejects_zip_bomb(tmp_path):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize(
+    "compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
 def test_rejects_oversized_member(compression, tmp_path):
-    path = zipped(tmp_path / "v.npz", {"features.npy": npy(declaring((1000, 3)), GOOD.tobytes())}, compression)
+    path = zipped(
+        tmp_path / "v.npz", {"features.npy": npy(declaring((1000, 3)), GOOD.tobytes())}, compression
+    )
     assert "v.npz" in refusal(path)
-    path = zipped(tmp_path / "v.npz", {"features.npy": npy(declaring((1 << 33, 3)), GOOD.tobytes())}, compression)
+    path = zipped(
+        tmp_path / "v.npz",
+        {"features.npy": npy(declaring((1 << 33, 3)), GOOD.tobytes())},
+        compression,
+    )
     assert "declares an array of shape" in refusal(path)
 
 
@@ -246,7 +257,9 @@ def test_rejects_other_tensor_layouts(tensor, message, tmp_path):
 
 def test_bfloat16_gradients_and_lists_of_times_are_read(tmp_path):
     held = torch.nn.Parameter(torch.tensor([[1.5, -2.0], [0.25, 3.0]], dtype=torch.bfloat16))
-    torch.save({"feats": held, "times": [0, 1.5], "duration": 3.0, "note": "of mine"}, tmp_path / "v.pt")
+    torch.save(
+        {"feats": held, "times": [0, 1.5], "duration": 3.0, "note": "of mine"}, tmp_path / "v.pt"
+    )
     found = read(tmp_path / "v.pt")["v"]
     np.testing.assert_array_equal(found.values, [[1.5, -2.0], [0.25, 3.0]])
     assert found.timestamps_seconds.tolist() == [0.0, 1.5] and found.duration_seconds == 3.0
@@ -263,7 +276,11 @@ def test_rejects_compressed_torch_archive(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_rejects_torchscript(tmp_path):
-    zipped(tmp_path / "v.pt", {"v/constants.pkl": b"", "v/data.pkl": b"", "v/version": b"3\n"}, zipfile.ZIP_STORED)
+    zipped(
+        tmp_path / "v.pt",
+        {"v/constants.pkl": b"", "v/data.pkl": b"", "v/version": b"3\n"},
+        zipfile.ZIP_STORED,
+    )
     assert "not tensors" in refusal(tmp_path / "v.pt")
 
 
@@ -315,11 +332,16 @@ def test_external_storage_is_not_read(tmp_path):
     [
         (dict(shape=(1 << 40, 512)), "declares an array of shape"),
         (dict(shape=(1 << 40, 512), chunks=(64, 64)), "declares an array of shape"),
-        (dict(shape=(1 << 40, 512), chunks=(64, 64), compression="gzip"), "declares an array of shape"),
+        (
+            dict(shape=(1 << 40, 512), chunks=(64, 64), compression="gzip"),
+            "declares an array of shape",
+        ),
         (dict(shape=(4, 3)), "declares an array of shape"),
         (dict(shape=(4, 3), chunks=(2, 3), compression="gzip"), "was never written"),
         (
-            dict(shape=(1, 1), maxshape=(None, None), chunks=(1 << 14, 1 << 14), compression="gzip"),
+            dict(
+                shape=(1, 1), maxshape=(None, None), chunks=(1 << 14, 1 << 14), compression="gzip"
+            ),
             "declares an array of shape",
         ),
         (dict(shape=(4, 3), chunks=(2, 3), scaleoffset=0, dtype="i4"), "uses HDF5 filters [6]"),
@@ -400,20 +422,28 @@ def test_ignores_links_and_devices_in_tar(tmp_path):
 
 
 def test_reports_duplicate_members(tmp_path):
-    path = tarred(tmp_path / "v.tar", *(member(n, array_bytes()) for n in ("a.npy", "b.npy", "b.npy")))
+    path = tarred(
+        tmp_path / "v.tar", *(member(n, array_bytes()) for n in ("a.npy", "b.npy", "b.npy"))
+    )
     found = read(path)
     np.testing.assert_array_equal(found["a"].values, GOOD)
     assert "twice" in found["v"]
 
 
 def test_requires_key_for_several_arrays_of_a_sample(tmp_path):
-    path = tarred(tmp_path / "v.tar", member("a.x.npy", array_bytes()), member("a.y.npy", array_bytes(2 * GOOD)))
+    path = tarred(
+        tmp_path / "v.tar",
+        member("a.x.npy", array_bytes()),
+        member("a.y.npy", array_bytes(2 * GOOD)),
+    )
     assert "several arrays may hold the features: x.npy, y.npy" in refusal(path)
     np.testing.assert_array_equal(read(path, key="y")["a"].values, 2 * GOOD)
 
 
 def test_truncated_tar_yields_its_complete_members(tmp_path):
-    whole = tarred(tmp_path / "v.tar", *(member(f"{n}.npy", array_bytes(n * GOOD)) for n in range(1, 4))).read_bytes()
+    whole = tarred(
+        tmp_path / "v.tar", *(member(f"{n}.npy", array_bytes(n * GOOD)) for n in range(1, 4))
+    ).read_bytes()
     end = whole.index(b"2.npy")
     for cut in (whole[: 2 * 1024], whole[: end + 300], whole[: end + 100] + b"x" * 900):
         (tmp_path / "w.tar").write_bytes(cut)

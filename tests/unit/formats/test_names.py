@@ -38,7 +38,10 @@ def test_file_names_are_safe_and_unique(video_ids, dots):
         (["v_GGSY1Qvo990", "clip.1"], ["v_GGSY1Qvo990", "clip.1"]),
         (["a.mp4"], ["a.mp4"]),
         (["clips/a.mp4"], ["clips_a.mp4"]),
-        (["clips/a", "clips_a"], ["clips_a-19c6eab7", "clips_a"]),  # who is called so keeps the name
+        (
+            ["clips/a", "clips_a"],
+            ["clips_a-19c6eab7", "clips_a"],
+        ),  # who is called so keeps the name
         (["con"], ["_con"]),
         (["../../up"], ["_.._up"]),
         (["-x"], ["x"]),

@@ -14,7 +14,9 @@ from vla.formats import registry
 from vla.formats.base import ArrayKeys, frames_and_width
 from vla.omissions import Omissions
 
-A, B = (np.random.default_rng(s).standard_normal((n, 3)).astype(np.float32) for s, n in ((0, 4), (1, 6)))
+A, B = (
+    np.random.default_rng(s).standard_normal((n, 3)).astype(np.float32) for s, n in ((0, 4), (1, 6))
+)
 STAMPS = np.arange(4.0)
 
 
@@ -22,7 +24,10 @@ def read(path, **wanted):
     """Values by video, and what was left out."""
     name = next(n for n in registry.names() if path.suffix in registry.get(n).suffixes)
     omissions = Omissions()
-    found = {s.name: s.read() for s in registry.build(name).contents(path, ArrayKeys(**wanted, omissions=omissions))}
+    found = {
+        s.name: s.read()
+        for s in registry.build(name).contents(path, ArrayKeys(**wanted, omissions=omissions))
+    }
     return found, omissions.counts
 
 
@@ -68,7 +73,12 @@ def test_names_with_dots_in_a_tar(files, videos, tmp_path):
 
 def test_members_of_name_with_dots(tmp_path):
     record = json.dumps({"video": "the video", "timestamps_seconds": STAMPS.tolist()}).encode()
-    members = {"a_0.0_4.0.json": record, "a_0.0_4.0.npy": A, "a_0.0_4.0.txt": b"a dog", "b_1.0_5.0.npy": B}
+    members = {
+        "a_0.0_4.0.json": record,
+        "a_0.0_4.0.npy": A,
+        "a_0.0_4.0.txt": b"a dog",
+        "b_1.0_5.0.npy": B,
+    }
     found, _ = read(tarred(tmp_path / "x.tar", members))
     assert list(found) == ["the video", "b_1.0_5.0"]
     np.testing.assert_array_equal(found["the video"].timestamps_seconds, STAMPS)
@@ -92,7 +102,10 @@ def hdf5(path, arrays):
         ({"v_0/embeddings": A, "v_0/times": STAMPS}, {"v_0": A}),
         ({"c3d/v_0": A, "c3d/v_1": B}, {"c3d/v_0": A, "c3d/v_1": B}),
         ({"folder/three.mp4": A, "two": B}, {"folder/three.mp4": A, "two": B}),
-        ({"s1/v_0": A, "s1/v_1": B, "s2/v_0": A, "s2/v_1": B}, {"s1/v_0": A, "s1/v_1": B, "s2/v_0": A, "s2/v_1": B}),
+        (
+            {"s1/v_0": A, "s1/v_1": B, "s2/v_0": A, "s2/v_1": B},
+            {"s1/v_0": A, "s1/v_1": B, "s2/v_0": A, "s2/v_1": B},
+        ),
     ],
 )
 def test_hdf5_groups_as_videos(arrays, expected, tmp_path):
@@ -125,12 +138,16 @@ def test_many_empty_groups_are_fast(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names", [("v_one", "v_two"), ("a.mp4", "b.mp4"), ("-4wsuPCjDBc_5_15", "0lh_UWF9ZP4_21_26"), ("1", "2")]
+    "names",
+    [("v_one", "v_two"), ("a.mp4", "b.mp4"), ("-4wsuPCjDBc_5_15", "0lh_UWF9ZP4_21_26"), ("1", "2")],
 )
 def test_an_archive_with_an_array_for_each_video(names, tmp_path):
     np.savez(tmp_path / "feats.npz", **dict(zip(names, (A, B), strict=True)), note=np.array("x"))
     check(tmp_path / "feats.npz", dict(zip(names, (A, B), strict=True)), {"array": 1})
-    torch.save({name: torch.from_numpy(v) for name, v in zip(names, (A, B), strict=True)}, tmp_path / "feats.pt")
+    torch.save(
+        {name: torch.from_numpy(v) for name, v in zip(names, (A, B), strict=True)},
+        tmp_path / "feats.pt",
+    )
     check(tmp_path / "feats.pt", dict(zip(names, (A, B), strict=True)))
 
 

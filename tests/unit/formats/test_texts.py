@@ -21,8 +21,13 @@ def saved(folder, kind, texts=TEXTS, vectors=VECTORS, **more):
         np.save(path, vectors)
         (folder / "t.json").write_text(json.dumps(texts))
     else:
-        rows = [{"text": t, "vector": np.asarray(v).tolist()} for t, v in zip(texts, vectors, strict=True)]
-        path.write_text("\n".join(map(json.dumps, rows)) + "\n" if kind == "jsonl" else json.dumps(rows))
+        rows = [
+            {"text": t, "vector": np.asarray(v).tolist()}
+            for t, v in zip(texts, vectors, strict=True)
+        ]
+        path.write_text(
+            "\n".join(map(json.dumps, rows)) + "\n" if kind == "jsonl" else json.dumps(rows)
+        )
     return path
 
 
@@ -38,7 +43,9 @@ def test_reads_texts_and_vectors(kind, tmp_path):
 
 
 def test_usual_and_requested_names(tmp_path):
-    np.savez(tmp_path / "a.npz", feats=VECTORS, prompts=np.array(TEXTS), names=np.array(["x", "y", "z"]))
+    np.savez(
+        tmp_path / "a.npz", feats=VECTORS, prompts=np.array(TEXTS), names=np.array(["x", "y", "z"])
+    )
     assert read_texts(tmp_path / "a.npz").texts == tuple(TEXTS)
     assert read_texts(tmp_path / "a.npz", "names").texts == ("x", "y", "z")
     np.savez(tmp_path / "b.npz", mine=VECTORS, my_texts=np.array(TEXTS))
@@ -54,7 +61,9 @@ def test_reads_tokens_and_mask(by, tmp_path):
     tokens = np.random.default_rng(1).standard_normal((3, 5, 4)).astype(np.float16)
     lengths = np.array([2, 5, 1])
     mask = np.arange(5)[None] < lengths[:, None]
-    found = read_texts(saved(tmp_path, "npz", tokens=tokens, **{by: mask if by == "mask" else lengths}))
+    found = read_texts(
+        saved(tmp_path, "npz", tokens=tokens, **{by: mask if by == "mask" else lengths})
+    )
     np.testing.assert_array_equal(found.mask, mask)
     np.testing.assert_array_equal(found.tokens[mask], tokens[mask])
 
@@ -73,7 +82,9 @@ def test_repeated_text_counts_once(kind, tmp_path):
     found = read_texts(saved(tmp_path, kind, [*TEXTS, "a   person"], twice))
     assert found.texts == tuple(TEXTS)
     with pytest.raises(FormatError, match=r"two different vectors \(rows 0 and 3\)"):
-        read_texts(saved(tmp_path, kind, [*TEXTS, "a person"], np.concatenate([VECTORS, -VECTORS[:1]])))
+        read_texts(
+            saved(tmp_path, kind, [*TEXTS, "a person"], np.concatenate([VECTORS, -VECTORS[:1]]))
+        )
 
 
 @every

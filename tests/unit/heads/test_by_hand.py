@@ -43,14 +43,18 @@ def test_frames_are_weighted_by_seconds():
     ]
     batch = batch_of(replace(corpus, videos=videos, queries=[]))
     seconds = _frame_seconds(built("counting", corpus)(batch), batch)
-    np.testing.assert_allclose(seconds, [[0.5, 0.5, 0.5, 0.5], [2, 2, 2, 0], [1, 0, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(
+        seconds, [[0.5, 0.5, 0.5, 0.5], [2, 2, 2, 0], [1, 0, 0, 0]], atol=1e-6
+    )
 
 
 def test_counts_sum_over_seconds():
     """The same three seconds at 2 and at 4 frames a second; each frame twice. The gates are open for as long."""
     corpus = made_corpus((6,))
     video = corpus.videos[0]
-    dense = FrameFeatures(video.video_id, np.repeat(video.values, 2, axis=0), np.arange(12) / 4, 3.0)
+    dense = FrameFeatures(
+        video.video_id, np.repeat(video.values, 2, axis=0), np.arange(12) / 4, 3.0
+    )
     model = built("counting", corpus)
     head, sums = model.heads["counting"], []
     for one in (video, dense):
@@ -58,7 +62,9 @@ def test_counts_sum_over_seconds():
         rows = batch.questions.video_of_question[batch.questions.of_kind("count")]
         with torch.no_grad():
             aligned = model(batch)
-            read = head.reader(aligned.questions[batch.questions.of_kind("count")], rows, aligned, batch)
+            read = head.reader(
+                aligned.questions[batch.questions.of_kind("count")], rows, aligned, batch
+            )
             # Gates that no frame opens or shuts: half open throughout.
             head.gates.weight.zero_()
             head.gates.bias.zero_()
@@ -98,11 +104,15 @@ def test_choice_scores_are_permutation_equivariant():
     choices = tuple(asked.question.choices[k] for k in order)
     moved = replace(
         asked,
-        annotation=replace(asked.annotation, question=Question(choices=choices, right=order.index(0))),
+        annotation=replace(
+            asked.annotation, question=Question(choices=choices, right=order.index(0))
+        ),
         choices=tuple(asked.choices[k] for k in order),
         choices_only=tuple(asked.choices_only[k] for k in order),
     )
-    np.testing.assert_allclose(scores_of(model, replace(corpus, questions=(moved,))), first[list(order)], atol=1e-4)
+    np.testing.assert_allclose(
+        scores_of(model, replace(corpus, questions=(moved,))), first[list(order)], atol=1e-4
+    )
 
 
 def test_choice_scores_depend_on_question():
@@ -120,12 +130,16 @@ def points_of(*levels):
     centers = torch.cat([(torch.arange(n) + 0.5) * 2.0**k for k, n in enumerate(levels)])
     there = torch.ones(1, len(strides), dtype=torch.bool)
     empty = torch.zeros(1, len(strides))
-    return Points(centers, strides, there, empty, torch.zeros(1, len(strides), 2), torch.zeros(1, 1))
+    return Points(
+        centers, strides, there, empty, torch.zeros(1, len(strides), 2), torch.zeros(1, 1)
+    )
 
 
 def found_at(points, *moments):
     expected = torch.tensor([moments], dtype=torch.float32)
-    moment, finds = assign_moments(points, expected, torch.ones(expected.shape[:2], dtype=torch.bool), 1.0)
+    moment, finds = assign_moments(
+        points, expected, torch.ones(expected.shape[:2], dtype=torch.bool), 1.0
+    )
     rows = finds[0].nonzero()[:, 0].tolist()
     return [(float(points.strides[k]), float(points.centers[k]), int(moment[0, k])) for k in rows]
 
@@ -169,7 +183,9 @@ def test_nearest_moment_is_assigned():
     ],
 )
 def test_generalised_iou(one, other, iou, generous):
-    actual = ious(torch.tensor([one], dtype=torch.float64), torch.tensor([other], dtype=torch.float64))
+    actual = ious(
+        torch.tensor([one], dtype=torch.float64), torch.tensor([other], dtype=torch.float64)
+    )
     assert [float(v) for v in actual] == pytest.approx([iou, generous], abs=1e-5)
 
 

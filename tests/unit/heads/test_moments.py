@@ -15,7 +15,9 @@ from vla.spans import iou
 
 
 def batch_of(corpus):
-    return build_batch(corpus, np.arange(len(corpus.videos)), [q for q in corpus.queries if q.is_timed])
+    return build_batch(
+        corpus, np.arange(len(corpus.videos)), [q for q in corpus.queries if q.is_timed]
+    )
 
 
 def model_of(name, **options):
@@ -50,7 +52,9 @@ def listed(spans, scores, overlap=0.5):
 
 def test_untrained_moments_match_window_contrast():
     corpus = made_corpus((13, 6, 1, 24), seed=2)
-    for rows, query in zip(found_by("moments", corpus), (q for q in corpus.queries if q.is_timed), strict=True):
+    for rows, query in zip(
+        found_by("moments", corpus), (q for q in corpus.queries if q.is_timed), strict=True
+    ):
         curve, video = cosines(corpus, query), corpus.videos[query.video]
         n, bounds = len(curve), np.append(video.timestamps_seconds, video.duration_seconds)
         spans, scores = [], []
@@ -58,9 +62,14 @@ def test_untrained_moments_match_window_contrast():
             if stride > 1 and n <= stride:
                 break
             for k in range(-(-n // stride)):
-                low, high = max(0, (k + 0.5) * stride - 2 * stride), min(n, (k + 0.5) * stride + 2 * stride)
+                low, high = (
+                    max(0, (k + 0.5) * stride - 2 * stride),
+                    min(n, (k + 0.5) * stride + 2 * stride),
+                )
                 shares = [max(0, min(high, t + 1) - max(low, t)) for t in range(n)]
-                scores.append((np.dot(shares, curve) / (high - low) - curve.mean()) * np.sqrt(high - low))
+                scores.append(
+                    (np.dot(shares, curve) / (high - low) - curve.mean()) * np.sqrt(high - low)
+                )
                 spans.append(tuple(np.interp([low, high], np.arange(n + 1), bounds)))
         np.testing.assert_allclose(rows[:, :2], listed(spans, scores)[:50], atol=1e-5)
 
@@ -69,18 +78,25 @@ def test_times_interpolate_within_frames():
     """Frames of any length, one of them with no time on screen, against numpy's interpolation."""
     corpus = made_corpus((5, 3))
     times = np.array([0.0, 0.5, 2.0, 2.0, 7.0])
-    videos = [replace(corpus.videos[0], timestamps_seconds=times, duration_seconds=7.5), corpus.videos[1]]
+    videos = [
+        replace(corpus.videos[0], timestamps_seconds=times, duration_seconds=7.5),
+        corpus.videos[1],
+    ]
     batch = batch_of(replace(corpus, videos=videos, queries=corpus.queries[:4]))
     bounds = edges(batch)
     np.testing.assert_allclose(bounds, [[*times, 7.5], [0, 0.5, 1, 1.5, 1.5, 1.5]])
     asked = torch.tensor([[0.0, 0.3, 1.9, 2.5, 7.2, 7.5, 99.0]]).expand(2, -1)
     places = to_frames(asked, bounds)
     np.testing.assert_allclose(
-        places[0], np.interp(asked[0].numpy(), [0, 0.5, 2, 2 + 1e-9, 7, 7.5], [0, 1, 2, 3, 4, 5]), atol=1e-5
+        places[0],
+        np.interp(asked[0].numpy(), [0, 0.5, 2, 2 + 1e-9, 7, 7.5], [0, 1, 2, 3, 4, 5]),
+        atol=1e-5,
     )
     np.testing.assert_allclose(places[1], np.minimum(asked[1].numpy() * 2, 3), atol=1e-5)
     for row, end in enumerate((7.5, 1.5)):
-        np.testing.assert_allclose(to_seconds(places, bounds)[row], asked[row].clamp(max=end), atol=1e-5)
+        np.testing.assert_allclose(
+            to_seconds(places, bounds)[row], asked[row].clamp(max=end), atol=1e-5
+        )
 
 
 def test_chunk_size_does_not_change_moments():
@@ -112,7 +128,9 @@ def test_saliency_targets_follow_ratings():
     ]
     shown = saliency_targets(batch_of(replace(corpus, queries=queries)), torch.arange(3))
     # The first by its ratings; nobody rated the second, and the third's say nothing: there its moment counts.
-    np.testing.assert_allclose(shown, [[0, 0, 3.5, 3.5, 1, 1], [0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0]])
+    np.testing.assert_allclose(
+        shown, [[0, 0, 3.5, 3.5, 1, 1], [0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0]]
+    )
 
 
 def test_saliency_learns_ratings():
@@ -148,4 +166,7 @@ def test_levels_follow_the_longest_moment():
     for frames, levels in ((3, 2), (4, 2), (5, 3), (16, 4), (80, 7)):
         queries = [replace(timed[1], spans=np.array([[0.0, frames / 2]]))]
         assert head.resolve_options(replace(corpus, queries=queries), {})["levels"] == levels
-    assert head.resolve_options(replace(corpus, queries=[]), {"width": 32}) == {"levels": 2, "width": 32}
+    assert head.resolve_options(replace(corpus, queries=[]), {"width": 32}) == {
+        "levels": 2,
+        "width": 32,
+    }

@@ -40,7 +40,9 @@ def said(model, corpus, name):
     with torch.no_grad():
         aligned = model(batch)
         head, twin = model.heads[name], model.blind[name]
-        return head.decode(head(aligned, batch), batch), twin.decode(twin(aligned.blind(), batch), batch)
+        return head.decode(head(aligned, batch), batch), twin.decode(
+            twin(aligned.blind(), batch), batch
+        )
 
 
 def trained(name, corpus, steps=60, **options):
@@ -61,22 +63,37 @@ def staged(seed, count):
     rng = np.random.default_rng(seed)
     fixed = np.random.default_rng(99).standard_normal((40, WIDE)).astype(np.float32)
     names = ["cat", "dog", "cow", "hen", "pig", "bee"]
-    told = [*names, "First?", "Last?", *(f"{q} {n}" for q in ("First?", "Last?") for n in names), "How many?"]
+    told = [
+        *names,
+        "First?",
+        "Last?",
+        *(f"{q} {n}" for q in ("First?", "Last?") for n in names),
+        "How many?",
+    ]
     vectors = dict(zip(told, fixed, strict=False))
     videos, questions = [], []
     for i in range(count):
         shown = rng.permutation(6)[: rng.integers(2, 5)]
-        rows = np.concatenate([np.repeat(vectors[names[k]][None], rng.integers(2, 5), 0) for k in shown])
+        rows = np.concatenate(
+            [np.repeat(vectors[names[k]][None], rng.integers(2, 5), 0) for k in shown]
+        )
         rows = rows + 0.3 * rng.standard_normal(rows.shape)
-        videos.append(FrameFeatures(f"v{i}", rows.astype(np.float16), np.arange(len(rows)) / 2, len(rows) / 2))
+        videos.append(
+            FrameFeatures(f"v{i}", rows.astype(np.float16), np.arange(len(rows)) / 2, len(rows) / 2)
+        )
         order = [names[k] for k in shown]
         choices = tuple(sorted(order))
         for text, right in (("First?", order[0]), ("Last?", order[-1])):
             question = Question(choices=choices, right=choices.index(right))
             stated = tuple((f"{text} {c}",) for c in choices)
             asked = Annotation(f"{i}{text}", text, f"v{i}", question=question)
-            questions.append(QuestionExample(asked, (text,), stated, tuple((c,) for c in choices), i))
-        for text, question in (("Last?", Question(answers=(order[-1],))), ("How many?", Question(count=len(order)))):
+            questions.append(
+                QuestionExample(asked, (text,), stated, tuple((c,) for c in choices), i)
+            )
+        for text, question in (
+            ("Last?", Question(answers=(order[-1],))),
+            ("How many?", Question(count=len(order))),
+        ):
             asked = Annotation(f"{i}{text}{question.kind}", text, f"v{i}", question=question)
             questions.append(QuestionExample(asked, (text,), (), (), i))
     return Corpus(videos, [], vectors, tuple(questions), {n: (n,) for n in names})
@@ -105,7 +122,9 @@ def test_open_answers_attend_to_the_moment():
 
 def test_repeated_events_raise_counts():
     known, new = staged(0, 80), staged(1, 60)
-    counts = np.array([q.question.count for q in new.questions if q.question.count is not None], float)
+    counts = np.array(
+        [q.question.count for q in new.questions if q.question.count is not None], float
+    )
     seeing, blind = said(trained("counting", known, steps=120), new, "counting")
     variance = ((counts - counts.mean()) ** 2).mean()
     assert ((np.array(seeing) - counts) ** 2).mean() < 0.4 * variance
@@ -124,7 +143,9 @@ def test_an_untrained_count_is_the_mean():
 def test_equal_counts_have_finite_loss():
     corpus = made_corpus()
     ones = tuple(
-        replace(q, annotation=replace(q.annotation, question=Question(count=1))) if q.question.kind == "count" else q
+        replace(q, annotation=replace(q.annotation, question=Question(count=1)))
+        if q.question.kind == "count"
+        else q
         for q in corpus.questions
     )
     corpus = replace(corpus, questions=ones)
@@ -162,7 +183,10 @@ def answered(*answers):
         for w in a
     }
     return replace(
-        corpus, questions=questions, vectors=corpus.vectors | vectors, answers={w: (w,) for a in answers for w in a}
+        corpus,
+        questions=questions,
+        vectors=corpus.vectors | vectors,
+        answers={w: (w,) for a in answers for w in a},
     )
 
 
@@ -202,7 +226,9 @@ def test_several_answers_share_target():
 
 
 def test_decodes_ten_best_answers():
-    corpus = answered(*((f"answer {3 * i}", f"answer {3 * i + 1}", f"answer {3 * i + 2}") for i in range(4)))
+    corpus = answered(
+        *((f"answer {3 * i}", f"answer {3 * i + 1}", f"answer {3 * i + 2}") for i in range(4))
+    )
     model = built("open_qa", corpus)
     batch, head = batch_of(corpus), model.heads["open_qa"]
     with torch.no_grad():

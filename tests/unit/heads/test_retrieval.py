@@ -39,7 +39,10 @@ def naive(corpus, query, video, head):
     if not len(tokens):
         return whole
     words = unit(tokens)
-    a, b = (weighed(net, some) for net, some in ((head.interaction.words, words), (head.interaction.frames, frames)))
+    a, b = (
+        weighed(net, some)
+        for net, some in ((head.interaction.words, words), (head.interaction.frames, frames))
+    )
     alike = words @ frames.T
     actual = (sum(a * alike.max(1)) + sum(b * alike.max(0))) / 2
     return whole + float(head.interaction.share.detach()) * (actual - whole)
@@ -94,7 +97,9 @@ def test_token_scores_start_at_mean_scores():
     corpus = with_tokens(made_corpus(LENGTHS))
     batch = build_batch(corpus, np.arange(4), corpus.queries)
     for training in (True, False):
-        models = [built(options, shake=0.0).train(training) for options in ({}, {"score": "tokens"})]
+        models = [
+            built(options, shake=0.0).train(training) for options in ({}, {"score": "tokens"})
+        ]
         plain, own = (m.heads["retrieval"](m(batch), batch) for m in models)
         assert torch.equal(plain, own)
     own.square().sum().backward()
@@ -106,7 +111,10 @@ def test_texts_without_tokens_keep_mean_scores():
     corpus = made_corpus(LENGTHS)
     model = built({"score": "tokens"})
     batch = build_batch(corpus, np.arange(4), corpus.queries)
-    actual, plain = model.heads["retrieval"](model(batch), batch), built({}).heads["retrieval"](model(batch), batch)
+    actual, plain = (
+        model.heads["retrieval"](model(batch), batch),
+        built({}).heads["retrieval"](model(batch), batch),
+    )
     torch.testing.assert_close(actual, plain, rtol=0, atol=0)
     frames = model.align_videos(corpus.videos)
     text = model.align_texts(corpus.text_vector(corpus.queries[0])[None])

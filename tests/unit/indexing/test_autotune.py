@@ -44,7 +44,11 @@ def test_the_recall_that_is_stated_is_the_recall_there_is(backend, recall, is_un
         vectors = (vectors * np.random.default_rng(6).uniform(0.2, 5, (6000, 1))).astype(np.float16)
     chosen = autotune_index(vectors, clustered(400, seed=2), IndexConfig(backend, recall=recall))
     (row,) = chosen.benchmarks
-    assert row.chosen and (row.backend, row.probes, row.depth) == (backend, chosen.index.nprobe, chosen.depth)
+    assert row.chosen and (row.backend, row.probes, row.depth) == (
+        backend,
+        chosen.index.nprobe,
+        chosen.depth,
+    )
     assert row.recall >= recall or chosen.notes
     found = true_recall(vectors, clustered(300, seed=3), chosen.index, chosen.depth)
     assert found == pytest.approx(row.recall, abs=0.03)
@@ -62,9 +66,12 @@ def test_less_recall_is_less_work(monkeypatch):
     monkeypatch.setattr(autotune, "_time_searches", work)
     vectors, queries = clustered(6000), clustered(200, seed=2)
     little, much = (
-        autotune_index(vectors, queries, IndexConfig("faiss_ivf", recall=r)).benchmarks[0] for r in (0.3, 1.0)
+        autotune_index(vectors, queries, IndexConfig("faiss_ivf", recall=r)).benchmarks[0]
+        for r in (0.3, 1.0)
     )
-    assert little.probes < much.probes and little.recall < much.recall and little.p50_ms < much.p50_ms
+    assert (
+        little.probes < much.probes and little.recall < much.recall and little.p50_ms < much.p50_ms
+    )
 
 
 def test_of_what_finds_enough_the_fastest_is_taken(monkeypatch):
@@ -78,7 +85,9 @@ def test_of_what_finds_enough_the_fastest_is_taken(monkeypatch):
             chosen.index.nprobe, of_half = probes, queries[::2]
             if true_recall(vectors, of_half, chosen.index, depth) >= 0.9:
                 enough.append(probes * 3000 / chosen.index.nlist + 20 * depth)
-    assert chosen.benchmarks[0].p50_ms == pytest.approx(min(enough), rel=0.34)  # a third slower counts as no slower
+    assert chosen.benchmarks[0].p50_ms == pytest.approx(
+        min(enough), rel=0.34
+    )  # a third slower counts as no slower
 
 
 def test_memory_is_kept_to():
@@ -88,15 +97,22 @@ def test_memory_is_kept_to():
                            (0.8, {"faiss_ivf_sq8", "faiss_ivf_rabitq"}), (0.5, {"faiss_ivf_rabitq"})):  # fmt: skip
         chosen = autotune_index(vectors, queries, IndexConfig(memory=int(megabytes * 1e6)))
         assert {m.backend for m in chosen.benchmarks if m.why_not != "too large"} == fit
-        assert chosen.backend in fit and len(chosen.index.to_bytes()) * chosen.index.memory_factor <= megabytes * 1e6
+        assert (
+            chosen.backend in fit
+            and len(chosen.index.to_bytes()) * chosen.index.memory_factor <= megabytes * 1e6
+        )
         assert [m.backend for m in chosen.benchmarks] == list(autotune.CANDIDATES)
-        assert [m.backend for m in chosen.benchmarks if m.chosen] == [chosen.backend] and not chosen.notes
+        assert [m.backend for m in chosen.benchmarks if m.chosen] == [
+            chosen.backend
+        ] and not chosen.notes
         for m in chosen.benchmarks:
             assert (m.backend in fit) == (m.bytes_per_vector * 6000 <= megabytes * 1e6)
 
 
 def test_where_nothing_fits_the_smallest_is_taken_and_it_is_said():
-    chosen = autotune_index(clustered(8000, 128), clustered(60, 128, seed=2), IndexConfig(memory=1000))
+    chosen = autotune_index(
+        clustered(8000, 128), clustered(60, 128, seed=2), IndexConfig(memory=1000)
+    )
     assert chosen.backend == "faiss_ivf_rabitq" and len(chosen.index) == 8000
     assert "no index fits into 0 MB; the smallest was chosen" in chosen.notes[0]
     assert [m.chosen for m in chosen.benchmarks] == [False, False, False, True]
@@ -105,8 +121,14 @@ def test_where_nothing_fits_the_smallest_is_taken_and_it_is_said():
 def test_where_nothing_finds_enough_it_is_said(monkeypatch):
     """One candidate scored anew for each wanted, of very rough estimates."""
     monkeypatch.setattr(autotune, "_DEPTHS", (10,))
-    monkeypatch.setattr(Fragment, "search", lambda self, q, k: rerank(self.vectors, q, self.index.search(q, 10)[1], k))
-    chosen = autotune_index(clustered(3000, 8), clustered(100, 8, seed=1), IndexConfig("faiss_ivf_rabitq", recall=1.0))
+    monkeypatch.setattr(
+        Fragment,
+        "search",
+        lambda self, q, k: rerank(self.vectors, q, self.index.search(q, 10)[1], k),
+    )
+    chosen = autotune_index(
+        clustered(3000, 8), clustered(100, 8, seed=1), IndexConfig("faiss_ivf_rabitq", recall=1.0)
+    )
     assert chosen.benchmarks[0].recall < 1 and chosen.benchmarks[0].why_not == "recall too low"
     assert "on held-out queries, below the requested 1" in chosen.notes[0]
 
@@ -135,10 +157,15 @@ def test_queries_that_are_made_up_are_as_far_from_their_rows_as_noise_makes_them
 def test_searching_parts_is_searching_all(seed, count, k, is_exact):
     """Whole numbers, so that many scores are equal: these come in order of row, whichever part they are in."""
     rng = np.random.default_rng(seed)
-    blocks = [rng.integers(-2, 3, (rng.integers(1, 30), 4)).astype(np.float32) for _ in range(count)]
+    blocks = [
+        rng.integers(-2, 3, (rng.integers(1, 30), 4)).astype(np.float32) for _ in range(count)
+    ]
     gone = [frozenset(np.flatnonzero(rng.random(3) < 0.4).tolist()) for _ in blocks]
     owners = [rng.integers(0, 3, len(b)).astype(np.int32) for b in blocks]
-    parts = [part(b, o, g, "exact" if is_exact else "faiss_ivf") for b, o, g in zip(blocks, owners, gone, strict=True)]
+    parts = [
+        part(b, o, g, "exact" if is_exact else "faiss_ivf")
+        for b, o, g in zip(blocks, owners, gone, strict=True)
+    ]
     queries = rng.integers(-2, 3, (3, 4)).astype(np.float32)
     scores, ids = FragmentedIndex(parts, 4).search(queries, k)
     rows = [
@@ -159,20 +186,39 @@ def part(vectors, owners, gone, backend, depth=10_000):
     index.add(np.arange(len(vectors)), vectors)
     index.nprobe = index.nlist
     spans = np.zeros((len(vectors), 2))
-    return Fragment(backend, lambda: index, vectors, owners, spans, ("a", "b", "c"), ("1", "2", "3"), depth, gone)
+    return Fragment(
+        backend,
+        lambda: index,
+        vectors,
+        owners,
+        spans,
+        ("a", "b", "c"),
+        ("1", "2", "3"),
+        depth,
+        gone,
+    )
 
 
 @pytest.mark.parametrize("backend", registry.names())
-@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 40), st.sampled_from([0, 5, 10_000]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 4),
+    st.integers(1, 40),
+    st.sampled_from([0, 5, 10_000]),
+)
 @settings(deadline=None, max_examples=40)
 def test_a_filter_is_a_search_of_all_of_which_some_is_left_out(backend, seed, count, k, few):
     """Whichever way it is done (`few`: up to how many rows are compared without the index), with what is gone gone."""
     rng = np.random.default_rng(seed)
-    blocks = [rng.integers(-2, 3, (rng.integers(1, 60), 4)).astype(np.float32) for _ in range(count)]
+    blocks = [
+        rng.integers(-2, 3, (rng.integers(1, 60), 4)).astype(np.float32) for _ in range(count)
+    ]
     gone = [frozenset(np.flatnonzero(rng.random(3) < 0.3).tolist()) for _ in blocks]
     owners = [rng.integers(0, 3, len(b)).astype(np.int32) for b in blocks]
     allowed = [rng.random(len(b)) < rng.random() for b in blocks]
-    parts = FragmentedIndex([part(b, o, g, backend) for b, o, g in zip(blocks, owners, gone, strict=True)], 4)
+    parts = FragmentedIndex(
+        [part(b, o, g, backend) for b, o, g in zip(blocks, owners, gone, strict=True)], 4
+    )
     queries = rng.integers(-2, 3, (2, 4)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vla.indexing.fragments._MAX_EXHAUSTIVE_ROWS", few)
@@ -197,7 +243,11 @@ def test_a_filter_changes_no_bit_of_a_score(monkeypatch, backend, kind):
     rng = np.random.default_rng(3)
     # What an exact index holds is what lies in the file.
     parts = FragmentedIndex(
-        [part(b, np.zeros(len(b), np.int32), frozenset(), backend) for b in (vectors[:400], vectors[400:])], 61
+        [
+            part(b, np.zeros(len(b), np.int32), frozenset(), backend)
+            for b in (vectors[:400], vectors[400:])
+        ],
+        61,
     )
     scores, ids = (found[0] for found in parts.search(query, 900))
     true = dict(zip(ids.tolist(), scores.tolist(), strict=True))
@@ -208,7 +258,9 @@ def test_a_filter_changes_no_bit_of_a_score(monkeypatch, backend, kind):
                 allowed = rng.random(900) < share
                 some, rows = (found[0] for found in parts.search(query, k, allowed))
                 wanted = [i for i in ids.tolist() if allowed[i]][:k]
-                assert rows[: len(wanted)].tolist() == wanted and (rows[len(wanted) :] == NO_ID).all()
+                assert (
+                    rows[: len(wanted)].tolist() == wanted and (rows[len(wanted) :] == NO_ID).all()
+                )
                 assert some[: len(wanted)].tolist() == [true[i] for i in wanted]
 
 
@@ -258,7 +310,9 @@ def test_sizes(text, count):
     assert parse_bytes(text) == count
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "0.1", "2 gigs", "nan", "inf", "1e999", "GB2", "2XB"])
+@pytest.mark.parametrize(
+    "text", ["", "GB", "-1GB", "0", "0.1", "2 gigs", "nan", "inf", "1e999", "GB2", "2XB"]
+)
 def test_sizes_that_are_none(text):
     with pytest.raises(UsageError, match="like 2GB or 500MB"):
         parse_bytes(text)

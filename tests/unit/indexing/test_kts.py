@@ -18,7 +18,9 @@ from vla.indexing.segments import segment_by_kts
 def leaves(found):
     """The windows that hold no other one."""
     pairs = [w[:2] for w in found]
-    return sorted(p for p in pairs if not any(q != p and p[0] <= q[0] and q[1] <= p[1] for q in pairs))
+    return sorted(
+        p for p in pairs if not any(q != p and p[0] <= q[0] and q[1] <= p[1] for q in pairs)
+    )
 
 
 def unit(rows):
@@ -29,7 +31,9 @@ def spread(frames, seconds, first, last):
     """Of the frames about their mean, each for as long as it is shown; in plain loops."""
     weights = seconds[first:last]
     mean = sum(w * f for w, f in zip(weights, frames[first:last], strict=True)) / sum(weights)
-    return float(sum(w * ((f - mean) @ (f - mean)) for w, f in zip(weights, frames[first:last], strict=True)))
+    return float(
+        sum(w * ((f - mean) @ (f - mean)) for w, f in zip(weights, frames[first:last], strict=True))
+    )
 
 
 def naive_price(frames, edges):
@@ -60,8 +64,12 @@ def test_the_cuts_are_the_cheapest_of_all(seed, monkeypatch):
     edges = np.append(0.0, np.cumsum(rng.choice([0.25, 0.5, 0.5, 1.0, 2.0], count)))
     frames, seconds = unit(values), np.diff(edges)
     cost = naive_price(frames, edges)
-    every = ((0, *inner, count) for many in range(count) for inner in combinations(range(1, count), many))
-    best = min(every, key=lambda e: sum(spread(frames, seconds, a, b) + cost for a, b in pairwise(e)))
+    every = (
+        (0, *inner, count) for many in range(count) for inner in combinations(range(1, count), many)
+    )
+    best = min(
+        every, key=lambda e: sum(spread(frames, seconds, a, b) + cost for a, b in pairwise(e))
+    )
     assert leaves(content_segments(values, edges[:-1], edges[-1])) == list(pairwise(best))
 
 
@@ -76,7 +84,9 @@ def test_unions_are_of_the_two_neighbours_most_alike(seed):
     wanted = set(left)
     while len(left) > 1:
         dearer = [
-            spread(frames, seconds, a[0], b[1]) - spread(frames, seconds, *a) - spread(frames, seconds, *b)
+            spread(frames, seconds, a[0], b[1])
+            - spread(frames, seconds, *a)
+            - spread(frames, seconds, *b)
             for a, b in pairwise(left)
         ]
         place = int(np.argmin(dearer))
@@ -85,14 +95,18 @@ def test_unions_are_of_the_two_neighbours_most_alike(seed):
     assert {w[:2] for w in found} == wanted and len(found) == 2 * len(lengths) - 1
 
 
-@pytest.mark.parametrize("lengths", [[2, 4, 40, 6, 3, 90, 2], [300, 2, 700, 5, 1000], [64, 64, 64], [1, 9, 1, 9]])
+@pytest.mark.parametrize(
+    "lengths", [[2, 4, 40, 6, 3, 90, 2], [300, 2, 700, 5, 1000], [64, 64, 64], [1, 9, 1, 9]]
+)
 def test_planted_changes_are_found_at_any_length(lengths):
     """Also beyond the reach of one segment (256 frames), which is put together of several."""
     values, times, duration = scenes(lengths, 3)
     ends = np.cumsum([0, *lengths]).tolist()
     found = content_segments(values, times, duration)
     assert leaves(found) == list(pairwise(ends)) and len(found) == 2 * len(lengths) - 1
-    assert all(start == times[a] and end == np.append(times, duration)[b] for a, b, start, end in found)
+    assert all(
+        start == times[a] and end == np.append(times, duration)[b] for a, b, start, end in found
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -100,7 +114,10 @@ def test_frames_that_are_told_of_more_often_move_no_cut(seed):
     values, times, duration = scenes([5, 9, 3, 30], seed)
     dense = np.repeat(values, 5, 0)
     spans = {w[2:] for w in content_segments(values, times, duration)}
-    assert {tuple(np.round(w[2:], 6)) for w in content_segments(dense, np.arange(len(dense)) / 10, duration)} == spans
+    assert {
+        tuple(np.round(w[2:], 6))
+        for w in content_segments(dense, np.arange(len(dense)) / 10, duration)
+    } == spans
 
 
 @settings(deadline=None, max_examples=60)
@@ -114,13 +131,23 @@ def test_what_holds_for_any_video(seed, count):
     found = content_segments(values, times, duration)
     assert (0, count, times[0], duration) in found
     assert len(found) == len({w[:2] for w in found}) <= 2 * len(leaves(found)) - 1
-    assert all(0 <= a < b <= count and times[0] <= start <= end <= duration for a, b, start, end in found)
+    assert all(
+        0 <= a < b <= count and times[0] <= start <= end <= duration for a, b, start, end in found
+    )
     together = leaves(found)
-    assert together[0][0] == 0 and together[-1][1] == count and all(a[1] == b[0] for a, b in pairwise(together))
-    later = content_segments(values * np.exp2(rng.integers(-3, 3, (count, 1))), times + 64, duration + 64)
+    assert (
+        together[0][0] == 0
+        and together[-1][1] == count
+        and all(a[1] == b[0] for a, b in pairwise(together))
+    )
+    later = content_segments(
+        values * np.exp2(rng.integers(-3, 3, (count, 1))), times + 64, duration + 64
+    )
     assert later == [(a, b, start + 64, end + 64) for a, b, start, end in found]
     cut = segment_by_kts(FrameFeatures("v", values.astype(np.float16), times, duration))
-    assert cut[2][0].tolist() == [times[0], duration] and len(set(zip(cut[0], cut[1], strict=True))) == len(cut[0])
+    assert cut[2][0].tolist() == [times[0], duration] and len(
+        set(zip(cut[0], cut[1], strict=True))
+    ) == len(cut[0])
 
 
 @pytest.mark.parametrize("count", [1, 2, 50, 900])
@@ -131,7 +158,9 @@ def test_a_video_that_does_not_change_is_one_segment(count):
     assert content_segments(still, np.arange(count) / 2, count / 2) == [(0, count, 0.0, count / 2)]
     # Nor does rounding cut it.
     rounded = (still * rng.uniform(0.99, 1.01, (count, 1))).astype(np.float16)
-    assert content_segments(rounded, np.arange(count) / 2, count / 2) == [(0, count, 0.0, count / 2)]
+    assert content_segments(rounded, np.arange(count) / 2, count / 2) == [
+        (0, count, 0.0, count / 2)
+    ]
 
 
 def test_noise_alone_is_not_cut():
@@ -145,7 +174,10 @@ def test_the_whole_comes_first_and_nothing_twice():
     video = FrameFeatures("v", values.astype(np.float16), times, duration)
     first, last, spans = segment_by_kts(video)
     assert (first[0], last[0]) == (0, 18) and (sliding_windows(video)[2][0] == spans[0]).all()
-    assert sorted(zip(first.tolist(), last.tolist(), strict=True))[:2] == [(0, 4), (0, 10)] or len(spans) == 5
+    assert (
+        sorted(zip(first.tolist(), last.tolist(), strict=True))[:2] == [(0, 4), (0, 10)]
+        or len(spans) == 5
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,13 @@ ENCODER = Encoder("12")
 
 def filled(folder, lengths):
     """A cache of videos of so many random frames."""
-    cache = FeatureCache.create(folder, ENCODER.identity.spec("fps=2"), EncoderSource("toy", "12", ""))
+    cache = FeatureCache.create(
+        folder, ENCODER.identity.spec("fps=2"), EncoderSource("toy", "12", "")
+    )
     for number, frames in enumerate(lengths):
-        values = np.random.default_rng(number).standard_normal((frames, 12)).cumsum(0).astype(np.float16)
+        values = (
+            np.random.default_rng(number).standard_normal((frames, 12)).cumsum(0).astype(np.float16)
+        )
         name = f"v/{number}.mp4"
         receipt = Receipt(name, "ok", "", 1, 1, "", duration_seconds=frames / 2)
         cache.add_video(FrameFeatures(name, values, np.arange(frames) / 2, frames / 2), receipt)
@@ -95,7 +99,11 @@ EXACT = [name for name in registry.names() if registry.get(name).is_exact]
 def spoiled_vectors(place, value):
     """The vectors of the index in `place`, the first `value`."""
     part = json.loads((place / "index.json").read_text())["parts"][0]
-    vectors = np.frombuffer((place / part["vectors"]).read_bytes(), part["kind"]).reshape(part["segments"], -1).copy()
+    vectors = (
+        np.frombuffer((place / part["vectors"]).read_bytes(), part["kind"])
+        .reshape(part["segments"], -1)
+        .copy()
+    )
     vectors[:, 0] = value
     return vectors
 
@@ -115,7 +123,9 @@ def listed(request, tmp_path):
     cache = filled(tmp_path / "c", [60] * 12)
     model = AlignmentModel(ModelConfig(12)).eval()
     save_index(tmp_path / "i", build_index(cache, model, backend=request.param))
-    return tmp_path / "i", lambda: Searcher(open_index(tmp_path / "i"), ENCODER, model, cache, Workspace(tmp_path))
+    return tmp_path / "i", lambda: Searcher(
+        open_index(tmp_path / "i"), ENCODER, model, cache, Workspace(tmp_path)
+    )
 
 
 def changed(folder, kind, value):
@@ -137,7 +147,9 @@ def test_rows_of_lists_that_fit_nothing_are_refused(listed):
 def test_lists_of_fewer_rows_are_refused(listed):
     folder, searcher = listed
     one = build_index(
-        filled(folder / "other", [60] * 11), AlignmentModel(ModelConfig(12)).eval(), backend=open_index(folder).backend
+        filled(folder / "other", [60] * 11),
+        AlignmentModel(ModelConfig(12)).eval(),
+        backend=open_index(folder).backend,
     )
     forge(folder, lists=one.parts[0].index.to_bytes())
     with pytest.raises(CacheError, match="do not fit together"):

@@ -37,7 +37,12 @@ def cache_in(folder):
 
 def add(cache, name, seed, frames=30):
     """Extract a video: `seed` is its content."""
-    values = np.random.default_rng([seed, frames]).standard_normal((frames, DIM)).cumsum(0).astype(np.float16)
+    values = (
+        np.random.default_rng([seed, frames])
+        .standard_normal((frames, DIM))
+        .cumsum(0)
+        .astype(np.float16)
+    )
     receipt = Receipt(name, "ok", "", 1, 1, f"c{seed}", duration_seconds=frames / 2)
     cache.add_video(FrameFeatures(name, values, np.arange(frames) / 2, frames / 2), receipt)
 
@@ -47,8 +52,13 @@ def expected(cache, names=None):
     found = {}
     for name in cache.video_ids() if names is None else names:
         features = cache.frames(name)
-        segments = pool_segments(MODEL.model.align_frames(features), features, windows_and_changes(features))
-        found |= {(name, *span): v for span, v in zip(segments.spans.tolist(), segments.vectors, strict=True)}
+        segments = pool_segments(
+            MODEL.model.align_frames(features), features, windows_and_changes(features)
+        )
+        found |= {
+            (name, *span): v
+            for span, v in zip(segments.spans.tolist(), segments.vectors, strict=True)
+        }
     return found
 
 
@@ -57,7 +67,10 @@ def listed(index, query, k):
     scores, rows = index.vectors.search(query[None], k)
     rows, scores = rows[0][rows[0] >= 0], scores[0][rows[0] >= 0]
     videos = [index.videos[index.video_of_row[row]] for row in rows]
-    return [(v, *index.spans[row].tolist(), float(s)) for v, row, s in zip(videos, rows, scores, strict=True)]
+    return [
+        (v, *index.spans[row].tolist(), float(s))
+        for v, row, s in zip(videos, rows, scores, strict=True)
+    ]
 
 
 def holds(index, wanted, tolerance=2e-6):
@@ -67,13 +80,16 @@ def holds(index, wanted, tolerance=2e-6):
         for k in (3, len(wanted) + 5):
             found = listed(index, query, k)
             scores = [f[3] for f in found]
-            assert len({f[:3] for f in found}) == len(found) == min(k, len(wanted)) and scores == sorted(
-                scores, reverse=True
-            )
-            true = [float(wanted[f[:3]].astype(np.float64) @ query.astype(np.float64)) for f in found]
+            assert len({f[:3] for f in found}) == len(found) == min(
+                k, len(wanted)
+            ) and scores == sorted(scores, reverse=True)
+            true = [
+                float(wanted[f[:3]].astype(np.float64) @ query.astype(np.float64)) for f in found
+            ]
             np.testing.assert_allclose(scores, true, rtol=1e-5, atol=tolerance)
         all_true = sorted(
-            (float(v.astype(np.float64) @ query.astype(np.float64)) for v in wanted.values()), reverse=True
+            (float(v.astype(np.float64) @ query.astype(np.float64)) for v in wanted.values()),
+            reverse=True,
         )
         np.testing.assert_allclose(scores, all_true, rtol=1e-5, atol=tolerance)
 
@@ -118,7 +134,10 @@ def test_after_any_history_it_is_as_if_built_at_once(tmp_path_factory, backend, 
                     expected(cache),
                 )
                 for found in (brought.index, open_index(index)):
-                    assert sorted(found.videos) == sorted(cache.video_ids()) and found.cache_state == cache.state()
+                    assert (
+                        sorted(found.videos) == sorted(cache.video_ids())
+                        and found.cache_state == cache.state()
+                    )
                     holds(found, wanted)
                 assert unused_files(index) == [] and diff_index(brought.index, cache).is_empty
                 assert action != "compact" or len(brought.index.parts) == 1
@@ -127,7 +146,9 @@ def test_after_any_history_it_is_as_if_built_at_once(tmp_path_factory, backend, 
 def count_frames(cache, monkeypatch):
     """A list to which the name of each video that is read is added."""
     read, real = [], type(cache).frames
-    monkeypatch.setattr(type(cache), "frames", lambda self, name: (read.append(name), real(self, name))[1])
+    monkeypatch.setattr(
+        type(cache), "frames", lambda self, name: (read.append(name), real(self, name))[1]
+    )
     return read
 
 
@@ -139,7 +160,9 @@ def test_only_what_is_new_is_read(tmp_path, monkeypatch):
     read = count_frames(cache, monkeypatch)
     before = {p.name: p.stat().st_mtime_ns for p in index.iterdir()}
     assert update(index, cache).diff.is_empty and read == []
-    assert {p.name: p.stat().st_mtime_ns for p in index.iterdir()} == before  # not even the description is written
+    assert {
+        p.name: p.stat().st_mtime_ns for p in index.iterdir()
+    } == before  # not even the description is written
     add(cache, "new", 7)
     add(cache, "v1", 8)
     cache.rename("v2", dataclasses.replace(cache.receipts["v2"], video_id="other name"))
@@ -257,10 +280,10 @@ def test_more_dead_rows_than_live_ones_are_cleared_away(tmp_path):
         add(cache, f"v{number}", number)
     update(index, cache)
     cache.forget("v0")
-    assert update(index, cache).num_merged == 0
+    assert update(index, cache).num_merges == 0
     for name in ("v1", "v2"):
         cache.forget(name)
-    assert update(index, cache).num_merged == 1
+    assert update(index, cache).num_merges == 1
     found = open_index(index)
     assert len(found.spans) == len(found.vectors)
     holds(found, expected(cache))
@@ -272,7 +295,7 @@ def test_who_asks_for_lists_no_more_has_few_rows_flat_again(tmp_path):
         add(cache, f"v{number}", number, 60)
     update(index, cache, IndexConfig("faiss_ivf_sq8"))
     assert open_index(index).backend == "faiss_ivf_sq8"
-    assert update(index, cache, IndexConfig()).num_merged == 1
+    assert update(index, cache, IndexConfig()).num_merges == 1
     found = open_index(index)
     assert found.backend == "faiss_flat" and not found.benchmarks
     holds(found, expected(cache))
@@ -333,7 +356,9 @@ def test_what_is_asked_is_remembered_and_changes_the_kind(toy_workspace):
     root = toy_workspace.root
     assert vla.index(workspace=root, backend="exact").backend == "exact"
     assert vla.index(workspace=root).backend == "exact"
-    assert json.loads((toy_workspace.index / "index.json").read_text())["asked"]["backend"] == "exact"
+    assert (
+        json.loads((toy_workspace.index / "index.json").read_text())["asked"]["backend"] == "exact"
+    )
     report = vla.index(workspace=root, backend="faiss_flat")
     assert report.backend == "faiss_flat" and report.added == 0
 
@@ -439,6 +464,10 @@ def test_what_is_saved_twice_is_written_once(tmp_path):
     cache = cache_in(tmp_path / "c")
     add(cache, "a", 1)
     first = save_index(tmp_path / "i", build_index(cache, MODEL.model))
-    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "i").iterdir() if p.suffix != ".json"}
+    before = {
+        p.name: p.stat().st_mtime_ns for p in (tmp_path / "i").iterdir() if p.suffix != ".json"
+    }
     save_index(tmp_path / "i", first)
-    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "i").iterdir() if p.suffix != ".json"} == before
+    assert {
+        p.name: p.stat().st_mtime_ns for p in (tmp_path / "i").iterdir() if p.suffix != ".json"
+    } == before

@@ -50,7 +50,9 @@ AS_IT_IS = (
 @pytest.mark.parametrize(("question", "caption"), CAPTIONS.items())
 def test_rewrites_questions_as_captions(question, caption):
     assert question_to_caption(question) == caption
-    assert question_to_caption(f"  {question.rstrip('?.')} ? ") == caption, "blanks and marks change nothing"
+    assert question_to_caption(f"  {question.rstrip('?.')} ? ") == caption, (
+        "blanks and marks change nothing"
+    )
 
 
 @pytest.mark.parametrize("text", AS_IT_IS)
@@ -60,7 +62,9 @@ def test_keeps_other_text(text):
 
 @given(
     st.text(max_size=80)
-    | st.lists(st.sampled_from("what when who does is the a dog jump show me of where".split())).map(" ".join)
+    | st.lists(
+        st.sampled_from("what when who does is the a dog jump show me of where".split())
+    ).map(" ".join)
 )
 def test_accepts_any_text(text):
     caption = question_to_caption(text)

@@ -16,7 +16,9 @@ def letters(max_words):
 
 
 MARKS = list("abcd  ,.;:!?\n\t—-'\"é日\u00a0\u2003")
-PROSE = st.lists(st.sampled_from([*MARKS, " and ", " then ", " but ", "or", " AND "]), max_size=80).map("".join)
+PROSE = st.lists(
+    st.sampled_from([*MARKS, " and ", " then ", " but ", "or", " AND "]), max_size=80
+).map("".join)
 ANYTHING = st.text(max_size=60)
 
 
@@ -40,7 +42,9 @@ def test_chunks_fit_except_single_words(text, max_words):
 @settings(deadline=None, max_examples=40)
 def test_text_that_fits_is_one_chunk(text, more):
     chunks = split_to_fit(text, at_most(len(text.split()) + more))
-    assert [" ".join(p.split()) for p in chunks] == ([" ".join(text.split())] if text.split() else [])
+    assert [" ".join(p.split()) for p in chunks] == (
+        [" ".join(text.split())] if text.split() else []
+    )
 
 
 @given(PROSE | ANYTHING)
@@ -57,7 +61,10 @@ def test_sentences_keep_all_words(text):
         ("", []),
         (" \n ", []),
         ("A dog runs.", ["A dog runs."]),
-        ("A dog runs. It barks! Why? No idea; none", ["A dog runs.", "It barks!", "Why?", "No idea;", "none"]),
+        (
+            "A dog runs. It barks! Why? No idea; none",
+            ["A dog runs.", "It barks!", "Why?", "No idea;", "none"],
+        ),
         ("At 3.5 seconds the dog jumps.", ["At 3.5 seconds the dog jumps."]),
         ("no end  ", ["no end"]),
         ("One... two", ["One...", "two"]),
@@ -89,7 +96,11 @@ def test_joins_small_parts_while_they_fit():
 
 
 def test_does_not_join_sentences():
-    assert split_to_fit("One two. Three four. Five.", at_most(4)) == ["One two.", "Three four.", "Five."]
+    assert split_to_fit("One two. Three four. Five.", at_most(4)) == [
+        "One two.",
+        "Three four.",
+        "Five.",
+    ]
     assert split_to_fit("One two. Three four. Five.", at_most(5)) == ["One two. Three four. Five."]
 
 

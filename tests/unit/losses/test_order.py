@@ -12,7 +12,10 @@ from vla.losses.segment_order import Loss, log_alignment_sum
 
 def naive_backwards(similarity, segments, sentences, scale):
     videos = range(len(segments))
-    scores = [[scale * naive_in_order(similarity[v][t], segments[v], sentences[t]) for t in videos] for v in videos]
+    scores = [
+        [scale * naive_in_order(similarity[v][t], segments[v], sentences[t]) for t in videos]
+        for v in videos
+    ]
     told = sum(log_sum_exp(scores[v]) - scores[v][v] for v in videos)
     for t in videos:
         candidates = [scores[v][t] for v in videos]
@@ -25,9 +28,13 @@ def naive_backwards(similarity, segments, sentences, scale):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_backwards_loss_matches_naive_loops(seed):
-    similarity, segment_mask, sentence_mask, segments, sentences = sets(seed, (3, 1, 4, 5), (2, 3, 1, 3))
+    similarity, segment_mask, sentence_mask, segments, sentences = sets(
+        seed, (3, 1, 4, 5), (2, 3, 1, 3)
+    )
     got = Loss(backwards=True)(similarity, segment_mask, sentence_mask, 10.0)
-    assert got.item() == pytest.approx(naive_backwards(similarity.tolist(), segments, sentences, 10.0), abs=1e-10)
+    assert got.item() == pytest.approx(
+        naive_backwards(similarity.tolist(), segments, sentences, 10.0), abs=1e-10
+    )
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -46,7 +53,9 @@ def test_its_gradient_is_its_differences(backwards):
 def test_low_temperature_gives_best_alignment():
     similarity = torch.rand(5, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     ones = torch.ones(1, 5, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool)
-    best = max(sum(similarity[i, j].item() for j, i in enumerate(way)) / 3 for way in alignments(5, 3))
+    best = max(
+        sum(similarity[i, j].item() for j, i in enumerate(way)) / 3 for way in alignments(5, 3)
+    )
     actual = Loss(1e-5)._scores(similarity[None], *ones, 1.0)
     assert actual.item() == pytest.approx(best, abs=1e-4)
 
@@ -67,7 +76,10 @@ def test_holes_do_not_matter(backwards):
     expected = loss(similarity, segment_mask, sentence_mask, 10.0).item()
     wide = torch.full((3, 3, 8, 6), math.nan, dtype=torch.float64)
     wide[:, :, 1::2, 1::2] = similarity
-    spread = [torch.stack([torch.zeros_like(mask), mask], -1).flatten(1) for mask in (segment_mask, sentence_mask)]
+    spread = [
+        torch.stack([torch.zeros_like(mask), mask], -1).flatten(1)
+        for mask in (segment_mask, sentence_mask)
+    ]
     assert loss(wide, *spread, 10.0).item() == pytest.approx(expected, abs=1e-12)
 
 
@@ -81,7 +93,9 @@ def test_empty_sets_are_ignored(backwards):
     empty.requires_grad_()
     loss = Loss(backwards=backwards)
     got = loss(empty, *more, 10.0)
-    assert got.item() == pytest.approx(loss(similarity, segment_mask, sentence_mask, 10.0).item(), abs=1e-12)
+    assert got.item() == pytest.approx(
+        loss(similarity, segment_mask, sentence_mask, 10.0).item(), abs=1e-12
+    )
     got.backward()
     loss(low, *more, 100.0).backward()
     assert empty.grad.isfinite().all() and low.grad.isfinite().all()
@@ -92,7 +106,9 @@ def test_empty_sets_are_ignored(backwards):
 def test_distinguishes_videos_by_order():
     """Video 1 is video 0 backwards, and so are the texts: every sentence has its perfect segment in both."""
     forth = torch.eye(4) * 0.8
-    similarity = torch.stack([torch.stack([forth, forth.flip(0)]), torch.stack([forth.flip(0), forth])])
+    similarity = torch.stack(
+        [torch.stack([forth, forth.flip(0)]), torch.stack([forth.flip(0), forth])]
+    )
     ones = masks((4, 4), 4)
     assert Loss()(similarity, ones, ones, 20.0).item() < 0.01
     from vla.losses.segment_transport import Loss as Transport

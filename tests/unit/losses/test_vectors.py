@@ -17,7 +17,9 @@ SIZES = (1, 5, 23, 10_000)
 
 def vectors(queries=9, videos=6, dim=5, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    made = (torch.randn(n, dim, generator=generator, dtype=torch.float64) for n in (queries, videos))
+    made = (
+        torch.randn(n, dim, generator=generator, dtype=torch.float64) for n in (queries, videos)
+    )
     return tuple(v / v.norm(dim=1, keepdim=True) for v in made)
 
 
@@ -30,7 +32,10 @@ CASES = {
     "captions of a video": (positive_pairs(torch.tensor([0, 0, 1, 2, 2, 2, 3, 4, 5])), None),
     "several videos of a text": (some((0, 1), (0, 4), (3, 3), (3, 0), (8, 5), (2, 1)), None),
     "in any order, twice": (some((8, 5), (0, 1), (3, 3), (0, 1), (0, 0)), None),
-    "left out": (positive_pairs(torch.tensor([0, 0, 1, 2, 2, 2, 3, 4, 5])), some((0, 3), (8, 0), (4, 1), (4, 0))),
+    "left out": (
+        positive_pairs(torch.tensor([0, 0, 1, 2, 2, 2, 3, 4, 5])),
+        some((0, 3), (8, 0), (4, 1), (4, 0)),
+    ),
     "a positive left out": (some((0, 0), (1, 1), (2, 2)), some((1, 1), (2, 3))),
     "a row and a column left out": (
         some((0, 0), (1, 1), (4, 2)),
@@ -59,7 +64,9 @@ def test_it_is_the_naive_double_loop(name, case):
     scores, expected = as_matrix(queries, videos, 10.0, positives, left_out)
     exact = reference(name)(scores.tolist(), expected.tolist())
     for elements in SIZES:
-        got = registry.build(name).from_vectors(queries, videos, 10.0, positives, left_out, elements=elements)
+        got = registry.build(name).from_vectors(
+            queries, videos, 10.0, positives, left_out, elements=elements
+        )
         assert got.dtype == torch.float64 and got.shape == ()
         assert got.item() == pytest.approx(exact, abs=1e-12, rel=1e-12)
 
@@ -75,7 +82,9 @@ def test_gradients_match_whole_matrix(name, case):
 
     exact = gradients(lambda q, v, s: loss(*as_matrix(q, v, s, positives, left_out)))
     for elements in SIZES:
-        actual = gradients(lambda q, v, s, n=elements: loss.from_vectors(q, v, s, positives, left_out, elements=n))
+        actual = gradients(
+            lambda q, v, s, n=elements: loss.from_vectors(q, v, s, positives, left_out, elements=n)
+        )
         for ours, theirs in zip(actual, exact, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
@@ -85,7 +94,9 @@ def test_its_gradients_are_its_differences(name, case):
     positives, left_out = CASES[case]
     given = [v.requires_grad_() for v in (*vectors(), torch.tensor(3.0, dtype=torch.float64))]
     loss = registry.build(name)
-    assert torch.autograd.gradcheck(lambda q, v, s: loss.from_vectors(q, v, s, positives, left_out, elements=12), given)
+    assert torch.autograd.gradcheck(
+        lambda q, v, s: loss.from_vectors(q, v, s, positives, left_out, elements=12), given
+    )
 
 
 def test_order_and_repeats_of_pairs_do_not_matter(name):
@@ -100,7 +111,9 @@ def test_order_and_repeats_of_pairs_do_not_matter(name):
         return torch.stack([back[0][pairs[:, 0]], back[1][pairs[:, 1]]], 1)
 
     twice = torch.cat([moved(left_out)] * 2).flip(0)
-    got = loss.from_vectors(queries[rows], videos[columns], 10.0, moved(positives), twice, elements=7)
+    got = loss.from_vectors(
+        queries[rows], videos[columns], 10.0, moved(positives), twice, elements=7
+    )
     assert got.item() == pytest.approx(expected, abs=1e-12)
 
 
@@ -108,12 +121,18 @@ def test_order_and_repeats_of_pairs_do_not_matter(name):
 def test_half_precision_at_scale_100(name, low):
     queries, videos = (v.to(low).requires_grad_() for v in vectors(40, 40, 16))
     positives = positive_pairs(torch.arange(40))
-    loss = registry.build(name).from_vectors(queries, videos, 100.0, positives, some((0, 1), (3, 5)), elements=200)
+    loss = registry.build(name).from_vectors(
+        queries, videos, 100.0, positives, some((0, 1), (3, 5)), elements=200
+    )
     loss.backward()
     assert loss.dtype == torch.float32
     assert queries.grad.isfinite().all() and videos.grad.isfinite().all()
-    scores, expected = as_matrix(queries.double(), videos.double(), 100.0, positives, some((0, 1), (3, 5)))
-    assert loss.item() == pytest.approx(reference(name)(scores.tolist(), expected.tolist()), rel=1e-4)
+    scores, expected = as_matrix(
+        queries.double(), videos.double(), 100.0, positives, some((0, 1), (3, 5))
+    )
+    assert loss.item() == pytest.approx(
+        reference(name)(scores.tolist(), expected.tolist()), rel=1e-4
+    )
 
 
 def test_memory_stays_below_the_matrix(name):
@@ -132,7 +151,9 @@ def test_memory_stays_below_the_matrix(name):
     queries, videos = (v.requires_grad_() for v in vectors(300, 200, 4))
     with Watch():
         owner = torch.arange(300) % 200
-        registry.build(name).from_vectors(queries, videos, 10.0, positive_pairs(owner), elements=2000).backward()
+        registry.build(name).from_vectors(
+            queries, videos, 10.0, positive_pairs(owner), elements=2000
+        ).backward()
     assert 0 < largest <= 2000
 
 
@@ -187,7 +208,12 @@ def test_the_bias_of_the_sigmoid_loss(name, elements):
     bias = torch.tensor(-2.0, dtype=torch.float64, requires_grad=True)
     got = loss.from_vectors(queries, videos, 5.0, positives, left_out, bias=bias, elements=elements)
     scores, expected = as_matrix(queries, videos, 5.0, positives, left_out)
-    assert got.item() == pytest.approx(reference(name)((scores - 2).tolist(), expected.tolist()), abs=1e-12)
+    assert got.item() == pytest.approx(
+        reference(name)((scores - 2).tolist(), expected.tolist()), abs=1e-12
+    )
     assert torch.autograd.gradcheck(
-        lambda b: loss.from_vectors(queries, videos, 5.0, positives, left_out, bias=b, elements=elements), (bias,)
+        lambda b: loss.from_vectors(
+            queries, videos, 5.0, positives, left_out, bias=b, elements=elements
+        ),
+        (bias,),
     )

@@ -63,12 +63,16 @@ def test_prediction_matches_next_free_span():
 
 @given(
     st.lists(
-        st.tuples(st.lists(PREDICTION, max_size=12), st.lists(SPAN, min_size=1, max_size=3)), min_size=1, max_size=3
+        st.tuples(st.lists(PREDICTION, max_size=12), st.lists(SPAN, min_size=1, max_size=3)),
+        min_size=1,
+        max_size=3,
     )
 )
 @settings(deadline=None, max_examples=60)
 def test_matches_naive_loop(queries):
-    got = average_precisions([np.array(p).reshape(-1, 3) for p, _ in queries], [np.array(t) for _, t in queries])
+    got = average_precisions(
+        [np.array(p).reshape(-1, 3) for p, _ in queries], [np.array(t) for _, t in queries]
+    )
     for row, (predicted, true) in zip(got, queries, strict=True):
         assert row == pytest.approx([naive(predicted, true, x) for x in THRESHOLDS])
 
@@ -78,13 +82,17 @@ def test_matches_naive_loop(queries):
 def test_properties(predicted, true, random):
     rows, spans = np.array(predicted).reshape(-1, 3), [np.array(true)]
     base = average_precisions([rows], spans)[0]
-    assert ((base >= 0) & (base <= 1)).all() and (np.diff(base) <= 1e-12).all()  # stricter is never better
+    assert ((base >= 0) & (base <= 1)).all() and (
+        np.diff(base) <= 1e-12
+    ).all()  # stricter is never better
     assert average_precisions([rows * [1, 1, 5] + [0, 0, 2]], spans)[0] == pytest.approx(base)
     worse = np.concatenate([rows, [[90.0, 91.0, -1.0]]])
     assert average_precisions([worse], spans)[0] == pytest.approx(base)
     shuffled = [predicted[i] for i in random.sample(range(len(predicted)), len(predicted))]
     if len({p[2] for p in predicted}) == len(predicted):
-        assert average_precisions([np.array(shuffled).reshape(-1, 3)], spans)[0] == pytest.approx(base)
+        assert average_precisions([np.array(shuffled).reshape(-1, 3)], spans)[0] == pytest.approx(
+            base
+        )
     perfect = np.array([[*span, k] for k, span in enumerate(true)])
     assert average_precisions([perfect], spans).tolist() == [[1.0] * 10]
 
@@ -98,9 +106,17 @@ def test_properties(predicted, true, random):
             "predictions of 1 queries, but true spans of 0",
         ),
         (lambda: average_precisions([np.ones((1, 2))], [np.ones((1, 2))]), ShapeError, "(1, 2)"),
-        (lambda: average_precisions([np.array([[0, 1, np.nan]])], [np.ones((1, 2))]), UsageError, "score nan"),
+        (
+            lambda: average_precisions([np.array([[0, 1, np.nan]])], [np.ones((1, 2))]),
+            UsageError,
+            "score nan",
+        ),
         (lambda: average_precisions([np.ones((1, 3))], [np.ones((1, 2))], []), UsageError, "[]"),
-        (lambda: average_precisions([np.ones((1, 3))], [np.ones((1, 2))], [50]), UsageError, "[50]"),
+        (
+            lambda: average_precisions([np.ones((1, 3))], [np.ones((1, 2))], [50]),
+            UsageError,
+            "[50]",
+        ),
         (
             lambda: average_precisions([np.ones((1, 3))], [np.ones((1, 2))], max_predictions=0),
             UsageError,

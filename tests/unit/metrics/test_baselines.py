@@ -9,7 +9,13 @@ import pytest
 from support.score_tables import moments, qvhighlights, text_to_video, video_to_texts
 from support.shared_data import SHARED
 from vla.errors import ShapeError, UsageError
-from vla.metrics.baselines import best_count, corpus_chance, hit_chance, most_frequent, retrieval_chance
+from vla.metrics.baselines import (
+    best_count,
+    corpus_chance,
+    hit_chance,
+    most_frequent,
+    retrieval_chance,
+)
 from vla.metrics.moment_baselines import fit_constant_window, whole_video, window_grid
 
 QVHIGHLIGHTS = SHARED / "annotations" / "qvhighlights"
@@ -21,7 +27,9 @@ def test_retrieval_chance_matches_enumeration(relevant):
     got = retrieval_chance(6, relevant, (1, 2, 5, 9))
     places = []
     for right in np.atleast_1d(relevant):
-        places += [min(order[:right]) for order in permutations(range(1, 7))]  # where the right ones come to stand
+        places += [
+            min(order[:right]) for order in permutations(range(1, 7))
+        ]  # where the right ones come to stand
     for k in (1, 2, 5, 9):
         assert got[f"R@{k}"] == pytest.approx(100 * np.mean([place <= k for place in places]))
     assert got["MnR"] == pytest.approx(np.mean(places))
@@ -32,7 +40,9 @@ def test_retrieval_chance_matches_constant_scores():
     scores, own = np.zeros((120, 40)), np.repeat(np.arange(40), 3)
     assert text_to_video(scores, own) == pytest.approx(retrieval_chance(40))
     got, expected = video_to_texts(scores, own), retrieval_chance(120, np.full(40, 3))
-    assert [got[f"R@{k}"] for k in (1, 5, 10)] == pytest.approx([expected[f"R@{k}"] for k in (1, 5, 10)])
+    assert [got[f"R@{k}"] for k in (1, 5, 10)] == pytest.approx(
+        [expected[f"R@{k}"] for k in (1, 5, 10)]
+    )
     assert retrieval_chance(1000)["MnR"] == 500.5 and retrieval_chance(1000)["MedR"] == 500.5
     assert retrieval_chance(3, 3) == {"R@1": 100, "R@5": 100, "R@10": 100, "MedR": 1, "MnR": 1}
 
@@ -48,7 +58,12 @@ def test_other_chances_by_hand():
 
 def test_windows_by_hand():
     assert whole_video([8.0])[0].tolist() == [[0, 8, 0]]
-    assert window_grid([12.0], (1, 3))[0].tolist() == [[0, 12, 0], [0, 4, -1], [4, 8, -2], [8, 12, -3]]
+    assert window_grid([12.0], (1, 3))[0].tolist() == [
+        [0, 12, 0],
+        [0, 4, -1],
+        [4, 8, -2],
+        [8, 12, -3],
+    ]
     assert len(window_grid([12.0])[0]) == 10
 
 
@@ -84,7 +99,9 @@ def annotated(path):
     return [np.array(row["relevant_windows"]) for row in rows], [row["duration"] for row in rows]
 
 
-@pytest.mark.skipif(not CHARADES.exists(), reason=f"shared data: no Charades-STA annotations at {CHARADES}")
+@pytest.mark.skipif(
+    not CHARADES.exists(), reason=f"shared data: no Charades-STA annotations at {CHARADES}"
+)
 def test_baselines_on_charades():
     """Known from elsewhere: the best constant window is the first 30 %, and better than models without training."""
     fitted = fit_constant_window(*annotated(CHARADES / "charades_train_release.jsonl"))
@@ -92,24 +109,40 @@ def test_baselines_on_charades():
     truths, durations = annotated(CHARADES / "charades_test_release.jsonl")
     found = {
         name: moments(rows, truths)
-        for name, rows in (("whole", whole_video(durations)), ("constant", fitted.predict(durations)))
+        for name, rows in (
+            ("whole", whole_video(durations)),
+            ("constant", fitted.predict(durations)),
+        )
     }
-    rounded = {name: [round(m[k], 2) for k in ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU")] for name, m in found.items()}
+    rounded = {
+        name: [round(m[k], 2) for k in ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU")]
+        for name, m in found.items()
+    }
     assert rounded == {"whole": [35.0, 0.43, 0.0, 27.13], "constant": [40.3, 30.65, 15.16, 28.07]}
 
 
-@pytest.mark.skipif(not QVHIGHLIGHTS.exists(), reason=f"shared data: no QVHighlights annotations at {QVHIGHLIGHTS}")
+@pytest.mark.skipif(
+    not QVHIGHLIGHTS.exists(), reason=f"shared data: no QVHighlights annotations at {QVHIGHLIGHTS}"
+)
 def test_baselines_on_qvhighlights():
     """Those that the official evaluator gave; ten windows of a grid beat the published zero-shot mAP of 7.67."""
     truths, durations = annotated(QVHIGHLIGHTS / "highlight_val_release.jsonl")
-    for rows, figures in ((whole_video(durations), [8.01, 5.17, 5.58]), (window_grid(durations), [19.25, 9.48, 10.93])):
+    for rows, figures in (
+        (whole_video(durations), [8.01, 5.17, 5.58]),
+        (window_grid(durations), [19.25, 9.48, 10.93]),
+    ):
         brief = qvhighlights(rows, truths)["brief"]
         assert [brief[f"MR-full-{name}"] for name in ("mAP@0.5", "mAP@0.75", "mAP")] == figures
         assert [brief["MR-full-R1@0.5"], brief["MR-full-R1@0.7"]] == [9.03, 6.06]
     fitted = fit_constant_window(*annotated(QVHIGHLIGHTS / "highlight_train_release.jsonl"))
     assert fitted.part == (0.5, 1)
     constant = moments(fitted.predict(durations), truths)
-    assert [round(constant[k], 2) for k in ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU")] == [29.94, 14.77, 4.45, 21.81]
+    assert [round(constant[k], 2) for k in ("R1@0.3", "R1@0.5", "R1@0.7", "mIoU")] == [
+        29.94,
+        14.77,
+        4.45,
+        21.81,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,9 @@ def test_paired_difference_has_narrower_interval():
     assert 0 < got.low < got.mean < got.high
     assert interval(ours)[0] < interval(theirs)[1]  # which alone would say nothing
     back = estimate(theirs - ours)
-    assert (back.mean, back.low, back.high) == pytest.approx((-got.mean, -got.high, -got.low), abs=0.004)
+    assert (back.mean, back.low, back.high) == pytest.approx(
+        (-got.mean, -got.high, -got.low), abs=0.004
+    )
     same = estimate(ours - ours)
     assert (same.mean, same.low, same.high) == (0, 0, 0)
 
@@ -64,7 +66,10 @@ def test_block_size_does_not_change_results(monkeypatch):
     values, videos = np.random.default_rng(3).random(40), np.arange(40) // 3
     expected = interval(values, resamples=100), interval(values, resamples=100, clusters=videos)
     monkeypatch.setattr(bootstrap, "_BLOCK", 200)
-    assert (interval(values, resamples=100), interval(values, resamples=100, clusters=videos)) == expected
+    assert (
+        interval(values, resamples=100),
+        interval(values, resamples=100, clusters=videos),
+    ) == expected
 
 
 def test_percent_format_includes_sample_size():

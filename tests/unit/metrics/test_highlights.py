@@ -19,7 +19,10 @@ from vla.metrics.highlights import (
 
 
 def highlight_metrics(scores, ratings, least):
-    precisions, hits = highlight_precisions(scores, ratings, least), highlight_hits(scores, ratings, least)
+    precisions, hits = (
+        highlight_precisions(scores, ratings, least),
+        highlight_hits(scores, ratings, least),
+    )
     return {"HL-mAP": 100 * precisions.mean(), "HL-Hit1": 100 * hits.mean()}
 
 
@@ -34,7 +37,9 @@ def naive(scores, highlight):
         above = [h for s, h in zip(scores, highlight, strict=True) if s > threshold]
         if sum(found) > sum(above):
             lower = [
-                [h for s, h in zip(scores, highlight, strict=True) if s >= t] for t in set(scores) if t <= threshold
+                [h for s, h in zip(scores, highlight, strict=True) if s >= t]
+                for t in set(scores)
+                if t <= threshold
             ]
             steps.append(max(sum(group) / len(group) for group in lower))
     return sum(steps) / len(steps) if steps else 0.0
@@ -44,7 +49,9 @@ def test_by_hand():
     ratings = np.array([[4, 0, 0], [0, 4, 0], [4, 0, 0], [0, 0, 0]])
     scores = np.array([0.9, 0.8, 0.7, 0.1])
     # First annotator: 1 at the first clip, 2/3 at the third; second: 1/2; third saw nothing.
-    assert highlight_precisions([scores], [ratings], 4)[0] == pytest.approx([(1 + 2 / 3) / 2, 0.5, 0])
+    assert highlight_precisions([scores], [ratings], 4)[0] == pytest.approx(
+        [(1 + 2 / 3) / 2, 0.5, 0]
+    )
     assert highlight_hits([scores], [ratings], 4).tolist() == [1]
     assert highlight_hits([scores * [0, 0, 0, 1]], [ratings], 4).tolist() == [0]
     # With one score for all there is one step, however many highlights.
@@ -57,7 +64,9 @@ def test_by_hand():
 def test_hit_needs_one_annotator_and_precision_averages_all():
     ratings = np.array([[4, 1, 1], [2, 2, 2]])
     scores = np.array([1.0, 0.0])
-    assert highlight_metrics([scores], [ratings], 4) == pytest.approx({"HL-mAP": 100 / 3, "HL-Hit1": 100})
+    assert highlight_metrics([scores], [ratings], 4) == pytest.approx(
+        {"HL-mAP": 100 / 3, "HL-Hit1": 100}
+    )
     assert highlight_metrics([scores], [ratings], 2) == pytest.approx(
         {"HL-mAP": 100 * (1 + 0.5 + 0.5) / 3, "HL-Hit1": 100}
     )
@@ -75,7 +84,9 @@ def test_clip_ratings_by_hand():
     assert got.tolist() == [[0, 0, 0], [1, 2, 3], [0, 0, 0], [4, 4, 4]]
 
 
-CLIPS = st.lists(st.tuples(st.integers(-3, 3), st.lists(LEVEL, min_size=3, max_size=3)), min_size=1, max_size=12)
+CLIPS = st.lists(
+    st.tuples(st.integers(-3, 3), st.lists(LEVEL, min_size=3, max_size=3)), min_size=1, max_size=12
+)
 
 
 @given(st.lists(CLIPS, min_size=1, max_size=4), LEVEL)
@@ -93,20 +104,40 @@ def test_matches_naive_loop(queries, least):
     assert highlight_precisions([s * 7 - 2 for s in scores], ratings, least) == pytest.approx(got)
     # Each annotator's own ratings as scores find all of theirs first.
     for annotator in range(3):
-        own = highlight_precisions([rated[:, annotator].astype(float) for rated in ratings], ratings, least)
-        assert own[:, annotator].tolist() == [float((rated[:, annotator] >= least).any()) for rated in ratings]
+        own = highlight_precisions(
+            [rated[:, annotator].astype(float) for rated in ratings], ratings, least
+        )
+        assert own[:, annotator].tolist() == [
+            float((rated[:, annotator] >= least).any()) for rated in ratings
+        ]
 
 
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: highlight_hits([np.ones(2)], [], 4), ShapeError, "clip scores of 1 queries, but ratings of 0"),
+        (
+            lambda: highlight_hits([np.ones(2)], [], 4),
+            ShapeError,
+            "clip scores of 1 queries, but ratings of 0",
+        ),
         (lambda: highlight_hits([], [], 4), UsageError, "no queries"),
         (lambda: highlight_hits([np.ones((2, 1))], [np.ones((2, 3))], 4), ShapeError, "(2, 1)"),
-        (lambda: highlight_hits([np.ones(2)] * 2, [np.ones((2, 3)), np.ones((2, 2))], 4), ShapeError, "query 1"),
-        (lambda: highlight_hits([np.array([])], [np.ones((2, 3))], 4), UsageError, "0 scores and 2 clips"),
+        (
+            lambda: highlight_hits([np.ones(2)] * 2, [np.ones((2, 3)), np.ones((2, 2))], 4),
+            ShapeError,
+            "query 1",
+        ),
+        (
+            lambda: highlight_hits([np.array([])], [np.ones((2, 3))], 4),
+            UsageError,
+            "0 scores and 2 clips",
+        ),
         (lambda: highlight_hits([np.array([np.inf])], [np.ones((2, 3))], 4), UsageError, "finite"),
-        (lambda: highlight_hits([np.ones(1)], [np.full((1, 3), np.nan)], 4), UsageError, "rating that is NaN"),
+        (
+            lambda: highlight_hits([np.ones(1)], [np.full((1, 3), np.nan)], 4),
+            UsageError,
+            "rating that is NaN",
+        ),
         (lambda: clip_ratings(2, [2], [[1]]), UsageError, "the video has 2"),
         (lambda: clip_ratings(2, [1, 0], [[1]]), ShapeError, "(1, 1)"),
     ],

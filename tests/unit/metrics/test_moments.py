@@ -16,14 +16,18 @@ SPAN = st.tuples(QUARTER, QUARTER).map(sorted)
 
 def rows(*spans):
     """Predictions with falling scores."""
-    return np.array([[start, end, -k] for k, (start, end) in enumerate(spans)], dtype=float).reshape(-1, 3)
+    return np.array(
+        [[start, end, -k] for k, (start, end) in enumerate(spans)], dtype=float
+    ).reshape(-1, 3)
 
 
 def test_metrics_by_hand():
     predictions = [
         rows((0, 10)),  # IoU 1
         rows((0, 5), (0, 10)),  # 1/2 at first, 1 among five
-        rows((0, 4), (20, 30), (0, 6), (1, 2), (3, 4), (0, 10)),  # 4/10, 6/10 among five, the sixth too late
+        rows(
+            (0, 4), (20, 30), (0, 6), (1, 2), (3, 4), (0, 10)
+        ),  # 4/10, 6/10 among five, the sixth too late
         rows(),  # a miss
     ]
     truths = [np.array([[0.0, 10.0]])] * 4
@@ -52,7 +56,11 @@ def test_iou_equal_to_threshold_counts():
 
 def test_padding():
     got = pad_spans([np.array([[0, 1], [2, 3]]), np.array([[4.0, 5.0]])])
-    assert got[0].tolist() == [[0, 1], [2, 3]] and got[1, 0].tolist() == [4, 5] and np.isnan(got[1, 1]).all()
+    assert (
+        got[0].tolist() == [[0, 1], [2, 3]]
+        and got[1, 0].tolist() == [4, 5]
+        and np.isnan(got[1, 1]).all()
+    )
     assert pad_spans([]).shape == (0, 0, 2)
     with pytest.raises(ShapeError, match="query 1"):
         pad_spans([np.ones((1, 2)), np.ones((1, 3))])
@@ -60,7 +68,13 @@ def test_padding():
         pad_spans([np.array([[3, 2]])])
 
 
-@given(st.lists(st.tuples(st.lists(SPAN, max_size=7), st.lists(SPAN, min_size=1, max_size=3)), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.tuples(st.lists(SPAN, max_size=7), st.lists(SPAN, min_size=1, max_size=3)),
+        min_size=1,
+        max_size=4,
+    )
+)
 @settings(deadline=None)
 def test_metrics_match_naive_loop(queries):
     found = {1: [], 5: []}
@@ -77,7 +91,9 @@ def test_metrics_match_naive_loop(queries):
     metrics = moments(predictions, truths)
     for name in KEYS[:-1]:
         n, threshold = int(name[1]), float(name[3:])
-        assert metrics[name] == pytest.approx(100 * sum(i >= threshold for i in found[n]) / len(queries))
+        assert metrics[name] == pytest.approx(
+            100 * sum(i >= threshold for i in found[n]) / len(queries)
+        )
     assert metrics["mIoU"] == pytest.approx(100 * sum(found[1]) / len(queries))
     assert best_ious(predictions, truths, 5).tolist() == found[5]
 
@@ -87,7 +103,12 @@ def test_metrics_match_naive_loop(queries):
     [
         ([rows((0, 1))], [], ShapeError, "predictions of 1 queries, but true spans of 0"),
         ([], [], UsageError, "0 of 0"),
-        ([rows()] * 2, [np.ones((1, 2)), np.zeros((0, 2))], UsageError, "1 of 2 queries have no true span"),
+        (
+            [rows()] * 2,
+            [np.ones((1, 2)), np.zeros((0, 2))],
+            UsageError,
+            "1 of 2 queries have no true span",
+        ),
         ([np.ones((4, 2))], [np.ones((1, 2))], ShapeError, "(4, 2)"),
         ([rows((2, 1))], [np.ones((1, 2))], UsageError, "[2.0, 1.0]"),
         ([rows((0, np.nan))], [np.ones((1, 2))], UsageError, "nan"),

@@ -18,7 +18,9 @@ NEXTQA = SHARED / "annotations" / "nextqa" / "val.csv"
 NEXTGQA = SHARED / "annotations" / "nextqa" / "nextgqa_gsub_val.json"
 TIME = st.integers(0, 16).map(lambda n: n / 4)
 SPAN = st.tuples(TIME, TIME).map(sorted)
-QUESTION = st.tuples(st.booleans(), SPAN, st.lists(SPAN.filter(lambda s: s[0] < s[1]), min_size=1, max_size=3))
+QUESTION = st.tuples(
+    st.booleans(), SPAN, st.lists(SPAN.filter(lambda s: s[0] < s[1]), min_size=1, max_size=3)
+)
 
 
 def test_exact_match_is_literal():
@@ -37,7 +39,9 @@ def test_nextqa_by_hand():
     assert accuracy(right, types) == {
         "CW": 50, "CH": 100, "C": 66.67, "TN": 50, "TC": 100, "T": 66.67, "DO": 0, "DL": 100, "D": 66.67, "all": 66.67
     }  # fmt: skip
-    assert accuracy(right, [*types[:-1], "other"])["TP"] == 0  # all types together are no longer NExT-QA's
+    assert (
+        accuracy(right, [*types[:-1], "other"])["TP"] == 0
+    )  # all types together are no longer NExT-QA's
 
 
 def test_overall_accuracy_weights_questions_equally():
@@ -97,7 +101,9 @@ def test_grounding_matches_naive_loop(questions):
     assert got[0].tolist() == pytest.approx(ious) and got[1].tolist() == pytest.approx(iops)
     table = grounding(right, spans, truths)
     n = len(questions)
-    assert table["Acc@GQA"] == round(100 * sum(r and p >= 0.5 for r, p in zip(right, iops, strict=True)) / n, 1)
+    assert table["Acc@GQA"] == round(
+        100 * sum(r and p >= 0.5 for r, p in zip(right, iops, strict=True)) / n, 1
+    )
     assert table["Acc@QA"] == round(100 * sum(right) / n, 1)
     assert table["IoU@0.3"] == round(100 * sum(i >= 0.3 for i in ious) / n, 1)
     assert table["mIoP"] == pytest.approx(100 * sum(iops) / n, abs=0.0501)
@@ -119,7 +125,9 @@ def test_grounding_by_hand():
     }  # fmt: skip
 
 
-@pytest.mark.skipif(not NEXTGQA.exists(), reason=f"shared data: no NExT-GQA annotations at {NEXTGQA}")
+@pytest.mark.skipif(
+    not NEXTGQA.exists(), reason=f"shared data: no NExT-GQA annotations at {NEXTGQA}"
+)
 def test_nextgqa_validation_spans():
     """The evidence itself is all right; the whole video is as precise as the evidence is long."""
     videos = json.loads(NEXTGQA.read_text("utf-8")).values()
@@ -133,14 +141,22 @@ def test_nextgqa_validation_spans():
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: exact_match([1], [1, 2]), ShapeError, "predictions of 1 questions, but answers of 2"),
+        (
+            lambda: exact_match([1], [1, 2]),
+            ShapeError,
+            "predictions of 1 questions, but answers of 2",
+        ),
         (lambda: exact_match([], []), UsageError, "no questions"),
         (lambda: exact_match(["1"], [1]), UsageError, "'1' and answer 1"),
         (lambda: soft_accuracy(["a"], [[]]), UsageError, "1 of 1"),
         (lambda: iou_and_iop(np.zeros((1, 3)), [np.ones((1, 2))]), ShapeError, "(1, 3)"),
         (lambda: iou_and_iop(np.array([[2, 1]]), [np.ones((1, 2))]), UsageError, "[2.0, 1.0]"),
         (lambda: iou_and_iop(np.zeros((1, 2)), [np.zeros((0, 2))]), UsageError, "1 of 1"),
-        (lambda: grounding_scores([True], np.zeros((2, 2)), [np.ones((1, 2))] * 2), ShapeError, "(1,)"),
+        (
+            lambda: grounding_scores([True], np.zeros((2, 2)), [np.ones((1, 2))] * 2),
+            ShapeError,
+            "(1,)",
+        ),
     ],
 )
 def test_rejects_invalid_arguments(call, kind, message):

@@ -20,7 +20,9 @@ def lines(path):
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-@pytest.mark.skipif(not (SAMPLE.exists() and TRUTH.exists()), reason=f"shared data: no official sample at {SAMPLE}")
+@pytest.mark.skipif(
+    not (SAMPLE.exists() and TRUTH.exists()), reason=f"shared data: no official sample at {SAMPLE}"
+)
 def test_matches_official_output_on_official_sample():
     """Moment-DETR's predictions for the validation set: all 104 figures, to the last printed digit."""
     predicted, truth = {row["qid"]: row for row in lines(SAMPLE)}, lines(TRUTH)
@@ -29,7 +31,10 @@ def test_matches_official_output_on_official_sample():
         [np.array(row["pred_relevant_windows"]) for row in rows],
         [np.array(row["relevant_windows"]) for row in truth],
         [np.array(row["pred_saliency_scores"]) for row in rows],
-        [clip_ratings(int(row["duration"] / 2), row["relevant_clip_ids"], row["saliency_scores"]) for row in truth],
+        [
+            clip_ratings(int(row["duration"] / 2), row["relevant_clip_ids"], row["saliency_scores"])
+            for row in truth
+        ],
     )
     assert got == json.loads(PRINTED.read_text("utf-8"))
 
@@ -60,7 +65,9 @@ def test_duration_ranges_are_half_open():
     truths = [np.array([[0.0, 10.0]]), np.array([[0.0, 30.0]]), np.array([[0.0, 150.0]])]
     perfect = [np.column_stack([spans, [1.0]]) for spans in truths]
     got = qvhighlights(perfect, truths)
-    assert all(got[name]["MR-mAP"]["average"] == 100.0 for name in ("short", "middle", "long", "full"))
+    assert all(
+        got[name]["MR-mAP"]["average"] == 100.0 for name in ("short", "middle", "long", "full")
+    )
     assert set(qvhighlights(perfect[:1], truths[:1])) == {"brief", "full", "short"}
 
 
@@ -80,10 +87,14 @@ def test_first_iou_uses_best_true_window():
 
 def test_highlights_of_two_clips():
     ratings = [clip_ratings(2, [0], [[4, 3, 2]])]
-    got = qvhighlights([np.array([[0, 2, 1.0]])], [np.array([[0.0, 2.0]])], [np.array([0.1, 0.2])], ratings)
+    got = qvhighlights(
+        [np.array([[0, 2, 1.0]])], [np.array([[0.0, 2.0]])], [np.array([0.1, 0.2])], ratings
+    )
     assert got["HL-min-Fair"] == {"HL-mAP": 50.0, "HL-Hit1": 0.0}
     assert got["HL-min-Good"] == {"HL-mAP": 33.33, "HL-Hit1": 0.0}
-    assert got["brief"]["HL-min-VeryGood-mAP"] == 16.67 and got["brief"]["HL-min-VeryGood-Hit1"] == 0.0
+    assert (
+        got["brief"]["HL-min-VeryGood-mAP"] == 16.67 and got["brief"]["HL-min-VeryGood-Hit1"] == 0.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,7 +102,11 @@ def test_highlights_of_two_clips():
     [
         (lambda: qvhighlights([], []), UsageError, "0 of 0"),
         (lambda: qvhighlights([np.ones((1, 3))], [np.array([0.0, 2.0])]), ShapeError, "(2,)"),
-        (lambda: qvhighlights([np.ones((1, 3))], [np.array([[2.0, 0.0]])]), UsageError, "[2.0, 0.0]"),
+        (
+            lambda: qvhighlights([np.ones((1, 3))], [np.array([[2.0, 0.0]])]),
+            UsageError,
+            "[2.0, 0.0]",
+        ),
     ],
 )
 def test_rejects_invalid_arguments(call, kind, message):

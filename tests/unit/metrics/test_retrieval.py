@@ -42,7 +42,9 @@ def test_metrics_by_hand():
         {"R@1": 100 / 3, "R@5": 100.0, "R@10": 100.0, "MedR": 2.5, "MnR": 2.5}
     )
     # The third query's item ties with two others for the first place.
-    assert retrieval_table(SIMILARITY, one_each(0, 2, 3))["R@1"] == pytest.approx(100 * (1 + 1 + 1 / 3) / 3)
+    assert retrieval_table(SIMILARITY, one_each(0, 2, 3))["R@1"] == pytest.approx(
+        100 * (1 + 1 + 1 / 3) / 3
+    )
     assert recall(SIMILARITY, one_each(1, 1, 2), 2).tolist() == [0.0, 0.5, 0.0]
     assert recall(SIMILARITY, one_each(1, 1, 2), 3).tolist() == [0.0, 1.0, 0.0]
     assert recall(SIMILARITY, one_each(1, 1, 2), 9).tolist() == [1.0, 1.0, 1.0]
@@ -50,7 +52,9 @@ def test_metrics_by_hand():
 
 def test_equal_scores_are_at_chance():
     metrics = retrieval_table(np.zeros((50, 50)), np.eye(50, dtype=bool))
-    assert metrics == pytest.approx({"R@1": 2.0, "R@5": 10.0, "R@10": 20.0, "MedR": 25.5, "MnR": 25.5})
+    assert metrics == pytest.approx(
+        {"R@1": 2.0, "R@5": 10.0, "R@10": 20.0, "MedR": 25.5, "MnR": 25.5}
+    )
     # Two relevant of four: one misses both with probability 1/2, two with 1/6.
     pair = np.array([[1, 1, 0, 0]], dtype=bool)
     assert recall(np.zeros((1, 4)), pair, 1).tolist() == pytest.approx([1 / 2])
@@ -62,7 +66,9 @@ def test_minus_infinity_scores_tie_last():
     assert ranks(np.array([[-np.inf, 0.0, -np.inf]]), one_each(0, width=3)).tolist() == [2.5]
 
 
-@given(st.lists(st.lists(st.integers(0, 2), min_size=5, max_size=5), min_size=1, max_size=3), st.data())
+@given(
+    st.lists(st.lists(st.integers(0, 2), min_size=5, max_size=5), min_size=1, max_size=3), st.data()
+)
 @settings(deadline=None, max_examples=40)
 def test_recall_and_rank_match_enumeration_of_ties(rows, data):
     row = st.lists(st.booleans(), min_size=5, max_size=5).filter(any)
@@ -106,12 +112,19 @@ def test_video_to_text_matches_naive_loop(seed):
     draw = np.random.default_rng(seed)
     similarity, video_of_query = draw.integers(0, 6, (9, 4)) / 5, draw.integers(0, 4, 9)
     told = sorted(set(video_of_query.tolist()))
-    best = [[max(similarity[q, v] for q in range(9) if video_of_query[q] == u) for u in told] for v in told]
-    place = [1 + sum(b > row[i] for b in row) + (row.count(row[i]) - 1) / 2 for i, row in enumerate(best)]
+    best = [
+        [max(similarity[q, v] for q in range(9) if video_of_query[q] == u) for u in told]
+        for v in told
+    ]
+    place = [
+        1 + sum(b > row[i] for b in row) + (row.count(row[i]) - 1) / 2 for i, row in enumerate(best)
+    ]
     assert video_to_text(similarity, video_of_query)["MnR"] == pytest.approx(np.mean(place))
 
 
-@pytest.mark.skipif(not PUBLISHED.exists(), reason=f"shared data: no published similarity matrix at {PUBLISHED}")
+@pytest.mark.skipif(
+    not PUBLISHED.exists(), reason=f"shared data: no published similarity matrix at {PUBLISHED}"
+)
 def test_published_figures_of_dgl_on_msrvtt():
     """DGL's own matrix gives the figures that it prints; where it holds exact ties, those took the query's side."""
     similarity, own = np.load(PUBLISHED).astype(np.float64), np.arange(1000)
@@ -133,7 +146,9 @@ def several_captions(seed, captions=9, videos=4, levels=None):
     """Scores (with ties where `levels` says how many there are) and each caption's video."""
     draw = np.random.default_rng(seed)
     scores = (
-        draw.standard_normal((captions, videos)) if levels is None else draw.integers(0, levels, (captions, videos))
+        draw.standard_normal((captions, videos))
+        if levels is None
+        else draw.integers(0, levels, (captions, videos))
     )
     return scores / 7, draw.integers(0, videos, captions)
 
@@ -179,7 +194,11 @@ def test_caption_with_several_relevant_videos():
 def test_paragraph_rules_agree_in_both_directions():
     similarity = np.random.default_rng(3).standard_normal((7, 7))
     own = np.arange(7)
-    assert video_to_text(similarity, own) == video_to_texts(similarity, own) == text_to_video(similarity.T, own)
+    assert (
+        video_to_text(similarity, own)
+        == video_to_texts(similarity, own)
+        == text_to_video(similarity.T, own)
+    )
 
 
 def test_sum_of_recalls():
@@ -187,8 +206,12 @@ def test_sum_of_recalls():
     similarity = np.zeros((3, 120))
     similarity[:] = -np.arange(120)
     got = partially_relevant(similarity, np.array([0, 6, 119]))
-    assert got == pytest.approx({"R@1": 100 / 3, "R@5": 100 / 3, "R@10": 200 / 3, "R@100": 200 / 3, "SumR": 200})
-    assert partially_relevant(np.zeros((3, 200)), np.arange(3))["SumR"] == pytest.approx((1 + 5 + 10 + 100) / 2)
+    assert got == pytest.approx(
+        {"R@1": 100 / 3, "R@5": 100 / 3, "R@10": 200 / 3, "R@100": 200 / 3, "SumR": 200}
+    )
+    assert partially_relevant(np.zeros((3, 200)), np.arange(3))["SumR"] == pytest.approx(
+        (1 + 5 + 10 + 100) / 2
+    )
 
 
 @given(SEEDS, st.sampled_from([None, 4]))
@@ -200,7 +223,9 @@ def test_metrics_are_invariant_to_order_and_scale(seed, levels):
     place = np.argsort(videos)
     for metrics in (text_to_video, video_to_text, video_to_texts):
         expected = metrics(scores, video_of_query)
-        assert metrics(scores[captions][:, videos], place[video_of_query[captions]]) == pytest.approx(expected)
+        assert metrics(
+            scores[captions][:, videos], place[video_of_query[captions]]
+        ) == pytest.approx(expected)
         assert metrics(scores * 3 - 5, video_of_query) == pytest.approx(expected)
         assert metrics(np.float32(scores), video_of_query) == pytest.approx(expected)
 
@@ -212,7 +237,9 @@ def test_higher_score_of_relevant_item_never_hurts(seed):
     right = video_of_query[:, None] == np.arange(4)
     for metrics in (text_to_video, video_to_text, video_to_texts):
         before, after = (metrics(scores + bonus * right, video_of_query) for bonus in (0, 0.2))
-        assert after["MnR"] <= before["MnR"] and all(after[f"R@{k}"] >= before[f"R@{k}"] - 1e-9 for k in (1, 5, 10))
+        assert after["MnR"] <= before["MnR"] and all(
+            after[f"R@{k}"] >= before[f"R@{k}"] - 1e-9 for k in (1, 5, 10)
+        )
         perfect = metrics(scores + 10 * right, video_of_query)
         assert perfect == {"R@1": 100, "R@5": 100, "R@10": 100, "MedR": 1, "MnR": 1}
 
@@ -229,13 +256,25 @@ def test_block_size_does_not_change_results(monkeypatch, block):
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: ranks(np.zeros((2, 3)), np.zeros((3, 2))), ShapeError, "(2, 3) and relevant (3, 2)"),
-        (lambda: ranks(np.zeros((3, 2)), np.eye(3, 2)), UsageError, "1 of 3 queries have no relevant item"),
+        (
+            lambda: ranks(np.zeros((2, 3)), np.zeros((3, 2))),
+            ShapeError,
+            "(2, 3) and relevant (3, 2)",
+        ),
+        (
+            lambda: ranks(np.zeros((3, 2)), np.eye(3, 2)),
+            UsageError,
+            "1 of 3 queries have no relevant item",
+        ),
         (lambda: ranks(np.zeros((0, 2)), np.zeros((0, 2))), UsageError, "0 of 0"),
         (lambda: ranks(np.full((1, 1), np.nan), np.ones((1, 1))), UsageError, "NaN"),
         (lambda: recall(np.zeros((1, 1)), np.ones((1, 1)), 0), UsageError, "recall depth 0"),
         (lambda: video_to_texts(np.full((1, 1), np.nan), np.array([0])), UsageError, "NaN"),
-        (lambda: retrieval_table(np.zeros((1, 1)), np.ones((1, 1)), (1, -5)), UsageError, "recall depth -5"),
+        (
+            lambda: retrieval_table(np.zeros((1, 1)), np.ones((1, 1)), (1, -5)),
+            UsageError,
+            "recall depth -5",
+        ),
     ],
 )
 def test_rejects_invalid_arguments(call, kind, message):

@@ -46,7 +46,9 @@ def test_querybank_matches_published_algorithm(seed, top):
     for q, row in enumerate(scores):
         expected = list(row)
         if max(range(5), key=lambda v: row[v]) in hubs:
-            expected = [math.exp(7 * row[v]) / sum(math.exp(7 * b[v]) for b in bank) for v in range(5)]
+            expected = [
+                math.exp(7 * row[v]) / sum(math.exp(7 * b[v]) for b in bank) for v in range(5)
+            ]
         assert np.argsort(got[q]).tolist() == np.argsort(expected).tolist()
 
 
@@ -63,7 +65,9 @@ def test_no_overflow_at_large_scores():
     assert np.isfinite(dual_softmax(scores)).all() and np.isfinite(querybank(scores, scores)).all()
 
 
-@pytest.mark.skipif(not PUBLISHED.exists(), reason=f"shared data: no published similarity matrix at {PUBLISHED}")
+@pytest.mark.skipif(
+    not PUBLISHED.exists(), reason=f"shared data: no published similarity matrix at {PUBLISHED}"
+)
 def test_dual_softmax_gain_on_real_matrix_matches_papers():
     """TS2-Net reports +4.1 and +4.6 R@1 on MSR-VTT 1k-A; this other model's matrix gains as much."""
     similarity, own = np.load(PUBLISHED).astype(np.float64), np.arange(1000)
@@ -84,7 +88,11 @@ def test_dual_softmax_gain_on_real_matrix_matches_papers():
         (lambda: querybank(np.zeros((1, 2)), np.zeros((1, 3))), ShapeError, "(1, 3)"),
         (lambda: querybank(np.zeros((1, 2)), np.zeros((0, 2))), UsageError, "the bank"),
         (lambda: querybank(np.zeros((1, 2)), np.zeros((1, 2)), top=3), UsageError, "top 3"),
-        (lambda: querybank(np.zeros((1, 2)), np.zeros((1, 2)), beta=-1), UsageError, "invalid beta -1"),
+        (
+            lambda: querybank(np.zeros((1, 2)), np.zeros((1, 2)), beta=-1),
+            UsageError,
+            "invalid beta -1",
+        ),
     ],
 )
 def test_rejects_invalid_arguments(call, kind, message):

@@ -96,7 +96,11 @@ def meaning(name, ids, *folders):
         ("a.mp4", ["x/a.mp4", "y/a.mkv"], "x/a.mp4"),
         ("a", ["x/a.mp4", "y/a.mkv"], ["x/a.mp4", "y/a.mkv"]),
         ("2024/a.mp4", ["2023/a.mp4", "2024/a.mkv"], "2024/a.mkv"),
-        ("RoripwjYFp8_60.0_210.0", ["v/RoripwjYFp8_60.0_210.0.mp4"], "v/RoripwjYFp8_60.0_210.0.mp4"),
+        (
+            "RoripwjYFp8_60.0_210.0",
+            ["v/RoripwjYFp8_60.0_210.0.mp4"],
+            "v/RoripwjYFp8_60.0_210.0.mp4",
+        ),
         ("RoripwjYFp8_60.0", ["RoripwjYFp8_60.mp4"], None),
         ("clip.1", ["clip.mp4"], None),
         (".mp4", ["a.mp4"], None),
@@ -127,13 +131,18 @@ def test_contradicting_names_of_one_file_match_nothing():
 def test_resolve_requires_one_match():
     names = NameMatcher(["v/a.mp4", "w/a.mp4"], ROOT)
     assert names.resolve("w/a.mp4", ROOT) == "w/a.mp4"
-    with pytest.raises(UsageError, match=r"'a\.mp4' matches several videos, e\.g\. v/a\.mp4, w/a\.mp4: name one"):
+    with pytest.raises(
+        UsageError, match=r"'a\.mp4' matches several videos, e\.g\. v/a\.mp4, w/a\.mp4: name one"
+    ):
         names.resolve("a.mp4", ROOT)
     with pytest.raises(MissingError, match="no features of 'b': it was never extracted"):
         names.resolve("b", ROOT)
 
 
-FOLDERS, FILES = ["a", "b", "cam1", "cam2", NFC("é")], ["x.mp4", "x.mkv", "x", "y.mp4", NFC("ü.mp4")]
+FOLDERS, FILES = (
+    ["a", "b", "cam1", "cam2", NFC("é")],
+    ["x.mp4", "x.mkv", "x", "y.mp4", NFC("ü.mp4")],
+)
 BELOW = st.builds(
     lambda folders, name: "/".join([*folders, name]),
     st.lists(st.sampled_from(FOLDERS), max_size=3),
@@ -191,7 +200,10 @@ def loop(name, ids, folder):
 
 
 @given(
-    st.lists(BELOW, max_size=8, unique=True), BELOW, st.sampled_from(["", "/", "/home/me/ws/", "/data/"]), st.booleans()
+    st.lists(BELOW, max_size=8, unique=True),
+    BELOW,
+    st.sampled_from(["", "/", "/home/me/ws/", "/data/"]),
+    st.booleans(),
 )
 @settings(max_examples=600, deadline=None)
 def test_find_matches_naive_loop(ids, name, before, is_windows):
@@ -211,7 +223,10 @@ def test_find_matches_naive_loop(ids, name, before, is_windows):
         ("2024", {"2024/may/b.mp4", "2024/c.mp4"}),
         ("2024/", {"2024/may/b.mp4", "2024/c.mp4"}),
         ("2024\\may", {"2024/may/b.mp4"}),
-        ("2024/*", {"2024/may/b.mp4", "2024/c.mp4"}),  # a pattern that fits a folder stands for all in it
+        (
+            "2024/*",
+            {"2024/may/b.mp4", "2024/c.mp4"},
+        ),  # a pattern that fits a folder stands for all in it
         ("2024/*.mp4", {"2024/c.mp4"}),
         ("20??/**/b.*", {"2024/may/b.mp4"}),
         ("/home/me/ws/2024/*.mp4", {"2024/c.mp4"}),
@@ -261,8 +276,13 @@ PATTERNS = st.lists(st.sampled_from(["a", "*", "**", "?", "a*", "[ab]"]), min_si
 
 def test_select_in_any_folder():
     names = NameMatcher(["a.mp4", "v/a.mp4", "v/b.mp4"], ROOT)
-    assert names.select("b*", ROOT) == [] and names.select("b*", ROOT, any_folder=True) == ["v/b.mp4"]
-    assert names.select("a*", ROOT, any_folder=True) == ["a.mp4"] and names.select("x/b*", ROOT, any_folder=True) == []
+    assert names.select("b*", ROOT) == [] and names.select("b*", ROOT, any_folder=True) == [
+        "v/b.mp4"
+    ]
+    assert (
+        names.select("a*", ROOT, any_folder=True) == ["a.mp4"]
+        and names.select("x/b*", ROOT, any_folder=True) == []
+    )
 
 
 @given(PARTS, PATTERNS)

@@ -22,7 +22,11 @@ def test_rejects_names_invalid_on_some_system(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["default", "a", "run-2_b", "mit Leerzeichen", "日本", "v1.2", "console", "comma", "a" * 100]
+    "name",
+    ["default", "a", "run-2_b", "mit Leerzeichen", "日本", "v1.2", "console", "comma", "a" * 100],
 )
 def test_accepts_other_names(tmp_path, name):
-    assert require_name(name, "a run") == name and Workspace(tmp_path).run(name).parent == tmp_path / ".vla" / "runs"
+    assert (
+        require_name(name, "a run") == name
+        and Workspace(tmp_path).run(name).parent == tmp_path / ".vla" / "runs"
+    )

@@ -23,7 +23,10 @@ def vectors(counts, width, seed, dim=5, garbage=0.0):
 
 def shares(mask, seed):
     """Weights of sum 1, as some network might give them."""
-    drawn = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * mask
+    drawn = (
+        torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        * mask
+    )
     return drawn / drawn.sum(1, keepdim=True).clamp_min(1e-12)
 
 
@@ -35,11 +38,16 @@ def uniform(mask):
 
 def plain(words, word_mask, frames, frame_mask, **more):
     """The interaction in which every word counts the same and every frame."""
-    return interaction(words, word_mask, frames, frame_mask, uniform(word_mask), uniform(frame_mask), **more)
+    return interaction(
+        words, word_mask, frames, frame_mask, uniform(word_mask), uniform(frame_mask), **more
+    )
 
 
 def case(width=5, length=6, garbage=0.0, words=WORDS, frames=FRAMES):
-    return (*vectors(words, width, 0, garbage=garbage), *vectors(frames, length, 1, garbage=garbage))
+    return (
+        *vectors(words, width, 0, garbage=garbage),
+        *vectors(frames, length, 1, garbage=garbage),
+    )
 
 
 def dot(a, b):
@@ -50,19 +58,29 @@ def naive(words, word_mask, frames, frame_mask, a=None, b=None):
     actual = []
     for q in range(len(words)):
         w = [words[q, i].tolist() for i in range(words.shape[1]) if word_mask[q, i]]
-        share_a = [float(a[q, i]) for i in range(words.shape[1]) if word_mask[q, i]] if a is not None else None
+        share_a = (
+            [float(a[q, i]) for i in range(words.shape[1]) if word_mask[q, i]]
+            if a is not None
+            else None
+        )
         row = []
         for v in range(len(frames)):
             f = [frames[v, i].tolist() for i in range(frames.shape[1]) if frame_mask[v, i]]
-            share_b = [float(b[v, i]) for i in range(frames.shape[1]) if frame_mask[v, i]] if b is not None else None
+            share_b = (
+                [float(b[v, i]) for i in range(frames.shape[1]) if frame_mask[v, i]]
+                if b is not None
+                else None
+            )
             if not w or not f:
                 row.append(-math.inf)
                 continue
             to_frames = sum(
-                (share_a[i] if share_a else 1 / len(w)) * max(dot(w[i], x) for x in f) for i in range(len(w))
+                (share_a[i] if share_a else 1 / len(w)) * max(dot(w[i], x) for x in f)
+                for i in range(len(w))
             )
             to_words = sum(
-                (share_b[i] if share_b else 1 / len(f)) * max(dot(f[i], x) for x in w) for i in range(len(f))
+                (share_b[i] if share_b else 1 / len(f)) * max(dot(f[i], x) for x in w)
+                for i in range(len(f))
             )
             row.append((to_frames + to_words) / 2)
         actual.append(row)
@@ -73,7 +91,9 @@ def naive(words, word_mask, frames, frame_mask, a=None, b=None):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_interaction_matches_naive_loops(weighted, elements):
     given = case()
-    weights = tuple(shares(m, s) if weighted else uniform(m) for m, s in ((given[1], 2), (given[3], 3)))
+    weights = tuple(
+        shares(m, s) if weighted else uniform(m) for m, s in ((given[1], 2), (given[3], 3))
+    )
     got = interaction(*given, *weights, elements=elements)
     assert got.dtype == torch.float64
     torch.testing.assert_close(got, naive(*given, *weights), rtol=0, atol=1e-13)
@@ -82,7 +102,9 @@ def test_interaction_matches_naive_loops(weighted, elements):
 @pytest.mark.parametrize("elements", [31, 10**6])
 def test_its_gradients_are_its_differences(elements):
     words, word_mask, frames, frame_mask = case(words=(2, 3), frames=(3, 1, 2))
-    given = [x.requires_grad_() for x in (words, frames, shares(word_mask, 2), shares(frame_mask, 3))]
+    given = [
+        x.requires_grad_() for x in (words, frames, shares(word_mask, 2), shares(frame_mask, 3))
+    ]
     assert torch.autograd.gradcheck(
         lambda w, f, a, b: interaction(w, word_mask, f, frame_mask, a, b, elements=elements), given
     )
@@ -139,7 +161,10 @@ def test_empty_sides_are_ignored():
     (mixed.sum() + got[got > -math.inf].sum()).backward()
     assert words.grad.isfinite().all() and frames.grad.isfinite().all()
     assert all(p.grad.isfinite().all() for p in net.parameters())
-    for some in (words[:0], word_mask[:0], frames, frame_mask), (words, word_mask, frames[:0], frame_mask[:0]):
+    for some in (
+        (words[:0], word_mask[:0], frames, frame_mask),
+        (words, word_mask, frames[:0], frame_mask[:0]),
+    ):
         assert plain(*some).shape == (len(some[0]), len(some[2]))
     nothing = plain(words[:, :0], word_mask[:, :0], frames, frame_mask)
     assert nothing.shape == (3, 2) and (nothing == -math.inf).all()
@@ -167,7 +192,9 @@ def test_weights_are_equal_at_first_and_always_sum_to_one():
     torch.testing.assert_close(weights(words, mask), uniform(mask), rtol=0, atol=1e-15)
     torch.nn.init.normal_(weights.leave.weight, std=3)
     actual = weights(words, mask)
-    torch.testing.assert_close(actual.sum(1), torch.tensor([1.0, 0, 1]).double(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        actual.sum(1), torch.tensor([1.0, 0, 1]).double(), rtol=0, atol=1e-12
+    )
     assert (actual[~mask] == 0).all() and actual[0, :3].std() > 0.01
 
 
@@ -181,7 +208,9 @@ def test_weights_are_the_softmax_of_a_small_network():
         for i in range(n):
             hidden = [
                 dot(row, words[q, i].tolist()) + shift
-                for row, shift in zip(weights.enter.weight.tolist(), weights.enter.bias.tolist(), strict=True)
+                for row, shift in zip(
+                    weights.enter.weight.tolist(), weights.enter.bias.tolist(), strict=True
+                )
             ]
             active = [h * (1 + math.erf(h / math.sqrt(2))) / 2 for h in hidden]
             logits.append(math.exp(dot(weights.leave.weight[0].tolist(), active)))

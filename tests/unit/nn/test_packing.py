@@ -47,11 +47,15 @@ def test_gradients():
     assert torch.autograd.gradcheck(layout.unpad, padded.requires_grad_(True))
     assert torch.autograd.gradcheck(layout.pad, rows.detach().requires_grad_(True))
     bias = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(layout.conv1d, (rows.detach().requires_grad_(True), weight, bias))
+    assert torch.autograd.gradcheck(
+        layout.conv1d, (rows.detach().requires_grad_(True), weight, bias)
+    )
 
 
 def test_unit_vectors_and_their_gradient():
-    vectors = torch.randn(4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    vectors = torch.randn(
+        4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True
+    )
     torch.testing.assert_close(l2_normalize(vectors), functional.normalize(vectors, dim=-1))
     assert torch.autograd.gradcheck(l2_normalize, vectors)
     (slope,) = torch.autograd.grad(l2_normalize(vectors).pow(3).sum(), vectors, create_graph=True)

@@ -22,7 +22,13 @@ FILTERS = (
 )  # fmt: skip
 PARTS = dict.fromkeys(FILTERS, "filters") | {"queries": "query"}
 # Options of `search` that become fields of each `Query`.
-QUERY_FIELDS = {"also": "also", "negative": "negative", "then": "then", "within": "within", "duration": "duration"} | {
+QUERY_FIELDS = {
+    "also": "also",
+    "negative": "negative",
+    "then": "then",
+    "within": "within",
+    "duration": "duration",
+} | {
     "prompt_templates": "use_templates",
     "no_rewrite": "rewrite",
 }
@@ -46,7 +52,9 @@ def library_defaults(name):
     function = demo_function() if name == "demo" else getattr(vla, name)
     found = {k: p.default for k, p in inspect.signature(function).parameters.items()}
     if name == "demo":
-        found |= {k: p.default for k, p in inspect.signature(vla.demo).parameters.items() if k == "folder"}
+        found |= {
+            k: p.default for k, p in inspect.signature(vla.demo).parameters.items() if k == "folder"
+        }
     if "choice" in found:
         found |= {f.name: f.default for f in dataclasses.fields(vla.EncoderChoice)}
     if "settings" in found:
@@ -89,7 +97,9 @@ def test_every_default_of_the_command_line_is_the_librarys(name):
         theirs, ours = library[option], parameter.default
         same = ours == theirs and type(ours) is type(theirs)
         # The command line cannot default to an empty tuple; None stands for it.
-        assert same or (theirs == () and ours is None), f"vla {name} {option}: {ours!r}, the library has {theirs!r}"
+        assert same or (theirs == () and ours is None), (
+            f"vla {name} {option}: {ours!r}, the library has {theirs!r}"
+        )
         compared += 1
     assert compared >= 2
 
@@ -130,8 +140,15 @@ def test_a_recipe_may_hold_every_setting_and_nothing_else(tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('projector = "residual"\nepochs = 3\n[projector_options]\nwidth = 8\n')
     config = TrainConfig.from_mapping(read_recipe(recipe), str(recipe))
-    assert dataclasses.replace(TrainConfig(), projector="residual", epochs=3, projector_options={"width": 8}) == config
-    with pytest.raises(UsageError, match="no setting is called epoch; there are .*batch_size.*warmup"):
+    assert (
+        dataclasses.replace(
+            TrainConfig(), projector="residual", epochs=3, projector_options={"width": 8}
+        )
+        == config
+    )
+    with pytest.raises(
+        UsageError, match="no setting is called epoch; there are .*batch_size.*warmup"
+    ):
         TrainConfig.from_mapping({"epoch": 3}, "r.toml")
 
 

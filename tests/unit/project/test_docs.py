@@ -14,7 +14,16 @@ from vla_cli.main import app
 ROOT = Path(__file__).parents[3]
 LIBRARY = ROOT / "toolkit" / "vla"
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
-OTHERS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "toolkit/README.md", "cli/README.md")]
+OTHERS = [
+    ROOT / name
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "toolkit/README.md",
+        "cli/README.md",
+    )
+]
 DOCUMENTS = [*OTHERS, *DOCS]
 DECISIONS = ROOT / "docs" / "development" / "decisions"
 
@@ -36,7 +45,12 @@ def anchors(path):
     """The ids that mkdocs and other renderers give the headings of a page."""
     found = set()
     for heading in re.findall(r"^#+ (.*)$", prose(path), re.MULTILINE):
-        plain = unicodedata.normalize("NFKD", re.sub(r"[`*]", "", heading)).encode("ascii", "ignore").decode().lower()
+        plain = (
+            unicodedata.normalize("NFKD", re.sub(r"[`*]", "", heading))
+            .encode("ascii", "ignore")
+            .decode()
+            .lower()
+        )
         found.add(re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip()))
     return found
 
@@ -50,13 +64,17 @@ def test_links_lead_to_files_and_headings(path):
         there = (path.parent / name).resolve() if name else path
         assert there.exists(), f"{relative(path)} links to {target}"
         generated = relative(there) == "docs/reference/python-api.md"
-        assert not heading or generated or heading in anchors(there), f"{relative(path)} links to {target}"
+        assert not heading or generated or heading in anchors(there), (
+            f"{relative(path)} links to {target}"
+        )
 
 
 @each_document
 def test_files_that_are_named_exist(path):
     text = path.read_text("utf-8")
-    for name in re.findall(r"\b(?:tests|examples|cli|toolkit|docs|\.ci)/[\w/.-]*\w\.(?:py|pyi|md|toml|txt)\b", text):
+    for name in re.findall(
+        r"\b(?:tests|examples|cli|toolkit|docs|\.ci)/[\w/.-]*\w\.(?:py|pyi|md|toml|txt)\b", text
+    ):
         if DECISIONS not in path.parents:  # a decision may name a file that it removed
             assert (ROOT / name).is_file(), f"{relative(path)} names {name}"
 
@@ -67,12 +85,16 @@ def test_the_readme_is_short():
 
 def test_each_term_of_the_glossary_has_its_module():
     rows = re.findall(
-        r"^\| (.+?) \| .+ \| `(\S+)` \|$", (ROOT / "docs" / "glossary.md").read_text("utf-8"), re.MULTILINE
+        r"^\| (.+?) \| .+ \| `(\S+)` \|$",
+        (ROOT / "docs" / "glossary.md").read_text("utf-8"),
+        re.MULTILINE,
     )
     assert len(rows) > 100
     for term, module in rows:
         path = ROOT / "toolkit" / module.replace(".", "/")
-        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), f"{term}: {module}"
+        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), (
+            f"{term}: {module}"
+        )
     terms = [term for term, _ in rows]
     assert terms == sorted(set(terms), key=str.lower)
 
@@ -83,9 +105,13 @@ def test_modules_and_classes_of_the_architecture_exist():
         known = (ROOT / name, LIBRARY / name, LIBRARY / "evaluation" / name)
         assert any(path.is_file() for path in known) or name == "base.py", name
     for row in re.findall(r"^\| (`[A-Z].*?) \| (`.*?\.py`) \|", text, re.MULTILINE):
-        source = "".join((LIBRARY / name).read_text("utf-8") for name in re.findall(r"`(.*?)`", row[1]))
+        source = "".join(
+            (LIBRARY / name).read_text("utf-8") for name in re.findall(r"`(.*?)`", row[1])
+        )
         for name in re.findall(r"`(\w+)`", row[0]):
-            assert re.search(rf"^class {name}\b", source, re.MULTILINE), f"{name} is not a class of {row[1]}"
+            assert re.search(rf"^class {name}\b", source, re.MULTILINE), (
+                f"{name} is not a class of {row[1]}"
+            )
 
 
 def options():
@@ -106,10 +132,14 @@ def test_options_that_are_named_exist(path):
     known = options()
     every = set().union(*known.values())
     text = re.sub(r"\\\n\s*", "", path.read_text("utf-8"))
-    for line in re.findall(r"^vla \S.*$", text, re.MULTILINE) + re.findall(r"`(vla \S[^`]*)`", text):
+    for line in re.findall(r"^vla \S.*$", text, re.MULTILINE) + re.findall(
+        r"`(vla \S[^`]*)`", text
+    ):
         words = re.sub(r"'[^']*'|\"[^\"]*\"", "TEXT", line).split("#")[0].split()
         for option in (word.split("=")[0] for word in words[2:] if word.startswith("--")):
-            assert option in known.get(words[1], every), f"{relative(path)}: vla {words[1]} has no {option}"
+            assert option in known.get(words[1], every), (
+                f"{relative(path)}: vla {words[1]} has no {option}"
+            )
     if (ROOT / "docs" / "guides") in path.parents or path.name in ("concepts.md", "quickstart.md"):
         others = {"--force-reinstall", "--index-url", "--nproc_per_node"}
         for option in re.findall(r"`(--[a-z-]+)", text):
@@ -121,11 +151,17 @@ def test_public_names_of_the_api_page_are_public():
     hooks = util.module_from_spec(spec)
     spec.loader.exec_module(hooks)
     page = (ROOT / "docs" / "reference" / "python-api.md").read_text("utf-8")
-    named = {name for group in re.findall(r"<!-- api: (.*) -->", page) for name in group.split()} - {"..."}
-    assert named <= set(hooks.public_names()), f"no longer public: {named - set(hooks.public_names())}"
+    named = {
+        name for group in re.findall(r"<!-- api: (.*) -->", page) for name in group.split()
+    } - {"..."}
+    assert named <= set(hooks.public_names()), (
+        f"no longer public: {named - set(hooks.public_names())}"
+    )
     generated = hooks.api_page(page)
     for name, module in hooks.public_names().items():
-        assert generated.count(f"::: {module}.{name}\n") + generated.endswith(f"{module}.{name}") == 1, name
+        assert (
+            generated.count(f"::: {module}.{name}\n") + generated.endswith(f"{module}.{name}") == 1
+        ), name
 
 
 def test_decisions_have_a_title_and_are_short():

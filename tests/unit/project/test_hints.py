@@ -21,7 +21,8 @@ COMMANDS = sorted({command.name for command in main.app.registered_commands})
 SPEAKS_OF_THE_CLI = re.compile(rf"--[a-z]|\bvla (?:{'|'.join(COMMANDS)})\b")
 ROOT = Path(vla.__file__).parent
 LIBRARY = {
-    ".".join(("vla", *path.relative_to(ROOT).with_suffix("").parts)): path for path in sorted(ROOT.rglob("*.py"))
+    ".".join(("vla", *path.relative_to(ROOT).with_suffix("").parts)): path
+    for path in sorted(ROOT.rglob("*.py"))
 }
 EXCEPTIONS = {
     ("vla.encoders._open_clip_import", "pip install --force-reinstall"): "an option of pip",
@@ -36,7 +37,11 @@ def constants(tree):
     """`(line, text)` of every string that is no docstring."""
     statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in statements:
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in statements
+        ):
             yield node.lineno, node.value
 
 
@@ -44,10 +49,20 @@ def hints():
     """`(place, action, names of values)` of every `Hint(...)` of the library."""
     for module, path in LIBRARY.items():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Hint":
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id == "Hint"
+            ):
                 (action,) = node.args
-                assert isinstance(action, ast.Constant), f"{module}:{node.lineno}: the action is to be a literal"
-                yield f"{module}:{node.lineno}", action.value, {keyword.arg for keyword in node.keywords}
+                assert isinstance(action, ast.Constant), (
+                    f"{module}:{node.lineno}: the action is to be a literal"
+                )
+                yield (
+                    f"{module}:{node.lineno}",
+                    action.value,
+                    {keyword.arg for keyword in node.keywords},
+                )
 
 
 def formatted(text):
@@ -73,13 +88,16 @@ def test_no_message_of_the_library_names_an_option_or_a_command():
 
 
 @pytest.mark.parametrize(
-    "text", ["run 'vla index' again", "run `vla import-features`", "use --device cpu", "(--run none)"]
+    "text",
+    ["run 'vla index' again", "run `vla import-features`", "use --device cpu", "(--run none)"],
 )
 def test_the_rule_sees_what_it_is_to_see(text):
     assert SPEAKS_OF_THE_CLI.search(text)
 
 
-@pytest.mark.parametrize("text", ["this vla knows up to 3: upgrade vla", "another vla is working", "a - b -- c"])
+@pytest.mark.parametrize(
+    "text", ["this vla knows up to 3: upgrade vla", "another vla is working", "a - b -- c"]
+)
 def test_the_rule_leaves_other_words_alone(text):
     assert not SPEAKS_OF_THE_CLI.search(text)
 
@@ -102,19 +120,29 @@ def test_words_are_in_order_and_name_commands_that_there_are():
 
 def test_options_in_words_are_options_of_a_command():
     commands = main.typer.main.get_command(main.app).commands.values()
-    options = {name for command in commands for parameter in command.params for name in parameter.opts}
+    options = {
+        name for command in commands for parameter in command.params for name in parameter.opts
+    }
     for words in WORDINGS.values():
         assert set(re.findall(r"--[a-z][a-z-]*", words)) <= options, words
 
 
-KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.VlaError)]
+KINDS = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.VlaError)
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_errors_keep_their_hint_in_other_processes(kind):
     error = kind("it is gone", hint=Hint("retrain", run="mine"))
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
-        assert type(again) is kind and str(again) == "it is gone" and again.hint == Hint("retrain", run="mine")
+        assert (
+            type(again) is kind
+            and str(again) == "it is gone"
+            and again.hint == Hint("retrain", run="mine")
+        )
         assert str(again).hint == again.hint
     assert kind("it is gone").hint is None and str(kind("it is gone")).hint is None
 

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 SOURCES = {"vla": ROOT / "toolkit" / "vla", "vla_cli": ROOT / "cli" / "vla_cli"}
-MAX_LINES = 320
+# Lines are at most 100 characters; with 120, as they were, the same files had at most 320.
+MAX_LINES = 370
 
 RANKS = (
     # Values, and what they are stored and named with.
@@ -154,13 +155,17 @@ def test_the_rule_itself(module, target, fine):
 
 def test_imports_inside_functions_count(tmp_path):
     hidden = tmp_path / "hidden.py"
-    hidden.write_text("def f():\n    if True:\n        from vla.cache import store\n        import faiss\n")
+    hidden.write_text(
+        "def f():\n    if True:\n        from vla.cache import store\n        import faiss\n"
+    )
     assert imports("hidden", hidden) == [(3, "vla.cache.store"), (4, "faiss")]
 
 
 def test_no_cycles():
     """Not even through functions: a cycle means that two modules are one."""
-    graph = {m: {t for _, t in imports(m) if t in MODULES and t != m} for m in MODULES if m != "vla"}
+    graph = {
+        m: {t for _, t in imports(m) if t in MODULES and t != m} for m in MODULES if m != "vla"
+    }
     done, path = set(), []
 
     def visit(module):
@@ -204,7 +209,9 @@ def test_no_file_without_an_idea():
 
 
 def test_no_file_is_too_long():
-    lines = {str(p.relative_to(ROOT)): len(p.read_text("utf-8").splitlines()) for p in MODULES.values()}
+    lines = {
+        str(p.relative_to(ROOT)): len(p.read_text("utf-8").splitlines()) for p in MODULES.values()
+    }
     assert {name: n for name, n in lines.items() if n > MAX_LINES} == {}
 
 
@@ -229,7 +236,9 @@ def test_the_facade_holds_what_it_promises():
     for name in vla.__all__:
         if name != "__version__":
             value = getattr(vla, name)
-            if isinstance(value, type | FunctionType):  # constants and aliases of types have no name of their own
+            if isinstance(
+                value, type | FunctionType
+            ):  # constants and aliases of types have no name of their own
                 assert value.__name__.rpartition(".")[2] == name
     with pytest.raises(AttributeError, match="no attribute 'serch'"):
         vla.serch  # noqa: B018

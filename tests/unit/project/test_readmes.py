@@ -10,7 +10,11 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_command_line_reference_is_up_to_date():
-    done = subprocess.run([sys.executable, ROOT / "cli" / "write_readme.py", "--check"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "cli" / "write_readme.py", "--check"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, "run: python cli/write_readme.py"
 
 
@@ -23,7 +27,9 @@ def test_the_readme_begins_with_two_commands_that_do_all_set_up():
 
 def test_no_file_names_a_machine_or_a_registry():
     pattern = re.compile(r"/(?:work|root)/|pythonhoste[d]\.|pyp[i]\.org")
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.split()
     for name in tracked:
         path = ROOT / name
         if path.suffix in (".py", ".md", ".toml", ".json", ".yml", ".css", "") and path.is_file():

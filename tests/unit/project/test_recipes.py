@@ -21,14 +21,18 @@ RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.toml"))
 
 def commands(path):
     """The commands in a recipe's comments, the first line's first."""
-    return [shlex.split(c) for c in re.findall(r"^#\s+vla (.+)$", path.read_text("utf-8"), re.MULTILINE)]
+    return [
+        shlex.split(c) for c in re.findall(r"^#\s+vla (.+)$", path.read_text("utf-8"), re.MULTILINE)
+    ]
 
 
 def parsed(words):
     """What the real command line makes of `words`, without running it: the subcommand's name and its parameters."""
     group = typer.main.get_command(app)
     with group.make_context("vla", list(words)) as context:
-        name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
+        name, command, rest = group.resolve_command(
+            context, [*context._protected_args, *context.args]
+        )
         with command.make_context(name, rest, parent=context) as inner:
             return name, inner.params
 
@@ -52,13 +56,19 @@ SAME_LAYOUT = {
 """Published files that are not among the shared data, each with one of the same layout that is."""
 
 
-@pytest.mark.skipif(not (SHARED / "annotations").is_dir(), reason="shared data: the benchmarks' files are not here")
+@pytest.mark.skipif(
+    not (SHARED / "annotations").is_dir(), reason="shared data: the benchmarks' files are not here"
+)
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_import_reads_every_file_that_it_names(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = SHARED / "annotations" / path.stem
     command = commands(path)[1]
-    files = [word for word in command if word.endswith((".json", ".jsonl", ".csv", ".txt")) and word != command[-1]]
+    files = [
+        word
+        for word in command
+        if word.endswith((".json", ".jsonl", ".csv", ".txt")) and word != command[-1]
+    ]
     for name in files:
         shutil.copy(folder / SAME_LAYOUT.get(f"{path.stem}/{name}", name), name)
     found = datasets.build(command[1]).read(*map(Path, files))
@@ -84,10 +94,14 @@ def test_its_commands_parse_and_follow_from_each_other(path, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert path.read_text("utf-8").startswith("# vla train ")
     words = commands(path)
-    for word in {w for command in words for w in command if w.endswith((".jsonl", ".json", ".csv", ".txt"))}:
+    for word in {
+        w for command in words for w in command if w.endswith((".jsonl", ".json", ".csv", ".txt"))
+    }:
         Path(word).touch()
     Path("videos").mkdir()
-    (train, trained), (bring, brought), (extract, extracted) = (parsed(command) for command in words)
+    (train, trained), (bring, brought), (extract, extracted) = (
+        parsed(command) for command in words
+    )
     assert (train, bring, extract) == ("train", "import", "extract")
     assert ROOT / trained["recipe"] == path and trained["name"] == path.stem
     assert brought["format"] in datasets.names() and len(brought["files"]) > 1
@@ -97,7 +111,9 @@ def test_its_commands_parse_and_follow_from_each_other(path, tmp_path, monkeypat
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_it_says_what_it_is_to_be_compared_with(path):
     text = path.read_text("utf-8")
-    assert re.search(r"To be compared with .*\d", text, re.DOTALL) and "Ours is not measured" in text
+    assert (
+        re.search(r"To be compared with .*\d", text, re.DOTALL) and "Ours is not measured" in text
+    )
     assert re.search(r"arXiv|Lighthouse|github|doc-doc|antoyang", text)
 
 

@@ -22,7 +22,8 @@ def test_expected(): assert False
 
 
 @pytest.mark.parametrize(
-    ("ci", "expected"), [("", "4 skipped, 1 xfailed"), ("1", "1 failed, 2 skipped, 1 xfailed, 1 error")]
+    ("ci", "expected"),
+    [("", "4 skipped, 1 xfailed"), ("1", "1 failed, 2 skipped, 1 xfailed, 1 error")],
 )
 def test_a_skip_is_a_failure_in_ci_unless_named(tmp_path, ci, expected):
     shutil.copy(Path(__file__).parents[2] / "conftest.py", tmp_path)
@@ -39,7 +40,12 @@ def test_a_skip_is_a_failure_in_ci_unless_named(tmp_path, ci, expected):
         "test_some.py",
     ]
     done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "CI": ci}, capture_output=True, text=True, check=False
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "CI": ci},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert expected in done.stdout
     if ci:

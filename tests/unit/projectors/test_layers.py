@@ -25,15 +25,21 @@ def test_dropout_drops_its_share_at_random_and_keeps_the_mean(share):
         both = (kept[:-apart] * kept[apart:]).mean().item()
         assert both == pytest.approx((1 - exact) ** 2, abs=6 * spread)
     for place in range(8):
-        assert kept[place::8].mean().item() == pytest.approx(1 - exact, abs=5 * spread * math.sqrt(8))
+        assert kept[place::8].mean().item() == pytest.approx(
+            1 - exact, abs=5 * spread * math.sqrt(8)
+        )
 
 
 def test_random_bytes_are_uniform():
     """The lowest share that is not 0, and the highest."""
     torch.manual_seed(1)
     ones = torch.ones(2_000_000)
-    assert (Dropout(1 / 256).train()(ones) == 0).double().mean().item() == pytest.approx(1 / 256, abs=3e-4)
-    assert (Dropout(0.9999).train()(ones) > 0).double().mean().item() == pytest.approx(1 / 256, abs=3e-4)
+    assert (Dropout(1 / 256).train()(ones) == 0).double().mean().item() == pytest.approx(
+        1 / 256, abs=3e-4
+    )
+    assert (Dropout(0.9999).train()(ones) > 0).double().mean().item() == pytest.approx(
+        1 / 256, abs=3e-4
+    )
 
 
 def test_dropout_follows_the_seed_and_its_gradient_what_was_kept():

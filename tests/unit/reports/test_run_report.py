@@ -26,7 +26,20 @@ from vla.training.config import TrainConfig
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 HOSTILE = "<script>alert(1)</script>\"'&\x1b]0;x\x07\u202egnp\n</table>"
-FIGURE = MetricResult("text to video", "R@1", 41.25, 38.0, 44.0, 8, 4, 30.5, {"chance": 25.0}, "", 33.0, {"+DSL": 50.0})
+FIGURE = MetricResult(
+    "text to video",
+    "R@1",
+    41.25,
+    38.0,
+    44.0,
+    8,
+    4,
+    30.5,
+    {"chance": 25.0},
+    "",
+    33.0,
+    {"+DSL": 50.0},
+)
 
 
 class Reader(HTMLParser):
@@ -76,13 +89,25 @@ def run_of(name="mine", task="text to video", better=True, epochs=3):
         "floors": {task: {"R@1": 11.0}}, "history": history, "centring": 0.5, "untaught": {"before": 0.25, "after": 0.375},
     }  # fmt: skip
     return Run(
-        name, "i" * 16, "d" * 16, FeatureSpec("toy", HOSTILE, "none", "none", "fps=2", 16), ModelConfig(16), record
+        name,
+        "i" * 16,
+        "d" * 16,
+        FeatureSpec("toy", HOSTILE, "none", "none", "fps=2", 16),
+        ModelConfig(16),
+        record,
     )
 
 
 def evaluated(**change):
     found = EvaluationReport(
-        "mine", "d" * 16, "f" * 16, f"/x/{HOSTILE}.csv", HOSTILE, {"videos": 4, "captions": 8}, "what", [FIGURE]
+        "mine",
+        "d" * 16,
+        "f" * 16,
+        f"/x/{HOSTILE}.csv",
+        HOSTILE,
+        {"videos": 4, "captions": 8},
+        "what",
+        [FIGURE],
     )
     return replace(found, **change)
 
@@ -91,7 +116,14 @@ def test_the_page_is_well_formed_and_complete():
     page = render_html(run_of(), [evaluated()])
     read = Reader(page)
     text = " ".join(read.text)
-    assert page.startswith("<!doctype html>") and {"html", "head", "main", "table", "svg", "h1"} <= set(read.tags)
+    assert page.startswith("<!doctype html>") and {
+        "html",
+        "head",
+        "main",
+        "table",
+        "svg",
+        "h1",
+    } <= set(read.tags)
     for told in (
         "41.2",
         "38.0 – 44.0",
@@ -119,7 +151,12 @@ def test_the_page_is_well_formed_and_complete():
 
 def test_every_table_has_a_caption_and_every_row_as_many_cells_as_columns():
     page = render_html(
-        run_of(), [evaluated(figures=[FIGURE, replace(FIGURE, blind=None, tricks={}, floors={}, no_floor="why")])]
+        run_of(),
+        [
+            evaluated(
+                figures=[FIGURE, replace(FIGURE, blind=None, tricks={}, floors={}, no_floor="why")]
+            )
+        ],
     )
     for table in re.findall(r"<table>.*?</table>", page, re.DOTALL):
         assert "<caption>" in table
@@ -132,20 +169,38 @@ def test_nothing_comes_from_elsewhere():
     page = render_html(run_of(), [evaluated()])
     read = Reader(page)
     assert (
-        "script" not in read.tags and "link" not in read.tags and "img" not in read.tags and "iframe" not in read.tags
+        "script" not in read.tags
+        and "link" not in read.tags
+        and "img" not in read.tags
+        and "iframe" not in read.tags
     )
-    assert not [n for n, _ in read.attributes if n.startswith("on") or n in ("src", "href", "style")]
-    assert "http" not in page.replace("http-equiv", "") and "url(" not in page and "@import" not in page
+    assert not [
+        n for n, _ in read.attributes if n.startswith("on") or n in ("src", "href", "style")
+    ]
+    assert (
+        "http" not in page.replace("http-equiv", "")
+        and "url(" not in page
+        and "@import" not in page
+    )
     assert "default-src &#x27;none&#x27;" in page
 
 
 def test_hostile_names_are_text():
     task = "text <b>to</b> video"
-    hostile = replace(FIGURE, task=HOSTILE, measure=HOSTILE, floors={HOSTILE: 1.0}, tricks={HOSTILE: 2.0})
-    page = render_html(run_of(HOSTILE, task), [evaluated(figures=[hostile], notes=[HOSTILE], floors_from=HOSTILE)])
+    hostile = replace(
+        FIGURE, task=HOSTILE, measure=HOSTILE, floors={HOSTILE: 1.0}, tricks={HOSTILE: 2.0}
+    )
+    page = render_html(
+        run_of(HOSTILE, task), [evaluated(figures=[hostile], notes=[HOSTILE], floors_from=HOSTILE)]
+    )
     read = Reader(page)
     assert "script" not in read.tags
-    assert "\x1b" not in page and "\u202e" not in page and "<script" not in page and "<b>to</b>" not in page
+    assert (
+        "\x1b" not in page
+        and "\u202e" not in page
+        and "<script" not in page
+        and "<b>to</b>" not in page
+    )
     assert "<script>alert(1)</script>\"'&\\u001b]0;x\\u0007\\u202egnp" in " ".join(read.text)
     assert escape_text("a<b>\"'&\u2066") == "a&lt;b&gt;&#34;&#39;&amp;\\u2066"
     page.encode("utf-8")
@@ -155,7 +210,9 @@ def test_hostile_names_are_text():
 def test_no_template_turns_escaping_off():
     """`Markup` is for charts alone; a template escapes whatever it is given."""
     files = list((Path(html.__file__).parent / "templates").glob("*.j2"))
-    assert files and not [f.name for f in files if re.search(r"\|\s*safe|autoescape", f.read_text("utf-8"))]
+    assert files and not [
+        f.name for f in files if re.search(r"\|\s*safe|autoescape", f.read_text("utf-8"))
+    ]
     assert html.render("run.html.j2", **blank(name=HOSTILE)).count("&lt;script&gt;") == 2
     with pytest.raises(UndefinedError):
         html.render("run.html.j2", name="a value is missing")
@@ -170,7 +227,10 @@ def blank(**given):
 
 def test_a_run_that_is_no_better_says_so_and_old_figures_are_marked():
     page = render_html(run_of(better=False), [evaluated(digest="e" * 16)])
-    assert "not better than the frozen encoder" in page and "Measured before the run was trained again" in page
+    assert (
+        "not better than the frozen encoder" in page
+        and "Measured before the run was trained again" in page
+    )
     assert "vla eval</code> measures a run" in render_html(run_of(), [])
 
 
@@ -178,13 +238,16 @@ def test_a_curve_is_an_image_with_words_and_its_points_lie_within():
     chart = line_chart("loss: a & b", [3.0, 2.0, float("nan"), 1.0], 2.5)
     svg = ElementTree.fromstring(chart.svg)
     assert (chart.title, chart.caption) == ("loss: a & b", "last 1, frozen 2.5")
-    assert svg.get("role") == "img" and svg.get("aria-label") == "loss: a & b, epoch 1 to 4: from 3 to 1; frozen 2.5"
+    assert (
+        svg.get("role") == "img"
+        and svg.get("aria-label") == "loss: a & b, epoch 1 to 4: from 3 to 1; frozen 2.5"
+    )
     path = next(e.get("d") for e in svg.iter() if e.get("class") == "curve")
     points = [tuple(map(float, p.split())) for p in re.findall(r"[ML]([\d.]+ [\d.]+)", path)]
     assert len(points) == 3 and path.count("M") == 2  # the gap is not bridged
-    assert [x for x, _ in points] == sorted(x for x, _ in points) and [y for _, y in points] == sorted(
+    assert [x for x, _ in points] == sorted(x for x, _ in points) and [
         y for _, y in points
-    )
+    ] == sorted(y for _, y in points)
     assert all(0 <= x <= 300 and 0 <= y <= 150 for x, y in points)
     # Equal steps in value are equal steps on paper.
     assert points[1][1] - points[0][1] == pytest.approx(points[2][1] - points[1][1], abs=0.11)
@@ -196,14 +259,25 @@ def test_odd_curves_are_drawn(values):
     drawn = line_chart("x", values).svg
     ElementTree.fromstring(drawn)
     numbers = [float(n) for n in re.findall(r'(?:x|y|cx|cy)="(-?[\d.]+)"', drawn)]
-    assert numbers and all(-1 <= n <= 301 for n in numbers) and "nan" not in drawn and "inf" not in drawn
+    assert (
+        numbers
+        and all(-1 <= n <= 301 for n in numbers)
+        and "nan" not in drawn
+        and "inf" not in drawn
+    )
 
 
 def test_where_a_figure_stands():
     svg = ElementTree.fromstring(interval_chart(50.0, 40.0, 60.0, 0.0, 100.0))
     assert svg.get("aria-hidden") == "true"
     places = {e.get("class"): e.get("cx") or re.findall(r"M([\d.]+)", e.get("d"))[0] for e in svg}
-    assert places == {"track": "4", "range": "80.8", "floor": "196.0", "before": "4.0", "dot": "100.0"}
+    assert places == {
+        "track": "4",
+        "range": "80.8",
+        "floor": "196.0",
+        "before": "4.0",
+        "dot": "100.0",
+    }
 
 
 def test_a_damaged_record_is_refused():
@@ -217,7 +291,9 @@ def test_the_file_is_written_where_it_is_asked_for(tmp_path):
     from vla.model import AlignmentModel
 
     place, run = Workspace.open_or_create(tmp_path), run_of()
-    save_run(place.runs / "mine", AlignmentModel(ModelConfig(16)), run.spec, run.identity, run.record)
+    save_run(
+        place.runs / "mine", AlignmentModel(ModelConfig(16)), run.spec, run.identity, run.record
+    )
     save(place.runs / "mine", evaluated())
     path = vla.report("mine", output=tmp_path / "deep" / "r.html", workspace=tmp_path)
     assert path == tmp_path / "deep" / "r.html" and "41.2" in path.read_text("utf-8")

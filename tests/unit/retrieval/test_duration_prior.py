@@ -29,16 +29,23 @@ from vla.spans import windows
 
 
 def captions(seconds, split="train", **more):
-    return [Annotation(f"{split}{i}", "a dog", "v", ((1.0, 1.0 + s),), split, **more) for i, s in enumerate(seconds)]
+    return [
+        Annotation(f"{split}{i}", "a dog", "v", ((1.0, 1.0 + s),), split, **more)
+        for i, s in enumerate(seconds)
+    ]
 
 
 def receipts(**seconds):
-    return {name: Receipt(name, "ok", "", 1, 1, "", duration_seconds=s) for name, s in seconds.items()}
+    return {
+        name: Receipt(name, "ok", "", 1, 1, "", duration_seconds=s) for name, s in seconds.items()
+    }
 
 
 def test_range_covers_nine_in_ten_captioned_moments():
     seconds = np.linspace(1.0, 5.0, 101)
-    shortest, longest = estimate_duration_range(captions(np.random.default_rng(0).permutation(seconds)), {})
+    shortest, longest = estimate_duration_range(
+        captions(np.random.default_rng(0).permutation(seconds)), {}
+    )
     assert (shortest, longest) == pytest.approx((1.2, 4.8))
     two = [Annotation("q", "a dog", "v", ((0.0, 2.0), (5.0, 8.0)))] * 25
     assert estimate_duration_range(two, {}) == pytest.approx((2.0, 3.0))
@@ -49,13 +56,20 @@ def test_ignores_few_moments_test_captions_and_questions():
     assert estimate_duration_range(captions([2.0] * (MIN_CAPTIONS - 1)), {}) is None
     assert (
         estimate_duration_range(
-            [*captions([2.0] * (MIN_CAPTIONS - 1)), *captions([2.0] * 50, "test"), *captions([], "")], {}
+            [
+                *captions([2.0] * (MIN_CAPTIONS - 1)),
+                *captions([2.0] * 50, "test"),
+                *captions([], ""),
+            ],
+            {},
         )
         is None
     )
     hits = captions([9.0] * 50, question=Question(answers=("red",)))
     assert estimate_duration_range([*captions([2.0] * (MIN_CAPTIONS - 1)), *hits], {}) is None
-    assert estimate_duration_range([Annotation(str(i), "a dog", "v") for i in range(99)], {}) is None
+    assert (
+        estimate_duration_range([Annotation(str(i), "a dog", "v") for i in range(99)], {}) is None
+    )
 
 
 def test_segments_of_the_range_or_all_without_any():
@@ -68,7 +82,9 @@ def test_segments_of_the_range_or_all_without_any():
         ((20.0, 30.0), [0, 1, 2, 3]),
     ):
         found, scores = SegmentScores(spans, np.arange(4.0), 1.0, duration_range).of_duration()
-        assert found.tolist() == spans[fitting].tolist() and scores.tolist() == fitting, duration_range
+        assert found.tolist() == spans[fitting].tolist() and scores.tolist() == fitting, (
+            duration_range
+        )
 
 
 def test_ignores_whole_video_captions():
@@ -76,16 +92,21 @@ def test_ignores_whole_video_captions():
     brief = captions([2.0] * MIN_CAPTIONS)
     whole_video = [dataclasses.replace(a, video="w") for a in captions([9.9] * 99)]
     assert estimate_duration_range([*brief, *whole_video], receipts(v=60.0, w=10.0)) == (2.0, 2.0)
-    assert estimate_duration_range([*brief, *(dataclasses.replace(a, duration=10.0) for a in whole_video)], {}) == (
+    assert estimate_duration_range(
+        [*brief, *(dataclasses.replace(a, duration=10.0) for a in whole_video)], {}
+    ) == (
         2.0,
         2.0,
     )
-    assert estimate_duration_range([*brief, *whole_video], receipts(w=11.0)) == pytest.approx((2.0, 9.9))
+    assert estimate_duration_range([*brief, *whole_video], receipts(w=11.0)) == pytest.approx(
+        (2.0, 9.9)
+    )
     assert estimate_duration_range(whole_video, receipts(w=10.0)) is None
 
 
 @pytest.mark.parametrize(
-    "duration_range", [(2.0, 3.0), (4.9, 5.3), (10.0, math.inf), (0.0, 1.0), (900.0, 901.0), ANY_DURATION]
+    "duration_range",
+    [(2.0, 3.0), (4.9, 5.3), (10.0, math.inf), (0.0, 1.0), (900.0, 901.0), ANY_DURATION],
 )
 @pytest.mark.parametrize(("k", "per_video"), [(5, 1), (30, 3)])
 def test_hits_last_as_long_as_the_query_says(tmp_path, duration_range, k, per_video):
@@ -93,7 +114,9 @@ def test_hits_last_as_long_as_the_query_says(tmp_path, duration_range, k, per_vi
     cache = filled(tmp_path / "c", [9, 40, 1, 25, 120, 60])
     find = with_correction(searcher(cache, tmp_path))
     hits = find.search(Query("a red dog", duration=duration_range), k, per_video)
-    expected = naive(cache, "a red dog", 100, per_video, find.hubness_correction, duration_range=duration_range)
+    expected = naive(
+        cache, "a red dog", 100, per_video, find.hubness_correction, duration_range=duration_range
+    )
     shortest, longest = duration_range
     assert_same(hits, [w for w in expected if shortest <= w[3] - w[2] <= longest][:k])
     assert bool(hits) == (shortest < 900)
@@ -103,17 +126,22 @@ def test_prior_applies_unless_the_query_has_a_range(tmp_path):
     cache = filled(tmp_path / "c", [9, 40, 25, 120, 60])
     find = with_correction(searcher(cache, tmp_path))
     with_prior = dataclasses.replace(
-        find, hubness_correction=dataclasses.replace(find.hubness_correction, duration_range=(2.0, 3.0))
+        find,
+        hubness_correction=dataclasses.replace(find.hubness_correction, duration_range=(2.0, 3.0)),
     )
     brief = with_prior.search("a dog", 20)
-    assert_same(brief, naive(cache, "a dog", 20, 3, find.hubness_correction, duration_range=(2.0, 3.0)))
+    assert_same(
+        brief, naive(cache, "a dog", 20, 3, find.hubness_correction, duration_range=(2.0, 3.0))
+    )
     assert brief != find.search("a dog", 20)
     assert with_prior.search(Query("a dog", duration=ANY_DURATION), 20) == find.search("a dog", 20)
     # A video's own score, and what a moment like another is, have nothing to do with it.
-    assert [h.score for h in with_prior.search("a dog", 20, 1)] == [h.score for h in find.search("a dog", 20, 1)]
-    assert with_prior.search_like("v/1.mp4", 3.0) == dataclasses.replace(find, hubness_correction=None).search_like(
-        "v/1.mp4", 3.0
-    )
+    assert [h.score for h in with_prior.search("a dog", 20, 1)] == [
+        h.score for h in find.search("a dog", 20, 1)
+    ]
+    assert with_prior.search_like("v/1.mp4", 3.0) == dataclasses.replace(
+        find, hubness_correction=None
+    ).search_like("v/1.mp4", 3.0)
 
 
 def test_short_range_finds_part_of_a_scene():
@@ -128,26 +156,41 @@ def test_short_range_finds_part_of_a_scene():
 
     def first(duration_range):
         return (
-            localizer.localize(features, curve[:, None], one, SegmentScores(segments, cosines, 0.32, duration_range), 3)
+            localizer.localize(
+                features,
+                curve[:, None],
+                one,
+                SegmentScores(segments, cosines, 0.32, duration_range),
+                3,
+            )
             .spans[0]
             .tolist()
         )
 
     assert first(ANY_DURATION) == [30.0, 38.0]
     assert first((1.5, 2.5)) == [33.0, 35.0]
-    assert first((2.4, 3.0))[0] <= 33.0 and first((2.4, 3.0))[1] >= 35.0 and np.diff(first((2.4, 3.0))) in (2.5, 3.0)
+    assert (
+        first((2.4, 3.0))[0] <= 33.0
+        and first((2.4, 3.0))[1] >= 35.0
+        and np.diff(first((2.4, 3.0))) in (2.5, 3.0)
+    )
 
 
 def test_prior_longer_than_a_video_excludes_nothing(tmp_path):
     find = with_correction(searcher(filled(tmp_path / "c", [9, 40, 25]), tmp_path))
     with_prior = dataclasses.replace(
-        find, hubness_correction=dataclasses.replace(find.hubness_correction, duration_range=(15.0, 30.0))
+        find,
+        hubness_correction=dataclasses.replace(
+            find.hubness_correction, duration_range=(15.0, 30.0)
+        ),
     )
     assert {h.video_id for h in with_prior.search("a dog")} == {"v/0.mp4", "v/1.mp4", "v/2.mp4"}
     hits = with_prior.search(Query("a dog", duration=(15.0, 30.0)))
     assert hits and {h.video_id for h in hits} == {"v/1.mp4"}
     with pytest.raises(UsageError, match="invalid video duration range 15 to 10 s"):
-        with_prior.search(Query("a dog", duration=(15.0, 30.0)), filters=VideoFilter(max_duration=10.0))
+        with_prior.search(
+            Query("a dog", duration=(15.0, 30.0)), filters=VideoFilter(max_duration=10.0)
+        )
 
 
 @pytest.mark.parametrize("duration_range", [(0.0, 4.0), (4.0, 9.0), (400.0, 500.0)])
@@ -163,10 +206,19 @@ def test_predictions_outside_the_range_are_dropped(tmp_path, duration_range):
     assert any(fits.values()) == (duration_range[0] < 400)
     vector = model.align_texts(raw[None])[0]
     expected = naive(
-        cache, "a dog", 20, 3, vector=vector, duration_range=duration_range, predictions=fits, align=model.align_frames
+        cache,
+        "a dog",
+        20,
+        3,
+        vector=vector,
+        duration_range=duration_range,
+        predictions=fits,
+        align=model.align_frames,
     )
     expected = [w for w in expected if duration_range[0] <= w[3] - w[2] <= duration_range[1]]
-    hits = searcher(cache, tmp_path, model=model).search(Query("a dog", duration=duration_range), 20, 3)
+    hits = searcher(cache, tmp_path, model=model).search(
+        Query("a dog", duration=duration_range), 20, 3
+    )
     np.testing.assert_allclose([h.score for h in hits], [w[0] for w in expected], atol=1e-5)
     np.testing.assert_allclose(
         np.reshape([(h.start, h.end) for h in hits], (-1, 2)),
@@ -185,7 +237,10 @@ def test_head_outweighs_a_small_difference_of_cosines():
     segments = np.array([w[2:] for w in windows(times, 40.0, (2.0,))])
     cosines = np.array([frames[(times >= a) & (times < b), 0].mean() for a, b in segments])
     scores = SegmentScores(segments, cosines, float(cosines.max()))
-    localizer, query = MomentLocalizer(zero_shot_model(2, 1.0), None), np.array([1.0, 0.0], np.float32)
+    localizer, query = (
+        MomentLocalizer(zero_shot_model(2, 1.0), None),
+        np.array([1.0, 0.0], np.float32),
+    )
 
     def hits(*rows):
         return localizer.localize(
@@ -200,7 +255,9 @@ def test_head_outweighs_a_small_difference_of_cosines():
     for rows in ([(10.2, 12.1, 0.9), (30.1, 31.9, 0.2)], [(30.1, 31.9, 0.2), (10.2, 12.1, 0.9)]):
         found = hits(*rows)
         assert found.spans.tolist() == [[10.2, 12.1], [30.1, 31.9]]
-        np.testing.assert_allclose(found.confidence_scores, scores.cosine + found.scores - found.scores[0])
+        np.testing.assert_allclose(
+            found.confidence_scores, scores.cosine + found.scores - found.scores[0]
+        )
         assert found.scores[0] < 0.62 and found.scores[1] < found.scores[0]
         np.testing.assert_allclose(found.peaks, [10.5, 30.5])
     assert hits((30.1, 31.9, 0.9), (10.2, 12.1, 0.8)).spans[0].tolist() == [30.1, 31.9]

@@ -57,7 +57,11 @@ def test_duration_and_date_come_from_the_receipt():
     ):  # fmt: skip
         assert filters.accepts("a", receipt) is mask, filters
         assert filters.accepts("a", None) is False, "videos without a receipt have neither"
-    assert VideoFilter().accepts("a", None) and VideoFilter().is_empty and not VideoFilter(exclude=("b",)).is_empty
+    assert (
+        VideoFilter().accepts("a", None)
+        and VideoFilter().is_empty
+        and not VideoFilter(exclude=("b",)).is_empty
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +85,9 @@ def test_filters_do_not_change_scores(tmp_path, backend, has_correction):
             VideoFilter(include=("v/1.mp4", "*/4.*")), VideoFilter(exclude=("v/4.mp4",)), VideoFilter(min_duration=15),
             VideoFilter(max_duration=12.5, exclude=("v/0.mp4",)), VideoFilter(include=("elsewhere",)), VideoFilter(modified_after=0),
         ):  # fmt: skip
-            expected = [h for h in all_hits if filters.accepts(h.video_id, find.cache.receipts[h.video_id])]
+            expected = [
+                h for h in all_hits if filters.accepts(h.video_id, find.cache.receipts[h.video_id])
+            ]
             for k in (1, 3, 500):
                 hits = find.search(query, k, 50, filters=filters)
                 assert [dataclasses.replace(h, rank=0) for h in hits] == [
@@ -102,17 +108,29 @@ def test_matching_rows_behind_thousands_of_others_are_found(tmp_path):
 
 def test_hits_as_a_data_frame():
     hits = Hits(
-        [Hit(1, 0.5, "a", "/a", 0.0, 1.0, 0.5, "dog", duplicates=("b",)), Hit(2, 0.25, "c", "/c", 1.0, 2.0, 1.5, "dog")]
+        [
+            Hit(1, 0.5, "a", "/a", 0.0, 1.0, 0.5, "dog", duplicates=("b",)),
+            Hit(2, 0.25, "c", "/c", 1.0, 2.0, 1.5, "dog"),
+        ]
     )
     table = hits.to_pandas()
     assert list(table.columns) == [f.name for f in dataclasses.fields(Hit)]
-    assert [Hit(**row) for row in table.astype(object).where(table.notna(), None).to_dict("records")] == hits
+    assert [
+        Hit(**row) for row in table.astype(object).where(table.notna(), None).to_dict("records")
+    ] == hits
     assert list(Hits().to_pandas().columns) == list(table.columns) and len(Hits().to_pandas()) == 0
 
 
 ROWS = [
-    Annotation("1", "a dog", "v/1.mp4", split="train", metadata=(("Camera", "front"), ("year", "2019"))),
-    Annotation("2", "a cat", "v/1.mp4", metadata=(("Camera", "rear"), ("year", "2021"), ("day", "2021-03-05"))),
+    Annotation(
+        "1", "a dog", "v/1.mp4", split="train", metadata=(("Camera", "front"), ("year", "2019"))
+    ),
+    Annotation(
+        "2",
+        "a cat",
+        "v/1.mp4",
+        metadata=(("Camera", "rear"), ("year", "2021"), ("day", "2021-03-05")),
+    ),
     Annotation(
         "3",
         "a cow",
@@ -163,12 +181,16 @@ def test_metadata_filters_do_not_change_scores(tmp_path):
         "a red dog",
         500,
         50,
-        filters=VideoFilter(where=(MetadataFilter.of("camera=front"), MetadataFilter.of("year<2000"))),
+        filters=VideoFilter(
+            where=(MetadataFilter.of("camera=front"), MetadataFilter.of("year<2000"))
+        ),
     )
     assert hits and [dataclasses.replace(h, rank=0) for h in hits] == [
         dataclasses.replace(h, rank=0) for h in all_hits if h.video_id == "v/4.mp4"
     ]
-    with pytest.raises(UsageError, match="captions have no column 'colour'; columns are: camera, caption, "):
+    with pytest.raises(
+        UsageError, match="captions have no column 'colour'; columns are: camera, caption, "
+    ):
         find.search("a red dog", filters=VideoFilter(where=(MetadataFilter.of("colour=red"),)))
 
 
@@ -188,7 +210,9 @@ def test_patterns_start_at_the_workspace_or_the_current_folder(tmp_path, monkeyp
             (VideoFilter(exclude=(pattern,)), set(find.index.videos) - videos),
         ):
             mask = find.video_mask(filters)
-            assert {v for v, fits in zip(find.index.videos, mask, strict=True) if fits} == expected_videos, pattern
+            assert {
+                v for v, fits in zip(find.index.videos, mask, strict=True) if fits
+            } == expected_videos, pattern
 
 
 @pytest.mark.parametrize("text", ["", "camera", "=front", "  = x", "<3"])

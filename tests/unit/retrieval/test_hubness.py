@@ -25,7 +25,10 @@ def unit(rows):
 
 def world(seed, videos=6, queries=9, dim=8):
     rng = np.random.default_rng(seed)
-    segments = [unit(rng.standard_normal((rng.integers(1, 7), dim))).astype(np.float32) for _ in range(videos)]
+    segments = [
+        unit(rng.standard_normal((rng.integers(1, 7), dim))).astype(np.float32)
+        for _ in range(videos)
+    ]
     return segments, unit(rng.standard_normal((queries, dim))).astype(np.float32)
 
 
@@ -45,7 +48,9 @@ def test_statistics_match_loops(seed, has_captions):
     middle = np.mean(bias)
     np.testing.assert_allclose(found.hubness, np.array(bias) - middle, atol=2e-6)
     np.testing.assert_allclose(found.null_scores, np.sort(best), atol=2e-6)
-    np.testing.assert_allclose(found.query_mean, [np.mean([float(q[i]) for q in bank]) for i in range(8)], atol=1e-7)
+    np.testing.assert_allclose(
+        found.query_mean, [np.mean([float(q[i]) for q in bank]) for i in range(8)], atol=1e-7
+    )
 
 
 def test_the_order_of_videos_does_not_matter():
@@ -89,13 +94,16 @@ def test_confidence_is_calibrated_for_queries_like_the_bank(rate):
 
 
 def test_confidence_counts_the_bank():
-    correction = HubnessCorrection(np.zeros(1, np.float32), np.array([0.1, 0.2, 0.3], np.float32), ZERO_MEAN)
+    correction = HubnessCorrection(
+        np.zeros(1, np.float32), np.array([0.1, 0.2, 0.3], np.float32), ZERO_MEAN
+    )
     scores = np.array([0.05, 0.1, 0.15, 0.25, 0.3, 0.4])
     np.testing.assert_allclose(correction.confidence(scores), [0, 0, 0.25, 0.5, 0.5, 0.75])
 
 
 @pytest.mark.parametrize(
-    ("rate", "is_valid"), [(0.25, True), (1.0, True), (0.24, False), (0.0, False), (-1.0, False), (1.1, False)]
+    ("rate", "is_valid"),
+    [(0.25, True), (1.0, True), (0.24, False), (0.0, False), (-1.0, False), (1.1, False)],
 )
 def test_lowest_rate_depends_on_the_size_of_the_bank(rate, is_valid):
     correction = HubnessCorrection(np.zeros(1, np.float32), np.zeros(3, np.float32), ZERO_MEAN)
@@ -129,9 +137,9 @@ def test_bank_of_captions_merges_equal_texts():
     assert bank.texts == ("a cat", "A dog runs.")
     assert bank.queries_of(["b.mp4", "c.mp4", "a.mp4"]) == [[0, 1], [], [1]]
     many = [caption(f"{i}.mp4", f"caption {i}") for i in range(50)]
-    assert len(from_captions(many, max_size=20).texts) == 20 and from_captions(many, max_size=20) == from_captions(
-        many[::-1], max_size=20
-    )
+    assert len(from_captions(many, max_size=20).texts) == 20 and from_captions(
+        many, max_size=20
+    ) == from_captions(many[::-1], max_size=20)
 
 
 def test_default_queries_are_short_and_distinct():
@@ -163,11 +171,21 @@ def test_stores_and_replaces_a_correction(stored):
     np.testing.assert_array_equal(back.hubness, correction.hubness)
     np.testing.assert_array_equal(back.null_scores, correction.null_scores)
     np.testing.assert_array_equal(back.query_mean, correction.query_mean)
-    save_hubness(folder, HubnessCorrection(correction.hubness, correction.null_scores + 1, correction.query_mean), key)
-    assert len(list(folder.iterdir())) == 2 and load_hubness(folder, key, 3, 4).null_scores[0] == np.float32(1.1)
+    save_hubness(
+        folder,
+        HubnessCorrection(correction.hubness, correction.null_scores + 1, correction.query_mean),
+        key,
+    )
+    assert len(list(folder.iterdir())) == 2 and load_hubness(folder, key, 3, 4).null_scores[
+        0
+    ] == np.float32(1.1)
     assert back.duration_range is None
     save_hubness(
-        folder, HubnessCorrection(correction.hubness, correction.null_scores, correction.query_mean, (0.1, 2.5)), key
+        folder,
+        HubnessCorrection(
+            correction.hubness, correction.null_scores, correction.query_mean, (0.1, 2.5)
+        ),
+        key,
     )
     assert load_hubness(folder, key, 3, 4).duration_range == (0.1, 2.5)
 
@@ -195,7 +213,16 @@ def test_correction_of_other_inputs_is_ignored(stored, field):
     ]
     + [
         f"lasting {value}"
-        for value in ("[2]", "[1, 2, 3]", "[3, 2]", "[-1, 2]", '["x", 2]', "5", "[0, NaN]", "[0, Infinity]")
+        for value in (
+            "[2]",
+            "[1, 2, 3]",
+            "[3, 2]",
+            "[-1, 2]",
+            '["x", 2]',
+            "5",
+            "[0, NaN]",
+            "[0, Infinity]",
+        )
     ],
 )
 def test_damaged_correction_is_ignored(stored, damage):
@@ -211,7 +238,9 @@ def test_damaged_correction_is_ignored(stored, damage):
         path.write_text("{")
     elif damage in ("not finite", "not sorted"):
         contents = load(arrays.read_bytes())
-        contents["bias" if damage == "not finite" else "chance"][0] = np.nan if damage == "not finite" else 9.0
+        contents["bias" if damage == "not finite" else "chance"][0] = (
+            np.nan if damage == "not finite" else 9.0
+        )
         arrays.write_bytes(save(contents))
         atomic.write_json(path, {**record, "sha256": atomic.sha256(arrays.read_bytes())})
     elif damage == "mean not finite":
@@ -224,7 +253,14 @@ def test_damaged_correction_is_ignored(stored, damage):
     elif damage == "no lasting":
         atomic.write_json(path, {k: v for k, v in record.items() if k != "lasting"})
     elif damage.startswith("lasting"):
-        path.write_text(json.dumps({**record, "lasting": json.loads(damage.removeprefix("lasting "))}))
+        path.write_text(
+            json.dumps({**record, "lasting": json.loads(damage.removeprefix("lasting "))})
+        )
     elif damage == "outside":
         atomic.write_json(path, {**record, "file": "../x"})
-    assert load_hubness(folder, key, 4 if damage == "other rows" else 3, 5 if damage == "other width" else 4) is None
+    assert (
+        load_hubness(
+            folder, key, 4 if damage == "other rows" else 3, 5 if damage == "other width" else 4
+        )
+        is None
+    )

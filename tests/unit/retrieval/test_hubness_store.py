@@ -28,13 +28,17 @@ def captions(root, count):
 def expected_correction(workspace, searcher, texts, described):
     cache = active_cache(workspace.caches)
     model = zero_shot_model(cache.spec.dim, 1.0)
-    vectors = model.align_texts(np.stack([pool_chunks(searcher.encoder.encode_text([t]).pooled) for t in texts]))
+    vectors = model.align_texts(
+        np.stack([pool_chunks(searcher.encoder.encode_text([t]).pooled) for t in texts])
+    )
     segments = [
         pool_segments(model.align_frames(f), f, windows_and_changes(f)).vectors
         for f in map(cache.frames, searcher.index.videos)
     ]
     return estimate_hubness(
-        segments, vectors, [[i for i, v in enumerate(described) if v == name] for name in searcher.index.videos]
+        segments,
+        vectors,
+        [[i for i, v in enumerate(described) if v == name] for name in searcher.index.videos],
     )
 
 
@@ -44,7 +48,9 @@ def test_few_captions_use_default_queries(toy_workspace):
     expected = expected_correction(
         toy_workspace, searcher, default_queries().texts, [None] * len(default_queries().texts)
     )
-    np.testing.assert_allclose(searcher.hubness_correction.null_scores, expected.null_scores, atol=1e-5)
+    np.testing.assert_allclose(
+        searcher.hubness_correction.null_scores, expected.null_scores, atol=1e-5
+    )
     np.testing.assert_allclose(searcher.hubness_correction.hubness, expected.hubness, atol=1e-5)
 
 
@@ -52,20 +58,29 @@ def test_captions_are_not_compared_with_their_own_videos(toy_workspace):
     captions(toy_workspace.root, 120)
     vla.index(workspace=toy_workspace.root)
     searcher = vla.open_workspace(toy_workspace.root).searcher
-    told = [("a red door opens", 2), ("a dog runs over the grass", 3), ("someone pours green tea", 4)]
+    told = [
+        ("a red door opens", 2),
+        ("a dog runs over the grass", 3),
+        ("someone pours green tea", 4),
+    ]
     told += [(f"number {i} of many things", 2 + i % 3) for i in range(120)]
-    expected = expected_correction(toy_workspace, searcher, [t for t, _ in told], [f"videos/v{n}.mp4" for _, n in told])
+    expected = expected_correction(
+        toy_workspace, searcher, [t for t, _ in told], [f"videos/v{n}.mp4" for _, n in told]
+    )
     np.testing.assert_allclose(
         searcher.hubness_correction.null_scores, expected.null_scores, atol=2e-3
     )  # cached texts are float16
-    np.testing.assert_allclose(searcher.hubness_correction.query_mean, expected.query_mean, atol=2e-3)
+    np.testing.assert_allclose(
+        searcher.hubness_correction.query_mean, expected.query_mean, atol=2e-3
+    )
     np.testing.assert_allclose(searcher.hubness_correction.hubness, expected.hubness, atol=2e-3)
 
 
 def test_refits_only_when_captions_or_index_change(toy_workspace, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "vla.retrieval.hubness.estimate_hubness", lambda *args: calls.append(1) or estimate_hubness(*args)
+        "vla.retrieval.hubness.estimate_hubness",
+        lambda *args: calls.append(1) or estimate_hubness(*args),
     )
     root = toy_workspace.root
     vla.index(workspace=root)
@@ -105,8 +120,12 @@ def test_deleted_videos_have_no_influence(toy_workspace):
     assert not after.hubness_correction.hubness[deleted].any()
     texts = default_queries().texts
     expected = expected_correction(toy_workspace, after, texts, [None] * len(texts))
-    np.testing.assert_allclose(after.hubness_correction.null_scores, expected.null_scores, atol=1e-5)
-    np.testing.assert_allclose(np.delete(after.hubness_correction.hubness, deleted), expected.hubness, atol=1e-5)
+    np.testing.assert_allclose(
+        after.hubness_correction.null_scores, expected.null_scores, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        np.delete(after.hubness_correction.hubness, deleted), expected.hubness, atol=1e-5
+    )
     assert {h.video_id for h in after.search("a dog")} == {"videos/v2.mp4", "videos/v4.mp4"}
 
 
@@ -123,7 +142,9 @@ def test_order_of_rows_does_not_matter(toy_workspace):
     workspace = np.concatenate([np.arange(np.sum(owner == v)) for v in range(len(index.videos))])
     order = np.lexsort((-owner, workspace))
     part = index.parts[0]
-    mixed = with_fragment(index, video_of_row=owner[order], spans=part.spans[order], vectors=part.vectors[order])
+    mixed = with_fragment(
+        index, video_of_row=owner[order], spans=part.spans[order], vectors=part.vectors[order]
+    )
     correction = hubness_store.load_or_fit_hubness(
         toy_workspace, mixed, searcher.cache, searcher.model, searcher.encoder
     )
@@ -141,7 +162,12 @@ def test_index_with_non_finite_vectors_has_none(toy_workspace):
         index, vectors=invalid, spans=index.parts[0].spans + 0.5
     )  # other rows: the stored correction is not valid
     correction = hubness_store.load_or_fit_hubness(
-        toy_workspace, other, searcher.cache, searcher.model, searcher.encoder, lambda p: notes.append(p.message)
+        toy_workspace,
+        other,
+        searcher.cache,
+        searcher.model,
+        searcher.encoder,
+        lambda p: notes.append(p.message),
     )
     assert correction is None and "the index holds no numbers for 'videos/v2.mp4'" in notes[-1]
 
@@ -162,9 +188,17 @@ def test_imported_features_without_encoder_use_captions_only(tmp_path):
     for i in range(3):
         np.save(tmp_path / "features" / f"v{i}.npy", rng.standard_normal((6, 8)).astype(np.float32))
     texts = [f"text {i}" for i in range(12)]
-    np.savez(tmp_path / "texts.npz", texts=np.array(texts), vectors=rng.standard_normal((12, 8)).astype(np.float32))
+    np.savez(
+        tmp_path / "texts.npz",
+        texts=np.array(texts),
+        vectors=rng.standard_normal((12, 8)).astype(np.float32),
+    )
     vla.import_features(
-        [tmp_path / "features"], model="x", clip_length=1.0, texts=tmp_path / "texts.npz", workspace=tmp_path
+        [tmp_path / "features"],
+        model="x",
+        clip_length=1.0,
+        texts=tmp_path / "texts.npz",
+        workspace=tmp_path,
     )
     vla.index(workspace=tmp_path)
     assert {h.confidence for h in vla.search("text 0", workspace=tmp_path)} == {None}
@@ -175,7 +209,9 @@ def test_imported_features_without_encoder_use_captions_only(tmp_path):
 @pytest.mark.parametrize("max_fpr", [0.0, -0.1, 1.5, 0.001])
 def test_rejects_rates_below_the_resolution_of_the_bank(toy_workspace, max_fpr):
     vla.index(workspace=toy_workspace.root)
-    with pytest.raises(UsageError, match="330 reference queries can estimate rates from 0.0030 to 1"):
+    with pytest.raises(
+        UsageError, match="330 reference queries can estimate rates from 0.0030 to 1"
+    ):
         vla.search("a dog", workspace=toy_workspace.root, max_fpr=max_fpr)
 
 
@@ -184,7 +220,8 @@ def test_duration_range_from_captions_is_reported_once(toy_workspace):
 
     def estimate(count):
         lines = [
-            f"videos/v{2 + i % 3}.mp4,thing {i} of many,{i % 5 / 10},{i % 5 / 10 + 1 + i % 2}" for i in range(count)
+            f"videos/v{2 + i % 3}.mp4,thing {i} of many,{i % 5 / 10},{i % 5 / 10 + 1 + i % 2}"
+            for i in range(count)
         ]
         (root / "more.csv").write_text("video,caption,start,end\n" + "\n".join(lines) + "\n")
         vla.extract([root / "videos"], captions=root / "more.csv", workspace=root, workers=1)

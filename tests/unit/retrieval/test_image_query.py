@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unit.retrieval.test_searcher import ENCODER, assert_same, filled, naive, searcher, unit, with_correction
+from unit.retrieval.test_searcher import (
+    ENCODER,
+    assert_same,
+    filled,
+    naive,
+    searcher,
+    unit,
+    with_correction,
+)
 from vla.errors import MissingError, UsageError
 from vla.model import AlignmentModel, ModelConfig
 from vla.retrieval import image_query
@@ -36,7 +44,9 @@ def test_image_search_does_not_run_the_head(tmp_path, monkeypatch):
     cache = filled(tmp_path / "c", LENGTHS)
     model = AlignmentModel(ModelConfig(12, heads={"moments": {"width": 8, "levels": 4}})).eval()
     expected = searcher(cache, tmp_path).search_image(random_image(), "x.png")
-    monkeypatch.setattr("vla.retrieval.moments._run_head", lambda *_: pytest.fail("the head was run"))
+    monkeypatch.setattr(
+        "vla.retrieval.moments._run_head", lambda *_: pytest.fail("the head was run")
+    )
     assert searcher(cache, tmp_path, model=model).search_image(random_image(), "x.png") == expected
 
 
@@ -52,7 +62,9 @@ def test_similar_moments_exclude_the_moment_itself(tmp_path, video, seconds):
     find = with_correction(searcher(cache, tmp_path))
     features = cache.frames(video)
     frame_time = max(t for t in features.timestamps_seconds if t <= seconds)
-    vector = unit(features.values[list(features.timestamps_seconds).index(frame_time)].astype(np.float64))
+    vector = unit(
+        features.values[list(features.timestamps_seconds).index(frame_time)].astype(np.float64)
+    )
     for k, per_video in ((1, 1), (4, 2), (500, 50)):
         expected = []
         for row in naive_without_copies(cache, vector, per_video + 8):
@@ -61,15 +73,20 @@ def test_similar_moments_exclude_the_moment_itself(tmp_path, video, seconds):
                 expected.append(row)
         hits = find.search_like(video, seconds, k, per_video)
         assert_same(hits, expected[:k])
-        assert [h.rank for h in hits] == list(range(1, len(hits) + 1)) and len(hits) == min(k, len(expected))
+        assert [h.rank for h in hits] == list(range(1, len(hits) + 1)) and len(hits) == min(
+            k, len(expected)
+        )
         assert {h.query for h in hits} <= {f"{video}@{seconds:g}"}
-    assert {h.video_id for h in find.search_like(video, seconds, 5, filters=VideoFilter(include=("v/1.mp4",)))} == {
-        "v/1.mp4"
-    }
+    assert {
+        h.video_id
+        for h in find.search_like(video, seconds, 5, filters=VideoFilter(include=("v/1.mp4",)))
+    } == {"v/1.mp4"}
 
 
 def naive_without_copies(cache, vector, per_video):
-    return [row for row in naive(cache, "", 10_000, per_video, vector=vector) if row[1] != "w/copy.mp4"]
+    return [
+        row for row in naive(cache, "", 10_000, per_video, vector=vector) if row[1] != "w/copy.mp4"
+    ]
 
 
 def test_rejects_invalid_moments(tmp_path):
@@ -103,7 +120,9 @@ def test_reads_images_upright(tmp_path):
     ):  # fmt: skip
         converted.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
         loaded = load_image(tmp_path / name)
-        assert loaded.shape == (1, 20, 30, 3) and loaded.dtype == np.uint8 and loaded.flags.writeable
+        assert (
+            loaded.shape == (1, 20, 30, 3) and loaded.dtype == np.uint8 and loaded.flags.writeable
+        )
         assert np.array_equal(loaded[0], pixels), name
     Image.fromarray(pixels[..., 0]).save(tmp_path / "gray.png")
     assert np.array_equal(load_image(tmp_path / "gray.png")[0], pixels[..., :1].repeat(3, -1))
@@ -143,7 +162,9 @@ def test_scales_16_bit_greyscale(tmp_path):
         ("dark.png", (values / 300).astype(np.uint16)),
     ):
         Image.fromarray(converted).save(tmp_path / name)
-        assert np.abs(load_image(tmp_path / name)[0, ..., 0] - converted / 257.0).max() <= 0.51, name
+        assert np.abs(load_image(tmp_path / name)[0, ..., 0] - converted / 257.0).max() <= 0.51, (
+            name
+        )
     Image.fromarray((values / 65535).astype(np.float32)).save(tmp_path / "float.tiff")
     assert np.abs(load_image(tmp_path / "float.tiff")[0, ..., 0] - values / 257.0).max() <= 0.51
 
@@ -191,7 +212,9 @@ def test_duplicates_in_queries_and_filters(tmp_path):
     )
     find = searcher(cache, tmp_path)
     first, copy = (find.search_like(name, 31.7, 500, 50) for name in ("v/4.mp4", "w/copy.mp4"))
-    assert [dataclasses.replace(h, query="") for h in copy] == [dataclasses.replace(h, query="") for h in first]
+    assert [dataclasses.replace(h, query="") for h in copy] == [
+        dataclasses.replace(h, query="") for h in first
+    ]
     image = [h for h in find.search("a red dog", 500, 50) if h.video_id == "v/4.mp4"]
     filtered = find.search("a red dog", 500, 50, filters=VideoFilter(include=("w",)))
     assert {(h.video_id, h.duplicates) for h in filtered} == {("w/copy.mp4", ())}

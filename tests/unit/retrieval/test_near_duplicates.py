@@ -29,7 +29,9 @@ def noisy(values, cosine, seed=1):
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal(values.shape)
     noise -= (noise * values).sum(1, keepdims=True) / (values**2).sum(1, keepdims=True) * values
-    noise *= np.linalg.norm(values, axis=1, keepdims=True) / np.linalg.norm(noise, axis=1, keepdims=True)
+    noise *= np.linalg.norm(values, axis=1, keepdims=True) / np.linalg.norm(
+        noise, axis=1, keepdims=True
+    )
     return cosine * values + np.sqrt(1 - cosine**2) * noise
 
 
@@ -38,11 +40,19 @@ SPAN = np.array([5.0, 12.0])
 
 @pytest.mark.parametrize(
     ("cosine", "expected"),
-    [(0.999, True), (DUPLICATE_THRESHOLD + 0.004, True), (DUPLICATE_THRESHOLD - 0.004, False), (0.5, False)],
+    [
+        (0.999, True),
+        (DUPLICATE_THRESHOLD + 0.004, True),
+        (DUPLICATE_THRESHOLD - 0.004, False),
+        (0.5, False),
+    ],
 )
 def test_threshold_of_frames(cosine, expected):
     one = walk(40)
-    assert is_near_duplicate(video("a", one), SPAN, 8.0, video("b", noisy(one, cosine)), SPAN, 8.0) is expected
+    assert (
+        is_near_duplicate(video("a", one), SPAN, 8.0, video("b", noisy(one, cosine)), SPAN, 8.0)
+        is expected
+    )
 
 
 def test_trimmed_and_resampled_but_not_reversed():
@@ -57,8 +67,12 @@ def test_trimmed_and_resampled_but_not_reversed():
     assert is_near_duplicate(original, SPAN, 8.0, resampled, SPAN, 8.0)
     reverse = video("d", one[::-1])
     span = original.duration_seconds - SPAN[::-1]
-    assert not is_near_duplicate(original, SPAN, 8.0, reverse, span, original.duration_seconds - 8.0)
-    assert not is_near_duplicate(original, SPAN, 8.0, original, SPAN + 8, 16.0), "another time of the same video"
+    assert not is_near_duplicate(
+        original, SPAN, 8.0, reverse, span, original.duration_seconds - 8.0
+    )
+    assert not is_near_duplicate(original, SPAN, 8.0, original, SPAN + 8, 16.0), (
+        "another time of the same video"
+    )
 
 
 def test_spans_of_different_length_are_not_duplicates():
@@ -66,7 +80,9 @@ def test_spans_of_different_length_are_not_duplicates():
     assert not is_near_duplicate(
         video("a", one), np.array([0.0, 3.0]), 0.0, video("b", one), np.array([0.0, 20.0]), 0.0
     )
-    assert is_near_duplicate(video("a", one), np.array([0.0, 15.0]), 0.0, video("b", one), np.array([0.0, 20.0]), 0.0)
+    assert is_near_duplicate(
+        video("a", one), np.array([0.0, 15.0]), 0.0, video("b", one), np.array([0.0, 20.0]), 0.0
+    )
 
 
 def test_single_and_zero_frames():
@@ -83,7 +99,12 @@ def find(tmp_path):
     features = cache.frames("v/2.mp4")
     copy = noisy(features.values.astype(np.float64), 0.995)
     cache.add_video(
-        FrameFeatures("copy.mkv", copy.astype(np.float16), features.timestamps_seconds, features.duration_seconds),
+        FrameFeatures(
+            "copy.mkv",
+            copy.astype(np.float16),
+            features.timestamps_seconds,
+            features.duration_seconds,
+        ),
         Receipt("copy.mkv", "ok", "", 2, 2, "", duration_seconds=features.duration_seconds),
     )
     return searcher(cache, tmp_path)
@@ -95,7 +116,9 @@ def test_reencoded_video_is_merged(find):
     assert len(both) == 1 and len(hits) == 6 and [h.rank for h in hits] == [1, 2, 3, 4, 5, 6]
     ((other, start, end),) = both[0].near_duplicates
     assert {other, both[0].video_id} == {"v/2.mp4", "copy.mkv"}
-    assert iou([(start, end)], [(both[0].start, both[0].end)])[0, 0] >= 0.5, "noise may choose another segment"
+    assert iou([(start, end)], [(both[0].start, both[0].end)])[0, 0] >= 0.5, (
+        "noise may choose another segment"
+    )
     assert all(h.near_duplicates == () for h in hits if h not in both)
     assert [dataclasses.replace(h, near_duplicates=()) for h in find.search("a dog", 6, 1)] == [
         dataclasses.replace(h, near_duplicates=()) for h in hits

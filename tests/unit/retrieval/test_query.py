@@ -9,7 +9,14 @@ from unit.retrieval.test_searcher import filled, searcher, unit, with_correction
 from vla.encoders.toy import Encoder
 from vla.errors import UsageError
 from vla.model import AlignmentModel, ModelConfig
-from vla.retrieval.query import NEGATIVE_WEIGHT, TEMPLATES, Query, encode_query, from_image, subtract
+from vla.retrieval.query import (
+    NEGATIVE_WEIGHT,
+    TEMPLATES,
+    Query,
+    encode_query,
+    from_image,
+    subtract,
+)
 
 ENCODER = Encoder("12")
 MODEL = AlignmentModel(ModelConfig(12)).eval()
@@ -27,24 +34,34 @@ def encode_one(query):
 def test_single_text():
     encoded = encode_one(Query("  a dog\0"))
     np.testing.assert_allclose(encoded.vector, vector("a dog"), atol=1e-6)
-    np.testing.assert_array_equal(encoded.raw, ENCODER.encode_text(["a dog"]).pooled[0].astype(np.float32))
+    np.testing.assert_array_equal(
+        encoded.raw, ENCODER.encode_text(["a dog"]).pooled[0].astype(np.float32)
+    )
     assert encoded.text == "a dog" and encoded.is_single_text and encoded.is_text
 
 
 def test_weighted_mean_minus_negative_texts():
     query = Query(
-        "a dog", also=(("a hound", 0.5), ("a beast", 2.0)), negative=(("snow", NEGATIVE_WEIGHT), ("rain", 0.7))
+        "a dog",
+        also=(("a hound", 0.5), ("a beast", 2.0)),
+        negative=(("snow", NEGATIVE_WEIGHT), ("rain", 0.7)),
     )
     encoded = encode_one(query)
     frames = unit(np.random.default_rng(0).standard_normal((20, 12)))
     cosines = {t: frames @ vector(t) for t in ("a dog", "a hound", "a beast", "snow", "rain")}
     expected = (cosines["a dog"] + 0.5 * cosines["a hound"] + 2 * cosines["a beast"]) / 3.5
     np.testing.assert_allclose(
-        frames @ encoded.vector, expected - 0.25 * cosines["snow"] - 0.7 * cosines["rain"], atol=1e-6
+        frames @ encoded.vector,
+        expected - 0.25 * cosines["snow"] - 0.7 * cosines["rain"],
+        atol=1e-6,
     )
-    np.testing.assert_allclose(encoded.positives, [vector(t) for t in ("a dog", "a hound", "a beast")], atol=1e-6)
+    np.testing.assert_allclose(
+        encoded.positives, [vector(t) for t in ("a dog", "a hound", "a beast")], atol=1e-6
+    )
     assert encoded.text == "a dog + a hound^0.5 + a beast^2 - snow - rain^0.7"
-    assert encoded.raw is None and not encoded.is_single_text, "heads are not trained on negative texts"
+    assert encoded.raw is None and not encoded.is_single_text, (
+        "heads are not trained on negative texts"
+    )
 
 
 def test_raw_feature_of_a_head_is_the_weighted_direction():
@@ -52,7 +69,9 @@ def test_raw_feature_of_a_head_is_the_weighted_direction():
     lengths = [np.linalg.norm(r) for r in raws]
     expected = raws[0] / lengths[0] + 3 * raws[1] / lengths[1]
     encoded = encode_one(Query("a dog", also=(("a hound", 3.0),))).raw
-    np.testing.assert_allclose(encoded, expected / np.linalg.norm(expected) * np.mean(lengths), rtol=1e-5)
+    np.testing.assert_allclose(
+        encoded, expected / np.linalg.norm(expected) * np.mean(lengths), rtol=1e-5
+    )
 
 
 def test_averages_prompt_templates():
@@ -63,7 +82,9 @@ def test_averages_prompt_templates():
 
 
 def test_sequence_has_a_step_for_each_text():
-    steps = encode_query(Query("a dog", negative=(("snow", 1.0),), then=("a cat", "rain")), ENCODER, MODEL)
+    steps = encode_query(
+        Query("a dog", negative=(("snow", 1.0),), then=("a cat", "rain")), ENCODER, MODEL
+    )
     assert [s.text for s in steps] == ["a dog", "a cat", "rain"]
     np.testing.assert_allclose(steps[0].vector, vector("a dog") - vector("snow"), atol=1e-6)
     np.testing.assert_allclose(steps[2].vector, vector("rain"), atol=1e-6)
@@ -71,15 +92,21 @@ def test_sequence_has_a_step_for_each_text():
 
 
 def test_rewrites_questions():
-    np.testing.assert_allclose(encode_one(Query("when does a dog jump?")).vector, vector("a dog jumps"), atol=1e-6)
+    np.testing.assert_allclose(
+        encode_one(Query("when does a dog jump?")).vector, vector("a dog jumps"), atol=1e-6
+    )
     literal = encode_one(Query("when does a dog jump?", rewrite=False))
     np.testing.assert_allclose(literal.vector, vector("when does a dog jump?"), atol=1e-6)
-    assert encode_one(Query("when does a dog jump?")).text == "when does a dog jump?", "hits show the text of the user"
+    assert encode_one(Query("when does a dog jump?")).text == "when does a dog jump?", (
+        "hits show the text of the user"
+    )
 
 
 def test_long_texts_are_encoded_completely():
     long = "a dog runs. " * 60 + "a cat sleeps."
-    assert not np.allclose(encode_one(Query(long)).vector, encode_one(Query("a dog runs. " * 60)).vector, atol=1e-4)
+    assert not np.allclose(
+        encode_one(Query(long)).vector, encode_one(Query("a dog runs. " * 60)).vector, atol=1e-4
+    )
 
 
 def test_image_minus_text():
@@ -102,7 +129,10 @@ def test_image_minus_text():
         ({"text": "a", "then": ("b",), "within": 0.0}, "invalid time 0 between events"),
         ({"text": "a", "then": ("b",), "within": math.nan}, "invalid time nan between events"),
         ({"text": "a", "within": 5.0}, "needs an event that follows"),
-        ({"text": "a", "duration": (5.0, 2.0)}, "invalid duration range 5-2: the minimum exceeds the maximum"),
+        (
+            {"text": "a", "duration": (5.0, 2.0)},
+            "invalid duration range 5-2: the minimum exceeds the maximum",
+        ),
         ({"text": "a", "duration": (-1.0, 2.0)}, "invalid duration range -1-2"),
         ({"text": "a", "duration": (0.0, 0.0)}, "invalid duration range 0-0"),
         ({"text": "a", "duration": (0.0, math.nan)}, "invalid duration range 0-nan"),
@@ -120,8 +150,13 @@ def test_confidence_of_several_texts_is_that_of_the_least_sure(tmp_path):
     plain = find.search("a dog", 1)[0].confidence
     for hit in find.search(Query("a dog", also=(("a cat", 0.5),), negative=(("snow", 0.3),)), 5):
         features = find.cache.frames(hit.video_id)
-        inside = (features.timestamps_seconds >= hit.start) & (features.timestamps_seconds < hit.end)
+        inside = (features.timestamps_seconds >= hit.start) & (
+            features.timestamps_seconds < hit.end
+        )
         mean = unit(unit(features.values.astype(np.float64))[inside].mean(0))
-        count = max(int((find.hubness_correction.null_scores >= mean @ vector(t)).sum()) for t in ("a dog", "a cat"))
+        count = max(
+            int((find.hubness_correction.null_scores >= mean @ vector(t)).sum())
+            for t in ("a dog", "a cat")
+        )
         assert hit.confidence == pytest.approx(1 - (1 + count) / 61, abs=1 / 61 + 1e-9)
     assert find.search(Query("a dog"), 1)[0].confidence == plain

@@ -40,7 +40,9 @@ def filled(folder, lengths, seed=0):
     cache = FeatureCache.create(folder, SPEC, EncoderSource("toy", "12", ""))
     for number, frames in enumerate(lengths):
         rng = np.random.default_rng([seed, number])
-        values = (rng.standard_normal((frames, 12)).cumsum(0) + rng.standard_normal(12)).astype(np.float16)
+        values = (rng.standard_normal((frames, 12)).cumsum(0) + rng.standard_normal(12)).astype(
+            np.float16
+        )
         times = np.arange(frames) / 2
         name = f"v/{number}.mp4"
         cache.add_video(
@@ -62,7 +64,15 @@ def unit(rows):
 
 
 def naive(
-    cache, query, k, per_video, correction=None, vector=None, duration_range=(0.0, np.inf), predictions=None, align=None
+    cache,
+    query,
+    k,
+    per_video,
+    correction=None,
+    vector=None,
+    duration_range=(0.0, np.inf),
+    predictions=None,
+    align=None,
 ):
     """Return the best moments of all videos, each localized by itself: by its curve, or by its windows with few frames.
 
@@ -77,7 +87,9 @@ def naive(
         segments = []
         for first, last, (start, end) in zip(*windows_and_changes(features), strict=True):
             hubness = 0.0 if correction is None else float(correction.hubness[row])
-            segments.append((float(unit(frames[first:last].mean(0)) @ vector) - hubness, start, end))
+            segments.append(
+                (float(unit(frames[first:last].mean(0)) @ vector) - hubness, start, end)
+            )
             row += 1
         best = max(s[0] for s in segments)
         shortest, longest = duration_range[0] / math.sqrt(2), duration_range[1] * math.sqrt(2)
@@ -85,7 +97,9 @@ def naive(
         cosines = [float(f @ vector) for f in frames]
         curve, highest = None, 0.0
         if len(frames) >= 4:
-            offsets = 0.0 if correction is None else frames @ correction.query_mean.astype(np.float64)
+            offsets = (
+                0.0 if correction is None else frames @ correction.query_mean.astype(np.float64)
+            )
             curve = naive_search.Curve((np.array(cosines) - offsets).tolist(), times, duration)
             contrasts = [curve.contrast(s[1:3]) for s in segments]
             highest = max(contrasts)
@@ -94,8 +108,12 @@ def naive(
             share = max(contrasts[i] / highest, -1.0) if highest > 0 else 0.0
             score, head_bounds = score - 0.07 * (1 - share), None
             if predictions is not None:
-                likeliest = max(predictions[video_id], key=lambda t: t[2] * overlap(t[:2], span), default=None)
-                probability = 0.0 if likeliest is None else likeliest[2] * overlap(likeliest[:2], span)
+                likeliest = max(
+                    predictions[video_id], key=lambda t: t[2] * overlap(t[:2], span), default=None
+                )
+                probability = (
+                    0.0 if likeliest is None else likeliest[2] * overlap(likeliest[:2], span)
+                )
                 score += math.log(max(probability, 1e-3)) / 40
                 if likeliest is not None and overlap(likeliest[:2], span) >= 0.5:
                     head_bounds = tuple(likeliest[:2])
@@ -149,7 +167,11 @@ def test_search_with_hubness_matches_brute_force(tmp_path, k, per_video):
         for video in {h.video_id for h in hits}:
             features = cache.frames(video)
             cosine = (
-                pool_segments(unit(features.values.astype(np.float64)), features, windows_and_changes(features)).vectors
+                pool_segments(
+                    unit(features.values.astype(np.float64)),
+                    features,
+                    windows_and_changes(features),
+                ).vectors
                 @ vector
             ).max()
             count = int((find.hubness_correction.null_scores >= np.float32(cosine)).sum())
@@ -157,19 +179,30 @@ def test_search_with_hubness_matches_brute_force(tmp_path, k, per_video):
             # The best hit of a video has the cosine of the video; the confidence of others falls with their score.
             own = [h.score for h in hits if h.video_id == video]
             for score, confidence in zip(own, confidences, strict=True):
-                as_high = int((find.hubness_correction.null_scores >= np.float32(cosine + score - own[0])).sum())
+                as_high = int(
+                    (
+                        find.hubness_correction.null_scores >= np.float32(cosine + score - own[0])
+                    ).sum()
+                )
                 assert confidence == pytest.approx(1 - (1 + as_high) / 61, abs=1 / 61 + 1e-9)
             assert confidences[0] == pytest.approx(1 - (1 + count) / 61, abs=1 / 61 + 1e-9)
-            assert confidences == sorted(confidences, reverse=True) and 0 <= confidences[-1] <= confidences[0] < 1
+            assert (
+                confidences == sorted(confidences, reverse=True)
+                and 0 <= confidences[-1] <= confidences[0] < 1
+            )
 
 
 def test_max_fpr_hides_hits_of_low_confidence(tmp_path):
     find = with_correction(searcher(filled(tmp_path / "c", [30] * 8, seed=3), tmp_path))
     all_hits = find.search("a dog", 20)
     for rate in (0.02, 0.3, 0.9, 1.0):
-        assert find.search("a dog", 20, max_fpr=rate) == [h for h in all_hits if h.confidence >= 1 - rate - 1e-9]
+        assert find.search("a dog", 20, max_fpr=rate) == [
+            h for h in all_hits if h.confidence >= 1 - rate - 1e-9
+        ]
     assert find.search("a dog", 20, max_fpr=1.0) == all_hits
-    with pytest.raises(UsageError, match=r"60 reference queries can estimate rates from 0.0164 to 1"):
+    with pytest.raises(
+        UsageError, match=r"60 reference queries can estimate rates from 0.0164 to 1"
+    ):
         find.search("a dog", max_fpr=0.01)
     with pytest.raises(MissingError, match="no false-positive rate is known here"):
         dataclasses.replace(find, hubness_correction=None).search("a dog", max_fpr=0.5)
@@ -189,7 +222,8 @@ def test_duplicates_are_one_hit(tmp_path):
     features = cache.frames("v/1.mp4")
     for name in ("w/copy.mp4", "a/copy.mp4"):
         cache.add_video(
-            dataclasses.replace(features, video_id=name), dataclasses.replace(cache.receipts["v/1.mp4"], video_id=name)
+            dataclasses.replace(features, video_id=name),
+            dataclasses.replace(cache.receipts["v/1.mp4"], video_id=name),
         )
     hits = searcher(cache, tmp_path).search("a dog", 50, 2)
     assert {h.video_id for h in hits} == {"v/0.mp4", "v/1.mp4"} and len(hits) <= 4
@@ -209,7 +243,9 @@ def test_head_rescores_segments_and_sets_their_bounds(tmp_path):
     model = AlignmentModel(ModelConfig(12, heads={"moments": {"width": 8, "levels": 4}})).eval()
     cache = filled(tmp_path / "c", [40, 70])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
-    predictions = {name: predict_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
+    predictions = {
+        name: predict_alone(model, cache.frames(name), raw) for name in cache.video_ids()
+    }
     assert_same(
         searcher(cache, tmp_path, model=model).search("a dog", 6, 3),
         naive(cache, "a dog", 6, 3, predictions=predictions),
@@ -224,7 +260,9 @@ def test_confidence_with_a_head_falls_with_the_score(tmp_path):
     assert len({h.confidence for h in hits}) > len({h.video_id for h in hits})
     for name in {h.video_id for h in hits}:
         features, own = cache.frames(name), [h for h in hits if h.video_id == name]
-        segments = pool_segments(model.align_frames(features), features, windows_and_changes(features))
+        segments = pool_segments(
+            model.align_frames(features), features, windows_and_changes(features)
+        )
         for hit in own:
             cosine = float((segments.vectors @ vector).max()) + hit.score - own[0].score
             count = int((find.hubness_correction.null_scores >= np.float32(cosine)).sum())
@@ -248,7 +286,9 @@ def test_rejects_index_with_non_finite_vectors(tmp_path, backend):
 def with_a_head():
     """Return a model with a random projector and head for moments, at alpha 0.5."""
     torch.manual_seed(1)
-    model = AlignmentModel(ModelConfig(12, "temporal", heads={"moments": {"width": 8, "levels": 4}})).eval()
+    model = AlignmentModel(
+        ModelConfig(12, "temporal", heads={"moments": {"width": 8, "levels": 4}})
+    ).eval()
     with torch.no_grad():
         for values in model.parameters():
             if values.ndim > 1:
@@ -262,20 +302,30 @@ def predict_alone(model, features, raw):
     corpus = Corpus([features], [Query("q", ("q",), ("q",), 0, np.array([[0.0, 1.0]]))], {"q": raw})
     with torch.no_grad(), model.with_alpha(1.0):
         batch = build_batch(corpus, np.arange(1), corpus.queries)
-        return model.heads["moments"].localize(LocalizationBatch.from_batch(model(batch), batch))[0].moments.tolist()
+        return (
+            model.heads["moments"]
+            .localize(LocalizationBatch.from_batch(model(batch), batch))[0]
+            .moments.tolist()
+        )
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_predictions_do_not_depend_on_the_batch(tmp_path, batch_size):
     model, cache = with_a_head(), filled(tmp_path / "c", [40, 70, 9, 2, 300, 41, 38, 65, 1])
     raw = ENCODER.encode_text(["a dog"]).pooled[0]
-    predictions = {name: predict_alone(model, cache.frames(name), raw) for name in cache.video_ids()}
+    predictions = {
+        name: predict_alone(model, cache.frames(name), raw) for name in cache.video_ids()
+    }
     vector = model.align_texts(raw[None])[0]
-    expected = naive(cache, "a dog", 20, 3, vector=vector, predictions=predictions, align=model.align_frames)
+    expected = naive(
+        cache, "a dog", 20, 3, vector=vector, predictions=predictions, align=model.align_frames
+    )
     hits = searcher(cache, tmp_path, model=model).search("a dog", 20, 3)
     np.testing.assert_allclose([h.score for h in hits], [w[0] for w in expected], atol=1e-5)
     assert [h.video_id for h in hits] == [w[1] for w in expected]
-    np.testing.assert_allclose([(h.start, h.end) for h in hits], [w[2:4] for w in expected], atol=1e-4)
+    np.testing.assert_allclose(
+        [(h.start, h.end) for h in hits], [w[2:4] for w in expected], atol=1e-4
+    )
 
 
 def test_head_runs_on_the_videos_with_the_best_segments(tmp_path):
@@ -286,7 +336,10 @@ def test_head_runs_on_the_videos_with_the_best_segments(tmp_path):
     def best(name):
         features = cache.frames(name)
         return (
-            pool_segments(model.align_frames(features), features, windows_and_changes(features)).vectors @ vector
+            pool_segments(
+                model.align_frames(features), features, windows_and_changes(features)
+            ).vectors
+            @ vector
         ).max()
 
     find = searcher(cache, tmp_path, model=model, max_head_videos=3)
@@ -302,13 +355,19 @@ def test_head_runs_on_the_videos_with_the_best_segments(tmp_path):
 def test_invariants_of_hits(tmp_path, frames, k, per_video):
     cache = filled(tmp_path / "c", [frames] * 12, seed=3)
     hits = searcher(cache, tmp_path).search("  a dog\0 runs ", k, per_video)
-    assert [h.rank for h in hits] == list(range(1, len(hits) + 1)) and len(hits) <= min(k, 12 * per_video)
+    assert [h.rank for h in hits] == list(range(1, len(hits) + 1)) and len(hits) <= min(
+        k, 12 * per_video
+    )
     assert len(hits) >= min(k, 12)
     scores = [h.score for h in hits]
     assert scores == sorted(scores, reverse=True)
     assert max(sum(h.video_id == v for h in hits) for v in cache.video_ids()) <= per_video
     for h in hits:
-        assert 0 <= h.start <= h.peak < h.end <= frames / 2 and -1.5 <= h.score <= 1 and h.confidence is None
+        assert (
+            0 <= h.start <= h.peak < h.end <= frames / 2
+            and -1.5 <= h.score <= 1
+            and h.confidence is None
+        )
         assert h.query == "a dog  runs" and h.path == str(tmp_path / h.video_id) and h.is_missing
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "0.mp4").touch()
@@ -334,7 +393,10 @@ def test_adds_rows_until_there_are_enough_videos(tmp_path):
 def test_initial_number_of_rows_does_not_matter(tmp_path, rows):
     cache = filled(tmp_path / "c", [9, 40, 1, 25, 120, 60, 33])
     expected = searcher(cache, tmp_path).search("a red dog", 4, 2)
-    assert searcher(cache, tmp_path, min_rows=rows, rows_per_hit=0).search("a red dog", 4, 2) == expected
+    assert (
+        searcher(cache, tmp_path, min_rows=rows, rows_per_hit=0).search("a red dog", 4, 2)
+        == expected
+    )
 
 
 def test_finds_a_planted_moment(tmp_path):
@@ -344,7 +406,9 @@ def test_finds_a_planted_moment(tmp_path):
     values = features.values.copy()
     values[20:28] = ENCODER.encode_text(["a blue bird sings"]).pooled[0] * 3
     noise = np.random.default_rng(0).standard_normal((8, 12)) * 3
-    values[20:28] += (noise - noise.mean(0)).astype(np.float16)  # only the mean of all eight equals the query
+    values[20:28] += (noise - noise.mean(0)).astype(
+        np.float16
+    )  # only the mean of all eight equals the query
     cache.add_video(dataclasses.replace(features, values=values), cache.receipts["v/2.mp4"])
     best = searcher(cache, tmp_path).search("a blue bird sings", 1)[0]
     assert best.video_id == "v/2.mp4" and overlap((best.start, best.end), (10.0, 14.0)) >= 0.7
@@ -354,7 +418,10 @@ def test_finds_a_planted_moment(tmp_path):
 def test_long_query_is_the_mean_of_its_chunks(tmp_path):
     cache = filled(tmp_path / "c", [3, 2])
     find = searcher(cache, tmp_path)
-    parts = ["first a man opens the door and looks round the room for a long time.", "rain falls on the roof."]
+    parts = [
+        "first a man opens the door and looks round the room for a long time.",
+        "rain falls on the roof.",
+    ]
     query = " ".join(parts)
     assert not ENCODER.fits(query)
     vector = unit(unit(ENCODER.encode_text(parts).pooled).mean(0))
@@ -381,7 +448,9 @@ def test_rejects_invalid_k(tmp_path, k, per_video):
 def test_video_without_features_keeps_its_moment(tmp_path):
     cache = filled(tmp_path / "c", [8])
     find = searcher(cache, tmp_path)
-    cache.add_receipt(dataclasses.replace(cache.receipts["v/0.mp4"], status="failed", shard="", sha256=""))
+    cache.add_receipt(
+        dataclasses.replace(cache.receipts["v/0.mp4"], status="failed", shard="", sha256="")
+    )
     hit = find.search("a dog", 1)[0]
     assert hit.peak == hit.start
 
@@ -535,7 +604,9 @@ def test_refuses_rows_of_another_index(tmp_path, saved_index):
         part, vectors=part.vectors[:-1], video_of_row=part.video_of_row[:-1], spans=part.spans[:-1]
     )
     save_index(tmp_path / "other", dataclasses.replace(index, parts=(other,)))
-    record, theirs = (json.loads((f / "index.json").read_text()) for f in (folder, tmp_path / "other"))
+    record, theirs = (
+        json.loads((f / "index.json").read_text()) for f in (folder, tmp_path / "other")
+    )
     rows = {key: theirs["parts"][0][key] for key in ("rows", "rows_sha256")}
     (folder / rows["rows"]).write_bytes((tmp_path / "other" / rows["rows"]).read_bytes())
     record.pop("checksum")
@@ -566,9 +637,11 @@ def test_index_and_search_of_a_workspace(toy_workspace, monkeypatch):
     report = vla.index(workspace=root, backend="exact")
     assert (report.videos, report.run, report.backend) == (3, "", "exact")
     hits = vla.search("someone pours tea", workspace=root, k=5, per_video=1)
-    assert {h.video_id for h in hits} == {"videos/v2.mp4", "videos/v3.mp4", "videos/v4.mp4"} and not any(
-        h.is_missing for h in hits
-    )
+    assert {h.video_id for h in hits} == {
+        "videos/v2.mp4",
+        "videos/v3.mp4",
+        "videos/v4.mp4",
+    } and not any(h.is_missing for h in hits)
     opened = vla.open_workspace(root)
     assert opened.search("someone pours tea", 5, 1) == hits and opened.notes() == []
     (root / "videos" / "v2.mp4").unlink()
@@ -586,7 +659,11 @@ def test_reports_an_outdated_index(toy_workspace, clip):
     vla.extract([root / "videos"], workspace=root, workers=1)
     notes = []
     vla.search("a dog", workspace=root, progress=lambda p: notes.append(p.message))
-    (note,) = (n for n in notes if "out of date (1 videos are missing in it, 0 are gone or changed)" in n)
+    (note,) = (
+        n for n in notes if "out of date (1 videos are missing in it, 0 are gone or changed)" in n
+    )
     assert note.hint == Hint("index")
-    hits = vla.search("a dog", [root / "videos"], workspace=root, k=20, per_video=1)  # with paths, it is updated
+    hits = vla.search(
+        "a dog", [root / "videos"], workspace=root, k=20, per_video=1
+    )  # with paths, it is updated
     assert "videos/new.mp4" in {h.video_id for h in hits}

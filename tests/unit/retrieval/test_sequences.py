@@ -35,7 +35,12 @@ def best_sequence(curves, times, within):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 14), st.integers(2, 3), st.integers(0, 10**6), st.sampled_from([0.4, 0.5, 1.2, 3.0, math.inf]))
+@given(
+    st.integers(1, 14),
+    st.integers(2, 3),
+    st.integers(0, 10**6),
+    st.sampled_from([0.4, 0.5, 1.2, 3.0, math.inf]),
+)
 def test_best_sequence_matches_brute_force(frames, steps, seed, within):
     rng = np.random.default_rng(seed)
     times = np.cumsum(rng.uniform(0.2, 0.8, frames))
@@ -51,7 +56,12 @@ def test_best_sequence_matches_brute_force(frames, steps, seed, within):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(2, 60), st.integers(2, 4), st.integers(0, 10**6), st.sampled_from([1.0, 4.0, math.inf]))
+@given(
+    st.integers(2, 60),
+    st.integers(2, 4),
+    st.integers(0, 10**6),
+    st.sampled_from([1.0, 4.0, math.inf]),
+)
 def test_steps_are_ordered_and_sequences_do_not_overlap(frames, steps, seed, within):
     rng = np.random.default_rng(seed)
     times = np.arange(frames) / 2
@@ -60,8 +70,12 @@ def test_steps_are_ordered_and_sequences_do_not_overlap(frames, steps, seed, wit
     assert [c.score_gap for c in sequences] == sorted(c.score_gap for c in sequences)
     for sequence in sequences:
         assert (np.diff(sequence.peaks) > 0).all() and (np.diff(sequence.peaks) <= within).all()
-        assert (sequence.spans[:, 0] <= sequence.peaks).all() and (sequence.peaks < sequence.spans[:, 1]).all()
-        assert (sequence.spans[:-1, 1] <= sequence.spans[1:, 0]).all(), "spans of steps do not overlap"
+        assert (sequence.spans[:, 0] <= sequence.peaks).all() and (
+            sequence.peaks < sequence.spans[:, 1]
+        ).all()
+        assert (sequence.spans[:-1, 1] <= sequence.spans[1:, 0]).all(), (
+            "spans of steps do not overlap"
+        )
     extents = [(c.spans[0, 0], c.spans[-1, 1]) for c in sequences]
     assert all(overlap(a, b) <= 0.3 for a, b in itertools.combinations(extents, 2))
     later = find_sequences([c + 7 for c in curves], times + 100, frames / 2 + 100, within, 5)
@@ -84,7 +98,9 @@ def test_finds_planted_steps():
 def test_ignores_frames_of_zero_duration():
     times = np.array([0.0, 1.0, 1.0, 2.0])
     (sequences,) = find_sequences([np.array([0, 9.0, 0, 0]), np.array([0, 0, 0, 1.0])], times, 3.0)
-    assert sequences.peaks[0] != 1.0 or sequences.score_gap < 1, "the value 9 of the hidden frame is ignored"
+    assert sequences.peaks[0] != 1.0 or sequences.score_gap < 1, (
+        "the value 9 of the hidden frame is ignored"
+    )
     assert find_sequences([np.ones(1), np.ones(1)], np.zeros(1), 1.0) == []
 
 
@@ -95,14 +111,22 @@ def naive(cache, texts, within, hubness=None):
     for video_id in cache.video_ids():
         features = cache.frames(video_id)
         frames = unit(features.values.astype(np.float64))
-        rows = pool_segments(frames, features, windows_and_changes(features)).vectors.astype(np.float64)
+        rows = pool_segments(frames, features, windows_and_changes(features)).vectors.astype(
+            np.float64
+        )
         offsets = np.zeros(len(rows)) if hubness is None else hubness[row : row + len(rows)]
         row += len(rows)
         top = np.mean([(rows @ v - offsets).max() for v in vectors])
-        frames_of_steps = best_sequence([frames @ v for v in vectors], features.timestamps_seconds, within)
+        frames_of_steps = best_sequence(
+            [frames @ v for v in vectors], features.timestamps_seconds, within
+        )
         if frames_of_steps is not None:
             sequences.append(
-                (top - frames_of_steps[1], video_id, features.timestamps_seconds[list(frames_of_steps[0])].tolist())
+                (
+                    top - frames_of_steps[1],
+                    video_id,
+                    features.timestamps_seconds[list(frames_of_steps[0])].tolist(),
+                )
             )
     return sorted(sequences, key=lambda f: -f[0])
 
@@ -119,14 +143,25 @@ def test_search_matches_brute_force(tmp_path, backend, within):
     assert [(h.video_id, [s[3] for s in h.steps]) for h in hits] == [(w[1], w[2]) for w in expected]
     for rank, hit in enumerate(hits, 1):
         assert (
-            hit.rank == rank and hit.query == "a red dog > rain on a roof" and [s[0] for s in hit.steps] == list(texts)
+            hit.rank == rank
+            and hit.query == "a red dog > rain on a roof"
+            and [s[0] for s in hit.steps] == list(texts)
         )
-        assert (hit.start, hit.end, hit.peak) == (hit.steps[0][1], hit.steps[-1][2], hit.steps[0][3])
+        assert (hit.start, hit.end, hit.peak) == (
+            hit.steps[0][1],
+            hit.steps[-1][2],
+            hit.steps[0][3],
+        )
     assert find.search(Query(texts[0], then=texts[1:], within=within), 2, 1) == hits[:2]
     filtered = find.search(
-        Query(texts[0], then=texts[1:], within=within), 10, 1, filters=VideoFilter(exclude=(hits[0].video_id,))
+        Query(texts[0], then=texts[1:], within=within),
+        10,
+        1,
+        filters=VideoFilter(exclude=(hits[0].video_id,)),
     )
-    assert [(h.video_id, h.score, h.steps) for h in filtered] == [(h.video_id, h.score, h.steps) for h in hits[1:]]
+    assert [(h.video_id, h.score, h.steps) for h in filtered] == [
+        (h.video_id, h.score, h.steps) for h in hits[1:]
+    ]
 
 
 def test_initial_number_of_rows_does_not_matter(tmp_path):
@@ -152,7 +187,9 @@ def test_hubness_and_confidence_of_steps(tmp_path):
         for text, start, end, _ in hit.steps:
             inside = (features.timestamps_seconds >= start) & (features.timestamps_seconds < end)
             cosine = unit(frames[inside].mean(0)) @ unit(ENCODER.encode_text([text]).pooled[0])
-            confidences.append(1 - (1 + int((find.hubness_correction.null_scores >= cosine).sum())) / 61)
+            confidences.append(
+                1 - (1 + int((find.hubness_correction.null_scores >= cosine).sum())) / 61
+            )
         assert hit.confidence == pytest.approx(min(confidences), abs=1 / 61 + 1e-9)
 
 

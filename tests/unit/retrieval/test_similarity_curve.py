@@ -20,7 +20,11 @@ def random_curve(seed, frames):
     for _ in range(rng.integers(0, 4)):
         start = rng.integers(0, frames)
         curve[start : start + rng.integers(1, 12)] += rng.uniform(0.02, 0.2)
-    times = np.cumsum(rng.choice([0.0, 0.25, 0.5, 0.5, 0.5, 1.0], frames)) if seed % 3 else np.arange(frames) / 2
+    times = (
+        np.cumsum(rng.choice([0.0, 0.25, 0.5, 0.5, 0.5, 1.0], frames))
+        if seed % 3
+        else np.arange(frames) / 2
+    )
     return curve, times, float(times[-1] + rng.uniform(0, 1))
 
 
@@ -38,23 +42,33 @@ def grid(times, duration):
 def test_contrast_matches_brute_force(seed):
     curve, times, duration = random_curve(seed, [1, 2, 3, 17, 60, 140][seed % 6])
     spans = [w[2:] for w in windows(times, duration) if w[3] > w[2]] + grid(times, duration)
-    ours, reference = SimilarityCurve(curve, times, duration), naive_search.Curve(curve, times, duration)
-    np.testing.assert_allclose(ours.contrast(spans), [reference.contrast(s) for s in spans], atol=1e-9)
+    ours, reference = (
+        SimilarityCurve(curve, times, duration),
+        naive_search.Curve(curve, times, duration),
+    )
+    np.testing.assert_allclose(
+        ours.contrast(spans), [reference.contrast(s) for s in spans], atol=1e-9
+    )
     for span in spans[::19]:
         for gain in (1e-6, 0.05, 9.0):
             refined, expected = ours.refine_bounds(span, gain), reference.refine_bounds(span, gain)
             # Two may be as good but for rounding.
-            assert reference.contrast(refined) == pytest.approx(reference.contrast(expected), abs=1e-9)
+            assert reference.contrast(refined) == pytest.approx(
+                reference.contrast(expected), abs=1e-9
+            )
             assert gain < 9 or refined.tolist() == list(reference.frame_bounds(span))
         for duration_range in ((0.0, 2.0), (2.4, 3.6), (5.0, np.inf), (900.0, 999.0)):
             refined, expected = (
                 ours.refine_bounds(span, 0.05, duration_range),
                 reference.refine_bounds(span, 0.05, duration_range),
             )
-            assert reference.contrast(refined) == pytest.approx(reference.contrast(expected), abs=1e-9)
+            assert reference.contrast(refined) == pytest.approx(
+                reference.contrast(expected), abs=1e-9
+            )
             assert (
                 duration_range[0] == 900
-                or abs(np.diff(refined) - np.diff(expected)) <= duration_range[1] - duration_range[0]
+                or abs(np.diff(refined) - np.diff(expected))
+                <= duration_range[1] - duration_range[0]
             )
 
 
@@ -68,7 +82,10 @@ def test_invariants_of_contrast(values):
     # The frame at the peak is above the threshold.
     assert refined.max() > 0 or not refined.any()
     # Spans are independent of each other.
-    assert contrast(curve, times, len(values) / 2, [*spans[::-1], *spans]).tolist() == [*refined[::-1], *refined]
+    assert contrast(curve, times, len(values) / 2, [*spans[::-1], *spans]).tolist() == [
+        *refined[::-1],
+        *refined,
+    ]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -78,7 +95,9 @@ def test_offset_shift_and_scale(seed):
     plain = contrast(curve, times, duration, spans)
     np.testing.assert_allclose(contrast(curve + 2.0, times, duration, spans), plain, atol=1e-9)
     np.testing.assert_allclose(contrast(curve * 4.0, times, duration, spans), 4 * plain, atol=1e-9)
-    np.testing.assert_allclose(contrast(curve, times + 64, duration + 64, spans + 64), plain, atol=1e-9)
+    np.testing.assert_allclose(
+        contrast(curve, times + 64, duration + 64, spans + 64), plain, atol=1e-9
+    )
 
 
 def best(curve, times, duration):
@@ -131,7 +150,9 @@ def test_refines_long_spans_with_little_memory():
     tracemalloc.stop()
     assert peak_bytes < 50e6
     assert abs(start - 2000.0) <= 5 and abs(end - 4500.0) <= 5
-    assert curve_of_video.contrast([(start, end)])[0] > curve_of_video.contrast([(1500.0, 5500.0)])[0]
+    assert (
+        curve_of_video.contrast([(start, end)])[0] > curve_of_video.contrast([(1500.0, 5500.0)])[0]
+    )
 
 
 def test_moment_that_covers_most_of_a_short_video():
@@ -154,9 +175,13 @@ def test_ignores_frames_of_zero_duration():
     spans = grid(times, 30.0)
     plain = contrast(curve, times, 30.0, spans)
     for where, value in ((30, 0.4), (10, 9.0), (0, -9.0)):
-        more = contrast(np.insert(curve, where, value), np.insert(times, where, times[where]), 30.0, spans)
+        more = contrast(
+            np.insert(curve, where, value), np.insert(times, where, times[where]), 30.0, spans
+        )
         np.testing.assert_allclose(more, plain, atol=1e-12)
-    np.testing.assert_allclose(contrast(np.append(curve, 9.0), np.append(times, 30.0), 30.0, spans), plain, atol=1e-12)
+    np.testing.assert_allclose(
+        contrast(np.append(curve, 9.0), np.append(times, 30.0), 30.0, spans), plain, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from vla.language._tagger import tag_words
 CAPTIONS = st.lists(
     st.sampled_from(
         "a the red square man men is are running runs run plays to left in on with and then while very slowly two "
-        ", . ! ’s 's dog's well-known Ünïcödé 日本 3.5 \n \t _ - has having one her \u00a0 ﬁ ſ İ".split(" ")
+        ", . ! ’s 's dog's well-known Ünïcödé 日本 3.5 \n \t _ - has having one her \u00a0 ﬁ ſ İ".split(
+            " "
+        )
     ),
     max_size=30,
 ).map(" ".join)
@@ -25,7 +27,9 @@ def test_any_text_is_cut_into_whole_words(text):
         assert tag in "DMANVXPTRCO." and text[start:end].strip() == text[start:end] != ""
         for at in (start, end):
             assert at in (0, len(text)) or not (text[at - 1].isalpha() and text[at].isalpha())
-    assert {c for c in text if not c.isspace()} == {c for _, a, b in words for c in text[a:b] if not c.isspace()}
+    assert {c for c in text if not c.isspace()} == {
+        c for _, a, b in words for c in text[a:b] if not c.isspace()
+    }
 
 
 @pytest.mark.parametrize(

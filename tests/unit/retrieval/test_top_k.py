@@ -23,8 +23,13 @@ class Item:
 
 def make_items(groups):
     """Items by group, and bounds that descend; each at least as high as the best item of its group, or higher."""
-    items = {g: [Item(g, i, s) for i, s in enumerate(scores)] for g, (scores, _) in enumerate(groups)}
-    bounds = [(g, max([i.score for i in items[g]], default=-3.0) + loose) for g, (_, loose) in enumerate(groups)]
+    items = {
+        g: [Item(g, i, s) for i, s in enumerate(scores)] for g, (scores, _) in enumerate(groups)
+    }
+    bounds = [
+        (g, max([i.score for i in items[g]], default=-3.0) + loose)
+        for g, (_, loose) in enumerate(groups)
+    ]
     return items, sorted(bounds, key=lambda bound: (-bound[1], bound[0]))
 
 
@@ -79,8 +84,12 @@ def test_stops_before_a_group_below_an_unlisted_one():
     )
     assert scored == [0] and not top.is_exact
     # With one item to find, what is found could still be surpassed.
-    assert not top_k_with_bounds([(0, 3.0)], lambda g: [Item(g, 0, 1.9)], 1, unlisted_bound=2.0).is_exact
-    assert top_k_with_bounds([(0, 3.0)], lambda g: [Item(g, 0, 2.0)], 1, unlisted_bound=2.0).is_exact
+    assert not top_k_with_bounds(
+        [(0, 3.0)], lambda g: [Item(g, 0, 1.9)], 1, unlisted_bound=2.0
+    ).is_exact
+    assert top_k_with_bounds(
+        [(0, 3.0)], lambda g: [Item(g, 0, 2.0)], 1, unlisted_bound=2.0
+    ).is_exact
 
 
 @given(st.lists(st.lists(SCORES, max_size=5), max_size=6), st.integers(1, 6), SCORES)
@@ -100,7 +109,10 @@ def test_pushed_items_are_sorted(pushes, k, bound):
 @pytest.mark.parametrize("seed", range(3))
 def test_many_groups_of_random_scores(seed):
     rng = np.random.default_rng(seed)
-    items = {g: [Item(g, i, float(s)) for i, s in enumerate(rng.normal(rng.normal(), 1, 5))] for g in range(300)}
+    items = {
+        g: [Item(g, i, float(s)) for i, s in enumerate(rng.normal(rng.normal(), 1, 5))]
+        for g in range(300)
+    }
     bounds = [(g, max(i.score for i in items[g]) + rng.exponential(0.1)) for g in items]
     bounds.sort(key=lambda bound: -bound[1])
     scored = []

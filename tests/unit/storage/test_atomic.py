@@ -70,14 +70,18 @@ def test_open_atomic_shows_the_file_when_complete(tmp_path, old):
 
 @pytest.mark.parametrize("old", [None, OLD])
 @pytest.mark.parametrize(
-    "error", [KeyboardInterrupt(), ValueError("x"), CacheError("gone"), OSError(errno.ENOSPC, "full")]
+    "error",
+    [KeyboardInterrupt(), ValueError("x"), CacheError("gone"), OSError(errno.ENOSPC, "full")],
 )
 def test_open_atomic_keeps_the_old_file_on_error(tmp_path, old, error):
     path = tmp_path / "file.bin"
     if old is not None:
         path.write_bytes(old)
     # Errors of ours and others pass; those of the disk are told as what cannot be written.
-    with pytest.raises(ResourceError if type(error) is OSError else type(error)), atomic.open_atomic(path) as file:
+    with (
+        pytest.raises(ResourceError if type(error) is OSError else type(error)),
+        atomic.open_atomic(path) as file,
+    ):
         file.write(NEW)
         raise error
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [old] * (old is not None)
@@ -86,7 +90,10 @@ def test_open_atomic_keeps_the_old_file_on_error(tmp_path, old, error):
 @pytest.mark.parametrize("fail", ["open", "fsync"])
 def test_open_atomic_reports_disk_errors(tmp_path, monkeypatch, fail):
     monkeypatch.setattr(atomic, "os", Faults(fail))
-    with pytest.raises(ResourceError, match="cannot write"), atomic.open_atomic(tmp_path / "file.bin") as file:
+    with (
+        pytest.raises(ResourceError, match="cannot write"),
+        atomic.open_atomic(tmp_path / "file.bin") as file,
+    ):
         file.write(NEW)
     assert list(tmp_path.iterdir()) == []
 
@@ -115,17 +122,32 @@ def test_file_is_synced_before_the_rename_and_folder_after(tmp_path, monkeypatch
         return handle
 
     monkeypatch.setattr(atomic.os, "open", opened)
-    monkeypatch.setattr(atomic.os, "fsync", lambda h: (seen.append(f"sync {names[h]}"), real_fsync(h))[1])
-    monkeypatch.setattr(Path, "replace", lambda self, to: (seen.append("rename"), real_replace(self, to))[1])
+    monkeypatch.setattr(
+        atomic.os, "fsync", lambda h: (seen.append(f"sync {names[h]}"), real_fsync(h))[1]
+    )
+    monkeypatch.setattr(
+        Path, "replace", lambda self, to: (seen.append("rename"), real_replace(self, to))[1]
+    )
     atomic.write_bytes(tmp_path / "f", NEW)
     assert seen == ["sync file", "rename", "sync folder"]
 
 
 @pytest.mark.parametrize("old", [None, OLD])
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EINTR, errno.EROFS, errno.EDQUOT])
+@pytest.mark.parametrize(
+    "code", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EINTR, errno.EROFS, errno.EDQUOT]
+)
 @pytest.mark.parametrize(
     ("operation", "number"),
-    [("open", 0), ("write", 0), ("fsync", 0), ("close", 0), ("replace", 0), ("open", 1), ("fsync", 1), ("mkdir", 0)],
+    [
+        ("open", 0),
+        ("write", 0),
+        ("fsync", 0),
+        ("close", 0),
+        ("replace", 0),
+        ("open", 1),
+        ("fsync", 1),
+        ("mkdir", 0),
+    ],
 )
 def test_an_error_leaves_the_old_or_the_new(tmp_path, monkeypatch, operation, number, code, old):
     path = tmp_path / "file"
@@ -148,7 +170,11 @@ def test_an_error_leaves_the_old_or_the_new(tmp_path, monkeypatch, operation, nu
     message = str(error.value)
     assert str(path) in message
     if code in (errno.ENOSPC, errno.EDQUOT):
-        assert "13.0 kB needed" in message and " free" in message and "Completed work is kept" in message
+        assert (
+            "13.0 kB needed" in message
+            and " free" in message
+            and "Completed work is kept" in message
+        )
     else:
         assert os.strerror(code) in message
     assert isinstance(error.value, OSError) and isinstance(error.value, VlaError)
@@ -174,7 +200,9 @@ def test_interruption_leaves_no_temporary_file(tmp_path, monkeypatch, stop):
 def test_first_error_is_reported(tmp_path, monkeypatch):
     """Even where the temporary file cannot be removed either."""
     monkeypatch.setattr(atomic, "os", Faults("write", code=errno.ENOSPC))
-    monkeypatch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "second")))
+    monkeypatch.setattr(
+        Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "second"))
+    )
     with pytest.raises(ResourceError, match=r"13\.0 kB needed"):
         atomic.write_bytes(tmp_path / "f", NEW)
 
@@ -210,8 +238,14 @@ def test_concurrent_writers_leave_one_complete_file(tmp_path):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -256,7 +290,16 @@ def test_read_bytes_verifies_the_digest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", ["fifo", "socket", "device", "folder", "link to a fifo", "link to a device", "link to a folder"]
+    "kind",
+    [
+        "fifo",
+        "socket",
+        "device",
+        "folder",
+        "link to a fifo",
+        "link to a device",
+        "link to a folder",
+    ],
 )
 def test_never_replaces_special_files(tmp_path, kind):
     path, target = tmp_path / "out", tmp_path / "target"
@@ -310,4 +353,6 @@ atomic.write_bytes(path, b"x")
 print(atomic._resource_error(other, 5, OSError(errno.ENOSPC, "full")))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "cannot write f: 5 bytes needed, 7 bytes free" in done.stdout, done.stderr
+    assert done.returncode == 0 and "cannot write f: 5 bytes needed, 7 bytes free" in done.stdout, (
+        done.stderr
+    )

@@ -130,15 +130,24 @@ def test_readers_need_no_lock_on_a_read_only_workspace(tmp_path, monkeypatch, nu
 
     monkeypatch.setattr(os, "open", refuse)
     monkeypatch.setattr(Path, "open", lambda self, *given: refuse(self, os.O_WRONLY))
-    with workspace.lock(lambda p: None, reading=True), workspace.lock_index(lambda p: None, reading=True):
+    with (
+        workspace.lock(lambda p: None, reading=True),
+        workspace.lock_index(lambda p: None, reading=True),
+    ):
         pass
-    with pytest.raises(ResourceError, match=r"cannot lock .*lock: "), workspace.lock(lambda p: None):
+    with (
+        pytest.raises(ResourceError, match=r"cannot lock .*lock: "),
+        workspace.lock(lambda p: None),
+    ):
         pytest.fail("locked")
 
 
 def test_optional_lock_reports_other_errors(tmp_path):
     (tmp_path / "f").write_bytes(b"")
-    with pytest.raises(ResourceError, match="cannot lock"), locks.lock(tmp_path / "f" / "lock", optional=True):
+    with (
+        pytest.raises(ResourceError, match="cannot lock"),
+        locks.lock(tmp_path / "f" / "lock", optional=True),
+    ):
         pytest.fail("locked")
 
 
@@ -184,5 +193,7 @@ with locks.lock(path):
 thread.join(10)
 assert not thread.is_alive()
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,10 @@ def nowhere(tmp_path, monkeypatch):
 
 def test_workspace_is_created_once_and_found_from_subfolders(tmp_path, monkeypatch):
     made = Workspace.open_or_create(tmp_path)
-    assert made.root == tmp_path and json.loads((tmp_path / FOLDER / "workspace.json").read_text())["schema"] == SCHEMA
+    assert (
+        made.root == tmp_path
+        and json.loads((tmp_path / FOLDER / "workspace.json").read_text())["schema"] == SCHEMA
+    )
     stamp = (tmp_path / FOLDER / "workspace.json").stat().st_mtime_ns
     assert Workspace.open_or_create(tmp_path) == made
     assert (tmp_path / FOLDER / "workspace.json").stat().st_mtime_ns == stamp
@@ -170,7 +173,10 @@ def test_a_link_keeps_its_own_name(tmp_path):
 
 def test_a_sibling_folder_of_similar_name_is_outside(tmp_path):
     workspace = Workspace(tmp_path / "work")
-    assert workspace.video_id(tmp_path / "work2" / "a.mp4") == (tmp_path / "work2" / "a.mp4").as_posix()
+    assert (
+        workspace.video_id(tmp_path / "work2" / "a.mp4")
+        == (tmp_path / "work2" / "a.mp4").as_posix()
+    )
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP])

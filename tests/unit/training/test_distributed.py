@@ -28,7 +28,9 @@ def exact(value):
     """The same with every float in float64."""
     if is_dataclass(value):
         return replace(value, **{f.name: exact(getattr(value, f.name)) for f in fields(value)})
-    return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+    return (
+        value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+    )
 
 
 def gradients(videos, processes):
@@ -37,10 +39,14 @@ def gradients(videos, processes):
     config = TrainConfig(**SETTINGS, score="tokens")
     quiet = {"dropout": 0.0}
     chosen = {
-        name: heads.get(name).resolve_options(data, quiet if name != "retrieval" else {"score": "tokens"})
+        name: heads.get(name).resolve_options(
+            data, quiet if name != "retrieval" else {"score": "tokens"}
+        )
         for name in ("retrieval", "choice_qa")
     }
-    model = AlignmentModel(ModelConfig(8, "temporal", config.projector_options, heads=chosen)).double()
+    model = AlignmentModel(
+        ModelConfig(8, "temporal", config.projector_options, heads=chosen)
+    ).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in model.parameters():
@@ -50,7 +56,9 @@ def gradients(videos, processes):
     step = Step(model, Objective(config), config, 10, processes)
     parts = step.gradients(batch, 0)
     assert {"global", "segment", "pull", "choice_qa", "blind choice_qa"} <= set(parts)
-    actual = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+    actual = {
+        name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()
+    }
     return actual, {k: float(v.detach()) for k, v in parts.items()}
 
 
@@ -62,13 +70,26 @@ def _trained(folder, broken, processes):
     data = made_corpus([3 + i % 5 for i in range(15)], dim=16)
     options = {"width": 8, "heads": 2, "dropout": 0.0, "noise": 0.0}
     # In halves, where a processor has hardware for them, sums of parts differ by more than is asked for below.
-    config = TrainConfig(epochs=3, batch_size=4, projector_options=options, heads="", precision="fp32")
+    config = TrainConfig(
+        epochs=3, batch_size=4, projector_options=options, heads="", precision="fp32"
+    )
     split = Split(np.arange(13), np.arange(13, 15))
-    train(data, split, SPEC, 20.0, config, folder / f"of {processes.world_size}", "same", processes=processes)
+    train(
+        data,
+        split,
+        SPEC,
+        20.0,
+        config,
+        folder / f"of {processes.world_size}",
+        "same",
+        processes=processes,
+    )
 
 
 def _started(rank, count, port, work, given):
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(
+        RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
     torch.set_num_threads(1)
     processes = ProcessGroup()
     for one in given:
@@ -83,7 +104,9 @@ def in_processes(count, work, given):
         actual.bind(("127.0.0.1", 0))
         port = actual.getsockname()[1]
     context = multiprocessing.get_context("spawn")
-    started = [context.Process(target=_started, args=(r, count, port, work, given)) for r in range(count)]
+    started = [
+        context.Process(target=_started, args=(r, count, port, work, given)) for r in range(count)
+    ]
     for process in started:
         process.start()
     for process in started:
@@ -102,8 +125,12 @@ def test_gradients_match_single_process(tmp_path, count):
         for rank in range(count):
             actual, same_losses = torch.load(tmp_path / f"{videos}-{rank}.pt")
             assert same_losses == pytest.approx(losses, rel=1e-12)
-            assert {n for n, g in actual.items() if g is None} == {n for n, g in expected.items() if g is None}
-            worst = max(float((actual[n] - g).abs().max()) for n, g in expected.items() if g is not None)
+            assert {n for n, g in actual.items() if g is None} == {
+                n for n, g in expected.items() if g is None
+            }
+            worst = max(
+                float((actual[n] - g).abs().max()) for n, g in expected.items() if g is not None
+            )
             assert worst <= 1e-12 * max(1.0, largest)
 
 

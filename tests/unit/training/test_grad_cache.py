@@ -44,7 +44,11 @@ def corpus():
 
 def _in_sentences(query, vectors):
     """Every third of them has two, so that pieces differ in how many there are."""
-    parts = (query.text, "What happens?") if len(query.text) % 3 == 0 and not query.is_timed else query.sentences
+    parts = (
+        (query.text, "What happens?")
+        if len(query.text) % 3 == 0 and not query.is_timed
+        else query.sentences
+    )
     assert all(part in vectors for part in parts)
     return replace(query, sentences=parts)
 
@@ -76,7 +80,9 @@ def model_of(projector="temporal", **options):
 
 
 def taken(model):
-    actual = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+    actual = {
+        name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()
+    }
     model.zero_grad(set_to_none=True)
     return actual
 
@@ -87,15 +93,26 @@ def taken(model):
 def test_micro_batches_have_the_whole_gradient(most, loss, levels):
     """Moments, and videos of which nothing is timed."""
     config = TrainConfig(
-        levels=levels, global_loss=loss, segment_loss=loss, anchor_weight=0.7, captions_per_video=3, segment_weight=0.6
+        levels=levels,
+        global_loss=loss,
+        segment_loss=loss,
+        anchor_weight=0.7,
+        captions_per_video=3,
+        segment_weight=0.6,
     )
-    model, objective, some = model_of(dropout=0.0, noise=0.0).double(), Objective(config), drawn(config, Exact)
+    model, objective, some = (
+        model_of(dropout=0.0, noise=0.0).double(),
+        Objective(config),
+        drawn(config, Exact),
+    )
     whole = objective(model, some.batch())
     torch.stack(list(whole.values())).sum().backward()
     expected = taken(model)
     parts = grad_cache.gradients(model, objective, some, 0, nullcontext, CPU, most)
     actual = taken(model)
-    assert {k: v.item() for k, v in parts.items()} == pytest.approx({k: v.item() for k, v in whole.items()}, rel=1e-12)
+    assert {k: v.item() for k, v in parts.items()} == pytest.approx(
+        {k: v.item() for k, v in whole.items()}, rel=1e-12
+    )
     wanted_parts = {
         "both": {"global", "segment", "alignment"},
         "global": {"global"},
@@ -143,9 +160,13 @@ def test_micro_batches_partition_the_step():
     assert torch.equal(torch.cat([p.packed_frames for p in parts]), whole.packed_frames)
     for name in ("queries", "texts"):
         get = {"queries": lambda p: p.queries, "texts": lambda p: p.questions.vectors}[name]
-        rows = [sorted(map(tuple, x.tolist())) for x in (torch.cat([get(p) for p in parts]), get(whole))]
+        rows = [
+            sorted(map(tuple, x.tolist())) for x in (torch.cat([get(p) for p in parts]), get(whole))
+        ]
         assert rows[0] == rows[1]
-    assert some.num_frames == len(whole.packed_frames) and some.num_texts == len(whole.queries) + len(whole.questions)
+    assert some.num_frames == len(whole.packed_frames) and some.num_texts == len(
+        whole.queries
+    ) + len(whole.questions)
 
 
 def test_micro_batch_noise_depends_on_seed():
@@ -164,7 +185,9 @@ def test_steps_with_heads_are_not_split(monkeypatch):
 
     def is_cut(model=None, videos=EVERY, **settings):
         config = TrainConfig(**settings)
-        return grad_cache.can_split(model or model_of(), Objective(config), drawn(config, videos=videos))
+        return grad_cache.can_split(
+            model or model_of(), Objective(config), drawn(config, videos=videos)
+        )
 
     assert is_cut() and is_cut(levels="global") and is_cut(levels="segment")
     assert not is_cut(videos=[0, 3]), "few frames"
@@ -175,7 +198,11 @@ def test_steps_with_heads_are_not_split(monkeypatch):
 def test_soft_alignments_are_batched(monkeypatch):
     """Their mean, weighed by how many there are: a large batch must not take the square of its videos."""
     config = TrainConfig(levels="segment", captions_per_video=3)
-    model, objective, batch = model_of(dropout=0.0, noise=0.0), Objective(config), drawn(config).batch()
+    model, objective, batch = (
+        model_of(dropout=0.0, noise=0.0),
+        Objective(config),
+        drawn(config).batch(),
+    )
     with torch.no_grad():
         softly = soft_targets(batch, True)
         aligned = model(batch)
@@ -185,7 +212,9 @@ def test_soft_alignments_are_batched(monkeypatch):
             rows = softly[some]
             similarity = torch.einsum("vne,tme->vtnm", segments[some], aligned.sentences[rows])
             expected += len(some) * float(
-                objective.untimed_loss(similarity, mask[some], batch.sentence_mask[rows], aligned.scale)
+                objective.untimed_loss(
+                    similarity, mask[some], batch.sentence_mask[rows], aligned.scale
+                )
             )
         monkeypatch.setattr(objectives, "_ALIGNMENT_BATCH_SIZE", 2)
         assert float(objective(model, batch)["alignment"]) == pytest.approx(expected / 3, rel=1e-6)
@@ -198,16 +227,22 @@ def test_large_steps_are_split(monkeypatch, projector):
     weights, lost, random = [], [], torch.get_rng_state()
     for most in (1 << 15, 8):
         monkeypatch.setattr(grad_cache, "MAX_FRAMES", most)
-        model = model_of(projector, **({"dropout": 0.0, "noise": 0.0} if projector == "temporal" else {}))
+        model = model_of(
+            projector, **({"dropout": 0.0, "noise": 0.0} if projector == "temporal" else {})
+        )
         torch.set_rng_state(random)
         step = Step(model, Objective(config), config, 10, ProcessGroup())
         losses = [step(drawn(config), number) for number in range(3)]
-        assert torch.equal(torch.get_rng_state(), random), "the caller's random numbers go on as they were"
+        assert torch.equal(torch.get_rng_state(), random), (
+            "the caller's random numbers go on as they were"
+        )
         assert all(set(parts) == {"global", "segment", "alignment", "pull"} for parts in losses)
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
         lost.append([float(value) for parts in losses for _, value in sorted(parts.items())])
     assert lost[1] == pytest.approx(lost[0], rel=1e-4)
     assert ((weights[0] - weights[1]).abs() > 2e-4).double().mean() < 0.02
     assert not torch.allclose(
-        weights[0], torch.cat([p.detach().flatten() for p in model_of(projector).parameters()]), atol=1e-3
+        weights[0],
+        torch.cat([p.detach().flatten() for p in model_of(projector).parameters()]),
+        atol=1e-3,
     )

@@ -31,7 +31,9 @@ def gapped(count=80, gap=3.0, seed=0, noise=0.2):
     for i in range(count):
         thing = rng.standard_normal(DIM)
         # Noise along the texts' own direction: with the gap it decides who is found, without it hardly anybody.
-        frames = thing + shared[0] + rng.standard_normal((5, DIM)) * 0.2 + rng.normal(0, 0.5) * shared[1]
+        frames = (
+            thing + shared[0] + rng.standard_normal((5, DIM)) * 0.2 + rng.normal(0, 0.5) * shared[1]
+        )
         videos.append(FrameFeatures(f"v{i}", frames.astype(np.float16), np.arange(5.0), 5.0))
         vectors[f"t{i}"] = (thing + shared[1] + noise * rng.standard_normal(DIM)).astype(np.float32)
         queries.append(Query(f"t{i}", (f"t{i}",), (f"t{i}",), i, np.zeros((0, 2))))
@@ -86,7 +88,9 @@ def test_centering_is_kept_only_if_it_helps():
     assert float(model.projector.centring) == 0
     fit_centering(model, lambda m: 0.5)  # all the same: nothing is taken away without a gain
     assert float(model.projector.centring) == 0
-    fit_centering(model, lambda m: 0.5 + 0.009 * (m.projector.centring > 0))  # nor for what may be chance
+    fit_centering(
+        model, lambda m: 0.5 + 0.009 * (m.projector.centring > 0)
+    )  # nor for what may be chance
     assert float(model.projector.centring) == 0
     assert fit_centering(model, lambda m: 0.5 + 0.011 * float(m.projector.centring == 0.5))
     assert float(model.projector.centring) == 0.5
@@ -100,7 +104,10 @@ def test_temperature_minimizes_the_loss(centering):
     model = begun(data)
     model.projector.centring.fill_(centering)
     objective = Objective(TrainConfig(levels="global"))
-    parts = [build_batch(data, rows, [data.queries[i] for i in rows]) for rows in np.arange(80).reshape(2, 40)]
+    parts = [
+        build_batch(data, rows, [data.queries[i] for i in rows])
+        for rows in np.arange(80).reshape(2, 40)
+    ]
     fit_temperature(model, objective, parts)
 
     def loss(scale):
@@ -127,7 +134,12 @@ def test_temperature_is_unchanged_without_captions():
 
 
 SPEC = FeatureSpec("toy", "16", "none", "none", "fps=1", DIM)
-SETTINGS = {"projector": "residual", "projector_options": {"width": 8}, "batch_size": 32, "levels": "global"}
+SETTINGS = {
+    "projector": "residual",
+    "projector_options": {"width": 8},
+    "batch_size": 32,
+    "levels": "global",
+}
 
 
 def test_run_records_centering(tmp_path):
@@ -151,7 +163,9 @@ def test_alpha_preserves_held_out_concepts(tmp_path):
         # Even ones are told as the encoder sees them, odd ones are marked and told in a turned space.
         thing[0] = 4.0 if i % 2 else -4.0
         told = np.concatenate([[thing[0]], (turn @ thing)[1:]]) if i % 2 else thing
-        videos.append(FrameFeatures(f"v{i}", np.tile(thing, (3, 1)).astype(np.float16), np.arange(3.0), 3.0))
+        videos.append(
+            FrameFeatures(f"v{i}", np.tile(thing, (3, 1)).astype(np.float16), np.arange(3.0), 3.0)
+        )
         vectors[f"t{i}"] = told.astype(np.float32)
         queries.append(Query(f"t{i}", (f"t{i}",), (f"t{i}",), i, np.zeros((0, 2))))
     data = Corpus(videos, queries, vectors)
@@ -160,7 +174,13 @@ def test_alpha_preserves_held_out_concepts(tmp_path):
     unguarded = train(data, Split(odd[:80], odd[80:]), SPEC, 20.0, settings, tmp_path / "a", "x")
     assert unguarded.is_better
     guarded = train(
-        data, Split(odd[:80], np.concatenate([odd[80:], even]), even), SPEC, 20.0, settings, tmp_path / "b", "x"
+        data,
+        Split(odd[:80], np.concatenate([odd[80:], even]), even),
+        SPEC,
+        20.0,
+        settings,
+        tmp_path / "b",
+        "x",
     )
     told = guarded.record["untaught"]
     assert not guarded.is_better or told["after"] >= told["before"]
@@ -168,4 +188,7 @@ def test_alpha_preserves_held_out_concepts(tmp_path):
     cost = validate(load_model(tmp_path / "a")[0], rest).score - validate(begun(rest), rest).score
     assert cost < -0.05  # without the guard it does harm
     if guarded.is_better:
-        assert validate(load_model(tmp_path / "b")[0], rest).score >= validate(begun(rest), rest).score - 1e-6
+        assert (
+            validate(load_model(tmp_path / "b")[0], rest).score
+            >= validate(begun(rest), rest).score - 1e-6
+        )

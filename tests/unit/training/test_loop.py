@@ -49,7 +49,12 @@ def corpus(count=24, seed=0):
     return Corpus(videos, queries, vectors)
 
 
-SETTINGS = {"projector_options": {"width": 16, "heads": 2}, "epochs": 4, "batch_size": 8, "patience": 10}
+SETTINGS = {
+    "projector_options": {"width": 16, "heads": 2},
+    "epochs": 4,
+    "batch_size": 8,
+    "patience": 10,
+}
 
 
 def run(folder, data, config, progress=lambda p: None, identity="same"):
@@ -63,7 +68,9 @@ def test_untrained_model_matches_frozen_encoder():
     for projector in ("temporal", "residual"):
         chosen = options if projector == "temporal" else {"width": 8}
         untrained = AlignmentModel(ModelConfig(DIM, projector, chosen)).eval()
-        np.testing.assert_allclose(similarity(untrained, data), similarity(zero_shot_model(DIM, 1.0), data), atol=1e-5)
+        np.testing.assert_allclose(
+            similarity(untrained, data), similarity(zero_shot_model(DIM, 1.0), data), atol=1e-5
+        )
     # and the frozen score is the plain one: cosine of the text and the mean of the unit frames
     values = data.videos[3].values.astype(np.float64)
     mean = (values / np.linalg.norm(values, axis=1, keepdims=True)).mean(0)
@@ -76,7 +83,9 @@ def test_untrained_model_matches_frozen_encoder():
 @pytest.mark.parametrize("patience", [1, 3])
 def test_patience_applies_after_first_half(tmp_path, patience, seed):
     data = corpus(seed=seed)
-    config = TrainConfig(**{**SETTINGS, "epochs": 10, "patience": patience, "learning_rate": 0.02, "seed": seed})
+    config = TrainConfig(
+        **{**SETTINGS, "epochs": 10, "patience": patience, "learning_rate": 0.02, "seed": seed}
+    )
     record = run(tmp_path, data, config).record
     scores = [row["score"] for row in record["history"]]
     expected = 10
@@ -110,8 +119,12 @@ def twins(things, seed):
         for sign in (1, -1):
             name, length = f"{i} {'forth' if sign > 0 else 'back'}", int(rng.integers(6, 12))
             ramp = np.linspace(-1, 1, length)[:, None] * way * sign
-            values = (thing + 0.5 * ramp + 0.05 * rng.standard_normal((length, DIM))).astype(np.float16)
-            vectors[name] = (thing + 0.3 * sign * word + 0.05 * rng.standard_normal(DIM)).astype(np.float32)
+            values = (thing + 0.5 * ramp + 0.05 * rng.standard_normal((length, DIM))).astype(
+                np.float16
+            )
+            vectors[name] = (thing + 0.3 * sign * word + 0.05 * rng.standard_normal(DIM)).astype(
+                np.float32
+            )
             queries.append(Query(name, (name,), (name,), len(videos), np.zeros((0, 2))))
             videos.append(FrameFeatures(name, values, np.arange(length) / 2, length / 2))
     return Corpus(videos, queries, vectors)
@@ -127,7 +140,9 @@ def test_learns_order_of_events(tmp_path):
 
     def choices(model):
         texts = model.align_texts(np.stack([fresh.vectors[q.text] for q in fresh.queries]))
-        means = np.stack([v.mean(0) / np.linalg.norm(v.mean(0)) for v in model.align_videos(fresh.videos)])
+        means = np.stack(
+            [v.mean(0) / np.linalg.norm(v.mean(0)) for v in model.align_videos(fresh.videos)]
+        )
         scores = texts @ means.T
         other = np.arange(len(scores)) ^ 1
         return float((scores.diagonal() > scores[np.arange(len(scores)), other]).mean())
@@ -142,7 +157,11 @@ def test_useless_run_is_not_better(tmp_path):
     videos, queries, vectors = [], [], {}
     for i in range(12):
         direction = rng.standard_normal(DIM)
-        videos.append(FrameFeatures(f"v{i}", np.tile(direction, (4, 1)).astype(np.float16), np.arange(4.0), 4.0))
+        videos.append(
+            FrameFeatures(
+                f"v{i}", np.tile(direction, (4, 1)).astype(np.float16), np.arange(4.0), 4.0
+            )
+        )
         vectors[f"t{i}"] = direction.astype(np.float32)
         queries.append(Query(f"t{i}", (f"t{i}",), (f"t{i}",), i, np.zeros((0, 2))))
     done = run(tmp_path / "r", Corpus(videos, queries, vectors), TrainConfig(**SETTINGS))
@@ -151,7 +170,15 @@ def test_useless_run_is_not_better(tmp_path):
 
 
 def test_splits_are_disjoint_and_exclude_test():
-    named = {0: "test", 1: "val", 2: "train", 3: "validation", 6: "val_1", 7: "Dev", 8: "test_public"}
+    named = {
+        0: "test",
+        1: "val",
+        2: "train",
+        3: "validation",
+        6: "val_1",
+        7: "Dev",
+        8: "test_public",
+    }
     split = split_rows(9, named, 0.5, 0)
     assert split.val.tolist() == [1, 3, 6, 7]
     assert split.train.tolist() == [2, 4, 5]
@@ -164,7 +191,11 @@ def test_splits_are_disjoint_and_exclude_test():
 
 @pytest.mark.parametrize(
     ("levels", "parts"),
-    [("global", {"global", "pull"}), ("segment", {"segment", "pull"}), ("both", {"global", "segment", "pull"})],
+    [
+        ("global", {"global", "pull"}),
+        ("segment", {"segment", "pull"}),
+        ("both", {"global", "segment", "pull"}),
+    ],
 )
 def test_levels_select_losses(levels, parts):
     data = corpus(6)
@@ -194,12 +225,21 @@ def test_anchor_term_grows_with_distance():
     assert float(objective(model, batch)["pull"].detach()) == pytest.approx(0, abs=1e-9)
     with torch.no_grad():
         model.projector.text.layers[-1].bias += 1.0
-    expected = (model(batch).queries - batch.queries / batch.queries.norm(dim=1, keepdim=True)).square().sum(1).mean()
-    assert float(objective(model, batch)["pull"].detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    expected = (
+        (model(batch).queries - batch.queries / batch.queries.norm(dim=1, keepdim=True))
+        .square()
+        .sum(1)
+        .mean()
+    )
+    assert float(objective(model, batch)["pull"].detach()) == pytest.approx(
+        float(expected.detach()), rel=1e-5
+    )
 
 
 def test_unknown_settings_are_named():
-    with pytest.raises(UsageError, match="no setting is called speed; there are anchor_weight, batch_size"):
+    with pytest.raises(
+        UsageError, match="no setting is called speed; there are anchor_weight, batch_size"
+    ):
         TrainConfig.from_mapping({"speed": 3}, "recipe.toml")
     with pytest.raises(UsageError, match="levels is one of both, global, segment"):
         TrainConfig(levels="neither")
@@ -219,7 +259,11 @@ def test_unknown_settings_are_named():
         ("head_weights", {"moments": "1"}, "head_weights.moments is a number, not '1'"),
         ("head_options", {"moments": 1}, "head_options.moments is a table of options, not 1"),
         ("warmup", 1.5, "warmup is a share from 0 to 1, not 1.5"),
-        ("head_weights", {"moments": float("inf")}, "head_weights.moments must be 0 or a positive number, not inf"),
+        (
+            "head_weights",
+            {"moments": float("inf")},
+            "head_weights.moments must be 0 or a positive number, not inf",
+        ),
     ],
 )
 def test_rejects_invalid_settings(name, value, says):
@@ -261,7 +305,9 @@ def test_a_loss_of_another_kind_is_refused(tmp_path, setting, name, says):
 
 
 def test_rejects_run_without_parameters(tmp_path):
-    with pytest.raises(UsageError, match="nothing to train: levels is none, and no head of heads 'auto'"):
+    with pytest.raises(
+        UsageError, match="nothing to train: levels is none, and no head of heads 'auto'"
+    ):
         run(tmp_path, corpus(), TrainConfig(**SETTINGS, levels="none"))
     assert not list(tmp_path.iterdir())
 
@@ -274,7 +320,11 @@ def test_large_batches_have_the_same_loss(monkeypatch):
     batch = build_batch(data, np.arange(12), data.queries)
     actual, blocks = [], []
     from_vectors = Loss.from_vectors
-    monkeypatch.setattr(Loss, "from_vectors", lambda *given, **named: blocks.append(0) or from_vectors(*given, **named))
+    monkeypatch.setattr(
+        Loss,
+        "from_vectors",
+        lambda *given, **named: blocks.append(0) or from_vectors(*given, **named),
+    )
     for most in (1 << 22, 1):
         monkeypatch.setattr("vla.training.objective._MAX_SCORES", most)
         torch.manual_seed(0)
@@ -292,14 +342,21 @@ def test_rejects_run_with_removed_head(tmp_path):
     model = AlignmentModel(ModelConfig(DIM))
     model.config = replace(model.config, heads={"conv_se": {}})
     save_run(tmp_path / "old", model, SPEC, "identity", {})
-    with refused(CacheError, "retrain", "run 'old' needs a part .* removed .*no head is called 'conv_se'", run="old"):
+    with refused(
+        CacheError,
+        "retrain",
+        "run 'old' needs a part .* removed .*no head is called 'conv_se'",
+        run="old",
+    ):
         load_model(tmp_path / "old")
 
 
 def test_rejects_two_heads_for_one_task(tmp_path, monkeypatch):
     """Their figures would be one."""
     other = EntryPoint("other", "vla.heads.moments:Head", "vla.heads")
-    monkeypatch.setattr("vla.registry.entry_points", lambda group: [other] if group == other.group else [])
+    monkeypatch.setattr(
+        "vla.registry.entry_points", lambda group: [other] if group == other.group else []
+    )
     with pytest.raises(UsageError, match="heads moments and other handle the same task"):
         run(tmp_path, corpus(), TrainConfig(**SETTINGS, heads="moments,other"))
     assert not list(tmp_path.iterdir())
@@ -312,10 +369,13 @@ def test_initial_temperature_uses_few_batches(tmp_path, monkeypatch):
     monkeypatch.setattr("vla.training.loop._FIT_BATCH_SIZE", 3)
     monkeypatch.setattr("vla.training.loop.fit_centering", lambda *_: True)
     monkeypatch.setattr(
-        "vla.training.loop.fit_temperature", lambda model, objective, actual: seen.extend(len(b.frames) for b in actual)
+        "vla.training.loop.fit_temperature",
+        lambda model, objective, actual: seen.extend(len(b.frames) for b in actual),
     )
     data = made_corpus([3 + i % 5 for i in range(18)], dim=16)
-    config = TrainConfig(epochs=1, batch_size=5, projector_options={"width": 8, "heads": 2}, heads="")
+    config = TrainConfig(
+        epochs=1, batch_size=5, projector_options={"width": 8, "heads": 2}, heads=""
+    )
     train(data, Split(np.arange(15), np.arange(15, 18)), SPEC, 20.0, config, tmp_path, "same")
     assert seen == [3, 3]
 
@@ -329,7 +389,9 @@ def test_diverged_training_fails_without_a_run(tmp_path, rate):
 
 
 def test_few_validation_videos_are_inconclusive(tmp_path):
-    few = run(tmp_path / "few", twins(20, 1), TrainConfig(**{**SETTINGS, "epochs": 2, "levels": "global"}))
+    few = run(
+        tmp_path / "few", twins(20, 1), TrainConfig(**{**SETTINGS, "epochs": 2, "levels": "global"})
+    )
     assert few.record["verdict"]["videos"] == 6 and not few.is_better
     assert "too few videos: 6 held-out videos, at least 10 are needed" in few.verdict
 
@@ -346,5 +408,10 @@ def test_warns_about_zero_losses(tmp_path):
     data = corpus(12)
     same = [replace(q, chunks=("forth 1",)) for q in data.queries if not q.is_timed]
     said = []
-    run(tmp_path, replace(data, queries=same), TrainConfig(**{**SETTINGS, "levels": "global"}), said.append)
+    run(
+        tmp_path,
+        replace(data, queries=same),
+        TrainConfig(**{**SETTINGS, "levels": "global"}),
+        said.append,
+    )
     assert any("every loss of this epoch is 0" in p.message for p in said if p.level == "warning")

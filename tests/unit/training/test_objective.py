@@ -37,13 +37,17 @@ def test_noise_has_its_standard_deviation():
     assert float(actual.std()) == pytest.approx(0.5, rel=0.01)
     assert float((actual[1:] * actual[:-1]).mean()) == pytest.approx(4.0, abs=0.02)
     # as loud at every place of the words that it is cut from
-    assert actual.flatten()[: 4 * 30_000].view(-1, 4).std(0).tolist() == pytest.approx([0.5] * 4, rel=0.02)
+    assert actual.flatten()[: 4 * 30_000].view(-1, 4).std(0).tolist() == pytest.approx(
+        [0.5] * 4, rel=0.02
+    )
 
 
 def told(options, corpus, **settings):
     """Model, batch and losses of all videos of `corpus`."""
     torch.manual_seed(0)
-    model = AlignmentModel(ModelConfig(DIM, "identity", scale=5.0, heads={"retrieval": options})).eval()
+    model = AlignmentModel(
+        ModelConfig(DIM, "identity", scale=5.0, heads={"retrieval": options})
+    ).eval()
     batch = build_batch(corpus, np.arange(len(corpus.videos)), corpus.queries)
     return model, batch, Objective(TrainConfig(anchor_weight=0.0, **settings))(model, batch)
 
@@ -59,7 +63,9 @@ def test_global_loss_uses_scores_of_the_head():
     assert set(parts) == {"global"}
     assert float(parts["global"].detach()) == pytest.approx(float(expected), rel=1e-5)
     mean = told({}, corpus, levels="global")[2]["global"]
-    assert (float(mean.detach()) == float(parts["global"].detach())) == (score == "tokens")  # whose share is still 0
+    assert (float(mean.detach()) == float(parts["global"].detach())) == (
+        score == "tokens"
+    )  # whose share is still 0
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,9 @@ def test_the_segment_level_has_a_weight(timed):
     if not timed:
         corpus = replace(corpus, queries=[q for q in corpus.queries if not q.is_timed])
     every = (told({}, corpus, segment_weight=weight)[2] for weight in (1.0, 0.5, 0.0))
-    whole, half, none = ({name: float(loss.detach()) for name, loss in parts.items()} for parts in every)
+    whole, half, none = (
+        {name: float(loss.detach()) for name, loss in parts.items()} for parts in every
+    )
     name = "segment" if timed else "alignment"
     assert half[name] == pytest.approx(whole[name] / 2) and half["global"] == whole["global"]
     assert set(whole) == {"global", name} and set(none) == {"global"}

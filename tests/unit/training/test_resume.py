@@ -62,9 +62,13 @@ def test_resumes_at_every_step_with_equal_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(epochs, "save_state", save_and_copy)
     data = corpus()
     whole = run(tmp_path / "whole", data, CONFIG)
-    monkeypatch.setattr(epochs, "save_state", lambda *rest: None)  # none is needed any more, and each takes its time
+    monkeypatch.setattr(
+        epochs, "save_state", lambda *rest: None
+    )  # none is needed any more, and each takes its time
     assert len(kept) == 40
-    assert len(list((tmp_path / "whole").iterdir())) == 2  # the run and its weights; no state is left
+    assert (
+        len(list((tmp_path / "whole").iterdir())) == 2
+    )  # the run and its weights; no state is left
     for step, folder in enumerate(kept, 1):
         notes = []
         resumed = run(folder, data, CONFIG, lambda p, notes=notes: notes.append(p.message))
@@ -95,8 +99,12 @@ def test_token_run_resumes_with_equal_bits(tmp_path):
     assert again.digest == whole.digest and again.record == whole.record
     last = whole.record["history"][-1]
     assert {"global", "segment"} <= set(last["losses"])
-    assert {"text to video", "text to video reranked", "video to text reranked"} <= set(last["metrics"])
-    assert float(load_model(tmp_path / "whole")[0].heads["retrieval"].interaction.share.detach()) != 0
+    assert {"text to video", "text to video reranked", "video to text reranked"} <= set(
+        last["metrics"]
+    )
+    assert (
+        float(load_model(tmp_path / "whole")[0].heads["retrieval"].interaction.share.detach()) != 0
+    )
 
 
 def test_a_state_of_other_settings_or_captions_is_not_resumed(tmp_path):
@@ -199,7 +207,9 @@ def test_termination_signals_finish_the_step(first, second):
 def test_training_in_another_thread_leaves_signals_alone(tmp_path):
     digests = []
     data = corpus(12)
-    thread = threading.Thread(target=lambda: digests.append(run(tmp_path / "a", data, CONFIG).digest))
+    thread = threading.Thread(
+        target=lambda: digests.append(run(tmp_path / "a", data, CONFIG).digest)
+    )
     thread.start()
     thread.join()
     assert digests == [run(tmp_path / "b", data, CONFIG).digest]

@@ -37,7 +37,11 @@ def rewritten(trained, tmp_path, model=None, **config):
     folder.mkdir()
     for path in trained[0].glob("model-*"):
         (folder / path.name).write_bytes(path.read_bytes())
-    record = {k: v for k, v in json.loads((trained[0] / "run.json").read_text()).items() if k != "checksum"}
+    record = {
+        k: v
+        for k, v in json.loads((trained[0] / "run.json").read_text()).items()
+        if k != "checksum"
+    }
     record["record"]["config"] |= {"phrases": 0.0, "mining": "neighbours", **config}
     record["model"] |= model or {}
     atomic.write_json(folder / "run.json", record)
@@ -49,7 +53,9 @@ def test_a_default_run_of_an_earlier_version_is_read(trained, tmp_path):
     model, run = load_model(folder)
     assert run.digest == trained[1].digest and run.model == trained[1].model
     frames = made_corpus((5,)).videos[0]
-    np.testing.assert_array_equal(model.align_frames(frames), load_model(trained[0])[0].align_frames(frames))
+    np.testing.assert_array_equal(
+        model.align_frames(frames), load_model(trained[0])[0].align_frames(frames)
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,9 @@ def test_a_plugin_keeps_its_own_options(trained, tmp_path):
     theirs = ModelConfig(8, "theirs", {"tokens": True}, heads={"other": {"share": 1}})
     assert drop_retired_options(theirs) == theirs
     heads = {"retrieval": {"score": "tokens", "phrases": False, "temperature": 0.01}}
-    assert drop_retired_options(replace(theirs, heads=heads)).heads == {"retrieval": {"score": "tokens"}}
+    assert drop_retired_options(replace(theirs, heads=heads)).heads == {
+        "retrieval": {"score": "tokens"}
+    }
 
 
 def test_accepts_defaults_of_retired_settings():
@@ -106,7 +114,9 @@ def earlier(config):
 
 def test_earlier_keys_of_a_run_are_renamed(trained, tmp_path):
     folder = rewritten(trained, tmp_path)
-    record = {k: v for k, v in json.loads((folder / "run.json").read_text()).items() if k != "checksum"}
+    record = {
+        k: v for k, v in json.loads((folder / "run.json").read_text()).items() if k != "checksum"
+    }
     record["record"]["config"] = earlier(CONFIG)
     atomic.write_json(folder / "run.json", record)
     for run in (open_run(folder), load_model(folder)[1]):

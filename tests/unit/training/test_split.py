@@ -62,7 +62,9 @@ def test_video_without_captions_moves_to_validation():
     split = hold_out_concepts(before, data, 0.2, 0)
     videos = {data.queries[i].video for i in split.held_out_queries}
     for video in videos:
-        assert all(i in split.held_out_queries for i, q in enumerate(data.queries) if q.video == video)
+        assert all(
+            i in split.held_out_queries for i, q in enumerate(data.queries) if q.video == video
+        )
     assert videos <= set(split.val.tolist()) and not videos & set(split.train.tolist())
     assert sorted([*split.train, *split.val]) == sorted([*before.train, *before.val])
     assert set(before.val.tolist()) <= set(split.val.tolist())
@@ -79,7 +81,8 @@ def test_test_videos_have_no_held_out_concepts():
 def test_held_out_concepts_depend_on_seed():
     data, _ = corpus(60)
     first, same, other = (
-        hold_out_concepts(everything(data), data, 0.2, seed).held_out_queries.tolist() for seed in (0, 0, 1)
+        hold_out_concepts(everything(data), data, 0.2, seed).held_out_queries.tolist()
+        for seed in (0, 0, 1)
     )
     assert first == same != other
 
@@ -96,7 +99,8 @@ def test_questions_are_not_held_out():
     data, _ = corpus(60)
     asked = Annotation("0", "what is it", "v0", question=Question(choices=("a", "b"), right=0))
     queries = [
-        Query(q.text, q.chunks, q.sentences, q.video, q.spans, asked if q.video == 0 else None) for q in data.queries
+        Query(q.text, q.chunks, q.sentences, q.video, q.spans, asked if q.video == 0 else None)
+        for q in data.queries
     ]
     split = hold_out_concepts(everything(data), Corpus(data.videos, queries, data.vectors), 0.9, 0)
     assert not any(queries[i].video == 0 for i in split.held_out_queries)

@@ -29,7 +29,10 @@ def asked_of(video, split):
         ("what colour is it?", {"answers": [{"v2": "red", "v3": "green"}.get(video, "red")]}),
         ("how many dogs are there?", {"count": 3 if video == "v2" else 2}),
     )
-    return [{"query": q, "video": f"videos/{video}.mp4", "split": split, "question": told} for q, told in every]
+    return [
+        {"query": q, "video": f"videos/{video}.mp4", "split": split, "question": told}
+        for q, told in every
+    ]
 
 
 @pytest.fixture
@@ -39,7 +42,12 @@ def trained(toy_workspace):
     lines = [*asked_of("v2", "train"), *asked_of("v3", "train"), *asked_of("v4", "val")]
     (root / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for name, options in (("plain", {}), ("reads", {"score": "tokens"})):
-        settings = {"heads": HEADS, "epochs": 3, "projector_options": {"width": 16, "heads": 2}, **options}
+        settings = {
+            "heads": HEADS,
+            "epochs": 3,
+            "projector_options": {"width": 16, "heads": 2},
+            **options,
+        }
         vla.train(captions=root / "questions.jsonl", workspace=root, settings=settings, name=name)
     return toy_workspace
 
@@ -52,7 +60,9 @@ def wanted(place, name):
     corpus = load_corpus(cache, annotations, tokens=model.compares_tokens)
     found = {}
     for said in answer(model, corpus).values():
-        for q, predicted, unseen in zip(said.examples, said.predictions, said.blind_predictions, strict=True):
+        for q, predicted, unseen in zip(
+            said.examples, said.predictions, said.blind_predictions, strict=True
+        ):
             found[q.annotation.query, q.annotation.video] = said.task, predicted, unseen, q.question
     return found
 
@@ -83,7 +93,14 @@ def test_the_answer_is_that_of_the_head(trained, name):
 
 def test_moments_are_where_question_and_answer_are_found(trained):
     """The best window of the video by its cosine: these are short."""
-    reply = ask("what happens?", ["videos/v4.mp4"], choices=CHOICES, run="plain", moments=1, workspace=trained.root)[0]
+    reply = ask(
+        "what happens?",
+        ["videos/v4.mp4"],
+        choices=CHOICES,
+        run="plain",
+        moments=1,
+        workspace=trained.root,
+    )[0]
     cache, (model, _) = active_cache(trained.caches), load_model(trained.runs / "plain")
     model.projector.alpha.fill_(1.0)
     features = cache.frames("videos/v4.mp4")
@@ -100,7 +117,10 @@ def test_videos_are_named_by_name_or_path_or_all(trained, monkeypatch):
     every = ask("what happens?", choices=CHOICES, every=True, workspace=root)
     assert [r.video_id for r in every] == [f"videos/v{n}.mp4" for n in (2, 3, 4)]
     monkeypatch.chdir(root / "videos")
-    assert ask("what  happens?", ["v3.mp4", root / "videos" / "v2.mp4"], choices=CHOICES) == [every[1], every[0]]
+    assert ask("what  happens?", ["v3.mp4", root / "videos" / "v2.mp4"], choices=CHOICES) == [
+        every[1],
+        every[0],
+    ]
     assert every[0].path == str(root / "videos" / "v2.mp4")
     assert json.loads(json.dumps(every[0].to_json()))["video"] == "videos/v2.mp4"
 
@@ -115,7 +135,14 @@ def test_what_cannot_be_answered_says_why(trained, tmp_path):
         ({"choices": ("one", " ")}, "choice"),
     ):
         with pytest.raises(UsageError, match=words):
-            ask(**{"question": "what happens?", "videos": ["videos/v2.mp4"], "workspace": root, **given})
+            ask(
+                **{
+                    "question": "what happens?",
+                    "videos": ["videos/v2.mp4"],
+                    "workspace": root,
+                    **given,
+                }
+            )
     with pytest.raises(MissingError, match="never extracted"):
         ask("what happens?", ["nope.mp4"], workspace=root)
     with pytest.raises(MissingError):
@@ -127,7 +154,13 @@ def test_what_cannot_be_answered_says_why(trained, tmp_path):
         captions=root / "questions.jsonl",
         name="words",
     )
-    reply = ask("How many dogs are there?", ["videos/v2.mp4"], run="words", workspace=root, progress=told.append)[0]
+    reply = ask(
+        "How many dogs are there?",
+        ["videos/v2.mp4"],
+        run="words",
+        workspace=root,
+        progress=told.append,
+    )[0]
     assert reply.kind == "open" and any("no run has a head for counts" in p.message for p in told)
     with pytest.raises(MissingError, match="no head for this kind of question; its heads: open_qa"):
         ask("what happens?", ["videos/v2.mp4"], choices=CHOICES, run="words", workspace=root)
@@ -136,7 +169,11 @@ def test_what_cannot_be_answered_says_why(trained, tmp_path):
 def test_runs_of_other_features_are_not_asked(trained):
     root = trained.root
     vla.extract(
-        [root / "videos"], workspace=root, choice=vla.EncoderChoice(encoder="toy", model="24"), switch=True, workers=1
+        [root / "videos"],
+        workspace=root,
+        choice=vla.EncoderChoice(encoder="toy", model="24"),
+        switch=True,
+        workers=1,
     )
     with pytest.raises(MissingError, match="no run has a head for this kind of question"):
         ask("what happens?", ["videos/v2.mp4"], choices=CHOICES, workspace=root)
@@ -147,7 +184,13 @@ def test_runs_of_other_features_are_not_asked(trained):
 def test_a_damaged_run_does_not_stop_another_from_answering(trained):
     (trained.runs / "reads" / "run.json").write_text("{")
     told = []
-    reply = ask("what happens?", ["videos/v2.mp4"], choices=CHOICES, workspace=trained.root, progress=told.append)[0]
+    reply = ask(
+        "what happens?",
+        ["videos/v2.mp4"],
+        choices=CHOICES,
+        workspace=trained.root,
+        progress=told.append,
+    )[0]
     assert reply.run == "plain" and any("reads" in p.message and p.level == "warning" for p in told)
 
 

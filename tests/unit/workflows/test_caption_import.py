@@ -20,7 +20,9 @@ TOY = vla.EncoderChoice(encoder="toy")
 
 
 def extract(root, *paths, **options):
-    return vla.extract(paths or [root / "videos"], workspace=root, choice=TOY, workers=1, decoder="pyav", **options)
+    return vla.extract(
+        paths or [root / "videos"], workspace=root, choice=TOY, workers=1, decoder="pyav", **options
+    )
 
 
 @pytest.fixture
@@ -116,7 +118,9 @@ def test_copied_captions_file_matches_the_same_videos(root):
     """Rows of a copy that lies deeper are found by the end of their paths."""
     (root / "sets").mkdir()
     shutil.copy(root / "captions.csv", root / "sets" / "c.csv")
-    assert extract(root, captions=root / "sets" / "c.csv").captions == 3 and sources(root) == {"sets/c.csv": 3}
+    assert extract(root, captions=root / "sets" / "c.csv").captions == 3 and sources(root) == {
+        "sets/c.csv": 3
+    }
 
 
 def test_changed_file_replaces_its_entries(root):
@@ -127,7 +131,9 @@ def test_changed_file_replaces_its_entries(root):
     table.write_text("video,caption\nnowhere,nothing\n")
     report = extract(root, captions=table)
     assert (report.captions, sources(root)) == (0, {})
-    assert report.omissions.to_json() == [{"reason": "no-such-video", "count": 1, "examples": ["nowhere"]}]
+    assert report.omissions.to_json() == [
+        {"reason": "no-such-video", "count": 1, "examples": ["nowhere"]}
+    ]
 
 
 def test_adds_several_files(root):
@@ -143,7 +149,10 @@ def test_adds_several_files(root):
 def test_reads_old_entries_and_deduplicates_them(root):
     """Sources were absolute paths; a move of the workspace left each row twice."""
     place = Workspace(root)
-    old = [{**e.annotation.to_json(), "source": str(root / "captions.csv")} for e in store.entries(place)]
+    old = [
+        {**e.annotation.to_json(), "source": str(root / "captions.csv")}
+        for e in store.entries(place)
+    ]
     twice = [*old, *({**row, "source": "/former/place/captions.csv"} for row in old)]
     beside = {
         "query_id": "x",
@@ -171,7 +180,9 @@ def test_reads_old_entries_and_deduplicates_them(root):
 
 def test_deleted_sidecar_removes_its_captions(root):
     (root / "videos" / "v2.txt").write_text("rain on a roof\nthunder\n")
-    (root / "videos" / "v3.en.srt").write_text("1\n00:00:00,500 --> 00:00:01,500\nthe kettle sings\n")
+    (root / "videos" / "v3.en.srt").write_text(
+        "1\n00:00:00,500 --> 00:00:01,500\nthe kettle sings\n"
+    )
     assert extract(root).captions == 6
     (root / "videos" / "v2.txt").unlink()
     only = extract(root, root / "videos" / "v3.mp4")
@@ -196,7 +207,9 @@ def test_a_sidecar_follows_its_renamed_video(root):
     (root / "videos" / "v2.txt").write_text("rain\n")
     extract(root)
     (root / "videos" / "v2.mp4").rename(root / "videos" / "w.mp4")
-    assert extract(root).renamed and ("w.mp4", "rain") in stored_texts(root), "the text still lies under the old name"
+    assert extract(root).renamed and ("w.mp4", "rain") in stored_texts(root), (
+        "the text still lies under the old name"
+    )
     (root / "videos" / "v2.txt").rename(root / "videos" / "w.txt")
     extract(root)
     assert ("w.mp4", "rain") in stored_texts(root) and "videos/v2.txt" not in sources(root)
@@ -211,12 +224,16 @@ def test_ignores_sidecars_that_link_to_another_folder(root, tmp_path_factory):
     (root / "videos" / "v3.txt").symlink_to("../notes.txt")
     (root / "videos" / "inner").symlink_to(secret.parent)
     (root / "videos" / "v4.json").symlink_to("inner/secrets.txt")
-    (root / "videos" / "shared.srt").write_text("1\n00:00:00,500 --> 00:00:01,500\nthe kettle sings\n")
+    (root / "videos" / "shared.srt").write_text(
+        "1\n00:00:00,500 --> 00:00:01,500\nthe kettle sings\n"
+    )
     (root / "videos" / "v4.srt").symlink_to("shared.srt")
     report = extract(root)
     assert stored_texts(root) == sorted([*BEFORE, ("v4.mp4", "the kettle sings")])
     assert report.omissions.counts == {"linked-captions": 3, "linked-folder": 1, "other-suffix": 1}
-    assert report.omissions.examples["linked-captions"] == [f"videos/{n}" for n in ("v2.txt", "v3.txt", "v4.json")]
+    assert report.omissions.examples["linked-captions"] == [
+        f"videos/{n}" for n in ("v2.txt", "v3.txt", "v4.json")
+    ]
     vla.export(root / "out", workspace=root)
     assert b"password" not in b"".join(p.read_bytes() for p in (root / "out").iterdir())
 
@@ -238,14 +255,25 @@ def test_captions_of_a_replaced_video_are_stale(root, clip):
     new = clip("new.mp4")
     replace_video(root, "v2.mp4", new)
     report = extract(root)
-    assert stored_texts(root) == BEFORE[1:] and stale(root) == ["a red door opens"] and report.captions == 2
+    assert (
+        stored_texts(root) == BEFORE[1:]
+        and stale(root) == ["a red door opens"]
+        and report.captions == 2
+    )
     assert report.omissions.summary() == "1 caption of a video that was replaced (videos/v2.mp4)"
     assert extract(root).omissions == report.omissions, "said until it is mended"
     (listed,) = vla.list_captions(workspace=root)
     assert (listed.source, listed.captions, listed.stale) == ("captions.csv", 3, 1)
     omissions = Omissions()
     cache = active_cache(Workspace(root).caches)
-    assert len(training_captions(Workspace(root), cache, None, None, lambda p: None, omissions=omissions)) == 2
+    assert (
+        len(
+            training_captions(
+                Workspace(root), cache, None, None, lambda p: None, omissions=omissions
+            )
+        )
+        == 2
+    )
     assert omissions.counts == {"stale-caption": 1}
     assert extract(root, captions=root / "captions.csv").captions == 3 and not stale(root)
 
@@ -270,7 +298,10 @@ def test_captions_follow_content_to_another_name(root, clip):
     videos = root / "videos"
     (videos / "v2.mp4").rename(videos / "v2-old.mp4")
     shutil.copy(clip("new.mp4"), videos / "v2.mp4")
-    assert extract(root).captions == 3 and stored_texts(root) == [("v2-old.mp4", "a red door opens"), *BEFORE[1:]]
+    assert extract(root).captions == 3 and stored_texts(root) == [
+        ("v2-old.mp4", "a red door opens"),
+        *BEFORE[1:],
+    ]
     (videos / "v3.mp4").rename(videos / "t.mp4")
     (videos / "v4.mp4").rename(videos / "v3.mp4")
     (videos / "t.mp4").rename(videos / "v4.mp4")
@@ -285,7 +316,10 @@ def test_captions_survive_touched_copied_and_reencoded_workspaces(root):
     assert extract(root).captions == 3 and not stale(root)
     assert extract(root, overwrite=True).captions == 3 and not stale(root)
     shutil.copytree(root, root.parent / "backup")
-    assert extract(root.parent / "backup").captions == 3 and stored_texts(root.parent / "backup") == BEFORE
+    assert (
+        extract(root.parent / "backup").captions == 3
+        and stored_texts(root.parent / "backup") == BEFORE
+    )
     shutil.copy(root / "videos" / "v2.mp4", root / "videos" / "twin.mp4")
     assert extract(root).captions == 3 and stored_texts(root) == BEFORE, "a copy takes nothing away"
 
@@ -297,7 +331,10 @@ def test_captions_survive_touched_copied_and_reencoded_workspaces(root):
     ("names", "files"),
     [
         (["Fête à Zürich.mp4"], [unicodedata.normalize("NFD", "Fête à Zürich.mp4")]),
-        (["v\\é\\x.mp4", "C:\\Users\\me\\v\\é\\x.mp4"], [unicodedata.normalize("NFD", "v/é/x.mp4")]),
+        (
+            ["v\\é\\x.mp4", "C:\\Users\\me\\v\\é\\x.mp4"],
+            [unicodedata.normalize("NFD", "v/é/x.mp4")],
+        ),
         (["clips\\a.mp4", "C:\\Users\\me\\clips\\a.mp4"], ["clips/a.mp4"]),
         (["https://h.org/a%20b.mp4?x=1", "a b", "a b.mov"], ["a b.mp4"]),
     ],
@@ -312,7 +349,9 @@ def test_names_in_rows_match_files(tmp_path, clip, names, files):
     report = extract(tmp_path, tmp_path, captions=tmp_path / "c.csv")
     kept = store.load(Workspace(tmp_path))
     assert {a.video for a in kept} == set(files)
-    assert len(kept) == len(names) - ("a b.mov" in names) and len(report.unknown_videos) == ("a b.mov" in names)
+    assert len(kept) == len(names) - ("a b.mov" in names) and len(report.unknown_videos) == (
+        "a b.mov" in names
+    )
 
 
 def test_names_with_folder_do_not_match_other_folders(tmp_path, clip):
@@ -327,7 +366,11 @@ def test_names_with_folder_do_not_match_other_folders(tmp_path, clip):
         ("v/2024/clip.mp4", "yes"),
     ]
     assert report.omissions.to_json() == [
-        {"reason": "no-such-video", "count": 2, "examples": ["2023/clip.mp4", "/nas/2023/clip.mp4"]},
+        {
+            "reason": "no-such-video",
+            "count": 2,
+            "examples": ["2023/clip.mp4", "/nas/2023/clip.mp4"],
+        },
         {"reason": "ambiguous-name", "count": 1, "examples": ["x.mp4: v/a/x.mp4 or v/b/x.mp4"]},
     ]
 
@@ -339,7 +382,15 @@ def test_lists_and_removes_captions(root, monkeypatch, tmp_path_factory):
     (root / "videos" / "v2.txt").write_text("rain\n")
     outside = tmp_path_factory.mktemp("sets") / "qa.jsonl"
     outside.write_text(
-        json.dumps({"video": "v3", "caption": "what runs?", "split": "val", "question": {"answers": ["a dog"]}}) + "\n"
+        json.dumps(
+            {
+                "video": "v3",
+                "caption": "what runs?",
+                "split": "val",
+                "question": {"answers": ["a dog"]},
+            }
+        )
+        + "\n"
     )
     extract(root, captions=outside)
     by_source = {s.source: s for s in vla.list_captions(workspace=root)}
@@ -348,7 +399,9 @@ def test_lists_and_removes_captions(root, monkeypatch, tmp_path_factory):
     assert (qa.videos, qa.captions, qa.questions, qa.splits, qa.is_beside, qa.is_missing) == (
         1, 0, 1, {"val": 1}, False, False,
     )  # fmt: skip
-    assert by_source["videos/v2.txt"].is_beside and by_source["captions.csv"].to_json()["splits"] == {"": 3}
+    assert by_source["videos/v2.txt"].is_beside and by_source["captions.csv"].to_json()[
+        "splits"
+    ] == {"": 3}
     outside.unlink()
     assert vla.list_captions(workspace=root)[0].is_missing
     entries = [(e.annotation.query, e.source) for e in vla.video_captions("v2", workspace=root)]
@@ -380,9 +433,10 @@ def test_accepts_video_names_of_tables_everywhere(root, monkeypatch):
         list_names("*") == list_names("**/*.mp4") == list_names("videos") == list_names(str(root))
         and len(list_names("*")) == 3
     )
-    assert list_names("*.mp4") == list_names() and list_names("v[34]*") == ["videos/v3.mp4", "videos/v4.mp4"], (
-        "file names in any folder"
-    )
+    assert list_names("*.mp4") == list_names() and list_names("v[34]*") == [
+        "videos/v3.mp4",
+        "videos/v4.mp4",
+    ], "file names in any folder"
     with pytest.raises(MissingError, match=r"no extracted video matches \*\.mov, x/\*"):
         list_names("*.mov", "x/*")
     monkeypatch.chdir(root / "videos")
@@ -397,9 +451,13 @@ def test_accepts_video_names_of_tables_everywhere(root, monkeypatch):
     assert [m.split(":")[0] for m in opened_workspace.filter_warnings(limits)] == [
         "'nothing' matches no indexed video", "'*.mov' matches no indexed video",
     ]  # fmt: skip
-    assert {h.video_id for h in opened_workspace.search("a dog", filters=limits)} == {"videos/v3.mp4"}
+    assert {h.video_id for h in opened_workspace.search("a dog", filters=limits)} == {
+        "videos/v3.mp4"
+    }
     assert vla.remove(["v3"], workspace=root) == ["videos/v3.mp4"]
-    assert opened_workspace.filter_warnings(vla.VideoFilter(include=("v3x",)))[0].hint == vla.Hint("list_videos")
+    assert opened_workspace.filter_warnings(vla.VideoFilter(include=("v3x",)))[0].hint == vla.Hint(
+        "list_videos"
+    )
 
 
 def test_mistyped_workspace_does_not_search_parents(root):

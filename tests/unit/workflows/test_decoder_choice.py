@@ -17,17 +17,25 @@ def test_default_decoder_is_isolated(tmp_path):
         decoder_choice.open_decoder("torchcodecs", [], at_fps(1), print)
 
 
-@pytest.mark.parametrize(("rates", "chosen"), [((10, 50), "quick"), ((50, 55), DEFAULT), ((50, 10), DEFAULT)])
+@pytest.mark.parametrize(
+    ("rates", "chosen"), [((10, 50), "quick"), ((50, 55), DEFAULT), ((50, 10), DEFAULT)]
+)
 def test_fastest_needs_a_minimum_speedup(rates, chosen, monkeypatch):
     """The safe one is kept unless another is clearly faster; what was measured is said."""
     there = {DEFAULT: (DEFAULT, {}), "quick": ("pyav", {"whole": True}), "broken": "not here"}
     speed = dict(zip((DEFAULT, "pyav"), rates, strict=True))
     monkeypatch.setattr(decoder_choice, "candidates", lambda: there)
-    monkeypatch.setattr(decoder_choice, "measure_frame_rate", lambda candidate, videos, sampling: speed[candidate[0]])
+    monkeypatch.setattr(
+        decoder_choice,
+        "measure_frame_rate",
+        lambda candidate, videos, sampling: speed[candidate[0]],
+    )
     notes = []
     best = decoder_choice.open_decoder(decoder_choice.FASTEST, [], at_fps(1), notes.append)
     assert type(best) is decoders.get(there[chosen][0])
-    assert notes[0].message == f"decoder {chosen} (frames/s: {DEFAULT} {rates[0]}, quick {rates[1]})"
+    assert (
+        notes[0].message == f"decoder {chosen} (frames/s: {DEFAULT} {rates[0]}, quick {rates[1]})"
+    )
 
 
 def test_measures_the_first_readable_video(clip, tmp_path):
@@ -47,7 +55,8 @@ def test_candidates_explain_unusable_decoders():
 
 
 @pytest.mark.skipif(
-    isinstance(decoder_choice.candidates()["torchcodec"], str), reason="named: torchcodec cannot be used here"
+    isinstance(decoder_choice.candidates()["torchcodec"], str),
+    reason="named: torchcodec cannot be used here",
 )
 def test_isolated_torchcodec_decodes(clip, monkeypatch):
     """Not PyAV, which takes over from it wherever it fails."""

@@ -25,8 +25,13 @@ def test_recognizes_copies_of_rendered_clips(tmp_path, suffix):
     names = [f"a.{suffix}", f"other/renamed.{suffix}", "real.mp4", "gone.mp4"]
     assert unrendered_videos(place, DEMO, names) == ["real.mp4", "gone.mp4"]
     # Another encoder is nobody's business here.
-    assert unrendered_videos(place, FeatureSpec("open_clip", "ViT-B-32", "w", "p", "fps=2", 4), names) == []
-    assert unrendered_videos(place, FeatureSpec("imported", "demo", "w", "p", "fps=2", 4), names) == []
+    assert (
+        unrendered_videos(place, FeatureSpec("open_clip", "ViT-B-32", "w", "p", "fps=2", 4), names)
+        == []
+    )
+    assert (
+        unrendered_videos(place, FeatureSpec("imported", "demo", "w", "p", "fps=2", 4), names) == []
+    )
 
 
 def test_stages_warn_and_omit_confidence(tmp_path, clip):
@@ -34,13 +39,21 @@ def test_stages_warn_and_omit_confidence(tmp_path, clip):
     for number, clip in enumerate(plan_clips("train", 3, seed=0)):
         write_clip(clip.scene, tmp_path / f"{number}.mp4")
     messages = []
-    report = vla.extract(str(tmp_path), workspace=str(tmp_path), model="demo", progress=messages.append)
-    assert len(report.warnings) == 1 and "1 of the 4 videos here is something else" in report.warnings[0]
+    report = vla.extract(
+        str(tmp_path), workspace=str(tmp_path), model="demo", progress=messages.append
+    )
+    assert (
+        len(report.warnings) == 1
+        and "1 of the 4 videos here is something else" in report.warnings[0]
+    )
     assert [p.message for p in messages if p.level == "warning"].count(report.warnings[0]) == 1
     assert report.warnings[0] in vla.index(workspace=tmp_path).notes
     opened_workspace = vla.open_workspace(tmp_path)
     assert report.warnings[0] in opened_workspace.notes()
-    confidences = {hit.video_id: hit.confidence for hit in opened_workspace.search("a red circle moves left", k=20)}
+    confidences = {
+        hit.video_id: hit.confidence
+        for hit in opened_workspace.search("a red circle moves left", k=20)
+    }
     assert confidences.pop("real.mp4") is None
     assert len(confidences) == 3 and None not in confidences.values()
     for number in range(3):

@@ -66,13 +66,21 @@ def test_reports_a_single_broken_codec(tmp_path, monkeypatch):
     (clips / "hevc.mp4").write_bytes((doctor_trials.CLIPS / "hevc.mp4").read_bytes())
     monkeypatch.setattr(doctor_trials, "CLIPS", clips)
     assert set(doctor_trials.undecodable_codecs("pyav")) == {"none"}
-    monkeypatch.setattr(doctor_trials, "picture", lambda number: np.full((64, 64, 3), 255, np.uint8))
+    monkeypatch.setattr(
+        doctor_trials, "picture", lambda number: np.full((64, 64, 3), 255, np.uint8)
+    )
     result = doctor_trials.undecodable_codecs("pyav")
     assert "colours are off by" in result["h264"] and "colours are off by" in result["hevc"]
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("Not a file id"), ValueError("x"), AttributeError("no h5f"), ImportError("numpy.core")]
+    "error",
+    [
+        OSError("Not a file id"),
+        ValueError("x"),
+        AttributeError("no h5f"),
+        ImportError("numpy.core"),
+    ],
 )
 def test_reports_unreadable_shards(monkeypatch, error):
     """h5py up to 3.15 could not read its own shards."""
@@ -94,7 +102,9 @@ def test_reports_shards_with_other_values(monkeypatch):
     monkeypatch.setattr(
         shard,
         "frames_image",
-        lambda f: frames_image(doctor_trials.FrameFeatures("clip", f.values * 2, f.timestamps_seconds, 2.5)),
+        lambda f: frames_image(
+            doctor_trials.FrameFeatures("clip", f.values * 2, f.timestamps_seconds, 2.5)
+        ),
     )
     result = next(check for check in doctor() if check.name == "shards")
     assert not result.is_fine and "not contain the values that were written" in result.finding
@@ -109,7 +119,13 @@ CRASHES = {
 
 
 @pytest.mark.parametrize(
-    ("way", "said"), [("signal", "SIGFPE"), ("abort", "SIGABRT"), ("exit", "exit code 7"), ("error", "not implemented")]
+    ("way", "said"),
+    [
+        ("signal", "SIGFPE"),
+        ("abort", "SIGABRT"),
+        ("exit", "exit code 7"),
+        ("error", "not implemented"),
+    ],
 )
 def test_reports_an_index_that_crashes(in_children, way, said):
     """FAISS before 1.15 ended the process over one kind, without a word."""
@@ -133,11 +149,16 @@ def test_autotune_skips_a_broken_index(monkeypatch):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((400, 16)).astype(np.float32)
     monkeypatch.setattr(
-        autotune, "trial_error", lambda name: "it ended its process (SIGFPE)" if "rabitq" in name else ""
+        autotune,
+        "trial_error",
+        lambda name: "it ended its process (SIGFPE)" if "rabitq" in name else "",
     )
     selection = autotune.autotune_index(vectors, vectors[:20], IndexConfig())
     assert {m.backend for m in selection.benchmarks} == {"faiss_flat", "faiss_ivf", "faiss_ivf_sq8"}
-    assert any("faiss_ivf_rabitq does not work here" in note and "SIGFPE" in note for note in selection.notes)
+    assert any(
+        "faiss_ivf_rabitq does not work here" in note and "SIGFPE" in note
+        for note in selection.notes
+    )
     with pytest.raises(EnvironmentUnfitError, match="SIGFPE"):
         autotune.autotune_index(vectors, vectors[:20], IndexConfig("faiss_ivf_rabitq"))
 
@@ -175,7 +196,11 @@ def test_reports_a_read_only_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("VLA_WORKSPACE", raising=False)
     monkeypatch.setattr(doctor_trials.tempfile, "TemporaryDirectory", refused)
     check = only(monkeypatch, "disk")
-    assert not check.is_fine and "Permission denied" in check.finding and check.finding.hint == Hint("move_workspace")
+    assert (
+        not check.is_fine
+        and "Permission denied" in check.finding
+        and check.finding.hint == Hint("move_workspace")
+    )
 
 
 def test_doctor_leaves_no_files(monkeypatch, tmp_path):

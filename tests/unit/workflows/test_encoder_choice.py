@@ -48,7 +48,11 @@ def test_ignores_a_tower_record_of_other_weights(cache):
     query_encoder(cache, "cpu", "auto")
     path = cache.folder / "text-tower.json"
     record = json.loads(path.read_text())
-    for change in ({"weights": "0" * 16}, {"looks": [1, 2]}, {"file": str(cache.folder / "gone.safetensors")}):
+    for change in (
+        {"weights": "0" * 16},
+        {"looks": [1, 2]},
+        {"file": str(cache.folder / "gone.safetensors")},
+    ):
         path.write_text(json.dumps({**record, **change}))
         assert isinstance(query_encoder(cache, "cpu", "auto"), Encoder), change
         assert json.loads(path.read_text()) == record
@@ -64,5 +68,9 @@ def test_read_only_workspace_can_be_searched(cache, monkeypatch):
 
 
 def test_encoder_without_a_text_tower_is_loaded_whole(tmp_path):
-    cache = FeatureCache.create(tmp_path, Toy("32").identity.spec("fps=2"), EncoderSource("toy", "32", ""))
-    assert type(query_encoder(cache, "cpu", "auto")) is type(encoder_of(cache, "cpu", "auto")) is Toy
+    cache = FeatureCache.create(
+        tmp_path, Toy("32").identity.spec("fps=2"), EncoderSource("toy", "32", "")
+    )
+    assert (
+        type(query_encoder(cache, "cpu", "auto")) is type(encoder_of(cache, "cpu", "auto")) is Toy
+    )

@@ -26,7 +26,8 @@ WRITTEN = [
     pytest.param(
         n,
         marks=pytest.mark.skipif(
-            n == "parquet" and importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed"
+            n == "parquet" and importlib.util.find_spec("pyarrow") is None,
+            reason="pyarrow is not installed",
         ),
     )
     for n in registry.names()
@@ -41,7 +42,9 @@ def workspace(tmp_path):
     """Three videos of 2, 3 and 4 seconds with a caption each, as the toy encoder would have made them."""
     place = Workspace.open_or_create(tmp_path)
     encoder = Encoder("48")
-    cache = FeatureCache.create(place.caches, encoder.identity.spec("fps=2"), EncoderSource("toy", "48", ""))
+    cache = FeatureCache.create(
+        place.caches, encoder.identity.spec("fps=2"), EncoderSource("toy", "48", "")
+    )
     set_active_cache(place.caches, cache)
     told = {
         "a red door opens": (),
@@ -50,10 +53,18 @@ def workspace(tmp_path):
     }
     for seconds, (text, spans) in enumerate(told.items(), 2):
         video = f"videos/v{seconds}.mp4"
-        values = np.random.default_rng(seconds).standard_normal((2 * seconds, 48)).astype(np.float16)
+        values = (
+            np.random.default_rng(seconds).standard_normal((2 * seconds, 48)).astype(np.float16)
+        )
         features = FrameFeatures(video, values, np.arange(2 * seconds) / 2, seconds + 0.1)
-        cache.add_video(features, Receipt(video, "ok", "", 1, 2, "c", duration_seconds=seconds + 0.1, coverage=1.0))
-        store.add(place, [Annotation(f"c:{seconds}", text, video, spans, "", f"{tmp_path}/c{seconds}.csv:1")])
+        cache.add_video(
+            features,
+            Receipt(video, "ok", "", 1, 2, "c", duration_seconds=seconds + 0.1, coverage=1.0),
+        )
+        store.add(
+            place,
+            [Annotation(f"c:{seconds}", text, video, spans, "", f"{tmp_path}/c{seconds}.csv:1")],
+        )
     cache.add_texts(list(told), encoder)
     return place
 
@@ -74,12 +85,22 @@ def whole(folder):
 
 @every
 def test_export_and_import_preserve_bits(workspace, tmp_path, format):
-    report = vla.export(tmp_path / "out", format=format, workspace=tmp_path, per_shard=5 if format == "parquet" else 2)
-    assert report.videos == ["videos/v2.mp4", "videos/v3.mp4", "videos/v4.mp4"] and report.texts == 3
+    report = vla.export(
+        tmp_path / "out",
+        format=format,
+        workspace=tmp_path,
+        per_shard=5 if format == "parquet" else 2,
+    )
+    assert (
+        report.videos == ["videos/v2.mp4", "videos/v3.mp4", "videos/v4.mp4"] and report.texts == 3
+    )
     assert sorted(report.files) == sorted(p.name for p in (tmp_path / "out").iterdir())
     assert not report.failures
     back = vla.import_features(
-        [tmp_path / "out"], model="back", texts=tmp_path / "out" / "texts.npz", workspace=tmp_path / "b"
+        [tmp_path / "out"],
+        model="back",
+        texts=tmp_path / "out" / "texts.npz",
+        workspace=tmp_path / "b",
     )
     assert back.problems == [] and back.num_videos == 3 and back.texts == 3
     assert whole(tmp_path / "b") == whole(tmp_path)
@@ -107,7 +128,10 @@ def test_npy_names_and_records(workspace, tmp_path):
     vla.export(tmp_path / "out", workspace=tmp_path)
     cache = cache_of(tmp_path)
     names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {f"videos_v{n}.mp4.{s}" for n in (2, 3, 4) for s in ("npy", "json")} | {"texts.npz", "texts.jsonl"}
+    assert names == {f"videos_v{n}.mp4.{s}" for n in (2, 3, 4) for s in ("npy", "json")} | {
+        "texts.npz",
+        "texts.jsonl",
+    }
     record = json.loads((tmp_path / "out" / "videos_v3.mp4.json").read_text())
     features = cache.frames("videos/v3.mp4")
     values = np.load(tmp_path / "out" / "videos_v3.mp4.npy")
@@ -129,13 +153,17 @@ def test_exports_texts_and_captions(workspace, tmp_path):
             "someone pours green tea",
         }
         np.testing.assert_array_equal(texts["pooled"], expected)
-    rows = [json.loads(line) for line in (tmp_path / "out" / "texts.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "out" / "texts.jsonl").read_text().splitlines()
+    ]
     assert [(r["video"], r["query"], r["spans"]) for r in rows] == [
         ("videos/v2.mp4", "a red door opens", []),
         ("videos/v3.mp4", "a dog runs over the grass", [[0.5, 2.0]]),
         ("videos/v4.mp4", "someone pours green tea", [[1.0, 3.0]]),
     ]
-    assert str(tmp_path) not in (tmp_path / "out" / "texts.jsonl").read_text()  # where they were read stays here
+    assert (
+        str(tmp_path) not in (tmp_path / "out" / "texts.jsonl").read_text()
+    )  # where they were read stays here
 
 
 def test_captions_of_several_files_are_preserved(workspace, tmp_path):
@@ -144,7 +172,14 @@ def test_captions_of_several_files_are_preserved(workspace, tmp_path):
 
     texts_written = [
         Annotation(
-            "1", "a door", "videos/v2.mp4", ((0.5, 1.0),), "val", "one.csv:1", 2.0, question=Question(("a", "b"), 1)
+            "1",
+            "a door",
+            "videos/v2.mp4",
+            ((0.5, 1.0),),
+            "val",
+            "one.csv:1",
+            2.0,
+            question=Question(("a", "b"), 1),
         ),
         Annotation("1", "a dog", "videos/v2.mp4", (), "train", "two.csv:1"),
     ]
@@ -161,7 +196,11 @@ def test_exports_selected_videos_with_their_captions(workspace, tmp_path):
     report = vla.export(tmp_path / "out", ["*v3.mp4"], workspace=tmp_path, format="webdataset")
     assert report.videos == ["videos/v3.mp4"] and report.texts == 1
     with tarfile.open(tmp_path / "out" / "00000.tar") as archive:
-        assert archive.getnames() == ["videos_v3_mp4.npy", "videos_v3_mp4.json", "videos_v3_mp4.txt"]
+        assert archive.getnames() == [
+            "videos_v3_mp4.npy",
+            "videos_v3_mp4.json",
+            "videos_v3_mp4.txt",
+        ]
         assert archive.extractfile("videos_v3_mp4.txt").read() == b"a dog runs over the grass\n"
     with pytest.raises(MissingError, match="no extracted video matches nothing"):
         vla.export(tmp_path / "out2", ["nothing"], workspace=tmp_path)
@@ -180,7 +219,9 @@ def test_limits_videos_per_shard(workspace, tmp_path):
 
 @pytest.fixture
 def trained(workspace, tmp_path):
-    vla.train(workspace=tmp_path, settings={"epochs": 2, "val_fraction": 0.34, "projector": "residual"})
+    vla.train(
+        workspace=tmp_path, settings={"epochs": 2, "val_fraction": 0.34, "projector": "residual"}
+    )
     return tmp_path
 
 
@@ -220,7 +261,9 @@ def test_existing_files_need_overwrite(workspace, tmp_path, format):
     with refused(UsageError, "overwrite", "are in .*out already, e.g. "):
         vla.export(tmp_path / "out", workspace=tmp_path, format=format)
     assert {p: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
-    again = vla.export(tmp_path / "out", ["*v3.mp4"], workspace=tmp_path, format=format, overwrite=True)
+    again = vla.export(
+        tmp_path / "out", ["*v3.mp4"], workspace=tmp_path, format=format, overwrite=True
+    )
     assert again.files == first.files
     assert {p: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
 
@@ -242,7 +285,8 @@ def test_rejects_invalid_output_folders(workspace, tmp_path):
         with pytest.raises(UsageError, match=message):
             vla.export(dest, workspace=tmp_path)
     with pytest.raises(
-        UsageError, match="format 'hdf5' is read-only; features can be written as npy, parquet, webdataset"
+        UsageError,
+        match="format 'hdf5' is read-only; features can be written as npy, parquet, webdataset",
     ):
         vla.export(tmp_path / "out", workspace=tmp_path, format="hdf5")
     assert not (tmp_path / "out").exists()
@@ -274,8 +318,12 @@ def test_hostile_names_stay_in_the_folder(tmp_path, format):
         (tmp_path / "f" / f"{i}.json").write_text(json.dumps(record))
     assert vla.import_features([tmp_path / "f"], model="m", workspace=tmp_path / "w").problems == []
     before = {p for p in tmp_path.rglob("*") if ".vla" not in p.parts}
-    report = vla.export(tmp_path / "w" / "out", workspace=tmp_path / "w", format=format, per_shard=20)
-    assert set(report.failures) == ({"\udcff\udcfe"} if format == "parquet" else set())  # Parquet's texts are UTF-8
+    report = vla.export(
+        tmp_path / "w" / "out", workspace=tmp_path / "w", format=format, per_shard=20
+    )
+    assert set(report.failures) == (
+        {"\udcff\udcfe"} if format == "parquet" else set()
+    )  # Parquet's texts are UTF-8
     new = {p for p in tmp_path.rglob("*") if ".vla" not in p.parts} - before
     assert {p.parent for p in new} == {tmp_path / "w", tmp_path / "w" / "out"}
     assert len({p.name.casefold() for p in new}) == len(new) == len(report.files) + 1

@@ -29,10 +29,20 @@ def charades(tmp_path):
 def mixed_file(tmp_path):
     """A file of ours with every kind of annotation."""
     annotations = [
-        Annotation("1", "a", "v", ((0, 2), (4, 8)), "train", duration=7.5, saliency=Saliency(2, (0,), ((1,),))),
+        Annotation(
+            "1",
+            "a",
+            "v",
+            ((0, 2), (4, 8)),
+            "train",
+            duration=7.5,
+            saliency=Saliency(2, (0,), ((1,),)),
+        ),
         Annotation("2", "b", "v", split="train", paragraph="p", sentence=1),
         Annotation("3", "c", "v", split="train", paragraph="p", sentence=0),
-        Annotation("4", "d?", "w", ((1, 2),), "val", category="CW", question=Question(("x", "y"), 1)),
+        Annotation(
+            "4", "d?", "w", ((1, 2),), "val", category="CW", question=Question(("x", "y"), 1)
+        ),
         Annotation("5", "e?", "w", category="CW", question=Question(count=2)),
         Annotation("6", "f?", "x", category="CH", question=Question(answers=("yes",))),
     ]
@@ -47,7 +57,9 @@ def test_every_reader_describes_its_files():
 
 
 def test_written_annotations_are_read_back(charades, tmp_path):
-    report = import_annotations("charades_sta", [str(charades)], output=tmp_path / "sub" / "out.jsonl")
+    report = import_annotations(
+        "charades_sta", [str(charades)], output=tmp_path / "sub" / "out.jsonl"
+    )
     assert [(a.video, a.query, a.spans, a.split) for a in report.annotations] == [
         ("AO8RW", "a person sits.", ((0, 6.9),), "train"),
         ("Y6R7T", "person begins.", ((20, 29.5),), "train"),
@@ -55,7 +67,9 @@ def test_written_annotations_are_read_back(charades, tmp_path):
     lines = (tmp_path / "sub" / "out.jsonl").read_bytes().decode("ascii").splitlines()
     assert [Annotation.from_json(json.loads(line)) for line in lines] == report.annotations
     again = Table().read(tmp_path / "sub" / "out.jsonl")
-    assert [a.to_json() | {"source": ""} for a in again] == [a.to_json() | {"source": ""} for a in report.annotations]
+    assert [a.to_json() | {"source": ""} for a in again] == [
+        a.to_json() | {"source": ""} for a in report.annotations
+    ]
     assert import_annotations("charades_sta", [charades]).output is None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["charades_sta_train.txt", "sub"]
 
@@ -79,7 +93,9 @@ def test_selects_a_split_and_assigns_missing_ones(mixed_file):
     report = import_annotations("table", [mixed_file], split="val").annotations
     assert [(a.query_id, a.split) for a in report] == [("4", "val"), ("5", "val"), ("6", "val")]
     mixed_file.write_text(mixed_file.read_text().splitlines()[0])
-    with pytest.raises(UsageError, match=r"no annotation belongs to split 'test'; the splits are train \(1\)"):
+    with pytest.raises(
+        UsageError, match=r"no annotation belongs to split 'test'; the splits are train \(1\)"
+    ):
         import_annotations("table", [mixed_file], split="test")
 
 
@@ -101,7 +117,11 @@ def test_invalid_rows_are_rejected_or_skipped(charades, tmp_path):
     assert not (tmp_path / "o.jsonl").exists()
     messages = []
     report = import_annotations(
-        "charades_sta", [charades], output=tmp_path / "o.jsonl", skip_faulty=True, progress=messages.append
+        "charades_sta",
+        [charades],
+        output=tmp_path / "o.jsonl",
+        skip_faulty=True,
+        progress=messages.append,
     )
     assert report.left_out == report.summary()["left_out"] == 2 and len(report.annotations) == 2
     assert [p.level for p in messages] == ["warning"] and "line 4:" in messages[0].message
@@ -142,7 +162,9 @@ def test_coverage_of_a_video_folder(charades, tmp_path):
     (folder / "AO8RW.webm").write_bytes(b"")
     coverage = import_annotations("charades_sta", [charades], videos=tmp_path / "videos").coverage
     assert (coverage.there, coverage.missing, coverage.ambiguous) == (0, ["Y6R7T"], ["AO8RW"])
-    assert import_annotations("charades_sta", [charades], videos=tmp_path / "videos").summary()["omissions"] == [
+    assert import_annotations("charades_sta", [charades], videos=tmp_path / "videos").summary()[
+        "omissions"
+    ] == [
         {"reason": "no-such-video", "count": 1, "examples": ["Y6R7T"]},
         {"reason": "ambiguous-name", "count": 1, "examples": ["AO8RW"]},
     ]
@@ -153,7 +175,11 @@ def test_coverage_of_a_video_folder(charades, tmp_path):
 def test_coverage_of_a_workspace(toy_workspace, charades, tmp_path_factory, monkeypatch):
     charades.write_text("v2 0 1##a\nv9 0 1##b\n")
     coverage = import_annotations("charades_sta", [charades], workspace=toy_workspace.root).coverage
-    assert (coverage.where, coverage.there, coverage.missing) == (str(toy_workspace.root), 1, ["v9"])
+    assert (coverage.where, coverage.there, coverage.missing) == (
+        str(toy_workspace.root),
+        1,
+        ["v9"],
+    )
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.chdir(elsewhere)
     assert import_annotations("charades_sta", [charades]).coverage is None

@@ -43,7 +43,11 @@ def imported(*paths, **options):
 
 
 def state(folder):
-    return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (folder / ".vla").rglob("*") if p.is_file()}
+    return {
+        p: (p.stat().st_mtime_ns, p.read_bytes())
+        for p in (folder / ".vla").rglob("*")
+        if p.is_file()
+    }
 
 
 def statuses(report):
@@ -55,7 +59,12 @@ def test_caches_features_unchanged(folder):
     assert statuses(report) == dict.fromkeys(("a", "b", "c", "d.mp4"), "ok")
     assert (report.num_videos, report.frames, report.problems) == (4, 18, [])
     cache = load(folder)
-    assert (cache.spec.encoder, cache.spec.model, cache.spec.sampling, cache.spec.dim) == ("imported", "m", "fps=2", 4)
+    assert (cache.spec.encoder, cache.spec.model, cache.spec.sampling, cache.spec.dim) == (
+        "imported",
+        "m",
+        "fps=2",
+        4,
+    )
     for name, (frames, seed) in {"a": (6, 1), "b": (4, 2), "c": (3, 3), "d.mp4": (5, 4)}.items():
         features = cache.frames(name)
         np.testing.assert_array_equal(features.values, array(frames, seed=seed).astype(np.float16))
@@ -218,7 +227,10 @@ def test_rejects_invalid_durations(folder, text, message):
 
 def test_duration_before_the_last_frame(folder):
     report = imported("f/a.npy", duration=2.3)  # the last frame is at 2.5 s
-    assert report.receipts[0].duration_seconds == 2.5 and "declared duration 2.3 s" in report.receipts[0].reason
+    assert (
+        report.receipts[0].duration_seconds == 2.5
+        and "declared duration 2.3 s" in report.receipts[0].reason
+    )
     report = imported("f/a.npy", duration=1.9)
     assert report.problems and "after the end of the video at 1.9 s" in report.problems[0].reason
 
@@ -233,8 +245,14 @@ def corrupt_copy(values, how):
 
 
 FAULTS = {
-    "nan.npy": (lambda p: np.save(p, corrupt_copy(array(), np.nan)), "1 of 24 values are not finite"),
-    "inf.npz": (lambda p: np.savez(p, feats=corrupt_copy(array(), np.inf)), "1 of 24 values are not finite"),
+    "nan.npy": (
+        lambda p: np.save(p, corrupt_copy(array(), np.nan)),
+        "1 of 24 values are not finite",
+    ),
+    "inf.npz": (
+        lambda p: np.savez(p, feats=corrupt_copy(array(), np.inf)),
+        "1 of 24 values are not finite",
+    ),
     "large.npy": (lambda p: np.save(p, corrupt_copy(array(), 1e5)), "too large for float16"),
     "huge.npy": (lambda p: np.save(p, array().astype(np.float64) * 1e300), "too large for float16"),
     "row.npy": (lambda p: np.save(p, array()[0]), "shape (4,)"),
@@ -244,7 +262,10 @@ FAULTS = {
     "nothing.npy": (lambda p: p.touch(), ""),
     "none.pt": (lambda p: p.touch(), "save it again"),
     "text.h5": (lambda p: p.write_text("not HDF5"), ""),
-    "objects.npy": (lambda p: np.save(p, np.array([{}], object), allow_pickle=True), "Python objects"),
+    "objects.npy": (
+        lambda p: np.save(p, np.array([{}], object), allow_pickle=True),
+        "Python objects",
+    ),
     "back.npz": (lambda p: np.savez(p, feats=array(2), times=[1, 0]), "times decrease"),
     "short.npz": (lambda p: np.savez(p, feats=array(2), times=[1]), "2 frames need 2 times"),
     "which.npz": (lambda p: np.savez(p, clip=array(), resnet=array()), "--features-key"),
@@ -269,7 +290,9 @@ def test_invalid_files_are_reported_and_skipped(folder):
     expected_reasons = {n.rsplit(".", 1)[0]: m for n, (_, m) in FAULTS.items() if m is not None}
     assert {r.video_id for r in report.problems} == set(expected_reasons)
     for receipt in report.problems:
-        assert receipt.status == "failed" and expected_reasons[receipt.video_id] in worded(receipt.reason)
+        assert receipt.status == "failed" and expected_reasons[receipt.video_id] in worded(
+            receipt.reason
+        )
     assert (
         {v for v, s in statuses(report).items() if s == "ok"}
         == {"a", "b", "c", "d.mp4"}
@@ -299,7 +322,9 @@ def test_width_is_that_of_the_first_valid_file_or_workspace(folder, first):
     np.save(folder / "f" / "z.npy", array(dim=5))
     assert [r.video_id for r in imported().problems] == ["z"]
     assert [r.video_id for r in imported("f/z.npy", "f/a.npy").problems] == ["z"]
-    with pytest.raises(SpecMismatchError, match="dim: 4 in this workspace, 5 in what is to be imported"):
+    with pytest.raises(
+        SpecMismatchError, match="dim: 4 in this workspace, 5 in what is to be imported"
+    ):
         imported("f/z.npy", model="other")
 
 
@@ -340,7 +365,11 @@ def test_rejects_invalid_arguments_before_importing(folder, paths, options, mess
 def test_dry_run_reports_without_writing(folder):
     np.save(folder / "f" / "bad.npy", array(dim=5))
     report = imported(dry_run=True)
-    assert (report.num_videos, report.frames, [r.video_id for r in report.problems]) == (4, 18, ["bad"])
+    assert (report.num_videos, report.frames, [r.video_id for r in report.problems]) == (
+        4,
+        18,
+        ["bad"],
+    )
     assert not (folder / ".vla").exists()
     imported()
     before = state(folder)
@@ -372,17 +401,30 @@ def test_extracted_and_imported_features_never_mix(toy_workspace, tmp_path):
     with pytest.raises(SpecMismatchError, match="encoder: 'toy' in this workspace, 'imported'"):
         imported(tmp_path / "a.npy", workspace=tmp_path)
     imported(tmp_path / "a.npy", workspace=tmp_path, switch=True)
-    with refused(SpecMismatchError, "leave_imported", r"features of this workspace were imported \('m'\)"):
+    with refused(
+        SpecMismatchError, "leave_imported", r"features of this workspace were imported \('m'\)"
+    ):
         vla.extract([tmp_path / "videos"], workspace=tmp_path)
     with pytest.raises(SpecMismatchError, match="were imported"):
         vla.search("a dog", [tmp_path / "videos"], workspace=tmp_path)
-    vla.extract([tmp_path / "videos"], workspace=tmp_path, choice=vla.EncoderChoice(encoder="toy"), switch=True)
+    vla.extract(
+        [tmp_path / "videos"],
+        workspace=tmp_path,
+        choice=vla.EncoderChoice(encoder="toy"),
+        switch=True,
+    )
     assert load(tmp_path).spec.encoder == "toy"
 
 
 # Texts
 
-WORDS = ["a red door", "a dog runs", "green tea", "rain falls on  the roof", "she said.  He laughed."]
+WORDS = [
+    "a red door",
+    "a dog runs",
+    "green tea",
+    "rain falls on  the roof",
+    "she said.  He laughed.",
+]
 
 
 @pytest.fixture
@@ -419,7 +461,9 @@ def test_search_with_an_imported_text(folder, no_encoder):
     hits = vla.search("a dog runs", k=3)
     assert hits[0].video_id == "wanted" and hits[0].score == pytest.approx(1, abs=1e-3)
     assert (hits[0].path, hits[0].is_missing) == ("", False)
-    assert vla.search("rain falls on the   roof", k=1)  # white space is evened out, as it is for any encoder
+    assert vla.search(
+        "rain falls on the   roof", k=1
+    )  # white space is evened out, as it is for any encoder
 
 
 def test_unknown_text_is_an_error(folder, no_encoder):
@@ -434,7 +478,9 @@ def test_unknown_text_is_an_error(folder, no_encoder):
 
 
 def captions(folder, rows):
-    (folder / "c.jsonl").write_text("".join(json.dumps({"video": v, "caption": c}) + "\n" for v, c in rows))
+    (folder / "c.jsonl").write_text(
+        "".join(json.dumps({"video": v, "caption": c}) + "\n" for v, c in rows)
+    )
     return folder / "c.jsonl"
 
 
@@ -442,12 +488,20 @@ def test_training_lists_captions_without_vectors(folder, no_encoder):
     """The last of them has two sentences, for which nobody made vectors."""
     texts_file(folder)
     imported(texts=folder / "t.npz")
-    rows = [("a.mp4", WORDS[0]), ("clips/b.avi", WORDS[1]), ("c", WORDS[3]), ("d", WORDS[4]), ("elsewhere", "x")]
+    rows = [
+        ("a.mp4", WORDS[0]),
+        ("clips/b.avi", WORDS[1]),
+        ("c", WORDS[3]),
+        ("d", WORDS[4]),
+        ("elsewhere", "x"),
+    ]
     run = vla.train(captions=captions(folder, rows), settings={"epochs": 1})
     assert run.spec == load(folder).spec
     assert vla.train(settings={"epochs": 1}).digest == run.digest
     with pytest.raises(MissingError, match="'a blue door'.*has no vector here"):
-        vla.train(captions=captions(folder, [*rows[:4], ("a", "a blue door")]), settings={"epochs": 1})
+        vla.train(
+            captions=captions(folder, [*rows[:4], ("a", "a blue door")]), settings={"epochs": 1}
+        )
 
 
 def test_rejects_invalid_texts_before_importing(folder):
@@ -465,10 +519,16 @@ def test_reports_texts_with_a_different_vector(folder):
     imported(texts=folder / "t.npz")
     changed = np.stack(list(before.values()))
     changed[2] *= -1
-    np.savez(folder / "t.npz", texts=np.array([*WORDS, "new"]), pooled=np.concatenate([changed, changed[:1]]))
+    np.savez(
+        folder / "t.npz",
+        texts=np.array([*WORDS, "new"]),
+        pooled=np.concatenate([changed, changed[:1]]),
+    )
     report = vla.import_features(texts=folder / "t.npz")
     assert (report.texts, report.other_texts) == (1, ["green tea"])
-    np.testing.assert_array_equal(load(folder).texts(["green tea"]).pooled[0], before["green tea"].astype(np.float16))
+    np.testing.assert_array_equal(
+        load(folder).texts(["green tea"]).pooled[0], before["green tea"].astype(np.float16)
+    )
 
 
 # The encoder of new texts
@@ -478,7 +538,9 @@ def test_named_encoder_encodes_only_new_texts(folder, monkeypatch):
     vectors = texts_file(folder)
     built = []
     real = encoders.build
-    monkeypatch.setattr(encoders, "build", lambda *given, **named: built.append(given) or real(*given, **named))
+    monkeypatch.setattr(
+        encoders, "build", lambda *given, **named: built.append(given) or real(*given, **named)
+    )
     imported(texts=folder / "t.npz", encoder_model="4", encoder="toy")
     expected = Encoder("4").encode_text(["a blue door"]).pooled[0]
     np.save(folder / "f" / "known.npy", np.tile(vectors["green tea"], (3, 1)))
@@ -486,7 +548,9 @@ def test_named_encoder_encodes_only_new_texts(folder, monkeypatch):
     imported()  # the encoder stays known
     vla.index()
     assert vla.search("green tea", k=1)[0].video_id == "known" and built == []
-    assert vla.search("a blue door", k=1)[0].video_id == "new" and built == [("toy", {"model": "4"})]
+    assert vla.search("a blue door", k=1)[0].video_id == "new" and built == [
+        ("toy", {"model": "4"})
+    ]
 
 
 def test_rejects_an_encoder_of_another_width(folder):
@@ -513,7 +577,9 @@ def test_imported_videos_need_not_exist(folder):
     assert vla.remove((), missing=True) == []
     summary = vla.info()["features"]
     assert (
-        summary["missing"] == 0 and summary["imported"] and (summary["model"], summary["text_encoder"]) == ("m", None)
+        summary["missing"] == 0
+        and summary["imported"]
+        and (summary["model"], summary["text_encoder"]) == ("m", None)
     )
     assert vla.verify(read_data=True) == []
     assert vla.remove(["a"]) == ["a"] and vla.gc()[0] == 0
@@ -544,13 +610,18 @@ def test_imports_published_features_and_texts(folder, no_encoder):
         np.load(REAL / "v_GGSY1Qvo990_clip_vitb32.npz") as published,
         np.load(REAL / "text_coco80_a_clip_vitb32.npz") as texts,
     ):
-        frames, words = published["feats_5fps"], texts["feats"][texts["prompts"].tolist().index("a surfboard")]
+        frames, words = (
+            published["feats_5fps"],
+            texts["feats"][texts["prompts"].tolist().index("a surfboard")],
+        )
     vla.index(run="none")
     hit = vla.search("a surfboard", k=1)[0]
     assert 0 <= hit.start <= hit.peak < hit.end <= 18
     # A video is found by the best of its segments.
     unit, times = frames / np.linalg.norm(frames, axis=1, keepdims=True), np.arange(90) / 5
     spans = vla.open_workspace().searcher.index.spans
-    means = np.stack([unit[(times >= start - 1e-9) & (times < end - 1e-9)].mean(0) for start, end in spans])
+    means = np.stack(
+        [unit[(times >= start - 1e-9) & (times < end - 1e-9)].mean(0) for start, end in spans]
+    )
     cosines = means @ words / np.linalg.norm(means, axis=1) / np.linalg.norm(words)
     assert hit.score == pytest.approx(float(cosines.max()), abs=1e-3)

@@ -47,7 +47,9 @@ def annotations():
 def fill(folder, videos):
     """A workspace of these videos; the moments that are told of are faintly seen."""
     place, encoder = Workspace.open_or_create(folder), Encoder("32")
-    cache = FeatureCache.create(place.caches, encoder.identity.spec("fps=2"), EncoderSource("toy", "32", ""))
+    cache = FeatureCache.create(
+        place.caches, encoder.identity.spec("fps=2"), EncoderSource("toy", "32", "")
+    )
     set_active_cache(place.caches, cache)
     told = {a.video: [] for a in annotations()}
     for a in annotations():
@@ -59,9 +61,14 @@ def fill(folder, videos):
             inside = slice(*(int(2 * t) for t in a.spans[0])) if a.spans else slice(None)
             values[inside] += encoder.encode_text([a.query]).pooled[0]
         if video in videos:
-            features = FrameFeatures(video, values.astype(np.float16), np.arange(FRAMES) / 2, FRAMES / 2)
+            features = FrameFeatures(
+                video, values.astype(np.float16), np.arange(FRAMES) / 2, FRAMES / 2
+            )
             cache.add_video(
-                features, Receipt(video, "ok", "", 1, 2, f"c{number}", duration_seconds=FRAMES / 2, coverage=1.0)
+                features,
+                Receipt(
+                    video, "ok", "", 1, 2, f"c{number}", duration_seconds=FRAMES / 2, coverage=1.0
+                ),
             )
     return place, cache
 
@@ -94,9 +101,14 @@ def test_figures_by_search_are_those_of_a_users_search(world, tmp_path, bank):
     assert found.compared.startswith(f"{TRAIN} captions" if bank == "captions" else "330 everyday")
     vla.index(workspace=place.root)
     opened = vla.open_workspace(place.root)
-    assert opened.searcher.hubness_correction.duration_range == (None if bank == "everyday" else (2.0, 5.0))
+    assert opened.searcher.hubness_correction.duration_range == (
+        None if bank == "everyday" else (2.0, 5.0)
+    )
     assert len(opened.searcher.index.videos) == TEST
-    wanted = {"text to video by search": dict.fromkeys((1, 5, 10, 100), 0), "moment to video by search": {}}
+    wanted = {
+        "text to video by search": dict.fromkeys((1, 5, 10, 100), 0),
+        "moment to video by search": {},
+    }
     wanted["moment to video by search"] = dict.fromkeys((1, 5, 10, 100), 0)
     corpus = {f"{x}-r{k}": 0 for x in (0.5, 0.7) for k in (1, 5, 10, 100)}
     inside = dict.fromkeys(("R1@0.5", "R5@0.7", "mIoU"), 0.0)
@@ -127,7 +139,9 @@ def test_figures_by_search_are_those_of_a_users_search(world, tmp_path, bank):
         {key: 100 * n / len(timed) for key, n in corpus.items()}, abs=0.006
     )
     for key, total in inside.items():
-        assert values["moment in its video by search"][key] == pytest.approx(100 * total / len(timed), abs=1e-6), key
+        assert values["moment in its video by search"][key] == pytest.approx(
+            100 * total / len(timed), abs=1e-6
+        ), key
     # Neither everything nor nothing is found, so that the two could differ.
     assert 10 < values["moment in the corpus by search"]["0.5-r1"] < 90
     assert all(f.best_baseline and f.frozen is None for f in found.figures)
@@ -145,7 +159,10 @@ def test_the_bank_knows_nothing_of_what_is_asked(world):
     assert len(bank.texts) == TRAIN and not {content_words(t) for t in bank.texts} & {
         content_words(a.query) for a in tests
     }
-    assert eval_query_bank(cache, corpus, taught[:50], "cpu").description == "330 everyday queries of ours"
+    assert (
+        eval_query_bank(cache, corpus, taught[:50], "cpu").description
+        == "330 everyday queries of ours"
+    )
 
 
 def test_copies_of_the_video_that_is_meant_count_as_it(world, tmp_path):
@@ -159,16 +176,23 @@ def test_copies_of_the_video_that_is_meant_count_as_it(world, tmp_path):
     others = [Annotation(f"o{i}", meant.query, name("test", i)) for i in (0, 1, 3)]
     corpus, _ = corpus_of(cache, [*told, *others])
     nothing = EvalQueryBank(eval_query_bank(cache, corpus, [], "cpu").bank, Encoder("32"), "")
-    listing = SearchRetriever(cache, corpus, zero_shot_model(32, 1.0), nothing, Workspace.open(tmp_path), silent)
+    listing = SearchRetriever(
+        cache, corpus, zero_shot_model(32, 1.0), nothing, Workspace.open(tmp_path), silent
+    )
     lists = listing.everywhere(corpus.queries[:2], 1)
-    rows = [found[:, 0].tolist().index(q.video) for found, q in zip(lists, corpus.queries[:2], strict=True)]
+    rows = [
+        found[:, 0].tolist().index(q.video)
+        for found, q in zip(lists, corpus.queries[:2], strict=True)
+    ]
     assert rows == [0, 0] and all(len(found) == 4 for found in lists)
     assert [len(found) > 0 for found in listing.in_own(corpus.queries[:2])] == [True, True]
 
 
 def test_what_is_not_wanted_is_not_searched(world, monkeypatch):
     folder, path = world
-    monkeypatch.setattr("vla.workflows.evaluate.SearchRetriever", lambda *given: pytest.fail("it was searched"))
+    monkeypatch.setattr(
+        "vla.workflows.evaluate.SearchRetriever", lambda *given: pytest.fail("it was searched")
+    )
     given = {"captions": path, "split": "test", "run": "none", "workspace": folder}
     for more in ({"search": False}, {"tasks": ["highlights", "moments"], "search": False}):
         found = vla.evaluate(**given, **more)
@@ -181,15 +205,26 @@ def test_a_submission_is_what_is_searched(world, tmp_path):
     for search in (True, False):
         out = tmp_path / str(search)
         vla.evaluate(
-            captions=path, split="test", run="none", workspace=folder, tasks=["corpus"], submission=out, search=search
+            captions=path,
+            split="test",
+            run="none",
+            workspace=folder,
+            tasks=["corpus"],
+            submission=out,
+            search=search,
         )
         (file,) = out.iterdir()
         written[search] = json.loads(file.read_text())
-    assert written[True]["VCMR"] != written[False]["VCMR"] and written[True]["SVMR"] != written[False]["SVMR"]
+    assert (
+        written[True]["VCMR"] != written[False]["VCMR"]
+        and written[True]["SVMR"] != written[False]["SVMR"]
+    )
     record = written[True]
     for vcmr, svmr, vr in zip(record["VCMR"], record["SVMR"], record["VR"], strict=True):
         videos = list(dict.fromkeys(p[0] for p in vcmr["predictions"]))
-        assert [p[0] for p in vr["predictions"]][: len(videos)] == videos and len(vr["predictions"]) == TEST
+        assert [p[0] for p in vr["predictions"]][: len(videos)] == videos and len(
+            vr["predictions"]
+        ) == TEST
         assert all(sum(p[0] == v for p in vcmr["predictions"]) <= 3 for v in videos)
         assert len({p[0] for p in svmr["predictions"]}) == 1
 

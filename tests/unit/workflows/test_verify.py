@@ -53,7 +53,8 @@ def files_of(workspace):
 def everything(workspace):
     """What commands say of a workspace, to compare."""
     hits = [
-        (h.video_id, h.start, h.end, h.score, h.confidence) for h in vla.search("a dog runs", workspace=workspace.root)
+        (h.video_id, h.start, h.end, h.score, h.confidence)
+        for h in vla.search("a dog runs", workspace=workspace.root)
     ]
     videos = [e.to_json() for e in vla.list_videos(workspace=workspace.root)]
     return hits, videos, [a.to_json() for a in caption_store.load(workspace)]
@@ -95,7 +96,12 @@ def test_verifies_and_repairs_each_kind_of_record(full, name):
     path = next(iter(full.home.glob(folders.get(name, f"**/{name}"))))
     path.write_bytes(path.read_bytes()[:-9] + b"\x80")
     assert len(names(full)) >= 1
-    for command in (vla.list_videos, vla.info, vla.gc, lambda workspace: vla.search("a dog", workspace=workspace)):
+    for command in (
+        vla.list_videos,
+        vla.info,
+        vla.gc,
+        lambda workspace: vla.search("a dog", workspace=workspace),
+    ):
         try:
             command(workspace=full.root)
         except VlaError as error:
@@ -187,7 +193,9 @@ def test_rejects_records_with_invalid_values(full, record_property):
                     refused += 1
                     assert len(str(error)) < 4000
         path.write_bytes(good)
-    record_property("counts", f"records: {refused} of {tried} values of other kinds refused, no crash")
+    record_property(
+        "counts", f"records: {refused} of {tried} values of other kinds refused, no crash"
+    )
     assert tried > 300
 
 
@@ -201,7 +209,9 @@ def opened(place, path):
     elif "cache" in path.parts:
         cache = (
             FeatureCache.open(
-                path.parent if path.name in ("spec.json", "scale.json", "text-tower.json") else path.parent.parent
+                path.parent
+                if path.name in ("spec.json", "scale.json", "text-tower.json")
+                else path.parent.parent
             )
             if path.name != "current.json"
             else active_cache(place.caches)
@@ -224,7 +234,12 @@ def test_missing_weights_are_reported_with_a_remedy(full):
             command()
     messages = []
     settings = {"epochs": 1, "val_fraction": 0.4, "seed": 0}
-    vla.train(workspace=full.root, settings=settings, device="cpu", progress=lambda p: messages.append(p.message))
+    vla.train(
+        workspace=full.root,
+        settings=settings,
+        device="cpu",
+        progress=lambda p: messages.append(p.message),
+    )
     assert any("training anew" in message for message in messages) and weights.is_file()
     assert vla.search("a dog", workspace=full.root)
 
@@ -240,7 +255,9 @@ def test_retrained_run_needs_a_new_index(full):
     assert vla.info(workspace=full.root)["index"]["state"].startswith("out of date")
     # One that was open goes on with what it holds, index and run together.
     assert [(h.video_id, h.score) for h in opened_before.search("a dog")] == before
-    assert any("trained anew" in note for note in vla.index(workspace=full.root, run="default").notes)
+    assert any(
+        "trained anew" in note for note in vla.index(workspace=full.root, run="default").notes
+    )
     assert vla.search("a dog", workspace=full.root)
 
 
@@ -274,9 +291,13 @@ def test_moments_of_missing_files_are_skipped_and_counted(full):
     assert "videos/v3.mp4" in {h.video_id for h in vla.search("a dog", k=20, workspace=full.root)}
     (full.root / "videos" / "v3.mp4").unlink()
     hits = vla.search("a dog", k=20, workspace=full.root)
-    assert {h.video_id for h in hits} == {"videos/v2.mp4", "videos/v4.mp4"} and not any(h.is_missing for h in hits)
+    assert {h.video_id for h in hits} == {"videos/v2.mp4", "videos/v4.mp4"} and not any(
+        h.is_missing for h in hits
+    )
     assert [h.rank for h in hits] == list(range(1, len(hits) + 1))
-    assert hits.omissions.to_json() == [{"reason": "missing-file", "count": 1, "examples": ["videos/v3.mp4"]}]
+    assert hits.omissions.to_json() == [
+        {"reason": "missing-file", "count": 1, "examples": ["videos/v3.mp4"]}
+    ]
     gone = vla.index(workspace=full.root, run="default").omissions
     assert gone.to_json() == [{"reason": "missing-file", "count": 1, "examples": ["videos/v3.mp4"]}]
     shutil.rmtree(full.root / "videos")
@@ -301,7 +322,9 @@ def test_reading_takes_no_lock(full, monkeypatch):
     locked_paths = []
     real = locks.lock
     monkeypatch.setattr(
-        locks, "lock", lambda path, *rest, **more: locked_paths.append(path) or real(path, *rest, **more)
+        locks,
+        "lock",
+        lambda path, *rest, **more: locked_paths.append(path) or real(path, *rest, **more),
     )
     vla.evaluate(workspace=full.root, run="none", device="cpu")
     assert locked_paths == []
@@ -312,7 +335,9 @@ def test_reports_records_without_checksums(full):
     path.write_text(json.dumps(atomic.read_json(path)))
     messages = []
     assert verify(workspace=full.root, progress=lambda p: messages.append(p.message)) == []
-    assert any(message.startswith("1 records of an older version have no checksum") for message in messages)
+    assert any(
+        message.startswith("1 records of an older version have no checksum") for message in messages
+    )
 
 
 def test_accepts_videos_with_huge_timestamps(tmp_path, monkeypatch):
@@ -327,7 +352,10 @@ def test_accepts_videos_with_huge_timestamps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     vla.import_features([tmp_path / "f"], model="m", workspace=tmp_path)
     assert vla.index(workspace=tmp_path).videos == 6
-    videos = {v: active_cache(tmp_path / ".vla" / "cache").frames(v).timestamps_seconds[-1] for v in ("v2", "v3")}
+    videos = {
+        v: active_cache(tmp_path / ".vla" / "cache").frames(v).timestamps_seconds[-1]
+        for v in ("v2", "v3")
+    }
     assert videos == {"v2": 1e9, "v3": 9e11}
 
 
@@ -345,7 +373,9 @@ def test_detects_receipts_with_too_many_frames(toy_workspace):
     record = atomic.read_json(path)
     assert record["frames"] == 6
     atomic.write_json(path, {**record, "frames": 60})
-    with refused(CacheError, "repair_features", r"videos/v3\.mp4.*holds 6 frames, its receipt says 60"):
+    with refused(
+        CacheError, "repair_features", r"videos/v3\.mp4.*holds 6 frames, its receipt says 60"
+    ):
         active_cache(toy_workspace.caches).frames("videos/v3.mp4")
     assert names(toy_workspace) == ["videos/v3.mp4"]
     with pytest.raises(CacheError, match="its receipt says 60"):

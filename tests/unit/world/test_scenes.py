@@ -7,7 +7,16 @@ from vla.world.clips import plan_clips, write_captions
 from vla.world.language import appearance, description, moments, questions
 from vla.world.render import CANVAS, draw
 from vla.world.sampling import OPPOSITE, counterfactual, sample_scene
-from vla.world.scene import COLORS, RADIUS, SHAPES, Event, Scene, SceneObject, is_novel_combination, states_at
+from vla.world.scene import (
+    COLORS,
+    RADIUS,
+    SHAPES,
+    Event,
+    Scene,
+    SceneObject,
+    is_novel_combination,
+    states_at,
+)
 
 
 def scenes(count, seed=0, **options):
@@ -18,7 +27,9 @@ def scenes(count, seed=0, **options):
 def test_equal_seeds_give_equal_scenes_and_pixels():
     first, second = scenes(3, 5), scenes(3, 5)
     assert first == second
-    np.testing.assert_array_equal(draw(first[0], np.array([0.0, 1.0])), draw(second[0], np.array([0.0, 1.0])))
+    np.testing.assert_array_equal(
+        draw(first[0], np.array([0.0, 1.0])), draw(second[0], np.array([0.0, 1.0]))
+    )
     assert scenes(3, 6) != first
 
 
@@ -44,7 +55,8 @@ def test_objects_stay_on_the_canvas_without_overlap():
 
 
 @pytest.mark.parametrize(
-    ("direction", "axis", "sign"), [("left", "x", -1), ("right", "x", 1), ("up", "y", -1), ("down", "y", 1)]
+    ("direction", "axis", "sign"),
+    [("left", "x", -1), ("right", "x", 1), ("up", "y", -1), ("down", "y", 1)],
 )
 def test_move_directions(direction, axis, sign):
     thing = SceneObject("circle", "red", "small", "plain", 0.5, 0.5)
@@ -68,7 +80,9 @@ def test_hit_stops_at_the_target_and_pushes_it():
         SceneObject("star", "blue", "small", "plain", 0.6, 0.5),
     )
     gap = 0.4 - 2 * RADIUS["small"]
-    scene = Scene((a, b), "black", (Event("hit", 0, 0.0, 2.0, "right", target=1, distance=gap),), 2.0, 0)
+    scene = Scene(
+        (a, b), "black", (Event("hit", 0, 0.0, 2.0, "right", target=1, distance=gap),), 2.0, 0
+    )
     s = states_at(scene, np.array([0.0, 1.0, 2.0]))
     np.testing.assert_allclose(s.x[0], [0.2, 0.2 + gap, 0.2 + gap])
     np.testing.assert_allclose(s.x[1], [0.6, 0.6, 0.8])
@@ -105,8 +119,12 @@ def test_reversed_move_passes_the_same_positions():
         e, f = scene.events[0], other.events[0]
         assert f.direction == OPPOSITE[e.direction]
         start, end = np.array([0.0]), np.array([scene.duration])
-        np.testing.assert_allclose(states_at(scene, start).x[e.actor], states_at(other, end).x[e.actor], atol=1e-9)
-        np.testing.assert_allclose(states_at(scene, end).y[e.actor], states_at(other, start).y[e.actor], atol=1e-9)
+        np.testing.assert_allclose(
+            states_at(scene, start).x[e.actor], states_at(other, end).x[e.actor], atol=1e-9
+        )
+        np.testing.assert_allclose(
+            states_at(scene, end).y[e.actor], states_at(other, start).y[e.actor], atol=1e-9
+        )
         checked += 1
     assert checked > 5
 

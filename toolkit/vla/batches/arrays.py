@@ -88,7 +88,9 @@ class CorpusArrays:
         values = [video.values for video in corpus.videos]
         self.frames = _concat(values)
         self.videos = starts_of(map(len, values))
-        self.seconds = np.concatenate([v.timestamps_seconds for v in corpus.videos]).astype(np.float32)
+        self.seconds = np.concatenate([v.timestamps_seconds for v in corpus.videos]).astype(
+            np.float32
+        )
         self.durations = np.array([v.duration_seconds for v in corpus.videos], np.float32)
         self._add_queries(corpus)
         self._add_questions(corpus)
@@ -97,9 +99,15 @@ class CorpusArrays:
             self.token_rows = Ragged.from_rows([()] * len(self._rows))
         else:
             self.tokens = corpus.tokens.values
-            self.token_rows = Ragged.from_rows([corpus.tokens.rows(chunks) for chunks in self._rows])
+            self.token_rows = Ragged.from_rows(
+                [corpus.tokens.rows(chunks) for chunks in self._rows]
+            )
         vectors = [corpus.vector(chunks) for chunks in self._rows]
-        self.texts = np.stack(vectors).astype(np.float32) if vectors else np.zeros((0, corpus.dim), np.float32)
+        self.texts = (
+            np.stack(vectors).astype(np.float32)
+            if vectors
+            else np.zeros((0, corpus.dim), np.float32)
+        )
 
     def _add_queries(self, corpus: Corpus) -> None:
         queries = corpus.queries
@@ -118,8 +126,12 @@ class CorpusArrays:
         questions = corpus.questions
         self.question_text = np.array([self._row(q.chunks) for q in questions], np.int64)
         self.question_video = np.array([q.video for q in questions], np.int64)
-        self.choices = Ragged.from_rows([[self._row(chunks) for chunks in q.choices] for q in questions])
-        self.choices_only = Ragged.from_rows([[self._row(chunks) for chunks in q.choices_only] for q in questions])
+        self.choices = Ragged.from_rows(
+            [[self._row(chunks) for chunks in q.choices] for q in questions]
+        )
+        self.choices_only = Ragged.from_rows(
+            [[self._row(chunks) for chunks in q.choices_only] for q in questions]
+        )
         right, count = [q.question.right for q in questions], [q.question.count for q in questions]
         self.right = np.array([-1 if r is None else r for r in right], np.int64)
         self.counts = np.array([np.nan if c is None else c for c in count], np.float32)
@@ -135,12 +147,21 @@ def _concat(arrays: list[np.ndarray]) -> np.ndarray:
     one array.
     """
     base = arrays[0].base
-    if isinstance(base, np.ndarray) and base.ndim == 2 and base.flags.c_contiguous and base.dtype == arrays[0].dtype:
+    if (
+        isinstance(base, np.ndarray)
+        and base.ndim == 2
+        and base.flags.c_contiguous
+        and base.dtype == arrays[0].dtype
+    ):
         width = base.strides[0]
         first = (arrays[0].ctypes.data - base.ctypes.data) // width
         address = arrays[0].ctypes.data
         for array in arrays:
-            if array.base is not arrays[0].base or array.ctypes.data != address or array.strides != base.strides:
+            if (
+                array.base is not arrays[0].base
+                or array.ctypes.data != address
+                or array.strides != base.strides
+            ):
                 break
             address += len(array) * width
         else:
@@ -149,7 +170,9 @@ def _concat(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _frames_inside(video: FrameFeatures, span: np.ndarray) -> tuple[int, int]:
-    return frames_in(video.timestamps_seconds, video.duration_seconds, (float(span[0]), float(span[1])))
+    return frames_in(
+        video.timestamps_seconds, video.duration_seconds, (float(span[0]), float(span[1]))
+    )
 
 
 def _saliency(query: Query, video: FrameFeatures) -> np.ndarray | None:
@@ -162,7 +185,12 @@ def _saliency(query: Query, video: FrameFeatures) -> np.ndarray | None:
     saliency = query.annotation.saliency if query.annotation else None
     if saliency is None:
         return None
-    means = {clip: float(np.mean(scores)) for clip, scores in zip(saliency.clips, saliency.scores, strict=True)}
-    with np.errstate(over="ignore"):  # extremely short clips have an infinite number, and no ratings
+    means = {
+        clip: float(np.mean(scores))
+        for clip, scores in zip(saliency.clips, saliency.scores, strict=True)
+    }
+    with np.errstate(
+        over="ignore"
+    ):  # extremely short clips have an infinite number, and no ratings
         clips = (video.timestamps_seconds // saliency.clip_seconds).tolist()
     return np.array([means.get(clip, np.nan) for clip in clips], np.float32)

@@ -119,7 +119,10 @@ class AlignmentBatch:
             and self.tokens.shape == (int(self.token_mask.sum()), d)
         )
         if not fits:
-            raise ShapeError(f"shapes of the batch disagree: frames {(b, t, d)}, queries {tuple(self.queries.shape)}")
+            raise ShapeError(
+                f"shapes of the batch disagree: frames {(b, t, d)}, queries "
+                f"{tuple(self.queries.shape)}"
+            )
         for rows in (self.video_of_query, self.questions.video_of_question):
             if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < b:
                 raise ShapeError("a query or a question refers to a video outside of the batch")
@@ -224,7 +227,11 @@ class AlignedBatch:
         return means.view(len(rows), count, means.shape[1]), has_frames.view(len(rows), count)
 
     def _pool(
-        self, owner: torch.Tensor, position: torch.Tensor, count: int, video: torch.Tensor | None = None
+        self,
+        owner: torch.Tensor,
+        position: torch.Tensor,
+        count: int,
+        video: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return `(count, E)`, the direction of the sum of the frames of each owner, without
         copying frames.
@@ -246,7 +253,11 @@ class AlignedBatch:
         No gradient flows through it.
         """
         count = len(self.frame_mask)
-        texts = {f.name: getattr(self, f.name).detach() for f in fields(self) if f.name not in ("packed", "packing")}
+        texts = {
+            f.name: getattr(self, f.name).detach()
+            for f in fields(self)
+            if f.name not in ("packed", "packing")
+        }
         return AlignedBatch(
             packed=self.queries.new_zeros(count, self.queries.shape[1]),
             packing=Packing(torch.ones_like(self.frame_mask[:, :1])),

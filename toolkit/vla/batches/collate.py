@@ -15,7 +15,10 @@ from vla.features import FrameFeatures
 
 
 def build_batch(
-    corpus: Corpus, rows: np.ndarray, queries: Sequence[Query], questions: Sequence[QuestionExample] = ()
+    corpus: Corpus,
+    rows: np.ndarray,
+    queries: Sequence[Query],
+    questions: Sequence[QuestionExample] = (),
 ) -> AlignmentBatch:
     """Return a batch of the videos `rows` of `corpus`, with `queries` and `questions`
     about them.
@@ -32,7 +35,9 @@ def build_batch(
     return pad_ragged(CorpusArrays(subset), *every)
 
 
-def pad_ragged(arrays: CorpusArrays, rows: np.ndarray, queries: np.ndarray, questions: np.ndarray) -> AlignmentBatch:
+def pad_ragged(
+    arrays: CorpusArrays, rows: np.ndarray, queries: np.ndarray, questions: np.ndarray
+) -> AlignmentBatch:
     """Return a batch of some rows of a corpus.
 
     Args:
@@ -102,7 +107,9 @@ def _tokens(arrays: CorpusArrays, texts: np.ndarray) -> tuple[torch.Tensor, torc
     return torch.from_numpy(arrays.tokens[arrays.token_rows.values[index]].astype(np.float32)), mask
 
 
-def _pad_frames(arrays: CorpusArrays, rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray, torch.Tensor]:
+def _pad_frames(
+    arrays: CorpusArrays, rows: np.ndarray
+) -> tuple[torch.Tensor, np.ndarray, torch.Tensor]:
     count = arrays.videos[rows + 1] - arrays.videos[rows]
     longest = int(count.max(initial=1))
     values = torch.from_numpy(arrays.frames)
@@ -117,7 +124,9 @@ def _pad_frames(arrays: CorpusArrays, rows: np.ndarray) -> tuple[torch.Tensor, n
     return frames, mask, torch.from_numpy(seconds)
 
 
-def _pad_texts(arrays: CorpusArrays, texts: Ragged, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def _pad_texts(
+    arrays: CorpusArrays, texts: Ragged, rows: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the vectors `(R, S, D)` of each of `rows` of `texts`, none where a row is -1, and
     their mask `(R, S)`.
     """
@@ -153,9 +162,13 @@ def _pad_spans(
     return spans, mask, inside
 
 
-def collate_frames(videos: Sequence[FrameFeatures]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def collate_frames(
+    videos: Sequence[FrameFeatures],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return frames `(B, T, D)` float32, mask `(B, T)` and seconds `(B, T)`, zero-padded to the
     longest video.
     """
-    frames, mask, seconds = _pad_frames(CorpusArrays(Corpus(list(videos), [], {})), np.arange(len(videos)))
+    frames, mask, seconds = _pad_frames(
+        CorpusArrays(Corpus(list(videos), [], {})), np.arange(len(videos))
+    )
     return frames, torch.from_numpy(mask), seconds

@@ -134,8 +134,12 @@ class Corpus:
         """Return the videos of `rows`, in that order, with their queries and questions."""
         new_row = {int(old): new for new, old in enumerate(rows)}
         queries = [replace(q, video=new_row[q.video]) for q in self.queries if q.video in new_row]
-        questions = tuple(replace(q, video=new_row[q.video]) for q in self.questions if q.video in new_row)
-        return replace(self, videos=[self.videos[int(i)] for i in rows], queries=queries, questions=questions)
+        questions = tuple(
+            replace(q, video=new_row[q.video]) for q in self.questions if q.video in new_row
+        )
+        return replace(
+            self, videos=[self.videos[int(i)] for i in rows], queries=queries, questions=questions
+        )
 
     def text_vector(self, query: Query) -> np.ndarray:
         """Return the raw text feature of the query, `(D,)` float32."""
@@ -157,7 +161,11 @@ class Corpus:
 def sliding_windows(video: FrameFeatures) -> SegmentGrid:
     """Return the multi-scale windows of `video`, the whole video first."""
     grid = windows(video.timestamps_seconds, video.duration_seconds)
-    return np.array([w[0] for w in grid]), np.array([w[1] for w in grid]), np.array([w[2:] for w in grid], np.float64)
+    return (
+        np.array([w[0] for w in grid]),
+        np.array([w[1] for w in grid]),
+        np.array([w[2:] for w in grid], np.float64),
+    )
 
 
 def pool_chunks(chunks: np.ndarray) -> np.ndarray:
@@ -198,7 +206,11 @@ def texts_to_cache(annotations: list[Annotation], *, single: bool = True) -> lis
     """
     texts: list[str] = []
     for a in annotations:
-        texts += [a.query, *(sentences(a.query) if single and a.question is None else ()), *_question_texts(a)]
+        texts += [
+            a.query,
+            *(sentences(a.query) if single and a.question is None else ()),
+            *_question_texts(a),
+        ]
     return list(dict.fromkeys(texts))
 
 
@@ -230,11 +242,17 @@ def load_corpus(
         if a.question is None:
             captions.append(_query(cache, a, a.query, row[a.video]))
             continue
-        choices = tuple(_chunks(cache, join_question_answer(a.query, c)) for c in a.question.choices)
+        choices = tuple(
+            _chunks(cache, join_question_answer(a.query, c)) for c in a.question.choices
+        )
         choices_only = tuple(_chunks(cache, c) for c in a.question.choices)
-        questions.append(QuestionExample(a, _chunks(cache, a.query), choices, choices_only, row[a.video]))
+        questions.append(
+            QuestionExample(a, _chunks(cache, a.query), choices, choices_only, row[a.video])
+        )
         if a.question.kind != "count" and a.question.answer:
-            captions.append(_query(cache, a, join_question_answer(a.query, a.question.answer), row[a.video]))
+            captions.append(
+                _query(cache, a, join_question_answer(a.query, a.question.answer), row[a.video])
+            )
     answers = {w: _chunks(cache, w) for q in questions for w in q.question.answers}
     chunks = [q.chunks for q in questions]
     chunks += [c for q in questions for c in (*q.choices, *q.choices_only)]
@@ -245,7 +263,9 @@ def load_corpus(
     vectors = dict(zip(texts, pooled, strict=True))
     token_features = None
     if tokens:
-        token_features = _read_tokens(cache, list(dict.fromkeys(c for q in captions for c in q.chunks)))
+        token_features = _read_tokens(
+            cache, list(dict.fromkeys(c for q in captions for c in q.chunks))
+        )
     return Corpus(videos, captions, vectors, tuple(questions), answers, token_features)
 
 
@@ -302,13 +322,21 @@ def _question_texts(a: Annotation) -> list[str]:
     if a.question is None:
         return []
     with_answer = a.question.choices or a.question.answers[:1]
-    return [*(join_question_answer(a.query, text) for text in with_answer), *a.question.choices, *a.question.answers]
+    return [
+        *(join_question_answer(a.query, text) for text in with_answer),
+        *a.question.choices,
+        *a.question.answers,
+    ]
 
 
 def _query(cache: FeatureCache, a: Annotation, text: str, row: int) -> Query:
     chunks = _chunks(cache, text)
-    cached = tuple(c for s in sentences(text) for c in cache.pieces(s)) if a.question is None else ()
-    return Query(text, chunks, cached or chunks, row, np.array(a.spans, np.float64).reshape(-1, 2), a)
+    cached = (
+        tuple(c for s in sentences(text) for c in cache.pieces(s)) if a.question is None else ()
+    )
+    return Query(
+        text, chunks, cached or chunks, row, np.array(a.spans, np.float64).reshape(-1, 2), a
+    )
 
 
 def _chunks(cache: FeatureCache, text: str) -> tuple[str, ...]:

@@ -24,7 +24,14 @@ from vla.video import Frames
 
 CHUNK = 32
 """Number of frames in one call of the encoder."""
-_SKIP_REASONS = ("no-video-stream", "not-a-video", "not-a-file", "empty-file", "too-large", "changed")
+_SKIP_REASONS = (
+    "no-video-stream",
+    "not-a-video",
+    "not-a-file",
+    "empty-file",
+    "too-large",
+    "changed",
+)
 
 
 @dataclass(frozen=True)
@@ -99,8 +106,13 @@ class Attempt:
                 result = self._decode(blank, path)
                 # Reading the whole file also tells an unreadable disk from undecodable content.
                 digest = file_digest(file)
-                if _identity(path.stat()) != _identity(before) or os.fstat(file.fileno()).st_size != before.st_size:
-                    raise DecodeError(f"{path.name}: the file changed while it was read: run again", "changed")
+                if (
+                    _identity(path.stat()) != _identity(before)
+                    or os.fstat(file.fileno()).st_size != before.st_size
+                ):
+                    raise DecodeError(
+                        f"{path.name}: the file changed while it was read: run again", "changed"
+                    )
                 return replace(result, receipt=replace(result.receipt, digest=digest))
         except DecodeError as error:
             return _failure(blank, path, error)
@@ -109,7 +121,9 @@ class Attempt:
         except OSError as error:
             return _failure(blank, path, unreadable_reason(path, error))
         except MemoryError:
-            return _failure(blank, path, DecodeError(f"{path.name}: not enough memory", "resources"))
+            return _failure(
+                blank, path, DecodeError(f"{path.name}: not enough memory", "resources")
+            )
 
     def _decode(self, blank: Receipt, path: Path) -> VideoResult:
         """Return the features of a video; a failure of its content becomes a receipt.
@@ -127,7 +141,11 @@ class Attempt:
                 times: list[np.ndarray] = []
                 for pixels, seconds in self._iter_chunks(reader, path):
                     length = float(seconds[-1]) - (float(times[-1][-1]) if times else 0.0)
-                    share = length / reader.video.duration_seconds if reader.video.duration_seconds > 0 else 0.0
+                    share = (
+                        length / reader.video.duration_seconds
+                        if reader.video.duration_seconds > 0
+                        else 0.0
+                    )
                     done = ChunkDone(blank.video_id, len(pixels), length, max(0.0, min(1.0, share)))
                     values.append(self.submit(pixels, done))
                     times.append(seconds)
@@ -147,7 +165,9 @@ class Attempt:
         pixels: list[np.ndarray] = []
         times: list[np.ndarray] = []
         num_frames = 0
-        for frames in _iter_batches(reader.sample(self.sampling, decode_batch_size(reader.video)), path):
+        for frames in _iter_batches(
+            reader.sample(self.sampling, decode_batch_size(reader.video)), path
+        ):
             inputs, timestamps = self.encoder.prepare(frames.pixels), frames.timestamps_seconds
             del frames
             # The decoder's batches change with the size of its pictures; chunks have CHUNK frames regardless.
@@ -157,7 +177,11 @@ class Attempt:
             if num_frames >= CHUNK:
                 all_pixels, all_times = np.concatenate(pixels), np.concatenate(times)
                 yield all_pixels[:CHUNK], all_times[:CHUNK]
-                pixels, times, num_frames = [all_pixels[CHUNK:]], [all_times[CHUNK:]], num_frames - CHUNK
+                pixels, times, num_frames = (
+                    [all_pixels[CHUNK:]],
+                    [all_times[CHUNK:]],
+                    num_frames - CHUNK,
+                )
         if num_frames:
             yield np.concatenate(pixels), np.concatenate(times)
 
@@ -188,7 +212,9 @@ def _crash_as_decode_error(path: Path) -> Iterator[None]:
     except (VlaError, OSError, MemoryError):
         raise
     except Exception as error:
-        raise DecodeError(f"{path.name}: the decoder crashed ({type(error).__name__}: {error})", "crashed") from error
+        raise DecodeError(
+            f"{path.name}: the decoder crashed ({type(error).__name__}: {error})", "crashed"
+        ) from error
 
 
 def _failure(blank: Receipt, path: Path, error: DecodeError) -> VideoResult:

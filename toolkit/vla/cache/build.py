@@ -105,19 +105,30 @@ def extract_videos(
             if isinstance(message, ChunkDone):
                 report.frames += message.frames
                 video_seconds += message.seconds
-                shares[message.video_id] = min(0.99, shares.get(message.video_id, 0.0) + message.share)
+                shares[message.video_id] = min(
+                    0.99, shares.get(message.video_id, 0.0) + message.share
+                )
             else:
                 report.receipts.append(_commit(cache, message))
                 if message.decoded is not None:
-                    report.omissions.add("dropped-frames", message.receipt.video_id, message.decoded.dropped)
+                    report.omissions.add(
+                        "dropped-frames", message.receipt.video_id, message.decoded.dropped
+                    )
                     report.omissions.add("gap", message.receipt.video_id, message.decoded.gaps)
                 num_videos += 1
                 report.extracted += not message.receipt.is_no_video
                 shares.pop(message.receipt.video_id, None)
                 text, level = _message(report.receipts[-1])
             elapsed_seconds = max(1e-9, time.monotonic() - start)
-            rates = {"frames/s": report.frames / elapsed_seconds, "x real time": video_seconds / elapsed_seconds}
-            progress(Progress("extract", num_videos, len(plan.todo), text, level, rates, sum(shares.values())))
+            rates = {
+                "frames/s": report.frames / elapsed_seconds,
+                "x real time": video_seconds / elapsed_seconds,
+            }
+            progress(
+                Progress(
+                    "extract", num_videos, len(plan.todo), text, level, rates, sum(shares.values())
+                )
+            )
     order = {v: i for i, v in enumerate([v for v, _ in plan.todo])}
     report.receipts.sort(key=lambda r: (order.get(r.video_id, -1), r.video_id))
     for receipt in report.receipts:
@@ -131,7 +142,9 @@ def _commit(cache: FeatureCache, result: VideoResult) -> Receipt:
     """Write the features and the receipt of one video, and return the receipt."""
     receipt, decoded = result.receipt, result.decoded
     if receipt.status == "ok" and decoded is not None and not result.values:
-        receipt = replace(receipt, status="failed", reason="no frame could be decoded", cause="content")
+        receipt = replace(
+            receipt, status="failed", reason="no frame could be decoded", cause="content"
+        )
     if receipt.status != "ok" or decoded is None:
         return _commit_failure(cache, receipt)
     whole = decoded.is_whole
@@ -152,7 +165,9 @@ def _commit(cache: FeatureCache, result: VideoResult) -> Receipt:
     except VlaError as error:
         if isinstance(error, OSError):  # caused by the disk, not by the video
             raise
-        return _commit_failure(cache, replace(receipt, status="failed", reason=str(error), cause="content"))
+        return _commit_failure(
+            cache, replace(receipt, status="failed", reason=str(error), cause="content")
+        )
 
 
 def _commit_failure(cache: FeatureCache, receipt: Receipt) -> Receipt:

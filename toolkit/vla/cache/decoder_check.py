@@ -44,11 +44,15 @@ def require_health(decoder: Decoder, occasion: DecodeError) -> None:
     if fault is None:
         return
     message = (
-        f"the decoder does not work on this machine now: it fails on a test clip, too ({_reason_text(fault)}), after {occasion}. "
+        f"the decoder does not work on this machine now: it fails on a test clip, too "
+        f"({_reason_text(fault)}), after {occasion}. "
         "No video is marked as failed for that"
     )
     if fault.reason in _RESOURCE_REASONS:
-        raise ResourceError(f"{message}. Free memory, files or processes (ulimit -a), then run the same command again")
+        raise ResourceError(
+            f"{message}. Free memory, files or processes (ulimit -a), then run the same command "
+            f"again"
+        )
     raise EnvironmentUnfitError(message, hint=Hint("doctor"))
 
 

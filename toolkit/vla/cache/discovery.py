@@ -40,7 +40,9 @@ class Files:
             other_uses: absolute paths of files that have another use; they are not counted.
         """
         counts = Counter(
-            path.suffix.lower() or "no suffix" for path in self.others if path.absolute() not in other_uses
+            path.suffix.lower() or "no suffix"
+            for path in self.others
+            if path.absolute() not in other_uses
         )
         for suffix, count in counts.most_common():
             self.omissions.add("other-suffix", suffix, count)
@@ -62,7 +64,9 @@ def find_files(paths: Iterable[str | Path], suffixes: Collection[str]) -> list[P
 
 
 def discover_files(
-    paths: Iterable[str | Path], suffixes: Collection[str], accept: Callable[[Path], bool] = lambda path: True
+    paths: Iterable[str | Path],
+    suffixes: Collection[str],
+    accept: Callable[[Path], bool] = lambda path: True,
 ) -> Files:
     """Find files in files, folders (recursively) and glob patterns; each once, in order.
 
@@ -159,7 +163,9 @@ def _omission_reason(path: Path) -> str:
     return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "special-file"
 
 
-def _walk(folder: Path, omissions: Omissions, suffixes: Collection[str], take: Callable[[Path], None]) -> None:
+def _walk(
+    folder: Path, omissions: Omissions, suffixes: Collection[str], take: Callable[[Path], None]
+) -> None:
     def unreadable(error: OSError) -> None:
         omissions.add("unreadable-folder", _relative(error.filename or "", folder))
 

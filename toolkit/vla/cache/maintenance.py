@@ -68,7 +68,9 @@ def checks(cache: FeatureCache, home: Path, *, read_data: bool) -> list[Check]:
             verify: Callable[[], object] = partial(_require_shard, cache, receipt.shard)
             if read_data:
                 verify = partial(cache.frames, receipt.video_id)
-            result.append(Check(receipt.video_id, verify, partial(cache.delete_video, receipt.video_id)))
+            result.append(
+                Check(receipt.video_id, verify, partial(cache.delete_video, receipt.video_id))
+            )
     for name, digest in texts.items():
         read: Callable[[], object] = partial(cache.read_texts, name, digest)
         result.append(

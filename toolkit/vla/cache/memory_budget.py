@@ -49,7 +49,9 @@ def decode_batch_size(video: Video) -> int:
 def required_bytes(video: Video) -> int:
     """Return the bytes of pictures in memory while `video` is decoded: a batch, its copy, and the queue."""
     size, count = _picture_bytes(video), decode_batch_size(video)
-    return size * (count if count == 1 else 2 * count) + max(size, min(_MAX_QUEUE_PICTURES * size, _MAX_QUEUE_BYTES))
+    return size * (count if count == 1 else 2 * count) + max(
+        size, min(_MAX_QUEUE_PICTURES * size, _MAX_QUEUE_BYTES)
+    )
 
 
 def _picture_bytes(video: Video) -> int:

@@ -66,7 +66,12 @@ def make_plan(
             if duplicate is not None:
                 _reuse(plan, duplicate, video_id, workspace)
                 continue
-        if receipt is None or overwrite or not receipt.is_final or (retry_failed and receipt.status != "ok"):
+        if (
+            receipt is None
+            or overwrite
+            or not receipt.is_final
+            or (retry_failed and receipt.status != "ok")
+        ):
             plan.todo.append((video_id, path))
             continue
         is_lost = receipt.has_features and not _has_shard(cache, receipt)
@@ -103,7 +108,10 @@ def _group_by_size(cache: FeatureCache) -> dict[int, list[Receipt]]:
 
 
 def _find_duplicate(
-    cache: FeatureCache, path: Path, receipts_by_size: dict[int, list[Receipt]], workspace: Workspace
+    cache: FeatureCache,
+    path: Path,
+    receipts_by_size: dict[int, list[Receipt]],
+    workspace: Workspace,
 ) -> Receipt | None:
     """Return the receipt, with the file's time, of a file of equal content whose features are cached."""
     try:
@@ -112,7 +120,11 @@ def _find_duplicate(
         if not stat.S_ISREG(status.st_mode) or status.st_size not in receipts_by_size:
             return None
         content = content_digest(path, status.st_size)
-        candidates = [r for r in receipts_by_size[status.st_size] if r.content == content and _has_shard(cache, r)]
+        candidates = [
+            r
+            for r in receipts_by_size[status.st_size]
+            if r.content == content and _has_shard(cache, r)
+        ]
         digest = _digest(path) if candidates else ""
     except OSError:
         return None

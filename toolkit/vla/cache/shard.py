@@ -25,7 +25,9 @@ def frames_image(features: FrameFeatures) -> bytes:
         ShapeError: a value is too large for float16.
     """
     values = _to_float16(features.values, features.video_id)
-    return _image({"values": values, "timestamps_seconds": features.timestamps_seconds.astype(np.float64)})
+    return _image(
+        {"values": values, "timestamps_seconds": features.timestamps_seconds.astype(np.float64)}
+    )
 
 
 def read_frames(content: bytes, video_id: str, duration_seconds: float) -> FrameFeatures:
@@ -36,7 +38,9 @@ def read_frames(content: bytes, video_id: str, duration_seconds: float) -> Frame
     """
     arrays = _read(content, {"values": (2, "f2"), "timestamps_seconds": (1, "f8")}, video_id)
     try:
-        return FrameFeatures(video_id, arrays["values"], arrays["timestamps_seconds"], duration_seconds)
+        return FrameFeatures(
+            video_id, arrays["values"], arrays["timestamps_seconds"], duration_seconds
+        )
     except ShapeError as error:
         raise CacheError(f"{video_id} is not a shard of vla: {error}") from error
 
@@ -84,9 +88,15 @@ def _texts(arrays: Mapping[str, np.ndarray], name: str) -> TextFeatures:
     token_starts, token_ends = _bounds(arrays["token_ends"], len(arrays["tokens"]), name)
     text_starts, text_ends = _bounds(arrays["text_ends"], len(arrays["text_bytes"]), name)
     if not len(token_ends) == len(text_ends) == len(arrays["pooled"]):
-        raise ShapeError(f"{len(text_ends)} texts, {len(token_ends)} rows of tokens, {len(arrays['pooled'])} vectors")
+        raise ShapeError(
+            f"{len(text_ends)} texts, {len(token_ends)} rows of tokens, {len(arrays['pooled'])} "
+            f"vectors"
+        )
     raw = arrays["text_bytes"].tobytes()
-    texts = tuple(raw[a:b].decode("utf-8", "surrogatepass") for a, b in zip(text_starts, text_ends, strict=True))
+    texts = tuple(
+        raw[a:b].decode("utf-8", "surrogatepass")
+        for a, b in zip(text_starts, text_ends, strict=True)
+    )
     lengths = token_ends - token_starts
     longest = int(lengths.max(initial=1))
     tokens = np.zeros((len(texts), longest, arrays["tokens"].shape[1]), np.float16)
@@ -116,7 +126,9 @@ def _image(arrays: Mapping[str, np.ndarray]) -> bytes:
     # HDF5's own structures; without backing store nothing is written on close. The earliest format has
     # no checksum in its superblock: HDF5 1.14 (h5py up to 3.15) writes a wrong one into the image of an
     # open file. All versions make the same bytes in this format.
-    with h5py.File("shard", "w", driver="core", backing_store=False, libver=("earliest", "v110")) as file:
+    with h5py.File(
+        "shard", "w", driver="core", backing_store=False, libver=("earliest", "v110")
+    ) as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array, track_times=False)
         file.flush()
@@ -129,7 +141,10 @@ def _read(content: bytes, kinds: Mapping[str, tuple[int, str]], name: str) -> di
     try:
         file = h5py.h5f.open_file_image(content)
         try:
-            return {key: _dataset(file, content, key, ndim, kind, name) for key, (ndim, kind) in kinds.items()}
+            return {
+                key: _dataset(file, content, key, ndim, kind, name)
+                for key, (ndim, kind) in kinds.items()
+            }
         finally:
             file.close()
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -141,7 +156,9 @@ def _read(content: bytes, kinds: Mapping[str, tuple[int, str]], name: str) -> di
 def _dataset(file: Any, content: bytes, key: str, ndim: int, kind: str, name: str) -> np.ndarray:
     link = key.encode()
     if not file.links.exists(link) or file.links.get_info(link).type != h5py.h5l.TYPE_HARD:
-        raise CacheError(f"{name} is not a shard of vla: {key!r} is missing or a link to another file")
+        raise CacheError(
+            f"{name} is not a shard of vla: {key!r} is missing or a link to another file"
+        )
     dataset = h5py.h5o.open(file, link)
     if not isinstance(dataset, h5py.h5d.DatasetID):
         raise CacheError(f"{name} is not a shard of vla: {key!r} is not an array")

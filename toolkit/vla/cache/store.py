@@ -45,7 +45,9 @@ class _Description:
     source: EncoderSource
 
 
-_Fingerprint = Annotated[str, Rule(lambda v: v.isalnum() and v.isascii() and len(v) <= 64, "letters and digits")]
+_Fingerprint = Annotated[
+    str, Rule(lambda v: v.isalnum() and v.isascii() and len(v) <= 64, "letters and digits")
+]
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,10 @@ class FeatureCache(TextCache):
         record = records.load(_Description, description, _EXTRACT)
         spec = FeatureSpec.from_json(record.spec, str(description))
         if spec.fingerprint != folder.name:
-            raise CacheError(f"{description} describes the space {spec.fingerprint}, not {folder.name}", hint=_EXTRACT)
+            raise CacheError(
+                f"{description} describes the space {spec.fingerprint}, not {folder.name}",
+                hint=_EXTRACT,
+            )
         return cls(folder, spec, record.source)
 
     @classmethod
@@ -143,12 +148,14 @@ class FeatureCache(TextCache):
         features = shard.read_frames(content, video_id, receipt.duration_seconds)
         if len(features.values) != receipt.frames:
             raise CacheError(
-                f"{video_id}: {receipt.shard} holds {len(features.values)} frames, its receipt says {receipt.frames}",
+                f"{video_id}: {receipt.shard} holds {len(features.values)} frames, its receipt "
+                f"says {receipt.frames}",
                 hint=Hint("repair_features"),
             )
         if features.values.shape[1] != self.spec.dim:
             raise CacheError(
-                f"{video_id}: features are {features.values.shape[1]} wide, the cache's are {self.spec.dim}"
+                f"{video_id}: features are {features.values.shape[1]} wide, the cache's are "
+                f"{self.spec.dim}"
             )
         return features
 
@@ -194,14 +201,24 @@ class FeatureCache(TextCache):
 
     def shards_in_use(self) -> set[str]:
         """Return the file names of all shards named by receipts, or possibly named by damaged ones."""
-        named_shards = {r.shard for r in self.receipts.values() if r.shard} | set(self.text_shards())
-        files = [p.name for p in atomic.list_files(self.folder / "shards", "")] if self.damaged else []
-        keys = tuple("t-" if path.parent.name == "texts" else f"{path.stem}-" for path in self.damaged)
+        named_shards = {r.shard for r in self.receipts.values() if r.shard} | set(
+            self.text_shards()
+        )
+        files = (
+            [p.name for p in atomic.list_files(self.folder / "shards", "")] if self.damaged else []
+        )
+        keys = tuple(
+            "t-" if path.parent.name == "texts" else f"{path.stem}-" for path in self.damaged
+        )
         return named_shards | {name for name in files if name.startswith(keys)}
 
     def state(self) -> str:
         """Return 16 hexadecimal digits that change whenever a video is added, changed or deleted."""
-        rows = [f"{r.video_id}\0{r.sha256}\0{r.duration_seconds!r}" for r in self.receipts.values() if r.has_features]
+        rows = [
+            f"{r.video_id}\0{r.sha256}\0{r.duration_seconds!r}"
+            for r in self.receipts.values()
+            if r.has_features
+        ]
         return atomic.sha256("\n".join(sorted(rows)).encode("utf-8", "surrogatepass"))[:16]
 
 
@@ -210,7 +227,9 @@ def _receipt(path: Path) -> Receipt:
     receipt = Receipt.from_json(document.value, path, strict=not document.has_checksum)
     if video_key(receipt.video_id) != path.stem:
         raise CacheError(
-            f"{path} is damaged (it describes the video {receipt.video_id!r}, which has another file)", hint=WAY_ON
+            f"{path} is damaged (it describes the video {receipt.video_id!r}, which has another "
+            f"file)",
+            hint=WAY_ON,
         )
     return receipt
 

@@ -124,12 +124,18 @@ class TextCache:
             batch_texts = missing[start : start + batch]
             parts = {t: split_to_fit(t, encoder.fits) for t in batch_texts}
             long = {t: p for t, p in parts.items() if p != [t]}
-            unique = [p for p in dict.fromkeys(p for ps in parts.values() for p in ps) if p not in self._shard_by_text]
+            unique = [
+                p
+                for p in dict.fromkeys(p for ps in parts.values() for p in ps)
+                if p not in self._shard_by_text
+            ]
             self._commit_texts(unique, long, encoder)
             on_batch(start + len(batch_texts))
         return len(missing)
 
-    def _commit_texts(self, texts: list[str], long: dict[str, list[str]], encoder: TextEncoder) -> None:
+    def _commit_texts(
+        self, texts: list[str], long: dict[str, list[str]], encoder: TextEncoder
+    ) -> None:
         name = digest = ""
         if texts:
             image = shard.texts_image(encoder.encode_text(texts))
@@ -137,7 +143,9 @@ class TextCache:
             name = f"t-{digest[:20]}.h5"
             atomic.write_bytes(self.folder / "shards" / name, image)
         key = atomic.sha256("\0".join([*texts, *long]).encode("utf-8", "surrogatepass"))[:20]
-        atomic.write_json(self.folder / "texts" / f"{key}.json", asdict(TextsReceipt(name, digest, texts, long)))
+        atomic.write_json(
+            self.folder / "texts" / f"{key}.json", asdict(TextsReceipt(name, digest, texts, long))
+        )
         self._shard_by_text.update(dict.fromkeys(texts, (name, digest)))
         self._pieces.update(long)
 
@@ -199,4 +207,6 @@ class TextCache:
 
 
 def _missing_text_error(name: str, text: str) -> CacheError:
-    return CacheError(f"{name} lacks {text[:80]!r}, which its receipt promises: delete texts/ and run again")
+    return CacheError(
+        f"{name} lacks {text[:80]!r}, which its receipt promises: delete texts/ and run again"
+    )

@@ -33,13 +33,19 @@ class Workers:
     of known content, and the video is tried once more, alone, after all others.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, sampling: Sampling, workers: int) -> None:
+    def __init__(
+        self, encoder: Encoder, decoder: Decoder, sampling: Sampling, workers: int
+    ) -> None:
         self._encoder, self._decoder, self._workers = encoder, decoder, workers
         self._messages: queue.Queue[_Message] = queue.Queue(4 * workers)
         self._stop = threading.Event()
         self._slots = threading.Semaphore(encoder.max_concurrency + workers)
-        self._encoding = ThreadPoolExecutor(max_workers=encoder.max_concurrency, thread_name_prefix="encode")
-        self._attempt = Attempt(encoder, decoder, sampling, MemoryBudget(), self._submit, self._check_stop)
+        self._encoding = ThreadPoolExecutor(
+            max_workers=encoder.max_concurrency, thread_name_prefix="encode"
+        )
+        self._attempt = Attempt(
+            encoder, decoder, sampling, MemoryBudget(), self._submit, self._check_stop
+        )
 
     def run(self, todo: list[tuple[str, Path]]) -> Generator[ChunkDone | VideoResult, None, None]:
         """Extract all videos; yield each chunk when it is encoded and each video when it is done.

@@ -37,7 +37,10 @@ class MatchResult:
 
 
 def match(
-    annotations: Iterable[Annotation], video_ids: Iterable[str], workspace: Workspace, folder: Path | None = None
+    annotations: Iterable[Annotation],
+    video_ids: Iterable[str],
+    workspace: Workspace,
+    folder: Path | None = None,
 ) -> MatchResult:
     """Replace the video name of each annotation by the id that it stands for; see `vla.naming.matching`.
 

@@ -62,7 +62,11 @@ class CaptionEntry:
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object: the annotation's, and the other fields with values."""
         more = {"content": self.content, "beside": self.is_sidecar, "stale": self.is_stale}
-        return {**self.annotation.to_json(), "digest": self.digest, **{k: v for k, v in more.items() if v}}
+        return {
+            **self.annotation.to_json(),
+            "digest": self.digest,
+            **{k: v for k, v in more.items() if v},
+        }
 
     @classmethod
     def from_json(cls, record: dict[str, Any], workspace: Workspace) -> CaptionEntry:
@@ -70,7 +74,9 @@ class CaptionEntry:
         annotation = Annotation.from_json(record)
         texts = [record.get(name, "") for name in ("digest", "content")]
         flags = [record.get(name, False) for name in ("beside", "stale")]
-        if not all(isinstance(text, str) for text in texts) or not all(isinstance(flag, bool) for flag in flags):
+        if not all(isinstance(text, str) for text in texts) or not all(
+            isinstance(flag, bool) for flag in flags
+        ):
             raise TypeError(f"not a caption entry: {record!r:.200}")
         if "digest" not in record:
             # Older versions stored absolute paths for tables only, not for sidecars.
@@ -79,7 +85,9 @@ class CaptionEntry:
         return cls(annotation, *texts, *flags)
 
 
-def entries(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -> list[CaptionEntry]:
+def entries(
+    workspace: Workspace, on_damage: Callable[[str], None] | None = None
+) -> list[CaptionEntry]:
     """Read all rows, including stale ones and duplicates from several files.
 
     Args:
@@ -99,7 +107,9 @@ def entries(workspace: Workspace, on_damage: Callable[[str], None] | None = None
                 raise
             on_damage(str(error))
     # In older versions, which stored no digests, each move of a workspace doubled its rows.
-    unique = {id(a) for a in deduplicate(e.annotation for e, has_digest, _ in rows if not has_digest)}
+    unique = {
+        id(a) for a in deduplicate(e.annotation for e, has_digest, _ in rows if not has_digest)
+    }
     return [e for e, has_digest, _ in rows if has_digest or id(e.annotation) in unique]
 
 
@@ -108,7 +118,9 @@ def load(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -
     return [e.annotation for e in entries(workspace, on_damage) if not e.is_stale]
 
 
-def load_unique(workspace: Workspace, on_damage: Callable[[str], None] | None = None) -> list[Annotation]:
+def load_unique(
+    workspace: Workspace, on_damage: Callable[[str], None] | None = None
+) -> list[Annotation]:
     """Load annotations without duplicates; see `load` and `deduplicate`."""
     return deduplicate(load(workspace, on_damage))
 
@@ -126,9 +138,15 @@ def deduplicate(annotations: Iterable[Annotation]) -> list[Annotation]:
 def lines(workspace: Workspace) -> list[bytes]:
     """Read the lines of the captions file, each with its newline; none if there is no file."""
     try:
-        return workspace.captions.read_bytes().splitlines(keepends=True) if workspace.captions.is_file() else []
+        return (
+            workspace.captions.read_bytes().splitlines(keepends=True)
+            if workspace.captions.is_file()
+            else []
+        )
     except OSError as error:
-        raise CacheError(f"{workspace.captions} cannot be read: {error.strerror or error}") from error
+        raise CacheError(
+            f"{workspace.captions} cannot be read: {error.strerror or error}"
+        ) from error
 
 
 def parse_line(line: bytes, source: str, workspace: Workspace) -> tuple[CaptionEntry, bool, bool]:
@@ -175,10 +193,14 @@ def reconcile(
     """
     video_by_content = {content: video for video, content in sorted(contents.items(), reverse=True)}
     rows = entries(workspace)
-    new_rows = [_reconcile_entry(workspace, e, contents, video_by_content, changed_videos) for e in rows]
+    new_rows = [
+        _reconcile_entry(workspace, e, contents, video_by_content, changed_videos) for e in rows
+    ]
     if new_rows != rows:
         _write(workspace, new_rows)
-    return [new for old, new in zip(rows, new_rows, strict=True) if new.is_stale and not old.is_stale]
+    return [
+        new for old, new in zip(rows, new_rows, strict=True) if new.is_stale and not old.is_stale
+    ]
 
 
 def _reconcile_entry(
@@ -192,7 +214,9 @@ def _reconcile_entry(
     if not e.content:
         if content is None or e.is_stale:
             return e
-        return replace(e, is_stale=True) if e.video in changed_videos else replace(e, content=content)
+        return (
+            replace(e, is_stale=True) if e.video in changed_videos else replace(e, content=content)
+        )
     if content == e.content:
         return replace(e, is_stale=False)
     is_gone = content is None and not os.path.lexists(workspace.video_path(e.video))
@@ -223,18 +247,27 @@ def add(
     """
     annotations = list(annotations)
     paths = dict.fromkeys([*(a.source for a in annotations), *sources])
-    names = {path: _from_root(path if is_sidecar else _resolve_links(path), workspace) for path in paths}
+    names = {
+        path: _from_root(path if is_sidecar else _resolve_links(path), workspace) for path in paths
+    }
     digests = {path: _digest(path) for path in paths}
     new = [
         CaptionEntry(
-            replace(a, source=names[a.source]), digests[a.source], (contents or {}).get(a.video, ""), is_sidecar
+            replace(a, source=names[a.source]),
+            digests[a.source],
+            (contents or {}).get(a.video, ""),
+            is_sidecar,
         )
         for a in annotations
     ]
     new_sources, new_keys = set(names.values()), {(e.digest, e.key) for e in new}
     # Older versions stored no digests: their rows of a renamed file are recognised by content alone.
     new_keys |= {("", e.key) for e in new}
-    others = [e for e in entries(workspace) if e.source not in new_sources and (e.digest, e.key) not in new_keys]
+    others = [
+        e
+        for e in entries(workspace)
+        if e.source not in new_sources and (e.digest, e.key) not in new_keys
+    ]
     if new or paths:
         _write(workspace, [*others, *new])
     return sum(not e.is_stale for e in (*others, *new))

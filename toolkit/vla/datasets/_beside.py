@@ -48,8 +48,12 @@ def captions_in_json(text: str, path: Path) -> Iterator[RawCaption]:
     """
     whole = parse_file(text, path)
     if isinstance(whole, list):
-        if whole and not any(isinstance(v, str) or (isinstance(v, dict) and _is_caption_object(v)) for v in whole):
-            raise OtherContentError(f"{path} lists no captions: neither texts nor objects with caption or times")
+        if whole and not any(
+            isinstance(v, str) or (isinstance(v, dict) and _is_caption_object(v)) for v in whole
+        ):
+            raise OtherContentError(
+                f"{path} lists no captions: neither texts nor objects with caption or times"
+            )
         yield from _captions_in_list(text, 0, whole)
     elif isinstance(whole, dict):
         yield from _captions_in_object(text, path, whole)
@@ -67,7 +71,8 @@ def _captions_in_object(text: str, path: Path, whole: dict[str, Any]) -> Iterato
     keys = [key for key in CAPTION_KEYS if not is_missing(whole.get(key)) and key not in names]
     if not keys and not names:
         raise OtherContentError(
-            f"{path} has none of the keys {', '.join(CAPTION_KEYS)}, moments; it has: {', '.join(whole) or 'none'}"
+            f"{path} has none of the keys {', '.join(CAPTION_KEYS)}, moments; it has: "
+            f"{', '.join(whole) or 'none'}"
         )
     by_key = {key: value for key, *value in members(text)}
     if names - {"moments", "captions"} and "text" in keys:
@@ -78,17 +83,23 @@ def _captions_in_object(text: str, path: Path, whole: dict[str, Any]) -> Iterato
         if isinstance(value, list) and any(isinstance(element, dict) for element in value):
             yield from _captions_in_list(text, position, value)
         else:
-            yield RawCaption(line, value, _START_AND_END if is_moment else None, whole if is_moment else {})
+            yield RawCaption(
+                line, value, _START_AND_END if is_moment else None, whole if is_moment else {}
+            )
     if "moments" in whole and not isinstance(whole["moments"], list):
         line = by_key["moments"][1]
-        raise AnnotationError(f"{path} line {line}: moments must be a list of objects, not {whole['moments']!r:.60}")
+        raise AnnotationError(
+            f"{path} line {line}: moments must be a list of objects, not {whole['moments']!r:.60}"
+        )
     if "moments" in whole and "moments" not in {name for name, *_ in timed_lists}:
         yield from _captions_in_list(text, by_key["moments"][0], whole["moments"])
     for _, position, values in timed_lists:
         yield from _captions_in_list(text, position, values)
 
 
-def _timed_lists(text: str, opening: int = 0, depth: int = 1) -> Iterator[tuple[str, int, list[Any]]]:
+def _timed_lists(
+    text: str, opening: int = 0, depth: int = 1
+) -> Iterator[tuple[str, int, list[Any]]]:
     """Yield `(key, position, values)` of each list of objects with text and times, also in nested
     objects.
     """
@@ -117,7 +128,9 @@ def _captions_in_list(text: str, opening: int, values: list[Any]) -> Iterator[Ra
         key = next((key for key in _ELEMENT_KEYS if key in value), "caption")
         caption = value.get(key)
         if key == "segs" and isinstance(caption, list):
-            caption = "".join(str(part.get("utf8", "")) for part in caption if isinstance(part, dict))
+            caption = "".join(
+                str(part.get("utf8", "")) for part in caption if isinstance(part, dict)
+            )
         elif key not in value and times != _START_AND_END:
             continue  # YouTube's events also include windows, which have no text
         yield RawCaption(line, caption, times, value)

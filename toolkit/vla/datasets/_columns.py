@@ -45,8 +45,12 @@ SPLIT = ("split", "subset")
 # Narrow names come first: a bare `id` may number the videos.
 ID = ("query_id", "qid", "sen_id", "id")
 
-_START = frozenset(("start", "starts", "starting", "begin", "begins", "beginning", "from", "onset", "st", "in"))
-_END = frozenset(("end", "ends", "ending", "stop", "stops", "finish", "until", "to", "offset", "et", "out"))
+_START = frozenset(
+    ("start", "starts", "starting", "begin", "begins", "beginning", "from", "onset", "st", "in")
+)
+_END = frozenset(
+    ("end", "ends", "ending", "stop", "stops", "finish", "until", "to", "offset", "et", "out")
+)
 _LENGTH = frozenset(("duration", "dur"))
 _PAIR = frozenset(
     ("timestamp", "timestamps", "time", "times", "segment", "segments", "clip", "span", "spans", "window", "windows", "moment",
@@ -64,7 +68,9 @@ _OTHER_LENGTHS = frozenset(("video", "caption", "subtitle", "sub"))
 _UNAMBIGUOUS = frozenset(("timestamp", "timestamps", "time", "times", "ts"))
 _UNITS: Mapping[str, float] = {
     **dict.fromkeys(("ss", "s", "sec", "secs", "second", "seconds"), 1.0),
-    **dict.fromkeys(("ms", "msec", "msecs", "millis", "millisec", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(
+        ("ms", "msec", "msecs", "millis", "millisec", "millisecond", "milliseconds"), 1e-3
+    ),
     **dict.fromkeys(("us", "usec", "microseconds"), 1e-6),
     **dict.fromkeys(("min", "mins", "minutes"), 60.0),
     **dict.fromkeys(("frame", "frames", "frm"), 0.0),
@@ -112,7 +118,10 @@ class TimeColumns:
             pairs = parse_pairs(value)
             if not pairs and value != []:
                 raise AnnotationError(f"{self.pair!r} must be [start, end], not {value!r:.60}")
-            return [(self._seconds(start, self.pair, row), self._seconds(end, self.pair, row)) for start, end in pairs]
+            return [
+                (self._seconds(start, self.pair, row), self._seconds(end, self.pair, row))
+                for start, end in pairs
+            ]
         last = self.end or self.length
         cells = [row.get(name) for name in (self.start, last)] if self.start else [None, None]
         start, end = cells
@@ -123,10 +132,14 @@ class TimeColumns:
             return []
         if is_missing(start) or is_missing(end):
             present, absent = (self.start, last) if is_missing(end) else (last, self.start)
-            raise AnnotationError(f"{present} {row.get(present)!r:.60} without {absent}; give both or neither")
+            raise AnnotationError(
+                f"{present} {row.get(present)!r:.60} without {absent}; give both or neither"
+            )
         return [self._span(start, end, last, row)]
 
-    def _span(self, start: object, end: object, last: str, row: Mapping[str, Any]) -> tuple[float, float]:
+    def _span(
+        self, start: object, end: object, last: str, row: Mapping[str, Any]
+    ) -> tuple[float, float]:
         first, second = self._seconds(start, self.start, row), self._seconds(end, last, row)
         return first, second + first if last == self.length else second
 
@@ -149,7 +162,11 @@ def normalize_name(name: str) -> str:
 
 def video_and_caption(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """Return the columns of the video and of the caption; empty if there is none."""
-    video, caption, name = first_of(VIDEO, columns), first_of(CAPTION, columns), first_of((NAME,), columns)
+    video, caption, name = (
+        first_of(VIDEO, columns),
+        first_of(CAPTION, columns),
+        first_of((NAME,), columns),
+    )
     if name and not video:
         return name, caption
     if name and not caption and mostly(lambda value: len(str(value).split()) > 1, name, rows):
@@ -162,7 +179,9 @@ def first_of(usual: Sequence[str], columns: Iterable[str]) -> str:
     by_name: dict[str, str] = {}
     for column in columns:
         by_name.setdefault(normalize_name(column), column)
-    return next((by_name[normalize_name(name)] for name in usual if normalize_name(name) in by_name), "")
+    return next(
+        (by_name[normalize_name(name)] for name in usual if normalize_name(name) in by_name), ""
+    )
 
 
 def role_of(name: str) -> tuple[str, float]:
@@ -177,7 +196,9 @@ def role_of(name: str) -> tuple[str, float]:
     if len(core) == 1:
         word = core[0]
         is_length = word in _LENGTH and not _OTHER_LENGTHS & set(rest)
-        return ("start" if word in _START else "end" if word in _END else "length" if is_length else ""), unit
+        return (
+            "start" if word in _START else "end" if word in _END else "length" if is_length else ""
+        ), unit
     if core:
         return "", unit
     if "offset" in rest:

@@ -26,7 +26,9 @@ def delimiter_of(text: str, usual: str = "") -> str:
     return usual or max(_DELIMITERS, key=header.count)
 
 
-def records_of(text: str, delimiter: str, has_quotes: bool, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+def records_of(
+    text: str, delimiter: str, has_quotes: bool, problems: Problems
+) -> Iterator[tuple[int, list[str]]]:
     """Yield `(line, fields)` of each record that is not blank; unreadable records are added to
     `problems`.
 
@@ -56,7 +58,9 @@ def records_of(text: str, delimiter: str, has_quotes: bool, problems: Problems) 
         except StopIteration:
             return
         except csv.Error as error:
-            problems.add(line, f"{error}; is a quotation mark missing? The rest of the file was not read")
+            problems.add(
+                line, f"{error}; is a quotation mark missing? The rest of the file was not read"
+            )
             return
         finally:
             csv.field_size_limit(limit)

@@ -49,13 +49,19 @@ def read_cues(path: Path, video: str, omissions: Omissions) -> list[Annotation]:
     text = read_text(path, _LIMIT_BYTES).replace("\r\n", "\n").replace("\r", "\n")
     problems = Problems()
     suffix = path.suffix.lower()
-    cues = list(_dialogues(text, problems) if suffix in (".ass", ".ssa") else _cues(text, suffix == ".vtt", problems))
+    cues = list(
+        _dialogues(text, problems)
+        if suffix in (".ass", ".ssa")
+        else _cues(text, suffix == ".vtt", problems)
+    )
     if len(cues) > _MAX_CUES:
         raise AnnotationError(f"{path} has {len(cues)} cues, more than the limit of {_MAX_CUES}")
     for cue in cues:
         if sum(map(len, cue.text)) > _MAX_CUE_CHARS:
             problems.add(
-                cue.line, f"the text of this cue is longer than {_MAX_CUE_CHARS} characters: is a time line missing?"
+                cue.line,
+                f"the text of this cue is longer than {_MAX_CUE_CHARS} characters: is a time "
+                f"line missing?",
             )
         if cue.span[0] != cue.span[1]:
             _check(cue, problems)
@@ -63,7 +69,8 @@ def read_cues(path: Path, video: str, omissions: Omissions) -> list[Annotation]:
     plain_lines = _plain_lines(cues, suffix)
     if is_sensor_data([" ".join(lines) for lines in plain_lines]):
         raise OtherContentError(
-            f"{path} holds readings of instruments, e.g. {' '.join(plain_lines[0])!r:.60}: no captions"
+            f"{path} holds readings of instruments, e.g. {' '.join(plain_lines[0])!r:.60}: no "
+            f"captions"
         )
     visible = [Cue(cue.line, cue.span, lines) for cue, lines in zip(cues, plain_lines, strict=True)]
     annotations = []
@@ -75,7 +82,9 @@ def read_cues(path: Path, video: str, omissions: Omissions) -> list[Annotation]:
         elif query:
             annotations.append(Annotation(source, query, video, (span,), source=source))
     if not annotations:
-        raise AnnotationError(f"{path} has no cue with text: nothing below a line like 00:00:01,000 --> 00:00:02,500")
+        raise AnnotationError(
+            f"{path} has no cue with text: nothing below a line like 00:00:01,000 --> 00:00:02,500"
+        )
     return annotations
 
 
@@ -91,7 +100,12 @@ def _cues(text: str, is_vtt: bool, problems: Problems) -> Iterator[_Cue]:
     for number, line in enumerate(text.split("\n"), 1):
         if _TIME_LINE.match(line):
             # The number of the cue that starts here; in WebVTT it follows a blank line, alone.
-            if cue and cue.text and cue.text[-1].strip().isdigit() and not (is_vtt and len(cue.text) == 1):
+            if (
+                cue
+                and cue.text
+                and cue.text[-1].strip().isdigit()
+                and not (is_vtt and len(cue.text) == 1)
+            ):
                 cue.text.pop()
             if cue:
                 yield cue
@@ -120,7 +134,9 @@ def _dialogues(text: str, problems: Problems) -> Iterator[_Cue]:
         elif kind.strip() == "Dialogue":
             cells = dict(zip(names, rest.split(",", len(names) - 1), strict=False)) if names else {}
             if not {"Start", "End", "Text"} <= cells.keys():
-                problems.add(number, "a Dialogue needs Start, End and Text, as named in the Format line")
+                problems.add(
+                    number, "a Dialogue needs Start, End and Text, as named in the Format line"
+                )
                 continue
             span = _span(number, cells["Start"].strip(), cells["End"].strip(), problems)
             if span is not None:
@@ -131,7 +147,9 @@ def _span(number: int, start: str, end: str, problems: Problems) -> tuple[float,
     try:
         if not (start and end):
             present, absent = ("end", "start") if end else ("start", "end")
-            raise AnnotationError(f"{present} {(start or end)!r:.60} without {absent}; give both or neither")
+            raise AnnotationError(
+                f"{present} {(start or end)!r:.60} without {absent}; give both or neither"
+            )
         return parse_seconds(start), parse_seconds(end)
     except AnnotationError as error:
         problems.add(number, str(error))
@@ -153,8 +171,13 @@ def _plain_lines(cues: list[_Cue], suffix: str) -> list[list[str]]:
         with warnings.catch_warnings():
             # Since 1.9 it warns that a time within a text may be a missed cue.
             warnings.simplefilter("ignore", UserWarning)
-            texts = [event.plaintext for event in pysubs2.SSAFile.from_string(f"{srt}0\n", format_="srt").events]
-    cue_lines = [[" ".join(line.split()) for line in _unescape(text, suffix).split("\n")] for text in texts]
+            texts = [
+                event.plaintext
+                for event in pysubs2.SSAFile.from_string(f"{srt}0\n", format_="srt").events
+            ]
+    cue_lines = [
+        [" ".join(line.split()) for line in _unescape(text, suffix).split("\n")] for text in texts
+    ]
     return [[line for line in lines if line] for lines in cue_lines]
 
 

@@ -31,7 +31,14 @@ def fit_spans(
             numbers look like milliseconds or frames.
     """
     items = list(annotations)
-    unit = _unit([(start, end, durations[a.video]) for a in items if a.video in durations for start, end in a.spans])
+    unit = _unit(
+        [
+            (start, end, durations[a.video])
+            for a in items
+            if a.video in durations
+            for start, end in a.spans
+        ]
+    )
     annotations_in_range = []
     for annotation in items:
         duration = durations.get(annotation.video)

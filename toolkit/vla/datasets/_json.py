@@ -57,7 +57,8 @@ def require_room(path: Path, text: str, costs: Mapping[str, int] = _COSTS) -> No
     if size > _MAX_MEMORY_BYTES:
         raise AnnotationError(
             f"{path} would take {size / 2**30:.1f} GiB of memory to parse, more than the limit of "
-            f"{_MAX_MEMORY_BYTES >> 30} GiB: check that it is a captions file, and split it if it is"
+            f"{_MAX_MEMORY_BYTES >> 30} GiB: check that it is a captions file, and split it if "
+            f"it is"
         )
 
 

@@ -45,8 +45,12 @@ def build_reader(path: Path, format: str | None = None, **columns: str) -> Datas
     """
     name = format or _READERS.get(path.suffix.lower())
     if name is None:
-        raise AnnotationError(f"{path}: captions are read from {', '.join(_READERS)}, not from {path.suffix!r}")
-    return cast(Dataset, registry.build(name, {key: value for key, value in columns.items() if value}))
+        raise AnnotationError(
+            f"{path}: captions are read from {', '.join(_READERS)}, not from {path.suffix!r}"
+        )
+    return cast(
+        Dataset, registry.build(name, {key: value for key, value in columns.items() if value})
+    )
 
 
 def read_annotations(
@@ -66,7 +70,11 @@ def read_annotations(
         UnknownNameError: no reader has this name.
         UsageError: the reader has no such option.
     """
-    return read_files(build_reader(path, format, **columns), [path], Omissions() if omissions is None else omissions)
+    return read_files(
+        build_reader(path, format, **columns),
+        [path],
+        Omissions() if omissions is None else omissions,
+    )
 
 
 def read_files(dataset: Dataset, paths: Iterable[Path], omissions: Omissions) -> list[Annotation]:
@@ -90,7 +98,9 @@ def read_sidecar(path: Path, video: str, omissions: Omissions) -> list[Annotatio
         AnnotationError: the file is invalid; it is counted as well.
     """
     try:
-        return read_files(cast(Dataset, registry.build("sidecar", {"video": video})), [path], omissions)
+        return read_files(
+            cast(Dataset, registry.build("sidecar", {"video": video})), [path], omissions
+        )
     except AnnotationError as error:
         omissions.add("captions-file", path.name)
         if isinstance(error, OtherContentError):
@@ -98,7 +108,9 @@ def read_sidecar(path: Path, video: str, omissions: Omissions) -> list[Annotatio
         raise
 
 
-def _within_length(annotations: list[Annotation], omissions: Omissions, paths: list[Path]) -> list[Annotation]:
+def _within_length(
+    annotations: list[Annotation], omissions: Omissions, paths: list[Path]
+) -> list[Annotation]:
     valid = []
     for annotation in annotations:
         if len(annotation.query) <= MAX_CAPTION_CHARS:
@@ -107,5 +119,7 @@ def _within_length(annotations: list[Annotation], omissions: Omissions, paths: l
             omissions.add("row", f"{annotation.source}: {len(annotation.query):,} characters")
     if annotations and not valid:
         names = ", ".join(map(str, paths))
-        raise AnnotationError(f"{names}: every caption is longer than {MAX_CAPTION_CHARS:,} characters")
+        raise AnnotationError(
+            f"{names}: every caption is longer than {MAX_CAPTION_CHARS:,} characters"
+        )
     return valid

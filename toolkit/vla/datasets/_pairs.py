@@ -57,12 +57,21 @@ def parse_pairs(value: object) -> list[list[object]]:
     if len(values) == 2 and all(map(is_time, values)):
         return [values]
     pairs = [list(pair) for pair in values if isinstance(pair, list | tuple) and len(pair) == 2]
-    return pairs if len(pairs) == len(values) and all(is_time(time) for pair in pairs for time in pair) else []
+    return (
+        pairs
+        if len(pairs) == len(values) and all(is_time(time) for pair in pairs for time in pair)
+        else []
+    )
 
 
 def _from_object(value: dict[str, Any]) -> list[list[object]]:
     """Return the pair in `{"start": 1, "end": 2}` or `{"from": 1, "to": 2}`."""
-    for start, end in (("start", "end"), ("from", "to"), ("begin", "end"), ("start_time", "end_time")):
+    for start, end in (
+        ("start", "end"),
+        ("from", "to"),
+        ("begin", "end"),
+        ("start_time", "end_time"),
+    ):
         if start in value and end in value and is_time(value[start]) and is_time(value[end]):
             return [[value[start], value[end]]]
     return []

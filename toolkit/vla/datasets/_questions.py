@@ -27,7 +27,9 @@ _RIGHT = (
 _ANSWER = ("answer", "correct_answer", "ground_truth", "gt_answer", "gt", "label")
 _ANSWERS = ("answers",)
 _COUNT = ("count",)
-_CHOICE_NAME = re.compile(r"(?:a|option|choice|opt|candidate|answer)[ _-]?([0-9]|[a-h])|([a-h])", re.IGNORECASE)
+_CHOICE_NAME = re.compile(
+    r"(?:a|option|choice|opt|candidate|answer)[ _-]?([0-9]|[a-h])|([a-h])", re.IGNORECASE
+)
 _LETTER = re.compile(r"\(?([A-Ha-h])[).:]?")
 
 
@@ -52,7 +54,9 @@ class QuestionColumns:
     @property
     def columns(self) -> frozenset[str]:
         """Names of the columns in use."""
-        return frozenset(filter(None, (self.choices, *self.each, self.right, self.answers, self.count)))
+        return frozenset(
+            filter(None, (self.choices, *self.each, self.right, self.answers, self.count))
+        )
 
 
 def question_columns(columns: Iterable[str]) -> QuestionColumns:
@@ -61,10 +65,24 @@ def question_columns(columns: Iterable[str]) -> QuestionColumns:
     choices = first_of(_CHOICES, named_columns)
     each: tuple[str, ...] = ()
     if not choices:
-        label_of = {c: match[1] or match[2] for c in named_columns if (match := _CHOICE_NAME.fullmatch(c.strip()))}
-        each = tuple(sorted(label_of, key=lambda c: label_of[c].casefold())) if len(label_of) > 1 else ()
-    right = first_of((*_RIGHT, *_ANSWER), named_columns) if choices or each else first_of(_ANSWER[:-2], named_columns)
-    return QuestionColumns(choices, each, right, first_of(_ANSWERS, named_columns), first_of(_COUNT, named_columns))
+        label_of = {
+            c: match[1] or match[2]
+            for c in named_columns
+            if (match := _CHOICE_NAME.fullmatch(c.strip()))
+        }
+        each = (
+            tuple(sorted(label_of, key=lambda c: label_of[c].casefold()))
+            if len(label_of) > 1
+            else ()
+        )
+    right = (
+        first_of((*_RIGHT, *_ANSWER), named_columns)
+        if choices or each
+        else first_of(_ANSWER[:-2], named_columns)
+    )
+    return QuestionColumns(
+        choices, each, right, first_of(_ANSWERS, named_columns), first_of(_COUNT, named_columns)
+    )
 
 
 def flat_question(cells: Mapping[str, Any], columns: QuestionColumns) -> Question:
@@ -76,7 +94,9 @@ def flat_question(cells: Mapping[str, Any], columns: QuestionColumns) -> Questio
     choices = _choices(cells, columns)
     right = cells.get(columns.right) if columns.right else None
     if choices:
-        return Question(tuple(choices.values()), None if is_missing(right) else _index(right, choices))
+        return Question(
+            tuple(choices.values()), None if is_missing(right) else _index(right, choices)
+        )
     answers = cells.get(columns.answers) if columns.answers else None
     if not is_missing(answers):
         several = parse_list(answers)
@@ -132,13 +152,20 @@ def _index(right: object, choices: dict[str, str]) -> int:
     try:
         return _integer(right)
     except AnnotationError as error:
-        raise AnnotationError(f"the answer {right!r:.60} is not one of the {len(choices)} choices") from error
+        raise AnnotationError(
+            f"the answer {right!r:.60} is not one of the {len(choices)} choices"
+        ) from error
 
 
 def _integer(value: object) -> int:
     plain = value.strip() if isinstance(value, str) else value
     if isinstance(plain, str) and re.fullmatch(r"[0-9]{1,9}(\.0)?", plain):
         return int(float(plain))
-    if isinstance(plain, int | float) and not isinstance(plain, bool) and abs(plain) < 1e9 and plain == int(plain):
+    if (
+        isinstance(plain, int | float)
+        and not isinstance(plain, bool)
+        and abs(plain) < 1e9
+        and plain == int(plain)
+    ):
         return int(plain)
     raise AnnotationError(f"{value!r:.60} is not an integer")

@@ -16,7 +16,14 @@ from vla.storage.regular_files import read_regular
 _MAX_LISTED_FAULTS = 20
 _NUMBERS = re.compile(r"\d+(?:[.,:/-]\d+)*")
 _WORDS = re.compile(r"[^\W\d_]+")
-_SPLITS = {"training": "train", "valid": "val", "validation": "val", "validate": "val", "dev": "val", "testing": "test"}
+_SPLITS = {
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+    "validate": "val",
+    "dev": "val",
+    "testing": "test",
+}
 
 
 class InvalidRowsError(AnnotationError):
@@ -89,7 +96,9 @@ class Problems:
         raise InvalidRowsError(message, self._count, list(valid))
 
 
-def read_each(paths: Iterable[Path], read_one: Callable[[Path], list[Annotation]]) -> list[Annotation]:
+def read_each(
+    paths: Iterable[Path], read_one: Callable[[Path], list[Annotation]]
+) -> list[Annotation]:
     """Return the annotations of all files, in order; ids shared by several files are prefixed with
     the file name.
 
@@ -109,7 +118,9 @@ def read_each(paths: Iterable[Path], read_one: Callable[[Path], list[Annotation]
             by_path[path] = error.valid if isinstance(error, InvalidRowsError) else []
     if not by_path:
         raise AnnotationError("no file of annotations was given")
-    files_of = Counter(query_id for group in by_path.values() for query_id in {a.query_id for a in group})
+    files_of = Counter(
+        query_id for group in by_path.values() for query_id in {a.query_id for a in group}
+    )
     annotations = [
         a if files_of[a.query_id] == 1 else replace(a, query_id=f"{path.stem}:{a.query_id}")
         for path, group in by_path.items()
@@ -117,7 +128,8 @@ def read_each(paths: Iterable[Path], read_one: Callable[[Path], list[Annotation]
     ]
     if len({a.query_id for a in annotations}) < len(annotations):
         raise AnnotationError(
-            f"{', '.join(map(str, by_path))}: files with the same ids need names that differ; rename one"
+            f"{', '.join(map(str, by_path))}: files with the same ids need names that differ; "
+            f"rename one"
         )
     if errors:
         message = "\n".join(map(str, errors))
@@ -160,12 +172,16 @@ def read_text(path: Path, limit_bytes: int = 256 * 2**20) -> str:
     except UnicodeDecodeError as error:
         offset = len(mark) + error.start
         raise AnnotationError(
-            f"{path} is not {encoding.upper()}: byte 0x{raw[offset]:02x} at offset {offset} cannot be decoded; "
+            f"{path} is not {encoding.upper()}: byte 0x{raw[offset]:02x} at offset {offset} "
+            f"cannot be decoded; "
             "save the file as UTF-8"
         ) from error
     if "\0" in text:
         preceding = text[: text.index("\0")].replace("\r\n", "\n").replace("\r", "\n")
-        raise AnnotationError(f"{path} line {preceding.count(chr(10)) + 1} holds a NUL character: the file is not text")
+        raise AnnotationError(
+            f"{path} line {preceding.count(chr(10)) + 1} holds a NUL character: the file is not "
+            f"text"
+        )
     return text
 
 

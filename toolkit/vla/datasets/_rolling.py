@@ -36,7 +36,11 @@ def merge_rolling_cues(cues: list[Cue], *, has_word_times: bool = False) -> list
     output: list[Cue] = []
     previous: Cue | None = None
     for cue in cues:
-        overlap = _num_shared_lines(previous.lines, cue.lines) if previous and _is_adjacent(previous, cue) else 0
+        overlap = (
+            _num_shared_lines(previous.lines, cue.lines)
+            if previous and _is_adjacent(previous, cue)
+            else 0
+        )
         if overlap and overlap == len(cue.lines) and output:
             last = output[-1]
             output[-1] = last._replace(span=(last.span[0], max(last.span[1], cue.span[1])))

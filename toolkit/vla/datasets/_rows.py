@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from vla.datasets._csv import delimiter_of, records_of
-from vla.datasets._json import NotJSONError, elements, kind_of, members, parse, parse_file, require_room
+from vla.datasets._json import (
+    NotJSONError,
+    elements,
+    kind_of,
+    members,
+    parse,
+    parse_file,
+    require_room,
+)
 from vla.datasets._reading import Problems, canonical_split, read_text, split_from_name
 from vla.datasets._times import Spans, check_span, seconds
 from vla.datasets.base import Annotation
@@ -57,7 +65,9 @@ class Row:
         if value is None or (isinstance(value, str) and not value.strip()):
             if default is not None:
                 return default
-            raise AnnotationError(f"{name!r} is empty" if name in self.cells else f"no {name!r} here")
+            raise AnnotationError(
+                f"{name!r} is empty" if name in self.cells else f"no {name!r} here"
+            )
         return text_of(name, value)
 
     def integer(self, name: str) -> int:
@@ -83,7 +93,9 @@ class Row:
         windows = self.cells.get(name)
         if windows in (None, ""):
             return ()
-        if not isinstance(windows, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in windows):
+        if not isinstance(windows, list) or not all(
+            isinstance(pair, list) and len(pair) == 2 for pair in windows
+        ):
             raise AnnotationError(f"{name!r} must be a list of [start, end], not {windows!r:.60}")
         return _spans(windows)
 
@@ -98,7 +110,10 @@ class Rows:
 
 
 def annotations_of(
-    path: Path, problems: Problems, rows: Iterable[Row], annotate: Callable[[Row], Iterable[Annotation]]
+    path: Path,
+    problems: Problems,
+    rows: Iterable[Row],
+    annotate: Callable[[Row], Iterable[Annotation]],
 ) -> list[Annotation]:
     """Return the annotations of all rows; the split is that of the row, else that in the file name.
 
@@ -115,9 +130,13 @@ def annotations_of(
             for annotation in row_annotations:
                 if annotation.query_id in line_of:
                     first = line_of[annotation.query_id]
-                    raise AnnotationError(f"id {annotation.query_id!r:.60} is already on line {first}; ids are unique")
+                    raise AnnotationError(
+                        f"id {annotation.query_id!r:.60} is already on line {first}; ids are unique"
+                    )
             line_of.update((annotation.query_id, row.line) for annotation in row_annotations)
-            annotations += [_with_split(a, canonical_split(a.split) or file_split) for a in row_annotations]
+            annotations += [
+                _with_split(a, canonical_split(a.split) or file_split) for a in row_annotations
+            ]
         except AnnotationError as error:
             problems.add(row.line, f"{row.item}: {error}" if row.item else str(error))
     problems.raise_if_any(path, annotations)
@@ -135,7 +154,9 @@ def reader(
 
     def read(path: Path) -> list[Annotation]:
         problems = Problems()
-        return annotations_of(path, problems, read_rows(path, problems, suffixes, **form).rows, annotate)
+        return annotations_of(
+            path, problems, read_rows(path, problems, suffixes, **form).rows, annotate
+        )
 
     return read
 
@@ -174,7 +195,9 @@ def read_rows(
         return from_objects(path, _jsonl_values(text, problems), problems)
     kind = kind_of(parse_file(text, path))
     if kind != "list":
-        raise AnnotationError(f"{path} must hold a list of objects, one for each caption, not one {kind}")
+        raise AnnotationError(
+            f"{path} must hold a list of objects, one for each caption, not one {kind}"
+        )
     return from_objects(path, ((line, value) for _, line, value in elements(text)), problems)
 
 
@@ -190,7 +213,9 @@ def read_members(
     text = read_with_suffix(path, suffixes).replace("\r\n", "\n").replace("\r", "\n")
     kind = kind_of(parse_file(text, path))
     if kind != "object":
-        raise AnnotationError(f"{path} must hold an object with a member for each video, not one {kind}")
+        raise AnnotationError(
+            f"{path} must hold an object with a member for each video, not one {kind}"
+        )
     lines: dict[str, int] = {}
     for name, _, line, value in members(text):
         if name in lines:
@@ -210,7 +235,9 @@ def from_objects(path: Path, values: Iterable[tuple[int, Any]], problems: Proble
         items.append((line, value))
         is_table = is_table or isinstance(value, dict)
         if not is_table and len(items) == _MAX_NON_OBJECTS:
-            raise AnnotationError(f"{path} is not a list of objects: none of the first {_MAX_NON_OBJECTS} elements is")
+            raise AnnotationError(
+                f"{path} is not a list of objects: none of the first {_MAX_NON_OBJECTS} elements is"
+            )
     items_per_line = Counter(line for line, _ in items)
     rows: list[Row] = []
     columns: dict[str, None] = {}
@@ -232,7 +259,9 @@ def read_with_suffix(path: Path, suffixes: Sequence[str]) -> str:
     """Return the text of a file with one of these suffixes; raises AnnotationError if it is blank."""
     suffix = path.suffix.lower()
     if suffix not in suffixes:
-        raise AnnotationError(f"{path}: annotations of this kind are in {', '.join(suffixes)}, not {suffix!r}")
+        raise AnnotationError(
+            f"{path}: annotations of this kind are in {', '.join(suffixes)}, not {suffix!r}"
+        )
     text = read_text(path)
     if not text.strip():
         raise AnnotationError(f"{path} is empty: it needs a row for each caption")
@@ -258,7 +287,12 @@ def _with_split(annotation: Annotation, split: str) -> Annotation:
 
 
 def _from_csv(
-    path: Path, text: str, delimiter: str, columns: tuple[str, ...], has_quotes: bool, problems: Problems
+    path: Path,
+    text: str,
+    delimiter: str,
+    columns: tuple[str, ...],
+    has_quotes: bool,
+    problems: Problems,
 ) -> Rows:
     require_room(path, text, {"\n" if "\n" in text else "\r": 1100, delimiter: 100})
     records = list(records_of(text, delimiter, has_quotes, problems))
@@ -268,13 +302,20 @@ def _from_csv(
         columns = tuple(name.strip() for name in header)
         for name, count in Counter(name.casefold() for name in columns if name).items():
             if count > 1:
-                problems.add(header_line, f"column {name!r} is there {count} times; every column needs its own name")
+                problems.add(
+                    header_line,
+                    f"column {name!r} is there {count} times; every column needs its own name",
+                )
     rows = []
     for line, fields in records:
         if len(fields) == len(columns):
             rows.append(Row(path, line, str(line), dict(zip(columns, fields, strict=True))))
         else:
-            problem = f"expected {len(columns)} fields" if is_named else f"the header has {len(columns)} fields"
+            problem = (
+                f"expected {len(columns)} fields"
+                if is_named
+                else f"the header has {len(columns)} fields"
+            )
             advice = f"; quote those that hold {delimiter!r}" if has_quotes else ""
             problems.add(line, f"{problem} and this row {len(fields)}{advice}")
     return Rows(columns, header_line, rows)

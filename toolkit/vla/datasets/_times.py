@@ -32,7 +32,9 @@ def parse_seconds(text: str) -> float:
         sign, hours, minutes, rest = clock[1], int(clock[2] or 0), int(clock[3]), float(clock[4])
         if rest < 60 and (clock[2] is None or minutes < 60):
             return (hours * 3600 + minutes * 60 + rest) * (-1 if sign else 1)
-    raise AnnotationError(f"{text!r:.60} is not a time; write seconds (12.5), mm:ss or hh:mm:ss.mmm")
+    raise AnnotationError(
+        f"{text!r:.60} is not a time; write seconds (12.5), mm:ss or hh:mm:ss.mmm"
+    )
 
 
 def seconds(value: object) -> float:
@@ -48,7 +50,9 @@ def seconds(value: object) -> float:
             return float(value)
         except OverflowError:
             pass
-    raise AnnotationError(f"{value!r:.60} is not a time; write seconds (12.5), mm:ss or hh:mm:ss.mmm")
+    raise AnnotationError(
+        f"{value!r:.60} is not a time; write seconds (12.5), mm:ss or hh:mm:ss.mmm"
+    )
 
 
 def spans_of(start: object, end: object) -> Spans:
@@ -60,7 +64,10 @@ def spans_of(start: object, end: object) -> Spans:
     has_start, has_end = not is_missing(start), not is_missing(end)
     if has_start != has_end:
         present, absent = ("start", "end") if has_start else ("end", "start")
-        raise AnnotationError(f"{present} {(start if has_start else end)!r:.60} without {absent}; give both or neither")
+        raise AnnotationError(
+            f"{present} {(start if has_start else end)!r:.60} without {absent}; give both or "
+            f"neither"
+        )
     if not has_start:
         return ()
     span = seconds(start), seconds(end)

@@ -47,11 +47,23 @@ def _rows(path: Path, problems: Problems) -> Iterator[Row]:
             problems.add(line, f"{video!r:.60}: expected an object, not a {kind_of(member)}")
             continue
         times, sentences = member.get("timestamps"), member.get("sentences")
-        if not isinstance(times, list) or not isinstance(sentences, list) or len(times) != len(sentences):
-            problems.add(line, f"{video!r:.60}: 'timestamps' and 'sentences' must be lists of the same length")
+        if (
+            not isinstance(times, list)
+            or not isinstance(sentences, list)
+            or len(times) != len(sentences)
+        ):
+            problems.add(
+                line,
+                f"{video!r:.60}: 'timestamps' and 'sentences' must be lists of the same length",
+            )
             continue
         for number, (time, sentence) in enumerate(zip(times, sentences, strict=True)):
-            cells = {"video": video, "duration": member.get("duration"), "timestamp": time, "sentence": sentence}
+            cells = {
+                "video": video,
+                "duration": member.get("duration"),
+                "timestamp": time,
+                "sentence": sentence,
+            }
             item = f"{video!r:.60} sentence {number + 1}"
             yield Row(path, line, f"{video}#{number}", {**cells, "number": number}, item)
 

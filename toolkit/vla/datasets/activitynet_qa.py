@@ -40,10 +40,16 @@ class Dataset:
             problems = Problems()
             tables[path] = read_rows(path, problems, (".json",)), problems
         answer_files = [
-            path for path, (rows, _) in tables.items() if "answer" in rows.columns and "question" not in rows.columns
+            path
+            for path, (rows, _) in tables.items()
+            if "answer" in rows.columns and "question" not in rows.columns
         ]
         answers_by_file = {path: _read_answers(path, *tables[path]) for path in answer_files}
-        answers = {key: row for file_answers in answers_by_file.values() for key, row in file_answers.items()}
+        answers = {
+            key: row
+            for file_answers in answers_by_file.values()
+            for key, row in file_answers.items()
+        }
         annotate = _annotator(answers)
         annotations = read_each(
             [path for path in paths if path not in answers_by_file],
@@ -52,7 +58,9 @@ class Dataset:
         query_ids = {a.query_id for a in annotations}
         for path, file_answers in answers_by_file.items():
             if not query_ids & file_answers.keys():
-                raise AnnotationError(f"{path} answers none of the questions: it may belong to another split")
+                raise AnnotationError(
+                    f"{path} answers none of the questions: it may belong to another split"
+                )
         return annotations
 
 
@@ -62,7 +70,9 @@ def _read_answers(path: Path, rows: Rows, problems: Problems) -> dict[str, Row]:
         try:
             key, _, _ = row.text("question_id"), row.text("answer"), _category(row)
             if key in row_of:
-                raise AnnotationError(f"question_id {key!r:.60} is already on line {row_of[key].line}")
+                raise AnnotationError(
+                    f"question_id {key!r:.60} is already on line {row_of[key].line}"
+                )
             row_of[key] = row
         except AnnotationError as error:
             problems.add(row.line, f"{row.item}: {error}" if row.item else str(error))

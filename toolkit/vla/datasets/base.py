@@ -37,13 +37,17 @@ class Question:
             for text in texts:
                 _check_encodable(name, text)
         if len(self.choices) == 1:
-            raise AnnotationError(f"only one choice, {self.choices[0]!r:.60}: at least two are needed")
+            raise AnnotationError(
+                f"only one choice, {self.choices[0]!r:.60}: at least two are needed"
+            )
         if (bool(self.choices) + bool(self.answers) + (self.count is not None)) > 1:
             raise AnnotationError("a question has either choices, or answers, or a count")
         if self.right is not None:
             _check_integer("the right choice", self.right)
             if self.right >= len(self.choices):
-                raise AnnotationError(f"the right choice is {self.right}, counted from 0, of {len(self.choices)}")
+                raise AnnotationError(
+                    f"the right choice is {self.right}, counted from 0, of {len(self.choices)}"
+                )
         if self.count is not None:
             _check_integer("count", self.count)
 
@@ -66,7 +70,9 @@ class Question:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Question:
         """Build a question from the output of `to_json`."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in record.items()
+        }
         return cls(**values)
 
 
@@ -93,7 +99,8 @@ class Saliency:
             raise AnnotationError(f"clips must ascend, not {list(self.clips)!r:.60}")
         if len(self.clips) != len(self.scores) or len({len(row) for row in self.scores}) > 1:
             raise AnnotationError(
-                f"{len(self.clips)} clips but {len(self.scores)} lists of scores: each clip needs one list, "
+                f"{len(self.clips)} clips but {len(self.scores)} lists of scores: each clip "
+                f"needs one list, "
                 "with a score from every annotator"
             )
         for score in (score for row in self.scores for score in row):
@@ -102,12 +109,18 @@ class Saliency:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
-        return {"clip_seconds": self.clip_seconds, "clips": [*self.clips], "scores": [[*s] for s in self.scores]}
+        return {
+            "clip_seconds": self.clip_seconds,
+            "clips": [*self.clips],
+            "scores": [[*s] for s in self.scores],
+        }
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Saliency:
         """Build a saliency from the output of `to_json`."""
-        return cls(record["clip_seconds"], tuple(record["clips"]), tuple(map(tuple, record["scores"])))
+        return cls(
+            record["clip_seconds"], tuple(record["clips"]), tuple(map(tuple, record["scores"]))
+        )
 
 
 @dataclass(frozen=True)
@@ -162,19 +175,25 @@ class Annotation:
             _check_length("duration", self.duration)
         if bool(self.paragraph) != (self.sentence is not None):
             raise AnnotationError(
-                f"paragraph {self.paragraph!r:.60} and sentence {self.sentence!r:.60}: give both or neither"
+                f"paragraph {self.paragraph!r:.60} and sentence {self.sentence!r:.60}: give both "
+                f"or neither"
             )
         if self.sentence is not None:
             _check_integer("sentence", self.sentence)
         for pair in self.metadata:
             if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-                raise AnnotationError(f"metadata must be pairs of texts, a column and a value, not {pair!r:.60}")
+                raise AnnotationError(
+                    f"metadata must be pairs of texts, a column and a value, not {pair!r:.60}"
+                )
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object with the first six fields, and the others unless they are empty."""
         always = ("query_id", "query", "video", "spans", "split", "source")
         pairs = ("spans", "votes", "metadata")
-        plain = {**vars(self), **{name: [[*pair] for pair in getattr(self, name)] for name in pairs}}
+        plain = {
+            **vars(self),
+            **{name: [[*pair] for pair in getattr(self, name)] for name in pairs},
+        }
         for name in ("saliency", "question"):
             plain[name] = None if getattr(self, name) is None else getattr(self, name).to_json()
         return {name: plain.pop(name) for name in always} | _without_blanks(plain)
@@ -188,18 +207,28 @@ class Annotation:
         """
         try:
             values = {name: record[name] for name in ("query_id", "query", "video")}
-            values |= {name: record.get(name, "") for name in ("split", "source", "category", "paragraph")}
+            values |= {
+                name: record.get(name, "") for name in ("split", "source", "category", "paragraph")
+            }
             values |= {name: record.get(name) for name in ("sentence", "duration")}
             for name in ("spans", "votes"):
-                values[name] = tuple((seconds(start), seconds(end)) for start, end in record.get(name, ()))
-            values["metadata"] = tuple((column, value) for column, value in record.get("metadata", ()))
+                values[name] = tuple(
+                    (seconds(start), seconds(end)) for start, end in record.get(name, ())
+                )
+            values["metadata"] = tuple(
+                (column, value) for column, value in record.get("metadata", ())
+            )
             for name, kind in (("saliency", Saliency), ("question", Question)):
-                values[name] = kind.from_json(record[name]) if record.get(name) is not None else None
+                values[name] = (
+                    kind.from_json(record[name]) if record.get(name) is not None else None
+                )
             return cls(**values)
         except AnnotationError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise AnnotationError(f"not an annotation: {error!r} is missing or wrong in {record!r:.200}") from error
+            raise AnnotationError(
+                f"not an annotation: {error!r} is missing or wrong in {record!r:.200}"
+            ) from error
 
 
 class Dataset(Protocol):
@@ -270,5 +299,7 @@ def _is_number(value: object) -> bool:
 
 
 def _without_blanks(fields: dict[str, Any]) -> dict[str, Any]:
-    plain = {name: [*value] if isinstance(value, tuple) else value for name, value in fields.items()}
+    plain = {
+        name: [*value] if isinstance(value, tuple) else value for name, value in fields.items()
+    }
     return {name: value for name, value in plain.items() if value not in (None, "", [])}

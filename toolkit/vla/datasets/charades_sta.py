@@ -26,7 +26,8 @@ class Dataset:
     """
 
     files: ClassVar[str] = (
-        "charades_sta_{train,test}.txt, and with it Charades_v1_{train,test}.csv; or Lighthouse's JSONL"
+        "charades_sta_{train,test}.txt, and with it Charades_v1_{train,test}.csv; or "
+        "Lighthouse's JSONL"
     )
 
     def read(self, *paths: Path) -> list[Annotation]:
@@ -44,7 +45,9 @@ def _reader(durations: dict[str, float]) -> Callable[[Path], list[Annotation]]:
     def read(path: Path) -> list[Annotation]:
         if path.suffix.lower() == ".jsonl":
             return reader(_of_object, (".jsonl",))(path)
-        return annotations_of(path, Problems(), _lines(path), lambda row: [_of_line(row, durations)])
+        return annotations_of(
+            path, Problems(), _lines(path), lambda row: [_of_line(row, durations)]
+        )
 
     return read
 
@@ -69,14 +72,23 @@ def _lines(path: Path) -> Iterator[Row]:
 def _of_line(row: Row, durations: dict[str, float]) -> Annotation:
     match = _LINE.fullmatch(row.cells["line"])
     if match is None:
-        raise AnnotationError(f"a line must be 'ID start end##sentence', not {row.cells['line']!r:.60}")
+        raise AnnotationError(
+            f"a line must be 'ID start end##sentence', not {row.cells['line']!r:.60}"
+        )
     video, start, end, sentence = match.groups()
     return Annotation(
-        row.id, sentence.strip(), video, spans_of(start, end), source=row.source, duration=durations.get(video)
+        row.id,
+        sentence.strip(),
+        video,
+        spans_of(start, end),
+        source=row.source,
+        duration=durations.get(video),
     )
 
 
 def _of_object(row: Row) -> list[Annotation]:
     spans, duration = row.spans("relevant_windows"), row.seconds("duration")
-    annotation = Annotation(row.text("qid"), row.text("query"), row.text("vid"), spans, "", row.source, duration)
+    annotation = Annotation(
+        row.text("qid"), row.text("query"), row.text("vid"), spans, "", row.source, duration
+    )
     return [annotation]

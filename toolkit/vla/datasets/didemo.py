@@ -86,9 +86,13 @@ def _times(row: Row) -> list[_Chunks]:
     if not isinstance(times, list) or not times:
         raise AnnotationError(f"'times' must be a list of [first, last] chunks, not {times!r:.60}")
     for pair in times:
-        fits = isinstance(pair, list) and len(pair) == 2 and all(type(chunk) is int for chunk in pair)
+        fits = (
+            isinstance(pair, list) and len(pair) == 2 and all(type(chunk) is int for chunk in pair)
+        )
         if not fits or not 0 <= pair[0] <= pair[1] < 10**6:
-            raise AnnotationError(f"'times' must hold [first, last] chunks, counted from 0, not {pair!r:.60}")
+            raise AnnotationError(
+                f"'times' must hold [first, last] chunks, counted from 0, not {pair!r:.60}"
+            )
     return [(first, last) for first, last in times]
 
 

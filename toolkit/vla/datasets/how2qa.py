@@ -17,7 +17,11 @@ from vla.errors import AnnotationError
 _COLUMNS = ("video", "ts", "a0", "a1", "a2", "question", "a3")
 _RIGHT_IS_LAST = 3
 # The first name that a row has is used.
-_QUESTION, _VIDEO, _ID = ("question", "q"), ("video", "video_id", "vid_name", "vid"), ("qid", "question_id")
+_QUESTION, _VIDEO, _ID = (
+    ("question", "q"),
+    ("video", "video_id", "vid_name", "vid"),
+    ("qid", "question_id"),
+)
 _ANSWER = ("answer_idx", "answer_id", "answer", "mc_idx")
 _CHOICE = re.compile("a[0-9]")
 _STRETCH = re.compile(r"\[?\s*([^\s:\[\]]+?)\s*[-:]\s*([^\s:\[\]]+)\s*\]?")
@@ -36,7 +40,9 @@ class Dataset:
     Source: Li et al. 2020, github.com/ych133/How2R-and-How2QA (MIT); Lei et al. 2018 (TVQA).
     """
 
-    files: ClassVar[str] = "how2QA_{train,val}_release.csv; or CSV or JSONL with question, a0, a1, ..., answer_idx"
+    files: ClassVar[str] = (
+        "how2QA_{train,val}_release.csv; or CSV or JSONL with question, a0, a1, ..., answer_idx"
+    )
 
     def read(self, *paths: Path) -> list[Annotation]:
         """Return one annotation for each question.

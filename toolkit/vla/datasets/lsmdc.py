@@ -9,7 +9,14 @@ from vla.datasets._reading import read_each
 from vla.datasets._rows import Row, reader
 from vla.datasets.base import Annotation
 
-_COLUMNS = ("CLIP_ID", "START_ALIGNED", "END_ALIGNED", "START_EXTRACTED", "END_EXTRACTED", "SENTENCE")
+_COLUMNS = (
+    "CLIP_ID",
+    "START_ALIGNED",
+    "END_ALIGNED",
+    "START_EXTRACTED",
+    "END_EXTRACTED",
+    "SENTENCE",
+)
 _NAMES_OF_FIRST = ("CLIP_ID", "VIDEO_ID")
 
 
@@ -40,4 +47,8 @@ def _annotations(row: Row) -> list[Annotation]:
     if row.cells["CLIP_ID"].strip("<> ").upper() in _NAMES_OF_FIRST:
         return []
     split = "test" if "publictect" in row.path.stem else ""  # sic
-    return [Annotation(row.id, row.text("SENTENCE"), row.text("CLIP_ID"), split=split, source=row.source)]
+    return [
+        Annotation(
+            row.id, row.text("SENTENCE"), row.text("CLIP_ID"), split=split, source=row.source
+        )
+    ]

@@ -8,7 +8,14 @@ from typing import Any, ClassVar
 
 from vla.datasets._json import elements, members, parse_file
 from vla.datasets._reading import Problems, read_each, split_from_name
-from vla.datasets._rows import Row, annotations_of, from_objects, read_rows, read_with_suffix, reader
+from vla.datasets._rows import (
+    Row,
+    annotations_of,
+    from_objects,
+    read_rows,
+    read_with_suffix,
+    reader,
+)
 from vla.datasets.base import Annotation
 from vla.errors import AnnotationError
 
@@ -25,7 +32,9 @@ class Dataset:
     Source: Xu et al. 2016; lists of Yu et al. 2018 (JSFusion), as in github.com/ArrowLuo/CLIP4Clip.
     """
 
-    files: ClassVar[str] = "MSRVTT_data.json, and with it for 1k-A MSRVTT_train.9k.csv and MSRVTT_JSFUSION_test.csv"
+    files: ClassVar[str] = (
+        "MSRVTT_data.json, and with it for 1k-A MSRVTT_train.9k.csv and MSRVTT_JSFUSION_test.csv"
+    )
 
     def read(self, *paths: Path) -> list[Annotation]:
         """Return one annotation for each sentence; the query id is `sen_id`, or `key` of the test
@@ -37,14 +46,26 @@ class Dataset:
         lists = {path: _read_list(path) for path in paths if path.suffix.lower() == ".csv"}
         with_sentences = [path for path in paths if path not in lists or "" in lists[path].values()]
         if paths and not with_sentences:
-            raise AnnotationError(f"{paths[0]} names videos and has no sentences: give MSRVTT_data.json as well")
-        split_of_video = {video: split for video_list in lists.values() for video, split in video_list.items()}
+            raise AnnotationError(
+                f"{paths[0]} names videos and has no sentences: give MSRVTT_data.json as well"
+            )
+        split_of_video = {
+            video: split for video_list in lists.values() for video, split in video_list.items()
+        }
         # A video of the test list is in no other split, regardless of the order of the lists.
         split_of_video |= {
-            video: "" for video_list in lists.values() for video, split in video_list.items() if not split
+            video: ""
+            for video_list in lists.values()
+            for video, split in video_list.items()
+            if not split
         }
-        of_test_list, of_json = reader(_of_test_list, (".csv",)), _json_reader(split_of_video if lists else None)
-        return read_each(with_sentences, lambda path: of_test_list(path) if path in lists else of_json(path))
+        of_test_list, of_json = (
+            reader(_of_test_list, (".csv",)),
+            _json_reader(split_of_video if lists else None),
+        )
+        return read_each(
+            with_sentences, lambda path: of_test_list(path) if path in lists else of_json(path)
+        )
 
 
 def _read_list(path: Path) -> dict[str, str]:
@@ -54,7 +75,8 @@ def _read_list(path: Path) -> dict[str, str]:
     split = "" if "sentence" in table.columns else split_from_name(path)
     if not split and "sentence" not in table.columns:
         problems.add(
-            table.header_line, "neither a column 'sentence' nor a file name that tells the split (train, val, test)"
+            table.header_line,
+            "neither a column 'sentence' nor a file name that tells the split (train, val, test)",
         )
     for row in table.rows:
         try:
@@ -81,13 +103,20 @@ def _json_reader(split_of_video: dict[str, str] | None) -> Callable[[Path], list
             video = row.text("video_id")
             if video not in videos:
                 raise AnnotationError(f"video {video!r:.60} is not among the file's videos")
-            category, split = (Row(path, row.line, "", videos[video]).text(name, "") for name in ("category", "split"))
+            category, split = (
+                Row(path, row.line, "", videos[video]).text(name, "")
+                for name in ("category", "split")
+            )
             if split_of_video is not None:
                 split = split_of_video.get(video, "")
                 if not split:
                     return []
             query_id, query = row.text("sen_id"), row.text("caption")
-            return [Annotation(query_id, query, video, split=split, source=row.source, category=category)]
+            return [
+                Annotation(
+                    query_id, query, video, split=split, source=row.source, category=category
+                )
+            ]
 
         return annotations_of(path, problems, rows_of["sentences"], annotations)
 

@@ -26,7 +26,9 @@ class Dataset:
     Source: Chen and Dolan 2011; lists as in github.com/ArrowLuo/CLIP4Clip.
     """
 
-    files: ClassVar[str] = "AllVideoDescriptions.txt, the corpus' CSV, or JSON; with it {train,val,test}_list.txt"
+    files: ClassVar[str] = (
+        "AllVideoDescriptions.txt, the corpus' CSV, or JSON; with it {train,val,test}_list.txt"
+    )
 
     def read(self, *paths: Path) -> list[Annotation]:
         """Return one annotation for each description.
@@ -37,8 +39,12 @@ class Dataset:
         lists = {path: split for path in paths if (split := _list(path)) is not None}
         description_files = [path for path in paths if path not in lists]
         if paths and not description_files:
-            raise AnnotationError(f"{paths[0]} names videos and does not describe them: give the descriptions as well")
-        split_of_video = {video: split for video_list in lists.values() for video, split in video_list.items()}
+            raise AnnotationError(
+                f"{paths[0]} names videos and does not describe them: give the descriptions as well"
+            )
+        split_of_video = {
+            video: split for video_list in lists.values() for video, split in video_list.items()
+        }
         return read_each(description_files, _reader(split_of_video if lists else None))
 
 
@@ -46,13 +52,16 @@ def _list(path: Path) -> dict[str, str] | None:
     """Return the split of each listed video; None if the file is not a list."""
     if path.suffix.lower() != ".txt":
         return None
-    lines = [line.strip() for line in read_text(path).replace("\r", "\n").split("\n") if line.strip()]
+    lines = [
+        line.strip() for line in read_text(path).replace("\r", "\n").split("\n") if line.strip()
+    ]
     if not lines or any(len(line.split()) != 1 for line in lines):
         return None
     split = split_from_name(path)
     if not split:
         raise AnnotationError(
-            f"{path} is a list of videos, but its name does not tell of which split (train, val, test)"
+            f"{path} is a list of videos, but its name does not tell of which split (train, val, "
+            f"test)"
         )
     return dict.fromkeys(lines, split)
 
@@ -74,7 +83,9 @@ def _reader(split_of_video: dict[str, str] | None) -> Callable[[Path], list[Anno
 
 
 def _of_lines(path: Path, problems: Problems) -> Iterator[Row]:
-    text = read_with_suffix(path, (".txt", ".csv", ".json")).replace("\r\n", "\n").replace("\r", "\n")
+    text = (
+        read_with_suffix(path, (".txt", ".csv", ".json")).replace("\r\n", "\n").replace("\r", "\n")
+    )
     for line, content in enumerate(text.split("\n"), 1):
         if content.strip() and not content.startswith("#"):
             video, _, description = content.strip().partition(" ")
@@ -99,4 +110,6 @@ def _of_json(path: Path, problems: Problems) -> Iterator[Row]:
             continue
         for number, text in enumerate(texts):
             cells = {"video": video, "description": text}
-            yield Row(path, line, f"{video}#{number}", cells, f"{video!r:.60} description {number + 1}")
+            yield Row(
+                path, line, f"{video}#{number}", cells, f"{video!r:.60} description {number + 1}"
+            )

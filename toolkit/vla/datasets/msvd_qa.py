@@ -44,7 +44,9 @@ class Dataset:
 def _names(path: Path) -> dict[str, str]:
     problems, names = Problems(), {}
     columns = ("name", "number")
-    for row in read_rows(path, problems, (".txt",), columns=columns, delimiter=" ", has_quotes=False).rows:
+    for row in read_rows(
+        path, problems, (".txt",), columns=columns, delimiter=" ", has_quotes=False
+    ).rows:
         try:
             names[row.text("number")] = row.text("name")
         except AnnotationError as error:

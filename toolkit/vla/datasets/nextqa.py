@@ -32,7 +32,9 @@ class Dataset:
     Source: Xiao et al. 2021 and 2024, github.com/doc-doc/NExT-QA, NExT-OE and NExT-GQA (MIT).
     """
 
-    files: ClassVar[str] = "{train,val,test}.csv, and with it gsub_{val,test}.json or add_reference_answer_test.json"
+    files: ClassVar[str] = (
+        "{train,val,test}.csv, and with it gsub_{val,test}.json or add_reference_answer_test.json"
+    )
 
     def read(self, *paths: Path) -> list[Annotation]:
         """Return one annotation for each question: `VIDEO_QID`.
@@ -43,15 +45,20 @@ class Dataset:
         """
         json_files = {path: _read_json(path) for path in paths if path.suffix.lower() == ".json"}
         records = {
-            key: file_records for file_records in json_files.values() for key, file_records in file_records.items()
+            key: file_records
+            for file_records in json_files.values()
+            for key, file_records in file_records.items()
         }
         annotations = read_each(
-            [p for p in paths if p not in json_files], reader(_annotator(records), (".csv",), delimiter=",")
+            [p for p in paths if p not in json_files],
+            reader(_annotator(records), (".csv",), delimiter=","),
         )
         query_ids = {a.query_id for a in annotations}
         for path, file_records in json_files.items():
             if not query_ids & file_records.keys():
-                raise AnnotationError(f"{path} matches none of the questions: it may belong to another split")
+                raise AnnotationError(
+                    f"{path} matches none of the questions: it may belong to another split"
+                )
         return annotations
 
 
@@ -85,7 +92,9 @@ def _question(row: Row, second: str) -> Question:
         return Question(choices)
     if "video_id" in row.cells or not answer.isdecimal():
         if answer not in choices:
-            raise AnnotationError(f"'answer' must be one of the choices or its index, not {answer!r:.60}")
+            raise AnnotationError(
+                f"'answer' must be one of the choices or its index, not {answer!r:.60}"
+            )
         return Question(choices, choices.index(answer))
     return Question(choices, row.integer("answer"))
 
@@ -104,13 +113,22 @@ def _read_json(path: Path) -> dict[str, dict[str, Any]]:
                 if values_by_qid is member:
                     records[f"{video}_{qid}"] = {"answer": video_row.text(qid)}
                 else:
-                    windows = [_from_start(window) for window in value] if isinstance(value, list) else value
+                    windows = (
+                        [_from_start(window) for window in value]
+                        if isinstance(value, list)
+                        else value
+                    )
                     spans = Row(path, line, "", {"spans": windows}).spans("spans")
-                    records[f"{video}_{qid}"] = {"spans": spans, "duration": video_row.seconds("duration")}
+                    records[f"{video}_{qid}"] = {
+                        "spans": spans,
+                        "duration": video_row.seconds("duration"),
+                    }
             except AnnotationError as error:
                 problems.add(line, f"{video!r:.60} question {qid!r:.60}: {error}")
         if not isinstance(values_by_qid, dict):
-            problems.add(line, f"{video!r:.60}: 'location' must be an object, not a {kind_of(values_by_qid)}")
+            problems.add(
+                line, f"{video!r:.60}: 'location' must be an object, not a {kind_of(values_by_qid)}"
+            )
     problems.raise_if_any(path)
     return records
 

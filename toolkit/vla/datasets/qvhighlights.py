@@ -24,7 +24,9 @@ class Dataset:
     Source: Lei et al. 2021, github.com/jayleicn/moment_detr; the annotations are CC BY-NC-SA 4.0.
     """
 
-    files: ClassVar[str] = "highlight_{train,val}_release.jsonl; any JSONL with qid, query, vid, relevant_windows"
+    files: ClassVar[str] = (
+        "highlight_{train,val}_release.jsonl; any JSONL with qid, query, vid, relevant_windows"
+    )
 
     def read(self, *paths: Path) -> list[Annotation]:
         """Return one annotation for each query; the query id is the file's `qid`.
@@ -53,8 +55,13 @@ def _saliency(row: Row) -> Saliency | None:
     clips, scores = (row.cells.get(name) for name in ("relevant_clip_ids", "saliency_scores"))
     if clips is None and scores is None:
         return None
-    if not isinstance(clips, list) or not isinstance(scores, list) or not all(isinstance(s, list) for s in scores):
+    if (
+        not isinstance(clips, list)
+        or not isinstance(scores, list)
+        or not all(isinstance(s, list) for s in scores)
+    ):
         raise AnnotationError(
-            "'relevant_clip_ids' and 'saliency_scores' must be lists, with a list of scores for each clip"
+            "'relevant_clip_ids' and 'saliency_scores' must be lists, with a list of scores for "
+            "each clip"
         )
     return Saliency(CLIP_SECONDS, tuple(clips), tuple(tuple(clip_scores) for clip_scores in scores))

@@ -20,7 +20,22 @@ from vla.video import SUFFIXES as VIDEO_SUFFIXES
 
 SUFFIXES = (*_cues.SUFFIXES, ".txt", ".json")
 # Subtitle formats that cannot be read: they are counted if they lie beside a video.
-_UNREAD = frozenset((".sub", ".sbv", ".ttml", ".dfxp", ".lrc", ".smi", ".sami", ".idx", ".sup", ".stl", ".scc", ".usf"))
+_UNREAD = frozenset(
+    (
+        ".sub",
+        ".sbv",
+        ".ttml",
+        ".dfxp",
+        ".lrc",
+        ".smi",
+        ".sami",
+        ".idx",
+        ".sup",
+        ".stl",
+        ".scc",
+        ".usf",
+    )
+)
 _LIMIT_BYTES, _MAX_CAPTIONS = 64 << 20, 100_000
 
 # Tags that players and downloaders add to the name: `en`, `en-US`, `zh-Hans`, `es-419`, `forced`,
@@ -72,7 +87,9 @@ class Dataset:
     def _read(self, path: Path) -> list[Annotation]:
         suffix = path.suffix.lower()
         if suffix not in SUFFIXES:
-            raise AnnotationError(f"{path}: sidecar captions are {', '.join(SUFFIXES)}, not {path.suffix!r}")
+            raise AnnotationError(
+                f"{path}: sidecar captions are {', '.join(SUFFIXES)}, not {path.suffix!r}"
+            )
         video = self._video or _strip_tags(path.stem)
         if suffix in _cues.SUFFIXES:
             return _cues.read_cues(path, video, self.omissions)
@@ -89,7 +106,9 @@ class Dataset:
         return annotations
 
 
-def find_sidecars(videos: Iterable[Path], omissions: Omissions | None = None) -> dict[Path, list[Path]]:
+def find_sidecars(
+    videos: Iterable[Path], omissions: Omissions | None = None
+) -> dict[Path, list[Path]]:
     """Return the caption files beside each video, sorted: `<stem>.<suffix>` and
     `<stem>.<language>.<suffix>`.
 
@@ -110,7 +129,8 @@ def find_sidecars(videos: Iterable[Path], omissions: Omissions | None = None) ->
         used_paths = {path for paths in sidecars.values() for path in paths}
         for folder in folders.values():
             for path in folder.unused_subtitles(
-                used_paths, {_normalize(video.stem) for video in sidecars if video.parent == folder.path}
+                used_paths,
+                {_normalize(video.stem) for video in sidecars if video.parent == folder.path},
             ):
                 omissions.add("captions-file", path.name)
     return sidecars
@@ -146,9 +166,15 @@ class _Folder:
         """
         others = self._videos - stems
         candidates = [
-            p for p in self._subtitles if p not in used_paths and _normalize(p.stem) not in others and p.is_file()
+            p
+            for p in self._subtitles
+            if p not in used_paths and _normalize(p.stem) not in others and p.is_file()
         ]
-        return sorted(p for p in candidates if any(prefix in stems for prefix in _prefixes(_normalize(p.stem))))
+        return sorted(
+            p
+            for p in candidates
+            if any(prefix in stems for prefix in _prefixes(_normalize(p.stem)))
+        )
 
 
 def _prefixes(stem: str) -> Iterator[str]:
@@ -203,7 +229,9 @@ def _annotations(
                         f"{path} has more than the {_MAX_CAPTIONS} captions that one video may have"
                     )
                 query = " ".join(text.split()) if times else text.strip()
-                yield Annotation(f"{path.name}#{number}", query, video, spans, source=f"{path.name}:{line}")
+                yield Annotation(
+                    f"{path.name}#{number}", query, video, spans, source=f"{path.name}:{line}"
+                )
         except OtherContentError:
             raise
         except AnnotationError as error:
@@ -212,4 +240,9 @@ def _annotations(
 
 def _has_no_end(value: object) -> bool:
     """Return whether a time has a start but no end, as if a recognizer was interrupted."""
-    return isinstance(value, list) and len(value) == 2 and is_missing(value[1]) and not is_missing(value[0])
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and is_missing(value[1])
+        and not is_missing(value[0])
+    )

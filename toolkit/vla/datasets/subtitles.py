@@ -38,5 +38,7 @@ class Dataset:
 
     def _read(self, path: Path) -> list[Annotation]:
         if path.suffix.lower() not in SUFFIXES:
-            raise AnnotationError(f"{path}: subtitles are {' or '.join(SUFFIXES)}, not {path.suffix!r}")
+            raise AnnotationError(
+                f"{path}: subtitles are {' or '.join(SUFFIXES)}, not {path.suffix!r}"
+            )
         return read_cues(path, path.stem, self.omissions)

@@ -20,7 +20,12 @@ from vla.datasets._columns import (
     video_and_caption,
 )
 from vla.datasets._pairs import parse_list, parse_texts
-from vla.datasets._questions import QuestionColumns, flat_question, question_columns, question_from_object
+from vla.datasets._questions import (
+    QuestionColumns,
+    flat_question,
+    question_columns,
+    question_from_object,
+)
 from vla.datasets._reading import Problems, read_each
 from vla.datasets._rows import Row, Rows, read_rows, text_of
 from vla.datasets._times import Spans, check_span, is_missing
@@ -84,7 +89,8 @@ class Dataset:
     """
 
     files: ClassVar[str] = (
-        "any CSV, TSV, JSONL or JSON list with a row for each caption; what importing annotations wrote"
+        "any CSV, TSV, JSONL or JSON list with a row for each caption; what importing "
+        "annotations wrote"
     )
 
     def __init__(
@@ -137,7 +143,9 @@ class Dataset:
     def _columns(self, rows: Rows, problems: Problems) -> _Columns | None:
         """Return the columns of the file by role; None if a required one is missing."""
         column_list = f"the columns are: {', '.join(rows.columns):.500}"
-        by_name = {name.casefold(): name for name in reversed(rows.columns)} | {name: name for name in rows.columns}
+        by_name = {name.casefold(): name for name in reversed(rows.columns)} | {
+            name: name for name in rows.columns
+        }
         named_columns = {
             role: by_name.get(name) or by_name.get(name.casefold(), "")
             for role, name in self._column_names.items()
@@ -145,24 +153,43 @@ class Dataset:
         }
         for role, column in named_columns.items():
             if not column:
-                problems.add(rows.header_line, f"there is no column {self._column_names[role]!r}; {column_list}")
+                problems.add(
+                    rows.header_line,
+                    f"there is no column {self._column_names[role]!r}; {column_list}",
+                )
         cells = [row.cells for row in rows.rows]
         question = question_columns(rows.columns)
         video, caption = video_and_caption(rows.columns, cells)
         question_text = first_of(("question",), rows.columns)
-        if question_text and question.columns and any(isinstance(row.get(question_text), str) for row in cells):
+        if (
+            question_text
+            and question.columns
+            and any(isinstance(row.get(question_text), str) for row in cells)
+        ):
             caption = question_text
-        roles = {"video": named_columns.get("video", video), "caption": named_columns.get("caption", caption)}
+        roles = {
+            "video": named_columns.get("video", video),
+            "caption": named_columns.get("caption", caption),
+        }
         for role, usual in _USUAL_NAMES.items():
             if not roles[role] and role not in named_columns:
                 names = f"{', '.join(usual[:_MAX_LISTED_NAMES])}, ..."
-                problems.add(rows.header_line, f"no {role} column ({names}); name it by {role}_column=; {column_list}")
+                problems.add(
+                    rows.header_line,
+                    f"no {role} column ({names}); name it by {role}_column=; {column_list}",
+                )
         if not all(roles.values()):
             return None
         is_question = roles["caption"] == question_text
         split = named_columns.get("split") or first_of(SPLIT, rows.columns)
         query_id = first_of(ID, rows.columns)
-        other_roles = {*roles.values(), split, query_id, *_WINDOWS, *(question.columns if is_question else ())}
+        other_roles = {
+            *roles.values(),
+            split,
+            query_id,
+            *_WINDOWS,
+            *(question.columns if is_question else ()),
+        }
         times = self._times(rows, named_columns, other_roles, problems)
         flat = question if is_question else QuestionColumns()
         columns = _Columns(roles["video"], roles["caption"], split, query_id, times, flat)
@@ -177,21 +204,31 @@ class Dataset:
         start, end = (named_columns.get(role) or getattr(times, role) for role in ("start", "end"))
         if named_columns.get("start") or named_columns.get("end"):
             times = TimeColumns(start, end, length="" if end else times.length, rate=times.rate)
-        plain = [c for c in rows.columns if c not in other_roles and role_of(c)[0] in ("start", "end")]
+        plain = [
+            c for c in rows.columns if c not in other_roles and role_of(c)[0] in ("start", "end")
+        ]
         lone = start or end or next((c for c in plain if c.casefold() in _PLAIN_TIMES), "")
         if lone and not (times.pair or (times.start and (times.end or times.length))):
-            other = "end" if role_of(lone)[0] == "start" or lone == named_columns.get("start") else "start"
+            other = (
+                "end"
+                if role_of(lone)[0] == "start" or lone == named_columns.get("start")
+                else "start"
+            )
             columns = f"the columns are: {', '.join(rows.columns):.500}"
             problems.add(rows.header_line, f"column {lone!r} but no {other} column; {columns}")
             return TimeColumns()
         return times
 
-    def _annotations(self, rows: Rows, columns: _Columns | None, problems: Problems) -> Iterator[_ParsedRow]:
+    def _annotations(
+        self, rows: Rows, columns: _Columns | None, problems: Problems
+    ) -> Iterator[_ParsedRow]:
         for row in rows.rows:
             try:
                 if columns:
                     own_id = row.text(columns.id, "") if columns.id else ""
-                    yield from [(row.line, own_id, annotation) for annotation in self._of_row(row, columns)]
+                    yield from [
+                        (row.line, own_id, annotation) for annotation in self._of_row(row, columns)
+                    ]
                 else:
                     annotation = Annotation.from_json({**row.cells, "source": row.source})
                     yield row.line, annotation.query_id, annotation
@@ -241,11 +278,15 @@ def _spans(row: Row, columns: _Columns, captions: int) -> list[Spans]:
     for pair in pairs:
         check_span(*pair)
     names = [
-        name for name in _WINDOWS if not is_missing(row.cells.get(name)) and name not in columns.names - {*_WINDOWS}
+        name
+        for name in _WINDOWS
+        if not is_missing(row.cells.get(name)) and name not in columns.names - {*_WINDOWS}
     ]
     if names:
         if pairs or len(names) > 1:
-            raise AnnotationError(f"times are given twice: {', '.join(names)}{' and start, end' if pairs else ''}")
+            raise AnnotationError(
+                f"times are given twice: {', '.join(names)}{' and start, end' if pairs else ''}"
+            )
         name = names[0]
         windows = parse_list(row.cells[name])
         cells = row.cells if windows is None else {**row.cells, name: windows}
@@ -253,7 +294,9 @@ def _spans(row: Row, columns: _Columns, captions: int) -> list[Spans]:
     if captions == 1 or len(pairs) < 2:
         return [tuple(pairs)] * captions
     if len(pairs) != captions:
-        raise AnnotationError(f"{captions} captions and {len(pairs)} times: one time for each caption is needed")
+        raise AnnotationError(
+            f"{captions} captions and {len(pairs)} times: one time for each caption is needed"
+        )
     return [(pair,) for pair in pairs]
 
 
@@ -269,10 +312,18 @@ def _metadata(row: Row, columns: _Columns) -> tuple[tuple[str, str], ...]:
     """Return the texts and numbers in columns without a role; lists, objects and blank cells are
     skipped.
     """
-    plain = ((name, value) for name, value in row.cells.items() if name and name not in columns.names)
-    pairs = ((name, str(value).strip()) for name, value in plain if isinstance(value, str | int | float))
+    plain = (
+        (name, value) for name, value in row.cells.items() if name and name not in columns.names
+    )
+    pairs = (
+        (name, str(value).strip()) for name, value in plain if isinstance(value, str | int | float)
+    )
     # pandas writes row numbers into a column without a name, and reads it as `Unnamed: 0`.
-    return tuple((name, text) for name, text in pairs if text not in ("", "nan") and not name.startswith("Unnamed: "))
+    return tuple(
+        (name, text)
+        for name, text in pairs
+        if text not in ("", "nan") and not name.startswith("Unnamed: ")
+    )
 
 
 def _deduplicate(parsed_rows: list[_ParsedRow], problems: Problems) -> list[Annotation]:
@@ -281,12 +332,16 @@ def _deduplicate(parsed_rows: list[_ParsedRow], problems: Problems) -> list[Anno
     for line, own_id, annotation in parsed_rows:
         query_id = annotation.query_id
         if not own_id:
-            query_id = first_id_of.setdefault(replace(annotation, query_id="-", source="", metadata=()), query_id)
+            query_id = first_id_of.setdefault(
+                replace(annotation, query_id="-", source="", metadata=()), query_id
+            )
         if query_id not in by_id:
             by_id[query_id] = line, annotation
             continue
         first, same = by_id[query_id]
-        if replace(annotation, query_id=query_id, source="", metadata=()) != replace(same, source="", metadata=()):
+        if replace(annotation, query_id=query_id, source="", metadata=()) != replace(
+            same, source="", metadata=()
+        ):
             problems.add(line, f"id {query_id!r} is already on line {first}; ids must be unique")
             continue
         both = tuple(dict.fromkeys((*same.metadata, *annotation.metadata)))

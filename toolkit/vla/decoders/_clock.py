@@ -25,7 +25,9 @@ class Clock:
         synthetic: whether times were counted from `rate` because the file has none.
     """
 
-    def __init__(self, base: Fraction, rate: Fraction, zero: Fraction, first: Callable[[], int] | None) -> None:
+    def __init__(
+        self, base: Fraction, rate: Fraction, zero: Fraction, first: Callable[[], int] | None
+    ) -> None:
         self._base, self._rate, self._zero, self._first = base, rate, zero, first
         self._best_effort = _BestEffortTime()
         self.latest: Fraction | None = None

@@ -23,7 +23,9 @@ from vla.video import FORMATS
 _FORMATS = ",".join(FORMATS)
 # Titles need not be UTF-8. PyAV 19 always decodes them leniently and has no argument for it.
 _METADATA: dict[str, Any] = (
-    {"metadata_errors": "replace"} if hasattr(av.container.InputContainer, "metadata_errors") else {}
+    {"metadata_errors": "replace"}
+    if hasattr(av.container.InputContainer, "metadata_errors")
+    else {}
 )
 
 
@@ -41,7 +43,10 @@ class Source:
         try:
             stream = choose_stream(self.container)
             if stream is None:
-                raise DecodeError(f"{path.name}: no video stream (audio, or a cover picture only)", "no-video-stream")
+                raise DecodeError(
+                    f"{path.name}: no video stream (audio, or a cover picture only)",
+                    "no-video-stream",
+                )
             self.stream = stream
             self._number = self.stream.index
             context = self.stream.codec_context
@@ -49,7 +54,8 @@ class Source:
                 raise DecodeError(f"{path.name}: no decoder for its video codec", "undecodable")
             if context.width * context.height > max_pixels:
                 raise DecodeError(
-                    f"{path.name}: a picture of {context.width}x{context.height} pixels exceeds the limit of "
+                    f"{path.name}: a picture of {context.width}x{context.height} pixels exceeds "
+                    f"the limit of "
                     f"{max_pixels} pixels",
                     "too-large",
                 )
@@ -97,7 +103,9 @@ class Source:
                 tick()
                 if packet.pos is not None:
                     for i, (start, stop) in enumerate(ranges):
-                        num_bytes[i] += max(0, min(packet.pos + packet.size, stop) - max(packet.pos, start))
+                        num_bytes[i] += max(
+                            0, min(packet.pos + packet.size, stop) - max(packet.pos, start)
+                        )
         return num_bytes
 
     def _prepare(self) -> None:
@@ -136,7 +144,9 @@ def open_container(path: Path) -> av.container.InputContainer:
     except (av.FFmpegError, OSError, ValueError) as error:
         if is_of_system(error):
             raise unreadable_reason(path, error) from error
-        raise DecodeError(f"{path.name}: not a readable video ({libav_message(error)})", "not-a-video") from error
+        raise DecodeError(
+            f"{path.name}: not a readable video ({libav_message(error)})", "not-a-video"
+        ) from error
 
 
 def libav_message(error: BaseException) -> str:
@@ -152,7 +162,9 @@ def choose_stream(container: av.container.InputContainer) -> av.VideoStream | No
     and streams that only complete another, never qualify.
     """
     kinds = av.stream.Disposition
-    not_shown = int(kinds.attached_pic | kinds.timed_thumbnails | kinds.dependent | kinds.still_image)
+    not_shown = int(
+        kinds.attached_pic | kinds.timed_thumbnails | kinds.dependent | kinds.still_image
+    )
     secondary = int(kinds.hearing_impaired | kinds.visual_impaired | kinds.comment)
 
     def rank(stream: av.VideoStream) -> tuple[bool, bool, bool, int]:
@@ -171,7 +183,9 @@ _PICTURES = frozenset(["mjpeg", "png", "bmp", "tiff", "webp", "gif", "jpegls", "
 def _discard_others(container: av.container.InputContainer, stream: av.VideoStream) -> None:
     """Let libav read only `stream`: damage in another stream must not end it."""
     for other in container.streams:
-        other.discard = av.stream.Discard.default if other.index == stream.index else av.stream.Discard.all
+        other.discard = (
+            av.stream.Discard.default if other.index == stream.index else av.stream.Discard.all
+        )
 
 
 def start_of(container: av.container.InputContainer) -> Fraction:
@@ -184,12 +198,20 @@ def start_of(container: av.container.InputContainer) -> Fraction:
     start = Fraction(container.start_time, 1_000_000)
     # It is rounded to microseconds; the stream that it was taken from stores it exactly.
     exact = [
-        s.start_time * Fraction(s.time_base) for s in container.streams if s.start_time is not None and s.time_base
+        s.start_time * Fraction(s.time_base)
+        for s in container.streams
+        if s.start_time is not None and s.time_base
     ]
-    return min((e for e in exact if abs(e - start) < Fraction(1, 500_000)), key=lambda e: abs(e - start), default=start)
+    return min(
+        (e for e in exact if abs(e - start) < Fraction(1, 500_000)),
+        key=lambda e: abs(e - start),
+        default=start,
+    )
 
 
-def declared_ends(container: av.container.InputContainer, stream: av.VideoStream, zero: Fraction) -> list[float]:
+def declared_ends(
+    container: av.container.InputContainer, stream: av.VideoStream, zero: Fraction
+) -> list[float]:
     """Return the declared ends of the video, in seconds after `zero`.
 
     The sources are the stream, or its tag, and the container. Values that are 0 or less are left
@@ -206,7 +228,11 @@ def declared_ends(container: av.container.InputContainer, stream: av.VideoStream
     fields = stream.metadata.get("DURATION", "").split(":")  # Matroska: when the track ends
     if len(fields) == 3 and not ends:
         with suppress(ValueError, OverflowError):
-            ends.append(Fraction(int(fields[0]) * 3600 + int(fields[1]) * 60) + Fraction(fields[2][:12]) - zero)
+            ends.append(
+                Fraction(int(fields[0]) * 3600 + int(fields[1]) * 60)
+                + Fraction(fields[2][:12])
+                - zero
+            )
     if container.duration:
         ends.append(Fraction(container.duration, 1_000_000))
     return [float(end) for end in ends if end > 0]

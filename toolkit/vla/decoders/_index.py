@@ -162,7 +162,15 @@ def read_index(
     except (av.FFmpegError, EOFError):
         return None
     base = Fraction(stream.time_base or 0)
-    index = PacketIndex(np.array(pts, np.int64), np.array(is_key), np.array(is_shown), base, latest[1], zero)
-    if not pts or not index.base or not is_key[0] or index.pts.min() < index.pts[0] or not any(is_shown):
+    index = PacketIndex(
+        np.array(pts, np.int64), np.array(is_key), np.array(is_shown), base, latest[1], zero
+    )
+    if (
+        not pts
+        or not index.base
+        or not is_key[0]
+        or index.pts.min() < index.pts[0]
+        or not any(is_shown)
+    ):
         return None
     return index if (np.diff(index.shown_pts) > 0).all() and index.seconds(0) >= 0 else None

@@ -27,7 +27,9 @@ class Losses:
         failed: whether packets did not decode, or reading ended in an error.
     """
 
-    def __init__(self, source: Source, packets: Packets, ends: list[float], end: float, failed: bool) -> None:
+    def __init__(
+        self, source: Source, packets: Packets, ends: list[float], end: float, failed: bool
+    ) -> None:
         self._source, self._packets, self._end, self._failed = source, packets, end, failed
         # libav computes the lengths of fragments and broadcasts from packet times, so they
         # declare no total.
@@ -67,7 +69,9 @@ class Losses:
     @cached_property
     def has_more(self) -> bool:
         """Whether another recording follows in the file behind the last packet."""
-        return has_another(self._source.path, self._source.container.format.name, self._packets.stop)
+        return has_another(
+            self._source.path, self._source.container.format.name, self._packets.stop
+        )
 
     def declared_end(self, has_gaps: bool) -> float:
         """Return the declared end of the video in seconds; 0.0 if none is credible.
@@ -83,7 +87,10 @@ class Losses:
             return 0.0
         num_index_packets = len(self._source.stream.index_entries)
         is_incomplete = (
-            self._failed or has_gaps or self.is_cut or len(self._packets.pts) < _MIN_SHARE * num_index_packets
+            self._failed
+            or has_gaps
+            or self.is_cut
+            or len(self._packets.pts) < _MIN_SHARE * num_index_packets
         )
         is_complete = not is_incomplete and self._source.is_cut() is False
         return 0.0 if is_complete else min(self._ends)

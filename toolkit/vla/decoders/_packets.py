@@ -53,7 +53,9 @@ class Packets:
         self._end: int | None = None
         # Of this recording: the two latest clocks, the latest presentation time.
         self._top = self._second = self._highest = self.NO_TIME
-        self._origin: tuple[int, int] | None = None  # file position and clock of the recording's start
+        self._origin: tuple[int, int] | None = (
+            None  # file position and clock of the recording's start
+        )
 
     def __iter__(self) -> Iterator[av.Packet]:
         """Yield each packet, moved, and an empty one at the end. Raises the errors of libav."""
@@ -87,7 +89,9 @@ class Packets:
         """
         gaps = []
         pts, positions = self._by_time
-        wide = np.flatnonzero(np.diff(pts) * self._base > max(longest, _MIN_GAP_FRAMES * self.length * self._base))
+        wide = np.flatnonzero(
+            np.diff(pts) * self._base > max(longest, _MIN_GAP_FRAMES * self.length * self._base)
+        )
         rate, slack = self._bytes_per_tick, _MAX_REORDER * self.length
         for i in wide:
             before, after = int(pts[i]), int(pts[i + 1])
@@ -124,7 +128,9 @@ class Packets:
             max(0, min(position, other_position) - 1),
             min(max(position, other_position) + 1, len(self._stop) - 1),
         )
-        widest = max(((self._start[k + 1] - self._stop[k], k) for k in range(first, last)), default=(0, 0))
+        widest = max(
+            ((self._start[k + 1] - self._stop[k], k) for k in range(first, last)), default=(0, 0)
+        )
         if widest[0] < max(_MIN_BYTES, typical / 10):
             return None
         return self._stop[widest[1]], self._start[widest[1] + 1]
@@ -136,8 +142,16 @@ class Packets:
                 packet.dts = packet.pts - int(self._stream.codec_context.has_b_frames)
             packet.pts = packet.dts
         clock = packet.dts if packet.dts is not None else packet.pts
-        start = packet.pos if packet.pos is not None and packet.pos >= 0 else (self._stop[-1] if self._stop else 0)
-        is_new = clock is not None and self._top > self.NO_TIME and self._starts_recording(packet, clock, start)
+        start = (
+            packet.pos
+            if packet.pos is not None and packet.pos >= 0
+            else (self._stop[-1] if self._stop else 0)
+        )
+        is_new = (
+            clock is not None
+            and self._top > self.NO_TIME
+            and self._starts_recording(packet, clock, start)
+        )
         if is_new:
             assert self._end is not None and clock is not None
             self._offset = self._end - (packet.pts if packet.pts is not None else clock)
@@ -158,8 +172,12 @@ class Packets:
             packet.dts = None if packet.dts is None else packet.dts + self._offset
         pts = packet.pts if packet.pts is not None else packet.dts
         if pts is not None:
-            self._highest = max(self._highest, pts - self._offset) if not is_new else pts - self._offset
-            self._end = max(pts + (packet.duration or self.length), self._end if self._end is not None else pts)
+            self._highest = (
+                max(self._highest, pts - self._offset) if not is_new else pts - self._offset
+            )
+            self._end = max(
+                pts + (packet.duration or self.length), self._end if self._end is not None else pts
+            )
         self.pts.append(packet.pts if packet.pts is not None else self.NO_TIME)
         self._start.append(start)
         self._stop.append(start + packet.size)
@@ -181,7 +199,9 @@ class Packets:
         if (self._latest - packet.dts) * self._base > _MIN_RESET:
             return True
         ahead = packet.dts - self._latest
-        if not self._is_broadcast or ahead * self._base <= max(_MIN_LEAP, 2 * self._widest * self._base):
+        if not self._is_broadcast or ahead * self._base <= max(
+            _MIN_LEAP, 2 * self._widest * self._base
+        ):
             return False
         position, first_clock = self._origin or (start, clock)
         typical = (self._stop[-1] - position) / max(1, self._latest - first_clock)

@@ -27,7 +27,9 @@ class RgbConverter:
     def __init__(self, stream: av.VideoStream) -> None:
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
         # 1 if the file declares no aspect ratio, or an implausible one.
-        self._aspect = Fraction(aspect) if aspect and Fraction(1, 8) <= Fraction(aspect) <= 8 else Fraction(1)
+        self._aspect = (
+            Fraction(aspect) if aspect and Fraction(1, 8) <= Fraction(aspect) <= 8 else Fraction(1)
+        )
         self._convert = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
@@ -35,7 +37,9 @@ class RgbConverter:
         if needs_mapping(frame):
             scale = min(1.0, _HDR_SIDE / min(width, height))
             width, height = max(1, round(width * scale)), max(1, round(height * scale))
-            rgb48 = self._convert.reformat(frame, width, height, format="rgb48le", threads=1).to_ndarray()
+            rgb48 = self._convert.reformat(
+                frame, width, height, format="rgb48le", threads=1
+            ).to_ndarray()
             pixels = tone_map(rgb48, int(frame.color_trc), int(frame.color_primaries))
         else:
             pixels = self._rgb(frame, width, height)
@@ -46,10 +50,14 @@ class RgbConverter:
         if not pixels:
             return np.zeros((0, 1, 1, 3), np.uint8)
         shape = max((p.shape for p in pixels), key=lambda s: s[0] * s[1])
-        return np.stack([p if p.shape == shape else self._resize(p, shape[1], shape[0]) for p in pixels])
+        return np.stack(
+            [p if p.shape == shape else self._resize(p, shape[1], shape[0]) for p in pixels]
+        )
 
     def _resize(self, pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-        return self._rgb(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"), width, height)
+        return self._rgb(
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"), width, height
+        )
 
     def _rgb(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
         return self._convert.reformat(frame, width, height, format="rgb24", threads=1).to_ndarray()

@@ -19,7 +19,9 @@ _MAX_SECONDS = Fraction(10)
 
 def thumbnail(frame: av.VideoFrame) -> np.ndarray:
     """Return the `(16, 16, 3)` float32 thumbnail of a libav frame, averaged over areas."""
-    small = frame.reformat(width=_SIDE, height=_SIDE, format="rgb24", interpolation="AREA", threads=1)
+    small = frame.reformat(
+        width=_SIDE, height=_SIDE, format="rgb24", interpolation="AREA", threads=1
+    )
     return np.asarray(small.to_ndarray(), np.float32)
 
 
@@ -52,7 +54,9 @@ def scene_times(thumbnails: Iterable[tuple[Fraction, np.ndarray]]) -> list[Fract
 
 
 def _is_cut(changes: list[float], i: int) -> bool:
-    around = [changes[j] for j in range(max(1, i - RATE), min(len(changes), i + RATE + 1)) if j != i]
+    around = [
+        changes[j] for j in range(max(1, i - RATE), min(len(changes), i + RATE + 1)) if j != i
+    ]
     # Take the second largest: a cut nearby must not hide this one.
     typical = sorted(around)[-2] if len(around) > 1 else 0.0
     return changes[i] >= _MIN_CHANGE and changes[i] >= _MIN_RATIO * typical

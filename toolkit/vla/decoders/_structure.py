@@ -60,7 +60,8 @@ def count_transport_bytes(path: Path, start: int, stop: int) -> int:
         while block := file.read(min(_BLOCK, stop - file.tell())):
             marks = np.frombuffer(block, np.uint8) == 0x47
             counts = (
-                marks[: len(marks) // size * size].reshape(-1, size).sum(0).max(initial=0) * size for size in PACKETS
+                marks[: len(marks) // size * size].reshape(-1, size).sum(0).max(initial=0) * size
+                for size in PACKETS
             )
             num_bytes += int(max(counts))
     return num_bytes

@@ -15,8 +15,13 @@ _KNEE = 0.5  # of white; darker values are unchanged
 _GAMMA = 2.4  # of a display (BT.1886)
 _CODES = 1 << 16
 _TO_BT709: dict[int, np.ndarray] = {
-    _BT2020: np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32),
-    _P3: np.array([[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]], np.float32),
+    _BT2020: np.array(
+        [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
+        np.float32,
+    ),
+    _P3: np.array(
+        [[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]], np.float32
+    ),
 }
 
 
@@ -39,7 +44,9 @@ def tone_map(pixels: np.ndarray, transfer: int, primaries: int) -> np.ndarray:
     light = _light(transfer)[pixels]
     if transfer == _HLG:  # scene-referred values
         scene = light @ np.array([0.2627, 0.6780, 0.0593], np.float32)
-        light *= (np.maximum(scene, 1e-6) ** np.float32(0.2) * np.float32(_HLG_PEAK / _WHITE))[..., None]
+        light *= (np.maximum(scene, 1e-6) ** np.float32(0.2) * np.float32(_HLG_PEAK / _WHITE))[
+            ..., None
+        ]
     if primaries in _TO_BT709:
         light = np.maximum(light @ _TO_BT709[primaries].T, 0)
     brightest = light.max(-1)
@@ -48,9 +55,13 @@ def tone_map(pixels: np.ndarray, transfer: int, primaries: int) -> np.ndarray:
         max_above = np.float32((peak - _KNEE) / (1 - _KNEE))
         above = np.maximum(brightest - np.float32(_KNEE), 0) / np.float32(1 - _KNEE)
         # Reinhard's curve above the knee, where its slope is 1.
-        reinhard = np.float32(_KNEE) + np.float32(1 - _KNEE) * above * (1 + above / max_above**2) / (1 + above)
+        reinhard = np.float32(_KNEE) + np.float32(1 - _KNEE) * above * (
+            1 + above / max_above**2
+        ) / (1 + above)
         light *= np.where(brightest > _KNEE, reinhard / np.maximum(brightest, 1e-6), 1)[..., None]
-    return _display()[(np.minimum(light, 1) * np.float32(_CODES - 1) + np.float32(0.5)).astype(np.uint16)]
+    return _display()[
+        (np.minimum(light, 1) * np.float32(_CODES - 1) + np.float32(0.5)).astype(np.uint16)
+    ]
 
 
 @cache

@@ -53,7 +53,17 @@ _VARIABLES = frozenset(
     ]
 )
 _VARIABLE_PREFIXES = ("LC_", "LD_", "DYLD_", "PYTHON", "NVIDIA_")
-_EXTERNAL_SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGXFSZ", "SIGPWR", "SIGSYS")
+_EXTERNAL_SIGNALS = (
+    "SIGKILL",
+    "SIGTERM",
+    "SIGINT",
+    "SIGHUP",
+    "SIGQUIT",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGPWR",
+    "SIGSYS",
+)
 
 
 INVALID_MESSAGE = "the decoder worker sent an invalid message"
@@ -144,7 +154,8 @@ class DecoderWorker:
         self._process.kill()
         if not self._has_started:
             raise EnvironmentUnfitError(
-                f"the decoder's process did not start within {timeout:g} s: the machine is too busy, or {sys.executable} cannot "
+                f"the decoder's process did not start within {timeout:g} s: the machine is too "
+                f"busy, or {sys.executable} cannot "
                 "run here"
             )
         raise WorkerDiedError(f"the decoder hung: no heartbeat for {timeout:g} s", "hung")
@@ -158,7 +169,9 @@ class DecoderWorker:
         try:
             offset, height, width, seconds = location
             size = height * width * 3
-            is_valid = all(isinstance(v, int) and v >= 0 for v in (offset, height, width)) and math.isfinite(seconds)
+            is_valid = all(
+                isinstance(v, int) and v >= 0 for v in (offset, height, width)
+            ) and math.isfinite(seconds)
             end = offset + size
         except (TypeError, ValueError):
             is_valid = False
@@ -169,7 +182,9 @@ class DecoderWorker:
             if length < end:
                 raise WorkerDiedError(INVALID_MESSAGE, "crashed")
             self._mapping = mmap.mmap(self._ring, length)
-        pixels = np.frombuffer(self._mapping, np.uint8, size, offset).reshape(height, width, 3).copy()
+        pixels = (
+            np.frombuffer(self._mapping, np.uint8, size, offset).reshape(height, width, 3).copy()
+        )
         self.send_bytes(b"f")
         return pixels
 
@@ -195,7 +210,9 @@ class DecoderWorker:
         reason = os.strerror(number)
         if number == errno.EFBIG and not _is_limited("RLIMIT_FSIZE"):
             return WorkerDiedError("its pictures exceed the size limit of a decoder", "too-large")
-        return WorkerDiedError(f"no memory could be allocated for its pictures ({reason})", "resources")
+        return WorkerDiedError(
+            f"no memory could be allocated for its pictures ({reason})", "resources"
+        )
 
     def _crash_error(self) -> Exception:
         """Return the error for a worker whose process ended."""
@@ -212,10 +229,16 @@ class DecoderWorker:
             return EnvironmentUnfitError(message, hint=Hint("doctor"))
         if "MemoryError" in last_line:
             if _is_limited("RLIMIT_AS", self._memory):
-                return WorkerDiedError("it needs more memory than the limit (ulimit -v) allows", "resources")
-            return WorkerDiedError(f"it needs more memory than a decoder may have ({self._memory >> 20} MiB)", "memory")
+                return WorkerDiedError(
+                    "it needs more memory than the limit (ulimit -v) allows", "resources"
+                )
+            return WorkerDiedError(
+                f"it needs more memory than a decoder may have ({self._memory >> 20} MiB)", "memory"
+            )
         if name == "SIGPROF":
-            return WorkerDiedError("the decoder hung: it computed for too long without a heartbeat", "endless")
+            return WorkerDiedError(
+                "the decoder hung: it computed for too long without a heartbeat", "endless"
+            )
         if name in _EXTERNAL_SIGNALS:
             hint = ", as the system does when memory is short" if is_short else ""
             return WorkerDiedError(f"the decoder was killed from outside ({name}{hint})", "killed")
@@ -228,7 +251,9 @@ def environment() -> dict[str, str]:
     Others are withheld, since they may contain secrets.
     """
     variables = {
-        k: v for k, v in os.environ.items() if k.upper() in _VARIABLES or k.upper().startswith(_VARIABLE_PREFIXES)
+        k: v
+        for k, v in os.environ.items()
+        if k.upper() in _VARIABLES or k.upper().startswith(_VARIABLE_PREFIXES)
     }
     paths = os.pathsep.join(p for p in sys.path if p)
     return {**variables, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -236,10 +261,15 @@ def environment() -> dict[str, str]:
 
 def _cannot_start(error: Exception) -> Exception:
     """Return the error for a process, or reading thread (RuntimeError), that cannot start."""
-    shortage = isinstance(error, RuntimeError) or unreadable_reason(Path(), error).reason == "resources"  # type: ignore[arg-type]
+    shortage = (
+        isinstance(error, RuntimeError) or unreadable_reason(Path(), error).reason == "resources"
+    )  # type: ignore[arg-type]
     message = f"cannot start a decoding process: {getattr(error, 'strerror', None) or error}"
     if shortage:
-        return ResourceError(f"{message}. Free memory, files or processes (ulimit -a), then run the same command again")
+        return ResourceError(
+            f"{message}. Free memory, files or processes (ulimit -a), then run the same command "
+            f"again"
+        )
     return EnvironmentUnfitError(f"{message} ({sys.executable})", hint=Hint("decode_in_process"))
 
 

@@ -77,7 +77,9 @@ def _open(decoder: Any, path: Path, channel: _Channel) -> Any:
         return None
     reader.tick = channel.heartbeat
     video = reader.video
-    channel.send("video", [video.duration_seconds, video.fps, video.width, video.height, video.codec])
+    channel.send(
+        "video", [video.duration_seconds, video.fps, video.width, video.height, video.codec]
+    )
     return reader
 
 
@@ -217,5 +219,7 @@ def _limit(memory: int, picture_bytes: int) -> None:
         "RLIMIT_FSIZE": max(_RING_BYTES, 2 * picture_bytes),
     }
     for name, value in limits.items():
-        with suppress(AttributeError, ValueError, OSError):  # a system without it, or with a stricter limit
+        with suppress(
+            AttributeError, ValueError, OSError
+        ):  # a system without it, or with a stricter limit
             resource.setrlimit(getattr(resource, name), (value, value))

@@ -28,7 +28,18 @@ from vla.sampling import Sampling
 from vla.video import Frames, Video
 
 _EMPTY_REPORT = DecodeReport(0.0, 0.0, 0, "", False)
-_REPORT_TYPES = (float, float, int, str, bool, int, int, float, bool, bool)  # of its fields, in order
+_REPORT_TYPES = (
+    float,
+    float,
+    int,
+    str,
+    bool,
+    int,
+    int,
+    float,
+    bool,
+    bool,
+)  # of its fields, in order
 
 
 class Decoder:
@@ -57,9 +68,15 @@ class Decoder:
     ) -> None:
         if os.name != "posix":
             raise EnvironmentUnfitError(
-                "decoding in separate processes needs a POSIX system", hint=Hint("decode_in_process")
+                "decoding in separate processes needs a POSIX system",
+                hint=Hint("decode_in_process"),
             )
-        self._settings = {"inner": inner, "max_pixels": max_pixels, "memory": memory, "cpu_timeout": cpu_timeout}
+        self._settings = {
+            "inner": inner,
+            "max_pixels": max_pixels,
+            "memory": memory,
+            "cpu_timeout": cpu_timeout,
+        }
         self._timeout = timeout
         self._idle: list[DecoderWorker] = []
         self._lock = threading.Lock()
@@ -113,7 +130,9 @@ class IsolatedReader:
         record = self._receive("video")
         try:
             seconds, fps, width, height, codec = record
-            self.video = Video(path, float(seconds), float(fps), int(width), int(height), str(codec)[:40])
+            self.video = Video(
+                path, float(seconds), float(fps), int(width), int(height), str(codec)[:40]
+            )
         except (TypeError, ValueError, OverflowError) as error:
             raise self._protocol_error() from error
         self.report = _EMPTY_REPORT
@@ -134,7 +153,10 @@ class IsolatedReader:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._generation += 1
         self._owner._recycle(self._worker)
@@ -151,7 +173,10 @@ class IsolatedReader:
         try:
             while True:
                 if generation != self._generation:
-                    raise ValueError(f"{self._path.name}: the reader was closed or sampled again during iteration")
+                    raise ValueError(
+                        f"{self._path.name}: the reader was closed or sampled again during "
+                        f"iteration"
+                    )
                 kind, value = self._next()
                 if kind == "end":
                     break
@@ -186,12 +211,16 @@ class IsolatedReader:
             if kind == "stopped":
                 self._worker.is_streaming = False
                 with suppress(TypeError, ValueError):
-                    self.report = DecodeReport(*(t(v) for t, v in zip(_REPORT_TYPES, value, strict=True)))
+                    self.report = DecodeReport(
+                        *(t(v) for t, v in zip(_REPORT_TYPES, value, strict=True))
+                    )
                 return
 
     def _frames(self, pixels: list[np.ndarray], times: list[float]) -> Frames:
         try:
-            return Frames(pixels[0][None] if len(pixels) == 1 else np.stack(pixels), np.array(times))
+            return Frames(
+                pixels[0][None] if len(pixels) == 1 else np.stack(pixels), np.array(times)
+            )
         except ValueError as error:
             raise self._protocol_error() from error
 

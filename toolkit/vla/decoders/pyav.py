@@ -74,14 +74,20 @@ class PyavReader:
         rate = stream.average_rate or stream.guessed_rate or 0
         self._rate = Fraction(rate) if rate else Fraction(25)
         size = context.width, context.height
-        self.video = Video(path, min(self._declared_ends, default=0.0), float(rate), *size, context.name)
+        self.video = Video(
+            path, min(self._declared_ends, default=0.0), float(rate), *size, context.name
+        )
         self._end, self._errors, self._first_error, self._step = Fraction(0), 0, "", _STEP
         self._clock, self._packets = self._new_clock(), Packets(self._source.container, stream)
 
     def sample(self, sampling: Sampling, chunk: int = 32) -> Iterator[Frames]:
         """Yield the frames that `sampling` chooses, each once; see the base class."""
         index = self._index()
-        self._step = 1 / Fraction(sampling.value).limit_denominator(100_000) if sampling.kind == "fps" else _STEP
+        self._step = (
+            1 / Fraction(sampling.value).limit_denominator(100_000)
+            if sampling.kind == "fps"
+            else _STEP
+        )
         pixels: list[np.ndarray] = []
         times: list[float] = []
         last = None
@@ -101,10 +107,14 @@ class PyavReader:
     def frames_at(self, timestamps_seconds: np.ndarray) -> Frames:
         """Return the frame on screen at each of the ascending times."""
         times = [Fraction(float(t)) for t in timestamps_seconds]
-        frames = [(self._upright(f), float(t)) for f, t in self._on_screen(TimestampQueue(times), self._index())]
+        frames = [
+            (self._upright(f), float(t))
+            for f, t in self._on_screen(TimestampQueue(times), self._index())
+        ]
         if len(frames) < len(times):
             raise DecodeError(
-                f"{self.video.path.name}: no frame is on screen at {float(times[len(frames)]):.3f} s; the video "
+                f"{self.video.path.name}: no frame is on screen at "
+                f"{float(times[len(frames)]):.3f} s; the video "
                 f"ends at {float(self._end):.3f} s", "past-the-end",
             )  # fmt: skip
         return Frames(self._upright.stack([f for f, _ in frames]), np.array([t for _, t in frames]))
@@ -112,17 +122,27 @@ class PyavReader:
     @property
     def report(self) -> DecodeReport:
         """The report of the last decoding."""
-        losses = Losses(self._source, self._packets, self._declared_ends, float(self._end), self._errors > 0)
+        losses = Losses(
+            self._source, self._packets, self._declared_ends, float(self._end), self._errors > 0
+        )
         gaps = losses.gaps(self._step, self.tick)
-        seconds, failures = (float(self._end), losses.declared_end(bool(gaps))), (self._errors, self._first_error)
+        seconds, failures = (
+            (float(self._end), losses.declared_end(bool(gaps))),
+            (self._errors, self._first_error),
+        )
         times = self._clock.synthetic, self._clock.drop_count
-        return DecodeReport(*seconds, *failures, *times, len(gaps), sum(gaps), losses.is_cut, losses.has_more)
+        return DecodeReport(
+            *seconds, *failures, *times, len(gaps), sum(gaps), losses.is_cut, losses.has_more
+        )
 
     def __enter__(self) -> PyavReader:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._source.container.close()
 
@@ -134,14 +154,19 @@ class PyavReader:
             frames = self._on_screen(self._times(at_fps(RATE), index), index)
             return TimestampQueue(scene_times((time, thumbnail(frame)) for frame, time in frames))
         if index is not None:
-            entries = [(index.seconds(rank), bool(index.is_key[position])) for rank, position in enumerate(index.order)]
+            entries = [
+                (index.seconds(rank), bool(index.is_key[position]))
+                for rank, position in enumerate(index.order)
+            ]
         else:
             entries = [(time, frame.key_frame) for frame, time in self._decode()]
         if sampling.kind == "keyframes":
             return TimestampQueue(time for time, is_key in entries if is_key)
         parts = int(sampling.value)
         (first, _), (last, _) = entries[0], entries[-1]
-        return TimestampQueue(first + (last - first) * (2 * k + 1) / (2 * parts) for k in range(parts))
+        return TimestampQueue(
+            first + (last - first) * (2 * k + 1) / (2 * parts) for k in range(parts)
+        )
 
     def _on_screen(
         self, queue: TimestampQueue, index: PacketIndex | None, *, to_end: bool = False
@@ -165,7 +190,9 @@ class PyavReader:
             # A full decode of a damaged file may yield an earlier frame: times must not decrease.
             yield entry if latest is None or entry[1] >= latest[1] else latest
 
-    def _through_all(self, queue: TimestampQueue, to_end: bool) -> Iterator[tuple[av.VideoFrame, Fraction]]:
+    def _through_all(
+        self, queue: TimestampQueue, to_end: bool
+    ) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """Yield as `_on_screen` does, by decoding every frame."""
         target = next(queue, None)
         current: av.VideoFrame | None = None
@@ -206,7 +233,11 @@ class PyavReader:
             for rank, frame in self._decode_ranks(index, np.unique(ranks)) if ranks else ():
                 time = index.seconds(rank)
                 self._end = time + self._length(frame)
-                while head < len(ranks) and ranks[head] == rank and (rank < last or targets[head] < self._end):
+                while (
+                    head < len(ranks)
+                    and ranks[head] == rank
+                    and (rank < last or targets[head] < self._end)
+                ):
                     head += 1
                     yield frame, time
             while ranks and ranks[-1] == last and (target := next(queue, self._end)) < self._end:
@@ -218,7 +249,9 @@ class PyavReader:
         if to_end and (not ranks or ranks[-1] != last):
             self._end = index.end_seconds(1 / self._rate)
 
-    def _decode_ranks(self, index: PacketIndex, ranks: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
+    def _decode_ranks(
+        self, index: PacketIndex, ranks: np.ndarray
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield the frames `ranks` (ascending) in order of presentation."""
         actions = index.packet_actions(ranks)
         if actions is None:
@@ -274,11 +307,18 @@ class PyavReader:
 
     def _begin(self) -> None:
         self._packets = self._source.begin()
-        self._end, self._errors, self._first_error, self._clock = Fraction(0), 0, "", self._new_clock()
+        self._end, self._errors, self._first_error, self._clock = (
+            Fraction(0),
+            0,
+            "",
+            self._new_clock(),
+        )
 
     def _new_clock(self) -> Clock:
         stream = self._source.stream
-        first = (lambda: self._packets.pts[0]) if self._source.container.format.name == "avi" else None
+        first = (
+            (lambda: self._packets.pts[0]) if self._source.container.format.name == "avi" else None
+        )
         return Clock(Fraction(stream.time_base or 0), self._rate, self._source.zero, first)
 
     def _length(self, frame: av.VideoFrame) -> Fraction:
@@ -296,7 +336,9 @@ class PyavReader:
                 yield frame, time
         if self._clock.latest is None:
             detail = f": {self._first_error}" if self._first_error else ""
-            raise DecodeError(f"{self.video.path.name}: no frame could be decoded{detail}", "no-frames")
+            raise DecodeError(
+                f"{self.video.path.name}: no frame could be decoded{detail}", "no-frames"
+            )
 
     def _frames(self) -> Iterator[av.VideoFrame]:
         packets = iter(self._packets)
@@ -317,4 +359,7 @@ class PyavReader:
                     return
 
     def _record_error(self, error: BaseException) -> None:
-        self._errors, self._first_error = self._errors + 1, self._first_error or libav_message(error)
+        self._errors, self._first_error = (
+            self._errors + 1,
+            self._first_error or libav_message(error),
+        )

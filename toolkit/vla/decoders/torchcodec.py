@@ -73,12 +73,16 @@ class _Reader(pyav.PyavReader):
         for start in range(0, len(ranks), _BATCH_SIZE):
             batch = ranks[start : start + _BATCH_SIZE]
             try:
-                frames = self._decoder().get_frames_at(np.searchsorted(all_pts, index.shown_pts[batch]).tolist())
+                frames = self._decoder().get_frames_at(
+                    np.searchsorted(all_pts, index.shown_pts[batch]).tolist()
+                )
             except (RuntimeError, ValueError, IndexError) as error:
                 raise IndexMismatchError from error
             is_transposed = round((self._decoder().metadata.rotation or 0) / 90) % 2 == 1
             pixels, durations = frames.data.cpu().numpy(), frames.duration_seconds.tolist()
-            for k, (rank, seconds) in enumerate(zip(batch.tolist(), frames.pts_seconds.tolist(), strict=True)):
+            for k, (rank, seconds) in enumerate(
+                zip(batch.tolist(), frames.pts_seconds.tolist(), strict=True)
+            ):
                 # torchcodec may count frames that an edit list hides or that are never returned.
                 if abs(seconds - float(int(index.shown_pts[rank]) * index.base)) > 1e-6:
                     raise IndexMismatchError
@@ -120,7 +124,8 @@ def _load() -> Any:
         from torchcodec.decoders import VideoDecoder
     except (ImportError, OSError, RuntimeError) as error:
         raise EnvironmentUnfitError(
-            f"cannot use torchcodec ({str(error).strip().splitlines()[0]:.120}): it needs 'pip install torchcodec' and "
+            f"cannot use torchcodec ({str(error).strip().splitlines()[0]:.120}): it needs 'pip "
+            f"install torchcodec' and "
             "the FFmpeg libraries of the system; the decoder 'isolated' needs neither"
         ) from error
     return VideoDecoder

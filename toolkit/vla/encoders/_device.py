@@ -19,17 +19,29 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def choose_device(device: str) -> torch.device:
     """Return the device called `device`; `auto` is CUDA, else Apple's GPU, else the CPU."""
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     try:
         torch_device = torch.device(device)
     except RuntimeError as error:
-        raise UsageError(f"there is no device called {device!r}; use auto, cpu, cuda, cuda:1 or mps") from error
+        raise UsageError(
+            f"there is no device called {device!r}; use auto, cpu, cuda, cuda:1 or mps"
+        ) from error
     is_missing = (
         torch_device.type == "cuda"
-        and (not torch.cuda.is_available() or (torch_device.index or 0) >= torch.cuda.device_count())
+        and (
+            not torch.cuda.is_available() or (torch_device.index or 0) >= torch.cuda.device_count()
+        )
     ) or (torch_device.type == "mps" and not torch.backends.mps.is_available())
     if is_missing:
-        raise EnvironmentUnfitError(f"torch finds no device {device!r}", hint=Hint("compute_on_cpu"))
+        raise EnvironmentUnfitError(
+            f"torch finds no device {device!r}", hint=Hint("compute_on_cpu")
+        )
     return torch_device
 
 
@@ -47,7 +59,10 @@ def choose_dtype(dtype: str, device: torch.device) -> tuple[torch.dtype, str]:
         return torch.float32, "the safe choice on this device"
     # Depends on the processor, never on timing: the load of the machine must not change the bits of
     # cached features.
-    for instructions, is_supported in (("AMX", "_is_amx_tile_supported"), ("AVX512-BF16", "_is_avx512_bf16_supported")):
+    for instructions, is_supported in (
+        ("AMX", "_is_amx_tile_supported"),
+        ("AVX512-BF16", "_is_avx512_bf16_supported"),
+    ):
         if hasattr(torch.cpu, is_supported) and getattr(torch.cpu, is_supported)():
             return torch.bfloat16, f"the CPU has {instructions}"
     return torch.float32, "the CPU has no instructions for bfloat16"

@@ -32,9 +32,17 @@ def _mismatch(reason: str) -> str:
     release, _, build = torch_version.partition("+")
     major, minor = ([*release.split("."), "0"])[:2]
     pair = f"torch=={release}"
-    pair += f" 'torchvision==0.{int(minor) + 15}.*'" if major == "2" and minor.isdigit() else " torchvision"
-    index = " from PyTorch's CPU index, as the selector on pytorch.org says" if build == "cpu" else ""
+    pair += (
+        f" 'torchvision==0.{int(minor) + 15}.*'"
+        if major == "2" and minor.isdigit()
+        else " torchvision"
+    )
+    index = (
+        " from PyTorch's CPU index, as the selector on pytorch.org says" if build == "cpu" else ""
+    )
     return (
-        f"torch {torch_version}, torchvision {vision_version} and open_clip cannot be imported together ({reason}). "
-        f"torch and torchvision must be of one build: install both in one command{index}: pip install --force-reinstall {pair}"
+        f"torch {torch_version}, torchvision {vision_version} and open_clip cannot be imported "
+        f"together ({reason}). "
+        f"torch and torchvision must be of one build: install both in one command{index}: pip "
+        f"install --force-reinstall {pair}"
     )

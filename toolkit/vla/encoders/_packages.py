@@ -18,7 +18,9 @@ def require_packages(open_clip: Any, name: str) -> None:
     open_clip downloads.
     """
     config: Mapping[str, Any] = {}
-    with suppress(OSError, ValueError, RuntimeError, KeyError):  # loading the model reports the error
+    with suppress(
+        OSError, ValueError, RuntimeError, KeyError
+    ):  # loading the model reports the error
         config = open_clip.get_model_config(name if ":" in name else name.replace("/", "-")) or {}
     for module, purpose in required_modules(name, config).items():
         if find_spec(module) is None:
@@ -29,7 +31,8 @@ def require_packages(open_clip: Any, name: str) -> None:
 
         if not timm.is_model(str(model).split(":")[-1]):
             raise EnvironmentUnfitError(
-                f"the model {name!r} needs timm's {model!r}, not in timm {timm.__version__}: pip install --upgrade timm"
+                f"the model {name!r} needs timm's {model!r}, not in timm {timm.__version__}: pip "
+                f"install --upgrade timm"
             )
 
 
@@ -59,13 +62,16 @@ def name_missing_packages(name: str) -> Iterator[None]:
         module = (getattr(error, "name", None) or "").split(".")[0]
         if not module or module in ("vla", "open_clip"):
             raise EnvironmentUnfitError(
-                f"the model {name!r} cannot be loaded with what is installed ({str(error).strip().splitlines()[0]})"
+                f"the model {name!r} cannot be loaded with what is installed "
+                f"({str(error).strip().splitlines()[0]})"
             ) from error
         raise _missing_package(name, module, str(error).strip().splitlines()[0]) from error
 
 
 def _missing_package(name: str, module: str, purpose: str) -> EnvironmentUnfitError:
-    return EnvironmentUnfitError(f"the model {name!r} needs the package {module!r} ({purpose}): {pip_line(module)}")
+    return EnvironmentUnfitError(
+        f"the model {name!r} needs the package {module!r} ({purpose}): {pip_line(module)}"
+    )
 
 
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

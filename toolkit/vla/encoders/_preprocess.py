@@ -28,23 +28,33 @@ class Preprocess:
 
     def __init__(self, config: dict[str, Any]) -> None:
         size = config["size"]
-        self.height, self.width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        self.height, self.width = (
+            (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        )
         self.mode = str(config["interpolation"])
         self.squash = config["resize_mode"] == "squash"
         self.mean = tuple(float(v) for v in config["mean"])
         self.std = tuple(float(v) for v in config["std"])
-        if config["resize_mode"] not in ("shortest", "squash") or self.mode not in ("bicubic", "bilinear"):
+        if config["resize_mode"] not in ("shortest", "squash") or self.mode not in (
+            "bicubic",
+            "bilinear",
+        ):
             raise EnvironmentUnfitError(
-                f"preprocessing {config['resize_mode']!r} with {self.mode!r} interpolation is not supported; "
+                f"preprocessing {config['resize_mode']!r} with {self.mode!r} interpolation is "
+                f"not supported; "
                 "'shortest' and 'squash' with 'bicubic' or 'bilinear' are"
             )
         if not self.squash and self.height != self.width:
-            raise EnvironmentUnfitError(f"'shortest' needs a square input, not {self.height}x{self.width}")
+            raise EnvironmentUnfitError(
+                f"'shortest' needs a square input, not {self.height}x{self.width}"
+            )
 
     def __str__(self) -> str:
         kind = "squash" if self.squash else "shortest+crop"
         mean, std = ("/".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
-        return f"{self.height}x{self.width} {kind} {self.mode} antialias uint8 mean {mean} std {std}"
+        return (
+            f"{self.height}x{self.width} {kind} {self.mode} antialias uint8 mean {mean} std {std}"
+        )
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Convert `(T, H, W, 3)` uint8 to `(T, 3, height, width)` uint8."""

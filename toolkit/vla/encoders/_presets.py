@@ -25,7 +25,9 @@ class Preset:
 
 
 PRESETS = {
-    "demo": Preset("demo", "", "Apache-2.0", 1.5, "embedded; knows nothing but the rendered world of the demo"),
+    "demo": Preset(
+        "demo", "", "Apache-2.0", 1.5, "embedded; knows nothing but the rendered world of the demo"
+    ),
     "fast": Preset("PE-Core-S-16-384", "meta", "Apache-2.0", 87, "small and quick; R@1 39.3"),
     "balanced": Preset("PE-Core-B-16", "meta", "Apache-2.0", 448, "the default; R@1 47.6"),
     "best": Preset("PE-Core-L-14-336", "meta", "Apache-2.0", 671, "for a GPU; R@1 50.3"),

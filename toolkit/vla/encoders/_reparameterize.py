@@ -25,5 +25,7 @@ def reparameterize(network: Any) -> Any:
     """
     from timm.models import reparameterize_model
 
-    network.visual = reparameterize_model(network.visual, inplace=True).to(memory_format=torch.channels_last)
+    network.visual = reparameterize_model(network.visual, inplace=True).to(
+        memory_format=torch.channels_last
+    )
     return network

@@ -29,7 +29,8 @@ WAY_ON = Hint("load_again")
 _TEST_TEXTS = [
     "a dog jumps over a fence",
     "",
-    "It's 12:30 &amp; Zo\u00eb's caf\u00e9 \u2014 \u201cna\u00efve\u201d \u65e5\u672c <end_of_text>",
+    "It's 12:30 &amp; Zo\u00eb's caf\u00e9 \u2014 \u201cna\u00efve\u201d \u65e5\u672c "
+    "<end_of_text>",
     "two people play chess in a park, and a third one looks on " * 9,
 ]
 
@@ -80,7 +81,9 @@ class TextTower(TextEncoderBase):
     """
 
     def __init__(self, record: Mapping[str, Any], device: str, dtype: str) -> None:
-        entry = records.decode(TextTowerRecord, dict(record), "what is remembered of the text tower", WAY_ON)
+        entry = records.decode(
+            TextTowerRecord, dict(record), "what is remembered of the text tower", WAY_ON
+        )
         if _file_state(Path(entry.file)) != entry.looks:
             raise ValueError(f"{entry.file} has changed")
         self._device = choose_device(device)
@@ -132,7 +135,13 @@ def describe_text_tower(
     state_dict = network.state_dict()
     prefix = "text." if hasattr(network, "text") else ""
     names = shape and tensor_names(shape, {name.removeprefix(prefix) for name in state_dict})
-    if shape is None or file is None or file.suffix != ".safetensors" or not names or not vocabulary.is_file():
+    if (
+        shape is None
+        or file is None
+        or file.suffix != ".safetensors"
+        or not names
+        or not vocabulary.is_file()
+    ):
         return None
     record = {
         "schema": SCHEMA, "file": str(file.absolute()), "looks": list(_file_state(file)), "weights": weights, "prefix": prefix,
@@ -142,7 +151,9 @@ def describe_text_tower(
     try:
         tensors = _tensors(file, prefix, names)
         if any(
-            not torch.equal(tensors[name].to(state_dict[prefix + name].dtype), state_dict[prefix + name])
+            not torch.equal(
+                tensors[name].to(state_dict[prefix + name].dtype), state_dict[prefix + name]
+            )
             for name in names
         ):
             return None  # loading changed the weights, for example interpolated positions
@@ -150,7 +161,8 @@ def describe_text_tower(
         for text in _TEST_TEXTS:
             result, reference = tower.encode_text([text]), whole.encode_text([text])
             if not (
-                np.array_equal(result.pooled, reference.pooled) and np.array_equal(result.tokens, reference.tokens)
+                np.array_equal(result.pooled, reference.pooled)
+                and np.array_equal(result.tokens, reference.tokens)
             ):
                 return None
     except (CacheError, KeyError, TypeError, ValueError, OSError, RuntimeError):

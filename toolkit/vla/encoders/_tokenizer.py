@@ -39,7 +39,11 @@ def make_tokenizer(vocabulary: Path, context_length: int) -> Any:
 def load_tokenizer_module() -> Any:
     """Load open_clip's `tokenizer.py`, or all of open_clip if it cannot be loaded alone."""
     package = find_spec("open_clip")
-    if package is not None and package.submodule_search_locations and "open_clip" not in sys.modules:
+    if (
+        package is not None
+        and package.submodule_search_locations
+        and "open_clip" not in sys.modules
+    ):
         with suppress(ImportError, OSError):
             return load_file(Path(package.submodule_search_locations[0]) / "tokenizer.py")
     return import_open_clip().tokenizer

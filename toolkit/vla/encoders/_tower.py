@@ -43,14 +43,24 @@ class Shape:
         options = dict(text_cfg)
         activation, norm = (dict(options.pop(k, None) or {}) for k in ("act_kwargs", "norm_kwargs"))
         field_names = {f.name for f in fields(cls)} - {"quick_gelu", "approximate", "eps"}
-        for name in ("mlp_ratio", "pad_id", "proj_bias", "proj_type", "tokenizer_kwargs", "hf_tokenizer_name"):
+        for name in (
+            "mlp_ratio",
+            "pad_id",
+            "proj_bias",
+            "proj_type",
+            "tokenizer_kwargs",
+            "hf_tokenizer_name",
+        ):
             options.pop(name, None)
         if any(value for name, value in options.items() if name not in field_names):
             return None
         if set(activation) - {"approximate"} or set(norm) - {"eps"} or (quick_gelu and activation):
             return None
         shape = cls(
-            **{k: v for k, v in options.items() if k in field_names}, quick_gelu=quick_gelu, **activation, **norm
+            **{k: v for k, v in options.items() if k in field_names},
+            quick_gelu=quick_gelu,
+            **activation,
+            **norm,
         )
         return shape if shape.pool_type in ("first", "last", "argmax", "eos") else None
 
@@ -71,10 +81,16 @@ class Tower:
         self._shape, self._weights = shape, dict(weights)
         position = self._weights["positional_embedding"]
         # One module serves all layers: its own weights are never used.
-        self._attention = nn.MultiheadAttention(shape.width, shape.heads, batch_first=True).eval().requires_grad_(False)
+        self._attention = (
+            nn.MultiheadAttention(shape.width, shape.heads, batch_first=True)
+            .eval()
+            .requires_grad_(False)
+        )
         self._mask = None
         if not shape.no_causal_mask:
-            self._mask = torch.full((shape.context_length,) * 2, float("-inf")).triu_(1).to(position)
+            self._mask = (
+                torch.full((shape.context_length,) * 2, float("-inf")).triu_(1).to(position)
+            )
         gelu = partial(functional.gelu, approximate=shape.approximate)
         self._activation = (lambda x: x * torch.sigmoid(1.702 * x)) if shape.quick_gelu else gelu
 
@@ -99,13 +115,19 @@ class Tower:
         options = {"need_weights": False, "attn_mask": self._mask}
         x = x + torch.func.functional_call(self._attention, weights, (q, q, q), options)[0]
         y = functional.linear(
-            self._layer_norm(x, f"{name}ln_2."), w[f"{name}mlp.c_fc.weight"], w[f"{name}mlp.c_fc.bias"]
+            self._layer_norm(x, f"{name}ln_2."),
+            w[f"{name}mlp.c_fc.weight"],
+            w[f"{name}mlp.c_fc.bias"],
         )
-        return x + functional.linear(self._activation(y), w[f"{name}mlp.c_proj.weight"], w[f"{name}mlp.c_proj.bias"])
+        return x + functional.linear(
+            self._activation(y), w[f"{name}mlp.c_proj.weight"], w[f"{name}mlp.c_proj.bias"]
+        )
 
     def _layer_norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
         w = self._weights
-        return functional.layer_norm(x, (self._shape.width,), w[f"{name}weight"], w[f"{name}bias"], self._shape.eps)
+        return functional.layer_norm(
+            x, (self._shape.width,), w[f"{name}weight"], w[f"{name}bias"], self._shape.eps
+        )
 
     def _pool(self, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         if self._shape.pool_type in ("first", "last"):
@@ -127,10 +149,14 @@ def tensor_names(shape: Shape, available_names: set[str]) -> list[str] | None:
     """Return open_clip's names of the tower's tensors; None if some are unavailable."""
     block_names = [f"attn.{key}" for key in _ATTENTION]
     block_names += [
-        f"{part}.{kind}" for part in ("ln_1", "ln_2", "mlp.c_fc", "mlp.c_proj") for kind in ("weight", "bias")
+        f"{part}.{kind}"
+        for part in ("ln_1", "ln_2", "mlp.c_fc", "mlp.c_proj")
+        for kind in ("weight", "bias")
     ]
     names = ["token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias"]
-    names += [f"transformer.resblocks.{n}.{part}" for n in range(shape.layers) for part in block_names]
+    names += [
+        f"transformer.resblocks.{n}.{part}" for n in range(shape.layers) for part in block_names
+    ]
     names += [
         name
         for name in ("text_projection", "text_projection.weight", "text_projection.bias")

@@ -25,7 +25,9 @@ class EncoderIdentity:
 
     def spec(self, sampling: str) -> FeatureSpec:
         """Return the spec of features of this encoder from frames chosen by `sampling`."""
-        return FeatureSpec(self.encoder, self.model, self.weights, self.preprocessing, sampling, self.dim)
+        return FeatureSpec(
+            self.encoder, self.model, self.weights, self.preprocessing, sampling, self.dim
+        )
 
 
 class TextEncoder(Protocol):

@@ -60,7 +60,9 @@ class Encoder(TextEncoderBase):
         MissingError: the folder of a `local-dir:` is not a saved open_clip model.
     """
 
-    def __init__(self, model: str = DEFAULT, pretrained: str = "", device: str = "auto", dtype: str = "auto") -> None:
+    def __init__(
+        self, model: str = DEFAULT, pretrained: str = "", device: str = "auto", dtype: str = "auto"
+    ) -> None:
         open_clip = import_open_clip()
         name, tag = _resolve(model, pretrained)
         self._device = choose_device(device)
@@ -140,7 +142,8 @@ class Encoder(TextEncoderBase):
         text_cfg = config["text_cfg"]
         tokenizer_options = dict(text_cfg.get("tokenizer_kwargs") or {})
         vocabulary = Path(
-            tokenizer_options.pop("bpe_path", "") or Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+            tokenizer_options.pop("bpe_path", "")
+            or Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
         )
         if name.startswith("local-dir:"):
             local_vocabulary = Path(name.removeprefix("local-dir:")) / _VOCABULARY
@@ -149,7 +152,9 @@ class Encoder(TextEncoderBase):
             return None
         quick = bool(config.get("quick_gelu", False))
         dtype = next(name for name, kind in DTYPES.items() if kind == self._dtype), self._is_auto
-        return describe_text_tower(self, self._network, file, vocabulary, text_cfg, quick, self.identity.weights, dtype)
+        return describe_text_tower(
+            self, self._network, file, vocabulary, text_cfg, quick, self.identity.weights, dtype
+        )
 
     @staticmethod
     def load_text_tower(record: Mapping[str, Any], device: str, dtype: str) -> TextEncoder | None:
@@ -170,7 +175,9 @@ def _weights_file(open_clip: Any, name: str, tag: str) -> Path | None:
     try:
         if name.startswith("hf-hub:"):
             return Path(open_clip.factory.download_pretrained_from_hf(name.removeprefix("hf-hub:")))
-        return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(name.replace("/", "-"), tag)))
+        return Path(
+            open_clip.download_pretrained(open_clip.get_pretrained_cfg(name.replace("/", "-"), tag))
+        )
     except (OSError, RuntimeError, ValueError, TypeError, KeyError):
         return None
 
@@ -184,7 +191,8 @@ def _resolve(model: str, pretrained: str) -> tuple[str, str]:
         folder = Path(model.removeprefix("local-dir:")).expanduser()
         if not (folder / "open_clip_config.json").is_file():
             raise MissingError(
-                f"{folder} has no open_clip_config.json: 'local-dir:' wants a folder that open_clip saved"
+                f"{folder} has no open_clip_config.json: 'local-dir:' wants a folder that "
+                f"open_clip saved"
             )
         return f"local-dir:{folder}", ""
     return model, pretrained
@@ -204,7 +212,9 @@ def _load(open_clip: Any, name: str, tag: str) -> tuple[Any, dict[str, Any]]:
         require_packages(open_clip, name)
         _require_hub(open_clip, name, tag)
     try:
-        network = open_clip.create_model(name, pretrained=tag or None, device="cpu", require_pretrained=True)
+        network = open_clip.create_model(
+            name, pretrained=tag or None, device="cpu", require_pretrained=True
+        )
     except FileNotFoundError as error:
         raise MissingError(f"{name}: {error}") from error
     except (RuntimeError, ValueError, OSError, KeyError, SafetensorError) as error:
@@ -221,7 +231,9 @@ def _require_model(open_clip: Any, name: str, tag: str) -> None:
 
         matches = difflib.get_close_matches(name, [*PRESETS, *open_clip.list_models()], n=3)
         hint = f" Did you mean {', '.join(matches)}?" if matches else ""
-        raise UsageError(f"open_clip has no model called {name!r}.{hint} Presets: {', '.join(PRESETS)}")
+        raise UsageError(
+            f"open_clip has no model called {name!r}.{hint} Presets: {', '.join(PRESETS)}"
+        )
     tags = open_clip.list_pretrained_tags_by_model(name.replace("/", "-"))
     if tag not in tags and not Path(tag).is_file():
         tag_list = ", ".join(tags) or "none"
@@ -240,7 +252,10 @@ def _require_hub(open_clip: Any, name: str, tag: str) -> None:
         return
     if name.startswith("hf-hub:"):
         repository = name.removeprefix("hf-hub:")
-        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w./-]+)?", repository, re.ASCII) or ".." in repository:
+        if (
+            not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w./-]+)?", repository, re.ASCII)
+            or ".." in repository
+        ):
             raise UsageError(f"{name!r} names no model of the hub: write hf-hub:ORG/REPO")
     else:
         source = open_clip.get_pretrained_cfg(name.replace("/", "-"), tag)
@@ -263,7 +278,9 @@ def _require_hub(open_clip: Any, name: str, tag: str) -> None:
             return
         except OSError as error:
             reason = f"{host.hostname} cannot be reached: {error}"
-    raise EnvironmentUnfitError(f"the weights of {name} {tag} are not on this machine, and {reason}", hint=_WEIGHTS)
+    raise EnvironmentUnfitError(
+        f"the weights of {name} {tag} are not on this machine, and {reason}", hint=_WEIGHTS
+    )
 
 
 def _tokenizer(open_clip: Any, name: str) -> Any:
@@ -301,7 +318,9 @@ def _portable_name(model: str, name: str, tag: str) -> str:
     if model == "demo":
         return "demo"
     if name.startswith("local-dir:"):
-        config = json.loads((Path(name.removeprefix("local-dir:")) / "open_clip_config.json").read_text("utf-8"))
+        config = json.loads(
+            (Path(name.removeprefix("local-dir:")) / "open_clip_config.json").read_text("utf-8")
+        )
         canonical = json.dumps(config, sort_keys=True).encode()
         return f"local-dir {hashlib.sha256(canonical).hexdigest()[:8]}"
     return f"{name} {tag}" if tag and not Path(tag).is_file() else name

@@ -27,9 +27,13 @@ class Encoder:
     context = 16
     max_concurrency = 2
 
-    def __init__(self, model: str = "48", pretrained: str = "", device: str = "cpu", dtype: str = "fp32") -> None:
+    def __init__(
+        self, model: str = "48", pretrained: str = "", device: str = "cpu", dtype: str = "fp32"
+    ) -> None:
         if not model.isdigit() or int(model) < 1:
-            raise UsageError(f"the toy encoder's model is its width, a number such as 48, not {model!r}")
+            raise UsageError(
+                f"the toy encoder's model is its width, a number such as 48, not {model!r}"
+            )
         self.dim = int(model)
         self.scale = 10.0
         self.identity = EncoderIdentity("toy", model, "none", "4x4 means", self.dim)
@@ -55,7 +59,11 @@ class Encoder:
         """Return features, `(T, D)` float32."""
         flat = inputs.reshape(len(inputs), 48).astype(np.float32) / 255 - 0.5
         # One row at a time: matrix products round differently for different batch sizes.
-        return np.stack([row @ self._mix for row in flat]) if len(flat) else np.zeros((0, self.dim), np.float32)
+        return (
+            np.stack([row @ self._mix for row in flat])
+            if len(flat)
+            else np.zeros((0, self.dim), np.float32)
+        )
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
         """Return features with one token per word."""
@@ -77,5 +85,7 @@ class Encoder:
 
 
 def _word(word: str, dim: int) -> np.ndarray:
-    seed = int.from_bytes(hashlib.sha256(word.strip(".,;:!?").encode("utf-8", "surrogatepass")).digest()[:8], "little")
+    seed = int.from_bytes(
+        hashlib.sha256(word.strip(".,;:!?").encode("utf-8", "surrogatepass")).digest()[:8], "little"
+    )
     return np.random.default_rng(seed).standard_normal(dim).astype(np.float32)

@@ -44,7 +44,9 @@ class HeadAnswers:
 
 
 @torch.no_grad()
-def answer(model: AlignmentModel, corpus: Corpus, num_eval_videos: int | None = None) -> dict[str, HeadAnswers]:
+def answer(
+    model: AlignmentModel, corpus: Corpus, num_eval_videos: int | None = None
+) -> dict[str, HeadAnswers]:
     """Run the heads of `model` on the first `num_eval_videos` videos of `corpus`.
 
     Heads see the projector as trained, whatever its alpha. Questions without a true answer are
@@ -60,7 +62,9 @@ def answer(model: AlignmentModel, corpus: Corpus, num_eval_videos: int | None = 
     """
     num_videos = len(corpus.videos) if num_eval_videos is None else num_eval_videos
     answers = {
-        TASKS[head.task]: HeadAnswers(head.task, [], [], []) for head in model.heads.values() if head.task in TASKS
+        TASKS[head.task]: HeadAnswers(head.task, [], [], [])
+        for head in model.heads.values()
+        if head.task in TASKS
     }
     if not answers:
         return {}
@@ -73,7 +77,11 @@ def answer(model: AlignmentModel, corpus: Corpus, num_eval_videos: int | None = 
                 if head.task not in TASKS:
                     continue
                 of_task = answers[TASKS[head.task]]
-                examples = queries if head.task == "moments" else [q for q in questions if q.question.kind == head.task]
+                examples = (
+                    queries
+                    if head.task == "moments"
+                    else [q for q in questions if q.question.kind == head.task]
+                )
                 if not examples:
                     continue
                 of_task.examples.extend(examples)
@@ -81,7 +89,9 @@ def answer(model: AlignmentModel, corpus: Corpus, num_eval_videos: int | None = 
                 of_task.predictions.extend(predictions)
                 of_task.saliency.extend(saliency)
                 if name in model.blind:
-                    of_task.blind_predictions.extend(_predict(model.blind[name], aligned.blind(), batch)[0])
+                    of_task.blind_predictions.extend(
+                        _predict(model.blind[name], aligned.blind(), batch)[0]
+                    )
     return {task: of_task for task, of_task in answers.items() if of_task.examples}
 
 
@@ -97,7 +107,9 @@ def correctness(answers: HeadAnswers, predictions: Sequence[Any]) -> np.ndarray:
     return soft_accuracy(first, true_answers)
 
 
-def _predict(head: Head, aligned: AlignedBatch, batch: AlignmentBatch) -> tuple[list[Any], list[np.ndarray]]:
+def _predict(
+    head: Head, aligned: AlignedBatch, batch: AlignmentBatch
+) -> tuple[list[Any], list[np.ndarray]]:
     """Return the predictions of `head` on a batch; for moments also the saliency, if it has one."""
     if head.task != "moments":
         return head.decode(head(aligned, batch), batch), []
@@ -107,7 +119,9 @@ def _predict(head: Head, aligned: AlignedBatch, batch: AlignmentBatch) -> tuple[
     ]
 
 
-def _batches(corpus: Corpus, num_videos: int) -> Iterator[tuple[np.ndarray, list[Query], list[QuestionExample]]]:
+def _batches(
+    corpus: Corpus, num_videos: int
+) -> Iterator[tuple[np.ndarray, list[Query], list[QuestionExample]]]:
     """Yield videos of similar length with their timed queries and answered questions."""
     queries: list[list[Query]] = [[] for _ in range(num_videos)]
     questions: list[list[QuestionExample]] = [[] for _ in range(num_videos)]
@@ -115,9 +129,15 @@ def _batches(corpus: Corpus, num_videos: int) -> Iterator[tuple[np.ndarray, list
         if query.video < num_videos and query.is_timed and query.is_caption:
             queries[query.video].append(query)
     for question in corpus.questions:
-        if question.video < num_videos and (question.question.answer or question.question.count is not None):
+        if question.video < num_videos and (
+            question.question.answer or question.question.count is not None
+        ):
             questions[question.video].append(question)
     videos = [i for i in range(num_videos) if queries[i] or questions[i]]
     for group in length_buckets([len(corpus.videos[i].values) for i in videos]):
         rows = [videos[i] for i in group]
-        yield np.array(rows), [q for i in rows for q in queries[i]], [q for i in rows for q in questions[i]]
+        yield (
+            np.array(rows),
+            [q for i in rows for q in queries[i]],
+            [q for i in rows for q in questions[i]],
+        )

@@ -17,7 +17,10 @@ _SCALE = 100.0
 
 
 def untrained_model(
-    corpus: Corpus, trained_model: AlignmentModel | None, trained_on: Corpus | None, by_question: Mapping[str, str]
+    corpus: Corpus,
+    trained_model: AlignmentModel | None,
+    trained_on: Corpus | None,
+    by_question: Mapping[str, str],
 ) -> AlignmentModel:
     """Build the frozen encoder as a model in evaluation mode, with untrained heads.
 
@@ -32,7 +35,9 @@ def untrained_model(
     if trained_model is not None:
         config = replace(trained_model.config, projector="identity", options={})
     else:
-        config = ModelConfig(corpus.dim, scale=_SCALE, heads=_default_heads(corpus, trained_on, by_question))
+        config = ModelConfig(
+            corpus.dim, scale=_SCALE, heads=_default_heads(corpus, trained_on, by_question)
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AlignmentModel(config)

@@ -41,7 +41,9 @@ def in_video(queries: Sequence[Query], predictions: Predictions) -> ScoreTable:
     return moment_scores(predictions, [q.spans for q in queries], _video_rows(queries))
 
 
-def moment_scores(predictions: Predictions, truths: Sequence[np.ndarray], videos: np.ndarray) -> ScoreTable:
+def moment_scores(
+    predictions: Predictions, truths: Sequence[np.ndarray], videos: np.ndarray
+) -> ScoreTable:
     """Compute `R1@0.3` to `R5@0.7`, `mIoU` and `mAP` in percent.
 
     `Rn@x` is the share of queries where one of the first n predictions has an IoU of at least x
@@ -61,7 +63,11 @@ def moment_scores(predictions: Predictions, truths: Sequence[np.ndarray], videos
     ious = {n: best_ious(predictions, truths, n) for n, _ in RECALLS}
     table = {f"R{n}@{x}": PerQueryScores(100.0 * (ious[n] >= x), videos) for n, x in RECALLS}
     precisions = average_precisions(predictions, truths).mean(axis=1)
-    return {**table, "mIoU": PerQueryScores(100 * ious[1], videos), "mAP": PerQueryScores(100 * precisions, videos)}
+    return {
+        **table,
+        "mIoU": PerQueryScores(100 * ious[1], videos),
+        "mAP": PerQueryScores(100 * precisions, videos),
+    }
 
 
 def windows(queries: Sequence[Query], corpus: Corpus, trained_on: Corpus | None) -> Windows:
@@ -72,23 +78,34 @@ def windows(queries: Sequence[Query], corpus: Corpus, trained_on: Corpus | None)
     """
     lengths = _durations(queries, corpus)
     baselines = {"whole video": whole_video(lengths)}
-    training_queries = [q for q in trained_on.queries if q.is_caption and q.is_timed] if trained_on else []
+    training_queries = (
+        [q for q in trained_on.queries if q.is_caption and q.is_timed] if trained_on else []
+    )
     if trained_on is None or not training_queries:
         return baselines
-    truths, durations = [q.spans for q in training_queries], _durations(training_queries, trained_on)
+    truths, durations = (
+        [q.spans for q in training_queries],
+        _durations(training_queries, trained_on),
+    )
     baselines["constant window"] = fit_constant_window(truths, durations).predict(lengths)
-    training_positions, positions = _sentence_positions(training_queries), _sentence_positions(queries)
+    training_positions, positions = (
+        _sentence_positions(training_queries),
+        _sentence_positions(queries),
+    )
     if training_positions is not None and positions is not None:
         window = fit_constant_window(truths, durations, training_positions)
         baselines["constant window by place"] = window.predict(lengths, positions)
     return baselines
 
 
-def in_video_baselines(queries: Sequence[Query], corpus: Corpus, constant_windows: Windows) -> BaselineScores:
+def in_video_baselines(
+    queries: Sequence[Query], corpus: Corpus, constant_windows: Windows
+) -> BaselineScores:
     """Score constant windows in the own video, and a grid of windows for R5 and mAP."""
     baselines = {**constant_windows, "window grid": window_grid(_durations(queries, corpus))}
     values = {
-        name: {measure: v.value for measure, v in in_video(queries, rows).items()} for name, rows in baselines.items()
+        name: {measure: v.value for measure, v in in_video(queries, rows).items()}
+        for name, rows in baselines.items()
     }
     return BaselineScores(values, "" if len(constant_windows) > 1 else NO_TRAINING)
 
@@ -98,33 +115,44 @@ def in_corpus(queries: Sequence[Query], predictions: Predictions) -> ScoreTable:
 
     With TVR's query types (`v`, `t`, `vt`), the same is computed for each type.
     """
-    ranks, videos = first_hit_ranks(predictions, _video_rows(queries), _annotator_spans(queries)), _video_rows(queries)
+    ranks, videos = (
+        first_hit_ranks(predictions, _video_rows(queries), _annotator_spans(queries)),
+        _video_rows(queries),
+    )
     kinds = np.array([q.annotation.category if q.annotation else "" for q in queries])
     groups = {"": np.ones(len(queries), dtype=bool)}
     if set(kinds) <= {"v", "t", "vt"}:
         groups |= {f"{kind}-": kinds == kind for kind in ("v", "t", "vt") if (kinds == kind).any()}
     return {
-        f"{group}{x}-r{k}": PerQueryScores(100.0 * (ranks[members, column] <= k), videos[members], digits=2)
+        f"{group}{x}-r{k}": PerQueryScores(
+            100.0 * (ranks[members, column] <= k), videos[members], digits=2
+        )
         for group, members in groups.items()
         for column, x in enumerate(CORPUS_THRESHOLDS)
         for k in CORPUS_RECALLS
     }
 
 
-def in_corpus_baselines(queries: Sequence[Query], corpus: Corpus, constant_windows: Windows) -> BaselineScores:
+def in_corpus_baselines(
+    queries: Sequence[Query], corpus: Corpus, constant_windows: Windows
+) -> BaselineScores:
     """Score each constant window in every video, with the videos in random order."""
     values: dict[str, dict[str, float]] = {}
     videos = _video_rows(queries)
     kinds = [q.annotation.category if q.annotation else "" for q in queries]
     for name, predictions in constant_windows.items():
         own_predictions = [
-            np.insert(rows[:1], 0, video, axis=1) for rows, video in zip(predictions, videos, strict=True)
+            np.insert(rows[:1], 0, video, axis=1)
+            for rows, video in zip(predictions, videos, strict=True)
         ]
         is_correct = first_hit_ranks(own_predictions, videos, _annotator_spans(queries)) <= 1
         values[name] = {}
         for group in ("", *sorted(set(kinds) & {"v", "t", "vt"})):
             members = np.array([group in ("", kind) for kind in kinds])
-            in_own_video = {str(x): 100 * float(is_correct[members, i].mean()) for i, x in enumerate(CORPUS_THRESHOLDS)}
+            in_own_video = {
+                str(x): 100 * float(is_correct[members, i].mean())
+                for i, x in enumerate(CORPUS_THRESHOLDS)
+            }
             chance = corpus_chance(len(corpus.videos), in_own_video)
             values[name] |= {f"{group}-{k}" if group else k: v for k, v in chance.items()}
     return BaselineScores(values, "" if len(constant_windows) > 1 else NO_TRAINING)
@@ -135,7 +163,11 @@ def with_saliency_ratings(queries: Sequence[Query]) -> list[int]:
 
     These have clip ratings, by the largest number of annotators of any query.
     """
-    rows = [i for i, q in enumerate(queries) if q.annotation and q.annotation.saliency and q.annotation.saliency.clips]
+    rows = [
+        i
+        for i, q in enumerate(queries)
+        if q.annotation and q.annotation.saliency and q.annotation.saliency.clips
+    ]
     num_annotators = [_num_annotators(queries[i]) for i in rows]
     return [i for i, n in zip(rows, num_annotators, strict=True) if n == max(num_annotators)]
 
@@ -162,17 +194,25 @@ def highlights(
         clips, seconds = len(of_clips), _saliency(query).clip_seconds
         if len(saliency):
             video, frames = corpus_predictions.corpus.videos[query.video], saliency[i]
-            scores.append(np.array([frames[rows].mean() for rows in clip_frames(video, clips, seconds)], np.float64))
+            scores.append(
+                np.array(
+                    [frames[rows].mean() for rows in clip_frames(video, clips, seconds)], np.float64
+                )
+            )
         else:
             scores.append(corpus_predictions.clip_scores(query, clips, seconds))
     table = window_scores(predictions, truths, videos)
     for name, min_rating in LEVELS.items():
-        table[f"HL-min-{name}-mAP"] = _percent(highlight_precisions(scores, ratings, min_rating).mean(axis=1), videos)
+        table[f"HL-min-{name}-mAP"] = _percent(
+            highlight_precisions(scores, ratings, min_rating).mean(axis=1), videos
+        )
         table[f"HL-min-{name}-Hit1"] = _percent(highlight_hits(scores, ratings, min_rating), videos)
     return table
 
 
-def window_scores(predictions: Predictions, truths: Sequence[np.ndarray], videos: np.ndarray) -> ScoreTable:
+def window_scores(
+    predictions: Predictions, truths: Sequence[np.ndarray], videos: np.ndarray
+) -> ScoreTable:
     """Compute the `MR` rows of QVHighlights' `brief` table, in percent with two digits, as printed.
 
     Within a duration range, only true windows of that range count, and only queries that have one.
@@ -193,13 +233,17 @@ def window_scores(predictions: Predictions, truths: Sequence[np.ndarray], videos
     return table
 
 
-def highlight_baselines(queries: Sequence[Query], corpus: Corpus, constant_windows: Windows) -> BaselineScores:
+def highlight_baselines(
+    queries: Sequence[Query], corpus: Corpus, constant_windows: Windows
+) -> BaselineScores:
     """Score constant windows, a grid of ten windows, and a random clip."""
     truths, ratings = [q.spans for q in queries], _ratings(queries, corpus)
     baselines = {**constant_windows, "window grid": window_grid(_durations(queries, corpus))}
     videos = _video_rows(queries)
     values = {
-        name: {measure: v.value for measure, v in window_scores(predictions, truths, videos).items()}
+        name: {
+            measure: v.value for measure, v in window_scores(predictions, truths, videos).items()
+        }
         for name, predictions in baselines.items()
     }
     constant_scores = [np.ones(len(labels)) for labels in ratings]
@@ -227,7 +271,9 @@ def _ratings(queries: Sequence[Query], corpus: Corpus) -> list[np.ndarray]:
 def _saliency(query: Query) -> Saliency:
     annotation = query.annotation.saliency if query.annotation else None
     if annotation is None:
-        raise UsageError(f"no clip ratings for {query.text[:80]!r}: highlights need queries with ratings")
+        raise UsageError(
+            f"no clip ratings for {query.text[:80]!r}: highlights need queries with ratings"
+        )
     return annotation
 
 
@@ -240,7 +286,10 @@ def _annotator_spans(queries: Sequence[Query]) -> list[np.ndarray]:
 
     Two annotators have to be reached then.
     """
-    votes = [np.array(q.annotation.votes if q.annotation else (), np.float64).reshape(-1, 2) for q in queries]
+    votes = [
+        np.array(q.annotation.votes if q.annotation else (), np.float64).reshape(-1, 2)
+        for q in queries
+    ]
     return [spans if len(spans) else q.spans for spans, q in zip(votes, queries, strict=True)]
 
 

@@ -70,13 +70,28 @@ class CorpusPredictions:
         heads: bool = True,
         pairwise: bool = False,
     ) -> None:
-        self.model, self.corpus, self.paragraphs, self.search = model, corpus, list(paragraphs), search
+        self.model, self.corpus, self.paragraphs, self.search = (
+            model,
+            corpus,
+            list(paragraphs),
+            search,
+        )
         self.num_eval_videos = len(corpus.videos) if num_eval_videos is None else num_eval_videos
         self.has_heads, self._pairwise = heads, pairwise
-        is_evaluated = [q.video < self.num_eval_videos for q in corpus.queries] if queries is None else queries.tolist()
-        captions = [(q, is_chosen) for q, is_chosen in zip(corpus.queries, is_evaluated, strict=True) if q.is_caption]
+        is_evaluated = (
+            [q.video < self.num_eval_videos for q in corpus.queries]
+            if queries is None
+            else queries.tolist()
+        )
+        captions = [
+            (q, is_chosen)
+            for q, is_chosen in zip(corpus.queries, is_evaluated, strict=True)
+            if q.is_caption
+        ]
         self.untimed_queries = [q for q, _ in captions if not q.is_timed]
-        self.is_evaluated = np.array([is_chosen for q, is_chosen in captions if not q.is_timed], bool)
+        self.is_evaluated = np.array(
+            [is_chosen for q, is_chosen in captions if not q.is_timed], bool
+        )
         self.timed_queries = [q for q, is_chosen in captions if q.is_timed and is_chosen]
 
     @cached_property
@@ -100,7 +115,9 @@ class CorpusPredictions:
         """Return the candidate moments of each video."""
         return [
             pool_segments(f, v, c)
-            for f, v, c in zip(self.frames, self.corpus.videos, self.corpus.segment_grids, strict=True)
+            for f, v, c in zip(
+                self.frames, self.corpus.videos, self.corpus.segment_grids, strict=True
+            )
         ]
 
     def query_vectors(self, queries: Sequence[Query]) -> np.ndarray:
@@ -109,7 +126,9 @@ class CorpusPredictions:
 
     def query_tokens(self, queries: Sequence[Query]) -> list[np.ndarray] | None:
         """Return `(L, E)` unit tokens of each query; None unless a head compares tokens."""
-        raw = self.corpus.tokens_of(q.chunks for q in queries) if self.model.compares_tokens else None
+        raw = (
+            self.corpus.tokens_of(q.chunks for q in queries) if self.model.compares_tokens else None
+        )
         return None if raw is None else self.model.align_tokens(raw)
 
     def text_vectors(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
@@ -128,7 +147,10 @@ class CorpusPredictions:
             video_scores.append(np.maximum.reduceat(scores, starts[:-1], axis=1))
             for row in scores:
                 video, text = self.timed_queries[len(own_video)].video, texts[len(own_video)]
-                spans, own_scores = self.segments[video].spans, row[starts[video] : starts[video + 1]]
+                spans, own_scores = (
+                    self.segments[video].spans,
+                    row[starts[video] : starts[video + 1]],
+                )
                 if self._pairwise:
                     own_scores = self.segments[video].vectors @ text
                 rows = nms(spans, own_scores, _MAX_OVERLAP, most=_MAX_IN_VIDEO)
@@ -152,7 +174,11 @@ class CorpusPredictions:
 
         Empty without a retriever.
         """
-        return self.search.everywhere(self.untimed_queries, 1) if self.search and self.untimed_queries else []
+        return (
+            self.search.everywhere(self.untimed_queries, 1)
+            if self.search and self.untimed_queries
+            else []
+        )
 
     @cached_property
     def search_results(self) -> list[np.ndarray]:
@@ -160,7 +186,11 @@ class CorpusPredictions:
 
         A video has at most as many moments as in a search. Empty without a retriever.
         """
-        return self.search.everywhere(self.timed_queries, _MAX_PER_VIDEO) if self.search and self.timed_queries else []
+        return (
+            self.search.everywhere(self.timed_queries, _MAX_PER_VIDEO)
+            if self.search and self.timed_queries
+            else []
+        )
 
     @cached_property
     def own_video_search_results(self) -> list[np.ndarray]:
@@ -183,13 +213,20 @@ class CorpusPredictions:
             rows: row of the video of each text.
         """
         segments = [self.segments[row] for row in rows]
-        return np.stack([s.spans[int((s.vectors @ text).argmax())] for text, s in zip(texts, segments, strict=True)])
+        return np.stack(
+            [
+                s.spans[int((s.vectors @ text).argmax())]
+                for text, s in zip(texts, segments, strict=True)
+            ]
+        )
 
     def clip_scores(self, query: Query, clips: int, clip_seconds: float) -> np.ndarray:
         """Return `(clips,)` cosines of the query with the mean direction of each clip's frames."""
         video, frames = self.corpus.videos[query.video], self.frames[query.video]
         means = np.stack([frames[rows].mean(0) for rows in clip_frames(video, clips, clip_seconds)])
-        cosines: np.ndarray = means @ self.query_vectors([query])[0] / np.linalg.norm(means, axis=1).clip(1e-12)
+        cosines: np.ndarray = (
+            means @ self.query_vectors([query])[0] / np.linalg.norm(means, axis=1).clip(1e-12)
+        )
         return cosines
 
     @cached_property
@@ -247,4 +284,7 @@ def clip_frames(video: FrameFeatures, clips: int, clip_seconds: float) -> list[s
         clip_seconds: duration of a clip.
     """
     times, end = video.timestamps_seconds, video.duration_seconds
-    return [slice(*frames_in(times, end, (i * clip_seconds, (i + 1) * clip_seconds))) for i in range(clips)]
+    return [
+        slice(*frames_in(times, end, (i * clip_seconds, (i + 1) * clip_seconds)))
+        for i in range(clips)
+    ]

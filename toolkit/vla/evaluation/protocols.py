@@ -23,7 +23,13 @@ GROUPS = {
     "grounding": "the moment that shows an answer",
 }
 """Groups of tasks, with their description."""
-VALIDATION_GROUPS = ("retrieval", "partial", "moments", moment_protocol.HIGHLIGHTS_BY_HEAD, "questions")
+VALIDATION_GROUPS = (
+    "retrieval",
+    "partial",
+    "moments",
+    moment_protocol.HIGHLIGHTS_BY_HEAD,
+    "questions",
+)
 """Groups, and a task, of the validation after each epoch.
 
 Left out are rankings of all videos, clips by cosine, and evidence.
@@ -62,21 +68,28 @@ def compute_metrics(
     """
     unknown = sorted(set(groups) - set(GROUPS))
     if unknown:
-        raise UnknownNameError(f"unknown group {', '.join(unknown)}; available: {', '.join(GROUPS)}")
+        raise UnknownNameError(
+            f"unknown group {', '.join(unknown)}; available: {', '.join(GROUPS)}"
+        )
     task_groups = [g for g in GROUPS if g in groups or not groups]
     tasks = compute_scores(predictions, task_groups)
     if not tasks:
         raise MissingError(
-            f"the annotations do not allow {', '.join(task_groups)}: questions need a run with heads for them, "
+            f"the annotations do not allow {', '.join(task_groups)}: questions need a run with "
+            f"heads for them, "
             "and everything else needs captions",
             hint=Hint("train_or_caption"),
         )
-    frozen_scores = {} if frozen_predictions is None else compute_scores(frozen_predictions, task_groups)
+    frozen_scores = (
+        {} if frozen_predictions is None else compute_scores(frozen_predictions, task_groups)
+    )
     baselines = Baselines(predictions, trained_on, task_groups)
     results: list[MetricResult] = []
     for task, scores in tasks.items():
         blind, tricks = blind_scores(predictions, task), baselines.tricks(task)
-        results += metric_results(task, scores, frozen_scores.get(task), baselines.scores_of(task), blind, tricks, seed)
+        results += metric_results(
+            task, scores, frozen_scores.get(task), baselines.scores_of(task), blind, tricks, seed
+        )
     return results
 
 
@@ -90,13 +103,18 @@ class Baselines:
     """
 
     def __init__(
-        self, predictions: CorpusPredictions, trained_on: CorpusPredictions | None, groups: Collection[str]
+        self,
+        predictions: CorpusPredictions,
+        trained_on: CorpusPredictions | None,
+        groups: Collection[str],
     ) -> None:
         self._predictions, self._trained_on = predictions, trained_on.corpus if trained_on else None
         self._searches = retrieval_protocol.searches(predictions, trained_on, groups)
         self._windows: moment_protocol.Windows = {}
         if predictions.timed_queries:
-            self._windows = moment_protocol.windows(predictions.timed_queries, predictions.corpus, self._trained_on)
+            self._windows = moment_protocol.windows(
+                predictions.timed_queries, predictions.corpus, self._trained_on
+            )
 
     def scores_of(self, task: str) -> BaselineScores:
         """Return the vision-blind baselines of a task."""
@@ -106,22 +124,36 @@ class Baselines:
         if task in (TEXT_BY_SEARCH, MOMENT_BY_SEARCH):
             return video_baselines(len(predictions.corpus.videos))
         if task in (moment_protocol.IN_CORPUS, IN_CORPUS_BY_SEARCH):
-            return moment_protocol.in_corpus_baselines(predictions.timed_queries, predictions.corpus, self._windows)
+            return moment_protocol.in_corpus_baselines(
+                predictions.timed_queries, predictions.corpus, self._windows
+            )
         if task in (moment_protocol.IN_VIDEO, moment_protocol.BY_HEAD, IN_VIDEO_BY_SEARCH):
-            return moment_protocol.in_video_baselines(predictions.timed_queries, predictions.corpus, self._windows)
+            return moment_protocol.in_video_baselines(
+                predictions.timed_queries, predictions.corpus, self._windows
+            )
         if task in (moment_protocol.HIGHLIGHTS, moment_protocol.HIGHLIGHTS_BY_HEAD):
             rows = moment_protocol.with_saliency_ratings(predictions.timed_queries)
-            constant_windows = {name: [windows[i] for i in rows] for name, windows in self._windows.items()}
+            constant_windows = {
+                name: [windows[i] for i in rows] for name, windows in self._windows.items()
+            }
             queries = [predictions.timed_queries[i] for i in rows]
-            return moment_protocol.highlight_baselines(queries, predictions.corpus, constant_windows)
+            return moment_protocol.highlight_baselines(
+                queries, predictions.corpus, constant_windows
+            )
         if task == qa_protocol.GROUNDED_QA:
             with_evidence = qa_protocol.with_evidence_spans(predictions.answers[TASKS["choice"]])
-            return qa_protocol.grounded_baselines(with_evidence, predictions.corpus, self._trained_on)
+            return qa_protocol.grounded_baselines(
+                with_evidence, predictions.corpus, self._trained_on
+            )
         return qa_protocol.question_baselines(predictions.answers[task], self._trained_on)
 
     def tricks(self, task: str) -> dict[str, Scores]:
         """Return the scores of a task with inference tricks, which use other queries, too."""
-        return retrieval_protocol.inference_tricks(self._searches[task]) if task in self._searches else {}
+        return (
+            retrieval_protocol.inference_tricks(self._searches[task])
+            if task in self._searches
+            else {}
+        )
 
 
 def blind_scores(predictions: CorpusPredictions, task: str) -> Scores:
@@ -158,9 +190,13 @@ def compute_scores(
     ).items():
         tables[task] = retrieval_protocol.measures(search)
         if task == "text to video" and predictions.untimed_search_results:
-            tables[TEXT_BY_SEARCH] = video_measures(predictions.untimed_queries, predictions.untimed_search_results)
+            tables[TEXT_BY_SEARCH] = video_measures(
+                predictions.untimed_queries, predictions.untimed_search_results
+            )
         if task == retrieval_protocol.MOMENT_TO_VIDEO and predictions.search_results:
-            tables[MOMENT_BY_SEARCH] = video_measures(predictions.timed_queries, predictions.search_results)
+            tables[MOMENT_BY_SEARCH] = video_measures(
+                predictions.timed_queries, predictions.search_results
+            )
     if predictions.timed_queries or TASKS["moments"] in predictions.answers:
         tables |= _moment_tables(predictions, groups)
     if predictions.corpus.questions and {"questions", "grounding"} & set(groups):
@@ -168,7 +204,9 @@ def compute_scores(
     return tables
 
 
-def _moment_tables(predictions: CorpusPredictions, groups: Collection[str]) -> dict[str, ScoreTable]:
+def _moment_tables(
+    predictions: CorpusPredictions, groups: Collection[str]
+) -> dict[str, ScoreTable]:
     tables: dict[str, ScoreTable] = {}
     timed_queries = predictions.timed_queries
     needs_head = {"moments", "highlights", moment_protocol.HIGHLIGHTS_BY_HEAD} & set(groups)
@@ -179,18 +217,28 @@ def _moment_tables(predictions: CorpusPredictions, groups: Collection[str]) -> d
                 timed_queries, predictions.moment_predictions.own_video
             )
         if by_head is not None:
-            tables[moment_protocol.BY_HEAD] = moment_protocol.in_video(by_head.examples, by_head.predictions)
+            tables[moment_protocol.BY_HEAD] = moment_protocol.in_video(
+                by_head.examples, by_head.predictions
+            )
         if predictions.own_video_search_results:
-            tables[IN_VIDEO_BY_SEARCH] = moment_protocol.in_video(timed_queries, predictions.own_video_search_results)
+            tables[IN_VIDEO_BY_SEARCH] = moment_protocol.in_video(
+                timed_queries, predictions.own_video_search_results
+            )
     if "corpus" in groups and timed_queries:
-        tables[moment_protocol.IN_CORPUS] = moment_protocol.in_corpus(timed_queries, predictions.corpus_moments)
+        tables[moment_protocol.IN_CORPUS] = moment_protocol.in_corpus(
+            timed_queries, predictions.corpus_moments
+        )
         if predictions.search_results:
-            tables[IN_CORPUS_BY_SEARCH] = moment_protocol.in_corpus(timed_queries, predictions.search_results)
+            tables[IN_CORPUS_BY_SEARCH] = moment_protocol.in_corpus(
+                timed_queries, predictions.search_results
+            )
     rows = moment_protocol.with_saliency_ratings(timed_queries) if "highlights" in groups else []
     if rows:
         queries = [timed_queries[i] for i in rows]
         windows = [predictions.moment_predictions.own_video[i] for i in rows]
-        tables[moment_protocol.HIGHLIGHTS] = moment_protocol.highlights(predictions, queries, windows)
+        tables[moment_protocol.HIGHLIGHTS] = moment_protocol.highlights(
+            predictions, queries, windows
+        )
     head_rows = (
         moment_protocol.with_saliency_ratings(by_head.examples)
         if by_head and {"highlights", moment_protocol.HIGHLIGHTS_BY_HEAD} & set(groups)
@@ -200,11 +248,15 @@ def _moment_tables(predictions: CorpusPredictions, groups: Collection[str]) -> d
         queries = [by_head.examples[i] for i in head_rows]
         windows = [by_head.predictions[i] for i in head_rows]
         saliency = [by_head.saliency[i] for i in head_rows] if by_head.saliency else []
-        tables[moment_protocol.HIGHLIGHTS_BY_HEAD] = moment_protocol.highlights(predictions, queries, windows, saliency)
+        tables[moment_protocol.HIGHLIGHTS_BY_HEAD] = moment_protocol.highlights(
+            predictions, queries, windows, saliency
+        )
     return tables
 
 
-def _question_tables(predictions: CorpusPredictions, groups: Collection[str]) -> dict[str, ScoreTable]:
+def _question_tables(
+    predictions: CorpusPredictions, groups: Collection[str]
+) -> dict[str, ScoreTable]:
     tables: dict[str, ScoreTable] = {}
     for task, answers in predictions.answers.items():
         if "questions" in groups and answers.task != "moments":

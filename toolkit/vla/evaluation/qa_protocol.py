@@ -34,7 +34,9 @@ def questions(answers: HeadAnswers, predictions: Sequence[Any]) -> ScoreTable:
             "MSE": PerQueryScores((counts - true) ** 2, videos),
             "accuracy": PerQueryScores(100.0 * (counts == true), videos),
         }
-    return accuracy_by_type(_categories(answers.examples), 100 * correctness(answers, predictions), videos)
+    return accuracy_by_type(
+        _categories(answers.examples), 100 * correctness(answers, predictions), videos
+    )
 
 
 def accuracy_by_type(
@@ -61,11 +63,16 @@ def accuracy_by_type(
     table = {"accuracy": PerQueryScores(by_query, videos, digits=digits)}
     groups = [(kind, [kind]) for kind in sorted({*kinds} - {""})] if any(kinds) else []
     if is_nextqa:
-        groups += [(group, [k for k, g in NEXTQA.items() if g == group]) for group in dict.fromkeys(NEXTQA.values())]
+        groups += [
+            (group, [k for k, g in NEXTQA.items() if g == group])
+            for group in dict.fromkeys(NEXTQA.values())
+        ]
     for name, members in groups:
         of_type = np.array([kind in members for kind in kinds])
         if of_type.any():
-            table[f"accuracy {name}"] = PerQueryScores(by_query[of_type], videos[of_type], digits=digits)
+            table[f"accuracy {name}"] = PerQueryScores(
+                by_query[of_type], videos[of_type], digits=digits
+            )
     return table
 
 
@@ -73,20 +80,29 @@ def question_baselines(answers: HeadAnswers, trained_on: Corpus | None) -> Basel
     """Score chance among choices, the most frequent answer (by type), or the best single count."""
     examples = answers.examples
     if answers.task == "choice":
-        chance = accuracy_by_type(_categories(examples), _chances(examples), np.arange(len(examples)), rounded=False)
+        chance = accuracy_by_type(
+            _categories(examples), _chances(examples), np.arange(len(examples)), rounded=False
+        )
         return BaselineScores({"chance": _values(chance)})
     training_examples = [] if trained_on is None else list(trained_on.questions)
     if answers.task == "count":
         counts = [q.question.count for q in training_examples if q.question.count is not None]
         if not counts:
             return BaselineScores({}, NO_TRAINING.replace("most frequent answer", "best count"))
-        return BaselineScores({"best count": _values(questions(answers, [best_count(counts)] * len(examples)))})
+        return BaselineScores(
+            {"best count": _values(questions(answers, [best_count(counts)] * len(examples)))}
+        )
     if not any(q.question.answers for q in training_examples):
         return BaselineScores({}, NO_TRAINING)
     values = _values(questions(answers, [[_most_frequent(training_examples)]] * len(examples)))
     for category in {q.annotation.category for q in examples}:
         type_answers = [
-            [_most_frequent([q for q in training_examples if q.annotation.category == category], training_examples)]
+            [
+                _most_frequent(
+                    [q for q in training_examples if q.annotation.category == category],
+                    training_examples,
+                )
+            ]
         ] * len(examples)
         name = f"accuracy {category}"
         values |= {k: v for k, v in _values(questions(answers, type_answers)).items() if k == name}
@@ -104,7 +120,9 @@ def evidence(predictions: CorpusPredictions, answers: HeadAnswers) -> np.ndarray
     The questions are those of `with_evidence_spans`.
     """
     examples = with_evidence_spans(answers)
-    choices = {id(q): int(choice) for q, choice in zip(answers.examples, answers.predictions, strict=True)}
+    choices = {
+        id(q): int(choice) for q, choice in zip(answers.examples, answers.predictions, strict=True)
+    }
     texts = predictions.text_vectors([q.choices[choices[id(q)]] for q in examples])
     return predictions.best_segments(texts, [q.video for q in examples])
 
@@ -113,7 +131,9 @@ def grounded_accuracy(predictions: CorpusPredictions, answers: HeadAnswers) -> S
     """Compute NExT-GQA's table on `with_evidence_spans`, in percent with one digit, as printed."""
     has_evidence = np.array([bool(q.annotation.spans) for q in answers.examples])
     correct = correctness(answers, answers.predictions)[has_evidence]
-    return _grounding(with_evidence_spans(answers), evidence(predictions, answers), correct, digits=1)
+    return _grounding(
+        with_evidence_spans(answers), evidence(predictions, answers), correct, digits=1
+    )
 
 
 def grounded_baselines(
@@ -122,15 +142,19 @@ def grounded_baselines(
     """Score a random choice with the whole video, or the best constant window, as its evidence."""
     lengths = _durations(examples, corpus)
     windows = {"whole video": whole_video(lengths)}
-    training_examples = [q for q in trained_on.questions if q.annotation.spans] if trained_on else []
+    training_examples = (
+        [q for q in trained_on.questions if q.annotation.spans] if trained_on else []
+    )
     if trained_on is not None and training_examples:
         truths = [np.array(q.annotation.spans, np.float64) for q in training_examples]
-        windows["constant window"] = fit_constant_window(truths, _durations(training_examples, trained_on)).predict(
-            lengths
-        )
+        windows["constant window"] = fit_constant_window(
+            truths, _durations(training_examples, trained_on)
+        ).predict(lengths)
     values = {
         f"{name} and chance": _values(
-            _grounding(examples, np.concatenate(spans)[:, :2], _chances(examples) / 100, digits=None)
+            _grounding(
+                examples, np.concatenate(spans)[:, :2], _chances(examples) / 100, digits=None
+            )
         )
         for name, spans in windows.items()
     }
@@ -148,7 +172,9 @@ def _grounding(
         correct: `(Q,)` probability that each answer is correct.
         digits: as in `PerQueryScores`.
     """
-    shares = grounding_scores(correct, spans, [np.array(q.annotation.spans, np.float64) for q in examples])
+    shares = grounding_scores(
+        correct, spans, [np.array(q.annotation.spans, np.float64) for q in examples]
+    )
     videos = np.array([q.video for q in examples], np.int64)
     return {name: PerQueryScores(100.0 * v, videos, digits=digits) for name, v in shares.items()}
 
@@ -167,7 +193,9 @@ def _chances(examples: Sequence[QuestionExample]) -> np.ndarray:
     return np.array([100 / len(q.question.choices) for q in examples])
 
 
-def _most_frequent(examples: Sequence[QuestionExample], fallback: Sequence[QuestionExample] = ()) -> str:
+def _most_frequent(
+    examples: Sequence[QuestionExample], fallback: Sequence[QuestionExample] = ()
+) -> str:
     """Return the most frequent first answer to `examples`, or to `fallback` if they have none."""
     answers = [q.question.answers[0].lower() for q in examples if q.question.answers]
     return most_frequent(answers) if answers else _most_frequent(fallback)

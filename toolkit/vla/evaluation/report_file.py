@@ -60,7 +60,11 @@ class EvaluationReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object of all fields and the schema version."""
-        return {"schema": SCHEMA, **vars(self), "figures": [figure.to_json() for figure in self.figures]}
+        return {
+            "schema": SCHEMA,
+            **vars(self),
+            "figures": [figure.to_json() for figure in self.figures],
+        }
 
     @classmethod
     def from_json(cls, record: Any, source: str, *, strict: bool = False) -> EvaluationReport:
@@ -72,7 +76,9 @@ class EvaluationReport:
         figures = record.get("figures") if isinstance(record, dict) else None
         if isinstance(figures, list):
             record = {**record, "figures": [drop_computed_keys(figure) for figure in figures]}
-        return records.decode(_StoredReport, record, source, RERUN_HINT, schema=SCHEMA, strict=strict).report()
+        return records.decode(
+            _StoredReport, record, source, RERUN_HINT, schema=SCHEMA, strict=strict
+        ).report()
 
 
 @dataclass(frozen=True)
@@ -94,9 +100,13 @@ def save(folder: Path, report: EvaluationReport, qualifier: str = "") -> Path:
         qualifier: further identification of an evaluation with the same captions and split.
     """
     stem = Path(report.captions).stem if report.captions else "workspace"
-    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{stem}-{report.split}" if report.split else stem).strip("-")[:60]
+    slug = re.sub(
+        r"[^A-Za-z0-9_-]+", "-", f"{stem}-{report.split}" if report.split else stem
+    ).strip("-")[:60]
     # Two caption files of the same name, or two selections of tasks, are different evaluations.
-    digest = atomic.sha256("\0".join((report.captions, report.split, qualifier)).encode("utf-8", "surrogatepass"))
+    digest = atomic.sha256(
+        "\0".join((report.captions, report.split, qualifier)).encode("utf-8", "surrogatepass")
+    )
     path = folder / f"{PREFIX}{slug}-{digest[:8]}.json"
     atomic.write_json(path, report.to_json())
     return path

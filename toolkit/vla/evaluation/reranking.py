@@ -65,13 +65,19 @@ def rerank_best(
 def _top(similarity: np.ndarray, depth: int) -> np.ndarray:
     """Return `(Q, N)` bool: the `depth` largest of each row, the first among equal ones."""
     is_best = np.zeros(similarity.shape, bool)
-    np.put_along_axis(is_best, np.argsort(-similarity, axis=1, kind="stable")[:, :depth], True, axis=1)
+    np.put_along_axis(
+        is_best, np.argsort(-similarity, axis=1, kind="stable")[:, :depth], True, axis=1
+    )
     return is_best
 
 
 def _rank_above(scores: np.ndarray, similarity: np.ndarray, is_candidate: np.ndarray) -> np.ndarray:
     """Return `scores` of candidates, and, below all of these, `similarity`."""
     lowest = np.where(is_candidate, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
-    highest = np.where(is_candidate, -np.inf, similarity).max(axis=1, keepdims=True, initial=-np.inf)
-    with np.errstate(invalid="ignore"):  # rows with all or no candidates: non-finite values are not used
+    highest = np.where(is_candidate, -np.inf, similarity).max(
+        axis=1, keepdims=True, initial=-np.inf
+    )
+    with np.errstate(
+        invalid="ignore"
+    ):  # rows with all or no candidates: non-finite values are not used
         return np.where(is_candidate, scores, similarity - highest + lowest - 1)

@@ -86,7 +86,11 @@ class BaselineScores:
 
 def drop_computed_keys(record: Any) -> Any:
     """Remove the keys from a record of `MetricResult.to_json` that are no fields."""
-    return {k: v for k, v in record.items() if k != LOWER_IS_BETTER_KEY} if isinstance(record, dict) else record
+    return (
+        {k: v for k, v in record.items() if k != LOWER_IS_BETTER_KEY}
+        if isinstance(record, dict)
+        else record
+    )
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,9 @@ def metric_results(
         frozen_scores = frozen[measure] if frozen and measure in frozen else None
         low, high = values.interval(seed)
         baseline_values = {
-            name: float(scores[measure]) for name, scores in baselines.values.items() if measure in scores
+            name: float(scores[measure])
+            for name, scores in baselines.values.items()
+            if measure in scores
         }
         return MetricResult(
             task=task,

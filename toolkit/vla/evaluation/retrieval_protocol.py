@@ -77,7 +77,12 @@ def searches(
     if predictions.paragraphs and "paragraphs" in kinds:
         every = np.ones(len(predictions.paragraphs), bool)
         by_task |= _search_both_ways(
-            "paragraph", predictions, predictions.paragraphs, bank, bank.paragraphs if bank else [], every
+            "paragraph",
+            predictions,
+            predictions.paragraphs,
+            bank,
+            bank.paragraphs if bank else [],
+            every,
         )
     if predictions.timed_queries and "partial" in kinds:
         bank_scores = (
@@ -88,7 +93,12 @@ def searches(
         owner = _video_rows(predictions.timed_queries)
         relevant = owner[:, None] == np.arange(len(predictions.corpus.videos))
         by_task[MOMENT_TO_VIDEO] = Search(
-            predictions.moment_predictions.video_scores, relevant, owner, bank_scores, PARTIAL_RECALLS, True
+            predictions.moment_predictions.video_scores,
+            relevant,
+            owner,
+            bank_scores,
+            PARTIAL_RECALLS,
+            True,
         )
     return by_task
 
@@ -96,9 +106,16 @@ def searches(
 def measures(search: Search) -> ScoreTable:
     """Compute recalls in percent, with `MedR` and `MnR` or with `SumR`."""
     recalls, rank = recalls_and_ranks(search.similarity, search.relevant, search.recalls)
-    table = {f"R@{k}": PerQueryScores(100 * by_query, search.videos) for k, by_query in recalls.items()}
+    table = {
+        f"R@{k}": PerQueryScores(100 * by_query, search.videos) for k, by_query in recalls.items()
+    }
     if search.partial:
-        return {**table, "SumR": PerQueryScores(np.sum([v.by_query for v in table.values()], axis=0), search.videos)}
+        return {
+            **table,
+            "SumR": PerQueryScores(
+                np.sum([v.by_query for v in table.values()], axis=0), search.videos
+            ),
+        }
     return {
         **table,
         "MedR": PerQueryScores(rank, search.videos, median=True),
@@ -125,7 +142,9 @@ def inference_tricks(search: Search) -> dict[str, Scores]:
     similarities = {"+DSL": dual_softmax(search.similarity)}
     if search.bank is not None and len(search.bank):
         similarities["+QB-Norm"] = querybank(search.similarity, search.bank)
-    return {name: _values(replace(search, similarity=scores)) for name, scores in similarities.items()}
+    return {
+        name: _values(replace(search, similarity=scores)) for name, scores in similarities.items()
+    }
 
 
 def _values(search: Search) -> Scores:
@@ -166,7 +185,9 @@ def both_ways(
 
     back = similarity[:, videos[is_searching]].T
     whole = similarity if query_mask.all() else similarity[query_mask]  # no copy of all scores
-    to_video = Search(whole, owner[query_mask, None] == np.arange(similarity.shape[1]), owner[query_mask], bank)
+    to_video = Search(
+        whole, owner[query_mask, None] == np.arange(similarity.shape[1]), owner[query_mask], bank
+    )
     to_text = Search(
         by_video(back),
         videos[is_searching, None] == videos,
@@ -176,7 +197,9 @@ def both_ways(
     by_task = {f"{name} to video": to_video, f"video to {name}": to_text}
     if rerank_scores is not None:
         scores, back_scores = rerank_scores
-        by_task[f"{name} to video reranked"] = replace(to_video, similarity=scores, bank=None, plain=False)
+        by_task[f"{name} to video reranked"] = replace(
+            to_video, similarity=scores, bank=None, plain=False
+        )
         by_task[f"video to {name} reranked"] = replace(
             to_text, similarity=by_video(back_scores), bank=None, plain=False
         )
@@ -198,7 +221,11 @@ def _search_both_ways(
     texts, owner = predictions.query_vectors(queries), _video_rows(queries)
     similarity = texts @ predictions.video_vectors.T
     bank_queries = _sample_bank(bank_queries)
-    bank_scores = bank.query_vectors(bank_queries) @ predictions.video_vectors.T if bank and bank_queries else None
+    bank_scores = (
+        bank.query_vectors(bank_queries) @ predictions.video_vectors.T
+        if bank and bank_queries
+        else None
+    )
     # In the other direction the bank consists of the videos of these captions.
     back_bank_scores = (
         bank.video_vectors_of(np.unique(_video_rows(bank_queries)).tolist()) @ texts.T
@@ -216,14 +243,19 @@ def _search_both_ways(
             predictions.frames,
             (is_evaluated, videos),
         )
-    return both_ways(name, similarity, owner, is_evaluated, bank_scores, back_bank_scores, rerank_scores)
+    return both_ways(
+        name, similarity, owner, is_evaluated, bank_scores, back_bank_scores, rerank_scores
+    )
 
 
 def _sample_bank(queries: list[Query]) -> list[Query]:
     """Return at most `_MAX_BANK_SIZE` of the queries, in a fixed random sample."""
     if len(queries) <= _MAX_BANK_SIZE:
         return queries
-    return [queries[i] for i in np.sort(np.random.default_rng(0).permutation(len(queries))[:_MAX_BANK_SIZE])]
+    return [
+        queries[i]
+        for i in np.sort(np.random.default_rng(0).permutation(len(queries))[:_MAX_BANK_SIZE])
+    ]
 
 
 def _video_rows(queries: Sequence[Query]) -> np.ndarray:

@@ -23,8 +23,10 @@ def describe_retriever(bank: str) -> str:
         bank: description of the query bank that hubness is estimated from.
     """
     return (
-        "results of a search in a workspace of these videos alone: at most 3 moments of a video, located by its "
-        "similarity curve and, if trained, a moment head, with a duration prior from at least 50 training moments; "
+        "results of a search in a workspace of these videos alone: at most 3 moments of a video, "
+        "located by its "
+        "similarity curve and, if trained, a moment head, with a duration prior from at least 50 "
+        "training moments; "
         f"hubness is corrected by {bank}, excluding the queries evaluated here"
     )
 
@@ -70,7 +72,10 @@ def video_measures(queries: Sequence[Query], results: Sequence[np.ndarray]) -> S
     anywhere = [np.array([[0.0, 1.0]])] * len(queries)
     rank = first_hit_ranks([videos_of(table) for table in results], owner, anywhere, "VR")[:, 0]
     table = {f"R@{k}": PerQueryScores(100.0 * (rank <= k), owner) for k in RECALLS}
-    return {**table, "SumR": PerQueryScores(np.sum([v.by_query for v in table.values()], axis=0), owner)}
+    return {
+        **table,
+        "SumR": PerQueryScores(np.sum([v.by_query for v in table.values()], axis=0), owner),
+    }
 
 
 def video_baselines(num_videos: int) -> BaselineScores:

@@ -41,7 +41,9 @@ def write_qvhighlights(path: Path | str, records: Iterable[Mapping[str, Any]]) -
         ResourceError: the file cannot be written.
     """
     rows, has_scores = [], set()
-    for record in _validate_records(records, "qid", ("qid", "query", "vid", "pred_relevant_windows")):
+    for record in _validate_records(
+        records, "qid", ("qid", "query", "vid", "pred_relevant_windows")
+    ):
         windows = _sort_by_score(record["pred_relevant_windows"], 3, f"qid {record['qid']}")
         row = {
             **{key: _plain(record[key]) for key in ("qid", "query", "vid")},
@@ -49,17 +51,22 @@ def write_qvhighlights(path: Path | str, records: Iterable[Mapping[str, Any]]) -
         }
         has_scores.add("pred_saliency_scores" in record)
         if "pred_saliency_scores" in record:
-            row["pred_saliency_scores"] = _scores(record["pred_saliency_scores"], f"qid {record['qid']}")
+            row["pred_saliency_scores"] = _scores(
+                record["pred_saliency_scores"], f"qid {record['qid']}"
+            )
         rows.append(row)
     if len(has_scores) > 1:
         raise UsageError(
-            "either all records or none must have pred_saliency_scores: the evaluator reads the keys of the first"
+            "either all records or none must have pred_saliency_scores: the evaluator reads the "
+            "keys of the first"
         )
     _write(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_tvr(
-    path: Path | str, video2idx: Mapping[str, int], predictions: Mapping[str, Iterable[Mapping[str, Any]]]
+    path: Path | str,
+    video2idx: Mapping[str, int],
+    predictions: Mapping[str, Iterable[Mapping[str, Any]]],
 ) -> None:
     """Write a JSON object of `video2idx` and, by task, `desc_id`, `desc` and `predictions`.
 
@@ -81,7 +88,9 @@ def write_tvr(
     """
     unknown = [task for task in predictions if task not in TASKS]
     if unknown or not predictions:
-        raise UsageError(f"invalid tasks {list(predictions)}: a submission has one or more of {', '.join(TASKS)}")
+        raise UsageError(
+            f"invalid tasks {list(predictions)}: a submission has one or more of {', '.join(TASKS)}"
+        )
     numbers = {str(name): int(number) for name, number in video2idx.items()}
     content: dict[str, Any] = {"video2idx": numbers}
     for task in (task for task in TASKS if task in predictions):
@@ -91,7 +100,9 @@ def write_tvr(
                 "desc": record["desc"],
                 "predictions": _corpus_rows(record, set(numbers.values())),
             }
-            for record in _validate_records(predictions[task], "desc_id", ("desc_id", "desc", "predictions"))
+            for record in _validate_records(
+                predictions[task], "desc_id", ("desc_id", "desc", "predictions")
+            )
         ]
     _write(path, json.dumps(content))
 
@@ -123,7 +134,10 @@ def write_nextqa(path: Path | str, records: Iterable[Mapping[str, Any]]) -> None
     suffix = Path(path).suffix
     if suffix == ".json":
         keys = ("prediction", "answer")
-        by_question = {f"{row['video']}_{row['qid']}": {key: row[key] for key in keys if key in row} for row in rows}
+        by_question = {
+            f"{row['video']}_{row['qid']}": {key: row[key] for key in keys if key in row}
+            for row in rows
+        }
         _write(path, json.dumps(by_question, indent=1) + "\n")
     elif suffix == ".csv":
         text = io.StringIO()
@@ -132,7 +146,9 @@ def write_nextqa(path: Path | str, records: Iterable[Mapping[str, Any]]) -> None
         table.writerows(rows)
         _write(path, text.getvalue())
     else:
-        raise UsageError(f"invalid file name {Path(path).name!r}: NExT-QA results are written as .json or .csv")
+        raise UsageError(
+            f"invalid file name {Path(path).name!r}: NExT-QA results are written as .json or .csv"
+        )
 
 
 def _validate_records(
@@ -147,9 +163,13 @@ def _validate_records(
         missing = [key for key in keys if key not in record]
         if missing:
             raise UsageError(f"record {row} has no {missing[0]!r}; required: {', '.join(keys)}")
-        identifier = f"{record['video']}_{record['qid']}" if id_key == "question" else _plain(record[id_key])
+        identifier = (
+            f"{record['video']}_{record['qid']}" if id_key == "question" else _plain(record[id_key])
+        )
         if identifier in ids:
-            raise UsageError(f"{id_key} {identifier} is repeated: evaluators would silently read the last")
+            raise UsageError(
+                f"{id_key} {identifier} is repeated: evaluators would silently read the last"
+            )
         ids.add(identifier)
     return rows
 
@@ -157,7 +177,9 @@ def _validate_records(
 def _sort_by_score(predictions: Any, columns: int, record_name: str) -> np.ndarray:
     rows = check_predictions(predictions, columns)
     if not len(rows):
-        raise UsageError(f"{record_name} has no prediction: evaluators need at least one, e.g. the whole video")
+        raise UsageError(
+            f"{record_name} has no prediction: evaluators need at least one, e.g. the whole video"
+        )
     return rows[np.argsort(-rows[:, -1], kind="stable")]
 
 
@@ -166,16 +188,23 @@ def _corpus_rows(record: Mapping[str, Any], numbers: set[int]) -> list[list[floa
     rows = _sort_by_score(record["predictions"], 4, record_name)[:MAX_IN_CORPUS]
     unknown = sorted(set(rows[:, 0].tolist()) - numbers)
     if unknown:
-        raise UsageError(f"{record_name} predicts video {unknown[0]:g}, but video2idx has no such number")
+        raise UsageError(
+            f"{record_name} predicts video {unknown[0]:g}, but video2idx has no such number"
+        )
     return [[int(video), *rest] for video, *rest in rows.tolist()]
 
 
 def _scores(scores: Any, record_name: str) -> list[float]:
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1:
-        raise ShapeError(f"{record_name}: expected one row of saliency scores, got an array of shape {values.shape}")
+        raise ShapeError(
+            f"{record_name}: expected one row of saliency scores, got an array of shape "
+            f"{values.shape}"
+        )
     if not len(values) or not np.isfinite(values).all():
-        raise UsageError(f"{record_name}: expected at least one saliency score, all finite; got {len(values)}")
+        raise UsageError(
+            f"{record_name}: expected at least one saliency score, all finite; got {len(values)}"
+        )
     return [float(value) for value in values]
 
 

@@ -83,11 +83,21 @@ def validate(
         raise MissingError("no captions and no answered questions to evaluate on")
     parts = _search_parts(predictions, searches, scores)
     by_search = [part.value for part in parts.values()]
-    by_heads = [float((1 / scores[task]["MnR"].by_query).mean()) for task in _RERANKED_TASKS if task in scores]
+    by_heads = [
+        float((1 / scores[task]["MnR"].by_query).mean())
+        for task in _RERANKED_TASKS
+        if task in scores
+    ]
     by_heads += [_head_score(answers) for answers in predictions.answers.values()]
     search = float(np.mean(by_search)) if by_search else None
-    metrics = {task: {name: v.value for name, v in measures.items()} for task, measures in scores.items()}
-    blind = {task: task_scores for task in predictions.answers if (task_scores := blind_scores(predictions, task))}
+    metrics = {
+        task: {name: v.value for name, v in measures.items()} for task, measures in scores.items()
+    }
+    blind = {
+        task: task_scores
+        for task in predictions.answers
+        if (task_scores := blind_scores(predictions, task))
+    }
     return ValidationResult(metrics, float(np.mean(by_search + by_heads)), search, blind, parts)
 
 
@@ -109,13 +119,16 @@ def head_baselines(
         values = baselines.scores_of(task).values.values()
         best = {name: min if name in LOWER else max for scores in values for name in scores}
         best_scores[task] = {
-            name: pick(float(scores[name]) for scores in values if name in scores) for name, pick in best.items()
+            name: pick(float(scores[name]) for scores in values if name in scores)
+            for name, pick in best.items()
         }
     return best_scores
 
 
 def _search_parts(
-    predictions: CorpusPredictions, searches: Mapping[str, retrieval_protocol.Search], scores: Mapping[str, ScoreTable]
+    predictions: CorpusPredictions,
+    searches: Mapping[str, retrieval_protocol.Search],
+    scores: Mapping[str, ScoreTable],
 ) -> dict[str, PerQueryScores]:
     """Return, by task, the reciprocal rank or the IoU of each query, from 0 to 1.
 
@@ -134,7 +147,11 @@ def _search_parts(
             1 / ranks(search.similarity, search.relevant), search.videos
         )
         parts[IN_VIDEO] = PerQueryScores(
-            best_ious(predictions.moment_predictions.own_video, [q.spans for q in predictions.timed_queries], 1),
+            best_ious(
+                predictions.moment_predictions.own_video,
+                [q.spans for q in predictions.timed_queries],
+                1,
+            ),
             search.videos,
         )
     return parts
@@ -144,9 +161,16 @@ def _head_score(answers: HeadAnswers) -> float:
     """Return the score of a head's answers from 0 to 1."""
     if answers.task == "count":
         true = np.array([q.question.count for q in answers.examples], np.float64)
-        return 1 / (1 + float(((predicted_counts([float(p) for p in answers.predictions]) - true) ** 2).mean()))
+        return 1 / (
+            1
+            + float(
+                ((predicted_counts([float(p) for p in answers.predictions]) - true) ** 2).mean()
+            )
+        )
     if answers.task == "moments":
         by_query = best_ious(answers.predictions, [q.spans for q in answers.examples], 1)
     else:
         by_query = correctness(answers, answers.predictions)
-    return 100 * float(by_query.mean()) / 100  # through percent: the last bit may decide between two epochs
+    return (
+        100 * float(by_query.mean()) / 100
+    )  # through percent: the last bit may decide between two epochs

@@ -74,7 +74,9 @@ class Verdict:
     def decisive_gain(self) -> str:
         """Return the first significant gain, or the gain of the search score."""
         gains = {_SEARCH_SCORE: self.score, **self.tasks}
-        significant = [k for k, gain in gains.items() if (gain.high < 0 if self.is_worse else gain.low > 0)]
+        significant = [
+            k for k, gain in gains.items() if (gain.high < 0 if self.is_worse else gain.low > 0)
+        ]
         name = significant[0] if significant else _SEARCH_SCORE
         return f"{name} {gains[name]}"
 
@@ -93,14 +95,18 @@ class Verdict:
             return None
 
 
-def compare(ours: Mapping[str, PerQueryScores], frozen: Mapping[str, PerQueryScores]) -> Verdict | None:
+def compare(
+    ours: Mapping[str, PerQueryScores], frozen: Mapping[str, PerQueryScores]
+) -> Verdict | None:
     """Compare two models by task with paired queries; None without queries.
 
     The interval is Student's t with the jackknife's standard error, where each video is left out in
     turn with all its queries. With one query for each video, it is that of the paired t test. A
     percentile bootstrap is too narrow with few videos.
     """
-    pairs = {k: (a.by_query - frozen[k].by_query, a.videos) for k, a in ours.items() if len(a.by_query)}
+    pairs = {
+        k: (a.by_query - frozen[k].by_query, a.videos) for k, a in ours.items() if len(a.by_query)
+    }
     if not pairs:
         return None
     videos = np.unique(np.concatenate([query_videos for _, query_videos in pairs.values()]))
@@ -111,15 +117,24 @@ def compare(ours: Mapping[str, PerQueryScores], frozen: Mapping[str, PerQuerySco
         num_others = len(values) - np.bincount(rows, minlength=len(videos))
         gains.append(values.mean())
         # A task with queries of one video only has no value without it.
-        jackknife.append(np.where(num_others > 0, (sums.sum() - sums) / np.maximum(num_others, 1), gains[-1]))
-    tasks = {k: _interval(gain, others) for k, gain, others in zip(pairs, gains, jackknife, strict=True)}
+        jackknife.append(
+            np.where(num_others > 0, (sums.sum() - sums) / np.maximum(num_others, 1), gains[-1])
+        )
+    tasks = {
+        k: _interval(gain, others) for k, gain, others in zip(pairs, gains, jackknife, strict=True)
+    }
     return Verdict(len(videos), _interval(np.mean(gains), np.mean(jackknife, axis=0)), tasks)
 
 
 def is_better(record: Mapping[str, Any]) -> bool:
     """Return whether the run of this record is better and is used by default."""
     verdict = Verdict.from_record(record)
-    return record.get("better") is True and verdict is not None and verdict.is_better and _differs(record)
+    return (
+        record.get("better") is True
+        and verdict is not None
+        and verdict.is_better
+        and _differs(record)
+    )
 
 
 def sentence(record: Mapping[str, Any]) -> str:
@@ -144,7 +159,9 @@ def sentence(record: Mapping[str, Any]) -> str:
         return f"worse than the frozen encoder on held-out concepts, although better on {videos}"
     if verdict.is_better:
         alone = (
-            "" if _number(record, "alpha") > 0 else ", by centering alone: alpha is 0, so no trained weights are used"
+            ""
+            if _number(record, "alpha") > 0
+            else ", by centering alone: alpha is 0, so no trained weights are used"
         )
         return f"better than the frozen encoder on {videos} ({verdict.decisive_gain}){alone}"
     return f"no measurable difference from the frozen encoder on {videos} ({_SEARCH_SCORE} {verdict.score}); {limit}"
@@ -180,7 +197,9 @@ def _interval(gain: float, jackknife: np.ndarray) -> Gain:
     num_videos = len(jackknife)
     if num_videos < 2:
         return Gain(100 * float(gain), -100.0, 100.0)
-    error = math.sqrt((num_videos - 1) / num_videos * float(((jackknife - jackknife.mean()) ** 2).sum()))
+    error = math.sqrt(
+        (num_videos - 1) / num_videos * float(((jackknife - jackknife.mean()) ** 2).sum())
+    )
     half = _students_t(num_videos - 1) * error
     return Gain(*(100 * float(x) for x in (gain, gain - half, gain + half)))
 

@@ -23,18 +23,27 @@ def read_header(file: IO[bytes], location: object) -> tuple[tuple[int, ...], np.
     with as_format_error(location), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # headers that Python 2 wrote are accepted
         version = numpy_format.read_magic(file)
-        readers = {(1, 0): numpy_format.read_array_header_1_0, (2, 0): numpy_format.read_array_header_2_0}
+        readers = {
+            (1, 0): numpy_format.read_array_header_1_0,
+            (2, 0): numpy_format.read_array_header_2_0,
+        }
         if version not in readers:
-            raise FormatError(f"{location}: numpy's format {version} is only used for structures, not for numbers")
+            raise FormatError(
+                f"{location}: numpy's format {version} is only used for structures, not for numbers"
+            )
         shape, _, dtype = readers[version](file)
     if dtype.hasobject:
-        raise FormatError(f"{location} holds Python objects, which are not unpickled: save plain numbers")
+        raise FormatError(
+            f"{location} holds Python objects, which are not unpickled: save plain numbers"
+        )
     if dtype.kind not in _KINDS or not dtype.itemsize:
         raise FormatError(f"{location} holds {dtype}, which is neither numbers nor text")
     return tuple(int(n) for n in shape), dtype
 
 
-def read_array(file: IO[bytes], stored_bytes: int, location: object, *, packed: bool = False) -> np.ndarray:
+def read_array(
+    file: IO[bytes], stored_bytes: int, location: object, *, packed: bool = False
+) -> np.ndarray:
     """Return the array in `file`, which must be seekable and begin with it.
 
     Args:

@@ -11,7 +11,15 @@ from vla.errors import FormatError
 from vla.formats.base import ArrayKeys, ExternalFeatures, check_features, frames_and_width
 from vla.hints import Hint
 
-FEATURES = ("features", "feats", "frame_features", "video_features", "values", "embeddings", "arr_0")
+FEATURES = (
+    "features",
+    "feats",
+    "frame_features",
+    "video_features",
+    "values",
+    "embeddings",
+    "arr_0",
+)
 _TIMES = ("timestamps_seconds", "timestamps_ms", "timestamps", "times")
 _DURATIONS = ("duration_seconds", "duration")
 _LISTING_LENGTH = 8
@@ -53,7 +61,11 @@ def is_model_name(name: str) -> bool:
     Examples are `c3d_features`, `clip_vitb32` and `embeddings`.
     """
     words = re.findall(r"[^\W_]+", name)
-    return bool(words) and not all(w.isdigit() for w in words) and all(_MODEL_WORDS.fullmatch(w) for w in words)
+    return (
+        bool(words)
+        and not all(w.isdigit() for w in words)
+        and all(_MODEL_WORDS.fullmatch(w) for w in words)
+    )
 
 
 def video_keys(shapes: Mapping[str, tuple[int, ...]], keys: ArrayKeys) -> list[str]:
@@ -62,10 +74,18 @@ def video_keys(shapes: Mapping[str, tuple[int, ...]], keys: ArrayKeys) -> list[s
     Arrays hold a video each if there are several of one width, none has a usual name, and not all
     are named after models.
     """
-    if keys.key or keys.times_key or any(name in shapes for name in (*FEATURES, *_TIMES, *_DURATIONS)):
+    if (
+        keys.key
+        or keys.times_key
+        or any(name in shapes for name in (*FEATURES, *_TIMES, *_DURATIONS))
+    ):
         return []
     widths = {name: width for name, shape in shapes.items() if (width := frames_and_width(shape))}
-    if len(widths) < 2 or len({width[1] for width in widths.values()}) > 1 or all(map(is_model_name, widths)):
+    if (
+        len(widths) < 2
+        or len({width[1] for width in widths.values()}) > 1
+        or all(map(is_model_name, widths))
+    ):
         return []
     return list(widths)
 
@@ -79,7 +99,10 @@ def time_unit(times_key: str) -> float:
 
 
 def select_features(
-    shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray], keys: ArrayKeys, location: object
+    shapes: Mapping[str, tuple[int, ...]],
+    read: Callable[[str], np.ndarray],
+    keys: ArrayKeys,
+    location: object,
 ) -> ExternalFeatures:
     """Return the features among the arrays of a file.
 
@@ -94,7 +117,9 @@ def select_features(
     """
     key = features_key(shapes, keys, location)
     if keys.times_key and keys.times_key not in shapes:
-        raise FormatError(f"{location} has no array {keys.times_key!r} with times; it has {', '.join(shapes)}")
+        raise FormatError(
+            f"{location} has no array {keys.times_key!r} with times; it has {', '.join(shapes)}"
+        )
     times_key = keys.times_key or next((name for name in _TIMES if name in shapes), "")
     duration_key = next((name for name in _DURATIONS if shapes.get(name) in ((), (1,))), "")
     return check_features(

@@ -10,7 +10,13 @@ from collections.abc import Iterable
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 _MAX_LENGTH = 80
 # Windows reserves these names for devices, with any suffix.
-_DEVICE_NAMES = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(10))}
+_DEVICE_NAMES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{d}{n}" for d in ("com", "lpt") for n in range(10)),
+}
 
 
 def file_names(video_ids: Iterable[str], *, dots: bool = True) -> dict[str, str]:
@@ -25,7 +31,11 @@ def file_names(video_ids: Iterable[str], *, dots: bool = True) -> dict[str, str]
     folded_names: set[str] = set()
     for video_id in sorted(plain, key=lambda v: (plain[v] != v, v)):
         digest = hashlib.sha256(os.fsencode(video_id)).hexdigest()
-        candidates = (plain[video_id], f"{plain[video_id]}-{digest[:8]}", f"{plain[video_id]}-{digest}")
+        candidates = (
+            plain[video_id],
+            f"{plain[video_id]}-{digest[:8]}",
+            f"{plain[video_id]}-{digest}",
+        )
         names[video_id] = next(c for c in candidates if c.casefold() not in folded_names)
         folded_names.add(names[video_id].casefold())
     return names

@@ -61,7 +61,11 @@ def _answer(answers: Any, table: _Table, name: str, first: int, last: int) -> No
         _send(answers, "error", str(error))
         return
     values, times = np.ascontiguousarray(features.values), features.timestamps_seconds
-    _send(answers, "values", [*values.shape, values.dtype.str, times is not None, features.duration_seconds, origin])
+    _send(
+        answers,
+        "values",
+        [*values.shape, values.dtype.str, times is not None, features.duration_seconds, origin],
+    )
     answers.write(values.tobytes())
     answers.write(b"" if times is None else times.tobytes())
     answers.flush()
@@ -78,7 +82,9 @@ def _limit() -> None:
         import resource
 
         for name, value in {"RLIMIT_AS": _MEMORY, "RLIMIT_CORE": 0, "RLIMIT_FSIZE": 0}.items():
-            with suppress(AttributeError, ValueError, OSError):  # a system without it, or with a stricter limit
+            with suppress(
+                AttributeError, ValueError, OSError
+            ):  # a system without it, or with a stricter limit
                 resource.setrlimit(getattr(resource, name), (value, value))
 
 
@@ -93,7 +99,9 @@ class _Table:
             names = file.schema_arrow.names
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
             columns = [g.column(i) for g in groups for i in range(g.num_columns)]
-            check_declared_size((sum(c.total_uncompressed_size for c in columns),), 1, size, path, packed=True)
+            check_declared_size(
+                (sum(c.total_uncompressed_size for c in columns),), 1, size, path, packed=True
+            )
             check_declared_size((sum(c.num_values for c in columns),), 8, size, path, packed=True)
             self._starts = np.cumsum([0, *(g.num_rows for g in groups)])
             attributes = (file.schema_arrow.metadata or {}).get(_ATTRIBUTES_KEY)
@@ -106,8 +114,12 @@ class _Table:
         self._features = keys.key or "".join(usual_names[:1])
         missing = [n for n in (self._features, self._times) if n and n not in names]
         if missing or not self._features:
-            fault = f"no column {missing[0]!r}" if missing else "no column of a usual name for features"
-            raise FormatError(f"{path} has {fault}; its columns are {', '.join(names)}", hint=Hint("name_key"))
+            fault = (
+                f"no column {missing[0]!r}" if missing else "no column of a usual name for features"
+            )
+            raise FormatError(
+                f"{path} has {fault}; its columns are {', '.join(names)}", hint=Hint("name_key")
+            )
 
     def videos(self) -> list[tuple[str, int, int]]:
         """Return the name, first row and last row (exclusive) of each video.
@@ -121,11 +133,15 @@ class _Table:
         names: set[str] = set()
         row = 0
         with as_format_error(self._path):
-            for batch in self._file.iter_batches(batch_size=1 << 16, columns=[self._video], use_threads=False):
+            for batch in self._file.iter_batches(
+                batch_size=1 << 16, columns=[self._video], use_threads=False
+            ):
                 for name in batch.column(0).to_pylist():
                     if not videos or videos[-1][0] != name:
                         if name in names:
-                            raise FormatError(f"{self._path}: the rows of {name!r} are not contiguous")
+                            raise FormatError(
+                                f"{self._path}: the rows of {name!r} are not contiguous"
+                            )
                         videos.append((check_name(name, self._path), row, row))
                         names.add(name)
                     row += 1
@@ -142,11 +158,17 @@ class _Table:
                 for column in columns:
                     parts[column].append(_numbers(batch.column(column), location))
             arrays = {c: np.concatenate(p) if p else np.zeros((0, 0)) for c, p in parts.items()}
-            seconds = float(arrays[self._duration].flat[0]) if self._duration and arrays[self._duration].size else None
+            seconds = (
+                float(arrays[self._duration].flat[0])
+                if self._duration and arrays[self._duration].size
+                else None
+            )
         duration = seconds if seconds is not None and math.isfinite(seconds) else None
         times = arrays[self._times] if self._times else None
         unit = time_unit(self._times)
-        return check_features(location, arrays[self._features], times, seconds=unit, duration=duration), self._origin
+        return check_features(
+            location, arrays[self._features], times, seconds=unit, duration=duration
+        ), self._origin
 
     def _batches(self, columns: list[str], first: int, last: int) -> Iterator[Any]:
         """Yield the rows `first` to `last` in batches, continuing the last call if possible."""
@@ -154,7 +176,9 @@ class _Table:
         stream, row, batch = self._open
         if stream is None or first < row or self._starts[group] > row:
             groups = list(range(group, len(self._starts) - 1))
-            stream = self._file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False)
+            stream = self._file.iter_batches(
+                _BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False
+            )
             row, batch = int(self._starts[group]), None
         self._open = (None, 0, None)  # after an error, the next call starts anew
         while row < last:
@@ -165,7 +189,9 @@ class _Table:
             begin, stop = max(first, row), min(last, end)
             if begin < stop:
                 yield batch.slice(begin - row, stop - begin)
-            batch, row = (None, end) if stop == end or end <= first else (batch.slice(stop - row), stop)
+            batch, row = (
+                (None, end) if stop == end or end <= first else (batch.slice(stop - row), stop)
+            )
         self._open = (stream, row, batch)
 
 
@@ -178,7 +204,11 @@ def _numbers(column: Any, location: str) -> np.ndarray:
     flat = np.asarray(column.flatten().to_numpy(zero_copy_only=False))
     rows = len(column)
     width = len(flat) // rows if rows else 0
-    lengths = np.diff(np.asarray(column.offsets)) if hasattr(column, "offsets") else np.full(rows, width)
+    lengths = (
+        np.diff(np.asarray(column.offsets)) if hasattr(column, "offsets") else np.full(rows, width)
+    )
     if (lengths != width).any():
-        raise FormatError(f"{location} has features of different widths, {lengths.min()} to {lengths.max()}")
+        raise FormatError(
+            f"{location} has features of different widths, {lengths.min()} to {lengths.max()}"
+        )
     return flat.reshape(rows, width)

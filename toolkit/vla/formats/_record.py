@@ -49,7 +49,12 @@ class Record:
             times = np.asarray(record["timestamps_seconds"], np.float64)
             duration = record.get("duration_seconds")
             name = check_name(record["video"], location)
-            return cls(name, times, None if duration is None else float(duration), compute_origin(record, location))
+            return cls(
+                name,
+                times,
+                None if duration is None else float(duration),
+                compute_origin(record, location),
+            )
 
 
 def read_record(path: Path) -> Record | None:
@@ -61,7 +66,9 @@ def read_record(path: Path) -> Record | None:
     if not path.is_file():
         return None
     if nbytes(path) > _LIMIT_BYTES:
-        raise FormatError(f"{path} has {path.stat().st_size} bytes, more than the times of one video can take")
+        raise FormatError(
+            f"{path} has {path.stat().st_size} bytes, more than the times of one video can take"
+        )
     with as_format_error(path):
         content = path.read_bytes()
     return Record.parse(content, path)
@@ -99,7 +106,8 @@ def compute_origin(space: dict[str, Any], location: object) -> str:
     try:
         with as_format_error(location):
             content = json.dumps(
-                [FeatureSpec.from_json(space["spec"], str(location)).fingerprint, space.get("run")], sort_keys=True
+                [FeatureSpec.from_json(space["spec"], str(location)).fingerprint, space.get("run")],
+                sort_keys=True,
             )
     except VlaError as error:
         raise FormatError(str(error), hint=error.hint) from error
@@ -109,7 +117,12 @@ def compute_origin(space: dict[str, Any], location: object) -> str:
 def check_name(name: object, location: object) -> str:
     """Return `name` if it is a valid name of a video; else raise FormatError."""
     try:
-        if isinstance(name, str) and name.strip() and "\0" not in name and len(os.fsencode(name)) <= 4096:
+        if (
+            isinstance(name, str)
+            and name.strip()
+            and "\0" not in name
+            and len(os.fsencode(name)) <= 4096
+        ):
             return name
     except UnicodeEncodeError:
         pass

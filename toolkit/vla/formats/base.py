@@ -183,7 +183,8 @@ def check_declared_size(
     max_bytes = _FREE_BYTES + _MAX_COMPRESSION * stored_bytes if packed else stored_bytes
     if any(n < 0 for n in dimensions) or size > min(max_bytes, _LIMIT_BYTES):
         raise FormatError(
-            f"{location} declares an array of shape {dimensions} with {size} bytes, but the file has {stored_bytes} for it"
+            f"{location} declares an array of shape {dimensions} with {size} bytes, but the file "
+            f"has {stored_bytes} for it"
         )
     return size
 
@@ -231,31 +232,47 @@ def check_features(
         times = times.reshape(-1) if times is not None and times.size == shape[0] else times
     if values.ndim != 2:
         hint = "; pool them to one row per frame" if values.ndim > 2 else ""
-        raise FormatError(f"{location} has shape {values.shape}; features are (frames, width){hint}")
+        raise FormatError(
+            f"{location} has shape {values.shape}; features are (frames, width){hint}"
+        )
     if not values.size:
         raise FormatError(f"{location} is empty: its shape is {values.shape}")
     if values.dtype.kind != "f" or values.dtype.itemsize > 8:
-        raise FormatError(f"{location} holds {values.dtype}; features must be floating-point numbers")
+        raise FormatError(
+            f"{location} holds {values.dtype}; features must be floating-point numbers"
+        )
     num_invalid = values.size - int(np.isfinite(values).sum())
     if num_invalid:
-        raise FormatError(f"{location}: {num_invalid} of {values.size} values are not finite (NaN or infinite)")
+        raise FormatError(
+            f"{location}: {num_invalid} of {values.size} values are not finite (NaN or infinite)"
+        )
     if duration is not None and not (math.isfinite(duration) and duration > 0):
         raise FormatError(f"{location} states an invalid duration of {duration} s")
     return ExternalFeatures(
-        values, None if times is None else _seconds(location, times, len(values), seconds), duration, origin
+        values,
+        None if times is None else _seconds(location, times, len(values), seconds),
+        duration,
+        origin,
     )
 
 
 def _seconds(location: object, times: np.ndarray, count: int, unit: float) -> np.ndarray:
     if times.shape != (count,) or times.dtype.kind not in "fiu" or times.dtype.itemsize > 8:
-        raise FormatError(f"{location}: {count} frames need {count} times, not {times.dtype} of shape {times.shape}")
+        raise FormatError(
+            f"{location}: {count} frames need {count} times, not {times.dtype} of shape "
+            f"{times.shape}"
+        )
     seconds = times.astype(np.float64) * unit
     if not np.isfinite(seconds).all() or (seconds < 0).any():
         raise FormatError(
-            f"{location}: times must be finite and not negative; they range from {seconds.min()} to {seconds.max()} s"
+            f"{location}: times must be finite and not negative; they range from {seconds.min()} "
+            f"to {seconds.max()} s"
         )
     decreases = np.flatnonzero(np.diff(seconds) < 0)
     if len(decreases):
         i = int(decreases[0])
-        raise FormatError(f"{location}: times decrease, from {seconds[i]:g} s at frame {i} to {seconds[i + 1]:g} s")
+        raise FormatError(
+            f"{location}: times decrease, from {seconds[i]:g} s at frame {i} to "
+            f"{seconds[i + 1]:g} s"
+        )
     return seconds

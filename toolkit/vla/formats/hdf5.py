@@ -32,7 +32,12 @@ from vla.formats.base import (
     unreadable_video,
 )
 
-_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+_FILTERS = {
+    h5py.h5z.FILTER_DEFLATE,
+    h5py.h5z.FILTER_SHUFFLE,
+    h5py.h5z.FILTER_FLETCHER32,
+    h5py.h5z.FILTER_LZF,
+}
 _MAX_DEPTH = 16
 _MAX_FIELDS = 32
 
@@ -78,7 +83,12 @@ def _videos(file: h5py.File, path: Path, keys: ArrayKeys) -> Iterator[StoredVide
 
 
 def _within(
-    group: h5py.Group, prefix: str, path: Path, keys: ArrayKeys, addresses: set[int], misfits: list[StoredVideo]
+    group: h5py.Group,
+    prefix: str,
+    path: Path,
+    keys: ArrayKeys,
+    addresses: set[int],
+    misfits: list[StoredVideo],
 ) -> Iterator[StoredVideo]:
     names = _names(group)
     fields = _fields(group, names, keys)
@@ -93,7 +103,10 @@ def _within(
             continue
         if item is None:
             yield unreadable_video(
-                full, FormatError(f"{location} is a link, which is not followed: copy its target into the file")
+                full,
+                FormatError(
+                    f"{location} is a link, which is not followed: copy its target into the file"
+                ),
             )
         elif is_video:
             yield StoredVideo(full, partial(_read, item, keys, location))
@@ -133,7 +146,10 @@ def _fields(group: h5py.Group, names: list[str], keys: ArrayKeys) -> set[str]:
     return {
         name
         for name, array_names in arrays.items()
-        if array_names and all(is_model_name(n) or (counts[n] > 1 and counts[n] > len(counts)) for n in array_names)
+        if array_names
+        and all(
+            is_model_name(n) or (counts[n] > 1 and counts[n] > len(counts)) for n in array_names
+        )
     }
 
 
@@ -200,8 +216,14 @@ def _read_alone(dataset: h5py.Dataset, location: object) -> ExternalFeatures:
 
 def _read(group: h5py.Group, keys: ArrayKeys, location: object) -> ExternalFeatures:
     items = {name: _get_object(group, name) for name in _names(group)}
-    shapes = {name: d.shape for name, d in items.items() if isinstance(d, h5py.Dataset) and d.shape is not None}
-    return select_features(shapes, lambda name: _array(items[name], f"{location} [{name}]"), keys, location)
+    shapes = {
+        name: d.shape
+        for name, d in items.items()
+        if isinstance(d, h5py.Dataset) and d.shape is not None
+    }
+    return select_features(
+        shapes, lambda name: _array(items[name], f"{location} [{name}]"), keys, location
+    )
 
 
 def _array(dataset: h5py.Dataset, location: object) -> np.ndarray:
@@ -210,19 +232,29 @@ def _array(dataset: h5py.Dataset, location: object) -> np.ndarray:
         filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
         if properties.get_external_count() or dataset.is_virtual:
             raise FormatError(
-                f"{location} stores its values in another file, which is not read: copy them into this one"
+                f"{location} stores its values in another file, which is not read: copy them "
+                f"into this one"
             )
         if filters - _FILTERS:
             raise FormatError(
-                f"{location} uses HDF5 filters {sorted(filters - _FILTERS)}: save it with gzip or without filters"
+                f"{location} uses HDF5 filters {sorted(filters - _FILTERS)}: save it with gzip "
+                f"or without filters"
             )
         if dataset.shape is None or dataset.dtype.kind not in "fiu":
-            raise FormatError(f"{location} holds {dataset.dtype} of shape {dataset.shape}, not plain numbers")
+            raise FormatError(
+                f"{location} holds {dataset.dtype} of shape {dataset.shape}, not plain numbers"
+            )
         stored_bytes = int(dataset.id.get_storage_size())
-        size = check_declared_size(dataset.shape, dataset.dtype.itemsize, stored_bytes, location, packed=bool(filters))
+        size = check_declared_size(
+            dataset.shape, dataset.dtype.itemsize, stored_bytes, location, packed=bool(filters)
+        )
         if dataset.chunks is not None:
             check_declared_size(
-                dataset.chunks, dataset.dtype.itemsize, stored_bytes, f"a chunk of {location}", packed=True
+                dataset.chunks,
+                dataset.dtype.itemsize,
+                stored_bytes,
+                f"a chunk of {location}",
+                packed=True,
             )
         if size and not stored_bytes:
             raise FormatError(f"{location} is declared but was never written")

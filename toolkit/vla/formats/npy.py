@@ -46,7 +46,11 @@ class Format:
         record_path = path.with_suffix(".json")
         record = read_record(record_path)
         if record is not None:
-            times, duration, origin = record.timestamps_seconds, record.duration_seconds, record.origin
+            times, duration, origin = (
+                record.timestamps_seconds,
+                record.duration_seconds,
+                record.origin,
+            )
             yield StoredVideo(
                 record.video,
                 lambda: check_features(path, _read(path), times, duration=duration, origin=origin),
@@ -58,7 +62,9 @@ class Format:
         sidecars = (times_path,) if times_path.is_file() else ()
 
         def read() -> ExternalFeatures:
-            return check_features(path, _read(path), _read(sidecars[0]) if sidecars else None, seconds=0.001)
+            return check_features(
+                path, _read(path), _read(sidecars[0]) if sidecars else None, seconds=0.001
+            )
 
         yield StoredVideo(check_name(name, path), read, sidecars)
 

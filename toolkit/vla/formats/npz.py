@@ -42,7 +42,9 @@ class Format:
             with Archive(path) as archive:
                 names = video_keys(archive.shapes, keys)
                 for name in names:
-                    yield StoredVideo(check_name(name, path), partial(_read_one, archive, name, path))
+                    yield StoredVideo(
+                        check_name(name, path), partial(_read_one, archive, name, path)
+                    )
                 for name in archive.shapes if names else ():
                     if name not in names:
                         keys.omissions.add("array", name)
@@ -65,7 +67,9 @@ class Archive:
             members = self._zip.infolist()
             if len(members) > _MAX_ARRAYS:
                 raise FormatError(f"{path} holds {len(members)} arrays, more than {_MAX_ARRAYS}")
-            self._members = {m.filename.removesuffix(".npy"): m for m in members if m.filename.endswith(".npy")}
+            self._members = {
+                m.filename.removesuffix(".npy"): m for m in members if m.filename.endswith(".npy")
+            }
             self.shapes = {name: self._shape(name) for name in self._members}
         except BaseException:
             self._zip.close()

@@ -115,10 +115,14 @@ class _Reader:
     def read(self, name: str, first: int, last: int) -> ExternalFeatures:
         """Return the features in these rows."""
         location = f"{self._path} [{name}]"
-        frames, width, kind, has_times, duration, origin = self._request("values", [name, first, last])
+        frames, width, kind, has_times, duration, origin = self._request(
+            "values", [name, first, last]
+        )
         with as_format_error(location):
             dtype = np.dtype(str(kind))
-            size = check_declared_size((frames, width), dtype.itemsize, nbytes(self._path), location, packed=True)
+            size = check_declared_size(
+                (frames, width), dtype.itemsize, nbytes(self._path), location, packed=True
+            )
             values = np.frombuffer(self._read_bytes(size), dtype).reshape(frames, width)
             times = np.frombuffer(self._read_bytes(8 * frames), np.float64) if has_times else None
         return check_features(location, values, times, duration=duration, origin=str(origin))
@@ -150,7 +154,9 @@ class _Reader:
         with as_format_error(f"{self._path}: {_INVALID_MESSAGE}"):
             kind, value = json.loads(line)
         if kind != answer_kind:
-            message = str(value) if kind in ("error", "keyless") else f"{self._path}: {_INVALID_MESSAGE}"
+            message = (
+                str(value) if kind in ("error", "keyless") else f"{self._path}: {_INVALID_MESSAGE}"
+            )
             raise FormatError(message, hint=Hint("name_key") if kind == "keyless" else None)
         return value
 
@@ -175,4 +181,6 @@ def _stream(stream: IO[bytes] | None) -> IO[bytes]:
 
 def _require_pyarrow() -> None:
     if find_spec("pyarrow") is None:
-        raise EnvironmentUnfitError("Parquet needs the package 'pyarrow', which is not installed: pip install pyarrow")
+        raise EnvironmentUnfitError(
+            "Parquet needs the package 'pyarrow', which is not installed: pip install pyarrow"
+        )

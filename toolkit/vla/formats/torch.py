@@ -44,7 +44,9 @@ class Format:
             return
         videos = _videos(content, keys)
         for name, value in videos.items():
-            yield StoredVideo(check_name(name, path), partial(_features, value, size, f"{path} [{name}]", keys))
+            yield StoredVideo(
+                check_name(name, path), partial(_features, value, size, f"{path} [{name}]", keys)
+            )
         if not videos:
             yield StoredVideo(file_name, partial(_features, content, size, path, keys))
 
@@ -54,10 +56,14 @@ def _videos(content: Any, keys: ArrayKeys) -> dict[str, Any]:
     if not isinstance(content, dict):
         return {}
     dictionaries = {str(name): value for name, value in content.items() if isinstance(value, dict)}
-    if len(dictionaries) == 1 and not any(_tensor(v) is not None and _tensor(v).ndim > 1 for v in content.values()):
+    if len(dictionaries) == 1 and not any(
+        _tensor(v) is not None and _tensor(v).ndim > 1 for v in content.values()
+    ):
         # `{"features": {"v1": ...}}`: the name of the outer dictionary does not name a video.
         ((name, inner),) = dictionaries.items()
-        return _videos(inner, keys) or ({str(k): v for k, v in inner.items()} if is_model_name(name) else dictionaries)
+        return _videos(inner, keys) or (
+            {str(k): v for k, v in inner.items()} if is_model_name(name) else dictionaries
+        )
     if dictionaries:
         for name in (str(name) for name in content if str(name) not in dictionaries):
             keys.omissions.add("array", name)
@@ -90,26 +96,37 @@ def _features(content: Any, size: int, path: object, keys: ArrayKeys) -> Externa
     if isinstance(content, torch.Tensor):
         return check_features(path, _array(content, size, path))
     if not isinstance(content, dict):
-        raise FormatError(f"{path} holds a {type(content).__name__}, neither a tensor nor a dictionary of tensors")
+        raise FormatError(
+            f"{path} holds a {type(content).__name__}, neither a tensor nor a dictionary of tensors"
+        )
     tensors = {str(k): _tensor(v) for k, v in content.items()}
     shapes = {name: tuple(value.shape) for name, value in tensors.items() if value is not None}
-    return select_features(shapes, lambda name: _array(tensors[name], size, f"{path} [{name}]"), keys, path)
+    return select_features(
+        shapes, lambda name: _array(tensors[name], size, f"{path} [{name}]"), keys, path
+    )
 
 
 def _check_archive(path: Path, size: int) -> None:
     """Refuse files not in the format since torch 1.6, and those that claim more than their size."""
     if not zipfile.is_zipfile(path):
         raise FormatError(
-            f"{path} is not in the format of torch.save since torch 1.6: load it where it is trusted, save it again"
+            f"{path} is not in the format of torch.save since torch 1.6: load it where it is "
+            f"trusted, save it again"
         )
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     names = {Path(m.filename).name for m in members}
     is_uncompressed = all(m.compress_type == zipfile.ZIP_STORED for m in members)
-    pickle_bytes = max((m.file_size for m in members if Path(m.filename).suffix == ".pkl"), default=0)
+    pickle_bytes = max(
+        (m.file_size for m in members if Path(m.filename).suffix == ".pkl"), default=0
+    )
     if "constants.pkl" in names or "data.pkl" not in names:
         raise FormatError(f"{path} holds a program or other data, not tensors")
-    if not is_uncompressed or sum(m.file_size for m in members) > size or pickle_bytes > _MAX_PICKLE_BYTES:
+    if (
+        not is_uncompressed
+        or sum(m.file_size for m in members) > size
+        or pickle_bytes > _MAX_PICKLE_BYTES
+    ):
         raise FormatError(f"{path} declares a content larger than its {size} bytes")
 
 
@@ -119,7 +136,9 @@ def _tensor(value: Any) -> Any:
 
     if isinstance(value, torch.Tensor):
         return value
-    if isinstance(value, float | int) or (isinstance(value, list) and all(isinstance(v, float | int) for v in value)):
+    if isinstance(value, float | int) or (
+        isinstance(value, list) and all(isinstance(v, float | int) for v in value)
+    ):
         return torch.tensor(value, dtype=torch.float64)
     return None
 
@@ -127,10 +146,13 @@ def _tensor(value: Any) -> Any:
 def _array(tensor: Any, size: int, location: object) -> np.ndarray:
     import torch
 
-    plain = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
+    plain = (
+        tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
+    )
     if not plain or tensor.is_complex():
         raise FormatError(
-            f"{location} is a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}, not plain numbers"
+            f"{location} is a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}, not "
+            f"plain numbers"
         )
     # A tensor with strides of 0 repeats its values, and may declare any size.
     check_declared_size(tensor.shape, tensor.element_size(), size, location, packed=False)

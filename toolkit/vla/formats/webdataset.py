@@ -59,10 +59,17 @@ class Format:
 
     def write(self, folder: Path, name: str, videos: Iterable[ExportItem]) -> None:
         """Write the videos; equal videos give equal bytes: no times, no owners."""
-        with atomic.open_atomic(folder / f"{name}.tar") as file, tarfile.open(fileobj=file, mode="w") as archive:
+        with (
+            atomic.open_atomic(folder / f"{name}.tar") as file,
+            tarfile.open(fileobj=file, mode="w") as archive,
+        ):
             for video in videos:
                 _add(archive, f"{video.key}.npy", array_bytes(video.features.values))
-                _add(archive, f"{video.key}.json", json.dumps(video.record, sort_keys=True).encode("ascii"))
+                _add(
+                    archive,
+                    f"{video.key}.json",
+                    json.dumps(video.record, sort_keys=True).encode("ascii"),
+                )
                 if video.captions:
                     lines = [" ".join(c.split()) + "\n" for c in video.captions]
                     _add(archive, f"{video.key}.txt", "".join(lines).encode())
@@ -74,19 +81,28 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-def _samples(archive: tarfile.TarFile, path: Path) -> tuple[dict[str, dict[str, tarfile.TarInfo]], FormatError | None]:
+def _samples(
+    archive: tarfile.TarFile, path: Path
+) -> tuple[dict[str, dict[str, tarfile.TarInfo]], FormatError | None]:
     """Return the members of each key by kind, and the error that ended reading, if any."""
     members: list[tarfile.TarInfo] = []
     fault = None
     try:
         with as_format_error(path):
             for member in archive:
-                if member.isreg() and not member.issparse() and "." in PurePosixPath(member.name).name:
+                if (
+                    member.isreg()
+                    and not member.issparse()
+                    and "." in PurePosixPath(member.name).name
+                ):
                     members.append(member)
         # A damaged header ends an archive silently, just like its regular end.
         with as_format_error(path), path.open("rb") as file:
             file.seek(archive.offset)
-            if file.read(tarfile.BLOCKSIZE).strip(b"\0") or file.tell() < archive.offset + tarfile.BLOCKSIZE:
+            if (
+                file.read(tarfile.BLOCKSIZE).strip(b"\0")
+                or file.tell() < archive.offset + tarfile.BLOCKSIZE
+            ):
                 raise FormatError(f"{path} is damaged or truncated after {len(members)} files")
     except FormatError as error:
         fault = error
@@ -131,11 +147,17 @@ def _name_splits(member: tarfile.TarInfo) -> list[tuple[str, str]]:
     """Return `(key, kind)` for each dot of the name, from the first to the last."""
     whole = PurePosixPath(member.name)
     parts = whole.name.split(".")
-    return [(str(whole.parent / ".".join(parts[:n])), ".".join(parts[n:])) for n in range(1, len(parts))]
+    return [
+        (str(whole.parent / ".".join(parts[:n])), ".".join(parts[n:])) for n in range(1, len(parts))
+    ]
 
 
 def _sample_videos(
-    archive: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo], path: Path, keys: ArrayKeys
+    archive: tarfile.TarFile,
+    key: str,
+    members: dict[str, tarfile.TarInfo],
+    path: Path,
+    keys: ArrayKeys,
 ) -> Iterator[StoredVideo]:
     location = f"{path} [{key}]"
     arrays = [kind for kind in members if kind == "npy" or kind.endswith(".npy")]
@@ -159,17 +181,25 @@ def _sample_videos(
         if record is None:
             return check_features(location, values)
         return check_features(
-            location, values, record.timestamps_seconds, duration=record.duration_seconds, origin=record.origin
+            location,
+            values,
+            record.timestamps_seconds,
+            duration=record.duration_seconds,
+            origin=record.origin,
         )
 
     yield StoredVideo(record.video if record else check_name(key, path), read)
 
 
-def _record(archive: tarfile.TarFile, member: tarfile.TarInfo | None, location: str) -> Record | None:
+def _record(
+    archive: tarfile.TarFile, member: tarfile.TarInfo | None, location: str
+) -> Record | None:
     if member is None:
         return None
     if member.size > _MAX_RECORD_BYTES:
-        raise FormatError(f"{location} has a record of {member.size} bytes, too large for one video")
+        raise FormatError(
+            f"{location} has a record of {member.size} bytes, too large for one video"
+        )
     return Record.parse(_content(archive, member, location), location)
 
 

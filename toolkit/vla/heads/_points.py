@@ -51,7 +51,9 @@ def window_contrast(
     end = counts[:, None].to(sums)
     low = torch.minimum((centers - HALF * strides).clamp_min(0)[None], end)
     high = torch.minimum((centers + HALF * strides)[None], end)
-    return (_interpolate(sums, high) - _interpolate(sums, low)) / (high - low).clamp_min(1e-6).sqrt()
+    return (_interpolate(sums, high) - _interpolate(sums, low)) / (high - low).clamp_min(
+        1e-6
+    ).sqrt()
 
 
 def _interpolate(sums: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -79,9 +81,13 @@ def assign_moments(
         `(N, K)` int64, the target of each point; `(N, K)` bool, False for points without one.
     """
     center, length = targets.mean(-1), targets[..., 1] - targets[..., 0]
-    distance = (points.centers[None, :, None] - center[:, None]).abs() / points.strides[None, :, None]
+    distance = (points.centers[None, :, None] - center[:, None]).abs() / points.strides[
+        None, :, None
+    ]
     ratio = length[:, None] / (2 * HALF * points.strides[None, :, None])
-    coarsest = (points.strides[None] * points.mask).amax(1)[:, None, None] == points.strides[None, :, None]
+    coarsest = (points.strides[None] * points.mask).amax(1)[:, None, None] == points.strides[
+        None, :, None
+    ]
     finest = (points.strides == 1)[None, :, None]
     fits = ((ratio >= 0.5) | finest) & ((ratio < 2) | coarsest) & (distance <= radius)
     fits &= points.mask[..., None] & target_mask[:, None]
@@ -94,14 +100,20 @@ def ious(spans: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torc
 
     The GIoU is the IoU less the share of the enclosing span that neither covers.
     """
-    overlap = (torch.minimum(spans[:, 1], targets[:, 1]) - torch.maximum(spans[:, 0], targets[:, 0])).clamp_min(0)
-    hull = (torch.maximum(spans[:, 1], targets[:, 1]) - torch.minimum(spans[:, 0], targets[:, 0])).clamp_min(1e-6)
+    overlap = (
+        torch.minimum(spans[:, 1], targets[:, 1]) - torch.maximum(spans[:, 0], targets[:, 0])
+    ).clamp_min(0)
+    hull = (
+        torch.maximum(spans[:, 1], targets[:, 1]) - torch.minimum(spans[:, 0], targets[:, 0])
+    ).clamp_min(1e-6)
     union = (spans[:, 1] - spans[:, 0] + targets[:, 1] - targets[:, 0] - overlap).clamp_min(1e-6)
     iou = overlap / union
     return iou, iou - (hull - union).clamp_min(0) / hull
 
 
-def listwise_loss(saliency: torch.Tensor, mask: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def listwise_loss(
+    saliency: torch.Tensor, mask: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
     """Return `(N,)`, the cross-entropy of a softmax over a video's frames with targets normalized
     to sum 1.
 

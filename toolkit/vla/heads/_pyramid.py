@@ -23,7 +23,9 @@ class Pyramid(nn.Module):
         self.down = nn.Conv1d(width, width, kernel_size=4, stride=2, padding=1)
         self.coarse = Block(width, dropout)
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor, levels: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor, levels: int
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return the features `(N, ceil(T / 2 ** level), width)` of each level, with the mask of
         its points.
 
@@ -38,10 +40,12 @@ class Pyramid(nn.Module):
         while len(pyramid) < levels and hidden.shape[1] >= 2:
             hidden, before = _even(hidden), functional.pad(mask, (0, mask.shape[1] % 2))
             mask = before[:, ::2]
-            means = (hidden[:, ::2] + hidden[:, 1::2]) / (before[:, ::2].int() + before[:, 1::2].int())[
-                ..., None
-            ].clamp_min(1)
-            hidden = (means + self.down(hidden.transpose(1, 2)).transpose(1, 2)) * mask.unsqueeze(-1)
+            means = (hidden[:, ::2] + hidden[:, 1::2]) / (
+                before[:, ::2].int() + before[:, 1::2].int()
+            )[..., None].clamp_min(1)
+            hidden = (means + self.down(hidden.transpose(1, 2)).transpose(1, 2)) * mask.unsqueeze(
+                -1
+            )
             hidden = self.coarse(hidden, mask)
             pyramid.append((hidden, mask & (mask.sum(1, keepdim=True) > 1)))
         return pyramid

@@ -54,7 +54,10 @@ class Reader(nn.Module):
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
         self.likeness = nn.Parameter(torch.linspace(0.5, 2.0, heads))
         self.network = nn.Sequential(
-            nn.Linear(3 * width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+            nn.Linear(3 * width, 2 * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, width),
         )
         self.dropout = nn.Dropout(dropout)
 
@@ -76,7 +79,9 @@ class Reader(nn.Module):
         encoding = _position_encoding(relative, batch.seconds[:, : frames.shape[1]], self.width)
         hidden = self.frames(frames * spread) + encoding
         hidden = hidden * mask.unsqueeze(-1)
-        near = self.near(self.norms[0](hidden).mul(mask.unsqueeze(-1)).transpose(1, 2)).transpose(1, 2)
+        near = self.near(self.norms[0](hidden).mul(mask.unsqueeze(-1)).transpose(1, 2)).transpose(
+            1, 2
+        )
         hidden = self.norms[1](hidden + self.dropout(functional.gelu(near)))
         text = self.norms[2](self.texts(texts * spread))
         key, value = self.key_value(hidden).chunk(2, -1)
@@ -88,10 +93,19 @@ class Reader(nn.Module):
         return TextAttention(content, positions, text, hidden)
 
     def _weights(
-        self, query: torch.Tensor, key: torch.Tensor, cosines: torch.Tensor, rows: torch.Tensor, mask: torch.Tensor
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        cosines: torch.Tensor,
+        rows: torch.Tensor,
+        mask: torch.Tensor,
     ) -> torch.Tensor:
-        scores = torch.einsum("nhw,nthw->nht", _split(query, self.heads), _split(key, self.heads)[rows])
-        scores = scores / math.sqrt(self.width // self.heads) + self.likeness[:, None] * cosines[:, None]
+        scores = torch.einsum(
+            "nhw,nthw->nht", _split(query, self.heads), _split(key, self.heads)[rows]
+        )
+        scores = (
+            scores / math.sqrt(self.width // self.heads) + self.likeness[:, None] * cosines[:, None]
+        )
         return scores.masked_fill(~mask[rows][:, None], -torch.inf).softmax(-1)
 
 

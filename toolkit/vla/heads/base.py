@@ -60,7 +60,12 @@ class LocalizationBatch:
 
     @classmethod
     def from_videos(
-        cls, *, features: Sequence[FrameFeatures], frames: Sequence[np.ndarray], texts: np.ndarray, scale: torch.Tensor
+        cls,
+        *,
+        features: Sequence[FrameFeatures],
+        frames: Sequence[np.ndarray],
+        texts: np.ndarray,
+        scale: torch.Tensor,
     ) -> LocalizationBatch:
         """Return videos with one text to localize in each.
 
@@ -75,7 +80,9 @@ class LocalizationBatch:
         padded = torch.zeros(*mask.shape, texts.shape[1])
         padded[mask] = torch.from_numpy(np.concatenate(frames))
         seconds = torch.zeros(mask.shape)
-        seconds[mask] = torch.from_numpy(np.concatenate([f.timestamps_seconds for f in features]).astype(np.float32))
+        seconds[mask] = torch.from_numpy(
+            np.concatenate([f.timestamps_seconds for f in features]).astype(np.float32)
+        )
         every = torch.arange(len(frames))
         return cls(
             frames=padded,

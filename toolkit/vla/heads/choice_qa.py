@@ -47,12 +47,18 @@ class Head(base.Head):
         questions = batch.questions.of_kind("choice")
         mask = batch.questions.choice_mask[questions]
         videos = batch.questions.video_of_question[questions]
-        similarity = aligned.scale * torch.einsum("nce,ne->nc", aligned.choices[questions], aligned.videos[videos])
-        texts = torch.cat([aligned.questions[questions][:, None], aligned.choices_only[questions]], 1)
+        similarity = aligned.scale * torch.einsum(
+            "nce,ne->nc", aligned.choices[questions], aligned.videos[videos]
+        )
+        texts = torch.cat(
+            [aligned.questions[questions][:, None], aligned.choices_only[questions]], 1
+        )
         text_mask = torch.cat([mask.new_ones(len(mask), 1), mask], 1)
         rows = videos[:, None].expand(text_mask.shape)[text_mask]
         attention = self.reader(texts[text_mask], rows, aligned, batch)
-        content, positions = (_pad(values, text_mask) for values in (attention.content, attention.positions))
+        content, positions = (
+            _pad(values, text_mask) for values in (attention.content, attention.positions)
+        )
         correction = self.score(self.order(content, positions, texts, text_mask)).squeeze(-1)
         return (similarity.to(correction.dtype) + correction).masked_fill(~mask, -torch.inf)
 
@@ -79,10 +85,16 @@ class _Order(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.choice, self.question = nn.Linear(width, width), nn.Linear(width, width)
         self.sums = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width))
-        self.last = nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width), nn.GELU())
+        self.last = nn.Sequential(
+            nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width), nn.GELU()
+        )
 
     def forward(
-        self, content: torch.Tensor, positions: torch.Tensor, texts: torch.Tensor, mask: torch.Tensor
+        self,
+        content: torch.Tensor,
+        positions: torch.Tensor,
+        texts: torch.Tensor,
+        mask: torch.Tensor,
     ) -> torch.Tensor:
         """Return `(N, C, width)`.
 

@@ -48,7 +48,9 @@ class Head(base.Head):
 
     def fit(self, corpus: Corpus) -> None:
         """Set the mean and the standard deviation of the counts of `corpus`."""
-        counts = np.array([q.question.count for q in corpus.questions if q.question.count is not None], np.float64)
+        counts = np.array(
+            [q.question.count for q in corpus.questions if q.question.count is not None], np.float64
+        )
         if len(counts):
             self.mean.fill_(float(counts.mean()))
             self.spread.fill_(max(0.1, float(counts.std())))
@@ -58,7 +60,9 @@ class Head(base.Head):
         questions = batch.questions.of_kind("count")
         rows = batch.questions.video_of_question[questions]
         attention = self.reader(aligned.questions[questions], rows, aligned, batch)
-        features = torch.cat([self._sums(attention, rows, aligned, batch), functional.gelu(attention.content)], -1)
+        features = torch.cat(
+            [self._sums(attention, rows, aligned, batch), functional.gelu(attention.content)], -1
+        )
         return self.mean + self.spread * self.count(features).squeeze(-1)
 
     def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
@@ -76,7 +80,11 @@ class Head(base.Head):
         return [float(count) for count in predictions]
 
     def _sums(
-        self, attention: TextAttention, rows: torch.Tensor, aligned: AlignedBatch, batch: AlignmentBatch
+        self,
+        attention: TextAttention,
+        rows: torch.Tensor,
+        aligned: AlignedBatch,
+        batch: AlignmentBatch,
     ) -> torch.Tensor:
         """Return `(N, gates)`, the seconds for which each gate is open, for each question."""
         hidden = self.frame(attention.frames)[rows] + self.question(attention.texts)[:, None]

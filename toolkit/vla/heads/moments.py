@@ -130,7 +130,9 @@ class Head(base.Head):
         if not chunks:
             saliency = bounds.new_zeros(0, bounds.shape[1] - 1)
             return MomentOutput(bounds.new_zeros(0, 1, 2), bounds.new_zeros(0, 1), saliency)
-        return MomentOutput(*(torch.cat([getattr(chunk, f.name) for chunk in chunks]) for f in fields(MomentOutput)))
+        return MomentOutput(
+            *(torch.cat([getattr(chunk, f.name) for chunk in chunks]) for f in fields(MomentOutput))
+        )
 
     def loss(self, aligned: AlignedBatch, batch: AlignmentBatch) -> torch.Tensor | None:
         """Return the losses of scores, ends and saliency of the timed queries, summed."""
@@ -146,7 +148,11 @@ class Head(base.Head):
             if len(chunks) == 1:
                 sums.append(self._losses(videos, batch, bounds, context, chunk))
             else:
-                sums.append(checkpoint(self._losses, videos, batch, bounds, context, chunk, use_reentrant=False))
+                sums.append(
+                    checkpoint(
+                        self._losses, videos, batch, bounds, context, chunk, use_reentrant=False
+                    )
+                )
         total = torch.stack(sums).sum(0)
         return (total[0] + total[1]) / total[3].clamp_min(1) + total[2] / len(rows)
 
@@ -158,7 +164,9 @@ class Head(base.Head):
         # Suppression by logits: sigmoids of large logits are equal.
         for spans, scores, probabilities in zip(*arrays, strict=True):
             is_valid = np.isfinite(scores) & (spans[:, 0] < spans[:, 1])
-            best = np.flatnonzero(is_valid)[nms(spans[is_valid], scores[is_valid], self.overlap, most=_MAX_MOMENTS)]
+            best = np.flatnonzero(is_valid)[
+                nms(spans[is_valid], scores[is_valid], self.overlap, most=_MAX_MOMENTS)
+            ]
             moments.append(np.column_stack([spans[best], probabilities[best]]))
         return moments
 
@@ -166,13 +174,17 @@ class Head(base.Head):
         """Return `(B, T, 2 * width)`, features of frames and their neighbours, shared by all
         queries.
         """
-        hidden = self.dropout(self.frames(batch.frames * self.spread)) * batch.frame_mask.unsqueeze(-1)
+        hidden = self.dropout(self.frames(batch.frames * self.spread)) * batch.frame_mask.unsqueeze(
+            -1
+        )
         for block in self.near:
             hidden = block(hidden, batch.frame_mask)
         context: torch.Tensor = self.seen(hidden)
         return context
 
-    def _points(self, batch: LocalizationBatch, context: torch.Tensor, rows: torch.Tensor) -> Points:
+    def _points(
+        self, batch: LocalizationBatch, context: torch.Tensor, rows: torch.Tensor
+    ) -> Points:
         videos = batch.video_of_text[rows]
         mask = batch.frame_mask[videos]
         curve = similarity_curves(batch, rows)
@@ -180,13 +192,17 @@ class Head(base.Head):
         centered = (curve - curve.sum(1, keepdim=True) / count[:, None]).masked_fill(~mask, 0.0)
         hidden = self._fuse(batch.texts[rows], context[videos], batch.scale * centered, mask)
         levels = self.pyramid(hidden, mask, self.levels)
-        output = torch.cat([self._predict(features, level_mask) for features, level_mask in levels], 1)
+        output = torch.cat(
+            [self._predict(features, level_mask) for features, level_mask in levels], 1
+        )
         saliency = batch.scale * curve + self.shows(self.norm(levels[0][0])).squeeze(-1)
         sizes = [level_mask.shape[1] for _, level_mask in levels]
         strides = torch.cat([torch.full((size,), 2.0**k) for k, size in enumerate(sizes)]).to(curve)
         index = torch.cat([torch.arange(size) for size in sizes]).to(curve)
         centers = (index + 0.5) * strides
-        reach = strides[:, None] * HALF * functional.softplus(output[..., 1:] + math.log(math.e - 1))
+        reach = (
+            strides[:, None] * HALF * functional.softplus(output[..., 1:] + math.log(math.e - 1))
+        )
         bounds = centers[:, None] + reach * reach.new_tensor([-1.0, 1.0])
         contrast = window_contrast(centered, count, centers, strides)
         scores = self.slope * batch.scale * contrast + self.offset + output[..., 0]
@@ -210,13 +226,17 @@ class Head(base.Head):
         level's points.
         """
         hidden = (self.norm(features) * mask.unsqueeze(-1)).transpose(1, 2)
-        output: torch.Tensor = self.says(self.dropout(functional.gelu(self.tower(hidden)).transpose(1, 2)))
+        output: torch.Tensor = self.says(
+            self.dropout(functional.gelu(self.tower(hidden)).transpose(1, 2))
+        )
         return output
 
     def _top_moments(
         self, points: Points, batch: LocalizationBatch, bounds: torch.Tensor, rows: torch.Tensor
     ) -> MomentOutput:
-        order = torch.sort(points.scores.masked_fill(~points.mask, -torch.inf), dim=1, descending=True, stable=True)
+        order = torch.sort(
+            points.scores.masked_fill(~points.mask, -torch.inf), dim=1, descending=True, stable=True
+        )
         scores, best = order.values[:, :_MAX_CANDIDATES], order.indices[:, :_MAX_CANDIDATES]
         of_query = bounds[batch.video_of_text[rows]]
         positions = points.bounds.gather(1, best[..., None].expand(-1, -1, 2)).flatten(1)
@@ -241,7 +261,9 @@ class Head(base.Head):
         offsets = ((points.bounds - targets.gather(1, index)) / points.strides[:, None])[has_target]
         quality = torch.zeros_like(points.scores)
         quality[has_target] = iou.detach()
-        cross_entropy = functional.binary_cross_entropy_with_logits(points.scores, quality, reduction="none")
+        cross_entropy = functional.binary_cross_entropy_with_logits(
+            points.scores, quality, reduction="none"
+        )
         scores = ((points.scores.sigmoid() - quality).square() * cross_entropy)[points.mask].sum()
         l1 = functional.smooth_l1_loss(offsets, torch.zeros_like(offsets), reduction="sum")
         ends = (1 - giou).sum() + _L1_WEIGHT * l1

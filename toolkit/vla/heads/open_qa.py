@@ -52,7 +52,8 @@ class Head(base.Head):
         super().__init__()
         if most < 1 or least < 1 or not answers:
             raise UsageError(
-                f"open_qa needs answers, and most and least from 1; got {len(answers)}, {most} and {least}"
+                f"open_qa needs answers, and most and least from 1; got {len(answers)}, {most} "
+                f"and {least}"
             )
         self.answers = tuple(answers)
         self._row = {answer: row for row, answer in enumerate(self.answers)}
@@ -72,7 +73,8 @@ class Head(base.Head):
         answers = [answer for answer, count in counts.most_common(most) if count >= least]
         if not answers:
             raise MissingError(
-                f"open_qa has an empty vocabulary: no answer is given {least} times in the questions trained on"
+                f"open_qa has an empty vocabulary: no answer is given {least} times in the "
+                f"questions trained on"
             )
         return {"answers": answers, **options}
 
@@ -81,7 +83,9 @@ class Head(base.Head):
         chunks = {answer.lower(): text for answer, text in reversed((corpus.answers or {}).items())}
         unknown = [answer for answer in self.answers if answer not in chunks]
         if unknown:
-            raise MissingError(f"{len(unknown)} answers have no text vector, e.g. {unknown[0]!r:.60}")
+            raise MissingError(
+                f"{len(unknown)} answers have no text vector, e.g. {unknown[0]!r:.60}"
+            )
         vectors = np.stack([corpus.vector(chunks[answer]) for answer in self.answers])
         self.vectors.copy_(l2_normalize(torch.from_numpy(vectors)))
 

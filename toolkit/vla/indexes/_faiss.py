@@ -35,7 +35,9 @@ def deserialize(content: bytes) -> Any:
             faiss.set_deserialization_vector_byte_limit(max(1 << 20, 2 * len(content)))
         return faiss.deserialize_index(np.frombuffer(content, np.uint8).copy())
     except RuntimeError as error:
-        raise CacheError(f"FAISS refuses this index ({str(error).splitlines()[0]})", hint=Hint("index")) from error
+        raise CacheError(
+            f"FAISS refuses this index ({str(error).splitlines()[0]})", hint=Hint("index")
+        ) from error
 
 
 def flat(dim: int) -> Any:
@@ -78,7 +80,9 @@ def new_ivf(kind: str, centroids: np.ndarray) -> Any:
         return faiss.IndexIVFFlat(*arguments, faiss.METRIC_INNER_PRODUCT)
     if kind == "sq8":
         code_type = faiss.ScalarQuantizer.QT_8bit
-        return faiss.IndexIVFScalarQuantizer(*arguments, code_type, faiss.METRIC_INNER_PRODUCT, True)
+        return faiss.IndexIVFScalarQuantizer(
+            *arguments, code_type, faiss.METRIC_INNER_PRODUCT, True
+        )
     index = faiss.IndexIVFRaBitQ(*arguments, faiss.METRIC_INNER_PRODUCT)
     index.qb = 8  # bits per dimension of a query: 4, the default, is no faster, and less accurate
     return index
@@ -92,7 +96,9 @@ def fast_scan(index: Any) -> Any:
     return faiss.IndexIVFRaBitQFastScan(index, 32)
 
 
-def search(index: Any, queries: np.ndarray, k: int, params: Any = None) -> tuple[np.ndarray, np.ndarray]:
+def search(
+    index: Any, queries: np.ndarray, k: int, params: Any = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return scores and ids of FAISS's search with `params`; see `search_params`.
 
     A single query is searched by one thread.
@@ -128,18 +134,26 @@ def add_to_lists(index: Any, ids: np.ndarray, vectors: np.ndarray, lists: np.nda
     """Add `vectors` `(N, E)` to the `lists` `(N,)` of an inverted index."""
     ids, lists = np.ascontiguousarray(ids, np.int64), np.ascontiguousarray(lists, np.int64)
     vectors = np.ascontiguousarray(vectors, np.float32)
-    if not len(ids) == len(vectors) == len(lists) or (len(lists) and not 0 <= lists.min() <= lists.max() < index.nlist):
-        raise ValueError(f"{len(lists)} list numbers for {len(vectors)} vectors, of {index.nlist} lists")
+    if not len(ids) == len(vectors) == len(lists) or (
+        len(lists) and not 0 <= lists.min() <= lists.max() < index.nlist
+    ):
+        raise ValueError(
+            f"{len(lists)} list numbers for {len(vectors)} vectors, of {index.nlist} lists"
+        )
     index.add_core(len(ids), faiss.swig_ptr(vectors), faiss.swig_ptr(ids), faiss.swig_ptr(lists))
 
 
 def quantizer_ranges(index: Any) -> np.ndarray:
     """Return the trained ranges of a scalar quantizer, float32; empty for other kinds."""
-    trained_ranges = faiss.vector_to_array(index.sq.trained) if hasattr(index, "sq") else np.zeros(0)
+    trained_ranges = (
+        faiss.vector_to_array(index.sq.trained) if hasattr(index, "sq") else np.zeros(0)
+    )
     return np.asarray(trained_ranges, np.float32)
 
 
-def from_lists(index: Any, ranges: np.ndarray, sizes: np.ndarray, ids: np.ndarray, codes: np.ndarray) -> Any:
+def from_lists(
+    index: Any, ranges: np.ndarray, sizes: np.ndarray, ids: np.ndarray, codes: np.ndarray
+) -> Any:
     """Fill an empty inverted index from its lists and return it.
 
     Args:
@@ -156,7 +170,10 @@ def from_lists(index: Any, ranges: np.ndarray, sizes: np.ndarray, ids: np.ndarra
     # Check each size by itself, too: a sum of large ones overflows.
     is_valid = sizes.shape == (index.nlist,) and bool(((sizes >= 0) & (sizes <= len(ids))).all())
     if not is_valid or sizes.sum() != len(ids) or codes.shape != (len(ids), width):
-        raise ValueError(f"codes of shape {codes.shape} do not fit {index.nlist} lists with {width} bytes per row")
+        raise ValueError(
+            f"codes of shape {codes.shape} do not fit {index.nlist} lists with {width} bytes per "
+            f"row"
+        )
     if hasattr(index, "sq"):
         if ranges.shape != (2 * index.d,) or not np.isfinite(ranges).all():
             raise ValueError("invalid ranges of the scalar quantizer")
@@ -167,7 +184,9 @@ def from_lists(index: Any, ranges: np.ndarray, sizes: np.ndarray, ids: np.ndarra
         if size:
             list_ids = np.ascontiguousarray(ids[end - size : end])
             list_codes = np.ascontiguousarray(codes[end - size : end])
-            index.invlists.add_entries(number, size, faiss.swig_ptr(list_ids), faiss.swig_ptr(list_codes))
+            index.invlists.add_entries(
+                number, size, faiss.swig_ptr(list_ids), faiss.swig_ptr(list_codes)
+            )
     index.ntotal = len(ids)
     return index
 
@@ -181,7 +200,9 @@ def to_lists(index: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for number, size in enumerate(sizes.tolist()):
         if size:
             ids[end : end + size] = faiss.rev_swig_ptr(lists.get_ids(number), size)
-            codes[end : end + size] = faiss.rev_swig_ptr(lists.get_codes(number), size * width).reshape(size, width)
+            codes[end : end + size] = faiss.rev_swig_ptr(
+                lists.get_codes(number), size * width
+            ).reshape(size, width)
         end += size
     return sizes, ids, codes
 

@@ -47,7 +47,9 @@ def train_centroids(vectors: np.ndarray, nlist: int, seed: int) -> np.ndarray:
 
 def nearest_centroids(centroids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Return `(N,)` int64, the centroid nearest to each vector of `(N, E)`, for `IvfIndex.add`."""
-    return _faiss.nearest_lists(_faiss.new_ivf("flat", centroids), np.ascontiguousarray(vectors, np.float32))
+    return _faiss.nearest_lists(
+        _faiss.new_ivf("flat", centroids), np.ascontiguousarray(vectors, np.float32)
+    )
 
 
 class IvfIndex:
@@ -68,7 +70,9 @@ class IvfIndex:
 
     def __init__(self, dim: int, nlist: int = 0, nprobe: int = _NPROBE, seed: int = 0) -> None:
         if nlist < 0 or nprobe < 1:
-            raise UsageError(f"nlist must be at least 0 and nprobe at least 1, not {nlist} and {nprobe}")
+            raise UsageError(
+                f"nlist must be at least 0 and nprobe at least 1, not {nlist} and {nprobe}"
+            )
         self.dim, self.nlist, self.nprobe, self._seed = dim, nlist, nprobe, seed
         self._index: Any = None
         self._centroids = np.zeros((0, dim), np.float32)
@@ -78,7 +82,9 @@ class IvfIndex:
     def train(self, vectors: np.ndarray) -> None:
         """Train centroids and encoding on `vectors` `(N, E)`; see the base class."""
         _, vectors = check_vectors(np.arange(len(vectors)), vectors, self.dim)
-        self.begin(vectors, train_centroids(vectors, self.nlist or nlist_for(len(vectors)), self._seed))
+        self.begin(
+            vectors, train_centroids(vectors, self.nlist or nlist_for(len(vectors)), self._seed)
+        )
 
     def begin(self, vectors: np.ndarray, centroids: np.ndarray) -> None:
         """Start with trained `centroids`; train the encoding on `vectors` `(N, E)`."""
@@ -107,7 +113,10 @@ class IvfIndex:
         self._largest = max(self._largest, int(ids.max()))
         points = self._rotate(vectors)
         _faiss.add_to_lists(
-            self._index, ids, points, _faiss.nearest_lists(self._index, points) if lists is None else lists
+            self._index,
+            ids,
+            points,
+            _faiss.nearest_lists(self._index, points) if lists is None else lists,
         )
 
     def remove(self, ids: np.ndarray) -> int:
@@ -115,7 +124,9 @@ class IvfIndex:
         ids = np.unique(np.asarray(ids, np.int64))
         return int(self._index.remove_ids(_faiss.selector(ids))) if len(ids) and len(self) else 0
 
-    def search(self, queries: np.ndarray, k: int, id_mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, id_mask: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best rows; see the base class.
 
         With `id_mask`, proportionally more lists are searched for the fewer rows that it leaves.
@@ -150,10 +161,17 @@ class IvfIndex:
         from safetensors.numpy import save
 
         if self._index is None:
-            sizes, ids, codes = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 0), np.uint8)
+            sizes, ids, codes = (
+                np.zeros(0, np.int64),
+                np.zeros(0, np.int64),
+                np.zeros((0, 0), np.uint8),
+            )
             ranges = np.zeros(0, np.float32)
         else:
-            (sizes, ids, codes), ranges = _faiss.to_lists(self._index), _faiss.quantizer_ranges(self._index)
+            (sizes, ids, codes), ranges = (
+                _faiss.to_lists(self._index),
+                _faiss.quantizer_ranges(self._index),
+            )
         kind = np.frombuffer(self.kind.encode(), np.uint8)
         settings = np.array([self.nlist, self.nprobe, self._seed], np.int64)
         return save(
@@ -175,11 +193,15 @@ class IvfIndex:
                 raise ValueError(f"it is of the kind {arrays['kind'].tobytes()[:20]!r}")
             return cls._from_arrays(arrays)
         except (KeyError, TypeError, ValueError, SafetensorError, UsageError) as error:
-            raise CacheError(f"this is not an index in lists of vla ({error})", hint=Hint("index")) from error
+            raise CacheError(
+                f"this is not an index in lists of vla ({error})", hint=Hint("index")
+            ) from error
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, np.ndarray]) -> IvfIndex:
-        centroids, rotation, ids, codes = (arrays[name] for name in ("centres", "turn", "ids", "codes"))
+        centroids, rotation, ids, codes = (
+            arrays[name] for name in ("centres", "turn", "ids", "codes")
+        )
         kinds = {
             "centres": "f4",
             "turn": "f4",
@@ -197,7 +219,9 @@ class IvfIndex:
         nlist, nprobe, seed = arrays["settings"].tolist()
         dim = centroids.shape[1]
         if dim < 1 or rotation.shape != (dim * (cls.rotates and len(centroids) > 0), dim):
-            raise ValueError(f"a rotation of shape {rotation.shape} does not fit vectors of width {dim}")
+            raise ValueError(
+                f"a rotation of shape {rotation.shape} does not fit vectors of width {dim}"
+            )
         if (
             (ids < 0).any()
             or len(np.unique(ids)) != len(ids)

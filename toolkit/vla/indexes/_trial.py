@@ -30,7 +30,11 @@ def trial_error(name: str) -> str:
         The reason why the type cannot be used, in one phrase; empty if it works.
     """
     code = "import sys; from vla.indexes._trial import main; main(sys.argv[1])"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        "OMP_NUM_THREADS": "1",
+    }
     try:
         process = subprocess.run(
             [sys.executable, "-P", "-c", code, name], env=environment, stdin=subprocess.DEVNULL,
@@ -86,6 +90,8 @@ def _check_search(index: Any, vectors: np.ndarray, ids: np.ndarray) -> None:
     for count, mask in ((len(query_ids), None), (1, None), (1, id_mask)):
         hits = index.search(queries[:count], 10, mask)[1]
         if (hits == query_ids[:count, None]).any(1).mean() < _MIN_RECALL:
-            raise ValueError(f"rows of width {vectors.shape[1]} were not found by their own vectors")
+            raise ValueError(
+                f"rows of width {vectors.shape[1]} were not found by their own vectors"
+            )
         if mask is not None and not mask[hits[hits >= 0]].all():
             raise ValueError("rows were found that the id mask excludes")

@@ -40,7 +40,9 @@ class Index(Protocol):
     def remove(self, ids: np.ndarray) -> int:
         """Remove `ids` and return how many were present; others are ignored."""
 
-    def search(self, queries: np.ndarray, k: int, id_mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, id_mask: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the `k` rows with the largest inner product for each of `queries` `(Q, E)`.
 
         Args:
@@ -81,7 +83,9 @@ def check_vectors(ids: np.ndarray, vectors: np.ndarray, dim: int) -> tuple[np.nd
     """
     ids, vectors = np.asarray(ids, np.int64), np.ascontiguousarray(vectors, np.float32)
     if vectors.ndim != 2 or vectors.shape[1] != dim or ids.shape != vectors.shape[:1]:
-        raise ShapeError(f"the index takes (N,) ids and (N, {dim}) vectors, not {ids.shape} and {vectors.shape}")
+        raise ShapeError(
+            f"the index takes (N,) ids and (N, {dim}) vectors, not {ids.shape} and {vectors.shape}"
+        )
     if len(np.unique(ids)) != len(ids) or (ids < 0).any():
         raise ShapeError("ids must be unique and not negative")
     if not np.isfinite(vectors).all():

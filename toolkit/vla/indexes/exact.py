@@ -36,7 +36,9 @@ class Index(ExhaustiveIndex):
         self._ids, self._vectors = self._ids[~is_removed], self._vectors[~is_removed]
         return int(is_removed.sum())
 
-    def search(self, queries: np.ndarray, k: int, id_mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, id_mask: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best rows; see the base class."""
         _, queries = check_vectors(np.arange(len(queries)), queries, self.dim)
         similarity, row_ids = queries @ self._vectors.T, self._ids
@@ -55,12 +57,20 @@ class Index(ExhaustiveIndex):
     def to_bytes(self) -> bytes:
         """Return header, ids and vectors as bytes."""
         header = np.array([(b"VLAX", self.dim, len(self._ids))], _HEADER)
-        return header.tobytes() + self._ids.astype("<i8").tobytes() + self._vectors.astype("<f4").tobytes()
+        return (
+            header.tobytes()
+            + self._ids.astype("<i8").tobytes()
+            + self._vectors.astype("<f4").tobytes()
+        )
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Index:
         """Return the index that `to_bytes` saved; see the base class."""
-        head = np.frombuffer(content[: _HEADER.itemsize], _HEADER) if len(content) >= _HEADER.itemsize else None
+        head = (
+            np.frombuffer(content[: _HEADER.itemsize], _HEADER)
+            if len(content) >= _HEADER.itemsize
+            else None
+        )
         if head is None or head[0]["magic"] != b"VLAX":
             raise CacheError("this is not an exact index of vla", hint=Hint("index"))
         dim, rows = int(head[0]["dim"]), int(head[0]["rows"])
@@ -69,5 +79,7 @@ class Index(ExhaustiveIndex):
         index = cls(dim)
         middle = _HEADER.itemsize + 8 * rows
         index._ids = np.frombuffer(content[_HEADER.itemsize : middle], "<i8").astype(np.int64)
-        index._vectors = np.frombuffer(content[middle:], "<f4").reshape(rows, dim).astype(np.float32)
+        index._vectors = (
+            np.frombuffer(content[middle:], "<f4").reshape(rows, dim).astype(np.float32)
+        )
         return index

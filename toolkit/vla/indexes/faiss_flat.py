@@ -35,7 +35,9 @@ class Index(ExhaustiveIndex):
         ids = np.asarray(ids, np.int64)
         return int(self._index.remove_ids(_faiss.selector(ids))) if len(ids) and len(self) else 0
 
-    def search(self, queries: np.ndarray, k: int, id_mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, id_mask: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the best rows; see the base class."""
         _, queries = check_vectors(np.arange(len(queries)), queries, self.dim)
         if not len(queries) or not len(self):

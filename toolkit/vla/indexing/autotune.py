@@ -85,7 +85,9 @@ class _Source:
         """Random rows to train with, float32."""
         from vla.indexes._ivf import MIN_ROWS_PER_LIST, nlist_for
 
-        count = min(len(self.vectors), max(10_000, (MIN_ROWS_PER_LIST + 1) * nlist_for(len(self.vectors))))
+        count = min(
+            len(self.vectors), max(10_000, (MIN_ROWS_PER_LIST + 1) * nlist_for(len(self.vectors)))
+        )
         rows = np.random.default_rng(self.seed).choice(len(self.vectors), count, replace=False)
         return self.vectors[np.sort(rows)].astype(np.float32)
 
@@ -101,7 +103,9 @@ class _Source:
         """`(N,)` number of the nearest centroid of each row."""
         from vla.indexes._ivf import nearest_centroids
 
-        return np.concatenate([nearest_centroids(self.centroids, block) for _, block in iter_blocks(self.vectors)])
+        return np.concatenate(
+            [nearest_centroids(self.centroids, block) for _, block in iter_blocks(self.vectors)]
+        )
 
 
 def synthetic_queries(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -113,11 +117,16 @@ def synthetic_queries(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
     rows = rng.choice(len(vectors), min(_QUERIES, len(vectors)), replace=False)
     sample = vectors[rows].astype(np.float32)
     noise = rng.standard_normal(sample.shape).astype(np.float32)
-    return sample + noise * (np.linalg.norm(sample, axis=1) / np.linalg.norm(noise, axis=1))[:, None]
+    return (
+        sample + noise * (np.linalg.norm(sample, axis=1) / np.linalg.norm(noise, axis=1))[:, None]
+    )
 
 
 def autotune_index(
-    vectors: np.ndarray, queries: np.ndarray, config: IndexConfig, progress: ProgressCallback = silent
+    vectors: np.ndarray,
+    queries: np.ndarray,
+    config: IndexConfig,
+    progress: ProgressCallback = silent,
 ) -> TunedIndex:
     """Build the index of `vectors` `(N, E)` for `config`, tuned and benchmarked with `queries` `(Q,
     E)`.
@@ -140,7 +149,10 @@ def autotune_index(
     """
     queries = np.ascontiguousarray(queries[:_QUERIES], np.float32)
     truth = _GroundTruth(queries, exhaustive(vectors, queries, K)[0][:, -1])
-    faults = {name: trial_error(name) for name in (CANDIDATES if config.backend == AUTO else (config.backend,))}
+    faults = {
+        name: trial_error(name)
+        for name in (CANDIDATES if config.backend == AUTO else (config.backend,))
+    }
     source, names = _Source(vectors), [name for name, fault in faults.items() if not fault]
     notes: list[str] = [Note(f"index kind {name} does not work here and was passed over: {fault}", Hint("doctor"))
              for name, fault in faults.items() if fault]  # fmt: skip
@@ -157,7 +169,9 @@ def autotune_index(
         progress(Progress("measure", number, len(names)))
         index, benchmark = _benchmark(name, source, truth, config.recall, max_bytes)
         benchmarks.append(benchmark)
-        if index is not None and (best is None or _cost(benchmark, config) < _cost(best[1], config)):
+        if index is not None and (
+            best is None or _cost(benchmark, config) < _cost(best[1], config)
+        ):
             best = index, benchmark
     if best is None:
         smallest = min(benchmarks, key=lambda b: b.bytes_per_vector)
@@ -168,7 +182,10 @@ def autotune_index(
     progress(Progress("measure", len(names), len(names)))
     index, choice = best  # type: ignore[misc]
     if choice.recall < config.recall:
-        notes.append(f"recall@{K} is {choice.recall:.3f} on held-out queries, below the requested {config.recall:g}")
+        notes.append(
+            f"recall@{K} is {choice.recall:.3f} on held-out queries, below the requested "
+            f"{config.recall:g}"
+        )
     rows = tuple(replace(b, chosen=b is choice) for b in benchmarks)
     return TunedIndex(index, choice.backend, choice.depth, rows, tuple(notes))
 
@@ -189,11 +206,15 @@ def _benchmark(
     start = time.perf_counter()
     index, size = _build(name, source, max_bytes)
     seconds = time.perf_counter() - start
-    benchmark = IndexBenchmark(name, 1, 1, 0, 0.0, size, 0.0, 0.0, round(seconds, 2), why_not="too large")
+    benchmark = IndexBenchmark(
+        name, 1, 1, 0, 0.0, size, 0.0, 0.0, round(seconds, 2), why_not="too large"
+    )
     if index is None:
         return None, benchmark
     test, best_recall, best_depth, best_probes = truth.half(1), -1.0, 0, 1
-    for probes, depth in [(1, 0)] if index.is_exact else _settings(index, source.vectors, truth.half(0), min_recall):
+    for probes, depth in (
+        [(1, 0)] if index.is_exact else _settings(index, source.vectors, truth.half(0), min_recall)
+    ):
         index.nprobe = probes
         recall = test.recall(_as_fragment(index, source.vectors, depth).search(test.queries, K)[0])
         if recall > best_recall:
@@ -230,13 +251,17 @@ def _build(name: str, source: _Source, max_bytes: float | None) -> tuple[Index |
         else:
             index.add(ids, block)
         if not first:
-            size = round(empty + (len(index.to_bytes()) * index.memory_factor - empty) / len(block) * rows)
+            size = round(
+                empty + (len(index.to_bytes()) * index.memory_factor - empty) / len(block) * rows
+            )
             if max_bytes is not None and size > max_bytes:
                 return None, size / rows
     return index, size / rows
 
 
-def _settings(index: Index, vectors: np.ndarray, truth: _GroundTruth, min_recall: float) -> list[tuple[int, int]]:
+def _settings(
+    index: Index, vectors: np.ndarray, truth: _GroundTruth, min_recall: float
+) -> list[tuple[int, int]]:
     """Return probes and depths with which `index` reaches `min_recall`, fastest first.
 
     The most thorough if none does.
@@ -246,10 +271,14 @@ def _settings(index: Index, vectors: np.ndarray, truth: _GroundTruth, min_recall
     for probes in sorted({min(index.nlist, 2**i) for i in range(index.nlist.bit_length() + 1)}):
         index.nprobe = probes
         results = index.search(truth.queries, max_depth)[1]
-        scores = np.stack([_exact_scores(vectors, q, ids) for q, ids in zip(truth.queries, results, strict=True)])
+        scores = np.stack(
+            [_exact_scores(vectors, q, ids) for q, ids in zip(truth.queries, results, strict=True)]
+        )
         depths = [d for d in _DEPTHS if truth.recall(scores[:, :d]) >= min_recall]
         for depth in depths[:2]:
-            milliseconds = float(np.median(_time_searches(_as_fragment(index, vectors, depth), truth.queries)))
+            milliseconds = float(
+                np.median(_time_searches(_as_fragment(index, vectors, depth), truth.queries))
+            )
             settings.append((milliseconds, probes, depth))
             fastest = min(fastest, milliseconds)
         if depths and settings[-1][0] > 3 * fastest:
@@ -270,7 +299,9 @@ def _exact_scores(vectors: np.ndarray, query: np.ndarray, ids: np.ndarray) -> np
 
 def _as_fragment(index: Index, vectors: np.ndarray, depth: int) -> Fragment:
     owners = np.zeros(len(vectors), np.int32)
-    return Fragment("", lambda: index, vectors, owners, np.zeros((len(vectors), 2)), ("",), ("",), depth)
+    return Fragment(
+        "", lambda: index, vectors, owners, np.zeros((len(vectors), 2)), ("",), ("",), depth
+    )
 
 
 def _time_searches(part: Fragment, queries: np.ndarray) -> list[float]:

@@ -89,7 +89,9 @@ def compact_index(
         vectors = captions if has_captions else synthetic_queries(part.vectors)
         result = autotune_index(part.vectors, vectors, index.config, progress)
         part = replace(part, backend=result.backend, make=lambda: result.index, depth=result.depth)
-        benchmarks = tuple(replace(b, queries="captions" if has_captions else "noise") for b in result.benchmarks)
+        benchmarks = tuple(
+            replace(b, queries="captions" if has_captions else "noise") for b in result.benchmarks
+        )
         notes = result.notes
     parts = (*rest, save_fragment(folder, part, index.dim))
     return Compaction(replace(index, parts=parts, benchmarks=benchmarks), len(sources), notes)
@@ -98,10 +100,16 @@ def compact_index(
 def _needs_ivf(index: SearchIndex) -> bool:
     """Return whether the index should not be flat: by configuration, or because it is large."""
     backend, rows = index.config.backend, len(index.vectors)
-    return not is_exact(backend) and rows >= _MIN_IVF_ROWS and (backend != AUTO or rows * index.dim * 4 > FLAT_BYTES)
+    return (
+        not is_exact(backend)
+        and rows >= _MIN_IVF_ROWS
+        and (backend != AUTO or rows * index.dim * 4 > FLAT_BYTES)
+    )
 
 
-def _fragments_to_merge(index: SearchIndex, previous_config: IndexConfig, compact: bool) -> Sequence[Fragment]:
+def _fragments_to_merge(
+    index: SearchIndex, previous_config: IndexConfig, compact: bool
+) -> Sequence[Fragment]:
     """Return the fragments of `index` to merge: all, the small ones, or none."""
     config = index.config
     flat = [p for p in index.parts if is_exact(p.backend)]

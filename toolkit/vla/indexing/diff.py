@@ -59,7 +59,9 @@ def diff_index(index: SearchIndex, cache: FeatureCache) -> IndexDiff:
     """Return the differences between `index` and `cache`, which must be of the same feature space
     and model.
     """
-    keys = {name: key_of(receipt) for name, receipt in cache.receipts.items() if receipt.has_features}
+    keys = {
+        name: key_of(receipt) for name, receipt in cache.receipts.items() if receipt.has_features
+    }
     current: dict[str, FragmentRow] = {}
     spare: dict[str, list[tuple[FragmentRow, str]]] = {}
     for number, fragment in enumerate(index.parts):
@@ -78,7 +80,9 @@ def diff_index(index: SearchIndex, cache: FeatureCache) -> IndexDiff:
             new.append(name)
     rest = [entry for entries in spare.values() for entry in entries]
     absent = sorted({name for _, name in rest} - set(keys))
-    return IndexDiff(new, renamed, sorted(row for row, _ in rest), absent, len(current) + len(renamed))
+    return IndexDiff(
+        new, renamed, sorted(row for row, _ in rest), absent, len(current) + len(renamed)
+    )
 
 
 def drop_deleted(index: SearchIndex, diff: IndexDiff) -> SearchIndex:
@@ -89,8 +93,15 @@ def drop_deleted(index: SearchIndex, diff: IndexDiff) -> SearchIndex:
     parts = []
     for number, fragment in enumerate(index.parts):
         deleted = fragment.deleted | {position for n, position in diff.deleted if n == number}
-        names = {**fragment.renamed, **{p: name for (n, p), name in diff.renamed.items() if n == number}}
+        names = {
+            **fragment.renamed,
+            **{p: name for (n, p), name in diff.renamed.items() if n == number},
+        }
         is_changed = deleted != fragment.deleted or names != fragment.renamed
         if len(deleted) < len(fragment.videos):
-            parts.append(replace(fragment, deleted=frozenset(deleted), renamed=names) if is_changed else fragment)
+            parts.append(
+                replace(fragment, deleted=frozenset(deleted), renamed=names)
+                if is_changed
+                else fragment
+            )
     return replace(index, parts=tuple(parts))

@@ -79,7 +79,9 @@ class Fragment:
             if position not in self.deleted:
                 yield position, self.renamed.get(position, name), key
 
-    def search(self, queries: np.ndarray, k: int, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, mask: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return scores and ids of the `k` best rows, as `Index.search`.
 
         Scores are exact for every index.
@@ -118,7 +120,9 @@ class FragmentedIndex:
         self.parts, self.dim = list(parts), dim
         self._first = np.cumsum([0, *(len(p.spans) for p in self.parts)])
 
-    def search(self, queries: np.ndarray, k: int, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, mask: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return scores and ids as `vla.indexes.base.Index.search`, among the rows of `mask`
         `(N,)`; None for all.
 
@@ -141,7 +145,9 @@ class FragmentedIndex:
         return sum(int(p.live_mask.sum()) for p in self.parts)
 
 
-def rerank(vectors: np.ndarray, queries: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def rerank(
+    vectors: np.ndarray, queries: np.ndarray, rows: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return scores and ids of the best `k` of `rows` `(Q, C)` for each of `queries` `(Q, E)`, by
     exact inner products.
 
@@ -166,16 +172,27 @@ def exhaustive(
     queries = np.ascontiguousarray(queries, np.float32)
     best, ids = empty_result(len(queries), k)
     for first, block in iter_blocks(vectors):
-        live = np.arange(len(block)) if is_live is None else np.flatnonzero(is_live[first : first + len(block)])
+        live = (
+            np.arange(len(block))
+            if is_live is None
+            else np.flatnonzero(is_live[first : first + len(block)])
+        )
         is_few = len(queries) < _MANY_QUERIES
-        products = np.stack([_inner_products(block, query) for query in queries]) if is_few else queries @ block.T
+        products = (
+            np.stack([_inner_products(block, query) for query in queries])
+            if is_few
+            else queries @ block.T
+        )
         if not np.isfinite(products).all():
             raise CacheError("the index holds values that are no numbers", hint=Hint("index"))
         for number, scores in enumerate(products):
             rows = live
             if len(live) > k:  # all that reach the k-th best, including ties
                 live_scores = scores[live]
-                rows = live[live_scores >= np.partition(live_scores, len(live_scores) - k)[len(live_scores) - k]]
+                rows = live[
+                    live_scores
+                    >= np.partition(live_scores, len(live_scores) - k)[len(live_scores) - k]
+                ]
             both = np.append(best[number], scores[rows]), np.append(ids[number], rows + first)
             merged_scores, merged_ids = by_score_then_id(both[0][None], both[1][None])
             best[number], ids[number] = merged_scores[0, :k], merged_ids[0, :k]

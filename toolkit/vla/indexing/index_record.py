@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from vla.indexing.config import IndexBenchmark, IndexConfig
-from vla.storage.records import LATE, Count, Digest, FileName, FileNameOrEmpty, Hex, Name, Positive, Rule, between
+from vla.storage.records import (
+    LATE,
+    Count,
+    Digest,
+    FileName,
+    FileNameOrEmpty,
+    Hex,
+    Name,
+    Positive,
+    Rule,
+    between,
+)
 
 SCHEMA = 2
 _Position = Annotated[str, Rule(lambda key: key.isdecimal() and len(key) < 10, "a number")]

@@ -32,7 +32,9 @@ such."""
 _BLOCK = 64
 
 
-def content_segments(values: ArrayLike, timestamps_seconds: ArrayLike, duration_seconds: float) -> list[Window]:
+def content_segments(
+    values: ArrayLike, timestamps_seconds: ArrayLike, duration_seconds: float
+) -> list[Window]:
     """Return the segments between content changes and unions of them.
 
     At most `2 n - 1` windows for `n - 1` changes.
@@ -58,7 +60,9 @@ def content_segments(values: ArrayLike, timestamps_seconds: ArrayLike, duration_
     sums, seconds = _cumulative_sums(frames, edges)
     cost = penalty(frames, edges)
     change_points = _optimal_edges(sums, seconds, cost)
-    pairs = sorted(_merge_neighbours(change_points, sums, seconds, cost), key=lambda pair: (pair[0], -pair[1]))
+    pairs = sorted(
+        _merge_neighbours(change_points, sums, seconds, cost), key=lambda pair: (pair[0], -pair[1])
+    )
     # Frames of zero duration belong to the visible frame before them.
     first = np.append(visible, len(np.asarray(timestamps_seconds)))
     first[0] = 0
@@ -91,7 +95,10 @@ def _visible_frames(
     times = validate_timestamps(timestamps_seconds, duration_seconds)
     rows = np.asarray(values, np.float64)
     if rows.ndim != 2 or len(rows) != len(times):
-        raise ShapeError(f"features must have one row for each of {len(times)} timestamps, not the shape {rows.shape}")
+        raise ShapeError(
+            f"features must have one row for each of {len(times)} timestamps, not the shape "
+            f"{rows.shape}"
+        )
     edges = np.append(times, float(duration_seconds))
     visible = np.flatnonzero(np.diff(edges) > 0)
     if not len(visible):
@@ -128,7 +135,11 @@ def _optimal_edges(sums: np.ndarray, seconds: np.ndarray, cost: float) -> list[i
         products = sums[base:end] @ sums[begin:end].T
         for last in range(begin, end):
             first = max(0, last - _MAX_FRAMES)
-            squared_sums = squares[last] + squares[first:last] - 2 * products[first - base : last - base, last - begin]
+            squared_sums = (
+                squares[last]
+                + squares[first:last]
+                - 2 * products[first - base : last - base, last - begin]
+            )
             total = best[first:last] - squared_sums / (seconds[last] - seconds[first:last])
             index = int(total.argmin())
             best[last], before[last] = total[index] + cost, first + index
@@ -138,7 +149,9 @@ def _optimal_edges(sums: np.ndarray, seconds: np.ndarray, cost: float) -> list[i
     return edges[::-1]
 
 
-def _merge_neighbours(edges: list[int], sums: np.ndarray, seconds: np.ndarray, cost: float) -> list[tuple[int, int]]:
+def _merge_neighbours(
+    edges: list[int], sums: np.ndarray, seconds: np.ndarray, cost: float
+) -> list[tuple[int, int]]:
     """Return the segments between `edges`, and the unions from merging the two most similar
     neighbours until one is left.
 
@@ -171,7 +184,9 @@ def _merge_neighbours(edges: list[int], sums: np.ndarray, seconds: np.ndarray, c
             del segments[start, middle], segments[middle, end]
         segments[start, end] = None
         if start in starts:
-            heapq.heappush(heap, (ward_distance(starts[start], start, end), starts[start], start, end))
+            heapq.heappush(
+                heap, (ward_distance(starts[start], start, end), starts[start], start, end)
+            )
         if end in ends:
             heapq.heappush(heap, (ward_distance(start, end, ends[end]), start, end, ends[end]))
     return list(segments)

@@ -31,7 +31,12 @@ def segment_by_kts(video: FrameFeatures) -> SegmentGrid:
     Segments depend on raw features and times only, so a trained run has other vectors for the same
     segments.
     """
-    return to_grid([_whole(video), *content_segments(video.values, video.timestamps_seconds, video.duration_seconds)])
+    return to_grid(
+        [
+            _whole(video),
+            *content_segments(video.values, video.timestamps_seconds, video.duration_seconds),
+        ]
+    )
 
 
 def windows_and_changes(video: FrameFeatures) -> SegmentGrid:

@@ -31,7 +31,16 @@ from vla.storage import atomic, records
 
 _TRIES = 5
 _WAY_ON = Hint("index")
-_FILES = ("vectors", "vectors_sha256", "kind", "rows", "rows_sha256", "lists", "lists_sha256", "bytes")
+_FILES = (
+    "vectors",
+    "vectors_sha256",
+    "kind",
+    "rows",
+    "rows_sha256",
+    "lists",
+    "lists_sha256",
+    "bytes",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +126,9 @@ def save_index(folder: Path, index: SearchIndex) -> SearchIndex:
 
     Searches see the old index until the commit is complete.
     """
-    index = replace(index, parts=tuple(save_fragment(folder, part, index.dim) for part in index.parts))
+    index = replace(
+        index, parts=tuple(save_fragment(folder, part, index.dim) for part in index.parts)
+    )
     atomic.write_json(
         folder / "index.json",
         {
@@ -149,15 +160,23 @@ def save_fragment(folder: Path, part: Fragment, dim: int) -> Fragment:
     files = dict(part.files)
     if "vectors" not in files:
         files |= save_vectors(
-            folder, lambda: (block for _, block in iter_blocks(part.vectors)), part.vectors.dtype.name
+            folder,
+            lambda: (block for _, block in iter_blocks(part.vectors)),
+            part.vectors.dtype.name,
         )
     if "rows" not in files:
         files |= save_file(folder, "rows", ".safetensors", row_table.to_bytes(part))
         # An exact index consists of its vectors, and is built from them when it is loaded.
         is_exact = indexes.get(part.backend).is_exact
         content = b"" if is_exact else part.index.to_bytes()
-        files |= {"lists": "", "lists_sha256": ""} if is_exact else save_file(folder, "lists", ".bin", content)
-        files["bytes"] = len(content) * indexes.get(part.backend).memory_factor or len(part.spans) * dim * 4
+        files |= (
+            {"lists": "", "lists_sha256": ""}
+            if is_exact
+            else save_file(folder, "lists", ".bin", content)
+        )
+        files["bytes"] = (
+            len(content) * indexes.get(part.backend).memory_factor or len(part.spans) * dim * 4
+        )
     if files == part.files:
         return part
     part = replace(part, files=files)
@@ -167,8 +186,17 @@ def save_fragment(folder: Path, part: Fragment, dim: int) -> Fragment:
 
 def _record(part: Fragment) -> dict[str, Any]:
     """Return the record of `part` in `index.json`; see `PartRecord`."""
-    state = {"backend": part.backend, "depth": part.depth, "segments": len(part.spans), "gone": sorted(part.deleted)}
-    return {**part.files, **state, "renamed": {str(position): name for position, name in sorted(part.renamed.items())}}
+    state = {
+        "backend": part.backend,
+        "depth": part.depth,
+        "segments": len(part.spans),
+        "gone": sorted(part.deleted),
+    }
+    return {
+        **part.files,
+        **state,
+        "renamed": {str(position): name for position, name in sorted(part.renamed.items())},
+    }
 
 
 @dataclass(frozen=True)
@@ -191,17 +219,32 @@ def summary(folder: Path) -> IndexSummary:
     """
     record, spec = _read_record(folder)
     return IndexSummary(
-        spec, record.videos, record.segments, record.run, record.run_digest, record.cache_state, record.backend
+        spec,
+        record.videos,
+        record.segments,
+        record.run,
+        record.run_digest,
+        record.cache_state,
+        record.backend,
     )
 
 
 def unused_files(folder: Path) -> list[Path]:
     """Return the files in `folder` that its index does not refer to, left by an interruption."""
     try:
-        names = {name for part in _read_record(folder)[0].parts for name in (part.vectors, part.rows, part.lists)}
+        names = {
+            name
+            for part in _read_record(folder)[0].parts
+            for name in (part.vectors, part.rows, part.lists)
+        }
     except VlaError:  # without a record, no file can be shown to be unused
         return []
-    return [p for pattern in ("vectors-*", "rows-*", "lists-*") for p in folder.glob(pattern) if p.name not in names]
+    return [
+        p
+        for pattern in ("vectors-*", "rows-*", "lists-*")
+        for p in folder.glob(pattern)
+        if p.name not in names
+    ]
 
 
 def _read_record(folder: Path) -> tuple[IndexRecord, FeatureSpec]:
@@ -213,7 +256,9 @@ def _read_record(folder: Path) -> tuple[IndexRecord, FeatureSpec]:
     if type(version) is int and version < SCHEMA:
         raise CacheError(f"{path} was written by an older vla (schema {version})", hint=_WAY_ON)
     strict = not content.has_checksum
-    record = records.decode(IndexRecord, content.value, str(path), _WAY_ON, schema=SCHEMA, strict=strict)
+    record = records.decode(
+        IndexRecord, content.value, str(path), _WAY_ON, schema=SCHEMA, strict=strict
+    )
     return record, FeatureSpec.from_json(record.spec, str(path))
 
 
@@ -264,7 +309,9 @@ def _open(folder: Path, record: IndexRecord, spec: FeatureSpec) -> SearchIndex:
 def _fragment(folder: Path, record: PartRecord, dim: int) -> Fragment:
     if record.backend not in indexes.names():
         raise CacheError(
-            f"{folder / 'index.json'} needs the index plug-in {record.backend!r}, which is not here", hint=_WAY_ON
+            f"{folder / 'index.json'} needs the index plug-in {record.backend!r}, which is not "
+            f"here",
+            hint=_WAY_ON,
         )
     segments = record.segments
     files = {name: getattr(record, name) for name in _FILES}
@@ -273,8 +320,13 @@ def _fragment(folder: Path, record: PartRecord, dim: int) -> Fragment:
     rows = row_table.from_bytes(content, folder / record.rows)
     renamed = {int(position): name for position, name in record.renamed.items()}
     positions = range(len(rows.videos))
-    if len(rows.spans) != segments or not all(position in positions for position in {*record.gone, *renamed}):
-        raise CacheError(f"{folder / 'index.json'}: vectors, rows and videos do not fit together", hint=Hint("index"))
+    if len(rows.spans) != segments or not all(
+        position in positions for position in {*record.gone, *renamed}
+    ):
+        raise CacheError(
+            f"{folder / 'index.json'}: vectors, rows and videos do not fit together",
+            hint=Hint("index"),
+        )
     make = partial(_load_index, folder, {**files, "backend": record.backend}, segments, dim)
     return Fragment(record.backend, make, vectors, *rows, record.depth, record.gone, renamed, files)
 
@@ -283,13 +335,18 @@ def _load_index(folder: Path, record: dict[str, Any], segments: int, dim: int) -
     """Return the index of a fragment, after verifying the checksums of its files."""
     try:
         if record["lists"]:
-            content = atomic.read_bytes(sibling(folder, record["lists"]), record["lists_sha256"], _WAY_ON)
+            content = atomic.read_bytes(
+                sibling(folder, record["lists"]), record["lists_sha256"], _WAY_ON
+            )
             index: Index = indexes.get(record["backend"]).from_bytes(content)
         else:
-            content = atomic.read_bytes(sibling(folder, record["vectors"]), record["vectors_sha256"], _WAY_ON)
+            content = atomic.read_bytes(
+                sibling(folder, record["vectors"]), record["vectors_sha256"], _WAY_ON
+            )
             index = indexes.build(record["backend"], dim=dim)
             index.add(
-                np.arange(segments), np.frombuffer(content, record["kind"]).reshape(segments, dim).astype(np.float32)
+                np.arange(segments),
+                np.frombuffer(content, record["kind"]).reshape(segments, dim).astype(np.float32),
             )
     except CacheError:
         raise
@@ -297,7 +354,8 @@ def _load_index(folder: Path, record: dict[str, Any], segments: int, dim: int) -
         raise _damage_error(folder, error) from error
     if index.dim != dim or len(index) != segments:
         raise CacheError(
-            f"{folder / 'index.json'}: vectors, rows and videos do not fit together ({len(index)} rows of {index.dim} numbers, "
+            f"{folder / 'index.json'}: vectors, rows and videos do not fit together "
+            f"({len(index)} rows of {index.dim} numbers, "
             f"not {segments} of {dim})",
             hint=Hint("index"),
         )

@@ -49,13 +49,13 @@ class SyncReport:
     Attributes:
         index: the index on disk.
         diff: changes that were made; in a rebuilt index, all videos are new.
-        num_merged: number of fragments that were merged.
+        num_merges: number of fragments that were merged.
         notes: messages for the user.
     """
 
     index: SearchIndex
     diff: IndexDiff
-    num_merged: int = 0
+    num_merges: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -88,7 +88,14 @@ def build_index(
     dim = batches[0].vectors.shape[1]
     config = IndexConfig(backend)
     return SearchIndex(
-        tuple(batches), dim, cache.spec, run, run_digest, cache.state(), config, segmentation=SEGMENTATION
+        tuple(batches),
+        dim,
+        cache.spec,
+        run,
+        run_digest,
+        cache.state(),
+        config,
+        segmentation=SEGMENTATION,
     )
 
 
@@ -125,7 +132,9 @@ def sync_index(
     previous = index
     videos = _videos(cache)
     is_first = not (folder / "index.json").is_file()
-    empty = SearchIndex((), 1, cache.spec, model.run, model.run_digest, "", config, segmentation=SEGMENTATION)
+    empty = SearchIndex(
+        (), 1, cache.spec, model.run, model.run_digest, "", config, segmentation=SEGMENTATION
+    )
     diff = diff_index(previous or empty, cache)
     index = drop_deleted(previous, diff) if previous else empty
     previous_config, index = index.config, replace(index, config=config, cache_state="")
@@ -140,16 +149,25 @@ def sync_index(
         # more.
         if (previous or is_first) and num_done < len(new):
             save_index(folder, index)
-    compaction = compact_index(folder, index, previous_config, queries, compact=compact, progress=progress)
+    compaction = compact_index(
+        folder, index, previous_config, queries, compact=compact, progress=progress
+    )
     notes = list(compaction.notes)
     if num_done < len(new):
-        notes.append(Note(f"{len(new) - num_done} videos changed while they were read", Hint("index")))
+        notes.append(
+            Note(f"{len(new) - num_done} videos changed while they were read", Hint("index"))
+        )
     if config.memory and compaction.index.nbytes > config.memory and not compaction.notes:
         size, limit = (f"{n / 1e6:.3g} MB" for n in (compaction.index.nbytes, config.memory))
-        notes.append(f"the index takes {size}, more than the limit of {limit}: it is too small to be compressed")
+        notes.append(
+            f"the index takes {size}, more than the limit of {limit}: it is too small to be "
+            f"compressed"
+        )
     state = cache.state() if num_done == len(new) else ""
     index = replace(compaction.index, cache_state=state)
-    is_changed = previous is None or not diff.is_empty or compaction.count or config != previous_config
+    is_changed = (
+        previous is None or not diff.is_empty or compaction.count or config != previous_config
+    )
     if is_changed or previous is None or previous.cache_state != state:
         index = save_index(folder, index)
     else:
@@ -191,7 +209,9 @@ def _batches(
             batch, batch_bytes = [], 0
 
 
-def _fragment(cache: FeatureCache, batch: list[tuple[str, np.ndarray, np.ndarray]], backend: str) -> Fragment:
+def _fragment(
+    cache: FeatureCache, batch: list[tuple[str, np.ndarray, np.ndarray]], backend: str
+) -> Fragment:
     """Return a fragment of videos given as `(name, vectors, spans)`."""
     names, vectors_by_video, spans = zip(*batch, strict=True)
     vectors = np.concatenate(vectors_by_video)
@@ -200,7 +220,9 @@ def _fragment(cache: FeatureCache, batch: list[tuple[str, np.ndarray, np.ndarray
     index.add(np.arange(len(vectors)), vectors)
     keys = tuple(key_of(cache.receipts[name]) for name in names)
     depth = 0 if index.is_exact else _DEPTH
-    return Fragment(backend, lambda: index, vectors, owners, np.concatenate(spans), tuple(names), keys, depth)
+    return Fragment(
+        backend, lambda: index, vectors, owners, np.concatenate(spans), tuple(names), keys, depth
+    )
 
 
 def _frames(cache: FeatureCache, video_id: str) -> FrameFeatures | None:

@@ -19,7 +19,9 @@ from vla.storage import atomic
 _KINDS = ("float32", "float16")
 
 
-def save_vectors(folder: Path, vectors: Callable[[], Iterable[np.ndarray]], kind: str) -> dict[str, Any]:
+def save_vectors(
+    folder: Path, vectors: Callable[[], Iterable[np.ndarray]], kind: str
+) -> dict[str, Any]:
     """Write the blocks of `vectors()` as numbers of `kind`, and return the record of the file.
 
     `vectors` is called twice: for the digest of the content, which is the name of the file, and for
@@ -53,9 +55,13 @@ def check_vectors(folder: Path, files: Mapping[str, Any]) -> None:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise CacheError(f"{path} cannot be read ({error.strerror or error})", hint=Hint("index")) from error
+        raise CacheError(
+            f"{path} cannot be read ({error.strerror or error})", hint=Hint("index")
+        ) from error
     if digest != files["vectors_sha256"]:
-        raise CacheError(f"{path} was altered since it was written (its checksum differs)", hint=Hint("index"))
+        raise CacheError(
+            f"{path} was altered since it was written (its checksum differs)", hint=Hint("index")
+        )
 
 
 def open_memmap(folder: Path, files: Mapping[str, Any], segments: int, dim: int) -> np.ndarray:
@@ -65,13 +71,17 @@ def open_memmap(folder: Path, files: Mapping[str, Any], segments: int, dim: int)
     """
     path = sibling(folder, files["vectors"])
     if files["kind"] not in _KINDS or segments < 1 or dim < 1:
-        raise CacheError(f"{folder / 'index.json'} is damaged (vectors of kind {files['kind']!r})", hint=Hint("index"))
+        raise CacheError(
+            f"{folder / 'index.json'} is damaged (vectors of kind {files['kind']!r})",
+            hint=Hint("index"),
+        )
     size = segments * dim * np.dtype(files["kind"]).itemsize
     try:
         actual_size = path.stat().st_size
         if actual_size != size:
             raise CacheError(
-                f"{path} was altered since it was written ({actual_size} bytes, not {size})", hint=Hint("index")
+                f"{path} was altered since it was written ({actual_size} bytes, not {size})",
+                hint=Hint("index"),
             )
         return np.memmap(path, files["kind"], "r", shape=(segments, dim))
     except FileNotFoundError as error:

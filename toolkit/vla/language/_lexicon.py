@@ -85,7 +85,10 @@ IRREGULAR = _words(
     "met taught found hid hidden got gotten set left blew blown dug thrown spread"
 )
 
-PLURALS = _words("people men women children police feet teeth mice geese sheep fish cattle couple crowd team group")
+PLURALS = _words(
+    "people men women children police feet teeth mice geese sheep fish cattle couple crowd team "
+    "group"
+)
 
 NEVER_VERBS = _words(
     "building ceiling wedding string spring ring king thing wing morning evening clothing railing "
@@ -100,5 +103,6 @@ NOMINAL = _words("square light dark orange male female blond blonde back front t
 """Adjectives that are also nouns."""
 
 NEVER_ADVERBS = _words(
-    "family belly jelly bully butterfly rally assembly italy july lovely friendly elderly silly curly"
+    "family belly jelly bully butterfly rally assembly italy july lovely friendly elderly silly "
+    "curly"
 )

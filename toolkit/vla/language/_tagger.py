@@ -62,7 +62,9 @@ def _tag(words: list[str], i: int, tags: list[str]) -> str:
         return _verb_or_noun(form, words, i, tags, before, after)
     # "Officers arrest a man": of two nouns before an article, in a clause without a verb, the
     # second is a verb.
-    starts_predicate = before == "N" and CLOSED_CLASS.get(after) == "D" and not {"V", "X"} & set(_clause(tags))
+    starts_predicate = (
+        before == "N" and CLOSED_CLASS.get(after) == "D" and not {"V", "X"} & set(_clause(tags))
+    )
     return "V" if starts_predicate and word not in NEVER_VERBS else "N"
 
 
@@ -93,7 +95,9 @@ def _tag_adjective(word: str, before: str, after: str) -> str:
     return "N" if before in "DM" or (word in NOMINAL and before == "A") else "A"
 
 
-def _verb_or_noun(form: str, words: list[str], i: int, tags: list[str], before: str, after: str) -> str:
+def _verb_or_noun(
+    form: str, words: list[str], i: int, tags: list[str], before: str, after: str
+) -> str:
     if before in "DMA" or (before == "P" and form != "ing"):
         return "A" if form in ("ing", "ed") and _may_be_noun(after) else "N"
     if form == "ing":
@@ -104,7 +108,9 @@ def _verb_or_noun(form: str, words: list[str], i: int, tags: list[str], before: 
         if before in "TXO" or (before in ".CR" and _may_begin(after)):
             return "V"
         # "person turn off the light" is the style of Charades' annotators.
-        many = _is_plural(words, i, tags) or (words[i - 1] == "person" and CLOSED_CLASS.get(after, "N") in "DPO")
+        many = _is_plural(words, i, tags) or (
+            words[i - 1] == "person" and CLOSED_CLASS.get(after, "N") in "DPO"
+        )
         return "V" if before == "N" and many and "V" not in _clause(tags) else "N"
     # Third person: "the man runs". After a conjunction only if a verb precedes it: "food and
     # drinks".
@@ -153,7 +159,9 @@ def _may_begin(after: str) -> bool:
 
 def _is_plural(words: list[str], i: int, tags: list[str]) -> bool:
     last = words[i - 1]
-    return last in PLURALS or (last.endswith("s") and not last.endswith("ss")) or "C" in _clause(tags)
+    return (
+        last in PLURALS or (last.endswith("s") and not last.endswith("ss")) or "C" in _clause(tags)
+    )
 
 
 def _clause(tags: list[str]) -> list[str]:

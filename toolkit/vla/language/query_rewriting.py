@@ -12,14 +12,13 @@ from collections.abc import Callable
 from vla.language._lexicon import CLOSED_CLASS, IRREGULAR, VERBS
 from vla.language._tagger import tag_words
 
-_POLITE = (
-    r"(?:please\s+|(?:can|could|would)\s+you\s+(?:please\s+)?|i\s+(?:want|would\s+like|need)\s+to\s+(?:see|find)\s+)"
-)
+_POLITE = r"(?:please\s+|(?:can|could|would)\s+you\s+(?:please\s+)?|i\s+(?:want|would\s+like|need)\s+to\s+(?:see|find)\s+)"
 _DET = r"(?:the|a|an|all|all\s+the|any|some|every|each|my)"
 _MOMENT = r"(?:moment|scene|part|clip|video|point|time|place|bit|section|footage|shot)s?"
 _SHOW = r"(?:show|find|get|give|bring\s+up|search\s+for|look\s+for|locate|jump\s+to|take\s+me\s+to)"
 _REQUEST = re.compile(
-    rf"(?:{_POLITE}{_SHOW}(?:\s+me)?|i(?:'m|\s+am)\s+looking\s+for|{_SHOW}\s+me|{_SHOW}(?=\s+{_DET}\b))\s+", re.I
+    rf"(?:{_POLITE}{_SHOW}(?:\s+me)?|i(?:'m|\s+am)\s+looking\s+for|{_SHOW}\s+me|{_SHOW}(?=\s+{_DET}\b))\s+",
+    re.I,
 )
 _WHERE = r"(?:where|when|in\s+which|on\s+which|during\s+which|at\s+which|that\s+shows?|showing)"
 _THE_MOMENT = re.compile(rf"(?:{_DET}\s+)?{_MOMENT}\s+{_WHERE}\s+(?=\S)", re.I)
@@ -27,8 +26,25 @@ _WHEN = (
     r"(?:when|where|why|how|how\s+long|how\s+often|how\s+many\s+times|(?:at|on|in|during)\s+(?:what|which)\s+\w+|"
     rf"(?:what|which)\s+{_MOMENT})"
 )
-_BE, _DO, _MAY = r"(?:is|are|was|were)", r"(?:does|do|did)", r"(?:can|could|will|would|should|might|must)"
-_PRONOUNS = ("it", "he", "she", "they", "we", "you", "i", "someone", "somebody", "anyone", "anybody", "something")
+_BE, _DO, _MAY = (
+    r"(?:is|are|was|were)",
+    r"(?:does|do|did)",
+    r"(?:can|could|will|would|should|might|must)",
+)
+_PRONOUNS = (
+    "it",
+    "he",
+    "she",
+    "they",
+    "we",
+    "you",
+    "i",
+    "someone",
+    "somebody",
+    "anyone",
+    "anybody",
+    "something",
+)
 _ONGOING = re.compile(r"(?:doing|happening|going\s+on)\b\s*", re.I)
 
 
@@ -64,7 +80,9 @@ def _subject_and_rest(words: str) -> tuple[str, str]:
         word = words[start:end].lower()
         after_noun = i > 0 and tags[i - 1][0] in "NO"
         after_pronoun = i == 1 and words[: tags[0][2]].lower() in _PRONOUNS
-        if after_pronoun or (after_noun and (tag == "V" or (word in VERBS and word not in CLOSED_CLASS))):
+        if after_pronoun or (
+            after_noun and (tag == "V" or (word in VERBS and word not in CLOSED_CLASS))
+        ):
             return words[:start].strip(), words[start:]
     return words, ""
 
@@ -85,8 +103,21 @@ def _is_plural(subject: str) -> bool:
     """Return whether a subject takes a plural verb, judging by the ending of its head."""
     nouns = [subject[a:b].lower() for tag, a, b in _before_preposition(subject) if tag in "NO"]
     last = nouns[-1] if nouns else ""
-    many = last in ("they", "we", "you", "i", "people", "men", "women", "children", "both", "police")
-    return many or " and " in subject or (last.endswith("s") and not last.endswith(("ss", "us", "is")))
+    many = last in (
+        "they",
+        "we",
+        "you",
+        "i",
+        "people",
+        "men",
+        "women",
+        "children",
+        "both",
+        "police",
+    )
+    return (
+        many or " and " in subject or (last.endswith("s") and not last.endswith(("ss", "us", "is")))
+    )
 
 
 def _before_preposition(subject: str) -> list[tuple[str, int, int]]:
@@ -115,7 +146,8 @@ def _statement_with_be(auxiliary: str, clause: str, object_: str = "") -> str:
         word = clause[start:end].lower()
         after_noun = i > 0 and tags[i - 1][0] in "NO"
         if after_noun and re.fullmatch(
-            r"\w{2,}ing|\w{2,}ed|\w+(?<!d)en|\w*(?:cut|made|put|held|told|sold|built|thrown|shown)", word
+            r"\w{2,}ing|\w{2,}ed|\w+(?<!d)en|\w*(?:cut|made|put|held|told|sold|built|thrown|shown)",
+            word,
         ):
             verb, rest = clause[start:end], clause[end:].strip()
             subject = clause[:start].strip()
@@ -126,7 +158,9 @@ def _statement_with_be(auxiliary: str, clause: str, object_: str = "") -> str:
 
 
 def _placeholder(interrogative: str) -> str:
-    return {"who": "someone", "what": "something"}.get(interrogative.lower()) or "the " + interrogative.split(" ", 1)[1]
+    return {"who": "someone", "what": "something"}.get(
+        interrogative.lower()
+    ) or "the " + interrogative.split(" ", 1)[1]
 
 
 def _answer_what_is(match: re.Match[str]) -> str:
@@ -138,7 +172,9 @@ def _answer_what_is(match: re.Match[str]) -> str:
         return rest[happening.end() :]
     if re.match(r"\w+ing\b", rest) or CLOSED_CLASS.get(rest.split()[0].lower()) == "P":
         return f"{_placeholder(interrogative)} {auxiliary} {rest}"
-    return _statement_with_be(auxiliary, rest, "something" if interrogative.lower() == "what" else "")
+    return _statement_with_be(
+        auxiliary, rest, "something" if interrogative.lower() == "what" else ""
+    )
 
 
 _RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = tuple(

@@ -42,7 +42,9 @@ def soft_alignment(
         ShapeError: a mask does not fit the similarity.
         UsageError: the temperature is not positive or `iterations` is below 1.
     """
-    plan = log_plan(similarity, mask_a, mask_b, temperature=temperature, dustbin=dustbin, iterations=iterations)
+    plan = log_plan(
+        similarity, mask_a, mask_b, temperature=temperature, dustbin=dustbin, iterations=iterations
+    )
     return plan[..., :-1, :-1].exp()
 
 
@@ -67,7 +69,10 @@ def log_plan(
         shapes = ", ".join(str(tuple(x.shape)) for x in (similarity, mask_a, mask_b))
         raise ShapeError(f"similarity (..., N, M) needs masks (..., N) and (..., M); got {shapes}")
     if not temperature > 0 or iterations < 1:
-        raise UsageError(f"transport needs a positive temperature and iterations, not {temperature} and {iterations}")
+        raise UsageError(
+            f"transport needs a positive temperature and iterations, not {temperature} and "
+            f"{iterations}"
+        )
     energy = _with_dustbin(at_least_float32(similarity), mask_a, mask_b, dustbin) / temperature
     log_a, log_b = _log_masses(energy, mask_a, mask_b)
     v = log_b
@@ -79,7 +84,9 @@ def log_plan(
     return (energy + u[..., :, None] + v[..., None, :]).masked_fill(~real, -torch.inf)
 
 
-def _with_dustbin(similarity: Tensor, mask_a: Tensor, mask_b: Tensor, dustbin: float | Tensor) -> Tensor:
+def _with_dustbin(
+    similarity: Tensor, mask_a: Tensor, mask_b: Tensor, dustbin: float | Tensor
+) -> Tensor:
     *batch, n, m = similarity.shape
     with_dustbin = similarity.new_zeros(*batch, n + 1, m + 1) + dustbin
     real = mask_a[..., :, None] & mask_b[..., None, :]

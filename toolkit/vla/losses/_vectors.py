@@ -63,7 +63,9 @@ def blockwise_sum(
     Arguments as in `PairLoss.from_vectors`.
     """
     blocks = _Blocks(queries, videos, positives, ignore_pairs, elements)
-    total: Tensor = _Sum.apply(queries, videos, blocks.number(scale), blocks.number(bias), blocks, block_loss)
+    total: Tensor = _Sum.apply(
+        queries, videos, blocks.number(scale), blocks.number(bias), blocks, block_loss
+    )
     return total
 
 
@@ -73,11 +75,17 @@ class _Blocks:
     """
 
     def __init__(
-        self, queries: Tensor, videos: Tensor, positives: Tensor, ignore_pairs: Tensor | None, elements: int
+        self,
+        queries: Tensor,
+        videos: Tensor,
+        positives: Tensor,
+        ignore_pairs: Tensor | None,
+        elements: int,
     ) -> None:
         if queries.ndim != 2 or videos.ndim != 2 or queries.shape[1] != videos.shape[1]:
             raise ShapeError(
-                f"queries {tuple(queries.shape)} and videos {tuple(videos.shape)} must be 2-D, of one width"
+                f"queries {tuple(queries.shape)} and videos {tuple(videos.shape)} must be 2-D, "
+                f"of one width"
             )
         count, width = len(queries), len(videos)
         positive = _flat_index(positives, count, width)
@@ -91,9 +99,13 @@ class _Blocks:
 
     def number(self, value: Tensor | float) -> Tensor:
         """Return `value` as a tensor of the type of the computation."""
-        return torch.as_tensor(value, dtype=at_least_float32(self._like).dtype, device=self._like.device)
+        return torch.as_tensor(
+            value, dtype=at_least_float32(self._like).dtype, device=self._like.device
+        )
 
-    def scores(self, queries: Tensor, videos: Tensor, factor: Tensor, first: int, last: int) -> Tensor:
+    def scores(
+        self, queries: Tensor, videos: Tensor, factor: Tensor, first: int, last: int
+    ) -> Tensor:
         """Return the scores `(last - first, V)` of a block.
 
         Those of ignored pairs are the lowest finite ones.
@@ -129,7 +141,9 @@ class _LogSums(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_across: Tensor, of_down: Tensor, of_own: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(
+        ctx: Any, of_across: Tensor, of_down: Tensor, of_own: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, None]:
         queries, videos, factor, across, down = ctx.saved_tensors
         blocks = ctx.blocks
 
@@ -137,7 +151,9 @@ class _LogSums(torch.autograd.Function):
             gradient = (scores - down).exp_().mul_(of_down)
             gradient += (scores - across[first:last, None]).exp_().mul_(of_across[first:last, None])
             own = of_own[_range(blocks.rows, first, last)]
-            return gradient.index_put_(_within(blocks.rows, blocks.columns, first, last), own, accumulate=True)
+            return gradient.index_put_(
+                _within(blocks.rows, blocks.columns, first, last), own, accumulate=True
+            )
 
         return *_gradients(blocks, queries, videos, factor, slope)[:3], None
 
@@ -147,7 +163,13 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, videos: Tensor, factor: Tensor, shift: Tensor, blocks: _Blocks, loss: BlockLoss
+        ctx: Any,
+        queries: Tensor,
+        videos: Tensor,
+        factor: Tensor,
+        shift: Tensor,
+        blocks: _Blocks,
+        loss: BlockLoss,
     ) -> Tensor:
         total = torch.zeros_like(factor)
         for first, last in blocks.ranges:
@@ -174,7 +196,11 @@ class _Sum(torch.autograd.Function):
 
 
 def _gradients(
-    blocks: _Blocks, queries: Tensor, videos: Tensor, factor: Tensor, slope: Callable[[Tensor, int, int], Tensor]
+    blocks: _Blocks,
+    queries: Tensor,
+    videos: Tensor,
+    factor: Tensor,
+    slope: Callable[[Tensor, int, int], Tensor],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of queries, videos, scale and bias.
 
@@ -204,7 +230,9 @@ def _flat_index(pairs: Tensor, rows: int, columns: int) -> Tensor:
         UsageError: a pair is out of range.
     """
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype != torch.int64:
-        raise ShapeError(f"pairs are (K, 2) int64, row and column, not {tuple(pairs.shape)} {pairs.dtype}")
+        raise ShapeError(
+            f"pairs are (K, 2) int64, row and column, not {tuple(pairs.shape)} {pairs.dtype}"
+        )
     outside = (pairs < 0) | (pairs >= pairs.new_tensor([rows, columns]))
     if outside.any():
         pair = pairs[outside.any(1)][0].tolist()

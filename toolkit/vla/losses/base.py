@@ -74,7 +74,9 @@ class SetLoss(Protocol):
 
     kind: ClassVar[Kind]  # "sets"
 
-    def forward(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float) -> Tensor:
+    def forward(
+        self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float
+    ) -> Tensor:
         """Return a scalar.
 
         Args:
@@ -104,7 +106,9 @@ def symmetric(row_loss: RowLoss, scores: Tensor, positives: Tensor) -> Tensor:
         positives: as in `PairLoss.forward`.
     """
     scores, weights = checked_scores(scores, positives)
-    return (mean_over_rows(row_loss, scores, weights) + mean_over_rows(row_loss, scores.T, weights.T)) / 2
+    return (
+        mean_over_rows(row_loss, scores, weights) + mean_over_rows(row_loss, scores.T, weights.T)
+    ) / 2
 
 
 def cross_entropy(scores: Tensor, weights: Tensor) -> Tensor:
@@ -123,7 +127,10 @@ def checked_scores(scores: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
         UsageError: a weight is negative.
     """
     if scores.ndim != 2 or scores.shape != positives.shape:
-        raise ShapeError(f"scores {tuple(scores.shape)} and positives {tuple(positives.shape)} must be one 2-D shape")
+        raise ShapeError(
+            f"scores {tuple(scores.shape)} and positives {tuple(positives.shape)} must be one "
+            f"2-D shape"
+        )
     if positives.dtype != torch.bool and (positives < 0).any():
         raise UsageError("positives are True and False, or weights from 0 up; some are negative")
     scores = at_least_float32(scores)
@@ -134,7 +141,9 @@ def positive_pairs(video_of_query: Tensor) -> Tensor:
     """Return `(Q, 2)` int64, every query with its own video, the positives of
     `PairLoss.from_vectors`.
     """
-    return torch.stack([torch.arange(len(video_of_query), device=video_of_query.device), video_of_query], 1)
+    return torch.stack(
+        [torch.arange(len(video_of_query), device=video_of_query.device), video_of_query], 1
+    )
 
 
 def same_text_pairs(video_of_query: Tensor, text_of_query: Tensor) -> Tensor:
@@ -169,7 +178,8 @@ def check_sets(similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor) 
     )
     if not fits:
         raise ShapeError(
-            f"similarity is (B, B, N, M) with masks (B, N) and (B, M), not {shape}, {tuple(segment_mask.shape)} and "
+            f"similarity is (B, B, N, M) with masks (B, N) and (B, M), not {shape}, "
+            f"{tuple(segment_mask.shape)} and "
             f"{tuple(sentence_mask.shape)}"
         )
 

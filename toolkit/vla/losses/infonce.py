@@ -44,7 +44,9 @@ class Loss(nn.Module):
         elements: int = ELEMENTS,
     ) -> Tensor:
         """Return the same scalar, computed blockwise. Arguments as in `PairLoss.from_vectors`."""
-        return _vectors.symmetric(_mean_positive, queries, videos, scale, positives, ignore_pairs, elements)
+        return _vectors.symmetric(
+            _mean_positive, queries, videos, scale, positives, ignore_pairs, elements
+        )
 
 
 def _mean_positive(log_sums: Tensor, row: Tensor, scores: Tensor) -> Tensor:

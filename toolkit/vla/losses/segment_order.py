@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from vla.errors import UsageError
-from vla.losses.base import Kind, at_least_float32, check_sets, checked_scores, cross_entropy, mean_over_rows, symmetric
+from vla.losses.base import (
+    Kind,
+    at_least_float32,
+    check_sets,
+    checked_scores,
+    cross_entropy,
+    mean_over_rows,
+    symmetric,
+)
 
 
 class Loss(nn.Module):
@@ -43,7 +51,9 @@ class Loss(nn.Module):
             raise UsageError(f"segment order needs a positive temperature, not {temperature}")
         self.temperature, self.backwards = temperature, backwards
 
-    def forward(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float) -> Tensor:
+    def forward(
+        self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float
+    ) -> Tensor:
         """Return a scalar from 0 up.
 
         Log(videos) where all scores are equal. Arguments as in `SetLoss.forward`.
@@ -51,7 +61,9 @@ class Loss(nn.Module):
         check_sets(similarity, segment_mask, sentence_mask)
         real = segment_mask[:, None, :, None] & sentence_mask[None, :, None, :]
         similarity = at_least_float32(similarity).masked_fill(~real, 0.0)
-        scores = self._scores(similarity, segment_mask[:, None, :], sentence_mask[None, :, :], scale)
+        scores = self._scores(
+            similarity, segment_mask[:, None, :], sentence_mask[None, :, :], scale
+        )
         own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
         if not self.backwards:
             return symmetric(cross_entropy, scores, own)
@@ -59,11 +71,17 @@ class Loss(nn.Module):
         reverse = self._scores(pairs, segment_mask.flip(-1), sentence_mask, scale)
         # With one segment or one sentence the reversed video has the same score.
         is_symmetric = (segment_mask.sum(1) < 2) | (sentence_mask.sum(1) < 2)
-        candidates = torch.cat([scores.T, reverse.masked_fill(is_symmetric, -torch.inf)[:, None]], 1)
-        texts = mean_over_rows(cross_entropy, *checked_scores(candidates, nn.functional.pad(own, (0, 1))))
+        candidates = torch.cat(
+            [scores.T, reverse.masked_fill(is_symmetric, -torch.inf)[:, None]], 1
+        )
+        texts = mean_over_rows(
+            cross_entropy, *checked_scores(candidates, nn.functional.pad(own, (0, 1)))
+        )
         return (mean_over_rows(cross_entropy, *checked_scores(scores, own)) + texts) / 2
 
-    def _scores(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float) -> Tensor:
+    def _scores(
+        self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float
+    ) -> Tensor:
         """Return scores `(...)` of similarities `(..., N, M)`; -inf where a side is empty.
 
         Masks broadcast to `(..., N)` and `(..., M)`.
@@ -93,7 +111,11 @@ def log_alignment_sum(energy: Tensor, segment_mask: Tensor, sentence_mask: Tenso
     energy = energy.masked_fill(~segment_mask.unsqueeze(-1), lowest)
     # Log-sum of the alignments that end at each segment. Before the first sentence all start at the
     # first segment.
-    ending = torch.full_like(energy[..., 0], lowest) if energy.shape[-1] else energy.new_full(energy.shape[:-1], lowest)
+    ending = (
+        torch.full_like(energy[..., 0], lowest)
+        if energy.shape[-1]
+        else energy.new_full(energy.shape[:-1], lowest)
+    )
     if energy.shape[-2]:
         ending[..., 0] = 0.0
     for j in range(energy.shape[-1]):

@@ -38,7 +38,9 @@ class Loss(nn.Module):
 
     # Norton's 0.1 is for similarities stretched to [0, 1]; cosines between CLIP towers span about
     # 0.3.
-    def __init__(self, temperature: float = 0.03, quantile: float = 0.3, iterations: int = 50) -> None:
+    def __init__(
+        self, temperature: float = 0.03, quantile: float = 0.3, iterations: int = 50
+    ) -> None:
         super().__init__()
         if not temperature > 0 or not 0 <= quantile <= 1 or iterations < 1:
             raise UsageError(
@@ -47,7 +49,9 @@ class Loss(nn.Module):
             )
         self.temperature, self.quantile, self.iterations = temperature, quantile, iterations
 
-    def forward(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float) -> Tensor:
+    def forward(
+        self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, scale: Tensor | float
+    ) -> Tensor:
         """Return a scalar from 0 up.
 
         Log(videos) where all scores are equal. Arguments as in `SetLoss.forward`.
@@ -58,10 +62,14 @@ class Loss(nn.Module):
         shares = self._shares(similarity.detach(), segment_mask, sentence_mask, real)
         scores = scale * (shares * similarity).sum(dim=(-2, -1))
         scores = scores.masked_fill(~real.flatten(2).any(dim=-1), -torch.inf)
-        return symmetric(cross_entropy, scores, torch.eye(len(scores), dtype=torch.bool, device=scores.device))
+        return symmetric(
+            cross_entropy, scores, torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        )
 
     @torch.no_grad()
-    def _shares(self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, real: Tensor) -> Tensor:
+    def _shares(
+        self, similarity: Tensor, segment_mask: Tensor, sentence_mask: Tensor, real: Tensor
+    ) -> Tensor:
         """Return `(V, T, N, M)`, the plan of every pair normalized to sum 1.
 
         All 0 where a side is empty.

@@ -53,7 +53,9 @@ class Loss(nn.Module):
 
         Arguments as in `PairLoss.from_vectors`; `bias` is added to every score.
         """
-        total = blockwise_sum(_pair_losses, queries, videos, scale, bias, positives, ignore_pairs, elements)
+        total = blockwise_sum(
+            _pair_losses, queries, videos, scale, bias, positives, ignore_pairs, elements
+        )
         return total / max(len(queries), 1)
 
 

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from vla.errors import UsageError
-from vla.metrics.moments import check_pairs, check_predictions, pad_predictions, pad_spans, pairwise_iou
+from vla.metrics.moments import (
+    check_pairs,
+    check_predictions,
+    pad_predictions,
+    pad_spans,
+    pairwise_iou,
+)
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 """IoU thresholds of QVHighlights."""

@@ -21,7 +21,9 @@ from vla.metrics.retrieval import RECALLS
 Answer = TypeVar("Answer", bound=Hashable)
 
 
-def retrieval_chance(num_items: int, relevant: ArrayLike = 1, recalls: Sequence[int] = RECALLS) -> dict[str, float]:
+def retrieval_chance(
+    num_items: int, relevant: ArrayLike = 1, recalls: Sequence[int] = RECALLS
+) -> dict[str, float]:
     """Compute the expected retrieval metrics of a random order of the items.
 
     With r of V items relevant, the first k contain none of them with probability
@@ -41,19 +43,34 @@ def retrieval_chance(num_items: int, relevant: ArrayLike = 1, recalls: Sequence[
         UsageError: no queries, a number of relevant items that is not from 1 to V, or k < 1.
     """
     num_relevant, counts = np.unique(np.atleast_1d(np.asarray(relevant)), return_counts=True)
-    if not len(num_relevant) or num_relevant[0] < 1 or num_relevant[-1] > num_items or min(recalls, default=1) < 1:
+    if (
+        not len(num_relevant)
+        or num_relevant[0] < 1
+        or num_relevant[-1] > num_items
+        or min(recalls, default=1) < 1
+    ):
         raise UsageError(
             f"invalid number of relevant items {np.asarray(relevant).tolist()} or recall depth "
-            f"{list(recalls)}: of {num_items} items 1 to {num_items} can be relevant, and k is at least 1"
+            f"{list(recalls)}: of {num_items} items 1 to {num_items} can be relevant, and k is "
+            f"at least 1"
         )
     weights = counts / counts.sum()
     ranks = np.arange(num_items)
     # Row r, column k: probability that the first k items contain none of the r.
     factors = np.clip((num_items - num_relevant[:, None] - ranks) / (num_items - ranks), 0, 1)
-    miss_rate = weights @ np.concatenate([np.ones((len(num_relevant), 1)), factors.cumprod(axis=1)], axis=1)
+    miss_rate = weights @ np.concatenate(
+        [np.ones((len(num_relevant), 1)), factors.cumprod(axis=1)], axis=1
+    )
     recall = {f"R@{k}": 100 * float(1 - miss_rate[min(k, num_items)]) for k in recalls}
-    median_ranks = [int(np.argmax(miss_rate <= 0.5 + 1e-12)), int(np.argmax(miss_rate < 0.5 - 1e-12))]
-    return {**recall, "MedR": sum(median_ranks) / 2, "MnR": float(weights @ ((num_items + 1) / (num_relevant + 1)))}
+    median_ranks = [
+        int(np.argmax(miss_rate <= 0.5 + 1e-12)),
+        int(np.argmax(miss_rate < 0.5 - 1e-12)),
+    ]
+    return {
+        **recall,
+        "MedR": sum(median_ranks) / 2,
+        "MnR": float(weights @ ((num_items + 1) / (num_relevant + 1))),
+    }
 
 
 def corpus_chance(num_videos: int, in_video: Mapping[str, float]) -> dict[str, float]:
@@ -72,7 +89,11 @@ def corpus_chance(num_videos: int, in_video: Mapping[str, float]) -> dict[str, f
     """
     if num_videos < 1:
         raise UsageError(f"invalid number of videos {num_videos}: a corpus has at least 1")
-    return {f"{x}-r{k}": min(k / num_videos, 1.0) * percent for x, percent in in_video.items() for k in CORPUS_RECALLS}
+    return {
+        f"{x}-r{k}": min(k / num_videos, 1.0) * percent
+        for x, percent in in_video.items()
+        for k in CORPUS_RECALLS
+    }
 
 
 def hit_chance(ratings: Sequence[np.ndarray], min_rating: float) -> float:
@@ -87,7 +108,9 @@ def hit_chance(ratings: Sequence[np.ndarray], min_rating: float) -> float:
         UsageError: no queries, or a query without clips.
     """
     highlight_hits([np.zeros(1)] * len(ratings), ratings, min_rating)  # for its validation
-    return 100 * float(np.mean([(np.asarray(of_query) >= min_rating).any(axis=1).mean() for of_query in ratings]))
+    return 100 * float(
+        np.mean([(np.asarray(of_query) >= min_rating).any(axis=1).mean() for of_query in ratings])
+    )
 
 
 def most_frequent(answers: Sequence[Answer]) -> Answer:

@@ -100,7 +100,10 @@ def median_interval(
     values = _validate(per_query, confidence, resamples)
     cluster_ids = np.arange(len(values)) if clusters is None else _cluster_ids(values, clusters)
     order = np.argsort(values, kind="stable")
-    cluster_of, num_clusters = np.unique(cluster_ids[order], return_inverse=True)[1], len(np.unique(cluster_ids))
+    cluster_of, num_clusters = (
+        np.unique(cluster_ids[order], return_inverse=True)[1],
+        len(np.unique(cluster_ids)),
+    )
     generator, step, medians = np.random.default_rng(seed), max(1, _BLOCK // len(values)), []
     for start in range(0, resamples, step):
         num_rows = min(step, resamples - start)
@@ -108,11 +111,16 @@ def median_interval(
             generator.integers(num_clusters, size=(num_rows, num_clusters))
             + num_clusters * np.arange(num_rows)[:, None]
         )
-        counts = np.bincount(sample.ravel(), minlength=num_rows * num_clusters).reshape(num_rows, num_clusters)
+        counts = np.bincount(sample.ravel(), minlength=num_rows * num_clusters).reshape(
+            num_rows, num_clusters
+        )
         # Number of a resample's values up to each rank; the median lies where it passes one half.
         cumulative = counts[:, cluster_of].cumsum(axis=1)
         total = cumulative[:, -1:]
-        middle_values = [values[order][(cumulative > rank).argmax(axis=1)] for rank in ((total - 1) // 2, total // 2)]
+        middle_values = [
+            values[order][(cumulative > rank).argmax(axis=1)]
+            for rank in ((total - 1) // 2, total // 2)
+        ]
         medians.append((middle_values[0] + middle_values[1]) / 2)
     low, high = np.quantile(np.concatenate(medians), [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
@@ -135,7 +143,9 @@ def _validate(per_query: np.ndarray, confidence: float, resamples: int) -> np.nd
 def _cluster_ids(values: np.ndarray, clusters: ArrayLike) -> np.ndarray:
     cluster_ids = np.asarray(clusters)
     if cluster_ids.shape != values.shape:
-        raise ShapeError(f"expected one cluster for each of {len(values)} values, got shape {cluster_ids.shape}")
+        raise ShapeError(
+            f"expected one cluster for each of {len(values)} values, got shape {cluster_ids.shape}"
+        )
     return cluster_ids
 
 
@@ -146,7 +156,9 @@ def _by_cluster(values: np.ndarray, clusters: ArrayLike | None) -> tuple[np.ndar
     return np.bincount(inverse, weights=values), np.bincount(inverse).astype(np.float64)
 
 
-def _resampled_means(sums: np.ndarray, sizes: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def _resampled_means(
+    sums: np.ndarray, sizes: np.ndarray, resamples: int, seed: int
+) -> Iterator[np.ndarray]:
     generator, step = np.random.default_rng(seed), max(1, _BLOCK // len(sums))
     for start in range(0, resamples, step):
         sample = generator.integers(len(sums), size=(min(step, resamples - start), len(sums)))

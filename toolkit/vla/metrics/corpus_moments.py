@@ -26,7 +26,10 @@ _MIN_ANNOTATORS, _MIN_AGREEMENT = 4, 2
 
 
 def first_hit_ranks(
-    predictions: Sequence[np.ndarray], videos: ArrayLike, truths: Sequence[np.ndarray], task: str = "VCMR"
+    predictions: Sequence[np.ndarray],
+    videos: ArrayLike,
+    truths: Sequence[np.ndarray],
+    task: str = "VCMR",
 ) -> np.ndarray:
     """Compute the rank, from 1, of each query's first correct prediction at each IoU threshold.
 
@@ -51,7 +54,10 @@ def first_hit_ranks(
     check_pairs(predictions, truths)
     own_videos = np.asarray(videos)
     if own_videos.shape != (len(truths),):
-        raise ShapeError(f"expected one true video for each of {len(truths)} queries, got shape {own_videos.shape}")
+        raise ShapeError(
+            f"expected one true video for each of {len(truths)} queries, got shape "
+            f"{own_videos.shape}"
+        )
     if task not in TASKS:
         raise UsageError(f"unknown task {task!r}; available: {', '.join(TASKS)}")
     lists = [check_predictions(p, 4)[:_MAX_PREDICTIONS] for p in predictions]

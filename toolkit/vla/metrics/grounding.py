@@ -14,7 +14,9 @@ _THRESHOLDS = (0.3, 0.5)
 _MIN_IOP = 0.5
 
 
-def grounding_scores(is_correct: ArrayLike, spans: ArrayLike, truths: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+def grounding_scores(
+    is_correct: ArrayLike, spans: ArrayLike, truths: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
     """Compute the metrics of NExT-GQA, `(Q,)` from 0 to 1 each.
 
     `Acc@GQA` (correct answer and IoP of at least 0.5), `mIoP`, `IoP@0.3`, `IoP@0.5`, `mIoU`,
@@ -33,7 +35,10 @@ def grounding_scores(is_correct: ArrayLike, spans: ArrayLike, truths: Sequence[n
     iou, iop = iou_and_iop(spans, truths)
     correctness = np.asarray(is_correct)
     if correctness.shape != iou.shape:
-        raise ShapeError(f"expected one correctness for each of {len(iou)} questions, got shape {correctness.shape}")
+        raise ShapeError(
+            f"expected one correctness for each of {len(iou)} questions, got shape "
+            f"{correctness.shape}"
+        )
     scores = {"Acc@GQA": correctness * (iop >= _MIN_IOP)}
     for name, values in (("IoP", iop), ("IoU", iou)):
         scores |= {f"m{name}": values, **{f"{name}@{x}": values >= x for x in _THRESHOLDS}}
@@ -49,17 +54,25 @@ def iou_and_iop(spans: ArrayLike, truths: Sequence[np.ndarray]) -> tuple[np.ndar
     """
     rows = np.asarray(spans, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] != 2:
-        raise ShapeError(f"expected one span (start, end) for each question, got an array of shape {rows.shape}")
+        raise ShapeError(
+            f"expected one span (start, end) for each question, got an array of shape {rows.shape}"
+        )
     check_pairs(list(rows), truths)
     wrong = np.flatnonzero(~(np.isfinite(rows).all(axis=1) & (rows[:, 0] <= rows[:, 1])))
     if len(wrong):
         raise UsageError(
-            f"invalid span {wrong[0]}, {rows[wrong[0]].tolist()}: it must be finite and not end before it starts"
+            f"invalid span {wrong[0]}, {rows[wrong[0]].tolist()}: it must be finite and not end "
+            f"before it starts"
         )
     true_spans = pad_spans(truths)
-    low, high = np.maximum(rows[:, None, 0], true_spans[:, :, 0]), np.minimum(rows[:, None, 1], true_spans[:, :, 1])
+    low, high = (
+        np.maximum(rows[:, None, 0], true_spans[:, :, 0]),
+        np.minimum(rows[:, None, 1], true_spans[:, :, 1]),
+    )
     intersection = np.maximum(0.0, high - low)
-    union = np.maximum(rows[:, None, 1], true_spans[:, :, 1]) - np.minimum(rows[:, None, 0], true_spans[:, :, 0])
+    union = np.maximum(rows[:, None, 1], true_spans[:, :, 1]) - np.minimum(
+        rows[:, None, 0], true_spans[:, :, 0]
+    )
     length = (rows[:, 1] - rows[:, 0])[:, None]
     inside = np.where(length > 0, intersection / np.where(length > 0, length, 1), low <= high)
     iou = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)

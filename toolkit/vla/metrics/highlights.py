@@ -27,8 +27,10 @@ def clip_count(duration_seconds: float, clip_seconds: float, last_annotation: in
     count = max(int(duration_seconds / clip_seconds), last_annotation + 1)
     if count > MAX_CLIPS:
         raise UsageError(
-            f"{count:,} clips of {clip_seconds:g} s in a video of {duration_seconds:g} s with ratings "
-            f"up to clip {last_annotation:,}: the maximum is {MAX_CLIPS:,}; remove this video or its ratings"
+            f"{count:,} clips of {clip_seconds:g} s in a video of {duration_seconds:g} s with "
+            f"ratings "
+            f"up to clip {last_annotation:,}: the maximum is {MAX_CLIPS:,}; remove this video or "
+            f"its ratings"
         )
     return count
 
@@ -48,16 +50,22 @@ def clip_ratings(num_clips: int, clips: ArrayLike, ratings: ArrayLike) -> np.nda
     clip_ids, clip_scores = np.asarray(clips, dtype=np.int64), np.asarray(ratings, dtype=np.float64)
     if clip_ids.ndim != 1 or clip_scores.ndim != 2 or len(clip_ids) != len(clip_scores):
         raise ShapeError(
-            f"expected one row of ratings for each clip, got clips {clip_ids.shape} and ratings {clip_scores.shape}"
+            f"expected one row of ratings for each clip, got clips {clip_ids.shape} and ratings "
+            f"{clip_scores.shape}"
         )
     if len(clip_ids) and not 0 <= clip_ids.min() <= clip_ids.max() < num_clips:
-        raise UsageError(f"ratings of clips {clip_ids.min()} to {clip_ids.max()}, but the video has {num_clips} clips")
+        raise UsageError(
+            f"ratings of clips {clip_ids.min()} to {clip_ids.max()}, but the video has "
+            f"{num_clips} clips"
+        )
     all_ratings = np.zeros((num_clips, clip_scores.shape[1]))
     all_ratings[clip_ids] = clip_scores
     return all_ratings
 
 
-def highlight_hits(scores: Sequence[np.ndarray], ratings: Sequence[np.ndarray], min_rating: float) -> np.ndarray:
+def highlight_hits(
+    scores: Sequence[np.ndarray], ratings: Sequence[np.ndarray], min_rating: float
+) -> np.ndarray:
     """Return `(Q,)` 0 or 1: whether an annotator rates the clip with the best score a highlight.
 
     Among equal scores the first clip counts. A clip beyond the annotated ones is a miss. Arguments
@@ -70,7 +78,9 @@ def highlight_hits(scores: Sequence[np.ndarray], ratings: Sequence[np.ndarray], 
     return np.array(hits, dtype=np.float64)
 
 
-def highlight_precisions(scores: Sequence[np.ndarray], ratings: Sequence[np.ndarray], min_rating: float) -> np.ndarray:
+def highlight_precisions(
+    scores: Sequence[np.ndarray], ratings: Sequence[np.ndarray], min_rating: float
+) -> np.ndarray:
     """Compute the average precision of the clip scores for each query and annotator.
 
     It is the mean of the interpolated precision (the best at this or a lower threshold) over the
@@ -97,7 +107,9 @@ def highlight_precisions(scores: Sequence[np.ndarray], ratings: Sequence[np.ndar
     return np.concatenate([_interpolated_precisions(part, min_rating) for part in parts])
 
 
-def _interpolated_precisions(pairs: list[tuple[np.ndarray, np.ndarray]], min_rating: float) -> np.ndarray:
+def _interpolated_precisions(
+    pairs: list[tuple[np.ndarray, np.ndarray]], min_rating: float
+) -> np.ndarray:
     """Return `(Q, annotators)` average precisions.
 
     Args:
@@ -114,22 +126,30 @@ def _interpolated_precisions(pairs: list[tuple[np.ndarray, np.ndarray]], min_rat
     order = np.argsort(-values, axis=1, kind="stable")
     descending = np.take_along_axis(values, order, axis=1)
     # Clips with equal scores are one step: only the count at the last of them is used.
-    is_last_of_tie = np.append(descending[:, 1:] != descending[:, :-1], np.full((len(pairs), 1), True), axis=1)
+    is_last_of_tie = np.append(
+        descending[:, 1:] != descending[:, :-1], np.full((len(pairs), 1), True), axis=1
+    )
     is_last_of_tie &= np.isfinite(descending)
-    num_hits = np.take_along_axis(is_highlight, order[:, :, None], axis=1).cumsum(axis=1) * is_last_of_tie[:, :, None]
+    num_hits = (
+        np.take_along_axis(is_highlight, order[:, :, None], axis=1).cumsum(axis=1)
+        * is_last_of_tie[:, :, None]
+    )
     precision = num_hits / np.arange(1, values.shape[1] + 1)[:, None]
     interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     steps = np.diff(np.maximum.accumulate(num_hits, axis=1), axis=1, prepend=0) > 0
     return (interpolated * steps).sum(axis=1) / np.maximum(steps.sum(axis=1), 1)
 
 
-def _validate_pairs(scores: Sequence[np.ndarray], ratings: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+def _validate_pairs(
+    scores: Sequence[np.ndarray], ratings: Sequence[np.ndarray]
+) -> list[tuple[np.ndarray, np.ndarray]]:
     if len(scores) != len(ratings):
         raise ShapeError(f"clip scores of {len(scores)} queries, but ratings of {len(ratings)}")
     if not len(ratings):
         raise UsageError("no queries to evaluate highlights on")
     pairs = [
-        (np.asarray(s, dtype=np.float64), np.asarray(r, dtype=np.float64)) for s, r in zip(scores, ratings, strict=True)
+        (np.asarray(s, dtype=np.float64), np.asarray(r, dtype=np.float64))
+        for s, r in zip(scores, ratings, strict=True)
     ]
     for number, (clip_scores, labels) in enumerate(pairs):
         if clip_scores.ndim != 1 or labels.ndim != 2 or labels.shape[1] != pairs[0][1].shape[1]:
@@ -139,8 +159,11 @@ def _validate_pairs(scores: Sequence[np.ndarray], ratings: Sequence[np.ndarray])
             )
         if not clip_scores.size or not labels.size:
             raise UsageError(
-                f"query {number} has {len(clip_scores)} scores and {len(labels)} clips: both must be at least 1"
+                f"query {number} has {len(clip_scores)} scores and {len(labels)} clips: both "
+                f"must be at least 1"
             )
         if not np.isfinite(clip_scores).all() or np.isnan(labels).any():
-            raise UsageError(f"query {number} has a score that is not finite, or a rating that is NaN")
+            raise UsageError(
+                f"query {number} has a score that is not finite, or a rating that is NaN"
+            )
     return pairs

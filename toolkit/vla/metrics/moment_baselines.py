@@ -87,16 +87,24 @@ def fit_constant_window(
     pad_spans(truths)  # for its validation
     counts = np.array([len(spans) for spans in truths])
     relative_spans = (
-        np.concatenate([np.asarray(spans, dtype=np.float64) for spans in truths]) / np.repeat(seconds, counts)[:, None]
+        np.concatenate([np.asarray(spans, dtype=np.float64) for spans in truths])
+        / np.repeat(seconds, counts)[:, None]
     )
     first = counts.cumsum() - counts
     ends = np.arange(steps + 1) / steps
     parts = np.array([(start, end) for start in ends for end in ends if start < end])
-    is_correct = np.stack([np.logical_or.reduceat(_iou(part, relative_spans) >= threshold, first) for part in parts])
+    is_correct = np.stack(
+        [np.logical_or.reduceat(_iou(part, relative_spans) >= threshold, first) for part in parts]
+    )
     groups = _members(positions, len(seconds))
-    best = {position: int(is_correct[:, members].mean(axis=1).argmax()) for position, members in groups.items()}
+    best = {
+        position: int(is_correct[:, members].mean(axis=1).argmax())
+        for position, members in groups.items()
+    }
     overall = int(is_correct.mean(axis=1).argmax())
-    return ConstantWindow(_part(parts[overall]), {position: _part(parts[row]) for position, row in best.items()})
+    return ConstantWindow(
+        _part(parts[overall]), {position: _part(parts[row]) for position, row in best.items()}
+    )
 
 
 def whole_video(durations: ArrayLike) -> list[np.ndarray]:
@@ -127,7 +135,9 @@ def window_grid(durations: ArrayLike, divisions: Sequence[int] = (1, 2, 3, 4)) -
         raise UsageError(f"invalid numbers of windows {list(divisions)}: each must be at least 1")
     parts = np.array([(k / n, (k + 1) / n) for n in divisions for k in range(n)])
     scores = -np.arange(len(parts), dtype=np.float64)
-    return [np.column_stack([parts * seconds, scores]) for seconds in _validate_durations(durations)]
+    return [
+        np.column_stack([parts * seconds, scores]) for seconds in _validate_durations(durations)
+    ]
 
 
 def _iou(part: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -143,7 +153,9 @@ def _part(bounds: np.ndarray) -> RelativeSpan:
 def _validate_durations(durations: ArrayLike) -> np.ndarray:
     seconds = np.asarray(durations, dtype=np.float64)
     if seconds.ndim != 1:
-        raise ShapeError(f"expected one duration for each query, got an array of shape {seconds.shape}")
+        raise ShapeError(
+            f"expected one duration for each query, got an array of shape {seconds.shape}"
+        )
     invalid = seconds[~((seconds > 0) & np.isfinite(seconds))]
     if len(invalid):
         raise UsageError(f"invalid duration {invalid[0]}: it must be a positive number of seconds")
@@ -156,5 +168,8 @@ def _members(positions: ArrayLike | None, num_queries: int) -> dict[int, np.ndar
         return {}
     position_of = np.asarray(positions)
     if position_of.shape != (num_queries,):
-        raise ShapeError(f"expected one position for each of {num_queries} queries, got shape {position_of.shape}")
+        raise ShapeError(
+            f"expected one position for each of {num_queries} queries, got shape "
+            f"{position_of.shape}"
+        )
     return {int(position): position_of == position for position in np.unique(position_of)}

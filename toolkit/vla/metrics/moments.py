@@ -12,7 +12,9 @@ RECALLS = ((1, 0.3), (1, 0.5), (1, 0.7), (5, 0.5), (5, 0.7))
 """`(n, IoU threshold)` of R-n@IoU, as reported for Charades-STA and ActivityNet Captions."""
 
 
-def best_ious(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], n: int) -> np.ndarray:
+def best_ious(
+    predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], n: int
+) -> np.ndarray:
     """Compute the best IoU of each query's first `n` predictions with any true span.
 
     Args:
@@ -43,10 +45,15 @@ def check_pairs(predictions: Sequence[object], truths: Sequence[np.ndarray]) -> 
         UsageError: no queries, or a query without a true span.
     """
     if len(predictions) != len(truths):
-        raise ShapeError(f"predictions of {len(predictions)} queries, but true spans of {len(truths)}")
+        raise ShapeError(
+            f"predictions of {len(predictions)} queries, but true spans of {len(truths)}"
+        )
     num_missing = sum(len(spans) == 0 for spans in truths)
     if num_missing or not len(truths):
-        raise UsageError(f"{num_missing} of {len(truths)} queries have no true span: remove them or add their spans")
+        raise UsageError(
+            f"{num_missing} of {len(truths)} queries have no true span: remove them or add their "
+            f"spans"
+        )
 
 
 def check_predictions(predictions: np.ndarray, columns: int = 3) -> np.ndarray:
@@ -61,7 +68,9 @@ def check_predictions(predictions: np.ndarray, columns: int = 3) -> np.ndarray:
     rows = rows.reshape(0, columns) if rows.size == 0 else rows
     if rows.ndim != 2 or rows.shape[1] != columns:
         columns_text = "(start, end, score)" if columns == 3 else "(video, start, end, score)"
-        raise ShapeError(f"expected predictions as rows of {columns_text}, got an array of shape {rows.shape}")
+        raise ShapeError(
+            f"expected predictions as rows of {columns_text}, got an array of shape {rows.shape}"
+        )
     invalid = np.flatnonzero(~np.isfinite(rows).all(axis=1) | (rows[:, -3] > rows[:, -2]))
     if len(invalid):
         span, score = rows[invalid[0], -3:-1].tolist(), rows[invalid[0], -1]
@@ -82,12 +91,17 @@ def pad_spans(truths: Sequence[np.ndarray]) -> np.ndarray:
     rows = [np.asarray(spans, dtype=np.float64) for spans in truths]
     for number, spans in enumerate(rows):
         if spans.size and (spans.ndim != 2 or spans.shape[1] != 2):
-            raise ShapeError(f"expected true spans of query {number} as rows of (start, end), got shape {spans.shape}")
+            raise ShapeError(
+                f"expected true spans of query {number} as rows of (start, end), got shape "
+                f"{spans.shape}"
+            )
     padded = _pad([spans.reshape(-1, 2) for spans in rows], 2)
     invalid = padded[np.isinf(padded).any(axis=-1) | (padded[..., 0] > padded[..., 1])]
     if len(invalid) or any(np.isnan(spans).any() for spans in rows):
         example = invalid[0].tolist() if len(invalid) else "NaN"
-        raise UsageError(f"invalid true span {example}: it must be finite and not end before it starts")
+        raise UsageError(
+            f"invalid true span {example}: it must be finite and not end before it starts"
+        )
     return padded
 
 
@@ -116,5 +130,7 @@ def pairwise_iou(predictions: np.ndarray, true: np.ndarray) -> np.ndarray:
 def _pad(rows: Sequence[np.ndarray], columns: int) -> np.ndarray:
     counts = np.array([len(r) for r in rows], dtype=np.int64)
     padded = np.full((len(rows), counts.max(initial=0), columns), np.nan)
-    padded[np.arange(padded.shape[1]) < counts[:, None]] = np.concatenate([np.zeros((0, columns)), *rows])
+    padded[np.arange(padded.shape[1]) < counts[:, None]] = np.concatenate(
+        [np.zeros((0, columns)), *rows]
+    )
     return padded

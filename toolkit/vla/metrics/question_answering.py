@@ -33,12 +33,15 @@ def exact_match(predictions: Sequence[object], answers: Sequence[object]) -> np.
         UsageError: no questions, or numbers compared with strings.
     """
     if len(predictions) != len(answers):
-        raise ShapeError(f"predictions of {len(predictions)} questions, but answers of {len(answers)}")
+        raise ShapeError(
+            f"predictions of {len(predictions)} questions, but answers of {len(answers)}"
+        )
     if not len(answers):
         raise UsageError("no questions to evaluate on")
     if isinstance(predictions[0], str) != isinstance(answers[0], str):
         raise UsageError(
-            f"prediction {predictions[0]!r} and answer {answers[0]!r} must both be strings or both be numbers"
+            f"prediction {predictions[0]!r} and answer {answers[0]!r} must both be strings or "
+            f"both be numbers"
         )
     return np.array([p == a for p, a in zip(predictions, answers, strict=True)])
 
@@ -57,13 +60,19 @@ def soft_accuracy(predictions: Sequence[str], answers: Sequence[Sequence[str]]) 
         UsageError: no questions, or a question without answers.
     """
     if len(predictions) != len(answers):
-        raise ShapeError(f"predictions of {len(predictions)} questions, but answers of {len(answers)}")
+        raise ShapeError(
+            f"predictions of {len(predictions)} questions, but answers of {len(answers)}"
+        )
     if not len(answers) or not all(len(of_question) for of_question in answers):
         raise UsageError(
-            f"{sum(not len(of_question) for of_question in answers)} of {len(answers)} questions have no answer"
+            f"{sum(not len(of_question) for of_question in answers)} of {len(answers)} questions "
+            f"have no answer"
         )
     return np.array(
-        [min(list(of_question).count(p) / 2, 1.0) for p, of_question in zip(predictions, answers, strict=True)]
+        [
+            min(list(of_question).count(p) / 2, 1.0)
+            for p, of_question in zip(predictions, answers, strict=True)
+        ]
     )
 
 

@@ -11,7 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vla.metrics.moments import check_pairs, check_predictions, pad_predictions, pad_spans, pairwise_iou
+from vla.metrics.moments import (
+    check_pairs,
+    check_predictions,
+    pad_predictions,
+    pad_spans,
+    pairwise_iou,
+)
 
 LENGTHS = {"short": (0.0, 10.0), "middle": (10.0, 30.0), "long": (30.0, 150.0)}
 """Duration ranges of true windows in seconds: above the first, up to and including the second."""
@@ -31,8 +37,13 @@ def first_ious(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray]) 
     (start, end), (low, high) = first[:, 0, :2].T, true_spans[np.arange(len(true_spans)), best].T
     # The evaluator divides by the hull of both spans. For spans that overlap this is their union, but
     # it may differ from the usual sum in the last bit, and so at a threshold.
-    intersection, hull = np.minimum(end, high) - np.maximum(start, low), np.maximum(end, high) - np.minimum(start, low)
-    return np.divide(np.maximum(intersection, 0), hull, out=np.zeros(len(true_spans)), where=hull > 0)
+    intersection, hull = (
+        np.minimum(end, high) - np.maximum(start, low),
+        np.maximum(end, high) - np.minimum(start, low),
+    )
+    return np.divide(
+        np.maximum(intersection, 0), hull, out=np.zeros(len(true_spans)), where=hull > 0
+    )
 
 
 def subsets(truths: Sequence[np.ndarray]) -> dict[str, dict[int, np.ndarray]]:
@@ -40,7 +51,11 @@ def subsets(truths: Sequence[np.ndarray]) -> dict[str, dict[int, np.ndarray]]:
 
     Ranges without windows are omitted.
     """
-    by_range = {"full": {query: np.asarray(windows, dtype=np.float64) for query, windows in enumerate(truths)}}
+    by_range = {
+        "full": {
+            query: np.asarray(windows, dtype=np.float64) for query, windows in enumerate(truths)
+        }
+    }
     for name, (lower, upper) in LENGTHS.items():
         in_range = {}
         for query, windows in by_range["full"].items():

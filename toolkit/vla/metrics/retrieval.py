@@ -79,10 +79,17 @@ def _row_blocks(rows: int, columns: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, rows, step))
 
 
-def _blocks(similarity: np.ndarray, relevant: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _blocks(
+    similarity: np.ndarray, relevant: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if similarity.ndim != 2 or similarity.shape != relevant.shape:
-        raise ShapeError(f"similarity {similarity.shape} and relevant {relevant.shape} must have the same 2-D shape")
-    return ((similarity[part], relevant[part].astype(bool)) for part in _row_blocks(*similarity.shape))
+        raise ShapeError(
+            f"similarity {similarity.shape} and relevant {relevant.shape} must have the same 2-D "
+            f"shape"
+        )
+    return (
+        (similarity[part], relevant[part].astype(bool)) for part in _row_blocks(*similarity.shape)
+    )
 
 
 def _count_around_best(rows: Iterable[tuple[np.ndarray, np.ndarray]]) -> _Counts:
@@ -95,18 +102,26 @@ def _count_around_best(rows: Iterable[tuple[np.ndarray, np.ndarray]]) -> _Counts
     counts, num_invalid, num_queries = [], 0, 0
     for scores, relevant in rows:
         scores = scores if scores.dtype.kind == "f" else scores.astype(np.float64)
-        num_invalid, num_queries = num_invalid + int((~relevant.any(axis=1)).sum()), num_queries + len(scores)
+        num_invalid, num_queries = (
+            num_invalid + int((~relevant.any(axis=1)).sum()),
+            num_queries + len(scores),
+        )
         if scores.size and np.isnan(scores.max()):
             raise UsageError("the similarity contains NaN, which cannot be ranked")
         best = scores.max(axis=1, keepdims=True, where=relevant, initial=-np.inf)
         is_equal = scores == best
         num_relevant = np.count_nonzero(is_equal & relevant, axis=1)
         counts.append(
-            (np.count_nonzero(scores > best, axis=1), np.count_nonzero(is_equal, axis=1) - num_relevant, num_relevant)
+            (
+                np.count_nonzero(scores > best, axis=1),
+                np.count_nonzero(is_equal, axis=1) - num_relevant,
+                num_relevant,
+            )
         )
     if num_invalid or not counts:
         raise UsageError(
-            f"{num_invalid} of {num_queries} queries have no relevant item: remove them or mark their items"
+            f"{num_invalid} of {num_queries} queries have no relevant item: remove them or mark "
+            f"their items"
         )
     better, equal, num_relevant = (np.concatenate(counts) for counts in zip(*counts, strict=True))
     return better, equal, num_relevant

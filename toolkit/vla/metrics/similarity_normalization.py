@@ -39,7 +39,9 @@ def dual_softmax(similarity: np.ndarray, scale: float = 100.0) -> np.ndarray:
     return scores * (shares / shares.sum(axis=0))
 
 
-def querybank(similarity: np.ndarray, bank: np.ndarray, beta: float = 20.0, top: int = 1) -> np.ndarray:
+def querybank(
+    similarity: np.ndarray, bank: np.ndarray, beta: float = 20.0, top: int = 1
+) -> np.ndarray:
     """Subtract the hubness of items, estimated from a query bank, where a query's best item is a hub.
 
     Dynamic inverted softmax (QB-Norm, arXiv 2112.12777, official repository ioanacroi/qb-norm).
@@ -66,11 +68,14 @@ def querybank(similarity: np.ndarray, bank: np.ndarray, beta: float = 20.0, top:
     scores, bank_scores = _validate(similarity, "the similarity"), _validate(bank, "the bank")
     if scores.shape[1] != bank_scores.shape[1]:
         raise ShapeError(
-            f"similarity {scores.shape} and bank {bank_scores.shape} must have the same number of columns (items)"
+            f"similarity {scores.shape} and bank {bank_scores.shape} must have the same number "
+            f"of columns (items)"
         )
     _check_positive("beta", beta)
     if not 1 <= top <= scores.shape[1]:
-        raise UsageError(f"invalid top {top}: it must lie between 1 and the number of items, {scores.shape[1]}")
+        raise UsageError(
+            f"invalid top {top}: it must lie between 1 and the number of items, {scores.shape[1]}"
+        )
     hubs = np.zeros(scores.shape[1], dtype=bool)
     hubs[np.argsort(-bank_scores, axis=1, kind="stable")[:, :top]] = True
     highest = bank_scores.max(axis=0)
@@ -82,9 +87,13 @@ def querybank(similarity: np.ndarray, bank: np.ndarray, beta: float = 20.0, top:
 def _validate(scores: np.ndarray, name: str) -> np.ndarray:
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 2:
-        raise ShapeError(f"expected {name} as a matrix of queries and items, got shape {scores.shape}")
+        raise ShapeError(
+            f"expected {name} as a matrix of queries and items, got shape {scores.shape}"
+        )
     if not scores.size or not np.isfinite(scores).all():
-        raise UsageError(f"{name} of shape {scores.shape} must contain at least one score, all finite")
+        raise UsageError(
+            f"{name} of shape {scores.shape} must contain at least one score, all finite"
+        )
     return scores
 
 

@@ -125,7 +125,9 @@ class NameMatcher:
         for video, names_of_video in partial_names.items():
             for name in contradictions(names_of_video, complete_names[video]):
                 del matches.ids[name]
-        matches.unknown.extend(n for n in unique_names if n not in matches.ids and n not in matches.ambiguous)
+        matches.unknown.extend(
+            n for n in unique_names if n not in matches.ids and n not in matches.ambiguous
+        )
         return matches
 
     def resolve(self, name: str, *folders: Path) -> str:
@@ -137,9 +139,13 @@ class NameMatcher:
         """
         matches = self.find(name, *folders)
         if not matches:
-            raise MissingError(f"no features of {name!r}: it was never extracted", hint=Hint("list_videos"))
+            raise MissingError(
+                f"no features of {name!r}: it was never extracted", hint=Hint("list_videos")
+            )
         if len(matches) > 1:
-            raise UsageError(f"{name!r} matches several videos, e.g. {', '.join(matches)}: name one of them")
+            raise UsageError(
+                f"{name!r} matches several videos, e.g. {', '.join(matches)}: name one of them"
+            )
         return matches[0]
 
     def select(self, pattern: str, *folders: Path, any_folder: bool = False) -> list[str]:
@@ -164,11 +170,16 @@ class NameMatcher:
         bases = folders[::-1] if _HERE.match(pattern) else folders
         # `**` is any number of folders: of videos outside the root, too.
         anywhere = parse_path(pattern).parts if raw_parts(pattern)[0] == "**" else None
-        for path in dict.fromkeys([*self._paths(pattern, bases), *self._paths_behind_links(pattern, bases)]):
+        for path in dict.fromkeys(
+            [*self._paths(pattern, bases), *self._paths_behind_links(pattern, bases)]
+        ):
             matches = [
                 video
-                for video, own, count in zip(self.ids, self._id_paths, self._num_id_parts, strict=True)
-                if path_matches(own, path) or (anywhere and count == len(own) and path_matches(own, anywhere))
+                for video, own, count in zip(
+                    self.ids, self._id_paths, self._num_id_parts, strict=True
+                )
+                if path_matches(own, path)
+                or (anywhere and count == len(own) and path_matches(own, anywhere))
             ]
             if matches:
                 return matches
@@ -177,7 +188,11 @@ class NameMatcher:
         bare = parse_path(pattern)
         if not any_folder or bare.is_rooted or len(bare.parts) != 1:
             return []
-        return [v for v, own in zip(self.ids, self._id_paths, strict=True) if path_matches(own[-1:], bare.parts)]
+        return [
+            v
+            for v, own in zip(self.ids, self._id_paths, strict=True)
+            if path_matches(own[-1:], bare.parts)
+        ]
 
     def _paths(self, name: str, folders: Sequence[Path]) -> list[Parts]:
         """Return the absolute paths that `name` may stand for."""
@@ -185,7 +200,11 @@ class NameMatcher:
         if path.is_rooted:
             return [path.parts]
         rest = raw_parts(name)
-        return [normalize_parts((*parse_path(os.path.abspath(folder)).parts, *rest)) for folder in folders]  # noqa: PTH100
+        return [
+            # Not `resolve`, which would follow links.
+            normalize_parts((*parse_path(os.path.abspath(folder)).parts, *rest))  # noqa: PTH100
+            for folder in folders
+        ]
 
     def _paths_behind_links(self, name: str, folders: Sequence[Path]) -> list[Parts]:
         """Return the paths below the root that `name` leads to through links to folders."""
@@ -217,7 +236,9 @@ class NameMatcher:
                 return self._first_ids(rows), is_complete and is_exact
         return [], False
 
-    def _match_end(self, name: ParsedPath, nodes: dict[str, _Node], is_exact: bool) -> tuple[list[int], bool]:
+    def _match_end(
+        self, name: ParsedPath, nodes: dict[str, _Node], is_exact: bool
+    ) -> tuple[list[int], bool]:
         """Return the videos with the longest compatible common end, and whether it is the whole name."""
         parts = name.parts
         node = nodes.get(parts[-1] if is_exact else stem(parts[-1]))
@@ -234,7 +255,9 @@ class NameMatcher:
         if len(rows) > 1:
             # Several videos are not compared one by one: only the folder before can tell them apart.
             folder = parts[-1 - node.depth]
-            return ([] if folder in self._folders or node.series == {mask_digits(folder)} else rows), False
+            return (
+                [] if folder in self._folders or node.series == {mask_digits(folder)} else rows
+            ), False
         for row in rows:
             path = self._id_paths[row]
             common = node.depth
@@ -264,7 +287,9 @@ class NameMatcher:
                 path = self._id_paths[row]
                 if len(path) > node.depth:
                     groups[path[-1 - node.depth]].append(row)
-            node.children = {part: self._node(rows, node.depth + 1) for part, rows in groups.items()}
+            node.children = {
+                part: self._node(rows, node.depth + 1) for part, rows in groups.items()
+            }
             node.series = {mask_digits(part) for part in node.children}
         return node.children
 
@@ -312,5 +337,7 @@ class NameMatcher:
     def _folders(self) -> set[str]:
         """The names of all folders in ids."""
         return {
-            part for count, path in zip(self._num_id_parts, self._id_paths, strict=True) for part in path[-count:-1]
+            part
+            for count, path in zip(self._num_id_parts, self._id_paths, strict=True)
+            for part in path[-count:-1]
         }

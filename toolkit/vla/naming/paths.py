@@ -59,7 +59,9 @@ def _parse_url(name: str) -> ParsedPath:
         return ParsedPath(normalize_parts(raw_parts(name)), True)
     if url.scheme.lower() not in ("http", "https", "ftp", "file"):
         # Names of objects in buckets (s3://, gs://) are not percent-encoded.
-        return ParsedPath(normalize_parts(raw_parts(name.partition("://")[2].partition("/")[2])), True)
+        return ParsedPath(
+            normalize_parts(raw_parts(name.partition("://")[2].partition("/")[2])), True
+        )
     query = parse_qs(url.query) if url.path.endswith("/watch") else {}
     if "v" in query:
         # A page that plays a video names it in its query: youtube.com/watch?v=ID.
@@ -95,7 +97,9 @@ def matches_pattern(video_id: str, pattern: str) -> bool:
     See `NameMatcher.select`.
     """
     name, glob = parse_path(video_id), parse_path(pattern)
-    return video_id == pattern or (name.is_rooted == glob.is_rooted and path_matches(name.parts, glob.parts))
+    return video_id == pattern or (
+        name.is_rooted == glob.is_rooted and path_matches(name.parts, glob.parts)
+    )
 
 
 def path_matches(path: Parts, pattern: Parts) -> bool:
@@ -116,7 +120,11 @@ def path_matches(path: Parts, pattern: Parts) -> bool:
             state if pattern[state] == "**" else state + 1
             for state in states
             if state < len(pattern)
-            and (pattern[state] == "**" or pattern[state] == part or fnmatchcase(part, pattern[state]))
+            and (
+                pattern[state] == "**"
+                or pattern[state] == part
+                or fnmatchcase(part, pattern[state])
+            )
         }
         if not states:
             return False

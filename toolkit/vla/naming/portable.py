@@ -10,7 +10,9 @@ from vla.errors import UsageError
 _MAX_BYTES = 100
 _RESERVED_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 # Control characters, direction marks, lone surrogates, and characters that Windows forbids.
-_FORBIDDEN = re.compile('[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff/\\\\:*?"<>|]')
+_FORBIDDEN = re.compile(
+    '[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff/\\\\:*?"<>|]'
+)
 
 
 def require_name(name: str, what: str) -> str:
@@ -48,4 +50,9 @@ def is_file_name(name: str) -> bool:
         is_short = 0 < len(name.encode("utf-8", "surrogateescape")) <= 255
     except UnicodeEncodeError:
         return False
-    return is_short and PureWindowsPath(name).name == name and not name.startswith(".") and "\0" not in name
+    return (
+        is_short
+        and PureWindowsPath(name).name == name
+        and not name.startswith(".")
+        and "\0" not in name
+    )

@@ -65,7 +65,9 @@ def interaction(
     if not words.shape[1] or not frames.shape[1]:
         return word_weights.new_full((len(words), len(frames)), -torch.inf)
     # Padding may hold NaN, and 0 * NaN is NaN.
-    words, frames = (x.masked_fill(~m.unsqueeze(-1), 0.0) for x, m in ((words, word_mask), (frames, frame_mask)))
+    words, frames = (
+        x.masked_fill(~m.unsqueeze(-1), 0.0) for x, m in ((words, word_mask), (frames, frame_mask))
+    )
     a, b = word_weights.masked_fill(~word_mask, 0.0), frame_weights.masked_fill(~frame_mask, 0.0)
     scores = _by_length((words, word_mask, a), (frames, frame_mask, b), elements)
     return scores.masked_fill(~(word_mask.any(1)[:, None] & frame_mask.any(1)[None]), -torch.inf)
@@ -151,7 +153,9 @@ def _by_length(left: Sequence[Tensor], right: Sequence[Tensor], elements: int) -
         columns = []
         for video_rows, width in videos:
             other = [x.index_select(0, video_rows)[:, :width] for x in right]
-            columns.append(_in_blocks(group, other, length * width, elements // (len(texts) * len(videos))))
+            columns.append(
+                _in_blocks(group, other, length * width, elements // (len(texts) * len(videos)))
+            )
         rows.append(torch.cat(columns, 1))
     return torch.cat(rows).index_select(0, text_position).index_select(1, video_position)
 
@@ -162,7 +166,10 @@ def _groups(mask: Tensor) -> tuple[list[tuple[Tensor, int]], Tensor]:
     """
     lengths = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1)
     order = lengths.argsort(stable=True)
-    groups = [(rows, max(1, int(lengths[rows].max()) if len(rows) else 1)) for rows in order.chunk(_GROUPS)]
+    groups = [
+        (rows, max(1, int(lengths[rows].max()) if len(rows) else 1))
+        for rows in order.chunk(_GROUPS)
+    ]
     return groups, order.argsort()
 
 
@@ -180,10 +187,14 @@ def _in_blocks(left: Sequence[Tensor], right: Sequence[Tensor], each: int, eleme
     block: Callable[..., Tensor] = _block
     if torch.is_grad_enabled() and len(columns) * len(texts) > 1:
         block = partial(checkpoint, _block, use_reentrant=False, preserve_rng_state=False)
-    return torch.cat([torch.cat([block(*text, *column) for column in columns], 1) for text in texts])
+    return torch.cat(
+        [torch.cat([block(*text, *column) for column in columns], 1) for text in texts]
+    )
 
 
-def _block(words: Tensor, word_mask: Tensor, a: Tensor, frames: Tensor, frame_mask: Tensor, b: Tensor) -> Tensor:
+def _block(
+    words: Tensor, word_mask: Tensor, a: Tensor, frames: Tensor, frame_mask: Tensor, b: Tensor
+) -> Tensor:
     q, n, e = words.shape
     v, m, _ = frames.shape
     cosines = words.reshape(q * n, e) @ frames.reshape(v * m, e).T
@@ -194,17 +205,26 @@ def _block(words: Tensor, word_mask: Tensor, a: Tensor, frames: Tensor, frame_ma
     frame = frame.masked_fill(~frame_mask.any(1), 0.0)
     word = word.masked_fill(~word_mask.any(1)[:, None, None], 0.0)
     return (
-        torch.einsum("qn,qnv->qv", a.to(frame.dtype), frame) + torch.einsum("vm,qvm->qv", b.to(word.dtype), word)
+        torch.einsum("qn,qnv->qv", a.to(frame.dtype), frame)
+        + torch.einsum("vm,qvm->qv", b.to(word.dtype), word)
     ) / 2
 
 
-def _check(words: Tensor, word_mask: Tensor, frames: Tensor, frame_mask: Tensor, a: Tensor, b: Tensor) -> None:
-    for name, vectors, mask, weights in (("words", words, word_mask, a), ("frames", frames, frame_mask, b)):
+def _check(
+    words: Tensor, word_mask: Tensor, frames: Tensor, frame_mask: Tensor, a: Tensor, b: Tensor
+) -> None:
+    for name, vectors, mask, weights in (
+        ("words", words, word_mask, a),
+        ("frames", frames, frame_mask, b),
+    ):
         shape = tuple(vectors.shape)
         if vectors.ndim != 3 or not mask.shape == weights.shape == shape[:2]:
             raise ShapeError(
-                f"{name} are (N, L, E) with a mask (N, L), weights likewise; not {shape}, {tuple(mask.shape)} and weights "
+                f"{name} are (N, L, E) with a mask (N, L), weights likewise; not {shape}, "
+                f"{tuple(mask.shape)} and weights "
                 f"{tuple(weights.shape)}"
             )
     if words.shape[2] != frames.shape[2]:
-        raise ShapeError(f"words are {words.shape[2]} wide, frames {frames.shape[2]}: two spaces were mixed")
+        raise ShapeError(
+            f"words are {words.shape[2]} wide, frames {frames.shape[2]}: two spaces were mixed"
+        )

@@ -35,7 +35,9 @@ class Packing:
         padded: torch.Tensor = _Scatter.apply(rows, self.index, self.mask.numel())
         return padded.view(*self.mask.shape, *rows.shape[1:])
 
-    def conv1d(self, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def conv1d(
+        self, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
         """Convolve each video in time, with zeros before its first and after its last frame.
 
         Args:

@@ -45,7 +45,9 @@ class Whitening(nn.Module):
         count, dim = rows.shape
         samples = rows.detach().double().cpu()
         center = samples.mean(0)
-        values, vectors = torch.linalg.eigh((samples - center).T @ (samples - center) / max(1, count))
+        values, vectors = torch.linalg.eigh(
+            (samples - center).T @ (samples - center) / max(1, count)
+        )
         mean = float(values.clamp_min(0).mean())
         if count < 2 or mean <= 0:
             return
@@ -66,7 +68,9 @@ def add_noise(values: torch.Tensor, deviation: float) -> torch.Tensor:
     Normal noise takes a CPU several times as long, more than the product with the matrix, and sums
     over hundreds of either have the same distribution.
     """
-    words = torch.empty((values.numel() + 3) // 4, dtype=torch.int64, device=values.device).random_(-(2**63), None)
+    words = torch.empty((values.numel() + 3) // 4, dtype=torch.int64, device=values.device).random_(
+        -(2**63), None
+    )
     noise = words.view(torch.int16)[: values.numel()].view(values.shape)
     return torch.add(values, noise, alpha=deviation * math.sqrt(12) / 2**16)
 
@@ -85,7 +89,11 @@ class Bottleneck(nn.Module):
     def __init__(self, dim: int, width: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, width), nn.GELU(), Dropout(dropout), zero_linear(width, dim)
+            nn.LayerNorm(dim),
+            nn.Linear(dim, width),
+            nn.GELU(),
+            Dropout(dropout),
+            zero_linear(width, dim),
         )
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:

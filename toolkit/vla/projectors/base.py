@@ -43,7 +43,9 @@ class ResidualProjector(nn.Module):
         self.frames_seen.fit(l2_normalize(frames))
         self.texts_seen.fit(l2_normalize(texts))
 
-    def change_frames(self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing) -> torch.Tensor:
+    def change_frames(
+        self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing
+    ) -> torch.Tensor:
         """Return the change `(N, D)` of each frame.
 
         Args:
@@ -70,7 +72,9 @@ class ResidualProjector(nn.Module):
     def _center(self, unit: torch.Tensor, whitening: Whitening) -> torch.Tensor:
         return l2_normalize(unit - self.centring * whitening.center)
 
-    def project_frames(self, frames: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
+    def project_frames(
+        self, frames: torch.Tensor, mask: torch.Tensor, seconds: torch.Tensor
+    ) -> torch.Tensor:
         """Return unit frames `(B, T, D)`, zero at padding.
 
         Args:
@@ -79,9 +83,13 @@ class ResidualProjector(nn.Module):
             seconds: `(B, T)` timestamps.
         """
         packing = Packing(mask)
-        return packing.pad(self.project_rows(packing.unpad(frames), packing.unpad(seconds), packing))
+        return packing.pad(
+            self.project_rows(packing.unpad(frames), packing.unpad(seconds), packing)
+        )
 
-    def project_rows(self, frames: torch.Tensor, seconds: torch.Tensor, packing: Packing) -> torch.Tensor:
+    def project_rows(
+        self, frames: torch.Tensor, seconds: torch.Tensor, packing: Packing
+    ) -> torch.Tensor:
         """Return unit frames `(N, D)`.
 
         Args:
@@ -91,7 +99,9 @@ class ResidualProjector(nn.Module):
         """
         unit = l2_normalize(frames)
         start = self._center(unit, self.frames_seen)
-        return l2_normalize(start + self.alpha * self.change_frames(self.frames_seen(unit), seconds, packing))
+        return l2_normalize(
+            start + self.alpha * self.change_frames(self.frames_seen(unit), seconds, packing)
+        )
 
     def project_text(self, texts: torch.Tensor) -> torch.Tensor:
         """Return unit texts of raw features `(..., D)`, of the same shape.

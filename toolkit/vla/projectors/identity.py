@@ -15,7 +15,9 @@ class Projector(ResidualProjector):
         dim: width of the features.
     """
 
-    def change_frames(self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing) -> torch.Tensor:
+    def change_frames(
+        self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing
+    ) -> torch.Tensor:
         """Return zeros."""
         return torch.zeros_like(whitened)
 

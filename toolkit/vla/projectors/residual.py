@@ -21,12 +21,16 @@ class Projector(ResidualProjector):
         noise: standard deviation of the noise added to the whitened features in training.
     """
 
-    def __init__(self, dim: int, width: int = 128, dropout: float = 0.1, noise: float = 0.5) -> None:
+    def __init__(
+        self, dim: int, width: int = 128, dropout: float = 0.1, noise: float = 0.5
+    ) -> None:
         super().__init__(dim, noise)
         self.frames = Bottleneck(dim, width, dropout)
         self.text = Bottleneck(dim, width, dropout)
 
-    def change_frames(self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing) -> torch.Tensor:
+    def change_frames(
+        self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing
+    ) -> torch.Tensor:
         """Return the output of the frame network for each frame."""
         return self.frames(whitened)
 

@@ -49,9 +49,13 @@ class Projector(ResidualProjector):
         self.leave = zero_linear(width, dim)
         self.text = zero_linear(dim, dim)
 
-    def change_frames(self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing) -> torch.Tensor:
+    def change_frames(
+        self, whitened: torch.Tensor, seconds: torch.Tensor, packing: Packing
+    ) -> torch.Tensor:
         """Return the output of the blocks."""
-        hidden = self.enter(whitened) + _time_encoding(seconds, self.enter.out_features).to(whitened.dtype)
+        hidden = self.enter(whitened) + _time_encoding(seconds, self.enter.out_features).to(
+            whitened.dtype
+        )
         for block in self.blocks:
             hidden = block(hidden, packing)
         return self.leave(self.norm(hidden))
@@ -66,7 +70,10 @@ class _Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         if width % heads:
-            raise UsageError(f"projector 'temporal' divides its width by its heads: {width} is no multiple of {heads}")
+            raise UsageError(
+                f"projector 'temporal' divides its width by its heads: {width} is no multiple of "
+                f"{heads}"
+            )
         self.heads = heads
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.near = nn.Conv1d(width, width, kernel_size=5, padding=2)
@@ -89,7 +96,9 @@ class _Block(nn.Module):
         b, t = packing.mask.shape
         padded = packing.pad(self.query_key_value(hidden)).view(b, t, 3, self.heads, -1)
         q, k, v = padded.permute(2, 0, 3, 1, 4)
-        context = functional.scaled_dot_product_attention(q, k, v, attn_mask=packing.mask[:, None, None, :])
+        context = functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=packing.mask[:, None, None, :]
+        )
         return self.mix(packing.unpad(context.transpose(1, 2).reshape(b, t, -1)))
 
 
@@ -98,7 +107,9 @@ def _time_encoding(seconds: torch.Tensor, width: int) -> torch.Tensor:
     to 2,000 s.
     """
     half = width // 2
-    periods = 2.0 * 1000.0 ** (torch.arange(half, device=seconds.device, dtype=torch.float32) / max(1, half - 1))
+    periods = 2.0 * 1000.0 ** (
+        torch.arange(half, device=seconds.device, dtype=torch.float32) / max(1, half - 1)
+    )
     phase = 2 * math.pi * seconds.float().unsqueeze(-1) / periods
     waves = torch.cat([phase.sin(), phase.cos()], -1)
     return functional.pad(waves, (0, width - 2 * half))

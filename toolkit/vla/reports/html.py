@@ -37,4 +37,8 @@ def _environment() -> Environment:
 
 
 def _visible(value: object) -> str:
-    return value if isinstance(value, Markup) else _UNSAFE.sub(lambda m: f"\\u{ord(m[0]):04x}", str(value))
+    return (
+        value
+        if isinstance(value, Markup)
+        else _UNSAFE.sub(lambda m: f"\\u{ord(m[0]):04x}", str(value))
+    )

@@ -27,7 +27,9 @@ _CURVES = ("R@1", "R1@0.5", "accuracy", "MSE")
 _NOT_PERCENT = (*LOWER, "SumR")
 
 
-def report(run: str = DEFAULT_RUN, *, output: Path | None = None, workspace: Path | None = None) -> Path:
+def report(
+    run: str = DEFAULT_RUN, *, output: Path | None = None, workspace: Path | None = None
+) -> Path:
     """Write a report about a run as a self-contained HTML file, and return its path.
 
     Args:
@@ -63,10 +65,13 @@ def render_html(run: Run, evaluations: Sequence[EvaluationReport]) -> str:
         sections = {**_head(run), "course": _course(run), "comparison": _comparison(run)}
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise CacheError(
-            f"the record of run {run.name!r} is damaged ({error!r})", hint=Hint("retrain", run=run.name)
+            f"the record of run {run.name!r} is damaged ({error!r})",
+            hint=Hint("retrain", run=run.name),
         ) from error
     reports = [_evaluation(run, evaluation) for evaluation in evaluations]
-    return render("run.html.j2", name=run.name, **sections, evaluations=reports, version=__version__)
+    return render(
+        "run.html.j2", name=run.name, **sections, evaluations=reports, version=__version__
+    )
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,11 @@ def _head(run: Run) -> dict[str, Any]:
     record, spec = run.record, run.spec
     videos = record["videos"]
     pool_size = videos.get("searched", videos["held out"])
-    uses = f"search uses it, at alpha {record['alpha']:g}" if run.is_better else "search does not use it"
+    uses = (
+        f"search uses it, at alpha {record['alpha']:g}"
+        if run.is_better
+        else "search does not use it"
+    )
     default = TrainConfig()
     defaults = {f.name: getattr(default, f.name) for f in fields(default)}
     changes = ", ".join(f"{k} {v}" for k, v in record["config"].items() if defaults.get(k) != v)
@@ -115,7 +124,11 @@ def _head(run: Run) -> dict[str, Any]:
         ("projector", run.model.projector),
         ("heads", ", ".join(run.model.heads) or "none"),
         ("epochs", record["epochs"]),
-        ("alpha", f"{record['alpha']:g}: interpolation between the frozen encoder (0) and the trained projector (1)"),
+        (
+            "alpha",
+            f"{record['alpha']:g}: interpolation between the frozen encoder (0) and the trained "
+            f"projector (1)",
+        ),
         *_guard(record),
         ("weights", run.digest),
         ("changed settings", changes or "none: all settings are the defaults"),
@@ -130,10 +143,14 @@ def _guard(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """
     facts = []
     if "centring" in record:
-        facts.append(("centering", f"{record['centring']:g}: share of the mean feature that is subtracted"))
+        facts.append(
+            ("centering", f"{record['centring']:g}: share of the mean feature that is subtracted")
+        )
     if any(record.get("untaught", {}).values()):
         before, after = (record["untaught"][when] for when in ("before", "after"))
-        facts.append(("held-out concepts", f"score {before:.3f} before training, {after:.3f} after"))
+        facts.append(
+            ("held-out concepts", f"score {before:.3f} before training, {after:.3f} after")
+        )
     return facts
 
 
@@ -144,15 +161,23 @@ def _course(run: Run) -> dict[str, Any] | None:
         return None
     names = list(dict.fromkeys(name for row in history for name in row["losses"]))
     nan = float("nan")
-    losses = [line_chart(f"loss: {name}", [float(row["losses"].get(name, nan)) for row in history]) for name in names]
+    losses = [
+        line_chart(f"loss: {name}", [float(row["losses"].get(name, nan)) for row in history])
+        for name in names
+    ]
     scores = [line_chart("score", [float(row["score"]) for row in history], float(before["score"]))]
     for task, measures in history[-1]["metrics"].items():
         measure = next((m for m in _CURVES if m in measures), None)
         if measure is not None:
             values = [float(row["metrics"].get(task, {}).get(measure, nan)) for row in history]
             frozen = before["metrics"].get(task, {}).get(measure)
-            scores.append(line_chart(f"{task}, {measure}", values, None if frozen is None else float(frozen)))
-    return {"charts": [_without_none(scores), _without_none(losses)], "numbers": _numbers(history, names)}
+            scores.append(
+                line_chart(f"{task}, {measure}", values, None if frozen is None else float(frozen))
+            )
+    return {
+        "charts": [_without_none(scores), _without_none(losses)],
+        "numbers": _numbers(history, names),
+    }
 
 
 def _without_none(charts: Sequence[Chart | None]) -> list[Chart]:
@@ -173,7 +198,10 @@ def _comparison(run: Run) -> list[Table]:
     before, after, floors = run.record["before"], run.record["after"], run.record.get("floors", {})
     tables = []
     for task, measures in after["metrics"].items():
-        columns: dict[str, Mapping[str, float]] = {"trained": measures, "frozen": before["metrics"].get(task, {})}
+        columns: dict[str, Mapping[str, float]] = {
+            "trained": measures,
+            "frozen": before["metrics"].get(task, {}),
+        }
         columns |= {"blind": after.get("blind", {}).get(task, {}), "floor": floors.get(task, {})}
         names = [name for name, values in columns.items() if values]
         rows = []
@@ -181,7 +209,9 @@ def _comparison(run: Run) -> list[Table]:
             value, *others = (columns[name].get(measure) for name in names)
             gain = _gain(measure, measures[measure], columns["frozen"].get(measure))
             rows.append([measure, _format_value(value), gain, *map(_format_value, others)])
-        tables.append(Table(task, ["measure", names[0], "gain", *names[1:]], [*names, "gain"], rows))
+        tables.append(
+            Table(task, ["measure", names[0], "gain", *names[1:]], [*names, "gain"], rows)
+        )
     return tables
 
 
@@ -195,16 +225,22 @@ def _evaluation(run: Run, evaluation: EvaluationReport) -> dict[str, Any]:
     counts = evaluation.counts
     source = Path(evaluation.captions).name if evaluation.captions else "the workspace's captions"
     title = f"{source}, split {evaluation.split}" if evaluation.split else source
-    captions, questions, videos = (counts.get(name, 0) for name in ("captions", "questions", "videos"))
+    captions, questions, videos = (
+        counts.get(name, 0) for name in ("captions", "questions", "videos")
+    )
     summary = f"{captions} captions and {questions} questions of {videos} videos"
     notes = list(evaluation.notes)
     if evaluation.digest != run.digest:
-        notes.insert(0, "Measured before the run was trained again: the results are of other weights.")
+        notes.insert(
+            0, "Measured before the run was trained again: the results are of other weights."
+        )
     if evaluation.floors_from:
         notes.append(f"Baselines that need training annotations: {evaluation.floors_from}.")
     if evaluation.compared:
         notes.append(f"{SEARCH_SUFFIX}: {describe_retriever(evaluation.compared)}.".capitalize())
-    notes += sorted({f"Baselines: {f.no_floor}." for f in evaluation.figures if f.no_floor and f.best_baseline})
+    notes += sorted(
+        {f"Baselines: {f.no_floor}." for f in evaluation.figures if f.no_floor and f.best_baseline}
+    )
     tricks = dict.fromkeys(name for f in evaluation.figures for name in f.tricks)
     return {
         "title": title,
@@ -223,7 +259,11 @@ def _task(task: str, figures: Sequence[MetricResult]) -> Table:
     for f in figures:
         floor = f.best_baseline
         is_share = f.measure not in _NOT_PERCENT
-        chart = interval_chart(f.value, f.low, f.high, f.frozen, floor[1] if floor else None) if is_share else ""
+        chart = (
+            interval_chart(f.value, f.low, f.high, f.frozen, floor[1] if floor else None)
+            if is_share
+            else ""
+        )
         cells: list[str | Cell] = [
             f.measure,
             Cell(f"{f.value:.1f}", "b"),
@@ -232,9 +272,13 @@ def _task(task: str, figures: Sequence[MetricResult]) -> Table:
         ]
         cells += [_interval(f) for _ in gain]
         cells.append(f"{floor[1]:.1f} {floor[0]}" if floor else Cell(f.no_floor, "reason"))
-        cells += [_format_value(f.blind) for _ in blind] + [_format_value(f.tricks.get(name)) for name in tricks]
+        cells += [_format_value(f.blind) for _ in blind] + [
+            _format_value(f.tricks.get(name)) for name in tricks
+        ]
         rows.append([*cells, chart])
-    return Table(task, columns, [c for c in columns if c not in ("measure", "0 to 100", "floor")], rows)
+    return Table(
+        task, columns, [c for c in columns if c not in ("measure", "0 to 100", "floor")], rows
+    )
 
 
 def _gain(measure: str, value: float, frozen: float | None) -> str | Cell:
@@ -251,7 +295,10 @@ def _interval(figure: MetricResult) -> str | Cell:
     """Format the interval of the gain, marked if it does not contain 0."""
     if figure.gain is None:
         return ""
-    return Cell(f"{figure.gain[0]:+.1f} to {figure.gain[1]:+.1f}", {1: "up", -1: "down", 0: ""}[figure.gain_sign])
+    return Cell(
+        f"{figure.gain[0]:+.1f} to {figure.gain[1]:+.1f}",
+        {1: "up", -1: "down", 0: ""}[figure.gain_sign],
+    )
 
 
 def _format_value(value: float | None) -> str:

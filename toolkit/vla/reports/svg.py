@@ -11,7 +11,7 @@ from markupsafe import Markup
 from vla.reports.html import escape_text
 
 _WIDTH, _HEIGHT = 300, 150
-_MARGIN_LEFT, _MARGIN_RIGHT, _MARGIN_TOP, _MARGIN_BOTTOM = 44, 8, 8, 22
+_LEFT_MARGIN, _RIGHT_MARGIN, _TOP_MARGIN, _BOTTOM_MARGIN = 44, 8, 8, 22
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,14 @@ def line_chart(title: str, values: Sequence[float], baseline: float | None = Non
     low, high = min(ticks[0], *finite), max(ticks[-1], *finite)
 
     def x(epoch: float) -> float:
-        return _MARGIN_LEFT + (_WIDTH - _MARGIN_LEFT - _MARGIN_RIGHT) * (
+        return _LEFT_MARGIN + (_WIDTH - _LEFT_MARGIN - _RIGHT_MARGIN) * (
             (epoch - 1) / (len(values) - 1) if len(values) > 1 else 0.5
         )
 
     def y(value: float) -> float:
-        return _MARGIN_TOP + (_HEIGHT - _MARGIN_TOP - _MARGIN_BOTTOM) * (high - value) / (high - low)
+        return _TOP_MARGIN + (_HEIGHT - _TOP_MARGIN - _BOTTOM_MARGIN) * (high - value) / (
+            high - low
+        )
 
     parts = [_level(y(tick), f"{tick:g}") for tick in ticks]
     parts += [
@@ -56,7 +58,9 @@ def line_chart(title: str, values: Sequence[float], baseline: float | None = Non
         for epoch in _epochs(len(values))
     ]
     if baseline is not None and math.isfinite(baseline):
-        parts.append(f'<path class="base" d="M{_MARGIN_LEFT} {y(baseline):.1f}H{_WIDTH - _MARGIN_RIGHT}"/>')
+        parts.append(
+            f'<path class="base" d="M{_LEFT_MARGIN} {y(baseline):.1f}H{_WIDTH - _RIGHT_MARGIN}"/>'
+        )
     path = "".join(
         f"{'L' if i and math.isfinite(values[i - 1]) else 'M'}{x(i + 1):.1f} {y(v):.1f}"
         for i, v in enumerate(values)
@@ -66,14 +70,18 @@ def line_chart(title: str, values: Sequence[float], baseline: float | None = Non
     last = max(i for i, v in enumerate(values) if math.isfinite(v))
     parts.append(f'<circle class="dot" cx="{x(last + 1):.1f}" cy="{y(values[last]):.1f}" r="3"/>')
     frozen = "" if baseline is None else f"frozen {_number(baseline)}"
-    summary = f"{title}, epoch 1 to {len(values)}: from {_number(values[0])} to {_number(values[-1])}"
+    summary = (
+        f"{title}, epoch 1 to {len(values)}: from {_number(values[0])} to {_number(values[-1])}"
+    )
     label = escape_text(f"{summary}; {frozen}" if frozen else summary)
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
     caption = f"last {_number(values[last])}"
     return Chart(title, f"{caption}, {frozen}" if frozen else caption, Markup(svg))
 
 
-def interval_chart(value: float, low: float, high: float, frozen: float | None, floor: float | None) -> Markup:
+def interval_chart(
+    value: float, low: float, high: float, frozen: float | None, floor: float | None
+) -> Markup:
     """Draw a percentage between 0 and 100 with its interval, the frozen encoder (a ring), and its
     floor (a bar).
     """
@@ -81,7 +89,10 @@ def interval_chart(value: float, low: float, high: float, frozen: float | None, 
     def x(percent: float) -> str:
         return f"{4 + 1.92 * min(max(percent, 0), 100):.1f}"
 
-    parts = ['<path class="track" d="M4 12H196"/>', f'<path class="range" d="M{x(low)} 12H{x(high)}"/>']
+    parts = [
+        '<path class="track" d="M4 12H196"/>',
+        f'<path class="range" d="M{x(low)} 12H{x(high)}"/>',
+    ]
     if floor is not None:
         parts.append(f'<path class="floor" d="M{x(floor)} 3V21"/>')
     if frozen is not None:
@@ -92,8 +103,8 @@ def interval_chart(value: float, low: float, high: float, frozen: float | None, 
 
 def _level(y: float, label: str) -> str:
     return (
-        f'<path class="grid" d="M{_MARGIN_LEFT} {y:.1f}H{_WIDTH - _MARGIN_RIGHT}"/>'
-        f'<text x="{_MARGIN_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
+        f'<path class="grid" d="M{_LEFT_MARGIN} {y:.1f}H{_WIDTH - _RIGHT_MARGIN}"/>'
+        f'<text x="{_LEFT_MARGIN - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
     )
 
 

@@ -25,7 +25,9 @@ _TAIL = 0.05
 """Share of the moments below the minimum, and above the maximum."""
 
 
-def estimate_duration_range(annotations: Iterable[Annotation], receipts: Mapping[str, Receipt]) -> DurationRange | None:
+def estimate_duration_range(
+    annotations: Iterable[Annotation], receipts: Mapping[str, Receipt]
+) -> DurationRange | None:
     """Return the duration range of the middle 90 % of captioned moments.
 
     None with fewer than `MIN_CAPTIONS` moments.
@@ -41,8 +43,14 @@ def estimate_duration_range(annotations: Iterable[Annotation], receipts: Mapping
     """
     captions = [a for a in annotations if a.question is None and a.split != "test"]
     durations = {name: receipt.duration_seconds for name, receipt in receipts.items()}
-    moments = [(end - start, durations.get(a.video, a.duration)) for a in captions for start, end in a.spans]
-    seconds = [length for length, total in moments if total is None or length < _WHOLE_VIDEO * total]
+    moments = [
+        (end - start, durations.get(a.video, a.duration))
+        for a in captions
+        for start, end in a.spans
+    ]
+    seconds = [
+        length for length, total in moments if total is None or length < _WHOLE_VIDEO * total
+    ]
     if len(seconds) < MIN_CAPTIONS:
         return None
     shortest, longest = np.quantile(seconds, (_TAIL, 1 - _TAIL))

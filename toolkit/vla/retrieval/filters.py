@@ -49,7 +49,9 @@ class MetadataFilter:
         """
         match = _CONDITION.fullmatch(text)
         if match is None:
-            raise UsageError(f"invalid condition {text!r}: write COLUMN=VALUE, or use !=, <, <=, > or >=")
+            raise UsageError(
+                f"invalid condition {text!r}: write COLUMN=VALUE, or use !=, <, <=, > or >="
+            )
         return cls(match[1], match[2], match[3].strip())
 
     def holds(self, metadata: Metadata) -> bool:
@@ -59,7 +61,9 @@ class MetadataFilter:
         """
         values = metadata.get(self.column.casefold(), ())
         if self.sign in ("=", "!="):
-            is_equal = any(fnmatchcase(v.casefold(), self.value.casefold()) or v == self.value for v in values)
+            is_equal = any(
+                fnmatchcase(v.casefold(), self.value.casefold()) or v == self.value for v in values
+            )
             return is_equal == (self.sign == "=")
         return any(_compare(value, self.sign, self.value) for value in values)
 
@@ -95,7 +99,10 @@ class VideoFilter:
     def __post_init__(self) -> None:
         for pattern in (*self.include, *self.exclude):
             if not pattern.strip("/"):
-                raise UsageError(f"invalid video pattern {pattern!r}: give a folder, a file, or a glob such as '*.mp4'")
+                raise UsageError(
+                    f"invalid video pattern {pattern!r}: give a folder, a file, or a glob such "
+                    f"as '*.mp4'"
+                )
         if not self.min_duration <= self.max_duration or self.max_duration < 0:
             raise UsageError(
                 f"invalid video duration range {self.min_duration:g} to {self.max_duration:g} s: "
@@ -139,7 +146,9 @@ class VideoFilter:
             for v in names.ids
         ]
 
-    def accepts(self, name: str, receipt: Receipt | None, metadata: Sequence[Metadata] = ()) -> bool:
+    def accepts(
+        self, name: str, receipt: Receipt | None, metadata: Sequence[Metadata] = ()
+    ) -> bool:
         """Return whether a video passes; patterns start at the workspace folder alone.
 
         A video without a receipt has neither duration nor modification time, and fails filters on
@@ -183,12 +192,18 @@ def metadata_of(annotations: Sequence[Annotation]) -> dict[str, list[Metadata]]:
     return rows
 
 
-def check_columns(where: Sequence[MetadataFilter], metadata: Mapping[str, Sequence[Metadata]]) -> None:
+def check_columns(
+    where: Sequence[MetadataFilter], metadata: Mapping[str, Sequence[Metadata]]
+) -> None:
     """Raise UsageError if a column occurs in no row; the message lists the columns that do."""
     columns = {column for rows in metadata.values() for row in rows for column in row}
     for condition in where:
         if condition.column.casefold() not in columns:
-            listing = f"columns are: {', '.join(sorted(columns)):.500}" if columns else "there are no captions"
+            listing = (
+                f"columns are: {', '.join(sorted(columns)):.500}"
+                if columns
+                else "there are no captions"
+            )
             raise UsageError(f"captions have no column {condition.column!r}; {listing}")
 
 

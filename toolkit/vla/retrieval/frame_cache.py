@@ -27,7 +27,9 @@ class FrameCache:
         max_bytes: size of the raw and aligned features to keep in memory.
     """
 
-    def __init__(self, cache: FeatureCache, model: AlignmentModel, max_bytes: int = _MAX_BYTES) -> None:
+    def __init__(
+        self, cache: FeatureCache, model: AlignmentModel, max_bytes: int = _MAX_BYTES
+    ) -> None:
         self._cache, self._model, self._max_bytes = cache, model, max_bytes
         self._entries: OrderedDict[str, _Frames] = OrderedDict()
         self._bytes = 0

@@ -60,8 +60,12 @@ class Hit:
         record["video"] = record.pop("video_id")
         record["missing"] = record.pop("is_missing")
         record["duplicates"] = list(self.duplicates)
-        record["near_duplicates"] = [{"video": v, "start": start, "end": end} for v, start, end in self.near_duplicates]
-        record["steps"] = [{"query": q, "start": a, "end": b, "peak": p} for q, a, b, p in self.steps]
+        record["near_duplicates"] = [
+            {"video": v, "start": start, "end": end} for v, start, end in self.near_duplicates
+        ]
+        record["steps"] = [
+            {"query": q, "start": a, "end": b, "peak": p} for q, a, b, p in self.steps
+        ]
         return record
 
 
@@ -83,4 +87,6 @@ class Hits(list[Hit]):
         import pandas
 
         names = [f.name for f in fields(Hit)]
-        return pandas.DataFrame([[getattr(hit, name) for name in names] for hit in self], columns=names)
+        return pandas.DataFrame(
+            [[getattr(hit, name) for name in names] for hit in self], columns=names
+        )

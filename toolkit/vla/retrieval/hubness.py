@@ -60,7 +60,9 @@ class HubnessCorrection:
         of `1 - p` or more, on average over banks (conformal p-values: Vovk et al. 2005). There is
         no guarantee for other queries.
         """
-        counts = len(self.null_scores) - np.searchsorted(self.null_scores, np.asarray(cosines, np.float32), side="left")
+        counts = len(self.null_scores) - np.searchsorted(
+            self.null_scores, np.asarray(cosines, np.float32), side="left"
+        )
         confidence: np.ndarray = 1 - (1 + counts) / (1 + len(self.null_scores))
         return confidence
 
@@ -71,7 +73,8 @@ class HubnessCorrection:
         lowest = 1 / (1 + len(self.null_scores))
         if not 0 < max_fpr <= 1 or max_fpr < lowest:
             raise UsageError(
-                f"invalid maximum false-positive rate {max_fpr}: {len(self.null_scores)} reference queries can estimate "
+                f"invalid maximum false-positive rate {max_fpr}: {len(self.null_scores)} "
+                f"reference queries can estimate "
                 f"rates from {lowest:.4f} to 1"
             )
 
@@ -91,7 +94,9 @@ def fit_hubness(
     by_video = estimate_hubness(_segments(index, progress), vectors, bank.queries_of(index.videos))
     # Rows of deleted videos, of number -1, come first in this order; no search returns them.
     values = np.zeros(len(index.video_of_row), by_video.hubness.dtype)
-    values[np.argsort(index.video_of_row, kind="stable")[len(values) - len(by_video.hubness) :]] = by_video.hubness
+    values[np.argsort(index.video_of_row, kind="stable")[len(values) - len(by_video.hubness) :]] = (
+        by_video.hubness
+    )
     return replace(by_video, hubness=values)
 
 
@@ -105,7 +110,9 @@ def _segments(index: SearchIndex, progress: ProgressCallback) -> Iterator[np.nda
         order = np.argsort(part.video_of_row, kind="stable")
         starts = np.searchsorted(part.video_of_row[order], np.arange(len(part.videos) + 1))
         for position, name, _ in part.live_videos():
-            vectors = np.asarray(part.vectors[order[starts[position] : starts[position + 1]]], np.float32)
+            vectors = np.asarray(
+                part.vectors[order[starts[position] : starts[position + 1]]], np.float32
+            )
             if not np.isfinite(vectors).all():
                 raise CacheError(f"the index holds no numbers for {name!r}", hint=Hint("index"))
             count += 1
@@ -162,7 +169,11 @@ def hubness(scores: np.ndarray) -> np.ndarray:
     is_valid = np.isfinite(scores)
     highest = np.where(is_valid, scores, -np.inf).max(axis=1, initial=-np.inf)
     base = np.where(np.isfinite(highest), highest, 0.0).astype(np.float64)
-    terms = np.where(is_valid, np.exp(BETA * (np.where(is_valid, scores, base[:, None]) - base[:, None])), 0.0)
+    terms = np.where(
+        is_valid, np.exp(BETA * (np.where(is_valid, scores, base[:, None]) - base[:, None])), 0.0
+    )
     sums, counts = terms.sum(axis=1), is_valid.sum(axis=1)
-    values: np.ndarray = np.where(counts > 0, base + np.log(np.maximum(sums, 1.0) / np.maximum(counts, 1)) / BETA, 0.0)
+    values: np.ndarray = np.where(
+        counts > 0, base + np.log(np.maximum(sums, 1.0) / np.maximum(counts, 1)) / BETA, 0.0
+    )
     return values

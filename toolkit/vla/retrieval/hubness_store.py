@@ -74,11 +74,16 @@ def _fit(
     def notify(message: str, level: Literal["note", "warning"]) -> None:
         progress(Progress("search", message=message, level=level))
 
-    captions = caption_store.load_unique(workspace, lambda damage: notify(f"{damage} (left out)", "warning"))
+    captions = caption_store.load_unique(
+        workspace, lambda damage: notify(f"{damage} (left out)", "warning")
+    )
     bank = choose_query_bank(captions, index.videos, cache)
     if len(bank.texts) < 2:
         return None
-    notify(f"comparing the index with {len(bank.texts):,} reference queries for confidences (once)", "note")
+    notify(
+        f"comparing the index with {len(bank.texts):,} reference queries for confidences (once)",
+        "note",
+    )
     vectors = bank.encode(cache, model, encoder)
     try:
         correction = fit_hubness(index, bank, vectors, progress)
@@ -147,7 +152,11 @@ def save_hubness(folder: Path, correction: HubnessCorrection, key: dict[str, str
     """
     from safetensors.numpy import save
 
-    arrays = {"bias": correction.hubness, "chance": correction.null_scores, "mean": correction.query_mean}
+    arrays = {
+        "bias": correction.hubness,
+        "chance": correction.null_scores,
+        "mean": correction.query_mean,
+    }
     content = save({name: values.astype(np.float32) for name, values in arrays.items()})
     name = f"background-{atomic.sha256(content)[:16]}.safetensors"
     atomic.write_bytes(folder / name, content)
@@ -164,7 +173,9 @@ def save_hubness(folder: Path, correction: HubnessCorrection, key: dict[str, str
             atomic.unlink_quietly(old)
 
 
-def load_hubness(folder: Path, key: dict[str, str], num_rows: int, dim: int) -> HubnessCorrection | None:
+def load_hubness(
+    folder: Path, key: dict[str, str], num_rows: int, dim: int
+) -> HubnessCorrection | None:
     """Return the hubness correction in `folder`.
 
     None if there is none, if its inputs are not `key`, or if it is damaged.

@@ -19,7 +19,21 @@ if TYPE_CHECKING:
 
 _MAX_PIXELS = 200_000_000
 _FRAME_SECONDS = 1 / 30
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "DDS", "ICO", "QOI")
+_FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "PPM",
+    "AVIF",
+    "JPEG2000",
+    "TGA",
+    "DDS",
+    "ICO",
+    "QOI",
+)
 """Formats that are read, by their names in Pillow. Others run programs (EPS), hold more than
 images, or are obsolete."""
 
@@ -51,12 +65,19 @@ def load_image(path: Path) -> np.ndarray:
             with Image.open(path, formats=[f for f in _FORMATS if f in Image.OPEN]) as image:
                 if image.width * image.height > _MAX_PIXELS:
                     size = f"{image.width} x {image.height}"
-                    raise UsageError(f"image {path} is too large: {size} pixels, at most {_MAX_PIXELS:,} are accepted")
-                return np.array(_to_uint8(ImageOps.exif_transpose(image)).convert("RGB"), np.uint8)[None]
+                    raise UsageError(
+                        f"image {path} is too large: {size} pixels, at most {_MAX_PIXELS:,} are "
+                        f"accepted"
+                    )
+                return np.array(_to_uint8(ImageOps.exif_transpose(image)).convert("RGB"), np.uint8)[
+                    None
+                ]
     except UsageError:
         raise
     except Exception as error:  # readers of Pillow raise errors of any kind on damaged files
-        raise UsageError(f"image {path} cannot be read ({error}): give a JPEG, PNG or WebP file") from error
+        raise UsageError(
+            f"image {path} cannot be read ({error}): give a JPEG, PNG or WebP file"
+        ) from error
 
 
 def _to_uint8(image: Image.Image) -> Image.Image:
@@ -83,8 +104,12 @@ def encode_image(pixels: np.ndarray, encoder: TextEncoder, model: AlignmentModel
         MissingError: the features were imported, so their image encoder is not available.
     """
     if not hasattr(encoder, "encode_frames"):
-        raise MissingError("the features were imported and have no image encoder: search by text instead")
+        raise MissingError(
+            "the features were imported and have no image encoder: search by text instead"
+        )
     image_encoder = cast(Encoder, encoder)
     values = image_encoder.encode_frames(image_encoder.prepare(pixels)).astype(np.float16)
-    vector: np.ndarray = model.align_frames(FrameFeatures("image", values, np.zeros(1), _FRAME_SECONDS))[0]
+    vector: np.ndarray = model.align_frames(
+        FrameFeatures("image", values, np.zeros(1), _FRAME_SECONDS)
+    )[0]
     return vector

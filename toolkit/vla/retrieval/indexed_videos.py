@@ -59,7 +59,9 @@ class IndexedVideos:
         """
         return self.hubness_correction if query.is_text else None
 
-    def nearest(self, query: EncodedQuery, count: int, video_mask: np.ndarray | None = None) -> NearestRows:
+    def nearest(
+        self, query: EncodedQuery, count: int, video_mask: np.ndarray | None = None
+    ) -> NearestRows:
         """Return the `count` rows with the highest cosines, of videos in `video_mask` `(V,)`.
 
         None for all videos.
@@ -100,7 +102,9 @@ class IndexedVideos:
         if correction is not None:
             scores = correction.correct(cosines, rows)
             duration = duration or correction.duration_range
-        return SegmentScores(self.index.spans[rows], scores, float(cosines.max()), duration or ANY_DURATION)
+        return SegmentScores(
+            self.index.spans[rows], scores, float(cosines.max()), duration or ANY_DURATION
+        )
 
     def frames_of(self, video: int) -> tuple[FrameFeatures, np.ndarray] | None:
         """Return raw features and unit frames `(T, E)`; None for a video that left the cache."""
@@ -150,4 +154,6 @@ class IndexedVideos:
     def _rows_by_video(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the index sorted by video, and `(V + 1,)` bounds of the rows of each video."""
         order = np.argsort(self.index.video_of_row, kind="stable")
-        return order, np.searchsorted(self.index.video_of_row[order], np.arange(len(self.index.videos) + 1))
+        return order, np.searchsorted(
+            self.index.video_of_row[order], np.arange(len(self.index.videos) + 1)
+        )

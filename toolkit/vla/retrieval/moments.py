@@ -148,7 +148,9 @@ class MomentLocalizer:
             raw: `(D,)` raw text feature of the query.
             duration_range: range outside of which predictions are dropped.
         """
-        predictions: list[HeadPredictions] = [HeadPredictions(np.zeros((0, 2)), np.zeros(0))] * len(videos)
+        predictions: list[HeadPredictions] = [HeadPredictions(np.zeros((0, 2)), np.zeros(0))] * len(
+            videos
+        )
         if self.head_model is None:
             return predictions
         for numbers in length_buckets([len(frames) for _, frames in videos]):
@@ -194,7 +196,9 @@ class MomentLocalizer:
         spans, scores = spans[rows], scores[rows]
         gaps = scores - scores[0]
         peaks = spans[:, 0] if features is None else peaks_of(features, curve, spans)
-        return Moments(spans, top + gaps if predictions is None else scores, segments.cosine + gaps, peaks)
+        return Moments(
+            spans, top + gaps if predictions is None else scores, segments.cosine + gaps, peaks
+        )
 
 
 def _refine(
@@ -229,7 +233,8 @@ def _refine(
     if similarity is not None and highest > 0:
         gain, duration = _MIN_GAIN * highest, segments.duration_range
         spans[rows] = [
-            spans[i] if has_head_bounds[i] else similarity.refine_bounds(spans[i], gain, duration) for i in rows
+            spans[i] if has_head_bounds[i] else similarity.refine_bounds(spans[i], gain, duration)
+            for i in rows
         ]
     return spans[rows], scores[rows]
 
@@ -249,8 +254,12 @@ def _run_head(
         # The bits of a product depend on its shape: a copy of the text for each video keeps results
         # independent of the size of the batch.
         texts = model.align_texts(np.repeat(raw[None], len(videos), 0))
-        batch = LocalizationBatch.from_videos(features=features, frames=frames, texts=texts, scale=model.scale)
-        return [np.asarray(output.moments, np.float64).reshape(-1, 3) for output in head.localize(batch)]
+        batch = LocalizationBatch.from_videos(
+            features=features, frames=frames, texts=texts, scale=model.scale
+        )
+        return [
+            np.asarray(output.moments, np.float64).reshape(-1, 3) for output in head.localize(batch)
+        ]
 
 
 def peaks_of(features: FrameFeatures, curve: np.ndarray, spans: np.ndarray) -> np.ndarray:

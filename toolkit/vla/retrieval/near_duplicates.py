@@ -18,7 +18,12 @@ _MAX_FRAMES = 64
 
 
 def is_near_duplicate(
-    one: FrameFeatures, one_span: np.ndarray, one_peak: float, other: FrameFeatures, span: np.ndarray, peak: float
+    one: FrameFeatures,
+    one_span: np.ndarray,
+    one_peak: float,
+    other: FrameFeatures,
+    span: np.ndarray,
+    peak: float,
 ) -> bool:
     """Return whether two moments show the same frames in the same order, aligned by time, start or
     peak.
@@ -32,7 +37,9 @@ def is_near_duplicate(
         peak: as `one_peak`.
     """
     first, last = frames_in(one.timestamps_seconds, one.duration_seconds, one_span.tolist())
-    rows = np.unique(np.linspace(first, last - 1, min(_MAX_FRAMES, last - first)).round().astype(int))
+    rows = np.unique(
+        np.linspace(first, last - 1, min(_MAX_FRAMES, last - first)).round().astype(int)
+    )
     offsets = dict.fromkeys([0.0, float(span[0] - one_span[0]), peak - one_peak])
     return any(_is_same(one, rows, one_span, other, span, offset) for offset in offsets)
 
@@ -48,7 +55,12 @@ def mean_of(video: FrameFeatures, span: np.ndarray) -> np.ndarray:
 
 
 def _is_same(
-    one: FrameFeatures, rows: np.ndarray, one_span: np.ndarray, other: FrameFeatures, span: np.ndarray, offset: float
+    one: FrameFeatures,
+    rows: np.ndarray,
+    one_span: np.ndarray,
+    other: FrameFeatures,
+    span: np.ndarray,
+    offset: float,
 ) -> bool:
     """Return whether frames `rows` of one video match those of the other video `offset` seconds
     later.
@@ -60,8 +72,13 @@ def _is_same(
     is_inside = (times >= -1e-6) & (times < other.duration_seconds)
     if is_inside.mean() < _MIN_OVERLAP:
         return False
-    other_rows = np.searchsorted(other.timestamps_seconds, times[is_inside] + 1e-6, side="right") - 1
-    left, right = _normalize(one.values[rows[is_inside]]), _normalize(other.values[other_rows.clip(0)])
+    other_rows = (
+        np.searchsorted(other.timestamps_seconds, times[is_inside] + 1e-6, side="right") - 1
+    )
+    left, right = (
+        _normalize(one.values[rows[is_inside]]),
+        _normalize(other.values[other_rows.clip(0)]),
+    )
     return bool((left * right).sum(1).mean() >= DUPLICATE_THRESHOLD)
 
 

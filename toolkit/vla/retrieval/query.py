@@ -69,23 +69,38 @@ class Query:
                 raise UsageError(f"a query has 1 to {MAX_QUERY_CHARS} characters, not {len(text)}")
         for text, weight in weighted:
             if not 0 < weight < math.inf:
-                raise UsageError(f"invalid weight {weight:g} of {text!r:.60}: a weight is a number above 0")
+                raise UsageError(
+                    f"invalid weight {weight:g} of {text!r:.60}: a weight is a number above 0"
+                )
         if not self.within > 0:
-            raise UsageError(f"invalid time {self.within:g} between events: it is a number of seconds above 0")
+            raise UsageError(
+                f"invalid time {self.within:g} between events: it is a number of seconds above 0"
+            )
         if self.within < math.inf and not self.then:
             raise UsageError("a maximum time between events needs an event that follows")
         if self.duration is not None and not 0 <= self.duration[0] <= self.duration[1] > 0:
             raise UsageError(_invalid_duration(*self.duration))
         if self.duration is not None and self.then:
-            raise UsageError("a duration range applies to a single moment, not to a sequence of events")
+            raise UsageError(
+                "a duration range applies to a single moment, not to a sequence of events"
+            )
 
     @property
     def title(self) -> str:
         """The query as hits show it: all of its texts, with weights other than the default."""
         weighted = [(" + ", text, weight, 1.0) for text, weight in self.also]
         weighted += [(" - ", text, weight, NEGATIVE_WEIGHT) for text, weight in self.negative]
-        parts = [sign + normalize_text(t) + (f"^{w:g}" if w != usual else "") for sign, t, w, usual in weighted]
-        return "".join([normalize_text(self.text), *parts, *(f" > {normalize_text(text)}" for text in self.then)])
+        parts = [
+            sign + normalize_text(t) + (f"^{w:g}" if w != usual else "")
+            for sign, t, w, usual in weighted
+        ]
+        return "".join(
+            [
+                normalize_text(self.text),
+                *parts,
+                *(f" > {normalize_text(text)}" for text in self.then),
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -141,7 +156,11 @@ def encode_query(query: Query, encoder: TextEncoder, model: AlignmentModel) -> l
     also = [(caption(text), weight) for text, weight in query.also]
     negative = [(caption(text), weight) for text, weight in query.negative]
     steps = [caption(text) for text in (query.text, *query.then)]
-    texts = [prompt for text in [*steps, *(text for text, _ in (*also, *negative))] for prompt in prompts(text)]
+    texts = [
+        prompt
+        for text in [*steps, *(text for text, _ in (*also, *negative))]
+        for prompt in prompts(text)
+    ]
     vectors = _encode_texts(list(dict.fromkeys(texts)), encoder, model)
 
     def mean(text: str) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +178,9 @@ def encode_query(query: Query, encoder: TextEncoder, model: AlignmentModel) -> l
             for other, weight in negative:
                 vector = (vector - weight * mean(other)[1]).astype(np.float32)
             raw = _weighted_mean([raw, *(other for other, _, _ in others)], weights)
-        title = query.title if len(steps) == 1 else normalize_text((query.text, *query.then)[number])
+        title = (
+            query.title if len(steps) == 1 else normalize_text((query.text, *query.then)[number])
+        )
         head_input = raw if number or not negative else None
         queries.append(EncodedQuery(title, vector, head_input, np.stack(positives), query.duration))
     return queries
@@ -170,7 +191,9 @@ def from_image(vector: np.ndarray, name: str) -> EncodedQuery:
     return EncodedQuery(name, vector, None, np.zeros((0, len(vector)), np.float32))
 
 
-def subtract(query: EncodedQuery, negative: Sequence[EncodedQuery], weights: Sequence[float]) -> EncodedQuery:
+def subtract(
+    query: EncodedQuery, negative: Sequence[EncodedQuery], weights: Sequence[float]
+) -> EncodedQuery:
     """Return `query` minus each of `negative` times its weight."""
     vector = query.vector.astype(np.float64)
     for other, weight in zip(negative, weights, strict=True):
@@ -198,7 +221,9 @@ def _encode_texts(
     flat = list(dict.fromkeys(chunk for text in chunks.values() for chunk in text))
     features = encoder.encode_text(flat)
     units = model.align_texts(features.pooled)
-    by_chunk = {chunk: (features.pooled[i].astype(np.float32), units[i]) for i, chunk in enumerate(flat)}
+    by_chunk = {
+        chunk: (features.pooled[i].astype(np.float32), units[i]) for i, chunk in enumerate(flat)
+    }
     return {text: _mean([by_chunk[chunk] for chunk in own]) for text, own in chunks.items()}
 
 
@@ -221,6 +246,10 @@ def _weighted_mean(raws: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarra
     if len(raws) == 1:
         return raws[0]
     lengths = np.array([max(1e-12, float(np.linalg.norm(raw))) for raw in raws])
-    mean = np.average(np.stack([raw / length for raw, length in zip(raws, lengths, strict=True)]), 0, weights)
-    vector: np.ndarray = (mean / max(1e-12, float(np.linalg.norm(mean))) * lengths.mean()).astype(np.float32)
+    mean = np.average(
+        np.stack([raw / length for raw, length in zip(raws, lengths, strict=True)]), 0, weights
+    )
+    vector: np.ndarray = (mean / max(1e-12, float(np.linalg.norm(mean))) * lengths.mean()).astype(
+        np.float32
+    )
     return vector

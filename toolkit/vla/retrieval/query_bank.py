@@ -48,19 +48,29 @@ class QueryBank:
         """
         names = set(videos)
         rows = [i for i, own in enumerate(self.described_videos) if not names <= own]
-        return QueryBank(tuple(self.texts[i] for i in rows), tuple(self.described_videos[i] for i in rows))
+        return QueryBank(
+            tuple(self.texts[i] for i in rows), tuple(self.described_videos[i] for i in rows)
+        )
 
-    def encode(self, cache: FeatureCache, model: AlignmentModel, encoder: TextEncoder) -> np.ndarray:
+    def encode(
+        self, cache: FeatureCache, model: AlignmentModel, encoder: TextEncoder
+    ) -> np.ndarray:
         """Return `(B, E)` unit vectors of the texts.
 
         Only texts that are not cached are passed to `encoder`.
         """
         missing = cache.missing_texts(self.texts)
         cached = sorted({*self.texts} - {*missing})
-        vectors = dict(zip(cached, model.align_texts(text_vectors(cache, cached)), strict=True)) if cached else {}
+        vectors = (
+            dict(zip(cached, model.align_texts(text_vectors(cache, cached)), strict=True))
+            if cached
+            else {}
+        )
         for start in range(0, len(missing), _BATCH_SIZE):
             batch = missing[start : start + _BATCH_SIZE]
-            vectors.update(zip(batch, model.align_texts(encoder.encode_text(batch).pooled), strict=True))
+            vectors.update(
+                zip(batch, model.align_texts(encoder.encode_text(batch).pooled), strict=True)
+            )
         return np.stack([vectors[text] for text in self.texts])
 
     def queries_of(self, videos: Sequence[str]) -> list[list[int]]:
@@ -72,7 +82,9 @@ class QueryBank:
         return [numbers.get(video, []) for video in videos]
 
 
-def choose_query_bank(captions: Sequence[Annotation], videos: Sequence[str], cache: FeatureCache) -> QueryBank:
+def choose_query_bank(
+    captions: Sequence[Annotation], videos: Sequence[str], cache: FeatureCache
+) -> QueryBank:
     """Return the bank for an index of `videos`.
 
     The cached captions if there are `MIN_SIZE`, else the default queries.
@@ -99,7 +111,9 @@ def from_captions(annotations: Sequence[Annotation], max_size: int = MAX_SIZE) -
             first.setdefault(words, a.query)
     texts = sorted(first)
     if len(texts) > max_size:
-        texts = [texts[i] for i in np.sort(np.random.default_rng(0).permutation(len(texts))[:max_size])]
+        texts = [
+            texts[i] for i in np.sort(np.random.default_rng(0).permutation(len(texts))[:max_size])
+        ]
     return QueryBank(tuple(first[w] for w in texts), tuple(frozenset(videos[w]) for w in texts))
 
 

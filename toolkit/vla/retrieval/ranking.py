@@ -13,7 +13,13 @@ from vla.retrieval.candidates import Candidate
 from vla.retrieval.indexed_videos import IndexedVideos
 from vla.retrieval.near_duplicates import PREFILTER_THRESHOLD, is_near_duplicate, mean_of
 from vla.retrieval.query import EncodedQuery
-from vla.retrieval.scorers import DEFAULT_CONFIG, MomentScorer, RankingConfig, SequenceScorer, VideoScorer
+from vla.retrieval.scorers import (
+    DEFAULT_CONFIG,
+    MomentScorer,
+    RankingConfig,
+    SequenceScorer,
+    VideoScorer,
+)
 from vla.retrieval.top_k import top_k_with_bounds
 from vla.spans import frames_in
 
@@ -26,7 +32,13 @@ class Ranking:
     config: RankingConfig = DEFAULT_CONFIG
 
     def moments(
-        self, query: EncodedQuery, k: int, per_video: int, video_mask: np.ndarray | None, *, merge: bool = True
+        self,
+        query: EncodedQuery,
+        k: int,
+        per_video: int,
+        video_mask: np.ndarray | None,
+        *,
+        merge: bool = True,
     ) -> list[list[Candidate]]:
         """Return the `k` best moments, each followed by its near-duplicates in other videos.
 
@@ -37,17 +49,28 @@ class Ranking:
             video_mask: `(V,)` bool, the videos to search; None for all.
             merge: whether to merge near-duplicates.
         """
-        return self._rank(MomentScorer(self.videos, query, per_video, video_mask, self.config), k, merge)
+        return self._rank(
+            MomentScorer(self.videos, query, per_video, video_mask, self.config), k, merge
+        )
 
     def sequences(
-        self, steps: list[EncodedQuery], within: float, k: int, per_video: int, video_mask: np.ndarray | None
+        self,
+        steps: list[EncodedQuery],
+        within: float,
+        k: int,
+        per_video: int,
+        video_mask: np.ndarray | None,
     ) -> list[list[Candidate]]:
         """Return the `k` best sequences of `steps`, at most `within` seconds from one step to the
         next; else as `moments`.
         """
-        return self._rank(SequenceScorer(self.videos, steps, within, per_video, video_mask), k, True)
+        return self._rank(
+            SequenceScorer(self.videos, steps, within, per_video, video_mask), k, True
+        )
 
-    def confidence(self, query: EncodedQuery, candidate: Candidate, span: np.ndarray | None = None) -> float | None:
+    def confidence(
+        self, query: EncodedQuery, candidate: Candidate, span: np.ndarray | None = None
+    ) -> float | None:
         """Return the confidence of a candidate; None without a hubness correction.
 
         A query of a single text uses `confidence_score`. A query of several texts compares each
@@ -103,7 +126,10 @@ class Ranking:
         Each group is a candidate and its near-duplicates in other videos.
         """
         videos = [self.videos.frames_of(candidate.video) for candidate in candidates]
-        means = [mean_of(v[0], c.span) if v else np.zeros(0) for c, v in zip(candidates, videos, strict=True)]
+        means = [
+            mean_of(v[0], c.span) if v else np.zeros(0)
+            for c, v in zip(candidates, videos, strict=True)
+        ]
         groups: list[list[Candidate]] = []
         heads: list[int] = []
         for number, candidate in enumerate(candidates):

@@ -105,19 +105,29 @@ class MomentScorer:
         owners = self._videos.first_duplicate[self._videos.index.video_of_row[nearest.ids]]
         firsts = np.sort(np.unique(owners, return_index=True)[1])
         bounds = [(int(owners[i]), float(nearest.scores[i])) for i in firsts]
-        return Candidates(bounds, nearest.bound, None if self._raw is None else max(self._config.max_head_videos, k))
+        return Candidates(
+            bounds,
+            nearest.bound,
+            None if self._raw is None else max(self._config.max_head_videos, k),
+        )
 
     def score(self, video: int, candidates: Candidates) -> list[Candidate]:
         """Return the moments of a video in the duration range of the query."""
         if video not in self._moments:
             if self._raw is not None and video not in self._predictions:
-                videos = [v for v, _ in candidates.upper_bounds[: candidates.max_videos] if v not in self._predictions]
+                videos = [
+                    v
+                    for v, _ in candidates.upper_bounds[: candidates.max_videos]
+                    if v not in self._predictions
+                ]
                 self._run_head(self._raw, videos[: self._config.head_batch_size])
             self._moments[video] = self._localize(video)
         m, (shortest, longest) = self._moments[video], self._query.duration or ANY_DURATION
         return [
             Candidate(video, float(score), span, float(peak), float(confidence_score))
-            for score, span, peak, confidence_score in zip(m.scores, m.spans, m.peaks, m.confidence_scores, strict=True)
+            for score, span, peak, confidence_score in zip(
+                m.scores, m.spans, m.peaks, m.confidence_scores, strict=True
+            )
             if shortest - _ROUNDING <= span[1] - span[0] <= longest + _ROUNDING
         ]
 
@@ -132,7 +142,10 @@ class MomentScorer:
 
     def _localize(self, video: int) -> Moments:
         videos, query = self._videos, self._query
-        features, frames = videos.frames_of(video) or (None, np.zeros((0, videos.index.dim), np.float32))
+        features, frames = videos.frames_of(video) or (
+            None,
+            np.zeros((0, videos.index.dim), np.float32),
+        )
         correction = videos.correction_for(query)
         query_mean = None if correction is None else correction.query_mean
         segments, predictions = videos.segments(query, video), self._predictions.get(video)
@@ -183,7 +196,9 @@ class SequenceScorer:
         if video not in self._sequences:
             self._sequences[video] = self._find_sequences(video)
         bound = self._bound(video)
-        return [Candidate.from_sequence(video, bound, sequence) for sequence in self._sequences[video]]
+        return [
+            Candidate.from_sequence(video, bound, sequence) for sequence in self._sequences[video]
+        ]
 
     def _bound(self, video: int) -> float:
         if video not in self._bounds:

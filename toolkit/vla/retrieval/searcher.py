@@ -112,7 +112,9 @@ class Searcher:
         hits = self._omit_missing(find, self.video_mask(filters))
         if max_fpr is None:
             return hits
-        return Hits((h for h in hits if (h.confidence or 0.0) >= 1 - max_fpr - _ROUNDING), hits.omissions)
+        return Hits(
+            (h for h in hits if (h.confidence or 0.0) >= 1 - max_fpr - _ROUNDING), hits.omissions
+        )
 
     def search_image(
         self,
@@ -169,7 +171,8 @@ class Searcher:
         features = self.cache.frames(video_id)
         if not 0 <= seconds <= features.duration_seconds:
             raise UsageError(
-                f"invalid time {seconds:g} s: video {video_id} has a duration of {features.duration_seconds:.1f} s"
+                f"invalid time {seconds:g} s: video {video_id} has a duration of "
+                f"{features.duration_seconds:.1f} s"
             )
         times = features.timestamps_seconds
         frame = max(0, int(np.searchsorted(times, seconds, side="right")) - 1)
@@ -177,10 +180,14 @@ class Searcher:
         digest = self.cache.receipts[video_id].sha256
         query = self._subtract(from_image(vector, f"{video_id}@{seconds:g}"), negative)
         # Near-duplicates are wanted here, so they stay hits of their own.
-        candidates = self._search_vector(query, k + _MAX_CONTAINING, per_video + _MAX_CONTAINING, filters, merge=False)
+        candidates = self._search_vector(
+            query, k + _MAX_CONTAINING, per_video + _MAX_CONTAINING, filters, merge=False
+        )
 
         def contains_frame(hit: Hit) -> bool:
-            same = video_id == hit.video_id or bool(digest and digest == self.cache.receipts[hit.video_id].sha256)
+            same = video_id == hit.video_id or bool(
+                digest and digest == self.cache.receipts[hit.video_id].sha256
+            )
             return same and hit.start <= times[frame] < hit.end
 
         counts: dict[str, int] = defaultdict(int)
@@ -204,7 +211,12 @@ class Searcher:
         return subtract(query, others, [weight for _, weight in weighted])
 
     def _search_vector(
-        self, query: EncodedQuery, k: int, per_video: int, filters: VideoFilter | None, merge: bool = True
+        self,
+        query: EncodedQuery,
+        k: int,
+        per_video: int,
+        filters: VideoFilter | None,
+        merge: bool = True,
     ) -> Hits:
         def find(video_mask: np.ndarray | None) -> Hits:
             groups = self._ranking.moments(query, k, per_video, video_mask, merge=merge)
@@ -212,7 +224,9 @@ class Searcher:
 
         return self._omit_missing(find, self.video_mask(filters))
 
-    def _omit_missing(self, find: Callable[[np.ndarray | None], Hits], video_mask: np.ndarray | None) -> Hits:
+    def _omit_missing(
+        self, find: Callable[[np.ndarray | None], Hits], video_mask: np.ndarray | None
+    ) -> Hits:
         """Return the hits of `find` in the videos of `video_mask` `(V,)` whose files exist, and
         count the other videos.
 
@@ -223,7 +237,9 @@ class Searcher:
         if self.lists_missing or not any(hit.is_missing for hit in hits):
             return hits
         mask = np.ones(len(self.index.videos), bool) if video_mask is None else video_mask
-        exists = np.array([self.workspace.video_path(name).exists() for name in self.index.videos], bool)
+        exists = np.array(
+            [self.workspace.video_path(name).exists() for name in self.index.videos], bool
+        )
         # A duplicate stands in for a missing file.
         for videos in self._videos.duplicates.values():
             exists[videos] = exists[videos].any()
@@ -251,27 +267,42 @@ class Searcher:
             return
         if self.unsupported.issuperset(self.index.videos):
             raise MissingError(
-                "no false-positive rate is known here: the demo encoder knows nothing of these videos. Leave the rate out, or "
+                "no false-positive rate is known here: the demo encoder knows nothing of these "
+                "videos. Leave the rate out, or "
                 "extract with another model"
             )
         if self.hubness_correction is None:
             raise MissingError(
-                "no false-positive rate is known here: either the index is out of date, or there are neither "
+                "no false-positive rate is known here: either the index is out of date, or there "
+                "are neither "
                 "captions to compare with nor an encoder for queries of ours",
                 hint=Hint("index_or_caption"),
             )
         self.hubness_correction.check_max_fpr(max_fpr)
 
     def _hits(
-        self, groups: list[list[Candidate]], steps: list[EncodedQuery], title: str, video_mask: np.ndarray | None
+        self,
+        groups: list[list[Candidate]],
+        steps: list[EncodedQuery],
+        title: str,
+        video_mask: np.ndarray | None,
     ) -> Hits:
-        return Hits(self._hit(rank, group, steps, title, video_mask) for rank, group in enumerate(groups, 1))
+        return Hits(
+            self._hit(rank, group, steps, title, video_mask) for rank, group in enumerate(groups, 1)
+        )
 
     def _hit(
-        self, rank: int, group: list[Candidate], steps: list[EncodedQuery], title: str, video_mask: np.ndarray | None
+        self,
+        rank: int,
+        group: list[Candidate],
+        steps: list[EncodedQuery],
+        title: str,
+        video_mask: np.ndarray | None,
     ) -> Hit:
         best, *near_duplicates = group
-        videos = [v for v in self._videos.duplicates[best.video] if video_mask is None or video_mask[v]]
+        videos = [
+            v for v in self._videos.duplicates[best.video] if video_mask is None or video_mask[v]
+        ]
         names = [self.index.videos[v] for v in videos]
         paths = [self.workspace.video_path(name) for name in names]
         existing = next((i for i, path in enumerate(paths) if path.exists()), None)
@@ -281,7 +312,10 @@ class Searcher:
         step_spans, confidences = [], [self._ranking.confidence(steps[0], best)]
         if best.sequence is not None:
             spans, peaks = best.sequence.spans, best.sequence.peaks
-            confidences = [self._ranking.confidence(s, best, span) for s, span in zip(steps, spans, strict=True)]
+            confidences = [
+                self._ranking.confidence(s, best, span)
+                for s, span in zip(steps, spans, strict=True)
+            ]
             rows = zip(steps, spans.tolist(), peaks.tolist(), strict=True)
             step_spans = [(step.text, *span, peak) for step, span, peak in rows]
         numbers = [c for c in confidences if c is not None]

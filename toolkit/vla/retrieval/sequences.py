@@ -62,7 +62,9 @@ def find_sequences(
     """
     times = np.asarray(timestamps_seconds, np.float64)
     edges = np.append(times, duration_seconds)
-    is_visible = np.diff(edges) > 0 if edges[-1] > edges[0] else np.arange(len(times)) == len(times) - 1
+    is_visible = (
+        np.diff(edges) > 0 if edges[-1] > edges[0] else np.arange(len(times)) == len(times) - 1
+    )
     times = times[is_visible]
     smooth_curves = [smooth(np.asarray(curve, np.float64)[is_visible], times) for curve in curves]
     edges = np.append(times, duration_seconds)
@@ -138,11 +140,16 @@ def _frame_ranges(curves: Sequence[np.ndarray], frames: list[int]) -> np.ndarray
         # Threshold and value of the frame may be the same number up to rounding.
         is_low = excess < -1e-12
         before, after = np.flatnonzero(is_low[:t]), np.flatnonzero(is_low[t:])
-        ranges.append([before[-1] + 1 if len(before) else 0, t + after[0] if len(after) else len(excess)])
+        ranges.append(
+            [before[-1] + 1 if len(before) else 0, t + after[0] if len(after) else len(excess)]
+        )
     for i in range(len(frames) - 1):
         if ranges[i][1] > ranges[i + 1][0]:
             between = slice(frames[i] + 1, frames[i + 1])
             gains = np.cumsum(np.append(0.0, excesses[i][between] - excesses[i + 1][between]))
             boundary = frames[i] + 1 + int(gains.argmax())
-            ranges[i][1], ranges[i + 1][0] = min(ranges[i][1], boundary), max(ranges[i + 1][0], boundary)
+            ranges[i][1], ranges[i + 1][0] = (
+                min(ranges[i][1], boundary),
+                max(ranges[i + 1][0], boundary),
+            )
     return np.array(ranges)

@@ -41,15 +41,28 @@ class SimilarityCurve:
         UsageError: a value is not finite, or timestamps decrease.
     """
 
-    def __init__(self, cosines: ArrayLike, timestamps_seconds: ArrayLike, duration_seconds: float) -> None:
+    def __init__(
+        self, cosines: ArrayLike, timestamps_seconds: ArrayLike, duration_seconds: float
+    ) -> None:
         values, times = np.asarray(cosines, np.float64), np.asarray(timestamps_seconds, np.float64)
         if values.ndim != 1 or values.shape != times.shape or not len(values):
-            raise ShapeError(f"a curve has one value for each frame, not {values.shape} for timestamps {times.shape}")
+            raise ShapeError(
+                f"a curve has one value for each frame, not {values.shape} for timestamps "
+                f"{times.shape}"
+            )
         edges = np.append(times, duration_seconds)
-        if not np.isfinite(values).all() or not np.isfinite(edges).all() or (np.diff(edges) < 0).any():
-            raise UsageError("the values of a curve must be finite, and its times must not decrease")
+        if (
+            not np.isfinite(values).all()
+            or not np.isfinite(edges).all()
+            or (np.diff(edges) < 0).any()
+        ):
+            raise UsageError(
+                "the values of a curve must be finite, and its times must not decrease"
+            )
         # Frames of zero duration are ignored; if all are, the last one is kept.
-        is_visible = np.diff(edges) > 0 if edges[-1] > edges[0] else np.arange(len(times)) == len(times) - 1
+        is_visible = (
+            np.diff(edges) > 0 if edges[-1] > edges[0] else np.arange(len(times)) == len(times) - 1
+        )
         self._times, self._edges = times[is_visible], np.append(times[is_visible], duration_seconds)
         smooth_values = smooth(values[is_visible], self._times)
         excess = smooth_values - contrast_threshold(smooth_values, float(smooth_values.max()))
@@ -69,7 +82,9 @@ class SimilarityCurve:
         first, last = _frame_ranges(self._times, float(self._edges[-1]), spans).T
         return self._contrast(first, last)
 
-    def refine_bounds(self, span: ArrayLike, gain: float, duration_range: DurationRange = ANY_DURATION) -> np.ndarray:
+    def refine_bounds(
+        self, span: ArrayLike, gain: float, duration_range: DurationRange = ANY_DURATION
+    ) -> np.ndarray:
         """Return `(2,)` seconds: the bounds of frames near `span` `(2,)` with the highest contrast.
 
         Each bound moves by at most half the duration of the span, and the result lies in
@@ -82,17 +97,27 @@ class SimilarityCurve:
         reach = (edges[last] - edges[first]) / 2 + _EPSILON
         firsts = _subsample(np.flatnonzero(np.abs(times - edges[first]) <= reach))
         lasts = _subsample(np.flatnonzero(np.abs(edges - edges[last]) <= reach))
-        is_valid = (firsts[:, None] < lasts) & self._is_in_range(firsts[:, None], lasts[None], duration_range)
+        is_valid = (firsts[:, None] < lasts) & self._is_in_range(
+            firsts[:, None], lasts[None], duration_range
+        )
         contrasts = np.where(is_valid, self._contrast(firsts[:, None], lasts[None]), -np.inf)
-        own = self._contrast(first, last) if self._is_in_range(first, last, duration_range) else -np.inf
+        own = (
+            self._contrast(first, last)
+            if self._is_in_range(first, last, duration_range)
+            else -np.inf
+        )
         if is_valid.any() and contrasts.max() - own >= max(gain, _EPSILON):
             row, column = np.unravel_index(contrasts.argmax(), contrasts.shape)
             first, last = firsts[row], lasts[column]
         return np.array([edges[first], edges[last]])
 
-    def _is_in_range(self, first: np.ndarray, last: np.ndarray, duration_range: DurationRange) -> np.ndarray:
+    def _is_in_range(
+        self, first: np.ndarray, last: np.ndarray, duration_range: DurationRange
+    ) -> np.ndarray:
         seconds = self._edges[last] - self._edges[first]
-        in_range: np.ndarray = (seconds >= duration_range[0] - _EPSILON) & (seconds <= duration_range[1] + _EPSILON)
+        in_range: np.ndarray = (seconds >= duration_range[0] - _EPSILON) & (
+            seconds <= duration_range[1] + _EPSILON
+        )
         return in_range
 
     def _contrast(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -131,7 +156,9 @@ def smooth(curve: np.ndarray, timestamps_seconds: np.ndarray) -> np.ndarray:
     reach = min(int(np.ceil(3 * _SMOOTHING_SECONDS / step)), len(curve))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / _SMOOTHING_SECONDS) ** 2)
     # Filtering differences to the first value leaves a constant curve unchanged to the last bit.
-    differences = np.convolve(np.pad(curve - curve[0], reach, mode="edge"), weights / weights.sum(), "valid")
+    differences = np.convolve(
+        np.pad(curve - curve[0], reach, mode="edge"), weights / weights.sum(), "valid"
+    )
     values: np.ndarray = differences + curve[0]
     return values
 

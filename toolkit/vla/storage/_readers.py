@@ -68,7 +68,8 @@ def build_reader(kind: Any, strict: bool) -> _Reader:
         return _read_any_float
     if origin is Annotated:
         return _with_rules(
-            build_reader(arguments[0], strict), [rule for rule in arguments[1:] if isinstance(rule, Rule)]
+            build_reader(arguments[0], strict),
+            [rule for rule in arguments[1:] if isinstance(rule, Rule)],
         )
     if origin is Literal:
         return _with_rules(lambda value: value, [_one_of(arguments)])
@@ -201,7 +202,11 @@ def _dict_reader(key_reader: _Reader, value_reader: _Reader) -> _Reader:
 def _object_reader(kind: Any, strict: bool) -> _Reader:
     hints = get_type_hints(kind, include_extras=True)
     readers = [
-        (f.name, build_reader(hints[f.name], strict), LATE not in getattr(hints[f.name], "__metadata__", ()))
+        (
+            f.name,
+            build_reader(hints[f.name], strict),
+            LATE not in getattr(hints[f.name], "__metadata__", ()),
+        )
         for f in fields(kind)
         if f.init
     ]

@@ -129,13 +129,17 @@ def decode_json(content: bytes, source: str, hint: Hint) -> JsonDocument:
     """
     head = _SEAL.match(content)
     if head and head[1].decode() != sha256(content[head.end() :])[: len(head[1])]:
-        raise CacheError(f"{source} was altered since it was written (its checksum differs)", hint=hint)
+        raise CacheError(
+            f"{source} was altered since it was written (its checksum differs)", hint=hint
+        )
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise CacheError(f"{source} is damaged ({error})", hint=hint) from error
     if isinstance(value, dict) and (value.pop("checksum", None) is not None) != bool(head):
-        raise CacheError(f"{source} was altered since it was written (its checksum moved)", hint=hint)
+        raise CacheError(
+            f"{source} was altered since it was written (its checksum moved)", hint=hint
+        )
     return JsonDocument(value, bool(head))
 
 
@@ -211,7 +215,9 @@ def read_bytes(path: Path, digest: str, hint: Hint = _REDO) -> bytes:
     except OSError as error:
         raise CacheError(f"{path} cannot be read: {error.strerror or error}") from error
     if sha256(content) != digest:
-        raise CacheError(f"{path} was altered since it was written (its checksum differs)", hint=hint)
+        raise CacheError(
+            f"{path} was altered since it was written (its checksum differs)", hint=hint
+        )
     return content
 
 
@@ -223,7 +229,9 @@ def _require_replaceable(path: Path) -> None:
         return  # missing, or writing will report the problem
     if not stat.S_ISREG(mode):
         kind = "folder" if stat.S_ISDIR(mode) else "device, pipe or socket"
-        raise ResourceError(f"cannot write {path}: it is a {kind}, not a regular file. Choose another name")
+        raise ResourceError(
+            f"cannot write {path}: it is a {kind}, not a regular file. Choose another name"
+        )
 
 
 def _sync_folder(folder: Path) -> None:
@@ -241,7 +249,9 @@ def _resource_error(path: Path, size: int, error: OSError) -> ResourceError:
         return ResourceError(f"cannot write {path}: {error.strerror or error}")
     need = f"{_format_bytes(size)} needed" if size else "no file can be created"
     if error.errno == errno.EFBIG:
-        return ResourceError(f"cannot write {path}: {need}, more than the file size limit (ulimit -f)")
+        return ResourceError(
+            f"cannot write {path}: {need}, more than the file size limit (ulimit -f)"
+        )
     try:
         free = f"{_format_bytes(shutil.disk_usage(path.parent).free)} free"
     except OSError:
@@ -254,4 +264,8 @@ def _format_bytes(count: float) -> str:
     units = ["bytes", "kB", "MB", "GB", "TB"]
     while count >= 1000 and len(units) > 1:
         count, units = count / 1000, units[1:]
-    return f"{count:.0f} {units[0]}" if units[0] == "bytes" or count >= 100 else f"{count:.1f} {units[0]}"
+    return (
+        f"{count:.0f} {units[0]}"
+        if units[0] == "bytes" or count >= 100
+        else f"{count:.1f} {units[0]}"
+    )

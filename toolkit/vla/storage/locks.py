@@ -23,7 +23,10 @@ from vla.errors import ResourceError
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-_NO_LOCKS = {getattr(errno, name, -1) for name in ("ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "EINVAL", "ENOTTY")}
+_NO_LOCKS = {
+    getattr(errno, name, -1)
+    for name in ("ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "EINVAL", "ENOTTY")
+}
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _POLL_SECONDS = 0.05
 
@@ -54,7 +57,10 @@ class Holder:
 
 @contextmanager
 def lock(
-    path: Path, on_wait: Callable[[Holder | None], None] = lambda holder: None, *, optional: bool = False
+    path: Path,
+    on_wait: Callable[[Holder | None], None] = lambda holder: None,
+    *,
+    optional: bool = False,
 ) -> Iterator[None]:
     """Hold the lock at `path`; wait until another holder releases it.
 

@@ -44,9 +44,16 @@ Seconds = Annotated[float, between(0, 1e12)]
 Share = Annotated[float, between(0, 1)]
 FileName = Annotated[str, Rule(is_file_name, "the name of a file in the same folder")]
 FileNameOrEmpty = Annotated[
-    str, Rule(lambda name: not name or is_file_name(name), "the name of a file in the same folder, or empty")
+    str,
+    Rule(
+        lambda name: not name or is_file_name(name),
+        "the name of a file in the same folder, or empty",
+    ),
 ]
-Digest = Annotated[str, Rule(lambda v: len(v) == 64 and bool(_HEX.fullmatch(v)), "a sha256 of 64 hexadecimal digits")]
+Digest = Annotated[
+    str,
+    Rule(lambda v: len(v) == 64 and bool(_HEX.fullmatch(v)), "a sha256 of 64 hexadecimal digits"),
+]
 Hex = Annotated[str, Rule(lambda v: bool(_HEX.fullmatch(v)), "hexadecimal digits")]
 Name = Annotated[str, Rule(lambda v: bool(v) and "\0" not in v, "a name")]
 
@@ -68,7 +75,9 @@ def load(kind: type[T], path: Path, hint: Hint = _REDO, *, schema: int | None = 
         NewerRecordError: the record has a newer schema.
     """
     document = atomic.read_record(path, hint)
-    return decode(kind, document.value, str(path), hint, schema=schema, strict=not document.has_checksum)
+    return decode(
+        kind, document.value, str(path), hint, schema=schema, strict=not document.has_checksum
+    )
 
 
 def decode(
@@ -94,7 +103,9 @@ def decode(
     if schema is not None and isinstance(value, dict):
         version = value.get("schema")
         if isinstance(version, int) and not isinstance(version, bool) and version > schema:
-            raise NewerRecordError(f"{source} was written by a newer vla (schema {version}): upgrade vla")
+            raise NewerRecordError(
+                f"{source} was written by a newer vla (schema {version}): upgrade vla"
+            )
     try:
         record: T = build_reader(kind, strict)(value)  # type: ignore[arg-type]
         return record

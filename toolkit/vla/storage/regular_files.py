@@ -18,7 +18,10 @@ _KINDS = {
 
 
 def read_regular(
-    path: Path, limit_bytes: int = TEXT_LIMIT_BYTES, error: type[VlaError] = UsageError, what: str = "file"
+    path: Path,
+    limit_bytes: int = TEXT_LIMIT_BYTES,
+    error: type[VlaError] = UsageError,
+    what: str = "file",
 ) -> bytes:
     """Read the bytes of a regular file, without ever waiting for a pipe or a device.
 
@@ -33,20 +36,31 @@ def read_regular(
     """
     try:
         # O_NONBLOCK: opening a pipe without a writer would block for ever.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        handle = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
     except FileNotFoundError as fault:
         raise error(f"there is no file {path}") from fault
     except IsADirectoryError as fault:
         raise error(f"{path} is a folder, not a regular file: pass a {what}") from fault
     except (OSError, ValueError) as fault:
-        raise error(f"{path} cannot be opened: {getattr(fault, 'strerror', None) or fault}") from fault
+        raise error(
+            f"{path} cannot be opened: {getattr(fault, 'strerror', None) or fault}"
+        ) from fault
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else _KINDS.get(stat.S_IFMT(status.st_mode), "special")
+            kind = (
+                "a folder"
+                if stat.S_ISDIR(status.st_mode)
+                else _KINDS.get(stat.S_IFMT(status.st_mode), "special")
+            )
             raise error(f"{path} is {kind}, not a regular file: pass a {what}")
         if status.st_size > limit_bytes:
-            raise error(f"{path} has {status.st_size} bytes, more than the {limit_bytes} allowed for a {what}")
+            raise error(
+                f"{path} has {status.st_size} bytes, more than the {limit_bytes} allowed for a "
+                f"{what}"
+            )
         with os.fdopen(handle, "rb", closefd=False) as file:
             # One byte more than the limit: a file may grow, and files of /proc report size 0.
             content = file.read(limit_bytes + 1)

@@ -78,7 +78,9 @@ class Workspace:
         """The folder of the search index."""
         return self.home / "index"
 
-    def lock(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
+    def lock(
+        self, progress: ProgressCallback, *, reading: bool = False
+    ) -> AbstractContextManager[None]:
         """Hold the lock of the workspace; wait for another process that holds it, and report that.
 
         Args:
@@ -87,13 +89,17 @@ class Workspace:
         """
         return locks.lock(self._lock, _report_wait(progress, "workspace"), optional=reading)
 
-    def lock_index(self, progress: ProgressCallback, *, reading: bool = False) -> AbstractContextManager[None]:
+    def lock_index(
+        self, progress: ProgressCallback, *, reading: bool = False
+    ) -> AbstractContextManager[None]:
         """Hold the lock of the index while writing to it; arguments as for `lock`.
 
         Features may be added meanwhile: an index covers the features present when its build began. Code
         that needs both locks takes this one last.
         """
-        return locks.lock(self.home / "index.lock", _report_wait(progress, "index"), optional=reading)
+        return locks.lock(
+            self.home / "index.lock", _report_wait(progress, "index"), optional=reading
+        )
 
     def is_busy(self) -> bool:
         """Return whether a process holds the lock of the workspace."""
@@ -168,7 +174,9 @@ class Workspace:
         above = next((p for p in root.parents if (p / FOLDER / "workspace.json").is_file()), None)
         raise MissingError(
             f"no workspace ({FOLDER}/) in {root}" + (f": there is one in {above}" if above else ""),
-            hint=Hint("name_workspace", folder=FOLDER) if above else Hint("make_workspace", variable=VARIABLE),
+            hint=Hint("name_workspace", folder=FOLDER)
+            if above
+            else Hint("make_workspace", variable=VARIABLE),
         )
 
     @classmethod
@@ -200,7 +208,9 @@ class Workspace:
         Raises:
             CacheError: the workspace was made by a newer version, or its description is damaged.
         """
-        records.load(_Description, self.home / "workspace.json", Hint("repair_workspace"), schema=SCHEMA)
+        records.load(
+            _Description, self.home / "workspace.json", Hint("repair_workspace"), schema=SCHEMA
+        )
 
 
 def _explicit_root(folder: Path | str | None) -> Path | None:
@@ -209,7 +219,10 @@ def _explicit_root(folder: Path | str | None) -> Path | None:
     if name is None:
         return None
     if not str(name).strip():
-        raise UsageError("the workspace has an empty name: name the folder that holds .vla/, or leave the option out")
+        raise UsageError(
+            "the workspace has an empty name: name the folder that holds .vla/, or leave the "
+            "option out"
+        )
     root = Path(os.path.abspath(Path(name).expanduser()))  # noqa: PTH100 - links keep their names
     if root.exists() and not root.is_dir():
         raise UsageError(f"the workspace must be a folder, but {root} is a file")
@@ -226,7 +239,9 @@ def _is_file(path: Path) -> bool:
         raise ResourceError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _report_wait(progress: ProgressCallback, lock_name: str) -> Callable[[locks.Holder | None], None]:
+def _report_wait(
+    progress: ProgressCallback, lock_name: str
+) -> Callable[[locks.Holder | None], None]:
     def report(holder: locks.Holder | None) -> None:
         process = f" ({holder})" if holder else ""
         message = f"Waiting for another vla process to release the {lock_name} lock{process}."

@@ -97,7 +97,9 @@ class Run:
         return sentence(self.record)
 
 
-def save_run(folder: Path, model: AlignmentModel, spec: FeatureSpec, identity: str, record: dict[str, Any]) -> Run:
+def save_run(
+    folder: Path, model: AlignmentModel, spec: FeatureSpec, identity: str, record: dict[str, Any]
+) -> Run:
     """Commit a finished run, and delete its state."""
     from safetensors.torch import save
 
@@ -140,7 +142,9 @@ def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
     try:
         tensors = load(content)
     except SafetensorError as error:
-        raise CacheError(f"{folder / weights} does not hold weights ({error})", hint=_retrain_hint(folder)) from error
+        raise CacheError(
+            f"{folder / weights} does not hold weights ({error})", hint=_retrain_hint(folder)
+        ) from error
     try:
         return build_model(run.model, tensors, str(folder / weights)), run
     except (UnknownNameError, UsageError) as error:
@@ -150,7 +154,9 @@ def load_model(folder: Path) -> tuple[AlignmentModel, Run]:
         ) from error
 
 
-def save_state(folder: Path, identity: str, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> None:
+def save_state(
+    folder: Path, identity: str, tensors: dict[str, torch.Tensor], record: dict[str, Any]
+) -> None:
     """Commit the state of an unfinished run, then delete the previous one."""
     from safetensors.torch import save
 
@@ -187,7 +193,8 @@ def load_state(
         progress = records.load(_ProgressRecord, path, _RESTART_HINT, schema=SCHEMA)
         if progress.identity != identity:
             on_unusable(
-                f"the unfinished run {folder.name!r} is of other settings, captions or features, or of another version; "
+                f"the unfinished run {folder.name!r} is of other settings, captions or features, "
+                f"or of another version; "
                 "training starts anew"
             )
             return None
@@ -196,7 +203,10 @@ def load_state(
         raise
     except (CacheError, SafetensorError) as error:
         # A damaged state costs time, never the result.
-        on_unusable(f"the unfinished run {folder.name!r} starts anew, because where it stood is lost ({error})")
+        on_unusable(
+            f"the unfinished run {folder.name!r} starts anew, because where it stood is lost "
+            f"({error})"
+        )
         return None
 
 
@@ -243,13 +253,17 @@ def unused_files(folder: Path) -> list[Path]:
             names.add(records.load(_ProgressRecord, folder / "progress.json", schema=SCHEMA).state)
     except CacheError:  # a damaged record: the names are unknown
         return []
-    return [p for pattern in ("model-*", "state-*") for p in folder.glob(pattern) if p.name not in names]
+    return [
+        p for pattern in ("model-*", "state-*") for p in folder.glob(pattern) if p.name not in names
+    ]
 
 
 def _read_run(folder: Path) -> tuple[Run, str, str]:
     path = folder / "run.json"
     if not path.is_file():
-        raise MissingError(f"there is no trained run {folder.name!r}", hint=Hint("train", run=folder.name))
+        raise MissingError(
+            f"there is no trained run {folder.name!r}", hint=Hint("train", run=folder.name)
+        )
     content = records.load(_RunRecord, path, _retrain_hint(folder), schema=SCHEMA)
     feature = compatibility.retired_feature(content.record.get("config"))
     if feature is not None:
@@ -257,7 +271,10 @@ def _read_run(folder: Path) -> tuple[Run, str, str]:
             f"run {folder.name!r} was trained with {feature}, which vla no longer has",
             hint=Hint("retrain_without", run=folder.name),
         )
-    spec, model = FeatureSpec.from_json(content.spec, str(path)), compatibility.drop_retired_options(content.model)
+    spec, model = (
+        FeatureSpec.from_json(content.spec, str(path)),
+        compatibility.drop_retired_options(content.model),
+    )
     record = content.record
     if isinstance(record.get("config"), dict):
         record = {**record, "config": compatibility.rename_keys(record["config"])}

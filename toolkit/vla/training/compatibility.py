@@ -54,7 +54,9 @@ def retired_feature(config: Any) -> str | None:
     """
     if not isinstance(config, dict):
         return None
-    options = config.get("projector_options") if config.get("projector") in _TOKEN_PROJECTORS else None
+    options = (
+        config.get("projector_options") if config.get("projector") in _TOKEN_PROJECTORS else None
+    )
     losses = [config.get(kind) for kind in ("global_loss", "segment_loss", "untimed_loss")]
     is_selected = {
         "phrases": not is_default("phrases", config.get("phrases", 0.0)),
@@ -72,8 +74,14 @@ def drop_retired_options(model: ModelConfig) -> ModelConfig:
     In a run without a retired feature these options had no effect.
     """
     heads = {
-        name: {k: v for k, v in options.items() if name != "retrieval" or k not in _RETRIEVAL_OPTIONS}
+        name: {
+            k: v for k, v in options.items() if name != "retrieval" or k not in _RETRIEVAL_OPTIONS
+        }
         for name, options in model.heads.items()
     }
-    options = {k: v for k, v in model.options.items() if model.projector not in _TOKEN_PROJECTORS or k != "tokens"}
+    options = {
+        k: v
+        for k, v in model.options.items()
+        if model.projector not in _TOKEN_PROJECTORS or k != "tokens"
+    }
     return replace(model, options=options, heads=heads)

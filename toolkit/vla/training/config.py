@@ -113,16 +113,23 @@ class TrainConfig:
         if "auto" in self.head_names and len(self.head_names) > 1:
             raise UsageError(f"heads is auto or names, not {self.heads}")
         self._check_comparison()
-        heads = {*self.head_names, *HEADS_BY_QUESTION.values(), *(("retrieval",) if self.reads_tokens else ())}
+        heads = {
+            *self.head_names,
+            *HEADS_BY_QUESTION.values(),
+            *(("retrieval",) if self.reads_tokens else ()),
+        }
         for name in sorted({*self.head_options, *self.head_weights} - heads):
-            raise UsageError(f"{name!r} has options or a weight, and is none of the heads {self.heads}")
+            raise UsageError(
+                f"{name!r} has options or a weight, and is none of the heads {self.heads}"
+            )
         for name in _POSITIVE_COUNTS:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.batch_size < 2 and self.levels in ("both", "global"):
             raise UsageError(
                 f"batch_size must be at least 2 with levels {self.levels}, not {self.batch_size}: "
-                "the loss compares the videos of a step with each other, and of a single one it is 0"
+                "the loss compares the videos of a step with each other, and of a single one it "
+                "is 0"
             )
         if self.precision not in ("auto", "fp32", "bf16"):
             raise UsageError(f"precision is auto, fp32 or bf16, not {self.precision!r}")
@@ -131,9 +138,14 @@ class TrainConfig:
     def _check_comparison(self) -> None:
         if self.score not in SCORES:
             raise UsageError(f"score is one of {', '.join(SCORES)}, not {self.score!r}")
-        if self.score != "mean" and self.levels not in ("both", "global") and "retrieval" not in self.head_names:
+        if (
+            self.score != "mean"
+            and self.levels not in ("both", "global")
+            and "retrieval" not in self.head_names
+        ):
             raise UsageError(
-                f"score {self.score} is of the global level, which levels {self.levels} leaves out: take both or global"
+                f"score {self.score} is of the global level, which levels {self.levels} leaves "
+                f"out: take both or global"
             )
         if "score" in self.head_options.get("retrieval", {}):
             raise UsageError("score of the head retrieval: set it by the setting of that name")
@@ -173,7 +185,8 @@ class TrainConfig:
         unknown = sorted(set(values) - names)
         if unknown:
             raise UsageError(
-                f"{source}: no setting is called {', '.join(unknown)}; there are {', '.join(sorted(names))}"
+                f"{source}: no setting is called {', '.join(unknown)}; there are "
+                f"{', '.join(sorted(names))}"
             )
         try:
             return cls(**values)
@@ -198,7 +211,9 @@ class TrainConfig:
         if not 0 < self.val_fraction < 1:
             raise UsageError(f"val_fraction is between 0 and 1, not {self.val_fraction}")
         if not 0 <= self.held_out_concepts < 1:
-            raise UsageError(f"held_out_concepts is from 0 to below 1, not {self.held_out_concepts}")
+            raise UsageError(
+                f"held_out_concepts is from 0 to below 1, not {self.held_out_concepts}"
+            )
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate must be a positive number, not {self.learning_rate}")
         weights = {f"head_weights.{name}": weight for name, weight in self.head_weights.items()}

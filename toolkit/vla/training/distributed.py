@@ -67,7 +67,9 @@ class ProcessGroup:
         from torch import distributed
 
         # As two int32: not every device has float64.
-        bits = torch.from_numpy(np.array([value], np.float64).view(np.int32).copy()).to(self._device)
+        bits = torch.from_numpy(np.array([value], np.float64).view(np.int32).copy()).to(
+            self._device
+        )
         distributed.broadcast(bits, 0)
         return float(bits.cpu().numpy().view(np.float64)[0])
 
@@ -92,7 +94,9 @@ class ProcessGroup:
         if videos[self.rank] < videos[self.rank + 1]:
             packing = Packing(batch.frame_mask[local])
             seconds = packing.unpad(batch.seconds[local])
-            frames = model.projector.project_rows(packing.unpad(batch.frames[local]), seconds, packing)
+            frames = model.projector.project_rows(
+                packing.unpad(batch.frames[local]), seconds, packing
+            )
         counts = batch.frame_mask.sum(1).tolist()
         texts = self._bounds(len(packed_texts(batch)))
         projected = model.project_texts(batch, slice(texts[self.rank], texts[self.rank + 1]))
@@ -128,10 +132,14 @@ class ProcessGroup:
         for dtype in {p.dtype for p in all_parameters}:
             group = [p for p in all_parameters if p.dtype == dtype]
             gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in group]
-            has_gradient = torch.tensor([p.grad is not None for p in group], dtype=dtype, device=group[0].device)
+            has_gradient = torch.tensor(
+                [p.grad is not None for p in group], dtype=dtype, device=group[0].device
+            )
             flat = torch.cat([has_gradient, *(gradient.flatten() for gradient in gradients)])
             distributed.all_reduce(flat)
-            shares, *means = (flat / self.world_size).split([len(group), *(p.numel() for p in group)])
+            shares, *means = (flat / self.world_size).split(
+                [len(group), *(p.numel() for p in group)]
+            )
             for p, mean, share in zip(group, means, shares.tolist(), strict=True):
                 p.grad = mean.view_as(p) if share else None
 

@@ -38,14 +38,22 @@ class EpochSampler:
 
     def __init__(self, corpus: Corpus, rows: np.ndarray, config: TrainConfig) -> None:
         self._rows, self._config = rows, config
-        self._sampler, self._nearest = BatchSampler(corpus, config), nearest_videos(corpus, rows, config.seed)
+        self._sampler, self._nearest = (
+            BatchSampler(corpus, config),
+            nearest_videos(corpus, rows, config.seed),
+        )
         self.steps = math.ceil(len(rows) / config.batch_size)
 
     def videos(self, epoch: int) -> list[np.ndarray]:
         """Return the videos of each step of an epoch."""
         config = self._config
         return group_into_batches(
-            self._rows, self._nearest, config.batch_size, config.hard_negative_group_size, config.seed, epoch
+            self._rows,
+            self._nearest,
+            config.batch_size,
+            config.hard_negative_group_size,
+            config.seed,
+            epoch,
         )
 
     def plan(self, videos: np.ndarray, number: int) -> BatchPlan:
@@ -69,7 +77,12 @@ class Epochs:
         processes: ProcessGroup, progress: ProgressCallback,
     ) -> None:  # fmt: skip
         self._model, self._step, self._sampler, self._config = model, step, sampler, config
-        self._folder, self._identity, self._processes, self._progress = folder, identity, processes, progress
+        self._folder, self._identity, self._processes, self._progress = (
+            folder,
+            identity,
+            processes,
+            progress,
+        )
         self.state = State(0, 0, {}, -1.0, 0, [], {})
         checkpoint = load_state(folder, identity, self._warn)
         processes.barrier()
@@ -132,7 +145,9 @@ class Epochs:
         rate = self._step.learning_rate(max(0, self._number - 1))
         values = {**metrics, "rate": rate, **self._throughput.values()}
         share = self.state.step / self._sampler.steps
-        self._progress(Progress("train", self.state.epoch, self._config.epochs, "", "info", values, share))
+        self._progress(
+            Progress("train", self.state.epoch, self._config.epochs, "", "info", values, share)
+        )
 
     def _note(self, message: str) -> None:
         self._progress(Progress("train", self.state.epoch, self._config.epochs, message, "note"))
@@ -154,7 +169,8 @@ def _require_finite(model: AlignmentModel, epoch: int, config: TrainConfig) -> N
     """
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
         raise UsageError(
-            f"training diverged in epoch {epoch}: the weights are no longer numbers. Use a lower learning rate "
+            f"training diverged in epoch {epoch}: the weights are no longer numbers. Use a lower "
+            f"learning rate "
             f"than {config.learning_rate:g}; the run was not kept"
         )
 
@@ -162,7 +178,8 @@ def _require_finite(model: AlignmentModel, epoch: int, config: TrainConfig) -> N
 def _interruption_message(state: State, steps: int, config: TrainConfig) -> str:
     position = _describe_position(state, steps)
     return (
-        f"stopped after {position} ({config.epochs} epochs in all); its state is kept: the same command "
+        f"stopped after {position} ({config.epochs} epochs in all); its state is kept: the same "
+        f"command "
         "resumes it, to the same result"
     )
 

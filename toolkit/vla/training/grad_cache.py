@@ -78,7 +78,9 @@ def gradients(
             for batch, aligned in micro_batches()
         ]
     embeddings, targets, num_videos = zip(*forward, strict=True)
-    leaves = PooledEmbeddings(*(tensor.requires_grad_() for tensor in PooledEmbeddings.concat(embeddings).tensors))
+    leaves = PooledEmbeddings(
+        *(tensor.requires_grad_() for tensor in PooledEmbeddings.concat(embeddings).tensors)
+    )
     del forward, embeddings
     losses = objective.from_vectors(leaves, PairTargets.concat(targets, num_videos), model.scale)
     if not losses:
@@ -95,7 +97,9 @@ def gradients(
                 surrogate = surrogate + (tensor * gradient[tuple(map(slice, tensor.shape))]).sum()
             offsets[i] += len(tensor)
         if objective.anchor_weight > 0:
-            distance = objective.anchor_distance(model, aligned, batch, plan.num_frames, plan.num_texts)
+            distance = objective.anchor_distance(
+                model, aligned, batch, plan.num_frames, plan.num_texts
+            )
             share = objective.anchor_weight * distance
             surrogate, anchor = surrogate + share, anchor + share.detach()
         if surrogate.requires_grad:

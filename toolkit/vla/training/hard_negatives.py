@@ -42,7 +42,9 @@ def nearest_videos(corpus: Corpus, rows: np.ndarray, seed: int) -> np.ndarray:
             similarity[np.arange(len(part)), part] = -np.inf
             nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :inside]
             neighbours[block[part], :inside] = block[nearest]
-            neighbours[block[part], inside:] = block[nearest[:, -1:]] if inside else block[part][:, None]
+            neighbours[block[part], inside:] = (
+                block[nearest[:, -1:]] if inside else block[part][:, None]
+            )
     return neighbours
 
 
@@ -66,7 +68,9 @@ def group_into_batches(
     return [rows[order[i : i + batch_size]] for i in range(0, len(order), batch_size)]
 
 
-def _group_neighbours(order: np.ndarray, nearest: np.ndarray, group_size: int, rng: np.random.Generator) -> np.ndarray:
+def _group_neighbours(
+    order: np.ndarray, nearest: np.ndarray, group_size: int, rng: np.random.Generator
+) -> np.ndarray:
     is_free = np.ones(len(order), bool)
     groups = []
     for first in order:
@@ -86,7 +90,9 @@ def _descriptors(corpus: Corpus) -> np.ndarray:
     mean caption.
     """
     dim = corpus.dim
-    frames = np.stack([_unit(unit_rows(v.values.astype(np.float32)).mean(0)) for v in corpus.videos])
+    frames = np.stack(
+        [_unit(unit_rows(v.values.astype(np.float32)).mean(0)) for v in corpus.videos]
+    )
     texts = np.zeros((len(corpus.videos), dim), np.float32)
     for query in corpus.queries:
         texts[query.video] += _unit(corpus.text_vector(query))

@@ -23,7 +23,9 @@ is lost.
 _SCALES = np.geomspace(5.0, MAX_SCALE, 25)
 
 
-def fit_centering(model: AlignmentModel, validate: Callable[[AlignmentModel], float | None]) -> bool:
+def fit_centering(
+    model: AlignmentModel, validate: Callable[[AlignmentModel], float | None]
+) -> bool:
     """Choose how much of each modality's mean to subtract, and set it on the projector.
 
     Image and text embeddings occupy different cones (the modality gap, Liang et al. 2022).
@@ -48,7 +50,9 @@ def fit_centering(model: AlignmentModel, validate: Callable[[AlignmentModel], fl
 
 
 @torch.no_grad()
-def fit_temperature(model: AlignmentModel, objective: Objective, batches: Iterable[AlignmentBatch]) -> None:
+def fit_temperature(
+    model: AlignmentModel, objective: Objective, batches: Iterable[AlignmentBatch]
+) -> None:
     """Set the temperature of the untrained model to that of the lowest alignment loss.
 
     The scale is at most 100.
@@ -67,7 +71,9 @@ def fit_temperature(model: AlignmentModel, objective: Objective, batches: Iterab
     for batch in batches:
         aligned = model(batch)
         for i, scale in enumerate(_SCALES):
-            parts = objective.alignment(model, replace(aligned, scale=aligned.scale.new_tensor(scale)), batch)
+            parts = objective.alignment(
+                model, replace(aligned, scale=aligned.scale.new_tensor(scale)), batch
+            )
             losses[i] += sum(float(loss) for loss in parts.values())
     if losses.any():
         model.log_scale.fill_(math.log(_SCALES[int(losses.argmin())]))

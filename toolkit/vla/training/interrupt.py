@@ -68,6 +68,8 @@ def _python_handlers() -> dict[int, Callable[[int, FrameType | None], Any]]:
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
-    numbers = [int(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name)]  # no SIGHUP on Windows
+    numbers = [
+        int(getattr(signal, name)) for name in _SIGNALS if hasattr(signal, name)
+    ]  # no SIGHUP on Windows
     handlers = {number: signal.getsignal(number) for number in numbers}
     return {number: handler for number, handler in handlers.items() if callable(handler)}

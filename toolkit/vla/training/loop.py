@@ -75,9 +75,12 @@ def train(
     is_main = processes.rank == 0
     validator, corpus = _Validator(corpus, split, config.seed), split.training_corpus(corpus)
     model = initial_model(corpus.subset(split.train), scale, config).to(processes.device)
-    if config.levels == "none" and not any(True for head in model.heads.values() for _ in head.parameters()):
+    if config.levels == "none" and not any(
+        True for head in model.heads.values() for _ in head.parameters()
+    ):
         raise UsageError(
-            f"there is nothing to train: levels is none, and no head of heads {config.heads!r} has weights of its own"
+            f"there is nothing to train: levels is none, and no head of heads {config.heads!r} "
+            f"has weights of its own"
         )
     objective = Objective(config).to(processes.device)
     before = ValidationResult({}, 0.0), 0.0
@@ -91,7 +94,10 @@ def train(
         processes.broadcast_(model.log_scale.data)
     step = Step(model, objective, config, sampler.steps * config.epochs, processes)
     epochs = Epochs(model, step, sampler, config, folder, identity, processes, progress)
-    with on_interrupt(allow_repeats=processes.world_size > 1) as interrupt, deterministic(config.deterministic):
+    with (
+        on_interrupt(allow_repeats=processes.world_size > 1) as interrupt,
+        deterministic(config.deterministic),
+    ):
         while not epochs.is_over:
             epochs.run(interrupt)
             result = validator(model, _VALIDATION_ALPHA) if is_main else ValidationResult({}, 0.0)
@@ -103,7 +109,11 @@ def train(
 
 
 def _initialize(
-    model: AlignmentModel, objective: Objective, validator: _Validator, sampler: EpochSampler, device: torch.device
+    model: AlignmentModel,
+    objective: Objective,
+    validator: _Validator,
+    sampler: EpochSampler,
+    device: torch.device,
 ) -> None:
     """Fit the centering of both modalities, then the temperature of the contrastive loss.
 
@@ -132,12 +142,16 @@ class _Validator:
         self._corpus = corpus.subset(rows)
         self._num_val = len(split.val)
         self._train_corpus = corpus.subset(split.train)
-        self._is_held_out = np.array([i in held_out for i, q in enumerate(corpus.queries) if q.video in gallery], bool)
+        self._is_held_out = np.array(
+            [i in held_out for i, q in enumerate(corpus.queries) if q.video in gallery], bool
+        )
         of_val = np.array([q.video < self._num_val for q in self._corpus.queries], bool)
         self._is_selection_query = of_val | self._is_held_out
         self.gallery_size = len(self._corpus.videos)
 
-    def __call__(self, model: AlignmentModel, alpha: float = 1.0, *, heads: bool = True) -> ValidationResult:
+    def __call__(
+        self, model: AlignmentModel, alpha: float = 1.0, *, heads: bool = True
+    ) -> ValidationResult:
         """Return the scores of the model at `alpha`; leaves it in evaluation mode.
 
         Args:
@@ -147,7 +161,9 @@ class _Validator:
         """
         model.eval()
         with model.with_alpha(alpha):
-            return validate(model, self._corpus, self._num_val, self._is_selection_query, heads=heads)
+            return validate(
+                model, self._corpus, self._num_val, self._is_selection_query, heads=heads
+            )
 
     def held_out_score(self, model: AlignmentModel, alpha: float = 1.0) -> float:
         """Return the retrieval score of held-out concepts, from 0 to 1.
@@ -164,7 +180,10 @@ class _Validator:
 
         The other videos were trained on, whether or not some of their captions are held out.
         """
-        parts = [{k: v.select(v.videos < self._num_val) for k, v in result.parts.items()} for result in (ours, frozen)]
+        parts = [
+            {k: v.select(v.videos < self._num_val) for k, v in result.parts.items()}
+            for result in (ours, frozen)
+        ]
         return compare(*parts)
 
     def baselines(self, model: AlignmentModel) -> dict[str, dict[str, float]]:
@@ -190,7 +209,11 @@ def _finish(
         "scale": float(model.scale.detach()),
         "better": best is not None and verdict is not None and verdict.is_better,
         "verdict": None if verdict is None else verdict.to_json(),
-        "videos": {"train": len(split.train), "held out": len(split.val), "searched": validator.gallery_size},
+        "videos": {
+            "train": len(split.train),
+            "held out": len(split.val),
+            "searched": validator.gallery_size,
+        },
         "before": before[0].to_json(),
         "after": after.to_json(),
         "untaught": {
@@ -230,4 +253,8 @@ def _select_alpha(
 def _headline(result: ValidationResult) -> dict[str, float]:
     """Return one metric of each task for the progress line."""
     metrics = {"text to video": "R@1", "moment to video": "R@1", "moment in its video": "R1@0.5"}
-    return {f"{task} {m}": result.metrics[task][m] for task, m in metrics.items() if task in result.metrics}
+    return {
+        f"{task} {m}": result.metrics[task][m]
+        for task, m in metrics.items()
+        if task in result.metrics
+    }

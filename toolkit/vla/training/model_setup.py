@@ -26,8 +26,12 @@ def initial_model(corpus: Corpus, scale: float, config: TrainConfig) -> Alignmen
         scale: of the encoder; at most 100 is used.
         config: of the run.
     """
-    options = {name: _resolve_options(name, corpus, config) for name in select_heads(config, corpus)}
-    sizes = ModelConfig(corpus.dim, config.projector, dict(config.projector_options), min(scale, 100.0), options)
+    options = {
+        name: _resolve_options(name, corpus, config) for name in select_heads(config, corpus)
+    }
+    sizes = ModelConfig(
+        corpus.dim, config.projector, dict(config.projector_options), min(scale, 100.0), options
+    )
     # The caller's random state is restored, here and in every step: a library must not reseed a
     # program.
     with torch.random.fork_rng(devices=[]):
@@ -55,7 +59,9 @@ def _configured_heads(config: TrainConfig, corpus: Corpus) -> list[str]:
         for name in config.head_names:
             other = head_of_task.setdefault(heads.get(name).task, name)
             if other != name:
-                raise UsageError(f"heads {other} and {name} handle the same task: train them in separate runs")
+                raise UsageError(
+                    f"heads {other} and {name} handle the same task: train them in separate runs"
+                )
         return config.head_names
     kinds = {q.question.kind for q in corpus.questions}
     return [head for kind, head in HEADS_BY_QUESTION.items() if kind in kinds]
@@ -73,7 +79,11 @@ def _sample_rows(corpus: Corpus, seed: int) -> tuple[torch.Tensor, torch.Tensor]
     starts = starts_of(len(v.values) for v in corpus.videos)
     rows = np.sort(np.random.default_rng([seed, 6]).permutation(starts[-1])[:_MAX_ROWS])
     of_video = np.split(rows, np.searchsorted(rows, starts[1:-1]))
-    frames = np.concatenate([v.values[i - a] for v, i, a in zip(corpus.videos, of_video, starts, strict=False)])
-    chunks = [*(q.chunks for q in corpus.queries), *(q.chunks for q in corpus.questions)][:_MAX_ROWS]
+    frames = np.concatenate(
+        [v.values[i - a] for v, i, a in zip(corpus.videos, of_video, starts, strict=False)]
+    )
+    chunks = [*(q.chunks for q in corpus.queries), *(q.chunks for q in corpus.questions)][
+        :_MAX_ROWS
+    ]
     texts = np.stack([corpus.vector(text) for text in chunks])
     return torch.from_numpy(frames.astype(np.float32)), torch.from_numpy(texts)

@@ -18,7 +18,13 @@ from vla.losses import registry as losses
 from vla.losses.base import Kind
 from vla.model import AlignmentModel
 from vla.training.config import TrainConfig
-from vla.training.pooled_embeddings import NUM_SEGMENTS, PairTargets, PooledEmbeddings, row_hashes, soft_targets
+from vla.training.pooled_embeddings import (
+    NUM_SEGMENTS,
+    PairTargets,
+    PooledEmbeddings,
+    row_hashes,
+    soft_targets,
+)
 
 _MAX_SCORES = 1 << 22
 """Largest number of scores of texts and videos in one matrix.
@@ -65,14 +71,19 @@ class Objective(nn.Module):
         """
         aligned = model(batch) if aligned is None else aligned
         parts = self.alignment(model, aligned, batch)
-        parts |= {k: self.head_weights.get(k, 1.0) * v for k, v in model.head_losses(aligned, batch).items()}
+        parts |= {
+            k: self.head_weights.get(k, 1.0) * v
+            for k, v in model.head_losses(aligned, batch).items()
+        }
         if self.anchor_weight > 0 and parts:
             texts = len(batch.queries) + len(batch.questions)
             distance = self.anchor_distance(model, aligned, batch, len(batch.packed_frames), texts)
             parts["pull"] = self.anchor_weight * distance
         return parts
 
-    def alignment(self, model: AlignmentModel, aligned: AlignedBatch, batch: AlignmentBatch) -> dict[str, torch.Tensor]:
+    def alignment(
+        self, model: AlignmentModel, aligned: AlignedBatch, batch: AlignmentBatch
+    ) -> dict[str, torch.Tensor]:
         """Return the losses of the levels alone."""
         parts: dict[str, torch.Tensor] = {}
         is_untimed, head = ~batch.is_timed, self._retrieval_head(model)
@@ -86,7 +97,9 @@ class Objective(nn.Module):
             if len(queries):
                 segments, mask = aligned.equal_segments(batch.video_of_query[queries], NUM_SEGMENTS)
                 sentences = aligned.sentences[queries], batch.sentence_mask[queries]
-                parts["alignment"] = weight * self._untimed_loss(segments, mask, *sentences, aligned.scale)
+                parts["alignment"] = weight * self._untimed_loss(
+                    segments, mask, *sentences, aligned.scale
+                )
         return parts
 
     def _segment_factor(self, parts: dict[str, torch.Tensor]) -> float:
@@ -97,7 +110,9 @@ class Objective(nn.Module):
         """Return the model's head that compares captions with videos, or the one without
         parameters.
         """
-        return cast(Retrieval, model.heads["retrieval"] if "retrieval" in model.heads else self.retrieval)
+        return cast(
+            Retrieval, model.heads["retrieval"] if "retrieval" in model.heads else self.retrieval
+        )
 
     def from_vectors(
         self, vectors: PooledEmbeddings, targets: PairTargets, scale: torch.Tensor
@@ -110,11 +125,15 @@ class Objective(nn.Module):
         is_untimed = ~targets.is_timed
         if self.is_global and is_untimed.any():
             queries = vectors.queries[is_untimed]
-            parts["global"] = self.global_loss.from_vectors(queries, vectors.videos, scale, *targets.video_pairs())
+            parts["global"] = self.global_loss.from_vectors(
+                queries, vectors.videos, scale, *targets.video_pairs()
+            )
         weight = self._segment_factor(parts)
         if self.is_segment and targets.is_timed.any():
             pairs = vectors.queries[targets.is_timed], vectors.moments
-            parts["segment"] = weight * self.segment_loss.from_vectors(*pairs, scale, targets.moment_pairs())
+            parts["segment"] = weight * self.segment_loss.from_vectors(
+                *pairs, scale, targets.moment_pairs()
+            )
         if self.is_segment and len(vectors.segments):
             sets = vectors.segments, targets.segment_mask, vectors.sentences, targets.sentence_mask
             parts["alignment"] = weight * self._untimed_loss(*sets, scale)
@@ -131,24 +150,34 @@ class Objective(nn.Module):
     ) -> torch.Tensor:
         if not head.reads_tokens and int(rows.sum()) * len(batch.frames) > _MAX_SCORES:
             pairs = PairTargets.from_batch(batch, False).video_pairs()
-            return self.global_loss.from_vectors(aligned.queries[rows], aligned.videos, aligned.scale, *pairs)
+            return self.global_loss.from_vectors(
+                aligned.queries[rows], aligned.videos, aligned.scale, *pairs
+            )
         scores, positives = head.scores(aligned, rows) * aligned.scale, head.positives(batch)[rows]
         # The video of an equal caption is not a negative, and not the right one either.
         same_text = (_same_text(batch.queries[rows]).float() @ positives.float()) > 0
-        loss: torch.Tensor = self.global_loss(scores.masked_fill(same_text & ~positives, -torch.inf), positives)
+        loss: torch.Tensor = self.global_loss(
+            scores.masked_fill(same_text & ~positives, -torch.inf), positives
+        )
         return loss
 
-    def _segment_loss(self, aligned: AlignedBatch, batch: AlignmentBatch, rows: torch.Tensor) -> torch.Tensor:
+    def _segment_loss(
+        self, aligned: AlignedBatch, batch: AlignmentBatch, rows: torch.Tensor
+    ) -> torch.Tensor:
         """Return the loss of every timed caption against every annotated segment of the batch."""
         inside, videos = batch.inside[rows], batch.video_of_query[rows]
         segments = aligned.pool_spans(videos, inside)
         loss: torch.Tensor
         if len(videos) ** 2 > _MAX_SCORES:
             pairs = PairTargets.from_batch(batch, False).moment_pairs()
-            loss = self.segment_loss.from_vectors(aligned.queries[rows], segments, aligned.scale, pairs)
+            loss = self.segment_loss.from_vectors(
+                aligned.queries[rows], segments, aligned.scale, pairs
+            )
         else:
             scores = aligned.queries[rows] @ segments.T * aligned.scale
-            loss = self.segment_loss(scores, _same_moment(inside, videos) | _same_text(batch.queries[rows]))
+            loss = self.segment_loss(
+                scores, _same_moment(inside, videos) | _same_text(batch.queries[rows])
+            )
         return loss
 
     def _untimed_loss(
@@ -163,14 +192,21 @@ class Objective(nn.Module):
         aligned.
         """
         total = torch.zeros((), device=segments.device)
-        for rows in torch.arange(len(segments), device=segments.device).split(_ALIGNMENT_BATCH_SIZE):
+        for rows in torch.arange(len(segments), device=segments.device).split(
+            _ALIGNMENT_BATCH_SIZE
+        ):
             similarity = torch.einsum("vne,tme->vtnm", segments[rows], sentences[rows])
             loss = self.untimed_loss(similarity, segment_mask[rows], sentence_mask[rows], scale)
             total = total + len(rows) * loss
         return total / len(segments)
 
     def anchor_distance(
-        self, model: AlignmentModel, aligned: AlignedBatch, batch: AlignmentBatch, frames: int, texts: int
+        self,
+        model: AlignmentModel,
+        aligned: AlignedBatch,
+        batch: AlignmentBatch,
+        frames: int,
+        texts: int,
     ) -> torch.Tensor:
         """Return the mean squared distance between trained and frozen vectors.
 
@@ -186,7 +222,9 @@ class Objective(nn.Module):
         """
         projector = model.projector
         frozen_frames = projector.start_frames(batch.packed_frames)
-        of_frames = functional.mse_loss(aligned.packed, frozen_frames, reduction="sum") / max(1, frames)
+        of_frames = functional.mse_loss(aligned.packed, frozen_frames, reduction="sum") / max(
+            1, frames
+        )
         pairs = ((aligned.queries, batch.queries), (aligned.questions, batch.questions.vectors))
         of_texts = torch.cat([(a - projector.start_text(b)).square().sum(-1) for a, b in pairs])
         return of_frames + of_texts.sum() / max(1, texts)
@@ -205,7 +243,10 @@ def _build_loss(setting: str, name: str, kind: Kind) -> Any:
     loss = losses.build(name)
     if loss.kind != kind:
         candidates = ", ".join(n for n, plugin in losses.loadable().items() if plugin.kind == kind)
-        raise UsageError(f"{setting} is a loss over {kind}, one of {candidates}; {name!r} is one over {loss.kind}")
+        raise UsageError(
+            f"{setting} is a loss over {kind}, one of {candidates}; {name!r} is one over "
+            f"{loss.kind}"
+        )
     return loss
 
 

@@ -37,7 +37,9 @@ class PooledEmbeddings:
     sentences: torch.Tensor
 
     @classmethod
-    def from_batch(cls, aligned: AlignedBatch, batch: AlignmentBatch, has_segments: bool) -> PooledEmbeddings:
+    def from_batch(
+        cls, aligned: AlignedBatch, batch: AlignmentBatch, has_segments: bool
+    ) -> PooledEmbeddings:
         """Return the embeddings of a batch.
 
         Args:
@@ -58,7 +60,9 @@ class PooledEmbeddings:
     @classmethod
     def concat(cls, parts: Sequence[PooledEmbeddings]) -> PooledEmbeddings:
         """Return the embeddings of several batches, concatenated."""
-        return cls(*(_concat_padded(field) for field in zip(*(p.tensors for p in parts), strict=True)))
+        return cls(
+            *(_concat_padded(field) for field in zip(*(p.tensors for p in parts), strict=True))
+        )
 
 
 @dataclass(frozen=True)
@@ -89,19 +93,33 @@ class PairTargets:
         # A video of fewer frames than segments has segments without a frame.
         position = torch.arange(batch.frame_mask.shape[1], device=is_timed.device)
         mask = batch.frame_mask[batch.video_of_query[queries]]
-        owner = (position * NUM_SEGMENTS).div(mask.sum(1, keepdim=True).clamp_min(1), rounding_mode="floor")
+        owner = (position * NUM_SEGMENTS).div(
+            mask.sum(1, keepdim=True).clamp_min(1), rounding_mode="floor"
+        )
         counts = torch.zeros(len(queries), NUM_SEGMENTS, device=is_timed.device)
         segment_mask = counts.scatter_add_(1, owner.clamp_max(NUM_SEGMENTS - 1), mask.float()) > 0
         moments = _same_moment_pairs(batch.inside[is_timed], batch.video_of_query[is_timed])
         texts = row_hashes(batch.queries)
-        return cls(batch.video_of_query, is_timed, texts, moments, segment_mask, batch.sentence_mask[queries])
+        return cls(
+            batch.video_of_query,
+            is_timed,
+            texts,
+            moments,
+            segment_mask,
+            batch.sentence_mask[queries],
+        )
 
     @classmethod
     def concat(cls, parts: Sequence[PairTargets], num_videos: Sequence[int]) -> PairTargets:
         """Return the targets of several batches of `num_videos` videos each, concatenated."""
         shifted, videos, timed_offset = [], 0, 0
         for part, count in zip(parts, num_videos, strict=True):
-            rows = part.video_of_query + videos, part.is_timed, part.texts, part.same_moment + timed_offset
+            rows = (
+                part.video_of_query + videos,
+                part.is_timed,
+                part.texts,
+                part.same_moment + timed_offset,
+            )
             shifted.append((*rows, part.segment_mask, part.sentence_mask))
             videos, timed_offset = videos + count, timed_offset + int(part.is_timed.sum())
         return cls(*(_concat_padded(field) for field in zip(*shifted, strict=True)))

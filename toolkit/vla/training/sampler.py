@@ -73,9 +73,15 @@ class BatchSampler:
         self._arrays, self._config = CorpusArrays(corpus), config
         arrays, count = self._arrays, len(corpus.videos)
         queries = np.arange(len(arrays.query_video))
-        self._untimed_queries = _by_video(queries[~arrays.is_timed], arrays.query_video[~arrays.is_timed], count)
-        self._timed_queries = _by_video(queries[arrays.is_timed], arrays.query_video[arrays.is_timed], count)
-        self._questions = _by_video(np.arange(len(arrays.question_video)), arrays.question_video, count)
+        self._untimed_queries = _by_video(
+            queries[~arrays.is_timed], arrays.query_video[~arrays.is_timed], count
+        )
+        self._timed_queries = _by_video(
+            queries[arrays.is_timed], arrays.query_video[arrays.is_timed], count
+        )
+        self._questions = _by_video(
+            np.arange(len(arrays.question_video)), arrays.question_video, count
+        )
 
     def __call__(self, rows: np.ndarray, step: int) -> AlignmentBatch:
         """Return the batch of step `step` with the videos `rows`."""
@@ -94,15 +100,21 @@ class BatchSampler:
         first = _sample(self._untimed_queries, rows, captions, rng)
         second = _sample(self._timed_queries, rows, captions, rng)
         queries = np.concatenate([first, second])
-        return BatchPlan(self._arrays, rows, queries, _sample(self._questions, rows, questions, rng))
+        return BatchPlan(
+            self._arrays, rows, queries, _sample(self._questions, rows, questions, rng)
+        )
 
 
 def _by_video(items: np.ndarray, video: np.ndarray, count: int) -> Ragged:
     """Return the items of each of `count` videos; `video` `(N,)` is the video of each item."""
-    return Ragged(items[np.argsort(video, kind="stable")], starts_of(np.bincount(video, minlength=count)))
+    return Ragged(
+        items[np.argsort(video, kind="stable")], starts_of(np.bincount(video, minlength=count))
+    )
 
 
-def _sample(of_video: Ragged, rows: np.ndarray, max_items: int, rng: np.random.Generator) -> np.ndarray:
+def _sample(
+    of_video: Ragged, rows: np.ndarray, max_items: int, rng: np.random.Generator
+) -> np.ndarray:
     """Return up to `max_items` random items of each of the videos `rows`, in their own order."""
     index, owner, position = of_video.locate(rows)
     lots = np.lexsort((rng.random(len(index)), owner))

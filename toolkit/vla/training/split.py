@@ -35,7 +35,9 @@ class Split:
     def training_corpus(self, corpus: Corpus) -> Corpus:
         """Return `corpus` without the held-out queries; rows of videos do not change."""
         held_out = set(self.held_out_queries.tolist())
-        return replace(corpus, queries=[q for i, q in enumerate(corpus.queries) if i not in held_out])
+        return replace(
+            corpus, queries=[q for i, q in enumerate(corpus.queries) if i not in held_out]
+        )
 
 
 def split_rows(count: int, split_names: dict[int, str], val_fraction: float, seed: int) -> Split:
@@ -90,7 +92,9 @@ def hold_out_concepts(split: Split, corpus: Corpus, fraction: float, seed: int) 
     if len(concepts) < _MIN_CONCEPTS or count < 1:
         return split
     selection = _random_clusters(concepts, count, np.random.default_rng([seed, 8]))
-    held_out = np.array(sorted(row for concept in selection for row in queries_of[concept]), np.int64)
+    held_out = np.array(
+        sorted(row for concept in selection for row in queries_of[concept]), np.int64
+    )
     rows = set(held_out.tolist())
     remaining = {q.video for i, q in enumerate(corpus.queries) if i not in rows}
     remaining |= {q.video for q in corpus.questions}
@@ -115,7 +119,10 @@ def _concepts(split: Split, corpus: Corpus) -> tuple[np.ndarray, list[list[int]]
         return np.zeros((0, corpus.dim)), []
     queries_of = list(groups.values())
     vectors = np.stack(
-        [_unit(np.stack([corpus.text_vector(corpus.queries[i]) for i in rows])).mean(0) for rows in queries_of]
+        [
+            _unit(np.stack([corpus.text_vector(corpus.queries[i]) for i in rows])).mean(0)
+            for rows in queries_of
+        ]
     )
     return _unit(vectors - vectors.mean(0)), queries_of
 

@@ -42,7 +42,10 @@ class State:
     def after_step(self, losses: dict[str, torch.Tensor], steps: int) -> State:
         """Return the state after a step with these losses, one of `steps` of the epoch."""
         # In float32 on their device: nothing waits for them, and the JSON restores the same bits.
-        sums = {k: self.losses.get(k, torch.zeros_like(v)).to(v.device) + v / steps for k, v in losses.items()}
+        sums = {
+            k: self.losses.get(k, torch.zeros_like(v)).to(v.device) + v / steps
+            for k, v in losses.items()
+        }
         return replace(self, step=self.step + 1, losses=self.losses | sums)
 
     def mean_losses(self) -> dict[str, float]:
@@ -60,7 +63,15 @@ class State:
         row = {"epoch": self.epoch + 1, "losses": self.mean_losses(), **result.to_json()}
         copy = {k: v.clone() for k, v in weights.items()} if is_best else self.best_weights
         best = max(self.best, result.score)
-        return State(self.epoch + 1, 0, {}, best, 0 if is_best else self.stale + 1, [*self.history, row], copy)
+        return State(
+            self.epoch + 1,
+            0,
+            {},
+            best,
+            0 if is_best else self.stale + 1,
+            [*self.history, row],
+            copy,
+        )
 
     def record(self) -> dict[str, Any]:
         """Return everything except the weights, as JSON."""
@@ -82,7 +93,9 @@ class _Record:
     history: list[dict[str, Any]]
 
 
-def state_tensors(state: State, model: AlignmentModel, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def state_tensors(
+    state: State, model: AlignmentModel, optimizer: torch.optim.Optimizer
+) -> dict[str, torch.Tensor]:
     """Return all tensors of the state, on the CPU: the model, its best weights and the
     optimizer.
     """
@@ -94,7 +107,9 @@ def state_tensors(state: State, model: AlignmentModel, optimizer: torch.optim.Op
 
 
 def restore_state(
-    checkpoint: tuple[dict[str, torch.Tensor], dict[str, Any]], model: AlignmentModel, optimizer: torch.optim.Optimizer
+    checkpoint: tuple[dict[str, torch.Tensor], dict[str, Any]],
+    model: AlignmentModel,
+    optimizer: torch.optim.Optimizer,
 ) -> State:
     """Return the state of a checkpoint, and load its model and optimizer.
 
@@ -112,15 +127,20 @@ def restore_state(
         _load_tensors(tensors, model, optimizer)
     except (RuntimeError, LookupError, ValueError, TypeError) as error:
         raise CacheError(
-            f"the state of the unfinished run does not fit its settings ({error})", hint=_RESTART_HINT
+            f"the state of the unfinished run does not fit its settings ({error})",
+            hint=_RESTART_HINT,
         ) from error
     best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
     losses = {k: torch.tensor(v, dtype=torch.float32) for k, v in record.losses.items()}
     return State(record.epoch, record.step, losses, record.best, record.stale, record.history, best)
 
 
-def _load_tensors(tensors: dict[str, torch.Tensor], model: AlignmentModel, optimizer: torch.optim.Optimizer) -> None:
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+def _load_tensors(
+    tensors: dict[str, torch.Tensor], model: AlignmentModel, optimizer: torch.optim.Optimizer
+) -> None:
+    model.load_state_dict(
+        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    )
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):

@@ -30,16 +30,29 @@ class Step:
     """
 
     def __init__(
-        self, model: AlignmentModel, objective: Objective, config: TrainConfig, total: int, processes: ProcessGroup
+        self,
+        model: AlignmentModel,
+        objective: Objective,
+        config: TrainConfig,
+        total: int,
+        processes: ProcessGroup,
     ) -> None:
         self._model, self._objective, self._config, self._total = model, objective, config, total
         self._processes = processes
-        self._uses_bf16 = config.precision == "bf16" or (config.precision == "auto" and uses_bf16(processes.device))
+        self._uses_bf16 = config.precision == "bf16" or (
+            config.precision == "auto" and uses_bf16(processes.device)
+        )
         matrices = [p for p in model.parameters() if p.ndim >= 2]
         others = [p for p in model.parameters() if p.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
         self.optimizer = torch.optim.AdamW(
-            [g for g in groups if g["params"]], lr=config.learning_rate, betas=(0.9, 0.98), fused=True
+            [g for g in groups if g["params"]],
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+            fused=True,
         )
 
     def __call__(self, plan: BatchPlan, number: int) -> dict[str, torch.Tensor]:
@@ -53,11 +66,15 @@ class Step:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(number)
         seed, device = self._config.seed + number, self._processes.device
-        if self._processes.world_size == 1 and grad_cache.can_split(self._model, self._objective, plan):
+        if self._processes.world_size == 1 and grad_cache.can_split(
+            self._model, self._objective, plan
+        ):
             self._model.train()
             self.optimizer.zero_grad(set_to_none=True)
             with _preserve_random_state(device):
-                losses = grad_cache.gradients(self._model, self._objective, plan, seed, self._precision, device)
+                losses = grad_cache.gradients(
+                    self._model, self._objective, plan, seed, self._precision, device
+                )
         else:
             losses = self.gradients(plan.batch().to(device), seed)
         if losses:
@@ -96,7 +113,9 @@ class Step:
             torch.manual_seed(seed + (self._processes.rank << 40))
             is_single = self._processes.world_size == 1
             with self._precision():
-                aligned = self._model(batch) if is_single else self._processes.align(self._model, batch)
+                aligned = (
+                    self._model(batch) if is_single else self._processes.align(self._model, batch)
+                )
             if not is_single:
                 torch.manual_seed(seed)
             losses: dict[str, torch.Tensor] = self._objective(self._model, batch, aligned)
@@ -104,7 +123,11 @@ class Step:
 
     def _precision(self) -> AbstractContextManager[None]:
         # Not entered in float32: some devices have no autocast.
-        return torch.autocast(self._processes.device.type, torch.bfloat16) if self._uses_bf16 else nullcontext()
+        return (
+            torch.autocast(self._processes.device.type, torch.bfloat16)
+            if self._uses_bf16
+            else nullcontext()
+        )
 
 
 def _preserve_random_state(device: torch.device) -> AbstractContextManager[None]:

@@ -40,7 +40,9 @@ class Throughput:
 
     def should_save(self) -> bool:
         """Return whether the last save is long ago."""
-        return time.monotonic() - self._last_save > max(_MIN_SAVE_INTERVAL, _SAVE_COST_FACTOR * self._save_seconds)
+        return time.monotonic() - self._last_save > max(
+            _MIN_SAVE_INTERVAL, _SAVE_COST_FACTOR * self._save_seconds
+        )
 
     def record_save(self, start: float) -> None:
         """Record a save that began at `start`, a time of `time.monotonic`."""

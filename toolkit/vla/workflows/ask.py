@@ -70,7 +70,9 @@ class Answer:
         record = asdict(self)
         record["video"] = record.pop("video_id")
         record["others"] = [{"answer": answer, "value": value} for answer, value in self.others]
-        record["moments"] = [{"start": start, "end": end, "peak": peak} for start, end, peak in self.moments]
+        record["moments"] = [
+            {"start": start, "end": end, "peak": peak} for start, end, peak in self.moments
+        ]
         return record
 
 
@@ -115,7 +117,8 @@ def ask(
     names = list(videos)
     if every == bool(names):
         raise UsageError(
-            "give the videos that the question is about, or ask about all of them", hint=Hint("one_or_all")
+            "give the videos that the question is about, or ask about all of them",
+            hint=Hint("one_or_all"),
         )
     try:
         parsed_question = Question(choices=tuple(" ".join(c.split()) for c in choices))
@@ -124,7 +127,11 @@ def ask(
     space = Workspace.open(workspace)
     cache = active_cache(space.caches)
     lookup = NameMatcher(cache.receipts, space.root)
-    video_ids = [lookup.resolve(str(name), space.root, Path.cwd()) for name in names] if names else cache.video_ids()
+    video_ids = (
+        [lookup.resolve(str(name), space.root, Path.cwd()) for name in names]
+        if names
+        else cache.video_ids()
+    )
     if choices:
         kinds = ["choice"]
     else:
@@ -133,22 +140,35 @@ def ask(
     if kind == "count":
         parsed_question = Question(count=0)
     elif kind != kinds[0]:
-        progress(Progress("ask", message="no run has a head for counts: the answer is a text", level="note"))
+        progress(
+            Progress(
+                "ask", message="no run has a head for counts: the answer is a text", level="note"
+            )
+        )
     encoder = query_encoder(cache, device, "auto")
     texts = _Texts(text, parsed_question, encoder)
     with model.with_alpha(1.0), small_op_threads():
-        return [_answer(model, record, texts, cache.frames(name), space, kind, moments) for name in video_ids]
+        return [
+            _answer(model, record, texts, cache.frames(name), space, kind, moments)
+            for name in video_ids
+        ]
 
 
 def _choose_run(
-    workspace: Workspace, cache: FeatureCache, run: str | None, kinds: list[str], progress: ProgressCallback
+    workspace: Workspace,
+    cache: FeatureCache,
+    run: str | None,
+    kinds: list[str],
+    progress: ProgressCallback,
 ) -> tuple[AlignmentModel, Run, str]:
     """Return model and record of a run with a head for the first of `kinds` that any run answers,
     and that kind.
     """
     if run is not None:
         model, record = load_model(workspace.run(run))
-        record.spec.require_same(cache.spec, f"run {run!r}", "the features of this workspace", Hint("train_here"))
+        record.spec.require_same(
+            cache.spec, f"run {run!r}", "the features of this workspace", Hint("train_here")
+        )
         for kind in kinds:
             if any(head.task == kind for head in model.heads.values()):
                 return model, record, kind
@@ -158,7 +178,9 @@ def _choose_run(
             hint=Hint("train_head", head=HEADS_BY_QUESTION[kinds[0]]),
         )
     runs = []
-    for path in sorted(workspace.runs.glob("*/run.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True):
+    for path in sorted(
+        workspace.runs.glob("*/run.json"), key=lambda p: p.stat().st_mtime_ns, reverse=True
+    ):
         try:
             runs.append(open_run(path.parent))
         except CacheError as error:  # another run may answer
@@ -169,7 +191,9 @@ def _choose_run(
             if HEADS_BY_QUESTION[kind] in record.model.heads:
                 return load_model(workspace.runs / record.name)[0], record, kind
     head = HEADS_BY_QUESTION[kinds[0]]
-    raise MissingError("no run has a head for this kind of question", hint=Hint("train_head", head=head))
+    raise MissingError(
+        "no run has a head for this kind of question", hint=Hint("train_head", head=head)
+    )
 
 
 class _Texts:
@@ -206,7 +230,9 @@ class _Texts:
     def align(self, model: AlignmentModel, text: str) -> np.ndarray:
         """Return the unit vector `(E,)` of `text`."""
         chunks = self.encode(text)
-        vector: np.ndarray = model.align_texts(pool_chunks(np.stack([self.vectors[c] for c in chunks]))[None])[0]
+        vector: np.ndarray = model.align_texts(
+            pool_chunks(np.stack([self.vectors[c] for c in chunks]))[None]
+        )[0]
         return vector
 
 
@@ -238,17 +264,26 @@ def _answer(
         others: tuple[tuple[str, float], ...] = ((answer, float(predictions[0])),)
     else:
         best = predictions[0].float().softmax(-1).topk(min(_NUM_ANSWERS, predictions.shape[1]))
-        labels = [texts.question.choices[int(i)] for i in best.indices] if kind == "choice" else decoded
+        labels = (
+            [texts.question.choices[int(i)] for i in best.indices] if kind == "choice" else decoded
+        )
         others = tuple(zip(labels, map(float, best.values), strict=False))
     vector = texts.align(model, join_question_answer(texts.text, answer))
     frames = aligned.packed.float().cpu().numpy()
     segments = pool_segments(frames, video, windows_and_changes(video))
     scores = (segments.vectors @ vector).astype(np.float64)
     segment_scores = SegmentScores(segments.spans, scores, float(scores.max()))
-    moments = MomentLocalizer(model, None).localize(video, frames, vector, segment_scores, max_moments)
-    evidence = tuple((float(a), float(b), float(p)) for (a, b), p in zip(moments.spans, moments.peaks, strict=True))
+    moments = MomentLocalizer(model, None).localize(
+        video, frames, vector, segment_scores, max_moments
+    )
+    evidence = tuple(
+        (float(a), float(b), float(p))
+        for (a, b), p in zip(moments.spans, moments.peaks, strict=True)
+    )
     path = "" if run.spec.is_imported else str(workspace.video_path(video.video_id))
-    return Answer(video.video_id, path, texts.text, kind, answer, others, blind_answer, evidence, run.name)
+    return Answer(
+        video.video_id, path, texts.text, kind, answer, others, blind_answer, evidence, run.name
+    )
 
 
 def _as_text(kind: str, prediction: Any, question: Question) -> str:

@@ -42,10 +42,16 @@ def features_of(workspace: Workspace, video: Path | str) -> VideoFeatures:
     cache = _cache(workspace)
     name = workspace.resolve_video(video, cache.receipts)
     if name not in cache.video_ids():
-        raise MissingError(f"{video} has no features in {workspace.root}", hint=Hint("extract_video", video=str(video)))
+        raise MissingError(
+            f"{video} has no features in {workspace.root}",
+            hint=Hint("extract_video", video=str(video)),
+        )
     features = cache.frames(name)
     return VideoFeatures(
-        name, features.values.astype(np.float32), features.timestamps_seconds, features.duration_seconds
+        name,
+        features.values.astype(np.float32),
+        features.timestamps_seconds,
+        features.duration_seconds,
     )
 
 

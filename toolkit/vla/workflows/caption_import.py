@@ -30,7 +30,9 @@ from vla.storage.workspace import Workspace
 
 def caption_paths(files: Paths | None) -> list[Path]:
     """Return the files without duplicates, in order; raises UsageError for an empty name."""
-    paths = [] if files is None else [files] if isinstance(files, str | os.PathLike) else list(files)
+    paths = (
+        [] if files is None else [files] if isinstance(files, str | os.PathLike) else list(files)
+    )
     if not all(os.fspath(path).strip() for path in paths):
         raise UsageError("a captions file has an empty name")
     return list(dict.fromkeys(Path(path).expanduser().absolute() for path in paths))
@@ -60,7 +62,9 @@ def sidecar_captions(
     counted: an archive from elsewhere must not turn files of this machine into captions.
     """
     annotations: list[Annotation] = []
-    names = {workspace.video_path(r.video_id): r.video_id for r in report.receipts if r.has_features}
+    names = {
+        workspace.video_path(r.video_id): r.video_id for r in report.receipts if r.has_features
+    }
     files: dict[str, set[str]] = {video: set() for video in names.values()}
     for video, beside in find_sidecars(names, omissions).items():
         for path in beside:
@@ -73,7 +77,9 @@ def sidecar_captions(
             except AnnotationError as error:
                 progress(Progress("captions", message=str(error), level="warning"))
                 continue
-            annotations += [replace(a, video=names[video], source=str(path.absolute())) for a in captions]
+            annotations += [
+                replace(a, video=names[video], source=str(path.absolute())) for a in captions
+            ]
     return annotations, files
 
 
@@ -126,7 +132,9 @@ def update_captions(
         caption_store.reconcile(workspace, digests, modified_videos)
     sidecar_annotations: list[Annotation] = []
     if sidecars:
-        sidecar_annotations, sidecar_files = sidecar_captions(report, workspace, progress, report.omissions)
+        sidecar_annotations, sidecar_files = sidecar_captions(
+            report, workspace, progress, report.omissions
+        )
         for entry in drop_lost_captions(workspace, sidecar_files):
             report.omissions.add("lost-caption", entry.source)
     result = match(annotations, cache.video_ids(), workspace)
@@ -136,7 +144,9 @@ def update_captions(
     sidecar_annotations = fit_spans(sidecar_annotations, lengths, report.omissions)
     file_annotations = fit_spans(result.annotations, lengths, report.omissions)
     caption_store.add(workspace, sidecar_annotations, digests, is_sidecar=True)
-    report.captions = caption_store.add(workspace, file_annotations, digests, sources=map(str, caption_paths(files)))
+    report.captions = caption_store.add(
+        workspace, file_annotations, digests, sources=map(str, caption_paths(files))
+    )
     for entry in caption_store.entries(workspace):
         if entry.is_stale:
             report.omissions.add("stale-caption", entry.video)
@@ -149,7 +159,9 @@ def content_digests(cache: FeatureCache) -> dict[str, str]:
     """
     if cache.spec.is_imported:
         return {}
-    return {video: receipt.content for video, receipt in cache.receipts.items() if receipt.has_features}
+    return {
+        video: receipt.content for video, receipt in cache.receipts.items() if receipt.has_features
+    }
 
 
 def encode_captions(
@@ -161,7 +173,9 @@ def encode_captions(
 ) -> None:
     """Encode the texts of `annotations`, and store the number of new ones in `report`."""
     texts = texts_to_cache(annotations)
-    report.texts = cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
+    report.texts = cache.add_texts(
+        texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts)))
+    )
 
 
 def training_captions(
@@ -184,7 +198,9 @@ def training_captions(
     if not paths:
         entries = caption_store.entries(workspace)
         usable = fit_spans(
-            [a for a in caption_store.load_unique(workspace) if a.video in video_ids], durations_of(cache), counts
+            [a for a in caption_store.load_unique(workspace) if a.video in video_ids],
+            durations_of(cache),
+            counts,
         )
         count_unused(entries, video_ids, counts)
     else:
@@ -196,7 +212,9 @@ def training_captions(
     if counts:
         progress(Progress("captions", message=f"left out: {counts.summary()}", level="warning"))
     if not usable:
-        raise MissingError(no_captions_reason(workspace, paths, len(video_ids)), hint=Hint("give_captions"))
+        raise MissingError(
+            no_captions_reason(workspace, paths, len(video_ids)), hint=Hint("give_captions")
+        )
     return usable
 
 
@@ -208,7 +226,9 @@ def digest_of(annotations: Iterable[Annotation]) -> str:
     return atomic.sha256(json.dumps(records, sort_keys=True).encode())
 
 
-def count_unused(entries: Iterable[CaptionEntry], video_ids: set[str], omissions: Omissions) -> None:
+def count_unused(
+    entries: Iterable[CaptionEntry], video_ids: set[str], omissions: Omissions
+) -> None:
     """Count captions in the workspace of videos without features, and of replaced videos."""
     for video in dict.fromkeys(e.video for e in entries if e.video not in video_ids):
         omissions.add("no-such-video", video)

@@ -80,7 +80,10 @@ def video_captions(video: str | Path, *, workspace: Path | str | None = None) ->
 
 
 def remove_captions(
-    sources: Iterable[str | Path], *, workspace: Path | str | None = None, progress: ProgressCallback = silent
+    sources: Iterable[str | Path],
+    *,
+    workspace: Path | str | None = None,
+    progress: ProgressCallback = silent,
 ) -> dict[str, int]:
     """Remove the captions of files from the workspace; the files stay. Returns the number of
     removed entries by source.
@@ -102,13 +105,17 @@ def remove_captions(
         for pattern in map(str, sources):
             matches = names.select(pattern, ws.root, Path.cwd())
             if not matches:
-                raise MissingError(f"the workspace has no captions from {pattern!r}", hint=Hint("list_captions"))
+                raise MissingError(
+                    f"the workspace has no captions from {pattern!r}", hint=Hint("list_captions")
+                )
             selection.update(matches)
         removed_entries = caption_store.drop(ws, lambda e: e.source in selection)
     return dict(Counter(e.source for e in removed_entries))
 
 
-def _summarize_source(workspace: Workspace, source: str, entries: list[CaptionEntry]) -> CaptionSource:
+def _summarize_source(
+    workspace: Workspace, source: str, entries: list[CaptionEntry]
+) -> CaptionSource:
     questions = sum(e.annotation.question is not None for e in entries)
     return CaptionSource(
         source,

@@ -34,17 +34,23 @@ def candidates() -> dict[str, Candidate | str]:
         decoders.build("torchcodec").close()
     except EnvironmentUnfitError as error:
         return {**options, "torchcodec": str(error)}
-    options["torchcodec"] = ("isolated", {"inner": "torchcodec"}) if DEFAULT == "isolated" else ("torchcodec", {})
+    options["torchcodec"] = (
+        ("isolated", {"inner": "torchcodec"}) if DEFAULT == "isolated" else ("torchcodec", {})
+    )
     import torch
 
     # A GPU driver needs more address space than the limit of the worker process.
     options["torchcodec on the GPU"] = (
-        ("torchcodec", {"device": "cuda"}) if torch.cuda.is_available() else "torch sees no CUDA device"
+        ("torchcodec", {"device": "cuda"})
+        if torch.cuda.is_available()
+        else "torch sees no CUDA device"
     )
     return options
 
 
-def open_decoder(name: str | None, videos: list[Path], sampling: Sampling, progress: ProgressCallback) -> Decoder:
+def open_decoder(
+    name: str | None, videos: list[Path], sampling: Sampling, progress: ProgressCallback
+) -> Decoder:
     """Open the decoder called `name`; None means `isolated`, if supported; `fastest` compares all
     on the first video.
 
@@ -56,11 +62,17 @@ def open_decoder(name: str | None, videos: list[Path], sampling: Sampling, progr
         decoder: Decoder = decoders.build(name or DEFAULT)
         return decoder
     usable = {k: v for k, v in candidates().items() if not isinstance(v, str)}
-    rates = {k: measure_frame_rate(v, videos, sampling) for k, v in usable.items()} if len(usable) > 1 else {}
+    rates = (
+        {k: measure_frame_rate(v, videos, sampling) for k, v in usable.items()}
+        if len(usable) > 1
+        else {}
+    )
     best = max(rates, key=rates.__getitem__, default=DEFAULT)
     if rates and rates[best] < _MIN_SPEEDUP * rates[DEFAULT]:
         best = DEFAULT
-    measurements = ", ".join(f"{k} {v:.0f}" for k, v in rates.items()) or "no other decoder is available"
+    measurements = (
+        ", ".join(f"{k} {v:.0f}" for k, v in rates.items()) or "no other decoder is available"
+    )
     progress(Progress("load", message=f"decoder {best} (frames/s: {measurements})", level="note"))
     plugin, options = usable[best]
     fastest: Decoder = decoders.build(plugin, options)

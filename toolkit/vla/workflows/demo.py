@@ -91,7 +91,11 @@ class DemoReport:
 
 
 def demo(
-    folder: Path = Path("vla-demo"), *, clips: int = 320, seed: int = 0, progress: ProgressCallback = silent
+    folder: Path = Path("vla-demo"),
+    *,
+    clips: int = 320,
+    seed: int = 0,
+    progress: ProgressCallback = silent,
 ) -> DemoReport:
     """Render `clips` clips into `folder` and run every stage on them; finished stages are skipped.
 
@@ -121,7 +125,13 @@ def demo(
     with world("extract"):
         choice = EncoderChoice(model="demo")
         paths = [folder / "clips" / c.name for c in (*train_clips, *test_clips)]
-        extract(paths, captions=folder / "captions.jsonl", workspace=folder, choice=choice, progress=progress)
+        extract(
+            paths,
+            captions=folder / "captions.jsonl",
+            workspace=folder,
+            choice=choice,
+            progress=progress,
+        )
     with world("train"):
         # The captions contain the split; training ignores `test`.
         run = train(workspace=folder, settings={"seed": seed, **_SETTINGS}, progress=progress)
@@ -169,11 +179,15 @@ def _search(folder: Path, tests: list[Clip], clips: list[Clip], report: DemoRepo
     moments_by_event: dict[tuple[object, ...], list[tuple[str, float, float]]] = defaultdict(list)
     for clip in clips:
         for event in clip.scene.events:
-            moments_by_event[_event_key(clip.scene, event)].append((f"clips/{clip.name}", event.start, event.end))
+            moments_by_event[_event_key(clip.scene, event)].append(
+                (f"clips/{clip.name}", event.start, event.end)
+            )
     scenes = {f"clips/{c.name}": c.scene for c in tests}
     # Sentences about size and texture are excluded, as `_event_key` does not include them.
     timed_captions = [
-        a for a in caption_store.load(workspace) if a.video in scenes and a.spans and not mentions_appearance(a.query)
+        a
+        for a in caption_store.load(workspace)
+        if a.video in scenes and a.spans and not mentions_appearance(a.query)
     ]
     # Example sentences of different clips, spread over the test clips.
     for a in timed_captions[:: max(1, len(timed_captions) // _SEARCHES)][:_SEARCHES]:
@@ -184,17 +198,30 @@ def _search(folder: Path, tests: list[Clip], clips: list[Clip], report: DemoRepo
         ranks = [
             h.rank
             for h in hits
-            if any(h.video_id == v and iou([(h.start, h.end)], [(s, e)])[0, 0] >= 0.3 for v, s, e in true_moments)
+            if any(
+                h.video_id == v and iou([(h.start, h.end)], [(s, e)])[0, 0] >= 0.3
+                for v, s, e in true_moments
+            )
         ]
         first = hits[0]
         first_moment = (first.video_id, first.start, first.end)
         report.examples.append(
-            Example(a.query, (a.video, *a.spans[0]), first_moment, len(true_moments), ranks[0] if ranks else 0)
+            Example(
+                a.query,
+                (a.video, *a.spans[0]),
+                first_moment,
+                len(true_moments),
+                ranks[0] if ranks else 0,
+            )
         )
 
 
 def _event_key(scene: Scene, event: Event) -> tuple[object, ...]:
     """Return the content of a sentence about `event` that mentions neither size nor texture."""
-    things = [(scene.objects[i].color, scene.objects[i].shape) for i in (event.actor, event.target) if i >= 0]
+    things = [
+        (scene.objects[i].color, scene.objects[i].shape)
+        for i in (event.actor, event.target)
+        if i >= 0
+    ]
     # Sentences do not mention the direction of a hit.
     return (event.kind, event.color, event.kind != "hit" and event.direction, *things)

@@ -30,11 +30,16 @@ def unrendered_videos(workspace: Workspace, spec: FeatureSpec, names: Iterable[s
 def demo_warning(count: int, total: int) -> str:
     """Return the warning about `count` unrendered videos among `total`."""
     if count < total:
-        subject = f"{count:,} of the {total:,} videos here are" if count > 1 else f"1 of the {total:,} videos here is"
+        subject = (
+            f"{count:,} of the {total:,} videos here are"
+            if count > 1
+            else f"1 of the {total:,} videos here is"
+        )
     else:
         subject = "the videos here are" if total > 1 else "the video here is"
     return Note(
-        f"The demo encoder recognises only the shapes that the demo renders, and {subject} something else: such results mean "
+        f"The demo encoder recognises only the shapes that the demo renders, and {subject} "
+        f"something else: such results mean "
         "nothing and get no confidence.",
         Hint("use_real_encoder"),
     )

@@ -18,7 +18,17 @@ from vla.storage.workspace import Workspace
 from vla.workflows import doctor_trials
 
 _LOW_DISK_BYTES = 2e9
-_PACKAGES = ("torch", "torchvision", "open_clip_torch", "av", "h5py", "faiss-cpu", "numpy", "pandas", "safetensors")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "av",
+    "h5py",
+    "faiss-cpu",
+    "numpy",
+    "pandas",
+    "safetensors",
+)
 _OPTIONAL = {
     "pyarrow": "Parquet files",
     "transformers": "open_clip's models with other text towers",
@@ -79,7 +89,11 @@ def _suggest_fix(name: str) -> str:
     }.get(name, ())
     versions = ", ".join(f"{package} {_version(package)}" for package in suspects)
     lines = " ".join(f"'{doctor_trials.requirement_of(package)}'" for package in suspects)
-    return f"Installed: {versions}. Try: pip install --upgrade {lines}" if suspects else "Reinstall vla-toolkit"
+    return (
+        f"Installed: {versions}. Try: pip install --upgrade {lines}"
+        if suspects
+        else "Reinstall vla-toolkit"
+    )
 
 
 def _version(package: str) -> str:
@@ -92,7 +106,8 @@ def _version(package: str) -> str:
 def _python() -> Check:
     return Check(
         "python",
-        f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores, {sys.executable}",
+        f"{platform.python_version()} on {platform.system()} {platform.machine()}, "
+        f"{os.cpu_count()} cores, {sys.executable}",
     )
 
 
@@ -116,11 +131,17 @@ def _disk() -> Check:
     workspace = Workspace.find()
     folder = workspace.root if workspace else Path.cwd()
     free = shutil.disk_usage(folder).free
-    where = f"{free / 1e9:.1f} GB free in {folder}" + (" (a workspace)" if workspace else " (no workspace yet)")
+    where = f"{free / 1e9:.1f} GB free in {folder}" + (
+        " (a workspace)" if workspace else " (no workspace yet)"
+    )
     try:
         file_system = doctor_trials.try_folder(workspace.home if workspace else folder)
     except (VlaError, OSError) as error:
-        return Check("disk", Note(f"{where}; no workspace can be written ({error})", Hint("move_workspace")), False)
+        return Check(
+            "disk",
+            Note(f"{where}; no workspace can be written ({error})", Hint("move_workspace")),
+            False,
+        )
     hours = free / (2 * 3600 * 512 * 2)
     room = f"room for the features of about {hours:,.0f} hours of video at 2 frames/s, 512 wide"
     if workspace and workspace.is_busy():
@@ -138,7 +159,9 @@ def _shards() -> Check:
 def _indexes() -> Check:
     faults = doctor_trials.unusable_indexes()
     if not faults:
-        return Check("indexes", f"every kind builds, searches and loads (faiss-cpu {_version('faiss-cpu')})")
+        return Check(
+            "indexes", f"every kind builds, searches and loads (faiss-cpu {_version('faiss-cpu')})"
+        )
     listing = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
     return Check("indexes", f"{listing}. {_suggest_fix('indexes')}", False)
 
@@ -151,12 +174,17 @@ def _codecs() -> Check:
     ffmpeg = ".".join(map(str, av.library_versions.get("libavcodec", ())))
     versions = f"decoder {decoders.DEFAULT}, av {_version('av')}, libavcodec {ffmpeg}"
     faults = doctor_trials.undecodable_codecs(decoders.DEFAULT)
-    working = [path.stem for path in sorted(doctor_trials.CLIPS.iterdir()) if path.stem not in faults]
+    working = [
+        path.stem for path in sorted(doctor_trials.CLIPS.iterdir()) if path.stem not in faults
+    ]
     if not faults:
         return Check("codecs", f"{', '.join(working)} are decoded correctly ({versions})")
     listing = "; ".join(f"{codec}: {fault}" for codec, fault in faults.items())
     return Check(
-        "codecs", f"{listing}. Correct: {', '.join(working) or 'none'} ({versions}). {_suggest_fix('codecs')}", False
+        "codecs",
+        f"{listing}. Correct: {', '.join(working) or 'none'} ({versions}). "
+        f"{_suggest_fix('codecs')}",
+        False,
     )
 
 
@@ -174,18 +202,26 @@ def _torch(device: str) -> Check:
         else f"{torch.get_num_threads()} threads"
     )
     return Check(
-        "torch", f"{torch.__version__} on {torch_device} ({name}), {str(dtype).removeprefix('torch.')}: {reason}"
+        "torch",
+        f"{torch.__version__} on {torch_device} ({name}), {str(dtype).removeprefix('torch.')}: "
+        f"{reason}",
     )
 
 
 def _models() -> Check:
-    return Check("models", f"pictures and texts are encoded by the embedded model ({doctor_trials.try_encoder('cpu')})")
+    return Check(
+        "models",
+        f"pictures and texts are encoded by the embedded model "
+        f"({doctor_trials.try_encoder('cpu')})",
+    )
 
 
 def _plugins() -> Check:
     faults = doctor_trials.broken_plugins()
     return Check(
-        "plug-ins", "; ".join(faults) or "those of other packages that are installed can be loaded", not faults
+        "plug-ins",
+        "; ".join(faults) or "those of other packages that are installed can be loaded",
+        not faults,
     )
 
 

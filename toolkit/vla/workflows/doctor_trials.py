@@ -106,7 +106,11 @@ def _difference(pixels: np.ndarray, times: np.ndarray) -> str:
         np.abs(frame[np.ix_(inner, inner)].astype(int) - picture(i)[np.ix_(inner, inner)]).max()
         for i, frame in enumerate(pixels)
     )
-    return f"colours are off by {max_difference} of 255 levels" if max_difference > _COLOR_TOLERANCE else ""
+    return (
+        f"colours are off by {max_difference} of 255 levels"
+        if max_difference > _COLOR_TOLERANCE
+        else ""
+    )
 
 
 def try_shard() -> None:
@@ -117,7 +121,9 @@ def try_shard() -> None:
     """
     from vla.cache.shard import frames_image, read_frames
 
-    original = FrameFeatures("clip", np.linspace(-1, 1, 40, dtype=np.float32).reshape(5, 8), np.arange(5) / 2, 2.5)
+    original = FrameFeatures(
+        "clip", np.linspace(-1, 1, 40, dtype=np.float32).reshape(5, 8), np.arange(5) / 2, 2.5
+    )
     read = read_frames(frames_image(original), "clip", 2.5)
     same = np.array_equal(read.values, original.values.astype(np.float16))
     if not same or not np.array_equal(read.timestamps_seconds, original.timestamps_seconds):
@@ -133,7 +139,11 @@ def unusable_indexes() -> dict[str, str]:
 
     names = indexes.names()
     with ThreadPoolExecutor(3) as pool:
-        return {name: fault for name, fault in zip(names, pool.map(trial_error, names), strict=True) if fault}
+        return {
+            name: fault
+            for name, fault in zip(names, pool.map(trial_error, names), strict=True)
+            if fault
+        }
 
 
 def try_folder(folder: Path) -> str:
@@ -150,7 +160,11 @@ def try_folder(folder: Path) -> str:
         with workspace.lock(silent):
             # A second handle in this process behaves as one of another process would.
             is_effective = workspace.is_busy()
-    return "files can be written and locked" if is_effective else "files can be written; locks have no effect here"
+    return (
+        "files can be written and locked"
+        if is_effective
+        else "files can be written; locks have no effect here"
+    )
 
 
 def try_torch(device: str) -> None:
@@ -184,9 +198,12 @@ def try_encoder(device: str) -> str:
     texts = encoder.encode_text(["a red square"]).pooled
     if not (np.isfinite(values).all() and np.isfinite(texts).all() and values.shape == texts.shape):
         raise EnvironmentUnfitError(
-            f"the embedded model returns non-finite values, of shapes {values.shape} and {texts.shape}"
+            f"the embedded model returns non-finite values, of shapes {values.shape} and "
+            f"{texts.shape}"
         )
-    return ", ".join(f"{name} {version(name)}" for name in ("open_clip_torch", "torchvision", "timm"))
+    return ", ".join(
+        f"{name} {version(name)}" for name in ("open_clip_torch", "torchvision", "timm")
+    )
 
 
 def broken_plugins() -> list[str]:

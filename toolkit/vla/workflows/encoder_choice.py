@@ -78,7 +78,8 @@ def encoder_and_cache(
     if active is not None and active.spec.is_imported:
         if not switch:
             raise SpecMismatchError(
-                f"the features of this workspace were imported ({active.spec.model!r}), and what is extracted is never of the "
+                f"the features of this workspace were imported ({active.spec.model!r}), and what "
+                f"is extracted is never of the "
                 "same space",
                 hint=Hint("leave_imported"),
             )
@@ -90,10 +91,16 @@ def encoder_and_cache(
         source = EncoderSource(source.encoder, choice.model, choice.pretrained or "")
     elif choice.pretrained is not None:
         source = replace(source, pretrained=choice.pretrained)
-    sampling = Sampling.parse(choice.sampling or (active.spec.sampling if active else DEFAULT_SAMPLING))
+    sampling = Sampling.parse(
+        choice.sampling or (active.spec.sampling if active else DEFAULT_SAMPLING)
+    )
     options = {"model": source.model} if source.model else {}
     encoder: Encoder = encoders.build(
-        source.encoder, options, pretrained=source.pretrained, device=choice.device, dtype=choice.dtype
+        source.encoder,
+        options,
+        pretrained=source.pretrained,
+        device=choice.device,
+        dtype=choice.dtype,
     )
     spec = encoder.identity.spec(str(sampling))
     if active is not None and not switch:
@@ -113,7 +120,11 @@ def encoder_of(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
 
     For imported features the encoder is loaded when it encodes the first text; see `ImportedTexts`.
     """
-    return ImportedTexts(cache, device, dtype) if cache.spec.is_imported else _load_full_encoder(cache, device, dtype)
+    return (
+        ImportedTexts(cache, device, dtype)
+        if cache.spec.is_imported
+        else _load_full_encoder(cache, device, dtype)
+    )
 
 
 def query_encoder(cache: FeatureCache, device: str, dtype: str) -> TextEncoder:
@@ -176,16 +187,24 @@ def _read_tower_record(path: Path) -> dict[str, Any]:
     it affects every query.
     """
     try:
-        stored_record = atomic.read_record(path) if path.is_file() else atomic.JsonDocument({}, False)
+        stored_record = (
+            atomic.read_record(path) if path.is_file() else atomic.JsonDocument({}, False)
+        )
     except CacheError:
         return {}
-    return stored_record.value if stored_record.has_checksum and isinstance(stored_record.value, dict) else {}
+    return (
+        stored_record.value
+        if stored_record.has_checksum and isinstance(stored_record.value, dict)
+        else {}
+    )
 
 
 def _load_full_encoder(cache: FeatureCache, device: str, dtype: str) -> Encoder:
     source = cache.source
     options = {"model": source.model} if source.model else {}
-    encoder: Encoder = encoders.build(source.encoder, options, pretrained=source.pretrained, device=device, dtype=dtype)
+    encoder: Encoder = encoders.build(
+        source.encoder, options, pretrained=source.pretrained, device=device, dtype=dtype
+    )
     cache.spec.require_same(
         encoder.identity.spec(cache.spec.sampling),
         "the cache",

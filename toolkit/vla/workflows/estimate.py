@@ -83,9 +83,15 @@ def estimate(
     files = discover_videos(paths)
     progress(Progress("load", message="loading the encoder"))
     _, cache = encoder_and_cache(ws, choice, switch, create=False)
-    plan = make_plan(cache, files.paths, ws, retry_failed=retry_failed, overwrite=overwrite, progress=progress)
-    result = Estimate(done=len(plan.done), taken_over=len(plan.updates) + len(plan.renamed) + len(plan.copies))
-    files.count_others({path.absolute() for beside in find_sidecars(files.paths).values() for path in beside})
+    plan = make_plan(
+        cache, files.paths, ws, retry_failed=retry_failed, overwrite=overwrite, progress=progress
+    )
+    result = Estimate(
+        done=len(plan.done), taken_over=len(plan.updates) + len(plan.renamed) + len(plan.copies)
+    )
+    files.count_others(
+        {path.absolute() for beside in find_sidecars(files.paths).values() for path in beside}
+    )
     result.omissions = files.omissions
     for receipt in plan.done:
         if receipt.is_no_video:

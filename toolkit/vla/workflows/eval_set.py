@@ -20,7 +20,13 @@ from vla.hints import Hint
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback
 from vla.storage.workspace import Workspace
-from vla.workflows.caption_import import caption_paths, count_unused, durations_of, no_captions_reason, read_captions
+from vla.workflows.caption_import import (
+    caption_paths,
+    count_unused,
+    durations_of,
+    no_captions_reason,
+    read_captions,
+)
 from vla.workflows.encoder_choice import encoder_of
 from vla.workflows.text_features import has_encoder
 from vla.workflows.train_set import TrainingProvenance
@@ -75,20 +81,27 @@ def annotations_of(
         missing = {a.video for a in annotations if _is_in_split(a, split)} & absent
         names = {a.video: name for a, name in zip(usable, matches.names, strict=True)}
     if not usable:
-        raise MissingError(no_captions_reason(workspace, paths, len(video_ids)), hint=Hint("give_captions"))
-    return EvalAnnotations(fit_spans(usable, durations_of(cache), omissions), names, len(missing), omissions)
+        raise MissingError(
+            no_captions_reason(workspace, paths, len(video_ids)), hint=Hint("give_captions")
+        )
+    return EvalAnnotations(
+        fit_spans(usable, durations_of(cache), omissions), names, len(missing), omissions
+    )
 
 
 def _is_in_split(annotation: Annotation, split: str) -> bool:
     return split in ("", HELD_OUT) or annotation.split.lower() == split.lower()
 
 
-def of_split(annotations: list[Annotation], split: str, provenance: TrainingProvenance | None) -> list[Annotation]:
+def of_split(
+    annotations: list[Annotation], split: str, provenance: TrainingProvenance | None
+) -> list[Annotation]:
     """Return the annotations of the split; raises MissingError if there are none."""
     if split == HELD_OUT:
         if provenance is None:
             raise MissingError(
-                "the held-out videos are unknown: the training captions of the run are no longer in this workspace, "
+                "the held-out videos are unknown: the training captions of the run are no longer "
+                "in this workspace, "
                 "and no split is called train",
                 hint=Hint("name_split"),
             )
@@ -105,7 +118,11 @@ def of_split(annotations: list[Annotation], split: str, provenance: TrainingProv
 
 
 def cache_texts(
-    workspace: Workspace, cache: FeatureCache, annotations: list[Annotation], device: str, progress: ProgressCallback
+    workspace: Workspace,
+    cache: FeatureCache,
+    annotations: list[Annotation],
+    device: str,
+    progress: ProgressCallback,
 ) -> None:
     """Cache the text features of all annotations, and of paragraphs if there is an encoder.
 
@@ -118,10 +135,14 @@ def cache_texts(
         progress(Progress("load", message="loading the text encoder for texts without features"))
         encoder = encoder_of(cache, device, "auto")
         with workspace.lock(progress):
-            cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
+            cache.add_texts(
+                texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts)))
+            )
 
 
-def corpus_of(cache: FeatureCache, annotations: list[Annotation], tokens: bool = False) -> tuple[Corpus, list[Query]]:
+def corpus_of(
+    cache: FeatureCache, annotations: list[Annotation], tokens: bool = False
+) -> tuple[Corpus, list[Query]]:
     """Return the corpus of the annotated videos, and each paragraph as one query.
 
     A paragraph is looked up as one text; if it is not cached, the features of its sentences are
@@ -133,11 +154,18 @@ def corpus_of(cache: FeatureCache, annotations: list[Annotation], tokens: bool =
             sentences.setdefault((a.video, a.paragraph), []).append(a)
     paragraph_list, chunks_of = paragraphs(annotations), []
     for paragraph in paragraph_list:
-        sentences_of = sorted(sentences[paragraph.video, paragraph.query_id], key=lambda a: a.sentence or 0)
-        chunks_of.append(
-            tuple(cache.pieces(paragraph.query) or (p for a in sentences_of for p in cache.pieces(a.query)))
+        sentences_of = sorted(
+            sentences[paragraph.video, paragraph.query_id], key=lambda a: a.sentence or 0
         )
-    corpus = load_corpus(cache, annotations, tokens=tokens, also=[p for chunks in chunks_of for p in chunks])
+        chunks_of.append(
+            tuple(
+                cache.pieces(paragraph.query)
+                or (p for a in sentences_of for p in cache.pieces(a.query))
+            )
+        )
+    corpus = load_corpus(
+        cache, annotations, tokens=tokens, also=[p for chunks in chunks_of for p in chunks]
+    )
     rows = {video.video_id: row for row, video in enumerate(corpus.videos)}
     return corpus, [
         Query(paragraph.query, chunks, chunks, rows[paragraph.video], np.zeros((0, 2)), paragraph)

@@ -20,7 +20,14 @@ from vla.storage.workspace import Workspace
 from vla.threads import small_op_threads
 from vla.training.checkpoint import load_model
 from vla.training.config import HEADS_BY_QUESTION
-from vla.workflows.eval_set import HELD_OUT, annotations_of, cache_texts, cached_only, corpus_of, of_split
+from vla.workflows.eval_set import (
+    HELD_OUT,
+    annotations_of,
+    cache_texts,
+    cached_only,
+    corpus_of,
+    of_split,
+)
 from vla.workflows.index import choose_run
 from vla.workflows.search_retriever import SearchRetriever, eval_query_bank
 from vla.workflows.submit import submit
@@ -82,12 +89,18 @@ def evaluate(
         tokens = trained_model is not None and trained_model.compares_tokens
         corpus, paragraphs = corpus_of(cache, annotations, tokens)
         training_annotations = cached_only(cache, provenance.annotations) if provenance else []
-        training_corpus = corpus_of(cache, training_annotations, tokens) if training_annotations else None
+        training_corpus = (
+            corpus_of(cache, training_annotations, tokens) if training_annotations else None
+        )
         fitted_to = training_corpus[0] if training_corpus else None
-        initial_model = untrained_model(corpus, trained_model, fitted_to, HEADS_BY_QUESTION).to(choose_device(device))
+        initial_model = untrained_model(corpus, trained_model, fitted_to, HEADS_BY_QUESTION).to(
+            choose_device(device)
+        )
         model = initial_model if trained_model is None else trained_model.to(choose_device(device))
         is_searched = search and _has_search_tasks(corpus, groups)
-        query_bank = eval_query_bank(cache, corpus, training_annotations, device) if is_searched else None
+        query_bank = (
+            eval_query_bank(cache, corpus, training_annotations, device) if is_searched else None
+        )
 
         def retriever(searched_model: AlignmentModel) -> SearchRetriever | None:
             if query_bank is None:
@@ -100,7 +113,9 @@ def evaluate(
         predictions = CorpusPredictions(model, corpus, paragraphs, search_results)
         figures = compute_metrics(
             predictions,
-            None if trained_model is None else CorpusPredictions(initial_model, corpus, paragraphs, frozen_results),
+            None
+            if trained_model is None
+            else CorpusPredictions(initial_model, corpus, paragraphs, frozen_results),
             CorpusPredictions(model, *training_corpus) if training_corpus else None,
             groups,
             seed,
@@ -131,9 +146,15 @@ def evaluate(
                 save(space.runs / name, report, ",".join(groups))
         except ResourceError as error:  # the report is returned all the same
             progress(
-                Progress("evaluate", message=f"report not saved in the folder of the run: {error}", level="warning")
+                Progress(
+                    "evaluate",
+                    message=f"report not saved in the folder of the run: {error}",
+                    level="warning",
+                )
             )
-    paths = [] if submission is None else submit(submission, predictions, eval_set.names, format, split)
+    paths = (
+        [] if submission is None else submit(submission, predictions, eval_set.names, format, split)
+    )
     for path in paths:
         progress(Progress("evaluate", message=f"wrote {path}", level="note"))
     return report
@@ -145,7 +166,9 @@ def _has_search_tasks(corpus: Corpus, groups: list[str]) -> bool:
     return bool(is_selected) and any(q.is_caption for q in corpus.queries)
 
 
-def _counts(corpus: Corpus, num_missing: int, provenance: TrainingProvenance | None) -> dict[str, int]:
+def _counts(
+    corpus: Corpus, num_missing: int, provenance: TrainingProvenance | None
+) -> dict[str, int]:
     counts = {
         "videos": len(corpus.videos),
         "captions": sum(q.is_caption for q in corpus.queries),
@@ -169,7 +192,8 @@ def _notes(
     notes = []
     if counts["left out"]:
         notes.append(
-            f"{counts['left out']} annotated videos have no features: the metrics are of the other {counts['videos']}, "
+            f"{counts['left out']} annotated videos have no features: the metrics are of the "
+            f"other {counts['videos']}, "
             "not of the whole split"
         )
     if counts.get("trained on"):
@@ -179,7 +203,8 @@ def _notes(
     if provenance is not None and num_cached < len(provenance.annotations):
         total = len(provenance.annotations)
         notes.append(
-            f"{total - num_cached} of {total} training annotations have texts without features: baselines are fitted to "
+            f"{total - num_cached} of {total} training annotations have texts without features: "
+            f"baselines are fitted to "
             "the others"
         )
     if not name and run is None and (workspace.runs / DEFAULT_RUN / "run.json").is_file():

@@ -79,7 +79,9 @@ class _Aligner:
         if self.model is None:
             return features
         values = self.model.align_frames(features)
-        return FrameFeatures(features.video_id, values, features.timestamps_seconds, features.duration_seconds)
+        return FrameFeatures(
+            features.video_id, values, features.timestamps_seconds, features.duration_seconds
+        )
 
     def texts(self, cache: FeatureCache, texts: list[str]) -> np.ndarray:
         vectors = text_vectors(cache, texts)
@@ -134,7 +136,9 @@ def export(
     selection = set(names)
     annotations = [a for a in caption_store.load_unique(ws) if a.video in selection]
     keys = file_names(cache.video_ids(), dots=not writer.holds_many)
-    texts = dict.fromkeys([*(a.query for a in annotations), *(() if patterns_list else cache.cached_texts())])
+    texts = dict.fromkeys(
+        [*(a.query for a in annotations), *(() if patterns_list else cache.cached_texts())]
+    )
     files = _files(cache, names, keys, writer, per_shard)
     _check_folder(ws, folder, files, writer, bool(texts), overwrite)
     _remove_stale_files(folder, files)
@@ -143,20 +147,26 @@ def export(
         captions[annotation.video][annotation.query] = None
     report = ExportReport(folder, run)
     for name, videos in files.items():
-        items = list(_export_items(cache, {v: keys[v] for v in videos}, captions, aligner, writer, report))
+        items = list(
+            _export_items(cache, {v: keys[v] for v in videos}, captions, aligner, writer, report)
+        )
         if items:
             writer.write(folder, name, items)
             report.files += [name + suffix for suffix in writer.output_suffixes]
         progress(Progress("export", len(report.videos) + len(report.failures), len(names)))
     if texts:
-        _write_texts(folder, cache, [t for t in texts if cache.pieces(t)], annotations, aligner, report)
+        _write_texts(
+            folder, cache, [t for t in texts if cache.pieces(t)], annotations, aligner, report
+        )
     return report
 
 
 def _writer(name: str) -> WritableFormat:
     writer: WritableFormat = formats.build(name)
     if not hasattr(writer, "write"):
-        writable = ", ".join(n for n, plugin in formats.loadable().items() if hasattr(plugin, "write"))
+        writable = ", ".join(
+            n for n, plugin in formats.loadable().items() if hasattr(plugin, "write")
+        )
         raise UsageError(f"format {name!r} is read-only; features can be written as {writable}")
     return writer
 
@@ -172,7 +182,11 @@ def _aligner(workspace: Workspace, cache: FeatureCache, run: str) -> _Aligner:
 
 
 def _files(
-    cache: FeatureCache, names: list[str], keys: dict[str, str], writer: WritableFormat, per_shard: int
+    cache: FeatureCache,
+    names: list[str],
+    keys: dict[str, str],
+    writer: WritableFormat,
+    per_shard: int,
 ) -> dict[str, list[str]]:
     """Return the videos of each file, by its name without suffix."""
     if not writer.holds_many:
@@ -193,13 +207,20 @@ def _remove_stale_files(folder: Path, files: Iterable[str]) -> None:
     """Delete files of interrupted exports; recent ones may belong to an export that is running."""
     for parent in {folder, *((folder / name).parent for name in files)}:
         for path in parent.glob(f"{atomic.TEMPORARY}*"):
-            is_ours = re.fullmatch(re.escape(atomic.TEMPORARY) + "[0-9a-f]{12}", path.name) is not None
+            is_ours = (
+                re.fullmatch(re.escape(atomic.TEMPORARY) + "[0-9a-f]{12}", path.name) is not None
+            )
             if is_ours and time.time() - path.lstat().st_mtime > _STALE_SECONDS:
                 atomic.unlink_quietly(path)
 
 
 def _check_folder(
-    workspace: Workspace, folder: Path, files: Iterable[str], writer: WritableFormat, has_texts: bool, overwrite: bool
+    workspace: Workspace,
+    folder: Path,
+    files: Iterable[str],
+    writer: WritableFormat,
+    has_texts: bool,
+    overwrite: bool,
 ) -> None:
     """Check that the files can be written into the folder, next to no other files of their kind.
 
@@ -207,20 +228,30 @@ def _check_folder(
         UsageError: they cannot, or some exist already.
     """
     if folder == workspace.home or workspace.home in folder.parents:
-        raise UsageError(f"{folder} is inside the workspace's .vla folder: export to another folder")
+        raise UsageError(
+            f"{folder} is inside the workspace's .vla folder: export to another folder"
+        )
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is not a folder")
-    targets = {name + suffix for name in files for suffix in writer.output_suffixes} | set(TEXTS if has_texts else ())
+    targets = {name + suffix for name in files for suffix in writer.output_suffixes} | set(
+        TEXTS if has_texts else ()
+    )
     existing = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     if not overwrite and targets & existing:
         raise UsageError(
-            f"{len(targets & existing)} files are in {folder} already, e.g. {min(targets & existing)}",
+            f"{len(targets & existing)} files are in {folder} already, e.g. "
+            f"{min(targets & existing)}",
             hint=Hint("overwrite"),
         )
-    shards = {n for n in existing if any(re.fullmatch(rf"\d{{5}}{re.escape(s)}", n) for s in writer.output_suffixes)}
+    shards = {
+        n
+        for n in existing
+        if any(re.fullmatch(rf"\d{{5}}{re.escape(s)}", n) for s in writer.output_suffixes)
+    }
     if writer.holds_many and shards - targets:
         raise UsageError(
-            f"{folder} holds shards of a larger export, e.g. {min(shards - targets)}, which readers would include: "
+            f"{folder} holds shards of a larger export, e.g. {min(shards - targets)}, which "
+            f"readers would include: "
             "delete them, or export to another folder"
         )
 
@@ -239,7 +270,9 @@ def _export_items(
     space = describe_space(cache.spec, aligner.run, aligner.digest)
     for video, key in keys.items():
         if not (writer.allows_any_name or _is_text(video)):
-            report.failures[video] = "its name contains bytes that are not text, which this format cannot store"
+            report.failures[video] = (
+                "its name contains bytes that are not text, which this format cannot store"
+            )
             continue
         try:
             features = aligner.frames(cache.frames(video))
@@ -248,7 +281,9 @@ def _export_items(
             continue
         report.videos.append(video)
         report.frames += len(features.values)
-        yield ExportItem(key, features, make_record(features, space), tuple(captions.get(video, ())))
+        yield ExportItem(
+            key, features, make_record(features, space), tuple(captions.get(video, ()))
+        )
 
 
 def _is_text(name: str) -> bool:
@@ -270,16 +305,22 @@ def _write_texts(
     """Write `texts.npz`, the vectors of the texts, and `texts.jsonl`, annotations that
     `vla.extract` can read.
     """
-    rows = [aligner.texts(cache, texts[i : i + _TEXT_BATCH]) for i in range(0, len(texts), _TEXT_BATCH)]
+    rows = [
+        aligner.texts(cache, texts[i : i + _TEXT_BATCH]) for i in range(0, len(texts), _TEXT_BATCH)
+    ]
     if rows:
         atomic.write_bytes(folder / TEXTS[0], npz_bytes(texts, np.concatenate(rows)))
         report.files.append(TEXTS[0])
         report.texts = len(texts)
     # Sources are private paths and are removed; ids may occur in two files and are made unique.
     counts = Counter(a.query_id for a in annotations)
-    ids = [a.query_id if counts[a.query_id] == 1 else f"{a.query_id}#{n}" for n, a in enumerate(annotations)]
+    ids = [
+        a.query_id if counts[a.query_id] == 1 else f"{a.query_id}#{n}"
+        for n, a in enumerate(annotations)
+    ]
     lines = [
-        json.dumps(replace(a, query_id=i, source="").to_json()) + "\n" for i, a in zip(ids, annotations, strict=True)
+        json.dumps(replace(a, query_id=i, source="").to_json()) + "\n"
+        for i, a in zip(ids, annotations, strict=True)
     ]
     atomic.write_bytes(folder / TEXTS[1], "".join(lines).encode("ascii"))
     report.files.append(TEXTS[1])

@@ -18,7 +18,13 @@ from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.sampling import Sampling
 from vla.storage.workspace import Workspace
-from vla.workflows.caption_import import caption_paths, content_digests, encode_captions, read_captions, update_captions
+from vla.workflows.caption_import import (
+    caption_paths,
+    content_digests,
+    encode_captions,
+    read_captions,
+    update_captions,
+)
 from vla.workflows.decoder_choice import open_decoder
 from vla.workflows.demo_notice import demo_warning, unrendered_videos
 from vla.workflows.encoder_choice import UNCHANGED, EncoderChoice, encoder_and_cache
@@ -94,16 +100,33 @@ def extract(
     with ws.lock(progress):
         set_active_cache(ws.caches, cache)
         digests_before = content_digests(cache)
-        plan = make_plan(cache, files.paths, ws, retry_failed=retry_failed, overwrite=overwrite, progress=progress)
+        plan = make_plan(
+            cache,
+            files.paths,
+            ws,
+            retry_failed=retry_failed,
+            overwrite=overwrite,
+            progress=progress,
+        )
         sampling = Sampling.parse(cache.spec.sampling)
-        with closing(open_decoder(decoder, [path for _, path in plan.todo], sampling, progress)) as video_decoder:
+        with closing(
+            open_decoder(decoder, [path for _, path in plan.todo], sampling, progress)
+        ) as video_decoder:
             report = extract_videos(
-                cache, encoder, video_decoder, plan, sampling, workers=workers or default_workers(), progress=progress
+                cache,
+                encoder,
+                video_decoder,
+                plan,
+                sampling,
+                workers=workers or default_workers(),
+                progress=progress,
             )
         report.omissions.merge(omissions)
         for name in missing_files(cache, ws, files.folders):
             report.omissions.add("missing-file", name)
-        new_captions = update_captions(ws, cache, annotations, sources, digests_before, sidecars, report, progress)
+        new_captions = update_captions(
+            ws, cache, annotations, sources, digests_before, sidecars, report, progress
+        )
         names = [receipt.video_id for receipt in report.receipts if receipt.has_features]
         if strange := unrendered_videos(ws, cache.spec, names):
             report.warnings.append(demo_warning(len(strange), len(names)))
@@ -116,6 +139,8 @@ def _count_skipped(files: Files, captions: Sequence[Path], sidecars: bool) -> Om
     """Return the counts of skipped files in `files`; caption files are not counted."""
     caption_files = set(captions)
     if sidecars:
-        caption_files |= {path.absolute() for beside in find_sidecars(files.paths).values() for path in beside}
+        caption_files |= {
+            path.absolute() for beside in find_sidecars(files.paths).values() for path in beside
+        }
     files.count_others(caption_files)
     return files.omissions

@@ -103,12 +103,18 @@ class FeatureFile:
         """Return current receipts of the videos that were imported from this file with the same
         settings.
         """
-        receipts = {n: cache.receipts[n] for n in self.names if n in cache.receipts and cache.receipts[n].has_features}
+        receipts = {
+            n: cache.receipts[n]
+            for n in self.names
+            if n in cache.receipts and cache.receipts[n].has_features
+        }
         try:
             return {
                 name: replace(receipt, mtime_ns=self._status[1])
                 for name, receipt in receipts.items()
-                if not self.fault and self._is_of_this(receipt) and (cache.folder / "shards" / receipt.shard).is_file()
+                if not self.fault
+                and self._is_of_this(receipt)
+                and (cache.folder / "shards" / receipt.shard).is_file()
             }
         except FormatError:
             return {}  # the file is gone; reading it reports this
@@ -130,7 +136,9 @@ class FeatureFile:
         except FormatError as error:
             self.fault = _without_path(error, self.path)
         for name in remaining:
-            yield self._failure(name, self.fault or "it was removed from the file during the import")
+            yield self._failure(
+                name, self.fault or "it was removed from the file during the import"
+            )
 
     def _is_of_this(self, receipt: Receipt) -> bool:
         size, mtime_ns = self._status
@@ -143,14 +151,25 @@ class FeatureFile:
 
     def _contents(self, omissions: Omissions | None = None) -> Generator[StoredVideo, None, None]:
         reader: Format = formats.build(self.format)
-        return reader.contents(self.path, replace(self.keys, omissions=Omissions() if omissions is None else omissions))
+        return reader.contents(
+            self.path, replace(self.keys, omissions=Omissions() if omissions is None else omissions)
+        )
 
     def _failure(self, name: str, reason: str) -> Receipt:
         return Receipt(name, "failed", reason, 0, 0, "", codec=self.format)
 
     def _receipt(self, name: str) -> Receipt:
         size, mtime_ns = self._status
-        return Receipt(name, "ok", "", size, mtime_ns, self._digest + self._how(name), coverage=1.0, codec=self.format)
+        return Receipt(
+            name,
+            "ok",
+            "",
+            size,
+            mtime_ns,
+            self._digest + self._how(name),
+            coverage=1.0,
+            codec=self.format,
+        )
 
     @cached_property
     def _status(self) -> tuple[int, int]:
@@ -167,7 +186,9 @@ class FeatureFile:
     def _how(self, name: str) -> str:
         """Return the digest of everything except the content that affects the result."""
         companions = [
-            (p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in self.sidecars.get(name, ()) if p.is_file()
+            (p.name, p.stat().st_size, p.stat().st_mtime_ns)
+            for p in self.sidecars.get(name, ())
+            if p.is_file()
         ]
         settings = [self.format, self.keys.key, self.keys.times_key, self.timing.step_seconds,
                 self.timing.duration_of(name), companions]  # fmt: skip
@@ -184,20 +205,26 @@ def open_feature_files(
         UsageError: a path matches nothing, a file has an unknown format, there are no features, or
             a name occurs twice.
     """
-    readers = {suffix: name for name, plugin in formats.loadable().items() for suffix in plugin.suffixes}
+    readers = {
+        suffix: name for name, plugin in formats.loadable().items() for suffix in plugin.suffixes
+    }
     paths_list = list(paths)
     files = []
     for path in find_files(paths_list, frozenset(readers)):
         name = readers.get(path.suffix.lower())
         if name is None:
-            raise UsageError(f"{path}: features are read from {', '.join(sorted(readers))}, not from {path.suffix!r}")
+            raise UsageError(
+                f"{path}: features are read from {', '.join(sorted(readers))}, not from "
+                f"{path.suffix!r}"
+            )
         file = FeatureFile(path, name, keys, timing, strip)
         file.look()
         files.append(file)
     _check_unique_names(files)
     if paths_list and not any(a.names for a in files):
         raise UsageError(
-            f"no features in {', '.join(map(str, paths_list))}: supported are {', '.join(sorted(readers))}"
+            f"no features in {', '.join(map(str, paths_list))}: supported are "
+            f"{', '.join(sorted(readers))}"
         )
     return files
 
@@ -208,19 +235,28 @@ def convert_features(video: ImportedVideo, spec: FeatureSpec) -> tuple[FrameFeat
     """
     external, name = video.external, video.video_id
     if video.width != spec.dim:
-        raise FormatError(f"its features have {video.width} dimensions, those of {spec.model!r} have {spec.dim}")
+        raise FormatError(
+            f"its features have {video.width} dimensions, those of {spec.model!r} have {spec.dim}"
+        )
     if (external.origin or UNKNOWN) != spec.weights:
         raise FormatError(
-            f"its features are of another space (origin {external.origin or UNKNOWN}) than those of {spec.model!r} "
+            f"its features are of another space (origin {external.origin or UNKNOWN}) than those "
+            f"of {spec.model!r} "
             f"({spec.weights})",
             hint=Hint("name_another_space"),
         )
     with np.errstate(over="ignore"):
         values = external.values.astype(np.float16)
     if not np.isfinite(values).all():
-        raise FormatError(f"its features are as large as {np.abs(external.values).max():g}, too large for float16")
+        raise FormatError(
+            f"its features are as large as {np.abs(external.values).max():g}, too large for float16"
+        )
     count = len(values)
-    times = video.timing.times_of(count) if external.timestamps_seconds is None else external.timestamps_seconds
+    times = (
+        video.timing.times_of(count)
+        if external.timestamps_seconds is None
+        else external.timestamps_seconds
+    )
     duration, remark = _duration(video, times)
     receipt = replace(video.receipt, frames=count, duration_seconds=duration, reason=remark)
     try:
@@ -242,7 +278,8 @@ def _duration(video: ImportedVideo, times: np.ndarray) -> tuple[float, str]:
         return duration_seconds, ""
     if duration_seconds < last - step:
         raise FormatError(
-            f"its last frame is at {last:g} s, after the end of the video at {duration_seconds:g} s: check the times"
+            f"its last frame is at {last:g} s, after the end of the video at "
+            f"{duration_seconds:g} s: check the times"
         )
     return last, f"declared duration {duration_seconds:g} s is before its last frame"
 
@@ -253,7 +290,8 @@ def _check_unique_names(files: list[FeatureFile]) -> None:
         for name in file.names:
             if name in path_of:
                 raise UsageError(
-                    f"two files contain features of {name!r}: {path_of[name]} and {file.path}; import one of them"
+                    f"two files contain features of {name!r}: {path_of[name]} and {file.path}; "
+                    f"import one of them"
                 )
             path_of[name] = file.path
 

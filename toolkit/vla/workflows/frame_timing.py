@@ -59,7 +59,11 @@ class Timing:
         """Return the duration of a video in seconds; 0 if unknown."""
         durations = self.durations or {}
         file_name = PurePath(video_id).name
-        return durations.get(video_id) or durations.get(_strip_video_suffix(file_name)) or self.duration
+        return (
+            durations.get(video_id)
+            or durations.get(_strip_video_suffix(file_name))
+            or self.duration
+        )
 
 
 def build_timing(
@@ -106,8 +110,12 @@ def build_timing(
     elif clip_length is not None:
         numerator, denominator = clip_length, 1.0
     if numerator and not 0 < denominator / numerator <= 240:
-        raise UsageError(f"{denominator / numerator:g} features per second exceed the maximum of 240")
-    return Timing(numerator, denominator, duration or 0.0, read_durations(durations) if durations else None)
+        raise UsageError(
+            f"{denominator / numerator:g} features per second exceed the maximum of 240"
+        )
+    return Timing(
+        numerator, denominator, duration or 0.0, read_durations(durations) if durations else None
+    )
 
 
 def read_durations(path: Path) -> dict[str, float]:
@@ -121,11 +129,13 @@ def read_durations(path: Path) -> dict[str, float]:
     rows = read_rows(path, problems)
     columns = {c.casefold(): c for c in rows.columns}
     video_and_duration = [
-        next((columns[n] for n in usual if n in columns), "") for usual in (_VIDEO_COLUMNS, _DURATION_COLUMNS)
+        next((columns[n] for n in usual if n in columns), "")
+        for usual in (_VIDEO_COLUMNS, _DURATION_COLUMNS)
     ]
     if not all(video_and_duration):
         raise AnnotationError(
-            f"{path} needs the columns video and duration; it has {', '.join(rows.columns) or 'none'}"
+            f"{path} needs the columns video and duration; it has "
+            f"{', '.join(rows.columns) or 'none'}"
         )
     durations: dict[str, float] = {}
     lengths_of_file: dict[str, set[float]] = {}
@@ -138,14 +148,18 @@ def read_durations(path: Path) -> dict[str, float]:
             if not (math.isfinite(length) and length > 0):
                 raise AnnotationError(f"a duration must be above 0 s, not {length:g}")
             if durations.setdefault(name, length) != length:
-                raise AnnotationError(f"{name!r} has two durations: {durations[name]:g} s and {length:g} s")
+                raise AnnotationError(
+                    f"{name!r} has two durations: {durations[name]:g} s and {length:g} s"
+                )
             lengths_of_file.setdefault(_strip_video_suffix(PurePath(name).name), set()).add(length)
         except AnnotationError as error:
             problems.add(row.line, str(error))
     problems.raise_if_any(path)
     # Files with the same name in two folders may be different videos: only the full name is
     # unambiguous.
-    return {name: min(lengths) for name, lengths in lengths_of_file.items() if len(lengths) == 1} | durations
+    return {
+        name: min(lengths) for name, lengths in lengths_of_file.items() if len(lengths) == 1
+    } | durations
 
 
 def _strip_video_suffix(name: str) -> str:

@@ -68,7 +68,9 @@ class ImportReport:
         annotations = self.annotations
         spans = [(start, end, a.duration) for a in annotations for start, end in a.spans]
         lengths = sorted(end - start for start, end, _ in spans)
-        kinds = Counter("caption" if a.question is None else f"{a.question.kind} question" for a in annotations)
+        kinds = Counter(
+            "caption" if a.question is None else f"{a.question.kind} question" for a in annotations
+        )
         summary: dict[str, Any] = {
             "format": self.format,
             "annotations": len(annotations),
@@ -77,10 +79,15 @@ class ImportReport:
             "omissions": self.omissions.to_json(),
             "kinds": dict(kinds),
             "splits": {
-                split: {"annotations": count, "videos": len({a.video for a in annotations if a.split == split})}
+                split: {
+                    "annotations": count,
+                    "videos": len({a.video for a in annotations if a.split == split}),
+                }
                 for split, count in Counter(a.split for a in annotations).items()
             },
-            "categories": dict(sorted(Counter(a.category for a in annotations if a.category).items())),
+            "categories": dict(
+                sorted(Counter(a.category for a in annotations if a.category).items())
+            ),
             "paragraphs": len({(a.video, a.paragraph) for a in annotations if a.paragraph}),
             "rated": sum(a.saliency is not None for a in annotations),
             "spans": None,
@@ -95,7 +102,9 @@ class ImportReport:
                 "shortest": lengths[0],
                 "median": median(lengths),
                 "longest": lengths[-1],
-                "after_the_end": sum(duration is not None and end > duration for _, end, duration in spans),
+                "after_the_end": sum(
+                    duration is not None and end > duration for _, end, duration in spans
+                ),
             }
         return summary
 
@@ -184,7 +193,11 @@ def _check_output(output: Path, files: list[Path], overwrite: bool) -> None:
 
 
 def _read(
-    dataset: Dataset, files: list[Path], skip_faulty: bool, report: ImportReport, progress: ProgressCallback
+    dataset: Dataset,
+    files: list[Path],
+    skip_faulty: bool,
+    report: ImportReport,
+    progress: ProgressCallback,
 ) -> list[Annotation]:
     try:
         return read_files(dataset, files, report.omissions)
@@ -202,9 +215,13 @@ def _read(
 
 
 def _select_split(annotations: list[Annotation], split: str) -> list[Annotation]:
-    selection = [a if a.split else replace(a, split=split) for a in annotations if a.split in ("", split)]
+    selection = [
+        a if a.split else replace(a, split=split) for a in annotations if a.split in ("", split)
+    ]
     if not selection:
-        counts = ", ".join(f"{name} ({count})" for name, count in Counter(a.split for a in annotations).items())
+        counts = ", ".join(
+            f"{name} ({count})" for name, count in Counter(a.split for a in annotations).items()
+        )
         raise UsageError(f"no annotation belongs to split {split!r}; the splits are {counts}")
     return selection
 

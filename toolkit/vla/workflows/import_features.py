@@ -19,7 +19,13 @@ from vla.hints import Hint
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
-from vla.workflows.feature_files import UNKNOWN, FeatureFile, ImportedVideo, convert_features, open_feature_files
+from vla.workflows.feature_files import (
+    UNKNOWN,
+    FeatureFile,
+    ImportedVideo,
+    convert_features,
+    open_feature_files,
+)
 from vla.workflows.frame_timing import Timing, build_timing
 from vla.workflows.text_features import add_texts
 
@@ -123,7 +129,12 @@ def import_features(
     if not paths_list and texts is None and encoder_model is None:
         raise UsageError("there is nothing to import", hint=Hint("name_import"))
     timing = build_timing(
-        fps=fps, stride=stride, video_fps=video_fps, clip_length=clip_length, duration=duration, durations=durations
+        fps=fps,
+        stride=stride,
+        video_fps=video_fps,
+        clip_length=clip_length,
+        duration=duration,
+        durations=durations,
     )
     ws = Workspace.choose(workspace)
     active = _find_active_cache(ws)
@@ -134,7 +145,9 @@ def import_features(
     report = ImportFeaturesReport()
     for file in files:
         report.omissions.merge(file.omissions)
-    spec = _active_space(name, timing, active, switch, bool(paths_list)) or _detect_space(name, files, report)
+    spec = _active_space(name, timing, active, switch, bool(paths_list)) or _detect_space(
+        name, files, report
+    )
     if spec is None:
         return report
     if active is not None and not switch:
@@ -144,9 +157,14 @@ def import_features(
         )  # fmt: skip
     report.spec = spec
     if imported_texts is not None and imported_texts.pooled.shape[1] != spec.dim:
-        raise FormatError(f"{texts}: vectors are {imported_texts.pooled.shape[1]} wide, the features are {spec.dim}")
+        raise FormatError(
+            f"{texts}: vectors are {imported_texts.pooled.shape[1]} wide, the features are "
+            f"{spec.dim}"
+        )
     if dry_run:
-        dry_cache = FeatureCache(ws.caches / spec.fingerprint, spec, EncoderSource(IMPORTED_ENCODER, name, ""))
+        dry_cache = FeatureCache(
+            ws.caches / spec.fingerprint, spec, EncoderSource(IMPORTED_ENCODER, name, "")
+        )
         _import_files(dry_cache, files, report, progress, overwrite=overwrite, keep=False)
         report.texts = len(dry_cache.missing_texts(imported_texts.texts)) if imported_texts else 0
     else:
@@ -169,22 +187,33 @@ def _find_active_cache(workspace: Workspace) -> FeatureCache | None:
 
 
 def _space_name(model: str | None, active: FeatureCache | None) -> str:
-    name = model if model is not None else active.spec.model if active and active.spec.is_imported else ""
+    name = (
+        model
+        if model is not None
+        else active.spec.model
+        if active and active.spec.is_imported
+        else ""
+    )
     if not name.strip() or len(name) > 200 or not name.isprintable():
         raise UsageError(
-            f"the space of the features needs a name, not {name!r}; features of two names are never mixed",
+            f"the space of the features needs a name, not {name!r}; features of two names are "
+            f"never mixed",
             hint=Hint("name_space"),
         )
     return name
 
 
-def _text_encoder_source(encoder: str, model: str | None, pretrained: str | None) -> EncoderSource | None:
+def _text_encoder_source(
+    encoder: str, model: str | None, pretrained: str | None
+) -> EncoderSource | None:
     """Return the encoder for new texts, if one is named."""
     if encoder not in encoders.names():
         encoders.get(encoder)  # raises an error that lists the names
     if model is None:
         if pretrained is not None:
-            raise UsageError("weights are named, and no model that they are of", hint=Hint("name_encoder"))
+            raise UsageError(
+                "weights are named, and no model that they are of", hint=Hint("name_encoder")
+            )
         return None
     return EncoderSource(encoder, model, pretrained or "")
 
@@ -205,11 +234,16 @@ def _active_space(
         if not has_paths or (active.spec.sampling == timing.sampling and not switch):
             return active.spec
     if not has_paths:
-        raise UsageError(f"this workspace has no features named {name!r}: import features first, or in the same call")
+        raise UsageError(
+            f"this workspace has no features named {name!r}: import features first, or in the "
+            f"same call"
+        )
     return None
 
 
-def _detect_space(name: str, files: list[FeatureFile], report: ImportFeaturesReport) -> FeatureSpec | None:
+def _detect_space(
+    name: str, files: list[FeatureFile], report: ImportFeaturesReport
+) -> FeatureSpec | None:
     """Return the space of the first valid video; if there is none, None, with the failures in
     `report`.
     """
@@ -219,7 +253,9 @@ def _detect_space(name: str, files: list[FeatureFile], report: ImportFeaturesRep
             for video in videos:
                 if isinstance(video, ImportedVideo):
                     origin = video.external.origin or UNKNOWN
-                    spec = FeatureSpec(IMPORTED_ENCODER, name, origin, UNKNOWN, video.timing.sampling, video.width)
+                    spec = FeatureSpec(
+                        IMPORTED_ENCODER, name, origin, UNKNOWN, video.timing.sampling, video.width
+                    )
                     result = _convert(video, spec)
                     if not isinstance(result, Receipt):
                         return spec
@@ -273,7 +309,9 @@ def _import_video(
     return cache.add_video(features, receipt) if keep else receipt
 
 
-def _convert(video: ImportedVideo | Receipt, spec: FeatureSpec) -> tuple[FrameFeatures, Receipt] | Receipt:
+def _convert(
+    video: ImportedVideo | Receipt, spec: FeatureSpec
+) -> tuple[FrameFeatures, Receipt] | Receipt:
     """Return the features of the video and their receipt; for an unusable video, the receipt of
     the failure.
     """

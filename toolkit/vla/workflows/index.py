@@ -112,7 +112,9 @@ def index(
             run_model, record = load_model(space.runs / name)
             model = RunModel(run_model, name, record.digest)
         previous, rebuild_notes = _open_previous(space.index)
-        config = _update_config(previous.config if previous else IndexConfig(), backend, memory, recall)
+        config = _update_config(
+            previous.config if previous else IndexConfig(), backend, memory, recall
+        )
         if previous and (reason := _rebuild_reason(previous, cache, model)):
             previous, rebuild_notes = None, [reason]
         with small_op_threads():
@@ -123,7 +125,9 @@ def index(
     unsupported = unrendered_videos(space, cache.spec, sync.index.videos)
     warnings = [demo_warning(len(unsupported), len(sync.index.videos))] if unsupported else []
     report = _report(sync, [*notes, *rebuild_notes, *sync.notes, *warnings], reason)
-    for video in [] if cache.spec.is_imported else missing_files(cache, space, [Path(space.root.anchor)]):
+    for video in (
+        [] if cache.spec.is_imported else missing_files(cache, space, [Path(space.root.anchor)])
+    ):
         report.omissions.add("missing-file", video)
     return report
 
@@ -146,7 +150,9 @@ def _rebuild_reason(index: SearchIndex, cache: FeatureCache, model: RunModel) ->
         changes = ", ".join(f"{k}: {before[k]!r}, now {now[k]!r}" for k in keys)
         return f"built anew, because the index was of other features ({changes})"
     if index.run != model.run:
-        names = [f"run {name!r}" if name else "the frozen encoder" for name in (index.run, model.run)]
+        names = [
+            f"run {name!r}" if name else "the frozen encoder" for name in (index.run, model.run)
+        ]
         return f"built anew with {names[1]}, because the index was made with {names[0]}"
     if index.run_digest != model.run_digest:
         return f"built anew, because run {model.run!r} was trained anew since the index was made"
@@ -156,7 +162,9 @@ def _rebuild_reason(index: SearchIndex, cache: FeatureCache, model: RunModel) ->
     return ""
 
 
-def _update_config(config: IndexConfig, backend: str | None, memory: str | None, recall: float | None) -> IndexConfig:
+def _update_config(
+    config: IndexConfig, backend: str | None, memory: str | None, recall: float | None
+) -> IndexConfig:
     """Return `config` with the values that are not None."""
     return IndexConfig(
         config.backend if backend is None else backend,
@@ -183,7 +191,9 @@ def _report(sync: SyncReport, notes: list[str], reason: str) -> IndexReport:
     )  # fmt: skip
 
 
-def choose_run(workspace: Workspace, cache: FeatureCache, run: str | None) -> tuple[str, str, list[str]]:
+def choose_run(
+    workspace: Workspace, cache: FeatureCache, run: str | None
+) -> tuple[str, str, list[str]]:
     """Return the run to index with (empty for the frozen encoder), the reason, and notes on a run
     that is not used.
     """
@@ -206,7 +216,11 @@ def choose_run(workspace: Workspace, cache: FeatureCache, run: str | None) -> tu
         return "", reason, [f"{reason}; indexed with the frozen encoder"]
     if not record.is_better:
         reason = f"run {DEFAULT_RUN!r}: {record.verdict}"
-        return "", reason, [Note(f"{reason}. Indexed with the frozen encoder", Hint("use_run", run=DEFAULT_RUN))]
+        return (
+            "",
+            reason,
+            [Note(f"{reason}. Indexed with the frozen encoder", Hint("use_run", run=DEFAULT_RUN))],
+        )
     return DEFAULT_RUN, record.verdict, []
 
 

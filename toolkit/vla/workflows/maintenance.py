@@ -50,7 +50,10 @@ class Entry:
 
 
 def list_videos(
-    patterns: Iterable[str] = (), *, workspace: Path | None = None, progress: ProgressCallback = silent
+    patterns: Iterable[str] = (),
+    *,
+    workspace: Path | None = None,
+    progress: ProgressCallback = silent,
 ) -> list[Entry]:
     """Return the videos of the workspace, sorted by name: all, or those that match a name, path or
     glob pattern.
@@ -172,7 +175,9 @@ def info(*, workspace: Path | None = None) -> dict[str, Any]:
         return {**summary_of, "features": None, "runs": {}, "index": None}
     receipts = list(cache.receipts.values())
     summary_of["features"] = {
-        "model": cache.spec.model if cache.spec.is_imported else cache.source.model or cache.spec.model,
+        "model": cache.spec.model
+        if cache.spec.is_imported
+        else cache.source.model or cache.spec.model,
         "pretrained": "" if cache.spec.is_imported else cache.source.pretrained,
         "imported": cache.spec.is_imported,
         "text_encoder": cache.source.model if cache.source.encoder != IMPORTED_ENCODER else None,
@@ -201,7 +206,12 @@ def _run(folder: Path, cache: FeatureCache) -> dict[str, Any]:
         return {"state": Note(f"damaged: {error}", error.hint)}
     fits = run.spec.fingerprint == cache.spec.fingerprint
     state = "finished" if fits else "of other features"
-    return {"state": state, "beats frozen": run.is_better, "verdict": run.verdict, "digest": run.digest}
+    return {
+        "state": state,
+        "beats frozen": run.is_better,
+        "verdict": run.verdict,
+        "digest": run.digest,
+    }
 
 
 def _index(workspace: Workspace, cache: FeatureCache) -> dict[str, Any] | None:
@@ -244,10 +254,16 @@ def match_videos(cache: FeatureCache, workspace: Workspace, patterns: list[str])
     if not patterns:
         return video_ids
     names = NameMatcher(video_ids, workspace.root)
-    matches_of = {pattern: names.select(pattern, workspace.root, Path.cwd(), any_folder=True) for pattern in patterns}
+    matches_of = {
+        pattern: names.select(pattern, workspace.root, Path.cwd(), any_folder=True)
+        for pattern in patterns
+    }
     patterns_without_match = [pattern for pattern, matches in matches_of.items() if not matches]
     if patterns_without_match:
-        raise MissingError(f"no extracted video matches {', '.join(patterns_without_match)}", hint=Hint("list_videos"))
+        raise MissingError(
+            f"no extracted video matches {', '.join(patterns_without_match)}",
+            hint=Hint("list_videos"),
+        )
     selection = {video for matches in matches_of.values() for video in matches}
     return [v for v in video_ids if v in selection]
 

@@ -99,7 +99,9 @@ class OpenWorkspace:
         See `vla.retrieval.searcher.Searcher.search_image`.
         """
         pixels = load_image(Path(image))
-        return self._with_retry(lambda: self.searcher.search_image(pixels, str(image), k, per_video, filters, negative))
+        return self._with_retry(
+            lambda: self.searcher.search_image(pixels, str(image), k, per_video, filters, negative)
+        )
 
     @small_op_threads()
     def search_like(
@@ -116,7 +118,9 @@ class OpenWorkspace:
         See `Searcher.search_like`.
         """
         name = self.workspace.resolve_video(video, self.searcher.cache.receipts)
-        return self._with_retry(lambda: self.searcher.search_like(name, seconds, k, per_video, filters, negative))
+        return self._with_retry(
+            lambda: self.searcher.search_like(name, seconds, k, per_video, filters, negative)
+        )
 
     def features(self, video: Path | str) -> VideoFeatures:
         """Return the features of `video`, a name or a path, as arrays with times.
@@ -142,8 +146,12 @@ class OpenWorkspace:
     def filter_warnings(self, filters: VideoFilter) -> list[str]:
         """Return a warning for each pattern that matches no video of the index."""
         names, folders = self.searcher.names, (self.workspace.root, Path.cwd())
-        patterns = [p for p in (*filters.include, *filters.exclude) if not names.select(p, *folders)]
-        others = NameMatcher(set(self.searcher.cache.receipts) - set(names.ids), self.workspace.root)
+        patterns = [
+            p for p in (*filters.include, *filters.exclude) if not names.select(p, *folders)
+        ]
+        others = NameMatcher(
+            set(self.searcher.cache.receipts) - set(names.ids), self.workspace.root
+        )
         return [_no_match(p, bool(others.select(p, *folders))) for p in patterns]
 
     def notes(self) -> list[str]:
@@ -151,7 +159,9 @@ class OpenWorkspace:
         index = self.searcher.index
         cache = active_cache(self.workspace.caches)
         num_unsupported = len(self.searcher.unsupported)
-        encoder_notes = [demo_warning(num_unsupported, len(index.videos))] if num_unsupported else []
+        encoder_notes = (
+            [demo_warning(num_unsupported, len(index.videos))] if num_unsupported else []
+        )
         return [*encoder_notes, *self._index_notes(index, cache), *_damage_notes(cache)]
 
     def _index_notes(self, index: SearchIndex, cache: FeatureCache) -> list[str]:
@@ -168,7 +178,12 @@ def _damage_notes(cache: FeatureCache) -> list[str]:
     _ = cache.receipts, cache.text_shards()
     if not cache.damaged:
         return []
-    return [Note(f"{len(cache.damaged)} receipts of features are damaged and count as none", Hint("verify"))]
+    return [
+        Note(
+            f"{len(cache.damaged)} receipts of features are damaged and count as none",
+            Hint("verify"),
+        )
+    ]
 
 
 def open_workspace(path: Path | str | None = None, device: str = "auto") -> OpenWorkspace:
@@ -227,7 +242,9 @@ def search(
     if bool(queries) + (image is not None) + (moment is not None) != 1:
         raise UsageError("pass exactly one of a text, `image` or `like`")
     if negative and queries:
-        raise UsageError("negative texts of a text query belong to the query: vla.Query(text, negative=...)")
+        raise UsageError(
+            "negative texts of a text query belong to the query: vla.Query(text, negative=...)"
+        )
     if max_fpr is not None and not queries:
         raise UsageError("a maximum false-positive rate applies to text queries only")
     if sources:
@@ -235,33 +252,37 @@ def search(
         from vla.workflows.extract import extract
         from vla.workflows.index import index_if_needed
 
-        if summary := extract(sources, workspace=workspace, choice=choice, progress=progress).omissions.summary():
+        if summary := extract(
+            sources, workspace=workspace, choice=choice, progress=progress
+        ).omissions.summary():
             progress(Progress("extract", message=f"left out: {summary}", level="warning"))
-    opened = open_workspace(workspace, choice.device)
-    opened.progress = progress
+    ws = open_workspace(workspace, choice.device)
+    ws.progress = progress
     if sources:
-        index_if_needed(opened.workspace, progress)
-    for note in opened.notes():
+        index_if_needed(ws.workspace, progress)
+    for note in ws.notes():
         progress(Progress("search", message=note, level="warning"))
-    warnings = opened.filter_warnings(filters) if filters is not None else []
-    if filters is not None and not warnings and not opened.num_matching(filters):
+    warnings = ws.filter_warnings(filters) if filters is not None else []
+    if filters is not None and not warnings and not ws.num_matching(filters):
         warnings = ["no indexed video matches the filters"]
     for text in warnings:
         progress(Progress("search", message=text, level="warning"))
     if image is not None:
-        return opened.search_image(image, k, per_video, filters, negative)
+        return ws.search_image(image, k, per_video, filters, negative)
     if moment is not None:
-        return opened.search_like(*moment, k, per_video, filters, negative)
+        return ws.search_like(*moment, k, per_video, filters, negative)
     for one in queries:
         if (rewrite := describe_rewrite(one)) is not None:
             progress(Progress("search", message=rewrite, level="note"))
-    searcher = opened.searcher
+    searcher = ws.searcher
     # A query is hundreds of small products: on busy cores, threads wait for each other longer than
     # they compute.
     with small_op_threads():
         results = [searcher.search(one, k, per_video, max_fpr, filters) for one in queries]
     # Every query omits the same files, so omissions are not summed.
-    omissions = max((hits.omissions for hits in results), key=lambda o: sum(o.counts.values()), default=None)
+    omissions = max(
+        (hits.omissions for hits in results), key=lambda o: sum(o.counts.values()), default=None
+    )
     return Hits((hit for hits in results for hit in hits), omissions)
 
 
@@ -309,8 +330,19 @@ def _open_searcher(workspace: Workspace, device: str, progress: ProgressCallback
     if index.run:
         model, run = load_model(workspace.runs / index.run)
         if run.digest != index.run_digest:
-            raise CacheError(f"run {index.run!r} was trained anew since the index was built", hint=Hint("index"))
+            raise CacheError(
+                f"run {index.run!r} was trained anew since the index was built", hint=Hint("index")
+            )
     encoder = query_encoder(cache, device, "auto")
     correction = load_or_fit_hubness(workspace, index, cache, model, encoder, progress)
     unsupported = frozenset(unrendered_videos(workspace, index.spec, index.videos))
-    return Searcher(index, encoder, model, cache, workspace, correction, lists_missing=False, unsupported=unsupported)
+    return Searcher(
+        index,
+        encoder,
+        model,
+        cache,
+        workspace,
+        correction,
+        lists_missing=False,
+        unsupported=unsupported,
+    )

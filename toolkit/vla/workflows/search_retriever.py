@@ -26,7 +26,13 @@ from vla.retrieval.filters import VideoFilter
 from vla.retrieval.hits import Hit
 from vla.retrieval.hubness import HubnessCorrection, fit_hubness
 from vla.retrieval.query import Query as SearchQuery
-from vla.retrieval.query_bank import MIN_SIZE, QueryBank, content_words, default_queries, from_captions
+from vla.retrieval.query_bank import (
+    MIN_SIZE,
+    QueryBank,
+    content_words,
+    default_queries,
+    from_captions,
+)
 from vla.retrieval.searcher import Searcher
 from vla.storage.workspace import Workspace
 from vla.workflows.encoder_choice import encoder_of
@@ -54,7 +60,9 @@ class EvalQueryBank:
     duration_range: DurationRange | None = None
 
 
-def eval_query_bank(cache: FeatureCache, corpus: Corpus, training: Sequence[Annotation], device: str) -> EvalQueryBank:
+def eval_query_bank(
+    cache: FeatureCache, corpus: Corpus, training: Sequence[Annotation], device: str
+) -> EvalQueryBank:
     """Return the bank for the videos of `corpus`.
 
     The cached training captions if there are enough, else default queries.
@@ -63,13 +71,17 @@ def eval_query_bank(cache: FeatureCache, corpus: Corpus, training: Sequence[Anno
     """
     queries = {content_words(q.text) for q in corpus.queries}
     names = {video.video_id for video in corpus.videos}
-    bank = from_captions([a for a in training if content_words(a.query) not in queries]).without_universal(names)
+    bank = from_captions(
+        [a for a in training if content_words(a.query) not in queries]
+    ).without_universal(names)
     description = f"{len(bank.texts)} captions that were trained on"
     if len(bank.texts) < MIN_SIZE and (not cache.spec.is_imported or has_encoder(cache)):
         bank = default_queries()
         description = f"{len(bank.texts)} everyday queries of ours"
     if len(bank.texts) < 2:
-        description = "nothing: no captions that were trained on are known, and no encoder for other queries"
+        description = (
+            "nothing: no captions that were trained on are known, and no encoder for other queries"
+        )
     duration_range = estimate_duration_range(training, cache.receipts)
     is_cached = not cache.missing_texts(bank.texts)
     encoder = CachedTexts(cache) if is_cached else encoder_of(cache, device, "auto")
@@ -89,7 +101,9 @@ class CachedTexts:
 
         Raises MissingError for a text that is not cached.
         """
-        return self._cache.texts([part for text in texts for part in self._cache.pieces(text) or [text]])
+        return self._cache.texts(
+            [part for text in texts for part in self._cache.pieces(text) or [text]]
+        )
 
     def fits(self, text: str) -> bool:
         """Return True: the cache determines the chunks of a text."""
@@ -124,7 +138,9 @@ class SearchRetriever:
         corpus_cache = cache.with_frames(corpus.videos)
         index = build_index(corpus_cache, model)
         correction = _fit_hubness(index, cache, model, bank)
-        self._searcher = Searcher(index, CachedTexts(cache), model, corpus_cache, workspace, correction)
+        self._searcher = Searcher(
+            index, CachedTexts(cache), model, corpus_cache, workspace, correction
+        )
 
     def everywhere(self, queries: Sequence[Query], per_video: int) -> list[np.ndarray]:
         """Return, for each query, the best moments of all videos.
@@ -143,7 +159,10 @@ class SearchRetriever:
         for query in self._with_progress(queries):
             own = self._names[query.video]
             hits = self._search(query, _NUM_VIDEOS * per_video, per_video, None)
-            rows = [(self._rows[v], start, end, s) for v, start, end, s in (_as_own(h, own) for h in hits)]
+            rows = [
+                (self._rows[v], start, end, s)
+                for v, start, end, s in (_as_own(h, own) for h in hits)
+            ]
             results.append(np.array(rows).reshape(-1, 4))
         return results
 
@@ -159,10 +178,14 @@ class SearchRetriever:
             results.append(np.array([(h.start, h.end, h.score) for h in hits]).reshape(-1, 3))
         return results
 
-    def _search(self, query: Query, k: int, per_video: int, filters: VideoFilter | None) -> list[Hit]:
+    def _search(
+        self, query: Query, k: int, per_video: int, filters: VideoFilter | None
+    ) -> list[Hit]:
         try:
             # Without rewriting: the caption itself is cached, and used by the other metrics.
-            return self._searcher.search(SearchQuery(query.text, rewrite=False), k, per_video, filters=filters)
+            return self._searcher.search(
+                SearchQuery(query.text, rewrite=False), k, per_video, filters=filters
+            )
         except UsageError:
             return []
 

@@ -20,7 +20,11 @@ from vla.evaluation.submission import MAX_IN_CORPUS, write_nextqa, write_qvhighl
 
 
 def submit(
-    folder: Path, predictions: CorpusPredictions, names: Mapping[str, str], format: str | None, split: str
+    folder: Path,
+    predictions: CorpusPredictions,
+    names: Mapping[str, str],
+    format: str | None,
+    split: str,
 ) -> list[Path]:
     """Write submission files, and return their paths.
 
@@ -43,7 +47,8 @@ def submit(
     suffix, paths = split or "all", []
     with_times = _with_located_queries(predictions, everything=format in ("qvhighlights", "tvr"))
     if with_times.timed_queries and (
-        format == "qvhighlights" or (format != "tvr" and with_saliency_ratings(with_times.timed_queries))
+        format == "qvhighlights"
+        or (format != "tvr" and with_saliency_ratings(with_times.timed_queries))
     ):
         paths.append(folder / f"hl_{suffix}_submission.jsonl")
         write_qvhighlights(paths[-1], _highlight_records(with_times, names))
@@ -63,18 +68,27 @@ def _with_located_queries(predictions: CorpusPredictions, everything: bool) -> C
     if not everything or not predictions.untimed_queries:
         return predictions
     queries = [
-        q if q.is_timed or not q.is_caption else _over_whole_video(q, predictions) for q in predictions.corpus.queries
+        q if q.is_timed or not q.is_caption else _over_whole_video(q, predictions)
+        for q in predictions.corpus.queries
     ]
-    return CorpusPredictions(predictions.model, replace(predictions.corpus, queries=queries), search=predictions.search)
+    return CorpusPredictions(
+        predictions.model, replace(predictions.corpus, queries=queries), search=predictions.search
+    )
 
 
 def _over_whole_video(query: Query, predictions: CorpusPredictions) -> Query:
-    return replace(query, spans=np.array([[0.0, predictions.corpus.videos[query.video].duration_seconds]]))
+    return replace(
+        query, spans=np.array([[0.0, predictions.corpus.videos[query.video].duration_seconds]])
+    )
 
 
-def _highlight_records(predictions: CorpusPredictions, names: Mapping[str, str]) -> list[dict[str, Any]]:
+def _highlight_records(
+    predictions: CorpusPredictions, names: Mapping[str, str]
+) -> list[dict[str, Any]]:
     by_head = predictions.answers.get(TASKS["moments"])
-    own_video_moments = predictions.own_video_search_results or predictions.moment_predictions.own_video
+    own_video_moments = (
+        predictions.own_video_search_results or predictions.moment_predictions.own_video
+    )
     pairs = (
         zip(by_head.examples, by_head.predictions, strict=True)
         if by_head
@@ -96,7 +110,9 @@ def _highlight_records(predictions: CorpusPredictions, names: Mapping[str, str])
 
 
 def _write_tvr(path: Path, predictions: CorpusPredictions, names: Mapping[str, str]) -> None:
-    video_numbers = {_name(predictions, row, names): row for row in range(len(predictions.corpus.videos))}
+    video_numbers = {
+        _name(predictions, row, names): row for row in range(len(predictions.corpus.videos))
+    }
     tasks: dict[str, list[dict[str, Any]]] = {"VCMR": [], "SVMR": [], "VR": []}
     corpus_moments, own_video_moments = (
         predictions.search_results or predictions.corpus_moments,
@@ -124,7 +140,9 @@ def _top_videos(predictions: CorpusPredictions, row: int) -> np.ndarray:
     return np.column_stack([rows, np.zeros((len(rows), 2)), scores[rows]])
 
 
-def _choice_records(predictions: CorpusPredictions, names: Mapping[str, str]) -> list[dict[str, Any]]:
+def _choice_records(
+    predictions: CorpusPredictions, names: Mapping[str, str]
+) -> list[dict[str, Any]]:
     answers = predictions.answers[TASKS["choice"]]
     records = []
     for question, choice in zip(answers.examples, answers.predictions, strict=True):

@@ -32,7 +32,9 @@ class LookupTexts:
         """Return the vectors of `texts`; raises KeyError for a text that is not in the table."""
         rows = [self._rows[text] for text in texts]
         features = self._features
-        return TextFeatures(tuple(texts), features.pooled[rows], features.tokens[rows], features.mask[rows])
+        return TextFeatures(
+            tuple(texts), features.pooled[rows], features.tokens[rows], features.mask[rows]
+        )
 
     def fits(self, text: str) -> bool:
         """Return True: the table has a vector of the whole text, whatever its length."""
@@ -64,7 +66,9 @@ class ImportedTexts:
             return self._cache.texts(texts)
         if not has_encoder(self._cache):
             missing = [t for t in texts if not self._is_cached(t)]
-            raise MissingError(_no_encoder(self._cache, missing), hint=Hint("name_encoder_or_texts"))
+            raise MissingError(
+                _no_encoder(self._cache, missing), hint=Hint("name_encoder_or_texts")
+            )
         return self._encoder.encode_text(texts)
 
     def fits(self, text: str) -> bool:
@@ -82,11 +86,16 @@ class ImportedTexts:
         source, spec = self._cache.source, self._cache.spec
         options = {"model": source.model} if source.model else {}
         encoder: Encoder = encoders.build(
-            source.encoder, options, pretrained=source.pretrained, device=self._device, dtype=self._dtype
+            source.encoder,
+            options,
+            pretrained=source.pretrained,
+            device=self._device,
+            dtype=self._dtype,
         )
         if encoder.identity.dim != spec.dim:
             raise SpecMismatchError(
-                f"the imported features {spec.model!r} are {spec.dim} wide, and {source.model or source.encoder!r}, which was "
+                f"the imported features {spec.model!r} are {spec.dim} wide, and "
+                f"{source.model or source.encoder!r}, which was "
                 f"named as their encoder, makes vectors {encoder.identity.dim} wide",
                 hint=Hint("name_feature_encoder"),
             )
@@ -122,6 +131,7 @@ def add_texts(cache: FeatureCache, features: TextFeatures) -> tuple[int, list[st
 def _no_encoder(cache: FeatureCache, missing: list[str]) -> str:
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     return (
-        f"the text {missing[0][:80]!r}{more} has no vector here. The features of this workspace were imported "
+        f"the text {missing[0][:80]!r}{more} has no vector here. The features of this workspace "
+        f"were imported "
         f"({cache.spec.model!r}, {cache.spec.dim} wide), and their encoder is not known"
     )

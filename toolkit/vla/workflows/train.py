@@ -115,12 +115,22 @@ def train(
             # captions.
             split = hold_out_concepts(split, corpus, config.held_out_concepts, config.seed)
         run = run_training(
-            corpus, split, cache.spec, scale, config, folder, identity, processes=processes, progress=progress
+            corpus,
+            split,
+            cache.spec,
+            scale,
+            config,
+            folder,
+            identity,
+            processes=processes,
+            progress=progress,
         )
         return replace(run, omissions=omissions)
 
 
-def _prepare(cache: FeatureCache, annotations: list[Annotation], device: str, progress: ProgressCallback) -> float:
+def _prepare(
+    cache: FeatureCache, annotations: list[Annotation], device: str, progress: ProgressCallback
+) -> float:
     """Cache every text that training reads, and return the encoder's own temperature."""
     # Without an encoder for single sentences, training uses whole captions.
     can_encode = not cache.spec.is_imported or has_encoder(cache)
@@ -129,7 +139,9 @@ def _prepare(cache: FeatureCache, annotations: list[Annotation], device: str, pr
     if cache.missing_texts(texts):
         progress(Progress("load", message="loading the encoder for captions that are not cached"))
         encoder = encoder_of(cache, device, "auto")
-        cache.add_texts(texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts))))
+        cache.add_texts(
+            texts, encoder, on_batch=lambda n: progress(Progress("captions", n, len(texts)))
+        )
     return _load_scale(cache, encoder, device)
 
 
@@ -149,7 +161,13 @@ def _existing_run(folder: Path, identity: str, progress: ProgressCallback) -> Ru
         return None
     if run.identity != identity:
         return None
-    progress(Progress("train", message=f"run {folder.name!r} is already trained with these settings", level="note"))
+    progress(
+        Progress(
+            "train",
+            message=f"run {folder.name!r} is already trained with these settings",
+            level="note",
+        )
+    )
     return run
 
 

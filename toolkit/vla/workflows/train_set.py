@@ -63,8 +63,14 @@ def training_provenance(
             provenance = _provenance(annotations, run, cache)
             if provenance is not None:
                 return provenance
-    training = [a for a in caption_store.deduplicate([*extra, *own]) if a.split.lower().startswith("train")]
-    return TrainingProvenance(training, "annotations whose split begins with 'train'") if training else None
+    training = [
+        a for a in caption_store.deduplicate([*extra, *own]) if a.split.lower().startswith("train")
+    ]
+    return (
+        TrainingProvenance(training, "annotations whose split begins with 'train'")
+        if training
+        else None
+    )
 
 
 def _candidates(extra: list[Annotation], own: list[Annotation]) -> Iterator[list[Annotation]]:
@@ -77,13 +83,18 @@ def _candidates(extra: list[Annotation], own: list[Annotation]) -> Iterator[list
     yield from by_source.values()
 
 
-def _provenance(annotations: list[Annotation], run: Run, cache: FeatureCache) -> TrainingProvenance | None:
+def _provenance(
+    annotations: list[Annotation], run: Run, cache: FeatureCache
+) -> TrainingProvenance | None:
     """Return the provenance of `run` if it was trained on `annotations`; else None."""
     try:
         config = TrainConfig.from_mapping(run.record["config"], f"run {run.name}")
     except (UsageError, KeyError, TypeError):
         return None  # settings of another version, which have another digest
-    if config.identity(cache.spec.fingerprint, cache.state(), digest_of(annotations)) != run.identity:
+    if (
+        config.identity(cache.spec.fingerprint, cache.state(), digest_of(annotations))
+        != run.identity
+    ):
         return None
     try:
         corpus = load_corpus(cache, annotations)

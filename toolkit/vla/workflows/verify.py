@@ -23,7 +23,11 @@ from vla.workflows.encoder_choice import TEXT_TOWER_FILE
 
 
 def verify(
-    *, workspace: Path | None = None, read_data: bool = False, mend: bool = False, progress: ProgressCallback = silent
+    *,
+    workspace: Path | None = None,
+    read_data: bool = False,
+    mend: bool = False,
+    progress: ProgressCallback = silent,
 ) -> list[Corruption]:
     """Return the corrupt parts of a workspace: records, captions, features, runs, training states,
     index, hubness.
@@ -43,7 +47,10 @@ def verify(
         MissingError: there is no workspace.
     """
     ws = Workspace.open(workspace, check=False)
-    with ws.lock(progress) if mend else nullcontext(), ws.lock_index(silent) if mend else nullcontext():
+    with (
+        ws.lock(progress) if mend else nullcontext(),
+        ws.lock_index(silent) if mend else nullcontext(),
+    ):
         corruptions = _find_corruption(ws, read_data, progress)
         if corruptions and not mend and ws.is_busy():
             # A concurrent process may have replaced files during the check.
@@ -58,7 +65,9 @@ def verify(
     return corruptions
 
 
-def _find_corruption(workspace: Workspace, read_data: bool, progress: ProgressCallback) -> list[Corruption]:
+def _find_corruption(
+    workspace: Workspace, read_data: bool, progress: ProgressCallback
+) -> list[Corruption]:
     all_checks = [
         *_workspace(workspace),
         *_caches(workspace, read_data),
@@ -74,7 +83,11 @@ def _find_corruption(workspace: Workspace, read_data: bool, progress: ProgressCa
 
 def _workspace(workspace: Workspace) -> Iterator[Check]:
     description = workspace.home / "workspace.json"
-    yield Check("workspace.json", workspace.check, partial(atomic.write_json, description, {"schema": SCHEMA}))
+    yield Check(
+        "workspace.json",
+        workspace.check,
+        partial(atomic.write_json, description, {"schema": SCHEMA}),
+    )
     lines = caption_store.lines(workspace)
     invalid_lines = [n for n, line in enumerate(lines) if not _is_caption(line, workspace)]
     valid_lines = [line for n, line in enumerate(lines) if n not in set(invalid_lines)]
@@ -104,19 +117,29 @@ def _caches(workspace: Workspace, read_data: bool) -> Iterator[Check]:
             continue
         except CacheError:
             # Features cannot be used without it; extraction writes it again.
-            yield Check(name, partial(FeatureCache.open, folder), partial(atomic.remove, folder / "spec.json"))
+            yield Check(
+                name,
+                partial(FeatureCache.open, folder),
+                partial(atomic.remove, folder / "spec.json"),
+            )
             continue
         yield from checks(cache, workspace.home, read_data=read_data)
         for file in ("scale.json", TEXT_TOWER_FILE):
             path = folder / file
             if path.is_file():
                 yield Check(
-                    f"cache/{folder.name}/{file}", partial(_check_cache_record, path), partial(atomic.remove, path)
+                    f"cache/{folder.name}/{file}",
+                    partial(_check_cache_record, path),
+                    partial(atomic.remove, path),
                 )
     # Last: checks before this one may remove the cache that it points to.
     pointer = workspace.caches / "current.json"
     if pointer.is_file():
-        yield Check("cache/current.json", partial(_check_active_cache, workspace), partial(_repair_pointer, workspace))
+        yield Check(
+            "cache/current.json",
+            partial(_check_active_cache, workspace),
+            partial(_repair_pointer, workspace),
+        )
 
 
 def _check_active_cache(workspace: Workspace) -> None:
@@ -124,7 +147,8 @@ def _check_active_cache(workspace: Workspace) -> None:
         active_cache(workspace.caches)
     except MissingError as error:
         raise CacheError(
-            f"{workspace.caches / 'current.json'} names features that are not here: {error}", hint=error.hint
+            f"{workspace.caches / 'current.json'} names features that are not here: {error}",
+            hint=error.hint,
         ) from error
 
 
@@ -158,10 +182,16 @@ def _runs(workspace: Workspace, read_data: bool) -> Iterator[Check]:
         if (folder / "progress.json").is_file():
             progress = folder / "progress.json"
             yield Check(
-                f"{name}/progress.json", partial(checkpoint.check_state, folder), partial(atomic.remove, progress)
+                f"{name}/progress.json",
+                partial(checkpoint.check_state, folder),
+                partial(atomic.remove, progress),
             )
         for path in report_file.report_files(folder):
-            yield Check(f"{name}/{path.name}", partial(report_file.load_file, path), partial(atomic.remove, path))
+            yield Check(
+                f"{name}/{path.name}",
+                partial(report_file.load_file, path),
+                partial(atomic.remove, path),
+            )
 
 
 def _index(workspace: Workspace, read_data: bool) -> Iterator[Check]:
@@ -173,7 +203,9 @@ def _index(workspace: Workspace, read_data: bool) -> Iterator[Check]:
 
     yield Check("the index", check, partial(atomic.remove, workspace.index / "index.json"))
     yield Check(
-        "index/background.json", partial(check_hubness, workspace.index), partial(delete_hubness, workspace.index)
+        "index/background.json",
+        partial(check_hubness, workspace.index),
+        partial(delete_hubness, workspace.index),
     )
 
 

@@ -48,7 +48,11 @@ def plan_clips(
         scene = sample_scene(rng, novel=novel, events=(2, 5))
         name = f"{split}-{len(clips):05d}.mp4"
         has_room = len(clips) + 2 <= count
-        other = counterfactual(scene, rng) if rng.random() < counterfactual_fraction and has_room else None
+        other = (
+            counterfactual(scene, rng)
+            if rng.random() < counterfactual_fraction and has_room
+            else None
+        )
         if other is None:
             clips.append(Clip(name, scene, split))
             continue
@@ -64,7 +68,12 @@ def write_clips(clips: list[Clip], folder: Path, progress: ProgressCallback = si
     workers = min(os.cpu_count() or 1, 8)
     # spawn: a fork would copy the locks of threads that torch has started.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = pool.map(_write, todo, [folder] * len(todo), chunksize=max(1, min(16, len(todo) // (2 * workers))))
+        jobs = pool.map(
+            _write,
+            todo,
+            [folder] * len(todo),
+            chunksize=max(1, min(16, len(todo) // (2 * workers))),
+        )
         for done, _ in enumerate(jobs, 1):
             progress(Progress("render", done, len(todo)))
 
@@ -84,7 +93,9 @@ def write_captions(clips: list[Clip], path: Path, seed: int, descriptions: int =
             for m in moments(clip.scene, rng)
         ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps({"id": i, **line}) + "\n" for i, line in enumerate(lines)), "utf-8")
+    path.write_text(
+        "".join(json.dumps({"id": i, **line}) + "\n" for i, line in enumerate(lines)), "utf-8"
+    )
 
 
 def _write(clip: Clip, folder: Path) -> None:

@@ -18,8 +18,16 @@ _SHAPE = {
     "star": ("star",), "cross": ("cross", "plus sign"), "ring": ("ring", "hoop", "donut"),
     "crescent": ("crescent", "moon"), "heart": ("heart",),
 }  # fmt: skip
-_SIZE = {"small": ("small", "little", "tiny"), "medium": ("medium-sized",), "large": ("large", "big", "huge")}
-_TEXTURE = {"striped": ("striped", "stripy"), "dotted": ("dotted", "spotted"), "checkered": ("checkered", "chequered")}
+_SIZE = {
+    "small": ("small", "little", "tiny"),
+    "medium": ("medium-sized",),
+    "large": ("large", "big", "huge"),
+}
+_TEXTURE = {
+    "striped": ("striped", "stripy"),
+    "dotted": ("dotted", "spotted"),
+    "checkered": ("checkered", "chequered"),
+}
 _GROUND = {
     "black": ("on a black background", "in the dark"), "grey": ("on a grey background", "before a grey wall"),
     "sand": ("on sand", "on a sandy ground"), "grass": ("on grass", "on a lawn"),
@@ -27,7 +35,12 @@ _GROUND = {
 }  # fmt: skip
 _MOVE = {
     "left": ("moves left", "slides to the left", "travels towards the left", "glides leftwards"),
-    "right": ("moves right", "slides to the right", "travels towards the right", "glides rightwards"),
+    "right": (
+        "moves right",
+        "slides to the right",
+        "travels towards the right",
+        "glides rightwards",
+    ),
     "up": ("moves up", "rises", "goes upwards", "climbs"),
     "down": ("moves down", "sinks", "goes downwards", "descends"),
 }
@@ -77,7 +90,11 @@ def moments(scene: Scene, rng: np.random.Generator) -> list[Moment]:
 def mentions_appearance(text: str) -> bool:
     """Return whether a generated text mentions a size or a texture."""
     words = set(text.lower().replace(".", " ").split())
-    return any(not words.isdisjoint(phrases) for synonyms in (_SIZE, _TEXTURE) for phrases in synonyms.values())
+    return any(
+        not words.isdisjoint(phrases)
+        for synonyms in (_SIZE, _TEXTURE)
+        for phrases in synonyms.values()
+    )
 
 
 def description(scene: Scene, rng: np.random.Generator) -> str:
@@ -110,7 +127,11 @@ def appearance(scene: Scene, rng: np.random.Generator, location_probability: flo
     """
     parts = []
     for i, thing in enumerate(scene.objects):
-        where = f" {_location(thing)}" if i not in scene.movers and rng.random() < location_probability else ""
+        where = (
+            f" {_location(thing)}"
+            if i not in scene.movers and rng.random() < location_probability
+            else ""
+        )
         parts.append(_noun(thing, rng, "a") + where)
     rng.shuffle(parts)
     listing = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
@@ -128,7 +149,9 @@ def questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
         items.append(Question("choice", "What happens last?", clauses[-1], tuple(options)))
         k = int(rng.integers(1, len(clauses)))
         before = _clause(scene, scene.events[k - 1], rng)
-        items.append(Question("choice", f"What happens right after {before}?", clauses[k], tuple(options)))
+        items.append(
+            Question("choice", f"What happens right after {before}?", clauses[k], tuple(options))
+        )
     for e in scene.events:
         thing = scene.objects[e.actor]
         if e.kind == "move":
@@ -136,14 +159,20 @@ def questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
             if sum(o.actor == e.actor and o.kind == "move" for o in scene.events) == 1:
                 items.append(Question("open", text, e.direction))
         if e.kind in _SOLO and sum(o.kind == e.kind for o in scene.events) == 1:
-            verb = {"grow": "grows", "shrink": "shrinks", "spin": "spins", "jump": "jumps"}.get(e.kind)
+            verb = {"grow": "grows", "shrink": "shrinks", "spin": "spins", "jump": "jumps"}.get(
+                e.kind
+            )
             if verb:
-                items.append(Question("open", f"What colour is the shape that {verb}?", _color_at(scene, e)))
+                items.append(
+                    Question("open", f"What colour is the shape that {verb}?", _color_at(scene, e))
+                )
     items.append(Question("open", "What is in the background?", scene.background))
     items.append(Question("count", "How many shapes are there?", str(len(scene.objects))))
     items.append(Question("count", "How many things happen?", str(len(scene.events))))
     moves = sum(e.kind in ("move", "follow") for e in scene.events)
-    items.append(Question("count", "How many times does a shape move in a straight line?", str(moves)))
+    items.append(
+        Question("count", "How many times does a shape move in a straight line?", str(moves))
+    )
     return items
 
 
@@ -156,7 +185,11 @@ def _clause(scene: Scene, e: Event, rng: np.random.Generator) -> str:
     if e.kind in _SOLO:
         return f"{actor} {_pick(rng, _SOLO[e.kind])}"
     phrase = _pick(rng, _PAIR[e.kind]).format(_noun(scene.objects[e.target], rng))
-    return f"{actor} {phrase} {_pick(rng, _TOWARDS[e.direction])}" if e.kind == "follow" else f"{actor} {phrase}"
+    return (
+        f"{actor} {phrase} {_pick(rng, _TOWARDS[e.direction])}"
+        if e.kind == "follow"
+        else f"{actor} {phrase}"
+    )
 
 
 def _noun(thing: SceneObject, rng: np.random.Generator, article: str = "the") -> str:

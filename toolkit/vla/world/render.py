@@ -66,14 +66,18 @@ DEMO_COMMENT = "rendered by vla demo"
 """Comment in the metadata of every clip: the demo encoder was trained on such clips only."""
 
 
-def write_clip(scene: Scene, path: Path, *, fps: int = FRAMES_PER_SECOND, side: int = CANVAS) -> None:
+def write_clip(
+    scene: Scene, path: Path, *, fps: int = FRAMES_PER_SECOND, side: int = CANVAS
+) -> None:
     """Write `scene` as an H.264 file at `path`; the suffix selects the container."""
     import av
 
     frames = draw(scene, np.arange(max(1, round(scene.duration * fps))) / fps, side)
     with av.open(str(path), "w") as container:
         container.metadata["comment"] = DEMO_COMMENT
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "18", "preset": "veryfast", "g": "24"})
+        stream = container.add_stream(
+            "libx264", rate=fps, options={"crf": "18", "preset": "veryfast", "g": "24"}
+        )
         stream.width = stream.height = side
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1

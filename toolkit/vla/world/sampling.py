@@ -50,18 +50,28 @@ def sample_scene(
             textures and events. `novel` is then that of this scene.
     """
     while True:
-        objects = _sample_objects(rng, novel, num_objects) if like is None else _vary_looks(like.objects, rng)
-        background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))] if like is None else like.background
+        objects = (
+            _sample_objects(rng, novel, num_objects)
+            if like is None
+            else _vary_looks(like.objects, rng)
+        )
+        background = (
+            BACKGROUNDS[rng.integers(len(BACKGROUNDS))] if like is None else like.background
+        )
         if objects is None:
             continue
         # Kinds are chosen before positions: otherwise kinds that need space would fail often and
         # become rare.
         count = int(rng.integers(events[0], events[1] + 1))
         is_pair = (rng.random(count) < 0.3) & (len(objects) > 1)
-        kinds = [str(rng.choice(PAIR_EVENTS) if p else rng.choice(SOLO_EVENTS, p=_SOLO_ODDS)) for p in is_pair]
+        kinds = [
+            str(rng.choice(PAIR_EVENTS) if p else rng.choice(SOLO_EVENTS, p=_SOLO_ODDS))
+            for p in is_pair
+        ]
         for _ in range(30):
             placement = tuple(
-                replace(t, x=float(rng.uniform(0.12, 0.88)), y=float(rng.uniform(0.12, 0.88))) for t in objects
+                replace(t, x=float(rng.uniform(0.12, 0.88)), y=float(rng.uniform(0.12, 0.88)))
+                for t in objects
             )
             scene = _fit(rng, placement, background, kinds)
             if scene is not None:
@@ -86,7 +96,9 @@ def counterfactual(scene: Scene, rng: np.random.Generator) -> Scene | None:
             # The counterfactual starts where the original ends, so that both pass the same
             # positions.
             objects = tuple(
-                replace(thing, x=thing.x + dx * e.distance, y=thing.y + dy * e.distance) if i in participants else thing
+                replace(thing, x=thing.x + dx * e.distance, y=thing.y + dy * e.distance)
+                if i in participants
+                else thing
                 for i, thing in enumerate(objects)
             )
             if e.kind == "follow":
@@ -112,7 +124,9 @@ def counterfactual(scene: Scene, rng: np.random.Generator) -> Scene | None:
     return None
 
 
-def _fit(rng: np.random.Generator, objects: tuple[SceneObject, ...], background: str, kinds: list[str]) -> Scene | None:
+def _fit(
+    rng: np.random.Generator, objects: tuple[SceneObject, ...], background: str, kinds: list[str]
+) -> Scene | None:
     """Add events of `kinds` to the objects, retrying each; None if one does not fit after several
     attempts.
     """
@@ -125,7 +139,9 @@ def _fit(rng: np.random.Generator, objects: tuple[SceneObject, ...], background:
         for _ in range(12):
             event = _sample_event(rng, scene, kind, clock, clock + length)
             if event is not None:
-                longer = replace(scene, events=(*scene.events, event), duration=clock + length + 0.1)
+                longer = replace(
+                    scene, events=(*scene.events, event), duration=clock + length + 0.1
+                )
                 if _is_consistent(longer) and _is_drawable(longer):
                     scene = longer
                     break
@@ -135,7 +151,9 @@ def _fit(rng: np.random.Generator, objects: tuple[SceneObject, ...], background:
     return replace(scene, duration=float(clock + rng.uniform(0.1, 0.6)))
 
 
-def _sample_objects(rng: np.random.Generator, novel: bool, num_objects: int | None) -> tuple[SceneObject, ...] | None:
+def _sample_objects(
+    rng: np.random.Generator, novel: bool, num_objects: int | None
+) -> tuple[SceneObject, ...] | None:
     count = num_objects or int(rng.choice((1, 2, 3), p=(0.2, 0.5, 0.3)))
     pairs = [(c, s) for c in COLORS for s in SHAPES]
     selection = [pairs[i] for i in rng.permutation(len(pairs))[:count]]
@@ -144,18 +162,29 @@ def _sample_objects(rng: np.random.Generator, novel: bool, num_objects: int | No
     # Objects differ in both colour and shape, so that "the red one" and "the star" are unambiguous.
     if len({c for c, _ in selection}) < count or len({s for _, s in selection}) < count:
         return None
-    return _vary_looks(tuple(SceneObject(shape, color, "medium", "plain", 0.5, 0.5) for color, shape in selection), rng)
+    return _vary_looks(
+        tuple(SceneObject(shape, color, "medium", "plain", 0.5, 0.5) for color, shape in selection),
+        rng,
+    )
 
 
-def _vary_looks(objects: tuple[SceneObject, ...], rng: np.random.Generator) -> tuple[SceneObject, ...]:
+def _vary_looks(
+    objects: tuple[SceneObject, ...], rng: np.random.Generator
+) -> tuple[SceneObject, ...]:
     """Return the same colours and shapes with new sizes and textures."""
     return tuple(
-        replace(t, size=str(rng.choice(SIZES)), texture=str(rng.choice(TEXTURES, p=(0.55, 0.15, 0.15, 0.15))))
+        replace(
+            t,
+            size=str(rng.choice(SIZES)),
+            texture=str(rng.choice(TEXTURES, p=(0.55, 0.15, 0.15, 0.15))),
+        )
         for t in objects
     )
 
 
-def _sample_event(rng: np.random.Generator, scene: Scene, kind: str, start: float, end: float) -> Event | None:
+def _sample_event(
+    rng: np.random.Generator, scene: Scene, kind: str, start: float, end: float
+) -> Event | None:
     objects = scene.objects
     actor = int(rng.integers(len(objects)))
     if kind in PAIR_EVENTS:
@@ -164,7 +193,10 @@ def _sample_event(rng: np.random.Generator, scene: Scene, kind: str, start: floa
             return _aim(scene, Event(kind, actor, start, end, target=target))
         if kind == "orbit":
             return Event(kind, actor, start, end, target=target)
-        return _behind(scene, Event(kind, actor, start, end, target=target, distance=float(rng.uniform(0.25, 0.45))))
+        return _behind(
+            scene,
+            Event(kind, actor, start, end, target=target, distance=float(rng.uniform(0.25, 0.45))),
+        )
     if kind == "move":
         direction = str(rng.choice(DIRECTIONS))
         return Event(kind, actor, start, end, direction, distance=float(rng.uniform(0.3, 0.6)))
@@ -172,7 +204,13 @@ def _sample_event(rng: np.random.Generator, scene: Scene, kind: str, start: floa
         return Event(kind, actor, start, end, distance=0.2)
     if kind == "recolor":
         used_colors = {thing.color for thing in objects} | {e.color for e in scene.events}
-        return Event(kind, actor, start, end, color=str(rng.choice([c for c in COLORS if c not in used_colors])))
+        return Event(
+            kind,
+            actor,
+            start,
+            end,
+            color=str(rng.choice([c for c in COLORS if c not in used_colors])),
+        )
     return Event(kind, actor, start, end)
 
 
@@ -233,7 +271,12 @@ def _is_consistent(scene: Scene) -> bool:
 def _is_drawable(scene: Scene) -> bool:
     s = states_at(scene, np.linspace(0, scene.duration, int(scene.duration * 6) + 1))
     radius = np.array([[RADIUS[thing.size]] for thing in scene.objects]) * s.scale
-    inside = (s.x - radius > 0.01) & (s.x + radius < 0.99) & (s.y - radius > 0.01) & (s.y + radius < 0.99)
+    inside = (
+        (s.x - radius > 0.01)
+        & (s.x + radius < 0.99)
+        & (s.y - radius > 0.01)
+        & (s.y + radius < 0.99)
+    )
     if not inside.all() or (radius < 0.05).any() or (radius > 0.33).any():
         return False
     for i in range(len(scene.objects)):
