@@ -260,10 +260,10 @@ def environment() -> dict[str, str]:
 
 
 def _cannot_start(error: Exception) -> Exception:
-    """Return the error for a process, or reading thread (RuntimeError), that cannot start."""
-    shortage = (
-        isinstance(error, RuntimeError) or unreadable_reason(Path(), error).reason == "resources"
-    )  # type: ignore[arg-type]
+    """Return the error for a process (OSError) or a reading thread (RuntimeError) that cannot start."""
+    shortage = not isinstance(error, OSError) or (
+        unreadable_reason(Path(), error).reason == "resources"
+    )
     message = f"cannot start a decoding process: {getattr(error, 'strerror', None) or error}"
     if shortage:
         return ResourceError(
