@@ -203,7 +203,7 @@ def test_a_copy_of_a_video_has_segments_of_its_own(tmp_path):
     cache.add_receipt(dataclasses.replace(cache.receipts["a"], video_id="copy"))
     assert update(index, cache).diff.new == ["copy"]
     holds(open_index(index), expected(cache))
-    cache.forget("a")
+    cache.delete_video("a")
     assert update(index, cache).diff.absent == ["a"]
     holds(open_index(index), expected(cache))
 
@@ -279,10 +279,10 @@ def test_more_dead_rows_than_live_ones_are_cleared_away(tmp_path):
     for number in range(5):
         add(cache, f"v{number}", number)
     update(index, cache)
-    cache.forget("v0")
+    cache.delete_video("v0")
     assert update(index, cache).num_merges == 0
     for name in ("v1", "v2"):
-        cache.forget(name)
+        cache.delete_video(name)
     assert update(index, cache).num_merges == 1
     found = open_index(index)
     assert len(found.spans) == len(found.vectors)

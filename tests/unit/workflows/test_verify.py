@@ -268,7 +268,7 @@ def test_hubness_of_the_previous_run_is_not_used(full):
     record = atomic.read_json(full.index / "background.json")
     second = vla.open_workspace(full.root).searcher.hubness_correction
     assert atomic.read_json(full.index / "background.json")["of"] != record["of"]
-    assert first is None or not np.array_equal(first.bias, second.bias)
+    assert first is None or not np.array_equal(first.hubness, second.hubness)
 
 
 def test_open_workspace_survives_removal_of_a_video(full):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from vla.encoders.base import TextEncoder
 from vla.errors import CacheError, ResourceError
 from vla.hints import Hint, Note
 from vla.indexing.store import SearchIndex
-from vla.model import AlignmentModel
 from vla.progress import Progress, ProgressCallback, silent
 from vla.retrieval.duration_prior import estimate_duration_range
 from vla.retrieval.hubness import HubnessCorrection, fit_hubness
@@ -27,6 +26,9 @@ from vla.retrieval.query_bank import choose_query_bank, default_queries
 from vla.storage import atomic, records
 from vla.storage.records import Digest, FileName, Seconds
 from vla.storage.workspace import Workspace
+
+if TYPE_CHECKING:
+    from vla.model import AlignmentModel
 
 SCHEMA = 2
 _NAME = "background.json"

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +17,9 @@ from vla.batches.corpus import text_vectors
 from vla.cache.store import FeatureCache
 from vla.datasets.base import Annotation
 from vla.encoders.base import TextEncoder
-from vla.model import AlignmentModel
+
+if TYPE_CHECKING:
+    from vla.model import AlignmentModel
 
 MAX_SIZE = 1000
 """Maximum number of queries: enough to estimate rates to 0.001; more would only take longer."""
