@@ -13,7 +13,7 @@ from vla.encoders._tokenizer import read_vocabulary
 from vla.errors import AnnotationError, UsageError, VlaError
 from vla.storage.regular_files import read_regular
 from vla.training.config import read_recipe
-from vla_cli.parsing import lines
+from vla_cli.parsing import read_queries
 
 BOMBS = {
     "lists.json": ("[", "[],", 60, "]"),
@@ -77,7 +77,7 @@ def special(folder, kind):
 
 
 READERS = {
-    "captions": read_annotations, "recipe": read_recipe, "queries": lines, "vocabulary": read_vocabulary, "bytes": read_regular,
+    "captions": read_annotations, "recipe": read_recipe, "queries": read_queries, "vocabulary": read_vocabulary, "bytes": read_regular,
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from vla.encoders._presets import DEFAULT, PRESETS
 from vla.encoders.open_clip import Encoder, choose_device
 from vla.errors import EnvironmentUnfitError, MissingError, UsageError
 from vla.hints import Hint
-from vla_cli.hints import wording
+from vla_cli.hints import hint_text
 
 SMALL = {
     "embed_dim": 48,
@@ -267,8 +267,8 @@ def test_fails_fast_without_weights_and_network(model, tag, offline, no_hub, mon
     message = str(error.value)
     assert ("HF_HUB_OFFLINE is set" if offline else "127.0.0.1 cannot be reached") in message
     assert error.value.hint == Hint("fetch_weights")
-    way = wording(error.value.hint)
-    assert "with a network" in way and "--model local-dir:FOLDER" in way
+    way = hint_text(error.value.hint)
+    assert "with network access" in way and "--model local-dir:FOLDER" in way
     assert "--model demo" not in way and "vla demo" in way
 
 

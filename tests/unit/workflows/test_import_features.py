@@ -15,7 +15,7 @@ from vla.encoders import registry as encoders
 from vla.encoders.toy import Encoder
 from vla.errors import AnnotationError, FormatError, MissingError, SpecMismatchError, UsageError
 from vla.storage.workspace import Workspace
-from vla_cli.hints import worded
+from vla_cli.hints import with_hint
 
 
 def array(frames=6, dim=4, seed=0):
@@ -290,7 +290,7 @@ def test_invalid_files_are_reported_and_skipped(folder):
     expected_reasons = {n.rsplit(".", 1)[0]: m for n, (_, m) in FAULTS.items() if m is not None}
     assert {r.video_id for r in report.problems} == set(expected_reasons)
     for receipt in report.problems:
-        assert receipt.status == "failed" and expected_reasons[receipt.video_id] in worded(
+        assert receipt.status == "failed" and expected_reasons[receipt.video_id] in with_hint(
             receipt.reason
         )
     assert (
