@@ -110,7 +110,10 @@ def render_group(
             .numpy()
         )
         if still:
-            texts, told = [appearance(scene, rng, location_probability=1.0) for _ in range(TEXTS)], [()] * TEXTS
+            texts, told = (
+                [appearance(scene, rng, location_probability=1.0) for _ in range(TEXTS)],
+                [()] * TEXTS,
+            )
         else:
             texts = [appearance(scene, rng)] + [description(scene, rng) for _ in range(TEXTS - 2)]
             one = int(rng.integers(len(scene.events)))
