@@ -76,11 +76,11 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def ours(
-    name: str, source: autotune._Source, truth: autotune._Truth, recall: float
+    name: str, source: autotune._Source, truth: autotune._GroundTruth, recall: float
 ) -> tuple[Search, float, float, str]:
     """A search, seconds to build, bytes for a vector, and how it was set up."""
-    index, row = autotune._candidate(name, source, truth, recall, None)
-    part = autotune._as_part(index, source.vectors, row.depth)
+    index, row = autotune._benchmark(name, source, truth, recall, None)
+    part = autotune._as_fragment(index, source.vectors, row.depth)
     how = f"{row.lists} lists, {row.probes} probed, {row.depth} scored anew" if row.depth else ""
     return (lambda q: part.search(q[None], K)[1][0]), row.build_seconds, row.bytes_per_vector, how
 
@@ -198,7 +198,7 @@ def kept(file: Path, build: Callable[[], None]) -> float:
     return float(note.read_text())
 
 
-def found_by(search: Search, truth: autotune._Truth, vectors: np.ndarray) -> float:
+def found_by(search: Search, truth: autotune._GroundTruth, vectors: np.ndarray) -> float:
     """Recall@10."""
     ids = [search(q) for q in truth.queries]
     return truth.recall(
@@ -209,7 +209,7 @@ def found_by(search: Search, truth: autotune._Truth, vectors: np.ndarray) -> flo
 
 
 def with_least_effort(
-    at: Callable[[int], Search], truth: autotune._Truth, vectors: np.ndarray, recall: float
+    at: Callable[[int], Search], truth: autotune._GroundTruth, vectors: np.ndarray, recall: float
 ) -> tuple[Search, str]:
     for effort in (20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 960, 1280, 1920, 2560):
         if min(found_by(at(effort), truth.half(half), vectors) for half in (0, 1)) >= recall:
@@ -232,7 +232,7 @@ def main() -> None:
     vectors = rows_like_segments(a.folder / "vectors.f16", a.rows, a.dim)
     queries = queries_like_texts(vectors, a.queries)
     best = exhaustive(vectors, queries, K)[0]
-    truth = autotune._Truth(queries, best[:, -1])
+    truth = autotune._GroundTruth(queries, best[:, -1])
     print(
         f"{a.rows} vectors of {a.dim}; best cosine of a query {best[:, 0].mean():.2f}", flush=True
     )
@@ -240,7 +240,7 @@ def main() -> None:
     source = autotune._Source(vectors)
     began = time.process_time()
     if set(a.ours) - {"faiss_flat"}:
-        _ = source.near
+        _ = source.assignments
     print(f"centres, shared by ours in lists: {time.process_time() - began:.0f} s", flush=True)
     searches: dict[str, tuple[Search, float, float, str]] = {}
     for name in a.ours:

@@ -86,9 +86,7 @@ def searched(
             left_out[video].append(i)
     texts = dict.fromkeys([*queries, *bank, *made.absent])
     vectors = {t: told[t] if t in told else world.vectors[t] for t in texts}
-    return Searched(
-        made.videos, vectors, queries, made.absent, (bank, left_out), world.duration_range
-    )
+    return Searched(made.videos, vectors, queries, made.absent, (bank, left_out), world.lasting)
 
 
 def values(place: Place, found: Find, videos: np.ndarray) -> tuple[np.ndarray, float]:
@@ -202,7 +200,7 @@ def confidence(
             for n in ("absent", "present")
         ]
         print(
-            f"| {name} | {len(backgrounds[name].chance)} | " + " | ".join(cells) + " |", flush=True
+            f"| {name} | {len(backgrounds[name].null_scores)} | " + " | ".join(cells) + " |", flush=True
         )
     cells = [
         f"{100 * (cosines[n] >= fixed[r]).mean():.1f}" for r in RATES for n in ("absent", "present")
