@@ -200,7 +200,8 @@ def confidence(
             for n in ("absent", "present")
         ]
         print(
-            f"| {name} | {len(backgrounds[name].null_scores)} | " + " | ".join(cells) + " |", flush=True
+            f"| {name} | {len(backgrounds[name].null_scores)} | " + " | ".join(cells) + " |",
+            flush=True,
         )
     cells = [
         f"{100 * (cosines[n] >= fixed[r]).mean():.1f}" for r in RATES for n in ("absent", "present")
