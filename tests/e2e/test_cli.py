@@ -202,7 +202,7 @@ def test_several_texts_and_what_follows(world):
     table = vla("search", "a star", "--then", "a circle", "-k", 2, cwd=folder)
     assert "steps" in table.stdout and "peak" not in table.stdout
     asked, said = found("when does a star grow?")
-    assert "looking for 'a star grows' for 'when does a star grow?'" in said
+    assert "searching for 'a star grows' instead of 'when does a star grow?'" in said
     assert [{**h, "query": ""} for h in found("a star grows")[0]] == [
         {**h, "query": ""} for h in asked
     ]
@@ -371,7 +371,7 @@ def test_another_encoder_is_refused_with_the_difference_and_the_way_out(world):
     folder, _ = world
     refused = vla("extract", "clips", "--encoder", "toy", "--model", "32", cwd=folder)
     assert refused.returncode == 4
-    assert "model: '48' in this workspace, '32' in what was asked for" in refused.stderr
+    assert "model: '48' in this workspace, '32' in the requested settings" in refused.stderr
     assert "--change-encoder" in refused.stderr
     slower = vla("extract", "clips", "--fps", "1", cwd=folder)
     assert (

@@ -37,7 +37,8 @@ HERE = "run `vla extract PATH...` here first, or pass the folder of a workspace 
         (
             ("import-features", "a.npy", "--fps", "2"),
             2,
-            "error: the space of the features needs a name, not ''; features of two names are never mixed\n"
+            "error: invalid name of a feature space: ''; it must be 1 to 200 printable characters, and "
+            "tells features of different encoders apart\n"
             "hint: pass `--model NAME`, e.g. `--model clip-vit-b32`",
         ),
     ],

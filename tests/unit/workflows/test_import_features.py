@@ -342,9 +342,9 @@ def test_rejects_two_files_of_one_video(folder):
 @pytest.mark.parametrize(
     ("paths", "options", "message", "action"),
     [
-        (("f",), {"model": None}, "needs a name, not ''", "name_space"),
-        (("f",), {"model": " "}, "needs a name, not ' '", "name_space"),
-        (("f",), {"model": "a\nb"}, r"needs a name, not 'a\\nb'", "name_space"),
+        (("f",), {"model": None}, "invalid name of a feature space: ''", "name_space"),
+        (("f",), {"model": " "}, "invalid name of a feature space: ' '", "name_space"),
+        (("f",), {"model": "a\nb"}, r"invalid name of a feature space: 'a\\nb'", "name_space"),
         (("nowhere",), {}, "no such file, folder or pattern: nowhere", None),
         (("c.csv",), {}, r"not from '\.csv'", None),
         (("g",), {}, "no features in g", None),

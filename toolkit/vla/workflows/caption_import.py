@@ -244,5 +244,5 @@ def no_captions_reason(workspace: Workspace, paths: list[Path], count: int) -> s
     return (
         "the workspace has captions, but none of its videos as they are"
         if caption_store.entries(workspace)
-        else "the workspace knows no captions"
+        else "the workspace has no captions"
     )

@@ -107,7 +107,7 @@ def encoder_and_cache(
         active.spec.require_same(
             spec,
             "this workspace",
-            "what was asked for",
+            "the requested settings",
             Hint("change_encoder"),
         )
     if not create:

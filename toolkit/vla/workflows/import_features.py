@@ -196,8 +196,8 @@ def _space_name(model: str | None, active: FeatureCache | None) -> str:
     )
     if not name.strip() or len(name) > 200 or not name.isprintable():
         raise UsageError(
-            f"the space of the features needs a name, not {name!r}; features of two names are "
-            f"never mixed",
+            f"invalid name of a feature space: {name!r}; it must be 1 to 200 printable characters, and "
+            f"tells features of different encoders apart",
             hint=Hint("name_space"),
         )
     return name

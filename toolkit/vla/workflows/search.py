@@ -296,8 +296,10 @@ def describe_rewrite(query: str | Query) -> str | None:
         for text in (query.text, *query.then, *(text for text, _ in (*query.also, *query.negative)))
     ]
     captions = {text: question_to_caption(text) for text in texts}
-    changes = [f"{caption!r} for {text!r}" for text, caption in captions.items() if caption != text]
-    return Note(f"looking for {', '.join(changes)}", Hint("take_literally")) if changes else None
+    changes = [
+        f"{caption!r} instead of {text!r}" for text, caption in captions.items() if caption != text
+    ]
+    return Note(f"searching for {', '.join(changes)}", Hint("take_literally")) if changes else None
 
 
 def _no_match(pattern: str, is_extracted: bool) -> str:
