@@ -79,7 +79,3 @@ class EnvironmentUnfitError(VlaError, RuntimeError):
 
 class ResourceError(VlaError, OSError):
     """The machine lacks disk space, memory or permissions."""
-
-
-class InterruptedRunError(VlaError, RuntimeError):
-    """The user interrupted the operation; completed work is saved."""

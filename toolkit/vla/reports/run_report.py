@@ -120,7 +120,7 @@ def _head(run: Run) -> dict[str, Any]:
     facts = [
         ("trained on", f"{videos['train']} videos"),
         ("validated on", f"{videos['held out']} held-out videos, ranked among {pool_size}"),
-        ("features", f"{spec.model}, {spec.dim} numbers, {spec.sampling}"),
+        ("features", f"{spec.model}, {spec.dim} dimensions, {spec.sampling}"),
         ("projector", run.model.projector),
         ("heads", ", ".join(run.model.heads) or "none"),
         ("epochs", record["epochs"]),
