@@ -231,7 +231,7 @@ def test_a_run_that_is_no_better_says_so_and_old_figures_are_marked():
         "not better than the frozen encoder" in page
         and "Measured before the run was trained again" in page
     )
-    assert "vla eval</code> measures a run" in render_html(run_of(), [])
+    assert "vla eval</code> adds them" in render_html(run_of(), [])
 
 
 def test_a_curve_is_an_image_with_words_and_its_points_lie_within():
