@@ -9,6 +9,8 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from vla.decoders._timestamps import middles
+
 RATE = 4
 """Thumbnails per second."""
 _SIDE = 16
@@ -44,13 +46,13 @@ def scene_times(thumbnails: Iterable[tuple[Fraction, np.ndarray]]) -> list[Fract
     if not times:
         return []
     cuts = [0, *(i for i in range(1, len(times)) if _is_cut(changes, i))]
-    middles: list[Fraction] = []
+    centers: list[Fraction] = []
     for first, last in itertools.pairwise([*cuts, len(times) - 1]):
         start, end = times[first], times[last]
         # A file may claim to show one frame for a thousand years: one part per thumbnail is enough.
         parts = max(1, min(-(-(end - start) // _MAX_SECONDS), last - first))
-        middles += [start + (end - start) * (2 * k + 1) / (2 * parts) for k in range(int(parts))]
-    return sorted(set(middles))
+        centers += middles(start, end, int(parts))
+    return sorted(set(centers))
 
 
 def _is_cut(changes: list[float], i: int) -> bool:

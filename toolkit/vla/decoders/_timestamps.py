@@ -1,4 +1,4 @@
-"""Queues of sampling timestamps."""
+"""Timestamps of sampling, and queues of them."""
 
 from __future__ import annotations
 
@@ -50,3 +50,8 @@ class Regular(TimestampQueue):
 
     def _from(self, first: int) -> Iterator[Fraction]:
         return (k * self._step for k in count(first))
+
+
+def middles(start: Fraction, end: Fraction, parts: int) -> list[Fraction]:
+    """Return the middle of each of `parts` equal parts of the time from `start` to `end`."""
+    return [start + (end - start) * (2 * k + 1) / (2 * parts) for k in range(parts)]

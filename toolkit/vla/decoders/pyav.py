@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,12 +12,13 @@ import numpy as np
 
 from vla.decoders._clock import Clock
 from vla.decoders._container import Source, declared_ends, libav_message
-from vla.decoders._index import DROP, JUMP, SHOW, IndexMismatchError, PacketIndex
+from vla.decoders._frame_subset import FrameSubset
+from vla.decoders._index import IndexMismatchError, PacketIndex
 from vla.decoders._losses import Losses
 from vla.decoders._packets import Packets
 from vla.decoders._picture import RgbConverter
 from vla.decoders._scenes import RATE, scene_times, thumbnail
-from vla.decoders._timestamps import Regular, TimestampQueue
+from vla.decoders._timestamps import Regular, TimestampQueue, middles
 from vla.decoders.base import DecodeReport
 from vla.errors import DecodeError
 from vla.sampling import Sampling, at_fps
@@ -83,11 +83,7 @@ class PyavReader:
     def sample(self, sampling: Sampling, chunk: int = 32) -> Iterator[Frames]:
         """Yield the frames that `sampling` chooses, each once; see the base class."""
         index = self._index()
-        self._step = (
-            1 / Fraction(sampling.value).limit_denominator(100_000)
-            if sampling.kind == "fps"
-            else _STEP
-        )
+        self._step = _step_of(sampling) if sampling.kind == "fps" else _STEP
         pixels: list[np.ndarray] = []
         times: list[float] = []
         last = None
@@ -114,9 +110,9 @@ class PyavReader:
         if len(frames) < len(times):
             raise DecodeError(
                 f"{self.video.path.name}: no frame is on screen at "
-                f"{float(times[len(frames)]):.3f} s; the video "
-                f"ends at {float(self._end):.3f} s", "past-the-end",
-            )  # fmt: skip
+                f"{float(times[len(frames)]):.3f} s; the video ends at {float(self._end):.3f} s",
+                "past-the-end",
+            )
         return Frames(self._upright.stack([f for f, _ in frames]), np.array([t for _, t in frames]))
 
     @property
@@ -126,13 +122,17 @@ class PyavReader:
             self._source, self._packets, self._declared_ends, float(self._end), self._errors > 0
         )
         gaps = losses.gaps(self._step, self.tick)
-        seconds, failures = (
-            (float(self._end), losses.declared_end(bool(gaps))),
-            (self._errors, self._first_error),
-        )
-        times = self._clock.synthetic, self._clock.drop_count
         return DecodeReport(
-            *seconds, *failures, *times, len(gaps), sum(gaps), losses.is_cut, losses.has_more
+            end_seconds=float(self._end),
+            declared_seconds=losses.declared_end(bool(gaps)),
+            errors=self._errors,
+            first_error=self._first_error,
+            synthetic_times=self._clock.synthetic,
+            dropped=self._clock.drop_count,
+            gaps=len(gaps),
+            gap_seconds=sum(gaps),
+            is_cut=losses.is_cut,
+            has_more=losses.has_more,
         )
 
     def __enter__(self) -> PyavReader:
@@ -149,7 +149,7 @@ class PyavReader:
     def _times(self, sampling: Sampling, index: PacketIndex | None) -> TimestampQueue:
         """Return the times of `sampling`."""
         if sampling.kind == "fps":
-            return Regular(1 / Fraction(sampling.value).limit_denominator(100_000))
+            return Regular(_step_of(sampling))
         if sampling.kind == "scenes":
             frames = self._on_screen(self._times(at_fps(RATE), index), index)
             return TimestampQueue(scene_times((time, thumbnail(frame)) for frame, time in frames))
@@ -162,11 +162,8 @@ class PyavReader:
             entries = [(time, frame.key_frame) for frame, time in self._decode()]
         if sampling.kind == "keyframes":
             return TimestampQueue(time for time, is_key in entries if is_key)
-        parts = int(sampling.value)
         (first, _), (last, _) = entries[0], entries[-1]
-        return TimestampQueue(
-            first + (last - first) * (2 * k + 1) / (2 * parts) for k in range(parts)
-        )
+        return TimestampQueue(middles(first, last, int(sampling.value)))
 
     def _on_screen(
         self, queue: TimestampQueue, index: PacketIndex | None, *, to_end: bool = False
@@ -230,7 +227,7 @@ class PyavReader:
             queue.skip_to(index.seconds(ranks[-1] + 1) - _TOLERANCE)
         head = 0
         try:
-            for rank, frame in self._decode_ranks(index, np.unique(ranks)) if ranks else ():
+            for rank, frame in self._decode_subset(index, np.unique(ranks)) if ranks else ():
                 time = index.seconds(rank)
                 self._end = time + self._length(frame)
                 while (
@@ -249,54 +246,13 @@ class PyavReader:
         if to_end and (not ranks or ranks[-1] != last):
             self._end = index.end_seconds(1 / self._rate)
 
-    def _decode_ranks(
+    def _decode_subset(
         self, index: PacketIndex, ranks: np.ndarray
     ) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Yield the frames `ranks` (ascending) in order of presentation."""
-        actions = index.packet_actions(ranks)
-        if actions is None:
-            raise IndexMismatchError
+        """Return an iterator over the frames `ranks` (ascending) in order of presentation."""
+        subset = FrameSubset(index, ranks)
         self._begin()
-        waiting = {int(index.shown_pts[r]): int(r) for r in ranks}
-        order = deque(waiting)
-        ready: dict[int, av.VideoFrame] = {}
-        try:
-            for frame in self._frames_of(index, actions):
-                if frame.pts not in waiting:
-                    continue
-                if frame.is_corrupt:
-                    raise IndexMismatchError
-                ready[frame.pts] = frame
-                while order and order[0] in ready:
-                    pts = order.popleft()
-                    yield waiting[pts], ready.pop(pts)
-                if not order:
-                    return
-        except (av.FFmpegError, EOFError, ValueError) as error:
-            raise IndexMismatchError from error
-        if order:
-            raise IndexMismatchError
-
-    def _frames_of(self, index: PacketIndex, actions: np.ndarray) -> Iterator[av.VideoFrame]:
-        """Yield the frames that the decoder returns for the packets that are not dropped."""
-        context = self._source.stream.codec_context
-        final = int(np.flatnonzero(actions)[-1])
-        for number, packet in enumerate(self._packets):
-            if packet.size == 0 or number > final:
-                break
-            if number >= len(actions) or packet.pts != index.pts[number]:
-                raise IndexMismatchError
-            self.tick()
-            action = int(actions[number])
-            if action == DROP:
-                continue
-            if action & JUMP and number:
-                yield from self._source.stream.decode(None)
-                context.flush_buffers()
-            # Some decoders read this only when they open, at the first packet.
-            context.skip_frame = "DEFAULT" if action & SHOW or not number else "NONREF"
-            yield from packet.decode()
-        yield from self._source.stream.decode(None)
+        return subset.decode(self._source.stream, self._packets, self.tick)
 
     def _index(self) -> PacketIndex | None:
         """Return the packet index, or None to decode every frame."""
@@ -307,18 +263,13 @@ class PyavReader:
 
     def _begin(self) -> None:
         self._packets = self._source.begin()
-        self._end, self._errors, self._first_error, self._clock = (
-            Fraction(0),
-            0,
-            "",
-            self._new_clock(),
-        )
+        self._end, self._errors, self._first_error = Fraction(0), 0, ""
+        self._clock = self._new_clock()
 
     def _new_clock(self) -> Clock:
         stream = self._source.stream
-        first = (
-            (lambda: self._packets.pts[0]) if self._source.container.format.name == "avi" else None
-        )
+        is_avi = self._source.container.format.name == "avi"
+        first = (lambda: self._packets.pts[0]) if is_avi else None
         return Clock(Fraction(stream.time_base or 0), self._rate, self._source.zero, first)
 
     def _length(self, frame: av.VideoFrame) -> Fraction:
@@ -359,7 +310,10 @@ class PyavReader:
                     return
 
     def _record_error(self, error: BaseException) -> None:
-        self._errors, self._first_error = (
-            self._errors + 1,
-            self._first_error or libav_message(error),
-        )
+        self._errors += 1
+        self._first_error = self._first_error or libav_message(error)
+
+
+def _step_of(sampling: Sampling) -> Fraction:
+    """Return the seconds between two frames of the rule `fps`."""
+    return 1 / Fraction(sampling.value).limit_denominator(100_000)
