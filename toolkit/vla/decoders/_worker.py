@@ -5,7 +5,6 @@ Messages of the child are untrusted: only numbers are taken, and each is checked
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import mmap
@@ -19,14 +18,18 @@ import threading
 import time
 import weakref
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vla.causes import unreadable_reason
-from vla.errors import EnvironmentUnfitError, ResourceError
-from vla.hints import Hint
+from vla.decoders._worker_failure import (
+    INVALID_MESSAGE,
+    WorkerDiedError,
+    crash_error,
+    shortage_error,
+    silence_error,
+    start_error,
+)
 
 _MAX_LINES, _MAX_LINE_BYTES = 256, 1 << 16
 """Capacity of the queue of unread messages; the longest valid line is an error message."""
@@ -53,28 +56,6 @@ _VARIABLES = frozenset(
     ]
 )
 _VARIABLE_PREFIXES = ("LC_", "LD_", "DYLD_", "PYTHON", "NVIDIA_")
-_EXTERNAL_SIGNALS = (
-    "SIGKILL",
-    "SIGTERM",
-    "SIGINT",
-    "SIGHUP",
-    "SIGQUIT",
-    "SIGXCPU",
-    "SIGXFSZ",
-    "SIGPWR",
-    "SIGSYS",
-)
-
-
-INVALID_MESSAGE = "the decoder worker sent an invalid message"
-
-
-class WorkerDiedError(Exception):
-    """The worker can no longer be used; `reason` is as for `DecodeError`."""
-
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class DecoderWorker:
@@ -98,15 +79,20 @@ class DecoderWorker:
                 self._errors = stack.enter_context(tempfile.TemporaryFile())
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-c", _PROGRAM, json.dumps(settings), str(self._ring)],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, pass_fds=[self._ring], bufsize=0,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._errors,
+                    pass_fds=[self._ring],
+                    bufsize=0,
                     # This process handles Ctrl-C: the child is told to stop, or ends with its pipe.
-                    start_new_session=True, env=environment(),
-                )  # fmt: skip
+                    start_new_session=True,
+                    env=environment(),
+                )
                 stack.callback(_end, self._process)
                 _listen(self._process, self._lines)
                 self._finalizer = weakref.finalize(self, stack.pop_all().close)
         except (OSError, RuntimeError) as error:
-            raise _cannot_start(error) from error
+            raise start_error(error) from error
 
     def send(self, command: dict[str, Any]) -> None:
         self.send_bytes(json.dumps(command).encode("ascii") + b"\n")
@@ -133,7 +119,7 @@ class DecoderWorker:
             except (TypeError, ValueError, RecursionError):
                 raise WorkerDiedError(INVALID_MESSAGE, "crashed") from None
             if kind == "shortage":
-                raise self._shortage(value)
+                raise shortage_error(value)
             if kind != "heartbeat":
                 return str(kind), value
 
@@ -152,13 +138,7 @@ class DecoderWorker:
             except queue.Empty:
                 silence += min(time.monotonic() - start, 2 * step)
         self._process.kill()
-        if not self._has_started:
-            raise EnvironmentUnfitError(
-                f"the decoder's process did not start within {timeout:g} s: the machine is too "
-                f"busy, or {sys.executable} cannot "
-                "run here"
-            )
-        raise WorkerDiedError(f"the decoder hung: no heartbeat for {timeout:g} s", "hung")
+        raise silence_error(timeout, self._has_started)
 
     def read_frame(self, location: Any) -> np.ndarray:
         """Return a copy of the `(h, w, 3)` uint8 frame at `location`, and free its slot.
@@ -200,49 +180,12 @@ class DecoderWorker:
             while True:
                 self._lines.get_nowait()
 
-    def _shortage(self, value: Any) -> Exception:
-        """Return the error for a worker that could not allocate memory for its frames.
-
-        Args:
-            value: the system's error number.
-        """
-        number = value if isinstance(value, int) and not isinstance(value, bool) else 0
-        reason = os.strerror(number)
-        if number == errno.EFBIG and not _is_limited("RLIMIT_FSIZE"):
-            return WorkerDiedError("its pictures exceed the size limit of a decoder", "too-large")
-        return WorkerDiedError(
-            f"no memory could be allocated for its pictures ({reason})", "resources"
-        )
-
     def _crash_error(self) -> Exception:
         """Return the error for a worker whose process ended."""
         code = _wait(self._process)
         self._errors.seek(0)
-        stderr_lines = self._errors.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
-        last_line = f": {stderr_lines[-1]}" if stderr_lines else ""
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit {code}"
-        is_short = "MemoryError" in last_line or name == "SIGKILL"
-        if not self._has_started:
-            message = f"the decoder's process cannot start ({name}{last_line})"
-            if is_short:
-                return ResourceError(f"{message}: free some memory, or raise the limit (ulimit -v)")
-            return EnvironmentUnfitError(message, hint=Hint("doctor"))
-        if "MemoryError" in last_line:
-            if _is_limited("RLIMIT_AS", self._memory):
-                return WorkerDiedError(
-                    "it needs more memory than the limit (ulimit -v) allows", "resources"
-                )
-            return WorkerDiedError(
-                f"it needs more memory than a decoder may have ({self._memory >> 20} MiB)", "memory"
-            )
-        if name == "SIGPROF":
-            return WorkerDiedError(
-                "the decoder hung: it computed for too long without a heartbeat", "endless"
-            )
-        if name in _EXTERNAL_SIGNALS:
-            hint = ", as the system does when memory is short" if is_short else ""
-            return WorkerDiedError(f"the decoder was killed from outside ({name}{hint})", "killed")
-        return WorkerDiedError(f"the decoder crashed ({name}{last_line})", "crashed")
+        output = self._errors.read()[-2000:].decode("utf-8", "replace")
+        return crash_error(code, output, self._has_started, self._memory)
 
 
 def environment() -> dict[str, str]:
@@ -257,31 +200,6 @@ def environment() -> dict[str, str]:
     }
     paths = os.pathsep.join(p for p in sys.path if p)
     return {**variables, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-
-
-def _cannot_start(error: Exception) -> Exception:
-    """Return the error for a process (OSError) or a reading thread (RuntimeError) that cannot start."""
-    shortage = not isinstance(error, OSError) or (
-        unreadable_reason(Path(), error).reason == "resources"
-    )
-    message = f"cannot start a decoding process: {getattr(error, 'strerror', None) or error}"
-    if shortage:
-        return ResourceError(
-            f"{message}. Free memory, files or processes (ulimit -a), then run the same command "
-            f"again"
-        )
-    return EnvironmentUnfitError(f"{message} ({sys.executable})", hint=Hint("decode_in_process"))
-
-
-def _is_limited(name: str, num_bytes: int = -1) -> bool:
-    """Return whether the resource limit `name` is finite, and below `num_bytes`."""
-    try:
-        import resource
-
-        hard = resource.getrlimit(getattr(resource, name))[1]
-        return hard != resource.RLIM_INFINITY and (num_bytes < 0 or hard < num_bytes)
-    except (ImportError, AttributeError, OSError, ValueError):
-        return False
 
 
 def _anonymous_file() -> int:

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from vla.decoders._worker import INVALID_MESSAGE, DecoderWorker, WorkerDiedError
+from vla.decoders._worker import DecoderWorker
+from vla.decoders._worker_failure import INVALID_MESSAGE, WorkerDiedError
 from vla.decoders.base import DecodeReport
 from vla.errors import DecodeError, EnvironmentUnfitError, ResourceError
 from vla.hints import Hint
