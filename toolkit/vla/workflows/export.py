@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,16 +29,13 @@ from vla.progress import Progress, ProgressCallback, silent
 from vla.storage import atomic
 from vla.storage.workspace import Workspace
 from vla.training.checkpoint import FROZEN, load_model
+from vla.workflows.export_folder import assign_videos, check_folder, remove_stale_files
 from vla.workflows.index import choose_run
 from vla.workflows.maintenance import match_videos
 
 RAW = "raw"
 """Name for cached features without alignment."""
-_SHARD_BYTES = 512 << 20
 _TEXT_BATCH = 1000
-
-# A temporary file that has not been modified for this long is left from an interrupted export.
-_STALE_SECONDS = 3600.0
 
 
 @dataclass
@@ -139,9 +134,9 @@ def export(
     texts = dict.fromkeys(
         [*(a.query for a in annotations), *(() if patterns_list else cache.cached_texts())]
     )
-    files = _files(cache, names, keys, writer, per_shard)
-    _check_folder(ws, folder, files, writer, bool(texts), overwrite)
-    _remove_stale_files(folder, files)
+    files = assign_videos(cache, names, keys, writer, per_shard)
+    check_folder(ws, folder, files, writer, bool(texts), overwrite)
+    remove_stale_files(folder, files)
     captions: dict[str, dict[str, None]] = defaultdict(dict)
     for annotation in annotations:
         captions[annotation.video][annotation.query] = None
@@ -179,81 +174,6 @@ def _aligner(workspace: Workspace, cache: FeatureCache, run: str) -> _Aligner:
     name, *_ = choose_run(workspace, cache, run)
     model, checkpoint = load_model(workspace.runs / name)
     return _Aligner(name, checkpoint.digest, model)
-
-
-def _files(
-    cache: FeatureCache,
-    names: list[str],
-    keys: dict[str, str],
-    writer: WritableFormat,
-    per_shard: int,
-) -> dict[str, list[str]]:
-    """Return the videos of each file, by its name without suffix."""
-    if not writer.holds_many:
-        return {keys[v]: [v] for v in names}
-    shards: list[list[str]] = []
-    size = 0
-    for video in names:
-        video_bytes = cache.receipts[video].frames * cache.spec.dim * 4
-        if not shards or len(shards[-1]) == per_shard or size + video_bytes > _SHARD_BYTES:
-            shards.append([])
-            size = 0
-        shards[-1].append(video)
-        size += video_bytes
-    return {f"{number:05d}": videos for number, videos in enumerate(shards)}
-
-
-def _remove_stale_files(folder: Path, files: Iterable[str]) -> None:
-    """Delete files of interrupted exports; recent ones may belong to an export that is running."""
-    for parent in {folder, *((folder / name).parent for name in files)}:
-        for path in parent.glob(f"{atomic.TEMPORARY}*"):
-            is_ours = (
-                re.fullmatch(re.escape(atomic.TEMPORARY) + "[0-9a-f]{12}", path.name) is not None
-            )
-            if is_ours and time.time() - path.lstat().st_mtime > _STALE_SECONDS:
-                atomic.unlink_quietly(path)
-
-
-def _check_folder(
-    workspace: Workspace,
-    folder: Path,
-    files: Iterable[str],
-    writer: WritableFormat,
-    has_texts: bool,
-    overwrite: bool,
-) -> None:
-    """Check that the files can be written into the folder, next to no other files of their kind.
-
-    Raises:
-        UsageError: they cannot, or some exist already.
-    """
-    if folder == workspace.home or workspace.home in folder.parents:
-        raise UsageError(
-            f"{folder} is inside the workspace's .vla folder: export to another folder"
-        )
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder")
-    targets = {name + suffix for name in files for suffix in writer.output_suffixes} | set(
-        TEXTS if has_texts else ()
-    )
-    existing = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
-    if not overwrite and targets & existing:
-        raise UsageError(
-            f"{len(targets & existing)} files are in {folder} already, e.g. "
-            f"{min(targets & existing)}",
-            hint=Hint("overwrite"),
-        )
-    shards = {
-        n
-        for n in existing
-        if any(re.fullmatch(rf"\d{{5}}{re.escape(s)}", n) for s in writer.output_suffixes)
-    }
-    if writer.holds_many and shards - targets:
-        raise UsageError(
-            f"{folder} holds shards of a larger export, e.g. {min(shards - targets)}, which "
-            f"readers would include: "
-            "delete them, or export to another folder"
-        )
 
 
 def _export_items(
