@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,14 +18,14 @@ from vla.hints import Hint
 from vla.omissions import Omissions
 from vla.progress import Progress, ProgressCallback, silent
 from vla.storage.workspace import Workspace
+from vla.workflows.external_space import active_space, detect_space, space_name
 from vla.workflows.feature_files import (
-    UNKNOWN,
     FeatureFile,
     ImportedVideo,
     convert_features,
     open_feature_files,
 )
-from vla.workflows.frame_timing import Timing, build_timing
+from vla.workflows.frame_timing import build_timing
 from vla.workflows.text_features import add_texts
 
 
@@ -138,23 +137,25 @@ def import_features(
     )
     ws = Workspace.choose(workspace)
     active = _find_active_cache(ws)
-    name = _space_name(model, active)
+    name = space_name(model, active)
     source = _text_encoder_source(encoder, encoder_model, pretrained)
     imported_texts = read_texts(texts, texts_key, vectors_key) if texts else None
     files = open_feature_files(paths_list, ArrayKeys(key, times_key), timing, strip)
     report = ImportFeaturesReport()
     for file in files:
         report.omissions.merge(file.omissions)
-    spec = _active_space(name, timing, active, switch, bool(paths_list)) or _detect_space(
-        name, files, report
-    )
+    spec = active_space(name, timing, active, switch, bool(paths_list))
+    if spec is None:
+        spec, report.receipts = detect_space(name, files)
     if spec is None:
         return report
     if active is not None and not switch:
         active.spec.require_same(
-            spec, "this workspace", "what is to be imported",
+            spec,
+            "this workspace",
+            "what is to be imported",
             Hint("switch_to_imported"),
-        )  # fmt: skip
+        )
     report.spec = spec
     if imported_texts is not None and imported_texts.pooled.shape[1] != spec.dim:
         raise FormatError(
@@ -186,23 +187,6 @@ def _find_active_cache(workspace: Workspace) -> FeatureCache | None:
         return None
 
 
-def _space_name(model: str | None, active: FeatureCache | None) -> str:
-    name = (
-        model
-        if model is not None
-        else active.spec.model
-        if active and active.spec.is_imported
-        else ""
-    )
-    if not name.strip() or len(name) > 200 or not name.isprintable():
-        raise UsageError(
-            f"invalid name of a feature space: {name!r}; it must be 1 to 200 printable characters, and "
-            f"tells features of different encoders apart",
-            hint=Hint("name_space"),
-        )
-    return name
-
-
 def _text_encoder_source(
     encoder: str, model: str | None, pretrained: str | None
 ) -> EncoderSource | None:
@@ -226,49 +210,15 @@ def _previous_source(workspace: Workspace, spec: FeatureSpec) -> EncoderSource:
         return EncoderSource(IMPORTED_ENCODER, spec.model, "")
 
 
-def _active_space(
-    name: str, timing: Timing, active: FeatureCache | None, switch: bool, has_paths: bool
-) -> FeatureSpec | None:
-    """Return the active space of the workspace, if it is the requested one."""
-    if active is not None and active.spec.is_imported and active.spec.model == name:
-        if not has_paths or (active.spec.sampling == timing.sampling and not switch):
-            return active.spec
-    if not has_paths:
-        raise UsageError(
-            f"this workspace has no features named {name!r}: import features first, or in the "
-            f"same call"
-        )
-    return None
-
-
-def _detect_space(
-    name: str, files: list[FeatureFile], report: ImportFeaturesReport
-) -> FeatureSpec | None:
-    """Return the space of the first valid video; if there is none, None, with the failures in
-    `report`.
-    """
-    failures = []
-    for file in files:
-        with closing(file.read()) as videos:
-            for video in videos:
-                if isinstance(video, ImportedVideo):
-                    origin = video.external.origin or UNKNOWN
-                    spec = FeatureSpec(
-                        IMPORTED_ENCODER, name, origin, UNKNOWN, video.timing.sampling, video.width
-                    )
-                    result = _convert(video, spec)
-                    if not isinstance(result, Receipt):
-                        return spec
-                    video = result
-                failures.append(video)
-    report.receipts = failures
-    return None
-
-
 def _import_files(
-    cache: FeatureCache, files: list[FeatureFile], report: ImportFeaturesReport, progress: ProgressCallback, *,
-    overwrite: bool, keep: bool,
-) -> None:  # fmt: skip
+    cache: FeatureCache,
+    files: list[FeatureFile],
+    report: ImportFeaturesReport,
+    progress: ProgressCallback,
+    *,
+    overwrite: bool,
+    keep: bool,
+) -> None:
     """Read new videos, and cache them if `keep`; features stay if their file can no longer be
     read.
     """
