@@ -23,7 +23,8 @@ import numpy as np
 from ablation import plan, prepare
 
 import vla
-from vla.batches.corpus import Corpus, load_corpus
+from vla.batches.corpus import Corpus
+from vla.batches.corpus_reader import load_corpus
 from vla.cache.store import active_cache
 from vla.datasets._open import read_annotations
 from vla.datasets.base import Annotation
