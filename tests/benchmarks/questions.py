@@ -128,7 +128,7 @@ def told(task: str, seeds: list[HeadAnswers], before: HeadAnswers, trained_on: C
         f"{100 * by_question(before, before.predictions).mean():.1f}",
     ]
     cells.append(f"{spread(100 * each.mean(1))} [{100 * ours.low:.1f}, {100 * ours.high:.1f}]")
-    cells.append(f"{100 * gain.mean:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]")
+    cells.append(f"{100 * gain.value:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]")
     if before.task != "count":
         return f"| {task} | {len(clips)} | {' | '.join(cells)} | |"
     errors = [
